@@ -112,9 +112,9 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
     from stratos import config as c
     from stratos.core.context import Context
-    from stratos.decode.batched import complete
     from stratos.distill import distill
     from stratos.ledger import Ledger
+    from stratos.models.decode.batched import complete
     from stratos.synthesize.injection import Injection
     from stratos.tasks.mahjong import MahjongTask
 

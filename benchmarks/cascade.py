@@ -5,7 +5,7 @@ r"""A cascade beside its student and its teacher, on two tasks: dollars at equal
 
 `run` makes a small student of each task, with a teacher that a server of this script plays: it
 answers from a table, wrong on a fixed share of the questions, at the price of a real hosted model.
-Then it serves the cascade (`python -m stratos.serve RUN --cascade`), asks it test items over HTTP,
+Then it serves the cascade (`stratos serve RUN --cascade`), asks it test items over HTTP,
 and keeps accuracy, share escalated, dollars and milliseconds of the student alone, of the teacher
 alone, and of the cascade, as they were promised and as they came.
 
@@ -41,9 +41,9 @@ import record
 import tickets
 
 from stratos import records
-from stratos.cascade.answered import read_pairs
-from stratos.cascade.looks import level
-from stratos.cascade.threshold import Pair, choose, is_escalated, is_right, thresholds
+from stratos.contrib.cascade.answered import read_pairs
+from stratos.contrib.cascade.looks import level
+from stratos.contrib.cascade.threshold import Pair, choose, is_escalated, is_right, thresholds
 from stratos.evaluate.answer_files import read_answers
 
 PRICED_AS = "gpt_oss_120b"
@@ -161,7 +161,7 @@ def run(name: str, out: Path) -> dict[str, Any]:
                 break
             refused.append(accuracy)
         assert made.is_promised, made.text
-        serve = [sys.executable, "-m", "stratos.serve"]
+        serve = [sys.executable, "-m", "stratos", "serve"]
         subprocess.run([*serve, str(folder), "--cascade"], env=environment, check=True)
         try:
             asked = through_endpoint(folder, serve, environment)

@@ -17,8 +17,8 @@ from functools import cache
 
 import record
 
+from stratos.contrib.drift.shifts import Asked, shifts
 from stratos.core.intervals import wilson
-from stratos.drift.shifts import Asked, shifts
 from stratos.tasks.mahjong import MahjongTask
 
 ALPHA = 0.01

@@ -33,9 +33,9 @@ from record import keep, load
 
 from stratos.catalog.local import local_offer
 from stratos.config import StudentConfig
+from stratos.deploy.engines.gguf_export import export
+from stratos.deploy.engines.gguf_file import cannot_export
 from stratos.deploy.load_test import load_test, open_loop
-from stratos.engines.gguf_export import export
-from stratos.engines.gguf_file import cannot_export
 from stratos.estimate import Calibration, Workload, card_of_student, foresee
 from stratos.estimate.calibrate import measure
 from stratos.evaluate.answer_files import read_answers

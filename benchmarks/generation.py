@@ -1,12 +1,12 @@
-"""Measure `stratos.decode.batched.complete` against `model.generate` on a CPU.
+"""Measure `stratos.models.decode.batched.complete` against `model.generate` on a CPU.
 
     python benchmarks/generation.py                           # a random Llama of 1M parameters
     python benchmarks/generation.py --run outputs/my_run      # the student of a run, its test items
     python benchmarks/generation.py --batch-sizes 8 --repeats 5 --threads 2
 
 Four ways answer the same questions greedily, one behind the other, several times: directly, as an
-evaluation does (`stratos.decode.rolling`); the same without a C compiler
-(`stratos.decode.direct`); by batches with transformers' own steps
+evaluation does (`stratos.contrib.cpu.rolling`); the same without a C compiler
+(`stratos.contrib.cpu.direct`); by batches with transformers' own steps
 (`evaluate.decoder=transformers`); and by `model.generate`. Answers have very unlike lengths, as
 those of a student have. The steps are compiled before anything is timed. Printed are CPU
 microseconds a token, the medians of the ratios within each round, and the share of answers that are
@@ -55,7 +55,7 @@ def main() -> None:
         if options.run is None
         else student_of(options.run, options.answers)
     )
-    from stratos.decode.kernel import load
+    from stratos.contrib.cpu.kernel import load
 
     print(f"{model.num_parameters():,} parameters, {options.threads} thread(s)")
     if load() is None:
@@ -121,7 +121,7 @@ def without_compiler(answer: Callable[[], Any]) -> Any:
     """Answer as where no C compiler is found."""
     from unittest import mock
 
-    from stratos.decode import kernel
+    from stratos.contrib.cpu import kernel
 
     with mock.patch.object(kernel, "load", lambda: None):
         return answer()
@@ -136,8 +136,8 @@ def by_batches(
     decoder: str,
 ) -> tuple[list[str], int]:
     """Answer as an evaluation does; return texts and the number of their tokens."""
-    from stratos.decode.batched import complete
-    from stratos.decode.decoder import Decoder, Decoding
+    from stratos.models.decode.batched import complete
+    from stratos.models.decode.decoder import Decoder, Decoding
 
     decoding = Decoding(Decoder(decoder))
     done = complete(
@@ -180,7 +180,7 @@ def by_generate(
 
 def student_of(run: Path, n_answers: int) -> tuple[Any, Any, Chats]:
     """Return the student of a run, and the questions that its evaluation asked."""
-    from stratos.pretrained import load_model, load_tokenizer
+    from stratos.models.pretrained import load_model, load_tokenizer
 
     folder = run / "distill" / "student"
     lines = (run / "evaluate" / "answers.jsonl").read_text(encoding="utf-8").splitlines()

@@ -41,9 +41,9 @@ os.environ.setdefault("PYTHONHASHSEED", "0")  # some generators go through sets
 import record
 
 from stratos import records
-from stratos.calibration.hits import judged_in
+from stratos.contrib.gym import GymTask, source
+from stratos.contrib.monitor.hits import judged_in
 from stratos.core.machine_load import group_seconds
-from stratos.tasks.gym import GymTask, source
 
 NAME = "gym"
 STUDENT, TEACHER = "stratos_300k", "smollm2"

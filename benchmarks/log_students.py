@@ -24,10 +24,10 @@ import logs
 import record
 
 from stratos import records
+from stratos.contrib.logs.messages import LogTask
 from stratos.core.intervals import wilson
 from stratos.evaluate.answers import ask_folder
 from stratos.tasks.base import Item
-from stratos.tasks.messages import LogTask
 from stratos.tasks.split import content_id
 
 N_TEST = 1000

@@ -3,7 +3,7 @@
     python benchmarks/logs.py size [--rows 100000] [--characters 400]
     python benchmarks/logs.py filters [--rows 3000]
 
-`size` writes a log, and reads it with `python -m stratos.logs` and as `+task=logs`, each in a
+`size` writes a log, and reads it with `stratos logs` and as `+task=logs`, each in a
 process of its own whose CPU time and peak resident memory the kernel counts. `filters` spoils a
 known share of the rows in each of nine ways, and counts what each check of `task.answers=verify`
 finds of its kind, and what else it finds. A workload of free texts, which vary as those of a shop
@@ -26,13 +26,13 @@ from typing import Any
 
 import record
 
-from stratos.logs.personal import CARD, EMAIL, IBAN, PHONE, personal_data
-from stratos.tasks.messages import LogTask
-from stratos.tasks.messages import answer_checks as checks
+from stratos.contrib.logs.messages import LogTask
+from stratos.contrib.logs.messages import answer_checks as checks
+from stratos.contrib.logs.personal import CARD, EMAIL, IBAN, PHONE, personal_data
 
 READ = """
 import sys
-from stratos.tasks.messages import LogTask
+from stratos.contrib.logs.messages import LogTask
 task = LogTask(sys.argv[1], on_error="skip")
 print(task.n_train, task.n_test)
 """
@@ -150,7 +150,7 @@ def size(n: int, characters: int) -> None:
             path = Path(folder) / "log.jsonl"
             write_log(path, rows, characters)
             commands = {
-                "python -m stratos.logs": [sys.executable, "-m", "stratos.logs", str(path)],
+                "stratos logs": [sys.executable, "-m", "stratos.contrib.logs", str(path)],
                 "+task=logs": [sys.executable, "-c", READ, str(path)],
             }
             for name, command in commands.items():

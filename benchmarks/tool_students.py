@@ -48,13 +48,13 @@ import record
 import tools
 
 from stratos import records
+from stratos.contrib.tools import ToolsTask
+from stratos.contrib.tools.calls import read
+from stratos.contrib.tools.signatures import tools_in
+from stratos.contrib.tools.tool_rows import Names, row_of
 from stratos.core.intervals import wilson
 from stratos.evaluate.metrics import mcnemar_exact
 from stratos.tasks.base import Item
-from stratos.tasks.tools import ToolsTask
-from stratos.tasks.tools.calls import read
-from stratos.tasks.tools.signatures import tools_in
-from stratos.tasks.tools.tool_rows import Names, row_of
 
 NAME = "tool_students"
 STUDENT, TEACHER = "smollm2_135m", "smollm2"
@@ -219,10 +219,10 @@ def answers(
     path: str, chats: Sequence[list[dict[str, str]]], schemas: Sequence[Mapping[str, Any] | None]
 ) -> list[tuple[str, int]]:
     """Return what a model writes behind each chat, and its tokens; `schemas` constrain it."""
-    from stratos.decode.batched import end_tokens, write
-    from stratos.decode.constrained import by_schemas
-    from stratos.decode.picks import likeliest
-    from stratos.pretrained import load_model, load_tokenizer
+    from stratos.models.decode.batched import end_tokens, write
+    from stratos.models.decode.constrained import by_schemas
+    from stratos.models.decode.picks import likeliest
+    from stratos.models.pretrained import load_model, load_tokenizer
 
     tokenizer, model = load_tokenizer(path), load_model(path, dtype="auto")
     prompts = [
@@ -245,7 +245,7 @@ def asked(
     task: ToolsTask, items: Sequence[Item], role: str, is_constrained: bool, made: dict[str, Any]
 ) -> dict[str, Any]:
     """Return the answers of one model to the items, as they are kept."""
-    from stratos.decode.constrained import why_no_grammar
+    from stratos.models.decode.constrained import why_no_grammar
 
     started, cpu_started = time.perf_counter(), time.process_time()
     if role == "teacher":

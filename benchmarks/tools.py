@@ -30,9 +30,9 @@ from typing import Any
 
 from record import keep
 
-from stratos.tasks.tools.calls import Call
-from stratos.tasks.tools.matching import is_right, why_invalid
-from stratos.tasks.tools.signatures import Tool, tools_of
+from stratos.contrib.tools.calls import Call
+from stratos.contrib.tools.matching import is_right, why_invalid
+from stratos.contrib.tools.signatures import Tool, tools_of
 
 WITH_CALLS = ("simple_python", "multiple", "parallel", "parallel_multiple", "live_simple",
               "live_multiple", "live_parallel", "live_parallel_multiple")  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib
 import os
 import sys
 from importlib import metadata
@@ -36,6 +37,36 @@ DISTRIBUTION = "stratos-llm"
 """Name of the package that pip installs."""
 
 
+VERBS = {
+    **{
+        verb: f"stratos.cli.commands.{verb}"
+        for verb in (
+            "compare",
+            "ledger",
+            "report",
+            "serve",
+            "servers",
+            "stage",
+            "status",
+            "sweep",
+            "verify",
+        )
+    },
+    **{
+        verb: f"stratos.contrib.{verb}.command"
+        for verb in (
+            "cascade",
+            "door",
+            "drift",
+            "gate",
+            "logs",
+        )
+    },
+    "calibration": "stratos.contrib.monitor.calibration",
+    "dashboard": "stratos.contrib.monitor.dashboard",
+}
+
+
 def main() -> None:
     """Run what the command line asks for; exit with 2 if it cannot be, 1 if it fails."""
     with guarded():
@@ -46,6 +77,11 @@ def main() -> None:
 
 
 def _main() -> None:
+    verb = sys.argv[1] if len(sys.argv) > 1 else ""
+    if verb in VERBS:
+        sys.argv = [f"{sys.argv[0]} {verb}", *sys.argv[2:]]
+        importlib.import_module(VERBS[verb]).main()
+        return
     if "--version" in sys.argv[1:]:
         _say_version()
         return

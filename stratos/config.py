@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from msgspec import Meta
 
-from stratos.engines.base import Engine
+from stratos.deploy.engines.base import Engine
 from stratos.executors.here import Here
 from stratos.executors.job import Executor
 from stratos.records import CardRun
@@ -357,7 +357,7 @@ class DeployConfig:
     hf://OWNER/NAME."""
     keep: bool = False
     """Leave the student hosted on this machine when the run has ended, until
-    `python -m stratos.serve stop <run>`."""
+    `stratos serve stop <run>`."""
 
 
 @dataclass(frozen=True)

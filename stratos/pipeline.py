@@ -9,6 +9,7 @@ from stratos.config import Config
 from stratos.core.errors import CapacityError, ConfigError, StratosError
 from stratos.core.redact import redact
 from stratos.distill.trainer import check_adapter, check_machine
+from stratos.models.students import check_students
 from stratos.records import Deployment, Probe
 from stratos.run.open_run import opened
 from stratos.run.other_task import OtherTaskError, refusal
@@ -27,7 +28,6 @@ from stratos.run.stages import (
     STAGES,
     SYNTHESIZE,
 )
-from stratos.students import check_students
 
 
 def run_pipeline(config: Config) -> float | None:
@@ -100,7 +100,7 @@ def _push(state: RunState, target: str) -> None:
     done = push(state.config.run_dir / "bundle", target)
     state.console.note(
         f"The bundle {'was already' if done.was_there else 'is now'} at {redact(done.url)}. To "
-        f"check a copy, type: python -m stratos.verify {redact(target)}"
+        f"check a copy, type: stratos verify {redact(target)}"
     )
 
 
@@ -118,8 +118,8 @@ def _keep_hosted(state: RunState) -> None:
     )
     state.console.note(
         f"The student {'is still' if ran else 'stays'} hosted on this machine, at {hosted.url}/v1 "
-        f"({hosted.served_by}). How to ask it: python -m stratos.serve {config.run_dir}; to try it "
-        f"in a browser, add --page; to stop it: python -m stratos.serve stop {config.run_dir}"
+        f"({hosted.served_by}). How to ask it: stratos serve {config.run_dir}; to try it "
+        f"in a browser, add --page; to stop it: stratos serve stop {config.run_dir}"
     )
 
 
@@ -163,6 +163,6 @@ def _wants_pilot(config: Config, probe: Probe | None) -> bool:
         return is_made
     if "distill" not in config.stages:
         return False
-    from stratos.pilot.decision import wants_pilot
+    from stratos.probe.pilot.decision import wants_pilot
 
     return wants_pilot(config, probe)

@@ -15,8 +15,8 @@ from stratos.catalog import load_catalog
 from stratos.cli.build import build
 from stratos.cli.compose import hydra_for
 from stratos.config import ComplexityConfig, Config
-from stratos.convert.targets import ALLOW_TARGETS
 from stratos.core.errors import ConfigError
+from stratos.core.targets import ALLOW_TARGETS
 from stratos.plan.options.candidates import build_problem
 from stratos.plan.options.teacher_load import teacher_load_of
 from stratos.plan.options.training_length import expected_rows

@@ -5,7 +5,7 @@
 Attention: forward and backward pass of documents of one length, CPU milliseconds, and how far
 output and gradients are from those in float64, in per cent (`torch.nn.functional`'s
 scaled_dot_product_attention, which takes flash attention there, beside
-`stratos.distill.blocked_attention`). `universal_logit`: CPU milliseconds a position at a
+`stratos.contrib.cpu.blocked_attention`). `universal_logit`: CPU milliseconds a position at a
 vocabulary of 50,000, beside two calls of torch.sort, which is what it took before, and beside
 `forward_kl`. Each figure is the least of `--runs`; both sides are measured in turn.
 """
@@ -28,8 +28,8 @@ from record import keep
 from torch import Tensor
 from torch.nn import functional as F
 
+from stratos.contrib.cpu.blocked_attention import attend
 from stratos.core.machine import multiplies_bf16
-from stratos.distill.blocked_attention import attend
 from stratos.distill.objectives.kernels import Scratch, forward_kl_, universal_logit_
 
 SHAPES = ((60, 4, 64, 32), (21, 4, 200, 32), (8, 4, 500, 32), (4, 4, 1000, 32), (8, 6, 500, 64))

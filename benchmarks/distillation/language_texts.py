@@ -77,7 +77,7 @@ def write_notes(
         return
     import torch
 
-    from stratos.decode.batched import write
+    from stratos.models.decode.batched import write
 
     model, tokenizer = teacher.load()
 

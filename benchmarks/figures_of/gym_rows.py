@@ -1,4 +1,4 @@
-"""The kept predictions of benchmarks/gym.py, judged as `python -m stratos.calibration` judges them.
+"""The kept predictions of benchmarks/gym.py, judged as `stratos calibration` judges them.
 
 A row is kept as the version of its day wrote it. What earlier versions judged otherwise is judged
 again here from the numbers of the row.
@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
-from stratos.calibration.hits import Judged
+from stratos.contrib.monitor.hits import Judged
 from stratos.core.formats import hours
 from stratos.report.planned_here import judged_here
 from stratos.report.planned_row import Figures, PlannedRow, news_alone, written

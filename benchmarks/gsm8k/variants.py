@@ -23,8 +23,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import record
 
+from stratos.contrib.variants.exchanged import Exchanged, form_of
 from stratos.tasks.math import MathTask
-from stratos.tasks.variants.exchanged import Exchanged, form_of
 
 _SHOWN_OF = 5000
 _NO_VARIANT = "row without a variant: "

@@ -15,15 +15,15 @@ from stratos.catalog.gpus import COLUMNS, use_gpu_file
 from stratos.catalog.listings import Listings
 from stratos.catalog.local import local_offer
 from stratos.catalog.parse import parse
-from stratos.catalog.ray import ray_nodes
 from stratos.catalog.residency import left_out
 from stratos.catalog.select import select
-from stratos.catalog.slurm import slurm_nodes
 from stratos.catalog.source import File, cloud_of, read_files, state_of
 from stratos.catalog.table import LOCAL, Offers, Table
+from stratos.contrib.ray.nodes import CLOUD as RAY
+from stratos.contrib.ray.offers import ray_nodes
+from stratos.contrib.slurm.nodes import CLOUD as SLURM
+from stratos.contrib.slurm.offers import slurm_nodes
 from stratos.core.errors import CatalogError
-from stratos.core.ray_nodes import CLOUD as RAY
-from stratos.core.slurm_nodes import CLOUD as SLURM
 from stratos.records import Offer
 
 if TYPE_CHECKING:

@@ -20,14 +20,14 @@ from omegaconf.errors import OmegaConfBaseException
 from stratos import config as schema
 from stratos.cli.rules import impossible, missing_files
 from stratos.config import STAGES, Config
-from stratos.convert.declared import with_declared
-from stratos.convert.targets import find_class, untrusted
-from stratos.convert.typed import read_dataclass, read_value, show
 from stratos.core.errors import ConfigError, did_you_mean
 from stratos.core.names import wrong_names
 from stratos.core.redact import learn, redact, resolved
+from stratos.core.targets import find_class, untrusted
+from stratos.core.typed import read_dataclass, read_value, show
 from stratos.executors.job import why_no_executor
 from stratos.plan.horizon import with_horizon
+from stratos.synthesize.declared import with_declared
 from stratos.tasks.base import Task, why_no_task
 from stratos.teachers.base import Teacher
 from stratos.teachers.logged import with_log

@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from stratos.cli.build import CANDIDATES, GROUPS, any_of, of_each, schema_of
 from stratos.cli.compose import CONFIG_NAME
-from stratos.convert import aliases
+from stratos.core import aliases
 from stratos.core.errors import did_you_mean
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from stratos.config import Config
 from stratos.core.errors import ConfigError, StratosError
 from stratos.core.hub import is_hub_name, location
-from stratos.students import check_students
+from stratos.models.students import check_students
 
 
 def unusable_files(config: Config) -> list[str]:

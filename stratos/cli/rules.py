@@ -16,14 +16,14 @@ from stratos.config import (
     ProbeConfig,
     StudentConfig,
 )
-from stratos.convert.declared import contradictions
+from stratos.contrib.ray.engine import is_installed, not_installed
 from stratos.core.errors import ConfigError, did_you_mean
 from stratos.core.foreign import beside, why_unreadable
 from stratos.core.printable import shown
-from stratos.core.ray_engine import is_installed, not_installed
 from stratos.distill.tokenizer import SPECIAL
 from stratos.distill.trainer import unusable
 from stratos.plan.horizon import MAX_SERVE_HOURS
+from stratos.synthesize.declared import contradictions
 from stratos.teachers.facts import FACTS
 from stratos.tracking import usable
 
@@ -291,7 +291,7 @@ def _executor(config: Config) -> Iterator[str]:
     if (why := executor.unusable()) is not None:
         yield why
     elif executor.kind == "slurm":
-        from stratos.executors.slurm_asks import no_node_takes  # others do without its modules
+        from stratos.contrib.slurm.asks import no_node_takes  # others do without its modules
 
         if (why := no_node_takes(executor)) is not None:
             yield why
@@ -340,7 +340,7 @@ def _server(config: Config) -> Iterator[str]:
         yield (
             f"deploy.keep=true hosts the student on this machine, and executor={executor.kind} is "
             "for others, which end with their stage. Leave deploy.keep out. When the run has "
-            f"ended, type: {there}, or: python -m stratos.serve outputs/<run> (on this machine)."
+            f"ended, type: {there}, or: stratos serve outputs/<run> (on this machine)."
         )
     if deploy.engine is None or deploy.name == "none" or "deploy" not in config.stages:
         return

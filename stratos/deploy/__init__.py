@@ -1,5 +1,5 @@
-"""Package the student as a bundle, serve it and load-test it."""
+"""Package the student as a bundle, serve it and load-test it.
 
-from stratos.deploy.stage import deploy
-
-__all__ = ["deploy"]
+The stage is `stratos.deploy.stage.deploy`: importing the package loads nothing, since a config
+names its serving engines.
+"""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from stratos.core.atomic_files import replacing
 from stratos.core.errors import StratosError
-from stratos.pretrained import load_tokenizer
+from stratos.models.pretrained import load_tokenizer
 
 WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
 TOKENIZER = (

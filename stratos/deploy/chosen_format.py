@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from stratos.core.context import Context
 from stratos.core.errors import StratosError
-from stratos.engines.base import Engine
+from stratos.deploy.engines.base import Engine
 from stratos.evaluate.format_verdict import by_text, is_open_by_text
 from stratos.records import Export, Exports
 

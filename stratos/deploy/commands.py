@@ -6,10 +6,10 @@ import json
 import shlex
 from pathlib import Path
 
-from stratos.engines.base import Engine
-from stratos.engines.hugging_face import Transformers, TransformersBatching
-from stratos.engines.llamacpp import LlamaCpp
-from stratos.engines.vllm import Vllm
+from stratos.deploy.engines.base import Engine
+from stratos.deploy.engines.hugging_face import Transformers, TransformersBatching
+from stratos.deploy.engines.llamacpp import LlamaCpp
+from stratos.deploy.engines.vllm import Vllm
 from stratos.estimate import constants as k
 from stratos.records import ServingSetting
 

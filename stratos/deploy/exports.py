@@ -20,10 +20,10 @@ from stratos.core.intervals import wilson
 from stratos.core.machine_load import group_memory
 from stratos.deploy.bundle_server import serving_bundle
 from stratos.deploy.commands import ENGINES
+from stratos.deploy.engines.base import EXPORTS, Engine, ExportError
 from stratos.deploy.load_test import LoadTest, load_test
 from stratos.deploy.manifest import N_KNOWN
 from stratos.deploy.server import Server
-from stratos.engines.base import EXPORTS, Engine, ExportError
 from stratos.evaluate.answer_files import KeptAnswer
 from stratos.evaluate.format_verdict import Verdict, doubt, is_open_by_text, verdict
 from stratos.evaluate.metrics import difference_interval, mcnemar_exact

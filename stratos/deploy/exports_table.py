@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from stratos.deploy.commands import ENGINES
-from stratos.engines.base import EXPORTS
+from stratos.deploy.engines.base import EXPORTS
 from stratos.evaluate.format_verdict import said
 from stratos.records import Export, Exports
 
@@ -48,7 +48,7 @@ def _how_to_serve(exports: Exports) -> list[str]:
     if not kept:
         return []
     form = exports.served or kept[-1]
-    return [f"    python -m stratos.serve . --engine {exports.engine} --format {form}", "", ""]
+    return [f"    stratos serve . --engine {exports.engine} --format {form}", "", ""]
 
 
 def _row(one: Export) -> str:

@@ -72,7 +72,7 @@ def prepare(
     if before is not None and before.runs:
         raise StratosError(
             f"{bundle} is served at {before.url}/v1 since {before.since}. To stop it, type: "
-            f"python -m stratos.serve stop {shlex.quote(str(bundle))}"
+            f"stratos serve stop {shlex.quote(str(bundle))}"
         )
     if is_looked_after(state):
         raise StratosError(

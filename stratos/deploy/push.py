@@ -1,7 +1,7 @@
 """Publish a bundle: to a folder, behind a URL of fsspec, or as a model repository of the hub.
 
 The manifest is taken away first and put there last, so that whoever reads one finds all files that
-it names; `python -m stratos.verify` compares each with its SHA-256.
+it names; `stratos verify` compares each with its SHA-256.
 """
 
 from __future__ import annotations

@@ -7,10 +7,10 @@ import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from stratos.contrib.skypilot.service import PINS, exported, installs, plain, sky_service
 from stratos.core.atomic_files import remove
 from stratos.core.wheel import pins, write_wheel
 from stratos.deploy.commands import context_of, engine_of, serve_command
-from stratos.deploy.sky_service import PINS, exported, installs, plain, sky_service
 from stratos.records import RoleChoice
 
 _SKY_CLOUDS = frozenset(("aws", "azure", "gcp", "lambda", "nebius", "oci", "runpod", "vast"))

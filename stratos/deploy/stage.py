@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from stratos.config import Config
+from stratos.contrib.skypilot.service import WHEELS
 from stratos.core.atomic_files import write_atomically
 from stratos.core.by_name import named
 from stratos.core.context import Context
@@ -19,12 +20,12 @@ from stratos.deploy.bundle_server import serving_bundle
 from stratos.deploy.card import card_name, model_card
 from stratos.deploy.chosen_format import chosen_format
 from stratos.deploy.commands import ALONE, context_of, serve_command
+from stratos.deploy.engines.base import ExportError
 from stratos.deploy.exports import make_exports, write_exports
 from stratos.deploy.exports_table import with_exports
 from stratos.deploy.manifest import N_KNOWN, Known, write_known, write_manifest
 from stratos.deploy.server import ServeError, check_free
 from stratos.deploy.service import service_files, write_wheels
-from stratos.deploy.sky_service import WHEELS
 from stratos.deploy.speed import with_speed
 from stratos.deploy.trial import (
     engine_here,
@@ -34,7 +35,6 @@ from stratos.deploy.trial import (
     with_format,
 )
 from stratos.deploy.under_load import Plans
-from stratos.engines.base import ExportError
 from stratos.estimate import card_of_student
 from stratos.evaluate.answer_files import KeptAnswer, read_answers, room_for_answers
 from stratos.plan.traffic import rates_of

@@ -13,10 +13,10 @@ from stratos.catalog.local import local_offer
 from stratos.config import DeployConfig
 from stratos.core.machine_load import others_between, usage
 from stratos.deploy.commands import ALONE
+from stratos.deploy.engines.base import Engine, ExportError
 from stratos.deploy.load_test import LoadTest, load_test
 from stratos.deploy.server import Server
 from stratos.deploy.under_load import Asking, Plans, Tick, under_load
-from stratos.engines.base import Engine, ExportError
 from stratos.estimate import (
     ServedHere,
     Workload,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from stratos.config import StudentConfig
 from stratos.distill.tokenizer import byte_pairs, symbol_words
-from stratos.students import folder_of
+from stratos.models.students import folder_of
 from stratos.tasks.base import Message, Symbols
 
 if TYPE_CHECKING:

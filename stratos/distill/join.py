@@ -9,7 +9,7 @@ import os
 import sys
 from pathlib import Path
 
-from stratos.core.meeting import await_call
+from stratos.contrib.cpu.meeting import await_call
 
 
 def main() -> None:

@@ -17,7 +17,7 @@ from typing import Any
 
 from stratos import records
 from stratos.config import Config
-from stratos.core import meeting
+from stratos.contrib.cpu import meeting
 from stratos.core.context import Context
 from stratos.core.counted import counted
 from stratos.core.errors import StratosError

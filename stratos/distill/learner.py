@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from stratos.distill import fused_layer, packed
+from stratos.contrib.cpu import fused_layer
+from stratos.distill import packed
 from stratos.distill.adapter import restore_4_bits
 from stratos.distill.data import Batch
 from stratos.distill.head import Loss, head_loss

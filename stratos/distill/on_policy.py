@@ -110,9 +110,9 @@ def writer(
 
     What is drawn depends on the seed alone; batches and decoders differ by rounding.
     """
-    from stratos.decode.batched import write
-    from stratos.decode.decoder import Decoder, Decoding
-    from stratos.decode.picks import Drawn
+    from stratos.models.decode.batched import write
+    from stratos.models.decode.decoder import Decoder, Decoding
+    from stratos.models.decode.picks import Drawn
 
     def written(prompts: Sequence[np.ndarray]) -> list[list[int]]:
         model = whole_model(learner.model)

@@ -20,9 +20,9 @@ import lightning as L
 import torch
 
 from stratos.core.machine_load import Usage, group_seconds, others_between, usage
-from stratos.decode.threads import fastest
 from stratos.distill.data import Batch, PackedLoader
 from stratos.distill.module import TextModule
+from stratos.models.decode.threads import fastest
 
 _SHORT_SECONDS, _REPEATS = 1.0, 3
 """Trials of up to so many seconds are made so often, where there is something to choose."""

@@ -20,16 +20,15 @@ import lightning as L
 import msgspec
 import torch
 
+from stratos.contrib.cpu.gradient_workers import GradientWorkers, why_not
 from stratos.core.atomic_files import write_atomically
 from stratos.core.context import Context
 from stratos.core.counted import counted
 from stratos.core.errors import StratosError
-from stratos.decode.threads import WORTH, thread_counts
 from stratos.distill.adapter import has_4_bits
 from stratos.distill.collectives import summed
 from stratos.distill.data import PackedLoader
 from stratos.distill.full_weights import whole_model
-from stratos.distill.gradient_workers import GradientWorkers, why_not
 from stratos.distill.outlook import Outlook
 from stratos.distill.pace import (
     Drift,
@@ -40,6 +39,7 @@ from stratos.distill.pace import (
     measure,
     measure_divided,
 )
+from stratos.models.decode.threads import WORTH, thread_counts
 from stratos.records import from_json, to_json
 
 _LOOKED_AT = 64

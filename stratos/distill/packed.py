@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from transformers import AttentionInterface
 from transformers.masking_utils import AttentionMaskInterface
 
-from stratos.distill import blocked_attention
+from stratos.contrib.cpu import blocked_attention
 
 NAME = "stratos_packed"
 _LIKE = 1.25

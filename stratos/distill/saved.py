@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from stratos.distill.prepare import Ready
-from stratos.pretrained import load_model
+from stratos.models.pretrained import load_model
 
 
 def save(ready: Ready, weights: dict[str, Any], folder: Path) -> tuple[Any, int, str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stratos.config import Config, StudentConfig
-from stratos.core import heap
+from stratos.contrib.cpu import heap
 from stratos.core.atomic_files import write_atomically
 from stratos.core.context import Context
 from stratos.core.counted import counted
@@ -18,9 +18,9 @@ from stratos.core.environment import JOB
 from stratos.core.errors import StratosError
 from stratos.core.formats import about
 from stratos.distill.validation import validate_kept
-from stratos.pretrained.free_memory import free_memory
+from stratos.models.pretrained.free_memory import free_memory
+from stratos.models.students.content import content_of
 from stratos.records import Corpus, Plan, Student
-from stratos.students.content import content_of
 
 if TYPE_CHECKING:
     from stratos.distill.prepare import Ready

@@ -10,7 +10,7 @@ from stratos.core.atomic_files import replacing, room_for
 from stratos.core.errors import ForeignFileError, StratosError
 from stratos.core.hub import location
 from stratos.distill.tokenizer import symbol_tokenizer, trained_tokenizer
-from stratos.pretrained import load_model, load_tokenizer
+from stratos.models.pretrained import load_model, load_tokenizer
 from stratos.tasks.chat import instruct
 
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stratos.config import StudentConfig, TrainerConfig
-from stratos.convert.targets import untrusted_class
 from stratos.core.errors import ConfigError
 from stratos.core.machine import multiplies_bf16
+from stratos.core.targets import untrusted_class
 
 if TYPE_CHECKING:
     import lightning as L

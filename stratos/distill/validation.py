@@ -96,8 +96,8 @@ def right_of(
     choose_threads: bool = True,
 ) -> list[float]:
     """Return 1 or 0 for each item; answers are as long as in the evaluation, or as told."""
-    from stratos.decode.batched import complete
-    from stratos.decode.decoder import Decoder, Decoding
+    from stratos.models.decode.batched import complete
+    from stratos.models.decode.decoder import Decoder, Decoding
 
     completions = complete(
         model,

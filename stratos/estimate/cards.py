@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from stratos.core.errors import ConfigError
 from stratos.core.hub import config_file
-from stratos.engines.gguf_file import why_not_gguf
+from stratos.deploy.engines.gguf_file import why_not_gguf
 from stratos.estimate import constants as k
 from stratos.records import ModelCard
 

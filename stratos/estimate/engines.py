@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from stratos.engines.gguf_file import BLOCK_WIDTH, K_WIDTH
-from stratos.engines.vllm import no_kernel
+from stratos.deploy.engines.gguf_file import BLOCK_WIDTH, K_WIDTH
+from stratos.deploy.engines.vllm import no_kernel
 from stratos.estimate import constants as k
 from stratos.estimate.calibrate import COMPILED
 from stratos.estimate.fleet import Bools, Fleet

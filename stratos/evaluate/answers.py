@@ -11,9 +11,9 @@ from typing import Any
 
 from stratos.core.context import Context
 from stratos.core.counted import counted
-from stratos.decode.batched import complete
-from stratos.decode.decoder import Decoder, Decoding
-from stratos.pretrained import load_model, load_tokenizer
+from stratos.models.decode.batched import complete
+from stratos.models.decode.decoder import Decoder, Decoding
+from stratos.models.pretrained import load_model, load_tokenizer
 from stratos.tasks.base import Item, Score, Task
 from stratos.teachers.answer_limit import AnswerLimit, ask_whole, n_truncated
 from stratos.teachers.asking import ask_questions, unread

@@ -10,8 +10,8 @@ from typing import Any
 from stratos.config import Config
 from stratos.core import extras
 from stratos.core.context import Context
-from stratos.decode.constrained import is_installed, why_no_grammar
 from stratos.evaluate.answers import Answers, ask_folder
+from stratos.models.decode.constrained import is_installed, why_no_grammar
 from stratos.records import Corpus, Student
 from stratos.tasks.base import Item
 

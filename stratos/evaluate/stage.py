@@ -28,6 +28,7 @@ from stratos.evaluate.labels import confusion
 from stratos.evaluate.read_log import note_reads
 from stratos.evaluate.scores import against, by_slice, compare
 from stratos.evaluate.verdict import against_logged
+from stratos.models.students import starts_from_model
 from stratos.records import (
     Corpus,
     ModelCard,
@@ -40,7 +41,6 @@ from stratos.records import (
     TeacherProbe,
     Versus,
 )
-from stratos.students import starts_from_model
 from stratos.tasks.base import Item, Score, Task
 from stratos.teachers.answer_limit import AnswerLimit
 from stratos.teachers.evaluation_budget import n_allowed, pace_of

@@ -120,7 +120,7 @@ def _end_forgotten(spec: JobSpec, ledger: Ledger, note: Say, warn: Say) -> None:
     if here and here != one.where:
         raise StratosError(
             f"{spec.stage}: a job of this folder was submitted as {one.place} of {one.where}, and "
-            f"{here} answers here. End it there: python -m stratos.servers down {one.name}."
+            f"{here} answers here. End it there: stratos servers down {one.name}."
         )
     status = _status(executor, one.job)
     has_ended = status is not None and status.state in OVER

@@ -158,7 +158,7 @@ def _write_down(
     except OSError as error:  # the list is an index of what the folder of the run says
         context.warn(
             f"{handover.spec.stage}: its job cannot be written down in {started.folder()} ({error})"
-            f": python -m stratos.servers does not list it. Set {started.STATE}=<folder>."
+            f": stratos servers does not list it. Set {started.STATE}=<folder>."
         )
 
 

@@ -74,7 +74,7 @@ def refusal(known: Handed, run: Path, stage: str) -> str:
     return (
         f"{stage} was handed to {known.place} by executor={known.executor}, and is not known to be "
         f"back. Give the same command with executor={known.executor} executor.stages=[{stage}]: it "
-        f"follows that job. Or end the job (python -m stratos.servers shows the line that does), "
+        f"follows that job. Or end the job (stratos servers shows the line that does), "
         f"and delete {path_of(run, stage)}."
     )
 

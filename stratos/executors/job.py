@@ -1,6 +1,6 @@
 """A stage that runs elsewhere is a job: what is submitted, how it stands, and who runs it.
 
-The job is the same everywhere: `python -m stratos.stage <run folder> <stage>`, which goes on from
+The job is the same everywhere: `stratos stage <run folder> <stage>`, which goes on from
 what lies in the folder. So whatever ends it, the cure is to start it again.
 """
 

@@ -90,7 +90,7 @@ def job_spec(
         hours=hours,
         planned_hours=planned or min(LEAST_HOURS, hours or LEAST_HOURS),
         usd_per_hour=price * nodes,
-        command=(sys.executable, "-m", "stratos.stage", str(folder), stage, "--job"),
+        command=(sys.executable, "-m", "stratos", "stage", str(folder), stage, "--job"),
         env={JOB: name},
         withheld=withheld,
         spot=choice is not None and _is_spot(choice),

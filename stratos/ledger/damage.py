@@ -106,7 +106,7 @@ def refusal(ledger: Path, why: str) -> LedgerError:
     return LedgerError(
         f"{why}. So it cannot be told what this run has spent, and nothing more is paid. Put the "
         f"file back as it was; or look up what was spent (at least {exact_usd(least)}, as far as "
-        f"can be read here; the provider's usage page tells it) and type: python -m stratos.ledger "
+        f"can be read here; the provider's usage page tells it) and type: stratos ledger "
         f"{ledger.parent} --spent-usd {least:.4f}"
     )
 

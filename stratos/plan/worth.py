@@ -15,12 +15,12 @@ from dataclasses import replace
 from typing import Any
 
 from stratos.config import Config
+from stratos.contrib.cascade.way import cascade_way
 from stratos.core.counted import listed
 from stratos.core.formats import duration, percent, usd
 from stratos.plan.accuracy.without_model import needs_no_model
 from stratos.plan.answer_price import shares_unknown
 from stratos.plan.break_even import Ends, Money, Outcome, joint
-from stratos.plan.cascade_way import cascade_way
 from stratos.plan.explain.free_here import free_servers
 from stratos.plan.horizon import Horizon, horizon_of
 from stratos.plan.scale_to_zero import MOST_WAITING, scaled_to_zero

@@ -33,7 +33,7 @@ def repeat(run_dir: Path, changed: Mapping[str, str] | None = None) -> str:
 
 def serve_cascade(run_dir: Path) -> str:
     """Return the command that serves the student of a run with its teacher behind it."""
-    return shlex.join(["python", "-m", "stratos.serve", str(run_dir), "--cascade"])
+    return shlex.join(["python", "-m", "stratos", "serve", str(run_dir), "--cascade"])
 
 
 def _without(overrides: Sequence[str], keys: Mapping[str, str]) -> list[str]:

@@ -15,11 +15,11 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 SHAPES_NO_RECORD = frozenset(
     (
-        "config.py", "convert/aliases.py", "core/atomic_files.py", "core/chunk_engine.py",
+        "config.py", "core/aliases.py", "core/atomic_files.py", "core/chunk_engine.py",
         "core/connections.py", "core/context.py", "core/digest.py", "core/errors.py",
         "core/foreign.py", "core/integrity.py", "core/locks.py", "core/names.py",
-        "core/os_signals.py", "core/printable.py", "core/process.py", "core/ray_engine.py",
-        "core/redact.py", "core/remote.py", "ledger", "students/content.py",
+        "core/os_signals.py", "core/printable.py", "core/process.py", "contrib/ray/engine.py",
+        "core/redact.py", "core/remote.py", "ledger", "models/students/content.py",
     )
 )  # fmt: skip
 """Modules and packages below every stage that decide nothing of what a record holds: checks,

@@ -150,7 +150,7 @@ class CopyClaim:
                 self._warn(
                     f"{one.stage} of {held.folder}, which this copy was of, was handed to "
                     f"{one.place or one.name}. It may still run, and is paid beside what runs now: "
-                    f"python -m stratos.servers down {one.name}"
+                    f"stratos servers down {one.name}"
                 )
 
     def _is_busy(self) -> BusyError:

@@ -45,6 +45,8 @@ class Stage(Generic[T]):
     """
 
     name: str
+    function: str
+    """Where its function is, as "module:name": its module is imported when it is called."""
     record: type[T]
     reads: tuple[str, ...]
     """Keys of the config that it reads, as "group" or "group.key"; the key of each candidate, where

@@ -9,13 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
+from stratos.contrib.ray.engine import connected
 from stratos.core.chunk_engine import Engine, Here
 from stratos.core.context import Context
 from stratos.core.disk_errors import disk_errors
 from stratos.core.errors import StratosError
 from stratos.core.integrity import missing
 from stratos.core.locks import locked
-from stratos.core.ray_engine import connected
 from stratos.ledger import reserves
 from stratos.records import Plan, Report
 from stratos.report.costs import read_ledger
@@ -282,7 +282,8 @@ class Runner:
     ) -> T | None:
         """Import a stage's package only now: torch comes with the stage that needs it."""
         state = self.state
-        function = getattr(importlib.import_module(f"stratos.{stage.name}"), stage.name)
+        module, _, name = stage.function.partition(":")
+        function = getattr(importlib.import_module(module), name)
         if stage.record is Report:
             made: T | None = function(state.config, state.records, context, state.warnings.all())
         else:

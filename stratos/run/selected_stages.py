@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from stratos.config import Config
+from stratos.contrib.cascade.choosing_items import makes_cascade
 from stratos.run.resume import Stage
-from stratos.teachers.choosing_items import makes_cascade
 
 
 def asked_stages(config: Config, stages: Sequence[Stage[Any]]) -> frozenset[str]:

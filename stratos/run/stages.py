@@ -22,6 +22,7 @@ nothing again."""
 
 PROBE = Stage(
     name="probe",
+    function="stratos.probe.stage:probe",
     record=Probe,
     reads=(
         "task",
@@ -44,6 +45,8 @@ PROBE = Stage(
 )
 PILOT = Stage(
     name="pilot",
+    function="stratos.probe.pilot.stage:pilot",
+    packages=("probe/pilot",),
     record=Pilot,
     reads=(
         "task",
@@ -73,6 +76,7 @@ PILOT = Stage(
 )
 PLAN = Stage(
     name="plan",
+    function="stratos.plan.stage:plan",
     record=Plan,
     reads=(
         "task",
@@ -106,6 +110,7 @@ PLAN = Stage(
 )
 SYNTHESIZE = Stage(
     name="synthesize",
+    function="stratos.synthesize.stage:synthesize",
     record=Corpus,
     reads=(
         "task",
@@ -130,6 +135,7 @@ SYNTHESIZE = Stage(
 )
 DISTILL = Stage(
     name="distill",
+    function="stratos.distill.stage:distill",
     record=Student,
     reads=(
         "task",
@@ -149,6 +155,7 @@ DISTILL = Stage(
 )
 EVALUATE = Stage(
     name="evaluate",
+    function="stratos.evaluate.stage:evaluate",
     record=Scorecard,
     reads=(
         "task",
@@ -167,6 +174,7 @@ EVALUATE = Stage(
 )
 DEPLOY = Stage(
     name="deploy",
+    function="stratos.deploy.stage:deploy",
     record=Deployment,
     reads=(
         "task",
@@ -195,6 +203,8 @@ DEPLOY = Stage(
 )
 CASCADE = Stage(
     name="cascade",
+    function="stratos.contrib.cascade.stage:cascade",
+    packages=("contrib/cascade",),
     record=Cascade,
     reads=(
         "task",
@@ -221,6 +231,7 @@ CASCADE = Stage(
 )
 REPORT = Stage(
     name="report",
+    function="stratos.report:report",
     record=Report,
     reads=(),
     uses=("probe", "pilot", "plan", "synthesize", "distill", "evaluate", "deploy", "cascade"),
@@ -229,6 +240,7 @@ STAGES = (PROBE, PILOT, PLAN, SYNTHESIZE, DISTILL, EVALUATE, DEPLOY, CASCADE, RE
 
 PILOT_TRAINING = Stage(
     name="distill",
+    function="stratos.distill.stage:distill",
     record=Student,
     reads=tuple(dict.fromkeys((*SYNTHESIZE.reads, *DISTILL.reads))),
     packages=("synthesize", "distill"),

@@ -98,7 +98,7 @@ def show(console: Console, config: Config, records: Mapping[str, Any], ledger: P
     deployment: Deployment | None = records.get("deploy")
     if deployment is not None:
         console.print(f"Bundle  {deployment.bundle_path}", soft_wrap=True, markup=False)
-        here = f"python -m stratos.serve {shlex.quote(str(config.run_dir))} (on this machine)"
+        here = f"stratos serve {shlex.quote(str(config.run_dir))} (on this machine)"
         there = f"; on the planned servers: see {deployment.service_path}"
         console.print(f"Host    {here}{there}", soft_wrap=True, markup=False)
     cascade: Cascade | None = records.get("cascade")
@@ -145,8 +145,8 @@ def _with_cascade(config: Config) -> str:
     """Say what asking the teacher now and then would promise; "" where nothing was kept of it."""
     least = config.limits.accuracy
     assert least is not None
-    from stratos.cascade.answered import answered
-    from stratos.cascade.verdict_said import cascade_of
+    from stratos.contrib.cascade.answered import answered
+    from stratos.contrib.cascade.verdict_said import cascade_of
 
     try:
         run = answered(config.run_dir)

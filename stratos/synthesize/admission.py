@@ -15,9 +15,9 @@ from stratos.core.context import Context
 from stratos.core.errors import ForeignFileError, StratosError
 from stratos.core.foreign import cause
 from stratos.core.hub import location
-from stratos.pretrained import load_model, load_tokenizer
+from stratos.models.pretrained import load_model, load_tokenizer
+from stratos.models.students import ready
 from stratos.records import Plan
-from stratos.students import ready
 from stratos.tasks.base import Item, Message
 from stratos.tasks.chat import instruct
 
@@ -51,7 +51,7 @@ class PretrainedStudent:
         Raises:
             StratosError: it cannot be loaded, or not be asked.
         """
-        from stratos.decode.batched import complete
+        from stratos.models.decode.batched import complete
 
         with self._explained():
             tokenizer, model = self._loaded
@@ -85,8 +85,8 @@ class PretrainedStudent:
             OSError: the weights cannot be loaded.
             ValueError: the folder is no causal language model, or has no chat template.
         """
-        from stratos.decode.batched import write
-        from stratos.decode.picks import likeliest
+        from stratos.models.decode.batched import write
+        from stratos.models.decode.picks import likeliest
 
         tokenizer, model = self._loaded
         end = time.monotonic() + seconds

@@ -33,9 +33,9 @@ from enum import Enum
 from typing import Literal
 
 from stratos.config import ComplexityConfig
-from stratos.convert.declared import leaves
 from stratos.core.counted import counted, cut_short
 from stratos.records import Interval, TeacherProbe
+from stratos.synthesize.declared import leaves
 from stratos.synthesize.strategy import Strategy, Threshold
 from stratos.tasks.chat import reasons
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from stratos.config import Config
+from stratos.contrib.ray.teacher import spread
 from stratos.core.context import Context
 from stratos.core.counted import counted
 from stratos.core.errors import TeacherError
@@ -14,7 +15,6 @@ from stratos.synthesize.strategy import Tally
 from stratos.teachers.answer_limit import is_truncated
 from stratos.teachers.asking import ask_questions, cost_usd
 from stratos.teachers.base import Answer, Batching, Question, Teacher
-from stratos.teachers.ray_teacher import spread
 
 
 def ask_and_count(

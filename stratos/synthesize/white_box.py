@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar
 from msgspec import Meta
 
 from stratos.config import Amount, Share
-from stratos.convert.typed import OneOf
+from stratos.core.typed import OneOf
 from stratos.distill.divergences import DIVERGENCES, wrong_parameters
 from stratos.distill.signal_config import SignalConfig
 from stratos.synthesize.alignment import Alignment

@@ -127,7 +127,7 @@ _TOOLS = """\
 def offer_tools(tokenizer: Any) -> None:
     """Let a tokenizer's chat template take `tools`: as the text that a student is trained on.
 
-    It is that of `stratos.tasks.tools.signatures.question_of`.
+    It is that of `stratos.contrib.tools.signatures.question_of`.
     """
     template = tokenizer.chat_template
     if isinstance(template, str):

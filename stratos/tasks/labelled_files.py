@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace as replace_row
 
+from stratos.contrib.sql import SqlResult
 from stratos.core.digest import digest_of
 from stratos.core.errors import ConfigError
 from stratos.core.foreign import beside, why_unreadable
@@ -41,7 +42,6 @@ from stratos.tasks.rows import (
     shown,
 )
 from stratos.tasks.schema import BySchema
-from stratos.tasks.sql import SqlResult
 from stratos.tasks.table import Row, Rows
 
 if TYPE_CHECKING:

@@ -1,6 +1,6 @@
 """School and contest mathematics with official test questions: GSM8K and AIME.
 
-Training questions are also made answer first: `stratos.tasks.variants` exchanges the numbers of
+Training questions are also made answer first: `stratos.contrib.variants` exchanges the numbers of
 training rows and works their solutions out anew.
 """
 
@@ -15,6 +15,7 @@ from typing import Literal
 
 import msgspec
 
+from stratos.contrib.variants.exchanged import Exchanged, form_of
 from stratos.core.errors import ConfigError
 from stratos.tasks.base import Item
 from stratos.tasks.jsonl import JsonlTask
@@ -22,7 +23,6 @@ from stratos.tasks.metrics import MetricName
 from stratos.tasks.numbers import numbers_in, stated_number
 from stratos.tasks.steps import n_steps, without_marks, wrong_step
 from stratos.tasks.table import Row, Rows
-from stratos.tasks.variants.exchanged import Exchanged, form_of
 
 PROBLEMS_A_YEAR = 30
 """Problems of AIME in one year: two papers of fifteen."""

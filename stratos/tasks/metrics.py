@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, Protocol, runtime_checkable
 
-from stratos.convert.targets import find_class
-from stratos.convert.typed import read_dataclass
+from stratos.contrib.sql import SqlResult
 from stratos.core.errors import StratosError, did_you_mean
+from stratos.core.targets import find_class
+from stratos.core.typed import read_dataclass
 from stratos.tasks.answers import LETTER, behind_marker, find_answer, find_number, word_f1
 from stratos.tasks.numbers import stated_number, write_number
 from stratos.tasks.objects import as_key, object_at_start, object_of, same, written
 from stratos.tasks.rows import shown
 from stratos.tasks.split import normalised
-from stratos.tasks.sql import SqlResult
 
 MetricName = Literal["exact", "numeric", "multiple_choice", "regex", "f1", "sql"]
 

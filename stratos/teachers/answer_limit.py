@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 
 from stratos.core.counted import counted
 from stratos.core.errors import TeacherError
-from stratos.decode.repetition import repeats
+from stratos.models.decode.repetition import repeats
 from stratos.records import is_cut_short
 from stratos.tasks.base import Message, Task
 from stratos.teachers.base import (

@@ -2,7 +2,7 @@
 
 The chats of one task begin alike: system message and few-shot examples. Keys and values of that
 prefix are computed for one row and copied to the others, and rows leave the batch as they end
-(`stratos.decode.batched`).
+(`stratos.models.decode.batched`).
 
 An answer is the likeliest one or drawn. What is drawn depends on the prompt, the temperature and
 the number of the sample, not on the batch that it happens to be in: every row has a generator of
@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from stratos.decode.repetition import repeats
+from stratos.models.decode.repetition import repeats
 from stratos.tasks.base import Message
 from stratos.teachers.base import LENGTH, REPETITION, STOP, Answer, Keep, Question
 
@@ -79,7 +79,7 @@ def answer(
         keep: takes (index, answer) after each batch.
         progress: told how many answers came with each batch.
     """
-    from stratos.decode.batched import end_tokens, write
+    from stratos.models.decode.batched import end_tokens, write
 
     if not prompts:
         return

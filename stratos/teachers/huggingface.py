@@ -11,8 +11,8 @@ from typing import Any, Literal
 
 from stratos.core.errors import TeacherError
 from stratos.core.foreign import cause
-from stratos.pretrained import load_model, load_tokenizer
-from stratos.pretrained.free_memory import free_memory
+from stratos.models.pretrained import load_model, load_tokenizer
+from stratos.models.pretrained.free_memory import free_memory
 from stratos.records import ModelCard
 from stratos.tasks.base import Message
 from stratos.teachers.answer_limit import MOST_TOKENS

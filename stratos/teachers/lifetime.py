@@ -53,8 +53,8 @@ def shipped_teachers() -> list[OpenAISettings]:
     """Return the hosted teachers of `conf/teacher` that are complete as they are."""
     import yaml
 
-    from stratos.convert.typed import read_dataclass
     from stratos.core.conf import conf_dir
+    from stratos.core.typed import read_dataclass
 
     found = []
     for path in sorted((conf_dir() / "teacher").glob("*.yaml")):

@@ -18,7 +18,7 @@ from typing import Any
 
 from stratos.core.foreign import cause
 from stratos.core.hub import is_hub_name, missing_on_hub
-from stratos.pretrained import check_gguf, read_config, read_tensors, why_not_readable
+from stratos.models.pretrained import check_gguf, read_config, read_tensors, why_not_readable
 
 _WEIGHT_SUFFIXES = (".safetensors", ".gguf", ".json", ".jinja", ".model")
 """Files of a folder that decide what its model answers."""

@@ -72,7 +72,7 @@ def test_parallel_jobs_ask_what_one_would(tmp_path: Path, files: dict[str, str])
     before = [path.stat().st_mtime_ns for path in others]
     env = {**os.environ, "STRATOS_CACHE": str(tmp_path / "all"), "PARROT_KEY": KEY}
     done = subprocess.run(
-        [sys.executable, "-m", "stratos.sweep", "resume", "all_sweep"],
+        [sys.executable, "-m", "stratos", "sweep", "resume", "all_sweep"],
         cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr

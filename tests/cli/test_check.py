@@ -15,9 +15,9 @@ from stratos.catalog.source import BUILTIN
 from stratos.cli.build import build
 from stratos.cli.compose import CONFIG_NAME, hydra_for
 from stratos.cli.rules import missing_files
-from stratos.convert.targets import ALLOW_TARGETS
 from stratos.core import extras
 from stratos.core.conf import conf_dir
+from stratos.core.targets import ALLOW_TARGETS
 from stratos.teachers.lifetime import retired, shipped_teachers
 
 SHIPPED = sorted(
@@ -137,7 +137,7 @@ def test_what_vllm_cannot_serve_is_said_before_anything_runs(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.delenv("STRATOS_VLLM", raising=False)
-    monkeypatch.setattr("stratos.engines.base.find_spec", lambda name: None)
+    monkeypatch.setattr("stratos.deploy.engines.base.find_spec", lambda name: None)
     typed = ["+task=mahjong", "student=stratos_1m", "deploy=vllm"]
     assert problems(*typed) == [
         'vLLM is not installed here. Type: pip install "vllm>=0.11". If another environment has '
@@ -704,7 +704,7 @@ def test_a_file_that_is_not_there_has_those_beside_it_that_look_like_it(tmp_path
 @pytest.mark.parametrize(
     ("typed", "told"),
     [
-        ("deploy.engine._target_=stratos.engines.llamacpp.Nothing", "cannot be imported"),
+        ("deploy.engine._target_=stratos.deploy.engines.llamacpp.Nothing", "cannot be imported"),
         ("deploy.engine._target_=stratos.executors.here.Here", "expected a class that is Engine"),
         ("deploy.engine.formats=[q5]", "deploy.engine.formats[0]=q5: expected one of f32, f16,"),
         ("+deploy.engine.slots=2", "deploy.engine.slots: there is no such key."),

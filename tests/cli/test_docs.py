@@ -26,7 +26,7 @@ from checked import problems
 from documented import DOCUMENTS, ROOT, Command, commands
 from omegaconf import OmegaConf
 
-sys.path.append(str(Path(__file__).parents[1] / "status"))
+sys.path.append(str(Path(__file__).parent))
 sys.path.append(str(ROOT / "benchmarks"))
 
 import gallery
@@ -48,7 +48,7 @@ NOT_CHECKED = {
     "python -m stratos +task=…": "any command, in a drawing",
     "python -m stratos +task=mahjong cloud=gcp cloud.catalog=[https://…/catalogs/v8/gcp/vms.csv]":
         "an address without its host, of files of many MB",
-    "python -m stratos.stage run_folder stage": "tests/executors/test_here.py runs it",
+    "stratos stage run_folder stage": "tests/executors/test_here.py runs it",
 }  # fmt: skip
 """Commands that are not checked here, and why."""
 EXIT_CODES = {
@@ -163,7 +163,9 @@ def composed(command: Command) -> list[str]:
     """Return what the check before a run finds wrong with a command."""
     words = [one.replace("s3://prices", "prices") for one in command.words if one != "--json"]
     words = [re.sub(r"(teacher|student)\.path=folder$", r"\1.path=org/model", one) for one in words]
-    words = [one for one in words if one != "task.workload=id"]  # as `stratos.logs` prints it
+    words = [
+        one for one in words if one != "task.workload=id"
+    ]  # as `stratos.contrib.logs` prints it
     if "--help" in words:
         group_page(words[words.index("--help") + 1 :])
         return []
@@ -197,17 +199,17 @@ def test_what_is_not_checked_is_still_in_a_page() -> None:
 def test_every_way_to_write_a_command_is_found(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text(
-        "Type `python -m stratos.status`, or\n`python -m\nstratos.serve outputs/<run>\n--page`.\n\n"
-        "| all | `python -m stratos +task=a 'b={c: d}'`; `python -m stratos.servers` |\n\n"
+        "Type `stratos status`, or\n`python -m\nstratos.serve outputs/<run>\n--page`.\n\n"
+        "| all | `python -m stratos +task=a 'b={c: d}'`; `stratos servers` |\n\n"
         "    A=1 python -m stratos +task=a \\\n        b=c    # why\n"
-        "    python -m stratos.serve stop x; ls\n\n"
-        "```bash\npython make.py && python -m stratos.logs x.jsonl > out\n```\n"
+        "    stratos serve stop x; ls\n\n"
+        "```bash\npython make.py && stratos logs x.jsonl > out\n```\n"
     )
     assert [(str(one)[10:], one.env) for one in commands(page)] == [
-        ("stratos.status", ()), ("stratos.serve outputs/run --page", ()),
-        ("stratos +task=a b={c: d}", ()), ("stratos.servers", ()),
+        ("status", ()), ("stratos.serve outputs/run --page", ()),
+        ("stratos +task=a b={c: d}", ()), ("servers", ()),
         ("stratos +task=a b=c", (("A", "1"),)), ("stratos.serve stop x", ()),
-        ("stratos.logs x.jsonl", ()),
+        ("stratos.contrib.logs x.jsonl", ()),
     ]  # fmt: skip
 
 

@@ -14,11 +14,11 @@ from stratos.__main__ import _say_version
 from stratos.cli.build import CANDIDATES, GROUPS
 from stratos.cli.help.keys import group_page, meanings_of
 from stratos.config import StudentConfig
+from stratos.contrib.ray.executor import Ray
+from stratos.contrib.skypilot.executor import SkyPilot
+from stratos.contrib.slurm.executor import Slurm
 from stratos.core.errors import ConfigError, nearest
 from stratos.executors.here import Here
-from stratos.executors.ray import Ray
-from stratos.executors.skypilot import SkyPilot
-from stratos.executors.slurm import Slurm
 from stratos.synthesize.pseudo_labels import PseudoLabels
 from stratos.tasks.classify import ClassifyTask
 from stratos.teachers.openai import OpenAITeacher

@@ -18,7 +18,7 @@ import tutorials
 from figures_of import BLOCKS
 from tutorials import Block, blocks, follow
 
-QUICK = ("python make_", "python -m stratos.logs ")
+QUICK = ("python make_", "stratos logs ")
 """How blocks begin that take a second and print the same on every machine."""
 PAGES = sorted(path.stem.removeprefix("tutorial_") for path in tutorials.DOCS.glob("tutorial_*.md"))
 

@@ -17,20 +17,19 @@ from tiny_run import tiny_context
 from stratos.config import DeployConfig, LimitsConfig
 from stratos.core import extras
 from stratos.core.errors import StratosError
-from stratos.deploy import deploy
 from stratos.deploy.chosen_format import chosen_format
 from stratos.deploy.commands import serve_arguments
+from stratos.deploy.engines.base import export_path
+from stratos.deploy.engines.hugging_face import Transformers
+from stratos.deploy.engines.llamacpp import LlamaCpp
 from stratos.deploy.exports import make_exports, read_exports
 from stratos.deploy.exports_table import with_exports
 from stratos.deploy.hosted_server import state_of
 from stratos.deploy.hosting import keep_hosted
 from stratos.deploy.manifest import check_manifest, read_known
 from stratos.deploy.server import HOST, ServeError, free_port, serving
-from stratos.deploy.stage import _engine_and_exports
+from stratos.deploy.stage import _engine_and_exports, deploy
 from stratos.deploy.trial import engine_here, with_format
-from stratos.engines.base import export_path
-from stratos.engines.hugging_face import Transformers
-from stratos.engines.llamacpp import LlamaCpp
 from stratos.evaluate.answer_files import read_answers
 from stratos.records import Interval, ServingSetting
 
@@ -146,7 +145,7 @@ def test_tokens_that_are_not_those_of_transformers_are_refused(
     bundle = deployed.folder / "cut"
     shutil.copytree(deployed.bundle, bundle)
     kept = read_answers(deployed.folder)[:2]
-    from stratos.engines import chat_ids
+    from stratos.deploy.engines import chat_ids
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(chat_ids.ChatIds, "ids", lambda self, chat: [2, 5])
@@ -157,19 +156,19 @@ def test_tokens_that_are_not_those_of_transformers_are_refused(
             )  # fmt: skip
 
 
-def command(module: str, *argv: str, cache: Path) -> Any:
+def command(verb: str, *argv: str, cache: Path) -> Any:
     import os
 
     environment = {**os.environ, "STRATOS_CACHE": str(cache), "HF_HUB_OFFLINE": "1"}
     return subprocess.run(
-        [sys.executable, "-m", module, *argv],
+        [sys.executable, "-m", "stratos", verb, *argv],
         env=environment, capture_output=True, text=True, timeout=300,
     )  # fmt: skip
 
 
 def test_it_is_hosted_by_the_engine_and_stopped(deployed: Deployed, tmp_path: Path) -> None:
     bundle = str(deployed.bundle)
-    done = command("stratos.serve", bundle, "--engine", "llamacpp", cache=tmp_path)
+    done = command("serve", bundle, "--engine", "llamacpp", cache=tmp_path)
     assert done.returncode == 0, done.stderr
     try:
         told = (
@@ -191,7 +190,7 @@ def test_it_is_hosted_by_the_engine_and_stopped(deployed: Deployed, tmp_path: Pa
         )
         assert not ran and other.port == hosted.port and "f32" in other.arguments
     finally:
-        stopped = command("stratos.serve", "stop", "--all", cache=tmp_path)
+        stopped = command("serve", "stop", "--all", cache=tmp_path)
     assert "stopped" in stopped.stdout
 
 
@@ -205,7 +204,7 @@ def test_it_is_hosted_by_the_engine_and_stopped(deployed: Deployed, tmp_path: Pa
     ],
 )  # fmt: skip
 def test_what_cannot_be_served_is_said(deployed: Deployed, tmp_path: Path, argv, told) -> None:
-    done = command("stratos.serve", str(deployed.bundle), *argv, cache=tmp_path)
+    done = command("serve", str(deployed.bundle), *argv, cache=tmp_path)
     assert done.returncode == 1
     assert done.stderr.strip().endswith(told)
 
@@ -213,7 +212,7 @@ def test_what_cannot_be_served_is_said(deployed: Deployed, tmp_path: Path, argv,
 def test_verify_asks_each_export_and_sees_what_was_changed(
     deployed: Deployed, tmp_path: Path
 ) -> None:
-    done = command("stratos.verify", str(deployed.bundle), cache=tmp_path)
+    done = command("verify", str(deployed.bundle), cache=tmp_path)
     assert done.returncode == 0, done.stderr
     for form in ("f32", "q8_0"):
         assert (
@@ -351,7 +350,7 @@ def test_transformers_serves_what_the_planned_engine_cannot(run: Any, tmp_path: 
     shutil.copytree(run.folder, tmp_path / "run")
     said: list[str] = []
     context = tiny_context(tmp_path / "run", warn=said.append)
-    from stratos.engines import chat_ids
+    from stratos.deploy.engines import chat_ids
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(chat_ids.ChatIds, "ids", lambda self, chat: [2, 5])

@@ -23,6 +23,8 @@ from typing import Any
 import psutil
 import pytest
 
+from stratos.cli.commands.serve import _as_measured, _setting
+from stratos.cli.commands.verify import _verify_exports, verify
 from stratos.core.errors import StratosError
 from stratos.core.locks import locked
 from stratos.core.process import Process
@@ -37,15 +39,13 @@ from stratos.deploy.hosted_server import (
     starting,
     state_of,
 )
+from stratos.deploy.hosted_status import State, standing
 from stratos.deploy.hosting import ask, differing, keep_hosted, prepare, start, stop
 from stratos.deploy.manifest import Known, check_manifest, read_known, write_known, write_manifest
 from stratos.deploy.server import answers as server_answers
 from stratos.deploy.server import free_port
 from stratos.evaluate.answer_files import read_answers
 from stratos.records import Export, Exports, Interval, ServingSetting
-from stratos.serve.__main__ import _as_measured, _setting
-from stratos.serve.status import State, standing
-from stratos.verify.__main__ import _verify_exports, verify
 
 
 @pytest.fixture(scope="module")
@@ -59,10 +59,10 @@ def bundle(run: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return bundle
 
 
-def command(module: str, *argv: str, cache: Path, **changes: Any) -> Any:
+def command(verb: str, *argv: str, cache: Path, **changes: Any) -> Any:
     environment = {**os.environ, "STRATOS_CACHE": str(cache), "HF_HUB_OFFLINE": "1"}
     return subprocess.run(
-        [sys.executable, "-m", module, *argv],
+        [sys.executable, "-m", "stratos", verb, *argv],
         env=environment, capture_output=True, text=True, timeout=300, **changes,
     )  # fmt: skip
 
@@ -78,7 +78,7 @@ def wait_for(what: Any, seconds: float = 90.0) -> Any:
 def test_it_is_started_asked_restarted_and_stopped(bundle: Path, tmp_path: Path) -> None:
     whole, bundle = bundle, tmp_path / "bundle"
     shutil.copytree(whole, bundle)
-    done = command("stratos.serve", str(bundle), cache=tmp_path)
+    done = command("serve", str(bundle), cache=tmp_path)
     assert done.returncode == 0, done.stderr
     state = state_of(bundle.resolve(), tmp_path)
     hosted = Hosted.read(state)
@@ -91,15 +91,15 @@ def test_it_is_started_asked_restarted_and_stopped(bundle: Path, tmp_path: Path)
         known = read_known(bundle)
         assert json.loads(said.stdout)["choices"][0]["message"]["content"] == known[0].text
 
-        again = command("stratos.serve", str(bundle), cache=tmp_path)
+        again = command("serve", str(bundle), cache=tmp_path)
         served = f"is served at {hosted.url}/v1 (transformers, 1 answer at once) since"
         assert again.returncode == 0 and served in again.stdout and curl in again.stdout
         port = free_port()
-        other = command("stratos.serve", str(bundle), "--port", str(port), cache=tmp_path)
+        other = command("serve", str(bundle), "--port", str(port), cache=tmp_path)
         assert other.returncode == 1 and f"and not with --port {port}. To start" in other.stderr
         state.write_text("garbage")
         wait_for(lambda: Hosted.read(state) == hosted)
-        taken = command("stratos.serve", str(bundle), "--port", str(hosted.port),
+        taken = command("serve", str(bundle), "--port", str(hosted.port),
                         cache=tmp_path / "other")  # fmt: skip
         assert taken.returncode == 1 and "choose another with --port <number>" in taken.stderr
 
@@ -118,20 +118,20 @@ def test_it_is_started_asked_restarted_and_stopped(bundle: Path, tmp_path: Path)
                 return False
 
         wait_for(answers)
-        told = command("stratos.serve", "status", cache=tmp_path).stdout
+        told = command("serve", "status", cache=tmp_path).stdout
         assert f"answers at {hosted.url}/v1" in told and "started again 1 time" in told
         # What the refusal said to type is typed.
-        words = shlex.split(other.stderr.partition("type: python -m stratos.serve ")[2])
-        moved = command("stratos.serve", *words, cache=tmp_path)
+        words = shlex.split(other.stderr.partition("type: stratos serve ")[2])
+        moved = command("serve", *words, cache=tmp_path)
         assert f"Ready at http://127.0.0.1:{port}/v1: transformers" in moved.stdout, moved.stderr
         hosted = Hosted.read(state)
         assert hosted is not None and hosted.supervisor is not None and hosted.port == port
-        told = command("stratos.serve", "status", str(bundle), cache=tmp_path).stdout
+        told = command("serve", "status", str(bundle), cache=tmp_path).stdout
         assert (
             f"  transformers, 1 answer at once; process {hosted.server_pid}, kept running by "
             f"process {hosted.supervisor.pid}\n" in told
         )
-        told = command("stratos.serve", "status", "--json", cache=tmp_path).stdout
+        told = command("serve", "status", "--json", cache=tmp_path).stdout
         found = json.loads(told)
         assert found.items() >= {
             "bundle": str(bundle.resolve()), "state": "answers", "engine": "transformers",
@@ -144,28 +144,26 @@ def test_it_is_started_asked_restarted_and_stopped(bundle: Path, tmp_path: Path)
         assert ran and kept.port == hosted.port
         (bundle / "README.md").write_text("another card")
         write_manifest(bundle)
-        assert (
-            "its bundle was made anew" in command("stratos.serve", "status", cache=tmp_path).stdout
-        )
-        again = command("stratos.serve", str(bundle), cache=tmp_path)
+        assert "its bundle was made anew" in command("serve", "status", cache=tmp_path).stdout
+        again = command("serve", str(bundle), cache=tmp_path)
         assert "its bundle was made anew since it was started …" in again.stdout
         kept, ran = keep_hosted(bundle.resolve(), tmp_path)
         assert ran and kept.port == hosted.port and not kept.is_outdated
     finally:
-        stopped = command("stratos.serve", "stop", str(bundle), cache=tmp_path)
+        stopped = command("serve", "stop", str(bundle), cache=tmp_path)
     assert stopped.stdout == f"{bundle.resolve()}: stopped.\n"
     now = Hosted.read(state)
     assert now is None
     with pytest.raises(ProcessLookupError):
         os.kill(kept.server_pid, 0)
-    assert command("stratos.serve", "status", cache=tmp_path).stdout == "Nothing is served.\n"
+    assert command("serve", "status", cache=tmp_path).stdout == "Nothing is served.\n"
 
 
 def test_a_model_that_cannot_be_served_leaves_nothing_behind(bundle: Path, tmp_path: Path) -> None:
     broken = tmp_path / "bundle"
     shutil.copytree(bundle, broken)
     (broken / "config.json").write_text("{}")
-    done = command("stratos.serve", str(broken), "--start-seconds", "12", cache=tmp_path)
+    done = command("serve", str(broken), "--start-seconds", "12", cache=tmp_path)
     assert done.returncode == 1
     assert "The end of" in done.stderr and "Traceback" not in done.stderr.partition("The end")[0]
     assert Hosted.read(state_of(broken.resolve(), tmp_path)) is None
@@ -176,11 +174,11 @@ def test_a_model_that_cannot_be_served_leaves_nothing_behind(bundle: Path, tmp_p
 def test_a_start_is_not_disturbed_by_another_nor_by_a_look(bundle: Path, tmp_path: Path) -> None:
     with starting(bundle.resolve(), tmp_path):
         state, _ = prepare(bundle.resolve(), tmp_path)
-        other = command("stratos.serve", str(bundle), cache=tmp_path)
+        other = command("serve", str(bundle), cache=tmp_path)
         assert other.returncode == 1 and "another command is starting its server" in other.stderr
-        assert "is starting" in command("stratos.serve", "status", cache=tmp_path).stdout
+        assert "is starting" in command("serve", "status", cache=tmp_path).stdout
         assert state.exists()
-    assert "its start was cut short" in command("stratos.serve", "status", cache=tmp_path).stdout
+    assert "its start was cut short" in command("serve", "status", cache=tmp_path).stdout
 
 
 def test_no_process_of_another_machine_is_stopped(bundle: Path, tmp_path: Path) -> None:
@@ -190,9 +188,9 @@ def test_no_process_of_another_machine_is_stopped(bundle: Path, tmp_path: Path) 
         state, hosted = prepare(bundle.resolve(), tmp_path)
         there = replace(Process.of(sleeper.pid), host="another")
         replace(hosted, supervisor=there).write(state)
-        done = command("stratos.serve", "stop", "--all", cache=tmp_path)
+        done = command("serve", "stop", "--all", cache=tmp_path)
         assert done.returncode == 1 and "was started on another, and this is" in done.stderr
-        assert "was started on another" in command("stratos.serve", "status", cache=tmp_path).stdout
+        assert "was started on another" in command("serve", "status", cache=tmp_path).stdout
         assert sleeper.poll() is None
         prepare(bundle.resolve(), tmp_path)  # nothing of it runs here
     finally:
@@ -202,7 +200,7 @@ def test_no_process_of_another_machine_is_stopped(bundle: Path, tmp_path: Path) 
 
 def test_a_cache_that_is_no_folder_is_told(bundle: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    done = command("stratos.serve", str(bundle), cache=tmp_path / "file")
+    done = command("serve", str(bundle), cache=tmp_path / "file")
     assert done.returncode == 1 and "Traceback" not in done.stderr and "file" in done.stderr
 
 
@@ -216,14 +214,14 @@ def test_a_server_that_answers_otherwise_is_seen(bundle: Path, tmp_path: Path) -
 def test_what_holds_no_bundle_is_told(tmp_path: Path) -> None:
     with pytest.raises(StratosError, match="holds no bundle: name the folder of a finished run"):
         bundle_in(tmp_path)
-    done = command("stratos.serve", "stop", cache=tmp_path)
-    assert done.returncode == 1 and "python -m stratos.serve stop outputs/<run>" in done.stderr
+    done = command("serve", "stop", cache=tmp_path)
+    assert done.returncode == 1 and "stratos serve stop outputs/<run>" in done.stderr
 
 
 def test_a_bundle_that_was_changed_is_no_longer_verified(bundle: Path, tmp_path: Path) -> None:
     copy = tmp_path / "bundle"
     shutil.copytree(bundle, copy)
-    done = command("stratos.verify", str(copy), cache=tmp_path)
+    done = command("verify", str(copy), cache=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "all as they were made." in done.stdout
     assert "3 known questions answered as in the evaluation." in done.stdout
@@ -252,7 +250,7 @@ def test_a_server_that_ends_each_time_is_given_up_and_it_is_said(
     found = Hosted.read(state)
     assert found is not None and found.is_given_up
     assert (found.n_restarts, found.exit_code) == (supervisor.MOST_FAILURES, 0)
-    told = command("stratos.serve", "status", cache=tmp_path).stdout
+    told = command("serve", "status", cache=tmp_path).stdout
     assert "given up, started again 5 times: it ended each time (last with code 0)" in told
 
 
@@ -382,7 +380,7 @@ def test_a_bundle_that_was_moved_away_is_told_from_one_made_anew(
     bundle = Path(parrot[1].bundle)
     bundle.rename(tmp_path / "moved")
     for folder in (bundle, bundle.parent):
-        told = command("stratos.serve", "status", str(folder), cache=tmp_path).stdout
+        told = command("serve", "status", str(folder), cache=tmp_path).stdout
         assert "its bundle is gone (moved or deleted)" in told and "made anew" not in told
 
 
@@ -484,7 +482,7 @@ def test_a_log_does_not_grow_without_end(
 
 def test_what_a_full_disk_refuses_is_told_with_its_place(bundle: Path, tmp_path: Path) -> None:
     done = command(
-        "stratos.serve", str(bundle), cache=tmp_path,
+        "serve", str(bundle), cache=tmp_path,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (0, -1)),
     )  # fmt: skip
     assert done.returncode == 1

@@ -19,8 +19,8 @@ import pytest
 
 from stratos.deploy.bundle import make_bundle
 from stratos.deploy.manifest import Known, read_known, write_known, write_manifest
+from stratos.deploy.origin import Checked, Example, Origin, origin_of
 from stratos.evaluate.answer_files import read_answers
-from stratos.serve.origin import Checked, Example, Origin, origin_of
 from stratos.tasks.mahjong import DiscardTask, MahjongTask
 
 HOSTILE = "<img src=x onerror='window.hacked = 1'>"
@@ -40,7 +40,7 @@ def bundle(run: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def shown(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of the page, as the command tells it."""
     environment = {**os.environ, "STRATOS_CACHE": str(tmp_path_factory.mktemp("cache"))}
-    serve = [sys.executable, "-m", "stratos.serve", str(bundle)]
+    serve = [sys.executable, "-m", "stratos", "serve", str(bundle)]
     with subprocess.Popen(
         [*serve, "--page"], env=environment, text=True, stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -57,7 +57,7 @@ def shown(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[st
     assert process.returncode in (0, 130)
     # The server stays when the page goes.
     stopped = subprocess.run(
-        [sys.executable, "-m", "stratos.serve", "stop", str(bundle)],
+        [sys.executable, "-m", "stratos", "serve", "stop", str(bundle)],
         env=environment, capture_output=True, text=True, timeout=60, check=True,
     )  # fmt: skip
     assert stopped.stdout.endswith(": stopped.\n")

@@ -149,7 +149,7 @@ def test_s3_takes_it_and_verify_reads_it_from_there(
         for name in ("config.json", "exports/q8_0.gguf", MANIFEST, "model.safetensors")
     )
     done = subprocess.run(
-        [sys.executable, "-m", "stratos.verify", url],
+        [sys.executable, "-m", "stratos", "verify", url],
         env={**os.environ, "HF_HUB_OFFLINE": "1"}, capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert "3 files, all as they were made." in done.stdout, done.stderr

@@ -7,11 +7,11 @@ import pytest
 import yaml
 from tiny_run import SERVER
 
+from stratos.contrib.skypilot.service import installs
+from stratos.deploy.engines.hugging_face import Transformers
+from stratos.deploy.engines.llamacpp import LlamaCpp
 from stratos.deploy.manifest import Known, write_known
 from stratos.deploy.service import service_files, write_wheels
-from stratos.deploy.sky_service import installs
-from stratos.engines.hugging_face import Transformers
-from stratos.engines.llamacpp import LlamaCpp
 from stratos.records import RoleChoice, ServingSetting
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -54,8 +54,8 @@ def role(offer, spot: bool = False, run: ServingSetting | None = None) -> RoleCh
     ],
 )
 def test_the_service_file_is_as_agreed(choice, golden, monkeypatch):
-    monkeypatch.setattr("stratos.deploy.sky_service.version", lambda name: "1.2.3+cpu")
-    monkeypatch.setattr("stratos.deploy.sky_service.python_version", lambda: "3.11")
+    monkeypatch.setattr("stratos.contrib.skypilot.service.version", lambda name: "1.2.3+cpu")
+    monkeypatch.setattr("stratos.contrib.skypilot.service.python_version", lambda: "3.11")
     _, text = service_file(choice, "larger-tiny", BUNDLE)
     assert text == (GOLDEN / golden).read_text()
 

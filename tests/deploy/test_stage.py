@@ -15,11 +15,12 @@ from tiny_run import tiny_context
 
 from stratos import config as c
 from stratos.catalog.local import local_offer
-from stratos.deploy import deploy, stage
+from stratos.deploy import stage
 from stratos.deploy.commands import serve_arguments
 from stratos.deploy.load_test import load_test
 from stratos.deploy.server import HOST, ServeError, free_port, serving
 from stratos.deploy.speed import sentences
+from stratos.deploy.stage import deploy
 from stratos.deploy.trial import Trial, try_server
 from stratos.estimate import Workload, calibration, card_of_student, foresee
 from stratos.estimate.engines import ENGINES

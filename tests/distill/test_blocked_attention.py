@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from stratos.contrib.cpu import blocked_attention
+from stratos.contrib.cpu.blocked_attention import LONGEST, attend, pays
 from stratos.core.machine import multiplies_bf16
-from stratos.distill import blocked_attention
-from stratos.distill.blocked_attention import LONGEST, attend, pays
 
 
 def _states(length: int, spread: float = 1.0) -> list[Tensor]:

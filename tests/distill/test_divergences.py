@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from stratos.config import StudentConfig
-from stratos.convert.typed import read_dataclass
 from stratos.core.errors import ConfigError
+from stratos.core.typed import read_dataclass
 from stratos.distill import divergences
 from stratos.distill.divergences import DIVERGENCES, Divergence, Parameter
 from stratos.distill.head import head_loss

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
 from stratos.config import TrainerConfig
-from stratos.distill import fused_layer
+from stratos.contrib.cpu import fused_layer
+from stratos.contrib.cpu.fused_layer import fits, fuse
 from stratos.distill.data import Encoded, PackedLoader
-from stratos.distill.fused_layer import fits, fuse
 from stratos.distill.module import TextModule
 
 SIZES: dict[str, Any] = {

@@ -18,11 +18,12 @@ import torch
 from process import interrupted
 
 from stratos.config import StudentConfig, TrainerConfig
+from stratos.contrib.cpu import gradient_workers
+from stratos.contrib.cpu.gradient_workers import why_not
 from stratos.core.errors import StratosError
-from stratos.distill import gradient_workers, pace, pacer
+from stratos.distill import pace, pacer
 from stratos.distill.callbacks import TrainingMonitor
 from stratos.distill.data import Encoded, PackedLoader
-from stratos.distill.gradient_workers import why_not
 from stratos.distill.module import TextModule
 from stratos.distill.pace import Pace
 from stratos.distill.student_model import make_student, save_student

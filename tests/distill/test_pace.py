@@ -17,10 +17,10 @@ from stratos.config import LimitsConfig, StudentConfig
 from stratos.core.errors import StratosError
 from stratos.core.machine import n_cores
 from stratos.core.machine_load import Usage
-from stratos.decode.threads import thread_counts
 from stratos.distill import pace, pacer
 from stratos.distill.outlook import Outlook
 from stratos.distill.pace import Drift, IdleCores, OtherWork, Pace, fastest_of
+from stratos.models.decode.threads import thread_counts
 
 Run = Callable[..., Any]
 SHORT = {"max_tokens": 20_000, "precision": "fp32", "accelerator": "cpu", "n_processes": 1}

@@ -213,9 +213,9 @@ def test_progress_says_what_a_user_wants_to_know(run_distill: Run, tmp_path: Pat
 
 
 def test_progress_of_a_job_shows_the_price_that_is_paid(monkeypatch: pytest.MonkeyPatch) -> None:
+    from stratos.contrib.slurm.executor import Slurm
     from stratos.distill.stage import _price
     from stratos.executors.here import Here
-    from stratos.executors.slurm import Slurm
     from stratos.records import RoleChoice
 
     train = RoleChoice("train", None, 1, False, 2.0, 1.0)
@@ -237,7 +237,7 @@ def test_progress_of_a_job_shows_the_price_that_is_paid(monkeypatch: pytest.Monk
 def test_measured_in_training_is_what_the_evaluation_measures(
     run_distill: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from stratos.decode import batched
+    from stratos.models.decode import batched
     from stratos.tasks.mahjong import MahjongTask
 
     complete, seen = batched.complete, []

@@ -77,7 +77,7 @@ class Command:
         env = {**self.env, "XDG_STATE_HOME": str(self.state),
                "STRATOS_CACHE": str(self.run.parent / "cache")}  # fmt: skip
         return subprocess.run(
-            [*self.prefix, sys.executable, "-m", "stratos.servers", *argv],
+            [*self.prefix, sys.executable, "-m", "stratos", "servers", *argv],
             env=env, capture_output=True, text=True, timeout=120, check=False,
         )  # fmt: skip
 

@@ -62,7 +62,7 @@ def test_a_stage_of_a_run_folder_by_hand(command: Command, trained: Command) -> 
     """The config is what Hydra kept of the command; the cache is named by the environment."""
     assert command.start("stages=[plan]").wait(120) == 0, command.said
     env = {"STRATOS_CACHE": str(command.run.parent / "cache"), "OMP_NUM_THREADS": "1"}
-    by_hand = [sys.executable, "-m", "stratos.stage", str(command.run), "distill"]
+    by_hand = [sys.executable, "-m", "stratos", "stage", str(command.run), "distill"]
     done = subprocess.run(
         by_hand, cwd="/", env={**command.env, **env}, capture_output=True, text=True, timeout=300,
         check=False,

@@ -13,17 +13,17 @@ import pytest
 from omegaconf import OmegaConf
 
 from stratos.cli.compose import conf_dir
+from stratos.contrib.ray.executor import Ray
+from stratos.contrib.skypilot.executor import SkyPilot
+from stratos.contrib.slurm.executor import Slurm
+from stratos.contrib.slurm.limits import Allowance
+from stratos.contrib.slurm.partitions import limits
+from stratos.contrib.slurm.queue import signal_of
 from stratos.core.environment import without
 from stratos.core.errors import StratosError
-from stratos.core.slurm_limits import Allowance
-from stratos.core.slurm_partitions import limits
 from stratos.executors.here import Here
 from stratos.executors.job import StageName, State, killed_by
 from stratos.executors.job_of_stage import ROLE_OF, fewer_nodes, has_server, job_name, job_spec
-from stratos.executors.ray import Ray
-from stratos.executors.skypilot import SkyPilot
-from stratos.executors.slurm import Slurm
-from stratos.executors.slurm_queue import signal_of
 from stratos.records import Offer, Plan, RoleChoice
 from stratos.run.kept_config import kept_config
 from stratos.run.stages import STAGES
@@ -46,7 +46,7 @@ def test_a_job_is_what_the_plan_says(tmp_path: Path) -> None:
     assert (spec.role, spec.nodes, spec.offer, spec.gpus) == ("train", 1, GPU, 1)
     assert (spec.hours, spec.planned_hours, spec.usd_per_hour) == (10.0, 5.0, 1.0)
     assert spec.command == (
-        sys.executable, "-m", "stratos.stage", str(run), "distill", "--job"
+        sys.executable, "-m", "stratos", "stage", str(run), "distill", "--job"
     )  # fmt: skip
     assert spec.env == {"STRATOS_JOB": spec.name}
     assert spec.name == job_name(run, "distill")
@@ -171,7 +171,7 @@ def test_more_hours_than_a_partition_gives_are_several_jobs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answer = subprocess.CompletedProcess((), 0, "short* 2:00:00 30:00\nlong infinite n/a\n", "")
-    monkeypatch.setattr("stratos.executors.slurm.partitions", lambda: answer)
+    monkeypatch.setattr("stratos.contrib.slurm.executor.partitions", lambda: answer)
     spec = job_spec(plan(TRAIN), "distill", tmp_path, Slurm())
     assert spec.hours == 10
     assert Slurm()._parts(spec) == (5, 120)
@@ -189,7 +189,7 @@ def test_slurm_ends_a_job_where_its_money_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answer = subprocess.CompletedProcess((), 0, "short* 2:00:00 30:00\nlong infinite n/a\n", "")
-    monkeypatch.setattr("stratos.executors.slurm.partitions", lambda: answer)
+    monkeypatch.setattr("stratos.contrib.slurm.executor.partitions", lambda: answer)
     spec = job_spec(plan(TRAIN), "distill", tmp_path, Slurm())
 
     def starts(paid_hours: float | None, **settings) -> tuple[int, int]:
@@ -211,8 +211,8 @@ def test_an_account_that_gives_a_job_no_time_is_one_clear_error(
 ) -> None:
     answer = subprocess.CompletedProcess((), 0, "short* 2:00:00 n/a\n", "")
     none = Allowance("account lab, QOS normal", minutes=0)
-    monkeypatch.setattr("stratos.executors.slurm.partitions", lambda: answer)
-    monkeypatch.setattr("stratos.executors.slurm.allowance_of_user", lambda *_: (none, ""))
+    monkeypatch.setattr("stratos.contrib.slurm.executor.partitions", lambda: answer)
+    monkeypatch.setattr("stratos.contrib.slurm.executor.allowance_of_user", lambda *_: (none, ""))
     with pytest.raises(StratosError, match=r"account lab.*MaxWall=0 give a job no time\. Type"):
         Slurm()._parts(job_spec(plan(TRAIN), "distill", tmp_path, Slurm()))
 
@@ -232,7 +232,7 @@ def test_nothing_is_imported_for_an_executor_that_is_not_asked_for() -> None:
     code = "import sys, stratos.__main__, stratos.cli.check; print(sorted(sys.modules))"
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     for name in (
-        "submitit", "ray", "stratos.executors.slurm", "stratos.executors.skypilot",
+        "submitit", "ray", "stratos.contrib.slurm.executor", "stratos.contrib.skypilot.executor",
         "stratos.executors.follow",
     ):  # fmt: skip
         assert f"'{name}'" not in told.stdout

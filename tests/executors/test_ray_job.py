@@ -10,14 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from stratos.core import extras, ray_nodes
+from stratos.contrib.ray import nodes as ray_nodes
+from stratos.contrib.ray.executor import Ray
+from stratos.contrib.ray.job import NO_FOLDER, NO_PYTHON, Ask, attempts, next_attempt
+from stratos.core import extras
 from stratos.core.errors import StratosError
 from stratos.core.shares import Share
 from stratos.executors import started
 from stratos.executors.job import Job, JobSpec, State
 from stratos.executors.job_of_stage import job_spec
-from stratos.executors.ray import Ray
-from stratos.executors.ray_job import NO_FOLDER, NO_PYTHON, Ask, attempts, next_attempt
 from stratos.records import Offer, Plan, RoleChoice
 
 GPU = Offer("ray", "cluster", "2xA100-80G-8cpu-64gib", "A100-80GB", 2, 8, 64, 80, usd_per_hour=1)
@@ -43,7 +44,7 @@ def spec_of(offer: Offer, run: Path) -> JobSpec:
 def test_a_job_asks_for_what_the_plan_chose_of_the_cluster(
     spec: JobSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stratos.executors.ray.shares_of_cluster", lambda *_: [SHARE])
+    monkeypatch.setattr("stratos.contrib.ray.executor.shares_of_cluster", lambda *_: [SHARE])
     more = {"accelerator_type:A100-80G": 0.001}
     assert Ray()._ask(spec) == Ask(8, 2, 65536, more)
     assert Ray()._ask(spec).resources == {"CPU": 8, "GPU": 2, "memory": 64 * 2**30, **more}
@@ -52,7 +53,7 @@ def test_a_job_asks_for_what_the_plan_chose_of_the_cluster(
     mine = Ray(cpus=3, gpus=0.5, memory_gib=1.5, resources={"disk": 2})
     assert mine._ask(spec) == Ask(3, 0.5, 1536, {"disk": 2, **more})
     assert Ray(gpus=0)._ask(spec).more == {}
-    monkeypatch.setattr("stratos.executors.ray.shares_of_cluster", lambda *_: [])
+    monkeypatch.setattr("stratos.contrib.ray.executor.shares_of_cluster", lambda *_: [])
     with pytest.raises(StratosError, match="Ray has no node any more that is ray/cluster 2xA100"):
         Ray()._ask(spec)
 

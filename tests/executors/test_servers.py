@@ -15,12 +15,12 @@ import pytest
 from one_run import Command
 from whole import IS_WHOLE
 
+from stratos.cli.commands import servers
 from stratos.core.process import Process
 from stratos.deploy.hosted_server import CACHE
 from stratos.executors import started
 from stratos.executors.here import Here
 from stratos.executors.job import JobSpec
-from stratos.servers import __main__ as servers
 
 ON = ("executor.stages=[distill]", "executor.usd_per_hour=3.6", "trainer.max_tokens=120000")
 
@@ -44,7 +44,7 @@ def test_a_job_that_was_left_is_listed_and_ended(left: Command) -> None:
     assert name.startswith("stratos-run-") and name.endswith("-distill")
     assert f"{name}: distill of {left.run}" in told.stdout
     assert "running, for " in told.stdout and "$3.60 an hour" in told.stdout
-    assert f"end it: python -m stratos.servers down {name}" in told.stdout
+    assert f"end it: stratos servers down {name}" in told.stdout
     assert told.stdout.endswith("1 job, $3.60 an hour.\n")
 
     wrong = left.servers("down", name.replace("distill", "distil"))
@@ -168,6 +168,6 @@ def test_a_command_that_is_about_to_submit_is_not_called_cut_short(
     ).spec
     started.keep(Here(), spec)
     told = subprocess.run(
-        [sys.executable, "-m", "stratos.servers"], capture_output=True, text=True, check=True
+        [sys.executable, "-m", "stratos", "servers"], capture_output=True, text=True, check=True
     ).stdout
     assert f"process {os.getpid()} is about to submit it" in told and "cut short" not in told

@@ -23,19 +23,21 @@ import pytest
 import yaml
 from required import lacking
 
+from stratos.contrib.skypilot import check as sky_check
+from stratos.contrib.skypilot import executor as skypilot
+from stratos.contrib.skypilot.cluster import Cluster
+from stratos.contrib.skypilot.executor import SkyPilot
+from stratos.contrib.skypilot.fetch import rules
+from stratos.contrib.skypilot.node import Unreachable
+from stratos.contrib.skypilot.pack import pack
+from stratos.contrib.skypilot.task import Wanted, cluster_name, install, script_of, task_of
 from stratos.core import extras
 from stratos.core.errors import CapacityError, StratosError
 from stratos.core.wheel import pins, write_wheel
-from stratos.executors import handed, sky_check, skypilot
+from stratos.executors import handed
 from stratos.executors.handed import Handed
 from stratos.executors.job import JobSpec, Returns, State
 from stratos.executors.job_of_stage import job_spec
-from stratos.executors.sky_cluster import Cluster
-from stratos.executors.sky_fetch import rules
-from stratos.executors.sky_node import Unreachable
-from stratos.executors.sky_pack import pack
-from stratos.executors.sky_task import Wanted, cluster_name, install, script_of, task_of
-from stratos.executors.skypilot import SkyPilot
 from stratos.records import Offer, Plan, RoleChoice
 
 ROOT = Path(__file__).parents[2]
@@ -98,10 +100,7 @@ def test_a_task_asks_for_what_the_plan_chose(tmp_path: Path) -> None:
             "/data/rows.jsonl": "/data/rows.jsonl",
         },
     }
-    assert (
-        f"timeout --kill-after=180 36000 \"$STRATOS_VENV\"/bin/python -m stratos.stage '{run}'"
-        in (script)
-    )
+    assert f"timeout --kill-after=180 36000 \"$STRATOS_VENV\"/bin/stratos stage '{run}'" in (script)
 
 
 def test_another_server_than_the_plans(tmp_path: Path) -> None:
@@ -126,7 +125,7 @@ def test_another_server_than_the_plans(tmp_path: Path) -> None:
 def test_a_server_that_skypilot_chooses_costs_no_more_than_the_ledger_counts(
     settings: dict[str, Any], most: float | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stratos.executors.skypilot.pack", lambda *_: None)
+    monkeypatch.setattr("stratos.contrib.skypilot.executor.pack", lambda *_: None)
     spec, engine = spec_of(tmp_path), SkyPilot(**settings)
     path = engine._write(spec, engine._wanted(spec), tmp_path / "sky")
     assert yaml.safe_load(path.read_text())["resources"].get("max_hourly_cost") == most
@@ -260,7 +259,10 @@ def test_the_wheel_is_the_stratos_that_runs_here(tmp_path: Path) -> None:
     wheel = write_wheel(tmp_path)
     with zipfile.ZipFile(wheel) as file:
         names = set(file.namelist())
-        assert file.read("stratos/stage.py") == (ROOT / "stratos" / "stage.py").read_bytes()
+        assert (
+            file.read("stratos/cli/commands/stage.py")
+            == (ROOT / "stratos" / "stage.py").read_bytes()
+        )
         file.extractall(tmp_path / "site")
     assert {"stratos/conf/config.yaml", "stratos/catalog/offers.csv"} <= names
     assert "hydra_plugins/stratos_launchers/__init__.py" in names
@@ -543,7 +545,7 @@ def test_a_stage_that_was_killed_is_lost_and_one_that_failed_is_not(
 def test_a_cluster_that_does_not_end_is_shouted(
     sky: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stratos.executors.sky_follow._DOWN_S", 0.0)
+    monkeypatch.setattr("stratos.contrib.skypilot.follow._DOWN_S", 0.0)
     spec = spec_of(tmp_path)
     name = cluster_name(spec.name)
     path = sky(status=json.dumps([{"name": name, "status": "UP"}]), down="no credentials")

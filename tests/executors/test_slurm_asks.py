@@ -6,8 +6,8 @@ import pytest
 from one_cluster import Cluster
 from one_run import Command
 
-from stratos.executors.slurm import Slurm
-from stratos.executors.slurm_asks import no_node_takes
+from stratos.contrib.slurm.asks import no_node_takes
+from stratos.contrib.slurm.executor import Slurm
 
 
 def test_a_job_that_no_node_can_take_is_refused_before_anything_is_asked(

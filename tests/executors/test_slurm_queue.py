@@ -10,16 +10,18 @@ from pathlib import Path
 
 import pytest
 
-from stratos.core import slurm_limits, slurm_nodes
+from stratos.cli.commands import servers
+from stratos.contrib.slurm import limits as slurm_limits
+from stratos.contrib.slurm import nodes as slurm_nodes
+from stratos.contrib.slurm import queue as slurm_queue
+from stratos.contrib.slurm.executor import Slurm
+from stratos.contrib.slurm.files import folder_of, pattern
+from stratos.contrib.slurm.partitions import limits
 from stratos.core.errors import StratosError
-from stratos.core.slurm_partitions import limits
-from stratos.executors import handed, slurm_queue, started
+from stratos.executors import handed, started
 from stratos.executors.earlier import end_other
 from stratos.executors.job import Job, JobSpec, State
-from stratos.executors.slurm import Slurm
-from stratos.executors.slurm_files import folder_of, pattern
 from stratos.ledger import Ledger
-from stratos.servers import __main__ as servers
 
 NAME = "stratos-run-abc-distill"
 SHOWN = (
@@ -186,7 +188,7 @@ def test_a_job_of_another_cluster_is_not_taken_for_gone(
     with pytest.raises(StratosError, match="SLURM job 7 of one at head, and two at head answers"):
         end_other(Slurm(), spec, "mark", ledger, print, print)
     handed.forget(spec.folder, "distill")
-    with pytest.raises(StratosError, match=r"End it there: python -m stratos.servers down"):
+    with pytest.raises(StratosError, match=r"End it there: stratos servers down"):
         end_other(Slurm(), spec, "mark", ledger, print, print)
     assert started.find(spec.name) is not None
     [one] = started.jobs()

@@ -11,11 +11,13 @@ from pathlib import Path
 import pytest
 from one_cluster import Cluster
 
+from stratos.contrib.slurm import queue as slurm_queue
+from stratos.contrib.slurm import submit as slurm_submit
+from stratos.contrib.slurm.executor import Slurm
 from stratos.core.errors import StratosError
-from stratos.executors import slurm_queue, slurm_submit, started
+from stratos.executors import started
 from stratos.executors.job import Job, JobSpec, State, UnknownSubmissionError
 from stratos.executors.job_of_stage import job_name
-from stratos.executors.slurm import Slurm
 
 ON = Slurm(partition="main", cpus=1, memory_gib=0.5, hours=0.1)
 SUBMITS = """
@@ -135,7 +137,7 @@ def test_what_nobody_can_tell_is_not_called_a_refusal(
     with pytest.raises(UnknownSubmissionError) as unknown:
         ON.submit(spec)
     assert f"whether the job {spec.name} was submitted: it may wait or run" in str(unknown.value)
-    assert f"python -m stratos.servers down {spec.name}" in str(unknown.value)
+    assert f"stratos servers down {spec.name}" in str(unknown.value)
     (folder / "squeue").unlink()
     if slurm.jobs():  # it may have ended by now
         assert not ON.submit(spec).is_new

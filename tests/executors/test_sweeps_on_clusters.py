@@ -125,7 +125,7 @@ def test_the_jobs_of_a_killed_sweep_are_listed_and_followed(
     if isinstance(engine[1], Cluster):
         assert engine[1].run("squeue", "-h", "-o", "%l") == "30:00", "as the partition has it"
     env = {**engine[1].env, "XDG_STATE_HOME": str(app / "state")}
-    servers = [sys.executable, "-m", "stratos.servers"]
+    servers = [sys.executable, "-m", "stratos", "servers"]
     listed = subprocess.run(servers, env=env, capture_output=True, text=True, check=True).stdout
     assert "1 job, $2.00 an hour" in listed
     assert (app / "out/0/starts").read_text() == "x"
@@ -166,7 +166,7 @@ def test_nothing_of_another_sweep_is_taken_for_a_jobs_own(app: Path, slurm: Clus
     assert again.returncode == 0, said + errors
     assert (app / "returned").read_text().splitlines() == ["x=2 COMPLETED 20.0"]
     env = {**slurm.env, "XDG_STATE_HOME": str(app / "state")}
-    servers = [sys.executable, "-m", "stratos.servers"]
+    servers = [sys.executable, "-m", "stratos", "servers"]
     listed = subprocess.run(servers, env=env, capture_output=True, text=True, check=True).stdout
     assert "1 job" in listed, "the job of the deleted folder is not forgotten"
     subprocess.run([*servers, "down", "--all"], env=env, check=True, capture_output=True)
@@ -233,7 +233,9 @@ def test_two_sweeps_in_one_folder_and_executors_within_jobs_are_refused(
     assert second.returncode == 1 and "Another sweep works in" in errors
     first.send_signal(signal.SIGINT)
     first.communicate(timeout=60)
-    third = start(app, ("slurm", slurm), "x=1", "+executor._target_=stratos.executors.slurm.Slurm")
+    third = start(
+        app, ("slurm", slurm), "x=1", "+executor._target_=stratos.contrib.slurm.executor.Slurm"
+    )
     _, errors = third.communicate(timeout=60)
     assert third.returncode == 1 and "would hold a node while its stages wait" in errors
 

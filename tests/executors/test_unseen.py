@@ -11,14 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from stratos.core import slurm_nodes
+from stratos.contrib.ray.executor import Ray
+from stratos.contrib.ray.job import next_attempt
+from stratos.contrib.slurm import nodes as slurm_nodes
+from stratos.contrib.slurm import queue as slurm_queue
 from stratos.core.errors import StratosError
-from stratos.executors import handed, slurm_queue, started
+from stratos.executors import handed, started
 from stratos.executors.events import BEGAN, TICK, Teller
 from stratos.executors.job import Job, JobSpec
 from stratos.executors.paid import Paid
-from stratos.executors.ray import Ray
-from stratos.executors.ray_job import next_attempt
 from stratos.executors.unseen import Spans, settle, settle_unseen
 from stratos.ledger import Ledger
 from stratos.ledger.servers import Lease, leases, rent

@@ -15,7 +15,7 @@ from required import lacking
 
 from stratos.core.conf import conf_dir
 from stratos.core.errors import StratosError
-from stratos.sweep.command import command_of
+from stratos.report.sweep_command import command_of
 
 TESTS = Path(__file__).parents[1]
 APP = f"""

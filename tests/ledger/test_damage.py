@@ -76,7 +76,7 @@ def test_every_damage_is_refused_with_what_to_do(path: Path, name: str) -> None:
         Ledger(path, 5.0)
     told = str(caught.value)
     assert "nothing more is paid" in told
-    command = f"python -m stratos.ledger {path.parent} --spent-usd "
+    command = f"stratos ledger {path.parent} --spent-usd "
     assert command in told
     if name not in ("less", "reserved"):
         assert float(told.split(command)[1]) >= 3.6 - 1e-9
@@ -166,7 +166,7 @@ def test_records_that_cost_more_than_their_ledger_tells_are_refused(tmp_path: Pa
 
 
 def tell(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "stratos.ledger", *arguments]
+    command = [sys.executable, "-m", "stratos", "ledger", *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
 
 

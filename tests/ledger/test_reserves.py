@@ -216,7 +216,7 @@ def test_reserves_are_shown_by_the_command(tmp_path: Path) -> None:
         call.settle(2.0)
     reserves.release(ledger, "teacher")
     done = subprocess.run(
-        [sys.executable, "-m", "stratos.ledger", str(tmp_path)],
+        [sys.executable, "-m", "stratos", "ledger", str(tmp_path)],
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert done.stdout.splitlines() == [

@@ -8,12 +8,12 @@ from world import ALIGNMENT, BLIND, INJECTION, SIGHTED, STUDENTS, World, replace
 
 from stratos.catalog import Table, load_catalog
 from stratos.config import CloudConfig, LimitsConfig, ObjectiveConfig
+from stratos.contrib.ray.executor import Ray
+from stratos.contrib.skypilot.executor import SkyPilot
+from stratos.contrib.slurm.executor import Slurm
 from stratos.core.errors import InfeasibleError
 from stratos.executors.job import StageName
 from stratos.executors.job_of_stage import job_spec
-from stratos.executors.ray import Ray
-from stratos.executors.skypilot import SkyPilot
-from stratos.executors.slurm import Slurm
 from stratos.plan.options.candidates import build_problem
 from stratos.plan.solution import solve
 from stratos.records import ModelCard, Offer

@@ -10,7 +10,7 @@ import yaml
 
 from stratos.catalog import load_catalog
 from stratos.config import CloudConfig, LimitsConfig, ObjectiveConfig
-from stratos.core import slurm_nodes
+from stratos.contrib.slurm import nodes as slurm_nodes
 from stratos.core.shares import Share
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -27,7 +27,7 @@ def test_a_choice_says_every_field_in_its_type(group, file, monkeypatch):
 
     monkeypatch.setattr(slurm_nodes, "run", answered)
     share = Share("cluster", 4, 8192, "", 0, (), 1)
-    monkeypatch.setattr("stratos.catalog.ray.shares_of_cluster", lambda address: [share])
+    monkeypatch.setattr("stratos.contrib.ray.offers.shares_of_cluster", lambda address: [share])
     plain = yaml.safe_load(file.read_text())
     assert set(plain) == {field.name for field in fields(SCHEMAS[group])}
     if group == "cloud":

@@ -9,13 +9,13 @@ import pytest
 from world import World, context
 
 from stratos.config import CloudConfig
+from stratos.contrib.skypilot.executor import SkyPilot
 from stratos.core.by_name import named
-from stratos.engines.base import Engine
-from stratos.engines.llamacpp import LlamaCpp
-from stratos.engines.vllm import Vllm
+from stratos.deploy.engines.base import Engine
+from stratos.deploy.engines.llamacpp import LlamaCpp
+from stratos.deploy.engines.vllm import Vllm
 from stratos.estimate import card_of_student
 from stratos.executors.here import Here
-from stratos.executors.skypilot import SkyPilot
 from stratos.ledger.reserves import planned_usd
 from stratos.plan import plan
 from stratos.plan.sent_back import SMALL_GB, sent_back_gb

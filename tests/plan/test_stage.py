@@ -13,9 +13,9 @@ from world import BLIND, SIGHTED, World, context, replace
 
 from stratos.catalog import load_catalog
 from stratos.config import CloudConfig, LimitsConfig, ObjectiveConfig
+from stratos.contrib.slurm.executor import Slurm
 from stratos.core.errors import InfeasibleError
 from stratos.core.formats import hours
-from stratos.executors.slurm import Slurm
 from stratos.plan import frontier_table, plan
 from stratos.plan.options.candidates import build_problem
 from stratos.plan.solution import solve

@@ -134,7 +134,7 @@ def test_two_jobs_are_compared_as_the_command_does(page: Any, sweep: Path) -> No
     buttons[4].click()
     assert page.one("#pair").is_displayed()
     done = subprocess.run(
-        [sys.executable, "-m", "stratos.compare", str(sweep / "0"), str(sweep / "4")],
+        [sys.executable, "-m", "stratos", "compare", str(sweep / "0"), str(sweep / "4")],
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     known = list(figures_of(read_job(sweep, sweep / "0")))

@@ -202,7 +202,7 @@ def test_a_folder_without_jobs_is_an_error(factory: ModuleType, tmp_path: Path) 
 
 
 def test_the_command_writes_the_page(sweep: Path) -> None:
-    command = [sys.executable, "-m", "stratos.report"]
+    command = [sys.executable, "-m", "stratos", "report"]
     done = subprocess.run([*command, sweep], capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, f"{sweep / 'index.html'}\n", "")
     done = subprocess.run([*command, sweep / "nope"], capture_output=True, text=True)

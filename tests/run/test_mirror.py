@@ -15,12 +15,12 @@ from typing import Any
 import fsspec
 import pytest
 
+from stratos.contrib.slurm.executor import Slurm
 from stratos.core.errors import BusyError, StratosError
 from stratos.core.process import Process
 from stratos.core.remote import make_parent
 from stratos.executors import started
 from stratos.executors.job import JobSpec
-from stratos.executors.slurm import Slurm
 from stratos.run import copied_files, copy_claim
 from stratos.run import mirror as module
 from stratos.run.copy_claim import CLAIM, CLAIM_S, Claim

@@ -13,11 +13,13 @@ from cluster_parts import SlowTask, SlowTeacher, written_down
 from echo_teacher import EchoTeacher, chats
 
 from stratos.config import CallbacksConfig, EvaluateConfig, LimitsConfig, ProbeConfig
-from stratos.core import extras, ray_engine
+from stratos.contrib.ray import engine as ray_engine
+from stratos.contrib.ray.engine import RayEngine, connected, not_installed
+from stratos.contrib.ray.teacher import RayTeacher, spread
+from stratos.core import extras
 from stratos.core.chunk_engine import Here, in_chunks
 from stratos.core.context import Context
 from stratos.core.errors import StratosError, TeacherError
-from stratos.core.ray_engine import RayEngine, connected, not_installed
 from stratos.ledger import Ledger
 from stratos.records import Corpus
 from stratos.synthesize import synthesize
@@ -27,7 +29,6 @@ from stratos.tasks.mahjong import MahjongTask
 from stratos.tasks.mahjong.discard import DiscardTask
 from stratos.teachers.asking import cached_ask
 from stratos.teachers.openai import OpenAITeacher
-from stratos.teachers.ray_teacher import RayTeacher, spread
 
 _STORE_BYTES = 80 * 2**20
 NODE = {"num_cpus": 1, "object_store_memory": _STORE_BYTES}

@@ -16,8 +16,8 @@ import pytest
 from chat_server import KEY, ChatServer
 
 from stratos import config as schema
+from stratos.contrib.slurm.executor import Slurm
 from stratos.core.errors import BudgetError
-from stratos.executors.slurm import Slurm
 from stratos.ledger import LedgerError, reserves
 from stratos.records import Corpus, Interval, Offer, Plan, Probe, RoleChoice
 from stratos.run import resume

@@ -12,9 +12,9 @@ import pytest
 from adder import rows_of, run
 from echo_teacher import EchoTeacher
 
+from stratos.contrib.tools import ToolsTask
+from stratos.contrib.tools.other_words import gives_away
 from stratos.synthesize.injection import Injection
-from stratos.tasks.tools import ToolsTask
-from stratos.tasks.tools.other_words import gives_away
 from stratos.teachers.base import Answer
 
 TIMER: dict[str, Any] = {

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from stratos.contrib.logs.messages import ChatTask
+from stratos.contrib.tools import ToolsTask
 from stratos.tasks.base import Task
 from stratos.tasks.jsonl import JsonlTask
 from stratos.tasks.mahjong import MahjongTask
 from stratos.tasks.math import MathTask
-from stratos.tasks.messages import ChatTask
-from stratos.tasks.tools import ToolsTask
 
 
 def written(folder: Path, rows: list[dict[str, object]]) -> str:

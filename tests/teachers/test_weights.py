@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from stratos.core.errors import TeacherError
-from stratos.pretrained import check_gguf
-from stratos.pretrained import gguf as walked
+from stratos.models.pretrained import check_gguf
+from stratos.models.pretrained import gguf as walked
 from stratos.teachers import weights
 from stratos.teachers.huggingface import HuggingFaceTeacher
 from stratos.teachers.weights import Weights, config_facts, find_weights, read_facts

@@ -55,8 +55,7 @@ def end_all(left: list[tuple[str, Left]], in_our_words: Words) -> None:
         for called, one in left:
             if one.spec.name not in gone:
                 log.error(
-                    f"\t{called} may still run. To end it: python -m stratos.servers down "
-                    f"{one.spec.name}"
+                    f"\t{called} may still run. To end it: stratos servers down {one.spec.name}"
                 )
 
 

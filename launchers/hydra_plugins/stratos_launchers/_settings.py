@@ -33,7 +33,7 @@ class ClusterConfig:
     retries: int = 3
     """How often a job is submitted again that was killed, or whose node was lost."""
     usd_per_hour: float = 0.0
-    """Dollars that the node of a job costs an hour, for `python -m stratos.servers`."""
+    """Dollars that the node of a job costs an hour, for `stratos servers`."""
     max_pending_hours: float | None = None
     """Longest wait of a job in the queue. None for no limit."""
     memory_gib: float | None = None

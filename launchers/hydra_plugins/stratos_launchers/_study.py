@@ -78,7 +78,7 @@ def run(
     if n_open and not done:
         raise CompactHydraException(
             f"{counted(n_open, 'job')} of the study did not finish: see their console.log. To run "
-            f"them again, type: python -m stratos.sweep resume {folder}"
+            f"them again, type: stratos sweep resume {folder}"
         )
     return list(study.best_trials)
 

@@ -1,4 +1,4 @@
-"""What `python -m stratos.sweep resume` puts in the place of Hydra's own sweeper.
+"""What `stratos sweep resume` puts in the place of Hydra's own sweeper.
 
 Hydra imports this file at every start, so it holds no more than the class.
 """

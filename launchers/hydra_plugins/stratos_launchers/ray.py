@@ -11,4 +11,4 @@ class RayLauncher(ClusterLauncher):
     """Submits each job to Ray; its nodes share a file system with this machine."""
 
     kind = "ray"
-    executor = "stratos.executors.ray.Ray"
+    executor = "stratos.contrib.ray.executor.Ray"

@@ -13,4 +13,4 @@ class SlurmLauncher(ClusterLauncher):
     """Submits each job to SLURM; its nodes share a file system with this machine."""
 
     kind = "slurm"
-    executor = "stratos.executors.slurm.Slurm"
+    executor = "stratos.contrib.slurm.executor.Slurm"

@@ -15,9 +15,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from stratos.cli.build import CANDIDATES, GROUPS, TARGETS, schema_of
 from stratos.cli.compose import CONFIG_NAME, hydra_for
-from stratos.convert.typed import in_words, show
 from stratos.core.conf import conf_dir
 from stratos.core.errors import ConfigError, did_you_mean
+from stratos.core.typed import in_words, show
 
 if TYPE_CHECKING:
     from hydra._internal.hydra import Hydra

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stratos.distill import fused_layer, packed
+from stratos.contrib.cpu import fused_layer
+from stratos.distill import packed
 from stratos.distill.data import Batch
 from stratos.distill.objectives import Dense, Hidden, LMHead
 from stratos.distill.signal.documents import TeacherRow, split

@@ -9,11 +9,11 @@ from stratos.core.by_name import named
 from stratos.core.counted import counted
 from stratos.core.formats import right
 from stratos.core.intervals import predicted
+from stratos.models.students import starts_from_model
 from stratos.plan.accuracy.predict import LEAST_SHOWN
 from stratos.plan.left_out import Exclusions
 from stratos.plan.problem import Candidate
 from stratos.records import Interval, Plan
-from stratos.students import starts_from_model
 from stratos.synthesize.choice import Reason
 
 _SURELY_BELOW = 2 * LEAST_SHOWN

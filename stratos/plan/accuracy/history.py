@@ -25,10 +25,10 @@ import yaml
 
 from stratos import records
 from stratos.config import Config, StudentConfig, TrainerConfig
-from stratos.convert.declared import with_declared
 from stratos.distill.recipe import learning_rates
+from stratos.models.students.content import content_of
 from stratos.records import CardRun, Interval, Plan
-from stratos.students.content import content_of
+from stratos.synthesize.declared import with_declared
 
 FOLDERS = (Path("outputs"), Path("sweeps"))
 """Where runs lie, relative to where the command is given."""

@@ -222,8 +222,8 @@ def shipped_students() -> list[StudentConfig]:
     """Return the students of `conf/student` that start from a config of their own."""
     import yaml
 
-    from stratos.convert.typed import read_dataclass
     from stratos.core.conf import conf_dir
+    from stratos.core.typed import read_dataclass
 
     found = []
     for path in sorted((conf_dir() / "student").glob("*.yaml")):

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stratos.config import Config
+from stratos.contrib.cascade.choosing_items import choosing_questions
 from stratos.ledger import Ledger
 from stratos.plan.options.hosted import is_hosted
 from stratos.records import Probe, TeacherProbe
 from stratos.teachers.base import Batching, Question, Teacher
 from stratos.teachers.cached import n_kept
-from stratos.teachers.choosing_items import choosing_questions
 
 if TYPE_CHECKING:
     from stratos.synthesize.strategy import Strategy

@@ -20,6 +20,7 @@ from stratos.core.errors import ConfigError
 from stratos.core.machine_load import slowness_now
 from stratos.distill.recipe import optimizer_of
 from stratos.estimate import Calibration, TrainingJob, calibration, card_of_student, train
+from stratos.models.students import is_here, why_not
 from stratos.plan.accuracy.hardly_learnt import without_hopeless
 from stratos.plan.accuracy.predict import predict
 from stratos.plan.accuracy.without_model import without_model
@@ -36,7 +37,6 @@ from stratos.plan.options.training_length import Lengths
 from stratos.plan.problem import Candidate, Problem
 from stratos.plan.traffic import requests_of
 from stratos.records import CardRun, ModelCard, Pilot, Probe, TeacherProbe
-from stratos.students import is_here, why_not
 from stratos.synthesize.choice import Reason, StudentFacts, pick
 from stratos.synthesize.strategy import Strategy
 

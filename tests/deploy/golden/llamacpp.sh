@@ -11,4 +11,4 @@
 set -eu
 cd "$(dirname "$0")"/../bundle
 export HF_HUB_OFFLINE=1 OMP_WAIT_POLICY=PASSIVE
-exec python -m stratos.engines.llama_server serve . --host "${HOST:-127.0.0.1}" --port "${PORT:-8000}" --format q8_0 --slots 8 --context 8192
+exec python -m stratos.deploy.engines.llama_server serve . --host "${HOST:-127.0.0.1}" --port "${PORT:-8000}" --format q8_0 --slots 8 --context 8192

@@ -7,6 +7,7 @@ from world import STUDENTS, World, context
 
 from stratos.catalog import load_catalog
 from stratos.core.errors import InfeasibleError
+from stratos.models.students import starts_from_model
 from stratos.plan import plan
 from stratos.plan.accuracy.hardly_learnt import hardly_learnt, without_hopeless
 from stratos.plan.left_out import Exclusions
@@ -14,7 +15,6 @@ from stratos.plan.options.candidates import build_problem
 from stratos.plan.solution import solve
 from stratos.plan.solve.frontier import frontier
 from stratos.records import Pilot, PilotPoint, PilotRun, Tried
-from stratos.students import starts_from_model
 
 TINY, LARGER = (replace(one, runs=()) for one in STUDENTS[:2])
 

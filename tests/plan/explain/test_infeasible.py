@@ -26,8 +26,8 @@ from stratos.config import (
     PlanConfig,
     TrafficConfig,
 )
+from stratos.contrib.slurm.executor import Slurm
 from stratos.core.errors import InfeasibleError
-from stratos.executors.slurm import Slurm
 from stratos.ledger.reserves import enough_usd, missing_usd, planned_usd
 from stratos.plan.explain.changes import alone, together
 from stratos.plan.explain.variants import Variants

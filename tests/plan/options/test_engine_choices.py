@@ -11,9 +11,9 @@ from world import World
 from stratos.catalog import Catalog, Table
 from stratos.config import DeployConfig, LimitsConfig, TrafficConfig
 from stratos.core import extras
-from stratos.engines.hugging_face import Transformers
-from stratos.engines.llamacpp import LlamaCpp
-from stratos.engines.vllm import Vllm
+from stratos.deploy.engines.hugging_face import Transformers
+from stratos.deploy.engines.llamacpp import LlamaCpp
+from stratos.deploy.engines.vllm import Vllm
 from stratos.plan.options.candidates import build_problem
 from stratos.plan.options.engine_choices import LOSS_POINTS, engine_choices, loss_points
 

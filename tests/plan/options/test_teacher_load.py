@@ -9,6 +9,7 @@ from world import LARGE, STUDENTS, World, teacher
 
 from stratos.catalog import load_catalog
 from stratos.config import CloudConfig, EvaluateConfig, LimitsConfig, ObjectiveConfig
+from stratos.contrib.tools import ToolsTask
 from stratos.core.errors import InfeasibleError
 from stratos.core.intervals import wilson
 from stratos.plan.options.candidates import build_problem
@@ -19,7 +20,6 @@ from stratos.synthesize.injection import Injection
 from stratos.synthesize.rationale import reading, request
 from stratos.tasks.jsonl import JsonlTask
 from stratos.tasks.math import MathTask
-from stratos.tasks.tools import ToolsTask
 
 AWS = CloudConfig(name="aws", providers=("aws",))
 IN, OUT = 2_000.0, 10_000.0

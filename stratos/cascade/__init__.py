@@ -1,5 +1,0 @@
-"""A cascade: the student answers, and what it is unsure of goes to the teacher."""
-
-from stratos.cascade.stage import cascade
-
-__all__ = ["cascade"]

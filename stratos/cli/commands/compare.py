@@ -1,0 +1,110 @@
+"""`stratos compare A B`: what differs between two runs, and which student is better."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+from pathlib import Path
+
+from rich.text import Text
+
+from stratos.core import tables
+from stratos.core.errors import StratosError
+from stratos.core.printable import visible
+from stratos.core.tables import Column
+from stratos.report.paired import Paired, left_out, paired, said, said_left_out
+from stratos.report.run_numbers import numbers_of
+from stratos.report.sides import Side, changed, figures, read_side
+
+_SIDES = (Column("A", folds=True), Column("B", folds=True))
+
+
+def main() -> None:
+    """Compare two runs; exit with 2 where one is none."""
+    parser = argparse.ArgumentParser(
+        allow_abbrev=False,
+        prog="stratos compare",
+        description="Compare two runs: which student is better on the test items that both "
+        "answered, and what differs in settings, plan and measurements.",
+        epilog="example: stratos compare outputs/<run> outputs/<another>",
+    )
+    parser.add_argument("first", type=Path, metavar="A")
+    parser.add_argument("second", type=Path, metavar="B")
+    parser.add_argument("--json", action="store_true", help="one JSON object")
+    told = parser.parse_args()
+    try:
+        first, second = read_side(told.first), read_side(told.second)
+    except StratosError as error:
+        print(visible(str(error)), file=sys.stderr)
+        sys.exit(2)
+    found = paired(first.answers, second.answers) if _is_comparable(first, second) else None
+    if told.json:
+        print(json.dumps(_plain(first, second, found)))
+        return
+    print(visible(_verdict(first, second, found)))
+    _show(first, second)
+
+
+def _is_comparable(first: Side, second: Side) -> bool:
+    return first.metric == second.metric
+
+
+def _verdict(first: Side, second: Side, found: Paired | None) -> str:
+    if found is not None:
+        return said(found, ("A", "B"))
+    missing = [name for name, one in (("A", first), ("B", second)) if not one.answers]
+    if missing:
+        have = "has" if len(missing) == 1 else "have"
+        return f"{' and '.join(missing)} {have} no answers to test items yet: no verdict."
+    if not _is_comparable(first, second):
+        return f"A is scored by {first.metric}, B by {second.metric}: no verdict."
+    if left_out(first.answers, second.answers).n_relabelled:
+        return (
+            "A and B have no test item with one label in common: no verdict. "
+            f"{said_left_out(left_out(first.answers, second.answers), ('A', 'B')).strip()} Give "
+            "both one data file."
+        )
+    return "A and B were asked no test item in common: no verdict. Give both one task and one seed."
+
+
+def _show(first: Side, second: Side) -> None:
+    to = tables.console()
+    for name, side in (("A", first), ("B", second)):
+        to.print(Text(f"{name} {visible(str(side.job.folder))}"), soft_wrap=True)
+    ours, theirs = figures(first), figures(second)
+    rows = []
+    for key in dict.fromkeys((*ours, *theirs)):
+        pair = (ours.get(key, ""), theirs.get(key, ""))
+        style = "" if pair[0] == pair[1] else "bold"
+        rows.append([Text(key), *(Text(visible(one), style=style) for one in pair)])
+    tables.show(to, (Column(), *_SIDES), rows)
+    settings = changed(first, second)
+    if not settings:
+        to.print("All settings are equal.")
+        return
+    rows = [
+        [Text(visible(key)), *(Text(visible(one)) for one in pair)]
+        for key, pair in settings.items()
+    ]
+    tables.show(to, (Column("setting"), *_SIDES), rows)
+
+
+def _plain(first: Side, second: Side, found: Paired | None) -> dict[str, object]:
+    return {
+        "a": _numbers(first),
+        "b": _numbers(second),
+        "settings": {key: list(pair) for key, pair in changed(first, second).items()},
+        "paired": None if found is None else {**dataclasses.asdict(found), "better": found.outcome},
+        "verdict": _verdict(first, second, found),
+    }
+
+
+def _numbers(side: Side) -> dict[str, object]:
+    """Return the figures of a run as numbers, and beside them as they are written."""
+    return {"folder": str(side.job.folder), **numbers_of(side.job), "texts": figures(side)}
+
+
+if __name__ == "__main__":
+    main()

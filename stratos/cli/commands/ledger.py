@@ -1,0 +1,84 @@
+"""`stratos ledger RUN`: what a run has spent; with --spent-usd, say it yourself."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+from stratos.core.errors import StratosError
+from stratos.core.locks import locked
+from stratos.core.money import exact_usd
+from stratos.ledger.book import Ledger
+from stratos.ledger.damage import set_aside
+from stratos.ledger.lines import Stated, written
+from stratos.ledger.servers import leases
+
+
+def main() -> None:
+    """Show the ledger of a run folder, or begin a new one in place of a damaged one."""
+    parser = argparse.ArgumentParser(
+        prog="stratos ledger", description="Show what a run has spent."
+    )
+    parser.add_argument("run", type=Path, help="run folder, such as outputs/<run>")
+    parser.add_argument(
+        "--spent-usd",
+        type=_usd,
+        help="what was spent so far: begins a new ledger, and keeps the damaged one beside it",
+    )
+    told = parser.parse_args()
+    try:
+        if not told.run.is_dir():
+            raise StratosError(f"{told.run}: there is no such folder.")
+        path = told.run / "ledger.jsonl"
+        if told.spent_usd is not None:
+            _begin(path, told.spent_usd)
+        _show(path)
+    except StratosError as error:
+        print(error, file=sys.stderr)
+        sys.exit(1)
+
+
+def _begin(path: Path, spent_usd: float) -> None:
+    try:
+        with locked(path.with_name(".lock")):
+            aside = set_aside(path)
+            line = Stated(usd=spent_usd, total_usd=spent_usd, at=round(time.time(), 3))
+            path.write_bytes(written(line))
+    except BlockingIOError:
+        raise StratosError(
+            f"{path.parent}: a run is working in this folder. Wait for it to end."
+        ) from None
+    if aside is not None:
+        print(f"The ledger before is kept as {aside}.")
+
+
+def _show(path: Path) -> None:
+    ledger = Ledger(path)
+    print(f"{path}: {exact_usd(ledger.spent_usd)} spent", end="")
+    if ledger.reserved_usd:
+        print(f", {exact_usd(ledger.reserved_usd)} set aside for calls under way", end="")
+    print()
+    for stage, usd in sorted(ledger.spent_by_stage().items()):
+        print(f"  {stage or 'before'}: {exact_usd(usd)}")
+    for role, one in ledger.totals.reserves.items():
+        released = "" if one.released_usd is None else f", {exact_usd(one.released_usd)} released"
+        print(
+            f"  held for {role}: {exact_usd(one.usd)}, {exact_usd(one.spent_usd)} of it spent"
+            f"{released}"
+        )
+    for lease in leases(ledger):
+        state = "not launched" if lease.launched_at is None else f"{exact_usd(lease.usd())} so far"
+        print(f"  rented and not released: {lease.line.what} ({state})")
+
+
+def _usd(text: str) -> float:
+    usd = float(text)
+    if not 0 <= usd < 1e12:
+        raise argparse.ArgumentTypeError("dollars of at least 0")
+    return usd
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,300 @@
+"""`stratos serve FOLDER`: host a student on this machine until it is stopped."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import socket
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from stratos.contrib.cascade.endpoint import options
+from stratos.contrib.cascade.endpoint.made import check_alone, front_of
+from stratos.contrib.door.nginx import Door
+from stratos.core.counted import counted
+from stratos.core.disk_errors import why_unwritten
+from stratos.core.errors import StratosError
+from stratos.deploy.commands import ENGINES
+from stratos.deploy.engines.hugging_face import Transformers, TransformersBatching
+from stratos.deploy.engines.llamacpp import LlamaCpp
+from stratos.deploy.engines.vllm import Vllm
+from stratos.deploy.exports import read_exports
+from stratos.deploy.hosted_server import (
+    CACHE,
+    Hosted,
+    bundle_in,
+    hosted_bundle,
+    hosted_here,
+    starting,
+    state_of,
+)
+from stratos.deploy.hosted_status import standings
+from stratos.deploy.hosting import differing, make_room, prepare, start, stop
+from stratos.deploy.server import HOST, check_free, free_port
+from stratos.deploy.supervisor import supervise
+from stratos.records import ServingSetting
+
+
+def main() -> None:
+    """Start a server that stays, tell what runs, or stop it; exit with 1 where that fails."""
+    parser = argparse.ArgumentParser(
+        allow_abbrev=False,
+        prog="stratos serve",
+        usage="stratos serve [status|stop] [FOLDER] [options]",
+        description="Host the student of a run on this machine, as an OpenAI-compatible server.",
+        epilog="stratos serve outputs/<run>          starts it; it stays until it is "
+        "stopped. stratos serve status: what runs. stratos serve stop "
+        "outputs/<run>, or --all: ends it.",
+    )
+    parser.add_argument("words", nargs="*", metavar="FOLDER", help="run folder, or a bundle")
+    parser.add_argument("--port", type=int, default=0, help="where it listens (default: any free)")
+    parser.add_argument(
+        "--engine",
+        choices=("transformers", "llamacpp", "vllm"),
+        help="what serves it (default: that of the run, or llamacpp where a format is named)",
+    )
+    parser.add_argument("--format", help="export that is served, such as q8_0")
+    parser.add_argument(
+        "--at-once",
+        type=int,
+        help="requests that are answered at once (default: 1 of transformers, 8 of llamacpp, 16 of "
+        "vllm)",
+    )
+    parser.add_argument(
+        "--restart",
+        action="store_true",
+        help="stop the server that runs, and start it as the options say, at the same port if none "
+        "is named",
+    )
+    parser.add_argument(
+        "--foreground", action="store_true", help="serve in this process, until Ctrl-C"
+    )
+    parser.add_argument(
+        "--page", action="store_true", help="show a page to try it in a browser, until Ctrl-C"
+    )
+    parser.add_argument(
+        "--page-port", type=int, default=0, help="where the page listens (default: any free)"
+    )
+    options.add_options(parser)
+    parser.add_argument("--start-seconds", type=float, default=None, help=argparse.SUPPRESS)
+    parser.add_argument("--all", action="store_true", help="with stop: all that runs")
+    parser.add_argument("--json", action="store_true", help="with status: one JSON object per line")
+    told = parser.parse_args()
+    command = told.words[0] if told.words and told.words[0] in ("status", "stop") else ""
+    folders = [Path(word) for word in told.words[bool(command) :]]
+    if (not command and len(folders) != 1) or len(folders) > 1:
+        parser.error("name one folder: stratos serve outputs/<run>")
+    cache_dir = Path(os.environ.get(CACHE) or "~/.cache/stratos").expanduser()
+    if told.page and (command or told.foreground):
+        parser.error("--page goes with a start, and not with --foreground")
+    if told.json and command != "status":
+        parser.error("--json goes with status")
+    try:
+        if command == "status":
+            _status(cache_dir, folders, told.json)
+        elif command == "stop":
+            _stop(cache_dir, folders, told.all)
+        else:
+            _start(cache_dir, folders[0], told)
+    except StratosError as error:
+        print(error, file=sys.stderr)
+        sys.exit(1)
+    except OSError as error:
+        print(why_unwritten(error, cache_dir / "served", f"{CACHE}=<folder>"), file=sys.stderr)
+        sys.exit(1)
+
+
+def _start(cache_dir: Path, folder: Path, told: argparse.Namespace) -> None:
+    bundle = bundle_in(folder)
+    before = Hosted.read(state_of(bundle, cache_dir))
+    if before is not None and before.runs and (told.restart or before.is_outdated):
+        options.stay(told, before)
+    front, words = None, options.typed(told)
+    run: ServingSetting | None
+    if told.cascade:
+        front, run = front_of(bundle, cache_dir, words)
+        options.check_as_measured(told, run)
+        check_alone(bundle, cache_dir, before)
+    else:
+        run = _setting(told, bundle, before if before is not None and before.runs else None)
+    with starting(bundle, cache_dir):
+        state, port = state_of(bundle, cache_dir), told.port
+        before = Hosted.read(state)
+        goes_on = before is not None and before.runs and not told.restart and not before.is_outdated
+        if before is not None and before.runs and not goes_on:
+            why = "" if told.restart else ": its bundle was made anew since it was started"
+            print(f"Stopping the server at {before.url}{why} …", flush=True)
+            port = make_room(state, before, port, run)
+        if not goes_on:
+            state, hosted = prepare(bundle, cache_dir, port=port, run=run, front=front)
+            if not told.foreground:
+                print(f"Starting {bundle} …", flush=True)
+                hosted = start(state, told.start_seconds)
+    if before is not None and goes_on:
+        _check_as_asked(before, told, run)
+        print(f"{bundle} is served at {before.url}/v1 ({before.served_by}) since {before.since}.")
+        hosted = before
+    elif told.foreground:
+        print(f"Serving {bundle} at {hosted.url}/v1 until Ctrl-C. Log: {hosted.log}", flush=True)
+        sys.exit(supervise(state))
+    else:
+        print(f"Ready at {hosted.url}/v1: {hosted.served_by}. {_as_measured(hosted)}")
+    print(_how_to_use(hosted))
+    if told.page:
+        _show_page(bundle, hosted, told.page_port)
+
+
+def _check_as_asked(before: Hosted, told: argparse.Namespace, run: ServingSetting | None) -> None:
+    """Check that a server runs as the options of a start say.
+
+    Raises:
+        StratosError: it runs otherwise.
+    """
+    if other := _not_applied(before, told, run):
+        raise StratosError(
+            f"{before.bundle} is served at {before.url}/v1 ({before.served_by}), and not with "
+            f"{' '.join(other)}. To start it again so, which cuts answers that are under way, "
+            f"type: stratos serve {shlex.quote(before.bundle)} {' '.join(other)} "
+            "--restart"
+        )
+
+
+def _not_applied(before: Hosted, told: argparse.Namespace, run: ServingSetting | None) -> list[str]:
+    """Return which options of a start differ from what runs."""
+    other = []
+    if not before.is_at(told.port):
+        other.append(f"--port {told.port}")
+    if (told.engine or told.format) and not before.serves(run):
+        other.append(f"--engine {told.engine}" if told.engine else "")
+        other.append(f"--format {told.format}" if told.format else "")
+    if told.at_once and told.at_once != before.at_once:
+        other.append(f"--at-once {told.at_once}")
+    if told.foreground:
+        other.append("--foreground")
+    other += options.other_than(before, told)
+    return [one for one in other if one]
+
+
+def _how_to_use(hosted: Hosted) -> str:
+    """Return what is typed to ask, watch and stop a server."""
+    name = shlex.quote(hosted.bundle)
+    return (
+        f"  ask:    curl {hosted.url}/v1/chat/completions -H 'Content-Type: application/json' "
+        f"-d {shlex.quote(hosted.example)}\n"
+        f"  watch:  stratos serve status {name}; tail -f {shlex.quote(hosted.log)}\n"
+        f"  stop:   stratos serve stop {name}\n"
+        "It listens on this machine alone, and asks for no key. To let others reach it: python -m "
+        f"stratos.contrib.door {name}"
+    )
+
+
+def _show_page(bundle: Path, hosted: Hosted, port: int) -> None:
+    from stratos.deploy.origin import origin_of
+    from stratos.deploy.page import serve_page
+
+    if port:
+        check_free(port, "--page-port <number>", "--page-port 0")
+    port = port or free_port()
+    origin = origin_of(bundle)
+    print(
+        f"The page is at http://{HOST}:{port} until Ctrl-C; the student's server stays. From "
+        f"another machine: ssh -L {port}:{HOST}:{port} {socket.gethostname()}",
+        flush=True,
+    )
+    serve_page(hosted, origin, port)
+
+
+def _setting(
+    told: argparse.Namespace, bundle: Path, running: Hosted | None = None
+) -> ServingSetting | None:
+    """Return the engine that was asked for, else the one that runs, else that of the run.
+
+    None is one request at a time by transformers.
+
+    Raises:
+        StratosError: the engine has no formats.
+    """
+    form, engine = told.format, told.engine
+    if engine is None and not form and running is not None and running.setting is not None:
+        now = running.setting
+        if now.format or not told.at_once:
+            return replace(now, slots=told.at_once or now.slots)
+        engine = Vllm.kind if now.engine == Vllm.kind else Transformers.kind
+    held = read_exports(bundle)
+    if engine is None and not form and held is not None and held.served:
+        engine, form = held.engine, held.served
+        if (why := ENGINES[engine].unusable()) is not None:
+            print(f"The run served it as {form}. {why}\nUntil then transformers serves it.")
+            engine = form = None
+    if engine == Vllm.kind:
+        return ServingSetting(engine, told.at_once or Vllm().at_once, format=form or "")
+    if engine == LlamaCpp.kind or (engine is None and form):
+        own = LlamaCpp()
+        return ServingSetting(own.kind, told.at_once or own.at_once, format=form or own.format)
+    if form:
+        raise StratosError(
+            f"--format {form}: transformers serves the bundle as it is. Add --engine "
+            "llamacpp, or leave the format out."
+        )
+    if (told.at_once or 1) > 1:
+        return ServingSetting(TransformersBatching.kind, slots=told.at_once)
+    return None
+
+
+def _as_measured(hosted: Hosted) -> str:
+    """Say whether it answers as the evaluation, or its export, was measured."""
+    if not hosted.asked:
+        return "Its bundle holds no known answers to compare with."
+    n = len(hosted.asked)
+    if n_other := differing(hosted):
+        then = f"{hosted.format} when it was exported" if hosted.format else "the evaluation"
+        return (
+            f"Warning: of {counted(n, 'known question')}, {counted(n_other, 'answer')} "
+            f"{'is' if n_other == 1 else 'are'} not that of {then}: stratos verify "
+            f"{shlex.quote(hosted.bundle)} tells whether the bundle is whole."
+        )
+    if not hosted.format:
+        return f"It answers {counted(n, 'known question')} as in the evaluation."
+    n_same = hosted.n_as_evaluated
+    return (
+        f"It answers {counted(n, 'known question')} as {hosted.format} did when it was exported; "
+        f"{n_same} of {counted(n, 'answer')} {'is that' if n_same == 1 else 'are those'} of the "
+        "evaluation."
+    )
+
+
+def _status(cache_dir: Path, folders: list[Path], as_json: bool) -> None:
+    found = list(standings(cache_dir, folders))
+    for one in found:
+        print(one.json if as_json else one.text)
+    if not found and not as_json:
+        print("Nothing is served." if not folders else f"{folders[0]} is not served.")
+
+
+def _stop(cache_dir: Path, folders: list[Path], is_all: bool) -> None:
+    if not folders and not is_all:
+        raise StratosError("Name what to stop: stratos serve stop outputs/<run>, or --all")
+    wanted = [state_of(_named(folder, cache_dir), cache_dir) for folder in folders]
+    found = [(s, one) for s, one in hosted_here(cache_dir) if is_all or s in wanted]
+    for state, one in found:
+        # A door left open would let its clients in to whatever takes the port next.
+        was_open = Door(state.with_suffix(".door")).stop()
+        ran = stop(state, one)
+        door = ", and its door is closed" if was_open else ""
+        print(f"{one.bundle}: {'stopped' if ran else 'was not running any more'}{door}.")
+    if not found:
+        print("Nothing is served." if is_all else f"{folders[0]} is not served.")
+
+
+def _named(folder: Path, cache_dir: Path) -> Path:
+    """Return the bundle of a folder, also where it is gone by now."""
+    try:
+        return hosted_bundle(folder, cache_dir)
+    except StratosError:
+        return folder.resolve()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,153 @@
+"""`stratos verify FOLDER`: check a bundle's files, load it, and ask what is known."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from stratos.core.counted import counted
+from stratos.core.errors import StratosError
+from stratos.deploy.bundle_server import ask, serving_bundle
+from stratos.deploy.commands import ENGINES
+from stratos.deploy.exports import RECORD, read_exports
+from stratos.deploy.hosted_server import bundle_in
+from stratos.deploy.hosting import longest_answer
+from stratos.deploy.manifest import KNOWN, Known, check_manifest, read_known
+from stratos.deploy.push import fetched, is_url
+from stratos.models.decode.batched import complete
+from stratos.models.pretrained import load_model, load_tokenizer
+from stratos.records import ServingSetting
+from stratos.tasks.base import Message
+
+MOST_TOKENS = 1024
+"""Longest answer of a bundle that says none."""
+
+
+def main() -> None:
+    """Check a bundle; exit with 1 where it is not what was made, or that cannot be told."""
+    parser = argparse.ArgumentParser(
+        allow_abbrev=False,
+        prog="stratos verify",
+        description="Check the files of a bundle by their SHA-256, load it, and ask it questions "
+        "whose answers are known from the evaluation.",
+        epilog="example: stratos verify outputs/<run>/bundle",
+    )
+    parser.add_argument("place", help="bundle, the folder of its run, or the URL of a copy")
+    place = parser.parse_args().place
+    try:
+        if is_url(place):
+            with tempfile.TemporaryDirectory() as folder:
+                verify(fetched(place, Path(folder)))
+        else:
+            verify(Path(place))
+    except StratosError as error:
+        print(error, file=sys.stderr)
+        sys.exit(1)
+
+
+def verify(folder: Path) -> None:
+    """Check a bundle and print what was found.
+
+    Raises:
+        StratosError: files have changed, it cannot be loaded, an answer differs, or none is known.
+    """
+    bundle = bundle_in(folder)
+    print(f"{bundle}: {counted(check_manifest(bundle), 'file')}, all as they were made.")
+    known = read_known(bundle)
+    if not known:
+        raise StratosError(
+            f"{bundle}: its files are as its manifest says, and it holds no known answers "
+            f"({KNOWN}): nothing was compared. Each run writes some, so that an earlier version "
+            "made it, or it was changed. Give the command of its run again."
+        )
+    texts = answers(bundle, [one.messages for one in known])
+    wrong = [one for one, text in zip(known, texts, strict=True) if text != one.text]
+    for one, text in zip(known, texts, strict=True):
+        if text != one.text:
+            print(f"  asked   {one.messages[-1]['content']!r}\n  before  {one.text!r}\n"
+                  f"  now     {text!r}")  # fmt: skip
+    if wrong:
+        raise StratosError(
+            f"{counted(len(wrong), 'answer')} of {len(known)} differ from the evaluation's. Other "
+            "versions of torch or transformers may round differently; many differences mean that "
+            "the model is not what was measured."
+        )
+    print(f"{counted(len(known), 'known question')} answered as in the evaluation.")
+    _verify_exports(bundle, known)
+
+
+def _verify_exports(bundle: Path, known: Sequence[Known]) -> None:
+    """Ask each export the known questions, by the engine that serves it.
+
+    Raises:
+        StratosError: the engine does not load one, or answers otherwise than when it was made.
+    """
+    held = read_exports(bundle)
+    for one in held.formats if held is not None else ():
+        if held is None or not one.is_kept:
+            continue
+        engine = ENGINES[held.engine]
+        if len(one.known) != len(known):
+            raise StratosError(
+                f"{RECORD} of {bundle} has {counted(len(one.known), 'answer')} of "
+                f"{one.format} to {counted(len(known), 'known question')}: it is not what was "
+                "made. Copy the bundle anew, or give the command of its run again."
+            )
+        if (why := engine.unusable()) is not None:
+            print(f"{one.format}: not asked. {why}")
+            continue
+        texts = _served(bundle, replace(engine.setting(), format=one.format), known)
+        n_other = sum(text != before for text, before in zip(texts, one.known, strict=True))
+        if n_other:
+            raise StratosError(
+                f"{one.format} for {engine.title}: {counted(n_other, 'answer')} of {len(known)} "
+                f"differ from when it was made with {held.version}. Another version of the engine "
+                "may round differently; many differences mean that the file is not what was "
+                "measured."
+            )
+        print(
+            f"{one.format}: {counted(len(known), 'known question')} answered by {engine.title} as "
+            "when it was made."
+        )
+
+
+def _served(bundle: Path, run: ServingSetting, known: Sequence[Known]) -> list[str]:
+    """Return what the server of an export answers.
+
+    Raises:
+        StratosError: it does not start or answer.
+    """
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        serving_bundle(bundle, run, Path(folder) / "server.log") as server,
+    ):
+        most = longest_answer(bundle) or MOST_TOKENS
+        return [ask(server.port, one.messages, most) for one in known]
+
+
+def answers(bundle: Path, chats: Sequence[list[Message]]) -> list[str]:
+    """Return what the model of a bundle writes, greedily, as the evaluation asked it.
+
+    Raises:
+        StratosError: it cannot be loaded.
+    """
+    import torch
+
+    tokenizer = load_tokenizer(bundle)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    found = complete(
+        load_model(bundle, dtype="auto").to(device),
+        tokenizer,
+        chats,
+        max_new_tokens=longest_answer(bundle) or MOST_TOKENS,
+        batch_size=len(chats),
+    )
+    return [one.text for one in found]
+
+
+if __name__ == "__main__":
+    main()

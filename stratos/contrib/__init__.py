@@ -1,0 +1,1 @@
+"""What most users never need: rooms that the core finds by hooks and never imports."""

@@ -1,0 +1,311 @@
+"""The items of a run that student and teacher have both answered: some choose, others measure.
+
+A run with `cascade.accuracy` has asked the student that it serves: validation items choose the
+threshold, and test items measure the cascade. For any other run both are test items, which no
+choice of the run has read, in two halves. Which half an item is in depends on its text alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from stratos.contrib.cascade.looks import look_of
+from stratos.contrib.cascade.threshold import Pair
+from stratos.core.atomic_files import write_atomically
+from stratos.core.digest import digest_of
+from stratos.core.errors import StratosError
+from stratos.deploy.manifest import MANIFEST
+from stratos.evaluate.answer_files import KeptAnswer, read_answers
+from stratos.evaluate.answers import Took
+from stratos.records import Cascade, Deployment, Plan, Scorecard, load
+from stratos.report.sweep_jobs import is_run
+from stratos.run.kept_config import config_of
+from stratos.tasks.natural_shares import Drawn, in_shares
+from stratos.tasks.slice_shares import slices_of
+
+
+@dataclass(frozen=True)
+class Answered:
+    """What a cascade of a run is chosen and measured by."""
+
+    plan: Plan
+    choosing: list[Pair]
+    measuring: list[Pair]
+    usd_per_1000: float | None
+    """Of the student on its planned server."""
+    teacher_usd_per_1000: float | None
+    student: float
+    """Share that it has right of all these items."""
+    teacher: float
+    chosen_on: Literal["validation", "test"] = "test"
+    """Whose items choose."""
+    student_ms: float | None = None
+    """Mean milliseconds of an answer, as it was served."""
+    teacher_ms: float | None = None
+    requests_per_day: float | None = None
+    """In the first month."""
+    look: int = 1
+    """How many sets of answers were tried to choose by, with this one (`cascade.looks`)."""
+    n_answers: int = 1
+    """Answers of the student that one request takes."""
+    n_too_long: int = 0
+    """Items that are longer than the teacher's context, and left out."""
+    left_out: float = 0.0
+    """Share of requests in slices too rare to be drawn: they count as wrong."""
+    folder: Path | None = None
+    """Of the run, in which another try is counted; None where it is not known."""
+
+    @property
+    def n(self) -> int:
+        """Items in all."""
+        return len(self.choosing) + len(self.measuring)
+
+
+@dataclass(frozen=True)
+class KeptPair:
+    """One item on disk."""
+
+    id: str
+    chooses: bool
+    """Whether it chooses the threshold; else it measures."""
+    confidence: float | None
+    """None for minus infinity."""
+    student: bool
+    teacher: bool
+    """Whether a request that is sent on is answered right: by the teacher, or as the endpoint does
+    if the teacher takes too long."""
+    teacher_usd: float | None = None
+    """Of the teacher's answer, by its tokens; None where they are not known."""
+    teacher_seconds: float | None = None
+
+    def tested(self, is_exact: bool) -> str:
+        """Return what a promise tests of it, in a line.
+
+        Args:
+            is_exact: whether the confidence comes out the same if the student is asked again. A
+                probability does to a few digits only, so that it says whether there is one.
+        """
+        sure = self.confidence if is_exact else self.confidence is not None
+        return f"{self.id} {sure} {self.student} {self.teacher}"
+
+
+def answered(folder: Path) -> Answered:
+    """Read a run.
+
+    Raises:
+        StratosError: it has no items that both answered, or does not say how sure the student was.
+    """
+    if not folder.is_dir() or not is_run(folder):
+        raise StratosError(f"{folder} is no folder of a run. Type stratos status to list them.")
+    try:
+        plan = load(folder / "plan.json", None, Plan)
+        scorecard = load(folder / "evaluate.json", None, Scorecard)
+        deployment = load(folder / "deploy.json", None, Deployment)
+        cascade = load(folder / "cascade.json", None, Cascade)
+    except msgspec.DecodeError as error:
+        raise StratosError(f"{folder}: a record cannot be read ({error}).") from error
+    if plan is None or scorecard is None:
+        raise StratosError(f"{folder} was not evaluated yet. Give its command again.")
+    requests = plan.worth.requests_per_day if plan.worth is not None else None
+    if cascade is not None and is_of_bundle(cascade, folder) and (found := read_pairs(folder)):
+        assert cascade.endpoint is not None
+        return replace(
+            of_pairs(plan, scorecard, deployment, found, requests, cascade.chosen_on),
+            look=cascade.look,
+            n_answers=cascade.endpoint.n_answers,
+            n_too_long=cascade.n_too_long,
+            left_out=cascade.left_out,
+            folder=folder,
+        )
+    pairs, left_out = _in_halves(folder, scorecard)
+    chosen_by = [one for one in pairs if one.chooses]
+    look = look_of(
+        folder, [one.id for one in chosen_by], ["evaluation", plan.teacher],
+        [one.tested(is_exact=True) for one in chosen_by],
+    )  # fmt: skip
+    made = of_pairs(plan, scorecard, deployment, pairs, requests, "test")
+    return replace(made, look=look, left_out=left_out, folder=folder)
+
+
+def is_of_bundle(cascade: Cascade, folder: Path) -> bool:
+    """Return whether a cascade was measured with the bundle that lies in the run's folder now."""
+    if cascade.endpoint is None:
+        return False
+    return cascade.endpoint.bundle_sha256 == bundle_digest(folder / "bundle")
+
+
+def bundle_digest(bundle: Path) -> str:
+    """Return by what a bundle is known again: its manifest's SHA-256; "" where there is none."""
+    return digest_of(bundle / MANIFEST)
+
+
+def of_pairs(
+    plan: Plan,
+    scorecard: Scorecard,
+    deployment: Deployment | None,
+    pairs: Sequence[KeptPair],
+    requests_per_day: float | None,
+    chosen_on: Literal["validation", "test"],
+) -> Answered:
+    """Return what a cascade is chosen and measured by.
+
+    Args:
+        plan: of the run.
+        scorecard: what student and teacher cost, and how long the teacher takes.
+        deployment: how long the student takes; None where it was not served.
+        pairs: the items.
+        requests_per_day: in the first month; None where that is not known.
+        chosen_on: whose items choose.
+    """
+    halves: tuple[list[Pair], list[Pair]] = ([], [])
+    for one in pairs:
+        confidence = -math.inf if one.confidence is None else one.confidence
+        halves[not one.chooses].append(
+            Pair(confidence, one.student, one.teacher, one.teacher_usd, one.teacher_seconds)
+        )
+    both = [*halves[0], *halves[1]]
+    student, teacher = scorecard.score("student"), scorecard.score("teacher")
+    served = deployment.answer_ms if deployment is not None else None
+    n_teacher = teacher.slices[-1].n_items if teacher is not None else 0
+    return Answered(
+        plan,
+        *halves,
+        None if student is None else student.usd_per_1000,
+        None if teacher is None else teacher.usd_per_1000,
+        sum(one.student for one in both) / max(1, len(both)),
+        sum(one.teacher for one in both) / max(1, len(both)),
+        chosen_on,
+        None if served is None else served.measured,
+        1000 * teacher.seconds / n_teacher if teacher is not None and n_teacher else None,
+        requests_per_day,
+        n_too_long=0 if teacher is None else teacher.n_too_long,
+    )
+
+
+@dataclass(frozen=True)
+class ByTeacher:
+    """The teacher's answer to one item."""
+
+    right: bool
+    took: Took | None = None
+    """None in files of earlier versions."""
+
+
+def right_by_teacher(folder: Path, scorecard: Scorecard) -> dict[str, ByTeacher]:
+    """Return the teacher's answer to each test item, by the item's id.
+
+    Raises:
+        StratosError: the answers cannot be read, or there are none.
+    """
+    path = folder / "evaluate" / "examples.jsonl"
+    if not path.exists():
+        path = Path(scorecard.examples_path)
+    try:
+        rows: list[dict[str, Any]] = [
+            msgspec.json.decode(line) for line in path.read_bytes().splitlines()
+        ]
+    except (OSError, msgspec.DecodeError) as error:
+        raise StratosError(
+            f"The teacher's answers cannot be read from {path} ({error}). Delete "
+            f"{folder / 'evaluate.json'} and give the command again."
+        ) from error
+    found = {
+        row["id"]: ByTeacher(row["scores"]["teacher"]["exact"] >= 1, _took(row))
+        for row in rows
+        if "teacher" in row.get("scores", {})
+    }
+    if not found:
+        raise StratosError(
+            f"{folder}: the teacher answered no test item, so there is nothing to escalate to. "
+            "Give the command again with evaluate.n_teacher_items=<number>."
+        )
+    return found
+
+
+def _took(row: dict[str, Any]) -> Took | None:
+    took = row.get("took", {}).get("teacher")
+    return None if took is None else Took(**took)
+
+
+def pairs_path(folder: Path) -> Path:
+    """Return where the items of a run's cascade lie."""
+    return folder / "cascade" / "pairs.jsonl"
+
+
+def write_pairs(folder: Path, pairs: Sequence[KeptPair]) -> Path:
+    """Keep the items; return the file."""
+    path = pairs_path(folder)
+    write_atomically(path, b"".join(msgspec.json.encode(one) + b"\n" for one in pairs))
+    return path
+
+
+def read_pairs(folder: Path) -> list[KeptPair]:
+    """Read the items back; none where there are none.
+
+    Raises:
+        StratosError: the file is damaged.
+    """
+    path = pairs_path(folder)
+    try:
+        lines = path.read_bytes().splitlines()
+        return [msgspec.json.decode(line, type=KeptPair) for line in lines]
+    except FileNotFoundError:
+        return []
+    except (OSError, msgspec.DecodeError) as error:
+        raise StratosError(
+            f"{path} cannot be read ({error}). Delete {folder / 'cascade.json'} and give the "
+            "command of the run again."
+        ) from error
+
+
+def half(question: str) -> int:
+    """Return in which half a test item is: 0 chooses, 1 measures."""
+    return hashlib.sha256(question.encode("utf-8", "surrogatepass")).digest()[0] % 2
+
+
+def _in_halves(folder: Path, scorecard: Scorecard) -> tuple[list[KeptPair], float]:
+    """Return test items that both answered in the evaluation, in the shares of their slices.
+
+    With them the share of all test items in slices too rare to be drawn.
+    """
+    by_teacher = right_by_teacher(folder, scorecard)
+    kept = [one for one in read_answers(folder, scorecard) if one.id in by_teacher]
+    if any(one.logprob is None for one in kept):
+        raise StratosError(
+            f"{folder} was evaluated by an earlier version, which did not keep how sure the "
+            f"student was. Delete {folder / 'evaluate.json'} and give the command again."
+        )
+    drawn = _in_shares(folder, scorecard, kept)
+    kept = [one for one in kept if one.id in {*drawn.ids}]
+    pairs = [
+        KeptPair(
+            one.id,
+            half(one.question) == 0,
+            one.logprob if one.score.parsed else None,
+            one.score.exact >= 1,
+            by_teacher[one.id].right,
+        )
+        for one in kept
+    ]
+    return pairs, drawn.left_out
+
+
+def _in_shares(folder: Path, scorecard: Scorecard, kept: Sequence[KeptAnswer]) -> Drawn:
+    ids = [one.id for one in kept]
+    if len({one.slice for one in kept}) == 1:
+        return Drawn(tuple(ids))
+    config = config_of(folder)
+    slice_of = slices_of(config.task, "test", config.evaluate.n_items, scorecard.seed)
+    if not {*ids} <= slice_of.keys():
+        raise StratosError(
+            f"{folder}: the rows of the task have changed since its evaluation. Delete "
+            f"{folder / 'evaluate.json'} and give the command again."
+        )
+    return in_shares(slice_of, ids, len(ids))

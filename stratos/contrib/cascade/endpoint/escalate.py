@@ -1,0 +1,302 @@
+"""Ask the teacher of a cascade for one request: in time, within the money, and not while it fails.
+
+A hosted teacher is asked through its endpoints (`teachers.address`), the one with the fewest in
+flight first. One that fails five times in a row is asked no more for a while (the circuit breaker
+of `teachers.load_balancer`), so that requests do not wait for what is down; then one request alone
+finds out whether it is back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any, cast
+
+from stratos.contrib.cascade.endpoint.meter import Meter
+from stratos.contrib.cascade.endpoint.purse import Purse
+from stratos.contrib.cascade.endpoint.unavailable import UnavailableError, Why
+from stratos.core.errors import StratosError
+from stratos.tasks.base import Message
+from stratos.teachers.address import Address
+from stratos.teachers.base import TOO_LONG, Answer, Billed, Question, Teacher
+from stratos.teachers.load_balancer import Backend, LoadBalancer, Outcome
+from stratos.teachers.openai import OpenAITeacher
+
+_FIRST_WAIT_S = 0.5
+_MOST_TRIES = 3
+_MOST_WAITING = 8
+"""Requests that wait for a teacher in this process, which answers one at a time."""
+_HELD_STATUS = 429
+_UNPAID_STATUS = 402
+_LONGEST_PAUSE_S = 86_400.0
+"""For which a teacher's own Retry-After is kept."""
+
+
+class Escalator(ABC):
+    """Asks a teacher.
+
+    Args:
+        teacher: who is asked.
+        meter: what it is paid from.
+        max_tokens: longest answer.
+        seconds: longest wait of a request.
+    """
+
+    def __init__(self, teacher: Teacher, meter: Meter, max_tokens: int, seconds: float) -> None:
+        """Remember them."""
+        self._teacher, self._meter = teacher, meter
+        self._max_tokens, self._seconds = max_tokens, seconds
+        self._purse = Purse(teacher.card(), meter)
+
+    async def ask(self, chat: list[Message], max_tokens: int | None = None) -> Answer:
+        """Return the teacher's answer.
+
+        Args:
+            chat: what it is asked.
+            max_tokens: longest answer that the request wants; None for the teacher's own.
+
+        Raises:
+            UnavailableError: there is none in time, or no money for it.
+        """
+        counters = self._meter.counters
+        try:
+            limit = self._max_tokens if max_tokens is None else min(max_tokens, self._max_tokens)
+            answer = await self._asked(Question(chat, limit))
+        except UnavailableError as error:
+            if error.why is Why.OUT_OF_MONEY:
+                counters.out_of_money += 1
+            else:
+                counters.unavailable += 1
+            raise
+        counters.teacher_answers += 1
+        counters.teacher_input_tokens += answer.input_tokens
+        counters.teacher_output_tokens += answer.output_tokens
+        return answer
+
+    @abstractmethod
+    async def _asked(self, question: Question) -> Answer: ...
+
+    async def close(self) -> None:
+        """End what is under way."""
+        self._teacher.close()
+
+
+class HostedEscalator(Escalator):
+    """Asks a hosted teacher, many questions at once."""
+
+    def __init__(
+        self, teacher: OpenAITeacher, meter: Meter, max_tokens: int, seconds: float
+    ) -> None:
+        """Make the connections at their first use; the client, which takes seconds, is here."""
+        import openai  # noqa: F401
+
+        super().__init__(cast(Teacher, teacher), meter, max_tokens, seconds)
+        one = replace(teacher, batch=False)
+        self._addresses = [Address(one, url) for url in one.base_urls]
+        self._balancer = LoadBalancer(
+            [Backend(address, proved=True) for address in self._addresses], teacher.concurrency
+        )
+        self._room = asyncio.Semaphore(teacher.most_at_once())
+        self._alone = asyncio.Lock()
+        self._why: dict[Backend, Why] = {}
+        """What each endpoint that failed said last."""
+
+    async def _asked(self, question: Question) -> Answer:
+        deadline = time.monotonic() + self._seconds
+        self._check_open()
+        tried: list[Backend] = []
+        try:
+            async with asyncio.timeout(self._seconds), self._room, self._turn():
+                return await self._tried(question, deadline, tried)
+        except TimeoutError:
+            if not tried:
+                raise UnavailableError(Why.BUSY, 1.0) from None
+            self._late(tried[-1])
+            raise UnavailableError(Why.TIMEOUT) from None
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        """Let one request at a time be sent until it is known what an answer takes."""
+        if self._purse.is_unproved:
+            async with self._alone:
+                if self._purse.is_unproved:
+                    yield
+                    return
+        yield
+
+    def _late(self, backend: Backend) -> None:
+        now = time.monotonic()
+        self._why[backend] = Why.TIMEOUT
+        if self._purse.is_unproved:  # those that wait for their turn would each wait as long
+            backend.set_aside(now)
+        else:
+            backend.failed(now)
+
+    async def _tried(self, question: Question, deadline: float, tried: list[Backend]) -> Answer:
+        """Return the answer of one of a few tries, each noted in `tried` when it is sent."""
+        failed_at: set[Backend] = set()
+        wait_s, last = _FIRST_WAIT_S, UnavailableError(Why.UNREACHABLE)
+        for _ in range(_MOST_TRIES):
+            self._check_open()
+            backend = self._balancer.choose(self._open(), failed_at)
+            tried.append(backend)
+            outcome = await self._try(backend, question)
+            if outcome.answer is not None and outcome.answer.finish != TOO_LONG:
+                backend.worked()
+                return outcome.answer
+            last = _said(outcome)
+            if last.why is Why.REFUSED:
+                backend.worked()
+                raise last
+            now = time.monotonic()
+            failed_at.add(backend)
+            if outcome.retry_after_s is not None:
+                backend.not_before = now + outcome.retry_after_s
+            self._why[backend] = last.why
+            if outcome.passing:
+                backend.failed(now)
+            elif last.why is not Why.RATE_LIMITED:
+                # Its key is refused, or it has no credit: nobody waits for that again.
+                backend.set_aside(now)
+            if not self._fresh(failed_at):
+                pause = wait_s if outcome.retry_after_s is None else outcome.retry_after_s
+                if not outcome.passing or now + pause >= deadline:
+                    raise last
+                await asyncio.sleep(pause)
+                wait_s *= 2
+        raise last
+
+    async def _try(self, backend: Backend, question: Question) -> Outcome:
+        """Send one try, and pay for what it brought."""
+        receipt = self._purse.draw(question)
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Outcome] = loop.create_future()
+
+        def done(outcome: Outcome) -> None:
+            loop.call_soon_threadsafe(_set, future, outcome)
+
+        self._balancer.took_off(backend)
+        cancel = backend.tries.send(question, done)
+        try:
+            outcome = await future
+        except BaseException:  # in time, or nobody waits any more: it may be billed all the same
+            cancel()
+            self._purse.pay(receipt, None, Billed.MOST)
+            raise
+        finally:
+            self._balancer.landed(backend)
+        self._purse.pay(receipt, outcome.answer, outcome.billed)
+        if outcome.retry_after_s is None:
+            return outcome
+        return replace(outcome, retry_after_s=min(_LONGEST_PAUSE_S, outcome.retry_after_s))
+
+    def _open(self) -> list[Backend]:
+        now = time.monotonic()
+        # One that was set aside is tried by one request, until that has come back.
+        return [
+            one for one in self._balancer.all
+            if _open_at(one) <= now
+            and (one.back_at is None or self._balancer.is_idle(one))
+        ]  # fmt: skip
+
+    def _fresh(self, failed_at: set[Backend]) -> list[Backend]:
+        return [one for one in self._open() if one not in failed_at]
+
+    def _check_open(self) -> None:
+        """Refuse at once while every endpoint is held back.
+
+        Raises:
+            UnavailableError: it is so.
+        """
+        if self._open():
+            return
+        first = min(self._balancer.all, key=_open_at)
+        wait_s = max(0.0, _open_at(first) - time.monotonic())
+        if self._why.get(first) is Why.NO_CREDIT:
+            raise UnavailableError(Why.NO_CREDIT, wait_s)
+        held = any(one.back_at is not None for one in self._balancer.all)
+        raise UnavailableError(Why.UNREACHABLE if held else Why.RATE_LIMITED, wait_s)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        for address in self._addresses:
+            await asyncio.to_thread(address.close)
+        await super().close()
+
+
+class LocalEscalator(Escalator):
+    """Asks a teacher whose weights are on this machine, one question at a time."""
+
+    def __init__(self, teacher: Teacher, meter: Meter, max_tokens: int, seconds: float) -> None:
+        """Load nothing yet."""
+        super().__init__(teacher, meter, max_tokens, seconds)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="teacher")
+        self._n_waiting = 0
+
+    async def _asked(self, question: Question) -> Answer:
+        if self._n_waiting >= _MOST_WAITING:
+            raise UnavailableError(Why.BUSY, 1.0)
+        receipt = self._purse.draw(question)
+        self._n_waiting += 1
+        loop = asyncio.get_running_loop()
+        future = loop.run_in_executor(self._thread, self._answer, question)
+        future.add_done_callback(lambda done: self._ended(receipt, done))
+        try:
+            # What was begun goes on when nobody waits any more: a thread cannot be ended.
+            return await asyncio.wait_for(asyncio.shield(future), self._seconds)
+        except TimeoutError:
+            raise UnavailableError(Why.TIMEOUT) from None
+        except StratosError:
+            raise UnavailableError(Why.REFUSED) from None
+
+    def _answer(self, question: Question) -> Answer:
+        return self._teacher.ask([question.chat], question.max_tokens)[0]
+
+    def _ended(self, receipt: int, done: asyncio.Future[Answer]) -> None:
+        self._n_waiting -= 1
+        answer = None if done.cancelled() or done.exception() is not None else done.result()
+        self._purse.pay(receipt, answer, Billed.NOTHING)
+
+    async def close(self) -> None:
+        """Wait for nothing that is under way."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+
+def escalator(teacher: Teacher, meter: Meter, max_tokens: int, seconds: float) -> Escalator:
+    """Return what asks a teacher; see `Escalator`."""
+    made: type[Any] = HostedEscalator if isinstance(teacher, OpenAITeacher) else LocalEscalator
+    found: Escalator = made(teacher, meter, max_tokens, seconds)
+    return found
+
+
+def _open_at(backend: Backend) -> float:
+    return max(backend.not_before, backend.back_at or 0.0)
+
+
+def _said(outcome: Outcome) -> UnavailableError:
+    """Return why a try without an answer had none."""
+    import openai
+
+    error = outcome.error
+    if outcome.answer is not None:
+        return UnavailableError(Why.REFUSED)
+    if isinstance(error, openai.APIStatusError):
+        if error.status_code == _UNPAID_STATUS or error.code == "insufficient_quota":
+            return UnavailableError(Why.NO_CREDIT, outcome.retry_after_s)
+        if error.status_code == _HELD_STATUS:
+            return UnavailableError(Why.RATE_LIMITED, outcome.retry_after_s)
+        if error.status_code in (400, 413, 422):
+            return UnavailableError(Why.REFUSED)
+    if isinstance(error, TimeoutError | openai.APITimeoutError):
+        return UnavailableError(Why.TIMEOUT)
+    return UnavailableError(Why.UNREACHABLE, outcome.retry_after_s)
+
+
+def _set(future: asyncio.Future[Outcome], outcome: Outcome) -> None:
+    if not future.done():
+        future.set_result(outcome)

@@ -1,0 +1,303 @@
+"""The web application of a cascade: the student answers, and what it is unsure of the teacher.
+
+Requests are held until they are judged: a stream begins when it is known who answers. What is asked
+is written nowhere. `X-Stratos-Answer` says who answered, `X-Stratos-Teacher` what became of the
+teacher: not-asked, answered, or why it was not to be had.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import httpx
+
+from stratos.contrib.cascade.endpoint.escalate import Escalator
+from stratos.contrib.cascade.endpoint.made import ALONE
+from stratos.contrib.cascade.endpoint.meter import Meter
+from stratos.contrib.cascade.endpoint.replies import (
+    as_json,
+    completion_of,
+    headers_of,
+    of_student,
+    streamed,
+    unavailable,
+)
+from stratos.contrib.cascade.endpoint.request import Asked, asked_of
+from stratos.contrib.cascade.endpoint.unavailable import UnavailableError, Why
+from stratos.contrib.cascade.judge import Judge, StudentError, bared
+from stratos.contrib.cascade.threshold import is_escalated
+from stratos.deploy.engines.chat_ids import first_stop
+from stratos.deploy.engines.chat_request import parsed
+from stratos.deploy.engines.http_api import GONE, api_error, gone, read_body
+from stratos.deploy.engines.own_connection import PassedOn
+from stratos.deploy.engines.waiting import Waiting, unless_gone
+from stratos.records import Escalation
+from stratos.tasks.base import Message, Task
+from stratos.teachers.base import LENGTH, Answer
+from stratos.teachers.prompting import chat
+
+if TYPE_CHECKING:
+    from starlette.applications import Starlette
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+MOST_BYTES = 2 * 2**20
+MOST_WAITING = 1024
+
+
+@dataclass(frozen=True)
+class Cascading:
+    """What a cascade is made of, beside its connections."""
+
+    name: str
+    """Of the model."""
+    task: Task
+    judge: Judge
+    endpoint: Escalation
+    threshold: float
+    is_error: bool
+    """Whether a request gets an error where the teacher is not to be had."""
+
+
+def application(
+    cascading: Cascading, student: httpx.AsyncClient, escalator: Escalator, meter: Meter
+) -> Starlette:
+    """Return the web application.
+
+    Args:
+        cascading: what is judged, and how.
+        student: client of the student's server.
+        escalator: asks the teacher.
+        meter: counts.
+    """
+    from starlette.applications import Starlette
+    from starlette.exceptions import HTTPException
+    from starlette.middleware import Middleware
+    from starlette.requests import ClientDisconnect
+    from starlette.routing import Route
+
+    front = _Front(cascading, student, escalator, meter)
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        try:
+            yield
+        finally:
+            await escalator.close()
+            meter.close()
+            await student.aclose()
+
+    app = Starlette(
+        lifespan=lifespan,
+        routes=[
+            Route(
+                "/v1/chat/completions",
+                front.chat,
+                methods=["POST"],
+                middleware=[Middleware(Waiting, most=MOST_WAITING, refusal=_too_many)],
+            ),
+            Route("/v1/models", front.models),
+            Route("/health", front.health),
+            Route("/metrics", front.metrics),
+            Route("/cascade", front.facts),
+        ],
+        exception_handlers={HTTPException: _no_path, ClientDisconnect: gone},
+    )
+    app.router.redirect_slashes = False
+    return app
+
+
+class _Front:
+    """Answers requests."""
+
+    def __init__(
+        self, cascading: Cascading, student: httpx.AsyncClient, escalator: Escalator, meter: Meter
+    ) -> None:
+        self._cascading, self._student = cascading, student
+        self._escalator, self._meter = escalator, meter
+        self._model = ""
+
+    async def health(self, request: Request) -> Response:
+        """Say whether the student's server answers."""
+        from starlette.responses import JSONResponse
+
+        try:
+            found = await self._student.get("/health", timeout=5)
+            status = found.status_code
+        except httpx.HTTPError:
+            status = 503
+        return JSONResponse({"status": "ok" if status == 200 else "starting"}, status)
+
+    async def models(self, request: Request) -> Response:
+        """Name the cascade, and the student alone."""
+        from starlette.responses import JSONResponse
+
+        names = (self._cascading.name, f"{self._cascading.name}{ALONE}")
+        listed = [
+            {"id": name, "object": "model", "created": 0, "owned_by": "stratos"} for name in names
+        ]
+        return JSONResponse({"object": "list", "data": listed})
+
+    async def facts(self, request: Request) -> Response:
+        """Return the counters as JSON."""
+        from starlette.responses import JSONResponse
+
+        return JSONResponse(vars(self._meter.facts()))
+
+    async def metrics(self, request: Request) -> Response:
+        """Return the counters as Prometheus reads them."""
+        from starlette.responses import PlainTextResponse
+
+        return PlainTextResponse(metrics_of(self._meter), media_type="text/plain; version=0.0.4")
+
+    async def chat(self, request: Request) -> Response:
+        """Answer a chat."""
+        data = await read_body(request, MOST_BYTES)
+        if data is None:
+            self._meter.counters.refused += 1
+            return api_error(413, f"A request may have {MOST_BYTES // 2**20} MiB.")
+        try:
+            body = parsed(data)
+            if str(body.get("model", "")).endswith(ALONE):
+                return await self._alone(body)
+            asked = asked_of(body, self._cascading.name)
+        except (ValueError, RecursionError) as error:
+            self._meter.counters.refused += 1
+            return api_error(400, str(error))
+        try:
+            return await self._judged(request, asked)
+        except Exception as error:  # its text, which a log would have, may hold what was asked
+            told = f"The cascade could not answer ({type(error).__name__})."
+            return api_error(500, told)
+
+    async def _judged(self, request: Request, asked: Asked) -> Response:
+        from starlette.responses import Response
+
+        answered = await unless_gone(request, self._answered(asked))
+        if answered is None:
+            return Response(status_code=GONE)
+        if isinstance(answered, Response):
+            return answered
+        reply, headers = answered
+        if asked.is_stream:
+            return streamed(reply, headers, asked.with_usage)
+        return as_json(reply, headers)
+
+    async def _judge(self) -> Judge:
+        """Return what asks the student, by the name that its server has for it."""
+        judge = self._cascading.judge
+        if not self._model:
+            try:
+                listed = await self._student.get("/v1/models")
+                self._model = str(listed.json()["data"][0]["id"])
+            except (httpx.HTTPError, ValueError, LookupError) as error:
+                said = f"The student does not answer ({type(error).__name__})."
+                raise StudentError(503, b"", said) from error
+        return replace(judge, model=self._model)
+
+    async def _answered(self, asked: Asked) -> tuple[dict[str, Any], dict[str, str]] | Response:
+        """Ask the student, and the teacher if need be; return a completion and its headers."""
+        cascading, counters = self._cascading, self._meter.counters
+        counters.requests += 1
+        longest = cascading.endpoint.student_tokens
+        longest = longest if asked.limit is None else min(longest, asked.limit)
+        options = {"stop": asked.stops} if asked.stops else {}
+        try:
+            judge = await self._judge()
+            said = await judge.ask(self._student, asked.messages, longest, options)
+        except StudentError as error:
+            counters.student_errors += 1
+            return of_student(error)
+        own = completion_of(said, cascading.name)
+        if not is_escalated(said.confidence, cascading.threshold):
+            return own, headers_of("student", "not-asked")
+        counters.escalated += 1
+        try:
+            answer = await self._escalator.ask(self._question(asked.messages), asked.limit)
+        except UnavailableError as error:
+            if cascading.is_error and error.why is not Why.OUT_OF_MONEY:
+                return unavailable(error)
+            return own, headers_of("student", error.why.value)
+        return self._by_teacher(answer, asked), headers_of("teacher", "answered")
+
+    def _question(self, messages: list[Message]) -> list[Message]:
+        """Return how the teacher is asked what the student was: with the prompt of the run."""
+        item = self._cascading.task.asked(messages)
+        if item is None:
+            return messages
+        return chat(self._cascading.task, item, self._cascading.endpoint.prompt)
+
+    def _by_teacher(self, answer: Answer, asked: Asked) -> dict[str, Any]:
+        """Return the teacher's answer as a completion, in the form that the student's have."""
+        cascading, text = self._cascading, answer.text
+        item = cascading.task.asked(asked.messages)
+        if cascading.endpoint.is_bare and item is not None:
+            text = bared(cascading.task, item, text)
+        text = text[: first_stop(text, asked.stops)]
+        n_in, n_out = answer.input_tokens, answer.output_tokens
+        return {
+            "id": f"chatcmpl-{uuid.uuid4().hex}",
+            "object": "chat.completion",
+            "created": int(time.time()),
+            "model": cascading.endpoint.teacher,
+            "choices": [
+                {
+                    "index": 0,
+                    "message": {"role": "assistant", "content": text},
+                    "finish_reason": "length" if answer.finish == LENGTH else "stop",
+                }
+            ],
+            "usage": {
+                "prompt_tokens": n_in, "completion_tokens": n_out, "total_tokens": n_in + n_out,
+            },
+        }  # fmt: skip
+
+    async def _alone(self, body: Mapping[str, Any]) -> Response:
+        """Hand a request on to the student, and its answer back as it comes."""
+        try:
+            model = (await self._judge()).model
+            asked = self._student.build_request(
+                "POST", "/v1/chat/completions", json={**body, "model": model}
+            )
+            answer = await self._student.send(asked, stream=True)
+        except httpx.HTTPError as error:
+            self._meter.counters.student_errors += 1
+            return api_error(502, f"The student does not answer ({type(error).__name__}).")
+        except StudentError as error:
+            return of_student(error)
+        return PassedOn(
+            answer.aiter_raw(),
+            answer,
+            answer.status_code,
+            {"content-type": answer.headers.get("content-type", "application/json")},
+        )
+
+
+def metrics_of(meter: Meter) -> str:
+    """Return the counters in the text format of Prometheus."""
+    lines = []
+    for name, value in vars(meter.facts()).items():
+        if value is None:
+            continue
+        is_gauge = name.startswith("usd_")
+        full = f"stratos_cascade_{name}" + ("" if is_gauge else "_total")
+        lines += [f"# TYPE {full} {'gauge' if is_gauge else 'counter'}", f"{full} {value:.10g}"]
+    return "\n".join([*lines, ""])
+
+
+def _too_many() -> Response:
+    told = f"{MOST_WAITING:,} requests wait already. Ask again later."
+    return api_error(429, told, {"Retry-After": "1"})
+
+
+async def _no_path(request: Request, error: Exception) -> Response:
+    from starlette.exceptions import HTTPException
+
+    assert isinstance(error, HTTPException)
+    told = f"{request.method} {request.url.path}: this server does not have it."
+    return api_error(error.status_code, told, error.headers)

@@ -1,0 +1,145 @@
+"""What is typed of a cascade behind `stratos serve`, and its counters in words."""
+
+from __future__ import annotations
+
+import argparse
+import http.client
+from itertools import pairwise
+
+import msgspec
+
+from stratos.contrib.cascade.endpoint.meter import Facts
+from stratos.core.counted import counted
+from stratos.core.errors import StratosError
+from stratos.core.formats import percent
+from stratos.core.money import exact_usd
+from stratos.deploy.bundle_server import facts_of
+from stratos.deploy.hosted_server import Hosted
+from stratos.records import ServingSetting
+
+_NUMBERS = ("usd_per_day", "usd_per_month", "teacher_seconds")
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options to a command line."""
+    group = parser.add_argument_group("a cascade")
+    group.add_argument(
+        "--cascade", action="store_true",
+        help="have the teacher answer what the student is unsure of (cascade.accuracy of the run)",
+    )  # fmt: skip
+    group.add_argument("--usd-per-day", help="dollars for the teacher, then the student alone")
+    group.add_argument("--usd-per-month", help="the same for a calendar month")
+    group.add_argument("--teacher-seconds", help="longest wait for the teacher")
+    group.add_argument(
+        "--if-unavailable", choices=("student", "error"),
+        help="what is answered where the teacher is not to be had",
+    )  # fmt: skip
+
+
+def typed(told: argparse.Namespace) -> list[str]:
+    """Return the options of the endpoint that were typed, for the program that it is.
+
+    Raises:
+        StratosError: one is no number, or they were typed without --cascade.
+    """
+    found: list[str] = []
+    for name in (*_NUMBERS, "if_unavailable"):
+        value = getattr(told, name)
+        if value is None:
+            continue
+        option = f"--{name.replace('_', '-')}"
+        if name == "teacher_seconds" and _is_amount(value) and float(value) == 0:
+            raise StratosError(
+                f"{option} {value}: type a number above 0. For the student alone, leave out "
+                "--cascade."
+            )
+        if name in _NUMBERS and not _is_amount(value):
+            raise StratosError(f"{option} {value}: type a number of at least 0.")
+        found += [option, value]
+    if found and not told.cascade:
+        raise StratosError(f"{found[0]} goes with --cascade.")
+    return found
+
+
+def _is_amount(text: str) -> bool:
+    try:
+        return 0 <= float(text) < float("inf")
+    except ValueError:
+        return False
+
+
+def stay(told: argparse.Namespace, before: Hosted) -> None:
+    """Let a cascade that is started again be one, with the options that are not typed anew."""
+    if not before.is_cascade:
+        return
+    there = dict(pairwise(before.arguments))
+    for name in (*_NUMBERS, "if_unavailable"):
+        if getattr(told, name) is None:
+            setattr(told, name, there.get(f"--{name.replace('_', '-')}"))
+    told.cascade = True
+
+
+def check_as_measured(told: argparse.Namespace, run: ServingSetting) -> None:
+    """Refuse another engine or format than that of the threshold.
+
+    Raises:
+        StratosError: it is another.
+    """
+    for option, wanted, measured in (
+        ("--engine", told.engine, run.engine),
+        ("--format", told.format, run.format),
+    ):
+        if wanted is not None and wanted != measured:
+            raise StratosError(
+                f"{option} {wanted}: the threshold of the cascade was chosen for {run.name}, and "
+                "another engine or format is otherwise sure of its answers. Leave it out, or run "
+                "with that one."
+            )
+
+
+def other_than(before: Hosted, told: argparse.Namespace) -> list[str]:
+    """Return which options of a cascade differ from what runs."""
+    if not told.cascade:
+        return []
+    words, there = typed(told), before.arguments
+    other = [
+        f"{option} {value}"
+        for option, value in zip(words[::2], words[1::2], strict=True)
+        if (option, value) not in pairwise(there)
+    ]
+    return ["--cascade", *other] if other or not before.is_cascade else []
+
+
+def facts_now(one: Hosted) -> Facts | None:
+    """Return what a cascade that runs has asked and spent; None where it does not answer."""
+    try:
+        return msgspec.convert(facts_of(one.port, "/cascade"), Facts)
+    except (OSError, http.client.HTTPException, ValueError):
+        return None
+
+
+def facts_told(found: Facts) -> str:
+    """Return in words what a cascade has asked and spent."""
+    n, unsure = found.requests, found.escalated
+    share = f" ({percent(unsure / n)})" if n else ""
+    answers = counted(found.teacher_answers, "answer", spec=",")
+    tokens = counted(found.teacher_input_tokens + found.teacher_output_tokens, "token", spec=",")
+    spent = [
+        f"{exact_usd(usd)}{'' if limit is None else f' of {exact_usd(limit)}'} {period}"
+        for usd, limit, period in (
+            (found.usd_today, found.usd_per_day, "today"),
+            (found.usd_this_month, found.usd_per_month, "this month"),
+        )
+    ]
+    lost = (
+        (found.unavailable, "the teacher gave no answer"),
+        (found.out_of_money, "a limit on dollars was reached"),
+        (found.student_errors, "the student did not answer"),
+    )
+    parts = [
+        f"{counted(n, 'request', spec=',')}, {unsure:,} unsure{share}, {answers} of the teacher "
+        f"with {tokens} for {exact_usd(found.usd)}",
+        f"{' and '.join(spent)} (UTC)",
+        *(f"{counted(times, 'time', spec=',')} {why}" for times, why in lost if times),
+    ]
+    return "; ".join(parts)

@@ -1,0 +1,1 @@
+"""Faster training and decoding of small students on a CPU."""

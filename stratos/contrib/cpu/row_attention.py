@@ -1,0 +1,144 @@
+"""Attention of a packed row's documents, from the product of queries, keys and values on.
+
+The padded batches of documents lie one behind the other in one buffer, within each the heads first:
+one gather takes the heads of a row there, and another one back. Dimensions: N tokens of the row, C
+heads of queries, keys and values together, H of queries, D width of a head, B documents of T places
+in a padded batch, M heads and documents together.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from stratos.contrib.cpu import blocked_attention
+from stratos.distill.packed import Documents
+
+_flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+_flash_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
+
+
+@dataclass(frozen=True)
+class Heads:
+    """The heads of a block."""
+
+    queries: int
+    keys: int
+    """As many as there are of values."""
+    width: int
+    scale: float
+    """Of the scores."""
+
+    @property
+    def all(self) -> int:
+        """Return the number of queries, keys and values."""
+        return self.queries + 2 * self.keys
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What the backward pass needs of one padded batch."""
+
+    start: int
+    length: int
+    tensors: tuple[Tensor, ...]
+
+
+def forward(
+    heads_NX: Tensor, turns_TD: Tensor, documents: Documents, heads: Heads
+) -> tuple[Tensor, list[Kept]]:
+    """Rotate queries and keys by their positions, and attend causally within each document.
+
+    Args:
+        heads_NX: (N, C * D); of queries and keys, the two numbers that are rotated together lie
+            side by side.
+        turns_TD: (T, D / 2), complex; of each position.
+        documents: of the row.
+        heads: their numbers and width.
+
+    Returns:
+        (N, H * D), and what `backward` needs.
+    """
+    n, width = len(heads_NX), heads.width
+    flat = heads_NX.view(-1, width).index_select(0, documents.gather_index(heads.all))
+    outs, kept, start = [], [], 0
+    for gather_BT in documents.gathers_BT:
+        size, length = gather_BT.numel(), gather_BT.shape[1]
+        states = flat[heads.all * start : heads.all * (start + size)]
+        turned, value = states.split(((heads.queries + heads.keys) * size, heads.keys * size))
+        wide = turned.to(torch.float32, copy=True)
+        query, key = wide.split((heads.queries * size, heads.keys * size))
+        _turn_(query, turns_TD[:length] * heads.scale)
+        _turn_(key, turns_TD[:length])
+        query_MTD, key_MTD, value_MTD = (
+            one.view(-1, length, width)
+            for one in (query, _repeated(key, heads), _repeated(value, heads))
+        )
+        half = query_MTD.to(value.dtype), key_MTD.to(value.dtype), value_MTD
+        if blocked_attention.pays(value_MTD):
+            out_MTD, found = blocked_attention.forward(query_MTD, key_MTD, value_MTD)
+            tensors: tuple[Tensor, ...] = (*half, found)
+        else:
+            out_1MTD, found = _flash(*(one[None] for one in half), is_causal=True, scale=1.0)
+            out_MTD = out_1MTD[0]
+            tensors = (*half, out_MTD, found)
+        outs.append(out_MTD.reshape(-1, width))
+        kept.append(Kept(start, length, tensors))
+        start += size
+    out = torch.cat(outs) if len(outs) > 1 else outs[0]
+    return out.index_select(0, documents.scatter_index(heads.queries)).view(n, -1), kept
+
+
+def backward(
+    grad_NX: Tensor, turns_TD: Tensor, documents: Documents, heads: Heads, kept: list[Kept]
+) -> Tensor:
+    """Return the gradient of `heads_NX`, given that of what was attended to."""
+    n, width = len(grad_NX), heads.width
+    flat = grad_NX.view(-1, width).index_select(0, documents.gather_index(heads.queries))
+    grads = []
+    for one, gather_BT, padding in zip(kept, documents.gathers_BT, documents.padding, strict=True):
+        size, length = gather_BT.numel(), one.length
+        grad = flat[heads.queries * one.start : heads.queries * (one.start + size)]
+        if len(padding):  # no token reads there
+            grad.view(heads.queries, size, width).index_fill_(1, padding, 0.0)
+        grad_MTD = grad.view(-1, length, width)
+        if len(one.tensors) == 4:
+            found = blocked_attention.backward(grad_MTD, *one.tensors)
+        else:
+            *states, out, summed = one.tensors
+            given = (each[None] for each in (grad_MTD, *states, out))
+            found = _flash_backward(*given, summed, 0.0, True, scale=1.0)
+        query, key, value = (each.reshape(-1, width).float() for each in found)
+        key, value = _summed(key, heads), _summed(value, heads)
+        turns = turns_TD[:length].conj().resolve_conj()
+        _turn_(query, turns * heads.scale)
+        _turn_(key, turns)
+        grads += [each.to(grad_NX.dtype) for each in (query, key, value)]
+    flat = torch.cat(grads)
+    grad = flat.index_select(0, documents.scatter_index(heads.all)).view(n, -1)
+    grad[n - documents.n_behind :] = 0.0
+    return grad
+
+
+def _turn_(states: Tensor, turns_TD: Tensor) -> None:
+    """Rotate states, (… * T, D), in place."""
+    length, half = turns_TD.shape
+    torch.view_as_complex(states.view(-1, length, half, 2)).mul_(turns_TD)
+
+
+def _repeated(states: Tensor, heads: Heads) -> Tensor:
+    """Return keys or values once for each head of queries."""
+    times = heads.queries // heads.keys
+    if times == 1:
+        return states
+    return states.view(heads.keys, 1, -1).expand(-1, times, -1).reshape(-1, heads.width)
+
+
+def _summed(grads: Tensor, heads: Heads) -> Tensor:
+    """Return the gradients of keys or values, given those once for each head of queries."""
+    times = heads.queries // heads.keys
+    if times == 1:
+        return grads
+    return grads.view(heads.keys, times, -1).sum(1).view(-1, heads.width)

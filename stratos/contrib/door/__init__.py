@@ -1,0 +1,1 @@
+"""`stratos door`: let others reach a hosted student, with keys and limits, by nginx."""

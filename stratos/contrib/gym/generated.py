@@ -1,0 +1,252 @@
+"""A generator of reasoning-gym as a task: questions without end, and answers that are verified."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib.metadata import version as version_of
+from typing import Any
+
+from stratos.contrib.gym import source
+from stratos.contrib.gym.harmless import is_harmless, is_really_right
+from stratos.contrib.gym.same import is_huge, says_the_same
+from stratos.tasks import chat
+from stratos.tasks.answers import word_f1
+from stratos.tasks.base import Item, Message, Score, Split, Task
+
+_SHARES: tuple[tuple[Split, int], ...] = (("train", 60), ("validation", 75), ("test", 100))
+"""Split and the hundredth below which a question's hash puts it there."""
+_MOST_REPEATED = 1000
+"""Draws in a row that bring no new question, after which a generator has no more."""
+_N_TEXTS = 256
+"""Items from which the length of an answer is told."""
+_MOST_LABELS = 12
+"""Different answers up to which a random guess has a chance."""
+_ANNOUNCED = re.compile(rf"(?:^|\n)(?:[*_]|[^\S\n])*+{chat.MARK}[*_]*|<answer>", re.IGNORECASE)
+"""What a text announces its answer with; the last one counts."""
+
+
+@dataclass(frozen=True)
+class GymTask(Task):
+    """One of the generators of reasoning-gym, with its own verifier."""
+
+    name: str
+    """Of the generator, such as chain_sum; docs/gym.md lists them."""
+    parameters: dict[str, Any] = field(default_factory=dict)
+    """Settings of the generator that are other than its own, such as {max_terms: 3}."""
+    level: int | None = None
+    """Of its curriculum, from 0, the easiest; null for its own settings."""
+    version: int = 1
+    """Raised when questions, splits or the score change."""
+    metric: str = "verified"
+    """What accuracy means here: the generator's verifier gives all points."""
+    instruction: str = "Solve the problem."
+    """The teacher's instruction."""
+    n_examples: int = 2
+    """Training items used as few-shot examples."""
+    prompts: tuple[str, ...] = ("default", "zero_shot", "zero_shot_reasoning")
+    """Prompts to try with a teacher."""
+
+    def __post_init__(self) -> None:
+        """Check that there is such a generator.
+
+        Raises:
+            ValueError: there is none, or not with these settings.
+        """
+        if unknown := [prompt for prompt in self.prompts if prompt not in chat.FORMS]:
+            raise ValueError(f"prompts={unknown}: known are {', '.join(chat.FORMS)}.")
+        if not self.prompts or self.n_examples < 0 or (self.level or 0) < 0:
+            raise ValueError("prompts cannot be empty, nor n_examples or level below 0.")
+        source.check(self.name, self.parameters, self.level)
+
+    # --- items -----------------------------------------------------------------------------------
+
+    def items(self, split: Split, n: int, seed: int = 0, slice: str | None = None) -> list[Item]:
+        """Return `n` items of a split, fewer where the generator has no more.
+
+        A hash of the question says of which split it is, whatever seed it was drawn with.
+        """
+        stream, made = self._streams.setdefault(seed, (self._drawn(2 * seed), []))
+        found = [item for of, item in made if of == split]
+        while len(found) < n and (drawn := next(stream, None)) is not None:
+            made.append(drawn)
+            if drawn[0] == split:
+                found.append(drawn[1])
+        return found[:n]
+
+    @cached_property
+    def _streams(self) -> dict[int, tuple[Iterator[tuple[Split, Item]], list[tuple[Split, Item]]]]:
+        """What was drawn of each seed: all splits come out of one stream."""
+        return {}
+
+    @cached_property
+    def _parameters(self) -> str:
+        return source.frozen(self.parameters)
+
+    def _drawn(self, seed: int) -> Iterator[tuple[Split, Item]]:
+        """Yield items with their split, no two alike, until nothing new comes.
+
+        Args:
+            seed: of the source; even ones are those of `items`, odd ones those of `reverse`.
+        """
+        seen: set[str] = set()
+        n_repeated = 0
+        for place, entry in source.entries(self.name, self._parameters, self.level, seed):
+            question = str(entry["question"]).strip()
+            # Signs and spaces are what some questions are made of: boards, rectangles, letters.
+            made = hashlib.blake2b(question.encode(), digest_size=8).hexdigest()
+            if made in seen:
+                n_repeated += 1
+                if n_repeated > max(_MOST_REPEATED, len(seen)):
+                    return
+                continue
+            n_repeated = 0
+            seen.add(made)
+            gold = entry["answer"]
+            item = Item(
+                id=made,
+                slice="main",
+                question=question,
+                answer="" if gold is None else str(gold).strip(),
+                origin=place,
+            )
+            yield _split_of(made), item
+
+    @property
+    def can_reverse(self) -> bool:  # type: ignore[override]
+        """Whether the generator gives answers: then it makes training items without a teacher."""
+        return self.name not in source.WITHOUT_GOLD
+
+    def reverse(self, n: int, seed: int = 0) -> Iterator[Item]:
+        """Yield up to `n` training items with the generator's answers, drawn apart from `items`."""
+        n_made = 0
+        for split, item in self._drawn(2 * seed + 1):
+            if n_made == n:
+                return
+            if split == "train":
+                n_made += 1
+                yield item
+
+    @property
+    def has_paths(self) -> bool:
+        """Whether items bring their reasoning: generators give the answer alone."""
+        return False
+
+    @property
+    def content_sha256(self) -> str:
+        """Digest of what makes the items: another version of the package may make others."""
+        made_by = f"{self.name} {self._parameters} {self.level} {version_of('reasoning-gym')}"
+        return hashlib.sha256(made_by.encode()).hexdigest()
+
+    def own_words(self, question: str) -> str:
+        """Return nothing to compare: what a template writes is in most questions of every split.
+
+        No question is in two splits. That it shares a row of words with one is no leak: of `ab`,
+        whose programs are made of four words, all but a few would be refused.
+        """
+        return ""
+
+    # --- what a teacher and a student are asked --------------------------------------------------
+
+    @property
+    def system_prompt(self) -> str:
+        """What a model is told before a question."""
+        return self.instruction
+
+    def messages(self, item: Item, prompt: str = "default") -> list[Message]:
+        """Return the chat that asks a teacher; an item is never its own example."""
+        return chat.ask(self.instruction, prompt, self._examples(prompt), item)
+
+    def _examples(self, prompt: str) -> list[Item]:
+        return self._shown if chat.FORMS[prompt].has_examples and self.can_reverse else []
+
+    @cached_property
+    def _shown(self) -> list[Item]:
+        return self.items("train", self.n_examples, seed=1)
+
+    def example_answers(self, prompt: str) -> frozenset[str]:
+        """Return the answers of the prompt's own examples."""
+        return frozenset(example.answer for example in self._examples(prompt))
+
+    def answer_texts(self, prompt: str) -> list[str]:
+        """Return the answers to training items in the form that a prompt asks for."""
+        items = self.items("train", _N_TEXTS) if self.can_reverse else []
+        return chat.answer_texts(prompt, items)
+
+    # --- reading and scoring ---------------------------------------------------------------------
+
+    def parse(self, text: str) -> str | None:
+        """Read the answer: behind the last `Answer:` or `<answer>`, else all or the last line."""
+        announced = list(_ANNOUNCED.finditer(text))
+        if announced:
+            text = text[announced[-1].end() :].partition("</answer>")[0]
+        text = text.strip()
+        if not announced and not self._has_lines:
+            text = text.rpartition("\n")[2].strip()
+        return text or None
+
+    @cached_property
+    def _has_lines(self) -> bool:
+        """Whether an answer may have several lines."""
+        return any("\n" in item.answer for item in self._sample) or not self.can_reverse
+
+    @cached_property
+    def _sample(self) -> list[Item]:
+        return self.items("train", _N_TEXTS)
+
+    def score(self, text: str, item: Item) -> Score:
+        """Let the generator's verifier judge; F1 is the points that it gives.
+
+        Without the place of its entry, an item that somebody typed is compared with its gold
+        answer.
+        """
+        answer = self.parse(text)
+        if answer is None:
+            return Score(0.0, 0.0, False)
+        if answer == item.answer:
+            return Score(1.0, 1.0, True)
+        if not item.origin:
+            return Score(0.0, word_f1(answer, item.answer), True)
+        verifier, entry = source.entry_at(self.name, self._parameters, self.level, item.origin)
+        points = points_of(self.name, answer, verifier, entry)
+        return Score(float(points >= 1.0), points, True)
+
+    def chance(self, item: Item) -> float:
+        """Return how often one of the answers that there are, drawn at random, is right."""
+        labels = Counter(one.answer for one in self._sample)
+        return 1 / len(labels) if 1 < len(labels) <= _MOST_LABELS else 0.0
+
+
+def points_of(name: str, answer: str, verifier: Any, entry: Mapping[str, Any]) -> float:
+    """Return the points of an answer, from 0 to 1: 1 where it is right.
+
+    Args:
+        name: of the generator.
+        answer: what a model or a person wrote.
+        verifier: the generator, as `source.entry_at` gives it.
+        entry: that the answer is to.
+    """
+    gold = "" if entry["answer"] is None else str(entry["answer"]).strip()
+    if gold and answer == gold:
+        return 1.0
+    if is_huge(answer) or not is_harmless(name, answer):
+        return 0.0
+    try:
+        points = float(verifier.score_answer(answer=answer, entry=entry))
+    except Exception:  # what a model writes is not what each verifier expects
+        return 0.0
+    # Outside of the `try`: a fault of our own rules is an error, and no wrong answer.
+    if points >= 1.0 and not (
+        is_really_right(name, answer, entry) and says_the_same(name, answer, gold)
+    ):
+        return 0.0
+    return min(1.0, max(0.0, points)) if points == points else 0.0
+
+
+def _split_of(item_id: str) -> Split:
+    place = int(item_id, 16) % 100
+    return next(split for split, below in _SHARES if place < below)

@@ -1,0 +1,1 @@
+"""What is in a file of logged conversations: `stratos logs <file>`."""

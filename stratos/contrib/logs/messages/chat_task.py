@@ -1,0 +1,349 @@
+"""Conversations of a file as a task: each answer of the model, asked for with its history."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from stratos.contrib.logs.messages import doubtful
+from stratos.contrib.logs.messages.conversation import as_question, history_of
+from stratos.contrib.logs.messages.message_file import is_saved
+from stratos.contrib.logs.messages.recognised import KNOWN
+from stratos.contrib.logs.messages.suited import suited_metric
+from stratos.contrib.logs.messages.turn_rows import SLICES, TurnReader
+from stratos.core.counted import counted, listed
+from stratos.core.errors import ConfigError
+from stratos.tasks.alike import Alike
+from stratos.tasks.base import Item, Message, Score
+from stratos.tasks.file_content import Content
+from stratos.tasks.jsonl import JsonlTask
+from stratos.tasks.metrics import Metric, MetricName, metric_of
+from stratos.tasks.objects import object_of
+from stratos.tasks.rows import FileRows, Unanswered
+from stratos.tasks.split import content_id, id_of
+from stratos.tasks.table import Row, Rows
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+_THOUGHTS = re.compile(r"^\s*<think>.*?</think>", re.DOTALL)
+_FEW_ANSWERS = 200
+"""Different answers up to which a question has wrong ones to choose among."""
+
+
+@dataclass(frozen=True)
+class ChatContent(Content):
+    """What was read of the files of a chat task."""
+
+    reader: TurnReader = field(default_factory=TurnReader)
+    keys: NDArray[np.uint64] = field(default_factory=lambda: np.zeros(0, np.uint64))
+    """Of each conversation a hash that all have that must be of its split."""
+    unnumbered: NDArray[np.uint64] = field(default_factory=lambda: np.zeros(0, np.uint64))
+    """Of each a hash of what the user wrote that its numbers leave alone."""
+    n_of_no_session: int = 0
+    """Conversations with the id of a session that nearly all have."""
+    metric: MetricName = "exact"
+
+
+@dataclass(frozen=True)
+class ChatTask(JsonlTask):
+    """Conversations from a file: the history is the question, the model's turn the answer."""
+
+    name: str = "chat"
+    """Name shown in tables and written into records."""
+    metric: MetricName | Literal["auto"] = "auto"  # type: ignore[assignment]
+    """auto (exact for short answers and JSON objects, else f1), exact, numeric or f1."""
+    min_f1: float = 0.5
+    """For f1: word overlap with the logged answer from which an answer is correct."""
+    messages_key: str | None = None
+    """Field with the list of messages, dotted where it is an inner one; null recognises the
+    format."""
+    answer_key: str | None = None
+    """Field with the model's answer, where it is no part of the messages."""
+    workload: str | None = None
+    """Id of the only workload to read, as `stratos logs` lists them; null reads all."""
+    instruction: str = ""
+    """What a model is told first; empty takes the system prompt that most conversations have."""
+    prompts: tuple[str, ...] = ("default", "zero_shot")
+    """Prompts to try with a teacher: with examples before the history, and as logged."""
+    question: str = field(init=False, default="messages")
+    answer: str = field(init=False, default="answer")
+    rationale: str | None = field(init=False, default=None)
+    split_answer: str | None = field(init=False, default=None)
+    options: str = field(init=False, default="options")
+    slice: str | None = field(init=False, default=None)
+    slices: tuple[str, ...] = field(init=False, default=SLICES)
+    unlabelled_path: str | None = field(init=False, default=None)
+    database: str | None = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        """Check the settings, and every conversation of a file on this machine.
+
+        Raises:
+            ValueError: something is wrong; the message lists all lines that are broken.
+        """
+        if self.metric not in ("auto", "exact", "numeric", "f1"):
+            raise ValueError(f"metric={self.metric}: known are auto, exact, numeric, f1.")
+        if self.schema and self.metric == "auto":
+            object.__setattr__(self, "metric", "exact")
+        if self.answer_key is not None and self.messages_key is None:
+            raise ValueError("answer_key goes with messages_key: name the field of the messages.")
+        super().__post_init__()
+
+    # --- reading ---------------------------------------------------------------------------------
+
+    def _why_unreadable(self, path: str) -> str | None:
+        return None if is_saved(path) else super()._why_unreadable(path)
+
+    @property
+    def unlabelled_field(self) -> None:
+        """Return None: a row without an answer is no row of a conversation."""
+        return None
+
+    @cached_property
+    def _content(self) -> ChatContent:
+        content = self._read_once()
+        assert isinstance(content, ChatContent)
+        if self.metric == "auto":  # from now on tables and records say which it is
+            object.__setattr__(self, "metric", content.metric)
+        return content
+
+    def _read_files(self) -> ChatContent:
+        reader = TurnReader(self.messages_key, self.answer_key, self.workload)
+        reader.is_replaced = bool(self.instruction)
+        self.__dict__["_reader"] = reader
+        files = tuple(self._read(key, path) for key, path in self._paths.items())
+        del self.__dict__["_reader"]
+        alike = reader.alike
+        keys, unnumbered, n_of_no_session = alike.keys(), alike.unnumbered(), alike.n_of_no_session
+        reader.alike = Alike()  # the signatures are needed no more
+        return ChatContent(
+            files,
+            reader=reader,
+            keys=keys,
+            unnumbered=unnumbered,
+            n_of_no_session=n_of_no_session,
+            metric=suited_metric(files[0].rows) if self.metric == "auto" else self.metric,
+        )
+
+    def _read(self, key: str, path: str) -> FileRows:
+        reader: TurnReader = self.__dict__["_reader"]
+        try:
+            return super()._read(key, path)
+        except ConfigError as error:
+            others = reader.seen.n_other
+            if self.workload is not None and others and not reader.n_conversations:
+                raise ConfigError(
+                    f"task.workload={self.workload}: none of {others:,} conversations of {path} "
+                    f"is of it. See which there are: stratos logs {path}"
+                ) from error
+            if reader.seen.formats or not reader.seen.n_rows:
+                raise
+            if self.messages_key is not None:
+                raise
+            raise ConfigError(
+                f"{error}\n    Known formats: {KNOWN}. Name the fields of another one: "
+                "task.messages_key=… task.answer_key=… Rows of a question and its answer: "
+                "+task=jsonl"
+            ) from error
+
+    def _records(self, path: str) -> Iterable[tuple[str, Row | Unanswered | str]]:
+        reader: TurnReader = self.__dict__["_reader"]
+        if reader.system is None:
+            reader.find_system(path)
+        return reader.rows(path)
+
+    def _canonical(self, key: str, answer: str, options: Sequence[str]) -> str:
+        if self.schema is not None:
+            return self._metric.canonical(answer, options)
+        if self.metric == "numeric" and self.verifier is None:
+            return metric_of("numeric", 1.0, None).canonical(answer, options)
+        return answer
+
+    def _slice_of(self, key: str, row: Row) -> str:
+        return row.slice
+
+    @cached_property
+    def _metric(self) -> Metric:
+        if self.schema is not None:
+            return self._by_schema
+        if self.verifier is not None:
+            return metric_of("exact", 1.0, self.verifier)
+        name = self._content.metric if self.metric == "auto" else self.metric
+        return metric_of(name, self.min_f1, None)
+
+    # --- splits ----------------------------------------------------------------------------------
+
+    def _families(self, rows: Rows) -> NDArray[np.uint64]:
+        if not len(rows):
+            return np.zeros(0, np.uint64)
+        return self._content.keys[rows.column("conversations").astype(np.int64)]
+
+    def _item(self, row: Row) -> Item:
+        assert row.logged is not None
+        item = Item(
+            id=content_id(row.question),
+            slice=row.slice,
+            question=row.question,
+            answer=row.answer,
+            family=id_of(int(self._content.keys[row.logged.conversation])),
+        )
+        return replace(item, choices=self._choices(item))
+
+    def _choices(self, item: Item) -> tuple[str, ...]:
+        return super()._choices(item) if len(self._answers) <= _FEW_ANSWERS else ()
+
+    # --- what is said of the file ----------------------------------------------------------------
+
+    @property
+    def _set_aside(self) -> dict[str, int]:
+        return {**super()._set_aside, **self._content.reader.seen.passed}
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Return the formats of the file, and how many turns each split has."""
+        seen = self._content.reader.seen
+        formats = listed(f"{n:,} {name}" for name, n in seen.formats.most_common())
+        return (
+            f"Formats of {self.path}: {formats}. Metric: {self.metric}{self._from_f1}.",
+            self._sizes,
+            *self._left_out_note,
+            *doubtful.of_workload(self.path, self.workload, seen.n_other),
+            *doubtful.of_secrets(seen.n_secrets),
+            *self._schema_note,
+        )
+
+    @property
+    def _from_f1(self) -> str:
+        return f" (correct from {self.min_f1:g})" if self.metric == "f1" else ""
+
+    @property
+    def _sizes(self) -> str:
+        n = {split: f"{len(rows):,}" for split, rows in self._by_split.items()}
+        of_test = f"test turns of {self.test_path}" if self.test_path else "test turns"
+        conversations = counted(self._content.reader.n_conversations, "conversation", spec=",")
+        return (
+            f"Answers in {conversations} of {self.path}: {n['train']} to train on, "
+            f"{n['validation']} validation turns, {n['test']} {of_test}. No "
+            f"{self._what_is_whole} has turns in two splits, and near duplicates that were found "
+            "are of one."
+        )
+
+    @property
+    def _what_is_whole(self) -> str:
+        return "conversation" if self._content.n_of_no_session else "conversation or session"
+
+    @property
+    def complaints(self) -> tuple[str, ...]:
+        """Return what is wrong with lines that are left out, and doubtful about the others."""
+        reader = self._content.reader
+        return (
+            *doubtful.of_images(self.path, reader.seen.n_images),
+            *doubtful.of_calls(self.path, reader.seen.n_calls),
+            *doubtful.of_systems(self.path, reader),
+            *doubtful.of_sessions(self.path, self._content.n_of_no_session),
+            *super().complaints,
+        )
+
+    # --- what a teacher and a student are asked --------------------------------------------------
+
+    @property
+    def system_prompt(self) -> str:
+        """What a model is told first."""
+        return self.instruction or self._content.reader.system or ""
+
+    def student_messages(self, item: Item) -> list[Message]:
+        """Return the history, with a system message only where it has one of its own."""
+        return history_of(item.question)
+
+    def asked(self, chat: Sequence[Message]) -> Item | None:
+        """Return the item of a history, in any number of turns."""
+        question = as_question(chat)
+        return Item(content_id(question), self.slices[0], question, "")
+
+    def messages(self, item: Item, prompt: str = "default") -> list[Message]:
+        """Return the history behind the system prompt, and behind examples if the prompt has any.
+
+        An item is never its own example, nor is another turn of its conversation.
+        """
+        history = history_of(item.question)
+        told = [] if history[0]["role"] == "system" else self._opening
+        if history[0]["role"] == "system":
+            told, history = history[:1], history[1:]
+        shown: list[Message] = []
+        for example in self._examples(prompt):
+            if example.family != item.family:
+                asked = [one for one in history_of(example.question) if one["role"] != "system"]
+                shown += [*asked, {"role": "assistant", "content": example.answer}]
+        return [*told, *shown, *history]
+
+    @property
+    def how_to_label(self) -> str:
+        """What to type so that a teacher answers rows."""
+        return "A log has some with +task=logs task.answers=relabel"
+
+    def own_words(self, question: str) -> str:
+        """Return what the user wrote: the model's turns repeat, and are no sign of a leak."""
+        return "\n".join(one["content"] for one in history_of(question) if one["role"] == "user")
+
+    @property
+    def _opening(self) -> list[Message]:
+        return [{"role": "system", "content": self.system_prompt}] if self.system_prompt else []
+
+    def choice_messages(self, item: Item) -> list[Message]:
+        """Return the history, and four answers to choose from behind its last message."""
+        *before, last = self.messages(item, "zero_shot")
+        lines = [f"{a}) {choice}" for a, choice in zip("ABCD", item.choices, strict=True)]
+        asked = "\n".join([last["content"], *lines, "Answer with one letter."])
+        return [*before, {"role": "user", "content": asked}]
+
+    @cached_property
+    def _shown(self) -> list[Item]:
+        return self.items("train", self.n_examples, seed=1, slice=SLICES[0])
+
+    def answer_texts(self, prompt: str) -> list[str]:
+        """Return the answers to training and validation rows: no test item is among them."""
+        rows = (*self._by_split["train"], *self._by_split["validation"])
+        return [row.answer for row in rows]
+
+    def completion(self, item: Item) -> str:
+        """Return the model's turn."""
+        return item.answer
+
+    def as_row(self, item: Item, answer: str) -> dict[str, Any]:
+        """Return an item as a line of fine-tuning messages."""
+        history = history_of(item.question)
+        return {"messages": [*self._opening, *history, {"role": "assistant", "content": answer}]}
+
+    # --- reading and scoring ---------------------------------------------------------------------
+
+    def parse(self, text: str) -> str | None:
+        """Return the whole text, without the thoughts in front of it; None of an empty one."""
+        text = _THOUGHTS.sub("", text).strip()
+        if self.metric == "numeric" or self.verifier is not None or self.schema is not None:
+            return self._metric.read(text)
+        return text or None
+
+    def score(self, text: str, item: Item) -> Score:
+        """Compare with the logged answer by the task's metric; F1 is over words."""
+        answer = self.parse(text)
+        if answer is None:
+            return Score(0.0, 0.0, False)
+        right = self._metric.compare(answer, item.answer) >= 1
+        if not right and self.verifier is None and self._is_exact:
+            # A model may announce a short answer in one line, or put an object into a fence.
+            announced = self._metric.read(answer)
+            is_read = announced and ("\n" not in answer or object_of(announced) is not None)
+            right = bool(is_read) and self._metric.compare(announced or "", item.answer) >= 1
+        return Score(
+            float(right), 1.0 if right else self._metric.overlap(answer, item.answer), True
+        )
+
+    @property
+    def _is_exact(self) -> bool:
+        return self.metric == "exact" and self.schema is None

@@ -1,0 +1,308 @@
+"""Formats of requests with their responses: chat completions, Responses, Anthropic, LiteLLM."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from stratos.contrib.logs.messages.conversation import (
+    About,
+    Conversation,
+    PassedOver,
+    Turn,
+    UnansweredRow,
+    WrongRow,
+)
+from stratos.contrib.logs.messages.message_parts import decoded, messages_in, parts_of, turns_of
+from stratos.contrib.logs.messages.ordered import conversation_of
+from stratos.contrib.logs.messages.particulars import particulars
+
+COMPLETIONS = "chat-completions requests and responses"
+RESPONSES = "Responses API requests and responses"
+ANTHROPIC = "Anthropic messages"
+LITELLM = "LiteLLM log rows"
+LANGFUSE = "Langfuse observations"
+
+CUT_SHORT = "answers that were cut short"
+FAILED = "requests that failed"
+OTHER_SPAN = "spans of other work"
+OTHER_REQUEST = "requests for other work, such as embeddings"
+
+_REQUESTS = ("request", "request_body", "body", "input", "kwargs", "params", "inputs")
+_RESPONSES = ("response", "response_body", "completion", "output", "outputs", "result", "answer")
+_OF_RESPONSES = {"choices", "content", "output", "messages", "tool_calls", "text", "error"}
+_OF_LITELLM = {"call_type", "response_cost", "custom_llm_provider", "litellm_call_id", "spend"}
+_OF_LANGFUSE = {
+    "traceId", "trace_id", "observationId", "parentObservationId", "calculatedTotalCost",
+    "usageDetails", "latestScore", "bookmarked",
+}  # fmt: skip
+_TOOLS = ("tools", "functions")
+_SENT = "proxy_server_request"
+"""Where LiteLLM's spend log has the request as it came in."""
+_PARAMETERS = ("optional_params", "modelParameters", "model_parameters")
+_OTHER_WORK = {
+    "SPAN", "EVENT", "TOOL", "RETRIEVER", "CHAIN", "AGENT", "EMBEDDING", "EVALUATOR", "GUARDRAIL",
+}  # fmt: skip
+"""Types of Langfuse's observations that are no answer of a model."""
+_OTHER_RESULTS = {"embedding", "b64_json", "url", "flagged", "relevance_score"}
+"""Fields of the results of other work: embeddings, images, moderation, reranking."""
+_CUT = {"length", "max_tokens", "max_output_tokens", "content_filter"}
+"""Reasons for which an answer ended before its end."""
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """A request with its response."""
+
+    turns: list[Turn]
+    """Those of the request, and behind them the response."""
+    about: About
+    tools: Any
+    """Tools that the request offers, as it has them; None where it offers none."""
+
+
+def read_exchange(row: Row) -> Conversation | None:
+    """Return the conversation of a request with its response; None for another row.
+
+    The response alone is the model's answer: what its request repeats was answered before.
+
+    Raises:
+        WrongRow: it is one, with something wrong.
+        PassedOver: its answer was cut short, or it failed.
+    """
+    found = exchange_in(row)
+    return None if found is None else conversation_of(found.turns, found.about)
+
+
+def exchange_in(row: Row) -> Exchange | None:
+    """Return the request and the response of a row; None where it is no such row.
+
+    Raises:
+        WrongRow: it is one, with something wrong.
+        PassedOver: its answer was cut short, or it failed.
+    """
+    if _is_other_work(row):
+        raise PassedOver(OTHER_REQUEST)
+    request = _request(row)
+    if request is None:
+        return None
+    if str(row.get("type")).upper() in _OTHER_WORK and not _OF_LANGFUSE.isdisjoint(row):
+        raise PassedOver(OTHER_SPAN)
+    has_response, response = _response(row)
+    if not has_response:
+        return None
+    _check_status(row, response)
+    if response is None or response in ("", {}, []):
+        raise UnansweredRow("has no response")
+    before, is_anthropic = _asked(request)
+    if request is row and before and before[-1].role == "assistant":
+        return None  # the answer is the last message: the other field is of another meaning
+    answer, format = _answered(response, is_anthropic)
+    about = particulars(_name(row, format), row, response, request)
+    tools = offered_tools(request, row, *(row.get(name) for name in _PARAMETERS), _sent(row))
+    about.only_last, about.offers_tools = True, tools is not None
+    about.tool_characters = len(json.dumps(tools)) if about.input_tokens is None and tools else 0
+    return Exchange([*before, answer], about, tools)
+
+
+def offered_tools(*places: Any) -> Any:
+    """Return the tools that the first of some objects has; None where none has any."""
+    for place in map(decoded, places):
+        for name in _TOOLS if isinstance(place, Mapping) else ():
+            if found := decoded(place.get(name)):
+                return found
+    return None
+
+
+def _request(row: Row) -> Row | list[Any] | str | None:
+    """Return what holds the messages of a request: an object, the messages, or a question."""
+    sent = _sent(row)
+    if sent is not None and decoded(row.get("messages")) in (None, "", {}, []):
+        return sent
+    if row.get("messages") is not None:
+        return row
+    for name in _REQUESTS:
+        found = decoded(row.get(name))
+        if isinstance(found, Mapping) and isinstance(decoded(found.get("body")), Mapping):
+            found = decoded(found["body"])
+        if isinstance(found, Mapping) and ("messages" in found or "input" in found):
+            return found
+        if isinstance(found, Mapping) and isinstance(found.get("prompt"), str):
+            return str(found["prompt"])
+        if isinstance(found, list) and found and isinstance(found[0], Mapping):
+            return row if name == "input" and "instructions" in row else found
+        if name == "input" and "output" in row and found not in (None, "", {}, []):
+            asked = row[name]
+            if isinstance(decoded(row["output"]), list) and isinstance(asked, str):
+                return row
+            return asked if isinstance(asked, str) else json.dumps(asked, ensure_ascii=False)
+    return None
+
+
+def _sent(row: Row) -> Row | None:
+    """Return the request that LiteLLM's proxy took, where a row of its log has it."""
+    found = _body_of(row.get(_SENT))
+    is_one = isinstance(found, Mapping) and ("messages" in found or "input" in found)
+    return found if is_one else None
+
+
+def _body_of(value: Any) -> Any:
+    """Return a request or response without what was sent around it."""
+    found = decoded(value)
+    return decoded(found["body"]) if isinstance(found, Mapping) and "body" in found else found
+
+
+def _is_other_work(row: Row) -> bool:
+    """Return whether a row's response has the results of other work, and no answer."""
+    for found in (_body_of(row.get(name)) for name in _RESPONSES):
+        if not isinstance(found, Mapping) or not _OF_RESPONSES.isdisjoint(found):
+            continue
+        results = found.get("data", found.get("results"))
+        first = results[0] if isinstance(results, list) and results else None
+        if isinstance(first, Mapping) and not _OTHER_RESULTS.isdisjoint(first):
+            return True
+    return False
+
+
+def _response(row: Row) -> tuple[bool, Any]:
+    if "choices" in row:
+        return True, row
+    for name in _RESPONSES:
+        if name in row:
+            found = _body_of(row[name])
+            if name != "response" or isinstance(row[name], str):
+                found = _as_written(row[name], found)
+            return True, found
+    return False, None
+
+
+def _as_written(value: Any, found: Any) -> Any:
+    """Return a response that holds a message as an object, any other as the text that it is."""
+    if isinstance(found, Mapping) and _OF_RESPONSES.isdisjoint(found):
+        return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return messages_in(value) if isinstance(found, list) and not _are_items(found) else found
+
+
+def _are_items(found: list[Any]) -> bool:
+    return any(isinstance(one, Mapping) and "type" in one for one in found)
+
+
+def _check_status(row: Row, response: Any) -> None:
+    status = row.get("status", row.get("level"))
+    code = row.get("status_code")
+    for place in (row.get("response"), response):
+        if isinstance(place, Mapping):
+            code = code or place.get("status_code")
+    is_error = isinstance(response, Mapping) and bool(response.get("error"))
+    if (
+        is_error
+        or (isinstance(code, int) and code >= 400)
+        or (isinstance(status, str) and status.casefold() in ("failure", "error", "failed"))
+        or bool(row.get("error"))
+    ):
+        raise PassedOver(FAILED)
+
+
+def _asked(request: Row | list[Any] | str) -> tuple[list[Turn], bool]:
+    """Return the turns of a request, and whether it has a system prompt as Anthropic has it."""
+    if isinstance(request, str):
+        return [Turn("user", request)], False
+    if isinstance(request, list):
+        return turns_of(request), False
+    if "messages" in request:
+        turns = turns_of(request["messages"])
+    else:
+        asked = messages_in(request["input"])
+        turns = [Turn("user", asked)] if isinstance(asked, str) else _items(asked, "input")
+    system = request.get("system", request.get("instructions"))
+    if not system:
+        return turns, False
+    text, n_images, *_ = parts_of(decoded(system), 0)
+    return [Turn("system", text, n_images=n_images), *turns], "system" in request
+
+
+def _answered(response: Any, is_anthropic: bool) -> tuple[Turn, str]:
+    """Return the answer in a response, and the format of it."""
+    format = ANTHROPIC if is_anthropic else COMPLETIONS
+    if isinstance(response, str):
+        return Turn("assistant", response), format
+    if isinstance(response, list):
+        if any(isinstance(one, Mapping) and "delta" in str(one.get("choices")) for one in response):
+            raise WrongRow("its response is a stream of chunks: log whole responses")
+        if any(isinstance(one, Mapping) and one.get("type") == "message" for one in response):
+            return _last(_items(response, "output")), RESPONSES
+        return _last(turns_of(response, "its response")), format
+    if not isinstance(response, Mapping):
+        raise WrongRow("its response is neither text nor an object")
+    if "choices" in response:
+        return _choice(response), format
+    if isinstance(decoded(response.get("output")), list):
+        if response.get("status") == "incomplete":
+            raise PassedOver(CUT_SHORT)
+        return _last(_items(decoded(response["output"]), "output")), RESPONSES
+    if isinstance(response.get("messages"), list):
+        return _last(turns_of(response["messages"], "its response")), format
+    if "content" in response or "tool_calls" in response:
+        if str(response.get("stop_reason")) in _CUT:
+            raise PassedOver(CUT_SHORT)
+        is_block = isinstance(response.get("content"), list) or "stop_reason" in response
+        turns = turns_of([{"role": "assistant", **response}], "its response")
+        return _last(turns), ANTHROPIC if is_block else format
+    if isinstance(response.get("text"), str):
+        return Turn("assistant", response["text"]), format
+    raise WrongRow("its response has no choices, content or output")
+
+
+def _choice(response: Row) -> Turn:
+    choices = decoded(response["choices"])
+    if not isinstance(choices, list) or not choices or not isinstance(choices[0], Mapping):
+        raise UnansweredRow("its response has no choices")
+    if len(choices) > 1:
+        raise WrongRow(f"its response has {len(choices)} answers to one request")
+    [choice] = choices
+    if "delta" in choice:
+        raise WrongRow("its response is a chunk of a stream: log whole responses")
+    if choice.get("finish_reason") in _CUT:
+        raise PassedOver(CUT_SHORT)
+    message = choice.get("message")
+    if isinstance(message, Mapping):
+        return _last(turns_of([{"role": "assistant", **message}], "its response"))
+    if isinstance(choice.get("text"), str):
+        return Turn("assistant", choice["text"])
+    raise WrongRow("its response has a choice without a message")
+
+
+def _last(turns: list[Turn]) -> Turn:
+    if not turns or turns[-1].role != "assistant":
+        raise UnansweredRow("its response has no message of the model")
+    return turns[-1]
+
+
+def _items(items: Any, what: str) -> list[Turn]:
+    """Return the turns of a list of items of the Responses API."""
+    if not isinstance(items, list):
+        raise WrongRow(f"{what} is neither text nor a list")
+    messages = []
+    for item in items:
+        kind = item.get("type") if isinstance(item, Mapping) else None
+        if kind == "function_call":
+            messages.append(
+                {"role": "assistant", "tool_calls": [{**item, "id": item.get("call_id")}]}
+            )
+        elif kind == "function_call_output":
+            messages.append(
+                {"role": "tool", "tool_call_id": item.get("call_id"), "content": item.get("output")}
+            )
+        elif kind != "reasoning":
+            messages.append(item)
+    return turns_of(messages, what)
+
+
+def _name(row: Row, format: str) -> str:
+    if not _OF_LITELLM.isdisjoint(row):
+        return LITELLM
+    return LANGFUSE if not _OF_LANGFUSE.isdisjoint(row) and "input" in row else format

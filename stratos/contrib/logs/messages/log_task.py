@@ -1,0 +1,384 @@
+"""Production logs as a task: train on what came before, test on what came after."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from functools import cached_property
+from math import inf, isnan
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from stratos.contrib.logs.messages.answer_checks import (
+    CONTRADICTED,
+    NO_ANSWER,
+    NO_MATCH,
+    AnswerChecks,
+    checks_of,
+    workload_in,
+)
+from stratos.contrib.logs.messages.chat_task import ChatContent, ChatTask
+from stratos.contrib.logs.messages.conversation import as_question
+from stratos.contrib.logs.messages.logged_rows import AnswersByQuestion, model_of, time_of
+from stratos.core.counted import counted, listed
+from stratos.core.errors import ConfigError
+from stratos.tasks import doubts
+from stratos.tasks.base import Item, Message, Split
+from stratos.tasks.logged_model import LoggedModel
+from stratos.tasks.row_splits import without_copies
+from stratos.tasks.rows import Settled
+from stratos.tasks.split import normalised, order_key
+from stratos.tasks.table import Row, Rows
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+_MAJORITY = 2 / 3
+"""Share of the answers to one request from which the commonest one holds."""
+_MOST_UNTIMED = 0.5
+_UNTIMED = "row without a time"
+_REPEATED = "near duplicate of an earlier row, or of its session"
+_MANY_REPEATED = 0.5
+
+
+@dataclass(frozen=True)
+class LogContent(ChatContent):
+    """What was read of a log."""
+
+    doubtful: tuple[tuple[str, Row], ...] = ()
+    """Rows whose logged answer is not used, each with the reason."""
+    checks: Mapping[str, AnswerChecks] = field(default_factory=dict)
+    """What the answers of each workload are like; nothing where they are trusted."""
+
+
+@dataclass(frozen=True)
+class LogTask(ChatTask):
+    """Logged requests with their answers, split by time."""
+
+    name: str = "logs"
+    """Name shown in tables and written into records."""
+    answers: Literal["trust", "verify", "relabel"] = "verify"
+    """Logged answers: trust all, verify them and leave out what is doubtful, or relabel: let a
+    teacher answer the doubtful ones anew."""
+    test_path: str | None = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        """Check the settings, and every row of a file on this machine.
+
+        Raises:
+            ValueError: something is wrong; the message lists all lines that are broken.
+        """
+        if self.answers not in ("trust", "verify", "relabel"):
+            raise ValueError(f"answers={self.answers}: known are trust, verify, relabel.")
+        super().__post_init__()
+
+    # --- reading ---------------------------------------------------------------------------------
+
+    def _read_files(self) -> LogContent:
+        contradicted: list[Row] = []
+        self.__dict__["_contradicted"] = contradicted
+        content = super()._read_files()
+        del self.__dict__["_contradicted"]
+        [own] = content.files
+        untimed = np.isnan(own.rows.column("times"))
+        if untimed.mean() > _MOST_UNTIMED:
+            raise ConfigError(
+                f"{self.path}: {int(untimed.sum()):,} of {len(own.rows):,} rows have no time, by "
+                "which logs are split. Type +task=chat, which splits by a hash."
+            )
+        doubtful = [(CONTRADICTED, row) for row in contradicted]
+        checks: dict[str, AnswerChecks] = {}
+        if self.answers != "trust":
+            checks = checks_of(own.rows)
+            found = [
+                checks[workload_in(row)].doubt(row.question, row.answer)
+                or self._against_schema(row.answer, row.options)
+                for row in own.rows
+            ]
+            doubtful += [(why, own.rows[k]) for k, why in enumerate(found) if why]
+            holds = np.array([why is None for why in found])
+            own = replace(own, rows=own.rows.take(holds))
+        if not own.rows:
+            raise ConfigError(f"{self.path}: no logged answer holds. See task.answers=trust.")
+        return LogContent(
+            (own,),
+            reader=content.reader,
+            keys=content.keys,
+            unnumbered=content.unnumbered,
+            n_of_no_session=content.n_of_no_session,
+            metric=content.metric,
+            doubtful=tuple(doubtful),
+            checks=checks,
+        )
+
+    def _canonical(self, key: str, answer: str, options: Sequence[str]) -> str:
+        try:
+            return super()._canonical(key, answer, options)
+        except ValueError:
+            if self.answers == "trust" or self.schema is None:
+                raise
+            return answer  # is doubtful, and no broken line
+
+    def _against_schema(self, answer: str, options: Sequence[str] = ()) -> str | None:
+        if self.schema is None:
+            return None
+        try:
+            self._metric.canonical(answer, options)
+        except ValueError:
+            return NO_MATCH
+        return None
+
+    @cached_property
+    def _log(self) -> LogContent:
+        content = self._content
+        assert isinstance(content, LogContent)
+        return content
+
+    @property
+    def _settle(self) -> Callable[[Sequence[Row]], Settled]:
+        return self._vote
+
+    def _vote(self, rows: Sequence[Row]) -> Settled:
+        """Take the last row with the answer that most of those to one request have.
+
+        With answers that are trusted it is the last of the commonest ones, however few.
+        """
+        counts = Counter(self._form(row.answer) for row in rows)
+        [(commonest, n)] = counts.most_common(1)
+        holds = self.answers == "trust" or n >= _MAJORITY * len(rows)
+        of_commonest = [k for k, row in enumerate(rows) if self._form(row.answer) == commonest]
+        contradicted: list[Row] = self.__dict__["_contradicted"]
+        contradicted += [row for k, row in enumerate(rows) if not holds or k not in of_commonest]
+        return Settled(of_commonest[-1], len(of_commonest) - 1) if holds else Settled(None)
+
+    def _form(self, answer: str) -> str:
+        return " ".join(answer.casefold().split())
+
+    # --- the split by time -----------------------------------------------------------------------
+
+    @cached_property
+    def _split(self) -> tuple[dict[Split, Rows], dict[str, int]]:
+        """Return the rows of each split, and how many are in none, by reason.
+
+        What repeats an earlier row, nearly, or is of its session, is in no later split: it would
+        be known by heart.
+        """
+        [own] = self._files
+        times = own.rows.column("times")
+        timed = np.flatnonzero(~np.isnan(times))
+        ids = own.rows.column("ids")
+        order = timed[np.lexsort((ids[timed], times[timed]))]
+        n = len(order)
+        n_test, n_validation = round(n * self.test_share), round(n * self.validation_share)
+        starts = n - n_test - n_validation, n - n_test
+        parts = np.split(order, starts)
+        families = self._families(own.rows)
+        earlier: NDArray[np.uint64] = np.zeros(0, np.uint64)
+        made: dict[Split, Rows] = {}
+        n_repeated = n_copies = 0
+        splits: tuple[Split, ...] = ("train", "validation", "test")
+        for split, places in zip(splits, parts, strict=True):
+            is_new = ~np.isin(families[places], earlier)
+            n_repeated += int((~is_new).sum())
+            rows = own.rows.take(places[is_new])
+            made[split] = rows if split == "train" else without_copies(rows, self.normal)
+            n_copies += int(is_new.sum()) - len(made[split])
+            earlier = np.concatenate([earlier, families[places]])
+        left = {
+            _UNTIMED: int(len(times) - n),
+            _REPEATED: n_repeated,
+            doubts.COPY: n_copies,
+        }
+        return {
+            "train": made["train"],
+            "validation": made["validation"],
+            "test": made["test"],
+        }, left
+
+    @property
+    def _borders_s(self) -> list[float]:
+        """The first and last time of each split, in order, in seconds since 1970."""
+        found = (rows.column("times") for rows in self._by_split.values())
+        return [time for times in found if len(times) for time in (times.min(), times.max())]
+
+    # --- the logged model ------------------------------------------------------------------------
+
+    is_log = True
+
+    @cached_property
+    def logged(self) -> LoggedModel:
+        """What the answers of the validation time prove of the model that gave most of them."""
+        held = self._by_split["validation"]
+        start, stop = self._starts_s
+        known = set(self._families(self._by_split["train"]).tolist())
+        late: dict[tuple[str, str], tuple[str, Row]] = {}
+        for why, row in self.doubtful:
+            # As the others: what repeats an earlier row is left out, and a copy counts once.
+            if start <= time_of(row) < stop and self._key_of(row) not in known:
+                late.setdefault((normalised(row.question), self._form(row.answer)), (why, row))
+        rows = [*((None, row) for row in held), *late.values()]
+        checks = self._log.checks.values()
+        return model_of(rows, self.schema is not None or any(one.tell for one in checks))
+
+    def _key_of(self, row: Row) -> int:
+        assert row.logged is not None
+        return int(self._content.keys[row.logged.conversation])
+
+    @property
+    def _starts_s(self) -> tuple[float, float]:
+        """When validation and test begin, in seconds since 1970."""
+        found = (self._by_split[one].column("times") for one in ("validation", "test"))
+        validation, test = (float(times.min()) if len(times) else inf for times in found)
+        return validation, test
+
+    def logged_answer(self, chat: Sequence[Message]) -> str | None:
+        """Return what was logged for a chat of a training row, as the prompt `zero_shot` asks."""
+        history = list(chat)
+        if self._opening and history[:1] == self._opening:
+            history = history[1:]
+        return self._known_answers.answer(as_question(history))
+
+    @cached_property
+    def _known_answers(self) -> AnswersByQuestion:
+        return AnswersByQuestion(self._by_split["train"])
+
+    def doubted(self, n: int, seed: int = 0) -> list[Item]:
+        """Return requests of the test time whose logged answer does not pass the checks."""
+        _, start = self._starts_s
+        earlier = [self._families(self._by_split[one]) for one in ("train", "validation")]
+        known = set(np.concatenate(earlier).tolist())
+        found: dict[str, Item] = {}
+        for why, row in self.doubtful:
+            is_new = self._key_of(row) not in known
+            if why != CONTRADICTED and time_of(row) >= start and is_new:
+                item = self._item(row)
+                found.setdefault(item.id, item)
+        return sorted(found.values(), key=lambda item: order_key(item.id, seed))[:n]
+
+    def asked(self, chat: Sequence[Message]) -> Item | None:
+        """Return the item of a history; of several workloads it is not known which it is of."""
+        item, workloads = super().asked(chat), [*self._log.checks]
+        if item is None or len(workloads) != 1:
+            return item
+        return replace(item, origin=workloads[0])
+
+    def doubt(self, item: Item, text: str) -> str | None:
+        """Return which check an answer to a request of the log does not pass; None if it does."""
+        answer = self.parse(text)
+        if answer is None:
+            return NO_ANSWER
+        checks = self._log.checks.get(item.origin)
+        found = checks.doubt(item.question, answer) if checks is not None else None
+        return found or self._against_schema(answer)
+
+    def _item(self, row: Row) -> Item:
+        return replace(super()._item(row), origin=workload_in(row))
+
+    # --- doubtful answers ------------------------------------------------------------------------
+
+    @cached_property
+    def _to_relabel(self) -> list[Row]:
+        """Return the doubtful rows of the time that is trained on, none of which is held out."""
+        if self.answers != "relabel":
+            return []
+        train, *held = (self._by_split[one] for one in ("train", "validation", "test"))
+        last_s = float(train.column("times").max()) if len(train) else 0.0
+        known = set(np.concatenate([self._families(rows) for rows in (train, *held)]).tolist())
+        found: dict[str, Row] = {}
+        for _, row in self._log.doubtful:
+            is_late = isnan(time_of(row)) or time_of(row) > last_s
+            if not is_late and self._key_of(row) not in known:
+                found.setdefault(row.question, row)
+        return list(found.values())
+
+    @property
+    def n_unlabelled(self) -> int:
+        """How many doubtful rows a teacher is to answer anew."""
+        return len(self._to_relabel)
+
+    @property
+    def how_to_label(self) -> str:
+        """What to type so that a teacher answers rows."""
+        return "Doubtful ones are answered anew with task.answers=relabel, if there are any"
+
+    def unlabelled(self, n: int, seed: int = 0) -> list[Item]:
+        """Return up to `n` of them without their logged answers."""
+        items = [replace(self._item(row), answer="", choices=()) for row in self._to_relabel]
+        return sorted(items, key=lambda item: order_key(item.id, seed))[:n]
+
+    @property
+    def doubtful(self) -> tuple[tuple[str, Row], ...]:
+        """Rows whose logged answer is not used, each with the reason."""
+        return self._log.doubtful
+
+    @property
+    def left_out(self) -> dict[str, int]:
+        """Return how many rows are not used, by reason."""
+        reasons = Counter(f"answer that is {why}" for why, _ in self.doubtful)
+        return {**super().left_out, **reasons}
+
+    @property
+    def _sizes(self) -> str:
+        n = {split: f"{len(rows):,}" for split, rows in self._by_split.items()}
+        borders = [f"{datetime.fromtimestamp(one, UTC):%Y-%m-%d %H:%M}" for one in self._borders_s]
+        told = f"{n['train']} to train on, {n['validation']} validation rows, {n['test']} test rows"
+        if len(borders) == 6:
+            told = (
+                f"{n['train']} to train on ({borders[0]} to {borders[1]}), {n['validation']} "
+                f"validation rows (to {borders[3]}), {n['test']} test rows (to {borders[5]}, UTC)"
+            )
+        return f"Rows of {self.path}, by time: {told}. {self._left_of_later}{self._told_of_numbers}"
+
+    @property
+    def _left_of_later(self) -> str:
+        n = self._split[1][_REPEATED]
+        left = counted(n, "later row is", "later rows are", spec=",") + " left out, found"
+        of = f"an earlier one's {self._what_is_whole}, or nearly a copy with the same numbers"
+        return f"{left} to be of {of}." if n else f"No later row was found to be of {of}."
+
+    @property
+    def _told_of_numbers(self) -> str:
+        """Say how many test rows a training row equals but for its numbers."""
+        test, train = (self._unnumbered_of(self._by_split[one]) for one in ("test", "train"))
+        n = int(np.isin(test, train).sum())
+        if not n:
+            return ""
+        are = "differs" if n == 1 else "differ"
+        return f" {n:,} of {len(test):,} test rows {are} from a training row in numbers alone."
+
+    def _unnumbered_of(self, rows: Rows) -> NDArray[np.uint64]:
+        if not len(rows):
+            return np.zeros(0, np.uint64)
+        return self._content.unnumbered[rows.column("conversations").astype(np.int64)]
+
+    def refusals(self) -> list[str]:
+        """Return why nothing can be learnt or measured from the rows; nothing where it can."""
+        found = super().refusals()
+        n, of = self._split[1][_REPEATED], len(self._files[0].rows)
+        share = self.test_share + self.validation_share
+        if not found or n < _MANY_REPEATED * share * of:
+            return found
+        return [
+            f"{self.path}: {n:,} of {of:,} rows come later than others of their session, or nearly "
+            "repeat earlier ones, and are no test of what is learnt of these: too few are left. "
+            "Type +task=chat, which splits by sessions and not by time."
+        ]
+
+    @property
+    def complaints(self) -> tuple[str, ...]:
+        """Return what is doubtful about the rows, with how many answers are not used and why."""
+        found = Counter(why for why, _ in self.doubtful)
+        if not found:
+            return super().complaints
+        n = found.total()
+        reasons = listed(f"{k:,} {why}" for why, k in found.most_common())
+        told = counted(n, "logged answer is", "logged answers are", spec=",")
+        more = f"; {self.n_unlabelled:,} go to a teacher" if self.answers == "relabel" else ""
+        return (
+            f"{self.path}: {told} not used: {reasons}{more}. Look at them: stratos logs "
+            f"{self.path} --doubtful doubtful.html",
+            *super().complaints,
+        )

@@ -1,0 +1,381 @@
+"""Stages as jobs of Ray, on a file system that its nodes share with this machine.
+
+Ray runs the command of a job on a node that has what it asks for, tells how it ended, and never
+starts it again. So a job that is lost is submitted again, under the next number.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar
+from urllib.parse import urlsplit
+
+from msgspec import Meta
+
+from stratos.contrib.ray.job import (
+    NO_FOLDER,
+    NO_PYTHON,
+    Ask,
+    Attempt,
+    attempt,
+    attempts,
+    next_attempt,
+)
+from stratos.contrib.ray.nodes import (
+    CLOUD,
+    DEFAULT,
+    GPU_TYPE,
+    VARIABLE,
+    Dashboard,
+    connect,
+    shares_of_cluster,
+)
+from stratos.core.environment import JOB_SECONDS
+from stratos.core.errors import StratosError
+from stratos.core.formats import duration
+from stratos.executors.chosen import chosen_share
+from stratos.executors.job import (
+    MORE_MEMORY,
+    Job,
+    JobSettings,
+    JobSpec,
+    StageName,
+    State,
+    Status,
+    killed_by,
+)
+
+_ENDS_S = 300.0
+"""How long a cancelled job may take to be gone."""
+_SILENT_S = 60.0
+"""How long a cluster may be silent that is to end a job."""
+_SAVES_S = 120
+"""Seconds that a job gets to save and end before Ray kills it; 3 by Ray's own choice."""
+_STARTS_S = 60.0
+"""How long a cluster that has just been started may take until it takes jobs."""
+_AFTER_US_S = 60.0
+"""By how much later a job ends itself than the command that follows it would end it."""
+_LOOK_S = 0.5
+_MIB_A_GIB = 1024
+_MS_A_S = 1000
+_OF_A_TYPE = 0.001
+"""Asked of the resource that tells the type of a node's GPUs: any amount asks for such a node."""
+_HANDED_ON = ("OMP_NUM_THREADS", "PYTHONPATH", "HF_HOME", "HF_HUB_OFFLINE")
+"""Variables that a job gets from this process, beside those of Stratos and of `executor.env`."""
+_TOLD = (-15, 128 + 15)
+"""Exit codes of a command that was told to end, by whoever takes the node away."""
+_LOST = frozenset((
+    None, "JOB_SUPERVISOR_ACTOR_DIED", "JOB_SUPERVISOR_ACTOR_UNKNOWN_FAILURE",
+    "JOB_SUPERVISOR_ACTOR_START_FAILURE",
+))  # fmt: skip
+"""Errors of jobs whose command did not end by itself: their node, or the head, was lost."""
+_TOO_LATE = "JOB_SUPERVISOR_ACTOR_START_TIMEOUT"
+"""Error of a job that Ray let wait for 15 minutes, and then gave up."""
+_CHANGE = (
+    "Change executor.gpus, executor.cpus, executor.memory_gib or executor.resources, see ray "
+    "status, or type executor=here."
+)
+
+_out_of_time: set[str] = set()
+"""Jobs that this process told to end because of their time limit."""
+
+
+@dataclass(frozen=True)
+class Ray(JobSettings):
+    """Submit stages to a Ray cluster."""
+
+    kind: ClassVar[str] = "ray"
+    stages: tuple[StageName, ...] = ("distill",)
+    """Stages that run as jobs, of probe, synthesize, distill, evaluate and deploy; one that asks a
+    hosted teacher, or needs no server, stays in this process."""
+    address: str | None = None
+    """Dashboard of the cluster, such as http://10.0.0.1:8265; null takes RAY_API_SERVER_ADDRESS,
+    else http://127.0.0.1:8265."""
+    cpus: Annotated[float, Meta(gt=0)] | None = None
+    """CPUs; null takes those that the plan chose with cloud=ray, else 1 is asked for."""
+    gpus: Annotated[float, Meta(ge=0)] | None = None
+    """GPUs of the node; null takes those of the plan's server."""
+    memory_gib: Annotated[float, Meta(gt=0)] | None = None
+    """Memory in GiB; null takes what the plan chose with cloud=ray, else none is asked for."""
+    resources: dict[str, Annotated[float, Meta(gt=0)]] | None = None
+    """What else the node must have, by Ray's names, such as {my_disk: 1}."""
+    autoscales: bool = False
+    """The cluster adds nodes when jobs wait: a job may ask for what no node has now."""
+    python: str | None = None
+    """Python of the nodes; null takes the path of the one that runs this command."""
+    env: tuple[str, ...] = ()
+    """Variables of this environment that a job gets; whoever reaches the dashboard reads them."""
+
+    def unusable(self) -> str | None:
+        """Return why nothing can be submitted; asks the cluster for its version."""
+        try:
+            self._connect()
+        except StratosError as error:
+            return f"executor=ray: {error} Or type executor=here."
+        return None
+
+    def submit(self, spec: JobSpec) -> Job:
+        """Submit a job, or return the one of its name that waits or runs."""
+        if (why := self.unusable()) is not None:
+            raise StratosError(why)
+        cluster = self._connect()
+        for one in reversed(attempts(spec)):
+            if not _is_active(cluster, spec, one):
+                continue
+            if one.is_wanted:
+                return _job(spec, one, is_new=False)
+            self.cancel(spec)  # left by a run folder of this path that was deleted
+        return _job(spec, self._send(cluster, spec), is_new=True)
+
+    def status(self, job: Job) -> Status:
+        """Return how a job stands.
+
+        Raises:
+            StratosError: its node cannot run it.
+        """
+        try:
+            cluster = self._connect()
+            told = cluster.told(f"/api/jobs/{job.id}")
+        except (OSError, StratosError) as error:
+            return Status(State.UNKNOWN, f"Ray does not answer ({error})")
+        if told is None:
+            return Status(State.LOST, f"{job.place} is forgotten by Ray")
+        node = urlsplit(str(told.get("driver_agent_http_address"))).hostname or "a node"
+        name, since = told["status"], attempt(job).began_at
+        if name == "PENDING":
+            return Status(State.PENDING, f"{job.place} {self._waits(cluster, job.spec)}")
+        if name == "RUNNING":
+            self._limit(cluster, job, since)
+            return Status(State.RUNNING, f"{job.place} on {node}", since)
+        if name == "SUCCEEDED":
+            return Status(State.DONE, "it ended", since)
+        if name == "STOPPED" and job.id in _out_of_time:
+            limit = duration((job.spec.hours or 0) * 3600)
+            return Status(State.LOST, f"{job.place} has reached its limit of {limit}", since)
+        if name == "STOPPED":
+            return Status(State.CANCELLED, "it was stopped", since)
+        if told.get("error_type") == _TOO_LATE:
+            again = self._send(cluster, job.spec)
+            job.id, job.place, job.log = again.id, f"Ray job {again.id}", again.log
+            return Status(State.PENDING, f"{job.place} {self._waits(cluster, job.spec)}")
+        return self._failed(job, told, node, since)
+
+    def cancel(self, spec: JobSpec) -> None:
+        """Have Ray end every job of this name, and wait until it is gone.
+
+        Ray cannot take back a job that waits. It stays listed as pending, and ends as soon as it
+        starts, because it is not wanted any more.
+        """
+        left = attempts(spec)
+        for one in left:
+            one.revoke()
+        began = heard = time.monotonic()
+        while left:
+            try:
+                cluster = self._connect()
+                left = [one for one in left if _is_ending(cluster, one)]
+                heard = time.monotonic()
+            except (OSError, StratosError):
+                pass  # for a while
+            now = time.monotonic()
+            if left and (now > began + _ENDS_S or now > heard + _SILENT_S):
+                where = f" --address={self.address}" if self.address else ""
+                raise StratosError(
+                    f"{spec.stage}: the job {left[-1].id} is not gone after {now - began:.0f} s. "
+                    f"Type ray job stop{where} {left[-1].id}, and see ray job list{where}."
+                )
+            if left:
+                time.sleep(_LOOK_S)
+
+    def release(self, job: Job) -> None:
+        """Take notice that a job is not wanted any more."""
+        attempt(job).revoke()
+
+    def where(self) -> str:
+        """Return the address of the dashboard."""
+        return (self.address or os.environ.get(VARIABLE) or DEFAULT).rstrip("/")
+
+    def held(self, job: Job) -> list[tuple[float, float]] | None:
+        """Return when the last job of a stage held its node: by its files, and as Ray knows it."""
+        one = (attempts(job.spec) or [attempt(job)])[-1]
+        began = one.began_at
+        if began is None:
+            return [] if one.log.exists() else None
+        try:
+            told = self._connect().told(f"/api/jobs/{one.id}") or {}
+        except (OSError, StratosError):
+            told = {}
+        if told.get("status") == "RUNNING":
+            return [(began, time.time())]
+        ms = told.get("end_time")
+        ended = ms / _MS_A_S if ms else one.log.stat().st_mtime
+        return [(began, max(began, ended))]
+
+    def _connect(self) -> Dashboard:
+        return connect(self.address, "executor.address")
+
+    def _failed(self, job: Job, told: dict[str, Any], node: str, since: float | None) -> Status:
+        error, code = told.get("error_type"), told.get("driver_exit_code")
+        if code == NO_FOLDER:
+            folder = attempt(job).folder
+            raise StratosError(
+                f"{job.spec.stage}: {node} of the Ray cluster does not see {folder}. The run has "
+                "to lie on a file system that this machine and all nodes share under one "
+                "path: type hydra.run.dir=<folder>. Or run it on this machine: executor=here."
+            )
+        if code == NO_PYTHON:
+            raise StratosError(
+                f"{job.spec.stage}: {node} of the Ray cluster has no "
+                f"{self.python or job.spec.command[0]}. Install Stratos on the nodes, and type "
+                "executor.python=<its Python there>. Or run it on this machine: executor=here."
+            )
+        if code in _TOLD:
+            return Status(State.LOST, f"{job.place} was told to end on {node}", since)
+        if code is None and error in _LOST:
+            return Status(State.LOST, f"{job.place} has lost its node", since)
+        if code is None:
+            lines = str(told.get("message")).strip().splitlines()
+            return Status(State.FAILED, f"{error}: {lines[-1] if lines else ''}", since)
+        if (number := killed_by(code)) is not None:
+            text = f"{job.place} was killed by signal {number} on {node}"
+            return Status(State.LOST, text, since, MORE_MEMORY)
+        return Status(State.FAILED, f"exit code {code}", since)
+
+    def _limit(self, cluster: Dashboard, job: Job, since: float | None) -> None:
+        """Tell a job to end that has reached its time limit; Ray has none."""
+        hours = job.spec.hours
+        if hours is None or since is None or time.time() < since + hours * 3600:
+            return
+        _out_of_time.add(job.id)
+        with contextlib.suppress(OSError):  # it is told again
+            _stop(cluster, job.id)
+
+    def _waits(self, cluster: Dashboard, spec: JobSpec) -> str:
+        """Say what a job waits for, and how much of that is in use."""
+        try:
+            ask = self._ask(spec)
+        except StratosError:  # what the plan chose is gone, and may come back
+            return "waits"
+        used = cluster.in_use()
+        busy = [f"{used[name][0]:g} of {used[name][1]:g} {name}" for name in ("CPU", "GPU")
+                if name in ask.resources and name in used]  # fmt: skip
+        return f"waits for {ask}" + (f" ({', '.join(busy)} in use)" if busy else "")
+
+    def _send(self, cluster: Dashboard, spec: JobSpec) -> Attempt:
+        """Submit a job under the next number.
+
+        Raises:
+            StratosError: no node has what it asks for, or Ray refuses it.
+        """
+        ask, one = self._ask(spec), next_attempt(spec)
+        try:
+            # A node that is lost comes back; one that was never there does not.
+            if not (attempts(spec) or self.autoscales or _fits(cluster, ask)):
+                raise StratosError(
+                    f"{spec.stage}: no node of the Ray cluster has what the job asks for ({ask}). "
+                    f"{_CHANGE} Or, where the cluster adds nodes when jobs wait, type "
+                    "executor.autoscales=true."
+                )
+            one.want()
+            self._post(cluster, spec, one, ask)
+        except (OSError, RuntimeError, ValueError) as error:
+            if not _is_active(cluster, spec, one):  # it was heard, and its answer was not
+                one.revoke()
+                said = (str(error).strip() or repr(error)).splitlines()[-1][:300].rstrip(".")
+                raise StratosError(
+                    f"{spec.stage}: Ray refused the job: {said}. It was asked for {ask}. {_CHANGE}"
+                ) from error
+        return one
+
+    def _post(self, cluster: Dashboard, spec: JobSpec, one: Attempt, ask: Ask) -> None:
+        command = (self.python or spec.command[0], *spec.command[1:])
+        until = time.monotonic() + _STARTS_S
+        while True:
+            try:
+                cluster.client.submit_job(
+                    entrypoint=one.script(command, ask),
+                    submission_id=one.id,
+                    runtime_env={"env_vars": self._variables(spec)},
+                    metadata={"stage": spec.stage, "folder": str(spec.folder)},
+                    entrypoint_num_cpus=ask.cpus,
+                    entrypoint_num_gpus=ask.gpus or None,
+                    entrypoint_memory=ask.memory_bytes or None,
+                    entrypoint_resources=dict(ask.more) or None,
+                )
+                return
+            except RuntimeError as error:
+                if "try again later" not in str(error) or time.monotonic() > until:
+                    raise
+            time.sleep(_LOOK_S)
+
+    def _ask(self, spec: JobSpec) -> Ask:
+        """Return what a job asks for: settings first, then what the plan chose."""
+        share = chosen_share(spec, CLOUD, lambda: shares_of_cluster(self.address), "Ray")
+        more = dict(self.resources or {})
+        gpus = float(spec.gpus) if self.gpus is None else self.gpus
+        memory = 0.0 if self.memory_gib is None else self.memory_gib * _MIB_A_GIB
+        if share is None:
+            return Ask(self.cpus or 1.0, gpus, memory, more, is_any_cpu=self.cpus is None)
+        if share.gpu and gpus:
+            more.setdefault(f"{GPU_TYPE}{share.gpu}", _OF_A_TYPE)
+        return Ask(self.cpus or float(share.cpus), gpus, memory or share.memory_mib, more)
+
+    def _variables(self, spec: JobSpec) -> dict[str, str]:
+        """Return the variables of a job: few, because the dashboard shows them."""
+        names = [one for one in os.environ if one.startswith("STRATOS_")]
+        wanted = {*names, *_HANDED_ON, *self.env} - {*spec.withheld}
+        ours = {one: os.environ[one] for one in sorted(wanted) if one in os.environ}
+        hours = [one for one in (spec.hours, spec.paid_hours) if one is not None]
+        if hours:
+            ours[JOB_SECONDS] = f"{min(hours) * 3600 + _AFTER_US_S:.0f}"
+        return {**ours, **spec.env, "RAY_JOB_STOP_WAIT_TIME_S": str(_SAVES_S)}
+
+
+def _job(spec: JobSpec, one: Attempt, is_new: bool) -> Job:
+    return Job(spec, one.id, f"Ray job {one.id}", one.log, is_new)
+
+
+def _fits(cluster: Dashboard, ask: Ask) -> bool:
+    return any(one.has(ask.resources) for one in cluster.nodes())
+
+
+def _is_active(cluster: Dashboard, spec: JobSpec, one: Attempt) -> bool:
+    """Return whether a job waits or runs.
+
+    Raises:
+        StratosError: Ray does not say.
+    """
+    try:
+        told = cluster.told(f"/api/jobs/{one.id}")
+    except OSError as error:
+        raise StratosError(
+            f"{spec.stage}: Ray does not say how the job {one.id} stands ({error}). Give the same "
+            "command again when the cluster answers."
+        ) from error
+    return told is not None and told["status"] in ("PENDING", "RUNNING")
+
+
+def _is_ending(cluster: Dashboard, one: Attempt) -> bool:
+    """Tell a job to end, and return whether it has yet to.
+
+    Ray calls a job running before it starts its script: one that is pending now, behind its being
+    revoked, runs nothing any more.
+
+    Raises:
+        OSError: the cluster does not answer.
+    """
+    told = cluster.told(f"/api/jobs/{one.id}")
+    if told is None or told["status"] != "RUNNING":
+        return False
+    _stop(cluster, one.id)
+    return True
+
+
+def _stop(cluster: Dashboard, id: str) -> None:
+    try:
+        cluster.client.stop_job(id)
+    except RuntimeError as error:  # it has ended by now, or the agent of the head is busy
+        raise OSError(str(error)) from error

@@ -1,0 +1,271 @@
+"""Stages as jobs on servers that SkyPilot rents: one cluster of its own for each, ended with it.
+
+The server shares no file system with this machine. It is sent the run folder, and this version of
+Stratos. What the stage says and writes is brought back while it runs, so that a server that is
+taken back costs what was done since the last checkpoint. The record comes last, when the server is
+gone.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+import yaml
+from msgspec import Meta
+
+from stratos.contrib.skypilot.check import enabled_clouds, program, why_not
+from stratos.contrib.skypilot.cluster import Cluster
+from stratos.contrib.skypilot.follow import Following
+from stratos.contrib.skypilot.pack import pack
+from stratos.contrib.skypilot.task import SENT, Wanted, cluster_name, install, task_of
+from stratos.core.atomic_files import remove, write_atomically
+from stratos.core.errors import StratosError
+from stratos.core.extras import installed
+from stratos.core.wheel import python_version
+from stratos.executors import handed
+from stratos.executors.job import Amount, Job, JobSettings, JobSpec, StageName, Status
+from stratos.records import Offer
+
+_NO_SERVER = frozenset(("local", "slurm", "ray"))
+"""Clouds of the catalog that rent nothing."""
+_OWN = frozenset(("local", "slurm", "ray", "ssh"))
+"""First parts of an infra whose servers are the user's own: nobody bills what they send."""
+_LEAST_MINUTES = 5.0
+"""Between two times that what a stage has done is brought back."""
+_LOST_SPOT, _LOST = 0.1, 0.001
+"""Times an hour that a server is lost: on spot as the plan assumes, and any other."""
+
+_following: dict[str, Following] = {}
+"""Jobs that this process follows, by their clusters."""
+
+
+@dataclass(frozen=True)
+class SkyPilot(JobSettings):
+    """Run stages on servers that SkyPilot rents."""
+
+    kind: ClassVar[str] = "skypilot"
+    shares_files: ClassVar[bool] = False
+    stages: tuple[StageName, ...] = ("distill",)
+    """Stages that run as jobs, of probe, synthesize, distill, evaluate and deploy; one that asks a
+    hosted teacher, or needs no server, stays in this process."""
+    infra: str | None = None
+    """Where to rent, in SkyPilot's words, such as aws/us-east-1 or kubernetes; null takes the
+    plan's server."""
+    instance_type: str | None = None
+    """Instance type, in place of the plan's server."""
+    accelerators: str | None = None
+    """GPUs in SkyPilot's words, such as A10G:1, in place of the plan's server."""
+    spot: bool | None = None
+    """Whether to rent spot servers; null does what the plan says."""
+    image: str | None = None
+    """Image of the server, such as docker:nvcr.io/nvidia/pytorch:25.10-py3; null takes
+    SkyPilot's."""
+    disk_gib: Annotated[int, Meta(ge=1)] | None = None
+    """Disk of the server; null takes SkyPilot's default."""
+    idle_minutes: Annotated[int, Meta(ge=1)] | None = 30
+    """The server ends itself after so many minutes without a job, with what it has not sent back;
+    null for clouds where it cannot."""
+    setup: str | None = None
+    """Shell commands that make $STRATOS_VENV/bin/python run the Stratos of $STRATOS_SENT; null
+    installs it with uv, on the versions of this machine."""
+    packages: tuple[str, ...] = ()
+    """What is installed beside Stratos, such as bitsandbytes."""
+    env: tuple[str, ...] = ()
+    """Variables of this machine's environment that the job gets, such as HF_TOKEN."""
+    fetch_every_minutes: Annotated[float, Meta(ge=0)] | None = None
+    """How often what the stage has written is brought back, checkpoints among it; null takes what
+    costs least: 5, and more where the cloud bills large checkpoints."""
+    usd_per_gb: Amount | None = None
+    """Dollars for a GB that the server sends to this machine; null takes the list price of its
+    cloud."""
+    program: str = "sky"
+    """SkyPilot's program, where it is not on the PATH: it may live in an environment of its own."""
+
+    def unusable(self) -> str | None:
+        """Return why nothing can be launched; asks SkyPilot which clouds it may use."""
+        elsewhere = (self.infra, self.instance_type, self.accelerators)
+        if any(elsewhere) and self.usd_per_hour is None:
+            return (
+                "executor.infra, executor.instance_type and executor.accelerators ask for another "
+                "server than the plan's, whose price is not known. Type "
+                "executor.usd_per_hour=<dollars>."
+            )
+        return why_not(self.program)
+
+    def submit(self, spec: JobSpec) -> Job:
+        """Begin to launch the server of a job, or return the job of its name that is there."""
+        _following.pop(cluster_name(spec.name), None)
+        following = self._follow(spec)
+        if following.is_there():
+            return self._job(following, is_new=False)
+        wanted = self._wanted(spec)
+        self._check(spec, wanted)
+        following.down()  # what an earlier command may have left of it
+        task = self._write(spec, wanted, following.cluster.folder)
+        following.launch(task, [name for name in self.env if name in os.environ])
+        return self._job(following, is_new=True)
+
+    def status(self, job: Job) -> Status:
+        """Return how a job stands; changes no file."""
+        return self._follow(job.spec).status()
+
+    def events(self, job: Job) -> Iterator[tuple[str, list[Any], bool]]:
+        """Bring back what a job has said and written since the last call; yield what it said."""
+        self._follow(job.spec).bring(job.may_copy)
+        yield from super().events(job)
+
+    def cancel(self, spec: JobSpec) -> None:
+        """Have the stage save and end, bring back what it has done, and end the server."""
+        following = self._follow(spec)
+        following.tell_others()
+        following.save()
+        following.down()
+        remove(following.cluster.folder)
+        _following.pop(following.cluster.name, None)
+
+    def release(self, job: Job) -> None:
+        """End the server of a job that has ended, and put its record in place if it left one."""
+        following = self._follow(job.spec)
+        _following.pop(following.cluster.name, None)
+        try:
+            following.down()
+        except StratosError:  # who pays for it is told; what it made is there all the same
+            following.finish()
+            raise
+        following.finish()
+
+    def usd_per_gb_of(self, offer: Offer | None, listed: Callable[[str], float]) -> float:
+        """Return dollars for a GB that a job sends to this machine."""
+        if self.usd_per_gb is not None:
+            return self.usd_per_gb
+        elsewhere = self._elsewhere(spot=False)
+        cloud = elsewhere.cloud if elsewhere is not None else "" if offer is None else offer.cloud
+        return 0.0 if cloud in _OWN else listed(cloud)
+
+    def egress_gb(self, spec: JobSpec) -> float:
+        """Return how many GB a job sends to this machine that are billed, at most."""
+        returns = spec.returns
+        if not returns.usd_per_gb:
+            return 0.0
+        n_copies = spec.planned_hours * 60 / max(1.0, self._minutes(spec))
+        return returns.end_gb + (1 + n_copies) * returns.copy_gb
+
+    def _minutes(self, spec: JobSpec) -> float:
+        """Return the minutes between two times that what a stage has done is brought back.
+
+        A copy costs C dollars; a server that is lost, r times an hour, costs what it did since the
+        last one, at P dollars an hour. Their sum is least at sqrt(2·C / (r·P)) hours (Young 1974).
+        """
+        if self.fetch_every_minutes is not None:
+            return self.fetch_every_minutes
+        copy_usd = spec.returns.usd_per_gb * spec.returns.copy_gb
+        lost_usd = spec.usd_per_hour * (_LOST_SPOT if self._is_spot(spec) else _LOST)
+        if not (copy_usd and lost_usd):
+            return _LEAST_MINUTES
+        return max(_LEAST_MINUTES, 60 * math.sqrt(2 * copy_usd / lost_usd))
+
+    def _is_spot(self, spec: JobSpec) -> bool:
+        return spec.spot if self.spot is None else self.spot
+
+    def _elsewhere(self, spot: bool) -> Wanted | None:
+        """Return the server that the settings ask for; None where it is the plan's."""
+        if not any((self.infra, self.instance_type, self.accelerators)):
+            return None
+        return Wanted(self.infra or "", self.instance_type, self.accelerators, spot)
+
+    def _wanted(self, spec: JobSpec) -> Wanted:
+        """Return the server of a job.
+
+        Raises:
+            StratosError: the plan has none that SkyPilot could rent.
+        """
+        spot = self._is_spot(spec)
+        wanted = self._elsewhere(spot) or _planned(spec, spot)
+        if wanted is not None:
+            return wanted
+        which = "the plan has no server for it"
+        if spec.offer is not None:
+            which = f"the plan chose {spec.offer.name}, which is not rented"
+        elif spec.stage == "probe":
+            which = "there is no plan before the probe"
+        raise StratosError(
+            f"{spec.stage}: SkyPilot rents what the plan chose, and {which}. Plan with a cloud, "
+            "such as cloud=aws, or type executor.infra=<cloud/region> "
+            "executor.accelerators=<GPU:count> executor.usd_per_hour=<dollars>."
+        )
+
+    def _check(self, spec: JobSpec, wanted: Wanted) -> None:
+        """Refuse what must not be launched, or what SkyPilot would refuse later.
+
+        Raises:
+            StratosError: SkyPilot may not use the cloud, or the job would get a teacher's key.
+        """
+        if keys := [one for one in self.env if one in spec.withheld]:
+            raise StratosError(
+                f"executor.env={keys[0]}: it holds the key of a teacher, and no job gets one. "
+                "Leave it out."
+            )
+        if (why := self.unusable()) is not None:
+            raise StratosError(why)
+        if self._elsewhere(wanted.spot) is not None:
+            return  # SkyPilot has several words for an infra
+        enabled = enabled_clouds(program(self.program) or self.program)
+        if wanted.cloud not in enabled:
+            raise StratosError(
+                f"{spec.stage}: it is to run on {wanted.name}, and SkyPilot may not use "
+                f"{wanted.cloud}. It may use: {', '.join(enabled)}. Type sky check {wanted.cloud}, "
+                f"which says what it lacks, or plan with a cloud that it may use: "
+                f"cloud={enabled[0]}."
+            )
+
+    def _write(self, spec: JobSpec, wanted: Wanted, folder: Path) -> Path:
+        """Write what is sent, and return the task that is launched."""
+        remove(folder)
+        pack(spec, folder / SENT)
+        # What the plan may have chosen to serve with, as it is here.
+        engines = installed("llamacpp") if spec.stage == "deploy" else []
+        setup = self.setup or install(python_version(), (*self.packages, *engines))
+        task = task_of(
+            spec, wanted, sent=folder / SENT, setup=setup, idle_minutes=self.idle_minutes,
+            image=self.image, disk_gib=self.disk_gib,
+            # The ledger counts that price, whatever server SkyPilot takes.
+            most_usd_per_hour=None if wanted.instance_type else self.usd_per_hour or None,
+        )  # fmt: skip
+        path = folder / "task.yaml"
+        write_atomically(path, yaml.safe_dump(task, sort_keys=False).encode())
+        return path
+
+    def _follow(self, spec: JobSpec) -> Following:
+        """Return what this process knows of a job."""
+        name = cluster_name(spec.name)
+        if name not in _following:
+            folder = handed.folder_of(spec.folder) / self.kind / spec.stage
+            path = program(self.program) or self.program
+            cluster = Cluster(name, path, folder, spec.withheld)
+            spot = self._is_spot(spec)
+            elsewhere = self._elsewhere(spot)
+            wanted = elsewhere or _planned(spec, spot)
+            _following[name] = Following(
+                spec, cluster, "server" if wanted is None else wanted.name, spot,
+                self._minutes(spec) * 60, is_planned=elsewhere is None,
+            )  # fmt: skip
+        return _following[name]
+
+    def _job(self, following: Following, is_new: bool) -> Job:
+        return Job(following.spec, following.cluster.name, following.place, following.log, is_new)
+
+
+def _planned(spec: JobSpec, spot: bool) -> Wanted | None:
+    """Return the server that the plan chose; None where that is none to rent."""
+    offer = spec.offer
+    if offer is None or offer.cloud in _NO_SERVER:
+        return None
+    card = None
+    if offer.accelerator is not None:
+        card = f"{offer.accelerator}:{offer.accelerator_count}"
+    return Wanted(f"{offer.cloud}/{offer.region}", offer.instance_type, card, spot)

@@ -1,0 +1,309 @@
+"""How a job on a cluster of SkyPilot stands, from its launch until the cluster is gone."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from stratos.contrib.skypilot.cluster import Cluster
+from stratos.contrib.skypilot.fetch import Fetched
+from stratos.contrib.skypilot.node import Unreachable, exit_code, last_words, plain
+from stratos.contrib.skypilot.task import TIMED_OUT
+from stratos.core.atomic_files import remove, write_atomically
+from stratos.core.errors import CapacityError, StratosError
+from stratos.executors.job import JobSpec, State, Status, killed_by
+
+_UNAVAILABLE = "ResourcesUnavailableError"
+"""How SkyPilot calls a server that no zone of the region has, or for which there is no quota."""
+_LOOK_S, _ASK_S = 2.0, 15.0
+"""Seconds between two looks at a node, and between two questions to SkyPilot."""
+_SAVES_S = 90.0
+"""How long a stage may take to save what it has done when it is told to end."""
+_STARTS_S = 600.0
+"""How long a node may take to begin with a job that was submitted."""
+_SILENT_S, _INIT_S = 900.0, 180.0
+"""How long a node may be silent before it is given up: one that the cloud calls up, any other."""
+_DOWNS, _DOWN_S = 3, 10.0
+"""Times that a cluster is ended where that fails, and seconds between them."""
+_MORE_MEMORY = "Where its memory was at its end, type executor.instance_type=<one with more>."
+_TOLD = (130, 143)
+"""Exit codes of a stage that was told to end."""
+
+
+class Following:
+    """One job on its cluster, as this process knows it."""
+
+    def __init__(
+        self,
+        spec: JobSpec,
+        cluster: Cluster,
+        wanted: str,
+        is_spot: bool,
+        fetch_every_s: float,
+        is_planned: bool = True,
+    ) -> None:
+        """Know nothing yet.
+
+        Args:
+            spec: the job.
+            cluster: whose one job it is.
+            wanted: its server, for messages.
+            is_spot: whether the cloud may take the server back.
+            fetch_every_s: seconds between two copies of what the stage has written.
+            is_planned: whether the server is that of the plan, and not another of the user's.
+        """
+        self.spec = spec
+        self.cluster = cluster
+        self.place = f"cluster {cluster.name}"
+        self._wanted = wanted
+        self._is_spot = is_spot
+        self._is_planned = is_planned
+        self._fetched = Fetched(spec, cluster, self.log, fetch_every_s)
+        self._state = ""
+        """See `Node.state`; "" while the node does not answer."""
+        self._since: float | None = None
+        self._looked_at = self._asked_at = float("-inf")
+        self._answered_at = time.monotonic()
+        self._has_all = False
+        """Whether all that the stage has written is here, its record aside."""
+
+    # --- files of here --------------------------------------------------------------------------
+
+    @property
+    def log(self) -> Path:
+        """What SkyPilot says of the launch, and the job after it."""
+        return self.cluster.folder.with_name(f"{self.spec.stage}.log")
+
+    @property
+    def has_record(self) -> bool:
+        """Whether the record is here, where no command takes it for its own yet."""
+        return self._record.exists()
+
+    @property
+    def _record(self) -> Path:
+        return self.cluster.folder / f"{self.spec.stage}.json"
+
+    @property
+    def _cancelled(self) -> Path:
+        """File that says that the job was told to end, to whoever else follows it."""
+        return self.cluster.folder.with_name(f"{self.spec.stage}.cancelled")
+
+    # --- from the launch to the end -------------------------------------------------------------
+
+    def is_there(self) -> bool:
+        """Return whether an earlier command's job is launched, runs, or has ended well.
+
+        Raises:
+            StratosError: nobody knows.
+        """
+        if self.has_record or self.cluster.is_launching():
+            return True
+        if self.cluster.launched() != 0:
+            return False
+        try:
+            return self.cluster.record() is not None
+        except Unreachable as error:
+            raise StratosError(
+                f"{self.spec.stage}: SkyPilot does not answer ({error}), so that it is not known "
+                f"what became of {self.place}. Try {self.cluster.sky} status, and give the same "
+                "command again."
+            ) from error
+
+    def launch(self, task: Path, secrets: list[str]) -> None:
+        """Begin to launch the cluster with its job."""
+        self.log.unlink(missing_ok=True)
+        self._cancelled.unlink(missing_ok=True)
+        self.cluster.launch(task, secrets, self.log)
+
+    def save(self) -> None:
+        """Have the stage save what it has done, and bring it back; as far as it goes."""
+        if self.cluster.launched() != 0 or not self.spec.folder.is_dir():
+            return
+        node = self.cluster.node
+        try:
+            node.tell_to_end()
+            until = time.monotonic() + _SAVES_S
+            while time.monotonic() < until:
+                state = node.state()
+                if state == "dead" or exit_code(state) is not None:
+                    break
+                time.sleep(1.0)
+            self._fetched.all()
+        except Unreachable:
+            return  # what was brought back before is what there is
+
+    def tell_others(self) -> None:
+        """Let whoever else follows the job know that it is told to end."""
+        if self.spec.folder.is_dir():
+            self._cancelled.parent.mkdir(parents=True, exist_ok=True)
+            self._cancelled.touch()
+
+    def down(self) -> None:
+        """End the cluster, and try again where that fails.
+
+        Raises:
+            StratosError: it may still run, and cost money.
+        """
+        self._fetched.stop()
+        why = ""
+        for start in range(_DOWNS):
+            if start:
+                time.sleep(_DOWN_S)
+            try:
+                self.cluster.down()
+                return
+            except Unreachable as error:
+                why = str(error)
+        raise StratosError(
+            f"{self.spec.stage}: THE SERVER {self.cluster.name} MAY STILL RUN AND COST MONEY: "
+            f"SkyPilot could not end it ({why}). Type: {self.cluster.sky} down {self.cluster.name}"
+        )
+
+    def finish(self) -> None:
+        """Put the record in place, if there is one; forget the rest."""
+        if self.has_record:
+            place = self.spec.folder / f"{self.spec.stage}.json"
+            write_atomically(place, self._record.read_bytes())
+        remove(self.cluster.folder)
+
+    # --- how it stands --------------------------------------------------------------------------
+
+    def status(self) -> Status:
+        """Return how the job stands; changes no file."""
+        if self.has_record:
+            return self._is(State.DONE, "it ended")
+        if self._cancelled.exists():
+            return self._is(State.CANCELLED, "it was told to end")
+        if self.cluster.is_launching():
+            return self._launching()
+        if self.cluster.launched():
+            return self._refused()
+        if time.monotonic() < self._looked_at + _LOOK_S and self._state:
+            return self._as_seen()
+        self._looked_at = time.monotonic()
+        try:
+            self._state = self.cluster.node.state()
+        except Unreachable as error:
+            self._state = ""
+            return self._silent(str(error))
+        self._answered_at = time.monotonic()
+        # It costs money from the launch on, at the earliest.
+        self._since = self._since or self.cluster.began_at() or time.time()
+        return self._as_seen()
+
+    def _is(self, state: State, text: str) -> Status:
+        return Status(state, text, self._since)
+
+    def _launching(self) -> Status:
+        """Return how the launch stands: the server is there as soon as the cloud names it."""
+        if self._since is None and time.monotonic() > self._asked_at + _ASK_S:
+            try:
+                record = self.cluster.record()
+            except Unreachable:
+                record = None
+            self._asked_at = time.monotonic()
+            if record is not None and record.get("node_names"):
+                self._since = self.cluster.began_at()
+        state = State.PENDING if self._since is None else State.RUNNING
+        said = _last_line(self.log)
+        return self._is(state, f"{self.place} is launched{f': {said}' if said else ''}")
+
+    def _refused(self) -> Status:
+        """Return why the launch failed.
+
+        Raises:
+            CapacityError: the server of the plan cannot be had.
+        """
+        try:
+            said = plain(self.log.read_text(errors="replace"))
+        except OSError:
+            said = ""
+        if _UNAVAILABLE not in said:
+            return self._is(State.FAILED, f"SkyPilot could not launch {self._wanted}")
+        text = (
+            f"SkyPilot gets no {self._wanted}: the cloud has none left now, or the account has no "
+            f"quota for it. What each zone answered is in {self.log}."
+        )
+        offer = self.spec.offer
+        if self._is_planned and offer is not None:
+            key = f"{offer.cloud}/{offer.region}/{offer.instance_type}"
+            raise CapacityError(f"{self.spec.stage}: {text}", key)
+        return Status(State.STUCK, f"{text} Give the same command later, or name another server.")
+
+    def _as_seen(self) -> Status:
+        """Return how the job stood when the node was looked at last."""
+        state, code = self._state, exit_code(self._state)
+        if state == "dead":
+            return self._is(State.LOST, f"{self.place} was killed on its server")
+        if state == "new":
+            launched = self.cluster.launched_at() or time.time()
+            if time.time() > launched + _STARTS_S:
+                return self._is(State.LOST, f"{self.place} was never begun")
+            return self._is(State.RUNNING, f"{self.place} is about to begin")
+        if state == "setup":
+            return self._is(State.RUNNING, f"{self.place} installs Stratos")
+        if code is None:
+            return self._is(State.RUNNING, self.place)
+        if not self._has_all:
+            return self._is(State.RUNNING, f"{self.place} has ended; what it made is brought back")
+        if code == TIMED_OUT:
+            return self._is(
+                State.FAILED,
+                "it reached its time limit. What it has done is kept; it goes on for longer with "
+                "executor.hours=<hours>",
+            )
+        if code in _TOLD:
+            return self._is(State.CANCELLED, "it was told to end")
+        if (number := killed_by(code)) is not None:
+            text = f"{self.place} was killed by signal {number} on its server"
+            return Status(State.LOST, text, self._since, _MORE_MEMORY)
+        return self._is(State.FAILED, f"it ended with exit code {code}")
+
+    def _silent(self, why: str) -> Status:
+        """Return what SkyPilot knows of a node that does not answer."""
+        unknown = self._is(State.UNKNOWN, f"{self.place} does not answer ({why})")
+        if time.monotonic() < self._asked_at + _ASK_S:
+            return unknown
+        try:
+            record = self.cluster.record(refresh=True)
+        except Unreachable:
+            return unknown
+        finally:
+            self._asked_at = time.monotonic()
+        if record is None or record.get("status") == "STOPPED":
+            what = "its spot server was taken back" if self._is_spot else "its server is gone"
+            return self._is(State.LOST, f"{what} ({self.place})")
+        patience = _SILENT_S if record.get("status") == "UP" else _INIT_S
+        if time.monotonic() > self._answered_at + patience:
+            return self._is(State.LOST, f"{self.place} does not answer any more ({why})")
+        return unknown
+
+    def bring(self, may_copy: bool = True) -> None:
+        """Bring back what the job has said since the last call, and what is due of the rest.
+
+        Args:
+            may_copy: whether a copy of what it has done so far may begin.
+        """
+        if self._state in ("", "new"):
+            return
+        try:
+            self._state = self._fetched.tails()
+            code = exit_code(self._state)
+            if code is not None and not self._has_all:
+                self._fetched.all()
+                if code == 0:
+                    self._fetched.record(self._record)
+                self._has_all = True
+            elif self._state == "stage" and may_copy:
+                self._fetched.some()
+        except Unreachable:
+            self._state = ""  # the next look tells what became of the node
+
+
+def _last_line(log: Path) -> str:
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - 4096))
+            return last_words(file.read().decode(errors="replace"))
+    except OSError:
+        return ""

@@ -1,0 +1,217 @@
+"""The SkyServe service of a serve role: its servers, their door, and how they are known to answer.
+
+    sky serve up -n NAME serve.sky.yaml --secret STRATOS_KEY
+
+SkyServe keeps `replicas` servers running behind one address and replaces those that end. A server
+is ready when it has answered a question of the bundle. The engine listens on the loopback address
+of each server. What is reached from outside is nginx, which asks for the key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from stratos.contrib.door.nginx_config import Limits, script
+from stratos.core.printable import visible
+from stratos.core.wheel import python_version
+from stratos.deploy.commands import context_of, engine_of, environment_of, serve_command
+from stratos.deploy.engines.base import Engine
+from stratos.deploy.manifest import read_known
+from stratos.records import Offer, RoleChoice
+
+KEY = "STRATOS_KEY"
+"""Variable with the key that every request has to have."""
+PORT, ENGINE_PORT, INNER_PORT = 8000, 8001, 8002
+"""Of the door, of the engine behind it, and where the door hands on to itself."""
+CPU_TORCH = "https://download.pytorch.org/whl/cpu"
+"""Where PyTorch is without CUDA, which a server without GPU has no use for."""
+START_S = 1200
+"""Seconds from the order of a server to its first answer, at most."""
+PROBE_S = 60
+"""Seconds that the answer to the probe may take."""
+WAITING = 4
+"""Requests that are answered or wait at once, for each answer at once; more get 429."""
+WHEELS, PINS = "stratos", "pins.txt"
+"""Folder with the wheel of this version of Stratos, and in it the versions of what it needs."""
+MODEL = "."
+"""Name of the model in requests: the engine starts in the folder of the bundle."""
+
+
+def sky_service(
+    choice: RoleChoice, offer: Offer, name: str, file: str, bundle: Path, wheels: Path
+) -> str:
+    """Return the text of a service: a comment with its commands, then SkyPilot's YAML.
+
+    Args:
+        choice: servers of the role "serve", all of one offer.
+        offer: the same.
+        name: of the service, as clouds take it.
+        file: name of the file, for its commands.
+        bundle: folder of the bundle.
+        wheels: folder with the wheel of Stratos, for engines that it runs itself.
+    """
+    task: dict[str, Any] = {
+        "name": name,
+        "resources": _resources(choice, offer),
+        "secrets": {KEY: None},
+        "file_mounts": _mounts(choice, bundle, wheels),
+        "service": _service(choice, bundle),
+        "setup": _Block(_setup(engine_of(choice.run), offer)),
+        "run": _Block(_run(choice, bundle)),
+    }
+    comment = "".join(f"# {line}".rstrip() + "\n" for line in _comment(choice, offer, name, file))
+    return comment + yaml.dump(
+        task, Dumper=_Dumper, sort_keys=False, width=10_000, allow_unicode=False
+    )
+
+
+def _mounts(choice: RoleChoice, bundle: Path, wheels: Path) -> dict[str, str]:
+    found = {"~/bundle": str(bundle)}
+    return found | {f"~/{WHEELS}": str(wheels)} if engine_of(choice.run).extra else found
+
+
+def _resources(choice: RoleChoice, offer: Offer) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "infra": f"{offer.cloud}/{offer.region}",
+        "instance_type": offer.instance_type,
+    }
+    if offer.accelerator is not None:
+        found["accelerators"] = f"{offer.accelerator}:{offer.accelerator_count}"
+    return {**found, "use_spot": choice.spot, "ports": PORT}
+
+
+def _service(choice: RoleChoice, bundle: Path) -> dict[str, Any]:
+    """Return SkyServe's part: when a server is ready, and how many there are."""
+    known = read_known(bundle)
+    messages = known[0].messages if known else [{"role": "user", "content": "Hello"}]
+    policy: dict[str, Any] = {"min_replicas": choice.count, "max_replicas": choice.count}
+    if choice.spot:  # a server on demand stands in for one that was taken back
+        policy["dynamic_ondemand_fallback"] = True
+    return {
+        "readiness_probe": {
+            "path": "/v1/chat/completions",
+            "initial_delay_seconds": START_S,
+            "timeout_seconds": PROBE_S,
+            "headers": {"Authorization": f"Bearer ${KEY}"},
+            "post_data": {"model": MODEL, "messages": list(messages), "max_tokens": 8},
+        },
+        "replica_policy": policy,
+    }
+
+
+def installs(
+    engine: Engine, offer: Offer | None, wheels: str = WHEELS, pip: str = "pip"
+) -> tuple[str, ...]:
+    """Return the commands that install an engine on a server, at the versions of this machine.
+
+    Args:
+        engine: the engine; one that Stratos runs is installed from the wheel of this version.
+        offer: the server; None for any.
+        wheels: folder with that wheel, as the shell there has it.
+        pip: the installer.
+    """
+    found = []
+    is_cpu = offer is not None and offer.accelerator is None
+    if is_cpu and engine.uses_torch:
+        found.append(f'{pip} install "{_pinned("torch")}" --index-url {CPU_TORCH}')
+    wanted = [f'"{_pinned(one)}"' for one in engine.packages]
+    if engine.extra:
+        wanted = [f'"$(ls {wheels}/*.whl)[{engine.extra}]"', *wanted, f"-c {wheels}/{PINS}"]
+    return (*found, " ".join([pip, "install", *wanted]))
+
+
+def _pinned(requirement: str) -> str:
+    """Return a requirement at the version that is installed here, else as it is."""
+    name = requirement.partition(">=")[0]
+    try:
+        found = version(name.partition("[")[0])
+    except PackageNotFoundError:
+        return requirement
+    return f"{name}=={found.partition('+')[0]}"
+
+
+def _setup(engine: Engine, offer: Offer) -> str:
+    lines = list(installs(engine, offer))
+    if engine.extra:  # Stratos needs a Python that the server may not have
+        lines = [
+            "command -v uv >/dev/null || curl -LsSf https://astral.sh/uv/install.sh | sh",
+            'export PATH="$HOME/.local/bin:$PATH" VIRTUAL_ENV="$HOME/venv"',
+            f'uv venv --quiet --python {python_version()} "$VIRTUAL_ENV"',
+            *installs(engine, offer, f"~/{WHEELS}", "uv pip"),
+        ]
+    lines.append("sudo apt-get update && sudo apt-get install -y nginx-light")
+    return "\n".join(lines) + "\n"
+
+
+def _run(choice: RoleChoice, bundle: Path) -> str:
+    """Return the shell script that starts door and engine on a server."""
+    n_devices = choice.offer.accelerator_count if choice.offer is not None else 0
+    path = 'export PATH="$HOME/venv/bin:$PATH"\n' if engine_of(choice.run).extra else ""
+    command = serve_command(
+        MODEL, "127.0.0.1", ENGINE_PORT, choice.run, max(1, n_devices), context_of(bundle)
+    )
+    at_once = choice.run.slots if choice.run is not None else 1
+    n_replicas = max(1, n_devices // (choice.run.tensor_parallel if choice.run else 1))
+    most = max(Limits().open_requests, WAITING * at_once * n_replicas)
+    door = script(str(PORT), ENGINE_PORT, INNER_PORT, KEY, Limits(most, most))
+    return f"{door}{path}cd ~/bundle\nexport {exported(bundle)}\n{command}\n"
+
+
+def exported(bundle: Path) -> str:
+    """Return what is exported before a bundle's server starts."""
+    return " ".join(f"{name}={value}" for name, value in environment_of(bundle).items())
+
+
+def _comment(choice: RoleChoice, offer: Offer, name: str, file: str) -> Iterator[str]:
+    price = offer.usd_per_hour
+    if choice.spot and offer.usd_per_hour_spot is not None:
+        price = offer.usd_per_hour_spot
+    dated = f", price of {offer.price_date}" if offer.price_date else ""
+    times = f"{choice.count} × " if choice.count > 1 else ""
+    each = " each" if choice.count > 1 else ""
+    yield plain(f"Serves the student on {times}{offer.name} at ${price:g} an hour{each}{dated}.")
+    yield engine_of(choice.run).note
+    if choice.traffic and choice.traffic != (1.0,) * len(choice.traffic):
+        yield f"It gets {_shares(choice.traffic)} of the requests: other servers of the plan have"
+        yield "files of their own."
+    yield from (
+        "",
+        f"  export {KEY}=$(openssl rand -hex 24)    the key that requests have to have",
+        f"  sky serve up -n {name} {file} --secret {KEY}",
+        f"  sky serve status {name}                    its address, and whether it is ready",
+        f'  curl ADDRESS/v1/models -H "Authorization: Bearer ${KEY}"',
+        f"  sky serve down {name}                      stop it, and the bill",
+        "",
+        "SkyServe adds a small controller to the bill. Key and requests are not encrypted on their",
+        "way: put TLS before the address for anything but a test.",
+    )
+
+
+def _shares(traffic: Sequence[float]) -> str:
+    """Return the shares of each size of requests that servers get."""
+    return ", ".join(f"{share:.0%}" for share in traffic)
+
+
+def plain(text: str) -> str:
+    """Return a text that ends no comment: one line, without characters that nobody can see."""
+    return " ".join(visible(text).split())
+
+
+class _Block(str):
+    """A text of several lines, written as such."""
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes blocks as blocks, and lists below their keys."""
+
+
+def _block(dumper: yaml.SafeDumper, text: _Block) -> yaml.Node:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", str(text), style="|")
+
+
+_Dumper.add_representer(_Block, _block)

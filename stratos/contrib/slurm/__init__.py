@@ -1,0 +1,1 @@
+"""A SLURM cluster: its nodes as offers, its queue as an executor."""

@@ -1,0 +1,406 @@
+"""Stages as jobs of SLURM, on a file system that its nodes share with this machine.
+
+submitit writes the batch script and has SLURM requeue a job that is preempted or reaches its time
+limit. How a job stands is asked of SLURM itself: accounting, which submitit asks, need not be
+there, and calls a job failed whose node died and that runs again.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+import re
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+from msgspec import Meta
+
+from stratos.contrib.slurm import queue as slurm_queue
+from stratos.contrib.slurm import submit as slurm_submit
+from stratos.contrib.slurm.files import folder_of, log_of, pattern
+from stratos.contrib.slurm.limits import allowance_of_user, usual_account, usual_qos
+from stratos.contrib.slurm.nodes import CLOUD, cluster, run, shares_of_cluster, time_of, user
+from stratos.contrib.slurm.partitions import limits, longest, partitions, usual
+from stratos.contrib.slurm.queue import reason, signal_of, silent
+from stratos.contrib.slurm.waits import expected_start
+from stratos.core import extras
+from stratos.core.errors import StratosError, did_you_mean
+from stratos.core.formats import duration
+from stratos.core.shares import Share
+from stratos.executors import handed, started
+from stratos.executors.chosen import chosen_share
+from stratos.executors.job import (
+    MORE_MEMORY,
+    Job,
+    JobSettings,
+    JobSpec,
+    StageName,
+    State,
+    Status,
+)
+
+Count = Annotated[int, Meta(ge=1)]
+CountOrZero = Annotated[int, Meta(ge=0)]
+
+NO_SBATCH = (
+    "executor=slurm: there is no sbatch on the PATH, so that this machine cannot submit to SLURM. "
+    "Give the command on a login node of the cluster, or type executor=here."
+)
+_ENDS_S = 300.0
+"""How long a cancelled job may take to be gone: its nodes clean up behind it."""
+_LOOK_S = 0.5
+_SAVES_S = 90
+"""Seconds before its time limit at which a job is told to save and go back into the queue."""
+_LEAST_MINUTES = 3
+"""Of a time limit: SLURM counts whole minutes, and a start takes part of them."""
+_TAIL_BYTES = 20_000
+_MIB_A_GIB = 1024
+_NO_LIMIT_MINUTES = 365 * 24 * 60
+"""Of a job without a limit, in a partition without one."""
+
+_STATES = {
+    "PENDING": State.PENDING,
+    "CONFIGURING": State.PENDING,
+    "REQUEUED": State.PENDING,
+    "REQUEUE_HOLD": State.PENDING,
+    "REQUEUE_FED": State.PENDING,
+    "SPECIAL_EXIT": State.PENDING,
+    "RESV_DEL_HOLD": State.PENDING,
+    "PREEMPTED": State.LOST,
+    "NODE_FAIL": State.LOST,
+    "BOOT_FAIL": State.LOST,
+    "COMPLETED": State.DONE,
+    "CANCELLED": State.CANCELLED,
+    "FAILED": State.FAILED,
+    "OUT_OF_MEMORY": State.FAILED,
+    "TIMEOUT": State.FAILED,
+    "DEADLINE": State.FAILED,
+}
+"""As `scontrol` names them; all others hold nodes."""
+_NEVER = re.compile(
+    r"PartitionTimeLimit|(QOS|Assoc)Max\w*PerJob\w*|Invalid(Account|QOS)|(Account|QOS)NotAllowed"
+)
+"""Reasons to wait that time does not change."""
+_OPTIONS = (
+    "nodes", "ntasks_per_node", "partition", "qos", "account", "constraint", "gres",
+    "gpus_per_node", "cpus_per_task", "mem", "time",
+)  # fmt: skip
+"""What submitit is told of a job that sbatch calls the same, but for its dashes."""
+_SOON_S = 120.0
+_GOES_ON = frozenset((State.PENDING, State.STUCK, State.RUNNING, State.UNKNOWN))
+_CHANGE = (
+    "Change executor.partition, executor.qos, executor.gpus, executor.cpus, executor.memory_gib or "
+    "executor.hours"
+)
+_MORE_TIME = (
+    "What it has done is kept: the same command goes on. Type executor.hours=<more hours>, or "
+    "executor.max_timeouts=<more>."
+)
+_CURES = {
+    "OUT_OF_MEMORY": "More memory is asked for with executor.memory_gib=<GiB>.",
+    "TIMEOUT": "What it has done is kept; it goes on for longer with executor.hours=<hours>.",
+    "DEADLINE": "What it has done is kept; it goes on for longer with executor.hours=<hours>.",
+}
+
+
+@dataclass(frozen=True)
+class Slurm(JobSettings):
+    """Submit stages to SLURM."""
+
+    kind: ClassVar[str] = "slurm"
+    takes_nodes: ClassVar[bool] = True
+    stages: tuple[StageName, ...] = ("distill",)
+    """Stages that run as jobs, of probe, synthesize, distill, evaluate and deploy; one that asks a
+    hosted teacher, or needs no server, stays in this process."""
+    partition: str | None = None
+    """Partition; null takes the cluster's default."""
+    qos: str | None = None
+    """Quality of service; null takes SBATCH_QOS, else the account's default."""
+    account: str | None = None
+    """Account that is charged; null takes SBATCH_ACCOUNT, else the user's default."""
+    gpus: CountOrZero | None = None
+    """GPUs of the node; null takes those of the plan's server."""
+    gres: str | None = None
+    """Generic resources in SLURM's words, such as gpu:h100:2, in place of gpus."""
+    cpus: Count | None = None
+    """CPUs; null takes the partition's default."""
+    memory_gib: Annotated[float, Meta(gt=0)] | None = None
+    """Memory in GiB; null takes the partition's default."""
+    constraint: str | None = None
+    """Features that the node must have, in SLURM's words."""
+    max_timeouts: CountOrZero = 3
+    """How often a job that reaches its time limit goes back into the queue and on from there."""
+
+    def unusable(self) -> str | None:
+        """Return why nothing can be submitted; asks SLURM for its partitions."""
+        if shutil.which("sbatch") is None:
+            return NO_SBATCH
+        if importlib.util.find_spec("submitit") is None:
+            return f"executor=slurm: submitit is not installed. Type: {extras.install('slurm')}"
+        asked = partitions()
+        if asked.returncode:
+            return (
+                f"executor=slurm: SLURM does not answer ({reason(asked)}). Try sinfo, or type "
+                "executor=here."
+            )
+        found = limits(asked.stdout)
+        known = sorted(found)
+        if self.partition is not None:
+            unknown = [one for one in self.partition.split(",") if one not in known]
+            if unknown:
+                return (
+                    f"executor.partition={self.partition}: there is no partition {unknown[0]}."
+                    f"{did_you_mean(unknown[0], known)} There are: {', '.join(known)}."
+                )
+        most = longest(asked.stdout, self.partition)
+        if self.hours is not None and round(self.hours * 60, 6) < _LEAST_MINUTES:
+            return (
+                f"executor.hours={self.hours:g}: a job is told to save {_SAVES_S} s before its "
+                "limit, and has to start before that. Type executor.hours="
+                f"{_LEAST_MINUTES / 60:g} or more."
+            )
+        if self.hours is not None and most is not None and self.hours * 60 > most:
+            return (
+                f"executor.hours={self.hours:g}: the partition lets a job run {most / 60:g} h. "
+                f"Type executor.hours={most / 60:g}: a job that reaches it goes back into the "
+                "queue and on from its checkpoint, executor.max_timeouts times."
+            )
+        return None
+
+    def submit(self, spec: JobSpec) -> Job:
+        """Submit a job, or return the one of its name that waits or runs."""
+        if (why := self.unusable()) is not None:
+            raise StratosError(why)
+        folder = folder_of(spec)
+        if (found := self._active(spec)) is not None:
+            return _job(spec, found, is_new=False)
+        share = _share(spec)
+        starts, minutes, limited = self._starts(spec, share)
+        asked = self._parameters(spec, minutes, share)
+        expected = "; ".join(filter(None, (_expected(asked), limited)))
+        try:
+            id = slurm_submit.submit(spec, folder, asked, starts - 1)
+        except slurm_submit.RefusedError as error:
+            if not error.is_heard:
+                raise StratosError(
+                    f"{spec.stage}: sbatch failed ({error}), and SLURM has no job {spec.name}: "
+                    "nothing is submitted. Give the same command again, or type executor=here."
+                ) from error
+            raise StratosError(
+                f"{spec.stage}: SLURM refused the job: {error}. It was asked for "
+                f"{self._asked(spec, minutes, share)}. {_CHANGE}, or type executor=here."
+            ) from error
+        return _job(spec, id, is_new=True, expected=expected)
+
+    def status(self, job: Job) -> Status:
+        """Return how a job stands."""
+        told = slurm_queue.told(job.id, job.spec.name)
+        if told is None:
+            return Status(State.UNKNOWN, "SLURM does not answer")
+        if not told:
+            return Status(State.LOST, f"{job.place} is forgotten by SLURM")
+        name = told.get("JobState", "")
+        state = _STATES.get(name, State.RUNNING)
+        if state is State.LOST and told.get("Requeue") == "1" and not slurm_queue.is_over(told):
+            return Status(State.UNKNOWN, f"{job.place} has lost its node ({name})")
+        if state is State.PENDING:
+            if _NEVER.fullmatch(why := told.get("Reason", "")):
+                return Status(State.STUCK, f"{job.place} would wait forever ({why}). {_CHANGE}.")
+            return Status(state, slurm_queue.waiting(job, told))
+        if state is State.RUNNING:
+            where = told.get("NodeList", "")
+            return Status(state, f"{job.place} on {where}", time_of(told.get("StartTime", "")))
+        cure = _CURES.get(name, "")
+        if state is State.FAILED and _says(job.log, b"timed-out too many times"):
+            limits = "time limit as often as executor.max_timeouts lets it"
+            text = f"{job.place} has reached its {limits}"
+            return Status(state, text, time_of(told.get("StartTime", "")), _MORE_TIME)
+        if state is State.FAILED and _says(job.log, b"could not find submitted jobs in path"):
+            return Status(State.LOST, f"{job.place} did not find what it was to run")
+        if state is State.FAILED and (number := signal_of(told.get("ExitCode", ""))) is not None:
+            text = (
+                f"{job.place} was killed by signal {number} on {told.get('NodeList', 'its node')}"
+            )
+            return Status(State.LOST, text, time_of(told.get("StartTime", "")), MORE_MEMORY)
+        text = f"{name}, exit code {told.get('ExitCode', '?')}. {cure}".rstrip(". ")
+        return Status(state, text, time_of(told.get("StartTime", "")))
+
+    def cancel(self, spec: JobSpec) -> None:
+        """Have SLURM end every job of this name, and wait until it is gone."""
+        told = ("scancel", f"--name={spec.name}", f"--user={user()}")
+        until = time.monotonic() + _ENDS_S
+        run(*told)
+        while (left := slurm_queue.listed(spec.name)) or left is None:
+            if time.monotonic() > until:
+                raise StratosError(
+                    f"{spec.stage}: the job {spec.name} is not gone after {_ENDS_S:.0f} s. Type "
+                    f"{' '.join(told)}, and see squeue --name={spec.name}."
+                )
+            time.sleep(_LOOK_S)
+
+    def release(self, job: Job) -> None:
+        """Give nothing back: the nodes of a job that has ended are SLURM's again."""
+
+    def where(self) -> str:
+        """Return the cluster that answers here: a login node may reach several."""
+        return cluster()
+
+    def held(self, job: Job) -> list[tuple[float, float]] | None:
+        """Return when a job held its nodes, as accounting knows it, else the controller."""
+        return slurm_queue.held(job.spec.name, job.id)
+
+    def _active(self, spec: JobSpec) -> str | None:
+        """Return the job of a name that waits or runs; None if none does.
+
+        Raises:
+            StratosError: SLURM does not say.
+        """
+        queued = slurm_queue.listed(spec.name)
+        if queued is None:
+            raise silent(spec.name)
+        for id, state in reversed(queued):
+            if state != "COMPLETING":
+                return id
+        # One whose node has died is in no queue until SLURM has put it there again.
+        known = handed.find(spec.folder, spec.stage)
+        id = known.id if known is not None and known.executor == self.kind else ""
+        id = id or started.id_of(spec.name)
+        if not id or any(id == one for one, _ in queued):
+            return None
+        told = slurm_queue.told(id, spec.name)
+        if told is None:
+            raise silent(spec.name)
+        if not told or told.get("JobState") == "COMPLETING":
+            return None
+        stands = self.status(_job(spec, id, is_new=False))
+        return id if stands.state in _GOES_ON else None
+
+    def _starts(self, spec: JobSpec, share: Share | None) -> tuple[int, int, str]:
+        """Return how often a job may reach its time limit, that in minutes, and what limits it.
+
+        Whoever follows the job ends it where its money does. SLURM's own limit, at every start,
+        does so where nobody follows it.
+        """
+        parts, minutes = self._parts(spec, share)
+        starts = parts * (self.max_timeouts + 1)
+        if spec.paid_hours is None:
+            return starts, minutes, ""
+        paid = max(_LEAST_MINUTES, math.floor(spec.paid_hours * 60))
+        least = min(minutes, paid)
+        fewer = min(starts, paid // least)
+        if (fewer, least) == (starts, minutes):
+            return starts, minutes, ""
+        said = f"there is money for {duration(spec.paid_hours * 3600)}"
+        if spec.paid_hours * 60 < least:
+            return fewer, least, f"{said}, then this command ends it, and SLURM after {least} min"
+        return fewer, least, f"{said}, then SLURM ends it"
+
+    def _parts(self, spec: JobSpec, share: Share | None = None) -> tuple[int, int]:
+        """Return in how many jobs after each other the hours are spent, and the minutes of each.
+
+        More hours than partition, account or QOS give a job are no error: it goes back into the
+        queue. Without hours it is the partition's usual time: submitit would ask for five minutes.
+        """
+        partition = self.partition or (share.partition if share is not None else None)
+        told = partitions().stdout
+        most = longest(told, partition)
+        if spec.hours is None:
+            minutes = usual(told, partition) or _NO_LIMIT_MINUTES
+        else:
+            minutes = math.ceil(spec.hours * 60)
+        allowance, _ = allowance_of_user(self.account, self.qos, partition)
+        if allowance is not None and allowance.minutes is not None:
+            most = min(allowance.minutes, most or allowance.minutes)
+        if most == 0:
+            raise StratosError(
+                f"{spec.stage}: the limits of {allowance} give a job no time. Type "
+                "executor.qos=<another of yours>, or executor.account=<another>; see sacctmgr show "
+                "assoc, and sacctmgr show qos."
+            )
+        if most is None or minutes <= most:
+            return 1, minutes
+        if spec.hours is None:
+            return 1, most
+        return math.ceil(minutes / most), most
+
+    def _parameters(
+        self, spec: JobSpec, minutes: int, share: Share | None = None
+    ) -> dict[str, Any]:
+        """Return what submitit is told of a job: settings first, then what the plan chose."""
+        gpus = spec.gpus if self.gpus is None else self.gpus
+        partition, gres, constraint = self.partition, self.gres, self.constraint
+        cpus, mib = self.cpus, None if self.memory_gib is None else self.memory_gib * _MIB_A_GIB
+        if share is not None:
+            partition, constraint = partition or share.partition, constraint or share.constraint
+            cpus, mib = cpus or share.cpus, mib or share.memory_mib
+            if self.gpus is None:
+                gres, gpus = gres or share.gres, 0
+        wanted = {
+            "job_name": spec.name,
+            "nodes": spec.nodes,
+            "ntasks_per_node": 1,
+            "partition": partition,
+            "qos": self.qos or usual_qos(),
+            "account": self.account or usual_account(),
+            "constraint": constraint,
+            "gres": gres,
+            "gpus_per_node": gpus if gpus and gres is None else None,
+            "cpus_per_task": cpus,
+            "mem": None if mib is None else f"{mib:.0f}M",
+            "time": minutes,
+            "signal_delay_s": _SAVES_S,
+            "stderr_to_stdout": True,
+            # A node that dies, or a job of more weight, sends it back into the queue.
+            "additional_parameters": {"requeue": True, "output": pattern(spec, "0")},
+            "srun_args": _srun(spec, cpus),
+        }
+        return {**{key: value for key, value in wanted.items() if value is not None}, "wckey": None}
+
+    def _asked(self, spec: JobSpec, minutes: int, share: Share | None) -> str:
+        """Say what a job was asked for."""
+        told = self._parameters(spec, minutes, share)
+        shown = ("partition", "qos", "account", "gres", "gpus_per_node", "cpus_per_task", "mem")
+        parts = [f"{key}={told[key]}" for key in shown if key in told]
+        return ", ".join([f"nodes={spec.nodes}", *parts, f"time={minutes} min"])
+
+
+def _srun(spec: JobSpec, cpus: int | None) -> list[str]:
+    """Return what srun is told, which starts a process on each node."""
+    words = [f"--output={pattern(spec, '%t')}"]  # the last one of two holds
+    if cpus is not None:
+        words.append(f"--cpus-per-task={cpus}")
+    # The first node says how the job ends, and may have to save when another one has ended.
+    return [*words, *(["--kill-on-bad-exit=0"] if spec.nodes > 1 else [])]
+
+
+def _says(log: Path, words: bytes) -> bool:
+    """Return whether submitit ended a job with these words."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - _TAIL_BYTES))
+            return words in file.read()
+    except OSError:
+        return False
+
+
+def _job(spec: JobSpec, id: str, is_new: bool, expected: str = "") -> Job:
+    return Job(spec, id, f"SLURM job {id}", log_of(spec, id), is_new, expected)
+
+
+def _expected(asked: dict[str, Any]) -> str:
+    """Say when SLURM expects to start a job that is about to be submitted; "" where at once."""
+    seconds = expected_start([
+        f"--{key.replace('_', '-')}={asked[key]}" for key in _OPTIONS if key in asked
+    ])  # fmt: skip
+    if seconds is None or seconds < _SOON_S:
+        return ""
+    where = f" for partition {asked['partition']}" if "partition" in asked else ""
+    return f"it waits about {duration(seconds)}{where}, as SLURM expects"
+
+
+def _share(spec: JobSpec) -> Share | None:
+    """Return what the plan chose of the cluster; where its nodes are busy or drained, it waits."""
+    return chosen_share(spec, CLOUD, lambda: shares_of_cluster(is_any=True), "SLURM")

@@ -1,0 +1,238 @@
+"""What SLURM's accounting lets a user have: limits of the association and of the QOS.
+
+Of a limit of one job or user (Max…) the nearest holds: the user's own, else that of the account,
+else those above. A limit of a group (Grp…) holds for all below it. One of the QOS takes the place
+of the associations' of the same kind and resource, and of no other. SLURM keeps to none of it
+unless AccountingStorageEnforce says so.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import zip_longest
+
+from stratos.contrib.slurm import nodes as slurm_nodes
+from stratos.contrib.slurm.nodes import last_line, minutes_of
+from stratos.core.shares import Share
+
+_ASSOCIATION = (
+    "Account,User,ParentName,DefaultQOS,QOS,MaxJobs,GrpJobs,MaxTRES,GrpTRES,MaxWall,Partition"
+)
+_QOS = "Name,MaxJobsPU,GrpJobs,MaxTRES,MaxTRESPU,GrpTRES,MaxWall"
+_DEFAULT_QOS = "normal"
+_SUFFIXES = {"K": 1 / 1024, "M": 1.0, "G": 1024.0, "T": 1024.0**2, "P": 1024.0**3}
+_LEVELS = 16
+"""Accounts above each other."""
+
+Amounts = Mapping[str, float]
+"""Most of a resource by SLURM's name: cpu, node, gres/gpu, gres/gpu:h100; mem in MiB."""
+
+
+@dataclass(frozen=True)
+class Allowance:
+    """What a user's jobs may have."""
+
+    of: str
+    """Account and QOS, for messages."""
+    per_job: Amounts = field(default_factory=dict)
+    at_once: Amounts = field(default_factory=dict)
+    """Of all jobs together."""
+    jobs: int | None = None
+    """Most that run at once."""
+    minutes: int | None = None
+    """Longest that a job may run."""
+
+    def count(self, share: Share) -> int:
+        """Return how many jobs of a share may run at once; 0 where there may be none."""
+        needs = _needs(share)
+        if self.minutes == 0 or any(
+            self.per_job.get(name, need) < need for name, need in needs.items()
+        ):
+            return 0
+        most = [int(self.at_once[name] // need) for name, need in needs.items()
+                if need and name in self.at_once]  # fmt: skip
+        return min([share.count, *most, *([] if self.jobs is None else [self.jobs])])
+
+    def __str__(self) -> str:
+        """Write what is limited as SLURM does."""
+        parts = [f"{name}={value:g} per job" for name, value in sorted(self.per_job.items())]
+        parts += [f"{name}={value:g} at once" for name, value in sorted(self.at_once.items())]
+        parts += [] if self.jobs is None else [f"jobs={self.jobs}"]
+        parts += ["MaxWall=0"] if self.minutes == 0 else []
+        return f"{self.of}: {', '.join(parts)}"
+
+
+def within(shares: Iterable[Share], allowance: Allowance) -> tuple[list[Share], list[Share]]:
+    """Return the shares that jobs may have, so often as they may at once, and those left out."""
+    kept, left_out = [], []
+    for one in shares:
+        n = allowance.count(one)
+        if n > 0:
+            kept.append(replace(one, count=n))
+        else:
+            left_out.append(one)
+    return kept, left_out
+
+
+def allowance_of_user(
+    account: str | None = None, qos: str | None = None, partition: str | None = None
+) -> tuple[Allowance | None, str]:
+    """Ask SLURM for the limits of this user in one partition; see `allowances_of_user`."""
+    found, why = allowances_of_user([partition or ""], account, qos)
+    return next(iter(found.values()), None), why
+
+
+def allowances_of_user(
+    partitions: Iterable[str], account: str | None = None, qos: str | None = None
+) -> tuple[dict[str, Allowance], str]:
+    """Ask SLURM for the limits of this user, and return why they are not known.
+
+    Args:
+        partitions: of the jobs; "" for one that is not known.
+        account: of the jobs; None for that of sbatch's variables, else the user's default.
+        qos: of the jobs; None for that of sbatch's variables, else the association's default.
+
+    Returns:
+        The limits by partition, empty where there are none or they are not known; and why they are
+        not known, "" where they are.
+    """
+    asked = slurm_nodes.run("scontrol", "show", "config")
+    if asked.returncode:
+        return {}, last_line(asked.stderr or asked.stdout)
+    enforced = re.search(r"^AccountingStorageEnforce\s*=\s*(.*)$", asked.stdout, re.MULTILINE)
+    if enforced is None or not {"limits", "safe"} & {*enforced[1].strip().split(",")}:
+        return {}, ""
+    account, qos = account or usual_account(), qos or usual_qos()
+    if account is None:
+        user = ("user", "where", f"name={slurm_nodes.user()}")
+        said, why = _listed(*user, "format=DefaultAccount")
+        if why or not said.strip():
+            return {}, why or f"{slurm_nodes.user()} has no default account"
+        account = said.split("\n")[0]
+    cluster = re.search(r"^ClusterName\s*=\s*(\S+)", asked.stdout, re.MULTILINE)
+    where = f"cluster={'' if cluster is None else cluster[1]}"
+    rows, above = [], account
+    for _ in range(_LEVELS):
+        said, why = _listed("assoc", "where", where, f"account={above}", f"format={_ASSOCIATION}")
+        if why:
+            return {}, why
+        rows.append(said)
+        listed = _rows(said, _ASSOCIATION)
+        above = next((one["ParentName"] for one in listed if not one["User"]), "")
+        if not above:
+            break
+    classes, why = _listed("qos", f"format={_QOS}")
+    if why:
+        return {}, why
+    told = "\n".join(rows)
+    return {one: allowance(told, classes, account, qos, partition=one) for one in partitions}, ""
+
+
+def usual_account() -> str | None:
+    """Return the account that a variable of sbatch names; None for the user's default."""
+    return os.environ.get("SBATCH_ACCOUNT") or os.environ.get("SLURM_ACCOUNT")
+
+
+def usual_qos() -> str | None:
+    """Return the QOS that a variable of sbatch names; None for the association's default."""
+    return os.environ.get("SBATCH_QOS")
+
+
+def allowance(
+    associations: str,
+    classes: str,
+    account: str,
+    qos: str | None,
+    user: str | None = None,
+    partition: str = "",
+) -> Allowance:
+    """Return the limits of a user from what sacctmgr lists.
+
+    Args:
+        associations: of the account and of those above it, from below.
+        classes: every QOS.
+        account: of the jobs.
+        qos: of the jobs; None for the association's default.
+        user: whose; None for this one.
+        partition: of the jobs; "" for one that is not known.
+    """
+    user = user or slurm_nodes.user()
+    rows = list(_rows(associations, _ASSOCIATION))
+    mine = [one for one in rows if one["Account"] == account and one["User"] == user]
+    own = [one for one in mine if one["Partition"] == partition]
+    own = own or [one for one in mine if not one["Partition"]]
+    chain = [*own[:1], *(one for one in rows if not one["User"])]
+    if qos is None:
+        qos = next((one["DefaultQOS"] for one in chain if one["DefaultQOS"]), _DEFAULT_QOS)
+    found = next((one for one in _rows(classes, _QOS) if one["Name"] == qos), {})
+    per_job = _nearest(
+        [_amounts(found.get("MaxTRES", "")), *(_amounts(a["MaxTRES"]) for a in chain)]
+    )
+    of_groups = _lowest(_amounts(one["GrpTRES"]) for one in chain)
+    of_groups |= _amounts(found.get("GrpTRES", ""))
+    walls = (minutes_of(one["MaxWall"]) for one in ({"MaxWall": "", **found}, *chain))
+    jobs_of_user = _first(found.get("MaxJobsPU", ""), *(one["MaxJobs"] for one in chain))
+    jobs_of_groups = _least([found.get("GrpJobs", "")])
+    if jobs_of_groups is None:
+        jobs_of_groups = _least(one["GrpJobs"] for one in chain)
+    return Allowance(
+        of=f"account {account}, QOS {qos}",
+        per_job=per_job,
+        at_once=_lowest([of_groups, _amounts(found.get("MaxTRESPU", ""))]),
+        jobs=min((n for n in (jobs_of_user, jobs_of_groups) if n is not None), default=None),
+        minutes=next((one for one in walls if one is not None), None),
+    )
+
+
+def _needs(share: Share) -> dict[str, float]:
+    """Return what a job of a share takes, by SLURM's names."""
+    needs = {"cpu": share.cpus, "mem": share.memory_mib, "node": 1, "gres/gpu": share.n_gpus}
+    return {**needs, **({f"gres/gpu:{share.gpu}": share.n_gpus} if share.gpu else {})}
+
+
+def _listed(*what: str) -> tuple[str, str]:
+    """Return what sacctmgr lists, or why it does not."""
+    asked = slurm_nodes.run("sacctmgr", "-n", "-P", "-r", "show", *what)
+    return ("", last_line(asked.stderr or asked.stdout)) if asked.returncode else (asked.stdout, "")
+
+
+def _rows(told: str, columns: str) -> list[dict[str, str]]:
+    names = columns.split(",")
+    lines = (line.strip().split("|") for line in told.splitlines() if "|" in line)
+    return [dict(zip_longest(names, cells[: len(names)], fillvalue="")) for cells in lines]
+
+
+def _amounts(text: str) -> dict[str, float]:
+    """Read "cpu=64,mem=100G,gres/gpu:h100=4"."""
+    found = {}
+    for one in filter(None, text.split(",")):
+        name, _, value = one.partition("=")
+        amount = re.fullmatch(r"(\d+(?:\.\d+)?)([KMGTP]?)", value)
+        if amount is not None:
+            found[name] = float(amount[1]) * _SUFFIXES.get(amount[2], 1.0)
+    return found
+
+
+def _lowest(limits: Iterable[Amounts]) -> dict[str, float]:
+    lowest: dict[str, float] = {}
+    for one in limits:
+        for name, value in one.items():
+            lowest[name] = min(value, lowest.get(name, value))
+    return lowest
+
+
+def _nearest(limits: Sequence[Amounts]) -> dict[str, float]:
+    """Return the first limit of each resource."""
+    return {name: value for one in reversed(limits) for name, value in one.items()}
+
+
+def _first(*values: str) -> int | None:
+    return next((int(one) for one in values if one.isdecimal()), None)
+
+
+def _least(values: Iterable[str]) -> int | None:
+    numbers: Sequence[int] = [int(one) for one in values if one.isdecimal()]
+    return min(numbers, default=None)

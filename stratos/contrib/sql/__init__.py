@@ -1,0 +1,5 @@
+"""Questions whose answers are queries: they are run, and their rows compared."""
+
+from stratos.contrib.sql.same_rows import SqlResult
+
+__all__ = ["SqlResult"]

@@ -1,0 +1,5 @@
+"""Tool calls: requests, the tools that are there, and the calls that a model should make."""
+
+from stratos.contrib.tools.tools_task import ToolsTask
+
+__all__ = ["ToolsTask"]

@@ -1,0 +1,268 @@
+"""Draw calls from the schemas of tools: by type, enum, format, examples, and training rows."""
+
+from __future__ import annotations
+
+import datetime
+import random
+import re
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+from stratos.contrib.tools.calls import Call
+from stratos.contrib.tools.signatures import Tool
+from stratos.contrib.tools.spelling import DAY_FORM, is_whole_percent
+from stratos.contrib.tools.values import number_by_name, text_by_name, word
+from stratos.tasks.schema.document import resolved
+
+_FROM_ROWS = 0.5
+"""Share of values that are taken from the training rows, where those have some."""
+_MOST_WITH_OPTIONAL, _OPTIONAL = 0.5, 1.2
+"""Share of calls that have an optional argument at the most, and how many a call has on average."""
+_DEEPEST = 4
+_MOST_ITEMS = 3
+_TRIES = 20
+_BOUNDS = {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"}
+_SPAN = 100
+"""Between the bounds of a number of which one is not said."""
+
+_BY_FORM = (
+    (re.compile(r"[A-Z][\w. ]+, [A-Z]{2}"),
+     "Austin, TX|Denver, CO|Portland, OR|Boston, MA|Phoenix, AZ|Miami, FL|Seattle, WA|Chicago, IL"),
+    (re.compile(r"[A-Z][\w. ]+, [A-Z][\w. ]+"),
+     "Paris, France|Tokyo, Japan|Cairo, Egypt|Oslo, Norway|Lima, Peru|Madrid, Spain|Milan, Italy"),
+)  # fmt: skip
+"""What stands for an example of a form, beside the example itself."""
+_EXAMPLE = re.compile(
+    r"\b(?:such as|e\.?g\.?,?|for example,?|for instance,?|examples?|like|either|can be|options?|"
+    r"default(?:s to| is| value is)?|(?:possible|valid|allowed) values)(?: are| include| is)?"
+    r"[ :(]*",
+    re.IGNORECASE,
+)
+_QUOTED = re.compile(
+    r"""(?:[,/ ]|or\b|and\b)*(?:'([^'\n]{1,60})'|"([^"\n]{1,60})"|`([^`\n]{1,60})`)"""
+)
+_PLAIN_MARK = re.compile(r"such as|e\.?g|for (?:example|instance)", re.IGNORECASE)
+_LIST_END = re.compile(r"[();:\n]|\.(?:\s|$)")
+_ETC = re.compile(r"[, ]*\betc\.?$")
+_BETWEEN = re.compile(r",? (?:or|and) |, ?")
+_VALUE = re.compile(r"[A-Za-z0-9][\w .'+/-]*")
+_MOST_WORDS = 3
+"""Of an example without quotes: a longer one is a sentence."""
+_DATES = (
+    (DAY_FORM, "%Y-%m-%d"),
+    (re.compile("DD/MM/YYYY", re.IGNORECASE), "%d/%m/%Y"),
+    (re.compile("MM/DD/YYYY", re.IGNORECASE), "%m/%d/%Y"),
+    (re.compile("DD-MM-YYYY", re.IGNORECASE), "%d-%m-%Y"),
+)
+"""Forms of a date that a description names."""
+_AS_DESCRIBED = 0.5
+"""Share of values that are an example of the description, where it has some."""
+
+
+class CannotDrawError(Exception):
+    """A schema asks for values that nothing here can make or say; the message says which."""
+
+    def __init__(self, why: str, tool: str = "") -> None:
+        """Say why, and of which tool where that is known."""
+        super().__init__(why)
+        self.tool = tool
+
+
+@dataclass(frozen=True)
+class Drawer:
+    """Draws calls of tools."""
+
+    seen: Mapping[tuple[str, str], Sequence[Any]] = field(default_factory=dict)
+    """Of a tool's argument its values in the training rows."""
+
+    def call(self, tool: Tool, rng: random.Random) -> Call:
+        """Return a valid call of a tool.
+
+        Raises:
+            CannotDrawError: none could be made.
+        """
+        for _ in range(_TRIES):
+            arguments: dict[str, Any] = {}
+            optional = [name for name in tool.properties if name not in tool.required]
+            share = _share_of_optional(len(optional))
+            # A call says something, where there is anything that it can say.
+            wanted = {*tool.required} or {rng.choice(optional or [""])}
+            for name, schema in tool.properties.items():
+                if name not in wanted and rng.random() >= share:
+                    continue
+                try:
+                    arguments[name] = self._argument(tool, name, schema, rng)
+                except CannotDrawError as why:
+                    if name in tool.required:
+                        raise CannotDrawError(str(why), tool.name) from why
+            if tool.problem(arguments) is None:
+                return Call(tool.name, arguments)
+        raise CannotDrawError("none of the values that were tried match its schema", tool.name)
+
+    def calls(self, tools: Sequence[Tool], rng: random.Random) -> list[Call]:
+        """Return a valid call of each tool; those of one tool mostly have the same arguments.
+
+        Raises:
+            CannotDrawError: none could be made.
+        """
+        made: list[Call] = []
+        for tool in tools:
+            like = next((one.arguments.keys() for one in made if one.name == tool.name), None)
+            calls = (self.call(tool, rng) for _ in range(_TRIES))
+            first = next(calls)
+            alike = (one for one in calls if one.arguments.keys() == like)
+            made.append(first if like is None else next(alike, first))
+        return made
+
+    def _argument(self, tool: Tool, name: str, schema: Any, rng: random.Random) -> Any:
+        known = self.seen.get((tool.name, name), ())
+        if known and rng.random() < _FROM_ROWS:
+            return rng.choice(known)
+        try:
+            return value_of(tool.parameters, schema, name, rng)
+        except CannotDrawError:
+            if not known:
+                raise
+            return rng.choice(known)
+
+
+def _share_of_optional(n: int) -> float:
+    """Return the share of calls that have each of `n` optional arguments."""
+    return min(_MOST_WITH_OPTIONAL, _OPTIONAL / max(1, n))
+
+
+def value_of(
+    root: Mapping[str, Any], schema: Any, name: str, rng: random.Random, depth: int = 0
+) -> Any:
+    """Return a value that a schema describes.
+
+    Args:
+        root: the schema that references are read in.
+        schema: of the value.
+        name: of the argument, which tells what a text may be.
+        rng: source of chance.
+        depth: how many values this one is in.
+
+    Raises:
+        CannotDrawError: nothing here can make one.
+    """
+    schema = resolved(root, schema)
+    if not isinstance(schema, Mapping) or depth > _DEEPEST:
+        raise CannotDrawError(f"the schema of {name} does not say what its values are")
+    for key in ("enum", "examples"):
+        if isinstance(schema.get(key), list) and schema[key]:
+            return rng.choice(schema[key])
+    if "const" in schema:
+        return schema["const"]
+    for key in ("anyOf", "oneOf"):
+        if schema.get(key):
+            return value_of(root, rng.choice(schema[key]), name, rng, depth + 1)
+    kinds = schema.get("type", "string")
+    kind = kinds if isinstance(kinds, str) else next((k for k in kinds if k != "null"), "null")
+    if kind == "boolean":
+        return rng.random() < 0.5
+    if kind in ("integer", "number"):
+        return _number(schema, kind == "integer", name, rng)
+    if kind == "string":
+        return _text(schema, name, rng)
+    if kind == "array":
+        inner = schema.get("items", {"type": "string"})
+        least = schema.get("minItems", 1)
+        n = rng.randint(least, max(least, min(_MOST_ITEMS, schema.get("maxItems", _MOST_ITEMS))))
+        found: list[Any] = []
+        for _ in range(_TRIES):
+            if len(found) == n:
+                break
+            one = value_of(root, inner, name, rng, depth + 1)
+            found += [one] if one not in found else []
+        return found
+    if kind == "object" and schema.get("properties"):
+        required = schema.get("required", ())
+        share = _share_of_optional(len(schema["properties"].keys() - set(required)))
+        return {
+            key: value_of(root, one, key, rng, depth + 1)
+            for key, one in schema["properties"].items()
+            if key in required or rng.random() < share
+        }
+    raise CannotDrawError(f"the schema of {name} names no fields")
+
+
+def _number(schema: Mapping[str, Any], is_whole: bool, name: str, rng: random.Random) -> float:
+    if not _BOUNDS & schema.keys():
+        is_percent = is_whole_percent(schema)
+        return number_by_name(name, rng, is_whole=is_whole, is_whole_percent=is_percent)
+    low = schema.get("minimum", schema.get("exclusiveMinimum"))
+    high = schema.get("maximum", schema.get("exclusiveMaximum"))
+    low = (min(1, high - _SPAN) if high is not None and high < 1 else 1) if low is None else low
+    high = max(low + _SPAN, low) if high is None else high
+    step = schema.get("multipleOf", 1 if is_whole else 0.5)
+    n = int((high - low) / step) if step > 0 else 0
+    start = low + rng.randint(0, max(0, n)) * step
+    if step:  # the multiple that is nearest
+        start = round(start / step) * step
+    value = round(float(start), 6)
+    return int(value) if is_whole or value.is_integer() else value
+
+
+def _text(schema: Mapping[str, Any], name: str, rng: random.Random) -> str:
+    form = schema.get("format")
+    day = datetime.date(2024, 1, 1) + datetime.timedelta(rng.randrange(1000))
+    time = f"{rng.randrange(24):02d}:{rng.choice((0, 15, 30, 45)):02d}"
+    made = {
+        "date": day.isoformat(),
+        "date-time": f"{day.isoformat()}T{time}:00Z",
+        "time": f"{time}:00",
+        "email": f"{word(rng)}@{word(rng)}.org",
+        "uuid": str(uuid.UUID(int=rng.getrandbits(128), version=4)),
+        "uri": f"https://{word(rng)}.org/{word(rng)}",
+        "ipv4": ".".join(str(rng.randrange(1, 255)) for _ in range(4)),
+    }
+    if form in made:
+        return made[form]
+    description = str(schema.get("description", ""))
+    if "pattern" in schema or form is not None:
+        if examples := examples_in(description):
+            return rng.choice(examples)
+        what = "a pattern" if "pattern" in schema else f"the format {form}"
+        raise CannotDrawError(f"{name} has {what} and no examples")
+    for pattern, written in _DATES:
+        if pattern.search(description):
+            return day.strftime(written)
+    if (examples := examples_in(description)) and rng.random() < _AS_DESCRIBED:
+        example = rng.choice(examples)
+        alike = next((v for form, v in _BY_FORM if form.fullmatch(example)), example)
+        return rng.choice([example, *alike.split("|")])
+    words = name.lower().replace("-", "_").split("_")
+    for kind, marks in (("date", {"date"}), ("email", {"email"}), ("uri", {"url", "uri", "link"})):
+        if marks & set(words):
+            return made[kind]
+    if "id" in words or name.endswith("Id"):
+        return f"{word(rng)[:2].upper()}{rng.randrange(1000, 9999)}"
+    return text_by_name(name, rng)
+
+
+@lru_cache(maxsize=4096)
+def examples_in(description: str) -> tuple[str, ...]:
+    """Return the values that a description gives as examples, in quotes or behind "e.g."."""
+    found = []
+    for mark in _EXAMPLE.finditer(description):
+        place = mark.end()
+        while (quoted := _QUOTED.match(description, place)) is not None:
+            found.append(next(text for text in quoted.groups() if text is not None).strip())
+            place = quoted.end()
+        if place == mark.end() and _PLAIN_MARK.match(mark[0]):
+            found += _unquoted(description[place:])
+    return tuple(dict.fromkeys(one for one in found if one))
+
+
+def _unquoted(text: str) -> list[str]:
+    """Return examples without quotes, up to the end of a sentence or bracket."""
+    listed = _ETC.sub("", _LIST_END.split(text, maxsplit=1)[0].strip())
+    if any(form.fullmatch(listed) for form, _ in _BY_FORM):
+        return [listed]
+    parts = [one.strip() for one in _BETWEEN.split(listed)]
+    are_short = all(len(one.split()) <= _MOST_WORDS and _VALUE.fullmatch(one) for one in parts)
+    return parts if are_short else []

@@ -1,0 +1,371 @@
+"""The user's own file of requests as a task: which tools are called, and with what."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING, Any, Literal
+
+from stratos.contrib.logs.messages import doubtful
+from stratos.contrib.tools.calls import Call, calls_of, read, written
+from stratos.contrib.tools.draws import Draws
+from stratos.contrib.tools.families import Families
+from stratos.contrib.tools.injected import Injected
+from stratos.contrib.tools.logged_calls import ToolRowReader
+from stratos.contrib.tools.matching import is_right, overlap, overlap_of_arguments, why_invalid
+from stratos.contrib.tools.other_words import gives_away, wording_of
+from stratos.contrib.tools.signatures import grammar_of, question_of, request_in, tools_in
+from stratos.contrib.tools.tool_rows import Names
+from stratos.core.counted import listed
+from stratos.core.errors import ConfigError
+from stratos.tasks.alike import Alike
+from stratos.tasks.answers import nearest_by_words
+from stratos.tasks.base import Item, Message, Score
+from stratos.tasks.file_content import Content
+from stratos.tasks.files import read_records
+from stratos.tasks.jsonl import JsonlTask
+from stratos.tasks.metrics import Metric, MetricName
+from stratos.tasks.rows import Fields, FileRows, Unanswered
+from stratos.tasks.split import content_id
+from stratos.tasks.table import Row, Rows
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+SIMPLE, MULTIPLE, PARALLEL, IRRELEVANT = "simple", "multiple", "parallel", "irrelevant"
+
+
+@dataclass(frozen=True)
+class Calls:
+    """Keeps the contract of `stratos.tasks.metrics.Metric`, without the schemas of the tools."""
+
+    ordered: bool = False
+
+    def canonical(self, answer: str, options: Sequence[str]) -> str:
+        """Return gold calls as they are: they were checked with their row."""
+        return answer
+
+    def read(self, text: str) -> str | None:
+        """Return the calls that a text makes; None where none can be read."""
+        found = read(text)
+        return None if found is None else written(found)
+
+    def compare(self, answer: str, gold: str) -> float:
+        """Return 1 for the same calls with the same arguments."""
+        return float(self.normal(answer) == self.normal(gold))
+
+    def normal(self, answer: str) -> str:
+        """Return calls in an order that all that are equal share."""
+        calls = [written([call]) for call in read(answer) or ()]
+        return "".join(calls if self.ordered else sorted(calls))
+
+    def overlap(self, answer: str, gold: str) -> float:
+        """Return F1 over names and arguments."""
+        return overlap(read(answer) or (), read(gold) or ())
+
+
+@dataclass(frozen=True)
+class ToolsContent(Content):
+    """What was read of the files of a tools task."""
+
+    reader: ToolRowReader = field(default_factory=lambda: ToolRowReader(Names("", "", "", "")))
+    families: Families = field(default_factory=Families)
+
+
+@dataclass(frozen=True)
+class ToolsTask(JsonlTask):
+    """Requests, the tools that are offered, and the calls that answer them."""
+
+    name: str = "tools"
+    """Name shown in tables and written into records."""
+    question: str = "question|request|query|prompt"
+    """Field with the request; `a|b` takes the first of them that a file has."""
+    conversation: str = "messages"
+    """Field with messages in place of the request; the last one's calls may be the gold calls."""
+    tools: str = "tools|functions|function"
+    """Field with the tools."""
+    answer: str = "calls|tool_calls|answer"
+    """Field with the gold calls; an empty list where no tool fits."""
+    workload: str | None = None
+    """Id of the only workload of a log to read, as `stratos logs` lists them; null reads
+    all."""
+    ordered: bool = False
+    """Whether the order of several calls counts."""
+    n_drawn: int = 2000
+    """Requests that injection makes from the tools' schemas, beside the training rows."""
+    drawn_from: Literal["rows", "schemas"] = "rows"
+    """What injection learns of the training rows: rows (they are learnt, and their wordings and
+    values are used), or schemas (their tools alone)."""
+    instruction: str = (
+        "Call the tools that the request needs. The answer is a JSON list of calls, such as "
+        '[{"name": "tool", "arguments": {"argument": "value"}}], or [] if no tool fits.'
+    )
+    """What a model is told before a request."""
+    n_examples: int = 2
+    """Training rows used as few-shot examples."""
+    slices: tuple[str, ...] = field(init=False, default=(SIMPLE, MULTIPLE, PARALLEL, IRRELEVANT))
+    slice: str | None = field(init=False, default=None)
+    metric: MetricName = field(init=False, default="exact")
+    min_f1: float = field(init=False, default=1.0)
+    verifier: dict[str, Any] | None = field(init=False, default=None)
+    database: str | None = field(init=False, default=None)
+    schema: str | None = field(init=False, default=None)
+    options: str = field(init=False, default="options")
+    rationale: str | None = field(init=False, default=None)
+    split_answer: str | None = field(init=False, default=None)
+    unlabelled_path: str | None = field(init=False, default=None)
+
+    offers_tools = True
+    """The student's chat template takes `tools`."""
+
+    # --- rows ------------------------------------------------------------------------------------
+
+    def _read_files(self) -> ToolsContent:
+        names = Names(self.question, self.conversation, self.tools, self.answer)
+        reader = ToolRowReader(names, self.workload)
+        self.__dict__["_reader"] = reader
+        files = tuple(self._read(key, path) for key, path in self._paths.items())
+        del self.__dict__["_reader"]
+        families = Families.of(reader.alike)
+        reader.alike = Alike()  # the signatures are needed no more
+        return ToolsContent(files, reader=reader, families=families)
+
+    def _read(self, key: str, path: str) -> FileRows:
+        reader: ToolRowReader = self.__dict__["_reader"]
+        before = reader.passed.total() + reader.n_other
+        try:
+            return super()._read(key, path)
+        except ConfigError as error:
+            if reader.n_logged or reader.passed.total() + reader.n_other == before:
+                raise
+            found = [*reader.passed.most_common(), ("rows of other workloads", reader.n_other)]
+            left = listed(f"{n:,} {kind}" for kind, n in found if n)
+            raise ConfigError(
+                f"{error}\n    Left out of {path}: {left}. See what it holds: python -m "
+                f"stratos.contrib.logs {path}"
+            ) from error
+
+    def _records(self, path: str) -> Iterable[tuple[str, Row | Unanswered | str]]:
+        reader: ToolRowReader = self.__dict__["_reader"]
+        for line, data in read_records(path, any_json=True):
+            found = data if isinstance(data, str) else reader.read(line, data)
+            if found is not None:
+                yield line, found
+
+    @property
+    def _fields(self) -> Fields:
+        return Fields("question", "answer", None, "slice", "options")
+
+    def _slice_of(self, key: str, row: Row) -> str:
+        return row.slice
+
+    def _item(self, row: Row) -> Item:
+        item = replace(super()._item(row), family=self._family_of(row.question))
+        return replace(item, origin=row.options[0]) if row.options else item
+
+    def _families(self, rows: Rows) -> NDArray[np.uint64]:
+        if not len(rows):
+            return rows.column("families")
+        return self._tools_content.families.keys[rows.column("conversations").astype(int)]
+
+    def _family_of(self, question: str) -> str:
+        """Return what all requests share that have to be of its split; the tools do not count."""
+        return self._tools_content.families.family(question)
+
+    @property
+    def _sizes(self) -> str:
+        one = "" if self._tools_content.families.n_of_no_session else " one session,"
+        return (
+            f"{super()._sizes} Of one split are equal requests whatever their tools, those of{one} "
+            "one history, and near duplicates that were found."
+        )
+
+    def _choices(self, item: Item) -> tuple[str, ...]:
+        return ()
+
+    @cached_property
+    def _metric(self) -> Metric:
+        return Calls(self.ordered)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Return how many rows each split and each slice has."""
+        rows = [row for part in self._by_split.values() for row in part]
+        counts = Counter(row.slice for row in rows)
+        told = ", ".join(f"{counts[name]:,} {name}" for name in self.slices if counts[name])
+        reader = self._tools_content.reader
+        logged = (
+            f" {reader.n_logged:,} were logged with their responses." if reader.n_logged else ""
+        )
+        secrets = doubtful.of_secrets(reader.n_secrets)
+        others = doubtful.of_workload(self.path, self.workload, reader.n_other)
+        return (*super().notes, f"Requests of {self.path}: {told}.{logged}", *others, *secrets)
+
+    @property
+    def _set_aside(self) -> dict[str, int]:
+        return {**super()._set_aside, **self._tools_content.reader.passed}
+
+    @property
+    def _tools_content(self) -> ToolsContent:
+        content = self._content
+        assert isinstance(content, ToolsContent)
+        return content
+
+    def own_words(self, question: str) -> str:
+        """Return the request alone: many questions share their tools."""
+        return request_in(question)
+
+    def lookup(self, train: Sequence[Item], items: Sequence[Item]) -> list[str]:
+        """Answer each request with the calls of the nearest training request."""
+        known, asked = ([request_in(one.question) for one in some] for some in (train, items))
+        places = nearest_by_words(known, asked) if known else []
+        return [train[place].answer for place in places] or ["" for _ in items]
+
+    # --- reading and scoring ---------------------------------------------------------------------
+
+    def score(self, text: str, item: Item) -> Score:
+        """Compare the calls that a text makes with the gold calls; F1 is over their parts."""
+        found = read(text)
+        if found is None:
+            return Score(0.0, 0.0, False)
+        gold = gold_of(item)
+        right = is_right(found, gold, tools_in(item.question), ordered=self.ordered)
+        return Score(float(right), 1.0 if right else overlap(found, gold), True)
+
+    def field_scores(self, item: Item, answer: str | None) -> dict[str, float]:
+        """Return whether calls are valid, whether they name the right tools, and F1 of the rest."""
+        found, gold = read(answer) if answer else None, gold_of(item)
+        tools = tools_in(item.question)
+        named = Counter(call.name for call in gold)
+        scores = {
+            "(valid)": float(found is not None and why_invalid(found, tools) is None),
+            "tools": float(found is not None and Counter(call.name for call in found) == named),
+        }
+        if any(call.arguments for call in gold):
+            right = found is not None and is_right(found, gold, tools, ordered=self.ordered)
+            scores["arguments"] = 1.0 if right else overlap_of_arguments(found or (), gold)
+        return scores
+
+    def answer_schema(self, item: Item) -> Mapping[str, Any] | None:
+        """Return the JSON Schema of a list of calls of the tools that an item offers."""
+        return _grammar("\n".join(tool.line for tool in tools_in(item.question)), item.question)
+
+    def verify(self, item: Item) -> str | None:
+        """Check that the calls are valid and are read back from the answer."""
+        problem = why_invalid(gold_of(item), tools_in(item.question))
+        return problem or (
+            None if self.score(item.answer, item).exact == 1 else "its calls cannot be read back"
+        )
+
+    def refute(self, item: Item, text: str) -> str | None:
+        """Return why an answer cannot be read, or why its calls are none of the tools'."""
+        answer = self.parse(text)
+        if answer is None:
+            return super().refute(item, text)
+        return why_invalid(read(answer) or [], tools_in(item.question))
+
+    # --- injection -------------------------------------------------------------------------------
+
+    @property
+    def n_made(self) -> int:
+        """How many more items `reverse` makes than there are training rows."""
+        is_beside = self.drawn_from == "rows"
+        return self.n_drawn if is_beside else max(1, self.n_drawn - self.n_train)
+
+    def reverse(self, n: int, seed: int = 0) -> Iterator[Item]:
+        """Yield the training rows, then requests that are made from calls, up to `n` in all.
+
+        A request is kept if the call is recovered from it without the answer. With
+        `drawn_from=schemas` there are these alone.
+        """
+        if self.drawn_from == "rows":
+            rows = self.items("train", min(n, self.n_train), seed)
+            yield from rows
+            n -= len(rows)
+            made = Injected.of(rows, gold_of)
+        else:
+            made = Injected.of_schemas(self.items("train", self.n_train, seed))
+        self.__dict__["_draws"] = made.draws
+        held = frozenset(item.family for item in self.held_out())
+        for question, calls, slice in made.draw(min(self.n_drawn, n), seed):
+            item = Item(content_id(question), slice, question, written(calls))
+            item = replace(item, family=self._family_of(question))
+            if item.family not in held:
+                yield item
+
+    @property
+    def drawn_in_vain(self) -> dict[str, int]:
+        """Return how many draws of the last `reverse` made no request, by tool and reason."""
+        return self._drawn.by_tool()
+
+    @property
+    def never_drawn(self) -> str:
+        """Say for which tools the last `reverse` made no request, and why; "" for none."""
+        return self._drawn.never()
+
+    @property
+    def _drawn(self) -> Draws:
+        found: Draws = self.__dict__.get("_draws", Draws())
+        return found
+
+    @property
+    def n_worded(self) -> int:
+        """How many drawn requests a teacher can word."""
+        return self.n_drawn
+
+    def wording(self, item: Item) -> list[Message] | None:
+        """Return the chat that asks for a drawn request in other words; None for a row's own."""
+        return None if item.id in self._own else wording_of(item)
+
+    @cached_property
+    def _own(self) -> frozenset[str]:
+        return frozenset(item.id for item in self.items("train", self.n_train))
+
+    def reworded(self, item: Item, text: str) -> Item | None:
+        """Return a drawn item whose request is another text, with the same tools and calls.
+
+        None where the text gives the calls away: it would be read back whatever it says.
+        """
+        if gives_away(text, item):
+            return None
+        question = question_of(tools_in(item.question), [{"role": "user", "content": text}])
+        made = replace(item, id=content_id(question), question=question)
+        return replace(made, family=self._family_of(question))
+
+    def __post_init__(self) -> None:
+        """Check the settings, and every line of a file on this machine.
+
+        Raises:
+            ValueError: something is wrong; the message lists all lines that are broken.
+        """
+        if self.n_drawn < 0:
+            raise ValueError("n_drawn must be at least 0.")
+        if self.drawn_from not in ("rows", "schemas"):
+            raise ValueError(f"drawn_from={self.drawn_from}: it is rows or schemas.")
+        if self.drawn_from == "schemas" and not self.n_drawn:
+            raise ValueError("n_drawn=0: drawn_from=schemas learns from requests that are drawn.")
+        try:
+            super().__post_init__()
+        except ConfigError as error:
+            raise ValueError(str(error)) from error
+
+
+def gold_of(item: Item) -> list[Call]:
+    """Return the gold calls of an item, with what else is right."""
+    calls = calls_of(item.answer) if item.answer else []
+    if not item.origin:
+        return calls
+    more = json.loads(item.origin)
+    return [
+        replace(call, accept=accept, optional=frozenset(optional))
+        for call, (accept, optional) in zip(calls, more, strict=True)
+    ]
+
+
+@lru_cache(maxsize=1024)
+def _grammar(tools: str, question: str) -> Mapping[str, Any]:
+    return grammar_of(tools_in(question))

@@ -1,0 +1,292 @@
+"""Trace each number of a solution to where it comes from: the question, a sum, or a word.
+
+The numbers of the question are unknowns: equal ones are one unknown, so that they stay equal
+whatever each of them means. Every number of the solution is a function of them. Where it may be
+one of several that other numbers would tell apart, the unknowns of all of them keep their values.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+from stratos.contrib.variants.equations import Equality, Postfix, equations_of, evaluate
+from stratos.contrib.variants.implied import constants_of, fractions_of
+from stratos.contrib.variants.likeness import Kind, kind_of
+from stratos.contrib.variants.number_tokens import (
+    Token,
+    UnreadableError,
+    has_commas,
+    large_in_words,
+    tokens_of,
+)
+
+Node = Postfix | Fraction
+"""A sum of earlier nodes, or a number: that of an unknown, or a constant."""
+_COMPARED = re.compile(
+    r"\b(?:cheap\w*|better|whichever|minimum|maximum|(?:the|at) most|least|lowest|highest|largest|"
+    r"smallest|biggest|greatest|fewest|closest|nearest|farthest|longest|shortest|tallest|heaviest|"
+    r"lightest|oldest|youngest|fastest|slowest|triangles?)\b|[<>≤≥]",
+    re.IGNORECASE,
+)
+"""The way to the answer may hang on which of two numbers is larger, so that others lead elsewhere.
+Of a triangle, each side is shorter than the two others."""
+_N_PROBES = 4
+"""Draws by which functions are told apart."""
+
+
+class UntraceableError(Exception):
+    """A problem cannot be worked out again with other numbers; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Traced:
+    """A problem whose numbers are known as functions of those that its question gives."""
+
+    question: str
+    solution: str
+    asked: tuple[tuple[Token, int], ...]
+    """Numbers of the question, with the node that each is."""
+    worked: tuple[tuple[Token, int], ...]
+    """Numbers of the solution, likewise."""
+    answer: tuple[Token, int]
+    nodes: tuple[Node, ...]
+    """The unknowns, then what is made of them."""
+    kinds: tuple[Kind, ...]
+    """What each unknown may become."""
+    equalities: tuple[tuple[int, int], ...]
+    """Nodes that the solution says are equal."""
+    with_commas: bool
+
+    @property
+    def free(self) -> tuple[int, ...]:
+        """Unknowns that may be exchanged."""
+        return tuple(k for k, kind in enumerate(self.kinds) if not kind.is_fixed)
+
+    def worked_out(self, unknowns: Sequence[Fraction]) -> list[Fraction] | None:
+        """Return every node for other unknowns; None where something is divided by nothing."""
+        return _worked_out(self.nodes, unknowns)
+
+
+def traced(question: str, solution: str, answer: str) -> Traced:
+    """Trace a problem.
+
+    Raises:
+        UntraceableError: a number of it is from nowhere, or nothing can be exchanged.
+    """
+    if _COMPARED.search(question) or _COMPARED.search(solution):
+        raise UntraceableError("numbers that are compared")
+    in_fractions = [place for place, _ in fractions_of(question)]
+    try:
+        asked = [
+            token
+            for token in tokens_of(question)
+            if not any(token.start in place for place in in_fractions)
+        ]
+        worked, gold = tokens_of(solution), tokens_of(answer)
+    except UnreadableError as error:
+        raise UntraceableError(str(error)) from error
+    if len(gold) != 1:
+        raise UntraceableError("no number as its answer")
+    tracer = _Tracer(question, solution, asked, worked)
+    equalities = tracer.trace()
+    at_answer = tracer.node_of_answer(gold[0])
+    kinds = _kinds(tracer, question, at_answer)
+    if all(kind.is_fixed for kind in kinds):
+        raise UntraceableError("no number that can be exchanged")
+    return Traced(
+        question,
+        solution,
+        tuple((token, tracer.unknowns.index(token.value)) for token in asked),
+        tuple((token, tracer.node_of[k]) for k, token in enumerate(worked)),
+        (gold[0], at_answer),
+        tuple(tracer.nodes),
+        kinds,
+        tuple(equalities),
+        has_commas([*asked, *worked]),
+    )
+
+
+def _kinds(tracer: _Tracer, question: str, at_answer: int) -> tuple[Kind, ...]:
+    """Return what each unknown may become.
+
+    Raises:
+        UntraceableError: the solution passes one over, on which the answer may depend all the same.
+    """
+    used = tracer.ancestors(tracer.node_of.values())
+    leads = tracer.ancestors([at_answer])
+    kept = tracer.ambiguous_unknowns()
+    # How many numbers are added is a count that the text spells out, one number after the other.
+    counts = {Fraction(node.count("+") + 1) for node in tracer.nodes if isinstance(node, tuple)}
+    kinds = []
+    for place, value in enumerate(tracer.unknowns):
+        if place not in used and value != 1:
+            raise UntraceableError("a number of the question is not used")
+        written = [token for token in tracer.asked if token.value == value]
+        written_again = [tracer.worked[k] for k, node in tracer.node_of.items() if node == place]
+        is_fixed = place in kept or place not in leads or value in counts
+        kinds.append(kind_of(value, written, written_again, question, is_fixed=is_fixed))
+    return tuple(kinds)
+
+
+def _worked_out(nodes: Sequence[Node], unknowns: Sequence[Fraction]) -> list[Fraction] | None:
+    values = list(unknowns)
+    for node in nodes[len(unknowns) :]:
+        value = node if isinstance(node, Fraction) else evaluate(node, values)
+        if value is None:
+            return None
+        values.append(value)
+    return values
+
+
+@dataclass
+class _Tracer:
+    question: str
+    solution: str
+    asked: Sequence[Token]
+    worked: Sequence[Token]
+    nodes: list[Node] = field(default_factory=list)
+    values: list[Fraction] = field(default_factory=list)
+    """Of the nodes, as the problem stands."""
+    node_of: dict[int, int] = field(default_factory=dict)
+    """Of each number of the solution, by its place among them."""
+    last_result: int | None = None
+    unknowns: list[Fraction] = field(init=False)
+    """The different numbers of the question, which are the first nodes."""
+    _known: dict[Fraction, list[int]] = field(default_factory=dict)
+    """The nodes that a number may be."""
+    _choices: set[tuple[int, ...]] = field(default_factory=set)
+    """Several nodes, one of which a number is."""
+
+    def __post_init__(self) -> None:
+        self.unknowns = list(dict.fromkeys(token.value for token in self.asked))
+
+    def trace(self) -> list[tuple[int, int]]:
+        """Find the node of each number of the solution; return nodes that are equal.
+
+        Raises:
+            UntraceableError: a number has none.
+        """
+        self._give()
+        equalities = []
+        for one in equations_of(self.solution, self.worked):
+            left = self._sum(one.left)
+            if isinstance(one, Equality):
+                equalities.append((left, self._sum(one.right)))
+                continue
+            token = self.worked[one.result]
+            result = left if one.scale == 1 else self._add((left, self._constant(100), "*"))
+            self._know(result)
+            if token.is_percent:
+                self._know_percent(result)
+            self.node_of[one.result] = self.last_result = result
+        if self.last_result is None:
+            raise UntraceableError("no sum that is checked")
+        for k, token in enumerate(self.worked):
+            if k not in self.node_of:
+                self.node_of[k] = self._mention(token)
+        return equalities
+
+    def node_of_answer(self, gold: Token) -> int:
+        """Return the last result where it is the answer, else what else is."""
+        last = self.last_result
+        return last if last is not None and self.values[last] == gold.value else self._mention(gold)
+
+    def ancestors(self, nodes: Iterable[int]) -> set[int]:
+        """Return the unknowns that nodes depend on."""
+        seen: set[int] = set()
+        waiting = list(nodes)
+        while waiting:
+            node = waiting.pop()
+            if node not in seen:
+                seen.add(node)
+                waiting += [piece for piece in self._parts(node) if isinstance(piece, int)]
+        return {node for node in seen if node < len(self.unknowns)}
+
+    def ambiguous_unknowns(self) -> set[int]:
+        """Return the unknowns of numbers that may be several things, which then stay the same.
+
+        Two functions that agree at a few random places are taken for one.
+        """
+        kept: set[int] = set()
+        rng = random.Random(0)
+        for _ in range(_N_PROBES):
+            probe = [
+                value if place in kept else value * rng.randint(2, 97) + rng.randint(1, 97)
+                for place, value in enumerate(self.unknowns)
+            ]
+            found = _worked_out(self.nodes, probe)
+            for choice in self._choices:
+                if found is None or len({found[place] for place in choice}) > 1:
+                    kept |= self.ancestors(choice)
+        return kept
+
+    # --- nodes -----------------------------------------------------------------------------------
+
+    def _parts(self, node: int) -> Postfix:
+        found = self.nodes[node]
+        return () if isinstance(found, Fraction) else found
+
+    def _add(self, node: Node) -> int:
+        value = node if isinstance(node, Fraction) else evaluate(node, self.values)
+        if value is None:
+            raise UntraceableError("a division by nothing")
+        self.nodes.append(node)
+        self.values.append(value)
+        return len(self.nodes) - 1
+
+    def _constant(self, value: int) -> int:
+        """Return a constant that no number of the solution is taken for."""
+        return self._add(Fraction(value))
+
+    def _know(self, node: int) -> None:
+        known = self._known.setdefault(self.values[node], [])
+        known += [node] if node not in known else []
+
+    def _give(self) -> None:
+        """Add what is known before the first sum: numbers of the question, and constants."""
+        for value in self.unknowns:
+            self._know(self._add(value))
+        text = f"{self.question}\n{self.solution}"
+        constants = constants_of(text) | large_in_words(text)
+        for _, means in fractions_of(self.question):
+            constants |= means
+        in_words = {token.value for token in self.asked if token.is_word}
+        constants |= {token.value for token in self.worked if token.is_word} - in_words
+        for value in sorted(constants):
+            self._know(self._add(value))
+        for token in self.asked:
+            if token.is_percent:
+                self._know_percent(self.unknowns.index(token.value))
+            if token.is_cents:
+                place = self.unknowns.index(token.value)
+                self._know(self._add((place, self._constant(100), "/")))
+
+    def _know_percent(self, place: int) -> None:
+        """Add what sums have for 20%: 0.2, 0.8, 1.2, 80 and 120."""
+        hundred, one = self._constant(100), self._constant(1)
+        share = self._add((place, hundred, "/"))
+        self._know(share)
+        for part in ((one, share, "-"), (one, share, "+"), (hundred, place, "-")):
+            self._know(self._add(part))
+        self._know(self._add((hundred, place, "+")))
+
+    def _mention(self, token: Token) -> int:
+        """Return a node that a number may be; whether the others are the same is seen later."""
+        known = self._known.get(token.value)
+        if known is None:
+            raise UntraceableError("a number of the solution is from nowhere")
+        if len(known) > 1:
+            self._choices.add(tuple(known))
+        return known[0]
+
+    def _sum(self, sum_: Postfix) -> int:
+        parts: list[int | str] = []
+        for piece in sum_:
+            if isinstance(piece, int) and piece not in self.node_of:
+                self.node_of[piece] = self._mention(self.worked[piece])
+            parts.append(self.node_of[piece] if isinstance(piece, int) else piece)
+        return self._add(tuple(parts))

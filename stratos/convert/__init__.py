@@ -1,1 +1,0 @@
-"""Convert plain config values to typed ones: types, trusted classes, aliases."""

@@ -1,1 +1,0 @@
-"""The comparison of a sweep as a W&B workspace and report."""

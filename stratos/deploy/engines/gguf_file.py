@@ -1,0 +1,307 @@
+"""Write a bundle as a GGUF file, which llama.cpp and what is built on it load.
+
+The tokenizer is written where llama.cpp has it: byte-level BPE with GPT-2's cut. A file of any
+other tokenizer takes token ids alone. Its chat template refuses every chat, so that programs which
+would tokenize by themselves say why, in place of answering nonsense.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stratos.core import extras
+from stratos.core.atomic_files import replacing
+from stratos.deploy.engines.base import ExportError
+from stratos.deploy.engines.chat_ids import ChatIds
+
+if TYPE_CHECKING:
+    import numpy as np
+
+ARCHITECTURES = {"llama": "llama", "mistral": "llama", "qwen2": "qwen2", "qwen3": "qwen3"}
+"""`model_type` of a bundle's config to llama.cpp's name of the architecture."""
+ROTATED_IN_PAIRS = frozenset(("llama",))
+"""Those whose rotary embedding llama.cpp applies to neighbours; transformers does to halves."""
+K_WIDTH, BLOCK_WIDTH = 256, 32
+"""Weights of a row that K-quants, and q8_0, put into one block."""
+IDS_ONLY = (
+    "This file takes token ids alone: GGUF cannot express its tokenizer. Serve its bundle with: "
+    "stratos serve BUNDLE --engine llamacpp"
+)
+_FILE_TYPES = {"f32": 0, "f16": 1, "q8_0": 7, "q4_k_m": 15}
+"""As llama.cpp numbers them."""
+
+
+@dataclass(frozen=True)
+class _Tokenizer:
+    """What of a tokenizer a GGUF file can say."""
+
+    words: list[str]
+    kinds: list[int]
+    """Normal, control or unused, as llama.cpp numbers them."""
+    merges: list[str]
+    cut: str
+    """llama.cpp's name of what cuts a text before pairs are merged; "" if it has none."""
+
+
+def cannot_export(bundle: Path, form: str) -> str | None:
+    """Return why a bundle cannot be written in a format; None if it can."""
+    return why_not_gguf(_facts(bundle), form)
+
+
+def why_not_gguf(facts: Mapping[str, Any], form: str) -> str | None:
+    """Return why a model cannot be written in a format, by its config.json; None if it can."""
+    kind = str(facts.get("model_type"))
+    rope = facts.get("rope_parameters") or facts.get("rope_scaling") or {}
+    if kind not in ARCHITECTURES:
+        return (
+            f"its architecture is {kind}, and those that can be written are "
+            f"{', '.join(ARCHITECTURES)}"
+        )
+    if (rope_type := rope.get("rope_type", "default")) != "default":
+        return f"its rotary embedding is scaled ({rope_type}), which cannot be written yet"
+    widths = sorted({int(facts["hidden_size"]), int(facts["intermediate_size"])})
+    told = " and ".join(map(str, widths))
+    if form == "q4_k_m" and not any(width % K_WIDTH == 0 for width in widths):
+        return f"q4_k_m needs a width that {K_WIDTH} divides, and its widths are {told}"
+    if form == "q8_0" and any(width % BLOCK_WIDTH for width in widths):
+        return f"q8_0 needs widths that {BLOCK_WIDTH} divides, and its widths are {told}"
+    return None
+
+
+def write_gguf(bundle: Path, path: Path, form: str, *, ids_only: bool = False) -> bool:
+    """Write a bundle in a format, all of it or nothing; return whether the file has the tokenizer.
+
+    Args:
+        bundle: Hugging Face folder.
+        path: file to write.
+        form: f32, f16, q8_0 or q4_k_m.
+        ids_only: leave the tokenizer out, though llama.cpp may have it.
+
+    Raises:
+        ExportError: the bundle cannot be written in this format.
+    """
+    if told := cannot_export(bundle, form):
+        raise ExportError(f"{bundle} cannot be written as {form}: {told}.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as staged:
+        if form == "q4_k_m":
+            whole = staged.with_suffix(".f32")
+            has_tokenizer = _write(bundle, whole, "f32", ids_only)
+            try:
+                _quantize(whole, staged, form)
+            finally:
+                whole.unlink()
+        else:
+            has_tokenizer = _write(bundle, staged, form, ids_only)
+    return has_tokenizer
+
+
+def _facts(bundle: Path) -> dict[str, Any]:
+    facts: dict[str, Any] = json.loads((bundle / "config.json").read_text(encoding="utf-8"))
+    return facts
+
+
+def _write(bundle: Path, path: Path, form: str, ids_only: bool) -> bool:
+    import gguf
+
+    facts = _facts(bundle)
+    writer = gguf.GGUFWriter(path, ARCHITECTURES[facts["model_type"]])
+    tokenizer = _tokenizer_of(bundle, int(facts["vocab_size"]))
+    has_tokenizer = bool(tokenizer.cut) and not ids_only
+    _add_facts(writer, facts, form)
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre(tokenizer.cut or "gpt-2")
+    writer.add_token_list(tokenizer.words)
+    writer.add_token_types(tokenizer.kinds)
+    writer.add_token_merges(tokenizer.merges or ["a b"])  # llama.cpp wants one; none is used
+    for add, name in (
+        (writer.add_eos_token_id, "eos_token_id"),
+        (writer.add_bos_token_id, "bos_token_id"),
+        (writer.add_pad_token_id, "pad_token_id"),
+    ):
+        if (one := _first_id(bundle, name)) is not None:
+            add(one)
+    writer.add_add_bos_token(False)  # a chat template writes its own
+    refusal = f"{{{{ raise_exception({json.dumps(IDS_ONLY)}) }}}}"
+    writer.add_chat_template(ChatIds(bundle).template if has_tokenizer else refusal)
+    quantized = {
+        "f32": gguf.GGMLQuantizationType.F32,
+        "f16": gguf.GGMLQuantizationType.F16,
+        "q8_0": gguf.GGMLQuantizationType.Q8_0,
+    }[form]
+    for name, tensor in _tensors(bundle, facts):
+        kind = quantized if tensor.ndim > 1 else gguf.GGMLQuantizationType.F32
+        writer.add_tensor(name, gguf.quants.quantize(tensor, kind), raw_dtype=kind)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return has_tokenizer
+
+
+def _add_facts(writer: Any, facts: Mapping[str, Any], form: str) -> None:
+    heads = int(facts["num_attention_heads"])
+    head = int(facts.get("head_dim") or facts["hidden_size"] // heads)
+    rope = facts.get("rope_parameters") or {}
+    writer.add_file_type(_FILE_TYPES[form])
+    writer.add_vocab_size(facts["vocab_size"])
+    writer.add_context_length(facts["max_position_embeddings"])
+    writer.add_embedding_length(facts["hidden_size"])
+    writer.add_feed_forward_length(facts["intermediate_size"])
+    writer.add_block_count(facts["num_hidden_layers"])
+    writer.add_head_count(heads)
+    writer.add_head_count_kv(facts.get("num_key_value_heads") or heads)
+    writer.add_key_length(head)
+    writer.add_value_length(head)
+    writer.add_rope_dimension_count(head)
+    writer.add_rope_freq_base(float(rope.get("rope_theta") or facts.get("rope_theta") or 10000.0))
+    writer.add_layer_norm_rms_eps(facts["rms_norm_eps"])
+
+
+def _first_id(bundle: Path, name: str) -> int | None:
+    """Return a special token of the generation config: where answers end, as they were measured."""
+    for file in ("generation_config.json", "config.json"):
+        try:
+            found = json.loads((bundle / file).read_text(encoding="utf-8")).get(name)
+        except FileNotFoundError:
+            continue
+        if found is not None:
+            return int(found[0] if isinstance(found, list) else found)
+    return None
+
+
+def end_ids(bundle: Path) -> frozenset[int]:
+    """Return the tokens that end an answer, by the bundle's generation config."""
+    try:
+        facts = json.loads((bundle / "generation_config.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        facts = _facts(bundle)
+    found = facts.get("eos_token_id")
+    return frozenset(found if isinstance(found, list) else [] if found is None else [found])
+
+
+def has_byte_pairs(bundle: Path) -> bool:
+    """Return whether the pieces in a bundle's GGUF files are bytes; else each is a whole text."""
+    return bool(_cut_of(json.loads((bundle / "tokenizer.json").read_text(encoding="utf-8"))))
+
+
+def _tokenizer_of(bundle: Path, n_ids: int) -> _Tokenizer:
+    """Return the pieces of a bundle's tokenizer, by id, and how llama.cpp would cut a text."""
+    import gguf
+    from gguf.vocab import bytes_to_unicode
+
+    spec = json.loads((bundle / "tokenizer.json").read_text(encoding="utf-8"))
+    model, added = spec["model"], {one["id"]: one for one in spec["added_tokens"]}
+    vocabulary = model["vocab"]
+    if isinstance(vocabulary, list):  # Unigram: piece and score
+        vocabulary = {piece: place for place, (piece, _) in enumerate(vocabulary)}
+    words = {place: word for word, place in vocabulary.items()}
+    cut = _cut_of(spec)
+    byte = bytes_to_unicode()
+
+    def piece(place: int) -> str:
+        if place in added:
+            return str(added[place]["content"])
+        word = words.get(place, f"[unused {place}]")
+        return word if cut else "".join(byte[one] for one in word.encode())
+
+    def kind(place: int) -> int:
+        if place in added:
+            special = added[place]["special"]
+            return int(gguf.TokenType.CONTROL if special else gguf.TokenType.USER_DEFINED)
+        return int(gguf.TokenType.NORMAL if place in words else gguf.TokenType.UNUSED)
+
+    pairs = model.get("merges", []) if cut else []
+    return _Tokenizer(
+        words=[piece(place) for place in range(n_ids)],
+        kinds=[kind(place) for place in range(n_ids)],
+        merges=[pair if isinstance(pair, str) else " ".join(pair) for pair in pairs],
+        cut=cut,
+    )
+
+
+def _cut_of(spec: Mapping[str, Any]) -> str:
+    """Return llama.cpp's name for how a tokenizer cuts a text; "" where it has none.
+
+    `deploy` compares the ids of the held-out questions, so a name is a claim that is checked.
+    """
+    model, cutter = spec["model"], spec["pre_tokenizer"] or {}
+    if model["type"] != "BPE" or spec["normalizer"] is not None or model.get("byte_fallback"):
+        return ""
+    steps = cutter.get("pretokenizers", [cutter])
+    last = steps[-1]
+    if last.get("type") != "ByteLevel" or last["add_prefix_space"]:
+        return ""
+    if not last.get("use_regex", True):
+        return ""
+    if len(steps) == 1:
+        return "gpt-2"
+    first = steps[0]
+    is_digits = first.get("type") == "Digits" and first.get("individual_digits")
+    return "smollm" if len(steps) == 2 and is_digits else ""
+
+
+def _tensors(bundle: Path, facts: Mapping[str, Any]) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield each weight by llama.cpp's name, in float32."""
+    import gguf
+    from safetensors import safe_open
+
+    name = ARCHITECTURES[facts["model_type"]]
+    which = next(arch for arch, told in gguf.MODEL_ARCH_NAMES.items() if told == name)
+    names = gguf.get_tensor_name_map(which, int(facts["num_hidden_layers"]))
+    heads = int(facts["num_attention_heads"])
+    rows = {"q_proj": heads, "k_proj": int(facts.get("num_key_value_heads") or heads)}
+    for file in sorted(bundle.glob("*.safetensors")):
+        with safe_open(file, framework="pt") as weights:
+            for key in weights.keys():  # noqa: SIM118 - no mapping
+                if key == "lm_head.weight" and facts.get("tie_word_embeddings"):
+                    continue
+                told = names.get_name(key, try_suffixes=(".weight", ".bias"))
+                if told is None:
+                    raise ExportError(
+                        f"{bundle} cannot be written as GGUF: llama.cpp knows no weight {key} of "
+                        f"the architecture {name}."
+                    )
+                tensor = weights.get_tensor(key).float().numpy()
+                part = key.split(".")[-2]
+                if name in ROTATED_IN_PAIRS and part in rows:
+                    tensor = _in_pairs(tensor, rows[part])
+                yield told, tensor
+
+
+def _in_pairs(weight: np.ndarray, n_heads: int) -> np.ndarray:
+    """Put the rows of each head's halves side by side: 0 and d/2, 1 and d/2 + 1, and so on."""
+    half = weight.shape[0] // n_heads // 2
+    shape = (n_heads, 2, half, *weight.shape[1:])
+    return weight.reshape(shape).swapaxes(1, 2).reshape(weight.shape)
+
+
+def _quantize(source: Path, path: Path, form: str) -> None:
+    """Quantize a file with llama.cpp's own quantizer.
+
+    Raises:
+        ExportError: it is not installed, or refuses the file.
+    """
+    try:
+        from llama_cpp_py_sync import _cffi_bindings as bindings
+    except ImportError as error:
+        raise ExportError(
+            f"{form} needs llama.cpp's quantizer, which is not installed here. Type: "
+            + extras.install("llamacpp")
+        ) from error
+    ffi, library = bindings.get_ffi(), bindings.get_lib()
+    quiet = ffi.callback("ggml_log_callback", lambda *_: None)
+    library.llama_log_set(quiet, ffi.NULL)
+    library.llama_backend_init()
+    asked = ffi.new(
+        "struct llama_model_quantize_params *", library.llama_model_quantize_default_params()
+    )
+    asked.ftype = _FILE_TYPES[form]
+    code = library.llama_model_quantize(str(source).encode(), str(path).encode(), asked)
+    library.llama_log_set(ffi.NULL, ffi.NULL)
+    if code != 0:
+        raise ExportError(f"llama.cpp could not quantize {source} to {form} (code {code}).")

@@ -1,0 +1,183 @@
+"""vLLM, which loads the bundle as it is."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+from stratos.core.machine import has_gpu
+from stratos.deploy.engines.base import Count, Engine, ExportError, Message
+from stratos.models.pretrained import read_tensors
+from stratos.records import ServingSetting
+
+Format = Literal["bf16", "f16", "f32"]
+
+OWN_ENVIRONMENT = "STRATOS_VLLM"
+"""Variable with the virtual environment that has vLLM, if it is not that of Stratos: vLLM wants one
+version of PyTorch, and a machine without GPU a build of its own."""
+DTYPES = {"bf16": "bfloat16", "f16": "float16", "f32": "float32"}
+"""Formats by the names that vLLM has for them."""
+BYTES = {"bf16": 2, "f16": 2, "f32": 4}
+LEAST_HEAD, MOST_HEAD = 32, 256
+"""Widths of an attention head that vLLM has kernels for on everything that it runs on, where they
+are multiples of 8 (its Triton and flash attention backends)."""
+_TOKENS_S = 60.0
+
+
+@dataclass(frozen=True)
+class Vllm(Engine):
+    """`vllm serve`: several requests at once, on GPUs; a build of it for CPUs serves here, too."""
+
+    kind = "vllm"
+    title = "vLLM"
+    requirement = "vllm>=0.11"
+    packages = (requirement,)
+    measures = ("probability", "agreement")
+    needs = ("vllm",)
+    program = "vllm"
+    module = "vllm.entrypoints.cli.main"
+    note = "It answers several requests at once."
+    wants = "a GPU from compute capability 7.0 on, and attention heads of 32 to 256"
+    start_s = 600.0
+
+    at_once: Count = 16
+    formats: tuple[Format, ...] = ()
+    """Precisions that are compared with the evaluation; none leaves it to vLLM."""
+    format: Format = "bf16"
+    """The one that is served, where precisions are named."""
+
+    @property
+    def exports(self) -> tuple[str, ...]:
+        """Return the precisions that are compared, the served one among them."""
+        return tuple(dict.fromkeys((*self.formats, self.format))) if self.formats else ()
+
+    @property
+    def served(self) -> str:
+        """Return the precision that is served."""
+        return self.format if self.formats else ""
+
+    def as_planned(self, run: ServingSetting) -> Vllm:
+        """Return it with the plan's answers at once, compared as it is served here."""
+        return replace(super().as_planned(run), formats=("bf16",), format="bf16")
+
+    @property
+    def python(self) -> str:
+        """Return the interpreter of the environment that has vLLM."""
+        folder = os.environ.get(OWN_ENVIRONMENT)
+        return str(Path(folder).expanduser() / "bin" / "python") if folder else super().python
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Return variables that keep it from calling home, and its cache small on a CPU."""
+        quiet = {"VLLM_NO_USAGE_STATS": "1"}
+        return quiet if has_gpu() else {**quiet, "VLLM_CPU_KVCACHE_SPACE": "1"}
+
+    def unusable(self) -> str | None:
+        """Return why it cannot be started here, with what to type; None if it can."""
+        folder = os.environ.get(OWN_ENVIRONMENT)
+        if not folder:
+            why = super().unusable()
+            return why and (
+                f"{why}. If another environment has it, type: export {OWN_ENVIRONMENT}=<its folder>"
+            )
+        if any((place / "vllm" / "__init__.py").is_file() for place in _packages(folder)):
+            return None
+        return (
+            f"{OWN_ENVIRONMENT}={folder} is no virtual environment with vLLM. Type: "
+            f'{folder}/bin/pip install "{self.requirement}"'
+        )
+
+    def version(self) -> str:
+        """Return vLLM's version in the environment that has it."""
+        if not (folder := os.environ.get(OWN_ENVIRONMENT)):
+            return super().version()
+        places = [str(place) for place in _packages(folder)]
+        found = [one.version for one in metadata.distributions(name="vllm", path=places)]
+        return f"vllm {found[0]}" if found else "vllm"
+
+    def cannot_serve(self, head: int) -> str | None:
+        """Return why vLLM serves no model of an attention head's width; None if it does."""
+        return no_kernel(head)
+
+    def cannot_export(self, bundle: Path, form: str) -> str | None:
+        """Return why it cannot serve a bundle; None if it can."""
+        facts = json.loads((bundle / "config.json").read_text(encoding="utf-8"))
+        head = facts.get("head_dim") or facts["hidden_size"] // facts["num_attention_heads"]
+        return no_kernel(int(head))
+
+    def n_bytes(self, bundle: Path, form: str) -> int:
+        """Return the bytes of the weights as it holds them."""
+        files = bundle.glob("*.safetensors")
+        return BYTES[form] * sum(one.n_elements for file in files for one in read_tensors(file))
+
+    def compare_tokens(self, url: str, bundle: Path, chats: Sequence[list[Message]]) -> str:
+        """Compare the ids that vLLM makes of chats with those of transformers."""
+        from stratos.deploy.engines.chat_ids import ChatIds
+        from stratos.deploy.engines.same_tokens import by_transformers, first_difference
+
+        found = [self._tokens(url, bundle, chat) for chat in chats]
+        expected = by_transformers(bundle, chats)
+        if told := first_difference(expected, found, ChatIds(bundle)):
+            raise ExportError(
+                f"{bundle} cannot be served by vLLM: it makes other tokens of a question ({told}). "
+                "Serve it with deploy=transformers."
+            )
+        return f"vLLM's tokens are those of transformers for all {len(chats):,} questions."
+
+    @staticmethod
+    def _tokens(url: str, bundle: Path, chat: list[Message]) -> list[int]:
+        asked: dict[str, Any] = {
+            "model": str(bundle.absolute()), "messages": chat, "add_generation_prompt": True,
+        }  # fmt: skip
+        # The connection is made by hand: urllib would ask the proxy of the environment.
+        connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=_TOKENS_S)
+        try:
+            head = {"Content-Type": "application/json"}
+            connection.request("POST", "/tokenize", json.dumps(asked), head)
+            text = connection.getresponse().read()
+            return [int(one) for one in json.loads(text)["tokens"]]
+        except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError) as error:
+            raise ExportError(f"vLLM does not tell how it cuts a chat ({error}).") from error
+        finally:
+            connection.close()
+
+    def options(self, run: ServingSetting, n_devices: int, context: int) -> list[str]:
+        """Return how it fills the GPUs of its server; with none it compiles nothing."""
+        replicas = max(1, n_devices // run.tensor_parallel)
+        cut = ["--tensor-parallel-size", str(run.tensor_parallel)]
+        copies = ["--data-parallel-size", str(replicas)]
+        # Greedy where a request says nothing else: vLLM's own default would draw at temperature 1.
+        return [
+            "--max-num-seqs",
+            str(run.slots),
+            "--max-model-len",
+            str(context),
+            *(["--dtype", DTYPES[run.format]] if run.format else []),
+            *(cut if run.tensor_parallel > 1 else []),
+            *(copies if replicas > 1 else []),
+            *([] if n_devices else ["--enforce-eager"]),
+            "--override-generation-config",
+            json.dumps({"temperature": 0}),
+        ]
+
+
+def _packages(folder: str) -> list[Path]:
+    """Return where the packages of a virtual environment lie."""
+    return list(Path(folder).expanduser().glob("lib/python3*/site-packages"))
+
+
+def no_kernel(head: int) -> str | None:
+    """Return why vLLM serves no model of an attention head's width; None if it does."""
+    if head % 8 == 0 and LEAST_HEAD <= head <= MOST_HEAD:
+        return None
+    return (
+        f"its attention heads are {head} wide, and vLLM has kernels for {LEAST_HEAD} to {MOST_HEAD}"
+        ", where 8 divides them"
+    )

@@ -1,0 +1,219 @@
+"""The web application behind the page: it passes questions on to the student and checks answers.
+
+It listens on this machine alone. What other pages of the browser send is refused: the student's
+answers are for whoever sits here, and those of a teacher cost money.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stratos.core.errors import StratosError
+from stratos.deploy.hosted_server import Hosted
+from stratos.deploy.origin import Origin
+from stratos.deploy.server import HOST
+
+if TYPE_CHECKING:
+    from starlette.applications import Starlette
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+POLICY = (
+    "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src data:; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+MOST_BODY_BYTES = 1 << 20
+_FILES = {"page.html": "text/html", "page.js": "text/javascript", "page.css": "text/css"}
+
+
+def serve_page(hosted: Hosted, origin: Origin, port: int) -> None:
+    """Serve the page of a hosted student in this process, until Ctrl-C.
+
+    Args:
+        hosted: the server that answers.
+        origin: what is known of the student.
+        port: where the page listens, on this machine alone.
+    """
+    import uvicorn
+
+    uvicorn.run(
+        application(hosted, origin),
+        host=HOST,
+        port=port,
+        log_level="warning",
+        access_log=False,
+        timeout_graceful_shutdown=1,
+    )
+
+
+def application(hosted: Hosted, origin: Origin) -> Starlette:
+    """Return the web application.
+
+    Args:
+        hosted: the server that answers.
+        origin: what is known of the student.
+    """
+    from starlette.applications import Starlette
+    from starlette.middleware import Middleware
+    from starlette.middleware.trustedhost import TrustedHostMiddleware
+    from starlette.routing import Route
+
+    page = _Page(hosted, origin)
+    return Starlette(
+        routes=[
+            Route("/", page.file, name="page.html"),
+            Route("/page.js", page.file, name="page.js"),
+            Route("/page.css", page.file, name="page.css"),
+            Route("/facts", page.facts),
+            Route("/ask", _posted(page.ask), methods=["POST"]),
+            Route("/check", _posted(page.check), methods=["POST"]),
+            Route("/teacher", _posted(page.teacher), methods=["POST"]),
+        ],
+        # A name that some other page has resolve to this machine is none of ours.
+        middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=[HOST, "localhost"])],
+    )
+
+
+def _posted(
+    answer: Callable[[Mapping[str, Any]], Awaitable[Response]],
+) -> Callable[[Request], Awaitable[Response]]:
+    """Return what answers a request whose body is a JSON mapping with a question."""
+
+    async def answered(request: Request) -> Response:
+        # A browser asks before another page may send this type, and is told no.
+        if request.headers.get("content-type", "").partition(";")[0] != "application/json":
+            return _error(415, "Expected application/json.")
+        sent = bytearray()
+        async for part in request.stream():  # to its end: who still sends reads no answer
+            if len(sent) <= MOST_BODY_BYTES:
+                sent += part
+        if len(sent) > MOST_BODY_BYTES:
+            return _error(413, f"A question may have {MOST_BODY_BYTES >> 10} KiB.")
+        try:
+            body = json.loads(sent)
+        except ValueError:
+            return _error(400, "The body is no JSON.")
+        if not isinstance(body, Mapping) or not isinstance(body.get("question"), str):
+            return _error(400, "question: expected a text.")
+        return await answer(body)
+
+    return answered
+
+
+class _Page:
+    """Answers what the page asks."""
+
+    def __init__(self, hosted: Hosted, origin: Origin) -> None:
+        self._hosted = hosted
+        self._origin = origin
+        self._one_at_a_time = threading.Lock()
+
+    async def file(self, request: Request) -> Response:
+        """Return the page, its script or its style."""
+        from starlette.responses import Response
+
+        name = request.url.path.strip("/") or "page.html"
+        text = (Path(__file__).parent / name).read_text(encoding="utf-8")
+        headers = {"Content-Security-Policy": POLICY, "X-Content-Type-Options": "nosniff",
+                   "Referrer-Policy": "no-referrer", "Cache-Control": "no-store"}  # fmt: skip
+        return Response(text, media_type=_FILES[name], headers=headers)
+
+    async def facts(self, request: Request) -> Response:
+        """Return what the page shows before anything is asked."""
+        from starlette.responses import JSONResponse
+
+        origin, teacher = self._origin, self._origin.teacher
+        return JSONResponse(
+            {
+                "student": self._hosted.bundle,
+                "url": f"{self._hosted.url}/v1",
+                "task": None if origin.task is None else origin.task.name,
+                "examples": [asdict(one) for one in origin.examples],
+                "teacher": None if teacher is None else teacher.name,
+                "is_teacher_free": origin.is_teacher_free,
+                "why_not": origin.why_not,
+            }
+        )
+
+    async def ask(self, body: Mapping[str, Any]) -> Response:
+        """Stream the student's answer, as the server's own events."""
+        import httpx
+        from starlette.responses import StreamingResponse
+
+        # The proxy of the environment is not asked for what is on this machine.
+        client = httpx.AsyncClient(base_url=self._hosted.url, timeout=600, trust_env=False)
+        try:
+            models = (await client.get("/v1/models")).raise_for_status().json()
+            asked = {
+                "model": self._hosted.student or models["data"][0]["id"],
+                "messages": self._origin.messages(body["question"]),
+                "temperature": 0,
+                "stream": True,
+            }
+            if self._hosted.max_tokens is not None:
+                asked["max_tokens"] = self._hosted.max_tokens
+            request = client.build_request("POST", "/v1/chat/completions", json=asked)
+            answer = await client.send(request, stream=True)
+            if answer.status_code != 200:
+                text = (await answer.aread()).decode(errors="replace")
+                await client.aclose()
+                return _error(502, f"The student's server refuses this: {_said(text)}")
+        except (httpx.HTTPError, ValueError, KeyError, IndexError) as error:
+            await client.aclose()
+            return _error(
+                503,
+                f"The student's server does not answer ({type(error).__name__}). To see how it is: "
+                "stratos serve status",
+            )
+        return StreamingResponse(_passed(client, answer), media_type="text/event-stream")
+
+    async def check(self, body: Mapping[str, Any]) -> Response:
+        """Tell what the task reads in an answer, and whether it is right."""
+        from starlette.responses import JSONResponse
+
+        if not isinstance(body.get("text"), str):
+            return _error(400, "text: expected a text.")
+        return JSONResponse(asdict(self._origin.check(body["question"], body["text"])))
+
+    async def teacher(self, body: Mapping[str, Any]) -> Response:
+        """Ask the teacher the same question: one at a time, since local weights are here once."""
+        from starlette.concurrency import run_in_threadpool
+        from starlette.responses import JSONResponse
+
+        def asked() -> Any:
+            with self._one_at_a_time:
+                return self._origin.ask_teacher(body["question"])
+
+        try:
+            return JSONResponse(asdict(await run_in_threadpool(asked)))
+        except (StratosError, OSError, RuntimeError) as error:
+            return _error(502, str(error))
+
+
+async def _passed(client: Any, answer: Any) -> AsyncIterator[bytes]:
+    """Pass an answer on; when the browser goes away, the student stops too."""
+    try:
+        async for part in answer.aiter_bytes():
+            yield part
+    finally:
+        await answer.aclose()
+        await client.aclose()
+
+
+def _said(text: str) -> str:
+    """Return the message of an error as OpenAI's servers write it, else its beginning."""
+    try:
+        return str(json.loads(text)["error"]["message"])
+    except (ValueError, KeyError, TypeError):
+        return text[:200]
+
+
+def _error(status: int, message: str) -> Response:
+    from starlette.responses import JSONResponse
+
+    return JSONResponse({"error": message}, status)

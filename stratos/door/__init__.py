@@ -1,1 +1,0 @@
-"""`python -m stratos.door`: let others reach a hosted student, with keys and limits, by nginx."""

@@ -1,1 +1,0 @@
-"""What is in a file of logged conversations: `python -m stratos.logs <file>`."""

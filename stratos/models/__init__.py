@@ -1,0 +1,1 @@
+"""Local models: pretrained folders, batched decoding, and where students start from."""

@@ -1,0 +1,376 @@
+"""Fast batched greedy decoding on a CPU, token-identical to `model.generate`.
+
+`model.generate` keeps finished rows in the batch until the longest is done and copies the whole
+cache at every token. `complete` asks questions of like length together, drops a row when it ends,
+and writes into a cache with room (`models.decode.kv_cache`). The steps of small students on a CPU
+are computed without transformers' modules: compiled (`contrib.cpu.rolling`), or by torch where
+there is no compiler (`contrib.cpu.direct`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from itertools import count
+from typing import TYPE_CHECKING, Any, cast
+
+from stratos.models.decode.answers import Answers, fill_holes
+from stratos.models.decode.decoder import Decoder, Decoding
+from stratos.tasks.base import Message
+
+if TYPE_CHECKING:
+    import torch
+
+    from stratos.contrib.cpu.compiled import Rows
+    from stratos.contrib.cpu.direct import Direct, Following
+    from stratos.contrib.cpu.rolling import Rolling
+    from stratos.models.decode.picks import Pick
+    from stratos.models.decode.prefix import Prefixes
+    from stratos.models.decode.threads import Threads
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """One answer of a model."""
+
+    text: str
+    """Without special tokens."""
+    input_tokens: int
+    output_tokens: int
+    """The end token included."""
+    is_truncated: bool = False
+    """True if it ended at the longest length, or where the context was full, and not by itself."""
+    logprob: float | None = None
+    """Log-probability of all its tokens together; None where it was not asked for."""
+
+
+def complete(
+    model: Any,
+    tokenizer: Any,
+    chats: Sequence[list[Message]],
+    *,
+    max_new_tokens: int,
+    batch_size: int,
+    tick: Callable[[int, int], None] | None = None,
+    poll: Callable[[], None] | None = None,
+    choose_threads: bool = True,
+    schemas: Sequence[Mapping[str, Any] | None] = (),
+    with_logprobs: bool = False,
+    decoding: Decoding | None = None,
+) -> list[Completion]:
+    """Answer every chat greedily, in the order given.
+
+    A row ends at one of `end_tokens`, after `max_new_tokens`, or where the model's context is full.
+    The mode (training or not) of every submodule is as before afterwards.
+
+    Args:
+        model: causal language model of transformers, on any device.
+        tokenizer: its tokenizer, with a chat template.
+        chats: messages of each question.
+        max_new_tokens: longest answer, in tokens.
+        batch_size: questions answered at once.
+        tick: called with (done, total) as answers come in.
+        poll: called behind every token; what it raises ends the answering.
+        choose_threads: decode on as many CPU threads as are fastest, rather than on torch's.
+            Their number decides how sums are rounded: no for what a training rests on.
+        schemas: JSON Schema that the answer to each chat has to match, None for any answer; empty
+            leaves all of them free (`stratos.models.decode.constrained`).
+        with_logprobs: say how likely the model finds each answer, free of any schema.
+        decoding: which decoder to take, and told which was; None takes `Decoder.AUTO`.
+
+    Raises:
+        ValueError: no grammar can be made for the tokenizer.
+    """
+    from stratos.models.decode.picks import Likelihood, likeliest
+
+    prompts: list[list[int]] = [
+        tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_dict=True)[
+            "input_ids"
+        ]
+        for chat in chats
+    ]
+    ends = end_tokens(model, tokenizer)
+    pick: Pick = likeliest
+    if any(schema is not None for schema in schemas):
+        from stratos.models.decode.constrained import by_schemas
+
+        pick = by_schemas(tokenizer, schemas, sorted(ends))
+    likelihood = Likelihood(pick, len(prompts)) if with_logprobs else None
+    answers = write(
+        model,
+        tokenizer,
+        prompts,
+        max_new_tokens=max_new_tokens,
+        batch_size=batch_size,
+        pick=pick if likelihood is None else likelihood,
+        tick=tick,
+        poll=poll,
+        choose_threads=choose_threads,
+        decoding=decoding,
+    )
+    return [
+        Completion(
+            text=tokenizer.decode(tokens, skip_special_tokens=True),
+            input_tokens=len(prompt),
+            output_tokens=len(tokens),
+            is_truncated=not tokens or tokens[-1] not in ends,
+            logprob=None if likelihood is None else likelihood.sums[place],
+        )
+        for place, (prompt, tokens) in enumerate(zip(prompts, answers, strict=True))
+    ]
+
+
+def write(
+    model: Any,
+    tokenizer: Any,
+    prompts: Sequence[Sequence[int]],
+    *,
+    max_new_tokens: int | Sequence[int],
+    batch_size: int,
+    pick: Pick | None = None,
+    tick: Callable[[int, int], None] | None = None,
+    take: Callable[[Sequence[int], Sequence[list[int]]], None] | None = None,
+    share_prefixes: bool = False,
+    stop_loops: bool = False,
+    poll: Callable[[], None] | None = None,
+    choose_threads: bool = True,
+    decoding: Decoding | None = None,
+) -> list[list[int]]:
+    """Return the tokens that the model writes behind each prompt, the end token included.
+
+    Args:
+        model: as of `complete`.
+        tokenizer: as of `complete`.
+        prompts: token ids of each prompt.
+        max_new_tokens: longest answer, in tokens: of all, or of each.
+        batch_size: as of `complete`.
+        pick: chooses the next token of each row; None takes the likeliest.
+        tick: as of `complete`.
+        take: takes the numbers of a batch's prompts and their answers, after each batch.
+        share_prefixes: compute what prompts begin with alike once.
+        stop_loops: end a row that repeats itself: it would do so up to its longest length.
+        poll: as of `complete`.
+        choose_threads: as of `complete`.
+        decoding: as of `complete`.
+    """
+    import torch
+
+    from stratos.contrib.cpu.compiled import Compiled
+    from stratos.contrib.cpu.direct import Direct
+    from stratos.contrib.cpu.kernel import load
+    from stratos.contrib.cpu.rolling import Rolling
+    from stratos.models.decode.picks import likeliest
+    from stratos.models.decode.threads import HERE
+
+    decoding = Decoding() if decoding is None else decoding
+    pick = likeliest if pick is None else pick
+    threads = HERE if choose_threads and model.device.type == "cpu" else None
+    longest = [max_new_tokens] * len(prompts) if isinstance(max_new_tokens, int) else max_new_tokens
+    # Like lengths share a batch; longest first, so that what needs most memory is met at once.
+    order = sorted(range(len(prompts)), key=lambda i: (-longest[i], -len(prompts[i])))
+    limits = [_room(model, len(prompts[i]), longest[i]) for i in range(len(prompts))]
+    answers = Answers(
+        limits, end_tokens(model, tokenizer), stop_loops=stop_loops, tick=tick, take=take
+    )
+    with (
+        _inference(model),
+        torch.inference_mode(),
+        threads.choosing() if threads is not None else nullcontext(),
+    ):
+        prefixes = _prefixes(model, prompts) if share_prefixes else None
+        direct: Direct | None = None
+        rolling: Rolling | None = None
+        if _is_decoded_directly(model, decoding):
+            if (library := load()) is None:
+                direct = Direct(model)
+            else:
+                ends_at = [len(prompts[index]) + n for index, n in enumerate(limits)]
+                n_positions = max(ends_at, default=0)
+                rolling = Rolling(
+                    Compiled(library, model, n_positions),
+                    answers,
+                    pick,
+                    batch_size=batch_size,
+                    poll=poll,
+                    threads=threads,
+                )
+        for start in range(0, len(order), batch_size):
+            _decode(
+                model,
+                prompts,
+                answers.begin(order[start : start + batch_size]),
+                answers,
+                pad=tokenizer.pad_token_id or 0,
+                pick=pick,
+                prefixes=prefixes,
+                poll=poll,
+                threads=threads,
+                direct=direct,
+                rolling=rolling,
+                decoding=decoding,
+            )
+        if rolling is not None:
+            rolling.finish()
+    return answers.tokens
+
+
+def end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
+    """Return the tokens that end an answer: the model's own, else the tokenizer's."""
+    ends = model.generation_config.eos_token_id
+    if ends is None:
+        ends = tokenizer.eos_token_id
+    if ends is None:
+        return frozenset()
+    return frozenset([ends] if isinstance(ends, int) else ends)
+
+
+def _decode(
+    model: Any,
+    prompts: Sequence[Sequence[int]],
+    live: list[int],
+    answers: Answers,
+    *,
+    pad: int,
+    pick: Pick,
+    prefixes: Prefixes | None,
+    poll: Callable[[], None] | None,
+    threads: Threads | None,
+    direct: Direct | None,
+    rolling: Rolling | None,
+    decoding: Decoding,
+) -> None:
+    """Decode one batch to its end; or, where that is done directly, up to its second token.
+
+    Args:
+        model: as of `write`.
+        prompts: all of them.
+        live: numbers of those that are answered together.
+        answers: are told the tokens.
+        pad: any token.
+        pick: as of `write`.
+        prefixes: what is computed of the prompts already.
+        poll: as of `write`.
+        threads: what chooses their number; None for torch's.
+        direct: the model's weights for steps without it; None has it make them all.
+        rolling: what goes on by compiled code, in place of `direct`; None where that is not there.
+        decoding: told what made the steps.
+    """
+    import torch
+
+    from stratos.models.decode.kv_cache import roomy_cache
+    from stratos.models.decode.prefix import cache_argument
+
+    if not live:
+        return
+    n_known = [prefixes.lengths[index] if prefixes else 0 for index in live]
+    rest = [prompts[index][n:] for index, n in zip(live, n_known, strict=True)]
+    ids, mask = _pad_left(rest, pad, model.device)
+    if prefixes is None:
+        cache = roomy_cache(model.config)
+    else:
+        cache, before = prefixes.start(model, live)
+        mask = torch.cat([before, mask], -1)
+    positions = (mask.cumsum(-1) - 1).clamp(min=0)[:, -ids.shape[1] :]
+    padded = not bool(mask.all())
+    cache_name = cache_argument(model)
+    if threads is not None:
+        threads.begin()
+    following: Following | None = None
+    for step in count():
+        if following is not None:
+            logits_BV = following.step(ids, positions)
+        else:
+            logits_BV = model(
+                input_ids=ids,
+                # Rows of one length need no mask, and attention without one is cheaper.
+                attention_mask=mask if padded else None,
+                position_ids=positions,
+                use_cache=True,
+                logits_to_keep=1,
+                **{cache_name: cache},
+            ).logits[:, -1]
+        rows: Rows | None = None
+        if step == 1 and (direct is not None or rolling is not None):
+            if rolling is not None:
+                rows = rolling.take(cache, ids, mask, logits_BV)
+            elif direct is not None:
+                following = direct.follow(cache, ids, mask, positions, logits_BV)
+            decoding.tell(rows is not None or following is not None)
+            if threads is not None:  # other steps come now: what was measured says nothing of them
+                threads.begin()
+        if poll is not None:
+            poll()
+        if threads is not None:
+            threads.token()
+        ids = pick(logits_BV, live)
+        positions = positions[:, -1:] + 1
+        over = [
+            answers.add(index, token) for index, token in zip(live, ids[:, 0].tolist(), strict=True)
+        ]
+        if all(over):
+            return
+        if any(over):
+            kept = fill_holes(over)
+            live = [live[place] for place in kept]
+            places = torch.tensor(kept, device=ids.device)
+            if rows is not None:
+                rows.keep(kept)
+            elif following is not None:
+                following.keep(kept)
+            else:
+                cache.reorder_cache(cast(torch.LongTensor, places))
+            ids, mask, positions = ids[places], mask[places], positions[places]
+        if rows is not None and rolling is not None:
+            rolling.join(live, ids[:, 0].tolist(), rows)
+            return
+        if following is None:  # which has its own
+            mask = torch.nn.functional.pad(mask, (0, 1), value=1)
+
+
+def _is_decoded_directly(model: Any, decoding: Decoding) -> bool:
+    """Return whether a model's steps may be computed without it."""
+    if decoding.asked is Decoder.TRANSFORMERS or model.device.type != "cpu":
+        return False
+    from stratos.contrib.cpu.direct import Direct
+
+    return Direct.can_decode(model)
+
+
+def _prefixes(model: Any, prompts: Sequence[Sequence[int]]) -> Prefixes:
+    from stratos.models.decode.prefix import Prefixes
+
+    return Prefixes.of(model, prompts)
+
+
+def _room(model: Any, n_prompt: int, max_new_tokens: int) -> int:
+    """Return how many tokens an answer may have before the model's context is full."""
+    context = getattr(model.config, "max_position_embeddings", None)
+    return max_new_tokens if context is None else min(max_new_tokens, context - n_prompt)
+
+
+def _pad_left(
+    prompts: Sequence[Sequence[int]], pad: int, device: Any
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return token ids and mask of shape (rows, longest prompt), the prompts at the right."""
+    import torch
+
+    width = max(len(prompt) for prompt in prompts)
+    ids = torch.full((len(prompts), width), pad)
+    mask = torch.zeros((len(prompts), width), dtype=torch.long)
+    for row, prompt in enumerate(prompts):
+        ids[row, width - len(prompt) :] = torch.tensor(prompt)
+        mask[row, width - len(prompt) :] = 1
+    return ids.to(device), mask.to(device)
+
+
+@contextmanager
+def _inference(model: Any) -> Iterator[None]:
+    """Put the model into evaluation mode, and every submodule back afterwards."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training

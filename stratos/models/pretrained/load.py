@@ -1,0 +1,66 @@
+"""Load tokenizers and models in one place: safetensors only, no remote code."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from stratos.core.errors import ForeignFileError
+from stratos.core.foreign import reading
+from stratos.models.pretrained.quiet import quiet_loading
+
+_MOST_NAMED = 3
+
+
+def load_tokenizer(path: str | Path, *, is_folder: bool = True, **more: Any) -> Any:
+    """Return the tokenizer of a folder, or of a model of the hub.
+
+    Args:
+        path: of the folder, or name on the hub.
+        is_folder: nothing is fetched for a folder of this machine.
+        more: further arguments of `from_pretrained`.
+
+    Raises:
+        ForeignFileError: it cannot be loaded.
+    """
+    from transformers import AutoTokenizer
+
+    with reading(f"The tokenizer in {path}"), quiet_loading():
+        return AutoTokenizer.from_pretrained(
+            path, local_files_only=is_folder, trust_remote_code=False, **more
+        )
+
+
+def load_model(path: str | Path, *, dtype: Any, is_folder: bool = True, **more: Any) -> Any:
+    """Return the causal language model of a folder, or of the hub, with all of its weights.
+
+    Args:
+        path: of the folder, or name on the hub.
+        dtype: type of the weights in memory, as transformers takes it.
+        is_folder: nothing is fetched for a folder of this machine.
+        more: further arguments of `from_pretrained`.
+
+    Raises:
+        ForeignFileError: it cannot be loaded, or lacks weights of its model.
+    """
+    from transformers import AutoModelForCausalLM
+
+    with reading(f"The model in {path}"), quiet_loading():
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            path,
+            dtype=dtype,
+            use_safetensors=True,
+            local_files_only=is_folder,
+            trust_remote_code=False,
+            output_loading_info=True,
+            **more,
+        )
+    model, told = loaded
+    if lacking := sorted(told["missing_keys"]):
+        # The loader draws at random what a file lacks, and goes on.
+        named = ", ".join(lacking[:_MOST_NAMED])
+        raise ForeignFileError(
+            f"The model in {path} cannot be read: its weights lack {named}"
+            + (f" and {len(lacking) - _MOST_NAMED} more." if len(lacking) > _MOST_NAMED else ".")
+        )
+    return model

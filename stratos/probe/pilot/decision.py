@@ -1,0 +1,419 @@
+"""Decide whether an automatic pilot is worth its time.
+
+It decides where a limit on accuracy is set that nothing known is sure to meet, or where the
+objective counts accuracy and nothing is known of any of several pairs. Then short trainings are
+made that together take little: a stated part of the limits on dollars and hours, and a few minutes
+of this machine. The most expensive ones are shortened first, to a quarter of their training: what
+was trained more briefly says little, and beside one that was trained whole it looks worse than it
+is. Where that is still too long, fewer pairs are measured; the cheapest one stays, and what starts
+from a model, which reaches most on few rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from math import ceil
+
+from stratos.catalog.local import local_offer
+from stratos.config import Config, ObjectiveConfig
+from stratos.core.by_name import find, named
+from stratos.core.counted import counted, listed
+from stratos.core.errors import ConfigError
+from stratos.estimate import TrainingJob, card_of_student, train
+from stratos.estimate.calibrate import Calibration
+from stratos.plan.accuracy.history import history_for
+from stratos.plan.accuracy.predict import predict
+from stratos.plan.options.hosted import is_hosted
+from stratos.plan.options.training_length import n_labelled
+from stratos.plan.problem import Candidate, Problem
+from stratos.plan.worth_a_pilot import Survivors
+from stratos.probe.pilot.scaled import LEAST_ITEMS, lengths
+from stratos.probe.pilot.time_limit import PATIENCE
+from stratos.records import PilotRun, Probe
+from stratos.teachers.evaluation_budget import pace_of
+
+PARTS = (0.5, 1.0)
+"""Lengths of the trainings of a pair, as parts of the longest."""
+LEAST_PART = 1 / 16
+"""Shortest longest training, as a part of the planned one: beyond that little can be foretold."""
+TELLING_PART = 1 / 4
+"""Part of a training's planned tokens below which its accuracy says little about its end."""
+_COST_OF_MODEL = 0.5
+_ASKED = "plan.pilot=true makes it"
+_CHARACTERS_A_TOKEN = 3.0
+_START_S = 10.0
+"""What a training takes before its first step and after its last: libraries, model, measuring."""
+_BABBLE = 2.0
+"""How much longer the answers of a student are that was trained shortly."""
+
+
+@dataclass(frozen=True)
+class Frugal:
+    """A pilot that is made by itself: what for, how long, and what it may take."""
+
+    question: str
+    parts: Mapping[str, float]
+    """Name of a pair to its longest training, as a part of the planned one or of
+    `plan.pilot_tokens`."""
+    seconds: float
+    """What it is expected to take on this machine."""
+    usd: float
+    """The most that its teachers are expected to be paid."""
+    limit_seconds: float
+    """What it may take."""
+    n_trainings: int
+    estimate: Callable[[Candidate, int], float]
+    """Seconds of a pair's training of so many tokens on this machine."""
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    """Pair to why it is not trained: its shortest training takes more than there is."""
+
+    @property
+    def said(self) -> str:
+        """Announce it."""
+        paid = f" and up to ${self.usd:.2f} for teachers" if self.usd else ""
+        without = f" Without {', '.join(self.left_out)}: too long." if self.left_out else ""
+        return (
+            f"pilot: {self.question}. {counted(self.n_trainings, 'short training')} will measure "
+            f"it, in about {_minutes(self.seconds)}{paid}; plan.pilot=false leaves them out."
+            f"{without}"
+        )
+
+
+def wants_pilot(config: Config, probe: Probe) -> bool:
+    """Return whether the plan may need a pilot, before any offer is read."""
+    if config.plan.pilot != "auto":
+        return bool(config.plan.pilot)
+    history = history_for(config, config.run_dir)
+    known = []
+    for student in config.students:
+        try:
+            card = card_of_student(student, config.task)
+        except ConfigError:
+            continue
+        for strategy in config.strategies:
+            known += [
+                predict(
+                    card,
+                    config.task.name,
+                    strategy,
+                    teacher,
+                    task_version=config.task.version,
+                    history=history,
+                ).is_known
+                for teacher in probe.teachers
+            ]
+    if all(known):
+        return False
+    return config.limits.accuracy is not None or (not any(known) and _counts(config.objective))
+
+
+def open_question(problem: Problem, left: Survivors) -> str:
+    """Return what an unknown accuracy leaves open, as the start of a sentence; "" for nothing."""
+    known = [one for one in problem.candidates if one.is_known]
+    unknown = [one for one in left.candidates if not one.is_known]
+    if not unknown:
+        return ""
+    names = ", ".join(dict.fromkeys(one.student for one in unknown))
+    least = problem.limits.accuracy
+    if least is not None:
+        if any(one.limit_accuracy >= least for one in known):
+            return ""
+        return f"limits.accuracy={least:g} is set, and the accuracy of {names} is not known"
+    if known or len(left.candidates) < 2 or not _counts(problem.objective):
+        return ""
+    pairs = counted(len(left.candidates), "pair")
+    return f"which of {pairs} of student and strategy is the most accurate is not known ({names})"
+
+
+def afforded(
+    config: Config,
+    probe: Probe,
+    problem: Problem,
+    pairs: Sequence[Candidate],
+    question: str,
+    machine: Calibration,
+    least_hours: float = 0.0,
+) -> tuple[Frugal | None, str]:
+    """Return the longest pilot that takes little, or None and why there is none.
+
+    While it takes too much, the most expensive pair's trainings are halved, where what starts from
+    a model counts for half. None goes below `TELLING_PART` of its training while a pair can be left
+    out instead: the most expensive one, but never the cheapest nor what starts from a model. Where
+    these alone take too much, all are halved further, and one that would be left with less than
+    `LEAST_PART` of its training is left out.
+
+    Args:
+        config: the run.
+        probe: what the teachers showed.
+        problem: what the plan will choose from.
+        pairs: those to be trained.
+        question: what is open.
+        machine: the measurement of this machine.
+        least_hours: what the fastest plan takes behind it, which a deadline has to leave.
+    """
+    minutes, usd = _allowed(config, problem, least_hours)
+    most = _Cost(60 * minutes, usd)
+    estimate = partial(_seconds, config, probe, machine)
+    costs = _Costs(config, problem, estimate)
+    long_enough = [pair for pair in pairs if _is_long_enough(config, pair, 1.0)]
+    if not long_enough:
+        return None, f"pilot: {question}. plan.pilot_tokens is too few to tell; {_ASKED}."
+    parts, left_out = _all_telling(config, long_enough, costs, most)
+    if not parts:
+        parts, left_out = _shortened(config, long_enough, costs, most)
+    taken = [pair for pair in pairs if pair.name in parts]
+    total = costs.all_of(taken, parts)
+    if total.within(most):
+        n_trainings = sum(len(lengths_of(config, pair, parts[pair.name])) for pair in taken)
+        found = Frugal(
+            question, parts, total.seconds, total.usd, most.seconds, n_trainings, estimate, left_out
+        )
+        return found, ""
+    for_teachers = f" and up to ${total.usd:.2f} for teachers" if total.usd else ""
+    return None, (
+        f"pilot: {question}. The shortest one would take about {_minutes(total.seconds)}"
+        f"{for_teachers}, more than an automatic pilot may take ({minutes:g} min and ${usd:.2f}: "
+        f"plan.pilot_minutes, plan.pilot_share); {_ASKED}."
+    )
+
+
+@dataclass(frozen=True)
+class _Cost:
+    """What trainings take."""
+
+    seconds: float
+    usd: float
+
+    def within(self, most: _Cost) -> bool:
+        return self.seconds <= most.seconds and self.usd <= most.usd
+
+
+@dataclass(frozen=True)
+class _Costs:
+    """What the trainings of pairs take here."""
+
+    config: Config
+    problem: Problem
+    estimate: Callable[[Candidate, int], float]
+
+    def of(self, pair: Candidate, part: float) -> _Cost:
+        """Return what a pair's trainings take whose longest is a part of the planned one."""
+        tokens = lengths_of(self.config, pair, part)
+        return _Cost(
+            sum(self.estimate(pair, n) for n in tokens),
+            _usd(self.config, self.problem, pair, part),
+        )
+
+    def all_of(self, pairs: Sequence[Candidate], parts: Mapping[str, float]) -> _Cost:
+        """Return what the trainings of several pairs take."""
+        each = [self.of(pair, parts[pair.name]) for pair in pairs]
+        return _Cost(sum(one.seconds for one in each), sum(one.usd for one in each))
+
+    def most_expensive(
+        self, pairs: Sequence[Candidate], parts: Mapping[str, float], most: _Cost
+    ) -> Candidate:
+        """Return the pair that takes most of what is exceeded; one of a model counts for half."""
+        is_slow = self.all_of(pairs, parts).seconds > most.seconds
+
+        def cost(pair: Candidate) -> float:
+            one = self.of(pair, parts[pair.name])
+            return (one.seconds if is_slow else one.usd) * _haste(self.config, pair)
+
+        return max(pairs, key=cost)
+
+
+def _all_telling(
+    config: Config, pairs: Sequence[Candidate], costs: _Costs, most: _Cost
+) -> tuple[dict[str, float], dict[str, str]]:
+    """Return the longest parts that fit, none below `TELLING_PART`, and the pairs without one.
+
+    No parts where not even two pairs fit, or not the cheapest pair and what starts from a model.
+    """
+    taken, left_out = list(in_order(config, pairs, costs.estimate)), dict[str, str]()
+    if any(not _is_long_enough(config, pair, 1.0, TELLING_PART) for pair in taken):
+        return {}, {}
+    while True:
+        parts = {pair.name: 1.0 for pair in taken}
+        while not costs.all_of(taken, parts).within(most):
+            longer = [
+                pair
+                for pair in taken
+                if _is_long_enough(config, pair, parts[pair.name] / 2, TELLING_PART)
+            ]
+            if not longer:
+                break
+            parts[costs.most_expensive(longer, parts, most).name] /= 2
+        else:
+            return parts, left_out
+        dropped = taken.pop()
+        if len(taken) < 2 or is_of_model(config, dropped):
+            return {}, {}
+        seconds = costs.of(dropped, parts[dropped.name]).seconds
+        left_out[f"{dropped.student} by {dropped.strategy}"] = _too_long(seconds)
+
+
+def _shortened(
+    config: Config, pairs: Sequence[Candidate], costs: _Costs, most: _Cost
+) -> tuple[dict[str, float], dict[str, str]]:
+    """Return parts down to `LEAST_PART`, and the pairs without one; one pair stays in any case."""
+    parts, left_out = {pair.name: 1.0 for pair in pairs}, dict[str, str]()
+    while True:
+        taken = [pair for pair in pairs if pair.name in parts]
+        if costs.all_of(taken, parts).within(most):
+            return parts, left_out
+        longest = costs.most_expensive(taken, parts, most)
+        if _is_long_enough(config, longest, parts[longest.name] / 2):
+            parts[longest.name] /= 2
+            continue
+        if len(taken) == 1:
+            return parts, left_out
+        seconds = costs.of(longest, parts.pop(longest.name)).seconds
+        left_out[f"{longest.student} by {longest.strategy}"] = _too_long(seconds)
+
+
+def _too_long(seconds: float) -> str:
+    return f"its shortest pilot takes about {_minutes(seconds)}; {_ASKED}"
+
+
+def lengths_of(config: Config, pair: Candidate, part: float) -> tuple[int, ...]:
+    """Return the tokens of a pair's trainings: one or two.
+
+    One where it is the planned training itself, where the shorter one would be too short to tell,
+    and where a file has so few rows that it would be no smaller copy of the planned training.
+
+    Args:
+        config: the run.
+        pair: the pair.
+        part: its longest training, as a part of the planned one or of `plan.pilot_tokens`.
+    """
+    if part >= 1 and config.plan.pilot_tokens >= pair.train_tokens:
+        return lengths(config, pair, (1.0,))
+    several = lengths(config, pair, tuple(part * one for one in PARTS))
+    part_of_planned = several[-1] / pair.train_tokens
+    least = (TELLING_PART if part_of_planned >= TELLING_PART else LEAST_PART) * pair.train_tokens
+    if (n_rows := n_labelled(config)) is not None:
+        least = max(least, LEAST_ITEMS / n_rows * pair.train_tokens)
+    return tuple(n for n in several if n >= least) or several[-1:]
+
+
+def in_order(
+    config: Config, pairs: Sequence[Candidate], estimate: Callable[[Candidate, int], float]
+) -> tuple[Candidate, ...]:
+    """Return pairs in the order in which they are trained while the time lasts.
+
+    The cheapest first, which is what a plan takes that knows no more; then what starts from a
+    model, which reaches most on few rows; then the rest, the cheapest of each first.
+    """
+    first, *others = sorted(pairs, key=lambda pair: estimate(pair, pair.train_tokens))
+    return (first, *sorted(others, key=lambda pair: not is_of_model(config, pair)))
+
+
+def is_of_model(config: Config, pair: Candidate) -> bool:
+    """Return whether a pair's student starts from a model."""
+    return any(one.name == pair.student and one.path is not None for one in config.students)
+
+
+def _haste(config: Config, pair: Candidate) -> float:
+    """Return what the cost of a pair counts for, where one has to be shortened."""
+    return _COST_OF_MODEL if is_of_model(config, pair) else 1.0
+
+
+def _is_long_enough(
+    config: Config, pair: Candidate, part: float, least: float = LEAST_PART
+) -> bool:
+    return lengths(config, pair, (part,))[0] >= int(least * pair.train_tokens)
+
+
+def _counts(objective: ObjectiveConfig) -> bool:
+    """Return whether an objective counts accuracy at all."""
+    if objective.name == "balanced":
+        return objective.usd_per_accuracy_point != 0
+    return objective.name == "most_accurate"
+
+
+def _allowed(config: Config, problem: Problem, least_hours: float) -> tuple[float, float]:
+    """Return the minutes and dollars that a pilot may take by itself."""
+    limits, share = config.limits, config.plan.pilot_share
+    minutes = config.plan.pilot_minutes
+    if limits.deadline_hours is not None:
+        left = limits.deadline_hours - problem.spent_hours - least_hours
+        minutes = min(minutes, 60 * share * limits.deadline_hours, 60 * left / PATIENCE)
+        minutes = max(0.0, minutes)
+    money = limits.probe_usd if limits.budget_usd is None else limits.budget_usd
+    spent = 0.0 if limits.budget_usd is None else problem.spent_usd
+    return minutes, share * max(0.0, money - spent)
+
+
+def _seconds(
+    config: Config, probe: Probe, machine: Calibration, pair: Candidate, tokens: int
+) -> float:
+    """Return what one short training takes here: its tokens, its answers, the teacher's."""
+    student = named(config.students, pair.student)
+    card = card_of_student(student, config.task)
+    items = config.task.items("validation", config.callbacks.n_validation_items)
+    characters = sum(len(config.task.completion(item)) for item in items)
+    longest = len(items) * config.evaluate.max_new_tokens
+    # Twice: at the end of the training, and of the weights that are kept.
+    written = 2 * min(longest, _BABBLE * characters / _CHARACTERS_A_TOKEN)
+    job = TrainingJob(
+        int(tokens + written),
+        config.trainer.batch_tokens,
+        student.context_length,
+        precision=config.trainer.precision,
+    )
+    hours = train(card, local_offer(), job, calibration=machine)
+    seconds = _START_S + 3600 * hours.mean if hours is not None else float("inf")
+    strategy = find(config.strategies, pair.strategy)
+    if strategy is not None and strategy.learns_teacher:
+        teacher = probe.of_teacher(pair.teacher)
+        if not is_hosted(teacher.card):
+            part = tokens / pair.train_tokens
+            seconds += pace_of(teacher) * ceil(strategy.n_items * part)
+    return seconds
+
+
+def _usd(config: Config, problem: Problem, pair: Candidate, part: float) -> float:
+    """Return the dollars of a paid teacher for a pair's longest training; shorter ones share it."""
+    hosted = [option.usd for option in problem.options[pair.work[0]] if option.offer is None]
+    longest = lengths(config, pair, (part,))[0]
+    return longest / pair.train_tokens * min(hosted, default=0.0)
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds / 60:.1f} min" if seconds >= 60 else f"{ceil(seconds)} s"
+
+
+def cut_short_by_time(pairs: Sequence[Candidate], runs: Sequence[PilotRun]) -> str:
+    """Say which students a pilot left unmeasured, or trained too briefly to tell; "" for none.
+
+    Beside one that trained to its end they look worse than they are, or are not chosen at all.
+
+    Args:
+        pairs: that were to be trained.
+        runs: that were.
+    """
+    longest = {(run.student, run.strategy): run.points[-1].train_tokens for run in runs}
+    brief, never = [], []
+    for pair in pairs:
+        tokens = longest.get((pair.student, pair.strategy))
+        if tokens is None:
+            never.append(pair.student)
+        elif tokens < TELLING_PART * pair.train_tokens:
+            brief.append(f"{pair.student} on {tokens:,} of {pair.train_tokens:,} planned tokens")
+    if not brief and not never:
+        return ""
+    said = []
+    if brief:
+        said.append(f"It trained {listed(brief)}")
+    if never:
+        said.append(f"{'it' if said else 'It'} did not train {listed(never)}")
+    one = (never or [pair.student for pair in pairs])[-1]
+    if brief:
+        one = brief[-1].partition(" ")[0]
+    return (
+        f"The time of the pilot was too short to compare all students. {', and '.join(said)}. They "
+        "may be better than the plan assumes. Type plan.pilot_minutes=<more> to measure them, or "
+        f"try one: student={one}"
+    )

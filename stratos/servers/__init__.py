@@ -1,1 +1,0 @@
-"""What was started from this machine, and ending it."""

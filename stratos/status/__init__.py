@@ -1,1 +1,0 @@
-"""What the runs of a folder are at: stage, money, accuracy."""

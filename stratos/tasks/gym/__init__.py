@@ -1,5 +1,0 @@
-"""The tasks of the package reasoning-gym: generators of questions, with verifiers of answers."""
-
-from stratos.tasks.gym.generated import GymTask
-
-__all__ = ["GymTask"]

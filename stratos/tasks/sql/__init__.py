@@ -1,5 +1,0 @@
-"""Questions whose answers are queries: they are run, and their rows compared."""
-
-from stratos.tasks.sql.same_rows import SqlResult
-
-__all__ = ["SqlResult"]

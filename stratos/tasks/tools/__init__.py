@@ -1,5 +1,0 @@
-"""Tool calls: requests, the tools that are there, and the calls that a model should make."""
-
-from stratos.tasks.tools.tools_task import ToolsTask
-
-__all__ = ["ToolsTask"]

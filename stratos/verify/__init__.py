@@ -1,1 +1,0 @@
-"""`python -m stratos.verify`: check that a bundle is what was made, and answers as it did."""

@@ -1,0 +1,182 @@
+"""`stratos status` and `stratos compare`, on folders as stages leave them."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "report"))
+
+import factory
+
+from stratos.evaluate.answer_files import answers_path
+from stratos.records import save
+
+STAGES = ["probe", "plan", "synthesize", "distill", "evaluate", "deploy"]
+
+
+def make_run(folder: Path, *overrides: str, right: int = 0) -> Path:
+    (folder / "evaluate").mkdir(parents=True)
+    factory.write_hydra(folder, list(overrides), STAGES)
+    config = folder / ".hydra" / "config.yaml"
+    config.write_text(
+        config.read_text() + "task: {name: mahjong, api_key: hidden-key-1234}\n"
+        f"seed: {len(overrides)}\n"
+        f"student: {{candidates: {{one: {{runs: [{{accuracy: 0.{len(overrides)}}}]}}}}}}\n"
+    )
+    for stage, record in factory.make_records(folder).items():
+        save(folder / f"{stage}.json", stage, "mark", record)
+    lines = [
+        json.dumps({
+            "id": str(i), "slice": "all", "question": f"q{i}", "gold": "g", "messages": [],
+            "text": "t", "output_tokens": 1,
+            "score": {"exact": float(i < right), "f1": 0.0, "parsed": True},
+        })
+        for i in range(100)
+    ]  # fmt: skip
+    answers_path(folder).write_text("\n".join(lines))
+    return folder
+
+
+def run(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    env = {**os.environ, "NO_COLOR": "1"}
+    return subprocess.run(
+        [sys.executable, "-m", "stratos", *words], cwd=cwd, env=env, capture_output=True, text=True,
+        check=False, timeout=60,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs")
+    make_run(folder / "outputs" / "one", right=60)
+    make_run(folder / "sweeps" / "day" / "0", "student=stratos_300k", right=90)
+    half = make_run(folder / "sweeps" / "day" / "1", right=10)
+    (half / "deploy.json").unlink()
+    (half / "error.txt").write_text("no room\x1b[31m on the disk\nmore")
+    return folder
+
+
+def test_runs_and_the_jobs_of_sweeps_are_listed(runs: Path) -> None:
+    told = run("status", cwd=runs)
+    assert told.returncode == 0, told.stderr
+    for name in ("outputs/one", "sweeps/day/0", "sweeps/day/1"):
+        assert name in told.stdout
+    assert "failed" in told.stdout and "\x1b" not in told.stdout
+    lines = [json.loads(line) for line in run("status", "--json", cwd=runs).stdout.splitlines()]
+    assert {one["folder"]: one["status"] for one in lines} == {
+        "outputs/one": "finished", "sweeps/day/0": "finished", "sweeps/day/1": "failed"
+    }  # fmt: skip
+    student = next(one for one in lines if one["folder"] == "outputs/one")
+    assert student["task"] == "mahjong" and 0 < student["accuracy"]["mean"] <= 1
+    assert student["accuracy"]["low"] <= student["accuracy"]["mean"]
+
+
+def test_a_run_under_way_says_where_it_is(runs: Path, tmp_path: Path) -> None:
+    one = make_run(tmp_path / "outputs" / "now")
+    for stage in ("evaluate", "deploy"):
+        (one / f"{stage}.json").unlink()
+    with (one / ".lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        told = run("status", "outputs/now", "--json", cwd=tmp_path)
+    found = json.loads(told.stdout)
+    assert (found["status"], found["why"]) == ("running", "in evaluate")
+    assert found["accuracy"] is None and found["validation_accuracy"] is not None
+
+
+def test_there_is_nothing(tmp_path: Path) -> None:
+    told = run("status", cwd=tmp_path)
+    assert told.returncode == 0 and "There is no run here" in told.stdout
+    told = run("status", "nowhere", cwd=tmp_path)
+    assert told.returncode == 2 and told.stderr.startswith("nowhere is no folder. Type")
+
+
+def test_two_runs_are_compared_on_the_items_of_both(runs: Path) -> None:
+    told = run("compare", "outputs/one", "sweeps/day/0", cwd=runs)
+    assert told.returncode == 0, told.stderr
+    assert told.stdout.startswith("B is better than A: B 90.0%, A 60.0% of the 100 test items")
+    assert "test accuracy: student" in told.stdout and "seed" in told.stdout
+    plain = run("compare", "outputs/one", "sweeps/day/0", "--json", cwd=runs)
+    found = json.loads(plain.stdout)
+    assert found["paired"]["better"] == "second" and found["paired"]["only_second"] == 30
+    assert found["settings"] == {"seed": ["0", "1"]}
+    assert "hidden-key-1234" not in plain.stdout + told.stdout
+
+
+def test_what_cannot_be_compared_is_said(runs: Path, tmp_path: Path) -> None:
+    told = run("compare", "outputs/one", "outputs", cwd=runs)
+    assert told.returncode == 2 and "outputs is no folder of a run" in told.stderr
+    bare = make_run(tmp_path / "bare")
+    answers_path(bare).unlink()
+    told = run("compare", "outputs/one", str(bare), cwd=runs)
+    assert told.returncode == 0
+    assert told.stdout.startswith("B has no answers to test items yet: no verdict.")
+
+
+LONG = "outputs/2026-11-27/14-35-51-a-name-that-no-narrow-terminal-has-room-for"
+
+
+@pytest.mark.parametrize("columns", ["40", "400"])
+def test_the_name_of_a_run_is_never_broken(tmp_path: Path, columns: str) -> None:
+    make_run(tmp_path / LONG)
+    env = {**os.environ, "NO_COLOR": "1", "FORCE_COLOR": "1", "COLUMNS": columns, "TERM": "dumb"}
+    told = subprocess.run(
+        [sys.executable, "-m", "stratos", "status"], cwd=tmp_path, env=env, capture_output=True,
+        text=True, check=True, timeout=60,
+    ).stdout  # fmt: skip
+    assert any(LONG in line for line in told.splitlines())
+    assert "finished" in told and "teacher" in told
+
+
+@pytest.mark.parametrize("columns", ["60", "200", ""])
+def test_a_file_has_no_broken_path_and_no_cut_word(
+    runs: Path, tmp_path: Path, columns: str
+) -> None:
+    one, other = make_run(tmp_path / LONG), make_run(tmp_path / "outputs" / "b", right=5)
+    path = (
+        "/data/of/a/customer/whose/folders/are/long/and/whose/files/are/longer/rows-of-2026.jsonl"
+    )
+    for folder in (one, other):
+        config = folder / ".hydra" / "config.yaml"
+        config.write_text(f"{config.read_text()}data: {path}.{folder.name}\n")
+    (one / "deploy.json").unlink()
+    (one / "error.txt").write_text(f"{path} cannot be read.")
+    env = {**os.environ, "NO_COLOR": "1", "COLUMNS": columns}
+    for words in (["status"], ["compare", LONG, "outputs/b"]):
+        told = subprocess.run(
+            [sys.executable, "-m", "stratos", *words], cwd=tmp_path, env=env, capture_output=True,
+            text=True, check=True, timeout=60,
+        ).stdout  # fmt: skip
+        assert LONG in told and path in told and "…" not in told
+
+
+def test_a_narrow_terminal_shows_whole_words_and_no_color_no_styles(runs: Path) -> None:
+    env = {**os.environ, "FORCE_COLOR": "1", "COLUMNS": "60", "TERM": "xterm"}
+    for words in (["compare", "outputs/one", "sweeps/day/0"], ["calibration"]):
+        told = {
+            no_color: subprocess.run(
+                [sys.executable, "-m", "stratos", *words], cwd=runs, capture_output=True, text=True,
+                env={**env, "NO_COLOR": no_color}, check=True, timeout=60,
+            ).stdout
+            for no_color in ("", "1")
+        }  # fmt: skip
+        assert "\x1b[1m" in told[""] and "\x1b" not in told["1"]
+        assert "…" not in told["1"] and "accuracy" in told["1"]
+
+
+def test_compared_figures_are_numbers_for_a_program(runs: Path) -> None:
+    told = run("compare", "outputs/one", "sweeps/day/0", "--json", cwd=runs)
+    one = json.loads(told.stdout)["a"]
+    records = factory.make_records(runs / "outputs" / "one")
+    assert one["planned_usd"] == records["plan"].usd
+    assert one["bundle_bytes"] == records["deploy"].bundle_bytes
+    assert (
+        one["test_accuracy"]["student"]["mean"] > 0.9 and one["test_accuracy"]["student"]["n_items"]
+    )
+    assert one["texts"]["planned dollars"].startswith("$")

@@ -1,0 +1,140 @@
+"""Whose dollars a meter counts, and how a cascade that is served stands."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from argparse import ArgumentParser
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from stratos.contrib.cascade.endpoint import meter, options
+from stratos.contrib.cascade.endpoint.made import check_alone
+from stratos.contrib.cascade.endpoint.meter import (
+    Counters,
+    Facts,
+    Meter,
+    counting,
+    meter_of,
+    read_kept,
+)
+from stratos.core.errors import StratosError
+from stratos.deploy.hosted_server import Hosted, state_of
+from stratos.deploy.hosted_status import Standing, State
+
+
+def bundle_at(folder: Path, said: str) -> Path:
+    folder.mkdir(parents=True)
+    (folder / "manifest.json").write_text(said)
+    return folder
+
+
+def spend(bundle: Path, cache: Path, usd: float) -> None:
+    with counting(bundle, cache) as path:
+        meter = Meter(path, None, None)
+        assert meter.take(usd)
+        meter.pay(usd, usd)
+        meter.close()
+
+
+def spent(bundle: Path, cache: Path) -> float:
+    return sum(read_kept(meter_of(bundle, cache)).usd_by_day.values())
+
+
+def test_a_run_that_is_moved_keeps_its_count_and_another_bundle_begins_at_none(
+    tmp_path: Path,
+) -> None:
+    cache, here, there = tmp_path / "cache", tmp_path / "a" / "bundle", tmp_path / "b" / "bundle"
+    spend(bundle_at(here, "one"), cache, 0.25)
+    shutil.move(here.parent, there.parent)
+    assert spent(there, cache) == pytest.approx(0.25)
+    assert spent(bundle_at(here, "two"), cache) == 0
+    spend(here, cache, 0.5)
+    assert (spent(there, cache), spent(here, cache)) == pytest.approx((0.25, 0.5))
+
+
+def test_dollars_that_an_earlier_version_counted_by_path_are_kept(tmp_path: Path) -> None:
+    bundle = bundle_at(tmp_path / "run" / "bundle", "one")
+    earlier = state_of(bundle, tmp_path).with_suffix(".meter")
+    earlier.parent.mkdir()
+    earlier.write_text('{"usd_by_day": {"2026-11-27": 0.75}, "usd_open": 0.0}')
+    spend(bundle, tmp_path, 0.25)
+    assert spent(bundle, tmp_path) == pytest.approx(1.0) and not earlier.exists()
+    # Once, for the bundle that lay there: the next one does not inherit it.
+    (bundle / "manifest.json").write_text("another")
+    spend(bundle, tmp_path, 0.25)
+    assert spent(bundle, tmp_path) == pytest.approx(0.25)
+
+
+def test_what_is_sent_after_midnight_by_a_process_that_is_killed_counts_for_the_new_day(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "one.meter"
+    monkeypatch.setattr(meter, "_today", lambda: "2026-11-27")
+    killed = Meter(path, 1.0, None)
+    assert killed.take(0.5)
+    killed.pay(0.5, 0.5)
+    monkeypatch.setattr(meter, "_today", lambda: "2026-11-28")
+    assert killed.take(0.5) and killed.take(0.5) and not killed.take(0.5)
+    again = Meter(path, 1.0, None)
+    assert again.spent("2026-11-28") >= 1.0 and not again.take(0.5)
+
+
+def test_a_copy_does_not_spend_a_limit_twice(tmp_path: Path) -> None:
+    first = bundle_at(tmp_path / "run" / "bundle", "one")
+    copied = bundle_at(tmp_path / "copied" / "bundle", "one")
+    other = bundle_at(tmp_path / "other" / "bundle", "two")
+    with counting(first, tmp_path):
+        with pytest.raises(StratosError, match=r"A copy of .*bundle is served with --cascade on"):
+            check_alone(copied, tmp_path, None)
+        with (
+            pytest.raises(StratosError, match=r"would spend its limits twice"),
+            counting(copied, tmp_path),
+        ):
+            pass
+        check_alone(other, tmp_path, None)
+    check_alone(copied, tmp_path, None)
+
+
+def hosted() -> Hosted:
+    return Hosted(
+        "/run/bundle", 9, "stratos.contrib.cascade.endpoint",
+        ["/run", "--cache", "/c", "--usd-per-day", "5", "--port", "9"], {}, "log", "now", "",
+        student="run:student",
+    )  # fmt: skip
+
+
+def test_a_cascade_that_is_started_again_stays_one_with_its_options() -> None:
+    parser = ArgumentParser()
+    options.add_options(parser)
+    told = parser.parse_args(["--teacher-seconds", "3"])
+    options.stay(told, hosted())
+    assert told.cascade
+    assert options.typed(told) == ["--usd-per-day", "5", "--teacher-seconds", "3"]
+    alone = parser.parse_args([])
+    options.stay(alone, replace(hosted(), student=""))
+    assert not alone.cascade and options.typed(alone) == []
+
+
+def test_the_counters_are_fields_for_scripts_and_words_for_people() -> None:
+    facts = Facts(
+        requests=1200, escalated=300, teacher_answers=299, teacher_input_tokens=5000,
+        teacher_output_tokens=1, usd=0.01, unavailable=1, usd_today=0.02, usd_this_month=1.5,
+        usd_per_month=9.0,
+    )  # fmt: skip
+    one = Standing(
+        "/run/bundle", State.ANSWERS, "http://127.0.0.1:9/v1", 9, "llamacpp", "q8_0", 8, 1, 2,
+        "here", "now", 0, None, 3, 0, False, False, "log", None, "llamacpp q8_0", is_cascade=True,
+        cascade=facts,
+    )  # fmt: skip
+    found = json.loads(one.json)
+    assert found["is_cascade"] and found["cascade"]["usd_per_day"] is None
+    assert {*vars(Counters())} < {*found["cascade"]}
+    assert (found["cascade"]["escalated"], found["cascade"]["usd_this_month"]) == (300, 1.5)
+    assert (
+        "  cascade: 1,200 requests, 300 unsure (25.0%), 299 answers of the teacher with 5,001 "
+        "tokens for $0.0100; $0.0200 today and $1.5000 of $9.0000 this month (UTC); 1 time the "
+        "teacher gave no answer\n"
+    ) in one.text

@@ -1,0 +1,62 @@
+"""Memory that is freed stays with the process, and goes back to the system at the end."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from stratos.contrib.cpu import heap
+
+_SCRIPT = """
+import resource
+from stratos.core import heap
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(50):
+        some = [bytearray(3_000_000) for _ in range(20)]
+        del some
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) / 50
+
+def resident():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * resource.getpagesize()
+
+as_it_is = faults()
+with heap.kept():
+    faults()
+    while_kept, held = faults(), resident()
+print(as_it_is, while_kept, held, resident())
+"""
+
+
+def _measured(**environment: str) -> list[float]:
+    done = subprocess.run(
+        [sys.executable, "-c", _SCRIPT], capture_output=True, text=True, check=True, env=environment
+    )
+    return [float(number) for number in done.stdout.split()]
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc alone")
+def test_pages_are_touched_once_and_go_back_at_the_end() -> None:
+    as_it_is, while_kept, held, after = _measured()
+    assert while_kept < as_it_is / 20
+    assert held - after > 50e6
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc alone")
+def test_what_the_environment_says_of_memory_stays() -> None:
+    as_it_is, while_kept, _, _ = _measured(MALLOC_TRIM_THRESHOLD_="131072")
+    assert while_kept > as_it_is / 2
+
+
+def test_without_glibc_nothing_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in heap._SETTINGS:
+        monkeypatch.delenv(name, raising=False)
+    assert sys.platform != "linux" or heap._set({}) is not None
+    monkeypatch.setattr(heap.ctypes, "CDLL", lambda _: object())
+    assert heap._set({}) is None
+    with heap.kept():
+        pass

@@ -1,0 +1,228 @@
+"""Generators of reasoning-gym as tasks: splits, verifiers, and answers that are never executed."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from required import lacking
+
+from stratos.contrib.gym import GymTask
+from stratos.contrib.gym.harmless import BOARDS, EXPRESSIONS, LISTS, is_harmless, is_really_right
+from stratos.contrib.gym.source import NEED_HASH_SEED, WITHOUT_GOLD, names, not_installed
+from stratos.synthesize.leaks import EXACT, HeldOut
+from stratos.synthesize.near import NearDuplicates
+from stratos.tasks.base import Item, Split
+
+DOCS = Path(__file__).parents[3] / "docs" / "gym.md"
+
+
+@pytest.fixture(autouse=True)
+def _installed() -> None:
+    if importlib.util.find_spec("reasoning_gym") is None:
+        lacking("gym", not_installed())
+
+
+def test_splits_share_no_question_and_seeds_draw_others() -> None:
+    task = GymTask("chain_sum")
+    splits = {name: task.items(name, 60) for name in ("train", "validation", "test")}
+    questions = [{item.question for item in items} for items in splits.values()]
+    assert not questions[0] & questions[1] and not questions[1] & questions[2]
+    assert [item.id for item in task.items("test", 20)] == [i.id for i in splits["test"][:20]]
+    other = task.items("test", 60, seed=1)
+    assert other != splits["test"]
+    assert not {item.id for item in other} & {item.id for item in splits["train"]}
+    made = list(task.reverse(200))
+    held_out = {item.id for split in ("validation", "test") for item in task.items(split, 200)}
+    assert len(made) == 200 and not held_out & {item.id for item in made}
+    assert all(task.verify(item) is None for item in made)
+
+
+def test_a_template_that_all_questions_share_is_no_leak() -> None:
+    """Programs of `ab` have four words: most share thirteen in a row with a held-out one."""
+    task = GymTask("ab", level=0)
+    items = [*task.items("validation", 300), *task.items("test", 300)]
+    held = HeldOut(items, task.items("train", 300), task.own_words)
+    near = NearDuplicates(0.8, task.items("train", 300), task.own_words)
+    assert not any(held.leak(item) or near.is_near(item) for item in task.reverse(200))
+    assert all(held.leak(item) == EXACT for item in items)
+
+
+def test_a_generator_that_has_no_more_ends() -> None:
+    task = GymTask("coin_flip", {"min_trials": 3, "max_trials": 4})
+    found = task.items("train", 10_000)
+    assert 1 < len(found) < 10_000
+    assert len({item.id for item in found}) == len(found)
+
+
+def test_the_verifier_judges_what_is_not_the_gold_answer() -> None:
+    task = GymTask("simple_integration")
+    item = task.items("test", 1)[0]
+    assert task.score(f"Answer: {item.answer}", item).exact == 1.0
+    assert task.score(f"0 + {item.answer}", item).exact == 1.0
+    assert task.score(f"x + {item.answer}", item).exact == 0.0
+    assert task.score("open('x')", item).exact == 0.0
+    assert task.score("", item) == task.score("  \n", item)
+    # An item that somebody typed has no place; then its gold answer counts alone.
+    assert task.score("24", Item("", "main", "?", "24")).exact == 1.0
+
+
+def test_an_entry_is_made_again_in_another_process() -> None:
+    item = GymTask("maze").items("test", 3)[2]
+    code = (
+        "from stratos.tasks.base import Item; from stratos.contrib.gym import GymTask; import sys;"
+        "print(GymTask('maze').score(sys.argv[1], Item('', '', '', 'x', origin=sys.argv[2])).exact)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, item.answer, item.origin],
+        capture_output=True, text=True, check=True, timeout=120,
+    )  # fmt: skip
+    assert done.stdout.split()[-1] == "1.0"
+
+
+def test_what_draws_from_the_randomness_of_all_is_made_again() -> None:
+    found = [item.id for item in GymTask("list_functions").items("test", 5)]
+    code = (
+        "from stratos.contrib.gym import GymTask;"
+        "print([i.id for i in GymTask('list_functions').items('test', 5)])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
+    )
+    assert done.stdout.splitlines()[-1] == str(found)
+
+
+def test_answers_of_several_lines_and_of_one() -> None:
+    queens = GymTask("n_queens")
+    item = queens.items("test", 1)[0]
+    assert queens.score(f"Here it is.\nAnswer:\n{item.answer}", item).exact == 1.0
+    assert queens.score(f"<answer>{item.answer}</answer> done", item).exact == 1.0
+    sums = GymTask("chain_sum")
+    item = sums.items("test", 1)[0]
+    assert sums.score(f"First 1, then 2.\n{item.answer}", item).exact == 1.0
+
+
+EVIL = [
+    "__import__('os').system('touch /tmp/hacked')", "open('/etc/passwd').read()", "exec(x)",
+    "x.func", "(1).__class__", "().a", "9**9**9**9", "9**99999", "9**(9+0)**9", "9**(99+0)**9",
+    "(9**9)**(9*9)", "9**sqrt(9**50)", "9**(x - x + 9**9)", "9" * 100, "1" * 3000, "lambda: 1",
+    "[0]*10**9", "print",
+    "[x for x in y]", "x;y", "x\nimport os", "2^9^9", "getattr(x,y)", "sin(x, y)", "exp(x=1)",
+    "True if x else y", "'a'", "((x+1)**30)**30", "1e999", "0**-1 if 1 else 2", "+".join("x" * 400),
+    "[0 for D.x in [self] for Random.zz in ['system']]", "entry['metadata']['solution']",
+    "[0 for Random.randint in [max]]",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", EVIL, ids=range(len(EVIL)))
+def test_what_is_more_than_a_sum_is_never_evaluated(text: str) -> None:
+    assert not any(is_harmless(name, text) for name in EXPRESSIONS | LISTS | BOARDS)
+
+
+def test_expressions_that_answers_are_made_of_may_be_judged() -> None:
+    for text in ("(50 - 3)*4 + 2/3", "-34*x**8/15 - 5*x/4 + C", "-4*(-2*x - 8)**(3/2)/3 + C",
+                 "exp(2*x)*sin(x) + log(Abs(x)) + pi", "-896*x**5 + 2240*x**4"):  # fmt: skip
+        assert all(is_harmless(name, text) for name in EXPRESSIONS), text
+
+
+def test_verifiers_that_are_too_lenient_are_not_followed() -> None:
+    entry = {"metadata": {"numbers": [3, 8, 3, 8]}}
+    assert is_really_right("puzzle24", "8/(3 - 8/3)", entry)
+    assert not is_really_right("puzzle24", "6*4*1*1", entry)
+    assert not is_really_right("puzzle24", "8*3 + 8/3 - 2", entry)
+    assert not is_really_right("puzzle24", "8*3 + 3/8", entry)
+    gold = {"answer": "['1.5', '2.0']"}
+    assert is_really_right("number_sorting", '["1.5", "2"]', gold)
+    assert not is_really_right("number_sorting", "['2.4', '2.9']", gold)
+
+
+def test_another_spelling_is_for_the_verifier_to_judge() -> None:
+    task = GymTask("caesar_cipher")
+    item = task.items("test", 1)[0]
+    assert task.score(item.answer.lower(), item).exact == 0.0
+    task = GymTask("rotate_matrix")
+    item = next(one for one in task.items("test", 9) if "\n" in one.answer)
+    assert task.score(" ".join(item.answer.split()), item).exact == 0.0
+
+
+def test_questions_that_differ_in_signs_are_different() -> None:
+    task = GymTask("n_queens")
+    splits: tuple[Split, ...] = ("train", "validation", "test")
+    assert [len(task.items(split, 40)) for split in splits] == [40, 40, 40]
+
+
+def test_right_answers_of_these_generators_are_harmless() -> None:
+    slow = {"intermediate_integration", "puzzle24", "countdown"}
+    for name in sorted((EXPRESSIONS | LISTS | BOARDS) - NEED_HASH_SEED - slow):
+        task = GymTask(name)
+        for item in task.items("train", 2):
+            assert is_harmless(name, item.answer) or name in LISTS, (name, item.answer)
+            assert task.score(item.answer, item).exact == 1.0
+
+
+def test_every_verifier_that_evaluates_is_guarded() -> None:
+    """A version of the package that evaluates answers in more places fails here."""
+    import reasoning_gym
+
+    found = set()
+    root = Path(reasoning_gym.__file__).parent
+    for path in root.rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        judged = text.partition("def score_answer")[2]
+        if "eval(" in judged or "parse_expr(" in judged or "sympify(" in judged:
+            found.add(path.stem)
+    found -= {"propositional_logic"}  # its parse_expr is a parser of its own
+    assert found <= LISTS | BOARDS | EXPRESSIONS | {"number_sorting"}, found
+
+
+@pytest.mark.parametrize(("argv", "told"), [
+    ({"name": "chain_sums"}, "there is no such generator. Did you mean chain_sum"),
+    ({"name": "composite"}, "there is no such generator"),
+    ({"name": "knight_swap"}, "there is no such generator"),
+    ({"name": "chain_sum", "parameters": {"max_term": 3}}, "Did you mean max_terms"),
+    ({"name": "chain_sum", "parameters": {"seed": 3}}, "has no such setting"),
+    ({"name": "chain_sum", "parameters": {"min_terms": 9, "max_terms": 2}}, "refuses them"),
+    ({"name": "acre", "level": 1}, "has no levels"),
+    ({"name": "ransom_note"}, "Type PYTHONHASHSEED=0 before the command"),
+    ({"name": "maze", "level": -1}, "below 0"),
+])  # fmt: skip
+def test_what_there_is_not_is_told(
+    argv: dict[str, object], told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PYTHONHASHSEED", raising=False)
+    with pytest.raises(ValueError, match=told):
+        GymTask(**argv)  # type: ignore[arg-type]
+
+
+def test_levels_are_harder_and_settings_go_before_them() -> None:
+    easy, hard = (GymTask("spell_backward", level=level).items("train", 20) for level in (0, 4))
+    assert max(len(item.answer) for item in easy) < max(len(item.answer) for item in hard)
+    fixed = GymTask("spell_backward", {"min_word_len": 5, "max_word_len": 5}, level=0)
+    assert {len(item.answer) for item in fixed.items("train", 20)} == {5}
+
+
+def test_what_has_no_gold_answer_cannot_be_made_answer_first() -> None:
+    task = GymTask("graph_color")
+    assert not task.can_reverse and task.answer_texts("zero_shot") == []
+    assert len(task.messages(task.items("test", 1)[0])) == 2
+
+
+def test_the_docs_list_every_generator() -> None:
+    text = DOCS.read_text(encoding="utf-8")
+    assert [name for name in names() if f"`{name}`" not in text] == []
+    for listed in (WITHOUT_GOLD, NEED_HASH_SEED):
+        assert all(f"`{name}`" in text for name in listed)
+
+
+def test_an_answer_is_announced_at_the_beginning_of_a_line_alone() -> None:
+    task = GymTask("chain_sum")
+    for text in ("Answer: 7", "so\n\n **Answer:** 7", "* \n_ answer: 7", "<answer>7</answer>"):
+        assert task.parse(text) == "7"
+    assert task.parse("no Answer: 7") == "no Answer: 7"
+    start = time.process_time()
+    assert task.parse("\n" * 100_000) is None
+    assert time.process_time() - start < 2

@@ -1,0 +1,112 @@
+"""Common beginnings of prompts: found, computed once, and changing no answer."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+import torch
+from tiny_student import tiny_model, tiny_tokenizer
+
+from stratos.models.decode.batched import write
+from stratos.models.decode.prefix import Prefixes, _groups
+from stratos.models.decode.repetition import repeats
+
+LONGEST = 30
+
+
+def prompts() -> list[list[int]]:
+    """Two few-shot prompts with six questions each, and two questions of their own, shuffled."""
+    draw = random.Random(2)
+    short, long = (draw.choices(range(5, 15), k=n) for n in (20, 60))
+    # The two begin alike, as system messages of one task do.
+    few_shot = [[2, *long[:18], *rest] for rest in (short, long[18:])]
+    asked = [
+        [*beginning, *draw.choices(range(5, 15), k=draw.randint(1, 9))]
+        for beginning in few_shot
+        for _ in range(6)
+    ]
+    asked += [[3, *draw.choices(range(5, 15), k=5)], [4, 5, 6, 7]]
+    draw.shuffle(asked)
+    return asked
+
+
+def wild_model(**changes: Any) -> Any:
+    options = {"initializer_range": 0.4, "eos_token_id": [1], "max_position_embeddings": 512}
+    return tiny_model(seed=3, **{**options, **changes}).eval()
+
+
+def test_prompts_that_begin_alike_form_a_group() -> None:
+    asked = prompts()
+    found = sorted((n, len(rows)) for rows, n in _groups(asked))
+    assert [n_rows for _, n_rows in found] == [6, 6]
+    assert 39 <= found[0][0] <= 48 and 61 <= found[1][0] <= 70
+    for rows, n in _groups(asked):
+        assert len({tuple(asked[row][:n]) for row in rows}) == 1
+        assert all(len(asked[row]) > n for row in rows)
+    # Several answers to one question: all of it but the last token is computed once.
+    same = [[*range(5, 15)] * 3] * 4
+    assert [(sorted(rows), n) for rows, n in _groups(same)] == [([0, 1, 2, 3], 29)]
+    assert not list(_groups([])) and not list(_groups([[5, 6]]))
+
+
+@pytest.mark.parametrize("batch_size", [3, 64])
+def test_shared_beginnings_change_no_answer(batch_size: int) -> None:
+    model, tokenizer, asked = wild_model(), tiny_tokenizer(), prompts()
+    options: Any = {"max_new_tokens": LONGEST, "batch_size": batch_size}
+    expected = write(model, tokenizer, asked, **options)
+    assert len({len(answer) for answer in expected}) > 3
+    with torch.inference_mode():
+        prefixes = Prefixes.of(model, asked)
+    assert sorted(prefixes.lengths)[:2] == [0, 0] and min(sorted(prefixes.lengths)[2:]) > 30
+    assert write(model, tokenizer, asked, share_prefixes=True, **options) == expected
+
+
+def test_a_model_with_sliding_windows_shares_nothing() -> None:
+    from transformers import MistralConfig, MistralForCausalLM
+
+    config = MistralConfig(
+        vocab_size=15, hidden_size=16, intermediate_size=32, num_hidden_layers=1,
+        num_attention_heads=2, num_key_value_heads=2, sliding_window=8,
+    )  # fmt: skip
+    assert set(Prefixes.of(MistralForCausalLM(config).eval(), prompts()).lengths) == {0}
+
+
+def test_each_answer_has_its_own_longest_length() -> None:
+    model, tokenizer, asked = wild_model(eos_token_id=[99]), tiny_tokenizer(), prompts()
+    longest = [1 + index for index in range(len(asked))]
+    answers = write(model, tokenizer, asked, max_new_tokens=longest, batch_size=4)
+    assert [len(answer) for answer in answers] == longest
+
+
+def test_a_row_that_repeats_itself_is_stopped() -> None:
+    tokenizer, asked = tiny_tokenizer(), prompts()[:4]
+    # Small weights say one thing for ever.
+    model = tiny_model(seed=1, max_position_embeddings=1024, eos_token_id=[99]).eval()
+    options: Any = {"max_new_tokens": 600, "batch_size": 4}
+    whole = write(model, tokenizer, asked, **options)
+    looped = [len(answer) == 600 and repeats(answer) for answer in whole]
+    assert any(looped), "otherwise nothing is tested"
+    stopped = write(model, tokenizer, asked, stop_loops=True, **options)
+    for answer, full, loops in zip(stopped, whole, looped, strict=True):
+        assert answer == full[: len(answer)]
+        assert (len(answer) < 600) is loops and (not loops or repeats(answer))
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        ([7] * 64, True),
+        ([7] * 63, False),
+        ([*range(40)] * 4, True),
+        ([1, *[*range(40)] * 4], True),
+        ([*range(40)] * 3, False),
+        ([*range(40)] * 4 + [8], False),
+        ([*range(70)] * 4, False),  # so long a piece is no loop yet
+        (list(range(300)), False),
+        ([7] * 64 + [8], False),  # it goes on
+    ],
+)
+def test_repetition(written: list[int], expected: bool) -> None:
+    assert repeats(written) is expected

@@ -1,0 +1,92 @@
+"""Two students on the items that both answered."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from stratos.evaluate.answer_files import KeptAnswer
+from stratos.report.paired import paired, said
+from stratos.report.run_figures import settings_of
+from stratos.tasks.base import Score
+
+
+def answers(right: list[bool], first: int = 0) -> list[KeptAnswer]:
+    return [
+        KeptAnswer(
+            str(i), "all", f"question {i}", f"gold {i}", [], "text", 1, Score(float(one), 0.0, True)
+        )
+        for i, one in enumerate(right, first)
+    ]
+
+
+def test_the_counts_are_those_of_shared_items() -> None:
+    ours = answers([True] * 6 + [False] * 4)  # 0 to 9
+    theirs = answers([False, True, True, True, True, True, True, False], first=4)  # 4 to 11
+    found = paired(ours, theirs)
+    assert found is not None
+    assert (found.n_items, found.only_first, found.only_second) == (6, 1, 4)
+    assert (found.first, found.second) == (2 / 6, 5 / 6)
+    assert found.low < found.second - found.first < found.high
+    assert found.outcome == "open"
+    assert said(found, ("A", "B")).startswith("A and B are not told apart: A 33.3%, B 83.3% of the")
+    assert "difference -50.0 points" in said(found, ("A", "B"))
+    left = "Left out: 4 that only A was asked, 2 that only B was asked."
+    assert said(found, ("A", "B")).endswith(left)
+
+
+def test_items_with_other_labels_are_counted_and_the_better_one_stands_first() -> None:
+    ours, theirs = answers([True] * 104), answers([False] * 104)
+    for i in range(18):
+        theirs[i] = replace(theirs[i], gold="another")
+    found = paired(ours, theirs)
+    assert found is not None and found.n_items == 86 and found.left_out.n_relabelled == 18
+    text = said(found, ("A", "B"))
+    assert text.startswith("A is better than B: A 100.0%, B 0.0% of the 86 test items of both")
+    assert "difference +100.0 points" in text and "only A right on 86, only B on 0" in text
+    assert text.endswith(" Left out: 18 whose labels differ.")
+    back = paired(theirs, ours)
+    assert back is not None
+    assert said(back, ("B", "A")) == text, "it says one thing in both orders"
+
+
+def test_an_item_of_another_gold_answer_is_another_item() -> None:
+    ours, theirs = answers([True]), answers([True])
+    theirs[0] = KeptAnswer("0", "all", "question 0", "another", [], "", 1, Score(1.0, 1.0, True))
+    assert paired(ours, theirs) is None
+    assert paired([], theirs) is None
+
+
+@pytest.mark.parametrize(("lead", "outcome"), [(40, "second"), (-40, "first"), (0, "open")])
+def test_a_sure_lead_is_one_in_both_orders(lead: int, outcome: str) -> None:
+    ours = [True] * 200 + [False] * 100
+    theirs = [True] * (200 + lead) + [False] * (100 - lead)
+    found = paired(answers(ours), answers(theirs))
+    assert found is not None and found.outcome == outcome
+    back = paired(answers(theirs), answers(ours))
+    assert back is not None
+    assert back.outcome == {"first": "second", "second": "first", "open": "open"}[outcome]
+    assert (back.low, back.high) == pytest.approx((-found.high, -found.low), abs=1e-9)
+    assert back.p_value == found.p_value
+
+
+def test_equal_students_are_seldom_told_apart() -> None:
+    rng, wrong = random.Random(0), 0
+    for _ in range(400):
+        ours = answers([rng.random() < 0.8 for _ in range(150)])
+        theirs = answers([rng.random() < 0.8 for _ in range(150)])
+        found = paired(ours, theirs)
+        assert found is not None
+        wrong += found.outcome != "open"
+    assert wrong <= 0.05 * 400
+
+
+def test_what_a_card_knows_of_earlier_trainings_is_no_setting(tmp_path: Path) -> None:
+    (tmp_path / ".hydra").mkdir()
+    (tmp_path / ".hydra" / "config.yaml").write_text(
+        "seed: 1\nstudent:\n  name: a\n  runs:\n    - {task: b, accuracy: 0.9}\n"
+    )
+    assert settings_of(tmp_path) == {"seed": "1", "student.name": "a"}
