@@ -16,14 +16,15 @@ from stratos.cli.build import build
 from stratos.cli.compose import CONFIG_NAME, hydra_for
 from stratos.cli.rules import missing_files
 from stratos.core import extras
-from stratos.core.conf import conf_dir
+from stratos.core.conf import conf_dirs, shipped_choices
 from stratos.core.targets import ALLOW_TARGETS
 from stratos.teachers.lifetime import retired, shipped_teachers
 
 SHIPPED = sorted(
-    (path.parent.relative_to(conf_dir()).as_posix(), path.stem)
-    for path in conf_dir().rglob("*.yaml")
-    if path.parent != conf_dir()
+    (path.parent.relative_to(folder).as_posix(), path.stem)
+    for folder in conf_dirs()
+    for path in folder.rglob("*.yaml")
+    if path.parent != folder
 )
 ROWS = "".join(f'{{"question": "{i}+{i}", "answer": "{i % 2}"}}\n' for i in range(200))
 CHATS = "".join(
@@ -178,7 +179,7 @@ def test_a_teacher_behind_an_endpoint_has_the_name_of_its_model() -> None:
 
 @pytest.mark.parametrize(("group", "name"), SHIPPED)
 def test_every_shipped_yaml_opens_with_its_command(group: str, name: str) -> None:
-    lines = (conf_dir() / group / f"{name}.yaml").read_text().splitlines()
+    lines = shipped_choices(group)[name].read_text().splitlines()
     comments = []
     for line in lines:
         if not line.startswith("#"):

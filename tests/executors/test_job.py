@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from stratos.cli.compose import conf_dir
 from stratos.contrib.ray.executor import Ray
 from stratos.contrib.skypilot.executor import SkyPilot
 from stratos.contrib.slurm.executor import Slurm
 from stratos.contrib.slurm.limits import Allowance
 from stratos.contrib.slurm.partitions import limits
 from stratos.contrib.slurm.queue import signal_of
+from stratos.core.conf import shipped_choices
 from stratos.core.environment import without
 from stratos.core.errors import StratosError
 from stratos.executors.here import Here
@@ -223,7 +223,7 @@ def test_every_stage_that_may_go_has_a_role() -> None:
 
 @pytest.mark.parametrize("executor", [Here, Ray, SkyPilot, Slurm])
 def test_every_key_stands_in_the_yaml(executor: type) -> None:
-    shipped = OmegaConf.load(conf_dir() / "executor" / f"{executor.__name__.lower()}.yaml")
+    shipped = OmegaConf.load(shipped_choices("executor")[executor.__name__.lower()])
     assert shipped.pop("_target_") == f"{executor.__module__}.{executor.__qualname__}"
     assert set(shipped) == {field.name for field in fields(executor)}
 
