@@ -15,7 +15,6 @@ from stratos.catalog.source import BUILTIN
 from stratos.cli.build import build
 from stratos.cli.compose import CONFIG_NAME, hydra_for
 from stratos.cli.rules import missing_files
-from stratos.core import extras
 from stratos.core.conf import conf_dirs, shipped_choices
 from stratos.core.targets import ALLOW_TARGETS
 from stratos.teachers.lifetime import retired, shipped_teachers
@@ -118,20 +117,6 @@ def test_a_teacher_words_only_what_a_task_has_worded() -> None:
         "strategy.wording=teacher: the task mahjong makes no questions that a teacher can word. "
         "Type strategy.wording=task."
     ]
-
-
-def test_an_engine_that_is_not_there_is_said_before_anything_runs(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("stratos.cli.rules.is_installed", lambda: False)
-    assert problems("+task=mahjong", "synthesize.engine=ray") == [
-        f"synthesize.engine=ray: Ray is not installed. Type: {extras.install('ray')}"
-    ]
-    assert problems("+task=mahjong", "synthesize.ray_address=auto") == [
-        "synthesize.ray_address=auto needs synthesize.engine=ray. Add it, or leave the address out."
-    ]
-    monkeypatch.setattr("stratos.cli.rules.is_installed", lambda: True)
-    assert problems("+task=mahjong", "synthesize.engine=ray", "synthesize.ray_address=auto") == []
 
 
 def test_what_vllm_cannot_serve_is_said_before_anything_runs(
