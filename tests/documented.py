@@ -6,8 +6,10 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
-DOCUMENTS = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")))
+from pages import DOCUMENTS, ROOT, text_of
+
+__all__ = ["DOCUMENTS", "ROOT", "Command", "commands"]
+
 _START = re.compile(r"python -m\s+(?P<module>stratos(?:\.\w+)*)(?![\w.]*\w)")
 _WORD = re.compile(r"""(?:'[^']*'|"[^"]*"|\\.|[^\s'"\\`])+""")
 _BEFORE = re.compile(r"(?:\b[A-Z_]+=\S+\s+)+$")
@@ -38,7 +40,7 @@ class Command:
 
 def commands(path: Path) -> list[Command]:
     """Return every command line of a page that begins with `python -m stratos`, each once."""
-    text = re.sub(r"\\\n\s*", " ", path.read_text())
+    text = re.sub(r"\\\n\s*", " ", text_of(path))
     text = _PLACE.sub(lambda place: place[1].replace(" ", "_"), text)
     found = []
     for start in _START.finditer(text):

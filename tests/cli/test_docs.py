@@ -25,6 +25,7 @@ import yaml
 from checked import problems
 from documented import DOCUMENTS, ROOT, Command, commands
 from omegaconf import OmegaConf
+from pages import PAGES, contrib_pages, text_of
 
 sys.path.append(str(Path(__file__).parent))
 sys.path.append(str(ROOT / "benchmarks"))
@@ -38,7 +39,6 @@ from stratos.cli.build import CANDIDATES, GROUPS, TARGETS, schema_of
 from stratos.cli.help.keys import group_page
 from stratos.core.conf import conf_dirs, shipped_choices
 
-PAGES = sorted((ROOT / "docs").glob("*.md"))
 LACKING = re.compile(
     r"the hub cannot be reached|cannot be reached|SLURM does not answer|no Ray dashboard answers|"
     r"no program sky|no sbatch|not installed|needs the package|SkyPilot may use no cloud"
@@ -221,7 +221,7 @@ def test_settings_that_are_named_exist() -> None:
     named = re.compile(r"(?P<group>[a-z_]+)(?:\.(?P<key>[a-z_]+)[a-z_.]*)?(?:=(?P<value>[\w.]+))?$")
     wrong = []
     for path in DOCUMENTS:
-        for words in re.findall(r"`([^`\n]+)`", path.read_text()):
+        for words in re.findall(r"`([^`\n]+)`", text_of(path)):
             for word in words.split():
                 found = named.match(word.lstrip("+"))
                 if found is None or found["group"] not in keys:
@@ -301,4 +301,21 @@ def test_every_page_is_in_the_menu() -> None:
     listed = {page for one in config["nav"] for pages in one.values()
               for page in ([pages] if isinstance(pages, str) else
                            [name for entry in pages for name in entry.values()])}  # fmt: skip
-    assert listed == {*(page.name for page in PAGES), "index.md", "settings.md"}
+    here = {page.relative_to(ROOT / "docs").as_posix() for page in PAGES}
+    assert here <= listed
+    assert {page for page in listed - here if not page.startswith("contrib/")} == {
+        "index.md", "settings.md"
+    }  # fmt: skip
+
+
+def test_every_link_to_a_page_of_contrib_is_to_one_of_the_menu() -> None:
+    """The page may not be here, where its room is not."""
+    menu = (ROOT / "mkdocs.yml").read_text()
+    for page in DOCUMENTS:
+        for linked in contrib_pages(page.read_text(), page):
+            assert f": contrib/{linked.name}\n" in menu, f"{page.name} links to {linked.name}"
+
+
+def test_every_room_of_contrib_has_a_page() -> None:
+    for room in (ROOT / "stratos" / "contrib").glob("*/__init__.py"):
+        assert (ROOT / "docs" / "contrib" / f"{room.parent.name}.md").exists(), room.parent.name
