@@ -51,8 +51,6 @@ GROUPS: dict[str, type] = {
 }
 CANDIDATES = {"teacher": "teachers", "student": "students", "strategy": "strategies"}
 """Groups of which a run takes one or several, and the field of `Config` that they become."""
-OPTIONAL = ("cascade",)
-"""Groups that configs of earlier versions lack; their defaults are what those runs did."""
 NO_TASK = "Pick a task: +task=<name>."
 _MOST_SHOWN = 3
 """Alternatives that a message lists."""
@@ -109,8 +107,6 @@ def read(composed: DictConfig) -> tuple[Config | None, list[str]]:
     values["stages"] = _read_stages(plain.get("stages", STAGES), problems)
     for key in (*TARGETS, *CANDIDATES, *GROUPS):
         told = any(problem.startswith((f"{key}.", f"{key}:", f"{key} ")) for problem in problems)
-        if key in OPTIONAL and key not in plain:
-            continue
         if plain.get(key) is None and not told:
             problems.append(NO_TASK if key == "task" else f"{key} is missing.")
     told_of = "\n".join(problems)

@@ -89,10 +89,8 @@ class Kept:
     record: Any = None
     fingerprint: str = ""
     trouble: str = ""
-    is_marked: bool = True
-    """Whether the content of the files that it names can be told from other content."""
     inputs: Mapping[str, str] = field(default_factory=dict)
-    """What it was made from, by name, each as a short digest; empty for older versions."""
+    """What it was made from, by name, each as a short digest; none where nobody compares it."""
 
 
 SEEN = "what other runs have left"
@@ -159,7 +157,7 @@ def files_of(stage: Stage[Any], config: Config) -> tuple[Path, ...]:
     found = [Path(one) for _, path in named
              for one in ([path] if path.exists() else glob(str(path), recursive=True))]  # fmt: skip
     for name in (*stage.after, *stage.uses):
-        with contextlib.suppress(OSError, msgspec.DecodeError, records.EditedError):
+        with contextlib.suppress(OSError, msgspec.DecodeError):
             kept = opened_in(config.run_dir / f"{name}.json")
             found += [config.run_dir / one for one in kept.files]
     absolute = dict.fromkeys(path.absolute() for path in found)
@@ -200,7 +198,7 @@ def _named(
 def what_changed(old: Mapping[str, str], new: Mapping[str, str]) -> str:
     """Say which inputs of a record are other ones now, the first three by name."""
     names = [name for name in {**new, **old} if old.get(name) != new.get(name)]
-    if not old or not names:
+    if not names:
         return "its inputs have changed"
     shown, rest = names[:_MOST_NAMED], len(names) - _MOST_NAMED
     if rest > 0:
@@ -253,13 +251,22 @@ def _select(plain: dict[str, Any], key: str) -> Any:
 
 
 def find(stage: Stage[T], folder: Path) -> Kept | None:
-    """Read the record of a stage in `folder`; None if there is no such file."""
+    """Read the record of a stage in `folder`; None if there is no such file.
+
+    Raises:
+        StratosError: it was written by other code, or changed since it was written.
+    """
     path = folder / f"{stage.name}.json"
     try:
         envelope = opened_in(path)
         record = records.from_json(bytes(envelope.record), stage.record)
     except (FileNotFoundError, NotADirectoryError):
         return None
+    except records.FormatError as error:
+        raise StratosError(
+            f"{folder} was made by another version of Stratos: start anew in another folder, with "
+            "hydra.run.dir=<folder>."
+        ) from error
     except records.EditedError as error:
         raise StratosError(
             f"{path}: {error}, so it is not used. {_again(stage.name, folder)}"
@@ -274,7 +281,7 @@ def find(stage: Stage[T], folder: Path) -> Kept | None:
     # A folder that was gone when the record was written has no marks.
     if (gone := missing(record, folder)) is not None:
         return Kept(trouble=f"{path} names {gone}, which is gone")
-    return Kept(record, envelope.fingerprint, "", bool(envelope.sha256), envelope.inputs)
+    return Kept(record, envelope.fingerprint, "", envelope.inputs)
 
 
 def keep(

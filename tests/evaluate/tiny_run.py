@@ -178,6 +178,7 @@ def tiny_plan(server: r.Offer | None = SERVER, **changes) -> r.Plan:
         "n_offers": 1,
         "price_dates": ("2026-05-01", "2026-05-01"),
         "seconds": 0.1,
+        "net_usd": 0.0,
     }
     return r.Plan(**{**options, **changes})
 

@@ -30,7 +30,7 @@ def plan(**usd: tuple[float, float]) -> Plan:
         status="optimal", solver="none", teacher="t", student="s", strategy="alignment",
         roles=roles, accuracy=unknown, usd=0.0, hours=0.0, latency_ms=0.0,
         objective="balanced", frontier=(), n_frontier=0, alternatives={}, reasons=(), left_out={},
-        warnings=(), n_offers=0, price_dates=("", ""), seconds=0.0, egress_usd=0.5,
+        warnings=(), n_offers=0, price_dates=("", ""), seconds=0.0, net_usd=0.0, egress_usd=0.5,
     )  # fmt: skip
 
 

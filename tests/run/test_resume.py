@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import errno
 import importlib
+import json
 import multiprocessing
 import os
 import signal
@@ -220,6 +221,19 @@ def test_a_corrupt_record_is_not_used(tmp_path: Path, damage: bytes) -> None:
     kept = resume.find(stages.SYNTHESIZE, tmp_path)
     assert kept is not None and kept.record is None
     assert kept.trouble.startswith(f"{path} is corrupt (")
+
+
+def test_a_folder_of_another_format_is_refused(tmp_path: Path) -> None:
+    resume.keep(stages.SYNTHESIZE, tmp_path, "mark", CORPUS)
+    path = tmp_path / "synthesize.json"
+    made = json.loads(path.read_text())
+    for envelope in (
+        {**made, "format": 0},
+        {key: value for key, value in made.items() if key != "format"},
+    ):
+        path.write_text(json.dumps(envelope))
+        with pytest.raises(StratosError, match="made by another version of Stratos: start anew"):
+            resume.find(stages.SYNTHESIZE, tmp_path)
 
 
 def test_a_record_whose_files_are_gone_or_changed_is_not_used(tmp_path: Path) -> None:

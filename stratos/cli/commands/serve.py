@@ -217,7 +217,7 @@ def _setting(
         StratosError: the engine has no formats.
     """
     form, engine = told.format, told.engine
-    if engine is None and not form and running is not None and running.setting is not None:
+    if engine is None and not form and running is not None:
         now = running.setting
         if now.format or not told.at_once:
             return replace(now, slots=told.at_once or now.slots)
