@@ -51,7 +51,6 @@ class CapacityError(StratosError):
     """
 
     def __init__(self, text: str, server: str) -> None:
-        """Take both."""
         super().__init__(text)
         self.server = server
 
@@ -65,7 +64,6 @@ class OverspentError(StratosError):
     """
 
     def __init__(self, text: str, why: str) -> None:
-        """Take both."""
         super().__init__(text)
         self.why = why
 

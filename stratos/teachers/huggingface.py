@@ -56,7 +56,6 @@ class HuggingFaceTeacher:
     """Facts of the model card that are known beforehand; the others are read from its files."""
 
     def __post_init__(self) -> None:
-        """Check the facts and the numbers."""
         check_facts(self.facts)
         if self.batch_size < 1:
             raise ValueError(f"batch_size={self.batch_size} must be at least 1.")

@@ -113,7 +113,6 @@ class RayEngine:
     """
 
     def __init__(self, n_workers: int, n_gpus: int = 0) -> None:
-        """Remember its size."""
         self.n_workers, self.n_gpus = n_workers, n_gpus
 
     def map(
