@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from stratos.core.errors import TeacherError
 from stratos.core.foreign import cause
@@ -31,6 +31,8 @@ _TEMPLATE_TOKENS = 4096
 @dataclass(frozen=True)
 class HuggingFaceTeacher:
     """Answers on this machine; weights are loaded at the first question, once per process."""
+
+    code_version: ClassVar[int] = 1
 
     name: str
     """Name shown in tables and in the plan."""
