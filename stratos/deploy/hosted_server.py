@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shlex
 import sys
 from collections.abc import Iterator
@@ -29,6 +30,11 @@ from stratos.records import ServingSetting
 
 CACHE = "STRATOS_CACHE"
 """Variable with the cache folder of commands that have no config."""
+
+
+def cache_of_user() -> Path:
+    """Return the cache folder of commands that have no config."""
+    return Path(os.environ.get(CACHE) or "~/.cache/stratos").expanduser()
 
 
 @dataclass(frozen=True)
@@ -164,8 +170,8 @@ def starting(bundle: Path, cache_dir: Path) -> Iterator[None]:
             yield
     except BlockingIOError:
         raise StratosError(
-            f"{bundle}: another command is starting its server. To see it, type: python -m "
-            f"stratos.serve status {shlex.quote(str(bundle))}"
+            f"{bundle}: another command is starting its server. To see it, type: stratos "
+            f"serve status {shlex.quote(str(bundle))}"
         ) from None
 
 
