@@ -29,7 +29,7 @@ class Command:
     rank: int = 0
     """Where `stratos --help` shows it among the verbs of all rooms: small numbers come first."""
     failure: int = 1
-    """Exit code of a `StratosError`; 2 where 1 is an answer, as of `stratos gate`."""
+    """Exit code of an error; 2 where 1 is an answer, as of `stratos gate`."""
 
 
 @dataclass(frozen=True)

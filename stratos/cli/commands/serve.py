@@ -12,7 +12,6 @@ from stratos.contrib.cascade.endpoint import options
 from stratos.contrib.cascade.endpoint.made import check_alone, front_of
 from stratos.contrib.door.nginx import Door
 from stratos.core.counted import counted
-from stratos.core.disk_errors import why_unwritten
 from stratos.core.errors import StratosError, UsageError
 from stratos.core.json_line import add_flag
 from stratos.deploy.commands import ENGINES
@@ -21,10 +20,10 @@ from stratos.deploy.engines.llamacpp import LlamaCpp
 from stratos.deploy.engines.vllm import Vllm
 from stratos.deploy.exports import read_exports
 from stratos.deploy.hosted_server import (
-    CACHE,
     Hosted,
     bundle_in,
     cache_of_user,
+    disk_of_served,
     hosted_bundle,
     hosted_here,
     starting,
@@ -82,32 +81,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_flag(parser, "with status: one JSON object per line")
 
 
-def run(told: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> int:
     """Start a server that stays, show what runs, or stop it; return its own code in foreground.
 
     Raises:
         UsageError: words or options do not go together.
         StratosError: it cannot be done.
     """
-    command = told.words[0] if told.words and told.words[0] in ("status", "stop") else ""
-    folders = [Path(word) for word in told.words[bool(command) :]]
+    command = args.words[0] if args.words and args.words[0] in ("status", "stop") else ""
+    folders = [Path(word) for word in args.words[bool(command) :]]
     if (not command and len(folders) != 1) or len(folders) > 1:
         raise UsageError("name one folder: stratos serve outputs/<run>")
     cache_dir = cache_of_user()
-    if told.page and (command or told.foreground):
+    if args.page and (command or args.foreground):
         raise UsageError("--page goes with a start, and not with --foreground")
-    if told.json and command != "status":
+    if args.json and command != "status":
         raise UsageError("--json goes with status")
-    try:
+    with disk_of_served(cache_dir):
         if command == "status":
-            _status(cache_dir, folders, told.json)
+            _status(cache_dir, folders, args.json)
         elif command == "stop":
-            _stop(cache_dir, folders, told.all)
+            _stop(cache_dir, folders, args.all)
         else:
-            return _start(cache_dir, folders[0], told)
-    except OSError as error:
-        why = why_unwritten(error, cache_dir / "served", f"{CACHE}=<folder>")
-        raise StratosError(why) from error
+            return _start(cache_dir, folders[0], args)
     return 0
 
 

@@ -17,13 +17,12 @@ from typing import Any
 from stratos.contrib.door.nginx import Door, Opened
 from stratos.contrib.door.nginx_config import Limits, config
 from stratos.core.counted import counted
-from stratos.core.disk_errors import why_unwritten
 from stratos.core.errors import StratosError, UsageError
 from stratos.core.streams import print_secret
 from stratos.deploy.hosted_server import (
-    CACHE,
     Hosted,
     cache_of_user,
+    disk_of_served,
     hosted_bundle,
     state_of,
 )
@@ -75,7 +74,7 @@ def run(args: argparse.Namespace) -> None:
     folders = [Path(word) for word in args.words[bool(command) :]]
     if len(folders) != 1:
         raise UsageError("name one folder: stratos door outputs/<run>")
-    try:
+    with disk_of_served(cache_of_user()):
         door, hosted = _found(folders[0])
         if command == "stop":
             print("Closed." if door.stop() else "It was not open.")
@@ -83,9 +82,6 @@ def run(args: argparse.Namespace) -> None:
             print(door.told())
         else:
             _open(door, hosted, folders[0], args)
-    except OSError as error:
-        why = why_unwritten(error, cache_of_user() / "served", f"{CACHE}=<folder>")
-        raise StratosError(why) from error
 
 
 def _found(folder: Path) -> tuple[Door, Hosted | None]:
