@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shlex
 import sys
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ import msgspec
 from stratos.core.atomic_files import write_atomically
 from stratos.core.counted import counted
 from stratos.core.digest import digest_of
+from stratos.core.disk_errors import why_unwritten
 from stratos.core.errors import StratosError
 from stratos.core.locks import locked
 from stratos.core.process import Process
@@ -29,6 +31,27 @@ from stratos.records import ServingSetting
 
 CACHE = "STRATOS_CACHE"
 """Variable with the cache folder of commands that have no config."""
+
+
+def cache_of_user() -> Path:
+    """Return the cache folder of commands that have no config."""
+    return Path(os.environ.get(CACHE) or "~/.cache/stratos").expanduser()
+
+
+@contextmanager
+def disk_of_served(cache_dir: Path) -> Iterator[None]:
+    """Turn what the system refuses to write of what is hosted into a message.
+
+    Raises:
+        StratosError: it refuses something.
+    """
+    try:
+        yield
+    except BrokenPipeError:  # of whoever reads along
+        raise
+    except OSError as error:
+        why = why_unwritten(error, cache_dir / "served", f"{CACHE}=<folder>")
+        raise StratosError(why) from error
 
 
 @dataclass(frozen=True)
@@ -162,8 +185,8 @@ def starting(bundle: Path, cache_dir: Path) -> Iterator[None]:
             yield
     except BlockingIOError:
         raise StratosError(
-            f"{bundle}: another command is starting its server. To see it, type: python -m "
-            f"stratos.serve status {shlex.quote(str(bundle))}"
+            f"{bundle}: another command is starting its server. To see it, type: stratos "
+            f"serve status {shlex.quote(str(bundle))}"
         ) from None
 
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from in_process import stratos
 
 from stratos.core.errors import BudgetError
 from stratos.ledger import Ledger, reserves
@@ -215,10 +214,7 @@ def test_reserves_are_shown_by_the_command(tmp_path: Path) -> None:
     with ledger.reserve("teacher x", 2.0) as call:
         call.settle(2.0)
     reserves.release(ledger, "teacher")
-    done = subprocess.run(
-        [sys.executable, "-m", "stratos", "ledger", str(tmp_path)],
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
+    done = stratos("ledger", str(tmp_path))
     assert done.stdout.splitlines() == [
         f"{ledger.path}: $2.0000 spent",
         "  synthesize: $2.0000",

@@ -147,8 +147,7 @@ class ToolsTask(JsonlTask):
             found = [*reader.passed.most_common(), ("rows of other workloads", reader.n_other)]
             left = listed(f"{n:,} {kind}" for kind, n in found if n)
             raise ConfigError(
-                f"{error}\n    Left out of {path}: {left}. See what it holds: python -m "
-                f"stratos.contrib.logs {path}"
+                f"{error}\n    Left out of {path}: {left}. See what it holds: stratos logs {path}"
             ) from error
 
     def _records(self, path: str) -> Iterable[tuple[str, Row | Unanswered | str]]:

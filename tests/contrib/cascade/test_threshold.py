@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from in_process import stratos
 from scipy.stats import binom
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "report"))
@@ -23,7 +24,6 @@ import factory
 from stratos.config import CascadeConfig, LimitsConfig
 from stratos.contrib.cascade.answered import Answered, ByTeacher, answered
 from stratos.contrib.cascade.as_served import pair_of
-from stratos.contrib.cascade.command import main
 from stratos.contrib.cascade.judge import agreement
 from stratos.contrib.cascade.looks import level, look_of
 from stratos.contrib.cascade.threshold import (
@@ -331,18 +331,12 @@ def make_run(folder: Path, n: int = 600) -> Path:
     return folder
 
 
-def test_the_command_reads_what_a_run_kept(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_command_reads_what_a_run_kept(tmp_path: Path) -> None:
     folder = make_run(tmp_path / "run")
 
     def call(*words: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["cascade", *words])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        told = capsys.readouterr()
-        assert isinstance(ended.value.code, int)
-        return ended.value.code, told.out, told.err
+        done = stratos("cascade", *words)
+        return done.returncode, done.stdout, done.stderr
 
     run = answered(folder)
     assert run.n == 600 and 250 < len(run.choosing) < 350

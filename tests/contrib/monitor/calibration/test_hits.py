@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 import shutil
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +14,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[3] / "report"))
 
 import factory
+from in_process import Done, stratos
 
 from stratos.contrib.monitor.hits import hits_of, judged_in, n_to_tell
 from stratos.core.intervals import wilson
@@ -52,12 +51,8 @@ def make_run(folder: Path, low: float, high: float, busy: bool = False) -> Path:
     return folder
 
 
-def run(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    env = {**os.environ, "NO_COLOR": "1"}
-    return subprocess.run(
-        [sys.executable, "-m", "stratos", "calibration", *words], cwd=cwd, env=env,
-        capture_output=True, text=True, check=False, timeout=60,
-    )  # fmt: skip
+def run(*words: str, cwd: Path) -> Done:
+    return stratos("calibration", *words, cwd=cwd, env={"NO_COLOR": "1"})
 
 
 def test_hits_and_misses_of_all_runs_are_counted(tmp_path: Path) -> None:
