@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from msgspec import Meta
 
+from stratos.core.chunk_engine import ENGINES
+from stratos.core.typed import OneOf
 from stratos.deploy.engines.base import Engine
 from stratos.executors.here import Here
 from stratos.executors.job import Executor
@@ -412,7 +414,7 @@ class ProbeConfig:
 class SynthesizeConfig:
     """Where the corpus is made (top-level `synthesize.`); the corpus is the same in any case."""
 
-    engine: Literal["local", "ray"] = "local"
+    engine: Annotated[str, OneOf(ENGINES)] = "local"
     """local (this process), or ray (the CPUs and GPUs of a Ray cluster)."""
     ray_address: str | None = None
     """Address of a running cluster, such as auto or ray://head:10001; None starts one here."""

@@ -38,6 +38,14 @@ class Extension:
 
     commands: Mapping[str, Command] = field(default_factory=dict)
     """Verb to the command."""
+    clusters: Mapping[str, str] = field(default_factory=dict)
+    """Cloud of `cloud.providers` to its `stratos.catalog.cluster.Cluster`, whose nodes are the
+    offers of that cloud."""
+    chunk_engines: Mapping[str, str] = field(default_factory=dict)
+    """Choice of `synthesize.engine` to its `stratos.core.chunk_engine.Engine`."""
+    service_files: Mapping[str, str] = field(default_factory=dict)
+    """Cloud to what writes the service file of its servers, a
+    `stratos.deploy.service.ServiceFile`."""
 
 
 @functools.cache

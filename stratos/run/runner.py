@@ -9,8 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from stratos.contrib.ray.engine import connected
-from stratos.core.chunk_engine import Engine, Here
+from stratos.core.chunk_engine import Engine, Here, engine_of
 from stratos.core.context import Context
 from stratos.core.disk_errors import disk_errors
 from stratos.core.errors import StratosError
@@ -244,10 +243,10 @@ class Runner:
 
     def _engine(self, stage: Stage[Any]) -> contextlib.AbstractContextManager[Engine]:
         """Return what does the work of a stage that is the same wherever it is done."""
-        wanted = self.state.config.synthesize
-        if wanted.engine == "local" or not stage.has_engine:
+        if not stage.has_engine:
             return contextlib.nullcontext(Here())
-        return connected(wanted.ray_address, self.state.console.note)
+        wanted = self.state.config.synthesize
+        return engine_of(wanted.engine).connected(wanted.ray_address, self.state.console.note)
 
     def _tracked(self, tick: Callable[..., None], stage: Stage[Any]) -> Callable[..., None]:
         """Return a stage's tick that is tracked, too."""

@@ -37,7 +37,7 @@ from stratos.catalog.source import BUILTIN
 from stratos.cli.build import CANDIDATES, GROUPS, TARGETS, schema_of
 from stratos.cli.help.keys import group_page
 from stratos.cli.verbs import HYDRA
-from stratos.core.conf import conf_dir
+from stratos.core.conf import conf_dirs, shipped_choices
 
 PAGES = sorted((ROOT / "docs").glob("*.md"))
 LACKING = re.compile(
@@ -207,8 +207,8 @@ def test_every_way_to_write_a_command_is_found(tmp_path: Path) -> None:
 def test_settings_that_are_named_exist() -> None:
     """In `code` of a sentence: a key of a group, or a choice of one."""
     keys = known_keys()
-    choices = {one.parent.name: {p.stem for p in one.parent.glob("*.yaml")}
-               for one in conf_dir().rglob("*.yaml")}  # fmt: skip
+    groups = {path.name for folder in conf_dirs() for path in folder.iterdir() if path.is_dir()}
+    choices = {group: set(shipped_choices(group)) for group in groups}
     named = re.compile(r"(?P<group>[a-z_]+)(?:\.(?P<key>[a-z_]+)[a-z_.]*)?(?:=(?P<value>[\w.]+))?$")
     wrong = []
     for path in DOCUMENTS:
@@ -230,7 +230,7 @@ def known_keys() -> dict[str, set[str]]:
     found = {name: fields_of(schema) for name, schema in GROUPS.items()}
     for name in (*TARGETS, *CANDIDATES):
         found[name] = {"candidates"}
-        for path in (conf_dir() / name).glob("*.yaml"):
+        for path in shipped_choices(name).values():
             node = {name: yaml.safe_load(path.read_text())}
             schema = schema_of(OmegaConf.create(node), name)
             found[name] |= {*node[name], *(() if schema is None else fields_of(schema))}
