@@ -26,11 +26,11 @@ from transformers import (
 )
 
 from stratos.config import TrainerConfig
-from stratos.contrib.cpu.packs import check_packs
 from stratos.core.errors import StratosError
 from stratos.distill.data import Encoded, PackedLoader
 from stratos.distill.module import TextModule, learning_rate_factor
 from stratos.distill.packed import NAME, Documents, whole_row
+from stratos.distill.packs import check_packs
 
 
 def make_model(n_kv_heads: int) -> LlamaForCausalLM:
