@@ -34,6 +34,11 @@ class Extension:
 
     commands: Mapping[str, Command] = field(default_factory=dict)
     """Verb to the command."""
+    decoder: str = ""
+    """Function of a model and a `models.decode.decoder.Call` that returns a `FastDecoder`, or None
+    for a model that it does not take."""
+    speedups: str = ""
+    """Class below `distill.speedups.Speedups`: faster ways of a training."""
 
 
 @functools.cache
