@@ -4,4 +4,7 @@ from __future__ import annotations
 
 from stratos.core.extensions import Extension
 
-EXTENSION = Extension(decoder="stratos.contrib.cpu.decoder:decoder")
+EXTENSION = Extension(
+    decoder="stratos.contrib.cpu.decoder:decoder",
+    speedups="stratos.contrib.cpu.speedups:CpuSpeedups",
+)
