@@ -40,6 +40,7 @@ from stratos.distill.pace import (
     measure_divided,
 )
 from stratos.distill.speedups import speedups
+from stratos.distill.words import ProcessesBeyondCores, ProcessesGone, ProcessesUnused
 from stratos.models.decode.threads import WORTH, thread_counts
 from stratos.records import from_json, to_json
 
@@ -141,10 +142,7 @@ class Pacer(L.Callback):
         assert self.paces is not None
         if self.paces.processes > 1 and module.workers is None:
             if reason := self._divide(trainer, module, self.paces.processes):
-                self._context.warn(
-                    f"The training began on {self.paces.processes} processes and goes on in one, "
-                    f"so that sums are rounded otherwise: {reason}."
-                )
+                self._context.warn(str(ProcessesGone(self.paces.processes, reason)))
                 self._keep(replace(self.paces, processes=1), trainer)
             else:
                 self._counts = (1,)
@@ -193,12 +191,10 @@ class Pacer(L.Callback):
         row = _row_of_several(self._loader, n)
         if reason := self._divide(trainer, module, n):
             if self._n_processes is not None:
-                self._context.note(f"trainer.n_processes={n} is not used: {reason}.")
+                self._context.note(str(ProcessesUnused(n, reason)))
             return pace
         if n > self._most:
-            self._context.note(
-                f"trainer.n_processes={n}: this machine has {counted(self._most, 'core')} for them."
-            )
+            self._context.note(str(ProcessesBeyondCores(n, self._most)))
         counts, self._counts = self._counts, (1,)
         divided = measure_divided(trainer, module, self._loader, row)
         tokens = self._outlook.tokens_per_step
