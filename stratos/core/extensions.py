@@ -46,6 +46,11 @@ class Extension:
     service_files: Mapping[str, str] = field(default_factory=dict)
     """Cloud to what writes the service file of its servers, a
     `stratos.deploy.service.ServiceFile`."""
+    decoder: str = ""
+    """Function of a model and a `models.decode.decoder.Call` that returns a `FastDecoder`, or None
+    for a model that it does not take."""
+    speedups: str = ""
+    """Class below `distill.speedups.Speedups`: faster ways of a training."""
 
 
 @functools.cache
