@@ -86,7 +86,6 @@ class CloudConfig:
     RAY_API_SERVER_ADDRESS, else http://127.0.0.1:8265."""
 
     def __post_init__(self) -> None:
-        """Check the country codes."""
         for key, code in (
             *(("residency", one) for one in self.residency),
             *((f"countries.{name}", one) for name, one in self.countries.items()),
@@ -407,7 +406,6 @@ class ProbeConfig:
     """Batch size of a local teacher."""
 
     def __post_init__(self) -> None:
-        """Check the numbers."""
         if self.n_samples == 1:
             raise ValueError("n_samples=1 leaves nothing to compare: give 0, or at least 2.")
 

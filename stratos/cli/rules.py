@@ -8,6 +8,7 @@ from glob import glob
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stratos.cli.words import NoRunFolder
 from stratos.config import (
     MIN_CONTEXT,
     Config,
@@ -20,6 +21,7 @@ from stratos.core.chunk_engine import engine_of
 from stratos.core.errors import ConfigError, did_you_mean
 from stratos.core.foreign import beside, why_unreadable
 from stratos.core.printable import shown
+from stratos.core.reasons import Because, Reason
 from stratos.distill.tokenizer import SPECIAL
 from stratos.distill.trainer import unusable
 from stratos.plan.horizon import MAX_SERVE_HOURS
@@ -395,13 +397,13 @@ def missing_files(plain: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _why_missing(key: str, path: Path) -> str | None:
+def _why_missing(key: str, path: Path) -> Reason | None:
     reason = why_unreadable(path, or_folder=True)
     if reason is not None:
         is_pattern = not os.path.lexists(path) and bool(glob(str(path), recursive=True))
-        return None if is_pattern else reason
+        return None if is_pattern else Because(str(reason))
     if key == "paths.records_from" and not path.is_dir():
-        return "it is not a folder. Name the folder of a run"
+        return NoRunFolder()
     return None
 
 

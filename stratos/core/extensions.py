@@ -20,12 +20,16 @@ from stratos import contrib
 
 @dataclass(frozen=True)
 class Command:
-    """A verb of the command line."""
+    """A verb of the command line; `stratos.cli.verbs` says what its module offers."""
 
     summary: str
     """What it does, in a few words, for `stratos --help`."""
     module: str
     """Module that runs it."""
+    rank: int = 0
+    """Where `stratos --help` shows it among the verbs of all rooms: small numbers come first."""
+    failure: int = 1
+    """Exit code of an error; 2 where 1 is an answer, as of `stratos gate`."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,11 @@ class Extension:
     service_files: Mapping[str, str] = field(default_factory=dict)
     """Cloud to what writes the service file of its servers, a
     `stratos.deploy.service.ServiceFile`."""
+    decoder: str = ""
+    """Function of a model and a `models.decode.decoder.Call` that returns a `FastDecoder`, or None
+    for a model that it does not take."""
+    speedups: str = ""
+    """Class below `distill.speedups.Speedups`: faster ways of a training."""
 
 
 @functools.cache

@@ -77,7 +77,7 @@ class Runner:
                 return self._make(stage, mark, inputs, optional)
             state.console.done(stage.name, kept.record, again=True)
             end_job(state, stage, kept.record)
-            self._earlier.add(stage.name, state.config.run_dir, kept)
+            self._earlier.add(stage.name, state.config.run_dir)
             taken = self._take(stage, kept.record, mark)
             state.tracker.record(state.config, stage.name, state.records)
             return taken
@@ -118,7 +118,7 @@ class Runner:
                 changed = resume.what_changed(kept.inputs, state.inputs(stage, kept.record))
                 state.console.note(f"{stage.name}: used as it is, although {changed}.")
             state.console.done(stage.name, kept.record, again=True)
-            self._earlier.add(stage.name, Path(str(folder)).expanduser(), kept)
+            self._earlier.add(stage.name, Path(str(folder)).expanduser())
             taken = self._take(stage, kept.record, kept.fingerprint)
             is_input = Path(str(folder)).expanduser() != state.config.run_dir
             state.tracker.record(state.config, stage.name, state.records, is_input)
@@ -174,8 +174,7 @@ class Runner:
             else:
                 with self._alone(stage, mark):
                     check_handed(state, stage, mark)
-                    with self._earlier.blamed(stage):
-                        record = self._call(stage, inputs, optional, context)
+                    record = self._call(stage, inputs, optional, context)
                     if isinstance(record, Plan):
                         record = cast(T, self._dated(record, mark))
                     self._check_held()

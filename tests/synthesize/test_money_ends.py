@@ -124,7 +124,8 @@ def planned(serve_usd: float = 0.0) -> Plan:
         roles=(RoleChoice("serve", None, 1, False, 24.0, serve_usd),) if serve_usd else (),
         accuracy=unknown, usd=0.0, hours=0.0, latency_ms=0.0,
         objective="balanced", frontier=(), n_frontier=0, alternatives={}, reasons=(), left_out={},
-        warnings=(), n_offers=0, price_dates=("", ""), seconds=0.0, prompt="zero_shot",
+        warnings=(), n_offers=0, price_dates=("", ""), seconds=0.0, net_usd=0.0,
+        prompt="zero_shot",
     )  # fmt: skip
 
 

@@ -48,7 +48,6 @@ class RayTeacher:
     """
 
     def __init__(self, teacher: Any, engine: Engine) -> None:
-        """Remember both."""
         self._teacher, self._engine = teacher, engine
         self.name: str = teacher.name
         self.whole = teacher

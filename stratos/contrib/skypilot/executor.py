@@ -17,6 +17,7 @@ from typing import Annotated, Any, ClassVar
 
 import yaml
 from msgspec import Meta
+from typing_extensions import override
 
 from stratos.contrib.skypilot.check import enabled_clouds, program, why_not
 from stratos.contrib.skypilot.cluster import Cluster
@@ -141,16 +142,16 @@ class SkyPilot(JobSettings):
             raise
         following.finish()
 
+    @override
     def usd_per_gb_of(self, offer: Offer | None, listed: Callable[[str], float]) -> float:
-        """Return dollars for a GB that a job sends to this machine."""
         if self.usd_per_gb is not None:
             return self.usd_per_gb
         elsewhere = self._elsewhere(spot=False)
         cloud = elsewhere.cloud if elsewhere is not None else "" if offer is None else offer.cloud
         return 0.0 if cloud in (*own_clouds(), _SSH) else listed(cloud)
 
+    @override
     def egress_gb(self, spec: JobSpec) -> float:
-        """Return how many GB a job sends to this machine that are billed, at most."""
         returns = spec.returns
         if not returns.usd_per_gb:
             return 0.0

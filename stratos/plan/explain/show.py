@@ -216,9 +216,7 @@ def alternatives_table(plan: Plan) -> Table:
 
 
 def net_text(point: PlanPoint, plan: Plan) -> str:
-    """Write a plan's net cost beyond that of the chosen one; "–" in records without it."""
-    if point.net_usd is None or plan.net_usd is None:
-        return "–"
+    """Write a plan's net cost beyond that of the chosen one."""
     more = point.net_usd - plan.net_usd
     return f"{'−' if more < -SMALLEST_USD else '+'}{cents(abs(more))}"
 

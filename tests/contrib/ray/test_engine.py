@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from cached_ask import cached_ask
 from cluster_parts import SlowTask, SlowTeacher, written_down
 from echo_teacher import EchoTeacher, chats
 
@@ -27,7 +28,6 @@ from stratos.synthesize.injection import Injection
 from stratos.synthesize.making import make
 from stratos.tasks.mahjong import MahjongTask
 from stratos.tasks.mahjong.discard import DiscardTask
-from stratos.teachers.asking import cached_ask
 from stratos.teachers.openai import OpenAITeacher
 
 _STORE_BYTES = 80 * 2**20

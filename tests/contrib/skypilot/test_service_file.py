@@ -63,7 +63,7 @@ def test_the_service_mounts_the_bundle_and_lets_no_one_in_without_a_key():
 
 def test_a_server_is_ready_when_it_has_answered_a_question_of_the_bundle(tmp_path):
     chat = [{"role": "user", "content": "1m 2m 3m"}]
-    write_known(tmp_path, [Known(chat, "4m", "4m", True)])
+    write_known(tmp_path, [Known(chat, "4m", "4m", True, 8)])
     _, text = service_file(replace(role(GPU, spot=True), count=3), "x", tmp_path)
     service = yaml.safe_load(text)["service"]
     probe = service["readiness_probe"]

@@ -6,7 +6,6 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
-from itertools import pairwise
 from multiprocessing import Pipe
 from pathlib import Path
 from typing import Any
@@ -20,14 +19,17 @@ from process import interrupted
 from stratos.config import StudentConfig, TrainerConfig
 from stratos.contrib.cpu import gradient_workers
 from stratos.contrib.cpu.gradient_workers import why_not
+from stratos.contrib.cpu.words import NoMoreProcesses, ProcessLost, TooLarge, Undivided
 from stratos.core.errors import StratosError
+from stratos.core.reasons import Reason
 from stratos.distill import pace, pacer
 from stratos.distill.callbacks import TrainingMonitor
 from stratos.distill.data import Encoded, PackedLoader
 from stratos.distill.module import TextModule
 from stratos.distill.pace import Pace
+from stratos.distill.speedups import Part
 from stratos.distill.student_model import make_student, save_student
-from stratos.distill.trainer import unusable
+from stratos.distill.words import ProcessesUnused
 from stratos.synthesize.alignment_logits import AlignmentLogits
 from stratos.synthesize.alignment_on_policy import AlignmentOnPolicy
 from stratos.tasks.mahjong import MahjongTask
@@ -107,11 +109,8 @@ def test_a_process_that_is_killed_or_hangs_costs_no_bit(
         monkeypatch.setattr(gradient_workers, "_PATIENCE_TIMES", 0.0)
     warnings: list[str] = []
     student = run_distill(tmp_path, warnings=warnings, n_processes=3, **SHORT)
-    how_so = "not answered for 3 seconds" if how == signal.SIGSTOP else "ended"
-    assert warnings == [
-        f"Process {killed[0]}, which trained on part 3 of 3, has {how_so}. The training goes on "
-        "without it, with the same weights."
-    ]
+    silent_s = 3.0 if how == signal.SIGSTOP else None
+    assert warnings == [str(ProcessLost(killed[0], 3, 3, silent_s))]
     assert student.weights_sha256 == together.weights_sha256
     assert losses(student) == losses(together)
     assert not psutil.pid_exists(killed[0]), "no zombie is left"
@@ -192,7 +191,7 @@ def test_parts_without_a_document_ask_no_teacher_and_count_no_token(
 def test_more_rows_than_a_pipe_holds_are_asked_for() -> None:
     """Neither side waits for the other to read: answers are read between questions."""
     ours, theirs = Pipe()
-    answer = gradient_workers.Part(0.5, 7, np.zeros(500, int), 0.0)
+    answer = Part(0.5, 7, np.zeros(500, int), 0.0)
     n, asked = 3000, []
 
     def answering() -> None:
@@ -229,10 +228,7 @@ def test_where_no_process_can_be_started_the_first_trains_for_it(
     monkeypatch.setattr(os, "fork", failing)
     warnings: list[str] = []
     student = run_distill(tmp_path, warnings=warnings, n_processes=3, **SHORT)
-    assert warnings == [
-        "No more process can be started (Resource temporarily unavailable): the first trains for "
-        "it."
-    ]
+    assert warnings == [str(NoMoreProcesses("Resource temporarily unavailable"))]
     assert student.weights_sha256 == together.weights_sha256
     assert not children()
 
@@ -261,17 +257,7 @@ def test_a_number_of_processes_that_is_not_used_is_said(run_distill: Run, tmp_pa
     own = {"strategies": (AlignmentOnPolicy(lmbda=0.5, max_new_tokens=4),), "teachers": (teacher,)}
     student = run_distill(tmp_path, notes=notes, n_processes=2, **own, **SHORT)
     assert student.processes == 1
-    assert (
-        "trainer.n_processes=2 is not used: the student writes its own texts, in one process."
-        in notes
-    )
-    both = unusable(TrainerConfig(n_processes=2, n_threads=2))
-    assert both == [
-        "trainer.n_processes=2 shares each step among processes of one thread: it cannot be "
-        "combined with trainer.n_threads. Leave one of them out."
-    ]
-    assert unusable(TrainerConfig(n_processes=2, devices=2))
-    assert not unusable(TrainerConfig(n_processes=2, n_threads=1))
+    assert str(ProcessesUnused(2, Undivided.ON_POLICY)) in notes
 
 
 @pytest.mark.parametrize(("seconds", "processes"), [(1.0, 2), (2.1, 2), (3.0, 1)])
@@ -328,23 +314,40 @@ def test_what_draws_random_numbers_or_is_large_is_not_divided(
         """What the student writes itself is known to one process."""
 
     loader = PackedLoader(SOME, 40, 100, 0)
-    assert not why_not(TextModule(model, TrainerConfig(), 1), loader)
-    assert why_not(TextModule(model, TrainerConfig(compile=True), 1), loader)
-    assert why_not(TextModule(model, TrainerConfig(), 1), Writes(SOME, 40, 100, 0))
+
+    def reason(loader: PackedLoader = loader, **settings: Any) -> Reason | None:
+        return why_not(TextModule(model, TrainerConfig(**settings), 1), loader)
+
+    assert reason() is None
+    assert reason(compile=True) == Undivided.COMPILED_OR_SERVED
+    assert reason(Writes(SOME, 40, 100, 0)) == Undivided.ON_POLICY
     monkeypatch.setattr(model.config, "attention_dropout", 0.1)
-    assert why_not(TextModule(model, TrainerConfig(), 1), loader)
+    assert reason() == Undivided.DROPOUT
     monkeypatch.undo()
     model.model.layers[0].drop = torch.nn.Dropout(0.1)
-    assert why_not(TextModule(model, TrainerConfig(), 1), loader)
+    assert reason() == Undivided.DROPOUT
     model.model.layers[0].drop = torch.nn.Dropout(0.0)
     monkeypatch.setattr(gradient_workers, "MOST_PARAMS", 100)
-    assert why_not(TextModule(model, TrainerConfig(), 1), loader)
+    assert reason() == TooLarge(100)
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert reason() == Undivided.SYSTEM
+
+
+def test_reasons_in_words(snapshot: Any) -> None:
+    reasons = [
+        *Undivided,
+        TooLarge(50_000_000),
+        NoMoreProcesses("Resource temporarily unavailable"),
+        ProcessLost(7, 2, 3, None),
+        ProcessLost(7, 2, 3, 60.0),
+    ]
+    assert [str(reason) for reason in reasons] == snapshot
 
 
 SCRIPT = """
 import sys
 sys.path[:0] = {paths!r}
-import conftest, pathlib, time
+import pathlib, time, training_runs
 from stratos.distill.callbacks import TrainingMonitor
 after = TrainingMonitor.on_train_batch_end
 def told(self, trainer, module, *args):
@@ -353,7 +356,7 @@ def told(self, trainer, module, *args):
         print(*(worker.pid for worker in module.workers._workers), flush=True)
         time.sleep(60)
 TrainingMonitor.on_train_batch_end = told
-run = conftest.run_distill
+run = training_runs.run_distill
 run = getattr(run, "__wrapped__", None) or run._get_wrapped_function()
 run(pathlib.Path({corpus!r}))(pathlib.Path({folder!r}), n_processes=3, **{settings!r})
 """
@@ -361,7 +364,7 @@ run(pathlib.Path({corpus!r}))(pathlib.Path({folder!r}), n_processes=3, **{settin
 
 def test_all_end_with_the_first_process_however_it_ends(corpus_path: Path, tmp_path: Path) -> None:
     script = SCRIPT.format(
-        paths=[str(Path(__file__).parent), *sys.path],
+        paths=sys.path,
         corpus=str(corpus_path),
         folder=str(tmp_path),
         settings=SHORT,
@@ -374,27 +377,6 @@ def test_all_end_with_the_first_process_however_it_ends(corpus_path: Path, tmp_p
     process.wait()
     _, left = psutil.wait_procs([psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)])
     assert not left
-
-
-@pytest.mark.parametrize("accumulate", [1, 3])
-def test_parts_of_a_row_are_all_of_it(accumulate: int) -> None:
-    lengths = np.random.default_rng(0).integers(3, 90, 200)
-    starts = np.concatenate([[0], np.cumsum(lengths)])
-    data = Encoded(np.ones(int(starts[-1]), np.int32), starts, np.ones(200, int))
-    loader = PackedLoader(data, 1000, int(starts[-1]), 0, accumulate=accumulate)
-    whole = [loader.row(row) for row in range(len(loader))]
-    of_parts: list[list[Any]] = []
-    for share in pairwise([0.0, 0.3, 0.6, 1.0]):
-        loader.divide(share)
-        of_parts.append([loader.row(row) for row in range(len(loader))])
-    for row, *parts in zip(whole, *of_parts, strict=True):
-        documents = np.concatenate([part.document_ids_D for part in parts])
-        assert documents.tolist() == row.document_ids_D.tolist()
-        # A part without a document learns nothing, and is divided by nothing.
-        assert {part.n_tokens for part in parts if len(part.document_ids_D)} == {row.n_tokens}
-        assert {part.row for part in parts} == {row.row}
-    loader.divide(None)
-    assert loader.row(3).tokens_1N.shape == whole[3].tokens_1N.shape
 
 
 def test_weights_lie_where_vectors_can_read_them() -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from stratos.contrib.cpu import meeting
-from stratos.contrib.cpu.meeting import Meeting
+from stratos.distill import meeting
+from stratos.distill.meeting import Meeting
 
 
 def test_the_others_wait_for_the_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

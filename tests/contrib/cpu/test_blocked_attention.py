@@ -75,11 +75,6 @@ def test_where_it_is_taken() -> None:
     assert not pays(torch.zeros(1, 2, 64, 32))
 
 
-def test_the_system_says_of_the_processor_what_torch_says() -> None:
-    found = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    assert multiplies_bf16() == found
-
-
 @pytest.mark.parametrize(("n", "several"), [(52, 21), (1, 1), (3, 64), (40, 8)])
 def test_heads_and_documents_are_taken_in_powers_of_two(n: int, several: int) -> None:
     chunks = list(blocked_attention._chunks(n, several))
