@@ -5,8 +5,9 @@
 
 Of `docs/tutorial_<name>.md` and `docs/contrib/<name>_tutorial.md`, each block of code that begins
 with the name of a file is a file, and each `bash` block is typed, in a fresh folder; blocks of
-another kind (`console`) need what not every machine has, and are left out. `benchmarks/results/tutorials/<name>.json` keeps what each
-block printed under the name of the figure that follows. `--out` keeps the folders, with their runs;
+another kind (`console`) need what not every machine has, and are left out.
+`benchmarks/results/tutorials/<name>.json` keeps what each block printed under the name of the
+figure that follows. `--out` keeps the folders, with their runs;
 in a folder that is there, blocks that are kept as they stand in the page are not typed again.
 """
 
