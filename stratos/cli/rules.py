@@ -20,6 +20,7 @@ from stratos.contrib.ray.engine import is_installed, not_installed
 from stratos.core.errors import ConfigError, did_you_mean
 from stratos.core.foreign import beside, why_unreadable
 from stratos.core.printable import shown
+from stratos.core.reasons import Because, Reason
 from stratos.distill.tokenizer import SPECIAL
 from stratos.distill.trainer import unusable
 from stratos.plan.horizon import MAX_SERVE_HOURS
@@ -403,13 +404,13 @@ def missing_files(plain: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _why_missing(key: str, path: Path) -> str | None:
+def _why_missing(key: str, path: Path) -> Reason | None:
     reason = why_unreadable(path, or_folder=True)
     if reason is not None:
         is_pattern = not os.path.lexists(path) and bool(glob(str(path), recursive=True))
         return None if is_pattern else reason
     if key == "paths.records_from" and not path.is_dir():
-        return "it is not a folder. Name the folder of a run"
+        return Because("it is not a folder. Name the folder of a run")
     return None
 
 
