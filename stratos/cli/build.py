@@ -22,6 +22,7 @@ from stratos.cli.rules import impossible, missing_files
 from stratos.config import STAGES, Config
 from stratos.core.errors import ConfigError, did_you_mean
 from stratos.core.names import wrong_names
+from stratos.core.reasons import Reason
 from stratos.core.redact import learn, redact, resolved
 from stratos.core.targets import find_class, untrusted
 from stratos.core.typed import read_dataclass, read_value, show
@@ -281,7 +282,7 @@ def _read_target(node: Any, where: str, problems: list[str]) -> Any:
         return None
     target = node["_target_"]
     found = find_class(target)
-    if isinstance(found, str):
+    if isinstance(found, Reason):
         problems.append(f"{where}._target_={target}: {found}")
         return None
     reason = None

@@ -24,6 +24,7 @@ from stratos.contrib.sql import SqlResult
 from stratos.core.digest import digest_of
 from stratos.core.errors import ConfigError
 from stratos.core.foreign import beside, why_unreadable
+from stratos.core.reasons import Reason
 from stratos.core.remote import local_path
 from stratos.tasks import doubts
 from stratos.tasks.base import Split
@@ -78,7 +79,7 @@ class LabelledFiles(FileSettings):
             except ConfigError as error:
                 raise ValueError(str(error)) from error
 
-    def _why_unreadable(self, path: str) -> str | None:
+    def _why_unreadable(self, path: str) -> Reason | None:
         """Return why a path of this machine is no file that can be read; None where it is one."""
         return why_unreadable(os.path.expanduser(local_path(path)))
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Literal, Protocol, runtime_checkable
 
+from stratos.core.reasons import Reason
 from stratos.records import ModelCard
 from stratos.tasks.base import Message
 from stratos.tasks.rows import shown
@@ -179,7 +180,7 @@ class Concurrent(Protocol):
 class Bounded(Protocol):
     """What a teacher offers beside the contract that knows how much it can read."""
 
-    def too_long(self, question: Question) -> str | None:
+    def too_long(self, question: Question) -> Reason | None:
         """Return why a question with its longest answer passes the context, or None.
 
         Such a question is not asked: its answer is empty, and its `finish` is `TOO_LONG`.
@@ -246,7 +247,7 @@ class Teacher(Protocol):
 
     name: str
 
-    def unreachable(self) -> str | None:
+    def unreachable(self) -> Reason | None:
         """Return why this teacher cannot be asked here, or None. Cheap: loads no weights."""
         ...
 

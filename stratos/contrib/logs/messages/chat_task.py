@@ -19,6 +19,7 @@ from stratos.contrib.logs.messages.suited import suited_metric
 from stratos.contrib.logs.messages.turn_rows import SLICES, TurnReader
 from stratos.core.counted import counted, listed
 from stratos.core.errors import ConfigError
+from stratos.core.reasons import Reason
 from stratos.tasks.alike import Alike
 from stratos.tasks.base import Item, Message, Score
 from stratos.tasks.file_content import Content
@@ -98,7 +99,7 @@ class ChatTask(JsonlTask):
 
     # --- reading ---------------------------------------------------------------------------------
 
-    def _why_unreadable(self, path: str) -> str | None:
+    def _why_unreadable(self, path: str) -> Reason | None:
         return None if is_saved(path) else super()._why_unreadable(path)
 
     @property
