@@ -73,7 +73,6 @@ CONTRADICTIONS = (
     ["teacher=gpt_4o", "teacher.retires=soon"],
     ["deploy=none", "cascade.accuracy=0.9"],
     ["deploy=none", "deploy.keep=true"],
-    ["executor=skypilot", "deploy.keep=true", "stages=[probe,plan]"],
     ["cloud.residency=europe"],
 )
 

@@ -404,7 +404,7 @@ def test_only_lists_every_field_of_the_plan_that_the_stage_reads(name: str) -> N
 
 
 def own_files(name: str) -> list[Path]:
-    """Return the files of a stage's own package, without those of other stages and of checks."""
+    """Return the files of a stage's own package, without those of other stages and checks."""
     folder = ROOT.joinpath(*BY_NAME[name].function.partition(":")[0].split(".")[1:]).parent
     others = {"probe": ("pilot",), "synthesize": ("declared.py",)}.get(name, ())
     return sorted(
