@@ -54,7 +54,7 @@ class WhiteBox(Alignment):
         """Check the numbers."""
         super().__post_init__()
         if reason := wrong_parameters(self.objective, self.parameters):
-            raise ValueError(reason)
+            raise ValueError(str(reason))
 
     @property
     def least_entropy_nats(self) -> float:
