@@ -33,7 +33,6 @@ class NotFinite(StratosError):
     """A loss or a gradient that is not a number; no step was made with it."""
 
     def __init__(self, what: str, value: float, step: int, documents: np.ndarray) -> None:
-        """Keep what is needed to name the batch."""
         super().__init__(f"The {what} is {value} at step {step}")
         self.documents = documents
 

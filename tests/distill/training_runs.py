@@ -62,6 +62,7 @@ def a_plan(strategy: str = "injection", teacher: str = "") -> Plan:
         n_offers=0,
         price_dates=("", ""),
         seconds=0.0,
+        net_usd=0.0,
     )
 
 

@@ -1,4 +1,4 @@
-"""Sweeps whose jobs are jobs of a real SLURM and a real Ray."""
+"""Sweeps whose jobs are jobs of a real SLURM."""
 
 from __future__ import annotations
 
@@ -9,98 +9,39 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from cluster_sweeps import (
+    Engine,
+    app,
+    left,
+    start,
+    test_jobs_end_with_their_sweep,
+    test_jobs_run_on_nodes_and_a_killed_one_starts_again,
+    test_the_jobs_of_a_killed_sweep_are_listed_and_followed,
+    until,
+)
 from one_cluster import Cluster
-from one_ray import RayCluster
-from one_run import heed_ctrl_c
-from sweep_app import alive, write_app
 from whole import WHOLE
 
-
-@pytest.fixture(params=["slurm", pytest.param("ray", marks=WHOLE)])
-def engine(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, Cluster | RayCluster]:
-    if request.param == "slurm":
-        return "slurm", request.getfixturevalue("slurm")
-    return "ray", request.getfixturevalue("ray_cluster")
+__all__ = [
+    "app",
+    "test_jobs_end_with_their_sweep",
+    "test_jobs_run_on_nodes_and_a_killed_one_starts_again",
+    "test_the_jobs_of_a_killed_sweep_are_listed_and_followed",
+]
 
 
 @pytest.fixture
-def app(tmp_path: Path) -> Path:
-    return write_app(tmp_path)
-
-
-N_JOBS = "hydra.launcher.n_jobs=2"
-
-
-def left(app: Path) -> list[int]:
-    """Return the processes that jobs have written down, and that are there."""
-    pids = [int(pid) for path in app.glob("out/*/pids") for pid in path.read_text().split()]
-    return [pid for pid in pids if alive(pid)]
-
-
-def start(
-    app: Path, engine: tuple[str, Cluster | RayCluster], *overrides: str
-) -> subprocess.Popen[str]:
-    kind, cluster = engine
-    command = [
-        sys.executable, "app.py", "-m", f"hydra/launcher={kind}", "hydra/sweeper=telling",
-        "hydra.sweep.dir=out", *overrides,
-    ]  # fmt: skip
-    env = {k: v for k, v in cluster.env.items() if not k.endswith("_NUM_THREADS")}
-    env |= {"XDG_STATE_HOME": str(app / "state"), "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        command,
-        cwd=app,
-        env=env,
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        preexec_fn=heed_ctrl_c,
-    )
-
-
-def test_jobs_run_on_nodes_and_a_killed_one_starts_again(
-    app: Path, engine: tuple[str, Cluster | RayCluster]
-) -> None:
-    sweep = start(
-        app, engine, "x=1,2,3", "kill=2", "once=true", "fail=3", "hydra.launcher.n_jobs=2"
-    )
-    said, errors = sweep.communicate(timeout=180)
-    assert sweep.returncode == 1
-    assert (app / "returned").read_text().splitlines() == [
-        "x=1 COMPLETED 10.0",
-        "x=2 COMPLETED 20.0",
-        "x=3 FAILED Job 2 failed (see out/2/console.log): LookupError: no such thing",
-    ], said + errors
-    assert (app / "out/1/starts").read_text() == "xx"
-    assert (app / "out/2/starts").read_text() == "x", "an error of its own is not tried again"
-    assert "was killed by signal 9" in said and "it is submitted again" in said
-    assert "Traceback" not in errors
-    assert not list((app / "state/stratos/jobs").glob("*")), "nothing is said to run any more"
-
-
-@pytest.mark.parametrize("how", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=WHOLE)])
-def test_jobs_end_with_their_sweep(
-    app: Path, engine: tuple[str, Cluster | RayCluster], how: signal.Signals
-) -> None:
-    sweep = start(app, engine, "x=1,2", "hang=0")
-    deadline = time.monotonic() + 90
-    while len(list(app.glob("out/*/pids"))) < 2:
-        assert time.monotonic() < deadline and sweep.poll() is None
-        time.sleep(0.2)
-    sweep.send_signal(how)
-    sweep.communicate(timeout=60)
-    assert not left(app), "no job is left"
-    told = [path.read_text() for path in app.glob("out/*/console.log")]
-    assert all("ended by Terminated" in one for one in told), "what was under way is settled"
+def engine(slurm: Cluster) -> Engine:
+    return "slurm", slurm
 
 
 def test_a_job_that_has_to_wait_again_says_so(app: Path, slurm: Cluster) -> None:
     sweep = start(app, ("slurm", slurm), "x=1", "hang=1")
     until(lambda: bool(list(app.glob("out/*/pids"))), sweep)
+    assert slurm.run("squeue", "-h", "-o", "%l") == "30:00", "as the partition has it"
     time.sleep(3)  # the sweep has seen it at work
     slurm.run("scontrol", "requeue", slurm.run("squeue", "-h", "-o", "%i"))
     until(lambda: slurm.run("squeue", "-h", "-o", "%T") == "PENDING", sweep)
@@ -112,34 +53,9 @@ def test_a_job_that_has_to_wait_again_says_so(app: Path, slurm: Cluster) -> None
     assert not left(app)
 
 
-def test_the_jobs_of_a_killed_sweep_are_listed_and_followed(
-    app: Path, engine: tuple[str, Cluster | RayCluster]
-) -> None:
-    first = start(app, engine, "x=1", "hang=1", "hydra.launcher.usd_per_hour=2")
-    deadline = time.monotonic() + 90
-    while not (app / "out/0/pids").exists():
-        assert time.monotonic() < deadline and first.poll() is None
-        time.sleep(0.2)
-    first.kill()
-    first.communicate()
-    if isinstance(engine[1], Cluster):
-        assert engine[1].run("squeue", "-h", "-o", "%l") == "30:00", "as the partition has it"
-    env = {**engine[1].env, "XDG_STATE_HOME": str(app / "state")}
-    servers = [sys.executable, "-m", "stratos", "servers"]
-    listed = subprocess.run(servers, env=env, capture_output=True, text=True, check=True).stdout
-    assert "1 job, $2.00 an hour" in listed
-    assert (app / "out/0/starts").read_text() == "x"
-    done = subprocess.run(
-        [*servers, "down", "--all"], env=env, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert not left(app)
-
-
 def test_what_cannot_be_submitted_is_one_clear_error(app: Path) -> None:
     for kind, setting, said in (
         ("slurm", "cpus=2", "hydra/launcher=slurm: there is no sbatch"),
-        ("ray", "address=http://127.0.0.1:9", "hydra.launcher.address"),
         ("slurm", "n_jobs=0", "at least one job must run"),
         ("slurm", "cpus=0", "hydra/launcher=slurm: "),
     ):
@@ -250,14 +166,6 @@ def test_all_jobs_are_told_to_end_at_once(app: Path, slurm: Cluster) -> None:
     told = [float(re.findall(r"ended by Terminated at ([\d.]+)", one)[0]) for one in logs]
     assert max(told) - min(told) < 8, "one after another the second is told 10 s later"
     assert not left(app)
-
-
-def until(moment: Callable[[], bool], sweep: subprocess.Popen[str], seconds: float = 90) -> None:
-    """Wait for something, for as long as a sweep runs."""
-    deadline = time.monotonic() + seconds
-    while not moment():
-        assert time.monotonic() < deadline and sweep.poll() is None
-        time.sleep(0.1)
 
 
 def killed(app: Path, slurm: Cluster, *settings: str, n_jobs: int) -> None:

@@ -40,8 +40,7 @@ from stratos.executors.job import JobSpec, Returns, State
 from stratos.executors.job_of_stage import job_spec
 from stratos.records import Offer, Plan, RoleChoice
 
-ROOT = Path(__file__).parents[2]
-CLUSTERS = ROOT / "tests" / "clusters"
+ROOT = Path(__file__).parents[3]
 OFFERS = ROOT / "stratos" / "catalog" / "offers.csv"
 GPU = Offer(
     "aws", "us-east-1", "g5.xlarge", "A10G", 1, 4, 16, 24, usd_per_hour=1.0, usd_per_hour_spot=0.4
@@ -224,7 +223,8 @@ def test_every_offer_of_the_catalog_is_one_that_skypilot_takes(tmp_path: Path) -
                 tasks.append(task_of(spec, wanted, sent=tmp_path, setup="true", idle_minutes=30))
     (tmp_path / "tasks.json").write_text(json.dumps(tasks))
     subprocess.run(
-        [sys.executable, str(CLUSTERS / "skypilot_catalog.py"), str(tmp_path)], check=True
+        [sys.executable, str(Path(__file__).with_name("skypilot_catalog.py")), str(tmp_path)],
+        check=True,
     )
     done = subprocess.run(
         [python, "-c", VALIDATE, str(tmp_path / "tasks.json")],
@@ -261,7 +261,7 @@ def test_the_wheel_is_the_stratos_that_runs_here(tmp_path: Path) -> None:
         names = set(file.namelist())
         assert (
             file.read("stratos/cli/commands/stage.py")
-            == (ROOT / "stratos" / "stage.py").read_bytes()
+            == (ROOT / "stratos" / "cli" / "commands" / "stage.py").read_bytes()
         )
         file.extractall(tmp_path / "site")
     assert {"stratos/conf/config.yaml", "stratos/catalog/offers.csv"} <= names

@@ -1,4 +1,4 @@
-"""The SkyPilot and the AWS of tests/clusters/skypilot.sh: a network namespace on this machine."""
+"""The SkyPilot and the AWS of skypilot.sh: a network namespace on this machine."""
 
 from __future__ import annotations
 
@@ -12,10 +12,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-CLUSTERS = Path(__file__).parents[1] / "clusters"
-SCRIPT = CLUSTERS / "skypilot.sh"
+SCRIPT = Path(__file__).with_name("skypilot.sh")
 PROGRAMS = ("ip", "unshare", "ssh", "rsync", "sudo", "curl")
-SETUP = f"executor.setup=bash {CLUSTERS / 'skypilot_node.sh'} {sys.executable}"
+SETUP = f"executor.setup=bash {SCRIPT.with_name('skypilot_node.sh')} {sys.executable}"
 
 
 def whats_lacking() -> str | None:

@@ -22,6 +22,8 @@ from stratos.executors.job_of_stage import job_spec
 from stratos.records import Offer, Plan, RoleChoice
 
 GPU = Offer("ray", "cluster", "2xA100-80G-8cpu-64gib", "A100-80GB", 2, 8, 64, 80, usd_per_hour=1)
+AT = 1_700_000_000.0
+"""When a job began."""
 SHARE = Share("cluster", 8, 65536, "A100-80G", 2, (), 3)
 
 
@@ -162,3 +164,32 @@ def test_ray_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
         "executor=ray: a Ray cluster is reached by ray[default], which is not installed. Type: "
         f"{extras.install('ray')}. Or type executor=here."
     )
+
+
+def test_ray_knows_when_a_job_ran(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(started.STATE, str(tmp_path / "state"))
+    spec = JobSpec(
+        name="a", stage="distill", folder=tmp_path, role="train", nodes=1, offer=None, hours=None,
+        planned_hours=1.0, usd_per_hour=2.0, command=(), env={},
+    )  # fmt: skip
+    job = Job(spec, "x", "Ray job x", tmp_path / "log", is_new=False)
+    assert Ray().held(job) is None
+    one = next_attempt(spec)
+    one.want()
+    assert Ray().held(job) == []  # it waited, and was never started
+    one.log.with_suffix(".began").write_text("1700000000\n")
+    os.utime(one.log, (AT + 30, AT + 30))
+
+    class Answers:
+        def told(self, path: str) -> dict[str, object]:
+            assert path == f"/api/jobs/{one.id}"
+            return {"status": "SUCCEEDED", "end_time": (AT + 53) * 1000}
+
+    monkeypatch.setattr(Ray, "_connect", lambda _: Answers())
+    assert Ray().held(job) == [(AT, AT + 53)]
+
+    def silent(_: Ray) -> None:
+        raise StratosError("It does not answer.")
+
+    monkeypatch.setattr(Ray, "_connect", silent)
+    assert Ray().held(job) == [(AT, AT + 30)]

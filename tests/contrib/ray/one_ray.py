@@ -1,4 +1,4 @@
-"""The Ray cluster of tests/clusters/ray.sh: a head, and two nodes that can be lost."""
+"""The Ray cluster of ray.sh: a head, and two nodes that can be lost."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from job_processes import frozen, processes
-from one_cluster import free_ports
+from ports import free_ports
 
-SCRIPT = Path(__file__).parents[1] / "clusters" / "ray.sh"
+SCRIPT = Path(__file__).with_name("ray.sh")
 N_PORTS = 6
 """Of the head, its dashboard, its server of Ray clients, and the agents of three nodes."""
 OF_DEFAULT = ("ray", "aiohttp", "aiohttp_cors", "pydantic", "opencensus")

@@ -9,14 +9,15 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from cached_ask import cached_ask
 from cluster_parts import SlowTask, SlowTeacher, written_down
 from echo_teacher import EchoTeacher, chats
 
 from stratos.config import CallbacksConfig, EvaluateConfig, LimitsConfig, ProbeConfig
 from stratos.contrib.ray import engine as ray_engine
-from stratos.contrib.ray.engine import RayEngine, connected, not_installed
-from stratos.contrib.ray.teacher import RayTeacher, spread
-from stratos.core import extras
+from stratos.contrib.ray.engine import RayEngine
+from stratos.contrib.ray.teacher import RayTeacher
+from stratos.contrib.ray.words import RayNotInstalled
 from stratos.core.chunk_engine import Here, in_chunks
 from stratos.core.context import Context
 from stratos.core.errors import StratosError, TeacherError
@@ -27,7 +28,6 @@ from stratos.synthesize.injection import Injection
 from stratos.synthesize.making import make
 from stratos.tasks.mahjong import MahjongTask
 from stratos.tasks.mahjong.discard import DiscardTask
-from stratos.teachers.asking import cached_ask
 from stratos.teachers.openai import OpenAITeacher
 
 _STORE_BYTES = 80 * 2**20
@@ -65,7 +65,7 @@ def add_node(running: Any, **more: Any) -> None:
 def engine(nodes: Any) -> Iterator[RayEngine]:
     nodes.wait_for_nodes(60)  # a node that was killed is counted until its heartbeats are missed
     said: list[str] = []
-    with connected(nodes.address, said.append) as ready:
+    with RayEngine.connected(nodes.address, said.append) as ready:
         assert said == ["Ray: 3 nodes, 3 CPUs, 0 GPUs."]
         yield ready
 
@@ -157,7 +157,7 @@ def test_a_teacher_answers_on_every_node_and_outlives_one(
             killed.append(nodes.worker_nodes.copy().pop())
             nodes.remove_node(killed[0], allow_graceful=False)
 
-    teacher = spread(SlowTeacher(folder=str(asked)), engine)
+    teacher = engine.spread(SlowTeacher(folder=str(asked)))
     context = context_of(tmp_path / "run", engine)
     answers = cached_ask(teacher, chats(400), 8, context, tick=tick)
     add_node(nodes)
@@ -172,34 +172,33 @@ def test_a_teacher_answers_on_every_node_and_outlives_one(
 
 
 def test_an_error_of_the_work_is_the_users_error(engine: RayEngine, tmp_path: Path) -> None:
-    teacher = spread(SlowTeacher(folder=str(tmp_path), fails_at=3), engine)
+    teacher = engine.spread(SlowTeacher(folder=str(tmp_path), fails_at=3))
     with pytest.raises(TeacherError, match="out of breath"):
         teacher.ask(chats(40), 8)
     assert [*engine.map(sorted, in_chunks([3, 1, 2, 5, 4], 3))] == [[1, 2, 3], [4, 5]]
 
 
 def test_an_endpoint_is_asked_from_here() -> None:
-    elsewhere: Any = object()
+    elsewhere = RayEngine(1)
     hosted = OpenAITeacher("x", "m", base_url="http://127.0.0.1:9/v1")
-    assert spread(hosted, elsewhere) is hosted
+    assert elsewhere.spread(hosted) is hosted
     echo = EchoTeacher()
-    assert spread(echo, Here()) is echo
-    wrapped = spread(echo, elsewhere)
+    assert Here().spread(echo) is echo
+    wrapped = elsewhere.spread(echo)
     assert isinstance(wrapped, RayTeacher)
     assert wrapped.identity() == echo.identity() and wrapped.name == "echo"
 
 
 def test_without_ray_it_is_said_what_to_type(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ray_engine, "is_installed", lambda: False)
-    with pytest.raises(StratosError) as caught, connected(None, print):
+    monkeypatch.setattr(ray_engine, "find_spec", lambda name: None)
+    with pytest.raises(StratosError) as caught, RayEngine.connected(None, print):
         pass
-    assert str(caught.value) == not_installed()
-    assert str(caught.value).endswith(f"Ray is not installed. Type: {extras.install('ray')}")
+    assert str(caught.value) == str(RayNotInstalled())
 
 
 def test_a_cluster_that_is_not_there() -> None:
     pytest.importorskip("ray")
-    with pytest.raises(StratosError) as caught, connected("127.0.0.1:9", print):
+    with pytest.raises(StratosError) as caught, RayEngine.connected("127.0.0.1:9", print):
         pass
     text = str(caught.value)
     assert text.startswith("synthesize.ray_address=127.0.0.1:9: the Ray cluster cannot be used (")

@@ -10,7 +10,7 @@ import sys
 from collections import defaultdict
 from pathlib import Path
 
-OFFERS = Path(__file__).parents[2] / "stratos" / "catalog" / "offers.csv"
+OFFERS = Path(__file__).parents[3] / "stratos" / "catalog" / "offers.csv"
 NAMES = {"aws": "AWS", "gcp": "GCP", "azure": "Azure", "lambda": "Lambda", "vast": "Vast"}
 IMAGE = "ami-03cf127a"
 """One that moto knows."""

@@ -1,4 +1,4 @@
-"""The SLURM of tests/clusters/slurm.sh, started by whoever runs the tests: no root, no systemd."""
+"""The SLURM of slurm.sh, started by whoever runs the tests: no root, no systemd."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import contextlib
 import importlib.util
 import os
 import shutil
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from job_processes import frozen, processes
+from ports import free_ports
 
-SCRIPT = Path(__file__).parents[1] / "clusters" / "slurm.sh"
+SCRIPT = Path(__file__).with_name("slurm.sh")
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "scontrol", "sinfo", "squeue")
 N_PORTS = 3
 """Of the controller and of two nodes, one behind the other."""
@@ -100,19 +100,3 @@ class Cluster:
             )  # fmt: skip
             log.seek(0)
             return subprocess.CompletedProcess(done.args, done.returncode, log.read(), "")
-
-
-def free_ports(n: int, first: int = 17600) -> int:
-    """Return the first of so many ports in a row that nothing listens on."""
-    # Below those that the kernel hands out, and elsewhere for each process.
-    for start in range(first + os.getpid() % 1000 * 8, 32000, n):
-        with contextlib.ExitStack() as stack:
-            try:
-                for port in range(start, start + n):
-                    one = stack.enter_context(socket.socket())
-                    one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                    one.bind(("", port))
-            except OSError:
-                continue
-            return start
-    raise AssertionError("no port is free")
