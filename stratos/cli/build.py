@@ -22,6 +22,7 @@ from stratos.cli.rules import impossible, missing_files
 from stratos.config import STAGES, Config
 from stratos.core.errors import ConfigError, did_you_mean
 from stratos.core.names import wrong_names
+from stratos.core.reasons import Reason
 from stratos.core.redact import learn, redact, resolved
 from stratos.core.targets import find_class, untrusted
 from stratos.core.typed import read_dataclass, read_value, show
@@ -29,8 +30,7 @@ from stratos.executors.job import why_no_executor
 from stratos.plan.horizon import with_horizon
 from stratos.synthesize.declared import with_declared
 from stratos.tasks.base import Task, why_no_task
-from stratos.teachers.base import Teacher
-from stratos.teachers.logged import with_log
+from stratos.teachers.base import Teacher, on_task
 
 GROUPS: dict[str, type] = {
     "cloud": schema.CloudConfig,
@@ -118,7 +118,7 @@ def read(composed: DictConfig) -> tuple[Config | None, list[str]]:
     if problems:
         return None, list(dict.fromkeys(problems))
     config = Config(**values, plain=redact(_with_name(plain, values["teachers"])))
-    config = with_horizon(replace(config, teachers=with_log(config.teachers, config.task)))
+    config = with_horizon(replace(config, teachers=on_task(config.teachers, config.task)))
     problems += impossible(config)
     return (None, problems) if problems else (config, [])
 
@@ -307,7 +307,7 @@ def _read_target(node: Any, where: str, problems: list[str]) -> Any:
     return made
 
 
-def _why_no_strategy(cls: type) -> str | None:
+def _why_no_strategy(cls: type) -> Reason | None:
     from stratos.synthesize.strategy import why_no_strategy  # with its package, which takes time
 
     return why_no_strategy(cls)

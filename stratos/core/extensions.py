@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import functools
 import importlib
-import importlib.util
-import pkgutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from stratos import contrib
@@ -34,17 +33,22 @@ class Extension:
 
     commands: Mapping[str, Command] = field(default_factory=dict)
     """Verb to the command."""
+    metrics: Mapping[str, str] = field(default_factory=dict)
+    """Value of `task.metric` to the class of a verifier that runs answers on `task.database`: it
+    is a dataclass with that field (see `stratos.tasks.metrics`)."""
+    variants: str = ""
+    """Function of `verify` and the held-out items of a task, which returns what draws variants of
+    its training rows (see `stratos.tasks.math`); "" for none."""
 
 
 @functools.cache
 def extensions() -> tuple[Extension, ...]:
     """Return the extensions of all rooms that are there, in the order of the rooms' names."""
-    names = sorted(info.name for info in pkgutil.iter_modules(contrib.__path__) if info.ispkg)
-    modules = (f"{contrib.__name__}.{name}.extension" for name in names)
+    rooms = sorted(room for folder in contrib.__path__ for room in Path(folder).iterdir())
     return tuple(
-        importlib.import_module(module).EXTENSION
-        for module in modules
-        if importlib.util.find_spec(module) is not None
+        importlib.import_module(f"{contrib.__name__}.{room.name}.extension").EXTENSION
+        for room in rooms
+        if (room / "extension.py").is_file()  # a room without one is not imported
     )
 
 

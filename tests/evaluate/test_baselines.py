@@ -22,7 +22,8 @@ from stratos.evaluate.fields import field_shares
 from stratos.evaluate.scores import against
 from stratos.evaluate.verdict import verdict
 from stratos.records import Interval, LoggedVersus, ModelScore, Scorecard, SliceScore
-from stratos.synthesize.leaks import OVERLAP, without_leaks
+from stratos.synthesize.leaks import without_leaks
+from stratos.synthesize.words import Leak
 from stratos.tasks.base import Item, Score
 from stratos.tasks.classify import ClassifyTask
 from stratos.tasks.jsonl import JsonlTask
@@ -341,7 +342,7 @@ def test_baselines_do_not_learn_what_the_student_is_refused(tmp_path):
     refused: Counter[str] = Counter()
     all_rows = task.items("train", 999)
     allowed = without_leaks(SimpleNamespace(task=task), all_rows, refused)
-    assert refused[OVERLAP] > 0
+    assert refused[Leak.OVERLAP] > 0
     learnt = labelled_rows(task)
     assert [item.id for item in learnt] == [item.id for item in allowed]
     assert scores_of(task, learnt, task.items("test", 9))["lookup"] == 0.0

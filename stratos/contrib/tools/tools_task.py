@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
-from stratos.contrib.logs.messages import doubtful
+from stratos.contrib.logs.words import OtherWorkloads, SecretsReplaced
 from stratos.contrib.tools.calls import Call, calls_of, read, written
 from stratos.contrib.tools.draws import Draws
 from stratos.contrib.tools.families import Families
@@ -19,16 +19,18 @@ from stratos.contrib.tools.matching import is_right, overlap, overlap_of_argumen
 from stratos.contrib.tools.other_words import gives_away, wording_of
 from stratos.contrib.tools.signatures import grammar_of, question_of, request_in, tools_in
 from stratos.contrib.tools.tool_rows import Names
+from stratos.contrib.tools.words import NotRecovered
 from stratos.core.counted import listed
 from stratos.core.errors import ConfigError
+from stratos.core.reasons import Reason
 from stratos.tasks.alike import Alike
-from stratos.tasks.answers import nearest_by_words
+from stratos.tasks.answers import AnswerText, nearest_by_words
 from stratos.tasks.base import Item, Message, Score
 from stratos.tasks.file_content import Content
 from stratos.tasks.files import read_records
 from stratos.tasks.jsonl import JsonlTask
 from stratos.tasks.metrics import Metric, MetricName
-from stratos.tasks.rows import Fields, FileRows, Unanswered
+from stratos.tasks.rows import Fields, FileRows, Record
 from stratos.tasks.split import content_id
 from stratos.tasks.table import Row, Rows
 
@@ -49,7 +51,7 @@ class Calls:
         """Return gold calls as they are: they were checked with their row."""
         return answer
 
-    def read(self, text: str) -> str | None:
+    def read(self, text: str) -> AnswerText | None:
         """Return the calls that a text makes; None where none can be read."""
         found = read(text)
         return None if found is None else written(found)
@@ -145,14 +147,13 @@ class ToolsTask(JsonlTask):
             found = [*reader.passed.most_common(), ("rows of other workloads", reader.n_other)]
             left = listed(f"{n:,} {kind}" for kind, n in found if n)
             raise ConfigError(
-                f"{error}\n    Left out of {path}: {left}. See what it holds: python -m "
-                f"stratos.contrib.logs {path}"
+                f"{error}\n    Left out of {path}: {left}. See what it holds: stratos logs {path}"
             ) from error
 
-    def _records(self, path: str) -> Iterable[tuple[str, Row | Unanswered | str]]:
+    def _records(self, path: str) -> Iterable[tuple[str, Record]]:
         reader: ToolRowReader = self.__dict__["_reader"]
         for line, data in read_records(path, any_json=True):
-            found = data if isinstance(data, str) else reader.read(line, data)
+            found = data if isinstance(data, Reason) else reader.read(line, data)
             if found is not None:
                 yield line, found
 
@@ -201,9 +202,12 @@ class ToolsTask(JsonlTask):
         logged = (
             f" {reader.n_logged:,} were logged with their responses." if reader.n_logged else ""
         )
-        secrets = doubtful.of_secrets(reader.n_secrets)
-        others = doubtful.of_workload(self.path, self.workload, reader.n_other)
-        return (*super().notes, f"Requests of {self.path}: {told}.{logged}", *others, *secrets)
+        notes = [*super().notes, f"Requests of {self.path}: {told}.{logged}"]
+        if self.workload is not None:
+            notes.append(str(OtherWorkloads(self.path, self.workload, reader.n_other)))
+        if reader.n_secrets:
+            notes.append(str(SecretsReplaced(reader.n_secrets)))
+        return tuple(notes)
 
     @property
     def _set_aside(self) -> dict[str, int]:
@@ -254,14 +258,14 @@ class ToolsTask(JsonlTask):
         """Return the JSON Schema of a list of calls of the tools that an item offers."""
         return _grammar("\n".join(tool.line for tool in tools_in(item.question)), item.question)
 
-    def verify(self, item: Item) -> str | None:
+    def verify(self, item: Item) -> Reason | None:
         """Check that the calls are valid and are read back from the answer."""
         problem = why_invalid(gold_of(item), tools_in(item.question))
-        return problem or (
-            None if self.score(item.answer, item).exact == 1 else "its calls cannot be read back"
-        )
+        if problem is not None:
+            return problem
+        return None if self.score(item.answer, item).exact == 1 else NotRecovered()
 
-    def refute(self, item: Item, text: str) -> str | None:
+    def refute(self, item: Item, text: str) -> Reason | None:
         """Return why an answer cannot be read, or why its calls are none of the tools'."""
         answer = self.parse(text)
         if answer is None:
@@ -303,8 +307,8 @@ class ToolsTask(JsonlTask):
         return self._drawn.by_tool()
 
     @property
-    def never_drawn(self) -> str:
-        """Say for which tools the last `reverse` made no request, and why; "" for none."""
+    def never_drawn(self) -> Reason | None:
+        """Return for which tools the last `reverse` made no request; None where it made some."""
         return self._drawn.never()
 
     @property
