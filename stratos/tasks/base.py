@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol
 
 from stratos.core.reasons import Reason
 from stratos.tasks.answers import LETTER, AnswerText, nearest_by_words
@@ -105,6 +105,9 @@ class Task(ABC):
     """Name shown in tables and written into records."""
     version: int = 1
     """Raised when questions, splits or the score change: results of another are not compared."""
+    code_version: ClassVar[int] = 1
+    """Raised when the code of the class makes other items, chats or scores of the same settings:
+    records are made anew then."""
     metric: str = "exact"
     """What accuracy means here."""
     slices: tuple[str, ...] = ("main",)

@@ -14,6 +14,7 @@ from functools import cached_property
 from typing import Literal, Protocol
 
 import msgspec
+from typing_extensions import override
 
 from stratos.core.errors import ConfigError
 from stratos.core.extensions import extensions, load
@@ -114,8 +115,8 @@ class MathTask(JsonlTask):
     # --- injection -------------------------------------------------------------------------------
 
     @property
+    @override
     def n_made(self) -> int:
-        """How many more items `reverse` makes than there are training rows."""
         is_beside = self.drawn_from == "rows"
         return self.n_drawn if is_beside else max(1, self.n_drawn - self.n_train)
 
@@ -136,8 +137,8 @@ class MathTask(JsonlTask):
         return variants
 
     @property
+    @override
     def left_out(self) -> dict[str, int]:
-        """Return how many lines of the files are not used, by reason."""
         left = super().left_out
         return {**left, **self._variants.left_out} if self.drawn_from == "exchanged" else left
 

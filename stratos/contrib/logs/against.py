@@ -54,5 +54,4 @@ class AgainstLog:
             p_value=mcnemar_exact(only_student, only_logged),
             agrees=wilson(sum(agree), len(agree)),
             student_doubts=dict(counts.most_common()),
-            by_agreement=True,
         )

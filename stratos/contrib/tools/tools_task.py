@@ -9,6 +9,8 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
+from typing_extensions import override
+
 from stratos.contrib.logs.words import OtherWorkloads, SecretsReplaced
 from stratos.contrib.tools.calls import Call, calls_of, read, written
 from stratos.contrib.tools.draws import Draws
@@ -275,8 +277,8 @@ class ToolsTask(JsonlTask):
     # --- injection -------------------------------------------------------------------------------
 
     @property
+    @override
     def n_made(self) -> int:
-        """How many more items `reverse` makes than there are training rows."""
         is_beside = self.drawn_from == "rows"
         return self.n_drawn if is_beside else max(1, self.n_drawn - self.n_train)
 
@@ -317,8 +319,8 @@ class ToolsTask(JsonlTask):
         return found
 
     @property
+    @override
     def n_worded(self) -> int:
-        """How many drawn requests a teacher can word."""
         return self.n_drawn
 
     def wording(self, item: Item) -> list[Message] | None:
