@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -35,8 +35,7 @@ from stratos.tasks.metrics import LETTERS, Own
 from stratos.tasks.rows import (
     Fields,
     FileRows,
-    Record,
-    Settled,
+    RowSource,
     Takes,
     identity_of,
     read_rows,
@@ -287,7 +286,8 @@ class LabelledFiles(FileSettings):
     def _read_files(self) -> Content:
         from stratos.tasks.near_duplicates import Near
 
-        files = tuple(self._read(key, path) for key, path in self._paths.items())
+        source = RowSource()
+        files = tuple(self._read(key, path, source) for key, path in self._paths.items())
         rows = Rows.concat([file.rows for file in files])
         near = Near.among(rows) if self.compares_words else None
         return Content(files, self._read_unlabelled(), near)
@@ -297,15 +297,15 @@ class LabelledFiles(FileSettings):
         path, key = self.unlabelled_path, "task.unlabelled_path"
         if path is None:
             return None
-        found = self._rows_of(key, path, replace(self._fields, takes=Takes.UNLABELLED))
-        check_unlabelled(found, key, skips=self.on_error == "skip")
-        return found
+        fields = replace(self._fields, takes=Takes.UNLABELLED)
+        file = self._rows_of(key, path, fields, RowSource())
+        check_unlabelled(file, key, skips=self.on_error == "skip")
+        return file
 
-    def _rows_of(self, key: str, path: str, fields: Fields) -> FileRows:
+    def _rows_of(self, key: str, path: str, fields: Fields, source: RowSource) -> FileRows:
         try:
-            return read_rows(
-                path, fields, partial(self._check, key), self._records(path), self._settle
-            )
+            records = None if source.records is None else source.records(path)
+            return read_rows(path, fields, partial(self._check, key), records, source.settle)
         except OSError as error:
             reason = error.strerror or str(error)
             found = beside(Path(local_path(path)).expanduser()) if is_local(path) else ""
@@ -320,22 +320,13 @@ class LabelledFiles(FileSettings):
             return ""
         return f". Or name files of this machine (JSON lines, CSV, Parquet): {' '.join(away)}"
 
-    def _records(self, path: str) -> Iterable[tuple[str, Record]] | None:
-        """Return what is read in place of the lines of a file; None where it is these."""
-        return None
-
-    @property
-    def _settle(self) -> Callable[[Sequence[Row]], Settled] | None:
-        """What tells which of several answers to a question is taken; None takes none of them."""
-        return None
-
-    def _read(self, key: str, path: str) -> FileRows:
+    def _read(self, key: str, path: str, source: RowSource) -> FileRows:
         """Read a file of questions and answers.
 
         Raises:
             ConfigError: it cannot be used.
         """
-        found = self._rows_of(key, path, self._fields_of(path))
+        found = self._rows_of(key, path, self._fields_of(path), source)
         is_own = key == "task.path"
         check_labelled(
             found,

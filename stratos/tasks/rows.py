@@ -55,6 +55,16 @@ class Settled(NamedTuple):
     """How many others say the same as that one."""
 
 
+@dataclass(frozen=True)
+class RowSource:
+    """How the rows of a file are read, where its lines are none, or questions repeat."""
+
+    records: Callable[[str], Iterable[tuple[str, Record]]] | None = None
+    """Path to what is read in place of the lines of that file; None reads these."""
+    settle: Callable[[Sequence[Row]], Settled] | None = None
+    """Tells which of several answers to a question is taken; None takes none of them."""
+
+
 class Takes(Enum):
     """Which rows of a file are read; the others are passed over and counted."""
 

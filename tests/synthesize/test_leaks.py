@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from syrupy.assertion import SnapshotAssertion
 
 from stratos.synthesize.leaks import HeldOut, listed_by
 from stratos.synthesize.near import NEAR
@@ -135,7 +136,7 @@ def test_gsm8k_training_questions_that_repeat_a_test_question_are_few() -> None:
     assert sum(reason is not None for reason in refused) < 20
 
 
-def test_refused_rows_come_with_what_to_type(tmp_path: Path) -> None:
+def test_refused_rows_come_with_what_to_type(tmp_path: Path, snapshot: SnapshotAssertion) -> None:
     """A phrase of eight questions is a leak for thirteen words, and none where it is allowed."""
     phrase = "the customer writes to us about an order that has not been delivered in time"
     rows = [{"question": f"{phrase} {k}", "answer": str(k)} for k in range(8)]
@@ -153,13 +154,4 @@ def test_refused_rows_come_with_what_to_type(tmp_path: Path) -> None:
     told = [
         *advice(config, Supervised(near_duplicates=0.8), {Leak.OVERLAP: 2, NEAR: 1, Leak.EXACT: 3})
     ]
-    assert told == [
-        "3 rows were not trained on: the question is a validation or test question, too. To train "
-        "on it, take it out of the test questions (task.test_path).",
-        "2 rows were not trained on: 13 words in a row are also in a validation or test question. "
-        "If these words are a phrase of your questions, and no copy, type "
-        "task.compares_words=false.",
-        "1 row was not trained on: another one says nearly the same. "
-        "strategy.near_duplicates=<share> sets from which common share of words on (now 0.8); 0 "
-        "keeps all.",
-    ]
+    assert told == snapshot

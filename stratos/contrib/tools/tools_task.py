@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from typing_extensions import override
@@ -32,7 +32,7 @@ from stratos.tasks.file_content import Content
 from stratos.tasks.files import read_records
 from stratos.tasks.jsonl import JsonlTask
 from stratos.tasks.metrics import Metric, MetricName
-from stratos.tasks.rows import Fields, FileRows, Record
+from stratos.tasks.rows import Fields, FileRows, Record, RowSource
 from stratos.tasks.split import content_id
 from stratos.tasks.table import Row, Rows
 
@@ -131,18 +131,23 @@ class ToolsTask(JsonlTask):
     def _read_files(self) -> ToolsContent:
         names = Names(self.question, self.conversation, self.tools, self.answer)
         reader = ToolRowReader(names, self.workload)
-        self.__dict__["_reader"] = reader
-        files = tuple(self._read(key, path) for key, path in self._paths.items())
-        del self.__dict__["_reader"]
+        source = RowSource(partial(_records, reader))
+        files = tuple(
+            self._explained(reader, key, path, source) for key, path in self._paths.items()
+        )
         families = Families.of(reader.alike)
         reader.alike = Alike()  # the signatures are needed no more
         return ToolsContent(files, reader=reader, families=families)
 
-    def _read(self, key: str, path: str) -> FileRows:
-        reader: ToolRowReader = self.__dict__["_reader"]
+    def _explained(self, reader: ToolRowReader, key: str, path: str, source: RowSource) -> FileRows:
+        """Read a file, and say what was left out of one that has no row.
+
+        Raises:
+            ConfigError: it cannot be used.
+        """
         before = reader.passed.total() + reader.n_other
         try:
-            return super()._read(key, path)
+            return self._read(key, path, source)
         except ConfigError as error:
             if reader.n_logged or reader.passed.total() + reader.n_other == before:
                 raise
@@ -151,13 +156,6 @@ class ToolsTask(JsonlTask):
             raise ConfigError(
                 f"{error}\n    Left out of {path}: {left}. See what it holds: stratos logs {path}"
             ) from error
-
-    def _records(self, path: str) -> Iterable[tuple[str, Record]]:
-        reader: ToolRowReader = self.__dict__["_reader"]
-        for line, data in read_records(path, any_json=True):
-            found = data if isinstance(data, Reason) else reader.read(line, data)
-            if found is not None:
-                yield line, found
 
     @property
     def _fields(self) -> Fields:
@@ -295,7 +293,7 @@ class ToolsTask(JsonlTask):
             made = Injected.of(rows, gold_of)
         else:
             made = Injected.of_schemas(self.items("train", self.n_train, seed))
-        self.__dict__["_draws"] = made.draws
+        self._last_draws[:] = [made.draws]
         held = frozenset(item.family for item in self.held_out())
         for question, calls, slice in made.draw(min(self.n_drawn, n), seed):
             item = Item(content_id(question), slice, question, written(calls))
@@ -306,17 +304,19 @@ class ToolsTask(JsonlTask):
     @property
     def drawn_in_vain(self) -> dict[str, int]:
         """Return how many draws of the last `reverse` made no request, by tool and reason."""
-        return self._drawn.by_tool()
+        [draws] = self._last_draws
+        return draws.by_tool()
 
     @property
     def never_drawn(self) -> Reason | None:
         """Return for which tools the last `reverse` made no request; None where it made some."""
-        return self._drawn.never()
+        [draws] = self._last_draws
+        return draws.never()
 
-    @property
-    def _drawn(self) -> Draws:
-        found: Draws = self.__dict__.get("_draws", Draws())
-        return found
+    @cached_property
+    def _last_draws(self) -> list[Draws]:
+        """Those of the last `reverse`, alone in a list."""
+        return [Draws()]
 
     @property
     @override
@@ -358,6 +358,13 @@ class ToolsTask(JsonlTask):
             super().__post_init__()
         except ConfigError as error:
             raise ValueError(str(error)) from error
+
+
+def _records(reader: ToolRowReader, path: str) -> Iterator[tuple[str, Record]]:
+    for line, data in read_records(path, any_json=True):
+        record = data if isinstance(data, Reason) else reader.read(line, data)
+        if record is not None:
+            yield line, record
 
 
 def gold_of(item: Item) -> list[Call]:

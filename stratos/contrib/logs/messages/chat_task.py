@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -35,7 +35,7 @@ from stratos.tasks.file_content import Content
 from stratos.tasks.jsonl import JsonlTask
 from stratos.tasks.metrics import Metric, MetricName, metric_of
 from stratos.tasks.objects import object_of
-from stratos.tasks.rows import FileRows, Record
+from stratos.tasks.rows import FileRows, Record, RowSource, Settled
 from stratos.tasks.split import content_id, id_of
 from stratos.tasks.table import Row, Rows
 
@@ -125,11 +125,16 @@ class ChatTask(JsonlTask):
         return content
 
     def _read_files(self) -> ChatContent:
+        return self._read_chats(None)
+
+    def _read_chats(self, settle: Callable[[Sequence[Row]], Settled] | None) -> ChatContent:
+        """Read the files; `settle` is as `RowSource` has it."""
         reader = TurnReader(self.messages_key, self.answer_key, self.workload)
         reader.is_replaced = bool(self.instruction)
-        self.__dict__["_reader"] = reader
-        files = tuple(self._read(key, path) for key, path in self._paths.items())
-        del self.__dict__["_reader"]
+        source = RowSource(partial(_records, reader), settle)
+        files = tuple(
+            self._explained(reader, key, path, source) for key, path in self._paths.items()
+        )
         alike = reader.alike
         keys, unnumbered, n_of_no_session = alike.keys(), alike.unnumbered(), alike.n_of_no_session
         reader.alike = Alike()  # the signatures are needed no more
@@ -142,10 +147,14 @@ class ChatTask(JsonlTask):
             metric=suited_metric(files[0].rows) if self.metric == "auto" else self.metric,
         )
 
-    def _read(self, key: str, path: str) -> FileRows:
-        reader: TurnReader = self.__dict__["_reader"]
+    def _explained(self, reader: TurnReader, key: str, path: str, source: RowSource) -> FileRows:
+        """Read a file, and say what to type where it has no conversation that is read.
+
+        Raises:
+            ConfigError: it cannot be used.
+        """
         try:
-            return super()._read(key, path)
+            return self._read(key, path, source)
         except ConfigError as error:
             others = reader.seen.n_other
             if self.workload is not None and others and not reader.n_conversations:
@@ -162,12 +171,6 @@ class ChatTask(JsonlTask):
                 "task.messages_key=… task.answer_key=… Rows of a question and its answer: "
                 "+task=jsonl"
             ) from error
-
-    def _records(self, path: str) -> Iterable[tuple[str, Record]]:
-        reader: TurnReader = self.__dict__["_reader"]
-        if reader.system is None:
-            reader.find_system(path)
-        return reader.rows(path)
 
     def _canonical(self, key: str, answer: str, options: Sequence[str]) -> str:
         if self.schema is not None:
@@ -364,3 +367,10 @@ class ChatTask(JsonlTask):
     @property
     def _is_exact(self) -> bool:
         return self.metric == "exact" and self.schema is None
+
+
+def _records(reader: TurnReader, path: str) -> Iterable[tuple[str, Record]]:
+    """Return the turns of a file; of the first file, the system prompt is found before."""
+    if reader.system is None:
+        reader.find_system(path)
+    return reader.rows(path)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, partial
 from math import inf, isnan
 from typing import TYPE_CHECKING, Literal
 
@@ -82,9 +82,7 @@ class LogTask(ChatTask, Log):
 
     def _read_files(self) -> LogContent:
         contradicted: list[Row] = []
-        self.__dict__["_contradicted"] = contradicted
-        content = super()._read_files()
-        del self.__dict__["_contradicted"]
+        content = self._read_chats(partial(self._vote, contradicted))
         [own] = content.files
         untimed = np.isnan(own.rows.column("times"))
         if untimed.mean() > _MOST_UNTIMED:
@@ -140,20 +138,19 @@ class LogTask(ChatTask, Log):
         assert isinstance(content, LogContent)
         return content
 
-    @property
-    def _settle(self) -> Callable[[Sequence[Row]], Settled]:
-        return self._vote
-
-    def _vote(self, rows: Sequence[Row]) -> Settled:
+    def _vote(self, contradicted: list[Row], rows: Sequence[Row]) -> Settled:
         """Take the last row with the answer that most of those to one request have.
 
         With answers that are trusted it is the last of the commonest ones, however few.
+
+        Args:
+            contradicted: rows with other answers are added to it.
+            rows: of one request.
         """
         counts = Counter(self._form(row.answer) for row in rows)
         [(commonest, n)] = counts.most_common(1)
         holds = self.answers == "trust" or n >= _MAJORITY * len(rows)
         of_commonest = [k for k, row in enumerate(rows) if self._form(row.answer) == commonest]
-        contradicted: list[Row] = self.__dict__["_contradicted"]
         contradicted += [row for k, row in enumerate(rows) if not holds or k not in of_commonest]
         return Settled(of_commonest[-1], len(of_commonest) - 1) if holds else Settled(None)
 
