@@ -30,8 +30,7 @@ from stratos.executors.job import why_no_executor
 from stratos.plan.horizon import with_horizon
 from stratos.synthesize.declared import with_declared
 from stratos.tasks.base import Task, why_no_task
-from stratos.teachers.base import Teacher
-from stratos.teachers.logged import with_log
+from stratos.teachers.base import Teacher, on_task
 
 GROUPS: dict[str, type] = {
     "cloud": schema.CloudConfig,
@@ -115,7 +114,7 @@ def read(composed: DictConfig) -> tuple[Config | None, list[str]]:
     if problems:
         return None, list(dict.fromkeys(problems))
     config = Config(**values, plain=redact(_with_name(plain, values["teachers"])))
-    config = with_horizon(replace(config, teachers=with_log(config.teachers, config.task)))
+    config = with_horizon(replace(config, teachers=on_task(config.teachers, config.task)))
     problems += impossible(config)
     return (None, problems) if problems else (config, [])
 
@@ -285,7 +284,7 @@ def _read_target(node: Any, where: str, problems: list[str]) -> Any:
     if isinstance(found, Reason):
         problems.append(f"{where}._target_={target}: {found}")
         return None
-    reason = None
+    reason: object = None
     if group == "task":
         reason = why_no_task(found)
     elif group == "executor":

@@ -16,6 +16,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from stratos.teachers.logged import LoggedTeacher
 from stub_task import StubTask
 
 from stratos.config import STAGES
@@ -26,7 +27,6 @@ from stratos.records import Corpus
 from stratos.run import resume, stages
 from stratos.run.resume import Stage
 from stratos.synthesize.injection import Injection
-from stratos.teachers.logged import LoggedTeacher
 
 ROOT = Path(resume.__file__).parents[1]
 CORPUS = Corpus(

@@ -6,17 +6,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from stratos.contrib.logs.logged_model import Log
+from stratos.contrib.logs.proof import in_words, proof_of
+from stratos.contrib.logs.words import NoCard, NoLog
+from stratos.core.context import Context
 from stratos.core.errors import TeacherError, did_you_mean
 from stratos.core.printable import shown
 from stratos.core.reasons import Reason
-from stratos.records import ModelCard
+from stratos.records import ModelCard, TeacherProbe
 from stratos.tasks.base import Message, Task
-from stratos.teachers.base import STOP, Answer, CacheMode, Keep, Teacher, Tick
+from stratos.teachers.base import STOP, Answer, CacheMode, Keep, Tick
 from stratos.teachers.facts import FACTS
 from stratos.teachers.lifetime import shipped_teachers
 from stratos.teachers.model_names import card_of
 from stratos.teachers.openai_settings import OpenAISettings
-from stratos.teachers.words import NoCard, NoLog
 
 KIND = "logged_model"
 _UNKNOWN: dict[str, Any] = dict.fromkeys(FACTS, 0)
@@ -30,7 +33,7 @@ class LoggedTeacher:
     """Name shown in tables and in the plan."""
     price_of: str | None = None
     """Card of `teacher=` at whose price its answers count; null takes that of the logged model."""
-    log: Task | None = field(init=False, default=None, repr=False)
+    log: Log | None = field(init=False, default=None, repr=False)
     """The task of the run; a run without a log leaves this teacher out."""
 
     code_version: ClassVar[int] = 1
@@ -51,17 +54,34 @@ class LoggedTeacher:
                 f"{did_you_mean(self.price_of, names)} Known: {', '.join(names)}."
             )
 
-    def of(self, task: Task) -> LoggedTeacher:
+    def of(self, task: Task) -> LoggedTeacher | None:
+        """Return the same teacher for a log; None of another task."""
+        own = (one for one in task.teachers() if isinstance(one, LoggedTeacher))
+        return next((self.of_log(one.log) for one in own if one.log is not None), None)
+
+    def of_log(self, log: Log) -> LoggedTeacher:
         """Return the same teacher for a log."""
-        made = LoggedTeacher(self.name, self.price_of)
-        made.log = task
-        return made
+        teacher = LoggedTeacher(self.name, self.price_of)
+        teacher.log = log
+        return teacher
+
+    def measure(self, context: Context) -> TeacherProbe:
+        """Return what the log proves, and say it, with what the terms of the model forbid."""
+        assert self.log is not None
+        probe = proof_of(self.log.logged, self.name, self.card())
+        context.note(in_words(probe))
+        card = self.settings
+        if card is not None and card.outputs_may_train is False:
+            context.warn(
+                f"The terms of {card.model} ({card.license}) do not allow to train competing "
+                "models on its answers. Make sure that you may."
+            )
+        return probe
 
     @property
     def model(self) -> str:
         """Name of the model, as the log has it; "" where it names none."""
-        logged = None if self.log is None else self.log.logged
-        return "" if logged is None else shown(logged.name)
+        return "" if self.log is None else shown(self.log.logged.name)
 
     @property
     def settings(self) -> OpenAISettings | None:
@@ -72,7 +92,7 @@ class LoggedTeacher:
 
     def unreachable(self) -> Reason | None:
         """Return why the log cannot stand in for its model, or None."""
-        if self.log is None or self.log.logged is None:
+        if self.log is None:
             return NoLog()
         return NoCard(self.model, KIND) if self.settings is None else None
 
@@ -110,7 +130,7 @@ class LoggedTeacher:
         Raises:
             TeacherError: one of them is not in the log.
         """
-        found = []
+        answers = []
         for place, chat in enumerate(chats):
             text = None if self.log is None else self.log.logged_answer(chat)
             if text is None:
@@ -119,26 +139,12 @@ class LoggedTeacher:
                     f'"{shown(chat[-1]["content"])}". Name a teacher that can be asked: teacher=…'
                 )
             answer = Answer(text, 0, 0, 0.0, cached=True, finish=STOP)
-            found.append(answer)
+            answers.append(answer)
             if keep is not None:
                 keep(place, answer)
             if tick is not None:
                 tick(place + 1, len(chats))
-        return found
+        return answers
 
     def close(self) -> None:
         """Hold nothing."""
-
-
-def with_log(teachers: Sequence[Teacher], task: Task) -> tuple[Teacher, ...]:
-    """Return the teachers of a run whose logged one has its log.
-
-    Of several, it is left out where the task has none.
-    """
-    found: list[Teacher] = []
-    for one in teachers:
-        if not isinstance(one, LoggedTeacher):
-            found.append(one)
-        elif task.is_log or len(teachers) == 1:
-            found.append(one.of(task))
-    return tuple(found)
