@@ -13,6 +13,7 @@ import importlib.util
 import pkgutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from stratos import contrib
@@ -34,6 +35,10 @@ class Extension:
 
     commands: Mapping[str, Command] = field(default_factory=dict)
     """Verb to the command."""
+    config: Mapping[str, str] = field(default_factory=dict)
+    """Config group to its class, a subclass of `stratos.config.RoomConfig`."""
+    stages: str = ""
+    """Tuple of `stratos.run.resume.Stage` that a run makes after `deploy`, in this order."""
 
 
 @functools.cache
@@ -46,6 +51,17 @@ def extensions() -> tuple[Extension, ...]:
         for module in modules
         if importlib.util.find_spec(module) is not None
     )
+
+
+def rooms_folder() -> Path:
+    """Return the folder that holds the rooms."""
+    return Path(contrib.__path__[0])
+
+
+@functools.cache
+def room_configs() -> Mapping[str, type[Any]]:
+    """Return the class of each config group that a room adds."""
+    return {group: load(target) for room in extensions() for group, target in room.config.items()}
 
 
 def load(target: str) -> Any:

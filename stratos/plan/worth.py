@@ -15,7 +15,6 @@ from dataclasses import replace
 from typing import Any
 
 from stratos.config import Config
-from stratos.contrib.cascade.way import cascade_way
 from stratos.core.counted import listed
 from stratos.core.formats import duration, percent, usd
 from stratos.plan.accuracy.without_model import needs_no_model
@@ -132,10 +131,9 @@ def _weighed(
     student = Way(plan.student, True, plan.accuracy, None, plan.latency_ms, kind="student")
     horizon, rate = horizon_of(config.traffic), config.traffic.requests_per_day
     once, per_day = _once(plan), plan.servers_usd_per_day
-    both = cascade_way(config, plan, hosted)
-    cascade = () if both is None else (both,)
+    added = [way for room in config.rooms.values() for way in room.ways(config, plan, hosted)]
     facts: dict[str, Any] = {
-        "ways": (student, *cascade, *hosted, *prompt_ways(config, probe), *open_models),
+        "ways": (student, *added, *hosted, *prompt_ways(config, probe), *open_models),
         "once_usd": once, "servers_usd_per_day": per_day, "months": horizon.months,
         "requests_per_day": rate, "growth_per_month": horizon.growth_per_month,
         "scaled": _scaled(config, plan, horizon),

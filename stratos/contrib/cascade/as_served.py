@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from stratos.config import CascadeConfig
 from stratos.contrib.cascade.answered import ByTeacher, KeptPair
+from stratos.contrib.cascade.config import CascadeConfig
+from stratos.contrib.cascade.words import LateTeacher, SlowTeacher
+from stratos.core.reasons import Reason
 from stratos.records import ModelCard, Scorecard
 from stratos.teachers.call_budget import price
 
@@ -35,24 +37,17 @@ def pair_of(
     )
 
 
-def late_said(
+def slowness(
     answers: Sequence[ByTeacher], options: CascadeConfig, scorecard: Scorecard
-) -> str | None:
-    """Say that the teacher takes longer than a request waits; None where it does not."""
+) -> Reason | None:
+    """Return that the teacher takes longer than a request waits; None where it does not."""
     most = options.teacher_seconds
-    known = [one.took.seconds for one in answers if one.took is not None]
-    n_late = sum(one > most for one in known)
-    gets = "the student's answer" if options.if_unavailable == "student" else "an error"
-    more = f"cascade.teacher_seconds={most:g} is all that a request waits, and then it gets {gets}."
+    seconds = [answer.took.seconds for answer in answers if answer.took is not None]
+    n_late = sum(time > most for time in seconds)
     if n_late:
-        return (
-            f"cascade: the teacher took longer for {n_late:,} of {len(known):,} answers than the "
-            f"endpoint waits, and these count as what is given then. {more}"
-        )
+        return LateTeacher(n_late, len(seconds), most, options.if_unavailable)
     teacher = scorecard.score("teacher")
-    if len(known) == len(answers) or teacher is None:
+    if len(seconds) == len(answers) or teacher is None:
         return None
     mean = teacher.seconds / max(1, teacher.slice().n_items)
-    if mean <= most:
-        return None
-    return f"cascade: the teacher takes {mean:.1f} s for an answer on average. {more}"
+    return SlowTeacher(mean, most, options.if_unavailable) if mean > most else None

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from stratos.contrib.cascade.answered import answered
-from stratos.contrib.cascade.verdict_said import cascade_of
+from stratos.contrib.cascade.verdict import cascade_of
 from stratos.core.errors import StratosError
 from stratos.core.printable import visible
 

@@ -8,20 +8,21 @@ from pathlib import Path
 
 import msgspec
 
-from stratos.config import CascadeConfig
 from stratos.contrib.cascade.answered import is_of_bundle
+from stratos.contrib.cascade.config import CascadeConfig, settings
 from stratos.contrib.cascade.endpoint.meter import (
     counted_elsewhere,
     is_counting,
     meter_of,
     read_kept,
 )
+from stratos.contrib.cascade.record import Cascade
 from stratos.core.by_name import named
 from stratos.core.errors import StratosError
 from stratos.core.money import fine_usd
 from stratos.deploy.hosted_server import Hosted
 from stratos.deploy.hosting import Front
-from stratos.records import Cascade, ServingSetting, load
+from stratos.records import ServingSetting, load
 from stratos.teachers.call_budget import most_usd
 from stratos.teachers.openai import OpenAITeacher
 
@@ -62,7 +63,7 @@ def front_of(bundle: Path, cache_dir: Path, options: list[str]) -> tuple[Front, 
         raise StratosError(f"{teacher.name} cannot be asked: {why}")
     overrun = read_kept(meter_of(bundle, cache_dir)).overrun
     least = most_usd(teacher.card(), [], made.endpoint.teacher_tokens, overrun)
-    for told in never_enough(config.cascade, options, least):
+    for told in never_enough(settings(config), options, least):
         print(told, file=sys.stderr)
     arguments = [str(run), "--cache", str(cache_dir.absolute()), *options]
     return Front(
@@ -127,7 +128,7 @@ def cascade_in(run: Path) -> Cascade:
             f"0.95: then the threshold is chosen. What would come of it: stratos cascade "
             f"{run} --accuracy 0.95"
         )
-    asked = config_of(run).cascade
+    asked = settings(config_of(run))
     if (asked.accuracy, asked.confidence) != (found.accuracy, found.confidence):
         given = "null" if asked.accuracy is None else f"{asked.accuracy:g}"
         raise StratosError(
