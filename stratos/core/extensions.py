@@ -39,6 +39,8 @@ class Extension:
     """Config group to its class, a subclass of `stratos.config.RoomConfig`."""
     stages: str = ""
     """Tuple of `stratos.run.resume.Stage` that a run makes after `deploy`, in this order."""
+    front: str = ""
+    """Subclass of `stratos.deploy.fronts.ServerFront`: what stands before a hosted student."""
 
 
 @functools.cache

@@ -57,15 +57,6 @@ BUCKET = "{prompt_tokens: 64, answer_tokens: 128, share: 1}"
         ("limits.serve_hours=-1", "limits.serve_hours=-1: expected a number of at least 0."),
         ("limits.probe_usd=nan", "limits.probe_usd=nan: expected a number of at least 0, and a "
          "finite one."),
-        # a cascade that cannot be
-        (
-            "cascade.accuracy=1",
-            "cascade.accuracy=1: expected a number above 0 and below 1 or null.",
-        ),
-        (
-            "cascade.usd_per_day=5",
-            "cascade.usd_per_day is set without a promise. Add cascade.accuracy=0.95.",
-        ),
         # caps and quotas
         (
             "cloud.max_usd_per_hour=-1",
@@ -179,11 +170,6 @@ def test_a_limit_that_is_none_is_told(argv: str, message: str) -> None:
         (
             ["teacher=gpt_4o", "teacher.retires=soon"],
             "teacher: retires=soon is no date of the form YYYY-MM-DD.",
-        ),
-        (
-            ["deploy=none", "cascade.accuracy=0.9"],
-            "cascade.accuracy=0.9: the student that asks its teacher is a served one. Leave "
-            "deploy=none out.",
         ),
         (
             ["deploy=none", "deploy.keep=true"],

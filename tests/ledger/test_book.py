@@ -234,7 +234,7 @@ def test_a_stage_that_pays_shows_what_the_run_has_spent(tmp_path: Path) -> None:
     config: Any = SimpleNamespace(
         stages=(),
         plan=SimpleNamespace(pilot=False),
-        cascade=SimpleNamespace(accuracy=None),
+        rooms={},
         run_dir=tmp_path,
         limits=LimitsConfig(budget_usd=20.0, probe_usd=2.0),
     )

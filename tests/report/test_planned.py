@@ -187,19 +187,19 @@ def test_a_hosted_teacher_s_dollars_are_judged_wherever_the_servers_are(
     )
 
 
-def test_a_cascade_that_the_plan_knew_nothing_of_is_on_neither_side(
+def test_a_room_s_stage_that_the_plan_knew_nothing_of_is_on_neither_side(
     records: dict[str, Any],
 ) -> None:
     role = replace(records["plan"].role("teacher"), offer=None, usd=2.0, usd_range=(1.9, 2.1))
     roles = (role, *(one for one in records["plan"].roles if one.role != "teacher"))
     spends = [
         Spend("teacher", 2.0, "teacher", "evaluate"),
-        Spend("teacher", 0.5, "teacher", "cascade"),
+        Spend("teacher", 0.5, "teacher", "added"),
     ]
     row = rows(replace(records["plan"], roles=roles), records, *spends)["dollars of the teacher"]
     assert (row.measured, row.outcome) == ("$2.00", "inside")
-    assert row.note.endswith("that choose the cascade's threshold, $0.50, are in no plan")
-    counted = (replace(role, usd=2.5, usd_range=(2.4, 2.6), choosing_usd=0.5), *roles[1:])
+    assert row.note.endswith("the teacher's answers to added, $0.50, are in no plan")
+    counted = (replace(role, usd=2.5, usd_range=(2.4, 2.6), after_deploy_usd=0.5), *roles[1:])
     row = rows(replace(records["plan"], roles=counted), records, *spends)["dollars of the teacher"]
     assert (row.planned, row.measured, row.outcome) == ("$2.50", "$2.50", "inside")
 

@@ -13,8 +13,6 @@ import pytest
 from stratos.config import LimitsConfig
 from stratos.ledger import Ledger, reserves
 from stratos.records import (
-    Cascade,
-    CascadeAt,
     Export,
     Exports,
     Interval,
@@ -219,41 +217,9 @@ def test_stages_that_did_not_run_are_named(
         assert (f"the stage {stage} was not part of this run" in whole) == (stage in missing)
 
 
-def test_records_may_be_attributes(factory: ModuleType, tmp_path: Path) -> None:
-    class Records:
-        probe = factory.make_probe()
-        plan = None
-
-    config = factory.make_config(tmp_path)
-    report(config, Records(), factory.make_context(tmp_path))
-    assert "Teachers measured, nothing planned yet" in read(tmp_path / "report.html").section(
-        "result"
-    )
-
-
-def test_a_cascade_has_its_table_and_the_command_that_serves_it(
-    factory: ModuleType, tmp_path: Path
-) -> None:
-    run = tmp_path / "my run"
-    run.mkdir()
-    records = factory.make_records(run)
-    page = make(factory, run, records)
-    assert page.section("cascade") == "" and "Cascade" not in page.text[""]
-    share = Interval(0.125, 0.1, 0.15, "400 items, Wilson")
-    cascade = Cascade(
-        "Ask the teacher where <it> is unsure.", True, 0.95, 0.95, 400, 0.9, 0.97, 0.9,
-        escalated=share, measured=Interval(0.961, 0.94, 0.98, "400 items, Wilson"),
-        usd_per_1000=0.25, student_usd_per_1000=0.125, teacher_usd_per_1000=1.0,
-        month=CascadeAt(1000.0, 60.0, 30.0, 63.75),
-    )  # fmt: skip
-    page = make(factory, run, records | {"cascade": cascade})
-    told = page.section("cascade")
-    assert told.startswith(
-        "The student, and its teacher where it is unsure Ask the teacher where <it"
-    )
-    assert "The cascade 96.1% 94.0–98.0% 12.5% 10.0–15.0% $0.25 $63.75" in told
-    assert f"stratos serve '{run}' --cascade" in told
-    assert "Cascade" in page.text[""]
+def test_a_run_without_a_plan_says_so(factory: ModuleType, tmp_path: Path) -> None:
+    page = make(factory, tmp_path, {"probe": factory.make_probe(), "plan": None})
+    assert "Teachers measured, nothing planned yet" in page.section("result")
 
 
 def test_a_student_that_is_no_better_is_called_so(factory: ModuleType, tmp_path: Path) -> None:

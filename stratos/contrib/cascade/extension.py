@@ -5,4 +5,5 @@ from stratos.core.extensions import Extension
 EXTENSION = Extension(
     config={"cascade": "stratos.contrib.cascade.config:CascadeConfig"},
     stages="stratos.contrib.cascade.stages:STAGES",
+    front="stratos.contrib.cascade.front:CascadeFront",
 )

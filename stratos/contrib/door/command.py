@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from stratos.contrib.door.nginx import Door, Opened
-from stratos.contrib.door.nginx_config import Limits, config
+from stratos.contrib.nginx_config import Limits, config
 from stratos.core.counted import counted
 from stratos.core.disk_errors import why_unwritten
 from stratos.core.errors import StratosError
@@ -68,7 +68,7 @@ def main() -> None:
         if command == "stop":
             print("Closed." if door.stop() else "It was not open.")
         elif command == "status":
-            print(door.told())
+            print(door.status())
         else:
             _open(door, hosted, folders[0], told)
     except StratosError as error:

@@ -21,7 +21,7 @@ import pytest
 import uvicorn
 from stub_task import StubTask
 
-from stratos.config import CascadeConfig
+from stratos.contrib.cascade.config import CascadeConfig
 from stratos.contrib.cascade.endpoint import meter as meter_module
 from stratos.contrib.cascade.endpoint import options
 from stratos.contrib.cascade.endpoint.escalate import escalator
@@ -30,9 +30,10 @@ from stratos.contrib.cascade.endpoint.made import never_enough
 from stratos.contrib.cascade.endpoint.meter import Meter, read_kept
 from stratos.contrib.cascade.endpoint.purse import Purse
 from stratos.contrib.cascade.judge import Judge
+from stratos.contrib.cascade.record import Escalation
 from stratos.core.errors import StratosError
 from stratos.deploy.server import free_port
-from stratos.records import Escalation, ServingSetting
+from stratos.records import ServingSetting
 from stratos.teachers import load_balancer
 from stratos.teachers.base import Answer, Billed, Question
 from stratos.teachers.openai import OpenAITeacher

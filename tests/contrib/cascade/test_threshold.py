@@ -20,10 +20,11 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "report"))
 
 import factory
 
-from stratos.config import CascadeConfig, LimitsConfig
+from stratos.config import LimitsConfig
 from stratos.contrib.cascade.answered import Answered, ByTeacher, answered
 from stratos.contrib.cascade.as_served import pair_of
 from stratos.contrib.cascade.command import main
+from stratos.contrib.cascade.config import CascadeConfig
 from stratos.contrib.cascade.judge import agreement
 from stratos.contrib.cascade.looks import level, look_of
 from stratos.contrib.cascade.threshold import (
@@ -35,11 +36,11 @@ from stratos.contrib.cascade.threshold import (
     p_value,
     thresholds,
 )
-from stratos.contrib.cascade.verdict_said import cascade_of, probability
+from stratos.contrib.cascade.verdict import cascade_of
+from stratos.contrib.cascade.words import WithCascade, probability
 from stratos.evaluate.answer_files import KeptAnswer, answers_path
 from stratos.evaluate.answers import Took
 from stratos.records import save
-from stratos.run.summary import _with_cascade
 from stratos.tasks.base import Score
 
 N_COMPARED = 60
@@ -360,9 +361,11 @@ def test_the_command_reads_what_a_run_kept(
 def test_a_run_that_misses_its_limit_ends_with_what_a_cascade_promises(tmp_path: Path) -> None:
     folder = make_run(tmp_path / "run")
     config: Any = SimpleNamespace(limits=LimitsConfig(accuracy=0.95), run_dir=folder)
-    told = _with_cascade(config)
-    start = "With a cascade: Ask the teacher where the student's answer has a probability below 0."
-    assert told.startswith(start)
-    assert "at least 95.0% right with 95% confidence" in told
+    remedy = CascadeConfig().remedy(config, {})
+    assert isinstance(remedy, WithCascade)
+    cascade = remedy.cascade
+    assert cascade.is_promised and (cascade.accuracy, cascade.confidence) == (0.95, 0.95)
+    assert str(remedy) == f"With a cascade: {cascade.text}"
+    assert CascadeConfig().remedy(config, {"cascade": cascade}) is None
     config.run_dir = tmp_path
-    assert _with_cascade(config) == ""
+    assert CascadeConfig().remedy(config, {}) is None

@@ -26,9 +26,9 @@ from typing import Any, ClassVar
 
 import pytest
 from required import lacking
+from stratos.contrib.door.nginx_config import Limits, config, script
 
 from stratos.contrib.door.nginx import Door, program
-from stratos.contrib.door.nginx_config import Limits, config, script
 from stratos.core.errors import StratosError
 from stratos.core.process import Process
 from stratos.deploy.hosted_server import CACHE, Hosted, state_of

@@ -20,18 +20,20 @@ from stratos.contrib.cascade.record import Cascade
 from stratos.core.by_name import named
 from stratos.core.errors import StratosError
 from stratos.core.money import fine_usd
+from stratos.deploy.fronts import FrontProgram
 from stratos.deploy.hosted_server import Hosted
-from stratos.deploy.hosting import Front
-from stratos.records import ServingSetting, load
+from stratos.records import load
 from stratos.teachers.call_budget import most_usd
 from stratos.teachers.openai import OpenAITeacher
 
+PROGRAM = "stratos.contrib.cascade.endpoint"
+"""What is started, as for `python -m`."""
 ALONE = ":student"
 """End of a model's name that asks the student alone, whatever it is sure of."""
 
 
-def front_of(bundle: Path, cache_dir: Path, options: list[str]) -> tuple[Front, ServingSetting]:
-    """Return what is started to serve the cascade of a run, and how its student is served.
+def front_of(bundle: Path, cache_dir: Path, options: list[str]) -> FrontProgram:
+    """Return what is started to serve the cascade of a run.
 
     Args:
         bundle: of the student, in the folder of its run.
@@ -66,9 +68,13 @@ def front_of(bundle: Path, cache_dir: Path, options: list[str]) -> tuple[Front, 
     for told in never_enough(settings(config), options, least):
         print(told, file=sys.stderr)
     arguments = [str(run), "--cache", str(cache_dir.absolute()), *options]
-    return Front(
-        "stratos.contrib.cascade.endpoint", arguments, f"{run.name}{ALONE}"
-    ), made.endpoint.run
+    return FrontProgram(
+        module=PROGRAM,
+        arguments=arguments,
+        student=f"{run.name}{ALONE}",
+        title="with its teacher behind it",
+        run=made.endpoint.run,
+    )
 
 
 def check_alone(bundle: Path, cache_dir: Path, before: Hosted | None) -> None:
@@ -82,7 +88,9 @@ def check_alone(bundle: Path, cache_dir: Path, before: Hosted | None) -> None:
     Raises:
         StratosError: another one runs.
     """
-    is_own = before is not None and before.runs and before.is_cascade and not before.is_outdated
+    is_own = (
+        before is not None and before.runs and before.module == PROGRAM and not before.is_outdated
+    )
     if not is_own and is_counting(meter_of(bundle, cache_dir)):
         raise StratosError(counted_elsewhere(bundle))
 
