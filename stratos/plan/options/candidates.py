@@ -81,7 +81,8 @@ def build_problem(
     pairs = _Pairs(config)
     for name, why in probe.unreachable.items():
         pairs.left_out.add(name, Reason.UNREACHABLE, why, teacher=name)
-    pairs.evidence += without_model(probe)
+    if (baseline := without_model(probe)) is not None:
+        pairs.evidence.append(str(baseline))
     lengths = Lengths(config)
     students = list(_students(config, probe.teachers, lengths, calibration, pairs.left_out))
     taken = [
