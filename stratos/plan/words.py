@@ -399,7 +399,8 @@ def _sentence(verdict: Verdict) -> str:
             f"from {volume(even)} requests a day on. Give yours: "
             "traffic.requests_per_day=<number>."
         )
-    rate = f"at {_requests(verdict.requests_per_day)} requests a day"
+    n = _requests(verdict.requests_per_day)
+    rate = f"at {n} request{'' if n == '1' else 's'} a day"
     if verdict.beside_models == "stay":
         return f"{rate} {_costs(verdict, reference)}. {_from_volume(reference, even)}"
     if reference.kind == "open":
