@@ -32,6 +32,7 @@ from stratos.run.one_line import say_failed, stdout_kept, take_flag
 
 if TYPE_CHECKING:
     from stratos.config import Config
+    from stratos.core.reasons import Reason
 
 DISTRIBUTION = "stratos-llm"
 """Name of the package that pip installs."""
@@ -100,7 +101,7 @@ def _main() -> None:
         sys.exit(1)
 
 
-def _holds_another(config: Config, folder: Path, key: str) -> str | None:
+def _holds_another(config: Config, folder: Path, key: str) -> Reason | None:
     """Return why a run may not begin in a folder that is there; None if it may."""
     from stratos.run.other_task import refusal
 

@@ -49,8 +49,8 @@ def run_pipeline(config: Config) -> float | None:
             check_target(config.deploy.push_to)
         except StratosError as error:
             raise ConfigError(f"deploy.push_to={error}") from error
-    if told := refusal(config, config.run_dir, "hydra.sweep.dir"):
-        raise OtherTaskError(told)  # of a job of a sweep; for any other run the check saw it
+    if (other := refusal(config, config.run_dir, "hydra.sweep.dir")) is not None:
+        raise OtherTaskError(str(other))  # of a job of a sweep; for any other run the check saw it
     with opened(without_refused(config), STAGES) as run:
         number = _with_servers_that_can_be_had(run)
         run.summarize()

@@ -24,6 +24,7 @@ from stratos.core.disk_errors import why_no_run_folder
 from stratos.core.errors import ConfigError, did_you_mean
 from stratos.core.foreign import cause
 from stratos.core.printable import shown
+from stratos.core.reasons import Reason
 from stratos.core.remote import local_path
 from stratos.core.yamls import check_places, dangerous_files, why_no_searchpath
 
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
 SEVERAL = ("logger",)
 """Groups of which a run may take several choices at once."""
-HoldsAnother = Callable[["Config", Path, str], str | None]
+HoldsAnother = Callable[["Config", Path, str], Reason | None]
 """Of a config, the folder of its run and the key that names it: why it may not begin there."""
 
 
@@ -243,12 +244,12 @@ class _Checker:
         if config is not None:
             self.found.extend(unusable_files(config))
         problem = _another_folder(composed, self.multirun) or _unwritable(composed, self.multirun)
-        if problem is None and config is not None:
-            problem = self._of_another_task(config, composed)
         if problem is not None:
             self.found.append(problem)
+        elif config is not None and (other := self._of_another_task(config, composed)) is not None:
+            self.found.append(str(other))
 
-    def _of_another_task(self, config: Config, composed: DictConfig) -> str | None:
+    def _of_another_task(self, config: Config, composed: DictConfig) -> Reason | None:
         """Return that the folder of a run holds another task, or None.
 
         A job of a sweep says it itself: which of a sweep's folders a value goes to is known only

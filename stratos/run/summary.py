@@ -42,6 +42,7 @@ from stratos.report.costs import CostRow, Spend, cost_rows, read_ledger, read_re
 from stratos.report.planned import planned_rows
 from stratos.report.planned_row import PlannedRow
 from stratos.report.worth_measured import worth_measured
+from stratos.run.words import LimitMissed
 
 _ROLES = {
     "majority": "most frequent answer",
@@ -83,8 +84,8 @@ def show(console: Console, config: Config, records: Mapping[str, Any], ledger: P
         if scorecard.comparison is not None and (bound := at_least(scorecard.comparison)):
             told = sentence(bound)
             console.print(told, soft_wrap=True, markup=False)
-    if missed := _missed(config, records):
-        console.print(missed, style="yellow", soft_wrap=True, markup=False)
+    if (missed := missed_limit(config, records)) is not None:
+        console.print(str(missed), style="yellow", soft_wrap=True, markup=False)
         for room in config.rooms.values():
             if (remedy := room.remedy(config, records)) is not None:
                 console.print(str(remedy), soft_wrap=True, markup=False)
@@ -113,8 +114,8 @@ def _worth(config: Config, records: Mapping[str, Any]) -> Worth | None:
     return worth_measured(config, *(records.get(name) for name in names))
 
 
-def _missed(config: Config, records: Mapping[str, Any]) -> str:
-    """Say that what is served falls short of the accuracy that was asked for; "" if it does not.
+def missed_limit(config: Config, records: Mapping[str, Any]) -> LimitMissed | None:
+    """Return that what is served falls short of `limits.accuracy`; None if it does not.
 
     That is the format that was compared with the evaluation, else the student as evaluated.
     """
@@ -122,20 +123,11 @@ def _missed(config: Config, records: Mapping[str, Any]) -> str:
     student = scorecard.score("student") if scorecard is not None else None
     least = config.limits.accuracy
     if student is None or least is None:
-        return ""
-    found = accuracy_as_served(scorecard, records.get("deploy"))
-    if found is None or found[0].mean >= least:
-        return ""
-    exact, form = found
-    who = f"the student as it is served ({form})" if form else "the student"
-    whole = student.slice().exact.mean
-    more = "The plan used a prediction."
-    if form and whole >= least:
-        more = f"In full precision it has {whole:.1%}."
-    return (
-        f"limits.accuracy={least:g} is not met: {who} has {exact.mean:.1%} of the test items "
-        f"(95% interval {exact.low:.1%} to {exact.high:.1%}). {more}"
-    )
+        return None
+    served = accuracy_as_served(scorecard, records.get("deploy"))
+    if served is None or served[0].mean >= least:
+        return None
+    return LimitMissed(least, *served, student.slice().exact.mean)
 
 
 def final_numbers(

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from stratos.core.formats import percent, percent_range
+from stratos.contrib.cascade.words import OutOfReach, ShareUnmeasured, StudentUnknown
 from stratos.records import Interval, Plan, Way
 
 
@@ -39,13 +39,11 @@ def cascade_way(accuracy: float | None, plan: Plan, hosted: Sequence[Way]) -> Wa
     )
     student = plan.accuracy
     if not (student.is_known and student.is_share_known):
-        return replace(way, why_not="the student's accuracy is not known yet")
+        return replace(way, why_not=str(StudentUnknown()))
     share = escalated(accuracy, student, teacher.accuracy)
     if share is None:
         best = student.mean + (1 - student.mean) * teacher.accuracy.mean
-        return replace(
-            way, why_not=f"not to be reached: {percent(best)} is the most that both have together"
-        )
+        return replace(way, why_not=str(OutOfReach(best)))
     price = teacher.usd_per_answer
     return replace(
         way,
@@ -56,8 +54,7 @@ def cascade_way(accuracy: float | None, plan: Plan, hosted: Sequence[Way]) -> Wa
         if teacher.latency_ms is None
         else plan.latency_ms + share.mean * teacher.latency_ms,
         usd_per_day=plan.servers_usd_per_day,
-        why_not=f"{percent_range(share.low, share.high)} of requests go to the teacher: measured "
-        "when the student is served",
+        why_not=str(ShareUnmeasured(share)),
     )
 
 

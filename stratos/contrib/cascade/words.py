@@ -12,8 +12,10 @@ from stratos.contrib.cascade.judge import agreement
 from stratos.contrib.cascade.record import Cascade
 from stratos.contrib.cascade.threshold import ALWAYS, UNREADABLE_ONLY, is_escalated
 from stratos.core.counted import counted
-from stratos.core.formats import interval, milliseconds, percent, percent_least, usd
+from stratos.core.formats import interval, milliseconds, percent, percent_least, percent_range, usd
+from stratos.core.money import fine_usd
 from stratos.core.reasons import Reason
+from stratos.records import Interval
 
 _NEARLY_ALL = 0.9
 """Share of requests from which on the text says that the teacher answers nearly all."""
@@ -92,6 +94,23 @@ class SlowTeacher(Reason):
 
 
 @dataclass(frozen=True)
+class NeverEnough(Reason):
+    """A limit on dollars allows not a single call of the teacher."""
+
+    option: str
+    """By which it was typed."""
+    limit_usd: float
+    call_usd: float
+    """That is set aside for a call at least."""
+
+    def __str__(self) -> str:
+        return (
+            f"{self.option} {self.limit_usd:g} is less than the {fine_usd(self.call_usd)} that are "
+            "set aside for a call, so that the teacher is never asked. Type a higher limit."
+        )
+
+
+@dataclass(frozen=True)
 class WithCascade(Reason):
     """What a cascade would come to for a student that misses its limit."""
 
@@ -99,6 +118,38 @@ class WithCascade(Reason):
 
     def __str__(self) -> str:
         return f"With a cascade: {self.cascade.text}"
+
+
+# Why a cascade is no alternative before its student is served.
+
+
+@dataclass(frozen=True)
+class StudentUnknown(Reason):
+    """Nothing predicts the student's accuracy."""
+
+    def __str__(self) -> str:
+        return "the student's accuracy is not known yet"
+
+
+@dataclass(frozen=True)
+class OutOfReach(Reason):
+    """Student and teacher together are not accurate enough, whoever answers what."""
+
+    best: float
+
+    def __str__(self) -> str:
+        return f"not to be reached: {percent(self.best)} is the most that both have together"
+
+
+@dataclass(frozen=True)
+class ShareUnmeasured(Reason):
+    """How many requests go to the teacher is a range."""
+
+    share: Interval
+
+    def __str__(self) -> str:
+        ends = percent_range(self.share.low, self.share.high)
+        return f"{ends} of requests go to the teacher: measured when the student is served"
 
 
 def _waits(most_s: float, instead: str) -> str:

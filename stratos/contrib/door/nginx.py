@@ -25,6 +25,7 @@ from stratos.contrib.door.workers import end, is_master, is_open, workers_of
 from stratos.core.atomic_files import replacing_file, write_atomically
 from stratos.core.errors import StratosError
 from stratos.core.process import Process
+from stratos.core.reasons import Because
 from stratos.deploy.hosted_server import Hosted
 from stratos.deploy.server import last_lines
 
@@ -270,13 +271,13 @@ def program() -> str:
     return found
 
 
-def _refused(call: list[str]) -> str | None:
+def _refused(call: list[str]) -> Because | None:
     """Let nginx test a config; return why it does not take it."""
     done = subprocess.run(
         call, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         text=True, errors="replace", check=False,
     )  # fmt: skip
-    return _first_error(done.stdout) if done.returncode else None
+    return Because(_first_error(done.stdout)) if done.returncode else None
 
 
 def _first_error(said: str) -> str:

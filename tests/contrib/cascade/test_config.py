@@ -57,15 +57,6 @@ def test_a_command_line_is_told_of_them(
     assert checked.problems("+task=mahjong", *typed) == [message]
 
 
-def test_reasons_in_words(snapshot: Any) -> None:
-    reasons = (
-        NoPromise("usd_per_day"),
-        NothingServed(0.9),
-        MeasureUnknown("agreement", "vLLM"),
-    )
-    assert [str(reason) for reason in reasons] == snapshot
-
-
 def test_the_teacher_is_asked_as_many_items_as_a_promise_needs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

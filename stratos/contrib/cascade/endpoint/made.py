@@ -17,9 +17,9 @@ from stratos.contrib.cascade.endpoint.meter import (
     read_kept,
 )
 from stratos.contrib.cascade.record import Cascade
+from stratos.contrib.cascade.words import NeverEnough
 from stratos.core.by_name import named
 from stratos.core.errors import StratosError
-from stratos.core.money import fine_usd
 from stratos.deploy.fronts import FrontProgram
 from stratos.deploy.hosted_server import Hosted
 from stratos.records import load
@@ -65,8 +65,8 @@ def front_of(bundle: Path, cache_dir: Path, options: list[str]) -> FrontProgram:
         raise StratosError(f"{teacher.name} cannot be asked: {why}")
     overrun = read_kept(meter_of(bundle, cache_dir)).overrun
     least = most_usd(teacher.card(), [], made.endpoint.teacher_tokens, overrun)
-    for told in never_enough(settings(config), options, least):
-        print(told, file=sys.stderr)
+    for limit in never_enough(settings(config), options, least):
+        print(limit, file=sys.stderr)
     arguments = [str(run), "--cache", str(cache_dir.absolute()), *options]
     return FrontProgram(
         module=PROGRAM,
@@ -95,26 +95,23 @@ def check_alone(bundle: Path, cache_dir: Path, before: Hosted | None) -> None:
         raise StratosError(counted_elsewhere(bundle))
 
 
-def never_enough(config: CascadeConfig, options: list[str], least_usd: float) -> list[str]:
-    """Return a sentence for each limit that allows not a single call.
+def never_enough(config: CascadeConfig, options: list[str], least_usd: float) -> list[NeverEnough]:
+    """Return the limits that allow not a single call.
 
     Args:
         config: limits of the run.
         options: of the endpoint, as they were typed; they come before those of the run.
         least_usd: dollars that are set aside for a call at least.
     """
-    typed, told = dict(pairwise(options)), []
+    typed, too_low = dict(pairwise(options)), []
     for option, kept in (
         ("--usd-per-day", config.usd_per_day),
         ("--usd-per-month", config.usd_per_month),
     ):
         limit = float(typed[option]) if option in typed else kept
         if limit is not None and 0 < limit < least_usd:
-            told.append(
-                f"{option} {limit:g} is less than the {fine_usd(least_usd)} that are set aside "
-                "for a call, so that the teacher is never asked. Type a higher limit."
-            )
-    return told
+            too_low.append(NeverEnough(option, limit, least_usd))
+    return too_low
 
 
 def cascade_in(run: Path) -> Cascade:
