@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from msgspec import Meta
 
+from stratos.core.chunk_engine import ENGINES
+from stratos.core.typed import OneOf
 from stratos.deploy.engines.base import Engine
 from stratos.executors.here import Here
 from stratos.executors.job import Executor
@@ -87,7 +89,6 @@ class CloudConfig:
     RAY_API_SERVER_ADDRESS, else http://127.0.0.1:8265."""
 
     def __post_init__(self) -> None:
-        """Check the country codes."""
         for key, code in (
             *(("residency", one) for one in self.residency),
             *((f"countries.{name}", one) for name, one in self.countries.items()),
@@ -408,7 +409,6 @@ class ProbeConfig:
     """Batch size of a local teacher."""
 
     def __post_init__(self) -> None:
-        """Check the numbers."""
         if self.n_samples == 1:
             raise ValueError("n_samples=1 leaves nothing to compare: give 0, or at least 2.")
 
@@ -417,7 +417,7 @@ class ProbeConfig:
 class SynthesizeConfig:
     """Where the corpus is made (top-level `synthesize.`); the corpus is the same in any case."""
 
-    engine: Literal["local", "ray"] = "local"
+    engine: Annotated[str, OneOf(ENGINES)] = "local"
     """local (this process), or ray (the CPUs and GPUs of a Ray cluster)."""
     ray_address: str | None = None
     """Address of a running cluster, such as auto or ray://head:10001; None starts one here."""

@@ -20,7 +20,7 @@ from mkdocs.structure.files import File, Files
 from stratos.cli.build import GROUPS
 from stratos.cli.help.keys import Group, Key, first_comment, groups, keys_of, shortened
 from stratos.config import STAGES
-from stratos.core.conf import conf_dir
+from stratos.core.conf import shipped_choices
 
 ROOT = Path(__file__).parents[2]
 COMMAND = (
@@ -100,8 +100,8 @@ def settings(found: list[Group]) -> str:
     for name in ("experiment", "hparams_search", "debug"):
         lines += ["", f"## {name}", "", f"{WHOLE[name]}. Their files are in `conf/{name}/`.", ""]
         lines += [
-            f"- `{name}={path.stem}`: {first_comment(name, path.stem)}"
-            for path in sorted((conf_dir() / name).glob("*.yaml"))
+            f"- `{name}={choice}`: {first_comment(name, choice)}"
+            for choice in shipped_choices(name)
         ]
     for typed, (said, schema) in HYDRA.items():
         group = typed.partition("=")[0].replace("/", ".")
@@ -113,8 +113,9 @@ def settings(found: list[Group]) -> str:
 def _of_choices(group: Group) -> list[str]:
     """Return a table for all choices that are of one class, and so have the same keys."""
     alike: dict[str, list[str]] = {}
+    files = shipped_choices(group.name)
     for name, _ in group.choices:
-        choice = yaml.safe_load((conf_dir() / group.name / f"{name}.yaml").read_text()) or {}
+        choice = yaml.safe_load(files[name].read_text()) or {}
         if "candidates" not in choice:
             alike.setdefault(choice.get("_target_", ""), []).append(f"{group.typed}{name}")
     lines = []

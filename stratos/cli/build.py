@@ -290,8 +290,15 @@ def _read_target(node: Any, where: str, problems: list[str]) -> Any:
     if isinstance(found, str):
         problems.append(f"{where}._target_={target}: {found}")
         return None
-    reasons = {"task": why_no_task, "strategy": _why_no_strategy, "executor": why_no_executor}
-    reason = reasons.get(group, lambda _: None)(found)
+    reason = None
+    if group == "task":
+        reason = why_no_task(found)
+    elif group == "executor":
+        reason = why_no_executor(found)
+    elif group == "strategy":
+        from stratos.synthesize.strategy import why_no_strategy  # with its package: it takes time
+
+        reason = why_no_strategy(found)
     if reason is not None:
         problems.append(f"{where}._target_={target}: {reason}")
         return None
@@ -307,9 +314,3 @@ def _read_target(node: Any, where: str, problems: list[str]) -> Any:
             f"{where}._target_={target}: is not a Teacher: it lacks {', '.join(lacking)}."
         )
     return made
-
-
-def _why_no_strategy(cls: type) -> str | None:
-    from stratos.synthesize.strategy import why_no_strategy  # with its package, which takes time
-
-    return why_no_strategy(cls)

@@ -19,6 +19,7 @@ from stratos.cli.build import GROUPS, NO_TASK, listing, read
 from stratos.cli.compose import CONFIG_NAME, hydra_for
 from stratos.cli.explain import explain, is_group
 from stratos.cli.preflight import unusable_files
+from stratos.cli.words import RunFolderElsewhere, RunFolderNotOfHydra, UnusableFolder
 from stratos.config import STAGE_OF, STAGES
 from stratos.core.disk_errors import why_no_run_folder
 from stratos.core.errors import ConfigError, did_you_mean
@@ -86,7 +87,7 @@ class _Checker:
             sweeps += self._parse(
                 [f"{key}={value}" for key, value in _sweep_params(composed).items()]
             )
-            if sweeps and not (self.multirun or _mode(composed) == "MULTIRUN"):
+            if sweeps and not _is_sweep(composed, self.multirun):
                 self.found.extend(
                     self._not_a_sweep(sweep, good)
                     for sweep in sweeps
@@ -245,7 +246,7 @@ class _Checker:
             self.found.extend(unusable_files(config))
         problem = _another_folder(composed, self.multirun) or _unwritable(composed, self.multirun)
         if problem is not None:
-            self.found.append(problem)
+            self.found.append(str(problem))
         elif config is not None and (other := self._of_another_task(config, composed)) is not None:
             self.found.append(str(other))
 
@@ -255,7 +256,7 @@ class _Checker:
         A job of a sweep says it itself: which of a sweep's folders a value goes to is known only
         when its jobs are numbered.
         """
-        if self.multirun or _mode(composed) == "MULTIRUN" or not config.run_dir.is_dir():
+        if _is_sweep(composed, self.multirun) or not config.run_dir.is_dir():
             return None
         return self.holds_another(config, config.run_dir, "hydra.run.dir")
 
@@ -347,33 +348,26 @@ def _up_to(stage: str) -> tuple[str, ...]:
     return STAGES[: STAGES.index(stage) + 1]
 
 
-def _mode(composed: DictConfig) -> str | None:
+def _is_sweep(composed: DictConfig, multirun: bool) -> bool:
+    """Return whether -m, or a file, asks for a sweep."""
     mode = composed.hydra.mode
-    return None if mode is None else mode.name
+    return multirun or (mode is not None and mode.name == "MULTIRUN")
 
 
-def _another_folder(composed: DictConfig, multirun: bool) -> str | None:
+def _another_folder(composed: DictConfig, multirun: bool) -> Reason | None:
     """Return that a run's folder is not the one that Hydra keeps its config in, or None."""
     paths: Any = OmegaConf.to_container(composed.paths, resolve=False)
-    told = paths["run_dir"]
-    if not isinstance(told, str) or "hydra:" in told:
+    run_dir = paths["run_dir"]
+    if not isinstance(run_dir, str) or "hydra:" in run_dir:
         return None  # as shipped, or an error of its own
-    key = "hydra.sweep.dir" if multirun or _mode(composed) == "MULTIRUN" else "hydra.run.dir"
-    if "://" in told:
-        return (
-            f"paths.run_dir={told}: a run works in a folder of this machine. Type "
-            f"paths.mirror={told}, which keeps a copy there and goes on from it, and "
-            f"{key}=<folder>."
-        )
-    return f"paths.run_dir={told}: Hydra names the folder of a run. Type {key}={told}."
+    key = "hydra.sweep.dir" if _is_sweep(composed, multirun) else "hydra.run.dir"
+    return (RunFolderElsewhere if "://" in run_dir else RunFolderNotOfHydra)(run_dir, key)
 
 
-def _unwritable(composed: DictConfig, multirun: bool) -> str | None:
+def _unwritable(composed: DictConfig, multirun: bool) -> Reason | None:
     """Return why the output folder cannot be made or written, or None."""
-    sweep = multirun or _mode(composed) == "MULTIRUN"
-    key = "hydra.sweep.dir" if sweep else "hydra.run.dir"
+    is_sweep = _is_sweep(composed, multirun)
+    key = "hydra.sweep.dir" if is_sweep else "hydra.run.dir"
     folder = Path(str(OmegaConf.select(composed, key)))
-    reason = why_no_run_folder(folder, is_sweep=sweep)
-    if reason is None:
-        return None
-    return f"{key}={shown(folder)}: {reason}. Give another folder: {key}=<folder>."
+    reason = why_no_run_folder(folder, is_sweep=is_sweep)
+    return None if reason is None else UnusableFolder(key, str(folder), str(reason))

@@ -47,13 +47,11 @@ def missing(record: Any, folder: Path) -> Path | None:
     return None
 
 
-def changed(
-    files: Mapping[str, int | FileMark], folder: Path, *, by_content: bool = False
-) -> str | None:
+def changed(files: Mapping[str, FileMark], folder: Path, *, by_content: bool = False) -> str | None:
     """Return the first file that is not what it was, and how, as words; None if all are.
 
     Args:
-        files: mark of each file by its path; of older records the size alone.
+        files: mark of each file by its path.
         folder: what paths are relative to.
         by_content: read all of them, whatever their sizes and times say.
     """
@@ -68,13 +66,12 @@ def changed(
     return None
 
 
-def _reason(path: Path, mark: int | FileMark, by_content: bool) -> str | None:
+def _reason(path: Path, mark: FileMark, by_content: bool) -> str | None:
     if not path.is_file():
         return "is gone" if not path.exists() else "is no longer a file"
     status = path.stat()
-    n_bytes = mark if isinstance(mark, int) else mark.n_bytes
-    if status.st_size != n_bytes:
-        return f"has {status.st_size:,} bytes, not {n_bytes:,}"
-    if isinstance(mark, int) or (status.st_mtime_ns == mark.mtime_ns and not by_content):
+    if status.st_size != mark.n_bytes:
+        return f"has {status.st_size:,} bytes, not {mark.n_bytes:,}"
+    if status.st_mtime_ns == mark.mtime_ns and not by_content:
         return None
     return None if digest_of(path) == mark.sha256 else "has changed since it was written"

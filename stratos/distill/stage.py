@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stratos.config import Config, StudentConfig
-from stratos.contrib.cpu import heap
 from stratos.core.atomic_files import write_atomically
 from stratos.core.context import Context
 from stratos.core.counted import counted
@@ -89,6 +88,7 @@ def train(
     from stratos.distill.random_states import RandomStates
     from stratos.distill.recipe import learning_rates, training_length
     from stratos.distill.saved import save
+    from stratos.distill.speedups import speedups
     from stratos.distill.trainer import (
         interruptible,
         make_trainer,
@@ -180,7 +180,7 @@ def train(
             trainer = make_trainer(settings, n_steps, callbacks, folder)
             try:
                 closing = contextlib.closing
-                memory = heap.kept()
+                memory = speedups().allocator()
                 with interruptible(), closing(interrupts), closing(pacer), threads_kept(), memory:
                     trainer.fit(
                         training_setup.module,

@@ -22,7 +22,6 @@ from stratos.records.of_evaluate import (
 )
 from stratos.records.of_pilot import Pilot, PilotPoint, PilotRun
 from stratos.records.of_plan import (
-    OWN_CLOUDS,
     Assumption,
     Offer,
     Plan,
@@ -32,6 +31,7 @@ from stratos.records.of_plan import (
     ServingSetting,
     StageTime,
     WhatIf,
+    own_clouds,
 )
 from stratos.records.of_probe import (
     AnswerSpread,
@@ -53,6 +53,7 @@ from stratos.records.stored import (
     EditedError,
     Envelope,
     FileMark,
+    FormatError,
     from_json,
     load,
     opened,
@@ -65,7 +66,6 @@ __all__ = [
     "FREE_ROLES",
     "MOST_TRUNCATED",
     "NO_LABEL",
-    "OWN_CLOUDS",
     "AnswerSpread",
     "Assumption",
     "CardRun",
@@ -80,6 +80,7 @@ __all__ = [
     "Export",
     "Exports",
     "FileMark",
+    "FormatError",
     "Interval",
     "LoadResult",
     "LoggedProof",
@@ -121,6 +122,7 @@ __all__ = [
     "is_cut_short",
     "load",
     "opened",
+    "own_clouds",
     "save",
     "to_json",
     "to_plain",

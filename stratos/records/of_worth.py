@@ -29,16 +29,15 @@ class Way:
     against, an upper bound."""
     kind: Literal["student", "hosted", "prompt", "open", "promised"] = "hosted"
     """prompt: a hosted model with another prompt; open: a model as it is, on rented servers;
-    promised: what a room of contrib adds, whose accuracy is promised. In records of earlier
-    versions it is hosted for the student, too."""
+    promised: what a room of contrib adds, whose accuracy is promised."""
     usd_per_day: float | None = None
     """Of the servers of an open model, or of those of a promised way, idle or not."""
     servers: str = ""
     """On which an open model would run."""
     prompt: str = ""
-    """With which a hosted model is asked; "" in records of earlier versions."""
+    """With which a hosted model is asked; "" for the others."""
     unsure: str = ""
-    """Why it may be no alternative, though that is not shown; "" in records of earlier versions."""
+    """Why it may be no alternative, though that is not shown; "" where nothing says so."""
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,6 @@ PROBE = Stage(
 PILOT = Stage(
     name="pilot",
     function="stratos.probe.pilot.stage:pilot",
-    packages=("probe/pilot",),
     record=Pilot,
     reads=(
         "task",
@@ -229,7 +228,7 @@ PILOT_TRAINING = Stage(
     function="stratos.distill.stage:distill",
     record=Student,
     reads=tuple(dict.fromkeys((*SYNTHESIZE.reads, *DISTILL.reads))),
-    packages=("synthesize", "distill"),
+    version=SYNTHESIZE.version + DISTILL.version,  # it rises with either
 )
 """A short training of the pilot: what its corpus and its training depend on, and neither the
 limits nor the servers that there are."""

@@ -35,7 +35,6 @@ class Address:
     """
 
     def __init__(self, teacher: OpenAISettings, url: str) -> None:
-        """Remember the place."""
         self.teacher, self.url = teacher, url
         self.shutdown_date: str | None = None
         """Day from which the model ends, as the list of models has it: "" for none that is

@@ -9,7 +9,6 @@ from stratos.core.context import Context
 from stratos.core.counted import counted
 from stratos.core.errors import BudgetError, OverspentError
 from stratos.records import ModelCard
-from stratos.tasks.base import Message
 from stratos.teachers.base import (
     TOO_LONG,
     Answer,
@@ -30,40 +29,6 @@ from stratos.teachers.kept_answers import KeptAnswers
 from stratos.teachers.reorder_buffer import WINDOW, ReorderBuffer
 
 
-def cached_ask(
-    teacher: Teacher,
-    chats: Sequence[list[Message]],
-    max_tokens: int,
-    context: Context,
-    *,
-    tick: Tick | None = None,
-    limit_usd: float | None = None,
-    cut: bool = False,
-) -> list[Answer]:
-    """Answer chats in the order given, asking the teacher only what nobody asked it before.
-
-    What a paid teacher may cost at most is set aside in the ledger before it is asked, and settled
-    at the price of the tokens that were used. Answers that came before an error are kept.
-
-    Args:
-        teacher: who is asked.
-        chats: the questions; equal ones are asked once.
-        max_tokens: longest answer.
-        context: of the stage: cache folder, ledger, warnings.
-        tick: called with (done, total).
-        limit_usd: a tighter cap than the budget.
-        cut: stop where the money ends, with a warning, and return the answers up to there; who
-            asks so foretells the cost of the whole with `expect`.
-
-    Raises:
-        BudgetError: the money does not suffice, and `cut` is false; where that can be foreseen,
-            before the first question.
-        TeacherError: the teacher failed.
-    """
-    questions = [Question(chat, max_tokens) for chat in chats]
-    return ask_questions(teacher, questions, context, tick=tick, limit_usd=limit_usd, cut=cut)
-
-
 def ask_questions(
     teacher: Teacher,
     questions: Sequence[Question],
@@ -73,18 +38,23 @@ def ask_questions(
     limit_usd: float | None = None,
     cut: bool = False,
 ) -> list[Answer]:
-    """Answer questions in the order given, as `cached_ask` does, each up to its own length.
+    """Answer questions in the order given, asking the teacher only what nobody asked it before.
+
+    What a paid teacher may cost at most is set aside in the ledger before it is asked, and settled
+    at the price of the tokens that were used. Answers that came before an error are kept.
 
     Args:
         teacher: who is asked.
         questions: equal ones are asked once.
-        context: as of `cached_ask`.
-        tick: as of `cached_ask`.
-        limit_usd: as of `cached_ask`.
-        cut: as of `cached_ask`.
+        context: of the stage: cache folder, ledger, warnings.
+        tick: called with (done, total).
+        limit_usd: a tighter cap than the budget.
+        cut: stop where the money ends, with a warning, and return the answers up to there; who
+            asks so foretells the cost of the whole with `expect`.
 
     Raises:
-        BudgetError: as of `cached_ask`.
+        BudgetError: the money does not suffice, and `cut` is false; where that can be foreseen,
+            before the first question.
         TeacherError: the teacher failed.
     """
     if not cut:
@@ -113,7 +83,7 @@ def stream_ask(
     tick: Tick | None = None,
     limit_usd: float | None = None,
 ) -> Generator[Answer, None, None]:
-    """Yield the answer to each question in order, as `cached_ask`, holding a window of them.
+    """Yield the answer to each question in order, as `ask_questions`, holding a window of them.
 
     Questions are taken while answers are consumed, so that a million of them need no more memory
     than a thousand. Close the iterator to stop: what is under way is given up and counted at its

@@ -28,6 +28,15 @@ def cache_mode(teacher: Teacher) -> CacheMode:
     return mode
 
 
+def code_version(teacher: Teacher) -> int:
+    """Return a teacher's `code_version`; a class of the user's own need not have it.
+
+    It is raised when the code of the class asks or answers otherwise: records are made anew then.
+    """
+    version: int = getattr(teacher, "code_version", 1)
+    return version
+
+
 def identities(teacher: Teacher) -> tuple[str, ...]:
     """Return all identities of a teacher: several, where one model is served in several places."""
     several = getattr(teacher, "identities", None)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from stratos.core.errors import TeacherError
 from stratos.core.foreign import cause
@@ -31,6 +31,8 @@ _TEMPLATE_TOKENS = 4096
 @dataclass(frozen=True)
 class HuggingFaceTeacher:
     """Answers on this machine; weights are loaded at the first question, once per process."""
+
+    code_version: ClassVar[int] = 1
 
     name: str
     """Name shown in tables and in the plan."""
@@ -56,7 +58,6 @@ class HuggingFaceTeacher:
     """Facts of the model card that are known beforehand; the others are read from its files."""
 
     def __post_init__(self) -> None:
-        """Check the facts and the numbers."""
         check_facts(self.facts)
         if self.batch_size < 1:
             raise ValueError(f"batch_size={self.batch_size} must be at least 1.")

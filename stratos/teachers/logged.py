@@ -31,6 +31,7 @@ class LoggedTeacher:
     log: Task | None = field(init=False, default=None, repr=False)
     """The task of the run; a run without a log leaves this teacher out."""
 
+    code_version: ClassVar[int] = 1
     cache: ClassVar[CacheMode] = "off"
 
     def __post_init__(self) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 from stratos.core.errors import TeacherError
 from stratos.records import ModelCard
@@ -31,6 +31,8 @@ _MOST_BYTES_A_TOKEN = 8
 @dataclass(frozen=True)
 class OpenAITeacher(OpenAISettings):
     """Asks a hosted model over HTTP, several questions at once; the key is in the environment."""
+
+    code_version: ClassVar[int] = 1
 
     @property
     def ends(self) -> str:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 
 import pytest
+from cached_ask import cached_ask
 from server import Deed, Provider
 
 from stratos.core.errors import TeacherError
 from stratos.teachers import address
-from stratos.teachers.asking import cached_ask
 
 pytestmark = pytest.mark.usefixtures("quick")
 

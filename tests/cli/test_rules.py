@@ -176,14 +176,6 @@ def test_a_limit_that_is_none_is_told(argv: str, message: str) -> None:
             "deploy.keep=true: deploy=none makes no bundle to host. Leave one of them out.",
         ),
         (
-            ["executor=skypilot", "deploy.keep=true", "stages=[probe,plan]"],
-            "deploy.keep=true hosts the student on this machine, and executor=skypilot is for "
-            "others, which end with their stage. Leave deploy.keep out. When the run has ended, "
-            "type: sky serve up -n <name> outputs/<run>/deploy/serve.sky.yaml --secret STRATOS_KEY "
-            "(on the planned servers; STRATOS_KEY is the key that you choose), or: python -m "
-            "stratos.serve outputs/<run> (on this machine).",
-        ),
-        (
             ["cloud.residency=europe"],
             "cloud: residency=europe: give eu, eea, any, or a country's code of two letters, such "
             "as de or us.",

@@ -255,7 +255,7 @@ def test_measuring_changes_no_bit(
 SCRIPT = """
 import sys
 sys.path[:0] = {paths!r}
-import conftest, json, pathlib, torch
+import json, pathlib, torch, training_runs
 from stratos.distill import pacer
 from stratos.distill.callbacks import TrainingMonitor
 from stratos.distill.pace import Drift, Pace
@@ -269,7 +269,7 @@ def stop(self, trainer, *args):
     after(self, trainer, *args)
     if trainer.global_step == {stop}:
         raise KeyboardInterrupt
-run = conftest.run_distill
+run = training_runs.run_distill
 run = (getattr(run, "__wrapped__", None) or run._get_wrapped_function())(pathlib.Path({corpus!r}))
 torch.set_num_threads(2)
 folder, settings = pathlib.Path({folder!r}), {settings!r}

@@ -56,6 +56,7 @@ from stratos.plan.worth import decided, verdict_of, why_no_verdict, worth_of
 from stratos.records import (
     AnswerSpread,
     Comparison,
+    EarlierReads,
     Interval,
     LoggedProof,
     ModelScore,
@@ -442,6 +443,9 @@ def measured(student: int, teacher: int, n: int, p_value: float) -> Scorecard:
         ),
         examples_path="",
         seconds=1.0,
+        against=(),
+        earlier_reads=EarlierReads(0, 0, n),
+        answers_path="",
     )
 
 

@@ -13,6 +13,7 @@ from stratos.core.reasons import Because, Reason
 from stratos.evaluate.scores import against, by_slice, compare
 from stratos.records import (
     Deployment,
+    EarlierReads,
     Export,
     Exports,
     Interval,
@@ -26,6 +27,8 @@ from stratos.run.outcome import outcome
 from stratos.run.summary import _doubts, _lost, final_numbers, missed_limit, show
 from stratos.run.words import LimitMissed
 from stratos.tasks.base import Item, Score
+
+NO_READS = EarlierReads(0, 0, 0)
 
 
 def records(right: int) -> dict[str, Any]:
@@ -56,7 +59,7 @@ def test_answers_that_were_cut_are_said_as_plain_text(capsys: pytest.CaptureFixt
 def test_what_the_served_format_loses_is_said(snapshot: Any) -> None:
     export = Export(
         "q8_0", 1, 1200, 1190, Interval(0.96, 0.9, 1.0), Interval(0.96, 0.9, 1.0),
-        Interval(-0.01, -0.44, 0.62), 1.0, 1.0, 1.0, 1.0, 8, 1.0,
+        Interval(-0.01, -0.44, 0.62), 1.0, 1.0, 1.0, 1.0, 8, 1.0, 1.0,
     )  # fmt: skip
     deployment = Deployment(
         "bundle", "", 1, 1, 1.0, 1.0, 1.0, "", 0, 0.0,
@@ -131,7 +134,9 @@ def test_what_needs_no_model_is_said_before_the_ratio(
     student = by_role["student"]
     versus = tuple(against(scores[role], student, by_role[role]) for role in ("teacher", "linear"))
     comparison = compare(student, by_role["teacher"])
-    card = Scorecard("t", "exact", tuple(scores.values()), comparison, "", 1.0, versus)
+    card = Scorecard(
+        "t", "exact", tuple(scores.values()), comparison, "", 1.0, versus, NO_READS, ""
+    )
     line = outcome(card)
     told = "Linear answers 92.5%, the student 90.0%: not told apart, so you need no model"
     assert line.index(told) < line.index("the teacher (the 40 items")

@@ -11,13 +11,13 @@ import time
 from pathlib import Path
 
 import pytest
+from cached_ask import cached_ask
 from echo_teacher import EchoTeacher, chats
 
 from stratos.core.context import Context
 from stratos.core.errors import TeacherError
 from stratos.ledger import Ledger
 from stratos.tasks.base import Message
-from stratos.teachers.asking import cached_ask
 from stratos.teachers.base import Answer, Question
 from stratos.teachers.cache import FILE_NAME, AnswerCache, question_key
 from stratos.teachers.cached import n_kept

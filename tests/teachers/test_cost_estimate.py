@@ -6,13 +6,14 @@ import json
 from dataclasses import replace
 
 import pytest
+from cached_ask import cached_ask
 from chat_server import KEY, ChatServer
 
 from stratos.core.context import Context
 from stratos.core.errors import BudgetError, TeacherError
 from stratos.ledger import Ledger
 from stratos.teachers import scheduler
-from stratos.teachers.asking import cached_ask, stream_ask, unread
+from stratos.teachers.asking import stream_ask, unread
 from stratos.teachers.base import TOO_LONG, Question
 from stratos.teachers.cost_estimate import expect
 from stratos.teachers.openai import OpenAITeacher

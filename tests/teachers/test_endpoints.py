@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from cached_ask import cached_ask
 from chat_server import KEY, ChatServer
 from fault_server import Fault, FaultServer
 
@@ -20,7 +21,7 @@ from stratos.core.errors import TeacherError
 from stratos.deploy.server import free_port
 from stratos.ledger import Ledger
 from stratos.teachers import load_balancer, scheduler
-from stratos.teachers.asking import cached_ask, stream_ask
+from stratos.teachers.asking import stream_ask
 from stratos.teachers.base import TOO_LONG, Answer, Question
 from stratos.teachers.cost_estimate import expect
 from stratos.teachers.openai import OpenAITeacher

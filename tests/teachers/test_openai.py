@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from cached_ask import cached_ask
 from chat_server import KEY, ChatServer
 
 from stratos.core.errors import BudgetError, TeacherError
-from stratos.teachers.asking import cached_ask
 from stratos.teachers.base import Teacher
 from stratos.teachers.openai import OpenAITeacher
 

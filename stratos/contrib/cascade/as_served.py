@@ -7,9 +7,8 @@ from collections.abc import Sequence
 
 from stratos.contrib.cascade.answered import ByTeacher, KeptPair
 from stratos.contrib.cascade.config import CascadeConfig
-from stratos.contrib.cascade.words import LateTeacher, SlowTeacher
-from stratos.core.reasons import Reason
-from stratos.records import ModelCard, Scorecard
+from stratos.contrib.cascade.words import LateTeacher
+from stratos.records import ModelCard
 from stratos.teachers.call_budget import price
 
 
@@ -24,7 +23,7 @@ def pair_of(
 ) -> KeptPair:
     """Return an item as the endpoint would answer it, which waits so long and no longer."""
     took, right = by_teacher.took, by_teacher.right
-    if took is not None and took.seconds > options.teacher_seconds:
+    if took.seconds > options.teacher_seconds:
         right = student and options.if_unavailable == "student"
     return KeptPair(
         id,
@@ -32,22 +31,13 @@ def pair_of(
         None if confidence == -math.inf else confidence,
         student,
         right,
-        None if took is None else price(card, took.input_tokens, took.output_tokens),
-        None if took is None else took.seconds,
+        price(card, took.input_tokens, took.output_tokens),
+        took.seconds,
     )
 
 
-def slowness(
-    answers: Sequence[ByTeacher], options: CascadeConfig, scorecard: Scorecard
-) -> Reason | None:
+def slowness(answers: Sequence[ByTeacher], options: CascadeConfig) -> LateTeacher | None:
     """Return that the teacher takes longer than a request waits; None where it does not."""
     most = options.teacher_seconds
-    seconds = [answer.took.seconds for answer in answers if answer.took is not None]
-    n_late = sum(time > most for time in seconds)
-    if n_late:
-        return LateTeacher(n_late, len(seconds), most, options.if_unavailable)
-    teacher = scorecard.score("teacher")
-    if len(seconds) == len(answers) or teacher is None:
-        return None
-    mean = teacher.seconds / max(1, teacher.slice().n_items)
-    return SlowTeacher(mean, most, options.if_unavailable) if mean > most else None
+    n_late = sum(answer.took.seconds > most for answer in answers)
+    return LateTeacher(n_late, len(answers), most, options.if_unavailable) if n_late else None

@@ -10,7 +10,6 @@ from stratos.run.resume import Stage
 CASCADE = Stage(
     name="cascade",
     function="stratos.contrib.cascade.stage:cascade",
-    packages=("contrib/cascade",),
     record=Cascade,
     reads=(
         "task",

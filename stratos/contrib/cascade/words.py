@@ -63,33 +63,19 @@ class LateTeacher(Reason):
     """The teacher took longer for some answers than a request waits."""
 
     n_late: int
-    n_timed: int
-    """Answers whose seconds are known."""
+    n_answers: int
     most_s: float
     """Seconds that a request waits."""
     instead: Literal["student", "error"]
     """What it gets then."""
 
     def __str__(self) -> str:
+        gets = "the student's answer" if self.instead == "student" else "an error"
         return (
-            f"cascade: the teacher took longer for {self.n_late:,} of {self.n_timed:,} answers "
+            f"cascade: the teacher took longer for {self.n_late:,} of {self.n_answers:,} answers "
             "than the endpoint waits, and these count as what is given then. "
-            f"{_waits(self.most_s, self.instead)}"
-        )
-
-
-@dataclass(frozen=True)
-class SlowTeacher(Reason):
-    """The teacher's mean answer takes longer than a request waits; single answers are not known."""
-
-    mean_s: float
-    most_s: float
-    instead: Literal["student", "error"]
-
-    def __str__(self) -> str:
-        return (
-            f"cascade: the teacher takes {self.mean_s:.1f} s for an answer on average. "
-            f"{_waits(self.most_s, self.instead)}"
+            f"cascade.teacher_seconds={self.most_s:g} is all that a request waits, and then it "
+            f"gets {gets}."
         )
 
 
@@ -150,13 +136,6 @@ class ShareUnmeasured(Reason):
     def __str__(self) -> str:
         ends = percent_range(self.share.low, self.share.high)
         return f"{ends} of requests go to the teacher: measured when the student is served"
-
-
-def _waits(most_s: float, instead: str) -> str:
-    gets = "the student's answer" if instead == "student" else "an error"
-    return (
-        f"cascade.teacher_seconds={most_s:g} is all that a request waits, and then it gets {gets}."
-    )
 
 
 def promised(cascade: Cascade, threshold: float) -> str:

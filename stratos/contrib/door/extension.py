@@ -1,5 +1,16 @@
-"""What the room adds: a front of a hosted student."""
+"""What `contrib/door` adds to the core."""
 
-from stratos.core.extensions import Extension
+from __future__ import annotations
 
-EXTENSION = Extension(front="stratos.contrib.door.front:DoorFront")
+from stratos.core.extensions import Command, Extension
+
+EXTENSION = Extension(
+    commands={
+        "door": Command(
+            "keys and limits before a student that serve hosts",
+            "stratos.contrib.door.command",
+            rank=5,
+        ),
+    },
+    front="stratos.contrib.door.front:DoorFront",
+)

@@ -97,7 +97,6 @@ class SignalCache:
         self._shards: dict[int, dict[str, np.ndarray]] = {}
 
     def __len__(self) -> int:
-        """Return the number of shards."""
         return len(self.bounds) - 1
 
     @property

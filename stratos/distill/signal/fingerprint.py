@@ -38,7 +38,6 @@ class Fingerprint:
     """Ids that have a meaning; rows of an embedding beyond them are padding."""
 
     def __str__(self) -> str:
-        """Return it as it is shown in errors."""
         return f"{self.name or 'unnamed'} ({self.n_ids:,} ids, {self.digest[:12]})"
 
 

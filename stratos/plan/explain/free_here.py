@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from stratos.plan.words import FreeServers
-from stratos.records import OWN_CLOUDS, RoleChoice
+from stratos.records import RoleChoice
 
 
 def free_servers(roles: Iterable[RoleChoice]) -> FreeServers | None:
@@ -17,6 +17,6 @@ def free_servers(roles: Iterable[RoleChoice]) -> FreeServers | None:
     clouds = dict.fromkeys(
         role.offer.cloud
         for role in roles
-        if role.offer is not None and role.offer.cloud in OWN_CLOUDS and not role.offer.usd_per_hour
+        if role.offer is not None and not role.offer.is_rented and not role.offer.usd_per_hour
     )
     return FreeServers(tuple(clouds)) if clouds else None

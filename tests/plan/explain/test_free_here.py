@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+from stub_executors import with_queue
+
 from stratos.catalog import load_catalog
 from stratos.config import CloudConfig
 from stratos.core.machine import n_cores
@@ -25,10 +28,11 @@ def test_this_machine_is_free_until_its_cores_have_a_price() -> None:
     assert free_servers([priced]) is None
 
 
-def test_nodes_of_a_cluster_are_named_too() -> None:
+def test_nodes_of_a_cluster_are_named_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    with_queue(monkeypatch)
     local = role(LOCAL)
     assert local.offer is not None
-    node = replace(local, offer=replace(local.offer, cloud="slurm"))
-    assert free_servers([local, node]) == FreeServers(("local", "slurm"))
+    node = replace(local, offer=replace(local.offer, cloud="queue"))
+    assert free_servers([local, node]) == FreeServers(("local", "queue"))
     rented = replace(local, offer=replace(local.offer, cloud="aws"))
     assert free_servers([rented]) is None

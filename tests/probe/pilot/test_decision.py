@@ -11,6 +11,7 @@ import pytest
 
 from stratos import records
 from stratos.catalog import load_catalog
+from stratos.cli.compose import VERSION_BASE
 from stratos.config import StudentConfig
 from stratos.core.conf import conf_dir
 from stratos.core.context import Context
@@ -46,7 +47,7 @@ def config(run: Path, *argv: str) -> Any:
 
     fixed = ("+task=mahjong", "cloud=aws", "logger=none", f"paths.run_dir={run}",
              f"paths.cache_dir={run / 'cache'}")  # fmt: skip
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+    with initialize_config_dir(str(conf_dir()), version_base=VERSION_BASE):
         made = build(compose("config", [*fixed, *argv]))
     # Those that start from weights depend on what is on this machine.
     return replace(made, students=tuple(one for one in made.students if one.path is None))
@@ -418,7 +419,7 @@ def test_a_pilot_says_whom_it_trained_too_briefly_and_whom_not_at_all():
         return SimpleNamespace(student=student, strategy="supervised", train_tokens=40_000)
 
     def run(student: str, tokens: int) -> PilotRun:
-        point = PilotPoint(tokens, 0.5, 46, 188, 1.0, 1.0)
+        point = PilotPoint(tokens, 0.5, 46, 188, 1.0, 1.0, 1.0)
         return PilotRun(student, "supervised", "smollm2", (point,), "", 0.0)
 
     small, large, other = (pair(name) for name in ("small", "large", "other"))

@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from typing_extensions import override
 
 from stratos.contrib.logs.messages import doubtful
 from stratos.contrib.logs.messages.conversation import as_question, history_of
@@ -239,8 +240,8 @@ class ChatTask(JsonlTask):
         return "conversation" if self._content.n_of_no_session else "conversation or session"
 
     @property
+    @override
     def complaints(self) -> tuple[str, ...]:
-        """Return what is wrong with lines that are left out, and doubtful about the others."""
         reader = self._content.reader
         return (
             *doubtful.of_images(self.path, reader.seen.n_images),
@@ -253,8 +254,8 @@ class ChatTask(JsonlTask):
     # --- what a teacher and a student are asked --------------------------------------------------
 
     @property
+    @override
     def system_prompt(self) -> str:
-        """What a model is told first."""
         return self.instruction or self._content.reader.system or ""
 
     def student_messages(self, item: Item) -> list[Message]:
@@ -283,8 +284,8 @@ class ChatTask(JsonlTask):
         return [*told, *shown, *history]
 
     @property
+    @override
     def how_to_label(self) -> str:
-        """What to type so that a teacher answers rows."""
         return "A log has some with +task=logs task.answers=relabel"
 
     def own_words(self, question: str) -> str:
