@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import ClassVar, Literal
 
-from stratos.records.measured import Interval
-from stratos.records.of_plan import ServingSetting
+from stratos.records import Interval, RoomRecord, Section, ServingSetting
 
 
 @dataclass(frozen=True)
@@ -49,8 +51,10 @@ class Escalation:
 
 
 @dataclass(frozen=True)
-class Cascade:
+class Cascade(RoomRecord):
     """A student that asks its teacher where it is unsure, and what that comes to."""
+
+    section: ClassVar[Section | None] = Section("cascade", "Cascade", "cascade/report.html")
 
     text: str
     """The verdict in words."""
@@ -101,5 +105,31 @@ class Cascade:
     """Items that neither choose nor measure, since they are longer than the teacher's context."""
     left_out: float = 0.0
     """Share of requests in slices too rare to be drawn: they count as wrong."""
+    n_measuring: int = 0
+    """Items that measured the cascade: they did not choose."""
     most_promised: float | None = None
     """Where this accuracy is refused: the highest one that these items are enough for."""
+
+    def outcome(self) -> str:
+        """Return the promise, and how many requests go to the teacher."""
+        from stratos.contrib.cascade.words import outcome
+
+        return outcome(self)
+
+    def summary(self, run_dir: Path) -> str:
+        """Return its text, with the command that serves it."""
+        serve = f" Type: {self.serve_command(run_dir)}" if self.is_promised else ""
+        return f"Cascade {self.text}{serve}"
+
+    def numbers(self) -> Mapping[str, float | str]:
+        """Return share escalated, accuracy and dollars, where something is promised."""
+        if self.escalated is None or self.measured is None:
+            return {}
+        numbers = {"cascade_escalated": self.escalated.mean, "cascade_exact": self.measured.mean}
+        if self.usd_per_1000 is not None:
+            numbers["cascade_usd_per_1000"] = self.usd_per_1000
+        return numbers
+
+    def serve_command(self, run_dir: Path) -> str:
+        """Return the command that serves the student of a run with its teacher behind it."""
+        return shlex.join(["python", "-m", "stratos", "serve", str(run_dir), "--cascade"])

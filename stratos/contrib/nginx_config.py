@@ -1,6 +1,7 @@
 """The config of the nginx before a student: keys, paths, sizes, and how many requests at once.
 
-A door on this machine (`stratos.contrib.door`) and the servers of a service file have the same.
+A door on this machine (`stratos.contrib.door`) and the servers of a service file
+(`stratos.contrib.skypilot`) have the same.
 """
 
 from __future__ import annotations
