@@ -262,6 +262,7 @@ def _hold(path: str, held: Any) -> None:
         time.sleep(60)
 
 
+@pytest.mark.kill
 def test_a_lock_ends_with_the_process_that_holds_it(tmp_path: Path) -> None:
     path = tmp_path / "lock"
     context = multiprocessing.get_context("fork")
