@@ -18,7 +18,7 @@ PROBE = Probe("classify", (), {}, Complexity("low", True), "", 1.0)
 
 def config_of(**task: Any) -> Any:
     plain = {"_target_": "a.Classify", "name": "classify", "n_examples": 8, **task}
-    made = SimpleNamespace(name=plain["name"], parts=(), spec=None)
+    made = SimpleNamespace(name=plain["name"], parts=(), spec=None, code_version=1)
     return SimpleNamespace(plain={"task": plain}, task=made, teachers=(), strategies=())
 
 
