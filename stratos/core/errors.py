@@ -14,6 +14,10 @@ class ConfigError(StratosError):
     """The configuration cannot be run; the message lists everything that is wrong with it."""
 
 
+class UsageError(ConfigError):
+    """Words of a command line do not go together; shown below the usage of the command."""
+
+
 class CatalogError(StratosError):
     """A catalog of offers is missing, empty or malformed."""
 

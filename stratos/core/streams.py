@@ -32,12 +32,15 @@ class Guarded(io.TextIOBase):
 
     def write(self, text: str) -> int:
         """Write text without its secrets."""
-        shown = redact_text(text)
-        try:
-            self._write(shown)
-        except UnicodeEncodeError as error:
-            self._write(shown.encode(error.encoding, "replace").decode(error.encoding))
+        self.write_as_it_is(redact_text(text))
         return len(text)
+
+    def write_as_it_is(self, text: str) -> None:
+        """Write text with its secrets."""
+        try:
+            self._write(text)
+        except UnicodeEncodeError as error:
+            self._write(text.encode(error.encoding, "replace").decode(error.encoding))
 
     @override
     def flush(self) -> None:
@@ -80,6 +83,14 @@ class Guarded(io.TextIOBase):
     def __getattr__(self, name: str) -> Any:
         """Return whatever else the stream has."""
         return getattr(self._stream, name)
+
+
+def print_secret(line: str) -> None:
+    """Print a line with a secret that the user has asked for: a key that was just made."""
+    if isinstance(sys.stdout, Guarded):
+        sys.stdout.write_as_it_is(f"{line}\n")
+    else:
+        print(line)
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shlex
 import sys
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ import msgspec
 from stratos.core.atomic_files import write_atomically
 from stratos.core.counted import counted
 from stratos.core.digest import digest_of
+from stratos.core.disk_errors import why_unwritten
 from stratos.core.errors import StratosError
 from stratos.core.locks import locked
 from stratos.core.process import Process
@@ -29,6 +31,27 @@ from stratos.records import ServingSetting
 
 CACHE = "STRATOS_CACHE"
 """Variable with the cache folder of commands that have no config."""
+
+
+def cache_of_user() -> Path:
+    """Return the cache folder of commands that have no config."""
+    return Path(os.environ.get(CACHE) or "~/.cache/stratos").expanduser()
+
+
+@contextmanager
+def disk_of_served(cache_dir: Path) -> Iterator[None]:
+    """Turn what the system refuses to write of what is hosted into a message.
+
+    Raises:
+        StratosError: it refuses something.
+    """
+    try:
+        yield
+    except BrokenPipeError:  # of whoever reads along
+        raise
+    except OSError as error:
+        why = why_unwritten(error, cache_dir / "served", f"{CACHE}=<folder>")
+        raise StratosError(why) from error
 
 
 @dataclass(frozen=True)
@@ -69,12 +92,9 @@ class Hosted:
     asked: list[Known] = field(default_factory=list)
     """Questions that tell whether it answers as it should."""
     student: str = ""
-    """Name under which the student alone answers, where its teacher does, too; else ""."""
-
-    @property
-    def is_cascade(self) -> bool:
-        """Whether what the student is unsure of goes to its teacher."""
-        return bool(self.student)
+    """Name under which the student alone answers, where a program stands before it; else ""."""
+    front: str = ""
+    """What that program is, in words; "" where the engine itself is what answers."""
 
     @property
     def url(self) -> str:
@@ -86,7 +106,7 @@ class Hosted:
         """Engine, format and answers at once, in words."""
         engine = " ".join(filter(None, (self.engine, self.format)))
         engine += f", {counted(self.at_once, 'answer')} at once"
-        return f"{engine}, with its teacher behind it" if self.is_cascade else engine
+        return f"{engine}, {self.front}" if self.front else engine
 
     @property
     def setting(self) -> ServingSetting:
@@ -131,7 +151,7 @@ class Hosted:
         """Return whether it is of the engine and the export that a setting names."""
         form = "" if run is None else run.format
         engine = engine_of(run)
-        is_same = engine.kind == self.engine if self.is_cascade else engine.module == self.module
+        is_same = engine.kind == self.engine if self.front else engine.module == self.module
         return is_same and (not form or form == self.format)
 
     def is_at(self, port: int) -> bool:
@@ -162,8 +182,8 @@ def starting(bundle: Path, cache_dir: Path) -> Iterator[None]:
             yield
     except BlockingIOError:
         raise StratosError(
-            f"{bundle}: another command is starting its server. To see it, type: python -m "
-            f"stratos.serve status {shlex.quote(str(bundle))}"
+            f"{bundle}: another command is starting its server. To see it, type: stratos "
+            f"serve status {shlex.quote(str(bundle))}"
         ) from None
 
 

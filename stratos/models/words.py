@@ -1,10 +1,11 @@
-"""Why a model cannot be read, loaded or trained."""
+"""Why a local model cannot be read, loaded, trained or decoded."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
 
+from stratos.core.counted import counted
 from stratos.core.reasons import Reason
 
 _MOST_NAMED = 3
@@ -209,6 +210,23 @@ class Unusable(Reason):
 
     def __str__(self) -> str:
         return f"the model in {self.folder} cannot be used: {self.why}"
+
+
+# --- decoding -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class OtherLogits(Reason):
+    """Why transformers decoded batches in place of a fast decoder."""
+
+    n_batches: int
+
+    def __str__(self) -> str:
+        return (
+            "Direct decoding gave other logits than transformers, which decoded "
+            f"{counted(self.n_batches, 'batch', 'batches', spec=',')} in its place. The answers "
+            "are right, and took longer. evaluate.decoder=transformers asks for no other."
+        )
 
 
 def _times(shape: tuple[int, ...]) -> str:

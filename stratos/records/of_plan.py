@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, field
 
+from stratos.core.extensions import extensions
 from stratos.records.measured import Interval, Tried
 from stratos.records.model_cards import CardRun
 from stratos.records.of_worth import Worth
 
-OWN_CLOUDS = frozenset(("local", "slurm", "ray"))
-"""Clouds whose servers run already: this machine, and the nodes of a cluster."""
+
+@functools.cache
+def own_clouds() -> frozenset[str]:
+    """Return the clouds whose servers run already: this machine, and the nodes of clusters."""
+    return frozenset(("local", *(cloud for room in extensions() for cloud in room.clusters)))
 
 
 @dataclass(frozen=True)
@@ -40,7 +45,7 @@ class Offer:
     @property
     def is_rented(self) -> bool:
         """Whether it has to be ordered and booted before it works."""
-        return self.cloud not in OWN_CLOUDS
+        return self.cloud not in own_clouds()
 
 
 @dataclass(frozen=True)
@@ -124,8 +129,8 @@ class RoleChoice:
     last_call_usd: float = 0.0
     """For a hosted teacher: how much more than a call costs is set aside for it. The last call
     needs so much beyond `usd`, and does not spend it."""
-    choosing_usd: float = 0.0
-    """For a hosted teacher: part of `usd`, for the answers that choose a cascade's threshold."""
+    after_deploy_usd: float = 0.0
+    """For a hosted teacher: part of `usd`, for what is asked once the student is served."""
     run: ServingSetting | None = None
     """For serving: how the server is run; None for the other roles."""
     wait_hours: float | None = None

@@ -48,14 +48,14 @@ def nearest_living(teacher: OpenAISettings, today: datetime.date) -> OpenAISetti
 
 
 def shipped_teachers() -> list[OpenAISettings]:
-    """Return the hosted teachers of `conf/teacher` that are complete as they are."""
+    """Return the shipped hosted teachers that are complete as they are."""
     import yaml
 
-    from stratos.core.conf import conf_dir
+    from stratos.core.conf import shipped_choices
     from stratos.core.typed import read_dataclass
 
     found = []
-    for path in sorted((conf_dir() / "teacher").glob("*.yaml")):
+    for path in shipped_choices("teacher").values():
         node = yaml.safe_load(path.read_text(encoding="utf-8"))
         if node.pop("_target_", None) != _CLASS or "???" in node.values():
             continue

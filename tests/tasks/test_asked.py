@@ -12,7 +12,9 @@ from stratos.contrib.tools import ToolsTask
 from stratos.tasks.base import Task
 from stratos.tasks.jsonl import JsonlTask
 from stratos.tasks.mahjong import MahjongTask
+from stratos.tasks.mahjong.words import BreaksRules
 from stratos.tasks.math import MathTask
+from stratos.tasks.words import Unreadable, WrongStep
 
 
 def written(folder: Path, rows: list[dict[str, object]]) -> str:
@@ -59,8 +61,8 @@ def test_what_is_wrong_is_seen_without_the_right_answer(tmp_path: Path) -> None:
     assert mahjong.refute(asked, mahjong.completion(one)) is None
     assert one.answer != other.answer
     wrong = mahjong.completion(one).replace(one.answer, other.answer)
-    assert mahjong.refute(asked, wrong) == "it breaks the rules"
-    assert mahjong.refute(asked, "") is not None
+    assert mahjong.refute(asked, wrong) == BreaksRules()
+    assert mahjong.refute(asked, "") == Unreadable()
     rows = [
         {"question": f"What is {i} + 1?", "answer": f"{i} + 1 = {i + 1}\n#### {i + 1}"}
         for i in range(60)
@@ -68,7 +70,7 @@ def test_what_is_wrong_is_seen_without_the_right_answer(tmp_path: Path) -> None:
     math = MathTask(path=written(tmp_path, rows), split_answer="####")
     item = math.items("validation", 1)[0]
     assert math.refute(item, "3 + 1 = 4\n#### 4") is None
-    assert math.refute(item, "3 + 1 = 5\n#### 5") == "3 + 1 = 5"
+    assert math.refute(item, "3 + 1 = 5\n#### 5") == WrongStep("3 + 1", "5")
 
 
 def test_calls_that_no_tool_takes_are_refuted(tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ def test_the_teachers_of_the_default_list_live_and_may_be_learnt_from() -> None:
     from stratos.core.conf import conf_dir
 
     defaults = yaml.safe_load((conf_dir() / "teacher" / "auto.yaml").read_text())["defaults"]
-    names = [one.partition("@")[0] for one in defaults]
+    names = [entry.partition("@")[0] for entry in defaults if isinstance(entry, str)]
     hosted = [SHIPPED[name] for name in names if name in SHIPPED]
     assert hosted
     for teacher in hosted:

@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 import argparse
-import os
 import shlex
 import socket
-import sys
 from dataclasses import replace
 from pathlib import Path
 
-from stratos.contrib.cascade.endpoint import options
-from stratos.contrib.cascade.endpoint.made import check_alone, front_of
-from stratos.contrib.door.nginx import Door
 from stratos.core.counted import counted
-from stratos.core.disk_errors import why_unwritten
-from stratos.core.errors import StratosError
+from stratos.core.errors import StratosError, UsageError
+from stratos.core.json_line import add_flag
 from stratos.deploy.commands import ENGINES
 from stratos.deploy.engines.hugging_face import Transformers, TransformersBatching
 from stratos.deploy.engines.llamacpp import LlamaCpp
 from stratos.deploy.engines.vllm import Vllm
 from stratos.deploy.exports import read_exports
+from stratos.deploy.fronts import fronts
 from stratos.deploy.hosted_server import (
-    CACHE,
     Hosted,
     bundle_in,
+    cache_of_user,
+    disk_of_served,
     hosted_bundle,
     hosted_here,
     starting,
@@ -37,16 +34,15 @@ from stratos.deploy.supervisor import supervise
 from stratos.records import ServingSetting
 
 
-def main() -> None:
-    """Start a server that stays, tell what runs, or stop it; exit with 1 where that fails."""
-    parser = argparse.ArgumentParser(
-        allow_abbrev=False,
-        prog="stratos serve",
-        usage="stratos serve [status|stop] [FOLDER] [options]",
-        description="Host the student of a run on this machine, as an OpenAI-compatible server.",
-        epilog="stratos serve outputs/<run>          starts it; it stays until it is "
-        "stopped. stratos serve status: what runs. stratos serve stop "
-        "outputs/<run>, or --all: ends it.",
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the command and its arguments."""
+    parser.usage = "stratos serve [status|stop] [FOLDER] [options]"
+    parser.description = (
+        "Host the student of a run on this machine, as an OpenAI-compatible server."
+    )
+    parser.epilog = (
+        "stratos serve outputs/<run>: starts it; it stays until it is stopped. stratos serve "
+        "status: what runs. stratos serve stop outputs/<run>, or --all: ends it."
     )
     parser.add_argument("words", nargs="*", metavar="FOLDER", help="run folder, or a bundle")
     parser.add_argument("--port", type=int, default=0, help="where it listens (default: any free)")
@@ -77,46 +73,50 @@ def main() -> None:
     parser.add_argument(
         "--page-port", type=int, default=0, help="where the page listens (default: any free)"
     )
-    options.add_options(parser)
+    for front in fronts():
+        front.add_options(parser)
     parser.add_argument("--start-seconds", type=float, default=None, help=argparse.SUPPRESS)
     parser.add_argument("--all", action="store_true", help="with stop: all that runs")
-    parser.add_argument("--json", action="store_true", help="with status: one JSON object per line")
-    told = parser.parse_args()
-    command = told.words[0] if told.words and told.words[0] in ("status", "stop") else ""
-    folders = [Path(word) for word in told.words[bool(command) :]]
+    add_flag(parser, "with status: one JSON object per line")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Start a server that stays, show what runs, or stop it; return its own code in foreground.
+
+    Raises:
+        UsageError: words or options do not go together.
+        StratosError: it cannot be done.
+    """
+    command = args.words[0] if args.words and args.words[0] in ("status", "stop") else ""
+    folders = [Path(word) for word in args.words[bool(command) :]]
     if (not command and len(folders) != 1) or len(folders) > 1:
-        parser.error("name one folder: stratos serve outputs/<run>")
-    cache_dir = Path(os.environ.get(CACHE) or "~/.cache/stratos").expanduser()
-    if told.page and (command or told.foreground):
-        parser.error("--page goes with a start, and not with --foreground")
-    if told.json and command != "status":
-        parser.error("--json goes with status")
-    try:
+        raise UsageError("name one folder: stratos serve outputs/<run>")
+    cache_dir = cache_of_user()
+    if args.page and (command or args.foreground):
+        raise UsageError("--page goes with a start, and not with --foreground")
+    if args.json and command != "status":
+        raise UsageError("--json goes with status")
+    with disk_of_served(cache_dir):
         if command == "status":
-            _status(cache_dir, folders, told.json)
+            _status(cache_dir, folders, args.json)
         elif command == "stop":
-            _stop(cache_dir, folders, told.all)
+            _stop(cache_dir, folders, args.all)
         else:
-            _start(cache_dir, folders[0], told)
-    except StratosError as error:
-        print(error, file=sys.stderr)
-        sys.exit(1)
-    except OSError as error:
-        print(why_unwritten(error, cache_dir / "served", f"{CACHE}=<folder>"), file=sys.stderr)
-        sys.exit(1)
+            return _start(cache_dir, folders[0], args)
+    return 0
 
 
-def _start(cache_dir: Path, folder: Path, told: argparse.Namespace) -> None:
+def _start(cache_dir: Path, folder: Path, told: argparse.Namespace) -> int:
     bundle = bundle_in(folder)
     before = Hosted.read(state_of(bundle, cache_dir))
     if before is not None and before.runs and (told.restart or before.is_outdated):
-        options.stay(told, before)
-    front, words = None, options.typed(told)
+        for front in fronts():
+            front.keep_options(told, before)
+    programs = (front.program(told, bundle, cache_dir, before) for front in fronts())
+    program = next((one for one in programs if one is not None), None)
     run: ServingSetting | None
-    if told.cascade:
-        front, run = front_of(bundle, cache_dir, words)
-        options.check_as_measured(told, run)
-        check_alone(bundle, cache_dir, before)
+    if program is not None:
+        run = program.run
     else:
         run = _setting(told, bundle, before if before is not None and before.runs else None)
     with starting(bundle, cache_dir):
@@ -128,7 +128,7 @@ def _start(cache_dir: Path, folder: Path, told: argparse.Namespace) -> None:
             print(f"Stopping the server at {before.url}{why} …", flush=True)
             port = make_room(state, before, port, run)
         if not goes_on:
-            state, hosted = prepare(bundle, cache_dir, port=port, run=run, front=front)
+            state, hosted = prepare(bundle, cache_dir, port=port, run=run, front=program)
             if not told.foreground:
                 print(f"Starting {bundle} …", flush=True)
                 hosted = start(state, told.start_seconds)
@@ -138,12 +138,13 @@ def _start(cache_dir: Path, folder: Path, told: argparse.Namespace) -> None:
         hosted = before
     elif told.foreground:
         print(f"Serving {bundle} at {hosted.url}/v1 until Ctrl-C. Log: {hosted.log}", flush=True)
-        sys.exit(supervise(state))
+        return supervise(state)
     else:
         print(f"Ready at {hosted.url}/v1: {hosted.served_by}. {_as_measured(hosted)}")
     print(_how_to_use(hosted))
     if told.page:
         _show_page(bundle, hosted, told.page_port)
+    return 0
 
 
 def _check_as_asked(before: Hosted, told: argparse.Namespace, run: ServingSetting | None) -> None:
@@ -173,20 +174,21 @@ def _not_applied(before: Hosted, told: argparse.Namespace, run: ServingSetting |
         other.append(f"--at-once {told.at_once}")
     if told.foreground:
         other.append("--foreground")
-    other += options.other_than(before, told)
+    for front in fronts():
+        other += front.differing(before, told)
     return [one for one in other if one]
 
 
 def _how_to_use(hosted: Hosted) -> str:
     """Return what is typed to ask, watch and stop a server."""
     name = shlex.quote(hosted.bundle)
+    hints = "".join(f" {hint}" for front in fronts() if (hint := front.hint(name)))
     return (
         f"  ask:    curl {hosted.url}/v1/chat/completions -H 'Content-Type: application/json' "
         f"-d {shlex.quote(hosted.example)}\n"
         f"  watch:  stratos serve status {name}; tail -f {shlex.quote(hosted.log)}\n"
         f"  stop:   stratos serve stop {name}\n"
-        "It listens on this machine alone, and asks for no key. To let others reach it: python -m "
-        f"stratos.contrib.door {name}"
+        f"It listens on this machine alone, and asks for no key.{hints}"
     )
 
 
@@ -279,11 +281,11 @@ def _stop(cache_dir: Path, folders: list[Path], is_all: bool) -> None:
     wanted = [state_of(_named(folder, cache_dir), cache_dir) for folder in folders]
     found = [(s, one) for s, one in hosted_here(cache_dir) if is_all or s in wanted]
     for state, one in found:
-        # A door left open would let its clients in to whatever takes the port next.
-        was_open = Door(state.with_suffix(".door")).stop()
+        # A front left open would let its clients in to whatever takes the port next.
+        ended = [what for front in fronts() if (what := front.stop(state))]
         ran = stop(state, one)
-        door = ", and its door is closed" if was_open else ""
-        print(f"{one.bundle}: {'stopped' if ran else 'was not running any more'}{door}.")
+        also = "".join(f", and {what}" for what in ended)
+        print(f"{one.bundle}: {'stopped' if ran else 'was not running any more'}{also}.")
     if not found:
         print("Nothing is served." if is_all else f"{folders[0]} is not served.")
 
@@ -294,7 +296,3 @@ def _named(folder: Path, cache_dir: Path) -> Path:
         return hosted_bundle(folder, cache_dir)
     except StratosError:
         return folder.resolve()
-
-
-if __name__ == "__main__":
-    main()

@@ -11,7 +11,7 @@ from dataclasses import is_dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
 
-from stratos.core.chunk_engine import Engine, Here, in_chunks
+from stratos.core.chunk_engine import Engine, in_chunks
 from stratos.core.reasons import Reason
 from stratos.records import ModelCard
 from stratos.tasks.base import Message
@@ -34,7 +34,7 @@ _CHUNK = 32
 
 def spread(teacher: Teacher, engine: Engine) -> Teacher:
     """Return a teacher that answers on an engine's nodes; an endpoint's is asked from here."""
-    if isinstance(engine, Here) or isinstance(teacher, Streaming) or not is_dataclass(teacher):
+    if isinstance(teacher, Streaming) or not is_dataclass(teacher):
         return teacher
     kind = RaySampler if isinstance(teacher, Sampling) else RayTeacher
     return kind(teacher, engine)

@@ -1,4 +1,4 @@
-"""Questions whose answers are queries: they are run, and their rows compared."""
+"""Questions whose answers are queries: they are run, and their rows compared (`metric=sql`)."""
 
 from stratos.contrib.sql.same_rows import SqlResult
 

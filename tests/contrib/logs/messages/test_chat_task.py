@@ -13,6 +13,7 @@ import pytest
 
 from stratos.contrib.logs.messages import ChatTask
 from stratos.contrib.logs.messages.conversation import history_of
+from stratos.contrib.logs.words import OtherSystems, OtherWorkloads
 from stratos.tasks.alike import Alike
 from stratos.tasks.base import Item
 
@@ -175,7 +176,7 @@ def test_another_system_prompt_stays_in_its_history(tmp_path: Path) -> None:
     assert own and all(
         task.messages(item, "zero_shot")[0]["content"] == "Something else." for item in own
     )
-    assert any("5 of 85 conversations have a system prompt" in one for one in task.complaints)
+    assert OtherSystems(task.path, 5, 85) in task.complaints
 
 
 @pytest.mark.parametrize(
@@ -252,10 +253,10 @@ def test_a_workload_is_read_alone(tmp_path: Path) -> None:
     task = ChatTask(path, workload=ids[-1], on_error="skip")
     assert task.system_prompt.startswith("Translate")
     assert task.left_out == {}
-    assert any("40 rows of " in one and "are of other workloads" in one for one in task.notes)
+    assert str(OtherWorkloads(path, ids[-1], 40)) in task.notes
     task = ChatTask(path, workload=ids[0], on_error="skip")
     assert task.system_prompt == SYSTEM
-    with pytest.raises(ValueError, match=r"task.workload=w0: none of 100 .*stratos.contrib.logs"):
+    with pytest.raises(ValueError, match=r"task.workload=w0: none of 100 .*stratos logs"):
         ChatTask(path, workload="w0")
 
 
