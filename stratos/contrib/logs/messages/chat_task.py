@@ -108,7 +108,7 @@ class ChatTask(JsonlTask):
 
     # --- reading ---------------------------------------------------------------------------------
 
-    def _why_unreadable(self, path: str) -> str | None:
+    def _why_unreadable(self, path: str) -> Reason | None:
         return None if is_saved(path) else super()._why_unreadable(path)
 
     @property
