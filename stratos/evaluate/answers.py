@@ -209,7 +209,7 @@ def ask_teacher(
             )
     for told in (unread(teacher, questions, answers), limit.complaint(teacher.name, answers)):
         if told:
-            context.warn(told)
+            context.warn(str(told))
     read = [place for place, answer in enumerate(answers) if answer.finish != TOO_LONG]
     n_too_long = len(answers) - len(read)
     answers = [answers[place] for place in read]

@@ -270,7 +270,7 @@ class Alignment(Strategy):
         tally.n_answers += len(asked.answers)
         tally.n_truncated += len(asked.truncated)
         if told := asked.limit.complaint(teacher.name, asked.answers):
-            context.warn(told)
+            context.warn(str(told))
         return [_attempt(task, *pair) for pair in zip(items, asked.answers, strict=False)]
 
     def _stream(

@@ -357,8 +357,10 @@ def metric_of(
         }
         return known[name]
     target = verifier.get("_target_")
-    found = find_class(target) if target else "give the dotted name of a class of yours."
-    if isinstance(found, str):
+    if not target:
+        raise ValueError(f"verifier._target_={target}: give the dotted name of a class of yours.")
+    found = find_class(target)
+    if isinstance(found, Reason):
         raise ValueError(f"verifier._target_={target}: {found}")
     problems: list[str] = []
     values = {key: value for key, value in verifier.items() if key != "_target_"}

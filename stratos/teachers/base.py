@@ -8,6 +8,7 @@ from enum import Enum
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from stratos.core.context import Context
+from stratos.core.reasons import Reason
 from stratos.records import ModelCard, TeacherProbe
 from stratos.tasks.base import Message, Task
 from stratos.tasks.shown import shown
@@ -193,7 +194,7 @@ class Concurrent(Protocol):
 class Bounded(Protocol):
     """What a teacher offers beside the contract that knows how much it can read."""
 
-    def too_long(self, question: Question) -> str | None:
+    def too_long(self, question: Question) -> Reason | None:
         """Return why a question with its longest answer passes the context, or None.
 
         Such a question is not asked: its answer is empty, and its `finish` is `TOO_LONG`.
@@ -276,7 +277,7 @@ class Teacher(Protocol):
 
     name: str
 
-    def unreachable(self) -> str | None:
+    def unreachable(self) -> Reason | None:
         """Return why this teacher cannot be asked here, or None. Cheap: loads no weights."""
         ...
 

@@ -21,8 +21,6 @@ from stratos.distill.module import TextModule
 from stratos.distill.speedups import Speedups
 from stratos.distill.words import (
     NoGradientWorkers,
-    ProcessesBeyondCores,
-    ProcessesGone,
     ProcessesUnused,
 )
 
@@ -79,15 +77,3 @@ def test_the_first_extension_with_speedups_is_taken(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(speedups, "extensions", lambda: both)
     monkeypatch.setattr(speedups, "load", {"room:Own": Own}.__getitem__)
     assert type(speedups.speedups.__wrapped__()) is Own
-
-
-def test_reasons_in_words(snapshot: Any) -> None:
-    none = NoGradientWorkers()
-    reasons = [
-        none,
-        ProcessesUnused(2, none),
-        ProcessesGone(2, none),
-        ProcessesBeyondCores(4, 2),
-        ProcessesBeyondCores(2, 1),
-    ]
-    assert [str(reason) for reason in reasons] == snapshot

@@ -11,6 +11,7 @@ import pytest
 from stratos.core.context import Context
 from stratos.records import Offer, Plan, RoleChoice, TeacherProbe
 from stratos.run.placing import keys_of, why_here
+from stratos.run.words import AsksOverNetwork, NoServer, NothingDeployed
 from stratos.tasks.base import Task
 from stratos.teachers.huggingface import HuggingFaceTeacher
 from stratos.teachers.openai import OpenAITeacher
@@ -21,7 +22,7 @@ TEACHER = RoleChoice("teacher", OFFER, 1, False, hours=1.0, usd=0.1)
 TRAIN = RoleChoice("train", OFFER, 1, False, hours=1.0, usd=0.1)
 LOCAL = HuggingFaceTeacher("small", path="/models/small")
 HOSTED = OpenAITeacher("big", model="big", base_url="https://big.example/v1", api_key_env="BIG_KEY")
-STAYS = "it asks big over the network, and keys stay on this machine"
+STAYS = AsksOverNetwork(("big",))
 
 
 def plan(teacher: str, *roles: RoleChoice) -> Plan:
@@ -49,7 +50,7 @@ def test_with_weights_all_stages_go(config: Any) -> None:
     assert {why_here(config, one, there) for one in ("synthesize", "distill", "evaluate", "deploy")
             } == {None}  # fmt: skip
     config.deploy.name = "none"
-    assert why_here(config, "deploy", there) == "deploy=none leaves nothing to do"
+    assert why_here(config, "deploy", there) == NothingDeployed()
 
 
 def test_what_asks_a_hosted_teacher_stays(config: Any) -> None:
@@ -59,7 +60,7 @@ def test_what_asks_a_hosted_teacher_stays(config: Any) -> None:
     assert why_here(config, "distill", there) is None
     strategy.needs_logits = True
     assert why_here(config, "distill", there) == STAYS
-    assert why_here(config, "synthesize", there) == "the plan has no server for it"
+    assert why_here(config, "synthesize", there) == NoServer()
     strategy.n_questions = lambda task: 3
     assert why_here(config, "synthesize", there) == STAYS
 

@@ -16,6 +16,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from stratos.teachers.logged import LoggedTeacher
 from stub_task import StubTask
 
 from stratos.config import STAGES
@@ -26,7 +27,6 @@ from stratos.records import Corpus
 from stratos.run import resume, stages
 from stratos.run.resume import Stage
 from stratos.synthesize.injection import Injection
-from stratos.teachers.logged import LoggedTeacher
 
 ROOT = Path(resume.__file__).parents[1]
 CORPUS = Corpus(
@@ -333,9 +333,8 @@ def test_fingerprint_follows_what_a_users_own_task_rests_on(
 
 
 def test_the_table_has_every_stage_in_order() -> None:
-    own = ("pilot", "cascade")  # stages that come with others
-    assert tuple(name for name in BY_NAME if name not in own) == STAGES
-    assert tuple(BY_NAME) == ("probe", "pilot", *STAGES[1:-1], "cascade", STAGES[-1])
+    added = [stage.name for stage in stages.ADDED]  # by rooms of contrib
+    assert tuple(BY_NAME) == ("probe", "pilot", *STAGES[1:-1], *added, STAGES[-1])
 
 
 def test_a_short_training_of_the_pilot_rests_on_what_its_corpus_and_its_training_do() -> None:
@@ -353,8 +352,8 @@ def test_reads_lists_every_part_of_the_config_that_the_stage_reads(name: str) ->
     free |= {"limits"} if name == "distill" else set()
     # A plan warns of nodes that it does not know, where stages of them are asked for.
     free |= {"stages"} if name == "plan" else set()
-    # A promise is one of the ways that a plan shows; another one trains and measures nothing anew.
-    free |= {"cascade"} if name == "plan" else set()
+    # What rooms add is one of the ways that a plan shows; another one trains nothing anew.
+    free |= {"rooms"}
     # The price of a job's servers is shown while it trains.
     free |= {"executor"} if name == "distill" else set()
     # Whether there is a cascade at all is asked before it begins.
@@ -404,7 +403,7 @@ def test_only_lists_every_field_of_the_plan_that_the_stage_reads(name: str) -> N
 
 
 def own_files(name: str) -> list[Path]:
-    """Return the files of a stage's own package, without what other stages and checks have there."""
+    """Return the files of a stage's own package, without those of other stages and checks."""
     folder = ROOT.joinpath(*BY_NAME[name].function.partition(":")[0].split(".")[1:]).parent
     others = {"probe": ("pilot",), "synthesize": ("declared.py",)}.get(name, ())
     return sorted(

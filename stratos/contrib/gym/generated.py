@@ -37,7 +37,7 @@ class GymTask(Task):
     """One of the generators of reasoning-gym, with its own verifier."""
 
     name: str
-    """Of the generator, such as chain_sum; docs/gym.md lists them."""
+    """Of the generator, such as chain_sum; docs/contrib/gym.md lists them."""
     parameters: dict[str, Any] = field(default_factory=dict)
     """Settings of the generator that are other than its own, such as {max_terms: 3}."""
     level: int | None = None

@@ -8,9 +8,11 @@ from typing import Any, ClassVar
 
 from stratos.contrib.logs.logged_model import Log
 from stratos.contrib.logs.proof import in_words, proof_of
+from stratos.contrib.logs.words import NoCard, NoLog
 from stratos.core.context import Context
 from stratos.core.errors import TeacherError, did_you_mean
 from stratos.core.printable import shown
+from stratos.core.reasons import Reason
 from stratos.records import ModelCard, TeacherProbe
 from stratos.tasks.base import Message, Task
 from stratos.teachers.base import STOP, Answer, CacheMode, Keep, Tick
@@ -88,19 +90,11 @@ class LoggedTeacher:
             return next(card for card in shipped_teachers() if card.name == self.price_of)
         return card_of(self.model) if self.model else None
 
-    def unreachable(self) -> str | None:
+    def unreachable(self) -> Reason | None:
         """Return why the log cannot stand in for its model, or None."""
         if self.log is None:
-            return "the task has no log; type +task=logs"
-        if self.settings is None:
-            lacks = (
-                f"no card has a price of {self.model}" if self.model else "the log names no model"
-            )
-            return (
-                f"{lacks}, so that nobody knows what its answers cost. Name a card with that "
-                f"price: teacher.candidates.{KIND}.price_of=gpt_4o_mini"
-            )
-        return None
+            return NoLog()
+        return NoCard(self.model, KIND) if self.settings is None else None
 
     def card(self) -> ModelCard:
         """Return the price of the model, by its card."""

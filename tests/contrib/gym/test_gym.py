@@ -19,7 +19,7 @@ from stratos.synthesize.near import NearDuplicates
 from stratos.synthesize.words import Leak
 from stratos.tasks.base import Item, Split
 
-DOCS = Path(__file__).parents[3] / "docs" / "gym.md"
+DOCS = Path(__file__).parents[3] / "docs" / "contrib" / "gym.md"
 
 
 @pytest.fixture(autouse=True)

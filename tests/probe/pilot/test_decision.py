@@ -12,6 +12,7 @@ from syrupy.assertion import SnapshotAssertion
 
 from stratos import records
 from stratos.catalog import load_catalog
+from stratos.cli.compose import VERSION_BASE
 from stratos.config import StudentConfig
 from stratos.core.conf import conf_dir
 from stratos.core.context import Context
@@ -47,7 +48,7 @@ def config(run: Path, *argv: str) -> Any:
 
     fixed = ("+task=mahjong", "cloud=aws", "logger=none", f"paths.run_dir={run}",
              f"paths.cache_dir={run / 'cache'}")  # fmt: skip
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+    with initialize_config_dir(str(conf_dir()), version_base=VERSION_BASE):
         made = build(compose("config", [*fixed, *argv]))
     # Those that start from weights depend on what is on this machine.
     return replace(made, students=tuple(one for one in made.students if one.path is None))

@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from stratos import records
+from stratos.cli.compose import VERSION_BASE
 from stratos.core.conf import conf_dir
 from stratos.core.errors import BudgetError, TeacherError
 from stratos.plan.problem import Candidate
@@ -42,7 +43,7 @@ def config(run: Path, *argv: str) -> Any:
     from stratos.cli.build import build
 
     paths = (f"paths.run_dir={run}", f"paths.cache_dir={run / 'cache'}")
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+    with initialize_config_dir(str(conf_dir()), version_base=VERSION_BASE):
         return build(compose("config", [*TINY, *paths, *argv]))
 
 
