@@ -154,8 +154,9 @@ class Task(ABC):
         """
         return None
 
-    offers_tools: bool = False
-    """True if questions name tools: then the student's chat template takes those of a request."""
+    template_prefix: str = ""
+    """Jinja before the student's chat template, which may write `messages` anew, such as with the
+    `tools` of a request."""
 
     # --- what a model is asked -------------------------------------------------------------------
 
