@@ -78,13 +78,12 @@ def test_a_test_item_and_a_question_of_ones_own_are_asked(
     page.open(shown)
     wait_for(lambda: len(page.all("#example option")) == 4)
     page.all("#example option")[1].click()
-    assert (
-        page.js("return document.querySelector('#question').value")
-        == (known.messages[-1]["content"])
-    )
+    question = page.js("return document.querySelector('#question').value")
+    assert question == known.messages[-1]["content"]
     page.one("#ask").click()
     wait_for(lambda: page.all("article[data-done]"))
-    assert page.js("return document.querySelector('.student pre').textContent") == known.text
+    shown_answer = page.js("return document.querySelector('.student pre').textContent")
+    assert shown_answer == known.text
     assert page.one(".verdict").text == f"The right answer is {known.gold}"
     assert re.match(r"\d+ ms|\d+\.\d s", page.one(".student .facts").text)
 
