@@ -290,9 +290,8 @@ def _executor(config: Config) -> Iterator[str]:
     executor, trainer = config.executor, config.trainer
     if not set(executor.stages) & set(config.stages):
         return
-    if (why := executor.unusable()) is not None:
-        yield why
-    elif (reason := executor.no_node_takes()) is not None:
+    reason = executor.unusable() or executor.no_node_takes()
+    if reason is not None:
         yield str(reason)
     if "distill" in executor.stages and trainer.num_nodes > 1 and not executor.takes_nodes:
         yield (

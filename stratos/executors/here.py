@@ -32,7 +32,7 @@ class Here(JobSettings):
 
     kind: ClassVar[str] = "here"
 
-    def unusable(self) -> str | None:
+    def unusable(self) -> None:
         """Return None: a process can always be started."""
         return None
 

@@ -31,7 +31,7 @@ from stratos.contrib.skypilot.fetch import rules
 from stratos.contrib.skypilot.node import Unreachable
 from stratos.contrib.skypilot.pack import pack
 from stratos.contrib.skypilot.task import Wanted, cluster_name, install, script_of, task_of
-from stratos.core import extras
+from stratos.contrib.skypilot.words import NoCloud, NoPrice, NoSky, OldSky
 from stratos.core.errors import CapacityError, StratosError
 from stratos.core.wheel import pins, write_wheel
 from stratos.executors import handed
@@ -106,10 +106,7 @@ def test_another_server_than_the_plans(tmp_path: Path) -> None:
     elsewhere = SkyPilot(infra="kubernetes", accelerators="H100:1", spot=False, usd_per_hour=2.0)
     assert elsewhere._wanted(spec_of(tmp_path)) == Wanted("kubernetes", None, "H100:1", False)
     assert SkyPilot(spot=False)._wanted(spec_of(tmp_path)).spot is False
-    assert SkyPilot(infra="kubernetes").unusable() == (
-        "executor.infra, executor.instance_type and executor.accelerators ask for another server "
-        "than the plan's, whose price is not known. Type executor.usd_per_hour=<dollars>."
-    )
+    assert SkyPilot(infra="kubernetes").unusable() == NoPrice()
 
 
 @pytest.mark.parametrize(
@@ -448,19 +445,10 @@ def sky(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..
 
 
 def test_a_skypilot_that_cannot_be_used(sky: Callable[..., Path]) -> None:
-    assert SkyPilot(program="no-such-sky").unusable() == (
-        "executor=skypilot: there is no program no-such-sky. Type: "
-        f"{extras.install('skypilot', 'skypilot[aws]')} (or another cloud), or name that of "
-        "another environment with executor.program=<path of sky>."
-    )
+    assert SkyPilot(program="no-such-sky").unusable() == NoSky("no-such-sky")
     assert SkyPilot(program=str(sky())).unusable() is None
-    assert SkyPilot(program=str(sky(version="0.11.2"))).unusable() == (
-        "executor=skypilot: SkyPilot 0.11.2 is too old. Type: pip install 'skypilot>=0.14'"
-    )
-    assert SkyPilot(program=str(sky(clouds='{"default": {}}'))).unusable() == (
-        "executor=skypilot: SkyPilot may use no cloud: sky check finds no credentials. Type sky "
-        "check, which says for each cloud what it lacks, or type executor=here."
-    )
+    assert SkyPilot(program=str(sky(version="0.11.2"))).unusable() == OldSky("0.11.2", "0.14")
+    assert SkyPilot(program=str(sky(clouds='{"default": {}}'))).unusable() == NoCloud()
 
 
 def test_a_cloud_that_skypilot_may_not_use(sky: Callable[..., Path], tmp_path: Path) -> None:
