@@ -99,7 +99,10 @@ def test_a_task_asks_for_what_the_plan_chose(tmp_path: Path) -> None:
             "/data/rows.jsonl": "/data/rows.jsonl",
         },
     }
-    assert f"timeout --kill-after=180 36000 \"$STRATOS_VENV\"/bin/stratos stage '{run}'" in (script)
+    assert (
+        f"timeout --kill-after=180 36000 \"$STRATOS_VENV\"/bin/python -m stratos stage '{run}'"
+        in script
+    )
 
 
 def test_another_server_than_the_plans(tmp_path: Path) -> None:
@@ -289,7 +292,7 @@ def test_a_run_folder_is_sent_without_money_and_tracking(tmp_path: Path) -> None
                  "distill/checkpoints/step-2.ckpt"):  # fmt: skip
         (run / name).parent.mkdir(parents=True, exist_ok=True)
         (run / name).write_text(name)
-    handed.keep(run, "distill", Handed("skypilot", "", "", "mark", {}))
+    handed.keep(run, "distill", Handed("skypilot", "", "", "mark", {}, "a job"))
     pack(spec_of(run, cache={"reads.jsonl": b"seen"}), tmp_path / "sent")
     assert (tmp_path / "sent" / "cache" / "reads.jsonl").read_bytes() == b"seen"
     with tarfile.open(tmp_path / "sent" / "run.tar") as tar:
@@ -336,7 +339,7 @@ class Node:
     ) -> None:
         source, run = home / "here" / "run", home / "there" / "run"
         (source / "corpus").mkdir(parents=True)
-        handed.keep(source, "distill", Handed("skypilot", "", "", "mark", {}))
+        handed.keep(source, "distill", Handed("skypilot", "", "", "mark", {}, "a job"))
         spec = replace(spec_of(source), hours=hours)
         self.base = home / ".stratos" / cluster_name(spec.name)
         pack(replace(spec, cache={"reads.jsonl": b"seen"}), self.base / "sent")
