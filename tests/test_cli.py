@@ -19,7 +19,7 @@ from in_process import Done
 from syrupy.assertion import SnapshotAssertion
 
 from stratos.cli.verbs import summaries
-from stratos.core.conf import conf_dir
+from stratos.core.conf import conf_dir, conf_dirs, shipped_choices
 from stratos.core.locks import locked
 
 HEAVY = ("torch", "transformers", "lightning", "wandb", "pulp", "pandas", "plotly")
@@ -58,15 +58,13 @@ def test_help_is_a_page_to_read(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
     assert lines[0].startswith("Stratos: distil a small language model")
-    for group in conf_dir().iterdir():
-        if group.is_dir() and group.name != "hydra":
-            at = next(
-                i for i, line in enumerate(lines) if line.lstrip(" +").startswith(f"{group.name}=")
-            )
-            end = next(i for i in range(at + 1, len(lines)) if not lines[i].startswith(" " * 8))
-            shown = {word for line in lines[at + 1 : end] for word in line.split()}
-            shipped = {choice.stem for choice in group.glob("*.yaml")}
-            assert shipped <= shown and shown - shipped <= {"my_own"}, group.name
+    groups = {path.name for folder in conf_dirs() for path in folder.iterdir() if path.is_dir()}
+    for group in groups - {"hydra"}:
+        at = next(i for i, line in enumerate(lines) if line.lstrip(" +").startswith(f"{group}="))
+        end = next(i for i in range(at + 1, len(lines)) if not lines[i].startswith(" " * 8))
+        shown = {word for line in lines[at + 1 : end] for word in line.split()}
+        shipped = set(shipped_choices(group))
+        assert shipped <= shown and shown - shipped <= {"my_own"}, group
     assert "                   mahjong my_own" in done.stdout or "my_own" in done.stdout
     assert max(map(len, lines)) <= 110
     assert done.stdout.count("python -m stratos ") == 5  # the usage, the name, three examples
@@ -137,7 +135,7 @@ def test_start_up_imports_nothing_heavy(tmp_path: Path, flags: tuple[str, ...]) 
 def test_no_task_lists_the_tasks(tmp_path: Path) -> None:
     done = stratos(cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
-    tasks = ", ".join(sorted(path.stem for path in (conf_dir() / "task").glob("*.yaml")))
+    tasks = ", ".join(shipped_choices("task"))
     assert done.stderr == f"Pick a task: +task=<name>. There are: {tasks}.\n"
     assert list(tmp_path.iterdir()) == []
 

@@ -17,7 +17,7 @@ from stratos.config import (
     ProbeConfig,
     StudentConfig,
 )
-from stratos.contrib.ray.engine import is_installed, not_installed
+from stratos.core.chunk_engine import engine_of
 from stratos.core.errors import ConfigError, did_you_mean
 from stratos.core.foreign import beside, why_unreadable
 from stratos.core.printable import shown
@@ -87,7 +87,7 @@ def impossible(config: Config) -> list[str]:
     problems += [*_limits(config), *_cloud(config), *_traffic(config), *_planner(config)]
     problems += [*unusable(trainer), *contradictions(config), *_engine(config)]
     problems += [*_signals(config), *_teachers(config), *_executor(config)]
-    problems += [*_server(config), *_cascade(config), *usable.unusable(config.logger)]
+    problems += [*_server(config), *_rooms(config), *map(str, usable.unusable(config.logger))]
     only = config.strategies[0] if len(config.strategies) == 1 else None
     if only is not None and only.makes_questions and not config.task.can_reverse:
         problems.append(
@@ -276,8 +276,8 @@ def _traffic(config: Config) -> Iterator[str]:
 def _engine(config: Config) -> Iterator[str]:
     """Yield what the engine of a stage lacks."""
     synthesize = config.synthesize
-    if synthesize.engine == "ray" and not is_installed():
-        yield not_installed()
+    if (reason := engine_of(synthesize.engine).unusable()) is not None:
+        yield str(reason)
     if synthesize.engine != "ray" and synthesize.ray_address is not None:
         yield (
             f"synthesize.ray_address={synthesize.ray_address} needs synthesize.engine=ray. Add it, "
@@ -292,11 +292,8 @@ def _executor(config: Config) -> Iterator[str]:
         return
     if (why := executor.unusable()) is not None:
         yield why
-    elif executor.kind == "slurm":
-        from stratos.contrib.slurm.asks import no_node_takes  # others do without its modules
-
-        if (why := no_node_takes(executor)) is not None:
-            yield why
+    elif (reason := executor.no_node_takes()) is not None:
+        yield str(reason)
     if "distill" in executor.stages and trainer.num_nodes > 1 and not executor.takes_nodes:
         yield (
             f"trainer.num_nodes={trainer.num_nodes}: executor={executor.kind} runs a stage on one "
@@ -304,25 +301,10 @@ def _executor(config: Config) -> Iterator[str]:
         )
 
 
-def _cascade(config: Config) -> Iterator[str]:
-    """Yield what keeps a promised accuracy from being looked into."""
-    asked, deploy = config.cascade, config.deploy
-    if asked.accuracy is None:
-        keys = ("usd_per_day", "usd_per_month", "teacher_usd")
-        for key in keys:
-            if getattr(asked, key) is not None:
-                yield f"cascade.{key} is set without a promise. Add cascade.accuracy=0.95."
-        return
-    if deploy.name == "none":
-        yield (
-            f"cascade.accuracy={asked.accuracy:g}: the student that asks its teacher is a served "
-            "one. Leave deploy=none out."
-        )
-    elif deploy.engine is not None and asked.measure not in ("auto", *deploy.engine.measures):
-        yield (
-            f"cascade.measure={asked.measure}: {deploy.engine.title} does not tell that of its "
-            "answers. Type cascade.measure=auto."
-        )
+def _rooms(config: Config) -> Iterator[str]:
+    """Yield what the config groups of contrib's rooms refuse."""
+    for group in config.rooms.values():
+        yield from map(str, group.problems(config))
 
 
 def _server(config: Config) -> Iterator[str]:
@@ -333,16 +315,11 @@ def _server(config: Config) -> Iterator[str]:
     if deploy.keep and deploy.name == "none":
         yield "deploy.keep=true: deploy=none makes no bundle to host. Leave one of them out."
     elif deploy.keep and executor.kind != "here":
-        there = "sh outputs/<run>/deploy/serve.sh (on the node that is to serve)"
-        if executor.kind == "skypilot":
-            there = (
-                "sky serve up -n <name> outputs/<run>/deploy/serve.sky.yaml --secret STRATOS_KEY "
-                "(on the planned servers; STRATOS_KEY is the key that you choose)"
-            )
         yield (
             f"deploy.keep=true hosts the student on this machine, and executor={executor.kind} is "
             "for others, which end with their stage. Leave deploy.keep out. When the run has "
-            f"ended, type: {there}, or: stratos serve outputs/<run> (on this machine)."
+            f"ended, type: {executor.serve_command}, or: stratos serve outputs/<run> (on this "
+            "machine)."
         )
     if deploy.engine is None or deploy.name == "none" or "deploy" not in config.stages:
         return

@@ -55,7 +55,6 @@ class CapacityError(StratosError):
     """
 
     def __init__(self, text: str, server: str) -> None:
-        """Take both."""
         super().__init__(text)
         self.server = server
 
@@ -69,7 +68,6 @@ class OverspentError(StratosError):
     """
 
     def __init__(self, text: str, why: str) -> None:
-        """Take both."""
         super().__init__(text)
         self.why = why
 

@@ -16,6 +16,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
+from typing_extensions import override
+
 from stratos.core.redact import HIDDEN, redact, redact_override, redact_text
 
 
@@ -40,8 +42,8 @@ class Guarded(io.TextIOBase):
         except UnicodeEncodeError as error:
             self._write(text.encode(error.encoding, "replace").decode(error.encoding))
 
+    @override
     def flush(self) -> None:
-        """Hand on what was written."""
         self._do("flush")
 
     def _write(self, text: str) -> None:
@@ -60,22 +62,22 @@ class Guarded(io.TextIOBase):
             self.trouble = error if isinstance(error, OSError) else OSError(str(error))
 
     @property
+    @override
     def encoding(self) -> str:  # type: ignore[override]
-        """Return how the stream writes characters."""
         return getattr(self._stream, "encoding", None) or "utf-8"
 
+    @override
     def isatty(self) -> bool:
-        """Return whether it is a terminal."""
         return self._stream is not None and not self._stream.closed and self._stream.isatty()
 
+    @override
     def fileno(self) -> int:
-        """Return the descriptor of the stream."""
         if self._stream is None:
             raise io.UnsupportedOperation("fileno")
         return self._stream.fileno()
 
+    @override
     def writable(self) -> bool:
-        """Return True."""
         return True
 
     def __getattr__(self, name: str) -> Any:

@@ -17,7 +17,7 @@ MOST_CONTEXT = 8192
 """Longest context that a server keeps a cache for, where a model allows more."""
 
 ALONE = ServingSetting(Transformers.kind)
-"""One request at a time, as plans of earlier versions are served."""
+"""One request at a time: what every machine can serve."""
 
 
 ENGINES: dict[str, Engine] = {
@@ -39,7 +39,7 @@ def environment_of(bundle: Path) -> dict[str, str]:
 
 
 def engine_of(run: ServingSetting | None) -> Engine:
-    """Return the engine of a setting; None is that of earlier plans."""
+    """Return the engine of a setting; None is one request at a time."""
     return ENGINES[(run or ALONE).engine]
 
 

@@ -69,6 +69,10 @@ class Hosted:
     """When it was started."""
     version: str
     """Tells one making of the bundle from another: the SHA-256 of its manifest."""
+    engine: str
+    """Name of the engine."""
+    at_once: int
+    """Answers that it makes at once."""
     supervisor: Process | None = None
     """What keeps it running."""
     max_tokens: int | None = None
@@ -87,17 +91,10 @@ class Hosted:
     """Export that is served; "" for the bundle's own weights."""
     asked: list[Known] = field(default_factory=list)
     """Questions that tell whether it answers as it should."""
-    engine: str = ""
-    """Name of the engine; "" in files of earlier versions."""
-    at_once: int = 0
-    """Answers that it makes at once; 0 in files of earlier versions."""
     student: str = ""
-    """Name under which the student alone answers, where its teacher does, too; else ""."""
-
-    @property
-    def is_cascade(self) -> bool:
-        """Whether what the student is unsure of goes to its teacher."""
-        return bool(self.student)
+    """Name under which the student alone answers, where a program stands before it; else ""."""
+    front: str = ""
+    """What that program is, in words; "" where the engine itself is what answers."""
 
     @property
     def url(self) -> str:
@@ -107,15 +104,13 @@ class Hosted:
     @property
     def served_by(self) -> str:
         """Engine, format and answers at once, in words."""
-        engine = " ".join(filter(None, (self.engine or self.module, self.format)))
-        engine += f", {counted(self.at_once, 'answer')} at once" if self.at_once else ""
-        return f"{engine}, with its teacher behind it" if self.is_cascade else engine
+        engine = " ".join(filter(None, (self.engine, self.format)))
+        engine += f", {counted(self.at_once, 'answer')} at once"
+        return f"{engine}, {self.front}" if self.front else engine
 
     @property
-    def setting(self) -> ServingSetting | None:
-        """How it is run; None in files of earlier versions."""
-        if not self.engine:
-            return None
+    def setting(self) -> ServingSetting:
+        """How it is run."""
         return ServingSetting(self.engine, slots=self.at_once, format=self.format)
 
     @property
@@ -124,7 +119,7 @@ class Hosted:
         first = self.asked[0] if self.asked else None
         body = {
             "model": self.bundle,
-            "max_tokens": (first.max_tokens if first else None) or self.max_tokens or 256,
+            "max_tokens": (first.max_tokens if first else self.max_tokens) or 256,
             "temperature": 0,
             "messages": first.messages if first else [{"role": "user", "content": "…"}],
         }
@@ -156,7 +151,7 @@ class Hosted:
         """Return whether it is of the engine and the export that a setting names."""
         form = "" if run is None else run.format
         engine = engine_of(run)
-        is_same = engine.kind == self.engine if self.is_cascade else engine.module == self.module
+        is_same = engine.kind == self.engine if self.front else engine.module == self.module
         return is_same and (not form or form == self.format)
 
     def is_at(self, port: int) -> bool:

@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from stratos.config import Config
-from stratos.contrib.skypilot.service import WHEELS
 from stratos.core.atomic_files import write_atomically
 from stratos.core.by_name import named
 from stratos.core.context import Context
@@ -25,7 +24,7 @@ from stratos.deploy.exports import make_exports, write_exports
 from stratos.deploy.exports_table import with_exports
 from stratos.deploy.manifest import N_KNOWN, Known, write_known, write_manifest
 from stratos.deploy.server import ServeError, check_free
-from stratos.deploy.service import service_files, write_wheels
+from stratos.deploy.service import WHEELS, service_files, write_wheels
 from stratos.deploy.speed import with_speed
 from stratos.deploy.trial import (
     engine_here,
@@ -35,6 +34,7 @@ from stratos.deploy.trial import (
     with_format,
 )
 from stratos.deploy.under_load import Plans
+from stratos.deploy.words import AnswersDiffer, LatencyMissed
 from stratos.estimate import card_of_student
 from stratos.evaluate.answer_files import KeptAnswer, read_answers, room_for_answers
 from stratos.plan.traffic import rates_of
@@ -280,14 +280,7 @@ def _why_other(served: Export | None) -> str:
 def _warn(deployment: Deployment, limit_ms: float | None, context: Context) -> None:
     n_other = deployment.n_requests - deployment.n_equal
     if n_other:
-        context.warn(
-            f"{n_other} of {counted(deployment.n_requests, 'answer')} of the server "
-            f"{'differs from that' if n_other == 1 else 'differ from those'} of the evaluation. "
-            f"{_why_other(deployment.served)}"
-        )
+        differ = AnswersDiffer(n_other, deployment.n_requests)
+        context.warn(f"{differ} {_why_other(deployment.served)}")
     if limit_ms is not None and not deployment.meets_latency_limit:
-        context.warn(
-            f"The server on this machine took {deployment.latency_p95_ms:.0f} ms for one answer "
-            f"(p95), above limits.latency_ms={limit_ms:g}. The planned server may be faster; a "
-            "smaller student is."
-        )
+        context.warn(str(LatencyMissed(deployment.latency_p95_ms, limit_ms)))

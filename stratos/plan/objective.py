@@ -23,16 +23,14 @@ from stratos.config import LimitsConfig, ObjectiveConfig
 from stratos.core.money import cents
 from stratos.plan.problem import Choice
 
-COSTS = ("accuracy", "cost", "time", "latency")
-"""Order of `Choice.costs`; accuracy counts negatively there."""
-
 SINGLE = {
     "most_accurate": (1.0, 0.0, 0.0, 0.0),
     "cheapest": (0.0, 1.0, 0.0, 0.0),
     "fastest": (0.0, 0.0, 1.0, 0.0),
     "lowest_latency": (0.0, 0.0, 0.0, 1.0),
 }
-"""Objective to its weights on `Choice.costs`."""
+"""Objective to its weights on `Choice.costs`: accuracy, which counts negatively there, cost, time
+and latency."""
 
 ALTERNATIVES = {
     "accuracy_first": "most_accurate",

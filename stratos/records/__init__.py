@@ -7,7 +7,6 @@ stage that made it runs again.
 
 from stratos.records.measured import MOST_TRUNCATED, Interval, Tried, is_cut_short
 from stratos.records.model_cards import CardRun, ModelCard
-from stratos.records.of_cascade import Cascade, CascadeAt, Escalation
 from stratos.records.of_deploy import Deployment, Export, Exports, LoadResult, Prediction, TriedRate
 from stratos.records.of_distill import CurvePoint, Student
 from stratos.records.of_evaluate import (
@@ -23,7 +22,6 @@ from stratos.records.of_evaluate import (
 )
 from stratos.records.of_pilot import Pilot, PilotPoint, PilotRun
 from stratos.records.of_plan import (
-    OWN_CLOUDS,
     Assumption,
     Offer,
     Plan,
@@ -33,6 +31,7 @@ from stratos.records.of_plan import (
     ServingSetting,
     StageTime,
     WhatIf,
+    own_clouds,
 )
 from stratos.records.of_probe import (
     AnswerSpread,
@@ -47,12 +46,14 @@ from stratos.records.of_probe import (
     TeacherProbe,
 )
 from stratos.records.of_report import Report
+from stratos.records.of_room import RoomRecord, Section
 from stratos.records.of_synthesize import Corpus
 from stratos.records.of_worth import ScaledToZero, Way, Worth
 from stratos.records.stored import (
     EditedError,
     Envelope,
     FileMark,
+    FormatError,
     from_json,
     load,
     opened,
@@ -65,12 +66,9 @@ __all__ = [
     "FREE_ROLES",
     "MOST_TRUNCATED",
     "NO_LABEL",
-    "OWN_CLOUDS",
     "AnswerSpread",
     "Assumption",
     "CardRun",
-    "Cascade",
-    "CascadeAt",
     "Comparison",
     "Complexity",
     "Corpus",
@@ -79,10 +77,10 @@ __all__ = [
     "EarlierReads",
     "EditedError",
     "Envelope",
-    "Escalation",
     "Export",
     "Exports",
     "FileMark",
+    "FormatError",
     "Interval",
     "LoadResult",
     "LoggedProof",
@@ -102,9 +100,11 @@ __all__ = [
     "PromptTrial",
     "Report",
     "RoleChoice",
+    "RoomRecord",
     "SampledAnswers",
     "ScaledToZero",
     "Scorecard",
+    "Section",
     "ServingSetting",
     "SliceAnswers",
     "SliceScore",
@@ -122,6 +122,7 @@ __all__ = [
     "is_cut_short",
     "load",
     "opened",
+    "own_clouds",
     "save",
     "to_json",
     "to_plain",

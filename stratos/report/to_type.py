@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from stratos.core.conf import conf_dir
+from stratos.core.conf import shipped_choices
 from stratos.core.redact import redact_override
 from stratos.records import Plan, PlanPoint
 from stratos.report import provenance
@@ -29,11 +29,6 @@ def repeat(run_dir: Path, changed: Mapping[str, str] | None = None) -> str:
     words += _without(provenance.overrides(run_dir), changed)
     words += [f"{key}={value}" for key, value in changed.items()]
     return shlex.join(redact_override(word) if "=" in word else word for word in words)
-
-
-def serve_cascade(run_dir: Path) -> str:
-    """Return the command that serves the student of a run with its teacher behind it."""
-    return shlex.join(["python", "-m", "stratos", "serve", str(run_dir), "--cascade"])
 
 
 def _without(overrides: Sequence[str], keys: Mapping[str, str]) -> list[str]:
@@ -64,7 +59,7 @@ def of_point(point: PlanPoint, plan: Plan, run_dir: Path) -> str:
         return repeat(run_dir)
     changed = {}
     for group, name, chosen in pinned:
-        if (conf_dir() / group / f"{name}.yaml").is_file():
+        if name in shipped_choices(group):
             changed[group] = name
         elif name != chosen:
             return ""

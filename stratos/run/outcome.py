@@ -23,7 +23,6 @@ from stratos.core.intervals import predicted
 from stratos.evaluate.reads import said
 from stratos.evaluate.verdict import verdict
 from stratos.records import (
-    Cascade,
     Corpus,
     Deployment,
     Interval,
@@ -33,6 +32,7 @@ from stratos.records import (
     Prediction,
     Probe,
     Report,
+    RoomRecord,
     Scorecard,
     Student,
     TeacherProbe,
@@ -142,15 +142,8 @@ def _(student: Student) -> str:
         f"{student.name}, {magnitude(student.n_params)} parameters, "
         f"{counted(student.steps, 'step', spec=',')}, {magnitude(student.train_tokens)} tokens"
         f"{resumed}: {percent(student.validation_exact)} exact on "
-        f"{_validated(student)}"
+        f"{counted(student.n_validation_items, 'validation item', spec=',')}"
     )
-
-
-def _validated(student: Student) -> str:
-    """Say on which items; records of earlier versions do not know how many they were."""
-    if not student.n_validation_items:
-        return "validation items"
-    return counted(student.n_validation_items, "validation item", spec=",")
 
 
 @outcome.register
@@ -170,7 +163,7 @@ def _(scorecard: Scorecard) -> str:
     told = f"; {found.headline}" if found is not None and found.headline else ""
     bound = at_least(compared) if compared else ""
     ratio = f"; {bound}" if bound else ""
-    reads = f"; {said(scorecard.earlier_reads)}" if scorecard.earlier_reads else ""
+    reads = f"; {said(scorecard.earlier_reads)}"
     return f"{', '.join(parts)} {measured(scorecard.metric)} on test items{told}{ratio}{reads}"
 
 
@@ -214,17 +207,8 @@ def _judged(prediction: Prediction | None) -> str:
 
 
 @outcome.register
-def _(cascade: Cascade) -> str:
-    # The summary has the whole text.
-    promise = f"{percent(cascade.accuracy)} with {percent(cascade.confidence, 0)} confidence"
-    if not cascade.is_promised:
-        return f"{promise} is not promised"
-    parts = [f"{promise} is promised"]
-    if cascade.escalated is not None:
-        parts.append(f"{percent(cascade.escalated.mean)} of requests go to the teacher")
-    if cascade.measured is not None:
-        parts.append(f"{percent(cascade.measured.mean)} right on test items")
-    return ", ".join(parts)
+def _(record: RoomRecord) -> str:
+    return record.outcome()
 
 
 @outcome.register

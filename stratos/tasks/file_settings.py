@@ -9,11 +9,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+from typing_extensions import override
+
 from stratos.core.foreign import why_unreadable
 from stratos.tasks import chat
-from stratos.tasks.base import Task
+from stratos.tasks.base import FieldName, Task
 from stratos.tasks.files import is_local
-from stratos.tasks.metrics import Metric, MetricName, Own, metric_of
+from stratos.tasks.metrics import OF_DATABASE, Metric, MetricName, Own, metric_of
 from stratos.tasks.rows import Fields, Takes
 from stratos.tasks.schema import BySchema
 from stratos.tasks.schema.document import read_schema
@@ -38,7 +40,7 @@ class FileSettings(Task):
     metric: MetricName = "exact"
     """exact (equal up to case and spacing), numeric (equal as numbers), multiple_choice (the letter
     of an option), regex (the gold answer is a pattern that the whole answer matches), f1 (word
-    overlap) or sql (the gold answer is a query, and an answer gives the same rows)."""
+    overlap), or of contrib sql (the gold answer is a query, and an answer gives the same rows)."""
     min_f1: float = 0.8
     """For f1: word overlap (harmonic mean of precision and recall) from which an answer is
     correct."""
@@ -118,16 +120,17 @@ class FileSettings(Task):
             )
 
     def _check_database(self) -> None:
-        if self.metric != "sql":
+        if self.metric not in OF_DATABASE:
             if self.database is not None:
-                raise ValueError("database: it is for queries. Type task.metric=sql.")
+                typed = "".join(f" Type task.metric={name}." for name in OF_DATABASE)
+                raise ValueError(f"database: metric={self.metric} runs no queries.{typed}")
         elif self.database is None:
             raise ValueError(
-                "metric=sql: queries are run on a database. Type "
+                f"metric={self.metric}: queries are run on a database. Type "
                 "task.database=<file of SQLite or DuckDB>."
             )
         elif self.verifier is not None:
-            raise ValueError("verifier: metric=sql has its own. Leave one of them out.")
+            raise ValueError(f"verifier: metric={self.metric} has its own. Leave one of them out.")
 
     # --- files and their fields ------------------------------------------------------------------
 
@@ -144,13 +147,13 @@ class FileSettings(Task):
         return {**self._paths, **{key: path for key, path in more.items() if path}}
 
     @property
+    @override
     def is_here(self) -> bool:
-        """Return whether all of its files are of this machine."""
         return all(map(is_local, self._paths.values()))
 
     @property
+    @override
     def rows_name(self) -> str:
-        """Name of the file, without its folder."""
         return Path(self.path).name
 
     @property
@@ -164,7 +167,7 @@ class FileSettings(Task):
         return replace(self._fields, takes=Takes.LABELLED) if is_shared else self._fields
 
     @property
-    def unlabelled_field(self) -> str | None:
+    def unlabelled_field(self) -> FieldName | None:
         """Return the first field that a question may stand in."""
         return self.question.split("|")[0]
 
@@ -176,13 +179,13 @@ class FileSettings(Task):
             return self._by_schema
         return metric_of(self.metric, self.min_f1, self.verifier, self.database)
 
+    @override
     def normal(self, answer: str) -> str:
-        """Return an answer in a form that all spellings share that the metric takes for equal."""
         return self._metric.normal(answer)
 
     @property
+    @override
     def parts(self) -> tuple[Any, ...]:
-        """Return the user's own objects, whose code counts like the task's."""
         return (self._metric.verifier,) if isinstance(self._metric, Own) else ()
 
     @property

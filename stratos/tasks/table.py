@@ -28,7 +28,7 @@ _WRITTEN_AT_ONCE = 2**20
 _READ_AT_ONCE = 16 * 2**20
 
 
-class Logged(msgspec.Struct, frozen=True, array_like=True):
+class Provenance(msgspec.Struct, frozen=True, array_like=True):
     """Which conversation a row is a turn of."""
 
     conversation: int
@@ -54,7 +54,7 @@ class Row(msgspec.Struct, frozen=True, array_like=True):
     rationale: str
     slice: str
     options: tuple[str, ...]
-    logged: Logged | None = None
+    provenance: Provenance | None = None
     """Of a row that is a turn of a conversation."""
 
 
@@ -130,7 +130,6 @@ class Table:
     """The rows of one file, in the order of its lines."""
 
     def __init__(self) -> None:
-        """Start without rows."""
         self._spool = Spool()
         self._ends = array("Q")
         self.ids = array("Q")
@@ -153,13 +152,12 @@ class Table:
         self.answers.append(answer_hash(row.answer))
         self.slices.append(self.slice_names.setdefault(row.slice, len(self.slice_names)))
         self.has_path.append(bool(row.rationale))
-        if row.logged is not None:
-            self.conversations.append(row.logged.conversation)
-            self.times.append(row.logged.time_s)
+        if row.provenance is not None:
+            self.conversations.append(row.provenance.conversation)
+            self.times.append(row.provenance.time_s)
         self._ends.append(self._spool.append(_encode(row)))
 
     def __len__(self) -> int:
-        """Return the number of rows."""
         return len(self.ids)
 
     def row(self, index: int) -> Row:
@@ -221,7 +219,6 @@ class Rows(Sequence[Row]):
         )
 
     def __len__(self) -> int:
-        """Return the number of rows."""
         return len(self._index)
 
     @overload
@@ -231,13 +228,11 @@ class Rows(Sequence[Row]):
     def __getitem__(self, key: slice) -> Rows: ...
 
     def __getitem__(self, key: int | slice) -> Row | Rows:
-        """Return one row, or those of a slice."""
         if isinstance(key, slice):
             return Rows(self._tables, self._table[key], self._index[key])
         return self._tables[int(self._table[key])].row(int(self._index[key]))
 
     def __iter__(self) -> Iterator[Row]:
-        """Yield every row, in order."""
         for k in range(len(self)):
             yield self[k]
 

@@ -18,15 +18,15 @@ from stratos.catalog.source import BUILTIN
 from stratos.cli.build import GROUPS, build
 from stratos.cli.compose import CONFIG_NAME, hydra_for
 from stratos.cli.rules import missing_files
-from stratos.core import extras
-from stratos.core.conf import conf_dir
+from stratos.core.conf import conf_dirs, shipped_choices
 from stratos.core.targets import ALLOW_TARGETS
 from stratos.teachers.lifetime import retired, shipped_teachers
 
 SHIPPED = sorted(
-    (path.parent.relative_to(conf_dir()).as_posix(), path.stem)
-    for path in conf_dir().rglob("*.yaml")
-    if path.parent != conf_dir()
+    (path.parent.relative_to(folder).as_posix(), path.stem)
+    for folder in conf_dirs()
+    for path in folder.rglob("*.yaml")
+    if path.parent != folder
 )
 ROWS = "".join(f'{{"question": "{i}+{i}", "answer": "{i % 2}"}}\n' for i in range(200))
 CHATS = "".join(
@@ -127,17 +127,6 @@ def test_a_teacher_words_only_what_a_task_has_worded(snapshot: SnapshotAssertion
     assert problems(*typed) == snapshot
 
 
-def test_an_engine_that_is_not_there_is_said_before_anything_runs(
-    monkeypatch: pytest.MonkeyPatch, snapshot: SnapshotAssertion
-) -> None:
-    monkeypatch.setattr("stratos.cli.rules.is_installed", lambda: False)
-    [line] = problems("+task=mahjong", "synthesize.engine=ray")
-    assert line.replace(extras.install("ray"), "{install}") == snapshot
-    assert problems("+task=mahjong", "synthesize.ray_address=auto") == snapshot
-    monkeypatch.setattr("stratos.cli.rules.is_installed", lambda: True)
-    assert problems("+task=mahjong", "synthesize.engine=ray", "synthesize.ray_address=auto") == []
-
-
 def test_what_vllm_cannot_serve_is_said_before_anything_runs(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, snapshot: SnapshotAssertion
 ) -> None:
@@ -175,7 +164,7 @@ def test_a_teacher_behind_an_endpoint_has_the_name_of_its_model() -> None:
 
 @pytest.mark.parametrize(("group", "name"), SHIPPED)
 def test_every_shipped_yaml_opens_with_its_command(group: str, name: str) -> None:
-    lines = (conf_dir() / group / f"{name}.yaml").read_text().splitlines()
+    lines = shipped_choices(group)[name].read_text().splitlines()
     comments = []
     for line in lines:
         if not line.startswith("#"):

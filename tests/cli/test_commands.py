@@ -34,7 +34,7 @@ def make_run(folder: Path, *overrides: str, right: int = 0) -> Path:
     lines = [
         json.dumps({
             "id": str(i), "slice": "all", "question": f"q{i}", "gold": "g", "messages": [],
-            "text": "t", "output_tokens": 1,
+            "text": "t", "output_tokens": 1, "logprob": -0.1,
             "score": {"exact": float(i < right), "f1": 0.0, "parsed": True},
         })
         for i in range(100)

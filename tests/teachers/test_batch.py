@@ -12,12 +12,13 @@ from pathlib import Path
 
 import pytest
 from batch_server import BatchServer
+from cached_ask import cached_ask
 from chat_server import KEY, ChatServer
 
 from stratos.core.context import Context
 from stratos.core.errors import BudgetError, TeacherError
 from stratos.ledger import Ledger
-from stratos.teachers.asking import cached_ask, cost_usd, stream_ask
+from stratos.teachers.asking import cost_usd, stream_ask
 from stratos.teachers.base import TOO_LONG, Batching, Question
 from stratos.teachers.cost_estimate import expect
 from stratos.teachers.openai import OpenAITeacher
@@ -94,6 +95,7 @@ def test_what_is_refused_is_not_counted(context: Context, how: str) -> None:
         assert len(cached_ask(teacher_of(server), chats(40), 8, context)) == 40
 
 
+@pytest.mark.slow
 def test_what_batches_leave_of_their_money_pays_for_the_next(context: Context) -> None:
     """An answer costs a fraction of its ceiling; all are asked where the answers fit."""
     one = (20 * 1 + 5 * 4) / 1e6
@@ -139,13 +141,15 @@ from types import SimpleNamespace
 from test_batch import chats, teacher_of
 from stratos.core.context import Context
 from stratos.ledger import Ledger
-from stratos.teachers.asking import cached_ask
+from cached_ask import cached_ask
 folder = Path(sys.argv[2])
 context = Context(folder, folder, Ledger(folder / "ledger.jsonl"))
 cached_ask(teacher_of(SimpleNamespace(base_url=sys.argv[1])), chats(20), 8, context)
 """
 
 
+@pytest.mark.slow
+@pytest.mark.kill
 def test_a_batch_of_a_killed_run_is_waited_for_not_paid_again(tmp_path: Path) -> None:
     with BatchServer(seconds=6.0) as server:
         here = str(Path(__file__).parent)
@@ -199,6 +203,7 @@ print(most_mib() - before)
 """
 
 
+@pytest.mark.slow
 def test_a_batch_lies_on_disk_not_in_memory(tmp_path: Path) -> None:
     """400 questions of 0.1 MB and as long answers, which come in the reverse order."""
     with BatchServer() as server:

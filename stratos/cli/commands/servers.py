@@ -69,7 +69,7 @@ def _list() -> None:
         # One that waits costs nothing yet.
         usd_per_hour += one.usd_per_hour if status.state is not State.PENDING else 0.0
         since = one.at if status.since is None else status.since
-        how_long = f", for {duration(time.time() - since)}" if since else ""
+        how_long = f", for {duration(time.time() - since)}"
         print(
             f"{_head(one)}\n  {status.state.value}{how_long}: {status.text}\n"
             f"  {usd(one.usd_per_hour)} an hour{f', {one.offer}' if one.offer else ''}\n"
@@ -148,7 +148,7 @@ def _settled(one: Started, before: Status) -> str:
 
 
 def _status(one: Started) -> Status:
-    if not one.id and one.command is not None and one.command.is_alive_here():
+    if not one.id and one.command.is_alive_here():
         return Status(State.UNKNOWN, f"process {one.command.pid} is about to submit it")
     if not one.id:
         return Status(State.UNKNOWN, "the command that was submitting it was cut short")
@@ -170,7 +170,7 @@ def _check_machine(one: Started) -> None:
             f"{one.name}: it is a job of {one.where}, and {here} answers here: type stratos "
             "servers where that one does."
         )
-    if one.executor.kind == "here" and one.host not in ("", socket.gethostname()):
+    if one.executor.kind == "here" and one.host != socket.gethostname():
         raise StratosError(
             f"{one.name}: it is a process of {one.host}: type stratos servers there."
         )

@@ -61,8 +61,8 @@ def verify(folder: Path) -> None:
     if not known:
         raise StratosError(
             f"{bundle}: its files are as its manifest says, and it holds no known answers "
-            f"({KNOWN}): nothing was compared. Each run writes some, so that an earlier version "
-            "made it, or it was changed. Give the command of its run again."
+            f"({KNOWN}): nothing was compared. Each run writes some, so that it was changed. Give "
+            "the command of its run again."
         )
     texts = answers(bundle, [one.messages for one in known])
     wrong = [one for one, text in zip(known, texts, strict=True) if text != one.text]

@@ -17,6 +17,7 @@ from typing import Any, Literal
 import msgspec
 
 from stratos.contrib.cascade.looks import look_of
+from stratos.contrib.cascade.record import Cascade
 from stratos.contrib.cascade.threshold import Pair
 from stratos.core.atomic_files import write_atomically
 from stratos.core.digest import digest_of
@@ -24,7 +25,7 @@ from stratos.core.errors import StratosError
 from stratos.deploy.manifest import MANIFEST
 from stratos.evaluate.answer_files import KeptAnswer, read_answers
 from stratos.evaluate.answers import Took
-from stratos.records import Cascade, Deployment, Plan, Scorecard, load
+from stratos.records import Deployment, Plan, Scorecard, load
 from stratos.report.sweep_jobs import is_run
 from stratos.run.kept_config import config_of
 from stratos.tasks.natural_shares import Drawn, in_shares
@@ -194,8 +195,7 @@ class ByTeacher:
     """The teacher's answer to one item."""
 
     right: bool
-    took: Took | None = None
-    """None in files of earlier versions."""
+    took: Took
 
 
 def right_by_teacher(folder: Path, scorecard: Scorecard) -> dict[str, ByTeacher]:
@@ -217,7 +217,7 @@ def right_by_teacher(folder: Path, scorecard: Scorecard) -> dict[str, ByTeacher]
             f"{folder / 'evaluate.json'} and give the command again."
         ) from error
     found = {
-        row["id"]: ByTeacher(row["scores"]["teacher"]["exact"] >= 1, _took(row))
+        row["id"]: ByTeacher(row["scores"]["teacher"]["exact"] >= 1, Took(**row["took"]["teacher"]))
         for row in rows
         if "teacher" in row.get("scores", {})
     }
@@ -227,11 +227,6 @@ def right_by_teacher(folder: Path, scorecard: Scorecard) -> dict[str, ByTeacher]
             "Give the command again with evaluate.n_teacher_items=<number>."
         )
     return found
-
-
-def _took(row: dict[str, Any]) -> Took | None:
-    took = row.get("took", {}).get("teacher")
-    return None if took is None else Took(**took)
 
 
 def pairs_path(folder: Path) -> Path:
@@ -277,11 +272,6 @@ def _in_halves(folder: Path, scorecard: Scorecard) -> tuple[list[KeptPair], floa
     """
     by_teacher = right_by_teacher(folder, scorecard)
     kept = [one for one in read_answers(folder, scorecard) if one.id in by_teacher]
-    if any(one.logprob is None for one in kept):
-        raise StratosError(
-            f"{folder} was evaluated by an earlier version, which did not keep how sure the "
-            f"student was. Delete {folder / 'evaluate.json'} and give the command again."
-        )
     drawn = _in_shares(folder, scorecard, kept)
     kept = [one for one in kept if one.id in {*drawn.ids}]
     pairs = [

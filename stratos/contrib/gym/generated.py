@@ -11,11 +11,13 @@ from functools import cached_property
 from importlib.metadata import version as version_of
 from typing import Any
 
+from typing_extensions import override
+
 from stratos.contrib.gym import source
 from stratos.contrib.gym.harmless import is_harmless, is_really_right
 from stratos.contrib.gym.same import is_huge, says_the_same
 from stratos.tasks import chat
-from stratos.tasks.answers import word_f1
+from stratos.tasks.answers import AnswerText, word_f1
 from stratos.tasks.base import Item, Message, Score, Split, Task
 
 _SHARES: tuple[tuple[Split, int], ...] = (("train", 60), ("validation", 75), ("test", 100))
@@ -35,7 +37,7 @@ class GymTask(Task):
     """One of the generators of reasoning-gym, with its own verifier."""
 
     name: str
-    """Of the generator, such as chain_sum; docs/gym.md lists them."""
+    """Of the generator, such as chain_sum; docs/contrib/gym.md lists them."""
     parameters: dict[str, Any] = field(default_factory=dict)
     """Settings of the generator that are other than its own, such as {max_terms: 3}."""
     level: int | None = None
@@ -153,8 +155,8 @@ class GymTask(Task):
     # --- what a teacher and a student are asked --------------------------------------------------
 
     @property
+    @override
     def system_prompt(self) -> str:
-        """What a model is told before a question."""
         return self.instruction
 
     def messages(self, item: Item, prompt: str = "default") -> list[Message]:
@@ -168,8 +170,8 @@ class GymTask(Task):
     def _shown(self) -> list[Item]:
         return self.items("train", self.n_examples, seed=1)
 
+    @override
     def example_answers(self, prompt: str) -> frozenset[str]:
-        """Return the answers of the prompt's own examples."""
         return frozenset(example.answer for example in self._examples(prompt))
 
     def answer_texts(self, prompt: str) -> list[str]:
@@ -179,7 +181,7 @@ class GymTask(Task):
 
     # --- reading and scoring ---------------------------------------------------------------------
 
-    def parse(self, text: str) -> str | None:
+    def parse(self, text: str) -> AnswerText | None:
         """Read the answer: behind the last `Answer:` or `<answer>`, else all or the last line."""
         announced = list(_ANNOUNCED.finditer(text))
         if announced:

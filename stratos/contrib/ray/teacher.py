@@ -11,7 +11,8 @@ from dataclasses import is_dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
 
-from stratos.core.chunk_engine import Engine, Here, in_chunks
+from stratos.core.chunk_engine import Engine, in_chunks
+from stratos.core.reasons import Reason
 from stratos.records import ModelCard
 from stratos.tasks.base import Message
 from stratos.teachers.base import (
@@ -33,7 +34,7 @@ _CHUNK = 32
 
 def spread(teacher: Teacher, engine: Engine) -> Teacher:
     """Return a teacher that answers on an engine's nodes; an endpoint's is asked from here."""
-    if isinstance(engine, Here) or isinstance(teacher, Streaming) or not is_dataclass(teacher):
+    if isinstance(teacher, Streaming) or not is_dataclass(teacher):
         return teacher
     kind = RaySampler if isinstance(teacher, Sampling) else RayTeacher
     return kind(teacher, engine)
@@ -48,7 +49,6 @@ class RayTeacher:
     """
 
     def __init__(self, teacher: Any, engine: Engine) -> None:
-        """Remember both."""
         self._teacher, self._engine = teacher, engine
         self.name: str = teacher.name
         self.whole = teacher
@@ -60,9 +60,9 @@ class RayTeacher:
             raise AttributeError(name)
         return getattr(self._teacher, name)
 
-    def unreachable(self) -> str | None:
+    def unreachable(self) -> Reason | None:
         """Return why the teacher cannot be asked here, or None."""
-        reason: str | None = self._teacher.unreachable()
+        reason: Reason | None = self._teacher.unreachable()
         return reason
 
     def card(self) -> ModelCard:
@@ -75,7 +75,7 @@ class RayTeacher:
         identity: str = self._teacher.identity()
         return identity
 
-    def too_long(self, question: Question) -> str | None:
+    def too_long(self, question: Question) -> Reason | None:
         """Return why a question passes the teacher's context, where it can tell; see `Bounded`."""
         return self._teacher.too_long(question) if isinstance(self._teacher, Bounded) else None
 

@@ -34,6 +34,8 @@ class ExportError(StratosError):
 class Engine(ABC):
     """A program that serves a bundle, with its settings (`deploy.engine`)."""
 
+    code_version: ClassVar[int] = 1
+    """Raised when the code of the class serves or exports otherwise: records are made anew then."""
     kind: ClassVar[str]
     """Name in plans, in records, and on the command line."""
     title: ClassVar[str]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from typing_extensions import override
+
 from stratos.deploy.engines.base import Count, Engine
 from stratos.records import ServingSetting
 
@@ -26,8 +28,8 @@ class Transformers(Engine):
     module = "transformers.cli.transformers"
     note = "It answers one request after another: a second one waits."
 
+    @override
     def options(self, run: ServingSetting, n_devices: int, context: int) -> list[str]:
-        """Return none."""
         return []
 
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from typing_extensions import override
+
 from stratos.deploy.engines.base import Count, Engine, Message, export_path
 from stratos.records import ServingSetting
 
@@ -48,8 +50,8 @@ class LlamaCpp(Engine):
         return tuple(dict.fromkeys((*self.formats, self.format)))
 
     @property
+    @override
     def served(self) -> str:
-        """Return the format that is served."""
         return self.format
 
     def as_planned(self, run: ServingSetting) -> LlamaCpp:
@@ -57,8 +59,8 @@ class LlamaCpp(Engine):
         formats: tuple[Format, ...] = (run.format, "f32")  # type: ignore[assignment]
         return replace(super().as_planned(run), format=formats[0], formats=formats)
 
+    @override
     def cannot_export(self, bundle: Path, form: str) -> str | None:
-        """Return why a bundle has no such GGUF file; None if it can have."""
         from stratos.deploy.engines.gguf_file import cannot_export
 
         return cannot_export(bundle, form)
@@ -69,8 +71,8 @@ class LlamaCpp(Engine):
 
         return export(bundle, forms, chats)
 
+    @override
     def file_of(self, bundle: Path, form: str) -> Path:
-        """Return where a GGUF file lies."""
         return export_path(bundle, f"{form}.gguf")
 
     def options(self, run: ServingSetting, n_devices: int, context: int) -> list[str]:

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
+from typing_extensions import override
+
 from stratos.core.machine import has_gpu
 from stratos.deploy.engines.base import Count, Engine, ExportError, Message
 from stratos.models.pretrained import read_tensors
@@ -59,8 +61,8 @@ class Vllm(Engine):
         return tuple(dict.fromkeys((*self.formats, self.format))) if self.formats else ()
 
     @property
+    @override
     def served(self) -> str:
-        """Return the precision that is served."""
         return self.format if self.formats else ""
 
     def as_planned(self, run: ServingSetting) -> Vllm:
@@ -68,8 +70,8 @@ class Vllm(Engine):
         return replace(super().as_planned(run), formats=("bf16",), format="bf16")
 
     @property
+    @override
     def python(self) -> str:
-        """Return the interpreter of the environment that has vLLM."""
         folder = os.environ.get(OWN_ENVIRONMENT)
         return str(Path(folder).expanduser() / "bin" / "python") if folder else super().python
 
@@ -79,8 +81,8 @@ class Vllm(Engine):
         quiet = {"VLLM_NO_USAGE_STATS": "1"}
         return quiet if has_gpu() else {**quiet, "VLLM_CPU_KVCACHE_SPACE": "1"}
 
+    @override
     def unusable(self) -> str | None:
-        """Return why it cannot be started here, with what to type; None if it can."""
         folder = os.environ.get(OWN_ENVIRONMENT)
         if not folder:
             why = super().unusable()
@@ -94,31 +96,31 @@ class Vllm(Engine):
             f'{folder}/bin/pip install "{self.requirement}"'
         )
 
+    @override
     def version(self) -> str:
-        """Return vLLM's version in the environment that has it."""
         if not (folder := os.environ.get(OWN_ENVIRONMENT)):
             return super().version()
         places = [str(place) for place in _packages(folder)]
         found = [one.version for one in metadata.distributions(name="vllm", path=places)]
         return f"vllm {found[0]}" if found else "vllm"
 
+    @override
     def cannot_serve(self, head: int) -> str | None:
-        """Return why vLLM serves no model of an attention head's width; None if it does."""
         return no_kernel(head)
 
+    @override
     def cannot_export(self, bundle: Path, form: str) -> str | None:
-        """Return why it cannot serve a bundle; None if it can."""
         facts = json.loads((bundle / "config.json").read_text(encoding="utf-8"))
         head = facts.get("head_dim") or facts["hidden_size"] // facts["num_attention_heads"]
         return no_kernel(int(head))
 
+    @override
     def n_bytes(self, bundle: Path, form: str) -> int:
-        """Return the bytes of the weights as it holds them."""
         files = bundle.glob("*.safetensors")
         return BYTES[form] * sum(one.n_elements for file in files for one in read_tensors(file))
 
+    @override
     def compare_tokens(self, url: str, bundle: Path, chats: Sequence[list[Message]]) -> str:
-        """Compare the ids that vLLM makes of chats with those of transformers."""
         from stratos.deploy.engines.chat_ids import ChatIds
         from stratos.deploy.engines.same_tokens import by_transformers, first_difference
 

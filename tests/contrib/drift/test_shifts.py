@@ -240,7 +240,7 @@ def a_run(folder: Path, rows: list[Asked]) -> Path:
     kept = [
         KeptAnswer(
             str(i), "all", one.question, one.answer, [{"role": "user", "content": one.question}],
-            one.answer, 1, Score(1.0, 1.0, True),
+            one.answer, 1, Score(1.0, 1.0, True), -0.1,
         )
         for i, one in enumerate(rows)
     ]  # fmt: skip

@@ -28,7 +28,7 @@ def make_run(folder: Path, right: int, n: int = 400, first: int = 0) -> Path:
     lines = [
         json.dumps({
             "id": str(i), "slice": "all", "question": f"q{i}", "gold": "g", "messages": [],
-            "text": "t", "output_tokens": 1,
+            "text": "t", "output_tokens": 1, "logprob": -0.1,
             "score": {"exact": float(i % 100 < right), "f1": 0.0, "parsed": True},
         })
         for i in range(first, first + n)
@@ -127,7 +127,7 @@ def test_a_bundle_is_asked_what_is_not_kept_and_no_more_than_is_read(
     kept = {
         (item.question, item.answer): KeptAnswer(
             item.id, item.slice, item.question, item.answer, task.student_messages(item), text, n,
-            score,
+            score, -0.1,
         )
         for item, text, n, score in zip(items, found.texts, found.tokens, found.scores, strict=True)
     }  # fmt: skip

@@ -16,11 +16,14 @@ import pytest
 import yaml
 
 from stratos import records
+from stratos.cli.compose import VERSION_BASE
 from stratos.core.conf import conf_dir
 from stratos.core.errors import BudgetError, TeacherError
 from stratos.plan.problem import Candidate
 from stratos.probe.pilot.scaled import lengths, scaled
 from stratos.records import Interval, Pilot, Plan
+from stratos.run import resume
+from stratos.run.stages import SYNTHESIZE
 from stratos.synthesize.injection import Injection
 
 TINY = (
@@ -40,7 +43,7 @@ def config(run: Path, *argv: str) -> Any:
     from stratos.cli.build import build
 
     paths = (f"paths.run_dir={run}", f"paths.cache_dir={run / 'cache'}")
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+    with initialize_config_dir(str(conf_dir()), version_base=VERSION_BASE):
         return build(compose("config", [*TINY, *paths, *argv]))
 
 
@@ -134,10 +137,9 @@ def test_only_validation_items_are_asked_and_what_is_finished_is_not_made_again(
 
     # A corpus that was cut for want of money goes on as soon as there is more, and only then.
     path = probed / "pilot" / "tiny-injection" / "10000" / "synthesize.json"
-    envelope = json.loads(path.read_text())
-    envelope["record"]["cut_at_usd"] = 1.0
-    del envelope["sha256"]  # as of a version that kept none
-    path.write_text(json.dumps(envelope))
+    kept = resume.find(SYNTHESIZE, path.parent)
+    assert kept is not None
+    resume.keep(SYNTHESIZE, path.parent, kept.fingerprint, replace(kept.record, cut_at_usd=1.0))
     poor = replace(context, ledger=Ledger(probed / "poor.jsonl", 1.0))
     assert pilot(now, probe, poor).runs == made.runs
     folders: list[str] = []
@@ -216,7 +218,7 @@ def test_killed_in_a_training_it_goes_on_and_the_plan_rests_on_it(probed: Path) 
     ]  # fmt: skip
     assert plan.accuracy.tried is not None and plan.accuracy.tried.n_right == 0
     source = plan.accuracy.source
-    assert source.startswith("not predicted: 0 of 4 right after a short training on 4")
+    assert source.startswith("not predicted: 0 of 4 right after")
     assert "the longest of a pilot of 3 trainings" in source
     lines = [line for line in log.splitlines() if line.strip()]
     shown = [line.split()[0] for line in lines if line.split()[0] in ("probe", "pilot", "plan")]
