@@ -46,7 +46,7 @@ LACKING = re.compile(
 )
 """What a machine may lack that a page does not."""
 NOT_CHECKED = {
-    "stratos +task=… the verb": "any command, in a drawing",
+    "stratos +task=…": "any command, in a drawing",
     "stratos +task=mahjong cloud=gcp cloud.catalog=[https://…/catalogs/v8/gcp/vms.csv]":
         "an address without its host, of files of many MB",
     "stratos stage run_folder stage": "tests/executors/test_here.py runs it",
