@@ -7,29 +7,28 @@ from collections.abc import Iterator
 
 from stratos.config import Config
 from stratos.core.by_name import find
+from stratos.core.reasons import Reason
 from stratos.executors.job import Returns
 from stratos.executors.job_of_stage import PLANNED, ROLE_OF, has_server, job_spec, offer_of
 from stratos.plan.egress import list_prices
 from stratos.plan.sent_back import sent_back_gb
 from stratos.records import Plan, Student
-from stratos.teachers.base import HasKey, HasWeights, Teacher
-from stratos.teachers.logged import LoggedTeacher
+from stratos.run.words import AsksOverNetwork, NoServer, NothingDeployed
+from stratos.teachers.base import HasKey, HasWeights, Measured, Teacher
 
 
-def why_here(config: Config, stage: str, plan: Plan | None) -> str | None:
-    """Say why a stage of `executor.stages` runs in this process; None if it runs as a job.
+def why_here(config: Config, stage: str, plan: Plan | None) -> Reason | None:
+    """Return why a stage of `executor.stages` runs in this process; None if it runs as a job.
 
     Questions to a hosted teacher take no server, and its key stays with the process that the user
     started.
     """
-    hosted = [one.name for one in _asked(config, stage, plan) if _is_hosted(one)]
+    hosted = tuple(one.name for one in _asked(config, stage, plan) if _is_hosted(one))
     if hosted:
-        return f"it asks {' and '.join(hosted)} over the network, and keys stay on this machine"
+        return AsksOverNetwork(hosted)
     if stage == "deploy" and config.deploy.name == "none":
-        return "deploy=none leaves nothing to do"
-    if not has_server(stage, plan):
-        return "the plan has no server for it"
-    return None
+        return NothingDeployed()
+    return None if has_server(stage, plan) else NoServer()
 
 
 def keys_of(config: Config) -> tuple[str, ...]:
@@ -128,8 +127,8 @@ def _asked(config: Config, stage: str, plan: Plan | None) -> Iterator[Teacher]:
 
 
 def _is_hosted(teacher: Teacher) -> bool:
-    """Return whether a teacher is asked over the network; a log asks nobody."""
-    return not isinstance(teacher, HasWeights | LoggedTeacher)
+    """Return whether a teacher is asked over the network."""
+    return not isinstance(teacher, HasWeights | Measured)
 
 
 def _lacks_key(teacher: Teacher) -> bool:

@@ -11,6 +11,7 @@ from stratos.catalog import load_catalog
 from stratos.config import CloudConfig
 from stratos.core.machine import n_cores
 from stratos.plan.explain.free_here import free_servers
+from stratos.plan.words import FreeServers
 from stratos.records import RoleChoice
 
 LOCAL = CloudConfig(name="local", providers=("local",))
@@ -21,13 +22,10 @@ def role(cloud: CloudConfig, name: str = "serve") -> RoleChoice:
 
 
 def test_this_machine_is_free_until_its_cores_have_a_price() -> None:
-    assert free_servers([role(LOCAL), role(LOCAL, "train")]) == (
-        "This machine counts as $0 an hour. To give it a price: "
-        "cloud.usd_per_cpu_hour=<dollars per core>."
-    )
+    assert free_servers([role(LOCAL), role(LOCAL, "train")]) == FreeServers(("local",))
     priced = role(replace(LOCAL, usd_per_cpu_hour=0.05))
     assert priced.offer is not None and priced.offer.usd_per_hour == 0.05 * n_cores()
-    assert free_servers([priced]) == ""
+    assert free_servers([priced]) is None
 
 
 def test_nodes_of_a_cluster_are_named_too(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -35,8 +33,6 @@ def test_nodes_of_a_cluster_are_named_too(monkeypatch: pytest.MonkeyPatch) -> No
     local = role(LOCAL)
     assert local.offer is not None
     node = replace(local, offer=replace(local.offer, cloud="queue"))
-    told = free_servers([local, node])
-    assert told.startswith("This machine and a node of queue count as $0 an hour.")
-    assert "cloud.usd_per_gpu_hour=<dollars per GPU>" in told
+    assert free_servers([local, node]) == FreeServers(("local", "queue"))
     rented = replace(local, offer=replace(local.offer, cloud="aws"))
-    assert free_servers([rented]) == ""
+    assert free_servers([rented]) is None
