@@ -8,7 +8,6 @@ import socket
 from dataclasses import replace
 from pathlib import Path
 
-from stratos.core.counted import counted
 from stratos.core.errors import StratosError, UsageError
 from stratos.core.json_line import add_flag
 from stratos.deploy.commands import ENGINES
@@ -31,6 +30,7 @@ from stratos.deploy.hosted_status import standings
 from stratos.deploy.hosting import differing, make_room, prepare, start, stop
 from stratos.deploy.server import HOST, check_free, free_port
 from stratos.deploy.supervisor import supervise
+from stratos.deploy.words import KnownAnswers
 from stratos.records import ServingSetting
 
 
@@ -140,7 +140,7 @@ def _start(cache_dir: Path, folder: Path, told: argparse.Namespace) -> int:
         print(f"Serving {bundle} at {hosted.url}/v1 until Ctrl-C. Log: {hosted.log}", flush=True)
         return supervise(state)
     else:
-        print(f"Ready at {hosted.url}/v1: {hosted.served_by}. {_as_measured(hosted)}")
+        print(f"Ready at {hosted.url}/v1: {hosted.served_by}. {known_answers(hosted)}")
     print(_how_to_use(hosted))
     if told.page:
         _show_page(bundle, hosted, told.page_port)
@@ -245,26 +245,12 @@ def _setting(
     return None
 
 
-def _as_measured(hosted: Hosted) -> str:
-    """Say whether it answers as the evaluation, or its export, was measured."""
-    if not hosted.asked:
-        return "Its bundle holds no known answers to compare with."
-    n = len(hosted.asked)
-    if n_other := differing(hosted):
-        then = f"{hosted.format} when it was exported" if hosted.format else "the evaluation"
-        return (
-            f"Warning: of {counted(n, 'known question')}, {counted(n_other, 'answer')} "
-            f"{'is' if n_other == 1 else 'are'} not that of {then}: stratos verify "
-            f"{shlex.quote(hosted.bundle)} tells whether the bundle is whole."
-        )
-    if not hosted.format:
-        return f"It answers {counted(n, 'known question')} as in the evaluation."
-    n_same = hosted.n_as_evaluated
-    return (
-        f"It answers {counted(n, 'known question')} as {hosted.format} did when it was exported; "
-        f"{n_same} of {counted(n, 'answer')} {'is that' if n_same == 1 else 'are those'} of the "
-        "evaluation."
-    )
+def known_answers(hosted: Hosted) -> KnownAnswers:
+    """Ask the known questions; return whether it answers as the evaluation, or its export, did."""
+    n_known = len(hosted.asked)
+    n_differing = differing(hosted) if n_known else 0
+    n_as_evaluated = hosted.n_as_evaluated
+    return KnownAnswers(hosted.bundle, n_known, n_differing, n_as_evaluated, hosted.format)
 
 
 def _status(cache_dir: Path, folders: list[Path], as_json: bool) -> None:
