@@ -346,13 +346,13 @@ def _server(config: Config) -> Iterator[str]:
         return
     is_elsewhere = "deploy" in executor.stages and executor.kind != "here"
     if not is_elsewhere and (why := deploy.engine.unusable()) is not None:
-        yield why
+        yield str(why)
+    from stratos.estimate.cards import card_of_student  # with numpy, which takes its time
+
     # Students in folders are not opened: the stage tells.
-    heads = {one.name: one.hidden_size // one.n_heads for one in config.students if not one.path}
+    cards = [card_of_student(one, config.task) for one in config.students if not one.path]
     refused = {
-        name: why
-        for name, head in heads.items()
-        if (why := deploy.engine.cannot_serve(head)) is not None
+        card.name: why for card in cards if (why := deploy.engine.cannot_serve(card)) is not None
     }
     if len(refused) == len(config.students):
         told = "; ".join(f"{name}: {why}" for name, why in refused.items())

@@ -11,11 +11,12 @@ from world import World
 from stratos.catalog import Catalog, Table
 from stratos.config import DeployConfig, LimitsConfig, TrafficConfig
 from stratos.core import extras
+from stratos.deploy.engines.gguf_formats import FORMATS
 from stratos.deploy.engines.hugging_face import Transformers
 from stratos.deploy.engines.llamacpp import LlamaCpp
 from stratos.deploy.engines.vllm import Vllm
 from stratos.plan.options.candidates import build_problem
-from stratos.plan.options.engine_choices import LOSS_POINTS, engine_choices, loss_points
+from stratos.plan.options.engine_choices import engine_choices, loss_points
 
 ENGINES = {"llamacpp": LlamaCpp(formats=("f32", "q8_0")), "transformers": Transformers()}
 
@@ -80,7 +81,8 @@ def test_an_engine_that_runs_on_no_server_is_the_reason_why_a_student_is_left_ou
 def test_a_fixed_engine_leaves_the_plan_as_it_is():
     assert engine_choices(DeployConfig(engine=LlamaCpp())) is None
     [one] = engine_choices(DeployConfig(engines={"x": LlamaCpp(at_once=4)}))
-    assert (one.engine, one.formats, one.slots) == ("llamacpp", ("f32", "q8_0"), (1, 4))
+    assert [form.name for form in one.formats] == ["f32", "q8_0"]
+    assert (one.engine.kind, one.slots) == ("llamacpp", (1, 4))
 
 
 def test_a_format_is_offered_while_what_it_may_lose_keeps_the_accuracy_limit():
@@ -91,8 +93,8 @@ def test_a_format_is_offered_while_what_it_may_lose_keeps_the_accuracy_limit():
 
     candidate = next(one for one in problem(ENGINES).candidates if one.student == "stratos_1m")
     mean, low = candidate.accuracy.mean, candidate.accuracy.low
-    q8_0 = loss_points("q8_0") / 100
-    assert 0 < q8_0 < loss_points("q8_0", "low") / 100
+    q8_0 = loss_points(FORMATS["q8_0"]) / 100
+    assert 0 < q8_0 < loss_points(FORMATS["q8_0"], "low") / 100
     assert "q8_0" in formats(mean - q8_0 - 1e-4)[0]
     only, found = formats(mean - q8_0 + 1e-4)
     assert only == {"f32"}
@@ -111,8 +113,9 @@ def test_what_formats_lose_is_the_most_that_was_measured():
     for form in {one["format"] for one in rows}:
         found = [one for one in rows if one["format"] == form]
         if all(one["n_equal"] == one["n_items"] for one in found):
-            assert form not in LOSS_POINTS
+            assert FORMATS[form].most_loss_points == 0
             continue
         loss = [one["loss_points"] for one in found]
         most = max(one["mean"] for one in loss), max(one["high"] for one in loss)
-        assert LOSS_POINTS[form] == pytest.approx(most, abs=0.06)
+        stated = FORMATS[form].loss_points, FORMATS[form].most_loss_points
+        assert stated == pytest.approx(most, abs=0.06)
