@@ -19,7 +19,7 @@ from stratos.plan.explain.retirement import end_of, ending
 from stratos.plan.explain.variants import Variants
 from stratos.plan.explain.whatif import whatif
 from stratos.plan.left_out import LeftOut
-from stratos.plan.objective import ALTERNATIVES, best, exchange_rates, levels
+from stratos.plan.objective import COSTS, best, counted_by, exchange_rates, levels
 from stratos.plan.option import Range
 from stratos.plan.problem import Choice, Problem
 from stratos.plan.solve.frontier import frontier, within
@@ -62,16 +62,15 @@ def solve(
     rates = exchange_rates(problem.objective, problem.limits, everything)
     net = rates.net_cost
     model = Model(problem)
-    chosen = model.solve(problem.ahead(problem.limits), levels(problem.objective.name, net))
+    order = levels(counted_by(problem.objective, net), net)
+    chosen = model.solve(problem.ahead(problem.limits), order)
     if chosen is None:
         if (others := _without_dearest_last_call(problem)) is not None:
             with contextlib.suppress(InfeasibleError):
                 return solve(others, variants=variants, today=today)
         raise explain(problem, model, everything, variants)
     feasible = within(everything, problem.ahead(problem.limits), problem.spent_usd)
-    alternatives = {
-        name: best(feasible, objective, net) for name, objective in ALTERNATIVES.items()
-    }
+    alternatives = {cost.alternative: best(feasible, cost.alone, net) for cost in COSTS}
     shown = _shown(feasible, [chosen, *alternatives.values()])
     roles = chosen.roles()
     prices = prices_of(problem, chosen)

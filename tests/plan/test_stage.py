@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
-from world import BLIND, SIGHTED, World, context, replace
+from world import BLIND, OBJECTIVES, SIGHTED, World, context, replace
 
 from stratos.catalog import load_catalog
-from stratos.config import CloudConfig, LimitsConfig, ObjectiveConfig
+from stratos.config import CloudConfig, LimitsConfig
 from stratos.contrib.slurm.executor import Slurm
 from stratos.core.errors import InfeasibleError
 from stratos.core.formats import hours
@@ -90,7 +90,7 @@ def test_money_spent_already_is_taken_off_the_budget(tmp_path):
 
 
 def test_time_spent_already_is_taken_off_the_deadline(tmp_path):
-    cheapest = ObjectiveConfig("cheapest")
+    cheapest = OBJECTIVES["cheapest"]
     world = World(cloud=AWS, objective=cheapest, limits=LimitsConfig(deadline_hours=0.6))
     run = context(tmp_path)
     before = plan(world.config(), replace(world.probe(), seconds=0.0), run)

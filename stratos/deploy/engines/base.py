@@ -93,6 +93,8 @@ class Engine:
         Raises:
             TypeError: it lacks a class attribute.
         """
+        if type(self) is Engine:
+            raise TypeError("name the class of the engine with _target_")
         if missing := self.lacks():
             raise TypeError(f"the engine {type(self).__name__} lacks {', '.join(missing)}")
 

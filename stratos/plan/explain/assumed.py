@@ -44,7 +44,7 @@ def assumptions_of(
     ]
     found += _servers(parts, problem.up)
     found += _moved(problem, prices)
-    if problem.objective.name == "balanced":
+    if problem.objective.weights is None:
         found += _exchange(rates)
     return tuple(dict.fromkeys(found))
 

@@ -123,7 +123,8 @@ def test_help_and_check_know_it(own: Path) -> None:
 
 def test_a_class_that_lacks_its_cost_is_refused(own: Path) -> None:
     module = own.parent / "code" / "my_engines.py"
-    module.write_text(CLASS.replace("    cost = ", "    price = ").replace('    title = "Quick"', ""))
+    incomplete = CLASS.replace("    cost = ", "    price = ").replace('    title = "Quick"', "")
+    module.write_text(incomplete)
     typed = ["--config-dir", str(own), "+task=mahjong", "deploy=quick"]
     assert "deploy.engine: the engine Quick lacks title, cost" in problems(*typed)
 

@@ -32,7 +32,7 @@ from stratos.ledger.reserves import enough_usd, missing_usd, planned_usd
 from stratos.plan.explain.changes import alone, together
 from stratos.plan.explain.variants import Variants
 from stratos.plan.limits import LIMITS, with_limit
-from stratos.plan.objective import SINGLE, Linear, levels, net_cost
+from stratos.plan.objective import USD, counted_by, levels, net_cost
 from stratos.plan.options.candidates import build_problem
 from stratos.plan.problem import Candidate, Option, Problem
 from stratos.plan.solution import solve
@@ -89,10 +89,7 @@ def test_a_proposed_budget_has_room_for_the_last_call_of_a_teacher():
     assert planned_usd(chosen, limits.budget_usd) == {"teacher": 2.75, "train": 2.0, "serve": 6.0}
     for pruned in (True, False):
         model = Model(problem, pruned=pruned)
-        found = [
-            model.solve(LimitsConfig(budget_usd=usd), [Linear(SINGLE["cheapest"])])
-            for usd in (10.7, 10.75)
-        ]
+        found = [model.solve(LimitsConfig(budget_usd=usd), [USD.alone]) for usd in (10.7, 10.75)]
         assert found[0] is None and found[1] is not None, "the ledger would refuse the last call"
 
 
@@ -208,7 +205,7 @@ def test_every_change_is_the_least_and_enough(mixed, n_seeds, least):
         n_seen += 1
         limits, model, everyone = problem.limits, Model(problem), frontier(problem)
         net = net_cost(problem.objective, problem.limits, everyone)
-        order = levels(problem.objective.name, net)
+        order = levels(counted_by(problem.objective, net), net)
         known = [c for c in plans if c[0] < 0]
         broken = [(violations(costs, limits), costs) for costs in plans]
         singles = {}

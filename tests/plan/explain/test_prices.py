@@ -5,7 +5,7 @@ import datetime
 import pytest
 from test_objective import plans
 from test_teacher_load import task_of
-from world import ALIGNMENT, BLIND, INJECTION, SIGHTED, STUDENTS, World, replace
+from world import ALIGNMENT, BLIND, INJECTION, OBJECTIVES, SIGHTED, STUDENTS, World, replace
 
 from stratos.catalog import load_catalog
 from stratos.config import BucketConfig, CloudConfig, ComplexityConfig, LimitsConfig, TrafficConfig
@@ -149,7 +149,7 @@ def test_what_the_user_says_is_no_assumption():
     assert "tokens of a question" not in names(plan)
     objective = replace(World().objective, usd_per_accuracy_point=2.0)
     assert "worth of one percentage point of accuracy" not in names(planned(objective=objective))
-    cheapest = planned(objective=replace(World().objective, name="cheapest"))
+    cheapest = planned(objective=OBJECTIVES["cheapest"])
     assert not any(name.startswith("worth") for name in names(cheapest))
 
 

@@ -3,12 +3,12 @@
 import pytest
 from test_infeasible import AWS, asked, tiny
 from twin import everything, instance, meets
-from world import replace
+from world import OBJECTIVES, replace
 
-from stratos.config import LimitsConfig, ObjectiveConfig
+from stratos.config import LimitsConfig
 from stratos.plan.explain.whatif import whatif
 from stratos.plan.limits import LIMITS, with_limit
-from stratos.plan.objective import levels, net_cost
+from stratos.plan.objective import counted_by, levels, net_cost
 from stratos.plan.solution import solve
 from stratos.plan.solve.frontier import frontier
 from stratos.plan.solve.model import Model
@@ -19,7 +19,7 @@ def asked_again(problem):
     everyone = frontier(problem)
     net = net_cost(problem.objective, problem.limits, everyone)
     model = Model(problem)
-    order = levels(problem.objective.name, net)
+    order = levels(counted_by(problem.objective, net), net)
     chosen = model.solve(problem.limits, order)
     found = () if chosen is None else whatif(problem, model, chosen, everyone, net)
     return chosen, found, order, everyone
@@ -31,7 +31,7 @@ def texts(problem):
 
 def test_golden_what_more_money_buys():
     limits = LimitsConfig(budget_usd=20, deadline_hours=4)
-    problem = tiny(limits, objective=ObjectiveConfig("fastest"))
+    problem = tiny(limits, objective=OBJECTIVES["fastest"])
     assert texts(problem) == [
         "Budget $20 binds. One dollar more ($21) buys nothing.",
         "The next better plan needs budget $24.00 ($4 more): time −0.75 h, net cost +$7.06, "
@@ -47,7 +47,7 @@ def test_golden_what_more_money_buys():
 
 
 def test_a_floor_moves_down():
-    problem = tiny(LimitsConfig(accuracy=0.9), objective=ObjectiveConfig("cheapest"))
+    problem = tiny(LimitsConfig(accuracy=0.9), objective=OBJECTIVES["cheapest"])
     step, following = asked_again(problem)[1]
     assert step.text == "Accuracy 0.9 binds. One percentage point less (0.89) buys nothing."
     assert (following.other_value, following.point.usd) == (0.8, 10.0)
@@ -107,7 +107,7 @@ def test_each_is_the_optimum_under_the_other_limit(mixed, n_seeds, least):
 
 def test_the_clouds_own_limits_are_told_where_they_can_be_asked_about():
     cloud = replace(AWS, regions=("us-east-1",), max_usd_per_hour=0.15)
-    fast = {"limits": LimitsConfig(budget_usd=90), "objective": ObjectiveConfig("fastest")}
+    fast = {"limits": LimitsConfig(budget_usd=90), "objective": OBJECTIVES["fastest"]}
     problem, variants = asked(cloud=cloud, **fast)
     problem = replace(problem, settings=replace(problem.settings, explain=True))
     plan = solve(problem, variants=variants)

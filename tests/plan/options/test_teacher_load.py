@@ -5,10 +5,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from world import LARGE, STUDENTS, World, teacher
+from world import LARGE, OBJECTIVES, STUDENTS, World, teacher
 
 from stratos.catalog import load_catalog
-from stratos.config import CloudConfig, EvaluateConfig, LimitsConfig, ObjectiveConfig
+from stratos.config import CloudConfig, EvaluateConfig, LimitsConfig
 from stratos.contrib.tools import ToolsTask
 from stratos.core.errors import InfeasibleError
 from stratos.core.intervals import wilson
@@ -67,7 +67,7 @@ def plan_of(task, strategy, *teachers, limits=None, objective="balanced"):
         teachers=teachers,
         students=(replace(STUDENTS[0], runs=()),),
         limits=limits or LimitsConfig(),
-        objective=ObjectiveConfig(name=objective),
+        objective=OBJECTIVES[objective],
     )
     return solve(build_problem(world.config(), world.probe(), load_catalog(world.cloud)))
 
