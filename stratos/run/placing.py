@@ -12,8 +12,7 @@ from stratos.executors.job_of_stage import PLANNED, ROLE_OF, has_server, job_spe
 from stratos.plan.egress import list_prices
 from stratos.plan.sent_back import sent_back_gb
 from stratos.records import Plan, Student
-from stratos.teachers.base import HasKey, HasWeights, Teacher
-from stratos.teachers.logged import LoggedTeacher
+from stratos.teachers.base import Teacher
 
 
 def why_here(config: Config, stage: str, plan: Plan | None) -> str | None:
@@ -22,7 +21,7 @@ def why_here(config: Config, stage: str, plan: Plan | None) -> str | None:
     Questions to a hosted teacher take no server, and its key stays with the process that the user
     started.
     """
-    hosted = [one.name for one in _asked(config, stage, plan) if _is_hosted(one)]
+    hosted = [one.name for one in _asked(config, stage, plan) if not one.runs_here]
     if hosted:
         return f"it asks {' and '.join(hosted)} over the network, and keys stay on this machine"
     if stage == "deploy" and config.deploy.name == "none":
@@ -34,7 +33,7 @@ def why_here(config: Config, stage: str, plan: Plan | None) -> str | None:
 
 def keys_of(config: Config) -> tuple[str, ...]:
     """Return the variables of the environment that hold keys of teachers: no job gets them."""
-    names = (one.api_key_env for one in config.teachers if isinstance(one, HasKey))
+    names = (teacher.api_key_env for teacher in config.teachers)
     return tuple(dict.fromkeys(name for name in names if name is not None))
 
 
@@ -127,13 +126,6 @@ def _asked(config: Config, stage: str, plan: Plan | None) -> Iterator[Teacher]:
         yield teacher
 
 
-def _is_hosted(teacher: Teacher) -> bool:
-    """Return whether a teacher is asked over the network; a log asks nobody."""
-    return not isinstance(teacher, HasWeights | LoggedTeacher)
-
-
 def _lacks_key(teacher: Teacher) -> bool:
     """Return whether a teacher cannot be asked, here or there, for want of its key."""
-    if not isinstance(teacher, HasKey) or teacher.api_key_env is None:
-        return False
-    return not os.environ.get(teacher.api_key_env)
+    return teacher.api_key_env is not None and not os.environ.get(teacher.api_key_env)

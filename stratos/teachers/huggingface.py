@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal
 
 from stratos.core.errors import TeacherError
@@ -15,8 +16,16 @@ from stratos.models.pretrained import load_model, load_tokenizer
 from stratos.models.pretrained.free_memory import free_memory
 from stratos.records import ModelCard
 from stratos.tasks.base import Message
-from stratos.teachers.answer_limit import MOST_TOKENS
-from stratos.teachers.base import Answer, CacheMode, Keep, Question, Tick
+from stratos.teachers.base import (
+    MOST_TOKENS,
+    Answer,
+    CacheMode,
+    Keep,
+    Question,
+    SignalKind,
+    Teacher,
+    Tick,
+)
 from stratos.teachers.call_budget import n_bytes
 from stratos.teachers.facts import FACTS, check_facts
 from stratos.teachers.gguf import parsed_once
@@ -29,8 +38,10 @@ _TEMPLATE_TOKENS = 4096
 
 
 @dataclass(frozen=True)
-class HuggingFaceTeacher:
+class HuggingFaceTeacher(Teacher):
     """Answers on this machine; weights are loaded at the first question, once per process."""
+
+    signal = SignalKind.WEIGHTS
 
     name: str
     """Name shown in tables and in the plan."""
@@ -94,7 +105,7 @@ class HuggingFaceTeacher:
         return self._answer([Question(chat, max_tokens) for chat in chats], tick, keep)
 
     def sample(self, questions: Sequence[Question], keep: Keep | None = None) -> list[Answer]:
-        """Answer questions in the order given, each up to its own length; see `Sampling`.
+        """Answer questions in the order given, each up to its own length; see `Teacher.sample`.
 
         Raises:
             TeacherError: as of `ask`.
@@ -146,7 +157,7 @@ class HuggingFaceTeacher:
         return [answers[index] for index in range(len(chats))]
 
     def too_long(self, question: Question) -> str | None:
-        """Return why a question passes the context, or None; see `Bounded`."""
+        """Return why a question passes the context, or None; see `Teacher.too_long`."""
         from stratos.teachers.generate import prompt_tokens
 
         # No tokenizer makes more tokens than there are bytes, beside those of the template.
@@ -160,8 +171,13 @@ class HuggingFaceTeacher:
         return self._beyond(len(prompt), question)
 
     def most_tokens(self) -> int:
-        """Return the longest answer that is worth waiting for; see `Paced`."""
+        """Return the longest answer that is worth waiting for; see `Teacher.most_tokens`."""
         return _MOST_TOKENS_ON_CPU if self._device() == "cpu" else MOST_TOKENS
+
+    def folder(self) -> Path | None:
+        """Return the folder at `path`; None where that is a file, or a name on the hub."""
+        folder = None if self.path is None else Path(self.path).expanduser()
+        return folder if folder is not None and folder.is_dir() else None
 
     def load(self) -> tuple[Any, Any]:
         """Return model and tokenizer, loaded once until `close`.

@@ -21,7 +21,7 @@ _UNKNOWN: dict[str, Any] = dict.fromkeys(FACTS, 0)
 
 
 @dataclass
-class LoggedTeacher:
+class LoggedTeacher(Teacher):
     """Gives the answers of the task's log again; it has no others, and no key."""
 
     name: str = KIND
@@ -31,7 +31,7 @@ class LoggedTeacher:
     log: Task | None = field(init=False, default=None, repr=False)
     """The task of the run; a run without a log leaves this teacher out."""
 
-    cache: ClassVar[CacheMode] = "off"
+    cache: ClassVar[CacheMode] = "off"  # type: ignore[misc]
 
     def __post_init__(self) -> None:
         """Check that the card is there.
@@ -130,9 +130,6 @@ class LoggedTeacher:
             if tick is not None:
                 tick(place + 1, len(chats))
         return found
-
-    def close(self) -> None:
-        """Hold nothing."""
 
 
 def with_log(teachers: Sequence[Teacher], task: Task) -> tuple[Teacher, ...]:

@@ -13,7 +13,16 @@ from stratos.core.errors import TeacherError
 from stratos.records import ModelCard
 from stratos.tasks.base import Message
 from stratos.teachers.address import Address
-from stratos.teachers.base import Answer, BatchMeter, Keep, Question, Tick
+from stratos.teachers.base import (
+    WINDOW,
+    Answer,
+    BatchMeter,
+    Keep,
+    Question,
+    SignalKind,
+    Teacher,
+    Tick,
+)
 from stratos.teachers.batch import WINDOW as BATCH_WINDOW
 from stratos.teachers.batch import Batches
 from stratos.teachers.call_budget import n_bytes
@@ -21,7 +30,6 @@ from stratos.teachers.facts import FACTS
 from stratos.teachers.lifetime import retired
 from stratos.teachers.load_balancer import Backend
 from stratos.teachers.openai_settings import OpenAISettings, no_price
-from stratos.teachers.reorder_buffer import WINDOW
 from stratos.teachers.scheduler import Scheduler
 
 _MOST_BYTES_A_TOKEN = 8
@@ -29,8 +37,11 @@ _MOST_BYTES_A_TOKEN = 8
 
 
 @dataclass(frozen=True)
-class OpenAITeacher(OpenAISettings):
+class OpenAITeacher(OpenAISettings, Teacher):
     """Asks a hosted model over HTTP, several questions at once; the key is in the environment."""
+
+    runs_here = False
+    signal = SignalKind.LOGPROBS
 
     @property
     def ends(self) -> str:
@@ -161,7 +172,7 @@ class OpenAITeacher(OpenAISettings):
         return BATCH_WINDOW if self.batch else WINDOW
 
     def too_long(self, question: Question) -> str | None:
-        """Return why a question surely passes the context, or None; see `Bounded`."""
+        """Return why a question surely passes the context, or None; see `Teacher.too_long`."""
         context = self.facts.get("context_length", 0)
         least = n_bytes(question.chat) // _MOST_BYTES_A_TOKEN
         if not context or least + question.max_tokens <= context:

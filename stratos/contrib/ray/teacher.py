@@ -9,37 +9,25 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import is_dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any, TypeVar
 
 from stratos.core.chunk_engine import Engine, Here, in_chunks
 from stratos.records import ModelCard
 from stratos.tasks.base import Message
-from stratos.teachers.base import (
-    Answer,
-    Bounded,
-    Keep,
-    Question,
-    Sampling,
-    Streaming,
-    Teacher,
-    Tick,
-)
+from stratos.teachers.base import Answer, CacheMode, Keep, Question, Teacher, Tick
 
 A = TypeVar("A")
-
-_CHUNK = 32
-"""Chats of one call, for a teacher that names no batch size."""
 
 
 def spread(teacher: Teacher, engine: Engine) -> Teacher:
     """Return a teacher that answers on an engine's nodes; an endpoint's is asked from here."""
-    if isinstance(engine, Here) or isinstance(teacher, Streaming) or not is_dataclass(teacher):
+    if isinstance(engine, Here) or teacher.streams or not is_dataclass(teacher):
         return teacher
-    kind = RaySampler if isinstance(teacher, Sampling) else RayTeacher
-    return kind(teacher, engine)
+    return RayTeacher(teacher, engine)
 
 
-class RayTeacher:
+class RayTeacher(Teacher):
     """A teacher of weights, all else of which is as it was.
 
     Args:
@@ -48,17 +36,16 @@ class RayTeacher:
     """
 
     def __init__(self, teacher: Any, engine: Engine) -> None:
-        """Remember both."""
+        """Take both."""
         self._teacher, self._engine = teacher, engine
         self.name: str = teacher.name
-        self.whole = teacher
-        """The teacher itself: a protocol sees here nothing that it has beside the contract."""
+        self.cache: CacheMode = teacher.cache
 
-    def __getattr__(self, name: str) -> Any:
-        """Give what the teacher has beside the contract."""
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return getattr(self._teacher, name)
+    @property
+    def draws(self) -> bool:
+        """Whether the teacher draws answers."""
+        draws: bool = self._teacher.draws
+        return draws
 
     def unreachable(self) -> str | None:
         """Return why the teacher cannot be asked here, or None."""
@@ -75,9 +62,15 @@ class RayTeacher:
         identity: str = self._teacher.identity()
         return identity
 
+    def folder(self) -> Path | None:
+        """Return the folder of its weights."""
+        folder: Path | None = self._teacher.folder()
+        return folder
+
     def too_long(self, question: Question) -> str | None:
-        """Return why a question passes the teacher's context, where it can tell; see `Bounded`."""
-        return self._teacher.too_long(question) if isinstance(self._teacher, Bounded) else None
+        """Return why a question passes the teacher's context, where it can tell."""
+        reason: str | None = self._teacher.too_long(question)
+        return reason
 
     def close(self) -> None:
         """Free what was loaded here; workers end with their cluster, or keep the last of theirs."""
@@ -110,7 +103,7 @@ class RayTeacher:
         tick: Tick | None = None,
     ) -> list[Answer]:
         """Let workers answer chunks of what is asked."""
-        chunks = in_chunks(asked, getattr(self._teacher, "batch_size", _CHUNK))
+        chunks = in_chunks(asked, self._teacher.batch_size)
         answers: list[Answer] = []
         for made in self._engine.map(function, chunks, n_gpus=1):
             for answer in made:
@@ -121,10 +114,6 @@ class RayTeacher:
                 tick(len(answers), len(asked))
         return answers
 
-
-class RaySampler(RayTeacher):
-    """One that draws answers too."""
-
     def sample(self, questions: Sequence[Question], keep: Keep | None = None) -> list[Answer]:
         """Answer questions in the order given, each up to its own length."""
         return self._spread(partial(_sample, self._fresh), questions, keep)
@@ -134,5 +123,5 @@ def _answer(teacher: Teacher, max_tokens: int, chats: list[list[Message]]) -> li
     return teacher.ask(chats, max_tokens)
 
 
-def _sample(teacher: Sampling, questions: list[Question]) -> list[Answer]:
+def _sample(teacher: Teacher, questions: list[Question]) -> list[Answer]:
     return teacher.sample(questions)
