@@ -122,6 +122,11 @@ class ComplexityConfig:
     completion_high: Count = 1000
     """Measured: an answer is long from this many characters."""
 
+    @property
+    def is_declared(self) -> bool:
+        """Whether the user says how hard the task is, and nothing is measured."""
+        return self.level != "measured"
+
 
 @dataclass(frozen=True)
 class StudentConfig:
@@ -395,6 +400,11 @@ class DeployConfig:
     keep: bool = False
     """Leave the student hosted on this machine when the run has ended, until
     `stratos serve stop <run>`."""
+
+    @property
+    def is_off(self) -> bool:
+        """Whether the run stops after `evaluate`."""
+        return self.name == "none"
 
 
 @dataclass(frozen=True)

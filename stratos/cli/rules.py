@@ -311,7 +311,7 @@ def _cascade(config: Config) -> Iterator[str]:
             if getattr(asked, key) is not None:
                 yield f"cascade.{key} is set without a promise. Add cascade.accuracy=0.95."
         return
-    if deploy.name == "none":
+    if deploy.is_off:
         yield (
             f"cascade.accuracy={asked.accuracy:g}: the student that asks its teacher is a served "
             "one. Leave deploy=none out."
@@ -326,9 +326,9 @@ def _cascade(config: Config) -> Iterator[str]:
 def _server(config: Config) -> Iterator[str]:
     """Yield what keeps the serving engine from being started here."""
     deploy, executor = config.deploy, config.executor
-    if deploy.push_to is not None and deploy.name == "none":
+    if deploy.push_to is not None and deploy.is_off:
         yield f"deploy.push_to={deploy.push_to}: deploy=none makes no bundle. Leave that out."
-    if deploy.keep and deploy.name == "none":
+    if deploy.keep and deploy.is_off:
         yield "deploy.keep=true: deploy=none makes no bundle to host. Leave one of them out."
     elif deploy.keep and executor.kind != "here":
         there = "sh outputs/<run>/deploy/serve.sh (on the node that is to serve)"
@@ -342,7 +342,7 @@ def _server(config: Config) -> Iterator[str]:
             "for others, which end with their stage. Leave deploy.keep out. When the run has "
             f"ended, type: {there}, or: stratos serve outputs/<run> (on this machine)."
         )
-    if deploy.engine is None or deploy.name == "none" or "deploy" not in config.stages:
+    if deploy.engine is None or deploy.is_off or "deploy" not in config.stages:
         return
     is_elsewhere = "deploy" in executor.stages and executor.kind != "here"
     if not is_elsewhere and (why := deploy.engine.unusable()) is not None:

@@ -205,7 +205,7 @@ class TeacherEvaluation:
 
         Nothing is drawn where the complexity is declared.
         """
-        if self.config.complexity.level != "measured":
+        if self.config.complexity.is_declared:
             return None
         if not self._may_be_learnt_from(taken):
             return none_drawn(NOT_LEARNT_FROM)
@@ -260,7 +260,7 @@ class TeacherEvaluation:
         ]
         choices = [task.choice_messages(item) for item in self._with_choices]
         questions += [Question(messages, CHOICE_TOKENS) for messages in choices]
-        is_measured = self.config.complexity.level == "measured"
+        is_measured = not self.config.complexity.is_declared
         if is_measured and self.thresholds and self.teacher.streams:
             questions += self._sample_questions(first, asking.first_limit(first))
         expect(self.teacher, questions, self.context, self.config.limits.probe_usd)
@@ -283,7 +283,7 @@ class TeacherEvaluation:
 
     def _draws_samples(self, taken: Answered) -> bool:
         return (
-            self.config.complexity.level == "measured"
+            not self.config.complexity.is_declared
             and self.teacher.streams
             and self._may_be_learnt_from(taken)
         )

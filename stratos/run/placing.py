@@ -24,7 +24,7 @@ def why_here(config: Config, stage: str, plan: Plan | None) -> str | None:
     hosted = [one.name for one in _asked(config, stage, plan) if not one.runs_here]
     if hosted:
         return f"it asks {' and '.join(hosted)} over the network, and keys stay on this machine"
-    if stage == "deploy" and config.deploy.name == "none":
+    if stage == "deploy" and config.deploy.is_off:
         return "deploy=none leaves nothing to do"
     if not has_server(stage, plan):
         return "the plan has no server for it"

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from stratos.config import DeployConfig
 from stratos.records import Offer, Plan, RoleChoice
 from stratos.run.placing import keys_of, why_here
 from stratos.teachers.huggingface import HuggingFaceTeacher
@@ -39,7 +40,7 @@ def config() -> Any:
     )
     return SimpleNamespace(
         teachers=(LOCAL, HOSTED), strategies=(strategy,), task=None,
-        deploy=SimpleNamespace(name="local"),
+        deploy=DeployConfig(),
     )  # fmt: skip
 
 
@@ -47,7 +48,7 @@ def test_with_weights_all_stages_go(config: Any) -> None:
     there = plan("small", TEACHER, TRAIN, SERVE)
     assert {why_here(config, one, there) for one in ("synthesize", "distill", "evaluate", "deploy")
             } == {None}  # fmt: skip
-    config.deploy.name = "none"
+    config.deploy = DeployConfig(name="none")
     assert why_here(config, "deploy", there) == "deploy=none leaves nothing to do"
 
 

@@ -19,7 +19,7 @@ from stratos.teachers.prompting import chat, prompting
 
 def makes_cascade(config: Config) -> bool:
     """Return whether a run ends with a cascade: one is asked for, and the student is served."""
-    return config.cascade.accuracy is not None and config.deploy.name != "none"
+    return config.cascade.accuracy is not None and not config.deploy.is_off
 
 
 def choosing_items(config: Config, probe: Probe, probed: TeacherProbe) -> tuple[list[Item], float]:
