@@ -3,13 +3,14 @@
 #   make test    the tests
 #   make lint    style, types and YAML
 #   make docs    the pages of docs/ as a site, in build/site
+#   make versions  keep which code each version stands for (CONTRIBUTING.md)
 #   make attack  every bad input, damage and kill there is: about an hour
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: demo test lint docs attack wheel clean
+.PHONY: demo test lint docs versions attack wheel clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
@@ -28,6 +29,9 @@ lint: $(VENV)/.installed-dev
 
 docs: $(VENV)/.installed-dev
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
+versions: $(VENV)/.installed-dev
+	$(BIN)/python -m tests.run.closures --same-behaviour
 
 attack: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} PYTHONDONTWRITEBYTECODE= \

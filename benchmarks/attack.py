@@ -36,15 +36,16 @@ TESTS = (
     "tests/attack",
     "tests/test_pipeline.py",
     "tests/distill/test_collectives.py",
-    "tests/executors/test_slurm.py",
-    "tests/executors/test_slurm_earlier.py",
-    "tests/executors/test_ray.py",
     "tests/executors/test_servers.py",
-    "tests/executors/test_sweeps_on_clusters.py",
+    "tests/contrib/slurm/test_slurm.py",
+    "tests/contrib/slurm/test_earlier.py",
+    "tests/contrib/slurm/test_sweeps.py",
+    "tests/contrib/ray/test_ray.py",
+    "tests/contrib/ray/test_sweeps.py",
 )
-ALONE = ("tests/executors/test_skypilot_engine.py",)
+ALONE = ("tests/contrib/skypilot/test_on_aws.py",)
 """Tests that no other process may run at the same time: their network has one name."""
-SKYPILOT = ROOT / "tests" / "clusters" / "skypilot.sh"
+SKYPILOT = ROOT / "tests" / "contrib" / "skypilot" / "skypilot.sh"
 
 
 def main() -> None:

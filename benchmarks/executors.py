@@ -4,7 +4,7 @@
     python benchmarks/executors.py --keep                 and keeps times and kills
     python benchmarks/executors.py --executors ray --kills-only --minutes 8 --keep
 
-Each engine is a real one on this machine (tests/clusters). Measured: seconds from the command to
+Each engine is a real one on this machine (tests/contrib). Measured: seconds from the command to
 the first step of a training, beside the same in the command's own process and beside an empty job
 of the engine; and a corpus and a training of jobs that are killed with `kill -9` at random moments,
 the job or the command in turn, and started again until they are done: every byte of what they
@@ -35,7 +35,7 @@ import record
 from record import keep
 
 TESTS = Path(__file__).parents[1] / "tests"
-sys.path += [str(TESTS), str(TESTS / "executors")]
+sys.path += [str(TESTS / folder) for folder in (".", "executors", "contrib/slurm", "contrib/ray")]
 
 import one_ray  # noqa: E402
 from one_cluster import Cluster, whats_lacking  # noqa: E402

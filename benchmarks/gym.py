@@ -5,8 +5,8 @@
 
 Each task is one command, `python -m stratos +task=reasoning_gym task.name=… cloud=local`, from
 probe to load test: a teacher that runs offline, a pilot, a student of random weights, injection.
-So each run predicts accuracy, hours, latency and memory before it measures them; what `python -m
-stratos.calibration` reads from its folder is kept with it.
+So each run predicts accuracy, hours, latency and memory before it measures them; what `stratos
+calibration` reads from its folder is kept with it.
 
 **Which tasks.** The first `--tasks` generators by alphabet, at their easiest level, that give an
 answer with the question, make 400 items in 4 CPU seconds, and have short questions and answers

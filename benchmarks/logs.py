@@ -150,7 +150,7 @@ def size(n: int, characters: int) -> None:
             path = Path(folder) / "log.jsonl"
             write_log(path, rows, characters)
             commands = {
-                "stratos logs": [sys.executable, "-m", "stratos.contrib.logs", str(path)],
+                "stratos logs": [sys.executable, "-m", "stratos", "logs", str(path)],
                 "+task=logs": [sys.executable, "-c", READ, str(path)],
             }
             for name, command in commands.items():

@@ -4,8 +4,8 @@
     python benchmarks/slurm_catalog.py --nodes 10000 --keep
 
 The controller is a real slurmctld with that many nodes, none of which runs anything: they are
-asleep (State=CLOUD), as cloud nodes are until a job wakes them. Needs what tests/clusters/slurm.sh
-needs.
+asleep (State=CLOUD), as cloud nodes are until a job wakes them. Needs what
+tests/contrib/slurm/slurm.sh needs.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def main() -> None:
 
 def start(folder: Path, n_nodes: int, env: dict[str, str]) -> list[int]:
     """Start munged and slurmctld; return their process ids."""
-    script = str(ROOT / "tests" / "clusters" / "slurm.sh")
+    script = str(ROOT / "tests" / "contrib" / "slurm" / "slurm.sh")
     lines, first = [], 1
     for name, what, percent in KINDS:
         n = max(1, n_nodes * percent // 100)

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from msgspec import Meta
 
+from stratos.core.chunk_engine import ENGINES
+from stratos.core.typed import OneOf
 from stratos.deploy.engines.base import Engine
 from stratos.executors.here import Here
 from stratos.executors.job import Executor
@@ -84,7 +86,6 @@ class CloudConfig:
     RAY_API_SERVER_ADDRESS, else http://127.0.0.1:8265."""
 
     def __post_init__(self) -> None:
-        """Check the country codes."""
         for key, code in (
             *(("residency", one) for one in self.residency),
             *((f"countries.{name}", one) for name, one in self.countries.items()),
@@ -305,7 +306,8 @@ class TrainerConfig:
     """Servers that train together."""
     n_processes: Annotated[int, Meta(ge=1, le=64)] | None = None
     """Processes of one thread that share each step of a student of up to 50M parameters on a CPU; 1
-    is none beside the first. None takes one for each core, unless threads are a tenth faster."""
+    is none beside the first. None takes one for each core, unless threads are a tenth faster. More
+    than 1 needs the extension `stratos/contrib/cpu`: without it, one process trains."""
 
 
 @dataclass(frozen=True)
@@ -452,7 +454,6 @@ class ProbeConfig:
     """Batch size of a local teacher."""
 
     def __post_init__(self) -> None:
-        """Check the numbers."""
         if self.n_samples == 1:
             raise ValueError("n_samples=1 leaves nothing to compare: give 0, or at least 2.")
 
@@ -461,7 +462,7 @@ class ProbeConfig:
 class SynthesizeConfig:
     """Where the corpus is made (top-level `synthesize.`); the corpus is the same in any case."""
 
-    engine: Literal["local", "ray"] = "local"
+    engine: Annotated[str, OneOf(ENGINES)] = "local"
     """local (this process), or ray (the CPUs and GPUs of a Ray cluster)."""
     ray_address: str | None = None
     """Address of a running cluster, such as auto or ray://head:10001; None starts one here."""
@@ -488,8 +489,9 @@ class EvaluateConfig:
     """Maximum tokens of a student's answer."""
     decoder: Literal["auto", "transformers"] = "auto"
     """What computes the answers' tokens here, in training too: auto decodes float32 students of up
-    to 20M parameters on a CPU directly, checked against transformers in every batch, and any other
-    by transformers; transformers decodes all."""
+    to 20M parameters on a CPU directly, checked against transformers in every batch, if the
+    extension `stratos/contrib/cpu` is here, and any other by transformers; transformers decodes
+    all."""
     constrained: bool = True
     """Where answers have a JSON Schema: measure the student with constrained decoding, too."""
 

@@ -147,7 +147,7 @@ def run_stages(run: Runner) -> float | None:
     if student is not None:
         return student.validation_exact
     if plan is not None:
-        return None if plan.net_usd is None else -plan.net_usd
+        return -plan.net_usd
     return max((one.exact.mean for one in probe.teachers), default=None) if probe else None
 
 

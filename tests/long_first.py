@@ -8,12 +8,12 @@ from __future__ import annotations
 import pytest
 from xdist.scheduler import LoadFileScheduling
 
-TOGETHER = ("tests/executors/test_s", "tests/executors/")  # with SLURM, and without
+TOGETHER = ("tests/contrib/slurm/", "tests/contrib/ray/", "tests/executors/")
 """Files that one worker gets, by how their paths begin."""
 LONG = (
-    "tests/executors/", "tests/distill/", "tests/attack/", "tests/deploy/",
-    "tests/test_", "tests/engines/", "tests/synthesize/", "tests/pilot/",
-    "tests/evaluate/",
+    "tests/contrib/slurm/", "tests/contrib/ray/", "tests/executors/", "tests/distill/",
+    "tests/attack/", "tests/deploy/", "tests/test_", "tests/contrib/", "tests/synthesize/",
+    "tests/probe/pilot/", "tests/evaluate/",
 )  # fmt: skip
 """What takes longest, by how its path begins."""
 

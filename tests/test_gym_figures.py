@@ -1,4 +1,4 @@
-"""What docs/calibration.md says of the kept runs of benchmarks/gym.py."""
+"""What docs/contrib/monitor.md says of the kept runs of benchmarks/gym.py."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def kept(kind: str, outcome: str, note: str, quantity: str = "", **figures: Any)
 BUSY = "other work slowed this machine"
 ROWS = [
     {"task": "gcd", "predicted": [
-        # An earlier version counted 90 s on both sides: 10 to 40 s were predicted, and 30 came.
+        # 90 s are counted on both sides: 10 to 40 s were predicted, and 30 came.
         kept("hours", "inside", "both count that the stages before the plan took 1 min 30 s",
              measured=120 / 3600, planned=110 / 3600, low=100 / 3600, high=130 / 3600),
         kept("dollars", "inside", "", measured=0.0, planned=0.0, low=0.0, high=0.0),

@@ -46,7 +46,7 @@ def costs() -> str:
 
 
 def _first_round(kept: dict[str, Any]) -> str:
-    """Say what the kills of an earlier version left, which were measured with the times."""
+    """Say what the kills of the round before left, which were measured with the times."""
     found = {name: kept["result"][name]["killed"] for name in ENGINES}
     said = "; ".join(f"{_equal(found[name])} with `executor={name}`" for name in ENGINES)
     return (
@@ -72,7 +72,7 @@ def _all(killed: dict[str, Any]) -> list[dict[str, Any]]:
 def _has_killed(kill: dict[str, Any]) -> bool:
     """Return whether a process was killed: a command that was is given again.
 
-    Results of older versions count the process of a command that had ended by then.
+    Some results count the process of a command that had ended by then.
     """
     is_missed = kill["victim"] == "command" and kill["starts"] == 1
     return kill["n_killed"] > 0 and not is_missed

@@ -1,7 +1,7 @@
 """The kept predictions of benchmarks/gym.py, judged as `stratos calibration` judges them.
 
-A row is kept as the version of its day wrote it. What earlier versions judged otherwise is judged
-again here from the numbers of the row.
+A row is kept as the code of its day wrote it. What that judged otherwise is judged again here from
+the numbers of the row.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from stratos.report.planned_here import judged_here
 from stratos.report.planned_row import Figures, PlannedRow, news_alone, written
 
 _BOTH = "both count that the stages before the plan took "
-"""So earlier versions noted the time before a plan, which they counted in it and as measured."""
+"""So rows note the time before a plan that is counted both in it and as measured."""
 _BUSY = "other work slowed this machine"
 _UNITS = {"ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 

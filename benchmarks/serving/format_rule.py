@@ -46,7 +46,7 @@ def judged(lost: int, won: int, n: int) -> Verdict:
     low, high = difference_interval(lost, won, n)
     right = Interval(RIGHT, RIGHT, RIGHT)
     loss = Interval(100 * (lost - won) / n, 100 * low, 100 * high)
-    return verdict(Export("x", 0, n, 0, right, right, loss, 1.0, 0.0, 0.0, 0.0, 1, 0.0), MOST)
+    return verdict(Export("x", 0, n, 0, right, right, loss, 1.0, 0.0, 0.0, 0.0, 1, 0.0, MOST), MOST)
 
 
 def main() -> None:

@@ -1,7 +1,4 @@
-"""Conversion between Arrow arrays and our columns, without copies.
-
-Arrow's own `to_numpy` and `array` import pandas, which takes longer than to read the table.
-"""
+"""Conversion between Arrow arrays and our columns, without copies."""
 
 from __future__ import annotations
 

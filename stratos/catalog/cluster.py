@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import datetime
 import re
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from stratos.catalog.gpu_variants import SAME_MEMORY
 from stratos.catalog.gpus import Gpu, find_gpu, variants
@@ -45,75 +45,101 @@ class Nodes(NamedTuple):
     those."""
 
 
-@dataclass(frozen=True)
-class Manager:
-    """Who manages a cluster, in the words of messages."""
+class Cluster(ABC):
+    """A cluster whose nodes are offers, and what messages call it.
 
-    cloud: str
+    Args:
+        config: the `cloud=` of the run.
+    """
+
+    cloud: ClassVar[str]
     """Of its offers; also the choice of the group."""
-    name: str
-    shares: Callable[[], list[Share]]
-    """Asks it for its nodes."""
-    types: str
+    name: ClassVar[str]
+    """Of whoever manages it."""
+    types: ClassVar[str]
     """Where it names the types of GPUs."""
-    nothing: str
+    nothing: ClassVar[str]
     """What to look at where it has no node."""
-    source: str
+    source: ClassVar[str]
     """Of the offers."""
-    waits: Callable[[list[Share]], tuple[dict[tuple[str, str], float], str]]
-    """Returns the hours until a job of each share would start, by partition and name, and why some
-    are not known."""
-    within: Callable[[list[Share]], tuple[list[Share], list[str]]] = lambda shares: (shares, [])
-    """Returns the shares that this user's jobs may have, and warnings."""
-    preempts: Callable[[Sequence[str]], dict[str, dict[str, str]]] = lambda partitions: {}
-    """Returns each partition to those whose jobs its own may preempt, and what becomes of those."""
+
+    def __init__(self, config: CloudConfig) -> None:
+        self.config = config
+
+    @abstractmethod
+    def shares(self) -> list[Share]:
+        """Ask the cluster for its nodes.
+
+        Raises:
+            StratosError: it does not answer.
+        """
+
+    @abstractmethod
+    def waits(self, shares: list[Share]) -> tuple[dict[tuple[str, str], float], str]:
+        """Return the hours until a job of each share would start, and why some are not known.
+
+        Returns:
+            Partition and name of a share to hours; and a reason, "" where all are known.
+        """
+
+    def within(self, shares: list[Share]) -> tuple[list[Share], list[str]]:
+        """Return the shares that this user's jobs may have, and warnings."""
+        return shares, []
+
+    def preempts(self, partitions: Sequence[str]) -> dict[str, dict[str, str]]:
+        """Return each partition to those whose jobs its own may preempt, and what becomes of those.
+
+        Args:
+            partitions: that are planned with.
+        """
+        return {}
 
 
-def cluster_nodes(manager: Manager, cloud: CloudConfig) -> Nodes:
+def cluster_nodes(cluster: Cluster) -> Nodes:
     """Return the offers of a cluster, how long they would be waited for, and warnings.
 
     Raises:
         CatalogError: it does not answer, or no node of it can be planned with.
     """
     try:
-        shares = manager.shares()
+        shares = cluster.shares()
     except StratosError as error:
         raise CatalogError(
-            f"cloud={manager.cloud}: {error} Or take another catalog, such as cloud=local."
+            f"cloud={cluster.cloud}: {error} Or take another catalog, such as cloud=local."
         ) from error
-    cards = {one.gpu: _fitting(one) for one in shares if one.n_gpus}
-    known = [one for one in shares if not one.n_gpus or cards[one.gpu] is not None]
-    unknown = sorted({one.gpu or "gpu, without a type" for one in shares if one not in known})
+    cards = {share.gpu: _fitting(share) for share in shares if share.n_gpus}
+    known = [share for share in shares if not share.n_gpus or cards[share.gpu] is not None]
+    unknown = sorted({share.gpu or "gpu, without a type" for share in shares if share not in known})
     lacks = (
         f"No specification of the GPUs of these nodes: {', '.join(unknown)}. Have the types in "
-        f"{manager.types} named like the GPUs of cloud.gpu_file=<path>, which holds those of your "
+        f"{cluster.types} named like the GPUs of cloud.gpu_file=<path>, which holds those of your "
         "own."
     )
     if not known:
-        reason = lacks if unknown else manager.nothing
-        raise CatalogError(f"cloud={manager.cloud}: there is nothing to plan with. {reason}")
-    warnings = [f"Nodes of {manager.name} are left out. {lacks}"] if unknown else []
-    warnings += _small_ones(known, cards, manager)
-    known, said = manager.within(known)
-    warnings += said
+        reason = lacks if unknown else cluster.nothing
+        raise CatalogError(f"cloud={cluster.cloud}: there is nothing to plan with. {reason}")
+    warnings = [f"Nodes of {cluster.name} are left out. {lacks}"] if unknown else []
+    warnings += _small_ones(known, cards, cluster)
+    known, limits = cluster.within(known)
+    warnings += limits
     if not known:
         raise CatalogError(
-            f"cloud={manager.cloud}: there is nothing to plan with. {' '.join(said)}"
+            f"cloud={cluster.cloud}: there is nothing to plan with. {' '.join(limits)}"
         )
     offers = [
-        offer_of(one, cards.get(one.gpu) if one.n_gpus else None, manager, cloud) for one in known
+        offer_of(share, cards.get(share.gpu) if share.n_gpus else None, cluster) for share in known
     ]
-    table = Table.of(offers, [one.count for one in known])
-    asked = [one for one in known if _is_wanted(one.partition, cloud.regions)]
-    waits, why = manager.waits(asked)
-    if len(waits) < len(asked):
+    table = Table.of(offers, [share.count for share in known])
+    wanted = [share for share in known if _is_wanted(share.partition, cluster.config.regions)]
+    waits, reason = cluster.waits(wanted)
+    if len(waits) < len(wanted):
         warnings.append(
-            f"{manager.name}: how long a job waits is not known for {len(asked) - len(waits)} of "
-            f"{counted(len(asked), 'kind')} of servers ({why}): no waiting is counted for them."
+            f"{cluster.name}: how long a job waits is not known for {len(wanted) - len(waits)} of "
+            f"{counted(len(wanted), 'kind')} of servers ({reason}): no waiting is counted for them."
         )
-    hours = {(manager.cloud, *key): one for key, one in waits.items()}
-    found = manager.preempts(sorted({one.partition for one in known}))
-    preempts = {(manager.cloud, name): others for name, others in found.items()}
+    hours = {(cluster.cloud, *key): wait for key, wait in waits.items()}
+    preempting = cluster.preempts(sorted({share.partition for share in known}))
+    preempts = {(cluster.cloud, name): others for name, others in preempting.items()}
     return Nodes(table, hours, warnings, preempts)
 
 
@@ -128,7 +154,7 @@ def _fitting(share: Share) -> Gpu | None:
 
 
 def _small_ones(
-    shares: Sequence[Share], cards: dict[str, Gpu | None], manager: Manager
+    shares: Sequence[Share], cards: dict[str, Gpu | None], cluster: Cluster
 ) -> Iterator[str]:
     """Say which GPUs are planned as the smallest that has their name."""
     told = {one.gpu for one in shares if one.gpu_gib is not None}
@@ -138,9 +164,9 @@ def _small_ones(
         larger = [one for one in variants(card) if one.memory_gib >= _LARGER * card.memory_gib]
         if larger:
             yield (
-                f"{manager.name} calls GPUs {name}, of which there are several sizes: they are "
+                f"{cluster.name} calls GPUs {name}, of which there are several sizes: they are "
                 f"planned with {card.memory_gib:g} GB. Where they have "
-                f"{larger[0].memory_gib:g} GB, have the type in {manager.types} named "
+                f"{larger[0].memory_gib:g} GB, have the type in {cluster.types} named "
                 f"{larger[0].name}."
             )
 
@@ -149,10 +175,11 @@ def _is_wanted(partition: str, regions: Sequence[str]) -> bool:
     return any(fnmatchcase(partition, one) for one in regions or (_ALL,))
 
 
-def offer_of(share: Share, card: Gpu | None, manager: Manager, cloud: CloudConfig) -> Offer:
+def offer_of(share: Share, card: Gpu | None, cluster: Cluster) -> Offer:
     """Return a share of a node as an offer: its partition is the region."""
+    prices = cluster.config
     return Offer(
-        cloud=manager.cloud,
+        cloud=cluster.cloud,
         region=share.partition,
         instance_type=share.name,
         accelerator=None if card is None else card.name,
@@ -160,9 +187,9 @@ def offer_of(share: Share, card: Gpu | None, manager: Manager, cloud: CloudConfi
         vcpus=float(share.cpus),
         memory_gib=round(share.memory_mib / _MIB_A_GIB, 1),
         vram_gib=0.0 if card is None else card.memory_gib,
-        usd_per_hour=share.n_gpus * cloud.usd_per_gpu_hour + share.cpus * cloud.usd_per_cpu_hour,
+        usd_per_hour=share.n_gpus * prices.usd_per_gpu_hour + share.cpus * prices.usd_per_cpu_hour,
         price_date=datetime.date.today().isoformat(),
-        source=manager.source,
+        source=cluster.source,
     )
 
 

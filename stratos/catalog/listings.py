@@ -62,7 +62,6 @@ class Listings:
     max_count: Floats
 
     def __len__(self) -> int:
-        """Return the number of rows."""
         return len(self.usd_per_hour)
 
     def take(self, rows: Bools | Ints) -> Listings:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from stratos.catalog.cache import cached
 from stratos.catalog.clean import Cleaned, clean
+from stratos.catalog.cluster import cluster_nodes
 from stratos.catalog.exact import Malformed
 from stratos.catalog.gpus import COLUMNS, use_gpu_file
 from stratos.catalog.listings import Listings
@@ -19,11 +20,8 @@ from stratos.catalog.residency import left_out
 from stratos.catalog.select import select
 from stratos.catalog.source import File, cloud_of, read_files, state_of
 from stratos.catalog.table import LOCAL, Offers, Table
-from stratos.contrib.ray.nodes import CLOUD as RAY
-from stratos.contrib.ray.offers import ray_nodes
-from stratos.contrib.slurm.nodes import CLOUD as SLURM
-from stratos.contrib.slurm.offers import slurm_nodes
 from stratos.core.errors import CatalogError
+from stratos.core.extensions import extensions, load
 from stratos.records import Offer
 
 if TYPE_CHECKING:
@@ -31,9 +29,6 @@ if TYPE_CHECKING:
 
 MAX_SHOWN_ERRORS = 8
 """Malformed values that one message lists."""
-
-_CLUSTERS = {SLURM: slurm_nodes, RAY: ray_nodes}
-"""Cloud to what reads its nodes."""
 
 CACHE_FOLDER = "catalogs"
 """Folder of cleaned catalogs, in the cache that runs share."""
@@ -109,7 +104,8 @@ def _load(cloud: CloudConfig, cache_dir: Path | None) -> Catalog:
     wait_hours: dict[tuple[str, str, str], float] = {}
     preempts: dict[tuple[str, str], dict[str, str]] = {}
     cleaned = Cleaned.empty()
-    if not cloud.providers or {*cloud.providers} - {LOCAL, *_CLUSTERS}:
+    clusters = {name: target for room in extensions() for name, target in room.clusters.items()}
+    if not cloud.providers or {*cloud.providers} - {LOCAL, *clusters}:
         if not all(cloud.catalog) or not cloud.catalog:
             raise CatalogError(
                 f"cloud.catalog={list(cloud.catalog)}: name a catalog, or use the built-in one "
@@ -124,9 +120,9 @@ def _load(cloud: CloudConfig, cache_dir: Path | None) -> Catalog:
         tables.append(cleaned.table)
     if LOCAL in cloud.providers:
         tables.append(Table.of([local_offer(cloud.usd_per_cpu_hour)]))
-    for name in _CLUSTERS:
+    for name, target in clusters.items():
         if name in cloud.providers:
-            nodes = _CLUSTERS[name](cloud)
+            nodes = cluster_nodes(load(target)(cloud))
             tables.append(nodes.table)
             wait_hours |= nodes.wait_hours
             preempts |= nodes.preempts

@@ -63,7 +63,6 @@ class Table:
     """Index into `places`."""
 
     def __len__(self) -> int:
-        """Return the number of offers."""
         return len(self.usd_per_hour)
 
     @staticmethod
@@ -208,7 +207,6 @@ class Offers(Sequence[Offer]):
         self._table = table
 
     def __len__(self) -> int:
-        """Return the number of offers."""
         return len(self._table)
 
     @overload
@@ -218,14 +216,12 @@ class Offers(Sequence[Offer]):
     def __getitem__(self, row: slice) -> tuple[Offer, ...]: ...
 
     def __getitem__(self, row: int | slice) -> Offer | tuple[Offer, ...]:
-        """Return one offer, or those of a slice."""
         rows = range(len(self))[row]  # raises IndexError as a sequence has to
         if isinstance(rows, range):
             return tuple(map(self._table.offer, rows))
         return self._table.offer(rows)
 
     def __iter__(self) -> Iterator[Offer]:
-        """Yield every offer, in order."""
         for start in range(0, len(self), _CHUNK):
             yield from self._table._offers(start, min(len(self), start + _CHUNK))
 

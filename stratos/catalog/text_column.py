@@ -60,11 +60,9 @@ class Words:
         return Words(np.concatenate(codes) if codes else np.zeros(0, np.int32), tuple(names))
 
     def __len__(self) -> int:
-        """Return the number of rows."""
         return len(self.codes)
 
     def __getitem__(self, row: int) -> str:
-        """Return the text of one row."""
         return self.names[self.codes[row]]
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:

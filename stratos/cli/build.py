@@ -22,6 +22,7 @@ from stratos.cli.rules import impossible, missing_files
 from stratos.config import STAGES, Config
 from stratos.core.errors import ConfigError, did_you_mean
 from stratos.core.names import wrong_names
+from stratos.core.reasons import Reason
 from stratos.core.redact import learn, redact, resolved
 from stratos.core.targets import find_class, untrusted
 from stratos.core.typed import read_dataclass, read_value, show
@@ -51,8 +52,6 @@ GROUPS: dict[str, type] = {
 }
 CANDIDATES = {"teacher": "teachers", "student": "students", "strategy": "strategies"}
 """Groups of which a run takes one or several, and the field of `Config` that they become."""
-OPTIONAL = ("cascade",)
-"""Groups that configs of earlier versions lack; their defaults are what those runs did."""
 NO_TASK = "Pick a task: +task=<name>."
 _MOST_SHOWN = 3
 """Alternatives that a message lists."""
@@ -109,8 +108,6 @@ def read(composed: DictConfig) -> tuple[Config | None, list[str]]:
     values["stages"] = _read_stages(plain.get("stages", STAGES), problems)
     for key in (*TARGETS, *CANDIDATES, *GROUPS):
         told = any(problem.startswith((f"{key}.", f"{key}:", f"{key} ")) for problem in problems)
-        if key in OPTIONAL and key not in plain:
-            continue
         if plain.get(key) is None and not told:
             problems.append(NO_TASK if key == "task" else f"{key} is missing.")
     told_of = "\n".join(problems)
@@ -285,16 +282,20 @@ def _read_target(node: Any, where: str, problems: list[str]) -> Any:
         return None
     target = node["_target_"]
     found = find_class(target)
-    if isinstance(found, str):
+    if isinstance(found, Reason):
         problems.append(f"{where}._target_={target}: {found}")
         return None
-    reasons = {
-        "task": why_no_task,
-        "teacher": why_no_teacher,
-        "strategy": _why_no_strategy,
-        "executor": why_no_executor,
-    }
-    reason = reasons.get(group, lambda _: None)(found)
+    reason = None
+    if group == "task":
+        reason = why_no_task(found)
+    elif group == "teacher":
+        reason = why_no_teacher(found)
+    elif group == "executor":
+        reason = why_no_executor(found)
+    elif group == "strategy":
+        from stratos.synthesize.strategy import why_no_strategy  # with its package: it takes time
+
+        reason = why_no_strategy(found)
     if reason is not None:
         problems.append(f"{where}._target_={target}: {reason}")
         return None
@@ -304,9 +305,3 @@ def _read_target(node: Any, where: str, problems: list[str]) -> Any:
     if isinstance(made, Task) and not made.name:
         problems.append(f"{where}.name: give the task a name, for tables and records.")
     return made
-
-
-def _why_no_strategy(cls: type) -> str | None:
-    from stratos.synthesize.strategy import why_no_strategy  # with its package, which takes time
-
-    return why_no_strategy(cls)

@@ -19,11 +19,13 @@ from stratos.cli.build import GROUPS, NO_TASK, listing, read
 from stratos.cli.compose import CONFIG_NAME, hydra_for
 from stratos.cli.explain import explain, is_group
 from stratos.cli.preflight import unusable_files
+from stratos.cli.words import RunFolderElsewhere, RunFolderNotOfHydra, UnusableFolder
 from stratos.config import STAGE_OF, STAGES
 from stratos.core.disk_errors import why_no_run_folder
 from stratos.core.errors import ConfigError, did_you_mean
 from stratos.core.foreign import cause
 from stratos.core.printable import shown
+from stratos.core.reasons import Reason
 from stratos.core.remote import local_path
 from stratos.core.yamls import check_places, dangerous_files, why_no_searchpath
 
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
 
 SEVERAL = ("logger",)
 """Groups of which a run may take several choices at once."""
-HoldsAnother = Callable[["Config", Path, str], str | None]
+HoldsAnother = Callable[["Config", Path, str], Reason | None]
 """Of a config, the folder of its run and the key that names it: why it may not begin there."""
 
 
@@ -75,17 +77,18 @@ class _Checker:
         self.multirun = multirun
         self.loader = hydra.config_loader
         self.found: list[str] = []
+        self._composed: dict[tuple[str, ...], DictConfig | str] = {}
 
     def problems(self, overrides: Sequence[str]) -> list[str]:
         parsed = [one for one in self._parse(overrides) if self._is_choice(one)]
         parsed = [one for one in parsed if self._leads_somewhere(one)]
         composed, good = self._compose_what_works(parsed)
-        sweeps = [override for override in good if override.is_sweep_override()]
+        sweeps = [one for one in parsed if one.is_sweep_override() and one in good]
         if composed is not None:
             sweeps += self._parse(
                 [f"{key}={value}" for key, value in _sweep_params(composed).items()]
             )
-            if sweeps and not (self.multirun or _mode(composed) == "MULTIRUN"):
+            if sweeps and not _is_sweep(composed, self.multirun):
                 self.found.extend(
                     self._not_a_sweep(sweep, good)
                     for sweep in sweeps
@@ -158,54 +161,57 @@ class _Checker:
         self, overrides: list[Override]
     ) -> tuple[DictConfig | None, list[Override]]:
         """Compose with as many overrides as work, and say what is wrong with each other one."""
-        composed = self._compose([_first(override, self.loader) for override in overrides])
-        if isinstance(composed, DictConfig):
-            return composed, overrides
-        composed = self._compose([])
-        if not isinstance(composed, DictConfig):
-            self.found.append(composed)
-            return None, []
         good: list[Override] = []
         # Hydra applies choices of groups before values, whatever their order.
-        left = sorted(overrides, key=lambda one: not is_group(one.key_or_group, self.hydra))
-        while left:
-            n_fit, composed, reason = self._longest_that_works(good, left, composed)
-            good += left[:n_fit]
-            if n_fit == len(left):
-                break
-            bad = left[n_fit]
+        more = sorted(overrides, key=lambda one: not is_group(one.key_or_group, self.hydra))
+        while True:
+            n_fit, reason = self._longest_that_works(good, more)
+            good += more[:n_fit]
+            composed = self._compose([_first(override, self.loader) for override in good])
+            if not isinstance(composed, DictConfig):  # not even without an override
+                self.found.append(composed)
+                return None, []
+            if n_fit == len(more):
+                return composed, good
+            bad = more[n_fit]
             self.found.append(explain(bad, composed, reason, self.hydra))
-            left = left[n_fit + 1 :]
+            more = more[n_fit + 1 :]
             key = bad.key_or_group
             if not bad.is_delete() and "." not in key and key not in GROUPS:
                 # Its keys are those of a choice that there is not.
-                left = [one for one in left if one.key_or_group.partition(".")[0] != key]
-        return composed, good
+                more = [one for one in more if one.key_or_group.partition(".")[0] != key]
 
-    def _longest_that_works(
-        self, good: list[Override], more: list[Override], composed: DictConfig
-    ) -> tuple[int, DictConfig, str]:
-        """Find by halving how many more overrides work, what they compose to, and why no more do.
+    def _longest_that_works(self, good: list[Override], more: list[Override]) -> tuple[int, str]:
+        """Find by halving how many more overrides work, and why no more do.
 
         Args:
             good: overrides that work.
             more: which are added in their order.
-            composed: what the good ones compose to.
         """
         low, high, reason = 0, len(more) + 1, ""  # the first `low` work, the first `high` do not
         n = len(more)
         while high - low > 1:
             tried = self._compose([_first(one, self.loader) for one in [*good, *more[:n]]])
             if isinstance(tried, DictConfig):
-                low, composed = n, tried
+                low = n
             else:
                 high, reason = n, tried
             n = (low + high) // 2
-        return low, composed, reason
+        return low, reason
 
     def _compose(self, overrides: list[str]) -> DictConfig | str:
         """Compose as a run would; on failure return the first line of Hydra's message."""
         from hydra.core.hydra_config import HydraConfig
+
+        key = tuple(overrides)
+        if key not in self._composed:  # which takes a fifth of a second
+            self._composed[key] = self._compose_anew(overrides)
+        composed = self._composed[key]
+        if isinstance(composed, DictConfig):
+            HydraConfig.instance().set_config(composed)
+        return composed
+
+    def _compose_anew(self, overrides: list[str]) -> DictConfig | str:
         from hydra.errors import HydraException
         from hydra.types import RunMode
         from omegaconf.errors import OmegaConfBaseException
@@ -223,7 +229,6 @@ class _Checker:
                 composed.hydra.runtime.output_dir = composed.hydra.run.dir
                 # Numbers that only a job of a sweep has.
                 composed.hydra.job.id, composed.hydra.job.num = "0", 0
-            HydraConfig.instance().set_config(composed)
             return composed
         except (HydraException, OmegaConfBaseException) as error:
             source = error.__cause__ if error.__cause__ is not None else error
@@ -246,15 +251,15 @@ class _Checker:
         if problem is None and config is not None:
             problem = self._of_another_task(config, composed)
         if problem is not None:
-            self.found.append(problem)
+            self.found.append(str(problem))
 
-    def _of_another_task(self, config: Config, composed: DictConfig) -> str | None:
+    def _of_another_task(self, config: Config, composed: DictConfig) -> Reason | None:
         """Return that the folder of a run holds another task, or None.
 
         A job of a sweep says it itself: which of a sweep's folders a value goes to is known only
         when its jobs are numbered.
         """
-        if self.multirun or _mode(composed) == "MULTIRUN" or not config.run_dir.is_dir():
+        if _is_sweep(composed, self.multirun) or not config.run_dir.is_dir():
             return None
         return self.holds_another(config, config.run_dir, "hydra.run.dir")
 
@@ -346,33 +351,26 @@ def _up_to(stage: str) -> tuple[str, ...]:
     return STAGES[: STAGES.index(stage) + 1]
 
 
-def _mode(composed: DictConfig) -> str | None:
+def _is_sweep(composed: DictConfig, multirun: bool) -> bool:
+    """Return whether -m, or a file, asks for a sweep."""
     mode = composed.hydra.mode
-    return None if mode is None else mode.name
+    return multirun or (mode is not None and mode.name == "MULTIRUN")
 
 
-def _another_folder(composed: DictConfig, multirun: bool) -> str | None:
+def _another_folder(composed: DictConfig, multirun: bool) -> Reason | None:
     """Return that a run's folder is not the one that Hydra keeps its config in, or None."""
     paths: Any = OmegaConf.to_container(composed.paths, resolve=False)
-    told = paths["run_dir"]
-    if not isinstance(told, str) or "hydra:" in told:
+    run_dir = paths["run_dir"]
+    if not isinstance(run_dir, str) or "hydra:" in run_dir:
         return None  # as shipped, or an error of its own
-    key = "hydra.sweep.dir" if multirun or _mode(composed) == "MULTIRUN" else "hydra.run.dir"
-    if "://" in told:
-        return (
-            f"paths.run_dir={told}: a run works in a folder of this machine. Type "
-            f"paths.mirror={told}, which keeps a copy there and goes on from it, and "
-            f"{key}=<folder>."
-        )
-    return f"paths.run_dir={told}: Hydra names the folder of a run. Type {key}={told}."
+    key = "hydra.sweep.dir" if _is_sweep(composed, multirun) else "hydra.run.dir"
+    return (RunFolderElsewhere if "://" in run_dir else RunFolderNotOfHydra)(run_dir, key)
 
 
-def _unwritable(composed: DictConfig, multirun: bool) -> str | None:
+def _unwritable(composed: DictConfig, multirun: bool) -> Reason | None:
     """Return why the output folder cannot be made or written, or None."""
-    sweep = multirun or _mode(composed) == "MULTIRUN"
-    key = "hydra.sweep.dir" if sweep else "hydra.run.dir"
+    is_sweep = _is_sweep(composed, multirun)
+    key = "hydra.sweep.dir" if is_sweep else "hydra.run.dir"
     folder = Path(str(OmegaConf.select(composed, key)))
-    reason = why_no_run_folder(folder, is_sweep=sweep)
-    if reason is None:
-        return None
-    return f"{key}={shown(folder)}: {reason}. Give another folder: {key}=<folder>."
+    reason = why_no_run_folder(folder, is_sweep=is_sweep)
+    return None if reason is None else UnusableFolder(key, str(folder), str(reason))

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from typing import TYPE_CHECKING, Any, get_origin, get_type_hints
 
 from omegaconf import DictConfig, OmegaConf
 
 from stratos.cli.build import CANDIDATES, GROUPS, any_of, of_each, schema_of
-from stratos.cli.compose import CONFIG_NAME
+from stratos.cli.words import IsMapping, IsValue, NoFileSetsKey, NoKey
 from stratos.core import aliases
 from stratos.core.errors import did_you_mean
+from stratos.core.reasons import Reason
 
 if TYPE_CHECKING:
     from hydra._internal.hydra import Hydra
@@ -71,6 +73,8 @@ def _explain_choice(override: Override, text: str, reason: str, is_set: bool, hy
             return f"there is no {group} {name}.{near} Known: {', '.join(known)}.{_extra(text)}"
     if "appears more than once" in reason:
         twice = reason.partition(" ")[0]
+        if group == twice:
+            return f"the {twice} is named already. Leave {text} out, or write {text.lstrip('+')}"
         return f"it names the {twice} itself. Leave +{twice}=… out, or write {twice}=…"
     if override.is_add() and is_set:
         return f"{group} is set already. Write it without the +: {text.lstrip('+')}"
@@ -93,7 +97,7 @@ def _takes_any_key(base: DictConfig, where: str) -> bool:
     return schema is not None and get_origin(get_type_hints(schema).get(name)) is dict
 
 
-def _explain_key(key: str, text: str, base: DictConfig, hydra: Hydra) -> str | None:
+def _explain_key(key: str, text: str, base: DictConfig, hydra: Hydra) -> Reason | None:
     """Walk along a dotted key to the first part that is not there."""
     node: Any = base
     walked: list[str] = []
@@ -101,36 +105,35 @@ def _explain_key(key: str, text: str, base: DictConfig, hydra: Hydra) -> str | N
         owner = ".".join(walked)
         if not isinstance(node, DictConfig):
             if node is None and _takes_any_key(base, owner):
-                return f"to set it, type '{owner}={_entry(key, len(walked), text)}'"
-            return f"{owner} is a value and has no keys.{_beside(walked, key, text, base)}"
+                return IsMapping(owner, _entry(key, len(walked), text), None)
+            return IsValue(owner, _beside(walked, key, text, base))
         if part not in node:
             schema = schema_of(base, owner) if owner else None
             fields = [] if schema is None else [field.name for field in dataclasses.fields(schema)]
             if part in fields:
-                return f"no file sets {key} so far. Write it with a +: +{text}"
+                return NoFileSetsKey(key, text)
             if _takes_any_key(base, owner):
-                return f"to add an entry, type '+{owner}={_entry(key, len(walked), text)}'"
+                return IsMapping(owner, _entry(key, len(walked), text), len(node))
             known = list(dict.fromkeys([*map(str, node), *fields]))
             near = _hint(key, owner, text, base, known, hydra)
             near = near or did_you_mean(part, known) or f" Known: {', '.join(known)}."
-            return f"{owner or 'the config'} has no key {part}.{near}"
+            return NoKey(owner, part, near)
         walked.append(part)
         if OmegaConf.is_missing(node, part) or OmegaConf.is_interpolation(node, part):
             return None
         node = node[part]
     if isinstance(node, DictConfig) and _takes_any_key(base, key):
-        told = "it has entries already. To add to them" if node else "to add entries"
-        return f"{told}, type '+{key}={text.partition('=')[2]}'"
+        return IsMapping(key, text.partition("=")[2], len(node), is_entry=False)
     return None
 
 
 def _beside(walked: list[str], key: str, text: str, base: DictConfig) -> str:
-    """Say that the key stands beside a value that was taken for its owner; "" where it does not."""
+    """Return the key as it is typed where it stands beside a value that was taken for its owner."""
     *above, _ = walked
     node = OmegaConf.select(base, ".".join(above)) if above else base
     rest = key.split(".")[len(walked) :]
     if isinstance(node, DictConfig) and rest[0] in node:
-        return f" Type {'.'.join([*above, *rest])}={text.partition('=')[2]}"
+        return f"{'.'.join([*above, *rest])}={text.partition('=')[2]}"
     return ""
 
 
@@ -178,9 +181,11 @@ def _other_strategies(name: str, value: str, is_auto: bool, hydra: Hydra) -> str
     among: list[str] = []
     for choice in sorted(hydra.config_loader.get_group_options("strategy")):
         try:
-            composed = hydra.compose_config(
-                CONFIG_NAME, [f"strategy={choice}"], RunMode.RUN, with_log_configuration=False
-            )
+            with warnings.catch_warnings():  # of files that were written as parts of a config
+                warnings.simplefilter("ignore")
+                composed = hydra.compose_config(  # alone: all groups take four times as long
+                    f"strategy/{choice}", [], RunMode.RUN, with_log_configuration=False
+                )
         except Exception:  # a broken file of the user's is told of when it is asked for
             continue
         schema = schema_of(composed, "strategy")

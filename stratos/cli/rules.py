@@ -8,6 +8,7 @@ from glob import glob
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stratos.cli.words import NoRunFolder
 from stratos.config import (
     MIN_CONTEXT,
     Config,
@@ -16,10 +17,11 @@ from stratos.config import (
     ProbeConfig,
     StudentConfig,
 )
-from stratos.contrib.ray.engine import is_installed, not_installed
+from stratos.core.chunk_engine import engine_of
 from stratos.core.errors import ConfigError, did_you_mean
 from stratos.core.foreign import beside, why_unreadable
 from stratos.core.printable import shown
+from stratos.core.reasons import Because, Reason
 from stratos.distill.tokenizer import SPECIAL
 from stratos.distill.trainer import unusable
 from stratos.plan.horizon import MAX_SERVE_HOURS
@@ -274,8 +276,8 @@ def _traffic(config: Config) -> Iterator[str]:
 def _engine(config: Config) -> Iterator[str]:
     """Yield what the engine of a stage lacks."""
     synthesize = config.synthesize
-    if synthesize.engine == "ray" and not is_installed():
-        yield not_installed()
+    if (reason := engine_of(synthesize.engine).unusable()) is not None:
+        yield str(reason)
     if synthesize.engine != "ray" and synthesize.ray_address is not None:
         yield (
             f"synthesize.ray_address={synthesize.ray_address} needs synthesize.engine=ray. Add it, "
@@ -290,11 +292,8 @@ def _executor(config: Config) -> Iterator[str]:
         return
     if (why := executor.unusable()) is not None:
         yield why
-    elif executor.kind == "slurm":
-        from stratos.contrib.slurm.asks import no_node_takes  # others do without its modules
-
-        if (why := no_node_takes(executor)) is not None:
-            yield why
+    elif (reason := executor.no_node_takes()) is not None:
+        yield str(reason)
     if "distill" in executor.stages and trainer.num_nodes > 1 and not executor.takes_nodes:
         yield (
             f"trainer.num_nodes={trainer.num_nodes}: executor={executor.kind} runs a stage on one "
@@ -331,16 +330,11 @@ def _server(config: Config) -> Iterator[str]:
     if deploy.keep and deploy.is_off:
         yield "deploy.keep=true: deploy=none makes no bundle to host. Leave one of them out."
     elif deploy.keep and executor.kind != "here":
-        there = "sh outputs/<run>/deploy/serve.sh (on the node that is to serve)"
-        if executor.kind == "skypilot":
-            there = (
-                "sky serve up -n <name> outputs/<run>/deploy/serve.sky.yaml --secret STRATOS_KEY "
-                "(on the planned servers; STRATOS_KEY is the key that you choose)"
-            )
         yield (
             f"deploy.keep=true hosts the student on this machine, and executor={executor.kind} is "
             "for others, which end with their stage. Leave deploy.keep out. When the run has "
-            f"ended, type: {there}, or: stratos serve outputs/<run> (on this machine)."
+            f"ended, type: {executor.serve_command}, or: stratos serve outputs/<run> (on this "
+            "machine)."
         )
     if deploy.engine is None or deploy.is_off or "deploy" not in config.stages:
         return
@@ -403,13 +397,13 @@ def missing_files(plain: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _why_missing(key: str, path: Path) -> str | None:
+def _why_missing(key: str, path: Path) -> Reason | None:
     reason = why_unreadable(path, or_folder=True)
     if reason is not None:
         is_pattern = not os.path.lexists(path) and bool(glob(str(path), recursive=True))
-        return None if is_pattern else reason
+        return None if is_pattern else Because(str(reason))
     if key == "paths.records_from" and not path.is_dir():
-        return "it is not a folder. Name the folder of a run"
+        return NoRunFolder()
     return None
 
 

@@ -27,9 +27,8 @@ _SLACK = 2**16
 
 STAGED = (".*.new", ".*.old", ".*.tmp")
 """Names of what is half written, or makes room: no copy of a folder holds them."""
-_TEMPORARY = re.compile(r"\..+\.(?:(?P<machine>\w{8})-(?P<pid>\d+)-(?P<started>\w*)|\d+)\.\d+\.tmp")
-"""Name of a temporary file: of what, its writer (of older versions: the process id alone), its
-thread."""
+_TEMPORARY = re.compile(r"\..+\.(?P<machine>\w{8})-(?P<pid>\d+)-(?P<started>\w*)\.\d+\.tmp")
+"""Name of a temporary file: of what, its writer, its thread."""
 _FORGOTTEN_S = 48 * 3600.0
 """A file that another machine wrote, whose processes cannot be seen from here, counts as left
 behind when nothing was added to it for so long."""

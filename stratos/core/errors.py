@@ -14,6 +14,10 @@ class ConfigError(StratosError):
     """The configuration cannot be run; the message lists everything that is wrong with it."""
 
 
+class UsageError(ConfigError):
+    """Words of a command line do not go together; shown below the usage of the command."""
+
+
 class CatalogError(StratosError):
     """A catalog of offers is missing, empty or malformed."""
 
@@ -51,7 +55,6 @@ class CapacityError(StratosError):
     """
 
     def __init__(self, text: str, server: str) -> None:
-        """Take both."""
         super().__init__(text)
         self.server = server
 
@@ -65,7 +68,6 @@ class OverspentError(StratosError):
     """
 
     def __init__(self, text: str, why: str) -> None:
-        """Take both."""
         super().__init__(text)
         self.why = why
 

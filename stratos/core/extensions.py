@@ -1,18 +1,18 @@
 """What the rooms of `stratos/contrib` add to the core, which imports none of them.
 
 A room that adds more than classes for `_target_` has a module `extension.py` with an `EXTENSION`.
-It names what it adds as "module:name", which is imported when it is used. A room whose folder is
-deleted adds nothing, and nothing else changes.
+It names what it adds as "module:name", which is imported when it is used. To import an extension,
+and with it the `__init__` of its room, costs nothing. A room whose folder is deleted adds nothing,
+and nothing else changes.
 """
 
 from __future__ import annotations
 
 import functools
 import importlib
-import importlib.util
-import pkgutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from stratos import contrib
@@ -20,12 +20,16 @@ from stratos import contrib
 
 @dataclass(frozen=True)
 class Command:
-    """A verb of the command line."""
+    """A verb of the command line; `stratos.cli.verbs` says what its module offers."""
 
     summary: str
     """What it does, in a few words, for `stratos --help`."""
     module: str
     """Module that runs it."""
+    rank: int = 0
+    """Where `stratos --help` shows it among the verbs of all rooms: small numbers come first."""
+    failure: int = 1
+    """Exit code of an error; 2 where 1 is an answer, as of `stratos gate`."""
 
 
 @dataclass(frozen=True)
@@ -34,17 +38,29 @@ class Extension:
 
     commands: Mapping[str, Command] = field(default_factory=dict)
     """Verb to the command."""
+    clusters: Mapping[str, str] = field(default_factory=dict)
+    """Cloud of `cloud.providers` to its `stratos.catalog.cluster.Cluster`, whose nodes are the
+    offers of that cloud."""
+    chunk_engines: Mapping[str, str] = field(default_factory=dict)
+    """Choice of `synthesize.engine` to its `stratos.core.chunk_engine.Engine`."""
+    service_files: Mapping[str, str] = field(default_factory=dict)
+    """Cloud to what writes the service file of its servers, a
+    `stratos.deploy.service.ServiceFile`."""
+    decoder: str = ""
+    """Function of a model and a `models.decode.decoder.Call` that returns a `FastDecoder`, or None
+    for a model that it does not take."""
+    speedups: str = ""
+    """Class below `distill.speedups.Speedups`: faster ways of a training."""
 
 
 @functools.cache
 def extensions() -> tuple[Extension, ...]:
     """Return the extensions of all rooms that are there, in the order of the rooms' names."""
-    names = sorted(info.name for info in pkgutil.iter_modules(contrib.__path__) if info.ispkg)
-    modules = (f"{contrib.__name__}.{name}.extension" for name in names)
+    # By their files: to look for a module would import the packages of all rooms.
+    files = [file for folder in contrib.__path__ for file in Path(folder).glob("*/extension.py")]
+    names = sorted(file.parent.name for file in files)
     return tuple(
-        importlib.import_module(module).EXTENSION
-        for module in modules
-        if importlib.util.find_spec(module) is not None
+        importlib.import_module(f"{contrib.__name__}.{name}.extension").EXTENSION for name in names
     )
 
 

@@ -63,8 +63,6 @@ def interval(quantity: Interval) -> str:
 def accuracy(point: PlanPoint) -> str:
     """Write a plan's predicted accuracy with its interval; of an unknown one the most it may be."""
     if point.accuracy_known:
-        if (point.accuracy_low, point.accuracy_high) == (0.0, 1.0):
-            return percent(point.accuracy)  # records of earlier versions have no interval here
         ends = percent_range(point.accuracy_low, point.accuracy_high)
         return f"{percent(point.accuracy)} ({ends})"
     if point.accuracy_tried is not None:

@@ -14,6 +14,15 @@ from typing import Any
 
 from stratos.core.digest import digest_of
 from stratos.core.foreign import cause
+from stratos.core.reasons import Reason
+from stratos.core.words import (
+    ChangedFile,
+    Gone,
+    NoLongerFile,
+    OtherContent,
+    OtherSize,
+    Unreadable,
+)
 from stratos.records import FileMark
 
 
@@ -48,33 +57,32 @@ def missing(record: Any, folder: Path) -> Path | None:
 
 
 def changed(
-    files: Mapping[str, int | FileMark], folder: Path, *, by_content: bool = False
-) -> str | None:
-    """Return the first file that is not what it was, and how, as words; None if all are.
+    files: Mapping[str, FileMark], folder: Path, *, by_content: bool = False
+) -> ChangedFile | None:
+    """Return the first file that is not what it was, and how; None if all are.
 
     Args:
-        files: mark of each file by its path; of older records the size alone.
+        files: mark of each file by its path.
         folder: what paths are relative to.
         by_content: read all of them, whatever their sizes and times say.
     """
     for name, mark in files.items():
         path = folder / name
         try:
-            reason = _reason(path, mark, by_content)
+            how = _how(path, mark, by_content)
         except OSError as error:
-            reason = f"cannot be read ({cause(error)})"
-        if reason is not None:
-            return f"{path}, which {reason}"
+            how = Unreadable(cause(error))
+        if how is not None:
+            return ChangedFile(path, how)
     return None
 
 
-def _reason(path: Path, mark: int | FileMark, by_content: bool) -> str | None:
+def _how(path: Path, mark: FileMark, by_content: bool) -> Reason | None:
     if not path.is_file():
-        return "is gone" if not path.exists() else "is no longer a file"
+        return NoLongerFile() if path.exists() else Gone()
     status = path.stat()
-    n_bytes = mark if isinstance(mark, int) else mark.n_bytes
-    if status.st_size != n_bytes:
-        return f"has {status.st_size:,} bytes, not {n_bytes:,}"
-    if isinstance(mark, int) or (status.st_mtime_ns == mark.mtime_ns and not by_content):
+    if status.st_size != mark.n_bytes:
+        return OtherSize(status.st_size, mark.n_bytes)
+    if status.st_mtime_ns == mark.mtime_ns and not by_content:
         return None
-    return None if digest_of(path) == mark.sha256 else "has changed since it was written"
+    return None if digest_of(path) == mark.sha256 else OtherContent()

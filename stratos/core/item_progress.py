@@ -29,7 +29,6 @@ class ItemProgress:
     """Follows the items of one part after the other; each part has a name."""
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
-        """Begin without a part."""
         self._now = now
         self._part, self._done = "", 0.0
         self._started, self._first = 0.0, 0.0

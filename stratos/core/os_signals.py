@@ -23,7 +23,6 @@ class Terminated(KeyboardInterrupt):
     """
 
     def __init__(self, number: int) -> None:
-        """Remember the signal."""
         super().__init__()
         self.number = number
 

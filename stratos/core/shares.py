@@ -31,18 +31,6 @@ class Share:
         memory = f"{self.memory_mib}mib" if rest else f"{gib}gib"
         return "+".join([f"{gpus}{self.cpus}cpu-{memory}", *self.features])
 
-    @property
-    def gres(self) -> str | None:
-        """As a job of SLURM asks for its GPUs."""
-        if not self.n_gpus:
-            return None
-        return ":".join(["gpu", *([self.gpu] if self.gpu else []), str(self.n_gpus)])
-
-    @property
-    def constraint(self) -> str | None:
-        """As a job of SLURM asks for nodes of these features."""
-        return "&".join(self.features) or None
-
 
 def shares_of_node(
     partition: str,

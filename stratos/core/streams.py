@@ -16,6 +16,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
+from typing_extensions import override
+
 from stratos.core.redact import HIDDEN, redact, redact_override, redact_text
 
 
@@ -30,15 +32,18 @@ class Guarded(io.TextIOBase):
 
     def write(self, text: str) -> int:
         """Write text without its secrets."""
-        shown = redact_text(text)
-        try:
-            self._write(shown)
-        except UnicodeEncodeError as error:
-            self._write(shown.encode(error.encoding, "replace").decode(error.encoding))
+        self.write_as_it_is(redact_text(text))
         return len(text)
 
+    def write_as_it_is(self, text: str) -> None:
+        """Write text with its secrets."""
+        try:
+            self._write(text)
+        except UnicodeEncodeError as error:
+            self._write(text.encode(error.encoding, "replace").decode(error.encoding))
+
+    @override
     def flush(self) -> None:
-        """Hand on what was written."""
         self._do("flush")
 
     def _write(self, text: str) -> None:
@@ -57,27 +62,35 @@ class Guarded(io.TextIOBase):
             self.trouble = error if isinstance(error, OSError) else OSError(str(error))
 
     @property
+    @override
     def encoding(self) -> str:  # type: ignore[override]
-        """Return how the stream writes characters."""
         return getattr(self._stream, "encoding", None) or "utf-8"
 
+    @override
     def isatty(self) -> bool:
-        """Return whether it is a terminal."""
         return self._stream is not None and not self._stream.closed and self._stream.isatty()
 
+    @override
     def fileno(self) -> int:
-        """Return the descriptor of the stream."""
         if self._stream is None:
             raise io.UnsupportedOperation("fileno")
         return self._stream.fileno()
 
+    @override
     def writable(self) -> bool:
-        """Return True."""
         return True
 
     def __getattr__(self, name: str) -> Any:
         """Return whatever else the stream has."""
         return getattr(self._stream, name)
+
+
+def print_secret(line: str) -> None:
+    """Print a line with a secret that the user has asked for: a key that was just made."""
+    if isinstance(sys.stdout, Guarded):
+        sys.stdout.write_as_it_is(f"{line}\n")
+    else:
+        print(line)
 
 
 @contextlib.contextmanager

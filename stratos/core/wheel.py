@@ -14,7 +14,8 @@ from stratos.core.conf import conf_dir
 from stratos.core.errors import StratosError
 from stratos.core.extras import NAME
 
-_LAUNCHERS = "hydra_plugins.stratos_launchers"
+_PLUGINS = "hydra_plugins"
+"""Namespace of Hydra's plugins, in which ours are the packages `stratos_…`."""
 
 
 def write_wheel(folder: Path) -> Path:
@@ -76,10 +77,11 @@ def _files() -> dict[str, Path]:
     package = Path(__file__).resolve().parents[1]
     found = {f"stratos/{name}": path for name, path in _below(package)}
     found |= {f"stratos/conf/{name}": path for name, path in _below(conf_dir())}
-    launchers = importlib.util.find_spec(_LAUNCHERS)
-    if launchers is not None and launchers.origin is not None:
-        inside = _LAUNCHERS.replace(".", "/")
-        found |= {f"{inside}/{name}": path for name, path in _below(Path(launchers.origin).parent)}
+    plugins = importlib.util.find_spec(_PLUGINS)
+    # The first on the path is the one that is imported, so the last that is added.
+    for place in reversed([] if plugins is None else plugins.submodule_search_locations or []):
+        for folder in Path(place).glob("stratos_*"):
+            found |= {f"{_PLUGINS}/{folder.name}/{name}": path for name, path in _below(folder)}
     return found
 
 

@@ -16,7 +16,7 @@ MOST_CONTEXT = 8192
 """Longest context that a server keeps a cache for, where a model allows more."""
 
 ALONE = ServingSetting(Transformers.kind)
-"""One request at a time, of the bundle's own weights."""
+"""One request at a time: what every machine can serve."""
 
 
 def environment_of(bundle: Path) -> dict[str, str]:

@@ -95,9 +95,10 @@ def make_exports(
     for form in forms:
         if may_change:
             note = engine.export(bundle, [form], chats)
-        export, told = _measured(bundle, engine, form, kept, task, context, max_tokens, seconds)
+        export, told = _measured(
+            bundle, engine, form, kept, task, context, max_tokens, max_loss_points, seconds
+        )
         note = note or told
-        export = replace(export, max_loss_points=max_loss_points)
         if verdict(export, max_loss_points) is Verdict.LOSES:
             if engine.makes_files:
                 engine.file_of(bundle, form).unlink()
@@ -128,6 +129,7 @@ def _measured(
     task: Task,
     context: Context,
     max_tokens: int,
+    max_loss_points: float,
     seconds: float,
 ) -> tuple[Export, str]:
     """Serve one format, ask the questions alone and together, and compare the answers.
@@ -173,6 +175,7 @@ def _measured(
         requests_per_s=together.requests_per_s,
         at_once=run.slots,
         memory_mib=memory_mib,
+        max_loss_points=max_loss_points,
         known=tuple(texts[:N_KNOWN]),
     )
     return export, note

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shlex
 import sys
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ import msgspec
 from stratos.core.atomic_files import write_atomically
 from stratos.core.counted import counted
 from stratos.core.digest import digest_of
+from stratos.core.disk_errors import why_unwritten
 from stratos.core.errors import StratosError
 from stratos.core.locks import locked
 from stratos.core.process import Process
@@ -29,6 +31,27 @@ from stratos.records import ServingSetting
 
 CACHE = "STRATOS_CACHE"
 """Variable with the cache folder of commands that have no config."""
+
+
+def cache_of_user() -> Path:
+    """Return the cache folder of commands that have no config."""
+    return Path(os.environ.get(CACHE) or "~/.cache/stratos").expanduser()
+
+
+@contextmanager
+def disk_of_served(cache_dir: Path) -> Iterator[None]:
+    """Turn what the system refuses to write of what is hosted into a message.
+
+    Raises:
+        StratosError: it refuses something.
+    """
+    try:
+        yield
+    except BrokenPipeError:  # of whoever reads along
+        raise
+    except OSError as error:
+        why = why_unwritten(error, cache_dir / "served", f"{CACHE}=<folder>")
+        raise StratosError(why) from error
 
 
 @dataclass(frozen=True)
@@ -46,6 +69,10 @@ class Hosted:
     """When it was started."""
     version: str
     """Tells one making of the bundle from another: the SHA-256 of its manifest."""
+    engine: str
+    """Name of the engine."""
+    at_once: int
+    """Answers that it makes at once."""
     supervisor: Process | None = None
     """What keeps it running."""
     max_tokens: int | None = None
@@ -64,10 +91,6 @@ class Hosted:
     """Export that is served; "" for the bundle's own weights."""
     asked: list[Known] = field(default_factory=list)
     """Questions that tell whether it answers as it should."""
-    engine: str = ""
-    """Name of the engine; "" in files of earlier versions."""
-    at_once: int = 0
-    """Answers that it makes at once; 0 in files of earlier versions."""
     student: str = ""
     """Name under which the student alone answers, where its teacher does, too; else ""."""
 
@@ -84,15 +107,13 @@ class Hosted:
     @property
     def served_by(self) -> str:
         """Engine, format and answers at once, in words."""
-        engine = " ".join(filter(None, (self.engine or self.module, self.format)))
-        engine += f", {counted(self.at_once, 'answer')} at once" if self.at_once else ""
+        engine = " ".join(filter(None, (self.engine, self.format)))
+        engine += f", {counted(self.at_once, 'answer')} at once"
         return f"{engine}, with its teacher behind it" if self.is_cascade else engine
 
     @property
-    def setting(self) -> ServingSetting | None:
-        """How it is run; None in files of earlier versions."""
-        if not self.engine:
-            return None
+    def setting(self) -> ServingSetting:
+        """How it is run."""
         return ServingSetting(self.engine, slots=self.at_once, format=self.format)
 
     @property
@@ -101,7 +122,7 @@ class Hosted:
         first = self.asked[0] if self.asked else None
         body = {
             "model": self.bundle,
-            "max_tokens": (first.max_tokens if first else None) or self.max_tokens or 256,
+            "max_tokens": (first.max_tokens if first else self.max_tokens) or 256,
             "temperature": 0,
             "messages": first.messages if first else [{"role": "user", "content": "…"}],
         }
@@ -164,8 +185,8 @@ def starting(bundle: Path, cache_dir: Path) -> Iterator[None]:
             yield
     except BlockingIOError:
         raise StratosError(
-            f"{bundle}: another command is starting its server. To see it, type: python -m "
-            f"stratos.serve status {shlex.quote(str(bundle))}"
+            f"{bundle}: another command is starting its server. To see it, type: stratos "
+            f"serve status {shlex.quote(str(bundle))}"
         ) from None
 
 

@@ -63,7 +63,7 @@ class Standing:
     format: str
     """Export that is served; "" for the bundle's own weights."""
     at_once: int
-    """Answers that it makes at once; 0 if it was started by an earlier version."""
+    """Answers that it makes at once."""
     pid: int
     """Of the server; 0 before its start."""
     supervisor_pid: int | None
@@ -172,7 +172,7 @@ def standing(path: Path, one: Hosted) -> Standing:
         state=state,
         url=f"{one.url}/v1",
         port=one.port,
-        engine=one.engine or one.module,
+        engine=one.engine,
         format=one.format,
         at_once=one.at_once,
         pid=one.server_pid,

@@ -30,8 +30,8 @@ class Known:
     text: str
     gold: str
     is_right: bool
-    max_tokens: int | None = None
-    """Room for an answer: the longest of the evaluation and a quarter; None in earlier bundles."""
+    max_tokens: int
+    """Room for an answer: the longest of the evaluation and a quarter."""
 
 
 def write_known(bundle: Path, known: Sequence[Known]) -> None:
@@ -41,7 +41,7 @@ def write_known(bundle: Path, known: Sequence[Known]) -> None:
 
 
 def read_known(bundle: Path) -> tuple[Known, ...]:
-    """Return the questions of a bundle; none of one that earlier versions made.
+    """Return the questions of a bundle; none where it has no such file.
 
     Raises:
         StratosError: the file is damaged.
@@ -114,8 +114,8 @@ def _listing(bundle: Path) -> dict[str, str]:
         return {str(name): str(digest) for name, digest in listing.items()}
     except FileNotFoundError:
         raise StratosError(
-            f"{bundle} has no {MANIFEST}: it was made by an earlier version, or its making was cut "
-            "short. Give the command of its run again."
+            f"{bundle} has no {MANIFEST}: its making was cut short. Give the command of its run "
+            "again."
         ) from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise StratosError(f"{path} cannot be read ({error!r}).") from error

@@ -2,21 +2,45 @@
 
 from __future__ import annotations
 
-import re
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from stratos.contrib.skypilot.service import PINS, exported, installs, plain, sky_service
 from stratos.core.atomic_files import remove
+from stratos.core.extensions import extensions, load
+from stratos.core.printable import visible
 from stratos.core.wheel import pins, write_wheel
-from stratos.deploy.commands import context_of, engine_of, serve_command
-from stratos.records import RoleChoice
+from stratos.deploy.commands import context_of, engine_of, environment_of, serve_command
+from stratos.deploy.engines.base import Engine
+from stratos.records import Offer, RoleChoice
 
-_SKY_CLOUDS = frozenset(("aws", "azure", "gcp", "lambda", "nebius", "oci", "runpod", "vast"))
-"""Clouds that SkyPilot knows by the same name; any other server is given a launch script."""
-
+WHEELS, PINS = "stratos", "pins.txt"
+"""Folder with the wheel of this version of Stratos, and in it the versions of what it needs."""
+CPU_TORCH = "https://download.pytorch.org/whl/cpu"
+"""Where PyTorch is without CUDA, which a server without GPU has no use for."""
 _FROM_ENVIRONMENT = '--host "${HOST:-127.0.0.1}" --port "${PORT:-8000}"'
+
+
+@dataclass(frozen=True)
+class Servers:
+    """Servers of one kind that serve a bundle."""
+
+    choice: RoleChoice
+    """Of the role "serve"."""
+    name: str
+    """Of the service."""
+    mark: str
+    """Stands in the name of the file where the plan mixes servers, such as "-2"; else ""."""
+    bundle: Path
+    """Folder of the bundle; a script looks for it beside its own folder."""
+    wheels: Path
+    """Folder with the wheel of Stratos, see `write_wheels`; a script looks for it in its own."""
+
+
+ServiceFile = Callable[[Servers, Offer], tuple[str, str]]
+"""Of servers and their offer, returns name and text of the file that serves on them."""
 
 
 def service_files(
@@ -24,23 +48,22 @@ def service_files(
 ) -> Iterator[tuple[str, str]]:
     """Yield name and text of the service file for each choice of the role "serve".
 
-    A SkyServe service where SkyPilot knows the cloud, else a launch script for the server itself.
+    It is what a room of contrib writes for the cloud, else a launch script for the server itself.
     It starts the engine that the plan counted on, at its setting. A mix of servers has a file for
     each kind.
 
     Args:
         choices: of the role "serve".
         name: of the service.
-        bundle: folder of the bundle; the script looks for it beside its own folder.
-        wheels: folder with the wheel of Stratos, see `write_wheels`; the script looks for it in its
-            own.
+        bundle: folder of the bundle.
+        wheels: folder with the wheel of Stratos, see `write_wheels`.
     """
+    writers = {cloud: one for room in extensions() for cloud, one in room.service_files.items()}
     for number, choice in enumerate(choices, 1):
         mark = f"-{number}" if len(choices) > 1 else ""
-        if choice.offer is not None and choice.offer.cloud in _SKY_CLOUDS:
-            file = f"serve{mark}.sky.yaml"
-            service = _service_name(f"{name}{mark}")
-            yield file, sky_service(choice, choice.offer, service, file, bundle, wheels)
+        if choice.offer is not None and choice.offer.cloud in writers:
+            write: ServiceFile = load(writers[choice.offer.cloud])
+            yield write(Servers(choice, name, mark, bundle, wheels), choice.offer)
         else:
             yield f"serve{mark}.sh", _script(choice, name, f"serve{mark}.sh", bundle)
 
@@ -60,12 +83,6 @@ def write_wheels(choices: Sequence[RoleChoice], folder: Path) -> None:
         folder.mkdir(parents=True)
         write_wheel(folder)
         (folder / PINS).write_text("".join(f"{one}\n" for one in pins()))
-
-
-def _service_name(name: str) -> str:
-    """Return a name that clouds take: small letters, digits and hyphens, a letter first."""
-    plain = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
-    return plain if plain[:1].isalpha() else f"student-{plain}".rstrip("-")
 
 
 def _script(choice: RoleChoice, name: str, file: str, bundle: Path) -> str:
@@ -90,3 +107,44 @@ cd "$(dirname "$0")"/../{shlex.quote(bundle.name)}
 export {exported(bundle)}
 exec {command}
 """
+
+
+def installs(
+    engine: Engine, offer: Offer | None, wheels: str = WHEELS, pip: str = "pip"
+) -> tuple[str, ...]:
+    """Return the commands that install an engine on a server, at the versions of this machine.
+
+    Args:
+        engine: the engine; one that Stratos runs is installed from the wheel of this version.
+        offer: the server; None for any.
+        wheels: folder with that wheel, as the shell there has it.
+        pip: the installer.
+    """
+    found = []
+    is_cpu = offer is not None and offer.accelerator is None
+    if is_cpu and engine.uses_torch:
+        found.append(f'{pip} install "{_pinned("torch")}" --index-url {CPU_TORCH}')
+    wanted = [f'"{_pinned(one)}"' for one in engine.packages]
+    if engine.extra:
+        wanted = [f'"$(ls {wheels}/*.whl)[{engine.extra}]"', *wanted, f"-c {wheels}/{PINS}"]
+    return (*found, " ".join([pip, "install", *wanted]))
+
+
+def _pinned(requirement: str) -> str:
+    """Return a requirement at the version that is installed here, else as it is."""
+    name = requirement.partition(">=")[0]
+    try:
+        found = version(name.partition("[")[0])
+    except PackageNotFoundError:
+        return requirement
+    return f"{name}=={found.partition('+')[0]}"
+
+
+def exported(bundle: Path) -> str:
+    """Return what is exported before a bundle's server starts."""
+    return " ".join(f"{name}={value}" for name, value in environment_of(bundle).items())
+
+
+def plain(text: str) -> str:
+    """Return a text that ends no comment: one line, without characters that nobody can see."""
+    return " ".join(visible(text).split())

@@ -34,7 +34,7 @@ def sentences(deployment: Deployment) -> list[str]:
 
 def _capacity(deployment: Deployment, load: LoadResult) -> str:
     """Say what the server gives at most, and what that number is for."""
-    slots = deployment.run.slots if deployment.run is not None else 1
+    slots = deployment.run.slots
     told = (
         f"Capacity, {counted(slots, 'request')} in flight (closed loop): {load.capacity_per_s:.3g} "
         "a second"
@@ -114,11 +114,6 @@ def _beside_plan(load: LoadResult, planned: float) -> str:
 
 def _broken(load: LoadResult) -> list[str]:
     """Say at which rates the server did not hold, and what broke."""
-    if not load.tries:  # a record of an earlier version
-        if not load.kept_up:
-            return ["It did not keep up with that rate: the queue grew until the end."]
-        told = "No rate that was tried held: the p95 was above the limit, or requests failed."
-        return [] if load.holds_limit else [told]
     lines = []
     for one in load.tries:
         why = [] if one.kept_up else ["it did not keep up"]

@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from stratos.config import Config
-from stratos.contrib.skypilot.service import WHEELS
 from stratos.core.atomic_files import write_atomically
 from stratos.core.by_name import named
 from stratos.core.context import Context
@@ -25,7 +24,7 @@ from stratos.deploy.exports import make_exports, write_exports
 from stratos.deploy.exports_table import with_exports
 from stratos.deploy.manifest import N_KNOWN, Known, write_known, write_manifest
 from stratos.deploy.server import ServeError, check_free
-from stratos.deploy.service import service_files, write_wheels
+from stratos.deploy.service import WHEELS, service_files, write_wheels
 from stratos.deploy.speed import with_speed
 from stratos.deploy.trial import (
     engine_here,

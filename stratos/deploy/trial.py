@@ -52,7 +52,7 @@ class Trial:
 
 
 def engine_here(deploy: DeployConfig, plan: Plan) -> Engine | None:
-    """Return the engine that serves here where it is not that of earlier plans: see `setting_here`.
+    """Return the engine that serves here; None where `setting_here` has it.
 
     It is the one that was asked for, else the one that the plan chose, if it runs here.
 

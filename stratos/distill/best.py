@@ -15,7 +15,6 @@ class Best:
     """Keeps the weights of the best measurement; all of it lies in every checkpoint."""
 
     def __init__(self) -> None:
-        """Start with none."""
         self.step = 0
         self.measured: Measured | None = None
         self.weights: dict[str, Tensor] = {}

@@ -11,6 +11,7 @@ from typing import Any
 
 import lightning as L
 import torch
+from typing_extensions import override
 
 from stratos.core.context import Context
 from stratos.core.counted import counted
@@ -105,8 +106,8 @@ class TrainingMonitor(L.Callback):
             "is_due": self._is_due,
         }
 
+    @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from a checkpoint."""
         self.curve = [CurvePoint(*row) for row in state_dict["curve"]]
         self._losses = state_dict["losses"]
         self._measured = measured_of(state_dict["measured"])

@@ -106,7 +106,6 @@ class Encoded:
         return np.diff(self.starts)
 
     def __len__(self) -> int:
-        """Return the number of documents."""
         return len(self.prompt_lengths)
 
     def text(self, document: int) -> np.ndarray:

@@ -8,6 +8,7 @@ from typing import Any
 
 import lightning as L
 import torch
+from typing_extensions import override
 
 _EARLY = 10
 """The decay grows as (1 + step) / (10 + step) at first, so that random weights are forgotten."""
@@ -23,12 +24,12 @@ class Average(L.Callback):
         self._loaded: dict[str, torch.Tensor] = {}
         self._step = 0
 
+    @override
     def state_dict(self) -> dict[str, Any]:
-        """Return the average."""
         return {"mean": {name: _whole(mean).cpu() for name, mean in self._mean.items()}}
 
+    @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from a checkpoint."""
         self._loaded = state_dict["mean"]
 
     @torch.no_grad()

@@ -21,7 +21,6 @@ class Interrupts:
     """
 
     def __init__(self) -> None:
-        """Note none yet."""
         self.received: int | None = None
         self.patience_seconds = _LEAST_PATIENCE
         # Those of before the training: Lightning's own would hold its trainer for ever.

@@ -1,6 +1,6 @@
 """A server that trains with others: `python -m stratos.distill.join <file> <which server>`.
 
-The first server calls the others by a file (`core.meeting`) when it has all that they need.
+The first server calls the others by a file (`distill.meeting`) when it has all that they need.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import os
 import sys
 from pathlib import Path
 
-from stratos.contrib.cpu.meeting import await_call
+from stratos.distill.meeting import await_call
 
 
 def main() -> None:

@@ -17,10 +17,10 @@ from typing import Any
 
 from stratos import records
 from stratos.config import Config
-from stratos.contrib.cpu import meeting
 from stratos.core.context import Context
 from stratos.core.counted import counted
 from stratos.core.errors import StratosError
+from stratos.distill import meeting
 from stratos.distill.interrupts import SIGNALS
 from stratos.records import Corpus, Plan, Student
 

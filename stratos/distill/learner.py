@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from stratos.contrib.cpu import fused_layer
 from stratos.distill import packed
 from stratos.distill.adapter import restore_4_bits
 from stratos.distill.data import Batch
@@ -17,6 +16,7 @@ from stratos.distill.head import Loss, head_loss
 from stratos.distill.objectives import Hidden, LMHead, Objective, Signal
 from stratos.distill.objectives.hidden import HiddenMatch, layer_pairs
 from stratos.distill.objectives.signals import dense_side
+from stratos.distill.speedups import speedups
 
 TEXT = Objective(cross_entropy=1.0)
 """Learn the text, and nothing else."""
@@ -58,7 +58,7 @@ class Learner(nn.Module):
         What is compiled is fused by the compiler.
         """
         self.model.set_attn_implementation(packed.NAME if on else self._attention)
-        fused_layer.fuse(self.model, on and not self._compiled)
+        speedups().fuse(self.model, on and not self._compiled)
 
     @contextmanager
     def unpacked(self) -> Iterator[None]:

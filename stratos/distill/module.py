@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from stratos.config import TrainerConfig
-from stratos.contrib.cpu.gradient_workers import GradientWorkers, Part
 from stratos.core.errors import StratosError
 from stratos.distill.collectives import gathered
 from stratos.distill.data import Batch
@@ -19,6 +18,7 @@ from stratos.distill.full_weights import blocks, whole
 from stratos.distill.learner import TEXT, Learner
 from stratos.distill.optim import MuonAdamW, split_parameters
 from stratos.distill.recipe import Rates, learning_rates, warmup_steps
+from stratos.distill.speedups import GradientWorkers, Part
 
 
 def learning_rate_factor(step: int, n_steps: int, warmup_steps: int) -> float:
@@ -33,7 +33,6 @@ class NotFinite(StratosError):
     """A loss or a gradient that is not a number; no step was made with it."""
 
     def __init__(self, what: str, value: float, step: int, documents: np.ndarray) -> None:
-        """Keep what is needed to name the batch."""
         super().__init__(f"The {what} is {value} at step {step}")
         self.documents = documents
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from typing_extensions import override
 
 from stratos.distill.muon import StackedMuon
 
@@ -75,8 +76,8 @@ class MuonAdamW(torch.optim.Optimizer):
         self._share()
 
     @torch.no_grad()
+    @override
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Make one step of both."""
         loss = None
         if closure is not None:
             with torch.enable_grad():

@@ -203,7 +203,6 @@ class OtherWork:
     """Tells how many cores other processes take, from when it is made."""
 
     def __init__(self) -> None:
-        """Begin now."""
         self._before = self._now()
 
     def n_cores(self) -> float:

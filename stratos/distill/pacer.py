@@ -20,11 +20,11 @@ import lightning as L
 import msgspec
 import torch
 
-from stratos.contrib.cpu.gradient_workers import GradientWorkers, why_not
 from stratos.core.atomic_files import write_atomically
 from stratos.core.context import Context
 from stratos.core.counted import counted
 from stratos.core.errors import StratosError
+from stratos.core.reasons import Reason
 from stratos.distill.adapter import has_4_bits
 from stratos.distill.collectives import summed
 from stratos.distill.data import PackedLoader
@@ -39,6 +39,8 @@ from stratos.distill.pace import (
     measure,
     measure_divided,
 )
+from stratos.distill.speedups import speedups
+from stratos.distill.words import ProcessesBeyondCores, ProcessesGone, ProcessesUnused
 from stratos.models.decode.threads import WORTH, thread_counts
 from stratos.records import from_json, to_json
 
@@ -139,15 +141,11 @@ class Pacer(L.Callback):
             self.paces = replace(kept, machine=_machine(), seconds_per_token=0.0)
         assert self.paces is not None
         if self.paces.processes > 1 and module.workers is None:
-            if why := why_not(module, self._loader):
-                self._context.warn(
-                    f"The training began on {self.paces.processes} processes and goes on in one, "
-                    f"so that sums are rounded otherwise: {why}."
-                )
+            if reason := self._divide(trainer, module, self.paces.processes):
+                self._context.warn(str(ProcessesGone(self.paces.processes, reason)))
                 self._keep(replace(self.paces, processes=1), trainer)
             else:
                 self._counts = (1,)
-                self._divide(trainer, module, self.paces.processes)
         self._drift = Drift(self.paces.seconds_per_token or None)
         torch.set_num_threads(self.paces.at(step))
 
@@ -175,10 +173,10 @@ class Pacer(L.Callback):
             ),
             trainer,
         )
-        if trouble := outlook.trouble(seconds, step_seconds):
-            raise StratosError(trouble)
+        if reason := outlook.too_long(seconds, step_seconds):
+            raise StratosError(str(reason))
         self._context.note(
-            outlook.told(
+            outlook.summary(
                 seconds, step_seconds, validation, pace.n_threads, n_processes, other_cores
             )
         )
@@ -188,18 +186,15 @@ class Pacer(L.Callback):
         n = self._most if self._n_processes is None else self._n_processes
         if n < 2 or trainer.world_size > 1:
             return pace
-        if why := why_not(module, self._loader):
-            if self._n_processes is not None:
-                self._context.note(f"trainer.n_processes={n} is not used: {why}.")
-            return pace
         if self._n_processes is None and pace.seconds_per_token > _SMALL_SECONDS:
             return pace
-        if n > self._most:
-            self._context.note(
-                f"trainer.n_processes={n}: this machine has {counted(self._most, 'core')} for them."
-            )
         row = _row_of_several(self._loader, n)
-        self._divide(trainer, module, n)
+        if reason := self._divide(trainer, module, n):
+            if self._n_processes is not None:
+                self._context.note(str(ProcessesUnused(n, reason)))
+            return pace
+        if n > self._most:
+            self._context.note(str(ProcessesBeyondCores(n, self._most)))
         counts, self._counts = self._counts, (1,)
         divided = measure_divided(trainer, module, self._loader, row)
         tokens = self._outlook.tokens_per_step
@@ -211,8 +206,9 @@ class Pacer(L.Callback):
             return pace
         return divided
 
-    def _divide(self, trainer: L.Trainer, module: Any, n: int) -> None:
-        module.workers = GradientWorkers(
+    def _divide(self, trainer: L.Trainer, module: Any, n: int) -> Reason | None:
+        """Share each step among processes, or return why that cannot be."""
+        workers = speedups().gradient_workers(
             module,
             self._loader,
             n,
@@ -220,7 +216,10 @@ class Pacer(L.Callback):
             trainer.accumulate_grad_batches,
             self._context.warn,
         )
-        self._module = module
+        if isinstance(workers, Reason):
+            return workers
+        module.workers, self._module = workers, module
+        return None
 
     def close(self) -> None:
         """End the processes that share the steps."""

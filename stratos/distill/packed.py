@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from transformers import AttentionInterface
 from transformers.masking_utils import AttentionMaskInterface
 
-from stratos.contrib.cpu import blocked_attention
+from stratos.distill.speedups import speedups
 
 NAME = "stratos_packed"
 _LIKE = 1.25
@@ -32,6 +32,8 @@ _ROW_TOKENS = 64
 """A row has a multiple of so many tokens, because CPU kernels are compiled for each new size."""
 _SHORT, _SHORT_MULTIPLE, _LONG_MULTIPLE = 64, 4, 16
 """The same of the places of a padded batch: above and up to so many."""
+_SPEEDUPS = speedups()
+"""Bound here, once: `torch.compile` traces `packed_attention`."""
 
 
 @dataclass(frozen=True)
@@ -179,12 +181,8 @@ def packed_attention(
             out_BHTD = F.scaled_dot_product_attention(
                 *states, attn_mask=mask_TT, scale=scaling, dropout_p=dropout
             )
-        elif not dropout and blocked_attention.pays(states[0]):
-            out_BHTD = blocked_attention.attend(*states, scaling)
         else:
-            out_BHTD = F.scaled_dot_product_attention(
-                *states, is_causal=True, scale=scaling, dropout_p=dropout
-            )
+            out_BHTD = _SPEEDUPS.attention(*states, scaling, dropout)
         outs.append(out_BHTD.transpose(1, 2).reshape(-1, heads, query.shape[-1]))
     out = torch.cat(outs) if len(outs) > 1 else outs[0]
     return out[documents.scatter_N][None], None

@@ -30,9 +30,9 @@ def prepare(config: Config, plan: Plan, corpus: Corpus, context: Context, untouc
     """Make the student and tokenize the corpus; write its untouched twin if wanted."""
     import pyarrow.parquet as pq
 
-    from stratos.contrib.cpu.packs import check_packs
     from stratos.distill.adapter import add_adapters, checkpoint_blocks
     from stratos.distill.data import encode
+    from stratos.distill.packs import check_packs
     from stratos.distill.student_model import make_student, save_student
     from stratos.distill.trainer import check_adapter
     from stratos.distill.training_setup import shared_tokens

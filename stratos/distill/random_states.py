@@ -8,6 +8,7 @@ from typing import Any
 import lightning as L
 import numpy as np
 import torch
+from typing_extensions import override
 
 from stratos.distill.collectives import gathered, rank
 
@@ -27,8 +28,8 @@ class RandomStates(L.Callback):
             own["cuda"] = torch.cuda.get_rng_state()
         return {"by_rank": gathered(own)}
 
+    @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Set them back."""
         own = state_dict["by_rank"][rank()]
         random.setstate((3, tuple(own["python"]), None))
         kind, keys, place, has_gauss, gauss = own["numpy"]

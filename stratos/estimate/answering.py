@@ -72,15 +72,6 @@ class AnswerTime:
         return AnswerTime(*(np.where(chosen, one, two) for one, two in pairs))
 
 
-def tensor_degrees(card: ModelCard, device: Device) -> tuple[int, ...]:
-    """Return the degrees of tensor parallelism that model and server allow: powers of two."""
-    degrees, g = [], 1
-    while g <= device.count and card.n_heads % g == 0:
-        degrees.append(g)
-        g *= 2
-    return tuple(degrees)
-
-
 def fits(
     card: ModelCard,
     fleet: Fleet,

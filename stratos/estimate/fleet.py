@@ -60,7 +60,6 @@ class Fleet:
         return Fleet(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
 
     def __len__(self) -> int:
-        """Return the number of servers."""
         return len(self.count)
 
 

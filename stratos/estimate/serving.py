@@ -55,7 +55,6 @@ class ServingTable:
     """By work: what an answer takes at all points, without the wait."""
 
     def __len__(self) -> int:
-        """Return the number of points."""
         return len(self.server)
 
     def take(self, index: Ints | Bools) -> ServingTable:

@@ -31,9 +31,9 @@ class KeptAnswer:
     text: str
     output_tokens: int
     score: Score
+    logprob: float
+    """Log-probability of the text by the student."""
     origin: str = ""
-    logprob: float | None = None
-    """Log-probability of the text by the student; None in files of earlier versions."""
 
 
 def room_for_answers(answers: Sequence[KeptAnswer], most: int) -> int:
@@ -54,7 +54,6 @@ def answers_path(run_dir: Path) -> Path:
 
 def write_answers(run_dir: Path, task: Task, answers: Answers) -> None:
     """Keep every answer of the student."""
-    logprobs = answers.logprobs or (None,) * len(answers.items)
     kept = [
         KeptAnswer(
             id=item.id,
@@ -69,7 +68,12 @@ def write_answers(run_dir: Path, task: Task, answers: Answers) -> None:
             logprob=logprob,
         )
         for item, text, n_tokens, score, logprob in zip(
-            answers.items, answers.texts, answers.tokens, answers.scores, logprobs, strict=True
+            answers.items,
+            answers.texts,
+            answers.tokens,
+            answers.scores,
+            answers.logprobs,
+            strict=True,
         )
     ]
     _write_lines(answers_path(run_dir), kept)

@@ -54,7 +54,7 @@ class Answers:
     """From the first question to the last answer, where that may be less than `seconds`."""
     n_cached: int = 0
     """Answers that were kept from before, and took none of the `wall_seconds`."""
-    logprobs: tuple[float | None, ...] = ()
+    logprobs: tuple[float, ...] = ()
     """Log-probability of each answer; none where they were not asked for."""
     n_too_long: int = 0
     """Items that were left out, since they are longer than the teacher's context."""
@@ -123,7 +123,7 @@ def ask_folder(
         cpu_seconds=cpu_seconds,
         max_tokens=max_new_tokens,
         n_truncated=sum(completion.is_truncated for completion in completions),
-        logprobs=tuple(completion.logprob for completion in completions) if with_logprobs else (),
+        logprobs=tuple(one.logprob for one in completions if one.logprob is not None),
         decoding=decoding,
     )
 
@@ -205,7 +205,7 @@ def ask_teacher(
             )
     for told in (unread(teacher, questions, answers), limit.complaint(teacher.name, answers)):
         if told:
-            context.warn(told)
+            context.warn(str(told))
     read = [place for place, answer in enumerate(answers) if answer.finish != TOO_LONG]
     n_too_long = len(answers) - len(read)
     answers = [answers[place] for place in read]

@@ -58,7 +58,6 @@ def against_log(
         p_value=mcnemar_exact(only_student, only_logged),
         agrees=wilson(sum(agree), len(agree)),
         student_doubts=dict(doubts_in([*doubts, *of_doubted]).most_common()),
-        by_agreement=True,
     )
 
 

@@ -42,10 +42,8 @@ def verdict(one: Export, most: float) -> Verdict:
 
 
 def said(one: Export) -> str:
-    """Return the verdict in words, for tables of formats; "" for records of earlier versions."""
+    """Return the verdict in words, for tables of formats."""
     most = one.max_loss_points
-    if most is None:
-        return ""
     found = verdict(one, most)
     if found is Verdict.LOSES:
         return f"loses more than {most:g}"

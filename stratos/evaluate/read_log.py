@@ -119,9 +119,6 @@ def _lines(file: BinaryIO) -> Iterator[dict[str, str]]:
     for text in data.splitlines():
         try:
             line = json.loads(text)
-            yield {
-                **{name: str(line[name]) for name in ("run", "student", "ids")},
-                "date": str(line.get("date", "")),
-            }
+            yield {name: str(line[name]) for name in ("run", "student", "ids", "date")}
         except (ValueError, KeyError, TypeError):
             continue

@@ -64,10 +64,9 @@ def reads_of_run(
         n = student.n_validation_items
         purpose = f"which step's weights are kept ({times})"
         read("distill", "validation", f"first {student.n_choosing_items:,}", purpose)
-        if n:
-            reused = student.n_validation_reused
-            again = f", {reused:,} of them again" if reused else " behind those"
-            read("distill", "validation", f"{n:,}{again}", "accuracy of the kept weights")
+        reused = student.n_validation_reused
+        again = f", {reused:,} of them again" if reused else " behind those"
+        read("distill", "validation", f"{n:,}{again}", "accuracy of the kept weights")
     if scorecard is not None:
         for score in scorecard.scores:
             if score.role in ("student", "constrained", "untouched", "teacher"):

@@ -101,8 +101,8 @@ def evaluate(
         )
 
     by_student = ask_student(items)
-    if by_student.decoding is not None and (told := by_student.decoding.complaint):
-        context.warn(told)
+    if by_student.decoding is not None and (reason := by_student.decoding.complaint):
+        context.warn(str(reason))
     context.log(_exact("student", by_student))
     write_answers(context.run_dir, task, by_student)
     constrained = None

@@ -164,10 +164,6 @@ def against_logged(versus: LoggedVersus) -> str:
         f"{percent(agrees.mean)} ({percent_range(agrees.low, agrees.high)}) of the test items, "
         f"whose logged answers hold."
     )
-    if not versus.by_agreement:
-        return (
-            f"{told} An earlier version compared them by the checks of the log alone: run it anew."
-        )
     if not versus.n_doubtful:
         return f"{told} No logged answer of the test time is doubtful."
     student, logged = versus.student_passes, versus.logged_passes

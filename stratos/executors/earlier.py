@@ -21,7 +21,7 @@ Say = Callable[[str], None]
 
 def job_of(spec: JobSpec, known: handed.Handed) -> Job:
     """Return the job that an earlier command submitted."""
-    named = replace(spec, name=known.name or spec.name)
+    named = replace(spec, name=known.name)
     return Job(named, known.id, known.place, handed.folder_of(spec.folder), is_new=False)
 
 

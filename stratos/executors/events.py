@@ -21,7 +21,6 @@ class Teller:
     """Called with a kind and its values: adds them to the file."""
 
     def __init__(self, path: Path) -> None:
-        """Write to `path`, behind what is there."""
         self._path = path
         self._ticked_at = 0.0
 

@@ -24,10 +24,10 @@ class Handed(msgspec.Struct, frozen=True):
     """Fingerprint of all that the stage's record is made from."""
     inputs: dict[str, str]
     """The same by name, each as a short digest."""
+    name: str
+    """Of the job."""
     servers: str = ""
     """What they are called in the ledger."""
-    name: str = ""
-    """Of the job; "" in files of older versions."""
     where: str = ""
     """Cluster that has it, by its executor; "" where that has no name."""
 

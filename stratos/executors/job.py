@@ -16,6 +16,7 @@ from typing import Annotated, Any, ClassVar, Literal, Protocol
 from msgspec import Meta
 
 from stratos.core.errors import StratosError
+from stratos.core.reasons import Reason
 from stratos.records import Offer
 
 Amount = Annotated[float, Meta(ge=0)]
@@ -153,6 +154,10 @@ class JobSettings:
     """Whether a job may have several nodes."""
     shares_files: ClassVar[bool] = True
     """Whether a job reaches the run folder and the folder of the caches of this machine."""
+    is_cluster: ClassVar[bool] = False
+    """Whether its nodes are up, and are the offers of the cloud that is called as it is."""
+    serve_command: ClassVar[str] = "sh outputs/<run>/deploy/serve.sh (on the node that is to serve)"
+    """What is typed to serve the student of a run on its servers."""
     stages: tuple[StageName, ...] = ()
     """Stages that run as jobs, of probe, synthesize, distill, evaluate and deploy; one that asks a
     hosted teacher, or needs no server, stays in this process."""
@@ -165,6 +170,14 @@ class JobSettings:
     0 is for nodes of your own."""
     max_pending_hours: Amount | None = None
     """Longest wait in a queue; null waits as long as limits.deadline_hours, or without end."""
+
+    def no_node_takes(self) -> Reason | None:
+        """Return why none of its nodes can take a job of these settings; None if not known."""
+        return None
+
+    def withheld(self) -> tuple[str, ...]:
+        """Return the variables of this environment that no job may get: others can read its own."""
+        return ()
 
     def usd_per_gb_of(self, offer: Offer | None, listed: Callable[[str], float]) -> float:
         """Return dollars for a GB that a job sends to this machine.
@@ -211,6 +224,8 @@ class Executor(Protocol):
     kind: ClassVar[str]
     takes_nodes: ClassVar[bool]
     shares_files: ClassVar[bool]
+    is_cluster: ClassVar[bool]
+    serve_command: ClassVar[str]
 
     @property
     def stages(self) -> tuple[StageName, ...]:
@@ -243,6 +258,14 @@ class Executor(Protocol):
 
     def unusable(self) -> str | None:
         """Return why no job can be submitted from here, with what to type; None if it can."""
+        ...
+
+    def no_node_takes(self) -> Reason | None:
+        """Return why none of its nodes can take a job of these settings; None if not known."""
+        ...
+
+    def withheld(self) -> tuple[str, ...]:
+        """Return the variables of this environment that no job may get: others can read its own."""
         ...
 
     def submit(self, spec: JobSpec) -> Job:

@@ -31,7 +31,6 @@ class Paid:
     """
 
     def __init__(self, ledger: Ledger, executor: Executor, spec: JobSpec) -> None:
-        """Nothing is reserved yet."""
         self._ledger = ledger
         self._spec = spec
         self._egress_gb = executor.egress_gb(spec)

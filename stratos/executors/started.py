@@ -46,18 +46,18 @@ class Started(msgspec.Struct, frozen=True):
     """Class of the executor."""
     settings: dict[str, Any]
     """Of the executor."""
+    at: float
+    """When it was submitted, in seconds since the epoch."""
+    host: str
+    """Machine of the command that submitted it."""
+    command: Process
+    """The command that submitted it."""
     id: str = ""
     """As the engine knows it; "" for one that was about to be submitted."""
     place: str = ""
     """For messages, such as "SLURM job 12"."""
-    at: float = 0.0
-    """When it was submitted, in seconds since the epoch."""
-    host: str = ""
-    """Machine of the command that submitted it; "" in files of older versions."""
-    command: Process | None = None
-    """The command that submitted it; None in files of older versions."""
     where: str = ""
-    """Cluster that has it; "" where that has no name, and in files of older versions."""
+    """Cluster that has it; "" where that has no name."""
 
     @property
     def executor(self) -> Executor:

@@ -61,7 +61,7 @@ def settle_unseen(
             leave.settle(Received(run, stage).total)
     handed.forget(run, stage)
     started.forget(job_name(run, stage))
-    if known is not None and known.name:
+    if known is not None:
         started.forget(known.name)
     return " ".join(filter(None, said))
 

@@ -16,7 +16,6 @@ class BatchMoney:
     """
 
     def __init__(self, file: LedgerFile, mine: dict[str, Reservation]) -> None:
-        """Remember both."""
         self._file, self._mine = file, mine
 
     def hand_in(self, what: str, batch: str, parts: dict[str, int]) -> None:

@@ -36,7 +36,6 @@ class LedgerFile:
     """
 
     def __init__(self, path: Path) -> None:
-        """Read nothing yet."""
         self.path = path
         self.totals = Totals()
         self._n_read = 0

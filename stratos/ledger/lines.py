@@ -1,18 +1,10 @@
-"""The line types of a ledger: format, parsing and validation.
-
-One JSON object a line. A line that older versions wrote has no kind and no running total.
-"""
+"""The line types of a ledger: format, parsing and validation. One JSON object a line."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import msgspec
 
 from stratos.core.process import Process
-
-ROLES = ("teacher", "train", "serve", "egress")
-"""What money is planned for."""
 
 
 class BadLine(Exception):
@@ -58,8 +50,8 @@ class Reserved(_Line, frozen=True, kw_only=True, tag="reserved"):
     id: str
     what: str
     reserved_usd: float
+    role: str
     stage: str = ""
-    role: str = ""
     host: str = ""
     pid: int = 0
     boot: str = ""
@@ -76,12 +68,12 @@ class Settled(_Line, frozen=True, kw_only=True, tag="settled"):
 
     what: str
     usd: float
+    role: str
+    total_usd: float
+    """Dollars settled in the whole file, up to and with this line."""
     id: str = ""
     stage: str = ""
-    role: str = ""
     planned_usd: float = 0.0
-    total_usd: float | None = None
-    """Dollars settled in the whole file, up to and with this line."""
     calls: int = 0
     answers: int = 0
     unanswered: int = 0
@@ -246,20 +238,12 @@ Line = (
 )
 
 _DECODER = msgspec.json.Decoder(Line)
-_OLD = (("usd", "settled"), ("reserved_usd", "reserved"), ("expected_usd", "expected"))
-"""Fields by which a line is known that has no kind."""
 _MOST_USD = 1e12
 _AMOUNTS = ("usd", "reserved_usd", "planned_usd", "total_usd", "expected_usd")
 
 
 Opened = Reserved | Rented | Leaving
 """First line of a reservation."""
-
-
-def role_of(line: Opened | Settled) -> str:
-    """Return whose money a line is about; older lines tell by how they name what is paid for."""
-    first = line.what.partition(" ")[0]
-    return line.role or (first if first in ROLES else "other")
 
 
 def written(line: Line) -> bytes:
@@ -284,7 +268,7 @@ def read(text: bytes) -> Line:
         if isinstance(amount, int | float) and not 0 <= amount < _MOST_USD:
             raise BadLine(f"{name}={str(amount)[:20]} is no amount of dollars")
     try:
-        return _DECODER.decode(text) if "kind" in raw else _old(raw)
+        return _DECODER.decode(text)
     except (msgspec.ValidationError, OverflowError) as error:
         raise BadLine(f"it is no line of a ledger ({error})") from error
 
@@ -296,11 +280,3 @@ def is_readable(text: bytes) -> bool:
     except BadLine:
         return False
     return True
-
-
-def _old(raw: dict[str, Any]) -> Line:
-    for name, kind in _OLD:
-        if name in raw:
-            line: Line = msgspec.convert({**raw, "kind": kind}, Line, strict=False)
-            return line
-    raise BadLine("it is no line of a ledger")

@@ -11,12 +11,14 @@ from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
 from stratos.ledger.file import now
-from stratos.ledger.lines import ROLES, Allotted, Released
+from stratos.ledger.lines import Allotted, Released
 from stratos.records import Plan
 
 if TYPE_CHECKING:
     from stratos.ledger.book import Ledger
 
+ROLES = ("teacher", "train", "serve", "egress")
+"""What money is planned for."""
 LEAST_HOURS = 0.25
 """Shortest time limit of a job, and what is reserved for one of unknown hours: what starts and
 saves it takes minutes, and more is reserved while it runs."""

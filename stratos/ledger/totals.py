@@ -24,7 +24,6 @@ from stratos.ledger.lines import (
     Settled,
     Shares,
     Stated,
-    role_of,
 )
 
 _ROUNDING = 1e-6
@@ -133,7 +132,7 @@ class Totals:
     def set_aside_by_others(self, role: str) -> float:
         """Return what is set aside for what roles other than one have under way."""
         lines = list(self.open.values())
-        return sum(self.set_aside(line) for line in lines if role_of(line) != role)
+        return sum(self.set_aside(line) for line in lines if line.role != role)
 
     def held_usd(self, role: str) -> dict[str, float]:
         """Return what is held for each of the other roles, and neither spent nor set aside yet.
@@ -147,7 +146,7 @@ class Totals:
             if name != role and one.released_usd is None
         }
         for line in list(self.open.values()) if held else ():
-            if (name := role_of(line)) in held:
+            if (name := line.role) in held:
                 held[name] -= self.set_aside(line)
         return {name: usd for name, usd in held.items() if usd > 0}
 
@@ -172,10 +171,9 @@ class Totals:
             self.open[line.id] = line
 
     def _settle(self, line: Settled) -> None:
-        role = role_of(line)
-        self._spend(line.usd, line.stage, role, line.total_usd)
-        if role in self.reserves:
-            self.reserves[role].spent_usd += line.usd
+        self._spend(line.usd, line.stage, line.role, line.total_usd)
+        if line.role in self.reserves:
+            self.reserves[line.role].spent_usd += line.usd
         if (opened := self.open.get(line.id)) is not None:
             self.reserved_usd -= self.set_aside(opened)
             for known in (self.open, self.extended, self.launched, self.metered):
@@ -187,9 +185,9 @@ class Totals:
         self.overruns[line.what] = self.overruns.get(line.what, Overrun()) | line.overrun
         self.shares[line.what] = self.shares.get(line.what, Shares()) + line.shares
 
-    def _spend(self, usd: float, stage: str, role: str, total_usd: float | None) -> None:
+    def _spend(self, usd: float, stage: str, role: str, total_usd: float) -> None:
         after = self.spent_usd + usd
-        if total_usd is not None and abs(after - total_usd) > _ROUNDING * max(1.0, total_usd):
+        if abs(after - total_usd) > _ROUNDING * max(1.0, total_usd):
             raise BadLine(
                 f"its running total is {exact_usd(total_usd)}, and the lines before it add up to "
                 f"{exact_usd(after)}"

@@ -47,9 +47,6 @@ def price_of_answer(probe: Probe, one: TeacherProbe) -> Interval | None:
     elif len(prices) > 1:
         low = min(low, *(price for price, _ in prices.values()))
         high = max(high, *(price for price, _ in prices.values()))
-    elif len(one.exact_by_slice) > 1:
-        error = max(error, _SPREAD_UNKNOWN * mean)
-        low, high = mean - error, mean + error
     return Interval(mean, max(0.0, low), high, counted(one.n_items, "probe answer"))
 
 

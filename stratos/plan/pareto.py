@@ -36,7 +36,6 @@ class Staircase:
     """The lower-left staircase of the points seen so far: x rises, y falls."""
 
     def __init__(self) -> None:
-        """Begin without points."""
         self.x: list[float] = []
         self.y: list[float] = []
 

@@ -91,7 +91,7 @@ def plan(config: Config, probe: Probe, context: Context, pilot: Pilot | None = N
             "plan/usd": chosen.usd,
             "plan/hours": chosen.hours,
             "plan/latency_ms": chosen.latency_ms,
-            "plan/net_usd": chosen.net_usd or 0.0,
+            "plan/net_usd": chosen.net_usd,
             "plan/accuracy": chosen.accuracy.mean,
             "plan/n_frontier": chosen.n_frontier,
         }

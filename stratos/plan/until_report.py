@@ -82,7 +82,7 @@ def stage_times(
 
 
 def said(plan: Plan) -> str:
-    """Say in one line what is ahead of a plan; "" for plans of earlier versions."""
+    """Say in one line what is ahead of a plan; "" where nothing is."""
     if not plan.ahead:
         return ""
     total = sum(one.hours for one in plan.ahead)

@@ -58,7 +58,7 @@ def probe(config: Config, context: Context) -> Probe:
         interview = TeacherEvaluation(teacher, items, config, context, tell, reserve, thresholds)
         try:
             if reason := teacher.unreachable():
-                raise TeacherError(reason)
+                raise TeacherError(str(reason))
             if isinstance(teacher, LoggedTeacher):
                 found.append(of_log(teacher))
                 continue

@@ -23,7 +23,6 @@ from stratos.records.of_evaluate import (
 )
 from stratos.records.of_pilot import Pilot, PilotPoint, PilotRun
 from stratos.records.of_plan import (
-    OWN_CLOUDS,
     Assumption,
     Offer,
     Plan,
@@ -33,6 +32,7 @@ from stratos.records.of_plan import (
     ServingSetting,
     StageTime,
     WhatIf,
+    own_clouds,
 )
 from stratos.records.of_probe import (
     AnswerSpread,
@@ -53,6 +53,7 @@ from stratos.records.stored import (
     EditedError,
     Envelope,
     FileMark,
+    FormatError,
     from_json,
     load,
     opened,
@@ -65,7 +66,6 @@ __all__ = [
     "FREE_ROLES",
     "MOST_TRUNCATED",
     "NO_LABEL",
-    "OWN_CLOUDS",
     "AnswerSpread",
     "Assumption",
     "CardRun",
@@ -83,6 +83,7 @@ __all__ = [
     "Export",
     "Exports",
     "FileMark",
+    "FormatError",
     "Interval",
     "LoadResult",
     "LoggedProof",
@@ -122,6 +123,7 @@ __all__ = [
     "is_cut_short",
     "load",
     "opened",
+    "own_clouds",
     "save",
     "to_json",
     "to_plain",

@@ -39,9 +39,8 @@ class Escalation:
     teacher_tokens: int
     is_bare: bool
     """Whether the student writes the answer alone: then the teacher's answer is given so, too."""
-    bundle_sha256: str = ""
-    """Of the manifest of the bundle that was measured: the threshold is of no other student. "" in
-    records of earlier versions."""
+    bundle_sha256: str
+    """Of the manifest of the bundle that was measured: the threshold is of no other student."""
 
     @property
     def n_answers(self) -> int:

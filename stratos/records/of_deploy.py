@@ -57,6 +57,8 @@ class LoadResult:
     queue_p95_ms: float | None
     """95th percentile that the queue model gives for this rate from the seconds of an answer that
     were measured; None for a rate above the capacity."""
+    tries: tuple[TriedRate, ...]
+    """All rates that were tried, in order."""
     p95_ms: Prediction | None = None
     """95th percentile under this rate; None where the estimate would be overrun by it."""
     capacity: Prediction | None = None
@@ -89,13 +91,10 @@ class LoadResult:
     """Whether the requests were enough to tell if it kept up."""
     utilisation: float | None = None
     """The rate over that of its answers while all slots were busy; None where they never were."""
-    tries: tuple[TriedRate, ...] = ()
-    """All rates that were tried, in order; none in records of earlier versions."""
     limit_ms: float | None = None
     """95th percentile that the user allows."""
     stream_kept_up: bool | None = None
-    """Whether it kept up in the streamed test, too; None where there was none, and in records of
-    earlier versions."""
+    """Whether it kept up in the streamed test, too; None where there was none."""
 
 
 @dataclass(frozen=True)
@@ -123,12 +122,12 @@ class Export:
     """Requests in flight for the rate."""
     memory_mib: float
     """Resident memory of the server."""
+    max_loss_points: float
+    """Points that it might lose."""
     known: tuple[str, ...] = ()
     """Its answers to the bundle's known questions."""
     is_kept: bool = True
     """False for one that lost too much: it is not in the bundle."""
-    max_loss_points: float | None = None
-    """Points that it might lose; None in records of earlier versions."""
 
 
 @dataclass(frozen=True)
@@ -162,10 +161,10 @@ class Deployment:
     """Service file for the planned server."""
     bundle_bytes: int
     seconds: float
+    run: ServingSetting
+    """How the bundle was served here."""
     meets_latency_limit: bool | None = None
     """None where no limit was given."""
-    run: ServingSetting | None = None
-    """How the bundle was served here; None in records of earlier versions."""
     answer_ms: Prediction | None = None
     """Mean milliseconds of an answer; predicted for an answer alone."""
     load: LoadResult | None = None
@@ -179,11 +178,11 @@ class Deployment:
     """None where the server's engine loads the bundle as it is."""
     memory_gib: Prediction | None = None
     """Of the server's processes after the load test, in GiB; predicted is the most that a plan
-    counts with. None where the system does not tell, and in records of earlier versions."""
+    counts with. None where the system does not tell."""
 
     @property
     def served(self) -> Export | None:
         """What the format that is served answered; None for the bundle's own weights."""
-        form = self.run.format if self.run is not None else ""
+        form = self.run.format
         formats = self.exports.formats if form and self.exports is not None else ()
         return next((one for one in formats if one.format == form), None)

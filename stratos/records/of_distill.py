@@ -37,6 +37,14 @@ class Student:
     best_step: int
     validation_exact: float
     """Exact match of the kept weights on validation items, measured once the training was over."""
+    n_validation_items: int
+    """Items of `validation_exact`."""
+    n_validation_reused: int
+    """How many of them also chose the weights, because there were no others."""
+    n_choosing_items: int
+    """Validation items by which the kept weights were chosen."""
+    best_exact: float
+    """What these weights had on the items that chose them: the best of several measurements."""
     curve: tuple[CurvePoint, ...]
     weights_sha256: str
     seconds: float
@@ -45,15 +53,6 @@ class Student:
     """How many times the training went on from a checkpoint."""
     cut_at_usd: float | None = None
     """Budget that did not suffice for the teacher's signal, so that its text alone was learnt."""
-    n_validation_items: int = 0
-    """Items of `validation_exact`; 0 in records of versions that measured on the items alone that
-    chose the weights."""
-    n_validation_reused: int = 0
-    """How many of them also chose the weights, because there were no others."""
-    n_choosing_items: int = 0
-    """Validation items by which the kept weights were chosen."""
-    best_exact: float = 0.0
-    """What these weights had on the items that chose them: the best of several measurements."""
     validation_loss: float | None = None
     """Cross-entropy of the validation items' gold answers at the best step, in nats a token."""
     epochs: float | None = None
@@ -64,9 +63,9 @@ class Student:
     """What the training was expected to take, measured before it began."""
     content: dict[str, str] = field(default_factory=dict)
     """Digests of what it was trained and validated with, and of what it started from, where the
-    config names files (`stratos.core.digest.content_of`); none in records of earlier versions."""
+    config names files (`stratos.models.students.content.content_of`)."""
     setup_seconds: float = 0.0
     """Around the `seconds` of the training, in the process that ended it: to load rows and model,
-    to measure the speed, to save and validate. 0 in records of earlier versions."""
+    to measure the speed, to save and validate."""
     processes: int = 1
     """Processes of one thread that shared each step: on their number the rounding depends, too."""

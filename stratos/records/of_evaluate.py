@@ -152,9 +152,6 @@ class LoggedVersus:
     """Share of the test items, whose logged answers hold, to which the student answers the same."""
     student_doubts: dict[str, int] = field(default_factory=dict)
     """Why to how many of the student's answers are doubtful."""
-    by_agreement: bool = False
-    """Whether it was counted as described here. Earlier versions did not: they judged by the checks
-    alone, which any answer of the right form passes."""
 
 
 FREE_ROLES = ("majority", "lookup", "linear")
@@ -184,15 +181,14 @@ class Scorecard:
     examples_path: str
     """JSON lines: question, gold, and the raw answer of each model."""
     seconds: float
-    against: tuple[Versus, ...] = ()
-    """The student against each baseline; none in records of older runs."""
+    against: tuple[Versus, ...]
+    """The student against each baseline."""
+    earlier_reads: EarlierReads
+    """Runs of this machine that had read the test items before."""
+    answers_path: str
+    """JSON lines: every answer of the student, with the chat that led to it."""
     seed: int = 0
     """Of the draw of the test items."""
-    earlier_reads: EarlierReads | None = None
-    """Runs of this machine that had read them before; None in records of older versions."""
-    answers_path: str = ""
-    """JSON lines: every answer of the student, with the chat that led to it; "" in records of older
-    versions."""
     logged: LoggedVersus | None = None
     """The student against the model of the task's log; None without a log, or where its answers
     are trusted."""

@@ -16,8 +16,8 @@ class PilotPoint:
     n_corpus_items: int
     seconds: float
     cpu_seconds: float
-    train_seconds: float = 0.0
-    """Of `seconds`, those of the training without its corpus; 0 in records of older versions."""
+    train_seconds: float
+    """Of `seconds`, those of the training without its corpus."""
 
 
 @dataclass(frozen=True)

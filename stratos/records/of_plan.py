@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, field
 
+from stratos.core.extensions import extensions
 from stratos.records.measured import Interval, Tried
 from stratos.records.model_cards import CardRun
 from stratos.records.of_worth import Worth
 
-OWN_CLOUDS = frozenset(("local", "slurm", "ray"))
-"""Clouds whose servers run already: this machine, and the nodes of a cluster."""
+
+@functools.cache
+def own_clouds() -> frozenset[str]:
+    """Return the clouds whose servers run already: this machine, and the nodes of clusters."""
+    return frozenset(("local", *(cloud for room in extensions() for cloud in room.clusters)))
 
 
 @dataclass(frozen=True)
@@ -40,7 +45,7 @@ class Offer:
     @property
     def is_rented(self) -> bool:
         """Whether it has to be ordered and booted before it works."""
-        return self.cloud not in OWN_CLOUDS
+        return self.cloud not in own_clouds()
 
 
 @dataclass(frozen=True)
@@ -127,7 +132,7 @@ class RoleChoice:
     choosing_usd: float = 0.0
     """For a hosted teacher: part of `usd`, for the answers that choose a cascade's threshold."""
     run: ServingSetting | None = None
-    """For serving: how the server is run; None in plans of earlier versions."""
+    """For serving: how the server is run; None for the other roles."""
     wait_hours: float | None = None
     """For a node of a cluster: hours until it would be handed out, beside `hours`; None where that
     is not known."""
@@ -166,14 +171,14 @@ class PlanPoint:
     """Predicted p95 of one answer."""
     servers: dict[str, str]
     """Role to the offer's short name."""
+    net_usd: float
+    """Net cost in dollars, accuracy, hours and latency counted at the plan's exchange rates: what
+    differences of it say counts."""
     accuracy_known: bool = True
     """False if nothing was measured that it can be predicted from."""
     accuracy_low: float = 0.0
     accuracy_high: float = 1.0
     """Ends of the predicted interval; of an unknown accuracy what bounds it."""
-    net_usd: float | None = None
-    """Net cost in dollars, accuracy, hours and latency counted at the plan's exchange rates: what
-    differences of it say counts. None in records of earlier versions."""
     accuracy_tried: Tried | None = None
     """Of an unknown accuracy, what a short training showed nevertheless."""
 
@@ -217,6 +222,8 @@ class Plan:
     price_dates: tuple[str, str]
     """Oldest and newest of the prices that the plan uses."""
     seconds: float
+    net_usd: float
+    """Net cost as in `PlanPoint`."""
     prompt: str = ""
     """The task's prompt that the teacher did best with in the probe; "" takes the task's first."""
     train_tokens: int = 0
@@ -238,25 +245,22 @@ class Plan:
     """Past runs of this machine that predicted accuracies rest on, copied so that a resumed run
     sees the same ones."""
     history_recipe: str = ""
-    """Digest of what a past run had to share with this one to be among them; "" in records of
-    earlier versions."""
+    """Digest of what a past run had to share with this one to be among them."""
     prices: tuple[Price, ...] = ()
-    """Every price that the plan uses; none in records of earlier versions."""
+    """Every price that the plan uses."""
     assumptions: tuple[Assumption, ...] = ()
-    """Every number that the plan uses and nobody measured; none in records of earlier versions."""
-    net_usd: float | None = None
-    """Net cost as in `PlanPoint`; None in records of earlier versions."""
+    """Every number that the plan uses and nobody measured."""
     exchange: dict[str, float] = field(default_factory=dict)
     """Dollars that a point of accuracy, an hour of waiting and 100 ms count, by key of
     `objective`."""
     teacher_retires: str = ""
     """Day from which the teacher answers no more, as YYYY-MM-DD; "" where none is known."""
     worth: Worth | None = None
-    """Whether it pays; None where no hosted model was probed, and in older records."""
+    """Whether it pays; None where no hosted model was probed."""
     is_late: bool = False
     """Whether the student that it chose was trained before it was made."""
     ahead: tuple[StageTime, ...] = ()
-    """The stages of the run that follow, up to the report; none in records of earlier versions."""
+    """The stages of the run that follow, up to the report."""
 
     @property
     def servers_usd_per_day(self) -> float:

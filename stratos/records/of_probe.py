@@ -151,7 +151,7 @@ class TeacherProbe:
     """Of the model of a log, which was asked nothing: then `exact` is the share of its answers
     that nothing in the log speaks against, which its accuracy is at most."""
     by_slice: dict[str, SliceAnswers] = field(default_factory=dict)
-    """The `n_items` answers, by slice; empty for a log, and in records of earlier versions."""
+    """The `n_items` answers, by slice; empty for a log."""
 
     @property
     def is_cut_short(self) -> bool:
@@ -217,8 +217,8 @@ class Probe:
     logged: TeacherProbe | None = None
     """The model of the task's log, if its price is known: among `teachers` or not."""
     shares: dict[str, float] = field(default_factory=dict)
-    """Share of each slice among the validation rows, as requests come; empty where that is not
-    known: without rows, and in records of earlier versions. A task of one slice has none."""
+    """Share of each slice among the validation rows, as requests come; empty without rows. A task
+    of one slice has none."""
 
     def of_teacher(self, name: str) -> TeacherProbe:
         """Return what was seen of a reachable teacher."""

@@ -29,16 +29,15 @@ class Way:
     against, an upper bound."""
     kind: Literal["student", "hosted", "prompt", "open", "cascade"] = "hosted"
     """prompt: a hosted model with another prompt; open: a model as it is, on rented servers;
-    cascade: the student, and its teacher where it is unsure. In records of earlier versions it is
-    hosted for the student, too."""
+    cascade: the student, and its teacher where it is unsure."""
     usd_per_day: float | None = None
     """Of the servers of an open model or of a cascade's student, idle or not."""
     servers: str = ""
     """On which an open model would run."""
     prompt: str = ""
-    """With which a hosted model is asked; "" in records of earlier versions."""
+    """With which a hosted model is asked; "" for the others."""
     unsure: str = ""
-    """Why it may be no alternative, though that is not shown; "" in records of earlier versions."""
+    """Why it may be no alternative, though that is not shown; "" where nothing says so."""
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,6 +14,9 @@ from stratos.core.atomic_files import write_atomically
 from stratos.core.redact import redact_text
 
 T = TypeVar("T")
+
+FORMAT = 1
+"""Number of how records lie on disk: raised when what is written can no longer be read."""
 
 
 @dataclass(frozen=True)
@@ -30,18 +33,32 @@ class FileMark:
 class Envelope:
     """A stage record as it lies on disk: with the fingerprint of everything it was made from."""
 
+    format: int
+    """`FORMAT` of the code that wrote it."""
     stage: str
     fingerprint: str
     record: msgspec.Raw
-    files: dict[str, int | FileMark] = field(default_factory=dict)
-    """Mark of every file that the record names, or that lies in a folder it names; in folders of
-    older versions its size."""
-    inputs: dict[str, str] = field(default_factory=dict)
-    """What it was made from, by name, each a short digest; empty in folders of older versions."""
-    folder: str = ""
-    """Where it was written; "" in folders of older versions."""
-    sha256: str = ""
-    """Of all the rest; "" in folders of older versions."""
+    files: dict[str, FileMark]
+    """Mark of every file that the record names, or that lies in a folder it names."""
+    inputs: dict[str, str]
+    """What it was made from, by name, each a short digest; none where nobody compares it."""
+    folder: str
+    """Where it was written."""
+    sha256: str
+    """Of all the rest."""
+
+
+@dataclass(frozen=True)
+class _Core:
+    """What an envelope of every format has."""
+
+    fingerprint: str
+    record: msgspec.Raw
+    format: int = 0
+
+
+class FormatError(msgspec.ValidationError):
+    """A record is of another format: code of another day has written it."""
 
 
 class EditedError(msgspec.ValidationError):
@@ -78,6 +95,7 @@ def save(
 ) -> None:
     """Write a stage record with its fingerprint and without secrets, atomically."""
     envelope = {
+        "format": FORMAT,
         "stage": stage,
         "fingerprint": fingerprint,
         "record": _redacted(msgspec.to_builtins(record)),
@@ -92,15 +110,18 @@ def opened(data: bytes) -> Envelope:
     """Read the envelope of a record.
 
     Raises:
+        FormatError: it is of another format.
         EditedError: it is not as it was written.
         msgspec.DecodeError: it is no envelope.
     """
+    number = from_json(data, _Core).format
+    if number != FORMAT:
+        raise FormatError(f"it is of format {number}, not of {FORMAT}")
     envelope = from_json(data, Envelope)
-    if envelope.sha256:
-        plain = msgspec.json.decode(data)
-        del plain["sha256"]
-        if _digest(plain) != envelope.sha256:
-            raise EditedError("it was changed after it was written")
+    plain = msgspec.json.decode(data)
+    del plain["sha256"]
+    if _digest(plain) != envelope.sha256:
+        raise EditedError("it was changed after it was written")
     return envelope
 
 

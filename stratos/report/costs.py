@@ -15,7 +15,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from stratos.ledger.lines import BadLine, Line, Settled, Stated, read, role_of
+from stratos.ledger.lines import BadLine, Line, Settled, Stated, read
 from stratos.ledger.totals import Reserve, Totals
 from stratos.records import Plan, RoleChoice
 
@@ -49,8 +49,8 @@ class Spend:
 
     what: str
     usd: float
-    role: str = ""
-    """Whose money it was; "" where the line does not tell."""
+    role: str
+    """Whose money it was."""
     stage: str = ""
     seconds: float = 0.0
     """That servers were held for it; 0 for all that is paid otherwise."""
@@ -74,15 +74,13 @@ def cost_rows(
     Args:
         plan: what was planned; None leaves the planned columns empty.
         records: stage name to its record, as far as the stages have run.
-        spends: the ledger's lines; one that begins with a role's name belongs to that role.
+        spends: the ledger's lines.
         reserves: what the plan holds, by role.
     """
     seconds, stages = _measured(records, spends)
     spent: dict[str, float] = defaultdict(float)
     for spend in spends:
-        first = spend.what.split(maxsplit=1)[0] if spend.what.strip() else ""
-        role = spend.role or first
-        spent[role if role in (*ROLES, "egress") else "other"] += spend.usd
+        spent[spend.role if spend.role in (*ROLES, "egress") else "other"] += spend.usd
     rows = []
     for role in ROLES:
         choices = plan.roles_of(role) if plan else ()
@@ -148,7 +146,7 @@ def read_ledger(path: Path) -> tuple[Spend, ...]:
     spends = []
     for line in _lines(path):
         if isinstance(line, Settled):
-            paid = Spend(line.what, line.usd, role_of(line), line.stage, line.seconds, line.server)
+            paid = Spend(line.what, line.usd, line.role, line.stage, line.seconds, line.server)
             spends.append(paid)
         elif isinstance(line, Stated):
             spends.append(Spend(line.what, line.usd, "other"))

@@ -119,7 +119,7 @@ def _line(
     quantity: charts.Quantity,
     value: Callable[[CurvePoint], float | None],
 ) -> charts.Plot | None:
-    """Lay out what every point has; None where records of an earlier version lack it."""
+    """Lay out a quantity of every point; None for fewer than two points."""
     found = [(point, one) for point in curve if formats.is_number(one := value(point))]
     if len(found) < 2:
         return None

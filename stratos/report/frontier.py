@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from stratos.core import formats
-from stratos.records import Interval, Plan, PlanPoint
+from stratos.records import Plan, PlanPoint
 from stratos.report import charts, to_type
 
 
@@ -24,19 +24,13 @@ def chosen_point(plan: Plan) -> PlanPoint:
             role: " + ".join(one.offer.name for one in plan.roles_of(role) if one.offer is not None)
             for role in dict.fromkeys(one.role for one in plan.roles if one.offer is not None)
         },
-        accuracy_known=is_known(plan.accuracy),
+        accuracy_known=plan.accuracy.is_known,
         accuracy_low=plan.accuracy.low,
         accuracy_high=plan.accuracy.high,
         net_usd=plan.net_usd,
         accuracy_tried=plan.accuracy.tried,
     )
     return next((known for known in plan.frontier if is_same(known, point)), point)
-
-
-def is_known(accuracy: Interval) -> bool:
-    """Tell whether a predicted accuracy rests on anything."""
-    # Records of earlier versions have an unknown one between 0 and 1.
-    return accuracy.is_known and accuracy.is_share_known
 
 
 def frontier_plot(plan: Plan, run_dir: Path) -> charts.Plot:
@@ -66,9 +60,7 @@ def frontier_plot(plan: Plan, run_dir: Path) -> charts.Plot:
         if not is_same(point, chosen)
     ]
     marks.append(mark(chosen, "chosen", "chosen"))
-    quantities = [charts.USD, charts.HOURS, charts.LATENCY, charts.ACCURACY]
-    if plan.net_usd is not None:
-        quantities.append(charts.NET)
+    quantities = [charts.USD, charts.HOURS, charts.LATENCY, charts.ACCURACY, charts.NET]
     # What is counted is drawn: a plan of unknown accuracy has no place on an axis of accuracies.
     known = all(point.accuracy_known for point in (*plan.frontier, chosen))
     vertical = charts.ACCURACY if known else charts.HOURS
@@ -95,7 +87,7 @@ def _mark(point: PlanPoint, kind: str, what: str, chosen: PlanPoint) -> charts.M
             "usd": point.usd,
             "hours": point.hours,
             "latency_ms": point.latency_ms,
-            "net_usd": _beyond(point, chosen),
+            "net_usd": point.net_usd - chosen.net_usd,
         },
         kind=kind,
         rows=plan_rows(point, what, chosen),
@@ -131,17 +123,8 @@ def plan_rows(
     )
 
 
-def _beyond(point: PlanPoint, base: PlanPoint) -> float | None:
-    """Return a plan's net cost beyond another's; None in records without it."""
-    if point.net_usd is None or base.net_usd is None:
-        return None
-    return point.net_usd - base.net_usd
-
-
 def _net(point: PlanPoint, base: PlanPoint) -> tuple[str, str]:
-    more = _beyond(point, base)
-    if more is None:
-        return "unknown", ""
+    more = point.net_usd - base.net_usd
     return "", f"{'−' if more < 0 else '+'}{formats.usd(abs(more))}" if abs(more) >= 0.005 else ""
 
 

@@ -56,7 +56,7 @@ def next_steps(
     Raises:
         ValueError: what Hydra kept of the run is corrupt.
     """
-    if plan is None or student is None or not student.n_validation_items:
+    if plan is None or student is None:
         return ()
     return (
         *_longer(run_dir, pilot, plan, student),
@@ -96,8 +96,6 @@ def _measured(student: Student) -> list[Measured]:
     """Return what the training measured: its end, and a few points of its curve before."""
     n = student.n_validation_items
     end = Measured(student.train_tokens, student.validation_exact * n, n)
-    if not student.n_choosing_items:
-        return [end]
     n = student.n_choosing_items
     before: list[Measured] = []
     for one in reversed(student.curve):

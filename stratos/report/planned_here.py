@@ -21,7 +21,7 @@ def rows_here(deployment: Deployment) -> Iterator[PlannedRow]:
     """Yield a row for each quantity that was predicted of the server on this machine."""
     busy = deployment.was_busy
     load = deployment.load
-    slots = deployment.run.slots if deployment.run is not None else 1
+    slots = deployment.run.slots
     if (answer := deployment.answer_ms) is not None:
         yield _row("an answer alone, here", "latency", answer, milliseconds, busy)
     if load is not None and load.p95_ms is not None:

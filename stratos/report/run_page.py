@@ -114,9 +114,7 @@ def write_run_page(
         role_names=ROLE_NAMES,
         costs=costs.cost_rows(plan, named, spends, costs.read_reserves(context.ledger.path)),
         budget_usd=config.limits.budget_usd,
-        earlier_reads=said(scorecard.earlier_reads)
-        if scorecard and scorecard.earlier_reads
-        else "",
+        earlier_reads=said(scorecard.earlier_reads) if scorecard else "",
         reads=reads_of_run(named.get("probe"), named.get("pilot"), student, scorecard),
         planned=planned_rows(plan, named, spends),
         spends=spends,

@@ -79,10 +79,8 @@ def reached_by(job: Job) -> str:
 
 def validation(student: Student) -> Interval:
     """Return the exact match of the kept weights on validation items."""
-    n, share = student.n_validation_items, student.validation_exact
-    if not n:  # of an earlier version, which did not count the items
-        return Interval(share, share, share)
-    return wilson(share * n, n)
+    n = student.n_validation_items
+    return wilson(student.validation_exact * n, n)
 
 
 def _usd(job: Job) -> float:

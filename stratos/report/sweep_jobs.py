@@ -80,9 +80,7 @@ def runs_in(folders: Sequence[Path], command: str) -> Iterator[Job]:
     """
     for folder in folders or [Path(one) for one in FOLDERS if Path(one).is_dir()]:
         if not folder.is_dir():
-            raise StratosError(
-                f"{folder} is no folder. Type python -m stratos.{command} <folder of runs>."
-            )
+            raise StratosError(f"{folder} is no folder. Type stratos {command} <folder of runs>.")
         if is_run(folder):
             yield read_job(folder.parent, folder)
         else:
@@ -92,7 +90,7 @@ def runs_in(folders: Sequence[Path], command: str) -> Iterator[Job]:
 def is_run(folder: Path) -> bool:
     """Tell whether a folder is that of a run: what a report is made of has to be there.
 
-    A `report.json` alone is none: `stratos.dashboard` writes one into a sweep, too.
+    A `report.json` alone is none: `stratos dashboard` writes one into a sweep, too.
     """
     return (folder / ".hydra").is_dir() or any(
         (folder / f"{stage}.json").exists() for stage in STAGES if stage != "report"

@@ -17,7 +17,6 @@ from stratos.evaluate.verdict import Verdict, verdict
 from stratos.records import CurvePoint, Interval, Plan, Scorecard, Student
 from stratos.report import charts, costs
 from stratos.report.curves import N_COLOURS, overlaid
-from stratos.report.frontier import is_known
 from stratos.report.render import render
 from stratos.report.sweep_best import alike, best_of, validation
 from stratos.report.sweep_jobs import Job, is_run, natural, read_jobs
@@ -129,7 +128,7 @@ def _row(sweep_dir: Path, job: Job, common: set[str]) -> Row:
         href=_href(sweep_dir, job),
         varied=tuple(line for line in job.overrides if line not in common),
         validation=None if student is None else validation(student),
-        accuracy=accuracy or (plan.accuracy if plan and is_known(plan.accuracy) else None),
+        accuracy=accuracy or (plan.accuracy if plan and plan.accuracy.is_known else None),
         predicted=accuracy is None,
         verdict=verdict(scorecard) if scorecard else None,
         ratio_at_least=comparison.ratio_at_least if comparison else None,

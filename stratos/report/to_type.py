@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from stratos.core.conf import conf_dir
+from stratos.core.conf import shipped_choices
 from stratos.core.redact import redact_override
 from stratos.records import Plan, PlanPoint
 from stratos.report import provenance
@@ -64,7 +64,7 @@ def of_point(point: PlanPoint, plan: Plan, run_dir: Path) -> str:
         return repeat(run_dir)
     changed = {}
     for group, name, chosen in pinned:
-        if (conf_dir() / group / f"{name}.yaml").is_file():
+        if name in shipped_choices(group):
             changed[group] = name
         elif name != chosen:
             return ""

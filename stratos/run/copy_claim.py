@@ -44,7 +44,6 @@ class CopyClaim:
     """The claim of this process, which is renewed while it lives."""
 
     def __init__(self, store: CopyStore, folder: Path, warn: Warn) -> None:
-        """Claim a store for a run folder."""
         self._store, self._folder, self._warn = store, folder, warn
         self.token = uuid4().hex
         self.renewed_at = 0.0

@@ -25,7 +25,6 @@ class HeldFolder:
     """
 
     def __init__(self, folder: Path) -> None:
-        """Take notice of a folder, whose lock is held."""
         self.folder = folder
         self.how_to_go_on: Callable[[], str] = _begin_again
         """Says what to type once the folder is gone."""

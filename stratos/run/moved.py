@@ -17,13 +17,14 @@ def opened_in(path: Path) -> Envelope:
     """Read the envelope of a record, with the files that it names where they lie now.
 
     Raises:
+        FormatError: it is of another format.
         EditedError: it is not as it was written.
         msgspec.DecodeError: it is no envelope.
         OSError: it cannot be read.
     """
     envelope = records.opened(path.read_bytes())
     old, new = envelope.folder, str(path.parent)
-    if not old or old == new:
+    if old == new:
         return envelope
     record = _moved(msgspec.json.decode(envelope.record), old, new)
     files = {_moved(name, old, new): mark for name, mark in envelope.files.items()}

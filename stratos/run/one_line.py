@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,10 +9,10 @@ from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any, TextIO
 
+from stratos.core.json_line import FLAG, json_line
 from stratos.core.printable import visible
 from stratos.core.redact import redact_text
 
-FLAG = "--json"
 _VARIABLE = "STRATOS_JSON"
 """By which the processes that a command starts know of it."""
 
@@ -69,8 +67,4 @@ def say_failed(folder: Path, error: BaseException) -> None:
 
 def _say(line: Mapping[str, Any]) -> None:
     if is_for_machines():
-        plain = {
-            key: None if isinstance(value, float) and not math.isfinite(value) else value
-            for key, value in line.items()
-        }
-        print(json.dumps(plain), file=_kept[-1] if _kept else sys.stdout, flush=True)
+        print(json_line(line), file=_kept[-1] if _kept else sys.stdout, flush=True)

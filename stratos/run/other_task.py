@@ -8,6 +8,7 @@ old name are the same task: their records are made again, as for any changed inp
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,7 @@ def _other_task(config: Config, folder: Path) -> str | None:
         try:
             envelope = records.opened((folder / f"{stage.name}.json").read_bytes())
             made = msgspec.json.decode(bytes(envelope.record))
-        except (OSError, msgspec.DecodeError, UnicodeDecodeError, records.EditedError):
+        except (OSError, msgspec.DecodeError, UnicodeDecodeError):
             continue  # it tells nothing; the run says what is wrong with it
         if _is_other(envelope.inputs, made, config):
             return _name(folder, made)
@@ -67,11 +68,11 @@ def _other_task(config: Config, folder: Path) -> str | None:
     return None
 
 
-def _is_other(old: Any, made: Any, config: Config) -> bool:
+def _is_other(old: Mapping[str, str], made: Any, config: Config) -> bool:
     name = made.get("task") if isinstance(made, dict) else None
     if name is not None and name != config.task.name:
         return True
-    if not old:  # records of older versions do not name their inputs
+    if not old:  # the record was kept without them
         return False
     new = resume.task_inputs(config)
     if any(old.get(key) != new.get(key) for key in ("task._target_", "task.name")):

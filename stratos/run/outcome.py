@@ -142,15 +142,8 @@ def _(student: Student) -> str:
         f"{student.name}, {magnitude(student.n_params)} parameters, "
         f"{counted(student.steps, 'step', spec=',')}, {magnitude(student.train_tokens)} tokens"
         f"{resumed}: {percent(student.validation_exact)} exact on "
-        f"{_validated(student)}"
+        f"{counted(student.n_validation_items, 'validation item', spec=',')}"
     )
-
-
-def _validated(student: Student) -> str:
-    """Say on which items; records of earlier versions do not know how many they were."""
-    if not student.n_validation_items:
-        return "validation items"
-    return counted(student.n_validation_items, "validation item", spec=",")
 
 
 @outcome.register
@@ -170,7 +163,7 @@ def _(scorecard: Scorecard) -> str:
     told = f"; {found.headline}" if found is not None and found.headline else ""
     bound = at_least(compared) if compared else ""
     ratio = f"; {bound}" if bound else ""
-    reads = f"; {said(scorecard.earlier_reads)}" if scorecard.earlier_reads else ""
+    reads = f"; {said(scorecard.earlier_reads)}"
     return f"{', '.join(parts)} {measured(scorecard.metric)} on test items{told}{ratio}{reads}"
 
 

@@ -1,8 +1,8 @@
 """Resume: stage records with fingerprints of their inputs.
 
 A record lies in the run folder with the fingerprint of all that it was made from: the part of the
-config that its stage reads, the records before it, and the code. Where all three are as they were,
-and the files that the record names are still there, the stage is not run again.
+config that its stage reads, the records before it, and the versions of the code. Where all three
+are as they were, and the files that the record names are still there, the stage is not run again.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from stratos.core.digest import digest_of, digest_of_code, digest_of_path, files
 from stratos.core.errors import StratosError
 from stratos.core.foreign import cause
 from stratos.core.integrity import changed, marks_of, missing
-from stratos.run.closure import digest_of_closure, file_of
+from stratos.deploy.engines.base import Engine
 from stratos.run.moved import opened_in
 
 T = TypeVar("T")
@@ -38,11 +38,7 @@ _MOST_NAMED = 3
 
 @dataclass(frozen=True)
 class Stage(Generic[T]):
-    """One stage: what it makes, what its outcome depends on, and how a run treats it.
-
-    The code that it runs is part of what its record is made from. It is found from the imports of
-    its packages, and from the classes that the config names: nobody lists it.
-    """
+    """One stage: what it makes, what its outcome depends on, and how a run treats it."""
 
     name: str
     function: str
@@ -51,8 +47,8 @@ class Stage(Generic[T]):
     reads: tuple[str, ...]
     """Keys of the config that it reads, as "group" or "group.key"; the key of each candidate, where
     the group has several."""
-    packages: tuple[str, ...] = ()
-    """Packages of `stratos` whose code it runs; the one of its own name where there are none."""
+    version: int = 1
+    """Raised when its code makes another record of the same inputs."""
     after: tuple[str, ...] = ()
     """Stages whose records it needs."""
     uses: tuple[str, ...] = ()
@@ -89,10 +85,8 @@ class Kept:
     record: Any = None
     fingerprint: str = ""
     trouble: str = ""
-    is_marked: bool = True
-    """Whether the content of the files that it names can be told from other content."""
     inputs: Mapping[str, str] = field(default_factory=dict)
-    """What it was made from, by name, each as a short digest; empty for older versions."""
+    """What it was made from, by name, each as a short digest; none where nobody compares it."""
 
 
 SEEN = "what other runs have left"
@@ -138,7 +132,7 @@ def inputs_of(
         "config": subset,
         "files": _files(subset),
         "upstream": upstream,
-        "code": digest_of_closure(_starts(stage, config)),
+        "versions": _versions(stage, config),
         "user_code": digest_of_code(
             config.task, *config.task.parts, *config.teachers, *config.strategies
         ),
@@ -159,7 +153,7 @@ def files_of(stage: Stage[Any], config: Config) -> tuple[Path, ...]:
     found = [Path(one) for _, path in named
              for one in ([path] if path.exists() else glob(str(path), recursive=True))]  # fmt: skip
     for name in (*stage.after, *stage.uses):
-        with contextlib.suppress(OSError, msgspec.DecodeError, records.EditedError):
+        with contextlib.suppress(OSError, msgspec.DecodeError):
             kept = opened_in(config.run_dir / f"{name}.json")
             found += [config.run_dir / one for one in kept.files]
     absolute = dict.fromkeys(path.absolute() for path in found)
@@ -180,7 +174,7 @@ def named(inputs: Mapping[str, Any]) -> dict[str, str]:
     """
     others = {
         **{f"the record of {stage}": mark for stage, mark in inputs["upstream"].items()},
-        "the version of Stratos": inputs["code"],
+        **{f"the version of {name}": version for name, version in inputs["versions"].items()},
         "code of your own": inputs["user_code"],
         SEEN: inputs["seen"],
     }
@@ -200,7 +194,7 @@ def _named(
 def what_changed(old: Mapping[str, str], new: Mapping[str, str]) -> str:
     """Say which inputs of a record are other ones now, the first three by name."""
     names = [name for name in {**new, **old} if old.get(name) != new.get(name)]
-    if not old or not names:
+    if not names:
         return "its inputs have changed"
     shown, rest = names[:_MOST_NAMED], len(names) - _MOST_NAMED
     if rest > 0:
@@ -221,23 +215,22 @@ def _sha256(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _starts(stage: Stage[Any], config: Config) -> tuple[str, ...]:
-    """Return where the code of a stage begins: its packages, and what the config's parts are of."""
-    objects = {
-        "task": (config.task, *config.task.parts),
-        "teacher": config.teachers,
-        "strategy": config.strategies,
-    }
+def _versions(stage: Stage[Any], config: Config) -> dict[str, int]:
+    """Return the version of a stage, and of each class that the config names for it."""
     read = {key.partition(".")[0] for key in stage.reads}
-    modules = (
-        file_of(cls.__module__)
-        for group, ones in objects.items()
-        if group in read
-        for one in ones
-        for cls in type(one).__mro__
-    )
-    own = stage.packages or (stage.name,)
-    return tuple(sorted({"records", *own, *(file for file in modules if file is not None)}))
+    found = {stage.name: stage.version}
+    if "task" in read:
+        found[type(config.task).__name__] = config.task.code_version
+    if "teacher" in read:
+        found |= {type(one).__name__: one.code_version for one in config.teachers}
+    if "strategy" in read:
+        found |= {type(one).__name__: one.code_version for one in config.strategies}
+    engines: list[Engine] = []
+    if "deploy.engines" in stage.reads:
+        engines += config.deploy.engines.values()
+    if "deploy.engine" in stage.reads and config.deploy.engine is not None:
+        engines.append(config.deploy.engine)
+    return found | {type(one).__name__: one.code_version for one in engines}
 
 
 def _select(plain: dict[str, Any], key: str) -> Any:
@@ -253,13 +246,22 @@ def _select(plain: dict[str, Any], key: str) -> Any:
 
 
 def find(stage: Stage[T], folder: Path) -> Kept | None:
-    """Read the record of a stage in `folder`; None if there is no such file."""
+    """Read the record of a stage in `folder`; None if there is no such file.
+
+    Raises:
+        StratosError: it was written by other code, or changed since it was written.
+    """
     path = folder / f"{stage.name}.json"
     try:
         envelope = opened_in(path)
         record = records.from_json(bytes(envelope.record), stage.record)
     except (FileNotFoundError, NotADirectoryError):
         return None
+    except records.FormatError as error:
+        raise StratosError(
+            f"{folder} was made by another version of Stratos: start anew in another folder, with "
+            "hydra.run.dir=<folder>."
+        ) from error
     except records.EditedError as error:
         raise StratosError(
             f"{path}: {error}, so it is not used. {_again(stage.name, folder)}"
@@ -274,7 +276,7 @@ def find(stage: Stage[T], folder: Path) -> Kept | None:
     # A folder that was gone when the record was written has no marks.
     if (gone := missing(record, folder)) is not None:
         return Kept(trouble=f"{path} names {gone}, which is gone")
-    return Kept(record, envelope.fingerprint, "", bool(envelope.sha256), envelope.inputs)
+    return Kept(record, envelope.fingerprint, "", envelope.inputs)
 
 
 def keep(

@@ -43,7 +43,6 @@ class RunState:
     """Fingerprints of the records, by stage."""
 
     def __post_init__(self) -> None:
-        """Open the ledger of the run folder."""
         folder = self.config.run_dir
         self.asked = asked_stages(self.config, self.stages)
         is_alone = self.job is None and not handed.is_any(folder)

@@ -9,8 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from stratos.contrib.ray.engine import connected
-from stratos.core.chunk_engine import Engine, Here
+from stratos.core.chunk_engine import Engine, Here, engine_of
 from stratos.core.context import Context
 from stratos.core.disk_errors import disk_errors
 from stratos.core.errors import StratosError
@@ -78,7 +77,7 @@ class Runner:
                 return self._make(stage, mark, inputs, optional)
             state.console.done(stage.name, kept.record, again=True)
             end_job(state, stage, kept.record)
-            self._earlier.add(stage.name, state.config.run_dir, kept)
+            self._earlier.add(stage.name, state.config.run_dir)
             taken = self._take(stage, kept.record, mark)
             state.tracker.record(state.config, stage.name, state.records)
             return taken
@@ -119,7 +118,7 @@ class Runner:
                 changed = resume.what_changed(kept.inputs, state.inputs(stage, kept.record))
                 state.console.note(f"{stage.name}: used as it is, although {changed}.")
             state.console.done(stage.name, kept.record, again=True)
-            self._earlier.add(stage.name, Path(str(folder)).expanduser(), kept)
+            self._earlier.add(stage.name, Path(str(folder)).expanduser())
             taken = self._take(stage, kept.record, kept.fingerprint)
             is_input = Path(str(folder)).expanduser() != state.config.run_dir
             state.tracker.record(state.config, stage.name, state.records, is_input)
@@ -175,8 +174,7 @@ class Runner:
             else:
                 with self._alone(stage, mark):
                     check_handed(state, stage, mark)
-                    with self._earlier.blamed(stage):
-                        record = self._call(stage, inputs, optional, context)
+                    record = self._call(stage, inputs, optional, context)
                     if isinstance(record, Plan):
                         record = cast(T, self._dated(record, mark))
                     self._check_held()
@@ -245,10 +243,10 @@ class Runner:
 
     def _engine(self, stage: Stage[Any]) -> contextlib.AbstractContextManager[Engine]:
         """Return what does the work of a stage that is the same wherever it is done."""
-        wanted = self.state.config.synthesize
-        if wanted.engine == "local" or not stage.has_engine:
+        if not stage.has_engine:
             return contextlib.nullcontext(Here())
-        return connected(wanted.ray_address, self.state.console.note)
+        wanted = self.state.config.synthesize
+        return engine_of(wanted.engine).connected(wanted.ray_address, self.state.console.note)
 
     def _tracked(self, tick: Callable[..., None], stage: Stage[Any]) -> Callable[..., None]:
         """Return a stage's tick that is tracked, too."""

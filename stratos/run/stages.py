@@ -46,7 +46,6 @@ PROBE = Stage(
 PILOT = Stage(
     name="pilot",
     function="stratos.probe.pilot.stage:pilot",
-    packages=("probe/pilot",),
     record=Pilot,
     reads=(
         "task",
@@ -204,7 +203,6 @@ DEPLOY = Stage(
 CASCADE = Stage(
     name="cascade",
     function="stratos.contrib.cascade.stage:cascade",
-    packages=("contrib/cascade",),
     record=Cascade,
     reads=(
         "task",
@@ -243,7 +241,7 @@ PILOT_TRAINING = Stage(
     function="stratos.distill.stage:distill",
     record=Student,
     reads=tuple(dict.fromkeys((*SYNTHESIZE.reads, *DISTILL.reads))),
-    packages=("synthesize", "distill"),
+    version=SYNTHESIZE.version + DISTILL.version,  # it rises with either
 )
 """A short training of the pilot: what its corpus and its training depend on, and neither the
 limits nor the servers that there are."""

@@ -174,7 +174,7 @@ def final_numbers(
             "strategy": plan.strategy,
             "planned_usd": plan.usd,
             "planned_hours": plan.hours,
-            "planned_net_usd": plan.net_usd or 0.0,
+            "planned_net_usd": plan.net_usd,
         }
         worth = plan.worth
         if config is not None:
@@ -314,14 +314,12 @@ def _accuracy(records: Mapping[str, Any]) -> tuple[str | Table | Text, ...]:
     deployment: Deployment | None = records.get("deploy")
     if deployment is not None and deployment.served is not None:
         table.add_row(*_served_row(deployment.served, slices, are_cut))
-    told = [f"{sentence(measured(scorecard.metric))} on test items"]
-    if scorecard.earlier_reads is not None:
-        told.append(said(scorecard.earlier_reads))
+    title = f"{sentence(measured(scorecard.metric))} on test items; {said(scorecard.earlier_reads)}"
     doubtful = [_who(score) for score in scores if score.is_cut_short]
     lost = [] if deployment is None else _lost(deployment)
     if scorecard.logged is not None:
         lost = [Text(against_logged(scorecard.logged)), *lost]
-    return "; ".join(told), table, *lost, *_doubts(doubtful)
+    return title, table, *lost, *_doubts(doubtful)
 
 
 def _lost(deployment: Deployment) -> list[Text]:

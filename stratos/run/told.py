@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from typing_extensions import override
+
 from stratos.executors.events import LOG, NOTE, TICK, WARN
 from stratos.run.console import Console
 from stratos.tracking.tracker import Tracker
@@ -22,8 +24,8 @@ class ToldConsole(Console):
         """Whether the stage runs: what is said of records before it, the other one says itself."""
 
     @contextmanager
+    @override
     def stage(self, name: str) -> Iterator[Callable[..., None]]:
-        """Show that the stage runs; yields its `tick(done, total, text="")`."""
         with super().stage(name) as tick:
 
             def both(done: float, total: float, text: str = "") -> None:
@@ -36,14 +38,14 @@ class ToldConsole(Console):
             finally:
                 self.is_at_work = False
 
+    @override
     def note(self, text: str) -> None:
-        """Say something that explains what happens next."""
         super().note(text)
         if self.is_at_work:
             self._say(NOTE, text)
 
+    @override
     def warn(self, text: str) -> None:
-        """Say something that the user should read."""
         super().warn(text)
         if self.is_at_work:
             self._say(WARN, text)
@@ -58,7 +60,7 @@ class ToldTracker(Tracker):
         self._say = say
         self._console = console
 
+    @override
     def log(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Hand metrics on."""
         if self._console.is_at_work:
             self._say(LOG, dict(metrics), step)

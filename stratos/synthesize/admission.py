@@ -41,7 +41,6 @@ class PretrainedStudent:
     """
 
     def __init__(self, path: str, instruction: str = "") -> None:
-        """Load nothing yet."""
         self.path, self._is_folder = location(path)
         self._instruction = instruction
 

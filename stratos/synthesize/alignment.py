@@ -13,6 +13,8 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import ClassVar, Literal
 
+from typing_extensions import override
+
 from stratos.config import Config
 from stratos.core.context import Context
 from stratos.core.counted import counted
@@ -69,7 +71,6 @@ class Alignment(Strategy):
     """Maximum tokens of a teacher's answer; None takes that of the probe."""
 
     def __post_init__(self) -> None:
-        """Check the numbers."""
         longest = 1 if self.max_tokens is None else self.max_tokens
         if min(self.n_items, self.n_samples, longest) < 1:
             raise ValueError("n_items, n_samples and max_tokens must be at least 1.")
@@ -87,18 +88,19 @@ class Alignment(Strategy):
         return Threshold(self.min_coverage)
 
     @property
+    @override
     def longest_answer_tokens(self) -> int | None:
-        """Longest answer of the teacher, in tokens."""
         return self.max_tokens
 
+    @override
     def most_samples(self) -> int:
-        """Return how many answers a question takes at most."""
         return self.n_samples
 
+    @override
     def fewest_samples(self) -> int:
-        """Return how many answers a question takes whose answers are all right."""
         return fewest(self.best, self.n_samples)
 
+    @override
     def asks(
         self,
         config: Config,
@@ -106,14 +108,6 @@ class Alignment(Strategy):
         prompt: str,
         max_tokens: Mapping[str, int] = MappingProxyType({}),
     ) -> Iterator[Question]:
-        """Yield the most that a teacher will be asked, in order.
-
-        Args:
-            config: the run.
-            teacher: a configured one.
-            prompt: the task's prompt that is tried first.
-            max_tokens: longest answer under each prompt that the probe tried.
-        """
         items = config.task.items("train", self.n_items, config.seed)
         for way in self._ways(config.task, prompt, teacher):
             limit = self._limit(config.task, teacher, way.prompt, max_tokens)
@@ -275,7 +269,7 @@ class Alignment(Strategy):
         tally.n_answers += len(asked.answers)
         tally.n_truncated += len(asked.truncated)
         if told := asked.limit.complaint(teacher.name, asked.answers):
-            context.warn(told)
+            context.warn(str(told))
         return [_attempt(task, *pair) for pair in zip(items, asked.answers, strict=False)]
 
     def _stream(

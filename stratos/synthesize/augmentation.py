@@ -13,6 +13,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
+from typing_extensions import override
+
 from stratos.config import Config
 from stratos.core.context import Context
 from stratos.core.counted import counted
@@ -62,7 +64,6 @@ class Augmentation(Strategy):
     """Also train on the reasoning of rows that have one."""
 
     def __post_init__(self) -> None:
-        """Check the numbers."""
         if min(self.n_items, self.n_new) < 1 or not self.kinds:
             raise ValueError("n_items and n_new must be at least 1, and kinds not empty.")
         if not 0 <= self.min_coverage <= 1 or self.temperature < 0:
@@ -80,8 +81,8 @@ class Augmentation(Strategy):
         """Return how many rows are expected: as many as the teacher answers of others."""
         return covered * self._n_written(task)
 
+    @override
     def added(self, task: Task, teacher: str, covered: float) -> str:
-        """Say what this strategy adds to the labelled rows."""
         n = self._n_written(task)
         return (
             f"{teacher} writes {counted(n, 'question', spec=',')} after those of the "

@@ -36,7 +36,6 @@ class Balance:
     """
 
     def __init__(self, strength: float, n_items: int, task: Task, tally: Tally) -> None:
-        """Remember what is wanted."""
         self._strength = strength
         self._n_items = n_items
         self._difficulty = task.difficulty

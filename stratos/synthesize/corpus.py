@@ -66,7 +66,6 @@ class CorpusFile:
         self._writer = pyarrow.parquet.ParquetWriter(self._temporary, self._schema)
 
     def __len__(self) -> int:
-        """Return how many items were taken."""
         return len(self._seen)
 
     @property
@@ -113,7 +112,6 @@ class CorpusFile:
         self._rows.clear()
 
     def __enter__(self) -> CorpusFile:
-        """Return the file."""
         return self
 
     def __exit__(

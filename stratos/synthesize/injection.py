@@ -13,6 +13,8 @@ from itertools import chain, islice
 from types import MappingProxyType
 from typing import ClassVar, Literal
 
+from typing_extensions import override
+
 from stratos.config import Config
 from stratos.core.context import Context
 from stratos.records import Plan
@@ -70,7 +72,6 @@ class Injection(Strategy):
     """Balancing of difficulties: 0 leaves them as drawn, 1 makes them equal."""
 
     def __post_init__(self) -> None:
-        """Check the numbers."""
         longest = 1 if self.max_tokens is None else self.max_tokens
         n_least = min(self.n_items, self.n_trial_items, longest)
         if n_least < 1 or self.n_retries < 0:
@@ -86,23 +87,23 @@ class Injection(Strategy):
             raise ValueError("near_duplicates, balance and refused_share must lie between 0 and 1.")
 
     @property
+    @override
     def near_duplicate_share(self) -> float:
-        """Share of word triples in common from which a question is left out."""
         return self.near_duplicates
 
     @property
+    @override
     def longest_answer_tokens(self) -> int | None:
-        """Longest reasoning of the teacher, in tokens."""
         return self.max_tokens
 
     @property
+    @override
     def writes_reasoning(self) -> bool:
-        """Whether a teacher writes the reasoning."""
         return self.rationale in ("teacher", "auto")
 
     @property
+    @override
     def words_questions(self) -> bool:
-        """Whether a teacher says the questions in words of its own."""
         return self.wording == "teacher"
 
     def learnt(self, task: Task, item: Item) -> str:
@@ -144,8 +145,8 @@ class Injection(Strategy):
         for item in items:
             yield item, self.learnt(task, item)
 
+    @override
     def writing(self, task: Task) -> Writing | None:
-        """Return what the teacher will be asked to write; None where it is not asked."""
         if self.words_questions:
             some = islice(_wordable(task, task.reverse(task.n_train + _N_FOR_SIZES)), _N_FOR_SIZES)
             return sizes_of_wording(task, list(some), self._n_worded(task))
@@ -170,14 +171,7 @@ class Injection(Strategy):
         prompt: str,
         max_tokens: Mapping[str, int] = MappingProxyType({}),
     ) -> Iterator[Question]:
-        """Yield the first request for each item, in order; none if a teacher writes nothing.
-
-        Args:
-            config: the run.
-            teacher: a configured one; any is asked the same.
-            prompt: of the task; the requests have their own.
-            max_tokens: of the task's prompts.
-        """
+        """Yield the first request for each item, in order; none if a teacher writes nothing."""
         if self.writes_reasoning:
             limit = self._limit(config.task)
             for item in islice(self._same(config.task, config.seed), self.n_items):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from stratos.config import Config
-from stratos.contrib.ray.teacher import spread
 from stratos.core.context import Context
 from stratos.core.counted import counted
 from stratos.core.errors import TeacherError
@@ -52,7 +51,7 @@ def planned_teacher(config: Config, plan: Plan, context: Context) -> Teacher:
     """
     for teacher in config.teachers:
         if teacher.name == plan.teacher:
-            return spread(_in_its_way(teacher, plan, context), context.engine)
+            return context.engine.spread(_in_its_way(teacher, plan, context))
     known = ", ".join(teacher.name for teacher in config.teachers)
     raise TeacherError(
         f"The plan's teacher {plan.teacher} is not configured (configured: {known}). "

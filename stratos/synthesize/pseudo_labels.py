@@ -19,6 +19,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import ClassVar
 
+from typing_extensions import override
+
 from stratos.config import Config
 from stratos.core.context import Context
 from stratos.core.counted import counted
@@ -79,7 +81,6 @@ class PseudoLabels(Strategy):
     """Maximum tokens of a teacher's answer; None takes that of the probe."""
 
     def __post_init__(self) -> None:
-        """Check the numbers."""
         if min(self.n_items, self.n_unlabelled, self.max_tokens or 1) < 1:
             raise ValueError("n_items, n_unlabelled and max_tokens must be at least 1.")
         if self.n_first < 0 or not 0 <= self.min_first_agreement < 1:
@@ -96,12 +97,12 @@ class PseudoLabels(Strategy):
         return Threshold(self.min_coverage, of_interval="low")
 
     @property
+    @override
     def longest_answer_tokens(self) -> int | None:
-        """Longest answer of the teacher, in tokens."""
         return self.max_tokens
 
+    @override
     def n_questions(self, task: Task) -> int:
-        """Return how many rows a teacher is asked about."""
         return min(self.n_unlabelled, task.n_unlabelled)
 
     def n_added(self, task: Task, covered: float) -> float:
@@ -112,12 +113,12 @@ class PseudoLabels(Strategy):
         """Return how many answers a row takes whose answers agree."""
         return _AT_FIRST
 
+    @override
     def most_samples(self) -> int:
-        """Return how many answers a row takes at most."""
         return self.max_answers
 
+    @override
     def added(self, task: Task, teacher: str, covered: float) -> str:
-        """Say what this strategy adds to the labelled rows."""
         n = self.n_questions(task)
         return (
             f"{counted(n, 'row', spec=',')} without an answer: {teacher} answers each {_AT_FIRST} "
@@ -134,14 +135,7 @@ class PseudoLabels(Strategy):
         prompt: str,
         max_tokens: Mapping[str, int] = MappingProxyType({}),
     ) -> Iterator[Question]:
-        """Yield what a teacher is asked first, in order.
-
-        Args:
-            config: the run.
-            teacher: a configured one.
-            prompt: the task's prompt that is asked with.
-            max_tokens: longest answer under each prompt that the probe tried.
-        """
+        """Yield what a teacher is asked first, in order."""
         task = config.task
         ways = self._ways(task, prompt, teacher)[:_AT_FIRST]
         limits = {way: self._limit(task, teacher, way.prompt, max_tokens) for way in ways}

@@ -117,6 +117,9 @@ class Strategy(ABC):
     n_items: int
     """Items after which the corpus is full."""
 
+    code_version: ClassVar[int] = 1
+    """Raised when the code of the class makes other items of the same settings: records are made
+    anew then."""
     family: ClassVar[Family] = Family.OWN
     """What its items are. The rules of a family apply to all its strategies."""
     kind: ClassVar[str] = ""

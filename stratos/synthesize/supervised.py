@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
+from typing_extensions import override
+
 from stratos.config import Config
 from stratos.core.context import Context
 from stratos.records import Plan
@@ -36,23 +38,22 @@ class Supervised(Strategy):
     duplicates."""
 
     def __post_init__(self) -> None:
-        """Check the numbers."""
         if self.n_items < 1:
             raise ValueError("n_items must be at least 1.")
         if not 0 <= self.near_duplicates <= 1:
             raise ValueError("near_duplicates must lie between 0 and 1.")
 
     @property
+    @override
     def near_duplicate_share(self) -> float:
-        """Share of word triples in common from which a question is left out."""
         return self.near_duplicates
 
     def learnt(self, task: Task, item: Item) -> str:
         """Return a row's reasoning and answer, or the bare answer."""
         return task.completion(item) if self.reasoning and item.rationale else item.answer
 
+    @override
     def why_alone(self) -> str:
-        """Say why a plan takes it where no other strategy could be taken."""
         return f"{self.name} trains on the answers in the file: no teacher is asked for them."
 
     def draw(

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, ClassVar
 
 from msgspec import Meta
+from typing_extensions import override
 
 from stratos.config import Amount, Share
 from stratos.core.typed import OneOf
@@ -51,19 +52,18 @@ class WhiteBox(Alignment):
     """Compare a teacher that has another tokenizer by the tokens of both vocabularies."""
 
     def __post_init__(self) -> None:
-        """Check the numbers."""
         super().__post_init__()
         if reason := wrong_parameters(self.objective, self.parameters):
-            raise ValueError(reason)
+            raise ValueError(str(reason))
 
     @property
+    @override
     def least_entropy_nats(self) -> float:
-        """Least entropy of the teacher's next token."""
         return self.min_entropy_nats
 
     @property
+    @override
     def signal(self) -> SignalConfig:
-        """What it wants of the teacher's distribution."""
         return SignalConfig(
             objective=self.objective,
             beta=self.beta,

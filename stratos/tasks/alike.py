@@ -74,7 +74,6 @@ class Alike:
     """Takes texts in, and tells at the end which belong together."""
 
     def __init__(self) -> None:
-        """Start without texts."""
         self._hash = _Hashes().__getitem__
         self._wholes = array("Q")
         self._unnumbered = array("Q")
@@ -85,7 +84,6 @@ class Alike:
         self._sessions: tuple[array[int], array[int]] = array("Q"), array("Q")
 
     def __len__(self) -> int:
-        """Return how many texts were taken in."""
         return len(self._wholes)
 
     def add(self, text: str, links: Sequence[int] = (), session: int | None = None) -> int:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from stratos.tasks.answers import LETTER, nearest_by_words
 from stratos.tasks.logged_model import LoggedModel
@@ -75,6 +75,9 @@ class Task(ABC):
     """Name shown in tables and written into records."""
     version: int = 1
     """Raised when questions, splits or the score change: results of another are not compared."""
+    code_version: ClassVar[int] = 1
+    """Raised when the code of the class makes other items, chats or scores of the same settings:
+    records are made anew then."""
     metric: str = "exact"
     """What accuracy means here."""
     slices: tuple[str, ...] = ("main",)

@@ -9,6 +9,8 @@ from functools import cached_property
 from itertools import zip_longest
 from typing import Any
 
+from typing_extensions import override
+
 from stratos.core.errors import ConfigError, did_you_mean
 from stratos.core.names import why_no_name
 from stratos.tasks import doubts
@@ -63,8 +65,8 @@ class ClassifyTask(JsonlTask):
             raise ValueError(f"labels=[{self.labels[0]}]: one label leaves nothing to classify.")
         super().__post_init__()
 
+    @override
     def chance(self, item: Item) -> float:
-        """Return how often a random label is right."""
         return 1 / len(self._labels)
 
     @property
@@ -116,14 +118,14 @@ class ClassifyTask(JsonlTask):
             f"it.{did_you_mean(answer, known)}".rstrip(".")
         )
 
+    @override
     def refusals(self) -> list[str]:
-        """Return why nothing can be learnt or measured from the rows; nothing where it can."""
         found = doubts.too_few_for_labels(self.path, self._by_split, self._labels)
         return found or super().refusals()
 
     @property
+    @override
     def complaints(self) -> tuple[str, ...]:
-        """Return what is wrong with lines that are left out, and doubtful about the labels."""
         return (
             *super().complaints,
             *doubts.of_labels(self._by_split, self._labels),

@@ -43,7 +43,6 @@ class MinHash:
     """Hash functions that are the same in every run."""
 
     def __init__(self) -> None:
-        """Draw them."""
         rng = np.random.default_rng(0)
         self._a = rng.integers(1, 2**63, N_HASHES, dtype=np.uint64)[:, None] | np.uint64(1)
         self._b = rng.integers(0, 2**63, N_HASHES, dtype=np.uint64)[:, None]

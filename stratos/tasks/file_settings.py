@@ -9,6 +9,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+from typing_extensions import override
+
 from stratos.core.foreign import why_unreadable
 from stratos.tasks import chat
 from stratos.tasks.base import Task
@@ -144,13 +146,13 @@ class FileSettings(Task):
         return {**self._paths, **{key: path for key, path in more.items() if path}}
 
     @property
+    @override
     def is_here(self) -> bool:
-        """Return whether all of its files are of this machine."""
         return all(map(is_local, self._paths.values()))
 
     @property
+    @override
     def rows_name(self) -> str:
-        """Name of the file, without its folder."""
         return Path(self.path).name
 
     @property
@@ -176,13 +178,13 @@ class FileSettings(Task):
             return self._by_schema
         return metric_of(self.metric, self.min_f1, self.verifier, self.database)
 
+    @override
     def normal(self, answer: str) -> str:
-        """Return an answer in a form that all spellings share that the metric takes for equal."""
         return self._metric.normal(answer)
 
     @property
+    @override
     def parts(self) -> tuple[Any, ...]:
-        """Return the user's own objects, whose code counts like the task's."""
         return (self._metric.verifier,) if isinstance(self._metric, Own) else ()
 
     @property

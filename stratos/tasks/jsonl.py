@@ -13,6 +13,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from typing_extensions import override
+
 from stratos.tasks import chat
 from stratos.tasks.answers import states_answer
 from stratos.tasks.base import Item, Message, Score, Split
@@ -44,8 +46,8 @@ class JsonlTask(LabelledFiles):
 
     # --- items -----------------------------------------------------------------------------------
 
+    @override
     def items(self, split: Split, n: int, seed: int = 0, slice: str | None = None) -> list[Item]:
-        """Return `n` items of a split in an order fixed by the seed; the slices alternate."""
         rows = self._by_split[split]
         queues = [
             self._order(split, seed, name)
@@ -78,18 +80,18 @@ class JsonlTask(LabelledFiles):
         )
         return replace(item, choices=self._choices(item))
 
+    @override
     def held_out(self) -> list[Item]:
-        """Return every validation and test item."""
         parts = (self._by_split["validation"], self._by_split["test"])
         return [self._item(row) for rows in parts for row in rows]
 
+    @override
     def unlabelled(self, n: int, seed: int = 0) -> list[Item]:
-        """Return `n` rows without an answer (it is ""), in an order fixed by the seed."""
         items = [self._item(row) for row in self._unlabelled]
         return sorted(items, key=lambda item: order_key(item.id, seed))[:n]
 
+    @override
     def labelled(self, item: Item, text: str) -> Item | None:
-        """Return an item with the answer that a text gives it; None where it gives none."""
         answer = self.parse(text)
         if answer is None:
             return None
@@ -99,8 +101,8 @@ class JsonlTask(LabelledFiles):
             return None
         return replace(item, answer=canonical, rationale="", choices=())
 
+    @override
     def as_row(self, item: Item, answer: str) -> dict[str, str]:
-        """Return an item as a line of the task's file."""
         return {self.question.split("|")[0]: item.question, self.answer.split("|")[0]: answer}
 
     def reverse(self, n: int, seed: int = 0) -> Iterator[Item]:
@@ -119,8 +121,8 @@ class JsonlTask(LabelledFiles):
         return None
 
     @cached_property
+    @override
     def has_paths(self) -> bool:
-        """True if training rows bring the reasoning that leads to their answers."""
         return bool(self._by_split["train"].column("has_path").any())
 
     def checks_steps(self, item: Item) -> bool:
@@ -183,12 +185,12 @@ class JsonlTask(LabelledFiles):
         return json.dumps(self._schema, ensure_ascii=False)
 
     @property
+    @override
     def system_prompt(self) -> str:
-        """What a model is told before a question."""
         return self.instruction
 
+    @override
     def choice_messages(self, item: Item) -> list[Message]:
-        """Return the chat that asks for one letter of four."""
         examples = [e for e in self._examples("default") if e.choices and e.id != item.id]
         turns = [(self._offer(e), "ABCD"[e.choices.index(e.answer)]) for e in examples]
         system = f"{self.system_prompt} Answer with one letter."
@@ -207,8 +209,8 @@ class JsonlTask(LabelledFiles):
     def _shown(self) -> list[Item]:
         return self.items("train", self.n_examples, seed=1)
 
+    @override
     def example_answers(self, prompt: str) -> frozenset[str]:
-        """Return the answers of the prompt's own examples."""
         return frozenset(example.answer for example in self._examples(prompt))
 
     def answer_texts(self, prompt: str) -> list[str]:
@@ -220,8 +222,8 @@ class JsonlTask(LabelledFiles):
             return []
         return chat.answer_texts(prompt, [*self._by_split["train"], *self._by_split["validation"]])
 
+    @override
     def completion(self, item: Item) -> str:
-        """Return the reasoning path, where there is one, and the answer."""
         if not item.rationale:
             return item.answer
         return f"{item.rationale}\n{chat.MARK} {item.answer}"
@@ -246,11 +248,11 @@ class JsonlTask(LabelledFiles):
         overlap = 1.0 if right else self._metric.overlap(answer or "", item.answer)
         return Score(float(right), overlap, True)
 
+    @override
     def answer_schema(self, item: Item) -> Mapping[str, Any] | None:
-        """Return the JSON Schema that every answer matches; None where there is none."""
         return self._schema
 
+    @override
     def field_scores(self, item: Item, answer: str | None) -> dict[str, float]:
-        """Return how right each field of an answer is, by the schema."""
         metric = self._metric
         return metric.field_scores(answer, item.answer) if isinstance(metric, BySchema) else {}

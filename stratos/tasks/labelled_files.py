@@ -18,11 +18,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace as replace_row
+from typing_extensions import override
 
 from stratos.contrib.sql import SqlResult
 from stratos.core.digest import digest_of
 from stratos.core.errors import ConfigError
 from stratos.core.foreign import beside, why_unreadable
+from stratos.core.reasons import Reason
 from stratos.core.remote import local_path
 from stratos.tasks import doubts
 from stratos.tasks.base import Split
@@ -77,7 +79,7 @@ class LabelledFiles(FileSettings):
             except ConfigError as error:
                 raise ValueError(str(error)) from error
 
-    def _why_unreadable(self, path: str) -> str | None:
+    def _why_unreadable(self, path: str) -> Reason | None:
         """Return why a path of this machine is no file that can be read; None where it is one."""
         return why_unreadable(os.path.expanduser(local_path(path)))
 
@@ -136,13 +138,13 @@ class LabelledFiles(FileSettings):
         return without_answered(found.rows, Rows.concat(self._divided()))
 
     @property
+    @override
     def n_train(self) -> int:
-        """How many training items there are."""
         return len(self._by_split["train"])
 
     @property
+    @override
     def n_test(self) -> int:
-        """How many test items there are."""
         return len(self._by_split["test"])
 
     @property
@@ -153,8 +155,8 @@ class LabelledFiles(FileSettings):
     # --- what is said of the files ---------------------------------------------------------------
 
     @property
+    @override
     def left_out(self) -> dict[str, int]:
-        """Return how many lines of the files are not used, by reason."""
         files = self._files
         counts = {
             "broken line": sum(rows.broken.n_lines for rows in files),
@@ -246,8 +248,8 @@ class LabelledFiles(FileSettings):
             self._by_split,
         )  # fmt: skip
 
+    @override
     def refusals(self) -> list[str]:
-        """Return why nothing can be learnt or measured from the rows; nothing where it can."""
         return doubts.too_few(self.path, self._by_split)
 
     def _doubts(self, rows: FileRows) -> str:
@@ -259,8 +261,8 @@ class LabelledFiles(FileSettings):
     # --- reading the files -----------------------------------------------------------------------
 
     @cached_property
+    @override
     def content_sha256(self) -> str:
-        """Return the digest of what was read of all of its files."""
         unlabelled = self._content.unlabelled
         files = (*self._files, *(() if unlabelled is None else (unlabelled,)))
         read = [*(file.rows.sha256() for file in files), self._schema_text]

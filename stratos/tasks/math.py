@@ -14,6 +14,7 @@ from functools import cached_property
 from typing import Literal
 
 import msgspec
+from typing_extensions import override
 
 from stratos.contrib.variants.exchanged import Exchanged, form_of
 from stratos.core.errors import ConfigError
@@ -92,8 +93,8 @@ class MathTask(JsonlTask):
     # --- injection -------------------------------------------------------------------------------
 
     @property
+    @override
     def n_made(self) -> int:
-        """How many more items `reverse` makes than there are training rows."""
         is_beside = self.drawn_from == "rows"
         return self.n_drawn if is_beside else max(1, self.n_drawn - self.n_train)
 
@@ -113,8 +114,8 @@ class MathTask(JsonlTask):
         return Exchanged(self.verify, frozenset(form_of(one.question) for one in self.held_out()))
 
     @property
+    @override
     def left_out(self) -> dict[str, int]:
-        """Return how many lines of the files are not used, by reason."""
         left = super().left_out
         return left | self._exchanged.left_out if self.drawn_from == "exchanged" else left
 

@@ -10,6 +10,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 from stratos.contrib.sql import SqlResult
 from stratos.core.errors import StratosError, did_you_mean
+from stratos.core.reasons import Reason
 from stratos.core.targets import find_class
 from stratos.core.typed import read_dataclass
 from stratos.tasks.answers import LETTER, behind_marker, find_answer, find_number, word_f1
@@ -293,8 +294,10 @@ def metric_of(
         }
         return known[name]
     target = verifier.get("_target_")
-    found = find_class(target) if target else "give the dotted name of a class of yours."
-    if isinstance(found, str):
+    if not target:
+        raise ValueError(f"verifier._target_={target}: give the dotted name of a class of yours.")
+    found = find_class(target)
+    if isinstance(found, Reason):
         raise ValueError(f"verifier._target_={target}: {found}")
     problems: list[str] = []
     values = {key: value for key, value in verifier.items() if key != "_target_"}

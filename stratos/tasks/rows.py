@@ -158,7 +158,6 @@ class Problems:
     """What is wrong with lines: all are counted, the first ones are kept."""
 
     def __init__(self) -> None:
-        """Start without any."""
         self.n = 0
         self._first: list[tuple[int, _Cause]] = []  # a heap of causes, the last line on top
         self._lines: dict[_Cause, list[str]] = {}  # of each cause, its first lines

@@ -130,7 +130,6 @@ class Table:
     """The rows of one file, in the order of its lines."""
 
     def __init__(self) -> None:
-        """Start without rows."""
         self._spool = Spool()
         self._ends = array("Q")
         self.ids = array("Q")
@@ -159,7 +158,6 @@ class Table:
         self._ends.append(self._spool.append(_encode(row)))
 
     def __len__(self) -> int:
-        """Return the number of rows."""
         return len(self.ids)
 
     def row(self, index: int) -> Row:
@@ -221,7 +219,6 @@ class Rows(Sequence[Row]):
         )
 
     def __len__(self) -> int:
-        """Return the number of rows."""
         return len(self._index)
 
     @overload
@@ -231,13 +228,11 @@ class Rows(Sequence[Row]):
     def __getitem__(self, key: slice) -> Rows: ...
 
     def __getitem__(self, key: int | slice) -> Row | Rows:
-        """Return one row, or those of a slice."""
         if isinstance(key, slice):
             return Rows(self._tables, self._table[key], self._index[key])
         return self._tables[int(self._table[key])].row(int(self._index[key]))
 
     def __iter__(self) -> Iterator[Row]:
-        """Yield every row, in order."""
         for k in range(len(self)):
             yield self[k]
 

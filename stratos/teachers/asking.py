@@ -9,7 +9,6 @@ from stratos.core.context import Context
 from stratos.core.counted import counted
 from stratos.core.errors import BudgetError, OverspentError
 from stratos.records import ModelCard
-from stratos.tasks.base import Message
 from stratos.teachers.base import (
     TOO_LONG,
     Answer,
@@ -24,40 +23,7 @@ from stratos.teachers.chunks import ask_in_chunks
 from stratos.teachers.cost_estimate import expect
 from stratos.teachers.kept_answers import KeptAnswers
 from stratos.teachers.reorder_buffer import ReorderBuffer
-
-
-def cached_ask(
-    teacher: Teacher,
-    chats: Sequence[list[Message]],
-    max_tokens: int,
-    context: Context,
-    *,
-    tick: Tick | None = None,
-    limit_usd: float | None = None,
-    cut: bool = False,
-) -> list[Answer]:
-    """Answer chats in the order given, asking the teacher only what nobody asked it before.
-
-    What a paid teacher may cost at most is set aside in the ledger before it is asked, and settled
-    at the price of the tokens that were used. Answers that came before an error are kept.
-
-    Args:
-        teacher: who is asked.
-        chats: the questions; equal ones are asked once.
-        max_tokens: longest answer.
-        context: of the stage: cache folder, ledger, warnings.
-        tick: called with (done, total).
-        limit_usd: a tighter cap than the budget.
-        cut: stop where the money ends, with a warning, and return the answers up to there; who
-            asks so foretells the cost of the whole with `expect`.
-
-    Raises:
-        BudgetError: the money does not suffice, and `cut` is false; where that can be foreseen,
-            before the first question.
-        TeacherError: the teacher failed.
-    """
-    questions = [Question(chat, max_tokens) for chat in chats]
-    return ask_questions(teacher, questions, context, tick=tick, limit_usd=limit_usd, cut=cut)
+from stratos.teachers.words import BeyondEndpoint, NotRead
 
 
 def ask_questions(
@@ -69,18 +35,23 @@ def ask_questions(
     limit_usd: float | None = None,
     cut: bool = False,
 ) -> list[Answer]:
-    """Answer questions in the order given, as `cached_ask` does, each up to its own length.
+    """Answer questions in the order given, asking the teacher only what nobody asked it before.
+
+    What a paid teacher may cost at most is set aside in the ledger before it is asked, and settled
+    at the price of the tokens that were used. Answers that came before an error are kept.
 
     Args:
         teacher: who is asked.
         questions: equal ones are asked once.
-        context: as of `cached_ask`.
-        tick: as of `cached_ask`.
-        limit_usd: as of `cached_ask`.
-        cut: as of `cached_ask`.
+        context: of the stage: cache folder, ledger, warnings.
+        tick: called with (done, total).
+        limit_usd: a tighter cap than the budget.
+        cut: stop where the money ends, with a warning, and return the answers up to there; who
+            asks so foretells the cost of the whole with `expect`.
 
     Raises:
-        BudgetError: as of `cached_ask`.
+        BudgetError: the money does not suffice, and `cut` is false; where that can be foreseen,
+            before the first question.
         TeacherError: the teacher failed.
     """
     if not cut:
@@ -109,7 +80,7 @@ def stream_ask(
     tick: Tick | None = None,
     limit_usd: float | None = None,
 ) -> Generator[Answer, None, None]:
-    """Yield the answer to each question in order, as `cached_ask`, holding a window of them.
+    """Yield the answer to each question in order, as `ask_questions`, holding a window of them.
 
     Questions are taken while answers are consumed, so that a million of them need no more memory
     than a thousand. Close the iterator to stop: what is under way is given up and counted at its
@@ -213,19 +184,15 @@ def going_down(first: Teacher, teachers: Sequence[Teacher]) -> list[Teacher]:
 
 def unread(
     teacher: Teacher, questions: Iterable[Question], answers: Iterable[Answer]
-) -> str | None:
-    """Return as a sentence that a teacher could not read some questions; None if it read all."""
+) -> NotRead | None:
+    """Return that a teacher could not read some questions; None if it read all."""
     pairs = list(zip(questions, answers, strict=False))
     left_out = [question for question, answer in pairs if answer.finish == TOO_LONG]
     if not left_out:
         return None
     why = teacher.too_long(left_out[0])
-    why = why or f"the prompt of {left_out[0].about} is longer than its endpoint allows"
-    of = counted(len(pairs), "question", spec=",")
-    return (
-        f"Teacher {teacher.name} cannot read {len(left_out):,} of {of}, which it therefore does "
-        f"not answer: {why}."
-    )
+    why = why or BeyondEndpoint(left_out[0].about)
+    return NotRead(teacher.name, len(left_out), len(pairs), why)
 
 
 def cost_usd(card: ModelCard, answers: Sequence[Answer]) -> float:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
 
 from stratos.core.errors import TeacherError
+from stratos.core.reasons import Reason
 from stratos.records import ModelCard
 from stratos.tasks.base import Message
 from stratos.tasks.rows import shown
@@ -164,6 +165,8 @@ class Teacher(ABC):
     and only from the machine of the command, which has its key."""
     signal: ClassVar[SignalKind] = SignalKind.TEXT
     """What it tells of its distribution."""
+    code_version: ClassVar[int] = 1
+    """Raised when the code of the class asks or answers otherwise: records are made anew then."""
 
     name: str
     """Name shown in tables and in the plan."""
@@ -220,7 +223,7 @@ class Teacher(ABC):
         """Return all identities: several, where one model is served in several places."""
         return (self.identity(),)
 
-    def unreachable(self) -> str | None:
+    def unreachable(self) -> Reason | None:
         """Return why it cannot be asked here, or None. Cheap: loads no weights."""
         return None
 
@@ -258,7 +261,7 @@ class Teacher(ABC):
         """Questions that are worth holding at once."""
         return WINDOW
 
-    def too_long(self, question: Question) -> str | None:
+    def too_long(self, question: Question) -> Reason | None:
         """Return why a question with its longest answer passes the context, or None.
 
         Such a question is not asked: its answer is empty, and its `finish` is `TOO_LONG`.

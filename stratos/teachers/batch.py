@@ -68,7 +68,6 @@ class Batches:
     """Of a question; the rest of its batch is settled first."""
 
     def __post_init__(self) -> None:
-        """Take the provider's side."""
         self._api = BatchApi(self.teacher, self.address, self.warn)
 
     def run(

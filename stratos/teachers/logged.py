@@ -6,8 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from typing_extensions import override
+
 from stratos.core.errors import TeacherError, did_you_mean
 from stratos.core.printable import shown
+from stratos.core.reasons import Reason
 from stratos.records import ModelCard
 from stratos.tasks.base import Message, Task
 from stratos.teachers.base import STOP, Answer, CacheMode, Keep, Teacher, Tick
@@ -15,6 +18,7 @@ from stratos.teachers.facts import FACTS
 from stratos.teachers.lifetime import shipped_teachers
 from stratos.teachers.model_names import card_of
 from stratos.teachers.openai_settings import OpenAISettings
+from stratos.teachers.words import NoCard, NoLog
 
 KIND = "logged_model"
 _UNKNOWN: dict[str, Any] = dict.fromkeys(FACTS, 0)
@@ -67,20 +71,14 @@ class LoggedTeacher(Teacher):
             return next(card for card in shipped_teachers() if card.name == self.price_of)
         return card_of(self.model) if self.model else None
 
-    def unreachable(self) -> str | None:
+    @override
+    def unreachable(self) -> Reason | None:
         """Return why the log cannot stand in for its model, or None."""
         if self.log is None or self.log.logged is None:
-            return "the task has no log; type +task=logs"
-        if self.settings is None:
-            told = (
-                f"no card has a price of {self.model}" if self.model else "the log names no model"
-            )
-            return (
-                f"{told}, so that nobody knows what its answers cost. Name a card with that price: "
-                f"teacher.candidates.{KIND}.price_of=gpt_4o_mini"
-            )
-        return None
+            return NoLog()
+        return NoCard(self.model, KIND) if self.settings is None else None
 
+    @override
     def card(self) -> ModelCard:
         """Return the price of the model, by its card."""
         card = self.settings
@@ -99,10 +97,12 @@ class LoggedTeacher(Teacher):
             retires_source=card.retires_source,
         )
 
+    @override
     def identity(self) -> str:
         """Return what its answers depend on: the rows of the log."""
         return f"{KIND} {self.log.content_sha256 if self.log is not None else ''}"
 
+    @override
     def ask(
         self,
         chats: Sequence[list[Message]],

@@ -9,7 +9,10 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+from typing_extensions import override
+
 from stratos.core.errors import TeacherError
+from stratos.core.reasons import Reason
 from stratos.records import ModelCard
 from stratos.tasks.base import Message
 from stratos.teachers.address import Address
@@ -31,6 +34,7 @@ from stratos.teachers.lifetime import retired
 from stratos.teachers.load_balancer import Backend
 from stratos.teachers.openai_settings import OpenAISettings, no_price
 from stratos.teachers.scheduler import Scheduler
+from stratos.teachers.words import LongPrompt, TermsForbid
 
 _MOST_BYTES_A_TOKEN = 8
 """Of ordinary text under common tokenizers; a prompt that is counted so is surely longer."""
@@ -56,12 +60,13 @@ class OpenAITeacher(OpenAISettings, Teacher):
         ]
         return min((date for date in said if date), default="") if said else self.retires
 
-    def unreachable(self) -> str | None:
+    @override
+    def unreachable(self) -> Reason | None:
         """Return why no endpoint can be asked and what to type, or None. Asks each once."""
         return self._unreachable
 
+    @override
     def card(self) -> ModelCard:
-        """Return price, limits and the known facts of the model."""
         facts: dict[str, Any] = {**dict.fromkeys(FACTS, 0), **self.facts}
         asked, answered = self._batch_prices if self.batch else self._prices
         if not self.unknown_prices:
@@ -83,6 +88,7 @@ class OpenAITeacher(OpenAISettings, Teacher):
             retires_source=self.retires_source,
         )
 
+    @override
     def ask(
         self,
         chats: Sequence[list[Message]],
@@ -111,6 +117,7 @@ class OpenAITeacher(OpenAISettings, Teacher):
                 tick(len(answers), len(chats))
         return [answers[index] for index in range(len(chats))]
 
+    @override
     def stream(
         self, questions: Iterator[Question | None], meter: BatchMeter | None
     ) -> Generator[tuple[int, Answer] | None, None, None]:
@@ -139,12 +146,14 @@ class OpenAITeacher(OpenAISettings, Teacher):
         )
         yield from pump.run(self._fitting(questions))
 
+    @override
     def complaints(self) -> list[str]:
         """Return what the user should know of the endpoints and was not told yet."""
         told = list(self._complaints)
         self._complaints.clear()
         return told
 
+    @override
     def as_batch(self) -> OpenAITeacher:
         """Return this teacher asked through the batch API, over the same connections.
 
@@ -157,30 +166,29 @@ class OpenAITeacher(OpenAISettings, Teacher):
         batched.__dict__["_addresses"] = self._addresses
         return batched
 
+    @override
     def close(self) -> None:
-        """Close the connections."""
         for address in self.__dict__.get("_addresses", ()):
             address.close()
 
+    @override
     def most_at_once(self) -> int:
         """Return how many answers are under way at most, at all endpoints together."""
         return self.concurrency * len(self.base_urls)
 
     @property
+    @override
     def window(self) -> int:
-        """Questions that are worth holding at once."""
         return BATCH_WINDOW if self.batch else WINDOW
 
-    def too_long(self, question: Question) -> str | None:
-        """Return why a question surely passes the context, or None; see `Teacher.too_long`."""
+    @override
+    def too_long(self, question: Question) -> LongPrompt | None:
         context = self.facts.get("context_length", 0)
         least = n_bytes(question.chat) // _MOST_BYTES_A_TOKEN
         if not context or least + question.max_tokens <= context:
             return None
-        return (
-            f"the prompt of {question.about} has {n_bytes(question.chat):,} bytes (at least "
-            f"{least:,} tokens), which with an answer of up to {question.max_tokens:,} pass its "
-            f"context of {context:,} tokens"
+        return LongPrompt(
+            question.about, least, question.max_tokens, context, n_bytes(question.chat)
         )
 
     def _fitting(
@@ -211,7 +219,7 @@ class OpenAITeacher(OpenAISettings, Teacher):
         return []
 
     @cached_property
-    def _unreachable(self) -> str | None:
+    def _unreachable(self) -> Reason | None:
         if reason := self._no_key() or no_price(self):
             return reason
         with ThreadPoolExecutor(len(self._addresses)) as pool:
@@ -225,8 +233,5 @@ class OpenAITeacher(OpenAISettings, Teacher):
         if reason := retired(self):
             return reason
         if self.outputs_may_train is False and not self.accept_terms:
-            return (
-                f"its terms ({self.license}) do not allow to train other models on its answers. "
-                "If you may all the same, type: teacher.accept_terms=true"
-            )
+            return TermsForbid(self.license)
         return None

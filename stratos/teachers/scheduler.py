@@ -87,7 +87,6 @@ class Scheduler:
     _tokens: Iterator[int] = field(default_factory=count)
 
     def __post_init__(self) -> None:
-        """Start with nothing in flight."""
         self._balancer = LoadBalancer(self.endpoints, self.concurrency)
 
     def run(

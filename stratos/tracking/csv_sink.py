@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TextIO
 
+from typing_extensions import override
+
 from stratos.core.atomic_files import write_atomically
 from stratos.tracking.sink import Cell, Sink, Start, Table
 from stratos.tracking.sink_thread import in_sinks_folder
@@ -22,12 +24,11 @@ class CsvSink(Sink):
     title = "CSV"
 
     def __init__(self) -> None:
-        """Open nothing yet."""
         self._folder = Path()
         self._file: TextIO | None = None
 
+    @override
     def open(self, start: Start, warn: Callable[[str], None]) -> None:
-        """Open the file of metrics."""
         self._folder = in_sinks_folder(start.folder)
         path = self._folder / "metrics.csv"
         is_new = not path.exists() or path.stat().st_size == 0
@@ -35,8 +36,8 @@ class CsvSink(Sink):
         if is_new:
             self._write([_HEAD])
 
+    @override
     def log(self, metrics: Mapping[str, float], axis: str, at: float) -> None:
-        """Add a line for each metric."""
         now = f"{time.time():.3f}"
         self._write([(now, name, value, axis, at) for name, value in metrics.items()])
 
@@ -44,13 +45,13 @@ class CsvSink(Sink):
         """Write `summary.csv` anew."""
         write_atomically(self._folder / "summary.csv", as_csv(("name", "value"), values.items()))
 
+    @override
     def table(self, table: Table) -> None:
-        """Write a file of the table's name."""
         path = self._folder / f"{table.name.replace('/', '_')}.csv"
         write_atomically(path, as_csv(table.columns, table.rows))
 
+    @override
     def finish(self, exit_code: int) -> None:
-        """Close the file."""
         if self._file is not None:
             self._file.close()
 

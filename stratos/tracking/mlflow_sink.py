@@ -11,6 +11,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from typing_extensions import override
+
 from stratos.core.redact import redact
 from stratos.tracking.csv_sink import as_csv
 from stratos.tracking.sink import Artifact, Cell, Sink, Start, Table
@@ -36,7 +38,6 @@ class MlflowSink(Sink):
     title = "MLflow"
 
     def __init__(self, mlflow: Any, uri: str) -> None:
-        """Take the package, which has been imported, and the address of the server."""
         for name, value in _CLIENT.items():
             os.environ.setdefault(name, value)
         self._mlflow = mlflow
@@ -107,8 +108,8 @@ class MlflowSink(Sink):
         """Keep it as a tag: MLflow sends nothing."""
         self._client.set_tag(self._id, f"alert.{'error' if is_error else 'warning'}", text)
 
+    @override
     def finish(self, exit_code: int) -> None:
-        """End the run."""
         status = {0: "FINISHED", 130: "KILLED", 143: "KILLED", 129: "KILLED"}.get(
             exit_code, "FAILED"
         )

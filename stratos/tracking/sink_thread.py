@@ -23,7 +23,6 @@ class SinkThread:
     """Hands calls on to one sink, in order. The first trouble is told, and the work goes on."""
 
     def __init__(self, sink: Sink, start: Start) -> None:
-        """Open the sink behind the scenes."""
         self._sink = sink
         self._folder = start.folder
         self._waiting: Queue[tuple[str, Callable[[Sink], Any]] | None] = Queue(_MOST_WAITING)

@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from typing_extensions import override
+
 from stratos.tracking.sink import Cell, Sink, Start, Table
 from stratos.tracking.sink_thread import in_sinks_folder
 
@@ -23,7 +25,6 @@ class TensorboardSink(Sink):
     title = "TensorBoard"
 
     def __init__(self) -> None:
-        """Import what writes event files."""
         root = "tensorboard"
         self._event: Any = importlib.import_module(f"{root}.compat.proto.event_pb2").Event
         self._scalar: Any = importlib.import_module(f"{root}.plugins.scalar.summary_v2")
@@ -57,8 +58,8 @@ class TensorboardSink(Sink):
         """Show an alert as a text."""
         self._add(self._text.text_pb("alerts", f"**{title}** {text}"), 0)
 
+    @override
     def finish(self, exit_code: int) -> None:
-        """Write what is left, and close the file."""
         self._writer.close()
 
     def _write(self, tag: str, columns: tuple[str, ...], rows: Any) -> None:

@@ -10,6 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from typing_extensions import override
+
 from stratos.config import STAGES
 from stratos.core.redact import redact
 from stratos.tracking.sink import Artifact, Cell, Chart, Sink, Start, Table
@@ -37,7 +39,6 @@ class WandbSink(Sink):
     title = "W&B"
 
     def __init__(self, wandb: Any, mode: str) -> None:
-        """Take the package, which has been imported, and online or offline."""
         self._wandb = wandb
         self._mode = mode
         self._run: Any = None
@@ -97,12 +98,12 @@ class WandbSink(Sink):
             run.define_metric(name, step_metric=axis_of("distill"), summary=kept)
         return run
 
+    @override
     def log(self, metrics: Mapping[str, float], axis: str, at: float) -> None:
-        """Keep metrics over their axis."""
         self._run.log({**metrics, **({axis: at} if axis else {})})
 
+    @override
     def summary(self, values: Mapping[str, Cell]) -> None:
-        """Set values of the summary."""
         self._run.summary.update(dict(values))
 
     def table(self, table: Table) -> None:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import io
-import os
 import shlex
 import signal
-import sys
 import traceback
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from in_process import as_a_process, exit_code
 from server import Provider
 
 CLONE = Path(__file__).parents[2]
@@ -63,10 +61,10 @@ def run(text: str, teacher: Provider, folder: Path, env: Mapping[str, str] | Non
     """Run a row's command in `folder`."""
     before = sum(teacher.tries.values())
     argv = typed(text, teacher.base_url)
-    with _as_a_process(argv, folder, env or {}) as (out, error):
+    with as_a_process(folder, env or {}) as (out, error):
         try:
             with _limited():
-                code = _main()
+                code = exit_code(argv)
         except Hang:
             code = HANGS
         except Exception:
@@ -76,43 +74,6 @@ def run(text: str, teacher: Provider, folder: Path, env: Mapping[str, str] | Non
     files = next((one.resolve().parent for one in folder.iterdir() if one.is_symlink()), folder)
     told = told.replace(str(files), "{files}").replace(str(CLONE), "{clone}")
     return Told(code, told.strip(), out.getvalue(), sum(teacher.tries.values()) - before)
-
-
-def _main() -> int:
-    from stratos.__main__ import main
-
-    try:
-        main()
-    except SystemExit as end:
-        return end.code if isinstance(end.code, int) else int(end.code is not None)
-    return 0
-
-
-@contextlib.contextmanager
-def _as_a_process(
-    argv: list[str], folder: Path, env: Mapping[str, str]
-) -> Iterator[tuple[io.StringIO, io.StringIO]]:
-    """Set what a process has of its own, and put everything back."""
-    import logging
-
-    out, error = io.StringIO(), io.StringIO()
-    where, environ, arguments = os.getcwd(), dict(os.environ), sys.argv
-    handlers, level = logging.root.handlers[:], logging.root.level
-    caught = {name: signal.getsignal(name) for name in (signal.SIGTERM, signal.SIGHUP)}
-    os.chdir(folder)
-    os.environ.update(env)
-    sys.argv = ["stratos", *argv]
-    try:
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(error):
-            yield out, error
-    finally:
-        sys.argv = arguments
-        os.chdir(where)
-        os.environ.clear()
-        os.environ.update(environ)
-        logging.root.handlers[:], logging.root.level = handlers, level
-        for name, handler in caught.items():
-            signal.signal(name, handler)
 
 
 @contextlib.contextmanager

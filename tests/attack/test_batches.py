@@ -11,11 +11,12 @@ import time
 from pathlib import Path
 
 import pytest
+from cached_ask import cached_ask
 from server import Bill, Deed, Provider
 
 from stratos.core.errors import BudgetError, OverspentError, TeacherError
 from stratos.teachers import batch_api
-from stratos.teachers.asking import cached_ask, stream_ask
+from stratos.teachers.asking import stream_ask
 from stratos.teachers.base import Question
 
 pytestmark = pytest.mark.usefixtures("quick")
@@ -175,7 +176,8 @@ sys.path.insert(0, sys.argv[3])
 from test_batches import chats
 from stratos.core.context import Context
 from stratos.ledger import Ledger
-from stratos.teachers.asking import cached_ask
+from stratos.teachers.asking import ask_questions
+from stratos.teachers.base import Question
 from stratos.teachers.openai import OpenAITeacher
 folder = Path(sys.argv[2])
 teacher = OpenAITeacher(
@@ -184,7 +186,7 @@ teacher = OpenAITeacher(
     usd_per_million_batch_input_tokens=500.0, usd_per_million_batch_output_tokens=5000.0,
 )
 context = Context(folder, folder / "cache", Ledger(folder / "ledger.jsonl", 9.0))
-cached_ask(teacher, chats(40), 8, context)
+ask_questions(teacher, [Question(one, 8) for one in chats(40)], context)
 """
 
 

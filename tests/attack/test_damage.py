@@ -175,27 +175,3 @@ def test_an_edited_record_is_refused(world: World) -> None:
         f"{record}: it was changed after it was written, so it is not used. Delete {record} and "
         "give the same command again: distill runs again, with all that depends on it."
     )
-
-
-def test_a_folder_of_an_older_version_is_read(world: World) -> None:
-    """Its records have sizes alone, and no digest of their own."""
-    import json
-
-    world.run.restore(world.saved)
-    for path in world.run.folder.glob("*.json"):
-        envelope = json.loads(path.read_text())
-        if "record" in envelope:
-            del envelope["sha256"]
-            envelope["files"] = {k: mark["n_bytes"] for k, mark in envelope["files"].items()}
-            path.write_text(json.dumps(envelope))
-    ended = world.run.go_on()
-    assert ended.code == 0, ended.told
-    assert ended.told.count("(made before)") >= 6, ended.told
-    corpus = Path(world.run.record("synthesize")["path"])
-    flip(corpus, world)
-    (world.run.folder / "distill.json").unlink()
-    ended = world.run.go_on()
-    assert "Traceback" not in ended.told
-    if ended.code:
-        assert f"Delete {world.run.folder / 'plan'}.json" in ended.told
-        assert "Their records are from an older version" in ended.told

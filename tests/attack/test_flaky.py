@@ -6,10 +6,10 @@ import random
 import re
 
 import pytest
+from cached_ask import cached_ask
 from server import Bill, Provider, flaky
 
 from stratos.core.errors import BudgetError
-from stratos.teachers.asking import cached_ask
 from stratos.teachers.base import Question
 from stratos.teachers.cost_estimate import expect
 

@@ -7,12 +7,13 @@ import re
 from pathlib import Path
 
 import pytest
+from cached_ask import cached_ask
 from commands import command
 from server import Bill, Deed, Provider
 
 from stratos.core.errors import BudgetError, OverspentError
 from stratos.ledger import reserves
-from stratos.teachers.asking import cached_ask, stream_ask
+from stratos.teachers.asking import stream_ask
 from stratos.teachers.base import Question
 from stratos.teachers.openai import OpenAITeacher
 

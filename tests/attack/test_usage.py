@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
+from cached_ask import cached_ask
 from server import Bill, Deed, Provider
 
 from stratos.core.errors import TeacherError
-from stratos.teachers.asking import cached_ask
 from stratos.teachers.base import Question
 from stratos.teachers.usage import ImplausibleUsage, read_usage
 

@@ -1,7 +1,7 @@
 """README and the pages of docs/: they make a site, and what they tell to type is known.
 
-Each command line is taken from its page and checked by the command itself: `python -m stratos` as
-before a run (composed, every key and file checked), the other commands by running them in a folder
+Each command line is taken from its page and checked by the command itself: `run` and `plan` as
+before a run (composed, every key and file checked), the other verbs by running them in a folder
 with two made runs. The tutorials are followed in `test_tutorials.py`.
 """
 
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import gzip
-import importlib
 import json
 import os
 import re
@@ -25,28 +24,30 @@ import yaml
 from checked import problems
 from documented import DOCUMENTS, ROOT, Command, commands
 from omegaconf import OmegaConf
+from pages import PAGES, contrib_pages, text_of
 
 sys.path.append(str(Path(__file__).parent))
 sys.path.append(str(ROOT / "benchmarks"))
 
 import gallery
+from in_process import stratos
 from test_commands import make_run
 from tutorials import write_files
 
 from stratos.catalog.source import BUILTIN
 from stratos.cli.build import CANDIDATES, GROUPS, TARGETS, schema_of
 from stratos.cli.help.keys import group_page
-from stratos.core.conf import conf_dir
+from stratos.cli.verbs import HYDRA
+from stratos.core.conf import conf_dirs, shipped_choices
 
-PAGES = sorted((ROOT / "docs").glob("*.md"))
 LACKING = re.compile(
     r"the hub cannot be reached|cannot be reached|SLURM does not answer|no Ray dashboard answers|"
     r"no program sky|no sbatch|not installed|needs the package|SkyPilot may use no cloud"
 )
 """What a machine may lack that a page does not."""
 NOT_CHECKED = {
-    "python -m stratos +task=…": "any command, in a drawing",
-    "python -m stratos +task=mahjong cloud=gcp cloud.catalog=[https://…/catalogs/v8/gcp/vms.csv]":
+    "stratos +task=… the verb": "any command, in a drawing",
+    "stratos +task=mahjong cloud=gcp cloud.catalog=[https://…/catalogs/v8/gcp/vms.csv]":
         "an address without its host, of files of many MB",
     "stratos stage run_folder stage": "tests/executors/test_here.py runs it",
 }  # fmt: skip
@@ -72,8 +73,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     for run in ("outputs/run", "outputs/another", "outputs/tickets", "outputs/tickets_1m",
                 "run_folder", "sweeps/time/0", "sweeps/2026-05-28_10-12-01/0"):  # fmt: skip
         make_run(here / run, right=80)
-    by_teacher = [{"id": str(i), "scores": {"teacher": {"exact": 1.0}}} for i in range(100)]
-    write("outputs/run/evaluate/examples.jsonl", *by_teacher)
+    took = {"input_tokens": 9, "output_tokens": 1, "seconds": 0.1}
+    by_teacher = {"scores": {"teacher": {"exact": 1.0}}, "took": {"teacher": took}}
+    rows = ({"id": str(i), **by_teacher} for i in range(100))
+    write("outputs/run/evaluate/examples.jsonl", *rows)
     yield here
     for name in ("my_strategies", "mine", "roman"):
         sys.modules.pop(name, None)
@@ -137,7 +140,7 @@ def write_catalogs(here: Path) -> None:
 
 @pytest.mark.parametrize("path", [one for one in DOCUMENTS if commands(one)], ids=lambda p: p.stem)
 def test_what_a_page_tells_to_type_is_known(
-    path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_files(path.read_text(), folder)
     for script in sorted(folder.glob("make_*.py")):  # which makes the file that the page is about
@@ -150,46 +153,34 @@ def test_what_a_page_tells_to_type_is_known(
             for name, value in command.env:
                 patch.setenv(name, value)
             patch.syspath_prepend(str(folder))
-            found = (
-                composed(command) if command.module == "stratos"
-                else typed(command, patch, capsys)
-            )  # fmt: skip
-        if found:
-            wrong[str(command)] = found
+            is_run = command.verb in ("", *HYDRA)
+            mistakes = composed(command) if is_run else typed(command)
+        if mistakes:
+            wrong[str(command)] = mistakes
     assert not wrong, "\n".join(f"{one}: {said}" for one, said in wrong.items())
 
 
 def composed(command: Command) -> list[str]:
     """Return what the check before a run finds wrong with a command."""
-    words = [one.replace("s3://prices", "prices") for one in command.words if one != "--json"]
+    words = [word for word in command.words[bool(command.verb) :] if word != "--json"]
+    words = [word.replace("s3://prices", "prices") for word in words]
     words = [re.sub(r"(teacher|student)\.path=folder$", r"\1.path=org/model", one) for one in words]
-    words = [
-        one for one in words if one != "task.workload=id"
-    ]  # as `stratos.contrib.logs` prints it
+    words = [one for one in words if one != "task.workload=id"]  # as `stratos logs` prints it
     if "--help" in words:
         group_page(words[words.index("--help") + 1 :])
         return []
     return [one for one in problems(*words) if not LACKING.search(one)] if words else []
 
 
-def typed(
-    command: Command, patch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> list[str]:
+def typed(command: Command) -> list[str]:
     """Run a command in this process; return what is wrong with it."""
-    name = command.module.partition(".")[2]
-    words = [one.replace("s3://bucket", "memory://bucket") for one in command.words]
-    patch.setattr(sys, "argv", [command.module, *words])
-    code: object = 0
-    try:
-        importlib.import_module(f"{command.module}.__main__").main()
-    except SystemExit as end:
-        code = end.code
-    said = capsys.readouterr().err
-    if "usage:" in said:
+    done = stratos(*(one.replace("s3://bucket", "memory://bucket") for one in command.words))
+    if "usage:" in done.stderr:
         # In a sentence, a command may be named without what it is about.
-        is_named = command.is_inline and re.search("required|name one folder", said)
-        return [] if is_named else [said]
-    return [] if code in EXIT_CODES[name] else [f"exit code {code}: {said}"]
+        is_named = command.is_inline and re.search("required|name one folder", done.stderr)
+        return [] if is_named else [done.stderr]
+    is_known = done.returncode in EXIT_CODES.get(command.verb, ())
+    return [] if is_known else [f"exit code {done.returncode}: {done.stderr}"]
 
 
 def test_what_is_not_checked_is_still_in_a_page() -> None:
@@ -199,29 +190,31 @@ def test_what_is_not_checked_is_still_in_a_page() -> None:
 def test_every_way_to_write_a_command_is_found(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text(
-        "Type `stratos status`, or\n`python -m\nstratos.serve outputs/<run>\n--page`.\n\n"
+        "Type `stratos status`, or\n`python -m\nstratos serve outputs/<run>\n--page`.\n\n"
+        "The folder stratos holds it; `stratos/cli` and `cd stratos` are none.\n\n"
         "| all | `python -m stratos +task=a 'b={c: d}'`; `stratos servers` |\n\n"
         "    A=1 python -m stratos +task=a \\\n        b=c    # why\n"
         "    stratos serve stop x; ls\n\n"
         "```bash\npython make.py && stratos logs x.jsonl > out\n```\n"
+        "Never `stratos statu`.\n"
     )
-    assert [(str(one)[10:], one.env) for one in commands(page)] == [
-        ("status", ()), ("stratos.serve outputs/run --page", ()),
-        ("stratos +task=a b={c: d}", ()), ("servers", ()),
-        ("stratos +task=a b=c", (("A", "1"),)), ("stratos.serve stop x", ()),
-        ("stratos.contrib.logs x.jsonl", ()),
+    assert [(str(one), one.verb, one.env) for one in commands(page)] == [
+        ("stratos status", "status", ()), ("stratos serve outputs/run --page", "serve", ()),
+        ("stratos +task=a b={c: d}", "", ()), ("stratos servers", "servers", ()),
+        ("stratos +task=a b=c", "", (("A", "1"),)), ("stratos serve stop x", "serve", ()),
+        ("stratos logs x.jsonl", "logs", ()), ("stratos statu", "statu", ()),
     ]  # fmt: skip
 
 
 def test_settings_that_are_named_exist() -> None:
     """In `code` of a sentence: a key of a group, or a choice of one."""
     keys = known_keys()
-    choices = {one.parent.name: {p.stem for p in one.parent.glob("*.yaml")}
-               for one in conf_dir().rglob("*.yaml")}  # fmt: skip
+    groups = {path.name for folder in conf_dirs() for path in folder.iterdir() if path.is_dir()}
+    choices = {group: set(shipped_choices(group)) for group in groups}
     named = re.compile(r"(?P<group>[a-z_]+)(?:\.(?P<key>[a-z_]+)[a-z_.]*)?(?:=(?P<value>[\w.]+))?$")
     wrong = []
     for path in DOCUMENTS:
-        for words in re.findall(r"`([^`\n]+)`", path.read_text()):
+        for words in re.findall(r"`([^`\n]+)`", text_of(path)):
             for word in words.split():
                 found = named.match(word.lstrip("+"))
                 if found is None or found["group"] not in keys:
@@ -239,7 +232,7 @@ def known_keys() -> dict[str, set[str]]:
     found = {name: fields_of(schema) for name, schema in GROUPS.items()}
     for name in (*TARGETS, *CANDIDATES):
         found[name] = {"candidates"}
-        for path in (conf_dir() / name).glob("*.yaml"):
+        for path in shipped_choices(name).values():
             node = {name: yaml.safe_load(path.read_text())}
             schema = schema_of(OmegaConf.create(node), name)
             found[name] |= {*node[name], *(() if schema is None else fields_of(schema))}
@@ -301,4 +294,21 @@ def test_every_page_is_in_the_menu() -> None:
     listed = {page for one in config["nav"] for pages in one.values()
               for page in ([pages] if isinstance(pages, str) else
                            [name for entry in pages for name in entry.values()])}  # fmt: skip
-    assert listed == {*(page.name for page in PAGES), "index.md", "settings.md"}
+    here = {page.relative_to(ROOT / "docs").as_posix() for page in PAGES}
+    assert here <= listed
+    assert {page for page in listed - here if not page.startswith("contrib/")} == {
+        "index.md", "settings.md"
+    }  # fmt: skip
+
+
+def test_every_link_to_a_page_of_contrib_is_to_one_of_the_menu() -> None:
+    """The page may not be here, where its room is not."""
+    menu = (ROOT / "mkdocs.yml").read_text()
+    for page in DOCUMENTS:
+        for linked in contrib_pages(page.read_text(), page):
+            assert f": contrib/{linked.name}\n" in menu, f"{page.name} links to {linked.name}"
+
+
+def test_every_room_of_contrib_has_a_page() -> None:
+    rooms = {one.parent.name for one in (ROOT / "stratos" / "contrib").glob("*/__init__.py")}
+    assert rooms - {page.stem for page in PAGES if page.parent.name == "contrib"} <= {"cpu"}

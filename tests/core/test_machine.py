@@ -50,3 +50,10 @@ def test_without_a_limit_it_is_the_machine(
     groups(tmp_path, monkeypatch, own, cpu_dot_max="max 100000\n")
     assert machine.cpu_quota() is None and machine.n_cores() == 64
     assert machine.memory_bytes() > 2**28
+
+
+def test_the_system_says_of_the_processor_what_torch_says() -> None:
+    import torch
+
+    has_bf16 = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    assert machine.multiplies_bf16() == has_bf16

@@ -38,6 +38,7 @@ EXAMPLE = KeptAnswer(
     text="0 1 2 3 4 5 6 7 8 ; 8",
     output_tokens=12,
     score=Score(1.0, 1.0, True),
+    logprob=-0.1,
 )
 
 
@@ -60,15 +61,17 @@ def scorecard() -> Scorecard:
         comparison,
         "",
         1.0,
-        seed=7,
+        against=(),
         earlier_reads=EarlierReads(7, 60, 60),
+        answers_path="",
+        seed=7,
     )
 
 
 @pytest.fixture
 def card(run, scorecard) -> str:
     probe = tiny_probe(run.config.task, run.config.teachers[0])
-    points = tuple(PilotPoint(n, 0.5, 12, 30, 1.0, 1.0) for n in (1000, 2000))
+    points = tuple(PilotPoint(n, 0.5, 12, 30, 1.0, 1.0, 1.0) for n in (1000, 2000))
     short = PilotRun("tiny", "injection", "second", points, "pilot")
     pilot = Pilot("larger", (short,), {}, 2.0, 2.0, 0.0)
     student = replace(

@@ -6,7 +6,7 @@ import shlex
 
 import pytest
 
-from stratos.core.conf import conf_dir
+from stratos.core.conf import shipped_choices
 from stratos.core.errors import StratosError
 from stratos.deploy.commands import (
     context_of,
@@ -28,7 +28,7 @@ def test_a_path_with_spaces_is_quoted_in_the_command():
 
 def test_every_engine_that_a_yaml_names_is_known_by_its_kind():
     known = {f"{type(one).__module__}.{type(one).__name__}" for one in engines().values()}
-    texts = [path.read_text() for path in (conf_dir() / "deploy").glob("*.yaml")]
+    texts = [path.read_text() for path in shipped_choices("deploy").values()]
     assert {target for text in texts for target in re.findall(r"_target_: (\S+)", text)} <= known
     assert all(isinstance(one, Engine) and one.kind == kind for kind, one in engines().items())
     with pytest.raises(StratosError, match="Did you mean vllm"):

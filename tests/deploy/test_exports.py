@@ -274,7 +274,7 @@ def test_the_planned_format_gives_way_to_one_that_loses_less(deployed: Deployed)
     none = replace(held, formats=tuple(replace(one, is_kept=False) for one in held.formats))
     assert chosen_format(engine, none, context) is None
     assert "the bundle's own weights, by transformers, are served in its place" in said.pop()
-    assert "stratos.serve" not in with_exports("## Limits", none)
+    assert "stratos serve" not in with_exports("## Limits", none)
 
 
 def test_what_is_served_keeps_the_accuracy_limit(deployed: Deployed) -> None:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import fsspec
 import pytest
+from in_process import stratos
 from one_s3 import BUCKET, S3, whats_lacking
 from required import lacking
 
@@ -148,10 +146,7 @@ def test_s3_takes_it_and_verify_reads_it_from_there(
         f"students/one/{name}"
         for name in ("config.json", "exports/q8_0.gguf", MANIFEST, "model.safetensors")
     )
-    done = subprocess.run(
-        [sys.executable, "-m", "stratos", "verify", url],
-        env={**os.environ, "HF_HUB_OFFLINE": "1"}, capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
+    done = stratos("verify", url, env={"HF_HUB_OFFLINE": "1"})
     assert "3 files, all as they were made." in done.stdout, done.stderr
     with pytest.raises(StratosError, match="cannot be used"):
         check_target("s3://another-bucket/students")

@@ -13,13 +13,13 @@ import pytest
 _SCRIPT = """
 import sys
 sys.path[:0] = {paths!r}
-import conftest, pathlib, time
+import pathlib, time, training_runs
 def slowly(folder, **settings):
     class Ticks(list):
         def append(self, tick):
             print(tick[0], *tick[2].split()[-1:], flush=True)
             time.sleep(0.2 if tick[0] >= {step} else 0)
-    run = conftest.run_distill
+    run = training_runs.run_distill
     run = getattr(run, "__wrapped__", None) or run._get_wrapped_function()
     run(pathlib.Path({corpus!r}))(pathlib.Path(folder), ticks=Ticks(), **settings)
 try:

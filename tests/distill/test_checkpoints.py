@@ -75,7 +75,7 @@ def test_a_damaged_checkpoint_is_told_and_the_one_before_it_taken(
     damage(latest)
     warnings: list[str] = []
     student = run_distill(tmp_path, warnings=warnings, callbacks=callbacks, **SHORT)
-    assert [f"The checkpoint {latest} cannot be read (" in said for said in warnings] == [True]
+    assert [str(latest) in text for text in warnings] == [True]
     assert student.n_resumed == 1
     assert student.weights_sha256 == whole.weights_sha256
     assert [p.loss for p in student.curve] == [p.loss for p in whole.curve]

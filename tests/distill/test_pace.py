@@ -20,6 +20,7 @@ from stratos.core.machine_load import Usage
 from stratos.distill import pace, pacer
 from stratos.distill.outlook import Outlook
 from stratos.distill.pace import Drift, IdleCores, OtherWork, Pace, fastest_of
+from stratos.distill.words import PassedLimit, TooLong
 from stratos.models.decode.threads import thread_counts
 
 Run = Callable[..., Any]
@@ -35,54 +36,71 @@ HOURS_353 = Outlook(
     max_seconds=None,
     smaller=(("stratos_3m", 0.02), ("stratos_1m", 0.0007)),
 )
+TOO_LONG = TooLong(
+    student="smollm2_135m",
+    seconds=353 * 3600,
+    n_steps=31_000,
+    tokens_per_step=387.0,
+    step_seconds=41.0,
+    limits=(PassedLimit("limits.train_hours", 1.0, 393),),
+    max_tokens=30_000,
+    max_epochs=1,
+    smaller="stratos_1m",
+)
 
 
 # --- how long -------------------------------------------------------------------------------------
 
 
 def test_a_training_of_353_hours_is_not_begun() -> None:
-    said = HOURS_353.trouble(353 * 3600, 41.0)
-    assert said == (
-        "The training of smollm2_135m would take about 353 h on this machine (31,000 steps of 387 "
-        "tokens, measured at 41.0 s each), more than limits.train_hours=1 allows. Nothing was "
-        "trained. Type trainer.max_tokens=30000, trainer.max_epochs=1, student=stratos_1m to stay "
-        "below, or limits.train_hours=393 to wait for it; the same command resumes from here."
-    )
-    assert HOURS_353.trouble(3500, 0.1) == ""
-    assert replace(HOURS_353, max_hours=None).trouble(353 * 3600, 41.0) == ""
+    assert HOURS_353.too_long(353 * 3600, 41.0) == TOO_LONG
+    assert HOURS_353.too_long(3500, 0.1) is None
+    assert replace(HOURS_353, max_hours=None).too_long(353 * 3600, 41.0) is None
 
 
 def test_a_deadline_counts_too() -> None:
     outlook = replace(HOURS_353, max_hours=24.0, deadline_hours=2.0, smaller=())
-    said = outlook.trouble(3 * 3600, 0.35)
-    assert "about 3.0 h" in said and "more than limits.deadline_hours=2 allows" in said
-    assert said.endswith(
-        "Type trainer.max_tokens=7100000, trainer.max_epochs=420 to stay below, or "
-        "limits.deadline_hours=4 to wait for it; the same command resumes from here."
+    reason = outlook.too_long(3 * 3600, 0.35)
+    assert reason == replace(
+        TOO_LONG,
+        seconds=3 * 3600,
+        step_seconds=0.35,
+        limits=(PassedLimit("limits.deadline_hours", 2.0, 4),),
+        max_tokens=7_100_000,
+        max_epochs=420,
+        smaller=None,
     )
 
 
 def test_what_the_stages_before_took_counts_for_the_deadline() -> None:
     outlook = replace(HOURS_353, max_hours=24.0, deadline_hours=4.0, smaller=(), passed_hours=1.5)
-    assert outlook.trouble(2.4 * 3600, 0.3) == ""
-    said = outlook.trouble(3 * 3600, 0.35)
-    assert "more than limits.deadline_hours=4 allows (the stages before it took 1.5 h)" in said
-    assert said.endswith("or limits.deadline_hours=5 to wait for it; the same command resumes from "
-                         "here.")  # fmt: skip
-    late = replace(outlook, passed_hours=5.0).trouble(3600, 0.1)
-    assert late.endswith("Nothing was trained. Type limits.deadline_hours=7 to wait for it; the "
-                         "same command resumes from here.")  # fmt: skip
-    assert replace(outlook, deadline_hours=None).trouble(3 * 3600, 0.35) == ""
+    assert outlook.too_long(2.4 * 3600, 0.3) is None
+    reason = outlook.too_long(3 * 3600, 0.35)
+    assert reason is not None
+    assert reason.limits == (PassedLimit("limits.deadline_hours", 4.0, 5),)
+    assert reason.passed_hours == 1.5
+    late = replace(outlook, passed_hours=5.0).too_long(3600, 0.1)
+    assert late is not None
+    assert late.limits == (PassedLimit("limits.deadline_hours", 4.0, 7),)
+    assert (late.max_tokens, late.max_epochs, late.smaller) == (None, None, None)
+    assert replace(outlook, deadline_hours=None).too_long(3 * 3600, 0.35) is None
+
+
+def test_what_would_make_it_fit_is_said(snapshot: Any) -> None:
+    both = (PassedLimit("limits.train_hours", 1.0, 5), PassedLimit("limits.deadline_hours", 4.0, 7))
+    late = replace(TOO_LONG, limits=both, passed_hours=1.5)
+    too_late = replace(late, max_tokens=None, max_epochs=None, smaller=None)
+    assert [str(TOO_LONG), str(late), str(too_late)] == snapshot
 
 
 def test_other_work_is_said_with_what_it_did_to_other_trainings() -> None:
-    quiet = HOURS_353.told(60.0, 0.1, 1.0, 1, 2)
-    busy = HOURS_353.told(60.0, 0.1, 1.0, 1, 2, 1.26)
+    quiet = HOURS_353.summary(60.0, 0.1, 1.0, 1, 2)
+    busy = HOURS_353.summary(60.0, 0.1, 1.0, 1, 2, 1.26)
     assert "Other work" not in quiet
     assert busy.startswith(quiet)
     assert " Other work takes 1.3 of " in busy
     assert "up to 3 times as long" in busy
-    assert "Other work" not in HOURS_353.told(59.0, 0.1, 1.0, 1, 2, 1.26), "it is soon over"
+    assert "Other work" not in HOURS_353.summary(59.0, 0.1, 1.0, 1, 2, 1.26), "it is soon over"
 
 
 def test_other_work_is_what_processes_beside_this_one_take() -> None:
@@ -255,7 +273,7 @@ def test_measuring_changes_no_bit(
 SCRIPT = """
 import sys
 sys.path[:0] = {paths!r}
-import conftest, json, pathlib, torch
+import json, pathlib, torch, training_runs
 from stratos.distill import pacer
 from stratos.distill.callbacks import TrainingMonitor
 from stratos.distill.pace import Drift, Pace
@@ -269,7 +287,7 @@ def stop(self, trainer, *args):
     after(self, trainer, *args)
     if trainer.global_step == {stop}:
         raise KeyboardInterrupt
-run = conftest.run_distill
+run = training_runs.run_distill
 run = (getattr(run, "__wrapped__", None) or run._get_wrapped_function())(pathlib.Path({corpus!r}))
 torch.set_num_threads(2)
 folder, settings = pathlib.Path({folder!r}), {settings!r}

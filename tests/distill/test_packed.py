@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -26,11 +27,11 @@ from transformers import (
 )
 
 from stratos.config import TrainerConfig
-from stratos.contrib.cpu.packs import check_packs
 from stratos.core.errors import StratosError
 from stratos.distill.data import Encoded, PackedLoader
 from stratos.distill.module import TextModule, learning_rate_factor
 from stratos.distill.packed import NAME, Documents, whole_row
+from stratos.distill.packs import check_packs
 
 
 def make_model(n_kv_heads: int) -> LlamaForCausalLM:
@@ -252,3 +253,26 @@ def test_loader_goes_on_where_its_state_says_and_covers_every_document() -> None
     assert all(torch.equal(a, b) for a, b in zip(seen, whole, strict=True))
     sizes = [tokens.numel() for tokens in whole]
     assert np.median(sizes) > 150, "batches are filled"
+
+
+@pytest.mark.parametrize("accumulate", [1, 3])
+def test_parts_of_a_row_are_all_of_it(accumulate: int) -> None:
+    import numpy as np
+
+    lengths = np.random.default_rng(0).integers(3, 90, 200)
+    starts = np.concatenate([[0], np.cumsum(lengths)])
+    data = Encoded(np.ones(int(starts[-1]), np.int32), starts, np.ones(200, int))
+    loader = PackedLoader(data, 1000, int(starts[-1]), 0, accumulate=accumulate)
+    whole = [loader.row(row) for row in range(len(loader))]
+    of_parts: list[list[Any]] = []
+    for share in pairwise([0.0, 0.3, 0.6, 1.0]):
+        loader.divide(share)
+        of_parts.append([loader.row(row) for row in range(len(loader))])
+    for row, *parts in zip(whole, *of_parts, strict=True):
+        documents = np.concatenate([part.document_ids_D for part in parts])
+        assert documents.tolist() == row.document_ids_D.tolist()
+        # A part without a document learns nothing, and is divided by nothing.
+        assert {part.n_tokens for part in parts if len(part.document_ids_D)} == {row.n_tokens}
+        assert {part.row for part in parts} == {row.row}
+    loader.divide(None)
+    assert loader.row(3).tokens_1N.shape == whole[3].tokens_1N.shape

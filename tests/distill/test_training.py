@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from process import interrupted
+from stub_executors import Queue
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from stratos.config import StudentConfig
@@ -58,9 +59,9 @@ def test_adapters_end_in_an_ordinary_student(
     }
     seen: list[torch.Tensor] = []
     ids = torch.arange(20)[None]
-    from stratos.distill import saved
+    from stratos.distill import training
 
-    merge = saved.save
+    merge = training.save
 
     def note(ready: Any, weights: dict[str, torch.Tensor], folder: Path) -> Any:
         ready.model.load_state_dict(weights, strict=False)
@@ -68,7 +69,7 @@ def test_adapters_end_in_an_ordinary_student(
             seen.append(ready.model.eval()(ids).logits.float())
         return merge(ready, weights, folder)
 
-    monkeypatch.setattr(saved, "save", note)
+    monkeypatch.setattr(training, "save", note)
     student = run_distill(tmp_path / "whole", **settings)
     assert student.curve[-1].loss < student.curve[0].loss - 0.05
 
@@ -213,8 +214,7 @@ def test_progress_says_what_a_user_wants_to_know(run_distill: Run, tmp_path: Pat
 
 
 def test_progress_of_a_job_shows_the_price_that_is_paid(monkeypatch: pytest.MonkeyPatch) -> None:
-    from stratos.contrib.slurm.executor import Slurm
-    from stratos.distill.stage import _price
+    from stratos.distill.training import _price
     from stratos.executors.here import Here
     from stratos.records import RoleChoice
 
@@ -227,10 +227,10 @@ def test_progress_of_a_job_shows_the_price_that_is_paid(monkeypatch: pytest.Monk
         return _price(config, plan)
 
     planned = (0.5, "at the plan's price")
-    assert price(Slurm(usd_per_hour=3.0)) == planned, "it runs in the command's own process"
+    assert price(Queue(usd_per_hour=3.0)) == planned, "it runs in the command's own process"
     monkeypatch.setenv("STRATOS_JOB", "stratos-run-distill")
-    assert price(Slurm(usd_per_hour=3.0)) == (6.0, "for the job's servers")
-    assert price(Slurm()) == (0.5, "for the job's servers")
+    assert price(Queue(usd_per_hour=3.0)) == (6.0, "for the job's servers")
+    assert price(Queue()) == (0.5, "for the job's servers")
     assert price(Here()) == planned
 
 

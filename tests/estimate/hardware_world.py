@@ -1,5 +1,6 @@
 """Models and offers that the tests of the estimate share."""
 
+from stratos.estimate.device import Device
 from stratos.records import CardRun, ModelCard, Offer
 
 TINY = ModelCard("tiny", 869_504, 4, 128, 4, 4, 384, 128, 1024)
@@ -29,3 +30,12 @@ def gpu(name: str, count: int = 1, cloud: str = "aws") -> Offer:
 def cpu(vcpus: float = 2.0, memory: float = 8.0, cloud: str = "aws") -> Offer:
     """Return an offer without."""
     return Offer(cloud, "r", f"cpu{vcpus:g}", None, 0, vcpus, memory, 0, 0.1)
+
+
+def tensor_degrees(card: ModelCard, device: Device) -> tuple[int, ...]:
+    """Return the degrees of tensor parallelism that model and server allow: powers of two."""
+    degrees, g = [], 1
+    while g <= device.count and card.n_heads % g == 0:
+        degrees.append(g)
+        g *= 2
+    return tuple(degrees)

@@ -1,7 +1,7 @@
 from dataclasses import replace
 
 import pytest
-from hardware_world import LLAMA_8B, SEVEN, SEVENTY, TINY, cpu, gpu
+from hardware_world import LLAMA_8B, SEVEN, SEVENTY, TINY, cpu, gpu, tensor_degrees
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -11,7 +11,6 @@ from stratos.estimate import (
     serving,
     train,
 )
-from stratos.estimate.answering import tensor_degrees
 from stratos.estimate.device import device_of
 from stratos.estimate.memory import activation_bytes, adapter_params, serving_bytes, training_memory
 

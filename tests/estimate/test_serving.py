@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hardware_world import LLAMA_8B, RUN, SEVEN, SEVENTY, TINY, cpu, gpu
+from hardware_world import LLAMA_8B, RUN, SEVEN, SEVENTY, TINY, cpu, gpu, tensor_degrees
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -20,7 +20,7 @@ from stratos.estimate import (
     serving_all,
 )
 from stratos.estimate import constants as k
-from stratos.estimate.answering import pace, tensor_degrees
+from stratos.estimate.answering import pace
 from stratos.estimate.calibrate import ServedHere
 from stratos.estimate.device import device_of
 from stratos.estimate.engines import GENERATE_COST

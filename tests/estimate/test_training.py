@@ -6,6 +6,7 @@ import pytest
 from hardware_world import LLAMA_8B, RUN, SEVEN, TINY, cpu, gpu
 from hypothesis import given
 from hypothesis import strategies as st
+from stub_executors import with_queue
 
 from stratos.catalog import load_catalog
 from stratos.config import CloudConfig
@@ -93,8 +94,9 @@ def test_a_tiny_model_is_not_infinitely_fast_on_a_large_gpu():
     assert large.source == "floor of kernel launches, within a factor of 1.5"
 
 
-@pytest.mark.parametrize("cloud", ["slurm", "ray", "local"])
-def test_a_node_of_a_cluster_is_up(cloud: str) -> None:
+@pytest.mark.parametrize("cloud", ["queue", "local"])
+def test_a_node_of_a_cluster_is_up(cloud: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with_queue(monkeypatch)
     rented = hours(TINY, gpu("H100"))
     node = hours(TINY, replace(gpu("H100"), cloud=cloud))
     assert rented.mean - node.mean == pytest.approx(k.STARTUP_HOURS - k.TRAIN_FIXED_S / 3600)

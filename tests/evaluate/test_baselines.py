@@ -21,11 +21,13 @@ from stratos.evaluate.baselines import chance, free_baselines, labelled_rows
 from stratos.evaluate.fields import field_shares
 from stratos.evaluate.scores import against
 from stratos.evaluate.verdict import verdict
-from stratos.records import Interval, LoggedVersus, ModelScore, Scorecard, SliceScore
+from stratos.records import EarlierReads, Interval, LoggedVersus, ModelScore, Scorecard, SliceScore
 from stratos.synthesize.leaks import OVERLAP, without_leaks
 from stratos.tasks.base import Item, Score
 from stratos.tasks.classify import ClassifyTask
 from stratos.tasks.jsonl import JsonlTask
+
+NO_READS = EarlierReads(0, 0, 0)
 
 
 class Guessable:
@@ -242,7 +244,7 @@ def scorecard(rights: dict[str, int], of_student: int) -> Scorecard:
         if score.role != "chance"
     ]
     student = made("student", of_student)
-    return Scorecard("t", "exact", (student, *scores), None, "", 1.0, tuple(compared))
+    return Scorecard("t", "exact", (student, *scores), None, "", 1.0, tuple(compared), NO_READS, "")
 
 
 def test_import_loads_no_library_of_learning():
@@ -372,7 +374,9 @@ def compared(student: list[Score], others: dict[str, list[Score]]) -> Scorecard:
         against(ModelScore(role, role, ()), student[: len(one)], one)
         for role, one in others.items()
     )
-    return Scorecard("t", "exact", (ModelScore("student", "s", ()),), None, "", 1.0, versus)
+    return Scorecard(
+        "t", "exact", (ModelScore("student", "s", ()),), None, "", 1.0, versus, NO_READS, ""
+    )
 
 
 def test_a_teacher_on_few_items_does_not_hide_that_no_model_is_needed():

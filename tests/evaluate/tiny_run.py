@@ -175,6 +175,7 @@ def tiny_plan(server: r.Offer | None = SERVER, **changes) -> r.Plan:
         "n_offers": 1,
         "price_dates": ("2026-05-01", "2026-05-01"),
         "seconds": 0.1,
+        "net_usd": 0.0,
     }
     return r.Plan(**{**options, **changes})
 
@@ -215,6 +216,10 @@ def tiny_trained(folders: tuple[Path, Path]) -> r.Student:
         train_tokens=150_000,
         best_step=150,
         validation_exact=1.0,
+        n_validation_items=20,
+        n_validation_reused=0,
+        n_choosing_items=20,
+        best_exact=1.0,
         curve=(),
         weights_sha256="0" * 64,
         seconds=1.0,

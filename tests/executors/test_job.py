@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -11,16 +12,12 @@ from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
+from stub_executors import Queue
 
-from stratos.cli.compose import conf_dir
-from stratos.contrib.ray.executor import Ray
-from stratos.contrib.skypilot.executor import SkyPilot
-from stratos.contrib.slurm.executor import Slurm
-from stratos.contrib.slurm.limits import Allowance
-from stratos.contrib.slurm.partitions import limits
-from stratos.contrib.slurm.queue import signal_of
+from stratos.core.conf import shipped_choices
 from stratos.core.environment import without
 from stratos.core.errors import StratosError
+from stratos.core.targets import find_class
 from stratos.executors.here import Here
 from stratos.executors.job import StageName, State, killed_by
 from stratos.executors.job_of_stage import ROLE_OF, fewer_nodes, has_server, job_name, job_spec
@@ -42,7 +39,7 @@ def plan(*roles: RoleChoice) -> Plan:
 
 def test_a_job_is_what_the_plan_says(tmp_path: Path) -> None:
     run = tmp_path / "my run,1"
-    spec = job_spec(plan(HOSTED, TRAIN), "distill", run, Slurm())
+    spec = job_spec(plan(HOSTED, TRAIN), "distill", run, Queue())
     assert (spec.role, spec.nodes, spec.offer, spec.gpus) == ("train", 1, GPU, 1)
     assert (spec.hours, spec.planned_hours, spec.usd_per_hour) == (10.0, 5.0, 1.0)
     assert spec.command == (
@@ -63,49 +60,41 @@ def test_what_killed_a_process(code: int | None, signal: int | None) -> None:
     assert killed_by(code) == signal
 
 
-@pytest.mark.parametrize(
-    ("code", "signal"),
-    [("0:9", 9), ("137:0", 9), ("1:0", None), ("0:53", None), ("0:125", None), ("", None)],
-)
-def test_what_killed_a_job_of_slurm(code: str, signal: int | None) -> None:
-    assert signal_of(code) == signal
-
-
 def test_settings_go_before_the_plan(tmp_path: Path) -> None:
-    def hours_and_price(settings: Slurm, choice: RoleChoice = TRAIN) -> tuple[float | None, float]:
+    def hours_and_price(settings: Queue, choice: RoleChoice = TRAIN) -> tuple[float | None, float]:
         spec = job_spec(plan(choice), "distill", tmp_path, settings)
         return spec.hours, spec.usd_per_hour
 
-    assert hours_and_price(Slurm(hours=8.0, usd_per_hour=0.0)) == (8.0, 0.0)
-    assert hours_and_price(Slurm(hours_factor=3.0)) == (15.0, 1.0)
-    assert hours_and_price(Slurm(), replace(TRAIN, spot=True)) == (10.0, 0.4)
+    assert hours_and_price(Queue(hours=8.0, usd_per_hour=0.0)) == (8.0, 0.0)
+    assert hours_and_price(Queue(hours_factor=3.0)) == (15.0, 1.0)
+    assert hours_and_price(Queue(), replace(TRAIN, spot=True)) == (10.0, 0.4)
     assert [
-        job_spec(plan(one), "distill", tmp_path, Slurm()).spot
+        job_spec(plan(one), "distill", tmp_path, Queue()).spot
         for one in (TRAIN, replace(TRAIN, spot=True))
     ] == [False, True]
     short = replace(TRAIN, hours=0.001, hours_range=None)
-    assert hours_and_price(Slurm(), short) == (0.25, 1.0)
+    assert hours_and_price(Queue(), short) == (0.25, 1.0)
 
 
 def test_a_plan_of_more_servers_than_a_job_has_takes_longer_and_is_said(tmp_path: Path) -> None:
     two = plan(replace(TRAIN, count=2))
-    spec = job_spec(two, "distill", tmp_path, Slurm())
+    spec = job_spec(two, "distill", tmp_path, Queue())
     assert (spec.planned_hours, spec.hours) == (10.0, 20.0)
-    said = fewer_nodes(two, spec, "slurm")
+    said = fewer_nodes(two, spec, "queue")
     assert said is not None and said.startswith("the plan counts with 2 servers, and a job of")
     assert "up to 2 times as long" in said
-    both = job_spec(two, "distill", tmp_path, Slurm(), nodes=2)
-    assert both.planned_hours == 5.0 and fewer_nodes(two, both, "slurm") is None
+    both = job_spec(two, "distill", tmp_path, Queue(), nodes=2)
+    assert both.planned_hours == 5.0 and fewer_nodes(two, both, "queue") is None
 
 
 def test_nodes_cost_what_they_cost_each(tmp_path: Path) -> None:
-    def usd_per_hour(settings: Slurm) -> float:
+    def usd_per_hour(settings: Queue) -> float:
         spec = job_spec(plan(TRAIN), "distill", tmp_path, settings, nodes=3)
         assert spec.nodes == 3
         return spec.usd_per_hour
 
-    assert usd_per_hour(Slurm()) == 3.0
-    assert usd_per_hour(Slurm(usd_per_hour=0.5)) == 1.5
+    assert usd_per_hour(Queue()) == 3.0
+    assert usd_per_hour(Queue(usd_per_hour=0.5)) == 1.5
 
 
 def test_a_stage_goes_where_its_role_has_a_server() -> None:
@@ -122,8 +111,8 @@ def test_hours_are_those_of_the_work_and_end_with_the_deadline(tmp_path: Path) -
     teacher = RoleChoice("teacher", GPU, 2, False, hours=1.0, usd=2.0)
     there = plan(teacher, TRAIN, serve)
 
-    def hours(stage: str, settings: Slurm | None = None, deadline: float | None = None):
-        made = job_spec(there, stage, tmp_path, settings or Slurm(), deadline_hours=deadline)
+    def hours(stage: str, settings: Queue | None = None, deadline: float | None = None):
+        made = job_spec(there, stage, tmp_path, settings or Queue(), deadline_hours=deadline)
         return made.hours, made.planned_hours
 
     # Two servers share the questions, and a job has one; a service runs longer than its trial.
@@ -131,8 +120,8 @@ def test_hours_are_those_of_the_work_and_end_with_the_deadline(tmp_path: Path) -
     assert hours("evaluate") == hours("deploy") == (None, 0.25)
     assert hours("distill", deadline=6.0) == (6.0, 5.0)
     assert hours("deploy", deadline=6.0) == (6.0, 0.25)
-    assert hours("deploy", Slurm(hours=1.5), deadline=6.0) == (1.5, 0.25)
-    probe = job_spec(None, "probe", tmp_path, Slurm())
+    assert hours("deploy", Queue(hours=1.5), deadline=6.0) == (1.5, 0.25)
+    probe = job_spec(None, "probe", tmp_path, Queue())
     assert (probe.hours, probe.usd_per_hour, probe.offer, probe.role) == (None, 0, None, "teacher")
 
 
@@ -157,108 +146,24 @@ def test_a_job_does_not_get_the_keys_of_teachers(
     assert os.environ["MY_KEY"] == "abc" and "NO_SUCH" not in os.environ
 
 
-@pytest.mark.parametrize(
-    ("text", "minutes"),
-    [("2:00:00", 120), ("1-00:00:00", 1440), ("30:00", 30), ("infinite", None), ("n/a", None)],
-)
-def test_limits_as_slurm_writes_them(text: str, minutes: int | None) -> None:
-    assert limits(f"gpu* {text} n/a\nlong 7-00:00:00 1:00:00\n") == {
-        "gpu": (minutes, True, None), "long": (10080, False, 60)
-    }  # fmt: skip
-
-
-def test_more_hours_than_a_partition_gives_are_several_jobs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    answer = subprocess.CompletedProcess((), 0, "short* 2:00:00 30:00\nlong infinite n/a\n", "")
-    monkeypatch.setattr("stratos.contrib.slurm.executor.partitions", lambda: answer)
-    spec = job_spec(plan(TRAIN), "distill", tmp_path, Slurm())
-    assert spec.hours == 10
-    assert Slurm()._parts(spec) == (5, 120)
-    assert Slurm(partition="long")._parts(spec) == (1, 600)
-    assert Slurm(partition="short,long")._parts(spec) == (1, 600)
-    assert Slurm()._parts(replace(spec, hours=1.01)) == (1, 61)
-    # Without hours it is what the partition gives a job that asks for none (submitit: 5 minutes).
-    unknown = replace(spec, hours=None)
-    assert Slurm()._parts(unknown) == (1, 30)
-    assert Slurm(partition="short,long")._parts(unknown) == (1, 30)
-    assert Slurm(partition="long")._parts(unknown) == (1, 365 * 24 * 60)
-
-
-def test_slurm_ends_a_job_where_its_money_does(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    answer = subprocess.CompletedProcess((), 0, "short* 2:00:00 30:00\nlong infinite n/a\n", "")
-    monkeypatch.setattr("stratos.contrib.slurm.executor.partitions", lambda: answer)
-    spec = job_spec(plan(TRAIN), "distill", tmp_path, Slurm())
-
-    def starts(paid_hours: float | None, **settings) -> tuple[int, int]:
-        n, minutes, said = Slurm(**settings)._starts(replace(spec, paid_hours=paid_hours), None)
-        assert paid_hours is None or n * minutes <= max(3, paid_hours * 60)
-        assert bool(said) == ((n, minutes) != Slurm(**settings)._starts(spec, None)[:2])
-        return n, minutes
-
-    # Ten hours are five jobs after each other, and each may reach its limit three times more.
-    assert starts(None) == starts(100.0) == (20, 120)
-    assert starts(5.0) == (2, 120) and starts(0.51) == (1, 30) and starts(0.0) == (1, 3)
-    assert starts(9.0, partition="long", max_timeouts=0) == (1, 540)
-    said = Slurm()._starts(replace(spec, paid_hours=0.3), None)[2]
-    assert said == "there is money for 18 min 00 s, then SLURM ends it"
-
-
-def test_an_account_that_gives_a_job_no_time_is_one_clear_error(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    answer = subprocess.CompletedProcess((), 0, "short* 2:00:00 n/a\n", "")
-    none = Allowance("account lab, QOS normal", minutes=0)
-    monkeypatch.setattr("stratos.contrib.slurm.executor.partitions", lambda: answer)
-    monkeypatch.setattr("stratos.contrib.slurm.executor.allowance_of_user", lambda *_: (none, ""))
-    with pytest.raises(StratosError, match=r"account lab.*MaxWall=0 give a job no time\. Type"):
-        Slurm()._parts(job_spec(plan(TRAIN), "distill", tmp_path, Slurm()))
-
-
 def test_every_stage_that_may_go_has_a_role() -> None:
     assert set(ROLE_OF) == set(StageName.__args__) <= {one.name for one in STAGES}
 
 
-@pytest.mark.parametrize("executor", [Here, Ray, SkyPilot, Slurm])
-def test_every_key_stands_in_the_yaml(executor: type) -> None:
-    shipped = OmegaConf.load(conf_dir() / "executor" / f"{executor.__name__.lower()}.yaml")
-    assert shipped.pop("_target_") == f"{executor.__module__}.{executor.__qualname__}"
+@pytest.mark.parametrize("name", list(shipped_choices("executor")))
+def test_every_key_stands_in_the_yaml(name: str) -> None:
+    shipped = OmegaConf.load(shipped_choices("executor")[name])
+    executor = find_class(shipped.pop("_target_"))
+    assert isinstance(executor, type) and executor.kind == name
     assert set(shipped) == {field.name for field in fields(executor)}
 
 
 def test_nothing_is_imported_for_an_executor_that_is_not_asked_for() -> None:
-    code = "import sys, stratos.__main__, stratos.cli.check; print(sorted(sys.modules))"
+    code = "import sys, stratos.__main__, stratos.cli.check; print(*sys.modules)"
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    for name in (
-        "submitit", "ray", "stratos.contrib.slurm.executor", "stratos.contrib.skypilot.executor",
-        "stratos.executors.follow",
-    ):  # fmt: skip
-        assert f"'{name}'" not in told.stdout
-
-
-def test_what_submitit_is_told(tmp_path: Path) -> None:
-    submitit = pytest.importorskip("submitit.slurm.slurm")
-    slurm = Slurm(qos="low", account="lab", cpus=4, memory_gib=1.5, constraint="ib")
-    spec = job_spec(plan(TRAIN), "distill", tmp_path, slurm)
-    told = submitit._make_sbatch_string("work", tmp_path, **slurm._parameters(spec, 600))
-    lines = set(told.splitlines())
-    assert {
-        f"#SBATCH --job-name={spec.name}", "#SBATCH --nodes=1", "#SBATCH --ntasks-per-node=1",
-        "#SBATCH --qos=low", "#SBATCH --account=lab", "#SBATCH --cpus-per-task=4",
-        "#SBATCH --mem=1536M", "#SBATCH --constraint=ib", "#SBATCH --gpus-per-node=1",
-        "#SBATCH --time=600", "#SBATCH --requeue", "#SBATCH --open-mode=append",
-        "#SBATCH --signal=USR2@90",
-    } <= lines  # fmt: skip
-    assert "--wckey" not in told and "--cpus-per-task=4 work" in told
-    assert "kill-on-bad-exit" not in told
-    two = replace(spec, nodes=2)
-    told = submitit._make_sbatch_string("work", tmp_path, **slurm._parameters(two, 600))
-    assert "#SBATCH --nodes=2" in told.splitlines()
-    assert "--cpus-per-task=4 --kill-on-bad-exit=0 work" in told
-    other = Slurm(gres="gpu:h100:2")._parameters(spec, 600)
-    assert other["gres"] == "gpu:h100:2" and "gpus_per_node" not in other
+    modules = told.stdout.split()
+    assert not {"submitit", "ray", "stratos.executors.follow"} & {*modules}
+    assert not [name for name in modules if re.fullmatch(r"stratos\.contrib\.\w+\.executor", name)]
 
 
 def test_a_secret_that_was_typed_is_in_no_file_and_is_asked_for(tmp_path: Path) -> None:

@@ -6,12 +6,12 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import threading
 from pathlib import Path
 
 import msgspec
 import pytest
+from in_process import stratos
 from one_run import Command
 from whole import IS_WHOLE
 
@@ -167,7 +167,5 @@ def test_a_command_that_is_about_to_submit_is_not_called_cut_short(
         "stratos-run-1-distill", "distill", str(tmp_path / "run"), "train", 1, "", 1.0, "", {}
     ).spec
     started.keep(Here(), spec)
-    told = subprocess.run(
-        [sys.executable, "-m", "stratos", "servers"], capture_output=True, text=True, check=True
-    ).stdout
+    told = stratos("servers").stdout
     assert f"process {os.getpid()} is about to submit it" in told and "cut short" not in told

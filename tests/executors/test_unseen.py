@@ -5,20 +5,15 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from stub_executors import Queue
 
-from stratos.contrib.ray.executor import Ray
-from stratos.contrib.ray.job import next_attempt
-from stratos.contrib.slurm import nodes as slurm_nodes
-from stratos.contrib.slurm import queue as slurm_queue
-from stratos.core.errors import StratosError
-from stratos.executors import handed, started
+from stratos.executors import handed
 from stratos.executors.events import BEGAN, TICK, Teller
-from stratos.executors.job import Job, JobSpec
+from stratos.executors.job import JobSpec
 from stratos.executors.paid import Paid
 from stratos.executors.unseen import Spans, settle, settle_unseen
 from stratos.ledger import Ledger
@@ -93,89 +88,11 @@ def test_a_job_that_is_ended_while_it_runs_costs_from_its_start(
     ledger: Ledger, lease: Lease, tmp_path: Path
 ) -> None:
     (handed.folder_of(tmp_path)).mkdir()
-    one = handed.Handed("slurm", "7", "SLURM job 7", "a mark", {}, lease.line.what)
+    one = handed.Handed("queue", "7", "queue job 7", "a mark", {}, lease.line.what)
     handed.keep(tmp_path, "distill", one)
     assert settle_unseen(tmp_path, "distill", ledger, None, since=AT + 5, at=AT + 65) == ""
     assert spent(ledger) == pytest.approx(0.6)
     assert handed.find(tmp_path, "distill") is None
-
-
-def test_ray_knows_when_a_job_ran(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(started.STATE, str(tmp_path / "state"))
-    spec = JobSpec(
-        name="a", stage="distill", folder=tmp_path, role="train", nodes=1, offer=None, hours=None,
-        planned_hours=1.0, usd_per_hour=2.0, command=(), env={},
-    )  # fmt: skip
-    job = Job(spec, "x", "Ray job x", tmp_path / "log", is_new=False)
-    assert Ray().held(job) is None
-    one = next_attempt(spec)
-    one.want()
-    assert Ray().held(job) == []  # it waited, and was never started
-    one.log.with_suffix(".began").write_text("1700000000\n")
-    os.utime(one.log, (AT + 30, AT + 30))
-
-    class Answers:
-        def told(self, path: str) -> dict[str, object]:
-            assert path == f"/api/jobs/{one.id}"
-            return {"status": "SUCCEEDED", "end_time": (AT + 53) * 1000}
-
-    monkeypatch.setattr(Ray, "_connect", lambda _: Answers())
-    assert Ray().held(job) == [(AT, AT + 53)]
-
-    def silent(_: Ray) -> None:
-        raise StratosError("It does not answer.")
-
-    monkeypatch.setattr(Ray, "_connect", silent)
-    assert Ray().held(job) == [(AT, AT + 30)]
-
-
-@pytest.fixture
-def slurm_says(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Return what sets the answers of SLURM by the command; one without an answer fails."""
-    import subprocess
-
-    def say(**answers: str) -> None:
-        def run(command: str, *_: str, **__: object) -> subprocess.CompletedProcess[str]:
-            return subprocess.CompletedProcess((), command not in answers, answers.get(command, ""),
-                                               "it does not answer")  # fmt: skip
-
-        monkeypatch.setattr(slurm_queue, "run", run)
-
-    return say
-
-
-def test_slurm_knows_when_a_job_ran(slurm_says: Callable[..., None]) -> None:
-    def clock(minute: int) -> float:
-        return slurm_nodes.time_of(f"2026-01-01T10:{minute:02}:00") or 0.0
-
-    kept = ("JobId=7 JobName=a UserId=me(7) JobState=COMPLETED Restarts=1 "
-            "StartTime=2026-01-01T10:30:00 EndTime=2026-01-01T10:40:00 Command=x")  # fmt: skip
-    slurm_says(scontrol=kept)
-    assert slurm_queue.held("a", "7") == [(clock(30), clock(40))]
-    assert slurm_queue.held("another", "7") is None and slurm_queue.held("a", "") is None
-    # Of a submission that was cut short the name is known.
-    slurm_says(scontrol=kept, squeue="a banner\n7 COMPLETED\n")
-    assert slurm_queue.held("a", "") == [(clock(30), clock(40))]
-    slurm_says(scontrol=kept.replace("10:40:00", "10:30:00"))
-    assert slurm_queue.held("a", "7") == []
-    # Accounting knows every start.
-    rows = (
-        "a|2026-01-01T10:00:00|2026-01-01T10:05:00\na|2026-01-01T10:30:00|2026-01-01T10:40:00\n"
-        "a|None|Unknown\n"
-    )
-    slurm_says(scontrol=kept, sacct=rows)
-    assert slurm_queue.held("a", "7") == [(clock(0), clock(5)), (clock(30), clock(40))]
-    slurm_says()
-    assert slurm_queue.held("a", "7") is None
-
-
-def test_a_start_by_a_clock_that_is_ahead_is_not_no_start(slurm_says: Callable[..., None]) -> None:
-    ahead = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(time.time() + 240))
-    kept = f"JobId=7 JobName=a UserId=me(7) JobState=%s StartTime={ahead} EndTime={ahead} Command=x"
-    slurm_says(scontrol=kept % "COMPLETED")
-    assert slurm_queue.held("a", "7") is None, "its own words count"
-    slurm_says(scontrol=kept % "PENDING")
-    assert slurm_queue.held("a", "7") == []
 
 
 @pytest.mark.parametrize(
@@ -205,12 +122,12 @@ def test_a_job_that_is_followed_pays_what_it_had_and_gave_back(
         name="stratos-a-distill", stage="distill", folder=tmp_path, role="train", nodes=1,
         offer=None, hours=None, planned_hours=1.0, usd_per_hour=36.0, command=(), env={},
     )  # fmt: skip
-    first = Paid(ledger, Ray(), spec)
+    first = Paid(ledger, Queue(), spec)
     first.reserve()
     if launched is not None:
         first.ran(AT + launched)
     # The price of today is for the next job.
-    paid = Paid(ledger, Ray(), replace(spec, usd_per_hour=72.0))
+    paid = Paid(ledger, Queue(), replace(spec, usd_per_hour=72.0))
     paid.reserve()
     assert paid.usd_per_hour == 36.0
     at = None if spans is None else [(AT + begin, AT + end) for begin, end in spans]

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from in_process import stratos
 
 from stratos.core.errors import BudgetError
 from stratos.ledger import Ledger, LedgerError
@@ -102,7 +101,10 @@ def test_one_that_is_cut_while_a_run_uses_it_is_refused(path: Path) -> None:
 def test_a_torn_last_line_is_none(path: Path, cut: int) -> None:
     """Whoever wrote it was killed in the middle, and has not set its money aside."""
     whole = path.read_bytes()
-    more = b'{"kind":"reserved","at":1.5,"id":"0123","what":"teacher x","reserved_usd":0.25}'
+    more = (
+        b'{"kind":"reserved","at":1.5,"id":"0123","what":"teacher x","role":"teacher",'
+        b'"reserved_usd":0.25}'
+    )
     path.write_bytes(whole + more[:cut])
     ledger = Ledger(path, 5.0)
     assert (ledger.spent_usd, ledger.reserved_usd) == (pytest.approx(4.0), 0.3)
@@ -124,22 +126,17 @@ def test_a_last_line_without_its_end_counts(path: Path) -> None:
     assert Ledger(path, 5.0).spent_usd == pytest.approx(4.125)
 
 
-def test_a_ledger_of_an_older_version_is_read_and_gone_on_with(tmp_path: Path) -> None:
+def test_a_line_without_its_kind_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "ledger.jsonl"
-    path.write_text(
-        '{"id": "1", "stage": "probe", "what": "teacher x", "reserved_usd": 0.5, "pid": 1}\n'
-        '{"what": "teacher x", "expected_usd": 1.5, "range_usd": [1.0, 2.0], "questions": 12}\n'
-        '{"id": "1", "stage": "probe", "what": "teacher x", "usd": 0.2, "planned_usd": 0.5, '
-        '"answers": 3, "unanswered": 1, "at": 1.0}\n'
-        '{"what": "old", "usd": 0.5}\n'
-    )
-    ledger = Ledger(path, 2.0, stage="probe")
-    assert (ledger.spent_usd, ledger.spent_here_usd) == (0.7, 0.2)
-    assert ledger.tries("teacher x") == (3, 1)
-    with ledger.reserve("teacher x", 0.5) as call:
-        call.settle(0.3)
-    assert Ledger(path).spent_usd == 1.0
-    assert json.loads(path.read_text().splitlines()[-1])["total_usd"] == 1.0
+    path.write_text('{"what": "teacher x", "usd": 0.5}\n')
+    with pytest.raises(LedgerError, match=r"line 1: it is no line of a ledger"):
+        Ledger(path, 2.0)
+
+
+def settled(usd: float) -> str:
+    """Return a whole ledger of one line."""
+    line = {"kind": "settled", "what": "teacher x", "role": "teacher", "usd": usd}
+    return json.dumps({**line, "total_usd": usd}) + "\n"
 
 
 def record(folder: Path, stage: str, record: dict) -> None:
@@ -154,10 +151,10 @@ def test_records_that_cost_more_than_their_ledger_tells_are_refused(tmp_path: Pa
     record(tmp_path, "synthesize", {"usd": 2.0, "n_items": 5})
     with pytest.raises(LedgerError, match=r"is not there, and the records .* say that \$3\.7500"):
         Ledger(path, 5.0)
-    path.write_text('{"what": "teacher x", "usd": 1.0}\n')
+    path.write_text(settled(1.0))
     with pytest.raises(LedgerError, match=r"adds up to \$1\.0000, and the records beside it"):
         Ledger(path, 5.0)
-    path.write_text('{"what": "teacher x", "usd": 3.75}\n')
+    path.write_text(settled(3.75))
     assert Ledger(path, 5.0).spent_usd == 3.75
     free = tmp_path / "free"
     free.mkdir()
@@ -165,20 +162,15 @@ def test_records_that_cost_more_than_their_ledger_tells_are_refused(tmp_path: Pa
     assert Ledger(free / "ledger.jsonl").spent_usd == 0
 
 
-def tell(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "stratos", "ledger", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
-
-
 def test_what_was_spent_can_be_said(path: Path) -> None:
     folder = path.parent
     record(folder, "synthesize", {"usd": 4.0})
     edit(path, lambda lines: lines[:9])
-    refused = tell(str(folder))
+    refused = stratos("ledger", str(folder))
     assert refused.returncode == 1
-    typed = re.search(r"python -m stratos\.ledger (\S+ --spent-usd [\d.]+)", refused.stderr)
+    typed = re.search(r"stratos ledger (\S+ --spent-usd [\d.]+)", refused.stderr)
     assert typed is not None
-    done = tell(*typed[1].split())
+    done = stratos("ledger", *typed[1].split())
     assert (done.returncode, done.stderr) == (0, "")
     assert f"The ledger before is kept as {folder / 'ledger.damaged-1.jsonl'}." in done.stdout
     assert "$4.0000 spent" in done.stdout
@@ -191,21 +183,21 @@ def test_what_was_spent_can_be_said(path: Path) -> None:
     edit(path, lambda lines: lines[:1])  # and that one is watched again
     with pytest.raises(LedgerError, match="were written"):
         Ledger(path, 5.0)
-    assert tell(str(folder), "--spent-usd", "-1").returncode == 2
-    assert tell(str(folder / "none")).returncode == 1
+    assert stratos("ledger", str(folder), "--spent-usd", "-1").returncode == 2
+    assert stratos("ledger", str(folder / "none")).returncode == 1
 
 
 def test_a_folder_in_which_a_run_works_is_left_alone(path: Path) -> None:
     from stratos.core.locks import locked
 
     with locked(path.parent / ".lock"):
-        done = tell(str(path.parent), "--spent-usd", "1")
+        done = stratos("ledger", str(path.parent), "--spent-usd", "1")
     assert done.returncode == 1 and "a run is working in this folder" in done.stderr
     assert Ledger(path).spent_usd == pytest.approx(4.0)
 
 
 def test_what_is_spent_is_shown_by_stage(path: Path) -> None:
-    told = tell(str(path.parent))
+    told = stratos("ledger", str(path.parent))
     assert told.returncode == 0
     assert told.stdout.splitlines() == [
         f"{path}: $4.0000 spent, $0.3000 set aside for calls under way",

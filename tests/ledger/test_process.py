@@ -21,7 +21,7 @@ def test_this_process_lives_and_its_namesakes_do_not() -> None:
     assert replace(me, started=f"{int(me.started) - 1}" if me.started.isdigit() else "0").is_dead()
     assert replace(me, boot="another boot").is_dead()
     assert replace(me, pid=2**22 + 7).is_dead()
-    # Of older versions nothing else is known; on another machine nobody can look.
+    # What is not known does not tell; on another machine nobody can look.
     assert not Process(me.host, me.pid).is_dead()
     assert not replace(me, host="elsewhere", pid=2**22 + 7, boot="another boot").is_dead()
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from in_process import stratos
 
 from stratos.core.errors import BudgetError
 from stratos.ledger import Ledger, reserves
@@ -30,7 +29,7 @@ def plan(**usd: tuple[float, float]) -> Plan:
         status="optimal", solver="none", teacher="t", student="s", strategy="alignment",
         roles=roles, accuracy=unknown, usd=0.0, hours=0.0, latency_ms=0.0,
         objective="balanced", frontier=(), n_frontier=0, alternatives={}, reasons=(), left_out={},
-        warnings=(), n_offers=0, price_dates=("", ""), seconds=0.0, egress_usd=0.5,
+        warnings=(), n_offers=0, price_dates=("", ""), seconds=0.0, net_usd=0.0, egress_usd=0.5,
     )  # fmt: skip
 
 
@@ -215,10 +214,7 @@ def test_reserves_are_shown_by_the_command(tmp_path: Path) -> None:
     with ledger.reserve("teacher x", 2.0) as call:
         call.settle(2.0)
     reserves.release(ledger, "teacher")
-    done = subprocess.run(
-        [sys.executable, "-m", "stratos", "ledger", str(tmp_path)],
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
+    done = stratos("ledger", str(tmp_path))
     assert done.stdout.splitlines() == [
         f"{ledger.path}: $2.0000 spent",
         "  synthesize: $2.0000",

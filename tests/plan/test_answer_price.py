@@ -70,14 +70,6 @@ def test_where_shares_are_not_known_that_is_said_and_the_range_covers_each_slice
     assert "Its price counts the 2 slices of the task alike" in told.text
 
 
-def test_a_record_of_an_earlier_version_has_a_wider_range_and_says_so():
-    old = replace(ASKED, by_slice={}, spread=SPREAD)
-    found = price_of_answer(probed(old, {}), old)
-    assert found.low == pytest.approx(0.5 * found.mean)
-    config, probe, plan = of_a_year(5000, (old,))
-    assert "Its price counts the 2 slices" in worth_of(config, probe, plan, TODAY).text
-
-
 def test_a_slice_of_which_nothing_was_asked_widens_the_range():
     less = replace(ASKED, by_slice={"short": SHORT})
     whole, left = (

@@ -4,13 +4,11 @@ import re
 from pathlib import Path
 
 import pytest
+from stub_executors import Queue, Rented
 from world import ALIGNMENT, BLIND, INJECTION, OBJECTIVES, SIGHTED, STUDENTS, World, replace, runs
 
 from stratos.catalog import Table, load_catalog
 from stratos.config import CloudConfig, LimitsConfig, ObjectiveConfig
-from stratos.contrib.ray.executor import Ray
-from stratos.contrib.skypilot.executor import SkyPilot
-from stratos.contrib.slurm.executor import Slurm
 from stratos.core.errors import InfeasibleError
 from stratos.executors.job import StageName
 from stratos.executors.job_of_stage import job_spec
@@ -289,10 +287,10 @@ def test_a_training_that_runs_as_a_job_has_the_servers_of_that_job(num_nodes):
         return found.role("teacher").count, found.role("train").count
 
     assert all(count > 3 for count in counts(config))
-    executor = Slurm(stages=("synthesize", "distill"))
+    executor = Queue(stages=("synthesize", "distill"))
     trainer = replace(config.trainer, num_nodes=num_nodes)
     assert counts(replace(config, executor=executor, trainer=trainer)) == (1, num_nodes)
-    assert counts(replace(config, executor=Slurm()))[0] > 3, "its answers are not made by a job"
+    assert counts(replace(config, executor=Queue()))[0] > 3, "its answers are not made by a job"
 
 
 def test_a_job_is_planned_at_the_price_that_it_pays():
@@ -301,11 +299,11 @@ def test_a_job_is_planned_at_the_price_that_it_pays():
     config, probe = world.config(), replace(world, teachers=(SIGHTED,)).probe()
     stages: tuple[StageName, ...] = ("synthesize", "distill")
 
-    def found(price, kind=Slurm, cloud=AWS):
+    def found(price, kind=Queue, cloud=AWS):
         there = replace(config, cloud=cloud, executor=kind(stages=stages, usd_per_hour=price))
         return solve(build_problem(there, probe, load_catalog(cloud)))
 
-    for kind in (Slurm, Ray, SkyPilot):
+    for kind in (Queue, Rented):
         dear = found(50.0, kind)
         for role, stage in (("teacher", "synthesize"), ("train", "distill")):
             choice = dear.role(role)
@@ -321,7 +319,7 @@ def test_a_job_is_planned_at_the_price_that_it_pays():
         assert free.role("train").offer.accelerator_count <= 1, "the cheapest that does it"
     on_spot = replace(AWS, spot=True, max_usd_per_hour=2.0)
     assert not found(50.0, cloud=on_spot).role("train").spot
-    assert found(50.0, SkyPilot, on_spot).role("train").usd > 0
+    assert found(50.0, Rented, on_spot).role("train").usd > 0
 
 
 def test_the_nodes_of_a_cluster_are_those_of_its_jobs():
@@ -329,9 +327,9 @@ def test_the_nodes_of_a_cluster_are_those_of_its_jobs():
     world = World(cloud=AWS)
     config, probe = world.config(), world.probe()
     catalog = load_catalog(AWS)
-    node = Offer("slurm", "gpu", "a100:1", "A100-80GB", 1, 8.0, 64.0, 80.0, 0.0)
+    node = Offer("queue", "gpu", "a100:1", "A100-80GB", 1, 8.0, 64.0, 80.0, 0.0)
     both = replace(catalog, table=Table.of([*catalog.offers, node]))
-    there = replace(config, executor=Slurm(usd_per_hour=2.0))
+    there = replace(config, executor=Queue(usd_per_hour=2.0))
     train = solve(build_problem(there, probe, both)).role("train")
     assert train.offer.name == node.name and train.usd == 2.0 * train.hours
 
@@ -345,8 +343,7 @@ def test_nobody_waits_until_the_node_of_a_cluster_is_booted():
         return found.role("train").hours, {one.name for one in found.assumptions}
 
     stages: tuple[StageName, ...] = ("synthesize", "distill")
-    rented, assumed = started(SkyPilot(stages=stages))
+    rented, assumed = started(Rented(stages=stages))
     assert "start-up of a rented server" in assumed
-    for executor in (Slurm(stages=stages), Ray(stages=stages)):
-        hours, assumed = started(executor)
-        assert hours < rented - 0.1 and "start-up of a rented server" not in assumed
+    hours, assumed = started(Queue(stages=stages))
+    assert hours < rented - 0.1 and "start-up of a rented server" not in assumed

@@ -6,10 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from stub_executors import Rented
 from world import World, context
 
 from stratos.config import CloudConfig
-from stratos.contrib.skypilot.executor import SkyPilot
 from stratos.core.by_name import named
 from stratos.deploy.engines.base import Engine
 from stratos.deploy.engines.llamacpp import LlamaCpp
@@ -73,11 +73,11 @@ def test_it_is_held_of_the_budget_with_the_plan(tmp_path: Path) -> None:
     record = plan(config, probe, context(tmp_path))
     here = replace(config, executor=Here(stages=("distill", "evaluate")))
     assert planned_egress_usd(here, record) == 0
-    there = replace(config, executor=SkyPilot(stages=("distill", "evaluate")))
+    there = replace(config, executor=Rented(stages=("distill", "evaluate")))
     assert returns_of(there, "distill", record).usd_per_gb == 0.09
     held = planned_egress_usd(there, record)
     end, _ = sent_back_gb(config, record, "distill")
     assert held > 0.09 * (end + SMALL_GB)
     assert planned_usd(record, None, held)["egress"] == pytest.approx(record.egress_usd + held)
-    free = replace(there, executor=SkyPilot(stages=("distill", "evaluate"), usd_per_gb=0.0))
+    free = replace(there, executor=Rented(stages=("distill", "evaluate"), usd_per_gb=0.0))
     assert planned_egress_usd(free, record) == 0

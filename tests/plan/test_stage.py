@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
+from stub_executors import Queue
 from world import BLIND, OBJECTIVES, SIGHTED, World, context, replace
 
 from stratos.catalog import load_catalog
 from stratos.config import CloudConfig, LimitsConfig
-from stratos.contrib.slurm.executor import Slurm
 from stratos.core.errors import InfeasibleError
 from stratos.core.formats import hours
 from stratos.plan import frontier_table, plan
@@ -47,15 +47,15 @@ def test_a_cluster_whose_nodes_are_no_offers_is_warned_of_before_the_plan(tmp_pa
     def said(**executor):
         heard = []
         run = replace(context(tmp_path), warn=heard.append)
-        config = replace(world.config(tmp_path), executor=Slurm(**executor), stages=("distill",))
+        config = replace(world.config(tmp_path), executor=Queue(**executor), stages=("distill",))
         plan(config, world.probe(), run)
-        return [text for text in heard if "cloud=slurm" in text]
+        return [text for text in heard if "cloud=queue" in text]
 
     assert said() == [
-        "executor=slurm runs distill on nodes of your cluster, and the plan does not know them: "
+        "executor=queue runs distill on nodes of your cluster, and the plan does not know them: "
         "with cloud=aws it chooses a server that is never rented. Hours, dollars and latency are "
         "those of that server, at its price, without its start-up; limits are judged by them, and "
-        "a job asks for as many GPUs as it has. Type cloud=slurm: then the plan chooses among the "
+        "a job asks for as many GPUs as it has. Type cloud=queue: then the plan chooses among the "
         "nodes of the cluster."
     ]
     assert "at $3 an hour (executor.usd_per_hour)" in said(usd_per_hour=3.0)[0]

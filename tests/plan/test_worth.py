@@ -25,6 +25,7 @@ from stratos.plan.worth_words import volume
 from stratos.records import (
     AnswerSpread,
     Comparison,
+    EarlierReads,
     Interval,
     LoggedProof,
     ModelScore,
@@ -403,6 +404,9 @@ def measured(student: int, teacher: int, n: int, p_value: float) -> Scorecard:
         ),
         examples_path="",
         seconds=1.0,
+        against=(),
+        earlier_reads=EarlierReads(0, 0, n),
+        answers_path="",
     )
 
 

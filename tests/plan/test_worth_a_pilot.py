@@ -59,7 +59,7 @@ def test_a_student_without_runs_comes_back_by_its_pilot(tmp_path):
     limits = LimitsConfig(accuracy=0.5)
     world = World(cloud=AWS, students=new, limits=limits)
     points = tuple(
-        PilotPoint(250_000 * 2**i, accuracy, 128, 1000, 60.0, 60.0)
+        PilotPoint(250_000 * 2**i, accuracy, 128, 1000, 60.0, 60.0, 60.0)
         for i, accuracy in enumerate((0.3, 0.6, 0.8))
     )
     run = PilotRun("stratos_3m", "injection", BLIND.teacher, points, "pilot")

@@ -168,7 +168,7 @@ def test_the_accuracy_is_that_of_the_format_that_is_served():
     card = measured(980, 970, 1000, 0.2)
     q4 = Export(
         "q4_k_m", 1, 1000, 500, wilson(600, 1000), wilson(980, 1000), Interval(38, 35, 41), 0.0,
-        1.0, 1.0, 1.0, 1, 1.0,
+        1.0, 1.0, 1.0, 1, 1.0, 1.0,
     )  # fmt: skip
     deployment = Deployment(
         "b", "s", 1, 1, 1.0, 1.0, 1.0, "s", 1, 1.0,

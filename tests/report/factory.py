@@ -22,6 +22,7 @@ from stratos.records import (
     Corpus,
     CurvePoint,
     Deployment,
+    EarlierReads,
     Interval,
     Measure,
     ModelCard,
@@ -34,6 +35,7 @@ from stratos.records import (
     PromptTrial,
     RoleChoice,
     Scorecard,
+    ServingSetting,
     SliceScore,
     Student,
     TeacherProbe,
@@ -307,6 +309,9 @@ def make_student(n_points: int = 1400) -> Student:
         cpu_seconds=1_003.0,
         n_resumed=1,
         n_validation_items=500,
+        n_validation_reused=0,
+        n_choosing_items=128,
+        best_exact=126 / 128,
     )
 
 
@@ -342,6 +347,9 @@ def make_scorecard(run_dir: Path, examples: list[dict[str, Any]] | None = None) 
         ),
         examples_path=str(path),
         seconds=331.0,
+        against=(),
+        earlier_reads=EarlierReads(0, 0, 1000),
+        answers_path="evaluate/answers.jsonl",
     )  # fmt: skip
 
 
@@ -384,6 +392,7 @@ def make_deployment() -> Deployment:
         service_path="bundle/stratos-mahjong.service",
         bundle_bytes=3_618_402,
         seconds=38.0,
+        run=ServingSetting("transformers"),
         meets_latency_limit=True,
     )
 

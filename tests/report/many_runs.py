@@ -46,7 +46,7 @@ def make_sweep(factory: ModuleType, folder: Path, n_runs: int, n_items: int, con
                     {
                         "id": str(item), "slice": "general", "question": question, "gold": "3s",
                         "messages": [{"role": "user", "content": question}], "text": "x" * 300,
-                        "output_tokens": 100, "score": score,
+                        "output_tokens": 100, "score": score, "logprob": -0.1,
                     }
                 )
             )  # fmt: skip

@@ -11,7 +11,7 @@ from stratos.report.complexity import NO_PILOT, complexity_rows
 
 
 def point(tokens: int, accuracy: float) -> PilotPoint:
-    return PilotPoint(tokens, accuracy, 128, 1000, 1.0, 1.0)
+    return PilotPoint(tokens, accuracy, 128, 1000, 1.0, 1.0, 1.0)
 
 
 def test_the_learning_curve_is_a_measure_or_said_not_to_be(factory: ModuleType) -> None:

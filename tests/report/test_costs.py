@@ -68,7 +68,11 @@ def test_hours_of_a_job_stand_beside_its_money(factory: ModuleType, tmp_path: Pa
 
 
 def test_spend_goes_to_the_role_that_it_names(factory: ModuleType) -> None:
-    spends = (Spend("teacher gpt-x", 0.5), Spend("teacher gpt-x", 0.25), Spend("storage", 0.1))
+    spends = (
+        Spend("teacher gpt-x", 0.5, "teacher"),
+        Spend("teacher gpt-x", 0.25, "teacher"),
+        Spend("storage", 0.1, "other"),
+    )
     rows = {row.role: row for row in cost_rows(None, {}, spends)}
     assert list(rows) == ["teacher", "train", "serve", "other", "total"]
     assert (rows["teacher"].spent_usd, rows["other"].spent_usd) == (0.75, 0.1)
@@ -80,7 +84,10 @@ def test_spend_goes_to_the_role_that_it_names(factory: ModuleType) -> None:
 def test_a_ledger_line_that_was_cut_short_is_skipped(tmp_path: Path) -> None:
     path = tmp_path / "ledger.jsonl"
     assert read_ledger(path) == ()
-    path.write_text('{"what": "teacher a", "usd": 1.5}\nnull\n{"usd": 2}\n{"what": "teach')
+    whole = (
+        '{"kind": "settled", "what": "teacher a", "role": "teacher", "usd": 1.5, "total_usd": 1.5}'
+    )
+    path.write_text(f'{whole}\nnull\n{{"usd": 2}}\n{{"what": "teach')
     assert read_ledger(path) == (Spend("teacher a", 1.5, "teacher"),)
 
 
@@ -92,7 +99,7 @@ def test_reserves_stand_beside_what_was_spent(factory: ModuleType, tmp_path: Pat
         "serve": Reserve(2.0),
         "egress": Reserve(0.25),
     }
-    spends = (Spend("teacher gpt-x", 0.75), Spend("serve a server", 0.5, "serve"))
+    spends = (Spend("teacher gpt-x", 0.75, "teacher"), Spend("serve a server", 0.5, "serve"))
     rows = {row.role: row for row in cost_rows(plan, records, spends, held)}
     assert rows["teacher"].reserve == held["teacher"] and rows["egress"].reserve == held["egress"]
     assert rows["train"].reserve is None

@@ -41,7 +41,7 @@ def test_every_measurement_has_a_curve() -> None:
     assert len(plots["Loss on validation items"].marks) == 4
 
 
-def test_records_of_an_earlier_version_have_what_they_have() -> None:
+def test_a_quantity_that_no_point_has_is_not_drawn() -> None:
     old = [CurvePoint(i, i, 1.0) for i in range(1, 5)]
     assert [plot.title for plot in curve_plots(old)] == ["Training loss"]
 

@@ -13,14 +13,17 @@ from stratos.report.paired import paired, said
 from stratos.report.run_figures import settings_of
 from stratos.tasks.base import Score
 
+RIGHT = Score(1.0, 1.0, True)
+
 
 def answers(right: list[bool], first: int = 0) -> list[KeptAnswer]:
     return [
         KeptAnswer(
-            str(i), "all", f"question {i}", f"gold {i}", [], "text", 1, Score(float(one), 0.0, True)
+            str(i), "all", f"question {i}", f"gold {i}", [], "text", 1,
+            Score(float(one), 0.0, True), -0.1,
         )
         for i, one in enumerate(right, first)
-    ]
+    ]  # fmt: skip
 
 
 def test_the_counts_are_those_of_shared_items() -> None:
@@ -55,7 +58,7 @@ def test_items_with_other_labels_are_counted_and_the_better_one_stands_first() -
 
 def test_an_item_of_another_gold_answer_is_another_item() -> None:
     ours, theirs = answers([True]), answers([True])
-    theirs[0] = KeptAnswer("0", "all", "question 0", "another", [], "", 1, Score(1.0, 1.0, True))
+    theirs[0] = KeptAnswer("0", "all", "question 0", "another", [], "", 1, RIGHT, 0.0)
     assert paired(ours, theirs) is None
     assert paired([], theirs) is None
 

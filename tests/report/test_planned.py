@@ -180,11 +180,11 @@ def test_a_hosted_teacher_s_dollars_are_judged_wherever_the_servers_are(
     others = tuple(role for role in plan.roles if role.role != "teacher")
     hosted = replace(plan.role("teacher"), offer=None, usd=1.0, usd_range=(0.8, 1.3))
     plan = replace(plan, roles=(hosted, *others))
-    inside = rows(plan, records, Spend("teacher x", 1.2))["dollars of the teacher"]
+    inside = rows(plan, records, Spend("teacher x", 1.2, "teacher"))["dollars of the teacher"]
     assert (inside.interval, inside.outcome) == ("$0.80 to $1.30", "inside")
-    assert rows(plan, records, Spend("teacher x", 1.4))["dollars of the teacher"].outcome == (
-        "outside"
-    )
+    assert rows(plan, records, Spend("teacher x", 1.4, "teacher"))[
+        "dollars of the teacher"
+    ].outcome == ("outside")
 
 
 def test_a_cascade_that_the_plan_knew_nothing_of_is_on_neither_side(
@@ -325,7 +325,7 @@ def test_other_work_excuses_what_is_slower_and_not_what_is_faster(
         load=LoadResult(
             requests_per_s=2.0, n_requests=40, seconds=20.0, kept_up=True, gap_variation=1.0,
             latest_ms=0.1, latency_p50_ms=100.0, latency_p95_ms=300.0, capacity_per_s=per_s,
-            queue_p95_ms=None, capacity=Prediction(Interval(5, 4, 6), per_s),
+            queue_p95_ms=None, tries=(), capacity=Prediction(Interval(5, 4, 6), per_s),
         ),
     )  # fmt: skip
     records["deploy"] = deployment

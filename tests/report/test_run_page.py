@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -84,7 +85,9 @@ def make(
 
 def test_the_page_tells_the_whole_run(factory: ModuleType, tmp_path: Path) -> None:
     factory.write_hydra(tmp_path, ["+task=mahjong", "cloud=aws", "limits.budget_usd=25"])
-    (tmp_path / "ledger.jsonl").write_text('{"what": "teacher gpt", "usd": 0.25}\n{"what": "te')
+    line = {"kind": "settled", "what": "teacher gpt", "role": "teacher", "usd": 0.25}
+    paid = json.dumps({**line, "total_usd": 0.25})
+    (tmp_path / "ledger.jsonl").write_text(f'{paid}\n{{"what": "te')
     records = factory.make_records(tmp_path)
     ledger = Ledger(tmp_path / "ledger.jsonl")
     reserves.allot(ledger, "a plan", {"teacher": 1.0, "serve": 2.5})
@@ -412,11 +415,11 @@ def test_formats_are_told_and_the_accuracy_limit_counts_what_is_served(
     records = factory.make_records(tmp_path)
     whole = Export(
         "f32", 3_800_000, 1000, 1000, Interval(0.979, 0.968, 0.986), Interval(0.979, 0.968, 0.986),
-        Interval(0.0, -0.4, 0.4), 1.0, 38.0, 74.0, 16.2, 8, 114.6,
+        Interval(0.0, -0.4, 0.4), 1.0, 38.0, 74.0, 16.2, 8, 114.6, 2.0,
     )  # fmt: skip
     small = replace(
         whole, format="q8_0", n_bytes=1_020_000, n_equal=990, exact=Interval(0.961, 0.947, 0.972),
-        loss_points=Interval(1.8, 0.9, 2.9), p_value=0.0002, max_loss_points=2.0,
+        loss_points=Interval(1.8, 0.9, 2.9), p_value=0.0002,
     )  # fmt: skip
     records["deploy"] = replace(
         records["deploy"], run=ServingSetting("llamacpp", 8, format="q8_0"),

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+from in_process import stratos
 from many_runs import make_sweep
 
 from stratos.report import sweep_report
@@ -133,10 +132,7 @@ def test_two_jobs_are_compared_as_the_command_does(page: Any, sweep: Path) -> No
     buttons[0].click()
     buttons[4].click()
     assert page.one("#pair").is_displayed()
-    done = subprocess.run(
-        [sys.executable, "-m", "stratos", "compare", str(sweep / "0"), str(sweep / "4")],
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
+    done = stratos("compare", str(sweep / "0"), str(sweep / "4"))
     known = list(figures_of(read_job(sweep, sweep / "0")))
     assert page.one("#pair .pair-verdict").text == " ".join(done.stdout.splitlines()[0].split())
     differing = page.one("#pair .pair-figures").text

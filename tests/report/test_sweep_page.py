@@ -2,8 +2,6 @@ from __future__ import annotations
 
 import fcntl
 import logging
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -13,6 +11,7 @@ import pytest
 import yaml
 from hydra.core.utils import JobReturn, JobStatus
 from hydra_plugins.stratos_launchers._one_job import say
+from in_process import stratos
 from omegaconf import OmegaConf
 
 from stratos.core.intervals import wilson
@@ -202,10 +201,9 @@ def test_a_folder_without_jobs_is_an_error(factory: ModuleType, tmp_path: Path) 
 
 
 def test_the_command_writes_the_page(sweep: Path) -> None:
-    command = [sys.executable, "-m", "stratos", "report"]
-    done = subprocess.run([*command, sweep], capture_output=True, text=True)
+    done = stratos("report", str(sweep))
     assert (done.returncode, done.stdout, done.stderr) == (0, f"{sweep / 'index.html'}\n", "")
-    done = subprocess.run([*command, sweep / "nope"], capture_output=True, text=True)
+    done = stratos("report", str(sweep / "nope"))
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert "no such folder" in done.stderr

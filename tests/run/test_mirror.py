@@ -14,8 +14,8 @@ from typing import Any
 
 import fsspec
 import pytest
+from stub_executors import Queue
 
-from stratos.contrib.slurm.executor import Slurm
 from stratos.core.errors import BusyError, StratosError
 from stratos.core.process import Process
 from stratos.core.remote import make_parent
@@ -278,7 +278,7 @@ def test_jobs_of_the_folder_that_a_copy_was_of_are_named(
         (),
         {},
     )
-    started.keep(Slurm(), spec, "7", "SLURM job 7")
+    started.keep(Queue(), spec, "7", "queue job 7")
     one = Mirror(folder(tmp_path / "found"), url, warned.append)
     me = Process.this()
     gone = Process(me.host, 2**22 + 1, me.boot, "1")
@@ -288,7 +288,7 @@ def test_jobs_of_the_folder_that_a_copy_was_of_are_named(
     with one.claim.held():
         pass
     assert any(
-        "distill of" in said and "SLURM job 7" in said and "down stratos-lost-distill" in said
+        "distill of" in said and "queue job 7" in said and "down stratos-lost-distill" in said
         for said in warned
     ), warned
 

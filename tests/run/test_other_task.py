@@ -77,7 +77,7 @@ def test_what_tells_nothing_is_no_other_task(folder: Path, rows: Path) -> None:
     assert refusal(other, folder, "hydra.run.dir") is None
     (folder / "probe.json").unlink()
     assert refusal(other, folder, "hydra.run.dir") is None
-    save(folder / "probe.json", "probe", "f", PROBE)  # of an older version, without its inputs
+    save(folder / "probe.json", "probe", "f", PROBE)
     (folder / ".hydra" / "config.yaml").unlink()
     assert refusal(config_of(path="other.csv"), folder, "hydra.run.dir") is None
     told = refusal(other, folder, "hydra.run.dir")

@@ -5,11 +5,11 @@ from __future__ import annotations
 import ast
 import errno
 import importlib
+import json
 import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Iterator
 from dataclasses import fields, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,8 +23,10 @@ from stratos.core.disk_errors import disk_errors
 from stratos.core.errors import StratosError
 from stratos.core.locks import locked
 from stratos.records import Corpus
-from stratos.run import closure, resume, stages
+from stratos.run import resume, stages
 from stratos.run.resume import Stage
+from stratos.synthesize.injection import Injection
+from stratos.teachers.logged import LoggedTeacher
 
 ROOT = Path(resume.__file__).parents[1]
 CORPUS = Corpus(
@@ -44,18 +46,16 @@ def mark(stage: Stage[Any], marks: dict[str, str] | None = None, **plain: Any) -
 
 
 def test_fingerprint_is_of_what_the_stage_reads() -> None:
-    stage = Stage("plan", Corpus, reads=("limits",), packages=("catalog",), after=("probe",))
+    stage = Stage("plan", "", Corpus, reads=("limits",), after=("probe",))
     first = mark(stage, {"probe": "a"}, limits={"budget_usd": 1}, trainer={"x": 1})
     assert first == mark(stage, {"probe": "a"}, limits={"budget_usd": 1}, trainer={"x": 2})
     assert first != mark(stage, {"probe": "a"}, limits={"budget_usd": 2}, trainer={"x": 1})
     assert first != mark(stage, {"probe": "b"}, limits={"budget_usd": 1}, trainer={"x": 1})
-    assert first != mark(
-        replace(stage, packages=("probe",)), {"probe": "a"}, limits={"budget_usd": 1}
-    )
+    assert first != mark(replace(stage, version=2), {"probe": "a"}, limits={"budget_usd": 1})
 
 
 def test_a_key_of_a_group_is_that_of_each_of_its_candidates() -> None:
-    stage = Stage("probe", Corpus, ("strategy.min_coverage",))
+    stage = Stage("probe", "", Corpus, ("strategy.min_coverage",))
     one = mark(stage, strategy={"min_coverage": 0.5, "objective": "jsd"})
     assert one == mark(stage, strategy={"min_coverage": 0.5, "objective": "forward_kl"})
     assert one != mark(stage, strategy={"min_coverage": 0.4, "objective": "jsd"})
@@ -69,7 +69,7 @@ def test_a_key_of_a_group_is_that_of_each_of_its_candidates() -> None:
 
 def test_fingerprint_may_be_of_single_keys_and_of_parts_of_a_record() -> None:
     stage = Stage(
-        "distill", Corpus, ("evaluate.batch_size",), after=("plan",), only={"plan": ("task",)}
+        "distill", "", Corpus, ("evaluate.batch_size",), after=("plan",), only={"plan": ("task",)}
     )
     first = mark(stage, {"plan": "a"}, evaluate={"batch_size": 1, "n_items": 1})
     assert first == mark(stage, {"plan": "b"}, evaluate={"batch_size": 1, "n_items": 2})
@@ -80,7 +80,7 @@ def test_fingerprint_may_be_of_single_keys_and_of_parts_of_a_record() -> None:
 
 
 def test_fingerprint_is_of_what_the_record_remembers() -> None:
-    stage = Stage("plan", Corpus, reads=(), remembers=("strategy",))
+    stage = Stage("plan", "", Corpus, reads=(), remembers=("strategy",))
 
     def of(own: Corpus | None) -> str:
         return resume.fingerprint(stage, config_of(), {}, {}, own)
@@ -90,7 +90,7 @@ def test_fingerprint_is_of_what_the_record_remembers() -> None:
 
 
 def test_fingerprint_follows_the_files_that_the_config_names(tmp_path: Path) -> None:
-    stage = Stage("plan", Corpus, reads=("cloud",))
+    stage = Stage("plan", "", Corpus, reads=("cloud",))
     catalog = tmp_path / "offers.csv"
     catalog.write_text("a")
     first = mark(stage, cloud={"catalog": ["builtin", str(catalog)]})
@@ -108,7 +108,7 @@ def test_files_that_a_stage_reads_outside_of_the_run_folder(tmp_path: Path) -> N
     plain = {"task": {"path": str(data / "*.jsonl")}, "cloud": {"gpu_file": str(data / "gpus.csv")},
              "teacher": {"path": str(data / "weights")}, "paths": {}}  # fmt: skip
     config: Any = SimpleNamespace(plain=plain, run_dir=run)
-    stage = Stage("distill", Corpus, reads=("task",), after=("synthesize",), uses=("probe",))
+    stage = Stage("distill", "", Corpus, reads=("task",), after=("synthesize",), uses=("probe",))
 
     def names() -> set[str]:
         return {str(one.relative_to(tmp_path)) for one in resume.files_of(stage, config)}
@@ -116,14 +116,14 @@ def test_files_that_a_stage_reads_outside_of_the_run_folder(tmp_path: Path) -> N
     assert names() == {"data/a.jsonl", "data/b.jsonl", "data/gpus.csv"}
     for folder in ("corpus", str(data / "elsewhere")):
         corpus = replace(CORPUS, path=folder)
-        resume.keep(Stage("synthesize", Corpus, reads=()), run, "mark", corpus)
+        resume.keep(Stage("synthesize", "", Corpus, reads=()), run, "mark", corpus)
         more = set() if folder == "corpus" else {"data/elsewhere/train"}
         assert names() == {"data/a.jsonl", "data/b.jsonl", "data/gpus.csv"} | more
 
 
 @pytest.mark.parametrize("named", ["{0}", "{0}/*/vms.csv", "{0}/aws/vms.csv,{0}/gcp/vms.csv"])
 def test_fingerprint_follows_every_file_of_a_folder_or_pattern(tmp_path: Path, named: str) -> None:
-    stage = Stage("plan", Corpus, reads=("cloud",))
+    stage = Stage("plan", "", Corpus, reads=("cloud",))
     for cloud in ("aws", "gcp"):
         (tmp_path / cloud).mkdir()
         (tmp_path / cloud / "vms.csv").write_text(cloud)
@@ -135,75 +135,33 @@ def test_fingerprint_follows_every_file_of_a_folder_or_pattern(tmp_path: Path, n
     assert len(marks) == 3
 
 
-@pytest.fixture
-def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A package of another content in place of ours."""
-    monkeypatch.setattr(closure, "ROOT", tmp_path)
+def test_fingerprint_is_of_the_versions_of_the_code() -> None:
+    """Of the stage, and of the classes that the config names for it."""
+    stage = Stage("synthesize", "", Corpus, reads=("task", "teacher", "strategy"))
+    config = config_of(task={}, teacher={}, strategy={})
+    config.teachers, config.strategies = (LoggedTeacher(),), (Injection(),)
 
-    def forget() -> None:
-        for cached in (closure.imports_of, closure.digest_of_closure, closure._content):
-            cached.cache_clear()
+    def inputs(of: Stage[Any] = stage) -> dict[str, Any]:
+        return resume.inputs_of(of, config, {}, {})
 
-    for path, text in {
-        "__init__.py": "",
-        "records/__init__.py": "1",
-        "plan/__init__.py": "",
-        "plan/solve/model.py": (
-            "from stratos.core.errors import StratosError\n"
-            "from typing import TYPE_CHECKING\n\nif TYPE_CHECKING:\n"
-            "    from stratos.tasks import seen\n\n\n"
-            "def solve():\n    from stratos.catalog import (\n        table as rows,\n    )\n"
-        ),
-        "catalog/__init__.py": "",
-        "catalog/table.py": "import stratos.core.counted",
-        "catalog/offers.csv": "1",
-        "catalog/pages/one.html": "1",
-        "core/__init__.py": "",
-        "core/errors.py": "1",
-        "core/counted.py": "1",
-        "tasks/__init__.py": "",
-        "tasks/seen.py": "1",
-    }.items():
-        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / path).write_text(text)
-    forget()
-    yield tmp_path
-    forget()
+    first = inputs()
+    assert first["versions"] == {"synthesize": 1, "StubTask": 1, "LoggedTeacher": 1, "Injection": 1}
+    assert inputs(replace(stage, version=2))["versions"] == first["versions"] | {"synthesize": 2}
+    assert inputs(replace(stage, reads=()))["versions"] == {"synthesize": 1}
+
+    class Newer(Injection):
+        code_version = 2
+
+    config.strategies = (Newer(),)
+    assert inputs()["versions"]["Newer"] == 2
+    changed = resume.what_changed(resume.named(first), resume.named(inputs()))
+    told = "the version of Newer, code of your own and the version of Injection have changed"
+    assert changed == told
 
 
-@pytest.mark.parametrize(
-    ("path", "counts"),
-    [
-        ("records/__init__.py", True),
-        ("plan/solve/model.py", True),
-        ("catalog/table.py", True),
-        ("catalog/offers.csv", True),
-        ("catalog/pages/one.html", True),
-        ("core/counted.py", True),
-        ("core/errors.py", False),
-        ("tasks/seen.py", False),
-    ],
-)
-def test_fingerprint_follows_the_code_that_a_stage_imports(
-    house: Path, path: str, counts: bool
-) -> None:
-    stage = Stage("plan", Corpus, reads=())
-    before = mark(stage)
-    (house / path).write_text((house / path).read_text() + "\n# changed")
-    for cached in (closure.digest_of_closure, closure._content):
-        cached.cache_clear()
-    assert (mark(stage) != before) == counts
-
-
-def test_fingerprint_follows_the_classes_that_the_config_names() -> None:
-    """No stage imports a task, a teacher or a strategy: `_target_` names them."""
-    from stratos.synthesize.injection import Injection
-    from stratos.tasks.mahjong.task import MahjongTask
-
-    config = SimpleNamespace(plain={}, task=MahjongTask(), teachers=(), strategies=(Injection(),))
-    starts = resume._starts(stages.SYNTHESIZE, config)
-    assert {"synthesize/injection.py", "tasks/mahjong/task.py", "synthesize"} <= set(starts)
-    assert resume._starts(stages.REPORT, config) == ("records", "report")
+def test_a_short_training_of_the_pilot_is_as_old_as_what_it_runs() -> None:
+    of_parts = stages.SYNTHESIZE.version + stages.DISTILL.version
+    assert stages.PILOT_TRAINING.version == of_parts
 
 
 def test_a_record_comes_back(tmp_path: Path) -> None:
@@ -220,6 +178,19 @@ def test_a_corrupt_record_is_not_used(tmp_path: Path, damage: bytes) -> None:
     kept = resume.find(stages.SYNTHESIZE, tmp_path)
     assert kept is not None and kept.record is None
     assert kept.trouble.startswith(f"{path} is corrupt (")
+
+
+def test_a_folder_of_another_format_is_refused(tmp_path: Path) -> None:
+    resume.keep(stages.SYNTHESIZE, tmp_path, "mark", CORPUS)
+    path = tmp_path / "synthesize.json"
+    made = json.loads(path.read_text())
+    for envelope in (
+        {**made, "format": 0},
+        {key: value for key, value in made.items() if key != "format"},
+    ):
+        path.write_text(json.dumps(envelope))
+        with pytest.raises(StratosError, match="made by another version of Stratos: start anew"):
+            resume.find(stages.SYNTHESIZE, tmp_path)
 
 
 def test_a_record_whose_files_are_gone_or_changed_is_not_used(tmp_path: Path) -> None:
@@ -339,7 +310,6 @@ def test_fingerprint_follows_what_a_users_own_task_rests_on(
     task = importlib.import_module("my_task").Mine()
     plain = {"task": {"table": str(tmp_path / "rows.jsonl")}}
     config: Any = SimpleNamespace(plain=plain, task=task, teachers=(), strategies=())
-    assert "tasks/mahjong/task.py" in resume._starts(stages.SYNTHESIZE, config)
 
     def now() -> str:
         return resume.fingerprint(stages.SYNTHESIZE, config, {}, {})
@@ -368,25 +338,9 @@ def test_the_table_has_every_stage_in_order() -> None:
     assert tuple(BY_NAME) == ("probe", "pilot", *STAGES[1:-1], "cascade", STAGES[-1])
 
 
-@pytest.mark.parametrize("name", BY_NAME)
-def test_the_code_of_a_stage_is_all_that_it_imports(name: str) -> None:
-    """What is read from the text is what the syntax tree says."""
-    assert closure.closure((name,)) == imported(name)
-
-
 def test_a_short_training_of_the_pilot_rests_on_what_its_corpus_and_its_training_do() -> None:
     for stage in (stages.SYNTHESIZE, stages.DISTILL):
         assert set(stage.reads) <= set(stages.PILOT_TRAINING.reads)
-        assert closure.closure((stage.name,)) <= closure.closure(stages.PILOT_TRAINING.packages)
-    # Changes of these had left a training of old code as it was.
-    lacked = {
-        "decode/threads.py",
-        "core/hub.py",
-        "core/conf.py",
-        "pretrained/load.py",
-        "students/weights.py",
-    }
-    assert lacked <= closure.closure(stages.PILOT_TRAINING.packages)
 
 
 @pytest.mark.parametrize("name", [stage for stage in BY_NAME if stage != "report"])
@@ -403,6 +357,8 @@ def test_reads_lists_every_part_of_the_config_that_the_stage_reads(name: str) ->
     free |= {"cascade"} if name == "plan" else set()
     # The price of a job's servers is shown while it trains.
     free |= {"executor"} if name == "distill" else set()
+    # Whether there is a cascade at all is asked before it begins.
+    free |= {"deploy"} if name == "cascade" else set()
     assert used - free <= reads
 
 
@@ -447,40 +403,23 @@ def test_only_lists_every_field_of_the_plan_that_the_stage_reads(name: str) -> N
     assert fields_read(name, "Plan") - shown_only <= set(BY_NAME[name].only["plan"])
 
 
-def imported(package: str) -> set[str]:
-    """Return the files of stratos that a package imports, however indirectly."""
-    left = [path.relative_to(ROOT).as_posix() for path in (ROOT / package).rglob("*.py")]
-    found: set[str] = set()
-    while left:
-        path = left.pop()
-        if path not in found:
-            found.add(path)
-            modules = imports_of(ast.parse((ROOT / path).read_text()))
-            files = [file for module in modules if (file := closure.file_of(module)) is not None]
-            left += [
-                file for file in files if not closure.SHAPES_NO_RECORD & {file, file.split("/")[0]}
-            ]
-    return found
-
-
-def imports_of(node: ast.AST) -> list[str]:
-    found: list[str] = []
-    for child in ast.iter_child_nodes(node):
-        if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
-            continue
-        if isinstance(child, ast.ImportFrom) and child.module:
-            # A name may be a module of the package as well as something inside it.
-            found += [child.module, *(f"{child.module}.{alias.name}" for alias in child.names)]
-        elif isinstance(child, ast.Import):
-            found += [alias.name for alias in child.names]
-        found += imports_of(child)
-    return found
+def own_files(name: str) -> list[Path]:
+    """Return the files of a stage's own package, without those of other stages and checks."""
+    folder = ROOT.joinpath(*BY_NAME[name].function.partition(":")[0].split(".")[1:]).parent
+    others = {"probe": ("pilot",), "synthesize": ("declared.py",)}.get(name, ())
+    return sorted(
+        path
+        for path in (ROOT / name if name == "report" else folder).rglob("*.py")
+        if path.relative_to(folder).parts[0] not in others
+    )
 
 
 def fields_read(name: str, kind: str) -> set[str]:
     """Return the fields that a stage's own package reads of arguments of a type."""
     found: set[str] = set()
-    for path in sorted((ROOT / name).rglob("*.py")):
+    files = own_files(name)
+    assert files
+    for path in files:
         for function in ast.walk(ast.parse(path.read_text())):
             if not isinstance(function, ast.FunctionDef):
                 continue
@@ -512,7 +451,6 @@ def fields_read(name: str, kind: str) -> set[str]:
 def test_a_record_says_which_of_its_inputs_have_changed(new, said):
     old = {"limits.budget_usd": "a", "the record of probe": "a", "seed": "a"}
     assert resume.what_changed(old, old | new) == said
-    assert resume.what_changed({}, new) == "its inputs have changed"
 
 
 def test_inputs_are_named_to_the_key_and_tell_no_value():
@@ -521,14 +459,14 @@ def test_inputs_are_named_to_the_key_and_tell_no_value():
             "config": {"limits": {"budget_usd": 20.0, "hours": None}, "seed": 0, "teacher": {}},
             "files": [("task.path", "d1"), ("task.path", "d2")],
             "upstream": {"probe": "d2"},
-            "code": "d3",
+            "versions": {"plan": 1},
             "user_code": "d4",
             "seen": [],
         }
     )
     assert list(named) == [
         "limits.budget_usd", "limits.hours", "seed", "teacher", "the content of task.path",
-        "the record of probe", "the version of Stratos", "code of your own",
+        "the record of probe", "the version of plan", "code of your own",
         "what other runs have left",
     ]  # fmt: skip
     assert all(len(one) == 6 for one in named.values())
@@ -537,7 +475,7 @@ def test_inputs_are_named_to_the_key_and_tell_no_value():
 def test_the_first_of_several_files_of_a_key_is_named_as_the_last_is():
     def of(first: str, last: str) -> dict[str, str]:
         files = [("cloud.catalog", first), ("cloud.catalog", last)]
-        rest = {"config": {}, "upstream": {}, "code": "", "user_code": "", "seen": []}
+        rest = {"config": {}, "upstream": {}, "versions": {}, "user_code": "", "seen": []}
         return resume.named({"files": files, **rest})
 
     for other in (of("x", "b"), of("a", "x")):

@@ -13,6 +13,7 @@ from stratos.evaluate.scores import against, by_slice, compare
 from stratos.records import (
     Cascade,
     Deployment,
+    EarlierReads,
     Export,
     Exports,
     Interval,
@@ -24,6 +25,8 @@ from stratos.run.console import PlainConsole
 from stratos.run.outcome import outcome
 from stratos.run.summary import _doubts, _lost, _missed, show
 from stratos.tasks.base import Item, Score
+
+NO_READS = EarlierReads(0, 0, 0)
 
 
 def records(right: int) -> dict[str, Any]:
@@ -55,7 +58,7 @@ def test_answers_that_were_cut_are_said_as_plain_text(capsys: pytest.CaptureFixt
 def test_what_the_served_format_loses_is_said() -> None:
     export = Export(
         "q8_0", 1, 1200, 1190, Interval(0.96, 0.9, 1.0), Interval(0.96, 0.9, 1.0),
-        Interval(-0.01, -0.44, 0.62), 1.0, 1.0, 1.0, 1.0, 8, 1.0,
+        Interval(-0.01, -0.44, 0.62), 1.0, 1.0, 1.0, 1.0, 8, 1.0, 1.0,
     )  # fmt: skip
     deployment = Deployment(
         "bundle", "", 1, 1, 1.0, 1.0, 1.0, "", 0, 0.0,
@@ -65,7 +68,7 @@ def test_what_the_served_format_loses_is_said() -> None:
     (told,) = _lost(deployment)
     assert str(told) == (
         "As q8_0 the student loses 0.0 points (95% interval -0.4 to 0.6) on the 1,200 test items "
-        "that this format was asked."
+        "that this format was asked: loses no more than 1."
     )
     assert _lost(replace(deployment, run=ServingSetting("transformers"))) == []
 
@@ -97,7 +100,9 @@ def test_what_needs_no_model_is_said_before_the_ratio(
     student = by_role["student"]
     versus = tuple(against(scores[role], student, by_role[role]) for role in ("teacher", "linear"))
     comparison = compare(student, by_role["teacher"])
-    card = Scorecard("t", "exact", tuple(scores.values()), comparison, "", 1.0, versus)
+    card = Scorecard(
+        "t", "exact", tuple(scores.values()), comparison, "", 1.0, versus, NO_READS, ""
+    )
     line = outcome(card)
     told = "Linear answers 92.5%, the student 90.0%: not told apart, so you need no model"
     assert line.index(told) < line.index("the teacher (the 40 items")

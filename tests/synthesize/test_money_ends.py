@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 from chat_server import KEY, ChatServer
+from stub_executors import Queue
 
 from stratos import config as schema
-from stratos.contrib.slurm.executor import Slurm
 from stratos.core.errors import BudgetError
 from stratos.ledger import LedgerError, reserves
 from stratos.records import Corpus, Interval, Offer, Plan, Probe, RoleChoice
@@ -124,7 +124,8 @@ def planned(serve_usd: float = 0.0) -> Plan:
         roles=(RoleChoice("serve", None, 1, False, 24.0, serve_usd),) if serve_usd else (),
         accuracy=unknown, usd=0.0, hours=0.0, latency_ms=0.0,
         objective="balanced", frontier=(), n_frontier=0, alternatives={}, reasons=(), left_out={},
-        warnings=(), n_offers=0, price_dates=("", ""), seconds=0.0, prompt="zero_shot",
+        warnings=(), n_offers=0, price_dates=("", ""), seconds=0.0, net_usd=0.0,
+        prompt="zero_shot",
     )  # fmt: skip
 
 
@@ -200,12 +201,12 @@ def test_a_plan_whose_job_cannot_be_set_aside_for_is_refused_before_it_is_paid_f
     world: World,
 ) -> None:
     """The job is submitted with the high end of its hours alone; serving waits until it is done."""
-    node = Offer("slurm", "gpu", "node", None, 0, 8.0, 32.0, 0.0, 3.0)
+    node = Offer("queue", "gpu", "node", None, 0, 8.0, 32.0, 0.0, 3.0)
     train = RoleChoice("train", node, 1, False, 1.0, 3.0, usd_range=(2.0, 9.0))
     serve = RoleChoice("serve", node, 1, False, 24.0, 4.0)
     plan = replace(planned(), roles=(train, serve))
     for budget, hint in ((8.0, "limits.budget_usd=9.00 or more"), (9.0, None)):
-        config = replace(world.config("distill", budget), executor=Slurm())
+        config = replace(world.config("distill", budget), executor=Queue())
         with opened(config, STAGES) as run:
             run.state.marks[PLAN.name] = f"of {budget}"
             if hint is None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from adder import Adder, rows_of, run, sums
+from cached_ask import cached_ask
 
 from stratos.core.context import Context
 from stratos.core.errors import BudgetError, ConfigError, TeacherError
@@ -27,7 +28,6 @@ from stratos.synthesize.supervised import Supervised
 from stratos.tasks.base import Item
 from stratos.tasks.jsonl import JsonlTask
 from stratos.teachers.answer_limit import data_limit
-from stratos.teachers.asking import cached_ask
 
 
 def test_injection_writes_verified_training_items(tmp_path: Path) -> None:

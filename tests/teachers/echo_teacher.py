@@ -50,9 +50,10 @@ class EchoTeacher(Teacher):
 
 
 if __name__ == "__main__":
+    from cached_ask import cached_ask
+
     from stratos.core.context import Context
     from stratos.ledger import Ledger
-    from stratos.teachers.asking import cached_ask
 
     folder = Path(sys.argv[1])
     start, n, pause_s = int(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4])

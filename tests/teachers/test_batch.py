@@ -12,12 +12,13 @@ from pathlib import Path
 
 import pytest
 from batch_server import BatchServer
+from cached_ask import cached_ask
 from chat_server import KEY, ChatServer
 
 from stratos.core.context import Context
 from stratos.core.errors import BudgetError, TeacherError
 from stratos.ledger import Ledger
-from stratos.teachers.asking import cached_ask, cost_usd, stream_ask
+from stratos.teachers.asking import cost_usd, stream_ask
 from stratos.teachers.base import TOO_LONG, Question
 from stratos.teachers.cost_estimate import expect
 from stratos.teachers.openai import OpenAITeacher
@@ -139,7 +140,7 @@ from types import SimpleNamespace
 from test_batch import chats, teacher_of
 from stratos.core.context import Context
 from stratos.ledger import Ledger
-from stratos.teachers.asking import cached_ask
+from cached_ask import cached_ask
 folder = Path(sys.argv[2])
 context = Context(folder, folder, Ledger(folder / "ledger.jsonl"))
 cached_ask(teacher_of(SimpleNamespace(base_url=sys.argv[1])), chats(20), 8, context)

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 from asker import Asker
+from cached_ask import cached_ask
 from fault_server import EVERY_FAULT, Fault, FaultServer, at_random
 
 from stratos.core.context import Context
 from stratos.core.errors import BudgetError, TeacherError
 from stratos.ledger import Ledger
 from stratos.teachers import scheduler
-from stratos.teachers.asking import cached_ask, stream_ask
+from stratos.teachers.asking import stream_ask
 from stratos.teachers.base import Question
 from stratos.teachers.call_budget import most_usd
 from stratos.teachers.openai import OpenAITeacher

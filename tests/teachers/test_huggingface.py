@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from cached_ask import cached_ask
 from real_teacher import needs_smollm2, smollm2
 
 from stratos.core.context import Context
 from stratos.core.errors import TeacherError
-from stratos.teachers.asking import cached_ask
 from stratos.teachers.base import TOO_LONG, Teacher
 from stratos.teachers.huggingface import HuggingFaceTeacher
 

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from cached_ask import cached_ask
 from checked import problems
 from hydra.types import RunMode
 
@@ -21,10 +22,10 @@ from stratos.core.errors import TeacherError
 from stratos.core.targets import ALLOW_TARGETS
 from stratos.distill.signal.source import TextSource, open_source
 from stratos.distill.signal_config import SignalConfig
+from stratos.distill.words import OnlyAnswers
 from stratos.ledger import Ledger
 from stratos.records import Offer, Plan, RoleChoice
 from stratos.run.placing import keys_of, why_here
-from stratos.teachers.asking import cached_ask
 from stratos.teachers.base import Question, SignalKind
 
 CLASS = '''
@@ -144,5 +145,5 @@ def test_its_logits_are_refused_with_the_reason(config: Config, tmp_path: Path) 
     said: list[str] = []
     context = Context(tmp_path, tmp_path / "cache", Ledger(tmp_path / "ledger"), warn=said.append)
     source = open_source(teacher, SignalConfig(), None, None, context)  # type: ignore[arg-type]
-    assert isinstance(source, TextSource) and source.why == "Program only answers chats"
+    assert isinstance(source, TextSource) and source.reason == OnlyAnswers("Program")
     assert len(said) == 1 and "gives no distributions" in said[0]

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from cached_ask import cached_ask
 from fault_server import EVERY_FAULT, Fault, FaultServer
 from real_teacher import needs_smollm2, smollm2
 
@@ -14,7 +15,6 @@ from stratos.core.errors import TeacherError
 from stratos.deploy.commands import serve_arguments
 from stratos.deploy.server import HOST, free_port, serving
 from stratos.teachers import scheduler
-from stratos.teachers.asking import cached_ask
 from stratos.teachers.openai import OpenAITeacher
 
 QUESTIONS = ["The capital of France is", "2 + 2 =", "Say hello.", "A cat is an", "The sky is"]

@@ -46,7 +46,6 @@ from stratos.core.errors import StratosError
 from stratos.core.formats import duration
 from stratos.core.locks import locked
 from stratos.core.os_signals import end_as_by_ctrl_c
-from stratos.core.redact import is_secret_variable
 from stratos.executors import started
 from stratos.executors.job import (
     OVER,
@@ -220,7 +219,7 @@ def _prepare(sweep: Sweep, cluster: Cluster, overrides: list[str], index: int) -
         usd_per_hour=cluster.executor.usd_per_hour or 0.0,
         command=(),
         env={},
-        withheld=_withheld(cluster),
+        withheld=cluster.executor.withheld(),
     )
     return _Job(index, overrides, config, folder, spec)
 
@@ -234,14 +233,6 @@ def _check_executor(config: DictConfig, cluster: Cluster) -> None:
             "would hold a node while its stages wait for others. Type hydra/launcher=pool, "
             "so that the stages are submitted from this machine, or executor=here."
         )
-
-
-def _withheld(cluster: Cluster) -> tuple[str, ...]:
-    """Return the variables that a job does not get whose environment others can read."""
-    shown: tuple[str, ...] = getattr(cluster.executor, "env", ())
-    if cluster.kind != "ray":
-        return ()
-    return tuple(one for one in os.environ if is_secret_variable(one) and one not in shown)
 
 
 def _submit(job: _Job, sweep: Sweep, cluster: Cluster) -> bool:

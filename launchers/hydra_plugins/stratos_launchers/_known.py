@@ -28,8 +28,8 @@ class Known(msgspec.Struct, frozen=True):
     """Stands in its name, and in what it says of its end."""
     mark: str
     """Digest of what it is made from."""
-    run: str = ""
-    """Folder of its run; "" in files of older versions."""
+    run: str
+    """Folder of its run."""
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
+from typing_extensions import override
 
 if TYPE_CHECKING:
     from hydra_plugins.stratos_launchers._one_job import Sweep
@@ -25,10 +26,10 @@ class SweepLauncher(Launcher):
     numbers: Sequence[int] | None = None
     """Numbers of the jobs of the next launch; None counts on from its first."""
 
+    @override
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
-        """Take what Hydra hands to every launcher."""
         self.hydra_context = hydra_context
         self.task_function = task_function
         self.config = config

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from hydra.core.utils import JobReturn
 from hydra_plugins.stratos_launchers._launcher import SweepLauncher
 from omegaconf import OmegaConf
+from typing_extensions import override
 
 
 class ClusterLauncher(SweepLauncher):
@@ -20,7 +21,6 @@ class ClusterLauncher(SweepLauncher):
     """Class that submits the jobs."""
 
     def __init__(self, n_jobs: int, retries: int, **settings: Any) -> None:
-        """Take the settings; see `ClusterConfig`."""
         if n_jobs < 1:
             raise ValueError(f"hydra.launcher.n_jobs={n_jobs}: at least one job must run.")
         if retries < 0:
@@ -31,10 +31,10 @@ class ClusterLauncher(SweepLauncher):
             for key, value in settings.items()
         }
 
+    @override
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
-        """Run the jobs and return their outcomes in the order they were given."""
         from hydra_plugins.stratos_launchers import _cluster
 
         cluster = _cluster.Cluster(

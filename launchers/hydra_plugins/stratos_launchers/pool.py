@@ -10,6 +10,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.utils import JobReturn
 from hydra_plugins.stratos_launchers._launcher import SweepLauncher
 from hydra_plugins.stratos_launchers._settings import PoolConfig
+from typing_extensions import override
 
 ConfigStore.instance().store(
     group="hydra/launcher", name="pool", node=PoolConfig, provider="stratos"
@@ -27,7 +28,6 @@ class PoolLauncher(SweepLauncher):
         timeout_minutes: float | None = None,
         memory_gib: float | None = None,
     ) -> None:
-        """Take the settings; see `PoolConfig`."""
         if n_jobs < 1:
             raise ValueError(f"hydra.launcher.n_jobs={n_jobs}: at least one job must run.")
         for name, limit in (("timeout_minutes", timeout_minutes), ("memory_gib", memory_gib)):
@@ -43,10 +43,10 @@ class PoolLauncher(SweepLauncher):
             memory_gib=memory_gib,
         )
 
+    @override
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
-        """Run the jobs and return their outcomes in the order they were given."""
         from hydra_plugins.stratos_launchers import _pool
 
         numbers = self.numbered(len(job_overrides), initial_job_idx)

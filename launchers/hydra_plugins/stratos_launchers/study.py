@@ -14,6 +14,7 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from hydra_plugins.stratos_launchers._settings import StudyConfig
 from omegaconf import DictConfig
+from typing_extensions import override
 
 ConfigStore.instance().store(
     group="hydra/sweeper", name="study", node=StudyConfig, provider="stratos"
@@ -34,7 +35,6 @@ class StudySweeper(Sweeper):
         study_name: str,
         params: Mapping[str, str] | None,
     ) -> None:
-        """Take the settings; see `StudyConfig`."""
         self.settings = StudyConfig(
             objectives=list(objectives),
             n_trials=n_trials,
@@ -49,17 +49,17 @@ class StudySweeper(Sweeper):
         self.config: DictConfig | None = None
         self.hydra_context: HydraContext | None = None
 
+    @override
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
-        """Take what Hydra hands to every sweeper."""
         self.config, self.hydra_context = config, hydra_context
         self.launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )
 
+    @override
     def sweep(self, arguments: list[str]) -> Any:
-        """Run the study to its number of trials."""
         from hydra_plugins.stratos_launchers import _study
 
         assert self.config is not None and self.hydra_context is not None

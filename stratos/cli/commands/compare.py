@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
-import sys
 from pathlib import Path
 
 from rich.text import Text
 
 from stratos.core import tables
-from stratos.core.errors import StratosError
+from stratos.core.json_line import add_flag, json_line
 from stratos.core.printable import visible
 from stratos.core.tables import Column
 from stratos.report.paired import Paired, left_out, paired, said, said_left_out
@@ -21,27 +19,28 @@ from stratos.report.sides import Side, changed, figures, read_side
 _SIDES = (Column("A", folds=True), Column("B", folds=True))
 
 
-def main() -> None:
-    """Compare two runs; exit with 2 where one is none."""
-    parser = argparse.ArgumentParser(
-        allow_abbrev=False,
-        prog="stratos compare",
-        description="Compare two runs: which student is better on the test items that both "
-        "answered, and what differs in settings, plan and measurements.",
-        epilog="example: stratos compare outputs/<run> outputs/<another>",
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the command and its arguments."""
+    parser.description = (
+        "Compare two runs: which student is better on the test items that both answered, and what "
+        "differs in settings, plan and measurements."
     )
+    parser.epilog = "example: stratos compare outputs/<run> outputs/<another>"
     parser.add_argument("first", type=Path, metavar="A")
     parser.add_argument("second", type=Path, metavar="B")
-    parser.add_argument("--json", action="store_true", help="one JSON object")
-    told = parser.parse_args()
-    try:
-        first, second = read_side(told.first), read_side(told.second)
-    except StratosError as error:
-        print(visible(str(error)), file=sys.stderr)
-        sys.exit(2)
+    add_flag(parser)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Compare two runs.
+
+    Raises:
+        StratosError: a folder is none of a run.
+    """
+    first, second = read_side(args.first), read_side(args.second)
     found = paired(first.answers, second.answers) if _is_comparable(first, second) else None
-    if told.json:
-        print(json.dumps(_plain(first, second, found)))
+    if args.json:
+        print(json_line(_plain(first, second, found)))
         return
     print(visible(_verdict(first, second, found)))
     _show(first, second)
@@ -104,7 +103,3 @@ def _plain(first: Side, second: Side, found: Paired | None) -> dict[str, object]
 def _numbers(side: Side) -> dict[str, object]:
     """Return the figures of a run as numbers, and beside them as they are written."""
     return {"folder": str(side.job.folder), **numbers_of(side.job), "texts": figures(side)}
-
-
-if __name__ == "__main__":
-    main()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from pathlib import Path
 
@@ -16,28 +15,29 @@ from stratos.ledger.lines import Stated, written
 from stratos.ledger.servers import leases
 
 
-def main() -> None:
-    """Show the ledger of a run folder, or begin a new one in place of a damaged one."""
-    parser = argparse.ArgumentParser(
-        prog="stratos ledger", description="Show what a run has spent."
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the command and its arguments."""
+    parser.description = "Show what a run has spent."
     parser.add_argument("run", type=Path, help="run folder, such as outputs/<run>")
     parser.add_argument(
         "--spent-usd",
         type=_usd,
         help="what was spent so far: begins a new ledger, and keeps the damaged one beside it",
     )
-    told = parser.parse_args()
-    try:
-        if not told.run.is_dir():
-            raise StratosError(f"{told.run}: there is no such folder.")
-        path = told.run / "ledger.jsonl"
-        if told.spent_usd is not None:
-            _begin(path, told.spent_usd)
-        _show(path)
-    except StratosError as error:
-        print(error, file=sys.stderr)
-        sys.exit(1)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Show the ledger of a run folder, or begin a new one in place of a damaged one.
+
+    Raises:
+        StratosError: there is no such folder, a run works in it, or the ledger is damaged.
+    """
+    if not args.run.is_dir():
+        raise StratosError(f"{args.run}: there is no such folder.")
+    path = args.run / "ledger.jsonl"
+    if args.spent_usd is not None:
+        _begin(path, args.spent_usd)
+    _show(path)
 
 
 def _begin(path: Path, spent_usd: float) -> None:
@@ -78,7 +78,3 @@ def _usd(text: str) -> float:
     if not 0 <= usd < 1e12:
         raise argparse.ArgumentTypeError("dollars of at least 0")
     return usd
-
-
-if __name__ == "__main__":
-    main()

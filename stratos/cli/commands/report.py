@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import argparse
-import sys
 
-from stratos.core.errors import StratosError
 from stratos.report import sweep_report
 
 
-def main() -> None:
-    """Write the page and say where it lies; exit with 2 if there is nothing to compare."""
-    parser = argparse.ArgumentParser(
-        prog="stratos report",
-        description="Compare the jobs of a sweep on one page, <folder>/index.html.",
-        epilog="example: stratos report sweeps/2026-05-28_10-12-01",
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the command and its arguments."""
+    parser.description = "Compare the jobs of a sweep on one page, <folder>/index.html."
+    parser.epilog = "example: stratos report sweeps/2026-05-28_10-12-01"
     parser.add_argument("folder", help="folder of the sweep, which holds one folder per job")
-    try:
-        print(sweep_report(parser.parse_args().folder))
-    except StratosError as error:
-        print(error, file=sys.stderr)
-        sys.exit(2)
 
 
-if __name__ == "__main__":
-    main()
+def run(args: argparse.Namespace) -> None:
+    """Write the page and say where it lies.
+
+    Raises:
+        StratosError: there is nothing to compare.
+    """
+    print(sweep_report(args.folder))

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import os
 import shlex
 import socket
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,8 +12,8 @@ from stratos.contrib.cascade.endpoint import options
 from stratos.contrib.cascade.endpoint.made import check_alone, front_of
 from stratos.contrib.door.nginx import Door
 from stratos.core.counted import counted
-from stratos.core.disk_errors import why_unwritten
-from stratos.core.errors import StratosError
+from stratos.core.errors import StratosError, UsageError
+from stratos.core.json_line import add_flag
 from stratos.deploy.commands import engine_of
 from stratos.deploy.engines.base import Engine
 from stratos.deploy.engines.known import (
@@ -26,9 +24,10 @@ from stratos.deploy.engines.known import (
 )
 from stratos.deploy.exports import read_exports
 from stratos.deploy.hosted_server import (
-    CACHE,
     Hosted,
     bundle_in,
+    cache_of_user,
+    disk_of_served,
     hosted_bundle,
     hosted_here,
     starting,
@@ -41,16 +40,15 @@ from stratos.deploy.supervisor import supervise
 from stratos.records import ServingSetting
 
 
-def main() -> None:
-    """Start a server that stays, tell what runs, or stop it; exit with 1 where that fails."""
-    parser = argparse.ArgumentParser(
-        allow_abbrev=False,
-        prog="stratos serve",
-        usage="stratos serve [status|stop] [FOLDER] [options]",
-        description="Host the student of a run on this machine, as an OpenAI-compatible server.",
-        epilog="stratos serve outputs/<run>          starts it; it stays until it is "
-        "stopped. stratos serve status: what runs. stratos serve stop "
-        "outputs/<run>, or --all: ends it.",
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the command and its arguments."""
+    parser.usage = "stratos serve [status|stop] [FOLDER] [options]"
+    parser.description = (
+        "Host the student of a run on this machine, as an OpenAI-compatible server."
+    )
+    parser.epilog = (
+        "stratos serve outputs/<run>: starts it; it stays until it is stopped. stratos serve "
+        "status: what runs. stratos serve stop outputs/<run>, or --all: ends it."
     )
     parser.add_argument("words", nargs="*", metavar="FOLDER", help="run folder, or a bundle")
     parser.add_argument("--port", type=int, default=0, help="where it listens (default: any free)")
@@ -87,33 +85,36 @@ def main() -> None:
     options.add_options(parser)
     parser.add_argument("--start-seconds", type=float, default=None, help=argparse.SUPPRESS)
     parser.add_argument("--all", action="store_true", help="with stop: all that runs")
-    parser.add_argument("--json", action="store_true", help="with status: one JSON object per line")
-    told = parser.parse_args()
-    command = told.words[0] if told.words and told.words[0] in ("status", "stop") else ""
-    folders = [Path(word) for word in told.words[bool(command) :]]
+    add_flag(parser, "with status: one JSON object per line")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Start a server that stays, show what runs, or stop it; return its own code in foreground.
+
+    Raises:
+        UsageError: words or options do not go together.
+        StratosError: it cannot be done.
+    """
+    command = args.words[0] if args.words and args.words[0] in ("status", "stop") else ""
+    folders = [Path(word) for word in args.words[bool(command) :]]
     if (not command and len(folders) != 1) or len(folders) > 1:
-        parser.error("name one folder: stratos serve outputs/<run>")
-    cache_dir = Path(os.environ.get(CACHE) or "~/.cache/stratos").expanduser()
-    if told.page and (command or told.foreground):
-        parser.error("--page goes with a start, and not with --foreground")
-    if told.json and command != "status":
-        parser.error("--json goes with status")
-    try:
+        raise UsageError("name one folder: stratos serve outputs/<run>")
+    cache_dir = cache_of_user()
+    if args.page and (command or args.foreground):
+        raise UsageError("--page goes with a start, and not with --foreground")
+    if args.json and command != "status":
+        raise UsageError("--json goes with status")
+    with disk_of_served(cache_dir):
         if command == "status":
-            _status(cache_dir, folders, told.json)
+            _status(cache_dir, folders, args.json)
         elif command == "stop":
-            _stop(cache_dir, folders, told.all)
+            _stop(cache_dir, folders, args.all)
         else:
-            _start(cache_dir, folders[0], told)
-    except StratosError as error:
-        print(error, file=sys.stderr)
-        sys.exit(1)
-    except OSError as error:
-        print(why_unwritten(error, cache_dir / "served", f"{CACHE}=<folder>"), file=sys.stderr)
-        sys.exit(1)
+            return _start(cache_dir, folders[0], args)
+    return 0
 
 
-def _start(cache_dir: Path, folder: Path, told: argparse.Namespace) -> None:
+def _start(cache_dir: Path, folder: Path, told: argparse.Namespace) -> int:
     bundle = bundle_in(folder)
     import_engines_of_run(bundle.parent)
     if told.config_dir is not None:
@@ -148,12 +149,13 @@ def _start(cache_dir: Path, folder: Path, told: argparse.Namespace) -> None:
         hosted = before
     elif told.foreground:
         print(f"Serving {bundle} at {hosted.url}/v1 until Ctrl-C. Log: {hosted.log}", flush=True)
-        sys.exit(supervise(state))
+        return supervise(state)
     else:
         print(f"Ready at {hosted.url}/v1: {hosted.served_by}. {_as_measured(hosted)}")
     print(_how_to_use(hosted))
     if told.page:
         _show_page(bundle, hosted, told.page_port)
+    return 0
 
 
 def _check_as_asked(before: Hosted, told: argparse.Namespace, run: ServingSetting | None) -> None:
@@ -195,8 +197,8 @@ def _how_to_use(hosted: Hosted) -> str:
         f"-d {shlex.quote(hosted.example)}\n"
         f"  watch:  stratos serve status {name}; tail -f {shlex.quote(hosted.log)}\n"
         f"  stop:   stratos serve stop {name}\n"
-        "It listens on this machine alone, and asks for no key. To let others reach it: python -m "
-        f"stratos.contrib.door {name}"
+        "It listens on this machine alone, and asks for no key. To let others reach it: "
+        f"stratos door {name}"
     )
 
 
@@ -320,7 +322,3 @@ def _named(folder: Path, cache_dir: Path) -> Path:
         return hosted_bundle(folder, cache_dir)
     except StratosError:
         return folder.resolve()
-
-
-if __name__ == "__main__":
-    main()

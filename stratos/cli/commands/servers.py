@@ -7,7 +7,6 @@ that one is found also where its folder is gone. How each stands is asked of its
 from __future__ import annotations
 
 import argparse
-import os
 import shlex
 import socket
 import sys
@@ -16,12 +15,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from stratos.core.counted import counted
-from stratos.core.errors import StratosError, did_you_mean
+from stratos.core.errors import StratosError, UsageError, did_you_mean
 from stratos.core.formats import duration, usd
 from stratos.core.locks import locked
 from stratos.core.money import exact_usd
 from stratos.core.printable import visible
-from stratos.deploy.hosted_server import CACHE, hosted_here
+from stratos.deploy.hosted_server import cache_of_user, hosted_here
 from stratos.executors import handed, started
 from stratos.executors.job import OVER, State, Status
 from stratos.executors.started import Started
@@ -29,29 +28,31 @@ from stratos.executors.unseen import settle_unseen, spans_of
 from stratos.ledger import Ledger
 
 
-def main() -> None:
-    """List what runs, or end it; exit with 1 where something may still run."""
-    parser = argparse.ArgumentParser(
-        allow_abbrev=False,
-        prog="stratos servers",
-        usage="stratos servers [down NAME… | down --all]",
-        description="List the jobs that were started from this machine, with what they cost an "
-        "hour, or end them. What a job has done is kept in the folder of its run.",
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the command and its arguments."""
+    parser.usage = "stratos servers [down NAME… | down --all]"
+    parser.description = (
+        "List the jobs that were started from this machine, with what they cost an hour, or end "
+        "them. What a job has done is kept in the folder of its run."
     )
     parser.add_argument("words", nargs="*", metavar="down NAME", help="end the jobs of these names")
     parser.add_argument("--all", action="store_true", help="with down: every job")
-    told = parser.parse_args()
-    if told.words[:1] not in ([], ["down"]) or (told.all and not told.words):
-        meant = did_you_mean(told.words[0], ["down"]) if told.words else ""
-        parser.error(f"type stratos servers, or stratos servers down NAME.{meant}")
-    try:
-        if not told.words:
-            _list()
-        elif not _down(told.words[1:], told.all):
-            sys.exit(1)
-    except StratosError as error:
-        print(visible(str(error)), file=sys.stderr)
-        sys.exit(1)
+
+
+def run(args: argparse.Namespace) -> int:
+    """List what runs, or end it; return 1 where something may still run.
+
+    Raises:
+        UsageError: the words are neither.
+        StratosError: there is no such job.
+    """
+    if args.words[:1] not in ([], ["down"]) or (args.all and not args.words):
+        meant = did_you_mean(args.words[0], ["down"]) if args.words else ""
+        raise UsageError(f"type stratos servers, or stratos servers down NAME.{meant}")
+    if not args.words:
+        _list()
+        return 0
+    return 0 if _down(args.words[1:], args.all) else 1
 
 
 def _list() -> None:
@@ -68,7 +69,7 @@ def _list() -> None:
         # One that waits costs nothing yet.
         usd_per_hour += one.usd_per_hour if status.state is not State.PENDING else 0.0
         since = one.at if status.since is None else status.since
-        how_long = f", for {duration(time.time() - since)}" if since else ""
+        how_long = f", for {duration(time.time() - since)}"
         print(
             f"{_head(one)}\n  {status.state.value}{how_long}: {status.text}\n"
             f"  {usd(one.usd_per_hour)} an hour{f', {one.offer}' if one.offer else ''}\n"
@@ -82,7 +83,7 @@ def _list() -> None:
 
 def _list_hosted() -> None:
     """List the students that are hosted on this machine; they cost nothing."""
-    for _, hosted in hosted_here(Path(os.environ.get(CACHE) or "~/.cache/stratos").expanduser()):
+    for _, hosted in hosted_here(cache_of_user()):
         if hosted.runs:
             print(
                 f"{hosted.bundle}: served at {hosted.url}/v1 ({hosted.served_by}) since "
@@ -147,7 +148,7 @@ def _settled(one: Started, before: Status) -> str:
 
 
 def _status(one: Started) -> Status:
-    if not one.id and one.command is not None and one.command.is_alive_here():
+    if not one.id and one.command.is_alive_here():
         return Status(State.UNKNOWN, f"process {one.command.pid} is about to submit it")
     if not one.id:
         return Status(State.UNKNOWN, "the command that was submitting it was cut short")
@@ -166,10 +167,10 @@ def _check_machine(one: Started) -> None:
     """
     if one.where and (here := one.executor.where()) and here != one.where:
         raise StratosError(
-            f"{one.name}: it is a job of {one.where}, and {here} answers here: type python -m "
-            "stratos.servers where that one does."
+            f"{one.name}: it is a job of {one.where}, and {here} answers here: type stratos "
+            "servers where that one does."
         )
-    if one.executor.kind == "here" and one.host not in ("", socket.gethostname()):
+    if one.executor.kind == "here" and one.host != socket.gethostname():
         raise StratosError(
             f"{one.name}: it is a process of {one.host}: type stratos servers there."
         )
@@ -188,7 +189,3 @@ def _to_take(one: Started) -> str:
     if _is_handed(one):
         return "The command of the run takes what it has done."
     return "It is taken off this list."
-
-
-if __name__ == "__main__":
-    main()

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import os
 import platform
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,11 +20,9 @@ from stratos.core.atomic_files import sweep
 from stratos.core.disk_errors import disk_errors
 from stratos.core.errors import ConfigError, StratosError
 from stratos.core.locks import locked
-from stratos.core.os_signals import Terminated, end_at_limit
-from stratos.core.printable import visible
-from stratos.core.streams import guard_logs, guarded
+from stratos.core.os_signals import end_at_limit
+from stratos.core.streams import guard_logs
 from stratos.executors import events, handed
-from stratos.run.lifecycle import leave, prepare
 
 if TYPE_CHECKING:
     from stratos.run.runner import Runner
@@ -33,34 +30,9 @@ if TYPE_CHECKING:
 HERE = {"_target_": "stratos.executors.here.Here"}
 
 
-def main() -> None:
-    """Run the stage; exit with 2 if it cannot be, 1 if it fails."""
-    with guarded():
-        prepare()
-        args = _parser().parse_args()
-        folder = Path(args.folder).resolve()
-        say: Callable[..., None] = _unsaid
-        if args.job:
-            end_at_limit()
-            say = events.Teller(handed.events_path(folder, args.stage))
-            say(events.BEGAN, platform.node(), os.getpid(), time.time())
-        try:
-            _run(folder, args.stage, args.job, say, args.cache)
-        except StratosError as error:
-            say(events.ERROR, str(error))
-            print(visible(str(error)), file=sys.stderr)
-            sys.exit(2 if isinstance(error, ConfigError) else 1)
-        except Terminated as told:
-            leave(told.exit_code)
-        except KeyboardInterrupt:
-            leave(130)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="stratos stage",
-        description="Run one stage of a run from the config and the records in its folder.",
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the command and its arguments."""
+    parser.description = "Run one stage of a run from the config and the records in its folder."
     parser.add_argument("folder", help="of the run, such as outputs/2026-11-26/12-00-00")
     parser.add_argument("stage", choices=STAGES)
     parser.add_argument(
@@ -71,7 +43,26 @@ def _parser() -> argparse.ArgumentParser:
         "--cache", metavar="FOLDER",
         help="use this folder of caches, in place of that of the config",
     )  # fmt: skip
-    return parser
+
+
+def run(args: argparse.Namespace) -> None:
+    """Run the stage.
+
+    Raises:
+        ConfigError: it cannot be run.
+        StratosError: it fails.
+    """
+    folder = Path(args.folder).resolve()
+    say: Callable[..., None] = _unsaid
+    if args.job:
+        end_at_limit()
+        say = events.Teller(handed.events_path(folder, args.stage))
+        say(events.BEGAN, platform.node(), os.getpid(), time.time())
+    try:
+        _run(folder, args.stage, args.job, say, args.cache)
+    except StratosError as error:
+        say(events.ERROR, str(error))
+        raise
 
 
 def _run(
@@ -151,7 +142,3 @@ def _opened_for_another(config: Config, stage: str, say: Callable[..., None]) ->
 
 def _unsaid(kind: str, *values: Any) -> None:
     return
-
-
-if __name__ == "__main__":
-    main()

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
-import json
-import math
-import sys
 from pathlib import Path
 
 from rich.text import Text
 
 from stratos.core import tables
 from stratos.core.counted import counted
-from stratos.core.errors import StratosError
 from stratos.core.formats import duration, interval, milliseconds, percent, usd
+from stratos.core.json_line import add_flag, json_line
 from stratos.core.printable import visible
 from stratos.core.tables import Column
 from stratos.report.standing import Standing, standings
@@ -27,34 +23,35 @@ _COLUMNS = (
 _STYLES = {"finished": "green", "running": "cyan", "failed": "red", "unfinished": "yellow"}
 
 
-def main() -> None:
-    """List the runs; exit with 2 where a folder is not there."""
-    parser = argparse.ArgumentParser(
-        allow_abbrev=False,
-        prog="stratos status",
-        description="List the runs below outputs/ and sweeps/, or in the folders given, the newest "
-        "first: stage, money, accuracy on test items.",
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the command and its arguments."""
+    parser.description = (
+        "List the runs below outputs/ and sweeps/, or in the folders given, the newest first: "
+        "stage, money, accuracy on test items."
     )
     parser.add_argument("folders", nargs="*", type=Path, metavar="FOLDER")
     parser.add_argument("--all", action="store_true", help=f"more than the newest {SHOWN}")
-    parser.add_argument("--json", action="store_true", help="one JSON object per line")
-    told = parser.parse_args()
-    try:
-        found = standings(told.folders)
-    except StratosError as error:
-        print(visible(str(error)), file=sys.stderr)
-        sys.exit(2)
-    shown = found if told.all or told.json else found[:SHOWN]
-    if told.json:
-        for one in shown:
-            print(json.dumps(_plain(dataclasses.asdict(one))))
+    add_flag(parser, "one JSON object per line")
+
+
+def run(args: argparse.Namespace) -> None:
+    """List the runs.
+
+    Raises:
+        StratosError: a folder is not there.
+    """
+    runs = standings(args.folders)
+    shown = runs if args.all or args.json else runs[:SHOWN]
+    if args.json:
+        for standing in shown:
+            print(json_line(standing))
         return
-    if not found:
+    if not runs:
         print("There is no run here. Type stratos status <folder of runs>.")
         return
     _show(shown)
-    if len(shown) < len(found):
-        print(f"{counted(len(found) - len(shown), 'older run')}: stratos status --all")
+    if len(shown) < len(runs):
+        print(f"{counted(len(runs) - len(shown), 'older run')}: stratos status --all")
 
 
 def _show(found: list[Standing]) -> None:
@@ -112,16 +109,3 @@ def _accuracy(one: Standing) -> str:
     if one.validation_accuracy is not None:
         return f"{percent(one.validation_accuracy)} on validation items"
     return ""
-
-
-def _plain(value: object) -> object:
-    """Return a value without infinities and NaN, which JSON has none of."""
-    if isinstance(value, dict):
-        return {key: _plain(one) for key, one in value.items()}
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
-
-
-if __name__ == "__main__":
-    main()

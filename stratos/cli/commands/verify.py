@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
@@ -27,26 +26,27 @@ MOST_TOKENS = 1024
 """Longest answer of a bundle that says none."""
 
 
-def main() -> None:
-    """Check a bundle; exit with 1 where it is not what was made, or that cannot be told."""
-    parser = argparse.ArgumentParser(
-        allow_abbrev=False,
-        prog="stratos verify",
-        description="Check the files of a bundle by their SHA-256, load it, and ask it questions "
-        "whose answers are known from the evaluation.",
-        epilog="example: stratos verify outputs/<run>/bundle",
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the command and its arguments."""
+    parser.description = (
+        "Check the files of a bundle by their SHA-256, load it, and ask it questions whose answers "
+        "are known from the evaluation."
     )
+    parser.epilog = "example: stratos verify outputs/<run>/bundle"
     parser.add_argument("place", help="bundle, the folder of its run, or the URL of a copy")
-    place = parser.parse_args().place
-    try:
-        if is_url(place):
-            with tempfile.TemporaryDirectory() as folder:
-                verify(fetched(place, Path(folder)))
-        else:
-            verify(Path(place))
-    except StratosError as error:
-        print(error, file=sys.stderr)
-        sys.exit(1)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Check a bundle, which may be a copy behind a URL.
+
+    Raises:
+        StratosError: it is not what was made, or that cannot be told.
+    """
+    if is_url(args.place):
+        with tempfile.TemporaryDirectory() as folder:
+            verify(fetched(args.place, Path(folder)))
+    else:
+        verify(Path(args.place))
 
 
 def verify(folder: Path) -> None:
@@ -61,8 +61,8 @@ def verify(folder: Path) -> None:
     if not known:
         raise StratosError(
             f"{bundle}: its files are as its manifest says, and it holds no known answers "
-            f"({KNOWN}): nothing was compared. Each run writes some, so that an earlier version "
-            "made it, or it was changed. Give the command of its run again."
+            f"({KNOWN}): nothing was compared. Each run writes some, so that it was changed. Give "
+            "the command of its run again."
         )
     texts = answers(bundle, [one.messages for one in known])
     wrong = [one for one, text in zip(known, texts, strict=True) if text != one.text]
@@ -147,7 +147,3 @@ def answers(bundle: Path, chats: Sequence[list[Message]]) -> list[str]:
         batch_size=len(chats),
     )
     return [one.text for one in found]
-
-
-if __name__ == "__main__":
-    main()

@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from stratos.cli.build import CANDIDATES, GROUPS, TARGETS, schema_of
 from stratos.cli.compose import CONFIG_NAME, hydra_for
-from stratos.core.conf import conf_dir
+from stratos.core.conf import shipped_choices
 from stratos.core.errors import ConfigError, did_you_mean
 from stratos.core.typed import in_words, show
 
@@ -154,12 +154,11 @@ def _schema_of(group: str, node: Any) -> type | None:
 
 def first_comment(group: str, name: str) -> str:
     """Return the first sentences of a shipped choice's file."""
-    try:
-        lines = (conf_dir() / group / f"{name}.yaml").read_text().splitlines()
-    except OSError:
+    file = shipped_choices(group).get(name)
+    if file is None:
         return ""
     said: list[str] = []
-    for line in lines:
+    for line in file.read_text().splitlines():
         if not line.startswith("# ") or line.startswith(("#   ", "# @")):
             if said or not line.startswith("# @"):
                 break

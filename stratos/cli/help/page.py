@@ -1,10 +1,11 @@
-"""The `--help` page: groups, useful overrides and examples."""
+"""The `--help` page: commands, groups, useful overrides and examples."""
 
 from __future__ import annotations
 
 import textwrap
 
 from stratos.cli.compose import hydra_for
+from stratos.cli.verbs import summaries
 
 GROUPS = {
     "task": "what the student must learn (required)",
@@ -56,9 +57,12 @@ def page(config_dir: str | None = None) -> str:
         "Stratos: distil a small language model for a narrow task, within a budget.",
         "",
         "  python -m stratos +task=<name> [group=choice ...] [group.key=value ...]",
+        "  stratos <command> ...",
         "",
-        "Choices",
+        "Commands (python -m stratos is stratos, and run may be left out)",
     ]
+    lines += [f"  {verb:<12} {summary}" for verb, summary in summaries().items()]
+    lines += ["", "Choices of run and plan"]
     for group, names in {**known, **choices}.items():
         shown = f"{'+' if group == 'task' else ''}{group}="
         lines.append(f"  {shown:<16} {GROUPS.get(group, 'your own')}")
@@ -74,6 +78,7 @@ def page(config_dir: str | None = None) -> str:
     lines += [
         "",
         "Flags",
+        "  COMMAND --help     the arguments of a command",
         "  --help GROUP       every key of a group, with type, default and meaning; of a choice: "
         "--help trainer=lora",
         "  --json             one line of JSON on stdout at the end, all else on stderr",

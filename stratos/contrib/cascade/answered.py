@@ -194,8 +194,7 @@ class ByTeacher:
     """The teacher's answer to one item."""
 
     right: bool
-    took: Took | None = None
-    """None in files of earlier versions."""
+    took: Took
 
 
 def right_by_teacher(folder: Path, scorecard: Scorecard) -> dict[str, ByTeacher]:
@@ -217,7 +216,7 @@ def right_by_teacher(folder: Path, scorecard: Scorecard) -> dict[str, ByTeacher]
             f"{folder / 'evaluate.json'} and give the command again."
         ) from error
     found = {
-        row["id"]: ByTeacher(row["scores"]["teacher"]["exact"] >= 1, _took(row))
+        row["id"]: ByTeacher(row["scores"]["teacher"]["exact"] >= 1, Took(**row["took"]["teacher"]))
         for row in rows
         if "teacher" in row.get("scores", {})
     }
@@ -227,11 +226,6 @@ def right_by_teacher(folder: Path, scorecard: Scorecard) -> dict[str, ByTeacher]
             "Give the command again with evaluate.n_teacher_items=<number>."
         )
     return found
-
-
-def _took(row: dict[str, Any]) -> Took | None:
-    took = row.get("took", {}).get("teacher")
-    return None if took is None else Took(**took)
 
 
 def pairs_path(folder: Path) -> Path:
@@ -277,11 +271,6 @@ def _in_halves(folder: Path, scorecard: Scorecard) -> tuple[list[KeptPair], floa
     """
     by_teacher = right_by_teacher(folder, scorecard)
     kept = [one for one in read_answers(folder, scorecard) if one.id in by_teacher]
-    if any(one.logprob is None for one in kept):
-        raise StratosError(
-            f"{folder} was evaluated by an earlier version, which did not keep how sure the "
-            f"student was. Delete {folder / 'evaluate.json'} and give the command again."
-        )
     drawn = _in_shares(folder, scorecard, kept)
     kept = [one for one in kept if one.id in {*drawn.ids}]
     pairs = [

@@ -33,7 +33,6 @@ class StudentError(StratosError):
     """The student's server gave no answer."""
 
     def __init__(self, status: int, body: bytes, why: str) -> None:
-        """Keep what the server said."""
         super().__init__(why)
         self.status, self.body = status, body
 

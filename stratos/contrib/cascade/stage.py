@@ -85,7 +85,7 @@ def cascade(
     options, task = config.cascade, config.task
     accuracy = options.accuracy
     assert accuracy is not None
-    run = deployment.run or ServingSetting("transformers")
+    run = deployment.run
     measure = _measure(options, run)
     teacher, probed = named(config.teachers, plan.teacher), probe.of_teacher(plan.teacher)
     by_teacher = right_by_teacher(context.run_dir, scorecard)
@@ -142,7 +142,7 @@ def cascade(
         )
         for item, one in zip(asked, said, strict=True)
     ]
-    if (told := late_said([by_teacher[item.id] for item in asked], options, scorecard)) is not None:
+    if (told := late_said([by_teacher[item.id] for item in asked], options)) is not None:
         context.warn(told)
     path = write_pairs(context.run_dir, pairs)
     found = of_pairs(

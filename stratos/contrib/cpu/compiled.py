@@ -133,13 +133,11 @@ class Rows:
     """Rows of which transformers has read the prompts, with the states of their tokens."""
 
     def __init__(self, weights: Compiled) -> None:
-        """Begin with none."""
         self._weights = weights
         self._rows = np.zeros(0, _ROW)
         self._states: list[tuple[np.ndarray, np.ndarray]] = []
 
     def __len__(self) -> int:
-        """Return the number of rows."""
         return len(self._rows)
 
     def add(self, cache: Any, mask_BT: Tensor) -> None:

@@ -10,13 +10,15 @@ same (but for rounding), transformers goes on.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from stratos.models.decode.answers import fill_holes
+from stratos.models.decode.decoder import Call, FastBatch, FastDecoder
 
 MOST_PARAMETERS = 20_000_000
 """Larger models have their weights once: what calls cost is little beside their arithmetic."""
@@ -71,8 +73,8 @@ class Direct:
         weights = list(model.parameters())
         config: Any = model.config
         return (
-            all(one.dtype is torch.float32 and one.device.type == "cpu" for one in weights)
-            and sum(one.numel() for one in weights) <= MOST_PARAMETERS
+            all(weight.dtype is torch.float32 and weight.device.type == "cpu" for weight in weights)
+            and sum(weight.numel() for weight in weights) <= MOST_PARAMETERS
             and config.hidden_act == "silu"
             and not (config.attention_bias or config.mlp_bias)
             and config.rope_parameters["rope_type"] == "default"
@@ -103,47 +105,55 @@ class Direct:
         angles = positions_B[:, None, None] * self.frequencies
         return torch.polar(torch.ones_like(angles), angles)
 
-    def follow(
-        self, cache: Any, ids_B1: Tensor, mask_BT: Tensor, positions_B1: Tensor, logits_BV: Tensor
-    ) -> Following | None:
-        """Go on behind a step of transformers, unless its logits are others than those made here.
+
+class DirectDecoder(FastDecoder):
+    """Decodes the batches of one call by torch, one behind the other."""
+
+    def __init__(self, model: Any, call: Call) -> None:
+        """Put the weights of a model together.
 
         Args:
-            cache: of transformers, with the step's own keys and values; emptied where this goes on.
-            ids_B1: tokens that the step read.
-            mask_BT: of all tokens in the cache.
-            positions_B1: of the tokens that the step read.
-            logits_BV: what the step returned.
+            model: one that `Direct.can_decode` takes.
+            call: what its batches share.
         """
-        following = Following(self, cache, mask_BT)
-        found_BV = following.step(ids_B1, positions_B1)
-        if not agree(found_BV, logits_BV):
+        self._weights, self._call = Direct(model), call
+
+    def take(
+        self, cache: Any, ids_B1: Tensor, mask_BT: Tensor, positions_B1: Tensor, logits_BV: Tensor
+    ) -> FastBatch | None:
+        """Take a batch over; see `FastDecoder`."""
+        batch = DirectBatch(self._weights, cache, mask_BT, self._call)
+        if not agree(batch.step(ids_B1, positions_B1), logits_BV):
             return None
-        cache.layers.clear()  # what it holds is held by the other now
-        return following
+        cache.layers.clear()  # what it holds is held by the batch now
+        return batch
+
+    def finish(self) -> None:
+        """Do nothing: every batch is decoded to its end at once."""
 
 
-def agree(found_BV: Tensor, logits_BV: Tensor) -> bool:
+def agree(own_BV: Tensor, logits_BV: Tensor) -> bool:
     """Return whether logits are those of transformers but for rounding; no if any is NaN."""
-    return bool((found_BV - logits_BV).abs().max() <= _SAME * logits_BV.abs().max())
+    return bool((own_BV - logits_BV).abs().max() <= _SAME * logits_BV.abs().max())
 
 
-class Following:
+class DirectBatch(FastBatch):
     """A batch of which transformers has read the prompts: its keys, values and mask.
 
     Tokens lie as in the cache of transformers, padded at the left. Keys are stored (head size,
     tokens), so that the product with a query reads them in order.
     """
 
-    def __init__(self, weights: Direct, cache: Any, mask_BT: Tensor) -> None:
+    def __init__(self, weights: Direct, cache: Any, mask_BT: Tensor, call: Call) -> None:
         """Take over what a cache holds, without its last token.
 
         Args:
             weights: of the model.
             cache: of transformers.
             mask_BT: of all tokens in the cache.
+            call: what the batches share.
         """
-        self._weights = weights
+        self._weights, self._call = weights, call
         self._n_rows, self._n = mask_BT.shape[0], mask_BT.shape[1] - 1
         self._hidden: Tensor | None = None
         if not bool(mask_BT.all()):
@@ -188,16 +198,38 @@ class Following:
         self._n = n
         return torch.mm(one.normed(x_BH), one.head_HV)
 
-    def keep(self, rows: Sequence[int]) -> None:
+    def decode(self, prompts: list[int], ids_B1: Tensor, positions_B1: Tensor) -> None:
+        """Decode all rows to their ends."""
+        call = self._call
+        while True:
+            logits_BV = self.step(ids_B1, positions_B1)
+            if call.poll is not None:
+                call.poll()
+            if call.threads is not None:
+                call.threads.token()
+            ids_B1, positions_B1 = call.pick(logits_BV, prompts), positions_B1 + 1
+            over = [
+                call.answers.add(prompt, token)
+                for prompt, token in zip(prompts, ids_B1[:, 0].tolist(), strict=True)
+            ]
+            if all(over):
+                return
+            if any(over):
+                staying = fill_holes(over)
+                self.keep(staying)
+                prompts = [prompts[place] for place in staying]
+                ids_B1, positions_B1 = ids_B1[staying], positions_B1[staying]
+
+    def keep(self, places: list[int]) -> None:
         """Keep rows, in this order: each comes from its own place or from one behind it."""
-        for target, source in enumerate(rows):
+        for target, source in enumerate(places):
             if source != target:
                 assert source > target, "rows move forwards alone"
                 for buffer in (self._keys[..., : self._n], self._values[..., : self._n, :]):
                     buffer[:, target] = buffer[:, source]
-        self._n_rows = len(rows)
+        self._n_rows = len(places)
         if self._hidden is not None:
-            self._hidden = self._hidden[list(rows)]
+            self._hidden = self._hidden[places]
 
     def _hidden_until(self, n: int) -> Tensor | None:
         """Return what is added to scores, (B, 1, 1, n): minus infinity at padding."""

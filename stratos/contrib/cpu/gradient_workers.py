@@ -24,17 +24,22 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
+from stratos.contrib.cpu.words import NoMoreProcesses, ProcessLost, TooLarge, Undivided
 from stratos.core.machine import n_cores
+from stratos.core.reasons import Reason
 from stratos.distill.data import PackedLoader
+from stratos.distill.speedups import GradientWorkers, Part
+
+if TYPE_CHECKING:
+    from stratos.distill.module import TextModule
 
 MOST_PARAMS = 50_000_000
 """Parameters of a student up to which it is divided: above, operators are large enough for threads,
@@ -43,55 +48,40 @@ _END_S = 2.0
 """How long a process may take to end."""
 _PATIENCE_S, _PATIENCE_TIMES = 60.0, 20.0
 """How long its answer is waited for, at least and in times of what the first one's part took."""
-_MOST_ASKED = 32
-"""Rows that a process may have before it: what is asked and answered must fit the pipe."""
+_MOST_PENDING = 32
+"""Rows that a process may have before it: requests and answers must fit the pipe."""
 _PR_SET_PDEATHSIG = 1
 _LINE_BYTES = 64
 """Every tensor begins at a multiple of so many bytes, as torch's own do."""
 
 
-@dataclass(frozen=True)
-class Part:
-    """What the pass over one part of a row brought."""
+def why_not(module: TextModule, loader: PackedLoader) -> Reason | None:
+    """Return why parts of a row cannot be trained on in forked processes; None where they can.
 
-    loss: float
-    """The parts' losses add up to that of the row, divided by the rows of a step."""
-    n_tokens: int
-    documents: np.ndarray
-    cpu_seconds: float
-    """Of a process other than the first."""
-
-
-def why_not(module: Any, loader: PackedLoader) -> str:
-    """Return why parts of a row cannot be trained on in forked processes; "" where they can.
-
-    What draws random numbers would draw others in each of them. `module` is a `TextModule`.
+    What draws random numbers would draw others in each of them.
     """
     n_params = sum(weight.numel() for weight in module.parameters())
     drops = getattr(module.model.config, "attention_dropout", 0.0) or any(
-        isinstance(one, nn.Dropout) and one.p for one in module.modules()
+        isinstance(layer, nn.Dropout) and layer.p for layer in module.modules()
     )
-    reasons = {
-        "processes are forked safely on Linux alone": not sys.platform.startswith("linux"),
+    reasons: dict[Reason, bool] = {
+        Undivided.SYSTEM: not sys.platform.startswith("linux"),
         # There torch refuses to differentiate in a fork, too.
-        "this machine has a GPU": torch.cuda.is_available() or module.device.type != "cpu",
-        "a compiled student, and one that learns from a server, trains in one": not module.divides,
-        "the student writes its own texts, in one process": type(loader) is not PackedLoader,
-        f"it has more than {MOST_PARAMS:,} parameters": n_params > MOST_PARAMS,
-        "it has dropout, which each process would draw for itself": bool(drops),
+        Undivided.GPU: torch.cuda.is_available() or module.device.type != "cpu",
+        Undivided.COMPILED_OR_SERVED: not module.divides,
+        Undivided.ON_POLICY: type(loader) is not PackedLoader,
+        TooLarge(MOST_PARAMS): n_params > MOST_PARAMS,
+        Undivided.DROPOUT: bool(drops),
     }
-    return next((reason for reason, is_so in reasons.items() if is_so), "")
+    return next((reason for reason, is_so in reasons.items() if is_so), None)
 
 
-class GradientWorkers:
-    """Processes that compute the gradients of their parts of each row, beside this one.
-
-    From when they are made until `close`, the loader yields the first of `n` parts of each row.
-    """
+class ForkedWorkers(GradientWorkers):
+    """Processes that are forked from this one; see `GradientWorkers`."""
 
     def __init__(
         self,
-        module: Any,
+        module: TextModule,
         loader: PackedLoader,
         n: int,
         forward_context: Callable[[], AbstractContextManager[Any]],
@@ -101,7 +91,7 @@ class GradientWorkers:
         """Fork `n` - 1 processes.
 
         Args:
-            module: the `TextModule`; its weights move to memory that all processes share.
+            module: what is trained; its weights move to memory that all processes share.
             loader: its rows.
             n: parts of each row; one is trained on here.
             forward_context: of a forward pass (autocast).
@@ -110,7 +100,6 @@ class GradientWorkers:
         """
         self.n = n
         self.n_cores = min(n, n_cores())
-        """Of this machine that all have together, and one may use while the others wait."""
         self._module, self._loader = module, loader
         self._context, self._n_passes, self._warn = forward_context, n_passes, warn
         self._weights = [weight for weight in module.parameters() if weight.requires_grad]
@@ -135,7 +124,7 @@ class GradientWorkers:
                 worker.pid = self._fork(part, gradients, theirs, others)
             except OSError as error:  # no process or no memory is left
                 worker.is_alive = False
-                warn(f"No more process can be started ({error.strerror}): the first trains for it.")
+                warn(str(NoMoreProcesses(error.strerror or str(error))))
             theirs.close()
             self._workers.append(worker)
 
@@ -180,8 +169,8 @@ class GradientWorkers:
         for weight, gradient in zip(self._weights, gradients, strict=True):
             weight.grad = gradient
         with suppress(EOFError, OSError):
-            while (asked := pipe.recv()) is not None:
-                row, is_first = asked
+            while (request := pipe.recv()) is not None:
+                row, is_first = request
                 if is_first:
                     for gradient in gradients:
                         gradient.zero_()
@@ -217,12 +206,10 @@ class GradientWorkers:
         for number, worker in enumerate(self._workers, 2):
             parts = worker.answers(len(rows), patience_s)
             if parts is None:
-                if worker.end:
-                    self._warn(
-                        f"Process {worker.pid}, which trained on part {number} of {self.n}, has "
-                        f"{worker.end}. The training goes on without it, with the same weights."
-                    )
-                    worker.end = ""
+                if worker.is_lost:
+                    lost = ProcessLost(worker.pid, number, self.n, worker.silent_s)
+                    self._warn(str(lost))
+                    worker.is_lost = False
                 parts = self._instead(worker, rows)
             with torch.no_grad():
                 for weight, gradient in zip(self._weights, worker.gradients, strict=True):
@@ -245,8 +232,8 @@ class GradientWorkers:
             # This process's own seconds count already.
             return [replace(self._pass(worker.part, row), cpu_seconds=0.0) for row in rows]
         finally:
-            for weight, kept in zip(self._weights, own, strict=True):
-                weight.grad = kept
+            for weight, before in zip(self._weights, own, strict=True):
+                weight.grad = before
 
     def close(self) -> None:
         """End all others; the loader yields whole rows again, and weights are this process's."""
@@ -265,37 +252,39 @@ class _Worker:
         self, pid: int, pipe: Connection, part: PackedLoader, gradients: list[Tensor]
     ) -> None:
         self.pid, self.pipe, self.part, self.gradients = pid, pipe, part, gradients
-        self.is_alive, self.end = True, ""
-        self._n_asked = 0
-        self._found: list[Part] = []
+        self.is_alive, self.is_lost = True, False
+        self.silent_s: float | None = None
+        self._n_rows = 0
+        self._parts: list[Part] = []
 
     def ask(self, row: int, is_first: bool, patience_s: float) -> None:
         """Let it begin with a row; answers that are there are read, so that no side waits."""
         if is_first:
-            self._n_asked, self._found = 0, []
+            self._n_rows, self._parts = 0, []
         while self.is_alive and self.pipe.poll(0):
             self._receive(0.0)
-        while self.is_alive and self._n_asked - len(self._found) >= _MOST_ASKED:
+        while self.is_alive and self._n_rows - len(self._parts) >= _MOST_PENDING:
             self._receive(patience_s)
         if self.is_alive:
-            self._n_asked += 1
+            self._n_rows += 1
             with suppress(OSError):
                 self.pipe.send((row, is_first))
 
     def answers(self, n: int, patience_s: float) -> list[Part] | None:
         """Wait for the answers to `n` rows, so long for each; None where it has ended."""
-        while self.is_alive and len(self._found) < n:
+        while self.is_alive and len(self._parts) < n:
             self._receive(patience_s)
-        return self._found if self.is_alive else None
+        return self._parts if self.is_alive else None
 
     def _receive(self, patience_s: float) -> None:
         try:
             if self.pipe.poll(patience_s):
-                self._found.append(self.pipe.recv())
+                self._parts.append(self.pipe.recv())
                 return
-            self.end = f"not answered for {patience_s:.0f} seconds"
+            self.silent_s = patience_s
         except (EOFError, OSError):
-            self.end = "ended"
+            self.silent_s = None
+        self.is_lost = True
         self.close()
 
     def close(self) -> None:
@@ -325,11 +314,13 @@ def _end_with(parent: int) -> None:
 def _shared(like: Sequence[Tensor]) -> list[Tensor]:
     """Return tensors of zeros like these, in memory that this process shares with its forks."""
     starts, end = [], 0
-    for one in like:
+    for tensor in like:
         starts.append(end)
-        end += -(-one.numel() * one.element_size() // _LINE_BYTES) * _LINE_BYTES
+        end += -(-tensor.numel() * tensor.element_size() // _LINE_BYTES) * _LINE_BYTES
     memory = mmap.mmap(-1, max(1, end))
     return [
-        torch.frombuffer(memory, dtype=one.dtype, count=one.numel(), offset=start).view(one.shape)
-        for one, start in zip(like, starts, strict=True)
+        torch.frombuffer(memory, dtype=tensor.dtype, count=tensor.numel(), offset=start).view(
+            tensor.shape
+        )
+        for tensor, start in zip(like, starts, strict=True)
     ]

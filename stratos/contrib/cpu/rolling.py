@@ -7,71 +7,52 @@ rows are beside it, as none is padded.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from ctypes import CDLL
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from stratos.contrib.cpu.compiled import Compiled, Rows
 from stratos.contrib.cpu.direct import agree
-from stratos.models.decode.answers import Answers, fill_holes
-from stratos.models.decode.picks import Pick
-
-if TYPE_CHECKING:
-    from stratos.models.decode.threads import Threads
+from stratos.models.decode.answers import fill_holes
+from stratos.models.decode.decoder import Call, FastBatch, FastDecoder
 
 ROWS_A_THREAD = 16
 """Rows that a thread decodes at once. More take no less time each: their keys and values leave the
 cache of a CPU."""
 
 
-class Rolling:
+class Rolling(FastDecoder):
     """The rows of one call."""
 
-    def __init__(
-        self,
-        weights: Compiled,
-        answers: Answers,
-        pick: Pick,
-        *,
-        batch_size: int,
-        poll: Callable[[], None] | None,
-        threads: Threads | None,
-    ) -> None:
+    def __init__(self, library: CDLL, model: Any, call: Call) -> None:
         """Begin with no rows.
 
         Args:
-            weights: of the model.
-            answers: are told the tokens.
-            pick: chooses them.
-            batch_size: most rows at once.
-            poll: called behind every token.
-            threads: what chooses their number; None for torch's.
+            library: of `stratos.contrib.cpu.kernel`.
+            model: one that `Direct.can_decode` takes.
+            call: what its batches share.
         """
-        self._weights, self._answers, self._pick = weights, answers, pick
-        self._poll, self._threads = poll, threads
-        self._most = min(batch_size, ROWS_A_THREAD * torch.get_num_threads())
-        self._rows, self._waiting = Rows(weights), Rows(weights)
+        self._weights = Compiled(library, model, call.n_positions)
+        self._call = call
+        self._most = min(call.batch_size, ROWS_A_THREAD * torch.get_num_threads())
+        self._rows, self._waiting = Rows(self._weights), Rows(self._weights)
         # Of each row, and then of each that waits: its prompt's number, and its last token.
         self._prompts: list[int] = []
         self._ids: list[int] = []
 
-    def take(self, cache: Any, ids_B1: Tensor, mask_BT: Tensor, logits_BV: Tensor) -> Rows | None:
-        """Go on behind a step of transformers, unless its logits are others than those made here.
-
-        Args:
-            cache: of transformers, with the step's own keys and values; emptied where this goes on.
-            ids_B1: tokens that the step read.
-            mask_BT: of all tokens in the cache.
-            logits_BV: what the step returned.
-        """
+    def take(
+        self, cache: Any, ids_B1: Tensor, mask_BT: Tensor, positions_B1: Tensor, logits_BV: Tensor
+    ) -> FastBatch | None:
+        """Take a batch over; see `FastDecoder`."""
         rows = Rows(self._weights)
         rows.add(cache, mask_BT[:, :-1])
         if not agree(rows.step(ids_B1[:, 0].tolist()), logits_BV):
             return None
         cache.layers.clear()  # what it holds is held by the rows now
-        return rows
+        return _Batch(self, rows)
 
     def join(self, prompts: list[int], ids: list[int], rows: Rows) -> None:
         """Decode until all of some rows have a place.
@@ -95,8 +76,8 @@ class Rolling:
             self._step()
 
     def _begin(self) -> None:
-        if self._threads is not None:  # other steps come now than were measured last
-            self._threads.begin()
+        if self._call.threads is not None:  # other steps come now than were measured last
+            self._call.threads.begin()
         self._fill()
 
     def _fill(self) -> None:
@@ -107,19 +88,36 @@ class Rolling:
         """Write a token of each row."""
         n = len(self._rows)
         logits_BV = self._rows.step(self._ids[:n])
-        if self._poll is not None:
-            self._poll()
-        if self._threads is not None:
-            self._threads.token()
+        call = self._call
+        if call.poll is not None:
+            call.poll()
+        if call.threads is not None:
+            call.threads.token()
         prompts = self._prompts[:n]
-        picked: list[int] = self._pick(logits_BV, prompts)[:, 0].tolist()
+        picked: list[int] = call.pick(logits_BV, prompts)[:, 0].tolist()
         self._ids[:n] = picked
         over = [
-            self._answers.add(prompt, token) for prompt, token in zip(prompts, picked, strict=True)
+            call.answers.add(prompt, token) for prompt, token in zip(prompts, picked, strict=True)
         ]
         if any(over):
-            kept = fill_holes(over)
-            self._rows.keep(kept)
-            self._prompts[:n] = [self._prompts[place] for place in kept]
-            self._ids[:n] = [self._ids[place] for place in kept]
+            staying = fill_holes(over)
+            self._rows.keep(staying)
+            self._prompts[:n] = [self._prompts[place] for place in staying]
+            self._ids[:n] = [self._ids[place] for place in staying]
             self._fill()
+
+
+@dataclass(frozen=True)
+class _Batch(FastBatch):
+    """The rows of one batch until they join the others."""
+
+    decoder: Rolling
+    rows: Rows
+
+    def keep(self, places: list[int]) -> None:
+        """Keep rows, in this order."""
+        self.rows.keep(places)
+
+    def decode(self, prompts: list[int], ids_B1: Tensor, positions_B1: Tensor) -> None:
+        """Decode until all rows have a place among the others."""
+        self.decoder.join(prompts, ids_B1[:, 0].tolist(), self.rows)

@@ -10,7 +10,6 @@ import re
 import secrets
 import shlex
 import ssl
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,9 +17,15 @@ from typing import Any
 from stratos.contrib.door.nginx import Door, Opened
 from stratos.contrib.door.nginx_config import Limits, config
 from stratos.core.counted import counted
-from stratos.core.disk_errors import why_unwritten
-from stratos.core.errors import StratosError
-from stratos.deploy.hosted_server import CACHE, Hosted, hosted_bundle, state_of
+from stratos.core.errors import StratosError, UsageError
+from stratos.core.streams import print_secret
+from stratos.deploy.hosted_server import (
+    Hosted,
+    cache_of_user,
+    disk_of_served,
+    hosted_bundle,
+    state_of,
+)
 from stratos.deploy.server import free_port
 
 _NAME = re.compile(r"(?!-$)[A-Za-z0-9_.-]{1,64}")
@@ -29,15 +34,13 @@ _KEY = re.compile(r"[A-Za-z0-9_.+/=~-]{16,512}")
 _WAITS_S = 120.0
 
 
-def main() -> None:
-    """Open a door, say how it is, or close it; exit with 1 where that fails."""
-    parser = argparse.ArgumentParser(
-        allow_abbrev=False,
-        prog="stratos door",
-        usage="stratos door [status|stop] FOLDER [options]",
-        description="Let other machines reach a student that stratos serve hosts: nginx "
-        "asks for a key, limits size and number of requests, and answers 429 when they are too "
-        "many. Given again, the command changes the keys and limits of the door that is open.",
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the command and its arguments."""
+    parser.usage = "stratos door [status|stop] FOLDER [options]"
+    parser.description = (
+        "Let other machines reach a student that stratos serve hosts: nginx asks for a key, limits "
+        "size and number of requests, and answers 429 when they are too many. Given again, the "
+        "command changes the keys and limits of the door that is open."
     )
     limits = Limits()
     parser.add_argument("words", nargs="+", metavar="FOLDER", help="run folder, or a bundle")
@@ -58,33 +61,31 @@ def main() -> None:
         help="longest request (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument("--header-seconds", type=_count, default=10, help=argparse.SUPPRESS)
-    told = parser.parse_args()
-    command = told.words[0] if told.words[0] in ("status", "stop") else ""
-    folders = [Path(word) for word in told.words[bool(command) :]]
+
+
+def run(args: argparse.Namespace) -> None:
+    """Open a door, say how it is, or close it.
+
+    Raises:
+        UsageError: the words do not name one folder.
+        StratosError: it cannot be done.
+    """
+    command = args.words[0] if args.words[0] in ("status", "stop") else ""
+    folders = [Path(word) for word in args.words[bool(command) :]]
     if len(folders) != 1:
-        parser.error("name one folder: stratos door outputs/<run>")
-    try:
+        raise UsageError("name one folder: stratos door outputs/<run>")
+    with disk_of_served(cache_of_user()):
         door, hosted = _found(folders[0])
         if command == "stop":
             print("Closed." if door.stop() else "It was not open.")
         elif command == "status":
             print(door.told())
         else:
-            _open(door, hosted, folders[0], told)
-    except StratosError as error:
-        print(error, file=sys.stderr)
-        sys.exit(1)
-    except OSError as error:
-        print(why_unwritten(error, _cache_dir() / "served", f"{CACHE}=<folder>"), file=sys.stderr)
-        sys.exit(1)
-
-
-def _cache_dir() -> Path:
-    return Path(os.environ.get(CACHE) or "~/.cache/stratos").expanduser()
+            _open(door, hosted, folders[0], args)
 
 
 def _found(folder: Path) -> tuple[Door, Hosted | None]:
-    cache_dir = _cache_dir()
+    cache_dir = cache_of_user()
     state = state_of(hosted_bundle(folder, cache_dir), cache_dir)
     return Door(state.with_suffix(".door")), Hosted.read(state)
 
@@ -119,7 +120,7 @@ def _open(door: Door, hosted: Hosted | None, folder: Path, told: argparse.Namesp
     address = f"{'http' if tls is None else 'https'}://{told.listen}/v1"
     print(f"{'Changed' if ran else 'Open'} at {address}, with {counted(len(keys), 'key')}.")
     if told.keys is None:
-        print(f"  key:    {next(iter(keys.values()))} (kept in {door.folder / 'keys'})")
+        print_secret(f"  key:    {next(iter(keys.values()))} (kept in {door.folder / 'keys'})")
     print(
         f"  ask:    curl {address}/chat/completions -H 'Authorization: Bearer <key>' "
         f"-H 'Content-Type: application/json' -d {shlex.quote(hosted.example)}\n"
@@ -224,7 +225,3 @@ def _count(text: str) -> int:
     if found < 1:
         raise argparse.ArgumentTypeError(f"{text}: 1 or more")
     return found
-
-
-if __name__ == "__main__":
-    main()

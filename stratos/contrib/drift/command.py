@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
-import json
 import shlex
-import sys
 from pathlib import Path
 
 from rich.text import Text
@@ -18,10 +15,11 @@ from stratos.core import tables
 from stratos.core.counted import counted
 from stratos.core.errors import StratosError
 from stratos.core.formats import p_value, percent
+from stratos.core.json_line import add_flag, json_line
 from stratos.core.printable import visible
 from stratos.core.tables import Column
 
-STILL, MOVED, CANNOT = 0, 1, 2
+STILL, MOVED = 0, 1
 _COLUMNS = (
     Column(),
     Column("evaluation", folds=True),
@@ -31,58 +29,15 @@ _COLUMNS = (
 )
 
 
-def main() -> None:
-    """Compare a log with an evaluation; exit with 0, 1 or 2."""
-    told = _parser().parse_args()
-    try:
-        if not 0 < told.alpha < 1:
-            raise StratosError(f"--alpha {told.alpha:g}: type a share between 0 and 1, as 0.01.")
-        from stratos.run.kept_config import config_of
-
-        log, run_dir = absolute(told.log), told.run.absolute()
-        if not run_dir.is_dir():
-            raise StratosError(f"{told.run} is no folder. Name the folder of a run.")
-        task = config_of(run_dir).task
-        before = evaluated(run_dir, task.parse)
-        now, n_wrong = logged(log, task.parse, told.messages_key, told.answer_key)
-        found = shifts(before, now, told.alpha)
-    except StratosError as error:
-        print(visible(str(error)), file=sys.stderr)
-        sys.exit(CANNOT)
-    except KeyboardInterrupt:
-        sys.exit(130)
-    moved = [one for one in found if one.is_shift]
-    new = None
-    if moved and told.price:
-        keys = (told.messages_key, told.answer_key)
-        new = renewal(run_dir, task, log, now, *keys)
-    if told.json:
-        plain = {
-            "moved": bool(moved),
-            "alpha": told.alpha,
-            "n_evaluated": len(before),
-            "n_live": len(now),
-            "n_unread_rows": n_wrong,
-            "checks": [dataclasses.asdict(one) for one in found],
-            "renewal": None if new is None else dataclasses.asdict(new),
-        }
-        print(json.dumps(plain))
-    else:
-        _show(found, told.alpha)
-        _tell(moved, len(before), len(now), n_wrong)
-        if moved:
-            _tell_price(new, unchecked(now))
-    sys.exit(MOVED if moved else STILL)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        allow_abbrev=False,
-        prog="stratos drift",
-        description="Compare live requests and answers with those of a run's evaluation: words and "
-        "lengths of questions, lengths of answers, answers that cannot be read, shares of answers.",
-        epilog="exit code: 0 no shift, 1 a shift, 2 cannot be compared. example: python -m "
-        "stratos.contrib.drift calls.jsonl --run outputs/<run>",
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the command and its arguments."""
+    parser.description = (
+        "Compare live requests and answers with those of a run's evaluation: words and lengths of "
+        "questions, lengths of answers, answers that cannot be read, shares of answers."
+    )
+    parser.epilog = (
+        "exit code: 0 no shift, 1 a shift, 2 cannot be compared. example: stratos drift "
+        "calls.jsonl --run outputs/<run>"
     )
     parser.add_argument("log", metavar="LOG", help="file or URL of logged requests with answers")
     parser.add_argument("--run", type=Path, required=True, metavar="RUN", help="folder of a run")
@@ -95,8 +50,47 @@ def _parser() -> argparse.ArgumentParser:
         "--no-price", dest="price", action="store_false",
         help="do not plan a new student after a shift (that takes seconds, and asks nobody)",
     )  # fmt: skip
-    parser.add_argument("--json", action="store_true", help="one JSON object")
-    return parser
+    add_flag(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Compare a log with an evaluation; return 1 where something has shifted.
+
+    Raises:
+        StratosError: they cannot be compared.
+    """
+    if not 0 < args.alpha < 1:
+        raise StratosError(f"--alpha {args.alpha:g}: type a share between 0 and 1, as 0.01.")
+    from stratos.run.kept_config import config_of
+
+    log, run_dir = absolute(args.log), args.run.absolute()
+    if not run_dir.is_dir():
+        raise StratosError(f"{args.run} is no folder. Name the folder of a run.")
+    task = config_of(run_dir).task
+    before = evaluated(run_dir, task.parse)
+    now, n_wrong = logged(log, task.parse, args.messages_key, args.answer_key)
+    checks = shifts(before, now, args.alpha)
+    moved = [check for check in checks if check.is_shift]
+    new = None
+    if moved and args.price:
+        new = renewal(run_dir, task, log, now, args.messages_key, args.answer_key)
+    if args.json:
+        plain = {
+            "moved": bool(moved),
+            "alpha": args.alpha,
+            "n_evaluated": len(before),
+            "n_live": len(now),
+            "n_unread_rows": n_wrong,
+            "checks": checks,
+            "renewal": new,
+        }
+        print(json_line(plain))
+    else:
+        _show(checks, args.alpha)
+        _tell(moved, len(before), len(now), n_wrong)
+        if moved:
+            _tell_price(new, unchecked(now))
+    return MOVED if moved else STILL
 
 
 def _show(found: list[Shift], alpha: float) -> None:
@@ -142,7 +136,3 @@ def _tell_price(new: Renewal | None, warning: str) -> None:
     print(f"A student of these requests: {visible(new.text)}")
     head = "Type" if new.usd is not None else "Once that is mended, type"
     print(f"{head}: python -m stratos {visible(shlex.join(new.overrides))}")
-
-
-if __name__ == "__main__":
-    main()

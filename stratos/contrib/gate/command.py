@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
-import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,52 +12,23 @@ from stratos.contrib.gate.frozen import Frozen, Side, frozen_of, right_in_turn, 
 from stratos.core.counted import counted
 from stratos.core.errors import StratosError
 from stratos.core.formats import percent
+from stratos.core.json_line import add_flag, json_line
 from stratos.core.printable import visible
 
-PASSED, WORSE, CANNOT = 0, 1, 2
+PASSED, WORSE = 0, 1
 
 
-def main() -> None:
-    """Compare two students on frozen items; exit with 0, 1 or 2."""
-    told = _parser().parse_args()
-    try:
-        test = BettingTest(*_limits(told.delta, told.alpha))
-        candidate, reference = side_of(told.candidate), side_of(told.against)
-        frozen = frozen_of(candidate, reference)
-        counts, outcome = compare(candidate, reference, frozen, test, _tick)
-    except StratosError as error:
-        print(visible(str(error)), file=sys.stderr)
-        sys.exit(CANNOT)
-    except KeyboardInterrupt:
-        sys.exit(130)
-    is_passed = outcome == "no worse" or (outcome == "open" and not told.strict)
-    if told.json:
-        plain = {
-            "outcome": outcome,
-            "passed": is_passed,
-            "counts": dataclasses.asdict(counts),
-            "n_items": len(frozen.keys),
-            "n_left_out": frozen.n_left_out,
-            "items": frozen.digest,
-            "delta": test.delta,
-            "alpha": test.alpha,
-        }
-        print(json.dumps(plain))
-    else:
-        print(visible(said(counts, outcome, frozen, test)))
-    sys.exit(PASSED if is_passed else WORSE)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        allow_abbrev=False,
-        prog="stratos gate",
-        description="Test whether a student is worse than another by more than DELTA, item by item "
-        "on frozen test items. Kept answers are used where there are some; a bundle is asked for "
-        "the others, and no longer than until the test is sure.",
-        epilog="exit code: 0 not shown to be worse, 1 worse (with --strict also: not shown to be "
-        "no worse), 2 cannot be compared. example: stratos gate outputs/<run>/bundle "
-        "--against reference.jsonl, a copy of evaluate/answers.jsonl of an earlier run",
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the command and its arguments."""
+    parser.description = (
+        "Test whether a student is worse than another by more than DELTA, item by item on frozen "
+        "test items. Kept answers are used where there are some; a bundle is asked for the others, "
+        "and no longer than until the test is sure."
+    )
+    parser.epilog = (
+        "exit code: 0 not shown to be worse, 1 worse (with --strict also: not shown to be no "
+        "worse), 2 cannot be compared. example: stratos gate outputs/<run>/bundle --against "
+        "reference.jsonl, a copy of evaluate/answers.jsonl of an earlier run"
     )
     place = "run, bundle, or copy of evaluate/answers.jsonl"
     parser.add_argument("candidate", type=Path, metavar="NEW", help=place)
@@ -71,8 +40,35 @@ def _parser() -> argparse.ArgumentParser:
         "--alpha", type=float, default=0.05, help="how often a verdict may be wrong (default 0.05)"
     )
     parser.add_argument("--strict", action="store_true", help="fail where nothing is shown, too")
-    parser.add_argument("--json", action="store_true", help="one JSON object")
-    return parser
+    add_flag(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Compare two students on frozen items; return 1 where the new one is worse.
+
+    Raises:
+        StratosError: they cannot be compared.
+    """
+    test = BettingTest(*_limits(args.delta, args.alpha))
+    candidate, reference = side_of(args.candidate), side_of(args.against)
+    frozen = frozen_of(candidate, reference)
+    counts, outcome = compare(candidate, reference, frozen, test, _tick)
+    is_passed = outcome == "no worse" or (outcome == "open" and not args.strict)
+    if args.json:
+        plain = {
+            "outcome": outcome,
+            "passed": is_passed,
+            "counts": counts,
+            "n_items": len(frozen.keys),
+            "n_left_out": frozen.n_left_out,
+            "items": frozen.digest,
+            "delta": test.delta,
+            "alpha": test.alpha,
+        }
+        print(json_line(plain))
+    else:
+        print(visible(said(counts, outcome, frozen, test)))
+    return PASSED if is_passed else WORSE
 
 
 def _limits(delta: float, alpha: float) -> tuple[float, float]:
@@ -134,7 +130,3 @@ def _tick(done: int, total: int) -> None:
     if sys.stderr.isatty():
         end = "\n" if done == total else "\r"
         print(f"{done:,} of {total:,} items asked", end=end, file=sys.stderr, flush=True)
-
-
-if __name__ == "__main__":
-    main()

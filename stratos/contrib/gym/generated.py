@@ -11,6 +11,8 @@ from functools import cached_property
 from importlib.metadata import version as version_of
 from typing import Any
 
+from typing_extensions import override
+
 from stratos.contrib.gym import source
 from stratos.contrib.gym.harmless import is_harmless, is_really_right
 from stratos.contrib.gym.same import is_huge, says_the_same
@@ -35,7 +37,7 @@ class GymTask(Task):
     """One of the generators of reasoning-gym, with its own verifier."""
 
     name: str
-    """Of the generator, such as chain_sum; docs/gym.md lists them."""
+    """Of the generator, such as chain_sum; docs/contrib/gym.md lists them."""
     parameters: dict[str, Any] = field(default_factory=dict)
     """Settings of the generator that are other than its own, such as {max_terms: 3}."""
     level: int | None = None
@@ -153,8 +155,8 @@ class GymTask(Task):
     # --- what a teacher and a student are asked --------------------------------------------------
 
     @property
+    @override
     def system_prompt(self) -> str:
-        """What a model is told before a question."""
         return self.instruction
 
     def messages(self, item: Item, prompt: str = "default") -> list[Message]:
@@ -168,8 +170,8 @@ class GymTask(Task):
     def _shown(self) -> list[Item]:
         return self.items("train", self.n_examples, seed=1)
 
+    @override
     def example_answers(self, prompt: str) -> frozenset[str]:
-        """Return the answers of the prompt's own examples."""
         return frozenset(example.answer for example in self._examples(prompt))
 
     def answer_texts(self, prompt: str) -> list[str]:

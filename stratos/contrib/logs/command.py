@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
@@ -12,23 +11,20 @@ from stratos.contrib.logs.model_price import card_named
 from stratos.contrib.logs.survey import survey
 from stratos.contrib.logs.survey_text import lines_of
 from stratos.core.counted import counted
-from stratos.core.errors import StratosError
+from stratos.core.errors import StratosError, UsageError
 from stratos.core.foreign import beside
 from stratos.core.printable import visible
 from stratos.core.remote import local_path
 from stratos.tasks.files import is_local
 
 
-def main() -> None:
-    """Read a file and print what is in it; exit with 1 where it cannot be read."""
-    parser = argparse.ArgumentParser(
-        allow_abbrev=False,
-        prog="stratos logs",
-        description="Read logged conversations, tell workloads apart, and say of each what it "
-        "costs, what its answers are, and the command that makes a student of it. Nothing is "
-        "asked or sent.",
-        epilog=f"formats: {KNOWN}",
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the command and its arguments."""
+    parser.description = (
+        "Read logged conversations, tell workloads apart, and say of each what it costs, what its "
+        "answers are, and the command that makes a student of it. Nothing is asked or sent."
     )
+    parser.epilog = f"formats: {KNOWN}"
     parser.add_argument("path", help="file, URL, or folder of datasets")
     parser.add_argument("--card", help="teacher at whose price all tokens count, such as gpt_4o")
     parser.add_argument("--messages-key", help="field of the messages, if not recognised")
@@ -39,35 +35,38 @@ def main() -> None:
         help="write a page (HTML) of logged answers that are probably wrong",
     )
     parser.add_argument("--workload", help="id of the only workload that the page is about")
-    options = parser.parse_args()
-    if options.workload is not None and options.doubtful is None:
-        parser.error("--workload names the workload of a page: add --doubtful PAGE.html")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Read a file and print what is in it.
+
+    Raises:
+        UsageError: the options do not go together.
+        StratosError: it cannot be read.
+    """
+    if args.workload is not None and args.doubtful is None:
+        raise UsageError("--workload names the workload of a page: add --doubtful PAGE.html")
     try:
-        if options.doubtful is not None:
-            _write_doubtful(options)
-            return
-        card = None if options.card is None else card_named(options.card)
-        tick = _tick if sys.stderr.isatty() else lambda n: None
-        found = survey(options.path, options.messages_key, options.answer_key, tick)
-        for line in lines_of(found, card):
-            print(visible(line))
-        if not found.n_conversations:
-            print(f"No conversation could be read. Formats: {KNOWN}.", file=sys.stderr)
-            sys.exit(1)
-    except StratosError as error:
-        print(error, file=sys.stderr)
-        sys.exit(1)
-    except BrokenPipeError:  # `| head` has read enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+        if args.doubtful is not None:
+            _write_doubtful(args)
+        else:
+            _print_survey(args)
+    except BrokenPipeError:
+        raise
     except OSError as error:
         reason = error.strerror or str(error)
-        path = options.path
-        meant = beside(Path(local_path(path)).expanduser()) if is_local(path) else ""
-        print(f"{path} cannot be read: {reason}.{meant}", file=sys.stderr)
-        sys.exit(1)
-    except KeyboardInterrupt:
-        sys.exit(130)
+        meant = beside(Path(local_path(args.path)).expanduser()) if is_local(args.path) else ""
+        raise StratosError(f"{args.path} cannot be read: {reason}.{meant}") from error
+
+
+def _print_survey(options: argparse.Namespace) -> None:
+    card = None if options.card is None else card_named(options.card)
+    tick = _tick if sys.stderr.isatty() else lambda n: None
+    found = survey(options.path, options.messages_key, options.answer_key, tick)
+    for line in lines_of(found, card):
+        print(visible(line))
+    if not found.n_conversations:
+        raise StratosError(f"No conversation could be read. Formats: {KNOWN}.")
 
 
 def _write_doubtful(options: argparse.Namespace) -> None:
@@ -91,7 +90,3 @@ def _write_doubtful(options: argparse.Namespace) -> None:
 
 def _tick(n: int) -> None:
     print(f"\r{n:,} rows read", end="\r", file=sys.stderr, flush=True)
-
-
-if __name__ == "__main__":
-    main()

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
-import math
-import sys
 from pathlib import Path
 
 from rich.text import Text
@@ -23,8 +20,8 @@ from stratos.contrib.monitor.hits import (
 )
 from stratos.core import tables
 from stratos.core.counted import counted
-from stratos.core.errors import StratosError
 from stratos.core.formats import NOTHING, interval, percent
+from stratos.core.json_line import add_flag, json_line
 from stratos.core.printable import visible
 from stratos.core.tables import Column
 from stratos.report.planned_row import written_width
@@ -58,25 +55,26 @@ _MISSED = (
 _STYLES = {"holds": "green", "too narrow": "bold red", "too few": "yellow", "bound": ""}
 
 
-def main() -> None:
-    """Show hits and misses; exit with 2 where a folder is not there."""
-    parser = argparse.ArgumentParser(
-        allow_abbrev=False,
-        prog="stratos calibration",
-        description="Compare what the plans of past runs predicted with what was measured: how "
-        "often it lies in the 95% interval, and what missed. Runs below outputs/ and sweeps/, or "
-        "in the folders given.",
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the command and its arguments."""
+    parser.description = (
+        "Compare what the plans of past runs predicted with what was measured: how often it lies "
+        "in the 95% interval, and what missed. Runs below outputs/ and sweeps/, or in the folders "
+        "given."
     )
     parser.add_argument("folders", nargs="*", type=Path, metavar="FOLDER")
-    parser.add_argument("--json", action="store_true", help="one JSON object")
-    told = parser.parse_args()
-    try:
-        found = judged_in(told.folders)
-    except StratosError as error:
-        print(visible(str(error)), file=sys.stderr)
-        sys.exit(2)
-    if told.json:
-        print(json.dumps(_plain(found)))
+    add_flag(parser)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Show hits and misses.
+
+    Raises:
+        StratosError: a folder is not there.
+    """
+    found = judged_in(args.folders)
+    if args.json:
+        print(json_line(_plain(found)))
     elif not found.rows:
         print(
             "No run here has a plan and a measurement. Type stratos calibration <folder of runs>."
@@ -153,17 +151,9 @@ def _plain(found: Found) -> dict[str, object]:
     return {
         "n_runs": _n_runs(found),
         "copies": found.copies,
-        "kinds": [_plain_hits(one) for one in hits_of(found.rows)],
-        "rows": [dataclasses.asdict(one) for one in found.rows],
+        "kinds": [
+            {**dataclasses.asdict(hits), "verdict": hits.verdict} for hits in hits_of(found.rows)
+        ],
+        "rows": found.rows,
         "n_to_tell": n_to_tell(),
     }
-
-
-def _plain_hits(one: Hits) -> dict[str, object]:
-    # JSON has no infinity: an interval from 0 on has no width there.
-    width = one.width if one.width is not None and math.isfinite(one.width) else None
-    return {**dataclasses.asdict(one), "width": width, "verdict": one.verdict}
-
-
-if __name__ == "__main__":
-    main()

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 from stratos.contrib.monitor.contents import contents_of
 from stratos.contrib.monitor.views import Views, as_json
 from stratos.core.atomic_files import write_atomically
 from stratos.core.errors import StratosError
-from stratos.core.printable import visible
 from stratos.core.redact import redact_text
 from stratos.tracking.wandb_mode import has_login, why_refused
 
@@ -21,28 +18,26 @@ _NO_ENTITY = "entity"
 """Stands in the files where no account is known; the upload names the real one."""
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Write both as JSON, and save them at W&B where there is a key; exit with 2 if they cannot be.
-
-    Without a key nothing is sent.
-    """
-    parser = argparse.ArgumentParser(
-        allow_abbrev=False,
-        prog="stratos dashboard",
-        description="Build the comparison of a sweep for W&B: accuracy, dollars and latency as a "
-        "scatter plot, parallel coordinates, bars by cloud, the verdict as a column. With a W&B "
-        "key it is saved as a workspace and a report; the files are written either way.",
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the command and its arguments."""
+    parser.description = (
+        "Build the comparison of a sweep for W&B: accuracy, dollars and latency as a scatter plot, "
+        "parallel coordinates, bars by cloud, the verdict as a column. With a W&B key it is saved "
+        "as a workspace and a report; the files are written either way."
     )
     parser.add_argument("folder", type=Path, help="of the sweep, as in sweeps/<time>")
     parser.add_argument("--entity", help="W&B account or team; the account's own by default")
     parser.add_argument("--project", help="W&B project; that of the jobs by default")
     parser.add_argument("--offline", action="store_true", help="write the files alone")
-    told = parser.parse_args(argv)
-    try:
-        _build(told.folder, told.entity, told.project, told.offline)
-    except StratosError as error:
-        print(visible(str(error)), file=sys.stderr)
-        sys.exit(2)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Write both as JSON, and save them at W&B where there is a key; without one nothing is sent.
+
+    Raises:
+        StratosError: they cannot be written or saved.
+    """
+    _build(args.folder, args.entity, args.project, args.offline)
 
 
 def _build(folder: Path, entity: str | None, project: str | None, offline: bool) -> None:
@@ -87,7 +82,3 @@ def _own_entity() -> str:
             f"W&B does not tell the account ({redact_text(str(error))[:200]}). Add "
             "--entity <account>, or --offline to write the files alone."
         ) from error
-
-
-if __name__ == "__main__":
-    main()

@@ -8,7 +8,6 @@ worker are under way, or wait for an earlier one.
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import logging
 import os
 import socket
@@ -16,17 +15,24 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from importlib.util import find_spec
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from stratos.core import extras
+import stratos
+from stratos.contrib.ray.words import RayNotInstalled
+from stratos.core.chunk_engine import Engine
 from stratos.core.counted import counted
 from stratos.core.digest import is_users_own
 from stratos.core.errors import StratosError
+from stratos.core.reasons import Reason
+
+if TYPE_CHECKING:
+    from stratos.teachers.base import Teacher
 
 A = TypeVar("A")
 B = TypeVar("B")
+T = TypeVar("T")
 
 _CHUNKS_A_WORKER = 2
 """Under way, so that a worker that ends one finds the next."""
@@ -40,59 +46,6 @@ _KNOCK_S = 5.0
 """How long a cluster's address has to answer."""
 
 
-def is_installed() -> bool:
-    """Return whether Ray can be imported, without importing it."""
-    return importlib.util.find_spec("ray") is not None
-
-
-def not_installed() -> str:
-    """Return what to type where Ray is missing."""
-    return f"synthesize.engine=ray: Ray is not installed. Type: {extras.install('ray')}"
-
-
-@contextmanager
-def connected(address: str | None, say: Callable[[str], None]) -> Iterator[RayEngine]:
-    """Connect to a cluster, or start one of this machine; it ends, or is left, with the block.
-
-    Args:
-        address: of a running cluster, as Ray knows it; None for a local one.
-        say: takes a line about the cluster.
-
-    Raises:
-        StratosError: Ray is not installed, or the cluster cannot be reached.
-    """
-    if not is_installed():
-        raise StratosError(not_installed())
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nobody is told of this run
-    import ray
-
-    quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
-    try:
-        if address is None:
-            ray.init("local", include_dashboard=False, object_store_memory=_STORE_BYTES, **quiet)
-        else:
-            _knock(address)
-            # Every node runs the code of this process, whatever is installed there.
-            package = str(Path(__file__).parents[1])
-            ray.init(address, runtime_env={"py_modules": [package]}, **quiet)
-    except (OSError, RuntimeError, ValueError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-        raise StratosError(
-            f"synthesize.ray_address={'null' if address is None else address}: the Ray cluster "
-            f"cannot be used ({reason}). Check that it runs (ray status) with the same versions of "
-            "Ray and Python, or type synthesize.engine=local"
-        ) from error
-    try:
-        n_nodes = sum(node["Alive"] for node in ray.nodes())
-        has = ray.cluster_resources()
-        engine = RayEngine(max(1, int(has.get("CPU", 1))), int(has.get("GPU", 0)))
-        cores, gpus = counted(engine.n_workers, "CPU"), counted(engine.n_gpus, "GPU")
-        say(f"Ray: {counted(n_nodes, 'node')}, {cores}, {gpus}.")
-        yield engine
-    finally:
-        ray.shutdown()
-
-
 def _knock(address: str) -> None:
     """Refuse an address at which nobody listens: Ray itself would try for minutes.
 
@@ -104,7 +57,7 @@ def _knock(address: str) -> None:
         socket.create_connection((host.strip("[]"), int(port)), _KNOCK_S).close()
 
 
-class RayEngine:
+class RayEngine(Engine):
     """A connected cluster.
 
     Args:
@@ -113,8 +66,63 @@ class RayEngine:
     """
 
     def __init__(self, n_workers: int, n_gpus: int = 0) -> None:
-        """Remember its size."""
         self.n_workers, self.n_gpus = n_workers, n_gpus
+
+    @classmethod
+    def unusable(cls) -> Reason | None:
+        """Return that Ray cannot be imported, without importing it; None if it can."""
+        return None if find_spec("ray") is not None else RayNotInstalled()
+
+    @classmethod
+    @contextmanager
+    def connected(cls, address: str | None, say: Callable[[str], None]) -> Iterator[RayEngine]:
+        """Connect to a cluster, or start one of this machine; it ends, or is left, with the block.
+
+        Args:
+            address: of a running cluster, as Ray knows it; None for a local one.
+            say: takes a line about the cluster.
+
+        Raises:
+            StratosError: Ray is not installed, or the cluster cannot be reached.
+        """
+        if (reason := cls.unusable()) is not None:
+            raise StratosError(str(reason))
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nobody is told of this run
+        import ray
+
+        quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
+        try:
+            if address is None:
+                ray.init(
+                    "local", include_dashboard=False, object_store_memory=_STORE_BYTES, **quiet
+                )
+            else:
+                _knock(address)
+                # Every node runs the code of this process, whatever is installed there.
+                package = stratos.__path__[0]
+                ray.init(address, runtime_env={"py_modules": [package]}, **quiet)
+        except (OSError, RuntimeError, ValueError) as error:
+            said = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+            raise StratosError(
+                f"synthesize.ray_address={'null' if address is None else address}: the Ray cluster "
+                f"cannot be used ({said}). Check that it runs (ray status) with the same versions "
+                "of Ray and Python, or type synthesize.engine=local"
+            ) from error
+        try:
+            n_nodes = sum(node["Alive"] for node in ray.nodes())
+            has = ray.cluster_resources()
+            engine = cls(max(1, int(has.get("CPU", 1))), int(has.get("GPU", 0)))
+            cores, gpus = counted(engine.n_workers, "CPU"), counted(engine.n_gpus, "GPU")
+            say(f"Ray: {counted(n_nodes, 'node')}, {cores}, {gpus}.")
+            yield engine
+        finally:
+            ray.shutdown()
+
+    def spread(self, teacher: T) -> T:
+        """Return a teacher whose weights every node loads; an endpoint's is asked from here."""
+        from stratos.contrib.ray.teacher import spread
+
+        return cast(T, spread(cast("Teacher", teacher), self))
 
     def map(
         self, function: Callable[[list[A]], list[B]], chunks: Iterable[list[A]], n_gpus: float = 0.0

@@ -36,6 +36,7 @@ from stratos.contrib.ray.nodes import (
 from stratos.core.environment import JOB_SECONDS
 from stratos.core.errors import StratosError
 from stratos.core.formats import duration
+from stratos.core.redact import is_secret_variable
 from stratos.executors.chosen import chosen_share
 from stratos.executors.job import (
     MORE_MEMORY,
@@ -88,6 +89,7 @@ class Ray(JobSettings):
     """Submit stages to a Ray cluster."""
 
     kind: ClassVar[str] = "ray"
+    is_cluster: ClassVar[bool] = True
     stages: tuple[StageName, ...] = ("distill",)
     """Stages that run as jobs, of probe, synthesize, distill, evaluate and deploy; one that asks a
     hosted teacher, or needs no server, stays in this process."""
@@ -116,6 +118,12 @@ class Ray(JobSettings):
         except StratosError as error:
             return f"executor=ray: {error} Or type executor=here."
         return None
+
+    def withheld(self) -> tuple[str, ...]:
+        """Return the keys and passwords of this environment, but for those of `env`."""
+        return tuple(
+            name for name in os.environ if is_secret_variable(name) and name not in self.env
+        )
 
     def submit(self, spec: JobSpec) -> Job:
         """Submit a job, or return the one of its name that waits or runs."""

@@ -43,7 +43,6 @@ class Ask:
         return {**{name: amount for name, amount in own.items() if amount}, **self.more}
 
     def __str__(self) -> str:
-        """Say it."""
         parts = [f"{self.cpus:g} CPU"]
         if self.gpus:
             parts.append(f"{self.gpus:g} GPU")

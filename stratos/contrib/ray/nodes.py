@@ -63,7 +63,6 @@ class Dashboard:
     """
 
     def __init__(self, address: str, client: Any) -> None:
-        """Remember it."""
         self.address, self.client = address, client
 
     def told(self, path: str) -> dict[str, Any] | None:

@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from stratos.catalog.cluster import Manager, Nodes, cluster_nodes
+from stratos.catalog.cluster import Cluster
 from stratos.contrib.ray.nodes import CLOUD, expected_waits, shares_of_cluster
-
-if TYPE_CHECKING:
-    from stratos.config import CloudConfig
+from stratos.core.shares import Share
 
 
-def ray_nodes(cloud: CloudConfig) -> Nodes:
-    """Return the offers of the cluster of `cloud.ray_address`, their waits, and warnings.
+class RayNodes(Cluster):
+    """The cluster of `cloud.ray_address`."""
 
-    Raises:
-        CatalogError: it does not answer, or no node of it can be planned with.
-    """
-    ray = Manager(
-        cloud=CLOUD,
-        name="Ray",
-        shares=lambda: shares_of_cluster(cloud.ray_address),
-        types="Ray's accelerator_type",
-        nothing="It has no node with a CPU: see ray status.",
-        source="ray",
-        waits=lambda shares: expected_waits(cloud.ray_address, shares),
-    )
-    return cluster_nodes(ray, cloud)
+    cloud = CLOUD
+    name = "Ray"
+    types = "Ray's accelerator_type"
+    nothing = "It has no node with a CPU: see ray status."
+    source = "ray"
+
+    def shares(self) -> list[Share]:
+        """Ask the dashboard for the nodes."""
+        return shares_of_cluster(self.config.ray_address)
+
+    def waits(self, shares: list[Share]) -> tuple[dict[tuple[str, str], float], str]:
+        """Return 0 hours for each share that is free, and why the others are not known."""
+        return expected_waits(self.config.ray_address, shares)

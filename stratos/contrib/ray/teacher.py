@@ -12,7 +12,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from stratos.core.chunk_engine import Engine, Here, in_chunks
+from typing_extensions import override
+
+from stratos.core.chunk_engine import Engine, in_chunks
+from stratos.core.reasons import Reason
 from stratos.records import ModelCard
 from stratos.tasks.base import Message
 from stratos.teachers.base import Answer, CacheMode, Keep, Question, Teacher, Tick
@@ -22,7 +25,7 @@ A = TypeVar("A")
 
 def spread(teacher: Teacher, engine: Engine) -> Teacher:
     """Return a teacher that answers on an engine's nodes; an endpoint's is asked from here."""
-    if isinstance(engine, Here) or teacher.streams or not is_dataclass(teacher):
+    if teacher.streams or not is_dataclass(teacher):
         return teacher
     return RayTeacher(teacher, engine)
 
@@ -36,46 +39,48 @@ class RayTeacher(Teacher):
     """
 
     def __init__(self, teacher: Any, engine: Engine) -> None:
-        """Take both."""
         self._teacher, self._engine = teacher, engine
         self.name: str = teacher.name
         self.cache: CacheMode = teacher.cache
 
     @property
+    @override
     def draws(self) -> bool:
-        """Whether the teacher draws answers."""
         draws: bool = self._teacher.draws
         return draws
 
-    def unreachable(self) -> str | None:
-        """Return why the teacher cannot be asked here, or None."""
-        reason: str | None = self._teacher.unreachable()
+    @override
+    def unreachable(self) -> Reason | None:
+        reason: Reason | None = self._teacher.unreachable()
         return reason
 
+    @override
     def card(self) -> ModelCard:
-        """Return the facts of the model."""
         card: ModelCard = self._teacher.card()
         return card
 
+    @override
     def identity(self) -> str:
         """Return that of the teacher: where it answers does not change what."""
         identity: str = self._teacher.identity()
         return identity
 
+    @override
     def folder(self) -> Path | None:
-        """Return the folder of its weights."""
         folder: Path | None = self._teacher.folder()
         return folder
 
-    def too_long(self, question: Question) -> str | None:
-        """Return why a question passes the teacher's context, where it can tell."""
-        reason: str | None = self._teacher.too_long(question)
+    @override
+    def too_long(self, question: Question) -> Reason | None:
+        reason: Reason | None = self._teacher.too_long(question)
         return reason
 
+    @override
     def close(self) -> None:
         """Free what was loaded here; workers end with their cluster, or keep the last of theirs."""
         self._teacher.close()
 
+    @override
     def ask(
         self,
         chats: Sequence[list[Message]],
@@ -114,6 +119,7 @@ class RayTeacher(Teacher):
                 tick(len(answers), len(asked))
         return answers
 
+    @override
     def sample(self, questions: Sequence[Question], keep: Keep | None = None) -> list[Answer]:
         """Answer questions in the order given, each up to its own length."""
         return self._spread(partial(_sample, self._fresh), questions, keep)

@@ -17,6 +17,7 @@ from typing import Annotated, Any, ClassVar
 
 import yaml
 from msgspec import Meta
+from typing_extensions import override
 
 from stratos.contrib.skypilot.check import enabled_clouds, program, why_not
 from stratos.contrib.skypilot.cluster import Cluster
@@ -29,12 +30,10 @@ from stratos.core.extras import installed
 from stratos.core.wheel import python_version
 from stratos.executors import handed
 from stratos.executors.job import Amount, Job, JobSettings, JobSpec, StageName, Status
-from stratos.records import Offer
+from stratos.records import Offer, own_clouds
 
-_NO_SERVER = frozenset(("local", "slurm", "ray"))
-"""Clouds of the catalog that rent nothing."""
-_OWN = frozenset(("local", "slurm", "ray", "ssh"))
-"""First parts of an infra whose servers are the user's own: nobody bills what they send."""
+_SSH = "ssh"
+"""First part of an infra whose servers are the user's own: nobody bills what they send."""
 _LEAST_MINUTES = 5.0
 """Between two times that what a stage has done is brought back."""
 _LOST_SPOT, _LOST = 0.1, 0.001
@@ -50,6 +49,10 @@ class SkyPilot(JobSettings):
 
     kind: ClassVar[str] = "skypilot"
     shares_files: ClassVar[bool] = False
+    serve_command: ClassVar[str] = (
+        "sky serve up -n <name> outputs/<run>/deploy/serve.sky.yaml --secret STRATOS_KEY "
+        "(on the planned servers; STRATOS_KEY is the key that you choose)"
+    )
     stages: tuple[StageName, ...] = ("distill",)
     """Stages that run as jobs, of probe, synthesize, distill, evaluate and deploy; one that asks a
     hosted teacher, or needs no server, stays in this process."""
@@ -139,16 +142,16 @@ class SkyPilot(JobSettings):
             raise
         following.finish()
 
+    @override
     def usd_per_gb_of(self, offer: Offer | None, listed: Callable[[str], float]) -> float:
-        """Return dollars for a GB that a job sends to this machine."""
         if self.usd_per_gb is not None:
             return self.usd_per_gb
         elsewhere = self._elsewhere(spot=False)
         cloud = elsewhere.cloud if elsewhere is not None else "" if offer is None else offer.cloud
-        return 0.0 if cloud in _OWN else listed(cloud)
+        return 0.0 if cloud in (*own_clouds(), _SSH) else listed(cloud)
 
+    @override
     def egress_gb(self, spec: JobSpec) -> float:
-        """Return how many GB a job sends to this machine that are billed, at most."""
         returns = spec.returns
         if not returns.usd_per_gb:
             return 0.0
@@ -263,7 +266,7 @@ class SkyPilot(JobSettings):
 def _planned(spec: JobSpec, spot: bool) -> Wanted | None:
     """Return the server that the plan chose; None where that is none to rent."""
     offer = spec.offer
-    if offer is None or offer.cloud in _NO_SERVER:
+    if offer is None or not offer.is_rented:
         return None
     card = None
     if offer.accelerator is not None:

@@ -9,52 +9,44 @@ of each server. What is reached from outside is nginx, which asks for the key.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from stratos.contrib.door.nginx_config import Limits, script
-from stratos.core.printable import visible
 from stratos.core.wheel import python_version
-from stratos.deploy.commands import context_of, engine_of, environment_of, serve_command
+from stratos.deploy.commands import context_of, engine_of, serve_command
 from stratos.deploy.engines.base import Engine
 from stratos.deploy.manifest import read_known
+from stratos.deploy.service import WHEELS, Servers, exported, installs, plain
 from stratos.records import Offer, RoleChoice
 
 KEY = "STRATOS_KEY"
 """Variable with the key that every request has to have."""
 PORT, ENGINE_PORT, INNER_PORT = 8000, 8001, 8002
 """Of the door, of the engine behind it, and where the door hands on to itself."""
-CPU_TORCH = "https://download.pytorch.org/whl/cpu"
-"""Where PyTorch is without CUDA, which a server without GPU has no use for."""
 START_S = 1200
 """Seconds from the order of a server to its first answer, at most."""
 PROBE_S = 60
 """Seconds that the answer to the probe may take."""
 WAITING = 4
 """Requests that are answered or wait at once, for each answer at once; more get 429."""
-WHEELS, PINS = "stratos", "pins.txt"
-"""Folder with the wheel of this version of Stratos, and in it the versions of what it needs."""
 MODEL = "."
 """Name of the model in requests: the engine starts in the folder of the bundle."""
 
 
-def sky_service(
-    choice: RoleChoice, offer: Offer, name: str, file: str, bundle: Path, wheels: Path
-) -> str:
-    """Return the text of a service: a comment with its commands, then SkyPilot's YAML.
+def service_file(servers: Servers, offer: Offer) -> tuple[str, str]:
+    """Return name and text of a service: a comment with its commands, then SkyPilot's YAML.
 
     Args:
-        choice: servers of the role "serve", all of one offer.
-        offer: the same.
-        name: of the service, as clouds take it.
-        file: name of the file, for its commands.
-        bundle: folder of the bundle.
-        wheels: folder with the wheel of Stratos, for engines that it runs itself.
+        servers: what is served, and on what.
+        offer: of the servers.
     """
+    choice, bundle, wheels = servers.choice, servers.bundle, servers.wheels
+    name, file = service_name(f"{servers.name}{servers.mark}"), f"serve{servers.mark}.sky.yaml"
     task: dict[str, Any] = {
         "name": name,
         "resources": _resources(choice, offer),
@@ -65,9 +57,15 @@ def sky_service(
         "run": _Block(_run(choice, bundle)),
     }
     comment = "".join(f"# {line}".rstrip() + "\n" for line in _comment(choice, offer, name, file))
-    return comment + yaml.dump(
+    return file, comment + yaml.dump(
         task, Dumper=_Dumper, sort_keys=False, width=10_000, allow_unicode=False
     )
+
+
+def service_name(name: str) -> str:
+    """Return a name that clouds take: small letters, digits and hyphens, a letter first."""
+    words = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+    return words if words[:1].isalpha() else f"student-{words}".rstrip("-")
 
 
 def _mounts(choice: RoleChoice, bundle: Path, wheels: Path) -> dict[str, str]:
@@ -104,37 +102,6 @@ def _service(choice: RoleChoice, bundle: Path) -> dict[str, Any]:
     }
 
 
-def installs(
-    engine: Engine, offer: Offer | None, wheels: str = WHEELS, pip: str = "pip"
-) -> tuple[str, ...]:
-    """Return the commands that install an engine on a server, at the versions of this machine.
-
-    Args:
-        engine: the engine; one that Stratos runs is installed from the wheel of this version.
-        offer: the server; None for any.
-        wheels: folder with that wheel, as the shell there has it.
-        pip: the installer.
-    """
-    found = []
-    is_cpu = offer is not None and offer.accelerator is None
-    if is_cpu and engine.uses_torch:
-        found.append(f'{pip} install "{_pinned("torch")}" --index-url {CPU_TORCH}')
-    wanted = [f'"{_pinned(one)}"' for one in engine.packages]
-    if engine.extra:
-        wanted = [f'"$(ls {wheels}/*.whl)[{engine.extra}]"', *wanted, f"-c {wheels}/{PINS}"]
-    return (*found, " ".join([pip, "install", *wanted]))
-
-
-def _pinned(requirement: str) -> str:
-    """Return a requirement at the version that is installed here, else as it is."""
-    name = requirement.partition(">=")[0]
-    try:
-        found = version(name.partition("[")[0])
-    except PackageNotFoundError:
-        return requirement
-    return f"{name}=={found.partition('+')[0]}"
-
-
 def _setup(engine: Engine, offer: Offer) -> str:
     lines = list(installs(engine, offer))
     if engine.extra:  # Stratos needs a Python that the server may not have
@@ -160,11 +127,6 @@ def _run(choice: RoleChoice, bundle: Path) -> str:
     most = max(Limits().open_requests, WAITING * at_once * n_replicas)
     door = script(str(PORT), ENGINE_PORT, INNER_PORT, KEY, Limits(most, most))
     return f"{door}{path}cd ~/bundle\nexport {exported(bundle)}\n{command}\n"
-
-
-def exported(bundle: Path) -> str:
-    """Return what is exported before a bundle's server starts."""
-    return " ".join(f"{name}={value}" for name, value in environment_of(bundle).items())
 
 
 def _comment(choice: RoleChoice, offer: Offer, name: str, file: str) -> Iterator[str]:
@@ -195,11 +157,6 @@ def _comment(choice: RoleChoice, offer: Offer, name: str, file: str) -> Iterator
 def _shares(traffic: Sequence[float]) -> str:
     """Return the shares of each size of requests that servers get."""
     return ", ".join(f"{share:.0%}" for share in traffic)
-
-
-def plain(text: str) -> str:
-    """Return a text that ends no comment: one line, without characters that nobody can see."""
-    return " ".join(visible(text).split())
 
 
 class _Block(str):

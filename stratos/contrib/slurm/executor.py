@@ -20,15 +20,26 @@ from msgspec import Meta
 
 from stratos.contrib.slurm import queue as slurm_queue
 from stratos.contrib.slurm import submit as slurm_submit
+from stratos.contrib.slurm.asks import Wanted, no_node_takes
 from stratos.contrib.slurm.files import folder_of, log_of, pattern
 from stratos.contrib.slurm.limits import allowance_of_user, usual_account, usual_qos
-from stratos.contrib.slurm.nodes import CLOUD, cluster, run, shares_of_cluster, time_of, user
+from stratos.contrib.slurm.nodes import (
+    CLOUD,
+    cluster,
+    constraint_of,
+    gres_of,
+    run,
+    shares_of_cluster,
+    time_of,
+    user,
+)
 from stratos.contrib.slurm.partitions import limits, longest, partitions, usual
 from stratos.contrib.slurm.queue import reason, signal_of, silent
 from stratos.contrib.slurm.waits import expected_start
 from stratos.core import extras
 from stratos.core.errors import StratosError, did_you_mean
 from stratos.core.formats import duration
+from stratos.core.reasons import Reason
 from stratos.core.shares import Share
 from stratos.executors import handed, started
 from stratos.executors.chosen import chosen_share
@@ -112,6 +123,7 @@ class Slurm(JobSettings):
 
     kind: ClassVar[str] = "slurm"
     takes_nodes: ClassVar[bool] = True
+    is_cluster: ClassVar[bool] = True
     stages: tuple[StageName, ...] = ("distill",)
     """Stages that run as jobs, of probe, synthesize, distill, evaluate and deploy; one that asks a
     hosted teacher, or needs no server, stays in this process."""
@@ -169,6 +181,16 @@ class Slurm(JobSettings):
                 "queue and on from its checkpoint, executor.max_timeouts times."
             )
         return None
+
+    def no_node_takes(self) -> Reason | None:
+        """Return why no node can take a job of these settings; None where one can, or may later."""
+        places = {
+            "partition": self.partition,
+            "qos": self.qos,
+            "account": self.account,
+            "constraint": self.constraint,
+        }
+        return no_node_takes(Wanted(self.gpus, self.gres, self.cpus, self.memory_gib), places)
 
     def submit(self, spec: JobSpec) -> Job:
         """Submit a job, or return the one of its name that waits or runs."""
@@ -334,10 +356,10 @@ class Slurm(JobSettings):
         partition, gres, constraint = self.partition, self.gres, self.constraint
         cpus, mib = self.cpus, None if self.memory_gib is None else self.memory_gib * _MIB_A_GIB
         if share is not None:
-            partition, constraint = partition or share.partition, constraint or share.constraint
+            partition, constraint = partition or share.partition, constraint or constraint_of(share)
             cpus, mib = cpus or share.cpus, mib or share.memory_mib
             if self.gpus is None:
-                gres, gpus = gres or share.gres, 0
+                gres, gpus = gres or gres_of(share), 0
         wanted = {
             "job_name": spec.name,
             "nodes": spec.nodes,

@@ -11,8 +11,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from stratos.contrib.cpu import meeting
 from stratos.contrib.slurm import nodes as slurm_nodes
+from stratos.distill import meeting
 
 _GRACE_S = 120.0
 """Longest grace of a job that is preempted; one that is still here then was not."""

@@ -119,6 +119,18 @@ def shares_of_cluster(is_any: bool = False) -> list[Share]:
     return shares(asked.stdout, is_any)
 
 
+def gres_of(share: Share) -> str | None:
+    """Return how a job asks for the GPUs of a share; None where it has none."""
+    if not share.n_gpus:
+        return None
+    return ":".join(["gpu", *([share.gpu] if share.gpu else []), str(share.n_gpus)])
+
+
+def constraint_of(share: Share) -> str | None:
+    """Return how a job asks for nodes of a share's features; None where it has none."""
+    return "&".join(share.features) or None
+
+
 def shares(told: str, is_any: bool = False) -> list[Share]:
     """Return the shares of the nodes that `sinfo` tells, by partition and name.
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
-from stratos.catalog.cluster import Manager, Nodes, cluster_nodes
+from stratos.catalog.cluster import Cluster
 from stratos.contrib.slurm.limits import allowances_of_user, within
 from stratos.contrib.slurm.nodes import CLOUD, shares_of_cluster
 from stratos.contrib.slurm.preemption import preempted_by
@@ -12,52 +12,53 @@ from stratos.contrib.slurm.waits import expected_waits
 from stratos.core.counted import counted
 from stratos.core.shares import Share
 
-if TYPE_CHECKING:
-    from stratos.config import CloudConfig
 
+class SlurmNodes(Cluster):
+    """The cluster that this machine submits to."""
 
-def _allowed(shares: list[Share]) -> tuple[list[Share], list[str]]:
-    """Return the shares that the limits of account and QOS leave, and what they leave out."""
-    allowances, why = allowances_of_user({one.partition for one in shares})
-    if why:
-        return shares, [
-            f"SLURM: the limits of your account and QOS cannot be read ({why}); those of the "
-            "partitions are kept alone. See sacctmgr show assoc."
+    cloud = CLOUD
+    name = "SLURM"
+    types = "SLURM's GRES"
+    nothing = "It has no node that is up: see sinfo -R."
+    source = "sinfo"
+
+    def shares(self) -> list[Share]:
+        """Ask sinfo for the nodes."""
+        return shares_of_cluster()
+
+    def waits(self, shares: list[Share]) -> tuple[dict[tuple[str, str], float], str]:
+        """Return the hours that SLURM expects, or that jobs of the last days have waited."""
+        return expected_waits(shares)
+
+    def within(self, shares: list[Share]) -> tuple[list[Share], list[str]]:
+        """Return the shares that the limits of account and QOS leave, and what they leave out."""
+        allowances, reason = allowances_of_user({share.partition for share in shares})
+        if reason:
+            return shares, [
+                f"SLURM: the limits of your account and QOS cannot be read ({reason}); those of "
+                "the partitions are kept alone. See sacctmgr show assoc."
+            ]
+        if not allowances:
+            return shares, []
+        allowed, limits, n_left_out = list[Share](), dict[str, None](), 0
+        for share in shares:
+            allowance = allowances[share.partition]
+            some, left_out = within([share], allowance)
+            allowed += some
+            n_left_out += len(left_out)
+            limits |= dict.fromkeys(str(allowance) for _ in left_out)
+        if not n_left_out:
+            return allowed, []
+        return allowed, [
+            f"SLURM: {counted(n_left_out, 'kind')} of servers are left out, which the limits of "
+            f"{'; '.join(limits)} do not give. Set SBATCH_ACCOUNT or SBATCH_QOS for others of "
+            "yours."
         ]
-    if not allowances:
-        return shares, []
-    kept, said, n_left_out = list[Share](), dict[str, None](), 0
-    for one in shares:
-        allowance = allowances[one.partition]
-        some, left_out = within([one], allowance)
-        kept += some
-        n_left_out += len(left_out)
-        said |= dict.fromkeys(str(allowance) for _ in left_out)
-    if not n_left_out:
-        return kept, []
-    return kept, [
-        f"SLURM: {counted(n_left_out, 'kind')} of servers are left out, which the limits of "
-        f"{'; '.join(said)} do not give. Set SBATCH_ACCOUNT or SBATCH_QOS for others of yours."
-    ]
 
+    def preempts(self, partitions: Sequence[str]) -> dict[str, dict[str, str]]:
+        """Return each partition to those whose jobs its own may preempt, and what becomes of those.
 
-_SLURM = Manager(
-    cloud=CLOUD,
-    name="SLURM",
-    shares=lambda: shares_of_cluster(),
-    types="SLURM's GRES",
-    nothing="It has no node that is up: see sinfo -R.",
-    source="sinfo",
-    waits=expected_waits,
-    within=_allowed,
-    preempts=preempted_by,
-)
-
-
-def slurm_nodes(cloud: CloudConfig) -> Nodes:
-    """Return the offers of the cluster that this machine submits to, their waits, and warnings.
-
-    Raises:
-        CatalogError: SLURM does not answer, or no node of it can be planned with.
-    """
-    return cluster_nodes(_SLURM, cloud)
+        Args:
+            partitions: that are planned with.
+        """
+        return preempted_by(partitions)

@@ -33,7 +33,6 @@ class RefusedError(Exception):
     """SLURM did not take a job, and has none of it."""
 
     def __init__(self, why: str) -> None:
-        """Remember why, and whether it may have to do with what the job asks for."""
         super().__init__(why)
         self.is_heard = _UNHEARD.search(why) is None
         """Whether SLURM has judged it; else it could not be reached."""

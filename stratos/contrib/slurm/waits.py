@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 
 from stratos.contrib.slurm import nodes as slurm_nodes
-from stratos.contrib.slurm.nodes import last_line, time_of
+from stratos.contrib.slurm.nodes import constraint_of, gres_of, last_line, time_of
 from stratos.core.shares import Share
 
 _MOST_ASKED = 64
@@ -108,8 +108,8 @@ def _waits_of_history() -> tuple[dict[str, float], str]:
 def _arguments(share: Share) -> list[str]:
     """Return what sbatch is told to ask for a share; its time is the partition's default."""
     told = ["-p", share.partition, "-c", str(share.cpus), f"--mem={share.memory_mib}M"]
-    if share.gres:
-        told.append(f"--gres={share.gres}")
-    if share.constraint:
-        told.append(f"--constraint={share.constraint}")
+    if (gres := gres_of(share)) is not None:
+        told.append(f"--gres={gres}")
+    if (constraint := constraint_of(share)) is not None:
+        told.append(f"--constraint={constraint}")
     return told

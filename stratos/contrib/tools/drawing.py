@@ -66,7 +66,6 @@ class CannotDrawError(Exception):
     """A schema asks for values that nothing here can make or say; the message says which."""
 
     def __init__(self, why: str, tool: str = "") -> None:
-        """Say why, and of which tool where that is known."""
         super().__init__(why)
         self.tool = tool
 

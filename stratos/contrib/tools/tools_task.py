@@ -9,6 +9,8 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
+from typing_extensions import override
+
 from stratos.contrib.logs.messages import doubtful
 from stratos.contrib.tools.calls import Call, calls_of, read, written
 from stratos.contrib.tools.draws import Draws
@@ -145,8 +147,7 @@ class ToolsTask(JsonlTask):
             found = [*reader.passed.most_common(), ("rows of other workloads", reader.n_other)]
             left = listed(f"{n:,} {kind}" for kind, n in found if n)
             raise ConfigError(
-                f"{error}\n    Left out of {path}: {left}. See what it holds: python -m "
-                f"stratos.contrib.logs {path}"
+                f"{error}\n    Left out of {path}: {left}. See what it holds: stratos logs {path}"
             ) from error
 
     def _records(self, path: str) -> Iterable[tuple[str, Row | Unanswered | str]]:
@@ -271,8 +272,8 @@ class ToolsTask(JsonlTask):
     # --- injection -------------------------------------------------------------------------------
 
     @property
+    @override
     def n_made(self) -> int:
-        """How many more items `reverse` makes than there are training rows."""
         is_beside = self.drawn_from == "rows"
         return self.n_drawn if is_beside else max(1, self.n_drawn - self.n_train)
 
@@ -313,8 +314,8 @@ class ToolsTask(JsonlTask):
         return found
 
     @property
+    @override
     def n_worded(self) -> int:
-        """How many drawn requests a teacher can word."""
         return self.n_drawn
 
     def wording(self, item: Item) -> list[Message] | None:

@@ -41,6 +41,8 @@ class Engine:
     own. Its fields are settings, which have defaults.
     """
 
+    code_version: ClassVar[int] = 1
+    """Raised when the code of the class serves or exports otherwise: records are made anew then."""
     kind: ClassVar[str]
     """Name in plans, in records, and on the command line."""
     title: ClassVar[str]

@@ -136,7 +136,6 @@ class Pieces:
     """Turns token ids into text one by one: a character may take several."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
-        """Start an answer."""
         from tokenizers.decoders import DecodeStream
 
         self._tokenizer = tokenizer
@@ -231,7 +230,6 @@ class StopCut:
     """
 
     def __init__(self, stops: Sequence[str]) -> None:
-        """Take the stop sequences."""
         self._stops = stops
         self._most_held = max(map(len, stops), default=1) - 1
         self._held = ""

@@ -54,7 +54,6 @@ class Requests:
     def __init__(
         self, chats: ChatIds, forms: AnswerForms, most_tokens: int, context: float = math.inf
     ) -> None:
-        """Take what makes token ids and constrains answers, and tokens of an answer and a chat."""
         self._chats, self._forms, self._most_tokens = chats, forms, most_tokens
         self._context = context
 

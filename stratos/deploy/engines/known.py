@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from stratos.core.conf import conf_dir
+from stratos.core.conf import conf_dirs
 from stratos.core.errors import StratosError, did_you_mean
 from stratos.core.targets import find_class
 from stratos.deploy.engines.base import Engine
@@ -69,7 +69,8 @@ def import_engines_of_run(folder: Path) -> None:
 
 @cache
 def _import_shipped() -> None:
-    import_engines(conf_dir())
+    for folder in conf_dirs():
+        import_engines(folder)
 
 
 def _import_of(deploy: Any) -> None:

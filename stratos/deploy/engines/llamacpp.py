@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
+from typing_extensions import override
+
 from stratos.core.reasons import Reason
 from stratos.core.typed import OneOf
 from stratos.deploy.engines.base import Count, Engine, Message, export_path
@@ -67,20 +69,20 @@ class LlamaCpp(Engine):
         return tuple(dict.fromkeys((*self.formats, self.format)))
 
     @property
+    @override
     def served(self) -> str:
-        """Return the format that is served."""
         return self.format
 
     def as_planned(self, run: ServingSetting) -> LlamaCpp:
         """Return it with the plan's format, and f32, which is made if that one breaks a limit."""
         return replace(super().as_planned(run), format=run.format, formats=(run.format, "f32"))
 
+    @override
     def cannot_serve(self, card: ModelCard) -> Reason | None:
-        """Return why a GGUF file cannot hold a model; None if it can."""
         return None if card.is_gguf else NoGguf()
 
+    @override
     def cannot_export(self, bundle: Path, form: str) -> Reason | None:
-        """Return why a bundle has no such GGUF file; None if it can have."""
         from stratos.deploy.engines.gguf_file import cannot_export
 
         return cannot_export(bundle, form)
@@ -91,8 +93,8 @@ class LlamaCpp(Engine):
 
         return export(bundle, forms, chats)
 
+    @override
     def file_of(self, bundle: Path, form: str) -> Path:
-        """Return where a GGUF file lies."""
         return export_path(bundle, f"{form}.gguf")
 
     def options(self, run: ServingSetting, n_devices: int, context: int) -> list[str]:

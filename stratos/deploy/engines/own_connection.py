@@ -76,7 +76,6 @@ class PassedOn(StreamingResponse):
         headers: Mapping[str, str] | None = None,
         media_type: str | None = None,
     ) -> None:
-        """Take the parts that are sent, and the answer that they come of."""
         super().__init__(parts, status, headers, media_type)
         self._answer = answer
 

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
+from typing_extensions import override
+
 from stratos.core.machine import has_gpu
 from stratos.core.reasons import Reason
 from stratos.deploy.engines.base import Count, Engine, ExportError, Message
@@ -69,8 +71,8 @@ class Vllm(Engine):
         return tuple(dict.fromkeys((*self.formats, self.format))) if self.formats else ()
 
     @property
+    @override
     def served(self) -> str:
-        """Return the precision that is served."""
         return self.format if self.formats else ""
 
     def as_planned(self, run: ServingSetting) -> Vllm:
@@ -78,8 +80,8 @@ class Vllm(Engine):
         return replace(super().as_planned(run), formats=("bf16",), format="bf16")
 
     @property
+    @override
     def python(self) -> str:
-        """Return the interpreter of the environment that has vLLM."""
         folder = os.environ.get(OWN_ENVIRONMENT)
         return str(Path(folder).expanduser() / "bin" / "python") if folder else super().python
 
@@ -89,8 +91,8 @@ class Vllm(Engine):
         quiet = {"VLLM_NO_USAGE_STATS": "1"}
         return quiet if has_gpu() else {**quiet, "VLLM_CPU_KVCACHE_SPACE": "1"}
 
+    @override
     def unusable(self) -> Reason | None:
-        """Return why it cannot be started here; None if it can."""
         folder = os.environ.get(OWN_ENVIRONMENT)
         if not folder:
             why = super().unusable()
@@ -99,20 +101,20 @@ class Vllm(Engine):
             return None
         return NotInEnvironment(self.title, OWN_ENVIRONMENT, folder, self.packages[0])
 
+    @override
     def version(self) -> str:
-        """Return vLLM's version in the environment that has it."""
         if not (folder := os.environ.get(OWN_ENVIRONMENT)):
             return super().version()
         places = [str(place) for place in _packages(folder)]
         found = [one.version for one in metadata.distributions(name="vllm", path=places)]
         return f"vllm {found[0]}" if found else "vllm"
 
+    @override
     def cannot_serve(self, card: ModelCard) -> Reason | None:
-        """Return why it has no kernels for a model; None if it has."""
         return self._no_kernel(card.head_size or card.hidden_size // card.n_heads)
 
+    @override
     def cannot_export(self, bundle: Path, form: str) -> Reason | None:
-        """Return why it cannot serve a bundle; None if it can."""
         facts = json.loads((bundle / "config.json").read_text(encoding="utf-8"))
         head = facts.get("head_dim") or facts["hidden_size"] // facts["num_attention_heads"]
         return self._no_kernel(int(head))
@@ -123,13 +125,13 @@ class Vllm(Engine):
             return None
         return HeadWidth(self.title, head, LEAST_HEAD, MOST_HEAD, HEAD_MULTIPLE)
 
+    @override
     def n_bytes(self, bundle: Path, form: str) -> int:
-        """Return the bytes of the weights as it holds them."""
         files = bundle.glob("*.safetensors")
         return BYTES[form] * sum(one.n_elements for file in files for one in read_tensors(file))
 
+    @override
     def compare_tokens(self, url: str, bundle: Path, chats: Sequence[list[Message]]) -> str:
-        """Compare the ids that vLLM makes of chats with those of transformers."""
         from stratos.deploy.engines.chat_ids import ChatIds
         from stratos.deploy.engines.same_tokens import by_transformers, first_difference
 

@@ -27,7 +27,6 @@ class Scratch:
     """Float32 buffers that are made once and used for every block."""
 
     def __init__(self) -> None:
-        """Start with none."""
         self._flat: dict[str, Tensor] = {}
 
     def like(self, name: str, block: Tensor) -> Tensor:

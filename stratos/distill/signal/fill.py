@@ -39,7 +39,6 @@ class Prediction:
     """Time of the shards that are missing; None before the teacher was tried."""
 
     def __str__(self) -> str:
-        """Return it in one line."""
         text = (
             f"{self.n_tokens:,} tokens x {self.bytes_per_token:.0f} bytes = "
             f"{self.n_bytes / 2**30:.3g} GiB"

@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stratos.contrib.cpu import fused_layer
 from stratos.distill import packed
 from stratos.distill.data import Batch
 from stratos.distill.objectives import Dense, Hidden, LMHead
 from stratos.distill.signal.documents import TeacherRow, split
+from stratos.distill.speedups import speedups
 
 _PROBE_LENGTHS = (3, 5)
 _HEAD_TOLERANCE = 2e-2
@@ -94,7 +94,7 @@ class Reader:
         )
         # The model keeps its own attention between the rows: it may be asked to generate, too.
         self.model.set_attn_implementation(packed.NAME)
-        fused_layer.fuse(self.model, on=True)
+        speedups().fuse(self.model, on=True)
         try:
             layers = self._states(
                 input_ids=tokens_1N.to(device),
@@ -104,7 +104,7 @@ class Reader:
             return tuple(layer[0, :n] for layer in layers)
         finally:
             self.model.set_attn_implementation(self._attention)
-            fused_layer.fuse(self.model, on=False)
+            speedups().fuse(self.model, on=False)
 
     def _padded(self, row: TeacherRow) -> tuple[tuple[Tensor, ...], int]:
         texts = row.tokens_N.split(row.lengths)
@@ -164,7 +164,7 @@ class LocalSource:
     """Scores a batch with a model of this process that has the student's tokenizer."""
 
     kind: Literal["hidden", "dense"]
-    why = ""
+    reason = None
 
     def __init__(
         self,

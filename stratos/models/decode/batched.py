@@ -2,9 +2,8 @@
 
 `model.generate` keeps finished rows in the batch until the longest is done and copies the whole
 cache at every token. `complete` asks questions of like length together, drops a row when it ends,
-and writes into a cache with room (`models.decode.kv_cache`). The steps of small students on a CPU
-are computed without transformers' modules: compiled (`contrib.cpu.rolling`), or by torch where
-there is no compiler (`contrib.cpu.direct`).
+and writes into a cache with room (`models.decode.kv_cache`). An extension may have a decoder that
+is faster than transformers' modules (`models.decode.decoder.FastDecoder`).
 """
 
 from __future__ import annotations
@@ -16,18 +15,15 @@ from itertools import count
 from typing import TYPE_CHECKING, Any, cast
 
 from stratos.models.decode.answers import Answers, fill_holes
-from stratos.models.decode.decoder import Decoder, Decoding
+from stratos.models.decode.decoder import Call, Decoder, Decoding, fast_decoder
 from stratos.tasks.base import Message
 
 if TYPE_CHECKING:
     import torch
 
-    from stratos.contrib.cpu.compiled import Rows
-    from stratos.contrib.cpu.direct import Direct, Following
-    from stratos.contrib.cpu.rolling import Rolling
+    from stratos.models.decode.decoder import FastBatch, FastDecoder
     from stratos.models.decode.picks import Pick
     from stratos.models.decode.prefix import Prefixes
-    from stratos.models.decode.threads import Threads
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +73,7 @@ def complete(
         schemas: JSON Schema that the answer to each chat has to match, None for any answer; empty
             leaves all of them free (`stratos.models.decode.constrained`).
         with_logprobs: say how likely the model finds each answer, free of any schema.
-        decoding: which decoder to take, and told which was; None takes `Decoder.AUTO`.
+        decoding: which decoder may be taken, and counts which was; None means `Decoder.AUTO`.
 
     Raises:
         ValueError: no grammar can be made for the tokenizer.
@@ -156,10 +152,6 @@ def write(
     """
     import torch
 
-    from stratos.contrib.cpu.compiled import Compiled
-    from stratos.contrib.cpu.direct import Direct
-    from stratos.contrib.cpu.kernel import load
-    from stratos.contrib.cpu.rolling import Rolling
     from stratos.models.decode.picks import likeliest
     from stratos.models.decode.threads import HERE
 
@@ -173,45 +165,28 @@ def write(
     answers = Answers(
         limits, end_tokens(model, tokenizer), stop_loops=stop_loops, tick=tick, take=take
     )
+    ends_at = [len(prompt) + limit for prompt, limit in zip(prompts, limits, strict=True)]
+    call = Call(answers, pick, batch_size, max(ends_at, default=0), poll, threads)
     with (
         _inference(model),
         torch.inference_mode(),
         threads.choosing() if threads is not None else nullcontext(),
     ):
         prefixes = _prefixes(model, prompts) if share_prefixes else None
-        direct: Direct | None = None
-        rolling: Rolling | None = None
-        if _is_decoded_directly(model, decoding):
-            if (library := load()) is None:
-                direct = Direct(model)
-            else:
-                ends_at = [len(prompts[index]) + n for index, n in enumerate(limits)]
-                n_positions = max(ends_at, default=0)
-                rolling = Rolling(
-                    Compiled(library, model, n_positions),
-                    answers,
-                    pick,
-                    batch_size=batch_size,
-                    poll=poll,
-                    threads=threads,
-                )
+        fast = None if decoding.decoder is Decoder.TRANSFORMERS else fast_decoder(model, call)
         for start in range(0, len(order), batch_size):
             _decode(
                 model,
                 prompts,
                 answers.begin(order[start : start + batch_size]),
-                answers,
+                call,
                 pad=tokenizer.pad_token_id or 0,
-                pick=pick,
                 prefixes=prefixes,
-                poll=poll,
-                threads=threads,
-                direct=direct,
-                rolling=rolling,
+                fast=fast,
                 decoding=decoding,
             )
-        if rolling is not None:
-            rolling.finish()
+        if fast is not None:
+            fast.finish()
     return answers.tokens
 
 
@@ -229,32 +204,24 @@ def _decode(
     model: Any,
     prompts: Sequence[Sequence[int]],
     live: list[int],
-    answers: Answers,
+    call: Call,
     *,
     pad: int,
-    pick: Pick,
     prefixes: Prefixes | None,
-    poll: Callable[[], None] | None,
-    threads: Threads | None,
-    direct: Direct | None,
-    rolling: Rolling | None,
+    fast: FastDecoder | None,
     decoding: Decoding,
 ) -> None:
-    """Decode one batch to its end; or, where that is done directly, up to its second token.
+    """Decode one batch to its end; or up to its second token, where a fast decoder takes it over.
 
     Args:
         model: as of `write`.
         prompts: all of them.
         live: numbers of those that are answered together.
-        answers: are told the tokens.
+        call: what all batches share.
         pad: any token.
-        pick: as of `write`.
         prefixes: what is computed of the prompts already.
-        poll: as of `write`.
-        threads: what chooses their number; None for torch's.
-        direct: the model's weights for steps without it; None has it make them all.
-        rolling: what goes on by compiled code, in place of `direct`; None where that is not there.
-        decoding: told what made the steps.
+        fast: takes the batch over if it computes the same logits; None leaves it to transformers.
+        decoding: counts what decoded.
     """
     import torch
 
@@ -274,67 +241,49 @@ def _decode(
     positions = (mask.cumsum(-1) - 1).clamp(min=0)[:, -ids.shape[1] :]
     padded = not bool(mask.all())
     cache_name = cache_argument(model)
-    if threads is not None:
-        threads.begin()
-    following: Following | None = None
+    if call.threads is not None:
+        call.threads.begin()
     for step in count():
-        if following is not None:
-            logits_BV = following.step(ids, positions)
-        else:
-            logits_BV = model(
-                input_ids=ids,
-                # Rows of one length need no mask, and attention without one is cheaper.
-                attention_mask=mask if padded else None,
-                position_ids=positions,
-                use_cache=True,
-                logits_to_keep=1,
-                **{cache_name: cache},
-            ).logits[:, -1]
-        rows: Rows | None = None
-        if step == 1 and (direct is not None or rolling is not None):
-            if rolling is not None:
-                rows = rolling.take(cache, ids, mask, logits_BV)
-            elif direct is not None:
-                following = direct.follow(cache, ids, mask, positions, logits_BV)
-            decoding.tell(rows is not None or following is not None)
-            if threads is not None:  # other steps come now: what was measured says nothing of them
-                threads.begin()
-        if poll is not None:
-            poll()
-        if threads is not None:
-            threads.token()
-        ids = pick(logits_BV, live)
+        logits_BV = model(
+            input_ids=ids,
+            # Rows of one length need no mask, and attention without one is cheaper.
+            attention_mask=mask if padded else None,
+            position_ids=positions,
+            use_cache=True,
+            logits_to_keep=1,
+            **{cache_name: cache},
+        ).logits[:, -1]
+        taken: FastBatch | None = None
+        if step == 1 and fast is not None:
+            taken = fast.take(cache, ids, mask, positions, logits_BV)
+            decoding.count(taken is not None)
+            if call.threads is not None:  # the steps measured so far say nothing of those to come
+                call.threads.begin()
+        if call.poll is not None:
+            call.poll()
+        if call.threads is not None:
+            call.threads.token()
+        ids = call.pick(logits_BV, live)
         positions = positions[:, -1:] + 1
         over = [
-            answers.add(index, token) for index, token in zip(live, ids[:, 0].tolist(), strict=True)
+            call.answers.add(index, token)
+            for index, token in zip(live, ids[:, 0].tolist(), strict=True)
         ]
         if all(over):
             return
         if any(over):
-            kept = fill_holes(over)
-            live = [live[place] for place in kept]
-            places = torch.tensor(kept, device=ids.device)
-            if rows is not None:
-                rows.keep(kept)
-            elif following is not None:
-                following.keep(kept)
+            staying = fill_holes(over)
+            live = [live[place] for place in staying]
+            places = torch.tensor(staying, device=ids.device)
+            if taken is not None:
+                taken.keep(staying)
             else:
                 cache.reorder_cache(cast(torch.LongTensor, places))
             ids, mask, positions = ids[places], mask[places], positions[places]
-        if rows is not None and rolling is not None:
-            rolling.join(live, ids[:, 0].tolist(), rows)
+        if taken is not None:
+            taken.decode(live, ids, positions)
             return
-        if following is None:  # which has its own
-            mask = torch.nn.functional.pad(mask, (0, 1), value=1)
-
-
-def _is_decoded_directly(model: Any, decoding: Decoding) -> bool:
-    """Return whether a model's steps may be computed without it."""
-    if decoding.asked is Decoder.TRANSFORMERS or model.device.type != "cpu":
-        return False
-    from stratos.contrib.cpu.direct import Direct
-
-    return Direct.can_decode(model)
+        mask = torch.nn.functional.pad(mask, (0, 1), value=1)
 
 
 def _prefixes(model: Any, prompts: Sequence[Sequence[int]]) -> Prefixes:

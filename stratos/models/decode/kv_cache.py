@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
+from typing_extensions import override
 
 _ROOM = 128
 """Tokens by which a full buffer grows."""
@@ -31,10 +32,10 @@ class RoomyLayer(DynamicLayer):
         self._use(len(key_states), 0)
         self.is_initialized = True
 
+    @override
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Append the states of new tokens and return all of them."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         n_old = self._n_tokens

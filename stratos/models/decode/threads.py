@@ -39,7 +39,6 @@ class Threads:
     """The choice of one process; `choosing` has it used, and gives torch its threads back."""
 
     def __init__(self) -> None:
-        """Know nothing yet."""
         self._counts: tuple[int, ...] = (1,)
         self._chosen: int | None = None
         self._trial: list[int] = []

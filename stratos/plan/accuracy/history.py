@@ -14,7 +14,7 @@ import os
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import date
 from functools import lru_cache
 from pathlib import Path
@@ -130,8 +130,8 @@ class _Student:
     train_tokens: int
     cpu_seconds: float
     validation_exact: float
-    n_validation_items: int = 0
-    content: dict[str, str] = field(default_factory=dict)
+    n_validation_items: int
+    content: dict[str, str]
 
 
 @dataclass(frozen=True)

@@ -118,8 +118,8 @@ class _Figure:
 def _figure(run: CardRun, task_version: int) -> _Figure | None:
     """Return what a run speaks with: its validation accuracy; None where it has none.
 
-    A run of an earlier version of the task may speak with its test accuracy: this version draws
-    its test items anew, so that few of those that it is measured on planned it (docs/mahjong.md).
+    A run with a lower `task.version` may speak with its test accuracy: each version draws its test
+    items anew, so that few of those that it is measured on planned it (docs/mahjong.md).
     """
     if run.validation_accuracy is not None:
         found = _Figure(run, run.validation_accuracy, run.n_validation_items, True)
@@ -180,7 +180,7 @@ def _too_little(
 def _speaking(runs: Sequence[CardRun], task_version: int) -> list[_Figure]:
     """Return what the runs speak with; one that stands on the card and here counts once.
 
-    Test accuracies of an earlier version of the task are passed over as soon as one run has a
+    Test accuracies of runs with a lower `task.version` are passed over as soon as one run has a
     validation accuracy.
     """
     found: dict[tuple[float, ...], _Figure] = {}
@@ -234,7 +234,7 @@ def _items(runs: Sequence[_Figure]) -> str:
     each = " each" if len(runs) > 1 else ""
     if runs[0].is_validation:
         return f"{n}{each}"
-    return f"{n}{each} of an earlier version of the task (no validation accuracy is recorded)"
+    return f"{n}{each} of the task before its present version (no validation accuracy is recorded)"
 
 
 def _dated(runs: Sequence[CardRun]) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from stratos.catalog.table import LOCAL
 from stratos.core.counted import listed
-from stratos.records import OWN_CLOUDS, RoleChoice
+from stratos.records import RoleChoice
 
 
 def free_servers(roles: Iterable[RoleChoice]) -> str:
@@ -18,7 +18,7 @@ def free_servers(roles: Iterable[RoleChoice]) -> str:
     clouds = dict.fromkeys(
         role.offer.cloud
         for role in roles
-        if role.offer is not None and role.offer.cloud in OWN_CLOUDS and not role.offer.usd_per_hour
+        if role.offer is not None and not role.offer.is_rented and not role.offer.usd_per_hour
     )
     if not clouds:
         return ""

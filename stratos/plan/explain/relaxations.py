@@ -219,14 +219,14 @@ def nearest_student(variants: Variants) -> list[str]:
 
 
 def shipped_students() -> list[StudentConfig]:
-    """Return the students of `conf/student` that start from a config of their own."""
+    """Return the shipped students that start from a config of their own."""
     import yaml
 
-    from stratos.core.conf import conf_dir
+    from stratos.core.conf import shipped_choices
     from stratos.core.typed import read_dataclass
 
     found = []
-    for path in sorted((conf_dir() / "student").glob("*.yaml")):
+    for path in shipped_choices("student").values():
         node = yaml.safe_load(path.read_text(encoding="utf-8"))
         student = read_dataclass(node, StudentConfig, path.stem, []) if "name" in node else None
         if student is not None and student.path is None:

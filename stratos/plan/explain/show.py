@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from stratos.catalog.table import LOCAL
 from stratos.core.counted import by_reason
 from stratos.core.formats import most, right_shortly, taken_before
 from stratos.core.money import cents
 from stratos.core.printable import visible
 from stratos.plan.explain.free_here import free_servers
 from stratos.plan.objective import ACCURACY, COSTS
-from stratos.records import OWN_CLOUDS, Assumption, Interval, Plan, PlanPoint, Price, RoleChoice
+from stratos.records import Assumption, Interval, Plan, PlanPoint, Price, RoleChoice
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -24,9 +25,6 @@ ROWS = 12
 
 SMALLEST_USD = 0.005
 """Dollars that are written as cents at least."""
-
-QUEUED = OWN_CLOUDS - {"local"}
-"""Clouds whose servers are the nodes of a cluster."""
 
 MARK = "➤"
 """Stands before the plan that was chosen."""
@@ -116,14 +114,16 @@ def waits_of(plan: Plan) -> list[str]:
     """Say how long the plan waits for nodes of a cluster before its student serves."""
     said = []
     for role in plan.roles:
-        if role.offer is None or role.offer.cloud not in QUEUED or role.role == "serve":
+        offer = role.offer
+        is_queued = offer is not None and not offer.is_rented and offer.cloud != LOCAL
+        if offer is None or not is_queued or role.role == "serve":
             continue
         name = {"teacher": "the teacher", "train": "the training"}[role.role]
-        where = f"for partition {role.offer.region}" if role.offer.cloud == "slurm" else "for nodes"
+        nodes = f"for nodes of {offer.cloud}/{offer.region}"
         if role.wait_hours is None:
-            said.append(f"how long {name} waits {where} is not known, and not counted")
+            said.append(f"how long {name} waits {nodes} is not known, and not counted")
         elif role.wait_hours:
-            said.append(f"{name} waits about {role.wait_hours:.1f} h of them {where}")
+            said.append(f"{name} waits about {role.wait_hours:.1f} h of them {nodes}")
     return said
 
 
@@ -212,9 +212,7 @@ def alternatives_table(plan: Plan) -> Table:
 
 
 def net_text(point: PlanPoint, plan: Plan) -> str:
-    """Write a plan's net cost beyond that of the chosen one; "–" in records without it."""
-    if point.net_usd is None or plan.net_usd is None:
-        return "–"
+    """Write a plan's net cost beyond that of the chosen one."""
     more = point.net_usd - plan.net_usd
     return f"{'−' if more < -SMALLEST_USD else '+'}{cents(abs(more))}"
 

@@ -19,8 +19,6 @@ from stratos.plan.options.role_options import Job, job_options
 from stratos.plan.pareto import Slack
 from stratos.plan.problem import Jobs
 
-CLUSTERS = frozenset(("slurm", "ray"))
-"""Executors whose nodes are up. Each is called as the cloud is whose offers are its nodes."""
 PRICE_SOURCE = "executor.usd_per_hour"
 
 
@@ -31,7 +29,7 @@ def runs_as_job(config: Config, stage: str) -> bool:
 
 def roles_that_are_up(config: Config) -> frozenset[str]:
     """Return the roles whose hours count no start of a server: a cluster runs their stages."""
-    if config.executor.kind not in CLUSTERS:
+    if not config.executor.is_cluster:
         return frozenset()
     roles = {"synthesize": "teacher", "distill": "train"}
     return frozenset(role for stage, role in roles.items() if runs_as_job(config, stage))
@@ -64,7 +62,7 @@ def nodes_unknown(config: Config, catalog: Catalog) -> str | None:
     stages = [
         one for one in executor.stages if one != "probe" and (planned or one in config.stages)
     ]
-    if executor.kind not in CLUSTERS or not stages:
+    if not executor.is_cluster or not stages:
         return None
     if catalog.table.cloud.where(lambda name: name == executor.kind).any():
         return None
@@ -113,7 +111,7 @@ class JobServers:
         price, is_stand_in = executor.usd_per_hour, False
         if price is not None:
             # Most dollars an hour are those of what is rented, and a cluster has no spot price.
-            spot = cloud.spot and executor.kind not in CLUSTERS
+            spot = cloud.spot and not executor.is_cluster
             cloud = replace(cloud, max_usd_per_hour=None, spot=spot)
             nodes = table.cloud.where(lambda name: name == executor.kind)
             is_stand_in = not nodes.any()
@@ -123,7 +121,7 @@ class JobServers:
                 catalog = replace(catalog, table=table)
         market = open_market(catalog, cloud, cloud.spot)
         devices = [device_of(kind, calibration) for kind in market.kinds]
-        if executor.kind in CLUSTERS:
+        if executor.is_cluster:
             devices = [replace(device, startup_hours=0.0) for device in devices]
         return cls(
             offer_groups=OfferGroups.of(market, Fleet.of(devices)),

@@ -46,7 +46,6 @@ class Market:
     """Until a job of it would start; NaN where that is not known, and of what waits for nothing."""
 
     def __len__(self) -> int:
-        """Return the number of servers."""
         return len(self.row)
 
     @cached_property

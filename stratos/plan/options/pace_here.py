@@ -120,7 +120,7 @@ def _points(pilot: Pilot | None, student: str) -> list[PilotPoint]:
         point
         for run in (pilot.runs if pilot is not None else ())
         for point in run.points
-        if run.student == student and point.train_seconds > 0 and point.train_tokens > 0
+        if run.student == student
     ]
 
 

@@ -25,7 +25,6 @@ class Kinds:
     """Latency, work and caps of each kind."""
 
     def __init__(self, options: Sequence[Option], rates: Sequence[float], caps: Caps) -> None:
-        """Put servers that answer alike together."""
         self.order = sorted(range(len(options)), key=lambda i: options[i].sort_name)
         self.options = [options[i] for i in self.order]
         self.rates = rates

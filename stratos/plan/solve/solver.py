@@ -92,7 +92,6 @@ class Solver:
     def __init__(
         self, only: str | None = None, time_limit_s: float | None = None, gap: float = 0.0
     ) -> None:
-        """Find the solvers; the arguments are those of `solvers`."""
         self.time_limit_s = time_limit_s
         self.gap = gap
         self.solvers = solvers(only, time_limit_s, gap)

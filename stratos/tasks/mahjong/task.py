@@ -81,8 +81,8 @@ class MahjongTask(Task):
     def _rng(self, name: str, split: Split, seed: int) -> random.Random:
         """Return what a slice of a split is drawn with.
 
-        The version is part of the draw of test items: those that an earlier version drew were
-        looked at while the task was made. Another draw shares some with it by chance (some 4%).
+        The version is part of the draw of test items: those of version 1 were looked at while the
+        task was made. Another draw shares some with it by chance (some 4%).
         """
         drawn = f"{split} {self.version}" if split == "test" else split
         return random.Random(f"{name} {drawn} {seed}")

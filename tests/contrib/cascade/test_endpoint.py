@@ -166,7 +166,7 @@ def cascade(
         made = Cascading(
             "run", StubTask(), Judge(StubTask(), "", "probability", 0, {}),
             Escalation("probability", 0, ServingSetting("llamacpp"), "hosted", "default", 64, 16,
-                       is_bare=False),
+                       is_bare=False, bundle_sha256=""),
             math.log(0.9), is_error,
         )  # fmt: skip
         client = httpx.AsyncClient(base_url=student.url, trust_env=False)

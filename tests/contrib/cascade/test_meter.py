@@ -21,7 +21,7 @@ from stratos.contrib.cascade.endpoint.meter import (
     read_kept,
 )
 from stratos.core.errors import StratosError
-from stratos.deploy.hosted_server import Hosted, state_of
+from stratos.deploy.hosted_server import Hosted
 from stratos.deploy.hosted_status import Standing, State
 
 
@@ -53,19 +53,6 @@ def test_a_run_that_is_moved_keeps_its_count_and_another_bundle_begins_at_none(
     assert spent(bundle_at(here, "two"), cache) == 0
     spend(here, cache, 0.5)
     assert (spent(there, cache), spent(here, cache)) == pytest.approx((0.25, 0.5))
-
-
-def test_dollars_that_an_earlier_version_counted_by_path_are_kept(tmp_path: Path) -> None:
-    bundle = bundle_at(tmp_path / "run" / "bundle", "one")
-    earlier = state_of(bundle, tmp_path).with_suffix(".meter")
-    earlier.parent.mkdir()
-    earlier.write_text('{"usd_by_day": {"2026-11-27": 0.75}, "usd_open": 0.0}')
-    spend(bundle, tmp_path, 0.25)
-    assert spent(bundle, tmp_path) == pytest.approx(1.0) and not earlier.exists()
-    # Once, for the bundle that lay there: the next one does not inherit it.
-    (bundle / "manifest.json").write_text("another")
-    spend(bundle, tmp_path, 0.25)
-    assert spent(bundle, tmp_path) == pytest.approx(0.25)
 
 
 def test_what_is_sent_after_midnight_by_a_process_that_is_killed_counts_for_the_new_day(
@@ -102,7 +89,7 @@ def hosted() -> Hosted:
     return Hosted(
         "/run/bundle", 9, "stratos.contrib.cascade.endpoint",
         ["/run", "--cache", "/c", "--usd-per-day", "5", "--port", "9"], {}, "log", "now", "",
-        student="run:student",
+        "llamacpp", 8, student="run:student",
     )  # fmt: skip
 
 

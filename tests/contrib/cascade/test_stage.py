@@ -20,9 +20,9 @@ from tiny_run import (
 from tiny_student import Larger, make_students
 
 from stratos import config as c
-from stratos.contrib.cascade import cascade
 from stratos.contrib.cascade.answered import answered, read_pairs
 from stratos.contrib.cascade.judge import bared, is_bare
+from stratos.contrib.cascade.stage import cascade
 from stratos.core.errors import StratosError
 from stratos.deploy.bundle import make_bundle
 from stratos.deploy.engines.gguf_export import export

@@ -11,7 +11,7 @@ from stratos.contrib.cpu import heap
 
 _SCRIPT = """
 import resource
-from stratos.core import heap
+from stratos.contrib.cpu import heap
 
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

@@ -13,7 +13,6 @@ import signal
 import socket
 import stat
 import subprocess
-import sys
 import threading
 import time
 from collections import Counter
@@ -25,6 +24,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+from in_process import Done, stratos
 from required import lacking
 
 from stratos.contrib.door.nginx import Door, program
@@ -103,14 +103,10 @@ class Opened:
             self.port = one.getsockname()[1]
         (folder / "keys").write_text(KEYS)
 
-    def run(self, *argv: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "stratos.contrib.door", *argv],
-            env={**os.environ, CACHE: str(self.folder / "cache")},
-            capture_output=True, text=True, timeout=120, check=False,
-        )  # fmt: skip
+    def run(self, *argv: str) -> Done:
+        return stratos("door", *argv, env={CACHE: str(self.folder / "cache")})
 
-    def open(self, *argv: str) -> subprocess.CompletedProcess[str]:
+    def open(self, *argv: str) -> Done:
         keys = () if "--keys" in argv else ("--keys", str(self.folder / "keys"))
         listen = ("--listen", f"127.0.0.1:{self.port}")
         return self.run(str(self.bundle), *listen, *keys, *argv)

@@ -15,6 +15,7 @@ import pytest
 import scipy.stats
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
+from in_process import stratos
 from omegaconf import OmegaConf, open_dict
 from sklearn.feature_extraction.text import HashingVectorizer
 
@@ -25,7 +26,6 @@ import factory
 from stratos.cli.compose import CONFIG_NAME, VERSION_BASE
 from stratos.contrib.drift import renewal as renewals
 from stratos.contrib.drift import shifts as module
-from stratos.contrib.drift.command import main
 from stratos.contrib.drift.live import evaluated, logged
 from stratos.contrib.drift.renewal import _reason, typed_for
 from stratos.contrib.drift.shifts import Asked, _apart, _chi_squared, _distance, shifts
@@ -174,33 +174,27 @@ def test_a_log_is_read_in_the_formats_that_are_known(tmp_path: Path) -> None:
 
 
 def test_the_command_says_what_moved(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
 ) -> None:
     rng = random.Random(5)
     run_dir = a_run(tmp_path / "run", [asked(rng, unread=0.0) for _ in range(200)])
-    monkeypatch.chdir(tmp_path)
     write_log(tmp_path / "still.jsonl", [asked(rng, unread=0.0) for _ in range(100)])
     write_log(
         tmp_path / "moved.jsonl", [asked(rng, unread=0.0, labels=("refund",)) for _ in range(100)]
     )
     for log, code in (("still.jsonl", 0), ("moved.jsonl", 1), ("nowhere.jsonl", 2)):
         for more in ((), ("--json",)):
-            monkeypatch.chdir(tmp_path)
-            monkeypatch.setattr(sys, "argv", ["drift", log, "--run", str(run_dir), *more])
-            with pytest.raises(SystemExit) as ended:
-                main()
-            told = capsys.readouterr()
-            assert ended.value.code == code, told.out + told.err
+            done = stratos("drift", log, "--run", str(run_dir), *more, cwd=tmp_path)
+            assert done.returncode == code, done.stdout + done.stderr
             if code == 2:
-                assert "cannot be read" in told.err
+                assert "cannot be read" in done.stderr
             elif more:
-                assert json.loads(told.out)["moved"] is bool(code)
+                assert json.loads(done.stdout)["moved"] is bool(code)
             else:
-                assert "1.0% of checks like this one alarm" in told.out
-                assert ("SHIFT: " in told.out) is bool(code)
-                assert (
-                    "Once that is mended, type: python -m stratos task.unlabelled_path=" in told.out
-                ) is bool(code)
+                assert "1.0% of checks like this one alarm" in done.stdout
+                assert ("SHIFT: " in done.stdout) is bool(code)
+                typed = "python -m stratos task.unlabelled_path="
+                assert (typed in done.stdout) is bool(code)
 
 
 def test_a_renewal_is_typed_as_its_run_was_with_the_log_for_its_task() -> None:
@@ -246,7 +240,7 @@ def a_run(folder: Path, rows: list[Asked]) -> Path:
     kept = [
         KeptAnswer(
             str(i), "all", one.question, one.answer, [{"role": "user", "content": one.question}],
-            one.answer, 1, Score(1.0, 1.0, True),
+            one.answer, 1, Score(1.0, 1.0, True), -0.1,
         )
         for i, one in enumerate(rows)
     ]  # fmt: skip
@@ -255,7 +249,7 @@ def a_run(folder: Path, rows: list[Asked]) -> Path:
 
 
 def test_answers_that_alarmed_are_never_trained_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
 ) -> None:
     rng = random.Random(6)
     run_dir = a_run(tmp_path / "run", [asked(rng, unread=0.0) for _ in range(200)])
@@ -264,11 +258,9 @@ def test_answers_that_alarmed_are_never_trained_on(
     rows = [asked(rng, unread=0.0) for _ in range(120)]
     rows = [replace(one, answer="Sorry, I") if i % 4 == 0 else one for i, one in enumerate(rows)]
     log = write_log(tmp_path / "gar.jsonl", rows)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["drift", str(log), "--run", str(run_dir)])
-    with pytest.raises(SystemExit, match="1"):
-        main()
-    told = capsys.readouterr().out
+    done = stratos("drift", str(log), "--run", str(run_dir), cwd=tmp_path)
+    told = done.stdout
+    assert done.returncode == 1
     assert "SHIFT: " in told and "answers that cannot be read" in told
     assert "Nobody has checked the answers to these 120 requests, and 30 of them cannot" in told
     assert "+task=chat" not in told and "+task=logs" not in told and "task.path=gar" not in told
@@ -283,10 +275,9 @@ def test_answers_that_alarmed_are_never_trained_on(
             CONFIG_NAME, [*before, f"task.unlabelled_path={questions}", "strategy=pseudo_labels"]
         )
     assert instantiate(composed.task).n_unlabelled > 0
-    monkeypatch.setattr(sys, "argv", ["drift", str(log), "--run", str(run_dir), "--no-price"])
-    with pytest.raises(SystemExit, match="1"):
-        main()
-    assert "Nobody has checked" in (told := capsys.readouterr().out) and "Type" not in told
+    done = stratos("drift", str(log), "--run", str(run_dir), "--no-price", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "Nobody has checked" in done.stdout and "Type" not in done.stdout
 
 
 def test_the_requests_of_another_task_are_relabelled_or_not_trained_on(

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import factory
 import pytest
+from in_process import Done, stratos
 from tiny_run import tiny_config
 from tiny_student import Larger, make_students
 
 from stratos.contrib.gate import frozen as gate_frozen
-from stratos.contrib.gate.command import main
 from stratos.contrib.gate.frozen import Frozen, Side, frozen_of, right_in_turn
 from stratos.core.errors import StratosError
 from stratos.evaluate.answer_files import KeptAnswer, answers_path
@@ -30,7 +28,7 @@ def make_run(folder: Path, right: int, n: int = 400, first: int = 0) -> Path:
     lines = [
         json.dumps({
             "id": str(i), "slice": "all", "question": f"q{i}", "gold": "g", "messages": [],
-            "text": "t", "output_tokens": 1,
+            "text": "t", "output_tokens": 1, "logprob": -0.1,
             "score": {"exact": float(i % 100 < right), "f1": 0.0, "parsed": True},
         })
         for i in range(first, first + n)
@@ -39,29 +37,15 @@ def make_run(folder: Path, right: int, n: int = 400, first: int = 0) -> Path:
     return folder
 
 
-@dataclass(frozen=True)
-class Told:
-    returncode: int
-    stdout: str
-    stderr: str
-
-
-Gate = Callable[..., Told]
+Gate = Callable[..., Done]
 
 
 @pytest.fixture
-def gate(runs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Gate:
+def gate(runs: Path) -> Gate:
     """The command, in this process."""
-    monkeypatch.chdir(runs)
 
-    def call(*words: str) -> Told:
-        monkeypatch.setattr(sys, "argv", ["gate", *words])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        caught = capsys.readouterr()
-        code = ended.value.code
-        assert isinstance(code, int)
-        return Told(code, caught.out, caught.err)
+    def call(*words: str) -> Done:
+        return stratos("gate", *words, cwd=runs)
 
     return call
 
@@ -143,7 +127,7 @@ def test_a_bundle_is_asked_what_is_not_kept_and_no_more_than_is_read(
     kept = {
         (item.question, item.answer): KeptAnswer(
             item.id, item.slice, item.question, item.answer, task.student_messages(item), text, n,
-            score,
+            score, -0.1,
         )
         for item, text, n, score in zip(items, found.texts, found.tokens, found.scores, strict=True)
     }  # fmt: skip

@@ -18,7 +18,7 @@ from stratos.synthesize.leaks import EXACT, HeldOut
 from stratos.synthesize.near import NearDuplicates
 from stratos.tasks.base import Item, Split
 
-DOCS = Path(__file__).parents[3] / "docs" / "gym.md"
+DOCS = Path(__file__).parents[3] / "docs" / "contrib" / "gym.md"
 
 
 @pytest.fixture(autouse=True)

@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import random
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from in_process import stratos
 
 from stratos.contrib.logs import personal
 from stratos.contrib.logs.model_price import card_named
@@ -166,16 +165,11 @@ def test_a_model_has_the_card_of_its_name(model: str, name: str | None) -> None:
 
 
 def test_the_command_reads_and_says_what_cannot_be_read(log: str) -> None:
-    def run(*argv: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "stratos.contrib.logs", *argv], capture_output=True, text=True
-        )
-
-    done = run(log)
+    done = stratos("logs", log)
     assert done.returncode == 0 and "2. system prompt" in done.stdout and not done.stderr
-    done = run(log.replace("log.jsonl", "logs.jsonl"))
+    done = stratos("logs", log.replace("log.jsonl", "logs.jsonl"))
     assert done.returncode == 1 and "Did you mean" in done.stderr
-    done = run(log, "--card", "gpt4o")
+    done = stratos("logs", log, "--card", "gpt4o")
     assert done.returncode == 1 and "Did you mean gpt_4o" in done.stderr
 
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
+import msgspec
 import pytest
+import yaml
 
 from stratos.catalog import load_catalog
 from stratos.config import CloudConfig
 from stratos.contrib.ray.nodes import Node, free_now, shares
+from stratos.core.conf import shipped_choices
 from stratos.core.errors import CatalogError, StratosError
 
 GPUS = {"CPU": 16.0, "GPU": 2.0, "memory": 64.0 * 2**30, "accelerator_type:A100-80G": 1.0}
@@ -22,7 +27,7 @@ def cloud(**changes) -> CloudConfig:
 def has(monkeypatch: pytest.MonkeyPatch):
     def nodes(*resources: dict[str, float]) -> None:
         made = shares([Node(str(i), "10.0.0.1", one) for i, one in enumerate(resources)])
-        answers = {"http://head:8265": made}
+        answers = {"http://head:8265": made, None: made}
         monkeypatch.setattr("stratos.contrib.ray.offers.shares_of_cluster", answers.__getitem__)
         used = {"CPU": (0.0, 100.0), "GPU": (0.0, 100.0)}
         monkeypatch.setattr(
@@ -94,3 +99,12 @@ def test_what_is_free_now_is_not_waited_for_and_of_the_rest_nothing_is_known() -
         {("cluster", "1xA100-80G-8cpu-32gib"): 0.0}, "8 of 16 CPU and 1 of 2 GPU are in use now"
     )  # fmt: skip
     assert free_now({}, made) == ({}, "Ray does not tell what is in use")
+
+
+def test_the_shipped_cloud_says_every_field_and_has_offers(has) -> None:
+    has(CPUS)
+    plain = yaml.safe_load(shipped_choices("cloud")["ray"].read_text())
+    assert set(plain) == {field.name for field in fields(CloudConfig)}
+    assert plain.pop("quotas") is None, "null leaves the default: none"
+    shipped = msgspec.convert(plain, CloudConfig)
+    assert shipped.name == "ray" and load_catalog(shipped).offers

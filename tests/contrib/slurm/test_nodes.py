@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from stratos.contrib.slurm.nodes import Share, shares
+from stratos.contrib.slurm.nodes import Share, constraint_of, gres_of, shares
 
 
 def names(told: str) -> dict[str, int]:
@@ -19,8 +19,8 @@ def test_a_job_takes_part_of_a_node_and_equal_nodes_count_together() -> None:
         Share("gpu", 16, 32768, "h100", 2, ("fast", "ib"), 10),
         Share("gpu", 32, 65536, "h100", 4, ("fast", "ib"), 5),
     ]
-    assert [one.gres for one in found] == ["gpu:h100:1", "gpu:h100:2", "gpu:h100:4"]
-    assert found[0].constraint == "fast&ib"
+    assert [gres_of(one) for one in found] == ["gpu:h100:1", "gpu:h100:2", "gpu:h100:4"]
+    assert constraint_of(found[0]) == "fast&ib"
     assert found[0].name == "1xh100-8cpu-16gib+fast+ib"
 
 
@@ -47,6 +47,6 @@ def test_gpus_as_clusters_write_them() -> None:
         ("v100", 1, 8), ("a100", 2, 8)
     ]  # fmt: skip
     [bare] = shares("gpu|up|idle|EXCLUSIVE|1|8|8192|gpu:2(S:0)|(null)\n")
-    assert (bare.gpu, bare.n_gpus, bare.gres) == ("", 2, "gpu:2")
+    assert (bare.gpu, bare.n_gpus, gres_of(bare)) == ("", 2, "gpu:2")
     [cpu] = shares("gpu|up|idle|EXCLUSIVE|1|8|8192|gpu:0|(null)\n")
-    assert (cpu.n_gpus, cpu.gres) == (0, None)
+    assert (cpu.n_gpus, gres_of(cpu)) == (0, None)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import subprocess
+from dataclasses import fields
 
+import msgspec
 import pytest
+import yaml
 
 from stratos.catalog import load_catalog
 from stratos.catalog.cluster import card_of
 from stratos.config import CloudConfig
 from stratos.contrib.slurm import nodes as slurm_nodes
+from stratos.core.conf import shipped_choices
 from stratos.core.errors import CatalogError
 
 TOLD = """\
@@ -100,3 +104,12 @@ def test_it_is_the_cluster_alone_that_is_asked(told) -> None:
     told(TOLD)
     both = load_catalog(CloudConfig(providers=("slurm", "local")))
     assert {one.cloud for one in both.offers} == {"slurm", "local"}
+
+
+def test_the_shipped_cloud_says_every_field_and_has_offers(told) -> None:
+    told("main|up|idle|NO|1|4|8192|(null)|(null)\n")
+    plain = yaml.safe_load(shipped_choices("cloud")["slurm"].read_text())
+    assert set(plain) == {field.name for field in fields(CloudConfig)}
+    assert plain.pop("quotas") is None, "null leaves the default: none"
+    shipped = msgspec.convert(plain, CloudConfig)
+    assert shipped.name == "slurm" and load_catalog(shipped).offers

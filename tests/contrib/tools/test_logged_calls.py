@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from in_process import stratos
 
 from stratos.contrib.tools import ToolsTask
 from stratos.contrib.tools.logged_calls import NO_TOOLS, TEXT_AFTER_RESULTS
@@ -201,12 +200,7 @@ def test_the_survey_names_the_command(tmp_path: Path) -> None:
     others = [chat([{"role": "user", "content": f"Tell me story number {k} of the sea, please."}],
                    {"content": "Once."}, tools=None) for k in range(60)]  # fmt: skip
     path = write(tmp_path / "a.jsonl", [*completions(60), *others])
-    done = subprocess.run(
-        [sys.executable, "-m", "stratos.contrib.logs", path],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    done = stratos("logs", path)
     [line] = [one for one in done.stdout.splitlines() if "+task=tools" in one]
     assert "tools: offered in 60 rows, called in 60" in done.stdout
     workload = line.rpartition("task.workload=")[2]

@@ -4,8 +4,11 @@ import pytest
 import torch
 from tiny_student import WORDS, tiny_model, tiny_tokenizer
 
+from stratos.models.decode import decoder
 from stratos.models.decode.batched import complete
+from stratos.models.decode.decoder import Decoder, Decoding
 from stratos.models.decode.kv_cache import RoomyLayer, roomy_cache
+from stratos.models.words import OtherLogits
 
 N_CHATS = 24
 LONGEST = 40
@@ -50,14 +53,20 @@ def expected(tokenizer, chats):
     return [generated(model, tokenizer, chat) for chat in chats]
 
 
+@pytest.mark.parametrize("by", Decoder)
 @pytest.mark.parametrize("batch_size", [1, 7, 64])
-def test_answers_are_those_of_generate_in_any_batch(tokenizer, chats, expected, batch_size):
+def test_answers_are_those_of_generate_in_any_batch(tokenizer, chats, expected, batch_size, by):
     lengths = {length for _, length in expected}
     assert len(lengths) > 5
     assert LONGEST in lengths  # some end early, some never
 
     completions = complete(
-        wild_model(), tokenizer, chats, max_new_tokens=LONGEST, batch_size=batch_size
+        wild_model(),
+        tokenizer,
+        chats,
+        max_new_tokens=LONGEST,
+        batch_size=batch_size,
+        decoding=Decoding(by),
     )
 
     assert [(c.text, c.output_tokens) for c in completions] == expected
@@ -210,3 +219,22 @@ def test_the_probability_of_an_answer_is_that_of_its_tokens(tokenizer, chats, ba
     plain = complete(model, tokenizer, chats, max_new_tokens=LONGEST, batch_size=batch_size)
     assert [one.text for one in plain] == [one.text for one in found]
     assert {one.logprob for one in plain} == {None}
+
+
+def test_without_an_extension_transformers_decodes(tokenizer, chats, expected, monkeypatch):
+    monkeypatch.setattr(decoder, "extensions", lambda: ())
+    decoding = Decoding()
+    completions = complete(
+        wild_model(), tokenizer, chats, max_new_tokens=LONGEST, batch_size=7, decoding=decoding
+    )
+    assert [(c.text, c.output_tokens) for c in completions] == expected
+    assert decoding.used == "transformers" and decoding.complaint is None
+
+
+def test_a_decoder_that_left_batches_to_transformers_is_complained_of(snapshot):
+    decoding = Decoding()
+    for is_direct in (True, False, False):
+        decoding.count(is_direct)
+    assert decoding.used == "direct and transformers"
+    assert decoding.complaint == OtherLogits(2)
+    assert str(decoding.complaint) == snapshot

@@ -25,7 +25,8 @@ def piloted(world: World, **right: int) -> Pilot:
     runs = [
         PilotRun(
             one.student, one.strategy, one.teacher,
-            (PilotPoint(one.train_tokens, right[one.student] / 50, 50, 172, 1.0, 1.0),), "", 0.0,
+            (PilotPoint(one.train_tokens, right[one.student] / 50, 50, 172, 1.0, 1.0, 1.0),),
+            "", 0.0,
         )
         for one in problem.candidates
         if one.student in right

@@ -54,7 +54,7 @@ def write(
     made = {
         "plan": {"student": STUDENT.name, "strategy": "injection", "teacher": "smollm2"},
         "distill": {"name": STUDENT.name, "train_tokens": tokens, "cpu_seconds": 100.0,
-                    "validation_exact": accuracy, "n_validation_items": 400},
+                    "validation_exact": accuracy, "n_validation_items": 400, "content": {}},
         "evaluate": {
             "task": "mahjong",
             "scores": [
@@ -174,8 +174,8 @@ def test_a_scorecard_that_is_older_than_its_student_is_skipped(tmp_path: Path) -
 def test_records_of_different_students_are_skipped(tmp_path: Path) -> None:
     folder = write(tmp_path / "run")
     envelope = json.loads((folder / "plan.json").read_text())
-    envelope["record"]["student"] = "other"
-    (folder / "plan.json").write_text(json.dumps(envelope))
+    other = {**envelope["record"], "student": "other"}
+    records.save(folder / "plan.json", "plan", "mark", other)
     os.utime(folder / "plan.json", ns=(1, 1))
     assert read_history([tmp_path], config()) == ()
 

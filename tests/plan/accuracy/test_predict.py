@@ -26,7 +26,7 @@ def past(accuracy=0.9, tokens=TOKENS, **changes):
 
 def pilot(*accuracies, teacher=BLIND.teacher, strategy="injection", student=NEW.name):
     points = tuple(
-        PilotPoint(250_000 * 2**i, accuracy, 128, 1000, 60.0, 60.0)
+        PilotPoint(250_000 * 2**i, accuracy, 128, 1000, 60.0, 60.0, 60.0)
         for i, accuracy in enumerate(accuracies)
     )
     run = PilotRun(student, strategy, teacher, points, "pilot")
@@ -98,8 +98,8 @@ def test_test_items_that_are_drawn_no_more_may_speak_until_there_is_something_be
     found = predict(replace(CARD, runs=old), TASK, INJECTION, BLIND, task_version=2)
     assert found.mean == pytest.approx(0.96)
     assert found.source == (
-        "3 recorded runs of 2026-11-20, 1000 test items each of an earlier version of the task (no "
-        "validation accuracy is recorded)"
+        "3 recorded runs of 2026-11-20, 1000 test items each of the task before its present "
+        "version (no validation accuracy is recorded)"
     )
     new = replace(past(0.9), student="", task_version=2)
     both = predict(replace(CARD, runs=(*old, new)), TASK, INJECTION, BLIND, task_version=2)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+from stub_executors import with_queue
+
 from stratos.catalog import load_catalog
 from stratos.config import CloudConfig
 from stratos.core.machine import n_cores
@@ -27,12 +30,13 @@ def test_this_machine_is_free_until_its_cores_have_a_price() -> None:
     assert free_servers([priced]) == ""
 
 
-def test_nodes_of_a_cluster_are_named_too() -> None:
+def test_nodes_of_a_cluster_are_named_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    with_queue(monkeypatch)
     local = role(LOCAL)
     assert local.offer is not None
-    node = replace(local, offer=replace(local.offer, cloud="slurm"))
+    node = replace(local, offer=replace(local.offer, cloud="queue"))
     told = free_servers([local, node])
-    assert told.startswith("This machine and a node of slurm count as $0 an hour.")
+    assert told.startswith("This machine and a node of queue count as $0 an hour.")
     assert "cloud.usd_per_gpu_hour=<dollars per GPU>" in told
     rented = replace(local, offer=replace(local.offer, cloud="aws"))
     assert free_servers([rented]) == ""

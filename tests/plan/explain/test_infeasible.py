@@ -3,6 +3,7 @@
 import re
 
 import pytest
+from stub_executors import Queue
 from twin import everything, instance, offer
 from world import (
     ALIGNMENT,
@@ -26,7 +27,6 @@ from stratos.config import (
     PlanConfig,
     TrafficConfig,
 )
-from stratos.contrib.slurm.executor import Slurm
 from stratos.core.errors import InfeasibleError
 from stratos.ledger.reserves import enough_usd, missing_usd, planned_usd
 from stratos.plan.explain.changes import alone, together
@@ -441,7 +441,7 @@ def test_a_suggested_budget_holds_what_the_jobs_set_aside(serve_hours):
     stages = ("synthesize", "distill")
     limits = LimitsConfig(budget_usd=0.5, serve_hours=serve_hours)
     config = replace(
-        world.config(), limits=limits, executor=Slurm(stages=stages, usd_per_hour=50.0)
+        world.config(), limits=limits, executor=Queue(stages=stages, usd_per_hour=50.0)
     )
     probe = replace(world, teachers=(SIGHTED,)).probe()
 

@@ -182,13 +182,6 @@ def test_the_explanation_lists_prices_and_assumptions():
     )
 
 
-def test_records_of_earlier_versions_are_read_without_them():
-    plan = planned()
-    plain = to_json(replace(plan, prices=(), assumptions=(), net_usd=None, exchange={}))
-    old = plain.replace(b'"objective":', b'"score":0.9,"objective":')
-    assert from_json(old, Plan).student == plan.student
-
-
 # --- teachers that end ---------------------------------------------------------------------------
 
 

@@ -15,10 +15,10 @@ KIND = "1xh100-8cpu-64gib"
 
 def reasons(waits: dict[str, float], preempts: dict[tuple[str, str], dict[str, str]]) -> list[str]:
     offers = [
-        Offer("slurm", name, KIND, "H100", 1, 8, 64, 80, 1.5, price_date="2026-11-01")
+        Offer("queue", name, KIND, "H100", 1, 8, 64, 80, 1.5, price_date="2026-11-01")
         for name in waits
     ]
-    wait_hours = {("slurm", name, KIND): hours for name, hours in waits.items()}
+    wait_hours = {("queue", name, KIND): hours for name, hours in waits.items()}
     catalog = Catalog(Table.of(offers), {}, (), {}, wait_hours, preempts)
     world = World()
     plan = solve(build_problem(world.config(), world.probe(), catalog))
@@ -27,7 +27,7 @@ def reasons(waits: dict[str, float], preempts: dict[tuple[str, str], dict[str, s
 
 def test_waits_that_decided_are_named_and_whose_jobs_make_room():
     waits = {"main": 2.0, "urgent": 0.0}
-    (said,) = reasons(waits, {("slurm", "urgent"): {"main": "REQUEUE"}})
+    (said,) = reasons(waits, {("queue", "urgent"): {"main": "REQUEUE"}})
     assert said.startswith(
         f"A job of {KIND} waits by partition: urgent about 0 h and main about 2 h; urgent was "
         "chosen for the t"
@@ -42,4 +42,4 @@ def test_waits_that_decided_are_named_and_whose_jobs_make_room():
 
 def test_nothing_is_said_where_no_wait_decided_and_nobody_makes_room():
     assert reasons({"main": 0.0, "other": 0.0}, {}) == []
-    assert reasons({"main": 2.0}, {("slurm", "main"): {"low": "CANCEL"}}) == []
+    assert reasons({"main": 2.0}, {("queue", "main"): {"low": "CANCEL"}}) == []

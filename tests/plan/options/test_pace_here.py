@@ -51,7 +51,7 @@ def test_the_clock_of_the_pilot_tells_the_mean(seconds: list[float], mean: float
 
 def test_without_a_pilot_of_the_student_nothing_is_told() -> None:
     estimated = Ranges(*(np.array([x]) for x in (8.0, 6.0, 12.0)))
-    for made in (None, pilot(10.0, student="other"), pilot(0.0)):
+    for made in (None, pilot(10.0, student="other")):
         assert trained_here(estimated, np.array([True]), made, "s", 8000) is None
 
 

@@ -418,7 +418,7 @@ def test_a_pilot_says_whom_it_trained_too_briefly_and_whom_not_at_all():
         return SimpleNamespace(student=student, strategy="supervised", train_tokens=40_000)
 
     def run(student: str, tokens: int) -> PilotRun:
-        point = PilotPoint(tokens, 0.5, 46, 188, 1.0, 1.0)
+        point = PilotPoint(tokens, 0.5, 46, 188, 1.0, 1.0, 1.0)
         return PilotRun(student, "supervised", "smollm2", (point,), "", 0.0)
 
     small, large, other = (pair(name) for name in ("small", "large", "other"))

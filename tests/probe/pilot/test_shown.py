@@ -15,7 +15,7 @@ from stratos.report.run_page import write_run_page
 from stratos.run.outcome import outcome
 
 POINTS = tuple(
-    PilotPoint(250_000 * 2**i, accuracy, 128, 2_000 * 2**i, 60.0, 60.0)
+    PilotPoint(250_000 * 2**i, accuracy, 128, 2_000 * 2**i, 60.0, 60.0, 60.0)
     for i, accuracy in enumerate((0.01, 0.1, 0.4))
 )
 PILOT = Pilot(

@@ -21,6 +21,8 @@ from stratos.core.errors import BudgetError, TeacherError
 from stratos.plan.problem import Candidate
 from stratos.probe.pilot.scaled import lengths, scaled
 from stratos.records import Interval, Pilot, Plan
+from stratos.run import resume
+from stratos.run.stages import SYNTHESIZE
 from stratos.synthesize.injection import Injection
 
 TINY = (
@@ -134,10 +136,9 @@ def test_only_validation_items_are_asked_and_what_is_finished_is_not_made_again(
 
     # A corpus that was cut for want of money goes on as soon as there is more, and only then.
     path = probed / "pilot" / "tiny-injection" / "10000" / "synthesize.json"
-    envelope = json.loads(path.read_text())
-    envelope["record"]["cut_at_usd"] = 1.0
-    del envelope["sha256"]  # as of a version that kept none
-    path.write_text(json.dumps(envelope))
+    kept = resume.find(SYNTHESIZE, path.parent)
+    assert kept is not None
+    resume.keep(SYNTHESIZE, path.parent, kept.fingerprint, replace(kept.record, cut_at_usd=1.0))
     poor = replace(context, ledger=Ledger(probed / "poor.jsonl", 1.0))
     assert pilot(now, probe, poor).runs == made.runs
     folders: list[str] = []

@@ -44,10 +44,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m stratos.contrib.cascade.endpoint")
     parser.add_argument("run", type=Path, help="folder of a run with a cascade")
     parser.add_argument("--port", type=int, required=True)
-    where = parser.add_mutually_exclusive_group(required=True)
-    where.add_argument("--cache", type=Path, help="folder in which dollars are counted")
-    # A server that an earlier version has started, and that is started again by this one.
-    where.add_argument("--meter", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--cache", type=Path, required=True, help="folder in which dollars are counted"
+    )
     parser.add_argument("--usd-per-day", type=float)
     parser.add_argument("--usd-per-month", type=float)
     parser.add_argument("--teacher-seconds", type=float)
@@ -64,8 +63,7 @@ def main() -> None:
 def _serve(told: argparse.Namespace) -> int:
     run = told.run.absolute()
     made = cascade_in(run)
-    cache: Path = told.cache or told.meter.parent.parent
-    with counting(run / "bundle", cache.absolute()) as meter_path:
+    with counting(run / "bundle", told.cache.absolute()) as meter_path:
         return _serve_counting(told, run, made, meter_path)
 
 

@@ -17,6 +17,8 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any, cast
 
+from typing_extensions import override
+
 from stratos.contrib.cascade.endpoint.meter import Meter
 from stratos.contrib.cascade.endpoint.purse import Purse
 from stratos.contrib.cascade.endpoint.unavailable import UnavailableError, Why
@@ -48,7 +50,6 @@ class Escalator(ABC):
     """
 
     def __init__(self, teacher: Teacher, meter: Meter, max_tokens: int, seconds: float) -> None:
-        """Remember them."""
         self._teacher, self._meter = teacher, meter
         self._max_tokens, self._seconds = max_tokens, seconds
         self._purse = Purse(teacher.card(), meter)
@@ -222,8 +223,8 @@ class HostedEscalator(Escalator):
         held = any(one.back_at is not None for one in self._balancer.all)
         raise UnavailableError(Why.UNREACHABLE if held else Why.RATE_LIMITED, wait_s)
 
+    @override
     async def close(self) -> None:
-        """Close the connections."""
         for address in self._addresses:
             await asyncio.to_thread(address.close)
         await super().close()
@@ -233,7 +234,6 @@ class LocalEscalator(Escalator):
     """Asks a teacher whose weights are on this machine, one question at a time."""
 
     def __init__(self, teacher: Teacher, meter: Meter, max_tokens: int, seconds: float) -> None:
-        """Load nothing yet."""
         super().__init__(teacher, meter, max_tokens, seconds)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="teacher")
         self._n_waiting = 0

@@ -4,7 +4,7 @@ Dollars are kept in a file, so that a limit holds over restarts. What may be und
 down as spent before it is sent, a few calls at once: a process that is killed counts them all.
 
 The file is named by the digest of the bundle: a run that was moved keeps its count, and another
-bundle in its place begins at $0. Earlier versions named it by the bundle's path.
+bundle in its place begins at $0.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from stratos.contrib.cascade.answered import bundle_digest
 from stratos.core.atomic_files import write_atomically
 from stratos.core.errors import StratosError
 from stratos.core.locks import is_locked, locked
-from stratos.deploy.hosted_server import state_of
 from stratos.ledger import Overrun
 
 _LUMP = 8
@@ -230,18 +229,12 @@ def is_counting(meter: Path) -> bool:
 def counting(bundle: Path, cache_dir: Path) -> Iterator[Path]:
     """Yield the file of a bundle's dollars, for this process alone.
 
-    A file that an earlier version named by the bundle's path is moved there: what was spent counts.
-
     Raises:
         StratosError: another endpoint of the same bundle counts in it.
     """
     path = meter_of(bundle, cache_dir)
-    earlier = state_of(bundle, cache_dir).with_suffix(".meter")
     try:
         with locked(path.with_suffix(".counting")):
-            if earlier.exists() and not path.exists():
-                write_atomically(path, earlier.read_bytes())
-                earlier.unlink()
             yield path
     except BlockingIOError:
         raise StratosError(counted_elsewhere(bundle)) from None

@@ -24,7 +24,6 @@ class Purse:
     """
 
     def __init__(self, card: ModelCard, meter: Meter) -> None:
-        """Start with nothing under way."""
         self._card, self._meter, self._is_paid = card, meter, is_paid(card)
         self._under_way: dict[int, tuple[Question, float]] = {}
         """Calls by receipt, with the dollars that are set aside for each."""

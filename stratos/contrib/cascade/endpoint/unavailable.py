@@ -29,6 +29,5 @@ class UnavailableError(Exception):
     """
 
     def __init__(self, why: Why, retry_after_s: float | None = None) -> None:
-        """Keep both."""
         super().__init__(why.value)
         self.why, self.retry_after_s = why, retry_after_s

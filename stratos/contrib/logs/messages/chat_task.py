@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from typing_extensions import override
 
 from stratos.contrib.logs.messages import doubtful
 from stratos.contrib.logs.messages.conversation import as_question, history_of
@@ -18,6 +19,7 @@ from stratos.contrib.logs.messages.suited import suited_metric
 from stratos.contrib.logs.messages.turn_rows import SLICES, TurnReader
 from stratos.core.counted import counted, listed
 from stratos.core.errors import ConfigError
+from stratos.core.reasons import Reason
 from stratos.tasks.alike import Alike
 from stratos.tasks.base import Item, Message, Score
 from stratos.tasks.file_content import Content
@@ -97,7 +99,7 @@ class ChatTask(JsonlTask):
 
     # --- reading ---------------------------------------------------------------------------------
 
-    def _why_unreadable(self, path: str) -> str | None:
+    def _why_unreadable(self, path: str) -> Reason | None:
         return None if is_saved(path) else super()._why_unreadable(path)
 
     @property
@@ -239,8 +241,8 @@ class ChatTask(JsonlTask):
         return "conversation" if self._content.n_of_no_session else "conversation or session"
 
     @property
+    @override
     def complaints(self) -> tuple[str, ...]:
-        """Return what is wrong with lines that are left out, and doubtful about the others."""
         reader = self._content.reader
         return (
             *doubtful.of_images(self.path, reader.seen.n_images),
@@ -253,8 +255,8 @@ class ChatTask(JsonlTask):
     # --- what a teacher and a student are asked --------------------------------------------------
 
     @property
+    @override
     def system_prompt(self) -> str:
-        """What a model is told first."""
         return self.instruction or self._content.reader.system or ""
 
     def student_messages(self, item: Item) -> list[Message]:
@@ -283,8 +285,8 @@ class ChatTask(JsonlTask):
         return [*told, *shown, *history]
 
     @property
+    @override
     def how_to_label(self) -> str:
-        """What to type so that a teacher answers rows."""
         return "A log has some with +task=logs task.answers=relabel"
 
     def own_words(self, question: str) -> str:

@@ -11,6 +11,7 @@ from math import inf, isnan
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+from typing_extensions import override
 
 from stratos.contrib.logs.messages.answer_checks import (
     CONTRADICTED,
@@ -300,8 +301,8 @@ class LogTask(ChatTask):
         return len(self._to_relabel)
 
     @property
+    @override
     def how_to_label(self) -> str:
-        """What to type so that a teacher answers rows."""
         return "Doubtful ones are answered anew with task.answers=relabel, if there are any"
 
     def unlabelled(self, n: int, seed: int = 0) -> list[Item]:
@@ -315,8 +316,8 @@ class LogTask(ChatTask):
         return self._log.doubtful
 
     @property
+    @override
     def left_out(self) -> dict[str, int]:
-        """Return how many rows are not used, by reason."""
         reasons = Counter(f"answer that is {why}" for why, _ in self.doubtful)
         return {**super().left_out, **reasons}
 
@@ -354,8 +355,8 @@ class LogTask(ChatTask):
             return np.zeros(0, np.uint64)
         return self._content.unnumbered[rows.column("conversations").astype(np.int64)]
 
+    @override
     def refusals(self) -> list[str]:
-        """Return why nothing can be learnt or measured from the rows; nothing where it can."""
         found = super().refusals()
         n, of = self._split[1][_REPEATED], len(self._files[0].rows)
         share = self.test_share + self.validation_share

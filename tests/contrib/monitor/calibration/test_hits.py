@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 import shutil
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +14,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[3] / "report"))
 
 import factory
+from in_process import Done, stratos
 
 from stratos.contrib.monitor.hits import hits_of, judged_in, n_to_tell
 from stratos.core.intervals import wilson
@@ -37,7 +36,7 @@ def make_run(folder: Path, low: float, high: float, busy: bool = False) -> Path:
     load = LoadResult(
         requests_per_s=2.0, n_requests=40, seconds=20.0, kept_up=True, gap_variation=1.0,
         latest_ms=0.1, latency_p50_ms=100.0, latency_p95_ms=300.0, capacity_per_s=8.0,
-        queue_p95_ms=None, p95_ms=Prediction(Interval(250, 150, 350), 300.0),
+        queue_p95_ms=None, tries=(), p95_ms=Prediction(Interval(250, 150, 350), 300.0),
         capacity=Prediction(Interval(20, 15, 25), 8.0),
     )  # fmt: skip
     records["deploy"] = replace(
@@ -52,12 +51,8 @@ def make_run(folder: Path, low: float, high: float, busy: bool = False) -> Path:
     return folder
 
 
-def run(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    env = {**os.environ, "NO_COLOR": "1"}
-    return subprocess.run(
-        [sys.executable, "-m", "stratos", "calibration", *words], cwd=cwd, env=env,
-        capture_output=True, text=True, check=False, timeout=60,
-    )  # fmt: skip
+def run(*words: str, cwd: Path, **env: str) -> Done:
+    return stratos("calibration", *words, cwd=cwd, env={"NO_COLOR": "1", **env})
 
 
 def test_hits_and_misses_of_all_runs_are_counted(tmp_path: Path) -> None:
@@ -159,3 +154,11 @@ def test_there_is_nothing(tmp_path: Path) -> None:
     assert told.returncode == 0 and "No run here has a plan" in told.stdout
     told = run("nowhere", cwd=tmp_path)
     assert told.returncode == 2 and told.stderr.startswith("nowhere is no folder. Type")
+
+
+def test_a_narrow_terminal_shows_whole_words_and_no_color_no_styles(tmp_path: Path) -> None:
+    make_run(tmp_path / "outputs" / "a", 0.95, 0.99)
+    env = {"FORCE_COLOR": "1", "COLUMNS": "60", "TERM": "xterm"}
+    styled, plain = (run(cwd=tmp_path, NO_COLOR=value, **env).stdout for value in ("", "1"))
+    assert "\x1b[1m" in styled and "\x1b" not in plain
+    assert "…" not in plain and "accuracy" in plain

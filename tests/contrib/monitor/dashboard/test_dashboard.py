@@ -10,9 +10,9 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from in_process import stratos
 from required import lacking
 
-from stratos.contrib.monitor.dashboard import main
 from stratos.records import save
 from stratos.report.sweep_jobs import is_run, read_jobs
 from stratos.run.summary import final_numbers
@@ -56,12 +56,9 @@ def found(node: Any, name: str) -> list[Any]:
     return here + [one for inner in below for one in found(inner, name)]
 
 
-def test_a_sweep_becomes_a_report_and_a_workspace(
-    sweep: Path, capsys: pytest.CaptureFixture[str], factory: ModuleType
-) -> None:
-    main([str(sweep)])
-    said = capsys.readouterr().out
-    assert "there is no W&B key" in said
+def test_a_sweep_becomes_a_report_and_a_workspace(sweep: Path, factory: ModuleType) -> None:
+    done = stratos("dashboard", str(sweep))
+    assert "there is no W&B key" in done.stdout, done.stderr
     assert [job.name for job in read_jobs(sweep)] == ["0", "1"], "its own folder is no run"
     assert not is_run(sweep / "dashboard")
     report = json.loads((sweep / "dashboard" / "report.json").read_text())
@@ -91,8 +88,7 @@ def test_a_sweep_becomes_a_report_and_a_workspace(
     assert drawn - of_baselines <= set(numbers), drawn
 
 
-def test_what_is_no_sweep_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as ended:
-        main([str(tmp_path / "gone")])
-    assert ended.value.code == 2
-    assert "no job of a sweep in it" in capsys.readouterr().err
+def test_what_is_no_sweep_is_one_line(tmp_path: Path) -> None:
+    done = stratos("dashboard", str(tmp_path / "gone"))
+    assert done.returncode == 2
+    assert "no job of a sweep in it" in done.stderr

@@ -1,0 +1,184 @@
+"""`stratos run` and `stratos plan`: compose, check, run, return one number."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+from collections.abc import Iterator, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import hydra
+from hydra._internal.utils import get_args_parser
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import CompactHydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from stratos.cli.compose import CONFIG_NAME, VERSION_BASE
+from stratos.core.conf import conf_dir
+from stratos.core.disk_errors import disk_errors
+from stratos.core.errors import BusyError, ConfigError, StratosError
+from stratos.core.printable import visible
+from stratos.core.reasons import Because, Reason
+from stratos.core.redact import redact_text
+from stratos.core.streams import Guarded, guard_files, guard_logs
+from stratos.core.yamls import check_places
+from stratos.run.one_line import say_failed, stdout_kept, take_flag
+
+if TYPE_CHECKING:
+    from stratos.config import Config
+
+DISTRIBUTION = "stratos-llm"
+"""Name of the package that pip installs."""
+PLAN = "stages=[probe,plan]"
+"""What `stratos plan` adds."""
+
+
+def run_hydra(words: Sequence[str], *, is_plan: bool = False) -> None:
+    """Run what flags and overrides of Hydra ask for.
+
+    Args:
+        words: as they are typed.
+        is_plan: the stages are those up to the plan, where the words name none.
+
+    Raises:
+        ConfigError: the command cannot be run; the message lists everything that is wrong.
+        SystemExit: the run has failed.
+    """
+    words = take_flag(words)
+    with stdout_kept():
+        if "--version" in words:
+            _print_version()
+            return
+        args = get_args_parser().parse_args(words)
+        if is_plan and not args.help:
+            words = _up_to_the_plan(words, args.overrides)
+            args = get_args_parser().parse_args(words)
+        with _typed(words):
+            _obey(args)
+
+
+def _up_to_the_plan(words: list[str], overrides: list[str]) -> list[str]:
+    """Return the words with the stages of a plan beside their overrides, which may name others."""
+    if any(one.lstrip("+~").partition("=")[0] == "stages" for one in overrides):
+        return words
+    # Hydra's parser takes overrides that stand together.
+    at = words.index(overrides[0]) if overrides else len(words)
+    return [*words[:at], PLAN, *words[at:]]
+
+
+@contextlib.contextmanager
+def _typed(words: Sequence[str]) -> Iterator[None]:
+    """Let the words be those of this process, where Hydra reads them."""
+    before = sys.argv
+    sys.argv = [before[0], *words]
+    try:
+        yield
+    finally:
+        sys.argv = before
+
+
+def _print_version() -> None:
+    try:
+        print(f"stratos {metadata.version(DISTRIBUTION)}")
+    except metadata.PackageNotFoundError:
+        raise ConfigError(
+            "Stratos is not installed in this Python, so its version is unknown. If pip is still "
+            "running, wait for it to finish. Otherwise type, in the folder of Stratos: "
+            f"{sys.executable} -m pip install -e ."
+        ) from None
+
+
+def _obey(args: argparse.Namespace) -> None:
+    if args.experimental_rerun:
+        raise ConfigError(
+            "--experimental-rerun would unpickle a file. Give the same command again with "
+            "hydra.run.dir=<folder> instead: it resumes where it stopped."
+        )
+    if (args.resolve or args.package) and not args.cfg:
+        raise ConfigError("--resolve and --package only work with --cfg. Type: --cfg job --resolve")
+    if args.help:
+        if args.overrides:
+            from stratos.cli.help.keys import group_page
+
+            print(group_page(args.overrides, args.config_dir))
+            return
+        from stratos.cli.help.page import page
+
+        print(page(args.config_dir))
+        _end_if_unwritten()
+        return
+    if any((args.cfg, args.info, args.hydra_help, args.shell_completion)):
+        check_places(args)
+        run()
+        _end_if_unwritten()
+        return
+    from stratos.cli.check import check
+
+    check(args, _holds_another)
+    try:
+        run()
+    finally:
+        from stratos.run.sweep import write_page
+
+        write_page()
+
+
+def _holds_another(config: Config, folder: Path, key: str) -> Reason | None:
+    """Return why a run may not begin in a folder that is there; None if it may."""
+    from stratos.run.other_task import refusal
+
+    reason = refusal(config, folder, key)
+    return None if reason is None else Because(reason)
+
+
+def _end_if_unwritten() -> None:
+    """End with 1 where all that a command does is to say something, and it could not be said."""
+    sys.stdout.flush()
+    if isinstance(sys.stdout, Guarded) and sys.stdout.trouble is not None:
+        sys.exit(1)
+
+
+@hydra.main(version_base=VERSION_BASE, config_path=str(conf_dir()), config_name=CONFIG_NAME)
+def run(composed: DictConfig) -> float | None:
+    """Run the stages of one job; return the number that a sweep compares jobs by."""
+    from stratos.cli.build import build
+    from stratos.pipeline import run_pipeline
+    from stratos.run.kept_config import HYDRA, remember
+    from stratos.run.other_task import OtherTaskError
+
+    settings = HydraConfig.get()
+    guard_logs()
+    # The comparison of a sweep shows what a job died of.
+    folder = Path(settings.runtime.output_dir)
+    last_words = folder / "error.txt"
+    guard_files(folder / HYDRA)  # at once: whoever is killed in `build` leaves no secret there
+    remember(folder)
+    try:
+        try:
+            config = build(composed)
+        finally:  # what Hydra kept of the command
+            guard_files(folder / HYDRA)
+            if settings.mode == RunMode.MULTIRUN:
+                guard_files(Path(settings.sweep.dir))
+        with contextlib.suppress(OSError):
+            last_words.unlink(missing_ok=True)
+        with disk_errors("run", folder, config.cache_dir):
+            return run_pipeline(config)
+    except Exception as error:
+        # Else the folder is that of another run, which goes on well.
+        if not isinstance(error, BusyError | OtherTaskError):
+            with contextlib.suppress(OSError):
+                text = redact_text(visible(str(error))) or type(error).__name__
+                last_words.write_text(f"{text}\n")
+        say_failed(folder, error)
+        if not isinstance(error, StratosError):
+            raise
+        print(visible(str(error)), file=sys.stderr)
+        if settings.mode == RunMode.MULTIRUN:
+            # Marks this job as failed; the others go on.
+            raise CompactHydraException(redact_text(str(error))) from None
+        sys.exit(1)

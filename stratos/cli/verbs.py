@@ -1,0 +1,122 @@
+"""The verbs of `stratos`: their order, their one parser, and the one way in which they fail.
+
+`run` and `plan` take Hydra's overrides, and so does a command line without a verb. The module of
+each other verb offers two functions, and is imported when its verb is typed:
+
+    add_arguments(parser)    describes the command, and adds its arguments to an `ArgumentParser`
+    run(args)                does it; returns its exit code, or None for 0
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Mapping, Sequence
+
+from stratos.core.errors import ConfigError, StratosError, UsageError, did_you_mean
+from stratos.core.extensions import Command, extensions
+from stratos.core.os_signals import Terminated
+from stratos.core.printable import visible
+from stratos.run.lifecycle import leave
+
+_COMMANDS = "stratos.cli.commands"
+HYDRA = {
+    "run": "from a task to a served student; without a verb, this is meant",
+    "plan": "what such a run would do and cost: stages=[probe,plan]",
+}
+"""Verbs whose words are overrides of Hydra, and what they do."""
+OURS = {
+    "status": Command(
+        "the runs of this folder: stage, dollars, accuracy", f"{_COMMANDS}.status", failure=2
+    ),
+    "compare": Command(
+        "two runs: which student is better, what differs", f"{_COMMANDS}.compare", failure=2
+    ),
+    "serve": Command("host a student on this machine", f"{_COMMANDS}.serve"),
+    "verify": Command("check a bundle's files and its answers", f"{_COMMANDS}.verify"),
+    "report": Command(
+        "the page that compares the jobs of a sweep", f"{_COMMANDS}.report", failure=2
+    ),
+    "ledger": Command("what a run has spent", f"{_COMMANDS}.ledger"),
+    "sweep": Command("run what is missing of a sweep", f"{_COMMANDS}.sweep", failure=2),
+    "servers": Command("jobs that run elsewhere, their price; end them", f"{_COMMANDS}.servers"),
+}
+"""Verbs of the core, in the order of a user's day."""
+HIDDEN = {"stage": Command("one stage of a run, on a node", f"{_COMMANDS}.stage")}
+"""What programs type, and `stratos --help` does not show."""
+
+
+def others() -> Mapping[str, Command]:
+    """Return the verbs that are not Hydra's and are shown, in the order of `stratos --help`."""
+    added = [pair for extension in extensions() for pair in extension.commands.items()]
+    return {**OURS, **dict(sorted(added, key=lambda pair: pair[1].rank))}
+
+
+def summaries() -> dict[str, str]:
+    """Return every verb that is shown, in order, with what it does."""
+    return {**HYDRA, **{verb: command.summary for verb, command in others().items()}}
+
+
+def obey(words: Sequence[str]) -> int:
+    """Do what a command line asks for.
+
+    Args:
+        words: all of it behind the name of the program.
+
+    Returns:
+        The exit code: 0 where it is done, 2 where the words or the config cannot be, 130 after
+        Ctrl-C, else what the command documents.
+
+    Raises:
+        SystemExit: argparse has shown help or an error, or a run has failed.
+    """
+    verb, command = "run", None
+    if words and not _is_override(words[0]):
+        verb, *words = words
+        command = None if verb in HYDRA else _command(verb)
+    try:
+        if verb in HYDRA:
+            from stratos.cli.commands.run import run_hydra
+
+            run_hydra(words, is_plan=verb == "plan")
+            return 0
+        if command is None:
+            known = list(summaries())
+            raise ConfigError(
+                f"stratos {verb}: there is no such command.{did_you_mean(verb, known)} Known: "
+                f"{', '.join(known)}. Overrides are typed as key=value."
+            )
+        return _run(verb, command, words)
+    except StratosError as error:
+        print(visible(str(error)), file=sys.stderr)
+        failure = 1 if command is None else command.failure
+        return 2 if isinstance(error, ConfigError) else failure
+    except Terminated as signal:
+        leave(signal.exit_code)
+    except KeyboardInterrupt:
+        leave(130)
+    except BrokenPipeError:  # whoever reads along has seen enough: `… | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _is_override(word: str) -> bool:
+    """Tell an override or a flag of Hydra's from a verb."""
+    return "=" in word or word.startswith(("+", "-", "~"))
+
+
+def _command(verb: str) -> Command | None:
+    return HIDDEN.get(verb) or others().get(verb)
+
+
+def _run(verb: str, command: Command, words: Sequence[str]) -> int:
+    module = importlib.import_module(command.module)
+    parser = argparse.ArgumentParser(prog=f"stratos {verb}", allow_abbrev=False)
+    module.add_arguments(parser)
+    args = parser.parse_args(words)
+    try:
+        return module.run(args) or 0
+    except UsageError as error:
+        parser.error(str(error))

@@ -1,0 +1,141 @@
+"""Why a command line cannot be run, as values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from stratos.core.printable import shown
+from stratos.core.reasons import Reason
+
+
+@dataclass(frozen=True)
+class RunFolderElsewhere(Reason):
+    """A run is to work behind a URL.
+
+    Args:
+        url: that `paths.run_dir` was given.
+        key: that names the folder of a run.
+    """
+
+    url: str
+    key: str
+
+    def __str__(self) -> str:
+        return (
+            f"paths.run_dir={self.url}: a run works in a folder of this machine. Type "
+            f"paths.mirror={self.url}, which keeps a copy there and goes on from it, and "
+            f"{self.key}=<folder>."
+        )
+
+
+@dataclass(frozen=True)
+class RunFolderNotOfHydra(Reason):
+    """A run is to work in another folder than Hydra, which keeps its config there.
+
+    Args:
+        path: that `paths.run_dir` was given.
+        key: that names the folder of a run.
+    """
+
+    path: str
+    key: str
+
+    def __str__(self) -> str:
+        return (
+            f"paths.run_dir={self.path}: Hydra names the folder of a run. Type "
+            f"{self.key}={self.path}."
+        )
+
+
+@dataclass(frozen=True)
+class UnusableFolder(Reason):
+    """The folder of a run cannot be made or written."""
+
+    key: str
+    folder: str
+    cause: str
+
+    def __str__(self) -> str:
+        return (
+            f"{self.key}={shown(self.folder)}: {self.cause}. Give another folder: "
+            f"{self.key}=<folder>."
+        )
+
+
+@dataclass(frozen=True)
+class NoRunFolder(Reason):
+    """Records are to be read from what is no folder."""
+
+    def __str__(self) -> str:
+        return "it is not a folder. Name the folder of a run"
+
+
+@dataclass(frozen=True)
+class NoFileSetsKey(Reason):
+    """A key has a default in code and stands in no file, so that Hydra wants a +."""
+
+    key: str
+    override: str
+
+    def __str__(self) -> str:
+        return f"no file sets {self.key} so far. Write it with a +: +{self.override}"
+
+
+@dataclass(frozen=True)
+class IsMapping(Reason):
+    """A key is one of a mapping, which is set, or added to, as a whole.
+
+    Args:
+        mapping: key of the whole.
+        entries: as they are typed.
+        n_there: entries that it has; None where it is null.
+        is_entry: one entry was named, not the whole.
+    """
+
+    mapping: str
+    entries: str
+    n_there: int | None
+    is_entry: bool = True
+
+    def __str__(self) -> str:
+        if self.n_there is None:
+            return f"to set it, type '{self.mapping}={self.entries}'"
+        do = "to add an entry"
+        if not self.is_entry:
+            do = "it has entries already. To add to them" if self.n_there else "to add entries"
+        return f"{do}, type '+{self.mapping}={self.entries}'"
+
+
+@dataclass(frozen=True)
+class IsValue(Reason):
+    """A value was taken for the owner of a key.
+
+    Args:
+        key: of the value.
+        typed: what was probably meant; "" where that is not known.
+    """
+
+    key: str
+    typed: str
+
+    def __str__(self) -> str:
+        meant = f" Type {self.typed}" if self.typed else ""
+        return f"{self.key} is a value and has no keys.{meant}"
+
+
+@dataclass(frozen=True)
+class NoKey(Reason):
+    """A node of the config has no such key.
+
+    Args:
+        owner: the node; "" for the config itself.
+        key: that was typed.
+        hint: sentences, with a space before them.
+    """
+
+    owner: str
+    key: str
+    hint: str
+
+    def __str__(self) -> str:
+        return f"{self.owner or 'the config'} has no key {self.key}.{self.hint}"

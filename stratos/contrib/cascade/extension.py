@@ -1,0 +1,16 @@
+"""What `contrib/cascade` adds to the core."""
+
+from __future__ import annotations
+
+from stratos.core.extensions import Command, Extension
+
+EXTENSION = Extension(
+    commands={
+        "cascade": Command(
+            "which answers a student leaves to its teacher, for a promised accuracy",
+            "stratos.contrib.cascade.command",
+            rank=1,
+            failure=2,
+        ),
+    }
+)

@@ -1,0 +1,15 @@
+"""What `contrib/door` adds to the core."""
+
+from __future__ import annotations
+
+from stratos.core.extensions import Command, Extension
+
+EXTENSION = Extension(
+    commands={
+        "door": Command(
+            "keys and limits before a student that serve hosts",
+            "stratos.contrib.door.command",
+            rank=5,
+        ),
+    }
+)

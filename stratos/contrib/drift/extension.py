@@ -1,0 +1,16 @@
+"""What `contrib/drift` adds to the core."""
+
+from __future__ import annotations
+
+from stratos.core.extensions import Command, Extension
+
+EXTENSION = Extension(
+    commands={
+        "drift": Command(
+            "an exit code: is live traffic what the student was tested on",
+            "stratos.contrib.drift.command",
+            rank=3,
+            failure=2,
+        ),
+    }
+)

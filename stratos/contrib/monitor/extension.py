@@ -1,0 +1,22 @@
+"""What `contrib/monitor` adds to the core."""
+
+from __future__ import annotations
+
+from stratos.core.extensions import Command, Extension
+
+EXTENSION = Extension(
+    commands={
+        "calibration": Command(
+            "how often the plans of past runs came true",
+            "stratos.contrib.monitor.calibration",
+            rank=6,
+            failure=2,
+        ),
+        "dashboard": Command(
+            "a sweep as a saved W&B workspace and a report",
+            "stratos.contrib.monitor.dashboard",
+            rank=7,
+            failure=2,
+        ),
+    }
+)

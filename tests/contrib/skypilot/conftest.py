@@ -1,0 +1,43 @@
+"""A SkyPilot with an AWS on this machine, and commands whose stages run on its servers."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+# What the tests of all executors share; the tiny task and its planned servers.
+sys.path.insert(0, str(Path(__file__).parents[2] / "evaluate"))
+sys.path.insert(0, str(Path(__file__).parents[2] / "deploy"))
+sys.path.insert(0, str(Path(__file__).parents[2] / "executors"))
+sys.path.insert(0, str(Path(__file__).parent))
+
+from one_run import Command
+from one_sky import Sky, whats_lacking
+from prepared import command, prepared, trained
+from required import lacking
+
+__all__ = ["command", "prepared", "trained"]
+
+
+@pytest.fixture(scope="session")
+def sky() -> Iterator[Sky]:
+    """Return a SkyPilot with an AWS that boots."""
+    if why := whats_lacking():
+        lacking("skypilot", why)
+    engine = Sky()
+    try:
+        if why := engine.up():
+            lacking("skypilot", f"SkyPilot does not start here:\n{why}")
+        yield engine
+    finally:
+        engine.down()
+
+
+@pytest.fixture
+def on_sky(sky: Sky, command: Command) -> Command:
+    """Return the command of a run that trains on a server of SkyPilot."""
+    command.prefix = sky.prefix
+    return command
