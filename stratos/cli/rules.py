@@ -329,7 +329,7 @@ def _server(config: Config) -> Iterator[str]:
         yield f"deploy.push_to={deploy.push_to}: deploy=none makes no bundle. Leave that out."
     if deploy.keep and deploy.is_off:
         yield "deploy.keep=true: deploy=none makes no bundle to host. Leave one of them out."
-    elif deploy.keep and executor.kind != "here":
+    elif deploy.keep and not executor.runs_here:
         yield (
             f"deploy.keep=true hosts the student on this machine, and executor={executor.kind} is "
             "for others, which end with their stage. Leave deploy.keep out. When the run has "
@@ -338,7 +338,7 @@ def _server(config: Config) -> Iterator[str]:
         )
     if deploy.engine is None or deploy.is_off or "deploy" not in config.stages:
         return
-    is_elsewhere = "deploy" in executor.stages and executor.kind != "here"
+    is_elsewhere = "deploy" in executor.stages and not executor.runs_here
     if not is_elsewhere and (why := deploy.engine.unusable()) is not None:
         yield str(why)
     from stratos.estimate.cards import card_of_student  # with numpy, which takes its time

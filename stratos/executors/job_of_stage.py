@@ -100,7 +100,7 @@ def job_spec(
     )
 
 
-def fewer_nodes(plan: Plan | None, spec: JobSpec, kind: str) -> str | None:
+def fewer_nodes(plan: Plan | None, spec: JobSpec, executor: Executor) -> str | None:
     """Say that a job has fewer servers than the plan counts with; None where it has them all.
 
     A plan counts with the servers that its jobs have. One of an earlier command, whose stage is not
@@ -109,15 +109,18 @@ def fewer_nodes(plan: Plan | None, spec: JobSpec, kind: str) -> str | None:
     Args:
         plan: of the run.
         spec: of the job.
-        kind: choice of the executor.
+        executor: that runs it.
     """
     choice = _choice(plan, spec.stage)
-    if choice is None or spec.stage not in PLANNED or kind == "here" or choice.count <= spec.nodes:
+    if choice is None or spec.stage not in PLANNED or executor.runs_here:
+        return None
+    if choice.count <= spec.nodes:
         return None
     return (
-        f"the plan counts with {counted(choice.count, 'server')}, and a job of executor={kind} has "
-        f"{spec.nodes}: it takes up to {choice.count / spec.nodes:g} times as long. Add plan "
-        "to the stages to plan for what the job has."
+        f"the plan counts with {counted(choice.count, 'server')}, and a job of "
+        f"executor={executor.kind} has {spec.nodes}: it takes up to "
+        f"{choice.count / spec.nodes:g} times as long. Add plan to the stages to plan for what the "
+        "job has."
     )
 
 

@@ -80,11 +80,11 @@ def test_a_plan_of_more_servers_than_a_job_has_takes_longer_and_is_said(tmp_path
     two = plan(replace(TRAIN, count=2))
     spec = job_spec(two, "distill", tmp_path, Queue())
     assert (spec.planned_hours, spec.hours) == (10.0, 20.0)
-    said = fewer_nodes(two, spec, "queue")
+    said = fewer_nodes(two, spec, Queue())
     assert said is not None and said.startswith("the plan counts with 2 servers, and a job of")
     assert "up to 2 times as long" in said
     both = job_spec(two, "distill", tmp_path, Queue(), nodes=2)
-    assert both.planned_hours == 5.0 and fewer_nodes(two, both, "queue") is None
+    assert both.planned_hours == 5.0 and fewer_nodes(two, both, Queue()) is None
 
 
 def test_nodes_cost_what_they_cost_each(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ PRICE_SOURCE = "executor.usd_per_hour"
 
 def runs_as_job(config: Config, stage: str) -> bool:
     """Return whether a stage runs on a server of the executor; `here` has none."""
-    return config.executor.kind != "here" and stage in config.executor.stages
+    return not config.executor.runs_here and stage in config.executor.stages
 
 
 def roles_that_are_up(config: Config) -> frozenset[str]:
