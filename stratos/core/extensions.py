@@ -1,9 +1,9 @@
 """What the packages of `stratos/contrib` add to the core, which imports none of them.
 
-A room that adds more than classes for `_target_` has a module `extension.py` with an `EXTENSION`.
-It names what it adds as "module:name", which is imported when it is used. To import an extension,
-and with it the `__init__` of its package, costs nothing. One whose folder is deleted adds nothing,
-and nothing else changes.
+One that adds more than classes for `_target_` has a module `extension.py` with an `EXTENSION`. It
+names what it adds as "module:name", which is imported when it is used. To import an extension, and
+with it the `__init__` of its package, costs nothing. One whose folder is deleted adds nothing, and
+nothing else changes.
 """
 
 from __future__ import annotations

@@ -59,6 +59,25 @@ class HeadWidth(Reason):
 
 
 @dataclass(frozen=True)
+class SchemaTooLarge(Reason):
+    """A JSON Schema breaks a bound of what a grammar is made of."""
+
+    what: str
+    """What there is too much of; or the key of a schema whose number is too large."""
+    most: int
+    most_in_pattern: int = 0
+    """Repetitions that a pattern may ask for, where it is a key."""
+
+    def __str__(self) -> str:
+        if self.most_in_pattern:
+            return (
+                f"{self.what} may be {self.most:,} at most, and repetitions in a pattern "
+                f"{self.most_in_pattern:,}."
+            )
+        return f"it may have {self.most:,} {self.what}."
+
+
+@dataclass(frozen=True)
 class NoGguf(Reason):
     """A model of which a card says no more than that a GGUF file cannot hold it."""
 

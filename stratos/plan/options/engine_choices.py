@@ -9,6 +9,7 @@ from typing import Literal
 from stratos.config import DeployConfig, LimitsConfig
 from stratos.deploy.engines.cost import WeightFormat
 from stratos.estimate import EngineChoice
+from stratos.plan.words import EngineLeftOut, LosesTooMuch, NoEngine
 from stratos.records import Assumption
 
 
@@ -29,17 +30,16 @@ def engine_choices(deploy: DeployConfig) -> tuple[EngineChoice, ...] | None:
     return tuple(choices) if deploy.engines else None
 
 
-def not_chosen_from(deploy: DeployConfig) -> Iterator[str]:
+def not_chosen_from(deploy: DeployConfig) -> Iterator[EngineLeftOut]:
     """Yield what keeps engines out of the choice."""
     for engine in deploy.engines.values():
         if engine.exports and (why := engine.unusable()) is not None:
-            yield f"The plan does not consider {engine.title}. {why}"
+            yield EngineLeftOut(engine.title, why)
 
 
-def no_engine(deploy: DeployConfig) -> str:
+def no_engine(deploy: DeployConfig) -> NoEngine:
     """Return why no server of a catalog serves a student by the engines of a choice."""
-    wanted = "; ".join(f"{one.title} wants {one.wants}" for one in deploy.engines.values())
-    return f"none of deploy.engines serves it on a server that is allowed ({wanted})"
+    return NoEngine(tuple((engine.title, engine.wants) for engine in deploy.engines.values()))
 
 
 def loss_points(form: WeightFormat, confidence: Literal["low", "mean"] = "mean") -> float:
@@ -92,14 +92,14 @@ def too_lossy(
     )
 
 
-def not_in(forms: Collection[WeightFormat], student: str, limits: LimitsConfig) -> str:
-    """Say in which formats a student is not served, and why."""
-    losses = {form.name: loss_points(form, limits.confidence) for form in forms}
-    told = ", ".join(f"{name} ({points:g} points)" for name, points in sorted(losses.items()))
-    return (
-        f"{student} is not served as {told}: what these may lose of its accuracy would break "
-        f"limits.accuracy={limits.accuracy:g}."
-    )
+def not_in(
+    forms: Collection[WeightFormat], student: str, limits: LimitsConfig
+) -> LosesTooMuch | None:
+    """Return why a student is not served in some formats; None if it is."""
+    if limits.accuracy is None or not forms:
+        return None
+    losses = sorted((form.name, loss_points(form, limits.confidence)) for form in forms)
+    return LosesTooMuch(student, tuple(losses), limits.accuracy)
 
 
 def loss_of(form: WeightFormat) -> Assumption:
