@@ -230,21 +230,13 @@ def test_the_prompt_that_the_teacher_did_best_with_is_handed_on():
     assert plan(teachers=(replace(BLIND, prompt="terse"),)).prompt == "terse"
 
 
-def test_reasons_say_the_numbers():
+def test_reasons_say_the_numbers(snapshot):
     said = "\n".join(plan(LimitsConfig(accuracy=0.97)).reasons)
-    assert (
-        "smollm2_135m answered 1.6% of 64 validation items exactly (95% interval 0.3% to 8.3%), "
-        "below the 30% that alignment needs"
-    ) in said
+    assert said == snapshot
     assert "injection is the strategy that is left" in said
-    assert re.search(
-        r"0\.985 \(0\.9\d\d to 0\.9\d\d\): 3 recorded runs of 2026-11-20, 500 validation items",
-        said,
-    )
     assert "Of the limits, accuracy 0.97 binds." in said
-    assert "Runner-up, with other servers: smollm2_135m → stratos_3m by injection" in said
     free = "\n".join(plan().reasons)
-    assert "Runner-up: smollm2_135m → stratos_3m by injection: $" in free
+    assert free == snapshot
     assert "binds" not in free
     loose = "\n".join(plan(LimitsConfig(budget_usd=100)).reasons)
     assert "No limit binds" in loose

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 from stub_executors import with_queue
+from syrupy.assertion import SnapshotAssertion
 
 from stratos.catalog import load_catalog
 from stratos.config import CloudConfig
@@ -20,23 +21,22 @@ def role(cloud: CloudConfig, name: str = "serve") -> RoleChoice:
     return RoleChoice(name, load_catalog(cloud).offer(0), 1, False, 24.0, 0.0)
 
 
-def test_this_machine_is_free_until_its_cores_have_a_price() -> None:
-    assert free_servers([role(LOCAL), role(LOCAL, "train")]) == (
-        "This machine counts as $0 an hour. To give it a price: "
-        "cloud.usd_per_cpu_hour=<dollars per core>."
-    )
+def test_this_machine_is_free_until_its_cores_have_a_price(snapshot: SnapshotAssertion) -> None:
+    assert free_servers([role(LOCAL), role(LOCAL, "train")]) == snapshot
     priced = role(replace(LOCAL, usd_per_cpu_hour=0.05))
     assert priced.offer is not None and priced.offer.usd_per_hour == 0.05 * n_cores()
     assert free_servers([priced]) == ""
 
 
-def test_nodes_of_a_cluster_are_named_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nodes_of_a_cluster_are_named_too(
+    monkeypatch: pytest.MonkeyPatch, snapshot: SnapshotAssertion
+) -> None:
     with_queue(monkeypatch)
     local = role(LOCAL)
     assert local.offer is not None
     node = replace(local, offer=replace(local.offer, cloud="queue"))
     told = free_servers([local, node])
-    assert told.startswith("This machine and a node of queue count as $0 an hour.")
+    assert told == snapshot
     assert "cloud.usd_per_gpu_hour=<dollars per GPU>" in told
     rented = replace(local, offer=replace(local.offer, cloud="aws"))
     assert free_servers([rented]) == ""

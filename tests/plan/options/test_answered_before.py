@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from syrupy.assertion import SnapshotAssertion
 from test_teacher_load import AWS, IN, OUT, hosted, size, strategy_of, task_of
 from world import STUDENTS, World
 
@@ -136,7 +137,9 @@ def test_kept_answers_are_not_priced_again(tmp_path: Path, folder: Path) -> None
     assert planned(task, strategy, replace(teacher, cache="off"), folder).usd == before.usd
 
 
-def test_the_answers_that_choose_a_cascade_s_threshold_are_priced_and_held(tmp_path: Path) -> None:
+def test_the_answers_that_choose_a_cascade_s_threshold_are_priced_and_held(
+    tmp_path: Path, snapshot: SnapshotAssertion
+) -> None:
     """Besides those of the evaluation, at once and not as a batch, and in no hours."""
     rows = [{"question": f"What is {i} + {i}?", "answer": 2 * i} for i in range(2000)]
     (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
@@ -160,7 +163,7 @@ def test_the_answers_that_choose_a_cascade_s_threshold_are_priced_and_held(tmp_p
     usd = 60 * (probed.input_tokens * IN + probed.output_tokens * OUT) / n_items / 1e6
     assert role.choosing_usd == pytest.approx(usd) and before.choosing_usd == 0
     assert role.usd == pytest.approx(before.usd + usd) and role.hours == before.hours
-    assert role.note.endswith(" answers, and 60 for the cascade's threshold, by the token")
+    assert role.note == snapshot
     low, high = role.usd_range
     assert low < role.usd < high and high > before.usd_range[1]
     more = planned_usd(plan)["teacher"] - planned_usd(without)["teacher"]
