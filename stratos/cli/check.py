@@ -248,10 +248,10 @@ class _Checker:
         if config is not None:
             self.found.extend(unusable_files(config))
         problem = _another_folder(composed, self.multirun) or _unwritable(composed, self.multirun)
-        if problem is None and config is not None:
-            problem = self._of_another_task(config, composed)
         if problem is not None:
             self.found.append(str(problem))
+        elif config is not None and (other := self._of_another_task(config, composed)) is not None:
+            self.found.append(str(other))
 
     def _of_another_task(self, config: Config, composed: DictConfig) -> Reason | None:
         """Return that the folder of a run holds another task, or None.

@@ -1,19 +1,28 @@
-"""Composition of the config groups with Hydra."""
+"""Composition of the config groups with Hydra, those of contrib's rooms included."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hydra.core.config_store import ConfigStore
+
 from stratos.core.conf import conf_dir
+from stratos.core.extensions import room_configs
 
 if TYPE_CHECKING:
     from hydra._internal.hydra import Hydra
 
 CONFIG_NAME = "config"
 VERSION_BASE = "1.3"
+
+# `config.yaml` begins with these defaults; whoever composes it has imported this module.
+ConfigStore.instance().store(
+    "rooms", {group: dataclasses.asdict(cls()) for group, cls in room_configs().items()}
+)
 
 
 @contextmanager

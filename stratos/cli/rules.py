@@ -87,7 +87,7 @@ def impossible(config: Config) -> list[str]:
     problems += [*_limits(config), *_cloud(config), *_traffic(config), *_planner(config)]
     problems += [*unusable(trainer), *contradictions(config), *_engine(config)]
     problems += [*_signals(config), *_teachers(config), *_executor(config)]
-    problems += [*_server(config), *_cascade(config), *usable.unusable(config.logger)]
+    problems += [*_server(config), *_rooms(config), *map(str, usable.unusable(config.logger))]
     only = config.strategies[0] if len(config.strategies) == 1 else None
     if only is not None and only.makes_questions and not config.task.can_reverse:
         problems.append(
@@ -301,25 +301,10 @@ def _executor(config: Config) -> Iterator[str]:
         )
 
 
-def _cascade(config: Config) -> Iterator[str]:
-    """Yield what keeps a promised accuracy from being looked into."""
-    asked, deploy = config.cascade, config.deploy
-    if asked.accuracy is None:
-        keys = ("usd_per_day", "usd_per_month", "teacher_usd")
-        for key in keys:
-            if getattr(asked, key) is not None:
-                yield f"cascade.{key} is set without a promise. Add cascade.accuracy=0.95."
-        return
-    if deploy.is_off:
-        yield (
-            f"cascade.accuracy={asked.accuracy:g}: the student that asks its teacher is a served "
-            "one. Leave deploy=none out."
-        )
-    elif deploy.engine is not None and asked.measure not in ("auto", *deploy.engine.measures):
-        yield (
-            f"cascade.measure={asked.measure}: {deploy.engine.title} does not tell that of its "
-            "answers. Type cascade.measure=auto."
-        )
+def _rooms(config: Config) -> Iterator[str]:
+    """Yield what the config groups of contrib's rooms refuse."""
+    for group in config.rooms.values():
+        yield from map(str, group.problems(config))
 
 
 def _server(config: Config) -> Iterator[str]:

@@ -38,6 +38,18 @@ class Extension:
 
     commands: Mapping[str, Command] = field(default_factory=dict)
     """Verb to the command."""
+    metrics: Mapping[str, str] = field(default_factory=dict)
+    """Value of `task.metric` to the class of a verifier that runs answers on `task.database`: it
+    is a dataclass with that field (see `stratos.tasks.metrics`)."""
+    variants: str = ""
+    """Function of `verify` and the held-out items of a task, which returns what draws variants of
+    its training rows (see `stratos.tasks.math`); "" for none."""
+    config: Mapping[str, str] = field(default_factory=dict)
+    """Config group to its class, a subclass of `stratos.config.RoomConfig`."""
+    stages: str = ""
+    """Tuple of `stratos.run.resume.Stage` that a run makes after `deploy`, in this order."""
+    front: str = ""
+    """Subclass of `stratos.deploy.fronts.ServerFront`: what stands before a hosted student."""
     clusters: Mapping[str, str] = field(default_factory=dict)
     """Cloud of `cloud.providers` to its `stratos.catalog.cluster.Cluster`, whose nodes are the
     offers of that cloud."""
@@ -62,6 +74,17 @@ def extensions() -> tuple[Extension, ...]:
     return tuple(
         importlib.import_module(f"{contrib.__name__}.{name}.extension").EXTENSION for name in names
     )
+
+
+def rooms_folder() -> Path:
+    """Return the folder that holds the rooms."""
+    return Path(contrib.__path__[0])
+
+
+@functools.cache
+def room_configs() -> Mapping[str, type[Any]]:
+    """Return the class of each config group that a room adds."""
+    return {group: load(target) for room in extensions() for group, target in room.config.items()}
 
 
 def load(target: str) -> Any:

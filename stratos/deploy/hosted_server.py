@@ -92,12 +92,9 @@ class Hosted:
     asked: list[Known] = field(default_factory=list)
     """Questions that tell whether it answers as it should."""
     student: str = ""
-    """Name under which the student alone answers, where its teacher does, too; else ""."""
-
-    @property
-    def is_cascade(self) -> bool:
-        """Whether what the student is unsure of goes to its teacher."""
-        return bool(self.student)
+    """Name under which the student alone answers, where a program stands before it; else ""."""
+    front: str = ""
+    """What that program is, in words; "" where the engine itself is what answers."""
 
     @property
     def url(self) -> str:
@@ -109,7 +106,7 @@ class Hosted:
         """Engine, format and answers at once, in words."""
         engine = " ".join(filter(None, (self.engine, self.format)))
         engine += f", {counted(self.at_once, 'answer')} at once"
-        return f"{engine}, with its teacher behind it" if self.is_cascade else engine
+        return f"{engine}, {self.front}" if self.front else engine
 
     @property
     def setting(self) -> ServingSetting:
@@ -154,7 +151,7 @@ class Hosted:
         """Return whether it is of the engine and the export that a setting names."""
         form = "" if run is None else run.format
         engine = engine_of(run)
-        is_same = engine.kind == self.engine if self.is_cascade else engine.module == self.module
+        is_same = engine.kind == self.engine if self.front else engine.module == self.module
         return is_same and (not form or form == self.format)
 
     def is_at(self, port: int) -> bool:

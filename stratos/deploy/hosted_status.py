@@ -8,11 +8,9 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from stratos.contrib.cascade.endpoint.meter import Facts
-from stratos.contrib.cascade.endpoint.options import facts_now, facts_told
-from stratos.contrib.door.nginx import Door
 from stratos.core.counted import counted
 from stratos.core.errors import StratosError
+from stratos.deploy.fronts import FrontStatus, fronts
 from stratos.deploy.hosted_server import (
     Hosted,
     hosted_bundle,
@@ -36,18 +34,6 @@ class State(StrEnum):
     GIVEN_UP = "given up"
     GONE = "gone"
     ELSEWHERE = "elsewhere"
-
-
-@dataclass(frozen=True)
-class DoorStanding:
-    """The door before a hosted student."""
-
-    is_open: bool
-    listen: str
-    """Where it listens, as HOST:PORT; "" for one that is closed."""
-    pid: int | None
-    text: str
-    """The same in words, with what closed it."""
 
 
 @dataclass(frozen=True)
@@ -81,32 +67,27 @@ class Standing:
     is_bundle_outdated: bool
     is_bundle_gone: bool
     log: str
-    door: DoorStanding | None
-    """None where none was opened, or it was stopped."""
     served_by: str
     """Engine, format and answers at once, in words."""
-    is_cascade: bool = False
-    """Whether its teacher answers what it is unsure of."""
-    cascade: Facts | None = None
-    """What a cascade has asked and spent; None for a student alone, and where none answers."""
+    fronts: tuple[FrontStatus, ...] = ()
+    """What stands before it."""
 
     @property
     def text(self) -> str:
         """Return the lines for a terminal."""
         lines = [self.bundle, f"  {self._is_at()}", f"  {self.served_by}{self._processes()}"]
-        if self.cascade is not None:
-            lines.append(f"  cascade: {facts_told(self.cascade)}")
+        lines += [f"  {front.line}" for front in self.fronts if front.line]
         lines.append(f"  log: {self.log}")
-        if self.door is not None:
-            lines.append(f"  door: {self.door.text}")
         return "\n".join(lines)
 
     @property
     def json(self) -> str:
         """Return one line of JSON."""
-        found = asdict(self)
-        del found["served_by"]
-        return json.dumps(found)
+        facts = asdict(self)
+        del facts["served_by"], facts["fronts"]
+        for front in self.fronts:
+            facts |= front.facts
+        return json.dumps(facts)
 
     def _processes(self) -> str:
         if self.state not in (State.ANSWERS, State.SILENT, State.TAKEN):
@@ -186,10 +167,8 @@ def standing(path: Path, one: Hosted) -> Standing:
         is_bundle_outdated=one.is_outdated,
         is_bundle_gone=one.is_bundle_gone,
         log=one.log,
-        door=_door(Door(path.with_suffix(".door"))),
         served_by=one.served_by,
-        is_cascade=one.is_cascade,
-        cascade=facts_now(one) if one.is_cascade and state is State.ANSWERS else None,
+        fronts=tuple(front.status(path, one, state is State.ANSWERS) for front in fronts()),
     )
 
 
@@ -203,16 +182,3 @@ def _state(path: Path, one: Hosted) -> State:
     if not one.supervisor.is_of_this_machine:
         return State.ELSEWHERE
     return State.ANSWERS if one.runs else State.GONE
-
-
-def _door(door: Door) -> DoorStanding | None:
-    opened, running, left = door.opened, door.process, door.left
-    if opened is None and running is None and not left:
-        return None
-    is_open = running is not None or bool(left)
-    return DoorStanding(
-        is_open=is_open,
-        listen=opened.listen if opened is not None and is_open else "",
-        pid=running.pid if running is not None else left[0] if left else None,
-        text=door.told(),
-    )

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from stratos.core.digest import digest_of
@@ -20,6 +20,7 @@ from stratos.core.errors import StratosError
 from stratos.deploy.bundle_server import QUESTION, arguments_here, ask
 from stratos.deploy.commands import ALONE, engine_of, environment_of
 from stratos.deploy.exports import exported
+from stratos.deploy.fronts import FrontProgram
 from stratos.deploy.hosted_server import Hosted, is_looked_after, is_starting, starting, state_of
 from stratos.deploy.manifest import MANIFEST, Known, read_known
 from stratos.deploy.port_owner import is_taken
@@ -34,25 +35,13 @@ _SURE = 3
 """Looks in a row that find another process at the port."""
 
 
-@dataclass(frozen=True)
-class Front:
-    """A program that is started in place of the engine, and starts the engine itself."""
-
-    module: str
-    """As for `python -m`."""
-    arguments: list[str]
-    """Beside its port."""
-    student: str
-    """Name under which it has the student alone answer."""
-
-
 def prepare(
     bundle: Path,
     cache_dir: Path,
     *,
     port: int = 0,
     run: ServingSetting | None = None,
-    front: Front | None = None,
+    front: FrontProgram | None = None,
 ) -> tuple[Path, Hosted]:
     """Write down what is to be started; return the state file and what stands in it.
 
@@ -98,6 +87,7 @@ def prepare(
         start_s=START_SHARE * engine.start_s,
         python=engine.python if front is None else sys.executable,
         student="" if front is None else front.student,
+        front="" if front is None else front.title,
         format="" if run is None else run.format,
         max_tokens=longest_answer(bundle),
         log=str(log),

@@ -11,6 +11,8 @@ import math
 from collections.abc import Mapping
 
 from stratos.core.counted import counted
+from stratos.core.reasons import Reason
+from stratos.plan.words import SharesUnknown, SlicesNotAsked
 from stratos.records import Interval, ModelCard, Probe, SliceAnswers, TeacherProbe
 
 _SPREAD_UNKNOWN = 0.5
@@ -50,23 +52,17 @@ def price_of_answer(probe: Probe, one: TeacherProbe) -> Interval | None:
     return Interval(mean, max(0.0, low), high, counted(one.n_items, "probe answer"))
 
 
-def shares_unknown(probe: Probe, name: str) -> str:
-    """Say that the price of a hosted model does not count its slices as requests have them.
+def unweighted_slices(probe: Probe, name: str) -> Reason | None:
+    """Return that the price of a hosted model does not count its slices as requests have them.
 
-    "" where it does.
+    None where it does.
     """
-    one = next((one for one in probe.teachers if one.teacher == name), None)
-    if one is None or len(one.exact_by_slice) < 2:
-        return ""
-    if share := _not_asked(probe, one):
-        return f" Of slices with {share:.1%} of the rows no answer was asked: their price is open."
-    if _weights(probe, one):
-        return ""
-    n = counted(len(one.exact_by_slice), "slice")
-    return (
-        f" Its price counts the {n} of the task alike: which share of requests each has is not "
-        "known."
-    )
+    probed = next((teacher for teacher in probe.teachers if teacher.teacher == name), None)
+    if probed is None or len(probed.exact_by_slice) < 2:
+        return None
+    if share := _not_asked(probe, probed):
+        return SlicesNotAsked(share)
+    return None if _weights(probe, probed) else SharesUnknown(len(probed.exact_by_slice))
 
 
 def _weights(probe: Probe, one: TeacherProbe) -> Mapping[str, float]:

@@ -25,7 +25,7 @@ from stratos.plan.options.offer_groups import OfferGroups
 from stratos.plan.options.role_options import Service, service_options
 from stratos.plan.pareto import Slack
 from stratos.plan.traffic import rates_of
-from stratos.plan.ways import unsure, why_not
+from stratos.plan.ways import open_way
 from stratos.records import Interval, ModelCard, Plan, Probe, TeacherProbe, Way
 
 UNKNOWN = Interval(0.5, 0.0, 1.0, "it was not probed", is_known=False)
@@ -51,26 +51,22 @@ def open_ways(
     fleet = Fleet.of([device_of(kind, machine) for kind in market.kinds])
     groups = OfferGroups.of(market, fleet)
     slack = Slack.of(catalog.table.places, Egress())
-    found = []
+    ways = []
     for card, accuracy, work in _models(config, probe):
         if (servers := _cheapest(config, card, work, groups, slack)) is None:
             continue
         option, count = servers
-        found.append(
-            Way(
-                name=card.name,
-                is_student=False,
-                accuracy=accuracy,
-                usd_per_answer=None,
-                latency_ms=option.latency_ms,
-                why_not=why_not(config, accuracy, plan),
-                unsure=unsure(config, accuracy),
-                kind="open",
-                usd_per_day=count * option.usd,
-                servers=(f"{count} × " if count > 1 else "") + option.name,
-            )
+        way = Way(
+            name=card.name,
+            is_student=False,
+            accuracy=accuracy,
+            usd_per_answer=None,
+            latency_ms=option.latency_ms,
+            usd_per_day=count * option.usd,
+            servers=(f"{count} × " if count > 1 else "") + option.name,
         )
-    return tuple(found)
+        ways.append(open_way(config, plan, way))
+    return tuple(ways)
 
 
 def _models(config: Config, probe: Probe) -> Iterator[tuple[ModelCard, Interval, Workload]]:

@@ -37,8 +37,8 @@ class Option:
     """Whether a hosted teacher is asked through its provider's batch API."""
     last_call_usd: float = 0.0
     """How much more than a call of a hosted teacher costs is set aside for it."""
-    choosing_usd: float = 0.0
-    """Part of `usd` for a hosted teacher's answers that choose the threshold of a cascade."""
+    after_deploy_usd: float = 0.0
+    """Part of `usd` for a hosted teacher's answers once the student is served."""
     wait_hours: float | None = None
     """Part of `hours` until its servers, the nodes of a cluster, would be handed out; None where
     that is not known, and of others."""
@@ -90,7 +90,7 @@ class Option:
                 usd_range=self.usd_range,
                 as_batch=self.as_batch,
                 last_call_usd=self.last_call_usd,
-                choosing_usd=self.choosing_usd,
+                after_deploy_usd=self.after_deploy_usd,
                 run=self.run,
                 wait_hours=self.wait_hours,
             ),

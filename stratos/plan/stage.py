@@ -22,7 +22,7 @@ from stratos.plan.options.job_servers import nodes_unknown
 from stratos.plan.problem import Problem
 from stratos.plan.solution import solve
 from stratos.plan.until_report import AFTER, stage_times
-from stratos.plan.worth import no_price, verdict_of
+from stratos.plan.worth import verdict_of, why_no_verdict, worth_of
 from stratos.records import Pilot, Plan, Probe
 
 if TYPE_CHECKING:
@@ -99,15 +99,16 @@ def plan(config: Config, probe: Probe, context: Context, pilot: Pilot | None = N
     if machine is not None or any(stage in config.stages for stage in AFTER):
         measured = machine or calibration(context.cache_dir)
         chosen = replace(chosen, ahead=stage_times(config, probe, chosen, measured))
-    found = verdict_of(
+    verdict = verdict_of(
         config,
         probe,
         chosen,
         open_models=open_ways(config, probe, chosen, catalog, machine),
     )
-    # A verdict begins with it.
-    if found is None and (told := needs_no_model(probe)):
-        context.warn(told)
-    if found is None and (told := no_price(config, probe)):
-        context.note(told)
-    return replace(chosen, history=history, history_recipe=recipe_of(config), worth=found)
+    if verdict is None:  # one begins with what needs no model
+        if (baseline := needs_no_model(probe)) is not None:
+            context.warn(str(baseline))
+        if (unsaid := why_no_verdict(config, probe)) is not None:
+            context.note(str(unsaid))
+    worth = None if verdict is None else worth_of(verdict)
+    return replace(chosen, history=history, history_recipe=recipe_of(config), worth=worth)

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from stratos.config import Config
-from stratos.core.counted import counted
-from stratos.core.formats import milliseconds, percent, percent_most, percent_range
 from stratos.core.intervals import wilson
+from stratos.core.reasons import Reason
 from stratos.plan.accuracy.predict import LEAST_SHOWN
 from stratos.plan.answer_price import price_of_answer
 from stratos.plan.options.hosted import is_hosted
+from stratos.plan.words import (
+    AtMostBelowLimit,
+    BelowLimit,
+    MayBeBelowLimit,
+    NextToNothing,
+    NotProbed,
+    SurelyWorse,
+    TooSlow,
+    WorsePrompt,
+)
 from stratos.records import Interval, Plan, Probe, TeacherProbe, Way
 
 
@@ -28,26 +38,49 @@ def hosted_ways(config: Config, probe: Probe, plan: Plan) -> tuple[Way, ...]:
     )
 
 
-def _hosted(config: Config, probe: Probe, one: TeacherProbe, plan: Plan) -> Way:
+def _hosted(config: Config, probe: Probe, probed: TeacherProbe, plan: Plan) -> Way:
     """Return a hosted model as a way, with the prompt that it did best with."""
-    card = one.card
-    seconds = one.seconds / one.n_items if one.n_items else None
-    logged = one.logged
-    latency_ms = 1000 * seconds if seconds and logged is None else None
+    card = probed.card
+    seconds = probed.seconds / probed.n_items if probed.n_items else None
+    is_logged = probed.logged is not None
+    latency_ms = 1000 * seconds if seconds and not is_logged else None
+    why: Reason | None = too_slow(config, latency_ms) or why_not(config, probed.exact, plan)
+    if is_logged:
+        why = _why_not_logged(config, probed.exact)
+    may_be_none = None if is_logged else unsure(config, probed.exact)
     return Way(
-        name=one.teacher if logged is None else f"{card.name} (logged)",
+        name=f"{card.name} (logged)" if is_logged else probed.teacher,
         is_student=False,
-        accuracy=one.exact,
-        usd_per_answer=price_of_answer(probe, one),
+        accuracy=probed.exact,
+        usd_per_answer=price_of_answer(probe, probed),
         latency_ms=latency_ms,
-        why_not=too_slow(config, latency_ms) or why_not(config, one.exact, plan)
-        if logged is None
-        else _why_not_logged(config, one.exact),
-        unsure=unsure(config, one.exact) if logged is None else "",
+        why_not=_text(why),
+        unsure=_text(may_be_none),
         retires=card.retires,
-        is_logged=logged is not None,
-        prompt=one.prompt if logged is None else "",
+        is_logged=is_logged,
+        prompt="" if is_logged else probed.prompt,
     )
+
+
+def open_way(config: Config, plan: Plan, way: Way) -> Way:
+    """Return an open model as a way beside a plan's student.
+
+    Args:
+        config: the limits.
+        plan: whose student it is compared with.
+        way: with its name, accuracy and servers.
+    """
+    return replace(
+        way,
+        kind="open",
+        why_not=_text(why_not(config, way.accuracy, plan)),
+        unsure=_text(unsure(config, way.accuracy)),
+    )
+
+
+def _text(reason: Reason | None) -> str:
+    """Return a reason as a record keeps it; "" for none."""
+    return "" if reason is None else str(reason)
 
 
 def prompt_ways(config: Config, probe: Probe) -> Iterator[Way]:
@@ -57,71 +90,64 @@ def prompt_ways(config: Config, probe: Probe) -> Iterator[Way]:
     not taken on, so that these ways have no price.
     """
     first = config.task.prompts[0]
-    for one in probe.teachers:
-        tried = {trial.prompt: trial for trial in one.trials}
-        if not is_hosted(one.card) or one.prompt == first or not {first, one.prompt} <= {*tried}:
+    for probed in probe.teachers:
+        tried = {trial.prompt: trial for trial in probed.trials}
+        names = {first, probed.prompt}
+        if not is_hosted(probed.card) or probed.prompt == first or not names <= {*tried}:
             continue
-        before, best = tried[first], tried[one.prompt]
+        before, best = tried[first], tried[probed.prompt]
         if not before.n_items or before.exact >= best.exact:
             continue
+        worse = WorsePrompt(probed.prompt, best.exact, before.exact, before.n_items)
         yield Way(
-            name=f"{one.teacher}, prompt {first}",
+            name=f"{probed.teacher}, prompt {first}",
             is_student=False,
             accuracy=wilson(round(before.exact * before.n_items), before.n_items),
             usd_per_answer=None,
             latency_ms=None,
-            why_not=(
-                f"the prompt {one.prompt} alone has {percent(best.exact)} in place of "
-                f"{percent(before.exact)} of the first {counted(before.n_items, 'item')}"
-            ),
-            retires=one.card.retires,
+            why_not=str(worse),
+            retires=probed.card.retires,
             kind="prompt",
             prompt=first,
         )
 
 
-def why_not(config: Config, found: Interval, plan: Plan) -> str:
-    """Return why a model of some accuracy is no alternative to the student; "" where it is one."""
-    limits = config.limits
-    if not (found.is_known and found.is_share_known):
-        return "its accuracy is not known: it was not probed"
-    shown = f"{percent(found.mean)} ({percent_range(found.low, found.high)})"
-    if limits.accuracy is not None:
-        return "" if found.high >= limits.accuracy else f"{shown}, below limits.accuracy"
-    student = plan.accuracy
-    if student.is_known and student.is_share_known and found.high < student.low:
-        return f"{shown}, surely less accurate"
-    return f"{shown}, next to nothing" if found.high < LEAST_SHOWN else ""
+def why_not(config: Config, accuracy: Interval, plan: Plan) -> Reason | None:
+    """Return why a model of some accuracy is no alternative to the student; None if it is."""
+    least, student = config.limits.accuracy, plan.accuracy
+    if not (accuracy.is_known and accuracy.is_share_known):
+        return NotProbed()
+    if least is not None:
+        return BelowLimit(accuracy) if accuracy.high < least else None
+    if student.is_known and student.is_share_known and accuracy.high < student.low:
+        return SurelyWorse(accuracy)
+    return NextToNothing(accuracy) if accuracy.high < LEAST_SHOWN else None
 
 
-def unsure(config: Config, found: Interval) -> str:
-    """Return why a model may be no alternative, though nothing shows it; "" where it surely is.
+def unsure(config: Config, accuracy: Interval) -> MayBeBelowLimit | None:
+    """Return why a model may be no alternative, though nothing shows it; None if it surely is one.
 
     The probe asks few items: by one end of its interval the model may meet `limits.accuracy`, by
     what counts (`limits.confidence`) it does not.
     """
     limits = config.limits
-    if limits.accuracy is None or not (found.is_known and found.is_share_known):
-        return ""
-    counts = found.low if limits.confidence == "low" else found.mean
-    if counts >= limits.accuracy or found.high < limits.accuracy:
-        return ""
-    shown = f"{percent(found.mean)} ({percent_range(found.low, found.high)})"
-    return f"{shown} may be below limits.accuracy"
+    if limits.accuracy is None or not (accuracy.is_known and accuracy.is_share_known):
+        return None
+    counts = accuracy.low if limits.confidence == "low" else accuracy.mean
+    if counts >= limits.accuracy or accuracy.high < limits.accuracy:
+        return None
+    return MayBeBelowLimit(accuracy)
 
 
-def too_slow(config: Config, latency_ms: float | None) -> str:
-    """Say that a hosted model takes longer on average than a request may; "" where it does not."""
+def too_slow(config: Config, latency_ms: float | None) -> TooSlow | None:
+    """Return that a model takes longer on average than a request may; None where it does not."""
     limit = config.limits.latency_ms
     if limit is None or latency_ms is None or latency_ms <= limit:
-        return ""
-    return f"{milliseconds(latency_ms)} an answer, above limits.latency_ms={limit:g}"
+        return None
+    return TooSlow(latency_ms, limit)
 
 
-def _why_not_logged(config: Config, most: Interval) -> str:
+def _why_not_logged(config: Config, most: Interval) -> AtMostBelowLimit | None:
     """Return the same of the model of a log, whose accuracy is at most what is known of it."""
     least = config.limits.accuracy
-    if least is None or most.high >= least:
-        return ""
-    ends = percent_range(most.low, most.high)
-    return f"at most {percent_most(most.mean)} ({ends}), below limits.accuracy"
+    return AtMostBelowLimit(most) if least is not None and most.high < least else None

@@ -1,14 +1,38 @@
-"""Why a plan leaves something out, or counts with less than there is: values and their words."""
+"""What the planner says: why it leaves a choice out, what it warns of, and its verdict."""
 
 from __future__ import annotations
 
+import datetime
+import math
 from dataclasses import dataclass
 
-from stratos.core.counted import counted
-from stratos.core.formats import right
+from stratos.catalog.table import LOCAL
+from stratos.core.counted import counted, listed
+from stratos.core.formats import (
+    duration,
+    milliseconds,
+    percent,
+    percent_most,
+    percent_range,
+    right,
+    usd,
+)
 from stratos.core.intervals import predicted
 from stratos.core.reasons import Reason
-from stratos.records import Interval
+from stratos.plan.break_even import Outcome
+from stratos.plan.horizon import Horizon
+from stratos.plan.verdict import Verdict
+from stratos.records import Interval, ModelScore, ScaledToZero, Way
+
+_HEADS: dict[Outcome, str] = {"distil": "Distil", "stay": "Don't distil", "open": "Open"}
+_BESIDE: dict[Outcome, str] = {
+    "distil": "Beside other models it would be worth it",
+    "stay": "Nor is it worth it beside other models",
+    "open": "Beside other models that is open, too",
+}
+
+
+# Why the planner leaves a choice out, and what it warns of.
 
 
 @dataclass(frozen=True)
@@ -208,6 +232,478 @@ class HardlyLearnt(Reason):
             f"{self.student} is expected to answer {range_of(self.accuracy)} right: it hardly "
             f"learns this task{of_rows}. {cure}"
         )
+
+
+# Why a model is no alternative to the student, or may be none.
+
+
+@dataclass(frozen=True)
+class NotProbed(Reason):
+    """Nothing is known of its accuracy."""
+
+    def __str__(self) -> str:
+        return "its accuracy is not known: it was not probed"
+
+
+@dataclass(frozen=True)
+class BelowLimit(Reason):
+    """All of its interval is below `limits.accuracy`."""
+
+    accuracy: Interval
+
+    def __str__(self) -> str:
+        return f"{_shown(self.accuracy)}, below limits.accuracy"
+
+
+@dataclass(frozen=True)
+class AtMostBelowLimit(Reason):
+    """What a log cannot disprove is below `limits.accuracy`."""
+
+    most: Interval
+
+    def __str__(self) -> str:
+        ends = percent_range(self.most.low, self.most.high)
+        return f"at most {percent_most(self.most.mean)} ({ends}), below limits.accuracy"
+
+
+@dataclass(frozen=True)
+class MayBeBelowLimit(Reason):
+    """Its interval straddles `limits.accuracy`."""
+
+    accuracy: Interval
+
+    def __str__(self) -> str:
+        return f"{_shown(self.accuracy)} may be below limits.accuracy"
+
+
+@dataclass(frozen=True)
+class SurelyWorse(Reason):
+    """All of its interval is below that of the student."""
+
+    accuracy: Interval
+
+    def __str__(self) -> str:
+        return f"{_shown(self.accuracy)}, surely less accurate"
+
+
+@dataclass(frozen=True)
+class NextToNothing(Reason):
+    """It does not do the task."""
+
+    accuracy: Interval
+
+    def __str__(self) -> str:
+        return f"{_shown(self.accuracy)}, next to nothing"
+
+
+@dataclass(frozen=True)
+class TooSlow(Reason):
+    """Its mean answer takes longer than a request may."""
+
+    latency_ms: float
+    limit_ms: float
+
+    def __str__(self) -> str:
+        return (
+            f"{milliseconds(self.latency_ms)} an answer, above limits.latency_ms={self.limit_ms:g}"
+        )
+
+
+@dataclass(frozen=True)
+class WorsePrompt(Reason):
+    """The same model with another prompt is more accurate."""
+
+    best_prompt: str
+    best: float
+    accuracy: float
+    n_items: int
+    """The first items, which both prompts were tried on."""
+
+    def __str__(self) -> str:
+        return (
+            f"the prompt {self.best_prompt} alone has {percent(self.best)} in place of "
+            f"{percent(self.accuracy)} of the first {counted(self.n_items, 'item')}"
+        )
+
+
+# Why distilling is not advised however well it pays.
+
+
+@dataclass(frozen=True)
+class Beaten(Reason):
+    """Models were measured to be more accurate than the student."""
+
+    by: tuple[tuple[str, Reason], ...]
+    """Name of each, with the numbers that show it."""
+
+    def __str__(self) -> str:
+        models = "; than ".join(f"{name}: {numbers}" for name, numbers in self.by)
+        return f"But the student is less accurate than {models}."
+
+
+@dataclass(frozen=True)
+class AccuracyUnknown(Reason):
+    """Nothing predicts the student's accuracy."""
+
+    def __str__(self) -> str:
+        return "How accurate the student will be is not known: see plan.pilot=true."
+
+
+@dataclass(frozen=True)
+class MissesLimit(Reason):
+    """The student has too little for `limits.accuracy`."""
+
+    accuracy: Interval
+    limit: float
+    is_measured: bool
+    """Whether the accuracy is that on the test items, and no prediction."""
+
+    def __str__(self) -> str:
+        misses = "does not meet" if self.is_measured else "is not expected to meet"
+        return f"But the student {misses} limits.accuracy={self.limit:g}: {_shown(self.accuracy)}."
+
+
+@dataclass(frozen=True)
+class AgreesTooLittle(Reason):
+    """The student hardly ever gives the logged answer."""
+
+    accuracy: Interval
+    is_measured: bool
+
+    def __str__(self) -> str:
+        return f"{_agrees(self.accuracy, self.is_measured)}: it takes the place of nothing."
+
+
+@dataclass(frozen=True)
+class EnoughUnsaid(Reason):
+    """How often the student gives the logged answer is all that is known."""
+
+    accuracy: Interval
+    is_measured: bool
+
+    def __str__(self) -> str:
+        return (
+            f"{_agrees(self.accuracy, self.is_measured)}: say from which share on that is enough, "
+            "such as limits.accuracy=0.9."
+        )
+
+
+@dataclass(frozen=True)
+class LessAccurate(Reason):
+    """An alternative is surely more accurate than the student."""
+
+    accuracy: Interval
+    is_measured: bool
+    model: str
+    model_accuracy: float
+
+    def __str__(self) -> str:
+        is_less = "is" if self.is_measured else "is expected to be"
+        return (
+            f"But the student {is_less} less accurate than {self.model}: {_shown(self.accuracy)} "
+            f"against {percent(self.model_accuracy)}."
+        )
+
+
+# What else is to be known of a verdict.
+
+
+@dataclass(frozen=True)
+class WithoutModel(Reason):
+    """A baseline without a model answers much of the validation rows."""
+
+    baseline: ModelScore
+
+    def __str__(self) -> str:
+        exact, n = self.baseline.slice().exact, self.baseline.slice().n_items
+        return (
+            f"Without a model, {self.baseline.name} answers {exact.mean:.1%} of "
+            f"{counted(n, 'validation row')} (95% interval {exact.low:.1%} to {exact.high:.1%})."
+        )
+
+
+@dataclass(frozen=True)
+class NeedsNoModel(Reason):
+    """A baseline without a model answers so much that the student has to beat it."""
+
+    baseline: ModelScore
+
+    def __str__(self) -> str:
+        return (
+            f"{WithoutModel(self.baseline)} Compare before you train: a student has to beat that."
+        )
+
+
+@dataclass(frozen=True)
+class Sunk(Reason):
+    """The student is trained: its costs count no more."""
+
+    def __str__(self) -> str:
+        return "What the student has cost so far is left out: it is spent either way."
+
+
+@dataclass(frozen=True)
+class EndsWithin(Reason):
+    """The reference answers no more before the horizon ends."""
+
+    model: str
+    day: datetime.date
+
+    def __str__(self) -> str:
+        return f"{self.model} ends on {self.day}, within the horizon."
+
+
+@dataclass(frozen=True)
+class OnlySlow(Reason):
+    """A model that would do the task takes too long."""
+
+    model: str
+    slow: TooSlow
+    is_unsure: bool
+    """Whether it may do the task, and that is not shown."""
+
+    def __str__(self) -> str:
+        would = "may" if self.is_unsure else "would"
+        return f"{self.model} {would} do the task, but is too slow: {self.slow}."
+
+
+@dataclass(frozen=True)
+class NotSure(Reason):
+    """The reference may be no alternative."""
+
+    model: str
+    why: Reason
+
+    def __str__(self) -> str:
+        return (
+            f"Whether {self.model} is an alternative is not sure: {self.why}. A probe of more "
+            "items tells (probe.n_items=<number>)."
+        )
+
+
+@dataclass(frozen=True)
+class SlicesNotAsked(Reason):
+    """The price of an answer lacks that of some slices."""
+
+    share: float
+    """Of the rows that are of these slices."""
+
+    def __str__(self) -> str:
+        return (
+            f"Of slices with {self.share:.1%} of the rows no answer was asked: their price is open."
+        )
+
+
+@dataclass(frozen=True)
+class SharesUnknown(Reason):
+    """The price of an answer counts all slices alike."""
+
+    n_slices: int
+
+    def __str__(self) -> str:
+        return (
+            f"Its price counts the {counted(self.n_slices, 'slice')} of the task alike: which "
+            "share of requests each has is not known."
+        )
+
+
+@dataclass(frozen=True)
+class IfGivenBack(Reason):
+    """What the verdict would be if the student's server were given back while nobody asks."""
+
+    scaled: ScaledToZero
+    usd_per_day: float
+    """Of the server that stays."""
+    outcome: Outcome
+    """As it is."""
+    outcome_then: Outcome
+
+    def __str__(self) -> str:
+        scaled = self.scaled
+        pays = {
+            "distil": "distilling pays", "stay": "it does not pay", "open": "it is open if it pays"
+        }[self.outcome_then]  # fmt: skip
+        still = "still " if self.outcome_then == self.outcome else ""
+        return (
+            f"If its server is given back after {duration(scaled.keep_s)} without a request, it "
+            f"costs {usd(scaled.usd_per_day)} a day in place of {usd(self.usd_per_day)}, and "
+            f"{percent(scaled.share_waiting)} of the requests wait for a start of about "
+            f"{duration(scaled.start_s)}: then {still}{pays}."
+        )
+
+
+@dataclass(frozen=True)
+class FreeServers(Reason):
+    """Servers of one's own count as $0 an hour."""
+
+    clouds: tuple[str, ...]
+
+    def __str__(self) -> str:
+        names = [
+            "this machine" if cloud == LOCAL else f"a node of {cloud}" for cloud in self.clouds
+        ]
+        keys = ["cloud.usd_per_cpu_hour=<dollars per core>"]
+        if {*self.clouds} - {LOCAL}:
+            keys.append("cloud.usd_per_gpu_hour=<dollars per GPU>")
+        count = f"{listed(names)} {'counts' if len(names) == 1 else 'count'} as $0 an hour"
+        return f"{count[0].upper()}{count[1:]}. To give it a price: {' '.join(keys)}."
+
+
+# Why there is no verdict.
+
+
+@dataclass(frozen=True)
+class NoneProbed(Reason):
+    """No model was probed."""
+
+    def __str__(self) -> str:
+        return (
+            "Whether distilling pays is not said: no model was probed. Name the one that you pay "
+            "for: teacher=<name> (--help teacher lists them)."
+        )
+
+
+@dataclass(frozen=True)
+class NonePriced(Reason):
+    """No model that was probed has a price."""
+
+    models: tuple[str, ...]
+
+    def __str__(self) -> str:
+        have = "has" if len(self.models) == 1 else "have"
+        return (
+            f"Whether distilling pays is not said: {listed([*self.models])} {have} no price by the "
+            "token. For an endpoint that you pay for, give "
+            "teacher.usd_per_million_input_tokens=<dollars> and "
+            "teacher.usd_per_million_output_tokens=<dollars>."
+        )
+
+
+def verdict_text(verdict: Verdict) -> str:
+    """Return a verdict in words, with the numbers that decide it."""
+    text = " ".join([_sentence(verdict), *map(str, verdict.notes)])
+    if verdict.without_model is not None:
+        beside = _BESIDE[verdict.beside_models]
+        return f"{_HEADS[verdict.outcome]}: {verdict.without_model} {beside}: {text}"
+    # Without requests a day there is nothing to decide, and only a volume to name.
+    is_decided = verdict.requests_per_day is not None or verdict.reference is None
+    return f"{_HEADS[verdict.outcome]}: {text}" if is_decided else text
+
+
+def _sentence(verdict: Verdict) -> str:
+    reference = verdict.reference
+    if reference is None:
+        why = "; ".join(f"{way.name}: {way.why_not}" for way in verdict.unable)
+        return f"no model that was probed does the task as well and in time{why and f' ({why})'}."
+    even = verdict.break_even_per_day
+    assert even is not None
+    if verdict.requests_per_day is None:
+        return (
+            f"Against {_with_price(reference)} distilling pays within {_months(verdict.horizon)} "
+            f"from {volume(even)} requests a day on. Give yours: "
+            "traffic.requests_per_day=<number>."
+        )
+    n = _requests(verdict.requests_per_day)
+    rate = f"at {n} request{'' if n == '1' else 's'} a day"
+    if verdict.beside_models == "stay":
+        return f"{rate} {_costs(verdict, reference)}. {_from_volume(reference, even)}"
+    if reference.kind == "open":
+        below = f"its servers: {reference.servers}"
+    elif even.high == 0:
+        below = "it pays at any number of requests"
+    else:
+        below = f"below {volume(even)} requests a day stay with {reference.name}"
+    payback = verdict.payback_days
+    if verdict.beside_models == "distil":
+        assert payback is not None
+        return f"{_pays(payback)} {rate} against {_with_price(reference)}; {below}."
+    pays = _pays(payback) if payback else "does not pay by what is expected"
+    return (
+        f"{rate} distilling {pays} against {_with_price(reference)}: "
+        f"{_costs(verdict, reference)}; {below}."
+    )
+
+
+def _from_volume(reference: Way, even: Interval) -> str:
+    if reference.kind == "open":
+        # Both have servers that idle: with fewer requests fewer of them, so that no number of
+        # requests turns the verdict by itself.
+        return "Fewer hours of servers, or a smaller student, would change that."
+    return f"Against {_with_price(reference)} it pays from {volume(even)} requests a day on."
+
+
+def _costs(verdict: Verdict, reference: Way) -> str:
+    servers = usd(verdict.serving_usd)
+    student = f"the student's servers {servers}"
+    if verdict.once_usd.mean:
+        student = f"distilling {usd(verdict.distilling_usd)}, {servers} of it for servers"
+    within = f"within {_months(verdict.horizon)}"
+    return f"{within} {reference.name} costs {usd(verdict.reference_usd)}, {student}"
+
+
+def _with_price(way: Way) -> str:
+    """Name a way with its dollars and its accuracy."""
+    if way.usd_per_answer is None:
+        return f"{way.name} as it is ({usd(way.usd_per_day)} a day, {_right(way)})"
+    return f"{way.name} ({usd(1000 * way.usd_per_answer.mean)} for 1,000 answers, {_right(way)})"
+
+
+def _right(way: Way) -> str:
+    right = f"{percent(way.accuracy.mean)} [{percent_range(way.accuracy.low, way.accuracy.high)}]"
+    if not way.is_logged:
+        return f"{right} right"
+    if not way.accuracy.is_known:
+        return "of which the log proves nothing"
+    return f"at most {right} right by what the log can prove"
+
+
+def _months(horizon: Horizon) -> str:
+    return f"{horizon.months:g} month{'' if horizon.months == 1 else 's'}"
+
+
+def _pays(payback: Interval) -> str:
+    if payback.high == 0:
+        return "pays from the first day on"
+    return f"pays back after {_days(payback)}"
+
+
+def _days(days: Interval) -> str:
+    def shown(value: float) -> str:
+        if math.isinf(value):
+            return "never"
+        return duration(86_400 * value) if days.mean < 1 else f"{value:,.0f}"
+
+    unit = "" if days.mean < 1 else f" {counted(round(days.mean), 'day').split()[1]}"
+    return f"{shown(days.mean)}{unit}{_ends(*map(shown, (days.mean, days.low, days.high)))}"
+
+
+def _ends(mean: str, low: str, high: str) -> str:
+    """Return the ends of a number as they are written; "" where both read as the number does."""
+    return "" if low == mean == high else f" [{low}, {high}]"
+
+
+def _requests(rate: float) -> str:
+    """Return requests a day: whole ones, or two digits where they are fewer than ten."""
+    return f"{rate:,.0f}" if rate >= 10 or rate == round(rate) else f"{rate:.2g}"
+
+
+def volume(even: Interval) -> str:
+    """Return requests a day with their ends, each of two digits."""
+
+    def shown(value: float) -> str:
+        return "any number of" if math.isinf(value) else _requests(float(f"{value:.2g}"))
+
+    mean, low, high = map(shown, (even.mean, even.low, even.high))
+    return f"{mean}{_ends(mean, low, high)}"
+
+
+def _shown(accuracy: Interval) -> str:
+    return f"{percent(accuracy.mean)} ({percent_range(accuracy.low, accuracy.high)})"
+
+
+def _agrees(accuracy: Interval, is_measured: bool) -> str:
+    gives = "gives" if is_measured else "is expected to give"
+    return f"But the student {gives} its answer to {_shown(accuracy)} of requests"
 
 
 def range_of(accuracy: Interval) -> str:

@@ -10,41 +10,41 @@ from __future__ import annotations
 
 import datetime
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 from stratos.config import Config
-from stratos.contrib.cascade.way import cascade_way
-from stratos.core.counted import listed
-from stratos.core.formats import duration, percent, usd
+from stratos.core.reasons import Reason
 from stratos.plan.accuracy.without_model import needs_no_model
-from stratos.plan.answer_price import shares_unknown
+from stratos.plan.answer_price import unweighted_slices
 from stratos.plan.break_even import Ends, Money, Outcome, joint
 from stratos.plan.explain.free_here import free_servers
 from stratos.plan.horizon import Horizon, horizon_of
 from stratos.plan.scale_to_zero import MOST_WAITING, scaled_to_zero
-from stratos.plan.ways import hosted_ways, prompt_ways
-from stratos.plan.worth_doubts import (
-    doubts,
-    is_measured,
-    is_only_slow,
-    misses_limit,
-    slow_ones,
-    unsure_of,
-)
-from stratos.plan.worth_words import (
-    HEADS,
-    beside_models,
-    ended,
-    in_words,
-    months,
-    volume,
-    with_price,
+from stratos.plan.verdict import Verdict
+from stratos.plan.ways import hosted_ways, prompt_ways, too_slow, unsure, why_not
+from stratos.plan.words import (
+    AccuracyUnknown,
+    AgreesTooLittle,
+    Beaten,
+    EndsWithin,
+    EnoughUnsaid,
+    IfGivenBack,
+    LessAccurate,
+    MissesLimit,
+    NonePriced,
+    NoneProbed,
+    NotSure,
+    OnlySlow,
+    Sunk,
+    verdict_text,
 )
 from stratos.records import Interval, Plan, Probe, ScaledToZero, Way, Worth
 
-SUNK = " What the student has cost so far is left out: it is spent either way."
+MEASURED = "test items"
+"""Source of an accuracy that is no prediction any more: that of the student on the test items."""
+_HALF = 0.5
+"""Agreement with logged answers below which no user can mean that it is enough."""
 
 
 def verdict_of(
@@ -53,53 +53,10 @@ def verdict_of(
     plan: Plan,
     today: datetime.date | None = None,
     open_models: Sequence[Way] = (),
-    beaten_by: Mapping[str, str] | None = None,
-) -> Worth | None:
-    """Return `worth_of`, with what needs no model first where that may do as well.
-
-    Then distilling is open, however well it pays against other models.
-    """
-    found, free = (
-        worth_of(config, probe, plan, today, open_models, beaten_by),
-        needs_no_model(probe),
-    )
-    if found is None or not free:
-        return found
-    outcome: Outcome = "stay" if found.outcome == "stay" else "open"
-    text = f"{HEADS[outcome]}: {free} {beside_models(found)}"
-    return replace(found, outcome=outcome, text=text)
-
-
-def no_price(config: Config, probe: Probe) -> str:
-    """Say why there is no verdict, to a user who gave the traffic; "" where none was given."""
-    if config.traffic.requests_per_day is None:
-        return ""
-    names = [one.teacher for one in probe.teachers]
-    if not names:
-        return (
-            "Whether distilling pays is not said: no model was probed. Name the one that you pay "
-            "for: teacher=<name> (--help teacher lists them)."
-        )
-    have = "has" if len(names) == 1 else "have"
-    return (
-        f"Whether distilling pays is not said: {listed(names)} {have} no price by the token. "
-        "For an endpoint that you pay for, give "
-        "teacher.usd_per_million_input_tokens=<dollars> and "
-        "teacher.usd_per_million_output_tokens=<dollars>."
-    )
-
-
-def worth_of(
-    config: Config,
-    probe: Probe,
-    plan: Plan,
-    today: datetime.date | None = None,
-    open_models: Sequence[Way] = (),
-    beaten_by: Mapping[str, str] | None = None,
-) -> Worth | None:
+    beaten_by: Mapping[str, Reason] | None = None,
+    beats_baselines: bool = False,
+) -> Verdict | None:
     """Return whether a plan pays; None where there is no other way of a known price.
-
-    Where servers of one's own count as $0 an hour, its words end with that.
 
     Args:
         config: the run: its traffic, and its limit of accuracy.
@@ -108,76 +65,224 @@ def worth_of(
         today: from which on the horizon counts; None takes the date of this machine.
         open_models: as they are, on rented servers.
         beaten_by: by the name of a way that was measured to be more accurate than the student, the
-            numbers that show it, as "80% against 90% of …": distilling is not advised then.
+            numbers that show it: distilling is not advised then.
+        beats_baselines: whether the student was measured to be better than what needs no model.
     """
-    found = _weighed(config, probe, plan, today, open_models, beaten_by or {})
-    free = free_servers(plan.roles_of("serve"))
-    if found is None or not free:
-        return found
-    return replace(found, text=f"{found.text} {free}")
-
-
-def _weighed(
-    config: Config,
-    probe: Probe,
-    plan: Plan,
-    today: datetime.date | None,
-    open_models: Sequence[Way],
-    beaten_by: Mapping[str, str],
-) -> Worth | None:
     hosted = hosted_ways(config, probe, plan)
     priced = (*hosted, *open_models)
     if not priced:
         return None
     student = Way(plan.student, True, plan.accuracy, None, plan.latency_ms, kind="student")
-    horizon, rate = horizon_of(config.traffic), config.traffic.requests_per_day
-    once, per_day = _once(plan), plan.servers_usd_per_day
-    both = cascade_way(config, plan, hosted)
-    cascade = () if both is None else (both,)
-    facts: dict[str, Any] = {
-        "ways": (student, *cascade, *hosted, *prompt_ways(config, probe), *open_models),
-        "once_usd": once, "servers_usd_per_day": per_day, "months": horizon.months,
-        "requests_per_day": rate, "growth_per_month": horizon.growth_per_month,
-        "scaled": _scaled(config, plan, horizon),
-    }  # fmt: skip
-    able = [one for one in priced if not one.why_not]
-    slow = slow_ones(config, plan, priced)
-    if not able:
-        others = [one for one in priced if not is_only_slow(config, plan, one)]
-        why = "; ".join(f"{one.name}: {one.why_not}" for one in others)
-        doubt = doubts(config, plan, priced, beaten_by)
-        head = "Open" if doubt else "Distil"
-        text = f"{head}: no model that was probed does the task as well and in time"
-        text += f"{f' ({why})' if why else ''}.{slow}{doubt}"
-        return Worth("open" if doubt else "distil", text, reference="", **facts)
-    end_of = today or datetime.date.today()
+    added = [way for room in config.rooms.values() for way in room.ways(config, plan, hosted)]
+    horizon = horizon_of(config.traffic)
+    verdict = Verdict(
+        beside_models="open",
+        ways=(student, *added, *hosted, *prompt_ways(config, probe), *open_models),
+        once_usd=_once(plan),
+        servers_usd_per_day=plan.servers_usd_per_day,
+        horizon=horizon,
+        requests_per_day=config.traffic.requests_per_day,
+        scaled=_scaled(config, plan, horizon),
+        without_model=None if beats_baselines else needs_no_model(probe),
+    )
+    able = [way for way in priced if not way.why_not]
+    if able:
+        verdict = _compared(verdict, able, misses_limit(config, plan) is not None, plan)
+    else:
+        unable = tuple(way for way in priced if _only_slow(config, plan, way) is None)
+        verdict = replace(verdict, beside_models="distil", unable=unable)
+    doubt = doubt_of(config, plan, priced, beaten_by or {}, verdict.reference)
+    if doubt is not None and verdict.beside_models == "distil":
+        verdict = replace(verdict, beside_models="open")
+    slow = [note for way in priced if (note := _only_slow(config, plan, way)) is not None]
+    notes = _notes(
+        config, probe, plan, verdict, able,
+        [*slow, *([] if doubt is None else [doubt])], today or datetime.date.today(),
+    )  # fmt: skip
+    return replace(verdict, doubt=doubt, notes=tuple(notes))
+
+
+def worth_of(verdict: Verdict) -> Worth:
+    """Return the record of a verdict, with its words."""
+    return Worth(
+        outcome=verdict.outcome,
+        text=verdict_text(verdict),
+        ways=verdict.ways,
+        reference="" if verdict.reference is None else verdict.reference.name,
+        once_usd=verdict.once_usd,
+        servers_usd_per_day=verdict.servers_usd_per_day,
+        months=verdict.horizon.months,
+        requests_per_day=verdict.requests_per_day,
+        growth_per_month=verdict.horizon.growth_per_month,
+        payback_days=verdict.payback_days,
+        break_even_per_day=verdict.break_even_per_day,
+        scaled=verdict.scaled,
+    )
+
+
+def why_no_verdict(config: Config, probe: Probe) -> Reason | None:
+    """Return why there is no verdict, for a user who gave the traffic; None where none was given.
+
+    Args:
+        config: of the run.
+        probe: what the models showed, none of which has a price.
+    """
+    if config.traffic.requests_per_day is None:
+        return None
+    names = tuple(teacher.teacher for teacher in probe.teachers)
+    return NonePriced(names) if names else NoneProbed()
+
+
+def _compared(verdict: Verdict, able: Sequence[Way], misses: bool, plan: Plan) -> Verdict:
+    """Return the verdict beside the alternatives, in dollars.
+
+    Args:
+        verdict: with what is known of the student.
+        able: ways that do the task as well, or may.
+        misses: the student does not do it.
+        plan: of the student.
+    """
+    once, per_day, horizon = verdict.once_usd, verdict.servers_usd_per_day, verdict.horizon
+    rate = verdict.requests_per_day
     if rate is None:
         reference = min(able, key=_usd_per_answer)
         even = _ends(once, per_day, reference).break_even(horizon)
-        text = (
-            f"Against {with_price(reference)} distilling pays within {months(horizon)} from "
-            f"{volume(even)} requests a day on. Give yours: traffic.requests_per_day=<number>."
-        )
-        text += shares_unknown(probe, reference.name) + SUNK * is_measured(plan)
-        text += slow + doubts(config, plan, priced, beaten_by, reference) + unsure_of(reference)
-        text += ended(reference, horizon, end_of)
-        facts |= {"reference": reference.name, "break_even_per_day": even}
-        return Worth("open", text, **facts)
-    misses = misses_limit(config, plan) != ""
+        return replace(verdict, reference=reference, break_even_per_day=even)
     outcome, reference = _decided(able, misses, once, per_day, rate, horizon)
     ends = _ends(once, per_day, reference)
     made_days = 0.0 if is_measured(plan) else plan.hours / 24
-    even, payback = ends.break_even(horizon), ends.payback(rate, horizon, made_days)
-    doubt = doubts(config, plan, priced, beaten_by, reference)
-    if outcome == "distil" and doubt:
-        outcome = "open"
-    text = in_words(outcome, ends, reference, rate, horizon, payback, even)
-    text += SUNK * is_measured(plan)
-    text += ended(reference, horizon, end_of) + (slow + doubt) * (outcome != "stay")
-    text += unsure_of(reference) + shares_unknown(probe, reference.name)
-    text += _if_scaled(facts["scaled"], outcome, able, misses, once, per_day, rate, horizon)
-    facts |= {"reference": reference.name, "break_even_per_day": even}
-    return Worth(outcome, text, payback_days=payback, **facts)
+    return replace(
+        verdict,
+        beside_models=outcome,
+        reference=reference,
+        break_even_per_day=ends.break_even(horizon),
+        payback_days=ends.payback(rate, horizon, made_days),
+        reference_usd=ends.mean.alternative(horizon.days, rate, horizon),
+    )
+
+
+def _notes(
+    config: Config,
+    probe: Probe,
+    plan: Plan,
+    verdict: Verdict,
+    able: Sequence[Way],
+    against: Sequence[Reason],
+    today: datetime.date,
+) -> Iterator[Reason]:
+    """Yield what else is to be known of a verdict.
+
+    Args:
+        config: of the run.
+        probe: what the models showed.
+        plan: of the student.
+        verdict: as decided.
+        able: ways that do the task as well, or may.
+        against: what speaks against distilling.
+        today: from which on the horizon counts.
+    """
+    reference, rate = verdict.reference, verdict.requests_per_day
+    if reference is not None and is_measured(plan):
+        yield Sunk()
+    if reference is not None and reference.retires:
+        day = datetime.date.fromisoformat(reference.retires)
+        if day <= today + datetime.timedelta(days=verdict.horizon.days):
+            yield EndsWithin(reference.name, day)
+    if verdict.beside_models != "stay":
+        yield from against
+    if reference is not None:
+        if reference.unsure and (why := unsure(config, reference.accuracy)) is not None:
+            yield NotSure(reference.name, why)
+        if (slices := unweighted_slices(probe, reference.name)) is not None:
+            yield slices
+        if verdict.scaled is not None and rate is not None:
+            per_day = verdict.scaled.usd_per_day
+            misses = misses_limit(config, plan) is not None
+            then, _ = _decided(able, misses, verdict.once_usd, per_day, rate, verdict.horizon)
+            yield IfGivenBack(
+                verdict.scaled, verdict.servers_usd_per_day, verdict.beside_models, then
+            )
+    if (free := free_servers(plan.roles_of("serve"))) is not None:
+        yield free
+
+
+def is_measured(plan: Plan) -> bool:
+    """Return whether the student is trained, and its accuracy that on the test items."""
+    return plan.accuracy.source == MEASURED
+
+
+def doubt_of(
+    config: Config,
+    plan: Plan,
+    ways: Sequence[Way],
+    beaten_by: Mapping[str, Reason],
+    reference: Way | None = None,
+) -> Reason | None:
+    """Return why distilling is not advised; None where nothing speaks against the student.
+
+    Args:
+        config: the limits.
+        plan: its student.
+        ways: the other ways that have a price, alternatives or not.
+        beaten_by: as `verdict_of` takes it.
+        reference: the way that the student is compared with; None where none is an alternative.
+    """
+    # Whatever they cost, if they answer in time.
+    better = tuple(
+        (way.name, beaten_by[way.name])
+        for way in ways
+        if way.name in beaten_by and too_slow(config, way.latency_ms) is None
+    )
+    if better:
+        return Beaten(better)
+    if not (plan.accuracy.is_known and plan.accuracy.is_share_known):
+        return AccuracyUnknown()
+    if (missed := misses_limit(config, plan)) is not None:
+        return missed
+    if reference is None or not reference.is_logged:
+        return _less_accurate(plan, ways, reference)
+    # What agrees with the logged answers is all that is known; the user says what is enough.
+    if config.limits.accuracy is not None:
+        return None
+    if plan.accuracy.high < _HALF:
+        return AgreesTooLittle(plan.accuracy, is_measured(plan))
+    return EnoughUnsaid(plan.accuracy, is_measured(plan))
+
+
+def misses_limit(config: Config, plan: Plan) -> MissesLimit | None:
+    """Return that the student has too little for `limits.accuracy`; None where it may have enough.
+
+    That is so if it was measured to have less, or if all of its predicted interval is below.
+    """
+    student, least = plan.accuracy, config.limits.accuracy
+    if least is None or not (student.is_known and student.is_share_known):
+        return None
+    if (student.mean if is_measured(plan) else student.high) >= least:
+        return None
+    return MissesLimit(student, least, is_measured(plan))
+
+
+def _less_accurate(plan: Plan, ways: Sequence[Way], reference: Way | None) -> LessAccurate | None:
+    """Return that an alternative is surely more accurate: of several, the one compared with."""
+    better = [
+        way
+        for way in ways
+        if not way.why_not and not way.is_logged and plan.accuracy.high < way.accuracy.low
+    ]
+    if not better:
+        return None
+    most = max(better, key=lambda way: way.accuracy.low)
+    if reference is not None and reference in better:
+        most = reference
+    return LessAccurate(plan.accuracy, is_measured(plan), most.name, most.accuracy.mean)
+
+
+def _only_slow(config: Config, plan: Plan, way: Way) -> OnlySlow | None:
+    """Return that a way would do the task, and is too slow; None where it is otherwise."""
+    slow = too_slow(config, way.latency_ms)
+    if not way.why_not or slow is None or why_not(config, way.accuracy, plan) is not None:
+        return None
+    return OnlySlow(way.name, slow, bool(way.unsure))
 
 
 def _decided(
@@ -194,16 +299,16 @@ def _decided(
         horizon: for how long.
     """
     outcome, reference = decided(able, once, per_day, rate, horizon)
-    sure = [one for one in able if not one.unsure]
+    sure = [way for way in able if not way.unsure]
     if misses or len(sure) == len(able):
         return outcome, reference
     without: Outcome = "distil"
-    other = reference
+    sure_reference = reference
     if sure:
-        without, other = decided(sure, once, per_day, rate, horizon)
+        without, sure_reference = decided(sure, once, per_day, rate, horizon)
     if outcome != without:
         return "open", reference
-    return outcome, other if outcome == "stay" else reference
+    return outcome, sure_reference if outcome == "stay" else reference
 
 
 def decided(
@@ -218,12 +323,12 @@ def decided(
         rate: requests a day at first.
         horizon: for how long.
     """
-    ends = [_ends(once, per_day, one) for one in able]
-    outcomes = [one.outcome(rate, horizon) for one in ends]
+    ends = [_ends(once, per_day, way) for way in able]
+    outcomes = [of_way.outcome(rate, horizon) for of_way in ends]
     verdict = joint(outcomes)
     # Against the cheapest of all distilling may be open, and lose against a dearer one surely.
-    costs = [one.mean.alternative(horizon.days, rate, horizon) for one in ends]
-    decisive = [i for i, one in enumerate(outcomes) if one == verdict or verdict != "stay"]
+    costs = [of_way.mean.alternative(horizon.days, rate, horizon) for of_way in ends]
+    decisive = [i for i, way in enumerate(outcomes) if way == verdict or verdict != "stay"]
     return verdict, able[min(decisive, key=lambda i: costs[i])]
 
 
@@ -236,30 +341,10 @@ def _scaled(config: Config, plan: Plan, horizon: Horizon) -> ScaledToZero | None
     if offer is None or not offer.is_rented:
         return None
     per_day = plan.servers_usd_per_day
-    found = scaled_to_zero(per_day, rate, horizon)
-    if config.limits.latency_ms is not None and found.share_waiting > MOST_WAITING:
+    scaled = scaled_to_zero(per_day, rate, horizon)
+    if config.limits.latency_ms is not None and scaled.share_waiting > MOST_WAITING:
         return None
-    return found if found.usd_per_day < 0.99 * per_day else None
-
-
-def _if_scaled(
-    scaled: ScaledToZero | None, outcome: Outcome, able: Sequence[Way], misses: bool,
-    once: Interval, per_day: float, rate: float, horizon: Horizon,
-) -> str:  # fmt: skip
-    """Say what changes if the server is given back while nobody asks."""
-    if scaled is None:
-        return ""
-    then, _ = _decided(able, misses, once, scaled.usd_per_day, rate, horizon)
-    said = {
-        "distil": "distilling pays", "stay": "it does not pay", "open": "it is open if it pays"
-    }[then]  # fmt: skip
-    so = f"then {'still ' * (then == outcome)}{said}"
-    return (
-        f" If its server is given back after {duration(scaled.keep_s)} without a request, it costs "
-        f"{usd(scaled.usd_per_day)} a day in place of {usd(per_day)}, and "
-        f"{percent(scaled.share_waiting)} of the requests wait for a start of about "
-        f"{duration(scaled.start_s)}: {so}."
-    )
+    return scaled if scaled.usd_per_day < 0.99 * per_day else None
 
 
 def _once(plan: Plan) -> Interval:
@@ -269,12 +354,12 @@ def _once(plan: Plan) -> Interval:
     mean = plan.once_usd
     low, high = plan.usd_range or (plan.usd, plan.usd)
     served = [role.usd_range or (role.usd, role.usd) for role in plan.roles_of("serve")]
-    low, high = low - sum(one[0] for one in served), high - sum(one[1] for one in served)
+    low, high = low - sum(ends[0] for ends in served), high - sum(ends[1] for ends in served)
     return Interval(mean, max(0.0, min(low, mean)), max(high, mean))
 
 
-def _ends(once: Interval, per_day: float, other: Way) -> Ends:
-    price, servers = other.usd_per_answer or Interval(0.0, 0.0, 0.0), other.usd_per_day or 0.0
+def _ends(once: Interval, per_day: float, way: Way) -> Ends:
+    price, servers = way.usd_per_answer or Interval(0.0, 0.0, 0.0), way.usd_per_day or 0.0
     mean = Money(once.mean, per_day, price.mean, servers)
     return Ends(
         mean=mean,

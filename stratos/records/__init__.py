@@ -7,7 +7,6 @@ stage that made it runs again.
 
 from stratos.records.measured import MOST_TRUNCATED, Interval, Tried, is_cut_short
 from stratos.records.model_cards import CardRun, ModelCard
-from stratos.records.of_cascade import Cascade, CascadeAt, Escalation
 from stratos.records.of_deploy import Deployment, Export, Exports, LoadResult, Prediction, TriedRate
 from stratos.records.of_distill import CurvePoint, Student
 from stratos.records.of_evaluate import (
@@ -47,6 +46,7 @@ from stratos.records.of_probe import (
     TeacherProbe,
 )
 from stratos.records.of_report import Report
+from stratos.records.of_room import RoomRecord, Section
 from stratos.records.of_synthesize import Corpus
 from stratos.records.of_worth import ScaledToZero, Way, Worth
 from stratos.records.stored import (
@@ -69,8 +69,6 @@ __all__ = [
     "AnswerSpread",
     "Assumption",
     "CardRun",
-    "Cascade",
-    "CascadeAt",
     "Comparison",
     "Complexity",
     "Corpus",
@@ -79,7 +77,6 @@ __all__ = [
     "EarlierReads",
     "EditedError",
     "Envelope",
-    "Escalation",
     "Export",
     "Exports",
     "FileMark",
@@ -103,9 +100,11 @@ __all__ = [
     "PromptTrial",
     "Report",
     "RoleChoice",
+    "RoomRecord",
     "SampledAnswers",
     "ScaledToZero",
     "Scorecard",
+    "Section",
     "ServingSetting",
     "SliceAnswers",
     "SliceScore",

@@ -129,8 +129,8 @@ class RoleChoice:
     last_call_usd: float = 0.0
     """For a hosted teacher: how much more than a call costs is set aside for it. The last call
     needs so much beyond `usd`, and does not spend it."""
-    choosing_usd: float = 0.0
-    """For a hosted teacher: part of `usd`, for the answers that choose a cascade's threshold."""
+    after_deploy_usd: float = 0.0
+    """For a hosted teacher: part of `usd`, for what is asked once the student is served."""
     run: ServingSetting | None = None
     """For serving: how the server is run; None for the other roles."""
     wait_hours: float | None = None

@@ -16,8 +16,8 @@ class Way:
     is_student: bool
     accuracy: Interval
     usd_per_answer: Interval | None
-    """Of a hosted model; of a cascade what its teacher's part costs. None for one whose servers are
-    paid by the hour."""
+    """Of a hosted model, or of the part that one has in a promised way. None for one whose servers
+    are paid by the hour."""
     latency_ms: float | None
     """Mean of a hosted model, as the probe saw it; of one on servers its 95th percentile."""
     why_not: str = ""
@@ -27,11 +27,11 @@ class Way:
     is_logged: bool = False
     """The model of the task's log: its accuracy is the share of its answers that nothing speaks
     against, an upper bound."""
-    kind: Literal["student", "hosted", "prompt", "open", "cascade"] = "hosted"
+    kind: Literal["student", "hosted", "prompt", "open", "promised"] = "hosted"
     """prompt: a hosted model with another prompt; open: a model as it is, on rented servers;
-    cascade: the student, and its teacher where it is unsure."""
+    promised: what a room of contrib adds, whose accuracy is promised."""
     usd_per_day: float | None = None
-    """Of the servers of an open model or of a cascade's student, idle or not."""
+    """Of the servers of an open model, or of those of a promised way, idle or not."""
     servers: str = ""
     """On which an open model would run."""
     prompt: str = ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,13 +12,14 @@ if TYPE_CHECKING:
     from stratos.records import Report
 
 
-def report(config: Config, records: Any, context: Context, warnings: Sequence[str] = ()) -> Report:
+def report(
+    config: Config, records: Mapping[str, Any], context: Context, warnings: Sequence[str] = ()
+) -> Report:
     """Write the page of a run, `<run_dir>/report.html`, and say where it lies.
 
     Args:
         config: the run's config.
-        records: stage name to record, as a mapping or an object with those attributes; any may
-            be missing or None, and its section then says so.
+        records: stage name to record; any may be missing or None, and its section then says so.
         context: the run's folder and ledger.
         warnings: what the stages have warned of.
     """

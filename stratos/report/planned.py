@@ -15,7 +15,8 @@ from dataclasses import replace
 from typing import Any
 
 from stratos.catalog.local import CLOUD
-from stratos.core.counted import counted
+from stratos.config import STAGES
+from stratos.core.counted import counted, listed
 from stratos.core.formats import (
     hours,
     milliseconds,
@@ -155,24 +156,24 @@ def _hours(plan: Plan, records: Mapping[str, Any], spends: Sequence[Spend]) -> P
 def _dollars(plan: Plan, records: Mapping[str, Any], spends: Sequence[Spend]) -> PlannedRow | None:
     if records.get("evaluate") is None:
         return None
+    added = _unplanned(plan, spends)
+    apart = sum(spend.usd for spend in added)
     # What probe and pilot were paid was gone before there was a plan; it may be made again later.
-    apart = _apart(plan, spends)
     paid = sum(spend.usd for spend in spends if not spend.is_before_plan) - apart
     elsewhere = _elsewhere(plan.roles, records, spends)
     row = _dollars_row(plan, spends, paid, elsewhere)
     if not apart:
         return row
-    told = (
-        f"the teacher's answers that choose the cascade's threshold, {usd(apart)}, are in no plan"
-    )
-    return replace(row, note="; ".join(filter(None, (row.note, told))))
+    stages = listed(sorted({spend.stage for spend in added}))
+    note = f"the teacher's answers to {stages}, {usd(apart)}, are in no plan"
+    return replace(row, note="; ".join(filter(None, (row.note, note))))
 
 
-def _apart(plan: Plan, spends: Sequence[Spend]) -> float:
-    """Return the dollars of a cascade that the plan did not count: it was asked for later."""
-    if any(role.choosing_usd for role in plan.roles):
-        return 0.0
-    return sum(spend.usd for spend in spends if spend.stage == "cascade")
+def _unplanned(plan: Plan, spends: Sequence[Spend]) -> list[Spend]:
+    """Return what a room's stage was paid that the plan did not count: it was asked for later."""
+    if any(role.after_deploy_usd for role in plan.roles):
+        return []
+    return [spend for spend in spends if spend.stage not in ("", "pilot", *STAGES)]
 
 
 def _dollars_row(plan: Plan, spends: Sequence[Spend], paid: float, elsewhere: str) -> PlannedRow:

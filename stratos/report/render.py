@@ -17,6 +17,7 @@ import jinja2
 from markupsafe import Markup
 
 from stratos.core import formats
+from stratos.core.extensions import rooms_folder
 from stratos.core.printable import visible
 from stratos.records import to_plain
 
@@ -43,7 +44,8 @@ def render(template: str, **values: Any) -> bytes:
 @cache
 def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_FOLDER),
+        # Sections of the page that rooms add lie below `contrib`.
+        loader=jinja2.FileSystemLoader([_FOLDER, rooms_folder()]),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,

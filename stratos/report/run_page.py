@@ -27,6 +27,7 @@ from stratos.records import (
     ModelScore,
     Plan,
     Report,
+    RoomRecord,
     Scorecard,
 )
 from stratos.report import costs, provenance, to_type
@@ -53,14 +54,13 @@ ROLE_NAMES = {
 
 
 def write_run_page(
-    config: Config, records: Any, context: Context, warnings: Sequence[str] = ()
+    config: Config, records: Mapping[str, Any], context: Context, warnings: Sequence[str] = ()
 ) -> Report:
     """Write `report.html` into the run folder.
 
     Args:
         config: the run's config.
-        records: stage name to record, as a mapping or an object with those attributes; any may
-            be missing or None.
+        records: stage name to record; any may be missing or None.
         context: the run's folder and ledger.
         warnings: what the stages have warned of; the plan's own are added.
     """
@@ -105,8 +105,12 @@ def write_run_page(
         labels=_labels(scorecard),
         deployment=named.get("deploy"),
         format_verdict=format_verdict,
-        cascade=named.get("cascade"),
-        serve_cascade=to_type.serve_cascade(context.run_dir),
+        sections=[
+            (record.section, record)
+            for record in named.values()
+            if isinstance(record, RoomRecord) and record.section is not None
+        ],
+        run_dir=context.run_dir,
         speed=sentences(named["deploy"]) if "deploy" in named else [],
         accuracy_verdict=_accuracy_verdict(config, scorecard, named.get("deploy")),
         slices=_slices(scorecard),
@@ -151,13 +155,10 @@ def write_run_page(
     return Report(path=str(path), n_bytes=len(page), seconds=time.perf_counter() - started)
 
 
-def _by_stage(records: Any) -> dict[str, Any]:
-    """Return the records that are there, in the order of the stages."""
-    found = {
-        name: records.get(name) if isinstance(records, Mapping) else getattr(records, name, None)
-        for name in (STAGES[0], "pilot", *STAGES[1:-1], "cascade")
-    }
-    return {name: record for name, record in found.items() if record is not None}
+def _by_stage(records: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the records that are there, in the order of the stages; those of rooms come last."""
+    names = dict.fromkeys((STAGES[0], "pilot", *STAGES[1:-1], *records))
+    return {name: records[name] for name in names if records.get(name) is not None}
 
 
 def _accuracy_verdict(config: Config, scorecard: Scorecard | None, deployment: Any) -> str:

@@ -31,11 +31,6 @@ def repeat(run_dir: Path, changed: Mapping[str, str] | None = None) -> str:
     return shlex.join(redact_override(word) if "=" in word else word for word in words)
 
 
-def serve_cascade(run_dir: Path) -> str:
-    """Return the command that serves the student of a run with its teacher behind it."""
-    return shlex.join(["python", "-m", "stratos", "serve", str(run_dir), "--cascade"])
-
-
 def _without(overrides: Sequence[str], keys: Mapping[str, str]) -> list[str]:
     """Return the overrides of all other keys."""
     kept = []

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from stratos.core.errors import StratosError
+from stratos.core.reasons import Reason
+from stratos.run.words import FileMissing, FolderMissing, FolderReplaced
 
 LOCK = ".lock"
 
@@ -41,7 +43,7 @@ class HeldFolder:
 
     def is_gone(self) -> bool:
         """Return whether the folder was deleted, replaced or emptied."""
-        return self._whats_gone() is not None
+        return self._loss() is not None
 
     def check(self) -> None:
         """Check that the folder is the one that was taken, with all records.
@@ -49,10 +51,10 @@ class HeldFolder:
         Raises:
             FolderGoneError: it is not.
         """
-        if (gone := self._whats_gone()) is not None:
+        if (loss := self._loss()) is not None:
             raise FolderGoneError(
                 f"The run folder {self.folder} is gone or was emptied while the command worked "
-                f"({gone}). {self.how_to_go_on()}"
+                f"({loss}). {self.how_to_go_on()}"
             )
 
     @contextlib.contextmanager
@@ -74,20 +76,18 @@ class HeldFolder:
             raise
         self.check()
 
-    def _whats_gone(self) -> str | None:
+    def _loss(self) -> Reason | None:
         if self._identity is None:
             if not _is_there(self.folder):
-                return "there is no such folder"
+                return FolderMissing()
         elif not _is_there(self._lock):
-            return f"{LOCK} is not there any more"
+            return FileMissing(LOCK)
         else:
             with contextlib.suppress(OSError):
                 if _identity(self._lock) != self._identity:
-                    return "another folder is in its place"
-        for name in sorted(self._records):
-            if not _is_there(self.folder / name):
-                return f"{name} is not there any more"
-        return None
+                    return FolderReplaced()
+        missing = (name for name in sorted(self._records) if not _is_there(self.folder / name))
+        return next((FileMissing(name) for name in missing), None)
 
 
 def _identity(path: Path) -> tuple[int, int]:

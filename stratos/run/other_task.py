@@ -18,9 +18,9 @@ import yaml
 from stratos import records
 from stratos.config import Config
 from stratos.core.errors import StratosError
-from stratos.core.printable import shown
 from stratos.run import resume
 from stratos.run.stages import STAGES
+from stratos.run.words import OtherTask
 
 _FILE = "task.path"
 _CONTENTS = (f"the content of {_FILE}", "the content of task")
@@ -31,28 +31,15 @@ class OtherTaskError(StratosError):
     """The run folder holds another task; it is left as it is."""
 
 
-def refusal(config: Config, folder: Path, key: str) -> str | None:
-    """Return why a run may not begin in a folder, with what to type; None if it may.
+def refusal(config: Config, folder: Path, key: str) -> OtherTask | None:
+    """Return why a run may not begin in a folder; None if it may.
+
+    The first record tells: all others rest on it.
 
     Args:
         config: of the run.
         folder: that it would write to.
         key: that names it.
-    """
-    other = _other_task(config, folder)
-    if other is None:
-        return None
-    return (
-        f"{shown(str(folder))}: it holds a run of another task, {other}, which this run would "
-        f"overwrite. Leave {key} out for a new folder, or type {key}=<another folder>. If you do "
-        "not need that run any more, delete its folder first."
-    )
-
-
-def _other_task(config: Config, folder: Path) -> str | None:
-    """Return the name of the other task that the records in a folder are of; None if there is none.
-
-    The first record tells: all others rest on it.
     """
     for stage in STAGES:
         if not stage.works_on_task:
@@ -63,7 +50,8 @@ def _other_task(config: Config, folder: Path) -> str | None:
         except (OSError, msgspec.DecodeError, UnicodeDecodeError):
             continue  # it tells nothing; the run says what is wrong with it
         if _is_other(envelope.inputs, made, config):
-            return _name(folder, made)
+            name, path = _name_and_file(folder, made)
+            return OtherTask(folder, name, path, key)
         return None
     return None
 
@@ -82,8 +70,8 @@ def _is_other(old: Mapping[str, str], made: Any, config: Config) -> bool:
     return not any(old.get(key) and old.get(key) == new.get(key) for key in _CONTENTS)
 
 
-def _name(folder: Path, made: Any) -> str:
-    """Return what the other task is called, with its file as the folder's config names it."""
+def _name_and_file(folder: Path, made: Any) -> tuple[str, str]:
+    """Return what the other task is called, and its file as the folder's config names it."""
     name = str(made.get("task") or "") if isinstance(made, dict) else ""
     path = None
     try:
@@ -91,5 +79,4 @@ def _name(folder: Path, made: Any) -> str:
         name, path = name or str(task["name"]), task.get("path")
     except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError):
         pass  # was never kept, or edited by hand
-    on = f" on {shown(str(path))}" if path else ""
-    return f"{shown(name) or 'of an unknown name'}{on}"
+    return name, str(path or "")

@@ -23,7 +23,6 @@ from stratos.core.intervals import predicted
 from stratos.evaluate.reads import said
 from stratos.evaluate.verdict import verdict
 from stratos.records import (
-    Cascade,
     Corpus,
     Deployment,
     Interval,
@@ -33,6 +32,7 @@ from stratos.records import (
     Prediction,
     Probe,
     Report,
+    RoomRecord,
     Scorecard,
     Student,
     TeacherProbe,
@@ -207,17 +207,8 @@ def _judged(prediction: Prediction | None) -> str:
 
 
 @outcome.register
-def _(cascade: Cascade) -> str:
-    # The summary has the whole text.
-    promise = f"{percent(cascade.accuracy)} with {percent(cascade.confidence, 0)} confidence"
-    if not cascade.is_promised:
-        return f"{promise} is not promised"
-    parts = [f"{promise} is promised"]
-    if cascade.escalated is not None:
-        parts.append(f"{percent(cascade.escalated.mean)} of requests go to the teacher")
-    if cascade.measured is not None:
-        parts.append(f"{percent(cascade.measured.mean)} right on test items")
-    return ", ".join(parts)
+def _(record: RoomRecord) -> str:
+    return record.outcome()
 
 
 @outcome.register

@@ -7,28 +7,28 @@ from collections.abc import Iterator
 
 from stratos.config import Config
 from stratos.core.by_name import find
+from stratos.core.reasons import Reason
 from stratos.executors.job import Returns
 from stratos.executors.job_of_stage import PLANNED, ROLE_OF, has_server, job_spec, offer_of
 from stratos.plan.egress import list_prices
 from stratos.plan.sent_back import sent_back_gb
 from stratos.records import Plan, Student
+from stratos.run.words import AsksOverNetwork, NoServer, NothingDeployed
 from stratos.teachers.base import Teacher
 
 
-def why_here(config: Config, stage: str, plan: Plan | None) -> str | None:
-    """Say why a stage of `executor.stages` runs in this process; None if it runs as a job.
+def why_here(config: Config, stage: str, plan: Plan | None) -> Reason | None:
+    """Return why a stage of `executor.stages` runs in this process; None if it runs as a job.
 
     Questions to a hosted teacher take no server, and its key stays with the process that the user
     started.
     """
-    hosted = [one.name for one in _asked(config, stage, plan) if not one.runs_here]
+    hosted = tuple(one.name for one in _asked(config, stage, plan) if not one.runs_here)
     if hosted:
-        return f"it asks {' and '.join(hosted)} over the network, and keys stay on this machine"
+        return AsksOverNetwork(hosted)
     if stage == "deploy" and config.deploy.is_off:
-        return "deploy=none leaves nothing to do"
-    if not has_server(stage, plan):
-        return "the plan has no server for it"
-    return None
+        return NothingDeployed()
+    return None if has_server(stage, plan) else NoServer()
 
 
 def keys_of(config: Config) -> tuple[str, ...]:

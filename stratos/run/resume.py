@@ -11,7 +11,7 @@ import contextlib
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from glob import glob
 from pathlib import Path
@@ -59,6 +59,8 @@ class Stage(Generic[T]):
     """Fields of its own record that hold what it saw outside of config and records."""
     is_part_of: str = ""
     """A stage that brings this one with it; "" for one that the user asks for by name."""
+    is_on: Callable[[Config], bool] = lambda config: True
+    """Whether a config has it made at all."""
     own_limit: Literal["", "probe_usd"] = ""
     """The key of `limits` that caps what it may spend, besides the budget."""
     forgets_plan: bool = False

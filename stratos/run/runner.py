@@ -72,7 +72,7 @@ class Runner:
         kept = resume.find(stage, state.config.run_dir)
         mark = state.fingerprint(stage, kept.record if kept is not None else None)
         if kept is not None and kept.record is not None and kept.fingerprint == mark:
-            if more := more_money(state, stage, kept.record):
+            if (more := more_money(state, stage, kept.record)) is not None:
                 state.console.note(f"{stage.name}: {more}; it continues.")
                 return self._make(stage, mark, inputs, optional)
             state.console.done(stage.name, kept.record, again=True)
@@ -226,7 +226,7 @@ class Runner:
         for note in state.config.task.notes:
             state.console.note(note)
         self._tell_of_earlier_runs()
-        for complaint in state.config.task.complaints:
+        for complaint in map(str, state.config.task.complaints):
             state.warnings.add(complaint)
 
     def _tell_of_earlier_runs(self) -> None:

@@ -16,6 +16,7 @@ from stratos.run import resume
 from stratos.run.placing import planned_egress_usd, planned_trials_usd, roles_of_jobs
 from stratos.run.resume import Stage
 from stratos.run.run_state import RunState
+from stratos.run.words import MoreMoney
 
 
 def cap_usd(state: RunState, stage: Stage[Any]) -> float | None:
@@ -24,13 +25,12 @@ def cap_usd(state: RunState, stage: Stage[Any]) -> float | None:
     return state.ledger.cap_usd(own)
 
 
-def more_money(state: RunState, stage: Stage[Any], record: Any) -> str:
-    """Say that a stage left out what it may now pay for; "" where it did not, or may not."""
+def more_money(state: RunState, stage: Stage[Any], record: Any) -> MoreMoney | None:
+    """Return that a stage left out what it may now pay for; None where it did not, or may not."""
     cut_at, cap = getattr(record, "cut_at_usd", None), cap_usd(state, stage)
     if cut_at is None or (cap is not None and cap <= cut_at):
-        return ""
-    now = "has no limit" if cap is None else f"may spend {usd(cap)}"
-    return f"it stopped at {usd(cut_at)} and now {now}"
+        return None
+    return MoreMoney(cut_at, cap)
 
 
 def with_money(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from stratos.core.extensions import extensions, load
 from stratos.ledger.book import TEACHER
 from stratos.records import (
-    Cascade,
     Corpus,
     Deployment,
     Pilot,
@@ -71,6 +73,7 @@ PILOT = Stage(
     ),
     after=("probe",),
     is_part_of="plan",
+    is_on=lambda config: config.plan.pilot is not False,
     forgets_plan=True,
 )
 PLAN = Stage(
@@ -200,41 +203,25 @@ DEPLOY = Stage(
     after=("plan", "evaluate", "distill"),
     uses=("probe", "pilot", "synthesize"),
 )
-CASCADE = Stage(
-    name="cascade",
-    function="stratos.contrib.cascade.stage:cascade",
-    record=Cascade,
-    reads=(
-        "task",
-        "teacher",
-        "traffic",
-        "cascade.accuracy",
-        "cascade.confidence",
-        "cascade.measure",
-        "cascade.n_samples",
-        "cascade.n_items",
-        "cascade.teacher_usd",
-        "cascade.teacher_seconds",
-        "cascade.if_unavailable",
-        "callbacks.n_validation_items",
-        "callbacks.n_final_validation_items",
-        "evaluate",
-        "probe.max_tokens",
-        "limits.budget_usd",
-        "limits.probe_usd",
-    ),
-    after=("probe", "plan", "evaluate", "deploy"),
-    is_part_of="deploy",
-    releases=(TEACHER,),
+ADDED: tuple[Stage[Any], ...] = tuple(
+    stage for room in extensions() if room.stages for stage in load(room.stages)
 )
+"""Stages that rooms of contrib add, made between `deploy` and `report`."""
 REPORT = Stage(
     name="report",
     function="stratos.report:report",
     record=Report,
     reads=(),
-    uses=("probe", "pilot", "plan", "synthesize", "distill", "evaluate", "deploy", "cascade"),
+    uses=(
+        *("probe", "pilot", "plan", "synthesize", "distill", "evaluate", "deploy"),
+        *(stage.name for stage in ADDED),
+    ),
 )
-STAGES = (PROBE, PILOT, PLAN, SYNTHESIZE, DISTILL, EVALUATE, DEPLOY, CASCADE, REPORT)
+STAGES: tuple[Stage[Any], ...] = (
+    *(PROBE, PILOT, PLAN, SYNTHESIZE, DISTILL, EVALUATE, DEPLOY),
+    *ADDED,
+    REPORT,
+)
 
 PILOT_TRAINING = Stage(
     name="distill",

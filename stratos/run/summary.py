@@ -13,7 +13,6 @@ from rich.text import Text
 
 from stratos.config import Config
 from stratos.core.counted import counted
-from stratos.core.errors import StratosError
 from stratos.core.formats import (
     at_least,
     hours,
@@ -28,13 +27,13 @@ from stratos.evaluate.format_verdict import said as said_of_format
 from stratos.evaluate.reads import said
 from stratos.evaluate.verdict import accuracy_as_served, against_logged, verdict
 from stratos.records import (
-    Cascade,
     Corpus,
     Deployment,
     Export,
     ModelScore,
     Plan,
     Probe,
+    RoomRecord,
     Scorecard,
     Student,
     Worth,
@@ -42,8 +41,8 @@ from stratos.records import (
 from stratos.report.costs import CostRow, Spend, cost_rows, read_ledger, read_reserves
 from stratos.report.planned import planned_rows
 from stratos.report.planned_row import PlannedRow
-from stratos.report.to_type import serve_cascade
 from stratos.report.worth_measured import worth_measured
+from stratos.run.words import LimitMissed
 
 _ROLES = {
     "majority": "most frequent answer",
@@ -85,10 +84,11 @@ def show(console: Console, config: Config, records: Mapping[str, Any], ledger: P
         if scorecard.comparison is not None and (bound := at_least(scorecard.comparison)):
             told = sentence(bound)
             console.print(told, soft_wrap=True, markup=False)
-    if missed := _missed(config, records):
-        console.print(missed, style="yellow", soft_wrap=True, markup=False)
-        if "cascade" not in records and (remedy := _with_cascade(config)):
-            console.print(remedy, soft_wrap=True, markup=False)
+    if (missed := missed_limit(config, records)) is not None:
+        console.print(str(missed), style="yellow", soft_wrap=True, markup=False)
+        for room in config.rooms.values():
+            if (remedy := room.remedy(config, records)) is not None:
+                console.print(str(remedy), soft_wrap=True, markup=False)
     corpus: Corpus | None = records.get("synthesize")
     if corpus is not None and corpus.rows_to_label is not None:
         told = (
@@ -101,11 +101,9 @@ def show(console: Console, config: Config, records: Mapping[str, Any], ledger: P
         here = f"stratos serve {shlex.quote(str(config.run_dir))} (on this machine)"
         there = f"; on the planned servers: see {deployment.service_path}"
         console.print(f"Host    {here}{there}", soft_wrap=True, markup=False)
-    cascade: Cascade | None = records.get("cascade")
-    if cascade is not None:
-        serve = f" Type: {serve_cascade(config.run_dir)}"
-        told = f"Cascade {cascade.text}{serve if cascade.is_promised else ''}"
-        console.print(told, soft_wrap=True, markup=False)
+    for record in records.values():
+        if isinstance(record, RoomRecord) and (line := record.summary(config.run_dir)):
+            console.print(line, soft_wrap=True, markup=False)
     if "report" in records:
         console.print(f"Report  {records['report'].path}", soft_wrap=True, markup=False)
     console.print(f"Records {config.run_dir}", soft_wrap=True, markup=False)
@@ -116,8 +114,8 @@ def _worth(config: Config, records: Mapping[str, Any]) -> Worth | None:
     return worth_measured(config, *(records.get(name) for name in names))
 
 
-def _missed(config: Config, records: Mapping[str, Any]) -> str:
-    """Say that what is served falls short of the accuracy that was asked for; "" if it does not.
+def missed_limit(config: Config, records: Mapping[str, Any]) -> LimitMissed | None:
+    """Return that what is served falls short of `limits.accuracy`; None if it does not.
 
     That is the format that was compared with the evaluation, else the student as evaluated.
     """
@@ -125,34 +123,11 @@ def _missed(config: Config, records: Mapping[str, Any]) -> str:
     student = scorecard.score("student") if scorecard is not None else None
     least = config.limits.accuracy
     if student is None or least is None:
-        return ""
-    found = accuracy_as_served(scorecard, records.get("deploy"))
-    if found is None or found[0].mean >= least:
-        return ""
-    exact, form = found
-    who = f"the student as it is served ({form})" if form else "the student"
-    whole = student.slice().exact.mean
-    more = "The plan used a prediction."
-    if form and whole >= least:
-        more = f"In full precision it has {whole:.1%}."
-    return (
-        f"limits.accuracy={least:g} is not met: {who} has {exact.mean:.1%} of the test items "
-        f"(95% interval {exact.low:.1%} to {exact.high:.1%}). {more}"
-    )
-
-
-def _with_cascade(config: Config) -> str:
-    """Say what asking the teacher now and then would promise; "" where nothing was kept of it."""
-    least = config.limits.accuracy
-    assert least is not None
-    from stratos.contrib.cascade.answered import answered
-    from stratos.contrib.cascade.verdict_said import cascade_of
-
-    try:
-        run = answered(config.run_dir)
-    except StratosError:
-        return ""
-    return f"With a cascade: {cascade_of(run, least, 0.95).text}"
+        return None
+    served = accuracy_as_served(scorecard, records.get("deploy"))
+    if served is None or served[0].mean >= least:
+        return None
+    return LimitMissed(least, *served, student.slice().exact.mean)
 
 
 def final_numbers(
@@ -210,12 +185,9 @@ def final_numbers(
             numbers.setdefault("verdict", found.text)
         if scorecard.comparison is not None:
             numbers["ratio_at_least"] = scorecard.comparison.ratio_at_least
-    cascade: Cascade | None = records.get("cascade")
-    if cascade is not None and cascade.escalated is not None and cascade.measured is not None:
-        numbers["cascade_escalated"] = cascade.escalated.mean
-        numbers["cascade_exact"] = cascade.measured.mean
-        if cascade.usd_per_1000 is not None:
-            numbers["cascade_usd_per_1000"] = cascade.usd_per_1000
+    for record in records.values():
+        if isinstance(record, RoomRecord):
+            numbers |= record.numbers()
     deployment: Deployment | None = records.get("deploy")
     if deployment is not None:
         numbers["latency_p95_ms"] = deployment.latency_p95_ms

@@ -9,11 +9,12 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
 
+from stratos.core.context import Context
 from stratos.core.errors import TeacherError
 from stratos.core.reasons import Reason
-from stratos.records import ModelCard
-from stratos.tasks.base import Message
-from stratos.tasks.rows import shown
+from stratos.records import ModelCard, TeacherProbe
+from stratos.tasks.base import Message, Task
+from stratos.tasks.shown import shown
 
 Tick = Callable[[int, int], None]
 """Progress: done, total."""
@@ -31,6 +32,18 @@ MOST_TOKENS = 8192
 WINDOW = 8192
 """Questions held from the oldest without an answer to the newest taken."""
 _BATCH_SIZE = 32
+
+
+def on_task(teachers: Sequence[Teacher], task: Task) -> tuple[Teacher, ...]:
+    """Return the teachers of a run on a task.
+
+    One that is known by answers to other tasks is left out, unless it is the only one: then it says
+    why it cannot be reached.
+    """
+    if len(teachers) == 1:
+        [teacher] = teachers
+        return (teacher.of(task) or teacher,)
+    return tuple(bound for one in teachers if (bound := one.of(task)) is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +207,11 @@ class Teacher(ABC):
         """Whether its provider takes questions in batches: its class has `as_batch`."""
         return type(self).as_batch is not Teacher.as_batch
 
+    @property
+    def is_measured(self) -> bool:
+        """Whether it is known by answers of its own, and nobody asks: its class has `measure`."""
+        return type(self).measure is not Teacher.measure
+
     @abstractmethod
     def card(self) -> ModelCard:
         """Return the facts of the model (reads a config file at most)."""
@@ -226,6 +244,14 @@ class Teacher(ABC):
     def unreachable(self) -> Reason | None:
         """Return why it cannot be asked here, or None. Cheap: loads no weights."""
         return None
+
+    def of(self, task: Task) -> Teacher | None:
+        """Return it for a task; None where all that is known of it are answers to other tasks."""
+        return self
+
+    def measure(self, context: Context) -> TeacherProbe:
+        """Return what its answers prove of it, and say so; where it `is_measured`."""
+        raise TeacherError(f"Teacher {self.name} is known by asking it.")
 
     def close(self) -> None:
         """Free what was loaded, such as weights and connections."""

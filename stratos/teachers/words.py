@@ -239,31 +239,6 @@ class CannotLoad(Reason):
 # --- the model of a log ---------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class NoLog(Reason):
-    """The task has no log whose answers could be given again."""
-
-    def __str__(self) -> str:
-        return "the task has no log; type +task=logs"
-
-
-@dataclass(frozen=True)
-class NoCard(Reason):
-    """No card tells what the answers of a log cost."""
-
-    model: str
-    """As the log has it; "" where it names none."""
-    candidate: str
-    """Name of the teacher in the config."""
-
-    def __str__(self) -> str:
-        told = f"no card has a price of {self.model}" if self.model else "the log names no model"
-        return (
-            f"{told}, so that nobody knows what its answers cost. Name a card with that price: "
-            f"teacher.candidates.{self.candidate}.price_of=gpt_4o_mini"
-        )
-
-
 # --- prompts and answers --------------------------------------------------------------------------
 
 

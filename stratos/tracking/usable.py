@@ -7,17 +7,14 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 
 from stratos.config import LoggerConfig
-from stratos.core import extras
+from stratos.core.reasons import Reason
+from stratos.tracking.words import NoTrackingServer, PackageMissing
 
 
-def unusable(logger: LoggerConfig) -> Iterator[str]:
-    """Yield what to type for each service that cannot be used; W&B alone may be left out."""
+def unusable(logger: LoggerConfig) -> Iterator[Reason]:
+    """Yield why a service cannot be used; W&B alone may be left out."""
     for name, is_wanted in (("tensorboard", logger.tensorboard), ("mlflow", logger.mlflow)):
         if is_wanted and find_spec(name) is None:
-            yield f"logger={name} needs the package {name}. Type: {extras.install(name)}"
+            yield PackageMissing(name)
     if logger.mlflow and not logger.tracking_uri and not os.environ.get("MLFLOW_TRACKING_URI"):
-        yield (
-            "logger=mlflow needs the address of a tracking server. Type "
-            "logger.tracking_uri=http://<host>:5000, or set MLFLOW_TRACKING_URI. To start one "
-            "here: mlflow server --port 5000"
-        )
+        yield NoTrackingServer()

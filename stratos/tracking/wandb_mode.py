@@ -7,6 +7,7 @@ from collections.abc import Callable
 from urllib.parse import urlsplit
 
 from stratos.config import Config
+from stratos.tracking.words import KeyRefused
 
 _CONNECT_TIMEOUT_S = 3.0
 
@@ -46,7 +47,7 @@ def has_login() -> bool:
     return (urlsplit(_host()).hostname or "") in logins.hosts
 
 
-def why_refused() -> str | None:
+def why_refused() -> KeyRefused | None:
     """Ask the host about the key; None where it takes it, or where that cannot be told."""
     import base64
     import json
@@ -68,7 +69,7 @@ def why_refused() -> str | None:
         urllib.request.urlopen(asked, timeout=_CONNECT_TIMEOUT_S).close()
     except urllib.error.HTTPError as error:
         if error.code in (401, 403):
-            return f"{_host()} refuses the key of WANDB_API_KEY (HTTP {error.code})"
+            return KeyRefused(_host(), error.code)
     except OSError:
         pass  # W&B says what is wrong
     return None

@@ -33,8 +33,6 @@ IMPOSSIBLE = (
     "limits.serve_hours=1e6",
     "limits.serve_hours=-1",
     "limits.probe_usd=nan",
-    "cascade.accuracy=1",
-    "cascade.usd_per_day=5",
     "cloud.max_usd_per_hour=-1",
     "cloud.max_usd_per_hour=0",
     "cloud.max_nodes=0",
@@ -71,7 +69,6 @@ CONTRADICTIONS = (
     ["teacher=llama3_3_70b"],
     ["teacher=endpoint", "teacher.base_url=https://llm.example.com/v1", "teacher.model=x"],
     ["teacher=gpt_4o", "teacher.retires=soon"],
-    ["deploy=none", "cascade.accuracy=0.9"],
     ["deploy=none", "deploy.keep=true"],
     ["cloud.residency=europe"],
 )

@@ -81,16 +81,13 @@ def test_an_error_before_settling_costs_the_reservation(tmp_path: Path) -> None:
     assert ledger.spent_usd == 0.25
 
 
-def test_the_refusal_says_what_was_asked_and_what_is_left(tmp_path: Path) -> None:
+def test_the_refusal_says_what_was_asked_and_what_is_left(tmp_path: Path, snapshot: Any) -> None:
     ledger = Ledger(tmp_path / "ledger.jsonl", budget_usd=1.0)
     with ledger.reserve("a", 0.75):
         pass
     with pytest.raises(BudgetError) as caught, ledger.reserve("b", 0.5):
         pass
-    assert str(caught.value) == (
-        "b may cost $0.5000, and $0.7500 of $1.00 is spent: raise limits.budget_usd or "
-        "limits.probe_usd, or choose a cheaper teacher."
-    )
+    assert str(caught.value) == snapshot
     with ledger.reserve("c", 0.25):
         pass  # exactly what is left
     with pytest.raises(BudgetError), ledger.reserve("d", 0.0, limit_usd=0.5):
@@ -234,7 +231,7 @@ def test_a_stage_that_pays_shows_what_the_run_has_spent(tmp_path: Path) -> None:
     config: Any = SimpleNamespace(
         stages=(),
         plan=SimpleNamespace(pilot=False),
-        cascade=SimpleNamespace(accuracy=None),
+        rooms={},
         run_dir=tmp_path,
         limits=LimitsConfig(budget_usd=20.0, probe_usd=2.0),
     )

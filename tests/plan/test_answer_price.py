@@ -10,7 +10,8 @@ from world import replace
 
 from stratos.core.intervals import wilson
 from stratos.plan.answer_price import mean_tokens, price_of_answer
-from stratos.plan.worth import worth_of
+from stratos.plan.words import SharesUnknown, SlicesNotAsked
+from stratos.plan.worth import verdict_of
 from stratos.records import AnswerSpread, Probe, SliceAnswers
 from stratos.tasks.jsonl import JsonlTask
 from stratos.tasks.slice_shares import shares_of_slices
@@ -54,9 +55,9 @@ def test_each_slice_counts_by_its_share():
 
 def test_the_verdict_is_that_of_the_natural_shares():
     config, probe, plan = of_a_year(5000, (ASKED,))
-    told = worth_of(config, replace(probe, shares=SHARES), plan, TODAY)
-    assert told.outcome == "stay" and "alike" not in told.text
-    half = worth_of(config, replace(probe, shares=dict.fromkeys(SHARES, 0.5)), plan, TODAY)
+    told = verdict_of(config, replace(probe, shares=SHARES), plan, TODAY)
+    assert told.outcome == "stay" and SharesUnknown(2) not in told.notes
+    half = verdict_of(config, replace(probe, shares=dict.fromkeys(SHARES, 0.5)), plan, TODAY)
     assert half.outcome == "distil", "as the probe asks them"
 
 
@@ -65,9 +66,8 @@ def test_where_shares_are_not_known_that_is_said_and_the_range_covers_each_slice
     alone = [price_of_answer(probed(ASKED, {name: 1.0}), ASKED).mean for name in SHARES]
     assert found.low <= min(alone) and max(alone) <= found.high
     config, probe, plan = of_a_year(5000, (ASKED,))
-    told = worth_of(config, probe, plan, TODAY)
-    assert told.outcome == "open"
-    assert told.text == snapshot
+    verdict = verdict_of(config, probe, plan, TODAY)
+    assert verdict.outcome == "open" and SharesUnknown(2) in verdict.notes
 
 
 def test_a_slice_of_which_nothing_was_asked_widens_the_range(snapshot):
@@ -78,8 +78,9 @@ def test_a_slice_of_which_nothing_was_asked_widens_the_range(snapshot):
     )
     assert left.high - left.mean > 0.01 * left.mean and left.mean < whole.mean
     config, probe, plan = of_a_year(5000, (less,))
-    told = worth_of(config, replace(probe, shares=SHARES), plan, TODAY)
-    assert told.text == snapshot
+    verdict = verdict_of(config, replace(probe, shares=SHARES), plan, TODAY)
+    [left_out] = [note for note in verdict.notes if isinstance(note, SlicesNotAsked)]
+    assert left_out.share == pytest.approx(0.01)
 
 
 def test_shares_are_those_of_all_rows_not_of_the_first_items(tmp_path):

@@ -25,6 +25,7 @@ from stratos.evaluate.baselines import free_baselines, labelled_rows
 from stratos.plan.accuracy.without_model import needs_no_model
 from stratos.plan.options.candidates import build_problem
 from stratos.plan.solution import solve
+from stratos.plan.words import NeedsNoModel, WithoutModel
 from stratos.synthesize.alignment import Alignment
 from stratos.synthesize.injection import Injection
 from stratos.synthesize.pseudo_labels import PseudoLabels
@@ -87,12 +88,12 @@ def test_what_needs_no_model_is_said_before_the_training(task, snapshot: Snapsho
     problem, probe = planned(task)
     best = max(probe.baselines, key=lambda score: score.slice().exact.mean)
     [said] = [reason for reason in problem.evidence if reason.startswith("Without a model")]
-    assert f"Without a model, {best.name} answers {best.slice().exact.mean:.1%} of " in said
+    assert said == str(WithoutModel(best))
     assert best.role == "linear"
-    assert (needs_no_model(probe) != "") == (best.slice().exact.mean >= 0.8)
+    assert (needs_no_model(probe) is not None) == (best.slice().exact.mean >= 0.8)
     sure = replace(best.slices[-1], exact=replace(best.slice().exact, mean=0.9))
     found = replace(probe, baselines=(replace(best, slices=(sure,)),))
-    assert needs_no_model(found) == snapshot
+    assert needs_no_model(found) == NeedsNoModel(found.baselines[0])
 
 
 def test_what_a_teacher_adds_to_the_rows_is_planned_and_said(

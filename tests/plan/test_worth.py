@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import math
 import random
 
 import numpy as np
@@ -20,8 +21,38 @@ from stratos.plan.open_models import open_ways
 from stratos.plan.options.candidates import build_problem
 from stratos.plan.scale_to_zero import share_on, share_waiting
 from stratos.plan.solution import solve
-from stratos.plan.worth import decided, no_price, verdict_of, worth_of
-from stratos.plan.worth_words import volume
+from stratos.plan.verdict import Verdict
+from stratos.plan.words import (
+    AccuracyUnknown,
+    AgreesTooLittle,
+    AtMostBelowLimit,
+    Beaten,
+    BelowLimit,
+    EndsWithin,
+    EnoughUnsaid,
+    FreeServers,
+    IfGivenBack,
+    LessAccurate,
+    MayBeBelowLimit,
+    MissesLimit,
+    NeedsNoModel,
+    NextToNothing,
+    NonePriced,
+    NoneProbed,
+    NotProbed,
+    NotSure,
+    OnlySlow,
+    SharesUnknown,
+    SlicesNotAsked,
+    Sunk,
+    SurelyWorse,
+    TooSlow,
+    WithoutModel,
+    WorsePrompt,
+    verdict_text,
+    volume,
+)
+from stratos.plan.worth import decided, verdict_of, why_no_verdict, worth_of
 from stratos.records import (
     AnswerSpread,
     Comparison,
@@ -30,10 +61,12 @@ from stratos.records import (
     LoggedProof,
     ModelScore,
     PromptTrial,
+    ScaledToZero,
     Scorecard,
     SliceScore,
     Way,
 )
+from stratos.report.words import BetterByShares, BetterOnItems
 from stratos.report.worth_measured import worth_measured
 
 AWS = CloudConfig(name="aws", providers=("aws",))
@@ -187,7 +220,7 @@ def unknown(plan):
 def planned(traffic, limits=None, teachers=(BLIND, PAID), with_open=False):
     config, probe, plan = solved(traffic, limits, teachers)
     found = open_ways(config, probe, plan, load_catalog(AWS), None) if with_open else ()
-    return config, plan, worth_of(config, probe, plan, TODAY, found)
+    return config, plan, verdict_of(config, probe, plan, TODAY, found)
 
 
 def test_much_traffic_pays_and_little_does_not():
@@ -205,12 +238,12 @@ def test_much_traffic_pays_and_little_does_not():
     assert much.payback_days.mean == pytest.approx(paid, rel=1e-6)
     assert much.payback_days.low > made > 0, "it pays nothing back before it serves"
     assert much.payback_days.low <= much.payback_days.mean <= much.payback_days.high
-    assert much.text.startswith("Distil: pays back after")
-    assert "against large ($0.90 for 1,000 answers, 93.8% [85.0–97.5%] right); below" in much.text
-    assert much.text.endswith("requests a day stay with large.")
+    assert much.reference.name == "large" and much.notes == ()
+    assert much.distilling_usd == pytest.approx(plan.usd)
+    assert much.reference_usd == pytest.approx(price * 50_000 * 365.25)
     _, _, little = planned(TrafficConfig(requests_per_day=100, months=12))
     assert little.outcome == "stay" and little.payback_days is None
-    assert little.text.startswith("Don't distil: at 100 requests a day within 12 months large")
+    assert little.reference_usd < little.distilling_usd
     even = little.break_even_per_day
     assert 100 < even.low <= even.mean <= even.high
 
@@ -218,7 +251,7 @@ def test_much_traffic_pays_and_little_does_not():
 def test_without_traffic_the_volume_is_told():
     _, _, found = planned(TrafficConfig())
     assert found.outcome == "open" and found.payback_days is None
-    assert found.text.startswith("Against large (") and "traffic.requests_per_day=" in found.text
+    assert found.reference.name == "large" and found.break_even_per_day is not None
 
 
 def test_what_needs_no_verdict_has_none():
@@ -228,24 +261,29 @@ def test_what_needs_no_verdict_has_none():
 def test_a_model_that_is_surely_worse_is_no_alternative():
     poor = replace(PAID, exact=replace(PAID.exact, mean=0.1, low=0.05, high=0.2))
     _, _, found = planned(TrafficConfig(requests_per_day=10), teachers=(BLIND, poor))
-    assert found.outcome == "distil" and found.reference == ""
-    assert "surely less accurate" in found.text
+    assert found.outcome == "distil" and found.reference is None
+    [way] = found.unable
+    assert way.why_not == str(SurelyWorse(poor.exact))
 
 
 def test_a_limit_of_accuracy_decides_who_is_an_alternative():
     limits = LimitsConfig(accuracy=0.9, confidence="mean")
     _, plan, found = planned(TrafficConfig(requests_per_day=10), limits)
-    assert plan.accuracy.mean >= 0.9 and found.reference == "large"
+    assert plan.accuracy.mean >= 0.9 and found.reference.name == "large"
     limits = LimitsConfig(accuracy=0.94, confidence="mean")
-    assert "below limits.accuracy" in planned(TrafficConfig(requests_per_day=10), limits)[2].text
+    may_be_none = NotSure("large", MayBeBelowLimit(PAID.exact))
+    assert may_be_none in planned(TrafficConfig(requests_per_day=10), limits)[2].notes
+    limits = LimitsConfig(accuracy=0.98, confidence="mean")
+    [way] = planned(TrafficConfig(requests_per_day=10), limits)[2].unable
+    assert way.why_not == str(BelowLimit(PAID.exact))
 
 
 def test_an_end_within_the_horizon_is_told():
     ending = replace(PAID, card=replace(HOSTED, retires="2027-03-01"))
     for months, is_told in ((12, True), (1, False)):
         traffic = TrafficConfig(requests_per_day=1000, months=months)
-        text = planned(traffic, teachers=(BLIND, ending))[2].text
-        assert ("large ends on 2027-03-01" in text) is is_told
+        notes = planned(traffic, teachers=(BLIND, ending))[2].notes
+        assert (EndsWithin("large", datetime.date(2027, 3, 1)) in notes) is is_told
 
 
 def test_an_endpoint_of_ones_own_has_no_price_to_compare_with():
@@ -264,22 +302,21 @@ def logged(right, n=200, *, is_checked=True, **changes):
 def test_the_logged_model_is_the_way_to_stay():
     rate = TrafficConfig(requests_per_day=50_000)
     _, _, found = planned(rate, teachers=(BLIND, logged(194)))
-    assert found.reference == "gpt-large (logged)"
-    assert "at most 97.0% [93.6–98.6%] right by what the log can prove" in found.text
+    assert found.reference.name == "gpt-large (logged)" and found.reference.is_logged
     # That the student agrees with it is all that is known: the user says what is enough.
-    assert found.outcome == "open" and "limits.accuracy=" in found.text
+    assert found.outcome == "open" and isinstance(found.doubt, EnoughUnsaid)
     limits = LimitsConfig(accuracy=0.5, confidence="mean")
     enough = planned(rate, limits, teachers=(BLIND, logged(194)))[2]
-    assert enough.outcome == "distil" and "97.0%" in enough.text
+    assert enough.outcome == "distil" and enough.doubt is None
     little = planned(TrafficConfig(requests_per_day=10), limits, teachers=(BLIND, logged(194)))[2]
-    assert little.outcome == "stay" and "with gpt-large (logged)" not in little.text.split(":")[0]
+    assert little.outcome == "stay"
 
 
 def test_of_a_log_that_proves_nothing_that_is_said():
     unknown = logged(1, is_checked=False)
     unknown = replace(unknown, exact=Interval(0.5, 0.0, 1.0, is_known=False))
     found = planned(TrafficConfig(requests_per_day=50_000), teachers=(BLIND, unknown))[2]
-    assert "of which the log proves nothing" in found.text
+    assert found.reference.is_logged and not found.reference.accuracy.is_known
 
 
 def test_a_log_asks_for_nothing_and_costs_nothing():
@@ -312,7 +349,7 @@ def test_without_requests_a_day_nothing_says_how_many_servers_an_open_model_need
 def test_an_open_model_alone_is_a_way_to_compare_with():
     traffic = TrafficConfig(requests_per_day=1000, months=1)
     _, _, found = planned(traffic, teachers=(teacher(LARGE, right=64),), with_open=True)
-    assert found.reference == "qwen2.5_7b" and "as it is ($" in found.text
+    assert found.reference.name == "qwen2.5_7b" and found.reference.usd_per_day > 0
     assert found.outcome in ("distil", "open", "stay")
 
 
@@ -322,10 +359,8 @@ def test_what_a_better_prompt_alone_changes_is_listed():
     _, _, found = planned(TrafficConfig(requests_per_day=1e4), teachers=(BLIND, better))
     [way] = [one for one in found.ways if one.kind == "prompt"]
     assert way.name == "large, prompt default" and way.accuracy.mean == 0.5
-    assert way.why_not == (
-        "the prompt terse alone has 75.0% in place of 50.0% of the first 16 items"
-    )
-    assert found.reference == "large", "a way without a price decides nothing"
+    assert way.why_not == str(WorsePrompt("terse", 0.75, 0.5, 16))
+    assert found.reference.name == "large", "a way without a price decides nothing"
     same = replace(PAID, trials=trials)
     _, _, found = planned(TrafficConfig(requests_per_day=1e4), teachers=(BLIND, same))
     assert not [one for one in found.ways if one.kind == "prompt"]
@@ -335,7 +370,8 @@ def test_few_requests_are_told_what_a_server_costs_that_is_given_back():
     _, _, few = planned(TrafficConfig(requests_per_day=20, months=12))
     assert few.scaled is not None
     assert few.scaled.usd_per_day < 0.6 * few.servers_usd_per_day
-    assert "is given back after 20 min 00 s without a request, it costs $" in few.text
+    [given_back] = [note for note in few.notes if isinstance(note, IfGivenBack)]
+    assert (given_back.scaled, given_back.usd_per_day) == (few.scaled, few.servers_usd_per_day)
     _, _, limited = planned(
         TrafficConfig(requests_per_day=20, months=12), LimitsConfig(latency_ms=5000)
     )
@@ -347,7 +383,7 @@ def test_the_ways_are_shown_side_by_side():
     _, _, found = planned(TrafficConfig(requests_per_day=50_000, months=12), with_open=True)
     console = Console(width=200, record=True)
     with console.capture() as caught:
-        console.print(ways_table(found))
+        console.print(ways_table(worth_of(found)))
     text = caught.get()
     for way in found.ways:
         assert way.name in text
@@ -355,7 +391,8 @@ def test_the_ways_are_shown_side_by_side():
 
 
 def test_dollars_of_the_ways_are_those_of_a_horizon_below_a_month():
-    _, _, month = planned(TrafficConfig(requests_per_day=50_000, months=1), with_open=True)
+    verdict = planned(TrafficConfig(requests_per_day=50_000, months=1), with_open=True)[2]
+    month = worth_of(verdict)
     short = replace(month, months=0.1)
     assert span_name(month) == "first month" and span_name(short) == "in 3 d 1 h"
     for way in month.ways:
@@ -367,17 +404,19 @@ def test_what_needs_no_model_leaves_the_verdict_open():
     free = ModelScore("linear", "TF-IDF", (SliceScore("all", 200, wilson(199, 200), 0.0),))
     config, probe, plan = of_a_year(50_000)
     assert verdict_of(config, probe, plan, TODAY).outcome == "distil"
-    found = verdict_of(config, replace(probe, baselines=(free,)), plan, TODAY)
-    assert found.outcome == "open"
-    assert found.text.startswith("Open: Without a model, TF-IDF answers 99.5% of 200 validation")
-    assert " Beside other models it would be worth it: pays back after" in found.text
-    for rate, words in ((50, "Nor is it worth it beside other models: at 50 requests a day"),
-                        (None, "Beside other models that is open, too: Against ")):  # fmt: skip
+    for rate, outcome, beside in ((50_000, "open", "distil"), (50, "stay", "stay"),
+                                  (None, "open", "open")):  # fmt: skip
         config, probe, plan = of_a_year(rate)
         found = verdict_of(config, replace(probe, baselines=(free,)), plan, TODAY)
-        assert words in found.text
-        heads = [found.text.count(head) for head in ("Open", "Distil", "Don't distil")]
-        assert sum(heads) == 1, found.text
+        assert found.without_model == NeedsNoModel(free)
+        assert (found.outcome, found.beside_models) == (outcome, beside)
+        heads = [verdict_text(found).count(head) for head in ("Open", "Distil", "Don't distil")]
+        assert sum(heads) == 1, verdict_text(found)
+        # A student that was measured to be better than it needs no warning.
+        better = verdict_of(
+            config, replace(probe, baselines=(free,)), plan, TODAY, beats_baselines=True
+        )
+        assert better.without_model is None and better.outcome == beside
 
 
 def test_no_interval_is_written_without_a_width_and_no_traffic_as_none():
@@ -386,7 +425,7 @@ def test_no_interval_is_written_without_a_width_and_no_traffic_as_none():
     assert volume(Interval(0.42, 0.4, 0.5)) == "0.42 [0.4, 0.5]"
     config, probe, plan = of_a_year(0.001)
     found = verdict_of(config, probe, plan, TODAY)
-    assert "at 0.001 requests a day" in found.text
+    assert "at 0.001 requests a day" in verdict_text(found)
 
 
 def measured(student: int, teacher: int, n: int, p_value: float) -> Scorecard:
@@ -414,14 +453,14 @@ def test_once_it_is_measured_the_verdict_rests_on_that():
     config, probe, plan = of_a_year(50_000)
     plan = unknown(plan)
     before = verdict_of(config, probe, plan, TODAY)
-    assert before is not None and "How accurate the student will be is not known" in before.text
-    plan = replace(plan, worth=before)
-    assert worth_measured(config, probe, plan, None) == before
+    assert before.outcome == "open" and before.doubt == AccuracyUnknown()
+    plan = replace(plan, worth=worth_of(before))
+    assert worth_measured(config, probe, plan, None) == plan.worth
     good = worth_measured(config, probe, plan, measured(98, 97, 100, 1.0))
-    assert good is not None and good.outcome == "distil" and "not known" not in good.text
+    assert good.outcome == "distil" and str(AccuracyUnknown()) not in good.text
     worse = worth_measured(config, probe, plan, measured(88, 97, 99, 0.02))
-    assert worse is not None and worse.outcome == "open" and worse.text.startswith("Open: ")
-    assert "less accurate" in worse.text and "not known" not in worse.text
+    better = BetterOnItems(88 / 99, 97 / 99, 99, 0.02)
+    assert worse.outcome == "open" and str(Beaten((("large", better),))) in worse.text
 
 
 def test_a_teacher_that_is_right_on_nothing_is_no_alternative():
@@ -429,22 +468,93 @@ def test_a_teacher_that_is_right_on_nothing_is_no_alternative():
     plan = unknown(plan)
     wrong = tuple(replace(one, exact=wilson(0, 64)) for one in probe.teachers)
     found = verdict_of(config, replace(probe, teachers=wrong), plan, TODAY)
-    assert found is not None and "stay with" not in found.text and "next to nothing" in found.text
+    assert found.reference is None
+    [way] = found.unable
+    assert way.why_not == str(NextToNothing(wilson(0, 64)))
 
 
-def test_what_needs_no_model_is_said_first_where_the_accuracy_is_not_known():
+def test_what_needs_no_model_is_said_first_where_the_accuracy_is_not_known(snapshot):
     free = ModelScore("linear", "TF-IDF", (SliceScore("all", 200, wilson(199, 200), 0.0),))
-    for rate, head in ((50_000, "Open:"), (1, "Don't distil:")):
+    for rate, outcome in ((50_000, "open"), (1, "stay")):
         config, probe, plan = of_a_year(rate)
         plan = unknown(plan)
         found = verdict_of(config, replace(probe, baselines=(free,)), plan, TODAY)
-        assert found is not None and found.text.startswith(f"{head} Without a model, TF-IDF")
+        assert found.outcome == outcome and found.doubt == AccuracyUnknown()
+        assert verdict_text(found) == snapshot(name=outcome)
 
 
 def test_without_a_price_it_is_said_why_there_is_no_verdict():
     config, probe, _ = of_a_year(200, (BLIND,))
-    said = no_price(config, probe)
-    assert f"{probe.teachers[0].teacher} has no price by the token" in said
-    assert "teacher.usd_per_million_input_tokens=<dollars>" in said
+    assert why_no_verdict(config, probe) == NonePriced((BLIND.teacher,))
+    assert why_no_verdict(config, replace(probe, teachers=())) == NoneProbed()
     silent = replace(config, traffic=TrafficConfig())
-    assert no_price(silent, probe) == ""
+    assert why_no_verdict(silent, probe) is None
+
+
+def test_verdicts_in_words(snapshot):
+    """Each kind of verdict, with all that may be added to one."""
+    paid, free, day = (0.0, 0.0, 0.0), "spent already", datetime.date(2027, 3, 1)
+    hosted = Way("large", False, Interval(0.938, 0.85, 0.975), Interval(9e-4, 8e-4, 1e-3), 900.0)
+    logged = replace(hosted, name="gpt (logged)", is_logged=True)
+    silent = replace(logged, accuracy=Interval(0.5, 0.0, 1.0, is_known=False))
+    opened = replace(
+        hosted,
+        name="qwen",
+        usd_per_answer=None,
+        kind="open",
+        usd_per_day=24.0,
+        servers="2 × g5",
+    )
+    plain = Verdict(
+        "distil", (), Interval(20.0, 15.0, 25.0), 12.0, Horizon(12.0), 50_000.0, hosted,
+        break_even_per_day=Interval(1700.0, 1600.0, 1800.0),
+        payback_days=Interval(12.4, 10.0, 15.0), reference_usd=16_436.0,
+    )  # fmt: skip
+    poor = replace(hosted, why_not=str(SurelyWorse(hosted.accuracy)))
+    scaled = ScaledToZero(2.5, 0.2, 0.31, 300.0, 1200.0)
+    verdicts = {
+        "pays": plain,
+        "pays at once": replace(
+            plain, payback_days=Interval(0.0, 0.0, 0.0), break_even_per_day=Interval(*paid)
+        ),
+        "pays within hours or never": replace(plain, payback_days=Interval(0.25, 0.1, math.inf)),
+        "pays against a log": replace(plain, reference=logged),
+        "pays against a log that proves nothing": replace(plain, reference=silent),
+        "pays against an open model": replace(plain, reference=opened),
+        "open": replace(plain, beside_models="open", payback_days=None),
+        "open, may pay": replace(plain, beside_models="open"),
+        "open without requests": replace(plain, beside_models="open", requests_per_day=None),
+        "stay": replace(plain, beside_models="stay", horizon=Horizon(1.0)),
+        "stay once it is trained": replace(
+            plain, beside_models="stay", once_usd=Interval(*paid, free)
+        ),
+        "stay with an open model": replace(plain, beside_models="stay", reference=opened),
+        "no alternative": replace(plain, reference=None),
+        "none is able": replace(plain, reference=None, unable=(poor, replace(poor, name="small"))),
+        "all notes": replace(plain, notes=(
+            Sunk(), EndsWithin("large", day), OnlySlow("large", TooSlow(8000.0, 300.0), False),
+            OnlySlow("small", TooSlow(800.0, 300.0), True),
+            NotSure("large", MayBeBelowLimit(hosted.accuracy)), SlicesNotAsked(0.01),
+            SharesUnknown(2), IfGivenBack(scaled, 12.0, "open", "open"),
+            IfGivenBack(scaled, 12.0, "stay", "distil"), FreeServers(("local", "slurm")),
+        )),
+    }  # fmt: skip
+    assert {name: verdict_text(verdict) for name, verdict in verdicts.items()} == snapshot
+
+
+def test_reasons_in_words(snapshot):
+    student = Interval(0.8, 0.7, 0.9)
+    free = ModelScore("linear", "TF-IDF", (SliceScore("all", 200, wilson(199, 200), 0.0),))
+    better = BetterOnItems(0.85, 0.96, 1000, 1e-20)
+    reasons = (
+        NotProbed(), BelowLimit(student), AtMostBelowLimit(student), MayBeBelowLimit(student),
+        SurelyWorse(student), NextToNothing(student), TooSlow(8000.0, 300.0),
+        WorsePrompt("terse", 0.75, 0.5, 16), Beaten((("large", better), ("cheap", better))),
+        AccuracyUnknown(), MissesLimit(student, 0.9, True), MissesLimit(student, 0.9, False),
+        AgreesTooLittle(student, True), EnoughUnsaid(student, False),
+        LessAccurate(student, False, "large", 0.96), LessAccurate(student, True, "large", 0.96),
+        WithoutModel(free), NeedsNoModel(free), NoneProbed(), NonePriced(("large",)),
+        NonePriced(("large", "small")), FreeServers(("local",)),
+        BetterByShares(student, Interval(0.979, 0.97, 0.99)),
+    )  # fmt: skip
+    assert [f"{type(reason).__name__}: {reason}" for reason in reasons] == snapshot

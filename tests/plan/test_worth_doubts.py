@@ -14,11 +14,24 @@ from test_worth import (
 from world import BLIND, LARGE, replace, teacher
 
 from stratos.catalog import load_catalog
-from stratos.core.intervals import wilson
+from stratos.core.intervals import by_shares, wilson
 from stratos.plan.open_models import open_ways
 from stratos.plan.ways import hosted_ways
-from stratos.plan.worth import verdict_of
-from stratos.plan.worth_doubts import doubts
+from stratos.plan.words import (
+    AgreesTooLittle,
+    Beaten,
+    BelowLimit,
+    EnoughUnsaid,
+    LessAccurate,
+    MayBeBelowLimit,
+    MissesLimit,
+    NotSure,
+    OnlySlow,
+    Sunk,
+    SurelyWorse,
+    TooSlow,
+)
+from stratos.plan.worth import doubt_of, verdict_of, worth_of
 from stratos.records import (
     AnswerSpread,
     Deployment,
@@ -28,6 +41,7 @@ from stratos.records import (
     ServingSetting,
     SliceScore,
 )
+from stratos.report.words import BetterByShares, BetterOnItems
 from stratos.report.worth_measured import worth_measured
 
 CHEAP = replace(
@@ -37,58 +51,64 @@ CHEAP = replace(
 
 
 def asking(accuracy, rate, teachers=(BLIND, PAID), **more):
-    """Return a plan made without a limit of accuracy, under one."""
+    """Return a plan made without a limit of accuracy, under one, and its verdict."""
     config, probe, plan = of_a_year(rate, teachers)
     limits = replace(config.limits, accuracy=accuracy, confidence="low", **more)
     config = replace(config, limits=limits)
-    return config, probe, replace(plan, worth=verdict_of(config, probe, plan, TODAY))
+    verdict = verdict_of(config, probe, plan, TODAY)
+    return config, probe, replace(plan, worth=worth_of(verdict)), verdict
 
 
 def test_a_model_that_may_meet_the_limit_of_accuracy_is_compared_in_dollars():
     """Its interval, 85.0% to 97.5%, straddles the limit: few items do not make it unable."""
-    few = asking(0.9, 1)[2].worth
-    assert few.outcome == "open" and few.reference == "large"
-    assert "Whether large is an alternative is not sure: 93.8% (85.0–97.5%)" in few.text
-    many = asking(0.9, 50_000)[2].worth
-    assert many.outcome == "distil" and many.reference == "large"
-    surely = asking(0.8, 1)[2].worth
-    assert surely.outcome == "stay" and "not sure" not in surely.text
-    never = asking(0.98, 1)[2].worth
-    assert never.reference == "" and "below limits.accuracy" in never.text
+    few = asking(0.9, 1)[3]
+    assert few.outcome == "open" and few.reference.name == "large"
+    assert NotSure("large", MayBeBelowLimit(PAID.exact)) in few.notes
+    many = asking(0.9, 50_000)[3]
+    assert many.outcome == "distil" and many.reference.name == "large"
+    surely = asking(0.8, 1)[3]
+    assert surely.outcome == "stay"
+    assert not any(isinstance(note, NotSure) for note in surely.notes)
+    never = asking(0.98, 1)[3]
+    assert never.reference is None
+    assert [way.why_not for way in never.unable] == [str(BelowLimit(PAID.exact))]
 
 
 def test_a_sure_alternative_that_loses_stays_the_reason_beside_one_that_may_be_none():
     """The dear one surely is an alternative, the cheap one may be: both lose at one a day."""
-    found = asking(0.84, 1, (BLIND, PAID, CHEAP))[2].worth
-    assert found.outcome == "stay" and found.reference == "large"
+    found = asking(0.84, 1, (BLIND, PAID, CHEAP))[3]
+    assert found.outcome == "stay" and found.reference.name == "large"
 
 
 def test_a_student_that_misses_the_limit_is_never_advised():
-    config, probe, plan = asking(0.9, 50_000)
+    config, probe, plan, _ = asking(0.9, 50_000)
     missed = worth_measured(config, probe, plan, measured(80, 80, 100, 1.0))
     assert missed.outcome == "open"
-    assert "the student does not meet limits.accuracy=0.9: 80.0%" in missed.text
+    short = MissesLimit(missed.ways[0].accuracy, 0.9, is_measured=True)
+    assert str(short) in missed.text
     # No other model does the task, and the student does not do it, either.
-    config, probe, plan = asking(0.98, 50_000)
+    config, probe, plan, _ = asking(0.98, 50_000)
     assert plan.worth.reference == ""
     assert worth_measured(config, probe, plan, measured(80, 80, 100, 1.0)).outcome == "open"
     # What may do it is an alternative to what does not.
-    config, probe, plan = asking(0.9, 1)
+    config, probe, plan, _ = asking(0.9, 1)
     assert worth_measured(config, probe, plan, measured(80, 97, 100, 1e-4)).outcome == "stay"
 
 
 def test_a_student_that_surely_will_miss_it_is_not_advised_before_it_is_trained():
-    config, probe, plan = asking(0.98, 50_000)
-    found = verdict_of(config, probe, replace(plan, accuracy=Interval(0.8, 0.7, 0.9)), TODAY)
-    assert found.outcome == "open" and "is not expected to meet limits.accuracy" in found.text
+    config, probe, plan, _ = asking(0.98, 50_000)
+    accuracy = Interval(0.8, 0.7, 0.9)
+    found = verdict_of(config, probe, replace(plan, accuracy=accuracy), TODAY)
+    assert found.outcome == "open"
+    assert found.doubt == MissesLimit(accuracy, 0.98, is_measured=False)
 
 
 def test_a_dear_teacher_that_is_better_leaves_it_open_beside_a_cheap_one():
     config, probe, plan = of_a_year(100_000, (BLIND, PAID, CHEAP))
-    plan = replace(plan, worth=verdict_of(config, probe, plan, TODAY))
+    plan = replace(plan, worth=worth_of(verdict_of(config, probe, plan, TODAY)))
     found = worth_measured(config, probe, plan, measured(850, 960, 1000, 1e-20))
     assert found.reference == "cheap" and found.outcome == "open"
-    assert "less accurate than large: 85.0% against 96.0% of the same 1,000" in found.text
+    assert str(Beaten((("large", BetterOnItems(0.85, 0.96, 1000, 1e-20)),))) in found.text
     equal = worth_measured(config, probe, plan, measured(955, 960, 1000, 0.6))
     assert equal.outcome == "distil"
 
@@ -97,8 +117,9 @@ def test_an_alternative_that_surely_is_more_accurate_leaves_it_open_whatever_it_
     config, probe, plan = of_a_year(100_000, (BLIND, PAID, CHEAP))
     plan = replace(plan, accuracy=Interval(0.8, 0.78, 0.82))
     found = verdict_of(config, probe, plan, TODAY)
-    assert found.reference == "cheap" and found.outcome == "open"
-    assert "is expected to be less accurate than large" in found.text
+    assert found.reference.name == "cheap" and found.outcome == "open"
+    better = LessAccurate(plan.accuracy, False, "large", PAID.exact.mean)
+    assert found.doubt == better and better in found.notes
 
 
 @pytest.mark.parametrize(
@@ -108,26 +129,24 @@ def test_a_hosted_model_that_takes_too_long_is_no_alternative(seconds, outcome, 
     config, probe, plan = of_a_year(100, (BLIND, replace(PAID, seconds=64 * seconds)))
     config = replace(config, limits=replace(config.limits, latency_ms=300))
     found = verdict_of(config, probe, plan, TODAY)
-    assert (found.outcome, found.reference) == (outcome, reference)
-    told = (
-        "large would do the task, but is too slow: 8.00 s an answer, above limits.latency_ms=300."
-    )
-    assert (told in found.text) == (not reference)
-    assert found.text.count("8.00 s") == (not reference)
+    assert found.outcome == outcome
+    assert (found.reference.name if found.reference is not None else "") == reference
+    slow = OnlySlow("large", TooSlow(1000 * seconds, 300), is_unsure=False)
+    assert (slow in found.notes) == (not reference) and found.unable == ()
 
 
 def test_a_model_that_is_too_slow_is_named_beside_one_that_is_not():
     slow, quick = replace(PAID, seconds=64 * 8.0), replace(CHEAP, seconds=64 * 0.2)
     config, probe, plan = of_a_year(100_000, (BLIND, slow, quick))
     config = replace(config, limits=replace(config.limits, latency_ms=300))
-    told = " large would do the task, but is too slow: 8.00 s an answer, above"
+    told = OnlySlow("large", TooSlow(8000.0, 300), is_unsure=False)
     found = verdict_of(config, probe, plan, TODAY)
-    assert found.reference == "cheap" and found.outcome == "distil" and told in found.text
+    assert found.reference.name == "cheap" and found.outcome == "distil" and told in found.notes
     asked = replace(config, traffic=replace(config.traffic, requests_per_day=None))
-    assert told in verdict_of(asked, probe, plan, TODAY).text
+    assert told in verdict_of(asked, probe, plan, TODAY).notes
     # One that does not do the task either is not said to do it.
     config = replace(config, limits=replace(config.limits, accuracy=0.999))
-    assert told not in verdict_of(config, probe, plan, TODAY).text
+    assert told not in verdict_of(config, probe, plan, TODAY).notes
 
 
 def test_what_is_no_alternative_is_told_anew_beside_the_measured_student():
@@ -135,28 +154,27 @@ def test_what_is_no_alternative_is_told_anew_beside_the_measured_student():
     plan = replace(plan, accuracy=Interval(0.97, 0.95, 0.99))
     found = open_ways(config, probe, plan, load_catalog(AWS), None)
     config, probe = config, replace(probe, teachers=(*probe.teachers, PAID))
-    plan = replace(plan, worth=verdict_of(config, probe, plan, TODAY, found))
+    plan = replace(plan, worth=worth_of(verdict_of(config, probe, plan, TODAY, found)))
     [before] = [way for way in plan.worth.ways if way.name == "qwen2.5_7b"]
-    assert before.why_not.endswith("surely less accurate")
+    assert before.why_not == str(SurelyWorse(before.accuracy))
     after = worth_measured(config, probe, plan, measured(600, 610, 1000, 0.9))
     [way] = [way for way in after.ways if way.name == "qwen2.5_7b"]
     assert way.why_not == "" and after.outcome != "distil"
     limited = replace(config, limits=replace(config.limits, accuracy=0.85, confidence="mean"))
     again = worth_measured(limited, probe, plan, measured(600, 610, 1000, 0.9))
     [way] = [way for way in again.ways if way.name == "qwen2.5_7b"]
-    assert way.unsure.endswith("may be below limits.accuracy")
+    assert way.unsure == str(MayBeBelowLimit(way.accuracy))
 
 
 def test_once_the_student_is_trained_what_it_has_cost_is_left_out():
     config, probe, plan = of_a_year(5000)
     serve = sum(role.usd for role in plan.roles_of("serve"))
     plan = replace(plan, usd=serve + 2000, usd_range=(serve + 1900, serve + 2100))
-    plan = replace(plan, worth=verdict_of(config, probe, plan, TODAY))
+    plan = replace(plan, worth=worth_of(verdict_of(config, probe, plan, TODAY)))
     assert plan.worth.outcome == "stay", "with $2,000 to be spent it does not pay"
     found = worth_measured(config, probe, plan, measured(980, 970, 1000, 0.2))
     assert found.once_usd.high == 0 and found.outcome == "distil"
-    assert found.text.startswith("Distil: pays from the first day on at 5,000 requests a day")
-    assert "What the student has cost so far is left out" in found.text
+    assert str(Sunk()) in found.text
     assert found.payback_days == Interval(0.0, 0.0, 0.0)
     price, even = found.ways[1].usd_per_answer.mean, found.break_even_per_day.mean
     assert even == pytest.approx(plan.servers_usd_per_day / price)
@@ -164,7 +182,7 @@ def test_once_the_student_is_trained_what_it_has_cost_is_left_out():
 
 def test_the_accuracy_is_that_of_the_format_that_is_served():
     config, probe, plan = of_a_year(50_000)
-    plan = replace(plan, worth=verdict_of(config, probe, plan, TODAY))
+    plan = replace(plan, worth=worth_of(verdict_of(config, probe, plan, TODAY)))
     card = measured(980, 970, 1000, 0.2)
     q4 = Export(
         "q4_k_m", 1, 1000, 500, wilson(600, 1000), wilson(980, 1000), Interval(38, 35, 41), 0.0,
@@ -177,8 +195,10 @@ def test_the_accuracy_is_that_of_the_format_that_is_served():
     )  # fmt: skip
     assert worth_measured(config, probe, plan, card).outcome == "distil"
     served = worth_measured(config, probe, plan, card, deployment)
-    assert served.ways[0].accuracy.mean == 0.6 and served.outcome == "open"
-    assert "the student is less accurate than large: 60.0%" in served.text
+    student = served.ways[0].accuracy
+    assert student.mean == 0.6 and served.outcome == "open"
+    less = LessAccurate(student, True, "large", PAID.exact.mean)
+    assert str(less) in served.text
 
 
 def test_a_student_that_hardly_agrees_with_the_log_takes_the_place_of_nothing():
@@ -186,17 +206,17 @@ def test_a_student_that_hardly_agrees_with_the_log_takes_the_place_of_nothing():
     little = replace(plan, accuracy=Interval(0.0, 0.0, 0.02, "test items"))
     way = replace(hosted_ways(config, probe, plan)[0], is_logged=True)
     config = replace(config, limits=replace(config.limits, accuracy=None))
-    told = doubts(config, little, [way], {}, way)
-    assert "gives its answer to 0.0% (0.0–2.0%) of requests: it takes the place of noth" in told
+    doubt = doubt_of(config, little, [way], {}, way)
+    assert doubt == AgreesTooLittle(little.accuracy, is_measured=True)
     much = replace(plan, accuracy=Interval(0.7, 0.6, 0.8, "test items"))
-    assert "such as limits.accuracy=0.9" in doubts(config, much, [way], {}, way)
+    assert doubt_of(config, much, [way], {}, way) == EnoughUnsaid(much.accuracy, is_measured=True)
 
 
 def test_a_teacher_that_is_better_as_requests_come_leaves_it_open():
     """An evaluation that alternates slices has them level; 99 of 100 requests are short."""
     shares = {"long": 0.01, "short": 0.99}
     config, probe, plan = of_a_year(100_000, (BLIND, PAID))
-    plan = replace(plan, worth=verdict_of(config, probe, plan, TODAY))
+    plan = replace(plan, worth=worth_of(verdict_of(config, probe, plan, TODAY)))
     equal = measured(910, 910, 1000, 1.0)
 
     def sliced(score, long, short):
@@ -210,14 +230,19 @@ def test_a_teacher_that_is_better_as_requests_come_leaves_it_open():
     assert alike.outcome == "distil", "how often slices are asked is not known"
     found = worth_measured(config, replace(probe, shares=shares), plan, scorecard)
     assert found.outcome == "open"
-    assert "the student is less accurate than large: 84.1% (80.7–87.1%) against 97.9%" in found.text
-    assert "each slice by its share of the rows" in found.text
+    better = BetterByShares(
+        by_shares({row.slice: row.exact for row in scorecard.score("student").slices}, shares),
+        by_shares({row.slice: row.exact for row in scorecard.score("teacher").slices}, shares),
+    )
+    assert better.student.mean == pytest.approx(0.841, abs=5e-4)
+    assert better.model.mean == pytest.approx(0.979, abs=5e-4)
+    assert str(Beaten((("large", better),))) in found.text
     rare = dict(zip(shares, reversed(shares.values()), strict=True))
     assert worth_measured(config, replace(probe, shares=rare), plan, scorecard).outcome == "distil"
     # Another model has its slices from the probe.
     by_slice = {"long": wilson(30, 64), "short": wilson(64, 64)}
     probed = (BLIND, PAID, replace(CHEAP, exact_by_slice=by_slice))
     config, probe, plan = of_a_year(100_000, probed)
-    plan = replace(plan, worth=verdict_of(config, probe, plan, TODAY))
+    plan = replace(plan, worth=worth_of(verdict_of(config, probe, plan, TODAY)))
     found = worth_measured(config, replace(probe, shares=shares), plan, scorecard)
     assert "; than cheap: 84.1%" in found.text

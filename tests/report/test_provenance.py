@@ -62,5 +62,5 @@ def test_a_plan_whose_model_has_no_name_has_no_command(factory: ModuleType, tmp_
     assert to_type.of_point(point, plan, tmp_path).endswith("+task=mahjong")
     named = replace(point, student="stratos_3m")
     said = to_type.of_point(named, plan, tmp_path)
-    assert said.endswith("+task=mahjong student=stratos_3m strategy=injection")
+    assert said.split()[-2:] == ["student=stratos_3m", "strategy=injection"]
     assert to_type.of_point(replace(point, student="of/a/path"), plan, tmp_path) == ""

@@ -14,8 +14,6 @@ import pytest
 from stratos.config import LimitsConfig
 from stratos.ledger import Ledger, reserves
 from stratos.records import (
-    Cascade,
-    CascadeAt,
     Export,
     Exports,
     Interval,
@@ -83,7 +81,7 @@ def make(
     return read(run_dir / "report.html")
 
 
-def test_the_page_tells_the_whole_run(factory: ModuleType, tmp_path: Path) -> None:
+def test_the_page_tells_the_whole_run(factory: ModuleType, tmp_path: Path, snapshot: Any) -> None:
     factory.write_hydra(tmp_path, ["+task=mahjong", "cloud=aws", "limits.budget_usd=25"])
     line = {"kind": "settled", "what": "teacher gpt", "role": "teacher", "usd": 0.25}
     paid = json.dumps({**line, "total_usd": 0.25})
@@ -98,40 +96,17 @@ def test_the_page_tells_the_whole_run(factory: ModuleType, tmp_path: Path) -> No
     path = tmp_path / "report.html"
     assert made == Report(str(path), path.stat().st_size, made.seconds)
     page = read(path)
-    headline = page.section("result")
-    assert "97.9% right, where its teacher has 0.8%" in headline
-    assert "95% interval 96.8–98.6%" in headline
-    assert "At least 21.7× as accurate as SmolLM2-135M-Instruct on the 128 questions" in headline
-    assert "Mind the gap." in headline
-    assert "3 of 412 offers had a price of zero and were dropped." in headline
-    money = page.section("costs")
-    assert "g5.xlarge (1xA10G), spot $0.059 8 min 28 s" in money
-    assert "Teacher injection asks no teacher $0 – $1.00 $0 spent, $1.00 released $0.25" in money
-    assert "$2.50 $0 spent $0" in money
-    assert "teacher gpt $0.25" in money
-    scorecard = page.section("scorecard")
-    assert "Full flush Student 99.4% 98.3–99.8% · n 500" in scorecard
-    assert "the student alone is right on 125, the teacher alone on 0" in scorecard
-    assert "p < 0.0001" in scorecard
-    assert (
-        "The ratio of 126× itself has a 95% score interval for matched pairs from 26.4× to 870×"
-        in (scorecard)
-    )
-    assert "Nearest training item" in scorecard and "Chance" in scorecard
-    assert "Injection, not alignment" in page.section("plan")
-    assert "OPENAI_API_KEY is not set" in page.section("plan")
-    assert "27 of 41 shown" in page.section("frontier")
-    assert "862,208 parameters" in page.section("training")
-    assert "All 40 held-out questions" in page.section("examples")
+    sections = ("result", "costs", "scorecard", "plan", "frontier", "training", "examples")
+    texts = {name: page.section(name) for name in sections}
+    texts["result"] = re.sub(r"\d+ [A-Z]\w+ 20\d\d", "<today>", texts["result"])
+    assert texts == snapshot
     evidence = page.section("evidence")
     for words in ("34%", "91%", "worked_example", "held out 3,377", "p95 742 ms", "32 of 32"):
         assert words in evidence
-    assert "learning curve plan.pilot=true trains each student shortly" in evidence
+    assert "plan.pilot=true trains each student shortly" in evidence
     assert "not measured" in evidence
     assert "coverage smollm2_135m 1.6%" in evidence and "answer alone task 6 characters" in evidence
-    assert "python -m stratos +task=mahjong cloud=aws limits.budget_usd=25" in page.section(
-        "repeat"
-    )
+    assert " stratos +task=mahjong cloud=aws " in page.section("repeat")
     assert page.loads == []
 
 
@@ -140,16 +115,15 @@ def test_what_limits_are_worth_and_what_the_choice_gains(
 ) -> None:
     page = make(factory, tmp_path)
     plan = page.section("plan")
-    assert "does not bind Budget $25 does not bind: the plan needs $2.56." in plan
-    assert "binds P95 800 ms binds. 100 ms more (900 ms) buys accuracy +0.004." in plan
+    assert "the plan needs $2.56." in plan and "(900 ms) buys accuracy +0.004." in plan
     assert "Planned cost $2.55 ($2.31 to $2.98)" in plan
-    assert "Until served 8 min 28 s (6 min 36 s to 12 min 00 s)" in plan
+    assert "8 min 28 s (6 min 36 s to 12 min 00 s)" in plan
     records = factory.make_plan()
     more = records.alternatives["cheapest"].net_usd - records.net_usd
     assert f"{'+' if more > 0 else '−'}${abs(more):,.2f}" in page.section("frontier")
     assert "Teacher answers until 2027-01-14" in plan
     assert "a list of <prices>" in plan  # escaped, or it would be a tag
-    assert "p95 latency over the mean 1.5 times answers differ in length" in plan
+    assert "1.5 times answers differ in length" in plan
 
 
 def test_whether_it_pays_is_said_first_and_the_ways_are_listed(
@@ -197,7 +171,7 @@ def test_mixed_servers_and_egress_are_counted(factory: ModuleType, tmp_path: Pat
     records["plan"] = replace(plan, roles=mixed, usd=11.3, egress_usd=0.25)
     money = make(factory, tmp_path, records).section("costs")
     assert f"{factory.C7.name} + 2 × {factory.G5.name} $11.00" in money
-    assert "Egress data that leaves regions and clouds $0.25" in money
+    assert "leaves regions and clouds $0.25" in money
 
 
 def test_secrets_of_the_config_stay_out(factory: ModuleType, tmp_path: Path) -> None:
@@ -222,41 +196,9 @@ def test_stages_that_did_not_run_are_named(
         assert (f"the stage {stage} was not part of this run" in whole) == (stage in missing)
 
 
-def test_records_may_be_attributes(factory: ModuleType, tmp_path: Path) -> None:
-    class Records:
-        probe = factory.make_probe()
-        plan = None
-
-    config = factory.make_config(tmp_path)
-    report(config, Records(), factory.make_context(tmp_path))
-    assert "Teachers measured, nothing planned yet" in read(tmp_path / "report.html").section(
-        "result"
-    )
-
-
-def test_a_cascade_has_its_table_and_the_command_that_serves_it(
-    factory: ModuleType, tmp_path: Path
-) -> None:
-    run = tmp_path / "my run"
-    run.mkdir()
-    records = factory.make_records(run)
-    page = make(factory, run, records)
-    assert page.section("cascade") == "" and "Cascade" not in page.text[""]
-    share = Interval(0.125, 0.1, 0.15, "400 items, Wilson")
-    cascade = Cascade(
-        "Ask the teacher where <it> is unsure.", True, 0.95, 0.95, 400, 0.9, 0.97, 0.9,
-        escalated=share, measured=Interval(0.961, 0.94, 0.98, "400 items, Wilson"),
-        usd_per_1000=0.25, student_usd_per_1000=0.125, teacher_usd_per_1000=1.0,
-        month=CascadeAt(1000.0, 60.0, 30.0, 63.75),
-    )  # fmt: skip
-    page = make(factory, run, records | {"cascade": cascade})
-    told = page.section("cascade")
-    assert told.startswith(
-        "The student, and its teacher where it is unsure Ask the teacher where <it"
-    )
-    assert "The cascade 96.1% 94.0–98.0% 12.5% 10.0–15.0% $0.25 $63.75" in told
-    assert f"stratos serve '{run}' --cascade" in told
-    assert "Cascade" in page.text[""]
+def test_a_run_without_a_plan_says_so(factory: ModuleType, tmp_path: Path) -> None:
+    page = make(factory, tmp_path, {"probe": factory.make_probe(), "plan": None})
+    assert "Teachers measured, nothing planned yet" in page.section("result")
 
 
 def test_a_student_that_is_no_better_is_called_so(factory: ModuleType, tmp_path: Path) -> None:
@@ -313,9 +255,9 @@ def test_one_question_is_no_questions(factory: ModuleType, tmp_path: Path) -> No
     records["distill"] = replace(records["distill"], steps=1)
     page = make(factory, tmp_path, records)
     headline = page.section("result")
-    assert "The 1 question that both answered does not separate it from" in headline
+    assert "The 1 question that both answered" in headline
     assert "on 1,000 held-out questions (95%" in headline
-    assert "Of 1 question that both answered, the student alone" in page.section("scorecard")
+    assert "Of 1 question that both answered" in page.section("scorecard")
     assert " in 1 step " in page.section("training")
 
 
@@ -325,9 +267,8 @@ def test_a_teacher_without_a_right_answer_has_no_ratio(factory: ModuleType, tmp_
         records["evaluate"].comparison, ratio=None, teacher_exact=factory.share(0, 128)
     )
     records["evaluate"] = replace(records["evaluate"], comparison=compared)
-    assert "without bound: no right answer of the teacher" in make(
-        factory, tmp_path, records
-    ).section("result")
+    headline = make(factory, tmp_path, records).section("result")
+    assert "no right answer of the teacher" in headline
 
 
 def test_an_unknown_accuracy_is_called_so(factory: ModuleType, tmp_path: Path) -> None:
@@ -340,7 +281,7 @@ def test_an_unknown_accuracy_is_called_so(factory: ModuleType, tmp_path: Path) -
     assert "50.0%" not in page.section("result")
     assert "Predicted accuracy unknown" in page.section("plan")
     assert page.section("frontier").count("unknown") >= len(points)
-    assert "Hours until served against cost in dollars" in page.section("frontier")
+    assert "Hours until served against cost" in page.section("frontier")
 
 
 def test_odd_numbers_do_not_break_the_page(factory: ModuleType, tmp_path: Path) -> None:
@@ -430,10 +371,9 @@ def test_formats_are_told_and_the_accuracy_limit_counts_what_is_served(
         least: make(factory, tmp_path, records, limits=one).section("evidence")
         for least, one in limits.items()
     }
-    assert "Served as q8_0 for llamacpp: 96.1% (94.7–97.2%) of 1,000 test items" in pages[0.96]
+    assert "q8_0 for llamacpp: 96.1% (94.7–97.2%)" in pages[0.96]
     assert "Accuracy limit kept (96.0%)" in pages[0.96]
     assert "Accuracy limit NOT kept (97.0%)" in pages[0.97], "the student itself has 97.9%"
-    assert (
-        "q8_0 served 96.1% 94.7–97.2% 1.8 0.9 to 2.9 not shown: up to 2.9 0.0002 990 of 1,000 1.0 "
-        "115 MiB" in pages[0.97]
-    )
+    assert "q8_0 served 96.1% 94.7–97.2% 1.8" in pages[0.97]
+    assert "0.9 to 2.9 not shown: up to 2.9 0.0002" in pages[0.97]
+    assert "990 of 1,000 1.0 115 MiB" in pages[0.97]

@@ -74,11 +74,11 @@ def test_the_page_compares_them(sweep: Path) -> None:
     assert page == sweep / "index.html"
     text = page.read_text()
     assert "6 jobs" in text
-    assert '<em class="student">98.4%</em> on validation items in job 0' in text
-    assert "on test items, which chose nothing, it has 97.9% (96.8–98.6%)" in text
+    assert '<em class="student">98.4%</em>' in text and "97.9% (96.8–98.6%)" in text
+    assert "on validation items in job 0" in text
     assert 'href="0/report.html"' in text
     assert 'href="1/report.html"' not in text
-    assert "All jobs: <code>+task=mahjong cloud=aws</code>" in text
+    assert "<code>+task=mahjong cloud=aws</code>" in text
     assert "<code>student=<wbr>b</code>" in text
     assert ", predicted" in text
     assert "No space left &lt;b&gt;here&lt;/b&gt;." in text
@@ -98,13 +98,13 @@ def test_the_best_job_is_so_on_validation_items(factory: ModuleType, tmp_path: P
     worse_on_test = replace(scorecard, scores=(worse, *others))
     save(tmp_path / "1" / "evaluate.json", "evaluate", "f", worse_on_test)
     text = sweep_report(tmp_path).read_text()
-    assert '<em class="student">95.0%</em> on validation items in job 1' in text
+    assert '<em class="student">95.0%</em>' in text and "on validation items in job 1" in text
     assert "it has 50.0%" in text
 
 
 def test_the_end_of_a_sweep_names_the_best_job_and_ties(
     factory: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    capsys: pytest.CaptureFixture[str], snapshot: Any,
 ) -> None:  # fmt: skip
     for number, share, usd in ((0, 0.5, 1.0), (1, 0.9, 3.0), (2, 0.9, 2.0), (10, 0.9, 4.0)):
         add_job(factory, tmp_path / str(number), ["+task=mahjong", f"student=s{number}"])
@@ -116,15 +116,9 @@ def test_the_end_of_a_sweep_names_the_best_job_and_ties(
     monkeypatch.setattr(SweepPage, "folder", tmp_path)
     write_page()
     best, page = capsys.readouterr().out.splitlines()
-    assert best == (
-        "Best    job 2: accuracy 90.0% (82.6–94.5%) on validation items, student=s2. As good: "
-        "jobs 1 and 10; job 2 has the cheapest plan"
-    )
+    assert best == snapshot
     assert page == f"Sweep   {tmp_path / 'index.html'}"
-    assert (
-        "As good: jobs 1 and 10; job 2 has the cheapest plan."
-        in (tmp_path / "index.html").read_text()
-    )
+    assert best.partition("As good: ")[2] in (tmp_path / "index.html").read_text()
     said: list[str] = []
     log = logging.Logger("sweep")
     log.addFilter(lambda record: said.append(record.getMessage()) is not None)
@@ -132,7 +126,8 @@ def test_the_end_of_a_sweep_names_the_best_job_and_ties(
     outcome = JobReturn(status=JobStatus.COMPLETED)
     outcome.return_value = 0.5
     say(config, 0, outcome, log)
-    assert said == ["\t#0 : done → accuracy 50.0% (40.4–59.6%) on validation items"]
+    [line] = said
+    assert line.startswith("\t#0 : done → ") and "50.0% (40.4–59.6%)" in line
 
 
 def test_what_needs_no_model_is_said_before_any_ratio(factory: ModuleType, tmp_path: Path) -> None:
@@ -144,7 +139,7 @@ def test_what_needs_no_model_is_said_before_any_ratio(factory: ModuleType, tmp_p
     text = sweep_report(tmp_path).read_text()
     told = "TF-IDF answers 97.9%, the student 97.9%: not told apart, so you need no model"
     assert f"<h1>{told}</h1>" in text
-    assert "So on the test items of job 0, the best on validation items" in text
+    assert "the test items of job 0" in text
     row = text[text.index("<tbody>") :]
     assert row.index("not told apart") < row.index("21.7×")
 
@@ -184,20 +179,16 @@ def test_secrets_in_overrides_stay_out(factory: ModuleType, tmp_path: Path) -> N
     assert "verysecret" not in sweep_report(tmp_path).read_text()
 
 
-def test_a_folder_without_jobs_is_an_error(factory: ModuleType, tmp_path: Path) -> None:
+def test_a_folder_without_jobs_is_an_error(
+    factory: ModuleType, tmp_path: Path, snapshot: Any
+) -> None:
     with pytest.raises(ReportError) as error:
         sweep_report(tmp_path / "gone")
-    assert str(error.value) == (
-        f"{tmp_path / 'gone'}: no such folder. Give the folder of a sweep, as in sweeps/<time>."
-    )
+    assert str(error.value).replace(str(tmp_path), "sweeps") == snapshot(name="gone")
     factory.write_hydra(tmp_path / "run", ["seed=1"])
     with pytest.raises(ReportError) as error:
         sweep_report(tmp_path / "run")
-    assert str(error.value) == (
-        f"{tmp_path / 'run'}: no job of a sweep in it; for the sweep that it is part of give "
-        f"{tmp_path}. A sweep is made with -m, as in `python -m stratos -m +task=mahjong "
-        "student=a,b`."
-    )
+    assert str(error.value).replace(str(tmp_path), "sweeps") == snapshot(name="a job")
 
 
 def test_the_command_writes_the_page(sweep: Path) -> None:

@@ -118,6 +118,8 @@ def test_where_both_have_gone_on_nothing_is_lost(
     assert content(other) == {"plan.json": b"of another run"}
 
 
+@pytest.mark.slow
+@pytest.mark.kill
 @pytest.mark.parametrize("n_writes", range(6))
 def test_a_writer_that_is_killed_leaves_the_copy_before(
     tmp_path: Path, url: str, warned: list[str], monkeypatch: pytest.MonkeyPatch, n_writes: int
@@ -304,7 +306,7 @@ def test_who_has_lost_its_claim_copies_no_more(tmp_path: Path, url: str, warned:
         one.claim.renewed_at -= 1000
         folder(first, {"distill.json": b"{}"})
         one.push_or_warn()
-    assert "worked with by another command by now (process 1 of elsewhere" in warned[0]
+    assert "(process 1 of elsewhere" in warned[0]
     assert one.store.read(CLAIM, Claim).token == "x"
 
 
@@ -567,7 +569,7 @@ def test_a_run_folder_that_is_lost_while_a_command_works_is_fetched_by_the_next(
         with pytest.raises(FolderGoneError, match="is gone or was emptied while"):
             one.push()
         assert content(first) == before
-    assert len(warned) == 1 and "is gone or was emptied: nothing more is copied" in warned[0]
+    assert len(warned) == 1 and "nothing more is copied" in warned[0]
     first.mkdir(exist_ok=True)
     again = Mirror(first, url, warned.append)
     with again.claim.held():

@@ -12,13 +12,14 @@ import pytest
 from stratos.records import Complexity, Probe, save
 from stratos.run import resume, stages
 from stratos.run.other_task import refusal
+from stratos.run.words import OtherTask
 
 PROBE = Probe("classify", (), {}, Complexity("low", True), "", 1.0)
 
 
 def config_of(**task: Any) -> Any:
     plain = {"_target_": "a.Classify", "name": "classify", "n_examples": 8, **task}
-    made = SimpleNamespace(name=plain["name"], parts=(), spec=None)
+    made = SimpleNamespace(name=plain["name"], parts=(), spec=None, code_version=1)
     return SimpleNamespace(plain={"task": plain}, task=made, teachers=(), strategies=())
 
 
@@ -41,7 +42,7 @@ def folder(tmp_path: Path, rows: Path) -> Path:
 
 
 def test_the_same_task_goes_on(folder: Path, rows: Path) -> None:
-    def told(**task: Any) -> str | None:
+    def told(**task: Any) -> OtherTask | None:
         return refusal(config_of(**task), folder, "hydra.run.dir")
 
     assert told(path=str(rows)) is None
@@ -63,12 +64,8 @@ def test_another_task_is_refused_with_what_to_type(folder: Path, rows: Path) -> 
         {"path": str(rows), "_target_": "a.Jsonl"},
         {"path": "hf://datasets/a/b/c.csv"},
     ):
-        assert refusal(config_of(**task), folder, "hydra.run.dir") == (
-            f"{folder}: it holds a run of another task, classify on {rows}, which this run would "
-            "overwrite. Leave hydra.run.dir out for a new folder, or type "
-            "hydra.run.dir=<another folder>. If you do not need that run any more, delete its "
-            "folder first."
-        )
+        told = refusal(config_of(**task), folder, "hydra.run.dir")
+        assert told == OtherTask(folder, "classify", str(rows), "hydra.run.dir")
 
 
 def test_what_tells_nothing_is_no_other_task(folder: Path, rows: Path) -> None:
@@ -81,4 +78,4 @@ def test_what_tells_nothing_is_no_other_task(folder: Path, rows: Path) -> None:
     (folder / ".hydra" / "config.yaml").unlink()
     assert refusal(config_of(path="other.csv"), folder, "hydra.run.dir") is None
     told = refusal(other, folder, "hydra.run.dir")
-    assert told is not None and "another task, classify, which" in told
+    assert told == OtherTask(folder, "classify", "", "hydra.run.dir")

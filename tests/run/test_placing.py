@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 
 from stratos.config import DeployConfig
-from stratos.records import Offer, Plan, RoleChoice
+from stratos.core.context import Context
+from stratos.records import Offer, Plan, RoleChoice, TeacherProbe
 from stratos.run.placing import keys_of, why_here
+from stratos.run.words import AsksOverNetwork, NoServer, NothingDeployed
+from stratos.tasks.base import Task
 from stratos.teachers.huggingface import HuggingFaceTeacher
-from stratos.teachers.logged import LoggedTeacher
 from stratos.teachers.openai import OpenAITeacher
 
 OFFER = Offer("aws", "us-east-1", "m7i.large", None, 0, 2, 8, 0, usd_per_hour=0.1)
@@ -21,7 +23,7 @@ TEACHER = RoleChoice("teacher", OFFER, 1, False, hours=1.0, usd=0.1)
 TRAIN = RoleChoice("train", OFFER, 1, False, hours=1.0, usd=0.1)
 LOCAL = HuggingFaceTeacher("small", path="/models/small")
 HOSTED = OpenAITeacher("big", model="big", base_url="https://big.example/v1", api_key_env="BIG_KEY")
-STAYS = "it asks big over the network, and keys stay on this machine"
+STAYS = AsksOverNetwork(("big",))
 
 
 def plan(teacher: str, *roles: RoleChoice) -> Plan:
@@ -49,7 +51,7 @@ def test_with_weights_all_stages_go(config: Any) -> None:
     assert {why_here(config, one, there) for one in ("synthesize", "distill", "evaluate", "deploy")
             } == {None}  # fmt: skip
     config.deploy = DeployConfig(name="none")
-    assert why_here(config, "deploy", there) == "deploy=none leaves nothing to do"
+    assert why_here(config, "deploy", there) == NothingDeployed()
 
 
 def test_what_asks_a_hosted_teacher_stays(config: Any) -> None:
@@ -59,7 +61,7 @@ def test_what_asks_a_hosted_teacher_stays(config: Any) -> None:
     assert why_here(config, "distill", there) is None
     strategy.needs_logits = True
     assert why_here(config, "distill", there) == STAYS
-    assert why_here(config, "synthesize", there) == "the plan has no server for it"
+    assert why_here(config, "synthesize", there) == NoServer()
     strategy.n_questions = lambda task: 3
     assert why_here(config, "synthesize", there) == STAYS
 
@@ -76,13 +78,27 @@ def test_a_probe_goes_where_no_hosted_teacher_can_be_asked(
     assert why_here(config, "probe", None) == STAYS
 
 
-def test_a_log_is_asked_nothing_over_the_network(
+class Known(OpenAITeacher):
+    """A teacher that is known by answers of its own."""
+
+    def of(self, task: Task) -> Known:
+        return self
+
+    def measure(self, context: Context) -> TeacherProbe:
+        raise NotImplementedError
+
+
+def test_a_teacher_that_is_known_is_asked_nothing_over_the_network(
     config: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("BIG_KEY", raising=False)
-    config.teachers = (LOCAL, HOSTED, LoggedTeacher())
+    config.teachers = (
+        LOCAL,
+        HOSTED,
+        Known("known", model="big", base_url="https://big.example/v1"),
+    )
     assert why_here(config, "probe", None) is None
-    there = plan("logged_model", replace(TEACHER, offer=None), TRAIN, SERVE)
+    there = plan("known", replace(TEACHER, offer=None), TRAIN, SERVE)
     assert why_here(config, "evaluate", there) is None
 
 

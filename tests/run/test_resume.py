@@ -26,7 +26,7 @@ from stratos.records import Corpus
 from stratos.run import resume, stages
 from stratos.run.resume import Stage
 from stratos.synthesize.injection import Injection
-from stratos.teachers.logged import LoggedTeacher
+from stratos.teachers.huggingface import HuggingFaceTeacher
 
 ROOT = Path(resume.__file__).parents[1]
 CORPUS = Corpus(
@@ -139,13 +139,18 @@ def test_fingerprint_is_of_the_versions_of_the_code() -> None:
     """Of the stage, and of the classes that the config names for it."""
     stage = Stage("synthesize", "", Corpus, reads=("task", "teacher", "strategy"))
     config = config_of(task={}, teacher={}, strategy={})
-    config.teachers, config.strategies = (LoggedTeacher(),), (Injection(),)
+    config.teachers, config.strategies = (HuggingFaceTeacher("local"),), (Injection(),)
 
     def inputs(of: Stage[Any] = stage) -> dict[str, Any]:
         return resume.inputs_of(of, config, {}, {})
 
     first = inputs()
-    assert first["versions"] == {"synthesize": 1, "StubTask": 1, "LoggedTeacher": 1, "Injection": 1}
+    assert first["versions"] == {
+        "synthesize": 1,
+        "StubTask": 1,
+        "HuggingFaceTeacher": 1,
+        "Injection": 1,
+    }
     assert inputs(replace(stage, version=2))["versions"] == first["versions"] | {"synthesize": 2}
     assert inputs(replace(stage, reads=()))["versions"] == {"synthesize": 1}
 
@@ -262,6 +267,7 @@ def _hold(path: str, held: Any) -> None:
         time.sleep(60)
 
 
+@pytest.mark.kill
 def test_a_lock_ends_with_the_process_that_holds_it(tmp_path: Path) -> None:
     path = tmp_path / "lock"
     context = multiprocessing.get_context("fork")
@@ -333,9 +339,8 @@ def test_fingerprint_follows_what_a_users_own_task_rests_on(
 
 
 def test_the_table_has_every_stage_in_order() -> None:
-    own = ("pilot", "cascade")  # stages that come with others
-    assert tuple(name for name in BY_NAME if name not in own) == STAGES
-    assert tuple(BY_NAME) == ("probe", "pilot", *STAGES[1:-1], "cascade", STAGES[-1])
+    added = [stage.name for stage in stages.ADDED]  # by rooms of contrib
+    assert tuple(BY_NAME) == ("probe", "pilot", *STAGES[1:-1], *added, STAGES[-1])
 
 
 def test_a_short_training_of_the_pilot_rests_on_what_its_corpus_and_its_training_do() -> None:
@@ -353,8 +358,8 @@ def test_reads_lists_every_part_of_the_config_that_the_stage_reads(name: str) ->
     free |= {"limits"} if name == "distill" else set()
     # A plan warns of nodes that it does not know, where stages of them are asked for.
     free |= {"stages"} if name == "plan" else set()
-    # A promise is one of the ways that a plan shows; another one trains and measures nothing anew.
-    free |= {"cascade"} if name == "plan" else set()
+    # What rooms add is one of the ways that a plan shows; another one trains nothing anew.
+    free |= {"rooms"}
     # The price of a job's servers is shown while it trains.
     free |= {"executor"} if name == "distill" else set()
     # Whether there is a cascade at all is asked before it begins.

@@ -1,29 +1,31 @@
 """What the summary says of the student, of limits that it misses and of what is as good."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from stratos.config import LimitsConfig
+from stratos.config import LimitsConfig, RoomConfig
 from stratos.core.intervals import wilson
+from stratos.core.reasons import Because, Reason
 from stratos.evaluate.scores import against, by_slice, compare
 from stratos.records import (
-    Cascade,
     Deployment,
     EarlierReads,
     Export,
     Exports,
     Interval,
     ModelScore,
+    RoomRecord,
     Scorecard,
     ServingSetting,
 )
 from stratos.run.console import PlainConsole
 from stratos.run.outcome import outcome
-from stratos.run.summary import _doubts, _lost, _missed, show
+from stratos.run.summary import _doubts, _lost, final_numbers, missed_limit, show
+from stratos.run.words import LimitMissed
 from stratos.tasks.base import Item, Score
 
 NO_READS = EarlierReads(0, 0, 0)
@@ -41,21 +43,20 @@ def test_an_accuracy_that_is_missed_is_said(
     accuracy: float | None, right: int, is_missed: bool
 ) -> None:
     config: Any = SimpleNamespace(limits=LimitsConfig(accuracy=accuracy))
-    told = _missed(config, records(right))
-    assert bool(told) == is_missed
-    if is_missed:
-        assert told.startswith("limits.accuracy=0.9 is not met: the student has 89.0% of the test")
-    assert _missed(config, {}) == ""
+    found = missed_limit(config, records(right))
+    missed = LimitMissed(0.9, wilson(right, 100), "", right / 100)
+    assert found == (missed if is_missed else None)
+    assert missed_limit(config, {}) is None
 
 
 def test_answers_that_were_cut_are_said_as_plain_text(capsys: pytest.CaptureFixture[str]) -> None:
     (told,) = _doubts(["teacher (a[/INST]b)"])
     PlainConsole(width=300).print(told)
-    assert capsys.readouterr().out.startswith("More than 1 in 20 answers of teacher (a[/INST]b) ")
+    assert " answers of teacher (a[/INST]b) " in capsys.readouterr().out
     assert _doubts([]) == []
 
 
-def test_what_the_served_format_loses_is_said() -> None:
+def test_what_the_served_format_loses_is_said(snapshot: Any) -> None:
     export = Export(
         "q8_0", 1, 1200, 1190, Interval(0.96, 0.9, 1.0), Interval(0.96, 0.9, 1.0),
         Interval(-0.01, -0.44, 0.62), 1.0, 1.0, 1.0, 1.0, 8, 1.0, 1.0,
@@ -66,24 +67,57 @@ def test_what_the_served_format_loses_is_said() -> None:
         exports=Exports("llamacpp", "", "", (export,), "q8_0"),
     )  # fmt: skip
     (told,) = _lost(deployment)
-    assert str(told) == (
-        "As q8_0 the student loses 0.0 points (95% interval -0.4 to 0.6) on the 1,200 test items "
-        "that this format was asked: loses no more than 1."
-    )
+    assert str(told) == snapshot
     assert _lost(replace(deployment, run=ServingSetting("transformers"))) == []
 
 
-def test_a_cascade_s_stage_says_in_short_what_its_summary_says_whole() -> None:
-    made = Cascade(
-        "The student answers, and asks its teacher where it is unsure.", True, 0.95, 0.9, 500, 0.9,
-        0.97, escalated=wilson(70, 500), measured=wilson(490, 500),
-    )  # fmt: skip
-    assert outcome(made) == (
-        "95.0% with 90% confidence is promised, 14.0% of requests go to the teacher, 98.0% right "
-        "on test items"
+@dataclass(frozen=True)
+class Added(RoomRecord):
+    """Of a stage that a room adds."""
+
+    n: int
+
+    def outcome(self) -> str:
+        return f"{self.n} were added"
+
+    def summary(self, run_dir: Path) -> str:
+        return f"Added {self.n} in {run_dir}"
+
+    def numbers(self) -> dict[str, float | str]:
+        return {"added": self.n}
+
+
+@dataclass(frozen=True)
+class Helps(RoomConfig):
+    """A room that knows what to do about a student that is not accurate enough."""
+
+    def remedy(self, config: Any, records: Any) -> Reason | None:
+        return None if "added" in records else Because("Add something.")
+
+
+def test_a_room_s_record_says_itself_what_it_came_to(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    config: Any = SimpleNamespace(limits=LimitsConfig(), run_dir=tmp_path, rooms={})
+    made = {"added": Added(3)}
+    assert outcome(made["added"]) == "3 were added"
+    assert final_numbers(made) == {"added": 3}
+    show(PlainConsole(width=200), config, made, tmp_path / "ledger.jsonl")
+    assert f"Added 3 in {tmp_path}\n" in capsys.readouterr().out
+
+
+def test_a_limit_that_is_missed_has_the_remedies_of_rooms(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "stratos.run.summary.missed_limit", lambda config, records: Because("Not met.")
     )
-    refused = replace(made, is_promised=False, escalated=None, measured=None)
-    assert outcome(refused) == "95.0% with 90% confidence is not promised"
+    config: Any = SimpleNamespace(
+        limits=LimitsConfig(accuracy=0.9), run_dir=tmp_path, rooms={"added": Helps()}
+    )
+    for made, is_helped in (({}, True), ({"added": Added(3)}, False)):
+        show(PlainConsole(width=200), config, made, tmp_path / "ledger.jsonl")
+        assert ("Not met.\nAdd something." in capsys.readouterr().out) == is_helped
 
 
 def test_what_needs_no_model_is_said_before_the_ratio(
@@ -106,7 +140,7 @@ def test_what_needs_no_model_is_said_before_the_ratio(
     line = outcome(card)
     told = "Linear answers 92.5%, the student 90.0%: not told apart, so you need no model"
     assert line.index(told) < line.index("the teacher (the 40 items")
-    config: Any = SimpleNamespace(limits=LimitsConfig(), run_dir=tmp_path)
+    config: Any = SimpleNamespace(limits=LimitsConfig(), run_dir=tmp_path, rooms={})
     show(PlainConsole(width=200), config, {"evaluate": card}, tmp_path / "ledger.jsonl")
     said = capsys.readouterr().out
     assert said.index("You need no model for this") < said.index("\nAt least ")

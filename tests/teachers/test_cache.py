@@ -166,6 +166,7 @@ def test_a_new_file_is_opened_by_many_at_the_same_moment(tmp_path: Path) -> None
     assert len(list(tmp_path.glob(f"*/{FILE_NAME}"))) == 20
 
 
+@pytest.mark.kill
 def test_killed_in_the_middle_nothing_is_lost(tmp_path: Path, context: Context) -> None:
     asker = run_asker(tmp_path / "cache", 0, 10_000, 0.005)
     assert asker.stdout is not None

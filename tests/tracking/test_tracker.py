@@ -183,10 +183,8 @@ def test_a_host_that_is_not_there_means_offline(
     warnings: list[str] = []
     with tracked(make_config(tmp_path), warnings.append) as tracker:
         tracker.log({"loss": 1.0})
-    assert warnings == [
-        f"http://127.0.0.1:{port} cannot be reached: W&B is kept offline; "
-        "`wandb sync` sends it later."
-    ]
+    [warning] = warnings
+    assert warning.startswith(f"http://127.0.0.1:{port} ") and "offline" in warning
     assert exit_code(tmp_path) == 0
 
 
@@ -287,7 +285,8 @@ def test_a_service_that_hangs_holds_nothing_back(tmp_path: Path, hangs_from: str
         tracker.log({"distill/loss": 1.0}, step=step)
     tracker.finish(130)
     assert time.monotonic() - began < 4
-    assert warnings == ["Hanging does not answer: part of what was tracked was not sent."]
+    [warning] = warnings
+    assert warning.startswith("Hanging does not answer")
 
 
 def test_a_wrong_key_is_one_warning_and_the_run_is_kept_offline(
@@ -314,7 +313,7 @@ def test_a_wrong_key_is_one_warning_and_the_run_is_kept_offline(
             tracker.log({"probe/progress": 0.5})
             assert time.monotonic() - began < 10, "nobody waits for W&B"
         server.shutdown()
-    assert len(warnings) == 1, warnings
-    assert "refuses the key of WANDB_API_KEY (HTTP 401): W&B is kept offline" in warnings[0]
+    [warning] = warnings
+    assert "WANDB_API_KEY (HTTP 401)" in warning and "offline" in warning
     assert KEY not in warnings[0]
     assert [row["probe/progress"] for row in history(tmp_path)] == [0.5]

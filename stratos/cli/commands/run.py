@@ -22,7 +22,7 @@ from stratos.core.conf import conf_dir
 from stratos.core.disk_errors import disk_errors
 from stratos.core.errors import BusyError, ConfigError, StratosError
 from stratos.core.printable import visible
-from stratos.core.reasons import Because, Reason
+from stratos.core.reasons import Reason
 from stratos.core.redact import redact_text
 from stratos.core.streams import Guarded, guard_files, guard_logs
 from stratos.core.yamls import check_places
@@ -131,8 +131,7 @@ def _holds_another(config: Config, folder: Path, key: str) -> Reason | None:
     """Return why a run may not begin in a folder that is there; None if it may."""
     from stratos.run.other_task import refusal
 
-    reason = refusal(config, folder, key)
-    return None if reason is None else Because(reason)
+    return refusal(config, folder, key)
 
 
 def _end_if_unwritten() -> None:

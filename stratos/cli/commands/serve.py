@@ -8,10 +8,6 @@ import socket
 from dataclasses import replace
 from pathlib import Path
 
-from stratos.contrib.cascade.endpoint import options
-from stratos.contrib.cascade.endpoint.made import check_alone, front_of
-from stratos.contrib.door.nginx import Door
-from stratos.core.counted import counted
 from stratos.core.errors import StratosError, UsageError
 from stratos.core.json_line import add_flag
 from stratos.deploy.commands import engine_of
@@ -23,6 +19,7 @@ from stratos.deploy.engines.known import (
     import_engines_of_run,
 )
 from stratos.deploy.exports import read_exports
+from stratos.deploy.fronts import fronts
 from stratos.deploy.hosted_server import (
     Hosted,
     bundle_in,
@@ -37,6 +34,7 @@ from stratos.deploy.hosted_status import standings
 from stratos.deploy.hosting import differing, make_room, prepare, start, stop
 from stratos.deploy.server import HOST, check_free, free_port
 from stratos.deploy.supervisor import supervise
+from stratos.deploy.words import KnownAnswers
 from stratos.records import ServingSetting
 
 
@@ -82,7 +80,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--page-port", type=int, default=0, help="where the page listens (default: any free)"
     )
-    options.add_options(parser)
+    for front in fronts():
+        front.add_options(parser)
     parser.add_argument("--start-seconds", type=float, default=None, help=argparse.SUPPRESS)
     parser.add_argument("--all", action="store_true", help="with stop: all that runs")
     add_flag(parser, "with status: one JSON object per line")
@@ -121,13 +120,13 @@ def _start(cache_dir: Path, folder: Path, told: argparse.Namespace) -> int:
         import_engines(told.config_dir)
     before = Hosted.read(state_of(bundle, cache_dir))
     if before is not None and before.runs and (told.restart or before.is_outdated):
-        options.stay(told, before)
-    front, words = None, options.typed(told)
+        for front in fronts():
+            front.keep_options(told, before)
+    programs = (front.program(told, bundle, cache_dir, before) for front in fronts())
+    program = next((one for one in programs if one is not None), None)
     run: ServingSetting | None
-    if told.cascade:
-        front, run = front_of(bundle, cache_dir, words)
-        options.check_as_measured(told, run)
-        check_alone(bundle, cache_dir, before)
+    if program is not None:
+        run = program.run
     else:
         run = _setting(told, bundle, before if before is not None and before.runs else None)
     with starting(bundle, cache_dir):
@@ -139,7 +138,7 @@ def _start(cache_dir: Path, folder: Path, told: argparse.Namespace) -> int:
             print(f"Stopping the server at {before.url}{why} …", flush=True)
             port = make_room(state, before, port, run)
         if not goes_on:
-            state, hosted = prepare(bundle, cache_dir, port=port, run=run, front=front)
+            state, hosted = prepare(bundle, cache_dir, port=port, run=run, front=program)
             if not told.foreground:
                 print(f"Starting {bundle} …", flush=True)
                 hosted = start(state, told.start_seconds)
@@ -151,7 +150,7 @@ def _start(cache_dir: Path, folder: Path, told: argparse.Namespace) -> int:
         print(f"Serving {bundle} at {hosted.url}/v1 until Ctrl-C. Log: {hosted.log}", flush=True)
         return supervise(state)
     else:
-        print(f"Ready at {hosted.url}/v1: {hosted.served_by}. {_as_measured(hosted)}")
+        print(f"Ready at {hosted.url}/v1: {hosted.served_by}. {known_answers(hosted)}")
     print(_how_to_use(hosted))
     if told.page:
         _show_page(bundle, hosted, told.page_port)
@@ -185,20 +184,21 @@ def _not_applied(before: Hosted, told: argparse.Namespace, run: ServingSetting |
         other.append(f"--at-once {told.at_once}")
     if told.foreground:
         other.append("--foreground")
-    other += options.other_than(before, told)
+    for front in fronts():
+        other += front.differing(before, told)
     return [one for one in other if one]
 
 
 def _how_to_use(hosted: Hosted) -> str:
     """Return what is typed to ask, watch and stop a server."""
     name = shlex.quote(hosted.bundle)
+    hints = "".join(f" {hint}" for front in fronts() if (hint := front.hint(name)))
     return (
         f"  ask:    curl {hosted.url}/v1/chat/completions -H 'Content-Type: application/json' "
         f"-d {shlex.quote(hosted.example)}\n"
         f"  watch:  stratos serve status {name}; tail -f {shlex.quote(hosted.log)}\n"
         f"  stop:   stratos serve stop {name}\n"
-        "It listens on this machine alone, and asks for no key. To let others reach it: "
-        f"stratos door {name}"
+        f"It listens on this machine alone, and asks for no key.{hints}"
     )
 
 
@@ -271,26 +271,12 @@ def _engine_of_format(form: str) -> Engine:
     return (have or makers)[0]
 
 
-def _as_measured(hosted: Hosted) -> str:
-    """Say whether it answers as the evaluation, or its export, was measured."""
-    if not hosted.asked:
-        return "Its bundle holds no known answers to compare with."
-    n = len(hosted.asked)
-    if n_other := differing(hosted):
-        then = f"{hosted.format} when it was exported" if hosted.format else "the evaluation"
-        return (
-            f"Warning: of {counted(n, 'known question')}, {counted(n_other, 'answer')} "
-            f"{'is' if n_other == 1 else 'are'} not that of {then}: stratos verify "
-            f"{shlex.quote(hosted.bundle)} tells whether the bundle is whole."
-        )
-    if not hosted.format:
-        return f"It answers {counted(n, 'known question')} as in the evaluation."
-    n_same = hosted.n_as_evaluated
-    return (
-        f"It answers {counted(n, 'known question')} as {hosted.format} did when it was exported; "
-        f"{n_same} of {counted(n, 'answer')} {'is that' if n_same == 1 else 'are those'} of the "
-        "evaluation."
-    )
+def known_answers(hosted: Hosted) -> KnownAnswers:
+    """Ask the known questions; return whether it answers as the evaluation, or its export, did."""
+    n_known = len(hosted.asked)
+    n_differing = differing(hosted) if n_known else 0
+    n_as_evaluated = hosted.n_as_evaluated
+    return KnownAnswers(hosted.bundle, n_known, n_differing, n_as_evaluated, hosted.format)
 
 
 def _status(cache_dir: Path, folders: list[Path], as_json: bool) -> None:
@@ -307,11 +293,11 @@ def _stop(cache_dir: Path, folders: list[Path], is_all: bool) -> None:
     wanted = [state_of(_named(folder, cache_dir), cache_dir) for folder in folders]
     found = [(s, one) for s, one in hosted_here(cache_dir) if is_all or s in wanted]
     for state, one in found:
-        # A door left open would let its clients in to whatever takes the port next.
-        was_open = Door(state.with_suffix(".door")).stop()
+        # A front left open would let its clients in to whatever takes the port next.
+        ended = [what for front in fronts() if (what := front.stop(state))]
         ran = stop(state, one)
-        door = ", and its door is closed" if was_open else ""
-        print(f"{one.bundle}: {'stopped' if ran else 'was not running any more'}{door}.")
+        also = "".join(f", and {what}" for what in ended)
+        print(f"{one.bundle}: {'stopped' if ran else 'was not running any more'}{also}.")
     if not found:
         print("Nothing is served." if is_all else f"{folders[0]} is not served.")
 

@@ -17,6 +17,7 @@ from typing import Any, Literal
 import msgspec
 
 from stratos.contrib.cascade.looks import look_of
+from stratos.contrib.cascade.record import Cascade
 from stratos.contrib.cascade.threshold import Pair
 from stratos.core.atomic_files import write_atomically
 from stratos.core.digest import digest_of
@@ -24,7 +25,7 @@ from stratos.core.errors import StratosError
 from stratos.deploy.manifest import MANIFEST
 from stratos.evaluate.answer_files import KeptAnswer, read_answers
 from stratos.evaluate.answers import Took
-from stratos.records import Cascade, Deployment, Plan, Scorecard, load
+from stratos.records import Deployment, Plan, Scorecard, load
 from stratos.report.sweep_jobs import is_run
 from stratos.run.kept_config import config_of
 from stratos.tasks.natural_shares import Drawn, in_shares

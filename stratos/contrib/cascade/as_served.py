@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from stratos.config import CascadeConfig
 from stratos.contrib.cascade.answered import ByTeacher, KeptPair
+from stratos.contrib.cascade.config import CascadeConfig
+from stratos.contrib.cascade.words import LateTeacher
 from stratos.records import ModelCard
 from stratos.teachers.call_budget import price
 
@@ -35,15 +36,8 @@ def pair_of(
     )
 
 
-def late_said(answers: Sequence[ByTeacher], options: CascadeConfig) -> str | None:
-    """Say that the teacher takes longer than a request waits; None where it does not."""
+def slowness(answers: Sequence[ByTeacher], options: CascadeConfig) -> LateTeacher | None:
+    """Return that the teacher takes longer than a request waits; None where it does not."""
     most = options.teacher_seconds
-    n_late = sum(one.took.seconds > most for one in answers)
-    if not n_late:
-        return None
-    gets = "the student's answer" if options.if_unavailable == "student" else "an error"
-    return (
-        f"cascade: the teacher took longer for {n_late:,} of {len(answers):,} answers than the "
-        "endpoint waits, and these count as what is given then. "
-        f"cascade.teacher_seconds={most:g} is all that a request waits, and then it gets {gets}."
-    )
+    n_late = sum(answer.took.seconds > most for answer in answers)
+    return LateTeacher(n_late, len(answers), most, options.if_unavailable) if n_late else None

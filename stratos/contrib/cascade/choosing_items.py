@@ -6,7 +6,8 @@ Each slice has the share that it has among all validation items (`natural_shares
 
 from __future__ import annotations
 
-from stratos.config import CascadeConfig, Config
+from stratos.config import Config
+from stratos.contrib.cascade.config import CascadeConfig, makes_cascade, settings
 from stratos.records import Probe, TeacherProbe
 from stratos.tasks.base import Item
 from stratos.tasks.natural_shares import in_shares, natural
@@ -17,11 +18,6 @@ from stratos.teachers.evaluation_budget import n_payable
 from stratos.teachers.prompting import chat, prompting
 
 
-def makes_cascade(config: Config) -> bool:
-    """Return whether a run ends with a cascade: one is asked for, and the student is served."""
-    return config.cascade.accuracy is not None and not config.deploy.is_off
-
-
 def choosing_items(config: Config, probe: Probe, probed: TeacherProbe) -> tuple[list[Item], float]:
     """Return validation items that no earlier stage has read, as many as are paid.
 
@@ -30,9 +26,9 @@ def choosing_items(config: Config, probe: Probe, probed: TeacherProbe) -> tuple[
     validation items; with them comes the share of those that are left out.
     """
     n_read = max([config.callbacks.n_validation_read, *(one.n_items for one in probe.teachers)])
-    limit = config.cascade.teacher_usd
-    limit = config.evaluate.teacher_usd if limit is None else limit
-    n = n_payable(config, probed, config.cascade.n_items, limit)
+    options = settings(config)
+    limit = config.evaluate.teacher_usd if options.teacher_usd is None else options.teacher_usd
+    n = n_payable(config, probed, options.n_items, limit)
     read = {one.id for one in config.task.items("validation", n_read)}
     slice_of = slices_of(config.task, "validation", n_read + n)
     drawn = in_shares(slice_of, slice_of.keys() - read, n)
@@ -45,7 +41,7 @@ def choosing_questions(
 ) -> list[Question]:
     """Return what a teacher will be asked to choose the threshold of a run's cascade.
 
-    None where the run makes no cascade, or where there are too few items: then half of the test
+    Nothing where the run makes no cascade, or where there are too few items: then half of the test
     items chooses, which the evaluation has asked already, or the promise is refused.
 
     Args:
@@ -57,7 +53,7 @@ def choosing_questions(
     if not makes_cascade(config):
         return []
     items, left_out = choosing_items(config, probe, probed)
-    if not can_promise(len(items), config.cascade, left_out):
+    if not can_promise(len(items), settings(config), left_out):
         return []
     limit = answer_limit(config, teacher, probed)
     return [Question(chat(config.task, one, probed.prompt), limit.tokens) for one in items]

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from stratos.contrib.cascade.answered import answered
-from stratos.contrib.cascade.verdict_said import cascade_of
+from stratos.contrib.cascade.verdict import cascade_of
 from stratos.core.errors import StratosError
 from stratos.core.json_line import add_flag, json_line
 from stratos.core.printable import visible

@@ -12,5 +12,8 @@ EXTENSION = Extension(
             rank=1,
             failure=2,
         ),
-    }
+    },
+    config={"cascade": "stratos.contrib.cascade.group:CascadeGroup"},
+    stages="stratos.contrib.cascade.stages:STAGES",
+    front="stratos.contrib.cascade.front:CascadeFront",
 )

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from stratos.config import CascadeConfig, Config
+from stratos.config import Config
+from stratos.contrib.cascade.config import CascadeConfig
 from stratos.contrib.cascade.looks import level
 from stratos.contrib.cascade.threshold import n_needed
 from stratos.core.counted import counted

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from stratos.config import CascadeConfig, Config
+from stratos.config import Config
 from stratos.contrib.cascade.answered import (
     ByTeacher,
     bundle_digest,
@@ -20,13 +20,15 @@ from stratos.contrib.cascade.answered import (
     right_by_teacher,
     write_pairs,
 )
-from stratos.contrib.cascade.as_served import late_said, pair_of
+from stratos.contrib.cascade.as_served import pair_of, slowness
 from stratos.contrib.cascade.choosing_items import answer_limit, choosing_items
+from stratos.contrib.cascade.config import CascadeConfig, settings
 from stratos.contrib.cascade.items import check_enough, measuring_items
 from stratos.contrib.cascade.judge import Judge, Said, StudentError, is_bare, sampling_of, together
 from stratos.contrib.cascade.looks import level, look_of
+from stratos.contrib.cascade.record import Cascade, Escalation
 from stratos.contrib.cascade.threshold import n_needed
-from stratos.contrib.cascade.verdict_said import cascade_of
+from stratos.contrib.cascade.verdict import cascade_of
 from stratos.core.by_name import named
 from stratos.core.context import Context
 from stratos.core.errors import StratosError
@@ -37,9 +39,7 @@ from stratos.deploy.engines.base import Measure
 from stratos.deploy.server import Server
 from stratos.evaluate.answers import Answers, ask_teacher
 from stratos.records import (
-    Cascade,
     Deployment,
-    Escalation,
     Plan,
     Probe,
     Scorecard,
@@ -82,7 +82,7 @@ def cascade(
     """
     started = time.perf_counter()
     context = replace(context, tick=with_items(context.tick))
-    options, task = config.cascade, config.task
+    options, task = settings(config), config.task
     accuracy = options.accuracy
     assert accuracy is not None
     run = deployment.run
@@ -142,8 +142,9 @@ def cascade(
         )
         for item, one in zip(asked, said, strict=True)
     ]
-    if (told := late_said([by_teacher[item.id] for item in asked], options)) is not None:
-        context.warn(told)
+    slow = slowness([by_teacher[item.id] for item in asked], options)
+    if slow is not None:
+        context.warn(str(slow))
     path = write_pairs(context.run_dir, pairs)
     found = of_pairs(
         plan, scorecard, deployment, pairs, config.traffic.requests_per_day,

@@ -10,43 +10,40 @@ with s and t the accuracies of student and teacher:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
-from stratos.config import Config
-from stratos.core.formats import percent, percent_range
+from stratos.contrib.cascade.words import OutOfReach, ShareUnmeasured, StudentUnknown
 from stratos.records import Interval, Plan, Way
 
 
-def cascade_way(config: Config, plan: Plan, hosted: tuple[Way, ...]) -> Way | None:
+def cascade_way(accuracy: float | None, plan: Plan, hosted: Sequence[Way]) -> Way | None:
     """Return the cascade of a plan's student and teacher; None where none is asked for or priced.
 
     Args:
-        config: names the promised accuracy.
+        accuracy: that is promised; None for no promise.
         plan: whose student and teacher they are.
         hosted: the priced models, the teacher among them or not.
     """
-    accuracy = config.cascade.accuracy
-    teacher = next((one for one in hosted if one.name == plan.teacher), None)
+    teacher = next((way for way in hosted if way.name == plan.teacher), None)
     if accuracy is None or teacher is None or teacher.usd_per_answer is None:
         return None
     way = Way(
-        name=f"{plan.student}, {plan.teacher} where it is unsure",
+        name=f"cascade: {plan.student}, {plan.teacher} where it is unsure",
         is_student=False,
         accuracy=Interval(accuracy, accuracy, accuracy, "cascade.accuracy"),
         usd_per_answer=None,
         latency_ms=None,
         retires=teacher.retires,
-        kind="cascade",
+        kind="promised",
     )
     student = plan.accuracy
     if not (student.is_known and student.is_share_known):
-        return replace(way, why_not="the student's accuracy is not known yet")
+        return replace(way, why_not=str(StudentUnknown()))
     share = escalated(accuracy, student, teacher.accuracy)
     if share is None:
         best = student.mean + (1 - student.mean) * teacher.accuracy.mean
-        return replace(
-            way, why_not=f"not to be reached: {percent(best)} is the most that both have together"
-        )
+        return replace(way, why_not=str(OutOfReach(best)))
     price = teacher.usd_per_answer
     return replace(
         way,
@@ -57,8 +54,7 @@ def cascade_way(config: Config, plan: Plan, hosted: tuple[Way, ...]) -> Way | No
         if teacher.latency_ms is None
         else plan.latency_ms + share.mean * teacher.latency_ms,
         usd_per_day=plan.servers_usd_per_day,
-        why_not=f"{percent_range(share.low, share.high)} of requests go to the teacher: measured "
-        "when the student is served",
+        why_not=str(ShareUnmeasured(share)),
     )
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from stratos.contrib.door.nginx import Door, Opened
-from stratos.contrib.door.nginx_config import Limits, config
+from stratos.contrib.nginx_config import Limits, config
 from stratos.core.counted import counted
 from stratos.core.errors import StratosError, UsageError
 from stratos.core.streams import print_secret
@@ -79,7 +79,7 @@ def run(args: argparse.Namespace) -> None:
         if command == "stop":
             print("Closed." if door.stop() else "It was not open.")
         elif command == "status":
-            print(door.told())
+            print(door.status())
         else:
             _open(door, hosted, folders[0], args)
 

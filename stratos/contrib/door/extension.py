@@ -11,5 +11,6 @@ EXTENSION = Extension(
             "stratos.contrib.door.command",
             rank=5,
         ),
-    }
+    },
+    front="stratos.contrib.door.front:DoorFront",
 )

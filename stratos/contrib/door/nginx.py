@@ -1,7 +1,7 @@
 """The nginx before a hosted student: its start and its stop.
 
 nginx does the work: it is what many put before such servers, and slow clients, floods and broken
-requests are its everyday. Ours is the file that it reads (`deploy.nginx_config`), and a process
+requests are its everyday. Ours is the file that it reads (`contrib.nginx_config`), and a process
 that nginx does not outlive, which closes it when its server is gone (`door.watch`).
 """
 
@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import shlex
 import shutil
 import signal
 import subprocess
@@ -21,11 +20,12 @@ from pathlib import Path
 
 import msgspec
 
+from stratos.contrib.door.words import DoorStatus
 from stratos.contrib.door.workers import end, is_master, is_open, workers_of
 from stratos.core.atomic_files import replacing_file, write_atomically
-from stratos.core.counted import counted
 from stratos.core.errors import StratosError
 from stratos.core.process import Process
+from stratos.core.reasons import Because
 from stratos.deploy.hosted_server import Hosted
 from stratos.deploy.server import last_lines
 
@@ -122,30 +122,17 @@ class Door:
             return (self.folder / _WHY).read_text()
         return ""
 
-    def told(self) -> str:
-        """Return whether it is open, and what closed it, in words."""
-        running, opened = self.process, self.opened
-        if running is not None:
-            where = opened.listen if opened else "?"
-            return f"Open at {where} (process {running.pid}). Requests: {self.log}"
-        if left := self.left:
-            return (
-                "Not closed: nginx was killed, and "
-                f"{counted(len(left), 'process of it still lets', 'processes of it still let')} "
-                f"in who has a key ({', '.join(map(str, left))}). To end what is "
-                f"left, type: stratos door stop {self._name()}"
-            )
-        if why := self.closed_since:
-            why = f"Closed {why}."
-        elif opened is not None:
-            why = "Closed: nginx, or the process that watched it, was ended from outside."
-        else:
-            return "Closed."
-        return f"{why} The command that opened it opens it again when the server runs."
-
-    def _name(self) -> str:
-        hosted = Hosted.read(self.state)
-        return "outputs/<run>" if hosted is None else shlex.quote(hosted.bundle)
+    def status(self) -> DoorStatus:
+        """Return whether it is open, and what closed it."""
+        opened, running, hosted = self.opened, self.process, Hosted.read(self.state)
+        return DoorStatus(
+            listen="" if opened is None else opened.listen,
+            pid=None if running is None else running.pid,
+            left=() if running is not None else tuple(self.left),
+            closed_since=self.closed_since,
+            log=self.log,
+            bundle="" if hosted is None else hosted.bundle,
+        )
 
     def make_folder(self) -> None:
         """Make the folder, which nobody else reads: the config holds keys."""
@@ -284,13 +271,13 @@ def program() -> str:
     return found
 
 
-def _refused(call: list[str]) -> str | None:
+def _refused(call: list[str]) -> Because | None:
     """Let nginx test a config; return why it does not take it."""
     done = subprocess.run(
         call, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         text=True, errors="replace", check=False,
     )  # fmt: skip
-    return _first_error(done.stdout) if done.returncode else None
+    return Because(_first_error(done.stdout)) if done.returncode else None
 
 
 def _first_error(said: str) -> str:

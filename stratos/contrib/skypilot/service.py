@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from stratos.contrib.door.nginx_config import Limits, script
+from stratos.contrib.nginx_config import Limits, script
 from stratos.core.wheel import python_version
 from stratos.deploy.commands import context_of, engine_of, serve_command
 from stratos.deploy.engines.base import Engine

@@ -171,7 +171,7 @@ def _binding(
 def _free(chosen: Choice) -> list[str]:
     """Say which servers count as $0 an hour."""
     free = free_servers(chosen.roles())
-    return [free] if free else []
+    return [] if free is None else [str(free)]
 
 
 def _runner_up(

@@ -107,7 +107,7 @@ def _asides(plan: Plan) -> list[str]:
         said.append(f"hours: about {minutes:.0f} min of them for each rented server to start")
     said += [f"hours: {one}" for one in waits_of(plan)]
     free = free_servers(plan.roles)
-    return [*said, free] if free else said
+    return said if free is None else [*said, str(free)]
 
 
 def waits_of(plan: Plan) -> list[str]:

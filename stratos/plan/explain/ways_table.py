@@ -51,8 +51,6 @@ def named(one: Way) -> str:
     """Return what a way is called."""
     if one.is_student:
         return f"distil: {one.name}"
-    if one.kind == "cascade":
-        return f"cascade: {one.name}"
     if one.kind == "open":
         return f"{one.name} as it is, on {one.servers}"
     if one.kind == "hosted" and one.prompt:
@@ -97,6 +95,6 @@ def _accuracy(one: Way) -> str:
     found = one.accuracy
     if not (found.is_known and found.is_share_known):
         return "unknown"
-    if one.kind == "cascade":
+    if one.kind == "promised":
         return f"at least {percent_least(found.mean)}"
     return f"{percent(found.mean)} ({interval(found)})"

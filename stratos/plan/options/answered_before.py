@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stratos.config import Config
-from stratos.contrib.cascade.choosing_items import choosing_questions
 from stratos.ledger import Ledger
 from stratos.plan.options.hosted import is_hosted
 from stratos.records import Probe, TeacherProbe
@@ -32,7 +31,7 @@ class Kept:
     ledger: Ledger | None = None
     """Of the run: what a batch asks that an earlier process handed in is paid already."""
     _counts: dict[tuple[str, str], int] = field(default_factory=dict, init=False, repr=False)
-    _choosing: dict[str, int] = field(default_factory=dict, init=False, repr=False)
+    _after_deploy: dict[str, int] = field(default_factory=dict, init=False, repr=False)
 
     def n_answers(self, probed: TeacherProbe, strategy: Strategy) -> int:
         """Return how many of the answers are there.
@@ -46,18 +45,18 @@ class Kept:
             self._counts[key] = self._count(probed, strategy)
         return self._counts[key]
 
-    def n_choosing(self, probe: Probe, probed: TeacherProbe) -> int:
-        """Return how many answers that choose the threshold of a cascade are not there yet.
+    def n_after_deploy(self, probe: Probe, probed: TeacherProbe) -> int:
+        """Return how many answers that rooms ask for once the student is served are not there yet.
 
         Args:
             probe: says which items are read.
             probed: the teacher.
         """
-        if probed.teacher not in self._choosing:
-            teacher, questions = _choosing(self.config, probe, probed)
+        if probed.teacher not in self._after_deploy:
+            teacher, questions = _after_deploy(self.config, probe, probed)
             n = 0 if teacher is None else n_kept(teacher, questions, self.cache_dir)
-            self._choosing[probed.teacher] = len(questions) - n
-        return self._choosing[probed.teacher]
+            self._after_deploy[probed.teacher] = len(questions) - n
+        return self._after_deploy[probed.teacher]
 
     def _count(self, probed: TeacherProbe, strategy: Strategy) -> int:
         teacher = _teacher(self.config, probed)
@@ -72,24 +71,29 @@ class Kept:
         return n
 
 
-def n_choosing(config: Config, probe: Probe, probed: TeacherProbe) -> int:
-    """Return how many answers choose the threshold of a cascade, there already or not.
+def n_after_deploy(config: Config, probe: Probe, probed: TeacherProbe) -> int:
+    """Return how many answers rooms ask for once the student is served, there already or not.
 
     Args:
         config: of the run.
         probe: says which items are read.
         probed: the teacher.
     """
-    return len(_choosing(config, probe, probed)[1])
+    return len(_after_deploy(config, probe, probed)[1])
 
 
-def _choosing(
+def _after_deploy(
     config: Config, probe: Probe, probed: TeacherProbe
 ) -> tuple[Teacher | None, list[Question]]:
     teacher = _teacher(config, probed)
     if teacher is None or not is_hosted(probed.card):
         return teacher, []
-    return teacher, choosing_questions(config, probe, probed, teacher)
+    rooms = config.rooms.values()
+    return teacher, [
+        question
+        for room in rooms
+        for question in room.questions_after_deploy(config, probe, probed, teacher)
+    ]
 
 
 def _teacher(config: Config, probed: TeacherProbe) -> Teacher | None:

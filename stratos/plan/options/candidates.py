@@ -27,7 +27,7 @@ from stratos.plan.accuracy.predict import predict
 from stratos.plan.accuracy.without_model import without_model
 from stratos.plan.egress import Egress, list_prices
 from stratos.plan.left_out import Exclusions
-from stratos.plan.options.answered_before import Kept, n_choosing
+from stratos.plan.options.answered_before import Kept, n_after_deploy
 from stratos.plan.options.engine_choices import no_engine, not_chosen_from, not_in, too_lossy
 from stratos.plan.options.job_servers import jobs_of, roles_that_are_up
 from stratos.plan.options.more_rows import more_rows
@@ -83,7 +83,8 @@ def build_problem(
     pairs = _Pairs(config)
     for name, why in probe.unreachable.items():
         pairs.left_out.add(name, Reason.UNREACHABLE, Because(why), teacher=name)
-    pairs.evidence += without_model(probe)
+    if (baseline := without_model(probe)) is not None:
+        pairs.evidence.append(str(baseline))
     lengths = Lengths(config)
     students = list(_students(config, probe.teachers, lengths, calibration, pairs.left_out))
     taken = [
@@ -92,15 +93,17 @@ def build_problem(
         for teacher in probe.teachers
         if (students_facts := pairs.students_facts(teacher, strategy, students))
     ]
-    chosen_by = {
-        one.teacher: n_choosing(config, probe, one) if kept is None else kept.n_choosing(probe, one)
-        for _, one, _ in taken
+    after_deploy = {
+        teacher.teacher: n_after_deploy(config, probe, teacher)
+        if kept is None
+        else kept.n_after_deploy(probe, teacher)
+        for _, teacher, _ in taken
     }
     asked = {}
     for strategy, teacher, _ in taken:
         n_kept = kept.n_answers(teacher, strategy) if kept is not None else 0
         asked[teacher.teacher, strategy.name] = teacher_load_of(
-            config, teacher, strategy, n_kept, chosen_by[teacher.teacher]
+            config, teacher, strategy, n_kept, after_deploy[teacher.teacher]
         )
         if n_kept:
             pairs.evidence.append(

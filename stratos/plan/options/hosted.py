@@ -28,7 +28,7 @@ def hosted_options(
     *,
     evaluated: Load | None = None,
     scored: Load | None = None,
-    choosing: Load | None = None,
+    after_deploy: Load | None = None,
     most_tokens: Workload | None = None,
 ) -> tuple[Option, ...]:
     """Return the ways to ask a hosted teacher: at once, and as a batch where that has a price.
@@ -46,8 +46,8 @@ def hosted_options(
         ends: the fewest and the most that may be asked for, where that is a range.
         evaluated: those of the load that are asked behind the training.
         scored: texts that it scores besides, where its endpoint can; it takes their hours for none.
-        choosing: answers that choose the threshold of a cascade. They are asked at once, when the
-            student is served already: they take dollars, and none of the hours until then.
+        after_deploy: answers asked for, at once, when the student is served already: they take
+            dollars, and none of the hours until then.
         most_tokens: most that one call may take, which is set aside for it.
     """
     card = teacher.card
@@ -58,12 +58,12 @@ def hosted_options(
     answers = counted(load.n_answers, "answer")
     if ends is not None:
         answers += f" ({ends[0].n_answers} to {ends[1].n_answers})"
-    chooses = choosing or Load.of([])
-    choosing_usd = _usd(chooses, usd_in, usd_out)
-    if chooses.n_answers:
-        answers += f", and {chooses.n_answers} for the cascade's threshold,"
+    behind = after_deploy or Load.of([])
+    after_deploy_usd = _usd(behind, usd_in, usd_out)
+    if behind.n_answers:
+        answers += f", and {behind.n_answers} once the student is served,"
     least, most = ends or (load, load)
-    least_paid, most_paid = _together(least, chooses), _together(most, chooses)
+    least_paid, most_paid = _together(least, behind), _together(most, behind)
     low, high = _factors(teacher, least_paid), _factors(teacher, most_paid)
 
     def usd_range(of: Callable[[Load], float]) -> Range | None:
@@ -86,34 +86,36 @@ def hosted_options(
             offer=None,
             spot=False,
             hours=_hours(teacher, load),
-            usd=_usd(load, usd_in, usd_out) + choosing_usd + scored_usd,
+            usd=_usd(load, usd_in, usd_out) + after_deploy_usd + scored_usd,
             note=f"hosted, {answers} by the token",
             hours_range=hours_range(least, most),
             usd_range=usd_range(lambda one: _usd(one, usd_in, usd_out)),
-            last_call_usd=last_call_usd if load.n_answers + chooses.n_answers else 0.0,
-            choosing_usd=choosing_usd,
+            last_call_usd=last_call_usd if load.n_answers + behind.n_answers else 0.0,
+            after_deploy_usd=after_deploy_usd,
         )
     ]
     batch_in = card.usd_per_million_batch_input_tokens
     batch_out = card.usd_per_million_batch_output_tokens
     later = evaluated or Load.of([])
     if batch_in is not None and batch_out is not None and load.n_answers > later.n_answers:
-        at_once = _together(later, chooses)
+        at_once = _together(later, behind)
         dearer = _usd(at_once, usd_in, usd_out) - _usd(at_once, batch_in, batch_out)
-        behind = hours_range(later, later)
+        evaluation = hours_range(later, later)
         options.append(
             Option(
                 offer=None,
                 spot=False,
                 hours=card.batch_hours + _hours(teacher, later),
-                usd=_usd(_together(load, chooses), batch_in, batch_out) + dearer + scored_usd,
+                usd=_usd(_together(load, behind), batch_in, batch_out) + dearer + scored_usd,
                 note=f"hosted, {answers} as a batch",
                 # The provider promises the end of the window, and may be done at once.
-                hours_range=None if behind is None else (behind[0], card.batch_hours + behind[1]),
+                hours_range=None
+                if evaluation is None
+                else (evaluation[0], card.batch_hours + evaluation[1]),
                 usd_range=usd_range(lambda one: _usd(one, batch_in, batch_out) + dearer),
                 as_batch=True,
                 last_call_usd=last_call_usd,
-                choosing_usd=choosing_usd,
+                after_deploy_usd=after_deploy_usd,
             )
         )
     return tuple(options)

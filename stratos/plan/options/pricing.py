@@ -125,7 +125,7 @@ class Pricing:
                     ends,
                     evaluated=asked.evaluated,
                     scored=asked.scored,
-                    choosing=asked.choosing,
+                    after_deploy=asked.after_deploy,
                     most_tokens=asked.most_tokens,
                 )
             else:

@@ -71,8 +71,8 @@ class TeacherLoad:
     """Those of the answers that are asked for behind the training."""
     scored: Load
     """Texts that it scores besides, where its endpoint scores given text."""
-    choosing: Load
-    """Answers besides that choose the threshold of a cascade, once the student is served."""
+    after_deploy: Load
+    """Answers besides that rooms of contrib ask for once the student is served."""
     longest: float
     """Tokens of the longest kind, prompt and answer together: what memory has to hold."""
     dataset_gb: float
@@ -87,7 +87,7 @@ def teacher_load_of(
     teacher: TeacherProbe,
     strategy: Strategy,
     n_kept: int = 0,
-    n_choosing: int = 0,
+    n_after_deploy: int = 0,
 ) -> TeacherLoad:
     """Return what a teacher is asked under a strategy, evaluation included.
 
@@ -96,7 +96,7 @@ def teacher_load_of(
         teacher: what the probe saw.
         strategy: the configured one.
         n_kept: answers it would ask for that are there already.
-        n_choosing: answers that choose the threshold of a cascade.
+        n_after_deploy: answers that are asked for once the student is served.
     """
     n_evaluated, n_taught = n_expected(config, teacher), strategy.n_questions(config.task)
     if teacher.logged is not None:
@@ -153,7 +153,7 @@ def teacher_load_of(
         why,
         Load.of([(n_evaluated, answer)]),
         scored,
-        Load.of([(n_choosing, _of_probe(teacher))]),
+        Load.of([(n_after_deploy, _of_probe(teacher))]),
         max((work.context for n, work in most if n), default=0.0),
         n_read_by_training * BYTES_PER_TOKEN / 1e9,
         Workload(

@@ -21,7 +21,7 @@ import pytest
 import uvicorn
 from stub_task import StubTask
 
-from stratos.config import CascadeConfig
+from stratos.contrib.cascade.config import CascadeConfig
 from stratos.contrib.cascade.endpoint import meter as meter_module
 from stratos.contrib.cascade.endpoint import options
 from stratos.contrib.cascade.endpoint.escalate import escalator
@@ -30,9 +30,11 @@ from stratos.contrib.cascade.endpoint.made import never_enough
 from stratos.contrib.cascade.endpoint.meter import Meter, read_kept
 from stratos.contrib.cascade.endpoint.purse import Purse
 from stratos.contrib.cascade.judge import Judge
+from stratos.contrib.cascade.record import Escalation
+from stratos.contrib.cascade.words import NeverEnough
 from stratos.core.errors import StratosError
 from stratos.deploy.server import free_port
-from stratos.records import Escalation, ServingSetting
+from stratos.records import ServingSetting
 from stratos.teachers import load_balancer
 from stratos.teachers.base import Answer, Billed, Question
 from stratos.teachers.openai import OpenAITeacher
@@ -257,7 +259,7 @@ def test_a_teacher_that_is_down_costs_no_answer_and_soon_no_time(tmp_path: Path)
     with cascade(tmp_path, base_url=nowhere, is_error=True) as world:
         status, headers, body = world.post(UNSURE)
         assert status == 503 and headers["Retry-After"] == "1"
-        assert "the teacher gives no answer (unreachable)" in json.loads(body)["error"]["message"]
+        assert "(unreachable)" in json.loads(body)["error"]["message"]
         assert world.said(SURE)[0] == "student"
 
 
@@ -425,10 +427,9 @@ def test_the_longest_answer_of_a_request_is_that_of_the_teacher(tmp_path: Path) 
 
 def test_a_limit_below_one_call_and_no_time_are_told(tmp_path: Path) -> None:
     config = CascadeConfig(usd_per_day=0.001, usd_per_month=5.0)
-    (told,) = never_enough(config, [], 0.01)
-    assert "--usd-per-day 0.001 is less than the $0.0100 that are set aside for a call" in told
-    (told,) = never_enough(config, ["--usd-per-day", "1e-5"], 1.23e-5)
-    assert "is less than the $0.000012 that are set aside" in told
+    assert never_enough(config, [], 0.01) == [NeverEnough("--usd-per-day", 0.001, 0.01)]
+    typed = ["--usd-per-day", "1e-5"]
+    assert never_enough(config, typed, 1.23e-5) == [NeverEnough("--usd-per-day", 1e-5, 1.23e-5)]
     assert never_enough(config, ["--usd-per-day", "2", "--usd-per-month", "0"], 0.01) == []
     parser = ArgumentParser()
     options.add_options(parser)

@@ -12,17 +12,18 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "report"))
 
 import factory
 
-from stratos.config import CascadeConfig
 from stratos.contrib.cascade.answered import KeptPair, answered, bundle_digest, write_pairs
+from stratos.contrib.cascade.config import CascadeConfig
 from stratos.contrib.cascade.endpoint.made import cascade_in
+from stratos.contrib.cascade.record import Cascade, Escalation
 from stratos.core.errors import StratosError
-from stratos.records import Cascade, Escalation, ServingSetting, save
+from stratos.records import ServingSetting, save
 
 
 def test_a_threshold_is_served_with_the_bundle_it_was_measured_with(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = SimpleNamespace(cascade=CascadeConfig(accuracy=0.9))
+    config = SimpleNamespace(rooms={"cascade": CascadeConfig(accuracy=0.9)})
     monkeypatch.setattr("stratos.run.kept_config.config_of", lambda run: config)
     manifest = tmp_path / "bundle" / "manifest.json"
     manifest.parent.mkdir()
@@ -37,7 +38,7 @@ def test_a_threshold_is_served_with_the_bundle_it_was_measured_with(
     manifest.write_text("{ }")
     with pytest.raises(StratosError, match=r"its threshold is of another student. Give the comm"):
         cascade_in(tmp_path)
-    config.cascade = CascadeConfig()
+    config.rooms = {"cascade": CascadeConfig()}
     with pytest.raises(StratosError, match=r"last given with cascade.accuracy=null"):
         cascade_in(tmp_path)
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from syrupy.assertion import SnapshotAssertion
 
 from stratos.contrib.cascade.endpoint import meter, options
 from stratos.contrib.cascade.endpoint.made import check_alone
@@ -20,7 +21,9 @@ from stratos.contrib.cascade.endpoint.meter import (
     meter_of,
     read_kept,
 )
+from stratos.contrib.cascade.front import CascadeFront
 from stratos.core.errors import StratosError
+from stratos.deploy.fronts import FrontStatus
 from stratos.deploy.hosted_server import Hosted
 from stratos.deploy.hosted_status import Standing, State
 
@@ -97,31 +100,39 @@ def test_a_cascade_that_is_started_again_stays_one_with_its_options() -> None:
     parser = ArgumentParser()
     options.add_options(parser)
     told = parser.parse_args(["--teacher-seconds", "3"])
-    options.stay(told, hosted())
+    options.keep_options(told, hosted())
     assert told.cascade
     assert options.typed(told) == ["--usd-per-day", "5", "--teacher-seconds", "3"]
     alone = parser.parse_args([])
-    options.stay(alone, replace(hosted(), student=""))
+    options.keep_options(alone, replace(hosted(), module="stratos.deploy.engines.llama_server"))
     assert not alone.cascade and options.typed(alone) == []
 
 
-def test_the_counters_are_fields_for_scripts_and_words_for_people() -> None:
+def test_the_counters_are_fields_for_scripts_and_words_for_people(
+    monkeypatch: pytest.MonkeyPatch, snapshot: SnapshotAssertion
+) -> None:
     facts = Facts(
         requests=1200, escalated=300, teacher_answers=299, teacher_input_tokens=5000,
         teacher_output_tokens=1, usd=0.01, unavailable=1, usd_today=0.02, usd_this_month=1.5,
         usd_per_month=9.0,
     )  # fmt: skip
+    monkeypatch.setattr("stratos.contrib.cascade.endpoint.options.facts_now", lambda hosted: facts)
+    status = CascadeFront().status(Path(), hosted(), answers=True)
+    assert status.facts["is_cascade"] and status.facts["cascade"]["usd_per_day"] is None
+    assert {*vars(Counters())} < {*status.facts["cascade"]}
+    told = status.facts["cascade"]
+    assert (told["escalated"], told["usd_this_month"]) == (300, 1.5)
+    assert status.line == snapshot
     one = Standing(
         "/run/bundle", State.ANSWERS, "http://127.0.0.1:9/v1", 9, "llamacpp", "q8_0", 8, 1, 2,
-        "here", "now", 0, None, 3, 0, False, False, "log", None, "llamacpp q8_0", is_cascade=True,
-        cascade=facts,
+        "here", "now", 0, None, 3, 0, False, False, "log", "llamacpp q8_0", (status,),
     )  # fmt: skip
-    found = json.loads(one.json)
-    assert found["is_cascade"] and found["cascade"]["usd_per_day"] is None
-    assert {*vars(Counters())} < {*found["cascade"]}
-    assert (found["cascade"]["escalated"], found["cascade"]["usd_this_month"]) == (300, 1.5)
-    assert (
-        "  cascade: 1,200 requests, 300 unsure (25.0%), 299 answers of the teacher with 5,001 "
-        "tokens for $0.0100; $0.0200 today and $1.5000 of $9.0000 this month (UTC); 1 time the "
-        "teacher gave no answer\n"
-    ) in one.text
+    assert json.loads(one.json)["cascade"] == told and f"\n  {status.line}\n" in one.text
+    silent = CascadeFront().status(Path(), hosted(), answers=False)
+    assert silent == FrontStatus("", {"is_cascade": True, "cascade": None})
+
+
+def test_a_student_alone_has_no_line_of_a_cascade() -> None:
+    alone = replace(hosted(), module="stratos.deploy.engines.llama_server")
+    status = CascadeFront().status(Path(), alone, answers=True)
+    assert status == FrontStatus("", {"is_cascade": False, "cascade": None})

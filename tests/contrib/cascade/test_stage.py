@@ -21,8 +21,10 @@ from tiny_student import Larger, make_students
 
 from stratos import config as c
 from stratos.contrib.cascade.answered import answered, read_pairs
+from stratos.contrib.cascade.group import CascadeGroup
 from stratos.contrib.cascade.judge import bared, is_bare
 from stratos.contrib.cascade.stage import cascade
+from stratos.contrib.cascade.words import LateTeacher
 from stratos.core.errors import StratosError
 from stratos.deploy.bundle import make_bundle
 from stratos.deploy.engines.gguf_export import export
@@ -65,6 +67,11 @@ def larger(chat: Any) -> str:
     return str(max(chat[-1]["content"].split()))
 
 
+def promise(**keys: Any) -> dict[str, CascadeGroup]:
+    """Return the config groups of rooms with what is promised."""
+    return {"cascade": CascadeGroup(**keys)}
+
+
 class Run:
     """A run up to `deploy`, whose student is served by llama.cpp."""
 
@@ -74,7 +81,7 @@ class Run:
         self.config = tiny_config(
             folder, task=self.task, teachers=(self.teacher,),
             callbacks=c.CallbacksConfig(n_validation_items=4, n_final_validation_items=2),
-            cascade=c.CascadeConfig(accuracy=0.8, confidence=0.8),
+            rooms=promise(accuracy=0.8, confidence=0.8),
             traffic=c.TrafficConfig(requests_per_day=1000),
         )  # fmt: skip
         self.context = tiny_context(folder)
@@ -110,7 +117,7 @@ def test_validation_items_choose_and_test_items_measure(run: Run) -> None:
     assert made.n_choosing == 22 and run.teacher.n_asked == n_before + 22
     assert made.chosen_on == "validation" and made.teacher == 1.0
     assert made.is_promised, made.text
-    assert "at least 80.0% right with 80% confidence (22 validation items chose it)" in made.text
+    assert (made.accuracy, made.confidence) == (0.8, 0.8)
     assert made.endpoint.measure == "probability" and made.endpoint.run.format == "f32"
     assert not made.endpoint.is_bare
     pairs = read_pairs(run.folder)
@@ -140,12 +147,12 @@ def test_the_plan_counts_the_dollars_that_the_teacher_is_paid_for_the_threshold(
 
     def planned() -> float:
         """Return what the plan counts of answers that are not kept."""
-        n = Kept(config, tmp_path).n_choosing(run.probe, seen)
+        n = Kept(config, tmp_path).n_after_deploy(run.probe, seen)
         load = Load(n, Workload(4, 1))
         nothing = Load(0, Workload(0, 0))
-        [option] = hosted_options(seen, nothing, choosing=load)
-        assert option.usd == option.choosing_usd and option.hours == 0
-        return option.choosing_usd
+        [option] = hosted_options(seen, nothing, after_deploy=load)
+        assert option.usd == option.after_deploy_usd and option.hours == 0
+        return option.after_deploy_usd
 
     expected = planned()
     assert expected == pytest.approx(22 * 5 * 1000 / 1e6)
@@ -154,11 +161,12 @@ def test_the_plan_counts_the_dollars_that_the_teacher_is_paid_for_the_threshold(
     assert paid == pytest.approx(expected)
     assert planned() == 0, "kept answers are paid no more"
     for changes in (
-        {"cascade": c.CascadeConfig()},  # none is asked for
-        {"cascade": replace(config.cascade, accuracy=0.99)},  # half of the test items chooses
+        {"rooms": promise()},  # none is asked for
+        {"rooms": promise(accuracy=0.99, confidence=0.8)},  # half of the test items chooses
         {"deploy": replace(config.deploy, name="none")},  # nobody serves it
     ):
-        assert Kept(replace(config, **changes), tmp_path / "none").n_choosing(run.probe, seen) == 0
+        kept = Kept(replace(config, **changes), tmp_path / "none")
+        assert kept.n_after_deploy(run.probe, seen) == 0
 
 
 def test_items_longer_than_the_context_are_told_in_the_promise(
@@ -170,12 +178,11 @@ def test_items_longer_than_the_context_are_told_in_the_promise(
     monkeypatch.setattr(run, "scorecard", replace(run.scorecard, scores=scores))
     made = run.stage(run.config)
     assert made.n_too_long == 2
-    assert "The promise is not about 2 items longer than the teacher's context" in made.text
 
 
 def test_agreement_of_drawn_answers_tells_it_too(run: Run) -> None:
-    asked = replace(run.config.cascade, measure="agreement", n_samples=3)
-    made = run.stage(replace(run.config, cascade=asked))
+    rooms = promise(accuracy=0.8, confidence=0.8, measure="agreement", n_samples=3)
+    made = run.stage(replace(run.config, rooms=rooms))
     assert made.endpoint.measure == "agreement" and made.endpoint.n_samples == 3
     sure = {one.confidence for one in read_pairs(run.folder)} - {None}
     assert len(sure) <= 4 and all(value < 0 for value in sure)
@@ -186,14 +193,14 @@ def test_another_accuracy_is_no_look_and_another_teacher_or_measure_is(
 ) -> None:
     monkeypatch.setattr(run, "context", replace(run.context, run_dir=tmp_path))
     shutil.copytree(run.folder / "evaluate", tmp_path / "evaluate")
-    low = replace(run.config.cascade, accuracy=0.5)
+    low = promise(accuracy=0.5, confidence=0.8)
     assert run.stage(run.config).look == 1
-    assert run.stage(replace(run.config, cascade=low)).look == 1
-    drawn = replace(low, measure="agreement", n_samples=2)
-    assert run.stage(replace(run.config, cascade=drawn)).look == 2
+    assert run.stage(replace(run.config, rooms=low)).look == 1
+    drawn = promise(accuracy=0.5, confidence=0.8, measure="agreement", n_samples=2)
+    assert run.stage(replace(run.config, rooms=drawn)).look == 2
     monkeypatch.setattr(run.teacher, "identity", lambda: "another model")
-    made = run.stage(replace(run.config, cascade=low))
-    assert made.look == 3 and "3 sets of answers were tried" in made.text
+    made = run.stage(replace(run.config, rooms=low))
+    assert made.look == 3
 
 
 def test_a_teacher_that_is_too_slow_counts_as_the_endpoint_answers_then(
@@ -201,20 +208,17 @@ def test_a_teacher_that_is_too_slow_counts_as_the_endpoint_answers_then(
 ) -> None:
     warned: list[str] = []
     monkeypatch.setattr(run, "context", replace(run.context, warn=warned.append))
-    short = c.CascadeConfig(
-        accuracy=0.1, confidence=0.8, teacher_seconds=0.1, if_unavailable="error"
-    )
-    run.stage(replace(run.config, cascade=short))
+    short = promise(accuracy=0.1, confidence=0.8, teacher_seconds=0.1, if_unavailable="error")
+    run.stage(replace(run.config, rooms=short))
     pairs = read_pairs(run.folder)
     assert pairs and not any(one.teacher for one in pairs)
     assert {one.teacher_seconds for one in pairs} == {0.5}
-    told = f"took longer for {len(pairs)} of {len(pairs)} answers than the endpoint waits"
-    assert told in warned[0] and warned[0].endswith("and then it gets an error.")
+    assert warned[0] == str(LateTeacher(len(pairs), len(pairs), 0.1, "error"))
 
 
 def test_a_promise_that_no_answers_could_show_asks_nobody(run: Run) -> None:
     n_before = run.teacher.n_asked
-    bold = replace(run.config, cascade=c.CascadeConfig(accuracy=0.99))
+    bold = replace(run.config, rooms=promise(accuracy=0.99))
     with pytest.raises(StratosError, match=r"there are 22 items to choose a threshold by, and at"):
         run.stage(bold)
     assert run.teacher.n_asked == n_before

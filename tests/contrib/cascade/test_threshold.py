@@ -21,9 +21,11 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "report"))
 
 import factory
 
-from stratos.config import CascadeConfig, LimitsConfig
+from stratos.config import LimitsConfig
 from stratos.contrib.cascade.answered import Answered, ByTeacher, answered
 from stratos.contrib.cascade.as_served import pair_of
+from stratos.contrib.cascade.config import CascadeConfig
+from stratos.contrib.cascade.group import CascadeGroup
 from stratos.contrib.cascade.judge import agreement
 from stratos.contrib.cascade.looks import level, look_of
 from stratos.contrib.cascade.threshold import (
@@ -35,11 +37,11 @@ from stratos.contrib.cascade.threshold import (
     p_value,
     thresholds,
 )
-from stratos.contrib.cascade.verdict_said import cascade_of, probability
+from stratos.contrib.cascade.verdict import cascade_of
+from stratos.contrib.cascade.words import WithCascade, probability
 from stratos.evaluate.answer_files import KeptAnswer, answers_path
 from stratos.evaluate.answers import Took
 from stratos.records import save
-from stratos.run.summary import _with_cascade
 from stratos.tasks.base import Score
 
 N_COMPARED = 60
@@ -147,11 +149,8 @@ def test_the_verdict_has_accuracy_share_and_dollars() -> None:
     assert found.escalated.mean == pytest.approx(1 / 3, abs=0.01)
     assert found.measured is not None and found.measured.mean == 1.0
     assert found.usd_per_1000 == pytest.approx(0.02 + 0.5 * found.escalated.mean)
-    assert found.text.startswith(
-        "Ask the teacher where the student's answer has a probability below "
-    )
-    assert "at least 95.0% right with 95% confidence (300 items chose it)" in found.text
-    assert "for 1,000 answers, the student alone $0.020, the teacher alone $0.50" in found.text
+    assert (found.accuracy, found.confidence, found.n_choosing) == (0.95, 0.95, 300)
+    assert (found.student_usd_per_1000, found.teacher_usd_per_1000) == (0.02, 0.5)
 
 
 @pytest.mark.parametrize(
@@ -208,7 +207,7 @@ def test_too_few_items_are_refused_with_the_number_that_is_enough() -> None:
         run_of([Pair(-0.001, True, False), Pair(-1.0, False, True)] * 200), 0.95, 0.95
     )
     assert not none.is_promised and none.n_needed is None
-    assert none.text.startswith("95.0% cannot be promised: of 400 items that both answered")
+    assert none.n_choosing + none.n_measuring == 400
 
 
 def test_whoever_asks_more_until_it_passes_breaks_it_no_more_often() -> None:
@@ -263,7 +262,7 @@ def test_all_answers_of_agreement_are_paid_and_waited_for() -> None:
     assert one.month is not None and five.month is not None and one.month.student_usd > 0
     more = five.month.cascade_usd - one.month.cascade_usd
     assert more == pytest.approx(4 * one.month.student_usd)
-    assert "Each request takes 5 answers of the student" in five.text
+    assert (one.n_answers, five.n_answers) == (1, 5)
 
 
 def test_what_is_sent_on_is_priced_and_timed_as_it_is_where_that_is_known() -> None:
@@ -359,9 +358,11 @@ def test_the_command_reads_what_a_run_kept(tmp_path: Path) -> None:
 def test_a_run_that_misses_its_limit_ends_with_what_a_cascade_promises(tmp_path: Path) -> None:
     folder = make_run(tmp_path / "run")
     config: Any = SimpleNamespace(limits=LimitsConfig(accuracy=0.95), run_dir=folder)
-    told = _with_cascade(config)
-    start = "With a cascade: Ask the teacher where the student's answer has a probability below 0."
-    assert told.startswith(start)
-    assert "at least 95.0% right with 95% confidence" in told
+    remedy = CascadeGroup().remedy(config, {})
+    assert isinstance(remedy, WithCascade)
+    cascade = remedy.cascade
+    assert cascade.is_promised and (cascade.accuracy, cascade.confidence) == (0.95, 0.95)
+    assert str(remedy) == f"With a cascade: {cascade.text}"
+    assert CascadeGroup().remedy(config, {"cascade": cascade}) is None
     config.run_dir = tmp_path
-    assert _with_cascade(config) == ""
+    assert CascadeGroup().remedy(config, {}) is None

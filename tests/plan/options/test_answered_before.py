@@ -11,12 +11,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from syrupy.assertion import SnapshotAssertion
 from test_teacher_load import AWS, IN, OUT, hosted, size, strategy_of, task_of
 from world import STUDENTS, World
 
 from stratos.catalog import load_catalog
-from stratos.config import CallbacksConfig, CascadeConfig
+from stratos.config import CallbacksConfig, RoomConfig
 from stratos.core.context import Context
 from stratos.ledger import Ledger
 from stratos.ledger.reserves import planned_usd
@@ -67,6 +66,18 @@ class Paid(Teacher):
 
     def close(self) -> None:
         return
+
+
+@dataclass(frozen=True)
+class Asks(RoomConfig):
+    """A room that asks the teacher once the student is served."""
+
+    n: int
+
+    def questions_after_deploy(
+        self, config: Any, probe: Any, probed: TeacherProbe, teacher: Any
+    ) -> list[Question]:
+        return [Question([{"role": "user", "content": f"served {i}"}], 8) for i in range(self.n)]
 
 
 @pytest.fixture
@@ -137,9 +148,7 @@ def test_kept_answers_are_not_priced_again(tmp_path: Path, folder: Path) -> None
     assert planned(task, strategy, replace(teacher, cache="off"), folder).usd == before.usd
 
 
-def test_the_answers_that_choose_a_cascade_s_threshold_are_priced_and_held(
-    tmp_path: Path, snapshot: SnapshotAssertion
-) -> None:
+def test_the_answers_that_rooms_ask_for_after_deploy_are_priced_and_held(tmp_path: Path) -> None:
     """Besides those of the evaluation, at once and not as a batch, and in no hours."""
     rows = [{"question": f"What is {i} + {i}?", "answer": 2 * i} for i in range(2000)]
     (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
@@ -152,7 +161,7 @@ def test_the_answers_that_choose_a_cascade_s_threshold_are_priced_and_held(
     )
     few = CallbacksConfig(n_validation_items=4, n_final_validation_items=4)
     plain = replace(world.config(), teachers=(teacher,), callbacks=few)
-    promised = replace(plain, cascade=CascadeConfig(accuracy=0.9, n_items=60))
+    promised = replace(plain, rooms={"added": Asks(60)})
 
     def made(config: Any) -> Plan:
         return solve(build_problem(config, world.probe(), load_catalog(world.cloud)))
@@ -161,16 +170,15 @@ def test_the_answers_that_choose_a_cascade_s_threshold_are_priced_and_held(
     before, role = without.role("teacher"), plan.role("teacher")
     n_items = probed.n_items
     usd = 60 * (probed.input_tokens * IN + probed.output_tokens * OUT) / n_items / 1e6
-    assert role.choosing_usd == pytest.approx(usd) and before.choosing_usd == 0
+    assert role.after_deploy_usd == pytest.approx(usd) and before.after_deploy_usd == 0
     assert role.usd == pytest.approx(before.usd + usd) and role.hours == before.hours
-    assert role.note == snapshot
+    assert role.note.endswith(" answers, and 60 once the student is served, by the token")
     low, high = role.usd_range
     assert low < role.usd < high and high > before.usd_range[1]
     more = planned_usd(plan)["teacher"] - planned_usd(without)["teacher"]
     assert more == pytest.approx(high - before.usd_range[1])
-    # A promise that so few items cannot show is refused before anybody is asked.
-    refused = replace(promised, cascade=CascadeConfig(accuracy=0.99, n_items=60))
-    assert made(refused).role("teacher").choosing_usd == 0
+    silent = replace(plain, rooms={"added": RoomConfig()})
+    assert made(silent).role("teacher").after_deploy_usd == 0
 
 
 def test_kept_reasonings_are_not_priced_again(tmp_path: Path, folder: Path) -> None:

@@ -16,12 +16,14 @@ from subprocess import Popen
 from typing import TYPE_CHECKING
 
 from stratos.config import Config
+from stratos.contrib.cascade.config import settings
 from stratos.contrib.cascade.endpoint.escalate import escalator
 from stratos.contrib.cascade.endpoint.front import Cascading, application
 from stratos.contrib.cascade.endpoint.made import cascade_in
 from stratos.contrib.cascade.endpoint.meter import Meter, counting
 from stratos.contrib.cascade.judge import Judge, sampling_of
-from stratos.contrib.cascade.verdict_said import threshold_of
+from stratos.contrib.cascade.record import Cascade
+from stratos.contrib.cascade.verdict import threshold_of
 from stratos.core.by_name import named
 from stratos.core.errors import StratosError
 from stratos.deploy.bundle_server import arguments_here
@@ -29,7 +31,6 @@ from stratos.deploy.commands import engine_of, environment_of
 from stratos.deploy.engines.own_connection import OwnConnections
 from stratos.deploy.engines.waiting import allow_open_files, leave_out_of_log
 from stratos.deploy.server import HOST, free_port, start_process, stop_process
-from stratos.records import Cascade
 
 if TYPE_CHECKING:
     import uvicorn
@@ -107,7 +108,7 @@ def _application(
 ) -> Starlette:
     import httpx
 
-    endpoint, options = made.endpoint, config.cascade
+    endpoint, options = made.endpoint, settings(config)
     assert endpoint is not None
     meter = Meter(
         path,

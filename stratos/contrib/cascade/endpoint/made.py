@@ -8,29 +8,32 @@ from pathlib import Path
 
 import msgspec
 
-from stratos.config import CascadeConfig
 from stratos.contrib.cascade.answered import is_of_bundle
+from stratos.contrib.cascade.config import CascadeConfig, settings
 from stratos.contrib.cascade.endpoint.meter import (
     counted_elsewhere,
     is_counting,
     meter_of,
     read_kept,
 )
+from stratos.contrib.cascade.record import Cascade
+from stratos.contrib.cascade.words import NeverEnough
 from stratos.core.by_name import named
 from stratos.core.errors import StratosError
-from stratos.core.money import fine_usd
+from stratos.deploy.fronts import FrontProgram
 from stratos.deploy.hosted_server import Hosted
-from stratos.deploy.hosting import Front
-from stratos.records import Cascade, ServingSetting, load
+from stratos.records import load
 from stratos.teachers.call_budget import most_usd
 from stratos.teachers.openai import OpenAITeacher
 
+PROGRAM = "stratos.contrib.cascade.endpoint"
+"""What is started, as for `python -m`."""
 ALONE = ":student"
 """End of a model's name that asks the student alone, whatever it is sure of."""
 
 
-def front_of(bundle: Path, cache_dir: Path, options: list[str]) -> tuple[Front, ServingSetting]:
-    """Return what is started to serve the cascade of a run, and how its student is served.
+def front_of(bundle: Path, cache_dir: Path, options: list[str]) -> FrontProgram:
+    """Return what is started to serve the cascade of a run.
 
     Args:
         bundle: of the student, in the folder of its run.
@@ -62,12 +65,16 @@ def front_of(bundle: Path, cache_dir: Path, options: list[str]) -> tuple[Front, 
         raise StratosError(f"{teacher.name} cannot be asked: {why}")
     overrun = read_kept(meter_of(bundle, cache_dir)).overrun
     least = most_usd(teacher.card(), [], made.endpoint.teacher_tokens, overrun)
-    for told in never_enough(config.cascade, options, least):
-        print(told, file=sys.stderr)
+    for limit in never_enough(settings(config), options, least):
+        print(limit, file=sys.stderr)
     arguments = [str(run), "--cache", str(cache_dir.absolute()), *options]
-    return Front(
-        "stratos.contrib.cascade.endpoint", arguments, f"{run.name}{ALONE}"
-    ), made.endpoint.run
+    return FrontProgram(
+        module=PROGRAM,
+        arguments=arguments,
+        student=f"{run.name}{ALONE}",
+        title="with its teacher behind it",
+        run=made.endpoint.run,
+    )
 
 
 def check_alone(bundle: Path, cache_dir: Path, before: Hosted | None) -> None:
@@ -81,31 +88,30 @@ def check_alone(bundle: Path, cache_dir: Path, before: Hosted | None) -> None:
     Raises:
         StratosError: another one runs.
     """
-    is_own = before is not None and before.runs and before.is_cascade and not before.is_outdated
+    is_own = (
+        before is not None and before.runs and before.module == PROGRAM and not before.is_outdated
+    )
     if not is_own and is_counting(meter_of(bundle, cache_dir)):
         raise StratosError(counted_elsewhere(bundle))
 
 
-def never_enough(config: CascadeConfig, options: list[str], least_usd: float) -> list[str]:
-    """Return a sentence for each limit that allows not a single call.
+def never_enough(config: CascadeConfig, options: list[str], least_usd: float) -> list[NeverEnough]:
+    """Return the limits that allow not a single call.
 
     Args:
         config: limits of the run.
         options: of the endpoint, as they were typed; they come before those of the run.
         least_usd: dollars that are set aside for a call at least.
     """
-    typed, told = dict(pairwise(options)), []
+    typed, too_low = dict(pairwise(options)), []
     for option, kept in (
         ("--usd-per-day", config.usd_per_day),
         ("--usd-per-month", config.usd_per_month),
     ):
         limit = float(typed[option]) if option in typed else kept
         if limit is not None and 0 < limit < least_usd:
-            told.append(
-                f"{option} {limit:g} is less than the {fine_usd(least_usd)} that are set aside "
-                "for a call, so that the teacher is never asked. Type a higher limit."
-            )
-    return told
+            too_low.append(NeverEnough(option, limit, least_usd))
+    return too_low
 
 
 def cascade_in(run: Path) -> Cascade:
@@ -127,7 +133,7 @@ def cascade_in(run: Path) -> Cascade:
             f"0.95: then the threshold is chosen. What would come of it: stratos cascade "
             f"{run} --accuracy 0.95"
         )
-    asked = config_of(run).cascade
+    asked = settings(config_of(run))
     if (asked.accuracy, asked.confidence) != (found.accuracy, found.confidence):
         given = "null" if asked.accuracy is None else f"{asked.accuracy:g}"
         raise StratosError(

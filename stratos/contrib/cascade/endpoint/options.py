@@ -8,6 +8,7 @@ from itertools import pairwise
 
 import msgspec
 
+from stratos.contrib.cascade.endpoint.made import PROGRAM
 from stratos.contrib.cascade.endpoint.meter import Facts
 from stratos.core.counted import counted
 from stratos.core.errors import StratosError
@@ -68,9 +69,14 @@ def _is_amount(text: str) -> bool:
         return False
 
 
-def stay(told: argparse.Namespace, before: Hosted) -> None:
+def is_cascade(hosted: Hosted) -> bool:
+    """Return whether what a hosted student is unsure of goes to its teacher."""
+    return hosted.module == PROGRAM
+
+
+def keep_options(told: argparse.Namespace, before: Hosted) -> None:
     """Let a cascade that is started again be one, with the options that are not typed anew."""
-    if not before.is_cascade:
+    if not is_cascade(before):
         return
     there = dict(pairwise(before.arguments))
     for name in (*_NUMBERS, "if_unavailable"):
@@ -107,7 +113,7 @@ def other_than(before: Hosted, told: argparse.Namespace) -> list[str]:
         for option, value in zip(words[::2], words[1::2], strict=True)
         if (option, value) not in pairwise(there)
     ]
-    return ["--cascade", *other] if other or not before.is_cascade else []
+    return ["--cascade", *other] if other or not is_cascade(before) else []
 
 
 def facts_now(one: Hosted) -> Facts | None:
@@ -118,7 +124,7 @@ def facts_now(one: Hosted) -> Facts | None:
         return None
 
 
-def facts_told(found: Facts) -> str:
+def facts_text(found: Facts) -> str:
     """Return in words what a cascade has asked and spent."""
     n, unsure = found.requests, found.escalated
     share = f" ({percent(unsure / n)})" if n else ""

@@ -1,0 +1,44 @@
+"""The reasons of trackers: what they lack on this machine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from stratos.core import extras
+from stratos.core.reasons import Reason
+
+
+@dataclass(frozen=True)
+class PackageMissing(Reason):
+    """A tracker's package is not installed."""
+
+    name: str
+
+    def __str__(self) -> str:
+        return (
+            f"logger={self.name} needs the package {self.name}. Type: {extras.install(self.name)}"
+        )
+
+
+@dataclass(frozen=True)
+class NoTrackingServer(Reason):
+    """MLflow is asked for, and nothing says where its server is."""
+
+    def __str__(self) -> str:
+        return (
+            "logger=mlflow needs the address of a tracking server. Type "
+            "logger.tracking_uri=http://<host>:5000, or set MLFLOW_TRACKING_URI. To start one "
+            "here: mlflow server --port 5000"
+        )
+
+
+@dataclass(frozen=True)
+class KeyRefused(Reason):
+    """W&B does not take the key of the environment."""
+
+    host: str
+    status: int
+    """HTTP status of its answer."""
+
+    def __str__(self) -> str:
+        return f"{self.host} refuses the key of WANDB_API_KEY (HTTP {self.status})"
