@@ -228,15 +228,12 @@ def test_likelihood_is_that_of_the_model(student: Path) -> None:
 
 
 @dataclass
-class Largest:
+class Largest(Adder):
     """A teacher that is always right about the larger of two digits."""
 
     name: str = "largest"
     usd: float = 0.0
     seen: list[Any] = field(default_factory=list)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(Adder(), name)
 
     def identity(self) -> str:
         return "largest"

@@ -1,4 +1,4 @@
-"""What the room adds: faster training and decoding of small students on a CPU."""
+"""What the package adds: faster training and decoding of small students on a CPU."""
 
 from __future__ import annotations
 
