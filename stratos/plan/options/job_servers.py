@@ -50,8 +50,8 @@ def jobs_of(config: Config) -> Jobs:
     )
 
 
-def nodes_unknown(config: Config, catalog: Catalog) -> str | None:
-    """Warn that stages run on nodes of a cluster that are no offers of the plan.
+def nodes_unknown(config: Config, catalog: Catalog) -> NodesUnknown | None:
+    """Return that stages run on nodes of a cluster that are no offers of the plan.
 
     Args:
         config: of the run.
@@ -59,9 +59,11 @@ def nodes_unknown(config: Config, catalog: Catalog) -> str | None:
     """
     executor = config.executor
     planned = "plan" in config.stages  # its jobs may come with a later command
-    stages = [
-        one for one in executor.stages if one != "probe" and (planned or one in config.stages)
-    ]
+    stages = tuple(
+        stage
+        for stage in executor.stages
+        if stage != "probe" and (planned or stage in config.stages)
+    )
     if not executor.is_cluster or not stages:
         return None
     if catalog.table.cloud.where(lambda name: name == executor.kind).any():
