@@ -51,8 +51,8 @@ def plan(config: Config, probe: Probe, context: Context, pilot: Pilot | None = N
     catalog = load_catalog(config.cloud, cache_dir=context.cache_dir)
     for warning in catalog.warnings:
         context.warn(warning)
-    if told := nodes_unknown(config, catalog):
-        context.warn(told)
+    if (unknown := nodes_unknown(config, catalog)) is not None:
+        context.warn(str(unknown))
     context.tick(1, 3, counted(len(catalog.offers), "offer"))
     history = history_for(config, context.run_dir)
     machine = this_machine(config, context.cache_dir)

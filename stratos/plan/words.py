@@ -345,6 +345,33 @@ class FreeServers(Reason):
         return f"{count[0].upper()}{count[1:]}. To give it a price: {' '.join(keys)}."
 
 
+# What a plan does not know.
+
+
+@dataclass(frozen=True)
+class NodesUnknown(Reason):
+    """Stages run on nodes of a cluster that are no offers of the plan."""
+
+    executor: str
+    stages: tuple[str, ...]
+    cloud: str
+    """That the plan chooses servers of."""
+    usd_per_hour: float | None
+    """Price of the executor's nodes; None for that of the server that is chosen."""
+
+    def __str__(self) -> str:
+        price = "at its price"
+        if self.usd_per_hour is not None:
+            price = f"at ${self.usd_per_hour:g} an hour (executor.usd_per_hour)"
+        return (
+            f"executor={self.executor} runs {' and '.join(self.stages)} on nodes of your cluster, "
+            f"and the plan does not know them: with cloud={self.cloud} it chooses a server that is "
+            f"never rented. Hours, dollars and latency are those of that server, {price}, without "
+            "its start-up; limits are judged by them, and a job asks for as many GPUs as it has. "
+            f"Type cloud={self.executor}: then the plan chooses among the nodes of the cluster."
+        )
+
+
 # Why there is no verdict.
 
 

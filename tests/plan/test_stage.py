@@ -19,6 +19,7 @@ from stratos.core.formats import hours
 from stratos.plan import frontier_table, plan
 from stratos.plan.options.candidates import build_problem
 from stratos.plan.solution import solve
+from stratos.plan.words import NodesUnknown
 from stratos.records import Pilot, Plan, from_json, to_json
 
 AWS = CloudConfig(name="aws", providers=("aws",))
@@ -51,14 +52,8 @@ def test_a_cluster_whose_nodes_are_no_offers_is_warned_of_before_the_plan(tmp_pa
         plan(config, world.probe(), run)
         return [text for text in heard if "cloud=queue" in text]
 
-    assert said() == [
-        "executor=queue runs distill on nodes of your cluster, and the plan does not know them: "
-        "with cloud=aws it chooses a server that is never rented. Hours, dollars and latency are "
-        "those of that server, at its price, without its start-up; limits are judged by them, and "
-        "a job asks for as many GPUs as it has. Type cloud=queue: then the plan chooses among the "
-        "nodes of the cluster."
-    ]
-    assert "at $3 an hour (executor.usd_per_hour)" in said(usd_per_hour=3.0)[0]
+    assert said() == [str(NodesUnknown("queue", ("distill",), "aws", None))]
+    assert said(usd_per_hour=3.0) == [str(NodesUnknown("queue", ("distill",), "aws", 3.0))]
     assert not said(stages=("evaluate",)), "no stage of this run is a job"
 
 

@@ -260,7 +260,7 @@ def test_answers_that_alarmed_are_never_trained_on(
     told = done.stdout
     assert done.returncode == 1
     assert "SHIFT: " in told and "answers that cannot be read" in told
-    assert " these 120 requests, and 30 of them cannot" in told
+    assert "these 120 requests, and 30 of them" in told
     assert "+task=chat" not in told and "+task=logs" not in told and "task.path=gar" not in told
     questions = run_dir / "drift" / "questions.jsonl"
     typed = f"+task=classify task.path={tmp_path}/rows.jsonl cloud=aws seed=3"
