@@ -18,7 +18,11 @@ sys.path.insert(0, str(Path(__file__).parent))
 from figures_of import BLOCKS
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+DOCUMENTS = (
+    ROOT / "README.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "docs" / "contrib").glob("*.md")),
+)
 BLOCK = re.compile(
     r"(?P<open><!-- figures: (?P<name>\w+) -->\n).*?(?P<close><!-- /figures -->)", re.DOTALL
 )

@@ -1,12 +1,13 @@
 """Follow tutorials of docs/ as a reader does, and keep what they print.
 
-    python benchmarks/tutorials.py file logs cluster
+    python benchmarks/tutorials.py file logs ray
     python benchmarks/tutorials.py gsm8k --data <folder of train.jsonl and test.jsonl>
 
-Of `docs/tutorial_<name>.md`, each block of code that begins with the name of a file is a file,
-and each `bash` block is typed, in a fresh folder; blocks of another kind (`console`) need what
-not every machine has, and are left out. `benchmarks/results/tutorials/<name>.json` keeps what each
-block printed under the name of the figure that follows. `--out` keeps the folders, with their runs;
+Of `docs/tutorial_<name>.md` and `docs/contrib/<name>_tutorial.md`, each block of code that begins
+with the name of a file is a file, and each `bash` block is typed, in a fresh folder; blocks of
+another kind (`console`) need what not every machine has, and are left out.
+`benchmarks/results/tutorials/<name>.json` keeps what each block printed under the name of the
+figure that follows. `--out` keeps the folders, with their runs;
 in a folder that is there, blocks that are kept as they stand in the page are not typed again.
 """
 
@@ -38,7 +39,7 @@ CLONE = f"{HOME}/stratos"
 COLUMNS = 120
 _BLOCK = re.compile(r"^```(?P<kind>\w*)\n(?P<text>.*?)^```$", re.M | re.S)
 _FIGURE = re.compile(r"<!-- figures: (\w+) -->")
-_TUTORIAL = re.compile(r"\]\((tutorial_\w+\.md)")
+_TUTORIAL = re.compile(r"\]\((?:[\w./]*/)?(tutorial_\w+|\w+_tutorial)\.md")
 _FILE = re.compile(r"# (?P<name>[\w/]+\.\w+)\n")
 _PROGRESS = re.compile(r"[a-z]+ +(…|\d+% .*)")
 """What a stage prints when it begins, and while it runs."""
@@ -61,6 +62,14 @@ class Block:
         return None if named is None else named["name"]
 
 
+def pages() -> dict[str, Path]:
+    """Return the tutorials by name, those of rooms of contrib included."""
+    found = {path.stem.removeprefix("tutorial_"): path for path in DOCS.glob("tutorial_*.md")}
+    of_rooms = DOCS.glob("contrib/*_tutorial.md")
+    found |= {path.stem.removesuffix("_tutorial"): path for path in of_rooms}
+    return dict(sorted(found.items()))
+
+
 def blocks(page: str) -> list[Block]:
     """Return the blocks of code of a page of Markdown."""
     found = list(_BLOCK.finditer(page))
@@ -74,7 +83,8 @@ def blocks(page: str) -> list[Block]:
 
 def write_files(page: str, folder: Path) -> None:
     """Write the blocks that are files, of a page and of the tutorials that it links to."""
-    linked = [DOCS / name for name in _TUTORIAL.findall(page) if (DOCS / name).exists()]
+    names = _TUTORIAL.findall(page)
+    linked = [path for path in pages().values() if path.stem in names]
     for block in [one for path in linked for one in blocks(path.read_text())] + blocks(page):
         if block.file is not None:
             path = folder / block.file
@@ -131,7 +141,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("names", nargs="+", help="of pages: file, logs, gsm8k, cluster")
+    parser.add_argument("names", nargs="+", help="of pages: file, logs, gsm8k, ray")
     parser.add_argument("--data", type=Path, help="folder of GSM8K's train.jsonl and test.jsonl")
     parser.add_argument("--out", type=Path, help="where folders and runs are kept")
     told = parser.parse_args()
@@ -142,7 +152,7 @@ def main() -> None:
             folder.mkdir(parents=True, exist_ok=True)
             if told.data is not None and not (folder / "gsm8k").exists():
                 shutil.copytree(told.data, folder / "gsm8k")
-            page = (DOCS / f"tutorial_{name}.md").read_text()
+            page = pages()[name].read_text()
             typed = [block.text for block in blocks(page) if block.kind == "bash"]
             found = {key: one for key, one in found.items() if one["typed"] in typed}
             done = [one["typed"] for one in found.values()]

@@ -267,7 +267,8 @@ class TrainerConfig:
     """Servers that train together."""
     n_processes: Annotated[int, Meta(ge=1, le=64)] | None = None
     """Processes of one thread that share each step of a student of up to 50M parameters on a CPU; 1
-    is none beside the first. None takes one for each core, unless threads are a tenth faster."""
+    is none beside the first. None takes one for each core, unless threads are a tenth faster. More
+    than 1 needs the extension `stratos/contrib/cpu`: without it, one process trains."""
 
 
 @dataclass(frozen=True)
@@ -444,8 +445,9 @@ class EvaluateConfig:
     """Maximum tokens of a student's answer."""
     decoder: Literal["auto", "transformers"] = "auto"
     """What computes the answers' tokens here, in training too: auto decodes float32 students of up
-    to 20M parameters on a CPU directly, checked against transformers in every batch, and any other
-    by transformers; transformers decodes all."""
+    to 20M parameters on a CPU directly, checked against transformers in every batch, if the
+    extension `stratos/contrib/cpu` is here, and any other by transformers; transformers decodes
+    all."""
     constrained: bool = True
     """Where answers have a JSON Schema: measure the student with constrained decoding, too."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from hydra._internal.utils import get_args_parser
 
 from stratos.cli.check import check
@@ -19,3 +21,8 @@ def problems(*argv: str) -> list[str]:
             return [line.removeprefix("  ") for line in lines[1:]]
         return lines
     return []
+
+
+def shape(line: str) -> str:
+    """Return a message without what changes whenever a choice is added."""
+    return re.sub(r"Known: [^.]+\.", "Known: ….", line)

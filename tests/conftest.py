@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socketserver
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         from long_first import by_length
 
         items.sort(key=by_length)
+
+
+@pytest.fixture
+def worded(tmp_path: Path) -> Callable[[object], str]:
+    """What turns a value into its words, without the folder of the test, for a snapshot."""
+    return lambda value: str(value).replace(str(tmp_path), "FOLDER")
 
 
 @pytest.fixture

@@ -6,10 +6,12 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from pages import DOCUMENTS, ROOT, text_of
+
 from stratos.cli.verbs import HIDDEN, summaries
 
-ROOT = Path(__file__).parents[1]
-DOCUMENTS = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")))
+__all__ = ["DOCUMENTS", "ROOT", "Command", "commands"]
+
 _START = re.compile(r"(?P<python>python -m\s+)?(?<![\w./-])stratos(?=\s+(?P<next>[^\s`|]+)|`)")
 _WORD = re.compile(r"""(?:'[^']*'|"[^"]*"|\\.|[^\s'"\\`])+""")
 _BEFORE = re.compile(r"(?:\b[A-Z_]+=\S+\s+)+$")
@@ -44,7 +46,7 @@ class Command:
 
 def commands(path: Path) -> list[Command]:
     """Return every command line of a page: `python -m stratos …` and `stratos …`, each once."""
-    text = re.sub(r"\\\n\s*", " ", path.read_text())
+    text = re.sub(r"\\\n\s*", " ", text_of(path))
     text = _PLACE.sub(lambda place: place[1].replace(" ", "_"), text)
     found = []
     for start in _START.finditer(text):

@@ -145,8 +145,8 @@ def test_a_card_is_written_from_a_kept_result(
     assert students.card_run({**RESULT, "load_average": 14.0}).ms_per_answer == 0, "of a queue"
     assert differences("stratos_1m", run, [run]) == []
     wrong = dataclasses.replace(run, validation_accuracy=0.99)
-    assert differences("stratos_1m", wrong, [run]) == [
-        "stratos_1m 1: validation_accuracy is 0.99, and 0.9727 in the kept result"
-    ]
+    (found,) = differences("stratos_1m", wrong, [run])
+    assert "validation_accuracy is 0.99, and 0.9727" in found
     students.table()
-    assert "| stratos_1m-bare-1 | 0.973 of 512 | 0.990 (0.970–0.995) |" in capsys.readouterr().out
+    cells = ("stratos_1m-bare-1", "0.973 of 512", "0.990 (0.970–0.995)")
+    assert f"| {' | '.join(cells)} |" in capsys.readouterr().out

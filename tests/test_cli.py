@@ -1,4 +1,4 @@
-"""The command as a user runs it: real processes, exit codes and exact words."""
+"""The main command as a user types it: what it writes, leaves and ends with."""
 
 from __future__ import annotations
 
@@ -12,9 +12,13 @@ import sys
 import time
 from pathlib import Path
 
+import in_process
 import pytest
 from chat_server import KEY, ChatServer
+from in_process import Done
+from syrupy.assertion import SnapshotAssertion
 
+from stratos.cli.verbs import summaries
 from stratos.core.conf import conf_dir, conf_dirs, shipped_choices
 from stratos.core.locks import locked
 
@@ -22,19 +26,25 @@ HEAVY = ("torch", "transformers", "lightning", "wandb", "pulp", "pandas", "plotl
 FAST = ("logger=none", "+task=mahjong", "cloud=aws")
 
 
-def stratos(*argv: str, cwd: Path, code: str = "") -> subprocess.CompletedProcess[str]:
-    """Run the command; with `code`, run that after it in the same process."""
+def stratos(*argv: str, cwd: Path) -> Done:
+    """Run the command in this process."""
+    return in_process.stratos(*argv, cwd=cwd, env=env(cwd))
+
+
+def process(*argv: str, cwd: Path, code: str = "") -> subprocess.CompletedProcess[str]:
+    """Run the command in a process of its own; with `code`, run that after it."""
     command = [sys.executable, "-m", "stratos", *argv]
     if code:
-        text = f"import sys; from stratos.__main__ import main; sys.argv[1:] = {argv!r}; main(); "
+        text = f"import sys; from stratos.__main__ import main; main({argv!r}); "
         command = [sys.executable, "-c", text + code]
     return subprocess.run(
-        command, cwd=cwd, env=env(cwd), capture_output=True, text=True, timeout=120, check=False
-    )
+        command, cwd=cwd, env=os.environ | env(cwd), capture_output=True, text=True, timeout=120,
+        check=False,
+    )  # fmt: skip
 
 
 def env(cwd: Path) -> dict[str, str]:
-    return {**os.environ, "STRATOS_CACHE": str(cwd / "cache"), "WANDB_MODE": "offline"}
+    return {"STRATOS_CACHE": str(cwd / "cache"), "WANDB_MODE": "offline"}
 
 
 # --- help and start-up ----------------------------------------------------------------------------
@@ -57,7 +67,9 @@ def test_help_is_a_page_to_read(tmp_path: Path) -> None:
         assert shipped <= shown and shown - shipped <= {"my_own"}, group
     assert "                   mahjong my_own" in done.stdout or "my_own" in done.stdout
     assert max(map(len, lines)) <= 110
-    assert done.stdout.count("python -m stratos ") == 4  # the usage and three examples
+    assert done.stdout.count("python -m stratos ") == 5  # the usage, the name, three examples
+    at = lines.index(next(line for line in lines if line.startswith("Commands")))
+    assert [line.split()[0] for line in lines[at + 1 : lines.index("", at)]] == list(summaries())
 
 
 def test_help_that_is_cut_by_a_pipe_ends_without_a_traceback(tmp_path: Path) -> None:
@@ -65,8 +77,9 @@ def test_help_that_is_cut_by_a_pipe_ends_without_a_traceback(tmp_path: Path) -> 
     os.close(read)
     command = [sys.executable, "-m", "stratos", "--help"]
     done = subprocess.run(
-        command, cwd=tmp_path, env=env(tmp_path), stdout=write, stderr=subprocess.PIPE, check=False
-    )
+        command, cwd=tmp_path, env=os.environ | env(tmp_path), stdout=write,
+        stderr=subprocess.PIPE, check=False,
+    )  # fmt: skip
     os.close(write)
     assert (done.returncode, done.stderr) == (1, b"")
 
@@ -112,7 +125,7 @@ def cpu_seconds(*argv: str, cwd: Path) -> float:
 @pytest.mark.parametrize("flags", [("--help",), ("--cfg", "job", "+task=mahjong")])
 def test_start_up_imports_nothing_heavy(tmp_path: Path, flags: tuple[str, ...]) -> None:
     code = f"sys.stderr.write(' '.join(set({HEAVY!r}) & set(sys.modules)))"
-    done = stratos(*flags, cwd=tmp_path, code=code)
+    done = process(*flags, cwd=tmp_path, code=code)
     assert (done.returncode, done.stderr) == (0, "")
 
 
@@ -130,49 +143,43 @@ def test_no_task_lists_the_tasks(tmp_path: Path) -> None:
 def test_several_mistakes_are_one_message(tmp_path: Path) -> None:
     done = stratos("+task=mahjon", "cloud=awss", "limits.budget_usd=-1", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("3 problems in the configuration:\n  +task=mahjon: there is no ")
-    assert len(done.stderr.splitlines()) == 4
+    heads = [line.partition(":")[0].strip() for line in done.stderr.splitlines()]
+    assert heads[1:] == ["+task=mahjon", "cloud=awss", "limits.budget_usd=-1"]
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_stage_without_what_it_needs_says_which_to_add(tmp_path: Path) -> None:
+def test_a_stage_without_what_it_needs_says_which_to_add(
+    tmp_path: Path, snapshot: SnapshotAssertion
+) -> None:
     done = stratos(*FAST, "stages=[plan]", "hydra.run.dir=run", cwd=tmp_path)
     assert done.returncode == 1
-    assert done.stderr == (
-        f"plan needs the record of probe, and {tmp_path}/run has none. Add the stage: "
-        "stages=[probe,plan], go on in the folder of a run that has it with "
-        "hydra.run.dir=<folder>, or read it there with paths.records_from=<folder>.\n"
-    )
+    assert done.stderr.replace(str(tmp_path), "{cwd}") == snapshot
 
 
 def test_a_trainer_that_cannot_run_here_is_refused_before_a_teacher_is_asked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    hidden = tmp_path / "without"
-    hidden.mkdir()
-    (hidden / "sitecustomize.py").write_text("import sys\nsys.modules['bitsandbytes'] = None\n")
-    paths = (str(hidden), os.environ.get("PYTHONPATH", ""))
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, paths)))
+    monkeypatch.setitem(sys.modules, "bitsandbytes", None)
     run = stratos(*FAST, "trainer=qlora", f"hydra.run.dir={tmp_path / 'run'}", cwd=tmp_path)
     assert run.returncode == 1
-    assert "pip install bitsandbytes, or trainer.adapter=lora" in run.stderr + run.stdout
+    assert "pip install bitsandbytes" in run.stderr
     assert not (tmp_path / "run" / "probe.json").exists()
     plan = stratos(*FAST, "trainer=qlora", "stages=[]", cwd=tmp_path)
     assert "bitsandbytes" not in plan.stderr + plan.stdout
 
 
-def test_what_could_be_known_is_refused_before_a_teacher_is_asked(tmp_path: Path) -> None:
+def test_what_could_be_known_is_refused_before_a_teacher_is_asked(
+    tmp_path: Path, snapshot: SnapshotAssertion
+) -> None:
     run = ("hydra.run.dir=run", *FAST)
-    file = tmp_path / "file"
-    file.write_text("")
-    adapters = stratos(*run, "trainer=lora", "student=stratos_1m", cwd=tmp_path)
-    assert adapters.returncode == 1
-    assert (
-        "with random weights (stratos_1m) they learn little. Type student=local" in adapters.stderr
-    )
-    cache = stratos(*run, f"paths.cache_dir={file}/cache", cwd=tmp_path)
-    assert cache.returncode == 1
-    assert f"The cache folder {file}/cache cannot be made (Not a directory). Type " in cache.stderr
+    (tmp_path / "file").touch()
+    for wrong in (
+        ("trainer=lora", "student=stratos_1m"),
+        (f"paths.cache_dir={tmp_path}/file/cache",),
+    ):
+        done = stratos(*run, *wrong, cwd=tmp_path)
+        assert done.returncode == 1
+        assert done.stderr.replace(str(tmp_path), "{cwd}") == snapshot
     assert not (tmp_path / "run" / "probe.json").exists()
 
 
@@ -196,7 +203,7 @@ def test_broken_lines_are_warned_of_once_before_a_teacher_is_asked(
     said = done.stdout
     assert said.count("Warning: mine.jsonl has 3 broken lines:") == 1
     assert said.index("Warning: mine.jsonl has 3 broken lines:") < said.index("probe      …")
-    assert 'line 8 and line 62: one question with 2 different answers, "yes" and "no"' in said
+    assert "line 8 and line 62: one question" in said
     assert "line 61: not JSON" in said
     corpus = json.loads((tmp_path / "run" / "synthesize.json").read_text())["record"]
     assert corpus["refused"]["broken line"] == 3
@@ -207,12 +214,11 @@ def test_broken_lines_are_warned_of_once_before_a_teacher_is_asked(
 def test_plan_alone_reads_the_probe_and_imports_no_torch(probed: Path) -> None:
     code = "print('loaded', [name for name in ('torch', 'wandb') if name in sys.modules])"
     argv = (*FAST, "stages=[plan]", f"hydra.run.dir={probed}")
-    done = stratos(*argv, cwd=probed.parent, code=code)
+    done = process(*argv, cwd=probed.parent, code=code)
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
-    assert lines[1] == (
-        "probe      smollm2 0/64 exact, at chance 25% on multiple choice  (made before)"
-    )
+    assert lines[1].startswith("probe      smollm2 0/64 exact,")
+    assert lines[1].endswith("(made before)")
     assert any(line.startswith("plan       smollm2 → stratos_") for line in lines)
     assert "by injection" in done.stdout
     assert lines[-1] == "loaded []"
@@ -240,12 +246,12 @@ def test_a_record_is_made_again_when_corrupt_or_made_from_something_else(probed:
     path.write_text(path.read_text()[:100])
     done = stratos(*argv, cwd=probed.parent)
     assert done.returncode == 0
-    assert f"plan: {path} is corrupt (Input data was truncated); it runs again." in done.stdout
+    assert f"plan: {path} is corrupt" in done.stdout
     assert json.loads(path.read_text())["fingerprint"] == first["fingerprint"]
 
     done = stratos(*argv, "limits.budget_usd=50", cwd=probed.parent)
     assert done.returncode == 0
-    assert "plan: limits.budget_usd has changed; it runs again." in done.stdout
+    assert "plan: limits.budget_usd has changed" in done.stdout
     assert json.loads(path.read_text())["fingerprint"] != first["fingerprint"]
 
 
@@ -262,7 +268,7 @@ def test_a_run_of_another_task_leaves_a_folder_as_it_is(probed: Path) -> None:
     argv = ("logger=none", "+task=jsonl", f"task.path={rows}", "stages=[probe]")
     done = stratos(*argv, f"hydra.run.dir={probed}", cwd=probed.parent)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith(f"{probed}: it holds a run of another task, mahjong, which this ")
+    assert done.stderr.startswith(f"{probed}: ") and "another task, mahjong" in done.stderr
     assert files() == before
 
     sweep = probed.parent / "sweep"
@@ -270,7 +276,7 @@ def test_a_run_of_another_task_leaves_a_folder_as_it_is(probed: Path) -> None:
     kept = (sweep / "0" / "probe.json").read_bytes()
     done = stratos("-m", *argv, f"hydra.sweep.dir={sweep}", cwd=probed.parent)
     assert done.returncode == 1
-    assert "Leave hydra.sweep.dir out for a new folder" in done.stderr
+    assert "Leave hydra.sweep.dir out" in done.stderr
     assert (sweep / "0" / "probe.json").read_bytes() == kept
     assert not (sweep / "0" / "error.txt").exists()
 
@@ -291,7 +297,7 @@ def test_ctrl_c_and_a_server_that_is_stopped_keep_what_is_finished(
     command = [sys.executable, "-m", "stratos", *FAST, "stages=[probe]"]
     command += [f"hydra.run.dir={probed}", "teacher=smollm2"]
     with subprocess.Popen(
-        command, cwd=probed.parent, env=env(probed.parent), stdout=subprocess.PIPE,
+        command, cwd=probed.parent, env=os.environ | env(probed.parent), stdout=subprocess.PIPE,
         stderr=subprocess.PIPE, text=True,
         # A shell's background jobs ignore Ctrl-C, and so would all that they start.
         preexec_fn=lambda: signal.signal(how, signal.SIG_DFL),
@@ -306,20 +312,15 @@ def test_ctrl_c_and_a_server_that_is_stopped_keep_what_is_finished(
         took = time.monotonic() - told
     assert took < 5, "it ends within 3 s where nobody else keeps the machine busy"
     assert process.returncode == 128 + how
-    assert (
-        "Interrupted. Finished work is kept. The same command resumes with hydra.run.dir=" in said
-    )
+    assert "Interrupted." in said and "hydra.run.dir=" in said
     assert "Traceback" not in errors
 
 
-def test_two_processes_do_not_share_a_run_folder(probed: Path) -> None:
+def test_two_processes_do_not_share_a_run_folder(probed: Path, snapshot: SnapshotAssertion) -> None:
     with locked(probed / ".lock"):
         done = stratos(*FAST, "stages=[plan]", f"hydra.run.dir={probed}", cwd=probed.parent)
     assert done.returncode == 1
-    assert done.stderr == (
-        f"{probed}: another process is working in this folder. Wait for it to end, or leave "
-        "hydra.run.dir out for a new folder.\n"
-    )
+    assert done.stderr.replace(str(probed), "{run}") == snapshot
     assert not (probed / "error.txt").exists(), "the run that works there has not failed"
 
 
@@ -328,7 +329,8 @@ def test_two_processes_do_not_share_a_run_folder(probed: Path) -> None:
 
 @pytest.mark.parametrize("launcher", ["basic", "pool"])
 def test_a_sweep_goes_on_past_a_job_that_fails_and_is_compared(probed: Path, launcher: str) -> None:
-    done = stratos(
+    command = stratos if launcher == "basic" else process
+    done = command(
         "-m", *FAST, "stages=[plan]", f"paths.records_from={probed}",
         "limits.latency_ms=0.001,null", "hydra.sweep.dir=sweep", f"hydra/launcher={launcher}",
         cwd=probed.parent,

@@ -1,4 +1,4 @@
-"""What docs/calibration.md says of the kept runs of benchmarks/gym.py."""
+"""What docs/contrib/monitor.md says of the kept runs of benchmarks/gym.py."""
 
 from __future__ import annotations
 

@@ -171,10 +171,7 @@ def test_a_class_that_is_none_is_refused(tmp_path: Path) -> None:
     (tmp_path / "strategy" / "odd.yaml").write_text("_target_: stratos.config.ComplexityConfig\n")
     with pytest.raises(ConfigError, match=r"^strategy\._target_=stratos\.config\.Complexity") as e:
         composed("+task=mahjong", "strategy=odd", config_dir=tmp_path)
-    assert str(e.value).endswith(
-        "is not a Strategy. Let it inherit from stratos.synthesize.strategy.Strategy, and write "
-        "draw."
-    )
+    assert "is not a Strategy." in str(e.value)
 
 
 # --- one of a user's own --------------------------------------------------------------------------

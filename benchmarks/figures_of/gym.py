@@ -1,4 +1,4 @@
-"""Figures of docs/gym.md and docs/calibration.md: many tasks, each on a few CPU minutes."""
+"""Figures of docs/contrib/{gym,monitor}.md: many tasks, each on a few CPU minutes."""
 
 from __future__ import annotations
 

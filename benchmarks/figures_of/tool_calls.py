@@ -1,4 +1,4 @@
-"""Figures of docs/tools.md: the metric of tool calls beside the checker of bfcl-eval."""
+"""Figures of docs/contrib/tools.md: the metric of tool calls beside the checker of bfcl-eval."""
 
 from __future__ import annotations
 

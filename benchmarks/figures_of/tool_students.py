@@ -1,4 +1,4 @@
-"""Figures of docs/tools.md: students of tool calls by injection alone, on bfcl-eval."""
+"""Figures of docs/contrib/tools.md: students of tool calls by injection alone, on bfcl-eval."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Figures of docs/tasks.md: variants of GSM8K's training rows."""
+"""Figures of docs/contrib/variants.md: variants of GSM8K's training rows."""
 
 from __future__ import annotations
 

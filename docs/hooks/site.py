@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import posixpath
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,22 @@ HYDRA = {
     "hydra/launcher=ray": ("Jobs of a sweep as jobs of a Ray cluster", RayConfig),
     "hydra/sweeper=study": ("Optuna chooses what each job tries", StudyConfig),
 }
+MENU = ROOT / "mkdocs.yml"
 LINK = re.compile(r"\[(?P<text>[^\]]*)\]\((?P<to>[^)\s]+)\)")
+
+
+def on_config(config: Any) -> Any:
+    """Leave pages out of the menu whose room of contrib is not here."""
+    for entry in config["nav"]:
+        for title, pages in entry.items():
+            if isinstance(pages, list):
+                entry[title] = [page for page in pages if not _is_gone(*page.values())]
+    return config
+
+
+def _is_gone(page: str) -> bool:
+    """Return whether a page is of a room of contrib that is not here."""
+    return page.startswith("contrib/") and not (ROOT / "docs" / page).exists()
 
 
 def on_files(files: Files, config: Any) -> Files:
@@ -65,18 +81,35 @@ def on_files(files: Files, config: Any) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str:
-    """Link to the start in place of README, and name a file that is no page."""
+    """Link to the start in place of README; name what is no page, or of a room that is not here."""
+    folder = posixpath.dirname(page.file.src_uri)
+    listed = {name for entry in yaml.safe_load(MENU.read_text())["nav"] for name in _pages(entry)}
 
     def named(link: re.Match[str]) -> str:
         to, mark, anchor = link["to"].partition("#")
-        if to == "../README.md":
-            return f"[{link['text']}](index.md{mark}{anchor})"
-        if "://" in to or not to or files.get_file_from_path(to) is not None:
+        if "://" in to or not to:
             return link[0]
-        path = to.removeprefix("../")
+        path = posixpath.normpath(posixpath.join("docs", folder, to))
+        if path == "README.md":
+            start = posixpath.relpath("index.md", folder or ".")
+            return f"[{link['text']}]({start}{mark}{anchor})"
+        name = path.removeprefix("docs/")
+        if files.get_file_from_path(name) is not None:
+            return link[0]
+        if name in listed and _is_gone(name):
+            return link["text"]
         return link[0] if not (ROOT / path).exists() else f"`{path}`"
 
     return LINK.sub(named, markdown)
+
+
+def _pages(entry: dict[str, Any]) -> Iterator[str]:
+    """Yield the pages of an entry of the menu."""
+    for pages in entry.values():
+        if isinstance(pages, str):
+            yield pages
+        else:
+            yield from (page for one in pages for page in one.values())
 
 
 def settings(found: list[Group]) -> str:

@@ -23,6 +23,7 @@ from stratos.config import STAGES, Config
 from stratos.core.errors import ConfigError, did_you_mean
 from stratos.core.extensions import room_configs
 from stratos.core.names import wrong_names
+from stratos.core.reasons import Reason
 from stratos.core.redact import learn, redact, resolved
 from stratos.core.targets import find_class, untrusted
 from stratos.core.typed import read_dataclass, read_value, show
@@ -30,8 +31,7 @@ from stratos.executors.job import why_no_executor
 from stratos.plan.horizon import with_horizon
 from stratos.synthesize.declared import with_declared
 from stratos.tasks.base import Task, why_no_task
-from stratos.teachers.base import Teacher
-from stratos.teachers.logged import with_log
+from stratos.teachers.base import Teacher, on_task
 
 GROUPS: dict[str, type] = {
     "cloud": schema.CloudConfig,
@@ -120,7 +120,7 @@ def read(composed: DictConfig) -> tuple[Config | None, list[str]]:
     if problems:
         return None, list(dict.fromkeys(problems))
     config = Config(**values, rooms=rooms, plain=redact(_with_name(plain, values["teachers"])))
-    config = with_horizon(replace(config, teachers=with_log(config.teachers, config.task)))
+    config = with_horizon(replace(config, teachers=on_task(config.teachers, config.task)))
     problems += impossible(config)
     return (None, problems) if problems else (config, [])
 
@@ -287,10 +287,10 @@ def _read_target(node: Any, where: str, problems: list[str]) -> Any:
         return None
     target = node["_target_"]
     found = find_class(target)
-    if isinstance(found, str):
+    if isinstance(found, Reason):
         problems.append(f"{where}._target_={target}: {found}")
         return None
-    reason = None
+    reason: object = None
     if group == "task":
         reason = why_no_task(found)
     elif group == "executor":

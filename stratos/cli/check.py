@@ -77,12 +77,13 @@ class _Checker:
         self.multirun = multirun
         self.loader = hydra.config_loader
         self.found: list[str] = []
+        self._composed: dict[tuple[str, ...], DictConfig | str] = {}
 
     def problems(self, overrides: Sequence[str]) -> list[str]:
         parsed = [one for one in self._parse(overrides) if self._is_choice(one)]
         parsed = [one for one in parsed if self._leads_somewhere(one)]
         composed, good = self._compose_what_works(parsed)
-        sweeps = [override for override in good if override.is_sweep_override()]
+        sweeps = [one for one in parsed if one.is_sweep_override() and one in good]
         if composed is not None:
             sweeps += self._parse(
                 [f"{key}={value}" for key, value in _sweep_params(composed).items()]
@@ -160,54 +161,57 @@ class _Checker:
         self, overrides: list[Override]
     ) -> tuple[DictConfig | None, list[Override]]:
         """Compose with as many overrides as work, and say what is wrong with each other one."""
-        composed = self._compose([_first(override, self.loader) for override in overrides])
-        if isinstance(composed, DictConfig):
-            return composed, overrides
-        composed = self._compose([])
-        if not isinstance(composed, DictConfig):
-            self.found.append(composed)
-            return None, []
         good: list[Override] = []
         # Hydra applies choices of groups before values, whatever their order.
-        left = sorted(overrides, key=lambda one: not is_group(one.key_or_group, self.hydra))
-        while left:
-            n_fit, composed, reason = self._longest_that_works(good, left, composed)
-            good += left[:n_fit]
-            if n_fit == len(left):
-                break
-            bad = left[n_fit]
+        more = sorted(overrides, key=lambda one: not is_group(one.key_or_group, self.hydra))
+        while True:
+            n_fit, reason = self._longest_that_works(good, more)
+            good += more[:n_fit]
+            composed = self._compose([_first(override, self.loader) for override in good])
+            if not isinstance(composed, DictConfig):  # not even without an override
+                self.found.append(composed)
+                return None, []
+            if n_fit == len(more):
+                return composed, good
+            bad = more[n_fit]
             self.found.append(explain(bad, composed, reason, self.hydra))
-            left = left[n_fit + 1 :]
+            more = more[n_fit + 1 :]
             key = bad.key_or_group
             if not bad.is_delete() and "." not in key and key not in GROUPS:
                 # Its keys are those of a choice that there is not.
-                left = [one for one in left if one.key_or_group.partition(".")[0] != key]
-        return composed, good
+                more = [one for one in more if one.key_or_group.partition(".")[0] != key]
 
-    def _longest_that_works(
-        self, good: list[Override], more: list[Override], composed: DictConfig
-    ) -> tuple[int, DictConfig, str]:
-        """Find by halving how many more overrides work, what they compose to, and why no more do.
+    def _longest_that_works(self, good: list[Override], more: list[Override]) -> tuple[int, str]:
+        """Find by halving how many more overrides work, and why no more do.
 
         Args:
             good: overrides that work.
             more: which are added in their order.
-            composed: what the good ones compose to.
         """
         low, high, reason = 0, len(more) + 1, ""  # the first `low` work, the first `high` do not
         n = len(more)
         while high - low > 1:
             tried = self._compose([_first(one, self.loader) for one in [*good, *more[:n]]])
             if isinstance(tried, DictConfig):
-                low, composed = n, tried
+                low = n
             else:
                 high, reason = n, tried
             n = (low + high) // 2
-        return low, composed, reason
+        return low, reason
 
     def _compose(self, overrides: list[str]) -> DictConfig | str:
         """Compose as a run would; on failure return the first line of Hydra's message."""
         from hydra.core.hydra_config import HydraConfig
+
+        key = tuple(overrides)
+        if key not in self._composed:  # which takes a fifth of a second
+            self._composed[key] = self._compose_anew(overrides)
+        composed = self._composed[key]
+        if isinstance(composed, DictConfig):
+            HydraConfig.instance().set_config(composed)
+        return composed
+
+    def _compose_anew(self, overrides: list[str]) -> DictConfig | str:
         from hydra.errors import HydraException
         from hydra.types import RunMode
         from omegaconf.errors import OmegaConfBaseException
@@ -225,7 +229,6 @@ class _Checker:
                 composed.hydra.runtime.output_dir = composed.hydra.run.dir
                 # Numbers that only a job of a sweep has.
                 composed.hydra.job.id, composed.hydra.job.num = "0", 0
-            HydraConfig.instance().set_config(composed)
             return composed
         except (HydraException, OmegaConfBaseException) as error:
             source = error.__cause__ if error.__cause__ is not None else error

@@ -26,7 +26,7 @@ def check_rows(config: Config) -> None:
         ConfigError: there is too little in it.
     """
     if refusals := config.task.refusals():
-        raise ConfigError(" ".join(refusals))
+        raise ConfigError(" ".join(map(str, refusals)))
 
 
 def _check_rows_here(config: Config) -> None:

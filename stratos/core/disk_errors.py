@@ -11,6 +11,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from stratos.core.errors import StratosError
+from stratos.core.reasons import Reason
+from stratos.core.words import DiskRefuses, InTheWay, Refusal, Unwritable
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _NO_RIGHT = {errno.EROFS, errno.EACCES, errno.EPERM}
@@ -18,6 +20,10 @@ _IN_THE_WAY = {
     errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENOTEMPTY, errno.ELOOP, errno.ENAMETOOLONG,
 }  # fmt: skip
 _BROKEN = {errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE, errno.EBUSY, errno.ENODEV}
+_KINDS = {
+    Refusal.LIMIT: {errno.EFBIG}, Refusal.ROOM: _NO_ROOM, Refusal.RIGHT: _NO_RIGHT,
+    Refusal.NAME: _IN_THE_WAY, Refusal.BROKEN: _BROKEN,
+}  # fmt: skip
 _TRIED_BYTES = 2**20
 """Bytes that a folder has to take if it is not what a library failed on."""
 
@@ -26,7 +32,7 @@ _LEAST_BYTES, _LEAST_FILES = 2**16, 16
 """What Hydra writes before a run begins, where an error would be its own."""
 
 
-def why_no_run_folder(folder: Path, *, is_sweep: bool = False) -> str | None:
+def why_no_run_folder(folder: Path, *, is_sweep: bool = False) -> Reason | None:
     """Return why a run cannot begin in a folder, as the end of a sentence; None if it can.
 
     Args:
@@ -47,9 +53,9 @@ def why_no_run_folder(folder: Path, *, is_sweep: bool = False) -> str | None:
             if not has_room or (room.f_files and room.f_favail < _LEAST_FILES):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     except OSError as error:
-        return f"{nearest} cannot be written ({error.strerror})"
+        return Unwritable(nearest, error.strerror)
     found = None if is_sweep else _in_the_way(folder)
-    return None if found is None else f"{found} is in the way of a file of the run"
+    return None if found is None else InTheWay(found)
 
 
 def _in_the_way(folder: Path) -> Path | None:
@@ -90,7 +96,7 @@ def disk_errors(stage: str, folder: Path, cache_dir: Path | None = None) -> Iter
             told = None if found is None else _told(stage, folder, found)
         if told is None:
             raise
-        raise StratosError(told) from error
+        raise StratosError(str(told)) from error
 
 
 def why_unwritten(error: OSError, folder: Path, another: str) -> str:
@@ -110,30 +116,13 @@ def why_unwritten(error: OSError, folder: Path, another: str) -> str:
     )
 
 
-def _told(stage: str, folder: Path, error: OSError) -> str | None:
-    """Return the message of an error of the operating system; None for one that is a bug."""
-    where = error.filename2 or error.filename or folder
-    again = f"The same command with hydra.run.dir={folder} resumes from here."
-    if error.errno in _NO_ROOM:
-        if error.errno == errno.EFBIG:
-            return (
-                f"{stage}: {where} cannot grow any more ({error.strerror}): this shell limits the "
-                f"size of files. Type ulimit -f unlimited. {again}"
-            )
-        return f"{stage}: no space left to write {where} ({error.strerror}). Free some. {again}"
-    if error.errno in _NO_RIGHT:
-        return (
-            f"{stage}: {where} cannot be written ({error.strerror}). Give another folder with "
-            "hydra.run.dir=<folder>, or paths.cache_dir=<folder> for the cache."
-        )
-    if error.errno in _IN_THE_WAY:
-        return (
-            f"{stage}: {where} is in the way of a file of this run ({error.strerror}). Remove or "
-            f"rename it. {again}"
-        )
-    if error.errno in _BROKEN:
-        return f"{stage}: {where} cannot be read or written ({error.strerror}). {again}"
-    return None
+def _told(stage: str, folder: Path, error: OSError) -> DiskRefuses | None:
+    """Return what an error of the operating system is; None for one that is a bug."""
+    kind = next((kind for kind, numbers in _KINDS.items() if error.errno in numbers), None)
+    if kind is None:
+        return None
+    where = str(error.filename2 or error.filename or folder)
+    return DiskRefuses(kind, stage, where, error.strerror, folder)
 
 
 def _unwritable(folders: Sequence[Path]) -> OSError | None:

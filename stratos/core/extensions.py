@@ -38,6 +38,12 @@ class Extension:
 
     commands: Mapping[str, Command] = field(default_factory=dict)
     """Verb to the command."""
+    metrics: Mapping[str, str] = field(default_factory=dict)
+    """Value of `task.metric` to the class of a verifier that runs answers on `task.database`: it
+    is a dataclass with that field (see `stratos.tasks.metrics`)."""
+    variants: str = ""
+    """Function of `verify` and the held-out items of a task, which returns what draws variants of
+    its training rows (see `stratos.tasks.math`); "" for none."""
     config: Mapping[str, str] = field(default_factory=dict)
     """Config group to its class, a subclass of `stratos.config.RoomConfig`."""
     stages: str = ""

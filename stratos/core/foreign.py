@@ -19,6 +19,8 @@ from typing import BinaryIO
 
 from stratos.core.errors import ForeignFileError, StratosError
 from stratos.core.printable import shown
+from stratos.core.reasons import Because, Reason
+from stratos.core.words import Forbidden, IsFolder, NoFile, Special
 
 _KINDS = {
     stat.S_IFIFO: "a named pipe",
@@ -31,7 +33,7 @@ _MOST_LOOKED_AT = 10_000
 """Names of a folder that are compared with one that is not there."""
 
 
-def why_unreadable(path: str | Path, *, or_folder: bool = False) -> str | None:
+def why_unreadable(path: str | Path, *, or_folder: bool = False) -> Reason | None:
     """Return why a path names no file that can be read, as the end of a sentence; None if it does.
 
     Args:
@@ -41,15 +43,15 @@ def why_unreadable(path: str | Path, *, or_folder: bool = False) -> str | None:
     try:
         mode = os.stat(path).st_mode
     except FileNotFoundError:
-        return "there is no such file or folder" if or_folder else "there is no such file"
+        return NoFile(or_folder)
     except (OSError, ValueError) as error:  # a name too long, a folder of others, a NUL
-        return cause(error)
+        return Because(cause(error))
     if stat.S_ISDIR(mode):
-        return None if or_folder else "it is a folder. Name a file in it"
+        return None if or_folder else IsFolder()
     kind = _KINDS.get(stat.S_IFMT(mode))
     if kind is not None:
-        return f"it is {kind}, not a file. Save its output to a file, and name that file"
-    return None if os.access(path, os.R_OK) else "Permission denied"
+        return Special(kind)
+    return None if os.access(path, os.R_OK) else Forbidden()
 
 
 def beside(path: Path) -> str:
@@ -84,7 +86,7 @@ def open_regular(path: str | Path) -> BinaryIO:
     """
     reason = why_unreadable(path)
     if reason is not None:
-        raise (OSError if os.path.lexists(path) else FileNotFoundError)(reason)
+        raise (OSError if os.path.lexists(path) else FileNotFoundError)(str(reason))
     return open(path, "rb")
 
 

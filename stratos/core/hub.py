@@ -9,6 +9,8 @@ import os
 from pathlib import Path
 
 from stratos.core.foreign import why_unreadable
+from stratos.core.reasons import Reason
+from stratos.core.words import HubStatus, HubUnreachable, NotOnHub
 
 
 def is_hub_name(path: str) -> bool:
@@ -56,7 +58,7 @@ def cached_folder(name: str) -> Path | None:
     return Path(found).parent if isinstance(found, str) else None
 
 
-def missing_on_hub(name: str, revision: str | None = None) -> str | None:
+def missing_on_hub(name: str, revision: str | None = None) -> Reason | None:
     """Return why a model cannot be had from the hub or its local cache, or None.
 
     The hub is asked for a file's headers at most.
@@ -70,16 +72,15 @@ def missing_on_hub(name: str, revision: str | None = None) -> str | None:
         if isinstance(cached, str):
             return None
         if constants.HF_HUB_OFFLINE:
-            return "HF_HUB_OFFLINE is set and nothing is cached"
+            return NotOnHub.OFFLINE
         url = huggingface_hub.hf_hub_url(name, "config.json", revision=revision)
         huggingface_hub.get_hf_file_metadata(url, timeout=5)
     except HFValidationError:
-        return "this is not a valid model name"
+        return NotOnHub.NAME
     except HfHubHTTPError as error:
-        status = error.response.status_code if error.response is not None else "no answer"
-        return f"HTTP status {status}"
+        return HubStatus(error.response.status_code if error.response is not None else None)
     except Exception as error:  # whatever the HTTP library under the hub's client raises
-        return f"{type(error).__name__}: the hub cannot be reached"
+        return HubUnreachable(type(error).__name__)
     return None
 
 

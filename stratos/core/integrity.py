@@ -14,6 +14,15 @@ from typing import Any
 
 from stratos.core.digest import digest_of
 from stratos.core.foreign import cause
+from stratos.core.reasons import Reason
+from stratos.core.words import (
+    ChangedFile,
+    Gone,
+    NoLongerFile,
+    OtherContent,
+    OtherSize,
+    Unreadable,
+)
 from stratos.records import FileMark
 
 
@@ -47,8 +56,10 @@ def missing(record: Any, folder: Path) -> Path | None:
     return None
 
 
-def changed(files: Mapping[str, FileMark], folder: Path, *, by_content: bool = False) -> str | None:
-    """Return the first file that is not what it was, and how, as words; None if all are.
+def changed(
+    files: Mapping[str, FileMark], folder: Path, *, by_content: bool = False
+) -> ChangedFile | None:
+    """Return the first file that is not what it was, and how; None if all are.
 
     Args:
         files: mark of each file by its path.
@@ -58,20 +69,20 @@ def changed(files: Mapping[str, FileMark], folder: Path, *, by_content: bool = F
     for name, mark in files.items():
         path = folder / name
         try:
-            reason = _reason(path, mark, by_content)
+            how = _how(path, mark, by_content)
         except OSError as error:
-            reason = f"cannot be read ({cause(error)})"
-        if reason is not None:
-            return f"{path}, which {reason}"
+            how = Unreadable(cause(error))
+        if how is not None:
+            return ChangedFile(path, how)
     return None
 
 
-def _reason(path: Path, mark: FileMark, by_content: bool) -> str | None:
+def _how(path: Path, mark: FileMark, by_content: bool) -> Reason | None:
     if not path.is_file():
-        return "is gone" if not path.exists() else "is no longer a file"
+        return NoLongerFile() if path.exists() else Gone()
     status = path.stat()
     if status.st_size != mark.n_bytes:
-        return f"has {status.st_size:,} bytes, not {mark.n_bytes:,}"
+        return OtherSize(status.st_size, mark.n_bytes)
     if status.st_mtime_ns == mark.mtime_ns and not by_content:
         return None
-    return None if digest_of(path) == mark.sha256 else "has changed since it was written"
+    return None if digest_of(path) == mark.sha256 else OtherContent()

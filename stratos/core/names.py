@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from stratos.core.printable import shown, unseen
+from stratos.core.reasons import Reason
+from stratos.core.words import Empty, Invisible, LongName, SlashInName
 
 LONGEST_NAME = 200
 """Characters of a name; an instance type has 30, the name of a model on the hub at most 96."""
@@ -25,16 +27,14 @@ _FREE = {"extra_body", "verifier"}
 """Keys below which nothing is ours."""
 
 
-def why_no_name(text: str) -> str | None:
+def why_no_name(text: str) -> Reason | None:
     """Return why a text may not be a name, as the end of a sentence; None if it may."""
     if not text.strip():
-        return "a name cannot be empty"
+        return Empty("name")
     if len(text) > LONGEST_NAME:
-        return f"a name has at most {LONGEST_NAME} characters, this one has {len(text):,}"
+        return LongName(len(text), LONGEST_NAME)
     character = unseen(text)
-    if character is not None:
-        return f"a name cannot have the character {character}, which is invisible"
-    return None
+    return Invisible("name", character) if character else None
 
 
 def wrong_names(node: Any, key: str = "") -> Iterator[str]:
@@ -66,17 +66,13 @@ def wrong_names(node: Any, key: str = "") -> Iterator[str]:
             yield f"{key}='{shown(node, 60)}': {reason}."
 
 
-def _why_no_file_name(text: str) -> str | None:
-    """Tell a name that would lead out of the folder that is named after it."""
-    if "/" in text or "\\" in text or text in (".", ".."):
-        return "a name cannot have a slash: folders are named after it"
-    return None
+def _why_no_file_name(text: str) -> Reason | None:
+    """Refuse a name that would lead out of the folder that is named after it."""
+    return SlashInName() if "/" in text or "\\" in text or text in (".", "..") else None
 
 
-def _why_no_path(text: str) -> str | None:
+def _why_no_path(text: str) -> Reason | None:
     if not text.strip():
-        return "a path cannot be empty"
+        return Empty("path")
     character = unseen(text)
-    if character is not None:
-        return f"a path cannot have the character {character}, which is invisible"
-    return None
+    return Invisible("path", character) if character else None

@@ -21,10 +21,10 @@ def visible(text: str) -> str:
     return "".join(map(_visible_character, text))
 
 
-def unseen(text: str) -> str | None:
-    """Return the first character that nobody can see, as U+202E; None where there is none."""
-    found = next((c for c in text if _is_unseen(c) and c not in _JOINERS), None)
-    return None if found is None else f"U+{ord(found):04X}"
+def unseen(text: str) -> str:
+    """Return the first character that nobody can see, as U+202E; "" where there is none."""
+    found = (f"U+{ord(c):04X}" for c in text if _is_unseen(c) and c not in _JOINERS)
+    return next(found, "")
 
 
 def shown(text: object, longest: int = 120) -> str:

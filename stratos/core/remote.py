@@ -7,6 +7,7 @@ from typing import Any
 
 from stratos.core import extras
 from stratos.core.foreign import cause
+from stratos.core.words import RelativeUrl
 
 _EXTRAS = {"s3": "aws", "s3a": "aws", "gs": "gcp", "gcs": "gcp", "abfs": "azure", "az": "azure"}
 """Protocol to the extra of this package that brings what it needs."""
@@ -20,7 +21,7 @@ def local_path(url: str) -> str:
     return url.removeprefix("file://").removeprefix("local://")
 
 
-def why_relative(url: str) -> str | None:
+def why_relative(url: str) -> RelativeUrl | None:
     """Return why a URL of this machine is no absolute path, and what to type; None if it is one.
 
     `file://tmp/x` would be the folder `tmp/x` below the current one.
@@ -31,7 +32,7 @@ def why_relative(url: str) -> str | None:
     if not path or Path(path).is_absolute():  # with a drive, on Windows
         return None
     meant = Path(path).absolute() if path.startswith(".") else Path(f"/{path}")
-    return f"two slashes make this a path below the current folder: type {protocol}://{meant}"
+    return RelativeUrl(protocol, meant)
 
 
 def file_system(url: str) -> tuple[Any, str]:

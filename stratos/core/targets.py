@@ -14,6 +14,16 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from stratos.core.reasons import Reason
+from stratos.core.words import (
+    DefinedElsewhere,
+    NoSuchClass,
+    NotAllowed,
+    NoTarget,
+    NotImportable,
+    Untrusted,
+)
+
 ALLOW_TARGETS = "STRATOS_ALLOW_TARGETS"
 """Environment variable: further prefixes of `_target_`, separated by commas."""
 
@@ -31,16 +41,16 @@ _LOGGING = ("hydra.job_logging", "hydra.hydra_logging")
 _STREAMS = ("ext://sys.stdout", "ext://sys.stderr")
 
 
-def find_class(target: Any) -> type | str:
+def find_class(target: Any) -> type | Reason:
     """Return the dataclass of a `_target_`, or why it may not be used."""
     found = find(target, OURS)
-    if isinstance(found, str) or (isinstance(found, type) and dataclasses.is_dataclass(found)):
+    if isinstance(found, Reason) or (isinstance(found, type) and dataclasses.is_dataclass(found)):
         return found
-    return "is not a dataclass."
+    return NoTarget.DATACLASS
 
 
 def find(target: Any, prefixes: Sequence[str]) -> Any:
-    """Return what a `_target_` names, or why it may not be used."""
+    """Return what a `_target_` names, or the `Reason` why it may not be used."""
     reason = not_allowed(target, prefixes)
     if reason is not None:
         return reason
@@ -48,37 +58,35 @@ def find(target: Any, prefixes: Sequence[str]) -> Any:
     try:
         found = getattr(importlib.import_module(module_name), name)
     except (ImportError, AttributeError, TypeError, ValueError) as error:
-        return f"cannot be imported ({error})."
-    home = getattr(found, "__module__", None)
-    if isinstance(found, type) and not f"{home}.".startswith(tuple(_allowed(prefixes))):
-        return f"is defined in {home}, which is not under {', '.join(_allowed(prefixes))}"
+        return NotImportable(str(error))
+    home, allowed = getattr(found, "__module__", None), _allowed(prefixes)
+    if isinstance(found, type) and not f"{home}.".startswith(allowed):
+        return DefinedElsewhere(str(home), allowed)
     return found
 
 
-def untrusted_class(node: Any) -> str | None:
+def untrusted_class(node: Any) -> Reason | None:
     """Return why a class of a Lightning strategy may not be made; None if all of them may."""
     if isinstance(node, Mapping):
         if "_target_" in node:
             found = find(node["_target_"], LIGHTNING)
             if not isinstance(found, type):
-                return f"_target_={node['_target_']}: {found}"
+                why = found if isinstance(found, Reason) else NoTarget.CLASS
+                return Untrusted(str(node["_target_"]), why)
         return next(filter(None, map(untrusted_class, node.values())), None)
     if isinstance(node, list | tuple):
         return next(filter(None, map(untrusted_class, node)), None)
     return None
 
 
-def not_allowed(target: Any, prefixes: Sequence[str]) -> str | None:
+def not_allowed(target: Any, prefixes: Sequence[str]) -> Reason | None:
     """Return why a `_target_` may not be used, by its name alone; None if it may."""
     allowed = _allowed(prefixes)
     if not (isinstance(target, str) and _DOTTED.fullmatch(target)):
-        return "is not a dotted class name."
-    if any(f"{target}.".startswith(prefix) for prefix in allowed):
+        return NoTarget.NAME
+    if f"{target}.".startswith(allowed):
         return None
-    return (
-        f"only classes under {', '.join(allowed)} may be created from a config. If you trust this "
-        f"one, set {ALLOW_TARGETS}={str(target).partition('.')[0]}."
-    )
+    return NotAllowed(allowed, ALLOW_TARGETS, target.partition(".")[0])
 
 
 def untrusted(plain: Mapping[str, Any], where: str = "") -> Iterator[str]:
@@ -111,23 +119,23 @@ def _names_of(where: str) -> tuple[str, ...]:
     return _LOGGING_KEYS if where.startswith(_LOGGING) else _CLASS_KEYS
 
 
-def _untrusted(target: Any, where: str) -> str | None:
+def _untrusted(target: Any, where: str) -> Reason | None:
     """Return why the class of one place may not be made; None if it may."""
     if where.startswith("hydra."):
         # Such a name may lead out of its package: hydra.utils.os.system.
         found = find(target, HYDRA)
-        return (
-            found if isinstance(found, str) else None if isinstance(found, type) else "is no class."
-        )
+        if isinstance(found, Reason):
+            return found
+        return None if isinstance(found, type) else NoTarget.CLASS
     if where.startswith("trainer."):
         reason = not_allowed(target, LIGHTNING)
         name = str(target).removeprefix(LIGHTNING[0])
         if reason is None and str(target).startswith(LIGHTNING[0]) and not name.isidentifier():
-            return f"{LIGHTNING[0]} has no class {name}."
+            return NoSuchClass(LIGHTNING[0], name)
         return reason
     return not_allowed(target, OURS)
 
 
-def _allowed(prefixes: Sequence[str]) -> list[str]:
+def _allowed(prefixes: Sequence[str]) -> tuple[str, ...]:
     extra = (prefix.strip() for prefix in os.environ.get(ALLOW_TARGETS, "").split(","))
-    return [*prefixes, *(f"{prefix.rstrip('.')}." for prefix in extra if prefix)]
+    return (*prefixes, *(f"{prefix.rstrip('.')}." for prefix in extra if prefix))

@@ -16,6 +16,7 @@ import msgspec
 
 from stratos.core import aliases
 from stratos.core.errors import did_you_mean
+from stratos.core.reasons import Reason
 from stratos.core.targets import find_class
 
 
@@ -112,7 +113,7 @@ def _read_target(
     """Make an instance of the class that `_target_` names, which has to be of the field's type."""
     target = node["_target_"]
     found = find_class(target)
-    if isinstance(found, str):
+    if isinstance(found, Reason):
         problems.append(f"{where}._target_={target}: {found}")
         return None
     if not issubclass(found, bases):

@@ -13,7 +13,9 @@ import yaml
 from stratos.core.errors import ConfigError
 from stratos.core.foreign import why_unreadable
 from stratos.core.printable import shown
+from stratos.core.reasons import Reason
 from stratos.core.remote import local_path
+from stratos.core.words import LargeSettings, ManyValues, NoSearchPath
 
 _LARGEST = 2**20
 """Bytes of a file of settings."""
@@ -51,7 +53,7 @@ def dangerous_files(folder: Path) -> Iterator[str]:
             yield f"{path}: {reason}."
 
 
-def why_no_searchpath(url: str) -> str | None:
+def why_no_searchpath(url: str) -> NoSearchPath | None:
     """Return why an entry of `hydra.searchpath` leads nowhere; None if it does not."""
     scheme, found, place = url.partition("://")
     if found and scheme == "pkg":
@@ -59,16 +61,16 @@ def why_no_searchpath(url: str) -> str | None:
             is_there = importlib.util.find_spec(place.replace("/", ".")) is not None
         except (ImportError, ValueError):
             is_there = False
-        return None if is_there else "there is no such package"
+        return None if is_there else NoSearchPath.PACKAGE
     if found and scheme not in ("file", "structured"):
-        return "only file:// and pkg:// are supported"
-    return None if os.path.isdir(local_path(url)) else "there is no such folder"
+        return NoSearchPath.SCHEME
+    return None if os.path.isdir(local_path(url)) else NoSearchPath.FOLDER
 
 
-def _why_too_large(path: Path) -> str | None:
+def _why_too_large(path: Path) -> Reason | None:
     data = path.read_bytes()
     if len(data) > _LARGEST:
-        return f"a settings file has at most {_LARGEST // 2**20} MiB"
+        return LargeSettings(_LARGEST // 2**20)
     if b"*" not in data or b"&" not in data:
         return None
     try:
@@ -76,9 +78,7 @@ def _why_too_large(path: Path) -> str | None:
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError):
         return None  # said where it is chosen
     n_nodes = _written_out(root, {}) if root is not None else 0
-    if n_nodes > _MOST_NODES:
-        return f"with its aliases expanded it has more than {_MOST_NODES:,} values"
-    return None
+    return ManyValues(_MOST_NODES) if n_nodes > _MOST_NODES else None
 
 
 def _written_out(node: yaml.Node, known: dict[int, int]) -> int:

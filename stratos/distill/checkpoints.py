@@ -18,6 +18,8 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from torch import Tensor
 
 from stratos.core.atomic_files import DiskFull, remove, replacing, room_for, staged
+from stratos.core.reasons import Because, Reason
+from stratos.distill.words import CheckpointUnreadable, EmptyCheckpoint, WrongChecksum
 
 KEPT = 2
 """Checkpoints on the disk: the latest, and one to go back to."""
@@ -117,28 +119,25 @@ def newest(folder: Path, warn: Callable[[str], None]) -> Path | None:
         warn: is told of those that cannot be.
     """
     for path in found(folder):
-        trouble = unreadable(path)
-        if trouble is None:
+        reason = unreadable(path)
+        if reason is None:
             return path
-        warn(
-            f"The checkpoint {path} cannot be read ({trouble}): the training resumes from the one "
-            "before it, or starts again if there is none."
-        )
+        warn(str(CheckpointUnreadable(str(path), reason)))
     return None
 
 
-def unreadable(path: Path) -> str | None:
+def unreadable(path: Path) -> Reason | None:
     """Return why a checkpoint cannot be loaded, or None; no code in it is run."""
     if path.is_dir():  # parts that a strategy of Lightning's writes and checks itself
-        return None if any(path.iterdir()) else "it is empty"
+        return None if any(path.iterdir()) else EmptyCheckpoint()
     try:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
         if damaged is not None:
-            return f"{damaged} in it has a wrong checksum"
+            return WrongChecksum(damaged)
         torch.load(path, map_location="meta", mmap=True, weights_only=True)
     except Exception as error:  # whatever zipfile, pickle and torch make of a damaged file
-        return (str(error) or type(error).__name__).splitlines()[0]
+        return Because((str(error) or type(error).__name__).splitlines()[0])
     return None
 
 

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from stratos.core.errors import ConfigError, did_you_mean
+from stratos.core.reasons import Reason
+from stratos.distill.words import ParameterOutOfRange, UnknownParameter
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -147,14 +149,13 @@ def divergence(name: str) -> Divergence:
     return DIVERGENCES[name]
 
 
-def wrong_parameters(name: str, given: Mapping[str, float]) -> str | None:
+def wrong_parameters(name: str, given: Mapping[str, float]) -> Reason | None:
     """Return what is wrong with parameters that are given to a divergence; None if nothing is."""
-    known = {one.name: one for one in divergence(name).parameters}
+    known = {parameter.name: parameter for parameter in divergence(name).parameters}
     for key, value in given.items():
         if key not in known:
-            has = f"It has {', '.join(known)}." if known else "It has none."
-            return f"{name} has no parameter {key}.{did_you_mean(key, known)} {has}"
-        one = known[key]
-        if not one.low <= value <= one.high:
-            return f"{key}={value} is not between {one.low:g} and {one.high:g}."
+            return UnknownParameter(name, key, tuple(known))
+        parameter = known[key]
+        if not parameter.low <= value <= parameter.high:
+            return ParameterOutOfRange(key, value, parameter.low, parameter.high)
     return None

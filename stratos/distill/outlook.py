@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from stratos.core.counted import counted
 from stratos.core.formats import about, duration
 from stratos.core.machine import n_cores
+from stratos.distill.words import PassedLimit, TooLong
 
 _MUCH = 0.2
 """Part of the time from which on that of the validations is said."""
@@ -47,7 +48,7 @@ class Outlook:
         whole = self.n_steps * per_step + self.n_validations * per_validation
         return whole if self.max_seconds is None else min(whole, self.max_seconds)
 
-    def told(
+    def summary(
         self,
         seconds: float,
         per_step: float,
@@ -56,7 +57,7 @@ class Outlook:
         n_processes: int = 1,
         other_cores: float = 0.0,
     ) -> str:
-        """Say how long it takes, and what validations take of that where it is much.
+        """Return how long it takes, and what validations take of that where it is much.
 
         Args:
             seconds: of the whole training.
@@ -75,21 +76,26 @@ class Outlook:
         on = counted(n_threads, "CPU thread")
         if n_processes > 1:
             on = f"{n_processes} processes of one CPU thread"
-        told = (
+        text = (
             f"{self.student}: {counted(self.n_steps, 'step', spec=',')} of "
             f"{self.tokens_per_step:,.0f} tokens, {duration(per_step)} each on {on}: about "
             f"{about(seconds)} here, "
             f"{included}."
         )
         if other_cores and seconds >= _LONG_SECONDS:
-            told += (
+            text += (
                 f" Other work takes {other_cores:.1f} of {counted(n_cores(), 'core')} now: beside "
                 f"such work trainings took up to {_BUSY_TIMES} times as long as was foretold."
             )
-        return f"{told} {self.planned}".rstrip()
+        return f"{text} {self.planned}".rstrip()
 
-    def trouble(self, seconds: float, per_step: float) -> str:
-        """Return why the training is not begun and what to type, "" where it may be."""
+    def too_long(self, seconds: float, per_step: float) -> TooLong | None:
+        """Return why the training is not begun, and what would make it fit; None where it may be.
+
+        Args:
+            seconds: of the whole training.
+            per_step: seconds of a step.
+        """
         limits = [
             (hours, key, before)
             for hours, key, before in (
@@ -98,31 +104,31 @@ class Outlook:
             )
             if hours is not None
         ]
-        passed = [one for one in limits if seconds > 3600 * (one[0] - one[2])]
+        passed = [
+            (hours, key, before)
+            for hours, key, before in limits
+            if seconds > 3600 * (hours - before)
+        ]
         if not passed:
-            return ""
+            return None
         most = 3600 * min(max(0.0, hours - before) for hours, _, before in passed)
         part = _USED * most / seconds
-        enough = {key: math.ceil(seconds / 3600 / _USED + before) for _, key, before in passed}
-        said = " and ".join(f"{key}={hours:g}" for hours, key, _ in passed)
-        took = max(before for *_, before in passed)
-        before_it = f" (the stages before it took {about(3600 * took)})" if took else ""
-        ways = []
-        if part > 0:
-            ways.append(
-                f"trainer.max_tokens={_rounded(part * self.n_steps * self.tokens_per_step)}"
-            )
-        if part * self.epochs >= 1:
-            ways.append(f"trainer.max_epochs={math.floor(part * self.epochs)}")
-        fitting = [name for name, share in self.smaller if share < part]
-        ways += [f"student={name}" for name in fitting[:1]]
-        *others, last = [*ways, " ".join(f"{key}={hours}" for key, hours in enough.items())]
-        shorter = f"{', '.join(others)} to stay below, or " if others else ""
-        return (
-            f"The training of {self.student} would take about {about(seconds)} on this machine "
-            f"({counted(self.n_steps, 'step', spec=',')} of {self.tokens_per_step:,.0f} tokens, "
-            f"measured at {duration(per_step)} each), more than {said} allows{before_it}. Nothing "
-            f"was trained. Type {shorter}{last} to wait for it; the same command resumes from here."
+        epochs = math.floor(part * self.epochs)
+        fitting = (name for name, share in self.smaller if share < part)
+        return TooLong(
+            student=self.student,
+            seconds=seconds,
+            n_steps=self.n_steps,
+            tokens_per_step=self.tokens_per_step,
+            step_seconds=per_step,
+            limits=tuple(
+                PassedLimit(key, hours, math.ceil(seconds / 3600 / _USED + before))
+                for hours, key, before in passed
+            ),
+            passed_hours=max(before for *_, before in passed),
+            max_tokens=_rounded(part * self.n_steps * self.tokens_per_step) if part > 0 else None,
+            max_epochs=epochs if epochs >= 1 else None,
+            smaller=next(fitting, None),
         )
 
 

@@ -173,10 +173,10 @@ class Pacer(L.Callback):
             ),
             trainer,
         )
-        if trouble := outlook.trouble(seconds, step_seconds):
-            raise StratosError(trouble)
+        if reason := outlook.too_long(seconds, step_seconds):
+            raise StratosError(str(reason))
         self._context.note(
-            outlook.told(
+            outlook.summary(
                 seconds, step_seconds, validation, pace.n_threads, n_processes, other_cores
             )
         )

@@ -12,7 +12,7 @@ from stratos.core.context import Context
 from stratos.core.counted import counted
 from stratos.models.students import ready
 from stratos.records import Corpus, Plan
-from stratos.tasks.chat import offer_tools
+from stratos.tasks.chat import prefix_template
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,8 @@ def prepare(config: Config, plan: Plan, corpus: Corpus, context: Context, untouc
     )
     if chosen.path is not None and settings.adapter != "qlora":  # 4 bits round what they compute
         check_packs(chosen.name, model)
-    if config.task.offers_tools:
-        offer_tools(tokenizer)
+    if config.task.template_prefix:
+        prefix_template(tokenizer, config.task.template_prefix)
     if taken is not None:
         # The teacher may end its answers with another token than its texts.
         model.generation_config.eos_token_id = list(taken.end_ids)

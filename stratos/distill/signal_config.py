@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from stratos.core.errors import ConfigError
+from stratos.core.reasons import Reason
 from stratos.distill.divergences import DIVERGENCES
+from stratos.distill.words import NotServed, ServedTemperature
 
 if TYPE_CHECKING:
     from stratos.distill.objectives import Objective
@@ -62,16 +64,13 @@ class SignalConfig:
         """Whether distributions over different vocabularies are compared."""
         return DIVERGENCES[self.objective].reads_any_vocabulary or self.only_shared
 
-    def beyond_servers(self) -> str | None:
+    def beyond_servers(self) -> Reason | None:
         """Return why no served teacher can give it, or None."""
         if self.reads_any_tokens:
-            return "a served teacher gives only a part of its distribution, in its own tokens"
+            return NotServed.WHOLE_DISTRIBUTION
         if self.hidden_match:
-            return "a served teacher gives no hidden states to match"
-        if self.temperature != 1:
-            told = f"{self.temperature:g}"
-            return f"a served teacher gives its distribution at temperature 1, not {told}"
-        return None
+            return NotServed.HIDDEN_STATES
+        return None if self.temperature == 1 else ServedTemperature(self.temperature)
 
     def check(self) -> None:
         """Refuse choices that exclude each other.

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 
 from stratos.core.counted import counted
+from stratos.core.errors import did_you_mean
+from stratos.core.formats import about, duration
+from stratos.core.money import exact_usd
 from stratos.core.reasons import Reason
 
 
@@ -51,3 +55,329 @@ class ProcessesBeyondCores(Reason):
     def __str__(self) -> str:
         cores = counted(self.n_cores, "core")
         return f"trainer.n_processes={self.n_processes}: this machine has {cores} for them."
+
+
+# --- tokenizers and the teacher's signal ----------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class OtherToken(Reason):
+    """Why two tokenizers differ: one id means two things."""
+
+    id: int
+    student: str
+    teacher: str
+
+    def __str__(self) -> str:
+        return (
+            f"Id {self.id} is {self.student!r} to the student and {self.teacher!r} to the teacher."
+        )
+
+
+@dataclass(frozen=True)
+class OtherSplit(Reason):
+    """Why two tokenizers differ: they make other tokens of one text."""
+
+    text: str
+
+    def __str__(self) -> str:
+        return f"The text {self.text[:40]!r} is tokenized differently."
+
+
+@dataclass(frozen=True)
+class OtherEnd(Reason):
+    """Why two tokenizers differ: the teacher lacks what ends the student's texts."""
+
+    id: int | None
+
+    def __str__(self) -> str:
+        return f"The student ends a text with id {self.id}, which the teacher does not have."
+
+
+@dataclass(frozen=True)
+class AlignedPlaces(Reason):
+    """What a teacher with another tokenizer cannot score: every place."""
+
+    def __str__(self) -> str:
+        return "it scores the places where both tokenizers begin a token at the same character"
+
+
+class NotServed(Reason, Enum):
+    """What no served teacher gives."""
+
+    WHOLE_DISTRIBUTION = "a served teacher gives only a part of its distribution, in its own tokens"
+    HIDDEN_STATES = "a served teacher gives no hidden states to match"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+@dataclass(frozen=True)
+class ServedTemperature(Reason):
+    """Why no served teacher gives a distribution at another temperature than 1."""
+
+    temperature: float
+
+    def __str__(self) -> str:
+        return f"a served teacher gives its distribution at temperature 1, not {self.temperature:g}"
+
+
+@dataclass(frozen=True)
+class OnlyAnswers(Reason):
+    """Why a teacher gives its text alone: its kind does."""
+
+    kind: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} only answers chats"
+
+
+@dataclass(frozen=True)
+class ScoringRefused(Reason):
+    """Why an endpoint does not score given text: it refuses the request."""
+
+    url: str
+    cause: str
+
+    def __str__(self) -> str:
+        return (
+            f"{self.url} refuses to score given text with prompt_logprobs ({self.cause}; vLLM has "
+            "them, transformers serve does not)"
+        )
+
+
+@dataclass(frozen=True)
+class ScoringIgnored(Reason):
+    """Why an endpoint does not score given text: it drops the setting without a word."""
+
+    url: str
+
+    def __str__(self) -> str:
+        return f"{self.url} ignores prompt_logprobs (vLLM has them; transformers serve does not)"
+
+
+@dataclass(frozen=True)
+class OtherTokensScored(Reason):
+    """Why the scores of an endpoint are of no use."""
+
+    url: str
+
+    def __str__(self) -> str:
+        return f"{self.url} scores other tokens than those sent"
+
+
+@dataclass(frozen=True)
+class FewerTokens(Reason):
+    """What an endpoint gives less of than the strategy has of each place."""
+
+    n_given: int
+    n_wanted: int
+
+    def __str__(self) -> str:
+        return f"it gives {counted(self.n_given, 'token')} a place instead of {self.n_wanted}"
+
+
+@dataclass(frozen=True)
+class SignalTooDear(Reason):
+    """Why a paid teacher is not asked to score the documents."""
+
+    n_documents: int
+    usd: float
+    left_usd: float
+    n_fitting: int
+
+    def __str__(self) -> str:
+        return (
+            f"that it scores {counted(self.n_documents, 'document', spec=',')} is expected to cost "
+            f"{exact_usd(self.usd)}, and {exact_usd(self.left_usd)} is left, enough for about "
+            f"{self.n_fitting:,} of them"
+        )
+
+
+@dataclass(frozen=True)
+class ServedTopK(Reason):
+    """Why a cache is of the likeliest tokens although sampled ones are configured."""
+
+    teacher: str
+
+    def __str__(self) -> str:
+        return (
+            f"Teacher {self.teacher} is served and gives its most likely tokens, not sampled ones: "
+            "the cache is topk."
+        )
+
+
+@dataclass(frozen=True)
+class PaidEachTime(Reason):
+    """Why a cache would be cheaper."""
+
+    teacher: str
+
+    def __str__(self) -> str:
+        return (
+            f"Teacher {self.teacher} is paid each time the student reads a text. To pay once: "
+            "strategy.cache=topk"
+        )
+
+
+@dataclass(frozen=True)
+class NoDistributions(Reason):
+    """Why a student learns from the text alone."""
+
+    teacher: str
+    reason: Reason
+
+    def __str__(self) -> str:
+        return (
+            f"Teacher {self.teacher} gives no distributions: {self.reason}. "
+            "The student learns from its verified text."
+        )
+
+
+@dataclass(frozen=True)
+class LessSignal(Reason):
+    """What a teacher's signal lacks."""
+
+    teacher: str
+    reason: Reason
+
+    def __str__(self) -> str:
+        return f"Teacher {self.teacher}: {self.reason}."
+
+
+@dataclass(frozen=True)
+class ShardAbsent(Reason):
+    """Why a shard of the signal cache has to be computed: it is not there."""
+
+    def __str__(self) -> str:
+        return "it is not there"
+
+
+@dataclass(frozen=True)
+class ShardCorrupt(Reason):
+    """Why a shard of the signal cache has to be computed anew."""
+
+    shard: int
+    url: str
+    cause: str
+
+    def __str__(self) -> str:
+        return f"Shard {self.shard} of the signal cache {self.url} is corrupt ({self.cause})."
+
+
+# --- objectives -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class UnknownParameter(Reason):
+    """Why a parameter is refused: its divergence has none of that name."""
+
+    divergence: str
+    name: str
+    known: tuple[str, ...]
+
+    def __str__(self) -> str:
+        has = f"It has {', '.join(self.known)}." if self.known else "It has none."
+        near = did_you_mean(self.name, self.known)
+        return f"{self.divergence} has no parameter {self.name}.{near} {has}"
+
+
+@dataclass(frozen=True)
+class ParameterOutOfRange(Reason):
+    """Why the value of a parameter is refused."""
+
+    name: str
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.name}={self.value} is not between {self.low:g} and {self.high:g}."
+
+
+# --- checkpoints ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class EmptyCheckpoint(Reason):
+    """Why the folder of a checkpoint cannot be loaded."""
+
+    def __str__(self) -> str:
+        return "it is empty"
+
+
+@dataclass(frozen=True)
+class WrongChecksum(Reason):
+    """Why the file of a checkpoint cannot be loaded."""
+
+    part: str
+    """Name of the damaged file in it."""
+
+    def __str__(self) -> str:
+        return f"{self.part} in it has a wrong checksum"
+
+
+@dataclass(frozen=True)
+class CheckpointUnreadable(Reason):
+    """Why a training resumes from an earlier checkpoint."""
+
+    path: str
+    reason: Reason
+
+    def __str__(self) -> str:
+        return (
+            f"The checkpoint {self.path} cannot be read ({self.reason}): the training resumes from "
+            "the one before it, or starts again if there is none."
+        )
+
+
+# --- how long a training takes --------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class PassedLimit:
+    """A limit of the run that a training would pass."""
+
+    key: str
+    hours: float
+    enough_hours: int
+    """What it would have to be."""
+
+
+@dataclass(frozen=True)
+class TooLong(Reason):
+    """Why a training is not begun, and what would make it fit."""
+
+    student: str
+    seconds: float
+    n_steps: int
+    tokens_per_step: float
+    step_seconds: float
+    limits: tuple[PassedLimit, ...]
+    passed_hours: float = 0.0
+    """What the stages before took of one of the limits."""
+    max_tokens: int | None = None
+    max_epochs: int | None = None
+    smaller: str | None = None
+    """A student that would be done in time."""
+
+    def __str__(self) -> str:
+        keys = " and ".join(f"{limit.key}={limit.hours:g}" for limit in self.limits)
+        before = ""
+        if self.passed_hours:
+            before = f" (the stages before it took {about(3600 * self.passed_hours)})"
+        changes = {
+            "trainer.max_tokens": self.max_tokens,
+            "trainer.max_epochs": self.max_epochs,
+            "student": self.smaller,
+        }
+        shorter = ", ".join(f"{key}={value}" for key, value in changes.items() if value is not None)
+        shorter += " to stay below, or " if shorter else ""
+        longer = " ".join(f"{limit.key}={limit.enough_hours}" for limit in self.limits)
+        return (
+            f"The training of {self.student} would take about {about(self.seconds)} on this "
+            f"machine ({counted(self.n_steps, 'step', spec=',')} of {self.tokens_per_step:,.0f} "
+            f"tokens, measured at {duration(self.step_seconds)} each), more than {keys} "
+            f"allows{before}. Nothing was trained. Type "
+            f"{shorter}{longer} to wait for it; the same command resumes from here."
+        )

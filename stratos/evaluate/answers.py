@@ -14,7 +14,7 @@ from stratos.core.counted import counted
 from stratos.models.decode.batched import complete
 from stratos.models.decode.decoder import Decoder, Decoding
 from stratos.models.pretrained import load_model, load_tokenizer
-from stratos.tasks.base import Item, Score, Task
+from stratos.tasks.base import Answered, Item, Score, Task
 from stratos.teachers.answer_limit import AnswerLimit, ask_whole, n_truncated
 from stratos.teachers.asking import ask_questions, unread
 from stratos.teachers.base import TOO_LONG, Answer, Question, Teacher
@@ -62,6 +62,10 @@ class Answers:
     """What decoded a local model."""
     took: tuple[Took, ...] = ()
     """What each answer of a teacher took; none of other models."""
+
+    def pairs(self) -> list[Answered]:
+        """Return each item with its answer and its score."""
+        return list(map(Answered, self.items, self.texts, self.scores))
 
     @staticmethod
     def none() -> Answers:
@@ -205,7 +209,7 @@ def ask_teacher(
             )
     for told in (unread(teacher, questions, answers), limit.complaint(teacher.name, answers)):
         if told:
-            context.warn(told)
+            context.warn(str(told))
     read = [place for place, answer in enumerate(answers) if answer.finish != TOO_LONG]
     n_too_long = len(answers) - len(read)
     answers = [answers[place] for place in read]

@@ -38,7 +38,7 @@ def schemas_of(
         context.note("The student reasons before it answers: its decoding is not constrained.")
         return []
     whys = {id(one): why_no_grammar(one) for one in {id(o): o for o in found if o}.values()}
-    if reasons := {why for why in whys.values() if why}:
+    if reasons := {str(why) for why in whys.values() if why}:
         context.warn(f"Decoding is not constrained where a schema has no grammar: {min(reasons)}")
     return [None if one is None or whys[id(one)] else one for one in found]
 

@@ -21,7 +21,6 @@ from stratos.evaluate.answer_files import answers_path, write_answers, write_exa
 from stratos.evaluate.answers import Answers, ask_folder, ask_teacher
 from stratos.evaluate.baselines import FITTING, chance, free_baselines, labelled_items
 from stratos.evaluate.by_grammar import ROLE, ask_constrained, schemas_of
-from stratos.evaluate.by_log import against_log, doubted_beside
 from stratos.evaluate.cost import usd_per_1000
 from stratos.evaluate.fields import field_shares
 from stratos.evaluate.labels import confusion
@@ -84,8 +83,9 @@ def evaluate(
     teacher_items = shared[:n_teacher]
     untouched_items = shared[: options.n_untouched_items]
     schemas = schemas_of(config, corpus, items, context)
-    doubted = doubted_beside(task, items, config.seed)
-    n_asked = len(items) + len(schemas) + len(untouched_items) + len(teacher_items) + len(doubted)
+    side_test = task.side_test(items, config.seed)
+    beside = [] if side_test is None else side_test.items
+    n_asked = len(items) + len(schemas) + len(untouched_items) + len(teacher_items) + len(beside)
     ticks = _Ticks(context, n_asked)
 
     def ask_student(some: Sequence[Item]) -> Answers:
@@ -125,8 +125,10 @@ def evaluate(
         tick = ticks.part("teacher", len(teacher_items))
         by_teacher = _ask_planned_teacher(config, probe, plan, teacher_items, context, tick)
         context.log(_exact("teacher", by_teacher))
-    logged = against_log(task, by_student, doubted, ask_student)
-    if logged is not None:
+    logged = None
+    if side_test is not None:
+        by_student_beside = ask_student(beside) if beside else Answers.none()
+        logged = side_test.compare(by_student.pairs(), by_student_beside.pairs())
         context.note(against_logged(logged))
 
     of_student = dict(zip((item.id for item in items), by_student.scores, strict=True))

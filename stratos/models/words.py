@@ -1,11 +1,218 @@
-"""Reasons of local models, as values and as sentences."""
+"""Why a local model cannot be read, loaded, trained or decoded."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 
 from stratos.core.counted import counted
 from stratos.core.reasons import Reason
+
+_MOST_NAMED = 3
+
+
+@dataclass(frozen=True)
+class InFile(Reason):
+    """Something is wrong with one file of a model."""
+
+    name: str
+    why: Reason
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.why}"
+
+
+class Lacks(Reason, Enum):
+    """A model lacks what every one has."""
+
+    TOKENIZER = "it has no tokenizer (tokenizer.json or tokenizer.model)"
+    TENSORS = "it holds no tensors"
+    OBJECT = "it is not a JSON object"
+    TEMPLATE = "it has no chat template. Choose an instruction-tuned model"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+# --- config.json ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class NoSize(Reason):
+    """A config does not give a size that every model has."""
+
+    what: str
+    key: str
+
+    def __str__(self) -> str:
+        return f"it does not give its {self.what} ({self.key})"
+
+
+@dataclass(frozen=True)
+class NotWhole(Reason):
+    """A size is no whole number."""
+
+    key: str
+    value: str
+
+    def __str__(self) -> str:
+        return f"its {self.key} is {self.value}, not a whole number"
+
+
+@dataclass(frozen=True)
+class OutOfBounds(Reason):
+    """A size is one that no model has."""
+
+    key: str
+    value: int
+    most: int
+
+    def __str__(self) -> str:
+        return f"its {self.key} is {self.value}, not between 1 and {self.most:,}"
+
+
+@dataclass(frozen=True)
+class NoMultiple(Reason):
+    """A size does not divide another one."""
+
+    key: str
+    value: int
+    of_key: str
+    of_value: int
+
+    def __str__(self) -> str:
+        return f"its {self.key} {self.value} is not a multiple of its {self.of_key} {self.of_value}"
+
+
+@dataclass(frozen=True)
+class NoToken(Reason):
+    """A setting of generation names no token."""
+
+    key: str
+    value: str
+
+    def __str__(self) -> str:
+        return f"its {self.key} is {self.value}, not the number of a token"
+
+
+# --- weights --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class OtherShape:
+    """A tensor whose shape is not that of the config."""
+
+    name: str
+    shape: tuple[int, ...]
+    by_config: tuple[int, ...]
+
+    def __str__(self) -> str:
+        return f"{self.name} is {_times(self.shape)} and {_times(self.by_config)} by the config"
+
+
+@dataclass(frozen=True)
+class OtherShapes(Reason):
+    """Tensors have other shapes than the config says."""
+
+    tensors: tuple[OtherShape, ...]
+
+    def __str__(self) -> str:
+        return f"its weights do not fit its config.json: {_listed([*map(str, self.tensors)])}"
+
+
+@dataclass(frozen=True)
+class OtherKind(Reason):
+    """The weights are of another architecture."""
+
+    def __str__(self) -> str:
+        return "its weights are of another kind of model than its config.json says"
+
+
+@dataclass(frozen=True)
+class LacksWeights(Reason):
+    """Tensors of the model are in no file."""
+
+    names: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"its weights lack {_listed([*self.names])}"
+
+
+# --- chats ----------------------------------------------------------------------------------------
+
+
+class WrongChat(Reason, Enum):
+    """A chat template, or the tokenizer behind it, does not write a chat."""
+
+    USER = "its chat template leaves out the user's message"
+    TOKENS = "its tokenizer makes no tokens of a chat"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+@dataclass(frozen=True)
+class TokenBeyond(Reason):
+    """The tokenizer makes a token that the model does not have."""
+
+    token: int
+    vocab_size: int
+
+    def __str__(self) -> str:
+        return (
+            f"its tokenizer makes token {self.token:,} of a chat, and its config.json has a "
+            f"vocab_size of {self.vocab_size:,}"
+        )
+
+
+@dataclass(frozen=True)
+class Unloadable(Reason):
+    """A loader fails on a part of a model."""
+
+    part: str
+    cause: str
+
+    def __str__(self) -> str:
+        return f"{self.part} cannot be read ({self.cause})"
+
+
+# --- students -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class NotHere(Reason):
+    """The weights of a student are not on this machine."""
+
+    commands: tuple[str, ...]
+    """What brings them."""
+
+    def __str__(self) -> str:
+        return f"its weights are not on this machine. Type: {' or '.join(self.commands)}"
+
+
+@dataclass(frozen=True)
+class ShortContext(Reason):
+    """A student reads too few tokens."""
+
+    n_tokens: int
+    least: int
+
+    def __str__(self) -> str:
+        return f"it reads {self.n_tokens} tokens at most, and a student has to read {self.least}"
+
+
+@dataclass(frozen=True)
+class Unusable(Reason):
+    """The model in a folder cannot be a student."""
+
+    folder: str
+    why: Reason
+
+    def __str__(self) -> str:
+        return f"the model in {self.folder} cannot be used: {self.why}"
+
+
+# --- decoding -------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -20,3 +227,12 @@ class OtherLogits(Reason):
             f"{counted(self.n_batches, 'batch', 'batches', spec=',')} in its place. The answers "
             "are right, and took longer. evaluate.decoder=transformers asks for no other."
         )
+
+
+def _times(shape: tuple[int, ...]) -> str:
+    return " × ".join(map(str, shape)) or "one number"
+
+
+def _listed(names: list[str]) -> str:
+    more = len(names) - _MOST_NAMED
+    return ", ".join(names[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")

@@ -14,6 +14,7 @@ from stratos.core.counted import counted
 from stratos.core.errors import BudgetError, TeacherError
 from stratos.probe.complexity import agreement_and_entropy
 from stratos.records import SampledAnswers
+from stratos.tasks.answers import AnswerText
 from stratos.tasks.base import Item, Task
 from stratos.teachers.asking import stream_ask
 from stratos.teachers.base import Answer, Question, Sampling, Streaming, Teacher
@@ -105,7 +106,7 @@ def draw(
     return Drawn(SampledAnswers(n_items, n_samples, TEMPERATURE, *found), asked)
 
 
-def _read(task: Task, item: Item, answer: Answer) -> str | None:
+def _read(task: Task, item: Item, answer: Answer) -> AnswerText | None:
     return task.parse(answer.text) if task.score(answer.text, item).parsed else None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -15,7 +16,6 @@ from stratos.core.errors import BudgetError, ConfigError, TeacherError
 from stratos.core.intervals import wilson
 from stratos.evaluate.baselines import FITTING, free_baselines, labelled_rows
 from stratos.probe.complexity import judge
-from stratos.probe.log_proof import of_log, priced_log, said_of
 from stratos.probe.sequential import ERROR, listed, looks, undecided
 from stratos.probe.students import probe_students
 from stratos.probe.teacher_evaluation import TeacherEvaluation
@@ -23,7 +23,7 @@ from stratos.records import Probe, TeacherProbe
 from stratos.synthesize.choice import injects, least_coverage, supervises
 from stratos.tasks.base import Task
 from stratos.tasks.slice_shares import shares_of_slices
-from stratos.teachers.logged import LoggedTeacher
+from stratos.teachers.base import Measured
 
 KEEP_LOADED_PARAMS = 500_000_000
 """A teacher up to this size stays in memory: `evaluate` asks it again, and loading takes longer."""
@@ -58,9 +58,9 @@ def probe(config: Config, context: Context) -> Probe:
         interview = TeacherEvaluation(teacher, items, config, context, tell, reserve, thresholds)
         try:
             if reason := teacher.unreachable():
-                raise TeacherError(reason)
-            if isinstance(teacher, LoggedTeacher):
-                found.append(of_log(teacher))
+                raise TeacherError(str(reason))
+            if isinstance(teacher, Measured):
+                found.append(teacher.measure(context))
                 continue
             found.append(interview.hold())
             more = _asks_more(found[-1].n_items, len(everything), n_most)
@@ -77,11 +77,6 @@ def probe(config: Config, context: Context) -> Probe:
     if not found:
         reasons = "\n".join(f"  {name}: {reason}" for name, reason in unreachable.items())
         raise TeacherError(f"No teacher is available:\n{reasons}")
-    log = priced_log(config.teachers, config.task)
-    logged = None if log is None else of_log(log)
-    if logged is not None:
-        context.note(said_of(logged))
-        _say_the_terms(context, log)
     students = probe_students(config, items, context)
     n = len(config.teachers)
     tick = partial(context.tick, n, n, FITTING)
@@ -104,18 +99,21 @@ def probe(config: Config, context: Context) -> Probe:
         students=students,
         cut_at_usd=context.ledger.cut_at_usd,
         baselines=tuple(baselines),
-        logged=logged,
+        logged=_measured(config, found, context),
         shares=shares_of_slices(config.task),
     )
 
 
-def _say_the_terms(context: Context, log: LoggedTeacher | None) -> None:
-    card = None if log is None else log.settings
-    if card is not None and card.outputs_may_train is False:
-        context.warn(
-            f"The terms of {card.model} ({card.license}) do not allow to train competing models on "
-            "its answers. Make sure that you may."
-        )
+def _measured(
+    config: Config, probed: Sequence[TeacherProbe], context: Context
+) -> TeacherProbe | None:
+    """Return the first teacher that was measured without asking, of the run's or the task's own."""
+    own = [one for one in probed if one.logged is not None]
+    if own or any(isinstance(one, Measured) for one in config.teachers):
+        return own[0] if own else None
+    others = (one for one in config.task.teachers() if one.unreachable() is None)
+    teacher = next(others, None)
+    return None if teacher is None else teacher.measure(context)
 
 
 def _n_looks(config: Config, n_items: int, n_most: int) -> int:

@@ -303,7 +303,7 @@ class TeacherEvaluation:
             )
         for text in (told, taken.limit.complaint(self.teacher.name, taken.answers)):
             if text:
-                self.context.warn(text)
+                self.context.warn(str(text))
 
     def _side_by_side(self, tried: dict[str, Answered]) -> list[list[str | None]]:
         """Return of each item that prompts were tried on what each of them gave."""

@@ -14,8 +14,7 @@ from stratos.plan.egress import list_prices
 from stratos.plan.sent_back import sent_back_gb
 from stratos.records import Plan, Student
 from stratos.run.words import AsksOverNetwork, NoServer, NothingDeployed
-from stratos.teachers.base import HasKey, HasWeights, Teacher
-from stratos.teachers.logged import LoggedTeacher
+from stratos.teachers.base import HasKey, HasWeights, Measured, Teacher
 
 
 def why_here(config: Config, stage: str, plan: Plan | None) -> Reason | None:
@@ -128,8 +127,8 @@ def _asked(config: Config, stage: str, plan: Plan | None) -> Iterator[Teacher]:
 
 
 def _is_hosted(teacher: Teacher) -> bool:
-    """Return whether a teacher is asked over the network; a log asks nobody."""
-    return not isinstance(teacher, HasWeights | LoggedTeacher)
+    """Return whether a teacher is asked over the network."""
+    return not isinstance(teacher, HasWeights | Measured)
 
 
 def _lacks_key(teacher: Teacher) -> bool:

@@ -226,7 +226,7 @@ class Runner:
         for note in state.config.task.notes:
             state.console.note(note)
         self._tell_of_earlier_runs()
-        for complaint in state.config.task.complaints:
+        for complaint in map(str, state.config.task.complaints):
             state.warnings.add(complaint)
 
     def _tell_of_earlier_runs(self) -> None:

@@ -27,8 +27,9 @@ from stratos.synthesize.leaks import without_leaks
 from stratos.synthesize.planned_teacher import planned_teacher
 from stratos.synthesize.samples import Attempt, Rule, choose, fewest, settled
 from stratos.synthesize.strategy import MIN_COVERAGE, Family, Strategy, Tally, Threshold
+from stratos.synthesize.words import NotLearnt
 from stratos.tasks.base import Item, Task
-from stratos.tasks.rows import shown
+from stratos.tasks.shown import shown
 from stratos.teachers.answer_limit import AnswerLimit, ask_whole, is_truncated
 from stratos.teachers.asking import cost_usd, going_down, stream_down
 from stratos.teachers.base import TOO_LONG, Answer, Question, Sampling, Streaming, Teacher
@@ -153,7 +154,7 @@ class Alignment(Strategy):
                 if tries[index] and settled(self.best, tries[index], left):
                     chosen = self._chosen(config.task, items[index], tries[index], student)
                     tries[index] = []
-                    if isinstance(chosen, str):
+                    if isinstance(chosen, NotLearnt):
                         tally.refused[chosen] += 1
                     else:
                         yield chosen
@@ -269,7 +270,7 @@ class Alignment(Strategy):
         tally.n_answers += len(asked.answers)
         tally.n_truncated += len(asked.truncated)
         if told := asked.limit.complaint(teacher.name, asked.answers):
-            context.warn(told)
+            context.warn(str(told))
         return [_attempt(task, *pair) for pair in zip(items, asked.answers, strict=False)]
 
     def _stream(
@@ -332,14 +333,16 @@ class Alignment(Strategy):
         item: Item,
         attempts: Sequence[Attempt],
         student: PretrainedStudent | None,
-    ) -> tuple[Item, str] | str:
+    ) -> tuple[Item, str] | NotLearnt:
         def likelihood(texts: Sequence[str]) -> Sequence[float]:
             assert student is not None
             return student.likelihood(task.student_messages(item), texts)
 
         asked = likelihood if student is not None else None
-        found = choose(self.best, attempts, asked)
-        return found if isinstance(found, str) else _in_its_words(task, item, found.text)
+        chosen = choose(self.best, attempts, asked)
+        if isinstance(chosen, NotLearnt):
+            return chosen
+        return _in_its_words(task, item, chosen.text)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,16 +17,17 @@ from typing_extensions import override
 
 from stratos.config import Config
 from stratos.core.context import Context
+from stratos.core.reasons import Reason
 from stratos.records import Plan
 from stratos.synthesize.balance import Balance
 from stratos.synthesize.first_look import LEAST, none_right, size_of_first_look
 from stratos.synthesize.making import make
 from stratos.synthesize.planned_teacher import planned_teacher
-from stratos.synthesize.rationale import NO_MONEY, Writer, reason_of, request, sizes_of
-from stratos.synthesize.samples import UNREAD
+from stratos.synthesize.rationale import Writer, request, sizes_of
 from stratos.synthesize.strategy import Family, Strategy, Tally, Writing
 from stratos.synthesize.wording import Wording, requests
 from stratos.synthesize.wording import sizes_of as sizes_of_wording
+from stratos.synthesize.words import NotWritten, counted_as
 from stratos.tasks.base import Item, Task
 from stratos.teachers.answer_limit import AnswerLimit, limit_of
 from stratos.teachers.base import Question, Teacher
@@ -237,7 +238,7 @@ class Injection(Strategy):
             n_first = 0
             yield from self._settled(batch, written, task, tally)
 
-    def _stop(self, item: Item, problem: Item | str, n: int, writer: Writer) -> None:
+    def _stop(self, item: Item, problem: Item | Reason, n: int, writer: Writer) -> None:
         """Have a teacher write no more of whose reasoning nothing held: items fall to their own.
 
         Raises:
@@ -258,29 +259,30 @@ class Injection(Strategy):
         raise none_right(said, n, self.n_items, writer.tally.usd, instead)
 
     def _settled(
-        self, items: list[Item], written: list[Item | str] | list[Item], task: Task, tally: Tally
+        self, items: list[Item], written: list[Item | Reason] | list[Item], task: Task, tally: Tally
     ) -> Iterator[tuple[Item, str]]:
-        for item, found in zip(items, written, strict=True):
-            if isinstance(found, Item) and found is not item:
-                yield found, task.completion(found)
+        for item, result in zip(items, written, strict=True):
+            if isinstance(result, Item) and result is not item:
+                yield result, task.completion(result)
             elif item.rationale:
                 if holds(item, task.verify(item), tally):
                     yield item, task.completion(item)
             else:
-                tally.refused[reason_of(found) if isinstance(found, str) else "no path"] += 1
+                reason = counted_as(result) if isinstance(result, Reason) else "no path"
+                tally.refused[reason] += 1
 
 
 def _wordable(task: Task, items: Iterable[Item]) -> Iterator[Item]:
     return (item for item in items if task.wording(item) is not None)
 
 
-def _all_wrong(written: Sequence[Item | str]) -> bool:
+def _all_wrong(written: Sequence[Item | Reason]) -> bool:
     """Return whether no reasoning holds, of those that were asked for and could be read."""
-    asked = [one for one in written if one not in (NO_MONEY, UNREAD)]
+    asked = [one for one in written if one not in (NotWritten.NO_MONEY, NotWritten.UNREAD)]
     return len(asked) >= LEAST and not any(isinstance(one, Item) for one in asked)
 
 
-def holds(item: Item, problem: str | None, tally: Tally) -> bool:
+def holds(item: Item, problem: Reason | None, tally: Tally) -> bool:
     """Return whether nothing is wrong with an item; count it if something is."""
     if problem is None:
         return True

@@ -18,11 +18,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from heapq import nsmallest
 
 from stratos.config import Config
+from stratos.synthesize.words import NGRAM, Leak
 from stratos.tasks.base import Item, Task
 from stratos.tasks.split import normalised, order_key
-from stratos.tasks.words import words_of
+from stratos.tasks.text_words import words_of
 
-NGRAM = 13
 SHORTEST = 8
 """Words from which on a question that is shorter than an n-gram is looked for as a whole."""
 MOST_IN_COMMON = 10
@@ -31,10 +31,6 @@ _N_FOR_PHRASES = 1000
 """Training questions that are read for phrases."""
 _N_FOR_COPIES = 2000
 """Questions with phrases that are looked at for copies."""
-
-EXACT = "held out (exact)"
-CANONICAL = "held out (canonical)"
-OVERLAP = f"held out ({NGRAM}-gram)"
 
 
 class HeldOut:
@@ -69,15 +65,15 @@ class HeldOut:
         phrases = self._phrases([*items, *others]) if often else set()
         self._by_beginning = _by_beginning(gram for gram in n_with if gram not in phrases)
 
-    def leak(self, item: Item, completion: str = "") -> str | None:
+    def leak(self, item: Item, completion: str = "") -> Leak | None:
         """Return in which way an item, or its text, repeats what is held out; None if in none."""
         if item.id in self._ids:
-            return EXACT
+            return Leak.EXACT
         if family_of(item) in self._families:
-            return CANONICAL
+            return Leak.CANONICAL
         if self._by_beginning:
-            found = next(self._grams(f"{self._own_words(item.question)}\n{completion}"), None)
-            return OVERLAP if found is not None else None
+            gram = next(self._grams(f"{self._own_words(item.question)}\n{completion}"), None)
+            return Leak.OVERLAP if gram is not None else None
         return None
 
     def _phrases(self, items: Iterable[Item]) -> set[str]:

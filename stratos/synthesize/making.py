@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any
 
 from stratos.core.chunk_engine import Engine, Here, in_chunks
+from stratos.core.reasons import Reason
 from stratos.tasks.base import Item, Task
 
 _CHUNK = 256
@@ -25,10 +26,10 @@ class Made:
 
     item: Item
     verified: bool = False
-    problem: str | None = None
+    problem: Reason | None = None
     """What is wrong with a verified item."""
 
-    def wrong(self, task: Task) -> str | None:
+    def wrong(self, task: Task) -> Reason | None:
         """Return what is wrong with the item, or None."""
         return self.problem if self.verified else task.verify(self.item)
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from stratos.tasks.base import Item
 from stratos.tasks.split import normalised
-from stratos.tasks.words import words_of
+from stratos.tasks.text_words import words_of
 
 if TYPE_CHECKING:
     import numpy as np

@@ -16,19 +16,18 @@ from statistics import fmean
 
 from stratos.core.context import Context
 from stratos.core.errors import BudgetError
-from stratos.synthesize.samples import UNREAD
+from stratos.core.reasons import Reason
 from stratos.synthesize.strategy import Tally, Writing
+from stratos.synthesize.words import NotWritten, WrongReasoning
 from stratos.tasks.answers import states_answer
 from stratos.tasks.base import Item, Message, Task
 from stratos.tasks.chat import MARK
-from stratos.tasks.rows import shown
 from stratos.teachers.answer_limit import AnswerLimit, ask_whole
 from stratos.teachers.asking import cost_usd, stream_ask
 from stratos.teachers.base import TOO_LONG, Answer, Question, Teacher
 from stratos.teachers.call_budget import is_paid, n_bytes
 from stratos.teachers.cost_estimate import expect, expect_again
 
-NO_MONEY = "no reasoning written: budget used up"
 _HOW = "You write worked solutions. Reason step by step, from the question alone."
 _TOLD = re.compile(
     r"\b(?:given|provided|stated|known|told|correct|right|expected|gold)\s+(?:final\s+)?answer\b"
@@ -37,7 +36,6 @@ _TOLD = re.compile(
     re.IGNORECASE,
 )
 _SENTENCE = re.compile(r"(?<=[.!?])\s+")
-_ANOTHER_ANSWER = "the reasoning ends in another answer"
 _FEWEST_WORDS = 5
 """Words without which a text is no reasoning."""
 
@@ -75,39 +73,38 @@ class Writer:
         told = expect(self.teacher, questions, self.context, n_questions=n_items)
         told.check("lower strategy.n_items, take strategy.rationale=engine")
 
-    def write(self, items: Sequence[Item]) -> list[Item | str]:
+    def write(self, items: Sequence[Item]) -> list[Item | Reason]:
         """Return each item with a reasoning that holds, or why it has none."""
-        found: list[Item | str] = [NO_MONEY] * len(items)
+        written: list[Item | Reason] = [NotWritten.NO_MONEY] * len(items)
         chats = [request(item) for item in items]
         pending = list(range(len(items)))
         for _ in range(1 + self.n_retries):
             texts = self._ask([chats[i] for i in pending])
             has_money = len(texts) == len(pending)
             asked = pending[: len(texts)]
-            made = [_without_conclusion(text) for text in texts]
+            made = [_without_conclusion(text or "") for text in texts]
             problems = self._problems([items[i] for i in asked], texts, made)
             pending = []
             for index, text, body, problem in zip(asked, texts, made, problems, strict=True):
                 if problem is None:
-                    found[index] = replace(items[index], rationale=body, choices=())
+                    written[index] = replace(items[index], rationale=body, choices=())
                     continue
-                if text != UNREAD:
-                    found[index] = problem
-                elif found[index] == NO_MONEY:
-                    found[index] = UNREAD
-                if UNREAD in (text, problem):
+                # A text that cannot be read back does not hide what was wrong with an earlier one.
+                if text is not None or written[index] is NotWritten.NO_MONEY:
+                    written[index] = problem
+                if text is None or problem is NotWritten.UNREAD:
                     continue  # the next chat would be longer
                 pending.append(index)
                 chats[index] = [*chats[index], *_feedback(text, problem)]
             if not (has_money and pending):
                 break
-        return found
+        return written
 
     def _problems(
-        self, items: Sequence[Item], texts: Sequence[str], bodies: Sequence[str]
-    ) -> list[str | None]:
+        self, items: Sequence[Item], texts: Sequence[str | None], bodies: Sequence[str]
+    ) -> list[Reason | None]:
         """Return what is wrong with each text, or None; one look of the teacher at most."""
-        problems: list[str | None] = []
+        problems: list[Reason | None] = []
         unread: list[int] = []
         for item, text, body in zip(items, texts, bodies, strict=True):
             written = replace(item, rationale=body)
@@ -118,27 +115,27 @@ class Writer:
         readings = self._ask([reading(items[i], bodies[i]) for i in unread])
         for place, index in enumerate(unread):
             if place >= len(readings):
-                problems[index] = NO_MONEY
-            elif readings[place] == UNREAD:
-                problems[index] = UNREAD
-            elif self.task.score(readings[place], items[index]).exact < 1:
-                problems[index] = "the reasoning does not lead to the answer"
+                problems[index] = NotWritten.NO_MONEY
+            elif (text := readings[place]) is None:
+                problems[index] = NotWritten.UNREAD
+            elif self.task.score(text, items[index]).exact < 1:
+                problems[index] = NotWritten.LEADS_ELSEWHERE
         return problems
 
-    def _at_once(self, written: Item, text: str) -> str | None:
-        if text == UNREAD:
-            return UNREAD
+    def _at_once(self, written: Item, text: str | None) -> Reason | None:
+        if text is None:
+            return NotWritten.UNREAD
         if _TOLD.search(text):
-            return "the reasoning mentions that it was told the answer"
+            return NotWritten.MENTIONS_ANSWER
         if len(written.rationale.split()) < _FEWEST_WORDS:
-            return "there is no reasoning"
+            return NotWritten.NO_REASONING
         if self.task.score(text, written).exact < 1:
-            return _ANOTHER_ANSWER
+            return NotWritten.OTHER_ANSWER
         problem = self.task.verify(written)
-        return None if problem is None else f"a step is wrong: {shown(problem)}"
+        return None if problem is None else WrongReasoning(problem)
 
-    def _ask(self, chats: Sequence[list[Message]]) -> list[str]:
-        """Return the answers, fewer where the money ends."""
+    def _ask(self, chats: Sequence[list[Message]]) -> list[str | None]:
+        """Return the answers, fewer where the money ends; None for a chat that is too long."""
         [asked] = ask_whole(
             self.teacher,
             [(chats, self.limit)],
@@ -148,7 +145,7 @@ class Writer:
         self.limit = asked.limit.measured_by(asked.answers)
         self.tally.n_answers += len(asked.answers)
         self.tally.n_truncated += len(asked.truncated)
-        return [UNREAD if one.finish == TOO_LONG else one.text.strip() for one in asked.answers]
+        return [None if one.finish == TOO_LONG else one.text.strip() for one in asked.answers]
 
     def _answers(self, questions: Sequence[Question]) -> list[Answer]:
         answers: list[Answer] = []
@@ -161,11 +158,6 @@ class Writer:
         self.tally.teacher_tokens += sum(a.input_tokens + a.output_tokens for a in answers)
         self.tally.usd += cost_usd(self.teacher.card(), answers)
         return answers
-
-
-def reason_of(problem: str) -> str:
-    """Return what a problem is counted under."""
-    return problem.partition(":")[0]
 
 
 def request(item: Item) -> list[Message]:
@@ -229,11 +221,11 @@ def sizes_of(
         max_tokens=max_tokens,
         n_retries=n_retries,
         refused_share=refused_share,
-        feedback_bytes=n_bytes(_feedback("", _ANOTHER_ANSWER)),
+        feedback_bytes=n_bytes(_feedback("", NotWritten.OTHER_ANSWER)),
     )
 
 
-def _feedback(text: str, problem: str) -> list[Message]:
+def _feedback(text: str, problem: Reason) -> list[Message]:
     again = f"That does not hold: {problem}. Write it again, from the question alone."
     return [{"role": "assistant", "content": text}, {"role": "user", "content": again}]
 

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 
 from stratos.config import Config
 from stratos.core.counted import counted
-from stratos.synthesize.leaks import CANONICAL, EXACT, NGRAM, OVERLAP
 from stratos.synthesize.near import NEAR
 from stratos.synthesize.strategy import Strategy
+from stratos.synthesize.words import NGRAM, Leak
 
 
 def advice(config: Config, strategy: Strategy, refused: Mapping[str, int]) -> Iterator[str]:
@@ -26,12 +26,12 @@ def advice(config: Config, strategy: Strategy, refused: Mapping[str, int]) -> It
 
     # Of questions that are drawn some are always those of the test; others take their place.
     is_drawn = strategy.makes_questions and not config.task.has_rows
-    if (n := refused.get(EXACT, 0) + refused.get(CANONICAL, 0)) and not is_drawn:
+    if (n := refused.get(Leak.EXACT, 0) + refused.get(Leak.CANONICAL, 0)) and not is_drawn:
         told = f"{were(n)}: the question is a validation or test question, too."
         if config.task.has_rows:
             told += " To train on it, take it out of the test questions (task.test_path)."
         yield told
-    if (n := refused.get(OVERLAP, 0)) and not is_drawn:
+    if (n := refused.get(Leak.OVERLAP, 0)) and not is_drawn:
         told = f"{were(n)}: {NGRAM} words in a row are also in a validation or test question."
         if config.task.has_rows:
             told += (

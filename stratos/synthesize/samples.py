@@ -11,10 +11,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from stratos.synthesize.words import NotLearnt
+from stratos.tasks.answers import AnswerText
+
 Rule = Literal["first", "shortest", "majority", "likeliest"]
 
-UNREAD = "longer than the teacher's context"
-"""Why a question has no answer that passes it."""
 _ENOUGH_RIGHT = 2
 """Right answers after which the best of them is taken."""
 
@@ -24,7 +25,7 @@ class Attempt:
     """One answer of the teacher to a question."""
 
     text: str
-    answer: str | None
+    answer: AnswerText | None
     """As the task read it; None if it could not."""
     is_right: bool
     is_cut: bool = False
@@ -64,7 +65,7 @@ def choose(
     rule: Rule,
     attempts: Sequence[Attempt],
     likelihood: Callable[[Sequence[str]], Sequence[float]] | None = None,
-) -> Attempt | str:
+) -> Attempt | NotLearnt:
     """Return the answer that is learnt, or the reason why none is.
 
     Args:
@@ -76,17 +77,18 @@ def choose(
     right = [attempt for attempt in attempts if attempt.is_right]
     if not right:
         if any(attempt.answer is not None for attempt in attempts):
-            return "wrong"
+            return NotLearnt.WRONG
         if all(attempt.is_unread for attempt in attempts):
-            return UNREAD
-        return "cut off" if all(attempt.is_cut for attempt in attempts) else "not parsable"
+            return NotLearnt.UNREAD
+        is_cut = all(attempt.is_cut for attempt in attempts)
+        return NotLearnt.CUT_OFF if is_cut else NotLearnt.UNPARSABLE
     if rule == "majority":
         votes = _votes(attempts)
         of_right = {attempt.answer for attempt in right}
         n_right = sum(votes[answer] for answer in of_right)
         most_wrong = max((n for answer, n in votes.items() if answer not in of_right), default=0)
         if n_right <= most_wrong:
-            return "outvoted"
+            return NotLearnt.OUTVOTED
     if rule == "shortest":
         return min(right, key=lambda attempt: len(attempt.text))
     if rule == "likeliest" and likelihood is not None and len(right) > 1:

@@ -16,7 +16,7 @@ from stratos.synthesize.leaks import held_out
 from stratos.synthesize.near import NearDuplicates
 from stratos.synthesize.refusals import advice
 from stratos.synthesize.strategy import Strategy, Tally
-from stratos.tasks.rows import shown
+from stratos.tasks.shown import shown
 
 FROM_FILE = "of the file"
 """Source of a row that no teacher made or labelled."""
@@ -55,12 +55,13 @@ def synthesize(config: Config, plan: Plan, context: Context) -> Corpus:
             if len(corpus) == strategy.n_items:
                 break
         left_out = Counter(config.task.left_out)
-        refused = dict(sorted((tally.refused + corpus.refused + left_out).items()))
+        counts = tally.refused + corpus.refused + left_out
+        refused = {str(reason): n for reason, n in sorted(counts.items())}
         if len(corpus) == 0:
             raise ConfigError(_nothing(config, strategy, refused, tally))
     context.tick(strategy.n_items, strategy.n_items, counted(len(corpus), "item", spec=","))
-    if strategy.makes_questions and config.task.never_drawn:
-        context.warn(config.task.never_drawn)
+    if strategy.makes_questions and (never := config.task.never_drawn) is not None:
+        context.warn(str(never))
     for told in advice(config, strategy, refused):
         context.note(told)
     context.log(_so_far(len(corpus), n_drawn, time.perf_counter() - started, tally))

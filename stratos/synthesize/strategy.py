@@ -16,6 +16,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from stratos.core.by_name import find
+from stratos.core.reasons import Reason
+from stratos.synthesize.words import NoStrategy, StrategyLacksDraw
 from stratos.tasks.base import Item, Task
 
 if TYPE_CHECKING:
@@ -313,14 +315,11 @@ class Strategy(ABC):
         return self.on_policy is not None
 
 
-def why_no_strategy(cls: type) -> str | None:
+def why_no_strategy(cls: type) -> Reason | None:
     """Return why a class is no strategy that a run can take; None if it is one."""
     if not issubclass(cls, Strategy):
-        return (
-            "is not a Strategy. Let it inherit from stratos.synthesize.strategy.Strategy, and "
-            "write draw."
-        )
-    return "is not a Strategy: it lacks draw." if cls.__abstractmethods__ else None
+        return NoStrategy()
+    return StrategyLacksDraw() if cls.__abstractmethods__ else None
 
 
 def kind_of(strategies: Sequence[Strategy], label: str) -> str:

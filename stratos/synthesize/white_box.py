@@ -54,7 +54,7 @@ class WhiteBox(Alignment):
     def __post_init__(self) -> None:
         super().__post_init__()
         if reason := wrong_parameters(self.objective, self.parameters):
-            raise ValueError(reason)
+            raise ValueError(str(reason))
 
     @property
     @override

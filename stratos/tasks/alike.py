@@ -32,7 +32,7 @@ from stratos.tasks.copies import (
 )
 from stratos.tasks.split import family_hash, normalised
 from stratos.tasks.table import Spool
-from stratos.tasks.words import words_of
+from stratos.tasks.text_words import words_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -6,9 +6,13 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
+from typing import TypeAlias
 
 from stratos.tasks.numbers import numbers_in, stated_number
 from stratos.tasks.split import normalised
+
+AnswerText: TypeAlias = str
+"""An answer in canonical spelling, as it was read out of a text."""
 
 _MARKER = re.compile(
     r"\\f?boxed\s*\{|####|=>|<answer>"
@@ -30,7 +34,7 @@ _ASKED_AT_ONCE = 64
 _QUOTES = " \t\r\n,;:!*_`'\"$"
 
 
-def find_answer(text: str) -> str | None:
+def find_answer(text: str) -> AnswerText | None:
     """Return what a text gives as its answer, trimmed: behind a marker, else its last line."""
     announced = next(_announced(text), None)
     if announced is not None:

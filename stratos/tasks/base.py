@@ -10,12 +10,18 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol, TypeAlias
 
-from stratos.tasks.answers import LETTER, nearest_by_words
-from stratos.tasks.logged_model import LoggedModel
+from stratos.core.reasons import Reason
+from stratos.tasks.answers import LETTER, AnswerText, nearest_by_words
+from stratos.tasks.words import NoTask, NotReadBack, TaskLacks, Unreadable
+
+if TYPE_CHECKING:
+    from stratos.records import LoggedVersus
 
 Split = Literal["train", "validation", "test"]
+FieldName: TypeAlias = str
+"""Of a field of a line, as the file spells it."""
 Message = dict[str, str]
 """A chat message: {"role": "system" | "user" | "assistant", "content": …}."""
 
@@ -49,6 +55,32 @@ class Score:
     f1: float
     parsed: bool
     """False if no answer could be read from the text."""
+
+
+class Answered(NamedTuple):
+    """What a model wrote to an item."""
+
+    item: Item
+    text: str
+    score: Score
+
+
+class SideTest(Protocol):
+    """A comparison of the student that a task adds to the scorecard."""
+
+    @property
+    def items(self) -> Sequence[Item]:
+        """Items that the student is asked for it, beside the test items."""
+        ...
+
+    def compare(self, test: Sequence[Answered], beside: Sequence[Answered]) -> LoggedVersus:
+        """Return the comparison by the student's answers.
+
+        Args:
+            test: its answers to the test items.
+            beside: those to `items`.
+        """
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +133,7 @@ class Task(ABC):
         """Return the chat that asks a teacher for the answer, few-shot examples included."""
 
     @abstractmethod
-    def parse(self, text: str) -> str | None:
+    def parse(self, text: str) -> AnswerText | None:
         """Read the answer out of a model's text, in canonical spelling; None if there is none."""
 
     @abstractmethod
@@ -122,8 +154,9 @@ class Task(ABC):
         """
         return None
 
-    offers_tools: bool = False
-    """True if questions name tools: then the student's chat template takes those of a request."""
+    template_prefix: str = ""
+    """Jinja before the student's chat template, which may write `messages` anew, such as with the
+    `tools` of a request."""
 
     # --- what a model is asked -------------------------------------------------------------------
 
@@ -153,13 +186,13 @@ class Task(ABC):
             return None
         return Item("", self.slices[0], chat[0]["content"], "")
 
-    def refute(self, item: Item, text: str) -> str | None:
+    def refute(self, item: Item, text: str) -> Reason | None:
         """Return what is wrong with an answer, told without the right one; None where nothing is.
 
-        By default that it cannot be read, or is doubtful (`doubt`). A task that can check the steps
-        of an answer, or hold it against the question, writes its own.
+        By default that it cannot be read. A task that can check the steps of an answer, or hold it
+        against the question, writes its own (`stratos.core.reasons.Because` takes any text).
         """
-        return "it cannot be read" if self.parse(text) is None else self.doubt(item, text)
+        return Unreadable() if self.parse(text) is None else None
 
     def completion(self, item: Item) -> str:
         """Return the text that the student learns to write, out of which `parse` reads the answer.
@@ -231,9 +264,9 @@ class Task(ABC):
         return {}
 
     @property
-    def never_drawn(self) -> str:
-        """What the last `reverse` could make no item of, and why, as one line; "" for nothing."""
-        return ""
+    def never_drawn(self) -> Reason | None:
+        """What the last `reverse` could make no item of, and why; None for nothing."""
+        return None
 
     @property
     def has_drafts(self) -> bool:
@@ -269,13 +302,14 @@ class Task(ABC):
         """
         return replace(item, question=text)
 
-    def verify(self, item: Item) -> str | None:
+    def verify(self, item: Item) -> Reason | None:
         """Check answer and reasoning path of an item; return what is wrong, or None.
 
-        By default: whether the right answer is read back from the completion.
+        By default: whether the right answer is read back from the completion. Reasons of your own
+        are a text in `stratos.core.reasons.Because`.
         """
         if self.score(self.completion(item), item).exact < 1:
-            return f"the answer {item.answer} cannot be read back from its text"
+            return NotReadBack(item.answer)
         return None
 
     def checks_steps(self, item: Item) -> bool:
@@ -370,7 +404,7 @@ class Task(ABC):
         """How many training items `reverse` makes beside the rows of a file, at most."""
         return 0
 
-    def refusals(self) -> list[str]:
+    def refusals(self) -> list[Reason]:
         """Return why nothing can be learnt or measured from the rows; nothing where it can."""
         return []
 
@@ -390,7 +424,7 @@ class Task(ABC):
         return ()
 
     @property
-    def complaints(self) -> tuple[str, ...]:
+    def complaints(self) -> tuple[Reason, ...]:
         """What is doubtful about the rows, one warning each; said before anything is asked."""
         return ()
 
@@ -404,41 +438,29 @@ class Task(ABC):
         """Objects of the user's own that the task is made of: their code counts like the task's."""
         return ()
 
-    # --- rows that a model answered, which is known by its log -----------------------------------
+    # --- what a task brings beside its items ------------------------------------------------------
 
-    is_log: bool = False
-    """True if the rows are the logged answers of a model: then `logged` tells of it."""
+    def teachers(self) -> Sequence[Any]:
+        """Return models that answer the task's requests today and are measured without asking.
 
-    @property
-    def logged(self) -> LoggedModel | None:
-        """What the log proves of the model that answered; None, the default, without a log."""
-        return None
-
-    def logged_answer(self, chat: Sequence[Message]) -> str | None:
-        """Return what the logged model answered to a chat of a training row; None if it did not.
-
-        Held-out rows are none of its answers here: theirs are what all others are compared with.
+        Each is a teacher (`stratos.teachers.base.Measured`). The plan compares students with the
+        first that is reachable, also where the run has no such teacher. By default none.
         """
-        return None
+        return ()
 
-    def doubted(self, n: int, seed: int = 0) -> list[Item]:
-        """Return up to `n` requests of the test time whose logged answer is doubtful.
+    def side_test(self, items: Sequence[Item], seed: int = 0) -> SideTest | None:
+        """Return a comparison of the student beside the baselines; None, the default, for none.
 
-        Each has that answer: no test item is among them.
-        """
-        return []
-
-    def doubt(self, item: Item, text: str) -> str | None:
-        """Return what is doubtful about an answer to a request of the log; None where nothing is.
-
-        The same checks find the logged answers that are doubtful.
+        Args:
+            items: the test items that the student is asked.
+            seed: of the run.
         """
         return None
 
     # --- rows without an answer, which a teacher labels ------------------------------------------
 
     @property
-    def unlabelled_field(self) -> str | None:
+    def unlabelled_field(self) -> FieldName | None:
         """Field of the question in a file of `task.unlabelled_path`; None where it takes none."""
         return None
 
@@ -466,13 +488,10 @@ class Task(ABC):
         return {"question": item.question, "answer": answer}
 
 
-def why_no_task(cls: type) -> str | None:
+def why_no_task(cls: type) -> Reason | None:
     """Return why a class is no task that a run can work on; None if it is one."""
-    needed = [name for name in vars(Task) if name in Task.__abstractmethods__]
+    needed = tuple(name for name in vars(Task) if name in Task.__abstractmethods__)
     if not issubclass(cls, Task):
-        return (
-            "is not a Task. Let it inherit from stratos.tasks.base.Task, and write name, "
-            f"{', '.join(needed[:-1])} and {needed[-1]}."
-        )
-    lacking = [name for name in needed if name in cls.__abstractmethods__]
-    return f"is not a Task: it lacks {', '.join(lacking)}." if lacking else None
+        return NoTask(needed)
+    lacking = tuple(name for name in needed if name in cls.__abstractmethods__)
+    return TaskLacks(lacking) if lacking else None

@@ -13,13 +13,16 @@ from typing_extensions import override
 
 from stratos.core.errors import ConfigError, did_you_mean
 from stratos.core.names import why_no_name
+from stratos.core.reasons import Reason
 from stratos.tasks import doubts
 from stratos.tasks.base import Item
 from stratos.tasks.file_content import Content
 from stratos.tasks.jsonl import JsonlTask
 from stratos.tasks.metrics import Label, Metric, MetricName
-from stratos.tasks.rows import likely_answers, shown
+from stratos.tasks.rows import likely_answers
+from stratos.tasks.shown import shown
 from stratos.tasks.split import normalised
+from stratos.tasks.words import AnswersLikeIds
 
 _MOST_LABELS = 200
 """Different answers of a file that are taken for labels without being named."""
@@ -119,13 +122,13 @@ class ClassifyTask(JsonlTask):
         )
 
     @override
-    def refusals(self) -> list[str]:
+    def refusals(self) -> list[Reason]:
         found = doubts.too_few_for_labels(self.path, self._by_split, self._labels)
         return found or super().refusals()
 
     @property
     @override
-    def complaints(self) -> tuple[str, ...]:
+    def complaints(self) -> tuple[Reason, ...]:
         return (
             *super().complaints,
             *doubts.of_labels(self._by_split, self._labels),
@@ -213,7 +216,7 @@ class Labels:
     def _too_many(self, n: str) -> str:
         likely = self._likely
         if likely and self._are_all_different:
-            return doubts.is_id(self._path, self._fields, likely)
+            return str(AnswersLikeIds(self._path, self._fields, tuple(likely)))
         typed = f" The labels may be in another field: {' or '.join(likely)}." if likely else ""
         return (
             f"{self._path} has {n} different answers in its field {self._fields}: are they labels? "

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from stratos.core.errors import ConfigError, StratosError
+from stratos.core.reasons import Reason
 from stratos.tasks.metrics import Metric, Own
 from stratos.tasks.rows import (
     Fields,
@@ -14,8 +15,9 @@ from stratos.tasks.rows import (
     find_field,
     likely_fields,
     nearest_fields,
-    shown,
 )
+from stratos.tasks.shown import shown
+from stratos.tasks.words import GoldNotRight
 
 _SUFFIXES = (".csv", ".tsv", ".parquet", ".jsonl", ".json", ".ndjson")
 """Of files that are what they are read as."""
@@ -63,10 +65,10 @@ def check_labelled(
                 "No line of it can be read. If it is a CSV file, name it "
                 f"{Path(path).stem}.csv: the suffix tells how a file is read."
             )
-        raise ConfigError(found.complaint(mend, f"{_ANSWER}{offer}"))
+        raise ConfigError(str(found.problems(mend, f"{_ANSWER}{offer}")))
     if not found.rows:
         what = "good lines" if found.n_lines else "lines"
-        causes = f" {found.complaint()}" if found.n_problems else ""
+        causes = f" {found.problems()}" if found.n_problems else ""
         raise ConfigError(f"{path} has no {what}.{causes}")
     if fields.rationale and needs_paths and not found.rows.column("has_path").any():
         columns = columns_of(path)
@@ -91,7 +93,7 @@ def check_unlabelled(found: FileRows, key: str, *, skips: bool) -> None:
         ConfigError: it is refused.
     """
     if found.n_problems and not skips:
-        raise ConfigError(found.complaint(_MEND))
+        raise ConfigError(str(found.problems(_MEND)))
     if not found.rows:
         raise ConfigError(
             f"{key}={found.path}: every line has an answer. Leave {key} out, or name a file with "
@@ -99,28 +101,26 @@ def check_unlabelled(found: FileRows, key: str, *, skips: bool) -> None:
         )
 
 
-def doubt_of_verifier(metric: Metric, found: FileRows) -> str:
-    """Try the user's verifier on a gold answer; say if that is not right by it, else "".
+def doubt_of_verifier(metric: Metric, found: FileRows) -> Reason | None:
+    """Try the user's verifier on a gold answer; return that it is not right by it, if so.
 
     Raises:
         ConfigError: the verifier fails on it.
     """
     if not isinstance(metric, Own):
-        return ""
+        return None
     row = found.rows[0]
-    where = f"the gold answer {shown(row.answer)} of {row.line} of {found.path}"
+    where = f"{row.line} of {found.path}"
     try:
         _ = metric.read(row.answer)
         points = metric.compare(row.answer, row.answer)
     except StratosError as error:
-        raise ConfigError(f"{error} It was tried on {where}.") from error
+        raise ConfigError(
+            f"{error} It was tried on the gold answer {shown(row.answer)} of {where}."
+        ) from error
     if points >= 1:
-        return ""
-    return (
-        f"task.verifier {type(metric.verifier).__name__} gives {points:g} to {where}, compared "
-        "with itself, where 1 is right. Unless gold answers are patterns or tests, no answer "
-        "will count as right: fix its compare(answer, gold)."
-    )
+        return None
+    return GoldNotRight(type(metric.verifier).__name__, points, row.answer, where)
 
 
 def _likely_fields(path: str, fields: Fields) -> tuple[str, tuple[str, str]]:

@@ -13,9 +13,9 @@ from typing_extensions import override
 
 from stratos.core.foreign import why_unreadable
 from stratos.tasks import chat
-from stratos.tasks.base import Task
+from stratos.tasks.base import FieldName, Task
 from stratos.tasks.files import is_local
-from stratos.tasks.metrics import Metric, MetricName, Own, metric_of
+from stratos.tasks.metrics import OF_DATABASE, Metric, MetricName, Own, metric_of
 from stratos.tasks.rows import Fields, Takes
 from stratos.tasks.schema import BySchema
 from stratos.tasks.schema.document import read_schema
@@ -40,7 +40,7 @@ class FileSettings(Task):
     metric: MetricName = "exact"
     """exact (equal up to case and spacing), numeric (equal as numbers), multiple_choice (the letter
     of an option), regex (the gold answer is a pattern that the whole answer matches), f1 (word
-    overlap) or sql (the gold answer is a query, and an answer gives the same rows)."""
+    overlap), or of contrib sql (the gold answer is a query, and an answer gives the same rows)."""
     min_f1: float = 0.8
     """For f1: word overlap (harmonic mean of precision and recall) from which an answer is
     correct."""
@@ -120,16 +120,17 @@ class FileSettings(Task):
             )
 
     def _check_database(self) -> None:
-        if self.metric != "sql":
+        if self.metric not in OF_DATABASE:
             if self.database is not None:
-                raise ValueError("database: it is for queries. Type task.metric=sql.")
+                typed = "".join(f" Type task.metric={name}." for name in OF_DATABASE)
+                raise ValueError(f"database: metric={self.metric} runs no queries.{typed}")
         elif self.database is None:
             raise ValueError(
-                "metric=sql: queries are run on a database. Type "
+                f"metric={self.metric}: queries are run on a database. Type "
                 "task.database=<file of SQLite or DuckDB>."
             )
         elif self.verifier is not None:
-            raise ValueError("verifier: metric=sql has its own. Leave one of them out.")
+            raise ValueError(f"verifier: metric={self.metric} has its own. Leave one of them out.")
 
     # --- files and their fields ------------------------------------------------------------------
 
@@ -166,7 +167,7 @@ class FileSettings(Task):
         return replace(self._fields, takes=Takes.LABELLED) if is_shared else self._fields
 
     @property
-    def unlabelled_field(self) -> str | None:
+    def unlabelled_field(self) -> FieldName | None:
         """Return the first field that a question may stand in."""
         return self.question.split("|")[0]
 

@@ -18,15 +18,24 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeAlias
 
 import msgspec
 
-from stratos.core.counted import counted
 from stratos.core.digest import identity, remember
 from stratos.core.foreign import cause, open_regular
+from stratos.core.reasons import Reason
 from stratos.core.remote import file_system, local_path
 from stratos.tasks.json_values import is_values, values_in
+from stratos.tasks.words import (
+    LineTooLong,
+    NoObject,
+    NotCsv,
+    NotJson,
+    NotUtf8,
+    OtherFieldCount,
+    UnreadableJson,
+)
 
 _HUB = re.compile(r"hf://datasets/([^/@]+/[^/@]+)(?:@(~parquet|refs/\w+/\w+|[^/]+))?/(.+)")
 _REVISIONS = {"~parquet": "refs/convert/parquet"}
@@ -42,6 +51,8 @@ _PARQUET_ROWS = 4096
 OTHER_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 """What may separate the columns of a file that is called CSV, besides commas, and what it is
 called."""
+Encoding: TypeAlias = str
+"""Name of an encoding, as iconv takes it."""
 _FAST = msgspec.json.Decoder()
 _NO_TEXT = {
     b"\x1f\x8b": "gzip. Type: gunzip -k <it>",
@@ -58,7 +69,7 @@ _NO_TEXT = {
 
 def read_records(
     path: str, *, any_json: bool = False
-) -> Iterator[tuple[str, dict[str, Any] | str]]:
+) -> Iterator[tuple[str, dict[str, Any] | Reason]]:
     """Yield where each row stands ("line 3") with its fields, or with what is wrong with it.
 
     Args:
@@ -150,13 +161,12 @@ def _fetched(path: str) -> str:
         raise OSError(str(error).strip().splitlines()[0]) from error
 
 
-def _json_lines(file: IO[bytes]) -> Iterator[tuple[str, dict[str, Any] | str]]:
+def _json_lines(file: IO[bytes]) -> Iterator[tuple[str, dict[str, Any] | Reason]]:
     is_first = True
     for number, data in enumerate(_lines(file), start=1):
         if isinstance(data, int):
             is_first = False
-            longest = LONGEST_LINE // 2**20
-            yield f"line {number}", f"{data / 2**20:,.0f} MiB long; a line may have {longest} MiB"
+            yield f"line {number}", LineTooLong(data, LONGEST_LINE)
             continue
         if is_first:
             data = data.removeprefix(b"\xef\xbb\xbf") if number == 1 else data
@@ -176,7 +186,7 @@ def _json_lines(file: IO[bytes]) -> Iterator[tuple[str, dict[str, Any] | str]]:
             yield f"line {number}", _json_line(data)
 
 
-def _other_encoding(data: bytes) -> str | None:
+def _other_encoding(data: bytes) -> Encoding | None:
     # The mark of UTF-32 begins with that of UTF-16.
     if data.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
         return "UTF-32"
@@ -229,7 +239,7 @@ def _begins_array(line: bytes) -> bool:
     return re.match(rb"\[\s*(\{|$)", line) is not None
 
 
-def _json_line(data: bytes) -> dict[str, Any] | str:
+def _json_line(data: bytes) -> dict[str, Any] | Reason:
     try:
         row = _FAST.decode(data)
         if isinstance(row, dict):
@@ -239,12 +249,12 @@ def _json_line(data: bytes) -> dict[str, Any] | str:
     try:
         row = json.loads(data.rstrip().decode("utf-8"))
     except UnicodeDecodeError as error:
-        return f"not UTF-8 (byte {error.start + 1})"
+        return NotUtf8(error.start + 1)
     except json.JSONDecodeError as error:
-        return f"not JSON ({error.msg}, column {error.colno})"
+        return NotJson(error.msg, error.colno)
     except (RecursionError, ValueError) as error:  # nested too deep, a number of too many digits
-        return f"not JSON that can be read ({cause(error).partition(':')[0]})"
-    return row if isinstance(row, dict) else f"expected an object, found {json.dumps(row)[:60]}"
+        return UnreadableJson(cause(error).partition(":")[0])
+    return row if isinstance(row, dict) else NoObject(json.dumps(row)[:60])
 
 
 def _text(file: IO[bytes]) -> io.TextIOWrapper:
@@ -271,7 +281,7 @@ def _n_columns(header: str, separator: str) -> int:
         return 0
 
 
-def _csv(file: IO[bytes], separator: str | None) -> Iterator[tuple[str, dict[str, Any] | str]]:
+def _csv(file: IO[bytes], separator: str | None) -> Iterator[tuple[str, dict[str, Any] | Reason]]:
     """Yield the rows; without a separator it is the one that the header shows."""
     text = _text(file)
     first = text.readline()
@@ -288,15 +298,15 @@ def _csv(file: IO[bytes], separator: str | None) -> Iterator[tuple[str, dict[str
         try:
             row = next(reader, None)
         except csv.Error as error:
-            yield f"line {reader.line_num}", f"not CSV ({error})"
+            yield f"line {reader.line_num}", NotCsv(str(error))
             continue
         if row is None:
             return
         where = f"line {reader.line_num}"
         if None in row or None in row.values():
-            yield where, f"expected {counted(len(reader.fieldnames or ()), 'field')}"
+            yield where, OtherFieldCount(len(reader.fieldnames or ()))
         elif any("\udc80" <= character <= "\udcff" for character in "".join(row.values())):
-            yield where, "not UTF-8"
+            yield where, NotUtf8()
         else:
             yield where, dict(row)
 
@@ -308,7 +318,7 @@ def _header(reader: csv.DictReader[str]) -> Sequence[str]:
         raise OSError(f"its header is not CSV ({error})") from error
 
 
-def _parquet(file: IO[bytes]) -> Iterator[tuple[str, dict[str, Any] | str]]:
+def _parquet(file: IO[bytes]) -> Iterator[tuple[str, dict[str, Any] | Reason]]:
     import pyarrow.parquet
 
     number = 0

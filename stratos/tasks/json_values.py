@@ -8,8 +8,10 @@ import re
 from collections.abc import Iterator
 from typing import IO, Any
 
+from stratos.core.reasons import Reason
+from stratos.tasks.words import JsonEndsHere, NoObject, NotUtf8, RowTooLong, UnreadableJson
+
 _CHUNK = 2**20
-_TOO_LONG = "is longer than a row may be"
 _DECODER = json.JSONDecoder()
 _BETWEEN = re.compile(r"[\s,\[\ufeff]*")
 _END = re.compile(r"[\s,\]]*")
@@ -22,7 +24,7 @@ def is_values(head: bytes) -> bool:
     return re.match(rb"\[\s*\{|\[\s*$|\{\s*\n|\[\s*\]", text) is not None
 
 
-def values_in(file: IO[bytes], longest: int) -> Iterator[tuple[str, dict[str, Any] | str]]:
+def values_in(file: IO[bytes], longest: int) -> Iterator[tuple[str, dict[str, Any] | Reason]]:
     """Yield where each object stands ("row 3") with it, or with what is wrong; then it ends.
 
     No more than an object and a chunk are held.
@@ -46,25 +48,24 @@ def values_in(file: IO[bytes], longest: int) -> Iterator[tuple[str, dict[str, An
                 return
             rest = len(text) - place
             if is_over or rest > longest:
-                why = _TOO_LONG if rest > longest else _told(error, text)
-                yield where, why
+                yield where, RowTooLong() if rest > longest else _problem(error, text)
                 return
             try:
                 chunk = file.read(max(_CHUNK, rest))
                 is_over = not chunk
                 text, place = text[place:] + decode(chunk, is_over), 0
             except UnicodeDecodeError:
-                yield where, "not UTF-8"
+                yield where, NotUtf8()
                 return
             continue
         except (RecursionError, ValueError):
-            yield where, "not JSON that can be read"
+            yield where, UnreadableJson()
             return
         number += 1
         if place - start > longest:
-            yield where, _TOO_LONG
+            yield where, RowTooLong()
         else:
-            yield where, value if isinstance(value, dict) else "expected an object"
+            yield where, value if isinstance(value, dict) else NoObject()
         place = _behind(_CLOSED, text, place)
 
 
@@ -74,7 +75,6 @@ def _behind(pattern: re.Pattern[str], text: str, place: int) -> int:
     return found.end() if found else place
 
 
-def _told(error: json.JSONDecodeError, text: str) -> str:
-    if error.pos >= len(text) - 1 or error.msg.startswith("Unterminated"):
-        return "the file is cut off here: not JSON to its end"
-    return f"not JSON ({error.msg}); what follows cannot be read"
+def _problem(error: json.JSONDecodeError, text: str) -> Reason:
+    is_cut_off = error.pos >= len(text) - 1 or error.msg.startswith("Unterminated")
+    return JsonEndsHere("" if is_cut_off else error.msg)

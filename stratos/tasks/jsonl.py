@@ -15,15 +15,16 @@ from typing import TYPE_CHECKING, Any
 
 from typing_extensions import override
 
+from stratos.core.reasons import Reason
 from stratos.tasks import chat
-from stratos.tasks.answers import states_answer
+from stratos.tasks.answers import AnswerText, states_answer
 from stratos.tasks.base import Item, Message, Score, Split
 from stratos.tasks.labelled_files import LabelledFiles
 from stratos.tasks.metrics import LETTERS
-from stratos.tasks.rows import shown
 from stratos.tasks.schema import BySchema
 from stratos.tasks.split import content_id, family_id, order_key
 from stratos.tasks.table import Row, Rows
+from stratos.tasks.words import NoPath, NotReadBack, PathEndsElsewhere
 
 if TYPE_CHECKING:
     import numpy as np
@@ -109,15 +110,14 @@ class JsonlTask(LabelledFiles):
         """Yield up to `n` labelled training items; those that bring a reasoning path bring it."""
         yield from self.items("train", min(n, self.n_train), seed)
 
-    def verify(self, item: Item) -> str | None:
+    def verify(self, item: Item) -> Reason | None:
         """Check that the path announces no other answer, and that the whole text reads as it."""
         if not item.rationale:
-            return "it has no reasoning path"
+            return NoPath()
         if states_answer(item.rationale) and self.score(item.rationale, item).exact < 1:
-            found = shown(str(self.parse(item.rationale)))
-            return f"its path ends in {found}, its answer is {shown(item.answer)}"
+            return PathEndsElsewhere(str(self.parse(item.rationale)), item.answer)
         if self.score(self.completion(item), item).exact < 1:
-            return f"the answer {shown(item.answer)} cannot be read back from its text"
+            return NotReadBack(item.answer)
         return None
 
     @cached_property
@@ -230,7 +230,7 @@ class JsonlTask(LabelledFiles):
 
     # --- reading and scoring ---------------------------------------------------------------------
 
-    def parse(self, text: str) -> str | None:
+    def parse(self, text: str) -> AnswerText | None:
         """Read the answer: behind `Answer:`, `####` or in a box, else in the last line."""
         return self._metric.read(text)
 

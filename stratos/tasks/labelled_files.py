@@ -11,19 +11,19 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from msgspec.structs import replace as replace_row
 from typing_extensions import override
 
-from stratos.contrib.sql import SqlResult
 from stratos.core.digest import digest_of
 from stratos.core.errors import ConfigError
 from stratos.core.foreign import beside, why_unreadable
+from stratos.core.reasons import Because, Reason
 from stratos.core.remote import local_path
 from stratos.tasks import doubts
 from stratos.tasks.base import Split
@@ -35,15 +35,14 @@ from stratos.tasks.metrics import LETTERS, Own
 from stratos.tasks.rows import (
     Fields,
     FileRows,
-    Settled,
+    RowSource,
     Takes,
-    Unanswered,
     identity_of,
     read_rows,
-    shown,
 )
 from stratos.tasks.schema import BySchema
 from stratos.tasks.table import Row, Rows
+from stratos.tasks.words import AnswerTooLong, UnknownSlice
 
 if TYPE_CHECKING:
     import numpy as np
@@ -78,9 +77,10 @@ class LabelledFiles(FileSettings):
             except ConfigError as error:
                 raise ValueError(str(error)) from error
 
-    def _why_unreadable(self, path: str) -> str | None:
+    def _why_unreadable(self, path: str) -> Reason | None:
         """Return why a path of this machine is no file that can be read; None where it is one."""
-        return why_unreadable(os.path.expanduser(local_path(path)))
+        reason = why_unreadable(os.path.expanduser(local_path(path)))
+        return None if reason is None else Because(str(reason))
 
     # --- the splits ------------------------------------------------------------------------------
 
@@ -216,46 +216,41 @@ class LabelledFiles(FileSettings):
                 yield f"{path}: read with {name} between its columns, as its header shows."
 
     @property
-    def complaints(self) -> tuple[str, ...]:
+    def complaints(self) -> tuple[Reason, ...]:
         """Return what is wrong with lines that are left out, and doubtful about the others."""
-        told = (
-            (rows.complaint() if rows.n_problems else "", self._doubts(rows))
+        of_files = (
+            (rows.problems() if rows.n_problems else None, self._doubt(rows))
             for rows in self._files
         )
         unlabelled = self._content.unlabelled
         return (
             *(() if unlabelled is None else doubts.of_unlabelled(unlabelled, self.path)),
-            *(complaint for of_file in told for complaint in of_file if complaint),
+            *(reason for of_file in of_files for reason in of_file if reason is not None),
             *doubts.of_ids(self.path, self._files[0].rows, self.question, self.answer),
             *doubts.of_copies(self.path, self._split[1][doubts.COPY]),
-            *self._empty_golds,
+            *self._doubtful_golds,
             *doubts.of_sizes(self._by_split),
             *doubts.of_languages(self.path, self._by_split["train"]),
         )
 
     @property
-    def _empty_golds(self) -> list[str]:
-        """Say how many gold queries of held-out rows give no rows."""
-        metric = self._metric
-        if not isinstance(metric, Own) or not isinstance(metric.verifier, SqlResult):
-            return []
-        is_empty = metric.verifier.is_empty
-        return doubts.of_empty_golds(
-            metric.verifier.database,
-            {split: sum(is_empty(row.answer) for row in rows)
-             for split, rows in self._by_split.items() if split != "train"},
-            self._by_split,
-        )  # fmt: skip
+    def _doubtful_golds(self) -> Sequence[Reason]:
+        """Return what the verifier finds doubtful about the gold answers of held-out rows."""
+        if not isinstance(self._metric, Own):
+            return ()
+        held_out = {split: rows for split, rows in self._by_split.items() if split != "train"}
+        return self._metric.doubts(
+            {split: [row.answer for row in rows] for split, rows in held_out.items()}
+        )
 
     @override
-    def refusals(self) -> list[str]:
+    def refusals(self) -> list[Reason]:
         return doubts.too_few(self.path, self._by_split)
 
-    def _doubts(self, rows: FileRows) -> str:
+    def _doubt(self, rows: FileRows) -> Reason | None:
         if self.verifier is None:
-            return ""  # the metric may need labels that are still being read
-        metric = self._metric
-        return doubt_of_verifier(metric, rows) if isinstance(metric, Own) else ""
+            return None  # the metric may need labels that are still being read
+        return doubt_of_verifier(self._metric, rows)
 
     # --- reading the files -----------------------------------------------------------------------
 
@@ -292,7 +287,8 @@ class LabelledFiles(FileSettings):
     def _read_files(self) -> Content:
         from stratos.tasks.near_duplicates import Near
 
-        files = tuple(self._read(key, path) for key, path in self._paths.items())
+        source = RowSource()
+        files = tuple(self._read(key, path, source) for key, path in self._paths.items())
         rows = Rows.concat([file.rows for file in files])
         near = Near.among(rows) if self.compares_words else None
         return Content(files, self._read_unlabelled(), near)
@@ -302,15 +298,15 @@ class LabelledFiles(FileSettings):
         path, key = self.unlabelled_path, "task.unlabelled_path"
         if path is None:
             return None
-        found = self._rows_of(key, path, replace(self._fields, takes=Takes.UNLABELLED))
-        check_unlabelled(found, key, skips=self.on_error == "skip")
-        return found
+        fields = replace(self._fields, takes=Takes.UNLABELLED)
+        file = self._rows_of(key, path, fields, RowSource())
+        check_unlabelled(file, key, skips=self.on_error == "skip")
+        return file
 
-    def _rows_of(self, key: str, path: str, fields: Fields) -> FileRows:
+    def _rows_of(self, key: str, path: str, fields: Fields, source: RowSource) -> FileRows:
         try:
-            return read_rows(
-                path, fields, partial(self._check, key), self._records(path), self._settle
-            )
+            records = None if source.records is None else source.records(path)
+            return read_rows(path, fields, partial(self._check, key), records, source.settle)
         except OSError as error:
             reason = error.strerror or str(error)
             found = beside(Path(local_path(path)).expanduser()) if is_local(path) else ""
@@ -325,24 +321,13 @@ class LabelledFiles(FileSettings):
             return ""
         return f". Or name files of this machine (JSON lines, CSV, Parquet): {' '.join(away)}"
 
-    def _records(
-        self, path: str
-    ) -> Iterable[tuple[str, dict[str, Any] | Row | Unanswered | str]] | None:
-        """Return what is read in place of the lines of a file; None where it is these."""
-        return None
-
-    @property
-    def _settle(self) -> Callable[[Sequence[Row]], Settled] | None:
-        """What tells which of several answers to a question is taken; None takes none of them."""
-        return None
-
-    def _read(self, key: str, path: str) -> FileRows:
+    def _read(self, key: str, path: str, source: RowSource) -> FileRows:
         """Read a file of questions and answers.
 
         Raises:
             ConfigError: it cannot be used.
         """
-        found = self._rows_of(key, path, self._fields_of(path))
+        found = self._rows_of(key, path, self._fields_of(path), source)
         is_own = key == "task.path"
         check_labelled(
             found,
@@ -351,10 +336,10 @@ class LabelledFiles(FileSettings):
             can_label=is_own and self.metric != "regex",
             needs_paths=is_own,
         )
-        _ = self._doubts(found)
+        _ = self._doubt(found)
         return found
 
-    def _check(self, key: str, row: Row) -> Row | str:
+    def _check(self, key: str, row: Row) -> Row | Reason:
         """Return a row with its answer in canonical spelling, or what is wrong with it.
 
         Args:
@@ -366,19 +351,15 @@ class LabelledFiles(FileSettings):
             before, _, answer = answer.rpartition(self.split_answer)
             rationale, answer = rationale or before.strip(), answer.strip()
         if len(answer) > _LONGEST_ANSWER:
-            return (
-                f"its answer has {len(answer):,} characters, and no student writes more than "
-                f"{_LONGEST_ANSWER:,}"
-            )
+            return AnswerTooLong(len(answer), _LONGEST_ANSWER)
         slice = self._slice_of(key, row)
         if slice not in self.slices:
-            known = ", ".join(self.slices)
-            return f"its slice is {shown(slice) or 'empty'}, not one of {known}"
+            return UnknownSlice(slice, self.slices)
         try:
             # A row without an answer is told from a broken one before it is checked.
             answer = self._canonical(key, answer, row.options) if answer else ""
         except ValueError as error:
-            return str(error)
+            return Because(str(error))
         question = row.question
         if self._is_choice:
             lines = [f"{a}) {text}" for a, text in zip(LETTERS, row.options, strict=False)]

@@ -1,38 +1,55 @@
 """School and contest mathematics with official test questions: GSM8K and AIME.
 
-Training questions are also made answer first: `stratos.contrib.variants` exchanges the numbers of
-training rows and works their solutions out anew.
+Training questions are also made answer first, if a room of contrib draws variants: it exchanges the
+numbers of training rows and works their solutions out anew.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property
-from typing import Literal
+from typing import Literal, Protocol
 
 import msgspec
 from typing_extensions import override
 
-from stratos.contrib.variants.exchanged import Exchanged, form_of
 from stratos.core.errors import ConfigError
+from stratos.core.extensions import extensions, load
+from stratos.core.reasons import Reason
 from stratos.tasks.base import Item
 from stratos.tasks.jsonl import JsonlTask
 from stratos.tasks.metrics import MetricName
 from stratos.tasks.numbers import numbers_in, stated_number
 from stratos.tasks.steps import n_steps, without_marks, wrong_step
 from stratos.tasks.table import Row, Rows
+from stratos.tasks.words import NeverReached
 
 PROBLEMS_A_YEAR = 30
 """Problems of AIME in one year: two papers of fifteen."""
 
+_VARIANTS = next((room.variants for room in extensions() if room.variants), "")
+"""What makes `Variants`; "" where no room of contrib does."""
 _SET_APART = re.compile(r"(?<=\d) (?=\d{3}(?!\d))")
 """What sets thousands apart in 118 000."""
 _DOLLARS_AND_CENTS = re.compile(r"\$(\d*\.\d\d)(?!\d)")
 _EARLIER = "other years"
 _YEAR = re.compile(r"(?:19|20)\d\d")
+
+
+class Variants(Protocol):
+    """What draws variants of training rows: `Extension.variants` makes it."""
+
+    def draw(self, rows: Sequence[Item], n: int, seed: int) -> Iterator[Item]:
+        """Yield up to `n` different variants of rows, verified: the same for the same seed."""
+        ...
+
+    @property
+    def left_out(self) -> Mapping[str, int]:
+        """How many of the rows that were looked at have no variant, by reason."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -68,21 +85,26 @@ class MathTask(JsonlTask):
                 "n_drawn=0: drawn_from=exchanged learns from variants that are drawn. Type "
                 "task.n_drawn=20000."
             )
+        if self.n_drawn and not _VARIANTS:
+            raise ValueError(
+                f"n_drawn={self.n_drawn}: nothing draws variants, since stratos.contrib.variants "
+                "is not here. Leave n_drawn and drawn_from out."
+            )
         super().__post_init__()
 
-    def verify(self, item: Item) -> str | None:
+    def verify(self, item: Item) -> Reason | None:
         """Check the sums of a solution, that it reaches the answer, and that it announces it."""
         problem = super().verify(item)
         if problem is not None:
             return problem
         wrong = wrong_step(item.rationale)
         if wrong is not None:
-            return f"{wrong} does not come out"
+            return wrong
         if not _reaches(item.rationale, stated_number(item.answer)):
-            return f"its path never reaches {item.answer}"
+            return NeverReached(item.answer)
         return None
 
-    def refute(self, item: Item, text: str) -> str | None:
+    def refute(self, item: Item, text: str) -> Reason | None:
         """Return that an answer cannot be read, or which of its sums does not come out."""
         return super().refute(item, text) or wrong_step(text)
 
@@ -107,21 +129,22 @@ class MathTask(JsonlTask):
             yield from super().reverse(n, seed)
             n -= self.n_train
         if (n := min(n, self.n_drawn)) > 0:
-            yield from self._exchanged.draw(self.items("train", self.n_train, seed), n, seed)
+            yield from self._variants.draw(self.items("train", self.n_train, seed), n, seed)
 
     @cached_property
-    def _exchanged(self) -> Exchanged:
-        return Exchanged(self.verify, frozenset(form_of(one.question) for one in self.held_out()))
+    def _variants(self) -> Variants:
+        variants: Variants = load(_VARIANTS)(self.verify, self.held_out())
+        return variants
 
     @property
     @override
     def left_out(self) -> dict[str, int]:
         left = super().left_out
-        return left | self._exchanged.left_out if self.drawn_from == "exchanged" else left
+        return {**left, **self._variants.left_out} if self.drawn_from == "exchanged" else left
 
-    def _check(self, key: str, row: Row) -> Row | str:
+    def _check(self, key: str, row: Row) -> Row | Reason:
         checked = super()._check(key, row)
-        if isinstance(checked, str):
+        if isinstance(checked, Reason):
             return checked
         return msgspec.structs.replace(checked, rationale=without_marks(checked.rationale))
 

@@ -3,22 +3,51 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections import ChainMap
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Annotated, Any, Protocol, runtime_checkable
 
-from stratos.contrib.sql import SqlResult
 from stratos.core.errors import StratosError, did_you_mean
+from stratos.core.extensions import extensions, load
+from stratos.core.reasons import Reason
 from stratos.core.targets import find_class
-from stratos.core.typed import read_dataclass
-from stratos.tasks.answers import LETTER, behind_marker, find_answer, find_number, word_f1
+from stratos.core.typed import OneOf, read_dataclass
+from stratos.tasks.answers import (
+    LETTER,
+    AnswerText,
+    behind_marker,
+    find_answer,
+    find_number,
+    word_f1,
+)
 from stratos.tasks.numbers import stated_number, write_number
 from stratos.tasks.objects import as_key, object_at_start, object_of, same, written
-from stratos.tasks.rows import shown
+from stratos.tasks.shown import shown
 from stratos.tasks.split import normalised
 
-MetricName = Literal["exact", "numeric", "multiple_choice", "regex", "f1", "sql"]
+
+class _OfDatabase(Mapping[str, str]):
+    """The metrics that rooms of contrib add, with their verifiers, looked up when it is read."""
+
+    def __getitem__(self, name: str) -> str:
+        return next(room.metrics[name] for room in extensions() if name in room.metrics)
+
+    def __iter__(self) -> Iterator[str]:
+        return (name for room in extensions() for name in room.metrics)
+
+    def __len__(self) -> int:
+        return sum(len(room.metrics) for room in extensions())
+
+    def __contains__(self, name: object) -> bool:
+        return any(name in room.metrics for room in extensions())
+
+
+OF_DATABASE: Mapping[str, str] = _OfDatabase()
+"""Metrics that run answers on a database, each with the class of its verifier."""
+_OWN = dict.fromkeys(("exact", "numeric", "multiple_choice", "regex", "f1"), "")
+MetricName = Annotated[str, OneOf(ChainMap(OF_DATABASE, _OWN))]
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _PLAIN = re.compile(r"-?[1-9][0-9]{0,17}|0")
@@ -29,10 +58,37 @@ _LONGEST_MATCHED = 2000
 
 @runtime_checkable
 class Verifier(Protocol):
-    """What a user's own dataclass offers: `compare`, and `read` where it reads in its own way."""
+    """What a user's own dataclass offers: `compare`, and what of the protocols below it likes."""
 
     def compare(self, answer: str, gold: str) -> float:
         """Return how right an answer is: 1 is right, less is wrong."""
+        ...
+
+
+@runtime_checkable
+class ReadsAnswers(Protocol):
+    """A verifier that reads answers in its own way."""
+
+    def read(self, text: str) -> AnswerText | None:
+        """Read the answer out of a model's text; None if there is none."""
+        ...
+
+
+@runtime_checkable
+class ChecksGold(Protocol):
+    """A verifier that can tell what is wrong with a gold answer."""
+
+    def why_wrong(self, gold: str) -> Reason | None:
+        """Return why a gold answer cannot be compared with; None if it can."""
+        ...
+
+
+@runtime_checkable
+class DoubtsGold(Protocol):
+    """A verifier that can tell what is doubtful about the gold answers of held-out rows."""
+
+    def doubts(self, golds: Mapping[str, Sequence[str]]) -> Sequence[Reason]:
+        """Return what is doubtful about gold answers, by split."""
         ...
 
 
@@ -47,7 +103,7 @@ class Metric(Protocol):
         """
         ...
 
-    def read(self, text: str) -> str | None:
+    def read(self, text: str) -> AnswerText | None:
         """Read the answer out of a model's text; None if there is none."""
         ...
 
@@ -80,7 +136,7 @@ class Exact(_Words):
         """Return it as it is."""
         return answer
 
-    def read(self, text: str) -> str | None:
+    def read(self, text: str) -> AnswerText | None:
         """Return the JSON object that the text ends with, what it announces, or its last line."""
         found = object_of(text) or object_at_start(behind_marker(text))
         return find_answer(text) if found is None else written(found)
@@ -122,7 +178,7 @@ class Numeric(_Words):
             raise ValueError(f"the answer {shown(answer)} is not a number")
         return write_number(number)
 
-    def read(self, text: str) -> str | None:
+    def read(self, text: str) -> AnswerText | None:
         """Return the number behind the last marker, else the last number."""
         number = find_number(text)
         return None if number is None else write_number(number)
@@ -150,7 +206,7 @@ class Regex(Exact):
             ) from error
         return answer
 
-    def read(self, text: str) -> str | None:
+    def read(self, text: str) -> AnswerText | None:
         """Return what the text announces, else its last line."""
         return find_answer(text)
 
@@ -177,7 +233,7 @@ class MultipleChoice(Exact):
             return letter
         raise ValueError(f"the answer {shown(answer)} is not one of its {len(options)} options")
 
-    def read(self, text: str) -> str | None:
+    def read(self, text: str) -> AnswerText | None:
         """Return the first letter that stands alone in what the text announces."""
         letter = LETTER.search(find_answer(text) or "")
         return letter[1] if letter else None
@@ -203,7 +259,7 @@ class Label(Exact):
             f"{did_you_mean(answer, self.labels)}".rstrip(".")
         )
 
-    def read(self, text: str) -> str | None:
+    def read(self, text: str) -> AnswerText | None:
         """Return the one label that the text announces; None if it names none, or several."""
         answer = find_answer(text)
         if answer is None:
@@ -227,25 +283,33 @@ class Own(Exact):
 
     def canonical(self, answer: str, options: Sequence[str]) -> str:
         """Return it as it is, unless the verifier says what is wrong with it."""
-        why_wrong = getattr(self.verifier, "why_wrong", None)
-        if why_wrong is not None and (why := self._ask("why_wrong", lambda: why_wrong(answer))):
-            raise ValueError(str(why))
+        verifier = self.verifier
+        if isinstance(verifier, ChecksGold):
+            reason = self._ask("why_wrong", lambda: verifier.why_wrong(answer))
+            if reason:
+                raise ValueError(str(reason))
         return answer
 
-    def read(self, text: str) -> str | None:
+    def read(self, text: str) -> AnswerText | None:
         """Let the verifier read, where it does."""
-        read = getattr(self.verifier, "read", find_answer)
-        found = self._ask("read", lambda: read(text))
-        if found is not None and not isinstance(found, str):
-            raise StratosError(f"{self._name}.read gave {found!r}: expected a text or None.")
-        return found
+        verifier = self.verifier
+        if not isinstance(verifier, ReadsAnswers):
+            return find_answer(text)
+        answer = self._ask("read", lambda: verifier.read(text))
+        if answer is not None and not isinstance(answer, str):
+            raise StratosError(f"{self._name}.read gave {answer!r}: expected a text or None.")
+        return answer
+
+    def doubts(self, golds: Mapping[str, Sequence[str]]) -> Sequence[Reason]:
+        """Return what the verifier finds doubtful about gold answers, by split."""
+        return self.verifier.doubts(golds) if isinstance(self.verifier, DoubtsGold) else ()
 
     def compare(self, answer: str, gold: str) -> float:
         """Let the verifier compare."""
-        found = self._ask("compare", lambda: self.verifier.compare(answer, gold))
-        if not isinstance(found, bool | int | float):
-            raise StratosError(f"{self._name}.compare gave {found!r}: expected a number.")
-        return float(found)
+        points = self._ask("compare", lambda: self.verifier.compare(answer, gold))
+        if not isinstance(points, bool | int | float):
+            raise StratosError(f"{self._name}.compare gave {points!r}: expected a number.")
+        return float(points)
 
     def normal(self, answer: str) -> str:
         """Return it as it is: what the verifier takes for equal is not known."""
@@ -265,7 +329,7 @@ class Own(Exact):
 
 
 def metric_of(
-    name: MetricName,
+    name: str,
     min_f1: float,
     verifier: Mapping[str, Any] | None,
     database: str | None = None,
@@ -276,13 +340,13 @@ def metric_of(
         name: of the metric.
         min_f1: for f1.
         verifier: the user's own class, in its place.
-        database: for sql.
+        database: for a metric that runs answers on one.
 
     Raises:
         ValueError: the verifier cannot be made, or the database is none.
     """
-    if name == "sql":
-        return Own(SqlResult(database or ""), "metric=sql")
+    if name in OF_DATABASE:
+        return Own(load(OF_DATABASE[name])(database=database or ""), f"metric={name}")
     if verifier is None:
         known: dict[str, Metric] = {
             "exact": Exact(),
@@ -293,8 +357,10 @@ def metric_of(
         }
         return known[name]
     target = verifier.get("_target_")
-    found = find_class(target) if target else "give the dotted name of a class of yours."
-    if isinstance(found, str):
+    if not target:
+        raise ValueError(f"verifier._target_={target}: give the dotted name of a class of yours.")
+    found = find_class(target)
+    if isinstance(found, Reason):
         raise ValueError(f"verifier._target_={target}: {found}")
     problems: list[str] = []
     values = {key: value for key, value in verifier.items() if key != "_target_"}

@@ -14,12 +14,23 @@ from functools import cached_property
 from itertools import islice
 from typing import Any, NamedTuple
 
-from stratos.core.counted import counted, listed
+from stratos.core.counted import listed
 from stratos.core.digest import identity
+from stratos.core.reasons import Reason
 from stratos.core.redact import redact_shapes
 from stratos.core.remote import local_path
+from stratos.tasks.base import FieldName
 from stratos.tasks.files import is_local, read_records
+from stratos.tasks.shown import LONGEST_SHOWN, shown
 from stratos.tasks.table import Row, Rows, Table
+from stratos.tasks.words import (
+    Contradiction,
+    EmptyField,
+    FileProblems,
+    LacksField,
+    Listing,
+    OtherType,
+)
 
 _SHOWN = 20
 """Causes that a message lists before it only counts."""
@@ -27,10 +38,8 @@ _LINES_OF_CAUSE = 5
 """Lines that are named of one cause before they are only counted."""
 _ANSWERS_SHOWN = 3
 """Answers that are shown of a question that has several."""
-_LONGEST_SHOWN = 60
 _ALIKE_SHOWN = 20
 """Characters of a common beginning that are shown in front of where answers differ."""
-_LACKS = "has no field"
 _ROWS_TO_GUESS_BY = 1000
 _ROWS_OF_AN_ANSWER = 3
 """Rows that each value of a field has on average, from which the field may hold answers."""
@@ -45,6 +54,16 @@ class Settled(NamedTuple):
     """Place of the row that is taken; None for none."""
     n_repeats: int = 0
     """How many others say the same as that one."""
+
+
+@dataclass(frozen=True)
+class RowSource:
+    """How the rows of a file are read, where its lines are none, or questions repeat."""
+
+    records: Callable[[str], Iterable[tuple[str, Record]]] | None = None
+    """Path to what is read in place of the lines of that file; None reads these."""
+    settle: Callable[[Sequence[Row]], Settled] | None = None
+    """Tells which of several answers to a question is taken; None takes none of them."""
 
 
 class Takes(Enum):
@@ -73,10 +92,10 @@ class Fields:
     takes: Takes = Takes.ALL
 
     @cached_property
-    def _names(self) -> dict[tuple[str, ...], dict[str, str | None]]:
+    def _names(self) -> dict[tuple[str, ...], dict[str, FieldName | None]]:
         return {}
 
-    def of(self, row: dict[str, Any]) -> dict[str, str | None]:
+    def of(self, row: dict[str, Any]) -> dict[str, FieldName | None]:
         """Return the name that each field has in a row; lines of one shape are looked up once."""
         keys = tuple(row)
         found = self._names.get(keys)
@@ -105,8 +124,8 @@ class FileRows:
     unanswered: Listing
     """Lines with a question and no answer, where those are not passed over."""
     n_lines: int
-    same_everywhere: str | None
-    """The field that every single line lacks, in words; None where some line has it."""
+    same_everywhere: LacksField | None
+    """The field that every single line lacks; None where some line has it."""
     n_passed: int = 0
     """Good lines of the kind that was not asked for: with an answer, or without one."""
     n_repeats: int = 0
@@ -117,41 +136,14 @@ class FileRows:
         """How many lines are no good rows."""
         return self.broken.n_lines + self.unanswered.n_lines
 
-    def complaint(self, of_broken: str = "", of_unanswered: str = "") -> str:
-        """Return all problems as one message, long lists cut short.
+    def problems(self, mend: str = "", answer: str = "") -> FileProblems:
+        """Return all problems, long lists cut short.
 
         Args:
-            of_broken: what the list of broken lines ends with.
-            of_unanswered: what the list of rows without an answer ends with.
+            mend: what to do about broken lines.
+            answer: what to do about rows without an answer.
         """
-        n = self.unanswered.n_lines
-        told = [
-            (self.broken, counted(self.broken.n_lines, "broken line"), of_broken),
-            (self.unanswered, counted(n, "row without an answer", "rows without an answer"),
-             of_unanswered),
-        ]  # fmt: skip
-        return "\n".join(
-            "\n    ".join([f"{self.path} has {what}:", *listing.lines(), *([end] if end else [])])
-            for listing, what, end in told
-            if listing.n_lines
-        )
-
-
-@dataclass(frozen=True)
-class Listing:
-    """Lines of a file with what is wrong with them, long lists cut short."""
-
-    causes: tuple[str, ...]
-    """The first of them, in the order of the lines; lines with one cause stand together."""
-    n_listed: int
-    """Lines that these are about."""
-    n_lines: int
-
-    def lines(self) -> Iterator[str]:
-        """Yield what a message says of them, one line each."""
-        yield from self.causes
-        if more := self.n_lines - self.n_listed:
-            yield f"… and {more:,} more"
+        return FileProblems(self.path, self.broken, self.unanswered, mend, answer)
 
 
 class Problems:
@@ -162,21 +154,21 @@ class Problems:
         self._first: list[tuple[int, _Cause]] = []  # a heap of causes, the last line on top
         self._lines: dict[_Cause, list[str]] = {}  # of each cause, its first lines
         self._counts: dict[_Cause, int] = {}
-        self._told: set[str] = set()
+        self._reasons: dict[str, Reason] = {}  # the first two, by their text
 
-    def add(self, number: int, line: str, problem: str, group: int = 0) -> None:
+    def add(self, number: int, line: str, reason: Reason, group: int = 0) -> None:
         """Take in what is wrong with the line of a number.
 
         Args:
             number: of the line.
             line: where it stands, in words.
-            problem: what is wrong with it.
+            reason: what is wrong with it.
             group: lines of different groups do not stand together, though one thing is wrong.
         """
         self.n += 1
-        problem, _ = redact_shapes(problem)
-        if len(self._told) < 2:
-            self._told.add(problem)
+        problem, _ = redact_shapes(str(reason))
+        if len(self._reasons) < 2:
+            self._reasons.setdefault(problem, reason)
         cause = problem, group
         if cause in self._counts:
             self._counts[cause] += 1
@@ -206,12 +198,12 @@ class Problems:
         last = f"{n - len(lines):,} more" if n > len(lines) else lines[-1]
         return f"{', '.join(named)} and {last}"
 
-    def same_everywhere(self, n_lines: int) -> str | None:
+    def same_everywhere(self, n_lines: int) -> LacksField | None:
         """Return the one problem of all lines, if it is a field that they lack."""
-        if len(self._told) != 1 or self.n < max(2, n_lines):
+        if len(self._reasons) != 1 or self.n < max(2, n_lines):
             return None
-        [problem] = self._told
-        return problem if problem.startswith(_LACKS) else None
+        [reason] = self._reasons.values()
+        return reason if isinstance(reason, LacksField) else None
 
 
 def identity_of(path: str) -> tuple[int, ...] | None:
@@ -244,7 +236,7 @@ def likely_answers(path: str, *taken: str) -> list[str]:
         for name, texts in columns.items()
         if name not in others
         and 2 <= len(texts) <= most / _ROWS_OF_AN_ANSWER
-        and max(map(len, texts)) <= _LONGEST_SHOWN
+        and max(map(len, texts)) <= LONGEST_SHOWN
         and name == shown(name)
     ]
     return [typed for _, typed in sorted(found)[:_ANSWERS_SHOWN]]
@@ -265,8 +257,8 @@ def likely_fields(path: str) -> tuple[str, str] | None:
 def read_rows(
     path: str,
     fields: Fields,
-    check: Callable[[Row], Row | str],
-    records: Iterable[tuple[str, dict[str, Any] | Row | Unanswered | str]] | None = None,
+    check: Callable[[Row], Row | Reason],
+    records: Iterable[tuple[str, Record]] | None = None,
     settle: Callable[[Sequence[Row]], Settled] | None = None,
 ) -> FileRows:
     """Read every line of a file, local, behind any fsspec URL, or on the hub; once, in a stream.
@@ -301,7 +293,7 @@ def read_rows(
             unanswered.add(n_lines, line, made.why)
             continue
         made = check(made) if isinstance(made, Row) else made
-        if isinstance(made, str):
+        if isinstance(made, Reason):
             problems.add(n_lines, line, made)
         else:
             table.append(made)
@@ -366,10 +358,10 @@ def _contradict(table: Table, group: list[int], numbers: Sequence[int], problems
         return False
     quoted = _where_they_differ(list(islice(answers, _ANSWERS_SHOWN)))
     more = len(answers) - len(quoted)
-    told = listed([*quoted, *([f"{more:,} more"] if more else [])])
-    problem = f"one question with {len(answers):,} different answers, {told}"
+    named = listed([*quoted, *([f"{more:,} more"] if more else [])])
+    reason = Contradiction(len(answers), named)
     for k in group:
-        problems.add(numbers[k], table.row(k).line, problem, group=numbers[group[0]])
+        problems.add(numbers[k], table.row(k).line, reason, group=numbers[group[0]])
     return True
 
 
@@ -378,20 +370,13 @@ def _where_they_differ(answers: Sequence[str]) -> list[str]:
     columns = enumerate(zip(*answers, strict=False))
     n_alike = next((k for k, some in columns if len(set(some)) > 1), min(map(len, answers)))
     start = max(0, n_alike - _ALIKE_SHOWN)
-    if max(map(len, answers)) <= _LONGEST_SHOWN - 2:
+    if max(map(len, answers)) <= LONGEST_SHOWN - 2:
         start = 0
-    longest = _LONGEST_SHOWN - 2
+    longest = LONGEST_SHOWN - 2
     return [f'"{"…" * bool(start)}{shown(one[start:], longest)}"' for one in answers]
 
 
-def shown(text: str, longest: int = _LONGEST_SHOWN) -> str:
-    """Return a text as it may be shown: without keys, cut short, control characters escaped."""
-    text, _ = redact_shapes(text)  # before it is cut, since a part of a key has no shape
-    text = text if text.isprintable() else json.dumps(text)[1:-1]
-    return text if len(text) <= longest else f"{text[: longest - 3]}…"
-
-
-def find_field(row: dict[str, Any], names: str) -> str | None:
+def find_field(row: dict[str, Any], names: str) -> FieldName | None:
     """Return the name that a field has in a row: the first of `a|b` that is there."""
     folded = {str(name).casefold(): str(name) for name in reversed(row)}
     for name in names.split("|"):
@@ -422,34 +407,37 @@ def nearest_fields(names: str, known: Iterable[str]) -> list[str]:
 class Unanswered:
     """A row with a question, whose answer nobody has written."""
 
-    why: str
+    why: Reason
 
 
-def _row(line: str, data: dict[str, Any], fields: Fields) -> Row | str | Unanswered:
+Record = dict[str, Any] | Row | Unanswered | Reason
+"""The fields of a line, the row that it is, or what is wrong with it."""
+
+
+def _row(line: str, data: dict[str, Any], fields: Fields) -> Row | Reason | Unanswered:
     of = fields.of(data)
-    found = []
+    texts = []
     for names in (fields.question, fields.answer):
         if names is fields.answer and fields.takes is Takes.UNLABELLED:
-            found.append("")
+            texts.append("")
             continue
         name = of[names]
         if name is None:
-            known = ", ".join(shown(str(key)) for key in data) or "none"
-            lacks = f"{_LACKS} {names.replace('|', ' or ')}; it has {known}"
+            lacks = LacksField(names, tuple(map(str, data)))
             # Any other field may be an answer whose name is misspelled.
             is_bare = names is fields.answer and set(data) <= {*of.values(), fields.options}
             return Unanswered(lacks) if is_bare else lacks
         text = _text(data[name])
         if not text and (isinstance(data[name], str) or data[name] is None):
-            empty = f"has no {shown(name)}"
+            empty = EmptyField(name)
             return Unanswered(empty) if names is fields.answer else empty
         if not text:
-            return f"{name} is {_quoted(data[name])}, not a text"
-        found.append(text)
+            return OtherType(name, _quoted(data[name]), "a text")
+        texts.append(text)
     options = data.get(fields.options, ()) if fields.options else ()
     if not isinstance(options, list | tuple) or not all(isinstance(o, str | int) for o in options):
-        return f"{fields.options} is {_quoted(options)}, not a list of texts"
-    question, answer = found
+        return OtherType(str(fields.options), _quoted(options), "a list of texts")
+    question, answer = texts
     return Row(
         line,
         question,
@@ -460,7 +448,7 @@ def _row(line: str, data: dict[str, Any], fields: Fields) -> Row | str | Unanswe
     )
 
 
-def _text_at(row: dict[str, Any], of: dict[str, str | None], names: str | None) -> str:
+def _text_at(row: dict[str, Any], of: dict[str, FieldName | None], names: str | None) -> str:
     name = of[names] if names else None
     return "" if name is None else _text(row[name])
 
@@ -488,4 +476,4 @@ def writable(text: str) -> str:
 
 def _quoted(value: Any) -> str:
     text, _ = redact_shapes(json.dumps(value, ensure_ascii=True, default=str))
-    return text if len(text) <= _LONGEST_SHOWN else f"{text[: _LONGEST_SHOWN - 3]}…"
+    return text if len(text) <= LONGEST_SHOWN else f"{text[: LONGEST_SHOWN - 3]}…"

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from fractions import Fraction
 from typing import NamedTuple
 
+from stratos.tasks.words import WrongStep
+
 _MARKS = re.compile(r"<<([^<>]*)>>")
 _EQUALS = re.compile(r"(?<![=<>!:≤≥])=(?!=)")
 _SUM = re.compile(r"[\d.,+\-*/×÷x()$€£% ]*\Z")
@@ -56,7 +58,7 @@ def without_marks(text: str) -> str:
     return _MARKS.sub("", text)
 
 
-def wrong_step(text: str) -> str | None:
+def wrong_step(text: str) -> WrongStep | None:
     """Return the first sum of a text whose stated result it has not; None where all come out.
 
     A result may be rounded, or cut off, at its last digit. Where single percents are counted
@@ -66,7 +68,7 @@ def wrong_step(text: str) -> str | None:
     for step in _steps(text):
         values = [value for one in step.readings if (value := _value(one)) is not None]
         if values and not any(_comes_to(value, step) for value in values):
-            return f"{step.readings[0]} = {step.result}{'%' if step.is_percent else ''}"
+            return WrongStep(step.readings[0], f"{step.result}{'%' if step.is_percent else ''}")
     return None
 
 

@@ -28,7 +28,7 @@ _WRITTEN_AT_ONCE = 2**20
 _READ_AT_ONCE = 16 * 2**20
 
 
-class Logged(msgspec.Struct, frozen=True, array_like=True):
+class Provenance(msgspec.Struct, frozen=True, array_like=True):
     """Which conversation a row is a turn of."""
 
     conversation: int
@@ -54,7 +54,7 @@ class Row(msgspec.Struct, frozen=True, array_like=True):
     rationale: str
     slice: str
     options: tuple[str, ...]
-    logged: Logged | None = None
+    provenance: Provenance | None = None
     """Of a row that is a turn of a conversation."""
 
 
@@ -152,9 +152,9 @@ class Table:
         self.answers.append(answer_hash(row.answer))
         self.slices.append(self.slice_names.setdefault(row.slice, len(self.slice_names)))
         self.has_path.append(bool(row.rationale))
-        if row.logged is not None:
-            self.conversations.append(row.logged.conversation)
-            self.times.append(row.logged.time_s)
+        if row.provenance is not None:
+            self.conversations.append(row.provenance.conversation)
+            self.times.append(row.provenance.time_s)
         self._ends.append(self._spool.append(_encode(row)))
 
     def __len__(self) -> int:

@@ -11,12 +11,14 @@ from urllib.parse import urlsplit
 
 from stratos.core.counted import counted
 from stratos.core.errors import EndpointError, TeacherError, did_you_mean
+from stratos.core.reasons import Reason
 from stratos.teachers.base import Question
 from stratos.teachers.call_budget import n_bytes
 from stratos.teachers.connection import Connection, RedirectError
 from stratos.teachers.endpoint import Endpoint, models
 from stratos.teachers.load_balancer import Outcome
 from stratos.teachers.openai_settings import OpenAISettings
+from stratos.teachers.words import NoConnection, OtherAddress, Redirected, Silent, WrongKey
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -60,9 +62,9 @@ class Address:
 
         kind: type[TeacherError] = EndpointError
         if isinstance(error, RedirectError):
-            text = self._elsewhere(error)
+            text = str(Redirected(self.url, error.target))
         elif isinstance(error, openai.AuthenticationError | openai.PermissionDeniedError):
-            text = self._wrong_key()
+            text = str(self._wrong_key())
         elif isinstance(error, openai.NotFoundError) or self._is_unknown_model(error):
             text = self._no_model()
         elif isinstance(error, openai.APIStatusError) and error.status_code in (400, 413, 422):
@@ -90,7 +92,7 @@ class Address:
         told.__cause__ = error
         return told
 
-    def unreachable(self) -> str | None:
+    def unreachable(self) -> Reason | None:
         """Return why it cannot be asked and what to type, or None. Asks it once, for its models."""
         import openai
 
@@ -99,17 +101,17 @@ class Address:
         except (openai.AuthenticationError, openai.PermissionDeniedError):
             return self._wrong_key()
         except RedirectError as error:
-            return self._elsewhere(error)
+            return Redirected(self.url, error.target)
         except TimeoutError:
-            return f"{self.url} did not list its models within {_REACH_SECONDS:g} s."
+            return Silent(self.url, _REACH_SECONDS)
         except openai.APIConnectionError:
-            return f"{self.url} cannot be reached. Check the network, or teacher.base_url."
+            return NoConnection(self.url)
         except (openai.OpenAIError, ValueError, TypeError, KeyError):
             return self._without_version()  # an endpoint need not list its models
         return None
 
-    def _without_version(self) -> str | None:
-        """Say that the API lies under /v1, where the address has no path and there it answers."""
+    def _without_version(self) -> OtherAddress | None:
+        """Return that the API answers below /v1; None where it does not, or a path was given."""
         if urlsplit(self.url).path.strip("/"):
             return None
         below = Address(self.teacher, f"{self.url.rstrip('/')}/v1")
@@ -118,7 +120,7 @@ class Address:
                 return None
         finally:
             below.close()
-        return f"{self.url} is not the address of its API. Type teacher.base_url={below.url}"
+        return OtherAddress(self.url, below.url)
 
     def call(self, make: Callable[[AsyncOpenAI], Awaitable[T]], seconds: float) -> T:
         """Make a call and wait for it; see `Connection.call`."""
@@ -161,16 +163,13 @@ class Address:
         known = self._models()
         return bool(known) and self.teacher.model not in known
 
-    def _wrong_key(self) -> str:
-        name = self.teacher.api_key_env
-        if name is None:
-            return f"{self.url} wants a key. Name its variable with teacher.api_key_env=…"
-        return f"{self.url} refused the key in {name}. Type: export {name}=<a valid key>"
+    def _wrong_key(self) -> WrongKey:
+        return WrongKey(self.url, self.teacher.api_key_env)
 
     def _no_model(self) -> str:
         known = self._models()
-        if not known and (told := self._without_version()):
-            return told
+        if not known and (other := self._without_version()):
+            return str(other)
         if self.teacher.model in known:
             return (
                 f"{self.url} has the model {self.teacher.model}, and answers 404 to the request. "
@@ -191,13 +190,6 @@ class Address:
         with suppress(openai.OpenAIError, TimeoutError, ValueError, TypeError, KeyError):
             return sorted(self.call(models, _REACH_SECONDS))
         return []
-
-    def _elsewhere(self, error: RedirectError) -> str:
-        return (
-            f"{self.url} redirects to {error.target}, which is another host: nothing is sent "
-            f"there. If the model is served there, type teacher.base_url={error.target}/v1 (or "
-            "what its address is)."
-        )
 
 
 def _say(error: Exception) -> str:

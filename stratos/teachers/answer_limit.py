@@ -16,7 +16,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from stratos.core.counted import counted
 from stratos.core.errors import TeacherError
 from stratos.models.decode.repetition import repeats
 from stratos.records import is_cut_short
@@ -31,6 +30,7 @@ from stratos.teachers.base import (
     Question,
     Teacher,
 )
+from stratos.teachers.words import CutShort
 
 MEASURED_TOKENS = 256
 """Longest answer of the first few, where nothing tells how long one is."""
@@ -67,20 +67,13 @@ class AnswerLimit:
     stopped_by: str = ""
     """Why it was not raised further, as a sentence."""
 
-    def complaint(self, teacher: str, answers: Sequence[Answer]) -> str | None:
-        """Return as a sentence that too many answers were cut; None where they were not."""
+    def complaint(self, teacher: str, answers: Sequence[Answer]) -> CutShort | None:
+        """Return that too many answers were cut; None where they were not."""
         n_cut = n_truncated(answers)
         if not is_cut_short(n_cut, len(answers)):
             return None
-        return (
-            f"Teacher {teacher}: {n_cut:,} of {counted(len(answers), 'answer', spec=',')} were cut "
-            f"short at {self.tokens:,} tokens ({self.source}), so its accuracy may be higher than "
-            f"is measured. {self._advice}"
-        )
-
-    @property
-    def _advice(self) -> str:
-        return self.stopped_by or "A larger limit asks for longer ones (probe.max_tokens)."
+        advice = self.stopped_by or "A larger limit asks for longer ones (probe.max_tokens)."
+        return CutShort(teacher, n_cut, len(answers), self.tokens, self.source, advice)
 
     def measured_by(self, answers: Sequence[Answer]) -> AnswerLimit:
         """Return the limit that the first answers under a provisional one lead to."""

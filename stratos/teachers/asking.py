@@ -27,6 +27,7 @@ from stratos.teachers.chunks import ask_in_chunks
 from stratos.teachers.cost_estimate import expect
 from stratos.teachers.kept_answers import KeptAnswers
 from stratos.teachers.reorder_buffer import WINDOW, ReorderBuffer
+from stratos.teachers.words import BeyondEndpoint, NotRead
 
 
 def ask_questions(
@@ -187,19 +188,15 @@ def going_down(first: Teacher, teachers: Sequence[Teacher]) -> list[Teacher]:
 
 def unread(
     teacher: Teacher, questions: Iterable[Question], answers: Iterable[Answer]
-) -> str | None:
-    """Return as a sentence that a teacher could not read some questions; None if it read all."""
+) -> NotRead | None:
+    """Return that a teacher could not read some questions; None if it read all."""
     pairs = list(zip(questions, answers, strict=False))
     left_out = [question for question, answer in pairs if answer.finish == TOO_LONG]
     if not left_out:
         return None
     why = teacher.too_long(left_out[0]) if isinstance(teacher, Bounded) else None
-    why = why or f"the prompt of {left_out[0].about} is longer than its endpoint allows"
-    of = counted(len(pairs), "question", spec=",")
-    return (
-        f"Teacher {teacher.name} cannot read {len(left_out):,} of {of}, which it therefore does "
-        f"not answer: {why}."
-    )
+    why = why or BeyondEndpoint(left_out[0].about)
+    return NotRead(teacher.name, len(left_out), len(pairs), why)
 
 
 def cost_usd(card: ModelCard, answers: Sequence[Answer]) -> float:

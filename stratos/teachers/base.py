@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Literal, Protocol, runtime_checkable
 
-from stratos.records import ModelCard
-from stratos.tasks.base import Message
-from stratos.tasks.rows import shown
+from stratos.core.context import Context
+from stratos.core.reasons import Reason
+from stratos.records import ModelCard, TeacherProbe
+from stratos.tasks.base import Message, Task
+from stratos.tasks.shown import shown
 
 Tick = Callable[[int, int], None]
 """Progress: done, total."""
@@ -26,6 +28,19 @@ def cache_mode(teacher: Teacher) -> CacheMode:
     """Return a teacher's `cache`; a class of the user's own need not have it."""
     mode: CacheMode = getattr(teacher, "cache", "write")
     return mode
+
+
+def on_task(teachers: Sequence[Teacher], task: Task) -> tuple[Teacher, ...]:
+    """Return the teachers of a run on a task.
+
+    One that is known by answers to other tasks is left out, unless it is the only one: then it says
+    why it cannot be reached.
+    """
+    if len(teachers) == 1:
+        [teacher] = teachers
+        return ((teacher.of(task) or teacher) if isinstance(teacher, Measured) else teacher,)
+    bound = (one.of(task) if isinstance(one, Measured) else one for one in teachers)
+    return tuple(one for one in bound if one is not None)
 
 
 def code_version(teacher: Teacher) -> int:
@@ -179,7 +194,7 @@ class Concurrent(Protocol):
 class Bounded(Protocol):
     """What a teacher offers beside the contract that knows how much it can read."""
 
-    def too_long(self, question: Question) -> str | None:
+    def too_long(self, question: Question) -> Reason | None:
         """Return why a question with its longest answer passes the context, or None.
 
         Such a question is not asked: its answer is empty, and its `finish` is `TOO_LONG`.
@@ -241,12 +256,28 @@ class HasKey(Protocol):
 
 
 @runtime_checkable
+class Measured(Protocol):
+    """What a teacher offers beside the contract that is known by answers of its own: nobody asks.
+
+    It needs no server, no network and no key.
+    """
+
+    def of(self, task: Task) -> Teacher | None:
+        """Return the teacher that has the answers to a task; None where there are none."""
+        ...
+
+    def measure(self, context: Context) -> TeacherProbe:
+        """Return what its answers prove of it, and say so."""
+        ...
+
+
+@runtime_checkable
 class Teacher(Protocol):
     """The contract that every teacher class keeps. Nothing is loaded before `ask`."""
 
     name: str
 
-    def unreachable(self) -> str | None:
+    def unreachable(self) -> Reason | None:
         """Return why this teacher cannot be asked here, or None. Cheap: loads no weights."""
         ...
 

@@ -88,7 +88,7 @@ class BatchApi:
                 outcome = sort(error)
                 if not outcome.passing:
                     raise
-                if (found := self._created(file_id, nonce)) is not None:
+                if found := self._created(file_id, nonce):
                     return found
                 if n_tries > self._teacher.max_retries:
                     raise
@@ -175,15 +175,15 @@ class BatchApi:
 
         self._address.call(make, self._teacher.timeout_s)
 
-    def _created(self, file_id: str, nonce: str) -> str | None:
-        """Return the id of a batch whose creation was cut, None where there is none."""
+    def _created(self, file_id: str, nonce: str) -> str:
+        """Return the id of a batch whose creation was cut, "" where there is none."""
         for pause in _LOOKS_S:
             time.sleep(pause)
             for told in self.earlier():
                 is_it = (told.metadata or {}).get(NONCE) == nonce
                 if is_it and told.input_file_id == file_id:
                     return str(told.id)
-        return None
+        return ""
 
     def _patiently(
         self,

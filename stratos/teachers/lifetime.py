@@ -6,12 +6,13 @@ import datetime
 from math import log
 
 from stratos.teachers.openai_settings import OpenAISettings
+from stratos.teachers.words import Retired
 
 _CLASS = "stratos.teachers.openai.OpenAITeacher"
 """Which asks with these settings, as a YAML's `_target_` says."""
 
 
-def retired(teacher: OpenAISettings, today: datetime.date | None = None) -> str | None:
+def retired(teacher: OpenAISettings, today: datetime.date | None = None) -> Retired | None:
     """Return why a teacher can be asked no more and what to type, or None.
 
     Args:
@@ -21,12 +22,9 @@ def retired(teacher: OpenAISettings, today: datetime.date | None = None) -> str 
     now = today or datetime.date.today()
     if not teacher.ends or datetime.date.fromisoformat(teacher.ends) > now:
         return None
-    source = f" ({teacher.retires_source})" if teacher.retires_source else ""
-    text = f"{teacher.model} was retired on {teacher.ends}{source}."
     other = nearest_living(teacher, now)
-    if other is not None:
-        text += f" The nearest teacher that lives is {other.name}: type teacher={other.name}"
-    return text
+    successor = "" if other is None else other.name
+    return Retired(teacher.model, teacher.ends, teacher.retires_source, successor)
 
 
 def nearest_living(teacher: OpenAISettings, today: datetime.date) -> OpenAISettings | None:

@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 from stratos.core.errors import TeacherError
+from stratos.core.reasons import Reason
 from stratos.records import ModelCard
 from stratos.tasks.base import Message
 from stratos.teachers.address import Address
@@ -23,6 +24,7 @@ from stratos.teachers.load_balancer import Backend
 from stratos.teachers.openai_settings import OpenAISettings, no_price
 from stratos.teachers.reorder_buffer import WINDOW
 from stratos.teachers.scheduler import Scheduler
+from stratos.teachers.words import LongPrompt, TermsForbid
 
 _MOST_BYTES_A_TOKEN = 8
 """Of ordinary text under common tokenizers; a prompt that is counted so is surely longer."""
@@ -47,7 +49,7 @@ class OpenAITeacher(OpenAISettings):
         ]
         return min((date for date in said if date), default="") if said else self.retires
 
-    def unreachable(self) -> str | None:
+    def unreachable(self) -> Reason | None:
         """Return why no endpoint can be asked and what to type, or None. Asks each once."""
         return self._unreachable
 
@@ -162,16 +164,14 @@ class OpenAITeacher(OpenAISettings):
         """Questions that are worth holding at once."""
         return BATCH_WINDOW if self.batch else WINDOW
 
-    def too_long(self, question: Question) -> str | None:
+    def too_long(self, question: Question) -> LongPrompt | None:
         """Return why a question surely passes the context, or None; see `Bounded`."""
         context = self.facts.get("context_length", 0)
         least = n_bytes(question.chat) // _MOST_BYTES_A_TOKEN
         if not context or least + question.max_tokens <= context:
             return None
-        return (
-            f"the prompt of {question.about} has {n_bytes(question.chat):,} bytes (at least "
-            f"{least:,} tokens), which with an answer of up to {question.max_tokens:,} pass its "
-            f"context of {context:,} tokens"
+        return LongPrompt(
+            question.about, least, question.max_tokens, context, n_bytes(question.chat)
         )
 
     def _fitting(
@@ -202,7 +202,7 @@ class OpenAITeacher(OpenAISettings):
         return []
 
     @cached_property
-    def _unreachable(self) -> str | None:
+    def _unreachable(self) -> Reason | None:
         if reason := self._no_key() or no_price(self):
             return reason
         with ThreadPoolExecutor(len(self._addresses)) as pool:
@@ -216,8 +216,5 @@ class OpenAITeacher(OpenAISettings):
         if reason := retired(self):
             return reason
         if self.outputs_may_train is False and not self.accept_terms:
-            return (
-                f"its terms ({self.license}) do not allow to train other models on its answers. "
-                "If you may all the same, type: teacher.accept_terms=true"
-            )
+            return TermsForbid(self.license)
         return None

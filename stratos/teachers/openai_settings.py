@@ -12,10 +12,12 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from stratos.core.errors import TeacherError
+from stratos.core.reasons import Reason
 from stratos.core.redact import redact_text
 from stratos.teachers.base import CacheMode, Question
 from stratos.teachers.endpoint import writable
 from stratos.teachers.facts import check_facts
+from stratos.teachers.words import NoKey, NoPrice, OddKey
 
 _OWN_SUFFIXES = (".local", ".internal", ".lan", ".localhost")
 """Ends of host names that private networks give."""
@@ -42,16 +44,10 @@ def check_date(key: str, date: str) -> None:
         raise ValueError(f"{key}={date} is no date of the form YYYY-MM-DD.") from None
 
 
-def no_price(teacher: OpenAISettings) -> str | None:
+def no_price(teacher: OpenAISettings) -> NoPrice | None:
     """Return that a teacher's price is not known and what to type, or None."""
-    keys = [f"teacher.{key}=<dollars>" for key in teacher.unknown_prices]
-    if not keys:
-        return None
-    return (
-        f"the price of {teacher.model} at {teacher.base_urls[0]} is not known, and nothing is "
-        f"asked at an unknown price. Type {' '.join(keys)}, for a million tokens; 0 for what costs "
-        "nothing."
-    )
+    keys = tuple(teacher.unknown_prices)
+    return NoPrice(teacher.model, teacher.base_urls[0], keys) if keys else None
 
 
 def is_own(url: str) -> bool:
@@ -248,19 +244,15 @@ class OpenAISettings:
         return {**options, **self.extra_body}
 
     @property
-    def _key(self) -> str | None:
-        return "none" if self.api_key_env is None else os.environ.get(self.api_key_env)
+    def _key(self) -> str:
+        return "none" if self.api_key_env is None else os.environ.get(self.api_key_env, "")
 
-    def _no_key(self) -> str | None:
+    def _no_key(self) -> Reason | None:
         """Return why the key cannot be sent, without the key, or None where it can."""
+        variable = self.api_key_env or ""
         if not self._key:
-            return f"{self.api_key_env} is not set. Type: export {self.api_key_env}=<your key>"
-        if not _KEY.fullmatch(self._key):
-            return (
-                f"{self.api_key_env} holds a space, a line break or a character beyond ASCII, "
-                f"which no key does. Type: export {self.api_key_env}=<your key>"
-            )
-        return None
+            return NoKey(variable)
+        return None if _KEY.fullmatch(self._key) else OddKey(variable)
 
     def key(self) -> str:
         """Return the key, or a word for an endpoint that wants none.
@@ -270,7 +262,7 @@ class OpenAISettings:
         """
         if reason := self._no_key():
             raise TeacherError(f"Teacher {self.name}: {reason}")
-        return self._key or ""
+        return self._key
 
     @property
     def _prices(self) -> tuple[float | None, float | None]:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import count
 
+from stratos.core.reasons import Reason
 from stratos.teachers.base import TOO_LONG, Answer, Question
 from stratos.teachers.cache import AnswerCache, question_key
 
@@ -31,7 +32,7 @@ class ReorderBuffer:
         identities: Sequence[str],
         cache: AnswerCache,
         size: int = WINDOW,
-        refuses: Callable[[Question], str | None] = lambda question: None,
+        refuses: Callable[[Question], Reason | None] = lambda question: None,
     ) -> None:
         """Hold nothing yet.
 

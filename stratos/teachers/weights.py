@@ -18,7 +18,17 @@ from typing import Any
 
 from stratos.core.foreign import cause
 from stratos.core.hub import is_hub_name, missing_on_hub
+from stratos.core.reasons import Because, Reason
 from stratos.models.pretrained import check_gguf, read_config, read_tensors, why_not_readable
+from stratos.models.words import InFile
+from stratos.teachers.words import (
+    NoDownload,
+    NoModelIn,
+    NoPackage,
+    NoPlace,
+    NoWeights,
+    UnreadableWeights,
+)
 
 _WEIGHT_SUFFIXES = (".safetensors", ".gguf", ".json", ".jinja", ".model")
 """Files of a folder that decide what its model answers."""
@@ -69,7 +79,7 @@ class Weights:
 
 def find_weights(
     path: str | None, package: str | None, gguf: str | None, revision: str | None
-) -> Weights | str:
+) -> Weights | Reason:
     """Find the weights of a model: a folder, a package that ships them, or the hub, in that order.
 
     A package is located without being imported. The hub is asked for a file's headers at most.
@@ -77,7 +87,7 @@ def find_weights(
     Returns:
         The place, or the reason why there is none.
     """
-    tried = []
+    tried: list[Reason] = []
     if path is not None:
         place = Path(path).expanduser()
         # Those of pathlib raise where a name is too long.
@@ -89,19 +99,19 @@ def find_weights(
         spec = importlib.util.find_spec(package)
         for folder in (spec.submodule_search_locations or ()) if spec else ():
             return _in_package(package, Path(folder), gguf)
-        tried.append(f"the package {package} is not installed")
+        tried.append(NoPackage(package))
     if path is not None:
         if not is_hub_name(path):
-            tried.append(f"{path} is no folder and no .gguf file")
+            tried.append(NoPlace(path))
         else:
             reason = missing_on_hub(path, revision)
             if reason is None:
                 return Weights(path, None, False, f"{path}@{revision or 'main'}")
-            tried.append(f"{path} cannot be had from the Hugging Face hub ({reason})")
-    return "its weights are not here: " + (" and ".join(tried) or "no path is given")
+            tried.append(NoDownload(path, reason))
+    return NoWeights(tuple(tried))
 
 
-def _in_folder(folder: Path, gguf: str | None, said: str) -> Weights | str:
+def _in_folder(folder: Path, gguf: str | None, place: str) -> Weights | Reason:
     if gguf is not None and os.path.lexists(folder / gguf):
         return _folder(folder, gguf)
     if os.path.lexists(folder / "config.json"):
@@ -109,14 +119,13 @@ def _in_folder(folder: Path, gguf: str | None, said: str) -> Weights | str:
     found = sorted(file.name for file in folder.glob("*.gguf"))
     if gguf is None and len(found) == 1:
         return _folder(folder, found[0])
-    has = f"; it has {', '.join(found)}" if found else ""
-    return f"{said} has neither {gguf or 'a single .gguf file'} nor a config.json{has}"
+    return NoModelIn(place, gguf, tuple(found))
 
 
-def _in_package(package: str, folder: Path, gguf: str | None) -> Weights | str:
+def _in_package(package: str, folder: Path, gguf: str | None) -> Weights | Reason:
     """Locate weights in an installed package; its version stands for their content."""
     found = _in_folder(folder, gguf, f"the package {package}")
-    if isinstance(found, str):
+    if isinstance(found, Reason):
         return found
     try:
         version = importlib.metadata.version(package)
@@ -126,20 +135,20 @@ def _in_package(package: str, folder: Path, gguf: str | None) -> Weights | str:
     return Weights(found.location, found.gguf, True, f"{package}=={version}/{gguf}:{size}")
 
 
-def _folder(folder: Path, gguf: str | None) -> Weights | str:
+def _folder(folder: Path, gguf: str | None) -> Weights | Reason:
     reason = _wrong_gguf(folder / gguf) if gguf else why_not_readable(folder, is_whole=False)
     if reason is not None:
-        return f"its weights cannot be read from {folder}: {reason}"
+        return UnreadableWeights(str(folder), reason)
     files = [folder / gguf] if gguf else sorted(folder.iterdir())
     deciding = tuple(file for file in files if file.suffix in _WEIGHT_SUFFIXES)
     return Weights(str(folder), gguf, True, files=deciding)
 
 
-def _wrong_gguf(path: Path) -> str | None:
+def _wrong_gguf(path: Path) -> Reason | None:
     try:
         check_gguf(path)
     except (OSError, ValueError) as error:
-        return f"{path.name}: {cause(error)}"
+        return InFile(path.name, Because(cause(error)))
     return None
 
 

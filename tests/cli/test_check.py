@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import sys
+from itertools import zip_longest
 from pathlib import Path
 
 import pytest
-from checked import problems
+from checked import problems, shape
 from hydra.types import RunMode
 from omegaconf import OmegaConf
+from syrupy.assertion import SnapshotAssertion
 
 from stratos.catalog.source import BUILTIN
-from stratos.cli.build import build
+from stratos.cli.build import GROUPS, build
 from stratos.cli.compose import CONFIG_NAME, hydra_for
 from stratos.cli.rules import missing_files
 from stratos.core.conf import conf_dirs, shipped_choices
@@ -63,6 +66,13 @@ ELSEWHERE = {
 }  # fmt: skip
 
 
+ALL_KEYS = (
+    "callbacks", "cloud", "complexity", "deploy", "limits", "logger", "objective", "paths",
+    "trainer",
+)  # fmt: skip
+"""Groups each of whose choices has every key."""
+
+
 @pytest.fixture(autouse=True)
 def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
@@ -92,8 +102,9 @@ def test_every_shipped_choice_passes(group: str, name: str, tmp_path: Path) -> N
     argv += [] if names_a_task or group == "task" else task
     required = NEEDS_A_VALUE.get((group, name), "").split()
     missing = [override.partition("=")[0] for override in required]
-    said = [f"{key} is required: give it with {key}=…" for key in missing]
-    assert set(said) <= set(problems(*argv))
+    if missing:
+        said = [f"{key} is required: give it with {key}=…" for key in missing]
+        assert set(said) <= set(problems(*argv))
     argv += [*required, *GOES_WITH.get((group, name), "").split()]
     found = problems(*argv)
     if (group, name) in ELSEWHERE and found:  # without a network, a login node, an extra
@@ -111,46 +122,35 @@ def test_every_shipped_choice_passes(group: str, name: str, tmp_path: Path) -> N
     assert found == ([ended] if ended else [])
 
 
-def test_a_teacher_words_only_what_a_task_has_worded() -> None:
+def test_a_teacher_words_only_what_a_task_has_worded(snapshot: SnapshotAssertion) -> None:
     typed = ("+task=mahjong", "strategy=injection", "strategy.wording=teacher")
-    assert problems(*typed) == [
-        "strategy.wording=teacher: the task mahjong makes no questions that a teacher can word. "
-        "Type strategy.wording=task."
-    ]
+    assert problems(*typed) == snapshot
 
 
 def test_what_vllm_cannot_serve_is_said_before_anything_runs(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, snapshot: SnapshotAssertion
 ) -> None:
+    def typed(*more: str) -> list[str]:
+        words = ("+task=mahjong", "student=stratos_1m", "deploy=vllm", *more)
+        return [line.replace(str(tmp_path), "{venv}") for line in problems(*words)]
+
     monkeypatch.delenv("STRATOS_VLLM", raising=False)
     monkeypatch.setattr("stratos.deploy.engines.base.find_spec", lambda name: None)
-    typed = ["+task=mahjong", "student=stratos_1m", "deploy=vllm"]
-    assert problems(*typed) == [
-        'vLLM is not installed here. Type: pip install "vllm>=0.11". If another environment has '
-        "it, type: export STRATOS_VLLM=<its folder>"
-    ]
+    assert typed() == snapshot(name="nowhere")
     monkeypatch.setenv("STRATOS_VLLM", str(tmp_path))
-    assert problems(*typed) == [
-        f"STRATOS_VLLM={tmp_path} is no virtual environment with vLLM. Type: {tmp_path}/bin/pip "
-        'install "vllm>=0.11"'
-    ]
+    assert typed() == snapshot(name="not in its environment")
     package = tmp_path / "lib" / "python3.12" / "site-packages" / "vllm"
     package.mkdir(parents=True)
     (package / "__init__.py").touch()
-    assert problems(*typed) == []
-    assert problems(*typed, "student.n_heads=8") == [
-        "vLLM serves none of the students (stratos_1m: its attention heads are 16 wide, and vLLM "
-        "has kernels for 32 to 256, where 8 divides them). Take another student, or deploy=auto."
-    ]
-    assert problems(*typed, "student=auto") == []  # some of them are served
+    assert typed() == []
+    assert typed("student.n_heads=8") == snapshot(name="heads too narrow")
+    assert typed("student=auto") == []  # some of them are served
 
 
-def test_places_of_one_teacher_differ() -> None:
+def test_places_of_one_teacher_differ(snapshot: SnapshotAssertion) -> None:
     served = ["+task=mahjong", "teacher=endpoint", "teacher.model=m"]
     assert problems(*served, "teacher.base_url=[http://a/v1,http://b/v1]") == []
-    assert problems(*served, "teacher.base_url=[http://a/v1,http://a/v1/]") == [
-        "teacher: base_url wants one URL, or a list of several that differ."
-    ]
+    assert problems(*served, "teacher.base_url=[http://a/v1,http://a/v1/]") == snapshot
 
 
 def test_a_teacher_behind_an_endpoint_has_the_name_of_its_model() -> None:
@@ -178,23 +178,16 @@ def test_every_shipped_yaml_opens_with_its_command(group: str, name: str) -> Non
     assert f"{group}={name}" in command or group in command
 
 
-@pytest.mark.parametrize(
-    "group",
-    ["callbacks", "cloud", "complexity", "deploy", "limits", "logger", "objective", "paths",
-     "trainer"],
-)  # fmt: skip
-def test_every_key_of_a_group_can_be_overridden_without_a_plus(group: str) -> None:
-    import dataclasses
-
-    from stratos.cli.build import GROUPS
-
-    fields = {field.name for field in dataclasses.fields(GROUPS[group])}
+def test_every_key_of_a_group_can_be_overridden_without_a_plus() -> None:
     with hydra_for(None) as hydra:
-        from hydra.types import RunMode
-
-        for name in hydra.config_loader.get_group_options(group):
-            composed = hydra.compose_config("config", [f"{group}={name}"], RunMode.RUN, True)
-            assert set(composed[group]) == fields, f"conf/{group}/{name}.yaml"
+        choices = [hydra.config_loader.get_group_options(group) for group in ALL_KEYS]
+        for together in zip_longest(*choices):  # a composition takes as long for many groups
+            typed = {group: name for group, name in zip(ALL_KEYS, together, strict=True) if name}
+            overrides = [f"{group}={name}" for group, name in typed.items()]
+            composed = hydra.compose_config(CONFIG_NAME, overrides, RunMode.RUN, True)
+            for group, name in typed.items():
+                fields = {field.name for field in dataclasses.fields(GROUPS[group])}
+                assert set(composed[group]) == fields, f"conf/{group}/{name}.yaml"
 
 
 def test_every_group_has_two_choices() -> None:
@@ -234,218 +227,65 @@ def test_all_mistakes_are_told_together() -> None:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("argv", "message"),
-    [
-        (
-            ["+task=mahjong", "clod=aws"],
-            "clod=aws: there is no group or key clod. Did you mean cloud?",
-        ),
-        (
-            ["+task=mahjong", "objective=cheap"],
-            "objective=cheap: there is no objective cheap. Did you mean cheapest? Known: balanced, "
-            "cheapest, fastest, lowest_latency, most_accurate.",
-        ),
-        (["task=mahjong"], "task=mahjong: task is not set yet. Write it with a +: +task=mahjong"),
-        (
-            ["+task=mahjong", "+cloud=aws"],
-            "+cloud=aws: cloud is set already. Write it without the +: cloud=aws",
-        ),
-        (
-            ["+task=mahjong", "trainer.lr_moun=1"],
-            "trainer.lr_moun=1: trainer has no key lr_moun. Did you mean lr_muon or lr_adamw?",
-        ),
-        (
-            ["+task=mahjong", "+limits.budget=1"],
-            "limits.budget: there is no such key. Did you mean budget_usd?",
-        ),
-        (["+task=mahjong", "seed.x=1"], "seed.x=1: seed is a value and has no keys."),
-        (
-            ["+task=mahjong", "logger=csv", "logger.mlflow.tracking_uri=http://h:5000"],
-            "logger.mlflow.tracking_uri=http://h:5000: logger.mlflow is a value and has no keys. "
-            "Type logger.tracking_uri=http://h:5000",
-        ),
-        (
-            ["+task=mahjong", "hparams_search=pareto", "stages=[probe,plan]"],
-            "hydra.sweeper.objectives: accuracy needs the stage distill, and stages=[probe,plan] "
-            "has none. Type 'stages=[probe,plan,synthesize,distill]'.",
-        ),
-        (
-            ["+task=mahjong", "cloud.quotas.aws=3"],
-            "cloud.quotas.aws=3: to set it, type 'cloud.quotas={{aws: 3}}'",
-        ),
-        (
-            ["+task=mahjong", "limits.deadline_hours=-1"],
-            "limits.deadline_hours=-1: expected a number of at least 0 or null.",
-        ),
-        (
-            ["+task=mahjong", "limits.accuracy=1.5"],
-            "limits.accuracy=1.5: expected a number from 0 to 1 or null.",
-        ),
-        (["+task=mahjong", "seed=1.5"], "seed=1.5: expected a whole number from 0 to 4294967295."),
-        (["+task=mahjong", "logger=[]"], "logger=[]: name one, or type logger=none."),
-        (
-            ["+task=mahjong", "logger=[wandb,cvs]"],
-            "logger=[wandb,cvs]: there is no logger cvs. Did you mean csv? Known: csv, mlflow, "
-            "none, tensorboard, wandb.",
-        ),
-        (
-            ["+task=mahjong", "logger.mode=of"],
-            "logger.mode=of: expected one of auto, online, offline, disabled.",
-        ),
-        (
-            ["+task=mahjong", "stages=[probe,train]"],
-            "stages: there is no stage train. Known: probe, plan, synthesize, distill, evaluate, "
-            "deploy, report.",
-        ),
-        (["+task=mahjong", "stages=[]"], "stages=[]: there is nothing to do."),
-        (
-            ["+task=mahjong", "student=stratos_300k,stratos_1m"],
-            "student=stratos_300k,stratos_1m is a sweep over several values: add -m.",
-        ),
-        (
-            ["+task=mahjong", "experiment=mahjong_quick"],
-            "experiment=mahjong_quick: it names the task itself. Leave +task=… out, or write "
-            "task=…",
-        ),
-        (
-            ["+task=mahjong", "student=stratos_1m", "trainer.batch_tokens=512"],
-            "trainer.batch_tokens=512 is less than one document of student stratos_1m may have "
-            "(context_length=1024). Type trainer.batch_tokens=1024, or student.context_length=512.",
-        ),
-        (
-            ["+task=mahjong", "student=stratos_1m", "trainer.batch_tokens=100"],
-            "trainer.batch_tokens=100 is less than one document of student stratos_1m may have "
-            "(context_length=1024). Type trainer.batch_tokens=1024.",
-        ),
-        (
-            [
-                "+task=mahjong",
-                "trainer.batch_tokens=512",
-                "~student.candidates.stratos_1m",
-                "~student.candidates.stratos_3m",
-            ],
-            "trainer.batch_tokens=512 is less than one document of student stratos_300k may have "
-            "(context_length=1024). Type trainer.batch_tokens=1024.",
-        ),
-        (
-            ["+task=mahjong", "trainer.ema=1.0"],
-            "trainer.ema=1.0: expected a number from 0 to below 1 or null.",
-        ),
-        (
-            ["+task=mahjong", "trainer.max_time=10"],
-            "trainer.max_time=10: expected DD:HH:MM:SS (such as 00:01:30:00 for 90 minutes) or "
-            "null.",
-        ),
-        (
-            ["+task=mahjong", "trainer.max_time=10s"],
-            "trainer.max_time=10s: expected DD:HH:MM:SS (such as 00:01:30:00 for 90 minutes) or "
-            "null.",
-        ),
-        (
-            ["+task=mahjong", "trainer.max_time=00:00:00:00"],
-            "trainer.max_time=00:00:00:00: expected DD:HH:MM:SS (such as 00:01:30:00 for 90 "
-            "minutes) or null.",
-        ),
-        # names of other tools
-        (
-            ["+task=mahjong", "trainer.gradient_clip_val=0.5"],
-            "trainer.gradient_clip_val=0.5: trainer has no key gradient_clip_val. Here it is "
-            "clip_norm: type trainer.clip_norm=0.5",
-        ),
-        (
-            ["+task=mahjong", "trainer.num_epochs=3"],
-            "trainer.num_epochs=3: trainer has no key num_epochs. Here it is max_epochs: type "
-            "trainer.max_epochs=3",
-        ),
-        (
-            ["+task=mahjong", "+trainer.packing=true"],
-            "trainer.packing: there is no such key. Rows are always packed: leave it out.",
-        ),
-        (
-            ["+task=mahjong", "lr=0.1"],
-            "lr=0.1: there is no group or key lr. Type trainer.lr_muon=… for the 2-D weights of "
-            "the blocks, and trainer.lr_adamw=… for everything else.",
-        ),
-        (
-            ["+task=mahjong", "strategy=alignment_on_policy", "strategy.lambda=1"],
-            "strategy.lambda=1: strategy has no key lambda. Here it is lmbda: type "
-            "strategy.lmbda=1",
-        ),
-        # keys of one candidate, and of another strategy
-        (
-            ["+task=mahjong", "strategy.n_items=100"],
-            "strategy.n_items=100: strategy has no key n_items. Each candidate has its own keys: "
-            "type strategy.candidates.alignment.n_items=100 or "
-            "strategy.candidates.injection.n_items=100 or "
-            "strategy.candidates.supervised.n_items=100 (or the same key of another candidate)",
-        ),
-        (
-            ["+task=mahjong", "+strategy.n_samples=2"],
-            "strategy.n_samples: there is no such key next to strategy.candidates. Type "
-            "strategy.candidates.alignment.n_samples=2",
-        ),
-        (
-            ["+task=mahjong", "student=auto", "student.facts.n_params=3"],
-            "student.facts.n_params=3: student has no key facts. Each candidate has its own keys: "
-            "type +student.candidates.stratos_300k.facts.n_params=3 or "
-            "+student.candidates.stratos_1m.facts.n_params=3 or "
-            "+student.candidates.stratos_3m.facts.n_params=3 (or the same key of another "
-            "candidate)",
-        ),
-        (
-            ["+task=mahjong", "strategy.objective=jsd", "strategy=injection"],
-            "strategy.objective=jsd: strategy has no key objective. The strategies "
-            "alignment_logits, alignment_on_policy have it: type strategy=alignment_logits "
-            "strategy.objective=jsd",
-        ),
-        (
-            ["+task=mahjong", "strategy.lambda=1"],
-            "strategy.lambda=1: strategy has no key lambda. The strategy alignment_on_policy has "
-            "it: type strategy=alignment_on_policy strategy.lmbda=1 or strategy=auto_white_box "
-            "strategy.candidates.alignment_on_policy.lmbda=1",
-        ),
-        (
-            ["+task=mahjong", "objective=reverse_kl"],
-            "objective=reverse_kl: there is no objective reverse_kl. Known: balanced, cheapest, "
-            "fastest, lowest_latency, most_accurate. For the loss, type strategy=alignment_logits "
-            "strategy.objective=reverse_kl",
-        ),
-        (
-            ["+task=mahjong", "probe.n_items=8"],
-            "probe.n_trial_items=16 is more than probe.n_items=8: the trial items are a part of "
-            "them.",
-        ),
-        (
-            ["+task=mahjong", "cloud.catalog=[builtin,./mine.csv]"],
-            "cloud.catalog=mine.csv: there is no such file or folder.",
-        ),
-        (
-            ["+task=mahjong", "paths.records_from=earlier"],
-            "paths.records_from=earlier: there is no such file or folder.",
-        ),
-        (["--config-dir", "mine", "+task=mahjong"], "--config-dir mine: there is no such folder."),
-        (
-            ["+task=mahjong", "hydra.run.dir=taken/run"],
-            "hydra.run.dir=taken/run: {cwd}/taken cannot be written (Not a directory). Give "
-            "another folder: hydra.run.dir=<folder>.",
-        ),
-        (
-            ["-m", "+task=mahjong", "hydra.sweep.dir=taken/sweep"],
-            "hydra.sweep.dir=taken/sweep: {cwd}/taken cannot be written (Not a directory). Give "
-            "another folder: hydra.sweep.dir=<folder>.",
-        ),
-        (
-            ["-m", "+task=mahjong", "hydra/launcher=poool"],
-            "hydra/launcher=poool: there is no hydra/launcher poool. Did you mean pool? Known: "
-            "basic, pool, ray, slurm.",
-        ),
-    ],
+MISTAKES = (
+    "clod=aws",
+    "objective=cheap",
+    "task=mahjong",
+    "+cloud=aws",
+    "trainer.lr_moun=1",
+    "+limits.budget=1",
+    "seed.x=1",
+    "logger=csv logger.mlflow.tracking_uri=http://h:5000",
+    "hparams_search=pareto stages=[probe,plan]",
+    "cloud.quotas.aws=3",
+    "limits.deadline_hours=-1",
+    "limits.accuracy=1.5",
+    "seed=1.5",
+    "logger=[]",
+    "logger=[wandb,cvs]",
+    "logger.mode=of",
+    "stages=[probe,train]",
+    "stages=[]",
+    "student=stratos_300k,stratos_1m",
+    "+task=mahjong experiment=mahjong_quick",
+    "experiment=mahjong_quick +task=mahjong",
+    "student=stratos_1m trainer.batch_tokens=512",
+    "student=stratos_1m trainer.batch_tokens=100",
+    "trainer.batch_tokens=512 ~student.candidates.stratos_1m ~student.candidates.stratos_3m",
+    "trainer.ema=1.0",
+    "trainer.max_time=10",
+    "trainer.max_time=10s",
+    "trainer.max_time=00:00:00:00",
+    "trainer.gradient_clip_val=0.5",
+    "trainer.num_epochs=3",
+    "+trainer.packing=true",
+    "lr=0.1",
+    "strategy=alignment_on_policy strategy.lambda=1",
+    "strategy.n_items=100",
+    "+strategy.n_samples=2",
+    "student=auto student.facts.n_params=3",
+    "strategy.objective=jsd strategy=injection",
+    "strategy.lambda=1",
+    "objective=reverse_kl",
+    "probe.n_items=8",
+    "cloud.catalog=[builtin,./mine.csv]",
+    "paths.records_from=earlier",
+    "--config-dir mine",
+    "hydra.run.dir=taken/run",
+    "-m hydra.sweep.dir=taken/sweep",
+    "-m hydra/launcher=poool",
 )
-def test_a_mistake_is_told_with_what_to_type(argv: list[str], message: str, tmp_path: Path) -> None:
+
+
+@pytest.mark.parametrize("typed", MISTAKES)
+def test_a_mistake_is_told_with_what_to_type(
+    typed: str, tmp_path: Path, snapshot: SnapshotAssertion
+) -> None:
     (tmp_path / "taken").write_text("a file")
-    told = [line for line in problems(*argv) if not line.startswith("student ")]
-    assert told == [message.format(cwd=tmp_path)]
+    task = [] if "task=" in typed else ["+task=mahjong"]
+    lines = problems(*typed.split(), *task)
+    [line] = [line for line in lines if not line.startswith("student ")]
+    assert shape(line).replace(str(tmp_path), "{cwd}") == snapshot
 
 
 @pytest.mark.parametrize(
@@ -476,77 +316,52 @@ def test_what_is_right_passes(argv: list[str]) -> None:
     assert problems(*argv) == []
 
 
-def test_every_value_of_a_sweep_is_checked() -> None:
-    assert problems(
-        "-m", "+task=mahjong", "student=stratos_300k,stratos_9m", "trainer.lr_muon=0.1,x,-1"
-    ) == [
-        "student=stratos_9m: there is no student stratos_9m. Did you mean stratos_3m or stratos_1m "
-        "or stratos_300k? Known: " + ", ".join(sorted(names("student"))) + ".",
-        "trainer.lr_muon=x: expected a number of at least 0 or null.",
-        "trainer.lr_muon=-1: expected a number of at least 0 or null.",
-    ]
+def test_every_value_of_a_sweep_is_checked(snapshot: SnapshotAssertion) -> None:
+    typed = ("student=stratos_300k,stratos_9m", "trainer.lr_muon=0.1,x,-1")
+    assert [shape(line) for line in problems("-m", "+task=mahjong", *typed)] == snapshot
 
 
-def test_a_sweep_in_a_file_is_checked_too(tmp_path: Path) -> None:
+def test_a_sweep_in_a_file_is_checked_too(tmp_path: Path, snapshot: SnapshotAssertion) -> None:
     mine = tmp_path / "mine" / "hparams_search"
     mine.mkdir(parents=True)
     (mine / "wrong.yaml").write_text(
         "# @package _global_\nhydra:\n  mode: MULTIRUN\n  sweeper:\n    params:\n"
         "      limits.accuracy: 0.5,1.5\n"
     )
-    assert problems("--config-dir", "mine", "+task=mahjong", "hparams_search=wrong") == [
-        "limits.accuracy=1.5: expected a number from 0 to 1 or null."
-    ]
+    assert problems("--config-dir", "mine", "+task=mahjong", "hparams_search=wrong") == snapshot
 
 
 # --- whose code is run ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("target", "reason"),
-    [
-        (
-            "os.system",
-            "only classes under stratos. may be created from a config. If you trust this one, set "
-            "STRATOS_ALLOW_TARGETS=os.",
-        ),
-        ("stratos.config.os.system", "cannot be imported (No module named 'stratos.config.os'; "
-         "'stratos.config' is not a package)."),
-        ("stratos.tasks.mahjong.Nothing", "cannot be imported (module 'stratos.tasks.mahjong' has "
-         "no attribute 'Nothing')."),
-        ("stratos.cli.build.read", "is not a dataclass."),
-        ("stratos.cli.check.Path", "is defined in pathlib, which is not under stratos."),
-    ],
+    "target",
+    ["os.system", "stratos.config.os.system", "stratos.tasks.mahjong.Nothing",
+     "stratos.cli.build.read", "stratos.cli.check.Path"],
 )  # fmt: skip
-def test_only_trusted_classes_are_made(tmp_path: Path, target: str, reason: str) -> None:
+def test_only_trusted_classes_are_made(
+    tmp_path: Path, target: str, snapshot: SnapshotAssertion
+) -> None:
     mine = tmp_path / "mine" / "task"
     mine.mkdir(parents=True)
     (mine / "evil.yaml").write_text(f"_target_: {target}\n")
-    assert problems("--config-dir", "mine", "+task=evil") == [f"task._target_={target}: {reason}"]
+    assert problems("--config-dir", "mine", "+task=evil") == snapshot
 
 
-def test_a_class_of_the_wrong_kind_is_refused(tmp_path: Path) -> None:
+def test_a_class_of_the_wrong_kind_is_refused(tmp_path: Path, snapshot: SnapshotAssertion) -> None:
     mine = tmp_path / "mine" / "task"
     mine.mkdir(parents=True)
     (mine / "odd.yaml").write_text("_target_: stratos.config.ComplexityConfig\n")
-    [told] = problems("--config-dir", "mine", "+task=odd")
-    assert told == (
-        "task._target_=stratos.config.ComplexityConfig: is not a Task. Let it inherit from "
-        "stratos.tasks.base.Task, and write name, items, messages, parse and score."
-    )
+    assert problems("--config-dir", "mine", "+task=odd") == snapshot
 
 
 @pytest.mark.parametrize(
-    ("body", "reason"),
-    [
-        ("def items(self, *_): return []", "._target_=my_half.Mine: is not a Task: it lacks "
-         "messages, parse, score."),
-        ("items = messages = parse = score = print",
-         ".name: give the task a name, for tables and records."),
-    ],
-)  # fmt: skip
+    "body",
+    ["def items(self, *_): return []", "items = messages = parse = score = print"],
+    ids=["no methods", "no name"],
+)
 def test_a_task_that_is_half_written_is_told_what_it_lacks(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str, reason: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str, snapshot: SnapshotAssertion
 ) -> None:
     (tmp_path / "my_half.py").write_text(
         "from dataclasses import dataclass\n"
@@ -560,11 +375,11 @@ def test_a_task_that_is_half_written_is_told_what_it_lacks(
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setenv(ALLOW_TARGETS, "my_half")
     monkeypatch.delitem(sys.modules, "my_half", raising=False)
-    assert problems("--config-dir", "mine", "+task=half") == [f"task{reason}"]
+    assert problems("--config-dir", "mine", "+task=half") == snapshot
 
 
 def test_a_class_of_the_users_own_is_made_once_it_is_allowed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, snapshot: SnapshotAssertion
 ) -> None:
     (tmp_path / "my_code.py").write_text(
         "from dataclasses import dataclass\n"
@@ -578,15 +393,14 @@ def test_a_class_of_the_users_own_is_made_once_it_is_allowed(
     (mine / "own.yaml").write_text("_target_: my_code.Mine\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     argv = ("--config-dir", "mine", "+task=own")
-    assert problems(*argv) == [
-        "task._target_=my_code.Mine: only classes under stratos. may be created from a config. If "
-        "you trust this one, set STRATOS_ALLOW_TARGETS=my_code."
-    ]
+    assert problems(*argv) == snapshot
     monkeypatch.setenv(ALLOW_TARGETS, "my_code.")
     assert problems(*argv) == []
 
 
-def test_a_broken_file_of_the_users_own_is_named(tmp_path: Path) -> None:
+def test_a_broken_file_of_the_users_own_is_named(
+    tmp_path: Path, snapshot: SnapshotAssertion
+) -> None:
     mine = tmp_path / "mine" / "limits"
     mine.mkdir(parents=True)
     (mine / "tab.yaml").write_text("budget_usd: 1\n\tx: 2\n")
@@ -594,9 +408,7 @@ def test_a_broken_file_of_the_users_own_is_named(tmp_path: Path) -> None:
     [told] = problems("--config-dir", "mine", "+task=mahjong", "limits=tab")
     assert told.startswith("limits=tab: ")
     assert "line 2" in told and "tab.yaml" in told
-    assert problems("--config-dir", "mine", "+task=mahjong", "limits=loop") == [
-        "limits.budget_usd: Interpolation key 'limits.nothing' not found"
-    ]
+    assert problems("--config-dir", "mine", "+task=mahjong", "limits=loop") == snapshot
 
 
 # --- what is built --------------------------------------------------------------------------------
@@ -606,7 +418,6 @@ def test_what_is_built_is_typed_and_plain_and_holds_no_secret(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     from hydra.core.hydra_config import HydraConfig
-    from hydra.types import RunMode
 
     monkeypatch.setenv("MY_API_KEY", "very-secret-value")
     overrides = ["+task=mahjong", "cloud=aws", "limits.budget_usd=20", "stages=[plan,probe]"]
@@ -625,11 +436,6 @@ def test_what_is_built_is_typed_and_plain_and_holds_no_secret(
     assert config.plain["cloud"]["providers"] == ["aws"]
     assert config.logger.project == "very-secret-value"
     assert "very-secret-value" not in str(config.plain)
-
-
-def names(group: str) -> list[str]:
-    with hydra_for(None) as hydra:
-        return list(hydra.config_loader.get_group_options(group))
 
 
 # --- a hint is what to type: followed, it passes --------------------------------------------------
@@ -666,25 +472,20 @@ def test_a_hint_that_is_followed_passes(wrong: str, hint: str) -> None:
 
 def test_a_sweep_that_lacks_its_flag_runs_with_it() -> None:
     argv = ["+task=mahjong", "student=stratos_300k,stratos_1m"]
-    assert problems(*argv) == [f"{argv[1]} is a sweep over several values: add -m."]
+    [line] = problems(*argv)
+    assert line.endswith("add -m.")
     assert problems(*argv, "-m") == []
 
 
-def test_a_file_that_is_not_there_has_those_beside_it_that_look_like_it(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_a_file_that_is_not_there_has_those_beside_it_that_look_like_it(
+    tmp_path: Path, snapshot: SnapshotAssertion
+) -> None:
     for name in ("tickets.csv", "prices.csv", "notes.txt"):
         (tmp_path / name).write_text("text,label\na,b\n")
-    assert missing_files({"task": {"path": "ticket.csv"}}) == [
-        "task.path=ticket.csv: there is no such file or folder. Did you mean tickets.csv?"
-    ]
-    assert missing_files({"task": {"path": f"{tmp_path}/Tickets.jsonl"}}) == [
-        f"task.path={tmp_path}/Tickets.jsonl: there is no such file or folder. Did you mean "
-        f"{tmp_path}/tickets.csv?"
-    ]
-    for nothing in ("mails.csv", "no/ticket.csv"):
-        assert missing_files({"task": {"path": nothing}}) == [
-            f"task.path={nothing}: there is no such file or folder."
-        ]
+    for typed in ("ticket.csv", f"{tmp_path}/Tickets.jsonl", "mails.csv", "no/ticket.csv"):
+        [line] = missing_files({"task": {"path": typed}})
+        assert line.replace(str(tmp_path), "{cwd}") == snapshot
+        assert ("tickets.csv" in line) is (typed not in ("mails.csv", "no/ticket.csv"))
 
 
 @pytest.mark.parametrize(

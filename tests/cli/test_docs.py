@@ -24,6 +24,7 @@ import yaml
 from checked import problems
 from documented import DOCUMENTS, ROOT, Command, commands
 from omegaconf import OmegaConf
+from pages import PAGES, contrib_pages, text_of
 
 sys.path.append(str(Path(__file__).parent))
 sys.path.append(str(ROOT / "benchmarks"))
@@ -39,14 +40,13 @@ from stratos.cli.help.keys import group_page
 from stratos.cli.verbs import HYDRA
 from stratos.core.conf import conf_dirs, shipped_choices
 
-PAGES = sorted((ROOT / "docs").glob("*.md"))
 LACKING = re.compile(
     r"the hub cannot be reached|cannot be reached|SLURM does not answer|no Ray dashboard answers|"
     r"no program sky|no sbatch|not installed|needs the package|SkyPilot may use no cloud"
 )
 """What a machine may lack that a page does not."""
 NOT_CHECKED = {
-    "stratos +task=…": "any command, in a drawing",
+    "stratos +task=… the verb": "any command, in a drawing",
     "stratos +task=mahjong cloud=gcp cloud.catalog=[https://…/catalogs/v8/gcp/vms.csv]":
         "an address without its host, of files of many MB",
     "stratos stage run_folder stage": "tests/executors/test_here.py runs it",
@@ -73,8 +73,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     for run in ("outputs/run", "outputs/another", "outputs/tickets", "outputs/tickets_1m",
                 "run_folder", "sweeps/time/0", "sweeps/2026-05-28_10-12-01/0"):  # fmt: skip
         make_run(here / run, right=80)
-    by_teacher = [{"id": str(i), "scores": {"teacher": {"exact": 1.0}}} for i in range(100)]
-    write("outputs/run/evaluate/examples.jsonl", *by_teacher)
+    took = {"input_tokens": 9, "output_tokens": 1, "seconds": 0.1}
+    by_teacher = {"scores": {"teacher": {"exact": 1.0}}, "took": {"teacher": took}}
+    rows = ({"id": str(i), **by_teacher} for i in range(100))
+    write("outputs/run/evaluate/examples.jsonl", *rows)
     yield here
     for name in ("my_strategies", "mine", "roman"):
         sys.modules.pop(name, None)
@@ -212,7 +214,7 @@ def test_settings_that_are_named_exist() -> None:
     named = re.compile(r"(?P<group>[a-z_]+)(?:\.(?P<key>[a-z_]+)[a-z_.]*)?(?:=(?P<value>[\w.]+))?$")
     wrong = []
     for path in DOCUMENTS:
-        for words in re.findall(r"`([^`\n]+)`", path.read_text()):
+        for words in re.findall(r"`([^`\n]+)`", text_of(path)):
             for word in words.split():
                 found = named.match(word.lstrip("+"))
                 if found is None or found["group"] not in keys:
@@ -292,4 +294,21 @@ def test_every_page_is_in_the_menu() -> None:
     listed = {page for one in config["nav"] for pages in one.values()
               for page in ([pages] if isinstance(pages, str) else
                            [name for entry in pages for name in entry.values()])}  # fmt: skip
-    assert listed == {*(page.name for page in PAGES), "index.md", "settings.md"}
+    here = {page.relative_to(ROOT / "docs").as_posix() for page in PAGES}
+    assert here <= listed
+    assert {page for page in listed - here if not page.startswith("contrib/")} == {
+        "index.md", "settings.md"
+    }  # fmt: skip
+
+
+def test_every_link_to_a_page_of_contrib_is_to_one_of_the_menu() -> None:
+    """The page may not be here, where its room is not."""
+    menu = (ROOT / "mkdocs.yml").read_text()
+    for page in DOCUMENTS:
+        for linked in contrib_pages(page.read_text(), page):
+            assert f": contrib/{linked.name}\n" in menu, f"{page.name} links to {linked.name}"
+
+
+def test_every_room_of_contrib_has_a_page() -> None:
+    rooms = {one.parent.name for one in (ROOT / "stratos" / "contrib").glob("*/__init__.py")}
+    assert rooms <= {page.stem for page in PAGES if page.parent.name == "contrib"}

@@ -20,18 +20,20 @@ from tutorials import Block, blocks, follow
 
 QUICK = ("python make_", "stratos logs ")
 """How blocks begin that take a second and print the same on every machine."""
-PAGES = sorted(path.stem.removeprefix("tutorial_") for path in tutorials.DOCS.glob("tutorial_*.md"))
+PAGES = list(tutorials.pages())
+OFFLINE = [name for name in ("file", "logs") if name in PAGES]
+"""Those that can be followed without a network and a cluster."""
 
 
 def page(name: str) -> str:
-    return (tutorials.DOCS / f"tutorial_{name}.md").read_text()
+    return tutorials.pages()[name].read_text()
 
 
 def slow(name: str) -> list[Block]:
     return [one for one in blocks(page(name)) if not one.text.startswith(QUICK)]
 
 
-@pytest.mark.parametrize("name", ["file", "logs"])
+@pytest.mark.parametrize("name", OFFLINE)
 def test_what_is_quick_prints_what_the_page_shows(name: str, tmp_path: Path) -> None:
     typed = list(follow(page(name), tmp_path, done=[one.text for one in slow(name)]))
     assert typed
@@ -54,7 +56,7 @@ def test_nothing_of_the_machine_is_kept(tmp_path: Path) -> None:
 
 
 @WHOLE
-@pytest.mark.parametrize("name", ["file", "logs"])
+@pytest.mark.parametrize("name", OFFLINE)
 def test_a_page_can_be_followed_to_its_end(name: str, tmp_path: Path) -> None:
     typed = [block.text for block, _, _ in follow(page(name), tmp_path)]
     assert typed == [one.text for one in blocks(page(name)) if one.kind == "bash"]

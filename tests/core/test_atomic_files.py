@@ -95,6 +95,7 @@ sys.stdin.read()
 """
 
 
+@pytest.mark.kill
 def test_what_a_killed_writer_leaves_is_swept_and_what_lives_is_not(tmp_path: Path) -> None:
     inner = tmp_path / "corpus"
     inner.mkdir()

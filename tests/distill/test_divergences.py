@@ -112,6 +112,7 @@ def test_its_kernel_gets_its_parameters_and_its_gradient_is_right(squared: Diver
         head_loss(hidden, LMHead(weight), drawn, objective, 7)
 
 
+@pytest.mark.slow
 def test_a_student_is_trained_with_it(
     squared: Divergence, run_distill: Callable[..., Any], tmp_path: Path
 ) -> None:

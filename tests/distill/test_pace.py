@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from process import interrupted
+from training_runs import Trained
 
 from stratos.config import LimitsConfig, StudentConfig
 from stratos.core.errors import StratosError
@@ -20,6 +21,7 @@ from stratos.core.machine_load import Usage
 from stratos.distill import pace, pacer
 from stratos.distill.outlook import Outlook
 from stratos.distill.pace import Drift, IdleCores, OtherWork, Pace, fastest_of
+from stratos.distill.words import PassedLimit, TooLong
 from stratos.models.decode.threads import thread_counts
 
 Run = Callable[..., Any]
@@ -35,56 +37,74 @@ HOURS_353 = Outlook(
     max_seconds=None,
     smaller=(("stratos_3m", 0.02), ("stratos_1m", 0.0007)),
 )
+TOO_LONG = TooLong(
+    student="smollm2_135m",
+    seconds=353 * 3600,
+    n_steps=31_000,
+    tokens_per_step=387.0,
+    step_seconds=41.0,
+    limits=(PassedLimit("limits.train_hours", 1.0, 393),),
+    max_tokens=30_000,
+    max_epochs=1,
+    smaller="stratos_1m",
+)
 
 
 # --- how long -------------------------------------------------------------------------------------
 
 
 def test_a_training_of_353_hours_is_not_begun() -> None:
-    said = HOURS_353.trouble(353 * 3600, 41.0)
-    assert said == (
-        "The training of smollm2_135m would take about 353 h on this machine (31,000 steps of 387 "
-        "tokens, measured at 41.0 s each), more than limits.train_hours=1 allows. Nothing was "
-        "trained. Type trainer.max_tokens=30000, trainer.max_epochs=1, student=stratos_1m to stay "
-        "below, or limits.train_hours=393 to wait for it; the same command resumes from here."
-    )
-    assert HOURS_353.trouble(3500, 0.1) == ""
-    assert replace(HOURS_353, max_hours=None).trouble(353 * 3600, 41.0) == ""
+    assert HOURS_353.too_long(353 * 3600, 41.0) == TOO_LONG
+    assert HOURS_353.too_long(3500, 0.1) is None
+    assert replace(HOURS_353, max_hours=None).too_long(353 * 3600, 41.0) is None
 
 
 def test_a_deadline_counts_too() -> None:
     outlook = replace(HOURS_353, max_hours=24.0, deadline_hours=2.0, smaller=())
-    said = outlook.trouble(3 * 3600, 0.35)
-    assert "about 3.0 h" in said and "more than limits.deadline_hours=2 allows" in said
-    assert said.endswith(
-        "Type trainer.max_tokens=7100000, trainer.max_epochs=420 to stay below, or "
-        "limits.deadline_hours=4 to wait for it; the same command resumes from here."
+    reason = outlook.too_long(3 * 3600, 0.35)
+    assert reason == replace(
+        TOO_LONG,
+        seconds=3 * 3600,
+        step_seconds=0.35,
+        limits=(PassedLimit("limits.deadline_hours", 2.0, 4),),
+        max_tokens=7_100_000,
+        max_epochs=420,
+        smaller=None,
     )
 
 
 def test_what_the_stages_before_took_counts_for_the_deadline() -> None:
     outlook = replace(HOURS_353, max_hours=24.0, deadline_hours=4.0, smaller=(), passed_hours=1.5)
-    assert outlook.trouble(2.4 * 3600, 0.3) == ""
-    said = outlook.trouble(3 * 3600, 0.35)
-    assert "more than limits.deadline_hours=4 allows (the stages before it took 1.5 h)" in said
-    assert said.endswith("or limits.deadline_hours=5 to wait for it; the same command resumes from "
-                         "here.")  # fmt: skip
-    late = replace(outlook, passed_hours=5.0).trouble(3600, 0.1)
-    assert late.endswith("Nothing was trained. Type limits.deadline_hours=7 to wait for it; the "
-                         "same command resumes from here.")  # fmt: skip
-    assert replace(outlook, deadline_hours=None).trouble(3 * 3600, 0.35) == ""
+    assert outlook.too_long(2.4 * 3600, 0.3) is None
+    reason = outlook.too_long(3 * 3600, 0.35)
+    assert reason is not None
+    assert reason.limits == (PassedLimit("limits.deadline_hours", 4.0, 5),)
+    assert reason.passed_hours == 1.5
+    late = replace(outlook, passed_hours=5.0).too_long(3600, 0.1)
+    assert late is not None
+    assert late.limits == (PassedLimit("limits.deadline_hours", 4.0, 7),)
+    assert (late.max_tokens, late.max_epochs, late.smaller) == (None, None, None)
+    assert replace(outlook, deadline_hours=None).too_long(3 * 3600, 0.35) is None
+
+
+def test_what_would_make_it_fit_is_said(snapshot: Any) -> None:
+    both = (PassedLimit("limits.train_hours", 1.0, 5), PassedLimit("limits.deadline_hours", 4.0, 7))
+    late = replace(TOO_LONG, limits=both, passed_hours=1.5)
+    too_late = replace(late, max_tokens=None, max_epochs=None, smaller=None)
+    assert [str(TOO_LONG), str(late), str(too_late)] == snapshot
 
 
 def test_other_work_is_said_with_what_it_did_to_other_trainings() -> None:
-    quiet = HOURS_353.told(60.0, 0.1, 1.0, 1, 2)
-    busy = HOURS_353.told(60.0, 0.1, 1.0, 1, 2, 1.26)
+    quiet = HOURS_353.summary(60.0, 0.1, 1.0, 1, 2)
+    busy = HOURS_353.summary(60.0, 0.1, 1.0, 1, 2, 1.26)
     assert "Other work" not in quiet
     assert busy.startswith(quiet)
     assert " Other work takes 1.3 of " in busy
     assert "up to 3 times as long" in busy
-    assert "Other work" not in HOURS_353.told(59.0, 0.1, 1.0, 1, 2, 1.26), "it is soon over"
+    assert "Other work" not in HOURS_353.summary(59.0, 0.1, 1.0, 1, 2, 1.26), "it is soon over"
 
 
+@pytest.mark.slow
 def test_other_work_is_what_processes_beside_this_one_take() -> None:
     hogs = [
         subprocess.Popen([sys.executable, "-c", "while True: pass"], start_new_session=True)
@@ -107,14 +127,13 @@ def test_what_ends_by_itself_takes_no_longer() -> None:
     assert HOURS_353.seconds(0.1, 10.0) == pytest.approx(3230)
 
 
-def test_the_time_is_said_and_kept(run_distill: Run, tmp_path: Path) -> None:
-    notes: list[str] = []
-    student = run_distill(tmp_path, notes=notes, **SHORT)
-    (told,) = [note for note in notes if " here, " in note]
-    assert told.startswith(f"tiny: {student.steps} steps of 1,818 tokens, ")
+def test_the_time_is_said_and_kept(trained: Trained) -> None:
+    student = trained.student
+    (note,) = [note for note in trained.notes if " here, " in note]
+    assert note.startswith(f"tiny: {student.steps} steps of 1,818 tokens, ")
     # What it takes is said besides where it is much, as of so short a training on a busy machine.
-    assert " here, 1 validation included" in told
-    assert student.threads == ((0, torch.get_num_threads()),)
+    assert f" here, {1 + student.steps // 3} validations included" in note
+    assert student.threads == ((0, 1),)
     # What others do at the same time may change in between, but not by so much.
     assert student.seconds / 10 < student.expected_seconds < 10 * student.seconds
 
@@ -137,6 +156,7 @@ def big(tmp_path_factory: pytest.TempPathFactory, corpus_path: Path) -> StudentC
     return StudentConfig("big", path=str(folder), train_tokens=12_000_000)
 
 
+@pytest.mark.slow
 def test_a_model_that_takes_too_long_is_refused_in_good_time(
     run_distill: Run, big: StudentConfig, tmp_path: Path
 ) -> None:
@@ -149,6 +169,7 @@ def test_a_model_that_takes_too_long_is_refused_in_good_time(
     assert not list((tmp_path / "distill").glob("checkpoints/step-*"))
 
 
+@pytest.mark.slow
 def test_a_training_that_goes_on_is_not_measured_again(
     run_distill: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -242,6 +263,7 @@ def test_a_speed_that_halves_or_doubles_is_noticed_and_noise_is_not() -> None:
     assert not any(quick.note(4096, 0.1) for _ in range(40)), "not within a minute"
 
 
+@pytest.mark.slow
 def test_measuring_changes_no_bit(
     run_distill: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -285,6 +307,7 @@ print(json.dumps([student.weights_sha256, student.threads, student.n_resumed, n_
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("callbacks", [{}, {"checkpoint_every_steps": 3}])
 def test_a_training_that_goes_on_takes_the_same_threads_at_the_same_steps(
     corpus_path: Path, tmp_path: Path, callbacks: dict[str, int]
@@ -310,6 +333,7 @@ def test_a_training_that_goes_on_takes_the_same_threads_at_the_same_steps(
     assert ends[0][3] == 2, "torch has its threads back"
 
 
+@pytest.mark.slow
 def test_cores_that_become_idle_bring_the_threads_back(corpus_path: Path, tmp_path: Path) -> None:
     """A training on one thread is no faster on a machine that has become quiet."""
     script = SCRIPT.format(

@@ -34,6 +34,7 @@ def expert(tmp_path_factory: pytest.TempPathFactory) -> HuggingFaceTeacher:
     return HuggingFaceTeacher("expert", path=str(folder), dtype="float32")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "strategy",
     [
@@ -64,6 +65,7 @@ class Wordless(MahjongTask):
         return None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("room", [2_000, 100])
 def test_a_student_without_a_tokenizer_reads_in_its_teacher_s(
     run_distill: Callable[..., Any], corpus_path: Path, tmp_path: Path, room: int
@@ -120,6 +122,7 @@ def paid(server: CompletionServer) -> OpenAITeacher:
     )
 
 
+@pytest.mark.slow
 def test_a_signal_beyond_the_budget_is_refused_only_where_it_was_asked_for(
     run_distill: Callable[..., Any], expert: HuggingFaceTeacher, tmp_path: Path
 ) -> None:
@@ -141,6 +144,7 @@ def test_a_signal_beyond_the_budget_is_refused_only_where_it_was_asked_for(
     assert student.steps > 0
 
 
+@pytest.mark.slow
 def test_what_learnt_from_text_for_want_of_money_starts_anew_where_there_is_more(
     run_distill: Callable[..., Any],
     expert: HuggingFaceTeacher,
@@ -275,6 +279,7 @@ def test_texts_that_wait_are_part_of_the_state() -> None:
         assert all(torch.equal(a, b) for a, b in zip(seen, whole, strict=True))
 
 
+@pytest.mark.slow
 def test_on_policy_goes_on_to_the_same_weights(
     run_distill: Callable[..., Any],
     expert: HuggingFaceTeacher,

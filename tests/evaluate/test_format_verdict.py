@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from syrupy.assertion import SnapshotAssertion
 from tiny_run import tiny_context
 
 from stratos.core.intervals import wilson
@@ -44,24 +45,12 @@ def test_the_interval_decides(counts: tuple[int, int, int, int, int], found: Ver
     assert verdict(export(*counts), 1.0) is found
 
 
-def test_what_is_open_is_said() -> None:
+def test_what_is_open_is_said(snapshot: SnapshotAssertion) -> None:
     assert doubt(export(0, 0, 400, 380, 400), 1.0, 400, 400) == ""
-    for n_asked, n_evaluated, what in (
-        (400, 2000, "deploy.n_export_items=1600 asks more."),
-        (400, 416, "deploy.n_export_items=416 asks more."),
-        (500, 500, "There was no time for more: deploy.export_minutes=<minutes> gives it."),
-        (400, 400, "These are all items of the evaluation: more test rows (task.test_path=<file>, "
-         "or evaluate.n_items=1600 where the test split has them) would show it."),
-    ):  # fmt: skip
-        assert doubt(export(1, 0, 400, 380, 396), 1.0, n_asked, n_evaluated) == (
-            "q8_0 is kept, and it is not shown to lose no more than deploy.max_loss_points=1: on "
-            f"400 items the 95% interval reaches to 1.4 points. {what}"
-        )
+    numbers = ((400, 2000), (400, 416), (500, 500), (400, 400))
+    assert [doubt(export(1, 0, 400, 380, 396), 1.0, *some) for some in numbers] == snapshot
     assert doubt(export(0, 0, 400, 0, 400), 1.0, 400, 400) == "", "there is nothing to lose"
-    assert doubt(export(0, 0, 400, 0, 17), 1.0, 400, 400) == (
-        "q8_0 cannot be compared by accuracy (400 items, 0 right in the evaluation): 17 of 400 "
-        "answers have the same text. It is kept."
-    )
+    assert doubt(export(0, 0, 400, 0, 17), 1.0, 400, 400) == snapshot(name="by text")
     rows = (
         export(0, 0, 400, 380, 400, "f32"), export(1, 0, 400, 380, 396), export(8, 0, 400, 380, 3),
         export(0, 0, 8, 8, 8), export(0, 0, 400, 0, 17),
@@ -72,7 +61,9 @@ def test_what_is_open_is_said() -> None:
         assert f"] | {told} | " in card
 
 
-def test_where_accuracy_cannot_tell_the_texts_choose(tmp_path: Path) -> None:
+def test_where_accuracy_cannot_tell_the_texts_choose(
+    tmp_path: Path, snapshot: SnapshotAssertion
+) -> None:
     engine = LlamaCpp(formats=("q8_0", "f32"), format="q8_0")
     small = export(0, 0, 400, 0, 17)
     whole = replace(export(0, 0, 400, 0, 400, "f32"), n_bytes=4 * 10**6)
@@ -87,8 +78,4 @@ def test_where_accuracy_cannot_tell_the_texts_choose(tmp_path: Path) -> None:
     assert chosen(replace(small, n_equal=400), whole) == "q8_0" and not warned
     assert chosen(export(1, 0, 400, 380, 300), whole) == "q8_0" and not warned
     assert chosen(small, whole) == "f32"
-    assert warned == [
-        "q8_0 cannot be compared by accuracy (400 items, 0 right in the evaluation): 17 of 400 "
-        "answers have the same text. f32 is served in its place: latency and requests per second "
-        "are those of the load test, not of the plan."
-    ]
+    assert warned == snapshot

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from syrupy.assertion import SnapshotAssertion
 from tiny_run import (
     SERVER,
     SecondNumber,
@@ -143,7 +144,9 @@ class Slow(SecondNumber):
         return super().ask(chats, max_tokens, tick, keep)
 
 
-def test_the_teacher_is_asked_as_many_as_its_time_allows(students, tmp_path):
+def test_the_teacher_is_asked_as_many_as_its_time_allows(
+    students, tmp_path, snapshot: SnapshotAssertion
+):
     said = []
     options = EvaluateConfig(
         n_items=60, n_teacher_items=60, teacher_minutes=0.002, batch_size=16, max_new_tokens=2
@@ -153,10 +156,7 @@ def test_the_teacher_is_asked_as_many_as_its_time_allows(students, tmp_path):
         tmp_path, students, config=config, context=tiny_context(tmp_path, note=said.append)
     )
     assert scorecard.score("teacher").slice().n_items == scorecard.comparison.n_items == 32
-    assert said == [
-        "Teacher second answered 32 of 60 test items within its time limit "
-        "(evaluate.teacher_minutes=0.002)."
-    ]
+    assert said == snapshot
     again = run(tmp_path, students, config=config)
     assert again.comparison.n_items >= 32, "what is kept takes no time"
 
@@ -266,7 +266,7 @@ def test_a_teacher_that_cannot_be_paid_leaves_the_student_scored(students, tmp_p
     assert scorecard.score("teacher") is None
     assert scorecard.comparison is None
     assert len(warnings) == 1
-    assert warnings[0].startswith("Teacher second was asked 40 questions less: ")
+    assert "was asked 40 questions less: " in warnings[0]
 
 
 def test_an_untouched_student_of_random_weights_is_cut_short(students, tmp_path):
@@ -287,10 +287,8 @@ def test_a_student_that_learnt_nothing_is_said_with_likely_causes(students, tmp_
     context = tiny_context(tmp_path, warn=warnings.append)
     run(tmp_path, (students[1], students[1]), context=context)
     (said,) = [text for text in warnings if "answered none of 60 test items right" in text]
-    assert "training items (more rows, or strategy.n_items)" in said
-    assert "tokens of training (trainer.max_tokens)" in said
-    assert "its random weights (a student that starts from a model: student=" in said
-    assert "answers as long as allowed (evaluate.max_new_tokens)" in said
+    causes = ("strategy.n_items", "trainer.max_tokens", "random weights", "evaluate.max_new_tokens")
+    assert all(cause in said for cause in causes)
     warnings.clear()
     run(tmp_path, students, context=context)
     assert not [text for text in warnings if "answered none" in text]

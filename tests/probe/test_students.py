@@ -70,7 +70,7 @@ def test_what_takes_too_long_or_cannot_be_loaded_is_said(folder: Path, tmp_path:
     student = StudentConfig("tiny", path=str(folder))
     (late,) = measured(tmp_path, student, student_seconds=0.0)
     assert late.exact is None
-    assert late.reason == "no batch of answers finished within probe.student_seconds=0"
+    assert "probe.student_seconds=0" in late.reason
     assert measured(tmp_path, student, n_student_items=0) == ()
     empty = tmp_path / "empty"
     empty.mkdir()

@@ -20,6 +20,7 @@ import importlib
 import json
 import re
 import sys
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -63,6 +64,7 @@ class Version:
     digest: str
 
 
+@functools.cache
 def now() -> dict[str, Version]:
     """Return the versions of all stages and classes as the code has them."""
     classes = {cls.__name__: cls for group in PARTS for cls in map(_class, _targets(group))}
@@ -245,37 +247,49 @@ def stored() -> dict[str, Version]:
     return {name: Version(**one) for name, one in kept.items()}
 
 
-def trouble(name: str, code: Version, kept: Version | None) -> str:
-    """Return what is to be done about a stage or a class; "" where nothing is."""
+LOWER, NEW, CHANGED = "is lower than it was", "is new", "stands for other code"
+ADVICE = (
+    "Where a stage or a class makes another record of the same inputs now, raise its version "
+    "(`version` of the stage in stratos/run/stages.py, `code_version` of the class): records are "
+    "made anew then. Where it does not, leave the version. In either case type: make versions"
+)
+
+
+def trouble(code: Version, kept: Version | None) -> str:
+    """Return what is wrong with a version; "" where nothing is."""
     if code == kept:
         return ""
     if kept is not None and code.version < kept.version:
-        return f"{name}: its version is {code.version}, and was {kept.version}: a version rises."
-    if kept is None or code.version > kept.version:
-        return f"{name}: version {code.version} is new. Type: make versions"
-    return (
-        f"{name}: its code has changed, and its version has not. If it makes another record of "
-        "the same inputs, raise its version (`version` of the stage in stratos/run/stages.py, or "
-        "`code_version` of the class): records are made anew then. In either case type: make "
-        "versions"
-    )
+        return LOWER
+    return NEW if kept is None or code.version > kept.version else CHANGED
+
+
+def troubles() -> dict[str, list[str]]:
+    """Return what is wrong, and with which versions."""
+    kept, found = stored(), defaultdict[str, list[str]](list)
+    for name, code in now().items():
+        if wrong := trouble(code, kept.get(name)):
+            found[wrong].append(name)
+    return found
+
+
+def told(found: dict[str, list[str]]) -> str:
+    """Return that in words, with what to do."""
+    lines = [f"The version of {', '.join(names)} {wrong}." for wrong, names in found.items()]
+    return "\n".join([*lines, ADVICE])
 
 
 def main() -> None:
     """Say what has changed, or keep it; exit with 1 where something is to be done."""
     parser = argparse.ArgumentParser(prog="python -m tests.run.closures")
     parser.add_argument("--same-behaviour", action="store_true", help="keep the code as it is now")
-    is_kept = parser.parse_args().same_behaviour
-    code, kept = now(), stored()
-    found = [told for name, one in code.items() if (told := trouble(name, one, kept.get(name)))]
-    if is_kept:
-        found = [told for told in found if told.endswith("a version rises.")]
-    print("\n".join(found) or "Every version stands for its code.")
+    is_kept, found = parser.parse_args().same_behaviour, troubles()
+    if LOWER in found or (found and not is_kept):
+        sys.exit(told(found))
     if found:
-        sys.exit(1)
-    if is_kept:
-        text = json.dumps({name: asdict(one) for name, one in sorted(code.items())}, indent=1)
+        text = json.dumps({name: asdict(one) for name, one in sorted(now().items())}, indent=1)
         STORED.write_text(f"{text}\n")
+    print("Every version stands for its code.")
 
 
 if __name__ == "__main__":

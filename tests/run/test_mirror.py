@@ -118,6 +118,8 @@ def test_where_both_have_gone_on_nothing_is_lost(
     assert content(other) == {"plan.json": b"of another run"}
 
 
+@pytest.mark.slow
+@pytest.mark.kill
 @pytest.mark.parametrize("n_writes", range(6))
 def test_a_writer_that_is_killed_leaves_the_copy_before(
     tmp_path: Path, url: str, warned: list[str], monkeypatch: pytest.MonkeyPatch, n_writes: int

@@ -26,7 +26,7 @@ from stratos.records import Corpus
 from stratos.run import resume, stages
 from stratos.run.resume import Stage
 from stratos.synthesize.injection import Injection
-from stratos.teachers.logged import LoggedTeacher
+from stratos.teachers.huggingface import HuggingFaceTeacher
 
 ROOT = Path(resume.__file__).parents[1]
 CORPUS = Corpus(
@@ -139,13 +139,18 @@ def test_fingerprint_is_of_the_versions_of_the_code() -> None:
     """Of the stage, and of the classes that the config names for it."""
     stage = Stage("synthesize", "", Corpus, reads=("task", "teacher", "strategy"))
     config = config_of(task={}, teacher={}, strategy={})
-    config.teachers, config.strategies = (LoggedTeacher(),), (Injection(),)
+    config.teachers, config.strategies = (HuggingFaceTeacher("local"),), (Injection(),)
 
     def inputs(of: Stage[Any] = stage) -> dict[str, Any]:
         return resume.inputs_of(of, config, {}, {})
 
     first = inputs()
-    assert first["versions"] == {"synthesize": 1, "StubTask": 1, "LoggedTeacher": 1, "Injection": 1}
+    assert first["versions"] == {
+        "synthesize": 1,
+        "StubTask": 1,
+        "HuggingFaceTeacher": 1,
+        "Injection": 1,
+    }
     assert inputs(replace(stage, version=2))["versions"] == first["versions"] | {"synthesize": 2}
     assert inputs(replace(stage, reads=()))["versions"] == {"synthesize": 1}
 
@@ -262,6 +267,7 @@ def _hold(path: str, held: Any) -> None:
         time.sleep(60)
 
 
+@pytest.mark.kill
 def test_a_lock_ends_with_the_process_that_holds_it(tmp_path: Path) -> None:
     path = tmp_path / "lock"
     context = multiprocessing.get_context("fork")

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 from hydra.types import RunMode
 from stub_task import StubTask
+from syrupy.assertion import SnapshotAssertion
 
 from stratos.catalog import load_catalog
 from stratos.cli.build import build
@@ -64,7 +65,7 @@ def test_the_strategy_follows():
         "high": "injection",
     }
     assert any("complexity=low is declared" in reason for reason in plans["low"].reasons)
-    assert plans["high"].left_out["alignment"] == "complexity=high leaves injection, supervised"
+    assert "complexity=high" in plans["high"].left_out["alignment"]
 
 
 def test_samples_and_length_of_the_path_change_strategy_and_plan():
@@ -128,29 +129,23 @@ def test_what_it_sets_is_what_records_are_made_from():
     assert with_declared(low.plain) == low.plain
 
 
-def test_what_contradicts_it():
+def test_what_contradicts_it(snapshot: SnapshotAssertion):
     with pytest.raises(ConfigError) as caught:
         composed("strategy=injection", "complexity=low")
-    assert str(caught.value) == (
-        "complexity=low leaves alignment, supervised, but this run has injection. Type "
-        "strategy=auto, complexity=measured, or complexity.strategies=[injection]."
-    )
+    assert str(caught.value) == snapshot
     composed("strategy=injection", "complexity=low", "complexity.strategies=[injection]")
     with pytest.raises(ConfigError, match=r"complexity\.n_samples"):
         composed("complexity=low", "complexity.n_samples=0")
 
 
-def test_a_task_without_a_way_back():
+def test_a_task_without_a_way_back(snapshot: SnapshotAssertion):
     config = composed("complexity=high")
     essay = SimpleNamespace(
         task=StubTask("essay"),
         strategies=config.strategies,
         complexity=config.complexity,
     )
-    assert list(contradictions(essay)) == [
-        "complexity=high leaves injection, but the task essay cannot build a question from an "
-        "answer. Type complexity=medium, or complexity=measured."
-    ]
+    assert list(contradictions(essay)) == snapshot
 
 
 def test_all_four_with_the_thresholds_of_the_shipped_files():

@@ -16,6 +16,7 @@ from stratos.synthesize.balance import SURPLUS, Balance
 from stratos.synthesize.injection import Injection
 from stratos.synthesize.rationale import reading, request
 from stratos.synthesize.strategy import Tally
+from stratos.synthesize.words import NotWritten
 from stratos.tasks.base import Item
 from stratos.tasks.jsonl import JsonlTask
 from stratos.tasks.mahjong import MahjongTask
@@ -84,11 +85,11 @@ def test_the_teacher_writes_what_holds_without_the_answer(tmp_path: Path) -> Non
     rows = rows_of(corpus)
     assert kinds(rows) == {k: n for k, n in all_kinds.items() if k in (0, 1, 4)}
     assert corpus.refused == {
-        "the reasoning does not lead to the answer": all_kinds[2],
-        "there is no reasoning": all_kinds[3],
+        NotWritten.LEADS_ELSEWHERE.value: all_kinds[2],
+        NotWritten.NO_REASONING.value: all_kinds[3],
     }
     number = int(rows[0]["question"].split()[2])
-    assert rows[0]["rationale"] == f"We take {number} and we put another {number} on top of it."
+    assert rows[0]["rationale"].startswith(f"We take {number} and we put another {number}")
     assert rows[0]["completion"] == f"{rows[0]['rationale']}\nAnswer: {2 * number}"
     assert said == []
     # The request holds the answer, the reading never does.
@@ -99,8 +100,8 @@ def test_the_teacher_writes_what_holds_without_the_answer(tmp_path: Path) -> Non
         assert str(2 * number) not in chat[1]["content"].split() or 2 * number in (0, number)
     # What was refused is told why.
     told = [chat[-1]["content"] for chat in teacher.requests if len(chat) > 2]
-    assert any("mentions that it was told the answer" in text for text in told)
-    assert any("ends in another answer" in text for text in told)
+    for reason in (NotWritten.MENTIONS_ANSWER, NotWritten.OTHER_ANSWER):
+        assert any(str(reason) in text for text in told)
 
 
 class Narrow(Explainer):
@@ -118,7 +119,7 @@ def test_what_passes_the_context_is_refused_under_that_name(tmp_path: Path) -> N
     corpus, _ = run(tmp_path, task, Injection(n_items=1000, rationale="teacher"), (teacher,))
     all_kinds = kinds([{"question": item.question} for item in task.items("train", 1000)])
     assert set(kinds(rows_of(corpus))) == {4}
-    assert corpus.refused["longer than the teacher's context"] == all_kinds[0] + all_kinds[1]
+    assert corpus.refused[NotWritten.UNREAD.value] == all_kinds[0] + all_kinds[1]
 
 
 def test_without_retries_what_could_be_mended_is_refused(tmp_path: Path) -> None:
@@ -127,10 +128,7 @@ def test_without_retries_what_could_be_mended_is_refused(tmp_path: Path) -> None
     corpus, _ = run(tmp_path, task, strategy, (Explainer(),))
     assert set(kinds(rows_of(corpus))) == {0}
     assert set(corpus.refused) == {
-        "the reasoning does not lead to the answer",
-        "the reasoning ends in another answer",
-        "the reasoning mentions that it was told the answer",
-        "there is no reasoning",
+        one.value for one in NotWritten if one not in (NotWritten.NO_MONEY, NotWritten.UNREAD)
     }
 
 
@@ -169,9 +167,7 @@ def test_a_teacher_whose_reasoning_never_holds_writes_no_more(tmp_path: Path) ->
     corpus, said = run(tmp_path, sums(tmp_path), strategy, (teacher,))
     assert corpus.n_items == 200  # the file's own paths
     assert len(teacher.requests) == 64
-    assert any(
-        one.startswith("Teacher adder: none of its first 64 reasonings held") for one in said
-    )
+    assert any("none of its first 64 reasonings held" in one for one in said)
     bare = replace(sums(tmp_path), rationale=None)
     with pytest.raises(
         TeacherError, match=r"None of the first 64 reasonings of teacher adder held"
@@ -182,14 +178,14 @@ def test_a_teacher_whose_reasoning_never_holds_writes_no_more(tmp_path: Path) ->
 def test_auto_takes_whoever_is_right_more_often(tmp_path: Path) -> None:
     right = sums(tmp_path)
     corpus, said = run(tmp_path, right, Injection(n_items=100, rationale="auto"), (Explainer(),))
-    assert said[0].endswith("the file's for 32: the file's is taken.")
+    assert said[0].endswith("for 32: the file's is taken.")
     assert not any("We take" in row["rationale"] for row in rows_of(corpus))
     (tmp_path / "b").mkdir()
     wrong = sums(tmp_path / "b", wrong=tuple(range(600)))
     corpus, said = run(
         tmp_path / "b", wrong, Injection(n_items=100, rationale="auto"), (Explainer(),)
     )
-    assert said[0].endswith("the file's for 0: the teacher's is taken.")
+    assert said[0].endswith("for 0: the teacher's is taken.")
     assert all("We take" in row["rationale"] for row in rows_of(corpus))
     assert corpus.n_items == 100
 
@@ -206,7 +202,7 @@ def test_auto_learns_bare_answers_where_nobody_has_a_path(tmp_path: Path) -> Non
     corpus, said = run(tmp_path, task, Injection(n_items=1000, rationale="auto"), (teacher,))
     assert corpus.n_items == task.n_train
     assert all(row["completion"] == row["answer"] for row in rows_of(corpus))
-    assert said[-1].endswith("the bare answers are used, as with strategy.rationale=none.")
+    assert said[-1].endswith("as with strategy.rationale=none.")
 
 
 def test_steps_are_checked_where_the_task_can(tmp_path: Path) -> None:

@@ -9,11 +9,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from syrupy.assertion import SnapshotAssertion
 
-from stratos.synthesize.leaks import CANONICAL, EXACT, OVERLAP, HeldOut, listed_by
+from stratos.synthesize.leaks import HeldOut, listed_by
 from stratos.synthesize.near import NEAR
 from stratos.synthesize.refusals import advice
 from stratos.synthesize.supervised import Supervised
+from stratos.synthesize.words import Leak
 from stratos.tasks.base import Item
 from stratos.tasks.jsonl import JsonlTask
 from stratos.tasks.math import MathTask
@@ -34,15 +36,19 @@ def item(question: str, rationale: str = "") -> Item:
 @pytest.mark.parametrize(
     ("question", "completion", "reason"),
     [
-        (DUCKS, "", EXACT),
-        (f"  {DUCKS.upper()} ", "", EXACT),
-        (DUCKS.replace(",", " -").replace("?", ""), "", CANONICAL),
+        (DUCKS, "", Leak.EXACT),
+        (f"  {DUCKS.upper()} ", "", Leak.EXACT),
+        (DUCKS.replace(",", " -").replace("?", ""), "", Leak.CANONICAL),
         # Thirteen words in a row, in the question or in what is learnt of it; twelve are no leak.
         ("A farm: Janet's ducks lay 16 eggs per day, she eats three for breakfast. Why?", "", None),
-        ("A: Janet's ducks lay 16 eggs per day, she eats three for breakfast every", "", OVERLAP),
-        ("Something else", f"As in: {DUCKS}", OVERLAP),
+        (
+            "A: Janet's ducks lay 16 eggs per day, she eats three for breakfast every",
+            "",
+            Leak.OVERLAP,
+        ),
+        ("Something else", f"As in: {DUCKS}", Leak.OVERLAP),
         # A short question is looked for as a whole.
-        (f"Tell me. {SHORT} And after four?", "", OVERLAP),
+        (f"Tell me. {SHORT} And after four?", "", Leak.OVERLAP),
         ("How many eggs are left after three weeks?", "", None),
         ("", "", None),
     ],
@@ -62,12 +68,12 @@ def test_what_all_questions_have_in_common_is_no_leak() -> None:
         )
 
     few = HeldOut([question(k) for k in range(5)])
-    assert few.leak(question(100)) == OVERLAP, "five questions may be one another's copies"
+    assert few.leak(question(100)) == Leak.OVERLAP, "five questions may be one another's copies"
     many = HeldOut([question(k) for k in range(50)])
     assert many.leak(question(100)) is None
     known = HeldOut([question(k) for k in range(5)], [question(k) for k in range(10, 30)])
     assert known.leak(question(100)) is None
-    assert known.leak(question(3)) == EXACT
+    assert known.leak(question(3)) == Leak.EXACT
 
 
 def test_copies_of_one_question_are_no_phrase_however_many_they_are() -> None:
@@ -81,7 +87,7 @@ def test_copies_of_one_question_are_no_phrase_however_many_they_are() -> None:
         return item(" ".join(words))
 
     held = HeldOut([copy() for _ in range(40)], [copy() for _ in range(40)])
-    assert all(held.leak(copy()) == OVERLAP for _ in range(20))
+    assert all(held.leak(copy()) == Leak.OVERLAP for _ in range(20))
 
 
 def test_text_without_spaces_is_compared_by_its_characters() -> None:
@@ -92,7 +98,7 @@ def test_text_without_spaces_is_compared_by_its_characters() -> None:
 
     asked = text(100)
     held = HeldOut([item(asked), item(text(20))])
-    assert held.leak(item(text(30) + asked[40:66] + text(30))) == OVERLAP
+    assert held.leak(item(text(30) + asked[40:66] + text(30))) == Leak.OVERLAP
     assert held.leak(item(text(30) + asked[40:60] + text(30))) is None
     assert held.leak(item(text(200))) is None
 
@@ -113,7 +119,7 @@ def test_every_planted_leak_is_found(tmp_path: Path) -> None:
         assert held_out.leak(train) is None
     for leaked in task.held_out():
         planted = f"{rng.choice(words)} {leaked.question.upper()}, {rng.choice(words)}!"
-        assert held_out.leak(item(planted)) == OVERLAP
+        assert held_out.leak(item(planted)) == Leak.OVERLAP
 
 
 def test_gsm8k_training_questions_that_repeat_a_test_question_are_few() -> None:
@@ -126,11 +132,11 @@ def test_gsm8k_training_questions_that_repeat_a_test_question_are_few() -> None:
     refused = [
         held_out.leak(one, task.completion(one)) for one in task.items("train", 1000, seed=1)
     ]
-    assert {reason for reason in refused if reason} <= {OVERLAP}
+    assert {reason for reason in refused if reason} <= {Leak.OVERLAP}
     assert sum(reason is not None for reason in refused) < 20
 
 
-def test_refused_rows_come_with_what_to_type(tmp_path: Path) -> None:
+def test_refused_rows_come_with_what_to_type(tmp_path: Path, snapshot: SnapshotAssertion) -> None:
     """A phrase of eight questions is a leak for thirteen words, and none where it is allowed."""
     phrase = "the customer writes to us about an order that has not been delivered in time"
     rows = [{"question": f"{phrase} {k}", "answer": str(k)} for k in range(8)]
@@ -140,19 +146,12 @@ def test_refused_rows_come_with_what_to_type(tmp_path: Path) -> None:
     strict, loose = JsonlTask(str(path)), JsonlTask(str(path), compares_words=False)
     alike = next(one for one in strict.items("train", 68) if phrase in one.question)
     held = listed_by(strict)
-    assert held is not None and held.leak(alike) == OVERLAP
+    assert held is not None and held.leak(alike) == Leak.OVERLAP
     held = listed_by(loose)
     assert held is not None and held.leak(alike) is None
-    assert held.leak(loose.items("test", 1)[0]) == EXACT, "copies are told all the same"
+    assert held.leak(loose.items("test", 1)[0]) == Leak.EXACT, "copies are told all the same"
     config: Any = SimpleNamespace(task=strict)
-    told = [*advice(config, Supervised(near_duplicates=0.8), {OVERLAP: 2, NEAR: 1, EXACT: 3})]
-    assert told == [
-        "3 rows were not trained on: the question is a validation or test question, too. To train "
-        "on it, take it out of the test questions (task.test_path).",
-        "2 rows were not trained on: 13 words in a row are also in a validation or test question. "
-        "If these words are a phrase of your questions, and no copy, type "
-        "task.compares_words=false.",
-        "1 row was not trained on: another one says nearly the same. "
-        "strategy.near_duplicates=<share> sets from which common share of words on (now 0.8); 0 "
-        "keeps all.",
+    told = [
+        *advice(config, Supervised(near_duplicates=0.8), {Leak.OVERLAP: 2, NEAR: 1, Leak.EXACT: 3})
     ]
+    assert told == snapshot

@@ -9,7 +9,7 @@ import pytest
 from stratos.tasks import alike
 from stratos.tasks.alike import Alike
 from stratos.tasks.split import normalised
-from stratos.tasks.words import NO_WORD
+from stratos.tasks.text_words import NO_WORD
 
 WORDS = [f"{one}{two}{three}" for one in "bdklm" for two in "aeiou" for three in "nrst"]
 

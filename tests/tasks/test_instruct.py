@@ -27,6 +27,9 @@ SILENT = (
 )
 
 
+ASKED = "[user]my lamp[assistant]"
+
+
 def rendered(template: str, chat: list[dict[str, str]], told: str = TOLD) -> str:
     tokenizer = tokenizer_with(template)
     instruct(tokenizer, told)
@@ -43,7 +46,7 @@ def tokenizer_with(template: str):
 
 def test_the_instruction_takes_the_place_of_a_default_system_message() -> None:
     assert rendered(WITH_DEFAULT, QUESTION) == f"[system]{TOLD}[user]my lamp[assistant]"
-    assert rendered(WITH_DEFAULT, QUESTION, "") == "[system]You help.[user]my lamp[assistant]"
+    assert rendered(WITH_DEFAULT, QUESTION, "") == f"[system]You help.{ASKED}"
 
 
 @pytest.mark.parametrize("told", ["Hello 😀", "漢 𠀀 \u2028", "{{ 7*7 }} %} {# x", "a\\u0041"])
@@ -54,18 +57,19 @@ def test_every_character_of_an_instruction_is_asked_as_it_is(told: str) -> None:
 
 
 def test_half_a_character_of_an_instruction_is_replaced() -> None:
-    assert rendered(WITH_DEFAULT, QUESTION, "a\ud800") == "[system]a?[user]my lamp[assistant]"
+    assert rendered(WITH_DEFAULT, QUESTION, "a\ud800") == f"[system]a?{ASKED}"
 
 
 def test_a_system_message_of_a_client_takes_the_place_of_the_instruction() -> None:
     chat = [SYSTEM, *QUESTION]
-    assert rendered(WITH_DEFAULT, chat) == "[system]Be brief.[user]my lamp[assistant]"
+    assert rendered(WITH_DEFAULT, chat) == f"[system]Be brief.{ASKED}"
 
 
 @pytest.mark.parametrize("template", [REFUSING, SILENT])
 def test_a_template_without_a_system_message_has_it_before_the_question(template: str) -> None:
     assert rendered(template, QUESTION) == f"[user]{TOLD}\n\nmy lamp[assistant]"
-    assert rendered(template, [SYSTEM, *QUESTION]) == "[user]Be brief.\n\nmy lamp[assistant]"
+    own = "[user]Be brief.\n\nmy lamp[assistant]"
+    assert rendered(template, [SYSTEM, *QUESTION]) == own
     turns = [*QUESTION, {"role": "assistant", "content": "x"}, {"role": "user", "content": "more"}]
     assert rendered(template, turns) == f"[user]{TOLD}\n\nmy lamp[assistant]x[user]more[assistant]"
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from stratos.tasks import near_duplicates
+from stratos.tasks import doubts, near_duplicates
 from stratos.tasks.base import Item
 from stratos.tasks.classify import ClassifyTask
 from stratos.tasks.jsonl import JsonlTask
@@ -62,7 +62,7 @@ def test_near_duplicates_are_of_one_split_whatever_the_order(tmp_path: Path) -> 
     for base in bases:
         assert len({split[copy] for copy in copies(base)}) == 1
     assert {split[copies(base)[0]] for base in bases} == set(SPLITS)
-    assert f"Near duplicates, which are in one split: {len(bases) * COPIES} rows." in task.notes[0]
+    assert f"in one split: {len(bases) * COPIES} rows." in task.notes[0]
     apart = JsonlTask(path, compares_words=False)
     before = split_of(apart)
     assert any(len({before[copy] for copy in copies(base)}) > 1 for base in bases)
@@ -86,10 +86,9 @@ def test_training_rows_that_nearly_are_of_the_test_file_are_left_out(tmp_path: P
     first = write(tmp_path / "train.jsonl", [*alone, *(copies(base)[0] for base in bases)])
     tested = [*texts(60, 6), *(copies(base)[1] for base in bases)]
     task = JsonlTask(first, test_path=write(tmp_path / "test.jsonl", tested))
-    assert task.left_out == {"near duplicate of a question of the test file": 5}
+    assert task.left_out == {doubts.NEAR: 5}
     assert task.n_test == 65 and task.n_train < 200
-    told = "Left out of {} and {}: near duplicate of a question of the test file: 5."
-    assert told.format(first, task.test_path) in task.notes
+    assert f"Left out of {first} and {task.test_path}: {doubts.NEAR}: 5." in task.notes
 
 
 def test_labels_written_from_one_template_each_stay_in_every_split(tmp_path: Path) -> None:
@@ -115,5 +114,5 @@ def test_of_many_rows_only_exact_duplicates_are_looked_for(
             task = JsonlTask(path, name=name)  # is read anew
             told[name] = task.notes[0]
             assert split_of(task) == split_of(JsonlTask(path, compares_words=False))
-    assert "no near ones: there are more than 93 rows." in told["MOST_ROWS"]
-    assert "no near ones: questions have more than 2,000 characters." in told["MOST_CHARACTERS"]
+    assert "there are more than 93 rows." in told["MOST_ROWS"]
+    assert "have more than 2,000 characters." in told["MOST_CHARACTERS"]

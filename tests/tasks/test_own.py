@@ -20,6 +20,7 @@ from stratos.run import resume
 from stratos.run.stages import PROBE
 from stratos.tasks.base import Item, Split, Task
 from stratos.tasks.mahjong import MahjongTask
+from stratos.tasks.words import NotReadBack, Unreadable
 
 DOCS = Path(__file__).parents[2] / "docs" / "tasks.md"
 
@@ -73,7 +74,9 @@ def test_what_it_does_not_write_has_a_default(own: Task) -> None:
     assert own.completion(item) == item.answer
     assert own.completion(replace(item, rationale="a path")) == f"a path\n{item.answer}"
     assert own.verify(replace(item, answer="IIX")) is None, "the task reads it as it is written"
-    assert own.verify(replace(item, answer="2")) == "the answer 2 cannot be read back from its text"
+    assert own.verify(replace(item, answer="2")) == NotReadBack("2")
+    assert own.refute(item, "") == Unreadable() and own.refute(item, item.answer) is None
+    assert (own.teachers(), own.side_test([item])) == ((), None)
     assert (own.checks_steps(item), own.has_paths, own.held_out()) == (False, True, None)
     assert (own.chance(item), own.normal("a"), own.answer_size(item)) == (0, "a", len(item.answer))
     assert own.difficulty(replace(item, rationale="long")) == 4.0

@@ -14,6 +14,7 @@ import pytest
 from stratos.tasks import files, table
 from stratos.tasks.classify import ClassifyTask
 from stratos.tasks.jsonl import JsonlTask
+from stratos.tasks.words import LineTooLong
 
 MEASURED = """
 import resource, sys
@@ -45,6 +46,7 @@ def write(path: Path, n_rows: int) -> str:
     return str(path)
 
 
+@pytest.mark.slow
 def test_many_rows_are_read_once_in_little_time_and_memory(tmp_path: Path) -> None:
     path = write(tmp_path / "many.jsonl", 100_000)
     done = subprocess.run(
@@ -82,7 +84,7 @@ def test_a_line_without_end_is_named_and_not_held(
         found = list(files.read_records(str(path)))
         assert found[:2] == [
             ("line 1", {"question": "q", "answer": 1}),
-            ("line 2", "5 MiB long; a line may have 1 MiB"),
+            ("line 2", LineTooLong(5 * 2**20, 2**20)),
         ]
         assert len(found) == 2 + long.endswith(good)
 
@@ -129,6 +131,4 @@ def test_what_is_no_file_is_refused_before_it_is_opened(tmp_path: Path) -> None:
     for path, kind in ((str(pipe), "a named pipe"), ("/dev/zero", "a device")):
         with pytest.raises(ValueError) as caught:
             JsonlTask(path)
-        assert str(caught.value) == (
-            f"{path}: it is {kind}, not a file. Save its output to a file, and name that file."
-        )
+        assert str(caught.value).startswith(f"{path}: it is {kind}, not a file.")

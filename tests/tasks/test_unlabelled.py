@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from syrupy.assertion import SnapshotAssertion
 
 from stratos.tasks.classify import ClassifyTask
 from stratos.tasks.jsonl import JsonlTask
+from stratos.tasks.words import AnswersNotRead, FileProblems
 
 LABELS = ("bug", "praise", "question")
 
@@ -42,7 +45,9 @@ def test_a_file_of_rows_without_answers(tmp_path: Path) -> None:
     assert task.n_train + len(task.held_out()) == 120, "they are in no split"
 
 
-def test_rows_of_the_labelled_file_whose_answer_is_empty(tmp_path: Path) -> None:
+def test_rows_of_the_labelled_file_whose_answer_is_empty(
+    tmp_path: Path, worded: Callable[[object], str], snapshot: SnapshotAssertion
+) -> None:
     rows = [
         *tickets(120),
         *({"text": f"open {i}", "label": one} for i, one in enumerate(["", None])),
@@ -50,15 +55,12 @@ def test_rows_of_the_labelled_file_whose_answer_is_empty(tmp_path: Path) -> None
     path = write(tmp_path / "tickets.jsonl", rows)
     with pytest.raises(ValueError) as error:
         ClassifyTask(path)
-    assert str(error.value).splitlines() == [
-        f"{path} has 2 rows without an answer:",
-        "    line 121 and line 122: has no label",
-        "    Answer them, or skip them with task.on_error=skip, or let a teacher answer them: "
-        f"task.unlabelled_path={path}",
-    ]
+    assert worded(error.value) == snapshot
     left = ClassifyTask(path, on_error="skip")
     assert left.left_out == {"row without an answer": 2}
-    assert left.complaints[0].startswith(f"{path} has 2 rows without an answer:")
+    problems = left.complaints[0]
+    assert isinstance(problems, FileProblems) and problems.path == path
+    assert (problems.broken.n_lines, problems.unanswered.n_lines) == (0, 2)
     task = ClassifyTask(path, unlabelled_path=path)
     assert {item.question for item in task.unlabelled(9)} == {"open 0", "open 1"}
     assert task.n_train + len(task.held_out()) == 120
@@ -79,8 +81,8 @@ def test_an_answer_is_read_as_the_task_reads_it(tmp_path: Path) -> None:
 def test_what_is_not_read_is_said(tmp_path: Path) -> None:
     labelled = write(tmp_path / "tickets.jsonl", tickets(120))
     more = write(tmp_path / "more.jsonl", [*bare(5), *tickets(2, start=2000)])
-    said = ClassifyTask(labelled, unlabelled_path=more).complaints
-    assert any(f"2 rows of {more} have answers, which are not read" in one for one in said)
+    complaints = ClassifyTask(labelled, unlabelled_path=more).complaints
+    assert AnswersNotRead(more, 2, labelled) in complaints
     with pytest.raises(ValueError, match="every line has an answer"):
         ClassifyTask(labelled, unlabelled_path=write(tmp_path / "all.jsonl", tickets(3, 3000)))
     with pytest.raises(ValueError, match="metric=regex the answer of a row is a pattern"):

@@ -21,6 +21,7 @@ from stratos.teachers.answer_limit import (
     limit_of,
 )
 from stratos.teachers.base import LENGTH, REPETITION, STOP, Answer, Question
+from stratos.teachers.words import CutShort
 
 PROSE = "".join(random.Random(0).choices("abcdefghij ", k=10_000))
 
@@ -89,10 +90,9 @@ def test_where_more_room_does_not_help_the_limit_is_fixed() -> None:
     teacher = Capped()
     found = whole(teacher, AnswerLimit(20, "data"), 100, 100)
     assert found.limit.is_fixed and found.limit.tokens == 20
-    assert found.limit.complaint("t", found.answers) == (
-        "Teacher t: 2 of 2 answers were cut short at 20 tokens (data), so its accuracy may be "
-        "higher than is measured. Asked for 80, it gives no more: check its endpoint's own limit."
-    )
+    advice = found.limit.stopped_by
+    assert advice.startswith("Asked for 80, it gives no more")
+    assert found.limit.complaint("t", found.answers) == CutShort("t", 2, 2, 20, "data", advice)
     assert found.wider(teacher) is None
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from stratos.teachers.openai import OpenAITeacher
+from stratos.teachers.words import OtherAddress
 
 
 class _OnlyV1(BaseHTTPRequestHandler):
@@ -43,7 +44,5 @@ def test_an_address_without_its_version_is_mended_by_what_is_said(url: str) -> N
             "parrot", model="parrot", base_url=base_url, api_key_env=None, max_retries=0
         )
 
-    said = teacher(url).unreachable()
-    assert said == f"{url} is not the address of its API. Type teacher.base_url={url}/v1"
-    typed = said.partition("teacher.base_url=")[2]
-    assert teacher(typed).unreachable() is None
+    assert teacher(url).unreachable() == OtherAddress(url, f"{url}/v1")
+    assert teacher(f"{url}/v1").unreachable() is None

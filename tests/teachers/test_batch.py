@@ -95,6 +95,7 @@ def test_what_is_refused_is_not_counted(context: Context, how: str) -> None:
         assert len(cached_ask(teacher_of(server), chats(40), 8, context)) == 40
 
 
+@pytest.mark.slow
 def test_what_batches_leave_of_their_money_pays_for_the_next(context: Context) -> None:
     """An answer costs a fraction of its ceiling; all are asked where the answers fit."""
     one = (20 * 1 + 5 * 4) / 1e6
@@ -147,6 +148,8 @@ cached_ask(teacher_of(SimpleNamespace(base_url=sys.argv[1])), chats(20), 8, cont
 """
 
 
+@pytest.mark.slow
+@pytest.mark.kill
 def test_a_batch_of_a_killed_run_is_waited_for_not_paid_again(tmp_path: Path) -> None:
     with BatchServer(seconds=6.0) as server:
         here = str(Path(__file__).parent)
@@ -200,6 +203,7 @@ print(most_mib() - before)
 """
 
 
+@pytest.mark.slow
 def test_a_batch_lies_on_disk_not_in_memory(tmp_path: Path) -> None:
     """400 questions of 0.1 MB and as long answers, which come in the reverse order."""
     with BatchServer() as server:

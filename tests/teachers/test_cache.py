@@ -94,9 +94,7 @@ def test_a_corrupt_file_is_set_aside_and_said(
     assert [answer.text for answer in answers] == [f"word {i}" for i in range(300)]
     assert len(said) == 1
     assert said[0].startswith(f"{file} is corrupt (")
-    assert said[0].endswith(
-        "): it is kept as teacher_answers.corrupt, and its answers are asked for again."
-    )
+    assert "it is kept as teacher_answers.corrupt" in said[0]
     assert (context.cache_dir / "teacher_answers.corrupt").exists()
     again = EchoTeacher()
     cached_ask(again, chats(300), 8, context)
@@ -111,7 +109,7 @@ def test_a_folder_that_cannot_be_written_costs_the_cache_only(tmp_path: Path) ->
     answers = cached_ask(EchoTeacher(), chats(3), 8, context)
     assert [answer.text for answer in answers] == ["word 0", "word 1", "word 2"]
     assert len(said) == 1
-    assert "this run neither finds nor keeps answers there" in said[0]
+    assert "neither finds nor keeps answers" in said[0]
 
 
 def run_asker(folder: Path, *arguments: object) -> subprocess.Popen[str]:
@@ -168,6 +166,7 @@ def test_a_new_file_is_opened_by_many_at_the_same_moment(tmp_path: Path) -> None
     assert len(list(tmp_path.glob(f"*/{FILE_NAME}"))) == 20
 
 
+@pytest.mark.kill
 def test_killed_in_the_middle_nothing_is_lost(tmp_path: Path, context: Context) -> None:
     asker = run_asker(tmp_path / "cache", 0, 10_000, 0.005)
     assert asker.stdout is not None

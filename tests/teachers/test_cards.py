@@ -11,6 +11,7 @@ from stratos.config import StudentConfig
 from stratos.core.typed import read_dataclass
 from stratos.estimate.cards import card_of_student, llama_params
 from stratos.teachers.openai import OpenAITeacher
+from stratos.teachers.words import TermsForbid
 
 CONF = Path(__file__).parents[2] / "conf"
 
@@ -62,10 +63,7 @@ def test_terms_that_forbid_training_have_to_be_acknowledged(server, monkeypatch)
         "model": "parrot-large", "base_url": server.base_url, "api_key_env": "PARROT_KEY",
         "outputs_may_train": False, "license": "Parrot terms",
     }  # fmt: skip
-    assert OpenAITeacher("parrot", **fields).unreachable() == (
-        "its terms (Parrot terms) do not allow to train other models on its answers. If you may "
-        "all the same, type: teacher.accept_terms=true"
-    )
+    assert OpenAITeacher("parrot", **fields).unreachable() == TermsForbid("Parrot terms")
     assert OpenAITeacher("parrot", **fields, accept_terms=True).unreachable() is None
 
 

@@ -20,6 +20,7 @@ def chat(question: str) -> list[dict[str, str]]:
     return [{"role": "user", "content": question}]
 
 
+@pytest.mark.slow
 def test_it_is_that_of_every_token_of_every_answer_with_its_end():
     model, tokenizer = tiny_model().eval(), tiny_tokenizer()
     questions, answers = ["3 7", "1 2"], ["3 7 ; 7", "2"]

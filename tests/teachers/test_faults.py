@@ -69,7 +69,9 @@ def test_two_faults_in_a_row_and_a_tenth_of_all_tries(context: Context) -> None:
     assert again.tries == first
 
 
-@pytest.mark.parametrize(("n", "budget"), [(1000, 1.0), (300, 0.02)])
+@pytest.mark.parametrize(
+    ("n", "budget"), [pytest.param(1000, 1.0, marks=pytest.mark.slow), (300, 0.02)]
+)
 def test_the_budget_holds_with_a_thousand_calls_in_flight_and_faults(
     tmp_path: Path, n: int, budget: float
 ) -> None:
@@ -174,6 +176,7 @@ def test_cache_modes(context: Context) -> None:
         assert sorted(server.tries.values()) == [2, 2, 4]
 
 
+@pytest.mark.kill
 def test_killed_again_and_again_only_what_is_missing_is_asked(tmp_path: Path) -> None:
     n, concurrency = 240, 16
     with FaultServer(at_random(0.0, delay_s=0.02)) as server:

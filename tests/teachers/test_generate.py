@@ -34,6 +34,7 @@ def answered(model, tokenizer, prompts) -> dict[int, Answer]:
     return kept
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("penalty", [None, 1.3])
 def test_greedy_answers_are_those_of_generate(penalty):
     model, tokenizer = tiny_model(seed=3).eval(), tiny_tokenizer()

@@ -12,6 +12,7 @@ from stratos.teachers.gguf import parsed_once
 
 
 @needs_smollm2
+@pytest.mark.slow
 def test_one_file_is_parsed_once(monkeypatch: pytest.MonkeyPatch) -> None:
     import gguf
     from transformers import AutoConfig, AutoTokenizer, modeling_gguf_pytorch_utils

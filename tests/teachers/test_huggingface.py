@@ -34,6 +34,7 @@ QUESTIONS = (
 )
 
 
+@pytest.mark.slow
 def test_answers_equal_those_of_plain_generation() -> None:
     teacher = smollm2()
     import torch
@@ -76,6 +77,7 @@ def test_a_single_short_chat_and_no_chat() -> None:
     assert 1 <= answer.output_tokens <= 4
 
 
+@pytest.mark.slow
 def test_weights_are_loaded_once_and_not_at_all_for_known_answers(context: Any) -> None:
     teacher = smollm2()
     first = cached_ask(teacher, chats(*QUESTIONS[:2]), 4, context)
@@ -102,6 +104,7 @@ def test_a_prompt_beyond_the_context_is_refused() -> None:
         teacher.ask([[{"role": "user", "content": text}] for text in ("short", "word " * 9000)], 4)
 
 
+@pytest.mark.slow
 def test_a_prompt_beyond_the_context_leaves_the_others_answered(context: Context) -> None:
     teacher = smollm2()
     texts = ("short", "word " * 9000, "word " * 2000)

@@ -11,6 +11,7 @@ from stratos.teachers import lifetime
 from stratos.teachers.lifetime import nearest_living, retired, shipped_teachers
 from stratos.teachers.openai import OpenAITeacher
 from stratos.teachers.openai_settings import is_own
+from stratos.teachers.words import NoPrice, Retired
 
 TODAY = datetime.date(2026, 11, 26)
 SHIPPED = {one.name: one for one in shipped_teachers()}
@@ -60,7 +61,7 @@ def test_the_nearest_that_lives(name: str, other: str) -> None:
     found = nearest_living(SHIPPED[name], TODAY)
     assert found is not None and found.name == other
     reason = retired(SHIPPED[name], TODAY)
-    assert reason is not None and reason.endswith(f"lives is {other}: type teacher={other}")
+    assert reason is not None and reason.successor == other
 
 
 def test_on_its_last_day_a_teacher_answers_and_then_no_more() -> None:
@@ -68,7 +69,9 @@ def test_on_its_last_day_a_teacher_answers_and_then_no_more() -> None:
     assert retired(teacher, datetime.date(2027, 1, 13)) is None
     reason = retired(teacher, datetime.date(2027, 1, 14))
     assert reason is not None
-    assert reason.startswith("gpt-4o was retired on 2027-01-14 (litellm 1.110.2, after https://")
+    assert (reason.model, reason.day, reason.source) == (
+        "gpt-4o", "2027-01-14", teacher.retires_source
+    )  # fmt: skip
     other = nearest_living(teacher, datetime.date(2027, 1, 14))
     assert other is not None and other.api_key_env == "OPENAI_API_KEY" and not other.retires
 
@@ -102,7 +105,8 @@ def test_the_word_of_the_endpoint_goes_before_the_card(
     if lives:
         assert reason is None
     else:
-        assert reason is not None and reason.startswith(f"parrot-large was retired on {ends}.")
+        assert isinstance(reason, Retired)
+        assert (reason.model, reason.day, reason.source) == ("parrot-large", ends, "")
     teacher.close()
 
 
@@ -143,8 +147,5 @@ def test_nothing_is_asked_at_an_unknown_price(monkeypatch) -> None:
         "x", "m", base_url="https://api.example.com/v1", api_key_env="A_KEY",
         usd_per_million_input_tokens=1.0,
     )  # fmt: skip
-    assert teacher.unreachable() == (
-        "the price of m at https://api.example.com/v1 is not known, and nothing is asked at an "
-        "unknown price. Type teacher.usd_per_million_output_tokens=<dollars>, for a million "
-        "tokens; 0 for what costs nothing."
-    )
+    lacking = ("usd_per_million_output_tokens",)
+    assert teacher.unreachable() == NoPrice("m", "https://api.example.com/v1", lacking)

@@ -86,10 +86,7 @@ def test_samples_are_kept_and_log_probabilities_refused(
     asked = [Question(chat("5"), 4, top_logprobs=2)]
     with pytest.raises(TeacherError) as caught:
         list(stream_ask(teacher, asked, context))
-    assert str(caught.value) == (
-        "Teacher tiny gives no log-probabilities. Ask for none, or serve the model and name the "
-        "endpoint: teacher=openai teacher.base_url=…"
-    )
+    assert str(caught.value).startswith("Teacher tiny gives no log-probabilities.")
 
 
 def test_questions_of_several_lengths_are_asked_together_and_tell_how_they_ended(

@@ -43,6 +43,7 @@ def upstream(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 
 @needs_smollm2
+@pytest.mark.slow
 def test_a_real_model_is_asked_through_every_kind_of_fault(
     upstream: str, model: Path, context: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:

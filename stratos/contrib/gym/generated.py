@@ -17,7 +17,7 @@ from stratos.contrib.gym import source
 from stratos.contrib.gym.harmless import is_harmless, is_really_right
 from stratos.contrib.gym.same import is_huge, says_the_same
 from stratos.tasks import chat
-from stratos.tasks.answers import word_f1
+from stratos.tasks.answers import AnswerText, word_f1
 from stratos.tasks.base import Item, Message, Score, Split, Task
 
 _SHARES: tuple[tuple[Split, int], ...] = (("train", 60), ("validation", 75), ("test", 100))
@@ -37,7 +37,7 @@ class GymTask(Task):
     """One of the generators of reasoning-gym, with its own verifier."""
 
     name: str
-    """Of the generator, such as chain_sum; docs/gym.md lists them."""
+    """Of the generator, such as chain_sum; docs/contrib/gym.md lists them."""
     parameters: dict[str, Any] = field(default_factory=dict)
     """Settings of the generator that are other than its own, such as {max_terms: 3}."""
     level: int | None = None
@@ -181,7 +181,7 @@ class GymTask(Task):
 
     # --- reading and scoring ---------------------------------------------------------------------
 
-    def parse(self, text: str) -> str | None:
+    def parse(self, text: str) -> AnswerText | None:
         """Read the answer: behind the last `Answer:` or `<answer>`, else all or the last line."""
         announced = list(_ANNOUNCED.finditer(text))
         if announced:

@@ -65,8 +65,8 @@ def check(name: str, parameters: Mapping[str, Any], level: int | None) -> None:
     known = names()
     if name not in known:
         raise ValueError(
-            f"name={name}: there is no such generator.{did_you_mean(name, known)} docs/gym.md "
-            "lists them."
+            f"name={name}: there is no such generator.{did_you_mean(name, known)} "
+            "docs/contrib/gym.md lists them."
         )
     if name in NEED_HASH_SEED and not (os.environ.get("PYTHONHASHSEED") or "random").isdigit():
         raise ValueError(

@@ -38,7 +38,7 @@ def write_page(task: LogTask, path: Path) -> int:
         "answers are right, type task.answers=trust.</p>",
     ]
     for why, n in counts.most_common():
-        parts.append(f"<h2>{n:,}: {_text(why)}</h2>")
+        parts.append(f"<h2>{n:,}: {_text(str(why))}</h2>")
         if n > _OF_EACH:
             parts.append(f"<p>The first {_OF_EACH}.</p>")
         parts.append("<table><tr><th>row</th><th>last message</th><th>logged answer</th></tr>")

@@ -13,9 +13,11 @@ from stratos.contrib.logs.messages.conversation import CHARACTERS_A_TOKEN, Conve
 from stratos.contrib.logs.messages.message_file import Seen, read_conversations
 from stratos.contrib.logs.messages.workload import Workload, workload_of
 from stratos.contrib.logs.personal import personal_data
+from stratos.core.reasons import Reason
 from stratos.tasks.alike import Alike
 from stratos.tasks.objects import object_of
-from stratos.tasks.rows import Listing, Problems, Unanswered
+from stratos.tasks.rows import Problems, Unanswered
+from stratos.tasks.words import Listing
 
 _N_ANSWERS = 2000
 """Answers of a workload that are looked at for the metric."""
@@ -169,7 +171,7 @@ def survey(
             tick(number)
         if isinstance(found, Unanswered):
             unanswered.add(number, line, found.why)
-        elif isinstance(found, str):
+        elif isinstance(found, Reason):
             broken.add(number, line, found)
         else:
             workload = workload_of(found)

@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from stratos.core.chunk_engine import Engine, in_chunks
+from stratos.core.reasons import Reason
 from stratos.records import ModelCard
 from stratos.tasks.base import Message
 from stratos.teachers.base import (
@@ -59,9 +60,9 @@ class RayTeacher:
             raise AttributeError(name)
         return getattr(self._teacher, name)
 
-    def unreachable(self) -> str | None:
+    def unreachable(self) -> Reason | None:
         """Return why the teacher cannot be asked here, or None."""
-        reason: str | None = self._teacher.unreachable()
+        reason: Reason | None = self._teacher.unreachable()
         return reason
 
     def card(self) -> ModelCard:
@@ -74,7 +75,7 @@ class RayTeacher:
         identity: str = self._teacher.identity()
         return identity
 
-    def too_long(self, question: Question) -> str | None:
+    def too_long(self, question: Question) -> Reason | None:
         """Return why a question passes the teacher's context, where it can tell; see `Bounded`."""
         return self._teacher.too_long(question) if isinstance(self._teacher, Bounded) else None
 

@@ -22,7 +22,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from stratos.core.extras import install
+from stratos.contrib.sql.words import DuckDbIsMissing
+from stratos.core.reasons import Reason
 
 MARK, MARK_AT = b"DUCK", 8
 """What a DuckDB file has at this byte."""
@@ -65,11 +66,11 @@ class Database:
             return "sqlite"  # which says why it cannot be opened
         return "duckdb" if is_duckdb else "sqlite"
 
-    def why_not(self) -> str | None:
-        """Return what to type if a package is not there; None if queries can be run."""
+    def why_not(self) -> Reason | None:
+        """Return which package is missing; None if queries can be run."""
         if self.kind == "sqlite" or importlib.util.find_spec("duckdb") is not None:
             return None
-        return f"it is a DuckDB file, and the package duckdb is not installed: {install('duckdb')}"
+        return DuckDbIsMissing()
 
     def rows(self, query: str, limits: QueryLimits) -> tuple[Row, ...]:
         """Run one query that reads, and return its rows in their order.

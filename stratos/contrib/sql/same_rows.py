@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -18,9 +18,11 @@ from typing import Any
 
 from stratos.contrib.sql.database import Database, QueryError, QueryLimits, Row
 from stratos.contrib.sql.order import is_ordered, keyed
+from stratos.contrib.sql.words import EmptyGolds, QueryFails
 from stratos.core.digest import identity
 from stratos.core.foreign import beside
-from stratos.tasks.answers import behind_marker
+from stratos.core.reasons import Reason
+from stratos.tasks.answers import AnswerText, behind_marker
 from stratos.tasks.objects import pairs_all
 
 _FENCE = re.compile(r"```(?:sql|sqlite|duckdb)?[ \t]*\n(.*?)(?:```|$)", re.DOTALL | re.IGNORECASE)
@@ -68,7 +70,7 @@ class SqlResult:
                 f"database={self.database}: no file of SQLite or DuckDB ({error})."
             ) from error
 
-    def read(self, text: str) -> str | None:
+    def read(self, text: str) -> AnswerText | None:
         """Return the query of a text: in a fence, behind an announcement, or all of it."""
         if fenced := _FENCE.search(text):
             found = fenced[1]
@@ -76,12 +78,12 @@ class SqlResult:
             found = text if _QUERY.match(text) else behind_marker(text) or text
         return found.strip().rstrip(";").strip() or None
 
-    def why_wrong(self, gold: str) -> str | None:
+    def why_wrong(self, gold: str) -> Reason | None:
         """Return why a gold query cannot be run; None if it can."""
         try:
             self.is_empty(gold)
         except QueryError as error:
-            return f"its query fails ({error})"
+            return QueryFails(str(error))
         return None
 
     def is_empty(self, gold: str) -> bool:
@@ -91,6 +93,14 @@ class SqlResult:
             QueryError: it fails.
         """
         return _is_empty(self, gold, identity(self._file.path.stat()))
+
+    def doubts(self, golds: Mapping[str, Sequence[str]]) -> Sequence[Reason]:
+        """Return that gold queries give no rows, by split; nothing where all give some."""
+        n_empty = {split: sum(map(self.is_empty, queries)) for split, queries in golds.items()}
+        if not any(n_empty.values()):
+            return ()
+        n_rows = {split: len(queries) for split, queries in golds.items()}
+        return (EmptyGolds(self.database, n_empty, n_rows),)
 
     def compare(self, answer: str, gold: str) -> float:
         """Return 1 for a query with the rows of the gold query."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from stratos.tasks.chat import MARK
 from stratos.tasks.objects import plain_json
-from stratos.tasks.rows import shown
+from stratos.tasks.shown import shown
 
 _TAGGED = re.compile(r"<tool_call>(.*?)(?:</tool_call>|$)", re.DOTALL)
 _FENCED = re.compile(r"```(?:json|python|tool_code)?[ \t]*\n?(.*?)(?:```|$)", re.DOTALL)

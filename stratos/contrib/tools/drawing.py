@@ -15,6 +15,7 @@ from stratos.contrib.tools.calls import Call
 from stratos.contrib.tools.signatures import Tool
 from stratos.contrib.tools.spelling import DAY_FORM, is_whole_percent
 from stratos.contrib.tools.values import number_by_name, text_by_name, word
+from stratos.contrib.tools.words import NoDraw, NotDrawn
 from stratos.tasks.schema.document import resolved
 
 _FROM_ROWS = 0.5
@@ -65,9 +66,9 @@ _AS_DESCRIBED = 0.5
 class CannotDrawError(Exception):
     """A schema asks for values that nothing here can make or say; the message says which."""
 
-    def __init__(self, why: str, tool: str = "") -> None:
-        super().__init__(why)
-        self.tool = tool
+    def __init__(self, reason: NotDrawn, tool: str = "") -> None:
+        super().__init__(str(reason))
+        self.reason, self.tool = reason, tool
 
 
 @dataclass(frozen=True)
@@ -94,12 +95,12 @@ class Drawer:
                     continue
                 try:
                     arguments[name] = self._argument(tool, name, schema, rng)
-                except CannotDrawError as why:
+                except CannotDrawError as error:
                     if name in tool.required:
-                        raise CannotDrawError(str(why), tool.name) from why
+                        raise CannotDrawError(error.reason, tool.name) from error
             if tool.problem(arguments) is None:
                 return Call(tool.name, arguments)
-        raise CannotDrawError("none of the values that were tried match its schema", tool.name)
+        raise CannotDrawError(NotDrawn(NoDraw.NO_MATCH), tool.name)
 
     def calls(self, tools: Sequence[Tool], rng: random.Random) -> list[Call]:
         """Return a valid call of each tool; those of one tool mostly have the same arguments.
@@ -150,7 +151,7 @@ def value_of(
     """
     schema = resolved(root, schema)
     if not isinstance(schema, Mapping) or depth > _DEEPEST:
-        raise CannotDrawError(f"the schema of {name} does not say what its values are")
+        raise CannotDrawError(NotDrawn(NoDraw.UNKNOWN_VALUES, name))
     for key in ("enum", "examples"):
         if isinstance(schema.get(key), list) and schema[key]:
             return rng.choice(schema[key])
@@ -186,7 +187,7 @@ def value_of(
             for key, one in schema["properties"].items()
             if key in required or rng.random() < share
         }
-    raise CannotDrawError(f"the schema of {name} names no fields")
+    raise CannotDrawError(NotDrawn(NoDraw.NO_FIELDS, name))
 
 
 def _number(schema: Mapping[str, Any], is_whole: bool, name: str, rng: random.Random) -> float:
@@ -225,8 +226,8 @@ def _text(schema: Mapping[str, Any], name: str, rng: random.Random) -> str:
     if "pattern" in schema or form is not None:
         if examples := examples_in(description):
             return rng.choice(examples)
-        what = "a pattern" if "pattern" in schema else f"the format {form}"
-        raise CannotDrawError(f"{name} has {what} and no examples")
+        asked = "a pattern" if "pattern" in schema else f"the format {form}"
+        raise CannotDrawError(NotDrawn(NoDraw.NO_EXAMPLES, name, asked))
     for pattern, written in _DATES:
         if pattern.search(description):
             return day.strftime(written)

@@ -15,6 +15,7 @@ from typing import Any
 from stratos.contrib.tools.calls import Call
 from stratos.contrib.tools.drawing import CannotDrawError
 from stratos.contrib.tools.signatures import Tool
+from stratos.contrib.tools.words import NoDraw, NotDrawn
 from stratos.tasks.schema.document import resolved
 
 _DEEPEST = 3
@@ -51,8 +52,7 @@ class Flat:
         rest = {name: one for name, one in call.arguments.items() if name not in self._tops}
         made = Call(call.name, {**found, **rest})
         if self.nested(made).arguments != call.arguments:
-            why = "an object has fields that its schema does not name"
-            raise CannotDrawError(why, call.name)
+            raise CannotDrawError(NotDrawn(NoDraw.UNNAMED_FIELDS), call.name)
         return made
 
     def nested(self, call: Call) -> Call:

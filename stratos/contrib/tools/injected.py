@@ -12,12 +12,13 @@ from typing import Any
 
 from stratos.contrib.tools.calls import Call, written
 from stratos.contrib.tools.drawing import CannotDrawError, Drawer
-from stratos.contrib.tools.draws import NOT_READ, Draws
+from stratos.contrib.tools.draws import Draws
 from stratos.contrib.tools.flat import flat_of
 from stratos.contrib.tools.phrases import words_of
 from stratos.contrib.tools.request_templates import Requests, templates_of
 from stratos.contrib.tools.signatures import Tool, question_of, request_in, tools_in
 from stratos.contrib.tools.tool_rows import slice_of
+from stratos.contrib.tools.words import NoDraw, NotDrawn
 from stratos.tasks.base import Item
 
 _MOST_IN_VAIN = 500
@@ -132,15 +133,15 @@ class Injected:
                 for flat, call in zip(map(flat_of, tools), drawn, strict=True)
             ]
             request = self.requests.write_all(calls, tools, rng)
-        except CannotDrawError as why:
-            self.draws.miss([why.tool], str(why))
+        except CannotDrawError as error:
+            self.draws.miss([error.tool], error.reason)
             return None
         if len({written([call]) for call in calls}) < len(calls):
             return None
         # The reading sees the request and what is offered, and not the calls.
         found = self.requests.read(request, offer)
         if [written(some) for some in found] != [written(calls)]:
-            self.draws.miss({tool.name for tool in tools}, NOT_READ)
+            self.draws.miss({tool.name for tool in tools}, NotDrawn(NoDraw.NOT_READ))
             return None
         return request, calls
 

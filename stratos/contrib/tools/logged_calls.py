@@ -15,13 +15,15 @@ from stratos.contrib.logs.messages.message_file import OF_WRONG_TYPES
 from stratos.contrib.logs.messages.ordered import conversation_of
 from stratos.contrib.logs.messages.particulars import particulars
 from stratos.contrib.logs.messages.workload import workload_of
+from stratos.contrib.logs.words import FieldOfWrongType
 from stratos.contrib.tools.families import take_in
 from stratos.contrib.tools.tool_rows import Names, row_of
 from stratos.core.foreign import cause
+from stratos.core.reasons import Because, Reason
 from stratos.core.redact import redact_shapes
 from stratos.tasks.alike import Alike
 from stratos.tasks.rows import Unanswered, find_field, writable
-from stratos.tasks.table import Logged, Row
+from stratos.tasks.table import Provenance, Row
 
 NO_TOOLS = "requests without tools"
 TEXT_AFTER_RESULTS = "answers in text to results of tools"
@@ -50,16 +52,16 @@ class ToolRowReader:
     alike: Alike = field(default_factory=Alike)
     """Tells which requests belong together."""
 
-    def read(self, line: str, data: Mapping[str, Any]) -> Row | Unanswered | str | None:
+    def read(self, line: str, data: Mapping[str, Any]) -> Row | Unanswered | Reason | None:
         """Return a row, or what is wrong with it; None of one that is left out."""
         try:
             own = self._of_log(data)
             found = row_of(data, self.names) if own is None else row_of(own, _OWN)
             session = particulars("", data).session
         except UnansweredRow as error:
-            return Unanswered(str(error))
+            return Unanswered(Because(str(error)))
         except WrongRow as error:
-            return str(error)
+            return Because(str(error))
         except _OtherWorkload:
             self.n_other += 1
             return None
@@ -67,15 +69,15 @@ class ToolRowReader:
             self.passed[str(kind)] += 1
             return None
         except OF_WRONG_TYPES as error:
-            return f"has a field of a wrong type ({cause(error)})"
+            return FieldOfWrongType(cause(error))
         return self._row(line, found, session) if isinstance(found, dict) else found
 
     def _row(self, line: str, fields: dict[str, Any], session: str) -> Row:
         question, answer = self._redacted(fields["question"]), self._redacted(fields["answer"])
         number = take_in(self.alike, question, session)
         options = tuple(map(self._redacted, fields.get("options", ())))
-        logged = Logged(number, nan, "", "")
-        return Row(line, question, answer, "", fields["slice"], options, logged)
+        provenance = Provenance(number, nan, "", "")
+        return Row(line, question, answer, "", fields["slice"], options, provenance)
 
     def _of_log(self, data: Mapping[str, Any]) -> dict[str, Any] | None:
         """Return messages, tools and calls of a request with its response; None of another row."""

@@ -10,8 +10,9 @@ from typing import Any
 
 from stratos.contrib.tools.calls import Call
 from stratos.contrib.tools.signatures import Tool
+from stratos.contrib.tools.words import UnknownTool, WrongCall
+from stratos.core.reasons import Reason
 from stratos.tasks.objects import as_key, pairs_all, same
-from stratos.tasks.rows import shown
 from stratos.tasks.schema.document import resolved
 
 _PAUSE = re.compile(r"(?<=\w)[.,;:!?]++(?=\s)")
@@ -20,17 +21,15 @@ _SIGNS = ".,;:!?"
 """Signs of a sentence, which do not count at the end of a text of several words."""
 
 
-def why_invalid(calls: Sequence[Call], tools: Sequence[Tool]) -> str | None:
+def why_invalid(calls: Sequence[Call], tools: Sequence[Tool]) -> Reason | None:
     """Return what is wrong with the first wrong call by the tools' schemas; None if nothing."""
     by_name = {tool.name: tool for tool in tools}
     for number, call in enumerate(calls, start=1):
         tool = by_name.get(call.name)
         if tool is None:
-            known = ", ".join(by_name) or "none"
-            named = shown(call.name)
-            return f"call {number} is of {named}, which is no tool of the row; it has {known}"
+            return UnknownTool(number, call.name, tuple(by_name))
         if (problem := tool.problem(call.arguments)) is not None:
-            return f"call {number} of {call.name}: {problem}"
+            return WrongCall(number, call.name, problem)
     return None
 
 

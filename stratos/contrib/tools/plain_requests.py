@@ -21,6 +21,7 @@ from stratos.contrib.tools.forms import headed, marks_of, ways_of, without_manne
 from stratos.contrib.tools.phrases import nouns, phrases, words_of
 from stratos.contrib.tools.signatures import Tool
 from stratos.contrib.tools.spelling import spellings, value_of_text
+from stratos.contrib.tools.words import NoDraw, NotDrawn
 
 _SHARE_UNNAMED, _SHARE_FLOWING = 0.4, 0.4
 _SHARE_ASKED = 0.4
@@ -72,8 +73,7 @@ def told(
 
     def said(name: str) -> str:
         if not (ways := spellings(arguments[name], tool, name)):
-            why = f"a value of {words_of(name)} cannot be said in a few words"
-            raise CannotDrawError(why, tool.name)
+            raise CannotDrawError(NotDrawn(NoDraw.NOT_SAYABLE, words_of(name)), tool.name)
         return rng.choice(ways)
 
     names = list(arguments)

@@ -12,10 +12,12 @@ from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from typing import Any
 
-from stratos.tasks.rows import shown
+from stratos.contrib.tools.words import NestedTooDeep, WrongArguments
+from stratos.core.reasons import Reason
 from stratos.tasks.schema.document import pointer, why_refused
 from stratos.tasks.schema.spelled import spelled
 from stratos.tasks.schema.value_checks import validator
+from stratos.tasks.shown import shown
 
 _TYPES = {
     "dict": "object", "float": "number", "double": "number", "int": "integer", "long": "integer",
@@ -69,17 +71,17 @@ class Tool:
     def _validator(self) -> Any:
         return validator(self.closed)
 
-    def problem(self, arguments: Mapping[str, Any]) -> str | None:
+    def problem(self, arguments: Mapping[str, Any]) -> Reason | None:
         """Return what is wrong with the arguments of a call; None if nothing."""
         from jsonschema.exceptions import best_match
 
         try:
             error = best_match(self._validator.iter_errors(arguments))
         except RecursionError:
-            return "the arguments are nested too deep"
+            return NestedTooDeep()
         if error is None:
             return None
-        return f"{shown(pointer(error.absolute_path), 120)}: {shown(error.message, 120)}"
+        return WrongArguments(pointer(error.absolute_path), error.message)
 
     def has(self, name: str) -> bool:
         """Return whether there may be an argument of a name."""
@@ -161,7 +163,7 @@ def _checked(line: str) -> Tool:
     """
     tool = Tool(**json.loads(line))
     if (problem := why_refused(tool.parameters)) is not None:
-        raise ValueError(f"the parameters of {tool.name}: {problem.rstrip('.')}")
+        raise ValueError(f"the parameters of {tool.name}: {str(problem).rstrip('.')}")
     if (kind := tool.parameters.get("type", "object")) != "object":
         raise ValueError(f"the parameters of {tool.name} are no object, but {kind}")
     return tool

@@ -10,7 +10,11 @@ from typing import Any
 from stratos.contrib.tools.calls import Call, calls_of, written
 from stratos.contrib.tools.matching import why_invalid
 from stratos.contrib.tools.signatures import Tool, question_of, tools_of
-from stratos.tasks.rows import Unanswered, find_field, shown
+from stratos.contrib.tools.words import NoArgument, NoTools, WrongAccept
+from stratos.core.reasons import Because, Reason
+from stratos.tasks.rows import Unanswered, find_field
+from stratos.tasks.shown import shown
+from stratos.tasks.words import EmptyField, LacksField
 
 _ROLES = ("system", "developer", "user", "assistant", "tool")
 
@@ -25,7 +29,7 @@ class Names:
     calls: str
 
 
-def row_of(data: Mapping[str, Any], names: Names) -> dict[str, Any] | Unanswered | str:
+def row_of(data: Mapping[str, Any], names: Names) -> dict[str, Any] | Unanswered | Reason:
     """Return the fields that a row is read by, or what is wrong with the line.
 
     They are `question`, `answer`, `slice`, and `options`: what else is right, where the line says
@@ -34,12 +38,11 @@ def row_of(data: Mapping[str, Any], names: Names) -> dict[str, Any] | Unanswered
     row = dict(data)
     named_tools = find_field(row, names.tools)
     if named_tools is None:
-        known = ", ".join(shown(str(key)) for key in row) or "none"
-        return f"has no field {names.tools.replace('|', ' or ')}; it has {known}"
+        return LacksField(names.tools, tuple(map(str, row)))
     try:
         tools = tools_of(row[named_tools] or [])
         if not tools:
-            return f"{named_tools} is empty, so that nothing can be called"
+            return NoTools(named_tools)
         messages, last = _asked(row, names)
         found = find_field(row, names.calls)
         if found is not None and row[found] is not None:
@@ -47,9 +50,9 @@ def row_of(data: Mapping[str, Any], names: Names) -> dict[str, Any] | Unanswered
         elif last is not None:
             calls = calls_of(last.get("tool_calls") or [])
         else:
-            return Unanswered(f"has no {names.calls.replace('|', ' or ')}")
+            return Unanswered(EmptyField(names.calls.replace("|", " or ")))
     except ValueError as error:
-        return str(error)
+        return Because(str(error))
     by_name = {tool.name: tool for tool in tools}
     calls = [
         replace(call, arguments=by_name[call.name].without_nulls(call.arguments))
@@ -71,26 +74,18 @@ def row_of(data: Mapping[str, Any], names: Names) -> dict[str, Any] | Unanswered
     return made
 
 
-def _why_no_other(calls: Sequence[Call], by_name: Mapping[str, Tool]) -> str | None:
+def _why_no_other(calls: Sequence[Call], by_name: Mapping[str, Tool]) -> Reason | None:
     """Return what is wrong with what else is right; None if nothing."""
     for number, call in enumerate(calls, start=1):
         tool = by_name[call.name]
-        for what, names in (("optional", call.optional), ("accept", call.accept)):
+        for key, names in (("optional", call.optional), ("accept", call.accept)):
             for name in names:
                 if not tool.has(name):
-                    known = ", ".join(tool.properties) or "none"
-                    return (
-                        f"{what} of call {number} names {shown(name)}, which is no argument of "
-                        f"{tool.name}; it has {known}"
-                    )
+                    return NoArgument(key, number, name, tool.name, tuple(tool.properties))
         for name, values in call.accept.items():
             for value in values:
                 if not tool.takes(tool.properties.get(name, True), value):
-                    said = shown(json.dumps(value, ensure_ascii=False))
-                    return (
-                        f"accept of call {number} has {said} for {name}, which does not match the "
-                        f"schema of {tool.name}"
-                    )
+                    return WrongAccept(number, name, value, tool.name)
     return None
 
 

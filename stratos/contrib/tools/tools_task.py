@@ -4,33 +4,36 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from typing_extensions import override
 
-from stratos.contrib.logs.messages import doubtful
+from stratos.contrib.logs.words import OtherWorkloads, SecretsReplaced
 from stratos.contrib.tools.calls import Call, calls_of, read, written
 from stratos.contrib.tools.draws import Draws
 from stratos.contrib.tools.families import Families
 from stratos.contrib.tools.injected import Injected
 from stratos.contrib.tools.logged_calls import ToolRowReader
 from stratos.contrib.tools.matching import is_right, overlap, overlap_of_arguments, why_invalid
+from stratos.contrib.tools.offered import TEMPLATE
 from stratos.contrib.tools.other_words import gives_away, wording_of
 from stratos.contrib.tools.signatures import grammar_of, question_of, request_in, tools_in
 from stratos.contrib.tools.tool_rows import Names
+from stratos.contrib.tools.words import NotRecovered
 from stratos.core.counted import listed
 from stratos.core.errors import ConfigError
+from stratos.core.reasons import Reason
 from stratos.tasks.alike import Alike
-from stratos.tasks.answers import nearest_by_words
+from stratos.tasks.answers import AnswerText, nearest_by_words
 from stratos.tasks.base import Item, Message, Score
 from stratos.tasks.file_content import Content
 from stratos.tasks.files import read_records
 from stratos.tasks.jsonl import JsonlTask
 from stratos.tasks.metrics import Metric, MetricName
-from stratos.tasks.rows import Fields, FileRows, Unanswered
+from stratos.tasks.rows import Fields, FileRows, Record, RowSource
 from stratos.tasks.split import content_id
 from stratos.tasks.table import Row, Rows
 
@@ -51,7 +54,7 @@ class Calls:
         """Return gold calls as they are: they were checked with their row."""
         return answer
 
-    def read(self, text: str) -> str | None:
+    def read(self, text: str) -> AnswerText | None:
         """Return the calls that a text makes; None where none can be read."""
         found = read(text)
         return None if found is None else written(found)
@@ -121,7 +124,7 @@ class ToolsTask(JsonlTask):
     split_answer: str | None = field(init=False, default=None)
     unlabelled_path: str | None = field(init=False, default=None)
 
-    offers_tools = True
+    template_prefix = TEMPLATE
     """The student's chat template takes `tools`."""
 
     # --- rows ------------------------------------------------------------------------------------
@@ -129,18 +132,23 @@ class ToolsTask(JsonlTask):
     def _read_files(self) -> ToolsContent:
         names = Names(self.question, self.conversation, self.tools, self.answer)
         reader = ToolRowReader(names, self.workload)
-        self.__dict__["_reader"] = reader
-        files = tuple(self._read(key, path) for key, path in self._paths.items())
-        del self.__dict__["_reader"]
+        source = RowSource(partial(_records, reader))
+        files = tuple(
+            self._explained(reader, key, path, source) for key, path in self._paths.items()
+        )
         families = Families.of(reader.alike)
         reader.alike = Alike()  # the signatures are needed no more
         return ToolsContent(files, reader=reader, families=families)
 
-    def _read(self, key: str, path: str) -> FileRows:
-        reader: ToolRowReader = self.__dict__["_reader"]
+    def _explained(self, reader: ToolRowReader, key: str, path: str, source: RowSource) -> FileRows:
+        """Read a file, and say what was left out of one that has no row.
+
+        Raises:
+            ConfigError: it cannot be used.
+        """
         before = reader.passed.total() + reader.n_other
         try:
-            return super()._read(key, path)
+            return self._read(key, path, source)
         except ConfigError as error:
             if reader.n_logged or reader.passed.total() + reader.n_other == before:
                 raise
@@ -149,13 +157,6 @@ class ToolsTask(JsonlTask):
             raise ConfigError(
                 f"{error}\n    Left out of {path}: {left}. See what it holds: stratos logs {path}"
             ) from error
-
-    def _records(self, path: str) -> Iterable[tuple[str, Row | Unanswered | str]]:
-        reader: ToolRowReader = self.__dict__["_reader"]
-        for line, data in read_records(path, any_json=True):
-            found = data if isinstance(data, str) else reader.read(line, data)
-            if found is not None:
-                yield line, found
 
     @property
     def _fields(self) -> Fields:
@@ -202,9 +203,12 @@ class ToolsTask(JsonlTask):
         logged = (
             f" {reader.n_logged:,} were logged with their responses." if reader.n_logged else ""
         )
-        secrets = doubtful.of_secrets(reader.n_secrets)
-        others = doubtful.of_workload(self.path, self.workload, reader.n_other)
-        return (*super().notes, f"Requests of {self.path}: {told}.{logged}", *others, *secrets)
+        notes = [*super().notes, f"Requests of {self.path}: {told}.{logged}"]
+        if self.workload is not None:
+            notes.append(str(OtherWorkloads(self.path, self.workload, reader.n_other)))
+        if reader.n_secrets:
+            notes.append(str(SecretsReplaced(reader.n_secrets)))
+        return tuple(notes)
 
     @property
     def _set_aside(self) -> dict[str, int]:
@@ -255,14 +259,14 @@ class ToolsTask(JsonlTask):
         """Return the JSON Schema of a list of calls of the tools that an item offers."""
         return _grammar("\n".join(tool.line for tool in tools_in(item.question)), item.question)
 
-    def verify(self, item: Item) -> str | None:
+    def verify(self, item: Item) -> Reason | None:
         """Check that the calls are valid and are read back from the answer."""
         problem = why_invalid(gold_of(item), tools_in(item.question))
-        return problem or (
-            None if self.score(item.answer, item).exact == 1 else "its calls cannot be read back"
-        )
+        if problem is not None:
+            return problem
+        return None if self.score(item.answer, item).exact == 1 else NotRecovered()
 
-    def refute(self, item: Item, text: str) -> str | None:
+    def refute(self, item: Item, text: str) -> Reason | None:
         """Return why an answer cannot be read, or why its calls are none of the tools'."""
         answer = self.parse(text)
         if answer is None:
@@ -290,7 +294,7 @@ class ToolsTask(JsonlTask):
             made = Injected.of(rows, gold_of)
         else:
             made = Injected.of_schemas(self.items("train", self.n_train, seed))
-        self.__dict__["_draws"] = made.draws
+        self._last_draws[:] = [made.draws]
         held = frozenset(item.family for item in self.held_out())
         for question, calls, slice in made.draw(min(self.n_drawn, n), seed):
             item = Item(content_id(question), slice, question, written(calls))
@@ -301,17 +305,19 @@ class ToolsTask(JsonlTask):
     @property
     def drawn_in_vain(self) -> dict[str, int]:
         """Return how many draws of the last `reverse` made no request, by tool and reason."""
-        return self._drawn.by_tool()
+        [draws] = self._last_draws
+        return draws.by_tool()
 
     @property
-    def never_drawn(self) -> str:
-        """Say for which tools the last `reverse` made no request, and why; "" for none."""
-        return self._drawn.never()
+    def never_drawn(self) -> Reason | None:
+        """Return for which tools the last `reverse` made no request; None where it made some."""
+        [draws] = self._last_draws
+        return draws.never()
 
-    @property
-    def _drawn(self) -> Draws:
-        found: Draws = self.__dict__.get("_draws", Draws())
-        return found
+    @cached_property
+    def _last_draws(self) -> list[Draws]:
+        """Those of the last `reverse`, alone in a list."""
+        return [Draws()]
 
     @property
     @override
@@ -353,6 +359,13 @@ class ToolsTask(JsonlTask):
             super().__post_init__()
         except ConfigError as error:
             raise ValueError(str(error)) from error
+
+
+def _records(reader: ToolRowReader, path: str) -> Iterator[tuple[str, Record]]:
+    for line, data in read_records(path, any_json=True):
+        record = data if isinstance(data, Reason) else reader.read(line, data)
+        if record is not None:
+            yield line, record
 
 
 def gold_of(item: Item) -> list[Call]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from stratos.contrib.variants.number_tokens import without_numbers
 from stratos.contrib.variants.redrawn import redrawn
 from stratos.contrib.variants.traced import Traced, UntraceableError, traced
+from stratos.contrib.variants.words import NoVariant
+from stratos.core.reasons import Reason
 from stratos.tasks.base import Item
 from stratos.tasks.numbers import write_number
 from stratos.tasks.split import content_id, family_id
@@ -23,11 +25,11 @@ _MOST_IN_VAIN = 3
 class Exchanged:
     """Draws variants of problems whose solutions can be traced."""
 
-    verify: Callable[[Item], str | None]
+    verify: Callable[[Item], Reason | None]
     """Returns what is wrong with an item."""
     held: frozenset[str] = frozenset()
     """`form_of` held-out questions, of which no variant is made."""
-    _seen: dict[str, Traced | str] = field(default_factory=dict)
+    _seen: dict[str, Traced | NoVariant] = field(default_factory=dict)
     """Of each row that was looked at, by its id, how it is worked out, or why it has no variant."""
 
     def __reduce__(self) -> tuple[type[Exchanged], tuple[object, ...]]:
@@ -47,7 +49,7 @@ class Exchanged:
             again = []
             for row in left:
                 problem = self._problem(row)
-                if isinstance(problem, str):
+                if isinstance(problem, NoVariant):
                     continue
                 made = self._variant(row, problem, random.Random(f"{seed} {turn} {row.id}"))
                 if made is not None and made.id not in drawn:
@@ -67,25 +69,25 @@ class Exchanged:
     @property
     def left_out(self) -> Counter[str]:
         """Return how many of the rows that were looked at have no variant, by reason."""
-        reasons = (found for found in self._seen.values() if isinstance(found, str))
+        reasons = (seen for seen in self._seen.values() if isinstance(seen, NoVariant))
         return Counter(f"row without a variant: {reason}" for reason in reasons)
 
-    def _problem(self, row: Item) -> Traced | str:
+    def _problem(self, row: Item) -> Traced | NoVariant:
         if row.id not in self._seen:
             self._seen[row.id] = self._traced(row)
         return self._seen[row.id]
 
-    def _traced(self, row: Item) -> Traced | str:
+    def _traced(self, row: Item) -> Traced | NoVariant:
         if form_of(row.question) in self.held:
-            return "a held-out question with other numbers"
+            return NoVariant.HELD_OUT
         if self.verify(row) is not None:
-            return "it does not verify"
+            return NoVariant.UNVERIFIED
         if not n_steps(row.rationale):
-            return "no sum that is checked"
+            return NoVariant.NO_SUM
         try:
             return traced(row.question, row.rationale, row.answer)
         except UntraceableError as error:
-            return str(error)
+            return error.reason
 
     def _variant(self, row: Item, problem: Traced, rng: random.Random) -> Item | None:
         found = redrawn(problem, rng)
@@ -105,6 +107,16 @@ class Exchanged:
         if not n_steps(solution) or self.verify(made) is not None:
             return None
         return made
+
+
+def exchanged(verify: Callable[[Item], Reason | None], held_out: Iterable[Item]) -> Exchanged:
+    """Return what draws variants of a task's training rows.
+
+    Args:
+        verify: returns what is wrong with an item.
+        held_out: items of whose questions no variant is made, whatever their numbers.
+    """
+    return Exchanged(verify, frozenset(form_of(item.question) for item in held_out))
 
 
 def form_of(question: str) -> str:

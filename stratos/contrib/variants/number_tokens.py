@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
+from stratos.contrib.variants.words import NoVariant
+
 WORDS = (
     *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"),
     *("eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen"),
@@ -45,6 +47,10 @@ _BEGINS_WITH_VOWEL = re.compile(r"8|1[18](?!\d)|1[18],\d{3}(?!,)|eight|eleven", 
 
 class UnreadableError(Exception):
     """A text has a number that cannot be exchanged; the message says of which kind."""
+
+    def __init__(self, reason: NoVariant) -> None:
+        super().__init__(str(reason))
+        self.reason = reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,14 +97,14 @@ def tokens_of(text: str) -> list[Token]:
         UnreadableError: a digit of it belongs to none of them, or to a time of day.
     """
     if _TIME_OF_DAY.search(text):
-        raise UnreadableError("a time of day")
+        raise UnreadableError(NoVariant.TIME_OF_DAY)
     if _OTHER_FORM.search(text):
-        raise UnreadableError("a number in another form")
+        raise UnreadableError(NoVariant.OTHER_FORM)
     digits = list(_in_digits(text))
     # No number may be overlooked: it would keep its value beside those that are exchanged.
     read = [*(token.text for token in digits), *_ORDINAL.findall(text)]
     if sum(map(_n_digits, read)) != _n_digits(text):
-        raise UnreadableError("a number in another form")
+        raise UnreadableError(NoVariant.OTHER_FORM)
     return sorted([*digits, *_in_words(text)], key=lambda token: token.start)
 
 
@@ -161,13 +167,13 @@ def _in_digits(text: str) -> Iterator[Token]:
             continue
         before, behind = text[max(0, start - 2) : start], text[end : end + 1]
         if before[-1:].isalpha() and not _BEHIND_TIMES.match(before):
-            raise UnreadableError("a number in a name")
+            raise UnreadableError(NoVariant.IN_A_NAME)
         if before[-1:] in ("#", "_"):
-            raise UnreadableError("a number in a name")
+            raise UnreadableError(NoVariant.IN_A_NAME)
         if behind.isalpha() and not (_UNIT.match(text, end) or _TIMES.match(text, end)):
-            raise UnreadableError("an unknown of an equation")
+            raise UnreadableError(NoVariant.UNKNOWN)
         if found[0][0] == "0" and found[0][1:2].isdigit():
-            raise UnreadableError("a time of day")
+            raise UnreadableError(NoVariant.TIME_OF_DAY)
         yield Token(
             start,
             end,

@@ -23,6 +23,7 @@ from stratos.contrib.variants.number_tokens import (
     large_in_words,
     tokens_of,
 )
+from stratos.contrib.variants.words import NoVariant
 
 Node = Postfix | Fraction
 """A sum of earlier nodes, or a number: that of an unknown, or a constant."""
@@ -39,7 +40,11 @@ _N_PROBES = 4
 
 
 class UntraceableError(Exception):
-    """A problem cannot be worked out again with other numbers; the message says why."""
+    """A problem cannot be worked out again with other numbers."""
+
+    def __init__(self, reason: NoVariant) -> None:
+        super().__init__(str(reason))
+        self.reason = reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +83,7 @@ def traced(question: str, solution: str, answer: str) -> Traced:
         UntraceableError: a number of it is from nowhere, or nothing can be exchanged.
     """
     if _COMPARED.search(question) or _COMPARED.search(solution):
-        raise UntraceableError("numbers that are compared")
+        raise UntraceableError(NoVariant.COMPARED)
     in_fractions = [place for place, _ in fractions_of(question)]
     try:
         asked = [
@@ -88,15 +93,15 @@ def traced(question: str, solution: str, answer: str) -> Traced:
         ]
         worked, gold = tokens_of(solution), tokens_of(answer)
     except UnreadableError as error:
-        raise UntraceableError(str(error)) from error
+        raise UntraceableError(error.reason) from error
     if len(gold) != 1:
-        raise UntraceableError("no number as its answer")
+        raise UntraceableError(NoVariant.NO_NUMBER)
     tracer = _Tracer(question, solution, asked, worked)
     equalities = tracer.trace()
     at_answer = tracer.node_of_answer(gold[0])
     kinds = _kinds(tracer, question, at_answer)
     if all(kind.is_fixed for kind in kinds):
-        raise UntraceableError("no number that can be exchanged")
+        raise UntraceableError(NoVariant.ALL_FIXED)
     return Traced(
         question,
         solution,
@@ -124,7 +129,7 @@ def _kinds(tracer: _Tracer, question: str, at_answer: int) -> tuple[Kind, ...]:
     kinds = []
     for place, value in enumerate(tracer.unknowns):
         if place not in used and value != 1:
-            raise UntraceableError("a number of the question is not used")
+            raise UntraceableError(NoVariant.UNUSED)
         written = [token for token in tracer.asked if token.value == value]
         written_again = [tracer.worked[k] for k, node in tracer.node_of.items() if node == place]
         is_fixed = place in kept or place not in leads or value in counts
@@ -184,7 +189,7 @@ class _Tracer:
                 self._know_percent(result)
             self.node_of[one.result] = self.last_result = result
         if self.last_result is None:
-            raise UntraceableError("no sum that is checked")
+            raise UntraceableError(NoVariant.NO_SUM)
         for k, token in enumerate(self.worked):
             if k not in self.node_of:
                 self.node_of[k] = self._mention(token)
@@ -233,7 +238,7 @@ class _Tracer:
     def _add(self, node: Node) -> int:
         value = node if isinstance(node, Fraction) else evaluate(node, self.values)
         if value is None:
-            raise UntraceableError("a division by nothing")
+            raise UntraceableError(NoVariant.DIVISION)
         self.nodes.append(node)
         self.values.append(value)
         return len(self.nodes) - 1
@@ -278,7 +283,7 @@ class _Tracer:
         """Return a node that a number may be; whether the others are the same is seen later."""
         known = self._known.get(token.value)
         if known is None:
-            raise UntraceableError("a number of the solution is from nowhere")
+            raise UntraceableError(NoVariant.FROM_NOWHERE)
         if len(known) > 1:
             self._choices.add(tuple(known))
         return known[0]

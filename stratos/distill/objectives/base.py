@@ -47,7 +47,7 @@ class Objective:
             ConfigError: a value is out of its range.
         """
         if reason := wrong_parameters(self.divergence, dict(self.parameters)):
-            raise ConfigError(reason)
+            raise ConfigError(str(reason))
         shares = {"beta": self.beta, "alpha": self.alpha, "cross_entropy": self.cross_entropy}
         for name, value in shares.items():
             if not 0 <= value <= 1:

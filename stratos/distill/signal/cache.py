@@ -25,6 +25,7 @@ from stratos.distill.objectives.signals import EMPTY
 from stratos.distill.signal.fingerprint import Fingerprint, TokenizerMismatch
 from stratos.distill.signal.shard import mapped, packed
 from stratos.distill.signal.store import Store
+from stratos.distill.words import ShardAbsent, ShardCorrupt
 
 VERSION = 1
 SHARD_BYTES = 2**24
@@ -113,23 +114,24 @@ class SignalCache:
         first, last = self.bounds[shard : shard + 2]
         return int(self.place_starts[last] - self.place_starts[first])
 
-    def check(self, shard: int) -> str | None:
-        """Map a shard into memory; return what is wrong with it ("" where it is not there)."""
+    def check(self, shard: int) -> ShardAbsent | ShardCorrupt | None:
+        """Map a shard into memory, or return what is wrong with it."""
         if shard in self._shards:
             return None
-        name, problem = _shard_name(shard), ""
+        name = _shard_name(shard)
+        problem: ShardAbsent | ShardCorrupt = ShardAbsent()
         # A copy that was fetched and is broken may be whole where it comes from.
         for _ in range(1 if self.store.is_local else 2):
             path = self.store.find(name)
             if path is None:
                 return problem
             try:
-                found = mapped(path, self.about.columns, self.n_places_of(shard))
+                columns = mapped(path, self.about.columns, self.n_places_of(shard))
             except (ValueError, KeyError, OSError, TypeError, RuntimeError) as error:
                 self.store.forget(name)
-                problem = str(error)
+                problem = ShardCorrupt(shard, self.store.url, str(error))
             else:
-                self._shards[shard] = found
+                self._shards[shard] = columns
                 return None
         return problem
 
@@ -138,8 +140,8 @@ class SignalCache:
         left = []
         for shard in range(len(self)):
             problem = self.check(shard)
-            if problem:
-                warn(f"Shard {shard} of the signal cache {self.store.url} is corrupt ({problem}).")
+            if isinstance(problem, ShardCorrupt):
+                warn(str(problem))
             if problem is not None:
                 left.append(shard)
         return left
@@ -187,7 +189,7 @@ class CachedSource:
     """Reads what a teacher said of the documents of a batch; no teacher is there any more."""
 
     kind: Literal["topk", "sampled"]
-    why = ""
+    reason = None
     layers = None
 
     def __init__(self, cache: SignalCache) -> None:

@@ -19,13 +19,14 @@ from stratos.distill.objectives.cross_tokenizer import common_starts, shared_tok
 from stratos.distill.objectives.signals import Dense
 from stratos.distill.signal.documents import Split, TeacherRow, split
 from stratos.distill.signal.local import Reader
+from stratos.distill.words import AlignedPlaces
 
 
 class CrossTokenizerSource:
     """Scores the text of a batch with a model of this process that has its own tokenizer."""
 
     kind: Literal["hidden", "dense"]
-    why = "it scores the places where both tokenizers begin a token at the same character"
+    reason = AlignedPlaces()
 
     def __init__(
         self,

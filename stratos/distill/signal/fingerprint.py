@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from stratos.core.errors import StratosError
+from stratos.core.reasons import Reason
+from stratos.distill.words import OtherEnd, OtherSplit, OtherToken
 
 _SAMPLED_TOKENS = 256
 """Tokens of the vocabulary that are put together to texts, to see how these are cut again."""
@@ -44,8 +46,8 @@ class Fingerprint:
 def fingerprint(tokenizer: Any) -> Fingerprint:
     """Return the fingerprint of a tokenizer: tokens by id, how texts are cut, what ends a text."""
     tokens = tokens_by_id(tokenizer)
-    told = [sorted(tokens.items()), _cuts(tokenizer, tokens), _ends(tokenizer)]
-    digest = hashlib.sha256(json.dumps(told).encode()).hexdigest()
+    facts = [sorted(tokens.items()), _cuts(tokenizer, tokens), _ends(tokenizer)]
+    digest = hashlib.sha256(json.dumps(facts).encode()).hexdigest()
     return Fingerprint(str(tokenizer.name_or_path), digest, max(tokens) + 1)
 
 
@@ -57,32 +59,32 @@ def check_same(student: Any, teacher: Any) -> None:
     Raises:
         TokenizerMismatch: they differ.
     """
-    why = difference(student, teacher)
-    if why is not None:
+    reason = difference(student, teacher)
+    if reason is not None:
         raise TokenizerMismatch(
             "Student and teacher have different tokenizers.\n"
             f"  student  {fingerprint(student)}\n"
             f"  teacher  {fingerprint(teacher)}\n"
-            f"{why}\n"
+            f"{reason}\n"
             "For another tokenizer: strategy.only_shared=true (or "
             "strategy.objective=universal_logit); or learn from the teacher's verified text: "
             "strategy=alignment"
         )
 
 
-def difference(student: Any, teacher: Any) -> str | None:
+def difference(student: Any, teacher: Any) -> Reason | None:
     """Return what two tokenizers differ in, or None."""
     ours, theirs = tokens_by_id(student), tokens_by_id(teacher)
     shared = sorted(ours.keys() & theirs.keys())
     for id_ in shared:
         if ours[id_] != theirs[id_]:
-            return f"Id {id_} is {ours[id_]!r} to the student and {theirs[id_]!r} to the teacher."
+            return OtherToken(id_, ours[id_], theirs[id_])
     common = {id_: ours[id_] for id_ in shared}
     for text, cut in _cuts(student, common).items():
         if cut != _cut(teacher, text):
-            return f"The text {text[:40]!r} is tokenized differently."
+            return OtherSplit(text)
     if (end := _ends(student)) not in theirs:
-        return f"The student ends a text with id {end}, which the teacher does not have."
+        return OtherEnd(end)
     return None
 
 

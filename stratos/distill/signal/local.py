@@ -164,7 +164,7 @@ class LocalSource:
     """Scores a batch with a model of this process that has the student's tokenizer."""
 
     kind: Literal["hidden", "dense"]
-    why = ""
+    reason = None
 
     def __init__(
         self,

@@ -20,11 +20,19 @@ from torch import Tensor
 from stratos.core.context import Context
 from stratos.core.counted import counted
 from stratos.core.errors import TeacherError
+from stratos.core.reasons import Reason
 from stratos.distill.data import Batch, Encoded
 from stratos.distill.objectives import TopK
 from stratos.distill.objectives.signals import EMPTY
 from stratos.distill.signal.documents import split
 from stratos.distill.signal.fingerprint import TokenizerMismatch, fingerprint
+from stratos.distill.words import (
+    FewerTokens,
+    OtherToken,
+    OtherTokensScored,
+    ScoringIgnored,
+    ScoringRefused,
+)
 from stratos.ledger import Ledger
 from stratos.records import Interval
 from stratos.teachers.address import Address
@@ -43,7 +51,12 @@ _PROBED_IDS = 192
 
 
 class NoLogprobs(Exception):
-    """The endpoint does not score given text; the message says why."""
+    """The endpoint does not score given text."""
+
+    def __init__(self, reason: Reason) -> None:
+        """Take why not."""
+        super().__init__(str(reason))
+        self.reason = reason
 
 
 def expect_usd(
@@ -114,7 +127,7 @@ class ServedSource:
             TokenizerMismatch: its ids mean something else.
             TeacherError: it cannot be reached.
         """
-        self.why = ""
+        self.reason: Reason | None = None
         self._teacher, self._ledger, self._prompts = teacher, ledger, prompts
         self._n_ids = fingerprint(tokenizer).n_ids
         teacher.key()  # there is one
@@ -126,7 +139,7 @@ class ServedSource:
             self.close()
             raise
         if self.k < k:
-            self.why = f"it gives {counted(self.k, 'token')} a place instead of {k}"
+            self.reason = FewerTokens(self.k, k)
 
     def places(self, batch: Batch) -> Tensor | None:
         """Return None: every learned place is scored."""
@@ -174,10 +187,7 @@ class ServedSource:
                 continue
             self._check_tokens(tokenizer, ids, places)
             return wanted
-        raise NoLogprobs(
-            f"{self._teacher.base_urls[0]} refuses to score given text with prompt_logprobs "
-            f"({refusal}; vLLM has them, transformers serve does not)"
-        )
+        raise NoLogprobs(ScoringRefused(self._teacher.base_urls[0], refusal))
 
     def _check_tokens(self, tokenizer: Any, ids: list[int], places: list[Any]) -> None:
         """Compare the endpoint's own words for ids with the student's."""
@@ -191,7 +201,7 @@ class ServedSource:
                     "Student and teacher have different tokenizers.\n"
                     f"  student  {fingerprint(tokenizer)}\n"
                     f"  teacher  {self._teacher.model} at {self._teacher.base_urls[0]}\n"
-                    f"Id {id_} is {ours!r} to the student and {theirs!r} to the teacher.\n"
+                    f"{OtherToken(id_, ours, theirs)}\n"
                     "Learn from the teacher's verified text: strategy=alignment; or give its "
                     "weights here (teacher=local teacher.path=<folder>) with "
                     "strategy.objective=universal_logit"
@@ -213,15 +223,12 @@ class ServedSource:
         choices = getattr(reply, "choices", None) or [None]
         places = getattr(choices[0], "prompt_logprobs", None)
         if not places:
-            raise NoLogprobs(
-                f"{self._teacher.base_urls[0]} ignores prompt_logprobs "
-                "(vLLM has them; transformers serve does not)"
-            )
+            raise NoLogprobs(ScoringIgnored(self._teacher.base_urls[0]))
         if len(places) != len(ids) or any(
             not place or str(id_) not in place
             for id_, place in zip(ids[1:], places[1:], strict=True)
         ):
-            raise NoLogprobs(f"{self._teacher.base_urls[0]} scores other tokens than those sent")
+            raise NoLogprobs(OtherTokensScored(self._teacher.base_urls[0]))
         scored: list[Any] = places
         return scored
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from stratos.core.context import Context
 from stratos.core.counted import counted
 from stratos.core.errors import ConfigError, StratosError, TeacherError
-from stratos.core.money import exact_usd
+from stratos.core.reasons import Reason
 from stratos.distill.data import Batch, Encoded
 from stratos.distill.divergences import DIVERGENCES
 from stratos.distill.objectives import Signal
@@ -35,6 +35,14 @@ from stratos.distill.signal.local import LocalSource, Reader
 from stratos.distill.signal.served import NoLogprobs, ServedSource, expect_usd
 from stratos.distill.signal.store import Store
 from stratos.distill.signal_config import SignalConfig
+from stratos.distill.words import (
+    LessSignal,
+    NoDistributions,
+    OnlyAnswers,
+    PaidEachTime,
+    ServedTopK,
+    SignalTooDear,
+)
 from stratos.teachers.call_budget import is_paid
 from stratos.teachers.cost_estimate import CostEstimate
 from stratos.teachers.huggingface import HuggingFaceTeacher
@@ -58,8 +66,8 @@ class SignalSource(Protocol):
         ...
 
     @property
-    def why(self) -> str:
-        """Return what it cannot give, and why; "" for nothing."""
+    def reason(self) -> Reason | None:
+        """Return why it gives less than the strategy wants; None where it gives all."""
         ...
 
     @property
@@ -84,7 +92,7 @@ class SignalSource(Protocol):
 class TextSource:
     """A teacher that has only its text to give."""
 
-    why: str
+    reason: Reason
     kind: Literal["text"] = "text"
     layers: None = None
 
@@ -144,10 +152,7 @@ def open_source(
         return _said(_live(teacher, wanted, tokenizer, data, context, prompts), teacher, context)
     kind = wanted.cache
     if kind == "sampled" and isinstance(teacher, OpenAITeacher):
-        context.warn(
-            f"Teacher {teacher.name} is served and gives its most likely tokens, not sampled ones: "
-            "the cache is topk."
-        )
+        context.warn(str(ServedTopK(teacher.name)))
         kind = "topk"
     tokens = fingerprint(tokenizer)
     about = About(
@@ -180,12 +185,9 @@ def open_source(
 def _said(source: SignalSource, teacher: Any, context: Context) -> SignalSource:
     """Say what a source cannot give."""
     if isinstance(source, TextSource):
-        context.warn(
-            f"Teacher {teacher.name} gives no distributions: {source.why}. "
-            "The student learns from its verified text."
-        )
-    elif source.why:
-        context.warn(f"Teacher {teacher.name}: {source.why}.")
+        context.warn(str(NoDistributions(teacher.name, source.reason)))
+    elif source.reason is not None:
+        context.warn(str(LessSignal(teacher.name, source.reason)))
     return source
 
 
@@ -209,33 +211,26 @@ def _live(
     if isinstance(teacher, HuggingFaceTeacher):
         return _local(teacher, wanted, tokenizer, data, prompts)
     if not isinstance(teacher, OpenAITeacher):
-        return TextSource(f"{type(teacher).__name__} only answers chats")
-    if why := wanted.beyond_servers():
-        return TextSource(why)
+        return TextSource(OnlyAnswers(type(teacher).__name__))
+    if reason := wanted.beyond_servers():
+        return TextSource(reason)
     if wanted.cache == "none" and teacher.usd_per_million_input_tokens:
-        context.warn(
-            f"Teacher {teacher.name} is paid each time the student reads a text. "
-            "To pay once: strategy.cache=topk"
-        )
+        context.warn(str(PaidEachTime(teacher.name)))
     if documents is not None:
-        told = expect_usd(teacher, tokenizer, documents, data, prompts, context)
-        if told.passes_limit and not is_forced:
+        estimate = expect_usd(teacher, tokenizer, documents, data, prompts, context)
+        if estimate.passes_limit and not is_forced:
             context.ledger.cut()
-            return TextSource(_too_dear(told))
-        told.check("learn from its verified text (strategy=alignment)")
+            return TextSource(_too_dear(estimate))
+        estimate.check("learn from its verified text (strategy=alignment)")
     try:
         return ServedSource(teacher, tokenizer, wanted.top_k, context.ledger, prompts)
     except NoLogprobs as error:
-        return TextSource(str(error))
+        return TextSource(error.reason)
 
 
-def _too_dear(told: CostEstimate) -> str:
-    assert told.left_usd is not None
-    return (
-        f"that it scores {counted(told.n_asked, 'document', spec=',')} is expected to cost "
-        f"{exact_usd(told.usd.mean)}, and {exact_usd(told.left_usd)} is left, enough for about "
-        f"{told.n_fitting:,} of them"
-    )
+def _too_dear(cost: CostEstimate) -> SignalTooDear:
+    assert cost.left_usd is not None
+    return SignalTooDear(cost.n_asked, cost.usd.mean, cost.left_usd, cost.n_fitting)
 
 
 def _local(

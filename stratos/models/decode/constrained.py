@@ -13,6 +13,7 @@ from functools import cache
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
+from stratos.core.reasons import Because
 from stratos.models.decode.wider import wider
 
 if TYPE_CHECKING:
@@ -33,13 +34,13 @@ def is_installed() -> bool:
     return find_spec("llguidance") is not None
 
 
-def why_no_grammar(schema: Mapping[str, Any]) -> str | None:
+def why_no_grammar(schema: Mapping[str, Any]) -> Because | None:
     """Return why no grammar can be made of a schema; None if it can."""
     from llguidance import LLMatcher
 
     grammar = _grammar(json.dumps(schema))
-    is_error, said = LLMatcher.validate_grammar_with_warnings(grammar)
-    return "; ".join(said) if is_error else None
+    is_error, messages = LLMatcher.validate_grammar_with_warnings(grammar)
+    return Because("; ".join(messages)) if is_error else None
 
 
 def by_schemas(

@@ -10,21 +10,33 @@ from pathlib import Path
 from typing import Any
 
 from stratos.core.foreign import cause, why_unreadable
+from stratos.core.reasons import Because, Reason
 from stratos.models.pretrained.model_config import read_config, read_json, vocabulary_of, wrong_size
 from stratos.models.pretrained.quiet import quiet_loading
 from stratos.models.pretrained.tensors import read_tensors, weight_files
+from stratos.models.words import (
+    InFile,
+    Lacks,
+    LacksWeights,
+    NoToken,
+    OtherKind,
+    OtherShape,
+    OtherShapes,
+    TokenBeyond,
+    Unloadable,
+    WrongChat,
+)
 
 _JSON = ("tokenizer_config.json", "generation_config.json", "special_tokens_map.json")
 _LOADED = (*_JSON, "config.json", "tokenizer.json", "tokenizer.model", "chat_template.jinja")
 _SAMPLE = "Say 7, please."
-_MOST_NAMED = 3
 _OWN_CODE_ONLY: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
 """Left open, transformers asks on the terminal whether to run the code of a model's authors."""
 _LAYERS = re.compile(r"(?<![^.])(layers|h|blocks?|layer)\.\d+\.")
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
 
 
-def why_not_readable(folder: Path, is_whole: bool = True) -> str | None:
+def why_not_readable(folder: Path, is_whole: bool = True) -> Reason | None:
     """Return why a folder holds no model that can be read, by its small files; None if it does.
 
     Config, headers of weights: without torch, in milliseconds.
@@ -36,10 +48,10 @@ def why_not_readable(folder: Path, is_whole: bool = True) -> str | None:
     for name in _LOADED:
         path = folder / name
         if (path.exists() or path.is_symlink()) and (reason := why_unreadable(path)):
-            return f"{name}: {reason}"
+            return InFile(name, reason)
     if is_whole and not any((folder / name).exists() for name in _TOKENIZERS):
-        return f"it has no tokenizer ({_TOKENIZERS[0]} or {_TOKENIZERS[1]})"
-    checks: dict[str, Callable[[Path], str | None]] = {
+        return Lacks.TOKENIZER
+    checks: dict[str, Callable[[Path], Reason | None]] = {
         "config.json": lambda path: wrong_size(read_config(path)),
         **dict.fromkeys(_JSON, _no_object),
         "generation_config.json": _wrong_ends,
@@ -50,43 +62,43 @@ def why_not_readable(folder: Path, is_whole: bool = True) -> str | None:
         try:
             problem = wrong(folder / name)
         except (OSError, ValueError) as error:
-            problem = cause(error)
+            problem = Because(cause(error))
         if problem is not None:
-            return f"{name}: {problem}"
+            return InFile(name, problem)
     return _why_no_header(folder, is_whole)
 
 
-def _why_no_header(folder: Path, is_whole: bool) -> str | None:
+def _why_no_header(folder: Path, is_whole: bool) -> Reason | None:
     try:
         files = weight_files(folder) if is_whole else sorted(folder.glob("*.safetensors"))
     except (OSError, ValueError) as error:
-        return cause(error)
+        return Because(cause(error))
     n_tensors = 0
     for path in files:
         try:
             n_tensors += sum(1 for _ in read_tensors(path))
         except (OSError, ValueError) as error:
-            return f"{path.name}: {cause(error)}"
-    return f"{files[0].name}: it holds no tensors" if files and not n_tensors else None
+            return InFile(path.name, Because(cause(error)))
+    return InFile(files[0].name, Lacks.TENSORS) if files and not n_tensors else None
 
 
-def _no_object(path: Path) -> str | None:
-    return None if isinstance(read_json(path), dict) else "it is not a JSON object"
+def _no_object(path: Path) -> Reason | None:
+    return None if isinstance(read_json(path), dict) else Lacks.OBJECT
 
 
-def _wrong_ends(path: Path) -> str | None:
+def _wrong_ends(path: Path) -> Reason | None:
     config = read_json(path)
     if not isinstance(config, dict):
-        return "it is not a JSON object"
+        return Lacks.OBJECT
     for name in ("eos_token_id", "pad_token_id", "bos_token_id"):
         found = config.get(name)
         ids = found if isinstance(found, list) else [] if found is None else [found]
         if not all(isinstance(one, int) and one >= 0 for one in ids):
-            return f"its {name} is {json.dumps(found)[:40]}, not the number of a token"
+            return NoToken(name, json.dumps(found)[:40])
     return None
 
 
-def why_not_loadable(folder: Path) -> str | None:
+def why_not_loadable(folder: Path) -> Reason | None:
     """Return why the model of a folder cannot be loaded, trained and asked; None if it can be.
 
     Nothing of its weights is read but their names and shapes: the model is made without memory.
@@ -94,12 +106,12 @@ def why_not_loadable(folder: Path) -> str | None:
     return why_not_readable(folder) or _why_no_weights(folder) or _why_no_chat(folder)
 
 
-def _why_no_weights(folder: Path) -> str | None:
+def _why_no_weights(folder: Path) -> Reason | None:
     """Compare the tensors there are with those that the model of the config has."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    with _said("config.json") as trouble:
+    with _trouble_of("config.json") as trouble:
         config = AutoConfig.from_pretrained(folder, **_OWN_CODE_ONLY)
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(config)
@@ -117,23 +129,23 @@ def _why_no_weights(folder: Path) -> str | None:
 
 def _differences(
     has: Mapping[str, tuple[int, ...]], wanted: Mapping[str, tuple[int, ...]], tied: set[str]
-) -> str | None:
+) -> Reason | None:
     """Return what of the weights does not fit; names that a loader translates are not judged."""
     own = {_tail(name): shape for name, shape in has.items()}
     other = [
-        f"{name} is {_times(own[_tail(name)])} and {_times(shape)} by the config"
+        OtherShape(name, own[_tail(name)], shape)
         for name, shape in wanted.items()
         if own.get(_tail(name), shape) != shape
     ]
     if other:
-        return f"its weights do not fit its config.json: {_listed(other)}"
+        return OtherShapes(tuple(other))
     known = own.keys() & {_tail(name) for name in wanted}
     if not known:
-        return "its weights are of another kind of model than its config.json says"
+        return OtherKind()
     lacking = [name for name in wanted if _tail(name) not in own and name not in tied]
     # Where most are called otherwise, the loader knows them by other names.
     if lacking and len(known) > len(own) / 2:
-        return f"its weights lack {_listed(lacking)}"
+        return LacksWeights(tuple(lacking))
     return None
 
 
@@ -143,20 +155,20 @@ def _tail(name: str) -> str:
     return name[start.start() :] if start else name.rpartition("model.")[2]
 
 
-def _why_no_chat(folder: Path) -> str | None:
+def _why_no_chat(folder: Path) -> Reason | None:
     """Write a question and its answer as the student's chats are."""
     from transformers import AutoTokenizer
 
-    with _said("its tokenizer") as trouble:
+    with _trouble_of("its tokenizer") as trouble:
         tokenizer = AutoTokenizer.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False
         )
     if trouble:
         return trouble[0]
     if not tokenizer.chat_template:
-        return "it has no chat template. Choose an instruction-tuned model"
+        return Lacks.TEMPLATE
     asked = [{"role": "user", "content": _SAMPLE}]
-    with _said("its chat template") as trouble:
+    with _trouble_of("its chat template") as trouble:
         prompt = tokenizer.apply_chat_template(asked, tokenize=False, add_generation_prompt=True)
         answered = [*asked, {"role": "assistant", "content": "7"}]
         tokenizer.apply_chat_template(answered, tokenize=False)
@@ -164,33 +176,19 @@ def _why_no_chat(folder: Path) -> str | None:
     if trouble:
         return trouble[0]
     if _SAMPLE.split()[0] not in prompt:
-        return "its chat template leaves out the user's message"
+        return WrongChat.USER
     if not ids:
-        return "its tokenizer makes no tokens of a chat"
+        return WrongChat.TOKENS
     # What no chat uses may lie beyond: a tokenizer that other models share has tokens for images.
     used = {*ids, *(one for one in (tokenizer.eos_token_id, tokenizer.pad_token_id) if one)}
     n_known = vocabulary_of(read_config(folder / "config.json"))
-    if max(used) >= n_known:
-        return (
-            f"its tokenizer makes token {max(used):,} of a chat, and its config.json has a "
-            f"vocab_size of {n_known:,}"
-        )
-    return None
-
-
-def _times(shape: tuple[int, ...]) -> str:
-    return " × ".join(map(str, shape)) or "one number"
-
-
-def _listed(names: list[str]) -> str:
-    more = len(names) - _MOST_NAMED
-    return ", ".join(names[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
+    return TokenBeyond(max(used), n_known) if max(used) >= n_known else None
 
 
 @contextlib.contextmanager
-def _said(what: str) -> Iterator[list[str]]:
-    """Give a list that takes what a loader raises, as the end of a sentence; keep it quiet."""
-    trouble: list[str] = []
+def _trouble_of(part: str) -> Iterator[list[Reason]]:
+    """Give a list that takes what a loader raises; keep it quiet."""
+    trouble: list[Reason] = []
     try:
         with quiet_loading():
             yield trouble
@@ -198,4 +196,4 @@ def _said(what: str) -> Iterator[list[str]]:
         # A panic of a Rust library is no Exception.
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
-        trouble.append(f"{what} cannot be read ({cause(error)})")
+        trouble.append(Unloadable(part, cause(error)))

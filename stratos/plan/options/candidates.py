@@ -322,7 +322,7 @@ def _students(
     for student in config.students:
         reason = why_not(student, _PLANNED)
         if reason is not None:
-            left_out.add(student.name, Reason.STUDENT, reason)
+            left_out.add(student.name, Reason.STUDENT, str(reason))
             continue
         try:
             card = card_of_student(student, config.task)

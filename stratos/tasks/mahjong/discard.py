@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
+from stratos.core.reasons import Reason
 from stratos.tasks.base import Item, Message, Split, Symbols
 from stratos.tasks.mahjong import hands, prompts
 from stratos.tasks.mahjong.engine import all_tiles, waits
@@ -32,6 +33,7 @@ from stratos.tasks.mahjong.tiles import (
     text_to_hand,
     tiles_to_text,
 )
+from stratos.tasks.mahjong.words import Fault, NoHand, OtherTileCount, WrongPath
 
 _TASK = (
     "A Mahjong hand has 14 tiles, one too many. Discard the tile that leaves the most tiles in the "
@@ -212,31 +214,31 @@ class DiscardTask(MahjongTask):
         is_flush = suits == 1 and not any(hand[3])
         return self._discard_item(hand, "full_flush" if is_flush else "general")
 
-    def verify(self, item: Item) -> str | None:
+    def verify(self, item: Item) -> Reason | None:
         """Check every discard of a path, its tiles and its sum, and the answer."""
         try:
             hand = text_to_hand(item.question)
         except ValueError as error:
-            return str(error)
+            return NoHand(str(error))
         if sum(map(sum, hand)) != 14:
-            return f"{item.question} has not 14 tiles"
+            return OtherTileCount(item.question, 14)
         steps = list(_STEP.finditer(item.rationale))
         if "".join(step[0] for step in steps) != item.rationale:
-            return f"no path: {item.rationale!r}"
+            return WrongPath(Fault.NO_PATH, item.rationale)
         tried = [(SUITS.index(step[2]), int(step[1])) for step in steps]
         if tried != held_kinds(hand):
-            return "it does not try every kind of tile, each once and in order"
+            return WrongPath(Fault.KINDS)
         totals: dict[Tile, int] = {}
         for step, tile in zip(steps, tried, strict=True):
             written = {(SUITS.index(s), int(r)): int(n) for r, s, n in _LEFT.findall(step[3])}
             if written != tiles_left(hand, tile):
-                return f"{step[0]!r} leaves other tiles"
+                return WrongPath(Fault.OTHER_TILES, step[0])
             totals[tile] = sum(written.values())
             if (int(step[4]) if step[4] else 0) != totals[tile]:
-                return f"{step[0]!r} adds up to {totals[tile]}"
+                return WrongPath(Fault.SUM, step[0], str(totals[tile]))
         most = max(totals.values())
         best = tiles_to_text(frozenset(tile for tile, n in totals.items() if n == most and n))
-        return None if item.answer == best else f"answers {item.answer}, the best are {best}"
+        return None if item.answer == best else WrongPath(Fault.BEST, item.answer, best)
 
 
 def _choices(hand: Hand, question: str, gold: frozenset[Tile]) -> tuple[str, ...]:

@@ -20,6 +20,7 @@ from stratos.tasks.mahjong.engine import (
 )
 from stratos.tasks.mahjong.path import ANSWER
 from stratos.tasks.mahjong.tiles import SUITS, Counts, Hand, Tile, tiles_to_text
+from stratos.tasks.mahjong.words import Fault, WrongPath
 
 _COUNT = re.compile(r" (\d)([mpsz]):(\d)(?: /(\d)(\d)([abx])([abx]))?")
 _COUNTS = tuple(re.compile(rf"(?: \d{suit}:\d(?: /\d\d[abx]{{2}})?)*") for suit in SUITS)
@@ -29,14 +30,14 @@ _STEP = re.compile(r" (\d)([mpsz])=(\d+)(?:>(\d))?")
 _WAIT = re.compile(r" \*(\d)([mpsz])")
 
 
-def check(hand: Hand, path: str) -> str | None:
+def check(hand: Hand, path: str) -> WrongPath | None:
     """Return the first thing that is wrong with a path, or None."""
     body, separator, answer = path.rpartition(ANSWER)
     if not separator:
-        return "no answer"
+        return WrongPath(Fault.NO_ANSWER)
     expected = waits(hand)
     if answer.strip() != tiles_to_text(expected):
-        return f"answers {answer.strip()}, the waits are {tiles_to_text(expected)}"
+        return WrongPath(Fault.WAITS, answer.strip(), tiles_to_text(expected))
     wrong, end = _check_counts(hand, body)
     if wrong:
         return wrong
@@ -49,10 +50,10 @@ def check(hand: Hand, path: str) -> str | None:
     for segment in filter(None, _ATTEMPT.split(steps)):
         head = _HEAD.match(segment)
         if not head:
-            return f"no attempt: {segment!r}"
+            return WrongPath(Fault.NO_ATTEMPT, segment)
         here = (SUITS.index(head[2]), int(head[1]), int(head[3][-2:-1] or 0))
         if here[0] == last[0] and here[1] and here <= last:
-            return f"out of order: {segment!r}"
+            return WrongPath(Fault.OUT_OF_ORDER, segment)
         last = here
         wrong, tile = _check_attempt(here[0], hand[here[0]], segment)
         if wrong:
@@ -63,17 +64,19 @@ def check(hand: Hand, path: str) -> str | None:
     if wrong:
         return wrong
     found |= {(SUITS.index(suit), int(rank)) for rank, suit in _WAIT.findall(shapes)}
-    return None if found == expected else f"the path finds {tiles_to_text(frozenset(found))}"
+    if found == expected:
+        return None
+    return WrongPath(Fault.OTHER_WAITS, tiles_to_text(frozenset(found)))
 
 
 @lru_cache(maxsize=1 << 16)
 def _check_suit_counts(
     suit: int, counts: Counts, singles: int, many: bool, missing: int, text: str
-) -> tuple[str | None, int, bool, int]:
+) -> tuple[WrongPath | None, int, bool, int]:
     """Check the counts of one suit; carry the number of singles, triplets and missing orphans."""
     rows = _COUNT.findall(text)
     if len(rows) != len(counts):
-        return f"counts of {SUITS[suit]} are not complete: {text!r}", 0, False, 0
+        return WrongPath(Fault.COUNTS, text, SUITS[suit]), 0, False, 0
     state = ("", "", "", "")
     for place, (rank, letter, n, *written) in enumerate(rows):
         held = counts[: place + 1]
@@ -93,13 +96,13 @@ def _check_suit_counts(
             ),
         )
         if (int(rank), letter, int(n)) != (place + 1, SUITS[suit], held[-1]):
-            return f"wrong count {rank}{letter}:{n}", 0, False, 0
+            return WrongPath(Fault.COUNT, f"{rank}{letter}:{n}"), 0, False, 0
         if tuple(written) != state and (any(written) or state != before):
-            return f"wrong state /{''.join(written)} at {rank}{letter}", 0, False, 0
+            return WrongPath(Fault.STATE, "".join(written), f"{rank}{letter}"), 0, False, 0
     return None, singles, many, missing
 
 
-def _check_counts(hand: Hand, body: str) -> tuple[str | None, int]:
+def _check_counts(hand: Hand, body: str) -> tuple[WrongPath | None, int]:
     """Check counts and residues; return what is wrong and where the attempts begin."""
     singles, many, missing, at = 0, False, 0, 0
     for suit, counts in enumerate(hand):
@@ -116,13 +119,13 @@ def _check_counts(hand: Hand, body: str) -> tuple[str | None, int]:
         total = sum((i + 1) * n for i, n in enumerate(counts))
         residues = f" {SUITS[suit]}/{sum(counts) % 3}{total % 3}"
         if not body.startswith(residues, at):
-            return f"wrong residues: {body[at : at + len(residues)]!r}", 0
+            return WrongPath(Fault.RESIDUES, body[at : at + len(residues)]), 0
         at += len(residues)
     return None, at
 
 
 @lru_cache(maxsize=1 << 18)
-def _check_attempt(suit: int, counts: Counts, segment: str) -> tuple[str | None, int]:
+def _check_attempt(suit: int, counts: Counts, segment: str) -> tuple[WrongPath | None, int]:
     """Check one attempt; return what is wrong and the rank of the wait that it found (0: none)."""
     head = _HEAD.match(segment)
     assert head is not None
@@ -130,47 +133,47 @@ def _check_attempt(suit: int, counts: Counts, segment: str) -> tuple[str | None,
     pairs = [int(pair) for pair in head[3][1::3]]
     left = list(counts)
     if max(tile, *pairs, 0) > len(left):
-        return f"there is no such rank: {segment!r}", 0
+        return WrongPath(Fault.RANK, segment), 0
     total = sum((i + 1) * n for i, n in enumerate(counts)) + tile
     if suit < 3 and (tile or any(pairs)) and any((total - 2 * pair) % 3 for pair in pairs):
-        return f"the residue forbids {segment!r}", 0
+        return WrongPath(Fault.RESIDUE, segment), 0
     if any(before >= after or not before for before, after in pairwise(pairs)):
-        return f"out of order: {segment!r}", 0
+        return WrongPath(Fault.OUT_OF_ORDER, segment), 0
     if tile:
         left[tile - 1] += 1
     if not pairs:
         useless = tile and (left[tile - 1] > 4 or (suit == 3 and left[tile - 1] == 1))
-        return (None if useless and not rest else f"nothing forbids {segment!r}"), 0
+        return None if useless and not rest else WrongPath(Fault.NOT_FORBIDDEN, segment), 0
     taken = pairs[-1] if rest else 0
     if any(pair and left[pair - 1] >= 2 for pair in (pairs[:-1] if rest else pairs)):
-        return f"a pair was passed over: {segment!r}", 0
+        return WrongPath(Fault.PASSED_OVER, segment), 0
     if not rest:
         return None, 0
     if taken:
         left[taken - 1] -= 2
     if min(left) < 0 or max(left) > 4:
-        return f"{segment!r} takes tiles that are not there", 0
+        return WrongPath(Fault.MISSING_TILES, segment), 0
     steps = list(_STEP.finditer(rest))
     starts = [0, 0]
     for place, step in enumerate(steps):
         if (int(step[1]), step[2], int(step[3])) != (place + 1, SUITS[suit], left[place]):
-            return f"wrong step {step[0]!r} in {segment!r}", 0
+            return WrongPath(Fault.STEP, segment, step[0]), 0
         free = left[place] - starts[-1] - starts[-2]
         if step[4] and (free - int(step[4]) not in (0, 3) or int(step[4]) > 2):
-            return f"wrong meld {step[0]!r} in {segment!r}", 0
+            return WrongPath(Fault.MELD, segment, step[0]), 0
         starts.append(int(step[4] or 0))
     end = rest[steps[-1].end() :] if steps else rest
     comes_out = is_melds(tuple(left))
     if end == " !":
-        return (f"{segment!r} comes out after all" if comes_out else None), 0
+        return WrongPath(Fault.COMES_OUT, segment) if comes_out else None, 0
     if end != (f" *{tile}{SUITS[suit]}" if tile else " ok") or len(steps) != len(counts):
-        return f"no verdict in {segment!r}", 0
-    return (None if comes_out else f"{segment!r} does not come out"), tile
+        return WrongPath(Fault.NO_VERDICT, segment), 0
+    return None if comes_out else WrongPath(Fault.NEVER_OUT, segment), tile
 
 
-def _check_shapes(hand: Hand, text: str) -> str | None:
+def _check_shapes(hand: Hand, text: str) -> WrongPath | None:
     right = ""
     for marker, tiles in ((" 7:", seven_pairs_waits(hand)), (" 13:", orphans_waits(hand))):
         if tiles:
             right += marker + "".join(f" *{rank}{SUITS[suit]}" for suit, rank in sorted(tiles))
-    return None if text == right else f"other shapes: {text!r}, not {right!r}"
+    return None if text == right else WrongPath(Fault.SHAPES, text, right)

@@ -9,6 +9,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from stratos.core.reasons import Reason
+from stratos.tasks.answers import AnswerText
 from stratos.tasks.base import Item, Message, Score, Split, Symbols, Task
 from stratos.tasks.mahjong import hands, lookup, path, prompts
 from stratos.tasks.mahjong.engine import waits
@@ -16,6 +18,7 @@ from stratos.tasks.mahjong.path_check import check
 from stratos.tasks.mahjong.prompts import Prompt
 from stratos.tasks.mahjong.symbols import symbols
 from stratos.tasks.mahjong.tiles import Hand, Tile, add, hand_to_text, text_to_hand, tiles_to_text
+from stratos.tasks.mahjong.words import BreaksRules, NoHand, OtherTileCount
 from stratos.tasks.mahjong.worked import worked
 
 _GROUPS = re.compile(r"(?<!\w)(?:[1-9]+[mpsz](?:[\s,]|and)*)+")
@@ -203,7 +206,7 @@ class MahjongTask(Task):
 
     # --- reading and scoring ---------------------------------------------------------------------
 
-    def parse(self, text: str) -> str | None:
+    def parse(self, text: str) -> AnswerText | None:
         """Read the waits: behind the last `=>`, else in the first line that names tiles."""
         for line in text.rpartition(path.ANSWER.strip())[2].splitlines():
             # `3m:` belongs to a step of some reasoning, which is no answer.
@@ -231,23 +234,23 @@ class MahjongTask(Task):
         both = len(given & gold)
         return Score(float(given == gold), 2 * both / (len(given) + len(gold)), True)
 
-    def verify(self, item: Item) -> str | None:
+    def verify(self, item: Item) -> Reason | None:
         """Check every step of an item's path and its answer against the engine."""
         try:
             hand = text_to_hand(item.question)
         except ValueError as error:
-            return str(error)
+            return NoHand(str(error))
         if sum(map(sum, hand)) != 13:
-            return f"{item.question} has not 13 tiles"
+            return OtherTileCount(item.question, 13)
         return check(hand, f"{item.rationale}{path.ANSWER} {item.answer}")
 
-    def refute(self, item: Item, text: str) -> str | None:
+    def refute(self, item: Item, text: str) -> Reason | None:
         """Return what is wrong with an answer by the rules: no right answer is needed for that."""
         answer = self.parse(text)
         found = self.typed(item.question)
         if answer is None or found is None:
             return super().refute(item, text)
-        return None if self.score(text, found).exact >= 1 else "it breaks the rules"
+        return None if self.score(text, found).exact >= 1 else BreaksRules()
 
     def typed(self, question: str) -> Item | None:
         """Return the item of a hand that somebody typed; None if it is none that is ready."""

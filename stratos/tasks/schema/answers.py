@@ -9,7 +9,8 @@ from enum import Enum
 from functools import cached_property
 from typing import Any
 
-from stratos.tasks.answers import behind_marker, word_f1
+from stratos.core.reasons import Reason
+from stratos.tasks.answers import AnswerText, behind_marker, word_f1
 from stratos.tasks.objects import (
     Path,
     as_key,
@@ -22,10 +23,11 @@ from stratos.tasks.objects import (
     same_number,
     written,
 )
-from stratos.tasks.rows import shown
 from stratos.tasks.schema.document import Schema, placed_parts, pointer, resolved
 from stratos.tasks.schema.spelled import spelled
 from stratos.tasks.schema.value_checks import validator
+from stratos.tasks.schema.words import Mismatch, NestedTooDeep
+from stratos.tasks.shown import shown
 
 SCORE = "x-score"
 """Keyword of a schema that says how a field is compared."""
@@ -105,7 +107,7 @@ class BySchema:
     def _takes(self, schema: Any, value: Any) -> bool:
         return bool(self._validator.evolve(schema=schema).is_valid(value))
 
-    def problem(self, answer: Mapping[str, Any]) -> str | None:
+    def problem(self, answer: Mapping[str, Any]) -> Reason | None:
         """Return what is wrong with an answer by the schema, at its first place; None if nothing.
 
         The deepest error of alternatives is told, as it names what the writer meant to write.
@@ -115,12 +117,12 @@ class BySchema:
         try:
             error = best_match(self._validator.iter_errors(answer))
         except RecursionError:
-            return "it is nested too deep"
+            return NestedTooDeep()
         if error is None:
             return None
-        return f"{pointer(error.absolute_path)}: {shown(error.message, 120)}"
+        return Mismatch(pointer(error.absolute_path), error.message)
 
-    def read(self, text: str) -> str | None:
+    def read(self, text: str) -> AnswerText | None:
         """Return the JSON object that a text ends with or announces; None if there is none."""
         found = object_of(text) or object_at_start(behind_marker(text)) or object_at_start(text)
         return None if found is None else written(found)

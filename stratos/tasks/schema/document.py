@@ -11,13 +11,28 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from functools import cache, cached_property
-from typing import Any
+from typing import Any, TypeAlias
 
 from stratos.core.foreign import cause, open_regular
+from stratos.core.reasons import Reason
 from stratos.core.remote import local_path
 from stratos.tasks.objects import is_finite
-from stratos.tasks.rows import shown
 from stratos.tasks.schema.value_checks import class_of, finds
+from stratos.tasks.schema.words import (
+    AtPlace,
+    DynamicReference,
+    EndlessAnswer,
+    EndlessReference,
+    InfiniteMultiple,
+    InnerId,
+    InvalidSchema,
+    NoSchema,
+    NoTarget,
+    OtherDocument,
+    TooManyParts,
+    UnknownKeyword,
+    UnsafePattern,
+)
 
 _LARGEST = 2**20
 """Bytes of a schema."""
@@ -32,6 +47,8 @@ _OF_ONE = ("not", "if", "then", "else", "items", "additionalItems", "contains", 
 _OF_LIST = ("allOf", "anyOf", "oneOf", "prefixItems", "items")
 _BY_NAME = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
 Schema = Mapping[str, Any] | bool
+Place: TypeAlias = str
+"""Where a part stands in a schema: $.properties.total."""
 
 
 def read_schema(path: str) -> dict[str, Any]:
@@ -68,31 +85,28 @@ def read_schema(path: str) -> dict[str, Any]:
     return dict(found)
 
 
-def why_refused(schema: Any) -> str | None:
+def why_refused(schema: Any) -> Reason | None:
     """Return what is wrong with a schema; None if answers can be checked by it."""
     from jsonschema.exceptions import SchemaError
 
     if not isinstance(schema, dict):
-        return f"a JSON Schema is an object, this is {shown(json.dumps(schema))}."
+        return NoSchema(json.dumps(schema))
     schema = _Root(schema)
     try:
         nodes = dict(_nodes(schema))
         class_of(schema).check_schema(schema)
     except SchemaError as error:
-        return f"no JSON Schema: {pointer(error.absolute_path)}: {shown(error.message, 160)}."
+        return InvalidSchema(pointer(error.absolute_path), error.message)
     except (RecursionError, _TooLargeError):
-        return f"a schema may have {_MOST_NODES:,} parts, {_DEEPEST} inside each other."
+        return TooManyParts(_MOST_NODES, _DEEPEST)
     known = {id(node) for node in nodes.values()}
     for place, node in nodes.items():
         if problem := _why_refused_alone(schema, node, known):
-            return f"{place}: {problem}"
+            return AtPlace(place, problem)
     if (circle := _endless_reference(schema, nodes)) is not None:
-        return f"{circle}: its $ref leads back to itself, so that checking it would never end."
+        return AtPlace(circle, EndlessReference())
     if (endless := _endless_answer(schema, nodes)) is not None:
-        return (
-            f"{endless}: it requires itself, so that no finite answer matches it. Take the "
-            'property out of "required", or allow null.'
-        )
+        return AtPlace(endless, EndlessAnswer())
     return None
 
 
@@ -165,38 +179,35 @@ def _parts(node: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
             yield from ((f"{name}.{key}", inner) for key, inner in node[name].items())
 
 
-def _why_refused_alone(root: Mapping[str, Any], node: Schema, known: set[int]) -> str | None:
+def _why_refused_alone(root: Mapping[str, Any], node: Schema, known: set[int]) -> Reason | None:
     """Return what is wrong with one schema of a root, whose schemas have the `known` ids."""
     if not isinstance(node, Mapping):
         return None
     for name in _UNKNOWN:
         if name in node:
-            return f"{name} is not supported: leave it out."
+            return UnknownKeyword(name)
     for name in _ELSEWHERE:
         if name in node:
-            return f"{name} is not supported. Type $ref with a place in this file: #/$defs/…"
+            return DynamicReference(name)
     if node is not root and "$id" in node:
-        return "$id inside a schema changes what $ref means, and is not supported: leave it out."
+        return InnerId()
     reference = node.get("$ref")
     if reference is not None:
         if not isinstance(reference, str) or not reference.startswith("#"):
-            return (
-                f"$ref {shown(str(reference))} names another document, which is not fetched. Copy "
-                "it into this file under $defs, and type #/$defs/…"
-            )
+            return OtherDocument(str(reference))
         try:
             is_schema = id(_target(root, reference)) in known
         except KeyError:
             is_schema = False
         if not is_schema:
-            return f"$ref {shown(reference)} names no schema of this file."
+            return NoTarget(reference)
     if not is_finite(node.get("multipleOf")):
-        return "multipleOf has to be finite."
+        return InfiniteMultiple()
     patterns = [node["pattern"]] if isinstance(node.get("pattern"), str) else []
     by_name = node.get("patternProperties")
     for pattern in [*patterns, *(by_name if isinstance(by_name, Mapping) else ())]:
-        if problem := _why_no_pattern(pattern):
-            return f"the pattern {shown(pattern)} cannot be matched safely ({problem})."
+        if (problem := _why_no_pattern(pattern)) is not None:
+            return problem
     return None
 
 
@@ -241,7 +252,7 @@ def _in_place(root: Mapping[str, Any], node: Schema) -> Iterator[Schema]:
     yield from node.get("dependentSchemas", {}).values()
 
 
-def _endless_reference(root: Mapping[str, Any], nodes: Mapping[str, Schema]) -> str | None:
+def _endless_reference(root: Mapping[str, Any], nodes: Mapping[str, Schema]) -> Place | None:
     """Return the place of a schema that is checked by itself again, at the same value."""
     places = {id(node): place for place, node in nodes.items()}
     done: set[int] = set()
@@ -265,7 +276,7 @@ def _endless_reference(root: Mapping[str, Any], nodes: Mapping[str, Schema]) -> 
     return None
 
 
-def _endless_answer(root: Mapping[str, Any], nodes: Mapping[str, Schema]) -> str | None:
+def _endless_answer(root: Mapping[str, Any], nodes: Mapping[str, Schema]) -> Place | None:
     """Return the place of a schema that no finite value matches, as it requires itself."""
     # The least fixed point: what is finite by what is known to be so, until nothing is added. Each
     # node waits for its conditions, and each of them is met once: linear in the references.
@@ -342,9 +353,9 @@ def _allows_object(schema: Mapping[str, Any]) -> bool:
 
 
 @cache
-def _why_no_pattern(pattern: str) -> str | None:
+def _why_no_pattern(pattern: str) -> UnsafePattern | None:
     try:
         finds("", pattern)
     except ValueError as error:
-        return str(error).removeprefix("Invalid regular expression: ")
+        return UnsafePattern(pattern, str(error).removeprefix("Invalid regular expression: "))
     return None

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from typing import Any
 
-from stratos.tasks.rows import shown
+from stratos.tasks.shown import shown
 
 FORMATS = ("date", "email", "ipv4", "ipv6", "uuid")
 """Formats that are checked: those for which nothing has to be installed."""

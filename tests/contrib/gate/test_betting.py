@@ -90,7 +90,7 @@ def test_bets_leave_no_item_with_less_than_nothing() -> None:
 
 
 def test_the_docs_say_how_many_items_that_are_alike_are_enough() -> None:
-    text = (Path(__file__).parents[3] / "docs" / "gate.md").read_text()
+    text = (Path(__file__).parents[3] / "docs" / "contrib" / "gate.md").read_text()
     n = BettingTest(0.02, 0.05).n_if_alike()
     assert f"{n} items\nthat both answer alike" in text
     assert f"over {len(_bets())} sizes of the bet" in text

@@ -14,11 +14,12 @@ from required import lacking
 from stratos.contrib.gym import GymTask
 from stratos.contrib.gym.harmless import BOARDS, EXPRESSIONS, LISTS, is_harmless, is_really_right
 from stratos.contrib.gym.source import NEED_HASH_SEED, WITHOUT_GOLD, names, not_installed
-from stratos.synthesize.leaks import EXACT, HeldOut
+from stratos.synthesize.leaks import HeldOut
 from stratos.synthesize.near import NearDuplicates
+from stratos.synthesize.words import Leak
 from stratos.tasks.base import Item, Split
 
-DOCS = Path(__file__).parents[3] / "docs" / "gym.md"
+DOCS = Path(__file__).parents[3] / "docs" / "contrib" / "gym.md"
 
 
 @pytest.fixture(autouse=True)
@@ -49,7 +50,7 @@ def test_a_template_that_all_questions_share_is_no_leak() -> None:
     held = HeldOut(items, task.items("train", 300), task.own_words)
     near = NearDuplicates(0.8, task.items("train", 300), task.own_words)
     assert not any(held.leak(item) or near.is_near(item) for item in task.reverse(200))
-    assert all(held.leak(item) == EXACT for item in items)
+    assert all(held.leak(item) is Leak.EXACT for item in items)
 
 
 def test_a_generator_that_has_no_more_ends() -> None:

@@ -17,8 +17,9 @@ from typing import Any
 import psutil
 import pytest
 
-from stratos.contrib.sql import SqlResult
 from stratos.contrib.sql.database import Database, QueryLimits, _child
+from stratos.contrib.sql.same_rows import SqlResult
+from stratos.contrib.sql.words import EmptyGolds
 from stratos.tasks.base import Item
 from stratos.tasks.jsonl import JsonlTask
 
@@ -232,7 +233,7 @@ def test_gold_queries_that_fail_are_named_by_line(
     rows[7]["answer"] = "select count(*) from order"
     path = tmp_path / "questions.jsonl"
     path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
-    verifier = {"_target_": "stratos.contrib.sql.SqlResult", "database": str(shop)}
+    verifier = {"_target_": "stratos.contrib.sql.same_rows.SqlResult", "database": str(shop)}
     settings: dict[str, Any] = {"verifier": verifier}
     if by_name:
         settings = {"metric": "sql", "database": str(shop)}
@@ -244,9 +245,9 @@ def test_gold_queries_that_fail_are_named_by_line(
     assert task.score("select 999", item).exact == 0
 
 
-def told_of_no_rows(path: Path, shop: Path, **settings: Any) -> list[str]:
+def empty_golds(path: Path, shop: Path, **settings: Any) -> list[EmptyGolds]:
     task = JsonlTask(str(path), **(settings or {"metric": "sql", "database": str(shop)}))
-    return [told for told in task.complaints if "no rows" in told]
+    return [reason for reason in task.complaints if isinstance(reason, EmptyGolds)]
 
 
 def test_gold_queries_without_rows_are_counted_and_stay(shop: Path, tmp_path: Path) -> None:
@@ -254,10 +255,11 @@ def test_gold_queries_without_rows_are_counted_and_stay(shop: Path, tmp_path: Pa
     query = "select id from orders where id = {}"
     rows = [{"question": f"Which are {k}?", "answer": query.format(k)} for k in range(40)]
     path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
-    verifier = {"_target_": "stratos.contrib.sql.SqlResult", "database": str(shop)}
+    verifier = {"_target_": "stratos.contrib.sql.same_rows.SqlResult", "database": str(shop)}
     task = JsonlTask(str(path), verifier=verifier)
-    [told] = told_of_no_rows(path, shop)
-    assert told_of_no_rows(path, shop, verifier=verifier) == [told]
+    [reason] = empty_golds(path, shop)
+    assert empty_golds(path, shop, verifier=verifier) == [reason]
+    assert reason.database == str(shop)
     held: dict[str, list[Item]] = {
         "validation": task.items("validation", 40),
         "test": task.items("test", 40),
@@ -265,11 +267,11 @@ def test_gold_queries_without_rows_are_counted_and_stay(shop: Path, tmp_path: Pa
     assert sum(map(len, held.values())) + task.n_train == 40, "none is left out"
     for split, some in held.items():
         n_empty = sum(int(item.answer.split()[-1]) > 9 for item in some)
-        assert n_empty and f"{n_empty} of {len(some)} {split} rows" in told
+        assert n_empty and reason.n_empty[split] == n_empty and reason.n_rows[split] == len(some)
     with opened(shop) as database:
         more = [(k, "Oslo", 1.0) for k in range(10, 40)]
         database.executemany("insert into orders values (?, ?, ?)", more)
-    assert told_of_no_rows(path, shop) == []
+    assert empty_golds(path, shop) == []
 
 
 def test_the_metric_sql_asks_for_its_database(shop: Path, tmp_path: Path) -> None:

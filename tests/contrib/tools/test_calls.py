@@ -18,6 +18,7 @@ from stratos.contrib.tools.signatures import (
     tools_in,
     tools_of,
 )
+from stratos.contrib.tools.words import UnknownTool
 
 WEATHER: dict[str, Any] = {
     "name": "weather",
@@ -239,9 +240,7 @@ def test_tools_are_read_in_the_forms_of_apis_and_refused_by_name() -> None:
             tools_of(tools)
     with pytest.raises(ValueError, match=r"the arguments of call 1 are .* which is no JSON"):
         calls_of([{"name": "a", "arguments": "{"}])
-    assert why_invalid([Call("x")], TOOLS) == (
-        "call 1 is of x, which is no tool of the row; it has weather, clock"
-    )
+    assert why_invalid([Call("x")], TOOLS) == UnknownTool(1, "x", ("weather", "clock"))
 
 
 def test_a_question_tells_its_tools_and_its_request_again() -> None:

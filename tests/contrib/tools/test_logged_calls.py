@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from in_process import stratos
 
+from stratos.contrib.logs.survey import survey
+from stratos.contrib.logs.survey_text import lines_of
+from stratos.contrib.logs.words import OtherWorkloads, SecretsReplaced
 from stratos.contrib.tools import ToolsTask
 from stratos.contrib.tools.logged_calls import NO_TOOLS, TEXT_AFTER_RESULTS
 from stratos.contrib.tools.signatures import request_in
@@ -185,7 +187,7 @@ def test_no_escape_hides_a_key_in_a_log(tmp_path: Path, before: str) -> None:
     ]
     task = ToolsTask(write(tmp_path / "a.jsonl", rows))
     assert not [one for pair in answers(task).items() for one in pair if key in one]
-    assert "2 keys and tokens in the messages are replaced by ***." in task.notes
+    assert str(SecretsReplaced(2)) in task.notes
 
 
 def test_a_log_without_calls_says_what_it_holds(tmp_path: Path) -> None:
@@ -200,13 +202,13 @@ def test_the_survey_names_the_command(tmp_path: Path) -> None:
     others = [chat([{"role": "user", "content": f"Tell me story number {k} of the sea, please."}],
                    {"content": "Once."}, tools=None) for k in range(60)]  # fmt: skip
     path = write(tmp_path / "a.jsonl", [*completions(60), *others])
-    done = stratos("logs", path)
-    [line] = [one for one in done.stdout.splitlines() if "+task=tools" in one]
-    assert "tools: offered in 60 rows, called in 60" in done.stdout
+    lines = [*lines_of(survey(path), None)]
+    [line] = [one for one in lines if "+task=tools" in one]
+    assert any("tools: offered in 60 rows" in one for one in lines)
     workload = line.rpartition("task.workload=")[2]
     task = ToolsTask(path, workload=workload)
     assert len(answers(task)) == 60 and task.left_out == {}
-    assert any(one.startswith("60 rows of ") and workload in one for one in task.notes)
+    assert str(OtherWorkloads(path, workload, 60)) in task.notes
 
 
 def by_split(task: ToolsTask) -> dict[str, set[str]]:

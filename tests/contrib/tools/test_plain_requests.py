@@ -122,8 +122,11 @@ def test_values_are_read_as_people_say_them() -> None:
     ):
         assert [one.arguments for one in read(said, tool)] == [arguments], said
     # What is no number or no day of a schema is nothing of it.
-    assert not list(read("What is the interest on savings with deposit $5,0", save))
-    assert not list(read("Book a room near Reno, NV for the 3rd of May", book))
+    for unread, tool in (
+        ("What is the interest on savings with deposit $5,0", save),
+        ("Book a room near Reno, NV for the 3rd of May", book),
+    ):
+        assert not list(read(unread, tool))
 
 
 def test_several_calls_of_one_tool_share_what_they_do() -> None:
@@ -134,7 +137,8 @@ def test_several_calls_of_one_tool_share_what_they_do() -> None:
         return [[call.arguments for call in calls] for calls in requests.read(said, tools)]
 
     first, second = {"width": 4, "height": 2.5}, {"width": 1, "height": 7}
-    assert found("Give me the area: width = 4 and height = 2.5") == [[first]]
+    alone = "Give me the area: width = 4 and height = 2.5"
+    assert found(alone) == [[first]]
     for said in (
         "Calculate the area of 4 and 2.5, and also with width 1 with height 7",
         "Calculate the area of 4 and 2.5. Also, Help me calculate the area of 1 and 7",
@@ -142,7 +146,8 @@ def test_several_calls_of_one_tool_share_what_they_do() -> None:
     ):
         assert found(said) == [[first, second]], said
     places = [{"place": "Reno, NV"}, {"place": "Oslo"}]
-    assert found("Book a room in 'Reno, NV', as well as 'Oslo'") == [places]
+    both = "Book a room in 'Reno, NV', as well as 'Oslo'"
+    assert found(both) == [places]
     rng = random.Random(1)
     n_read = 0
     for k in range(300):
@@ -160,17 +165,12 @@ def test_values_follow_what_a_description_says() -> None:
     places = {call["place"] for call in calls}
     assert {"Reno, NV", "Austin, TX"} <= places
     assert all(len(call["day"]) == 10 and call["day"][4] == "-" for call in calls if "day" in call)
-    assert examples_in("Unit, e.g. 'km' or \"mi\". Default is 'km'. The king's 'own'.") == (
-        "km",
-        "mi",
-    )
+    quoted = "Unit, e.g. 'km' or \"mi\". Default is 'km'. The king's 'own'."
+    assert examples_in(quoted) == ("km", "mi")
     assert examples_in("One of many.") == ()
     assert examples_in("City, e.g. Reno, NV") == ("Reno, NV",)
-    assert examples_in("Color (e.g., red, light blue, or green etc.)") == (
-        "red",
-        "light blue",
-        "green",
-    )
+    listed = "Color (e.g., red, light blue, or green etc.)"
+    assert examples_in(listed) == ("red", "light blue", "green")
     assert examples_in("Such as the one that is nearest to you.") == ()
     # A name says what an unnamed kind of value is; few optional arguments are given at once.
     [save] = tools_of([SAVE])

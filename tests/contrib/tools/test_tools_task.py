@@ -10,13 +10,16 @@ from typing import Any
 
 import pytest
 
+from stratos.contrib.logs.words import SecretsReplaced
 from stratos.contrib.tools import ToolsTask
 from stratos.contrib.tools.calls import Call
 from stratos.contrib.tools.drawing import CannotDrawError, Drawer, value_of
 from stratos.contrib.tools.request_templates import Requests, learnt, templates_of
 from stratos.contrib.tools.signatures import tools_in, tools_of
+from stratos.contrib.tools.words import UnknownTool
 from stratos.evaluate.fields import field_shares
 from stratos.synthesize.leaks import HeldOut
+from stratos.tasks.words import Unreadable
 
 WEATHER: dict[str, Any] = {
     "name": "weather",
@@ -82,7 +85,8 @@ def test_rows_have_slices_and_scores(task: ToolsTask) -> None:
     items = [*task.items("train", 1000), *(task.held_out() or ())]
     assert Counter(item.slice for item in items) == dict.fromkeys(task.slices, 60)
     assert task.refusals() == []
-    assert any("60 simple, 60 multiple, 60 parallel, 60 irrelevant" in n for n in task.notes)
+    sizes = ", ".join(f"60 {name}" for name in task.slices)
+    assert any(sizes in note for note in task.notes)
     for item in items:
         assert task.score(item.answer, item).exact == 1
         assert task.score(f"Answer: {item.answer}", item).exact == 1
@@ -147,7 +151,8 @@ def test_other_right_values_are_kept_with_the_row_and_not_learnt(tmp_path: Path)
     items = [*task.items("train", 999), *task.held_out()]
     item = next(one for one in items if '"Rome"' in one.answer and one.slice == "simple")
     assert "Roma" not in item.answer
-    assert task.score('[{"name": "weather", "arguments": {"city": "Roma"}}]', item).exact == 1
+    roma = [{"name": "weather", "arguments": {"city": "Roma"}}]
+    assert task.score(json.dumps(roma), item).exact == 1
 
 
 def test_injection_draws_calls_whose_requests_are_read_back(task: ToolsTask) -> None:
@@ -260,7 +265,7 @@ def test_keys_of_rows_reach_no_item_and_no_message(tmp_path: Path, key: str) -> 
     items = [one for split in ("train", "validation", "test") for one in task.items(split, 99)]  # type: ignore[arg-type]
     assert any("***" in str(one.origin) for one in items)
     assert not any(key in str(one) for one in items)
-    assert "1 key or token in the messages is replaced by ***." in task.notes
+    assert str(SecretsReplaced(1)) in task.notes
     wrong = [
         {**calls[0], "arguments": f'{{"city": "{key}'}, {**calls[0], "arguments": {"city": [key]}},
         {**calls[0], "name": key}, f'{{"name": "{key}',
@@ -274,3 +279,12 @@ def test_keys_of_rows_reach_no_item_and_no_message(tmp_path: Path, key: str) -> 
         with pytest.raises(ValueError) as error:
             ToolsTask(write(tmp_path / "b.jsonl", [*more, bad]))
         assert "***" in str(error.value) and key[:12] not in str(error.value)
+
+
+def test_calls_that_no_tool_takes_are_refuted(task: ToolsTask) -> None:
+    item = next(one for one in task.items("validation", 99) if one.slice == "simple")
+    assert task.refute(item, item.answer) is None
+    [tool] = tools_in(item.question)
+    unknown = task.refute(item, '[{"name": "sub", "arguments": {}}]')
+    assert unknown == UnknownTool(1, "sub", (tool.name,))
+    assert task.refute(item, "well") == task.refute(item, " \n") == Unreadable()

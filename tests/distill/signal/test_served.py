@@ -16,6 +16,19 @@ from stratos.deploy.commands import serve_arguments
 from stratos.deploy.server import free_port, serving
 from stratos.distill.objectives import TopK
 from stratos.distill.signal import TextSource, TokenizerMismatch, open_source
+from stratos.distill.words import (
+    FewerTokens,
+    LessSignal,
+    NoDistributions,
+    NotServed,
+    OtherToken,
+    PaidEachTime,
+    ScoringIgnored,
+    ScoringRefused,
+    ServedTemperature,
+    ServedTopK,
+    SignalTooDear,
+)
 from stratos.ledger import Ledger
 from stratos.teachers import scheduler
 from stratos.teachers.openai import OpenAITeacher
@@ -42,7 +55,7 @@ def test_it_gives_the_likeliest_tokens_and_the_texts_own(
     source = open_source(
         asked(server), strategy(top_k=6), tokenizer(), data, context(tmp_path, told)
     )
-    assert (source.kind, source.why, told) == ("topk", "", [])
+    assert (source.kind, source.reason, told) == ("topk", None, [])
     batch = batch_of(data, IDS)
     given = source.signal(batch)
     expected = alone(server.network, data, IDS, len(tokenizer()))
@@ -62,11 +75,7 @@ def test_a_server_that_gives_fewer_is_said_and_cached(
     data, told = documents(8), []
     said = strategy(cache="sampled", top_k=64, cache_dtype="float32")
     source = open_source(asked(server), said, tokenizer(), data, context(tmp_path, told))
-    assert told == [
-        "Teacher served is served and gives its most likely tokens, not sampled ones: the cache is "
-        "topk.",
-        "Teacher served: it gives 20 tokens a place instead of 64.",
-    ]
+    assert told == [str(ServedTopK("served")), str(LessSignal("served", FewerTokens(20, 64)))]
     batch = batch_of(data, [3, 1])
     given = source.signal(batch)
     assert isinstance(given, TopK) and given.tail_M is not None
@@ -93,28 +102,20 @@ def test_what_cannot_be_had_falls_to_text_and_is_said(
     for cache in ("none", "topk"):
         source, told = opened(cache=cache)
         assert isinstance(source, TextSource) and source.signal(None) is None  # type: ignore[func-returns-value,arg-type]
-        assert told == [
-            f"Teacher served gives no distributions: {server.base_url} ignores prompt_logprobs"
-            " (vLLM has them; transformers serve does not). The student learns from "
-            "its verified text."
-        ]
+        assert source.reason == ScoringIgnored(server.base_url)
+        assert told == [str(NoDistributions("served", source.reason))]
     assert not list((tmp_path / "cache").rglob("shard*"))
     server.drops, server.path = False, "/v1/elsewhere"
     source, told = opened()
-    assert (
-        source.kind == "text"
-        and "refuses to score given text with prompt_logprobs (HTTP 404;" in told[0]
-    )
+    assert source.reason == ScoringRefused(server.base_url, "HTTP 404")
     n_requests = len(server.requests)
-    assert opened(temperature=2.0)[1][0].startswith(
-        "Teacher served gives no distributions: a served teacher gives its distribution at "
-        "temperature 1, not 2."
-    )
-    assert opened(objective="universal_logit")[0].kind == "text"
-    assert "gives no hidden states to match" in opened(hidden_match=0.5)[1][0]
+    assert opened(temperature=2.0)[0].reason == ServedTemperature(2.0)
+    assert opened(objective="universal_logit")[0].reason == NotServed.WHOLE_DISTRIBUTION
+    assert opened(hidden_match=0.5)[0].reason == NotServed.HIDDEN_STATES
     assert len(server.requests) == n_requests, "known without asking"
 
 
+@pytest.mark.slow
 def test_transformers_serve_is_known_to_score_nothing(tmp_path: Path) -> None:
     folder, port, told = str(tmp_path / "teacher"), free_port(), []  # type: ignore[var-annotated]
     teacher(tmp_path / "teacher")
@@ -124,11 +125,8 @@ def test_transformers_serve_is_known_to_score_nothing(tmp_path: Path) -> None:
         where = context(tmp_path, told)
         source = open_source(real, strategy(), tokenizer(), documents(2), where)
     assert source.kind == "text"
-    assert told == [
-        f"Teacher served gives no distributions: {server.url}/v1 refuses to score given text with "
-        "prompt_logprobs (HTTP 422; vLLM has them, transformers serve does not). The student "
-        "learns from its verified text."
-    ]
+    reason = ScoringRefused(f"{server.url}/v1", "HTTP 422")
+    assert told == [str(NoDistributions("served", reason))]
 
 
 def test_a_server_with_other_tokens_is_refused(server: CompletionServer, tmp_path: Path) -> None:
@@ -143,7 +141,7 @@ def test_a_server_with_other_tokens_is_refused(server: CompletionServer, tmp_pat
     server.words = Other()
     with pytest.raises(TokenizerMismatch) as error:
         open_source(asked(server), strategy(), words, documents(), context(tmp_path))
-    assert f"Id 200 is {words.decode([200])!r} to the student and 'other'" in str(error.value)
+    assert str(OtherToken(200, words.decode([200]), "other")) in str(error.value)
     assert f"{MODEL} at {server.base_url}" in str(error.value)
     assert "strategy=alignment" in str(error.value)
 
@@ -170,10 +168,7 @@ def test_a_paid_teacher_is_paid_from_the_ledger(server: CompletionServer, tmp_pa
         context(tmp_path, told), ledger=Ledger(tmp_path / "paid", budget_usd=0.01)
     )
     source = open_source(paid, strategy(top_k=4), tokenizer(), documents(), where)
-    assert told == [
-        "Teacher served is paid each time the student reads a text. To pay once: "
-        "strategy.cache=topk"
-    ]
+    assert told == [str(PaidEachTime("served"))]
     before = where.ledger.spent_usd
     assert before > 0, "the first request is paid, too"
     batch = batch_of(documents(), IDS)
@@ -202,15 +197,10 @@ def test_what_a_cache_will_cost_is_said_and_held_against_the_budget(
     usd = (n_tokens * 10 + 25 * 20) / 1e6
     with pytest.raises(BudgetError) as error:
         open_source(paid, said, words, data, where(0.005))
-    told = (
-        f"Teacher served: 24 documents are expected to take {n_tokens:,} tokens in and 25 out, "
-        f"${usd:.4f} (${usd:.4f} to ${usd:.4f})"
-    )
-    assert str(error.value) == (
-        f"{told}, and $0.0050 is left. That suffices for about {int(24 * 0.005 / usd)} of them. "
-        f"Give limits.budget_usd (for a probe limits.probe_usd) ${usd - 0.005:.4f} more, learn "
-        "from its verified text (strategy=alignment), or choose a cheaper teacher."
-    )
+    n_fitting = int(24 * 0.005 / usd)
+    cost = f"24 documents are expected to take {n_tokens:,} tokens in and 25 out, ${usd:.4f}"
+    for part in (cost, f"about {n_fitting} of them", f"${usd - 0.005:.4f} more", "=alignment)"):
+        assert part in str(error.value)
     assert server.requests == []
     # Where the strategy was not the user's own choice there is another way to learn.
     warned = list[str]()
@@ -218,15 +208,12 @@ def test_what_a_cache_will_cost_is_said_and_held_against_the_budget(
     source = open_source(paid, said, words, data, poor, is_forced=False)
     given = source.signal(batch_of(data, IDS))
     assert given is None and isinstance(source, TextSource)
-    assert warned == [
-        f"Teacher served gives no distributions: that it scores 24 documents is expected to cost "
-        f"${usd:.4f}, and $0.0050 is left, enough for about {int(24 * 0.005 / usd)} of "
-        "them. The student learns from its verified text."
-    ]
+    assert source.reason == SignalTooDear(24, pytest.approx(usd), 0.005, n_fitting)
+    assert warned == [str(NoDistributions("served", source.reason))]
     assert (poor.ledger.cut_at_usd, poor.ledger.spent_usd, server.requests) == (0.005, 0, [])
     enough = where(1.0)
     open_source(paid, said, words, data, enough).close()
-    assert notes[-1] == f"{told}; $1.0000 is left."
+    assert cost in notes[-1] and "$1.0000 is left" in notes[-1]
     assert len(server.requests) == 1 + 24, "each document is paid for once"
     assert enough.ledger.spent_usd == pytest.approx(usd)
     (line,) = [t for t in enough.ledger.path.read_text().splitlines() if "expected_usd" in t]

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from itertools import chain, islice
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,6 @@ from world import LARGE, STUDENTS, World, teacher
 
 from stratos.catalog import load_catalog
 from stratos.config import CloudConfig, EvaluateConfig, LimitsConfig, ObjectiveConfig
-from stratos.contrib.tools import ToolsTask
 from stratos.core.errors import InfeasibleError
 from stratos.core.intervals import wilson
 from stratos.plan.options.candidates import build_problem
@@ -18,6 +18,7 @@ from stratos.plan.solution import solve
 from stratos.synthesize.alignment import Alignment
 from stratos.synthesize.injection import Injection
 from stratos.synthesize.rationale import reading, request
+from stratos.tasks.base import Item
 from stratos.tasks.jsonl import JsonlTask
 from stratos.tasks.math import MathTask
 
@@ -184,17 +185,22 @@ def test_a_local_teacher_takes_the_hours_of_writing(tmp_path):
     assert hours[1] > hours[0]
 
 
+class Drawn(JsonlTask):
+    """Draws 100 items beside the rows, whose questions can have other words."""
+
+    n_made = n_worded = 100  # type: ignore[assignment]
+
+    def reverse(self, n, seed=0):
+        drawn = (Item(f"drawn {k}", "main", f"Doze {k}", f"{k}") for k in range(self.n_made))
+        return islice(chain(super().reverse(n, seed), drawn), n)
+
+    def wording(self, item):
+        is_drawn = item.id.startswith("drawn")
+        return [{"role": "user", "content": item.question}] if is_drawn else None
+
+
 def test_each_worded_question_is_asked_for_and_read(tmp_path):
-    tool = {"name": "nap", "description": "Take a nap.", "parameters": {
-        "properties": {"minutes": {"type": "integer"}}, "required": ["minutes"]}}  # fmt: skip
-    rows = [
-        {"question": f"Doze {k}", "tools": [tool],
-         "calls": [{"name": "nap", "arguments": {"minutes": k}}]}
-        for k in range(40)
-    ]  # fmt: skip
-    file = tmp_path / "naps.jsonl"
-    file.write_text("\n".join(map(json.dumps, rows)))
-    task = ToolsTask(str(file), n_drawn=100)
+    task = task_of(tmp_path, Drawn)
     config = replace(World(task=task).config(), evaluate=EvaluateConfig(n_teacher_items=8))
     plain, worded = (
         teacher_load_of(config, hosted(task), Injection(wording=who)) for who in ("task", "teacher")

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from syrupy.assertion import SnapshotAssertion
 
 from stratos.records import Pilot, PilotPoint, PilotRun
 from stratos.report.costs import cost_rows
@@ -40,12 +41,9 @@ def factory() -> ModuleType:
     return module
 
 
-def test_its_line_says_how_far_each_pair_came() -> None:
-    assert outcome(PILOT) == (
-        "llama-1m by injection 40.0% exact on validation items after 1M tokens, $0.020 to teachers"
-    )
+def test_its_line_says_how_far_each_pair_came(snapshot: SnapshotAssertion) -> None:
     nobody = Pilot("mahjong", (), {"a by injection": "no plan meets the limits"}, 1.0, 0.0, 0.0)
-    assert outcome(nobody) == "no pair was trained: no plan meets the limits"
+    assert [outcome(PILOT), outcome(nobody)] == snapshot
 
 
 def test_its_hours_are_training_at_the_price_of_the_plan(factory: ModuleType) -> None:

@@ -12,6 +12,7 @@ from stratos.tasks.mahjong import DiscardTask
 from stratos.tasks.mahjong.discard import derive, discards
 from stratos.tasks.mahjong.engine import all_tiles
 from stratos.tasks.mahjong.tiles import Hand, add, text_to_hand, tiles_to_text
+from stratos.tasks.mahjong.words import Fault, OtherTileCount, WrongPath
 
 TASK = DiscardTask()
 
@@ -79,10 +80,8 @@ def test_reverse_items_are_verified_and_wrong_ones_found() -> None:
         changed = item.rationale[:at] + other + item.rationale[at + 1 :]
         assert TASK.verify(replace(item, rationale=changed)) is not None
     assert TASK.verify(replace(items[0], answer="1z2z3z")) is not None
-    assert TASK.verify(replace(items[0], rationale="")) == (
-        "it does not try every kind of tile, each once and in order"
-    )
-    assert TASK.verify(replace(items[0], question="1m")) == "1m has not 14 tiles"
+    assert TASK.verify(replace(items[0], rationale="")) == WrongPath(Fault.KINDS)
+    assert TASK.verify(replace(items[0], question="1m")) == OtherTileCount("1m", 14)
 
 
 def test_every_text_is_made_of_the_vocabulary() -> None:

@@ -14,21 +14,11 @@ from functools import cached_property
 from typing import Any
 
 from stratos.contrib.logs.messages.conversation import history_of
+from stratos.contrib.logs.words import Doubt
 from stratos.tasks.doubts import are_alike
 from stratos.tasks.objects import fields_of, object_of
 from stratos.tasks.split import normalised
 from stratos.tasks.table import Row, Rows
-
-NO_JSON = "no JSON object, as nearly all others are"
-FIELDS = "other fields than nearly all others"
-TYPES = "a field of another type than in nearly all others"
-NOT_SAID = "a value that is not in the messages, where nearly all others copy it"
-NO_MATCH = "no match of task.schema"
-NO_ANSWER = "no answer at all"
-RARE = "a label that hardly any other answer is"
-REFUSED = "a refusal"
-LOOPS = "a text that repeats itself"
-CONTRADICTED = "another answer than most of those to the same request"
 
 _FEWEST = 50
 """Answers from which others can be told to be unlike them."""
@@ -105,18 +95,22 @@ class AnswerChecks:
         elif len(self.labels) <= _MOST_LABELS * 10:
             self.labels[normalised(answer)] += 1
 
-    def doubt(self, question: str, answer: str) -> str | None:
+    def doubt(self, question: str, answer: str) -> Doubt | None:
         """Return what is doubtful about an answer; None where nothing is."""
         if self.n < _FEWEST:
             return None
         if self.n_refusals < _USUAL * self.n and _is_refusal(answer):
-            return REFUSED
+            return Doubt.REFUSED
         if _loops(answer):
-            return LOOPS
+            return Doubt.LOOPS
         found = object_of(answer)
         if self.n_objects >= _MOST * self.n:
-            return NO_JSON if found is None else self._of_object(question, found)
-        return RARE if self._are_labels and normalised(answer) not in self._usual_labels else None
+            return Doubt.NO_JSON if found is None else self._of_object(question, found)
+        return (
+            Doubt.RARE
+            if self._are_labels and normalised(answer) not in self._usual_labels
+            else None
+        )
 
     @property
     def tell(self) -> bool:
@@ -143,26 +137,26 @@ class AnswerChecks:
         }
         return {one for one, n in self.labels.items() if n > least} - slips
 
-    def _of_object(self, question: str, found: Mapping[str, Any]) -> str | None:
+    def _of_object(self, question: str, found: Mapping[str, Any]) -> Doubt | None:
         fields = fields_of(found)
         usual = [p for p, n in self.n_fields.items() if n >= _NEARLY_ALL * self.n_objects]
         if any(path not in fields for path in usual):
-            return FIELDS
+            return Doubt.FIELDS
         if usual and any(self.n_fields[p] < _HARDLY_ANY * self.n_objects for p in fields):
-            return FIELDS
+            return Doubt.FIELDS
         for path, value in fields.items():
             types = self.n_types[path]
             [(_, n)] = types.most_common(1)
             is_usual = n >= _USUAL_TYPE * types.total() and value is not None
             if is_usual and types[_type(value)] < n:
-                return TYPES
+                return Doubt.TYPES
         said = _said(question)
         for path, value in fields.items():
             n = self.n_values[path]
             if n < _FEWEST or self.n_copied[path] < _COPIED * n:
                 continue
             if any(text not in said for text in _copies(value)):
-                return NOT_SAID
+                return Doubt.NOT_SAID
         return None
 
 
@@ -176,7 +170,7 @@ def checks_of(rows: Rows) -> dict[str, AnswerChecks]:
 
 def workload_in(row: Row) -> str:
     """Return the id of the workload that a row is of."""
-    return "" if row.logged is None else row.logged.workload
+    return "" if row.provenance is None else row.provenance.workload
 
 
 def _is_refusal(answer: str) -> bool:

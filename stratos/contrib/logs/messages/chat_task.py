@@ -3,29 +3,39 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from typing_extensions import override
 
-from stratos.contrib.logs.messages import doubtful
 from stratos.contrib.logs.messages.conversation import as_question, history_of
 from stratos.contrib.logs.messages.message_file import is_saved
 from stratos.contrib.logs.messages.recognised import KNOWN
 from stratos.contrib.logs.messages.suited import suited_metric
 from stratos.contrib.logs.messages.turn_rows import SLICES, TurnReader
+from stratos.contrib.logs.words import (
+    CallsNotLearnt,
+    DatedSystems,
+    FilesLeftOut,
+    OneSession,
+    OtherSystems,
+    OtherWorkloads,
+    SecretsReplaced,
+)
 from stratos.core.counted import counted, listed
 from stratos.core.errors import ConfigError
+from stratos.core.reasons import Reason
 from stratos.tasks.alike import Alike
+from stratos.tasks.answers import AnswerText
 from stratos.tasks.base import Item, Message, Score
 from stratos.tasks.file_content import Content
 from stratos.tasks.jsonl import JsonlTask
 from stratos.tasks.metrics import Metric, MetricName, metric_of
 from stratos.tasks.objects import object_of
-from stratos.tasks.rows import FileRows, Unanswered
+from stratos.tasks.rows import FileRows, Record, RowSource, Settled
 from stratos.tasks.split import content_id, id_of
 from stratos.tasks.table import Row, Rows
 
@@ -57,7 +67,7 @@ class ChatTask(JsonlTask):
 
     name: str = "chat"
     """Name shown in tables and written into records."""
-    metric: MetricName | Literal["auto"] = "auto"  # type: ignore[assignment]
+    metric: Literal["auto", "exact", "numeric", "f1"] = "auto"
     """auto (exact for short answers and JSON objects, else f1), exact, numeric or f1."""
     min_f1: float = 0.5
     """For f1: word overlap with the logged answer from which an answer is correct."""
@@ -98,7 +108,7 @@ class ChatTask(JsonlTask):
 
     # --- reading ---------------------------------------------------------------------------------
 
-    def _why_unreadable(self, path: str) -> str | None:
+    def _why_unreadable(self, path: str) -> Reason | None:
         return None if is_saved(path) else super()._why_unreadable(path)
 
     @property
@@ -115,11 +125,16 @@ class ChatTask(JsonlTask):
         return content
 
     def _read_files(self) -> ChatContent:
+        return self._read_chats(None)
+
+    def _read_chats(self, settle: Callable[[Sequence[Row]], Settled] | None) -> ChatContent:
+        """Read the files; `settle` is as `RowSource` has it."""
         reader = TurnReader(self.messages_key, self.answer_key, self.workload)
         reader.is_replaced = bool(self.instruction)
-        self.__dict__["_reader"] = reader
-        files = tuple(self._read(key, path) for key, path in self._paths.items())
-        del self.__dict__["_reader"]
+        source = RowSource(partial(_records, reader), settle)
+        files = tuple(
+            self._explained(reader, key, path, source) for key, path in self._paths.items()
+        )
         alike = reader.alike
         keys, unnumbered, n_of_no_session = alike.keys(), alike.unnumbered(), alike.n_of_no_session
         reader.alike = Alike()  # the signatures are needed no more
@@ -132,10 +147,14 @@ class ChatTask(JsonlTask):
             metric=suited_metric(files[0].rows) if self.metric == "auto" else self.metric,
         )
 
-    def _read(self, key: str, path: str) -> FileRows:
-        reader: TurnReader = self.__dict__["_reader"]
+    def _explained(self, reader: TurnReader, key: str, path: str, source: RowSource) -> FileRows:
+        """Read a file, and say what to type where it has no conversation that is read.
+
+        Raises:
+            ConfigError: it cannot be used.
+        """
         try:
-            return super()._read(key, path)
+            return self._read(key, path, source)
         except ConfigError as error:
             others = reader.seen.n_other
             if self.workload is not None and others and not reader.n_conversations:
@@ -152,12 +171,6 @@ class ChatTask(JsonlTask):
                 "task.messages_key=… task.answer_key=… Rows of a question and its answer: "
                 "+task=jsonl"
             ) from error
-
-    def _records(self, path: str) -> Iterable[tuple[str, Row | Unanswered | str]]:
-        reader: TurnReader = self.__dict__["_reader"]
-        if reader.system is None:
-            reader.find_system(path)
-        return reader.rows(path)
 
     def _canonical(self, key: str, answer: str, options: Sequence[str]) -> str:
         if self.schema is not None:
@@ -186,13 +199,13 @@ class ChatTask(JsonlTask):
         return self._content.keys[rows.column("conversations").astype(np.int64)]
 
     def _item(self, row: Row) -> Item:
-        assert row.logged is not None
+        assert row.provenance is not None
         item = Item(
             id=content_id(row.question),
             slice=row.slice,
             question=row.question,
             answer=row.answer,
-            family=id_of(int(self._content.keys[row.logged.conversation])),
+            family=id_of(int(self._content.keys[row.provenance.conversation])),
         )
         return replace(item, choices=self._choices(item))
 
@@ -214,10 +227,11 @@ class ChatTask(JsonlTask):
             f"Formats of {self.path}: {formats}. Metric: {self.metric}{self._from_f1}.",
             self._sizes,
             *self._left_out_note,
-            *doubtful.of_workload(self.path, self.workload, seen.n_other),
-            *doubtful.of_secrets(seen.n_secrets),
+            *([] if self.workload is None
+              else [str(OtherWorkloads(self.path, self.workload, seen.n_other))]),
+            *([str(SecretsReplaced(seen.n_secrets))] if seen.n_secrets else []),
             *self._schema_note,
-        )
+        )  # fmt: skip
 
     @property
     def _from_f1(self) -> str:
@@ -241,15 +255,20 @@ class ChatTask(JsonlTask):
 
     @property
     @override
-    def complaints(self) -> tuple[str, ...]:
+    def complaints(self) -> tuple[Reason, ...]:
         reader = self._content.reader
+        seen, n_conversations = reader.seen, reader.n_conversations
+        n_of_no_session = self._content.n_of_no_session
+        n_dated = 0 if reader.is_replaced else reader.n_dated
         return (
-            *doubtful.of_images(self.path, reader.seen.n_images),
-            *doubtful.of_calls(self.path, reader.seen.n_calls),
-            *doubtful.of_systems(self.path, reader),
-            *doubtful.of_sessions(self.path, self._content.n_of_no_session),
+            *([FilesLeftOut(self.path, seen.n_images)] if seen.n_images else []),
+            *([CallsNotLearnt(self.path, seen.n_calls)] if seen.n_calls else []),
+            *([DatedSystems(self.path, n_dated, n_conversations)] if n_dated else []),
+            *([OtherSystems(self.path, reader.n_other_system, n_conversations)]
+              if reader.n_other_system else []),
+            *([OneSession(self.path, n_of_no_session)] if n_of_no_session else []),
             *super().complaints,
-        )
+        )  # fmt: skip
 
     # --- what a teacher and a student are asked --------------------------------------------------
 
@@ -323,7 +342,7 @@ class ChatTask(JsonlTask):
 
     # --- reading and scoring ---------------------------------------------------------------------
 
-    def parse(self, text: str) -> str | None:
+    def parse(self, text: str) -> AnswerText | None:
         """Return the whole text, without the thoughts in front of it; None of an empty one."""
         text = _THOUGHTS.sub("", text).strip()
         if self.metric == "numeric" or self.verifier is not None or self.schema is not None:
@@ -348,3 +367,10 @@ class ChatTask(JsonlTask):
     @property
     def _is_exact(self) -> bool:
         return self.metric == "exact" and self.schema is None
+
+
+def _records(reader: TurnReader, path: str) -> Iterable[tuple[str, Record]]:
+    """Return the turns of a file; of the first file, the system prompt is found before."""
+    if reader.system is None:
+        reader.find_system(path)
+    return reader.rows(path)

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, partial
 from math import inf, isnan
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from typing_extensions import override
 
+from stratos.contrib.logs.against import AgainstLog
+from stratos.contrib.logs.logged_model import Log, LoggedModel
 from stratos.contrib.logs.messages.answer_checks import (
-    CONTRADICTED,
-    NO_ANSWER,
-    NO_MATCH,
     AnswerChecks,
     checks_of,
     workload_in,
@@ -24,11 +23,14 @@ from stratos.contrib.logs.messages.answer_checks import (
 from stratos.contrib.logs.messages.chat_task import ChatContent, ChatTask
 from stratos.contrib.logs.messages.conversation import as_question
 from stratos.contrib.logs.messages.logged_rows import AnswersByQuestion, model_of, time_of
-from stratos.core.counted import counted, listed
+from stratos.contrib.logs.teacher import LoggedTeacher
+from stratos.contrib.logs.words import AnswersNotUsed, Doubt, LaterRowsRepeat
+from stratos.core.counted import counted
 from stratos.core.errors import ConfigError
+from stratos.core.reasons import Reason
 from stratos.tasks import doubts
+from stratos.tasks.answers import AnswerText
 from stratos.tasks.base import Item, Message, Split
-from stratos.tasks.logged_model import LoggedModel
 from stratos.tasks.row_splits import without_copies
 from stratos.tasks.rows import Settled
 from stratos.tasks.split import normalised, order_key
@@ -49,14 +51,14 @@ _MANY_REPEATED = 0.5
 class LogContent(ChatContent):
     """What was read of a log."""
 
-    doubtful: tuple[tuple[str, Row], ...] = ()
+    doubtful: tuple[tuple[Doubt, Row], ...] = ()
     """Rows whose logged answer is not used, each with the reason."""
     checks: Mapping[str, AnswerChecks] = field(default_factory=dict)
     """What the answers of each workload are like; nothing where they are trusted."""
 
 
 @dataclass(frozen=True)
-class LogTask(ChatTask):
+class LogTask(ChatTask, Log):
     """Logged requests with their answers, split by time."""
 
     name: str = "logs"
@@ -80,9 +82,7 @@ class LogTask(ChatTask):
 
     def _read_files(self) -> LogContent:
         contradicted: list[Row] = []
-        self.__dict__["_contradicted"] = contradicted
-        content = super()._read_files()
-        del self.__dict__["_contradicted"]
+        content = self._read_chats(partial(self._vote, contradicted))
         [own] = content.files
         untimed = np.isnan(own.rows.column("times"))
         if untimed.mean() > _MOST_UNTIMED:
@@ -90,7 +90,7 @@ class LogTask(ChatTask):
                 f"{self.path}: {int(untimed.sum()):,} of {len(own.rows):,} rows have no time, by "
                 "which logs are split. Type +task=chat, which splits by a hash."
             )
-        doubtful = [(CONTRADICTED, row) for row in contradicted]
+        doubtful = [(Doubt.CONTRADICTED, row) for row in contradicted]
         checks: dict[str, AnswerChecks] = {}
         if self.answers != "trust":
             checks = checks_of(own.rows)
@@ -123,13 +123,13 @@ class LogTask(ChatTask):
                 raise
             return answer  # is doubtful, and no broken line
 
-    def _against_schema(self, answer: str, options: Sequence[str] = ()) -> str | None:
+    def _against_schema(self, answer: str, options: Sequence[str] = ()) -> Doubt | None:
         if self.schema is None:
             return None
         try:
             self._metric.canonical(answer, options)
         except ValueError:
-            return NO_MATCH
+            return Doubt.NO_MATCH
         return None
 
     @cached_property
@@ -138,20 +138,19 @@ class LogTask(ChatTask):
         assert isinstance(content, LogContent)
         return content
 
-    @property
-    def _settle(self) -> Callable[[Sequence[Row]], Settled]:
-        return self._vote
-
-    def _vote(self, rows: Sequence[Row]) -> Settled:
+    def _vote(self, contradicted: list[Row], rows: Sequence[Row]) -> Settled:
         """Take the last row with the answer that most of those to one request have.
 
         With answers that are trusted it is the last of the commonest ones, however few.
+
+        Args:
+            contradicted: rows with other answers are added to it.
+            rows: of one request.
         """
         counts = Counter(self._form(row.answer) for row in rows)
         [(commonest, n)] = counts.most_common(1)
         holds = self.answers == "trust" or n >= _MAJORITY * len(rows)
         of_commonest = [k for k, row in enumerate(rows) if self._form(row.answer) == commonest]
-        contradicted: list[Row] = self.__dict__["_contradicted"]
         contradicted += [row for k, row in enumerate(rows) if not holds or k not in of_commonest]
         return Settled(of_commonest[-1], len(of_commonest) - 1) if holds else Settled(None)
 
@@ -207,7 +206,13 @@ class LogTask(ChatTask):
 
     # --- the logged model ------------------------------------------------------------------------
 
-    is_log = True
+    def teachers(self) -> list[LoggedTeacher]:
+        """Return the model that answered, at the price of its own card."""
+        return [LoggedTeacher().of_log(self)]
+
+    def side_test(self, items: Sequence[Item], seed: int = 0) -> AgainstLog | None:
+        """Return the comparison with the model that answered; None where nothing is proven."""
+        return AgainstLog.of(self, items, seed)
 
     @cached_property
     def logged(self) -> LoggedModel:
@@ -215,18 +220,18 @@ class LogTask(ChatTask):
         held = self._by_split["validation"]
         start, stop = self._starts_s
         known = set(self._families(self._by_split["train"]).tolist())
-        late: dict[tuple[str, str], tuple[str, Row]] = {}
+        late: dict[tuple[str, str], tuple[Doubt, Row]] = {}
         for why, row in self.doubtful:
             # As the others: what repeats an earlier row is left out, and a copy counts once.
             if start <= time_of(row) < stop and self._key_of(row) not in known:
                 late.setdefault((normalised(row.question), self._form(row.answer)), (why, row))
-        rows = [*((None, row) for row in held), *late.values()]
+        rows: list[tuple[Doubt | None, Row]] = [*((None, row) for row in held), *late.values()]
         checks = self._log.checks.values()
         return model_of(rows, self.schema is not None or any(one.tell for one in checks))
 
     def _key_of(self, row: Row) -> int:
-        assert row.logged is not None
-        return int(self._content.keys[row.logged.conversation])
+        assert row.provenance is not None
+        return int(self._content.keys[row.provenance.conversation])
 
     @property
     def _starts_s(self) -> tuple[float, float]:
@@ -235,7 +240,7 @@ class LogTask(ChatTask):
         validation, test = (float(times.min()) if len(times) else inf for times in found)
         return validation, test
 
-    def logged_answer(self, chat: Sequence[Message]) -> str | None:
+    def logged_answer(self, chat: Sequence[Message]) -> AnswerText | None:
         """Return what was logged for a chat of a training row, as the prompt `zero_shot` asks."""
         history = list(chat)
         if self._opening and history[:1] == self._opening:
@@ -254,7 +259,7 @@ class LogTask(ChatTask):
         found: dict[str, Item] = {}
         for why, row in self.doubtful:
             is_new = self._key_of(row) not in known
-            if why != CONTRADICTED and time_of(row) >= start and is_new:
+            if why != Doubt.CONTRADICTED and time_of(row) >= start and is_new:
                 item = self._item(row)
                 found.setdefault(item.id, item)
         return sorted(found.values(), key=lambda item: order_key(item.id, seed))[:n]
@@ -266,11 +271,15 @@ class LogTask(ChatTask):
             return item
         return replace(item, origin=workloads[0])
 
-    def doubt(self, item: Item, text: str) -> str | None:
+    def refute(self, item: Item, text: str) -> Reason | None:
+        """Return what is wrong with an answer: that it is none, or doubtful by the checks."""
+        return super().refute(item, text) or self.doubt(item, text)
+
+    def doubt(self, item: Item, text: str) -> Doubt | None:
         """Return which check an answer to a request of the log does not pass; None if it does."""
         answer = self.parse(text)
         if answer is None:
-            return NO_ANSWER
+            return Doubt.NO_ANSWER
         checks = self._log.checks.get(item.origin)
         found = checks.doubt(item.question, answer) if checks is not None else None
         return found or self._against_schema(answer)
@@ -311,7 +320,7 @@ class LogTask(ChatTask):
         return sorted(items, key=lambda item: order_key(item.id, seed))[:n]
 
     @property
-    def doubtful(self) -> tuple[tuple[str, Row], ...]:
+    def doubtful(self) -> tuple[tuple[Doubt, Row], ...]:
         """Rows whose logged answer is not used, each with the reason."""
         return self._log.doubtful
 
@@ -356,30 +365,20 @@ class LogTask(ChatTask):
         return self._content.unnumbered[rows.column("conversations").astype(np.int64)]
 
     @override
-    def refusals(self) -> list[str]:
-        found = super().refusals()
+    def refusals(self) -> list[Reason]:
+        reasons = super().refusals()
         n, of = self._split[1][_REPEATED], len(self._files[0].rows)
         share = self.test_share + self.validation_share
-        if not found or n < _MANY_REPEATED * share * of:
-            return found
-        return [
-            f"{self.path}: {n:,} of {of:,} rows come later than others of their session, or nearly "
-            "repeat earlier ones, and are no test of what is learnt of these: too few are left. "
-            "Type +task=chat, which splits by sessions and not by time."
-        ]
+        if not reasons or n < _MANY_REPEATED * share * of:
+            return reasons
+        return [LaterRowsRepeat(self.path, n, of)]
 
     @property
-    def complaints(self) -> tuple[str, ...]:
+    def complaints(self) -> tuple[Reason, ...]:
         """Return what is doubtful about the rows, with how many answers are not used and why."""
-        found = Counter(why for why, _ in self.doubtful)
-        if not found:
+        counts = Counter(doubt for doubt, _ in self.doubtful)
+        if not counts:
             return super().complaints
-        n = found.total()
-        reasons = listed(f"{k:,} {why}" for why, k in found.most_common())
-        told = counted(n, "logged answer is", "logged answers are", spec=",")
-        more = f"; {self.n_unlabelled:,} go to a teacher" if self.answers == "relabel" else ""
-        return (
-            f"{self.path}: {told} not used: {reasons}{more}. Look at them: stratos logs "
-            f"{self.path} --doubtful doubtful.html",
-            *super().complaints,
-        )
+        n_relabelled = self.n_unlabelled if self.answers == "relabel" else None
+        not_used = AnswersNotUsed(self.path, dict(counts.most_common()), n_relabelled)
+        return not_used, *super().complaints

@@ -8,28 +8,30 @@ from math import nan
 
 import numpy as np
 
+from stratos.contrib.logs.logged_model import LoggedModel
 from stratos.contrib.logs.messages.conversation import CHARACTERS_A_TOKEN
-from stratos.tasks.logged_model import LoggedModel
+from stratos.contrib.logs.words import Doubt
+from stratos.tasks.answers import AnswerText
 from stratos.tasks.split import content_hash, normalised
 from stratos.tasks.table import Row, Rows
 
 
-def model_of(rows: Iterable[tuple[str | None, Row]], is_checked: bool) -> LoggedModel:
+def model_of(rows: Iterable[tuple[Doubt | None, Row]], is_checked: bool) -> LoggedModel:
     """Return what rows prove of the model that answered most of them.
 
     Args:
         rows: each with what is doubtful about its answer, None where nothing is.
         is_checked: whether a wrong answer could be found.
     """
-    found = [(why, row) for why, row in rows if row.logged is not None]
-    models = Counter(row.logged.model for _, row in found if row.logged is not None)
+    found = [(why, row) for why, row in rows if row.provenance is not None]
+    models = Counter(row.provenance.model for _, row in found if row.provenance is not None)
     name = models.most_common(1)[0][0] if models else ""
-    own = [(why, row) for why, row in found if row.logged and row.logged.model == name]
+    own = [(why, row) for why, row in found if row.provenance and row.provenance.model == name]
     tokens = [_tokens(row) for _, row in own]
     return LoggedModel(
         name,
         len(own),
-        Counter(why for why, _ in own if why),
+        Counter(doubt for doubt, _ in own if doubt),
         is_checked,
         tuple(asked for asked, _, _ in tokens),
         tuple(said for _, said, _ in tokens),
@@ -39,7 +41,7 @@ def model_of(rows: Iterable[tuple[str | None, Row]], is_checked: bool) -> Logged
 
 def time_of(row: Row) -> float:
     """Return when a row was logged, in seconds since 1970; NaN where nobody says."""
-    return nan if row.logged is None else row.logged.time_s
+    return nan if row.provenance is None else row.provenance.time_s
 
 
 class AnswersByQuestion:
@@ -52,7 +54,7 @@ class AnswersByQuestion:
         self._order = np.argsort(ids, kind="stable")
         self._sorted = ids[self._order]
 
-    def answer(self, question: str) -> str | None:
+    def answer(self, question: str) -> AnswerText | None:
         """Return the answer to a question, up to case and spacing; None where there is none."""
         wanted = content_hash(normalised(question))
         place = int(np.searchsorted(self._sorted, np.uint64(wanted)))
@@ -66,7 +68,7 @@ def _tokens(row: Row) -> tuple[float, float, bool]:
 
     Else they are told by the length of the texts.
     """
-    logged = row.logged
+    logged = row.provenance
     if logged is not None and logged.input_tokens is not None and logged.output_tokens is not None:
         return logged.input_tokens, logged.output_tokens, True
     return len(row.question) / CHARACTERS_A_TOKEN, len(row.answer) / CHARACTERS_A_TOKEN, False

@@ -15,8 +15,10 @@ from stratos.contrib.logs.messages.conversation import (
     WrongRow,
 )
 from stratos.contrib.logs.messages.recognised import conversation_in, parts_of_row
+from stratos.contrib.logs.words import FieldOfWrongType
 from stratos.core import extras
 from stratos.core.foreign import cause
+from stratos.core.reasons import Because, Reason
 from stratos.core.remote import local_path
 from stratos.tasks.files import is_local, read_records
 from stratos.tasks.rows import Unanswered
@@ -58,7 +60,7 @@ def read_conversations(
     messages: str | None = None,
     answer: str | None = None,
     wanted: Callable[[Conversation], bool] | None = None,
-) -> Iterator[tuple[str, Conversation | Unanswered | str]]:
+) -> Iterator[tuple[str, Conversation | Unanswered | Reason]]:
     """Yield where each conversation stands with it, or with what is wrong.
 
     Args:
@@ -74,27 +76,27 @@ def read_conversations(
     """
     for line, row in _rows(path):
         seen.n_rows += 1
-        if isinstance(row, str):
+        if isinstance(row, Reason):
             seen.n_wrong += 1
             yield line, row
             continue
         for part, inner in _parts(row):
-            if isinstance(inner, str):
+            if isinstance(inner, Reason):
                 seen.n_wrong += 1
                 yield line, inner
                 continue
             try:
                 found = conversation_in(inner, messages, answer)
             except UnansweredRow as error:
-                yield line + part, Unanswered(str(error))
+                yield line + part, Unanswered(Because(str(error)))
             except WrongRow as error:
                 seen.n_wrong += 1
-                yield line + part, str(error)
+                yield line + part, Because(str(error))
             except PassedOver as kind:
                 seen.passed[str(kind)] += 1
             except OF_WRONG_TYPES as error:
                 seen.n_wrong += 1
-                yield line + part, f"has a field of a wrong type ({cause(error)})"
+                yield line + part, FieldOfWrongType(cause(error))
             else:
                 if wanted is not None and not wanted(found):
                     seen.n_other += 1
@@ -107,10 +109,10 @@ def _parts(row: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     try:
         yield from parts_of_row(row)
     except OF_WRONG_TYPES as error:
-        yield "", f"has a field of a wrong type ({cause(error)})"
+        yield "", FieldOfWrongType(cause(error))
 
 
-def _rows(path: str) -> Iterator[tuple[str, dict[str, Any] | str]]:
+def _rows(path: str) -> Iterator[tuple[str, dict[str, Any] | Reason]]:
     here = os.path.expanduser(local_path(path))
     if is_local(path) and os.path.isdir(here):
         yield from _saved(here)

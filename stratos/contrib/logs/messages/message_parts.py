@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from stratos.contrib.logs.messages.conversation import Call, Turn, WrongRow
-from stratos.tasks.rows import shown
+from stratos.tasks.shown import shown
 
 ROLES = {
     "system": "system",

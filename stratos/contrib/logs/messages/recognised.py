@@ -15,7 +15,7 @@ from stratos.contrib.logs.messages.training_rows import (
     read_prompts,
     read_sharegpt,
 )
-from stratos.tasks.rows import shown
+from stratos.tasks.shown import shown
 
 KNOWN = (
     "{messages: [...]}, requests with responses (chat completions, Responses, Anthropic, LiteLLM, "

@@ -15,10 +15,11 @@ from msgspec.structs import replace
 from stratos.contrib.logs.messages.conversation import Conversation, as_question
 from stratos.contrib.logs.messages.message_file import Seen, read_conversations
 from stratos.contrib.logs.messages.workload import template_of, workload_of
+from stratos.core.reasons import Reason
 from stratos.tasks.alike import Alike
 from stratos.tasks.base import Message
 from stratos.tasks.rows import Unanswered
-from stratos.tasks.table import Logged, Row
+from stratos.tasks.table import Provenance, Row
 
 SLICES = ("first turn", "second turn", "later turns")
 """Which answer of the model in its conversation a row is."""
@@ -70,7 +71,7 @@ class TurnReader:
         [(template, n)] = templates.most_common(1) or [("", 0)]
         self.template = template if n > counts.total() / 2 else ""
 
-    def rows(self, path: str) -> Iterator[tuple[str, Row | Unanswered | str]]:
+    def rows(self, path: str) -> Iterator[tuple[str, Row | Unanswered | Reason]]:
         """Yield where each answer of the model stands with its row, or with what is wrong.
 
         Raises:
@@ -84,7 +85,7 @@ class TurnReader:
 
     def _conversations(
         self, path: str, seen: Seen
-    ) -> Iterator[tuple[str, Conversation | Unanswered | str]]:
+    ) -> Iterator[tuple[str, Conversation | Unanswered | Reason]]:
         wanted = None if self.workload is None else self._is_wanted
         return read_conversations(path, seen, self.messages_key, self.answer_key, wanted)
 
@@ -104,10 +105,10 @@ class TurnReader:
         start = int(found.messages[0]["role"] == "system" and is_left_out)
         time_s = nan if found.about.time_s is None else found.about.time_s
         about = found.about
-        logged = Logged(number, time_s, about.model, workload_of(found).id)
+        provenance = Provenance(number, time_s, about.model, workload_of(found).id)
         if len(found.answered) == 1:
-            logged = replace(
-                logged, input_tokens=about.input_tokens, output_tokens=about.output_tokens
+            provenance = replace(
+                provenance, input_tokens=about.input_tokens, output_tokens=about.output_tokens
             )
         asked = next(k for k, one in enumerate(found.messages) if one["role"] == "user")
         turns = [
@@ -125,7 +126,7 @@ class TurnReader:
                     "",
                     SLICES[min(turn, len(SLICES) - 1)],
                     (),
-                    logged,
+                    provenance,
                 ),
             )
 

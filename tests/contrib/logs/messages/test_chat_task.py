@@ -13,8 +13,10 @@ import pytest
 
 from stratos.contrib.logs.messages import ChatTask
 from stratos.contrib.logs.messages.conversation import history_of
+from stratos.contrib.logs.words import OtherSystems, OtherWorkloads
 from stratos.tasks.alike import Alike
 from stratos.tasks.base import Item
+from stratos.tasks.words import Unreadable
 
 SYSTEM = "You sort messages of customers of a shop by what they want. Answer with one word."
 WORDS = [f"word{k}" for k in range(400)]
@@ -175,7 +177,7 @@ def test_another_system_prompt_stays_in_its_history(tmp_path: Path) -> None:
     assert own and all(
         task.messages(item, "zero_shot")[0]["content"] == "Something else." for item in own
     )
-    assert any("5 of 85 conversations have a system prompt" in one for one in task.complaints)
+    assert OtherSystems(task.path, 5, 85) in task.complaints
 
 
 @pytest.mark.parametrize(
@@ -252,10 +254,10 @@ def test_a_workload_is_read_alone(tmp_path: Path) -> None:
     task = ChatTask(path, workload=ids[-1], on_error="skip")
     assert task.system_prompt.startswith("Translate")
     assert task.left_out == {}
-    assert any("40 rows of " in one and "are of other workloads" in one for one in task.notes)
+    assert str(OtherWorkloads(path, ids[-1], 40)) in task.notes
     task = ChatTask(path, workload=ids[0], on_error="skip")
     assert task.system_prompt == SYSTEM
-    with pytest.raises(ValueError, match=r"task.workload=w0: none of 100 .*stratos.contrib.logs"):
+    with pytest.raises(ValueError, match=r"task.workload=w0: none of 100 .*stratos logs"):
         ChatTask(path, workload="w0")
 
 
@@ -286,3 +288,14 @@ def test_text_that_tries_to_be_more_stays_text(tmp_path: Path) -> None:
     task = ChatTask(write(tmp_path / "a.jsonl", rows))
     found = [item for some in every(task).values() for item in some if "7*7" in item.question]
     assert [history_of(item.question)[-1]["content"] for item in found] == [odd]
+
+
+def test_a_chat_of_a_student_is_the_item_that_it_asks(tmp_path: Path) -> None:
+    task = ChatTask(write(tmp_path / "a.jsonl", chats(60, turns=[2])))
+    for item in task.items("validation", 4):
+        found = task.asked(task.student_messages(item))
+        assert found is not None and found.question == item.question and not found.answer
+        # A teacher is asked by it as by the item itself.
+        for prompt in task.prompts:
+            assert task.messages(found, prompt)[-1] == task.messages(item, prompt)[-1]
+        assert task.refute(item, " \n") == Unreadable() and task.refute(item, "yes") is None

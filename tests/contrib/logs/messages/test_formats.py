@@ -12,8 +12,10 @@ from stratos.contrib.logs.messages.conversation import Conversation, as_question
 from stratos.contrib.logs.messages.exchanges import OTHER_REQUEST
 from stratos.contrib.logs.messages.message_file import Seen, read_conversations
 from stratos.contrib.logs.messages.turn_rows import SLICES, TurnReader
+from stratos.core.reasons import Because, Reason
 from stratos.tasks.rows import Unanswered
 from stratos.tasks.table import Row
+from stratos.tasks.words import JsonEndsHere, LineTooLong, RowTooLong
 
 ASKED = {"role": "user", "content": "Two and two?"}
 SAID = {"role": "assistant", "content": "Four."}
@@ -147,9 +149,9 @@ def why(tmp_path: Path, row: Any) -> str:
     [(line, found)] = read(write(tmp_path / "a.jsonl", row))
     assert line.startswith("line 1")
     if isinstance(found, Unanswered):
-        return found.why
-    assert isinstance(found, str), found
-    return found
+        return str(found.why)
+    assert isinstance(found, Reason), found
+    return str(found)
 
 
 @pytest.mark.parametrize("name", ROWS)
@@ -169,7 +171,7 @@ def test_a_value_of_another_type_is_said_and_ends_nothing(name: str, tmp_path: P
     rows = [row for value in (7, None, "x", [[]]) for row in spoilt(ROWS[name], value)]
     found = read(write(tmp_path / "a.jsonl", *rows, ROWS[name]))
     assert isinstance(found[-1][1], Conversation)
-    assert all(isinstance(one, str | Unanswered | Conversation) for _, one in found)
+    assert all(isinstance(one, Reason | Unanswered | Conversation) for _, one in found)
 
 
 def spoilt(node: Any, value: Any) -> list[Any]:
@@ -250,7 +252,7 @@ def test_one_array_and_objects_of_several_lines_are_read_as_rows(tmp_path: Path)
     assert len(read(str(path))) == 1000
     path.write_text(json.dumps(rows)[:-40])
     found = read(str(path))
-    assert found[-1] == ("row 1000", "the file is cut off here: not JSON to its end")
+    assert found[-1] == ("row 1000", JsonEndsHere(""))
     assert len(found) == 1000
     path.write_text("[]")
     assert read(str(path)) == []
@@ -270,7 +272,7 @@ def test_a_row_that_is_too_long_is_named_and_the_next_is_read(
         else:
             write(path, long, ROWS["ShareGPT"])
         (_, wrong), (_, found) = read(str(path))
-        assert "long" in wrong and isinstance(found, Conversation)
+        assert isinstance(wrong, RowTooLong | LineTooLong) and isinstance(found, Conversation)
 
 
 def test_columns_of_csv_and_parquet_hold_json(tmp_path: Path) -> None:
@@ -446,11 +448,12 @@ def test_tools_are_written_into_the_history(tmp_path: Path) -> None:
         },
         SAID,
     ]
+    call = {"name": "add", "arguments": {"a": 2, "b": 2}}
     for messages in (openai, anthropic):
         seen = Seen()
         [(_, found)] = read(write(tmp_path / "a.jsonl", {"messages": messages}), seen)
         assert [one["content"] for one in found.messages[1:3]] == [
-            '<tool_call>\n{"name": "add", "arguments": {"a": 2, "b": 2}}\n</tool_call>',
+            f"<tool_call>\n{json.dumps(call)}\n</tool_call>",
             "<tool_response>\n4\n</tool_response>",
         ]
         assert found.answered == (3,) and seen.n_calls == 1
@@ -462,7 +465,7 @@ def test_other_formats_are_mapped_by_keys(tmp_path: Path) -> None:
     [(_, found)] = read(path, messages="data.turns", answer="data.out.text")
     assert list(found.messages) == [ASKED, SAID]
     [(_, wrong)] = read(path, messages="data.nothing")
-    assert wrong == "lacks the field data.nothing"
+    assert wrong == Because("lacks the field data.nothing")
 
 
 def test_a_history_is_one_text_and_back() -> None:

@@ -13,7 +13,15 @@ import pytest
 from log_rows import EXTRACT, SORT, WORDS, extractions, labels, row, write
 
 from stratos.contrib.logs.messages import ChatTask, LogTask
-from stratos.contrib.logs.messages import answer_checks as checks
+from stratos.contrib.logs.words import (
+    AnswersNotUsed,
+    CallsNotLearnt,
+    DatedSystems,
+    Doubt,
+    LaterRowsRepeat,
+    OtherWorkloads,
+    SecretsReplaced,
+)
 from stratos.tasks.base import Item, Split
 from stratos.tasks.doubts import REPEAT
 
@@ -25,7 +33,7 @@ def every_item(task: LogTask) -> list[Item]:
 
 def times(task: LogTask) -> dict[str, list[float]]:
     return {
-        split: [one.logged.time_s for one in rows if one.logged]
+        split: [one.provenance.time_s for one in rows if one.provenance]
         for split, rows in task._by_split.items()
     }
 
@@ -47,11 +55,9 @@ def test_prompts_that_differ_in_a_date_are_one(tmp_path: Path) -> None:
         first = one["messages"][0]
         one["messages"][0] = {**first, "content": f"{first['content']} Today is 2026-09-{k % 28}."}
     path = write(tmp_path / "a.jsonl", rows)
-    [told] = [one for one in LogTask(path).complaints if "system prompt" in one]
-    assert "120 of 120 conversations have a system prompt that differs from the others in" in told
-    assert "task.instruction='<the prompt without them>'" in told
+    assert DatedSystems(path, 120, 120) in LogTask(path).complaints
     task = LogTask(path, instruction="Extract the order.")
-    assert not any("system prompt" in one for one in task.complaints)
+    assert not any(isinstance(one, DatedSystems) for one in task.complaints)
     item = task.items("test", 1)[0]
     assert [one["role"] for one in task.student_messages(item)] == ["user"]
     assert task.messages(item, "zero_shot")[0]["content"] == "Extract the order."
@@ -72,15 +78,15 @@ def test_what_is_counted_is_of_the_workload(tmp_path: Path) -> None:
         for k in range(30)
     ]  # fmt: skip
     path = write(tmp_path / "a.jsonl", [*extractions(120), *other])
-    workload = LogTask(path)._by_split["train"][0].logged
+    workload = LogTask(path)._by_split["train"][0].provenance
     assert workload is not None
     task = LogTask(path, workload=workload.workload)
-    assert not any("tools" in one for one in task.complaints)
-    assert not any("***" in one for one in task.notes)
+    assert not any(isinstance(one, CallsNotLearnt) for one in task.complaints)
     assert task.left_out == {}
-    told = f"30 rows of {path} are of other workloads than task.workload={workload.workload} and"
-    assert any(one.startswith(told) for one in task.notes)
-    assert any("30 turns of the model call tools" in one for one in LogTask(path).complaints)
+    assert str(OtherWorkloads(path, workload.workload, 30)) in task.notes
+    assert CallsNotLearnt(path, 30) in LogTask(path).complaints
+    assert str(SecretsReplaced(30)) in LogTask(path).notes
+    assert str(SecretsReplaced(30)) not in task.notes
 
 
 def test_what_is_trained_on_came_before_what_is_tested(tmp_path: Path) -> None:
@@ -95,7 +101,7 @@ def test_what_is_trained_on_came_before_what_is_tested(tmp_path: Path) -> None:
     }
     assert max(found["train"]) < min(found["validation"]) <= max(found["validation"])
     assert max(found["validation"]) < min(found["test"])
-    assert "120 to train on (2025-10-09 08:53 to 2025-10-14 07:53)" in task.notes[1]
+    assert "(2025-10-09 08:53 to 2025-10-14 07:53)" in task.notes[1]
 
 
 def test_what_repeats_an_earlier_row_is_in_no_later_split(tmp_path: Path) -> None:
@@ -110,18 +116,18 @@ def test_what_repeats_an_earlier_row_is_in_no_later_split(tmp_path: Path) -> Non
     assert task.n_test == 50 - n
 
 
-SPOILT: dict[str, Callable[[dict[str, Any]], str]] = {
-    checks.NO_JSON: lambda said: json.dumps(said)[:-1],
-    checks.FIELDS: lambda said: json.dumps({"item": said["product"], "order": said["order"]}),
-    checks.TYPES: lambda said: json.dumps({**said, "order": str(said["order"])}),
-    checks.NOT_SAID: lambda said: json.dumps({**said, "order": said["order"] + 1}),
-    checks.REFUSED: lambda said: "I'm sorry, but I can't help with that.",
-    checks.LOOPS: lambda said: "the order of the mug is " * 30,
+SPOILT: dict[Doubt, Callable[[dict[str, Any]], str]] = {
+    Doubt.NO_JSON: lambda said: json.dumps(said)[:-1],
+    Doubt.FIELDS: lambda said: json.dumps({"item": said["product"], "order": said["order"]}),
+    Doubt.TYPES: lambda said: json.dumps({**said, "order": str(said["order"])}),
+    Doubt.NOT_SAID: lambda said: json.dumps({**said, "order": said["order"] + 1}),
+    Doubt.REFUSED: lambda said: "I'm sorry, but I can't help with that.",
+    Doubt.LOOPS: lambda said: "the order of the mug is " * 30,
 }
 
 
-@pytest.mark.parametrize("why", SPOILT)
-def test_a_doubtful_answer_is_found_and_no_other(why: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("why", SPOILT, ids=lambda doubt: doubt.name)
+def test_a_doubtful_answer_is_found_and_no_other(why: Doubt, tmp_path: Path) -> None:
     rows = extractions(400)
     spoilt = random.Random(5).sample(range(400), 6)
     for k in spoilt:
@@ -130,7 +136,7 @@ def test_a_doubtful_answer_is_found_and_no_other(why: str, tmp_path: Path) -> No
     assert {one.line: reason for reason, one in task.doubtful} == {
         f"line {k + 1}": why for k in spoilt
     }
-    assert any(f"6 logged answers are not used: 6 {why}" in one for one in task.complaints)
+    assert task.complaints[0] == AnswersNotUsed(task.path, {why: 6})
     trusted = LogTask(write(tmp_path / "a.jsonl", rows), answers="trust")
     assert not trusted.doubtful and trusted.n_train + trusted.n_test == 240 + 100
 
@@ -141,8 +147,8 @@ def test_a_label_that_hardly_any_other_is_is_doubtful(tmp_path: Path) -> None:
     rows[9]["response"] = "The review is positive, since the customer says so twice in it."
     task = LogTask(write(tmp_path / "a.jsonl", rows))
     assert {(why, one.line) for why, one in task.doubtful} == {
-        (checks.RARE, "line 8"),
-        (checks.RARE, "line 10"),
+        (Doubt.RARE, "line 8"),
+        (Doubt.RARE, "line 10"),
     }
 
 
@@ -185,7 +191,7 @@ def test_apologies_tables_rules_and_indents_are_not_doubtful(tmp_path: Path) -> 
     for k, said in enumerate(broken):
         rows[k]["response"] = said
     found = [why for why, _ in LogTask(write(tmp_path / "b.jsonl", rows)).doubtful]
-    assert sorted(found) == sorted([checks.REFUSED] * 3 + [checks.LOOPS])
+    assert Counter(found) == {Doubt.REFUSED: 3, Doubt.LOOPS: 1}
 
 
 def test_the_answer_that_most_have_to_one_request_is_taken(tmp_path: Path) -> None:
@@ -198,7 +204,7 @@ def test_the_answer_that_most_have_to_one_request_is_taken(tmp_path: Path) -> No
     rows[2]["response"] = "positive"
     rows.append(row(SORT, tied, "negative", 1.8))
     task = LogTask(write(tmp_path / "a.jsonl", rows))
-    assert Counter(why for why, _ in task.doubtful) == {checks.CONTRADICTED: 3}
+    assert Counter(why for why, _ in task.doubtful) == {Doubt.CONTRADICTED: 3}
     every = every_item(task)
     assert [one.answer for one in every if one.question == asked] == ["Positive"]
     assert not [one for one in every if one.question == tied]
@@ -262,7 +268,7 @@ def test_answers_that_do_not_match_a_schema_are_doubtful_and_the_others_scored_b
     path = write(tmp_path / "a.jsonl", rows)
     task = LogTask(path, schema=str(schema))
     assert {one.line for _, one in task.doubtful} == {"line 6", "line 7", "line 8"}
-    assert (checks.NO_MATCH, "line 6") in {(why, one.line) for why, one in task.doubtful}
+    assert (Doubt.NO_MATCH, "line 6") in {(why, one.line) for why, one in task.doubtful}
     assert task.metric == "exact"
     [item] = task.items("test", 1)
     assert task.score(f"```json\n{item.answer}\n```", item).exact == 1
@@ -290,8 +296,7 @@ def test_rows_of_long_sessions_are_in_no_later_split_and_that_is_said(tmp_path: 
     task = LogTask(path)
     assert (task.n_train, task.n_test) == (240, 0)
     assert "160 later rows are left out" in task.notes[1]
-    [refusal] = task.refusals()
-    assert "160 of 400 rows" in refusal and "Type +task=chat" in refusal
+    assert task.refusals() == [LaterRowsRepeat(path, 160, 400)]
     chat = ChatTask(path)
     families = {
         split: {item.family for item in chat.items(split, 400)}
@@ -308,5 +313,5 @@ def test_rows_that_differ_in_numbers_alone_are_counted(tmp_path: Path) -> None:
         rows[k] = row(EXTRACT, f"{asked}order {10**7 + k} is late", said, k)
     task = LogTask(write(tmp_path / "a.jsonl", rows))
     assert task.n_test == 50
-    assert "50 of 50 test rows differ from a training row in numbers alone" in task.notes[1]
-    assert "No later row was found to be of an earlier one's" in task.notes[1]
+    told = "50 of 50 test rows differ from a training row"
+    assert told in task.notes[1] and "No later row was found" in task.notes[1]

@@ -4,21 +4,50 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from log_rows import EXTRACT, extractions, labels, row, write
+from syrupy.assertion import SnapshotAssertion
 
 from stratos.contrib.logs.messages import ChatTask, LogTask
-from stratos.contrib.logs.messages import answer_checks as checks
-from stratos.probe.log_proof import of_log, priced_log, said_of
-from stratos.teachers.base import Teacher
-from stratos.teachers.logged import LoggedTeacher, with_log
+from stratos.contrib.logs.proof import in_words
+from stratos.contrib.logs.teacher import LoggedTeacher
+from stratos.contrib.logs.words import Doubt, NoCard, NoLog
+from stratos.core.context import Context
+from stratos.evaluate.verdict import against_logged
+from stratos.ledger import Ledger
+from stratos.records import TeacherProbe
+from stratos.tasks.base import Answered, Item, SideTest
+from stratos.teachers.base import Measured, Teacher, on_task
 
 
 def named(rows: list, model: str = "gpt-4o-mini-2024-07-18") -> list:
     return [{**one, "model": model} for one in rows]
+
+
+def teacher_of(task: LogTask, **settings: str) -> LoggedTeacher:
+    teacher = LoggedTeacher(**settings).of(task)
+    assert teacher is not None
+    return teacher
+
+
+def measured(task: LogTask) -> TeacherProbe:
+    notes, warnings = list[str](), list[str]()
+    folder = Path(task.path).parent
+    context = Context(
+        folder, folder, Ledger(folder / "ledger.jsonl"), note=notes.append, warn=warnings.append
+    )
+    probe = teacher_of(task).measure(context)
+    assert notes == [in_words(probe)]
+    assert [one.partition(" (")[0] for one in warnings] == ["The terms of gpt-4o-mini"]
+    return probe
+
+
+def side_test(task: LogTask, items: list[Item]) -> SideTest:
+    found = task.side_test(items, 0)
+    assert found is not None
+    return found
 
 
 def broken(rows: list, places: Iterable[int]) -> list:
@@ -27,20 +56,22 @@ def broken(rows: list, places: Iterable[int]) -> list:
     return rows
 
 
-def test_its_accuracy_is_at_most_what_passes_the_checks(tmp_path: Path) -> None:
+def test_its_accuracy_is_at_most_what_passes_the_checks(
+    tmp_path: Path, snapshot: SnapshotAssertion
+) -> None:
     # 400 rows: the first 240 train, 60 validate, 100 test.
     rows = broken(named(extractions(400)), range(250, 256))
     task = LogTask(write(tmp_path / "a.jsonl", rows))
-    teacher = LoggedTeacher().of(task)
-    assert isinstance(teacher, Teacher) and teacher.unreachable() is None
-    found = of_log(teacher)
+    [teacher] = task.teachers()
+    assert isinstance(teacher, Teacher) and isinstance(teacher, Measured)
+    assert teacher.unreachable() is None
+    found = measured(task)
     proof = found.logged
     assert proof is not None and proof.model == "gpt-4o-mini-2024-07-18"
-    assert proof.doubts == {checks.NO_JSON: 6}
+    assert proof.doubts == {Doubt.NO_JSON.value: 6} and not proof.are_counted
     assert found.exact.mean == pytest.approx(1 - 6 / found.n_items) and found.exact.low > 0.7
     assert found.card.usd_per_million_output_tokens == 0.6 and found.usd == 0
-    assert "an upper bound" in said_of(found) and "6 × no JSON object" in said_of(found)
-    assert "four characters count as one" in said_of(found)
+    assert in_words(found) == snapshot
 
 
 def test_tokens_are_those_of_the_log(tmp_path: Path) -> None:
@@ -48,31 +79,35 @@ def test_tokens_are_those_of_the_log(tmp_path: Path) -> None:
         {**one, "usage": {"prompt_tokens": 100, "completion_tokens": 7}}
         for one in named(labels(100))
     ]
-    found = of_log(LoggedTeacher().of(LogTask(write(tmp_path / "a.jsonl", rows))))
+    found = measured(LogTask(write(tmp_path / "a.jsonl", rows)))
     assert found.input_tokens == 100 * found.n_items and found.output_tokens == 7 * found.n_items
     assert found.logged is not None and found.logged.are_counted
 
 
-def test_where_nothing_can_be_proven_nothing_is_claimed(tmp_path: Path) -> None:
+def test_where_nothing_can_be_proven_nothing_is_claimed(
+    tmp_path: Path, snapshot: SnapshotAssertion
+) -> None:
     rows = named(
         [
             row(EXTRACT, one["messages"][1]["content"], one["messages"][1]["content"] * 2, k)
             for k, one in enumerate(labels(120))
         ]
     )
-    found = of_log(LoggedTeacher().of(LogTask(write(tmp_path / "a.jsonl", rows))))
+    found = measured(LogTask(write(tmp_path / "a.jsonl", rows)))
     assert not found.exact.is_known and not found.exact.is_share_known
-    assert "nothing in it could show" in said_of(found)
+    assert in_words(found) == snapshot
     trusted = LogTask(write(tmp_path / "b.jsonl", named(extractions(100))), answers="trust")
-    assert not of_log(LoggedTeacher().of(trusted)).exact.is_known
+    assert not measured(trusted).exact.is_known
+    assert trusted.side_test(trusted.items("test", 5)) is None
 
 
-def test_a_model_without_a_card_takes_the_price_of_a_named_one(tmp_path: Path) -> None:
+def test_a_model_without_a_card_takes_the_price_of_a_named_one(
+    tmp_path: Path, snapshot: SnapshotAssertion
+) -> None:
     task = LogTask(write(tmp_path / "a.jsonl", named(extractions(100), "our-own-7")))
-    why = LoggedTeacher().of(task).unreachable()
-    assert why is not None and "no card has a price of our-own-7" in why
-    assert "teacher.candidates.logged_model.price_of=" in why and priced_log((), task) is None
-    teacher = LoggedTeacher(price_of="gpt_4o_mini").of(task)
+    [unpriced] = task.teachers()
+    assert unpriced.unreachable() == NoCard("our-own-7", "logged_model")
+    teacher = teacher_of(task, price_of="gpt_4o_mini")
     assert teacher.unreachable() is None
     assert teacher.card().usd_per_million_input_tokens == 0.15
     with pytest.raises(ValueError, match="price_of=gpt_4o_mino: there is no such card"):
@@ -83,17 +118,17 @@ def test_it_is_a_teacher_of_logs_alone(tmp_path: Path) -> None:
     path = write(tmp_path / "a.jsonl", named(extractions(100)))
     other = LoggedTeacher(name="other")
     both = (LoggedTeacher(), other)
-    bound = with_log(both, LogTask(path))
-    assert [one.log is not None for one in bound] == [True, True]
-    assert with_log(both, ChatTask(path)) == ()
-    [alone] = with_log((other,), ChatTask(path))
-    assert "type +task=logs" in str(alone.unreachable())
+    bound = on_task(both, LogTask(path))
+    assert [isinstance(one, LoggedTeacher) and one.log is not None for one in bound] == [True] * 2
+    assert on_task(both, ChatTask(path)) == ()
+    [alone] = on_task((other,), ChatTask(path))
+    assert alone.unreachable() == NoLog()
 
 
 def test_logged_answers_are_given_again_and_no_others(tmp_path: Path) -> None:
     rows = named(extractions(200))
     task = LogTask(write(tmp_path / "a.jsonl", rows))
-    teacher = LoggedTeacher().of(task)
+    teacher = teacher_of(task)
     items = task.items("train", 5)
     chats = [task.messages(item, "zero_shot") for item in items]
     answers = teacher.ask(chats, 10)
@@ -114,41 +149,38 @@ def test_a_student_is_judged_by_the_checks_of_the_log(tmp_path: Path) -> None:
     [item] = task.items("test", 1)
     assert task.doubt(item, item.answer) is None
     wrong = json.dumps({**json.loads(item.answer), "order": 1})
-    assert task.doubt(item, wrong) is None or task.doubt(item, wrong) == checks.NOT_SAID
-    assert task.doubt(item, "no idea") == checks.NO_JSON
-    assert task.doubt(item, "") == checks.NO_ANSWER
-    assert all(task.doubt(one, one.answer) == checks.NO_JSON for one in doubted)
+    assert task.doubt(item, wrong) is None or task.doubt(item, wrong) == Doubt.NOT_SAID
+    assert task.doubt(item, "no idea") == Doubt.NO_JSON
+    assert task.doubt(item, "") == Doubt.NO_ANSWER
+    assert all(task.doubt(one, one.answer) == Doubt.NO_JSON for one in doubted)
 
 
-def test_the_comparison_asks_the_doubtful_requests_too(tmp_path: Path) -> None:
-    from stratos.evaluate.answers import Answers
-    from stratos.evaluate.by_log import against_log, doubted_beside
-    from stratos.evaluate.verdict import against_logged
-    from stratos.tasks.base import Score
-
+def test_the_comparison_asks_the_doubtful_requests_too(
+    tmp_path: Path, snapshot: SnapshotAssertion
+) -> None:
     rows = broken(named(extractions(400)), range(320, 340))
     task = LogTask(write(tmp_path / "a.jsonl", rows))
     items = task.items("test", task.n_test)
 
     def answered(some, texts):
-        scores = tuple(task.score(text, item) for text, item in zip(texts, some, strict=True))
-        return replace(Answers.none(), items=tuple(some), texts=tuple(texts), scores=scores)
+        return [
+            Answered(item, text, task.score(text, item))
+            for item, text in zip(some, texts, strict=True)
+        ]
 
     student = answered(items, ["?"] * 10 + [one.answer for one in items[10:]])
-    doubted = doubted_beside(task, items, 0)
-    assert len(doubted) == 20
-    told = against_log(
-        task, student, doubted, lambda some: answered(some, [one.answer + "}" for one in some])
+    beside = side_test(task, items)
+    assert len(beside.items) == 20
+    told = beside.compare(
+        student, answered(beside.items, [one.answer + "}" for one in beside.items])
     )
-    assert told is not None and told.n_items == len(items) + 20
+    assert told.n_items == len(items) + 20
     assert (told.only_student, told.only_logged) == (20, 10) and told.p_value < 0.2
     assert told.agrees.mean == pytest.approx(1 - 10 / len(items))
-    assert told.student_doubts == {checks.NO_JSON: 10}
-    assert against_logged(told).startswith(
-        "Student against the logged model gpt-4o-mini-2024-07-18: the student gives its answer to"
-    )
-    assert len(doubted_beside(task, items[: len(items) // 2], 0)) == 10
-    assert isinstance(student.scores[0], Score)
+    assert told.student_doubts == {Doubt.NO_JSON.value: 10}
+    assert told.model == "gpt-4o-mini-2024-07-18"
+    assert against_logged(told) == snapshot
+    assert len(side_test(task, items[: len(items) // 2]).items) == 10
 
 
 def test_a_doubtful_answer_to_a_repeat_is_left_out_as_a_good_one_is(tmp_path: Path) -> None:
@@ -159,41 +191,35 @@ def test_a_doubtful_answer_to_a_repeat_is_left_out_as_a_good_one_is(tmp_path: Pa
         rows[k] |= {"messages": row(EXTRACT, asked, "", k)["messages"]}
         rows[k]["response"] = early["response"]
     task = LogTask(write(tmp_path / "a.jsonl", broken(rows, [*range(240, 244), 290, 291])))
-    assert task.logged.doubts == {checks.NO_JSON: 2}
+    assert task.logged.doubts == {Doubt.NO_JSON: 2}
     assert task.logged.n_held == len(task.items("validation", 100)) < 30
 
 
 @pytest.mark.parametrize("text", ["banana", "positive"])
-def test_a_student_that_does_not_agree_is_never_ahead(tmp_path: Path, text: str) -> None:
-    from stratos.evaluate.answers import Answers
-    from stratos.evaluate.by_log import against_log, doubted_beside
-    from stratos.evaluate.verdict import against_logged
-
+def test_a_student_that_does_not_agree_is_never_ahead(
+    tmp_path: Path, text: str, snapshot: SnapshotAssertion
+) -> None:
     rows = named(labels(400))
     for k in range(330, 340):
         rows[k]["response"] = "I'm sorry, but I can't help with that."
     task = LogTask(write(tmp_path / "a.jsonl", rows))
     items = task.items("test", task.n_test)
-    doubted = doubted_beside(task, items, 0)
+    beside = side_test(task, items)
 
     def constant(some):
-        scores = tuple(task.score(text, item) for item in some)
-        return replace(Answers.none(), items=tuple(some), texts=(text,) * len(some), scores=scores)
+        return [Answered(item, text, task.score(text, item)) for item in some]
 
-    told = against_log(task, constant(items), doubted, constant)
-    assert told is not None and len(doubted) == 10 and told.by_agreement
+    told = beside.compare(constant(items), constant(beside.items))
+    assert len(beside.items) == 10
     assert told.only_logged > told.only_student and told.p_value < 0.05
     assert told.only_student == (0 if text == "banana" else 10)
-    assert "more for the logged model, p = " in against_logged(told)
-    earlier = replace(told, by_agreement=False, only_logged=0, p_value=0.001)
-    assert against_logged(earlier).endswith("run it anew.")
-    alone = against_log(task, constant(items), [], constant)
-    assert alone is not None
-    assert against_logged(alone).endswith("No logged answer of the test time is doubtful.")
+    alone = beside.compare(constant(items), [])
+    assert alone.n_doubtful == 0
+    assert [against_logged(one) for one in (told, alone)] == snapshot
 
 
 def test_a_label_that_no_answer_was_is_doubtful(tmp_path: Path) -> None:
     task = LogTask(write(tmp_path / "a.jsonl", named(labels(200))))
     [item] = task.items("test", 1)
-    assert task.doubt(item, "banana") == checks.RARE
+    assert task.doubt(item, "banana") == Doubt.RARE
     assert task.doubt(item, "Positive") is None

@@ -51,8 +51,8 @@ def make_run(folder: Path, low: float, high: float, busy: bool = False) -> Path:
     return folder
 
 
-def run(*words: str, cwd: Path) -> Done:
-    return stratos("calibration", *words, cwd=cwd, env={"NO_COLOR": "1"})
+def run(*words: str, cwd: Path, **env: str) -> Done:
+    return stratos("calibration", *words, cwd=cwd, env={"NO_COLOR": "1", **env})
 
 
 def test_hits_and_misses_of_all_runs_are_counted(tmp_path: Path) -> None:
@@ -154,3 +154,11 @@ def test_there_is_nothing(tmp_path: Path) -> None:
     assert told.returncode == 0 and "No run here has a plan" in told.stdout
     told = run("nowhere", cwd=tmp_path)
     assert told.returncode == 2 and told.stderr.startswith("nowhere is no folder. Type")
+
+
+def test_a_narrow_terminal_shows_whole_words_and_no_color_no_styles(tmp_path: Path) -> None:
+    make_run(tmp_path / "outputs" / "a", 0.95, 0.99)
+    env = {"FORCE_COLOR": "1", "COLUMNS": "60", "TERM": "xterm"}
+    styled, plain = (run(cwd=tmp_path, NO_COLOR=value, **env).stdout for value in ("", "1"))
+    assert "\x1b[1m" in styled and "\x1b" not in plain
+    assert "…" not in plain and "accuracy" in plain

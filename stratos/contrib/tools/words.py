@@ -1,0 +1,170 @@
+"""What is wrong with rows of calls, and with the calls of an answer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from stratos.core.counted import counted
+from stratos.core.reasons import Reason
+from stratos.tasks.shown import shown
+
+MOST_NAMED = 20
+"""Tools that a warning names before it only counts."""
+
+
+@dataclass(frozen=True)
+class NoTools(Reason):
+    """A row offers no tool."""
+
+    field: str
+
+    def __str__(self) -> str:
+        return f"{self.field} is empty, so that nothing can be called"
+
+
+@dataclass(frozen=True)
+class UnknownTool(Reason):
+    """A call is of a tool that the row does not offer."""
+
+    number: int
+    """Of the call, from 1."""
+    name: str
+    tools: tuple[str, ...]
+
+    def __str__(self) -> str:
+        known = ", ".join(self.tools) or "none"
+        return (
+            f"call {self.number} is of {shown(self.name)}, which is no tool of the row; it has "
+            f"{known}"
+        )
+
+
+@dataclass(frozen=True)
+class WrongArguments(Reason):
+    """The arguments of a call do not match the schema of its tool."""
+
+    place: str
+    problem: str
+    """What the validator says."""
+
+    def __str__(self) -> str:
+        return f"{shown(self.place, 120)}: {shown(self.problem, 120)}"
+
+
+@dataclass(frozen=True)
+class NestedTooDeep(Reason):
+    """The arguments of a call cannot be checked."""
+
+    def __str__(self) -> str:
+        return "the arguments are nested too deep"
+
+
+@dataclass(frozen=True)
+class WrongCall(Reason):
+    """Something is wrong with the arguments of a call."""
+
+    number: int
+    """Of the call, from 1."""
+    tool: str
+    reason: Reason
+
+    def __str__(self) -> str:
+        return f"call {self.number} of {self.tool}: {self.reason}"
+
+
+@dataclass(frozen=True)
+class NoArgument(Reason):
+    """What else is right names an argument that the tool does not have."""
+
+    key: str
+    """optional or accept."""
+    number: int
+    """Of the call, from 1."""
+    name: str
+    tool: str
+    arguments: tuple[str, ...]
+
+    def __str__(self) -> str:
+        known = ", ".join(self.arguments) or "none"
+        return (
+            f"{self.key} of call {self.number} names {shown(self.name)}, which is no argument of "
+            f"{self.tool}; it has {known}"
+        )
+
+
+@dataclass(frozen=True)
+class WrongAccept(Reason):
+    """A value that is to be right, too, does not match the schema of the tool."""
+
+    number: int
+    """Of the call, from 1."""
+    name: str
+    value: Any
+    tool: str
+
+    def __str__(self) -> str:
+        value = shown(json.dumps(self.value, ensure_ascii=False))
+        return (
+            f"accept of call {self.number} has {value} for {self.name}, which does not match the "
+            f"schema of {self.tool}"
+        )
+
+
+@dataclass(frozen=True)
+class NotRecovered(Reason):
+    """The calls of an item are not read back from its answer."""
+
+    def __str__(self) -> str:
+        return "its calls cannot be read back"
+
+
+class NoDraw(Enum):
+    """Why a draw makes no request, worded with the name and the form of an argument."""
+
+    NOT_READ = "its request can be read in another way, or in none"
+    NO_MATCH = "none of the values that were tried match its schema"
+    UNKNOWN_VALUES = "the schema of {name} does not say what its values are"
+    NO_FIELDS = "the schema of {name} names no fields"
+    NO_EXAMPLES = "{name} has {form} and no examples"
+    UNNAMED_FIELDS = "an object has fields that its schema does not name"
+    NOT_SAYABLE = "a value of {name} cannot be said in a few words"
+
+
+@dataclass(frozen=True)
+class NotDrawn(Reason):
+    """A draw of calls of a tool makes no request."""
+
+    problem: NoDraw
+    name: str = ""
+    """Of an argument."""
+    form: str = ""
+    """What its schema asks for."""
+
+    def __str__(self) -> str:
+        return self.problem.value.format(name=self.name, form=self.form)
+
+
+@dataclass(frozen=True)
+class NeverDrawn(Reason):
+    """Nothing could be made for some tools."""
+
+    reasons: Mapping[str, Reason]
+    """Name of a tool to why."""
+    n_tools: int
+    """That were drawn."""
+
+    def __str__(self) -> str:
+        n = len(self.reasons)
+        named = list(self.reasons.items())[:MOST_NAMED]
+        listed = "; ".join(f"{name} ({reason})" for name, reason in named)
+        more = f"; and {n - MOST_NAMED} more" if n > MOST_NAMED else ""
+        are = "is" if n == 1 else "are"
+        return (
+            f"No request could be made for {n} of {counted(self.n_tools, 'tool')}, which {are} not "
+            f"taught: {listed}{more}. Give examples of such values in the schema "
+            '("examples": […]), or training rows with such calls and task.drawn_from=rows.'
+        )

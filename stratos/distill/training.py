@@ -1,0 +1,314 @@
+"""One training in this process: prepare, set up, fit, and save the best weights."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+
+from stratos.config import Config, StudentConfig
+from stratos.core.context import Context
+from stratos.core.counted import counted
+from stratos.core.environment import JOB
+from stratos.core.errors import StratosError
+from stratos.core.formats import about
+from stratos.distill import unpaid_signal
+from stratos.distill.adapter import checkpoint_blocks
+from stratos.distill.callbacks import TrainingMonitor, Watching
+from stratos.distill.checkpoints import Checkpoints, found, newest
+from stratos.distill.ema import Average
+from stratos.distill.interrupts import Interrupts
+from stratos.distill.measuring import Measuring
+from stratos.distill.module import NotFinite
+from stratos.distill.outlook import Outlook
+from stratos.distill.pacer import Pacer
+from stratos.distill.prepare import Ready, prepare
+from stratos.distill.random_states import RandomStates
+from stratos.distill.recipe import Length, Rates, learning_rates, training_length
+from stratos.distill.saved import save
+from stratos.distill.speedups import speedups
+from stratos.distill.trainer import (
+    interruptible,
+    make_trainer,
+    precision,
+    quiet_lightning,
+    seconds_of,
+    threads_kept,
+)
+from stratos.distill.training_setup import TrainingSetup, open_lesson
+from stratos.distill.validation import validate_kept
+from stratos.models.students.content import content_of
+from stratos.records import Corpus, Plan, Student
+
+
+def train(
+    config: Config,
+    plan: Plan,
+    corpus: Corpus,
+    context: Context,
+    rank: int = 0,
+    n_ranks: int = 1,
+    began: float | None = None,
+) -> Student | None:
+    """Train in this process, which is one of `n_ranks`; the first returns the student.
+
+    `began` is when the stage did, on the monotonic clock; libraries take seconds to load.
+
+    Raises:
+        StratosError: a loss or a gradient is not a number, or the training would take too long.
+    """
+    began = time.monotonic() if began is None else began
+    settings, folder = config.trainer, context.run_dir / "distill"
+    if settings.n_threads:
+        torch.set_num_threads(settings.n_threads)
+    L.seed_everything(config.seed, verbose=False)
+    checkpoint = newest(folder / "checkpoints", context.warn)
+    has_twin = checkpoint is not None and (folder / "untouched").exists()
+    ready = prepare(config, plan, corpus, context, untouched=rank == 0 and not has_twin)
+    length = training_length(
+        settings, ready.chosen, len(ready.data), float(ready.data.lengths.mean())
+    )
+    rates = learning_rates(settings, ready.chosen.path is None, ready.model.config.hidden_size)
+    if rank == 0:
+        numbers = precision(settings.precision, settings.accelerator)
+        context.note(_recipe(ready.chosen.name, length, rates, numbers))
+    parts = ready.model, ready.tokenizer, ready.data, ready.questions
+    with open_lesson(config, plan, *parts, length, rates, context, rank, n_ranks) as setup:
+        if rank == 0:
+            unpaid_signal.note(folder, context.ledger.cut_at_usd)
+        callbacks = _callbacks(config, plan, ready, length, setup, context)
+        try:
+            n_steps = _fit(config, setup, callbacks, checkpoint, folder)
+        except NotFinite as error:
+            raise StratosError(_not_finite(error, ready, folder, config)) from error
+    if rank:
+        return None
+    if settings.checkpointing:
+        checkpoint_blocks(ready.model, False)
+    return _student(config, ready, callbacks, n_steps, context, began)
+
+
+@dataclass(frozen=True)
+class _Callbacks:
+    """What follows a training, in the order in which Lightning calls it."""
+
+    average: Average | None
+    pacer: Pacer
+    monitor: TrainingMonitor
+    interrupts: Interrupts
+    random_states: RandomStates = field(default_factory=RandomStates)
+
+    def __iter__(self) -> Any:
+        """Yield the callbacks of Lightning."""
+        if self.average is not None:
+            yield self.average
+        yield from (self.pacer, self.monitor, self.random_states)
+
+
+def _callbacks(
+    config: Config,
+    plan: Plan,
+    ready: Ready,
+    length: Length,
+    setup: TrainingSetup,
+    context: Context,
+) -> _Callbacks:
+    settings, folder = config.trainer, context.run_dir / "distill"
+    average = None if settings.ema is None else Average(settings.ema)
+    interrupts = Interrupts()
+    measuring = Measuring(config, ready.tokenizer, ready.chosen.context_length, ready.data)
+    n_steps = setup.loader.n_steps
+    every = length.validate_every_steps(config.callbacks, n_steps)
+    max_seconds = None if settings.max_time is None else seconds_of(settings.max_time)
+    outlook = Outlook(
+        student=ready.chosen.name,
+        n_steps=n_steps,
+        tokens_per_step=length.tokens / n_steps,
+        n_validations=1 + (n_steps // every if every else 0),
+        epochs=length.epochs,
+        max_hours=config.limits.train_hours,
+        deadline_hours=config.limits.deadline_hours,
+        max_seconds=max_seconds,
+        smaller=_smaller(config, ready.model.num_parameters()),
+        passed_hours=context.spent_seconds / 3600,
+        planned=_planned(plan),
+    )
+    pacer = Pacer(
+        context,
+        outlook,
+        setup.loader,
+        measuring.foretell_seconds,
+        folder / "pace.json",
+        settings.n_threads,
+        settings.n_processes,
+    )
+    usd_per_hour, price = _price(config, plan)
+    watching = Watching(
+        n_steps=n_steps,
+        validate_every_steps=every,
+        stop_at_exact=config.callbacks.stop_at_exact,
+        patience=config.callbacks.patience,
+        max_seconds=max_seconds,
+        usd_per_hour=usd_per_hour,
+        price=price,
+    )
+    checkpoints = Checkpoints(
+        folder / "checkpoints",
+        config.callbacks.checkpoint_every_steps,
+        60 * config.callbacks.checkpoint_every_minutes,
+    )
+    monitor = TrainingMonitor(context, watching, measuring, checkpoints, interrupts, average)
+    return _Callbacks(average, pacer, monitor, interrupts)
+
+
+def _fit(
+    config: Config,
+    setup: TrainingSetup,
+    callbacks: _Callbacks,
+    checkpoint: Path | None,
+    folder: Path,
+) -> int:
+    """Train from a checkpoint, or from the beginning; return the steps that were made.
+
+    Raises:
+        NotFinite: a loss or a gradient is not a number.
+    """
+    module, loader = setup.module, setup.loader
+    closing = contextlib.closing
+    with quiet_lightning():
+        trainer = make_trainer(config.trainer, loader.n_steps, [*callbacks], folder)
+        with (
+            interruptible(),
+            closing(callbacks.interrupts),
+            closing(callbacks.pacer),
+            threads_kept(),
+            speedups().allocator(),
+        ):
+            trainer.fit(module, loader, ckpt_path=checkpoint, weights_only=True)
+            callbacks.monitor.catch_up(trainer, module)
+            module.on_fit_end()  # a measurement leaves it as a training wants it
+    return trainer.global_step
+
+
+def _student(
+    config: Config,
+    ready: Ready,
+    callbacks: _Callbacks,
+    n_steps: int,
+    context: Context,
+    began: float,
+) -> Student:
+    """Save the best weights, and measure them once more on items that chose nothing."""
+    monitor, pacer, folder = callbacks.monitor, callbacks.pacer, context.run_dir / "distill"
+    best = monitor.best.measured
+    assert best is not None
+    model, n_params, digest = save(ready, monitor.best.weights, folder)
+    validated = validate_kept(
+        config,
+        model,
+        ready.tokenizer,
+        monitor.seconds,
+        lambda done, total: context.tick(done, total, "validating the kept weights"),
+    )
+    return Student(
+        name=ready.chosen.name,
+        path=str(folder / "student"),
+        untouched_path=str(folder / "untouched"),
+        n_params=n_params,
+        steps=n_steps,
+        train_tokens=monitor.tokens,
+        best_step=monitor.best.step,
+        best_exact=best.exact,
+        validation_loss=best.loss,
+        validation_exact=validated.exact,
+        n_validation_items=validated.n_items,
+        n_validation_reused=validated.n_reused,
+        n_choosing_items=validated.n_choosing,
+        threads=pacer.threads,
+        processes=pacer.processes,
+        expected_seconds=pacer.expected_seconds,
+        epochs=monitor.tokens / max(1, int(ready.data.lengths.sum())),
+        curve=tuple(monitor.curve),
+        weights_sha256=digest,
+        seconds=monitor.seconds,
+        cpu_seconds=monitor.cpu_seconds,
+        n_resumed=monitor.n_resumed,
+        cut_at_usd=context.ledger.cut_at_usd,
+        content=content_of(config, ready.chosen),
+        setup_seconds=time.monotonic() - began - (monitor.seconds - monitor.earlier_seconds),
+    )
+
+
+def _planned(plan: Plan) -> str:
+    """Say what the plan has for the training, and for which server."""
+    for role in plan.roles_of("train"):
+        if role.offer is not None and role.hours:
+            return f"Planned: {about(3600 * role.hours)} on {role.offer.name}."
+    return ""
+
+
+def _smaller(config: Config, n_params: int) -> tuple[tuple[str, float], ...]:
+    """Return the smaller students of a run, and the part of the time that each would take."""
+    sizes = {student.name: _about_params(student) for student in config.students}
+    shares = [(name, n / n_params) for name, n in sizes.items() if 0 < n < n_params]
+    return tuple(sorted(shares, key=lambda share: -share[1]))
+
+
+def _about_params(student: StudentConfig) -> int:
+    """Return about how many parameters a student has; 0 where nobody knows."""
+    if student.path is not None:
+        return student.facts.get("n_params", 0)
+    width = student.hidden_size
+    block = 4 * width**2 + 3 * width * student.intermediate_size
+    return student.n_layers * block + student.vocab_size * width
+
+
+def _recipe(student: str, length: Length, rates: Rates, precision: str) -> str:
+    """Say how long and how fast a student learns, and why."""
+    how = f"AdamW {rates.lr_adamw:.2g}"
+    numbers = "float32" if precision == "32-true" else "bfloat16"
+    if rates.optimizer == "muon":
+        how = f"Muon {rates.lr_muon:.2g} and {how}"
+    return (
+        f"{student} learns from {length.tokens:,} tokens, {length.epochs:.3g} times each row: "
+        f"{length.reason}. Steps of {length.batch_tokens:,} tokens in {numbers}, peak learning "
+        f"rate {how}."
+    )
+
+
+def _price(config: Config, plan: Plan) -> tuple[float, str]:
+    """Return what the servers that train cost together an hour, and whose price that is."""
+    usd_per_hour = sum(
+        (role.usd / role.hours if role.hours else 0.0) for role in plan.roles_of("train")
+    )
+    if JOB not in os.environ or (executor := config.executor).kind == "here":
+        return usd_per_hour, "at the plan's price"
+    if executor.usd_per_hour is not None:
+        usd_per_hour = executor.usd_per_hour * config.trainer.num_nodes
+    return usd_per_hour, "for the job's servers"
+
+
+def _not_finite(error: Any, ready: Ready, folder: Path, config: Config) -> str:
+    """Name the batch and say what to do."""
+    items = ready.data.items[error.documents].tolist()
+    shown = ", ".join(map(str, items[:8])) + (", …" if len(items) > 8 else "")
+    checkpoints = found(folder / "checkpoints")
+    if checkpoints:
+        good = f"The last good checkpoint is kept: {checkpoints[0]}."
+    else:
+        every = counted(config.callbacks.checkpoint_every_steps, "step")
+        good = (
+            f"There is no checkpoint yet: the first is made after {every} "
+            "(callbacks.checkpoint_every_steps)."
+        )
+    return (
+        f"{error}, on the batch of training items {shown} (rows of the corpus, from 0). {good} "
+        "Lower trainer.lr_muon and trainer.lr_adamw, or raise trainer.warmup_steps, and give the "
+        "command again: with other settings the training starts again."
+    )

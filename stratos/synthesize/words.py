@@ -1,0 +1,78 @@
+"""Why an item is not learnt, and why a class is no strategy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum, StrEnum
+
+from stratos.core.reasons import Reason
+from stratos.tasks.shown import shown
+
+NGRAM = 13
+"""Words in a row by which a text is found to repeat another one."""
+
+
+class Leak(Reason, StrEnum):
+    """In which way an item repeats what is held out; a record counts under the value."""
+
+    EXACT = "held out (exact)"
+    CANONICAL = "held out (canonical)"
+    OVERLAP = f"held out ({NGRAM}-gram)"
+
+
+class NotLearnt(Reason, StrEnum):
+    """Why none of a teacher's answers to a question is learnt; a record counts under the value."""
+
+    WRONG = "wrong"
+    UNREAD = "longer than the teacher's context"
+    CUT_OFF = "cut off"
+    UNPARSABLE = "not parsable"
+    OUTVOTED = "outvoted"
+
+
+class NotWritten(Reason, Enum):
+    """Why an item has no reasoning of the teacher; a record counts under the value."""
+
+    NO_MONEY = "no reasoning written"
+    UNREAD = NotLearnt.UNREAD.value
+    MENTIONS_ANSWER = "the reasoning mentions that it was told the answer"
+    NO_REASONING = "there is no reasoning"
+    OTHER_ANSWER = "the reasoning ends in another answer"
+    LEADS_ELSEWHERE = "the reasoning does not lead to the answer"
+
+    def __str__(self) -> str:
+        return f"{self.value}: budget used up" if self is NotWritten.NO_MONEY else self.value
+
+
+@dataclass(frozen=True)
+class WrongReasoning(Reason):
+    """A step of the teacher's reasoning is wrong, by the task."""
+
+    reason: Reason
+
+    def __str__(self) -> str:
+        return f"a step is wrong: {shown(str(self.reason))}"
+
+
+def counted_as(reason: Reason) -> str:
+    """Return what a record counts an item under that has no reasoning of the teacher."""
+    return reason.value if isinstance(reason, NotWritten) else "a step is wrong"
+
+
+@dataclass(frozen=True)
+class NoStrategy(Reason):
+    """A class does not inherit from `Strategy`."""
+
+    def __str__(self) -> str:
+        return (
+            "is not a Strategy. Let it inherit from stratos.synthesize.strategy.Strategy, and "
+            "write draw."
+        )
+
+
+@dataclass(frozen=True)
+class StrategyLacksDraw(Reason):
+    """A strategy does not write `draw`."""
+
+    def __str__(self) -> str:
+        return "is not a Strategy: it lacks draw."

@@ -1,0 +1,162 @@
+"""One command: its verbs, what their help says, and how each of them ends."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from in_process import stratos
+from syrupy.assertion import SnapshotAssertion
+
+from stratos.cli import verbs
+from stratos.cli.commands import run as main_job
+from stratos.cli.verbs import HIDDEN, HYDRA, OURS, others, summaries
+from stratos.core.errors import ConfigError, StratosError, UsageError
+from stratos.core.extensions import Command, Extension
+
+DAY = (
+    "run",
+    "plan",
+    "status",
+    "compare",
+    "serve",
+    "verify",
+    "report",
+    "ledger",
+    "sweep",
+    "servers",
+)
+
+
+@pytest.fixture
+def words_of_hydra(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """What is handed to the main job, which is not run."""
+    words: list[list[str]] = []
+    monkeypatch.setattr(main_job, "_obey", lambda args: words.append(sys.argv[1:]))
+    return words
+
+
+@pytest.fixture
+def failing(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+    """A verb `fail` of some contrib room; its module raises `error`."""
+    module = ModuleType("failing")
+
+    def run(args: object) -> None:
+        raise module.error
+
+    module.add_arguments = lambda parser: parser.add_argument("--mine")  # type: ignore[attr-defined]
+    module.run = run  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "failing", module)
+    extension = Extension(commands={"fail": Command("fails", "failing", failure=7)})
+    monkeypatch.setattr(verbs, "extensions", lambda: (extension,))
+    return module
+
+
+def test_verbs_stand_in_the_order_of_a_day() -> None:
+    shown = list(summaries())
+    assert tuple(shown[: len(DAY)]) == DAY == (*HYDRA, *OURS)
+    assert not HIDDEN.keys() & set(shown)
+
+
+def test_a_room_that_is_there_adds_its_verbs_in_the_order_of_their_ranks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rooms = (
+        Extension(commands={"late": Command("b", "x", rank=2)}),
+        Extension(commands={"soon": Command("a", "y", rank=1)}),
+    )
+    monkeypatch.setattr(verbs, "extensions", lambda: rooms)
+    assert list(summaries()) == [*DAY, "soon", "late"]
+    monkeypatch.setattr(verbs, "extensions", lambda: ())
+    assert list(summaries()) == list(DAY)
+
+
+@pytest.mark.parametrize("verb", sorted({**others(), **HIDDEN}))
+def test_every_verb_says_what_it_takes(verb: str) -> None:
+    done = stratos(verb, "--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(f"usage: stratos {verb} ")
+    command = {**others(), **HIDDEN}[verb]
+    assert callable(importlib.import_module(command.module).run)
+    assert stratos(verb, "--no-such-option", "x").returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("typed", "words"),
+    [
+        ("", ""),
+        ("+task=mahjong cloud=aws", "+task=mahjong cloud=aws"),
+        ("-m seed=1,2", "-m seed=1,2"),
+        ("~cloud", "~cloud"),
+        ("run +task=mahjong", "+task=mahjong"),
+        ("run", ""),
+        ("--cfg job", "--cfg job"),
+        ("plan +task=mahjong", "stages=[probe,plan] +task=mahjong"),
+        ("plan -m +task=mahjong seed=1,2", "-m stages=[probe,plan] +task=mahjong seed=1,2"),
+        ("plan --config-dir a", "--config-dir a stages=[probe,plan]"),
+        ("plan +task=mahjong stages=[plan]", "+task=mahjong stages=[plan]"),
+        ("plan --help trainer", "--help trainer"),
+    ],
+)
+def test_overrides_are_a_run_and_a_plan_stops_early(
+    typed: str, words: str, words_of_hydra: list[list[str]]
+) -> None:
+    assert stratos(*typed.split()).returncode == 0
+    assert words_of_hydra == [words.split()]
+
+
+@pytest.mark.parametrize(("typed", "meant"), [("statu", "status"), ("Compare", "compare")])
+def test_an_unknown_verb_names_the_one_that_was_meant(typed: str, meant: str) -> None:
+    done = stratos(typed, "outputs/run")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"Did you mean {meant}" in done.stderr
+
+
+def test_the_words_of_an_unknown_verb(snapshot: SnapshotAssertion) -> None:
+    assert stratos("mahjong").stderr == snapshot
+
+
+@pytest.mark.parametrize(("error", "code"), [(StratosError("no"), 7), (ConfigError("no"), 2)])
+def test_there_is_one_way_to_fail(failing: ModuleType, error: StratosError, code: int) -> None:
+    failing.error = error  # type: ignore[attr-defined]
+    done = stratos("fail")
+    assert (done.returncode, done.stdout, done.stderr) == (code, "", "no\n")
+
+
+def test_words_that_do_not_go_together_are_told_with_the_usage(failing: ModuleType) -> None:
+    failing.error = UsageError("--mine needs another")  # type: ignore[attr-defined]
+    done = stratos("fail", "--mine", "1")
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [
+        "usage: stratos fail [-h] [--mine MINE]", "stratos fail: error: --mine needs another"
+    ]  # fmt: skip
+
+
+def test_a_command_is_shown_without_its_secrets(
+    failing: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MY_API_KEY", "very-secret-value")
+    failing.error = StratosError("it took very-secret-value")  # type: ignore[attr-defined]
+    assert stratos("fail").stderr == "it took ***\n"
+
+
+@pytest.mark.parametrize("words", [["status"], ["compare", "--help"], ["nothing"]])
+def test_a_verb_imports_what_it_needs_alone(tmp_path: Path, words: list[str]) -> None:
+    """`python -m stratos` and `stratos` are one; neither loads Hydra or torch for another verb."""
+    code = (
+        "import sys; from stratos.__main__ import main\n"
+        f"try: code = main({words!r})\n"
+        "except SystemExit as end: code = end.code\n"
+        "print(code, sorted({'hydra', 'torch', 'pulp'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=os.environ, capture_output=True, text=True,
+        check=True,
+    )  # fmt: skip
+    assert done.stdout.splitlines()[-1] == f"{2 if words == ['nothing'] else 0} []"

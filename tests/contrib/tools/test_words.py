@@ -1,0 +1,39 @@
+"""Every reason of the room in words: what a reader meets, once."""
+
+from __future__ import annotations
+
+import pytest
+from syrupy.assertion import SnapshotAssertion
+
+from stratos.contrib.tools import words
+from stratos.core.reasons import Reason
+
+REASONS = (
+    words.NoTools("tools"),
+    words.UnknownTool(1, "x", ()),
+    words.UnknownTool(2, "x", ("weather", "clock")),
+    words.WrongArguments("$.city", "1 is not of type 'string'"),
+    words.NestedTooDeep(),
+    words.WrongCall(1, "weather", words.NestedTooDeep()),
+    words.NoArgument("accept", 1, "nope", "clock", ()),
+    words.NoArgument("optional", 1, "nope", "irrigate", ("bed", "minutes")),
+    words.WrongAccept(1, "minutes", "ten", "irrigate"),
+    words.NotRecovered(),
+    *(words.NotDrawn(problem, "NAME", "FORM") for problem in words.NoDraw),
+    words.NeverDrawn({"irrigate": words.NotDrawn(words.NoDraw.NO_MATCH)}, 3),
+    words.NeverDrawn({f"t{k}": words.NotDrawn(words.NoDraw.NO_MATCH) for k in range(22)}, 30),
+)
+
+
+def test_every_reason_is_here() -> None:
+    classes = {
+        one
+        for one in vars(words).values()
+        if isinstance(one, type) and issubclass(one, Reason) and one is not Reason
+    }
+    assert classes == {type(one) for one in REASONS}
+
+
+@pytest.mark.parametrize("reason", REASONS, ids=lambda one: type(one).__name__)
+def test_a_reason_in_words(reason: Reason, snapshot: SnapshotAssertion) -> None:
+    assert str(reason) == snapshot

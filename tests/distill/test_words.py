@@ -1,0 +1,48 @@
+"""The sentences of the room's reasons."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from stratos.core.reasons import Because
+from stratos.distill import words
+from stratos.distill.words import NotServed
+
+NONE = words.NoGradientWorkers()
+IGNORED = words.ScoringIgnored("http://host/v1")
+REASONS = [
+    NONE,
+    words.ProcessesUnused(2, NONE),
+    words.ProcessesGone(2, NONE),
+    words.ProcessesBeyondCores(4, 2),
+    words.ProcessesBeyondCores(2, 1),
+    words.OtherToken(270, "st", "er"),
+    words.OtherSplit("The quick brown fox jumps over the lazy dog, 1234567890 times."),
+    words.OtherEnd(7),
+    words.AlignedPlaces(),
+    *NotServed,
+    words.ServedTemperature(2.0),
+    words.OnlyAnswers("MyTeacher"),
+    IGNORED,
+    words.ScoringRefused("http://host/v1", "HTTP 422"),
+    words.OtherTokensScored("http://host/v1"),
+    words.FewerTokens(20, 64),
+    words.FewerTokens(1, 64),
+    words.SignalTooDear(24_000, 1.25, 0.5, 9_600),
+    words.ServedTopK("t"),
+    words.PaidEachTime("t"),
+    words.NoDistributions("t", IGNORED),
+    words.LessSignal("t", words.FewerTokens(20, 64)),
+    words.ShardAbsent(),
+    words.ShardCorrupt(3, "/cache/x", "its header is cut"),
+    words.UnknownParameter("jsd", "bete", ("beta",)),
+    words.UnknownParameter("forward_kl", "beta", ()),
+    words.ParameterOutOfRange("scale", 10.0, 0.5, 9.0),
+    words.EmptyCheckpoint(),
+    words.WrongChecksum("data.pkl"),
+    words.CheckpointUnreadable("/run/step-4.ckpt", Because("File is not a zip file")),
+]
+
+
+def test_reasons_in_words(snapshot: Any) -> None:
+    assert [str(reason) for reason in REASONS] == snapshot

@@ -1,0 +1,55 @@
+"""Every reason of a room, made with sample values, as its sentence: for one snapshot."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from enum import Enum
+from pathlib import Path
+from types import ModuleType, UnionType
+from typing import Any
+
+from stratos.core.reasons import Because, Reason
+
+SAMPLES: dict[Any, Any] = {
+    int: 1234, float: 2.5, bool: True, Path: Path("/some/where"), Reason: Because("the reason"),
+}  # fmt: skip
+
+
+def sentences(words: ModuleType) -> dict[str, str]:
+    """Return the sentences of a module of words, by class; of an enum, one for each member."""
+    found = {}
+    for name, cls in sorted(vars(words).items()):
+        if not (isinstance(cls, type) and issubclass(cls, Reason)):
+            continue
+        if cls.__module__ != words.__name__:
+            continue
+        if issubclass(cls, Enum):
+            found |= {f"{name}.{one.name}": str(one) for one in cls}
+            continue
+        kinds = typing.get_type_hints(cls)
+        values = {one: _sample(kind, one) for one, kind in kinds.items()}
+        found[name] = str(cls(**values))
+        for one, kind in kinds.items():
+            if isinstance(kind, UnionType):
+                found[f"{name} without {one}"] = str(cls(**{**values, one: None}))
+            elif isinstance(kind, type) and issubclass(kind, Enum):
+                for member in list(kind)[1:]:
+                    found[f"{name} {member.name}"] = str(cls(**{**values, one: member}))
+    return found
+
+
+def _sample(kind: Any, name: str) -> Any:
+    if isinstance(kind, UnionType):
+        kind = typing.get_args(kind)[0]
+    if typing.get_origin(kind) is tuple:
+        inner, *rest = typing.get_args(kind)
+        return (_sample(inner, name), _sample(inner, f"another {name}")) if rest else ()
+    if kind is str:
+        return f"<{name}>"
+    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+        kinds = typing.get_type_hints(kind)
+        return kind(**{f.name: _sample(kinds[f.name], f.name) for f in dataclasses.fields(kind)})
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        return next(iter(kind))
+    return SAMPLES[kind]
