@@ -549,7 +549,7 @@ class FreeServers(Reason):
         return f"{count[0].upper()}{count[1:]}. To give it a price: {' '.join(keys)}."
 
 
-# Why there is no verdict.
+# What a plan does not know.
 
 
 @dataclass(frozen=True)

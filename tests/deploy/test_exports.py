@@ -214,7 +214,7 @@ def test_verify_asks_each_export_and_sees_what_was_changed(
     done = command("verify", str(deployed.bundle), cache=tmp_path)
     assert done.returncode == 0, done.stderr
     for form in ("f32", "q8_0"):
-        assert f"{form}: 3 known questions answered by llama.cpp" in done.stdout
+        assert f"{form}: 3 known questions answered by " in done.stdout
     bundle = tmp_path / "bundle"
     shutil.copytree(deployed.bundle, bundle)
     path = export_path(bundle, "q8_0.gguf")
