@@ -549,7 +549,7 @@ class FreeServers(Reason):
         return f"{count[0].upper()}{count[1:]}. To give it a price: {' '.join(keys)}."
 
 
-# What a plan does not know.
+# Why there is no verdict.
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,6 @@ from stratos.plan.words import (
     MissesLimit,
     NeedsNoModel,
     NextToNothing,
-    NodesUnknown,
     NonePriced,
     NoneProbed,
     NotProbed,
@@ -557,7 +556,5 @@ def test_reasons_in_words(snapshot):
         WithoutModel(free), NeedsNoModel(free), NoneProbed(), NonePriced(("large",)),
         NonePriced(("large", "small")), FreeServers(("local",)),
         BetterByShares(student, Interval(0.979, 0.97, 0.99)),
-        NodesUnknown("slurm", ("distill", "deploy"), "aws", None),
-        NodesUnknown("slurm", ("distill",), "aws", 2.5),
     )  # fmt: skip
     assert [f"{type(reason).__name__}: {reason}" for reason in reasons] == snapshot
