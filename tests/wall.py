@@ -28,11 +28,15 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 CORE = ("tests", "--ignore=tests/contrib", "--ignore=tests/attack")
 """Tests of the core; those of `make attack` name choices of all rooms."""
+CHECK = "tests/cli/test_check.py::test_"
 QUICK = (
-    "tests/test_rooms.py", "tests/test_pages.py", "tests/cli", "tests/catalog", "tests/launchers",
-    "tests/plan/test_conf.py", "tests/plan/explain/test_show.py", "tests/deploy/test_service.py",
-    "tests/executors/test_job.py", "tests/run/test_placing.py", "tests/run/test_summary.py",
-    "tests/tasks", "-k", "not tells_to_type and not make_a_site and not shipped_choice_passes",
+    "tests/test_rooms.py", "tests/test_pages.py", "tests/cli/test_help.py", "tests/cli/test_docs.py",
+    f"{CHECK}every_shipped_yaml_opens_with_its_command", f"{CHECK}every_group_has_two_choices",
+    f"{CHECK}no_task_lists_the_tasks_and_the_users_own", f"{CHECK}all_mistakes_are_told_together",
+    "tests/launchers/test_contrib_conf.py", "tests/catalog", "tests/plan/test_conf.py",
+    "tests/plan/explain/test_show.py", "tests/deploy/test_service.py", "tests/executors/test_job.py",
+    "tests/run/test_placing.py", "tests/tasks/test_jsonl.py", "tests/tasks/test_math.py",
+    "-k", "not tells_to_type and not make_a_site",
 )  # fmt: skip
 """What can notice a missing room, and takes seconds."""
 PARALLEL = ("--numprocesses", "2", "--dist", "loadfile")
