@@ -31,7 +31,7 @@ def bundle(run: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     bundle = tmp_path_factory.mktemp("tried") / "student"
     make_bundle(Path(run.student.path), bundle, card="card", max_new_tokens=64)
     kept = read_answers(run.folder)[:3]
-    write_known(bundle, [Known(one.messages, one.text, one.gold, True, 8) for one in kept])
+    write_known(bundle, [Known(one.messages, one.text, one.gold, True, 64) for one in kept])
     write_manifest(bundle)
     return bundle
 
