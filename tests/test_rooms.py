@@ -18,73 +18,64 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = (("stratos", ROOT), ("hydra_plugins", ROOT / "launchers"))
 
 ARROWS = {
-    # What all others stand on. A context carries the run's ledger; numbers are those of records.
-    "core": "ledger records",
+    # What all others stand on. A context carries the run's ledger; numbers are those of records;
+    # `core.extensions` looks which rooms of contrib are there.
+    "core": "contrib ledger records",
     "records": "core",
     # A config names the contracts of what it configures.
-    "config": "engines executors records synthesize tasks teachers",
-    "convert": "config core synthesize",
+    "config": "core engines executors records synthesize tasks teachers",
     "ledger": "core records",
-    "pretrained": "core",
-    "engines": "core pretrained records",
-    "tasks": "convert core",
-    "decode": "core tasks",
+    "executors": "core ledger records",
+    "tasks": "core records",
+    "engines": "core models records",
     # What is bought and what it takes.
     "catalog": "config core records",
     "estimate": "catalog config core engines records tasks",
     # What teaches and what learns.
-    "teachers": "config convert core decode ledger pretrained records tasks",
-    "students": "config core pretrained teachers",
-    "distill": "config convert core decode ledger pretrained records students tasks teachers",
-    "synthesize": (
-        "config convert core decode distill pretrained records students tasks teachers"
-    ),
-    "evaluate": (
-        "config core decode estimate pretrained records students synthesize tasks teachers"
-    ),
+    "teachers": "config core ledger models records tasks",
+    "models": "config core tasks teachers",
+    "distill": "config core ledger models records tasks teachers",
+    "synthesize": "config core distill models records tasks teachers",
+    "evaluate": "config core estimate models records synthesize tasks teachers",
     "probe": "config core evaluate records synthesize tasks teachers",
-    "plan": (
-        "catalog config convert core distill estimate ledger records students synthesize tasks "
-        "teachers"
-    ),
-    "deploy": (
-        "catalog config core engines estimate evaluate plan pretrained records synthesize tasks"
-    ),
-    "report": "catalog config core deploy evaluate ledger plan records",
-    "tracking": "config core records report",
-    # What runs the stages.
-    "cli": (
-        "catalog config convert core distill executors plan students synthesize tasks teachers "
-        "tracking"
-    ),
-    "executors": "core ledger records",
-    "run": (
-        "cascade catalog cli config core evaluate executors ledger plan records report teachers "
-        "tracking"
-    ),
     "pilot": (
         "catalog config core distill estimate ledger plan records run synthesize teachers"
     ),
-    "pipeline": "cli config core deploy distill pilot records run students",
-    "__main__": "cli config core pipeline run",
-    "serve": (
-        "cascade config core deploy door engines evaluate ledger records run tasks teachers"
+    "plan": (
+        "catalog config core distill estimate ledger models records synthesize tasks teachers"
     ),
-    "logs": "core tasks teachers",
-    "verify": "core decode deploy pretrained records tasks",
-    "door": "core deploy",
-    "servers": "core deploy executors ledger",
-    "status": "core executors records report",
-    "sweep": "__main__ core report",
-    "dashboard": "core records report tracking",
-    "calibration": "core records report",
-    "cascade": "config core deploy engines evaluate plan records report run tasks teachers",
-    "compare": "core evaluate records report",
-    "drift": "core evaluate records report run tasks",
-    "gate": "config core decode deploy evaluate pretrained records run tasks",
-    "stage": "catalog config core executors pipeline run",
+    "deploy": (
+        "catalog config core engines estimate evaluate models plan records run synthesize tasks "
+        "teachers"
+    ),
+    "report": "catalog config core deploy evaluate executors ledger plan records",
+    "tracking": "config core records report",
+    # What runs the stages.
+    "run": (
+        "catalog cli config core engines evaluate executors ledger plan records report teachers "
+        "tracking"
+    ),
+    "cli": (
+        "catalog config core distill executors models plan run synthesize tasks teachers tracking"
+    ),
+    "commands": (
+        "catalog cli config core deploy engines executors ledger models pipeline records report "
+        "run tasks"
+    ),
+    "pipeline": "cli config core deploy distill models pilot records run",
+    "__main__": "cli core run",
 }  # fmt: skip
 """Room, or module of the root, to those that it may import; `stages` are loaded by name."""
+
+CONTRIB = {
+    "drift": "logs",
+    "tools": "logs",
+}
+"""Room of contrib to others that it may import, with which it is deleted. All may import the core,
+and what lies beside the rooms, such as `contrib/nginx_config.py`."""
+
+INNER = {"deploy.engines": "engines", "probe.pilot": "pilot", "cli.commands": "commands"}
+"""Packages that count as rooms of their own."""
 
 TOGETHER = {
     ("stratos.synthesize.strategy", "stratos.config"): (
@@ -96,12 +87,9 @@ TOGETHER = {
 
 TWINS = {
     "__init__.py": "the package",
-    "__main__.py": "what `python -m` runs",
     "stage.py": "the stage of a room",
     "base.py": "the contract of a room",
     "cache.py": "what a room keeps of what was made or asked before",
-    "ray.py": "a cluster of Ray: its nodes as offers, its jobs as an executor",
-    "slurm.py": "a cluster of SLURM: its nodes as offers, its queue as an executor",
     "source.py": "where what a room reads comes from",
     "answers.py": "answers of a model: had from it, read out of its text",
     "complexity.py": "the task's complexity: judged, shown",
@@ -114,15 +102,19 @@ TWINS = {
     "quotas.py": "cloud.quotas: which offers they speak of, how many servers they leave",
     "samples.py": "several answers to one question: how far they agree, which is learnt",
     "table.py": "many rows held as columns",
+    "training.py": "a training: carried out, what it takes",
+    "verdict.py": "whether it is worth it: as planned, as measured",
+    "reasons.py": "reasons as values, why a plan was chosen",
     "weights.py": "where the weights of a model lie",
+    "words.py": "the reasons of a room, each made into a sentence once",
 }
-"""File names that more than one room has, with what they mean in all of them."""
+"""File names that more than one room of the core has, with what they mean in all of them."""
 
 MOVES = {
     "core/atomic_files.py": "the one writer",
     "synthesize/corpus.py": "written row by row, for as long as the corpus grows",
     "distill/signal/store.py": "the place may be behind a URL",
-    "students/unpack.py": "of several that unpack the same, the first counts",
+    "models/students/unpack.py": "of several that unpack the same, the first counts",
     "ledger/damage.py": "a damaged ledger is put aside",
     "teachers/cache.py": "a corrupt cache is put aside",
     "distill/stage.py": "checkpoints of another training are put aside",
@@ -163,7 +155,14 @@ def graph() -> dict[str, set[str]]:
 
 
 def room(module: str) -> str:
-    return module.split(".")[1] if "." in module else module
+    """Return the room of a module; of contrib, and of `INNER`, that is the package in it."""
+    first, *more = module.split(".")[1:] or [module]
+    inner = ".".join([first, *more[:1]])
+    return INNER.get(inner, inner if first == "contrib" and more else first)
+
+
+def is_contrib(module: str) -> bool:
+    return module.startswith("stratos.contrib.")
 
 
 def a_circle(graph: Mapping[str, set[str]]) -> list[str] | None:
@@ -204,28 +203,63 @@ def test_no_modules_import_each_other_in_a_circle(graph: dict[str, set[str]]) ->
 def test_rooms_import_no_others_than_the_table_allows(graph: dict[str, set[str]]) -> None:
     found: dict[str, set[str]] = defaultdict(set)
     for module, imported in graph.items():
-        if module.startswith("stratos."):
+        if module.startswith("stratos.") and not is_contrib(module):
             found[room(module)] |= {room(one) for one in imported if one.startswith("stratos.")}
     found = {name: rooms - {name} for name, rooms in found.items()}
     allowed = {name: set(rooms.split()) for name, rooms in ARROWS.items()}
     assert {name: rooms for name, rooms in found.items() if rooms} == allowed
 
 
-@pytest.mark.parametrize("name", ["core", "convert", "catalog", "estimate"])
+def test_rooms_of_contrib_import_no_others_but_those_that_the_table_names(
+    graph: dict[str, set[str]],
+) -> None:
+    rooms = {path.parent.name for path in (ROOT / "stratos" / "contrib").glob("*/__init__.py")}
+    for module, imported in graph.items():
+        if is_contrib(module):
+            own = module.split(".")[2]
+            others = {one.split(".")[2] for one in imported if is_contrib(one)} & rooms
+            assert others - {own} <= set(CONTRIB.get(own, "").split()), module
+
+
+def test_the_core_names_no_room_of_contrib(graph: dict[str, set[str]]) -> None:
+    """Nor in a text that is loaded as a module or a class; rooms are found by `core.extensions`."""
+    core = {name: path for name, path in modules().items() if name.startswith("stratos.")}
+    for name, path in core.items():
+        if is_contrib(name) or name == "stratos.contrib":
+            continue
+        assert not [one for one in graph[name] if is_contrib(one)], name
+        texts = (
+            node.value
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+            if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        )
+        assert not [one for one in texts if one.startswith("stratos.contrib")], name
+    for path in (ROOT / "conf").rglob("*.yaml"):
+        assert "stratos.contrib" not in path.read_text(), path
+
+
+def test_what_is_known_at_every_start_is_no_more_than_names(graph: dict[str, set[str]]) -> None:
+    """An extension, and the package that it lies in, import nothing but what they are made of."""
+    for name in (one for one in graph if is_contrib(one) and one.endswith(".extension")):
+        assert graph[name] == {"stratos.core.extensions"}, name
+        assert not graph[name.removesuffix(".extension")], f"{name}: the __init__ beside it"
+
+
+@pytest.mark.parametrize("name", ["core", "catalog", "estimate"])
 def test_what_is_at_the_bottom_imports_no_stage_and_nothing_that_runs_one(name: str) -> None:
     over = {"plan", "run", "cli", "report", "distill", "deploy", "evaluate", "probe", "pilot"}
-    if name != "convert":  # `declared` says what a complexity means for strategies
-        over |= {"synthesize"}
-    assert not over & set(ARROWS[name].split())
+    assert not {*over, "synthesize"} & set(ARROWS[name].split())
 
 
 def test_the_root_holds_the_entry_the_page_and_what_all_speak_in() -> None:
     names = {path.stem for path in (ROOT / "stratos").glob("*.py")}
-    assert names == {"__init__", "__main__", "pipeline", "stage", "config"}
+    assert names == {"__init__", "__main__", "pipeline", "config"}
 
 
 def test_one_file_name_means_one_thing() -> None:
-    names = Counter(path.name for path in modules().values())
+    core = (path for name, path in modules().items() if not is_contrib(name))
+    # A module of `cli.commands` is called as its verb is.
+    names = Counter(path.name for path in core if path.parent.name != "commands")
     assert {name for name, n in names.items() if n > 1} == set(TWINS)
 
 

@@ -78,9 +78,8 @@ def obey(words: Sequence[str]) -> int:
         command = None if verb in HYDRA else _command(verb)
     try:
         if verb in HYDRA:
-            from stratos.cli.commands.run import run_hydra
-
-            run_hydra(words, is_plan=verb == "plan")
+            run = importlib.import_module(f"{_COMMANDS}.run")  # others do without Hydra
+            run.run_hydra(words, is_plan=verb == "plan")
             return 0
         if command is None:
             known = list(summaries())

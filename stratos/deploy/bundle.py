@@ -52,7 +52,7 @@ def _check_complete(student: Path) -> None:
     needed = {
         "config.json": ("config.json",),
         "weights as safetensors": ("*.safetensors",),
-        "a tokenizer": ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt"),
+        "tokenizer": ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt"),
     }
     missing = [
         name
@@ -63,7 +63,7 @@ def _check_complete(student: Path) -> None:
     if not (student / "chat_template.jinja").exists() and not (
         in_config.exists() and '"chat_template"' in in_config.read_text()
     ):
-        missing.append("a chat template")
+        missing.append("chat template")
     if missing:
         raise StratosError(
             f"The student in {student} cannot be bundled: it has no {' and no '.join(missing)}. "

@@ -9,9 +9,16 @@ from __future__ import annotations
 
 from stratos.core.context import Context
 from stratos.core.errors import StratosError
+from stratos.core.reasons import Because, Reason
 from stratos.deploy.engines.base import Engine
+from stratos.deploy.words import (
+    FormatBreaksLimit,
+    FormatLosesTooMuch,
+    FormatNotMade,
+    OtherFormat,
+)
 from stratos.evaluate.format_verdict import by_text, is_open_by_text
-from stratos.records import Export, Exports
+from stratos.records import Exports
 
 
 def chosen_format(
@@ -48,36 +55,26 @@ def chosen_format(
         if nearest is served:
             return served.format
         keeps = [nearest]
-    found = keeps[0].format if keeps else None
-    why = by_text(served) if served is not None else _why(engine, exports, least_accuracy)
+    chosen = keeps[0].format if keeps else None
+    why: Reason
+    why = Because(by_text(served)) if served is not None else _why(engine, exports, least_accuracy)
     if not may_change:
-        typed = f"deploy.engine.format={found}" if found else "deploy=transformers"
+        typed = f"deploy.engine.format={chosen}" if chosen else "deploy=transformers"
         raise StratosError(f"{why} Serve another with {typed}.")
-    by = found or "the bundle's own weights, by transformers,"
-    context.warn(
-        f"{why} {by} {'is' if found else 'are'} served in its place: latency and requests per "
-        "second are those of the load test, not of the plan."
-    )
-    return found
+    context.warn(str(OtherFormat(why, chosen or "")))
+    return chosen
 
 
 def _keeps(accuracy: float, least: float | None) -> bool:
     return least is None or accuracy >= least
 
 
-def _why(engine: Engine, exports: Exports, least: float | None) -> str:
-    """Say what keeps the format from being served that was to be."""
-    one = next((one for one in exports.formats if one.format == engine.served), None)
-    if one is None:
-        return f"{engine.served} for {engine.title} cannot be made."
-    if not one.is_kept:
-        return f"{engine.served} for {engine.title} loses more than deploy.max_loss_points."
-    return f"{_right(one)}, which breaks limits.accuracy={least:g}."
-
-
-def _right(one: Export) -> str:
-    return (
-        f"As {one.format} the student has {one.exact.mean:.1%} of {one.n_items:,} test items (95% "
-        f"interval {one.exact.low:.1%} to {one.exact.high:.1%}), in full precision "
-        f"{one.evaluated.mean:.1%}"
-    )
+def _why(engine: Engine, exports: Exports, least: float | None) -> Reason:
+    """Return what keeps the format from being served that was to be."""
+    export = next((one for one in exports.formats if one.format == engine.served), None)
+    if export is None:
+        return FormatNotMade(engine.served, engine.title)
+    if not export.is_kept:
+        return FormatLosesTooMuch(engine.served, engine.title)
+    assert least is not None, "else it is served"
+    return FormatBreaksLimit(export, least)

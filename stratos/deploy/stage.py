@@ -34,6 +34,7 @@ from stratos.deploy.trial import (
     with_format,
 )
 from stratos.deploy.under_load import Plans
+from stratos.deploy.words import AnswersDiffer, LatencyMissed
 from stratos.estimate import card_of_student
 from stratos.evaluate.answer_files import KeptAnswer, read_answers, room_for_answers
 from stratos.plan.traffic import rates_of
@@ -82,7 +83,7 @@ def deploy(
     Raises:
         StratosError: the student cannot be bundled, or the server does not start or answer.
     """
-    if config.deploy.name == "none":
+    if config.deploy.is_off:
         return None
     started = time.perf_counter()
     context = replace(context, tick=with_items(context.tick))
@@ -279,14 +280,7 @@ def _why_other(served: Export | None) -> str:
 def _warn(deployment: Deployment, limit_ms: float | None, context: Context) -> None:
     n_other = deployment.n_requests - deployment.n_equal
     if n_other:
-        context.warn(
-            f"{n_other} of {counted(deployment.n_requests, 'answer')} of the server "
-            f"{'differs from that' if n_other == 1 else 'differ from those'} of the evaluation. "
-            f"{_why_other(deployment.served)}"
-        )
+        differ = AnswersDiffer(n_other, deployment.n_requests)
+        context.warn(f"{differ} {_why_other(deployment.served)}")
     if limit_ms is not None and not deployment.meets_latency_limit:
-        context.warn(
-            f"The server on this machine took {deployment.latency_p95_ms:.0f} ms for one answer "
-            f"(p95), above limits.latency_ms={limit_ms:g}. The planned server may be faster; a "
-            "smaller student is."
-        )
+        context.warn(str(LatencyMissed(deployment.latency_p95_ms, limit_ms)))

@@ -9,10 +9,10 @@ from typing import Any
 from stratos.config import Config, StudentConfig
 from stratos.core.by_name import named
 from stratos.core.context import Context
-from stratos.core.counted import counted
+from stratos.distill.words import RowsTooLong
 from stratos.models.students import ready
 from stratos.records import Corpus, Plan
-from stratos.tasks.chat import offer_tools
+from stratos.tasks.chat import prefix_template
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,8 @@ def prepare(config: Config, plan: Plan, corpus: Corpus, context: Context, untouc
     )
     if chosen.path is not None and settings.adapter != "qlora":  # 4 bits round what they compute
         check_packs(chosen.name, model)
-    if config.task.offers_tools:
-        offer_tools(tokenizer)
+    if config.task.template_prefix:
+        prefix_template(tokenizer, config.task.template_prefix)
     if taken is not None:
         # The teacher may end its answers with another token than its texts.
         model.generation_config.eos_token_id = list(taken.end_ids)
@@ -77,10 +77,7 @@ def prepare(config: Config, plan: Plan, corpus: Corpus, context: Context, untouc
         chosen.context_length,
     )
     if n_too_long:
-        context.warn(
-            f"{counted(n_too_long, 'training item is', 'training items are')} longer than the "
-            "student's context: left out"
-        )
+        context.warn(str(RowsTooLong(n_too_long)))
     if untouched:
         whole = model, tokenizer
         if settings.adapter == "qlora":

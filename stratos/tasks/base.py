@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol, TypeAlias
 
 from stratos.core.reasons import Reason
 from stratos.tasks.answers import LETTER, AnswerText, nearest_by_words
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from stratos.records import LoggedVersus
 
 Split = Literal["train", "validation", "test"]
+FieldName: TypeAlias = str
+"""Of a field of a line, as the file spells it."""
 Message = dict[str, str]
 """A chat message: {"role": "system" | "user" | "assistant", "content": …}."""
 
@@ -152,8 +154,9 @@ class Task(ABC):
         """
         return None
 
-    offers_tools: bool = False
-    """True if questions name tools: then the student's chat template takes those of a request."""
+    template_prefix: str = ""
+    """Jinja before the student's chat template, which may write `messages` anew, such as with the
+    `tools` of a request."""
 
     # --- what a model is asked -------------------------------------------------------------------
 
@@ -457,7 +460,7 @@ class Task(ABC):
     # --- rows without an answer, which a teacher labels ------------------------------------------
 
     @property
-    def unlabelled_field(self) -> str | None:
+    def unlabelled_field(self) -> FieldName | None:
         """Field of the question in a file of `task.unlabelled_path`; None where it takes none."""
         return None
 

@@ -91,47 +91,16 @@ _NO_SYSTEM = """\
 """
 
 
-_TOOLS = """\
-{%- if tools -%}
-{%- set offered = namespace(lines=[], said=[]) -%}
-{%- for tool in tools -%}
-{%- set one = tool['function'] if 'function' in tool else tool -%}
-{%- set offered.lines = offered.lines + [{'name': one['name'],
- 'description': (one.get('description') or '') | trim,
- 'parameters': one.get('parameters') or {}} | tojson] -%}
-{%- endfor -%}
-{%- for message in messages -%}
-{%- set made = namespace(calls=[]) -%}
-{%- for call in message['tool_calls'] or [] -%}
-{%- set one = call['function'] if 'function' in call else call -%}
-{%- set given = one['arguments'] or {} -%}
-{%- set given = given | trim if given is string else given | tojson -%}
-{%- set call = '{"name": ' ~ one['name'] | tojson ~ ', "arguments": ' ~ given ~ '}' -%}
-{%- set made.calls = made.calls + [call] -%}
-{%- endfor -%}
-{%- set calls = ', "tool_calls": [' ~ made.calls | join(', ') ~ ']' if made.calls else '' -%}
-{%- set content = (message['content'] or '') | trim | tojson -%}
-{%- set said = '{"role": ' ~ message['role'] | tojson ~ ', "content": ' ~ content ~ calls ~ '}' -%}
-{%- set offered.said = offered.said + [said] -%}
-{%- endfor -%}
-{%- set asked = '\\n\\nConversation:\\n' ~ offered.said | join('\\n') -%}
-{%- if messages | length == 1 and messages[0]['role'] == 'user' -%}
-{%- set asked = '\\n\\nRequest:\\n' ~ messages[0]['content'] | trim -%}
-{%- endif -%}
-{%- set question = 'Tools:\\n' ~ offered.lines | join('\\n') ~ asked -%}
-{%- set messages = [{'role': 'user', 'content': question}] -%}
-{%- endif -%}
-"""
+def prefix_template(tokenizer: Any, prefix: str) -> None:
+    """Put a task's `template_prefix` before a tokenizer's chat template.
 
-
-def offer_tools(tokenizer: Any) -> None:
-    """Let a tokenizer's chat template take `tools`: as the text that a student is trained on.
-
-    It is that of `stratos.contrib.tools.signatures.question_of`.
+    Args:
+        tokenizer: with a chat template that is a text; others are left alone.
+        prefix: Jinja that may set `messages` anew.
     """
     template = tokenizer.chat_template
     if isinstance(template, str):
-        tokenizer.chat_template = _TOOLS + template
+        tokenizer.chat_template = prefix + template
 
 
 def instruct(tokenizer: Any, instruction: str) -> None:

@@ -13,7 +13,7 @@ from typing_extensions import override
 
 from stratos.core.foreign import why_unreadable
 from stratos.tasks import chat
-from stratos.tasks.base import Task
+from stratos.tasks.base import FieldName, Task
 from stratos.tasks.files import is_local
 from stratos.tasks.metrics import OF_DATABASE, Metric, MetricName, Own, metric_of
 from stratos.tasks.rows import Fields, Takes
@@ -167,7 +167,7 @@ class FileSettings(Task):
         return replace(self._fields, takes=Takes.LABELLED) if is_shared else self._fields
 
     @property
-    def unlabelled_field(self) -> str | None:
+    def unlabelled_field(self) -> FieldName | None:
         """Return the first field that a question may stand in."""
         return self.question.split("|")[0]
 

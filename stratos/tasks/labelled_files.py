@@ -79,7 +79,8 @@ class LabelledFiles(FileSettings):
 
     def _why_unreadable(self, path: str) -> Reason | None:
         """Return why a path of this machine is no file that can be read; None where it is one."""
-        return why_unreadable(os.path.expanduser(local_path(path)))
+        reason = why_unreadable(os.path.expanduser(local_path(path)))
+        return None if reason is None else Because(str(reason))
 
     # --- the splits ------------------------------------------------------------------------------
 

@@ -19,6 +19,7 @@ from stratos.core.digest import identity
 from stratos.core.reasons import Reason
 from stratos.core.redact import redact_shapes
 from stratos.core.remote import local_path
+from stratos.tasks.base import FieldName
 from stratos.tasks.files import is_local, read_records
 from stratos.tasks.shown import LONGEST_SHOWN, shown
 from stratos.tasks.table import Row, Rows, Table
@@ -91,10 +92,10 @@ class Fields:
     takes: Takes = Takes.ALL
 
     @cached_property
-    def _names(self) -> dict[tuple[str, ...], dict[str, str | None]]:
+    def _names(self) -> dict[tuple[str, ...], dict[str, FieldName | None]]:
         return {}
 
-    def of(self, row: dict[str, Any]) -> dict[str, str | None]:
+    def of(self, row: dict[str, Any]) -> dict[str, FieldName | None]:
         """Return the name that each field has in a row; lines of one shape are looked up once."""
         keys = tuple(row)
         found = self._names.get(keys)
@@ -375,7 +376,7 @@ def _where_they_differ(answers: Sequence[str]) -> list[str]:
     return [f'"{"…" * bool(start)}{shown(one[start:], longest)}"' for one in answers]
 
 
-def find_field(row: dict[str, Any], names: str) -> str | None:
+def find_field(row: dict[str, Any], names: str) -> FieldName | None:
     """Return the name that a field has in a row: the first of `a|b` that is there."""
     folded = {str(name).casefold(): str(name) for name in reversed(row)}
     for name in names.split("|"):
@@ -447,7 +448,7 @@ def _row(line: str, data: dict[str, Any], fields: Fields) -> Row | Reason | Unan
     )
 
 
-def _text_at(row: dict[str, Any], of: dict[str, str | None], names: str | None) -> str:
+def _text_at(row: dict[str, Any], of: dict[str, FieldName | None], names: str | None) -> str:
     name = of[names] if names else None
     return "" if name is None else _text(row[name])
 

@@ -8,24 +8,26 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+import yaml
 from in_process import stratos
 from syrupy.assertion import SnapshotAssertion
 
 from stratos.cli.build import CANDIDATES, GROUPS
 from stratos.cli.help.keys import group_page, groups, meanings_of
 from stratos.config import StudentConfig
-from stratos.contrib.ray.executor import Ray
-from stratos.contrib.skypilot.executor import SkyPilot
-from stratos.contrib.slurm.executor import Slurm
+from stratos.core.conf import shipped_choices
 from stratos.core.errors import ConfigError, nearest
-from stratos.executors.here import Here
+from stratos.core.targets import find_class
 from stratos.synthesize.pseudo_labels import PseudoLabels
 from stratos.tasks.classify import ClassifyTask
 from stratos.teachers.openai import OpenAITeacher
 
+EXECUTORS = [
+    find_class(yaml.safe_load(file.read_text())["_target_"])
+    for file in shipped_choices("executor").values()
+]
 SCHEMAS = (
-    *GROUPS.values(), StudentConfig, ClassifyTask, PseudoLabels, OpenAITeacher, Here, Ray,
-    SkyPilot, Slurm,
+    *GROUPS.values(), StudentConfig, ClassifyTask, PseudoLabels, OpenAITeacher, *EXECUTORS,
 )  # fmt: skip
 
 

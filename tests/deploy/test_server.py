@@ -1,7 +1,6 @@
 """The server's life, with Python's own web server in place of the slow one."""
 
 import os
-import re
 import signal
 import socket
 import subprocess
@@ -102,13 +101,10 @@ def test_a_server_that_ends_at_once_is_explained_with_its_last_words(tmp_path):
     log = tmp_path / "log" / "server.log"
     with pytest.raises(ServeError) as caught, web_server(tmp_path, "--no-such-option"):
         pass
-    assert re.fullmatch(
-        rf"The server ended with code 2 before it answered\. The end of {log}:\n"
-        r"  usage: .*unrecognized arguments: --no-such-option\n"
-        r"Leave it out with deploy=none; every other result is kept\.",
-        str(caught.value),
-        re.DOTALL,
-    )
+    first, *lines, last = str(caught.value).splitlines()
+    assert "ended with code 2" in first and first.endswith(f"The end of {log}:")
+    assert "unrecognized arguments: --no-such-option" in "".join(lines)
+    assert "deploy=none" in last
 
 
 def test_a_server_that_is_never_ready_is_given_up(tmp_path):
@@ -128,10 +124,8 @@ def test_a_port_that_is_taken_is_said_before_anything_is_started(tmp_path):
         port = taken.getsockname()[1]
         with pytest.raises(ServeError) as caught, web_server(tmp_path, port=port):
             pass
-    assert str(caught.value) == (
-        f"The server cannot listen on port {port} (Address already in use): choose another with "
-        "deploy.port=<number>, or take any free one with deploy.port=0."
-    )
+    told = str(caught.value)
+    assert f"port {port} (Address already in use)" in told and "deploy.port=0" in told
     assert not (tmp_path / "log").exists()
 
 

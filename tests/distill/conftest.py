@@ -7,6 +7,6 @@ sys.path.insert(0, str(Path(__file__).parent))  # modules that several tests sha
 sys.path.append(str(Path(__file__).parent / "signal"))  # a server that scores text
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks" / "distillation"))
 
-from training_runs import corpus_path, run_distill
+from training_runs import corpus_path, run_distill, trained
 
-__all__ = ["corpus_path", "run_distill"]
+__all__ = ["corpus_path", "run_distill", "trained"]

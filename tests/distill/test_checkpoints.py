@@ -14,21 +14,20 @@ from typing import Any
 import pytest
 import torch
 from process import interrupted, stop_at
+from training_runs import EVERY_3, SHORT, Trained
 
 from stratos.core.atomic_files import DiskFull, mount_of, replacing, room_for
 from stratos.distill.checkpoints import Checkpoints, found, unreadable
+from stratos.records import Student
 
 Run = Callable[..., Any]
-SHORT = {"max_tokens": 20_000, "precision": "fp32", "accelerator": "cpu", "n_threads": 1}
 OFTEN = {"checkpoint_every_steps": 2}
 
 
-@pytest.fixture(scope="session")
-def whole(run_distill: Run, tmp_path_factory: pytest.TempPathFactory) -> Any:
+@pytest.fixture
+def whole(trained: Trained) -> Student:
     """A training that nothing stopped."""
-    return run_distill(
-        tmp_path_factory.mktemp("whole"), callbacks={"validate_every_steps": 3}, **SHORT
-    )
+    return trained.student
 
 
 def checkpoints_of(folder: Path) -> list[Path]:
@@ -60,6 +59,7 @@ class Code:
         return os.system, (f"touch {self.marker}",)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", [truncated, flipped, emptied])
 def test_a_damaged_checkpoint_is_told_and_the_one_before_it_taken(
     run_distill: Run,
@@ -68,7 +68,7 @@ def test_a_damaged_checkpoint_is_told_and_the_one_before_it_taken(
     monkeypatch: pytest.MonkeyPatch,
     damage: Callable[[Path], None],
 ) -> None:
-    callbacks = {**OFTEN, "validate_every_steps": 3}
+    callbacks = {**OFTEN, **EVERY_3}
     interrupted(run_distill, tmp_path, monkeypatch, callbacks=callbacks, **SHORT)
     latest, before = checkpoints_of(tmp_path)
     assert (latest.name, before.name) == ("step-6.ckpt", "step-4.ckpt")
@@ -81,10 +81,11 @@ def test_a_damaged_checkpoint_is_told_and_the_one_before_it_taken(
     assert [p.loss for p in student.curve] == [p.loss for p in whole.curve]
 
 
+@pytest.mark.slow
 def test_without_any_that_can_be_read_the_training_begins_anew(
     run_distill: Run, whole: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    callbacks = {**OFTEN, "validate_every_steps": 3}
+    callbacks = {**OFTEN, **EVERY_3}
     interrupted(run_distill, tmp_path, monkeypatch, callbacks=callbacks, **SHORT)
     for path in checkpoints_of(tmp_path):
         truncated(path)
@@ -95,6 +96,7 @@ def test_without_any_that_can_be_read_the_training_begins_anew(
     assert student.weights_sha256 == whole.weights_sha256
 
 
+@pytest.mark.slow
 def test_no_code_in_a_checkpoint_is_run(
     run_distill: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -151,6 +153,7 @@ def test_what_is_written_is_whole_or_not_there(tmp_path: Path) -> None:
     assert sorted(one.name for one in tmp_path.iterdir()) == ["file", "folder"]
 
 
+@pytest.mark.slow
 def test_a_checkpoint_never_touches_the_folder_for_temporary_files(
     run_distill: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -159,6 +162,7 @@ def test_a_checkpoint_never_touches_the_folder_for_temporary_files(
     assert checkpoints_of(tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_checkpoints_go_by_time_too(
     run_distill: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -181,11 +185,13 @@ def test_at_most_so_much_time_is_lost(tmp_path: Path, monkeypatch: pytest.Monkey
     assert not checkpoints.is_due(7, seconds_ahead=21)
 
 
+@pytest.mark.slow
+@pytest.mark.kill
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_leaves_a_checkpoint(
     run_distill: Run, corpus_path: Path, whole: Any, tmp_path: Path, how: signal.Signals
 ) -> None:
-    callbacks = {"checkpoint_every_steps": 1000, "validate_every_steps": 3}
+    callbacks = {"checkpoint_every_steps": 1000, **EVERY_3}
     code = stop_at(5, how, corpus_path, tmp_path, callbacks=callbacks, **SHORT)
     assert code == 128 + how
     kept = checkpoints_of(tmp_path)[0]
@@ -196,11 +202,13 @@ def test_a_signal_leaves_a_checkpoint(
     assert [(p.loss, p.exact) for p in student.curve] == [(p.loss, p.exact) for p in whole.curve]
 
 
+@pytest.mark.slow
+@pytest.mark.kill
 @pytest.mark.parametrize("step", [3, None])
 def test_a_measurement_that_a_signal_cuts_short_is_made_later(
     run_distill: Run, corpus_path: Path, whole: Any, tmp_path: Path, step: int | None
 ) -> None:
-    callbacks = {"checkpoint_every_steps": 1000, "validate_every_steps": 3}
+    callbacks = {"checkpoint_every_steps": 1000, **EVERY_3}
     step = step or whole.steps
     stop_at(step, signal.SIGTERM, corpus_path, tmp_path, "validating", callbacks=callbacks, **SHORT)
     assert checkpoints_of(tmp_path)[0].name == f"step-{step}.ckpt"
@@ -210,10 +218,12 @@ def test_a_measurement_that_a_signal_cuts_short_is_made_later(
     assert [(p.loss, p.exact) for p in student.curve] == [(p.loss, p.exact) for p in whole.curve]
 
 
+@pytest.mark.slow
+@pytest.mark.kill
 def test_a_measurement_that_ends_at_once_costs_no_step_before_it(
     run_distill: Run, corpus_path: Path, whole: Any, tmp_path: Path
 ) -> None:
-    callbacks = {"checkpoint_every_steps": 1000, "validate_every_steps": 3}
+    callbacks = {"checkpoint_every_steps": 1000, **EVERY_3}
     stop_at(3, signal.SIGKILL, corpus_path, tmp_path, "validating", callbacks=callbacks, **SHORT)
     student = run_distill(tmp_path, callbacks=callbacks, **SHORT)
     assert student.n_resumed == 1
@@ -234,12 +244,13 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(disk)], check=True)
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_named_and_loses_nothing(
     run_distill: Run, whole: Any, small_disk: Path
 ) -> None:
     run = small_disk / "run"
     run.mkdir()
-    callbacks = {**OFTEN, "validate_every_steps": 3}
+    callbacks = {**OFTEN, **EVERY_3}
     ballast = small_disk / "ballast"
     ballast.write_bytes(bytes(2_600_000))
     with pytest.raises(DiskFull) as caught:

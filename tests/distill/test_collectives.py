@@ -40,6 +40,7 @@ def same(together: Any, alone: Any) -> None:
     assert Path(together.path, "model.safetensors").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "strategy", ["ddp", pytest.param(FSDP2, marks=WHOLE)], ids=["ddp", "fsdp2"]
 )
@@ -54,6 +55,8 @@ def test_two_processes_learn_what_one_does(
     assert steps[-1] == alone.steps, "the first process says where it is"
 
 
+@pytest.mark.slow
+@pytest.mark.kill
 @pytest.mark.parametrize(
     "strategy",
     [pytest.param("ddp", marks=WHOLE), FSDP2, pytest.param(ONE_FILE, marks=WHOLE)],
@@ -73,6 +76,7 @@ def test_both_go_on_from_a_checkpoint(
     same(resumed, alone)
 
 
+@pytest.mark.slow
 def test_two_servers_are_told_by_a_script(
     run_distill: Callable[..., Any], alone: Any, tmp_path: Path
 ) -> None:

@@ -13,6 +13,7 @@ import pytest
 import torch
 from process import interrupted
 from stub_executors import Queue
+from training_runs import EVERY_3, SHORT, Trained
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from stratos.config import StudentConfig
@@ -20,9 +21,9 @@ from stratos.core.errors import StratosError
 from stratos.distill.ema import Average
 from stratos.distill.interrupts import SIGNALS, Interrupts
 from stratos.distill.optim import MuonAdamW
+from stratos.distill.words import OutOfTime
 
 Run = Callable[..., Any]
-SHORT = {"max_tokens": 20_000, "precision": "fp32", "accelerator": "cpu", "n_threads": 1}
 
 
 @pytest.fixture(scope="session")
@@ -37,6 +38,7 @@ def grown(tmp_path_factory: pytest.TempPathFactory) -> StudentConfig:
     return StudentConfig("g", path=str(folder))
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("error:.*is deprecated and will be removed:FutureWarning")
 @pytest.mark.parametrize("kind", ["lora", "qlora"])
 def test_adapters_end_in_an_ordinary_student(
@@ -59,9 +61,9 @@ def test_adapters_end_in_an_ordinary_student(
     }
     seen: list[torch.Tensor] = []
     ids = torch.arange(20)[None]
-    from stratos.distill import training
+    from stratos.distill import train
 
-    merge = training.save
+    merge = train.save
 
     def note(ready: Any, weights: dict[str, torch.Tensor], folder: Path) -> Any:
         ready.model.load_state_dict(weights, strict=False)
@@ -69,7 +71,7 @@ def test_adapters_end_in_an_ordinary_student(
             seen.append(ready.model.eval()(ids).logits.float())
         return merge(ready, weights, folder)
 
-    monkeypatch.setattr(training, "save", note)
+    monkeypatch.setattr(train, "save", note)
     student = run_distill(tmp_path / "whole", **settings)
     assert student.curve[-1].loss < student.curve[0].loss - 0.05
 
@@ -105,22 +107,26 @@ def test_4_bits_need_their_package(
         run_distill(tmp_path, student=grown, adapter="qlora")
 
 
-def test_parts_of_a_step_are_the_step(run_distill: Run, tmp_path: Path) -> None:
-    whole = run_distill(tmp_path / "whole", **SHORT)
-    parts = run_distill(tmp_path / "parts", accumulate=3, **SHORT)
+@pytest.mark.slow
+def test_parts_of_a_step_are_the_step(run_distill: Run, trained: Trained, tmp_path: Path) -> None:
+    whole = trained.student
+    parts = run_distill(tmp_path, accumulate=3, callbacks=EVERY_3, **SHORT)
     assert (parts.steps, parts.train_tokens) == (whole.steps, whole.train_tokens)
     losses = [point.loss for point in whole.curve]
     assert [point.loss for point in parts.curve] == pytest.approx(losses, abs=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("error:.*is deprecated and will be removed:FutureWarning")
-def test_blocks_computed_twice_are_the_same(run_distill: Run, tmp_path: Path) -> None:
-    whole = run_distill(tmp_path / "whole", **SHORT)
-    again = run_distill(tmp_path / "again", checkpointing=True, **SHORT)
-    losses = [point.loss for point in whole.curve]
+def test_blocks_computed_twice_are_the_same(
+    run_distill: Run, trained: Trained, tmp_path: Path
+) -> None:
+    again = run_distill(tmp_path, checkpointing=True, callbacks=EVERY_3, **SHORT)
+    losses = [point.loss for point in trained.student.curve]
     assert [point.loss for point in again.curve] == pytest.approx(losses, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_an_average_goes_on_with_a_resume(
     run_distill: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -153,6 +159,7 @@ def test_an_average_is_that_of_its_definition() -> None:
     assert torch.equal(model.weight, latest)
 
 
+@pytest.mark.slow
 def test_ends_at_its_accuracy(run_distill: Run, tmp_path: Path) -> None:
     callbacks = {"validate_every_steps": 3, "stop_at_exact": 0.0}
     student = run_distill(tmp_path, callbacks=callbacks, **SHORT)
@@ -164,6 +171,7 @@ def of_steps(ticks: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
     return [tick for tick in ticks if tick[2] != "validating the kept weights"]
 
 
+@pytest.mark.slow
 def test_nothing_of_a_training_is_held_when_it_has_ended(run_distill: Run, tmp_path: Path) -> None:
     """Weights, gradients and an optimizer's states are four times a student's size."""
     handlers = [signal.getsignal(number) for number in SIGNALS]
@@ -185,6 +193,7 @@ def test_signals_that_are_ignored_stay_so() -> None:
         signal.signal(signal.SIGHUP, before)
 
 
+@pytest.mark.slow
 def test_ends_with_its_time(run_distill: Run, tmp_path: Path) -> None:
     ticks: list[tuple[Any, ...]] = []
     settings = {**SHORT, "max_tokens": 100_000_000, "max_time": "00:00:00:02"}
@@ -192,17 +201,14 @@ def test_ends_with_its_time(run_distill: Run, tmp_path: Path) -> None:
     student = run_distill(tmp_path, ticks=ticks, warnings=warnings, **settings)
     ticks = of_steps(ticks)
     assert 0 < student.steps < ticks[-1][1] / 10
-    (told,) = warnings
-    assert told.endswith(f" of {ticks[-1][1]}: its time limit was reached (trainer.max_time).")
+    assert warnings == [str(OutOfTime(student.steps, ticks[-1][1]))]
     assert student.best_step == student.steps, "measured at the end all the same"
     assert 2 <= student.seconds < 60
     assert ticks[-1][2].endswith("0:00 left")
 
 
-def test_progress_says_what_a_user_wants_to_know(run_distill: Run, tmp_path: Path) -> None:
-    ticks: list[tuple[Any, ...]] = []
-    run_distill(tmp_path, ticks=ticks, callbacks={"validate_every_steps": 2}, **SHORT)
-    ticks = of_steps(ticks)
+def test_progress_says_what_a_user_wants_to_know(trained: Trained) -> None:
+    ticks = of_steps(trained.ticks)
     line = ticks[-1][2]
     said = (
         r"loss \d\.\d{4} · exact 0\.000 · [\d,]+ tokens/s · \$\d\.\d\d at the plan's price"
@@ -214,7 +220,7 @@ def test_progress_says_what_a_user_wants_to_know(run_distill: Run, tmp_path: Pat
 
 
 def test_progress_of_a_job_shows_the_price_that_is_paid(monkeypatch: pytest.MonkeyPatch) -> None:
-    from stratos.distill.training import _price
+    from stratos.distill.train import _price
     from stratos.executors.here import Here
     from stratos.records import RoleChoice
 
@@ -234,6 +240,7 @@ def test_progress_of_a_job_shows_the_price_that_is_paid(monkeypatch: pytest.Monk
     assert price(Here()) == planned
 
 
+@pytest.mark.slow
 def test_measured_in_training_is_what_the_evaluation_measures(
     run_distill: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,18 +10,21 @@ from typing import Any
 
 import pytest
 from safetensors.torch import load_file
+from training_runs import Trained
 from transformers import AutoModelForCausalLM
 
 from stratos.config import CallbacksConfig, EvaluateConfig
 from stratos.distill import validation
 from stratos.distill.best import Best
 from stratos.distill.measuring import Measured, Measuring
+from stratos.distill.words import NoBetter
 from stratos.tasks.base import Item
 from stratos.tasks.mahjong import MahjongTask
 
 Run = Callable[..., Any]
 
 
+@pytest.mark.slow
 def test_the_best_weights_are_kept_and_not_the_last(
     run_distill: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -45,6 +48,7 @@ def test_the_best_weights_are_kept_and_not_the_last(
     assert load_file(Path(student.path) / "model.safetensors").keys() <= kept.keys()
 
 
+@pytest.mark.slow
 def test_a_student_says_what_its_kept_weights_reach_and_on_how_many_items(
     run_distill: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -72,6 +76,7 @@ def test_of_equal_exact_match_the_lower_loss_is_kept() -> None:
     assert again.n_no_better == 0
 
 
+@pytest.mark.slow
 def test_a_training_that_gets_no_better_ends(
     run_distill: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -79,19 +84,20 @@ def test_a_training_that_gets_no_better_ends(
     measured = iter([Measured(0.5, loss) for loss in losses])
     monkeypatch.setattr(Measuring, "__call__", lambda *_: next(measured))
     notes: list[str] = []
-    student = run_distill(
-        tmp_path, notes=notes, callbacks={"validate_every_steps": 2, "patience": 3}
-    )
+    ticks: list[tuple[Any, ...]] = []
+    callbacks = {"validate_every_steps": 2, "patience": 3}
+    student = run_distill(tmp_path, notes=notes, ticks=ticks, callbacks=callbacks)
     assert (student.steps, student.best_step, student.validation_loss) == (10, 4, 2.0)
-    assert "3 measurements in a row were no better (callbacks.patience)" in notes[-1]
+    n_steps = next(total for _, total, text in ticks if text.startswith("loss "))
+    assert notes[-1] == str(NoBetter(10, n_steps, n_measurements=3, best_step=4))
     assert [p.validation_loss for p in student.curve if p.exact is not None] == losses[:5]
 
 
-def test_the_loss_is_that_of_the_gold_answers(run_distill: Run, tmp_path: Path) -> None:
+def test_the_loss_is_that_of_the_gold_answers(trained: Trained) -> None:
     import torch
     from transformers import AutoTokenizer
 
-    student = run_distill(tmp_path, max_tokens=8000, precision="fp32")
+    student = trained.student
     model = AutoModelForCausalLM.from_pretrained(student.path).eval()
     tokenizer = AutoTokenizer.from_pretrained(student.path)
     task, total, n_tokens = MahjongTask(), 0.0, 0
@@ -169,6 +175,7 @@ def test_the_last_measurement_ends_when_its_time_is_up(monkeypatch: pytest.Monke
     assert (some.n_items, some.n_reused) == (16, 6)
 
 
+@pytest.mark.slow
 def test_a_model_is_really_asked(run_distill: Run, tmp_path: Path) -> None:
     from stratos.tasks.base import Score
 

@@ -1,7 +1,7 @@
 """A small corpus of the Mahjong task, and short trainings on it."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,10 +19,13 @@ from stratos.config import (
 )
 from stratos.core.context import Context
 from stratos.ledger import Ledger
-from stratos.records import Interval, Plan, RoleChoice
+from stratos.records import Interval, Plan, RoleChoice, Student
 from stratos.synthesize.injection import Injection
 from stratos.tasks.mahjong import MahjongTask
 
+SHORT = {"max_tokens": 20_000, "precision": "fp32", "accelerator": "cpu", "n_threads": 1}
+"""A training of a second."""
+EVERY_3 = {"validate_every_steps": 3}
 TINY = StudentConfig("tiny", hidden_size=32, n_layers=2, n_heads=2, intermediate_size=64)
 
 
@@ -121,3 +124,22 @@ def run_distill(corpus_path: Path) -> Callable[..., Any]:
         return distill(config, plan, made, context)  # type: ignore[arg-type]
 
     return run
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A student, and what was said while it was trained."""
+
+    student: Student
+    notes: list[str]
+    ticks: list[tuple[Any, ...]]
+
+
+@pytest.fixture(scope="session")
+def trained(run_distill: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """Train the student that all tests share which only read one."""
+    notes: list[str] = []
+    ticks: list[tuple[Any, ...]] = []
+    folder = tmp_path_factory.mktemp("trained")
+    student = run_distill(folder, notes=notes, ticks=ticks, callbacks=EVERY_3, **SHORT)
+    return Trained(student, notes, ticks)

@@ -7,8 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from stratos.contrib.logs.messages import ChatTask
-from stratos.contrib.tools import ToolsTask
 from stratos.tasks.base import Task
 from stratos.tasks.jsonl import JsonlTask
 from stratos.tasks.mahjong import MahjongTask
@@ -24,20 +22,8 @@ def written(folder: Path, rows: list[dict[str, object]]) -> str:
 
 
 def tasks(folder: Path) -> list[Task]:
-    turns = [
-        {"messages": [
-            {"role": "system", "content": "Be brief."}, {"role": "user", "content": f"Hi {i}"},
-            {"role": "assistant", "content": f"Hello {i}"}, {"role": "user", "content": "Bye"},
-            {"role": "assistant", "content": f"Goodbye {i}"},
-        ]}
-        for i in range(60)
-    ]  # fmt: skip
     rows = [{"question": f"What is {i} + 1?", "answer": str(i + 1)} for i in range(60)]
-    (folder / "chats").mkdir()
-    return [
-        MahjongTask(), JsonlTask(path=written(folder, rows)),
-        ChatTask(path=written(folder / "chats", turns)),
-    ]  # fmt: skip
+    return [MahjongTask(), JsonlTask(path=written(folder, rows))]
 
 
 def test_a_chat_of_a_student_is_the_item_that_it_asks(tmp_path: Path) -> None:
@@ -71,25 +57,6 @@ def test_what_is_wrong_is_seen_without_the_right_answer(tmp_path: Path) -> None:
     item = math.items("validation", 1)[0]
     assert math.refute(item, "3 + 1 = 4\n#### 4") is None
     assert math.refute(item, "3 + 1 = 5\n#### 5") == WrongStep("3 + 1", "5")
-
-
-def test_calls_that_no_tool_takes_are_refuted(tmp_path: Path) -> None:
-    tool = {"name": "add", "parameters": {
-        "type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"],
-    }}  # fmt: skip
-    rows = [
-        {
-            "question": f"add {i}",
-            "tools": [tool],
-            "answer": [{"name": "add", "arguments": {"a": i}}],
-        }
-        for i in range(60)
-    ]
-    task = ToolsTask(path=written(tmp_path, rows))
-    item = task.items("validation", 1)[0]
-    assert task.refute(item, '[{"name": "add", "arguments": {"a": 1}}]') is None
-    assert task.refute(item, '[{"name": "sub", "arguments": {"a": 1}}]') is not None
-    assert task.refute(item, "well") is not None
 
 
 @pytest.mark.parametrize("text", ["", " \n"])

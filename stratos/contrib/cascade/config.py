@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from msgspec import Meta
 
@@ -12,8 +12,6 @@ from stratos.config import Amount, Config, Count, RoomConfig
 
 if TYPE_CHECKING:
     from stratos.core.reasons import Reason
-    from stratos.records import Plan, Probe, TeacherProbe, Way
-    from stratos.teachers.base import Question, Teacher
 
 GROUP = "cascade"
 
@@ -56,34 +54,10 @@ class CascadeConfig(RoomConfig):
                     yield NoPromise(key)
             return
         engine = config.deploy.engine
-        if config.deploy.name == "none":
+        if config.deploy.is_off:
             yield NothingServed(self.accuracy)
         elif engine is not None and self.measure not in ("auto", *engine.measures):
             yield MeasureUnknown(self.measure, engine.title)
-
-    def questions_after_deploy(
-        self, config: Config, probe: Probe, probed: TeacherProbe, teacher: Teacher
-    ) -> Sequence[Question]:
-        """Return the questions whose answers choose the threshold."""
-        from stratos.contrib.cascade.choosing_items import choosing_questions
-
-        return choosing_questions(config, probe, probed, teacher)
-
-    def ways(self, config: Config, plan: Plan, hosted: Sequence[Way]) -> Iterator[Way]:
-        """Yield the planned student with its teacher behind it."""
-        from stratos.contrib.cascade.way import cascade_way
-
-        way = cascade_way(self.accuracy, plan, hosted)
-        if way is not None:
-            yield way
-
-    def remedy(self, config: Config, records: Mapping[str, Any]) -> Reason | None:
-        """Return what a cascade would promise, where the run has made none."""
-        if "cascade" in records:
-            return None
-        from stratos.contrib.cascade.verdict import remedy_of
-
-        return remedy_of(config)
 
 
 def settings(config: Config) -> CascadeConfig:
@@ -95,4 +69,4 @@ def settings(config: Config) -> CascadeConfig:
 
 def makes_cascade(config: Config) -> bool:
     """Return whether a run ends with a cascade: one is asked for, and the student is served."""
-    return settings(config).accuracy is not None and config.deploy.name != "none"
+    return settings(config).accuracy is not None and not config.deploy.is_off

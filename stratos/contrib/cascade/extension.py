@@ -13,7 +13,7 @@ EXTENSION = Extension(
             failure=2,
         ),
     },
-    config={"cascade": "stratos.contrib.cascade.config:CascadeConfig"},
+    config={"cascade": "stratos.contrib.cascade.group:CascadeGroup"},
     stages="stratos.contrib.cascade.stages:STAGES",
     front="stratos.contrib.cascade.front:CascadeFront",
 )

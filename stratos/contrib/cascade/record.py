@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
+from stratos.core.formats import percent
 from stratos.records import Interval, RoomRecord, Section, ServingSetting
 
 
@@ -112,9 +113,15 @@ class Cascade(RoomRecord):
 
     def outcome(self) -> str:
         """Return the promise, and how many requests go to the teacher."""
-        from stratos.contrib.cascade.words import outcome
-
-        return outcome(self)
+        promise = f"{percent(self.accuracy)} with {percent(self.confidence, 0)} confidence"
+        if not self.is_promised:
+            return f"{promise} is not promised"
+        parts = [f"{promise} is promised"]
+        if self.escalated is not None:
+            parts.append(f"{percent(self.escalated.mean)} of requests go to the teacher")
+        if self.measured is not None:
+            parts.append(f"{percent(self.measured.mean)} right on test items")
+        return ", ".join(parts)
 
     def summary(self, run_dir: Path) -> str:
         """Return its text, with the command that serves it."""
@@ -132,4 +139,4 @@ class Cascade(RoomRecord):
 
     def serve_command(self, run_dir: Path) -> str:
         """Return the command that serves the student of a run with its teacher behind it."""
-        return shlex.join(["python", "-m", "stratos", "serve", str(run_dir), "--cascade"])
+        return shlex.join(["stratos", "serve", str(run_dir), "--cascade"])

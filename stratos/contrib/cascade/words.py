@@ -199,19 +199,6 @@ def refused(cascade: Cascade, folder: Path | None) -> str:
     )
 
 
-def outcome(cascade: Cascade) -> str:
-    """Return the line of the stage; the summary has the whole text."""
-    promise = f"{percent(cascade.accuracy)} with {percent(cascade.confidence, 0)} confidence"
-    if not cascade.is_promised:
-        return f"{promise} is not promised"
-    parts = [f"{promise} is promised"]
-    if cascade.escalated is not None:
-        parts.append(f"{percent(cascade.escalated.mean)} of requests go to the teacher")
-    if cascade.measured is not None:
-        parts.append(f"{percent(cascade.measured.mean)} right on test items")
-    return ", ".join(parts)
-
-
 def least_agreeing(threshold: float, n: int) -> int:
     """Return from how many of n drawn answers that say the same on the teacher is not asked."""
     able = (k for k in range(n + 1) if not is_escalated(agreement(k, n), threshold))

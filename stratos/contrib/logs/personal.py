@@ -7,7 +7,10 @@ person may be: the counts say where to look.
 from __future__ import annotations
 
 import re
+from typing import TypeAlias
 
+Kind: TypeAlias = str
+"""What personal data are called."""
 EMAIL, PHONE, CARD, IBAN, ID = "e-mail address", "phone number", "card number", "IBAN", "US SSN"
 
 _BEFORE_AT = re.compile(r"[\w.+'&-]")
@@ -127,7 +130,7 @@ def _has_iban(text: str) -> bool:
     return False
 
 
-def _kind(written: str, before: str) -> str | None:
+def _kind(written: str, before: str) -> Kind | None:
     """Return what a run of digits and separators is; None for a number like any other."""
     digits = _NO_DIGIT.sub("", written)
     if _SSN.fullmatch(written):

@@ -18,6 +18,7 @@ from stratos.contrib.tools.families import Families
 from stratos.contrib.tools.injected import Injected
 from stratos.contrib.tools.logged_calls import ToolRowReader
 from stratos.contrib.tools.matching import is_right, overlap, overlap_of_arguments, why_invalid
+from stratos.contrib.tools.offered import TEMPLATE
 from stratos.contrib.tools.other_words import gives_away, wording_of
 from stratos.contrib.tools.signatures import grammar_of, question_of, request_in, tools_in
 from stratos.contrib.tools.tool_rows import Names
@@ -123,7 +124,7 @@ class ToolsTask(JsonlTask):
     split_answer: str | None = field(init=False, default=None)
     unlabelled_path: str | None = field(init=False, default=None)
 
-    offers_tools = True
+    template_prefix = TEMPLATE
     """The student's chat template takes `tools`."""
 
     # --- rows ------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ import pytest
 
 from stratos import config as c
 from stratos.contrib.cascade import choosing_items as budget
-from stratos.contrib.cascade.config import CascadeConfig
+from stratos.contrib.cascade.group import CascadeGroup
 from stratos.contrib.cascade.words import MeasureUnknown, NoPromise, NothingServed
 from stratos.core.reasons import Reason
 from stratos.tasks.jsonl import JsonlTask
@@ -24,18 +24,18 @@ SILENT: Any = SimpleNamespace(title="an engine", measures=())
 @pytest.mark.parametrize(
     ("group", "deploy", "reasons"),
     [
-        (CascadeConfig(), {}, []),
-        (CascadeConfig(usd_per_day=5.0, teacher_usd=1.0), {},
+        (CascadeGroup(), {}, []),
+        (CascadeGroup(usd_per_day=5.0, teacher_usd=1.0), {},
          [NoPromise("usd_per_day"), NoPromise("teacher_usd")]),
-        (CascadeConfig(accuracy=0.9, usd_per_day=5.0), {}, []),
-        (CascadeConfig(accuracy=0.9), {"name": "none"}, [NothingServed(0.9)]),
-        (CascadeConfig(accuracy=0.9), {"engine": SILENT}, []),
-        (CascadeConfig(accuracy=0.9, measure="agreement"), {"engine": SILENT},
+        (CascadeGroup(accuracy=0.9, usd_per_day=5.0), {}, []),
+        (CascadeGroup(accuracy=0.9), {"name": "none"}, [NothingServed(0.9)]),
+        (CascadeGroup(accuracy=0.9), {"engine": SILENT}, []),
+        (CascadeGroup(accuracy=0.9, measure="agreement"), {"engine": SILENT},
          [MeasureUnknown("agreement", "an engine")]),
     ],
 )  # fmt: skip
 def test_settings_that_promise_nothing_are_refused(
-    group: CascadeConfig, deploy: dict[str, Any], reasons: list[Reason]
+    group: CascadeGroup, deploy: dict[str, Any], reasons: list[Reason]
 ) -> None:
     config: Any = SimpleNamespace(deploy=c.DeployConfig(**deploy))
     assert list(group.problems(config)) == reasons
@@ -70,9 +70,9 @@ def test_the_teacher_is_asked_as_many_items_as_a_promise_needs(
     probe: Any = SimpleNamespace(teachers=[probed])
     teacher: Any = None
     for group, n in (
-        (CascadeConfig(accuracy=0.9, n_items=60), 60),
-        (CascadeConfig(accuracy=0.99, n_items=60), 0),
-        (CascadeConfig(), 0),
+        (CascadeGroup(accuracy=0.9, n_items=60), 60),
+        (CascadeGroup(accuracy=0.99, n_items=60), 0),
+        (CascadeGroup(), 0),
     ):
         config: Any = SimpleNamespace(
             task=task, deploy=c.DeployConfig(), evaluate=c.EvaluateConfig(),

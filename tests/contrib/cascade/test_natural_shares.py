@@ -13,7 +13,7 @@ import pytest
 from stratos import config as c
 from stratos.contrib.cascade import choosing_items as budget
 from stratos.contrib.cascade.choosing_items import can_promise, choosing_items
-from stratos.contrib.cascade.config import CascadeConfig
+from stratos.contrib.cascade.group import CascadeGroup
 from stratos.contrib.cascade.items import check_enough, measuring_items
 from stratos.contrib.cascade.looks import level
 from stratos.contrib.cascade.threshold import n_needed
@@ -44,7 +44,7 @@ def test_a_rare_slice_has_its_share_of_the_items_that_choose_and_measure(
     monkeypatch.setattr(budget, "n_payable", lambda config, probed, most, limit: most)
     config: Any = SimpleNamespace(
         task=task, callbacks=c.CallbacksConfig(n_validation_items=64, n_final_validation_items=32),
-        rooms={"cascade": CascadeConfig(accuracy=0.95)}, evaluate=c.EvaluateConfig(n_items=500),
+        rooms={"cascade": CascadeGroup(accuracy=0.95)}, evaluate=c.EvaluateConfig(n_items=500),
     )  # fmt: skip
     probe: Any = SimpleNamespace(teachers=[SimpleNamespace(n_items=16)])
     everything = task.items("validation", 10_000)
@@ -86,7 +86,7 @@ def test_a_share_that_is_no_whole_number_is_right_on_average() -> None:
 def test_the_plan_counts_as_many_items_as_a_first_look_needs(
     accuracy: float, left_out: float
 ) -> None:
-    promise = CascadeConfig(accuracy=accuracy, confidence=0.9)
+    promise = CascadeGroup(accuracy=accuracy, confidence=0.9)
     least = n_needed(1.0, accuracy / (1 - left_out), level(0.1, 1))
     assert least is not None
     assert can_promise(least, promise, left_out) and not can_promise(least - 1, promise, left_out)
@@ -94,7 +94,7 @@ def test_the_plan_counts_as_many_items_as_a_first_look_needs(
 
 
 def test_what_is_left_out_counts_as_wrong_before_anybody_is_asked() -> None:
-    promise = CascadeConfig(accuracy=0.8, confidence=0.8)
+    promise = CascadeGroup(accuracy=0.8, confidence=0.8)
     check_enough(22, promise, 1, 0.0)
     with pytest.raises(StratosError, match=r"there are 22 items .* and at least 24 are needed"):
         check_enough(22, promise, 1, 0.09)

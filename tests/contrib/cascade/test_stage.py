@@ -21,7 +21,7 @@ from tiny_student import Larger, make_students
 
 from stratos import config as c
 from stratos.contrib.cascade.answered import answered, read_pairs
-from stratos.contrib.cascade.config import CascadeConfig
+from stratos.contrib.cascade.group import CascadeGroup
 from stratos.contrib.cascade.judge import bared, is_bare
 from stratos.contrib.cascade.stage import cascade
 from stratos.contrib.cascade.words import LateTeacher
@@ -67,9 +67,9 @@ def larger(chat: Any) -> str:
     return str(max(chat[-1]["content"].split()))
 
 
-def promise(**keys: Any) -> dict[str, CascadeConfig]:
+def promise(**keys: Any) -> dict[str, CascadeGroup]:
     """Return the config groups of rooms with what is promised."""
-    return {"cascade": CascadeConfig(**keys)}
+    return {"cascade": CascadeGroup(**keys)}
 
 
 class Run:

@@ -25,6 +25,7 @@ from stratos.config import LimitsConfig
 from stratos.contrib.cascade.answered import Answered, ByTeacher, answered
 from stratos.contrib.cascade.as_served import pair_of
 from stratos.contrib.cascade.config import CascadeConfig
+from stratos.contrib.cascade.group import CascadeGroup
 from stratos.contrib.cascade.judge import agreement
 from stratos.contrib.cascade.looks import level, look_of
 from stratos.contrib.cascade.threshold import (
@@ -357,11 +358,11 @@ def test_the_command_reads_what_a_run_kept(tmp_path: Path) -> None:
 def test_a_run_that_misses_its_limit_ends_with_what_a_cascade_promises(tmp_path: Path) -> None:
     folder = make_run(tmp_path / "run")
     config: Any = SimpleNamespace(limits=LimitsConfig(accuracy=0.95), run_dir=folder)
-    remedy = CascadeConfig().remedy(config, {})
+    remedy = CascadeGroup().remedy(config, {})
     assert isinstance(remedy, WithCascade)
     cascade = remedy.cascade
     assert cascade.is_promised and (cascade.accuracy, cascade.confidence) == (0.95, 0.95)
     assert str(remedy) == f"With a cascade: {cascade.text}"
-    assert CascadeConfig().remedy(config, {"cascade": cascade}) is None
+    assert CascadeGroup().remedy(config, {"cascade": cascade}) is None
     config.run_dir = tmp_path
-    assert CascadeConfig().remedy(config, {}) is None
+    assert CascadeGroup().remedy(config, {}) is None

@@ -139,6 +139,7 @@ def test_without_a_compiler_torch_computes_the_steps(monkeypatch, tmp_path):
     )
 
 
+@pytest.mark.slow
 @needs_compiler
 def test_a_compiler_that_fails_or_a_folder_of_others_is_no_error(monkeypatch, tmp_path):
     monkeypatch.setenv("STRATOS_CACHE", str(tmp_path / "cache"))
@@ -174,6 +175,7 @@ def test_prompts_behind_a_shared_prefix_are_decoded_by_compiled_steps():
     assert decoding.used == "direct"
 
 
+@pytest.mark.slow
 @needs_compiler
 @pytest.mark.parametrize("length", [0, 4096, 14_004])
 def test_a_torn_library_is_compiled_again(monkeypatch, tmp_path, length):

@@ -58,6 +58,7 @@ def children() -> list[psutil.Process]:
     return [one for one in psutil.Process().children() if one.name() == psutil.Process().name()]
 
 
+@pytest.mark.slow
 def test_three_processes_learn_what_one_does(alone: Any, together: Any) -> None:
     assert (together.steps, together.train_tokens) == (alone.steps, alone.train_tokens)
     assert losses(together) == pytest.approx(losses(alone), abs=1e-4)
@@ -66,6 +67,7 @@ def test_three_processes_learn_what_one_does(alone: Any, together: Any) -> None:
     assert not children(), "none is left"
 
 
+@pytest.mark.slow
 def test_the_weights_depend_on_the_number_of_processes_alone(
     run_distill: Run, together: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -76,6 +78,7 @@ def test_the_weights_depend_on_the_number_of_processes_alone(
     assert student.weights_sha256 == together.weights_sha256
 
 
+@pytest.mark.slow
 def test_what_was_measured_is_taken_again_where_the_training_goes_on(
     run_distill: Run, together: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -86,6 +89,8 @@ def test_what_was_measured_is_taken_again_where_the_training_goes_on(
     assert (student.processes, student.weights_sha256) == (3, together.weights_sha256)
 
 
+@pytest.mark.slow
+@pytest.mark.kill
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
 def test_a_process_that_is_killed_or_hangs_costs_no_bit(
     run_distill: Run,
@@ -116,6 +121,7 @@ def test_a_process_that_is_killed_or_hangs_costs_no_bit(
     assert not psutil.pid_exists(killed[0]), "no zombie is left"
 
 
+@pytest.mark.slow
 def test_what_fails_in_a_process_fails_in_the_first_one_with_its_reason(
     run_distill: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -132,6 +138,7 @@ def test_what_fails_in_a_process_fails_in_the_first_one_with_its_reason(
     assert not children()
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_no_number_in_a_part_names_its_items(
     run_distill: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -145,12 +152,14 @@ def test_a_loss_that_is_no_number_in_a_part_names_its_items(
         run_distill(tmp_path, n_processes=2, **SHORT)
 
 
+@pytest.mark.slow
 def test_parts_of_accumulated_rows_with_ema(run_distill: Run, alone: Any, tmp_path: Path) -> None:
     student = run_distill(tmp_path, n_processes=2, accumulate=2, ema=0.5, **SHORT)
     assert (student.steps, student.train_tokens) == (alone.steps, alone.train_tokens)
     assert losses(student) == pytest.approx(losses(alone), abs=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cache", ["none", "topk"])
 def test_a_teacher_s_signal_is_asked_in_every_process(
     run_distill: Run, tmp_path: Path, cache: Any
@@ -167,6 +176,7 @@ def test_a_teacher_s_signal_is_asked_in_every_process(
     assert losses(together) == pytest.approx(losses(alone), abs=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("given", "batch_tokens"),
     [({"cache": "topk"}, 150), ({"cache": "none", "hidden_match": 0.1}, 150)],
@@ -214,6 +224,7 @@ def test_more_rows_than_a_pipe_holds_are_asked_for() -> None:
     assert asked == [(row, row == 0) for row in range(n)]
 
 
+@pytest.mark.slow
 def test_where_no_process_can_be_started_the_first_trains_for_it(
     run_distill: Run, together: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -233,6 +244,7 @@ def test_where_no_process_can_be_started_the_first_trains_for_it(
     assert not children()
 
 
+@pytest.mark.slow
 def test_a_trial_with_a_loss_that_is_no_number_changes_no_weight(
     run_distill: Run, together: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -249,6 +261,7 @@ def test_a_trial_with_a_loss_that_is_no_number_changes_no_weight(
     assert student.weights_sha256 == together.weights_sha256
 
 
+@pytest.mark.slow
 def test_a_number_of_processes_that_is_not_used_is_said(run_distill: Run, tmp_path: Path) -> None:
     config = StudentConfig("e", hidden_size=32, n_layers=2, n_heads=2, intermediate_size=64)
     save_student(*make_student(config, MahjongTask().vocabulary(), [], 9), tmp_path / "expert")
@@ -260,6 +273,7 @@ def test_a_number_of_processes_that_is_not_used_is_said(run_distill: Run, tmp_pa
     assert str(ProcessesUnused(2, Undivided.ON_POLICY)) in notes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("seconds", "processes"), [(1.0, 2), (2.1, 2), (3.0, 1)])
 def test_processes_are_taken_where_they_are_no_slower(
     run_distill: Run,
@@ -284,6 +298,7 @@ def test_processes_are_taken_where_they_are_no_slower(
     assert f" each on {on}: about " in "".join(notes)
 
 
+@pytest.mark.slow
 def test_the_measurement_changes_no_bit_and_counts_all_tokens(
     run_distill: Run, together: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -362,6 +377,8 @@ run(pathlib.Path({corpus!r}))(pathlib.Path({folder!r}), n_processes=3, **{settin
 """
 
 
+@pytest.mark.slow
+@pytest.mark.kill
 def test_all_end_with_the_first_process_however_it_ends(corpus_path: Path, tmp_path: Path) -> None:
     script = SCRIPT.format(
         paths=sys.path,

@@ -39,6 +39,7 @@ def _measured(**environment: str) -> list[float]:
     return [float(number) for number in done.stdout.split()]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc alone")
 def test_pages_are_touched_once_and_go_back_at_the_end() -> None:
     as_it_is, while_kept, held, after = _measured()
@@ -46,6 +47,7 @@ def test_pages_are_touched_once_and_go_back_at_the_end() -> None:
     assert held - after > 50e6
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc alone")
 def test_what_the_environment_says_of_memory_stays() -> None:
     as_it_is, while_kept, _, _ = _measured(MALLOC_TRIM_THRESHOLD_="131072")

@@ -30,6 +30,7 @@ def build() -> str:
     return " ".join([torch.__version__, capability, *model] if lines else [platform.processor()])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_a_seed_gives_the_same_student(
     run_distill: Callable[..., Any], tmp_path: Path, precision: str

@@ -17,8 +17,8 @@ from typing import Any
 import psutil
 import pytest
 
-from stratos.contrib.sql import SqlResult
 from stratos.contrib.sql.database import Database, QueryLimits, _child
+from stratos.contrib.sql.same_rows import SqlResult
 from stratos.contrib.sql.words import EmptyGolds
 from stratos.tasks.base import Item
 from stratos.tasks.jsonl import JsonlTask
@@ -233,7 +233,7 @@ def test_gold_queries_that_fail_are_named_by_line(
     rows[7]["answer"] = "select count(*) from order"
     path = tmp_path / "questions.jsonl"
     path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
-    verifier = {"_target_": "stratos.contrib.sql.SqlResult", "database": str(shop)}
+    verifier = {"_target_": "stratos.contrib.sql.same_rows.SqlResult", "database": str(shop)}
     settings: dict[str, Any] = {"verifier": verifier}
     if by_name:
         settings = {"metric": "sql", "database": str(shop)}
@@ -255,7 +255,7 @@ def test_gold_queries_without_rows_are_counted_and_stay(shop: Path, tmp_path: Pa
     query = "select id from orders where id = {}"
     rows = [{"question": f"Which are {k}?", "answer": query.format(k)} for k in range(40)]
     path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
-    verifier = {"_target_": "stratos.contrib.sql.SqlResult", "database": str(shop)}
+    verifier = {"_target_": "stratos.contrib.sql.same_rows.SqlResult", "database": str(shop)}
     task = JsonlTask(str(path), verifier=verifier)
     [reason] = empty_golds(path, shop)
     assert empty_golds(path, shop, verifier=verifier) == [reason]

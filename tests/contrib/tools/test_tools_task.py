@@ -16,8 +16,10 @@ from stratos.contrib.tools.calls import Call
 from stratos.contrib.tools.drawing import CannotDrawError, Drawer, value_of
 from stratos.contrib.tools.request_templates import Requests, learnt, templates_of
 from stratos.contrib.tools.signatures import tools_in, tools_of
+from stratos.contrib.tools.words import UnknownTool
 from stratos.evaluate.fields import field_shares
 from stratos.synthesize.leaks import HeldOut
+from stratos.tasks.words import Unreadable
 
 WEATHER: dict[str, Any] = {
     "name": "weather",
@@ -277,3 +279,12 @@ def test_keys_of_rows_reach_no_item_and_no_message(tmp_path: Path, key: str) -> 
         with pytest.raises(ValueError) as error:
             ToolsTask(write(tmp_path / "b.jsonl", [*more, bad]))
         assert "***" in str(error.value) and key[:12] not in str(error.value)
+
+
+def test_calls_that_no_tool_takes_are_refuted(task: ToolsTask) -> None:
+    item = next(one for one in task.items("validation", 99) if one.slice == "simple")
+    assert task.refute(item, item.answer) is None
+    [tool] = tools_in(item.question)
+    unknown = task.refute(item, '[{"name": "sub", "arguments": {}}]')
+    assert unknown == UnknownTool(1, "sub", (tool.name,))
+    assert task.refute(item, "well") == task.refute(item, " \n") == Unreadable()

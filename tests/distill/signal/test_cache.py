@@ -177,6 +177,8 @@ def writer(folder: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, **pipes)  # type: ignore[call-overload,no-any-return]
 
 
+@pytest.mark.slow
+@pytest.mark.kill
 @pytest.mark.usefixtures("small_shards")
 def test_two_processes_share_the_work_and_a_killed_one_loses_one_shard(tmp_path: Path) -> None:
     expert = teacher(tmp_path / "teacher")

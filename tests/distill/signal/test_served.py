@@ -115,6 +115,7 @@ def test_what_cannot_be_had_falls_to_text_and_is_said(
     assert len(server.requests) == n_requests, "known without asking"
 
 
+@pytest.mark.slow
 def test_transformers_serve_is_known_to_score_nothing(tmp_path: Path) -> None:
     folder, port, told = str(tmp_path / "teacher"), free_port(), []  # type: ignore[var-annotated]
     teacher(tmp_path / "teacher")

@@ -16,6 +16,7 @@ from stratos.contrib.logs.messages.conversation import history_of
 from stratos.contrib.logs.words import OtherSystems, OtherWorkloads
 from stratos.tasks.alike import Alike
 from stratos.tasks.base import Item
+from stratos.tasks.words import Unreadable
 
 SYSTEM = "You sort messages of customers of a shop by what they want. Answer with one word."
 WORDS = [f"word{k}" for k in range(400)]
@@ -287,3 +288,14 @@ def test_text_that_tries_to_be_more_stays_text(tmp_path: Path) -> None:
     task = ChatTask(write(tmp_path / "a.jsonl", rows))
     found = [item for some in every(task).values() for item in some if "7*7" in item.question]
     assert [history_of(item.question)[-1]["content"] for item in found] == [odd]
+
+
+def test_a_chat_of_a_student_is_the_item_that_it_asks(tmp_path: Path) -> None:
+    task = ChatTask(write(tmp_path / "a.jsonl", chats(60, turns=[2])))
+    for item in task.items("validation", 4):
+        found = task.asked(task.student_messages(item))
+        assert found is not None and found.question == item.question and not found.answer
+        # A teacher is asked by it as by the item itself.
+        for prompt in task.prompts:
+            assert task.messages(found, prompt)[-1] == task.messages(item, prompt)[-1]
+        assert task.refute(item, " \n") == Unreadable() and task.refute(item, "yes") is None
