@@ -289,7 +289,7 @@ def spoilt_log(n: int, share: float, seed: int) -> dict[str, Any]:
         by_kind.append(
             {
                 "kind": name,
-                "check": None if why is None else str(why),
+                "check": None if why is None else why.value,
                 "spoilt": len(of_kind),
                 "found_by_any_check": len(of_kind & set(found)),
                 "found_by_its_check": len(of_kind & by_check),
@@ -316,7 +316,7 @@ def spoilt_replies(n: int, share: float, seed: int) -> dict[str, Any]:
         for k, form in enumerate(forms)
     ]
     told = {Doubt.REFUSED: "I can't help with that.", Doubt.LOOPS: "we send it and then " * 40}
-    spoilt: dict[int, Doubt] = {}
+    spoilt: dict[int, str] = {}
     for why, said in told.items():
         for k in rng.sample([k for k in range(n) if k not in spoilt], round(share * n)):
             answer_of(rows[k])["content"] = said
@@ -324,7 +324,7 @@ def spoilt_replies(n: int, share: float, seed: int) -> dict[str, Any]:
     found = found_in(rows)
     wrongly = Counter(forms[k] for k in found if k not in spoilt)
     kinds = [
-        {"kind": kind, "check": str(why), "spoilt": round(share * n),
+        {"kind": kind, "check": why.value, "spoilt": round(share * n),
          "found": sum(found.get(k) == why for k, of in spoilt.items() if of == why)}
         for kind, why in (("refusal", Doubt.REFUSED), ("repeated text", Doubt.LOOPS))
     ]  # fmt: skip

@@ -31,8 +31,9 @@ class Here(JobSettings):
     """
 
     kind: ClassVar[str] = "here"
+    runs_here: ClassVar[bool] = True
 
-    def unusable(self) -> str | None:
+    def unusable(self) -> None:
         """Return None: a process can always be started."""
         return None
 

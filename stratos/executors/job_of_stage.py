@@ -8,9 +8,9 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from stratos.core.counted import counted
 from stratos.core.environment import JOB
 from stratos.executors.job import Executor, JobSettings, JobSpec, Returns
+from stratos.executors.words import FewerNodes
 from stratos.ledger.reserves import LEAST_HOURS
 from stratos.records import Offer, Plan, RoleChoice
 
@@ -100,8 +100,8 @@ def job_spec(
     )
 
 
-def fewer_nodes(plan: Plan | None, spec: JobSpec, kind: str) -> str | None:
-    """Say that a job has fewer servers than the plan counts with; None where it has them all.
+def fewer_nodes(plan: Plan | None, spec: JobSpec, executor: Executor) -> FewerNodes | None:
+    """Return that a job has fewer servers than the plan counts with; None where it has them all.
 
     A plan counts with the servers that its jobs have. One of an earlier command, whose stage is not
     asked for again, may have shared the work among more.
@@ -109,16 +109,14 @@ def fewer_nodes(plan: Plan | None, spec: JobSpec, kind: str) -> str | None:
     Args:
         plan: of the run.
         spec: of the job.
-        kind: choice of the executor.
+        executor: that runs it.
     """
     choice = _choice(plan, spec.stage)
-    if choice is None or spec.stage not in PLANNED or kind == "here" or choice.count <= spec.nodes:
+    if choice is None or spec.stage not in PLANNED or executor.runs_here:
         return None
-    return (
-        f"the plan counts with {counted(choice.count, 'server')}, and a job of executor={kind} has "
-        f"{spec.nodes}: it takes up to {choice.count / spec.nodes:g} times as long. Add plan "
-        "to the stages to plan for what the job has."
-    )
+    if choice.count <= spec.nodes:
+        return None
+    return FewerNodes(executor.kind, choice.count, spec.nodes)
 
 
 def job_name(folder: Path, stage: str) -> str:

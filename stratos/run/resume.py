@@ -29,7 +29,6 @@ from stratos.core.foreign import cause
 from stratos.core.integrity import changed, marks_of, missing
 from stratos.deploy.engines.base import Engine
 from stratos.run.moved import opened_in
-from stratos.teachers.base import code_version
 
 T = TypeVar("T")
 
@@ -225,7 +224,7 @@ def _versions(stage: Stage[Any], config: Config) -> dict[str, int]:
     if "task" in read:
         found[type(config.task).__name__] = config.task.code_version
     if "teacher" in read:
-        found |= {type(one).__name__: code_version(one) for one in config.teachers}
+        found |= {type(one).__name__: one.code_version for one in config.teachers}
     if "strategy" in read:
         found |= {type(one).__name__: one.code_version for one in config.strategies}
     engines: list[Engine] = []

@@ -388,7 +388,7 @@ def test_what_a_restart_does_not_name_stays(parrot: tuple[Path, Hosted]) -> None
 
     assert setting(llama) == ServingSetting("llamacpp", 8, format="f32")
     assert setting(llama, at_once=2) == ServingSetting("llamacpp", 2, format="f32")
-    assert setting(llama, engine="transformers") is None
+    assert setting(llama, engine="transformers") == ServingSetting("transformers", 1)
     alone = replace(hosted, engine="transformers", at_once=1)
     assert setting(alone) == ServingSetting("transformers", 1)
     assert setting(alone, at_once=4) == ServingSetting("transformers-batching", 4)

@@ -145,7 +145,7 @@ def test_what_was_measured_is_said_beside_what_was_predicted(snapshot):
 def test_on_a_busy_machine_what_is_slower_is_not_judged():
     said = sentences(shown(was_busy=True, others_cores=1.7))
     assert not any("as predicted" in one for one in said)
-    assert said[1].startswith("Other work used 1.7 cores of this machine")
+    assert said[1].startswith("Other work used 1.7 cores")
 
 
 def test_where_nothing_was_predicted_nothing_is_said_and_the_card_stays():

@@ -340,7 +340,9 @@ def test_the_servers_of_a_job_that_ended_unseen_cost_until_its_last_word(
     handed.keep(
         context.run_dir,
         "distill",
-        handed.Handed("here", "999999999 x 1", "process 9", "a mark", {}, servers.what),
+        handed.Handed(
+            "here", "999999999 x 1", "process 9", "a mark", {}, handover.spec.name, servers.what
+        ),
     )
     events(context).write_text("{}\n")
     ended = time.time() - 1800

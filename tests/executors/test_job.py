@@ -21,6 +21,7 @@ from stratos.core.targets import find_class
 from stratos.executors.here import Here
 from stratos.executors.job import StageName, State, killed_by
 from stratos.executors.job_of_stage import ROLE_OF, fewer_nodes, has_server, job_name, job_spec
+from stratos.executors.words import FewerNodes
 from stratos.records import Offer, Plan, RoleChoice
 from stratos.run.kept_config import kept_config
 from stratos.run.stages import STAGES
@@ -80,11 +81,9 @@ def test_a_plan_of_more_servers_than_a_job_has_takes_longer_and_is_said(tmp_path
     two = plan(replace(TRAIN, count=2))
     spec = job_spec(two, "distill", tmp_path, Queue())
     assert (spec.planned_hours, spec.hours) == (10.0, 20.0)
-    said = fewer_nodes(two, spec, "queue")
-    assert said is not None and said.startswith("the plan counts with 2 servers, and a job of")
-    assert "up to 2 times as long" in said
+    assert fewer_nodes(two, spec, Queue()) == FewerNodes(Queue.kind, 2, 1)
     both = job_spec(two, "distill", tmp_path, Queue(), nodes=2)
-    assert both.planned_hours == 5.0 and fewer_nodes(two, both, "queue") is None
+    assert both.planned_hours == 5.0 and fewer_nodes(two, both, Queue()) is None
 
 
 def test_nodes_cost_what_they_cost_each(tmp_path: Path) -> None:

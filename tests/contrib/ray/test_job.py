@@ -13,6 +13,7 @@ import pytest
 from stratos.contrib.ray import nodes as ray_nodes
 from stratos.contrib.ray.executor import Ray
 from stratos.contrib.ray.job import NO_FOLDER, NO_PYTHON, Ask, attempts, next_attempt
+from stratos.contrib.ray.words import Unreachable
 from stratos.core import extras
 from stratos.core.errors import StratosError
 from stratos.core.shares import Share
@@ -160,9 +161,9 @@ def test_a_node_that_does_not_see_the_run(spec: JobSpec) -> None:
 
 def test_ray_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray_nodes.importlib.util, "find_spec", lambda name: None)
-    assert Ray().unusable() == (
-        "executor=ray: a Ray cluster is reached by ray[default], which is not installed. Type: "
-        f"{extras.install('ray')}. Or type executor=here."
+    assert Ray().unusable() == Unreachable(
+        "a Ray cluster is reached by ray[default], which is not installed. Type: "
+        f"{extras.install('ray')}."
     )
 
 

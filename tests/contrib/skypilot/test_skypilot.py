@@ -31,7 +31,7 @@ from stratos.contrib.skypilot.fetch import rules
 from stratos.contrib.skypilot.node import Unreachable
 from stratos.contrib.skypilot.pack import pack
 from stratos.contrib.skypilot.task import Wanted, cluster_name, install, script_of, task_of
-from stratos.core import extras
+from stratos.contrib.skypilot.words import NoCloud, NoPrice, NoSky, OldSky
 from stratos.core.errors import CapacityError, StratosError
 from stratos.core.wheel import pins, write_wheel
 from stratos.executors import handed
@@ -99,17 +99,17 @@ def test_a_task_asks_for_what_the_plan_chose(tmp_path: Path) -> None:
             "/data/rows.jsonl": "/data/rows.jsonl",
         },
     }
-    assert f"timeout --kill-after=180 36000 \"$STRATOS_VENV\"/bin/stratos stage '{run}'" in (script)
+    assert (
+        f"timeout --kill-after=180 36000 \"$STRATOS_VENV\"/bin/python -m stratos stage '{run}'"
+        in script
+    )
 
 
 def test_another_server_than_the_plans(tmp_path: Path) -> None:
     elsewhere = SkyPilot(infra="kubernetes", accelerators="H100:1", spot=False, usd_per_hour=2.0)
     assert elsewhere._wanted(spec_of(tmp_path)) == Wanted("kubernetes", None, "H100:1", False)
     assert SkyPilot(spot=False)._wanted(spec_of(tmp_path)).spot is False
-    assert SkyPilot(infra="kubernetes").unusable() == (
-        "executor.infra, executor.instance_type and executor.accelerators ask for another server "
-        "than the plan's, whose price is not known. Type executor.usd_per_hour=<dollars>."
-    )
+    assert SkyPilot(infra="kubernetes").unusable() == NoPrice()
 
 
 @pytest.mark.parametrize(
@@ -292,7 +292,7 @@ def test_a_run_folder_is_sent_without_money_and_tracking(tmp_path: Path) -> None
                  "distill/checkpoints/step-2.ckpt"):  # fmt: skip
         (run / name).parent.mkdir(parents=True, exist_ok=True)
         (run / name).write_text(name)
-    handed.keep(run, "distill", Handed("skypilot", "", "", "mark", {}))
+    handed.keep(run, "distill", Handed("skypilot", "", "", "mark", {}, "a job"))
     pack(spec_of(run, cache={"reads.jsonl": b"seen"}), tmp_path / "sent")
     assert (tmp_path / "sent" / "cache" / "reads.jsonl").read_bytes() == b"seen"
     with tarfile.open(tmp_path / "sent" / "run.tar") as tar:
@@ -339,7 +339,7 @@ class Node:
     ) -> None:
         source, run = home / "here" / "run", home / "there" / "run"
         (source / "corpus").mkdir(parents=True)
-        handed.keep(source, "distill", Handed("skypilot", "", "", "mark", {}))
+        handed.keep(source, "distill", Handed("skypilot", "", "", "mark", {}, "a job"))
         spec = replace(spec_of(source), hours=hours)
         self.base = home / ".stratos" / cluster_name(spec.name)
         pack(replace(spec, cache={"reads.jsonl": b"seen"}), self.base / "sent")
@@ -448,19 +448,10 @@ def sky(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..
 
 
 def test_a_skypilot_that_cannot_be_used(sky: Callable[..., Path]) -> None:
-    assert SkyPilot(program="no-such-sky").unusable() == (
-        "executor=skypilot: there is no program no-such-sky. Type: "
-        f"{extras.install('skypilot', 'skypilot[aws]')} (or another cloud), or name that of "
-        "another environment with executor.program=<path of sky>."
-    )
+    assert SkyPilot(program="no-such-sky").unusable() == NoSky("no-such-sky")
     assert SkyPilot(program=str(sky())).unusable() is None
-    assert SkyPilot(program=str(sky(version="0.11.2"))).unusable() == (
-        "executor=skypilot: SkyPilot 0.11.2 is too old. Type: pip install 'skypilot>=0.14'"
-    )
-    assert SkyPilot(program=str(sky(clouds='{"default": {}}'))).unusable() == (
-        "executor=skypilot: SkyPilot may use no cloud: sky check finds no credentials. Type sky "
-        "check, which says for each cloud what it lacks, or type executor=here."
-    )
+    assert SkyPilot(program=str(sky(version="0.11.2"))).unusable() == OldSky("0.11.2", "0.14")
+    assert SkyPilot(program=str(sky(clouds='{"default": {}}'))).unusable() == NoCloud()
 
 
 def test_a_cloud_that_skypilot_may_not_use(sky: Callable[..., Path], tmp_path: Path) -> None:

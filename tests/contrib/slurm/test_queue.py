@@ -72,7 +72,8 @@ def test_a_silent_slurm_is_not_one_without_a_job(
 ) -> None:
     pytest.importorskip("submitit")
     handed.folder_of(spec.folder).mkdir(parents=True)
-    handed.keep(spec.folder, "distill", handed.Handed("slurm", "7", "SLURM job 7", "a mark", {}))
+    one = handed.Handed("slurm", "7", "SLURM job 7", "a mark", {}, spec.name)
+    handed.keep(spec.folder, "distill", one)
     fakes(**{which: "echo 'slurm_load_jobs error: Socket timed out' >&2; exit 1"})
     with pytest.raises(StratosError) as refused:
         Slurm().submit(spec)
@@ -184,7 +185,7 @@ def test_a_job_of_another_cluster_is_not_taken_for_gone(
     (spec.folder / "jobs").mkdir(parents=True)
     started.keep(Slurm(), spec, "7", "SLURM job 7")
     handed.keep(spec.folder, "distill", handed.Handed(
-        "slurm", "7", "SLURM job 7", "mark", {}, "", spec.name, "one at head"))  # fmt: skip
+        "slurm", "7", "SLURM job 7", "mark", {}, spec.name, "", "one at head"))  # fmt: skip
     ledger = Ledger(spec.folder / "ledger.jsonl", 100.0, stage="distill")
     fakes(scontrol=says("two"))
     with pytest.raises(StratosError, match="SLURM job 7 of one at head, and two at head answers"):
