@@ -31,7 +31,7 @@ sys.path.append(str(ROOT / "benchmarks"))
 
 import gallery
 from in_process import stratos
-from test_commands import make_run
+from made_run import make_run
 from tutorials import write_files
 
 from stratos.catalog.source import BUILTIN

@@ -23,7 +23,7 @@ ON = Slurm(partition="main", cpus=1, memory_gib=0.5, hours=0.1)
 SUBMITS = """
 import sys
 from pathlib import Path
-from test_slurm_submit import ON, spec_in
+from test_submit import ON, spec_in
 ON.submit(spec_in(Path(sys.argv[1])))
 """
 
