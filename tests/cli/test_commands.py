@@ -16,6 +16,8 @@ import factory
 from in_process import Done, stratos
 from made_run import make_run
 
+from stratos.evaluate.answer_files import answers_path
+
 
 def run(*words: str, cwd: Path, **env: str) -> Done:
     return stratos(*words, cwd=cwd, env={"NO_COLOR": "1", **env})
