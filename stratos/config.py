@@ -126,6 +126,11 @@ class ComplexityConfig:
     completion_high: Count = 1000
     """Measured: an answer is long from this many characters."""
 
+    @property
+    def is_declared(self) -> bool:
+        """Whether the user says how hard the task is, and nothing is measured."""
+        return self.level != "measured"
+
 
 @dataclass(frozen=True)
 class StudentConfig:
@@ -194,11 +199,30 @@ class LimitsConfig:
 
 
 @dataclass(frozen=True)
+class ObjectiveWeights:
+    """What each of the four costs of a plan counts; the plan with the least sum is chosen."""
+
+    accuracy: Amount = 0.0
+    """Of the predicted accuracy, from 0 to 1: the more the better."""
+    usd: Amount = 0.0
+    """Of a dollar."""
+    hours: Amount = 0.0
+    """Of an hour until the student serves."""
+    latency_ms: Amount = 0.0
+    """Of a millisecond of p95 latency."""
+
+    def __post_init__(self) -> None:
+        """Check that something counts."""
+        if not any((self.accuracy, self.usd, self.hours, self.latency_ms)):
+            raise ValueError("nothing counts: give one of its weights more than 0.")
+
+
+@dataclass(frozen=True)
 class ObjectiveConfig:
     """The objective of the plan (`objective=`)."""
 
-    name: Literal["balanced", "cheapest", "fastest", "most_accurate", "lowest_latency"] = "balanced"
-    """balanced, cheapest, fastest, most_accurate or lowest_latency."""
+    name: str = "balanced"
+    """Name shown in tables."""
     usd_per_accuracy_point: Amount | None = None
     """Dollars that one percentage point of accuracy is worth; null takes 5% of what is at stake:
     the budget, else the cheapest plan, and $10 at least."""
@@ -208,6 +232,24 @@ class ObjectiveConfig:
     usd_per_100ms: Amount | None = None
     """Dollars that 100 ms less of p95 latency are worth; null takes 2% of the stake, or a quarter
     of it for the whole of limits.latency_ms."""
+    weights: ObjectiveWeights | None = None
+    """What counts, and how much; null takes the net cost: dollars, with accuracy, hours and latency
+    at the three rates above."""
+    goal: str = ""
+    """What the plan has of all that there are, in a sentence: "the lowest cost"; null names what
+    `weights` counts."""
+
+    def __post_init__(self) -> None:
+        """Check the name: in tables and records it stands for what counts."""
+        if self.weights is not None and self.name == ObjectiveConfig.name:
+            raise ValueError(f"name={self.name} is the net cost: give this one a name of its own.")
+
+    @property
+    def counts_accuracy(self) -> bool:
+        """Whether it counts accuracy at all."""
+        if self.weights is None:
+            return self.usd_per_accuracy_point != 0
+        return self.weights.accuracy > 0
 
 
 @dataclass(frozen=True)
@@ -363,6 +405,11 @@ class DeployConfig:
     keep: bool = False
     """Leave the student hosted on this machine when the run has ended, until
     `stratos serve stop <run>`."""
+
+    @property
+    def is_off(self) -> bool:
+        """Whether the run stops after `evaluate`."""
+        return self.name == "none"
 
 
 @dataclass(frozen=True)

@@ -26,10 +26,11 @@ sys.path.insert(0, str(Path(__file__).parent))
 from record import keep
 from rows import card_of, gpu_device
 
-from stratos.estimate import constants as k
+from stratos.deploy.engines.cost import UTILISATION, ServingCost
+from stratos.deploy.engines.hugging_face import Transformers, TransformersBatching
+from stratos.deploy.engines.vllm import Vllm
 from stratos.estimate.answering import Pace, pace
 from stratos.estimate.device import Device, device_of
-from stratos.estimate.engines import TRANSFORMERS, TRANSFORMERS_BATCHING, VLLM, ServingEngine
 from stratos.estimate.jobs import Workload
 from stratos.estimate.queueing import (
     busy_probability,
@@ -121,14 +122,14 @@ def requests_rows() -> list[dict[str, Any]]:
     return rows
 
 
-def cases() -> list[tuple[str, ModelCard, Device, ServingEngine, tuple[int, ...]]]:
+def cases() -> list[tuple[str, ModelCard, Device, ServingCost, tuple[int, ...]]]:
     """Return the servers that are simulated by the token."""
     cpu = device_of(Offer("c", "r", "cpu", None, 0, 4, 16, 0, 1.0))
     llama = card_of("meta-llama/Llama-3.1-8B-Instruct")
     return [
-        ("student, CPU", STUDENT, cpu, TRANSFORMERS, (1,)),
-        ("student, CPU", STUDENT, cpu, TRANSFORMERS_BATCHING, (4, 16)),
-        ("Llama 3.1 8B, H100", llama, gpu_device("h100_sxm", 1), VLLM, (4, 16, 64)),
+        ("student, CPU", STUDENT, cpu, Transformers.cost, (1,)),
+        ("student, CPU", STUDENT, cpu, TransformersBatching.cost, (4, 16)),
+        ("Llama 3.1 8B, H100", llama, gpu_device("h100_sxm", 1), Vllm.cost, (4, 16, 64)),
     ]
 
 
@@ -141,7 +142,7 @@ def tokens_rows() -> list[dict[str, Any]]:
         for slots in slots_of:
             answer = found.steady(slots)
             seconds = float(answer.seconds(work.answer_tokens))
-            for utilisation in (0.3, k.UTILISATION, 0.85):
+            for utilisation in (0.3, UTILISATION, 0.85):
                 theta = float(wait_of_waiting(slots, utilisation, seconds))
                 wait = busy_probability(slots, utilisation) * theta
                 p95 = seconds * float(p95_over_service(slots, utilisation, theta / seconds))

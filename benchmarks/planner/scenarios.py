@@ -51,7 +51,7 @@ from stratos.catalog import load_catalog
 from stratos.core.errors import StratosError
 from stratos.core.intervals import wilson
 from stratos.plan.explain.relaxations import shipped_students
-from stratos.plan.objective import ALTERNATIVES, Linear, best, exchange_rates
+from stratos.plan.objective import COSTS, Linear, best, exchange_rates
 from stratos.plan.options.candidates import build_problem
 from stratos.plan.solve.frontier import frontier, within
 from stratos.records import CardRun, Complexity, ModelCard, Probe, TeacherProbe
@@ -288,10 +288,10 @@ def run(scenario: Scenario, market: Market, folder: Path) -> tuple[str, dict[str
     loss = score_loss(everything)
     found = {"highest_score": 1 - min(loss(choice) for choice in feasible)}
     net = exchange_rates(schema.ObjectiveConfig(), limits, everything).net_cost
-    found["balanced"] = 1 - loss(best(feasible, "balanced", net))
-    for name, objective in ALTERNATIVES.items():
+    found["balanced"] = 1 - loss(best(feasible, net, net))
+    for cost in COSTS:
         # Ties go to the cheaper plan, then to the better score.
-        found[name] = 1 - loss(best(feasible, objective, loss))
+        found[cost.alternative] = 1 - loss(best(feasible, cost.alone, loss))
     return "feasible", {**found, "n_frontier": len(feasible)}
 
 
@@ -351,16 +351,17 @@ def main() -> None:
         "fates": dict(fates),
         "cpu_seconds": round(time.process_time() - start, 1),
     }
+    alternatives = [cost.alternative for cost in COSTS]
     summary["from_memory"] = sum(row["task"] in FROM_MEMORY for row in rows)
     for row in rows:
         row["better_of_both"] = max(row["accuracy_first"], row["cost_first"])
     for plan in ("highest_score", "balanced"):
         summary[plan] = {
-            other: gains(rows, plan, other) for other in (*ALTERNATIVES, "better_of_both")
+            other: gains(rows, plan, other) for other in (*alternatives, "better_of_both")
         }
     print(json.dumps(summary, indent=1))
     if arguments.keep:
-        scores = ("highest_score", "balanced", *ALTERNATIVES)
+        scores = ("highest_score", "balanced", *alternatives)
         columns = ["scenario", "task", "n_frontier", *scores]
         compact = [
             [row["scenario"], row["task"], row["n_frontier"], *(round(row[k], 5) for k in scores)]

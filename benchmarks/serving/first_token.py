@@ -30,13 +30,13 @@ from cpu import QUESTION, make
 from record import keep
 
 from stratos.deploy.commands import serve_arguments
+from stratos.deploy.engines.hugging_face import Transformers, TransformersBatching
 from stratos.deploy.load_test import LoadTest, OpenLoop, load_test, open_loop
 from stratos.deploy.server import HOST, Server, free_port, serving
-from stratos.estimate.engines import TRANSFORMERS, TRANSFORMERS_BATCHING
 from stratos.estimate.queueing import busy_probability, wait_of_waiting
 from stratos.records import ServingSetting
 
-SETTINGS = (ServingSetting(TRANSFORMERS.name), ServingSetting(TRANSFORMERS_BATCHING.name, slots=4))
+SETTINGS = (Transformers().setting(), TransformersBatching().setting(4))
 SHARES = (0.3, 0.5, 0.7)
 """Of the capacity that the closed loop showed."""
 

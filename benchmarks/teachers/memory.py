@@ -20,12 +20,12 @@ from stratos.ledger import Ledger
 from stratos.records import ModelCard
 from stratos.teachers import scheduler
 from stratos.teachers.asking import stream_ask
-from stratos.teachers.base import Answer, Meter, Question
+from stratos.teachers.base import Answer, Meter, Question, Teacher
 from stratos.teachers.load_balancer import Backend, Outcome
 from stratos.teachers.scheduler import Scheduler
 
 
-class Instant:
+class Instant(Teacher):
     """Answers at once; every tenth prompt fails at its first try."""
 
     name = "instant"
@@ -34,10 +34,6 @@ class Instant:
         """Remember what failed once."""
         self._failed: set[str] = set()
         self.n_tries = 0
-
-    def unreachable(self) -> str | None:
-        """Return None."""
-        return None
 
     def card(self) -> ModelCard:
         """Return prices of a dollar a million tokens."""
@@ -53,9 +49,6 @@ class Instant:
     def ask(self, chats, max_tokens, tick=None, keep=None) -> list[Answer]:
         """Not asked so."""
         raise NotImplementedError
-
-    def close(self) -> None:
-        """Nothing to free."""
 
     def stream(
         self, questions: Iterator[Question | None], meter: Meter | None

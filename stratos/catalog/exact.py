@@ -6,7 +6,7 @@ import csv
 import datetime
 import io
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from stratos.catalog.listings import COLUMNS, NUMBERS, REQUIRED, TEXTS, Listings
 from stratos.catalog.source import File
 from stratos.catalog.text_column import Words
 from stratos.core.counted import counted
-from stratos.core.errors import CatalogError, did_you_mean
+from stratos.core.errors import CatalogError, nearest
 from stratos.core.foreign import cause
 
 ABSENT = frozenset({"", "nan", "none", "null", "na", "n/a"})
@@ -156,6 +156,14 @@ _READERS: dict[str, Callable[[str], float]] = {
 }
 
 
+def _misspelt(missing: Sequence[str], columns: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Yield each missing column with the one that is meant; no known column stands for another."""
+    unknown = [column for column in columns if column.isidentifier() and column not in COLUMNS]
+    for word in missing:
+        for near in nearest(word, unknown, 1):
+            yield word, near
+
+
 def check_header(name: str, columns: Sequence[str]) -> None:
     """Raise CatalogError where a column is missing, or is there twice."""
     if not columns:
@@ -164,10 +172,12 @@ def check_header(name: str, columns: Sequence[str]) -> None:
         )
     missing = [column for column in REQUIRED if column not in columns]
     if missing:
-        named = "; ".join(f"{word}{did_you_mean(word, columns)}" for word in missing)
+        renames = "".join(
+            f" Rename {near} to {word}." for word, near in _misspelt(missing, columns)
+        )
         raise CatalogError(
-            f"The catalog {name} lacks the column{'s' if len(missing) > 1 else ''} {named}. "
-            f"It has: {', '.join(columns)}."
+            f"The catalog {name} lacks the column{'s' if len(missing) > 1 else ''} "
+            f"{', '.join(missing)}. It has: {', '.join(columns)}.{renames}"
         )
     twice = sorted({column for column in columns if list(columns).count(column) > 1})
     if twice:

@@ -72,13 +72,12 @@ def _unknown_clouds(table: Table, cloud: CloudConfig) -> Iterator[str]:
 
 
 def _unknown_regions(known: list[str], cloud: CloudConfig) -> Iterator[str]:
-    wrong = [one for one in cloud.regions if not any(_is_of(name, [one]) for name in known)]
-    if wrong:
-        hints = " ".join(f"{name!r}:{did_you_mean(name, known)}" for name in wrong)
-        yield (
-            f"cloud.regions names what no offer of {cloud.name} has. {hints} "
-            f"Known are: {_listed(known)}."
-        )
+    for region in cloud.regions:
+        if not any(_is_of(name, [region]) for name in known):
+            yield (
+                f"cloud.regions has {region!r}, and no offer of {cloud.name} is there."
+                f"{did_you_mean(region, known)} Known are: {_listed(known)}."
+            )
 
 
 def _is_of(region: str, patterns: Iterable[str]) -> bool:
@@ -87,13 +86,12 @@ def _is_of(region: str, patterns: Iterable[str]) -> bool:
 
 
 def _unknown_quotas(table: Table, keys: Iterable[str]) -> Iterator[str]:
-    wrong = [key for key in keys if not rows_of(table, key).any()]
-    if wrong:
-        hints = " ".join(f"{key!r}:{suggestion(table, key)}" for key in wrong)
-        yield (
-            f"cloud.quotas has keys that no offer matches. {hints} A key is cloud, cloud/region or "
-            "cloud/region/instance_type, and * stands for any."
-        )
+    for key in keys:
+        if not rows_of(table, key).any():
+            yield (
+                f"cloud.quotas has {key!r}, and no offer matches it.{suggestion(table, key)} "
+                "A key is cloud, cloud/region or cloud/region/instance_type, and * stands for any."
+            )
 
 
 def _without_spot(table: Table, allowed: Bools) -> Iterator[str]:

@@ -31,7 +31,7 @@ from stratos.executors.job import why_no_executor
 from stratos.plan.horizon import with_horizon
 from stratos.synthesize.declared import with_declared
 from stratos.tasks.base import Task, why_no_task
-from stratos.teachers.base import Teacher, on_task
+from stratos.teachers.base import Teacher, on_task, why_no_teacher
 
 GROUPS: dict[str, type] = {
     "cloud": schema.CloudConfig,
@@ -293,6 +293,8 @@ def _read_target(node: Any, where: str, problems: list[str]) -> Any:
     reason: object = None
     if group == "task":
         reason = why_no_task(found)
+    elif group == "teacher":
+        reason = why_no_teacher(found)
     elif group == "executor":
         reason = why_no_executor(found)
     elif group == "strategy":
@@ -307,10 +309,4 @@ def _read_target(node: Any, where: str, problems: list[str]) -> Any:
     )
     if isinstance(made, Task) and not made.name:
         problems.append(f"{where}.name: give the task a name, for tables and records.")
-    if group == "teacher" and made is not None and not isinstance(made, Teacher):
-        lacking = [name for name in vars(Teacher) if name[0] != "_" and not hasattr(made, name)]
-        lacking += [name for name in Teacher.__annotations__ if not hasattr(made, name)]
-        problems.append(
-            f"{where}._target_={target}: is not a Teacher: it lacks {', '.join(lacking)}."
-        )
     return made

@@ -30,6 +30,8 @@ def explain(override: Override, base: DictConfig | None, reason: str, hydra: Hyd
     """
     key = override.key_or_group
     text = override.input_line or key
+    if not key:
+        return f"{text}: name a group or a key before the =."
     if is_group(key, hydra):
         is_set = base is not None and key in base
         return f"{text}: {_explain_choice(override, text, reason, is_set, hydra)}"

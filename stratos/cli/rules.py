@@ -21,7 +21,7 @@ from stratos.core.chunk_engine import engine_of
 from stratos.core.errors import ConfigError, did_you_mean
 from stratos.core.foreign import beside, why_unreadable
 from stratos.core.printable import shown
-from stratos.core.reasons import Because, Reason
+from stratos.core.reasons import Reason
 from stratos.distill.tokenizer import SPECIAL
 from stratos.distill.trainer import unusable
 from stratos.plan.horizon import MAX_SERVE_HOURS
@@ -309,28 +309,28 @@ def _rooms(config: Config) -> Iterator[str]:
 def _server(config: Config) -> Iterator[str]:
     """Yield what keeps the serving engine from being started here."""
     deploy, executor = config.deploy, config.executor
-    if deploy.push_to is not None and deploy.name == "none":
+    if deploy.push_to is not None and deploy.is_off:
         yield f"deploy.push_to={deploy.push_to}: deploy=none makes no bundle. Leave that out."
-    if deploy.keep and deploy.name == "none":
+    if deploy.keep and deploy.is_off:
         yield "deploy.keep=true: deploy=none makes no bundle to host. Leave one of them out."
-    elif deploy.keep and executor.kind != "here":
+    elif deploy.keep and not executor.runs_here:
         yield (
             f"deploy.keep=true hosts the student on this machine, and executor={executor.kind} is "
             "for others, which end with their stage. Leave deploy.keep out. When the run has "
             f"ended, type: {executor.serve_command}, or: stratos serve outputs/<run> (on this "
             "machine)."
         )
-    if deploy.engine is None or deploy.name == "none" or "deploy" not in config.stages:
+    if deploy.engine is None or deploy.is_off or "deploy" not in config.stages:
         return
-    is_elsewhere = "deploy" in executor.stages and executor.kind != "here"
+    is_elsewhere = "deploy" in executor.stages and not executor.runs_here
     if not is_elsewhere and (why := deploy.engine.unusable()) is not None:
-        yield why
+        yield str(why)
+    from stratos.estimate.cards import card_of_student  # with numpy, which takes its time
+
     # Students in folders are not opened: the stage tells.
-    heads = {one.name: one.hidden_size // one.n_heads for one in config.students if not one.path}
+    cards = [card_of_student(one, config.task) for one in config.students if not one.path]
     refused = {
-        name: why
-        for name, head in heads.items()
-        if (why := deploy.engine.cannot_serve(head)) is not None
+        card.name: why for card in cards if (why := deploy.engine.cannot_serve(card)) is not None
     }
     if len(refused) == len(config.students):
         told = "; ".join(f"{name}: {why}" for name, why in refused.items())
@@ -385,7 +385,7 @@ def _why_missing(key: str, path: Path) -> Reason | None:
     reason = why_unreadable(path, or_folder=True)
     if reason is not None:
         is_pattern = not os.path.lexists(path) and bool(glob(str(path), recursive=True))
-        return None if is_pattern else Because(str(reason))
+        return None if is_pattern else reason
     if key == "paths.records_from" and not path.is_dir():
         return NoRunFolder()
     return None

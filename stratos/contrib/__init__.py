@@ -1,1 +1,1 @@
-"""What most users never need: rooms that the core finds by hooks and never imports."""
+"""What most users never need: packages that the core finds by hooks and never imports."""

@@ -18,7 +18,7 @@ _RATES = (
     "everything else."
 )
 _SCHEDULE = "There is one schedule: a linear warm-up (trainer.warmup_steps), then a cosine to 0."
-_IN_DOLLARS = "The balanced objective is in dollars, without weights: type"
+_WEIGHTS = "an objective of your own has weights."
 _CONTEXT = "Type student.context_length=…"
 _FOLDER = "Type hydra.run.dir=<folder>"
 _VALIDATE = "Type callbacks.validate_every_steps=…"
@@ -68,10 +68,10 @@ NAMES: dict[str, dict[str, str]] = {
         "warmup_ratio": "The warm-up is counted in steps: type trainer.warmup_steps=…",
     },
     "objective": {
-        "weight_accuracy": f"{_IN_DOLLARS} objective.usd_per_accuracy_point=<dollars>",
-        "weight_cost": "Cost is already in dollars: leave it out.",
-        "weight_latency": f"{_IN_DOLLARS} objective.usd_per_100ms=<dollars>",
-        "weight_time": f"{_IN_DOLLARS} objective.usd_per_hour_of_waiting=<dollars>",
+        "weight_accuracy": f"Type objective.usd_per_accuracy_point=<dollars>; {_WEIGHTS}",
+        "weight_cost": f"The net cost is in dollars already: leave it out; {_WEIGHTS}",
+        "weight_latency": f"Type objective.usd_per_100ms=<dollars>; {_WEIGHTS}",
+        "weight_time": f"Type objective.usd_per_hour_of_waiting=<dollars>; {_WEIGHTS}",
     },
     "cloud": {
         "allow_marketplaces": "marketplaces",

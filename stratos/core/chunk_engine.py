@@ -1,4 +1,4 @@
-"""Where chunks of work run: in this process, or on a cluster that a room of contrib knows.
+"""Where chunks of work run: in this process, or on a cluster that a package of contrib knows.
 
 An engine applies a function to chunks and gives the results in the order of the chunks, so that
 what is made of them does not depend on the engine. Money and kept answers stay with the process

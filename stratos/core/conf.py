@@ -1,4 +1,4 @@
-"""Where the YAMLs lie that are shipped: those of the core, and of each room of contrib."""
+"""Where the YAMLs lie that are shipped: those of the core, and of each package of contrib."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def conf_dir() -> Path:
 
 
 def contrib_conf_dirs() -> dict[str, Path]:
-    """Return each room of contrib that has choices of config groups, and their folder."""
+    """Return each package of contrib that has choices of config groups, and their folder."""
     folders = sorted((_PACKAGE / "contrib").glob("*/conf"))
     return {folder.parent.name: folder for folder in folders if any(folder.rglob("*.yaml"))}
 

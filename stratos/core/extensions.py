@@ -1,9 +1,9 @@
-"""What the rooms of `stratos/contrib` add to the core, which imports none of them.
+"""What the packages of `stratos/contrib` add to the core, which imports none of them.
 
-A room that adds more than classes for `_target_` has a module `extension.py` with an `EXTENSION`.
-It names what it adds as "module:name", which is imported when it is used. To import an extension,
-and with it the `__init__` of its room, costs nothing. A room whose folder is deleted adds nothing,
-and nothing else changes.
+One that adds more than classes for `_target_` has a module `extension.py` with an `EXTENSION`. It
+names what it adds as "module:name", which is imported when it is used. To import an extension, and
+with it the `__init__` of its package, costs nothing. One whose folder is deleted adds nothing, and
+nothing else changes.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class Extension:
 
 @functools.cache
 def extensions() -> tuple[Extension, ...]:
-    """Return the extensions of all rooms that are there, in the order of the rooms' names."""
+    """Return the extensions of all packages that are there, in the order of their names."""
     # By their files: to look for a module would import the packages of all rooms.
     files = [file for folder in contrib.__path__ for file in Path(folder).glob("*/extension.py")]
     names = sorted(file.parent.name for file in files)

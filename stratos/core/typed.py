@@ -90,6 +90,9 @@ def read_value(value: Any, kind: Any, where: str, problems: list[str]) -> Any:
         }
     if dataclasses.is_dataclass(kind) and isinstance(kind, type):
         return read_dataclass(value, kind, where, problems)
+    is_union = typing.get_origin(kind) in (Union, types.UnionType)
+    if is_union and isinstance(value, Mapping) and len(bases) == 1:  # or null
+        return read_dataclass(value, bases[0], where, problems)
     if isinstance(value, float) and not math.isfinite(value):
         problems.append(f"{where}={value}: expected {in_words(kind)}, and a finite one.")
         return None

@@ -7,9 +7,8 @@ import shlex
 from pathlib import Path
 
 from stratos.deploy.engines.base import Engine
-from stratos.deploy.engines.hugging_face import Transformers, TransformersBatching
-from stratos.deploy.engines.llamacpp import LlamaCpp
-from stratos.deploy.engines.vllm import Vllm
+from stratos.deploy.engines.hugging_face import Transformers
+from stratos.deploy.engines.known import engine_named
 from stratos.estimate import constants as k
 from stratos.records import ServingSetting
 
@@ -18,12 +17,6 @@ MOST_CONTEXT = 8192
 
 ALONE = ServingSetting(Transformers.kind)
 """One request at a time: what every machine can serve."""
-
-
-ENGINES: dict[str, Engine] = {
-    engine.kind: engine for engine in (Transformers(), TransformersBatching(), Vllm(), LlamaCpp())
-}
-"""By the name that plans and records have for them."""
 
 
 def environment_of(bundle: Path) -> dict[str, str]:
@@ -39,8 +32,12 @@ def environment_of(bundle: Path) -> dict[str, str]:
 
 
 def engine_of(run: ServingSetting | None) -> Engine:
-    """Return the engine of a setting; None is one request at a time."""
-    return ENGINES[(run or ALONE).engine]
+    """Return the engine of a setting; None is one request at a time.
+
+    Raises:
+        StratosError: there is no such engine.
+    """
+    return engine_named((run or ALONE).engine)
 
 
 def serve_arguments(
@@ -61,8 +58,8 @@ def serve_arguments(
         n_devices: GPUs of the server.
         context: tokens of the longest chat with its answer.
     """
-    options = engine_of(run).options(run or ALONE, n_devices, min(context, MOST_CONTEXT))
-    return ["serve", model, "--host", host, "--port", str(port), *options]
+    context = min(context, MOST_CONTEXT)
+    return engine_of(run).arguments(model, host, port, run or ALONE, n_devices, context)
 
 
 def serve_command(

@@ -19,8 +19,8 @@ from stratos.core.errors import StratosError
 from stratos.core.intervals import wilson
 from stratos.core.machine_load import group_memory
 from stratos.deploy.bundle_server import serving_bundle
-from stratos.deploy.commands import ENGINES
 from stratos.deploy.engines.base import EXPORTS, Engine, ExportError
+from stratos.deploy.engines.known import engines, import_engines_of_run
 from stratos.deploy.load_test import LoadTest, load_test
 from stratos.deploy.manifest import N_KNOWN
 from stratos.deploy.server import Server
@@ -237,10 +237,12 @@ def read_exports(bundle: Path) -> Exports | None:
         return None
     except (OSError, msgspec.DecodeError, RecursionError) as error:
         raise StratosError(f"{path} cannot be read ({error}).") from error
-    if held.engine not in ENGINES:
+    if held.engine not in engines():
+        import_engines_of_run(bundle.parent)
+    if held.engine not in engines():
         raise StratosError(
             f"{path} names the engine {held.engine!r}, which is none of "
-            f"{', '.join(sorted(ENGINES))}: it was changed, or a later version made it. Give the "
+            f"{', '.join(sorted(engines()))}: it was changed, or a later version made it. Give the "
             "command of its run again."
         )
     return held

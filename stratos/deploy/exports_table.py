@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from stratos.deploy.commands import ENGINES
 from stratos.deploy.engines.base import EXPORTS
+from stratos.deploy.engines.known import engine_named
 from stratos.evaluate.format_verdict import said
 from stratos.records import Export, Exports
 
@@ -36,7 +36,7 @@ def with_exports(card: str, exports: Exports | None) -> str:
 
 
 def _what(exports: Exports) -> str:
-    engine = ENGINES[exports.engine]
+    engine = engine_named(exports.engine)
     if engine.makes_files:
         return f"Files in `{EXPORTS}/` for {exports.engine}"
     return f"Precisions that {engine.title} makes of the weights when it loads this folder"

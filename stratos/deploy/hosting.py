@@ -109,7 +109,7 @@ def _can_start(bundle: Path, port: int, run: ServingSetting | None) -> list[Know
             for it.
     """
     if (why := engine_of(run).unusable()) is not None:
-        raise StratosError(why)
+        raise StratosError(str(why))
     asked = known_to(bundle, run)
     if port:
         check_free(port, "--port <number>", "--port 0")

@@ -48,7 +48,7 @@ def service_files(
 ) -> Iterator[tuple[str, str]]:
     """Yield name and text of the service file for each choice of the role "serve".
 
-    It is what a room of contrib writes for the cloud, else a launch script for the server itself.
+    It is what a package of contrib writes for the cloud, else a launch script for the server.
     It starts the engine that the plan counted on, at its setting. A mix of servers has a file for
     each kind.
 

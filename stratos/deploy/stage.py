@@ -83,7 +83,7 @@ def deploy(
     Raises:
         StratosError: the student cannot be bundled, or the server does not start or answer.
     """
-    if config.deploy.name == "none":
+    if config.deploy.is_off:
         return None
     started = time.perf_counter()
     context = replace(context, tick=with_items(context.tick))

@@ -12,8 +12,9 @@ import psutil
 from stratos.catalog.local import local_offer
 from stratos.config import DeployConfig
 from stratos.core.machine_load import others_between, usage
-from stratos.deploy.commands import ALONE
+from stratos.deploy.commands import ALONE, engine_of
 from stratos.deploy.engines.base import Engine, ExportError
+from stratos.deploy.engines.hugging_face import Transformers
 from stratos.deploy.load_test import LoadTest, load_test
 from stratos.deploy.server import Server
 from stratos.deploy.under_load import Asking, Plans, Tick, under_load
@@ -27,7 +28,6 @@ from stratos.estimate import (
     remember,
     server_gib,
 )
-from stratos.estimate.engines import TRANSFORMERS, TRANSFORMERS_BATCHING
 from stratos.records import Interval, LoadResult, Plan, Prediction, RoleChoice, ServingSetting
 from stratos.tasks.base import Message
 
@@ -95,9 +95,8 @@ def setting_here(plan: Plan, engine: Engine | None = None) -> ServingSetting:
     if engine is not None:
         return engine.setting()
     run = plan.role("serve").run
-    if run is not None and run.engine in (TRANSFORMERS.name, TRANSFORMERS_BATCHING.name):
-        return run
-    return ALONE
+    loads_bundle = run is not None and isinstance(engine_of(run), Transformers)
+    return run if run is not None and loads_bundle else ALONE
 
 
 def planned_per_s(plan: Plan, rates: Sequence[float] | None) -> float | None:

@@ -19,7 +19,7 @@ from stratos.distill.module import TextModule
 from stratos.distill.recipe import Length, Rates
 from stratos.records import Plan
 from stratos.tasks.base import Item
-from stratos.teachers.huggingface import HuggingFaceTeacher
+from stratos.teachers.base import SignalKind
 from stratos.teachers.prompting import chat, prompting
 
 
@@ -32,7 +32,7 @@ class TrainingSetup:
 
 
 @contextmanager
-def open_lesson(
+def open_training(
     config: Config,
     plan: Plan,
     model: Any,
@@ -139,7 +139,7 @@ def shared_tokens(config: Config, plan: Plan, student: StudentConfig) -> Tokens 
     if student.path is not None or config.task.vocabulary() is not None:
         return None
     teacher = find(config.teachers, plan.teacher)
-    if not isinstance(teacher, HuggingFaceTeacher):
+    if teacher is None or teacher.signal is not SignalKind.WEIGHTS:
         return None
     tokenizer = copy.deepcopy(teacher.tokenizer())
     if tokenizer.pad_token is None:
@@ -154,9 +154,9 @@ def _teacher_prompts(
 
     A teacher that was shown examples is to score the answers that it gave with them in view.
     """
-    if not hasattr(teacher, "tokenizer"):
-        return None
     tokenizer = teacher.tokenizer()
+    if tokenizer is None:
+        return None
     prompt = plan.prompt or prompting(teacher, config.task).prompts[0]
     items = range(len(questions)) if data.items is None else data.items
     chats = [chat(config.task, Item("", "", questions[item], ""), prompt) for item in items]

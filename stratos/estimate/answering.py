@@ -27,16 +27,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stratos.core.counted import counted
+from stratos.deploy.engines.cost import OWN_WEIGHTS, ServingCost, WeightFormat
+from stratos.deploy.engines.hugging_face import Transformers
+from stratos.deploy.engines.known import compiled_kinds
 from stratos.estimate import constants as k
 from stratos.estimate.cards import forward_flops_per_token, parts
 from stratos.estimate.device import Device, recorded_machine
-from stratos.estimate.engines import (
-    COMPILED,
-    OWN_WEIGHTS,
-    TRANSFORMERS,
-    ServingEngine,
-    WeightFormat,
-)
 from stratos.estimate.fitted import fitted
 from stratos.estimate.fleet import Bools, Fleet, Ints, Ranges, ranged, source_of
 from stratos.estimate.jobs import Workload
@@ -121,7 +117,7 @@ class Pace:
     prefill: Number
     decode: DecodeLine
     """Of an answer alone, and `decode_together` of several, where that is another."""
-    engine: ServingEngine
+    cost: ServingCost
     n_layers: int
     request_s: float
     """Seconds of a request beside the model."""
@@ -137,9 +133,9 @@ class Pace:
         step = self.step(batch)
         first = self.prefill + (step.seconds / 2 if batch > 1 else 0.0)
         output = step.seconds + (batch - 1) * self.prefill / max(1.0, self.work.answer_tokens)
-        if self.engine.is_compiled:  # requests pass through one thread, which may be slower
+        if self.cost.is_compiled:  # requests pass through one thread, which may be slower
             answer = self.request_s + first + self.work.answer_tokens * output
-            first = first + np.maximum(0.0, batch * self.engine.front_s - answer)
+            first = first + np.maximum(0.0, batch * self.cost.front_s - answer)
         return self._scaled(first, output, step)
 
     def together(self, batch: Number) -> AnswerTime:
@@ -152,7 +148,7 @@ class Pace:
         alone = self.decode_together is None or (np.ndim(batch) == 0 and batch == 1)
         decode = self.decode if alone or self.decode_together is None else self.decode_together
         step = decode.seconds(batch)
-        host = self.block_s * self.engine.host_blocks(self.n_layers, batch)
+        host = self.block_s * self.cost.host_blocks(self.n_layers, batch)
         # A CPU computes a block while it is issued: one after the other, without a GPU's floors.
         computed = step - decode.floor
         return Step(
@@ -171,20 +167,20 @@ def pace(
     device: Device | Fleet,
     work: Workload,
     tensor_parallel: int,
-    engine: ServingEngine,
+    cost: ServingCost,
     form: WeightFormat = OWN_WEIGHTS,
 ) -> Pace:
     """Return the pace of a work on `tensor_parallel` of the server's devices."""
-    if engine.is_compiled:
-        return _compiled_pace(card, device, work, engine, form)
+    if cost.is_compiled:
+        return _compiled_pace(card, device, work, cost, form)
     fit, setup = fitted().inference, ServeSetup(tensor_parallel)
     found = Pace(
         work=work,
         prefill=prefill_seconds(card, device, setup, work.prompt_tokens, fit),
         decode=decode_line(card, device, setup, work.prompt_tokens + work.answer_tokens / 2, fit),
-        engine=engine,
+        cost=cost,
         n_layers=card.n_layers,
-        request_s=fit.first_token_s if engine.request_s is None else engine.request_s,
+        request_s=fit.first_token_s if cost.request_s is None else cost.request_s,
         block_s=device.decode_floor_s,
         is_gpu=device.is_gpu,
     )
@@ -199,7 +195,7 @@ def _compiled_pace(
     card: ModelCard,
     device: Device | Fleet,
     work: Workload,
-    engine: ServingEngine,
+    cost: ServingCost,
     form: WeightFormat,
 ) -> Pace:
     """Return the pace of an engine that computes by code of its own, on a CPU.
@@ -233,9 +229,9 @@ def _compiled_pace(
             card, serving, ServeSetup(), work.prompt_tokens, replace(fit, prefill_floor_s=0.0)
         ),
         decode=line(form.alone),
-        engine=engine,
+        cost=cost,
         n_layers=card.n_layers,
-        request_s=engine.request_s or 0.0,
+        request_s=cost.request_s or 0.0,
         block_s=device.decode_floor_s * np.where(in_operations, block, 1.0),
         is_gpu=device.is_gpu,
         scale=device.compiled_scale,
@@ -254,8 +250,7 @@ def recorded_over_computed(card: ModelCard, work: Workload) -> tuple[float, ...]
         if run.ms_per_answer <= 0 or (run.task, run.strategy) != (work.task, work.strategy):
             continue
         answer = Workload(k.STUDENT_PROMPT_TOKENS, max(1.0, run.tokens_per_answer))
-        one = pace(card, machine, answer, 1, TRANSFORMERS)
-        alone = replace(one, request_s=k.REQUEST_S).steady(1)
+        alone = pace(card, machine, answer, 1, Transformers.cost).steady(1)
         found.append(run.ms_per_answer / 1000 / float(alone.seconds(answer.answer_tokens)))
     return tuple(found)
 
@@ -281,7 +276,7 @@ def answer_ranges(
     spread, middle = k.CPU_RECORDED_ERROR, median(recorded)
     low = seconds * min(min(recorded) / middle, 1 / spread)
     high = seconds * max(max(recorded) / middle, spread)
-    own = fleet.is_gpu | fleet.load_tested | (np.asarray(engine) == COMPILED)
+    own = fleet.is_gpu | fleet.load_tested | np.isin(engine, compiled_kinds())
     return found.where(own, Ranges(seconds, low, high))
 
 
@@ -289,7 +284,7 @@ def answer_source(
     card: ModelCard, device: Device, work: Workload, launches: bool, engine: str
 ) -> str:
     """Return the sentence that says where the range of `answer_ranges` is from."""
-    own = device.is_gpu or device.load_tested or engine == COMPILED
+    own = device.is_gpu or device.load_tested or engine in compiled_kinds()
     recorded = () if own else recorded_over_computed(card, work)
     if recorded:
         return f"latency of {counted(len(recorded), 'recorded run')}"

@@ -37,6 +37,7 @@ import msgspec
 
 from stratos.core.atomic_files import write_atomically
 from stratos.core.machine import multiplies_bf16, n_cores
+from stratos.deploy.engines.known import compiled_kinds
 from stratos.records import from_json, to_json
 
 GEMM_SIZE = 1024
@@ -44,8 +45,6 @@ ROWS = 32768
 SMALL = 128
 N_SMALL = 1000
 FILE = "calibration.json"
-COMPILED = "llamacpp"
-"""The engine whose host is no Python: load tests scale all of its estimate."""
 MOST_SERVED = 9
 """Load tests that are kept: the newest."""
 SECONDS_EACH = 0.4
@@ -97,14 +96,16 @@ class Calibration:
     @property
     def block_s(self) -> float | None:
         """Seconds that Python takes for a block, by the load tests; None where none was made."""
-        found = [one.block_s for one in self.served if one.engine != COMPILED]
-        return median(found) if found else None
+        kinds = compiled_kinds()
+        seconds = [test.block_s for test in self.served if test.engine not in kinds]
+        return median(seconds) if seconds else None
 
     @property
     def over_estimate(self) -> float | None:
-        """Seconds of llama.cpp over the estimate's, by the load tests; None where none was made."""
-        found = [one.over_estimate for one in self.served if one.engine == COMPILED]
-        return median(found) if found else None
+        """Seconds of compiled engines over the estimate's, by the load tests; None without any."""
+        kinds = compiled_kinds()
+        ratios = [test.over_estimate for test in self.served if test.engine in kinds]
+        return median(ratios) if ratios else None
 
 
 def machine_name() -> str:

@@ -252,15 +252,6 @@ P95_OVER_MEAN = 1.5
 """95th percentile of an answer's latency over its mean at one request at a time: answers differ in
 length. Assumption; the load test of `deploy` measures it."""
 
-UTILISATION = 0.7
-"""Share of a server's capacity that is planned with where a queue of requests is served. The wait
-before a server that is busy to the share ρ grows like ρ / (1 - ρ): it doubles from 0.7 to 0.82 and
-has no end at 1. `queueing` says what it comes to, by the number of answers at once."""
-
-REQUEST_S = 0.010
-"""Seconds of a request to `transformers serve` beside the model: HTTP, chat template, tokenizer. 6
-to 17 ms of CPU time on one core (benchmarks/serving/cpu.py)."""
-
 STUDENT_PROMPT_TOKENS = 64
 """Tokens of a question to the student: it is asked without examples."""
 

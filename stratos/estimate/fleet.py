@@ -12,8 +12,8 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
+from stratos.deploy.engines.known import compiled_kinds
 from stratos.estimate import constants as k
-from stratos.estimate.calibrate import COMPILED
 from stratos.estimate.device import Device
 from stratos.estimate.fitted import fitted
 from stratos.estimate.prediction_error import Setting
@@ -123,7 +123,7 @@ def ranged(
     low, high = errors[of_name, of_engine].T
     own = k.CPU_CALIBRATED_ERROR if quantity == "training" else k.CPU_RECORDED_ERROR
     cpu_error = np.where(fleet.calibrated, k.CPU_CALIBRATED_ERROR, k.CPU_ERROR)
-    tested = np.where(engines == COMPILED, fleet.compiled_tested, fleet.load_tested)
+    tested = np.where(np.isin(engines, compiled_kinds()), fleet.compiled_tested, fleet.load_tested)
     cpu_error = np.where(tested, own, cpu_error)
     error = np.where(fleet.is_gpu, k.EAGER_ERROR, cpu_error)
     by_factor = within(mean, error)
@@ -134,7 +134,8 @@ def ranged(
 def source_of(device: Device, quantity: str, launches: bool, engine: str) -> str:
     """Return the sentence that says where the times of `ranged` are from."""
     if not device.is_gpu:
-        tested = device.compiled_tested if engine == COMPILED else device.load_tested
+        is_compiled = engine in compiled_kinds()
+        tested = device.compiled_tested if is_compiled else device.load_tested
         if tested and quantity != "training":
             return "load tests of servers on this machine"
         return f"roofline of {'this machine, measured' if device.calibrated else 'an assumed CPU'}"

@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from stratos.catalog.local import local_offer
+from stratos.deploy.engines.known import engine_named
 from stratos.estimate.answering import answer_ranges, answer_source, pace
 from stratos.estimate.calibrate import Calibration
 from stratos.estimate.device import device_of
-from stratos.estimate.engines import ENGINES
 from stratos.estimate.fleet import Fleet
 from stratos.estimate.jobs import Workload
 from stratos.estimate.points import p95_at_ends
@@ -65,8 +65,10 @@ def foresee(
     """
     device = device_of(offer, calibration)
     fleet = Fleet.of([device])
-    engine = ENGINES[run.engine]
-    found = pace(card, fleet, work, run.tensor_parallel, engine, engine.format(run.format))
+    engine = engine_named(run.engine)
+    found = pace(
+        card, fleet, work, run.tensor_parallel, engine.cost, engine.weight_format(run.format)
+    )
 
     def answer(batch: int) -> Interval:
         time = found.steady(batch)
@@ -76,7 +78,7 @@ def foresee(
     busy = answer(run.slots)
     mean, low, high = (1000 * run.slots / ms for ms in (busy.mean, busy.high, busy.low))
     most = Interval(mean, low, high, busy.source)
-    return Foresight(answer(1), most, busy, run.slots, engine.is_compiled)
+    return Foresight(answer(1), most, busy, run.slots, engine.cost.is_compiled)
 
 
 def block_seconds(
@@ -98,11 +100,11 @@ def block_seconds(
         calibration: the measurement of this machine.
     """
     device = replace(device_of(offer, calibration), decode_floor_s=0.0, load_tested=True)
-    engine = ENGINES[run.engine]
-    found = pace(card, device, work, 1, engine, engine.format(run.format))
+    engine = engine_named(run.engine)
+    found = pace(card, device, work, 1, engine.cost, engine.weight_format(run.format))
     computed = found.steady(1).seconds(work.answer_tokens)
     host = max(answer_s - float(computed), LEAST_HOST_SHARE * answer_s)
-    return host / (work.answer_tokens * engine.host_blocks(card.n_layers, 1))
+    return host / (work.answer_tokens * engine.cost.host_blocks(card.n_layers, 1))
 
 
 def over_estimate(

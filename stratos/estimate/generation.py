@@ -15,7 +15,7 @@ from stratos.estimate.answering import (
 )
 from stratos.estimate.calibrate import Calibration
 from stratos.estimate.device import device_of
-from stratos.estimate.engines import GENERATE
+from stratos.estimate.engines import GENERATE, GENERATE_COST
 from stratos.estimate.fleet import Bools, Fleet, Ints, Ranges
 from stratos.estimate.jobs import Workload
 from stratos.estimate.startup import startup_hours
@@ -54,7 +54,7 @@ def _generate_all(
             if (held | (batch == 1)).all():
                 break
             batch = np.where(held, batch, np.maximum(1, batch // 2))
-        one = pace(card, fleet, work, g, GENERATE).together(batch)
+        one = pace(card, fleet, work, g, GENERATE_COST).together(batch)
         replicas = np.maximum(1, fleet.count // g) * n_nodes
         turns = np.ceil(np.ceil(n_answers / batch) / replicas)
         seconds = turns * one.seconds(work.answer_tokens)
@@ -62,7 +62,7 @@ def _generate_all(
         best, rounds = np.where(better, seconds, best), np.where(better, turns, rounds)
         time = one.where(better, time)
     start = startup_hours(fleet, k.BYTES_PER_PARAM_INFER * float(card.n_params))
-    hours = answer_ranges(card, fleet, work, time, rounds / 3600, GENERATE.name)
+    hours = answer_ranges(card, fleet, work, time, rounds / 3600, GENERATE)
     return start + hours, time.launches
 
 
@@ -89,4 +89,4 @@ def generate(
     hours, launches = _generate_all(card, fleet, work, n_answers, np.array([n_nodes]))
     if np.isnan(hours.mean[0]):
         return None
-    return hours.interval(0, answer_source(card, device, work, bool(launches[0]), GENERATE.name))
+    return hours.interval(0, answer_source(card, device, work, bool(launches[0]), GENERATE))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 
+from stratos.deploy.engines.known import engine_named
 from stratos.estimate import constants as k
 from stratos.estimate.answering import pace
 from stratos.estimate.device import device_of
-from stratos.estimate.engines import ENGINES
 from stratos.estimate.generation import generate
 from stratos.estimate.jobs import Workload
 from stratos.estimate.memory import serving_bytes
@@ -27,9 +27,9 @@ def server_gib(card: ModelCard, work: Workload, run: ServingSetting) -> float:
         work: mean size of the requests.
         run: engine, format and answers at once.
     """
-    engine = ENGINES[run.engine]
-    form = engine.format(run.format)
-    context = engine.slot_context(card, work.context)
+    engine = engine_named(run.engine)
+    form = engine.weight_format(run.format)
+    context = engine.cost.slot_context(card, work.context)
     held = serving_bytes(
         card, context, run.slots, weight_bytes=form.weight_bytes, cache_bytes=form.cache_bytes
     )
@@ -50,9 +50,9 @@ def answers_per_s(card: ModelCard, offer: Offer, work: Workload, run: ServingSet
 
     At all of its capacity where requests come one at a time.
     """
-    device, engine = device_of(offer), ENGINES[run.engine]
-    form = engine.format(run.format)
-    answer = pace(card, device, work, run.tensor_parallel, engine, form).steady(run.slots)
-    replicas = max(1, device.count // run.tensor_parallel) if engine.all_devices else 1
+    device, engine = device_of(offer), engine_named(run.engine)
+    cost, form = engine.cost, engine.weight_format(run.format)
+    answer = pace(card, device, work, run.tensor_parallel, cost, form).steady(run.slots)
+    replicas = max(1, device.count // run.tensor_parallel) if cost.all_devices else 1
     busy = run.utilisation or 1.0
     return busy * replicas * run.slots / float(answer.seconds(work.answer_tokens))

@@ -86,7 +86,7 @@ def serving_all(
     weights = np.ones(len(works)) if shares is None else np.array(shares, dtype=np.float64)
     parts: list[ServingTable] = []
     for one in runners(card, fleet, choices):
-        if not (fastest and one.engine.slots[0] > 1):
+        if not (fastest and one.cost.slots[0] > 1):
             parts += _points(card, fleet, works, weights / weights.sum(), one, fastest)
     return _fastest(parts) if fastest else _undominated(parts, len(fleet))
 
@@ -100,25 +100,25 @@ def _points(
     fastest: bool,
 ) -> list[ServingTable]:
     """Return the points of an engine on the servers that it runs on, those that fit."""
-    engine, form, on = runner.engine, runner.format, np.flatnonzero(runner.runs)
+    cost, form, on = runner.cost, runner.format, np.flatnonzero(runner.runs)
     # An answer takes the longer, the more there are.
-    slots = engine.slots[:1] if fastest else engine.slots
-    utilisations = (0.0,) if fastest else engine.utilisations
-    context = engine.slot_context(card, max(work.context for work in works))
+    slots = cost.slots[:1] if fastest else cost.slots
+    utilisations = (0.0,) if fastest else cost.utilisations
+    context = cost.slot_context(card, max(work.context for work in works))
     parts: list[ServingTable] = []
     before = np.full((len(fleet), len(works)), np.inf)
     every = np.zeros(len(fleet), bool)
     """Whether every batch fitted on fewer devices."""
-    for g in all_degrees(card, fleet) if engine.all_devices else (1,):
+    for g in all_degrees(card, fleet) if cost.all_devices else (1,):
         on = on[fleet.count[on] >= g]
         some = fleet.take(on)
-        paces = [pace(card, some, work, g, engine, form) for work in works]
+        paces = [pace(card, some, work, g, cost, form) for work in works]
         alone = np.column_stack([p.steady(1).seconds(p.work.answer_tokens) for p in paces])
         go_on = ~(every[on] & (alone >= before[on]).all(axis=1))  # else more do not shorten it
         rows = np.flatnonzero(go_on)
         on, some, alone = on[rows], some.take(rows), alone[rows]
         before[on] = alone
-        every[on] = fits(card, some, context, engine.slots[-1], g, form)
+        every[on] = fits(card, some, context, cost.slots[-1], g, form)
         for batch in slots:
             held = fits(card, some, context, batch, g, form)
             times = tuple(p.steady(batch).take(rows[held]) for p in paces)
@@ -126,14 +126,14 @@ def _points(
             seconds = np.column_stack(
                 [t.seconds(work.answer_tokens) for t, work in zip(times, works, strict=True)]
             )
-            shares = alone[held] / seconds if engine.is_compiled else np.full_like(seconds, np.nan)
-            replicas = fleet.count[server] // g if engine.all_devices else np.ones_like(server)
+            shares = alone[held] / seconds if cost.is_compiled else np.full_like(seconds, np.nan)
+            replicas = fleet.count[server] // g if cost.all_devices else np.ones_like(server)
             for utilisation in utilisations:
                 share = utilisation or 1.0
                 parts.append(
                     ServingTable(
                         server,
-                        np.full(len(server), engine.name),
+                        np.full(len(server), runner.kind),
                         np.full(len(server), form.name),
                         np.full(len(server), batch),
                         np.full(len(server), utilisation),

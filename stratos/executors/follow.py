@@ -283,7 +283,7 @@ def _pay(paid: Paid, status: Status, spec: JobSpec, job: Job) -> None:
 
 
 def _instead(executor: Executor) -> str:
-    return "" if executor.kind == "here" else " Or run it on this machine: executor=here."
+    return "" if executor.runs_here else " Or run it on this machine: executor=here."
 
 
 def _last_words(job: Job, status: Status) -> str:

@@ -151,6 +151,8 @@ class JobSettings:
 
     kind: ClassVar[str]
     """Choice of the group."""
+    runs_here: ClassVar[bool] = False
+    """Whether its jobs are processes of this machine."""
     takes_nodes: ClassVar[bool] = False
     """Whether a job may have several nodes."""
     shares_files: ClassVar[bool] = True
@@ -223,6 +225,7 @@ class Executor(Protocol):
     """Whatever runs jobs: its methods, and the settings that all of them share."""
 
     kind: ClassVar[str]
+    runs_here: ClassVar[bool]
     takes_nodes: ClassVar[bool]
     shares_files: ClassVar[bool]
     is_cluster: ClassVar[bool]

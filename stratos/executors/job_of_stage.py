@@ -100,7 +100,7 @@ def job_spec(
     )
 
 
-def fewer_nodes(plan: Plan | None, spec: JobSpec, kind: str) -> FewerNodes | None:
+def fewer_nodes(plan: Plan | None, spec: JobSpec, executor: Executor) -> FewerNodes | None:
     """Return that a job has fewer servers than the plan counts with; None where it has them all.
 
     A plan counts with the servers that its jobs have. One of an earlier command, whose stage is not
@@ -109,12 +109,14 @@ def fewer_nodes(plan: Plan | None, spec: JobSpec, kind: str) -> FewerNodes | Non
     Args:
         plan: of the run.
         spec: of the job.
-        kind: choice of the executor.
+        executor: that runs it.
     """
     choice = _choice(plan, spec.stage)
-    if choice is None or spec.stage not in PLANNED or kind == "here" or choice.count <= spec.nodes:
+    if choice is None or spec.stage not in PLANNED or executor.runs_here:
         return None
-    return FewerNodes(kind, choice.count, spec.nodes)
+    if choice.count <= spec.nodes:
+        return None
+    return FewerNodes(executor.kind, choice.count, spec.nodes)
 
 
 def job_name(folder: Path, stage: str) -> str:

@@ -1,9 +1,10 @@
-"""Candidates that the plan excludes, with the reason as a value and as text."""
+"""Candidates that the plan excludes, with the reason as a value."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from stratos.core import reasons
 from stratos.synthesize.choice import Reason
 
 
@@ -14,19 +15,30 @@ class LeftOut:
     subject: str
     """What it is, as tables name it."""
     reason: Reason
-    text: str
-    """Why, in words."""
+    why: reasons.Reason
+    """The same with its amounts."""
     strategy: str = ""
     """Label of the strategy that it is about, "" for none."""
     teacher: str = ""
     """The teacher that it is about, "" for none."""
+
+    @property
+    def text(self) -> str:
+        """Why, in words."""
+        return str(self.why)
 
 
 class Exclusions(dict[str, LeftOut]):
     """What is left out so far, by its subject; a later reason takes the place of an earlier one."""
 
     def add(
-        self, subject: str, reason: Reason, text: str, *, strategy: str = "", teacher: str = ""
+        self,
+        subject: str,
+        reason: Reason,
+        why: reasons.Reason,
+        *,
+        strategy: str = "",
+        teacher: str = "",
     ) -> None:
         """Leave something out."""
-        self[subject] = LeftOut(subject, reason, text, strategy, teacher)
+        self[subject] = LeftOut(subject, reason, why, strategy, teacher)

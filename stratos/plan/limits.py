@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from stratos.config import LimitsConfig
+from stratos.plan.objective import ACCURACY, HOURS, LATENCY, USD, Cost
 from stratos.plan.problem import Choice
 
 ROUNDING = 0.005
@@ -16,13 +17,14 @@ ROUNDING = 0.005
 
 @dataclass(frozen=True)
 class Limit:
-    """One limit: its key, the objective that is its best value, and how it is written."""
+    """One limit: its key, the cost that it bounds, and how it is written."""
 
     key: str
     label: str
     form: str
     """How a value is shown, with the typed number in the place of {}."""
-    objective: str
+    cost: Cost
+    """Whose best value is the best for it."""
     value: Callable[[Choice], float]
     decimals: int
     is_floor: bool = False
@@ -75,7 +77,7 @@ LIMITS = (
         key="budget_usd",
         label="budget",
         form="${}",
-        objective="cheapest",
+        cost=USD,
         value=lambda c: c.held_usd,
         decimals=2,
         unit=(1.0, "one dollar"),
@@ -84,7 +86,7 @@ LIMITS = (
         key="deadline_hours",
         label="deadline",
         form="{} h",
-        objective="fastest",
+        cost=HOURS,
         value=lambda c: c.hours,
         decimals=2,
         unit=(1.0, "one hour"),
@@ -93,7 +95,7 @@ LIMITS = (
         key="latency_ms",
         label="p95",
         form="{} ms",
-        objective="lowest_latency",
+        cost=LATENCY,
         value=lambda c: c.latency_ms,
         decimals=0,
         unit=(100.0, "100 ms"),
@@ -102,7 +104,7 @@ LIMITS = (
         key="accuracy",
         label="accuracy",
         form="{}",
-        objective="most_accurate",
+        cost=ACCURACY,
         value=lambda c: c.limit_accuracy,
         decimals=3,
         is_floor=True,

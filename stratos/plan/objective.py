@@ -1,6 +1,7 @@
-"""The objective of a plan as one linear function of cost, time, latency and accuracy.
+"""The objective of a plan as one linear function of accuracy, cost, time and latency.
 
-The balanced plan has the lowest *net cost*, in dollars:
+An objective has weights on the four (`objective.weights`). Without weights it is the *net cost*, in
+dollars:
 
     dollars + hours · usd_per_hour_of_waiting + p95 / 100 ms · usd_per_100ms
             - points of accuracy · usd_per_accuracy_point
@@ -14,36 +15,15 @@ offer that is absurdly dear, and no limit on another quantity, changes what an h
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import astuple, dataclass
 
 import numpy as np
 
 from stratos.config import LimitsConfig, ObjectiveConfig
+from stratos.core.counted import listed
 from stratos.core.money import cents
 from stratos.plan.problem import Choice
-
-SINGLE = {
-    "most_accurate": (1.0, 0.0, 0.0, 0.0),
-    "cheapest": (0.0, 1.0, 0.0, 0.0),
-    "fastest": (0.0, 0.0, 1.0, 0.0),
-    "lowest_latency": (0.0, 0.0, 0.0, 1.0),
-}
-"""Objective to its weights on `Choice.costs`: accuracy, which counts negatively there, cost, time
-and latency."""
-
-ALTERNATIVES = {
-    "accuracy_first": "most_accurate",
-    "cost_first": "cheapest",
-    "fastest": "fastest",
-    "lowest_latency": "lowest_latency",
-}
-"""Name of the alternative to the objective that it would be chosen by."""
-
-LEAST_STAKE_USD = 10.0
-"""Dollars that are taken to be at stake where plans cost less, or nothing at all."""
-SHARE_OF_LIMIT = 0.25
-"""Part of the stake that using up a whole deadline or latency limit costs."""
 
 
 @dataclass(frozen=True)
@@ -51,12 +31,74 @@ class Linear:
     """A function of the four costs that is to be small."""
 
     weights: tuple[float, float, float, float]
+    """In the order of `COSTS`."""
     constant: float = 0.0
 
     def __call__(self, choice: Choice) -> float:
         """Return the value of a plan."""
         costs = choice.costs
         return self.constant + sum(w * v for w, v in zip(self.weights, costs, strict=True))
+
+
+@dataclass(frozen=True)
+class Cost:
+    """One of the four things that a plan is judged by."""
+
+    name: str
+    label: str
+    """How a difference in it is named."""
+    alternative: str
+    """Name of the plan that is the best in it alone, among those beside the chosen one."""
+    alone: Linear
+    value: Callable[[Choice], float]
+    write: Callable[[float], str]
+    """Writes an amount of it."""
+
+
+def money(usd: float) -> str:
+    """Write dollars with cents, or two digits where there are less than ten cents."""
+    return cents(usd) if usd >= 0.1 or usd == 0 else f"${usd:.2g}"
+
+
+ACCURACY = Cost(
+    name="accuracy",
+    label="accuracy",
+    alternative="accuracy_first",
+    alone=Linear((1.0, 0.0, 0.0, 0.0)),
+    value=lambda choice: choice.accuracy,
+    write="{:.3f}".format,
+)
+USD = Cost(
+    name="cost",
+    label="cost",
+    alternative="cost_first",
+    alone=Linear((0.0, 1.0, 0.0, 0.0)),
+    value=lambda choice: choice.usd,
+    write=money,
+)
+HOURS = Cost(
+    name="time",
+    label="time",
+    alternative="fastest",
+    alone=Linear((0.0, 0.0, 1.0, 0.0)),
+    value=lambda choice: choice.hours,
+    write=lambda hours: f"{hours:.3g} h",
+)
+LATENCY = Cost(
+    name="latency",
+    label="p95",
+    alternative="lowest_latency",
+    alone=Linear((0.0, 0.0, 0.0, 1.0)),
+    value=lambda choice: choice.latency_ms,
+    write=lambda latency_ms: f"{latency_ms:.3g} ms",
+)
+COSTS = (ACCURACY, USD, HOURS, LATENCY)
+"""In the order of `Choice.costs`, where accuracy counts negatively."""
+
+LEAST_STAKE_USD = 10.0
+"""Dollars that are taken to be at stake where plans cost less, or nothing at all."""
+SHARE_OF_LIMIT = 0.25
+"""Part of the stake that using up a whole deadline or latency limit costs."""
 
 
 @dataclass(frozen=True)
@@ -149,24 +191,48 @@ def net_cost(config: ObjectiveConfig, limits: LimitsConfig, reference: Sequence[
     return exchange_rates(config, limits, reference).net_cost
 
 
-def levels(name: str, net: Linear) -> list[Linear]:
+def counted_by(objective: ObjectiveConfig, net: Linear) -> Linear:
+    """Return what an objective minimises: its weights, else the net cost."""
+    return net if objective.weights is None else Linear(astuple(objective.weights))
+
+
+def weighted(objective: ObjectiveConfig) -> tuple[Cost, ...]:
+    """Return the costs that an objective has weights on."""
+    weights = () if objective.weights is None else astuple(objective.weights)
+    return tuple(cost for cost, weight in zip(COSTS, weights, strict=False) if weight)
+
+
+def goal_of(objective: ObjectiveConfig) -> str:
+    """Return what the chosen plan has among all that there are: "the lowest cost"."""
+    if objective.goal:
+        return objective.goal
+    if objective.weights is None:
+        return "the lowest net cost"
+    names = listed([cost.name for cost in weighted(objective)])
+    return f"the best {names}, weighted by objective.weights"
+
+
+def levels(first: Linear, net: Linear) -> list[Linear]:
     """Return what is minimised, one after the other: the objective, dollars, the net cost.
 
     Ties of the objective go to the cheaper plan, ties of both to the lower net cost. Where a rate
     is 0, a last level counts all four values, so that no plan is chosen that another dominates.
+
+    Args:
+        first: what the objective counts; see `counted_by`.
+        net: the net cost.
     """
-    first = net if name == "balanced" else Linear(SINGLE[name])
-    wanted = [first, Linear(SINGLE["cheapest"]), net]
+    order = [first, USD.alone, net]
     if 0.0 in net.weights:
-        wanted.append(Linear((1.0, 1.0, 1.0, 0.001)))  # seconds, so that all are of one size
-    return [level for i, level in enumerate(wanted) if level not in wanted[:i]]
+        order.append(Linear((1.0, 1.0, 1.0, 0.001)))  # seconds, so that all are of one size
+    return [level for i, level in enumerate(order) if level not in order[:i]]
 
 
-def best(choices: Sequence[Choice], name: str, net: Linear) -> Choice:
+def best(choices: Sequence[Choice], first: Linear, net: Linear) -> Choice:
     """Return the best of plans by enumeration, ties as in the solver's model."""
     costs = np.array([choice.costs for choice in choices])
     left = np.arange(len(choices))
-    for level in levels(name, net):
+    for level in levels(first, net):
         values = np.round(costs[left] @ np.array(level.weights) + level.constant, 9)
         left = left[values == values.min()]
     return min((choices[i] for i in left.tolist()), key=lambda choice: choice.sort_name)

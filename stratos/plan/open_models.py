@@ -18,7 +18,7 @@ from stratos.estimate import (
 from stratos.plan.answer_price import mean_tokens
 from stratos.plan.egress import Egress
 from stratos.plan.option import Option
-from stratos.plan.options.engine_choices import LOSS_POINTS, engine_choices, without
+from stratos.plan.options.engine_choices import engine_choices, lossy, without
 from stratos.plan.options.hosted import is_hosted
 from stratos.plan.options.market import open_market
 from stratos.plan.options.offer_groups import OfferGroups
@@ -102,7 +102,7 @@ def _cheapest(
     rate, limit = sum(rates), config.limits.latency_ms
     choices = engine_choices(config.deploy)
     if choices is not None:
-        choices = without(choices, {form for form, loss in LOSS_POINTS.items() if loss[1]})
+        choices = without(choices, lossy(choices))
     service = Service(
         lambda fleet: serving_all(card, fleet, (work,), (rate,), False, choices),
         24.0,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from stratos.config import Config
 from stratos.core.by_name import named
 from stratos.estimate import card_of_student
-from stratos.estimate.engines import ENGINES
 from stratos.estimate.memory import adapter_params
 from stratos.plan.egress import BYTES_PER_TOKEN
 from stratos.records import Plan
@@ -48,9 +47,5 @@ def _exports_gb(config: Config, plan: Plan, n_params: float) -> float:
         if run is None or run.engine not in known:
             return 0.0
         engine = known[run.engine].as_planned(run)
-    told = ENGINES.get(engine.kind)
-    per_param = (
-        _BYTES_PER_PARAM if told is None else told.format(form).weight_bytes
-        for form in engine.exports
-    )
-    return sum(per_param) * n_params / 1e9
+    per_param = sum(engine.weight_format(name).weight_bytes for name in engine.exports)
+    return per_param * n_params / 1e9

@@ -8,7 +8,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 
-from stratos.core.counted import counted
 from stratos.core.errors import InfeasibleError
 from stratos.plan.explain.assumed import assumptions_of
 from stratos.plan.explain.infeasible import explain, no_candidates
@@ -19,11 +18,12 @@ from stratos.plan.explain.retirement import end_of, ending
 from stratos.plan.explain.variants import Variants
 from stratos.plan.explain.whatif import whatif
 from stratos.plan.left_out import LeftOut
-from stratos.plan.objective import ALTERNATIVES, best, exchange_rates, levels
+from stratos.plan.objective import COSTS, best, counted_by, exchange_rates, levels
 from stratos.plan.option import Range
 from stratos.plan.problem import Choice, Problem
 from stratos.plan.solve.frontier import frontier, within
 from stratos.plan.solve.model import Model
+from stratos.plan.words import TooManyRequests
 from stratos.records import Plan, RoleChoice
 from stratos.synthesize.choice import Reason
 
@@ -62,16 +62,15 @@ def solve(
     rates = exchange_rates(problem.objective, problem.limits, everything)
     net = rates.net_cost
     model = Model(problem)
-    chosen = model.solve(problem.ahead(problem.limits), levels(problem.objective.name, net))
+    order = levels(counted_by(problem.objective, net), net)
+    chosen = model.solve(problem.ahead(problem.limits), order)
     if chosen is None:
         if (others := _without_dearest_last_call(problem)) is not None:
             with contextlib.suppress(InfeasibleError):
                 return solve(others, variants=variants, today=today)
         raise explain(problem, model, everything, variants)
     feasible = within(everything, problem.ahead(problem.limits), problem.spent_usd)
-    alternatives = {
-        name: best(feasible, objective, net) for name, objective in ALTERNATIVES.items()
-    }
+    alternatives = {cost.alternative: best(feasible, cost.alone, net) for cost in COSTS}
     shown = _shown(feasible, [chosen, *alternatives.values()])
     roles = chosen.roles()
     prices = prices_of(problem, chosen)
@@ -173,20 +172,14 @@ def _without_dearest_last_call(problem: Problem) -> Problem | None:
 def _without_servers(problem: Problem) -> Problem:
     """Say of every student that no allowed mix of servers keeps up with its requests."""
     caps = problem.caps
-    bounds = [f"{counted(caps.max_nodes, 'server')} of a role (cloud.max_nodes)"]
-    if caps.max_usd_per_hour is not None:
-        bounds.append(f"${caps.max_usd_per_hour:g} an hour (cloud.max_usd_per_hour)")
-    if caps.any_quota:
-        bounds.append("the quotas of cloud.quotas")
     why = {
-        c.student: counted(
-            sum(problem.rates[c.work[2]]), "request a second is", "requests a second are", spec="g"
+        c.student: TooManyRequests(
+            sum(problem.rates[c.work[2]]), caps.max_nodes, caps.max_usd_per_hour, caps.any_quota
         )
-        + f" more than its servers can answer within {' and '.join(bounds)}"
         for c in problem.candidates
         if c.work[2] in problem.rates
     }
-    more = [LeftOut(student, Reason.NO_SERVER, text) for student, text in why.items()]
+    more = [LeftOut(student, Reason.NO_SERVER, reason) for student, reason in why.items()]
     others = [one for one in problem.exclusions if one.subject not in why]
     return replace(problem, exclusions=(*others, *more))
 

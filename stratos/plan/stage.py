@@ -51,8 +51,8 @@ def plan(config: Config, probe: Probe, context: Context, pilot: Pilot | None = N
     catalog = load_catalog(config.cloud, cache_dir=context.cache_dir)
     for warning in catalog.warnings:
         context.warn(warning)
-    if told := nodes_unknown(config, catalog):
-        context.warn(told)
+    if why := nodes_unknown(config, catalog):
+        context.warn(str(why))
     context.tick(1, 3, counted(len(catalog.offers), "offer"))
     history = history_for(config, context.run_dir)
     machine = this_machine(config, context.cache_dir)
@@ -84,8 +84,8 @@ def plan(config: Config, probe: Probe, context: Context, pilot: Pilot | None = N
     for warning in chosen.warnings:
         if warning not in catalog.warnings:
             context.warn(warning)
-    if told := hardly_learnt(config, chosen):
-        context.warn(told)
+    if reason := hardly_learnt(config, chosen):
+        context.warn(str(reason))
     context.log(
         {
             "plan/usd": chosen.usd,
@@ -108,7 +108,7 @@ def plan(config: Config, probe: Probe, context: Context, pilot: Pilot | None = N
     if verdict is None:  # one begins with what needs no model
         if (baseline := needs_no_model(probe)) is not None:
             context.warn(str(baseline))
-        if (why := why_no_verdict(config, probe)) is not None:
-            context.note(str(why))
+        if (unsaid := why_no_verdict(config, probe)) is not None:
+            context.note(str(unsaid))
     worth = None if verdict is None else worth_of(verdict)
     return replace(chosen, history=history, history_recipe=recipe_of(config), worth=worth)

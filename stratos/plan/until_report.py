@@ -63,7 +63,7 @@ def stage_times(
     # A plan alone is made to see what a run would take.
     stages = [one for one in AFTER if one in config.stages] or AFTER
     for stage in stages:
-        if stage == "deploy" and config.deploy.name == "none":
+        if stage == "deploy" and config.deploy.is_off:
             continue
         planned = {"synthesize": "teacher", "distill": "train"}.get(stage)
         role = None if planned is None else plan.role(planned)

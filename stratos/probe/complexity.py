@@ -40,7 +40,7 @@ def judge(
         teachers: what the probe found.
         students: what those that start from existing weights can do.
     """
-    if declared.level != "measured":
+    if declared.is_declared:
         return Complexity(
             declared.level, True, (f"declared with complexity={declared.level}, not measured",)
         )

@@ -14,7 +14,7 @@ from stratos.probe.race import Answered, can_win
 from stratos.tasks.base import Item, Message
 from stratos.teachers.answer_limit import AnswerLimit, Asked, ask_whole
 from stratos.teachers.asking import ask_questions, cost_usd
-from stratos.teachers.base import Answer, Concurrent, Question, Teacher
+from stratos.teachers.base import Answer, Question, Teacher
 from stratos.teachers.cost_estimate import expect_again, expect_longer
 from stratos.teachers.prompting import Prompting, chat, prompting
 
@@ -142,12 +142,12 @@ class Questioning:
     @property
     def most_at_once(self) -> int:
         """How many answers are asked for at once at most."""
-        return self.teacher.most_at_once() if isinstance(self.teacher, Concurrent) else 1
+        return self.teacher.most_at_once()
 
     @property
     def at_once(self) -> float | None:
         """How many answers were under way at once on average; None where none was asked for."""
-        if not isinstance(self.teacher, Concurrent) or not self._wall_seconds:
+        if not self.teacher.streams or not self._wall_seconds:
             return None
         return self._own_seconds / self._wall_seconds
 

@@ -17,7 +17,7 @@ from stratos.records import SampledAnswers
 from stratos.tasks.answers import AnswerText
 from stratos.tasks.base import Item, Task
 from stratos.teachers.asking import stream_ask
-from stratos.teachers.base import Answer, Question, Sampling, Streaming, Teacher
+from stratos.teachers.base import Answer, Question, Teacher
 from stratos.teachers.prompting import chat
 
 TEMPERATURE = 1.0
@@ -78,7 +78,7 @@ def draw(
     n_samples = len(questions) // max(1, len(items))
     if n_samples < 2:
         return Drawn(none_drawn("probe.n_samples=0 or probe.n_sample_items=0 asks for none"))
-    if not isinstance(teacher, Streaming | Sampling):
+    if not teacher.draws:
         return Drawn(none_drawn("the teacher gives one answer per question"))
     answers: list[Answer] = []
     reason = "the budget did not cover a single item"

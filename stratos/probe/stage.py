@@ -23,7 +23,6 @@ from stratos.records import Probe, TeacherProbe
 from stratos.synthesize.choice import injects, least_coverage, supervises
 from stratos.tasks.base import Task
 from stratos.tasks.slice_shares import shares_of_slices
-from stratos.teachers.base import Measured
 
 KEEP_LOADED_PARAMS = 500_000_000
 """A teacher up to this size stays in memory: `evaluate` asks it again, and loading takes longer."""
@@ -59,7 +58,7 @@ def probe(config: Config, context: Context) -> Probe:
         try:
             if reason := teacher.unreachable():
                 raise TeacherError(str(reason))
-            if isinstance(teacher, Measured):
+            if teacher.is_measured:
                 found.append(teacher.measure(context))
                 continue
             found.append(interview.hold())
@@ -109,7 +108,7 @@ def _measured(
 ) -> TeacherProbe | None:
     """Return the first teacher that was measured without asking, of the run's or the task's own."""
     own = [one for one in probed if one.logged is not None]
-    if own or any(isinstance(one, Measured) for one in config.teachers):
+    if own or any(one.is_measured for one in config.teachers):
         return own[0] if own else None
     others = (one for one in config.task.teachers() if one.unreachable() is None)
     teacher = next(others, None)

@@ -30,7 +30,7 @@ def probe_students(
         context: of the stage.
     """
     asked = items[: config.probe.n_student_items]
-    if not asked or config.complexity.level != "measured":
+    if not asked or config.complexity.is_declared:
         return ()
     return tuple(
         _probe(student, Path(student.path).expanduser(), config, asked, context)

@@ -25,7 +25,7 @@ from stratos.records import AnswerSpread, PromptTrial, SampledAnswers, SliceAnsw
 from stratos.tasks.base import Item
 from stratos.teachers.answer_limit import AnswerLimit
 from stratos.teachers.asking import unread
-from stratos.teachers.base import TOO_LONG, Answer, HasWeights, Question, Streaming, Teacher
+from stratos.teachers.base import TOO_LONG, Answer, Question, SignalKind, Teacher
 from stratos.teachers.call_budget import is_paid
 from stratos.teachers.cost_estimate import expect
 from stratos.teachers.entropy import entropy_nats
@@ -131,7 +131,7 @@ class TeacherEvaluation:
             usd=asking.usd,
             n_cached=sum(answer.cached for answer in taken.answers),
             trials=tuple(_trial(name, one, picked) for name, one in trials),
-            has_weights=isinstance(self.teacher, HasWeights),
+            has_weights=self.teacher.signal is SignalKind.WEIGHTS,
             agreement=agreement,
             entropy_bits=entropy_bits,
             entropy_nats=self._entropy_nats(taken, prompt),
@@ -205,7 +205,7 @@ class TeacherEvaluation:
 
         Nothing is drawn where the complexity is declared.
         """
-        if self.config.complexity.level != "measured":
+        if self.config.complexity.is_declared:
             return None
         if not self._may_be_learnt_from(taken):
             return none_drawn(NOT_LEARNT_FROM)
@@ -234,7 +234,8 @@ class TeacherEvaluation:
 
     def _entropy_nats(self, taken: Answered, prompt: str) -> float | None:
         """Measure how certain the teacher is of its answers, where they may be learnt from."""
-        if not isinstance(self.teacher, HasWeights) or not self._may_be_learnt_from(taken):
+        has_weights = self.teacher.signal is SignalKind.WEIGHTS
+        if not has_weights or not self._may_be_learnt_from(taken):
             return None
         n = self.config.probe.n_entropy_items
         pairs = zip(taken.items[:n], taken.answers, strict=False)
@@ -259,8 +260,8 @@ class TeacherEvaluation:
         ]
         choices = [task.choice_messages(item) for item in self._with_choices]
         questions += [Question(messages, CHOICE_TOKENS) for messages in choices]
-        is_measured = self.config.complexity.level == "measured"
-        if is_measured and self.thresholds and isinstance(self.teacher, Streaming):
+        is_measured = not self.config.complexity.is_declared
+        if is_measured and self.thresholds and self.teacher.streams:
             questions += self._sample_questions(first, asking.first_limit(first))
         expect(self.teacher, questions, self.context, self.config.limits.probe_usd)
 
@@ -282,8 +283,8 @@ class TeacherEvaluation:
 
     def _draws_samples(self, taken: Answered) -> bool:
         return (
-            self.config.complexity.level == "measured"
-            and isinstance(self.teacher, Streaming)
+            not self.config.complexity.is_declared
+            and self.teacher.streams
             and self._may_be_learnt_from(taken)
         )
 

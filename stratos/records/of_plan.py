@@ -53,7 +53,7 @@ class ServingSetting:
     """How a server that answers requests is run, and what is expected of it."""
 
     engine: str
-    """Name of the program: transformers, transformers-batching, vllm or llamacpp."""
+    """Kind of the serving engine, such as transformers or vllm."""
     slots: int = 1
     """Answers that one replica gives at once."""
     tensor_parallel: int = 1

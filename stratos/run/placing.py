@@ -14,7 +14,7 @@ from stratos.plan.egress import list_prices
 from stratos.plan.sent_back import sent_back_gb
 from stratos.records import Plan, Student
 from stratos.run.words import AsksOverNetwork, NoServer, NothingDeployed
-from stratos.teachers.base import HasKey, HasWeights, Measured, Teacher
+from stratos.teachers.base import Teacher
 
 
 def why_here(config: Config, stage: str, plan: Plan | None) -> Reason | None:
@@ -23,17 +23,17 @@ def why_here(config: Config, stage: str, plan: Plan | None) -> Reason | None:
     Questions to a hosted teacher take no server, and its key stays with the process that the user
     started.
     """
-    hosted = tuple(one.name for one in _asked(config, stage, plan) if _is_hosted(one))
+    hosted = tuple(one.name for one in _asked(config, stage, plan) if not one.runs_here)
     if hosted:
         return AsksOverNetwork(hosted)
-    if stage == "deploy" and config.deploy.name == "none":
+    if stage == "deploy" and config.deploy.is_off:
         return NothingDeployed()
     return None if has_server(stage, plan) else NoServer()
 
 
 def keys_of(config: Config) -> tuple[str, ...]:
     """Return the variables of the environment that hold keys of teachers: no job gets them."""
-    names = (one.api_key_env for one in config.teachers if isinstance(one, HasKey))
+    names = (teacher.api_key_env for teacher in config.teachers)
     return tuple(dict.fromkeys(name for name in names if name is not None))
 
 
@@ -126,13 +126,6 @@ def _asked(config: Config, stage: str, plan: Plan | None) -> Iterator[Teacher]:
         yield teacher
 
 
-def _is_hosted(teacher: Teacher) -> bool:
-    """Return whether a teacher is asked over the network."""
-    return not isinstance(teacher, HasWeights | Measured)
-
-
 def _lacks_key(teacher: Teacher) -> bool:
     """Return whether a teacher cannot be asked, here or there, for want of its key."""
-    if not isinstance(teacher, HasKey) or teacher.api_key_env is None:
-        return False
-    return not os.environ.get(teacher.api_key_env)
+    return teacher.api_key_env is not None and not os.environ.get(teacher.api_key_env)

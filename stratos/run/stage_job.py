@@ -57,7 +57,7 @@ def made_by_job(state: RunState, stage: Stage[T], mark: str, context: Context) -
         else cache_for(state.config, stage.name, state.records.get("distill")),
         returns=returns_of(state.config, stage.name, state.plan),
     )
-    if (fewer := fewer_nodes(state.plan, spec, executor.kind)) is not None:
+    if (fewer := fewer_nodes(state.plan, spec, executor)) is not None:
         context.warn(f"{stage.name}: {fewer}")
     longest = deadline if executor.max_pending_hours is None else executor.max_pending_hours
     run_there(Handover(executor, spec, mark, state.inputs_now(stage), longest), context)

@@ -32,7 +32,7 @@ from stratos.tasks.base import Item, Task
 from stratos.tasks.shown import shown
 from stratos.teachers.answer_limit import AnswerLimit, ask_whole, is_truncated
 from stratos.teachers.asking import cost_usd, going_down, stream_down
-from stratos.teachers.base import TOO_LONG, Answer, Question, Sampling, Streaming, Teacher
+from stratos.teachers.base import TOO_LONG, Answer, Question, Teacher
 from stratos.teachers.call_budget import is_paid
 from stratos.teachers.cost_estimate import expect, expect_again
 from stratos.teachers.prompting import chat, prompting
@@ -189,7 +189,7 @@ class Alignment(Strategy):
         prompts = sorted(prompting(teacher, task).prompts, key=lambda one: one != prompt)
         ways = [_Way(prompt, 0, None) for prompt in prompts[: self.n_samples]]
         n_drawn = self.n_samples - len(ways)
-        if not isinstance(teacher, Streaming | Sampling):
+        if not teacher.draws:
             return ways  # it gives one answer to a question
         # Samples of one prompt are numbered from 1: 0 is the answer that was asked for above.
         return ways + [_Way(prompts[0], 1 + k, self.temperature) for k in range(n_drawn)]

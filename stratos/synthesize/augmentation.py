@@ -26,7 +26,7 @@ from stratos.synthesize.supervised import Supervised
 from stratos.tasks.base import Item, Message, Task
 from stratos.tasks.split import content_id, family_id
 from stratos.teachers.answer_limit import is_truncated, limit_of
-from stratos.teachers.base import Answer, Question, Sampling, Streaming, Teacher
+from stratos.teachers.base import Answer, Question, Teacher
 from stratos.teachers.cost_estimate import expect
 from stratos.teachers.prompting import chat, prompting
 
@@ -130,7 +130,7 @@ class Augmentation(Strategy):
         """Return the new questions with the answers that they were written for."""
         task = config.task
         max_tokens = limit_of([item.question for item in rows]).tokens
-        draws = isinstance(teacher, Streaming | Sampling)
+        draws = teacher.draws
         by_answer: dict[str, list[Item]] = {}
         for item in rows:
             by_answer.setdefault(item.answer, []).append(item)

@@ -13,7 +13,7 @@ from stratos.records import Plan
 from stratos.synthesize.strategy import Tally
 from stratos.teachers.answer_limit import is_truncated
 from stratos.teachers.asking import ask_questions, cost_usd
-from stratos.teachers.base import Answer, Batching, Question, Teacher
+from stratos.teachers.base import Answer, Question, Teacher
 
 
 def ask_and_count(
@@ -63,15 +63,15 @@ def _in_its_way(teacher: Teacher, plan: Plan, context: Context) -> Teacher:
     """Return a teacher that hands questions in as batches, where the plan counts with that."""
     hours = [role.hours for role in plan.roles_of("teacher") if role.as_batch]
     n_under_way = context.ledger.batches.n_under_way(f"teacher {teacher.name}")
-    if n_under_way and isinstance(teacher, Batching):
+    if n_under_way and teacher.takes_batches:
         context.note(
             f"Teacher {teacher.name}: a batch of {counted(n_under_way, 'question', spec=',')} from "
             "an earlier run is paid and still running: waiting for it."
         )
         return teacher.as_batch()
-    if not hours or getattr(teacher, "batch", False):
+    if not hours or teacher.batch:
         return teacher
-    if not isinstance(teacher, Batching):
+    if not teacher.takes_batches:
         context.warn(
             f"The plan buys the answers of {teacher.name} as a batch, which its class does not "
             "support: the questions are sent one by one, at the full price."

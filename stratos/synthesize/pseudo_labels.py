@@ -33,7 +33,7 @@ from stratos.synthesize.strategy import Family, Strategy, Tally, Threshold
 from stratos.synthesize.supervised import Supervised
 from stratos.synthesize.votes import Votes
 from stratos.tasks.base import Item, Task
-from stratos.teachers.base import Question, Sampling, Streaming, Teacher
+from stratos.teachers.base import Question, Teacher
 from stratos.teachers.cost_estimate import expect
 from stratos.teachers.prompting import chat, prompting
 
@@ -244,7 +244,7 @@ class PseudoLabels(Strategy):
 
         A teacher that draws no answers is asked with the other prompts of the task.
         """
-        if isinstance(teacher, Streaming | Sampling):
+        if teacher.draws:
             drawn = [_Way(prompt, k, self.temperature) for k in range(1, self.max_answers)]
             return [_Way(prompt, 0, None), *drawn]
         prompts = sorted(prompting(teacher, task).prompts, key=lambda one: one != prompt)

@@ -25,8 +25,6 @@ from stratos.teachers.base import (
     REPETITION,
     TOO_LONG,
     Answer,
-    Bounded,
-    Paced,
     Question,
     Teacher,
 )
@@ -34,8 +32,6 @@ from stratos.teachers.words import CutShort
 
 MEASURED_TOKENS = 256
 """Longest answer of the first few, where nothing tells how long one is."""
-MOST_TOKENS = 8192
-"""Longest answer that is asked for, unless the data or the user want a longer one."""
 _GROWTH = 4
 _LEAST_GROWTH = 2
 """Less than that is not worth asking again."""
@@ -156,7 +152,7 @@ class Asked:
         limit, cut = self.limit, self.truncated
         if limit.is_fixed or not is_cut_short(len(cut), len(self.answers)):
             return None
-        most = teacher.most_tokens() if isinstance(teacher, Paced) else MOST_TOKENS
+        most = teacher.most_tokens()
         tokens = min(most, _GROWTH * limit.tokens)
         chats = [self.chats[place] for place in cut]
         found = fitting(teacher, chats, replace(limit, tokens=tokens), least=limit.tokens)
@@ -240,7 +236,7 @@ def fitting(
         limit: of their answers; a fixed one stays.
         least: below which it is not lowered.
     """
-    if limit.is_fixed or not isinstance(teacher, Bounded):
+    if limit.is_fixed:
         return limit
 
     def n_beyond(tokens: int) -> int:

@@ -12,21 +12,17 @@ from stratos.records import ModelCard
 from stratos.teachers.base import (
     TOO_LONG,
     Answer,
-    Bounded,
-    HasWeights,
     Question,
-    Streaming,
+    SignalKind,
     Teacher,
     Tick,
-    cache_mode,
-    identities,
 )
 from stratos.teachers.cache import AnswerCache
 from stratos.teachers.call_budget import CallBudget, price
 from stratos.teachers.chunks import ask_in_chunks
 from stratos.teachers.cost_estimate import expect
 from stratos.teachers.kept_answers import KeptAnswers
-from stratos.teachers.reorder_buffer import WINDOW, ReorderBuffer
+from stratos.teachers.reorder_buffer import ReorderBuffer
 from stratos.teachers.words import BeyondEndpoint, NotRead
 
 
@@ -104,15 +100,15 @@ def stream_ask(
     """
     total = len(questions) if isinstance(questions, Sequence) else 0
     also = None
-    if context.answers_dir is not None and not isinstance(teacher, HasWeights):
+    if context.answers_dir is not None and teacher.signal is not SignalKind.WEIGHTS:
         also = KeptAnswers(context.answers_dir, context.warn)
-    cache = AnswerCache(context.cache_dir, context.warn, cache_mode(teacher), also)
+    cache = AnswerCache(context.cache_dir, context.warn, teacher.cache, also)
     window = ReorderBuffer(
         questions,
-        identities(teacher),
+        teacher.identities(),
         cache,
-        getattr(teacher, "window", WINDOW),
-        teacher.too_long if isinstance(teacher, Bounded) else lambda question: None,
+        teacher.window,
+        teacher.too_long,
     )
 
     def put(number: int, answer: Answer) -> None:
@@ -194,7 +190,7 @@ def unread(
     left_out = [question for question, answer in pairs if answer.finish == TOO_LONG]
     if not left_out:
         return None
-    why = teacher.too_long(left_out[0]) if isinstance(teacher, Bounded) else None
+    why = teacher.too_long(left_out[0])
     why = why or BeyondEndpoint(left_out[0].about)
     return NotRead(teacher.name, len(left_out), len(pairs), why)
 
@@ -216,7 +212,7 @@ def _events(
     """Put answers as they come, from a teacher of either kind; yield whenever some may be there."""
     card = teacher.card()
     what = f"teacher {teacher.name}"
-    if not isinstance(teacher, Streaming):
+    if not teacher.streams:
         yield from ask_in_chunks(
             teacher, window.questions(), put, ledger=context.ledger, what=what, limit_usd=limit_usd
         )
@@ -252,7 +248,7 @@ def _without_usage(teacher: Teacher) -> str:
 
 def _tell(teacher: Teacher, call_budget: CallBudget | None, context: Context) -> None:
     """Hand on what a teacher has to say of itself, such as an endpoint that is left out."""
-    for complaint in getattr(teacher, "complaints", list)():
+    for complaint in teacher.complaints():
         context.warn(complaint)
     while call_budget is not None and call_budget.complaints:
         context.warn(call_budget.complaints.pop(0))

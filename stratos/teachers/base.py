@@ -1,13 +1,16 @@
-"""The teacher protocol: a model that answers chats at a price."""
+"""The contract of a teacher: a model that answers chats at a price."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Literal, Protocol, runtime_checkable
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Protocol
 
 from stratos.core.context import Context
+from stratos.core.errors import TeacherError
 from stratos.core.reasons import Reason
 from stratos.records import ModelCard, TeacherProbe
 from stratos.tasks.base import Message, Task
@@ -24,10 +27,11 @@ CacheMode = Literal["off", "read", "write"]
 """What a teacher's answers have to do with the cache: nothing, found there, or kept there too."""
 
 
-def cache_mode(teacher: Teacher) -> CacheMode:
-    """Return a teacher's `cache`; a class of the user's own need not have it."""
-    mode: CacheMode = getattr(teacher, "cache", "write")
-    return mode
+MOST_TOKENS = 8192
+"""Longest answer that is asked for, unless the data or the user want a longer one."""
+WINDOW = 8192
+"""Questions held from the oldest without an answer to the newest taken."""
+_BATCH_SIZE = 32
 
 
 def on_task(teachers: Sequence[Teacher], task: Task) -> tuple[Teacher, ...]:
@@ -38,24 +42,8 @@ def on_task(teachers: Sequence[Teacher], task: Task) -> tuple[Teacher, ...]:
     """
     if len(teachers) == 1:
         [teacher] = teachers
-        return ((teacher.of(task) or teacher) if isinstance(teacher, Measured) else teacher,)
-    bound = (one.of(task) if isinstance(one, Measured) else one for one in teachers)
-    return tuple(one for one in bound if one is not None)
-
-
-def code_version(teacher: Teacher) -> int:
-    """Return a teacher's `code_version`; a class of the user's own need not have it.
-
-    It is raised when the code of the class asks or answers otherwise: records are made anew then.
-    """
-    version: int = getattr(teacher, "code_version", 1)
-    return version
-
-
-def identities(teacher: Teacher) -> tuple[str, ...]:
-    """Return all identities of a teacher: several, where one model is served in several places."""
-    several = getattr(teacher, "identities", None)
-    return tuple(several()) if several is not None else (teacher.identity(),)
+        return (teacher.of(task) or teacher,)
+    return tuple(bound for one in teachers if (bound := one.of(task)) is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,131 +155,75 @@ class BatchMeter(Meter, Protocol):
         ...
 
 
-@runtime_checkable
-class Streaming(Protocol):
-    """What a teacher offers beside the contract that answers questions as they come."""
+class SignalKind(Enum):
+    """What a teacher tells of its distribution beside the text of its answers."""
 
-    def stream(
-        self, questions: Iterator[Question | None], meter: BatchMeter | None
-    ) -> Generator[tuple[int, Answer] | None, None, None]:
-        """Yield (number of the question, answer) in any order, and None now and then.
-
-        A None among the questions means that there is none just now.
-        """
-        ...
+    TEXT = "text"
+    """Nothing."""
+    LOGPROBS = "logprobs"
+    """The likeliest tokens at each place, over the network."""
+    WEIGHTS = "weights"
+    """All of it: its weights are loaded on this machine."""
 
 
-@runtime_checkable
-class Concurrent(Protocol):
-    """What a teacher offers beside the contract that gives several answers at once."""
+class Teacher(ABC):
+    """A model that answers chats at a price. Nothing is loaded before `ask`.
 
-    def most_at_once(self) -> int:
-        """Return how many answers are under way at most."""
-        ...
-
-
-@runtime_checkable
-class Bounded(Protocol):
-    """What a teacher offers beside the contract that knows how much it can read."""
-
-    def too_long(self, question: Question) -> Reason | None:
-        """Return why a question with its longest answer passes the context, or None.
-
-        Such a question is not asked: its answer is empty, and its `finish` is `TOO_LONG`.
-        """
-        ...
-
-
-@runtime_checkable
-class Paced(Protocol):
-    """What a teacher offers beside the contract whose long answers take this machine's time."""
-
-    def most_tokens(self) -> int:
-        """Return the longest answer that is worth waiting for, unless the user asks for more."""
-        ...
-
-
-@runtime_checkable
-class Sampling(Protocol):
-    """What a teacher offers beside the contract that draws answers, many of them at once."""
-
-    def sample(self, questions: Sequence[Question], keep: Keep | None = None) -> list[Answer]:
-        """Answer questions, each with its own longest answer, in the order given.
-
-        One with a temperature is drawn: the same question and sample number give the same answer,
-        another number another one. `keep` is called as by `ask`.
-        """
-        ...
-
-
-@runtime_checkable
-class Batching(Protocol):
-    """What a teacher offers beside the contract whose provider takes questions in batches."""
-
-    batch: bool
-    """Whether it is asked so."""
-
-    def as_batch(self) -> Teacher:
-        """Return the same teacher, asked through the batch API: cheaper, and later."""
-        ...
-
-
-@runtime_checkable
-class HasWeights(Protocol):
-    """What a teacher offers beside the contract whose weights are on this machine."""
-
-    def load(self) -> tuple[Any, Any]:
-        """Return model and tokenizer of transformers."""
-        ...
-
-
-@runtime_checkable
-class HasKey(Protocol):
-    """What a teacher offers beside the contract whose endpoint may want a key."""
-
-    @property
-    def api_key_env(self) -> str | None:
-        """Variable of the environment that holds it; None for an endpoint that wants none."""
-        ...
-
-
-@runtime_checkable
-class Measured(Protocol):
-    """What a teacher offers beside the contract that is known by answers of its own: nobody asks.
-
-    It needs no server, no network and no key.
+    A class of your own is a dataclass with a name that writes `card`, `identity` and `ask`. All
+    else has a default, which says that the teacher cannot do more.
     """
 
-    def of(self, task: Task) -> Teacher | None:
-        """Return the teacher that has the answers to a task; None where there are none."""
-        ...
-
-    def measure(self, context: Context) -> TeacherProbe:
-        """Return what its answers prove of it, and say so."""
-        ...
-
-
-@runtime_checkable
-class Teacher(Protocol):
-    """The contract that every teacher class keeps. Nothing is loaded before `ask`."""
+    runs_here: ClassVar[bool] = True
+    """Whether it answers on the machine that runs the stage. Else it is asked over the network,
+    and only from the machine of the command, which has its key."""
+    signal: ClassVar[SignalKind] = SignalKind.TEXT
+    """What it tells of its distribution."""
+    code_version: ClassVar[int] = 1
+    """Raised when the code of the class asks or answers otherwise: records are made anew then."""
 
     name: str
+    """Name shown in tables and in the plan."""
+    cache: CacheMode = "write"
+    """What its answers have to do with the cache."""
+    batch: bool = False
+    """Whether questions are handed in as batches, which are cheaper and later."""
+    batch_size: int = _BATCH_SIZE
+    """Chats answered at once."""
+    api_key_env: str | None = None
+    """Variable of the environment that holds its key; None for one that wants none."""
 
-    def unreachable(self) -> Reason | None:
-        """Return why this teacher cannot be asked here, or None. Cheap: loads no weights."""
-        ...
+    @property
+    def streams(self) -> bool:
+        """Whether it takes questions as they come, several at once: its class has `stream`."""
+        return type(self).stream is not Teacher.stream
 
+    @property
+    def draws(self) -> bool:
+        """Whether it draws answers, several to one question: its class has `sample`, or streams."""
+        return self.streams or type(self).sample is not Teacher.sample
+
+    @property
+    def takes_batches(self) -> bool:
+        """Whether its provider takes questions in batches: its class has `as_batch`."""
+        return type(self).as_batch is not Teacher.as_batch
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether it is known by answers of its own, and nobody asks: its class has `measure`."""
+        return type(self).measure is not Teacher.measure
+
+    @abstractmethod
     def card(self) -> ModelCard:
         """Return the facts of the model (reads a config file at most)."""
-        ...
 
+    @abstractmethod
     def identity(self) -> str:
         """Return what decides the answers beside the chat: weights, revision, sampling.
 
         Answers are kept under it, so it has to change whenever they might.
         """
-        ...
 
+    @abstractmethod
     def ask(
         self,
         chats: Sequence[list[Message]],
@@ -304,8 +236,99 @@ class Teacher(Protocol):
         `keep` is called in the calling thread as answers come in, in any order, so that nothing
         is lost if a later one fails.
         """
-        ...
+
+    def identities(self) -> tuple[str, ...]:
+        """Return all identities: several, where one model is served in several places."""
+        return (self.identity(),)
+
+    def unreachable(self) -> Reason | None:
+        """Return why it cannot be asked here, or None. Cheap: loads no weights."""
+        return None
+
+    def of(self, task: Task) -> Teacher | None:
+        """Return it for a task; None where all that is known of it are answers to other tasks."""
+        return self
+
+    def measure(self, context: Context) -> TeacherProbe:
+        """Return what its answers prove of it, and say so; where it `is_measured`."""
+        raise TeacherError(f"Teacher {self.name} is known by asking it.")
 
     def close(self) -> None:
-        """Free the weights."""
-        ...
+        """Free what was loaded, such as weights and connections."""
+        return
+
+    def stream(
+        self, questions: Iterator[Question | None], meter: BatchMeter | None
+    ) -> Generator[tuple[int, Answer] | None, None, None]:
+        """Yield (number of the question, answer) in any order, and None now and then.
+
+        A None among the questions means that there is none just now.
+        """
+        raise TeacherError(f"Teacher {self.name} does not take questions as they come.")
+
+    def sample(self, questions: Sequence[Question], keep: Keep | None = None) -> list[Answer]:
+        """Answer questions, each with its own longest answer, in the order given.
+
+        One with a temperature is drawn: the same question and sample number give the same answer,
+        another number another one. `keep` is called as by `ask`.
+        """
+        raise TeacherError(f"Teacher {self.name} draws no answers.")
+
+    def as_batch(self) -> Teacher:
+        """Return the same teacher, asked through the batch API: cheaper, and later."""
+        raise TeacherError(f"Teacher {self.name} takes no batches.")
+
+    def most_at_once(self) -> int:
+        """Return how many answers are under way at most."""
+        return 1
+
+    @property
+    def window(self) -> int:
+        """Questions that are worth holding at once."""
+        return WINDOW
+
+    def too_long(self, question: Question) -> Reason | None:
+        """Return why a question with its longest answer passes the context, or None.
+
+        Such a question is not asked: its answer is empty, and its `finish` is `TOO_LONG`.
+        """
+        return None
+
+    def most_tokens(self) -> int:
+        """Return the longest answer that is worth waiting for, unless the user asks for more."""
+        return MOST_TOKENS
+
+    def complaints(self) -> list[str]:
+        """Return what the user should know of its endpoints and was not told yet."""
+        return []
+
+    def folder(self) -> Path | None:
+        """Return the local folder that its weights lie in; None where there is none."""
+        return None
+
+    def load(self) -> tuple[Any, Any]:
+        """Return model and tokenizer of transformers; where `signal` is of the weights.
+
+        Raises:
+            TeacherError: they are not on this machine.
+        """
+        raise TeacherError(f"Teacher {self.name} has no weights on this machine.")
+
+    def tokenizer(self) -> Any:
+        """Return its tokenizer, without loading a weight; None where it is not on this machine."""
+        return None
+
+    def end_ids(self) -> tuple[int, ...]:
+        """Return the ids that end its answers, without loading a weight."""
+        return ()
+
+
+def why_no_teacher(cls: type) -> str | None:
+    """Return why a class is no teacher that can be asked; None if it is one."""
+    if not issubclass(cls, Teacher):
+        return (
+            "is not a Teacher. Let it inherit from stratos.teachers.base.Teacher, and write name, "
+            "card, identity and ask."
+        )
+    lacking = sorted(cls.__abstractmethods__)
+    return f"is not a Teacher: it lacks {', '.join(lacking)}." if lacking else None

@@ -7,7 +7,7 @@ from contextlib import closing
 from itertools import islice
 from pathlib import Path
 
-from stratos.teachers.base import Answer, Question, Teacher, cache_mode, identities
+from stratos.teachers.base import Answer, Question, Teacher
 from stratos.teachers.cache import FILE_NAME, AnswerCache, question_key
 from stratos.teachers.kept_answers import read
 
@@ -19,8 +19,8 @@ def look_up(
 ) -> tuple[list[tuple[Question, Answer]], list[Question]]:
     """Return the questions whose answer is kept, with it, and the others; equal ones once."""
     known: list[tuple[Question, Answer]] = []
-    with closing(AnswerCache(cache_dir, lambda _: None, cache_mode(teacher))) as cache:
-        first, *others = cache.same(identities(teacher))
+    with closing(AnswerCache(cache_dir, lambda _: None, teacher.cache)) as cache:
+        first, *others = cache.same(teacher.identities())
         unknown = {question_key(first, one): one for one in questions}
         for identity in (first, *others):
             by_key = {question_key(identity, one): key for key, one in unknown.items()}
@@ -51,7 +51,7 @@ def n_kept(teacher: Teacher, questions: Iterable[Question], cache_dir: Path) -> 
 
     None among the first ends the search: others come behind those.
     """
-    if cache_mode(teacher) == "off" or not (cache_dir / FILE_NAME).exists():
+    if teacher.cache == "off" or not (cache_dir / FILE_NAME).exists():
         return 0
     n, left = 0, iter(questions)
     while some := list(islice(left, _AT_A_TIME)):

@@ -11,7 +11,7 @@ from stratos.core.counted import counted
 from stratos.core.errors import BudgetError, StratosError, TeacherError
 from stratos.core.money import exact_usd
 from stratos.ledger import Ledger
-from stratos.teachers.base import Answer, Keep, Question, Sampling, Teacher
+from stratos.teachers.base import Answer, Keep, Question, Teacher
 from stratos.teachers.call_budget import is_paid, most_usd, overrun_of, price
 
 _CHUNK = 1024
@@ -66,7 +66,7 @@ def ask_in_chunks(
             time.sleep(_WAIT_SECONDS)
             yield
             continue
-        chunk = waiting[:size] if isinstance(teacher, Sampling) else _alike(waiting, size)
+        chunk = waiting[:size] if teacher.draws else _alike(waiting, size)
         try:
             _ask(teacher, chunk, put, ledger if paid else None, what, limit_usd)
         except BudgetError:
@@ -101,7 +101,7 @@ def _ask(
     lacks = ""
     if any(one.top_logprobs for one in questions):
         lacks = "no log-probabilities. Ask for none"
-    elif is_drawn and not isinstance(teacher, Sampling):
+    elif is_drawn and not teacher.draws:
         lacks = "one answer to a question, its likeliest. Ask for one sample at temperature 0"
     if lacks:
         raise TeacherError(
@@ -120,7 +120,7 @@ def _ask(
         put(chunk[index][0], answer)
 
     def ask(keep: Keep) -> None:
-        if isinstance(teacher, Sampling) and (is_drawn or len(longest) > 1):
+        if teacher.draws and (is_drawn or len(longest) > 1):
             teacher.sample(questions, keep)
         else:
             teacher.ask([question.chat for question in questions], max(longest), keep=keep)

@@ -11,7 +11,7 @@ from stratos.core.context import Context
 from stratos.core.errors import BudgetError
 from stratos.core.money import exact_usd
 from stratos.records import Interval
-from stratos.teachers.base import Answer, Batching, Bounded, Question, Teacher
+from stratos.teachers.base import Answer, Question, Teacher
 from stratos.teachers.cached import look_up
 from stratos.teachers.call_budget import most_usd, n_bytes, price
 
@@ -148,11 +148,10 @@ def expect(
     n_kept = round(len(known) * n_questions / len(seen))
     if like:
         known += look_up(teacher, like[:_LOOKED_UP], context.cache_dir)[0]
-    if isinstance(teacher, Bounded):
-        unknown = [one for one in unknown if teacher.too_long(one) is None]
+    unknown = [question for question in unknown if teacher.too_long(question) is None]
     what = f"teacher {teacher.name}"
     scale = n_questions / len(seen)
-    if isinstance(teacher, Batching) and teacher.batch and unknown:
+    if teacher.batch and unknown:
         # What an earlier run handed in is paid from what it set aside.
         scale *= max(0.0, 1 - context.ledger.batches.n_under_way(what) / (len(unknown) * scale))
     n_input = _times(_per_byte(known), sum(n_bytes(one.chat) for one in unknown) * scale)

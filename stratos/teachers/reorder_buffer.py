@@ -13,11 +13,8 @@ from dataclasses import replace
 from itertools import count
 
 from stratos.core.reasons import Reason
-from stratos.teachers.base import TOO_LONG, Answer, Question
+from stratos.teachers.base import TOO_LONG, WINDOW, Answer, Question
 from stratos.teachers.cache import AnswerCache, question_key
-
-WINDOW = 8192
-"""Questions held from the oldest without an answer to the newest taken."""
 
 _POLL_SECONDS = 0.1
 """Between two looks for answers of other processes."""

@@ -88,7 +88,7 @@ def test_minutes_of_502_while_polling_do_not_end_a_batch(run, teacher, said) -> 
         assert len(answers) == 30 and len(provider.batches) == 1
         assert context.ledger.spent_usd == pytest.approx(provider.bill.usd)
     (warning,) = said
-    assert "did not tell of a batch (HTTP 502). It is asked again" in warning
+    assert "(HTTP 502). It is asked again" in warning
 
 
 def test_a_key_that_is_refused_while_polling_does(run, teacher) -> None:

@@ -155,4 +155,5 @@ def _write(names: list[str]) -> None:
 if __name__ == "__main__":
     import sys
 
+    sys.path.append(str(Path(__file__).parents[1]))  # what all tests share
     _write(sys.argv[1:])

@@ -329,7 +329,7 @@ def test_malformed_values_are_named_by_file_line_and_column_all_at_once(load, tm
     [
         ("", "is empty. It needs the columns InstanceType"),
         (HEADER + "\n", "is empty: it has no row below its header"),
-        ("InstanceType,Prise\na,1\n", "lacks the columns AcceleratorName; .*Did you mean Prise"),
+        ("InstanceType,Prise\na,1\n", "lacks the columns AcceleratorName, .*Rename Prise to Price"),
         (f"{HEADER}\n{CPU},what,is,this\n", "line 2: the row has 3 more field"),
         (
             f"{HEADER}\n{CPU}\nc7i.large,,,2,4,0.0",
@@ -381,7 +381,7 @@ def test_a_region_may_be_a_pattern():
     catalog = load_catalog(CloudConfig(providers=("aws",), regions=("us-*-?",)))
     assert {"us-east-1", "us-west-2"} <= set(catalog.table.region.used())
     assert set(catalog.table.region.used()) == {name for name in every if name.startswith("us-")}
-    with pytest.raises(CatalogError, match=r"'mars-\*':"):
+    with pytest.raises(CatalogError, match=r"'mars-\*', and no"):
         load_catalog(CloudConfig(providers=("aws",), regions=("us-*", "mars-*")))
 
 
@@ -396,12 +396,12 @@ def test_a_cap_holds_for_whole_machines():
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"regions": ("us-est-1",)}, r"'us-est-1': Did you mean .*us-east-1"),
+        ({"regions": ("us-est-1",)}, r"'us-est-1', .*Did you mean .*us-east-1"),
         ({"providers": ("azur",)}, r"cloud\.providers has 'azur'.* Did you mean azure"),
-        ({"quotas": {"azur": 1}}, r"'azur': Did you mean azure\? .*and \* stands for any"),
+        ({"quotas": {"azur": 1}}, r"'azur', .*Did you mean azure\? .*and \* stands for any"),
         ({"quotas": {"aws/us-est-1": 1}}, r"Did you mean .*aws/us-east-1"),
         ({"quotas": {"*/*/g5.xlarg": 1}}, r"Did you mean \*/\*/g5\.xlarge"),
-        ({"quotas": {"": 1}}, r"'':"),
+        ({"quotas": {"": 1}}, r"has '', and no"),
         ({"max_usd_per_hour": 0.001}, r"the cheapest is \$0\.\d+\. Type cloud\.max_usd_per_hour="),
     ],
 )

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import shlex
 import sys
 from itertools import zip_longest
 from pathlib import Path
 
 import pytest
+import yaml
 from checked import problems, shape
 from hydra.types import RunMode
 from omegaconf import OmegaConf
@@ -37,33 +39,32 @@ CALLS = "".join(
     f'{{"question": "time {i}", "tools": [{{"name": "time"}}], "calls": [{{"name": "time"}}]}}\n'
     for i in range(200)
 )
-NEEDS_A_VALUE = {
-    ("student", "local"): "student.path=org/model",
-    ("teacher", "local"): "teacher.path=org/model",
-    ("teacher", "endpoint"): "teacher.model=mine teacher.base_url=http://127.0.0.1:8000/v1",
-    ("task", "jsonl"): "task.path=items.jsonl",
-    ("task", "classify"): "task.path=items.jsonl",
-    ("task", "chat"): "task.path=chats.jsonl",
-    ("task", "logs"): "task.path=chats.jsonl",
-    ("task", "reasoning_gym"): "task.name=gcd",
-    ("task", "tools"): "task.path=calls.jsonl",
-}
-GOES_WITH = {("logger", "mlflow"): "logger.tracking_uri=http://127.0.0.1:5000"}
-"""What a choice needs that has no mark of its own for a value that is missing."""
-_ROWS = "+task=jsonl task.path=items.jsonl"
-TASK_OF = {
-    ("strategy", "supervised"): _ROWS,
-    ("strategy", "augmentation"): _ROWS,
-    ("strategy", "pseudo_labels"): f"{_ROWS} task.unlabelled_path=more.jsonl",
-}
-ELSEWHERE = {
-    ("cloud", "runpod"), ("task", "gsm8k"), ("task", "aime"), ("experiment", "gsm8k"),
-    ("experiment", "gsm8k_laptop"),
-    ("cloud", "slurm"), ("executor", "slurm"), ("cloud", "ray"), ("executor", "ray"),
-    ("executor", "skypilot"),
-    ("deploy", "vllm"), ("deploy", "llamacpp"), ("task", "reasoning_gym"),
-    ("logger", "tensorboard"), ("logger", "mlflow"),
+
+
+def sums(start: int) -> str:
+    return "".join(
+        f'{{"question": "What is {i} and {i}?", "answer": "It is {2 * i}.\\n#### {2 * i}"}}\n'
+        for i in range(start, start + 200)
+    )
+
+
+TICKETS = "".join(
+    f'{{"text": "ticket {i}", "label": "{"bug" if i % 2 else "praise"}"}}\n' for i in range(200)
+)
+SAMPLES = {
+    "conversations.jsonl": CHATS, "requests.jsonl": CHATS, "calls.jsonl": CALLS,
+    "more.jsonl": '{"question": "Two and two?"}\n', "tickets.jsonl": TICKETS,
+    "train.jsonl": sums(0), "test.jsonl": sums(200),
 }  # fmt: skip
+"""Files that the commands of choices name; any other one has the rows of a usual file."""
+NOT_HERE = re.compile(
+    "the hub cannot be reached and no copy is here|The catalog https://.* cannot be read|"
+    "needs the package (reasoning-gym|tensorboard|mlflow)|"
+    "there is no sbatch on the PATH|SLURM does not answer|submitit is not installed|"
+    "no Ray dashboard answers at http|ray\\[default\\], which is not installed|"
+    "there is no program sky|there is no rsync|SkyPilot may use no cloud|is not installed here"
+)
+"""What a machine may lack: a network, a login node, an extra."""
 
 
 ALL_KEYS = (
@@ -89,36 +90,36 @@ def retirement(name: str) -> str:
     return f"teacher {name}: {reason}" if reason else ""
 
 
+def command_of(group: str, name: str) -> list[str]:
+    """Return what a choice's own file says to type, with itself among it."""
+    text = shipped_choices(group)[name].read_text().replace("\\\n#", "")
+    [line] = re.findall(r"^#   .*?python -m stratos (.*)$", text, re.MULTILINE)[:1]
+    words = shlex.split(re.sub("<[^>]*>", "org/model", line))
+    choice = f"{'+' if group == 'task' else ''}{group}={name}"
+    return (
+        words if choice in words else [w for w in words if not w.startswith(f"{group}=")] + [choice]
+    )
+
+
+def required_of(group: str, name: str) -> list[str]:
+    """Return the keys that a choice leaves to the user."""
+    node = yaml.safe_load(shipped_choices(group)[name].read_text())
+    return [f"{group}.{key}" for key, value in node.items() if value == "???"]
+
+
 @pytest.mark.parametrize(("group", "name"), SHIPPED)
 def test_every_shipped_choice_passes(group: str, name: str, tmp_path: Path) -> None:
-    (tmp_path / "items.jsonl").write_text(ROWS)
-    (tmp_path / "more.jsonl").write_text('{"question": "Two and two?"}\n')
-    (tmp_path / "chats.jsonl").write_text(CHATS)
-    (tmp_path / "calls.jsonl").write_text(CALLS)
-    names_a_task = group == "experiment"
-    plus = "+" if group == "task" else ""
-    argv = [f"{plus}{group}={name}"]
-    task = TASK_OF.get((group, name), "+task=mahjong").split()
-    argv += [] if names_a_task or group == "task" else task
-    required = NEEDS_A_VALUE.get((group, name), "").split()
-    missing = [override.partition("=")[0] for override in required]
-    if missing:
-        said = [f"{key} is required: give it with {key}=…" for key in missing]
-        assert set(said) <= set(problems(*argv))
-    argv += [*required, *GOES_WITH.get((group, name), "").split()]
-    found = problems(*argv)
-    if (group, name) in ELSEWHERE and found:  # without a network, a login node, an extra
-        reasons = (
-            "the hub cannot be reached and no copy is here|The catalog https://.* cannot be read|"
-            "needs the package (reasoning-gym|tensorboard|mlflow)|"
-            "there is no sbatch on the PATH|SLURM does not answer|submitit is not installed|"
-            "no Ray dashboard answers at http|ray\\[default\\], which is not installed|"
-            "there is no program sky|there is no rsync|SkyPilot may use no cloud|"
-            "(vLLM|llama.cpp) is not installed here"
-        )
-        assert all(re.search(reasons, one) for one in found)
-        return
+    typed = command_of(group, name)
+    for file in re.findall(r"[\w/]+\.jsonl", " ".join(typed)):
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        (tmp_path / file).write_text(SAMPLES.get(Path(file).name, ROWS))
+    required = required_of(group, name)
+    if required:
+        left = [word for word in typed if word.partition("=")[0] not in required]
+        said = [f"{key} is required: give it with {key}=…" for key in required]
+        assert set(said) <= set(problems(*left))
     ended = retirement(name) if group == "teacher" else ""
+    found = [one for one in problems(*typed) if not NOT_HERE.search(one)]
     assert found == ([ended] if ended else [])
 
 

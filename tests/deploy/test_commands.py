@@ -1,16 +1,21 @@
 """The command that serves a bundle is that of the engine that the plan counted on."""
 
 import json
+import re
 import shlex
 
+import pytest
+
+from stratos.core.conf import shipped_choices
+from stratos.core.errors import StratosError
 from stratos.deploy.commands import (
-    ENGINES,
     context_of,
     environment_of,
     serve_arguments,
     serve_command,
 )
-from stratos.estimate import engines
+from stratos.deploy.engines.base import Engine
+from stratos.deploy.engines.known import engine_named, engines
 from stratos.estimate.constants import ONE_THREAD_BYTES
 from stratos.records import ServingSetting
 
@@ -20,8 +25,13 @@ def test_a_path_with_spaces_is_quoted_in_the_command():
     assert words[:3] == ["transformers", "serve", "/my runs/bundle"]
 
 
-def test_every_engine_that_is_planned_can_be_started():
-    assert set(ENGINES) == set(engines.ENGINES)
+def test_every_engine_that_a_yaml_names_is_known_by_its_kind():
+    known = {f"{type(one).__module__}.{type(one).__name__}" for one in engines().values()}
+    texts = [path.read_text() for path in shipped_choices("deploy").values()]
+    assert {target for text in texts for target in re.findall(r"_target_: (\S+)", text)} <= known
+    assert all(isinstance(one, Engine) and one.kind == kind for kind, one in engines().items())
+    with pytest.raises(StratosError, match="Did you mean vllm"):
+        engine_named("vlm")
 
 
 def test_batches_of_transformers_have_a_cache_for_all_slots():

@@ -48,6 +48,8 @@ from stratos.deploy.words import KnownAnswers
 from stratos.evaluate.answer_files import read_answers
 from stratos.records import Export, Exports, Interval, ServingSetting
 
+pytestmark = [pytest.mark.slow, pytest.mark.kill]
+
 
 @pytest.fixture(scope="module")
 def bundle(run: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -388,7 +390,7 @@ def test_what_a_restart_does_not_name_stays(parrot: tuple[Path, Hosted]) -> None
 
     assert setting(llama) == ServingSetting("llamacpp", 8, format="f32")
     assert setting(llama, at_once=2) == ServingSetting("llamacpp", 2, format="f32")
-    assert setting(llama, engine="transformers") is None
+    assert setting(llama, engine="transformers") == ServingSetting("transformers", 1)
     alone = replace(hosted, engine="transformers", at_once=1)
     assert setting(alone) == ServingSetting("transformers", 1)
     assert setting(alone, at_once=4) == ServingSetting("transformers-batching", 4)

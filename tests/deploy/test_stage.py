@@ -17,6 +17,7 @@ from stratos import config as c
 from stratos.catalog.local import local_offer
 from stratos.deploy import stage
 from stratos.deploy.commands import serve_arguments
+from stratos.deploy.engines.hugging_face import Transformers
 from stratos.deploy.load_test import load_test
 from stratos.deploy.server import HOST, ServeError, free_port, serving
 from stratos.deploy.speed import sentences
@@ -24,10 +25,11 @@ from stratos.deploy.stage import deploy
 from stratos.deploy.trial import Trial, try_server
 from stratos.deploy.words import AnswersDiffer, LatencyMissed
 from stratos.estimate import Workload, calibration, card_of_student, foresee
-from stratos.estimate.engines import ENGINES
 from stratos.estimate.foresight import LEAST_HOST_SHARE
 from stratos.evaluate.answer_files import answers_path, read_answers
 from stratos.records import Deployment, ServingSetting, from_json, to_json
+
+pytestmark = pytest.mark.slow
 
 
 class Deployed:
@@ -163,7 +165,7 @@ def test_a_measurement_joins_the_estimate_of_this_machine_if_it_is_quiet(deploye
     run = deployed.record.run
     now = foresee(deployed.student_card, local_offer(), work, run, known)
     host_s = served.block_s * served.answer_tokens
-    host_s *= ENGINES["transformers"].host_blocks(deployed.student_card.n_layers, 1)
+    host_s *= Transformers.cost.host_blocks(deployed.student_card.n_layers, 1)
     if host_s > 1.01 * LEAST_HOST_SHARE * mean_s:
         assert now.answer_ms.mean / 1000 == pytest.approx(mean_s, rel=0.05)
     else:  # faster than what a request is taken for beside the host: the estimate's least stands

@@ -7,11 +7,15 @@ import pytest
 from hardware_world import SEVEN, TINY, cpu, gpu
 from sharing import p95, p95_by_size
 
+from stratos.deploy.engines.gguf_formats import FORMATS
+from stratos.deploy.engines.hugging_face import Transformers
+from stratos.deploy.engines.llamacpp import LlamaCpp
+from stratos.deploy.engines.vllm import Vllm
 from stratos.estimate import Calibration, EngineChoice, Fleet, Workload, foresee, serving
 from stratos.estimate import constants as k
 from stratos.estimate.calibrate import ServedHere
 from stratos.estimate.device import device_of
-from stratos.estimate.engines import LLAMA_CPP, runners
+from stratos.estimate.engines import runners
 from stratos.estimate.foresight import block_seconds, over_estimate
 from stratos.estimate.queueing import p95_over_service, wait_of_waiting
 from stratos.estimate.serving import p95_seconds, routed_p95_ms
@@ -19,14 +23,14 @@ from stratos.estimate.sharing import p95_shared
 from stratos.records import ServingSetting
 
 WORK = Workload(64, 150)
-LLAMA = (EngineChoice("llamacpp"),)
+LLAMA = (EngineChoice(LlamaCpp()),)
 STUDENT = replace(TINY, is_gguf=True)
 HERE = Calibration("this", 50e9, 30e9, 1.2e-6, "2026-11-27")
 
 
 def on(card, offer, choices=LLAMA):
     fleet = Fleet.of([device_of(offer)])
-    return [(one.engine.name, one.format.name) for one in runners(card, fleet, choices) if one.runs]
+    return [(one.kind, one.format.name) for one in runners(card, fleet, choices) if one.runs]
 
 
 def test_llama_cpp_serves_what_gguf_holds_on_servers_without_gpu():
@@ -34,13 +38,13 @@ def test_llama_cpp_serves_what_gguf_holds_on_servers_without_gpu():
     assert on(TINY, cpu()) == [] == on(STUDENT, gpu("H100"))
     assert ("llamacpp", "q4_k_m") in on(replace(STUDENT, hidden_size=256), cpu())
     assert ("llamacpp", "q8_0") not in on(replace(STUDENT, hidden_size=100), cpu())
-    asked = (EngineChoice("llamacpp", ("q8_0",)), EngineChoice("transformers"))
+    asked = (EngineChoice(LlamaCpp(), (FORMATS["q8_0"],)), EngineChoice(Transformers()))
     assert on(STUDENT, cpu(), asked) == [("llamacpp", "q8_0"), ("transformers", "")]
 
 
 def test_without_a_choice_a_plan_takes_what_it_took():
     assert on(STUDENT, cpu(), None) == [("transformers", ""), ("transformers-batching", "")]
-    both = (EngineChoice("vllm"), EngineChoice("transformers"))
+    both = (EngineChoice(Vllm()), EngineChoice(Transformers()))
     assert on(SEVEN, gpu("H100"), both) == on(SEVEN, gpu("H100"), None) == [("vllm", "")]
     assert on(SEVEN, gpu("H100"), both[1:]) == [("transformers", "")]
 
@@ -55,7 +59,7 @@ def test_llama_cpp_is_several_times_as_fast_as_transformers_on_a_cpu():
 
 
 def test_fewer_bytes_a_weight_fit_where_others_do_not():
-    choices = [(EngineChoice("llamacpp", (form,)),) for form in ("f32", "f16", "q8_0", "q4_k_m")]
+    choices = [(EngineChoice(LlamaCpp(), (form,)),) for form in FORMATS.values()]
     card = replace(SEVEN, is_gguf=True)
     fits = [bool(serving(card, cpu(8, 11.0), [WORK], choices=one)) for one in choices]
     assert fits == [False, False, True, True]
@@ -73,7 +77,7 @@ def test_one_thread_serves_a_small_model_whatever_the_server():
 def test_short_answers_are_as_many_as_one_thread_hands_on():
     run = ServingSetting("llamacpp", 8, format="q8_0")
     found = foresee(STUDENT, cpu(), Workload(8, 1), run)
-    assert found.requests_per_s.mean == pytest.approx(1 / LLAMA_CPP.front_s)
+    assert found.requests_per_s.mean == pytest.approx(1 / LlamaCpp.cost.front_s)
 
 
 def test_a_load_test_of_llama_cpp_scales_its_answers_and_no_others():

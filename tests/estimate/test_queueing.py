@@ -5,11 +5,11 @@ import heapq
 import numpy as np
 import pytest
 
+from stratos.deploy.engines.hugging_face import Transformers, TransformersBatching
 from stratos.estimate import Workload, serving
 from stratos.estimate import constants as k
 from stratos.estimate.answering import pace
 from stratos.estimate.device import device_of
-from stratos.estimate.engines import TRANSFORMERS, TRANSFORMERS_BATCHING
 from stratos.estimate.queueing import (
     busy_probability,
     p95_over_service,
@@ -85,19 +85,19 @@ def test_a_service_has_the_percentile_that_is_assumed():
     assert service.var() == pytest.approx(variation_squared(), rel=0.03)
 
 
-@pytest.mark.parametrize("engine", [TRANSFORMERS, TRANSFORMERS_BATCHING])
+@pytest.mark.parametrize("engine", [Transformers, TransformersBatching])
 def test_the_time_to_first_token_under_load_is_that_of_a_simulation_by_the_token(engine):
     """An engine that batches is simulated step by step: a plan is no lower than that."""
     from queues import of_tokens
 
-    slots = engine.slots[0]
+    slots = engine.cost.slots[0]
     card = ModelCard("tiny", 869_504, 4, 128, 2, 2, 384, 512, 2048)
     offer = Offer("c", "r", "cpu", None, 0, 4, 16, 0, 1.0)
     points = [
-        p for p in serving(card, offer, [WORK]) if (p.engine, p.batch) == (engine.name, slots)
+        p for p in serving(card, offer, [WORK]) if (p.engine, p.batch) == (engine.kind, slots)
     ]
     point = max(points, key=lambda p: p.utilisation)
-    found = pace(card, device_of(offer), WORK, 1, engine)
+    found = pace(card, device_of(offer), WORK, 1, engine.cost)
     first, whole = of_tokens(found, slots, point.requests_per_s[0])
     alone = 1000 * float(found.steady(slots).first_token)
     assert point.ttft_ms.mean > 2 * alone  # most of it is the queue

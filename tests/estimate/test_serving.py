@@ -7,6 +7,9 @@ from hardware_world import LLAMA_8B, RUN, SEVEN, SEVENTY, TINY, cpu, gpu, tensor
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stratos.deploy.engines.cost import UTILISATION
+from stratos.deploy.engines.hugging_face import Transformers
+from stratos.deploy.engines.vllm import Vllm
 from stratos.estimate import (
     Calibration,
     Fleet,
@@ -20,7 +23,7 @@ from stratos.estimate import constants as k
 from stratos.estimate.answering import pace
 from stratos.estimate.calibrate import ServedHere
 from stratos.estimate.device import device_of
-from stratos.estimate.engines import GENERATE, TRANSFORMERS, VLLM
+from stratos.estimate.engines import GENERATE_COST
 from stratos.estimate.fitted import fitted
 from stratos.estimate.queueing import spread
 from stratos.estimate.roofline import ServeSetup, decode_line, prefill_seconds
@@ -72,12 +75,12 @@ def test_quantised_weights_are_read_faster():
     assert 1.5 < bf16 / fp8 < 2
 
 
-def test_a_tiny_model_waits_for_the_host_on_any_gpu():
+def test_a_tiny_model_waits_for_the_host_on_any_gpu(snapshot):
     h100, t4 = (serving(TINY, gpu(name), [WORK], fastest=True)[0] for name in ("H100", "T4"))
     assert h100.latency_ms == t4.latency_ms
     assert h100.engine == "vllm"
-    assert h100.tpot_ms.mean == pytest.approx(1000 * VLLM.step * k.DECODE_S_PER_LAYER)
-    assert h100.latency_ms[0].source == "floor of kernel launches, within a factor of 1.5"
+    assert h100.tpot_ms.mean == pytest.approx(1000 * Vllm.cost.step * k.DECODE_S_PER_LAYER)
+    assert h100.latency_ms[0].source == snapshot
     narrow = replace(TINY, n_heads=8, n_kv_heads=8)  # heads of 16, which vLLM has no kernel for
     (eager,) = serving(narrow, gpu("T4"), [WORK], fastest=True)
     assert eager.engine == "transformers"
@@ -120,10 +123,10 @@ def test_points_do_not_dominate_one_another_and_say_what_they_give():
         for work, latency, rate in zip(works, one.latency_ms, one.requests_per_s, strict=True):
             assert latency.low < latency.mean < latency.high
             device = device_of(gpu("A100-80GB", 8))
-            time = pace(LLAMA_8B, device, work, one.tensor_parallel, VLLM).steady(one.batch)
+            time = pace(LLAMA_8B, device, work, one.tensor_parallel, Vllm.cost).steady(one.batch)
             answer = time.seconds(work.answer_tokens)
             slots = 8 // one.tensor_parallel * one.batch
-            assert rate == pytest.approx(k.UTILISATION * slots / answer)
+            assert rate == pytest.approx(UTILISATION * slots / answer)
             assert latency.mean >= 0.999 * 1000 * k.P95_OVER_MEAN * answer
         for other in points:
             if other != one:
@@ -141,7 +144,7 @@ def test_recorded_latency_scales_with_the_answer_and_the_server():
         work = Workload(64, answer_tokens, "t", "injection")
         return serving(measured, offer, [work], fastest=True)[0].latency_ms[0].mean
 
-    request_ms = 1000 * k.REQUEST_S
+    request_ms = 1000 * Transformers.cost.request_s
     assert ms(600, cpu()) > 3.5 * (ms(150, cpu()) - request_ms)
     assert ms(15, cpu()) < ms(150, cpu()) / 5
     assert ms(150, cpu(16, 64)) < ms(150, cpu(2, 64)) < ms(150, cpu(1, 64))
@@ -210,7 +213,7 @@ def test_a_batch_takes_cache_beside_the_weights():
     prompt=st.integers(1, 8192),
     answer=st.integers(1, 2048),
     batch=st.sampled_from([1, 4, 16, 64]),
-    engine=st.sampled_from([VLLM, TRANSFORMERS, GENERATE]),
+    engine=st.sampled_from([Vllm.cost, Transformers.cost, GENERATE_COST]),
 )
 def test_more_work_never_takes_less_time(card, name, count, prompt, answer, batch, engine):
     device = device_of(gpu(name, count))

@@ -13,7 +13,7 @@ from stratos import records as r
 from stratos.core.context import Context
 from stratos.ledger import Ledger
 from stratos.tasks.base import Message
-from stratos.teachers.base import Answer, Keep, Tick
+from stratos.teachers.base import Answer, Keep, Teacher, Tick
 
 SERVER = r.Offer(
     cloud="aws",
@@ -43,16 +43,13 @@ CARD = r.ModelCard(
 
 
 @dataclass
-class SecondNumber:
+class SecondNumber(Teacher):
     """A teacher that takes the second number for the larger one, and is right where it is."""
 
     name: str = "second"
     usd_per_million: float | None = None
     n_asked: int = field(default=0, init=False)
     closed: bool = field(default=False, init=False)
-
-    def unreachable(self) -> str | None:
-        return None
 
     def card(self) -> r.ModelCard:
         return replace(

@@ -81,9 +81,9 @@ def test_a_plan_of_more_servers_than_a_job_has_takes_longer_and_is_said(tmp_path
     two = plan(replace(TRAIN, count=2))
     spec = job_spec(two, "distill", tmp_path, Queue())
     assert (spec.planned_hours, spec.hours) == (10.0, 20.0)
-    assert fewer_nodes(two, spec, "queue") == FewerNodes("queue", 2, 1)
+    assert fewer_nodes(two, spec, Queue()) == FewerNodes(Queue.kind, 2, 1)
     both = job_spec(two, "distill", tmp_path, Queue(), nodes=2)
-    assert both.planned_hours == 5.0 and fewer_nodes(two, both, "queue") is None
+    assert both.planned_hours == 5.0 and fewer_nodes(two, both, Queue()) is None
 
 
 def test_nodes_cost_what_they_cost_each(tmp_path: Path) -> None:

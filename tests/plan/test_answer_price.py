@@ -61,7 +61,7 @@ def test_the_verdict_is_that_of_the_natural_shares():
     assert half.outcome == "distil", "as the probe asks them"
 
 
-def test_where_shares_are_not_known_that_is_said_and_the_range_covers_each_slice():
+def test_where_shares_are_not_known_that_is_said_and_the_range_covers_each_slice(snapshot):
     found = price_of_answer(probed(ASKED, {}), ASKED)
     alone = [price_of_answer(probed(ASKED, {name: 1.0}), ASKED).mean for name in SHARES]
     assert found.low <= min(alone) and max(alone) <= found.high
@@ -70,7 +70,7 @@ def test_where_shares_are_not_known_that_is_said_and_the_range_covers_each_slice
     assert verdict.outcome == "open" and SharesUnknown(2) in verdict.notes
 
 
-def test_a_slice_of_which_nothing_was_asked_widens_the_range():
+def test_a_slice_of_which_nothing_was_asked_widens_the_range(snapshot):
     less = replace(ASKED, by_slice={"short": SHORT})
     whole, left = (
         price_of_answer(probed(ASKED, SHARES), ASKED),

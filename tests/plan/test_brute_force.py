@@ -5,12 +5,12 @@ from dataclasses import replace
 
 import pulp
 import pytest
-from twin import OBJECTIVES, everything, instance, meets, mixes, non_dominated, offer
-from world import STRATEGIES
+from twin import everything, instance, meets, mixes, non_dominated, offer
+from world import OBJECTIVES, STRATEGIES
 
-from stratos.config import LimitsConfig, ObjectiveConfig
+from stratos.config import LimitsConfig
 from stratos.core.errors import InfeasibleError
-from stratos.plan.objective import SINGLE, Linear, levels, net_cost
+from stratos.plan.objective import USD, counted_by, levels, net_cost
 from stratos.plan.problem import Candidate, Option, Problem
 from stratos.plan.solution import solve
 from stratos.plan.solve import mix_frontier
@@ -66,7 +66,7 @@ def test_the_solver_finds_the_optimum_of_the_enumeration(kind, pruned):
             assert not plans, seed
             continue
         net = net_cost(problem.objective, problem.limits, points)
-        order = levels(problem.objective.name, net)
+        order = levels(counted_by(problem.objective, net), net)
         feasible = [costs for costs in plans if meets(costs, problem.limits)]
         found = Model(problem, pruned=pruned).solve(problem.limits, order)
         if found is None:
@@ -90,7 +90,8 @@ def test_a_limit_on_the_low_end_of_accuracy_loses_no_plan(kind):
         points = frontier(problem)
         if not points:
             continue
-        order = levels(problem.objective.name, net_cost(problem.objective, problem.limits, points))
+        net = net_cost(problem.objective, problem.limits, points)
+        order = levels(counted_by(problem.objective, net), net)
         model, free = Model(problem), replace(problem.limits, accuracy=None)
         for least in (0.25, 0.5, 1.0):
             sure = tuple(c for c in problem.candidates if c.is_known and c.accuracy.low >= least)
@@ -166,7 +167,7 @@ def test_the_frontier_is_that_of_the_epsilon_constraint_method():
         found = set()
         for accuracy, hours, ms in {(c[0], c[2], c[3]) for c in plans}:
             limits = LimitsConfig(deadline_hours=hours, latency_ms=ms, accuracy=-accuracy)
-            choice = model.solve(limits, [Linear(SINGLE["cheapest"])])
+            choice = model.solve(limits, [USD.alone])
             found.add((accuracy, round(choice.usd, 6), hours, ms))
         exact = {(a, round(usd, 6), h, ms) for a, usd, h, ms in non_dominated(plans)}
         assert non_dominated(found) == exact, seed
@@ -196,9 +197,10 @@ def test_the_plan_counts_the_frontier_within_its_limits():
 )
 def test_highs_and_cbc_give_the_same_optimum():
     n_plans = 0
+    objectives = list(OBJECTIVES.values())
     for seed in range(24):
         problem = instance(seed, mixed=seed % 2 == 1)
-        problem = replace(problem, objective=ObjectiveConfig(OBJECTIVES[seed % 5]))
+        problem = replace(problem, objective=objectives[seed % len(objectives)])
         try:
             first = solve(problem, "HiGHS")
         except InfeasibleError as error:
@@ -246,6 +248,6 @@ def test_pruning_changes_no_optimum_when_ties_are_split_by_name():
         "t", "s", "injection", Interval(1, 1, 1, "m"), ("teach", "train", "serve")
     )
     plan = solve(
-        Problem((candidate,), works, objective=ObjectiveConfig("cheapest"), strategies=STRATEGIES)
+        Problem((candidate,), works, objective=OBJECTIVES["cheapest"], strategies=STRATEGIES)
     )
     assert (plan.usd, plan.hours) == (2.0, 4.0)

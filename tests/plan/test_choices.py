@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from stub_executors import Queue, Rented
-from world import ALIGNMENT, BLIND, INJECTION, SIGHTED, STUDENTS, World, replace, runs
+from world import ALIGNMENT, BLIND, INJECTION, OBJECTIVES, SIGHTED, STUDENTS, World, replace, runs
 
 from stratos.catalog import Table, load_catalog
 from stratos.config import CloudConfig, LimitsConfig, ObjectiveConfig
@@ -54,8 +54,8 @@ def test_a_tighter_budget_changes_servers_then_student():
 
 
 def test_a_deadline_changes_servers():
-    cheap = plan(objective=ObjectiveConfig("cheapest"))
-    fast = plan(LimitsConfig(deadline_hours=0.35), objective=ObjectiveConfig("cheapest"))
+    cheap = plan(objective=OBJECTIVES["cheapest"])
+    fast = plan(LimitsConfig(deadline_hours=0.35), objective=OBJECTIVES["cheapest"])
     assert cheap.hours > 0.4
     assert fast.hours <= 0.35
     assert server(fast, "train") != server(cheap, "train")
@@ -126,7 +126,7 @@ def test_two_teachers_that_cover_the_task_differ_by_accuracy_against_cost():
 )
 def test_each_objective_is_the_alternative_of_its_name(objective, alternative, value):
     balanced = plan(teachers=(BLIND, SIGHTED))
-    single = plan(teachers=(BLIND, SIGHTED), objective=ObjectiveConfig(objective))
+    single = plan(teachers=(BLIND, SIGHTED), objective=OBJECTIVES[objective])
     assert value(single) == pytest.approx(value(balanced.alternatives[alternative]))
     assert value(single) < value(balanced)
     assert min(value(point) for point in balanced.frontier) == pytest.approx(value(single))
@@ -135,7 +135,7 @@ def test_each_objective_is_the_alternative_of_its_name(objective, alternative, v
 
 
 def test_most_accurate():
-    accurate = plan(objective=ObjectiveConfig("most_accurate"))
+    accurate = plan(objective=OBJECTIVES["most_accurate"])
     assert accurate.student == "stratos_3m"
     assert accurate.usd == pytest.approx(plan().alternatives["accuracy_first"].usd)
 
@@ -156,8 +156,8 @@ def test_the_chosen_plan_is_on_the_frontier_and_its_net_cost_is_lowest():
 
 def test_spot_is_taken_for_work_and_never_for_serving():
     gcp = CloudConfig(name="gcp", providers=("gcp",), spot=True)
-    cheap = plan(cloud=gcp, objective=ObjectiveConfig("cheapest"))
-    dear = plan(cloud=replace(gcp, spot=False), objective=ObjectiveConfig("cheapest"))
+    cheap = plan(cloud=gcp, objective=OBJECTIVES["cheapest"])
+    dear = plan(cloud=replace(gcp, spot=False), objective=OBJECTIVES["cheapest"])
     assert cheap.role("train").spot and cheap.role("teacher").spot
     assert not cheap.role("serve").spot
     assert cheap.usd < dear.usd
@@ -165,10 +165,10 @@ def test_spot_is_taken_for_work_and_never_for_serving():
 
 
 def test_a_cap_on_the_price_holds_for_every_role():
-    capped = plan(cloud=replace(AWS, max_usd_per_hour=0.2), objective=ObjectiveConfig("fastest"))
+    capped = plan(cloud=replace(AWS, max_usd_per_hour=0.2), objective=OBJECTIVES["fastest"])
     assert max(role.offer.usd_per_hour for role in capped.roles) <= 0.2
     on_spot = CloudConfig(name="gcp", providers=("gcp",), spot=True, max_usd_per_hour=0.4)
-    capped = plan(cloud=on_spot, objective=ObjectiveConfig("fastest"))
+    capped = plan(cloud=on_spot, objective=OBJECTIVES["fastest"])
     for role in capped.roles:
         price = role.offer.usd_per_hour_spot if role.spot else role.offer.usd_per_hour
         assert price <= 0.4
@@ -217,7 +217,7 @@ def test_a_hosted_teacher_costs_by_the_token_and_needs_no_server():
 
 def test_max_tokens_of_the_trainer_decide_the_training():
     world = World(cloud=AWS)
-    config = replace(world.config(), objective=ObjectiveConfig("fastest"))
+    config = replace(world.config(), objective=OBJECTIVES["fastest"])
     few = replace(config, trainer=replace(config.trainer, max_tokens=1_000_000))
     hours = []
     for one in (config, few):
@@ -230,21 +230,13 @@ def test_the_prompt_that_the_teacher_did_best_with_is_handed_on():
     assert plan(teachers=(replace(BLIND, prompt="terse"),)).prompt == "terse"
 
 
-def test_reasons_say_the_numbers():
+def test_reasons_say_the_numbers(snapshot):
     said = "\n".join(plan(LimitsConfig(accuracy=0.97)).reasons)
-    assert (
-        "smollm2_135m answered 1.6% of 64 validation items exactly (95% interval 0.3% to 8.3%), "
-        "below the 30% that alignment needs"
-    ) in said
+    assert said == snapshot
     assert "injection is the strategy that is left" in said
-    assert re.search(
-        r"0\.985 \(0\.9\d\d to 0\.9\d\d\): 3 recorded runs of 2026-11-20, 500 validation items",
-        said,
-    )
     assert "Of the limits, accuracy 0.97 binds." in said
-    assert "Runner-up, with other servers: smollm2_135m → stratos_3m by injection" in said
     free = "\n".join(plan().reasons)
-    assert "Runner-up: smollm2_135m → stratos_3m by injection: $" in free
+    assert free == snapshot
     assert "binds" not in free
     loose = "\n".join(plan(LimitsConfig(budget_usd=100)).reasons)
     assert "No limit binds" in loose
@@ -279,7 +271,7 @@ def test_a_dearer_region_changes_nothing():
 @pytest.mark.parametrize("num_nodes", [1, 3])
 def test_a_training_that_runs_as_a_job_has_the_servers_of_that_job(num_nodes):
     """`executor=here` carries no plan out: there the plan shares the work as it likes."""
-    world = World(cloud=AWS, objective=ObjectiveConfig("fastest"), strategies=(ALIGNMENT,))
+    world = World(cloud=AWS, objective=OBJECTIVES["fastest"], strategies=(ALIGNMENT,))
     config, probe = world.config(), replace(world, teachers=(SIGHTED,)).probe()
 
     def counts(one):

@@ -7,12 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from syrupy.assertion import SnapshotAssertion
 from world import STUDENTS, World
 
 from stratos.catalog import load_catalog
 from stratos.config import CloudConfig, LimitsConfig, StudentConfig
 from stratos.estimate.calibrate import Calibration
 from stratos.plan.options.candidates import build_problem, this_machine
+from stratos.plan.words import TooSlowHere
 
 FACTS = {
     "n_params": 134_515_008, "n_layers": 30, "hidden_size": 576, "n_heads": 9, "n_kv_heads": 3,
@@ -52,12 +54,12 @@ def names(found) -> set[str]:
     return {candidate.student for candidate in found.candidates}
 
 
-def test_one_without_weights_is_left_out_with_what_brings_it_in() -> None:
+def test_one_without_weights_is_left_out_with_what_brings_it_in(
+    snapshot: SnapshotAssertion,
+) -> None:
     found = problem(unnamed("org/none", 20_000))
     assert names(found) == {"stratos_300k"}
-    assert found.left_out["pretrained"] == (
-        "its weights are not on this machine. Type: hf download org/none"
-    )
+    assert found.left_out["pretrained"] == snapshot
     named = replace(unnamed("org/none", 20_000), only_if_here=False)
     assert names(problem(named)) == {"stratos_300k", "pretrained"}, "its facts suffice to plan"
 
@@ -66,12 +68,10 @@ def test_one_that_trains_in_time_joins_and_one_that_does_not_is_left_out(folder:
     assert names(problem(unnamed(folder, 20_000))) == {"stratos_300k", "pretrained"}
     slow = problem(unnamed(folder, 12_000_000))
     assert names(slow) == {"stratos_300k"}
-    told = slow.left_out["pretrained"]
-    assert told.startswith("training it for 12,000,000 tokens takes about ")
-    assert told.endswith(
-        " h on this machine, and 1 h are allowed: limits.train_hours=… allows more, "
-        "trainer.max_tokens=… asks less"
-    )
+    [why] = [one.why for one in slow.exclusions if one.subject == "pretrained"]
+    assert isinstance(why, TooSlowHere)
+    assert (why.tokens, why.most_hours) == (12_000_000, 1.0)
+    assert why.hours is not None and why.hours > 1
     patient = problem(unnamed(folder, 12_000_000), limits=LimitsConfig(train_hours=1000))
     assert "pretrained" not in patient.left_out
     assert "pretrained" not in problem(unnamed(folder, 12_000_000), None).left_out

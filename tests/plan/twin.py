@@ -6,15 +6,14 @@ import itertools
 import random
 from math import inf
 
-from world import STRATEGIES
+from world import OBJECTIVES, STRATEGIES, replace
 
-from stratos.config import LimitsConfig, ObjectiveConfig, PlanConfig
+from stratos.config import LimitsConfig, PlanConfig
 from stratos.plan.egress import Egress
 from stratos.plan.problem import Candidate, Option, Problem
 from stratos.plan.quotas import Caps
 from stratos.records import Interval, Offer, ServingSetting
 
-OBJECTIVES = ("balanced", "cheapest", "fastest", "most_accurate", "lowest_latency")
 PLACES = (("a", "r1"), ("a", "r2"), ("b", "r1"))
 HORIZON = 4.0
 
@@ -88,7 +87,12 @@ def instance(seed, mixed=False, moved=True, confidence="mean"):
             latency_ms=limit(1, 5, 50.0),
             accuracy=limit(0, 4, 0.25),
         ),
-        objective=ObjectiveConfig(rng.choice(OBJECTIVES), *rates),
+        objective=replace(
+            rng.choice(list(OBJECTIVES.values())),
+            usd_per_accuracy_point=rates[0],
+            usd_per_hour_of_waiting=rates[1],
+            usd_per_100ms=rates[2],
+        ),
         rates={
             key: tuple(rng.choice((1.0, 3.0, 5.0)) for _ in range(n_buckets))
             for key in works

@@ -6,8 +6,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
+from hydra.types import RunMode
+from omegaconf import OmegaConf
 from stub_task import StubTask
 
+from stratos.cli.compose import hydra_for
 from stratos.config import (
     CallbacksConfig,
     CloudConfig,
@@ -26,6 +30,7 @@ from stratos.config import (
     TrafficConfig,
     TrainerConfig,
 )
+from stratos.core.conf import conf_dir
 from stratos.core.context import Context
 from stratos.core.intervals import wilson
 from stratos.ledger import Ledger
@@ -34,6 +39,23 @@ from stratos.synthesize.alignment import Alignment
 from stratos.synthesize.injection import Injection
 
 TASK = "mahjong"
+
+
+def _shipped_objectives() -> dict[str, ObjectiveConfig]:
+    names = sorted(path.stem for path in (conf_dir() / "objective").glob("*.yaml"))
+    with hydra_for(None) as hydra:
+        composed = {
+            name: hydra.compose_config("config", [f"objective={name}"], RunMode.RUN, False)
+            for name in names
+        }
+    return {
+        name: msgspec.convert(OmegaConf.to_container(one.objective), ObjectiveConfig)
+        for name, one in composed.items()
+    }
+
+
+OBJECTIVES = _shipped_objectives()
+"""Those that are shipped, by name."""
 
 
 @dataclass(frozen=True)

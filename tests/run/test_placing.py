@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from stratos.config import DeployConfig
 from stratos.core.context import Context
 from stratos.records import Offer, Plan, RoleChoice, TeacherProbe
 from stratos.run.placing import keys_of, why_here
@@ -41,7 +42,7 @@ def config() -> Any:
     )
     return SimpleNamespace(
         teachers=(LOCAL, HOSTED), strategies=(strategy,), task=None,
-        deploy=SimpleNamespace(name="local"),
+        deploy=DeployConfig(),
     )  # fmt: skip
 
 
@@ -49,7 +50,7 @@ def test_with_weights_all_stages_go(config: Any) -> None:
     there = plan("small", TEACHER, TRAIN, SERVE)
     assert {why_here(config, one, there) for one in ("synthesize", "distill", "evaluate", "deploy")
             } == {None}  # fmt: skip
-    config.deploy.name = "none"
+    config.deploy = DeployConfig(name="none")
     assert why_here(config, "deploy", there) == NothingDeployed()
 
 

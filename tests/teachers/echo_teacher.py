@@ -11,7 +11,7 @@ from typing import Any
 
 from stratos.core.errors import TeacherError
 from stratos.records import ModelCard
-from stratos.teachers.base import Answer
+from stratos.teachers.base import Answer, Teacher
 
 
 def chats(n: int, start: int = 0) -> list[list[dict[str, str]]]:
@@ -19,16 +19,13 @@ def chats(n: int, start: int = 0) -> list[list[dict[str, str]]]:
 
 
 @dataclass
-class EchoTeacher:
+class EchoTeacher(Teacher):
     """Answers at once, or after a pause; `asked` is what reached it."""
 
     name: str = "echo"
     pause_s: float = 0.0
     fails_at: int | None = None
     asked: list[str] = field(default_factory=list)
-
-    def unreachable(self) -> str | None:
-        return None
 
     def card(self) -> ModelCard:
         return ModelCard(self.name, 1, 1, 1, 1, 1, 1, 1, 1)
@@ -50,9 +47,6 @@ class EchoTeacher:
             if keep is not None:
                 keep(index, answers[-1])
         return answers
-
-    def close(self) -> None:
-        return
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from stratos.core.context import Context
 from stratos.core.errors import BudgetError, TeacherError
 from stratos.ledger import Ledger
 from stratos.teachers.asking import cost_usd, stream_ask
-from stratos.teachers.base import TOO_LONG, Batching, Question
+from stratos.teachers.base import TOO_LONG, Question
 from stratos.teachers.cost_estimate import expect
 from stratos.teachers.openai import OpenAITeacher
 
@@ -54,7 +54,7 @@ def test_a_teacher_becomes_one_that_asks_in_batches(context: Context) -> None:
     with BatchServer() as server:
         teacher = teacher_of(server, batch=False)
         batched = teacher.as_batch()
-        assert isinstance(teacher, Batching) and batched.identity() == teacher.identity()
+        assert teacher.takes_batches and batched.identity() == teacher.identity()
         assert len(cached_ask(batched, chats(3), 8, context)) == len(server.batches) + 2 == 3
         assert context.ledger.spent_usd == pytest.approx(3 * (20 * 1 + 5 * 4) / 1e6)
         teacher.close()

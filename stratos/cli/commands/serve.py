@@ -10,10 +10,14 @@ from pathlib import Path
 
 from stratos.core.errors import StratosError, UsageError
 from stratos.core.json_line import add_flag
-from stratos.deploy.commands import ENGINES
-from stratos.deploy.engines.hugging_face import Transformers, TransformersBatching
-from stratos.deploy.engines.llamacpp import LlamaCpp
-from stratos.deploy.engines.vllm import Vllm
+from stratos.deploy.commands import engine_of
+from stratos.deploy.engines.base import Engine
+from stratos.deploy.engines.known import (
+    engine_named,
+    engines,
+    import_engines,
+    import_engines_of_run,
+)
 from stratos.deploy.exports import read_exports
 from stratos.deploy.fronts import fronts
 from stratos.deploy.hosted_server import (
@@ -46,17 +50,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("words", nargs="*", metavar="FOLDER", help="run folder, or a bundle")
     parser.add_argument("--port", type=int, default=0, help="where it listens (default: any free)")
+    at_once = ", ".join(f"{engine.at_once} of {kind}" for kind, engine in engines().items())
     parser.add_argument(
         "--engine",
-        choices=("transformers", "llamacpp", "vllm"),
-        help="what serves it (default: that of the run, or llamacpp where a format is named)",
+        help="what serves it (default: that of the run, or the one that makes files of a format "
+        f"that is named); one of {', '.join(engines())}, or of the run's own",
     )
     parser.add_argument("--format", help="export that is served, such as q8_0")
     parser.add_argument(
         "--at-once",
         type=int,
-        help="requests that are answered at once (default: 1 of transformers, 8 of llamacpp, 16 of "
-        "vllm)",
+        help=f"requests that are answered at once (default: {at_once})",
+    )
+    parser.add_argument(
+        "--config-dir", type=Path, help="folder of choices of your own, with deploy/<engine>.yaml"
     )
     parser.add_argument(
         "--restart",
@@ -108,6 +115,9 @@ def run(args: argparse.Namespace) -> int:
 
 def _start(cache_dir: Path, folder: Path, told: argparse.Namespace) -> int:
     bundle = bundle_in(folder)
+    import_engines_of_run(bundle.parent)
+    if told.config_dir is not None:
+        import_engines(told.config_dir)
     before = Hosted.read(state_of(bundle, cache_dir))
     if before is not None and before.runs and (told.restart or before.is_outdated):
         for front in fronts():
@@ -216,33 +226,49 @@ def _setting(
     None is one request at a time by transformers.
 
     Raises:
-        StratosError: the engine has no formats.
+        StratosError: there is no such engine, or it has no such format.
     """
-    form, engine = told.format, told.engine
-    if engine is None and not form and running is not None:
-        now = running.setting
-        if now.format or not told.at_once:
-            return replace(now, slots=told.at_once or now.slots)
-        engine = Vllm.kind if now.engine == Vllm.kind else Transformers.kind
-    held = read_exports(bundle)
-    if engine is None and not form and held is not None and held.served:
-        engine, form = held.engine, held.served
-        if (why := ENGINES[engine].unusable()) is not None:
-            print(f"The run served it as {form}. {why}\nUntil then transformers serves it.")
-            engine = form = None
-    if engine == Vllm.kind:
-        return ServingSetting(engine, told.at_once or Vllm().at_once, format=form or "")
-    if engine == LlamaCpp.kind or (engine is None and form):
-        own = LlamaCpp()
-        return ServingSetting(own.kind, told.at_once or own.at_once, format=form or own.format)
+    form, at_once = told.format, told.at_once
+    if told.engine is not None:
+        return _setting_of(engine_named(told.engine), form, at_once)
     if form:
+        return _setting_of(_engine_of_format(form), form, at_once)
+    if running is not None and running.setting is not None:
+        now = running.setting
+        if now.format or not at_once:
+            return replace(now, slots=at_once or now.slots)
+        return engine_named(now.engine).setting(at_once)
+    held = read_exports(bundle)
+    if held is not None and held.served:
+        engine = engine_named(held.engine)
+        if (why := engine.unusable()) is None:
+            return _setting_of(engine, held.served, at_once)
+        print(f"The run served it as {held.served}. {why}\nUntil then transformers serves it.")
+    return engine_of(None).setting(at_once) if at_once else None
+
+
+def _setting_of(engine: Engine, form: str | None, at_once: int | None) -> ServingSetting:
+    """Return how an engine is run in a format; None is its own.
+
+    Raises:
+        StratosError: it serves the bundle as it is.
+    """
+    setting = engine.setting(at_once)
+    if not form:
+        return setting
+    if not engine.serves_formats:
         raise StratosError(
-            f"--format {form}: transformers serves the bundle as it is. Add --engine "
-            "llamacpp, or leave the format out."
+            f"--format {form}: {engine.kind} serves the bundle as it is. Add --engine "
+            f"{_engine_of_format(form).kind}, or leave the format out."
         )
-    if (told.at_once or 1) > 1:
-        return ServingSetting(TransformersBatching.kind, slots=told.at_once)
-    return None
+    return replace(setting, format=form)
+
+
+def _engine_of_format(form: str) -> Engine:
+    """Return the engine whose files have a format; the first that makes files, if none has."""
+    makers = [engine for engine in engines().values() if engine.makes_files]
+    have = [one for one in makers if one.weight_format(form).name == form]
+    return (have or makers)[0]
 
 
 def known_answers(hosted: Hosted) -> KnownAnswers:

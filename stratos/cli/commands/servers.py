@@ -170,7 +170,7 @@ def _check_machine(one: Started) -> None:
             f"{one.name}: it is a job of {one.where}, and {here} answers here: type stratos "
             "servers where that one does."
         )
-    if one.executor.kind == "here" and one.host != socket.gethostname():
+    if one.executor.runs_here and one.host != socket.gethostname():
         raise StratosError(
             f"{one.name}: it is a process of {one.host}: type stratos servers there."
         )

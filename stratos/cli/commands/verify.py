@@ -11,7 +11,7 @@ from pathlib import Path
 from stratos.core.counted import counted
 from stratos.core.errors import StratosError
 from stratos.deploy.bundle_server import ask, serving_bundle
-from stratos.deploy.commands import ENGINES
+from stratos.deploy.engines.known import engine_named
 from stratos.deploy.exports import RECORD, read_exports
 from stratos.deploy.hosted_server import bundle_in
 from stratos.deploy.hosting import longest_answer
@@ -90,7 +90,7 @@ def _verify_exports(bundle: Path, known: Sequence[Known]) -> None:
     for one in held.formats if held is not None else ():
         if held is None or not one.is_kept:
             continue
-        engine = ENGINES[held.engine]
+        engine = engine_named(held.engine)
         if len(one.known) != len(known):
             raise StratosError(
                 f"{RECORD} of {bundle} has {counted(len(one.known), 'answer')} of "

@@ -54,7 +54,7 @@ class CascadeConfig(RoomConfig):
                     yield NoPromise(key)
             return
         engine = config.deploy.engine
-        if config.deploy.name == "none":
+        if config.deploy.is_off:
             yield NothingServed(self.accuracy)
         elif engine is not None and self.measure not in ("auto", *engine.measures):
             yield MeasureUnknown(self.measure, engine.title)
@@ -69,4 +69,4 @@ def settings(config: Config) -> CascadeConfig:
 
 def makes_cascade(config: Config) -> bool:
     """Return whether a run ends with a cascade: one is asked for, and the student is served."""
-    return settings(config).accuracy is not None and config.deploy.name != "none"
+    return settings(config).accuracy is not None and not config.deploy.is_off

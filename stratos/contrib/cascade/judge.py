@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from stratos.core.errors import StratosError
+from stratos.deploy.engines.known import engine_named
 from stratos.tasks.base import Item, Message, Task
 
 if TYPE_CHECKING:
@@ -124,16 +125,8 @@ def agreement(n_same: int, n: int) -> float:
 
 
 def sampling_of(bundle: Path, engine: str) -> dict[str, Any]:
-    """Return the options with which a server draws answers of a bundle.
-
-    transformers goes by the bundle's own settings, which are greedy, unless it is given others.
-    """
-    if not engine.startswith("transformers"):
-        return {"top_p": 1}
-    facts = json.loads((bundle / "generation_config.json").read_text(encoding="utf-8"))
-    kept = {name: value for name, value in facts.items() if not name.startswith("_")}
-    drawn = {"do_sample": True, "temperature": TEMPERATURE, "top_k": 0, "top_p": 1.0}
-    return {"generation_config": {**kept, **drawn}}
+    """Return the options with which a server draws answers of a bundle."""
+    return engine_named(engine).sampling(bundle, TEMPERATURE)
 
 
 def is_bare(task: Task, item: Item, text: str) -> bool:

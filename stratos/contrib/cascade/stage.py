@@ -48,7 +48,7 @@ from stratos.records import (
 )
 from stratos.tasks.base import Item
 from stratos.teachers.answer_limit import AnswerLimit
-from stratos.teachers.base import Teacher, identities
+from stratos.teachers.base import Teacher
 from stratos.teachers.evaluation_budget import pace_of
 
 _REQUEST_S = 600.0
@@ -96,7 +96,7 @@ def cascade(
     bundle = Path(deployment.bundle_path)
     facts = [
         bundle_digest(bundle), str(msgspec.json.encode(run)), measure, str(n_samples),
-        teacher.name, *identities(teacher), probed.prompt, str(limit.tokens),
+        teacher.name, *teacher.identities(), probed.prompt, str(limit.tokens),
         str(config.evaluate.max_new_tokens),
     ]  # fmt: skip
     look = look_of(context.run_dir, [one.id for one in choosing], facts, None)

@@ -1,4 +1,4 @@
-"""Reasons of the room, as values and as sentences."""
+"""Reasons of the package, as values and as sentences."""
 
 from __future__ import annotations
 

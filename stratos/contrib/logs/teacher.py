@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from typing_extensions import override
+
 from stratos.contrib.logs.logged_model import Log
 from stratos.contrib.logs.proof import in_words, proof_of
 from stratos.contrib.logs.words import NoCard, NoLog
@@ -15,7 +17,7 @@ from stratos.core.printable import shown
 from stratos.core.reasons import Reason
 from stratos.records import ModelCard, TeacherProbe
 from stratos.tasks.base import Message, Task
-from stratos.teachers.base import STOP, Answer, CacheMode, Keep, Tick
+from stratos.teachers.base import STOP, Answer, CacheMode, Keep, Teacher, Tick
 from stratos.teachers.facts import FACTS
 from stratos.teachers.lifetime import shipped_teachers
 from stratos.teachers.model_names import card_of
@@ -26,7 +28,7 @@ _UNKNOWN: dict[str, Any] = dict.fromkeys(FACTS, 0)
 
 
 @dataclass
-class LoggedTeacher:
+class LoggedTeacher(Teacher):
     """Gives the answers of the task's log again; it has no others, and no key."""
 
     name: str = KIND
@@ -36,8 +38,7 @@ class LoggedTeacher:
     log: Log | None = field(init=False, default=None, repr=False)
     """The task of the run; a run without a log leaves this teacher out."""
 
-    code_version: ClassVar[int] = 1
-    cache: ClassVar[CacheMode] = "off"
+    cache: ClassVar[CacheMode] = "off"  # type: ignore[misc]
 
     def __post_init__(self) -> None:
         """Check that the card is there.
@@ -54,6 +55,7 @@ class LoggedTeacher:
                 f"{did_you_mean(self.price_of, names)} Known: {', '.join(names)}."
             )
 
+    @override
     def of(self, task: Task) -> LoggedTeacher | None:
         """Return the same teacher for a log; None of another task."""
         own = (one for one in task.teachers() if isinstance(one, LoggedTeacher))
@@ -65,6 +67,7 @@ class LoggedTeacher:
         teacher.log = log
         return teacher
 
+    @override
     def measure(self, context: Context) -> TeacherProbe:
         """Return what the log proves, and say it, with what the terms of the model forbid."""
         assert self.log is not None
@@ -90,12 +93,14 @@ class LoggedTeacher:
             return next(card for card in shipped_teachers() if card.name == self.price_of)
         return card_of(self.model) if self.model else None
 
+    @override
     def unreachable(self) -> Reason | None:
         """Return why the log cannot stand in for its model, or None."""
         if self.log is None:
             return NoLog()
         return NoCard(self.model, KIND) if self.settings is None else None
 
+    @override
     def card(self) -> ModelCard:
         """Return the price of the model, by its card."""
         card = self.settings
@@ -114,10 +119,12 @@ class LoggedTeacher:
             retires_source=card.retires_source,
         )
 
+    @override
     def identity(self) -> str:
         """Return what its answers depend on: the rows of the log."""
         return f"{KIND} {self.log.content_sha256 if self.log is not None else ''}"
 
+    @override
     def ask(
         self,
         chats: Sequence[list[Message]],
@@ -145,6 +152,3 @@ class LoggedTeacher:
             if tick is not None:
                 tick(place + 1, len(chats))
         return answers
-
-    def close(self) -> None:
-        """Hold nothing."""

@@ -9,38 +9,28 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import is_dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any, TypeVar
+
+from typing_extensions import override
 
 from stratos.core.chunk_engine import Engine, in_chunks
 from stratos.core.reasons import Reason
 from stratos.records import ModelCard
 from stratos.tasks.base import Message
-from stratos.teachers.base import (
-    Answer,
-    Bounded,
-    Keep,
-    Question,
-    Sampling,
-    Streaming,
-    Teacher,
-    Tick,
-)
+from stratos.teachers.base import Answer, CacheMode, Keep, Question, Teacher, Tick
 
 A = TypeVar("A")
-
-_CHUNK = 32
-"""Chats of one call, for a teacher that names no batch size."""
 
 
 def spread(teacher: Teacher, engine: Engine) -> Teacher:
     """Return a teacher that answers on an engine's nodes; an endpoint's is asked from here."""
-    if isinstance(teacher, Streaming) or not is_dataclass(teacher):
+    if teacher.streams or not is_dataclass(teacher):
         return teacher
-    kind = RaySampler if isinstance(teacher, Sampling) else RayTeacher
-    return kind(teacher, engine)
+    return RayTeacher(teacher, engine)
 
 
-class RayTeacher:
+class RayTeacher(Teacher):
     """A teacher of weights, all else of which is as it was.
 
     Args:
@@ -51,38 +41,46 @@ class RayTeacher:
     def __init__(self, teacher: Any, engine: Engine) -> None:
         self._teacher, self._engine = teacher, engine
         self.name: str = teacher.name
-        self.whole = teacher
-        """The teacher itself: a protocol sees here nothing that it has beside the contract."""
+        self.cache: CacheMode = teacher.cache
 
-    def __getattr__(self, name: str) -> Any:
-        """Give what the teacher has beside the contract."""
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return getattr(self._teacher, name)
+    @property
+    @override
+    def draws(self) -> bool:
+        draws: bool = self._teacher.draws
+        return draws
 
+    @override
     def unreachable(self) -> Reason | None:
-        """Return why the teacher cannot be asked here, or None."""
         reason: Reason | None = self._teacher.unreachable()
         return reason
 
+    @override
     def card(self) -> ModelCard:
-        """Return the facts of the model."""
         card: ModelCard = self._teacher.card()
         return card
 
+    @override
     def identity(self) -> str:
         """Return that of the teacher: where it answers does not change what."""
         identity: str = self._teacher.identity()
         return identity
 
-    def too_long(self, question: Question) -> Reason | None:
-        """Return why a question passes the teacher's context, where it can tell; see `Bounded`."""
-        return self._teacher.too_long(question) if isinstance(self._teacher, Bounded) else None
+    @override
+    def folder(self) -> Path | None:
+        folder: Path | None = self._teacher.folder()
+        return folder
 
+    @override
+    def too_long(self, question: Question) -> Reason | None:
+        reason: Reason | None = self._teacher.too_long(question)
+        return reason
+
+    @override
     def close(self) -> None:
         """Free what was loaded here; workers end with their cluster, or keep the last of theirs."""
         self._teacher.close()
 
+    @override
     def ask(
         self,
         chats: Sequence[list[Message]],
@@ -110,7 +108,7 @@ class RayTeacher:
         tick: Tick | None = None,
     ) -> list[Answer]:
         """Let workers answer chunks of what is asked."""
-        chunks = in_chunks(asked, getattr(self._teacher, "batch_size", _CHUNK))
+        chunks = in_chunks(asked, self._teacher.batch_size)
         answers: list[Answer] = []
         for made in self._engine.map(function, chunks, n_gpus=1):
             for answer in made:
@@ -121,10 +119,7 @@ class RayTeacher:
                 tick(len(answers), len(asked))
         return answers
 
-
-class RaySampler(RayTeacher):
-    """One that draws answers too."""
-
+    @override
     def sample(self, questions: Sequence[Question], keep: Keep | None = None) -> list[Answer]:
         """Answer questions in the order given, each up to its own length."""
         return self._spread(partial(_sample, self._fresh), questions, keep)
@@ -134,5 +129,5 @@ def _answer(teacher: Teacher, max_tokens: int, chats: list[list[Message]]) -> li
     return teacher.ask(chats, max_tokens)
 
 
-def _sample(teacher: Sampling, questions: list[Question]) -> list[Answer]:
+def _sample(teacher: Teacher, questions: list[Question]) -> list[Answer]:
     return teacher.sample(questions)

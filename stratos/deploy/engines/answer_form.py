@@ -14,6 +14,7 @@ from typing import Any
 
 from stratos.deploy.engines.gguf_file import has_byte_pairs
 from stratos.deploy.engines.llguidance_c import why_no_grammar
+from stratos.deploy.engines.words import SchemaTooLarge
 
 MOST_KIB = 64
 """Of a schema as JSON."""
@@ -81,24 +82,24 @@ class AnswerForms:
         return {"json_schema": schema}
 
 
-def why_too_large(schema: Mapping[str, Any]) -> str | None:
+def why_too_large(schema: Mapping[str, Any]) -> SchemaTooLarge | None:
     """Return which bound a schema breaks; None if it keeps all."""
     n_items = 0.0
     for n_values, (name, value, depth) in enumerate(_values(schema), 1):
         if depth > DEEPEST:
-            return f"it may have {DEEPEST} objects and lists inside each other."
+            return SchemaTooLarge("objects and lists inside each other", DEEPEST)
         if n_values > MOST_VALUES:
-            return f"it may have {MOST_VALUES:,} values."
+            return SchemaTooLarge("values", MOST_VALUES)
         counts, most = _counts(name, value)
         if any(one > most for one in counts):
-            return f"{name} may be {most:,} at most, and repetitions in a pattern {MOST_ITEMS:,}."
+            return SchemaTooLarge(name, most, MOST_ITEMS)
         if name == "pattern" and isinstance(value, str) and len(value) > LONGEST_PATTERN:
-            return f"a pattern may have {LONGEST_PATTERN:,} characters."
+            return SchemaTooLarge("characters in a pattern", LONGEST_PATTERN)
         n_items += sum(counts) if most == MOST_ITEMS else 0
         if n_items > MOST_ITEMS_IN_ALL:
-            return f"minItems, maxItems and repetitions may be {MOST_ITEMS_IN_ALL:,} in all."
+            return SchemaTooLarge("items and repetitions in all", MOST_ITEMS_IN_ALL)
     if len(json.dumps(schema)) > MOST_KIB * 1024:
-        return f"it may have {MOST_KIB} KiB."
+        return SchemaTooLarge("KiB", MOST_KIB)
     return None
 
 

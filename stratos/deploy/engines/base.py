@@ -1,24 +1,27 @@
-"""The contract of a serving engine: how it is installed and started, and what it can serve."""
+"""The contract of a serving engine: how it starts, what it loads, what it costs and loses."""
 
 from __future__ import annotations
 
 import sys
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from msgspec import Meta
 
 from stratos.core import extras
 from stratos.core.errors import StratosError
-from stratos.records import ServingSetting
+from stratos.core.reasons import Reason
+from stratos.deploy.engines.cost import OWN_WEIGHTS, ServingCost, WeightFormat
+from stratos.deploy.engines.words import NotInstalled
+from stratos.records import ModelCard, ServingSetting
 
 Count = Annotated[int, Meta(ge=1)]
 Measure = Literal["probability", "agreement"]
+Devices = Literal["any", "cpu", "gpu"]
 Message = dict[str, str]
 """One message of a chat: its role and its content."""
 
@@ -31,8 +34,12 @@ class ExportError(StratosError):
 
 
 @dataclass(frozen=True)
-class Engine(ABC):
-    """A program that serves a bundle, with its settings (`deploy.engine`)."""
+class Engine:
+    """A program that serves a bundle, with its settings (`deploy.engine`).
+
+    A subclass is a frozen dataclass that gives each class attribute without a value one of its
+    own. Its fields are settings, which have defaults.
+    """
 
     code_version: ClassVar[int] = 1
     """Raised when the code of the class serves or exports otherwise: records are made anew then."""
@@ -40,25 +47,36 @@ class Engine(ABC):
     """Name in plans, in records, and on the command line."""
     title: ClassVar[str]
     """Name in a sentence."""
-    requirement: ClassVar[str]
-    """What `pip install` takes; "" where an extra of Stratos installs it."""
-    extra: ClassVar[str] = ""
-    """Extra of Stratos that installs it, and whose server Stratos itself runs."""
-    packages: ClassVar[tuple[str, ...]]
-    """What is installed on its server, as requirements; the versions are those of this machine,
-    where it has them."""
-    uses_torch: ClassVar[bool] = False
-    """Whether PyTorch is among them, or comes with them."""
     needs: ClassVar[tuple[str, ...]]
     """Modules without which it cannot be started."""
     program: ClassVar[str]
     """What a user types to start it, before its arguments."""
     module: ClassVar[str]
     """The same, as for `python -m`."""
-    note: ClassVar[str]
+    cost: ClassVar[ServingCost]
+    """What an answer takes it beside the arithmetic of the model."""
+    packages: ClassVar[tuple[str, ...]]
+    """What is installed on its server, as requirements; the versions are those of this machine,
+    where it has them."""
+    extra: ClassVar[str] = ""
+    """Extra of Stratos that installs it, and whose server Stratos itself runs; "" where
+    `pip install` takes the packages."""
+    uses_torch: ClassVar[bool] = False
+    """Whether PyTorch is among them, or comes with them."""
+    note: ClassVar[str] = "It answers several requests at once."
     """What its user has to know, as a comment of the service file."""
     wants: ClassVar[str] = "memory for the model"
     """What a server and a model have to have."""
+    devices: ClassVar[Devices] = "any"
+    """Servers that it runs on."""
+    unsupported_gpus: ClassVar[tuple[str, ...]] = ()
+    """GPUs that it does not run on."""
+    is_fallback: ClassVar[bool] = False
+    """Whether it is left out on GPUs that another engine of the choice runs on."""
+    weight_formats: ClassVar[tuple[WeightFormat, ...]] = (OWN_WEIGHTS,)
+    """Formats that a plan may have it serve."""
+    serves_formats: ClassVar[bool] = False
+    """Whether it serves a format that is named, and not the bundle's own weights alone."""
     makes_files: ClassVar[bool] = False
     """Whether its formats are files of their own; else it makes them of the bundle when it loads
     it."""
@@ -70,6 +88,22 @@ class Engine(ABC):
 
     at_once: Count = 1
     """Answers at once."""
+
+    def __post_init__(self) -> None:
+        """Check that the class is complete.
+
+        Raises:
+            TypeError: it lacks a class attribute.
+        """
+        if type(self) is Engine:
+            raise TypeError("name the class of the engine with _target_")
+        if missing := self.lacks():
+            raise TypeError(f"the engine {type(self).__name__} lacks {', '.join(missing)}")
+
+    @classmethod
+    def lacks(cls) -> list[str]:
+        """Return the class attributes that a subclass has not given a value."""
+        return [name for name in _REQUIRED if not any(name in vars(base) for base in cls.__mro__)]
 
     @property
     def exports(self) -> tuple[str, ...]:
@@ -91,11 +125,16 @@ class Engine(ABC):
         """Return the format that is served; "" for the bundle's own weights."""
         return ""
 
-    def cannot_serve(self, head: int) -> str | None:
-        """Return why it serves no model of an attention head's width; None if it does."""
+    def weight_format(self, name: str) -> WeightFormat:
+        """Return a format by its name; the first where it has none of that name."""
+        formats = self.weight_formats
+        return next((form for form in formats if form.name == name), formats[0])
+
+    def cannot_serve(self, card: ModelCard) -> Reason | None:
+        """Return why it serves no model of such a shape; None if it does."""
         return None
 
-    def cannot_export(self, bundle: Path, form: str) -> str | None:
+    def cannot_export(self, bundle: Path, form: str) -> Reason | None:
         """Return why a bundle cannot be exported in a format; None if it can."""
         return None
 
@@ -133,9 +172,13 @@ class Engine(ABC):
         """
         return ""
 
-    def setting(self) -> ServingSetting:
-        """Return how it is run."""
-        return ServingSetting(self.kind, slots=self.at_once, format=self.served)
+    def setting(self, slots: int | None = None) -> ServingSetting:
+        """Return how it is run.
+
+        Args:
+            slots: answers at once; None for its own.
+        """
+        return ServingSetting(self.kind, slots=slots or self.at_once, format=self.served)
 
     def as_planned(self, run: ServingSetting) -> Self:
         """Return the engine as a plan runs it."""
@@ -149,22 +192,44 @@ class Engine(ABC):
         except metadata.PackageNotFoundError:
             return name
 
-    def unusable(self) -> str | None:
-        """Return why it cannot be started here, with what to type; None if it can."""
+    def unusable(self) -> Reason | None:
+        """Return why it cannot be started here; None if it can."""
         if all(find_spec(name) is not None for name in self.needs):
             return None
-        typed = extras.install(self.extra) if self.extra else f'pip install "{self.requirement}"'
-        return f"{self.title} is not installed here. Type: {typed}"
+        return NotInstalled(self.title, self.how_to_install)
 
-    @abstractmethod
-    def options(self, run: ServingSetting, n_devices: int, context: int) -> list[str]:
-        """Return the arguments of its program beside model and address.
+    @property
+    def how_to_install(self) -> str:
+        """Command that installs it."""
+        packages = " ".join(f'"{package}"' for package in self.packages)
+        return extras.install(self.extra) if self.extra else f"pip install {packages}"
+
+    def arguments(
+        self, model: str, host: str, port: int, run: ServingSetting, n_devices: int, context: int
+    ) -> list[str]:
+        """Return the arguments of its program that serve one model.
 
         Args:
+            model: folder.
+            host: address that it listens on.
+            port: the same.
             run: how it is run.
             n_devices: GPUs of the server.
             context: tokens of the longest chat with its answer.
         """
+        options = self.options(run, n_devices, context)
+        return ["serve", model, "--host", host, "--port", str(port), *options]
+
+    def sampling(self, bundle: Path, temperature: float) -> dict[str, Any]:
+        """Return the options of a request with which its server draws answers of a bundle."""
+        return {"top_p": 1}
+
+    def options(self, run: ServingSetting, n_devices: int, context: int) -> list[str]:
+        """Return those beside model and address; see `arguments`."""
+        return []
+
+
+_REQUIRED = ("kind", "title", "packages", "needs", "program", "module", "cost")
 
 
 def export_path(bundle: Path, name: str) -> Path:

@@ -15,8 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 from stratos.core import extras
 from stratos.core.atomic_files import replacing
+from stratos.core.reasons import Reason
 from stratos.deploy.engines.base import ExportError
 from stratos.deploy.engines.chat_ids import ChatIds
+from stratos.deploy.engines.gguf_formats import FORMATS
+from stratos.deploy.engines.words import ScaledRotary, UnevenRows, UnknownArchitecture
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,8 +28,6 @@ ARCHITECTURES = {"llama": "llama", "mistral": "llama", "qwen2": "qwen2", "qwen3"
 """`model_type` of a bundle's config to llama.cpp's name of the architecture."""
 ROTATED_IN_PAIRS = frozenset(("llama",))
 """Those whose rotary embedding llama.cpp applies to neighbours; transformers does to halves."""
-K_WIDTH, BLOCK_WIDTH = 256, 32
-"""Weights of a row that K-quants, and q8_0, put into one block."""
 IDS_ONLY = (
     "This file takes token ids alone: GGUF cannot express its tokenizer. Serve its bundle with: "
     "stratos serve BUNDLE --engine llamacpp"
@@ -47,28 +48,23 @@ class _Tokenizer:
     """llama.cpp's name of what cuts a text before pairs are merged; "" if it has none."""
 
 
-def cannot_export(bundle: Path, form: str) -> str | None:
+def cannot_export(bundle: Path, form: str) -> Reason | None:
     """Return why a bundle cannot be written in a format; None if it can."""
     return why_not_gguf(_facts(bundle), form)
 
 
-def why_not_gguf(facts: Mapping[str, Any], form: str) -> str | None:
+def why_not_gguf(facts: Mapping[str, Any], form: str) -> Reason | None:
     """Return why a model cannot be written in a format, by its config.json; None if it can."""
     kind = str(facts.get("model_type"))
     rope = facts.get("rope_parameters") or facts.get("rope_scaling") or {}
     if kind not in ARCHITECTURES:
-        return (
-            f"its architecture is {kind}, and those that can be written are "
-            f"{', '.join(ARCHITECTURES)}"
-        )
+        return UnknownArchitecture(kind, tuple(ARCHITECTURES))
     if (rope_type := rope.get("rope_type", "default")) != "default":
-        return f"its rotary embedding is scaled ({rope_type}), which cannot be written yet"
+        return ScaledRotary(rope_type)
     widths = sorted({int(facts["hidden_size"]), int(facts["intermediate_size"])})
-    told = " and ".join(map(str, widths))
-    if form == "q4_k_m" and not any(width % K_WIDTH == 0 for width in widths):
-        return f"q4_k_m needs a width that {K_WIDTH} divides, and its widths are {told}"
-    if form == "q8_0" and any(width % BLOCK_WIDTH for width in widths):
-        return f"q8_0 needs widths that {BLOCK_WIDTH} divides, and its widths are {told}"
+    weights = FORMATS[form]
+    if not weights.divides(*widths):
+        return UnevenRows(form, weights.block_width, tuple(widths), weights.takes_other_rows)
     return None
 
 
@@ -84,8 +80,8 @@ def write_gguf(bundle: Path, path: Path, form: str, *, ids_only: bool = False) -
     Raises:
         ExportError: the bundle cannot be written in this format.
     """
-    if told := cannot_export(bundle, form):
-        raise ExportError(f"{bundle} cannot be written as {form}: {told}.")
+    if reason := cannot_export(bundle, form):
+        raise ExportError(f"{bundle} cannot be written as {form}: {reason}.")
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as staged:
         if form == "q4_k_m":

@@ -18,6 +18,10 @@ import threading
 import time
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from stratos.core.reasons import Reason
 
 MOST_S = 0.5
 """CPU seconds that a grammar may take: llama.cpp makes it again for each request."""
@@ -51,13 +55,15 @@ class _TokenizerInit(ctypes.Structure):
 
 
 @lru_cache(maxsize=256)
-def why_no_grammar(schema: str) -> str | None:
+def why_no_grammar(schema: str) -> Reason | None:
     """Return why llama.cpp makes no grammar of a JSON Schema; None if it does.
 
     Args:
         schema: as JSON text.
     """
     from importlib.util import find_spec
+
+    from stratos.core.reasons import Because
 
     spec = find_spec("xllamacpp")
     folders = list(spec.submodule_search_locations or ()) if spec else []
@@ -68,12 +74,13 @@ def why_no_grammar(schema: str) -> str | None:
         try:
             done = subprocess.run(command, input=schema.encode(), capture_output=True, timeout=20)
         except subprocess.TimeoutExpired:
-            return _TOO_MUCH
+            return Because(_TOO_MUCH)
     try:
-        found = json.loads(done.stdout)
+        result = json.loads(done.stdout)
     except ValueError:  # it was ended by one of its bounds
-        return _TOO_MUCH
-    return _TOO_MUCH if found["cpu_s"] > MOST_S else found["why"]
+        return Because(_TOO_MUCH)
+    why = _TOO_MUCH if result["cpu_s"] > MOST_S else result["why"]
+    return Because(why) if why else None
 
 
 def _main(path: str) -> None:

@@ -43,10 +43,9 @@ from stratos.distill.words import (
     ServedTopK,
     SignalTooDear,
 )
+from stratos.teachers.base import SignalKind, Teacher
 from stratos.teachers.call_budget import is_paid
 from stratos.teachers.cost_estimate import CostEstimate
-from stratos.teachers.huggingface import HuggingFaceTeacher
-from stratos.teachers.openai import OpenAITeacher
 
 FOLDER = "signals"
 """Folder of the caches in the cache folder that runs share."""
@@ -151,7 +150,7 @@ def open_source(
     if wanted.cache == "none":
         return _said(_live(teacher, wanted, tokenizer, data, context, prompts), teacher, context)
     kind = wanted.cache
-    if kind == "sampled" and isinstance(teacher, OpenAITeacher):
+    if kind == "sampled" and teacher.signal is SignalKind.LOGPROBS:
         context.warn(str(ServedTopK(teacher.name)))
         kind = "topk"
     tokens = fingerprint(tokenizer)
@@ -175,7 +174,7 @@ def open_source(
                 return _said(live, teacher, context)
             _said(live, teacher, context)
             # Each document is paid for once: none is read to measure the time.
-            paid = isinstance(teacher, OpenAITeacher) and is_paid(teacher.card())
+            paid = teacher.signal is SignalKind.LOGPROBS and is_paid(teacher.card())
             fill(cache, missing, live, data, context, try_out=not paid)
         finally:
             live.close()
@@ -208,9 +207,9 @@ def _live(
     Raises:
         BudgetError: it is more than is left, and the strategy is forced.
     """
-    if isinstance(teacher, HuggingFaceTeacher):
+    if teacher.signal is SignalKind.WEIGHTS:
         return _local(teacher, wanted, tokenizer, data, prompts)
-    if not isinstance(teacher, OpenAITeacher):
+    if teacher.signal is SignalKind.TEXT:
         return TextSource(OnlyAnswers(type(teacher).__name__))
     if reason := wanted.beyond_servers():
         return TextSource(reason)
@@ -234,7 +233,7 @@ def _too_dear(cost: CostEstimate) -> SignalTooDear:
 
 
 def _local(
-    teacher: HuggingFaceTeacher,
+    teacher: Teacher,
     wanted: SignalConfig,
     tokenizer: Any,
     data: Encoded,
@@ -276,7 +275,7 @@ def _local(
     return LocalSource(reader, prompts, teacher.close)
 
 
-def _check_ids(teacher: HuggingFaceTeacher, tokenizer: Any, highest: int) -> None:
+def _check_ids(teacher: Teacher, tokenizer: Any, highest: int) -> None:
     """Check that the data have no token that the student's tokenizer added for itself.
 
     Raises:

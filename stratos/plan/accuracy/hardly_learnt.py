@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from stratos.config import Config, StudentConfig
+from stratos.config import Config
 from stratos.core.by_name import named
-from stratos.core.counted import counted
-from stratos.core.formats import right
-from stratos.core.intervals import predicted
 from stratos.models.students import starts_from_model
 from stratos.plan.accuracy.predict import LEAST_SHOWN
 from stratos.plan.left_out import Exclusions
 from stratos.plan.problem import Candidate
-from stratos.records import Interval, Plan
+from stratos.plan.words import AlmostNothing, HardlyLearnt
+from stratos.records import Plan
 from stratos.synthesize.choice import Reason
 
 _SURELY_BELOW = 2 * LEAST_SHOWN
@@ -52,8 +50,7 @@ def without_hopeless(
             left_out.add(
                 f"{one.student} by {one.strategy}",
                 Reason.HOPELESS,
-                f"it would get almost nothing right: {_of(accuracy)}, and {best.student} "
-                f"{best.accuracy.mean:.1%}",
+                AlmostNothing(accuracy, best.student, best.accuracy.mean),
                 strategy=one.strategy,
             )
         else:
@@ -76,55 +73,25 @@ def _of_models(
     )
     for one in candidates if kept else ():
         if one not in kept:
-            about = f"its accuracy is {_of_unknown(one)}, and students like it learn almost nothing"
-            if one.is_known:
-                about = f"it would get almost nothing right: {_of(one.accuracy)}"
             left_out.add(
                 f"{one.student} by {one.strategy}",
                 Reason.HOPELESS,
-                f"{about}; {kept[0].student} starts from a model and may learn it",
+                AlmostNothing(one.accuracy, kept[0].student, None),
                 strategy=one.strategy,
             )
     return kept or tuple(candidates)
 
 
-def _of_unknown(one: Candidate) -> str:
-    return predicted(one.accuracy) if one.accuracy.tried is not None else "unknown"
-
-
-def hardly_learnt(config: Config, plan: Plan) -> str:
-    """Warn before a training that its student will learn next to nothing; "" where it will."""
+def hardly_learnt(config: Config, plan: Plan) -> HardlyLearnt | None:
+    """Return before a training that its student will learn next to nothing; None if it will."""
     accuracy = plan.accuracy
     if accuracy.is_known and accuracy.mean >= LEAST_SHOWN:
-        return ""
+        return None
     if not accuracy.is_known and accuracy.tried is None:
-        return ""
+        return None
     student = named(config.students, plan.student)
-    rows = ""
-    if config.task.has_rows:
-        rows = f" from {counted(config.task.n_train, 'training row', spec=',')}"
-    ways = _ways(config, student, bool(rows))
-    if accuracy.tried is not None:
-        return (
-            f"{plan.student} had {right(accuracy.tried)}: it may hardly learn this task{rows}. "
-            f"{ways}"
-        )
-    return (
-        f"{plan.student} is expected to answer {_of(accuracy)} right: it hardly learns this task"
-        f"{rows}. {ways}"
-    )
-
-
-def _ways(config: Config, student: StudentConfig, has_rows: bool) -> str:
-    ways = []
+    better_start = "a larger student (--help student lists them)"
     if student.path is None:
-        ways.append(starts_from_model(config))
-    else:
-        ways.append("a larger student (--help student lists them)")
-    if has_rows:
-        ways.append("more rows")
-    return f"What may help: {'; '.join(ways)}. stages=[probe,plan] plans without a training."
-
-
-def _of(accuracy: Interval) -> str:
-    return f"{accuracy.mean:.1%} ({accuracy.low:.1%} to {accuracy.high:.1%})"
+        better_start = starts_from_model(config)
+    n_rows = config.task.n_train if config.task.has_rows else None
+    return HardlyLearnt(plan.student, accuracy, n_rows, better_start)

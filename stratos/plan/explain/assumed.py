@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from stratos.catalog.table import LOCAL
+from stratos.deploy.engines.known import engine_named
 from stratos.estimate import constants as k
 from stratos.estimate.fitted import fitted
 from stratos.estimate.prediction_error import Factor
@@ -43,7 +44,7 @@ def assumptions_of(
     ]
     found += _servers(parts, problem.up)
     found += _moved(problem, prices)
-    if problem.objective.name == "balanced":
+    if problem.objective.weights is None:
         found += _exchange(rates)
     return tuple(dict.fromkeys(found))
 
@@ -65,7 +66,7 @@ def _servers(parts: Iterable[tuple[str, Option]], up: frozenset[str]) -> Iterato
         if part.run is not None and part.run.utilisation:
             yield utilised(part.run.utilisation)
         if part.run is not None and part.run.format:
-            yield loss_of(part.run.format)
+            yield loss_of(engine_named(part.run.engine).weight_format(part.run.format))
         if offer.accelerator is None and offer.cloud != LOCAL and role == "train":
             yield Assumption(
                 "training speed of a vCPU",

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from stratos.config import LimitsConfig
 from stratos.plan.limits import LIMITS, Limit, with_limit
-from stratos.plan.objective import SINGLE, Linear
+from stratos.plan.objective import USD, Linear
 from stratos.plan.problem import Choice, Problem
 from stratos.plan.solve.frontier import merged, within
 from stratos.plan.solve.model import Model
@@ -68,7 +68,7 @@ def alone(
         limit: the one to move.
         order: what the plan under the changed limit is chosen by.
     """
-    wanted = [Linear(SINGLE[limit.objective]), Linear(SINGLE["cheapest"])]
+    wanted = [limit.cost.alone, USD.alone]
     free = with_limit(limits, limit, None)
     if limit.is_floor:
         free = with_limit(limits, limit, _best_floor(model, free, limit))
@@ -143,7 +143,7 @@ def _share(limit: Limit, limits: LimitsConfig, choice: Choice, problem: Problem)
 def needed(limit: Limit, choice: Choice, problem: Problem) -> float:
     """Return the value that a limit must have for a plan to meet it: what to type."""
     value = limit.value(choice)
-    if limit.key == "budget_usd":
+    if limit.cost is USD:
         value = max(value, problem.set_aside_usd(choice))
     return value + problem.spent_of(limit.key)
 
@@ -166,7 +166,7 @@ def _verified(
 def _lacks_reserve(changes: Sequence[Change], choice: Choice, problem: Problem) -> bool:
     """Return whether a plan's jobs set more aside than a changed budget has."""
     return any(
-        one.limit.key == "budget_usd"
+        one.limit.cost is USD
         and one.value is not None
         and needed(one.limit, choice, problem) > one.value + SLACK
         for one in changes

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from stratos.config import ObjectiveConfig
 from stratos.core.intervals import predicted
-from stratos.core.money import cents
-from stratos.plan.objective import Linear
+from stratos.plan.objective import ACCURACY, COSTS, Linear, money, weighted
 from stratos.plan.problem import Choice
 
 LEAST_USD = 0.005
@@ -14,19 +14,6 @@ LEAST_USD = 0.005
 
 SAME = 1e-6
 """Relative difference below which two values are the same."""
-
-GAINS = {
-    "most_accurate": ("accuracy", lambda c: c.accuracy, "{:.3f}".format),
-    "cheapest": ("cost", lambda c: c.usd, lambda v: money(v)),
-    "fastest": ("time", lambda c: c.hours, lambda v: f"{v:.3g} h"),
-    "lowest_latency": ("p95", lambda c: c.latency_ms, lambda v: f"{v:.3g} ms"),
-}
-"""Objective to what a plan may gain in it: name, value, and how an amount of it is written."""
-
-
-def money(usd: float) -> str:
-    """Write dollars with cents, or two digits where there are less than ten cents."""
-    return cents(usd) if usd >= 0.1 or usd == 0 else f"${usd:.2g}"
 
 
 def describe(choice: Choice) -> str:
@@ -60,7 +47,7 @@ def is_same(one: Choice, other: Choice) -> bool:
     )
 
 
-def difference(before: Choice, after: Choice, net: Linear, objective: str) -> str:
+def difference(before: Choice, after: Choice, net: Linear, objective: ObjectiveConfig) -> str:
     """Say what one plan gains and loses on another: "net cost −$0.21, cost +$1.20".
 
     Args:
@@ -69,14 +56,17 @@ def difference(before: Choice, after: Choice, net: Linear, objective: str) -> st
         net: the net cost.
         objective: what the plans are chosen by; it is said first.
     """
-    parts = {"balanced": _signed("net cost", net(after) - net(before), money)}
-    for name, (label, value, write) in GAINS.items():
-        parts[name] = _signed(label, value(after) - value(before), write)
+    parts = {
+        cost.name: _signed(cost.label, cost.value(after) - cost.value(before), cost.write)
+        for cost in COSTS
+    }
     if before.candidate.is_known != after.candidate.is_known:
-        parts["most_accurate"] = f"accuracy {_state(after)}"
+        parts[ACCURACY.name] = f"accuracy {_state(after)}"
     elif not before.candidate.is_known:
-        parts["most_accurate"] = ""
-    ordered = [parts.pop(objective), *parts.values()]
+        parts[ACCURACY.name] = ""
+    first = [parts.pop(cost.name) for cost in weighted(objective)]
+    net_change = _signed("net cost", net(after) - net(before), money)
+    ordered = [*first, net_change, *parts.values()]
     return ", ".join(filter(None, ordered)) or "less than what would show"
 
 

@@ -14,7 +14,7 @@ from stratos.plan.explain.in_words import describe, servers
 from stratos.plan.explain.relaxations import Relaxed, nearest_student, relaxations
 from stratos.plan.explain.variants import Variants
 from stratos.plan.limits import LIMITS, Limit
-from stratos.plan.objective import SINGLE, Linear, levels, net_cost
+from stratos.plan.objective import Linear, counted_by, levels, net_cost
 from stratos.plan.problem import Choice, Problem
 from stratos.plan.solve.frontier import frontier
 from stratos.plan.solve.model import Model
@@ -89,7 +89,8 @@ def explain(
     """
     limits = problem.limits
     everything = frontier(problem) if everything is None else everything
-    order = levels(problem.objective.name, net_cost(problem.objective, limits, everything))
+    net = net_cost(problem.objective, limits, everything)
+    order = levels(counted_by(problem.objective, net), net)
     given = [limit for limit in LIMITS if limit.of(limits) is not None]
     singles = {limit: way for limit in given if (way := alone(model, limits, limit, order))}
     relaxed = relaxations(variants) if variants is not None else []
@@ -149,7 +150,7 @@ def _fewest(
 
 def _reach(model: Model, everything: Sequence[Choice], limit: Limit) -> str:
     """Say what the best value is that any plan has when no limit is set."""
-    best = min(everything, key=Linear(SINGLE[limit.objective]))
+    best = min(everything, key=limit.cost.alone)
     if limit.is_floor:
         best = max(everything, key=limit.value)
     if limit.is_floor and not best.candidate.is_known:

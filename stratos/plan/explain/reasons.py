@@ -4,25 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from stratos.config import ObjectiveConfig
 from stratos.core.counted import listed
 from stratos.core.formats import sentence, taken_before
 from stratos.core.intervals import predicted
 from stratos.plan.explain.free_here import free_servers
-from stratos.plan.explain.in_words import GAINS, describe, difference, in_dollars, is_same, money
+from stratos.plan.explain.in_words import describe, difference, in_dollars, is_same
 from stratos.plan.explain.queued import queued
 from stratos.plan.limits import LIMITS, with_limit
-from stratos.plan.objective import ALTERNATIVES, SINGLE, Linear, Rates, best, levels
+from stratos.plan.objective import (
+    ACCURACY,
+    USD,
+    Linear,
+    Rates,
+    best,
+    counted_by,
+    goal_of,
+    levels,
+    money,
+    weighted,
+)
 from stratos.plan.problem import Choice, Problem
 from stratos.plan.solve.frontier import within
 from stratos.plan.solve.model import TIE
-
-GOAL = {
-    "balanced": "the lowest net cost",
-    "cheapest": "the lowest cost",
-    "fastest": "the shortest time until it serves",
-    "most_accurate": "the highest predicted accuracy",
-    "lowest_latency": "the lowest latency",
-}
 
 
 def reasons(
@@ -110,9 +114,9 @@ def _asked(problem: Problem, chosen: Choice) -> list[str]:
 
 
 def _goal(problem: Problem, chosen: Choice) -> str:
-    name = problem.objective.name
+    goal = goal_of(problem.objective)
     return (
-        f"Among the plans within the limits it has {GOAL[name]}: {money(chosen.usd)}, "
+        f"Among the plans within the limits it has {goal}: {money(chosen.usd)}, "
         f"{chosen.hours:.3g} h until it serves, {chosen.latency_ms:,.0f} ms."
     )
 
@@ -120,8 +124,8 @@ def _goal(problem: Problem, chosen: Choice) -> str:
 def _beside(
     problem: Problem, chosen: Choice, feasible: Sequence[Choice], rates: Rates
 ) -> Iterator[str]:
-    """Say what the balanced plan gains on the plans of other objectives, in dollars."""
-    if problem.objective.name != "balanced":
+    """Say what the plan of the lowest net cost gains on those of other objectives, in dollars."""
+    if problem.objective.weights is not None:
         return
     point, hour, tenth = rates.usd.values()
     yield (
@@ -129,9 +133,9 @@ def _beside(
         f"p95 latency {money(tenth)} (objective.{', '.join(rates.usd)})."
     )
     net = rates.net_cost
-    for name, objective in list(ALTERNATIVES.items())[:2]:
-        other = best(feasible, objective, net)
-        said = name.replace("_", "-")
+    for cost in (ACCURACY, USD):
+        other = best(feasible, cost.alone, net)
+        said = cost.alternative.replace("_", "-")
         if is_same(other, chosen):
             yield f"The {said} plan is the same."
             continue
@@ -153,7 +157,7 @@ def _binding(
             continue
         free = problem.ahead(with_limit(problem.limits, limit, None))
         looser = within(everything, free, problem.spent_usd)
-        other = best(looser, problem.objective.name, net)
+        other = best(looser, counted_by(problem.objective, net), net)
         (loose if is_same(other, chosen) else binding).append(limit.now(problem.limits))
     if binding:
         verb = "binds" if len(binding) == 1 else "bind"
@@ -184,21 +188,22 @@ def _runner_up(
         what = "Runner-up, with other servers"
     if not others:
         return []
-    second = best(others, problem.objective.name, net)
-    return [f"{what}: {describe(second)}. {_why(problem.objective.name, chosen, second, net)}"]
+    objective = problem.objective
+    second = best(others, counted_by(objective, net), net)
+    return [f"{what}: {describe(second)}. {_why(objective, chosen, second, net)}"]
 
 
-def _why(objective: str, chosen: Choice, second: Choice, net: Linear) -> str:
+def _why(objective: ObjectiveConfig, chosen: Choice, second: Choice, net: Linear) -> str:
     """Say what a plan lost on against the chosen one."""
-    first, *ties = levels(objective, net)
+    first, *ties = levels(counted_by(objective, net), net)
     behind = first(second) - first(chosen)
     if behind <= TIE * max(1.0, abs(first(chosen))):
         for level in ties:
             if level(second) - level(chosen) > TIE * max(1.0, abs(level(chosen))):
-                on = "dollars" if level == Linear(SINGLE["cheapest"]) else "the net cost"
-                return f"It ties on {GOAL[objective]} and lost on {on}."
-        return f"It ties on {GOAL[objective]} and comes later by name."
-    if objective != "balanced":
+                on = "dollars" if level == USD.alone else "the net cost"
+                return f"It ties on {goal_of(objective)} and lost on {on}."
+        return f"It ties on {goal_of(objective)} and comes later by name."
+    if objective.weights is not None:
         gains = difference(chosen, second, net, objective)
-        return f"It lost on {GAINS[objective][0]}: {gains}."
+        return f"It lost on {listed([cost.label for cost in weighted(objective)])}: {gains}."
     return f"Its net cost is {money(behind)} higher: {in_dollars(chosen, second, net)}."

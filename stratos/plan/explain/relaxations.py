@@ -15,7 +15,7 @@ from typing import Any
 from stratos.config import CloudConfig, Config, StudentConfig
 from stratos.plan.explain.in_words import describe
 from stratos.plan.explain.variants import Variants
-from stratos.plan.objective import SINGLE, Linear, levels, net_cost
+from stratos.plan.objective import USD, Linear, counted_by, levels, net_cost
 from stratos.plan.problem import Choice
 from stratos.plan.solve.frontier import frontier
 from stratos.plan.solve.model import Model
@@ -23,7 +23,7 @@ from stratos.plan.solve.model import Model
 PRECISION = 0.005
 """Share of a number at which its bisection ends."""
 
-CHEAPEST = (Linear(SINGLE["cheapest"]),)
+CHEAPEST = (USD.alone,)
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def again(
         if model.solve(problem.ahead(problem.limits), CHEAPEST) is None:
             return None
         net = net_cost(problem.objective, problem.limits, frontier(problem))
-        order = levels(problem.objective.name, net)
+        order = levels(counted_by(problem.objective, net), net)
     return model.solve(problem.ahead(problem.limits), order)
 
 

@@ -13,6 +13,7 @@ from stratos.core.formats import most, right_shortly, taken_before
 from stratos.core.money import cents
 from stratos.core.printable import visible
 from stratos.plan.explain.free_here import free_servers
+from stratos.plan.objective import ACCURACY, COSTS
 from stratos.records import Assumption, Interval, Plan, PlanPoint, Price, RoleChoice
 
 if TYPE_CHECKING:
@@ -34,12 +35,7 @@ SERVER = re.compile(
 )
 """The parts of a server's name: "2 × aws/us-east-1 g4dn.xlarge (1xT4) spot"."""
 
-LABELS = {
-    "accuracy_first": "accuracy",
-    "cost_first": "cost",
-    "fastest": "time",
-    "lowest_latency": "latency",
-}
+BEST_IN = {cost.alternative: cost.name for cost in COSTS}
 """Alternative to what it is the best in."""
 
 
@@ -299,11 +295,11 @@ def _short_one(server: str) -> str:
 
 def _names(point: PlanPoint, plan: Plan) -> list[str]:
     return [
-        LABELS.get(name, name)
+        BEST_IN.get(name, name)
         for name, other in plan.alternatives.items()
         if point.accuracy == other.accuracy
         and _close(point, other)
-        and (other.accuracy_known or name != "accuracy_first")
+        and (other.accuracy_known or name != ACCURACY.alternative)
     ]
 
 

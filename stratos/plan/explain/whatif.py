@@ -11,7 +11,7 @@ from stratos.plan.explain.point import as_point
 from stratos.plan.explain.relaxations import again
 from stratos.plan.explain.variants import Variants
 from stratos.plan.limits import LIMITS, Limit, with_limit
-from stratos.plan.objective import Linear, levels
+from stratos.plan.objective import Linear, counted_by, levels
 from stratos.plan.problem import Choice, Problem
 from stratos.plan.solve.frontier import within
 from stratos.plan.solve.model import Model
@@ -67,8 +67,8 @@ class _Told:
         self.chosen = chosen
         self.everything = everything
         self.net = net
-        self.objective = problem.objective.name
-        self.order = levels(self.objective, net)
+        self.objective = problem.objective
+        self.order = levels(counted_by(self.objective, net), net)
 
     def of(self, limit: Limit) -> Iterator[WhatIf]:
         """Yield what moving one limit does; nothing if it is not set."""

@@ -10,7 +10,7 @@ from stratos.config import Config
 from stratos.ledger import Ledger
 from stratos.plan.options.hosted import is_hosted
 from stratos.records import Probe, TeacherProbe
-from stratos.teachers.base import Batching, Question, Teacher
+from stratos.teachers.base import Question, Teacher
 from stratos.teachers.cached import n_kept
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class Kept:
         if questions is None:
             return 0
         n = n_kept(teacher, questions, self.cache_dir)
-        if self.ledger is not None and isinstance(teacher, Batching):
+        if self.ledger is not None and teacher.takes_batches:
             n += self.ledger.batches.n_under_way(f"teacher {teacher.name}")
         return n
 

@@ -18,6 +18,7 @@ from stratos.core.by_name import find
 from stratos.core.counted import counted
 from stratos.core.errors import ConfigError
 from stratos.core.machine_load import slowness_now
+from stratos.core.reasons import Because
 from stratos.distill.recipe import optimizer_of
 from stratos.estimate import Calibration, TrainingJob, calibration, card_of_student, train
 from stratos.models.students import is_here, why_not
@@ -36,6 +37,7 @@ from stratos.plan.options.teacher_load import teacher_load_of
 from stratos.plan.options.training_length import Lengths
 from stratos.plan.problem import Candidate, Problem
 from stratos.plan.traffic import requests_of
+from stratos.plan.words import TooBig, TooSlowHere, TooSmall
 from stratos.records import CardRun, ModelCard, Pilot, Probe, TeacherProbe
 from stratos.synthesize.choice import Reason, StudentFacts, pick
 from stratos.synthesize.strategy import Strategy
@@ -80,7 +82,7 @@ def build_problem(
     """
     pairs = _Pairs(config)
     for name, why in probe.unreachable.items():
-        pairs.left_out.add(name, Reason.UNREACHABLE, why, teacher=name)
+        pairs.left_out.add(name, Reason.UNREACHABLE, Because(why), teacher=name)
     if (baseline := without_model(probe)) is not None:
         pairs.evidence.append(str(baseline))
     lengths = Lengths(config)
@@ -172,8 +174,9 @@ def build_problem(
                     train_tokens=trained[pair].tokens,
                 )
                 lossy = too_lossy(pricing.choices, candidate.limit_accuracy, config.limits)
-                if lossy and candidate.is_known:
-                    pairs.evidence.append(not_in(lossy, card.name, config.limits))
+                loss = not_in(lossy, card.name, config.limits)
+                if loss is not None and candidate.is_known:
+                    pairs.evidence.append(str(loss))
                 serve_key = pricing.serving(card, strategy.kind, requests[pair], lossy)
                 if serve_key is None:
                     continue
@@ -198,7 +201,7 @@ def build_problem(
         exclusions=tuple(pairs.left_out.values()),
         not_rented=catalog.left_out,
         evidence=tuple(dict.fromkeys(pairs.evidence)),
-        warnings=(*catalog.warnings, *not_chosen_from(config.deploy)),
+        warnings=(*catalog.warnings, *map(str, not_chosen_from(config.deploy))),
         wait_hours=catalog.wait_hours,
         preempts=catalog.preempts,
         n_offers=len(catalog.offers),
@@ -293,7 +296,7 @@ class _Pairs:
                     self.evidence.append(strategy.added(config.task, teacher.teacher, covered))
                 continue
             if verdict.why_not is Reason.REPEATS and verdict.concerns == "teacher":
-                self.evidence.append(not_asked(config, teacher, strategy))
+                self.evidence.append(str(not_asked(config, teacher, strategy)))
             key = {
                 "strategy": name,
                 "teacher": f"{name} from {teacher.teacher}",
@@ -301,7 +304,8 @@ class _Pairs:
             }[verdict.concerns]
             assert verdict.why_not is not None, "only what is taken has no reason"
             of = "" if verdict.concerns == "strategy" else teacher.teacher
-            self.left_out.add(key, verdict.why_not, verdict.reason, strategy=name, teacher=of)
+            why = Because(verdict.reason)
+            self.left_out.add(key, verdict.why_not, why, strategy=name, teacher=of)
         return taken
 
 
@@ -322,19 +326,18 @@ def _students(
     for student in config.students:
         reason = why_not(student, _PLANNED)
         if reason is not None:
-            left_out.add(student.name, Reason.STUDENT, str(reason))
+            left_out.add(student.name, Reason.STUDENT, reason)
             continue
         try:
             card = card_of_student(student, config.task)
         except ConfigError as error:
-            left_out.add(student.name, Reason.STUDENT, str(error))
+            left_out.add(student.name, Reason.STUDENT, Because(str(error)))
             continue
         if card.n_params < complexity.min_student_params:
             left_out.add(
                 student.name,
                 Reason.DECLARED,
-                f"its {card.n_params:,} parameters are below complexity.min_student_params="
-                f"{complexity.min_student_params} (complexity={complexity.level})",
+                TooSmall(card.n_params, complexity.min_student_params, complexity.level),
             )
         elif (
             student.only_if_here
@@ -368,8 +371,8 @@ def _too_slow(
     lengths: Lengths,
     teachers: Sequence[TeacherProbe],
     measured: Calibration,
-) -> str:
-    """Say that a training on this machine takes too long; "" if it does not."""
+) -> TooSlowHere | None:
+    """Return that a training on this machine takes too long; None if it does not."""
     length = lengths.longest(teachers, card)
     tokens = length.tokens
     student = lengths.student(card)
@@ -384,20 +387,14 @@ def _too_slow(
     limits = [config.limits.train_hours, config.limits.deadline_hours]
     most = min((hours for hours in limits if hours is not None), default=math.inf)
     if hours is not None and hours.mean <= most:
-        return ""
-    takes = "needs more memory" if hours is None else f"takes about {hours.mean:.3g} h"
-    return (
-        f"training it for {tokens:,} tokens {takes} on this machine, and "
-        f"{most:g} h are allowed: limits.train_hours=… allows more, trainer.max_tokens=… asks less"
-    )
+        return None
+    return TooSlowHere(tokens, None if hours is None else hours.mean, most)
 
 
-def _too_big(verb: str, n_bytes: float, catalog: Catalog) -> str:
-    """Say how much memory is missing, and where the most of it is."""
+def _too_big(verb: str, n_bytes: float, catalog: Catalog) -> TooBig:
+    """Return how much memory is missing, and where the most of it is."""
     table = catalog.table
     memory_gib = np.maximum(table.memory_gib, table.vram_gib * table.accelerator_count)
     largest = int(np.argmax(memory_gib))
-    return (
-        f"needs {n_bytes / 2**30:.1f} GiB to {verb}, and no server that is allowed holds it (the "
-        f"largest is {catalog.offer(largest).name} with {memory_gib[largest]:.0f} GiB)"
-    )
+    name = catalog.offer(largest).name
+    return TooBig(verb, n_bytes / 2**30, name, float(memory_gib[largest]))

@@ -18,13 +18,14 @@ from stratos.plan.options.offer_groups import OfferGroups
 from stratos.plan.options.role_options import Job, job_options
 from stratos.plan.pareto import Slack
 from stratos.plan.problem import Jobs
+from stratos.plan.words import NodesUnknown
 
 PRICE_SOURCE = "executor.usd_per_hour"
 
 
 def runs_as_job(config: Config, stage: str) -> bool:
     """Return whether a stage runs on a server of the executor; `here` has none."""
-    return config.executor.kind != "here" and stage in config.executor.stages
+    return not config.executor.runs_here and stage in config.executor.stages
 
 
 def roles_that_are_up(config: Config) -> frozenset[str]:
@@ -50,8 +51,8 @@ def jobs_of(config: Config) -> Jobs:
     )
 
 
-def nodes_unknown(config: Config, catalog: Catalog) -> str | None:
-    """Warn that stages run on nodes of a cluster that are no offers of the plan.
+def nodes_unknown(config: Config, catalog: Catalog) -> NodesUnknown | None:
+    """Return that stages run on nodes of a cluster that are no offers of the plan, if they do.
 
     Args:
         config: of the run.
@@ -59,22 +60,16 @@ def nodes_unknown(config: Config, catalog: Catalog) -> str | None:
     """
     executor = config.executor
     planned = "plan" in config.stages  # its jobs may come with a later command
-    stages = [
-        one for one in executor.stages if one != "probe" and (planned or one in config.stages)
-    ]
+    stages = tuple(
+        stage
+        for stage in executor.stages
+        if stage != "probe" and (planned or stage in config.stages)
+    )
     if not executor.is_cluster or not stages:
         return None
     if catalog.table.cloud.where(lambda name: name == executor.kind).any():
         return None
-    kind, price = executor.kind, executor.usd_per_hour
-    at = "at its price" if price is None else f"at ${price:g} an hour (executor.usd_per_hour)"
-    return (
-        f"executor={kind} runs {' and '.join(stages)} on nodes of your cluster, and the plan does "
-        f"not know them: with cloud={config.cloud.name} it chooses a server that is never rented. "
-        f"Hours, dollars and latency are those of that server, {at}, without its start-up; limits "
-        f"are judged by them, and a job asks for as many GPUs as it has. Type cloud={kind}: then "
-        "the plan chooses among the nodes of the cluster."
-    )
+    return NodesUnknown(executor.kind, config.cloud.name, stages, executor.usd_per_hour)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from stratos.catalog import Catalog
 from stratos.config import Config
 from stratos.core.by_name import named
 from stratos.core.counted import counted
+from stratos.deploy.engines.cost import WeightFormat
 from stratos.distill.recipe import Length, optimizer_of
 from stratos.estimate import (
     Calibration,
@@ -224,7 +225,7 @@ class Pricing:
         card: ModelCard,
         strategy: str,
         requests: Requests,
-        left_out: frozenset[str] = frozenset(),
+        left_out: frozenset[WeightFormat] = frozenset(),
     ) -> str | None:
         """Return the key of serving a student that a strategy trained, None if none holds it.
 
@@ -235,7 +236,8 @@ class Pricing:
             left_out: formats that it is not served in.
         """
         config, works = self.config, requests.works
-        fewer = f" without {' '.join(sorted(left_out))}" if left_out else ""
+        names = sorted(form.name for form in left_out)
+        fewer = f" without {' '.join(names)}" if left_out else ""
         key = f"serve {card.name} {strategy} {requests.name}{fewer}{self.suffix}"
         choices = self.choices
         if choices is not None and left_out:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from stratos.config import Config
-from stratos.core.counted import counted
 from stratos.plan.options.hosted import hosted_options, is_hosted
 from stratos.plan.options.teacher_load import teacher_load_of
+from stratos.plan.words import RepeatsRows
 from stratos.records import TeacherProbe
 
 
-def not_asked(config: Config, teacher: TeacherProbe, strategy: Any) -> str:
-    """Say what asking a teacher for the answers of labelled rows would have cost.
+def not_asked(config: Config, teacher: TeacherProbe, strategy: Any) -> RepeatsRows:
+    """Return what asking a teacher for the answers of labelled rows would have cost.
 
     Args:
         config: the run.
@@ -21,15 +21,10 @@ def not_asked(config: Config, teacher: TeacherProbe, strategy: Any) -> str:
     """
     asked = teacher_load_of(config, teacher, strategy)
     n = asked.n_answers - asked.evaluated.n_answers
+    usd = None
     if is_hosted(teacher.card):
-        all_of_it, behind = (
+        usd, behind = (
             hosted_options(teacher, load)[0].usd for load in (asked.least, asked.evaluated)
         )
-        unspent = f"${all_of_it - behind:.2f} at least"
-    else:
-        unspent = "only time, because its weights are free"
-    return (
-        f"The training rows of the file have their answers, which supervised learns for nothing. "
-        f"Asking {teacher.teacher} for them again takes {counted(n, 'answer', spec=',')}, "
-        f"{unspent}, and can only repeat them."
-    )
+        usd -= behind
+    return RepeatsRows(teacher.teacher, n, usd)

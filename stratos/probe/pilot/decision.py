@@ -17,7 +17,7 @@ from functools import partial
 from math import ceil
 
 from stratos.catalog.local import local_offer
-from stratos.config import Config, ObjectiveConfig
+from stratos.config import Config
 from stratos.core.by_name import find, named
 from stratos.core.counted import counted, listed
 from stratos.core.errors import ConfigError
@@ -106,7 +106,9 @@ def wants_pilot(config: Config, probe: Probe) -> bool:
             ]
     if all(known):
         return False
-    return config.limits.accuracy is not None or (not any(known) and _counts(config.objective))
+    return config.limits.accuracy is not None or (
+        not any(known) and config.objective.counts_accuracy
+    )
 
 
 def open_question(problem: Problem, left: Survivors) -> str:
@@ -121,7 +123,7 @@ def open_question(problem: Problem, left: Survivors) -> str:
         if any(one.limit_accuracy >= least for one in known):
             return ""
         return f"limits.accuracy={least:g} is set, and the accuracy of {names} is not known"
-    if known or len(left.candidates) < 2 or not _counts(problem.objective):
+    if known or len(left.candidates) < 2 or not problem.objective.counts_accuracy:
         return ""
     pairs = counted(len(left.candidates), "pair")
     return f"which of {pairs} of student and strategy is the most accurate is not known ({names})"
@@ -324,13 +326,6 @@ def _is_long_enough(
     config: Config, pair: Candidate, part: float, least: float = LEAST_PART
 ) -> bool:
     return lengths(config, pair, (part,))[0] >= int(least * pair.train_tokens)
-
-
-def _counts(objective: ObjectiveConfig) -> bool:
-    """Return whether an objective counts accuracy at all."""
-    if objective.name == "balanced":
-        return objective.usd_per_accuracy_point != 0
-    return objective.name == "most_accurate"
 
 
 def _allowed(config: Config, problem: Problem, least_hours: float) -> tuple[float, float]:

@@ -23,6 +23,7 @@ from stratos.core.machine_load import group_memory
 from stratos.deploy.bundle_server import ask, serving_bundle
 from stratos.deploy.engines.base import ExportError
 from stratos.deploy.engines.vllm import OWN_ENVIRONMENT, Vllm
+from stratos.deploy.engines.words import HeadWidth
 from stratos.deploy.exports import make_exports, write_exports
 from stratos.deploy.load_test import open_loop
 from stratos.deploy.server import Server
@@ -60,7 +61,7 @@ def test_its_tokens_are_compared_with_those_of_transformers(
     server: Server, narrow: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told = ENGINE.compare_tokens(server.url, narrow, CHATS)
-    assert told == "vLLM's tokens are those of transformers for all 4 questions."
+    assert "all 4 questions" in told
     monkeypatch.setattr(Vllm, "_tokens", staticmethod(lambda url, bundle, chat: [1, 2]))
     with pytest.raises(ExportError, match="it makes other tokens of a question"):
         ENGINE.compare_tokens(server.url, narrow, CHATS)
@@ -98,8 +99,5 @@ def test_heads_without_kernels_are_refused_before_it_starts(tmp_path: Path) -> N
             bundle, ENGINE, [], None, context,  # type: ignore[arg-type]
             max_tokens=MOST, max_loss_points=1.0,
         )  # fmt: skip
-    assert str(refused.value) == (
-        "vLLM cannot serve the student: its attention heads are 16 wide, and vLLM has kernels for "
-        "32 to 256, where 8 divides them. Take deploy=auto."
-    )
+    assert str(HeadWidth("vLLM", 16, 32, 256, 8)) in str(refused.value)
     assert ENGINE.n_bytes(bundle, "bf16") * 2 == ENGINE.n_bytes(bundle, "f32")

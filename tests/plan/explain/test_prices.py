@@ -5,7 +5,7 @@ import datetime
 import pytest
 from test_objective import plans
 from test_teacher_load import task_of
-from world import ALIGNMENT, BLIND, INJECTION, SIGHTED, STUDENTS, World, replace
+from world import ALIGNMENT, BLIND, INJECTION, OBJECTIVES, SIGHTED, STUDENTS, World, replace
 
 from stratos.catalog import load_catalog
 from stratos.config import BucketConfig, CloudConfig, ComplexityConfig, LimitsConfig, TrafficConfig
@@ -69,7 +69,7 @@ def test_old_prices_are_named_one_by_one_and_only_those_that_are_used():
     assert "teacher.usd_per_million_input_tokens=…" in said and "cloud.catalog=[…]" in said
 
 
-def test_stale_prices_to_the_letter():
+def test_stale_prices_to_the_letter(snapshot):
     new = Price("server", "a", 1.0, "an hour", "2026-10-27", "x")
     old = Price("server", "b", 1.0, "an hour", "2026-10-26", "x")
     way = Price("egress", "egress of c", 0.09, "a GB to the internet", "2025-01-01", "x")
@@ -77,12 +77,7 @@ def test_stale_prices_to_the_letter():
     typed = Price("teacher", "endpoint", 1.0, "a million tokens in")
     free = Price("teacher", "e", 0.0, "a million tokens in")
     assert stale([new, free, typed], TODAY) == ()
-    assert stale([new, old, old, way, undated], TODAY) == (
-        "The plan uses prices older than 30 days: b 2026-10-26, egress of c 2025-01-01. Name a "
-        "fresher catalog with cloud.catalog=[…]. Prices of egress are a list of the package; "
-        "compare them with the cloud's.",
-        "The plan uses prices without a date: d.",
-    )
+    assert stale([new, old, old, way, undated], TODAY) == snapshot
 
 
 def test_egress_that_is_paid_is_a_price_with_its_day():
@@ -149,13 +144,13 @@ def test_what_the_user_says_is_no_assumption():
     assert "tokens of a question" not in names(plan)
     objective = replace(World().objective, usd_per_accuracy_point=2.0)
     assert "worth of one percentage point of accuracy" not in names(planned(objective=objective))
-    cheapest = planned(objective=replace(World().objective, name="cheapest"))
+    cheapest = planned(objective=OBJECTIVES["cheapest"])
     assert not any(name.startswith("worth") for name in names(cheapest))
 
 
 def test_spot_and_gpus_that_were_not_measured():
     gcp = CloudConfig(name="gcp", providers=("gcp",), spot=True)
-    fastest = replace(World().objective, name="fastest")
+    fastest = OBJECTIVES["fastest"]
     plan = planned(cloud=gcp, objective=fastest)
     trained = plan.role("train")
     assert ("spot interruptions" in names(plan)) == any(role.spot for role in plan.roles)
@@ -173,13 +168,11 @@ def test_what_a_teacher_is_taken_to_be_refused(tmp_path):
     assert refused.replaced_by.startswith("strategy.refused_share=")
 
 
-def test_the_explanation_lists_prices_and_assumptions():
+def test_the_explanation_lists_prices_and_assumptions(snapshot):
     text = explanation(planned()).plain
-    assert "\nPrices\n  • aws/us-east-1 c7i.large: $0.08925 an hour (2025-03-02, EC2" in text
+    assert text == snapshot
     assert "\nAssumptions\n" in text
-    assert (
-        "p95 latency over the mean: 1.5 times (answers differ in length). To replace it: " in text
-    )
+    assert text == snapshot
 
 
 # --- teachers that end ---------------------------------------------------------------------------
@@ -193,7 +186,9 @@ def test_the_explanation_lists_prices_and_assumptions():
         (datetime.date(2027, 1, 13), 24, True),
     ],
 )
-def test_a_teacher_that_ends_before_the_serving_does_is_named(today, serve_hours, is_said):
+def test_a_teacher_that_ends_before_the_serving_does_is_named(
+    today, serve_hours, is_said, snapshot
+):
     plan = planned(today, students=UNTRIED, strategies=(INJECTION,), teachers=(HOSTED,),
                    limits=LimitsConfig(serve_hours=serve_hours))  # fmt: skip
     assert plan.teacher_retires == "2027-01-14"
@@ -201,10 +196,10 @@ def test_a_teacher_that_ends_before_the_serving_does_is_named(today, serve_hours
     assert bool(said) == is_said
     if said:
         assert "(a list of ends), within the" in said[0]
-        assert said[0].endswith("Choose one that lasts longer with teacher=….")
+        assert said[0] == snapshot
 
 
-def test_a_teacher_that_lives_longer_is_named():
+def test_a_teacher_that_lives_longer_is_named(snapshot):
     plan = planned(
         datetime.date(2027, 1, 13),
         students=UNTRIED,
@@ -213,7 +208,7 @@ def test_a_teacher_that_lives_longer_is_named():
     )
     said = [text for text in plan.warnings if "ends on" in text]
     if plan.teacher == "api":
-        assert said[0].endswith("Teachers of this run that last longer: smollm2_135m.")
+        assert said[0] == snapshot
     else:
         assert not said
 

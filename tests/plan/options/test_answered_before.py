@@ -29,12 +29,12 @@ from stratos.synthesize.alignment import Alignment
 from stratos.synthesize.alignment_logits import AlignmentLogits
 from stratos.synthesize.strategy import Tally
 from stratos.tasks.jsonl import JsonlTask
-from stratos.teachers.base import Answer, Question
+from stratos.teachers.base import Answer, Question, Teacher
 from stratos.teachers.cache import AnswerCache, question_key
 
 
 @dataclass
-class Paid:
+class Paid(Teacher):
     """Answers every second question rightly, all of them at once."""
 
     probe: TeacherProbe
@@ -51,8 +51,8 @@ class Paid:
     def identity(self) -> str:
         return "paid"
 
-    def unreachable(self) -> str | None:
-        return None
+    def ask(self, *_: Any, **__: Any) -> list[Answer]:
+        raise AssertionError("it is asked as questions come")
 
     def stream(self, questions: Iterator[Question | None], meter: Any) -> Iterator[Any]:
         for number, question in enumerate(questions):

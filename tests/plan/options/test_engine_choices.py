@@ -10,12 +10,14 @@ from world import World
 
 from stratos.catalog import Catalog, Table
 from stratos.config import DeployConfig, LimitsConfig, TrafficConfig
-from stratos.core import extras
+from stratos.deploy.engines.gguf_formats import FORMATS
 from stratos.deploy.engines.hugging_face import Transformers
 from stratos.deploy.engines.llamacpp import LlamaCpp
 from stratos.deploy.engines.vllm import Vllm
+from stratos.deploy.engines.words import NotInstalled
 from stratos.plan.options.candidates import build_problem
-from stratos.plan.options.engine_choices import LOSS_POINTS, engine_choices, loss_points
+from stratos.plan.options.engine_choices import engine_choices, loss_points, not_chosen_from
+from stratos.plan.words import EngineLeftOut, LosesTooMuch, NoEngine
 
 ENGINES = {"llamacpp": LlamaCpp(formats=("f32", "q8_0")), "transformers": Transformers()}
 
@@ -61,26 +63,23 @@ def test_what_is_not_installed_is_not_chosen_and_that_is_said(monkeypatch):
     monkeypatch.setattr(LlamaCpp, "needs", ("no_such_module",))
     found = problem(ENGINES)
     assert {one.run.engine for one in served(found)} == {"transformers"}
-    assert found.warnings == (
-        "The plan does not consider llama.cpp. llama.cpp is not installed here. Type: "
-        + extras.install("llamacpp"),
-    )
+    why = EngineLeftOut("llama.cpp", NotInstalled("llama.cpp", LlamaCpp().how_to_install))
+    assert list(not_chosen_from(DeployConfig(engines=ENGINES))) == [why]
+    assert found.warnings == (str(why),)
 
 
 def test_an_engine_that_runs_on_no_server_is_the_reason_why_a_student_is_left_out():
     found = problem({"vllm": Vllm()})
     assert not found.candidates
-    [why] = {one.text for one in found.exclusions if one.subject == "stratos_1m"}
-    assert why == (
-        "none of deploy.engines serves it on a server that is allowed (vLLM wants a GPU from "
-        "compute capability 7.0 on, and attention heads of 32 to 256)"
-    )
+    [why] = {one.why for one in found.exclusions if one.subject == "stratos_1m"}
+    assert why == NoEngine((("vLLM", Vllm.wants),))
 
 
 def test_a_fixed_engine_leaves_the_plan_as_it_is():
     assert engine_choices(DeployConfig(engine=LlamaCpp())) is None
     [one] = engine_choices(DeployConfig(engines={"x": LlamaCpp(at_once=4)}))
-    assert (one.engine, one.formats, one.slots) == ("llamacpp", ("f32", "q8_0"), (1, 4))
+    assert [form.name for form in one.formats] == ["f32", "q8_0"]
+    assert (one.engine.kind, one.slots) == ("llamacpp", (1, 4))
 
 
 def test_a_format_is_offered_while_what_it_may_lose_keeps_the_accuracy_limit():
@@ -91,15 +90,13 @@ def test_a_format_is_offered_while_what_it_may_lose_keeps_the_accuracy_limit():
 
     candidate = next(one for one in problem(ENGINES).candidates if one.student == "stratos_1m")
     mean, low = candidate.accuracy.mean, candidate.accuracy.low
-    q8_0 = loss_points("q8_0") / 100
-    assert 0 < q8_0 < loss_points("q8_0", "low") / 100
+    q8_0 = loss_points(FORMATS["q8_0"]) / 100
+    assert 0 < q8_0 < loss_points(FORMATS["q8_0"], "low") / 100
     assert "q8_0" in formats(mean - q8_0 - 1e-4)[0]
     only, found = formats(mean - q8_0 + 1e-4)
     assert only == {"f32"}
-    assert any(
-        one.startswith("stratos_1m is not served as q8_0 (0.1 points): what these may lose")
-        for one in found.evidence
-    )
+    loss = LosesTooMuch("stratos_1m", (("q8_0", 0.1),), mean - q8_0 + 1e-4)
+    assert str(loss) in found.evidence
     assert formats(low - 0.001, "low")[0] == {"f32"}, "then the upper end of the loss counts"
     assert "q8_0" in formats(low - 0.0061, "low")[0]
     assert formats(0.999)[0] == {"f32"}, "a limit that is lowered to what it reaches is kept"
@@ -111,8 +108,9 @@ def test_what_formats_lose_is_the_most_that_was_measured():
     for form in {one["format"] for one in rows}:
         found = [one for one in rows if one["format"] == form]
         if all(one["n_equal"] == one["n_items"] for one in found):
-            assert form not in LOSS_POINTS
+            assert FORMATS[form].most_loss_points == 0
             continue
         loss = [one["loss_points"] for one in found]
         most = max(one["mean"] for one in loss), max(one["high"] for one in loss)
-        assert LOSS_POINTS[form] == pytest.approx(most, abs=0.06)
+        stated = FORMATS[form].loss_points, FORMATS[form].most_loss_points
+        assert stated == pytest.approx(most, abs=0.06)

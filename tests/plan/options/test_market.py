@@ -6,10 +6,10 @@ from math import exp
 import numpy as np
 import pytest
 from test_choices import UNTRIED, plan
-from world import ALIGNMENT, BLIND, LARGE, SIGHTED, STUDENTS, Tiles, World, replace
+from world import ALIGNMENT, BLIND, LARGE, OBJECTIVES, SIGHTED, STUDENTS, Tiles, World, replace
 
 from stratos.catalog import Catalog, Table, load_catalog
-from stratos.config import CloudConfig, LimitsConfig, ObjectiveConfig
+from stratos.config import CloudConfig, LimitsConfig
 from stratos.estimate import TrainingJob, Workload, card_of_student, generate, serving, train
 from stratos.plan.egress import Egress, list_prices
 from stratos.plan.options.candidates import build_problem
@@ -119,7 +119,7 @@ def test_a_heavy_bundle_is_served_where_it_was_trained():
         rented("b", "r", "serve", 0.095),
         rented("a", "r", "serve", 0.1),
     ]
-    world = World(cloud=CloudConfig(name="two"), objective=ObjectiveConfig("cheapest"))
+    world = World(cloud=CloudConfig(name="two"), objective=OBJECTIVES["cheapest"])
     catalog = Catalog(Table.of(offers), {}, ())
     problem = build_problem(world.config(), world.probe(), catalog)
 
@@ -168,7 +168,7 @@ def test_spot_overhead_is_what_a_simulation_gives():
 
 def test_serving_is_never_on_spot():
     gcp = CloudConfig(name="gcp", providers=("gcp",), spot=True)
-    chosen = plan(cloud=gcp, objective=ObjectiveConfig("cheapest"))
+    chosen = plan(cloud=gcp, objective=OBJECTIVES["cheapest"])
     role = chosen.role("train")
     assert role.spot and not chosen.role("serve").spot
     assert role.usd == pytest.approx(role.count * role.hours * role.offer.usd_per_hour_spot)
@@ -177,7 +177,7 @@ def test_serving_is_never_on_spot():
 def test_a_cap_of_a_dollar_never_returns_a_dearer_machine():
     shared = CloudConfig(name="gcp", providers=("gcp",), max_usd_per_hour=1.0, spot=True)
     for objective in ("fastest", "cheapest", "lowest_latency", "balanced"):
-        chosen = plan(cloud=shared, objective=ObjectiveConfig(objective))
+        chosen = plan(cloud=shared, objective=OBJECTIVES[objective])
         for role in chosen.roles:
             price = role.offer.usd_per_hour_spot if role.spot else role.offer.usd_per_hour
             assert role.count * price <= 1.0
@@ -188,7 +188,7 @@ def test_more_nodes_where_hours_count():
 
     def solved(n_nodes):
         cloud = CloudConfig(name="a", max_nodes=n_nodes)
-        world = World(cloud=cloud, objective=ObjectiveConfig("fastest"))
+        world = World(cloud=cloud, objective=OBJECTIVES["fastest"])
         return solve(build_problem(world.config(), world.probe(), catalog))
 
     one, many = solved(1), solved(4)
@@ -218,8 +218,8 @@ def test_a_hosted_teacher_asked_in_a_batch_is_cheaper_and_later():
     )
     hosted = replace(SIGHTED, teacher="api", card=card, seconds=0.0)
     ask = {"students": UNTRIED, "teachers": (hosted,), "strategies": (ALIGNMENT,)}
-    cheap = plan(objective=ObjectiveConfig("cheapest"), **ask).role("teacher")
-    quick = plan(objective=ObjectiveConfig("fastest"), **ask).role("teacher")
+    cheap = plan(objective=OBJECTIVES["cheapest"], **ask).role("teacher")
+    quick = plan(objective=OBJECTIVES["fastest"], **ask).role("teacher")
     n_evaluated = 1000
     n_answers = n_evaluated + 20_000
     # What evaluates is asked behind the training, and at once.

@@ -9,7 +9,7 @@ from world import STRATEGIES
 from stratos.config import LimitsConfig
 from stratos.core.errors import StratosError
 from stratos.plan.egress import Egress
-from stratos.plan.objective import SINGLE, Linear
+from stratos.plan.objective import USD
 from stratos.plan.pareto import prune
 from stratos.plan.problem import Candidate, Option, Problem
 from stratos.plan.quotas import Caps
@@ -19,7 +19,7 @@ from stratos.plan.solve.solver import PREFERRED, solvers
 from stratos.records import Interval, Offer
 
 LIMITS = LimitsConfig(budget_usd=9, deadline_hours=8, latency_ms=700, accuracy=0.6)
-CHEAPEST = Linear(SINGLE["cheapest"])
+CHEAPEST = USD.alone
 
 GOLDEN = """\\* plan *\\
 Minimize

@@ -1,4 +1,4 @@
-"""The room's ways of a training on a CPU."""
+"""The package's ways of a training on a CPU."""
 
 from __future__ import annotations
 
