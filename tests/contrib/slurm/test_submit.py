@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from one_cluster import Cluster
+from syrupy.assertion import SnapshotAssertion
 
 from stratos.contrib.slurm import queue as slurm_queue
 from stratos.contrib.slurm import submit as slurm_submit
@@ -110,17 +111,13 @@ def test_a_job_that_appears_late_is_waited_for(slurm: Cluster, spec: JobSpec) ->
 
 
 def test_without_a_job_it_is_said_that_there_is_none(
-    slurm: Cluster, spec: JobSpec, monkeypatch: pytest.MonkeyPatch
+    slurm: Cluster, spec: JobSpec, monkeypatch: pytest.MonkeyPatch, snapshot: SnapshotAssertion
 ) -> None:
     monkeypatch.setattr(slurm_submit, "_APPEARS_S", 1.0)
     sbatch(spec, TIMED_OUT, "")
     with pytest.raises(StratosError) as unheard:
         ON.submit(spec)
-    assert str(unheard.value) == (
-        "distill: sbatch failed (Batch job submission failed: Socket timed out on send/recv "
-        f"operation), and SLURM has no job {spec.name}: nothing is submitted. Give the same "
-        "command again, or type executor=here."
-    )
+    assert str(unheard.value).replace(str(spec.name), "<spec.name>") == snapshot
     (spec.folder.parent / "bin" / "sbatch").unlink()
     with pytest.raises(StratosError, match=r"distill: SLURM refused the job: .*It was asked for"):
         replace(ON, qos="none", constraint="none").submit(spec)
