@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -86,8 +87,9 @@ def test_a_command_that_is_killed_behind_sbatch_leaves_a_job_that_runs(
     sbatch(spec, "kill -9 $PPID")
     with slurm.drained():
         done = subprocess.run(
-            [sys.executable, "-c", SUBMITS, str(spec.folder)],
-            cwd=Path(__file__).parent, capture_output=True, text=True, timeout=60, check=False,
+            [sys.executable, "-c", SUBMITS, str(spec.folder)], cwd=Path(__file__).parent,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+            capture_output=True, text=True, timeout=60, check=False,
         )  # fmt: skip
         assert done.returncode == -9, done.stderr
         job = ON.submit(spec)
