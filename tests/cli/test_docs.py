@@ -31,7 +31,7 @@ sys.path.append(str(ROOT / "benchmarks"))
 
 import gallery
 from in_process import stratos
-from test_commands import make_run
+from made_run import make_run
 from tutorials import write_files
 
 from stratos.catalog.source import BUILTIN
@@ -195,14 +195,14 @@ def test_every_way_to_write_a_command_is_found(tmp_path: Path) -> None:
         "| all | `python -m stratos +task=a 'b={c: d}'`; `stratos servers` |\n\n"
         "    A=1 python -m stratos +task=a \\\n        b=c    # why\n"
         "    stratos serve stop x; ls\n\n"
-        "```bash\npython make.py && stratos logs x.jsonl > out\n```\n"
+        "```bash\npython make.py && stratos report x > out\n```\n"
         "Never `stratos statu`.\n"
     )
     assert [(str(one), one.verb, one.env) for one in commands(page)] == [
         ("stratos status", "status", ()), ("stratos serve outputs/run --page", "serve", ()),
         ("stratos +task=a b={c: d}", "", ()), ("stratos servers", "servers", ()),
         ("stratos +task=a b=c", "", (("A", "1"),)), ("stratos serve stop x", "serve", ()),
-        ("stratos logs x.jsonl", "logs", ()), ("stratos statu", "statu", ()),
+        ("stratos report x", "report", ()), ("stratos statu", "statu", ()),
     ]  # fmt: skip
 
 

@@ -81,6 +81,8 @@ def test_a_probe_goes_where_no_hosted_teacher_can_be_asked(
 class Known(OpenAITeacher):
     """A teacher that is known by answers of its own."""
 
+    runs_here = True
+
     def of(self, task: Task) -> Known:
         return self
 
