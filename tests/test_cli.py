@@ -106,6 +106,8 @@ def test_start_up_costs_no_more_than_hydra_itself(tmp_path: Path, flags: tuple[s
     bare = tmp_path / "bare.py"
     bare.write_text(
         "import hydra\n"
+        "from hydra.core.config_store import ConfigStore\n"
+        "ConfigStore.instance().store('rooms', {})\n"
         f"@hydra.main(version_base='1.3', config_path={str(conf_dir())!r}, config_name='config')\n"
         "def main(cfg): ...\n"
         "main()\n"
