@@ -261,6 +261,7 @@ def test_targets_of_make_and_scripts_that_are_named_exist() -> None:
             assert (ROOT / script).exists(), f"{path.name}: {script}"
 
 
+@pytest.mark.slow
 def test_the_pages_make_a_site(tmp_path: Path) -> None:
     pytest.importorskip("mkdocs")
     env = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}

@@ -97,7 +97,8 @@ class Opened:
         self.state.parent.mkdir(parents=True)
         Hosted(
             bundle=str(self.bundle), port=port, module="x", arguments=[], environment={},
-            log=str(folder / "log"), since="now", version="", supervisor=Process.this(),
+            log=str(folder / "log"), since="now", version="", engine="transformers", at_once=1,
+            supervisor=Process.this(),
         ).write(self.state)  # fmt: skip
         with socket.socket() as one:
             one.bind(("127.0.0.1", 0))
