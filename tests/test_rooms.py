@@ -102,7 +102,6 @@ TWINS = {
     "quotas.py": "cloud.quotas: which offers they speak of, how many servers they leave",
     "samples.py": "several answers to one question: how far they agree, which is learnt",
     "table.py": "many rows held as columns",
-    "training.py": "a training: carried out, what it takes",
     "verdict.py": "whether it is worth it: as planned, as measured",
     "reasons.py": "reasons as values, why a plan was chosen",
     "weights.py": "where the weights of a model lie",

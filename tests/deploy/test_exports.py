@@ -38,7 +38,10 @@ from stratos.run.summary import missed_limit
 from stratos.run.words import LimitMissed
 
 ENGINE = LlamaCpp(at_once=4, formats=("f32", "q8_0"), format="q8_0")
-pytestmark = pytest.mark.skipif(ENGINE.unusable() is not None, reason=str(ENGINE.unusable()))
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(ENGINE.unusable() is not None, reason=str(ENGINE.unusable())),
+]
 
 
 class Deployed:

@@ -73,7 +73,7 @@ def complete(
         schemas: JSON Schema that the answer to each chat has to match, None for any answer; empty
             leaves all of them free (`stratos.models.decode.constrained`).
         with_logprobs: say how likely the model finds each answer, free of any schema.
-        decoding: which decoder may be fast_batch, and counts which was; None means `Decoder.AUTO`.
+        decoding: which decoder may be used, and counts which was; None means `Decoder.AUTO`.
 
     Raises:
         ValueError: no grammar can be made for the tokenizer.

@@ -55,6 +55,7 @@ def moved(before: list[Asked], now: list[Asked], alpha: float = 0.05) -> set[str
     return {one.name for one in shifts(before, now, alpha) if one.is_shift}
 
 
+@pytest.mark.slow
 def test_without_a_change_alarms_are_as_rare_as_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "N_DEALT", 199)
     rng, n, alpha = random.Random(0), 150, 0.1
@@ -171,6 +172,7 @@ def test_a_log_is_read_in_the_formats_that_are_known(tmp_path: Path) -> None:
         evaluated(tmp_path, str)
 
 
+@pytest.mark.slow
 def test_the_command_says_what_moved(
     tmp_path: Path,
 ) -> None:
@@ -246,6 +248,7 @@ def a_run(folder: Path, rows: list[Asked]) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_answers_that_alarmed_are_never_trained_on(
     tmp_path: Path,
 ) -> None:

@@ -114,6 +114,7 @@ def test_items_that_one_side_lacks_are_said(gate: Gate, runs: Path) -> None:
     assert (found["n_items"], found["n_left_out"]) == (300, 100)
 
 
+@pytest.mark.slow
 def test_a_bundle_is_asked_what_is_not_kept_and_no_more_than_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -440,6 +440,12 @@ def sky(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..
         sky_check.enabled_clouds.cache_clear()
         return path
 
+    for name in ("ssh", "rsync"):  # nothing is sent, and this machine may lack them
+        program = tmp_path / "programs" / name
+        program.parent.mkdir(exist_ok=True)
+        program.write_text("#!/bin/sh\n")
+        program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{os.environ['PATH']}:{tmp_path / 'programs'}")
     skypilot._following.clear()
     yield write
     skypilot._following.clear()
