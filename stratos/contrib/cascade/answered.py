@@ -17,6 +17,7 @@ from typing import Any, Literal
 import msgspec
 
 from stratos.contrib.cascade.looks import look_of
+from stratos.contrib.cascade.natural_shares import Drawn, in_shares
 from stratos.contrib.cascade.record import Cascade
 from stratos.contrib.cascade.threshold import Pair
 from stratos.core.atomic_files import write_atomically
@@ -28,7 +29,6 @@ from stratos.evaluate.answers import Took
 from stratos.records import Deployment, Plan, Scorecard, load
 from stratos.report.sweep_jobs import is_run
 from stratos.run.kept_config import config_of
-from stratos.tasks.natural_shares import Drawn, in_shares
 from stratos.tasks.slice_shares import slices_of
 
 

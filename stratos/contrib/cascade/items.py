@@ -10,13 +10,13 @@ from collections.abc import Collection
 from stratos.config import Config
 from stratos.contrib.cascade.config import CascadeConfig
 from stratos.contrib.cascade.looks import level
+from stratos.contrib.cascade.natural_shares import in_shares, natural
 from stratos.contrib.cascade.threshold import n_needed
 from stratos.core.counted import counted
 from stratos.core.errors import StratosError
 from stratos.core.formats import percent
 from stratos.records import Scorecard
 from stratos.tasks.base import Item
-from stratos.tasks.natural_shares import in_shares, natural
 from stratos.tasks.slice_shares import slices_of
 
 

@@ -16,10 +16,10 @@ from stratos.contrib.cascade.choosing_items import can_promise, choosing_items
 from stratos.contrib.cascade.group import CascadeGroup
 from stratos.contrib.cascade.items import check_enough, measuring_items
 from stratos.contrib.cascade.looks import level
+from stratos.contrib.cascade.natural_shares import in_shares
 from stratos.contrib.cascade.threshold import n_needed
 from stratos.core.errors import StratosError
 from stratos.tasks.jsonl import JsonlTask
-from stratos.tasks.natural_shares import in_shares
 
 
 def share(items: list[Any]) -> float:
