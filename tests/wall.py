@@ -27,8 +27,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-CORE = ("tests", "--ignore=tests/contrib", "--ignore=tests/attack")
-"""Tests of the core; those of `make attack` name choices of all rooms."""
+CORE = (
+    "tests", "--ignore=tests/contrib", "--ignore=tests/attack",
+    "-m", "not slow and not browser and not kill",
+)  # fmt: skip
+"""The fast tests of the core; those of `make attack` name choices of all rooms."""
 CHECK = "tests/cli/test_check.py::test_"
 QUICK = (
     "tests/test_rooms.py", "tests/test_pages.py", "tests/cli/test_help.py",

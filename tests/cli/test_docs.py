@@ -269,8 +269,8 @@ def test_the_pages_make_a_site(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     told = (tmp_path / "settings.html").read_text()
-    assert "<code>limits.budget_usd</code>" in told and "<code>executor=slurm</code>" in told
-    assert "<code>executor.max_timeouts</code>" in told, "a key of one choice alone"
+    assert "<code>limits.budget_usd</code>" in told and "<code>executor=here</code>" in told
+    assert "<code>task.metric</code>" in told, "a key of one choice alone"
     assert "<code>hydra.launcher.memory_gib</code>" in told and "<code>stages</code>" in told
     assert "<td></td>\n</tr>" not in told, "a key without a meaning"
     assert "<h1" in (tmp_path / "gallery" / "tickets.html").read_text()

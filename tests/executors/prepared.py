@@ -10,6 +10,13 @@ from one_run import Command
 from probed_run import probe_by_hand
 
 
+def mark(items: list[pytest.Item], fixture: str, marker: pytest.MarkDecorator) -> None:
+    """Mark the tests that use a fixture, in its name or through others."""
+    for item in items:
+        if fixture in getattr(item, "fixturenames", ()):
+            item.add_marker(marker)
+
+
 @pytest.fixture(scope="session")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a run folder whose stages before `distill` are done."""

@@ -16,10 +16,15 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from one_run import Command
 from one_sky import Sky, whats_lacking
-from prepared import command, prepared, trained
+from prepared import command, mark, prepared, trained
 from required import lacking
 
 __all__ = ["command", "prepared", "trained"]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    mark(items, "prepared", pytest.mark.slow)
+    mark(items, "on_sky", pytest.mark.cluster)
 
 
 @pytest.fixture(scope="session")

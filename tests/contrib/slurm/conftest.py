@@ -14,10 +14,15 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from one_cluster import Cluster, whats_lacking
 from one_run import Command
-from prepared import command, prepared, trained
+from prepared import command, mark, prepared, trained
 from required import lacking
 
 __all__ = ["command", "prepared", "trained"]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    mark(items, "prepared", pytest.mark.slow)
+    mark(items, "slurm", pytest.mark.cluster)
 
 
 @pytest.fixture(scope="session")
