@@ -4,6 +4,7 @@
 #   make lint    style, types and YAML
 #   make docs    the pages of docs/ as a site, in build/site
 #   make versions  keep which code each version stands for (CONTRIBUTING.md)
+#   make wall    the core without each room of stratos/contrib; ROOM=slurm for one
 #   make attack  every bad input, damage and kill there is: about an hour
 PYTHON ?= python3
 VENV ?= .venv
@@ -32,6 +33,9 @@ docs: $(VENV)/.installed-dev
 
 versions: $(VENV)/.installed-dev
 	$(BIN)/python -m tests.run.closures --same-behaviour
+
+wall: $(VENV)/.installed-dev
+	$(BIN)/python tests/wall.py $(ROOM) $(ARGS)
 
 attack: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} PYTHONDONTWRITEBYTECODE= \

@@ -27,8 +27,8 @@ from typing import Any
 import record
 
 from stratos.contrib.logs.messages import LogTask
-from stratos.contrib.logs.messages import answer_checks as checks
 from stratos.contrib.logs.personal import CARD, EMAIL, IBAN, PHONE, personal_data
+from stratos.contrib.logs.words import Doubt
 
 READ = """
 import sys
@@ -177,29 +177,29 @@ def said_of(made: dict[str, Any]) -> dict[str, Any]:
     return said
 
 
-SPOILT: dict[str, tuple[str | None, bool, Callable[[dict[str, Any]], str]]] = {
+SPOILT: dict[str, tuple[Doubt | None, bool, Callable[[dict[str, Any]], str]]] = {
     # What is done, the check that is to find it (None: no check can), of extractions or labels.
-    "JSON cut off": (checks.NO_JSON, True, lambda one: json.dumps(said_of(one))[:-3]),
+    "JSON cut off": (Doubt.NO_JSON, True, lambda one: json.dumps(said_of(one))[:-3]),
     "field renamed": (
-        checks.FIELDS,
+        Doubt.FIELDS,
         True,
         lambda one: json.dumps(
             {"item" if name == "product" else name: v for name, v in said_of(one).items()}
         ),
     ),
     "number as text": (
-        checks.TYPES,
+        Doubt.TYPES,
         True,
         lambda one: json.dumps({**said_of(one), "order": str(said_of(one)["order"])}),
     ),
     "wrong number": (
-        checks.NOT_SAID,
+        Doubt.NOT_SAID,
         True,
         lambda one: json.dumps({**said_of(one), "order": said_of(one)["order"] + 7}),
     ),
-    "refusal": (checks.REFUSED, True, lambda one: "I'm sorry, but I can't help with that."),
-    "repeated text": (checks.LOOPS, False, lambda one: "positive or negative " * 40),
-    "label misspelled": (checks.RARE, False, lambda one: answer_of(one)["content"][:-1]),
+    "refusal": (Doubt.REFUSED, True, lambda one: "I'm sorry, but I can't help with that."),
+    "repeated text": (Doubt.LOOPS, False, lambda one: "positive or negative " * 40),
+    "label misspelled": (Doubt.RARE, False, lambda one: answer_of(one)["content"][:-1]),
     "another label": (
         None,
         False,
@@ -282,14 +282,14 @@ def spoilt_log(n: int, share: float, seed: int) -> dict[str, Any]:
     by_kind = []
     for name, why in [
         *((name, why) for name, (why, _, _) in SPOILT.items()),
-        (CONTRADICTED, checks.CONTRADICTED),
+        (CONTRADICTED, Doubt.CONTRADICTED),
     ]:
         of_kind = {k for k, kind in spoilt.items() if kind == name}
         by_check = {k for k, reason in found.items() if reason == why}
         by_kind.append(
             {
                 "kind": name,
-                "check": why,
+                "check": None if why is None else why.value,
                 "spoilt": len(of_kind),
                 "found_by_any_check": len(of_kind & set(found)),
                 "found_by_its_check": len(of_kind & by_check),
@@ -315,7 +315,7 @@ def spoilt_replies(n: int, share: float, seed: int) -> dict[str, Any]:
         row(REPLY, text(rng, 100), REPLIES[form](k, text(rng, 60)), k)
         for k, form in enumerate(forms)
     ]
-    told = {checks.REFUSED: "I can't help with that.", checks.LOOPS: "we send it and then " * 40}
+    told = {Doubt.REFUSED: "I can't help with that.", Doubt.LOOPS: "we send it and then " * 40}
     spoilt: dict[int, str] = {}
     for why, said in told.items():
         for k in rng.sample([k for k in range(n) if k not in spoilt], round(share * n)):
@@ -324,9 +324,9 @@ def spoilt_replies(n: int, share: float, seed: int) -> dict[str, Any]:
     found = found_in(rows)
     wrongly = Counter(forms[k] for k in found if k not in spoilt)
     kinds = [
-        {"kind": kind, "check": why, "spoilt": round(share * n),
+        {"kind": kind, "check": why.value, "spoilt": round(share * n),
          "found": sum(found.get(k) == why for k, of in spoilt.items() if of == why)}
-        for kind, why in (("refusal", checks.REFUSED), ("repeated text", checks.LOOPS))
+        for kind, why in (("refusal", Doubt.REFUSED), ("repeated text", Doubt.LOOPS))
     ]  # fmt: skip
     return {
         "share": share,
@@ -337,7 +337,7 @@ def spoilt_replies(n: int, share: float, seed: int) -> dict[str, Any]:
     }
 
 
-def found_in(rows: list[dict[str, Any]]) -> dict[int, str]:
+def found_in(rows: list[dict[str, Any]]) -> dict[int, Doubt]:
     """Return the places of the doubtful answers of a log, and why they are."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "log.jsonl"

@@ -25,6 +25,9 @@ from record import keep
 ROOT = Path(__file__).parents[1]
 BARE = """
 import hydra
+from hydra.core.config_store import ConfigStore
+
+ConfigStore.instance().store("rooms", {})
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
 def main(config):

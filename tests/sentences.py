@@ -18,25 +18,25 @@ SAMPLES: dict[Any, Any] = {
 
 def sentences(words: ModuleType) -> dict[str, str]:
     """Return the sentences of a module of words, by class; of an enum, one for each member."""
-    found = {}
+    texts = {}
     for name, cls in sorted(vars(words).items()):
         if not (isinstance(cls, type) and issubclass(cls, Reason)):
             continue
         if cls.__module__ != words.__name__:
             continue
         if issubclass(cls, Enum):
-            found |= {f"{name}.{one.name}": str(one) for one in cls}
+            texts |= {f"{name}.{member.name}": str(member) for member in cls}
             continue
         kinds = typing.get_type_hints(cls)
-        values = {one: _sample(kind, one) for one, kind in kinds.items()}
-        found[name] = str(cls(**values))
-        for one, kind in kinds.items():
+        values = {field: _sample(kind, field) for field, kind in kinds.items()}
+        texts[name] = str(cls(**values))
+        for field, kind in kinds.items():
             if isinstance(kind, UnionType):
-                found[f"{name} without {one}"] = str(cls(**{**values, one: None}))
+                texts[f"{name} without {field}"] = str(cls(**{**values, field: None}))
             elif isinstance(kind, type) and issubclass(kind, Enum):
                 for member in list(kind)[1:]:
-                    found[f"{name} {member.name}"] = str(cls(**{**values, one: member}))
-    return found
+                    texts[f"{name} {member.name}"] = str(cls(**{**values, field: member}))
+    return texts
 
 
 def _sample(kind: Any, name: str) -> Any:

@@ -101,11 +101,14 @@ def test_the_commands_on_the_help_page_pass_the_check(tmp_path: Path) -> None:
     check(get_args_parser().parse_args(["+task=mahjong", *OVERRIDES]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flags", [("--help",), ("--cfg", "job")])
 def test_start_up_costs_no_more_than_hydra_itself(tmp_path: Path, flags: tuple[str, ...]) -> None:
     bare = tmp_path / "bare.py"
     bare.write_text(
         "import hydra\n"
+        "from hydra.core.config_store import ConfigStore\n"
+        "ConfigStore.instance().store('rooms', {})\n"
         f"@hydra.main(version_base='1.3', config_path={str(conf_dir())!r}, config_name='config')\n"
         "def main(cfg): ...\n"
         "main()\n"
@@ -289,6 +292,7 @@ def test_a_limit_that_nothing_meets_is_one_message(probed: Path) -> None:
     assert not (probed / "plan.json").exists()
 
 
+@pytest.mark.kill
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_ctrl_c_and_a_server_that_is_stopped_keep_what_is_finished(
     probed: Path, how: signal.Signals
@@ -327,7 +331,7 @@ def test_two_processes_do_not_share_a_run_folder(probed: Path, snapshot: Snapsho
 # --- sweeps ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("launcher", ["basic", "pool"])
+@pytest.mark.parametrize("launcher", ["basic", pytest.param("pool", marks=pytest.mark.slow)])
 def test_a_sweep_goes_on_past_a_job_that_fails_and_is_compared(probed: Path, launcher: str) -> None:
     command = stratos if launcher == "basic" else process
     done = command(

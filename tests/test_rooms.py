@@ -42,7 +42,8 @@ ARROWS = {
         "catalog config core distill estimate ledger plan records run synthesize teachers"
     ),
     "plan": (
-        "catalog config core distill estimate ledger models records synthesize tasks teachers"
+        "catalog config core distill engines estimate ledger models records synthesize tasks "
+        "teachers"
     ),
     "deploy": (
         "catalog config core engines estimate evaluate models plan records run synthesize tasks "
@@ -56,7 +57,8 @@ ARROWS = {
         "tracking"
     ),
     "cli": (
-        "catalog config core distill executors models plan run synthesize tasks teachers tracking"
+        "catalog config core distill estimate executors models plan run synthesize tasks teachers "
+        "tracking"
     ),
     "commands": (
         "catalog cli config core deploy engines executors ledger models pipeline records report "
@@ -93,6 +95,7 @@ TWINS = {
     "source.py": "where what a room reads comes from",
     "answers.py": "answers of a model: had from it, read out of its text",
     "complexity.py": "the task's complexity: judged, shown",
+    "cost.py": "what answers cost: dollars of a model's, work of an engine",
     "cross_tokenizer.py": "a teacher of another tokenizer: its signal, the loss",
     "frontier.py": "the non-dominated plans: found, drawn",
     "gguf.py": "GGUF files: their header, read once for transformers",
@@ -102,7 +105,6 @@ TWINS = {
     "quotas.py": "cloud.quotas: which offers they speak of, how many servers they leave",
     "samples.py": "several answers to one question: how far they agree, which is learnt",
     "table.py": "many rows held as columns",
-    "training.py": "a training: carried out, what it takes",
     "verdict.py": "whether it is worth it: as planned, as measured",
     "reasons.py": "reasons as values, why a plan was chosen",
     "weights.py": "where the weights of a model lie",

@@ -10,12 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from hydra_plugins.stratos_launchers._settings import (
-    PoolConfig,
-    RayConfig,
-    SlurmConfig,
-    StudyConfig,
-)
+from hydra.core.plugins import Plugins
+from hydra.plugins.launcher import Launcher
+from hydra_plugins.stratos_launchers._on_cluster import ClusterLauncher
+from hydra_plugins.stratos_launchers._settings import PoolConfig, StudyConfig
 from mkdocs.structure.files import File, Files
 
 from stratos.cli.build import GROUPS
@@ -24,6 +22,16 @@ from stratos.config import STAGES
 from stratos.core.conf import shipped_choices
 
 ROOT = Path(__file__).parents[2]
+CLUSTERS = sorted(
+    (
+        launcher
+        for launcher in Plugins.instance().discover(Launcher)
+        if issubclass(launcher, ClusterLauncher) and launcher is not ClusterLauncher
+    ),
+    key=lambda launcher: launcher.kind,
+)
+"""Launchers of the clusters that are here."""
+LAUNCHERS = ", ".join(["basic", "pool", *(launcher.kind for launcher in CLUSTERS)])
 COMMAND = (
     Key("stages", f"[{','.join(STAGES)}]", f"a list of {', '.join(STAGES)}",
         "Stages that run; records of the others are taken from the folder, or from "
@@ -33,7 +41,7 @@ COMMAND = (
     Key("hydra.run.dir", "outputs/<day>/<time>", "text",
         "Folder of the run. The same command in the folder of a run goes on from there."),
     Key("hydra.sweep.dir", "sweeps/<time>", "text", "With -m: folder of the sweep."),
-    Key("hydra/launcher", "basic", "one of basic, pool, slurm, ray",
+    Key("hydra/launcher", "basic", f"one of {LAUNCHERS}",
         "With -m: one job after another, several at once, or on a cluster; see below."),
     Key("hydra/sweeper", "basic", "one of basic, study",
         "With -m: every combination, or what Optuna chooses; see below."),
@@ -46,8 +54,13 @@ WHOLE = {
 }
 HYDRA = {
     "hydra/launcher=pool": ("Jobs of a sweep in processes of this machine", PoolConfig),
-    "hydra/launcher=slurm": ("Jobs of a sweep as jobs of SLURM", SlurmConfig),
-    "hydra/launcher=ray": ("Jobs of a sweep as jobs of a Ray cluster", RayConfig),
+    **{
+        f"hydra/launcher={launcher.kind}": (
+            (launcher.__doc__ or "").rstrip("."),
+            launcher.settings_class,
+        )
+        for launcher in CLUSTERS
+    },
     "hydra/sweeper=study": ("Optuna chooses what each job tries", StudyConfig),
 }
 MENU = ROOT / "mkdocs.yml"

@@ -373,4 +373,4 @@ def _unwritable(composed: DictConfig, multirun: bool) -> Reason | None:
     key = "hydra.sweep.dir" if is_sweep else "hydra.run.dir"
     folder = Path(str(OmegaConf.select(composed, key)))
     reason = why_no_run_folder(folder, is_sweep=is_sweep)
-    return None if reason is None else UnusableFolder(key, str(folder), str(reason))
+    return None if reason is None else UnusableFolder(key, str(folder), reason)

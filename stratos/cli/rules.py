@@ -21,7 +21,7 @@ from stratos.core.chunk_engine import engine_of
 from stratos.core.errors import ConfigError, did_you_mean
 from stratos.core.foreign import beside, why_unreadable
 from stratos.core.printable import shown
-from stratos.core.reasons import Because, Reason
+from stratos.core.reasons import Reason
 from stratos.distill.tokenizer import SPECIAL
 from stratos.distill.trainer import unusable
 from stratos.plan.horizon import MAX_SERVE_HOURS
@@ -290,9 +290,8 @@ def _executor(config: Config) -> Iterator[str]:
     executor, trainer = config.executor, config.trainer
     if not set(executor.stages) & set(config.stages):
         return
-    if (why := executor.unusable()) is not None:
-        yield why
-    elif (reason := executor.no_node_takes()) is not None:
+    reason = executor.unusable() or executor.no_node_takes()
+    if reason is not None:
         yield str(reason)
     if "distill" in executor.stages and trainer.num_nodes > 1 and not executor.takes_nodes:
         yield (
@@ -386,7 +385,7 @@ def _why_missing(key: str, path: Path) -> Reason | None:
     reason = why_unreadable(path, or_folder=True)
     if reason is not None:
         is_pattern = not os.path.lexists(path) and bool(glob(str(path), recursive=True))
-        return None if is_pattern else Because(str(reason))
+        return None if is_pattern else reason
     if key == "paths.records_from" and not path.is_dir():
         return NoRunFolder()
     return None

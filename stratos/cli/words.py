@@ -53,7 +53,7 @@ class UnusableFolder(Reason):
 
     key: str
     folder: str
-    cause: str
+    cause: Reason
 
     def __str__(self) -> str:
         return (

@@ -6,7 +6,6 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import astuple, dataclass
-from enum import Enum, auto
 from typing import Any
 
 import lightning as L
@@ -14,7 +13,6 @@ import torch
 from typing_extensions import override
 
 from stratos.core.context import Context
-from stratos.core.counted import counted
 from stratos.core.formats import clock
 from stratos.distill.best import Best, measured_of, plain
 from stratos.distill.checkpoints import Checkpoints
@@ -23,6 +21,7 @@ from stratos.distill.ema import Average
 from stratos.distill.full_weights import best_weights, whole_model
 from stratos.distill.interrupts import Interrupts
 from stratos.distill.measuring import Measured
+from stratos.distill.words import AccurateEnough, End, NoBetter, OutOfTime
 from stratos.records import CurvePoint
 
 LOG_EVERY = 10
@@ -44,14 +43,6 @@ class Watching:
     """Price of the servers that train."""
     price: str = "at the plan's price"
     """Whose price that is: of the plan, or what the job is paid at."""
-
-
-class _End(Enum):
-    """Why a training ends before its last step."""
-
-    TIME = auto()
-    EXACT = auto()
-    PATIENCE = auto()
 
 
 class _Interrupted(Exception):
@@ -218,24 +209,24 @@ class TrainingMonitor(L.Callback):
             if not self._measure(trainer, module, step):
                 return
             self._is_due = False
-            if end := self._end(over):
+            if end := self._end(step, over):
                 trainer.should_stop = True
-                self._tell_of_end(step, end)
+                self._explain(end)
         if step % LOG_EVERY == 0 or is_measured:
             self._log(step, is_measured)
         self._clock()
         self._context.tick(step, self._watching.n_steps, self._line(step, shown))
 
-    def _end(self, over: bool) -> _End | None:
+    def _end(self, step: int, over: bool) -> End | None:
         """Return why the training ends behind a measurement, or None."""
         watching, measured = self._watching, self._measured
         assert measured is not None
         if over:
-            return _End.TIME
+            return OutOfTime(step, watching.n_steps)
         if watching.stop_at_exact is not None and measured.exact >= watching.stop_at_exact:
-            return _End.EXACT
+            return AccurateEnough(step, watching.n_steps, measured.exact)
         if watching.patience is not None and self.best.n_no_better >= watching.patience:
-            return _End.PATIENCE
+            return NoBetter(step, watching.n_steps, self.best.n_no_better, self.best.step)
         return None
 
     def _log(self, step: int, measured: bool) -> None:
@@ -266,25 +257,11 @@ class TrainingMonitor(L.Callback):
             metrics["validation_loss"] = loss
         self._context.log({f"distill/{k}": v for k, v in metrics.items()}, step=step)
 
-    def _tell_of_end(self, step: int, end: _End) -> None:
-        """Say why a training ends before its last step."""
-        n_steps, measured = self._watching.n_steps, self._measured
-        if step >= n_steps or measured is None:
-            return
-        ended = f"The training ended at step {step} of {n_steps}"
-        if end is _End.TIME:
-            self._context.warn(f"{ended}: its time limit was reached (trainer.max_time).")
-        elif end is _End.EXACT:
-            self._context.note(
-                f"{ended}: {measured.exact:.1%} of the validation items are right "
-                "(callbacks.stop_at_exact)."
-            )
-        else:
-            times = counted(self.best.n_no_better, "measurement")
-            self._context.note(
-                f"{ended}: {times} in a row were no better (callbacks.patience). The weights "
-                f"of step {self.best.step} are kept."
-            )
+    def _explain(self, end: End) -> None:
+        """Say why a training ends, where it is not behind its last step."""
+        if end.step < end.n_steps:
+            say = self._context.warn if isinstance(end, OutOfTime) else self._context.note
+            say(str(end))
 
     def _usd(self) -> float:
         return self.seconds / 3600 * self._watching.usd_per_hour

@@ -129,16 +129,16 @@ class Pacer(L.Callback):
         step = self._step = trainer.global_step
         if trainer.world_size > 1:  # each process has its share of the cores already
             self._counts = (torch.get_num_threads(),)
-        kept = self.paces
-        if kept is None or step == 0:  # what else the machine does may have changed since
+        earlier = self.paces
+        if earlier is None or step == 0:  # what else the machine does may have changed since
             self._begin(trainer, module)
         elif has_4_bits(module.model):
             # Laying them out for evaluation rounds their scales, once: as it did at the beginning.
             self._validation_seconds(trainer, module)
         if (
-            kept is not None and step and kept.machine != _machine()
+            earlier is not None and step and earlier.machine != _machine()
         ):  # another machine, and the same weights
-            self.paces = replace(kept, machine=_machine(), seconds_per_token=0.0)
+            self.paces = replace(earlier, machine=_machine(), seconds_per_token=0.0)
         assert self.paces is not None
         if self.paces.processes > 1 and module.workers is None:
             if reason := self._divide(trainer, module, self.paces.processes):

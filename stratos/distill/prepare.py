@@ -9,7 +9,7 @@ from typing import Any
 from stratos.config import Config, StudentConfig
 from stratos.core.by_name import named
 from stratos.core.context import Context
-from stratos.core.counted import counted
+from stratos.distill.words import RowsTooLong
 from stratos.models.students import ready
 from stratos.records import Corpus, Plan
 from stratos.tasks.chat import prefix_template
@@ -77,10 +77,7 @@ def prepare(config: Config, plan: Plan, corpus: Corpus, context: Context, untouc
         chosen.context_length,
     )
     if n_too_long:
-        context.warn(
-            f"{counted(n_too_long, 'training item is', 'training items are')} longer than the "
-            "student's context: left out"
-        )
+        context.warn(str(RowsTooLong(n_too_long)))
     if untouched:
         whole = model, tokenizer
         if settings.adapter == "qlora":

@@ -10,6 +10,7 @@ from stratos.config import Config
 from stratos.core.atomic_files import write_atomically
 from stratos.core.context import Context
 from stratos.distill import unpaid_signal
+from stratos.distill.words import CheckpointsAside, OtherInputs
 from stratos.models.pretrained.free_memory import free_memory
 from stratos.records import Corpus, Plan, Student
 
@@ -33,7 +34,7 @@ def distill(config: Config, plan: Plan, corpus: Corpus, context: Context) -> Stu
     if config.trainer.devices * config.trainer.num_nodes > 1:
         student = train_together(config, plan, corpus, context)
     else:
-        from stratos.distill.training import train
+        from stratos.distill.train import train
 
         trained = train(config, plan, corpus, context, began=began)
         assert trained is not None
@@ -50,17 +51,14 @@ def _make_way(folder: Path, context: Context) -> None:
     inputs, checkpoints, aside = (
         folder / name for name in ("inputs.txt", "checkpoints", "checkpoints.other")
     )
-    why = "by another config or corpus"
+    reason = OtherInputs.CONFIG_OR_CORPUS
     if inputs.exists() and inputs.read_text() == context.fingerprint:
         if not unpaid_signal.may_learn_more(folder, context.ledger.cap_usd()):
             return
-        why = "from the text alone, because the budget was too small"
+        reason = OtherInputs.NO_SIGNAL
     if any(checkpoints.glob("step-*.ckpt")):
         shutil.rmtree(aside, ignore_errors=True)
         checkpoints.replace(aside)
-        context.warn(
-            f"The checkpoint in {checkpoints} was made {why}: it lies in {aside} now, and the "
-            "training starts again"
-        )
+        context.warn(str(CheckpointsAside(str(checkpoints), str(aside), reason)))
     shutil.rmtree(checkpoints, ignore_errors=True)
     write_atomically(inputs, context.fingerprint.encode())

@@ -32,7 +32,7 @@ class TrainingSetup:
 
 
 @contextmanager
-def open_lesson(
+def open_training(
     config: Config,
     plan: Plan,
     model: Any,

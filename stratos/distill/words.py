@@ -331,6 +331,93 @@ class CheckpointUnreadable(Reason):
         )
 
 
+class OtherInputs(Reason, Enum):
+    """Why the checkpoints in a folder are of another training."""
+
+    CONFIG_OR_CORPUS = "by another config or corpus"
+    NO_SIGNAL = "from the text alone, because the budget was too small"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+@dataclass(frozen=True)
+class CheckpointsAside(Reason):
+    """Why a training starts again beside checkpoints."""
+
+    checkpoints: str
+    aside: str
+    reason: OtherInputs
+
+    def __str__(self) -> str:
+        return (
+            f"The checkpoint in {self.checkpoints} was made {self.reason}: it lies in {self.aside} "
+            "now, and the training starts again"
+        )
+
+
+# --- rows, and why a training ends ----------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class RowsTooLong(Reason):
+    """Why training items are left out."""
+
+    n: int
+
+    def __str__(self) -> str:
+        items = counted(self.n, "training item is", "training items are")
+        return f"{items} longer than the student's context: left out"
+
+
+@dataclass(frozen=True)
+class End(Reason):
+    """Why a training ends before its last step."""
+
+    step: int
+    n_steps: int
+
+    @property
+    def _ended(self) -> str:
+        return f"The training ended at step {self.step} of {self.n_steps}"
+
+
+@dataclass(frozen=True)
+class OutOfTime(End):
+    """Its time limit was reached."""
+
+    def __str__(self) -> str:
+        return f"{self._ended}: its time limit was reached (trainer.max_time)."
+
+
+@dataclass(frozen=True)
+class AccurateEnough(End):
+    """The student is as accurate as the config asks for."""
+
+    exact: float
+
+    def __str__(self) -> str:
+        return (
+            f"{self._ended}: {self.exact:.1%} of the validation items are right "
+            "(callbacks.stop_at_exact)."
+        )
+
+
+@dataclass(frozen=True)
+class NoBetter(End):
+    """Measurements in a row were no better than the best before."""
+
+    n_measurements: int
+    best_step: int
+
+    def __str__(self) -> str:
+        times = counted(self.n_measurements, "measurement")
+        return (
+            f"{self._ended}: {times} in a row were no better (callbacks.patience). The weights "
+            f"of step {self.best_step} are kept."
+        )
+
+
 # --- how long a training takes --------------------------------------------------------------------
 
 

@@ -150,7 +150,7 @@ def _write_down(
 ) -> None:
     executor, spec = handover.executor, replace(handover.spec, usd_per_hour=paid.usd_per_hour)
     one = handed.Handed(
-        executor.kind, id, place, handover.mark, handover.inputs, paid.what, spec.name, where
+        executor.kind, id, place, handover.mark, handover.inputs, spec.name, paid.what, where
     )  # fmt: skip
     handed.keep(spec.folder, spec.stage, one)
     try:

@@ -33,7 +33,7 @@ class Here(JobSettings):
     kind: ClassVar[str] = "here"
     runs_here: ClassVar[bool] = True
 
-    def unusable(self) -> str | None:
+    def unusable(self) -> None:
         """Return None: a process can always be started."""
         return None
 

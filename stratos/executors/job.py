@@ -17,6 +17,7 @@ from msgspec import Meta
 
 from stratos.core.errors import StratosError
 from stratos.core.reasons import Reason
+from stratos.executors.words import NoExecutor
 from stratos.records import Offer
 
 Amount = Annotated[float, Meta(ge=0)]
@@ -259,7 +260,7 @@ class Executor(Protocol):
         """Return the name of the cluster that has the jobs; "" where there is none."""
         ...
 
-    def unusable(self) -> str | None:
+    def unusable(self) -> Reason | None:
         """Return why no job can be submitted from here, with what to type; None if it can."""
         ...
 
@@ -318,9 +319,9 @@ class Executor(Protocol):
         ...
 
 
-def why_no_executor(cls: type) -> str | None:
-    """Return why a class runs no jobs; None if it does."""
-    return None if issubclass(cls, JobSettings) else "is no executor."
+def why_no_executor(cls: type) -> NoExecutor | None:
+    """Return that a class runs no jobs; None if it does."""
+    return None if issubclass(cls, JobSettings) else NoExecutor()
 
 
 def killed_by(code: int | None) -> int | None:

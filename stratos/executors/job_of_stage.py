@@ -8,9 +8,9 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from stratos.core.counted import counted
 from stratos.core.environment import JOB
 from stratos.executors.job import Executor, JobSettings, JobSpec, Returns
+from stratos.executors.words import FewerNodes
 from stratos.ledger.reserves import LEAST_HOURS
 from stratos.records import Offer, Plan, RoleChoice
 
@@ -100,8 +100,8 @@ def job_spec(
     )
 
 
-def fewer_nodes(plan: Plan | None, spec: JobSpec, executor: Executor) -> str | None:
-    """Say that a job has fewer servers than the plan counts with; None where it has them all.
+def fewer_nodes(plan: Plan | None, spec: JobSpec, executor: Executor) -> FewerNodes | None:
+    """Return that a job has fewer servers than the plan counts with; None where it has them all.
 
     A plan counts with the servers that its jobs have. One of an earlier command, whose stage is not
     asked for again, may have shared the work among more.
@@ -116,12 +116,7 @@ def fewer_nodes(plan: Plan | None, spec: JobSpec, executor: Executor) -> str | N
         return None
     if choice.count <= spec.nodes:
         return None
-    return (
-        f"the plan counts with {counted(choice.count, 'server')}, and a job of "
-        f"executor={executor.kind} has {spec.nodes}: it takes up to "
-        f"{choice.count / spec.nodes:g} times as long. Add plan to the stages to plan for what the "
-        "job has."
-    )
+    return FewerNodes(executor.kind, choice.count, spec.nodes)
 
 
 def job_name(folder: Path, stage: str) -> str:

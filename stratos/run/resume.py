@@ -220,19 +220,19 @@ def _sha256(value: Any) -> str:
 def _versions(stage: Stage[Any], config: Config) -> dict[str, int]:
     """Return the version of a stage, and of each class that the config names for it."""
     read = {key.partition(".")[0] for key in stage.reads}
-    found = {stage.name: stage.version}
+    versions = {stage.name: stage.version}
     if "task" in read:
-        found[type(config.task).__name__] = config.task.code_version
+        versions[type(config.task).__name__] = config.task.code_version
     if "teacher" in read:
-        found |= {type(one).__name__: one.code_version for one in config.teachers}
+        versions |= {type(teacher).__name__: teacher.code_version for teacher in config.teachers}
     if "strategy" in read:
-        found |= {type(one).__name__: one.code_version for one in config.strategies}
+        versions |= {type(each).__name__: each.code_version for each in config.strategies}
     engines: list[Engine] = []
     if "deploy.engines" in stage.reads:
         engines += config.deploy.engines.values()
     if "deploy.engine" in stage.reads and config.deploy.engine is not None:
         engines.append(config.deploy.engine)
-    return found | {type(one).__name__: one.code_version for one in engines}
+    return versions | {type(engine).__name__: engine.code_version for engine in engines}
 
 
 def _select(plain: dict[str, Any], key: str) -> Any:

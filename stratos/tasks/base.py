@@ -443,8 +443,9 @@ class Task(ABC):
     def teachers(self) -> Sequence[Any]:
         """Return models that answer the task's requests today and are measured without asking.
 
-        Each is a teacher (`stratos.teachers.base.Measured`). The plan compares students with the
-        first that is reachable, also where the run has no such teacher. By default none.
+        Each is a teacher whose class has `measure` (`Teacher.is_measured`). The plan compares
+        students with the first that is reachable, also where the run has no such teacher. By
+        default none.
         """
         return ()
 

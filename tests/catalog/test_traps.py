@@ -311,17 +311,11 @@ def test_parquet_is_read_like_csv(tmp_path, load):
     ]
 
 
-def test_malformed_values_are_named_by_file_line_and_column_all_at_once(load, tmp_path):
+def test_malformed_values_are_named_by_file_line_and_column_all_at_once(load, tmp_path, snapshot):
     with pytest.raises(CatalogError) as caught:
         load(CPU, "a,,,2,4,cheap,us-east-1,,", "b,,,two,4,1,us-east-1,,", "c,,,2,inf,1,r,,")
     file = tmp_path / "aws" / "vms.csv"
-    assert str(caught.value) == (
-        "The catalog is malformed:\n"
-        f"  {file}, line 3, column Price: 'cheap' is not a number\n"
-        f"  {file}, line 4, column vCPUs: 'two' is not a number\n"
-        f"  {file}, line 5, column MemoryGiB: 'inf' is not finite\n"
-        "Fix or remove the rows."
-    )
+    assert str(caught.value).replace(str(file), "<file>") == snapshot
 
 
 @pytest.mark.parametrize(

@@ -194,7 +194,7 @@ def test_every_key_of_a_group_can_be_overridden_without_a_plus() -> None:
 def test_every_group_has_two_choices() -> None:
     with hydra_for(None) as hydra:
         for group in hydra.list_all_config_groups():
-            if not group.startswith("hydra"):
+            if group != "executor" and not group.startswith("hydra"):  # all but one are of rooms
                 assert len(hydra.config_loader.get_group_options(group)) >= 2, group
 
 

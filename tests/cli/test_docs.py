@@ -31,7 +31,7 @@ sys.path.append(str(ROOT / "benchmarks"))
 
 import gallery
 from in_process import stratos
-from test_commands import make_run
+from made_run import make_run
 from tutorials import write_files
 
 from stratos.catalog.source import BUILTIN
@@ -46,7 +46,7 @@ LACKING = re.compile(
 )
 """What a machine may lack that a page does not."""
 NOT_CHECKED = {
-    "stratos +task=… the verb": "any command, in a drawing",
+    "stratos +task=…": "any command, in a drawing",
     "stratos +task=mahjong cloud=gcp cloud.catalog=[https://…/catalogs/v8/gcp/vms.csv]":
         "an address without its host, of files of many MB",
     "stratos stage run_folder stage": "tests/executors/test_here.py runs it",
@@ -195,14 +195,14 @@ def test_every_way_to_write_a_command_is_found(tmp_path: Path) -> None:
         "| all | `python -m stratos +task=a 'b={c: d}'`; `stratos servers` |\n\n"
         "    A=1 python -m stratos +task=a \\\n        b=c    # why\n"
         "    stratos serve stop x; ls\n\n"
-        "```bash\npython make.py && stratos logs x.jsonl > out\n```\n"
+        "```bash\npython make.py && stratos report x > out\n```\n"
         "Never `stratos statu`.\n"
     )
     assert [(str(one), one.verb, one.env) for one in commands(page)] == [
         ("stratos status", "status", ()), ("stratos serve outputs/run --page", "serve", ()),
         ("stratos +task=a b={c: d}", "", ()), ("stratos servers", "servers", ()),
         ("stratos +task=a b=c", "", (("A", "1"),)), ("stratos serve stop x", "serve", ()),
-        ("stratos logs x.jsonl", "logs", ()), ("stratos statu", "statu", ()),
+        ("stratos report x", "report", ()), ("stratos statu", "statu", ()),
     ]  # fmt: skip
 
 
@@ -261,6 +261,7 @@ def test_targets_of_make_and_scripts_that_are_named_exist() -> None:
             assert (ROOT / script).exists(), f"{path.name}: {script}"
 
 
+@pytest.mark.slow
 def test_the_pages_make_a_site(tmp_path: Path) -> None:
     pytest.importorskip("mkdocs")
     env = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}

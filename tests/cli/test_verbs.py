@@ -11,6 +11,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from checked import shape
 from in_process import stratos
 from syrupy.assertion import SnapshotAssertion
 
@@ -119,7 +120,7 @@ def test_an_unknown_verb_names_the_one_that_was_meant(typed: str, meant: str) ->
 
 
 def test_the_words_of_an_unknown_verb(snapshot: SnapshotAssertion) -> None:
-    assert stratos("mahjong").stderr == snapshot
+    assert shape(stratos("mahjong").stderr) == snapshot
 
 
 @pytest.mark.parametrize(("error", "code"), [(StratosError("no"), 7), (ConfigError("no"), 2)])

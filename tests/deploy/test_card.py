@@ -28,6 +28,8 @@ from stratos.tasks.base import Score
 from stratos.tasks.classify import ClassifyTask
 from stratos.tasks.mahjong import MahjongTask
 
+pytestmark = pytest.mark.slow
+
 GOLDEN = Path(__file__).parent / "golden" / "README.md"
 EXAMPLE = KeptAnswer(
     id="3-8",

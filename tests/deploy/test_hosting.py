@@ -48,6 +48,8 @@ from stratos.deploy.words import KnownAnswers
 from stratos.evaluate.answer_files import read_answers
 from stratos.records import Export, Exports, Interval, ServingSetting
 
+pytestmark = [pytest.mark.slow, pytest.mark.kill]
+
 
 @pytest.fixture(scope="module")
 def bundle(run: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -52,6 +52,7 @@ def test_a_closed_loop_keeps_the_order_and_has_as_many_in_flight_as_asked():
     assert sorted(one.seconds for one in test.answers)[6] > 3 * 0.02
 
 
+@pytest.mark.slow
 def test_an_open_loop_does_not_wait_for_a_slow_server():
     """What a closed loop hides: 40 a second where 20 are possible, and the queue grows."""
     with one_at_a_time(0.05) as server:
@@ -67,6 +68,7 @@ def test_an_open_loop_does_not_wait_for_a_slow_server():
     assert test.latency_ms(0.95) > 500  # half a second of requests was in front of the last
 
 
+@pytest.mark.slow
 def test_an_open_loop_that_is_kept_up_with_has_the_wait_in_its_latency():
     with one_at_a_time(0.02) as server:
         test = open_loop(
@@ -81,6 +83,7 @@ def test_an_open_loop_that_is_kept_up_with_has_the_wait_in_its_latency():
     assert test.latest_ms >= 0
 
 
+@pytest.mark.slow
 def test_an_open_loop_goes_on_while_it_is_not_sure():
     with one_at_a_time(0.02) as server:
         ticks = []
@@ -149,6 +152,7 @@ def of_slots(slots, seconds, share, seed):
     return OpenLoop(tuple(answers), max(free), rate, n / rate, slots)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("slots", "seconds"), [(16, 2.0), (64, 3.0), (8, 0.3)])
 def test_slow_answers_are_no_backlog_and_too_few_slots_are(slots, seconds):
     """Seen: 86% of the tests of a stable server of 16 slots "did not keep up"."""

@@ -24,6 +24,8 @@ from stratos.deploy.origin import Checked, Example, Origin, origin_of
 from stratos.evaluate.answer_files import read_answers
 from stratos.tasks.mahjong import DiscardTask, MahjongTask
 
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
 HOSTILE = "<img src=x onerror='window.hacked = 1'>"
 
 

@@ -131,6 +131,7 @@ def test_what_cannot_be_written_is_said_before(tmp_path: Path) -> None:
         check_target("file://tmp/user/x")
 
 
+@pytest.mark.slow
 def test_s3_takes_it_and_verify_reads_it_from_there(
     bundle: Path, s3: S3, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -51,6 +51,7 @@ def test_a_server_is_stopped_by_any_error(tmp_path, error):
     assert server.process.poll() is not None
 
 
+@pytest.mark.kill
 def test_a_server_that_ignores_the_polite_signal_is_killed(tmp_path, monkeypatch):
     monkeypatch.setattr("stratos.deploy.server._STOP_SECONDS", 0.3)
     (tmp_path / "deaf.py").write_text(
@@ -71,6 +72,7 @@ def test_a_server_that_ignores_the_polite_signal_is_killed(tmp_path, monkeypatch
     assert server.process.returncode == -signal.SIGKILL
 
 
+@pytest.mark.kill
 def test_a_server_dies_with_a_starter_that_is_killed(tmp_path):
     script = (
         "import sys, time\n"

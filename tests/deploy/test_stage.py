@@ -29,6 +29,8 @@ from stratos.estimate.foresight import LEAST_HOST_SHARE
 from stratos.evaluate.answer_files import answers_path, read_answers
 from stratos.records import Deployment, ServingSetting, from_json, to_json
 
+pytestmark = pytest.mark.slow
+
 
 class Deployed:
     """What the stage returned, said and logged."""

@@ -21,6 +21,7 @@ from stratos.core.errors import StratosError
 from stratos.distill.ema import Average
 from stratos.distill.interrupts import SIGNALS, Interrupts
 from stratos.distill.optim import MuonAdamW
+from stratos.distill.words import OutOfTime
 
 Run = Callable[..., Any]
 
@@ -60,9 +61,9 @@ def test_adapters_end_in_an_ordinary_student(
     }
     seen: list[torch.Tensor] = []
     ids = torch.arange(20)[None]
-    from stratos.distill import training
+    from stratos.distill import train
 
-    merge = training.save
+    merge = train.save
 
     def note(ready: Any, weights: dict[str, torch.Tensor], folder: Path) -> Any:
         ready.model.load_state_dict(weights, strict=False)
@@ -70,7 +71,7 @@ def test_adapters_end_in_an_ordinary_student(
             seen.append(ready.model.eval()(ids).logits.float())
         return merge(ready, weights, folder)
 
-    monkeypatch.setattr(training, "save", note)
+    monkeypatch.setattr(train, "save", note)
     student = run_distill(tmp_path / "whole", **settings)
     assert student.curve[-1].loss < student.curve[0].loss - 0.05
 
@@ -200,8 +201,7 @@ def test_ends_with_its_time(run_distill: Run, tmp_path: Path) -> None:
     student = run_distill(tmp_path, ticks=ticks, warnings=warnings, **settings)
     ticks = of_steps(ticks)
     assert 0 < student.steps < ticks[-1][1] / 10
-    (told,) = warnings
-    assert told.endswith(f" of {ticks[-1][1]}: its time limit was reached (trainer.max_time).")
+    assert warnings == [str(OutOfTime(student.steps, ticks[-1][1]))]
     assert student.best_step == student.steps, "measured at the end all the same"
     assert 2 <= student.seconds < 60
     assert ticks[-1][2].endswith("0:00 left")
@@ -220,7 +220,7 @@ def test_progress_says_what_a_user_wants_to_know(trained: Trained) -> None:
 
 
 def test_progress_of_a_job_shows_the_price_that_is_paid(monkeypatch: pytest.MonkeyPatch) -> None:
-    from stratos.distill.training import _price
+    from stratos.distill.train import _price
     from stratos.executors.here import Here
     from stratos.records import RoleChoice
 

@@ -17,6 +17,7 @@ from stratos.config import CallbacksConfig, EvaluateConfig
 from stratos.distill import validation
 from stratos.distill.best import Best
 from stratos.distill.measuring import Measured, Measuring
+from stratos.distill.words import NoBetter
 from stratos.tasks.base import Item
 from stratos.tasks.mahjong import MahjongTask
 
@@ -83,11 +84,12 @@ def test_a_training_that_gets_no_better_ends(
     measured = iter([Measured(0.5, loss) for loss in losses])
     monkeypatch.setattr(Measuring, "__call__", lambda *_: next(measured))
     notes: list[str] = []
-    student = run_distill(
-        tmp_path, notes=notes, callbacks={"validate_every_steps": 2, "patience": 3}
-    )
+    ticks: list[tuple[Any, ...]] = []
+    callbacks = {"validate_every_steps": 2, "patience": 3}
+    student = run_distill(tmp_path, notes=notes, ticks=ticks, callbacks=callbacks)
     assert (student.steps, student.best_step, student.validation_loss) == (10, 4, 2.0)
-    assert "3 measurements in a row were no better (callbacks.patience)" in notes[-1]
+    n_steps = next(total for _, total, text in ticks if text.startswith("loss "))
+    assert notes[-1] == str(NoBetter(10, n_steps, n_measurements=3, best_step=4))
     assert [p.validation_loss for p in student.curve if p.exact is not None] == losses[:5]
 
 

@@ -40,6 +40,13 @@ REASONS = [
     words.ParameterOutOfRange("scale", 10.0, 0.5, 9.0),
     words.EmptyCheckpoint(),
     words.WrongChecksum("data.pkl"),
+    words.CheckpointsAside("/run/a", "/run/a.other", words.OtherInputs.NO_SIGNAL),
+    words.CheckpointsAside("/run/a", "/run/a.other", words.OtherInputs.CONFIG_OR_CORPUS),
+    words.RowsTooLong(1),
+    words.RowsTooLong(2),
+    words.OutOfTime(3, 10),
+    words.AccurateEnough(3, 10, 0.985),
+    words.NoBetter(9, 10, 5, 4),
     words.CheckpointUnreadable("/run/step-4.ckpt", Because("File is not a zip file")),
 ]
 

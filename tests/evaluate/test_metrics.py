@@ -117,6 +117,7 @@ def test_the_ends_of_a_difference_are_those_that_a_score_test_just_rejects(count
     assert other == pytest.approx((-high, -low))
 
 
+@pytest.mark.slow
 def test_a_difference_has_an_interval_around_it_for_all_counts():
     for n in range(1, 61):
         for only_first in range(n + 1):

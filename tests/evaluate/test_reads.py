@@ -86,6 +86,7 @@ def test_a_log_that_was_damaged_is_gone_on_with(tmp_path: Path) -> None:
     assert note(tmp_path, "3", *range(10)) == EarlierReads(2, 10, 10)
 
 
+@pytest.mark.slow
 def test_runs_at_once_lose_no_line(tmp_path: Path) -> None:
     script = (
         "import sys; from pathlib import Path; from stratos.evaluate.read_log import note_reads; "

@@ -88,7 +88,7 @@ def test_a_job_that_is_ended_while_it_runs_costs_from_its_start(
     ledger: Ledger, lease: Lease, tmp_path: Path
 ) -> None:
     (handed.folder_of(tmp_path)).mkdir()
-    one = handed.Handed("queue", "7", "queue job 7", "a mark", {}, lease.line.what)
+    one = handed.Handed("queue", "7", "queue job 7", "a mark", {}, "a job", lease.line.what)
     handed.keep(tmp_path, "distill", one)
     assert settle_unseen(tmp_path, "distill", ledger, None, since=AT + 5, at=AT + 65) == ""
     assert spent(ledger) == pytest.approx(0.6)

@@ -125,6 +125,7 @@ class Provider:
         assert again.spent_usd == pytest.approx(self.ledger.spent_usd)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("budget", [0.5, 3.0, 100.0])
 def test_a_thousand_calls_at_once_in_threads(tmp_path: Path, budget: float) -> None:
     provider = Provider(Ledger(tmp_path / "ledger.jsonl", budget))
@@ -145,6 +146,7 @@ def test_a_thousand_calls_at_once_in_threads(tmp_path: Path, budget: float) -> N
     assert (provider.refused > 0) == (budget < 100)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("budget", [0.5, 100.0])
 def test_a_thousand_calls_at_once_in_tasks(tmp_path: Path, budget: float) -> None:
     provider = Provider(Ledger(tmp_path / "ledger.jsonl", budget))
@@ -204,6 +206,7 @@ def test_processes_share_one_budget(tmp_path: Path) -> None:
     assert Ledger(path, 1.0).spent_usd == pytest.approx(sum(spent))
 
 
+@pytest.mark.kill
 def test_a_killed_process_leaves_its_open_call_counted_in_full(tmp_path: Path) -> None:
     path = tmp_path / "ledger.jsonl"
     one = spender(path, 100.0, 0.01)

@@ -106,6 +106,7 @@ def start(script: str, *arguments: str) -> subprocess.Popen[str]:
     )
 
 
+@pytest.mark.slow
 def test_processes_of_all_roles_share_one_budget_and_none_takes_what_is_held(
     tmp_path: Path,
 ) -> None:
@@ -133,6 +134,7 @@ def test_processes_of_all_roles_share_one_budget_and_none_takes_what_is_held(
     assert told.spent_by("serve") > 1.0 - 0.25
 
 
+@pytest.mark.kill
 def test_servers_of_a_killed_process_go_on_costing_until_they_are_released(
     tmp_path: Path,
 ) -> None:

@@ -36,7 +36,7 @@ REASONS = (
     RepeatsRows("gpt", 1200, 3.456),
     RepeatsRows("smollm2", 1, None),
     NodesUnknown("slurm", "aws", ("distill", "evaluate"), None),
-    NodesUnknown("slurm", "aws", ("distill",), 0.0),
+    NodesUnknown("slurm", "aws", ("distill",), 2.5),
     TooManyRequests(1.0, 8, None, False),
     TooManyRequests(2000.0, 1, 5.0, True),
     AlmostNothing(KNOWN, "stratos_3m", 0.91),

@@ -300,6 +300,7 @@ def test_no_validation_items(world: World, snapshot: SnapshotAssertion) -> None:
     assert str(caught.value) == snapshot
 
 
+@pytest.mark.slow
 @needs_smollm2
 def test_a_small_real_teacher_is_blind_on_mahjong(world: World) -> None:
     from stratos.tasks.mahjong import MahjongTask

@@ -10,6 +10,8 @@ import pytest
 from stratos.records import save
 from stratos.report import report, sweep_report
 
+pytestmark = pytest.mark.browser
+
 SECTIONS = ["result", "planned", "costs", "scorecard", "plan", "frontier", "training", "next",
             "examples", "evidence", "repeat"]  # fmt: skip
 

@@ -103,7 +103,7 @@ def test_the_page_tells_the_whole_run(factory: ModuleType, tmp_path: Path, snaps
     evidence = page.section("evidence")
     for words in ("34%", "91%", "worked_example", "held out 3,377", "p95 742 ms", "32 of 32"):
         assert words in evidence
-    assert "plan.pilot=true trains each student shortly" in evidence
+    assert "plan.pilot=true trains each student" in evidence
     assert "not measured" in evidence
     assert "coverage smollm2_135m 1.6%" in evidence and "answer alone task 6 characters" in evidence
     assert " stratos +task=mahjong cloud=aws " in page.section("repeat")

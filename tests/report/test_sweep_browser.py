@@ -15,6 +15,8 @@ from stratos.report import sweep_report
 from stratos.report.run_figures import figures_of
 from stratos.report.sweep_jobs import read_job
 
+pytestmark = pytest.mark.browser
+
 CONFIG = """stages: [probe, plan, synthesize, distill, evaluate, deploy]
 deploy:
   name: local

@@ -68,17 +68,17 @@ class Version:
 def now() -> dict[str, Version]:
     """Return the versions of all stages and classes as the code has them."""
     classes = {cls.__name__: cls for group in PARTS for cls in map(_class, _targets(group))}
-    found = {stage.name: Version(stage.version, digest(closure_of(stage))) for stage in STAGES}
+    versions = {stage.name: Version(stage.version, digest(closure_of(stage))) for stage in STAGES}
     for name, cls in sorted(classes.items()):
-        modules = [_file(one.__module__) for one in cls.__mro__]
+        modules = [_file(base.__module__) for base in cls.__mro__]
         files = closure([file for file in modules if file is not None], ())
-        found[name] = Version(cls.code_version, digest(files))  # type: ignore[attr-defined]
-    return found
+        versions[name] = Version(cls.code_version, digest(files))  # type: ignore[attr-defined]
+    return versions
 
 
 def closure_of(stage: Stage[object]) -> frozenset[str]:
     """Return the files behind a stage, without those of the classes that a config names."""
-    homes = {_file(_class(one).__module__) for group in PARTS for one in _targets(group)}
+    homes = {_file(_class(name).__module__) for group in PARTS for name in _targets(group)}
     start = _file(stage.function.partition(":")[0])
     assert start is not None
     return closure(["records/__init__.py", start], homes)
@@ -91,12 +91,12 @@ def closure(starts: Iterable[str], but: Iterable[str | None]) -> frozenset[str]:
         starts: files.
         but: files that are not followed.
     """
-    left, found, passed = [*starts], set[str](), frozenset(but)
-    while left:
-        if (file := left.pop()) not in found:
-            found.add(file)
-            left += [one for one in imports_of(file) if one not in passed]
-    return frozenset(found)
+    queue, files, excluded = [*starts], set[str](), frozenset(but)
+    while queue:
+        if (file := queue.pop()) not in files:
+            files.add(file)
+            queue += [imported for imported in imports_of(file) if imported not in excluded]
+    return frozenset(files)
 
 
 def digest(files: Iterable[str]) -> str:
@@ -116,12 +116,12 @@ def digest(files: Iterable[str]) -> str:
 def imports_of(file: str) -> tuple[str, ...]:
     """Return the files that a module imports itself, but those that shape no record."""
     modules = {module for node in _run(_tree(file)) for module in _imported(node)}
-    files = {one for module in modules if (one := _file(module)) is not None}
+    files = {path for module in modules if (path := _file(module)) is not None}
     return tuple(
         sorted(
-            one
-            for one in files
-            if not SHAPES_NO_RECORD & {one, one.split("/")[0]} and not one.endswith(f"/{WORDS}")
+            path
+            for path in files
+            if not SHAPES_NO_RECORD & {path, path.split("/")[0]} and not path.endswith(f"/{WORDS}")
         )
     )
 
@@ -151,7 +151,7 @@ def _file(module: str) -> str | None:
     first, _, rest = module.partition(".")
     path = rest.replace(".", "/")
     tries = (f"{path}.py", f"{path}/__init__.py") if path else ("__init__.py",)
-    return next((one for one in tries if first == "stratos" and (ROOT / one).is_file()), None)
+    return next((name for name in tries if first == "stratos" and (ROOT / name).is_file()), None)
 
 
 @functools.cache
@@ -184,9 +184,8 @@ class _Bare(ast.NodeTransformer):
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
         node.returns = None
-        node.decorator_list = [
-            one for one in node.decorator_list if ast.unparse(one) not in ("override",)
-        ]
+        decorators = node.decorator_list
+        node.decorator_list = [each for each in decorators if ast.unparse(each) != "override"]
         return self.generic_visit(node)
 
     def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> ast.AST:
@@ -201,10 +200,9 @@ class _Bare(ast.NodeTransformer):
         return _Speechless().visit(self.generic_visit(node))
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
-        made = self.generic_visit(node)
-        named = node.func
-        is_said = isinstance(named, ast.Attribute) and named.attr in _SAYS
-        return _Speechless().visit(made) if is_said else made
+        bare, function = self.generic_visit(node), node.func
+        is_message = isinstance(function, ast.Attribute) and function.attr in _SAYS
+        return _Speechless().visit(bare) if is_message else bare
 
 
 class _Speechless(ast.NodeTransformer):
@@ -222,7 +220,7 @@ def _targets(group: str) -> frozenset[str]:
     """Return the classes of ours that the choices of a group name."""
     folders = [conf_dir() / group, *ROOT.glob(f"contrib/*/conf/{group}")]
     texts = [path.read_text() for folder in folders for path in sorted(folder.glob("*.yaml"))]
-    return frozenset(one for text in texts for one in _named(yaml.safe_load(text)))
+    return frozenset(name for text in texts for name in _named(yaml.safe_load(text)))
 
 
 def _named(node: object) -> Iterator[str]:
@@ -243,8 +241,8 @@ def _class(target: str) -> type:
 
 def stored() -> dict[str, Version]:
     """Return the versions that are kept."""
-    kept = json.loads(STORED.read_text()) if STORED.exists() else {}
-    return {name: Version(**one) for name, one in kept.items()}
+    versions = json.loads(STORED.read_text()) if STORED.exists() else {}
+    return {name: Version(**version) for name, version in versions.items()}
 
 
 LOWER, NEW, CHANGED = "is lower than it was", "is new", "stands for other code"
@@ -255,27 +253,27 @@ ADVICE = (
 )
 
 
-def trouble(code: Version, kept: Version | None) -> str:
+def trouble(code: Version, before: Version | None) -> str:
     """Return what is wrong with a version; "" where nothing is."""
-    if code == kept:
+    if code == before:
         return ""
-    if kept is not None and code.version < kept.version:
+    if before is not None and code.version < before.version:
         return LOWER
-    return NEW if kept is None or code.version > kept.version else CHANGED
+    return NEW if before is None or code.version > before.version else CHANGED
 
 
 def troubles() -> dict[str, list[str]]:
     """Return what is wrong, and with which versions."""
-    kept, found = stored(), defaultdict[str, list[str]](list)
+    before, names = stored(), defaultdict[str, list[str]](list)
     for name, code in now().items():
-        if wrong := trouble(code, kept.get(name)):
-            found[wrong].append(name)
-    return found
+        if wrong := trouble(code, before.get(name)):
+            names[wrong].append(name)
+    return names
 
 
-def told(found: dict[str, list[str]]) -> str:
+def message(names: dict[str, list[str]]) -> str:
     """Return that in words, with what to do."""
-    lines = [f"The version of {', '.join(names)} {wrong}." for wrong, names in found.items()]
+    lines = [f"The version of {', '.join(group)} {wrong}." for wrong, group in names.items()]
     return "\n".join([*lines, ADVICE])
 
 
@@ -283,12 +281,12 @@ def main() -> None:
     """Say what has changed, or keep it; exit with 1 where something is to be done."""
     parser = argparse.ArgumentParser(prog="python -m tests.run.closures")
     parser.add_argument("--same-behaviour", action="store_true", help="keep the code as it is now")
-    is_kept, found = parser.parse_args().same_behaviour, troubles()
-    if LOWER in found or (found and not is_kept):
-        sys.exit(told(found))
-    if found:
-        text = json.dumps({name: asdict(one) for name, one in sorted(now().items())}, indent=1)
-        STORED.write_text(f"{text}\n")
+    is_stored, names = parser.parse_args().same_behaviour, troubles()
+    if LOWER in names or (names and not is_stored):
+        sys.exit(message(names))
+    if names:
+        versions = {name: asdict(version) for name, version in sorted(now().items())}
+        STORED.write_text(json.dumps(versions, indent=1) + "\n")
     print("Every version stands for its code.")
 
 

@@ -48,6 +48,7 @@ def test_what_others_write_goes_to_standard_error(
     assert capsys.readouterr().out == "as ever\n"
 
 
+@pytest.mark.slow
 def test_a_run_that_ends_and_one_that_fails_write_one_line(tmp_path: Path) -> None:
     run = tmp_path / "run"
     probe_by_hand(run)

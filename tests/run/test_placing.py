@@ -9,11 +9,9 @@ from typing import Any
 import pytest
 
 from stratos.config import DeployConfig
-from stratos.core.context import Context
-from stratos.records import Offer, Plan, RoleChoice, TeacherProbe
+from stratos.records import Offer, Plan, RoleChoice
 from stratos.run.placing import keys_of, why_here
 from stratos.run.words import AsksOverNetwork, NoServer, NothingDeployed
-from stratos.tasks.base import Task
 from stratos.teachers.huggingface import HuggingFaceTeacher
 from stratos.teachers.openai import OpenAITeacher
 
@@ -76,30 +74,6 @@ def test_a_probe_goes_where_no_hosted_teacher_can_be_asked(
     monkeypatch.delenv("BIG_KEY")
     config.teachers = (LOCAL, replace(HOSTED, api_key_env=None))
     assert why_here(config, "probe", None) == STAYS
-
-
-class Known(OpenAITeacher):
-    """A teacher that is known by answers of its own."""
-
-    def of(self, task: Task) -> Known:
-        return self
-
-    def measure(self, context: Context) -> TeacherProbe:
-        raise NotImplementedError
-
-
-def test_a_teacher_that_is_known_is_asked_nothing_over_the_network(
-    config: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("BIG_KEY", raising=False)
-    config.teachers = (
-        LOCAL,
-        HOSTED,
-        Known("known", model="big", base_url="https://big.example/v1"),
-    )
-    assert why_here(config, "probe", None) is None
-    there = plan("known", replace(TEACHER, offer=None), TRAIN, SERVE)
-    assert why_here(config, "evaluate", there) is None
 
 
 def test_the_keys_that_no_job_gets(config: Any) -> None:

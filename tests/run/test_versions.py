@@ -15,8 +15,8 @@ from closures import Version
 
 
 def test_every_version_stands_for_its_code() -> None:
-    found = closures.troubles()
-    assert not found, closures.told(found)
+    names = closures.troubles()
+    assert not names, closures.message(names)
 
 
 def test_what_is_wrong_with_a_version() -> None:

@@ -155,6 +155,7 @@ def test_a_text_begins_as_the_teacher_began_it(tmp_path: Path) -> None:
     assert _in_its_words(task, item, f" {item.answer}\n")[1] == item.answer
 
 
+@pytest.mark.slow
 def test_a_local_teacher_draws_further_answers(student: Path, tmp_path: Path) -> None:
     # Half trained, it is right the more often the more answers it is asked for.
     teacher = HuggingFaceTeacher("tiny", path=str(student), dtype="float32")
@@ -202,6 +203,7 @@ def student(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_students(tmp_path_factory.mktemp("student"), steps=30)[0]
 
 
+@pytest.mark.slow
 def test_likelihood_is_that_of_the_model(student: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -249,6 +251,7 @@ class Largest(Adder):
         return answers
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("usd", "skip_known", "skips"),
     [(0.0, "auto", False), (1.0, "auto", True), (0.0, "always", True), (1.0, "never", False)],
@@ -311,6 +314,7 @@ def asked_from(path: str, folder: Path, home: Path, **settings: str) -> str:
     return done.stdout.strip() or done.stderr
 
 
+@pytest.mark.slow
 def test_a_student_of_the_hub_is_fetched_once_before_it_is_asked(
     student: Path, tmp_path: Path
 ) -> None:
@@ -324,6 +328,7 @@ def test_a_student_of_the_hub_is_fetched_once_before_it_is_asked(
     assert asked_from(NAME, tmp_path / "c", home, HF_HUB_OFFLINE="1") == n_known
 
 
+@pytest.mark.slow
 def test_a_student_that_cannot_be_fetched_is_told_before_the_teacher_is_paid(
     tmp_path: Path, snapshot: SnapshotAssertion
 ) -> None:

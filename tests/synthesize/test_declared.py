@@ -40,6 +40,7 @@ def problem(*overrides, teachers=(SIGHTED,), **changes):
     return build_problem(config, probe, load_catalog(config.cloud)), config
 
 
+@pytest.mark.slow
 def test_the_strategy_follows():
     chosen = {}
     for level in ("measured", "low", "medium", "high"):

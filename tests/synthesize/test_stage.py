@@ -75,6 +75,7 @@ def test_the_rows_of_a_file_are_learnt_as_they_are(tmp_path: Path) -> None:
     assert corpus.n_items + n_wrong == halved.n_train
 
 
+@pytest.mark.slow
 def test_the_same_seed_makes_the_same_corpus(tmp_path: Path) -> None:
     from stratos.tasks.mahjong import MahjongTask
 

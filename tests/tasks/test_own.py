@@ -107,6 +107,7 @@ def test_a_reverse_of_ones_own_is_not_replaced_by_the_drafts_of_a_parent(own: Ta
     assert Drafts().has_drafts and [item.id for item in Drafts().reverse(3)] == ["0", "1", "2"]
 
 
+@pytest.mark.slow
 def test_the_command_plans_with_it_and_makes_its_corpus(own: Task, probed: Path) -> None:
     old = resume.find(PROBE, probed)
     assert old is not None and isinstance(old.record, Probe)

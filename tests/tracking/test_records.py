@@ -76,6 +76,7 @@ def track(factory: ModuleType, tmp_path: Path) -> Callable[..., Path]:
     return track
 
 
+@pytest.mark.slow
 def test_wandb_has_tables_charts_and_the_lineage(track: Callable[..., Path]) -> None:
     run_dir = track(wandb=True)
     asked = wandb_file.table(run_dir, "probe/answers")
@@ -146,6 +147,7 @@ def test_wandb_has_live_metrics_summaries_and_alerts(track: Callable[..., Path])
     assert wandb_file.summary(run_dir)["verdict"] == "Distil: it pays."
 
 
+@pytest.mark.slow
 def test_uploads_are_asked_for(track: Callable[..., Path]) -> None:
     run_dir = track(wandb=True, upload=True)
     kept = {r.artifact.name: r.artifact for r in records_of(run_dir) if r.HasField("artifact")}

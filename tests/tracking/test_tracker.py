@@ -143,6 +143,7 @@ def test_two_runs_in_one_process_are_apart(tmp_path: Path) -> None:
     assert "WANDB_DATA_DIR" not in os.environ
 
 
+@pytest.mark.slow
 def test_no_logger_imports_nothing(tmp_path: Path) -> None:
     script = f"""
 import sys
@@ -242,6 +243,7 @@ def test_wandb_is_not_imported_with_the_module() -> None:
     assert done.stdout == "False\n"
 
 
+@pytest.mark.slow
 def test_a_run_that_is_gone_on_with_is_one_run_of_wandb(tmp_path: Path) -> None:
     for folder in (tmp_path / "a", tmp_path / "a", tmp_path / "b"):
         with tracked(make_config(folder, mode="offline"), pytest.fail) as tracker:
@@ -275,6 +277,7 @@ class Hanging(Sink):
         time.sleep(30)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hangs_from", ["open", "log", "finish"])
 def test_a_service_that_hangs_holds_nothing_back(tmp_path: Path, hangs_from: str) -> None:
     warnings: list[str] = []

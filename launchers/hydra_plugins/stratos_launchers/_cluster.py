@@ -146,8 +146,8 @@ def launch(
     setup_globals()
     configure_log(sweep.config.hydra.hydra_logging, sweep.config.hydra.verbose)
     end_as_by_ctrl_c()  # jobs do not end with this process
-    if (why := cluster.executor.unusable()) is not None:
-        raise JobFailedError(cluster.in_our_words(why))
+    if (reason := cluster.executor.unusable()) is not None:
+        raise JobFailedError(cluster.in_our_words(str(reason)))
     place = Path(str(sweep.config.hydra.sweep.dir)).resolve()
     try:
         with locked(place / _known.FOLDER / ".lock"):

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from hydra.core.utils import JobReturn
 from hydra_plugins.stratos_launchers._launcher import SweepLauncher
+from hydra_plugins.stratos_launchers._settings import ClusterConfig
 from omegaconf import OmegaConf
 from typing_extensions import override
 
@@ -19,6 +20,8 @@ class ClusterLauncher(SweepLauncher):
     """Choice of the group."""
     executor: ClassVar[str]
     """Class that submits the jobs."""
+    settings_class: ClassVar[type[ClusterConfig]]
+    """What `hydra.launcher.` may say."""
 
     def __init__(self, n_jobs: int, retries: int, **settings: Any) -> None:
         if n_jobs < 1:

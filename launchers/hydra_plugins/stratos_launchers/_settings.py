@@ -1,7 +1,7 @@
-"""The settings of `hydra/launcher=pool`, `slurm` and `ray`, and of `hydra/sweeper=study`.
+"""The settings of `hydra/launcher=pool`, of every cluster's, and of `hydra/sweeper=study`.
 
-OmegaConf takes plain types alone. What `slurm` and `ray` are told of a job goes to the executors of
-the same names (`stratos.executors`), which check it.
+OmegaConf takes plain types alone. What a cluster is told of a job goes to the executor of the same
+name, which checks it.
 """
 
 from dataclasses import dataclass, field
@@ -26,7 +26,7 @@ class PoolConfig:
 
 @dataclass
 class ClusterConfig:
-    """What both clusters may be told."""
+    """What every cluster may be told; a launcher adds what its executor takes."""
 
     n_jobs: int = 16
     """Jobs that are submitted at the same time, waiting ones included."""
@@ -38,54 +38,6 @@ class ClusterConfig:
     """Longest wait of a job in the queue. None for no limit."""
     memory_gib: float | None = None
     """Memory of a job in GiB. None takes the cluster's default."""
-
-
-@dataclass
-class SlurmConfig(ClusterConfig):
-    """What `hydra.launcher.` may say with `hydra/launcher=slurm`."""
-
-    _target_: str = "hydra_plugins.stratos_launchers.slurm.SlurmLauncher"
-    partition: str | None = None
-    """Partition. None takes the cluster's default."""
-    qos: str | None = None
-    """Quality of service. None takes the account's default."""
-    account: str | None = None
-    """Account that is charged. None takes the user's default."""
-    gpus: int | None = None
-    """GPUs of the node."""
-    gres: str | None = None
-    """Generic resources in SLURM's words, such as gpu:h100:2, in place of `gpus`."""
-    cpus: int | None = None
-    """CPUs. None takes the partition's default."""
-    constraint: str | None = None
-    """Features that the node must have, in SLURM's words."""
-    hours: float | None = None
-    """Time limit. A job that reaches it goes back into the queue and on from there. None takes the
-    partition's default."""
-    max_timeouts: int = 3
-    """How often a job that reaches its time limit goes back into the queue."""
-
-
-@dataclass
-class RayConfig(ClusterConfig):
-    """What `hydra.launcher.` may say with `hydra/launcher=ray`."""
-
-    _target_: str = "hydra_plugins.stratos_launchers.ray.RayLauncher"
-    address: str | None = None
-    """Dashboard of the cluster. None takes RAY_API_SERVER_ADDRESS, else http://127.0.0.1:8265."""
-    cpus: float = 1.0
-    """CPUs, and with that the threads of a job."""
-    gpus: float | None = None
-    """GPUs of the node."""
-    resources: dict[str, float] | None = None
-    """What else the node must have, by Ray's names."""
-    autoscales: bool = False
-    """The cluster adds nodes when jobs wait: a job may ask for what no node has now."""
-    python: str | None = None
-    """Python of the nodes. None takes the path of the one that runs this command."""
-    env: list[str] = field(default_factory=list)
-    """Variables of this environment that a job gets, such as OPENAI_API_KEY; whoever reaches the
-    dashboard reads them."""
 
 
 @dataclass

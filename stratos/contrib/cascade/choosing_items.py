@@ -25,11 +25,13 @@ def choosing_items(config: Config, probe: Probe, probed: TeacherProbe) -> tuple[
     chooses its best job), come first of each slice. Each slice is drawn in its share of all
     validation items; with them comes the share of those that are left out.
     """
-    n_read = max([config.callbacks.n_validation_read, *(one.n_items for one in probe.teachers)])
+    n_read = max(
+        [config.callbacks.n_validation_read, *(teacher.n_items for teacher in probe.teachers)]
+    )
     options = settings(config)
     limit = config.evaluate.teacher_usd if options.teacher_usd is None else options.teacher_usd
     n = n_payable(config, probed, options.n_items, limit)
-    read = {one.id for one in config.task.items("validation", n_read)}
+    read = {item.id for item in config.task.items("validation", n_read)}
     slice_of = slices_of(config.task, "validation", n_read + n)
     drawn = in_shares(slice_of, slice_of.keys() - read, n)
     n_all = len(slice_of)
@@ -56,7 +58,7 @@ def choosing_questions(
     if not can_promise(len(items), settings(config), left_out):
         return []
     limit = answer_limit(config, teacher, probed)
-    return [Question(chat(config.task, one, probed.prompt), limit.tokens) for one in items]
+    return [Question(chat(config.task, item, probed.prompt), limit.tokens) for item in items]
 
 
 def answer_limit(config: Config, teacher: Teacher, probed: TeacherProbe) -> AnswerLimit:

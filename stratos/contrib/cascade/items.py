@@ -25,9 +25,9 @@ def measuring_items(
 ) -> tuple[list[Item], float]:
     """Return test items that the teacher answered, each slice in its share, and what is left."""
     n, seed = config.evaluate.n_items, scorecard.seed
-    items = [one for one in config.task.items("test", n, seed) if one.id in answered]
+    items = [item for item in config.task.items("test", n, seed) if item.id in answered]
     slice_of = slices_of(config.task, "test", n, seed)
-    drawn = in_shares(slice_of, [one.id for one in items], len(items))
+    drawn = in_shares(slice_of, [item.id for item in items], len(items))
     return natural(items, drawn), drawn.left_out
 
 

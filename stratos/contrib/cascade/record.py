@@ -139,4 +139,4 @@ class Cascade(RoomRecord):
 
     def serve_command(self, run_dir: Path) -> str:
         """Return the command that serves the student of a run with its teacher behind it."""
-        return shlex.join(["python", "-m", "stratos", "serve", str(run_dir), "--cascade"])
+        return shlex.join(["stratos", "serve", str(run_dir), "--cascade"])

@@ -99,7 +99,7 @@ def cascade(
         teacher.name, *teacher.identities(), probed.prompt, str(limit.tokens),
         str(config.evaluate.max_new_tokens),
     ]  # fmt: skip
-    look = look_of(context.run_dir, [one.id for one in choosing], facts, None)
+    look = look_of(context.run_dir, [item.id for item in choosing], facts, None)
     delta = level(1 - options.confidence, look)
     least = n_needed(1.0, accuracy / (1 - left_out), delta) or math.inf
     if len(choosing) < least <= len(tested) // 2:
@@ -118,56 +118,57 @@ def cascade(
             "cascade: the task has too few validation items that no earlier stage has read; one "
             "half of the test items chooses the threshold."
         )
-    asked = [*choosing, *tested]
+    items = [*choosing, *tested]
     judge = Judge(
         task, "", measure, n_samples, sampling_of(bundle, run.engine),
     )  # fmt: skip
     log_path = context.run_dir / "cascade" / "server.log"
-    context.tick(0, len(asked), "server starts")
+    context.tick(0, len(items), "server starts")
     with serving_bundle(bundle, run, log_path) as server:
-        said = ask_all(
-            server, judge, asked, config.evaluate.max_new_tokens, run.slots,
-            lambda done: context.tick(done, len(asked), "student"),
+        student_answers = ask_all(
+            server, judge, items, config.evaluate.max_new_tokens, run.slots,
+            lambda done: context.tick(done, len(items), "student"),
         )  # fmt: skip
-    chooses = {one.id for one in choosing}
+    chooses = {item.id for item in choosing}
     pairs = [
         pair_of(
             item.id,
             item.id in chooses if chooses else half(item.question) == 0,
-            one.confidence,
-            task.score(one.text, item).exact >= 1,
+            answer.confidence,
+            task.score(answer.text, item).exact >= 1,
             by_teacher[item.id],
             options,
             probed.card,
         )
-        for item, one in zip(asked, said, strict=True)
+        for item, answer in zip(items, student_answers, strict=True)
     ]
-    slow = slowness([by_teacher[item.id] for item in asked], options)
+    slow = slowness([by_teacher[item.id] for item in items], options)
     if slow is not None:
         context.warn(str(slow))
     path = write_pairs(context.run_dir, pairs)
-    found = of_pairs(
+    run_pairs = of_pairs(
         plan, scorecard, deployment, pairs, config.traffic.requests_per_day,
         "validation" if chooses else "test",
     )  # fmt: skip
-    chosen_by = [one for one in pairs if one.chooses]
-    found = replace(
-        found,
+    chosen_by = [pair for pair in pairs if pair.chooses]
+    run_pairs = replace(
+        run_pairs,
         look=look_of(
             context.run_dir,
-            [one.id for one in chosen_by],
+            [pair.id for pair in chosen_by],
             facts,
-            [one.tested(is_exact=measure == "agreement") for one in chosen_by],
+            [pair.tested(is_exact=measure == "agreement") for pair in chosen_by],
         ),
         n_answers=1 + judge.n_samples,
-        n_too_long=found.n_too_long + answers.n_too_long,
+        n_too_long=run_pairs.n_too_long + answers.n_too_long,
         left_out=max(left_out if chooses else 0.0, left_of_test),
         folder=context.run_dir,
     )
-    made = cascade_of(found, accuracy, options.confidence)
+    made = cascade_of(run_pairs, accuracy, options.confidence)
     if not made.is_promised:
         context.warn(f"cascade: {made.text}")
-    n_bare = sum(is_bare(task, item, one.text) for item, one in zip(asked, said, strict=True))
+    answered = zip(items, student_answers, strict=True)
+    n_bare = sum(is_bare(task, item, answer.text) for item, answer in answered)
     endpoint = Escalation(
         measure=measure,
         n_samples=judge.n_samples,
@@ -176,7 +177,7 @@ def cascade(
         prompt=probed.prompt,
         student_tokens=config.evaluate.max_new_tokens,
         teacher_tokens=answers.max_tokens or limit.tokens,
-        is_bare=2 * n_bare > len(asked),
+        is_bare=2 * n_bare > len(items),
         bundle_sha256=bundle_digest(bundle),
     )
     seconds = time.perf_counter() - started
@@ -203,18 +204,18 @@ def ask_all(
             base_url=server.url, timeout=_REQUEST_S, trust_env=False
         ) as client:
             models = (await client.get("/v1/models")).json()
-            one = replace(judge, model=models["data"][0]["id"])
-            said: dict[int, Said] = {}
+            asking = replace(judge, model=models["data"][0]["id"])
+            by_number: dict[int, Said] = {}
             waiting = iter(range(len(items)))
 
             async def worker() -> None:
                 for i in waiting:
                     chat = judge.task.student_messages(items[i])
-                    said[i] = await one.ask(client, chat, max_tokens)
-                    tick(len(said))
+                    by_number[i] = await asking.ask(client, chat, max_tokens)
+                    tick(len(by_number))
 
             await together([worker() for _ in range(min(at_once, len(items)))])
-            return [said[i] for i in range(len(items))]
+            return [by_number[i] for i in range(len(items))]
 
     try:
         return asyncio.run(main())

@@ -58,8 +58,8 @@ def cascade_of(run: Answered, accuracy: float, confidence: float) -> Cascade:
     counted_in = 1 - run.left_out
     goal = accuracy / counted_in
     delta = level(1 - confidence, run.look)
-    found = choose(run.choosing, goal, delta) if goal < 1 else None
-    if found is None:
+    chosen = choose(run.choosing, goal, delta) if goal < 1 else None
+    if chosen is None:
         refusal = replace(
             plain,
             n_needed=_needed(run, accuracy, confidence),
@@ -68,20 +68,22 @@ def cascade_of(run: Answered, accuracy: float, confidence: float) -> Cascade:
         return replace(refusal, text=words.refused(refusal, run.folder))
     n = len(run.measuring)
     escalated = wilson(
-        sum(is_escalated(one.confidence, found.threshold) for one in run.measuring), n
+        sum(is_escalated(pair.confidence, chosen.threshold) for pair in run.measuring), n
     )
-    measured = wilson(sum(is_right(one, found.threshold) for one in run.measuring), n)
+    measured = wilson(sum(is_right(pair, chosen.threshold) for pair in run.measuring), n)
     measured = replace(
         measured, mean=counted_in * measured.mean, low=counted_in * measured.low,
         high=counted_in * measured.high,
     )  # fmt: skip
     everything = [*run.choosing, *run.measuring]
-    sent_on = [one for one in everything if is_escalated(one.confidence, found.threshold)]
+    sent_on = [pair for pair in everything if is_escalated(pair.confidence, chosen.threshold)]
     # Of what is sent on, over all: it may be longer.
     slower = _ratio(
-        [one.teacher_seconds for one in sent_on], [one.teacher_seconds for one in everything]
+        [pair.teacher_seconds for pair in sent_on], [pair.teacher_seconds for pair in everything]
     )
-    dearer = _ratio([one.teacher_usd for one in sent_on], [one.teacher_usd for one in everything])
+    dearer = _ratio(
+        [pair.teacher_usd for pair in sent_on], [pair.teacher_usd for pair in everything]
+    )
     if dearer is None:  # it has no price for tokens, and is paid by the time that it takes
         dearer = slower
     sent_on_usd = escalated.mean * (1.0 if dearer is None else dearer)
@@ -89,21 +91,21 @@ def cascade_of(run: Answered, accuracy: float, confidence: float) -> Cascade:
     dollars = None
     if run.usd_per_1000 is not None and run.teacher_usd_per_1000 is not None:
         dollars = run.n_answers * run.usd_per_1000 + sent_on_usd * run.teacher_usd_per_1000
-    found_ms = None
+    mean_ms = None
     if run.student_ms is not None and run.teacher_ms is not None:
-        found_ms = run.n_answers * run.student_ms + sent_on_s * run.teacher_ms
+        mean_ms = run.n_answers * run.student_ms + sent_on_s * run.teacher_ms
     made = replace(
         plain,
         is_promised=True,
-        probability=1.0 if found.threshold == ALWAYS else math.exp(found.threshold),
-        is_always=found.threshold == ALWAYS,
+        probability=1.0 if chosen.threshold == ALWAYS else math.exp(chosen.threshold),
+        is_always=chosen.threshold == ALWAYS,
         escalated=escalated,
         measured=measured,
         usd_per_1000=dollars,
-        cascade_ms=found_ms,
+        cascade_ms=mean_ms,
         month=_month(run, sent_on_usd),
     )
-    return replace(made, text=words.promised(made, found.threshold))
+    return replace(made, text=words.promised(made, chosen.threshold))
 
 
 def remedy_of(config: Config) -> words.WithCascade | None:
@@ -130,7 +132,9 @@ def threshold_of(cascade: Cascade) -> float:
 
 def _ratio(sent_on: Sequence[float | None], everything: Sequence[float | None]) -> float | None:
     """Return the mean of what is sent on over that of all; None where that is not known."""
-    some, all_known = ([one for one in group if one is not None] for group in (sent_on, everything))
+    some, all_known = (
+        [amount for amount in group if amount is not None] for group in (sent_on, everything)
+    )
     if not some or sum(all_known) <= 0:
         return None
     return (sum(some) / len(some)) / (sum(all_known) / len(all_known))
@@ -159,5 +163,5 @@ def _most(run: Answered, accuracy: float, delta: float) -> float | None:
 def _needed(run: Answered, accuracy: float, confidence: float) -> int | None:
     """Return about how many items both would have to answer; the better of the two counts."""
     right = (1 - run.left_out) * max(run.student, run.teacher)
-    found = n_needed(right, accuracy, level(1 - confidence, run.look + 1))
-    return None if found is None else found * (2 if run.chosen_on == "test" else 1)
+    needed = n_needed(right, accuracy, level(1 - confidence, run.look + 1))
+    return None if needed is None else needed * (2 if run.chosen_on == "test" else 1)

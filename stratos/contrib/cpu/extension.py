@@ -5,6 +5,6 @@ from __future__ import annotations
 from stratos.core.extensions import Extension
 
 EXTENSION = Extension(
-    decoder="stratos.contrib.cpu.decoder:decoder",
-    speedups="stratos.contrib.cpu.speedups:CpuSpeedups",
+    decoder="stratos.contrib.cpu.cpu_decoder:decoder",
+    speedups="stratos.contrib.cpu.cpu_speedups:CpuSpeedups",
 )

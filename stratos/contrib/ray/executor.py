@@ -33,9 +33,11 @@ from stratos.contrib.ray.nodes import (
     connect,
     shares_of_cluster,
 )
+from stratos.contrib.ray.words import Unreachable
 from stratos.core.environment import JOB_SECONDS
 from stratos.core.errors import StratosError
 from stratos.core.formats import duration
+from stratos.core.reasons import Reason
 from stratos.core.redact import is_secret_variable
 from stratos.executors.chosen import chosen_share
 from stratos.executors.job import (
@@ -111,12 +113,12 @@ class Ray(JobSettings):
     env: tuple[str, ...] = ()
     """Variables of this environment that a job gets; whoever reaches the dashboard reads them."""
 
-    def unusable(self) -> str | None:
+    def unusable(self) -> Reason | None:
         """Return why nothing can be submitted; asks the cluster for its version."""
         try:
             self._connect()
         except StratosError as error:
-            return f"executor=ray: {error} Or type executor=here."
+            return Unreachable(str(error))
         return None
 
     def withheld(self) -> tuple[str, ...]:
@@ -127,8 +129,8 @@ class Ray(JobSettings):
 
     def submit(self, spec: JobSpec) -> Job:
         """Submit a job, or return the one of its name that waits or runs."""
-        if (why := self.unusable()) is not None:
-            raise StratosError(why)
+        if (reason := self.unusable()) is not None:
+            raise StratosError(str(reason))
         cluster = self._connect()
         for one in reversed(attempts(spec)):
             if not _is_active(cluster, spec, one):

@@ -14,3 +14,14 @@ class RayNotInstalled(Reason):
 
     def __str__(self) -> str:
         return f"synthesize.engine=ray: Ray is not installed. Type: {extras.install('ray')}"
+
+
+@dataclass(frozen=True)
+class Unreachable(Reason):
+    """No job can be submitted to the cluster."""
+
+    error: str
+    """What it lacks, with what to type."""
+
+    def __str__(self) -> str:
+        return f"executor=ray: {self.error} Or type executor=here."

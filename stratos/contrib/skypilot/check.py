@@ -11,7 +11,8 @@ from pathlib import Path
 
 from stratos.contrib.skypilot.cluster import sky
 from stratos.contrib.skypilot.node import last_words
-from stratos.core import extras
+from stratos.contrib.skypilot.words import BrokenSky, NoCloud, NoProgram, NoSky, OldSky
+from stratos.core.reasons import Reason
 
 OLDEST = (0, 14)
 """Oldest version of SkyPilot that has all that is asked of it."""
@@ -23,40 +24,27 @@ def program(name: str) -> str | None:
     return shutil.which(name) or (str(beside) if beside.is_file() else None)
 
 
-def why_not(name: str) -> str | None:
+def why_not(name: str) -> Reason | None:
     """Return why nothing can be launched, with what to type; None if it can."""
     found = program(name)
     if found is None:
-        return (
-            f"executor=skypilot: there is no program {name}. Type: "
-            f"{extras.install('skypilot', 'skypilot[aws]')} (or another cloud), or name that of "
-            "another environment with executor.program=<path of sky>."
-        )
+        return NoSky(name)
     for one in ("ssh", "rsync"):
         if shutil.which(one) is None:
-            return f"executor=skypilot: there is no {one} on the PATH. Install it."
+            return NoProgram(one)
     return _why_not(found)
 
 
 @functools.cache
-def _why_not(path: str) -> str | None:
+def _why_not(path: str) -> Reason | None:
     asked = sky(path, "--version")
     version = re.search(r"(\d+)\.(\d+)[.\w]*", asked.stdout)
     if asked.returncode or version is None:
-        return (
-            f"executor=skypilot: {path} --version fails ({last_words(asked.stderr)}). Type: pip "
-            "install 'skypilot[aws]' (or another cloud)."
-        )
+        return BrokenSky(path, last_words(asked.stderr))
     if (int(version[1]), int(version[2])) < OLDEST:
-        return (
-            f"executor=skypilot: SkyPilot {version[0]} is too old. Type: pip install "
-            f"'skypilot>={'.'.join(map(str, OLDEST))}'"
-        )
+        return OldSky(version[0], ".".join(map(str, OLDEST)))
     if not enabled_clouds(path):
-        return (
-            "executor=skypilot: SkyPilot may use no cloud: sky check finds no credentials. Type "
-            "sky check, which says for each cloud what it lacks, or type executor=here."
-        )
+        return NoCloud()
     return None
 
 

@@ -24,9 +24,11 @@ from stratos.contrib.skypilot.cluster import Cluster
 from stratos.contrib.skypilot.follow import Following
 from stratos.contrib.skypilot.pack import pack
 from stratos.contrib.skypilot.task import SENT, Wanted, cluster_name, install, task_of
+from stratos.contrib.skypilot.words import NoPrice
 from stratos.core.atomic_files import remove, write_atomically
 from stratos.core.errors import StratosError
 from stratos.core.extras import installed
+from stratos.core.reasons import Reason
 from stratos.core.wheel import python_version
 from stratos.executors import handed
 from stratos.executors.job import Amount, Job, JobSettings, JobSpec, StageName, Status
@@ -89,15 +91,11 @@ class SkyPilot(JobSettings):
     program: str = "sky"
     """SkyPilot's program, where it is not on the PATH: it may live in an environment of its own."""
 
-    def unusable(self) -> str | None:
+    def unusable(self) -> Reason | None:
         """Return why nothing can be launched; asks SkyPilot which clouds it may use."""
         elsewhere = (self.infra, self.instance_type, self.accelerators)
         if any(elsewhere) and self.usd_per_hour is None:
-            return (
-                "executor.infra, executor.instance_type and executor.accelerators ask for another "
-                "server than the plan's, whose price is not known. Type "
-                "executor.usd_per_hour=<dollars>."
-            )
+            return NoPrice()
         return why_not(self.program)
 
     def submit(self, spec: JobSpec) -> Job:
@@ -213,8 +211,8 @@ class SkyPilot(JobSettings):
                 f"executor.env={keys[0]}: it holds the key of a teacher, and no job gets one. "
                 "Leave it out."
             )
-        if (why := self.unusable()) is not None:
-            raise StratosError(why)
+        if (reason := self.unusable()) is not None:
+            raise StratosError(str(reason))
         if self._elsewhere(wanted.spot) is not None:
             return  # SkyPilot has several words for an infra
         enabled = enabled_clouds(program(self.program) or self.program)

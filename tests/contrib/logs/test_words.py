@@ -25,6 +25,9 @@ REASONS = (
     words.AnswersNotUsed("a.jsonl", {words.Doubt.REFUSED: 2, words.Doubt.LOOPS: 1}),
     words.AnswersNotUsed("a.jsonl", {words.Doubt.REFUSED: 1}, 0),
     words.LaterRowsRepeat("a.jsonl", 160, 400),
+    words.NoLog(),
+    words.NoCard("gpt-x", "logged_model"),
+    words.NoCard("", "logged_model"),
 )
 
 

@@ -9,6 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
+from syrupy.assertion import SnapshotAssertion
 
 from stratos.contrib.ray.nodes import Dashboard, Node, connect, shares, shares_of_cluster
 from stratos.core import extras
@@ -58,33 +59,32 @@ def why_not(address: str | None) -> str:
     return str(refused.value)
 
 
-def test_the_address_is_a_dashboards(served: Callable[..., str], monkeypatch) -> None:
+def test_the_address_is_a_dashboards(
+    served: Callable[..., str], monkeypatch, snapshot: SnapshotAssertion
+) -> None:
     address = served(version={"version": "4", "ray_version": "2.60.0"})
     assert connect(address).address == address
     monkeypatch.setenv("RAY_API_SERVER_ADDRESS", address)
     assert connect(None).address == address
-    assert why_not("10.0.0.1:6379") == (
-        "10.0.0.1:6379 is no address of a dashboard. Type cloud.ray_address=http://<head>:8265, as "
-        "ray start prints it on the head node."
-    )
+    assert why_not("10.0.0.1:6379") == snapshot
 
 
-def test_what_answers_is_old_or_no_ray(served: Callable[..., str]) -> None:
+def test_what_answers_is_old_or_no_ray(
+    served: Callable[..., str], snapshot: SnapshotAssertion
+) -> None:
     old = served(version={"version": "4", "ray_version": "2.9.3"})
-    assert why_not(old) == (
-        f"the cluster at {old} runs Ray 2.9.3, and 2.40 is the oldest that is known to work. Start "
-        "it with Ray 2.40 or newer."
-    )
+    assert why_not(old).replace(str(old), "<old>") == snapshot
     other = served()
     assert why_not(other).startswith(f"no Ray dashboard answers at {other} (Version check returned")
     assert why_not(other).endswith(SILENT)
 
 
-def test_a_part_of_ray_is_not_installed(served: Callable[..., str], monkeypatch) -> None:
+def test_a_part_of_ray_is_not_installed(
+    served: Callable[..., str], monkeypatch, snapshot: SnapshotAssertion
+) -> None:
     monkeypatch.setattr("ray.dashboard.modules.job.sdk.requests", None)
-    assert why_not(served()) == (
-        "a Ray cluster is reached by ray[default], which is not installed. Type: "
-        f"{extras.install('ray')}."
+    assert (
+        why_not(served()).replace(str(extras.install("ray")), "<extras.install('ray')>") == snapshot
     )
 
 

@@ -8,6 +8,7 @@ from dataclasses import fields
 import msgspec
 import pytest
 import yaml
+from syrupy.assertion import SnapshotAssertion
 
 from stratos.catalog import load_catalog
 from stratos.catalog.cluster import card_of
@@ -44,7 +45,9 @@ def cloud(**changes) -> CloudConfig:
     return CloudConfig(name="slurm", providers=("slurm",), **changes)
 
 
-def test_nodes_are_offers_and_their_number_is_what_there_is(told) -> None:
+def test_nodes_are_offers_and_their_number_is_what_there_is(
+    told, snapshot: SnapshotAssertion
+) -> None:
     told(TOLD)
     catalog = load_catalog(cloud(usd_per_gpu_hour=2.0, usd_per_cpu_hour=0.01))
     shown = [
@@ -56,30 +59,22 @@ def test_nodes_are_offers_and_their_number_is_what_there_is(told) -> None:
         ("gpu", "2xnvidia_h100_80gb_hbm3-16cpu-128gib+ib", "H100", pytest.approx(4.16)),
     ]
     assert catalog.table.max_count.tolist() == [3700, 4, 2]
-    assert catalog.warnings == (
-        "Nodes of SLURM are left out. No specification of the GPUs of these nodes: cray9. Have the "
-        "types in SLURM's GRES named like the GPUs of cloud.gpu_file=<path>, which holds those of "
-        "your own.",
-    )
+    assert catalog.warnings == snapshot
     assert {one.usd_per_hour for one in load_catalog(cloud()).offers} == {0.0}
 
 
 def test_partitions_are_chosen_like_regions(told) -> None:
     told(TOLD)
     assert [one.region for one in load_catalog(cloud(regions=("cpu",))).offers] == ["cpu"]
-    with pytest.raises(CatalogError, match=r"'gqu': Did you mean gpu\? Known are: cpu, gpu\."):
+    with pytest.raises(CatalogError, match=r"'gqu'.* Did you mean gpu\? Known are: cpu, gpu\."):
         load_catalog(cloud(regions=("gqu",)))
 
 
-def test_a_cluster_that_does_not_answer_or_has_nothing(told) -> None:
+def test_a_cluster_that_does_not_answer_or_has_nothing(told, snapshot: SnapshotAssertion) -> None:
     told("", 1, "slurm_load_partitions: Unable to contact slurm controller (connect failure)\n")
     with pytest.raises(CatalogError) as refused:
         load_catalog(cloud())
-    assert str(refused.value) == (
-        "cloud=slurm: SLURM does not answer (Unable to contact slurm controller (connect "
-        "failure)). Give the command on a login node of the cluster, and try sinfo there. Or take "
-        "another catalog, such as cloud=local."
-    )
+    assert str(refused.value) == snapshot
     told(TOLD.splitlines()[3])
     with pytest.raises(CatalogError, match=r"nothing to plan with\. It has no node that is up"):
         load_catalog(cloud())

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from syrupy.assertion import SnapshotAssertion
 
 from stratos.contrib.slurm.executor import Slurm
 from stratos.contrib.slurm.limits import Allowance
@@ -64,7 +65,7 @@ def test_more_hours_than_a_partition_gives_are_several_jobs(
 
 
 def test_slurm_ends_a_job_where_its_money_does(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, snapshot: SnapshotAssertion
 ) -> None:
     answer = subprocess.CompletedProcess((), 0, "short* 2:00:00 30:00\nlong infinite n/a\n", "")
     monkeypatch.setattr("stratos.contrib.slurm.executor.partitions", lambda: answer)
@@ -81,7 +82,7 @@ def test_slurm_ends_a_job_where_its_money_does(
     assert starts(5.0) == (2, 120) and starts(0.51) == (1, 30) and starts(0.0) == (1, 3)
     assert starts(9.0, partition="long", max_timeouts=0) == (1, 540)
     said = Slurm()._starts(replace(spec, paid_hours=0.3), None)[2]
-    assert said == "there is money for 18 min 00 s, then SLURM ends it"
+    assert said == snapshot
 
 
 def test_an_account_that_gives_a_job_no_time_is_one_clear_error(

@@ -464,7 +464,7 @@ def test_the_wait_for_a_partition_is_part_of_the_deadline(
         [train] = [one for one in plan["roles"] if one["role"] == "train"]
         assert train["wait_hours"] == pytest.approx(1.0, abs=0.051)
         assert plan["hours"] >= 2 * train["wait_hours"] + train["hours"]
-        assert "the training waits about 1.0 h of them for partition main" in on_slurm.said
+        assert "the training waits about 1.0 h of them for nodes of slurm/main" in on_slurm.said
         assert on_slurm.start(*here, "limits.deadline_hours=1.5").wait(120) != 0
         assert "deadline" in on_slurm.said and "limits.deadline_hours=" in on_slurm.said
         # And what is submitted says what it waits for.

@@ -155,8 +155,5 @@ def test_a_text_longer_than_the_teachers_context_is_refused(tmp_path: Path) -> N
     short = dataclasses.replace(expert, facts={"context_length": 20})
     with pytest.raises(TeacherError) as error:
         open_source(short, strategy(), expert.tokenizer(), data, context(tmp_path))
-    assert str(error.value) == (
-        f"Teacher tiny reads 20 tokens at most, and the longest training item has "
-        f"{data.lengths.max()}. Type: student.context_length=20, or choose a teacher with a longer "
-        "context."
-    )
+    assert f"the longest training item has {data.lengths.max()}." in str(error.value)
+    assert "student.context_length=20" in str(error.value)

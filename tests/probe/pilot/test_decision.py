@@ -125,6 +125,7 @@ def test_a_short_training_is_tried_whole(probed: Path) -> None:
     assert found.said.endswith("; plan.pilot=false leaves them out.")
 
 
+@pytest.mark.slow
 def test_a_long_one_is_scaled_down_until_it_fits_or_left_out_with_what_it_would_take(
     probed: Path,
 ) -> None:
@@ -148,6 +149,7 @@ def test_limits_bound_it_by_their_share(probed: Path) -> None:
     assert none is None and "(0.12 min and $0.01: " in why
 
 
+@pytest.mark.slow
 def test_a_deadline_is_left_for_the_plan(probed: Path) -> None:
     """A pilot that fitted its share left too few hours for any plan."""
     now = config(probed, *NEW, *SHORT, "limits.deadline_hours=20")
@@ -187,6 +189,7 @@ def test_a_paid_teacher_is_not_asked_for_more_than_the_share(probed: Path) -> No
     assert none is None and "and up to $1.25 for teachers" in why
 
 
+@pytest.mark.slow
 def test_the_most_expensive_is_shortened_first_and_left_out_where_it_does_not_fit(
     probed: Path,
 ) -> None:
@@ -309,6 +312,7 @@ def run_stage(run: Path, *argv: str) -> tuple[Any, list[str]]:
     return pilot(now, probe_of(run), context), said
 
 
+@pytest.mark.slow
 def test_it_is_announced_and_trains_what_is_unknown(probed: Path) -> None:
     made, said = run_stage(probed)
     assert made is not None
@@ -324,6 +328,7 @@ def test_where_it_would_take_too_long_nothing_is_trained_and_it_is_said(probed: 
     assert said[0].endswith("plan.pilot=true makes it.")
 
 
+@pytest.mark.slow
 def test_when_its_time_is_over_it_ends(probed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Pace, "left", property(lambda self: 0.0))
     made, _ = run_stage(probed)

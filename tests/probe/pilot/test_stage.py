@@ -91,6 +91,7 @@ def test_a_pilot_is_never_longer_than_the_training(tmp_path: Path) -> None:
 # --- in one process -------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_only_validation_items_are_asked_and_what_is_finished_is_not_made_again(
     probed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -164,6 +165,7 @@ class Deaf(Injection):
         raise TeacherError("The teacher does not answer.")
 
 
+@pytest.mark.slow
 def test_a_pair_that_cannot_be_trained_is_left_out_and_the_others_go_on(probed: Path) -> None:
     from stratos.core.context import Context
     from stratos.ledger import Ledger
@@ -197,6 +199,8 @@ def test_a_paid_teacher_cannot_take_what_the_cheapest_plan_costs(tmp_path: Path)
 # --- the command ----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
+@pytest.mark.kill
 def test_killed_in_a_training_it_goes_on_and_the_plan_rests_on_it(probed: Path) -> None:
     folder = probed / "pilot" / PAIR
     process = start(probed)

@@ -19,7 +19,7 @@ from stratos.evaluate.verdict import against_logged
 from stratos.ledger import Ledger
 from stratos.records import TeacherProbe
 from stratos.tasks.base import Answered, Item, SideTest
-from stratos.teachers.base import on_task
+from stratos.teachers.base import Teacher, on_task
 
 
 def named(rows: list, model: str = "gpt-4o-mini-2024-07-18") -> list:
@@ -63,7 +63,7 @@ def test_its_accuracy_is_at_most_what_passes_the_checks(
     rows = broken(named(extractions(400)), range(250, 256))
     task = LogTask(write(tmp_path / "a.jsonl", rows))
     [teacher] = task.teachers()
-    assert teacher.is_measured
+    assert isinstance(teacher, Teacher) and teacher.is_measured
     assert teacher.unreachable() is None
     found = measured(task)
     proof = found.logged

@@ -79,7 +79,7 @@ def test_a_sweep_becomes_a_report_and_a_workspace(sweep: Path, factory: ModuleTy
         assert "a-sweep" in json.dumps(found(one, "filters"))
         assert "summary:verdict" in json.dumps(one), "the verdict is a column"
     text = json.dumps(report)
-    assert "job 0 (student=stratos_1m trainer.lr_muon=0.01): 97.9%" in text
+    assert "job 0 (student=stratos_1m " in text and "trainer.lr_muon=0.01): 97.9%" in text
     assert workspace["project"] == "mine"
     # What is drawn is what runs write into their summary.
     numbers = final_numbers(factory.make_records(sweep / "0"))

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+sys.path.insert(0, str(Path(__file__).parents[3] / "benchmarks"))
 
 
 def kept(kind: str, outcome: str, note: str, quantity: str = "", **figures: Any) -> dict[str, Any]:

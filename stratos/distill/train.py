@@ -41,7 +41,7 @@ from stratos.distill.trainer import (
     seconds_of,
     threads_kept,
 )
-from stratos.distill.training_setup import TrainingSetup, open_lesson
+from stratos.distill.training_setup import TrainingSetup, open_training
 from stratos.distill.validation import validate_kept
 from stratos.models.students.content import content_of
 from stratos.records import Corpus, Plan, Student
@@ -79,7 +79,7 @@ def train(
         numbers = precision(settings.precision, settings.accelerator)
         context.note(_recipe(ready.chosen.name, length, rates, numbers))
     parts = ready.model, ready.tokenizer, ready.data, ready.questions
-    with open_lesson(config, plan, *parts, length, rates, context, rank, n_ranks) as setup:
+    with open_training(config, plan, *parts, length, rates, context, rank, n_ranks) as setup:
         if rank == 0:
             unpaid_signal.note(folder, context.ledger.cut_at_usd)
         callbacks = _callbacks(config, plan, ready, length, setup, context)

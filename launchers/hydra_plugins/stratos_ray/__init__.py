@@ -1,0 +1,1 @@
+"""The launcher of Ray: it goes with `stratos/contrib/ray`."""

@@ -1,0 +1,1 @@
+"""The launcher of SLURM: it goes with `stratos/contrib/slurm`."""

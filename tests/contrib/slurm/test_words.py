@@ -1,0 +1,23 @@
+"""The sentences of reasons; the values are what other tests compare."""
+
+from __future__ import annotations
+
+import pytest
+from syrupy.assertion import SnapshotAssertion
+
+from stratos.contrib.slurm import words
+from stratos.core.reasons import Reason
+
+REASONS = [
+    words.NoSbatch(),
+    words.Silent("Unable to contact slurm controller"),
+    words.NoPartition("gpu,lonk", "lonk", ("gpu", "long", "short")),
+    words.TooFewHours(0.01, 0.05, 90),
+    words.TooManyHours(9.0, 2.0),
+    words.NoNodeTakes({"gpus": 8, "memory_gib": 900.0}, "Requested node configuration"),
+]
+
+
+@pytest.mark.parametrize("reason", REASONS, ids=lambda reason: type(reason).__name__)
+def test_a_reason_is_a_sentence(reason: Reason, snapshot: SnapshotAssertion) -> None:
+    assert str(reason) == snapshot
