@@ -153,7 +153,7 @@ def _kind(case: ElementTree.Element) -> str:
     module = case.get("classname", "").rpartition("test_")[2]
     test, _, parameter = case.get("name", "").removesuffix("]").partition("[")
     if test == "test_a_bad_input_is_refused":
-        return f"{module}: {parameter.rpartition('-')[0]}"
+        return f"{module}: {parameter.partition(': ')[0]}"
     if test == "test_a_damaged_file_is_mended_or_named":
         return f"{module}: {parameter}"
     return module

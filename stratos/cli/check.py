@@ -111,7 +111,7 @@ class _Checker:
                 parsed.append(parser.parse_override(text))
             except HydraException as error:
                 reason = str(error).splitlines()[0]
-                self.found.append(f"{text}: cannot be read as key=value ({reason}).")
+                self.found.append(f"{shown(text)}: cannot be read as key=value ({reason}).")
         return parsed
 
     def _is_choice(self, override: Override) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
-from typing import TYPE_CHECKING, Any, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -17,6 +17,13 @@ from stratos.core.reasons import Reason
 if TYPE_CHECKING:
     from hydra._internal.hydra import Hydra
     from hydra.core.override_parser.types import Override
+
+_IN_WORDS = {
+    "Cannot merge DictConfig with ListConfig": "expected a list.",
+    "Invalid loaded object type": "its file is no mapping of keys to values.",
+    "Could not delete": "nothing is chosen that could be left out.",
+}
+"""How what Hydra says begins, and what is said in its place."""
 
 
 def explain(override: Override, base: DictConfig | None, reason: str, hydra: Hydra) -> str:
@@ -40,12 +47,12 @@ def explain(override: Override, base: DictConfig | None, reason: str, hydra: Hyd
             f"{text}: there is no group {key}.{did_you_mean(key, hydra.list_all_config_groups())}"
         )
     if base is None:
-        return f"{text}: {reason}"
+        return f"{text}: {_in_words(reason, key)}"
     if "." not in key and key not in base:
         known = {*hydra.list_all_config_groups(), *(str(name) for name in base if name != "hydra")}
         near = _of_a_trainer(key, text) or did_you_mean(key, known)
         return f"{text}: there is no group or key {key}.{near}"
-    return f"{text}: {_explain_key(key, text, base, hydra) or reason}"
+    return f"{text}: {_explain_key(key, text, base, hydra) or _in_words(reason, key)}"
 
 
 def is_group(key: str, hydra: Hydra) -> bool:
@@ -82,7 +89,13 @@ def _explain_choice(override: Override, text: str, reason: str, is_set: bool, hy
         return f"{group} is set already. Write it without the +: {text.lstrip('+')}"
     if "Could not override" in reason:
         return f"{group} is not set yet. Write it with a +: +{text}"
-    return f"{reason}{_extra(reason)}"
+    return f"{_in_words(reason, group)}{_extra(reason)}"
+
+
+def _in_words(reason: str, key: str) -> str:
+    """Return what Hydra says as users of Stratos read it."""
+    said = reason.removeprefix(f"{key}: ")
+    return next((words for begin, words in _IN_WORDS.items() if said.startswith(begin)), said)
 
 
 def _extra(text: str) -> str:
@@ -92,11 +105,22 @@ def _extra(text: str) -> str:
     return ""
 
 
-def _takes_any_key(base: DictConfig, where: str) -> bool:
-    """Return whether a node is a mapping whose keys the user makes up."""
+def _type_of(base: DictConfig, where: str) -> Any:
+    """Return the type of a key, as its schema has it; None where it has none."""
     owner, _, name = where.rpartition(".")
     schema = schema_of(base, owner) if owner else None
-    return schema is not None and get_origin(get_type_hints(schema).get(name)) is dict
+    return None if schema is None else get_type_hints(schema).get(name)
+
+
+def _takes_any_key(base: DictConfig, where: str) -> bool:
+    """Return whether a node is a mapping whose keys the user makes up."""
+    return get_origin(_type_of(base, where)) is dict
+
+
+def _is_mapping(base: DictConfig, where: str) -> bool:
+    """Return whether a node takes a mapping, though it may be null."""
+    kinds = get_args(_type_of(base, where))
+    return _takes_any_key(base, where) or any(map(dataclasses.is_dataclass, kinds))
 
 
 def _explain_key(key: str, text: str, base: DictConfig, hydra: Hydra) -> Reason | None:
@@ -106,7 +130,7 @@ def _explain_key(key: str, text: str, base: DictConfig, hydra: Hydra) -> Reason 
     for part in key.split("."):
         owner = ".".join(walked)
         if not isinstance(node, DictConfig):
-            if node is None and _takes_any_key(base, owner):
+            if node is None and _is_mapping(base, owner):
                 return IsMapping(owner, _entry(key, len(walked), text), None)
             return IsValue(owner, _beside(walked, key, text, base))
         if part not in node:

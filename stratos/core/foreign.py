@@ -137,7 +137,7 @@ def cause(error: BaseException) -> str:
         if isinstance(error, ValueError):
             return "it is no URL"
     line = next((line.strip() for line in text.splitlines() if line.strip()), "")
-    line = line.rstrip(".") or type(error).__name__
+    line = line.rstrip(" .") or type(error).__name__
     if isinstance(error, KeyError):
         line = f"it lacks {line}"
     return line if len(line) <= _LONGEST_CAUSE else f"{line[:_LONGEST_CAUSE]}…"

@@ -59,7 +59,7 @@ def wrong_names(node: Any, key: str = "") -> Iterator[str]:
         if last in _NAMED:
             reason = why_no_name(node) or (_why_no_file_name(node) if last == "name" else None)
         elif last in _PATHS or last.endswith(("_path", "_file", "_dir")):
-            reason = _why_no_path(node)
+            reason = _why_no_path(node, "URL" if last == "base_url" else "path")
         else:
             reason = None
         if reason is not None:
@@ -71,8 +71,8 @@ def _why_no_file_name(text: str) -> Reason | None:
     return SlashInName() if "/" in text or "\\" in text or text in (".", "..") else None
 
 
-def _why_no_path(text: str) -> Reason | None:
+def _why_no_path(text: str, what: str) -> Reason | None:
     if not text.strip():
-        return Empty("path")
+        return Empty(what)
     character = unseen(text)
-    return Invisible("path", character) if character else None
+    return Invisible(what, character) if character else None

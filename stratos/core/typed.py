@@ -140,6 +140,8 @@ def in_words(kind: Any) -> str:
         return " or ".join(in_words(arg) for arg in args)
     if origin is Literal:
         return "one of " + ", ".join(str(arg) for arg in args)
+    if dataclasses.is_dataclass(kind):
+        return "a mapping of keys to values"
     words = {
         float: "a number",
         int: "a whole number",

@@ -70,10 +70,15 @@ def run(text: str, teacher: Provider, folder: Path, env: Mapping[str, str] | Non
         except Exception:
             error.write(traceback.format_exc())
             code = RAISES
-    told = error.getvalue().replace(str(folder), "{here}").replace(teacher.base_url, "{teacher}")
+    told = as_told(error.getvalue(), folder, teacher)
+    return Told(code, told, out.getvalue(), sum(teacher.tries.values()) - before)
+
+
+def as_told(text: str, folder: Path, teacher: Provider) -> str:
+    """Return what a command in `folder` said, without the places and the port of this test."""
     files = next((one.resolve().parent for one in folder.iterdir() if one.is_symlink()), folder)
-    told = told.replace(str(files), "{files}").replace(str(CLONE), "{clone}")
-    return Told(code, told.strip(), out.getvalue(), sum(teacher.tries.values()) - before)
+    text = text.replace(str(folder), "{here}").replace(teacher.base_url, "{teacher}")
+    return text.replace(str(files), "{files}").replace(str(CLONE), "{clone}").strip()
 
 
 @contextlib.contextmanager

@@ -190,6 +190,8 @@ ask_questions(teacher, [Question(one, 8) for one in chats(40)], context)
 """
 
 
+@pytest.mark.slow
+@pytest.mark.kill
 def test_killed_where_nothing_can_be_done_the_batch_is_paid_once(
     run, teacher, tmp_path: Path
 ) -> None:

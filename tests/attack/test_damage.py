@@ -16,6 +16,8 @@ from syrupy.assertion import SnapshotAssertion
 from whole import IS_WHOLE
 from whole_run import Run, new_run
 
+pytestmark = pytest.mark.slow
+
 NOT_OURS = {"stratos.log", ".lock", "error.txt", "processes.log", "server.log"}
 """Files that nobody reads again."""
 N_IN_PART = 4

@@ -18,6 +18,8 @@ from server import Provider
 from whole import IS_WHOLE
 from whole_run import Ended, Run, new_run
 
+pytestmark = pytest.mark.slow
+
 PLANNED = "stages=[probe,plan]"
 TRAINED = ("stages=[probe,plan,synthesize,distill]", "deploy=none")
 

@@ -13,6 +13,8 @@ from server import Bill, Deed, Provider
 
 from stratos.ledger import Ledger
 
+pytestmark = [pytest.mark.slow, pytest.mark.kill]
+
 
 def slowly(text: str, n_tries: int) -> Deed:
     return Deed(delay_s=0.3)

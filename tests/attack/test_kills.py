@@ -15,6 +15,8 @@ from server import Provider
 from whole import IS_WHOLE
 from whole_run import new_run
 
+pytestmark = [pytest.mark.slow, pytest.mark.kill]
+
 SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 ENDS = (0, 128 + signal.SIGTERM, 130, *(-one for one in SIGNALS))
 """The last where a signal comes before anybody listens."""

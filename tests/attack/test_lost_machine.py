@@ -13,6 +13,8 @@ from commands import environment, typed
 from server import Deed, Provider
 from whole import IS_WHOLE
 
+pytestmark = [pytest.mark.slow, pytest.mark.kill]
+
 LEFT = 30
 """Answers of the corpus that are not there when the machine is lost."""
 STAGES = ("stages=[probe,plan,synthesize]", "strategy=alignment", "student=stratos_300k")

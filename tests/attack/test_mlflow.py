@@ -16,6 +16,8 @@ from pathlib import Path
 import pytest
 from required import lacking
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = """
 import sys
 sys.path[:0] = [{tests!r}, {tests!r} + "/tracking"]

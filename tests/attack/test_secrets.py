@@ -15,6 +15,8 @@ from server import Provider
 
 from stratos.catalog.source import BUILTIN
 
+pytestmark = pytest.mark.slow
+
 PASSWORD = "pass-7Q2v-word"
 USER_TOKEN = "usertoken-X9k2m"
 SIGNATURE = "sig-Ab%2Fc9Kz81"

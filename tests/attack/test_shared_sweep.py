@@ -15,6 +15,8 @@ from perfect_server import PerfectServer
 
 from stratos.report.costs import read_ledger
 
+pytestmark = pytest.mark.slow
+
 N_JOBS = 3
 
 
