@@ -8,11 +8,11 @@ from typing import ClassVar
 
 import pytest
 
-from stratos.executors.job import Job, JobSettings, JobSpec, StageName, Status
+from stratos.executors.job import Executor, Job, JobSpec, StageName, Status
 from stratos.records import Offer
 
 
-class _SubmitsNothing(JobSettings):
+class _SubmitsNothing(Executor):
     def unusable(self) -> None:
         return None
 

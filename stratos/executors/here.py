@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from stratos.core.errors import StratosError
+from stratos.core.process import Process
 from stratos.executors import handed, started
-from stratos.executors.job import Job, JobSettings, JobSpec, State, Status
+from stratos.executors.job import Executor, Job, JobSpec, State, Status
 
 _SAVES_S = 60.0
 """How long a stage may take to save what it has done when it is told to end."""
@@ -23,7 +24,7 @@ _started: dict[str, subprocess.Popen[bytes]] = {}
 
 
 @dataclass(frozen=True)
-class Here(JobSettings):
+class Here(Executor):
     """Run stages in this process; those of `stages` each in a process of its own.
 
     Such a process gives its memory back when it ends, outlives the command that is killed, and is
@@ -39,8 +40,8 @@ class Here(JobSettings):
 
     def submit(self, spec: JobSpec) -> Job:
         """Start the process of a job, or return the one of its name that still runs."""
-        if (running := self._find(spec)) is not None:
-            return self._job(spec, running, is_new=False)
+        if (running := _running(spec)) is not None:
+            return _job(spec, running, is_new=False)
         log = handed.folder_of(spec.folder) / f"{spec.stage}.log"
         ours = {name: os.environ[name] for name in os.environ if name not in spec.withheld}
         with log.open("ab") as file:
@@ -53,17 +54,13 @@ class Here(JobSettings):
                 start_new_session=True,  # Ctrl-C reaches it through `cancel`
             )
         _started[spec.name] = process
-        from stratos.core.process import Process
-
-        one = Process.of(process.pid)
-        return self._job(spec, f"{one.pid} {one.boot} {one.started}", is_new=True)
+        return _job(spec, Process.of(process.pid), is_new=True)
 
     def status(self, job: Job) -> Status:
         """Return how a job stands."""
         ours = _started.get(job.spec.name)
         if ours is None:
-            alive = self._find(job.spec) is not None
-            if not alive:
+            if _running(job.spec) is None:
                 return Status(State.LOST, f"{job.place} is gone")
             return Status(State.RUNNING, job.place)
         code = ours.poll()
@@ -79,10 +76,10 @@ class Here(JobSettings):
 
     def cancel(self, spec: JobSpec) -> None:
         """Tell the process of a job to save and end; end it for good if it does not."""
-        found = self._find(spec)
-        if found is None:
+        running = _running(spec)
+        if running is None:
             return
-        pid = int(found.split()[0])
+        pid = running.pid
         for number, seconds in ((signal.SIGTERM, _SAVES_S), (signal.SIGKILL, _SAVES_S)):
             try:
                 os.killpg(pid, number)
@@ -90,7 +87,7 @@ class Here(JobSettings):
                 return
             until = time.monotonic() + seconds
             while time.monotonic() < until:
-                if self._find(spec) is None:
+                if _running(spec) is None:
                     return
                 time.sleep(_LOOK_S)
         raise StratosError(f"{spec.stage}: process {pid} does not end. Type kill -9 {pid}.")
@@ -99,25 +96,23 @@ class Here(JobSettings):
         """Forget a process that has ended."""
         _started.pop(job.spec.name, None)
 
-    def _find(self, spec: JobSpec) -> str | None:
-        """Return the id of a process that runs, by which it is known from all others."""
-        ours = _started.get(spec.name)
-        if ours is not None and ours.poll() is not None:
-            return None
-        from stratos.core.process import Process
 
-        if ours is not None:
-            one = Process.of(ours.pid)
-            return f"{one.pid} {one.boot} {one.started}"
-        known = handed.find(spec.folder, spec.stage)
-        id = known.id if known is not None and known.executor == self.kind else ""
-        id = id or started.id_of(spec.name)  # where the folder of the run is gone
-        if not id:
-            return None
-        pid, boot, since = id.split()
-        host = Process.this().host
-        return None if Process(host, int(pid), boot, since).is_dead() else id
+def _running(spec: JobSpec) -> Process | None:
+    """Return the process of a job, if it runs."""
+    ours = _started.get(spec.name)
+    if ours is not None:
+        return Process.of(ours.pid) if ours.poll() is None else None
+    known = handed.find(spec.folder, spec.stage)
+    id = known.id if known is not None and known.executor == Here.kind else ""
+    id = id or started.id_of(spec.name)  # where the folder of the run is gone
+    if not id:
+        return None
+    pid, boot, since = id.split()
+    process = Process(Process.this().host, int(pid), boot, since)
+    return None if process.is_dead() else process
 
-    def _job(self, spec: JobSpec, id: str, is_new: bool) -> Job:
-        log = handed.folder_of(spec.folder) / f"{spec.stage}.log"
-        return Job(spec, id, f"process {id.split()[0]}", log, is_new)
+
+def _job(spec: JobSpec, process: Process, is_new: bool) -> Job:
+    log = handed.folder_of(spec.folder) / f"{spec.stage}.log"
+    id = f"{process.pid} {process.boot} {process.started}"
+    return Job(spec, id, f"process {process.pid}", log, is_new)

@@ -7,11 +7,12 @@ what lies in the folder. So whatever ends it, the cure is to start it again.
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Protocol
+from typing import Annotated, Any, ClassVar, Literal
 
 from msgspec import Meta
 
@@ -146,8 +147,8 @@ class Job:
 
 
 @dataclass(frozen=True)
-class JobSettings:
-    """What every executor may be told."""
+class Executor(ABC):
+    """Whatever runs jobs, and what every one of them may be told."""
 
     kind: ClassVar[str]
     """Choice of the group."""
@@ -173,6 +174,40 @@ class JobSettings:
     0 is for nodes of your own."""
     max_pending_hours: Amount | None = None
     """Longest wait in a queue; null waits as long as limits.deadline_hours, or without end."""
+
+    @abstractmethod
+    def unusable(self) -> Reason | None:
+        """Return why no job can be submitted from here, with what to type; None if it can."""
+
+    @abstractmethod
+    def submit(self, spec: JobSpec) -> Job:
+        """Submit a job, or return the one of its name that still waits or runs.
+
+        Raises:
+            StratosError: the engine refuses it.
+            UnknownSubmissionError: it may have been submitted, and the engine does not say.
+            CapacityError: its server cannot be had; the plan is solved again without it.
+        """
+
+    @abstractmethod
+    def status(self, job: Job) -> Status:
+        """Return how a job stands; it is asked every other second.
+
+        Raises:
+            CapacityError: its server cannot be had; the plan is solved again without it.
+        """
+
+    @abstractmethod
+    def cancel(self, spec: JobSpec) -> None:
+        """End every job of this name, and return when none is left.
+
+        Raises:
+            StratosError: one is still there; the message has the command that ends it.
+        """
+
+    @abstractmethod
+    def release(self, job: Job) -> None:
+        """Give back what the engine holds for a job that has ended."""
 
     def no_node_takes(self) -> Reason | None:
         """Return why none of its nodes can take a job of these settings; None if not known."""
@@ -221,107 +256,9 @@ class JobSettings:
             yield kind, values, is_old
 
 
-class Executor(Protocol):
-    """Whatever runs jobs: its methods, and the settings that all of them share."""
-
-    kind: ClassVar[str]
-    runs_here: ClassVar[bool]
-    takes_nodes: ClassVar[bool]
-    shares_files: ClassVar[bool]
-    is_cluster: ClassVar[bool]
-    serve_command: ClassVar[str]
-
-    @property
-    def stages(self) -> tuple[StageName, ...]:
-        """Stages that run as jobs."""
-        ...
-
-    @property
-    def hours(self) -> float | None:
-        """Time limit of a job."""
-        ...
-
-    @property
-    def hours_factor(self) -> float:
-        """By how much a job may take longer than planned."""
-        ...
-
-    @property
-    def usd_per_hour(self) -> float | None:
-        """Dollars that a node costs an hour."""
-        ...
-
-    @property
-    def max_pending_hours(self) -> float | None:
-        """Longest wait in a queue."""
-        ...
-
-    def where(self) -> str:
-        """Return the name of the cluster that has the jobs; "" where there is none."""
-        ...
-
-    def unusable(self) -> Reason | None:
-        """Return why no job can be submitted from here, with what to type; None if it can."""
-        ...
-
-    def no_node_takes(self) -> Reason | None:
-        """Return why none of its nodes can take a job of these settings; None if not known."""
-        ...
-
-    def withheld(self) -> tuple[str, ...]:
-        """Return the variables of this environment that no job may get: others can read its own."""
-        ...
-
-    def submit(self, spec: JobSpec) -> Job:
-        """Submit a job, or return the one of its name that still waits or runs.
-
-        Raises:
-            StratosError: the engine refuses it.
-            UnknownSubmissionError: it may have been submitted, and the engine does not say.
-            CapacityError: its server cannot be had; the plan is solved again without it.
-        """
-        ...
-
-    def status(self, job: Job) -> Status:
-        """Return how a job stands; it is asked every other second.
-
-        Raises:
-            CapacityError: its server cannot be had; the plan is solved again without it.
-        """
-        ...
-
-    def cancel(self, spec: JobSpec) -> None:
-        """End every job of this name, and return when none is left.
-
-        Raises:
-            StratosError: one is still there; the message has the command that ends it.
-        """
-        ...
-
-    def release(self, job: Job) -> None:
-        """Give back what the engine holds for a job that has ended."""
-        ...
-
-    def held(self, job: Job) -> list[tuple[float, float]] | None:
-        """Return when a job that has ended held its servers, by its engine; None if unknown."""
-        ...
-
-    def events(self, job: Job) -> Iterator[tuple[str, list[Any], bool]]:
-        """Yield what a job has said since the last call: kind, values, and whether it is old."""
-        ...
-
-    def usd_per_gb_of(self, offer: Offer | None, listed: Callable[[str], float]) -> float:
-        """Return dollars for a GB that a job sends to this machine."""
-        ...
-
-    def egress_gb(self, spec: JobSpec) -> float:
-        """Return how many GB a job sends to this machine that are billed, at most."""
-        ...
-
-
 def why_no_executor(cls: type) -> NoExecutor | None:
     """Return that a class runs no jobs; None if it does."""
-    return None if issubclass(cls, JobSettings) else NoExecutor()
+    return None if issubclass(cls, Executor) else NoExecutor()
 
 
 def killed_by(code: int | None) -> int | None:

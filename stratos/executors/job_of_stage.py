@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from stratos.core.environment import JOB
-from stratos.executors.job import Executor, JobSettings, JobSpec, Returns
+from stratos.executors.job import Executor, JobSpec, Returns
 from stratos.executors.words import FewerNodes
 from stratos.ledger.reserves import LEAST_HOURS
 from stratos.records import Offer, Plan, RoleChoice
@@ -42,7 +42,7 @@ def job_spec(
     plan: Plan | None,
     stage: str,
     folder: Path,
-    settings: Executor | JobSettings,
+    settings: Executor,
     *,
     deadline_hours: float | None = None,
     withheld: tuple[str, ...] = (),

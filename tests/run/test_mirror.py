@@ -21,13 +21,11 @@ from stratos.core.process import Process
 from stratos.core.remote import make_parent
 from stratos.executors import started
 from stratos.executors.job import JobSpec
-from stratos.run import copied_files, copy_claim
+from stratos.run import copy_store
 from stratos.run import mirror as module
-from stratos.run.copy_claim import CLAIM, CLAIM_S, Claim
-from stratos.run.copy_manifest import KNOWN, MANIFEST, Manifest
-from stratos.run.copy_store import CopyStore
+from stratos.run.copy_store import CLAIM, CLAIM_S, Claim, CopyStore
 from stratos.run.held_folder import LOCK, FolderGoneError, HeldFolder
-from stratos.run.mirror import Mirror
+from stratos.run.mirror import KNOWN, MANIFEST, Manifest, Mirror
 
 FILES = {
     "plan.json": b"{}", "corpus/train.parquet": b"rows", "ledger.jsonl": b'{"usd": 1}\n',
@@ -47,7 +45,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 @pytest.fixture(autouse=True)
 def _no_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_SETTLES_S", 0.0)
-    monkeypatch.setattr(copy_claim, "SETTLES_S", 0.0)
+    monkeypatch.setattr(copy_store, "SETTLES_S", 0.0)
 
 
 @pytest.fixture
@@ -338,7 +336,7 @@ def test_who_was_thought_gone_changes_nothing_of_its_successor(
 def test_a_claim_is_renewed_while_files_take_long(
     tmp_path: Path, url: str, warned: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(copy_claim, "RENEW_S", 0.1)
+    monkeypatch.setattr(copy_store, "RENEW_S", 0.1)
     one = Mirror(folder(tmp_path / "first"), url, warned.append)
     with one.claim.held():
         before = one.store.read(CLAIM, Claim).at
@@ -514,7 +512,7 @@ def test_what_was_fetched_in_part_is_fetched_again(
 def test_a_large_file_that_grows_all_the_time_is_copied(
     tmp_path: Path, url: str, warned: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(copied_files, "_SMALL", 4)
+    monkeypatch.setattr(module, "_SMALL", 4)
     first, second = folder(tmp_path / "first"), tmp_path / "second"
     one = Mirror(first, url, warned.append)
     put = one.store.system.put_file

@@ -42,8 +42,8 @@ from stratos.core.redact import is_secret_variable
 from stratos.executors.chosen import chosen_share
 from stratos.executors.job import (
     MORE_MEMORY,
+    Executor,
     Job,
-    JobSettings,
     JobSpec,
     StageName,
     State,
@@ -87,7 +87,7 @@ _out_of_time: set[str] = set()
 
 
 @dataclass(frozen=True)
-class Ray(JobSettings):
+class Ray(Executor):
     """Submit stages to a Ray cluster."""
 
     kind: ClassVar[str] = "ray"

@@ -31,7 +31,7 @@ from stratos.core.extras import installed
 from stratos.core.reasons import Reason
 from stratos.core.wheel import python_version
 from stratos.executors import handed
-from stratos.executors.job import Amount, Job, JobSettings, JobSpec, StageName, Status
+from stratos.executors.job import Amount, Executor, Job, JobSpec, StageName, Status
 from stratos.records import Offer, own_clouds
 
 _SSH = "ssh"
@@ -46,7 +46,7 @@ _following: dict[str, Following] = {}
 
 
 @dataclass(frozen=True)
-class SkyPilot(JobSettings):
+class SkyPilot(Executor):
     """Run stages on servers that SkyPilot rents."""
 
     kind: ClassVar[str] = "skypilot"

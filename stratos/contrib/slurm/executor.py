@@ -52,8 +52,8 @@ from stratos.executors import handed, started
 from stratos.executors.chosen import chosen_share
 from stratos.executors.job import (
     MORE_MEMORY,
+    Executor,
     Job,
-    JobSettings,
     JobSpec,
     StageName,
     State,
@@ -121,7 +121,7 @@ _CURES = {
 
 
 @dataclass(frozen=True)
-class Slurm(JobSettings):
+class Slurm(Executor):
     """Submit stages to SLURM."""
 
     kind: ClassVar[str] = "slurm"
