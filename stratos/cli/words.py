@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from stratos.core.printable import shown
 from stratos.core.reasons import Reason
 
 
-@dataclass(frozen=True)
 class RunFolderElsewhere(Reason):
     """A run is to work behind a URL.
 
@@ -20,15 +17,13 @@ class RunFolderElsewhere(Reason):
     url: str
     key: str
 
-    def __str__(self) -> str:
-        return (
-            f"paths.run_dir={self.url}: a run works in a folder of this machine. Type "
-            f"paths.mirror={self.url}, which keeps a copy there and goes on from it, and "
-            f"{self.key}=<folder>."
-        )
+    says = (
+        "paths.run_dir={url}: a run works in a folder of this machine. Type "
+        "paths.mirror={url}, which keeps a copy there and goes on from it, and "
+        "{key}=<folder>."
+    )
 
 
-@dataclass(frozen=True)
 class RunFolderNotOfHydra(Reason):
     """A run is to work in another folder than Hydra, which keeps its config there.
 
@@ -40,14 +35,9 @@ class RunFolderNotOfHydra(Reason):
     path: str
     key: str
 
-    def __str__(self) -> str:
-        return (
-            f"paths.run_dir={self.path}: Hydra names the folder of a run. Type "
-            f"{self.key}={self.path}."
-        )
+    says = "paths.run_dir={path}: Hydra names the folder of a run. Type {key}={path}."
 
 
-@dataclass(frozen=True)
 class UnusableFolder(Reason):
     """The folder of a run cannot be made or written."""
 
@@ -62,26 +52,21 @@ class UnusableFolder(Reason):
         )
 
 
-@dataclass(frozen=True)
 class NoRunFolder(Reason):
     """Records are to be read from what is no folder."""
 
-    def __str__(self) -> str:
-        return "it is not a folder. Name the folder of a run"
+    says = "it is not a folder. Name the folder of a run"
 
 
-@dataclass(frozen=True)
 class NoFileSetsKey(Reason):
     """A key has a default in code and stands in no file, so that Hydra wants a +."""
 
     key: str
     override: str
 
-    def __str__(self) -> str:
-        return f"no file sets {self.key} so far. Write it with a +: +{self.override}"
+    says = "no file sets {key} so far. Write it with a +: +{override}"
 
 
-@dataclass(frozen=True)
 class IsMapping(Reason):
     """A key is one of a mapping, which is set, or added to, as a whole.
 
@@ -106,7 +91,6 @@ class IsMapping(Reason):
         return f"{do}, type '+{self.mapping}={self.entries}'"
 
 
-@dataclass(frozen=True)
 class IsValue(Reason):
     """A value was taken for the owner of a key.
 
@@ -123,7 +107,6 @@ class IsValue(Reason):
         return f"{self.key} is a value and has no keys.{meant}"
 
 
-@dataclass(frozen=True)
 class NoKey(Reason):
     """A node of the config has no such key.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
@@ -11,64 +10,50 @@ from stratos.core.reasons import Reason
 # --- names and paths ------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
 class Empty(Reason):
     """A name or a path has no letters."""
 
     what: str
 
-    def __str__(self) -> str:
-        return f"a {self.what} cannot be empty"
+    says = "a {what} cannot be empty"
 
 
-@dataclass(frozen=True)
 class Invisible(Reason):
     """A name or a path has a character that nobody sees."""
 
     what: str
     character: str
 
-    def __str__(self) -> str:
-        return f"a {self.what} cannot have the character {self.character}, which is invisible"
+    says = "a {what} cannot have the character {character}, which is invisible"
 
 
-@dataclass(frozen=True)
 class LongName(Reason):
     """A name has too many characters."""
 
     n: int
     most: int
 
-    def __str__(self) -> str:
-        return f"a name has at most {self.most} characters, this one has {self.n:,}"
+    says = "a name has at most {most} characters, this one has {n:,}"
 
 
-@dataclass(frozen=True)
 class SlashInName(Reason):
     """A name would lead out of the folder that is named after it."""
 
-    def __str__(self) -> str:
-        return "a name cannot have a slash: folders are named after it"
+    says = "a name cannot have a slash: folders are named after it"
 
 
-@dataclass(frozen=True)
 class RelativeUrl(Reason):
     """A URL of this machine leads to a path below the current folder."""
 
     protocol: str
     meant: Path
 
-    def __str__(self) -> str:
-        return (
-            "two slashes make this a path below the current folder: type "
-            f"{self.protocol}://{self.meant}"
-        )
+    says = "two slashes make this a path below the current folder: type {protocol}://{meant}"
 
 
 # --- files and folders ----------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
 class NoFile(Reason):
     """There is nothing at a path."""
 
@@ -78,50 +63,40 @@ class NoFile(Reason):
         return f"there is no such file{' or folder' if self.or_folder else ''}"
 
 
-@dataclass(frozen=True)
 class IsFolder(Reason):
     """A folder stands where a file is read."""
 
-    def __str__(self) -> str:
-        return "it is a folder. Name a file in it"
+    says = "it is a folder. Name a file in it"
 
 
-@dataclass(frozen=True)
 class Special(Reason):
     """A pipe, a socket or a device stands where a file is read."""
 
     kind: str
 
-    def __str__(self) -> str:
-        return f"it is {self.kind}, not a file. Save its output to a file, and name that file"
+    says = "it is {kind}, not a file. Save its output to a file, and name that file"
 
 
-@dataclass(frozen=True)
 class Forbidden(Reason):
     """This user may not read a file."""
 
-    def __str__(self) -> str:
-        return "Permission denied"
+    says = "Permission denied"
 
 
-@dataclass(frozen=True)
 class LargeSettings(Reason):
     """A file of settings has too many bytes."""
 
     most_mib: int
 
-    def __str__(self) -> str:
-        return f"a settings file has at most {self.most_mib} MiB"
+    says = "a settings file has at most {most_mib} MiB"
 
 
-@dataclass(frozen=True)
 class ManyValues(Reason):
     """A file of settings becomes too many values."""
 
     most: int
 
-    def __str__(self) -> str:
-        return f"with its aliases expanded it has more than {self.most:,} values"
+    says = "with its aliases expanded it has more than {most:,} values"
 
 
 class NoSearchPath(Reason, Enum):
@@ -131,29 +106,22 @@ class NoSearchPath(Reason, Enum):
     SCHEME = "only file:// and pkg:// are supported"
     FOLDER = "there is no such folder"
 
-    def __str__(self) -> str:
-        return self.value
 
-
-@dataclass(frozen=True)
 class Unwritable(Reason):
     """A folder takes no file."""
 
     folder: Path
     cause: str | None
 
-    def __str__(self) -> str:
-        return f"{self.folder} cannot be written ({self.cause})"
+    says = "{folder} cannot be written ({cause})"
 
 
-@dataclass(frozen=True)
 class InTheWay(Reason):
     """Something stands where a run writes a file or makes a folder."""
 
     path: Path
 
-    def __str__(self) -> str:
-        return f"{self.path} is in the way of a file of the run"
+    says = "{path} is in the way of a file of the run"
 
 
 class Refusal(Enum):
@@ -166,7 +134,6 @@ class Refusal(Enum):
     BROKEN = "to be read or written"
 
 
-@dataclass(frozen=True)
 class DiskRefuses(Reason):
     """The system refused what a stage wrote or read."""
 
@@ -205,60 +172,48 @@ class DiskRefuses(Reason):
 # --- files of a record ----------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
 class Gone(Reason):
     """A file is not there any more."""
 
-    def __str__(self) -> str:
-        return "is gone"
+    says = "is gone"
 
 
-@dataclass(frozen=True)
 class NoLongerFile(Reason):
     """Something else lies where a file was."""
 
-    def __str__(self) -> str:
-        return "is no longer a file"
+    says = "is no longer a file"
 
 
-@dataclass(frozen=True)
 class OtherSize(Reason):
     """A file has more or fewer bytes than when it was written."""
 
     n_bytes: int
     n_written: int
 
-    def __str__(self) -> str:
-        return f"has {self.n_bytes:,} bytes, not {self.n_written:,}"
+    says = "has {n_bytes:,} bytes, not {n_written:,}"
 
 
-@dataclass(frozen=True)
 class OtherContent(Reason):
     """A file holds other bytes than when it was written."""
 
-    def __str__(self) -> str:
-        return "has changed since it was written"
+    says = "has changed since it was written"
 
 
-@dataclass(frozen=True)
 class Unreadable(Reason):
     """The system gives no bytes of a file."""
 
     cause: str
 
-    def __str__(self) -> str:
-        return f"cannot be read ({self.cause})"
+    says = "cannot be read ({cause})"
 
 
-@dataclass(frozen=True)
 class ChangedFile(Reason):
     """A file of a record is not what it was."""
 
     path: Path
     how: Reason
 
-    def __str__(self) -> str:
-        return f"{self.path}, which {self.how}"
+    says = "{path}, which {how}"
 
 
 # --- classes that a config names ------------------------------------------------------------------
@@ -271,11 +226,7 @@ class NoTarget(Reason, Enum):
     CLASS = "is no class."
     DATACLASS = "is not a dataclass."
 
-    def __str__(self) -> str:
-        return self.value
 
-
-@dataclass(frozen=True)
 class NotAllowed(Reason):
     """A `_target_` lies under no trusted prefix."""
 
@@ -290,17 +241,14 @@ class NotAllowed(Reason):
         )
 
 
-@dataclass(frozen=True)
 class NotImportable(Reason):
     """Python cannot import what a `_target_` names."""
 
     cause: str
 
-    def __str__(self) -> str:
-        return f"cannot be imported ({self.cause})."
+    says = "cannot be imported ({cause})."
 
 
-@dataclass(frozen=True)
 class DefinedElsewhere(Reason):
     """A `_target_` names a class of a package that is not trusted."""
 
@@ -311,26 +259,22 @@ class DefinedElsewhere(Reason):
         return f"is defined in {self.home}, which is not under {', '.join(self.prefixes)}"
 
 
-@dataclass(frozen=True)
 class NoSuchClass(Reason):
     """A package has no class of a name."""
 
     package: str
     name: str
 
-    def __str__(self) -> str:
-        return f"{self.package} has no class {self.name}."
+    says = "{package} has no class {name}."
 
 
-@dataclass(frozen=True)
 class Untrusted(Reason):
     """A node of a config names a class that may not be made."""
 
     target: str
     why: Reason
 
-    def __str__(self) -> str:
-        return f"_target_={self.target}: {self.why}"
+    says = "_target_={target}: {why}"
 
 
 # --- models of the hub ----------------------------------------------------------------------------
@@ -342,11 +286,7 @@ class NotOnHub(Reason, Enum):
     OFFLINE = "HF_HUB_OFFLINE is set and nothing is cached"
     NAME = "this is not a valid model name"
 
-    def __str__(self) -> str:
-        return self.value
 
-
-@dataclass(frozen=True)
 class HubStatus(Reason):
     """The hub refuses a model."""
 
@@ -356,11 +296,9 @@ class HubStatus(Reason):
         return f"HTTP status {'no answer' if self.status is None else self.status}"
 
 
-@dataclass(frozen=True)
 class HubUnreachable(Reason):
     """The hub does not answer."""
 
     error: str
 
-    def __str__(self) -> str:
-        return f"{self.error}: the hub cannot be reached"
+    says = "{error}: the hub cannot be reached"

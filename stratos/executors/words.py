@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from stratos.core.counted import counted
 from stratos.core.reasons import Reason
 
 
-@dataclass(frozen=True)
 class NoExecutor(Reason):
     """A class runs no jobs."""
 
-    def __str__(self) -> str:
-        return "is no executor."
+    says = "is no executor."
 
 
-@dataclass(frozen=True)
 class FewerNodes(Reason):
     """A job has fewer servers than the plan counts with."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from stratos.core.formats import usd
@@ -11,7 +10,6 @@ from stratos.core.reasons import Reason
 from stratos.records import Interval
 
 
-@dataclass(frozen=True)
 class OtherTask(Reason):
     """A run folder holds the records of another task."""
 
@@ -33,33 +31,26 @@ class OtherTask(Reason):
         )
 
 
-@dataclass(frozen=True)
 class FolderMissing(Reason):
     """The run folder was deleted."""
 
-    def __str__(self) -> str:
-        return "there is no such folder"
+    says = "there is no such folder"
 
 
-@dataclass(frozen=True)
 class FolderReplaced(Reason):
     """Another folder has the name of the run folder."""
 
-    def __str__(self) -> str:
-        return "another folder is in its place"
+    says = "another folder is in its place"
 
 
-@dataclass(frozen=True)
 class FileMissing(Reason):
     """A file of the run folder was deleted."""
 
     name: str
 
-    def __str__(self) -> str:
-        return f"{self.name} is not there any more"
+    says = "{name} is not there any more"
 
 
-@dataclass(frozen=True)
 class AsksOverNetwork(Reason):
     """A stage asks hosted teachers, whose keys no job gets."""
 
@@ -70,23 +61,18 @@ class AsksOverNetwork(Reason):
         return f"it asks {names} over the network, and keys stay on this machine"
 
 
-@dataclass(frozen=True)
 class NothingDeployed(Reason):
     """The run deploys nothing."""
 
-    def __str__(self) -> str:
-        return "deploy=none leaves nothing to do"
+    says = "deploy=none leaves nothing to do"
 
 
-@dataclass(frozen=True)
 class NoServer(Reason):
     """The plan rents nothing for a stage."""
 
-    def __str__(self) -> str:
-        return "the plan has no server for it"
+    says = "the plan has no server for it"
 
 
-@dataclass(frozen=True)
 class MoreMoney(Reason):
     """A stage left out what it may now pay for."""
 
@@ -100,7 +86,6 @@ class MoreMoney(Reason):
         return f"it stopped at {usd(self.before_usd)} and now {now}"
 
 
-@dataclass(frozen=True)
 class LimitMissed(Reason):
     """What is served falls short of `limits.accuracy`."""
 
