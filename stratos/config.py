@@ -73,7 +73,7 @@ class CloudConfig:
     """Allow spot prices for teacher inference and training (never for serving)."""
     max_usd_per_hour: Amount | None = None
     """Maximum dollars an hour for all servers of a role together."""
-    quotas: dict[str, CountOrZero] = field(default_factory=dict)
+    quotas: dict[str, int] = field(default_factory=dict)
     """Maximum servers that may run at once, by "cloud", "cloud/region",
     "cloud/region/instance_type" or "*/*/instance_type"; `*` is a wildcard."""
     max_nodes: Count = 8

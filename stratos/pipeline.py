@@ -11,9 +11,8 @@ from stratos.core.redact import redact
 from stratos.distill.trainer import check_adapter, check_machine
 from stratos.models.students import check_students
 from stratos.records import Deployment, Probe
-from stratos.run.open_run import opened
+from stratos.run.open_run import MOST, NAME, opened, refuse, without_refused
 from stratos.run.other_task import OtherTaskError, refusal
-from stratos.run.refused import MOST, NAME, refuse, without_refused
 from stratos.run.run_state import RunState
 from stratos.run.runner import Runner
 from stratos.run.stages import (

@@ -90,7 +90,7 @@ def test_the_commands_on_the_help_page_pass_the_check(tmp_path: Path) -> None:
     from hydra._internal.utils import get_args_parser
 
     from stratos.cli.check import check
-    from stratos.cli.help.page import EXAMPLES, OVERRIDES
+    from stratos.cli.help import EXAMPLES, OVERRIDES
 
     mine = tmp_path / "mine" / "task"
     mine.mkdir(parents=True)

@@ -15,7 +15,7 @@ from hydra.types import RunMode
 from stratos.catalog import load_catalog
 from stratos.cli.build import build
 from stratos.cli.compose import hydra_for
-from stratos.cli.help.keys import group_page
+from stratos.cli.help import group_page
 from stratos.config import Config
 from stratos.core.targets import ALLOW_TARGETS
 from stratos.estimate import Fleet, card_of_student

@@ -57,15 +57,15 @@ ARROWS = {
         "tracking"
     ),
     "cli": (
-        "catalog config core distill estimate executors models plan run synthesize tasks teachers "
+        "catalog config core distill estimate executors models plan synthesize tasks teachers "
         "tracking"
     ),
     "commands": (
         "catalog cli config core deploy engines executors ledger models pipeline records report "
-        "run tasks"
+        "run tasks tracking"
     ),
     "pipeline": "cli config core deploy distill models pilot records run",
-    "__main__": "cli core run",
+    "__main__": "cli core",
 }  # fmt: skip
 """Room, or module of the root, to those that it may import; `stages` are loaded by name."""
 

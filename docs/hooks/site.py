@@ -17,7 +17,7 @@ from hydra_plugins.stratos_launchers._settings import PoolConfig, StudyConfig
 from mkdocs.structure.files import File, Files
 
 from stratos.cli.build import GROUPS
-from stratos.cli.help.keys import Group, Key, first_comment, groups, keys_of, shortened
+from stratos.cli.help import Group, Key, first_comment, groups, keys_of, shortened
 from stratos.config import STAGES
 from stratos.core.conf import shipped_choices
 

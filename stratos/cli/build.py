@@ -33,23 +33,12 @@ from stratos.synthesize.declared import with_declared
 from stratos.tasks.base import Task, why_no_task
 from stratos.teachers.base import Teacher, on_task, why_no_teacher
 
+# A field of `Config` that is a dataclass of `stratos.config` is the group of its name.
 GROUPS: dict[str, type] = {
-    "cloud": schema.CloudConfig,
-    "complexity": schema.ComplexityConfig,
-    "limits": schema.LimitsConfig,
-    "objective": schema.ObjectiveConfig,
-    "trainer": schema.TrainerConfig,
-    "callbacks": schema.CallbacksConfig,
-    "logger": schema.LoggerConfig,
-    "deploy": schema.DeployConfig,
-    "paths": schema.PathsConfig,
-    "probe": schema.ProbeConfig,
-    "synthesize": schema.SynthesizeConfig,
-    "evaluate": schema.EvaluateConfig,
-    "traffic": schema.TrafficConfig,
-    "plan": schema.PlanConfig,
-    **room_configs(),
-}
+    field.name: getattr(schema, str(field.type))
+    for field in dataclasses.fields(Config)
+    if str(field.type).endswith("Config")
+} | dict(room_configs())
 CANDIDATES = {"teacher": "teachers", "student": "students", "strategy": "strategies"}
 """Groups of which a run takes one or several, and the field of `Config` that they become."""
 NO_TASK = "Pick a task: +task=<name>."
@@ -290,7 +279,7 @@ def _read_target(node: Any, where: str, problems: list[str]) -> Any:
     if isinstance(found, Reason):
         problems.append(f"{where}._target_={target}: {found}")
         return None
-    reason: object = None
+    reason: Reason | None = None
     if group == "task":
         reason = why_no_task(found)
     elif group == "teacher":

@@ -14,12 +14,13 @@ import importlib
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from itertools import takewhile
 
 from stratos.core.errors import ConfigError, StratosError, UsageError, did_you_mean
 from stratos.core.extensions import Command, extensions
-from stratos.core.os_signals import Terminated
+from stratos.core.json_line import FLAG
+from stratos.core.os_signals import Terminated, leave
 from stratos.core.printable import visible
-from stratos.run.lifecycle import leave
 
 _COMMANDS = "stratos.cli.commands"
 HYDRA = {
@@ -46,6 +47,8 @@ OURS = {
 """Verbs of the core, in the order of a user's day."""
 HIDDEN = {"stage": Command("one stage of a run, on a node", f"{_COMMANDS}.stage")}
 """What programs type, and `stratos --help` does not show."""
+_FLAGS = (FLAG, "-m", "--multirun")
+"""What takes no value, and may stand before a verb, too."""
 
 
 def others() -> Mapping[str, Command]:
@@ -72,6 +75,9 @@ def obey(words: Sequence[str]) -> int:
     Raises:
         SystemExit: argparse has shown help or an error, or a run has failed.
     """
+    flags = list(takewhile(_FLAGS.__contains__, words))
+    if words[len(flags) :] and not _is_override(words[len(flags)]):
+        words = [*words[len(flags) :], *flags]
     verb, command = "run", None
     if words and not _is_override(words[0]):
         verb, *words = words

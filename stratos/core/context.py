@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from stratos.core.chunk_engine import Engine, Here
 
@@ -13,16 +13,8 @@ if TYPE_CHECKING:
     from stratos.ledger import Ledger
 
 
-def _silent(done: float, total: float, text: str = "") -> None:
-    return
-
-
-def _unsaid(text: str) -> None:
-    return
-
-
-def _unlogged(metrics: dict[str, float], step: int | None = None) -> None:
-    return
+def unsaid(*values: Any) -> None:
+    """Say nothing."""
 
 
 @dataclass(frozen=True)
@@ -35,15 +27,15 @@ class Context:
     """Folder shared by runs; content-addressed."""
     ledger: Ledger
     """What was spent so far; every paid call is reserved and settled here."""
-    tick: Callable[..., None] = field(default=_silent)
+    tick: Callable[..., None] = field(default=unsaid)
     """Progress of the stage: tick(done, total, text="")."""
-    warn: Callable[[str], None] = field(default=_unsaid)
+    warn: Callable[[str], None] = field(default=unsaid)
     """Say something that the user should read; kept and shown at the end too."""
-    log: Callable[..., None] = field(default=_unlogged)
+    log: Callable[..., None] = field(default=unsaid)
     """Metrics for the tracker: log({"name": value}, step=None)."""
     fingerprint: str = ""
     """What the stage's inputs are: a checkpoint made from others must not be gone on from."""
-    note: Callable[[str], None] = field(default=_unsaid)
+    note: Callable[[str], None] = field(default=unsaid)
     """Say something that explains what happens next; shown and not kept."""
     spent_seconds: float = 0.0
     """What the stages before this one took: `limits.deadline_hours` is for all of them."""

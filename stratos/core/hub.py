@@ -29,19 +29,9 @@ def location(path: str) -> tuple[str, bool]:
 
 def cached_weights(name: str) -> bool:
     """Return whether the weights of a model lie in the hub's local cache; asks no network."""
-    if not is_hub_name(name):
-        return False
-    import huggingface_hub
-    from huggingface_hub.errors import HFValidationError
-
-    try:
-        config, *weights = (
-            isinstance(huggingface_hub.try_to_load_from_cache(name, file), str)
-            for file in ("config.json", "model.safetensors", "model.safetensors.index.json")
-        )
-    except HFValidationError:
-        return False
-    return config and any(weights)
+    files = ("model.safetensors", "model.safetensors.index.json")
+    folder = cached_folder(name)
+    return folder is not None and any((folder / file).exists() for file in files)
 
 
 def cached_folder(name: str) -> Path | None:

@@ -8,7 +8,6 @@ folder, and is worth more than what is said about it.
 from __future__ import annotations
 
 import contextlib
-import io
 import logging
 import os
 import sys
@@ -16,17 +15,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
-from typing_extensions import override
-
 from stratos.core.redact import HIDDEN, redact, redact_override, redact_text
 
 
-class Guarded(io.TextIOBase):
+class Guarded:
     """A stream in front of another."""
 
     def __init__(self, stream: TextIO | None) -> None:
         """Write to `stream`; None takes what is written nowhere."""
-        self._stream = stream
+        self._stream = stream or open(os.devnull, "w")  # noqa: SIM115 - as long as the process
         self.trouble: OSError | None = None
         """What the stream could not write; nothing is tried after it."""
 
@@ -38,47 +35,27 @@ class Guarded(io.TextIOBase):
     def write_as_it_is(self, text: str) -> None:
         """Write text with its secrets."""
         try:
-            self._write(text)
+            self._do("write", text)
         except UnicodeEncodeError as error:
-            self._write(text.encode(error.encoding, "replace").decode(error.encoding))
+            self._do("write", text.encode(error.encoding, "replace").decode(error.encoding))
 
-    @override
     def flush(self) -> None:
+        """Write what is kept back."""
         self._do("flush")
 
-    def _write(self, text: str) -> None:
-        self._do("write", text)
+    def isatty(self) -> bool:
+        """Return whether it is a terminal; one that is closed is none."""
+        return not self._stream.closed and self._stream.isatty()
 
     def _do(self, what: str, *arguments: str) -> None:
-        if self._stream is None or self.trouble is not None:
+        if self.trouble is not None:
             return
         try:
             getattr(self._stream, what)(*arguments)
-        except BrokenPipeError:  # whoever reads along has seen enough
-            raise
-        except UnicodeEncodeError:
+        except (BrokenPipeError, UnicodeEncodeError):  # whoever reads along has seen enough
             raise
         except (OSError, ValueError) as error:  # full, or closed
             self.trouble = error if isinstance(error, OSError) else OSError(str(error))
-
-    @property
-    @override
-    def encoding(self) -> str:  # type: ignore[override]
-        return getattr(self._stream, "encoding", None) or "utf-8"
-
-    @override
-    def isatty(self) -> bool:
-        return self._stream is not None and not self._stream.closed and self._stream.isatty()
-
-    @override
-    def fileno(self) -> int:
-        if self._stream is None:
-            raise io.UnsupportedOperation("fileno")
-        return self._stream.fileno()
-
-    @override
-    def writable(self) -> bool:
-        return True
 
     def __getattr__(self, name: str) -> Any:
         """Return whatever else the stream has."""

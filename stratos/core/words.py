@@ -125,13 +125,19 @@ class InTheWay(Reason):
 
 
 class Refusal(Enum):
-    """What a disk refuses."""
+    """What a disk refuses, and what is to be done."""
 
-    LIMIT = "a larger file than the shell allows"
-    ROOM = "more bytes"
-    RIGHT = "to be written"
-    NAME = "a name that something else has"
-    BROKEN = "to be read or written"
+    LIMIT = (
+        "{where} cannot grow any more ({cause}): this shell limits the size of files. Type "
+        "ulimit -f unlimited. {again}"
+    )
+    ROOM = "no space left to write {where} ({cause}). Free some. {again}"
+    RIGHT = (
+        "{where} cannot be written ({cause}). Give another folder with hydra.run.dir=<folder>, or "
+        "paths.cache_dir=<folder> for the cache."
+    )
+    NAME = "{where} is in the way of a file of this run ({cause}). Remove or rename it. {again}"
+    BROKEN = "{where} cannot be read or written ({cause}). {again}"
 
 
 class DiskRefuses(Reason):
@@ -146,27 +152,7 @@ class DiskRefuses(Reason):
 
     def __str__(self) -> str:
         again = f"The same command with hydra.run.dir={self.folder} resumes from here."
-        return {
-            Refusal.LIMIT: (
-                f"{self.stage}: {self.where} cannot grow any more ({self.cause}): this shell "
-                f"limits the size of files. Type ulimit -f unlimited. {again}"
-            ),
-            Refusal.ROOM: (
-                f"{self.stage}: no space left to write {self.where} ({self.cause}). Free some. "
-                f"{again}"
-            ),
-            Refusal.RIGHT: (
-                f"{self.stage}: {self.where} cannot be written ({self.cause}). Give another folder "
-                "with hydra.run.dir=<folder>, or paths.cache_dir=<folder> for the cache."
-            ),
-            Refusal.NAME: (
-                f"{self.stage}: {self.where} is in the way of a file of this run ({self.cause}). "
-                f"Remove or rename it. {again}"
-            ),
-            Refusal.BROKEN: (
-                f"{self.stage}: {self.where} cannot be read or written ({self.cause}). {again}"
-            ),
-        }[self.kind]
+        return f"{self.stage}: {self.kind.value.format(**vars(self), again=again)}"
 
 
 # --- files of a record ----------------------------------------------------------------------------

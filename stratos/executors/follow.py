@@ -10,11 +10,10 @@ from stratos.core.context import Context
 from stratos.core.errors import BudgetError, StratosError
 from stratos.core.formats import duration, usd
 from stratos.executors import handed, started
-from stratos.executors.earlier import end_other, job_of
 from stratos.executors.events import BEGAN, ERROR, LOG, NOTE, TICK, WARN
 from stratos.executors.job import Executor, Job, JobSpec, State, Status, UnknownSubmissionError
 from stratos.executors.paid import Paid
-from stratos.executors.unseen import Spans, spans_of
+from stratos.executors.unseen import Spans, end_other, job_of, spans_of
 
 _LOOK_S = 1.0
 """Seconds between two questions to the engine."""

@@ -134,8 +134,8 @@ def read_job(sweep_dir: Path, folder: Path) -> Job:
         status, why = "finished", ""
     elif is_locked(folder / ".lock"):
         status, why = "running", f"in {missing[0]}"
-    elif (message := _error(folder)) is not None:
-        status, why = "failed", message
+    elif os.access(folder / ERROR_FILE, os.R_OK):
+        status, why = "failed", (folder / ERROR_FILE).read_text(errors="replace").strip()[:2000]
     else:
         status, why = "unfinished", f"stopped before the end of {missing[0]}"
     return Job(str(folder.relative_to(sweep_dir)), folder, overrides, status, why, records)
@@ -149,13 +149,6 @@ def _asked(folder: Path) -> list[str]:
         asked = [stage for stage in composed["stages"] if stage in STAGES]
         deploys = composed["deploy"]["name"] != "none"
     return [stage for stage in asked if stage != "deploy" or deploys]
-
-
-def _error(folder: Path) -> str | None:
-    try:
-        return (folder / ERROR_FILE).read_text(errors="replace").strip()[:2000]
-    except OSError:
-        return None
 
 
 def natural(text: str) -> list[tuple[int, str]]:

@@ -29,8 +29,8 @@ from rich.text import Text
 
 from stratos.config import STAGES
 from stratos.core.formats import duration
+from stratos.core.json_line import is_for_machines
 from stratos.core.printable import visible
-from stratos.run.one_line import is_for_machines
 from stratos.run.outcome import outcome
 
 WORTH_STYLES = {"distil": "green", "open": "yellow", "stay": "red"}

@@ -14,20 +14,26 @@ from stratos.core.context import Context
 from stratos.core.disk_errors import disk_errors
 from stratos.core.errors import StratosError
 from stratos.core.integrity import missing
+from stratos.core.json_line import say_ended
 from stratos.core.locks import locked
 from stratos.ledger import reserves
 from stratos.records import Plan, Report
 from stratos.report.costs import read_ledger
 from stratos.run import resume
-from stratos.run.earlier_files import EarlierFiles
 from stratos.run.held_folder import HeldFolder
 from stratos.run.mirror import Mirror
-from stratos.run.one_line import say_ended
 from stratos.run.resume import Stage
-from stratos.run.run_state import RunState
-from stratos.run.selected_stages import needed_stages
-from stratos.run.stage_job import check_handed, end_job, made_by_job, runs_as_job
-from stratos.run.stage_money import hold_money, more_money, roles_done, with_money
+from stratos.run.run_state import RunState, needed_stages
+from stratos.run.stage_job import (
+    check_handed,
+    end_job,
+    hold_money,
+    made_by_job,
+    more_money,
+    roles_done,
+    runs_as_job,
+    with_money,
+)
 from stratos.teachers.kept_answers import FOLDER
 
 T = TypeVar("T")
@@ -50,7 +56,9 @@ class Runner:
         self.needed = needed_stages(state.config, state.stages)
         self._mirror = mirror
         self._held = held
-        self._earlier = EarlierFiles()
+        self._unverified: dict[str, Path] = {}
+        """Stage to the folder of its record, which another command made, whose files may be damaged
+        by now, and were not read yet."""
         self._is_task_told = False
 
     def __call__(self, stage: Stage[T], *inputs: Any, **optional: Any) -> T | None:
@@ -77,7 +85,7 @@ class Runner:
                 return self._make(stage, mark, inputs, optional)
             state.console.done(stage.name, kept.record, again=True)
             end_job(state, stage, kept.record)
-            self._earlier.add(stage.name, state.config.run_dir)
+            self._unverified[stage.name] = state.config.run_dir
             taken = self._take(stage, kept.record, mark)
             state.tracker.record(state.config, stage.name, state.records)
             return taken
@@ -118,7 +126,7 @@ class Runner:
                 changed = resume.what_changed(kept.inputs, state.inputs(stage, kept.record))
                 state.console.note(f"{stage.name}: used as it is, although {changed}.")
             state.console.done(stage.name, kept.record, again=True)
-            self._earlier.add(stage.name, Path(str(folder)).expanduser())
+            self._unverified[stage.name] = Path(str(folder)).expanduser()
             taken = self._take(stage, kept.record, kept.fingerprint)
             is_input = Path(str(folder)).expanduser() != state.config.run_dir
             state.tracker.record(state.config, stage.name, state.records, is_input)
@@ -141,7 +149,9 @@ class Runner:
         self, stage: Stage[T], mark: str, inputs: tuple[Any, ...], optional: dict[str, Any]
     ) -> T | None:
         state = self.state
-        self._earlier.verify(stage)
+        for name in (*stage.after, *stage.uses):
+            if name in self._unverified:
+                resume.verify(name, self._unverified.pop(name))
         state.warnings.begin(stage.name)
         self._tell_of_task(stage)
         state.ledger.stage = stage.name

@@ -2,18 +2,154 @@
 
 from __future__ import annotations
 
+import math
+import os
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
+from stratos.config import Config
+from stratos.core.by_name import find
 from stratos.core.context import Context
-from stratos.core.errors import StratosError
+from stratos.core.errors import BudgetError, StratosError
+from stratos.core.formats import usd
+from stratos.core.money import exact_usd
+from stratos.core.reasons import Reason
 from stratos.executors import handed
-from stratos.executors.job_of_stage import fewer_nodes, job_spec
+from stratos.executors.job import Returns
+from stratos.executors.job_of_stage import (
+    PLANNED,
+    ROLE_OF,
+    fewer_nodes,
+    has_server,
+    job_spec,
+    offer_of,
+)
+from stratos.ledger import reserves
+from stratos.plan.egress import list_prices
+from stratos.plan.sent_back import sent_back_gb
+from stratos.records import Plan, Student
 from stratos.run import resume
-from stratos.run.placing import cache_for, keys_of, returns_of, why_here
 from stratos.run.resume import Stage
 from stratos.run.run_state import RunState
+from stratos.run.words import AsksOverNetwork, MoreMoney, NoServer, NothingDeployed
+from stratos.teachers.base import Teacher
+
+
+def why_here(config: Config, stage: str, plan: Plan | None) -> Reason | None:
+    """Return why a stage of `executor.stages` runs in this process; None if it runs as a job.
+
+    Questions to a hosted teacher take no server, and its key stays with the process that the user
+    started.
+    """
+    hosted = tuple(one.name for one in _asked(config, stage, plan) if not one.runs_here)
+    if hosted:
+        return AsksOverNetwork(hosted)
+    if stage == "deploy" and config.deploy.is_off:
+        return NothingDeployed()
+    return None if has_server(stage, plan) else NoServer()
+
+
+def keys_of(config: Config) -> tuple[str, ...]:
+    """Return the variables of the environment that hold keys of teachers: no job gets them."""
+    names = (teacher.api_key_env for teacher in config.teachers)
+    return tuple(dict.fromkeys(name for name in names if name is not None))
+
+
+def cache_for(config: Config, stage: str, student: Student | None) -> dict[str, bytes]:
+    """Return what a job needs of the cache folder of this machine, which it does not share.
+
+    Whoever reads test items is noted in a log of this machine. So that is done before the job is
+    submitted, whatever becomes of it, and the job finds what the log says about these items.
+
+    Args:
+        config: of the run.
+        stage: that runs as a job.
+        student: of the run, where there is one.
+    """
+    if stage != "evaluate" or student is None:
+        return {}
+    from stratos.evaluate.read_log import LOG, excerpt, note_reads  # imports torch
+
+    items = config.task.items("test", config.evaluate.n_items, config.seed)
+    note_reads(config.cache_dir, config.run_dir, student.weights_sha256, items)
+    return {LOG: excerpt(config.cache_dir, items)}
+
+
+def returns_of(config: Config, stage: str, plan: Plan | None) -> Returns:
+    """Return what a job sends to this machine, and what its cloud bills for that.
+
+    Args:
+        config: of the run.
+        stage: that runs as a job.
+        plan: of the run.
+    """
+    if config.executor.shares_files:
+        return Returns()
+    price = config.executor.usd_per_gb_of(
+        offer_of(plan, stage), lambda cloud: list_prices().of(cloud)[1]
+    )
+    return Returns(price, *sent_back_gb(config, plan, stage))
+
+
+def planned_egress_usd(config: Config, plan: Plan) -> float:
+    """Return what jobs will cost that send their files to this machine, at most."""
+    usd = 0.0
+    for stage in config.executor.stages:
+        if config.executor.shares_files or why_here(config, stage, plan) is not None:
+            continue
+        returns = returns_of(config, stage, plan)
+        spec = job_spec(plan, stage, config.run_dir, config.executor, returns=returns)
+        usd += returns.usd_per_gb * config.executor.egress_gb(spec)
+    return usd
+
+
+def planned_trials_usd(config: Config, plan: Plan) -> float:
+    """Return what is set aside for jobs that try the student, whose hours no plan tells."""
+    usd = 0.0
+    for stage in config.executor.stages:
+        if stage not in ("evaluate", "deploy") or stage not in config.stages:
+            continue
+        if why_here(config, stage, plan) is None:
+            spec = job_spec(plan, stage, config.run_dir, config.executor)
+            usd += spec.planned_hours * spec.usd_per_hour
+    return usd
+
+
+def roles_of_jobs(config: Config, plan: Plan) -> list[str]:
+    """Return the roles of a plan whose hours are those of jobs, each reserved in whole."""
+    stages = [one for one in config.executor.stages if one in PLANNED]
+    return [ROLE_OF[one] for one in stages if why_here(config, one, plan) is None]
+
+
+def _asked(config: Config, stage: str, plan: Plan | None) -> Iterator[Teacher]:
+    """Yield the teachers that a stage asks."""
+    if stage == "probe":
+        yield from (one for one in config.teachers if not _lacks_key(one))
+        return
+    if plan is None:
+        return
+    strategy = find(config.strategies, plan.strategy)
+    asks = {
+        "synthesize": strategy is not None
+        and (
+            strategy.writes_reasoning
+            or strategy.words_questions
+            or strategy.n_questions(config.task) > 0
+        ),
+        "distill": strategy is not None and strategy.needs_logits,
+        "evaluate": True,
+    }
+    teacher = find(config.teachers, plan.teacher)
+    if teacher is not None and asks.get(stage, False):
+        yield teacher
+
+
+def _lacks_key(teacher: Teacher) -> bool:
+    """Return whether a teacher cannot be asked, here or there, for want of its key."""
+    return teacher.api_key_env is not None and not os.environ.get(teacher.api_key_env)
+
 
 T = TypeVar("T")
 
@@ -82,7 +218,7 @@ def made_by_job(state: RunState, stage: Stage[T], mark: str, context: Context) -
 def end_job(state: RunState, stage: Stage[Any], record: Any) -> None:
     """Take notice of a job that has left its record while no command followed it."""
     if state.job is None and handed.find(state.config.run_dir, stage.name) is not None:
-        from stratos.executors.earlier import end_made
+        from stratos.executors.unseen import end_made
 
         inputs = state.inputs(stage, record)
         inputs.pop(resume.SEEN, None)
@@ -116,3 +252,104 @@ def _found_late(stage: Stage[T], folder: Path) -> resume.Kept | None:
     while (kept := resume.find(stage, folder)) is None and time.monotonic() < until:
         time.sleep(_SEEN_S / 20)
     return kept
+
+
+def cap_usd(state: RunState, stage: Stage[Any]) -> float | None:
+    """Return what may be spent in all by the end of a stage."""
+    own = getattr(state.config.limits, stage.own_limit) if stage.own_limit else None
+    return state.ledger.cap_usd(own)
+
+
+def more_money(state: RunState, stage: Stage[Any], record: Any) -> MoreMoney | None:
+    """Return that a stage left out what it may now pay for; None where it did not, or may not."""
+    cut_at, cap = getattr(record, "cut_at_usd", None), cap_usd(state, stage)
+    if cut_at is None or (cap is not None and cap <= cut_at):
+        return None
+    return MoreMoney(cut_at, cap)
+
+
+def with_money(
+    state: RunState, tick: Callable[..., None], stage: Stage[Any]
+) -> Callable[..., None]:
+    """Return a stage's tick that shows what the run has spent so far, once the stage pays."""
+    ledger = state.ledger
+    limit, before = cap_usd(state, stage), ledger.usd_so_far
+    # A limit of its own is on what the stage spends alone.
+    others = ledger.spent_usd - ledger.spent_here_usd if stage.own_limit else 0.0
+
+    def told(done: float, total: float, text: str = "") -> None:
+        spent = ledger.usd_so_far
+        if spent > before:
+            money = f"{usd(spent - others)} spent" + ("" if limit is None else f" of {usd(limit)}")
+            text = f"{text} · {money}" if text else money
+        tick(done, total, text)
+
+    return told
+
+
+def hold_money(state: RunState, stage: Stage[Any], record: Any) -> None:
+    """Hold what a plan counts with for each role; free what is left where one is done."""
+    if isinstance(record, Plan):
+        spenders = {one.name for one in state.stages if one.spends_plan}
+        if state.asked & {stage.name, *spenders}:
+            budget = state.ledger.budget_usd
+            left = None if budget is None else max(0.0, budget - state.ledger.committed_usd)
+            jobs = roles_of_jobs(state.config, record)
+            egress = planned_egress_usd(state.config, record)
+            done, trials = roles_done(state), planned_trials_usd(state.config, record)
+            held = reserves.planned_usd(record, left, egress, jobs, done, trials)
+            before = state.ledger.totals.plan
+            is_new = before is None or before.plan != state.marks[stage.name]
+            if is_new and state.asked & {*state.config.executor.stages}:
+                missing = reserves.missing_usd(record, held, jobs, done, trials)
+                enough = reserves.enough_usd(record, egress, done, trials)
+                _check_jobs(state, missing, enough, [*jobs, *(["serve"] if trials else [])])
+            reserves.allot(state.ledger, state.marks[stage.name], held)
+    elif stage.name in state.asked:
+        later = state.stages[state.stages.index(stage) + 1 :]
+        paid_later = {role for one in later if one.name in state.asked for role in one.releases}
+        for role in {*stage.releases} - paid_later:
+            reserves.release(state.ledger, role)
+
+
+def roles_done(state: RunState) -> list[str]:
+    """Return the roles whose work lies in the folder, by the plan that was just made."""
+    made, marks, done = dict(state.records), dict(state.marks), []
+    for stage in state.stages:
+        if stage.name not in PLANNED:
+            continue
+        kept = resume.find(stage, state.config.run_dir)
+        if kept is None or kept.record is None:
+            break
+        mark = resume.fingerprint(stage, state.config, made, marks, kept.record)
+        if kept.fingerprint != mark:
+            break
+        made[stage.name], marks[stage.name] = kept.record, mark
+        done.append(ROLE_OF[stage.name])
+    return done
+
+
+def _check_jobs(state: RunState, missing_usd: float, enough_usd: float, jobs: list[str]) -> None:
+    """Refuse a plan whose jobs could not be submitted, before anything of it is paid.
+
+    Args:
+        state: of the run.
+        missing_usd: that is held too little for them.
+        enough_usd: that is enough, from now on.
+        jobs: their roles.
+
+    Raises:
+        BudgetError: their high ends are more than there is, without a dollar for serving.
+    """
+    budget = state.ledger.budget_usd
+    if budget is None or missing_usd <= 1e-9:
+        return
+    # More of the budget is held for other roles, too, so that what is missing is not enough.
+    least = max(budget + missing_usd, state.ledger.committed_usd + enough_usd)
+    needed = math.ceil(100 * least - 1e-6) / 100
+    raise BudgetError(
+        f"limits.budget_usd={budget:g} is enough for what the plan expects, and not for its "
+        f"jobs ({', '.join(jobs)}): the high end of their hours is set aside before they are "
+        f"submitted, which is {exact_usd(missing_usd)} more than there is. Type "
+        f"limits.budget_usd={needed:.2f} or more; what they do not use is free again."
+    )

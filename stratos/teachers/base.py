@@ -15,6 +15,7 @@ from stratos.core.reasons import Reason
 from stratos.records import ModelCard, TeacherProbe
 from stratos.tasks.base import Message, Task
 from stratos.tasks.shown import shown
+from stratos.teachers.words import NoTeacher, TeacherLacks
 
 Tick = Callable[[int, int], None]
 """Progress: done, total."""
@@ -323,12 +324,9 @@ class Teacher(ABC):
         return ()
 
 
-def why_no_teacher(cls: type) -> str | None:
+def why_no_teacher(cls: type) -> Reason | None:
     """Return why a class is no teacher that can be asked; None if it is one."""
     if not issubclass(cls, Teacher):
-        return (
-            "is not a Teacher. Let it inherit from stratos.teachers.base.Teacher, and write name, "
-            "card, identity and ask."
-        )
-    lacking = sorted(cls.__abstractmethods__)
-    return f"is not a Teacher: it lacks {', '.join(lacking)}." if lacking else None
+        return NoTeacher()
+    lacking = tuple(sorted(cls.__abstractmethods__))
+    return TeacherLacks(lacking) if lacking else None

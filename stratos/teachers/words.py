@@ -312,3 +312,21 @@ class CutShort(Reason):
             f"{self.max_tokens:,} tokens ({self.source}), so its accuracy may be higher than is "
             f"measured. {self.advice}"
         )
+
+
+class NoTeacher(Reason):
+    """A class does not inherit from `Teacher`."""
+
+    says = (
+        "is not a Teacher. Let it inherit from stratos.teachers.base.Teacher, and write name, "
+        "card, identity and ask."
+    )
+
+
+class TeacherLacks(Reason):
+    """A class inherits from `Teacher` and leaves out what a run needs."""
+
+    methods: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"is not a Teacher: it lacks {', '.join(self.methods)}."

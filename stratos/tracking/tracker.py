@@ -178,7 +178,7 @@ def tracked(config: Config, warn: Callable[[str], None]) -> Iterator[Tracker]:
         start = Start(
             config,
             name="-".join(config.run_dir.resolve().parts[-2:]),
-            group=config.logger.group or _sweep_name(),
+            group=config.logger.group or _sweep_name() or None,
         )
         tracker = Tracker([SinkThread(sink, start) for sink in _sinks(config, warn)], warn)
         exit_code = 1
@@ -206,7 +206,7 @@ def _sinks(config: Config, warn: Callable[[str], None]) -> Iterable[Sink]:
         from stratos.tracking.csv_sink import CsvSink
 
         yield CsvSink()
-    if mode is not None:
+    if mode != "disabled":
         try:
             yield open_wandb(mode)
         except ImportError as error:
@@ -230,14 +230,14 @@ def _sinks(config: Config, warn: Callable[[str], None]) -> Iterable[Sink]:
             warn(f"logger=mlflow cannot be used ({one_line(error)}).")
 
 
-def _sweep_name() -> str | None:
-    """Return the folder name of the Hydra sweep that this job is part of."""
+def _sweep_name() -> str:
+    """Return the folder name of the Hydra sweep that this job is part of; "" without a sweep."""
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
     if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
         return Path(HydraConfig.get().sweep.dir).name
-    return None
+    return ""
 
 
 @contextmanager

@@ -12,8 +12,8 @@ from stratos.tracking.words import KeyRefused
 _CONNECT_TIMEOUT_S = 3.0
 
 
-def wandb_mode(config: Config, warn: Callable[[str], None]) -> str | None:
-    """Return online or offline, or None where nothing is to be tracked there.
+def wandb_mode(config: Config, warn: Callable[[str], None]) -> str:
+    """Return online or offline, or disabled where nothing is to be tracked there.
 
     Args:
         config: `logger.mode` says what is wanted.
@@ -21,7 +21,7 @@ def wandb_mode(config: Config, warn: Callable[[str], None]) -> str | None:
     """
     mode: str = config.logger.mode
     if not config.logger.wandb:
-        return None
+        return "disabled"
     if mode == "auto":
         mode = os.environ.get("WANDB_MODE", "online" if has_login() else "offline")
     elif mode == "online" and not has_login():
@@ -31,7 +31,7 @@ def wandb_mode(config: Config, warn: Callable[[str], None]) -> str | None:
     if mode == "online" and not _is_reachable():
         warn(f"{_host()} cannot be reached: W&B is kept offline; `wandb sync` sends it later.")
         mode = "offline"
-    return None if mode == "disabled" else mode
+    return mode
 
 
 def has_login() -> bool:

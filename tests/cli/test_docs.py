@@ -36,7 +36,7 @@ from tutorials import write_files
 
 from stratos.catalog.source import BUILTIN
 from stratos.cli.build import CANDIDATES, GROUPS, TARGETS, schema_of
-from stratos.cli.help.keys import group_page
+from stratos.cli.help import group_page
 from stratos.cli.verbs import HYDRA
 from stratos.core.conf import conf_dirs, shipped_choices
 

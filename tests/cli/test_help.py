@@ -13,7 +13,7 @@ from in_process import stratos
 from syrupy.assertion import SnapshotAssertion
 
 from stratos.cli.build import CANDIDATES, GROUPS
-from stratos.cli.help.keys import group_page, groups, meanings_of
+from stratos.cli.help import group_page, groups, meanings_of
 from stratos.config import StudentConfig
 from stratos.core.conf import shipped_choices
 from stratos.core.errors import ConfigError, nearest

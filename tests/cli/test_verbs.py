@@ -161,3 +161,18 @@ def test_a_verb_imports_what_it_needs_alone(tmp_path: Path, words: list[str]) ->
         check=True,
     )  # fmt: skip
     assert done.stdout.splitlines()[-1] == f"{2 if words == ['nothing'] else 0} []"
+
+
+def test_a_flag_may_stand_before_its_verb(
+    words_of_hydra: list[list[str]], failing: ModuleType
+) -> None:
+    assert stratos("-m", "plan", "+task=classify", "seed=1,2").returncode == 0
+    assert words_of_hydra == [["stages=[probe,plan]", "+task=classify", "seed=1,2", "-m"]]
+    assert "stratos fail: error: unrecognized arguments: --json" in stratos("--json", "fail").stderr
+    assert "Did you mean status" in stratos("--json", "statsu").stderr
+
+
+def test_json_may_stand_before_its_verb(tmp_path: Path) -> None:
+    for words in (("--json", "status", str(tmp_path)), ("status", "--json", str(tmp_path))):
+        done = stratos(*words)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

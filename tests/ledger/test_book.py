@@ -25,7 +25,7 @@ from stratos.records import ModelCard
 from stratos.report.costs import read_ledger
 from stratos.run.console import Console
 from stratos.run.run_state import RunState
-from stratos.run.stage_money import with_money
+from stratos.run.stage_job import with_money
 from stratos.run.stages import PROBE, STAGES, SYNTHESIZE
 from stratos.teachers.base import Answer, Question
 from stratos.teachers.call_budget import CallBudget

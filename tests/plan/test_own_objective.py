@@ -15,7 +15,7 @@ from world import replace
 
 from stratos.cli.build import build
 from stratos.cli.compose import hydra_for
-from stratos.cli.help.keys import group_page
+from stratos.cli.help import group_page
 from stratos.config import LimitsConfig, ObjectiveConfig, ObjectiveWeights
 from stratos.core.errors import InfeasibleError
 from stratos.plan.explain.show import alternatives_table, explanation, frontier_table

@@ -20,7 +20,7 @@ from stratos.ledger.reserves import planned_usd
 from stratos.plan import plan
 from stratos.plan.sent_back import SMALL_GB, sent_back_gb
 from stratos.records import ServingSetting
-from stratos.run.placing import planned_egress_usd, returns_of
+from stratos.run.stage_job import planned_egress_usd, returns_of
 
 AWS = CloudConfig(name="aws", providers=("aws",))
 

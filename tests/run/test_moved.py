@@ -10,7 +10,7 @@ from stratos import records
 from stratos.core.integrity import marks_of
 from stratos.records import Report
 from stratos.run import resume
-from stratos.run.moved import opened_in
+from stratos.run.resume import opened_in
 from stratos.run.stages import STAGES
 
 REPORT = next(one for one in STAGES if one.name == "report")

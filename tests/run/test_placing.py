@@ -10,7 +10,7 @@ import pytest
 
 from stratos.config import DeployConfig
 from stratos.records import Offer, Plan, RoleChoice
-from stratos.run.placing import keys_of, why_here
+from stratos.run.stage_job import keys_of, why_here
 from stratos.run.words import AsksOverNetwork, NoServer, NothingDeployed
 from stratos.teachers.huggingface import HuggingFaceTeacher
 from stratos.teachers.openai import OpenAITeacher

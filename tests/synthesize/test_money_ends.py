@@ -24,7 +24,7 @@ from stratos.records import Corpus, Interval, Offer, Plan, Probe, RoleChoice
 from stratos.run import resume
 from stratos.run.open_run import opened
 from stratos.run.resume import Stage
-from stratos.run.stage_money import hold_money
+from stratos.run.stage_job import hold_money
 from stratos.run.stages import EVALUATE, PLAN, PROBE, STAGES, SYNTHESIZE
 from stratos.synthesize.alignment import Alignment
 from stratos.tasks.jsonl import JsonlTask

@@ -15,7 +15,7 @@ from hydra.types import RunMode
 
 from stratos.cli.build import build
 from stratos.cli.compose import hydra_for
-from stratos.cli.help.keys import group_page
+from stratos.cli.help import group_page
 from stratos.config import Config
 from stratos.core.context import Context
 from stratos.core.errors import TeacherError
@@ -25,7 +25,7 @@ from stratos.distill.signal_config import SignalConfig
 from stratos.distill.words import OnlyAnswers
 from stratos.ledger import Ledger
 from stratos.records import Offer, Plan, RoleChoice
-from stratos.run.placing import keys_of, why_here
+from stratos.run.stage_job import keys_of, why_here
 from stratos.teachers.base import Question, SignalKind
 
 CLASS = '''

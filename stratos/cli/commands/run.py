@@ -21,12 +21,12 @@ from stratos.cli.compose import CONFIG_NAME, VERSION_BASE
 from stratos.core.conf import conf_dir
 from stratos.core.disk_errors import disk_errors
 from stratos.core.errors import BusyError, ConfigError, StratosError
+from stratos.core.json_line import say_failed, stdout_kept, take_flag
 from stratos.core.printable import visible
 from stratos.core.reasons import Reason
 from stratos.core.redact import redact_text
 from stratos.core.streams import Guarded, guard_files, guard_logs
 from stratos.core.yamls import check_places
-from stratos.run.one_line import say_failed, stdout_kept, take_flag
 
 if TYPE_CHECKING:
     from stratos.config import Config
@@ -102,11 +102,11 @@ def _obey(args: argparse.Namespace) -> None:
         raise ConfigError("--resolve and --package only work with --cfg. Type: --cfg job --resolve")
     if args.help:
         if args.overrides:
-            from stratos.cli.help.keys import group_page
+            from stratos.cli.help import group_page
 
             print(group_page(args.overrides, args.config_dir))
             return
-        from stratos.cli.help.page import page
+        from stratos.cli.help import page
 
         print(page(args.config_dir))
         _end_if_unwritten()

@@ -10,22 +10,81 @@ import argparse
 import os
 import platform
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from typing_extensions import override
 
 from stratos.config import STAGES, Config
-from stratos.core.atomic_files import sweep
+from stratos.core.context import unsaid
 from stratos.core.disk_errors import disk_errors
 from stratos.core.errors import ConfigError, StratosError
 from stratos.core.locks import locked
 from stratos.core.os_signals import end_at_limit
 from stratos.core.streams import guard_logs
 from stratos.executors import events, handed
+from stratos.executors.events import LOG, NOTE, TICK, WARN
+from stratos.run.console import Console
+from stratos.tracking.tracker import Tracker
 
 if TYPE_CHECKING:
     from stratos.run.runner import Runner
+
+
+class ToldConsole(Console):
+    """A console whose words about the running stage reach the process that shows the run."""
+
+    def __init__(self, say: Callable[..., None], folder: Path) -> None:
+        """Print as others do, and hand what is said on to `say`."""
+        super().__init__(folder=folder)
+        self._say = say
+        self.is_at_work = False
+        """Whether the stage runs: what is said of records before it, the other one says itself."""
+
+    @contextmanager
+    @override
+    def stage(self, name: str) -> Iterator[Callable[..., None]]:
+        with super().stage(name) as tick:
+
+            def both(done: float, total: float, text: str = "") -> None:
+                tick(done, total, text)
+                self._say(TICK, done, total, text)
+
+            self.is_at_work = True
+            try:
+                yield both
+            finally:
+                self.is_at_work = False
+
+    @override
+    def note(self, text: str) -> None:
+        super().note(text)
+        if self.is_at_work:
+            self._say(NOTE, text)
+
+    @override
+    def warn(self, text: str) -> None:
+        super().warn(text)
+        if self.is_at_work:
+            self._say(WARN, text)
+
+
+class ToldTracker(Tracker):
+    """Hands metrics of the running stage on to the process that has the W&B run."""
+
+    def __init__(self, say: Callable[..., None], console: ToldConsole) -> None:
+        """Hand metrics on to `say` while the stage of `console` runs."""
+        super().__init__((), console.warn)
+        self._say = say
+        self._console = console
+
+    @override
+    def log(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        if self._console.is_at_work:
+            self._say(LOG, dict(metrics), step)
+
 
 HERE = {"_target_": "stratos.executors.here.Here"}
 
@@ -53,7 +112,7 @@ def run(args: argparse.Namespace) -> None:
         StratosError: it fails.
     """
     folder = Path(args.folder).resolve()
-    say: Callable[..., None] = _unsaid
+    say: Callable[..., None] = unsaid
     if args.job:
         end_at_limit()
         say = events.Teller(handed.events_path(folder, args.stage))
@@ -69,8 +128,7 @@ def _run(
     folder: Path, stage: str, is_job: bool, say: Callable[..., None], cache: str | None
 ) -> None:
     from stratos.pipeline import check_before, run_stages
-    from stratos.run.open_run import opened
-    from stratos.run.refused import without_refused
+    from stratos.run.open_run import opened, without_refused
     from stratos.run.stages import STAGES as ALL
 
     config = without_refused(_config(folder, stage, cache, is_job))
@@ -110,11 +168,10 @@ def _config(folder: Path, stage: str, cache: str | None, is_job: bool) -> Config
 @contextmanager
 def _opened_for_another(config: Config, stage: str, say: Callable[..., None]) -> Iterator[Runner]:
     """Open the stage of a run that another process holds, which shows and keeps what is said."""
-    from stratos.run.kept_warnings import Warnings
-    from stratos.run.run_state import RunState
+    from stratos.run.open_run import prepare
+    from stratos.run.run_state import RunState, Warnings
     from stratos.run.runner import Runner
     from stratos.run.stages import STAGES as ALL
-    from stratos.run.told import ToldConsole, ToldTracker
 
     folder = config.run_dir
     job = handed.find(folder, stage)
@@ -125,12 +182,7 @@ def _opened_for_another(config: Config, stage: str, say: Callable[..., None]) ->
     console = ToldConsole(say, folder)
     lock = handed.lock_path(folder, stage)
     with locked(lock, waiting=lambda: console.note(f"{stage}: an earlier job has it yet.")):
-        sweep(folder)
-        config.cache_dir.mkdir(parents=True, exist_ok=True)
-        if config.cloud.gpu_file is not None:
-            from stratos.catalog.gpus import use_gpu_file
-
-            use_gpu_file(config.cloud.gpu_file)
+        prepare(config)
         warnings = Warnings(handed.folder_of(folder) / f"{stage}.warnings", console.warn)
         try:
             tracker = ToldTracker(say, console)
@@ -138,7 +190,3 @@ def _opened_for_another(config: Config, stage: str, say: Callable[..., None]) ->
         finally:
             for teacher in config.teachers:
                 teacher.close()
-
-
-def _unsaid(kind: str, *values: Any) -> None:
-    return

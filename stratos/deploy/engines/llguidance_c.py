@@ -101,25 +101,26 @@ def _main(path: str) -> None:
     if library.llg_validate_grammar(settings, b"lark", grammar, said, _ROOM) < 0:
         why = _first_line(said.value.decode("utf-8", "replace"))
     else:
-        why = _why_no_answer(library, settings, grammar)
+        can_begin = _can_begin(library, settings, grammar)
+        why = None if can_begin else "no finite answer matches it."
     print(json.dumps({"why": why, "cpu_s": time.process_time() - used_s}))
     del kept
 
 
-def _why_no_answer(library: ctypes.CDLL, settings: object, grammar: bytes) -> str | None:
-    """Return why an answer cannot begin: some grammars turn out so only where they are followed."""
+def _can_begin(library: ctypes.CDLL, settings: object, grammar: bytes) -> bool:
+    """Return whether an answer can: some grammars turn out to have none where they are followed."""
     matcher = library.llg_new_matcher(settings, b"lark", grammar)
     mask = ctypes.create_string_buffer(36)  # a bit for each of 257 tokens, in words of 4 bytes
     for _ in range(_STEPS):
         error = library.llg_matcher_compute_mask_into(matcher, mask, len(mask))
         allowed = int.from_bytes(mask.raw, "little")
         if error or not allowed:
-            return "no finite answer matches it."
+            return False
         # The lowest token that is more than white space: of a string, its first quote.
         token = next((one for one in range(33, 256) if allowed >> one & 1), None)
         if token is None or library.llg_matcher_consume_token(matcher, token):
-            return None
-    return None
+            return True
+    return True
 
 
 def _first_line(said: str) -> str:

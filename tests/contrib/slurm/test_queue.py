@@ -22,8 +22,8 @@ from stratos.contrib.slurm.files import folder_of, pattern
 from stratos.contrib.slurm.partitions import limits
 from stratos.core.errors import StratosError
 from stratos.executors import handed, started
-from stratos.executors.earlier import end_other
 from stratos.executors.job import Job, JobSpec, State
+from stratos.executors.unseen import end_other
 from stratos.ledger import Ledger
 
 NAME = "stratos-run-abc-distill"

@@ -18,8 +18,7 @@ from syrupy.assertion import SnapshotAssertion
 
 from stratos.cli.build import build
 from stratos.cli.compose import hydra_for
-from stratos.cli.help.keys import group_page
-from stratos.cli.help.page import page
+from stratos.cli.help import group_page, page
 from stratos.config import Config
 from stratos.core.targets import ALLOW_TARGETS
 from stratos.deploy.commands import serve_command

@@ -1,1 +1,0 @@
-"""What `--help` prints: one page of choices, and the keys of a group."""
