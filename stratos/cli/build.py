@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -26,7 +26,7 @@ from stratos.core.names import wrong_names
 from stratos.core.reasons import Reason
 from stratos.core.redact import learn, redact, resolved
 from stratos.core.targets import find_class, untrusted
-from stratos.core.typed import read_dataclass, read_value, show
+from stratos.core.typed import read_dataclass, read_target, read_value, show
 from stratos.executors.job import why_no_executor
 from stratos.plan.horizon import with_horizon
 from stratos.synthesize.declared import with_declared
@@ -274,28 +274,15 @@ def _read_target(node: Any, where: str, problems: list[str]) -> Any:
     if not isinstance(node, Mapping) or "_target_" not in node:
         problems.append(f"{where}._target_ is required: the class of this {group}.")
         return None
-    target = node["_target_"]
-    found = find_class(target)
-    if isinstance(found, Reason):
-        problems.append(f"{where}._target_={target}: {found}")
-        return None
-    reason: Reason | None = None
-    if group == "task":
-        reason = why_no_task(found)
-    elif group == "teacher":
-        reason = why_no_teacher(found)
-    elif group == "executor":
-        reason = why_no_executor(found)
-    elif group == "strategy":
-        from stratos.synthesize.strategy import why_no_strategy  # with its package: it takes time
+    from stratos.synthesize.strategy import why_no_strategy  # with its package: it takes time
 
-        reason = why_no_strategy(found)
-    if reason is not None:
-        problems.append(f"{where}._target_={target}: {reason}")
-        return None
-    made = read_dataclass(
-        {k: v for k, v in node.items() if k != "_target_"}, found, where, problems
-    )
+    why_not: dict[str, Callable[[type], Reason | None]] = {
+        "task": why_no_task,
+        "teacher": why_no_teacher,
+        "executor": why_no_executor,
+        "strategy": why_no_strategy,
+    }
+    made = read_target(node, where, problems, why_not[group])
     if isinstance(made, Task) and not made.name:
         problems.append(f"{where}.name: give the task a name, for tables and records.")
     return made

@@ -29,12 +29,9 @@ _FREE = {"extra_body", "verifier"}
 
 def why_no_name(text: str) -> Reason | None:
     """Return why a text may not be a name, as the end of a sentence; None if it may."""
-    if not text.strip():
-        return Empty("name")
-    if len(text) > LONGEST_NAME:
+    if text.strip() and len(text) > LONGEST_NAME:
         return LongName(len(text), LONGEST_NAME)
-    character = unseen(text)
-    return Invisible("name", character) if character else None
+    return _why_no_path(text, "name")
 
 
 def wrong_names(node: Any, key: str = "") -> Iterator[str]:

@@ -8,9 +8,9 @@ import json
 import math
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import is_dataclass
-from typing import Any, Literal, Union
+from typing import Any, Literal, Union, cast
 
 import msgspec
 
@@ -70,7 +70,10 @@ def read_value(value: Any, kind: Any, where: str, problems: list[str]) -> Any:
     args = typing.get_args(kind)
     bases = tuple(one for one in (kind, *args) if isinstance(one, type) and is_dataclass(one))
     if isinstance(value, Mapping) and "_target_" in value and bases:
-        return _read_target(value, kind, bases, where, problems)
+        wanted = f"expected a class that is {in_words(kind)}."
+        return read_target(
+            value, where, problems, lambda cls: None if issubclass(cls, bases) else wanted
+        )
     if typing.get_origin(kind) is tuple and args[-1:] == (Ellipsis,):
         if isinstance(value, list | tuple):
             return tuple(
@@ -110,20 +113,28 @@ def read_value(value: Any, kind: Any, where: str, problems: list[str]) -> Any:
     return None
 
 
-def _read_target(
-    node: Mapping[str, Any], kind: Any, bases: tuple[type, ...], where: str, problems: list[str]
+def read_target(
+    node: Mapping[str, Any],
+    where: str,
+    problems: list[str],
+    why_not: Callable[[type], object],
 ) -> Any:
-    """Make an instance of the class that `_target_` names, which has to be of the field's type."""
+    """Make an instance of the class that `_target_` names.
+
+    Args:
+        node: the name and the settings.
+        where: the node is, as it is typed.
+        problems: takes what is wrong.
+        why_not: returns why a class may not stand here; None if it may.
+    """
     target = node["_target_"]
     found = find_class(target)
-    if isinstance(found, Reason):
-        problems.append(f"{where}._target_={target}: {found}")
-        return None
-    if not issubclass(found, bases):
-        problems.append(f"{where}._target_={target}: expected a class that is {in_words(kind)}.")
+    reason = found if isinstance(found, Reason) else why_not(found)
+    if reason is not None:
+        problems.append(f"{where}._target_={target}: {reason}")
         return None
     settings = {key: value for key, value in node.items() if key != "_target_"}
-    return read_dataclass(settings, found, where, problems)
+    return read_dataclass(settings, cast(type, found), where, problems)
 
 
 def in_words(kind: Any) -> str:

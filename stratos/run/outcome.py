@@ -119,20 +119,14 @@ def _(corpus: Corpus) -> str:
     reasons = [f"{count(n)} {name}" for name, n in corpus.refused.items() if n]
     # Rows of the user's own: what became of each is said here. Of drawn items the report tells.
     why = f" ({', '.join(reasons)})" if corpus.n_by_source and reasons else ""
-    slices = ", ".join(f"{count(n)} {name}" for name, n in corpus.n_by_slice.items())
     per_s = corpus.items_per_s
     rate = count(per_s) if per_s >= 10 else f"{per_s:.2g}"
-    if corpus.n_by_source:  # nobody verified a row of a file, or a teacher's label
-        slices = ", ".join(f"{count(n)} {source}" for source, n in corpus.n_by_source.items())
-        return (
-            f"{counted(corpus.n_items, 'item', spec=',')} by {corpus.strategy} ({slices}), "
-            f"{count(refused)} refused{why}, {rate} a second"
-        )
-    of_slices = f" ({slices})" if len(corpus.n_by_slice) > 1 else ""
-    return (
-        f"{counted(corpus.n_items, 'verified item', spec=',')} by {corpus.strategy}{of_slices}, "
-        f"{count(refused)} refused{why}, {rate} a second"
-    )
+    parts = corpus.n_by_source or corpus.n_by_slice
+    listed = ", ".join(f"{count(n)} {part}" for part, n in parts.items())
+    of = f" ({listed})" if corpus.n_by_source or len(parts) > 1 else ""
+    # Nobody verified a row of a file, or a teacher's label.
+    items = counted(corpus.n_items, "item" if corpus.n_by_source else "verified item", spec=",")
+    return f"{items} by {corpus.strategy}{of}, {count(refused)} refused{why}, {rate} a second"
 
 
 @outcome.register

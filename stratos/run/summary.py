@@ -30,6 +30,7 @@ from stratos.records import (
     Corpus,
     Deployment,
     Export,
+    Interval,
     ModelScore,
     Plan,
     Probe,
@@ -56,6 +57,7 @@ _ROLES = {
 """Roles in the order of the table, and what they are called there."""
 _NAMED = ("teacher", "student")
 """Roles whose models have a name of their own."""
+_MEASURED = "hours measured × the plan's price"
 _STYLES = {"better": "bold green", "open": "bold yellow", "worse": "bold red"}
 
 
@@ -203,16 +205,10 @@ def _worse(outcome: str, before: float | str | None) -> str:
 
 
 def _costs(plan: Plan, records: Mapping[str, Any], ledger: Path) -> Table:
-    table = Table()
-    for heading in ("role", "server"):
-        table.add_column(heading)
-    for heading in (
-        "planned there",
-        "spent of its reserve",
-        "spent in all",
-        "hours measured × the plan's price",
-    ):
-        table.add_column(heading, justify="right")
+    table = _table(
+        ("role", "server"),
+        ("planned there", "spent of its reserve", "spent in all", _MEASURED),
+    )
     for row in cost_rows(plan, records, read_ledger(ledger), read_reserves(ledger)):
         table.add_row(
             row.role,
@@ -223,6 +219,13 @@ def _costs(plan: Plan, records: Mapping[str, Any], ledger: Path) -> Table:
             _money_and_time(row.measured_usd, row.measured_hours),
             style="bold" if row.role == "total" else None,
         )
+    return table
+
+
+def _table(texts: Sequence[str], numbers: Sequence[str]) -> Table:
+    table = Table()
+    for heading in (*texts, *numbers):
+        table.add_column(heading, justify="right" if heading in numbers else "left")
     return table
 
 
@@ -268,13 +271,11 @@ def _accuracy(records: Mapping[str, Any]) -> tuple[str | Table | Text, ...]:
             table.add_row(*_score_row(baseline, [], any(n_cut)))
         for one in probe.teachers:
             at_most = "at most " if one.logged is not None else ""
-            table.add_row(
-                f"teacher ({one.card.name if at_most else one.teacher})",
-                f"{at_most}{percent(one.exact.mean)}",
-                percent_range(one.exact.low, one.exact.high),
-                str(one.n_items),
-                *([str(one.n_truncated)] if any(n_cut) else []),
+            name, mean, *more = _cells(
+                f"teacher ({one.card.name if at_most else one.teacher})", one.exact, one.n_items
             )
+            cut = [str(one.n_truncated)] if any(n_cut) else []
+            table.add_row(name, f"{at_most}{mean}", *more, *cut)
         doubtful = [f"teacher ({one.teacher})" for one in probe.teachers if one.is_cut_short]
         return "Exact match on validation items", table, *_doubts(doubtful)
     scores = [score for role in _ROLES if (score := scorecard.score(role)) is not None]
@@ -323,12 +324,9 @@ def _doubts(names: list[str]) -> list[Text]:
 
 
 def _accuracy_table(slices: list[str], are_cut: bool) -> Table:
-    table = Table()
-    table.add_column("model")
     right = "all" if slices else "right"
-    for heading in (right, "95% interval", "items", *(["cut short"] if are_cut else []), *slices):
-        table.add_column(heading, justify="right")
-    return table
+    cut = ["cut short"] if are_cut else []
+    return _table(["model"], [right, "95% interval", "items", *cut, *slices])
 
 
 def _who(score: ModelScore) -> str:
@@ -338,27 +336,21 @@ def _who(score: ModelScore) -> str:
 
 def _score_row(score: ModelScore, slices: list[str], are_cut: bool) -> list[str]:
     whole = score.slice()
-    row = [
-        _who(score),
-        percent(whole.exact.mean),
-        percent_range(whole.exact.low, whole.exact.high),
-        str(whole.n_items),
-        *([str(score.n_truncated) if score.max_tokens else "–"] if are_cut else []),
-    ]
-    found = {one.slice: one for one in score.slices}
-    return row + [percent(found[name].exact.mean) if name in found else "–" for name in slices]
+    cut = [str(score.n_truncated) if score.max_tokens else "–"] if are_cut else []
+    means = {part.slice: percent(part.exact.mean) for part in score.slices}
+    parts = [means.get(name, "–") for name in slices]
+    return [*_cells(_who(score), whole.exact, whole.n_items), *cut, *parts]
+
+
+def _cells(name: str, exact: Interval, n_items: int) -> list[str]:
+    """Return the first columns of the table of accuracies."""
+    return [name, percent(exact.mean), percent_range(exact.low, exact.high), str(n_items)]
 
 
 def _served_row(served: Export, slices: list[str], are_cut: bool) -> list[str]:
     """Return the accuracy of the format that is served, on the items that it was asked."""
-    return [
-        f"student as served ({served.format})",
-        percent(served.exact.mean),
-        percent_range(served.exact.low, served.exact.high),
-        str(served.n_items),
-        *(["–"] if are_cut else []),
-        *("–" for _ in slices),
-    ]
+    cells = _cells(f"student as served ({served.format})", served.exact, served.n_items)
+    return [*cells, *(["–"] if are_cut else []), *("–" for _ in slices)]
 
 
 def _name(score: ModelScore) -> str:
