@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from stratos.cli.preflight import check_rows
+from stratos.cli.rules import check_rows
 from stratos.config import Config
 from stratos.core.errors import CapacityError, ConfigError, StratosError
 from stratos.core.redact import redact

@@ -18,27 +18,27 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from stratos.cli.build import GROUPS, NO_TASK, listing, read
 from stratos.cli.compose import CONFIG_NAME, hydra_for
 from stratos.cli.explain import explain, is_group
-from stratos.cli.preflight import unusable_files
+from stratos.cli.rules import check_rows
 from stratos.cli.words import RunFolderElsewhere, RunFolderNotOfHydra, UnusableFolder
-from stratos.config import STAGE_OF, STAGES
+from stratos.config import STAGE_OF, STAGES, Config
 from stratos.core.disk_errors import why_no_run_folder
-from stratos.core.errors import ConfigError, did_you_mean
+from stratos.core.errors import ConfigError, StratosError, did_you_mean
 from stratos.core.foreign import cause
+from stratos.core.hub import is_hub_name, location
 from stratos.core.printable import shown
 from stratos.core.reasons import Reason
 from stratos.core.remote import local_path
 from stratos.core.yamls import check_places, dangerous_files, why_no_searchpath
+from stratos.models.students import check_students
 
 if TYPE_CHECKING:
     from hydra._internal.hydra import Hydra
     from hydra.core.override_parser.types import Override
 
-    from stratos.config import Config
-
 
 SEVERAL = ("logger",)
 """Groups of which a run may take several choices at once."""
-HoldsAnother = Callable[["Config", Path, str], Reason | None]
+HoldsAnother = Callable[[Config, Path, str], Reason | None]
 """Of a config, the folder of its run and the key that names it: why it may not begin there."""
 
 
@@ -245,8 +245,7 @@ class _Checker:
         self.found.extend(p for p in problems if p != NO_TASK)
         if config is not None:
             self.found.extend(_unreached_objectives(config, composed))
-        if config is not None:
-            self.found.extend(unusable_files(config))
+            self.found.extend(_unusable_files(config))
         problem = _another_folder(composed, self.multirun) or _unwritable(composed, self.multirun)
         if problem is not None:
             self.found.append(str(problem))
@@ -374,3 +373,36 @@ def _unwritable(composed: DictConfig, multirun: bool) -> Reason | None:
     folder = Path(str(OmegaConf.select(composed, key)))
     reason = why_no_run_folder(folder, is_sweep=is_sweep)
     return None if reason is None else UnusableFolder(key, str(folder), reason)
+
+
+def _unusable_files(config: Config) -> list[str]:
+    """Return what is wrong with catalogs and students of a run that is otherwise right."""
+    problems = []
+    for check in (_check_rows_here, _check_catalog, _check_students_here):
+        try:
+            check(config)
+        except StratosError as error:
+            problems.append(str(error))
+    return problems
+
+
+def _check_rows_here(config: Config) -> None:
+    """Do the same, unless a file had to be fetched first: the run does that before it pays."""
+    if config.task.is_here:
+        check_rows(config)
+
+
+def _check_students_here(config: Config) -> None:
+    """Look at students in folders; for those of the hub the run looks, before it pays."""
+    paths = [student.path for student in config.students if student.path is not None]
+    if not any(is_hub_name(path) and not location(path)[1] for path in paths):
+        check_students(config)
+
+
+def _check_catalog(config: Config) -> None:
+    """Read the offers that the plan chooses from; it takes them from memory then."""
+    if "plan" not in config.stages:
+        return
+    from stratos.catalog import load_catalog  # with NumPy, which takes its time
+
+    load_catalog(config.cloud, cache_dir=config.cache_dir, hold=True)

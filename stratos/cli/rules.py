@@ -407,3 +407,13 @@ def _names_a_file(key: str, value: str) -> bool:
         or value.startswith((".", "/", "~"))
         or value.endswith(_FILE_SUFFIXES)
     )
+
+
+def check_rows(config: Config) -> None:
+    """Refuse a file of which nothing can be learnt or measured, before anything is asked or paid.
+
+    Raises:
+        ConfigError: there is too little in it.
+    """
+    if refusals := config.task.refusals():
+        raise ConfigError(" ".join(map(str, refusals)))

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
-import math
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any, TextIO
+
+import msgspec
 
 from stratos.core.printable import visible
 from stratos.core.redact import redact_text
@@ -36,19 +36,8 @@ def json_line(value: object) -> str:
         value: of dicts, lists, plain values and dataclasses; of numbers that are not finite, which
             JSON has none of, null is written.
     """
-    return json.dumps(_plain(value))
-
-
-def _plain(value: Any) -> Any:
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        value = dataclasses.asdict(value)
-    if isinstance(value, Mapping):
-        return {key: _plain(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
+    plain = msgspec.json.decode(msgspec.json.encode(value, enc_hook=float))  # NumPy's, too
+    return json.dumps(plain)
 
 
 _VARIABLE = "STRATOS_JSON"

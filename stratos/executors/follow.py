@@ -10,7 +10,7 @@ from stratos.core.context import Context
 from stratos.core.errors import BudgetError, StratosError
 from stratos.core.formats import duration, usd
 from stratos.executors import handed, started
-from stratos.executors.events import BEGAN, ERROR, LOG, NOTE, TICK, WARN
+from stratos.executors.handed import BEGAN, ERROR, LOG, NOTE, TICK, WARN
 from stratos.executors.job import Executor, Job, JobSpec, State, Status, UnknownSubmissionError
 from stratos.executors.paid import Paid
 from stratos.executors.unseen import Spans, end_other, job_of, spans_of

@@ -248,7 +248,7 @@ class Executor(ABC):
 
         What was said before an earlier command submitted the job is old.
         """
-        from stratos.executors.events import heard
+        from stratos.executors.handed import heard
 
         is_old = not job.is_new and job.n_heard == 0
         said, job.n_heard = heard(job.spec.folder, job.spec.stage, job.n_heard)

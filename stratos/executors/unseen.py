@@ -13,7 +13,7 @@ from stratos.core.errors import StratosError
 from stratos.core.formats import duration
 from stratos.core.money import exact_usd
 from stratos.executors import handed, started
-from stratos.executors.events import BEGAN, heard
+from stratos.executors.handed import BEGAN, heard
 from stratos.executors.job import OVER, Executor, Job, JobSpec, Status
 from stratos.executors.job_of_stage import job_name
 from stratos.executors.received import Received

@@ -28,7 +28,7 @@ from stratos.core.digest import digest_of, identity
 from stratos.core.errors import StratosError
 from stratos.core.process import Process
 from stratos.core.redact import redact
-from stratos.run.copy_store import RENEW_S, CopyClaim, CopyStore, Stored, Warn
+from stratos.run.copy_store import RENEW_S, CopyClaim, CopyStore, Stored
 from stratos.run.held_folder import FolderGoneError, HeldFolder
 from stratos.teachers.kept_answers import n_bytes
 
@@ -36,6 +36,16 @@ MANIFEST = "manifest.json"
 """What names the files, below the URL."""
 KNOWN = ".mirror.json"
 """In the run folder: which manifests it goes on from."""
+RECORDS = frozenset(f"{stage}.json" for stage in (*STAGES, "pilot"))
+"""Files that no command deletes."""
+_SMALL = 32 * 2**20
+"""Bytes of a file that is read into memory, and so copied as it was at one moment."""
+_HYDRA = ".hydra"
+_LEDGER = "ledger.jsonl"
+_ANSWERS_S = 10.0
+"""How long answers that were paid for may lie here alone."""
+_SETTLES_S = 3.0
+"""How long somebody who deletes the run folder may be at it between one file and its lock."""
 
 
 class Manifest(msgspec.Struct, frozen=True):
@@ -67,159 +77,9 @@ def read_known(folder: Path, url: str) -> Known | None:
     return None
 
 
-def write_known(folder: Path, known: Known) -> None:
-    """Have a run folder know its copy."""
-    write_atomically(folder / KNOWN, msgspec.json.encode(known))
-
-
 def moment(at: float) -> str:
     """Return a time in seconds since the epoch as it is read here."""
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
-
-
-RECORDS = frozenset(f"{stage}.json" for stage in (*STAGES, "pilot"))
-"""Files that no command deletes."""
-_SMALL = 32 * 2**20
-"""Bytes of a file that is read into memory, and so copied as it was at one moment."""
-_HYDRA = ".hydra"
-_LEDGER = "ledger.jsonl"
-
-
-class CopiedFiles:
-    """Those of one run folder, beside what is behind one URL."""
-
-    def __init__(self, folder: Path, store: CopyStore, warn: Warn) -> None:
-        """Copy between a run folder and a store.
-
-        Args:
-            folder: of the run.
-            store: what lies behind the URL.
-            warn: says what the user should read.
-        """
-        self._folder, self._store, self._warn = folder, store, warn
-        self._linked: set[Path] = set()
-
-    def find(self) -> list[Path]:
-        """Return what is copied, in the order in which it is read; links as what they lead to."""
-        found = []
-        for one in self._folder.rglob("*"):
-            if any(map(_is_passing, one.relative_to(self._folder).parts)):
-                continue
-            if one.is_file():
-                found.append(one)
-            elif one.is_symlink():
-                self._say_left_out(one)
-
-        def key(path: Path) -> tuple[int, str]:
-            is_record = path.parent == self._folder and path.suffix == ".json"
-            return (0 if is_record else 2 if path.name == _LEDGER else 1), str(path)
-
-        return sorted(found, key=key)
-
-    def _say_left_out(self, link: Path) -> None:
-        """Warn of a link to a folder, or to nothing, once; what leads into the run folder is there.
-
-        W&B links to the folder of its last run.
-        """
-        if link in self._linked or link.resolve().is_relative_to(self._folder.resolve()):
-            return
-        self._linked.add(link)
-        self._warn(
-            f"{link} is a link to {link.resolve()}, which is no file: it is not in the copy of "
-            f"this run behind {redact(self._store.url)}. Put what it leads to into the run folder."
-        )
-
-    def store_file(self, path: Path, known: Known) -> Stored | None:
-        """Store a file; return what it was stored as, or None if it is gone or being written."""
-        try:
-            before = path.stat()
-            if before.st_size <= _SMALL:
-                data = path.read_bytes()
-                stored = Stored(hashlib.sha256(data).hexdigest(), len(data))
-                self._store.keep_object(stored, data)
-                return stored
-            if path.suffix == ".jsonl":
-                return self._store_begun(path, before.st_size)
-            stored = Stored(digest_of(path), before.st_size)
-            self._store.keep_object(stored, path)
-            if identity(path.stat()) == identity(before):
-                return stored
-        except FileNotFoundError:
-            if path.exists():
-                raise
-            return None
-        return known.files.get(str(path.relative_to(self._folder)))
-
-    def _store_begun(self, path: Path, n_bytes: int) -> Stored:
-        """Store the lines that a file has by now, which may always be written to."""
-        whole = staged_apart(path)
-        try:
-            with path.open("rb") as file, whole.open("wb") as copy:
-                while n_bytes > 0 and (data := file.read(min(n_bytes, _SMALL))):
-                    n_bytes -= copy.write(data)
-            stored = Stored(digest_of(whole), whole.stat().st_size)
-            self._store.keep_object(stored, whole)
-            return stored
-        finally:
-            whole.unlink(missing_ok=True)
-
-    def fetch(self, manifest: Manifest, known: Known | None) -> int:
-        """Put all that a manifest names into the run folder, records last; return how many files.
-
-        Raises:
-            StratosError: an object is missing or damaged; then no record was put there.
-        """
-        names = sorted(manifest.files, key=lambda one: (_is_record(one), one))
-        n = 0
-        for name in names:
-            stored, path = manifest.files[name], self._folder / name
-            if not path.resolve().is_relative_to(self._folder.resolve()):
-                raise StratosError(
-                    f"{redact(self._store.url)}: {name} lies outside of the run folder."
-                )
-            if name.startswith(f"{_HYDRA}/") or digest_of(path) == stored.sha256:
-                continue  # the config is that of this command
-            if path.suffix == ".log" and path.exists():
-                continue  # this command writes to it
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with replacing_file(path) as new:
-                if not self._store.fetch_object(stored, new):
-                    raise StratosError(
-                        f"{redact(self._store.url)}: what is stored for {name} is damaged. Go on "
-                        "from the folder of the machine that wrote it, or begin anew without a "
-                        "copy: paths.mirror=null."
-                    )
-            n += 1
-        for name in (known.files if known is not None else {}).keys() - manifest.files.keys():
-            (self._folder / name).unlink(missing_ok=True)
-        return n
-
-    def is_emptied(self, manifest: Manifest) -> bool:
-        """Return whether the run folder has lost all records, the ledger, and other files too.
-
-        So it is after `rm -rf <folder>/*`, which leaves the hidden files. Where only records were
-        deleted, the user wants their stages to run again.
-        """
-        kept = {*RECORDS, _LEDGER}
-        lost = {name for name in manifest.files if not _has_content(self._folder / name)}
-        named = manifest.files.keys() & kept
-        return bool(named & RECORDS) and named <= lost and any(map(_tells, lost - kept))
-
-    def has_gone_on(self, known: Known | None, manifest: Manifest) -> bool:
-        """Return whether the run folder holds what its copy never had.
-
-        What a copy holds may lie there already: a command that fetched it was cut short.
-        """
-        names = [str(one.relative_to(self._folder)) for one in self.find()]
-        now = [name for name in names if _tells(name) and _has_content(self._folder / name)]
-        then = {} if known is None else known.files
-        if not then and not any(_is_record(name) or name == _LEDGER for name in now):
-            return False
-        for name in now:
-            had = [files[name].sha256 for files in (then, manifest.files) if name in files]
-            if digest_of(self._folder / name) not in had:
-                return True
-        return False
 
 
 def _is_passing(name: str) -> bool:
@@ -243,12 +103,6 @@ def _has_content(path: Path) -> bool:
         return path.stat().st_size > 0
     except FileNotFoundError:
         return False
-
-
-_ANSWERS_S = 10.0
-"""How long answers that were paid for may lie here alone."""
-_SETTLES_S = 3.0
-"""How long somebody who deletes the run folder may be at it between one file and its lock."""
 
 
 @contextmanager
@@ -314,7 +168,7 @@ class Mirror:
         self.folder, self.store = folder, CopyStore(url)
         self.claim = CopyClaim(self.store, folder, warn)
         self.url = self.store.url
-        self._files = CopiedFiles(folder, self.store, warn)
+        self._linked: set[Path] = set()
         self._held_folder = HeldFolder(folder) if held is None else held
         self._is_gone_said = False
         self._copied_at = 0.0
@@ -400,19 +254,19 @@ class Mirror:
             self._know(())
             return 0
         self._copied_at = manifest.at
-        if self._files.is_emptied(manifest):
+        if self._is_emptied(manifest):
             known = None
         elif known is not None and manifest.id in known.ids:
             self._know((manifest.id,), manifest.files)
             return 0
-        if self._files.has_gone_on(known, manifest):
+        if self._has_gone_on(known, manifest):
             raise StratosError(
                 f"{self.folder} and {redact(self.url)} hold different runs, or each has gone on "
                 f"from the same one: the copy was written by {manifest.host} at "
                 f"{moment(manifest.at)}. To go on from the copy, type "
                 "hydra.run.dir=<a new folder>; to keep what is here, paths.mirror=<another URL>."
             )
-        n = self._files.fetch(manifest, known)
+        n = self._fetch(manifest, known)
         self._know((manifest.id,), manifest.files)
         return n
 
@@ -429,8 +283,8 @@ class Mirror:
             self.claim.renew()
             self._n_answer_bytes = n_bytes(self.folder)
             files = {}
-            for path in self._files.find():
-                if (stored := self._files.store_file(path, known)) is not None:
+            for path in self._find():
+                if (stored := self._store_file(path, known)) is not None:
                     files[str(path.relative_to(self.folder))] = stored
             digests = {one.sha256 for one in files.values()}
             if known.ids and files == known.files:
@@ -470,4 +324,127 @@ class Mirror:
             )
 
     def _know(self, ids: tuple[str, ...], files: dict[str, Stored] | None = None) -> None:
-        write_known(self.folder, Known(self.url, ids, files or {}))
+        known = Known(self.url, ids, files or {})
+        write_atomically(self.folder / KNOWN, msgspec.json.encode(known))
+
+    def _find(self) -> list[Path]:
+        """Return what is copied, in the order in which it is read; links as what they lead to."""
+        found = []
+        for one in self.folder.rglob("*"):
+            if any(map(_is_passing, one.relative_to(self.folder).parts)):
+                continue
+            if one.is_file():
+                found.append(one)
+            elif one.is_symlink():
+                self._say_left_out(one)
+
+        def key(path: Path) -> tuple[int, str]:
+            is_record = path.parent == self.folder and path.suffix == ".json"
+            return (0 if is_record else 2 if path.name == _LEDGER else 1), str(path)
+
+        return sorted(found, key=key)
+
+    def _say_left_out(self, link: Path) -> None:
+        """Warn of a link to a folder, or to nothing, once; what leads into the run folder is there.
+
+        W&B links to the folder of its last run.
+        """
+        if link in self._linked or link.resolve().is_relative_to(self.folder.resolve()):
+            return
+        self._linked.add(link)
+        self._warn(
+            f"{link} is a link to {link.resolve()}, which is no file: it is not in the copy of "
+            f"this run behind {redact(self.store.url)}. Put what it leads to into the run folder."
+        )
+
+    def _store_file(self, path: Path, known: Known) -> Stored | None:
+        """Store a file; return what it was stored as, or None if it is gone or being written."""
+        try:
+            before = path.stat()
+            if before.st_size <= _SMALL:
+                data = path.read_bytes()
+                stored = Stored(hashlib.sha256(data).hexdigest(), len(data))
+                self.store.keep_object(stored, data)
+                return stored
+            if path.suffix == ".jsonl":
+                return self._store_begun(path, before.st_size)
+            stored = Stored(digest_of(path), before.st_size)
+            self.store.keep_object(stored, path)
+            if identity(path.stat()) == identity(before):
+                return stored
+        except FileNotFoundError:
+            if path.exists():
+                raise
+            return None
+        return known.files.get(str(path.relative_to(self.folder)))
+
+    def _store_begun(self, path: Path, n_bytes: int) -> Stored:
+        """Store the lines that a file has by now, which may always be written to."""
+        whole = staged_apart(path)
+        try:
+            with path.open("rb") as file, whole.open("wb") as copy:
+                while n_bytes > 0 and (data := file.read(min(n_bytes, _SMALL))):
+                    n_bytes -= copy.write(data)
+            stored = Stored(digest_of(whole), whole.stat().st_size)
+            self.store.keep_object(stored, whole)
+            return stored
+        finally:
+            whole.unlink(missing_ok=True)
+
+    def _fetch(self, manifest: Manifest, known: Known | None) -> int:
+        """Put all that a manifest names into the run folder, records last; return how many files.
+
+        Raises:
+            StratosError: an object is missing or damaged; then no record was put there.
+        """
+        names = sorted(manifest.files, key=lambda one: (_is_record(one), one))
+        n = 0
+        for name in names:
+            stored, path = manifest.files[name], self.folder / name
+            if not path.resolve().is_relative_to(self.folder.resolve()):
+                raise StratosError(
+                    f"{redact(self.store.url)}: {name} lies outside of the run folder."
+                )
+            if name.startswith(f"{_HYDRA}/") or digest_of(path) == stored.sha256:
+                continue  # the config is that of this command
+            if path.suffix == ".log" and path.exists():
+                continue  # this command writes to it
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with replacing_file(path) as new:
+                if not self.store.fetch_object(stored, new):
+                    raise StratosError(
+                        f"{redact(self.store.url)}: what is stored for {name} is damaged. Go on "
+                        "from the folder of the machine that wrote it, or begin anew without a "
+                        "copy: paths.mirror=null."
+                    )
+            n += 1
+        for name in (known.files if known is not None else {}).keys() - manifest.files.keys():
+            (self.folder / name).unlink(missing_ok=True)
+        return n
+
+    def _is_emptied(self, manifest: Manifest) -> bool:
+        """Return whether the run folder has lost all records, the ledger, and other files too.
+
+        So it is after `rm -rf <folder>/*`, which leaves the hidden files. Where only records were
+        deleted, the user wants their stages to run again.
+        """
+        kept = {*RECORDS, _LEDGER}
+        lost = {name for name in manifest.files if not _has_content(self.folder / name)}
+        named = manifest.files.keys() & kept
+        return bool(named & RECORDS) and named <= lost and any(map(_tells, lost - kept))
+
+    def _has_gone_on(self, known: Known | None, manifest: Manifest) -> bool:
+        """Return whether the run folder holds what its copy never had.
+
+        What a copy holds may lie there already: a command that fetched it was cut short.
+        """
+        names = [str(one.relative_to(self.folder)) for one in self._find()]
+        now = [name for name in names if _tells(name) and _has_content(self.folder / name)]
+        then = {} if known is None else known.files
+        if not then and not any(_is_record(name) or name == _LEDGER for name in now):
+            return False
+        for name in now:
+            had = [files[name].sha256 for files in (then, manifest.files) if name in files]
+            if digest_of(self.folder / name) not in had:
+                return True
+        return False

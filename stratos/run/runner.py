@@ -13,7 +13,6 @@ from stratos.core.chunk_engine import Engine, Here, engine_of
 from stratos.core.context import Context
 from stratos.core.disk_errors import disk_errors
 from stratos.core.errors import StratosError
-from stratos.core.integrity import missing
 from stratos.core.json_line import say_ended
 from stratos.core.locks import locked
 from stratos.ledger import reserves
@@ -22,7 +21,7 @@ from stratos.report.costs import read_ledger
 from stratos.run import resume
 from stratos.run.held_folder import HeldFolder
 from stratos.run.mirror import Mirror
-from stratos.run.resume import Stage
+from stratos.run.resume import Stage, missing
 from stratos.run.run_state import RunState, needed_stages
 from stratos.run.stage_job import (
     check_handed,

@@ -12,7 +12,7 @@ import pytest
 from stub_executors import Queue
 
 from stratos.executors import handed
-from stratos.executors.events import BEGAN, TICK, Teller
+from stratos.executors.handed import BEGAN, TICK, Teller
 from stratos.executors.job import JobSpec
 from stratos.executors.paid import Paid
 from stratos.executors.unseen import Spans, settle, settle_unseen

@@ -38,7 +38,7 @@ SHAPES_NO_RECORD = frozenset(
     (
         "config.py", "core/aliases.py", "core/atomic_files.py", "core/chunk_engine.py",
         "core/connections.py", "core/context.py", "core/counted.py", "core/digest.py",
-        "core/errors.py", "core/foreign.py", "core/formats.py", "core/integrity.py",
+        "core/errors.py", "core/foreign.py", "core/formats.py",
         "core/locks.py", "core/names.py", "core/os_signals.py", "core/printable.py",
         "core/process.py", "core/reasons.py", "core/redact.py", "core/remote.py",
         "models/students/content.py", "cli", "executors", "ledger", "run", "tracking",

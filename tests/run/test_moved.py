@@ -7,10 +7,9 @@ from pathlib import Path
 import pytest
 
 from stratos import records
-from stratos.core.integrity import marks_of
 from stratos.records import Report
 from stratos.run import resume
-from stratos.run.resume import opened_in
+from stratos.run.resume import marks_of, opened_in
 from stratos.run.stages import STAGES
 
 REPORT = next(one for one in STAGES if one.name == "report")

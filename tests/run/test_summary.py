@@ -22,8 +22,7 @@ from stratos.records import (
     Scorecard,
     ServingSetting,
 )
-from stratos.run.console import PlainConsole
-from stratos.run.outcome import outcome
+from stratos.run.console import PlainConsole, outcome
 from stratos.run.summary import _doubts, _lost, final_numbers, missed_limit, show
 from stratos.run.words import LimitMissed
 from stratos.tasks.base import Item, Score

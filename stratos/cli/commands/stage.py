@@ -24,8 +24,8 @@ from stratos.core.errors import ConfigError, StratosError
 from stratos.core.locks import locked
 from stratos.core.os_signals import end_at_limit
 from stratos.core.streams import guard_logs
-from stratos.executors import events, handed
-from stratos.executors.events import LOG, NOTE, TICK, WARN
+from stratos.executors import handed
+from stratos.executors.handed import LOG, NOTE, TICK, WARN
 from stratos.run.console import Console
 from stratos.tracking.tracker import Tracker
 
@@ -115,12 +115,12 @@ def run(args: argparse.Namespace) -> None:
     say: Callable[..., None] = unsaid
     if args.job:
         end_at_limit()
-        say = events.Teller(handed.events_path(folder, args.stage))
-        say(events.BEGAN, platform.node(), os.getpid(), time.time())
+        say = handed.Teller(handed.events_path(folder, args.stage))
+        say(handed.BEGAN, platform.node(), os.getpid(), time.time())
     try:
         _run(folder, args.stage, args.job, say, args.cache)
     except StratosError as error:
-        say(events.ERROR, str(error))
+        say(handed.ERROR, str(error))
         raise
 
 

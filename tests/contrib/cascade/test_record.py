@@ -15,7 +15,7 @@ from test_run_page import make
 from stratos.contrib.cascade.record import Cascade, CascadeAt
 from stratos.core.intervals import wilson
 from stratos.records import Interval
-from stratos.run.outcome import outcome
+from stratos.run.console import outcome
 
 MADE = Cascade(
     "The student answers, and asks its teacher where it is unsure.", True, 0.95, 0.9, 500, 0.9,

@@ -13,7 +13,7 @@ from stratos.plan.options.candidates import build_problem
 from stratos.plan.solution import solve
 from stratos.records import Pilot, PilotPoint, PilotRun, Tried, WhatIf
 from stratos.run.console import Console as RunConsole
-from stratos.run.outcome import outcome
+from stratos.run.console import outcome
 
 
 def planned(**changes):

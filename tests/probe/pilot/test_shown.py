@@ -13,7 +13,7 @@ from syrupy.assertion import SnapshotAssertion
 from stratos.records import Pilot, PilotPoint, PilotRun
 from stratos.report.costs import cost_rows
 from stratos.report.run_page import write_run_page
-from stratos.run.outcome import outcome
+from stratos.run.console import outcome
 
 POINTS = tuple(
     PilotPoint(250_000 * 2**i, accuracy, 128, 2_000 * 2**i, 60.0, 60.0, 60.0)
