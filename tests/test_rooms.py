@@ -61,7 +61,7 @@ ARROWS = {
         "tracking"
     ),
     "commands": (
-        "catalog cli config core deploy engines executors ledger models pipeline records report "
+        "cli config core deploy engines executors ledger models pipeline records report "
         "run tasks tracking"
     ),
     "pipeline": "cli config core deploy distill models pilot records run",

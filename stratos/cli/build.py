@@ -183,7 +183,7 @@ def _resolve(composed: DictConfig, problems: list[str]) -> dict[str, Any]:
 def _watch_environment() -> None:
     """Let the redaction know which variables of the environment a config takes values from."""
 
-    def env(variable: str, default: Any = _NO_DEFAULT, *, _node_: Any) -> str | None:
+    def env(variable: str, default: Any = _NO_DEFAULT, *, _node_: Any) -> Any:
         if variable in os.environ:
             value = os.environ[variable]
             resolved(variable, value, str(_node_._get_full_key(None)))
