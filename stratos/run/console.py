@@ -296,7 +296,6 @@ class Console:
         self.rich = rich or PlainConsole()
         if rich is None and not self.rich.is_terminal:
             self.rich = PlainConsole(width=_LOG_WIDTH)
-        self._started = time.monotonic()
 
     @contextmanager
     def closing(self) -> Iterator[None]:
@@ -364,7 +363,6 @@ class Console:
         if name == "plan" and not again:
             for reason in record.reasons:
                 _log.info("plan: %s", reason)
-        if name == "plan" and not again:
             self._show_plan(record)
 
     def skipped(self, name: str) -> None:
