@@ -343,11 +343,8 @@ def _unreached_objectives(config: Config, composed: DictConfig) -> list[str]:
 
 def _with(stages: Sequence[str], more: str) -> list[str]:
     """Return stages up to another one, which needs those before it."""
-    return [stage for stage in STAGES if stage in stages or stage in _up_to(more)]
-
-
-def _up_to(stage: str) -> tuple[str, ...]:
-    return STAGES[: STAGES.index(stage) + 1]
+    before = STAGES[: STAGES.index(more) + 1]
+    return [stage for stage in STAGES if stage in stages or stage in before]
 
 
 def _is_sweep(composed: DictConfig, multirun: bool) -> bool:

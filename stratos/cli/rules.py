@@ -87,7 +87,9 @@ def impossible(config: Config) -> list[str]:
     problems += [*_limits(config), *_cloud(config), *_traffic(config), *_planner(config)]
     problems += [*unusable(trainer), *contradictions(config), *_engine(config)]
     problems += [*_signals(config), *_teachers(config), *_executor(config)]
-    problems += [*_server(config), *_rooms(config), *map(str, usable.unusable(config.logger))]
+    problems += _server(config)
+    problems += [str(one) for room in config.rooms.values() for one in room.problems(config)]
+    problems += map(str, usable.unusable(config.logger))
     only = config.strategies[0] if len(config.strategies) == 1 else None
     if only is not None and only.makes_questions and not config.task.can_reverse:
         problems.append(
@@ -104,7 +106,7 @@ def impossible(config: Config) -> list[str]:
             f"strategy={only.kind}: the task {config.task.name} has no labelled rows. Type "
             "strategy=auto."
         )
-    elif only is not None and only.labels_rows and not _has_unlabelled(config):
+    elif only is not None and only.labels_rows and not config.task.n_unlabelled:
         problems.append(
             f"strategy={only.kind}: the task {config.task.name} has no rows without answers. "
             f"{config.task.how_to_label}, or type strategy=supervised."
@@ -162,10 +164,6 @@ def _signals(config: Config) -> Iterator[str]:
             signal.check()
         except ConfigError as error:
             yield str(error)
-
-
-def _has_unlabelled(config: Config) -> bool:
-    return config.task.n_unlabelled > 0
 
 
 def _too_long(config: Config) -> list[str]:
@@ -298,12 +296,6 @@ def _executor(config: Config) -> Iterator[str]:
             f"trainer.num_nodes={trainer.num_nodes}: executor={executor.kind} runs a stage on one "
             "node. Type trainer.num_nodes=1, or executor=here, which writes a script for each node."
         )
-
-
-def _rooms(config: Config) -> Iterator[str]:
-    """Yield what the config groups of contrib's rooms refuse."""
-    for group in config.rooms.values():
-        yield from map(str, group.problems(config))
 
 
 def _server(config: Config) -> Iterator[str]:

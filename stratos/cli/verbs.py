@@ -81,7 +81,7 @@ def obey(words: Sequence[str]) -> int:
     verb, command = "run", None
     if words and not _is_override(words[0]):
         verb, *words = words
-        command = None if verb in HYDRA else _command(verb)
+        command = None if verb in HYDRA else HIDDEN.get(verb) or others().get(verb)
     try:
         if verb in HYDRA:
             run = importlib.import_module(f"{_COMMANDS}.run")  # others do without Hydra
@@ -110,10 +110,6 @@ def obey(words: Sequence[str]) -> int:
 def _is_override(word: str) -> bool:
     """Tell an override or a flag of Hydra's from a verb."""
     return "=" in word or word.startswith(("+", "-", "~"))
-
-
-def _command(verb: str) -> Command | None:
-    return HIDDEN.get(verb) or others().get(verb)
 
 
 def _run(verb: str, command: Command, words: Sequence[str]) -> int:

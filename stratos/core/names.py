@@ -54,18 +54,15 @@ def wrong_names(node: Any, key: str = "") -> Iterator[str]:
     elif isinstance(node, str):
         last = key.rpartition(".")[2]
         if last in _NAMED:
-            reason = why_no_name(node) or (_why_no_file_name(node) if last == "name" else None)
+            reason = why_no_name(node)
+            if last == "name" and ("/" in node or "\\" in node or node in (".", "..")):
+                reason = reason or SlashInName()  # it would lead out of the folder of that name
         elif last in _PATHS or last.endswith(("_path", "_file", "_dir")):
             reason = _why_no_path(node, "URL" if last == "base_url" else "path")
         else:
             reason = None
         if reason is not None:
             yield f"{key}='{shown(node, 60)}': {reason}."
-
-
-def _why_no_file_name(text: str) -> Reason | None:
-    """Refuse a name that would lead out of the folder that is named after it."""
-    return SlashInName() if "/" in text or "\\" in text or text in (".", "..") else None
 
 
 def _why_no_path(text: str, what: str) -> Reason | None:

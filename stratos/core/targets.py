@@ -96,9 +96,10 @@ def untrusted(plain: Mapping[str, Any], where: str = "") -> Iterator[str]:
         plain: the composed config, Hydra's own part included, as plain dicts and lists.
         where: its own place in the config.
     """
+    class_keys = _LOGGING_KEYS if where.startswith(_LOGGING) else _CLASS_KEYS
     for key, value in plain.items():
         inner = f"{where}.{key}" if where else str(key)
-        if key in _names_of(where) and not isinstance(value, Mapping):
+        if key in class_keys and not isinstance(value, Mapping):
             reason = _untrusted(value, inner)
             if reason is not None:
                 yield f"{inner}={value}: {reason}"
@@ -113,10 +114,6 @@ def _below(value: Any, where: str) -> Iterator[str]:
             yield from _below(item, f"{where}[{index}]")
     elif where.startswith(_LOGGING) and str(value).startswith("ext://") and value not in _STREAMS:
         yield f"{where}={value}: only {' and '.join(_STREAMS)} may be named here."
-
-
-def _names_of(where: str) -> tuple[str, ...]:
-    return _LOGGING_KEYS if where.startswith(_LOGGING) else _CLASS_KEYS
 
 
 def _untrusted(target: Any, where: str) -> Reason | None:

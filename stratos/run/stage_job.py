@@ -126,7 +126,9 @@ def roles_of_jobs(config: Config, plan: Plan) -> list[str]:
 def _asked(config: Config, stage: str, plan: Plan | None) -> Iterator[Teacher]:
     """Yield the teachers that a stage asks."""
     if stage == "probe":
-        yield from (one for one in config.teachers if not _lacks_key(one))
+        # One without its key can be asked neither here nor there.
+        keys = ((one, one.api_key_env) for one in config.teachers)
+        yield from (one for one, key in keys if key is None or os.environ.get(key))
         return
     if plan is None:
         return
@@ -144,11 +146,6 @@ def _asked(config: Config, stage: str, plan: Plan | None) -> Iterator[Teacher]:
     teacher = find(config.teachers, plan.teacher)
     if teacher is not None and asks.get(stage, False):
         yield teacher
-
-
-def _lacks_key(teacher: Teacher) -> bool:
-    """Return whether a teacher cannot be asked, here or there, for want of its key."""
-    return teacher.api_key_env is not None and not os.environ.get(teacher.api_key_env)
 
 
 T = TypeVar("T")
