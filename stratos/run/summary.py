@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -64,12 +65,13 @@ _STYLES = {"better": "bold green", "open": "bold yellow", "worse": "bold red"}
 def show(console: Console, config: Config, records: Mapping[str, Any], ledger: Path) -> None:
     """Print the summary of as many stages as there are records of."""
     plan: Plan | None = records.get("plan")
+    say = partial(console.print, soft_wrap=True, markup=False)
     console.print()
     if plan is not None:
         worth = _worth(config, records)
         # The plan has said its own; until something is measured there is no other.
         if worth is not None and worth != plan.worth:
-            console.print(worth.text, soft_wrap=True, markup=False)
+            say(worth.text)
         console.print(
             f"{plan.teacher} → {plan.student} by {plan.strategy}, chosen as {plan.objective}"
         )
@@ -81,34 +83,30 @@ def show(console: Console, config: Config, records: Mapping[str, Any], ledger: P
     if scorecard := records.get("evaluate"):
         found = verdict(scorecard)
         if found is not None:
-            style = _STYLES[found.outcome]
-            console.print(found.text, style=style, soft_wrap=True, markup=False)
+            say(found.text, style=_STYLES[found.outcome])
         if scorecard.comparison is not None and (bound := at_least(scorecard.comparison)):
-            told = sentence(bound)
-            console.print(told, soft_wrap=True, markup=False)
+            say(sentence(bound))
     if (missed := missed_limit(config, records)) is not None:
-        console.print(str(missed), style="yellow", soft_wrap=True, markup=False)
+        say(str(missed), style="yellow")
         for room in config.rooms.values():
             if (remedy := room.remedy(config, records)) is not None:
-                console.print(str(remedy), soft_wrap=True, markup=False)
+                say(str(remedy))
     corpus: Corpus | None = records.get("synthesize")
     if corpus is not None and corpus.rows_to_label is not None:
-        told = (
-            f"To label by hand  {corpus.rows_to_label}  ({counted(corpus.n_rows_to_label, 'row')})"
-        )
-        console.print(told, soft_wrap=True, markup=False)
+        n_rows = counted(corpus.n_rows_to_label, "row")
+        say(f"To label by hand  {corpus.rows_to_label}  ({n_rows})")
     deployment: Deployment | None = records.get("deploy")
     if deployment is not None:
-        console.print(f"Bundle  {deployment.bundle_path}", soft_wrap=True, markup=False)
+        say(f"Bundle  {deployment.bundle_path}")
         here = f"stratos serve {shlex.quote(str(config.run_dir))} (on this machine)"
         there = f"; on the planned servers: see {deployment.service_path}"
-        console.print(f"Host    {here}{there}", soft_wrap=True, markup=False)
+        say(f"Host    {here}{there}")
     for record in records.values():
         if isinstance(record, RoomRecord) and (line := record.summary(config.run_dir)):
-            console.print(line, soft_wrap=True, markup=False)
+            say(line)
     if "report" in records:
-        console.print(f"Report  {records['report'].path}", soft_wrap=True, markup=False)
-    console.print(f"Records {config.run_dir}", soft_wrap=True, markup=False)
+        say(f"Report  {records['report'].path}")
+    say(f"Records {config.run_dir}")
 
 
 def _worth(config: Config, records: Mapping[str, Any]) -> Worth | None:
