@@ -135,7 +135,7 @@ def keep(
         offer="" if spec.offer is None else spec.offer.name,
         usd_per_hour=spec.usd_per_hour,
         target=f"{cls.__module__}.{cls.__qualname__}",
-        settings=dataclasses.asdict(executor),  # type: ignore[call-overload]
+        settings=dataclasses.asdict(executor),
         id=kept_id,
         place=place,
         at=at,
