@@ -1,4 +1,4 @@
-"""Clean exit on signals or when the parent process is gone: settle payments first."""
+"""How a process begins and ends: by a signal, or when its parent is gone, payments settled first."""
 
 from __future__ import annotations
 

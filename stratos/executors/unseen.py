@@ -1,4 +1,4 @@
-"""What a job cost that ran while nobody followed it: by its engine, else by its own words."""
+"""What a job cost that nobody followed, by its engine or its own words; an earlier one is ended."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files behind a URL, stored under the SHA-256 of what is in them, and small ones by name."""
+"""Files behind a URL, by the SHA-256 of their content or by name; one command a time has them."""
 
 from __future__ import annotations
 

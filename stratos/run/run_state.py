@@ -1,4 +1,4 @@
-"""What the stages of a run share: its config, its money, and the records that there are by now."""
+"""What the stages of a run share: its config, its money, its warnings, and the records by now."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A stage as a job of the executor: submitted, followed, and its record read."""
+"""A stage as a job of the executor: where it runs, what it may spend, and its record read."""
 
 from __future__ import annotations
 
