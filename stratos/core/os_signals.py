@@ -1,4 +1,4 @@
-"""How a process begins and ends: by a signal, or when its parent is gone, payments settled first."""
+"""How a process begins and ends: by a signal, or when its parent is gone, once it has settled."""
 
 from __future__ import annotations
 

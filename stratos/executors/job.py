@@ -54,16 +54,16 @@ class JobSpec:
     role: str
     """teacher, train or serve."""
     nodes: int
-    offer: Offer | None
-    """The server that the plan chose; None where the role needs none."""
-    hours: float | None
-    """Its time limit; None leaves the engine's own."""
-    planned_hours: float
-    """How long its servers are expected to be held, at the high end."""
     usd_per_hour: float
     """Of all its servers together."""
-    command: tuple[str, ...]
-    env: dict[str, str]
+    offer: Offer | None = None
+    """The server that the plan chose; None where the role needs none."""
+    hours: float | None = None
+    """Its time limit; None leaves the engine's own."""
+    planned_hours: float = 0.0
+    """How long its servers are expected to be held, at the high end."""
+    command: tuple[str, ...] = ()
+    env: dict[str, str] = field(default_factory=dict)
     """Variables that the job has beside those of the command that submits it."""
     withheld: tuple[str, ...] = ()
     """Variables of that command which the job does not get: keys of teachers."""

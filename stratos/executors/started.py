@@ -83,12 +83,7 @@ class Started(msgspec.Struct, frozen=True):
             folder=Path(self.folder),
             role=self.role,
             nodes=self.nodes,
-            offer=None,
-            hours=None,
-            planned_hours=0.0,
             usd_per_hour=self.usd_per_hour,
-            command=(),
-            env={},
         )
 
     @property
