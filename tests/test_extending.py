@@ -116,12 +116,10 @@ def test_the_executor_runs_a_job_as_nicely_as_it_says(config: Config, tmp_path: 
         tmp_path,
         "train",
         1,
-        None,
-        1.0,
-        1.0,
         0.0,
-        (sys.executable, "-c", ends),
-        {},
+        hours=1.0,
+        planned_hours=1.0,
+        command=(sys.executable, "-c", ends),
     )
     (tmp_path / "jobs").mkdir()
     job = config.executor.submit(spec)

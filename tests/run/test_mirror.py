@@ -265,19 +265,7 @@ def test_jobs_of_the_folder_that_a_copy_was_of_are_named(
     tmp_path: Path, url: str, warned: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    spec = JobSpec(
-        "stratos-lost-distill",
-        "distill",
-        tmp_path / "lost",
-        "train",
-        1,
-        None,
-        None,
-        0.0,
-        1.0,
-        (),
-        {},
-    )
+    spec = JobSpec("stratos-lost-distill", "distill", tmp_path / "lost", "train", 1, 1.0)
     started.keep(Queue(), spec, "7", "queue job 7")
     one = Mirror(folder(tmp_path / "found"), url, warned.append)
     me = Process.this()
