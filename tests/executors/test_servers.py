@@ -163,9 +163,7 @@ def test_a_command_that_is_about_to_submit_is_not_called_cut_short(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
-    spec = started.Started(
-        "stratos-run-1-distill", "distill", str(tmp_path / "run"), "train", 1, "", 1.0, "", {}
-    ).spec
+    spec = JobSpec("stratos-run-1-distill", "distill", tmp_path / "run", "train", 1, 1.0)
     started.keep(Here(), spec)
     told = stratos("servers").stdout
     assert f"process {os.getpid()} is about to submit it" in told and "cut short" not in told

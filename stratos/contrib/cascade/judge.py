@@ -110,9 +110,13 @@ class Judge:
         return {**more, "temperature": TEMPERATURE, "seed": number}
 
     def _agreement(self, text: str, others: Sequence[str]) -> float:
-        parsed = (self.task.parse(one) for one in (text, *others))
-        own, *drawn = (one if one is None else self.task.normal(one) for one in parsed)
-        return agreement(0 if own is None else drawn.count(own), len(others))
+        own = self._value(text)
+        n_same = sum(own is not None and self._value(other) == own for other in others)
+        return agreement(n_same, len(others))
+
+    def _value(self, text: str) -> str | None:
+        answer = self.task.parse(text)
+        return None if answer is None else self.task.normal(answer)
 
 
 def agreement(n_same: int, n: int) -> float:
