@@ -12,33 +12,40 @@ from stratos.core.money import exact_usd
 from stratos.core.reasons import Reason
 
 
+@dataclass(frozen=True)
 class NoGradientWorkers(Reason):
     """Why no processes share the steps: nothing here has them."""
 
-    says = "no extension that shares steps among processes is installed (stratos.contrib.cpu)"
+    def __str__(self) -> str:
+        return "no extension that shares steps among processes is installed (stratos.contrib.cpu)"
 
 
+@dataclass(frozen=True)
 class ProcessesUnused(Reason):
     """Why one process trains although the config asks for several."""
 
     n_processes: int
     reason: Reason
 
-    says = "trainer.n_processes={n_processes} is not used: {reason}."
+    def __str__(self) -> str:
+        return f"trainer.n_processes={self.n_processes} is not used: {self.reason}."
 
 
+@dataclass(frozen=True)
 class ProcessesGone(Reason):
     """Why a training that several processes began goes on otherwise."""
 
     n_processes: int
     reason: Reason
 
-    says = (
-        "The training began on {n_processes} processes and goes on in one, so that sums "
-        "are rounded otherwise: {reason}."
-    )
+    def __str__(self) -> str:
+        return (
+            f"The training began on {self.n_processes} processes and goes on in one, so that sums "
+            f"are rounded otherwise: {self.reason}."
+        )
 
 
+@dataclass(frozen=True)
 class ProcessesBeyondCores(Reason):
     """Why the processes that the config asks for wait for each other."""
 
@@ -53,6 +60,7 @@ class ProcessesBeyondCores(Reason):
 # --- tokenizers and the teacher's signal ----------------------------------------------------------
 
 
+@dataclass(frozen=True)
 class OtherToken(Reason):
     """Why two tokenizers differ: one id means two things."""
 
@@ -66,6 +74,7 @@ class OtherToken(Reason):
         )
 
 
+@dataclass(frozen=True)
 class OtherSplit(Reason):
     """Why two tokenizers differ: they make other tokens of one text."""
 
@@ -75,18 +84,22 @@ class OtherSplit(Reason):
         return f"The text {self.text[:40]!r} is tokenized differently."
 
 
+@dataclass(frozen=True)
 class OtherEnd(Reason):
     """Why two tokenizers differ: the teacher lacks what ends the student's texts."""
 
     id: int | None
 
-    says = "The student ends a text with id {id}, which the teacher does not have."
+    def __str__(self) -> str:
+        return f"The student ends a text with id {self.id}, which the teacher does not have."
 
 
+@dataclass(frozen=True)
 class AlignedPlaces(Reason):
     """What a teacher with another tokenizer cannot score: every place."""
 
-    says = "it scores the places where both tokenizers begin a token at the same character"
+    def __str__(self) -> str:
+        return "it scores the places where both tokenizers begin a token at the same character"
 
 
 class NotServed(Reason, Enum):
@@ -95,51 +108,65 @@ class NotServed(Reason, Enum):
     WHOLE_DISTRIBUTION = "a served teacher gives only a part of its distribution, in its own tokens"
     HIDDEN_STATES = "a served teacher gives no hidden states to match"
 
+    def __str__(self) -> str:
+        return self.value
 
+
+@dataclass(frozen=True)
 class ServedTemperature(Reason):
     """Why no served teacher gives a distribution at another temperature than 1."""
 
     temperature: float
 
-    says = "a served teacher gives its distribution at temperature 1, not {temperature:g}"
+    def __str__(self) -> str:
+        return f"a served teacher gives its distribution at temperature 1, not {self.temperature:g}"
 
 
+@dataclass(frozen=True)
 class OnlyAnswers(Reason):
     """Why a teacher gives its text alone: its kind does."""
 
     kind: str
 
-    says = "{kind} only answers chats"
+    def __str__(self) -> str:
+        return f"{self.kind} only answers chats"
 
 
+@dataclass(frozen=True)
 class ScoringRefused(Reason):
     """Why an endpoint does not score given text: it refuses the request."""
 
     url: str
     cause: str
 
-    says = (
-        "{url} refuses to score given text with prompt_logprobs ({cause}; vLLM has "
-        "them, transformers serve does not)"
-    )
+    def __str__(self) -> str:
+        return (
+            f"{self.url} refuses to score given text with prompt_logprobs ({self.cause}; vLLM has "
+            "them, transformers serve does not)"
+        )
 
 
+@dataclass(frozen=True)
 class ScoringIgnored(Reason):
     """Why an endpoint does not score given text: it drops the setting without a word."""
 
     url: str
 
-    says = "{url} ignores prompt_logprobs (vLLM has them; transformers serve does not)"
+    def __str__(self) -> str:
+        return f"{self.url} ignores prompt_logprobs (vLLM has them; transformers serve does not)"
 
 
+@dataclass(frozen=True)
 class OtherTokensScored(Reason):
     """Why the scores of an endpoint are of no use."""
 
     url: str
 
-    says = "{url} scores other tokens than those sent"
+    def __str__(self) -> str:
+        return f"{self.url} scores other tokens than those sent"
 
 
+@dataclass(frozen=True)
 class FewerTokens(Reason):
     """What an endpoint gives less of than the strategy has of each place."""
 
@@ -150,6 +177,7 @@ class FewerTokens(Reason):
         return f"it gives {counted(self.n_given, 'token')} a place instead of {self.n_wanted}"
 
 
+@dataclass(frozen=True)
 class SignalTooDear(Reason):
     """Why a paid teacher is not asked to score the documents."""
 
@@ -166,55 +194,66 @@ class SignalTooDear(Reason):
         )
 
 
+@dataclass(frozen=True)
 class ServedTopK(Reason):
     """Why a cache is of the likeliest tokens although sampled ones are configured."""
 
     teacher: str
 
-    says = (
-        "Teacher {teacher} is served and gives its most likely tokens, not sampled ones: "
-        "the cache is topk."
-    )
+    def __str__(self) -> str:
+        return (
+            f"Teacher {self.teacher} is served and gives its most likely tokens, not sampled ones: "
+            "the cache is topk."
+        )
 
 
+@dataclass(frozen=True)
 class PaidEachTime(Reason):
     """Why a cache would be cheaper."""
 
     teacher: str
 
-    says = (
-        "Teacher {teacher} is paid each time the student reads a text. To pay once: "
-        "strategy.cache=topk"
-    )
+    def __str__(self) -> str:
+        return (
+            f"Teacher {self.teacher} is paid each time the student reads a text. To pay once: "
+            "strategy.cache=topk"
+        )
 
 
+@dataclass(frozen=True)
 class NoDistributions(Reason):
     """Why a student learns from the text alone."""
 
     teacher: str
     reason: Reason
 
-    says = (
-        "Teacher {teacher} gives no distributions: {reason}. "
-        "The student learns from its verified text."
-    )
+    def __str__(self) -> str:
+        return (
+            f"Teacher {self.teacher} gives no distributions: {self.reason}. "
+            "The student learns from its verified text."
+        )
 
 
+@dataclass(frozen=True)
 class LessSignal(Reason):
     """What a teacher's signal lacks."""
 
     teacher: str
     reason: Reason
 
-    says = "Teacher {teacher}: {reason}."
+    def __str__(self) -> str:
+        return f"Teacher {self.teacher}: {self.reason}."
 
 
+@dataclass(frozen=True)
 class ShardAbsent(Reason):
     """Why a shard of the signal cache has to be computed: it is not there."""
 
-    says = "it is not there"
+    def __str__(self) -> str:
+        return "it is not there"
 
 
+@dataclass(frozen=True)
 class ShardCorrupt(Reason):
     """Why a shard of the signal cache has to be computed anew."""
 
@@ -222,12 +261,14 @@ class ShardCorrupt(Reason):
     url: str
     cause: str
 
-    says = "Shard {shard} of the signal cache {url} is corrupt ({cause})."
+    def __str__(self) -> str:
+        return f"Shard {self.shard} of the signal cache {self.url} is corrupt ({self.cause})."
 
 
 # --- objectives -----------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
 class UnknownParameter(Reason):
     """Why a parameter is refused: its divergence has none of that name."""
 
@@ -241,6 +282,7 @@ class UnknownParameter(Reason):
         return f"{self.divergence} has no parameter {self.name}.{near} {has}"
 
 
+@dataclass(frozen=True)
 class ParameterOutOfRange(Reason):
     """Why the value of a parameter is refused."""
 
@@ -249,37 +291,44 @@ class ParameterOutOfRange(Reason):
     low: float
     high: float
 
-    says = "{name}={value} is not between {low:g} and {high:g}."
+    def __str__(self) -> str:
+        return f"{self.name}={self.value} is not between {self.low:g} and {self.high:g}."
 
 
 # --- checkpoints ----------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
 class EmptyCheckpoint(Reason):
     """Why the folder of a checkpoint cannot be loaded."""
 
-    says = "it is empty"
+    def __str__(self) -> str:
+        return "it is empty"
 
 
+@dataclass(frozen=True)
 class WrongChecksum(Reason):
     """Why the file of a checkpoint cannot be loaded."""
 
     part: str
     """Name of the damaged file in it."""
 
-    says = "{part} in it has a wrong checksum"
+    def __str__(self) -> str:
+        return f"{self.part} in it has a wrong checksum"
 
 
+@dataclass(frozen=True)
 class CheckpointUnreadable(Reason):
     """Why a training resumes from an earlier checkpoint."""
 
     path: str
     reason: Reason
 
-    says = (
-        "The checkpoint {path} cannot be read ({reason}): the training resumes from "
-        "the one before it, or starts again if there is none."
-    )
+    def __str__(self) -> str:
+        return (
+            f"The checkpoint {self.path} cannot be read ({self.reason}): the training resumes from "
+            "the one before it, or starts again if there is none."
+        )
 
 
 class OtherInputs(Reason, Enum):
@@ -288,7 +337,11 @@ class OtherInputs(Reason, Enum):
     CONFIG_OR_CORPUS = "by another config or corpus"
     NO_SIGNAL = "from the text alone, because the budget was too small"
 
+    def __str__(self) -> str:
+        return self.value
 
+
+@dataclass(frozen=True)
 class CheckpointsAside(Reason):
     """Why a training starts again beside checkpoints."""
 
@@ -296,15 +349,17 @@ class CheckpointsAside(Reason):
     aside: str
     reason: OtherInputs
 
-    says = (
-        "The checkpoint in {checkpoints} was made {reason}: it lies in {aside} "
-        "now, and the training starts again"
-    )
+    def __str__(self) -> str:
+        return (
+            f"The checkpoint in {self.checkpoints} was made {self.reason}: it lies in {self.aside} "
+            "now, and the training starts again"
+        )
 
 
 # --- rows, and why a training ends ----------------------------------------------------------------
 
 
+@dataclass(frozen=True)
 class RowsTooLong(Reason):
     """Why training items are left out."""
 
@@ -315,6 +370,7 @@ class RowsTooLong(Reason):
         return f"{items} longer than the student's context: left out"
 
 
+@dataclass(frozen=True)
 class End(Reason):
     """Why a training ends before its last step."""
 
@@ -326,6 +382,7 @@ class End(Reason):
         return f"The training ended at step {self.step} of {self.n_steps}"
 
 
+@dataclass(frozen=True)
 class OutOfTime(End):
     """Its time limit was reached."""
 
@@ -333,6 +390,7 @@ class OutOfTime(End):
         return f"{self._ended}: its time limit was reached (trainer.max_time)."
 
 
+@dataclass(frozen=True)
 class AccurateEnough(End):
     """The student is as accurate as the config asks for."""
 
@@ -345,6 +403,7 @@ class AccurateEnough(End):
         )
 
 
+@dataclass(frozen=True)
 class NoBetter(End):
     """Measurements in a row were no better than the best before."""
 
@@ -372,6 +431,7 @@ class PassedLimit:
     """What it would have to be."""
 
 
+@dataclass(frozen=True)
 class TooLong(Reason):
     """Why a training is not begun, and what would make it fit."""
 

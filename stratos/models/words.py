@@ -11,13 +11,15 @@ from stratos.core.reasons import Reason
 _MOST_NAMED = 3
 
 
+@dataclass(frozen=True)
 class InFile(Reason):
     """Something is wrong with one file of a model."""
 
     name: str
     why: Reason
 
-    says = "{name}: {why}"
+    def __str__(self) -> str:
+        return f"{self.name}: {self.why}"
 
 
 class Lacks(Reason, Enum):
@@ -28,28 +30,36 @@ class Lacks(Reason, Enum):
     OBJECT = "it is not a JSON object"
     TEMPLATE = "it has no chat template. Choose an instruction-tuned model"
 
+    def __str__(self) -> str:
+        return self.value
+
 
 # --- config.json ----------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
 class NoSize(Reason):
     """A config does not give a size that every model has."""
 
     what: str
     key: str
 
-    says = "it does not give its {what} ({key})"
+    def __str__(self) -> str:
+        return f"it does not give its {self.what} ({self.key})"
 
 
+@dataclass(frozen=True)
 class NotWhole(Reason):
     """A size is no whole number."""
 
     key: str
     value: str
 
-    says = "its {key} is {value}, not a whole number"
+    def __str__(self) -> str:
+        return f"its {self.key} is {self.value}, not a whole number"
 
 
+@dataclass(frozen=True)
 class OutOfBounds(Reason):
     """A size is one that no model has."""
 
@@ -57,9 +67,11 @@ class OutOfBounds(Reason):
     value: int
     most: int
 
-    says = "its {key} is {value}, not between 1 and {most:,}"
+    def __str__(self) -> str:
+        return f"its {self.key} is {self.value}, not between 1 and {self.most:,}"
 
 
+@dataclass(frozen=True)
 class NoMultiple(Reason):
     """A size does not divide another one."""
 
@@ -68,16 +80,19 @@ class NoMultiple(Reason):
     of_key: str
     of_value: int
 
-    says = "its {key} {value} is not a multiple of its {of_key} {of_value}"
+    def __str__(self) -> str:
+        return f"its {self.key} {self.value} is not a multiple of its {self.of_key} {self.of_value}"
 
 
+@dataclass(frozen=True)
 class NoToken(Reason):
     """A setting of generation names no token."""
 
     key: str
     value: str
 
-    says = "its {key} is {value}, not the number of a token"
+    def __str__(self) -> str:
+        return f"its {self.key} is {self.value}, not the number of a token"
 
 
 # --- weights --------------------------------------------------------------------------------------
@@ -95,6 +110,7 @@ class OtherShape:
         return f"{self.name} is {_times(self.shape)} and {_times(self.by_config)} by the config"
 
 
+@dataclass(frozen=True)
 class OtherShapes(Reason):
     """Tensors have other shapes than the config says."""
 
@@ -104,12 +120,15 @@ class OtherShapes(Reason):
         return f"its weights do not fit its config.json: {_listed([*map(str, self.tensors)])}"
 
 
+@dataclass(frozen=True)
 class OtherKind(Reason):
     """The weights are of another architecture."""
 
-    says = "its weights are of another kind of model than its config.json says"
+    def __str__(self) -> str:
+        return "its weights are of another kind of model than its config.json says"
 
 
+@dataclass(frozen=True)
 class LacksWeights(Reason):
     """Tensors of the model are in no file."""
 
@@ -128,31 +147,39 @@ class WrongChat(Reason, Enum):
     USER = "its chat template leaves out the user's message"
     TOKENS = "its tokenizer makes no tokens of a chat"
 
+    def __str__(self) -> str:
+        return self.value
 
+
+@dataclass(frozen=True)
 class TokenBeyond(Reason):
     """The tokenizer makes a token that the model does not have."""
 
     token: int
     vocab_size: int
 
-    says = (
-        "its tokenizer makes token {token:,} of a chat, and its config.json has a "
-        "vocab_size of {vocab_size:,}"
-    )
+    def __str__(self) -> str:
+        return (
+            f"its tokenizer makes token {self.token:,} of a chat, and its config.json has a "
+            f"vocab_size of {self.vocab_size:,}"
+        )
 
 
+@dataclass(frozen=True)
 class Unloadable(Reason):
     """A loader fails on a part of a model."""
 
     part: str
     cause: str
 
-    says = "{part} cannot be read ({cause})"
+    def __str__(self) -> str:
+        return f"{self.part} cannot be read ({self.cause})"
 
 
 # --- students -------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
 class NotHere(Reason):
     """The weights of a student are not on this machine."""
 
@@ -163,27 +190,32 @@ class NotHere(Reason):
         return f"its weights are not on this machine. Type: {' or '.join(self.commands)}"
 
 
+@dataclass(frozen=True)
 class ShortContext(Reason):
     """A student reads too few tokens."""
 
     n_tokens: int
     least: int
 
-    says = "it reads {n_tokens} tokens at most, and a student has to read {least}"
+    def __str__(self) -> str:
+        return f"it reads {self.n_tokens} tokens at most, and a student has to read {self.least}"
 
 
+@dataclass(frozen=True)
 class Unusable(Reason):
     """The model in a folder cannot be a student."""
 
     folder: str
     why: Reason
 
-    says = "the model in {folder} cannot be used: {why}"
+    def __str__(self) -> str:
+        return f"the model in {self.folder} cannot be used: {self.why}"
 
 
 # --- decoding -------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
 class OtherLogits(Reason):
     """Why transformers decoded batches in place of a fast decoder."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import math
+from dataclasses import dataclass
 
 from stratos.catalog.table import LOCAL
 from stratos.core.counted import counted, listed
@@ -34,6 +35,7 @@ _BESIDE: dict[Outcome, str] = {
 # Why the planner leaves a choice out, and what it warns of.
 
 
+@dataclass(frozen=True)
 class TooSlowHere(Reason):
     """A training on this machine takes longer than allowed, or more memory than there is."""
 
@@ -51,6 +53,7 @@ class TooSlowHere(Reason):
         )
 
 
+@dataclass(frozen=True)
 class TooBig(Reason):
     """No server that is allowed holds a model."""
 
@@ -60,12 +63,14 @@ class TooBig(Reason):
     largest: str
     largest_gib: float
 
-    says = (
-        "needs {gib:.1f} GiB to {verb}, and no server that is allowed holds it (the "
-        "largest is {largest} with {largest_gib:.0f} GiB)"
-    )
+    def __str__(self) -> str:
+        return (
+            f"needs {self.gib:.1f} GiB to {self.verb}, and no server that is allowed holds it (the "
+            f"largest is {self.largest} with {self.largest_gib:.0f} GiB)"
+        )
 
 
+@dataclass(frozen=True)
 class TooSmall(Reason):
     """A declared complexity asks for larger students."""
 
@@ -73,12 +78,14 @@ class TooSmall(Reason):
     least_params: int
     level: str
 
-    says = (
-        "its {n_params:,} parameters are below complexity.min_student_params="
-        "{least_params} (complexity={level})"
-    )
+    def __str__(self) -> str:
+        return (
+            f"its {self.n_params:,} parameters are below complexity.min_student_params="
+            f"{self.least_params} (complexity={self.level})"
+        )
 
 
+@dataclass(frozen=True)
 class NoEngine(Reason):
     """No engine of the choice runs on a server that is allowed."""
 
@@ -90,15 +97,18 @@ class NoEngine(Reason):
         return f"none of deploy.engines serves it on a server that is allowed ({wishes})"
 
 
+@dataclass(frozen=True)
 class EngineLeftOut(Reason):
     """The plan does not choose from an engine."""
 
     title: str
     why: Reason
 
-    says = "The plan does not consider {title}. {why}"
+    def __str__(self) -> str:
+        return f"The plan does not consider {self.title}. {self.why}"
 
 
+@dataclass(frozen=True)
 class LosesTooMuch(Reason):
     """What formats may lose would break the accuracy limit."""
 
@@ -115,6 +125,7 @@ class LosesTooMuch(Reason):
         )
 
 
+@dataclass(frozen=True)
 class RepeatsRows(Reason):
     """A teacher could only repeat the answers of labelled rows."""
 
@@ -136,6 +147,7 @@ class RepeatsRows(Reason):
         )
 
 
+@dataclass(frozen=True)
 class NodesUnknown(Reason):
     """Stages run on nodes of a cluster that are no offers of the plan."""
 
@@ -156,6 +168,7 @@ class NodesUnknown(Reason):
         )
 
 
+@dataclass(frozen=True)
 class TooManyRequests(Reason):
     """No allowed mix of servers keeps up with the requests to a student."""
 
@@ -176,6 +189,7 @@ class TooManyRequests(Reason):
         return f"{rate} more than its servers can answer within {' and '.join(bounds)}"
 
 
+@dataclass(frozen=True)
 class AlmostNothing(Reason):
     """A student would get almost nothing right, and another is better or may be."""
 
@@ -195,6 +209,7 @@ class AlmostNothing(Reason):
         return f"its accuracy is {known}, and students like it learn almost nothing{other}"
 
 
+@dataclass(frozen=True)
 class HardlyLearnt(Reason):
     """A student is expected to learn next to nothing."""
 
@@ -222,12 +237,15 @@ class HardlyLearnt(Reason):
 # Why a model is no alternative to the student, or may be none.
 
 
+@dataclass(frozen=True)
 class NotProbed(Reason):
     """Nothing is known of its accuracy."""
 
-    says = "its accuracy is not known: it was not probed"
+    def __str__(self) -> str:
+        return "its accuracy is not known: it was not probed"
 
 
+@dataclass(frozen=True)
 class BelowLimit(Reason):
     """All of its interval is below `limits.accuracy`."""
 
@@ -237,6 +255,7 @@ class BelowLimit(Reason):
         return f"{_shown(self.accuracy)}, below limits.accuracy"
 
 
+@dataclass(frozen=True)
 class AtMostBelowLimit(Reason):
     """What a log cannot disprove is below `limits.accuracy`."""
 
@@ -247,6 +266,7 @@ class AtMostBelowLimit(Reason):
         return f"at most {percent_most(self.most.mean)} ({ends}), below limits.accuracy"
 
 
+@dataclass(frozen=True)
 class MayBeBelowLimit(Reason):
     """Its interval straddles `limits.accuracy`."""
 
@@ -256,6 +276,7 @@ class MayBeBelowLimit(Reason):
         return f"{_shown(self.accuracy)} may be below limits.accuracy"
 
 
+@dataclass(frozen=True)
 class SurelyWorse(Reason):
     """All of its interval is below that of the student."""
 
@@ -265,6 +286,7 @@ class SurelyWorse(Reason):
         return f"{_shown(self.accuracy)}, surely less accurate"
 
 
+@dataclass(frozen=True)
 class NextToNothing(Reason):
     """It does not do the task."""
 
@@ -274,6 +296,7 @@ class NextToNothing(Reason):
         return f"{_shown(self.accuracy)}, next to nothing"
 
 
+@dataclass(frozen=True)
 class TooSlow(Reason):
     """Its mean answer takes longer than a request may."""
 
@@ -286,6 +309,7 @@ class TooSlow(Reason):
         )
 
 
+@dataclass(frozen=True)
 class WorsePrompt(Reason):
     """The same model with another prompt is more accurate."""
 
@@ -305,6 +329,7 @@ class WorsePrompt(Reason):
 # Why distilling is not advised however well it pays.
 
 
+@dataclass(frozen=True)
 class Beaten(Reason):
     """Models were measured to be more accurate than the student."""
 
@@ -316,12 +341,15 @@ class Beaten(Reason):
         return f"But the student is less accurate than {models}."
 
 
+@dataclass(frozen=True)
 class AccuracyUnknown(Reason):
     """Nothing predicts the student's accuracy."""
 
-    says = "How accurate the student will be is not known: see plan.pilot=true."
+    def __str__(self) -> str:
+        return "How accurate the student will be is not known: see plan.pilot=true."
 
 
+@dataclass(frozen=True)
 class MissesLimit(Reason):
     """The student has too little for `limits.accuracy`."""
 
@@ -335,6 +363,7 @@ class MissesLimit(Reason):
         return f"But the student {misses} limits.accuracy={self.limit:g}: {_shown(self.accuracy)}."
 
 
+@dataclass(frozen=True)
 class AgreesTooLittle(Reason):
     """The student hardly ever gives the logged answer."""
 
@@ -345,6 +374,7 @@ class AgreesTooLittle(Reason):
         return f"{_agrees(self.accuracy, self.is_measured)}: it takes the place of nothing."
 
 
+@dataclass(frozen=True)
 class EnoughUnsaid(Reason):
     """How often the student gives the logged answer is all that is known."""
 
@@ -358,6 +388,7 @@ class EnoughUnsaid(Reason):
         )
 
 
+@dataclass(frozen=True)
 class LessAccurate(Reason):
     """An alternative is surely more accurate than the student."""
 
@@ -377,6 +408,7 @@ class LessAccurate(Reason):
 # What else is to be known of a verdict.
 
 
+@dataclass(frozen=True)
 class WithoutModel(Reason):
     """A baseline without a model answers much of the validation rows."""
 
@@ -390,6 +422,7 @@ class WithoutModel(Reason):
         )
 
 
+@dataclass(frozen=True)
 class NeedsNoModel(Reason):
     """A baseline without a model answers so much that the student has to beat it."""
 
@@ -401,21 +434,26 @@ class NeedsNoModel(Reason):
         )
 
 
+@dataclass(frozen=True)
 class Sunk(Reason):
     """The student is trained: its costs count no more."""
 
-    says = "What the student has cost so far is left out: it is spent either way."
+    def __str__(self) -> str:
+        return "What the student has cost so far is left out: it is spent either way."
 
 
+@dataclass(frozen=True)
 class EndsWithin(Reason):
     """The reference answers no more before the horizon ends."""
 
     model: str
     day: datetime.date
 
-    says = "{model} ends on {day}, within the horizon."
+    def __str__(self) -> str:
+        return f"{self.model} ends on {self.day}, within the horizon."
 
 
+@dataclass(frozen=True)
 class OnlySlow(Reason):
     """A model that would do the task takes too long."""
 
@@ -429,27 +467,34 @@ class OnlySlow(Reason):
         return f"{self.model} {would} do the task, but is too slow: {self.slow}."
 
 
+@dataclass(frozen=True)
 class NotSure(Reason):
     """The reference may be no alternative."""
 
     model: str
     why: Reason
 
-    says = (
-        "Whether {model} is an alternative is not sure: {why}. A probe of more "
-        "items tells (probe.n_items=<number>)."
-    )
+    def __str__(self) -> str:
+        return (
+            f"Whether {self.model} is an alternative is not sure: {self.why}. A probe of more "
+            "items tells (probe.n_items=<number>)."
+        )
 
 
+@dataclass(frozen=True)
 class SlicesNotAsked(Reason):
     """The price of an answer lacks that of some slices."""
 
     share: float
     """Of the rows that are of these slices."""
 
-    says = "Of slices with {share:.1%} of the rows no answer was asked: their price is open."
+    def __str__(self) -> str:
+        return (
+            f"Of slices with {self.share:.1%} of the rows no answer was asked: their price is open."
+        )
 
 
+@dataclass(frozen=True)
 class SharesUnknown(Reason):
     """The price of an answer counts all slices alike."""
 
@@ -462,6 +507,7 @@ class SharesUnknown(Reason):
         )
 
 
+@dataclass(frozen=True)
 class IfGivenBack(Reason):
     """What the verdict would be if the student's server were given back while nobody asks."""
 
@@ -486,6 +532,7 @@ class IfGivenBack(Reason):
         )
 
 
+@dataclass(frozen=True)
 class FreeServers(Reason):
     """Servers of one's own count as $0 an hour."""
 
@@ -505,15 +552,18 @@ class FreeServers(Reason):
 # Why there is no verdict.
 
 
+@dataclass(frozen=True)
 class NoneProbed(Reason):
     """No model was probed."""
 
-    says = (
-        "Whether distilling pays is not said: no model was probed. Name the one that you pay "
-        "for: teacher=<name> (--help teacher lists them)."
-    )
+    def __str__(self) -> str:
+        return (
+            "Whether distilling pays is not said: no model was probed. Name the one that you pay "
+            "for: teacher=<name> (--help teacher lists them)."
+        )
 
 
+@dataclass(frozen=True)
 class NonePriced(Reason):
     """No model that was probed has a price."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import Enum, StrEnum
 
 from stratos.core.reasons import Reason
@@ -43,6 +44,7 @@ class NotWritten(Reason, Enum):
         return f"{self.value}: budget used up" if self is NotWritten.NO_MONEY else self.value
 
 
+@dataclass(frozen=True)
 class WrongReasoning(Reason):
     """A step of the teacher's reasoning is wrong, by the task."""
 
@@ -57,16 +59,20 @@ def counted_as(reason: Reason) -> str:
     return reason.value if isinstance(reason, NotWritten) else "a step is wrong"
 
 
+@dataclass(frozen=True)
 class NoStrategy(Reason):
     """A class does not inherit from `Strategy`."""
 
-    says = (
-        "is not a Strategy. Let it inherit from stratos.synthesize.strategy.Strategy, and "
-        "write draw."
-    )
+    def __str__(self) -> str:
+        return (
+            "is not a Strategy. Let it inherit from stratos.synthesize.strategy.Strategy, and "
+            "write draw."
+        )
 
 
+@dataclass(frozen=True)
 class StrategyLacksDraw(Reason):
     """A strategy does not write `draw`."""
 
-    says = "is not a Strategy: it lacks draw."
+    def __str__(self) -> str:
+        return "is not a Strategy: it lacks draw."

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from stratos.core import extras
 from stratos.core.reasons import Reason
 
 
+@dataclass(frozen=True)
 class PackageMissing(Reason):
     """A tracker's package is not installed."""
 
@@ -17,16 +20,19 @@ class PackageMissing(Reason):
         )
 
 
+@dataclass(frozen=True)
 class NoTrackingServer(Reason):
     """MLflow is asked for, and nothing says where its server is."""
 
-    says = (
-        "logger=mlflow needs the address of a tracking server. Type "
-        "logger.tracking_uri=http://<host>:5000, or set MLFLOW_TRACKING_URI. To start one "
-        "here: mlflow server --port 5000"
-    )
+    def __str__(self) -> str:
+        return (
+            "logger=mlflow needs the address of a tracking server. Type "
+            "logger.tracking_uri=http://<host>:5000, or set MLFLOW_TRACKING_URI. To start one "
+            "here: mlflow server --port 5000"
+        )
 
 
+@dataclass(frozen=True)
 class KeyRefused(Reason):
     """W&B does not take the key of the environment."""
 
@@ -34,4 +40,5 @@ class KeyRefused(Reason):
     status: int
     """HTTP status of its answer."""
 
-    says = "{host} refuses the key of WANDB_API_KEY (HTTP {status})"
+    def __str__(self) -> str:
+        return f"{self.host} refuses the key of WANDB_API_KEY (HTTP {self.status})"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import Enum
 
 from stratos.core.reasons import Reason
@@ -16,24 +17,32 @@ class Undivided(Reason, Enum):
     ON_POLICY = "the student writes its own texts, in one process"
     DROPOUT = "it has dropout, which each process would draw for itself"
 
+    def __str__(self) -> str:
+        return self.value
 
+
+@dataclass(frozen=True)
 class TooLarge(Reason):
     """Why a student is not divided: its operators are large enough for threads."""
 
     most_params: int
 
-    says = "it has more than {most_params:,} parameters"
+    def __str__(self) -> str:
+        return f"it has more than {self.most_params:,} parameters"
 
 
+@dataclass(frozen=True)
 class NoMoreProcesses(Reason):
     """Why the first process trains on the part of another one from the beginning."""
 
     cause: str
     """By the operating system."""
 
-    says = "No more process can be started ({cause}): the first trains for it."
+    def __str__(self) -> str:
+        return f"No more process can be started ({self.cause}): the first trains for it."
 
 
+@dataclass(frozen=True)
 class ProcessLost(Reason):
     """Why the first process trains on the part of another one from now on."""
 

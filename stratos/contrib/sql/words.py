@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from stratos.core.counted import listed
 from stratos.core.extras import install
 from stratos.core.reasons import Reason
 
 
+@dataclass(frozen=True)
 class QueryFails(Reason):
     """A gold query cannot be run."""
 
     error: str
 
-    says = "its query fails ({error})"
+    def __str__(self) -> str:
+        return f"its query fails ({self.error})"
 
 
+@dataclass(frozen=True)
 class DuckDbIsMissing(Reason):
     """The file is one of DuckDB, whose package is not installed."""
 
@@ -24,6 +28,7 @@ class DuckDbIsMissing(Reason):
         return f"it is a DuckDB file, and the package duckdb is not installed: {install('duckdb')}"
 
 
+@dataclass(frozen=True)
 class EmptyGolds(Reason):
     """Gold queries give no rows, so that many wrong queries are right there."""
 

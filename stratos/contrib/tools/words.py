@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
@@ -15,14 +16,17 @@ MOST_NAMED = 20
 """Tools that a warning names before it only counts."""
 
 
+@dataclass(frozen=True)
 class NoTools(Reason):
     """A row offers no tool."""
 
     field: str
 
-    says = "{field} is empty, so that nothing can be called"
+    def __str__(self) -> str:
+        return f"{self.field} is empty, so that nothing can be called"
 
 
+@dataclass(frozen=True)
 class UnknownTool(Reason):
     """A call is of a tool that the row does not offer."""
 
@@ -39,6 +43,7 @@ class UnknownTool(Reason):
         )
 
 
+@dataclass(frozen=True)
 class WrongArguments(Reason):
     """The arguments of a call do not match the schema of its tool."""
 
@@ -50,12 +55,15 @@ class WrongArguments(Reason):
         return f"{shown(self.place, 120)}: {shown(self.problem, 120)}"
 
 
+@dataclass(frozen=True)
 class NestedTooDeep(Reason):
     """The arguments of a call cannot be checked."""
 
-    says = "the arguments are nested too deep"
+    def __str__(self) -> str:
+        return "the arguments are nested too deep"
 
 
+@dataclass(frozen=True)
 class WrongCall(Reason):
     """Something is wrong with the arguments of a call."""
 
@@ -64,9 +72,11 @@ class WrongCall(Reason):
     tool: str
     reason: Reason
 
-    says = "call {number} of {tool}: {reason}"
+    def __str__(self) -> str:
+        return f"call {self.number} of {self.tool}: {self.reason}"
 
 
+@dataclass(frozen=True)
 class NoArgument(Reason):
     """What else is right names an argument that the tool does not have."""
 
@@ -86,6 +96,7 @@ class NoArgument(Reason):
         )
 
 
+@dataclass(frozen=True)
 class WrongAccept(Reason):
     """A value that is to be right, too, does not match the schema of the tool."""
 
@@ -103,10 +114,12 @@ class WrongAccept(Reason):
         )
 
 
+@dataclass(frozen=True)
 class NotRecovered(Reason):
     """The calls of an item are not read back from its answer."""
 
-    says = "its calls cannot be read back"
+    def __str__(self) -> str:
+        return "its calls cannot be read back"
 
 
 class NoDraw(Enum):
@@ -121,6 +134,7 @@ class NoDraw(Enum):
     NOT_SAYABLE = "a value of {name} cannot be said in a few words"
 
 
+@dataclass(frozen=True)
 class NotDrawn(Reason):
     """A draw of calls of a tool makes no request."""
 
@@ -134,6 +148,7 @@ class NotDrawn(Reason):
         return self.problem.value.format(name=self.name, form=self.form)
 
 
+@dataclass(frozen=True)
 class NeverDrawn(Reason):
     """Nothing could be made for some tools."""
 
