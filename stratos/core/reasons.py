@@ -23,7 +23,7 @@ class Reason:
     """
 
     says = ""
-    """The sentence, in which a field stands as `{field}`, or with its format as `{field:,}`."""
+    """The sentence, in which a field or a property stands as `{name}`, or as `{name:,}`."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -32,7 +32,11 @@ class Reason:
             del cls.__setattr__, cls.__delattr__  # a class that is decorated, too, gets its own
 
     def __str__(self) -> str:
-        return str(self.value) if isinstance(self, Enum) else self.says.format_map(vars(self))
+        return str(self.value) if isinstance(self, Enum) else self.says.format_map(self)
+
+    def __getitem__(self, name: str) -> Any:
+        """Return a field or a property by its name, as `says` has it."""
+        return getattr(self, name)
 
 
 class Because(Reason):
