@@ -96,7 +96,6 @@ TWINS = {
     "answers.py": "answers of a model: had from it, read out of its text",
     "complexity.py": "the task's complexity: judged, shown",
     "cost.py": "what answers cost: dollars of a model's, work of an engine",
-    "cross_tokenizer.py": "a teacher of another tokenizer: its signal, the loss",
     "frontier.py": "the non-dominated plans: found, drawn",
     "gguf.py": "GGUF files: their header, read once for transformers",
     "labels.py": "answers that are labels: counted, shown",
@@ -104,10 +103,10 @@ TWINS = {
     "metrics.py": "how answers are scored: one model, two models",
     "quotas.py": "cloud.quotas: which offers they speak of, how many servers they leave",
     "samples.py": "several answers to one question: how far they agree, which is learnt",
+    "students.py": "students that start from a model: had, asked about in the probe",
     "table.py": "many rows held as columns",
     "verdict.py": "whether it is worth it: as planned, as measured",
     "reasons.py": "reasons as values, why a plan was chosen",
-    "weights.py": "where the weights of a model lie",
     "words.py": "the reasons of a room, each made into a sentence once",
 }
 """File names that more than one room of the core has, with what they mean in all of them."""
@@ -115,8 +114,8 @@ TWINS = {
 MOVES = {
     "core/atomic_files.py": "the one writer",
     "synthesize/corpus.py": "written row by row, for as long as the corpus grows",
-    "distill/signal/store.py": "the place may be behind a URL",
-    "models/students/unpack.py": "of several that unpack the same, the first counts",
+    "distill/signal/cache.py": "the place may be behind a URL",
+    "models/students.py": "of several that unpack the same, the first counts",
     "ledger/damage.py": "a damaged ledger is put aside",
     "teachers/cache.py": "a corrupt cache is put aside",
     "distill/stage.py": "checkpoints of another training are put aside",

@@ -27,7 +27,7 @@ from stratos.distill.trainer import unusable
 from stratos.plan.horizon import MAX_SERVE_HOURS
 from stratos.synthesize.declared import contradictions
 from stratos.teachers.facts import FACTS
-from stratos.tracking import usable
+from stratos.tracking import services
 
 if TYPE_CHECKING:
     from stratos.synthesize.strategy import Strategy
@@ -87,7 +87,7 @@ def impossible(config: Config) -> list[str]:
     problems += [*_limits(config), *_cloud(config), *_traffic(config), *_planner(config)]
     problems += [*unusable(trainer), *contradictions(config), *_engine(config)]
     problems += [*_signals(config), *_teachers(config), *_executor(config)]
-    problems += [*_server(config), *_rooms(config), *map(str, usable.unusable(config.logger))]
+    problems += [*_server(config), *_rooms(config), *map(str, services.unusable(config.logger))]
     only = config.strategies[0] if len(config.strategies) == 1 else None
     if only is not None and only.makes_questions and not config.task.can_reverse:
         problems.append(

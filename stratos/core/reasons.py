@@ -8,6 +8,10 @@ with its reasons: small frozen dataclasses whose fields are the amounts and name
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
+from typing import ClassVar
+
+from typing_extensions import dataclass_transform
 
 
 class Reason:
@@ -22,3 +26,26 @@ class Because(Reason):
 
     def __str__(self) -> str:
         return self.text
+
+
+@dataclass_transform(frozen_default=True)
+class Sentence(Reason):
+    """A reason that is said by a template, in which `self` is the reason.
+
+    Every subclass is a frozen dataclass; one that needs more than a template overrides `__str__`.
+    """
+
+    template: ClassVar[str]
+
+    def __init_subclass__(cls) -> None:
+        dataclass(frozen=True)(cls)
+
+    def __str__(self) -> str:
+        return self.template.format(self=self)
+
+
+class Phrase(Reason, Enum):
+    """Reasons without amounts: each member is its sentence."""
+
+    def __str__(self) -> str:
+        return str(self.value)

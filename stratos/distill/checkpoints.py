@@ -1,11 +1,12 @@
 """Crash-safe checkpoints: written atomically, two kept, loaded without running code.
 
 A checkpoint is a zip archive with a checksum for each record. Torch does not compare them when it
-loads one; `newest` does, so that a torn or damaged checkpoint is told before it is loaded.
+loads one; `newest` does, so that a torn or damaged checkpoint is found before it is loaded.
 """
 
 from __future__ import annotations
 
+import random
 import time
 import zipfile
 from collections.abc import Callable, Mapping
@@ -13,12 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+import numpy as np
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 from torch import Tensor
+from typing_extensions import override
 
 from stratos.core.atomic_files import DiskFull, remove, replacing, room_for, staged
 from stratos.core.reasons import Because, Reason
+from stratos.distill.distributed import gathered, rank
 from stratos.distill.words import CheckpointUnreadable, EmptyCheckpoint, WrongChecksum
 
 KEPT = 2
@@ -150,3 +154,48 @@ def n_bytes(value: Any) -> int:
     if isinstance(value, list | tuple):
         return sum(map(n_bytes, value))
     return 0
+
+
+class RandomStates(L.Callback):
+    """Keeps the random states in every checkpoint, so that a resumed run draws the same numbers."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the states of Python, NumPy and torch, of every process."""
+        kind, keys, place, has_gauss, gauss = np.random.get_state(legacy=True)
+        own = {
+            "python": list(random.getstate()[1]),
+            "numpy": [kind, np.asarray(keys).tolist(), place, has_gauss, gauss],
+            "torch": torch.get_rng_state(),
+        }
+        if torch.cuda.is_available():
+            own["cuda"] = torch.cuda.get_rng_state()
+        return {"by_rank": gathered(own)}
+
+    @override
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        own = state_dict["by_rank"][rank()]
+        random.setstate((3, tuple(own["python"]), None))
+        kind, keys, place, has_gauss, gauss = own["numpy"]
+        np.random.set_state((kind, np.array(keys, np.uint32), place, has_gauss, gauss))
+        torch.set_rng_state(own["torch"])
+        if "cuda" in own and torch.cuda.is_available():
+            torch.cuda.set_rng_state(own["cuda"])
+
+
+_CUT = "cut_at_usd.txt"
+"""Beside the checkpoints: at which cap of the budget the money ended."""
+
+
+def note_unpaid_signal(folder: Path, cut_at_usd: float | None) -> None:
+    """Remember at which cap the money for the signal ended; None where it did not end."""
+    if cut_at_usd is not None:
+        (folder / _CUT).write_text(repr(cut_at_usd))
+    else:
+        (folder / _CUT).unlink(missing_ok=True)
+
+
+def may_learn_more(folder: Path, cap_usd: float | None) -> bool:
+    """Return whether the checkpoints lack a signal that the money may suffice for now."""
+    if not (folder / _CUT).exists():
+        return False
+    return cap_usd is None or cap_usd > float((folder / _CUT).read_text())

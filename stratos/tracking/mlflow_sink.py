@@ -14,9 +14,8 @@ from typing import Any
 from typing_extensions import override
 
 from stratos.core.redact import redact
-from stratos.tracking.csv_sink import as_csv
+from stratos.tracking.file_sinks import as_csv
 from stratos.tracking.sink import Artifact, Cell, Sink, Start, Table
-from stratos.tracking.sink_thread import in_sinks_folder
 
 URI_VARIABLE = "MLFLOW_TRACKING_URI"
 _CLIENT = {
@@ -37,18 +36,21 @@ class MlflowSink(Sink):
 
     title = "MLflow"
 
-    def __init__(self, mlflow: Any, uri: str) -> None:
+    def __init__(self, uri: str | None) -> None:
+        """Import the package, and know its server; raises ImportError without the package."""
+        mlflow: Any = importlib.import_module("mlflow")
+        importlib.import_module("mlflow.entities")
         for name, value in _CLIENT.items():
             os.environ.setdefault(name, value)
         self._mlflow = mlflow
-        self._client = mlflow.MlflowClient(tracking_uri=uri)
+        self._client = mlflow.MlflowClient(tracking_uri=uri or os.environ[URI_VARIABLE])
         self._id = ""
         self._upload = False
 
     def open(self, start: Start, warn: Callable[[str], None]) -> None:
         """Begin the run in the experiment `logger.project`, or go on with it."""
         self._upload = start.config.logger.upload
-        path = in_sinks_folder(start.folder) / "mlflow_run_id"
+        path = start.own_folder() / "mlflow_run_id"
         if self._goes_on(path):
             return
         name = start.config.logger.project
@@ -114,13 +116,6 @@ class MlflowSink(Sink):
             exit_code, "FAILED"
         )
         self._client.set_terminated(self._id, status)
-
-
-def open_mlflow(uri: str | None) -> MlflowSink:
-    """Return the sink; raises ImportError without the package."""
-    mlflow = importlib.import_module("mlflow")
-    importlib.import_module("mlflow.entities")
-    return MlflowSink(mlflow, uri or os.environ[URI_VARIABLE])
 
 
 def _flat(node: Any, name: str = "") -> list[tuple[str, Any]]:

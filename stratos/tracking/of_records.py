@@ -81,33 +81,29 @@ def artifact_of(
     path = config.run_dir / f"{stage}.json"
     if not path.exists() and config.paths.records_from is not None:
         path = Path(config.paths.records_from).expanduser() / f"{stage}.json"
+    files, facts = _content(record)
     return Artifact(
         name=f"{config.task.name}-{name}",
         type=kind,
         record=path,
-        files=_files(record),
+        files=files,
         made_from=tuple(made[one] for one in before if one in made),
-        facts=_facts(record),
+        facts=facts,
         is_input=is_input,
     )
 
 
-def _files(record: Any) -> tuple[Path, ...]:
-    if isinstance(record, Corpus):
-        return (Path(record.path),)
-    if isinstance(record, Student):
-        return (Path(record.path),)
-    if isinstance(record, Deployment):
-        return (Path(record.bundle_path),)
-    return ()
-
-
-def _facts(record: Any) -> dict[str, Any]:
-    if isinstance(record, Corpus):
-        return {"sha256": record.sha256, "n_items": record.n_items}
-    if isinstance(record, Student):
-        return {"weights_sha256": record.weights_sha256, "n_params": record.n_params}
-    return {}
+def _content(record: Any) -> tuple[tuple[Path, ...], dict[str, Any]]:
+    """Return the files that belong to a record, and what is said of them."""
+    match record:
+        case Corpus():
+            return (Path(record.path),), {"sha256": record.sha256, "n_items": record.n_items}
+        case Student():
+            facts = {"weights_sha256": record.weights_sha256, "n_params": record.n_params}
+            return (Path(record.path),), facts
+        case Deployment():
+            return (Path(record.bundle_path),), {}
+    return (), {}
 
 
 def _asked(path: Path) -> Iterator[Table]:

@@ -2,7 +2,7 @@
 
 `tracked` is entered once around the whole pipeline. What it yields is a `Tracker`, whose
 `for_stage(name)` fits `Context.log`. With `logger=none` nothing is imported and nothing happens.
-Each service works in a thread of its own (see `sink_thread`), so that none can fail a run or slow
+Each service works in a thread of its own (see `SinkThread`), so that none can fail a run or slow
 it.
 """
 
@@ -22,11 +22,12 @@ from stratos.core.errors import BudgetError
 from stratos.core.formats import usd
 from stratos.core.os_signals import Terminated
 from stratos.core.redact import redact, redact_override, redact_text
+from stratos.tracking.file_sinks import CsvSink, TensorboardSink
+from stratos.tracking.mlflow_sink import MlflowSink
 from stratos.tracking.of_records import artifact_of, charts_of, tables_of
-from stratos.tracking.sink import Cell, Sink, Start
-from stratos.tracking.sink_thread import SinkThread, one_line
-from stratos.tracking.wandb_mode import wandb_mode
-from stratos.tracking.wandb_sink import FINISH_TIMEOUT_S, axis_of, open_wandb
+from stratos.tracking.services import wandb_mode
+from stratos.tracking.sink import Cell, Sink, SinkThread, Start, one_line
+from stratos.tracking.wandb_sink import FINISH_TIMEOUT_S, WandbSink, axis_of
 
 _INTERRUPTED = (129, 130, 143)
 """Exit codes of a run that was told to end."""
@@ -203,29 +204,23 @@ def _sinks(config: Config, warn: Callable[[str], None]) -> Iterable[Sink]:
     """Import what is wanted, and yield what can be imported."""
     logger, mode = config.logger, wandb_mode(config, warn)
     if logger.csv:
-        from stratos.tracking.csv_sink import CsvSink
-
         yield CsvSink()
     if mode is not None:
         try:
-            yield open_wandb(mode)
+            yield WandbSink(mode)
         except ImportError as error:
             warn(
                 f"logger=wandb, but wandb cannot be imported ({one_line(error)}): "
                 "`pip install wandb`, or logger=none. Nothing is tracked."
             )
     if logger.tensorboard:
-        from stratos.tracking.tensorboard_sink import open_tensorboard
-
         try:
-            yield open_tensorboard()
+            yield TensorboardSink()
         except ImportError as error:
             warn(f"logger=tensorboard cannot be used ({one_line(error)}).")
     if logger.mlflow:
-        from stratos.tracking.mlflow_sink import open_mlflow
-
         try:
-            yield open_mlflow(logger.tracking_uri)
+            yield MlflowSink(logger.tracking_uri)
         except Exception as error:  # a client refuses an address in many ways
             warn(f"logger=mlflow cannot be used ({one_line(error)}).")
 

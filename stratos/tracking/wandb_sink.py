@@ -14,9 +14,8 @@ from typing_extensions import override
 
 from stratos.config import STAGES
 from stratos.core.redact import redact
-from stratos.tracking.sink import Artifact, Cell, Chart, Sink, Start, Table
-from stratos.tracking.sink_thread import one_line
-from stratos.tracking.wandb_mode import why_refused
+from stratos.tracking.services import why_refused
+from stratos.tracking.sink import Artifact, Cell, Chart, Sink, Start, Table, one_line
 
 FINISH_TIMEOUT_S = 120.0
 """Longest wait for uploads at the end; what is left is on disk, and `wandb sync` sends it."""
@@ -38,8 +37,13 @@ class WandbSink(Sink):
 
     title = "W&B"
 
-    def __init__(self, wandb: Any, mode: str) -> None:
-        self._wandb = wandb
+    def __init__(self, mode: str) -> None:
+        """Import the package; raises ImportError without it.
+
+        It is imported here, in the thread that calls, since imports of two threads may get in each
+        other's way.
+        """
+        self._wandb: Any = importlib.import_module("wandb")
         self._mode = mode
         self._run: Any = None
         self._upload = False
@@ -186,15 +190,6 @@ class WandbSink(Sink):
 def axis_of(stage: str) -> str:
     """Return what the metrics of a stage are drawn over: gradient steps, or its seconds."""
     return "distill/step" if stage == "distill" else f"{stage}/seconds"
-
-
-def open_wandb(mode: str) -> WandbSink:
-    """Return the sink; raises ImportError without the package.
-
-    It is imported here, in the thread that calls, since imports of two threads may get in each
-    other's way.
-    """
-    return WandbSink(importlib.import_module("wandb"), mode)
 
 
 def _run_id(folder: Path) -> str:
