@@ -97,7 +97,6 @@ TWINS = {
     "complexity.py": "the task's complexity: judged, shown",
     "cost.py": "what answers cost: dollars of a model's, work of an engine",
     "frontier.py": "the non-dominated plans: found, drawn",
-    "gguf.py": "GGUF files: their header, read once for transformers",
     "labels.py": "answers that are labels: counted, shown",
     "local.py": "this machine: as an offer, as the place of a teacher's weights",
     "metrics.py": "how answers are scored: one model, two models",

@@ -2,7 +2,8 @@
 
 A function that may refuse returns `Reason | None`, not a text. Each room has one module `words.py`
 with its reasons: small frozen dataclasses whose fields are the amounts and names, and whose
-`__str__` is the sentence. Tests compare the values; the sentences are snapshots.
+`__str__` is the sentence, of a template (`Sentence`) wherever that suffices. Tests compare the
+values; the sentences are snapshots.
 """
 
 from __future__ import annotations

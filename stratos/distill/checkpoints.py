@@ -20,6 +20,7 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from torch import Tensor
 from typing_extensions import override
 
+from stratos.config import CallbacksConfig
 from stratos.core.atomic_files import DiskFull, remove, replacing, room_for, staged
 from stratos.core.reasons import Because, Reason
 from stratos.distill.distributed import gathered, rank
@@ -50,10 +51,9 @@ class CheckpointFiles(TorchCheckpointIO):
 class Checkpoints:
     """The checkpoints of one training: when the next one is due, and how it is written."""
 
-    def __init__(self, folder: Path, every_steps: int, every_seconds: float) -> None:
-        """One is due after so many steps or seconds, whichever comes first."""
-        self.folder = folder
-        self._every_steps, self._every_seconds = every_steps, every_seconds
+    def __init__(self, folder: Path, callbacks: CallbacksConfig) -> None:
+        """One is due after so many steps or minutes, whichever comes first."""
+        self.folder, self._callbacks = folder, callbacks
         self._saved_at, self._took = time.monotonic(), 0.0
 
     def start(self) -> None:
@@ -67,9 +67,10 @@ class Checkpoints:
             step: steps that were made.
             seconds_ahead: what is done next takes so long.
         """
-        every = max(self._every_seconds, self._took / _MOST_OVERHEAD)
+        callbacks = self._callbacks
+        every = max(60 * callbacks.checkpoint_every_minutes, self._took / _MOST_OVERHEAD)
         passed = time.monotonic() - self._saved_at + seconds_ahead
-        return step % self._every_steps == 0 or passed >= every
+        return step % callbacks.checkpoint_every_steps == 0 or passed >= every
 
     def takes_at_most(self, seconds: float) -> bool:
         """Return whether the last checkpoint, if there was one, took at most so many seconds."""

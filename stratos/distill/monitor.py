@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from stratos.config import CallbacksConfig
 from stratos.core.context import Context
 from stratos.core.formats import clock
 from stratos.distill.checkpoints import Checkpoints
@@ -165,9 +166,8 @@ class Watching:
     n_steps: int
     validate_every_steps: int
     """0 measures at the end only."""
-    stop_at_exact: float | None
-    patience: int | None
-    """Measurements in a row that find nothing better before the training ends."""
+    callbacks: CallbacksConfig
+    """Whose `stop_at_exact` and `patience` end it."""
     max_seconds: float | None = None
     usd_per_hour: float = 0.0
     """Price of the servers that train."""
@@ -349,14 +349,15 @@ class TrainingMonitor(L.Callback):
 
     def _end(self, step: int, over: bool) -> End | None:
         """Return why the training ends behind a measurement, or None."""
-        watching, measured = self._watching, self._measured
-        assert measured is not None
+        n_steps, callbacks = self._watching.n_steps, self._watching.callbacks
+        assert self._measured is not None
+        exact, n_no_better = self._measured.exact, self.best.n_no_better
         if over:
-            return OutOfTime(step, watching.n_steps)
-        if watching.stop_at_exact is not None and measured.exact >= watching.stop_at_exact:
-            return AccurateEnough(step, watching.n_steps, measured.exact)
-        if watching.patience is not None and self.best.n_no_better >= watching.patience:
-            return NoBetter(step, watching.n_steps, self.best.n_no_better, self.best.step)
+            return OutOfTime(step, n_steps)
+        if callbacks.stop_at_exact is not None and exact >= callbacks.stop_at_exact:
+            return AccurateEnough(step, n_steps, exact)
+        if callbacks.patience is not None and n_no_better >= callbacks.patience:
+            return NoBetter(step, n_steps, n_no_better, self.best.step)
         return None
 
     def _log(self, step: int, measured: bool) -> None:

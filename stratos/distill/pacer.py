@@ -14,6 +14,7 @@ import lightning as L
 import msgspec
 import torch
 
+from stratos.config import TrainerConfig
 from stratos.core.atomic_files import write_atomically
 from stratos.core.context import Context
 from stratos.core.counted import counted
@@ -209,8 +210,7 @@ class Pacer(L.Callback):
         loader: PackedLoader,
         seconds_per_validation: Callable[[Any], float],
         path: Path,
-        n_threads: int | None,
-        n_processes: int | None = 1,
+        trainer_config: TrainerConfig,
     ) -> None:
         """Take what is to be measured.
 
@@ -220,12 +220,12 @@ class Pacer(L.Callback):
             loader: its rows.
             seconds_per_validation: takes the model; measures what a validation takes.
             path: where choices are kept.
-            n_threads: the config's own choice.
-            n_processes: the config's own choice.
+            trainer_config: its own choice of threads and processes.
         """
         self._context, self._outlook, self._loader = context, outlook, loader
         self._seconds_per_validation, self._path = seconds_per_validation, path
         most = torch.get_num_threads()
+        n_threads, n_processes = trainer_config.n_threads, trainer_config.n_processes
         self._counts = thread_counts(most) if n_threads is None else (n_threads,)
         self._n_processes = n_processes if n_processes or n_threads is None else 1
         self._most, self._module = most, None

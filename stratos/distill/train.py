@@ -128,24 +128,18 @@ def _callbacks(
         loader,
         measuring.foretell_seconds,
         folder / "pace.json",
-        settings.n_threads,
-        settings.n_processes,
+        settings,
     )
     usd_per_hour, price = _price(config, plan)
     watching = Watching(
         n_steps=n_steps,
         validate_every_steps=every,
-        stop_at_exact=config.callbacks.stop_at_exact,
-        patience=config.callbacks.patience,
+        callbacks=config.callbacks,
         max_seconds=max_seconds,
         usd_per_hour=usd_per_hour,
         price=price,
     )
-    checkpoints = Checkpoints(
-        folder / "checkpoints",
-        config.callbacks.checkpoint_every_steps,
-        60 * config.callbacks.checkpoint_every_minutes,
-    )
+    checkpoints = Checkpoints(folder / "checkpoints", config.callbacks)
     monitor = TrainingMonitor(context, watching, measuring, checkpoints, Interrupts(), average)
     return pacer, monitor
 

@@ -170,7 +170,8 @@ class Measuring:
 
     def __call__(self, model: Any, poll: Callable[[], None]) -> Measured:
         """Measure a model, as it is served; `poll` is called behind every token."""
-        return Measured(self._exact(model, poll), self._loss(model, poll))
+        right = self._right(model, self._items, poll, self._max_new_tokens)
+        return Measured(sum(right) / len(right), self._loss(model, poll))
 
     def foretell_seconds(self, model: Any) -> float:
         """Return about what a measurement takes, from the first tokens of some answers."""
@@ -186,10 +187,6 @@ class Measuring:
         per_token = max(0.0, some - first) / _TOKENS_FORETOLD
         # Once for the answers, and once for the loss on the gold ones.
         return (2 * first + self._mean_tokens * per_token) * len(self._items) / len(items)
-
-    def _exact(self, model: Any, poll: Callable[[], None]) -> float:
-        right = self._right(model, self._items, poll, self._max_new_tokens)
-        return sum(right) / len(right)
 
     def _right(
         self, model: Any, items: Sequence[Item], poll: Callable[[], None], n_tokens: int

@@ -114,11 +114,6 @@ class Prefixes:
     """Of each prompt, the cache of its group; None where it has none."""
 
     @classmethod
-    def none(cls, n_prompts: int) -> Prefixes:
-        """Return beginnings of which nothing is computed."""
-        return cls((0,) * n_prompts, (None,) * n_prompts)
-
-    @classmethod
     def of(cls, model: Any, prompts: Sequence[Sequence[int]]) -> Prefixes:
         """Compute what groups of prompts have in common.
 
@@ -126,12 +121,12 @@ class Prefixes:
             model: causal language model of transformers, in evaluation mode.
             prompts: token ids of each.
         """
-        # Sliding windows and recurrent states cannot be continued behind padding.
-        if not all(isinstance(layer, RoomyLayer) for layer in roomy_cache(model.config).layers):
-            return cls.none(len(prompts))
         lengths = [0] * len(prompts)
         caches: list[Any] = [None] * len(prompts)
-        for rows, n_tokens in _groups(prompts):
+        # Sliding windows and recurrent states cannot be continued behind padding.
+        layers = roomy_cache(model.config).layers
+        is_plain = all(isinstance(layer, RoomyLayer) for layer in layers)
+        for rows, n_tokens in _groups(prompts) if is_plain else ():
             cache = roomy_cache(model.config)
             ids = torch.tensor([list(prompts[rows[0]][:n_tokens])], device=model.device)
             arguments = {cache_argument(model): cache}

@@ -4,8 +4,7 @@ Headers are read, never a tensor: what is wrong is said before anything is asked
 """
 
 from stratos.models.pretrained.folder import why_not_loadable, why_not_readable
-from stratos.models.pretrained.gguf import check_gguf
-from stratos.models.pretrained.headers import Tensor, read_config, read_tensors
+from stratos.models.pretrained.headers import Tensor, check_gguf, read_config, read_tensors
 from stratos.models.pretrained.load import load_model, load_tokenizer
 
 __all__ = [
