@@ -68,7 +68,7 @@ def trained(decoder: str, options: argparse.Namespace) -> dict[str, float]:
 
     from stratos import config as c
     from stratos.core.context import Context
-    from stratos.distill import distill, on_policy
+    from stratos.distill import data, distill
     from stratos.ledger import Ledger
     from stratos.synthesize.alignment_on_policy import AlignmentOnPolicy
     from stratos.tasks.mahjong import MahjongTask
@@ -103,9 +103,9 @@ def trained(decoder: str, options: argparse.Namespace) -> dict[str, float]:
         roles_of=lambda _: (),
     )
     writings: list[tuple[float, float, int]] = []
-    plain = on_policy.writer
+    plain = data.student_writer
 
-    def timed(*arguments: Any) -> on_policy.Writer:
+    def timed(*arguments: Any) -> data.Writer:
         write = plain(*arguments)
 
         def written(prompts: Sequence[Any]) -> list[list[int]]:
@@ -125,11 +125,11 @@ def trained(decoder: str, options: argparse.Namespace) -> dict[str, float]:
             "completion": [task.completion(item) for item in items],
         }
         pq.write_table(pa.table(table), corpus.path)
-        on_policy.writer = timed
+        data.student_writer = timed
         try:
             distill(config, plan, corpus, Context(folder, folder, Ledger(folder / "ledger", None)))
         finally:
-            on_policy.writer = plain
+            data.student_writer = plain
     seconds = writings[-1][0] - writings[0][0]
     generation = sum(one[1] for one in writings[:-1])
     return {

@@ -25,7 +25,7 @@ from statistics import median
 
 import record
 
-from stratos.distill.callbacks import LOG_EVERY
+from stratos.distill.monitor import LOG_EVERY
 
 ROOT = Path(__file__).resolve().parents[1]
 LOGGERS = {

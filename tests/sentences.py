@@ -27,7 +27,8 @@ def sentences(words: ModuleType) -> dict[str, str]:
         if issubclass(cls, Enum):
             texts |= {f"{name}.{member.name}": str(member) for member in cls}
             continue
-        kinds = typing.get_type_hints(cls)
+        hints = typing.get_type_hints(cls)
+        kinds = {field.name: hints[field.name] for field in dataclasses.fields(cls)}
         values = {field: _sample(kind, field) for field, kind in kinds.items()}
         texts[name] = str(cls(**values))
         for field, kind in kinds.items():

@@ -66,7 +66,8 @@ def step(student: Any, optimizer: Any, source: Any, batch: Any) -> float:
     import torch
 
     from stratos.distill.head import head_loss
-    from stratos.distill.objectives import LMHead, Objective
+    from stratos.distill.objectives.base import Objective
+    from stratos.distill.objectives.signals import LMHead
 
     hidden = student.base_model(
         input_ids=batch.tokens_1N,
@@ -94,8 +95,7 @@ def rates(cache: Any, data: Any, folder: Path) -> None:
     """Print how fast shards are written and places are read."""
     import numpy as np
 
-    from stratos.distill.signal.cache import CachedSource, SignalCache
-    from stratos.distill.signal.store import Store
+    from stratos.distill.signal.cache import CachedSource, SignalCache, Store
 
     columns = {name: np.array(values) for name, values in cache._shards[0].items()}
     copy = SignalCache(Store(str(folder / "copy"), folder), cache.about, data)
@@ -149,11 +149,10 @@ def main() -> None:
     import torch
 
     from stratos.distill import packed
-    from stratos.distill.signal.cache import About, CachedSource, SignalCache
+    from stratos.distill.signal.cache import About, CachedSource, SignalCache, Store
     from stratos.distill.signal.fill import fill
     from stratos.distill.signal.fingerprint import Fingerprint
     from stratos.distill.signal.local import LocalSource, Reader
-    from stratos.distill.signal.store import Store
 
     torch.set_num_threads(1)
     teacher = model(arguments.vocab, arguments.teacher_width, arguments.teacher_layers, 0).eval()

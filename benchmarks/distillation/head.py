@@ -36,7 +36,7 @@ def inputs(settings: dict[str, Any]) -> Any:
     """Make states, weights and labels of a case, the same for all."""
     import torch
 
-    from stratos.distill.objectives import TopK
+    from stratos.distill.objectives.signals import TopK
 
     torch.manual_seed(0)
     x = argparse.Namespace(**settings)

@@ -41,7 +41,8 @@ def enter_peers(folder: Path) -> None:
 def stratos(x: Any) -> Any:
     """Hidden states of both models, rows without a label dropped."""
     from stratos.distill.head import head_loss
-    from stratos.distill.objectives import Hidden, LMHead, Objective
+    from stratos.distill.objectives.base import Objective
+    from stratos.distill.objectives.signals import Hidden, LMHead
 
     signal = Hidden(x.teacher, LMHead(x.teacher_weight), x.rows)
     head = LMHead(x.weight)
@@ -51,7 +52,8 @@ def stratos(x: Any) -> Any:
 def stratos_top_64(x: Any) -> Any:
     """The teacher's 64 likeliest tokens from a cache."""
     from stratos.distill.head import head_loss
-    from stratos.distill.objectives import LMHead, Objective
+    from stratos.distill.objectives.base import Objective
+    from stratos.distill.objectives.signals import LMHead
 
     head = LMHead(x.weight)
     return head_loss(x.student, head, x.cached, Objective(x.objective), len(x.rows), x.rows).total

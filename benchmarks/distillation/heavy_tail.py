@@ -92,7 +92,7 @@ def main() -> None:
     from record import keep
 
     from stratos.config import StudentConfig, TrainerConfig
-    from stratos.distill.module import TextModule
+    from stratos.distill.module import StudentModule
     from stratos.distill.student_model import make_student
     from stratos.tasks.mahjong import MahjongTask
 
@@ -101,7 +101,7 @@ def main() -> None:
     plain.pop("runs", None)
     student = StudentConfig(**{**plain, "context_length": LONGEST})
     model, _ = make_student(student, MahjongTask().vocabulary(), [], 0)
-    module = TextModule(model, TrainerConfig(), 1)
+    module = StudentModule(model, TrainerConfig(), 1)
     module.on_fit_start()
     found = []
     for name in CORPORA:

@@ -116,7 +116,7 @@ def prepare(settings: Any) -> None:
     """Have the teacher write the notes and read them, as far as this was not done before."""
     from language_states import remember
 
-    from stratos.distill.signal import open_source
+    from stratos.distill.signal.source import open_source
 
     teacher = make_teacher()
     language_texts.write_notes(
@@ -137,13 +137,12 @@ def one(case: str, seed: int, settings: Any) -> dict[str, float]:
     from language_states import Remembered
 
     from stratos.config import TrainerConfig
-    from stratos.distill.callbacks import RandomStates
     from stratos.distill.data import PackedLoader
-    from stratos.distill.logit_module import LogitModule
-    from stratos.distill.module import TextModule
-    from stratos.distill.signal import open_source
+    from stratos.distill.module import StudentModule
+    from stratos.distill.monitor import RandomStates
     from stratos.distill.signal.cross_tokenizer import CrossTokenizerSource
     from stratos.distill.signal.local import LocalSource
+    from stratos.distill.signal.source import open_source
     from stratos.distill.trainer import make_trainer, quiet_lightning
 
     (pair, method), teacher = case.split("/"), make_teacher()
@@ -164,13 +163,13 @@ def one(case: str, seed: int, settings: Any) -> dict[str, float]:
     n_tokens = int(settings.epochs * data.lengths.sum())
     loader = PackedLoader(data, settings_of.batch_tokens, n_tokens, seed)
     if method in ("untrained", "text"):
-        module = TextModule(model, settings_of, loader.n_steps)
+        module = StudentModule(model, settings_of, loader.n_steps)
     else:
         if pair == "other":
             source = across(learned, signal.only_shared)
         else:
             source = open_source(teacher, signal, tokenizer, data, make_context(settings))
-        module = LogitModule(model, settings_of, loader.n_steps, source, signal.to_minimize())
+        module = StudentModule(model, settings_of, loader.n_steps, source, signal.to_minimize())
     began, result = time.process_time(), {}
     if method != "untrained":
         with quiet_lightning():
@@ -199,8 +198,7 @@ def measured(model: Any, tokenizers: list[Any], notes: Any, source: Any) -> dict
 
     from stratos.distill.data import pack
     from stratos.distill.signal.cross_tokenizer import CrossTokenizerSource, shared_with_end
-    from stratos.distill.signal.documents import TeacherRow, split
-    from stratos.distill.signal.local import Reader
+    from stratos.distill.signal.local import Reader, TeacherRow, split
 
     theirs, ours = tokenizers
     data = language_texts.documents(ours, notes)

@@ -13,9 +13,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from stratos.distill.objectives import Hidden, LMHead
-from stratos.distill.signal.documents import TeacherRow
-from stratos.distill.signal.local import Reader
+from stratos.distill.objectives.signals import Hidden, LMHead
+from stratos.distill.signal.local import Reader, TeacherRow
 
 BATCH = 32
 """Documents that the teacher reads at once."""

@@ -85,14 +85,14 @@ def stratos(settings: argparse.Namespace, compiled: bool = False) -> dict[str, A
 
     from stratos.config import TrainerConfig
     from stratos.distill.data import PackedLoader, encode
-    from stratos.distill.module import TextModule
+    from stratos.distill.module import StudentModule
     from stratos.distill.trainer import make_trainer, quiet_lightning
 
     model, tokenizer = make_student(settings)
     data, _ = encode(tokenizer, *make_texts(settings), LENGTH)
     marks, sizes = Marks(), []
 
-    class Module(TextModule):
+    class Module(StudentModule):
         def configure_optimizers(self) -> Any:
             return torch.optim.AdamW(self.parameters(), lr=RATE, weight_decay=0.0, fused=True)
 

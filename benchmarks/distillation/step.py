@@ -195,9 +195,9 @@ def stratos(
     from stratos.config import TrainerConfig
     from stratos.core.context import Context
     from stratos.distill.data import PackedLoader
-    from stratos.distill.logit_module import LogitModule
-    from stratos.distill.objectives import Objective
-    from stratos.distill.signal import open_source
+    from stratos.distill.module import StudentModule
+    from stratos.distill.objectives.base import Objective
+    from stratos.distill.signal.source import open_source
     from stratos.distill.trainer import make_trainer, quiet_lightning
     from stratos.ledger import Ledger
     from stratos.synthesize.alignment_logits import AlignmentLogits
@@ -211,7 +211,7 @@ def stratos(
     context = Context(folder, folder, Ledger(folder / "ledger.jsonl"))
     source = open_source(teacher, strategy.signal, teacher.tokenizer(), data, context)
 
-    class Module(LogitModule):
+    class Module(StudentModule):
         def configure_optimizers(self) -> Any:
             return torch.optim.AdamW(self.parameters(), lr=RATE, weight_decay=0.0, fused=True)
 
@@ -476,7 +476,7 @@ def main() -> None:
 
     sys.path.insert(0, str(ROOT))
     importlib.import_module("trl.experimental.gkd")
-    importlib.import_module("stratos.distill.logit_module")
+    importlib.import_module("stratos.distill.module")
     torch.set_num_threads(1)
     found = {}
     for shape in options.shape:

@@ -27,7 +27,7 @@ from stratos.distill.trainer import unusable
 from stratos.plan.horizon import MAX_SERVE_HOURS
 from stratos.synthesize.declared import contradictions
 from stratos.teachers.facts import FACTS
-from stratos.tracking import usable
+from stratos.tracking import services
 
 if TYPE_CHECKING:
     from stratos.synthesize.strategy import Strategy
@@ -89,7 +89,7 @@ def impossible(config: Config) -> list[str]:
     problems += [*_signals(config), *_teachers(config), *_executor(config)]
     problems += _server(config)
     problems += [str(one) for room in config.rooms.values() for one in room.problems(config)]
-    problems += map(str, usable.unusable(config.logger))
+    problems += map(str, services.unusable(config.logger))
     only = config.strategies[0] if len(config.strategies) == 1 else None
     if only is not None and only.makes_questions and not config.task.can_reverse:
         problems.append(

@@ -1,11 +1,12 @@
 """Crash-safe checkpoints: written atomically, two kept, loaded without running code.
 
 A checkpoint is a zip archive with a checksum for each record. Torch does not compare them when it
-loads one; `newest` does, so that a torn or damaged checkpoint is told before it is loaded.
+loads one; `newest` does, so that a torn or damaged checkpoint is found before it is loaded.
 """
 
 from __future__ import annotations
 
+import random
 import time
 import zipfile
 from collections.abc import Callable, Mapping
@@ -13,12 +14,16 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+import numpy as np
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 from torch import Tensor
+from typing_extensions import override
 
+from stratos.config import CallbacksConfig
 from stratos.core.atomic_files import DiskFull, remove, replacing, room_for, staged
 from stratos.core.reasons import Because, Reason
+from stratos.distill.distributed import gathered, rank
 from stratos.distill.words import CheckpointUnreadable, EmptyCheckpoint, WrongChecksum
 
 KEPT = 2
@@ -46,10 +51,9 @@ class CheckpointFiles(TorchCheckpointIO):
 class Checkpoints:
     """The checkpoints of one training: when the next one is due, and how it is written."""
 
-    def __init__(self, folder: Path, every_steps: int, every_seconds: float) -> None:
-        """One is due after so many steps or seconds, whichever comes first."""
-        self.folder = folder
-        self._every_steps, self._every_seconds = every_steps, every_seconds
+    def __init__(self, folder: Path, callbacks: CallbacksConfig) -> None:
+        """One is due after so many steps or minutes, whichever comes first."""
+        self.folder, self._callbacks = folder, callbacks
         self._saved_at, self._took = time.monotonic(), 0.0
 
     def start(self) -> None:
@@ -63,9 +67,10 @@ class Checkpoints:
             step: steps that were made.
             seconds_ahead: what is done next takes so long.
         """
-        every = max(self._every_seconds, self._took / _MOST_OVERHEAD)
+        callbacks = self._callbacks
+        every = max(60 * callbacks.checkpoint_every_minutes, self._took / _MOST_OVERHEAD)
         passed = time.monotonic() - self._saved_at + seconds_ahead
-        return step % self._every_steps == 0 or passed >= every
+        return step % callbacks.checkpoint_every_steps == 0 or passed >= every
 
     def takes_at_most(self, seconds: float) -> bool:
         """Return whether the last checkpoint, if there was one, took at most so many seconds."""
@@ -150,3 +155,48 @@ def n_bytes(value: Any) -> int:
     if isinstance(value, list | tuple):
         return sum(map(n_bytes, value))
     return 0
+
+
+class RandomStates(L.Callback):
+    """Keeps the random states in every checkpoint, so that a resumed run draws the same numbers."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the states of Python, NumPy and torch, of every process."""
+        kind, keys, place, has_gauss, gauss = np.random.get_state(legacy=True)
+        own = {
+            "python": list(random.getstate()[1]),
+            "numpy": [kind, np.asarray(keys).tolist(), place, has_gauss, gauss],
+            "torch": torch.get_rng_state(),
+        }
+        if torch.cuda.is_available():
+            own["cuda"] = torch.cuda.get_rng_state()
+        return {"by_rank": gathered(own)}
+
+    @override
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        own = state_dict["by_rank"][rank()]
+        random.setstate((3, tuple(own["python"]), None))
+        kind, keys, place, has_gauss, gauss = own["numpy"]
+        np.random.set_state((kind, np.array(keys, np.uint32), place, has_gauss, gauss))
+        torch.set_rng_state(own["torch"])
+        if "cuda" in own and torch.cuda.is_available():
+            torch.cuda.set_rng_state(own["cuda"])
+
+
+_CUT = "cut_at_usd.txt"
+"""Beside the checkpoints: at which cap of the budget the money ended."""
+
+
+def note_unpaid_signal(folder: Path, cut_at_usd: float | None) -> None:
+    """Remember at which cap the money for the signal ended; None where it did not end."""
+    if cut_at_usd is not None:
+        (folder / _CUT).write_text(repr(cut_at_usd))
+    else:
+        (folder / _CUT).unlink(missing_ok=True)
+
+
+def may_learn_more(folder: Path, cap_usd: float | None) -> bool:
+    """Return whether the checkpoints lack a signal that the money may suffice for now."""
+    if not (folder / _CUT).exists():
+        return False
+    return cap_usd is None or cap_usd > float((folder / _CUT).read_text())

@@ -1,9 +1,14 @@
-"""Where the servers of one training meet: the first one says it in a file that all of them see."""
+"""Where the servers of one training meet: the first one names it in a file that all of them see.
+
+`python -m stratos.distill.meeting <file> <node>` is one of the other servers: it waits for that
+file, and becomes the launcher of its own processes.
+"""
 
 from __future__ import annotations
 
 import os
 import socket
+import sys
 import time
 from pathlib import Path
 
@@ -78,3 +83,16 @@ def has_ended(path: Path) -> bool:
 
 def _end(path: Path) -> Path:
     return path.with_suffix(".end")
+
+
+def main() -> None:
+    """Wait for the first server, and become the launcher of this one."""
+    meeting = await_call(Path(sys.argv[1]))
+    if meeting is None:
+        return
+    command = [sys.executable, "-m", "torch.distributed.run", *meeting.words(int(sys.argv[2]))]
+    os.execv(command[0], command)
+
+
+if __name__ == "__main__":
+    main()

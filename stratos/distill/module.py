@@ -1,24 +1,198 @@
-"""The Lightning module of supervised training: cross-entropy on verified text."""
+"""A student in training: body, head and loss in one forward pass, and Lightning's module of it."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import lightning as L
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from stratos.config import TrainerConfig
 from stratos.core.errors import StratosError
-from stratos.distill.collectives import gathered
+from stratos.distill import packed
 from stratos.distill.data import Batch
-from stratos.distill.full_weights import blocks, whole
-from stratos.distill.learner import TEXT, Learner
+from stratos.distill.distributed import blocks, gathered, whole
+from stratos.distill.head import Loss, head_loss
+from stratos.distill.objectives.base import Objective
+from stratos.distill.objectives.signals import Hidden, LMHead, Signal, dense_side
 from stratos.distill.optim import MuonAdamW, split_parameters
 from stratos.distill.recipe import Rates, learning_rates, warmup_steps
-from stratos.distill.speedups import GradientWorkers, Part
+from stratos.distill.signal.local import SignalSource
+from stratos.distill.speedups import GradientWorkers, Part, speedups
+from stratos.distill.student_model import restore_4_bits
+
+
+def hidden_match(
+    student_MH: Tensor, teacher_MD: Tensor, n_tokens: float | None = None, cosine: bool = False
+) -> Tensor:
+    """Return the distance of hidden states of the learned places, summed and divided by n_tokens.
+
+    student_MH (M, D), already projected, and teacher_MD (M, D), which gets no gradient. Distances
+    are reduced in float32: the squared error relative to the teacher's mean square at the place (a
+    teacher's layers differ in scale by orders of magnitude), or 1 - cosine. Safe for M = 0.
+    """
+    ours, theirs = student_MH.float(), teacher_MD.detach().float()
+    if cosine:
+        distance_M = 1 - F.cosine_similarity(ours, theirs, dim=-1)
+    else:
+        scale_M = theirs.square().mean(-1).clamp(min=torch.finfo(torch.float32).eps)
+        distance_M = (ours - theirs).square().mean(-1) / scale_M
+    return distance_M.sum() / ((len(ours) if n_tokens is None else n_tokens) or 1)
+
+
+def layer_pairs(n_student: int, n_teacher: int) -> list[tuple[int, int]]:
+    """Return which teacher's layer each student's layer is matched with, counted from 1.
+
+    Layers are spread evenly and the last goes with the last, as in the index of `hidden_states`
+    that Hugging Face models return, where 0 is the embedding.
+    """
+    return [(i, round(i * n_teacher / n_student)) for i in range(1, n_student + 1)]
+
+
+class HiddenMatch(nn.Module):
+    """Learned projections from the student's width to the teacher's, one for each pair of layers.
+
+    They are trained with the student (its optimizer needs their parameters) and dropped after.
+    """
+
+    def __init__(
+        self, student_width: int, teacher_width: int, pairs: Sequence[tuple[int, int]]
+    ) -> None:
+        """Make a projection without bias for each pair of (student's, teacher's) layers."""
+        super().__init__()
+        self.pairs = list(pairs)
+        self.projections = nn.ModuleList(
+            nn.Linear(student_width, teacher_width, bias=False) for _ in self.pairs
+        )
+
+    def forward(
+        self,
+        student: Sequence[Tensor],
+        teacher: Sequence[Tensor],
+        rows_M: Tensor,
+        n_tokens: float,
+        cosine: bool = False,
+        teacher_rows_M: Tensor | None = None,
+    ) -> Tensor:
+        """Return the mean over the pairs of `hidden_match`.
+
+        student and teacher: hidden states by layer, each (..., width); rows_M: the learned places
+        of the flattened states; teacher_rows_M: those of the teacher's, where it reads a prompt of
+        its own or other tokens.
+        """
+        if teacher_rows_M is None:
+            teacher_rows_M = rows_M
+        total = torch.zeros((), device=rows_M.device)
+        for (ours, theirs), projection in zip(self.pairs, self.projections, strict=True):
+            student_MH = student[ours].flatten(0, -2)[rows_M]
+            teacher_MD = teacher[theirs].flatten(0, -2)[teacher_rows_M]
+            total = total + hidden_match(projection(student_MH), teacher_MD, n_tokens, cosine)
+        return total / max(1, len(self.pairs))
+
+
+TEXT = Objective(cross_entropy=1.0)
+"""Learn the text, and nothing else."""
+
+
+class Learner(nn.Module):
+    """A causal language model whose forward pass ends in the loss, so that logits never exist.
+
+    One module for all of it, because what gathers a sharded weight (FSDP2) does so around a
+    module's forward pass, and the head's weight is needed by the loss.
+    """
+
+    def __init__(self, model: Any, compiled: bool = False) -> None:
+        """Wrap a Hugging Face model; the body is compiled for the forward pass of a training."""
+        super().__init__()
+        self.model = model.train()  # what comes from a folder is in evaluation mode
+        self._attention = model.config._attn_implementation
+        self._compiled = compiled
+
+        def body(layers: bool, **inputs: Any) -> tuple[Tensor, ...]:
+            out = model.base_model(**inputs, use_cache=False, output_hidden_states=layers)
+            return (*(out.hidden_states[:-1] if layers else ()), out.last_hidden_state)
+
+        # A function is no submodule: generation and what is saved know nothing of it.
+        self._body = torch.compile(body, dynamic=True) if compiled else body
+        self.match: HiddenMatch | None = None
+        self._match_weight = 0.0
+
+    def match_layers(self, n_layers: int, width: int, weight: float) -> None:
+        """Learn to say what each of a teacher's layers says, too, through learned projections."""
+        config = self.model.config
+        pairs = layer_pairs(config.num_hidden_layers, n_layers)
+        self.match = HiddenMatch(config.hidden_size, width, pairs)
+        self._match_weight = weight
+
+    def pack(self, on: bool) -> None:
+        """Switch to packed attention for training, or back for generation and saving.
+
+        What is compiled is fused by the compiler.
+        """
+        self.model.set_attn_implementation(packed.NAME if on else self._attention)
+        speedups().fuse(self.model, on and not self._compiled)
+
+    @contextmanager
+    def unpacked(self) -> Iterator[None]:
+        """Let the model generate in the midst of a training."""
+        self.pack(False)
+        try:
+            yield
+        finally:
+            restore_4_bits(self.model)
+            self.pack(True)
+
+    def forward(
+        self,
+        batch: Batch,
+        signal: Signal | None,
+        objective: Objective,
+        places: Tensor | None = None,
+    ) -> Loss:
+        """Return the loss of one packed row.
+
+        Args:
+            batch: the row.
+            signal: what the teacher says of its learned places.
+            objective: what to compute there.
+            places: which of the M learned places the signal is of; the others learn the text. None
+                for all of them.
+        """
+        given = dense_side(signal)
+        layers = given.layers_LNH if isinstance(given, Hidden) and self.match else None
+        tokens_1N, positions_1N, documents = packed.whole_row(
+            batch.tokens_1N, batch.positions_1N, batch.documents
+        )
+        states_L1NH = self._body(
+            layers is not None,
+            input_ids=tokens_1N,
+            position_ids=positions_1N,
+            documents=documents,
+        )
+        rows_M, targets_M = batch.rows_M, batch.targets_M
+        if places is not None:
+            rows_M, targets_M = rows_M[places], targets_M[places]
+        states, head, n_tokens = states_L1NH[-1], LMHead.of(self.model), batch.n_tokens
+        loss = head_loss(states, head, signal, objective, n_tokens, rows_M, targets_M)
+        if places is not None and len(places) < len(batch.rows_M):
+            left_M = torch.ones(len(batch.rows_M), dtype=torch.bool, device=places.device)
+            left_M[places] = False
+            rest = batch.rows_M[left_M], batch.targets_M[left_M]
+            text = head_loss(states, head, None, TEXT, n_tokens, *rest)
+            entropy = loss.cross_entropy + text.cross_entropy
+            loss = Loss(loss.total + text.total, loss.divergence, entropy)
+        if layers is None:
+            return loss
+        assert self.match is not None and isinstance(given, Hidden)
+        matched = self.match(states_L1NH, layers, rows_M, n_tokens, teacher_rows_M=given.rows_M)
+        return loss._replace(total=loss.total + self._match_weight * matched)
 
 
 def learning_rate_factor(step: int, n_steps: int, warmup_steps: int) -> float:
@@ -37,14 +211,21 @@ class NotFinite(StratosError):
         self.documents = documents
 
 
-class TextModule(L.LightningModule):
-    """A causal language model that learns to write completions, from packed rows."""
+class StudentModule(L.LightningModule):
+    """A causal language model that learns to write completions, from packed rows.
+
+    Where there is a source, it is told how likely its teacher finds each token of a text: of the
+    corpus's, or of its own (on-policy, see `OnPolicyLoader`).
+    """
 
     def __init__(
         self,
         model: Any,
         trainer_config: TrainerConfig,
         n_steps: int,
+        source: SignalSource | None = None,
+        objective: Objective = TEXT,
+        hidden_match: float = 0.0,
         rates: Rates | None = None,
     ) -> None:
         """Wrap a Hugging Face model.
@@ -53,10 +234,18 @@ class TextModule(L.LightningModule):
             model: the model.
             trainer_config: how it is trained.
             n_steps: where the cosine ends.
+            source: of the teacher's signal; None where the text is all that is learned.
+            objective: what is computed where there is a signal.
+            hidden_match: weight of matching the teacher's layers.
             rates: learning rates; None takes those of random weights.
         """
         super().__init__()
         self.learner = Learner(model, trainer_config.compile)
+        if hidden_match and source is not None and source.layers is not None:
+            self.learner.match_layers(*source.layers, hidden_match)
+        self._source, self._objective = source, objective
+        # What the student wrote is no text to learn by heart.
+        self._own_text = replace(objective, cross_entropy=0.0)
         self._config, self._n_steps = trainer_config, n_steps
         self._rates = rates or learning_rates(trainer_config, True, model.config.hidden_size)
         self._rows: list[tuple[Tensor, np.ndarray]] = []
@@ -71,7 +260,8 @@ class TextModule(L.LightningModule):
     @property
     def divides(self) -> bool:
         """Return whether processes forked from this one can compute the loss of their parts."""
-        return not self._config.compile
+        is_here = self._source is None or self._source.is_forkable
+        return is_here and not self._config.compile
 
     @property
     def model(self) -> Any:
@@ -105,14 +295,37 @@ class TextModule(L.LightningModule):
             state = checkpoint["state_dict"]
             checkpoint["state_dict"] = {name: state[name] for name in state if name in trained}
 
+    def trial_loss(self, batch: Batch) -> Tensor:
+        """Return a loss that takes as long as `loss`; a server is not asked, and paid, for it."""
+        is_paid = self._source is not None and self._source.is_served
+        return self._text_loss(batch) if is_paid else self.loss(batch)
+
     def loss(self, batch: Batch) -> Tensor:
-        """Return the loss of one packed row."""
-        loss: Tensor = self.learner(batch, None, TEXT).total
+        """Return the loss of one packed row.
+
+        Where the teacher says nothing (it has no token that begins there) the corpus's text is
+        learned: places that nothing is learned from would be noise in the midst of what the student
+        writes. What it has written itself is left out there.
+        """
+        if self._source is None or not batch.n_trained:  # no documents: there is nothing to ask
+            return self._text_loss(batch)
+        signal, places = self._source.signal(batch), self._source.places(batch)
+        objective = self._own_text if batch.written else self._objective
+        if places is not None and batch.written:
+            n_learned = len(batch.rows_M)
+            batch = replace(
+                batch,
+                rows_M=batch.rows_M[places],
+                targets_M=batch.targets_M[places],
+                n_tokens=batch.n_tokens * len(places) / max(1, n_learned),
+            )
+            places = None
+        loss: Tensor = self.learner(batch, signal, objective, places).total
         return loss
 
-    def trial_loss(self, batch: Batch) -> Tensor:
-        """Return a loss that takes as long as `loss`, for steps that are made to be timed."""
-        return self.loss(batch)
+    def _text_loss(self, batch: Batch) -> Tensor:
+        loss: Tensor = self.learner(batch, None, TEXT).total
+        return loss
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
         """Return the loss that Lightning steps on, and how many tokens it is of."""
@@ -159,8 +372,11 @@ class TextModule(L.LightningModule):
         return batch.to(device)
 
     def split_parameters(self) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-        """Return what Muon trains, and what AdamW does."""
-        return split_parameters(self.model)
+        """Return what Muon trains, and what AdamW does: the projections are among the latter."""
+        matrices, others = split_parameters(self.model)
+        if self.learner.match is not None:
+            others.extend(self.learner.match.parameters())
+        return matrices, others
 
     def optimizer(self, scale: float) -> MuonAdamW:
         """Return the optimizer, its peak learning rates times `scale`."""

@@ -11,7 +11,8 @@ import math
 import os
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any
@@ -21,7 +22,7 @@ import torch
 
 from stratos.core.machine_load import Usage, group_seconds, others_between, usage
 from stratos.distill.data import Batch, PackedLoader
-from stratos.distill.module import TextModule
+from stratos.distill.module import StudentModule
 from stratos.models.decode.threads import fastest
 
 _SHORT_SECONDS, _REPEATS = 1.0, 3
@@ -51,7 +52,7 @@ class Pace:
 
 
 def measure(
-    trainer: L.Trainer, module: TextModule, loader: PackedLoader, counts: Sequence[int]
+    trainer: L.Trainer, module: StudentModule, loader: PackedLoader, counts: Sequence[int]
 ) -> list[Pace]:
     """Return what a step takes on each number of threads; weights and random states stay.
 
@@ -62,19 +63,25 @@ def measure(
         counts: numbers of threads; the last one is set afterwards.
     """
     optimizer = module.optimizer(scale=0.0)
-    before = [weight.grad for weight in module.parameters()]
-    with torch.random.fork_rng(devices=_cuda(module)):
-        try:
-            rows, repeats = _rows(trainer, module, loader, optimizer, len(counts) > 1)
-            trials: dict[int, list[_Trial]] = {n: [] for n in counts}
-            for _ in range(repeats):
-                for n in counts:  # in turn, so that what else the machine does meets all alike
-                    torch.set_num_threads(n)
-                    trials[n] += [_trial(trainer, module, row, optimizer) for row in rows]
-        finally:
-            for weight, grad in zip(module.parameters(), before, strict=True):
-                weight.grad = grad
+    with torch.random.fork_rng(devices=_cuda(module)), _same_gradients(module):
+        rows, repeats = _rows(trainer, module, loader, optimizer, len(counts) > 1)
+        trials: dict[int, list[_Trial]] = {n: [] for n in counts}
+        for _ in range(repeats):
+            for n in counts:  # in turn, so that what else the machine does meets all alike
+                torch.set_num_threads(n)
+                trials[n] += [_trial(trainer, module, row, optimizer) for row in rows]
     return [_pace(n, of, trainer.accumulate_grad_batches) for n, of in trials.items()]
+
+
+@contextmanager
+def _same_gradients(module: StudentModule) -> Iterator[None]:
+    """Give the weights back the gradients that they have now."""
+    before = [weight.grad for weight in module.parameters()]
+    try:
+        yield
+    finally:
+        for weight, grad in zip(module.parameters(), before, strict=True):
+            weight.grad = grad
 
 
 @dataclass(frozen=True)
@@ -87,7 +94,7 @@ class _Trial:
 
 
 def measure_divided(
-    trainer: L.Trainer, module: TextModule, loader: PackedLoader, row: int = 0
+    trainer: L.Trainer, module: StudentModule, loader: PackedLoader, row: int = 0
 ) -> Pace:
     """Return what a step takes whose parts are trained on in processes; weights stay.
 
@@ -98,14 +105,10 @@ def measure_divided(
         row: the first of those that are trained on, of several sizes.
     """
     optimizer = module.optimizer(scale=0.0)
-    before = [weight.grad for weight in module.parameters()]
     torch.set_num_threads(1)
     rows = [loader.row((row + place) % len(loader)) for place in range(1 + _REPEATS)]
-    try:
-        trials = [_trial(trainer, module, one, optimizer) for one in rows][1:]
-    finally:
-        for weight, grad in zip(module.parameters(), before, strict=True):
-            weight.grad = grad
+    with _same_gradients(module):
+        trials = [_trial(trainer, module, row, optimizer) for row in rows][1:]
     # Of about equal sizes: no line goes through them.
     mean = _Trial(
         round(fmean(trial.tokens for trial in trials)),
@@ -136,7 +139,7 @@ def _pace(n_threads: int, trials: Sequence[_Trial], n_passes: int) -> Pace:
 
 def _rows(
     trainer: L.Trainer,
-    module: TextModule,
+    module: StudentModule,
     loader: PackedLoader,
     optimizer: torch.optim.Optimizer,
     is_choice: bool,
@@ -163,7 +166,7 @@ def _rows(
 
 
 def _trial(
-    trainer: L.Trainer, module: TextModule, row: Batch, optimizer: torch.optim.Optimizer
+    trainer: L.Trainer, module: StudentModule, row: Batch, optimizer: torch.optim.Optimizer
 ) -> _Trial:
     """Make a step that changes nothing, and time it."""
     row = row.to(module.device)

@@ -94,7 +94,7 @@ class Speedups:
         """Share each step among processes of one thread, or return why that cannot be.
 
         Args:
-            module: the `TextModule` that is trained.
+            module: the `StudentModule` that is trained.
             loader: the `PackedLoader` of its rows.
             n: parts of each row.
             forward_context: of a forward pass (autocast).

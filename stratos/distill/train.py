@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,22 +18,23 @@ from stratos.core.counted import counted
 from stratos.core.environment import JOB
 from stratos.core.errors import StratosError
 from stratos.core.formats import about
-from stratos.distill import unpaid_signal
-from stratos.distill.adapter import checkpoint_blocks
-from stratos.distill.callbacks import TrainingMonitor, Watching
-from stratos.distill.checkpoints import Checkpoints, found, newest
-from stratos.distill.ema import Average
-from stratos.distill.interrupts import Interrupts
-from stratos.distill.measuring import Measuring
-from stratos.distill.module import NotFinite
-from stratos.distill.outlook import Outlook
-from stratos.distill.pacer import Pacer
-from stratos.distill.prepare import Ready, prepare
-from stratos.distill.random_states import RandomStates
+from stratos.distill.checkpoints import (
+    Checkpoints,
+    RandomStates,
+    found,
+    newest,
+    note_unpaid_signal,
+)
+from stratos.distill.data import PackedLoader
+from stratos.distill.module import NotFinite, StudentModule
+from stratos.distill.monitor import Average, TrainingMonitor, Watching
+from stratos.distill.pacer import Outlook, Pacer
 from stratos.distill.recipe import Length, Rates, learning_rates, training_length
-from stratos.distill.saved import save
+from stratos.distill.setup import Ready, open_training, prepare
 from stratos.distill.speedups import speedups
+from stratos.distill.student_model import checkpoint_blocks, merged_weights, save_student
 from stratos.distill.trainer import (
+    Interrupts,
     interruptible,
     make_trainer,
     precision,
@@ -41,9 +42,9 @@ from stratos.distill.trainer import (
     seconds_of,
     threads_kept,
 )
-from stratos.distill.training_setup import TrainingSetup, open_training
-from stratos.distill.validation import validate_kept
-from stratos.models.students.content import content_of
+from stratos.distill.validation import Measuring, validate_kept
+from stratos.models.pretrained import load_model
+from stratos.models.students import content_of
 from stratos.records import Corpus, Plan, Student
 
 
@@ -78,37 +79,20 @@ def train(
     if rank == 0:
         numbers = precision(settings.precision, settings.accelerator)
         context.note(_recipe(ready.chosen.name, length, rates, numbers))
-    parts = ready.model, ready.tokenizer, ready.data, ready.questions
-    with open_training(config, plan, *parts, length, rates, context, rank, n_ranks) as setup:
+    with open_training(config, plan, ready, length, rates, context, rank, n_ranks) as training:
         if rank == 0:
-            unpaid_signal.note(folder, context.ledger.cut_at_usd)
-        callbacks = _callbacks(config, plan, ready, length, setup, context)
+            note_unpaid_signal(folder, context.ledger.cut_at_usd)
+        module, loader = training
+        pacer, monitor = _callbacks(config, plan, ready, length, loader, context)
         try:
-            n_steps = _fit(config, setup, callbacks, checkpoint, folder)
+            n_steps = _fit(config, module, loader, pacer, monitor, checkpoint, folder)
         except NotFinite as error:
             raise StratosError(_not_finite(error, ready, folder, config)) from error
     if rank:
         return None
     if settings.checkpointing:
         checkpoint_blocks(ready.model, False)
-    return _student(config, ready, callbacks, n_steps, context, began)
-
-
-@dataclass(frozen=True)
-class _Callbacks:
-    """What follows a training, in the order in which Lightning calls it."""
-
-    average: Average | None
-    pacer: Pacer
-    monitor: TrainingMonitor
-    interrupts: Interrupts
-    random_states: RandomStates = field(default_factory=RandomStates)
-
-    def __iter__(self) -> Any:
-        """Yield the callbacks of Lightning."""
-        if self.average is not None:
-            yield self.average
-        yield from (self.pacer, self.monitor, self.random_states)
+    return _student(config, ready, pacer, monitor, n_steps, context, began)
 
 
 def _callbacks(
@@ -116,14 +100,13 @@ def _callbacks(
     plan: Plan,
     ready: Ready,
     length: Length,
-    setup: TrainingSetup,
+    loader: PackedLoader,
     context: Context,
-) -> _Callbacks:
+) -> tuple[Pacer, TrainingMonitor]:
     settings, folder = config.trainer, context.run_dir / "distill"
     average = None if settings.ema is None else Average(settings.ema)
-    interrupts = Interrupts()
     measuring = Measuring(config, ready.tokenizer, ready.chosen.context_length, ready.data)
-    n_steps = setup.loader.n_steps
+    n_steps = loader.n_steps
     every = length.validate_every_steps(config.callbacks, n_steps)
     max_seconds = None if settings.max_time is None else seconds_of(settings.max_time)
     outlook = Outlook(
@@ -142,35 +125,31 @@ def _callbacks(
     pacer = Pacer(
         context,
         outlook,
-        setup.loader,
+        loader,
         measuring.foretell_seconds,
         folder / "pace.json",
-        settings.n_threads,
-        settings.n_processes,
+        settings,
     )
     usd_per_hour, price = _price(config, plan)
     watching = Watching(
         n_steps=n_steps,
         validate_every_steps=every,
-        stop_at_exact=config.callbacks.stop_at_exact,
-        patience=config.callbacks.patience,
+        callbacks=config.callbacks,
         max_seconds=max_seconds,
         usd_per_hour=usd_per_hour,
         price=price,
     )
-    checkpoints = Checkpoints(
-        folder / "checkpoints",
-        config.callbacks.checkpoint_every_steps,
-        60 * config.callbacks.checkpoint_every_minutes,
-    )
-    monitor = TrainingMonitor(context, watching, measuring, checkpoints, interrupts, average)
-    return _Callbacks(average, pacer, monitor, interrupts)
+    checkpoints = Checkpoints(folder / "checkpoints", config.callbacks)
+    monitor = TrainingMonitor(context, watching, measuring, checkpoints, Interrupts(), average)
+    return pacer, monitor
 
 
 def _fit(
     config: Config,
-    setup: TrainingSetup,
-    callbacks: _Callbacks,
+    module: StudentModule,
+    loader: PackedLoader,
+    pacer: Pacer,
+    monitor: TrainingMonitor,
     checkpoint: Path | None,
     folder: Path,
 ) -> int:
@@ -179,19 +158,21 @@ def _fit(
     Raises:
         NotFinite: a loss or a gradient is not a number.
     """
-    module, loader = setup.module, setup.loader
+    callbacks: list[L.Callback] = [pacer, monitor, RandomStates()]
+    if monitor.average is not None:
+        callbacks.insert(0, monitor.average)
     closing = contextlib.closing
     with quiet_lightning():
-        trainer = make_trainer(config.trainer, loader.n_steps, [*callbacks], folder)
+        trainer = make_trainer(config.trainer, loader.n_steps, callbacks, folder)
         with (
             interruptible(),
-            closing(callbacks.interrupts),
-            closing(callbacks.pacer),
+            closing(monitor.interrupts),
+            closing(pacer),
             threads_kept(),
             speedups().allocator(),
         ):
             trainer.fit(module, loader, ckpt_path=checkpoint, weights_only=True)
-            callbacks.monitor.catch_up(trainer, module)
+            monitor.catch_up(trainer, module)
             module.on_fit_end()  # a measurement leaves it as a training wants it
     return trainer.global_step
 
@@ -199,16 +180,17 @@ def _fit(
 def _student(
     config: Config,
     ready: Ready,
-    callbacks: _Callbacks,
+    pacer: Pacer,
+    monitor: TrainingMonitor,
     n_steps: int,
     context: Context,
     began: float,
 ) -> Student:
     """Save the best weights, and measure them once more on items that chose nothing."""
-    monitor, pacer, folder = callbacks.monitor, callbacks.pacer, context.run_dir / "distill"
+    folder = context.run_dir / "distill"
     best = monitor.best.measured
     assert best is not None
-    model, n_params, digest = save(ready, monitor.best.weights, folder)
+    model, n_params, digest = _save(ready, monitor.best.weights, folder)
     validated = validate_kept(
         config,
         model,
@@ -243,6 +225,31 @@ def _student(
         content=content_of(config, ready.chosen),
         setup_seconds=time.monotonic() - began - (monitor.seconds - monitor.earlier_seconds),
     )
+
+
+def _save(ready: Ready, weights: dict[str, Any], folder: Path) -> tuple[Any, int, str]:
+    """Write the student with its best weights; return it, its size and its weights' digest."""
+    model = ready.model
+    adapted = hasattr(model, "peft_config")
+    if adapted:
+        model.load_state_dict(weights, strict=False)
+        weights = merged_weights(model)
+    if adapted or any(hasattr(weight, "full_tensor") for weight in model.parameters()):
+        model = load_model(folder / "untouched", dtype="float32")
+    model.load_state_dict(weights, strict=False)
+    save_student(model.float().eval(), ready.tokenizer, folder / "student")
+    n_params = sum(parameter.numel() for parameter in model.parameters())
+    return model, n_params, _digest(folder / "student")
+
+
+def _digest(folder: Path) -> str:
+    """Return the digest of the weights in a folder."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.glob("*.safetensors")):
+        with path.open("rb") as file:
+            while block := file.read(2**24):
+                digest.update(block)
+    return digest.hexdigest()
 
 
 def _planned(plan: Plan) -> str:

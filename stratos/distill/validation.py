@@ -1,18 +1,19 @@
-"""Validation items: a few during training for model selection, more at the end.
-
-The measurements during a training choose the step whose weights are kept, and the best of several
-is too high on average. So the kept weights are measured once more, first of all on items that chose
-nothing: that figure is the student's validation accuracy, on which later plans rest.
-"""
+"""Validation items: a few during training for model selection, more at the end."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import torch
+
 from stratos.config import Config
+from stratos.core.errors import StratosError
+from stratos.distill.data import Batch, Encoded, encode, pack
+from stratos.distill.module import TEXT, Learner
 from stratos.tasks.base import Item
 
 _LEAST_SECONDS = 30.0
@@ -63,8 +64,6 @@ def validate_kept(
         training_seconds: how long the training took.
         tick: called with (done, total).
     """
-    import torch
-
     model.to("cuda" if torch.cuda.is_available() else "cpu")
     items, n_reused = final_items(config)
     end = time.monotonic() + max(_LEAST_SECONDS, _SHARE_OF_TRAINING * training_seconds)
@@ -113,3 +112,108 @@ def right_of(
         config.task.score(completion.text, item).exact
         for completion, item in zip(completions, items, strict=True)
     ]
+
+
+_ROW_TOKENS = 4096
+"""Tokens of a row that the loss is measured on at once."""
+_LONGER = 2
+"""Answers may be so many times as long as the longest that is learned: one that is longer does not
+come to its end."""
+
+
+_N_FORETOLD, _TOKENS_FORETOLD = 32, 4
+"""Answers, and tokens of each, from which the time of all is foretold."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """How good a student is on the validation items."""
+
+    exact: float
+    loss: float | None
+    """Cross-entropy of the gold answers, in nats a token; None where none fits the context."""
+
+    def is_no_worse_than(self, best: Measured | None) -> bool:
+        """Return whether to keep this student's weights: more exact matches, or a lower loss."""
+        if best is None or self.exact != best.exact:
+            return best is None or self.exact > best.exact
+        return self.loss is None or best.loss is None or self.loss <= best.loss
+
+
+class Measuring:
+    """Measures a student on the validation items of a run."""
+
+    def __init__(self, config: Config, tokenizer: Any, context: int, trained: Encoded) -> None:
+        """Take the items.
+
+        Args:
+            config: the run.
+            tokenizer: of the student.
+            context: of the student, in tokens.
+            trained: what is learned, whose answers say how long one may be.
+        """
+        self._config, self._tokenizer = config, tokenizer
+        self._items = config.task.items("validation", config.callbacks.n_validation_items)
+        longest = int((trained.lengths - trained.prompt_lengths).max())
+        self._mean_tokens = float((trained.lengths - trained.prompt_lengths).mean())
+        self._max_new_tokens = min(config.evaluate.max_new_tokens, _LONGER * longest)
+        self._gold = self._encoded(context)
+
+    def _encoded(self, context: int) -> Encoded | None:
+        task = self._config.task
+        chats = [task.student_messages(item) for item in self._items]
+        golds = [task.completion(item) for item in self._items]
+        try:
+            return encode(self._tokenizer, chats, golds, context)[0]
+        except StratosError:  # none of them fits
+            return None
+
+    def __call__(self, model: Any, poll: Callable[[], None]) -> Measured:
+        """Measure a model, as it is served; `poll` is called behind every token."""
+        right = self._right(model, self._items, poll, self._max_new_tokens)
+        return Measured(sum(right) / len(right), self._loss(model, poll))
+
+    def foretell_seconds(self, model: Any) -> float:
+        """Return about what a measurement takes, from the first tokens of some answers."""
+        items = self._items[:_N_FORETOLD]
+
+        def seconds(items: Sequence[Item], n_tokens: int) -> float:
+            started = time.perf_counter()
+            self._right(model, items, lambda: None, n_tokens)
+            return time.perf_counter() - started
+
+        _ = seconds(items[:1], 1)  # the first call of all takes longer
+        first, some = seconds(items, 1), seconds(items, 1 + _TOKENS_FORETOLD)
+        per_token = max(0.0, some - first) / _TOKENS_FORETOLD
+        # Once for the answers, and once for the loss on the gold ones.
+        return (2 * first + self._mean_tokens * per_token) * len(self._items) / len(items)
+
+    def _right(
+        self, model: Any, items: Sequence[Item], poll: Callable[[], None], n_tokens: int
+    ) -> list[float]:
+        # On the threads of the training, which goes on from what is found here.
+        return right_of(self._config, model, self._tokenizer, items, poll, n_tokens, False)
+
+    @torch.no_grad()
+    def _loss(self, model: Any, poll: Callable[[], None]) -> float | None:
+        if self._gold is None:
+            return None
+        learner, total, n_tokens = Learner(model), 0.0, 0
+        learner.pack(True)
+        try:
+            for batch in _rows(self._gold):
+                poll()
+                total += float(learner(batch.to(model.device), None, TEXT).total) * batch.n_tokens
+                n_tokens += int(batch.n_tokens)
+        finally:
+            learner.pack(False)
+        return total / n_tokens
+
+
+def _rows(data: Encoded) -> Iterator[Batch]:
+    """Yield all documents in packed rows, those of like length together."""
+    order = np.argsort(data.lengths, kind="stable")
+    cuts = np.cumsum(data.lengths[order]) // _ROW_TOKENS
+    for documents in np.split(order, np.flatnonzero(np.diff(cuts)) + 1):
+        texts = [data.text(document) for document in documents]
+        yield pack(texts, data.prompt_lengths[documents], documents)

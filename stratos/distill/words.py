@@ -3,50 +3,42 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
 
 from stratos.core.counted import counted
 from stratos.core.errors import did_you_mean
 from stratos.core.formats import about, duration
 from stratos.core.money import exact_usd
-from stratos.core.reasons import Reason
+from stratos.core.reasons import Phrase, Reason, Sentence
 
 
-@dataclass(frozen=True)
-class NoGradientWorkers(Reason):
+class NoGradientWorkers(Sentence):
     """Why no processes share the steps: nothing here has them."""
 
-    def __str__(self) -> str:
-        return "no extension that shares steps among processes is installed (stratos.contrib.cpu)"
+    template = "no extension that shares steps among processes is installed (stratos.contrib.cpu)"
 
 
-@dataclass(frozen=True)
-class ProcessesUnused(Reason):
+class ProcessesUnused(Sentence):
     """Why one process trains although the config asks for several."""
 
     n_processes: int
     reason: Reason
 
-    def __str__(self) -> str:
-        return f"trainer.n_processes={self.n_processes} is not used: {self.reason}."
+    template = "trainer.n_processes={self.n_processes} is not used: {self.reason}."
 
 
-@dataclass(frozen=True)
-class ProcessesGone(Reason):
+class ProcessesGone(Sentence):
     """Why a training that several processes began goes on otherwise."""
 
     n_processes: int
     reason: Reason
 
-    def __str__(self) -> str:
-        return (
-            f"The training began on {self.n_processes} processes and goes on in one, so that sums "
-            f"are rounded otherwise: {self.reason}."
-        )
+    template = (
+        "The training began on {self.n_processes} processes and goes on in one, so that sums "
+        "are rounded otherwise: {self.reason}."
+    )
 
 
-@dataclass(frozen=True)
-class ProcessesBeyondCores(Reason):
+class ProcessesBeyondCores(Sentence):
     """Why the processes that the config asks for wait for each other."""
 
     n_processes: int
@@ -60,22 +52,19 @@ class ProcessesBeyondCores(Reason):
 # --- tokenizers and the teacher's signal ----------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class OtherToken(Reason):
+class OtherToken(Sentence):
     """Why two tokenizers differ: one id means two things."""
 
     id: int
     student: str
     teacher: str
 
-    def __str__(self) -> str:
-        return (
-            f"Id {self.id} is {self.student!r} to the student and {self.teacher!r} to the teacher."
-        )
+    template = (
+        "Id {self.id} is {self.student!r} to the student and {self.teacher!r} to the teacher."
+    )
 
 
-@dataclass(frozen=True)
-class OtherSplit(Reason):
+class OtherSplit(Sentence):
     """Why two tokenizers differ: they make other tokens of one text."""
 
     text: str
@@ -84,90 +73,72 @@ class OtherSplit(Reason):
         return f"The text {self.text[:40]!r} is tokenized differently."
 
 
-@dataclass(frozen=True)
-class OtherEnd(Reason):
+class OtherEnd(Sentence):
     """Why two tokenizers differ: the teacher lacks what ends the student's texts."""
 
     id: int | None
 
-    def __str__(self) -> str:
-        return f"The student ends a text with id {self.id}, which the teacher does not have."
+    template = "The student ends a text with id {self.id}, which the teacher does not have."
 
 
-@dataclass(frozen=True)
-class AlignedPlaces(Reason):
+class AlignedPlaces(Sentence):
     """What a teacher with another tokenizer cannot score: every place."""
 
-    def __str__(self) -> str:
-        return "it scores the places where both tokenizers begin a token at the same character"
+    template = "it scores the places where both tokenizers begin a token at the same character"
 
 
-class NotServed(Reason, Enum):
+class NotServed(Phrase):
     """What no served teacher gives."""
 
     WHOLE_DISTRIBUTION = "a served teacher gives only a part of its distribution, in its own tokens"
     HIDDEN_STATES = "a served teacher gives no hidden states to match"
 
-    def __str__(self) -> str:
-        return self.value
 
-
-@dataclass(frozen=True)
-class ServedTemperature(Reason):
+class ServedTemperature(Sentence):
     """Why no served teacher gives a distribution at another temperature than 1."""
 
     temperature: float
 
-    def __str__(self) -> str:
-        return f"a served teacher gives its distribution at temperature 1, not {self.temperature:g}"
+    template = "a served teacher gives its distribution at temperature 1, not {self.temperature:g}"
 
 
-@dataclass(frozen=True)
-class OnlyAnswers(Reason):
+class OnlyAnswers(Sentence):
     """Why a teacher gives its text alone: its kind does."""
 
     kind: str
 
-    def __str__(self) -> str:
-        return f"{self.kind} only answers chats"
+    template = "{self.kind} only answers chats"
 
 
-@dataclass(frozen=True)
-class ScoringRefused(Reason):
+class ScoringRefused(Sentence):
     """Why an endpoint does not score given text: it refuses the request."""
 
     url: str
     cause: str
 
-    def __str__(self) -> str:
-        return (
-            f"{self.url} refuses to score given text with prompt_logprobs ({self.cause}; vLLM has "
-            "them, transformers serve does not)"
-        )
+    template = (
+        "{self.url} refuses to score given text with prompt_logprobs ({self.cause}; vLLM has "
+        "them, transformers serve does not)"
+    )
 
 
-@dataclass(frozen=True)
-class ScoringIgnored(Reason):
+class ScoringIgnored(Sentence):
     """Why an endpoint does not score given text: it drops the setting without a word."""
 
     url: str
 
-    def __str__(self) -> str:
-        return f"{self.url} ignores prompt_logprobs (vLLM has them; transformers serve does not)"
+    template = "{self.url} ignores prompt_logprobs (vLLM has them; transformers serve does not)"
 
 
-@dataclass(frozen=True)
-class OtherTokensScored(Reason):
+class OtherTokensScored(Sentence):
     """Why the scores of an endpoint are of no use."""
 
     url: str
 
-    def __str__(self) -> str:
-        return f"{self.url} scores other tokens than those sent"
+    template = "{self.url} scores other tokens than those sent"
 
 
-@dataclass(frozen=True)
-class FewerTokens(Reason):
+class FewerTokens(Sentence):
     """What an endpoint gives less of than the strategy has of each place."""
 
     n_given: int
@@ -177,8 +148,7 @@ class FewerTokens(Reason):
         return f"it gives {counted(self.n_given, 'token')} a place instead of {self.n_wanted}"
 
 
-@dataclass(frozen=True)
-class SignalTooDear(Reason):
+class SignalTooDear(Sentence):
     """Why a paid teacher is not asked to score the documents."""
 
     n_documents: int
@@ -194,82 +164,69 @@ class SignalTooDear(Reason):
         )
 
 
-@dataclass(frozen=True)
-class ServedTopK(Reason):
+class ServedTopK(Sentence):
     """Why a cache is of the likeliest tokens although sampled ones are configured."""
 
     teacher: str
 
-    def __str__(self) -> str:
-        return (
-            f"Teacher {self.teacher} is served and gives its most likely tokens, not sampled ones: "
-            "the cache is topk."
-        )
+    template = (
+        "Teacher {self.teacher} is served and gives its most likely tokens, not sampled ones: "
+        "the cache is topk."
+    )
 
 
-@dataclass(frozen=True)
-class PaidEachTime(Reason):
+class PaidEachTime(Sentence):
     """Why a cache would be cheaper."""
 
     teacher: str
 
-    def __str__(self) -> str:
-        return (
-            f"Teacher {self.teacher} is paid each time the student reads a text. To pay once: "
-            "strategy.cache=topk"
-        )
+    template = (
+        "Teacher {self.teacher} is paid each time the student reads a text. To pay once: "
+        "strategy.cache=topk"
+    )
 
 
-@dataclass(frozen=True)
-class NoDistributions(Reason):
+class NoDistributions(Sentence):
     """Why a student learns from the text alone."""
 
     teacher: str
     reason: Reason
 
-    def __str__(self) -> str:
-        return (
-            f"Teacher {self.teacher} gives no distributions: {self.reason}. "
-            "The student learns from its verified text."
-        )
+    template = (
+        "Teacher {self.teacher} gives no distributions: {self.reason}. "
+        "The student learns from its verified text."
+    )
 
 
-@dataclass(frozen=True)
-class LessSignal(Reason):
+class LessSignal(Sentence):
     """What a teacher's signal lacks."""
 
     teacher: str
     reason: Reason
 
-    def __str__(self) -> str:
-        return f"Teacher {self.teacher}: {self.reason}."
+    template = "Teacher {self.teacher}: {self.reason}."
 
 
-@dataclass(frozen=True)
-class ShardAbsent(Reason):
+class ShardAbsent(Sentence):
     """Why a shard of the signal cache has to be computed: it is not there."""
 
-    def __str__(self) -> str:
-        return "it is not there"
+    template = "it is not there"
 
 
-@dataclass(frozen=True)
-class ShardCorrupt(Reason):
+class ShardCorrupt(Sentence):
     """Why a shard of the signal cache has to be computed anew."""
 
     shard: int
     url: str
     cause: str
 
-    def __str__(self) -> str:
-        return f"Shard {self.shard} of the signal cache {self.url} is corrupt ({self.cause})."
+    template = "Shard {self.shard} of the signal cache {self.url} is corrupt ({self.cause})."
 
 
 # --- objectives -----------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class UnknownParameter(Reason):
+class UnknownParameter(Sentence):
     """Why a parameter is refused: its divergence has none of that name."""
 
     divergence: str
@@ -282,8 +239,7 @@ class UnknownParameter(Reason):
         return f"{self.divergence} has no parameter {self.name}.{near} {has}"
 
 
-@dataclass(frozen=True)
-class ParameterOutOfRange(Reason):
+class ParameterOutOfRange(Sentence):
     """Why the value of a parameter is refused."""
 
     name: str
@@ -291,76 +247,63 @@ class ParameterOutOfRange(Reason):
     low: float
     high: float
 
-    def __str__(self) -> str:
-        return f"{self.name}={self.value} is not between {self.low:g} and {self.high:g}."
+    template = "{self.name}={self.value} is not between {self.low:g} and {self.high:g}."
 
 
 # --- checkpoints ----------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class EmptyCheckpoint(Reason):
+class EmptyCheckpoint(Sentence):
     """Why the folder of a checkpoint cannot be loaded."""
 
-    def __str__(self) -> str:
-        return "it is empty"
+    template = "it is empty"
 
 
-@dataclass(frozen=True)
-class WrongChecksum(Reason):
+class WrongChecksum(Sentence):
     """Why the file of a checkpoint cannot be loaded."""
 
     part: str
     """Name of the damaged file in it."""
 
-    def __str__(self) -> str:
-        return f"{self.part} in it has a wrong checksum"
+    template = "{self.part} in it has a wrong checksum"
 
 
-@dataclass(frozen=True)
-class CheckpointUnreadable(Reason):
+class CheckpointUnreadable(Sentence):
     """Why a training resumes from an earlier checkpoint."""
 
     path: str
     reason: Reason
 
-    def __str__(self) -> str:
-        return (
-            f"The checkpoint {self.path} cannot be read ({self.reason}): the training resumes from "
-            "the one before it, or starts again if there is none."
-        )
+    template = (
+        "The checkpoint {self.path} cannot be read ({self.reason}): the training resumes from "
+        "the one before it, or starts again if there is none."
+    )
 
 
-class OtherInputs(Reason, Enum):
+class OtherInputs(Phrase):
     """Why the checkpoints in a folder are of another training."""
 
     CONFIG_OR_CORPUS = "by another config or corpus"
     NO_SIGNAL = "from the text alone, because the budget was too small"
 
-    def __str__(self) -> str:
-        return self.value
 
-
-@dataclass(frozen=True)
-class CheckpointsAside(Reason):
+class CheckpointsAside(Sentence):
     """Why a training starts again beside checkpoints."""
 
     checkpoints: str
     aside: str
     reason: OtherInputs
 
-    def __str__(self) -> str:
-        return (
-            f"The checkpoint in {self.checkpoints} was made {self.reason}: it lies in {self.aside} "
-            "now, and the training starts again"
-        )
+    template = (
+        "The checkpoint in {self.checkpoints} was made {self.reason}: it lies in {self.aside} "
+        "now, and the training starts again"
+    )
 
 
 # --- rows, and why a training ends ----------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class RowsTooLong(Reason):
+class RowsTooLong(Sentence):
     """Why training items are left out."""
 
     n: int
@@ -370,8 +313,7 @@ class RowsTooLong(Reason):
         return f"{items} longer than the student's context: left out"
 
 
-@dataclass(frozen=True)
-class End(Reason):
+class End(Sentence):
     """Why a training ends before its last step."""
 
     step: int
@@ -382,28 +324,23 @@ class End(Reason):
         return f"The training ended at step {self.step} of {self.n_steps}"
 
 
-@dataclass(frozen=True)
 class OutOfTime(End):
     """Its time limit was reached."""
 
-    def __str__(self) -> str:
-        return f"{self._ended}: its time limit was reached (trainer.max_time)."
+    template = "{self._ended}: its time limit was reached (trainer.max_time)."
 
 
-@dataclass(frozen=True)
 class AccurateEnough(End):
     """The student is as accurate as the config asks for."""
 
     exact: float
 
-    def __str__(self) -> str:
-        return (
-            f"{self._ended}: {self.exact:.1%} of the validation items are right "
-            "(callbacks.stop_at_exact)."
-        )
+    template = (
+        "{self._ended}: {self.exact:.1%} of the validation items are right "
+        "(callbacks.stop_at_exact)."
+    )
 
 
-@dataclass(frozen=True)
 class NoBetter(End):
     """Measurements in a row were no better than the best before."""
 
@@ -431,8 +368,7 @@ class PassedLimit:
     """What it would have to be."""
 
 
-@dataclass(frozen=True)
-class TooLong(Reason):
+class TooLong(Sentence):
     """Why a training is not begun, and what would make it fit."""
 
     student: str

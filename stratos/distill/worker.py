@@ -11,6 +11,7 @@ import os
 import pickle
 import sys
 import traceback
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -18,7 +19,7 @@ from stratos import records
 from stratos.core.context import Context
 from stratos.core.errors import StratosError
 from stratos.core.os_signals import end_with_parent
-from stratos.distill.launch import JOB, STUDENT, Job
+from stratos.distill.stage import JOB, STUDENT, Job
 from stratos.distill.train import train
 from stratos.ledger import Ledger
 
@@ -29,15 +30,14 @@ def main() -> None:
     folder = Path(sys.argv[1])
     rank, n_ranks = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     job: Job = pickle.loads((folder / JOB).read_bytes())
-    spoken = _speaker(rank)
     context = Context(
         folder.parent,
         job.cache_dir,
         Ledger(folder.parent / "ledger.jsonl", job.config.limits.budget_usd),
-        tick=spoken("tick"),
-        warn=spoken("warn"),
-        note=spoken("note"),
-        log=spoken("log"),
+        tick=partial(_speak, rank, "tick"),
+        warn=partial(_speak, rank, "warn"),
+        note=partial(_speak, rank, "note"),
+        log=partial(_speak, rank, "log"),
         fingerprint=job.fingerprint,
     )
     try:
@@ -61,18 +61,11 @@ def _leave(code: int) -> NoReturn:
     os._exit(code)
 
 
-def _speaker(rank: int) -> Any:
-    """Return what makes a function of a context that speaks, or is silent in other ranks."""
-
-    def spoken(kind: str) -> Any:
-        def speak(*values: Any, step: int | None = None) -> None:
-            if rank == 0:
-                said = [*values, step] if kind == "log" else list(values)
-                print(json.dumps({kind: said}), flush=True)
-
-        return speak
-
-    return spoken
+def _speak(rank: int, kind: str, *values: Any, step: int | None = None) -> None:
+    """Say what a context is to say; the ranks behind the first are silent."""
+    if rank == 0:
+        spoken = [*values, step] if kind == "log" else list(values)
+        print(json.dumps({kind: spoken}), flush=True)
 
 
 if __name__ == "__main__":

@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
 
 from stratos.core.counted import counted
-from stratos.core.reasons import Reason
+from stratos.core.reasons import Phrase, Reason, Sentence
 
 _MOST_NAMED = 3
 
 
-@dataclass(frozen=True)
-class InFile(Reason):
+class InFile(Sentence):
     """Something is wrong with one file of a model."""
 
     name: str
     why: Reason
 
-    def __str__(self) -> str:
-        return f"{self.name}: {self.why}"
+    template = "{self.name}: {self.why}"
 
 
-class Lacks(Reason, Enum):
+class Lacks(Phrase):
     """A model lacks what every one has."""
 
     TOKENIZER = "it has no tokenizer (tokenizer.json or tokenizer.model)"
@@ -30,49 +27,39 @@ class Lacks(Reason, Enum):
     OBJECT = "it is not a JSON object"
     TEMPLATE = "it has no chat template. Choose an instruction-tuned model"
 
-    def __str__(self) -> str:
-        return self.value
-
 
 # --- config.json ----------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class NoSize(Reason):
+class NoSize(Sentence):
     """A config does not give a size that every model has."""
 
     what: str
     key: str
 
-    def __str__(self) -> str:
-        return f"it does not give its {self.what} ({self.key})"
+    template = "it does not give its {self.what} ({self.key})"
 
 
-@dataclass(frozen=True)
-class NotWhole(Reason):
+class NotWhole(Sentence):
     """A size is no whole number."""
 
     key: str
     value: str
 
-    def __str__(self) -> str:
-        return f"its {self.key} is {self.value}, not a whole number"
+    template = "its {self.key} is {self.value}, not a whole number"
 
 
-@dataclass(frozen=True)
-class OutOfBounds(Reason):
+class OutOfBounds(Sentence):
     """A size is one that no model has."""
 
     key: str
     value: int
     most: int
 
-    def __str__(self) -> str:
-        return f"its {self.key} is {self.value}, not between 1 and {self.most:,}"
+    template = "its {self.key} is {self.value}, not between 1 and {self.most:,}"
 
 
-@dataclass(frozen=True)
-class NoMultiple(Reason):
+class NoMultiple(Sentence):
     """A size does not divide another one."""
 
     key: str
@@ -80,19 +67,16 @@ class NoMultiple(Reason):
     of_key: str
     of_value: int
 
-    def __str__(self) -> str:
-        return f"its {self.key} {self.value} is not a multiple of its {self.of_key} {self.of_value}"
+    template = "its {self.key} {self.value} is not a multiple of its {self.of_key} {self.of_value}"
 
 
-@dataclass(frozen=True)
-class NoToken(Reason):
+class NoToken(Sentence):
     """A setting of generation names no token."""
 
     key: str
     value: str
 
-    def __str__(self) -> str:
-        return f"its {self.key} is {self.value}, not the number of a token"
+    template = "its {self.key} is {self.value}, not the number of a token"
 
 
 # --- weights --------------------------------------------------------------------------------------
@@ -110,8 +94,7 @@ class OtherShape:
         return f"{self.name} is {_times(self.shape)} and {_times(self.by_config)} by the config"
 
 
-@dataclass(frozen=True)
-class OtherShapes(Reason):
+class OtherShapes(Sentence):
     """Tensors have other shapes than the config says."""
 
     tensors: tuple[OtherShape, ...]
@@ -120,16 +103,13 @@ class OtherShapes(Reason):
         return f"its weights do not fit its config.json: {_listed([*map(str, self.tensors)])}"
 
 
-@dataclass(frozen=True)
-class OtherKind(Reason):
+class OtherKind(Sentence):
     """The weights are of another architecture."""
 
-    def __str__(self) -> str:
-        return "its weights are of another kind of model than its config.json says"
+    template = "its weights are of another kind of model than its config.json says"
 
 
-@dataclass(frozen=True)
-class LacksWeights(Reason):
+class LacksWeights(Sentence):
     """Tensors of the model are in no file."""
 
     names: tuple[str, ...]
@@ -141,46 +121,38 @@ class LacksWeights(Reason):
 # --- chats ----------------------------------------------------------------------------------------
 
 
-class WrongChat(Reason, Enum):
+class WrongChat(Phrase):
     """A chat template, or the tokenizer behind it, does not write a chat."""
 
     USER = "its chat template leaves out the user's message"
     TOKENS = "its tokenizer makes no tokens of a chat"
 
-    def __str__(self) -> str:
-        return self.value
 
-
-@dataclass(frozen=True)
-class TokenBeyond(Reason):
+class TokenBeyond(Sentence):
     """The tokenizer makes a token that the model does not have."""
 
     token: int
     vocab_size: int
 
-    def __str__(self) -> str:
-        return (
-            f"its tokenizer makes token {self.token:,} of a chat, and its config.json has a "
-            f"vocab_size of {self.vocab_size:,}"
-        )
+    template = (
+        "its tokenizer makes token {self.token:,} of a chat, and its config.json has a "
+        "vocab_size of {self.vocab_size:,}"
+    )
 
 
-@dataclass(frozen=True)
-class Unloadable(Reason):
+class Unloadable(Sentence):
     """A loader fails on a part of a model."""
 
     part: str
     cause: str
 
-    def __str__(self) -> str:
-        return f"{self.part} cannot be read ({self.cause})"
+    template = "{self.part} cannot be read ({self.cause})"
 
 
 # --- students -------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class NotHere(Reason):
+class NotHere(Sentence):
     """The weights of a student are not on this machine."""
 
     commands: tuple[str, ...]
@@ -190,33 +162,28 @@ class NotHere(Reason):
         return f"its weights are not on this machine. Type: {' or '.join(self.commands)}"
 
 
-@dataclass(frozen=True)
-class ShortContext(Reason):
+class ShortContext(Sentence):
     """A student reads too few tokens."""
 
     n_tokens: int
     least: int
 
-    def __str__(self) -> str:
-        return f"it reads {self.n_tokens} tokens at most, and a student has to read {self.least}"
+    template = "it reads {self.n_tokens} tokens at most, and a student has to read {self.least}"
 
 
-@dataclass(frozen=True)
-class Unusable(Reason):
+class Unusable(Sentence):
     """The model in a folder cannot be a student."""
 
     folder: str
     why: Reason
 
-    def __str__(self) -> str:
-        return f"the model in {self.folder} cannot be used: {self.why}"
+    template = "the model in {self.folder} cannot be used: {self.why}"
 
 
 # --- decoding -------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class OtherLogits(Reason):
+class OtherLogits(Sentence):
     """Why transformers decoded batches in place of a fast decoder."""
 
     n_batches: int

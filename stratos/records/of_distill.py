@@ -63,7 +63,7 @@ class Student:
     """What the training was expected to take, measured before it began."""
     content: dict[str, str] = field(default_factory=dict)
     """Digests of what it was trained and validated with, and of what it started from, where the
-    config names files (`stratos.models.students.content.content_of`)."""
+    config names files (`stratos.models.students.content_of`)."""
     setup_seconds: float = 0.0
     """Around the `seconds` of the training, in the process that ended it: to load rows and model,
     to measure the speed, to save and validate."""

@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from stratos.core.errors import TeacherError
-from stratos.models.decode.repetition import repeats
+from stratos.models.decode.decoder import repeats
 from stratos.records import is_cut_short
 from stratos.tasks.base import Message, Task
 from stratos.teachers.base import (

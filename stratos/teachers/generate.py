@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from stratos.models.decode.repetition import repeats
+from stratos.models.decode.decoder import repeats
 from stratos.tasks.base import Message
 from stratos.teachers.base import LENGTH, REPETITION, STOP, Answer, Keep, Question
 

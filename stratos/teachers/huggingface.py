@@ -16,7 +16,7 @@ from stratos.core.errors import TeacherError
 from stratos.core.foreign import cause
 from stratos.core.reasons import Reason
 from stratos.models.pretrained import load_model, load_tokenizer
-from stratos.models.pretrained.free_memory import free_memory
+from stratos.models.pretrained.load import free_memory
 from stratos.records import ModelCard
 from stratos.tasks.base import Message
 from stratos.teachers.base import (

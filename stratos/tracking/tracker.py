@@ -2,12 +2,13 @@
 
 `tracked` is entered once around the whole pipeline. What it yields is a `Tracker`, whose
 `for_stage(name)` fits `Context.log`. With `logger=none` nothing is imported and nothing happens.
-Each service works in a thread of its own (see `sink_thread`), so that none can fail a run or slow
+Each service works in a thread of its own (see `SinkThread`), so that none can fail a run or slow
 it.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import time
@@ -19,14 +20,31 @@ from typing import Any
 
 from stratos.config import Config
 from stratos.core.errors import BudgetError
-from stratos.core.formats import usd
+from stratos.core.formats import is_number, usd
 from stratos.core.os_signals import Terminated
-from stratos.core.redact import redact, redact_override, redact_text
-from stratos.tracking.of_records import artifact_of, charts_of, tables_of
-from stratos.tracking.sink import Cell, Sink, Start
-from stratos.tracking.sink_thread import SinkThread, one_line
-from stratos.tracking.wandb_mode import wandb_mode
-from stratos.tracking.wandb_sink import FINISH_TIMEOUT_S, axis_of, open_wandb
+from stratos.core.redact import redact, redact_override, redact_shapes, redact_text
+from stratos.records import (
+    Corpus,
+    CurvePoint,
+    Deployment,
+    Plan,
+    PlanPoint,
+    Probe,
+    Scorecard,
+    Student,
+)
+from stratos.report.examples import Example, read_examples
+from stratos.report.frontier import chosen_point, is_same
+from stratos.tracking.services import wandb_mode
+from stratos.tracking.sink import Artifact, Cell, Chart, Sink, SinkThread, Start, Table, one_line
+from stratos.tracking.sinks import (
+    FINISH_TIMEOUT_S,
+    CsvSink,
+    MlflowSink,
+    TensorboardSink,
+    WandbSink,
+    axis_of,
+)
 
 _INTERRUPTED = (129, 130, 143)
 """Exit codes of a run that was told to end."""
@@ -85,13 +103,8 @@ class Tracker:
         prefix = f"{stage}/"
 
         def log(metrics: Mapping[str, float], step: int | None = None) -> None:
-            self.log(
-                {
-                    name if name.startswith(prefix) else prefix + name: value
-                    for name, value in metrics.items()
-                },
-                step,
-            )
+            named = {prefix + name.removeprefix(prefix): value for name, value in metrics.items()}
+            self.log(named, step)
 
         return log
 
@@ -203,29 +216,23 @@ def _sinks(config: Config, warn: Callable[[str], None]) -> Iterable[Sink]:
     """Import what is wanted, and yield what can be imported."""
     logger, mode = config.logger, wandb_mode(config, warn)
     if logger.csv:
-        from stratos.tracking.csv_sink import CsvSink
-
         yield CsvSink()
     if mode != "disabled":
         try:
-            yield open_wandb(mode)
+            yield WandbSink(mode)
         except ImportError as error:
             warn(
                 f"logger=wandb, but wandb cannot be imported ({one_line(error)}): "
                 "`pip install wandb`, or logger=none. Nothing is tracked."
             )
     if logger.tensorboard:
-        from stratos.tracking.tensorboard_sink import open_tensorboard
-
         try:
-            yield open_tensorboard()
+            yield TensorboardSink()
         except ImportError as error:
             warn(f"logger=tensorboard cannot be used ({one_line(error)}).")
     if logger.mlflow:
-        from stratos.tracking.mlflow_sink import open_mlflow
-
         try:
-            yield open_mlflow(logger.tracking_uri)
+            yield MlflowSink(logger.tracking_uri)
         except Exception as error:  # a client refuses an address in many ways
             warn(f"logger=mlflow cannot be used ({one_line(error)}).")
 
@@ -253,3 +260,172 @@ def _environment(run_dir: Path) -> Iterator[None]:
         sys.argv = argv
         for name in ours:
             os.environ.pop(name, None)
+
+
+MOST_ROWS = 1000
+"""Of a table."""
+LONGEST = 2000
+"""Characters of a cell."""
+_MOST_POINTS = 500
+"""Of a curve."""
+_MODELS = ("student", "teacher", "untouched")
+
+LINEAGE = {
+    "probe": ("probe", "probe", ()),
+    "plan": ("plan", "plan", ("probe",)),
+    "synthesize": ("corpus", "dataset", ("plan",)),
+    "distill": ("student", "model", ("plan", "synthesize")),
+    "evaluate": ("scorecard", "evaluation", ("distill",)),
+    "deploy": ("bundle", "model", ("distill", "evaluate")),
+}
+"""Stage to what it makes: name and type of the artifact, and the stages whose artifacts it uses."""
+
+
+def tables_of(stage: str, record: Any) -> Iterator[Table]:
+    """Yield the tables of a stage's record; none where its files are not there."""
+    if isinstance(record, Probe):
+        yield from _asked(Path(record.answers_path))
+    elif isinstance(record, Scorecard):
+        found = read_examples(Path(record.examples_path)).shown[:MOST_ROWS]
+        if found:
+            columns = ("question", "gold", *_MODELS, *(f"{one} right" for one in _MODELS))
+            rows = [_side_by_side(one) for one in found]
+            yield Table(f"{stage}/answers", (*columns, "slice", "outcome"), rows)
+
+
+def charts_of(stage: str, record: Any) -> Iterator[Chart]:
+    """Yield the charts of a stage's record."""
+    if isinstance(record, Plan):
+        yield _frontier(record)
+    elif isinstance(record, Student) and len(record.curve) > 1:
+        yield from _curves(record.curve)
+
+
+def artifact_of(
+    config: Config, stage: str, record: Any, made: Mapping[str, str], is_input: bool
+) -> Artifact | None:
+    """Return the artifact of a stage; None where it has none.
+
+    Args:
+        config: of the run.
+        stage: whose it is.
+        record: of the stage.
+        made: stage to the name of its artifact, of those before it.
+        is_input: whether another run made it.
+    """
+    if stage not in LINEAGE:
+        return None
+    name, kind, before = LINEAGE[stage]
+    path = config.run_dir / f"{stage}.json"
+    if not path.exists() and config.paths.records_from is not None:
+        path = Path(config.paths.records_from).expanduser() / f"{stage}.json"
+    files, facts = _content(record)
+    return Artifact(
+        name=f"{config.task.name}-{name}",
+        type=kind,
+        record=path,
+        files=files,
+        made_from=tuple(made[one] for one in before if one in made),
+        facts=facts,
+        is_input=is_input,
+    )
+
+
+def _content(record: Any) -> tuple[tuple[Path, ...], dict[str, Any]]:
+    """Return the files that belong to a record, and what is said of them."""
+    match record:
+        case Corpus():
+            return (Path(record.path),), {"sha256": record.sha256, "n_items": record.n_items}
+        case Student():
+            facts = {"weights_sha256": record.weights_sha256, "n_params": record.n_params}
+            return (Path(record.path),), facts
+        case Deployment():
+            return (Path(record.bundle_path),), {}
+    return (), {}
+
+
+def _asked(path: Path) -> Iterator[Table]:
+    """Yield the table of what teachers answered in the probe."""
+    rows: list[list[Cell]] = []
+    try:
+        with path.open("rb") as file:
+            for line in file:
+                row = json.loads(line)
+                if row.get("kind") != "answer":
+                    continue
+                texts = (row["teacher"], row["prompt"], row["question"], row["gold"], row["answer"])
+                rows.append([*map(_cell, texts), row["exact"] == 1])
+                if len(rows) == MOST_ROWS:
+                    break
+    except (OSError, ValueError, KeyError):
+        return
+    if rows:
+        columns = ("teacher", "prompt", "question", "gold", "answer", "right")
+        yield Table("probe/answers", columns, rows)
+
+
+def _side_by_side(example: Example) -> list[Cell]:
+    by_model = {one.model: one for one in example.replies}
+    replies = [by_model.get(name) for name in _MODELS]
+    return [
+        _cell(example.question),
+        _cell(example.gold),
+        *(None if one is None else _cell(one.text or one.answer) for one in replies),
+        *(None if one is None else one.right for one in replies),
+        _cell(example.slice),
+        example.kind,
+    ]
+
+
+def _cell(text: Any) -> str:
+    """Return a text without secrets, and not too long."""
+    clean, _ = redact_shapes(redact_text(str(text)))
+    clean = clean.encode(errors="replace").decode()  # halves of characters, which JSON refuses
+    return clean if len(clean) <= LONGEST else f"{clean[: LONGEST - 1]}…"
+
+
+def _frontier(plan: Plan) -> Chart:
+    chosen = chosen_point(plan)
+    points = [("frontier", one) for one in plan.frontier if not is_same(one, chosen)]
+    points += [(name, one) for name, one in plan.alternatives.items() if not is_same(one, chosen)]
+    points.append(("chosen", chosen))
+    columns = (
+        "usd", "accuracy", "accuracy low", "accuracy high", "hours", "p95 ms", "student",
+        "strategy", "teacher", "what",
+    )  # fmt: skip
+    known = all(one.accuracy_known for _, one in points)
+    table = Table("plan/frontier", columns, [_row(what, one) for what, one in points])
+    title = "Plans: accuracy against dollars" if known else "Plans: hours against dollars"
+    return Chart(table, title, x="usd", y="accuracy" if known else "hours")
+
+
+def _row(what: str, point: PlanPoint) -> list[Cell]:
+    return [
+        point.usd,
+        point.accuracy if point.accuracy_known else None,
+        point.accuracy_low,
+        point.accuracy_high,
+        point.hours,
+        point.latency_ms,
+        point.student,
+        point.strategy,
+        point.teacher,
+        what,
+    ]
+
+
+def _curves(curve: tuple[CurvePoint, ...]) -> Iterator[Chart]:
+    kept = curve[:: max(1, len(curve) // _MOST_POINTS)]
+    shown = {
+        "loss": {"training": [(p.tokens, p.loss) for p in kept]},
+        "exact": {"validation": [(p.tokens, p.exact) for p in curve if is_number(p.exact)]},
+    }
+    shown["loss"]["validation"] = [
+        (p.tokens, p.validation_loss) for p in curve if is_number(p.validation_loss)
+    ]
+    titles = {"loss": "Loss over training tokens", "exact": "Validation items that are right"}
+    for name, lines in shown.items():
+        rows = [(tokens, value, which) for which, line in lines.items() for tokens, value in line]
+        if rows:
+            table = Table(f"distill/curve_{name}", ("tokens", name, "of"), rows)
+            yield Chart(table, titles[name], x="tokens", y=name, kind="lines", series="of")

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from stratos.core import extras
-from stratos.core.reasons import Reason
+from stratos.core.reasons import Sentence
 
 
-@dataclass(frozen=True)
-class PackageMissing(Reason):
+class PackageMissing(Sentence):
     """A tracker's package is not installed."""
 
     name: str
@@ -20,25 +17,21 @@ class PackageMissing(Reason):
         )
 
 
-@dataclass(frozen=True)
-class NoTrackingServer(Reason):
+class NoTrackingServer(Sentence):
     """MLflow is asked for, and nothing says where its server is."""
 
-    def __str__(self) -> str:
-        return (
-            "logger=mlflow needs the address of a tracking server. Type "
-            "logger.tracking_uri=http://<host>:5000, or set MLFLOW_TRACKING_URI. To start one "
-            "here: mlflow server --port 5000"
-        )
+    template = (
+        "logger=mlflow needs the address of a tracking server. Type "
+        "logger.tracking_uri=http://<host>:5000, or set MLFLOW_TRACKING_URI. To start one "
+        "here: mlflow server --port 5000"
+    )
 
 
-@dataclass(frozen=True)
-class KeyRefused(Reason):
+class KeyRefused(Sentence):
     """W&B does not take the key of the environment."""
 
     host: str
     status: int
     """HTTP status of its answer."""
 
-    def __str__(self) -> str:
-        return f"{self.host} refuses the key of WANDB_API_KEY (HTTP {self.status})"
+    template = "{self.host} refuses the key of WANDB_API_KEY (HTTP {self.status})"

@@ -70,7 +70,7 @@ def interrupted(
     run: Callable[..., Any], folder: Path, monkeypatch: pytest.MonkeyPatch, **settings: Any
 ) -> None:
     """Stop with Ctrl-C behind step 6; the last checkpoint is of step 4."""
-    from stratos.distill.callbacks import TrainingMonitor
+    from stratos.distill.monitor import TrainingMonitor
 
     after = TrainingMonitor.on_train_batch_end
 

@@ -16,6 +16,7 @@ import torch
 from process import interrupted, stop_at
 from training_runs import EVERY_3, SHORT, Trained
 
+from stratos.config import CallbacksConfig
 from stratos.core.atomic_files import DiskFull, mount_of, replacing, room_for
 from stratos.distill.checkpoints import Checkpoints, found, unreadable
 from stratos.records import Student
@@ -175,7 +176,8 @@ def test_checkpoints_go_by_time_too(
 def test_at_most_so_much_time_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    checkpoints = Checkpoints(tmp_path, every_steps=400, every_seconds=120)
+    settings = CallbacksConfig(checkpoint_every_steps=400, checkpoint_every_minutes=2)
+    checkpoints = Checkpoints(tmp_path, settings)
     checkpoints.start()
     now[0] = 100.0
     assert not checkpoints.is_due(7, seconds_ahead=10)

@@ -15,7 +15,7 @@ from process import stop_at
 from whole import WHOLE
 
 from stratos.core.errors import StratosError
-from stratos.distill.launch import launch_script
+from stratos.distill.stage import launch_script
 
 FSDP2 = {
     "_target_": "lightning.pytorch.strategies.ModelParallelStrategy",

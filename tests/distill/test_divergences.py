@@ -17,8 +17,9 @@ from stratos.core.typed import read_dataclass
 from stratos.distill import divergences
 from stratos.distill.divergences import DIVERGENCES, Divergence, Parameter, wrong_parameters
 from stratos.distill.head import head_loss
-from stratos.distill.objectives import Dense, LMHead, Objective, Sampled
+from stratos.distill.objectives.base import Objective
 from stratos.distill.objectives.kernels import Scratch, softmax_
+from stratos.distill.objectives.signals import Dense, LMHead, Sampled
 from stratos.distill.words import ParameterOutOfRange, UnknownParameter
 from stratos.synthesize.alignment_logits import AlignmentLogits
 from stratos.synthesize.alignment_on_policy import AlignmentOnPolicy

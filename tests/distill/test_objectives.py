@@ -12,7 +12,8 @@ from torch.nn import functional as F
 
 from stratos.core.errors import ConfigError
 from stratos.distill.divergences import DIVERGENCES
-from stratos.distill.objectives import Dense, Objective, Sampled, TopK
+from stratos.distill.objectives.base import Objective
+from stratos.distill.objectives.signals import Dense, Sampled, TopK
 
 
 @given(

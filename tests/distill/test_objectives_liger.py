@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from stratos.distill.head import head_loss
-from stratos.distill.objectives import Dense, Hidden, LMHead, Objective
+from stratos.distill.objectives.base import Objective
 from stratos.distill.objectives.liger import fits, is_better, liger_loss
+from stratos.distill.objectives.signals import Dense, Hidden, LMHead
 
 
 def test_a_cpu_never_takes_it() -> None:

@@ -11,8 +11,8 @@ from objectives_textbook import compare
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from stratos.distill.objectives.cross_tokenizer import common_starts, shared_tokens
-from stratos.distill.objectives.hidden import HiddenMatch, hidden_match, layer_pairs
+from stratos.distill.module import HiddenMatch, hidden_match, layer_pairs
+from stratos.distill.signal.cross_tokenizer import common_starts, shared_tokens
 
 
 def spans(cuts: list[int], end: int) -> list[tuple[int, int]]:

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from objectives_textbook import KL, compare, reference
 from torch import Tensor
 
-from stratos.distill.objectives import Dense, Objective, Sampled, Shared, TopK
+from stratos.distill.objectives.base import Objective
+from stratos.distill.objectives.signals import Dense, Sampled, Shared, TopK
 
 
 def buckets(logprobs: Tensor, ids: list[int]) -> Tensor:

@@ -6,8 +6,10 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from stratos.distill.muon import StackedMuon  # noqa: E402
-from stratos.distill.optim import MuonAdamW  # noqa: E402
+from stratos.distill.optim import (  # noqa: E402
+    MuonAdamW,
+    StackedMuon,
+)
 
 
 def weights() -> list["torch.nn.Parameter"]:

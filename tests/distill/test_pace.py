@@ -19,8 +19,8 @@ from stratos.core.errors import StratosError
 from stratos.core.machine import n_cores
 from stratos.core.machine_load import Usage
 from stratos.distill import pace, pacer
-from stratos.distill.outlook import Outlook
 from stratos.distill.pace import Drift, IdleCores, OtherWork, Pace, fastest_of
+from stratos.distill.pacer import Outlook
 from stratos.distill.words import PassedLimit, TooLong
 from stratos.models.decode.threads import thread_counts
 
@@ -279,7 +279,7 @@ import sys
 sys.path[:0] = {paths!r}
 import json, pathlib, torch, training_runs
 from stratos.distill import pacer
-from stratos.distill.callbacks import TrainingMonitor
+from stratos.distill.monitor import TrainingMonitor
 from stratos.distill.pace import Drift, Pace
 # The machine gets busy behind step 5: 2 threads before, 1 after.
 found = iter([[Pace(1, 2e-4, 0), Pace(2, 1e-4, 0)], [Pace(1, 1e-4, 0), Pace(2, 2e-4, 0)]])

@@ -29,9 +29,8 @@ from transformers import (
 from stratos.config import TrainerConfig
 from stratos.core.errors import StratosError
 from stratos.distill.data import Encoded, PackedLoader
-from stratos.distill.module import TextModule, learning_rate_factor
-from stratos.distill.packed import NAME, Documents, whole_row
-from stratos.distill.packs import check_packs
+from stratos.distill.module import StudentModule, learning_rate_factor
+from stratos.distill.packed import NAME, Documents, check_packs, whole_row
 
 
 def make_model(n_kv_heads: int) -> LlamaForCausalLM:
@@ -88,7 +87,7 @@ def test_packed_loss_and_gradients_equal_those_of_single_documents(
     gradients = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
     model.zero_grad()
-    module = TextModule(model, TrainerConfig(), 1)
+    module = StudentModule(model, TrainerConfig(), 1)
     module.learner.pack(True)
     batch = PackedLoader(data, 1000, 1, 0).batch(np.arange(len(lengths)))
     loss = module.loss(batch)
@@ -136,7 +135,7 @@ def test_windows_and_bounded_scores_are_those_of_single_documents(family: str) -
     expected.backward()
     gradients = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
     model.zero_grad()
-    module = TextModule(model, TrainerConfig(), 1)
+    module = StudentModule(model, TrainerConfig(), 1)
     module.learner.pack(True)
     loss = module.loss(PackedLoader(data, 1000, 1, 0).batch(np.arange(4)))
     loss.backward()
@@ -208,7 +207,7 @@ def test_a_document_does_not_see_its_neighbours() -> None:
     import numpy as np
 
     model = make_model(4)
-    module = TextModule(model, TrainerConfig(), 1)
+    module = StudentModule(model, TrainerConfig(), 1)
     module.learner.pack(True)
     data = make_data([8, 8], [2, 8])
     before = module.loss(PackedLoader(data, 1000, 1, 0).batch(np.arange(2))).item()
@@ -219,7 +218,7 @@ def test_a_document_does_not_see_its_neighbours() -> None:
 def test_loss_is_safe_where_nothing_is_learned() -> None:
     import numpy as np
 
-    module = TextModule(make_model(4), TrainerConfig(), 1)
+    module = StudentModule(make_model(4), TrainerConfig(), 1)
     module.learner.pack(True)
     loss = module.loss(PackedLoader(make_data([6], [6]), 1000, 1, 0).batch(np.arange(1)))
     loss.backward()

@@ -17,7 +17,7 @@ from stratos.config import TrainerConfig
 from stratos.core.extensions import Extension
 from stratos.distill import packed, speedups
 from stratos.distill.data import PackedLoader
-from stratos.distill.module import TextModule
+from stratos.distill.module import StudentModule
 from stratos.distill.speedups import Speedups
 from stratos.distill.words import (
     NoGradientWorkers,
@@ -60,7 +60,7 @@ def test_packed_rows_have_the_loss_of_single_documents(half: bool) -> None:
         tokens = torch.from_numpy(data.text(document).astype("int64"))
         logits = model(tokens[None]).logits[0, prompt - 1 : -1]
         total += F.cross_entropy(logits, tokens[prompt:], reduction="sum").detach()
-    module = TextModule(model, TrainerConfig(), 1)
+    module = StudentModule(model, TrainerConfig(), 1)
     module.learner.pack(True)
     with torch.autocast("cpu", torch.bfloat16) if half else nullcontext():
         loss = module.loss(PackedLoader(data, 1000, 1, 0).batch(np.arange(len(lengths))))

@@ -94,11 +94,11 @@ def test_a_loss_that_is_no_number_stops_and_names_the_batch(
 def test_a_loss_that_is_no_number_keeps_the_last_good_checkpoint(
     run_distill: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from stratos.distill.module import TextModule
+    from stratos.distill.module import StudentModule
 
-    plain = TextModule.loss
+    plain = StudentModule.loss
 
-    def poisoned(self: TextModule, batch: Any) -> torch.Tensor:
+    def poisoned(self: StudentModule, batch: Any) -> torch.Tensor:
         bad = 0 if self.trainer.global_step < 6 or self.trainer.fit_loop.batch_idx % 2 else 1
         return plain(self, batch) * (float("nan") if bad else 1)
 
@@ -108,7 +108,7 @@ def test_a_loss_that_is_no_number_keeps_the_last_good_checkpoint(
         PackedLoader, "row", lambda self, i: documents.append(row(self, i)) or documents[-1]
     )
     with monkeypatch.context() as patch:
-        patch.setattr(TextModule, "loss", poisoned)
+        patch.setattr(StudentModule, "loss", poisoned)
         with pytest.raises(StratosError) as caught:
             run_distill(tmp_path, accumulate=2)
     named = re.search(r"training items ([\d, ]+)", str(caught.value))

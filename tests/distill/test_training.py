@@ -18,9 +18,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from stratos.config import StudentConfig
 from stratos.core.errors import StratosError
-from stratos.distill.ema import Average
-from stratos.distill.interrupts import SIGNALS, Interrupts
+from stratos.distill.monitor import Average
 from stratos.distill.optim import MuonAdamW
+from stratos.distill.trainer import SIGNALS, Interrupts
 from stratos.distill.words import OutOfTime
 
 Run = Callable[..., Any]

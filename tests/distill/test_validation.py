@@ -15,8 +15,8 @@ from transformers import AutoModelForCausalLM
 
 from stratos.config import CallbacksConfig, EvaluateConfig
 from stratos.distill import validation
-from stratos.distill.best import Best
-from stratos.distill.measuring import Measured, Measuring
+from stratos.distill.monitor import Best
+from stratos.distill.validation import Measured, Measuring
 from stratos.distill.words import NoBetter
 from stratos.tasks.base import Item
 from stratos.tasks.mahjong import MahjongTask

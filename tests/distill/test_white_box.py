@@ -12,8 +12,7 @@ from process import interrupted
 
 from stratos.config import StudentConfig
 from stratos.core.errors import BudgetError
-from stratos.distill.data import Encoded, PackedLoader
-from stratos.distill.on_policy import OnPolicyLoader
+from stratos.distill.data import Encoded, OnPolicyLoader, PackedLoader
 from stratos.distill.words import OtherInputs
 from stratos.synthesize.alignment_logits import AlignmentLogits
 from stratos.synthesize.alignment_on_policy import AlignmentOnPolicy
@@ -178,8 +177,8 @@ def test_layers_are_matched_by_projections_that_are_trained(
     """The loss is the divergence and the plain mean over layers; both sides get gradients."""
     from stratos.config import TrainerConfig
     from stratos.core.context import Context
-    from stratos.distill.logit_module import LogitModule
-    from stratos.distill.signal import open_source
+    from stratos.distill.module import StudentModule
+    from stratos.distill.signal.source import open_source
     from stratos.distill.student_model import make_student
     from stratos.ledger import Ledger
     from stratos.tasks.mahjong import MahjongTask
@@ -192,8 +191,8 @@ def test_layers_are_matched_by_projections_that_are_trained(
     where = Context(tmp_path, tmp_path, Ledger(tmp_path / "ledger"))
     source = open_source(expert, strategy.signal, tokenizer, data, where)
     torch.manual_seed(0)
-    module = LogitModule(model, TrainerConfig(), 10, source, strategy.signal.to_minimize(), 0.7)
-    plain = LogitModule(model, TrainerConfig(), 10, source, strategy.signal.to_minimize())
+    module = StudentModule(model, TrainerConfig(), 10, source, strategy.signal.to_minimize(), 0.7)
+    plain = StudentModule(model, TrainerConfig(), 10, source, strategy.signal.to_minimize())
     batch = next(iter(PackedLoader(data, 40, 600, 5)))
     losses = []
     for one in (module, plain):

@@ -41,7 +41,7 @@ SHAPES_NO_RECORD = frozenset(
         "core/errors.py", "core/foreign.py", "core/formats.py",
         "core/locks.py", "core/names.py", "core/os_signals.py", "core/printable.py",
         "core/process.py", "core/reasons.py", "core/redact.py", "core/remote.py",
-        "models/students/content.py", "cli", "executors", "ledger", "run", "tracking",
+        "cli", "executors", "ledger", "run", "tracking",
     )
 )  # fmt: skip
 """Modules and packages that decide nothing of what a record holds: checks, messages, money, where

@@ -13,7 +13,7 @@ import pytest
 from stratos.core.errors import TeacherError
 from stratos.core.words import NotOnHub
 from stratos.models.pretrained import check_gguf
-from stratos.models.pretrained import gguf as walked
+from stratos.models.pretrained import headers as walked
 from stratos.teachers import weights
 from stratos.teachers.huggingface import HuggingFaceTeacher
 from stratos.teachers.weights import Weights, config_facts, find_weights, read_facts

@@ -15,8 +15,7 @@ import pytest
 from wandb_file import exit_code, history, records_of
 
 from stratos import config as schema
-from stratos.tracking.sink import Sink, Start
-from stratos.tracking.sink_thread import SinkThread
+from stratos.tracking.sink import Sink, SinkThread, Start
 from stratos.tracking.tracker import Tracker, tracked
 
 KEY = "0123456789abcdef0123456789abcdef01234567"

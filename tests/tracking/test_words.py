@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from stratos.config import LoggerConfig
-from stratos.tracking import usable
+from stratos.tracking import services
 from stratos.tracking.words import KeyRefused, NoTrackingServer, PackageMissing
 
 
@@ -19,8 +19,8 @@ def test_reasons_in_words(snapshot: Any, monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_what_a_tracker_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.setattr(usable, "find_spec", lambda name: None)
+    monkeypatch.setattr(services, "find_spec", lambda name: None)
     both = LoggerConfig(tensorboard=True, mlflow=True)
     lacking = [PackageMissing("tensorboard"), PackageMissing("mlflow"), NoTrackingServer()]
-    assert list(usable.unusable(both)) == lacking
-    assert list(usable.unusable(LoggerConfig(wandb=True))) == []
+    assert list(services.unusable(both)) == lacking
+    assert list(services.unusable(LoggerConfig(wandb=True))) == []

@@ -14,7 +14,7 @@ from stratos.distill.speedups import GradientWorkers, Speedups
 
 if TYPE_CHECKING:
     from stratos.distill.data import PackedLoader
-    from stratos.distill.module import TextModule
+    from stratos.distill.module import StudentModule
 
 
 class CpuSpeedups(Speedups):
@@ -40,7 +40,7 @@ class CpuSpeedups(Speedups):
 
     def gradient_workers(
         self,
-        module: TextModule,
+        module: StudentModule,
         loader: PackedLoader,
         n: int,
         forward_context: Callable[[], AbstractContextManager[Any]],

@@ -17,8 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from stratos.models.decode.answers import fill_holes
-from stratos.models.decode.decoder import Call, FastBatch, FastDecoder
+from stratos.models.decode.decoder import Call, FastBatch, FastDecoder, fill_holes
 
 MOST_PARAMETERS = 20_000_000
 """Larger models have their weights once: what calls cost is little beside their arithmetic."""

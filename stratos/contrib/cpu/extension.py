@@ -5,6 +5,6 @@ from __future__ import annotations
 from stratos.core.extensions import Extension
 
 EXTENSION = Extension(
-    decoder="stratos.contrib.cpu.cpu_decoder:decoder",
+    decoder="stratos.contrib.cpu.rolling:decoder",
     speedups="stratos.contrib.cpu.cpu_speedups:CpuSpeedups",
 )

@@ -39,7 +39,7 @@ from stratos.distill.data import PackedLoader
 from stratos.distill.speedups import GradientWorkers, Part
 
 if TYPE_CHECKING:
-    from stratos.distill.module import TextModule
+    from stratos.distill.module import StudentModule
 
 MOST_PARAMS = 50_000_000
 """Parameters of a student up to which it is divided: above, operators are large enough for threads,
@@ -55,7 +55,7 @@ _LINE_BYTES = 64
 """Every tensor begins at a multiple of so many bytes, as torch's own do."""
 
 
-def why_not(module: TextModule, loader: PackedLoader) -> Reason | None:
+def why_not(module: StudentModule, loader: PackedLoader) -> Reason | None:
     """Return why parts of a row cannot be trained on in forked processes; None where they can.
 
     What draws random numbers would draw others in each of them.
@@ -81,7 +81,7 @@ class ForkedWorkers(GradientWorkers):
 
     def __init__(
         self,
-        module: TextModule,
+        module: StudentModule,
         loader: PackedLoader,
         n: int,
         forward_context: Callable[[], AbstractContextManager[Any]],

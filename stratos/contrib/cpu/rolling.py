@@ -14,10 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from stratos.contrib.cpu import kernel
 from stratos.contrib.cpu.compiled import Compiled, Rows
-from stratos.contrib.cpu.direct import agree
-from stratos.models.decode.answers import fill_holes
-from stratos.models.decode.decoder import Call, FastBatch, FastDecoder
+from stratos.contrib.cpu.direct import Direct, DirectDecoder, agree
+from stratos.models.decode.decoder import Call, FastBatch, FastDecoder, fill_holes
 
 ROWS_A_THREAD = 16
 """Rows that a thread decodes at once. More take no less time each: their keys and values leave the
@@ -121,3 +121,11 @@ class _Batch(FastBatch):
     def decode(self, prompts: list[int], ids_B1: Tensor, positions_B1: Tensor) -> None:
         """Decode until all rows have a place among the others."""
         self.decoder.join(prompts, ids_B1[:, 0].tolist(), self.rows)
+
+
+def decoder(model: Any, call: Call) -> FastDecoder | None:
+    """Return what decodes in place of a model's modules; None for a model of another kind."""
+    if not Direct.can_decode(model):
+        return None
+    library = kernel.load()
+    return DirectDecoder(model, call) if library is None else Rolling(library, model, call)

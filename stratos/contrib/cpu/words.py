@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from enum import Enum
-
-from stratos.core.reasons import Reason
+from stratos.core.reasons import Phrase, Sentence
 
 
-class Undivided(Reason, Enum):
+class Undivided(Phrase):
     """Why parts of a row cannot be trained on in forked processes."""
 
     SYSTEM = "processes are forked safely on Linux alone"
@@ -17,33 +14,25 @@ class Undivided(Reason, Enum):
     ON_POLICY = "the student writes its own texts, in one process"
     DROPOUT = "it has dropout, which each process would draw for itself"
 
-    def __str__(self) -> str:
-        return self.value
 
-
-@dataclass(frozen=True)
-class TooLarge(Reason):
+class TooLarge(Sentence):
     """Why a student is not divided: its operators are large enough for threads."""
 
     most_params: int
 
-    def __str__(self) -> str:
-        return f"it has more than {self.most_params:,} parameters"
+    template = "it has more than {self.most_params:,} parameters"
 
 
-@dataclass(frozen=True)
-class NoMoreProcesses(Reason):
+class NoMoreProcesses(Sentence):
     """Why the first process trains on the part of another one from the beginning."""
 
     cause: str
     """By the operating system."""
 
-    def __str__(self) -> str:
-        return f"No more process can be started ({self.cause}): the first trains for it."
+    template = "No more process can be started ({self.cause}): the first trains for it."
 
 
-@dataclass(frozen=True)
-class ProcessLost(Reason):
+class ProcessLost(Sentence):
     """Why the first process trains on the part of another one from now on."""
 
     pid: int

@@ -11,7 +11,7 @@ from stratos.contrib.monitor.views import Views, as_json
 from stratos.core.atomic_files import write_atomically
 from stratos.core.errors import StratosError
 from stratos.core.redact import redact_text
-from stratos.tracking.wandb_mode import has_login, why_refused
+from stratos.tracking.services import has_login, why_refused
 
 FOLDER = "dashboard"
 _NO_ENTITY = "entity"

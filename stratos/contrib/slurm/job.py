@@ -83,7 +83,7 @@ class Work:
 
     def _help(self, file: Path, node: int) -> None:
         """Train with the first node, which says how the job ends: do not leave before it."""
-        command = (self.command[0], "-m", "stratos.distill.join", str(file), str(node))
+        command = (self.command[0], "-m", "stratos.distill.meeting", str(file), str(node))
         if subprocess.run(command, check=False, preexec_fn=_heed_submitit).returncode == 0:
             return
         while not (meeting.has_ended(file) or _is_ending()):

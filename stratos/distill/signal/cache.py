@@ -9,23 +9,172 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal
 
+import fsspec
 import numpy as np
 import torch
-from torch import Tensor
+from fsspec.implementations.local import LocalFileSystem
+from safetensors.numpy import save
 
-from stratos.core.errors import StratosError
+from stratos.core.atomic_files import flush
+from stratos.core.errors import ConfigError, StratosError
+from stratos.core.locks import lock_of_part
 from stratos.distill.data import Batch, Encoded
-from stratos.distill.objectives import Sampled, TopK
-from stratos.distill.objectives.signals import EMPTY
+from stratos.distill.objectives.signals import EMPTY, Sampled, TopK
 from stratos.distill.signal.fingerprint import Fingerprint, TokenizerMismatch
-from stratos.distill.signal.shard import mapped, packed
-from stratos.distill.signal.store import Store
+from stratos.distill.signal.local import SignalSource
 from stratos.distill.words import ShardAbsent, ShardCorrupt
+
+
+class Store:
+    """Files are written beside their place, checked, and then moved to it.
+
+    A file behind a URL is fetched once, because it is read by mapping it into memory.
+    """
+
+    def __init__(self, url: str, fetched: Path) -> None:
+        """Take a folder.
+
+        Args:
+            url: path or URL of the folder; made if it is not there.
+            fetched: folder for copies of what lies behind a URL, one folder a URL.
+
+        Raises:
+            ConfigError: the URL is of a kind that is not known here.
+        """
+        self.url = url
+        try:
+            self._fs, self._root = fsspec.core.url_to_fs(url)
+        except (ImportError, ValueError, OSError) as error:
+            raise self._out_of_reach(error) from error
+        self.is_local = isinstance(self._fs, LocalFileSystem)
+        name = hashlib.sha256(url.encode()).hexdigest()[:16]
+        self.folder = Path(self._root) if self.is_local else fetched / name
+
+    def find(self, name: str) -> Path | None:
+        """Return a file to read, or None where it is not there.
+
+        Raises:
+            ConfigError: the URL cannot be reached.
+        """
+        path = self.folder / name
+        try:
+            if path.exists():
+                return path
+            if self.is_local or not self._fs.exists(f"{self._root}/{name}"):
+                return None
+            staged = self.stage(name)
+            self._fs.get_file(f"{self._root}/{name}", str(staged))
+        except OSError as error:
+            raise self._out_of_reach(error) from error
+        staged.replace(path)
+        return path
+
+    def prepare(self) -> None:
+        """Make the folder, so that a place that cannot be written is known before any work.
+
+        Raises:
+            ConfigError: it cannot be made.
+        """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise self._out_of_reach(error) from error
+
+    def _out_of_reach(self, error: Exception) -> ConfigError:
+        why = str(error) or type(error).__name__
+        return ConfigError(
+            f"The signal cache {self.url} cannot be reached ({why}). "
+            "Check strategy.cache_url and strategy.cache_path: a folder, or a URL whose package "
+            "is installed (s3fs, gcsfs, adlfs); null takes the cache folder that runs share."
+        )
+
+    def stage(self, name: str) -> Path:
+        """Return where to write a file that is to get this name."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        return self.folder / f".{name}.{uuid.uuid4().hex}.tmp"
+
+    def publish(self, name: str, staged: Path) -> Path:
+        """Give a whole file its name, in one step; an older one is replaced."""
+        flush(staged)
+        if not self.is_local:
+            self._fs.makedirs(self._root, exist_ok=True)
+            there = f"{self._root}/.{name}.{uuid.uuid4().hex}.tmp"
+            self._fs.put_file(str(staged), there)
+            self._fs.mv(there, f"{self._root}/{name}")
+        path = self.folder / name
+        staged.replace(path)
+        return path
+
+    def forget(self, name: str) -> None:
+        """Drop a copy that was fetched, so that the next `find` fetches it again."""
+        if not self.is_local:
+            (self.folder / name).unlink(missing_ok=True)
+
+    def sweep(self, name: str) -> None:
+        """Remove what killed writers of a file left; only for who holds its lock."""
+        for left in self.folder.glob(f".{name}.*.tmp"):
+            left.unlink(missing_ok=True)
+
+    @contextmanager
+    def lock(self, index: int, wait: bool) -> Iterator[bool]:
+        """Hold the lock of file number `index` against other processes of this machine.
+
+        The kernel releases it when its holder dies. Yields whether it was got.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with lock_of_part(self.folder / "lock", index, wait) as is_got:
+            yield is_got
+
+
+def packed(columns: Mapping[str, np.ndarray]) -> bytes:
+    """Return the file of some columns."""
+    return save(dict(columns), metadata={"digest": _digest_of(columns)})
+
+
+def mapped(
+    path: Path,
+    columns: Mapping[str, tuple[np.dtype[Any], int]],
+    n_places: int,
+    verify: bool = True,
+) -> dict[str, np.ndarray]:
+    """Map the columns of a shard.
+
+    Raises:
+        ValueError, KeyError, TypeError, RuntimeError: it is cut, of another shape, or its content
+            does not match its digest.
+    """
+    # Unlike mmap and numpy, torch keeps no file open behind a mapping: a cache may have more shards
+    # than a process may have open files.
+    size = path.stat().st_size
+    raw = torch.from_file(str(path), False, size, dtype=torch.uint8).numpy()
+    n_header = int.from_bytes(raw[:8].tobytes(), "little")
+    if not 0 < n_header <= size - 8:
+        raise ValueError("its header is cut")
+    header = json.loads(raw[8 : 8 + n_header].tobytes())
+    found: dict[str, np.ndarray] = {}
+    for name, (dtype, width) in columns.items():
+        start, stop = (8 + n_header + offset for offset in header[name]["data_offsets"])
+        if stop - start != n_places * width * dtype.itemsize or stop > size:
+            raise ValueError(f"its {name} are cut")
+        found[name] = raw[start:stop].view(dtype).reshape(n_places, width)
+    if verify and _digest_of(found) != header["__metadata__"]["digest"]:
+        raise ValueError("its content does not match its digest")
+    return found
+
+
+def _digest_of(columns: Mapping[str, np.ndarray]) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    for name in sorted(columns):
+        digest.update(np.ascontiguousarray(columns[name]).data)
+    return digest.hexdigest()
+
 
 VERSION = 1
 SHARD_BYTES = 2**24
@@ -185,20 +334,14 @@ class SignalCache:
         }
 
 
-class CachedSource:
+class CachedSource(SignalSource):
     """Reads what a teacher said of the documents of a batch; no teacher is there any more."""
 
-    kind: Literal["topk", "sampled"]
-    reason = None
-    layers = None
+    is_forkable = True
 
     def __init__(self, cache: SignalCache) -> None:
         """Take a cache without missing shards."""
         self.cache, self.kind = cache, cache.about.kind
-
-    def places(self, batch: Batch) -> Tensor | None:
-        """Return None: every learned place was scored."""
-        return None
 
     def signal(self, batch: Batch) -> TopK | Sampled:
         """Return what was kept of the learned places of a batch of the cached documents."""
@@ -216,61 +359,47 @@ class CachedSource:
         tail = torch.from_numpy(columns["tail"][:, 0].astype(np.float32))
         return TopK(ids.to(device), logprobs.to(device), tail.to(device), n_ids)
 
-    def close(self) -> None:
-        """Do nothing: mapped files close with the last array."""
+
+def open_offline(store: Store, tokenizer: Fingerprint, data: Encoded, digest: str) -> SignalCache:
+    """Return a cache that was made elsewhere, if it is of this tokenizer and of these documents.
+
+    Raises:
+        TokenizerMismatch: it is for another tokenizer.
+        StratosError: there is no cache, or it is for other documents.
+    """
+    about = _about(store)
+    if about.tokenizer.digest != tokenizer.digest:
+        raise TokenizerMismatch(
+            f"The signal cache {store.url} is for another tokenizer.\n"
+            f"  cache    {about.tokenizer}\n"
+            f"  student  {tokenizer}\n"
+            "Take a student with the cache's tokenizer (student.path=…), or let the teacher "
+            "make a cache for this one: strategy.cache_path=null"
+        )
+    if about.data != digest:
+        raise StratosError(
+            f"The signal cache {store.url} is for other documents ({about.data[:12]}, not "
+            f"{digest[:12]}): corpus, prompt or context length have changed. Let the teacher "
+            "make one for these: strategy.cache_path=null"
+        )
+    return SignalCache(store, about, data)
 
 
-@dataclass(frozen=True)
-class OfflineCache:
-    """A cache that was made elsewhere, named by its folder."""
-
-    store: Store
-
-    @cached_property
-    def about(self) -> About:
-        """Read what it is.
-
-        Raises:
-            StratosError: there is no cache.
-        """
-        path = self.store.find(_ABOUT)
-        try:
-            if path is None:
-                raise ValueError(f"it has no {_ABOUT}")
-            told = json.loads(path.read_text())
-            if told.get("version") != VERSION:
-                raise ValueError(f"it has version {told.get('version')}, not {VERSION}")
-            return About(**{**told, "tokenizer": Fingerprint(**told["tokenizer"])})
-        except (ValueError, TypeError, KeyError) as error:
-            raise StratosError(
-                f"{self.store.url} is not a signal cache ({error}). Give "
-                f"strategy.cache_path=<folder with {_ABOUT} and shards>, or none to have the "
-                "teacher make one."
-            ) from error
-
-    def open(self, tokenizer: Fingerprint, data: Encoded, digest: str) -> SignalCache:
-        """Return the cache if it is of this tokenizer and of these documents.
-
-        Raises:
-            TokenizerMismatch: it is for another tokenizer.
-            StratosError: it is for other documents.
-        """
-        about = self.about
-        if about.tokenizer.digest != tokenizer.digest:
-            raise TokenizerMismatch(
-                f"The signal cache {self.store.url} is for another tokenizer.\n"
-                f"  cache    {about.tokenizer}\n"
-                f"  student  {tokenizer}\n"
-                "Take a student with the cache's tokenizer (student.path=…), or let the teacher "
-                "make a cache for this one: strategy.cache_path=null"
-            )
-        if about.data != digest:
-            raise StratosError(
-                f"The signal cache {self.store.url} is for other documents ({about.data[:12]}, not "
-                f"{digest[:12]}): corpus, prompt or context length have changed. Let the teacher "
-                "make one for these: strategy.cache_path=null"
-            )
-        return SignalCache(self.store, about, data)
+def _about(store: Store) -> About:
+    path = store.find(_ABOUT)
+    try:
+        if path is None:
+            raise ValueError(f"it has no {_ABOUT}")
+        facts = json.loads(path.read_text())
+        if facts.get("version") != VERSION:
+            raise ValueError(f"it has version {facts.get('version')}, not {VERSION}")
+        return About(**{**facts, "tokenizer": Fingerprint(**facts["tokenizer"])})
+    except (ValueError, TypeError, KeyError) as error:
+        raise StratosError(
+            f"{store.url} is not a signal cache ({error}). Give "
+            f"strategy.cache_path=<folder with {_ABOUT} and shards>, or none to have the "
+            "teacher make one."
+        ) from error
 
 
 def _shard_name(shard: int) -> str:

@@ -1,31 +1,79 @@
-"""A teacher with another tokenizer: it reads the same text in its own tokens.
+"""Cross-tokenizer distillation: align positions and shared tokens of two tokenizers.
 
-Both models are compared at the places where both begin a token at the same character, and where
-both end the text: there they have read the same.
+Two tokenizers cut one text differently, but wherever both begin a token at the same character,
+both models have read exactly the same text. At these places the next-token distributions of the two
+are compared as they are: none is multiplied with probabilities of other places, which would leave
+it a distribution no more. How they are compared is the objective's: sorted probabilities
+(`universal_logit`), or any divergence over the tokens that both vocabularies have (`Shared`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from stratos.distill.data import Batch
-from stratos.distill.objectives import Hidden, Shared
-from stratos.distill.objectives.cross_tokenizer import common_starts, shared_tokens
-from stratos.distill.objectives.signals import Dense
-from stratos.distill.signal.documents import Split, TeacherRow, split
-from stratos.distill.signal.local import Reader
+from stratos.distill.objectives.signals import Shared, Signal
+from stratos.distill.signal.local import LocalSource, Reader, Split, TeacherRow, split
 from stratos.distill.words import AlignedPlaces
 
+Spans = Sequence[tuple[int, int]]
 
-class CrossTokenizerSource:
+
+def common_starts(student: Spans, teacher: Spans) -> tuple[np.ndarray, np.ndarray]:
+    """Return the tokens of each side that begin where a token of the other begins.
+
+    Both are spans (start, end) of characters of the same text, in order, as fast tokenizers give
+    them (`return_offsets_mapping=True`). Empty spans (special tokens) are left out. Returned are
+    two arrays of one length, indices of tokens; the place that predicts a token is the one before.
+    """
+    starts = []
+    for spans in (student, teacher):
+        array = np.asarray(spans, dtype=np.int64).reshape(-1, 2)
+        full = np.flatnonzero(array[:, 1] > array[:, 0])
+        # Several tokens of one character (byte fallback) begin together: only the first counts.
+        _, first = np.unique(array[full, 0], return_index=True)
+        starts.append((array[full[first], 0], full[first]))
+    _, ours, theirs = np.intersect1d(
+        starts[0][0], starts[1][0], assume_unique=True, return_indices=True
+    )
+    return starts[0][1][ours], starts[1][1][theirs]
+
+
+def shared_tokens(student: Any, teacher: Any) -> tuple[Tensor, Tensor]:
+    """Return the ids (K,) of the same text in the vocabularies of two tokenizers.
+
+    Tokens are compared as the text that they decode to, not as they are spelled in a vocabulary:
+    "Ġthe" of one tokenizer is "▁the" of another. Special tokens are left out, and so is what does
+    not decode by itself (parts of characters).
+    """
+    ours, theirs = _texts(student), _texts(teacher)
+    pairs = sorted((id_, theirs[text]) for text, id_ in ours.items() if text in theirs)
+    ids = torch.tensor(pairs, dtype=torch.int64).reshape(-1, 2)
+    return ids[:, 0].contiguous(), ids[:, 1].contiguous()
+
+
+def _texts(tokenizer: Any) -> dict[str, int]:
+    special = set(tokenizer.all_special_ids)
+    texts: dict[str, int] = {}
+    for token, id_ in sorted(tokenizer.get_vocab().items(), key=lambda item: item[1]):
+        if id_ in special:
+            continue
+        # A word before it keeps the space that some decoders take from the start of a text.
+        text = tokenizer.convert_tokens_to_string(["a", token])[1:]
+        if text and "�" not in text:
+            texts.setdefault(text, id_)
+    return texts
+
+
+class CrossTokenizerSource(LocalSource):
     """Scores the text of a batch with a model of this process that has its own tokenizer."""
 
-    kind: Literal["hidden", "dense"]
+    is_forkable = False
     reason = AlignedPlaces()
 
     def __init__(
@@ -49,10 +97,8 @@ class CrossTokenizerSource:
                 divergence) instead of the whole one (for universal_logit).
             on_close: frees the weights.
         """
-        self.reader, self.layers = reader, reader.layers
-        self.kind = "hidden" if reader.gives_hidden else "dense"
+        super().__init__(reader, prompts, on_close)
         self._teacher, self._student = teacher, student
-        self._prompts, self._on_close = prompts, on_close
         self._shared = shared_with_end(student, teacher) if only_shared else None
         self._last: tuple[Batch, TeacherRow, Tensor] | None = None
 
@@ -60,7 +106,7 @@ class CrossTokenizerSource:
         """Return which of the M learned places of a batch the signal is of, in order."""
         return self._aligned(batch)[1]
 
-    def signal(self, batch: Batch) -> Hidden | Dense | Shared:
+    def signal(self, batch: Batch) -> Signal:
         """Return what the teacher says at `places`."""
         row, _ = self._aligned(batch)
         device = batch.tokens_1N.device
@@ -68,11 +114,6 @@ class CrossTokenizerSource:
         if self._shared is None:
             return given
         return Shared(given, *(ids.to(device) for ids in self._shared))
-
-    def close(self) -> None:
-        """Free the weights."""
-        if self._on_close is not None:
-            self._on_close()
 
     def _aligned(self, batch: Batch) -> tuple[TeacherRow, Tensor]:
         """Return the teacher's row and the places among M; those of the last batch are kept."""

@@ -15,10 +15,8 @@ from torch import Tensor
 from stratos.core.context import Context
 from stratos.core.errors import ConfigError
 from stratos.distill.data import Encoded, pack
-from stratos.distill.head import chunk_rows
-from stratos.distill.objectives import Dense, Hidden, Sampled, TopK
-from stratos.distill.objectives.projection import Projection
-from stratos.distill.objectives.signals import EMPTY
+from stratos.distill.head import Projection, chunk_rows
+from stratos.distill.objectives.signals import EMPTY, Dense, Hidden, Sampled, TopK
 from stratos.distill.signal.cache import About, SignalCache
 
 BATCH_TOKENS = 8192

@@ -3,17 +3,107 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from stratos.core.reasons import Reason
 from stratos.distill import packed
 from stratos.distill.data import Batch
-from stratos.distill.objectives import Dense, Hidden, LMHead
-from stratos.distill.signal.documents import TeacherRow, split
+from stratos.distill.objectives.signals import Dense, Hidden, LMHead, Signal
+from stratos.distill.packed import Documents
 from stratos.distill.speedups import speedups
+
+
+class SignalSource:
+    """What a teacher says of the learned places of a batch."""
+
+    kind: Literal["hidden", "dense", "topk", "sampled", "text"]
+    """What it gives, known at construction: states with a head, logits, the likeliest tokens, drawn
+    tokens, or nothing beside the text."""
+    reason: Reason | None = None
+    """Why it gives less than the strategy wants; None where it gives all."""
+    layers: tuple[int, int] | None = None
+    """Number and width of the layers whose states it gives, None where it gives none."""
+    is_forkable = False
+    """Whether forked processes can ask it, too: it is in this memory."""
+    is_served = False
+    """Whether a server is asked, and may be paid, for each batch."""
+
+    def places(self, batch: Batch) -> Tensor | None:
+        """Return which of the M learned places the signal is of, in order; None for all."""
+        return None
+
+    def signal(self, batch: Batch) -> Signal | None:
+        """Return the signal of these places, on the batch's device, without gradient."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Free weights and connections."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """The documents of a batch as arrays of token ids, in the row's order."""
+
+    prompts: list[np.ndarray]
+    completions: list[np.ndarray]
+
+    @property
+    def place_starts(self) -> np.ndarray:
+        """First learned place of each document among the M of the batch, and M behind them."""
+        return np.concatenate([[0], np.cumsum([len(one) for one in self.completions])])
+
+
+def split(batch: Batch) -> Split:
+    """Take a packed row apart."""
+    tokens = batch.tokens_1N[0].cpu().numpy()
+    starts = np.flatnonzero(batch.positions_1N[0].cpu().numpy() == 0)
+    bounds = np.append(starts, len(tokens))
+    # A learned place is the one before its token, so it lies in the same document.
+    n_learned = np.diff(np.searchsorted(batch.rows_M.cpu().numpy(), bounds))
+    prompts, completions = [], []
+    for start, stop, n in zip(starts, bounds[1:], n_learned, strict=True):
+        prompts.append(tokens[start : stop - n])
+        completions.append(tokens[stop - n : stop])
+    return Split(prompts, completions)
+
+
+@dataclass(frozen=True)
+class TeacherRow:
+    """What a teacher reads: tokens (N,) of all texts, and which places predict completions (M,)."""
+
+    tokens_N: Tensor
+    positions_N: Tensor
+    lengths: list[int]
+    rows_M: Tensor
+
+    @staticmethod
+    def of(prompts: Sequence[np.ndarray], completions: Sequence[np.ndarray]) -> TeacherRow:
+        """Lay texts out behind each other; every token of a completion is predicted."""
+        lengths = [len(p) + len(c) for p, c in zip(prompts, completions, strict=True)]
+        starts = np.cumsum([0, *lengths[:-1]])
+        tokens = np.concatenate(
+            [part for pair in zip(prompts, completions, strict=True) for part in pair]
+        )
+        rows = [
+            np.arange(start + len(p) - 1, start + len(p) + len(c) - 1)
+            for start, p, c in zip(starts, prompts, completions, strict=True)
+        ]
+        return TeacherRow(
+            torch.from_numpy(tokens.astype(np.int64)),
+            torch.from_numpy(np.arange(len(tokens)) - np.repeat(starts, lengths)),
+            lengths,
+            torch.from_numpy(np.concatenate(rows)),
+        )
+
+    def documents(self) -> Documents:
+        """Return where the texts lie."""
+        return Documents.of(self.lengths)
+
 
 _PROBE_LENGTHS = (3, 5)
 _HEAD_TOLERANCE = 2e-2
@@ -160,11 +250,10 @@ class Reader:
         return bool((together.float() - wanted).abs().max() <= tolerance * wanted.abs().max())
 
 
-class LocalSource:
+class LocalSource(SignalSource):
     """Scores a batch with a model of this process that has the student's tokenizer."""
 
-    kind: Literal["hidden", "dense"]
-    reason = None
+    is_forkable = True
 
     def __init__(
         self,
@@ -183,11 +272,7 @@ class LocalSource:
         self.kind = "hidden" if reader.gives_hidden else "dense"
         self._prompts, self._on_close = prompts, on_close
 
-    def places(self, batch: Batch) -> Tensor | None:
-        """Return None: every learned place is scored."""
-        return None
-
-    def signal(self, batch: Batch) -> Hidden | Dense:
+    def signal(self, batch: Batch) -> Signal:
         """Return the teacher's states, or logits, of the learned places."""
         documents = split(batch)
         prompts = documents.prompts

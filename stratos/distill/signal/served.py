@@ -11,21 +11,19 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from stratos.core.context import Context
 from stratos.core.counted import counted
 from stratos.core.errors import TeacherError
 from stratos.core.reasons import Reason
 from stratos.distill.data import Batch, Encoded
-from stratos.distill.objectives import TopK
-from stratos.distill.objectives.signals import EMPTY
-from stratos.distill.signal.documents import split
+from stratos.distill.objectives.signals import EMPTY, TopK
 from stratos.distill.signal.fingerprint import TokenizerMismatch, fingerprint
+from stratos.distill.signal.local import SignalSource, split
 from stratos.distill.words import (
     FewerTokens,
     OtherToken,
@@ -99,11 +97,11 @@ def _usd(teacher: OpenAITeacher, n_tokens: int, n_requests: int) -> float:
     return (n_tokens * usd_per_million + n_requests * output_usd_per_million) / 1e6
 
 
-class ServedSource:
+class ServedSource(SignalSource):
     """Scores a batch over HTTP, one request a document, several at once."""
 
-    kind: Literal["topk"] = "topk"
-    layers = None
+    kind = "topk"
+    is_served = True
 
     def __init__(
         self,
@@ -127,7 +125,6 @@ class ServedSource:
             TokenizerMismatch: its ids mean something else.
             TeacherError: it cannot be reached.
         """
-        self.reason: Reason | None = None
         self._teacher, self._ledger, self._prompts = teacher, ledger, prompts
         self._n_ids = fingerprint(tokenizer).n_ids
         teacher.key()  # there is one
@@ -140,10 +137,6 @@ class ServedSource:
             raise
         if self.k < k:
             self.reason = FewerTokens(self.k, k)
-
-    def places(self, batch: Batch) -> Tensor | None:
-        """Return None: every learned place is scored."""
-        return None
 
     def signal(self, batch: Batch) -> TopK:
         """Return the k likeliest tokens of each learned place, and the text's own."""

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any
 
 import numpy as np
-from torch import Tensor
+from typing_extensions import override
 
 from stratos.core.context import Context
 from stratos.core.counted import counted
@@ -15,13 +14,13 @@ from stratos.core.errors import ConfigError, StratosError, TeacherError
 from stratos.core.reasons import Reason
 from stratos.distill.data import Batch, Encoded
 from stratos.distill.divergences import DIVERGENCES
-from stratos.distill.objectives import Signal
 from stratos.distill.signal.cache import (
     About,
     CachedSource,
-    OfflineCache,
     SignalCache,
+    Store,
     data_digest,
+    open_offline,
 )
 from stratos.distill.signal.cross_tokenizer import CrossTokenizerSource
 from stratos.distill.signal.fill import check_size, fill
@@ -31,9 +30,8 @@ from stratos.distill.signal.fingerprint import (
     fingerprint,
     tokens_by_id,
 )
-from stratos.distill.signal.local import LocalSource, Reader
+from stratos.distill.signal.local import LocalSource, Reader, SignalSource
 from stratos.distill.signal.served import NoLogprobs, ServedSource, expect_usd
-from stratos.distill.signal.store import Store
 from stratos.distill.signal_config import SignalConfig
 from stratos.distill.words import (
     LessSignal,
@@ -45,7 +43,6 @@ from stratos.distill.words import (
 )
 from stratos.teachers.base import SignalKind, Teacher
 from stratos.teachers.call_budget import is_paid
-from stratos.teachers.cost_estimate import CostEstimate
 
 FOLDER = "signals"
 """Folder of the caches in the cache folder that runs share."""
@@ -53,56 +50,18 @@ FOLDER = "signals"
 Prompts = Sequence[np.ndarray]
 
 
-class SignalSource(Protocol):
-    """What a teacher says of the learned places of a batch."""
+class TextSource(SignalSource):
+    """A teacher that has only its text to give: there is cross-entropy on that alone."""
 
-    @property
-    def kind(self) -> Literal["hidden", "dense", "topk", "sampled", "text"]:
-        """Return what it gives, known at construction.
-
-        States with a head, logits, the likeliest tokens, drawn tokens, or nothing beside the text.
-        """
-        ...
-
-    @property
-    def reason(self) -> Reason | None:
-        """Return why it gives less than the strategy wants; None where it gives all."""
-        ...
-
-    @property
-    def layers(self) -> tuple[int, int] | None:
-        """Return number and width of the layers whose states it gives, None where it gives none."""
-        ...
-
-    def places(self, batch: Batch) -> Tensor | None:
-        """Return which of the M learned places the signal is of, in order; None for all."""
-        ...
-
-    def signal(self, batch: Batch) -> Signal | None:
-        """Return the signal of these places, on the batch's device, without gradient."""
-        ...
-
-    def close(self) -> None:
-        """Free weights and connections."""
-        ...
-
-
-@dataclass(frozen=True)
-class TextSource:
-    """A teacher that has only its text to give."""
-
+    kind = "text"
     reason: Reason
-    kind: Literal["text"] = "text"
-    layers: None = None
 
-    def places(self, batch: Batch) -> None:
-        """Return None."""
+    def __init__(self, reason: Reason) -> None:
+        self.reason = reason
 
+    @override
     def signal(self, batch: Batch) -> None:
-        """Return None: there is cross-entropy on the text alone."""
-
-    def close(self) -> None:
-        """Do nothing."""
+        return None
 
 
 def open_source(
@@ -137,8 +96,8 @@ def open_source(
     fetched = context.cache_dir / FOLDER
     if wanted.cache_path is not None:
         digest = data_digest(data, prompts)
-        offline = OfflineCache(Store(wanted.cache_path, fetched))
-        cache = offline.open(fingerprint(tokenizer), data, digest)
+        store = Store(wanted.cache_path, fetched)
+        cache = open_offline(store, fingerprint(tokenizer), data, digest)
         _check_temperature(cache, wanted)
         if missing := cache.missing(context.warn):
             raise StratosError(
@@ -219,17 +178,14 @@ def _live(
         estimate = expect_usd(teacher, tokenizer, documents, data, prompts, context)
         if estimate.passes_limit and not is_forced:
             context.ledger.cut()
-            return TextSource(_too_dear(estimate))
+            assert estimate.left_usd is not None
+            n, usd = estimate.n_asked, estimate.usd.mean
+            return TextSource(SignalTooDear(n, usd, estimate.left_usd, estimate.n_fitting))
         estimate.check("learn from its verified text (strategy=alignment)")
     try:
         return ServedSource(teacher, tokenizer, wanted.top_k, context.ledger, prompts)
     except NoLogprobs as error:
         return TextSource(error.reason)
-
-
-def _too_dear(cost: CostEstimate) -> SignalTooDear:
-    assert cost.left_usd is not None
-    return SignalTooDear(cost.n_asked, cost.usd.mean, cost.left_usd, cost.n_fitting)
 
 
 def _local(

@@ -14,16 +14,15 @@ from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING, Any, cast
 
-from stratos.models.decode.answers import Answers, fill_holes
-from stratos.models.decode.decoder import Call, Decoder, Decoding, fast_decoder
+from stratos.models.decode.decoder import Answers, Call, Decoder, Decoding, fast_decoder, fill_holes
 from stratos.tasks.base import Message
 
 if TYPE_CHECKING:
     import torch
 
     from stratos.models.decode.decoder import FastBatch, FastDecoder
+    from stratos.models.decode.kv_cache import Prefixes
     from stratos.models.decode.picks import Pick
-    from stratos.models.decode.prefix import Prefixes
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +151,7 @@ def write(
     """
     import torch
 
+    from stratos.models.decode.kv_cache import Prefixes
     from stratos.models.decode.picks import likeliest
     from stratos.models.decode.threads import HERE
 
@@ -172,7 +172,7 @@ def write(
         torch.inference_mode(),
         threads.choosing() if threads is not None else nullcontext(),
     ):
-        prefixes = _prefixes(model, prompts) if share_prefixes else None
+        prefixes = Prefixes.of(model, prompts) if share_prefixes else None
         fast = None if decoding.decoder is Decoder.TRANSFORMERS else fast_decoder(model, call)
         for start in range(0, len(order), batch_size):
             _decode(
@@ -225,8 +225,7 @@ def _decode(
     """
     import torch
 
-    from stratos.models.decode.kv_cache import roomy_cache
-    from stratos.models.decode.prefix import cache_argument
+    from stratos.models.decode.kv_cache import cache_argument, roomy_cache
 
     if not live:
         return
@@ -284,12 +283,6 @@ def _decode(
             fast_batch.decode(live, ids, positions)
             return
         mask = torch.nn.functional.pad(mask, (0, 1), value=1)
-
-
-def _prefixes(model: Any, prompts: Sequence[Sequence[int]]) -> Prefixes:
-    from stratos.models.decode.prefix import Prefixes
-
-    return Prefixes.of(model, prompts)
 
 
 def _room(model: Any, n_prompt: int, max_new_tokens: int) -> int:

@@ -4,10 +4,8 @@ Headers are read, never a tensor: what is wrong is said before anything is asked
 """
 
 from stratos.models.pretrained.folder import why_not_loadable, why_not_readable
-from stratos.models.pretrained.gguf import check_gguf
+from stratos.models.pretrained.headers import Tensor, check_gguf, read_config, read_tensors
 from stratos.models.pretrained.load import load_model, load_tokenizer
-from stratos.models.pretrained.model_config import read_config
-from stratos.models.pretrained.tensors import Tensor, read_tensors
 
 __all__ = [
     "Tensor",

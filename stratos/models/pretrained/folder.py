@@ -11,9 +11,15 @@ from typing import Any
 
 from stratos.core.foreign import cause, why_unreadable
 from stratos.core.reasons import Because, Reason
-from stratos.models.pretrained.model_config import read_config, read_json, vocabulary_of, wrong_size
-from stratos.models.pretrained.quiet import quiet_loading
-from stratos.models.pretrained.tensors import read_tensors, weight_files
+from stratos.models.pretrained.headers import (
+    read_config,
+    read_json,
+    read_tensors,
+    vocabulary_of,
+    weight_files,
+    wrong_size,
+)
+from stratos.models.pretrained.load import quiet_loading
 from stratos.models.words import (
     InFile,
     Lacks,

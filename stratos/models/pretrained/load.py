@@ -2,12 +2,35 @@
 
 from __future__ import annotations
 
+import gc
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 from typing import Any
 
 from stratos.core.errors import ForeignFileError
 from stratos.core.foreign import reading
-from stratos.models.pretrained.quiet import quiet_loading
+
+
+@contextmanager
+def quiet_loading() -> Iterator[None]:
+    """Hide the bars, tables and warnings that loaders write, whatever logging is set up as."""
+    from transformers.utils import logging
+
+    before = logging.get_verbosity()  # sets up the log handler, which has to keep the real stderr
+    shown = logging.is_progress_bar_enabled()
+    logging.set_verbosity(logging.CRITICAL)
+    logging.disable_progress_bar()
+    try:
+        # The GGUF loader draws its bar whatever it was told.
+        with redirect_stderr(io.StringIO()):
+            yield
+    finally:
+        logging.set_verbosity(before)
+        if shown:
+            logging.enable_progress_bar()
+
 
 _MOST_NAMED = 3
 
@@ -64,3 +87,12 @@ def load_model(path: str | Path, *, dtype: Any, is_folder: bool = True, **more: 
             + (f" and {len(lacking) - _MOST_NAMED} more." if len(lacking) > _MOST_NAMED else ".")
         )
     return model
+
+
+def free_memory() -> None:
+    """Free models that only their own parts still refer to, on the GPU too."""
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

@@ -26,7 +26,7 @@ import yaml
 from stratos import records
 from stratos.config import Config, StudentConfig, TrainerConfig
 from stratos.distill.recipe import learning_rates
-from stratos.models.students.content import content_of
+from stratos.models.students import content_of
 from stratos.records import CardRun, Interval, Plan
 from stratos.synthesize.declared import with_declared
 

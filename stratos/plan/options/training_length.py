@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 from stratos.config import Config, StudentConfig
 from stratos.core.by_name import named
 from stratos.core.counted import counted
-from stratos.distill.counting import BYTES_PER_TOKEN, by_bytes, counter
 from stratos.distill.recipe import Length, training_length
+from stratos.distill.tokenizer import BYTES_PER_TOKEN, by_bytes, counter
 from stratos.estimate import Workload
 from stratos.estimate import constants as k
 from stratos.records import ModelCard, TeacherProbe

@@ -11,9 +11,8 @@ from stratos.contrib.cpu import kernel
 from stratos.contrib.cpu.compiled import Compiled, Rows
 from stratos.models.decode.batched import write
 from stratos.models.decode.decoder import Decoder, Decoding
-from stratos.models.decode.kv_cache import roomy_cache
+from stratos.models.decode.kv_cache import cache_argument, roomy_cache
 from stratos.models.decode.picks import Drawn
-from stratos.models.decode.prefix import cache_argument
 
 needs_compiler = pytest.mark.skipif(kernel.load() is None, reason="no C compiler")
 

@@ -16,7 +16,7 @@ from stratos.config import TrainerConfig
 from stratos.contrib.cpu import fused_layer
 from stratos.contrib.cpu.fused_layer import fits, fuse
 from stratos.distill.data import Encoded, PackedLoader
-from stratos.distill.module import TextModule
+from stratos.distill.module import StudentModule
 
 SIZES: dict[str, Any] = {
     "vocab_size": 50,
@@ -60,8 +60,8 @@ def _rows(n_steps: int = 1) -> list[Any]:
     return [loader.batch(rng.permutation(len(LENGTHS))) for _ in range(n_steps)]
 
 
-def _module(model: Any, fused: bool) -> TextModule:
-    module = TextModule(copy.deepcopy(model), TrainerConfig(), 20)
+def _module(model: Any, fused: bool) -> StudentModule:
+    module = StudentModule(copy.deepcopy(model), TrainerConfig(), 20)
     module.learner.pack(True)
     fuse(module.model, fused)
     assert ("forward" in module.model.model.layers[0].__dict__) == fused
@@ -239,7 +239,7 @@ def test_it_generates_as_it_came_when_the_training_is_over() -> None:
 
 
 def test_compiled_bodies_are_left_to_the_compiler() -> None:
-    module = TextModule(_model("llama"), TrainerConfig(compile=True), 1)
+    module = StudentModule(_model("llama"), TrainerConfig(compile=True), 1)
     module.learner.pack(True)
     assert "forward" not in module.model.model.layers[0].__dict__
 
@@ -257,7 +257,7 @@ def test_a_hook_inside_a_block_is_called() -> None:
     model.model.layers[1].mlp.register_forward_hook(lambda *told: seen.append(told))
     assert not fits(model)
     [row] = _rows()
-    module = TextModule(model, TrainerConfig(), 20)
+    module = StudentModule(model, TrainerConfig(), 20)
     module.learner.pack(True)
     module.loss(row)
     assert seen

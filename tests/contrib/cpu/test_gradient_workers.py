@@ -23,9 +23,9 @@ from stratos.contrib.cpu.words import NoMoreProcesses, ProcessLost, TooLarge, Un
 from stratos.core.errors import StratosError
 from stratos.core.reasons import Reason
 from stratos.distill import pace, pacer
-from stratos.distill.callbacks import TrainingMonitor
 from stratos.distill.data import Encoded, PackedLoader
-from stratos.distill.module import TextModule
+from stratos.distill.module import StudentModule
+from stratos.distill.monitor import TrainingMonitor
 from stratos.distill.pace import Pace
 from stratos.distill.speedups import Part
 from stratos.distill.student_model import make_student, save_student
@@ -142,12 +142,12 @@ def test_what_fails_in_a_process_fails_in_the_first_one_with_its_reason(
 def test_a_loss_that_is_no_number_in_a_part_names_its_items(
     run_distill: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first, loss = os.getpid(), TextModule.loss
+    first, loss = os.getpid(), StudentModule.loss
 
-    def broken(self: TextModule, batch: Any) -> Any:
+    def broken(self: StudentModule, batch: Any) -> Any:
         return loss(self, batch) * (float("nan") if os.getpid() != first and batch.row == 4 else 1)
 
-    monkeypatch.setattr(TextModule, "loss", broken)
+    monkeypatch.setattr(StudentModule, "loss", broken)
     with pytest.raises(StratosError, match=r"The loss is nan at step 5"):
         run_distill(tmp_path, n_processes=2, **SHORT)
 
@@ -248,15 +248,15 @@ def test_where_no_process_can_be_started_the_first_trains_for_it(
 def test_a_trial_with_a_loss_that_is_no_number_changes_no_weight(
     run_distill: Run, together: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first, loss, lost = os.getpid(), TextModule.loss, []
+    first, loss, lost = os.getpid(), StudentModule.loss, []
 
-    def broken(self: TextModule, batch: Any) -> Any:
+    def broken(self: StudentModule, batch: Any) -> Any:
         if os.getpid() != first and not lost:  # in the first trial of each other process
             lost.append(1)
             return loss(self, batch) * float("nan")
         return loss(self, batch)
 
-    monkeypatch.setattr(TextModule, "loss", broken)
+    monkeypatch.setattr(StudentModule, "loss", broken)
     student = run_distill(tmp_path, n_processes=3, **SHORT)
     assert student.weights_sha256 == together.weights_sha256
 
@@ -331,7 +331,7 @@ def test_what_draws_random_numbers_or_is_large_is_not_divided(
     loader = PackedLoader(SOME, 40, 100, 0)
 
     def reason(loader: PackedLoader = loader, **settings: Any) -> Reason | None:
-        return why_not(TextModule(model, TrainerConfig(**settings), 1), loader)
+        return why_not(StudentModule(model, TrainerConfig(**settings), 1), loader)
 
     assert reason() is None
     assert reason(compile=True) == Undivided.COMPILED_OR_SERVED
@@ -363,7 +363,7 @@ SCRIPT = """
 import sys
 sys.path[:0] = {paths!r}
 import pathlib, time, training_runs
-from stratos.distill.callbacks import TrainingMonitor
+from stratos.distill.monitor import TrainingMonitor
 after = TrainingMonitor.on_train_batch_end
 def told(self, trainer, module, *args):
     after(self, trainer, module, *args)

@@ -25,8 +25,11 @@ from signal_tools import (
 
 from stratos.core.errors import ConfigError, StratosError
 from stratos.distill.head import head_loss
-from stratos.distill.objectives import LMHead, Objective, Sampled, TopK
-from stratos.distill.signal import TokenizerMismatch, cache, fill, open_source
+from stratos.distill.objectives.base import Objective
+from stratos.distill.objectives.signals import LMHead, Sampled, TopK
+from stratos.distill.signal import cache, fill
+from stratos.distill.signal.fingerprint import TokenizerMismatch
+from stratos.distill.signal.source import open_source
 from stratos.distill.words import ShardCorrupt
 
 IDS = [5, 0, 17, 3]
@@ -151,17 +154,18 @@ import sys, time
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from signal_tools import context, documents, strategy, tokenizer
-from stratos.distill.signal import cache, open_source, store
+from stratos.distill.signal import cache
+from stratos.distill.signal.source import open_source
 from stratos.teachers.huggingface import HuggingFaceTeacher
 cache.SHARD_BYTES = 6000
 folder = Path(sys.argv[2])
-publish = store.Store.publish
+publish = cache.Store.publish
 def slow(self, name, staged):
     time.sleep(0.3)  # the whole file lies beside its place
     path = publish(self, name, staged)
     print(name, flush=True)
     return path
-store.Store.publish = slow
+cache.Store.publish = slow
 expert = HuggingFaceTeacher("tiny", path=str(folder / "teacher"), dtype="float32", device="cpu")
 said = strategy(cache="topk", top_k=8, cache_dtype="float32")
 data, words = documents(), tokenizer()
@@ -310,8 +314,8 @@ def test_choices_that_exclude_each_other_are_refused(tmp_path: Path, said: Any, 
 def test_places_of_documents_of_any_size_come_back_in_any_order(tmp_path: Path) -> None:
     """A shard boundary, an empty completion, one document a shard: gather against brute force."""
     from stratos.distill.data import Encoded
+    from stratos.distill.signal.cache import Store
     from stratos.distill.signal.fingerprint import fingerprint
-    from stratos.distill.signal.store import Store
 
     rng = np.random.default_rng(0)
     for trial in range(60):

@@ -25,15 +25,16 @@ from transformers import PreTrainedTokenizerFast
 from stratos.config import TrainerConfig
 from stratos.distill.data import pack
 from stratos.distill.head import head_loss
-from stratos.distill.logit_module import LogitModule
-from stratos.distill.objectives import Hidden, LMHead, Objective, Shared
-from stratos.distill.signal import open_source
+from stratos.distill.module import StudentModule
+from stratos.distill.objectives.base import Objective
+from stratos.distill.objectives.signals import Hidden, LMHead, Shared
 from stratos.distill.signal.cross_tokenizer import (
     _decoded_ends,
     _lengths_by_windows,
     decode,
     token_ends,
 )
+from stratos.distill.signal.source import open_source
 
 SIZES = {"coarse": 500, "fine": 270}
 IDS = [3, 11, 0]
@@ -126,7 +127,7 @@ def test_the_text_is_learned_where_the_teacher_begins_no_token(
     ours = tokenizer(SIZES["fine"])
     batch = replace(batch_of(data, IDS), n_tokens=50.0)
     student, places = model(len(ours), seed=3), source.places(batch)
-    module = LogitModule(student, TrainerConfig(), 10, source, Objective(cross_entropy=share))
+    module = StudentModule(student, TrainerConfig(), 10, source, Objective(cross_entropy=share))
     module.on_fit_start()
     given, own = module.loss(batch), module.loss(replace(batch, written=True))
     module.on_fit_end()

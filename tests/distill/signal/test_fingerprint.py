@@ -10,8 +10,13 @@ from signal_tools import context, documents, strategy, teacher, tokenizer
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
-from stratos.distill.signal import TokenizerMismatch, fingerprint, open_source
-from stratos.distill.signal.fingerprint import check_same, difference
+from stratos.distill.signal.fingerprint import (
+    TokenizerMismatch,
+    check_same,
+    difference,
+    fingerprint,
+)
+from stratos.distill.signal.source import open_source
 from stratos.distill.words import OtherEnd, OtherSplit, OtherToken
 
 

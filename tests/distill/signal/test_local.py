@@ -11,9 +11,9 @@ from signal_tools import PADDED, alone, batch_of, context, documents, model, str
 from transformers import GPT2Config, GPT2LMHeadModel, MistralConfig, MistralForCausalLM
 
 from stratos.core.errors import TeacherError
-from stratos.distill.objectives import Dense, Hidden
-from stratos.distill.signal import open_source
+from stratos.distill.objectives.signals import Dense, Hidden
 from stratos.distill.signal.local import LocalSource, Reader
+from stratos.distill.signal.source import open_source
 
 IDS = [5, 0, 17, 3]
 

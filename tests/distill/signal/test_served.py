@@ -14,8 +14,9 @@ from signal_tools import alone, batch_of, context, documents, model, strategy, t
 from stratos.core.errors import BudgetError, TeacherError
 from stratos.deploy.commands import serve_arguments
 from stratos.deploy.server import free_port, serving
-from stratos.distill.objectives import TopK
-from stratos.distill.signal import TextSource, TokenizerMismatch, open_source
+from stratos.distill.objectives.signals import TopK
+from stratos.distill.signal.fingerprint import TokenizerMismatch
+from stratos.distill.signal.source import TextSource, open_source
 from stratos.distill.words import (
     FewerTokens,
     LessSignal,

@@ -10,8 +10,8 @@ import torch
 from tiny_student import tiny_model, tiny_tokenizer
 
 from stratos.models.decode.batched import write
-from stratos.models.decode.prefix import Prefixes, _groups
-from stratos.models.decode.repetition import repeats
+from stratos.models.decode.decoder import repeats
+from stratos.models.decode.kv_cache import Prefixes, _groups
 
 LONGEST = 30
 

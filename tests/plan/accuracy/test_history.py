@@ -16,7 +16,7 @@ from world import BLIND, World, context, replace
 
 from stratos import records
 from stratos.config import CloudConfig, PlanConfig
-from stratos.models.students.content import content_of
+from stratos.models.students import content_of
 from stratos.plan import plan
 from stratos.plan.accuracy import history
 from stratos.plan.accuracy.history import MAX_RUNS, history_for, read_history

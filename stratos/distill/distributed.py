@@ -1,10 +1,39 @@
-"""Gather the full weights of a sharded model."""
+"""Processes that train together: what they exchange, and the weights that FSDP2 has split."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
-from torch import Tensor
+import torch
+from torch import Tensor, distributed, nn
+
+
+def rank() -> int:
+    """Return which process this is, from 0."""
+    return distributed.get_rank() if _several() else 0
+
+
+def gathered(value: Any) -> list[Any]:
+    """Return the values of all processes, by rank; every process has to ask."""
+    if not _several():
+        return [value]
+    values: list[Any] = [None] * distributed.get_world_size()
+    distributed.all_gather_object(values, value)
+    return values
+
+
+def summed(*values: float) -> list[float]:
+    """Return the sums of values over all processes; every process has to ask."""
+    if not _several():
+        return list(values)
+    on_gpu = distributed.get_backend() == "nccl"
+    total = torch.tensor(values, dtype=torch.float64, device="cuda" if on_gpu else "cpu")
+    distributed.all_reduce(total)
+    return cast("list[float]", total.tolist())
+
+
+def _several() -> bool:
+    return distributed.is_available() and distributed.is_initialized()
 
 
 def whole(weight: Any) -> Tensor:
@@ -24,8 +53,6 @@ def best_weights(model: Any) -> dict[str, Tensor]:
 
 def whole_model(model: Any) -> Any:
     """Return a model that generates: the same one, or a copy of one that FSDP2 has split."""
-    import torch
-
     if not any(hasattr(weight, "full_tensor") for weight in model.parameters()):
         return model
     weights = {name: whole(weight.detach()) for name, weight in model.named_parameters()}
@@ -47,7 +74,5 @@ def _plain_class(model: Any) -> type:
 
 def blocks(model: Any) -> list[Any]:
     """Return the transformer blocks of a model: the longest list of modules in it."""
-    from torch.nn import ModuleList
-
-    lists = [module for module in model.modules() if isinstance(module, ModuleList)]
+    lists = [module for module in model.modules() if isinstance(module, nn.ModuleList)]
     return list(max(lists, key=len, default=[]))

@@ -1,4 +1,4 @@
-"""Set up a training: rows, Lightning module, and the teacher's signal."""
+"""Set up a training: the student and its corpus in tokens, the rows, and the teacher's signal."""
 
 from __future__ import annotations
 
@@ -6,100 +6,160 @@ import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+from itertools import chain
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 
 from stratos.config import Config, StudentConfig
-from stratos.core.by_name import find
+from stratos.core.by_name import find, named
 from stratos.core.context import Context
 from stratos.core.errors import TeacherError
-from stratos.distill.data import Encoded, PackedLoader
-from stratos.distill.module import TextModule
+from stratos.distill.data import Encoded, OnPolicyLoader, PackedLoader, encode, writer
+from stratos.distill.module import StudentModule
+from stratos.distill.packed import check_packs
 from stratos.distill.recipe import Length, Rates
-from stratos.records import Plan
+from stratos.distill.signal.source import open_source
+from stratos.distill.student_model import (
+    add_adapters,
+    checkpoint_blocks,
+    make_student,
+    save_student,
+)
+from stratos.distill.trainer import check_adapter
+from stratos.distill.words import RowsTooLong
+from stratos.models.students import ready
+from stratos.records import Corpus, Plan
 from stratos.tasks.base import Item
+from stratos.tasks.chat import prefix_template
 from stratos.teachers.base import SignalKind
 from stratos.teachers.prompting import chat, prompting
 
 
 @dataclass(frozen=True)
-class TrainingSetup:
-    """A module and the rows that it is trained on."""
+class Ready:
+    """The student before its training, and its corpus in tokens."""
 
-    module: TextModule
-    loader: PackedLoader
+    chosen: StudentConfig
+    model: Any
+    tokenizer: Any
+    data: Any
+    questions: list[str]
+
+
+def prepare(config: Config, plan: Plan, corpus: Corpus, context: Context, untouched: bool) -> Ready:
+    """Make the student and tokenize the corpus; write its untouched twin if wanted."""
+    settings = config.trainer
+    chosen = named(config.students, plan.student)
+    check_adapter(settings, [chosen])
+    chosen = ready(chosen, context.cache_dir)
+    instruction = config.task.system_prompt
+    rows = pq.read_table(corpus.path, columns=["question", "completion"]).to_pydict()
+    questions, completions = rows["question"], rows["completion"]
+    context.tick(0, 1, "tokenizing")
+    taken = shared_tokens(config, plan, chosen)
+    chats = [_student_chat(config, question) for question in questions]
+    model, tokenizer = make_student(
+        chosen,
+        config.task.vocabulary(),
+        chain((message["content"] for chat in chats for message in chat), completions),
+        config.seed,
+        in_4_bits=settings.adapter == "qlora",
+        tokenizer=None if taken is None else taken.tokenizer,
+        instruction=instruction,
+    )
+    if chosen.path is not None and settings.adapter != "qlora":  # 4 bits round what they compute
+        check_packs(chosen.name, model)
+    if config.task.template_prefix:
+        prefix_template(tokenizer, config.task.template_prefix)
+    if taken is not None:
+        # The teacher may end its answers with another token than its texts.
+        model.generation_config.eos_token_id = list(taken.end_ids)
+    if taken is not None and len(tokenizer) > chosen.vocab_size:
+        n_embedded = len(tokenizer) * chosen.hidden_size
+        context.warn(
+            f"Student {chosen.name} uses the {len(tokenizer):,} tokens of its teacher, but was "
+            f"planned with {chosen.vocab_size:,} (student.vocab_size), which is a smaller model: "
+            f"{n_embedded:,} of its {model.num_parameters():,} parameters are embeddings."
+        )
+    data, n_too_long = encode(
+        tokenizer,
+        chats,
+        completions,
+        chosen.context_length,
+    )
+    if n_too_long:
+        context.warn(str(RowsTooLong(n_too_long)))
+    if untouched:
+        whole = model, tokenizer
+        if settings.adapter == "qlora":
+            whole = make_student(chosen, None, [], config.seed, instruction=instruction)
+        save_student(*whole, context.run_dir / "distill" / "untouched")
+    model = add_adapters(model, settings, config.seed)
+    if settings.checkpointing:
+        checkpoint_blocks(model, True)
+    return Ready(chosen, model, tokenizer, data, questions)
+
+
+def _student_chat(config: Config, question: str) -> list[dict[str, str]]:
+    return config.task.student_messages(Item("", "", question, ""))
 
 
 @contextmanager
 def open_training(
     config: Config,
     plan: Plan,
-    model: Any,
-    tokenizer: Any,
-    data: Encoded,
-    questions: list[str],
+    ready: Ready,
     length: Length,
     rates: Rates,
     context: Context,
-    rank: int = 0,
-    n_ranks: int = 1,
-) -> Iterator[TrainingSetup]:
-    """Open what the planned strategy trains with; the teacher is closed at the end.
+    rank: int,
+    n_ranks: int,
+) -> Iterator[tuple[StudentModule, PackedLoader]]:
+    """Open a module and the rows that it is trained on; the teacher is closed at the end.
 
     Args:
         config: the run.
         plan: names the strategy and the teacher.
-        model: the student.
-        tokenizer: of the student.
-        data: the corpus in the student's tokens.
-        questions: of the corpus, by item.
+        ready: the student, and the corpus in its tokens.
         length: how long to train.
         rates: learning rates.
         context: of the stage.
         rank: of this process.
         n_ranks: processes that train together.
     """
-    trainer = config.trainer
+    trainer, data = config.trainer, ready.data
     shared: tuple[Any, ...] = (data, length.batch_tokens, length.tokens, config.seed)
     parts: dict[str, Any] = {"accumulate": trainer.accumulate, "rank": rank, "n_ranks": n_ranks}
     loader = PackedLoader(*shared, **parts)
+    made = partial(StudentModule, ready.model, trainer, loader.n_steps, rates=rates)
     strategy = find(config.strategies, plan.strategy)
     signal = None if strategy is None else strategy.signal
     if strategy is None or signal is None:
-        yield TrainingSetup(TextModule(model, trainer, loader.n_steps, rates), loader)
+        yield made(), loader
         return
-    from stratos.distill.logit_module import LogitModule
-    from stratos.distill.on_policy import OnPolicyLoader, writer
-    from stratos.distill.signal import open_source
-
     teacher = find(config.teachers, plan.teacher)
     if teacher is None:
         raise TeacherError(f"The plan's teacher {plan.teacher} is not configured.")
-    prompts = _teacher_prompts(config, plan, teacher, data, questions)
+    prompts = _teacher_prompts(config, plan, teacher, data, ready.questions)
     # Processes that train together would each decide for themselves, by what the others have spent.
     is_forced = len(config.strategies) == 1 or n_ranks > 1
-    source = open_source(teacher, signal, tokenizer, data, context, prompts, is_forced)
+    source = open_source(teacher, signal, ready.tokenizer, data, context, prompts, is_forced)
     try:
         if source.kind == "text":
-            yield TrainingSetup(TextModule(model, trainer, loader.n_steps, rates), loader)
+            yield made(), loader
             return
-        module = LogitModule(
-            model,
-            trainer,
-            loader.n_steps,
-            source,
-            signal.to_minimize(),
-            signal.hidden_match,
-            rates,
-        )
+        objective = signal.to_minimize()
+        module = made(source, objective, signal.hidden_match)
         if (on_policy := strategy.on_policy) is not None:
             loader = OnPolicyLoader(
                 *shared,
                 **parts,
                 write=writer(
                     module.learner,
-                    tokenizer,
+                    ready.tokenizer,
                     on_policy.max_new_tokens or int((data.lengths - data.prompt_lengths).max()),
                     on_policy.temperature,
                     config.evaluate.batch_size,
@@ -108,7 +168,7 @@ def open_training(
                 lmbda=on_policy.share,
                 buffer_steps=on_policy.buffer_steps,
             )
-        yield TrainingSetup(module, loader)
+        yield module, loader
     finally:
         source.close()
 

@@ -1,28 +1,159 @@
-"""Training callbacks: curves, best weights, checkpoints, early stopping."""
+"""Follow a training: curves, best weights, checkpoints, early stopping."""
 
 from __future__ import annotations
 
 import contextlib
+import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import astuple, dataclass
 from typing import Any
 
 import lightning as L
 import torch
+from torch import Tensor
 from typing_extensions import override
 
+from stratos.config import CallbacksConfig
 from stratos.core.context import Context
 from stratos.core.formats import clock
-from stratos.distill.best import Best, measured_of, plain
 from stratos.distill.checkpoints import Checkpoints
-from stratos.distill.collectives import rank, summed
-from stratos.distill.ema import Average
-from stratos.distill.full_weights import best_weights, whole_model
-from stratos.distill.interrupts import Interrupts
-from stratos.distill.measuring import Measured
+from stratos.distill.distributed import best_weights, rank, summed, whole, whole_model
+from stratos.distill.trainer import Interrupts
+from stratos.distill.validation import Measured
 from stratos.distill.words import AccurateEnough, End, NoBetter, OutOfTime
 from stratos.records import CurvePoint
+
+
+class Best:
+    """Keeps the weights of the best measurement; all of it lies in every checkpoint."""
+
+    def __init__(self) -> None:
+        self.step = 0
+        self.measured: Measured | None = None
+        self.weights: dict[str, Tensor] = {}
+        """In the memory of the CPU, of the first process alone."""
+        self.n_no_better = 0
+        """Measurements in a row that found nothing better than all before."""
+        self._lowest_loss = math.inf
+
+    def is_next(self, step: int, measured: Measured) -> bool:
+        """Take note of a measurement; return whether its weights are to be kept.
+
+        A student is the best by exact match, then by its loss. A training goes on as long as either
+        gets better, for the loss falls before answers become right.
+        """
+        loss = math.inf if measured.loss is None else measured.loss
+        is_better = self.measured is None or measured.exact > self.measured.exact
+        self.n_no_better = 0 if is_better or loss < self._lowest_loss else self.n_no_better + 1
+        self._lowest_loss = min(loss, self._lowest_loss)
+        if not measured.is_no_worse_than(self.measured):
+            return False
+        self.step, self.measured = step, measured
+        return True
+
+    def keep(self, weights: Mapping[str, Tensor]) -> None:
+        """Copy the weights."""
+        self.weights = {name: weight.to("cpu", copy=True) for name, weight in weights.items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything as plain values and tensors."""
+        return {
+            "step": self.step,
+            "measured": plain(self.measured),
+            "weights": self.weights,
+            "n_no_better": self.n_no_better,
+            "lowest_loss": self._lowest_loss,
+        }
+
+    def load_state_dict(self, state: dict[str, Any], with_weights: bool) -> None:
+        """Go on from a checkpoint."""
+        self.step, self.measured = state["step"], measured_of(state["measured"])
+        self.weights = state["weights"] if with_weights else {}
+        self.n_no_better, self._lowest_loss = state["n_no_better"], state["lowest_loss"]
+
+
+def plain(measured: Measured | None) -> list[float | None] | None:
+    """Return a measurement as a checkpoint holds it."""
+    return None if measured is None else [measured.exact, measured.loss]
+
+
+def measured_of(values: list[Any] | None) -> Measured | None:
+    """Return the measurement that a checkpoint holds."""
+    return None if values is None else Measured(*values)
+
+
+_EARLY = 10
+"""The decay grows as (1 + step) / (10 + step) at first, so that random weights are forgotten."""
+
+
+class Average(L.Callback):
+    """Averages what is trained after every gradient step."""
+
+    def __init__(self, decay: float) -> None:
+        """Weigh the past with `decay`."""
+        self._decay = decay
+        self._mean: dict[str, torch.Tensor] = {}
+        self._loaded: dict[str, torch.Tensor] = {}
+        self._step = 0
+
+    @override
+    def state_dict(self) -> dict[str, Any]:
+        return {"mean": {name: whole(mean).cpu() for name, mean in self._mean.items()}}
+
+    @override
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._loaded = state_dict["mean"]
+
+    @torch.no_grad()
+    def on_train_start(self, trainer: L.Trainer, module: Any) -> None:
+        """Begin with the weights, or with the average of a checkpoint."""
+        self._step = trainer.global_step
+        self._mean = {name: weight.detach().clone() for name, weight in _trained(module)}
+        for name, mean in self._loaded.items():
+            _assign(self._mean[name], mean)
+
+    @torch.no_grad()
+    def on_train_batch_end(self, trainer: L.Trainer, module: Any, *_: Any) -> None:
+        """Move the average towards the weights."""
+        if trainer.global_step == self._step:
+            return
+        self._step = step = trainer.global_step
+        decay = min(self._decay, (1 + step) / (_EARLY + step))
+        for name, weight in _trained(module):
+            self._mean[name].lerp_(weight, 1 - decay)
+
+    @contextmanager
+    def in_place(self, module: Any) -> Iterator[None]:
+        """Put the average in the place of the weights, and these back."""
+        weights = {name: weight.detach().clone() for name, weight in _trained(module)}
+        self._put(module, self._mean)
+        try:
+            yield
+        finally:
+            self._put(module, weights)
+
+    @torch.no_grad()
+    def _put(self, module: Any, values: dict[str, torch.Tensor]) -> None:
+        for name, weight in _trained(module):
+            weight.copy_(values[name])
+
+
+def _trained(module: Any) -> Iterator[tuple[str, torch.Tensor]]:
+    for name, weight in module.model.named_parameters():
+        if weight.requires_grad:
+            yield name, weight
+
+
+def _assign(target: Any, whole: torch.Tensor) -> None:
+    """Set a tensor, sharded or not, from a whole one."""
+    if hasattr(target, "full_tensor"):
+        from torch.distributed.tensor import distribute_tensor
+
+        whole = distribute_tensor(whole, target.device_mesh, target.placements)
+    target.copy_(whole)
+
 
 LOG_EVERY = 10
 """Steps whose mean loss is one point of the curve."""
@@ -35,9 +166,8 @@ class Watching:
     n_steps: int
     validate_every_steps: int
     """0 measures at the end only."""
-    stop_at_exact: float | None
-    patience: int | None
-    """Measurements in a row that find nothing better before the training ends."""
+    callbacks: CallbacksConfig
+    """Whose `stop_at_exact` and `patience` end it."""
     max_seconds: float | None = None
     usd_per_hour: float = 0.0
     """Price of the servers that train."""
@@ -68,8 +198,8 @@ class TrainingMonitor(L.Callback):
     ) -> None:
         """`validate` takes the model, and what it is to call often."""
         self._context, self._watching = context, watching
-        self._validate, self._average = validate, average
-        self._checkpoints, self._interrupts = checkpoints, interrupts
+        self._validate, self.average = validate, average
+        self._checkpoints, self.interrupts = checkpoints, interrupts
         self._losses: list[float] = []
         self._measured: Measured | None = None
         self._wall, self._cpu = time.monotonic(), time.process_time()
@@ -121,7 +251,7 @@ class TrainingMonitor(L.Callback):
         self._step = trainer.global_step
         if self._step and rank() == 0:
             self._context.note(f"The training goes on from its checkpoint at step {self._step:,}.")
-        self._interrupts.listen()
+        self.interrupts.listen()
         self._checkpoints.start()
         self.catch_up(trainer, pl_module)
         self._step_at = time.monotonic()
@@ -137,7 +267,7 @@ class TrainingMonitor(L.Callback):
         self._step = trainer.global_step
         self._end_step(trainer, module, self._is_over())
         if self._is_due:
-            self._interrupts.leave()
+            self.interrupts.leave()
 
     def on_train_batch_end(
         self,
@@ -159,7 +289,7 @@ class TrainingMonitor(L.Callback):
         last = step >= self._watching.n_steps
         self._is_due = last or bool(every and step % every == 0)
         took = time.monotonic() - self._step_at
-        self._interrupts.expect(took)
+        self.interrupts.expect(took)
         # A measurement that is cut short is not to cost the steps before it.
         is_cheap = self._is_due and self._checkpoints.takes_at_most(self._validation_seconds / 20)
         ahead = self._validation_seconds if self._is_due else took
@@ -167,7 +297,7 @@ class TrainingMonitor(L.Callback):
             self._new_loss,
             self._new_tokens,
             self._is_over(),
-            self._interrupts.received is not None,
+            self.interrupts.received is not None,
             is_cheap or self._checkpoints.is_due(step, ahead),
         )
         over = n_over > 0
@@ -186,14 +316,14 @@ class TrainingMonitor(L.Callback):
         if n_unsaved:
             self._checkpoints.save(trainer, step)
         self._end_step(trainer, module, over)
-        if self._is_due or ((last or over) and summed(self._interrupts.received is not None)[0]):
+        if self._is_due or ((last or over) and summed(self.interrupts.received is not None)[0]):
             self._save_and_leave(trainer)
         self._step_at = time.monotonic()
 
     def _save_and_leave(self, trainer: L.Trainer) -> None:
-        self._interrupts.wait_for_end()
+        self.interrupts.wait_for_end()
         self._checkpoints.save(trainer, self._step)
-        self._interrupts.leave()
+        self.interrupts.leave()
 
     def _is_over(self) -> bool:
         limit = self._watching.max_seconds
@@ -219,14 +349,15 @@ class TrainingMonitor(L.Callback):
 
     def _end(self, step: int, over: bool) -> End | None:
         """Return why the training ends behind a measurement, or None."""
-        watching, measured = self._watching, self._measured
-        assert measured is not None
+        n_steps, callbacks = self._watching.n_steps, self._watching.callbacks
+        assert self._measured is not None
+        exact, n_no_better = self._measured.exact, self.best.n_no_better
         if over:
-            return OutOfTime(step, watching.n_steps)
-        if watching.stop_at_exact is not None and measured.exact >= watching.stop_at_exact:
-            return AccurateEnough(step, watching.n_steps, measured.exact)
-        if watching.patience is not None and self.best.n_no_better >= watching.patience:
-            return NoBetter(step, watching.n_steps, self.best.n_no_better, self.best.step)
+            return OutOfTime(step, n_steps)
+        if callbacks.stop_at_exact is not None and exact >= callbacks.stop_at_exact:
+            return AccurateEnough(step, n_steps, exact)
+        if callbacks.patience is not None and n_no_better >= callbacks.patience:
+            return NoBetter(step, n_steps, n_no_better, self.best.step)
         return None
 
     def _log(self, step: int, measured: bool) -> None:
@@ -290,15 +421,15 @@ class TrainingMonitor(L.Callback):
             False where a signal came in the midst of it.
         """
         started = time.monotonic()
-        self._interrupts.expect_measurement()
+        self.interrupts.expect_measurement()
         if module.workers is not None:  # their cores are free meanwhile
             torch.set_num_threads(module.workers.n_cores)
         with self._measured_weights(module):
-            whole = whole_model(module.model)
+            model = whole_model(module.model)
             measured: Measured | None = None
             if trainer.is_global_zero:
                 with module.learner.unpacked(), contextlib.suppress(_Interrupted):
-                    measured = self._validate(whole, self._poll)
+                    measured = self._validate(model, self._poll)
             measured = trainer.strategy.broadcast(measured)
             if measured is None:
                 return False
@@ -311,15 +442,15 @@ class TrainingMonitor(L.Callback):
         return True
 
     def _poll(self) -> None:
-        if self._interrupts.received is not None:
+        if self.interrupts.received is not None:
             raise _Interrupted
 
     @contextlib.contextmanager
     def _measured_weights(self, module: Any) -> Iterator[None]:
-        if self._average is None:
+        if self.average is None:
             yield
         else:
-            with self._average.in_place(module):
+            with self.average.in_place(module):
                 yield
 
 

@@ -1,13 +1,15 @@
-"""Whether Weights & Biases is used online, offline or not at all."""
+"""Which services can be used here: W&B online, offline or not at all; others, or what they lack."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from urllib.parse import urlsplit
 
-from stratos.config import Config
-from stratos.tracking.words import KeyRefused
+from stratos.config import Config, LoggerConfig
+from stratos.core.reasons import Reason
+from stratos.tracking.words import KeyRefused, NoTrackingServer, PackageMissing
 
 _CONNECT_TIMEOUT_S = 3.0
 
@@ -92,3 +94,12 @@ def _is_reachable() -> bool:
     except OSError:
         return False
     return True
+
+
+def unusable(logger: LoggerConfig) -> Iterator[Reason]:
+    """Yield why a service that is asked for cannot be used; W&B alone may be left out."""
+    for name, is_wanted in (("tensorboard", logger.tensorboard), ("mlflow", logger.mlflow)):
+        if is_wanted and find_spec(name) is None:
+            yield PackageMissing(name)
+    if logger.mlflow and not logger.tracking_uri and not os.environ.get("MLFLOW_TRACKING_URI"):
+        yield NoTrackingServer()

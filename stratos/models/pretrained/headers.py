@@ -1,0 +1,275 @@
+"""Read a model's config.json, and the headers of its safetensors and GGUF files.
+
+The common reader of GGUF trusts the counts that a file states, and goes on for ever where they are
+false: here they are checked against its size.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from stratos.core.foreign import cause, open_regular, why_unreadable
+from stratos.core.reasons import Reason
+from stratos.models.words import NoMultiple, NoSize, NotWhole, OutOfBounds
+
+_LONGEST = 16 * 2**20
+"""Bytes of a JSON file of a model, the tokenizer's apart."""
+
+_SIZES: dict[str, tuple[tuple[str, ...], int]] = {
+    "layers": (("num_hidden_layers", "n_layer", "num_layers"), 10_000),
+    "width": (("hidden_size", "n_embd", "d_model"), 10_000_000),
+    "attention heads": (("num_attention_heads", "n_head"), 100_000),
+    "vocabulary": (("vocab_size",), 100_000_000),
+}
+"""What every causal model has: its names in a config, and more than any model has of it."""
+_OPTIONAL = {
+    "num_key_value_heads": 100_000,
+    "head_dim": 1_000_000,
+    "intermediate_size": 100_000_000,
+    "n_inner": 100_000_000,
+    "ffn_dim": 100_000_000,
+    "max_position_embeddings": 1_000_000_000,
+    "n_positions": 1_000_000_000,
+    "n_ctx": 1_000_000_000,
+}
+
+
+def read_json(path: Path) -> Any:
+    """Return what a JSON file of a model holds.
+
+    Raises:
+        OSError: it is no regular file, or cannot be read.
+        ValueError: it is not JSON, or too large for what it is.
+    """
+    with open_regular(path) as file:
+        data = file.read(_LONGEST + 1)
+    if len(data) > _LONGEST:
+        raise ValueError(f"it is larger than {_LONGEST // 2**20} MiB")
+    try:
+        return json.loads(data.decode("utf-8"))
+    except UnicodeDecodeError:
+        raise ValueError("it is not UTF-8 text") from None
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    except json.JSONDecodeError as error:
+        raise ValueError(f"it is not JSON ({error.msg}, line {error.lineno})") from None
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Return a model's config.
+
+    Raises:
+        OSError: it is no regular file, or cannot be read.
+        ValueError: it is not a JSON object.
+    """
+    config = read_json(path)
+    if not isinstance(config, dict):
+        raise ValueError("it is not a JSON object")
+    return config
+
+
+def wrong_size(config: Mapping[str, Any]) -> Reason | None:
+    """Return the first size of a config that no causal model can have; None if none."""
+    config = _of_text(config)
+    for what, (names, most) in _SIZES.items():
+        name = next((name for name in names if config.get(name) is not None), None)
+        if name is None:
+            return NoSize(what, names[0])
+        if problem := _wrong(name, config[name], most):
+            return problem
+    for name, most in _OPTIONAL.items():
+        if config.get(name) is not None and (problem := _wrong(name, config[name], most)):
+            return problem
+    return _wrong_heads(config)
+
+
+def vocabulary_of(config: Mapping[str, Any]) -> int:
+    """Return the tokens that a model knows, by a config whose sizes are right."""
+    return int(_of_text(config)["vocab_size"])
+
+
+def _of_text(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the sizes of a model's part for text: one that reads images too has them apart."""
+    text = config.get("text_config")
+    return {**config, **text} if isinstance(text, Mapping) else config
+
+
+def _wrong(name: str, value: Any, most: int) -> Reason | None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        return NotWhole(name, json.dumps(value)[:40])
+    return None if 1 <= value <= most else OutOfBounds(name, value, most)
+
+
+def _wrong_heads(config: Mapping[str, Any]) -> Reason | None:
+    width, heads = config.get("hidden_size"), config.get("num_attention_heads")
+    if width and heads and not config.get("head_dim") and width % heads:
+        return NoMultiple("hidden_size", width, "num_attention_heads", heads)
+    kv_heads = config.get("num_key_value_heads")
+    if heads and kv_heads and heads % kv_heads:
+        return NoMultiple("num_attention_heads", heads, "num_key_value_heads", kv_heads)
+    return None
+
+
+_SINGLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One tensor as a header tells it."""
+
+    name: str
+    shape: tuple[int, ...]
+
+    @property
+    def n_elements(self) -> int:
+        """Number of its numbers."""
+        product = 1
+        for length in self.shape:
+            product *= length
+        return product
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """Return the safetensors files that loaders take.
+
+    Raises:
+        OSError: there are none, or some that the index names are not there.
+        ValueError: the index is none.
+    """
+    if (folder / _SINGLE).exists() or (folder / _SINGLE).is_symlink():
+        return [folder / _SINGLE]
+    if not (folder / _INDEX).exists():
+        pickled = sorted(path.name for path in folder.glob("*.bin"))
+        has = f"; {pickled[0]} would have to be unpickled, which is not allowed" if pickled else ""
+        raise OSError(f"it has no {_SINGLE}{has}")
+    try:
+        index = read_json(folder / _INDEX)
+    except ValueError as error:
+        raise ValueError(f"{_INDEX}: {error}") from None
+    names = index.get("weight_map") if isinstance(index, dict) else None
+    if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
+        raise ValueError(f"{_INDEX}: it has no weight_map of names")
+    files = sorted(set(names.values()))
+    for name in files:
+        if PurePosixPath(name).name != name:
+            raise ValueError(f"{_INDEX}: it names {name}, which is not in the folder")
+        if reason := why_unreadable(folder / name):
+            raise OSError(f"{name}: {reason}")
+    return [folder / name for name in files]
+
+
+def read_tensors(path: Path) -> Iterator[Tensor]:
+    """Yield the tensors of a file by its header alone.
+
+    Raises:
+        OSError: it is no regular file, or cannot be read.
+        ValueError: the header is none, or does not fit the file.
+    """
+    from safetensors import safe_open
+
+    if reason := why_unreadable(path):
+        raise OSError(str(reason))
+    try:
+        with safe_open(path, framework="numpy") as file:
+            for name in file.keys():  # noqa: SIM118 (it is no mapping)
+                yield Tensor(name, tuple(file.get_slice(name).get_shape()))
+    except OSError as error:
+        raise OSError(cause(error)) from error
+    except Exception as error:  # SafetensorError, and what Rust makes of the rest
+        text = cause(error).removeprefix("Error while deserializing header: ")
+        raise ValueError(f"it is not a safetensors file, or it is truncated ({text})") from error
+
+
+_SCALARS = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
+"""Bytes of a value by its type: integers, floats and booleans."""
+_STRING, _ARRAY = 8, 9
+_VERSIONS = (2, 3)
+_MOST_DIMENSIONS = 8
+_LEAST_FIELD, _LEAST_TENSOR = 13, 24
+"""Bytes that a field and the description of a tensor take at least."""
+
+_sound: set[tuple[int, int, int, int]] = set()
+"""Files that this process walked through: device, inode, size and time of the last change."""
+
+
+def check_gguf(path: Path) -> None:
+    """Walk through the fields and tensors that the header describes.
+
+    A vocabulary is a hundred thousand fields, so a file is walked through once, until it changes.
+
+    Raises:
+        OSError: it is no regular file, or cannot be read.
+        ValueError: it is not a GGUF file, or states what does not fit into it.
+    """
+    with open_regular(path) as file:
+        state = os.fstat(file.fileno())
+        size = state.st_size
+        identity = (state.st_dev, state.st_ino, size, state.st_mtime_ns)
+        if identity in _sound:
+            return
+
+        def take(n_bytes: int) -> bytes:
+            if n_bytes > size - file.tell():
+                raise ValueError("it is truncated, or its header claims more than it holds")
+            return file.read(n_bytes)
+
+        def skip(n_bytes: int) -> None:
+            if n_bytes > size - file.tell():
+                raise ValueError("it is truncated, or its header claims more than it holds")
+            file.seek(n_bytes, 1)
+
+        if take(4) != b"GGUF":
+            raise ValueError("it is not a GGUF file")
+        (version,) = struct.unpack("<I", take(4))
+        if version not in _VERSIONS:
+            raise ValueError(f"its version {version} is not {' or '.join(map(str, _VERSIONS))}")
+        n_tensors, n_fields = struct.unpack("<QQ", take(16))
+        if n_tensors * _LEAST_TENSOR + n_fields * _LEAST_FIELD > size:
+            raise ValueError(
+                f"it states {n_tensors:,} tensors and {n_fields:,} fields, and has {size:,} bytes"
+            )
+        for _ in range(n_fields):
+            _skip_string(take, skip)
+            (kind,) = struct.unpack("<I", take(4))
+            _skip_value(kind, take, skip)
+        for _ in range(n_tensors):
+            _skip_string(take, skip)
+            (n_dimensions,) = struct.unpack("<I", take(4))
+            if n_dimensions > _MOST_DIMENSIONS:
+                raise ValueError(f"a tensor has {n_dimensions} dimensions")
+            skip(8 * n_dimensions + 4)
+            (offset,) = struct.unpack("<Q", take(8))
+            if offset > size:
+                raise ValueError("it is truncated: a tensor lies beyond its end")
+        if not n_tensors:
+            raise ValueError("it has no tensors")
+        _sound.add(identity)
+
+
+def _skip_string(take: Callable[[int], bytes], skip: Callable[[int], None]) -> None:
+    (length,) = struct.unpack("<Q", take(8))
+    skip(length)
+
+
+def _skip_value(kind: int, take: Callable[[int], bytes], skip: Callable[[int], None]) -> None:
+    if kind in _SCALARS:
+        skip(_SCALARS[kind])
+    elif kind == _STRING:
+        _skip_string(take, skip)
+    elif kind == _ARRAY:
+        inner, length = struct.unpack("<IQ", take(12))
+        if inner in _SCALARS:
+            skip(_SCALARS[inner] * length)
+            return
+        if inner != _STRING:
+            raise ValueError(f"it has an array of type {inner}, which does not exist")
+        for _ in range(length):  # each takes 8 bytes at least, so that the file bounds them
+            _skip_string(take, skip)
+    else:
+        raise ValueError(f"it has a value of type {kind}, which does not exist")
