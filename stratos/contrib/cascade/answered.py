@@ -16,8 +16,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from stratos.contrib.cascade.looks import look_of
-from stratos.contrib.cascade.natural_shares import Drawn, in_shares
+from stratos.contrib.cascade.looks import Drawn, in_shares, look_of
 from stratos.contrib.cascade.record import Cascade
 from stratos.contrib.cascade.threshold import Pair
 from stratos.core.atomic_files import write_atomically

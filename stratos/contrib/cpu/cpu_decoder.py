@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from stratos.contrib.cpu import kernel
+from stratos.contrib.cpu.compiled import Rolling
 from stratos.contrib.cpu.direct import Direct, DirectDecoder
-from stratos.contrib.cpu.rolling import Rolling
 from stratos.models.decode.decoder import Call, FastDecoder
 
 

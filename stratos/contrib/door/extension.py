@@ -12,5 +12,5 @@ EXTENSION = Extension(
             rank=5,
         ),
     },
-    front="stratos.contrib.door.front:DoorFront",
+    front="stratos.contrib.door.nginx:DoorFront",
 )

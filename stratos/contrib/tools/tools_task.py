@@ -12,16 +12,20 @@ from typing import TYPE_CHECKING, Any, Literal
 from typing_extensions import override
 
 from stratos.contrib.logs.words import OtherWorkloads, SecretsReplaced
-from stratos.contrib.tools.calls import Call, calls_of, read, written
-from stratos.contrib.tools.draws import Draws
-from stratos.contrib.tools.families import Families
-from stratos.contrib.tools.injected import Injected
-from stratos.contrib.tools.logged_calls import ToolRowReader
-from stratos.contrib.tools.matching import is_right, overlap, overlap_of_arguments, why_invalid
+from stratos.contrib.tools.calls import (
+    Call,
+    calls_of,
+    is_right,
+    overlap,
+    overlap_of_arguments,
+    read,
+    why_invalid,
+    written,
+)
+from stratos.contrib.tools.injected import Draws, Injected, gives_away, wording_of
 from stratos.contrib.tools.offered import TEMPLATE
-from stratos.contrib.tools.other_words import gives_away, wording_of
 from stratos.contrib.tools.signatures import grammar_of, question_of, request_in, tools_in
-from stratos.contrib.tools.tool_rows import Names
+from stratos.contrib.tools.tool_rows import Families, Names, ToolRowReader
 from stratos.contrib.tools.words import NotRecovered
 from stratos.core.counted import listed
 from stratos.core.errors import ConfigError

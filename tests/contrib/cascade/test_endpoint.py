@@ -22,13 +22,11 @@ import uvicorn
 from stub_task import StubTask
 
 from stratos.contrib.cascade.config import CascadeConfig
-from stratos.contrib.cascade.endpoint import meter as meter_module
+from stratos.contrib.cascade.endpoint import made as meter_module
 from stratos.contrib.cascade.endpoint import options
-from stratos.contrib.cascade.endpoint.escalate import escalator
+from stratos.contrib.cascade.endpoint.escalate import Purse, escalator
 from stratos.contrib.cascade.endpoint.front import Cascading, application
-from stratos.contrib.cascade.endpoint.made import never_enough
-from stratos.contrib.cascade.endpoint.meter import Meter, read_kept
-from stratos.contrib.cascade.endpoint.purse import Purse
+from stratos.contrib.cascade.endpoint.made import Meter, never_enough, read_kept
 from stratos.contrib.cascade.judge import Judge
 from stratos.contrib.cascade.record import Escalation
 from stratos.contrib.cascade.words import NeverEnough

@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 from syrupy.assertion import SnapshotAssertion
 
-from stratos.contrib.cascade.endpoint import meter, options
-from stratos.contrib.cascade.endpoint.made import check_alone
-from stratos.contrib.cascade.endpoint.meter import (
+from stratos.contrib.cascade.endpoint import made as meter
+from stratos.contrib.cascade.endpoint import options
+from stratos.contrib.cascade.endpoint.made import (
     Counters,
     Facts,
     Meter,
+    check_alone,
     counting,
     meter_of,
     read_kept,

@@ -13,10 +13,8 @@ from in_process import stratos
 from syrupy.assertion import SnapshotAssertion
 
 from stratos.contrib.logs import personal
-from stratos.contrib.logs.model_price import card_named
-from stratos.contrib.logs.personal import CARD, EMAIL, IBAN, ID, PHONE, personal_data
-from stratos.contrib.logs.survey import survey
-from stratos.contrib.logs.survey_text import lines_of
+from stratos.contrib.logs.command import card_named, lines_of
+from stratos.contrib.logs.survey import CARD, EMAIL, IBAN, ID, PHONE, personal_data, survey
 from stratos.teachers.model_names import card_of
 
 EXTRACT = "Extract product and order from the message of a customer, as one JSON object."

@@ -8,8 +8,7 @@ from itertools import pairwise
 
 import msgspec
 
-from stratos.contrib.cascade.endpoint.made import PROGRAM
-from stratos.contrib.cascade.endpoint.meter import Facts
+from stratos.contrib.cascade.endpoint.made import PROGRAM, Facts
 from stratos.core.counted import counted
 from stratos.core.errors import StratosError
 from stratos.core.formats import percent

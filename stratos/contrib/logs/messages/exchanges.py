@@ -14,10 +14,10 @@ from stratos.contrib.logs.messages.conversation import (
     Turn,
     UnansweredRow,
     WrongRow,
+    conversation_of,
+    particulars,
 )
 from stratos.contrib.logs.messages.message_parts import decoded, messages_in, parts_of, turns_of
-from stratos.contrib.logs.messages.ordered import conversation_of
-from stratos.contrib.logs.messages.particulars import particulars
 
 COMPLETIONS = "chat-completions requests and responses"
 RESPONSES = "Responses API requests and responses"
