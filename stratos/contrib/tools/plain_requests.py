@@ -18,7 +18,7 @@ from typing import Any
 from stratos.contrib.tools.calls import Call
 from stratos.contrib.tools.drawing import CannotDrawError
 from stratos.contrib.tools.signatures import Tool
-from stratos.contrib.tools.spelling import LONGEST, spellings, value_of_text
+from stratos.contrib.tools.spelling import ENGLISH, LONGEST, spellings, value_of_text
 from stratos.contrib.tools.words import NoDraw, NotDrawn
 
 _FIRST = re.compile(r"(?<=[a-z\d)])\.(?:\s|$)|\n")
@@ -40,11 +40,6 @@ _LEAST_WORDS = 2
 """Of a shorter phrase, and of a name, so that it says what is done."""
 _MOST_WORDS = 6
 """Of a name that is said in place of the description."""
-_ASKING = frozenset((
-    "get", "find", "calculate", "compute", "retrieve", "determine", "fetch", "return", "provide",
-    "check", "obtain", "estimate", "show", "display", "list", "give",
-))  # fmt: skip
-"""Verbs whose object can be asked for: to get the weather, or what the weather is."""
 
 
 def phrases(tool: Tool) -> tuple[str, ...]:
@@ -55,7 +50,9 @@ def phrases(tool: Tool) -> tuple[str, ...]:
 def nouns(tool: Tool) -> tuple[str, ...]:
     """Return what a tool gives, as it follows "Show me"; none where it does something else."""
     parts = (phrase.partition(" ") for phrase in phrases(tool))
-    return tuple(dict.fromkeys(rest for verb, _, rest in parts if verb in _ASKING and rest))
+    return tuple(
+        dict.fromkeys(rest for verb, _, rest in parts if verb in ENGLISH["asking"] and rest)
+    )
 
 
 def words_of(name: str) -> str:
@@ -90,81 +87,9 @@ def _bare(verb: str) -> str:
     return verb[:-1] if verb.endswith("s") and not verb.endswith(("ss", "us", "is")) else verb
 
 
-ORDERS = (
-    "Please {phrase}",
-    "I need to {phrase}",
-    "Could you {phrase}",
-    "{Phrase}",
-    "I want to {phrase}",
-    "Can you {phrase}",
-    "Help me {phrase}",
-    "I'd like to {phrase}",
-    "I would like to {phrase}",
-    "Could you please {phrase}",
-    "Can you help me {phrase}",
-    "I'm trying to {phrase}",
-)
-QUESTIONS = (
-    "What is {phrase}",
-    "What's {phrase}",
-    "Tell me {phrase}",
-    "Show me {phrase}",
-    "Give me {phrase}",
-    "I need {phrase}",
-    "I'd like to know {phrase}",
-    "Can you tell me {phrase}",
-    "I'm looking for {phrase}",
-)
-"""For what a tool gives."""
-STYLES = (
-    (" with ", " ", " and "),
-    (": ", " = ", " and "),
-    (", ", ": ", " and "),
-    (" using ", " ", " and "),
-    (", where ", " is ", " and "),
-    (" with a ", " of ", " and a "),
-    (". The ", " is ", " and the "),
-    (" with ", " ", ", "),
-    (". ", ": ", ", "),
-    (". My ", " is ", " and my "),
-    (" where the ", " is ", " and the "),
-)
-"""What stands before the arguments, between the name of each and its value, and between two."""
-BEFORE_ANY = (" for ", " of ")
-BEFORE_FIRST = (
-    *BEFORE_ANY,
-    " in ",
-    " at ",
-    " about ",
-    " from ",
-    " to ",
-    " by ",
-    " on ",
-    " near ",
-)
-"""What may stand before the first argument where it has no name."""
 BETWEEN_NUMBERS = " and "
-_SUGGESTED = (
-    (("from", "origin", "departure", "source", "start", "pickup"), (" from ",)),
-    (("to", "destination", "target", "end", "recipient", "receiver"), (" to ",)),
-    (("city", "location", "place", "country", "state", "region"), (" in ", " near ")),
-    (("date", "day"), (" on ", " for ")),
-    (("time",), (" at ",)),
-    (("year", "month"), (" in ", " for ")),
-    (("unit", "units", "currency", "language", "format"), (" in ",)),
-    (("author", "artist", "director", "by"), (" by ",)),
-    (("name", "title", "id", "user", "player", "team"), (" for ", " called ")),
-    (("query", "keyword", "keywords", "topic"), (" about ", " on ")),
-    (("category", "type", "genre", "kind"), (" of type ",)),
-    (("limit", "max", "maximum"), (" up to ",)),
-    (("amount", "price", "budget", "cost"), (" for ", " of ")),
-)
-_COUNTED = frozenset((
-    "years", "months", "weeks", "days", "hours", "minutes", "seconds", "nights", "people",
-    "guests", "passengers", "tickets", "rooms", "adults", "children", "seats", "items", "results",
-))  # fmt: skip
-GREETINGS = ("Hi, ", "Hello! ", "Hey, ", "Hi there! ", "Good morning. ", "Hello, ", "Hey there, ")
-ENDS = (".", "?", " please", ", please", " for me", " please.", " for me?", ". Thanks!", "!")
+BEFORE_ANY = ENGLISH["before_any"]
+BEFORE_FIRST = [*BEFORE_ANY, *ENGLISH["before_first"]]
 _END = re.compile(r"(?:,? please)?(?: for me)?[.?!]?(?: Thanks!)?$")
 
 
@@ -175,7 +100,7 @@ def headed(form: str, phrase: str) -> str:
 
 def without_manners(request: str) -> str:
     """Return a request without its greeting, and without what ends it."""
-    greeting = next((one for one in GREETINGS if request.startswith(one)), "")
+    greeting = next((one for one in ENGLISH["greetings"] if request.startswith(one)), "")
     return _END.sub("", request[len(greeting) :], count=1)
 
 
@@ -184,16 +109,17 @@ def ways_of(name: str) -> tuple[tuple[str, str], ...]:
     """Return what may stand before and behind the value of an argument, by its name."""
     words = words_of(name)
     parts = words.split()
-    if parts and parts[-1] in _COUNTED:
+    if parts and parts[-1] in ENGLISH["counted"]:
         return ((" for ", f" {parts[-1]}"), (" with ", f" {parts[-1]}"))
-    suggested = next((ways for marks, ways in _SUGGESTED if set(marks) & set(parts)), ())
-    return *((way, "") for way in suggested), (f" with {words} ", "")
+    fitting = (entry for entry in ENGLISH["suggested"] if set(entry["names"]) & set(parts))
+    suggested = next(fitting, {"before": ()})["before"]
+    return *((before, "") for before in suggested), (f" with {words} ", "")
 
 
 @lru_cache(maxsize=4096)
 def marks_of(names: tuple[str, ...]) -> frozenset[str]:
     """Return what the arguments of these names begin with, behind another one's value."""
-    signs = {sign for _, sign, _ in STYLES}
+    signs = {sign for _, sign, _ in ENGLISH["styles"]}
     named = {f" {words_of(name)}{sign}" for name in names for sign in signs}
     return frozenset(named | {before for name in names for before, _ in ways_of(name)})
 
@@ -223,11 +149,11 @@ def write(call: Call, tool: Tool, rng: random.Random, *, is_alone: bool = True) 
     asked = nouns(tool)
     is_question = bool(asked) and rng.random() < _SHARE_ASKED
     phrase = rng.choice(asked if is_question else phrases(tool))
-    form = rng.choice(QUESTIONS if is_question else ORDERS)
+    form = rng.choice(ENGLISH["questions"] if is_question else ENGLISH["orders"])
     text = headed(form, phrase) + told(call.arguments, tool, rng)
     if is_alone and rng.random() < _SHARE_GREETED:
-        text = rng.choice(GREETINGS) + text
-    return text + rng.choice(ENDS) if is_alone and rng.random() < _SHARE_ENDED else text
+        text = rng.choice(ENGLISH["greetings"]) + text
+    return text + rng.choice(ENGLISH["ends"]) if is_alone and rng.random() < _SHARE_ENDED else text
 
 
 def told(
@@ -269,7 +195,7 @@ def told(
             names.remove(first)
             suggested = [before for before, behind in ways_of(first)[:-1] if not behind]
             text = f"{rng.choice([*BEFORE_ANY, *suggested])}{said(first)}"
-    link, sign, glue = rng.choice(STYLES)
+    link, sign, glue = rng.choice(ENGLISH["styles"])
     named = [f"{words_of(name)}{sign}{said(name)}" for name in names]
     return text + (link + glue.join(named) if named else "")
 
@@ -279,7 +205,10 @@ def read(request: str, tool: Tool) -> Iterator[Call]:
     request = without_manners(request)
     heads = [
         headed(form, phrase)
-        for wordings, some in ((ORDERS, phrases(tool)), (QUESTIONS, nouns(tool)))
+        for wordings, some in (
+            (ENGLISH["orders"], phrases(tool)),
+            (ENGLISH["questions"], nouns(tool)),
+        )
         for form in wordings
         for phrase in some
     ]
@@ -383,7 +312,7 @@ def _ends(text: str, tool: Tool) -> list[int]:
     A value that holds the name of an argument as a request says it cannot be told from that one.
     """
     found = set()
-    for link, sign, _ in STYLES:
+    for link, sign, _ in ENGLISH["styles"]:
         for name in tool.properties:
             place = text.find(f"{link}{words_of(name)}{sign}")
             if place >= 0:
@@ -392,7 +321,7 @@ def _ends(text: str, tool: Tool) -> list[int]:
 
 
 def _named(text: str, tool: Tool) -> Iterator[dict[str, Any]]:
-    for link, sign, glue in STYLES:
+    for link, sign, glue in ENGLISH["styles"]:
         if text.startswith(link):
             arguments = _arguments(text[len(link) :], sign, glue, tool)
             if arguments is not None:

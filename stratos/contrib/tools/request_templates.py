@@ -21,7 +21,7 @@ from stratos.contrib.tools import plain_requests as plain
 from stratos.contrib.tools.calls import Call, written
 from stratos.contrib.tools.drawing import CannotDrawError
 from stratos.contrib.tools.signatures import Tool
-from stratos.contrib.tools.spelling import LONGEST, spelled, value_of_text
+from stratos.contrib.tools.spelling import ENGLISH, LONGEST, spelled, value_of_text
 from stratos.contrib.tools.words import NoDraw, NotDrawn
 from stratos.tasks.schema.document import resolved
 
@@ -144,10 +144,6 @@ _SHARE_SHORT = 0.7
 """Share of requests for several calls that could share what they do, and do."""
 _MOST_WORDINGS = 200
 """Templates of one tool: each request is read by all of them."""
-JOINS = (". Also, ", ". Then ", "; and ", ". After that, ", ", and also ", " and also ", ", then ")
-"""What stands between the requests for several calls."""
-SHORT_JOINS = (", and also", " and also", ", and then", ", as well as", " and")
-"""What stands before further arguments of the same tool (`… for Rome, and also for Oslo`)."""
 
 
 @dataclass(frozen=True)
@@ -274,7 +270,7 @@ class Requests:
             for one in others
         )
         if are_alike and rng.random() < _SHARE_SHORT:
-            join = rng.choice(SHORT_JOINS)
+            join = rng.choice(ENGLISH["short_joins"])
             text = self._write(first, tools[0], rng, is_alone=False)
             return text + "".join(
                 join + plain.told(one.arguments, tool, rng, is_further=True)
@@ -284,7 +280,7 @@ class Requests:
             self._write(call, tool, rng, is_alone=False).rstrip(".?!")
             for call, tool in zip(calls, tools, strict=True)
         ]
-        return rng.choice(JOINS).join(parts)
+        return rng.choice(ENGLISH["joins"]).join(parts)
 
     def read(self, request: str, tools: Sequence[Tool]) -> list[list[Call]]:
         """Return every list of calls that a request can be read as; [] where it is no call's.
@@ -303,12 +299,12 @@ class Requests:
 
     def _read(self, request: str, tools: Sequence[Tool]) -> list[list[Call]]:
         found = {written([call]): [call] for call in self._single(request, tools)}
-        for join in JOINS:
+        for join in ENGLISH["joins"]:
             if join in request:
                 parts = [self._single(part, tools) for part in request.split(join)]
                 if all(parts):
                     found |= {written(calls): list(calls) for calls in product(*parts)}
-        for join in SHORT_JOINS:
+        for join in ENGLISH["short_joins"]:
             if f"{join} " in request:
                 head, *tails = request.split(join)
                 for call in self._single(head, tools):

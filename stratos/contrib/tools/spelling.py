@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import datetime
 import re
+import tomllib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from stratos.contrib.tools.signatures import Tool
@@ -17,15 +19,10 @@ _LEAST_SAID_OTHERWISE = 3
 DAY_FORM = re.compile("YYYY-MM-DD", re.IGNORECASE)
 _DAYS_SAID = ("%B %d, %Y", "%d %B %Y", "%b %d, %Y")
 """How a request says a day, beside the form that its schema wants."""
-MONEY = frozenset((
-    "price", "cost", "budget", "salary", "income", "principal", "investment", "balance", "loan",
-    "payment", "deposit", "fee", "revenue", "expenses",
-))  # fmt: skip
-SHARES = frozenset((
-    "rate", "yield", "return", "interest", "growth", "probability", "ratio", "discount", "tax",
-    "inflation", "fraction", "share", "percent", "percentage",
-))  # fmt: skip
-"""Last words in the names of numbers that are said as an amount of money, or as a percentage."""
+ENGLISH: dict[str, Any] = tomllib.loads(
+    Path(__file__).with_name("english.toml").read_text(encoding="utf-8")
+)
+"""Words and forms of requests; the file says what each list is."""
 _PERCENT = re.compile(r"per ?cent|%", re.IGNORECASE)
 _GROUPED = re.compile(r"-?\$?\d{1,3}(?:,\d{3})+(?:\.\d+)?%?|-?\$?\d+(?:\.\d+)?%?")
 _QUOTES = "'\""
@@ -93,10 +90,10 @@ def is_whole_percent(schema: Mapping[str, Any]) -> bool:
 
 def _numbers_said(value: float, schema: Mapping[str, Any], name: str) -> tuple[str, ...]:
     words = name.lower().split("_")
-    if words[-1] in SHARES:
+    if words[-1] in ENGLISH["shares"]:
         shown = value if is_whole_percent(schema) else round(value * 100, 6)
         return (f"{shown:g}%",)
-    if words[-1] in MONEY:
+    if words[-1] in ENGLISH["money"]:
         return (f"${value:,}", f"${value}", f"{value:,}")
     is_large = abs(value) >= _LEAST_GROUPED and not {"year", "id"} & set(words)
     return (f"{value:,}",) if is_large else ()

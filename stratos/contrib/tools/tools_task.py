@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache, partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from typing_extensions import override
@@ -23,7 +24,6 @@ from stratos.contrib.tools.calls import (
     written,
 )
 from stratos.contrib.tools.injected import Draws, Injected, gives_away, wording_of
-from stratos.contrib.tools.offered import TEMPLATE
 from stratos.contrib.tools.signatures import grammar_of, question_of, request_in, tools_in
 from stratos.contrib.tools.tool_rows import Families, Names, ToolRowReader
 from stratos.contrib.tools.words import NotRecovered
@@ -128,8 +128,9 @@ class ToolsTask(JsonlTask):
     split_answer: str | None = field(init=False, default=None)
     unlabelled_path: str | None = field(init=False, default=None)
 
-    template_prefix = TEMPLATE
-    """The student's chat template takes `tools`."""
+    template_prefix = Path(__file__).with_name("offered.jinja").read_text(encoding="utf-8")
+    """The student's chat template takes `tools`: they and the messages are written as
+    `signatures.question_of` does, as the student is trained on them."""
 
     # --- rows ------------------------------------------------------------------------------------
 
