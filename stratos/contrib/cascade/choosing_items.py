@@ -2,6 +2,8 @@
 
 The cascade asks them once the student is served. The plan counts the same questions beforehand.
 Each slice has the share that it has among all validation items (`natural_shares`).
+
+Each slice has the share that it has among all test items (`natural_shares`).
 """
 
 from __future__ import annotations
@@ -9,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from stratos.config import Config
+from stratos.contrib.cascade.answered import in_shares, level, natural
 from stratos.contrib.cascade.config import CascadeConfig, makes_cascade, settings
-from stratos.contrib.cascade.looks import in_shares, level, natural
 from stratos.contrib.cascade.threshold import n_needed
 from stratos.core.counted import counted
 from stratos.core.errors import StratosError

@@ -17,6 +17,8 @@ from stratos.contrib.cascade.answered import (
     KeptPair,
     bundle_digest,
     half,
+    level,
+    look_of,
     of_pairs,
     right_by_teacher,
     write_pairs,
@@ -28,10 +30,16 @@ from stratos.contrib.cascade.choosing_items import (
     measuring_items,
 )
 from stratos.contrib.cascade.config import CascadeConfig, settings
-from stratos.contrib.cascade.judge import Judge, Said, StudentError, is_bare, sampling_of, together
-from stratos.contrib.cascade.looks import level, look_of
 from stratos.contrib.cascade.record import Cascade, Escalation
-from stratos.contrib.cascade.threshold import n_needed
+from stratos.contrib.cascade.threshold import (
+    Judge,
+    Said,
+    StudentError,
+    is_bare,
+    n_needed,
+    sampling_of,
+    together,
+)
 from stratos.contrib.cascade.verdict import cascade_of
 from stratos.contrib.cascade.words import LateTeacher
 from stratos.core.by_name import named

@@ -1,4 +1,13 @@
-"""`stratos drift LOG --run RUN`: is live traffic what the student was tested on?"""
+"""`stratos drift LOG --run RUN`: is live traffic what the student was tested on?
+
+The plan reads the probe of the run: its teachers, their prices and accuracy, and how long answers
+are. Answers of its teachers that were kept are not priced again.
+
+The answers of the log are those of the student that is judged: none of them is a label. A run with
+a file of its own keeps its task and labels, and a teacher labels the requests of the log. Of
+other runs the requests are those of a log whose doubtful answers a teacher gives anew, unless
+answers of it cannot be read.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +26,8 @@ from rich.text import Text
 
 from stratos.contrib.drift.shifts import MOST, Asked, Shift, shifts
 from stratos.contrib.logs.messages.conversation import Conversation
-from stratos.contrib.logs.messages.message_file import Seen, read_conversations
 from stratos.contrib.logs.messages.recognised import KNOWN
+from stratos.contrib.logs.messages.turn_rows import Seen, read_conversations
 from stratos.core import tables
 from stratos.core.atomic_files import write_atomically
 from stratos.core.counted import counted

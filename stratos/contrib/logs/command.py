@@ -12,7 +12,7 @@ from pathlib import Path
 
 from stratos.contrib.logs.messages.conversation import CHARACTERS_A_TOKEN
 from stratos.contrib.logs.messages.recognised import KNOWN
-from stratos.contrib.logs.messages.suited import suited_to
+from stratos.contrib.logs.messages.turn_rows import suited_to
 from stratos.contrib.logs.survey import Facts, Survey, survey
 from stratos.core.counted import counted, listed
 from stratos.core.errors import StratosError, UsageError, did_you_mean

@@ -1,4 +1,8 @@
-"""Read a file of logged conversations once, and tell its workloads apart."""
+"""Read a file of logged conversations once, and tell its workloads apart.
+
+No model reads the text. Names, streets and the like are not found, and a number that is none of a
+person may be: the counts say where to look.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +16,7 @@ from typing import TypeAlias
 import numpy as np
 
 from stratos.contrib.logs.messages.conversation import CHARACTERS_A_TOKEN, Conversation
-from stratos.contrib.logs.messages.message_file import Seen, read_conversations
-from stratos.contrib.logs.messages.turn_rows import Workload, workload_of
+from stratos.contrib.logs.messages.turn_rows import Seen, Workload, read_conversations, workload_of
 from stratos.core.reasons import Reason
 from stratos.tasks.alike import Alike
 from stratos.tasks.objects import object_of

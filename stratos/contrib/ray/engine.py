@@ -3,6 +3,9 @@
 A task is retried without end for the death of its worker or node, and never for an error of its
 own. Results are fetched as they come and handed on in order, so that no more than a few chunks a
 worker are under way, or wait for an earlier one.
+
+Only the answering is spread. What is asked, kept and paid is decided by the process that asks, so
+that a question is asked again at most if the node died that was answering it.
 """
 
 from __future__ import annotations

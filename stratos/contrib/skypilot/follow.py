@@ -1,4 +1,9 @@
-"""How a job on a cluster of SkyPilot stands, from its launch until the cluster is gone."""
+"""How a job on a cluster of SkyPilot stands, from its launch until the cluster is gone.
+
+What the node says is appended to the same files here; what it writes is copied from time to time,
+each file whole or not at all. The record is kept aside until the cluster is gone. So whatever is
+cut short, the run folder holds a state to go on from.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,9 @@
 """What SLURM says of the jobs of this user: which there are, and how one stands.
 
 A question that SLURM does not answer is never taken for the answer that there is no job.
+
+`sbatch --test-only` submits nothing, and says when the job would start, with what runs and waits
+now. Where it says nothing, the accounting knows how long others have waited.
 """
 
 from __future__ import annotations

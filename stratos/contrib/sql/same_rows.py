@@ -3,6 +3,11 @@
 A query is run on a file of SQLite or DuckDB that is opened for reading. It may read tables and
 views and call functions, and nothing else: no writing, no other file, no extension, one statement.
 Its time, its rows and its memory are limited.
+
+What an untrained model writes may take any time and memory. SQLite and DuckDB look at their own
+limits between steps, and one step may search a long text for minutes, or make a list of 200 million
+numbers, which DuckDB's `memory_limit` does not count (duckdb 2.0.1). The child has a limit of
+memory, and ends itself when a query takes too long.
 """
 
 from __future__ import annotations

@@ -16,9 +16,14 @@ from functools import lru_cache
 from typing import Any
 
 from stratos.contrib.tools.calls import Call
-from stratos.contrib.tools.drawing import CannotDrawError
+from stratos.contrib.tools.drawing import (
+    ENGLISH,
+    LONGEST,
+    CannotDrawError,
+    spellings,
+    value_of_text,
+)
 from stratos.contrib.tools.signatures import Tool
-from stratos.contrib.tools.spelling import ENGLISH, LONGEST, spellings, value_of_text
 from stratos.contrib.tools.words import NoDraw, NotDrawn
 
 _FIRST = re.compile(r"(?<=[a-z\d)])\.(?:\s|$)|\n")

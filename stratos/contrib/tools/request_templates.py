@@ -3,6 +3,9 @@
 A template is a training row's request whose values are places to fill; `plain_requests` says what
 a tool's description and its arguments are called. `read` tries all of all tools that are offered: a
 request counts if exactly one list of calls is read from it.
+
+A tool with fields in place of objects is one whose requests are written and read like any other's;
+its calls are put together again.
 """
 
 from __future__ import annotations
@@ -19,9 +22,8 @@ from typing import Any
 
 from stratos.contrib.tools import plain_requests as plain
 from stratos.contrib.tools.calls import Call, written
-from stratos.contrib.tools.drawing import CannotDrawError
+from stratos.contrib.tools.drawing import ENGLISH, LONGEST, CannotDrawError, spelled, value_of_text
 from stratos.contrib.tools.signatures import Tool
-from stratos.contrib.tools.spelling import ENGLISH, LONGEST, spelled, value_of_text
 from stratos.contrib.tools.words import NoDraw, NotDrawn
 from stratos.tasks.schema.document import resolved
 

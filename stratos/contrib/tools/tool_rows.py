@@ -22,8 +22,7 @@ from stratos.contrib.logs.messages.conversation import (
     particulars,
 )
 from stratos.contrib.logs.messages.exchanges import exchange_in
-from stratos.contrib.logs.messages.message_file import OF_WRONG_TYPES
-from stratos.contrib.logs.messages.turn_rows import session_of, workload_of
+from stratos.contrib.logs.messages.turn_rows import OF_WRONG_TYPES, session_of, workload_of
 from stratos.contrib.logs.words import FieldOfWrongType
 from stratos.contrib.tools.calls import Call, calls_of, why_invalid, written
 from stratos.contrib.tools.signatures import Tool, messages_in, question_of, tools_of

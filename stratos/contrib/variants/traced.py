@@ -3,6 +3,9 @@
 The numbers of the question are unknowns: equal ones are one unknown, so that they stay equal
 whatever each of them means. Every number of the solution is a function of them. Where it may be
 one of several that other numbers would tell apart, the unknowns of all of them keep their values.
+
+A number of a solution that the question does not give has to be one of these. Where the question
+gives the same number, nothing tells which of them is meant, and neither is exchanged.
 """
 
 from __future__ import annotations

@@ -27,8 +27,8 @@ from stratos.contrib.cascade.endpoint import options
 from stratos.contrib.cascade.endpoint.escalate import Purse, escalator
 from stratos.contrib.cascade.endpoint.front import Cascading, application
 from stratos.contrib.cascade.endpoint.made import Meter, never_enough, read_kept
-from stratos.contrib.cascade.judge import Judge
 from stratos.contrib.cascade.record import Escalation
+from stratos.contrib.cascade.threshold import Judge
 from stratos.contrib.cascade.words import NeverEnough
 from stratos.core.errors import StratosError
 from stratos.deploy.server import free_port

@@ -4,6 +4,9 @@ A hosted teacher is asked through its endpoints (`teachers.address`), the one wi
 flight first. One that fails five times in a row is asked no more for a while (the circuit breaker
 of `teachers.load_balancer`), so that requests do not wait for what is down; then one request alone
 finds out whether it is back.
+
+Where an answer takes more than its ceiling, every later ceiling rises by as much, also after a
+restart, and what is under way is set aside anew (as `teachers.call_budget` does it in a run).
 """
 
 from __future__ import annotations

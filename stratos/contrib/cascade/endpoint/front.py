@@ -20,9 +20,8 @@ import httpx
 
 from stratos.contrib.cascade.endpoint.escalate import Escalator, UnavailableError, Why
 from stratos.contrib.cascade.endpoint.made import ALONE, Meter
-from stratos.contrib.cascade.judge import Judge, Said, StudentError, bared
 from stratos.contrib.cascade.record import Escalation
-from stratos.contrib.cascade.threshold import is_escalated
+from stratos.contrib.cascade.threshold import Judge, Said, StudentError, bared, is_escalated
 from stratos.deploy.engines.chat_ids import first_stop
 from stratos.deploy.engines.chat_request import chat_of, parsed
 from stratos.deploy.engines.http_api import GONE, api_error, gone, read_body

@@ -1,4 +1,11 @@
-"""The cascade that a run has made, ready to be served."""
+"""The cascade that a run has made, ready to be served.
+
+Dollars are kept in a file, so that a limit holds over restarts. What may be under way is written
+down as spent before it is sent, a few calls at once: a process that is killed counts them all.
+
+The file is named by the digest of the bundle: a run that was moved keeps its count, and another
+bundle in its place begins at $0.
+"""
 
 from __future__ import annotations
 

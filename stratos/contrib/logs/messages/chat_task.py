@@ -12,10 +12,8 @@ import numpy as np
 from typing_extensions import override
 
 from stratos.contrib.logs.messages.conversation import as_question, history_of
-from stratos.contrib.logs.messages.message_file import is_saved
 from stratos.contrib.logs.messages.recognised import KNOWN
-from stratos.contrib.logs.messages.suited import suited_metric
-from stratos.contrib.logs.messages.turn_rows import SLICES, TurnReader
+from stratos.contrib.logs.messages.turn_rows import SLICES, TurnReader, is_saved, suited_metric
 from stratos.contrib.logs.words import (
     CallsNotLearnt,
     DatedSystems,

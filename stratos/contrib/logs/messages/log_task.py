@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from typing_extensions import override
 
-from stratos.contrib.logs.logged_model import AgainstLog, Log, LoggedModel
 from stratos.contrib.logs.messages.answer_checks import AnswerChecks, checks_of, workload_in
 from stratos.contrib.logs.messages.chat_task import ChatContent, ChatTask
 from stratos.contrib.logs.messages.conversation import CHARACTERS_A_TOKEN, as_question
-from stratos.contrib.logs.teacher import LoggedTeacher
+from stratos.contrib.logs.teacher import AgainstLog, Log, LoggedModel, LoggedTeacher
 from stratos.contrib.logs.words import AnswersNotUsed, Doubt, LaterRowsRepeat
 from stratos.core.counted import counted
 from stratos.core.errors import ConfigError

@@ -1,4 +1,8 @@
-"""Which format a row has, told by its content."""
+"""Which format a row has, told by its content.
+
+A span is a JSON object of its own (as SDKs print it, or a column for each attribute), or one of
+many in a message of the OpenTelemetry protocol (`resourceSpans`).
+"""
 
 from __future__ import annotations
 
@@ -21,10 +25,13 @@ from stratos.contrib.logs.messages.exchanges import (
     CUT_SHORT,
     FAILED,
     OTHER_SPAN,
+    decoded,
+    messages_in,
     offered_tools,
+    parts_of,
     read_exchange,
+    turns_of,
 )
-from stratos.contrib.logs.messages.message_parts import decoded, messages_in, parts_of, turns_of
 from stratos.core.redact import redact_shapes
 from stratos.tasks.rows import writable
 from stratos.tasks.shown import shown
