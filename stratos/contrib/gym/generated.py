@@ -19,12 +19,14 @@ import hashlib
 import json
 import math
 import re
+import tomllib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property
 from importlib.metadata import version as version_of
+from pathlib import Path
 from typing import Any
 
 from typing_extensions import override
@@ -193,24 +195,9 @@ def _numbers(text: str) -> list[float] | None:
         return None
 
 
-SEVERAL = frozenset(
-    ("boxnet", "countdown", "cryptarithm", "graph_color", "intermediate_integration", "jugs",
-     "kakurasu", "n_queens", "palindrome_generation", "polynomial_multiplication",
-     "propositional_logic", "puzzle24", "quantum_lock", "rubiks_cube", "rush_hour",
-     "shortest_path", "simple_integration", "sokoban", "tower_of_hanoi", "word_ladder")
-)  # fmt: skip
+_VERIFIERS = tomllib.loads(Path(__file__).with_name("verifiers.toml").read_text(encoding="utf-8"))
+SEVERAL, _FORMS = frozenset(_VERIFIERS["several"]), _VERIFIERS["forms"]
 """Generators whose questions have several right answers, or one in many forms."""
-_MOVE = r'"\s*(?:(?:fill|empty)\s+[A-Z]|pour\s+[A-Z]->[A-Z])\s*"'
-_FORMS = {
-    "jugs": rf"\[\s*{_MOVE}(?:\s*,\s*{_MOVE})*\s*\]",
-    "kakurasu": r"[01\s]+",
-    "quantum_lock": r"[ABC](?:\s*(?:→|->|,|\s)\s*[ABC])*",
-    "rubiks_cube": r"[FBUDLRMESXYZw'2\d\s]+",
-    "rush_hour": r"\[?\s*[A-Z][+-]\d+(?:[,;\s]+[A-Z][+-]\d+)*\s*\]?",
-    "sokoban": r"[UDLR\s]+",
-    "tower_of_hanoi": r"(?:Move disk \d+ from Peg \d+ to Peg \d+\.?\s*)+",
-}
-"""What an answer looks like of which the verifier reads no more than the parts that it knows."""
 _TOKEN = re.compile(r"0x[0-9a-f]+|\d+(?:\.\d+)?(?:e[+-]?\d+(?![^\W_]))?|[^\W\d_]+")
 _LATEX = re.compile(r"\\[a-z]+")
 _THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")

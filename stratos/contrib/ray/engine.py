@@ -23,7 +23,7 @@ from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from typing_extensions import override
 
@@ -38,18 +38,7 @@ from stratos.records import ModelCard
 from stratos.tasks.base import Message
 from stratos.teachers.base import Answer, CacheMode, Keep, Question, Teacher, Tick
 
-if TYPE_CHECKING:
-    from stratos.teachers.base import Teacher
-
-
 A = TypeVar("A")
-
-
-def spread(teacher: Teacher, engine: Engine) -> Teacher:
-    """Return a teacher that answers on an engine's nodes; an endpoint's is asked from here."""
-    if teacher.streams or not is_dataclass(teacher):
-        return teacher
-    return RayTeacher(teacher, engine)
 
 
 class RayTeacher(Teacher):
@@ -68,34 +57,28 @@ class RayTeacher(Teacher):
     @property
     @override
     def draws(self) -> bool:
-        draws: bool = self._teacher.draws
-        return draws
+        return self._teacher.draws
 
     @override
     def unreachable(self) -> Reason | None:
-        reason: Reason | None = self._teacher.unreachable()
-        return reason
+        return self._teacher.unreachable()
 
     @override
     def card(self) -> ModelCard:
-        card: ModelCard = self._teacher.card()
-        return card
+        return self._teacher.card()
 
     @override
     def identity(self) -> str:
         """Return that of the teacher: where it answers does not change what."""
-        identity: str = self._teacher.identity()
-        return identity
+        return self._teacher.identity()
 
     @override
     def folder(self) -> Path | None:
-        folder: Path | None = self._teacher.folder()
-        return folder
+        return self._teacher.folder()
 
     @override
     def too_long(self, question: Question) -> Reason | None:
-        reason: Reason | None = self._teacher.too_long(question)
-        return reason
+        return self._teacher.too_long(question)
 
     @override
     def close(self) -> None:
@@ -244,7 +227,9 @@ class RayEngine(Engine):
 
     def spread(self, teacher: T) -> T:
         """Return a teacher whose weights every node loads; an endpoint's is asked from here."""
-        return cast(T, spread(cast("Teacher", teacher), self))
+        if cast(Teacher, teacher).streams or not is_dataclass(teacher):
+            return teacher
+        return cast(T, RayTeacher(teacher, self))
 
     def map(
         self, function: Callable[[list[A]], list[B]], chunks: Iterable[list[A]], n_gpus: float = 0.0
@@ -329,5 +314,4 @@ def _call(shipped: list[Any], digest: str, chunk: list[A]) -> list[Any]:
     _FUNCTIONS[digest] = function
     while len(_FUNCTIONS) > _FUNCTIONS_KEPT:
         del _FUNCTIONS[next(iter(_FUNCTIONS))]
-    made: list[Any] = function(chunk)
-    return made
+    return function(chunk)

@@ -319,8 +319,7 @@ class Cluster:
         _, start, rest = f"\n{asked.stdout}".rpartition("\n[")  # behind what else it says
         with contextlib.suppress(ValueError):
             if start and not asked.returncode:
-                found: list[dict[str, Any]] = json.loads(f"[{rest}")
-                return found
+                return json.loads(f"[{rest}")
         raise Unreachable(last_words(asked.stderr or asked.stdout))
 
     def _sky(self, *words: str) -> subprocess.CompletedProcess[str]:

@@ -139,8 +139,7 @@ class _Child:
             stdin.write(f"{line}\n")
             stdin.flush()
         if answer := stdout.readline():
-            found: dict[str, Any] = json.loads(answer)
-            return found
+            return json.loads(answer)
         self._end()
         self._process = None
         return None

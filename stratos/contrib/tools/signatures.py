@@ -53,8 +53,7 @@ class Tool:
     @property
     def properties(self) -> Mapping[str, Any]:
         """Name to schema of each argument."""
-        found: Mapping[str, Any] = self.parameters.get("properties", {})
-        return found
+        return self.parameters.get("properties", {})
 
     @property
     def required(self) -> tuple[str, ...]:
@@ -108,8 +107,7 @@ class Tool:
 
     def ordered(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """Return arguments as they are learnt: as a grammar of the schema lets them be written."""
-        made: dict[str, Any] = spelled(self.parameters, dict(arguments), self.takes)
-        return made
+        return spelled(self.parameters, dict(arguments), self.takes)
 
 
 def tools_of(value: Any) -> tuple[Tool, ...]:

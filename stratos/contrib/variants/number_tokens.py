@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 import random
 import re
+import tomllib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from pathlib import Path
 
 from stratos.contrib.variants.words import NoVariant
 
@@ -215,31 +217,6 @@ _STEPS = (
     *(Fraction(1, parts) for parts in (2, 4, 10, 20, 100, 1000)),
 )
 """Numbers are exchanged for multiples of the largest of them that fits: 120 for tens."""
-_CAPS = (
-    (r"(?:days?|nights?|mornings?|evenings?|afternoons?|times?) "
-     r"(?:a|per|each|every|in a|of the|of each|out of the) week|day (?:work |school )?week", 7),
-    (r"hours? (?:\w+ )?(?:a|per|each|every|in a|of each) (?:day|night)", 16),
-    (r"weeks? (?:a|per|each|every|in a|of the) month", 4),
-    (r"months? (?:a|per|each|every|in a|of the|out of the) year", 12),
-    (r"weeks? (?:a|per|each|every|in a|of the) year", 52),
-    (r"days? (?:a|per|each|every|in a|of the|in the) month", 28),
-    (r"minutes? (?:a|per|each|every|of each|of an|in an) hour", 60),
-)  # fmt: skip
-"""What stands behind a number that has a largest value."""
-_OF_UNITS = (
-    (r"hours? (?:in|per|of|each|a) (?:a |the |each )?day", 24),
-    (r"minutes? (?:in|per|of) (?:a |an |each )?hour", 60),
-    (r"seconds? (?:in|per|of) (?:a |each )?minute", 60),
-    (r"days? (?:in|per|of|a|each) (?:a |the |each )?week", 7),
-    (r"days? (?:in|per|of|a|each)", 365),
-    (r"weeks? (?:in|per|of|a|each)", 52),
-    (r"months? (?:in|per|of|a|each)", 12),
-    (r"inches", 12),
-    (r"ounces (?:in|per|of|to)", 16),
-    (r"cm|centimeters|meters|grams|ml|milliliters|cents", 100),
-    (r"cm|centimeters|meters|grams|ml|milliliters|pounds", 1000),
-)
-"""Numbers that a unit has, whatever the problem."""
 
 
 def _behind(pattern: str) -> re.Pattern[str]:
@@ -250,8 +227,9 @@ def _before(pattern: str) -> re.Pattern[str]:
     return re.compile(rf"\b(?:{pattern}) [$€£]?\Z", re.IGNORECASE)
 
 
-_CAPPED = [(_behind(pattern), Fraction(cap)) for pattern, cap in _CAPS]
-_UNITS = [(_behind(pattern), Fraction(number)) for pattern, number in _OF_UNITS]
+_BOUNDS = tomllib.loads(Path(__file__).with_name("bounds.toml").read_text(encoding="utf-8"))
+_CAPPED = [(_behind(pattern), Fraction(cap)) for pattern, cap in _BOUNDS["caps"]]
+_UNITS = [(_behind(pattern), Fraction(number)) for pattern, number in _BOUNDS["units"]]
 _OLD = _behind(r"(?:years?|yrs?)[ -](?:old|of age)")
 _AGED = _before(r"aged?(?: of)?|turn(?:s|ed|ing)?")
 _PART = _behind(r"(?:\w+ )?of (?:them|these|those|the|his|her|its|their|which|whom)")

@@ -20,7 +20,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from enum import Enum
 from itertools import count
-from typing import Any, cast
+from typing import cast
 
 from typing_extensions import override
 
@@ -366,9 +366,9 @@ class LocalEscalator(Escalator):
 
 def escalator(teacher: Teacher, meter: Meter, max_tokens: int, seconds: float) -> Escalator:
     """Return what asks a teacher; see `Escalator`."""
-    made: type[Any] = HostedEscalator if isinstance(teacher, OpenAITeacher) else LocalEscalator
-    found: Escalator = made(teacher, meter, max_tokens, seconds)
-    return found
+    if isinstance(teacher, OpenAITeacher):
+        return HostedEscalator(teacher, meter, max_tokens, seconds)
+    return LocalEscalator(teacher, meter, max_tokens, seconds)
 
 
 def _open_at(backend: Backend) -> float:
