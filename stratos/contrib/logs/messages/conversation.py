@@ -8,15 +8,22 @@ take.
 from __future__ import annotations
 
 import json
+import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from stratos.core.redact import redact_shapes
 from stratos.tasks.base import Message
 from stratos.tasks.rows import writable
 
+_TABLE = tomllib.loads(Path(__file__).with_name("fields.toml").read_text(encoding="utf-8"))
+FIELDS: Mapping[str, Mapping[str, Any]] = {
+    key: names if isinstance(names, dict) else dict.fromkeys(names) for key, names in _TABLE.items()
+}
+"""Names in rows, in the order in which they are looked for; the file says what each list is."""
 CHARACTERS_A_TOKEN = 4.0
 """Of a text whose tokens nobody counted: about that of English prose."""
 _BEGIN = '[{"role":"'
@@ -226,32 +233,12 @@ def _written(turn: Turn) -> str:
     return "\n".join([*([turn.text] if turn.text else []), *calls])
 
 
-_MODEL = ("model", "model_name", "providedModelName", "model_id", "modelId")
-_TIME = (
-    "startTime", "start_time", "timestamp", "created_at", "createdAt", "created", "time",
-    "startTimeUnixNano", "start_time_unix_nano", "date",
-)  # fmt: skip
-_SESSION = (
-    "sessionId", "session_id", "conversation_id", "conversationId", "thread_id", "chat_id",
-)  # fmt: skip
-_INPUT = ("input_tokens", "prompt_tokens", "inputTokens", "promptTokens")
-_OUTPUT = ("output_tokens", "completion_tokens", "outputTokens", "completionTokens")
-_USAGE = ("usage", "usageDetails", "usage_details", "token_usage")
-_WITHOUT_CACHED = ("input_tokens", "inputTokens")
-"""Names under which tokens from a cache are no part of the number."""
-_CACHED = (
-    "cache_read_input_tokens", "cache_creation_input_tokens", "input_cached_tokens",
-    "input_cache_read", "input_cache_creation",
-)  # fmt: skip
-_LATENCY = ("latency_s", "latency", "duration_s")
 _LAST_S = 253_402_300_800.0
 """When the year 10000 begins: no calendar here goes on."""
 _FIRST_YEAR = 1971
 _MOST = 1e15
 """Tokens, or seconds, that no row has."""
 _MOST_DIGITS = 20
-_INNER = ("metadata", "request", "response", "body")
-"""Objects of a row that are looked into, too."""
 
 
 def particulars(format: str, row: Mapping[str, Any], *others: Any) -> About:
@@ -263,12 +250,17 @@ def particulars(format: str, row: Mapping[str, Any], *others: Any) -> About:
         others: objects, such as its response; the row itself goes before.
     """
     places = [row]
-    for other in (*others, *(row.get(name) for name in _INNER)):
+    for other in (*others, *(row.get(name) for name in FIELDS["inner"])):
         if isinstance(other, Mapping):
             places.append(other)
             inner = other.get("body")
             places += [inner] if isinstance(inner, Mapping) else []
-    usages = [one[name] for one in places for name in _USAGE if isinstance(one.get(name), Mapping)]
+    usages = [
+        one[name]
+        for one in places
+        for name in FIELDS["usage"]
+        if isinstance(one.get(name), Mapping)
+    ]
     inner = [
         {**one, "input_tokens": one.get("input"), "output_tokens": one.get("output")}
         for one in usages
@@ -277,7 +269,7 @@ def particulars(format: str, row: Mapping[str, Any], *others: Any) -> About:
     counts = [*usages, *inner, *places]
     return About(
         format=format,
-        model=_text(places, _MODEL),
+        model=_text(places, FIELDS["model"]),
         time_s=next((s for one in places for s in [_time(one)] if s is not None), None),
         session=session_in(places),
         input_tokens=next((n for one in counts for n in [_asked(one)] if n is not None), None),
@@ -321,7 +313,7 @@ def seconds_of(value: Any) -> float | None:
 
 def session_in(places: Iterable[Mapping[str, Any]]) -> str:
     """Return the first id of a session, a text or a number, that objects have; "" without one."""
-    found = (one[name] for one in places for name in _SESSION if name in one)
+    found = (one[name] for one in places for name in FIELDS["session"] if name in one)
     ids = (str(one) for one in found if isinstance(one, str | int) and not isinstance(one, bool))
     return writable(next((text for text in ids if text), ""))
 
@@ -334,13 +326,13 @@ def _datetime(text: str) -> datetime | None:
 
 
 def _time(place: Mapping[str, Any]) -> float | None:
-    for name in _TIME:
+    for name in FIELDS["time"]:
         if (found := seconds_of(place.get(name))) is not None:
             return found
     return None
 
 
-def _text(places: list[Mapping[str, Any]], names: tuple[str, ...]) -> str:
+def _text(places: list[Mapping[str, Any]], names: Iterable[str]) -> str:
     found = (one[name] for one in places for name in names if isinstance(one.get(name), str))
     return redact_shapes(writable(next((text for text in found if text), "")))[0]
 
@@ -356,21 +348,29 @@ def count_of(value: Any) -> int | None:
 
 def _asked(place: Mapping[str, Any]) -> int | None:
     """Return the tokens of a request; Anthropic and Langfuse name those of a cache apart."""
-    for name in _INPUT:
+    for name in FIELDS["input_tokens"]:
         if (found := _amount(place.get(name))) is not None:
-            if name in _WITHOUT_CACHED and "prompt_tokens" not in place:
-                found += sum(_amount(place.get(one)) or 0 for one in _CACHED)
+            if name in FIELDS["without_cached"] and "prompt_tokens" not in place:
+                found += sum(_amount(place.get(one)) or 0 for one in FIELDS["cached"])
             if found >= 1:
                 return int(found)
     return None
 
 
 def _said(place: Mapping[str, Any]) -> int | None:
-    return next((n for name in _OUTPUT for n in [count_of(place.get(name))] if n is not None), None)
+    return next(
+        (
+            n
+            for name in FIELDS["output_tokens"]
+            for n in [count_of(place.get(name))]
+            if n is not None
+        ),
+        None,
+    )
 
 
 def _latency(places: list[Mapping[str, Any]]) -> float | None:
-    found = (_amount(one.get(name)) for one in places for name in _LATENCY)
+    found = (_amount(one.get(name)) for one in places for name in FIELDS["latency_s"])
     return next((one for one in found if one is not None), None)
 
 

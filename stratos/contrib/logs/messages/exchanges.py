@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from stratos.contrib.logs.messages.conversation import (
+    FIELDS,
     About,
     Call,
     Conversation,
@@ -21,33 +22,7 @@ from stratos.contrib.logs.messages.conversation import (
 )
 from stratos.tasks.shown import shown
 
-ROLES = {
-    "system": "system",
-    "developer": "system",
-    "user": "user",
-    "human": "user",
-    "assistant": "assistant",
-    "gpt": "assistant",
-    "chatgpt": "assistant",
-    "model": "assistant",
-    "ai": "assistant",
-    "bot": "assistant",
-    "function_call": "assistant",
-    "tool": "tool",
-    "function": "tool",
-    "observation": "tool",
-    "function_response": "tool",
-}
-"""Role to what it is here."""
 _ROLE = {"role", "from"}
-_OF_TEXT = {"text", "input_text", "output_text", "refusal"}
-_LEFT_OUT = {
-    "image", "image_url", "input_image", "audio", "input_audio", "video", "video_url", "file",
-    "input_file", "document", "blob", "uri",
-}  # fmt: skip
-"""Parts that are counted and not read."""
-_UNSAID = {"thinking", "redacted_thinking", "reasoning"}
-"""Parts that the user did not get to see."""
 _IMAGE_URL = re.compile(r"data:[\w.+/-]+;base64,[A-Za-z0-9+/=\s]{64,}")
 IMAGE = "[image]"
 """What stands in a text in place of an image that was written into it."""
@@ -116,7 +91,7 @@ def role_of(role: Any, number: int) -> str:
     Raises:
         WrongRow: there is no such role.
     """
-    known = ROLES.get(role.casefold()) if isinstance(role, str) else None
+    known = FIELDS["roles"].get(role.casefold()) if isinstance(role, str) else None
     if known is None:
         raise WrongRow(f"message {number} has the role {shown(json.dumps(role, default=str))}")
     return known
@@ -145,14 +120,14 @@ def parts_of(content: Any, number: int) -> tuple[str, int, list[Call], list[Turn
         if not isinstance(part, Mapping):
             raise WrongRow(f"message {number} has a part that is neither text nor an object")
         kind = part.get("type", "text" if "text" in part else None)
-        if kind in _OF_TEXT:
+        if kind in FIELDS["text_parts"]:
             text = part.get("text", part.get("content", part.get("refusal")))
             if not isinstance(text, str):
                 raise WrongRow(f"message {number} has a part of text without text")
             text, n = without_images(text)
             n_images += n
             texts.append(text)
-        elif kind in _LEFT_OUT or "image_url" in part:
+        elif kind in FIELDS["parts_left_out"] or "image_url" in part:
             n_images += 1
         elif kind in ("tool_use", "tool_call"):
             arguments = part.get("input", part.get("arguments", {}))
@@ -163,7 +138,7 @@ def parts_of(content: Any, number: int) -> tuple[str, int, list[Call], list[Turn
             text, n, *_ = parts_of(inner, number)
             of = str(part.get("tool_use_id", part.get("id")) or "")
             results.append(Turn("tool", text, result_of=of, n_images=n))
-        elif kind not in _UNSAID:
+        elif kind not in FIELDS["unsaid_parts"]:
             raise WrongRow(
                 f"message {number} has a part of the type {shown(json.dumps(kind, default=str))}"
             )
@@ -226,26 +201,8 @@ FAILED = "requests that failed"
 OTHER_SPAN = "spans of other work"
 OTHER_REQUEST = "requests for other work, such as embeddings"
 
-_REQUESTS = ("request", "request_body", "body", "input", "kwargs", "params", "inputs")
-_RESPONSES = ("response", "response_body", "completion", "output", "outputs", "result", "answer")
-_OF_RESPONSES = {"choices", "content", "output", "messages", "tool_calls", "text", "error"}
-_OF_LITELLM = {"call_type", "response_cost", "custom_llm_provider", "litellm_call_id", "spend"}
-_OF_LANGFUSE = {
-    "traceId", "trace_id", "observationId", "parentObservationId", "calculatedTotalCost",
-    "usageDetails", "latestScore", "bookmarked",
-}  # fmt: skip
-_TOOLS = ("tools", "functions")
 _SENT = "proxy_server_request"
 """Where LiteLLM's spend log has the request as it came in."""
-_PARAMETERS = ("optional_params", "modelParameters", "model_parameters")
-_OTHER_WORK = {
-    "SPAN", "EVENT", "TOOL", "RETRIEVER", "CHAIN", "AGENT", "EMBEDDING", "EVALUATOR", "GUARDRAIL",
-}  # fmt: skip
-"""Types of Langfuse's observations that are no answer of a model."""
-_OTHER_RESULTS = {"embedding", "b64_json", "url", "flagged", "relevance_score"}
-"""Fields of the results of other work: embeddings, images, moderation, reranking."""
-_CUT = {"length", "max_tokens", "max_output_tokens", "content_filter"}
-"""Reasons for which an answer ended before its end."""
 
 Row = Mapping[str, Any]
 
@@ -286,7 +243,10 @@ def exchange_in(row: Row) -> Exchange | None:
     request = _request(row)
     if request is None:
         return None
-    if str(row.get("type")).upper() in _OTHER_WORK and not _OF_LANGFUSE.isdisjoint(row):
+    if (
+        str(row.get("type")).upper() in FIELDS["other_work"]
+        and row.keys() & FIELDS["of_langfuse"].keys()
+    ):
         raise PassedOver(OTHER_SPAN)
     has_response, response = _response(row)
     if not has_response:
@@ -299,7 +259,9 @@ def exchange_in(row: Row) -> Exchange | None:
         return None  # the answer is the last message: the other field is of another meaning
     answer, format = _answered(response, is_anthropic)
     about = particulars(_name(row, format), row, response, request)
-    tools = offered_tools(request, row, *(row.get(name) for name in _PARAMETERS), _sent(row))
+    tools = offered_tools(
+        request, row, *(row.get(name) for name in FIELDS["parameters"]), _sent(row)
+    )
     about.only_last, about.offers_tools = True, tools is not None
     about.tool_characters = len(json.dumps(tools)) if about.input_tokens is None and tools else 0
     return Exchange([*before, answer], about, tools)
@@ -308,7 +270,7 @@ def exchange_in(row: Row) -> Exchange | None:
 def offered_tools(*places: Any) -> Any:
     """Return the tools that the first of some objects has; None where none has any."""
     for place in map(decoded, places):
-        for name in _TOOLS if isinstance(place, Mapping) else ():
+        for name in FIELDS["tools"] if isinstance(place, Mapping) else ():
             if found := decoded(place.get(name)):
                 return found
     return None
@@ -321,7 +283,7 @@ def _request(row: Row) -> Row | list[Any] | str | None:
         return sent
     if row.get("messages") is not None:
         return row
-    for name in _REQUESTS:
+    for name in FIELDS["requests"]:
         found = decoded(row.get(name))
         if isinstance(found, Mapping) and isinstance(decoded(found.get("body")), Mapping):
             found = decoded(found["body"])
@@ -354,12 +316,12 @@ def _body_of(value: Any) -> Any:
 
 def _is_other_work(row: Row) -> bool:
     """Return whether a row's response has the results of other work, and no answer."""
-    for found in (_body_of(row.get(name)) for name in _RESPONSES):
-        if not isinstance(found, Mapping) or not _OF_RESPONSES.isdisjoint(found):
+    for found in (_body_of(row.get(name)) for name in FIELDS["responses"]):
+        if not isinstance(found, Mapping) or found.keys() & FIELDS["of_responses"].keys():
             continue
         results = found.get("data", found.get("results"))
         first = results[0] if isinstance(results, list) and results else None
-        if isinstance(first, Mapping) and not _OTHER_RESULTS.isdisjoint(first):
+        if isinstance(first, Mapping) and first.keys() & FIELDS["other_results"].keys():
             return True
     return False
 
@@ -367,7 +329,7 @@ def _is_other_work(row: Row) -> bool:
 def _response(row: Row) -> tuple[bool, Any]:
     if "choices" in row:
         return True, row
-    for name in _RESPONSES:
+    for name in FIELDS["responses"]:
         if name in row:
             found = _body_of(row[name])
             if name != "response" or isinstance(row[name], str):
@@ -378,7 +340,7 @@ def _response(row: Row) -> tuple[bool, Any]:
 
 def _as_written(value: Any, found: Any) -> Any:
     """Return a response that holds a message as an object, any other as the text that it is."""
-    if isinstance(found, Mapping) and _OF_RESPONSES.isdisjoint(found):
+    if isinstance(found, Mapping) and not found.keys() & FIELDS["of_responses"].keys():
         return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     return messages_in(value) if isinstance(found, list) and not _are_items(found) else found
 
@@ -443,7 +405,7 @@ def _answered(response: Any, is_anthropic: bool) -> tuple[Turn, str]:
     if isinstance(response.get("messages"), list):
         return _last(turns_of(response["messages"], "its response")), format
     if "content" in response or "tool_calls" in response:
-        if str(response.get("stop_reason")) in _CUT:
+        if str(response.get("stop_reason")) in FIELDS["cut_short"]:
             raise PassedOver(CUT_SHORT)
         is_block = isinstance(response.get("content"), list) or "stop_reason" in response
         turns = turns_of([{"role": "assistant", **response}], "its response")
@@ -462,7 +424,7 @@ def _choice(response: Row) -> Turn:
     [choice] = choices
     if "delta" in choice:
         raise WrongRow("its response is a chunk of a stream: log whole responses")
-    if choice.get("finish_reason") in _CUT:
+    if choice.get("finish_reason") in FIELDS["cut_short"]:
         raise PassedOver(CUT_SHORT)
     message = choice.get("message")
     if isinstance(message, Mapping):
@@ -499,6 +461,6 @@ def _items(items: Any, what: str) -> list[Turn]:
 
 
 def _name(row: Row, format: str) -> str:
-    if not _OF_LITELLM.isdisjoint(row):
+    if row.keys() & FIELDS["of_litellm"].keys():
         return LITELLM
-    return LANGFUSE if not _OF_LANGFUSE.isdisjoint(row) and "input" in row else format
+    return LANGFUSE if row.keys() & FIELDS["of_langfuse"].keys() and "input" in row else format
