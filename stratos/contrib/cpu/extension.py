@@ -1,7 +1,5 @@
 """What the package adds: faster training and decoding of small students on a CPU."""
 
-from __future__ import annotations
-
 from stratos.core.extensions import Extension
 
 EXTENSION = Extension(

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from math import ceil, comb
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -21,8 +21,7 @@ from stratos.core.counted import counted
 from stratos.core.errors import StratosError
 from stratos.core.formats import percent
 
-if TYPE_CHECKING:
-    Floats = np.ndarray[Any, np.dtype[np.float64]]
+Floats = np.ndarray[Any, np.dtype[np.float64]]
 
 N_DEALT = 1999
 """Fewest random deals of the labels; with the real one the least p-value is 1/2,000."""

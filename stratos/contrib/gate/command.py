@@ -8,10 +8,10 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import msgspec
 
+from stratos.config import Config
 from stratos.contrib.gate.betting import BettingTest, Counts, Outcome
 from stratos.core.counted import counted
 from stratos.core.errors import StratosError
@@ -23,10 +23,6 @@ from stratos.deploy.manifest import check_manifest
 from stratos.evaluate.answer_files import KeptAnswer, answers_path, read_answers
 from stratos.records import Scorecard, load
 from stratos.tasks.base import Item
-
-if TYPE_CHECKING:
-    from stratos.config import Config
-
 
 BATCH = 32
 """Items that a bundle is asked at once: between two looks at the verdict."""

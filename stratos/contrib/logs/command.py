@@ -6,14 +6,19 @@ import argparse
 import re
 import shlex
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from html import escape
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from stratos.contrib.logs.messages.conversation import CHARACTERS_A_TOKEN
+from stratos.contrib.logs.messages.conversation import CHARACTERS_A_TOKEN, history_of
 from stratos.contrib.logs.messages.recognised import KNOWN
 from stratos.contrib.logs.messages.turn_rows import suited_to
 from stratos.contrib.logs.survey import Facts, Survey, survey
+from stratos.contrib.text_template import filled
+from stratos.core.atomic_files import write_atomically
 from stratos.core.counted import counted, listed
 from stratos.core.errors import StratosError, UsageError, did_you_mean
 from stratos.core.foreign import beside
@@ -49,6 +54,13 @@ def usd_of(card: OpenAISettings, input_tokens: float, output_tokens: float) -> f
     return (asked * input_tokens + said * output_tokens) / 1e6
 
 
+if TYPE_CHECKING:
+    from stratos.contrib.logs.messages import LogTask
+
+_OF_EACH = 25
+"""Doubtful answers that are shown of each reason."""
+_LONGEST_TEXT = 1500
+"""Characters of a text of that page."""
 _PLAIN = re.compile(r"[\w./:@~+-]+")
 """A path that Hydra takes without quotes."""
 _MODELS_SHOWN = 4
@@ -266,7 +278,6 @@ def _print_survey(options: argparse.Namespace) -> None:
 
 
 def _write_doubtful(options: argparse.Namespace) -> None:
-    from stratos.contrib.logs.doubtful_page import write_page
     from stratos.contrib.logs.messages import LogTask
 
     try:
@@ -282,6 +293,34 @@ def _write_doubtful(options: argparse.Namespace) -> None:
         raise StratosError(str(error)) from error
     told = counted(n, "doubtful answer", spec=",")
     print(f"{options.doubtful}: {told}, the first ones of each reason.")
+
+
+def write_page(task: LogTask, path: Path) -> int:
+    """Write the page of doubtful answers; return how many there are.
+
+    Raises:
+        StratosError: it cannot be written.
+    """
+    counts = Counter(why for why, _ in task.doubtful)
+    page = filled(
+        Path(__file__).with_name("doubtful.html.jinja"),
+        path=task.path,
+        n=counts.total(),
+        n_shown=_OF_EACH,
+        groups=[
+            (str(why), n, [row for reason, row in task.doubtful if reason == why][:_OF_EACH])
+            for why, n in counts.most_common()
+        ],
+        text=_escaped,
+        last_message=lambda row: history_of(row.question)[-1]["content"],
+    )
+    write_atomically(path, page.encode("utf-8", "replace"))
+    return counts.total()
+
+
+def _escaped(text: str) -> str:
+    cut = text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]}…"
+    return escape(visible(cut))
 
 
 def _tick(n: int) -> None:

@@ -22,6 +22,7 @@ from msgspec import Meta
 from stratos.contrib.slurm import nodes as slurm_nodes
 from stratos.contrib.slurm import queue as slurm_queue
 from stratos.contrib.slurm import submit as slurm_submit
+from stratos.contrib.slurm import words
 from stratos.contrib.slurm.limits import allowance_of_user, usual_account, usual_qos
 from stratos.contrib.slurm.nodes import (
     CLOUD,
@@ -39,15 +40,6 @@ from stratos.contrib.slurm.nodes import (
     usual,
 )
 from stratos.contrib.slurm.queue import expected_start, reason, signal_of, silent
-from stratos.contrib.slurm.words import (
-    NoNodeTakes,
-    NoPartition,
-    NoSbatch,
-    NoSubmitit,
-    Silent,
-    TooFewHours,
-    TooManyHours,
-)
 from stratos.core.errors import StratosError
 from stratos.core.formats import duration
 from stratos.core.reasons import Reason
@@ -117,7 +109,7 @@ class Wanted:
         return {key: (value, option) for key, value, option in options if value}
 
 
-def no_node_takes(wanted: Wanted, places: Mapping[str, str | None]) -> NoNodeTakes | None:
+def no_node_takes(wanted: Wanted, places: Mapping[str, str | None]) -> words.NoNodeTakes | None:
     """Return why no node can take a job of the settings; None where one can, or may later.
 
     `sbatch --test-only` judges by the nodes that are up. A node that is drained has to be waited
@@ -136,7 +128,7 @@ def no_node_takes(wanted: Wanted, places: Mapping[str, str | None]) -> NoNodeTak
         return None
     if _has_enough(wanted, places.get("partition")):
         return None
-    return NoNodeTakes({key: value for key, (value, _) in options.items()}, refusal)
+    return words.NoNodeTakes({key: value for key, (value, _) in options.items()}, refusal)
 
 
 def _refusal(*options: str) -> str | None:
@@ -258,23 +250,23 @@ class Slurm(JobSettings):
     def unusable(self) -> Reason | None:
         """Return why nothing can be submitted; asks SLURM for its partitions."""
         if shutil.which("sbatch") is None:
-            return NoSbatch()
+            return words.NoSbatch()
         if importlib.util.find_spec("submitit") is None:
-            return NoSubmitit()
+            return words.NoSubmitit()
         asked = partitions()
         if asked.returncode:
-            return Silent(reason(asked))
+            return words.Silent(reason(asked))
         found = limits(asked.stdout)
         known = sorted(found)
         if self.partition is not None:
             unknown = [one for one in self.partition.split(",") if one not in known]
             if unknown:
-                return NoPartition(self.partition, unknown[0], tuple(known))
+                return words.NoPartition(self.partition, unknown[0], tuple(known))
         most = longest(asked.stdout, self.partition)
         if self.hours is not None and round(self.hours * 60, 6) < _LEAST_MINUTES:
-            return TooFewHours(self.hours, _LEAST_MINUTES / 60, _SAVES_S)
+            return words.TooFewHours(self.hours, _LEAST_MINUTES / 60, _SAVES_S)
         if self.hours is not None and most is not None and self.hours * 60 > most:
-            return TooManyHours(self.hours, most / 60)
+            return words.TooManyHours(self.hours, most / 60)
         return None
 
     def no_node_takes(self) -> Reason | None:
@@ -486,19 +478,19 @@ class Slurm(JobSettings):
 
 def _srun(spec: JobSpec, cpus: int | None) -> list[str]:
     """Return what srun is told, which starts a process on each node."""
-    words = [f"--output={pattern(spec, '%t')}"]  # the last one of two holds
+    options = [f"--output={pattern(spec, '%t')}"]  # the last one of two holds
     if cpus is not None:
-        words.append(f"--cpus-per-task={cpus}")
+        options.append(f"--cpus-per-task={cpus}")
     # The first node says how the job ends, and may have to save when another one has ended.
-    return [*words, *(["--kill-on-bad-exit=0"] if spec.nodes > 1 else [])]
+    return [*options, *(["--kill-on-bad-exit=0"] if spec.nodes > 1 else [])]
 
 
-def _says(log: Path, words: bytes) -> bool:
-    """Return whether submitit ended a job with these words."""
+def _says(log: Path, phrase: bytes) -> bool:
+    """Return whether submitit ended a job with this phrase."""
     try:
         with log.open("rb") as file:
             file.seek(max(0, log.stat().st_size - _TAIL_BYTES))
-            return words in file.read()
+            return phrase in file.read()
     except OSError:
         return False
 

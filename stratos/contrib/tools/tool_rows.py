@@ -8,10 +8,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import nan
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from stratos.contrib.logs.messages.conversation import (
     PassedOver,
@@ -36,10 +37,6 @@ from stratos.tasks.shown import shown
 from stratos.tasks.split import family_hash, id_of, normalised
 from stratos.tasks.table import Provenance, Row
 from stratos.tasks.words import EmptyField, LacksField
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
 
 _ROLES = ("system", "developer", "user", "assistant", "tool")
 

@@ -8,8 +8,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from typing_extensions import override
 
 from stratos.contrib.logs.words import OtherWorkloads, SecretsReplaced
@@ -40,10 +42,6 @@ from stratos.tasks.metrics import Metric, MetricName
 from stratos.tasks.rows import Fields, FileRows, Record, RowSource
 from stratos.tasks.split import content_id
 from stratos.tasks.table import Row, Rows
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
 SIMPLE, MULTIPLE, PARALLEL, IRRELEVANT = "simple", "multiple", "parallel", "irrelevant"
 

@@ -14,9 +14,15 @@ import uuid
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import httpx
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.routing import Route
 
 from stratos.contrib.cascade.endpoint.escalate import Escalator, UnavailableError, Why
 from stratos.contrib.cascade.endpoint.made import ALONE, Meter
@@ -30,12 +36,6 @@ from stratos.deploy.engines.waiting import Waiting, unless_gone
 from stratos.tasks.base import Message, Task
 from stratos.teachers.base import LENGTH, Answer
 from stratos.teachers.prompting import chat
-
-if TYPE_CHECKING:
-    from starlette.applications import Starlette
-    from starlette.requests import Request
-    from starlette.responses import Response
-
 
 _GREEDY = {"temperature": 0, "top_p": 1, "n": 1, "frequency_penalty": 0, "presence_penalty": 0}
 """Options with the only value that the promise was measured with."""
@@ -130,8 +130,6 @@ def streamed(
     reply: Mapping[str, Any], headers: Mapping[str, str], with_usage: bool = False
 ) -> Response:
     """Return a whole answer as the events of a stream, the last of them with the tokens it took."""
-    from starlette.responses import StreamingResponse
-
     choice = reply["choices"][0]
     head = {key: reply.get(key) for key in ("id", "created", "model")}
     head["object"] = "chat.completion.chunk"
@@ -155,15 +153,11 @@ def streamed(
 
 def as_json(reply: Mapping[str, Any], headers: Mapping[str, str]) -> Response:
     """Return a whole answer."""
-    from starlette.responses import JSONResponse
-
     return JSONResponse(reply, headers=dict(headers))
 
 
 def of_student(error: StudentError) -> Response:
     """Return what the student's server said of a request that it refuses."""
-    from starlette.responses import Response
-
     if error.body:
         return Response(error.body, error.status, media_type="application/json")
     return api_error(error.status, str(error))
@@ -207,12 +201,6 @@ def application(
         escalator: asks the teacher.
         meter: counts.
     """
-    from starlette.applications import Starlette
-    from starlette.exceptions import HTTPException
-    from starlette.middleware import Middleware
-    from starlette.requests import ClientDisconnect
-    from starlette.routing import Route
-
     front = _Front(cascading, student, escalator, meter)
 
     @asynccontextmanager
@@ -256,8 +244,6 @@ class _Front:
 
     async def health(self, request: Request) -> Response:
         """Say whether the student's server answers."""
-        from starlette.responses import JSONResponse
-
         try:
             found = await self._student.get("/health", timeout=5)
             status = found.status_code
@@ -267,8 +253,6 @@ class _Front:
 
     async def models(self, request: Request) -> Response:
         """Name the cascade, and the student alone."""
-        from starlette.responses import JSONResponse
-
         names = (self._cascading.name, f"{self._cascading.name}{ALONE}")
         listed = [
             {"id": name, "object": "model", "created": 0, "owned_by": "stratos"} for name in names
@@ -277,14 +261,10 @@ class _Front:
 
     async def facts(self, request: Request) -> Response:
         """Return the counters as JSON."""
-        from starlette.responses import JSONResponse
-
         return JSONResponse(vars(self._meter.facts()))
 
     async def metrics(self, request: Request) -> Response:
         """Return the counters as Prometheus reads them."""
-        from starlette.responses import PlainTextResponse
-
         return PlainTextResponse(metrics_of(self._meter), media_type="text/plain; version=0.0.4")
 
     async def chat(self, request: Request) -> Response:
@@ -308,7 +288,6 @@ class _Front:
             return api_error(500, told)
 
     async def _judged(self, request: Request, asked: Asked) -> Response:
-        from starlette.responses import Response
 
         answered = await unless_gone(request, self._answered(asked))
         if answered is None:
@@ -428,7 +407,6 @@ def _too_many() -> Response:
 
 
 async def _no_path(request: Request, error: Exception) -> Response:
-    from starlette.exceptions import HTTPException
 
     assert isinstance(error, HTTPException)
     told = f"{request.method} {request.url.path}: this server does not have it."

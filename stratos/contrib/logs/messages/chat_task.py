@@ -6,23 +6,16 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from typing_extensions import override
 
+from stratos.contrib.logs import words
 from stratos.contrib.logs.messages.conversation import as_question, history_of
 from stratos.contrib.logs.messages.recognised import KNOWN
 from stratos.contrib.logs.messages.turn_rows import SLICES, TurnReader, is_saved, suited_metric
-from stratos.contrib.logs.words import (
-    CallsNotLearnt,
-    DatedSystems,
-    FilesLeftOut,
-    OneSession,
-    OtherSystems,
-    OtherWorkloads,
-    SecretsReplaced,
-)
 from stratos.core.counted import counted, listed
 from stratos.core.errors import ConfigError
 from stratos.core.reasons import Reason
@@ -36,9 +29,6 @@ from stratos.tasks.objects import object_of
 from stratos.tasks.rows import FileRows, Record, RowSource, Settled
 from stratos.tasks.split import content_id, id_of
 from stratos.tasks.table import Row, Rows
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 _THOUGHTS = re.compile(r"^\s*<think>.*?</think>", re.DOTALL)
 _FEW_ANSWERS = 200
@@ -226,8 +216,8 @@ class ChatTask(JsonlTask):
             self._sizes,
             *self._left_out_note,
             *([] if self.workload is None
-              else [str(OtherWorkloads(self.path, self.workload, seen.n_other))]),
-            *([str(SecretsReplaced(seen.n_secrets))] if seen.n_secrets else []),
+              else [str(words.OtherWorkloads(self.path, self.workload, seen.n_other))]),
+            *([str(words.SecretsReplaced(seen.n_secrets))] if seen.n_secrets else []),
             *self._schema_note,
         )  # fmt: skip
 
@@ -259,12 +249,12 @@ class ChatTask(JsonlTask):
         n_of_no_session = self._content.n_of_no_session
         n_dated = 0 if reader.is_replaced else reader.n_dated
         return (
-            *([FilesLeftOut(self.path, seen.n_images)] if seen.n_images else []),
-            *([CallsNotLearnt(self.path, seen.n_calls)] if seen.n_calls else []),
-            *([DatedSystems(self.path, n_dated, n_conversations)] if n_dated else []),
-            *([OtherSystems(self.path, reader.n_other_system, n_conversations)]
+            *([words.FilesLeftOut(self.path, seen.n_images)] if seen.n_images else []),
+            *([words.CallsNotLearnt(self.path, seen.n_calls)] if seen.n_calls else []),
+            *([words.DatedSystems(self.path, n_dated, n_conversations)] if n_dated else []),
+            *([words.OtherSystems(self.path, reader.n_other_system, n_conversations)]
               if reader.n_other_system else []),
-            *([OneSession(self.path, n_of_no_session)] if n_of_no_session else []),
+            *([words.OneSession(self.path, n_of_no_session)] if n_of_no_session else []),
             *super().complaints,
         )  # fmt: skip
 

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property, partial
 from math import inf, isnan, nan
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from typing_extensions import override
 
 from stratos.contrib.logs.messages.answer_checks import AnswerChecks, checks_of, workload_in
@@ -28,9 +29,6 @@ from stratos.tasks.row_splits import without_copies
 from stratos.tasks.rows import Settled
 from stratos.tasks.split import content_hash, normalised, order_key
 from stratos.tasks.table import Row, Rows
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 
 def model_of(rows: Iterable[tuple[Doubt | None, Row]], is_checked: bool) -> LoggedModel:
@@ -156,16 +154,8 @@ class LogTask(ChatTask, Log):
             own = replace(own, rows=own.rows.take(holds))
         if not own.rows:
             raise ConfigError(f"{self.path}: no logged answer holds. See task.answers=trust.")
-        return LogContent(
-            (own,),
-            reader=content.reader,
-            keys=content.keys,
-            unnumbered=content.unnumbered,
-            n_of_no_session=content.n_of_no_session,
-            metric=content.metric,
-            doubtful=tuple(doubtful),
-            checks=checks,
-        )
+        read = {**vars(content), "files": (own,)}
+        return LogContent(**read, doubtful=tuple(doubtful), checks=checks)
 
     def _canonical(self, key: str, answer: str, options: Sequence[str]) -> str:
         try:
