@@ -7,10 +7,12 @@ person may be: the counts say where to look.
 from __future__ import annotations
 
 import re
+import tomllib
 from array import array
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
@@ -83,17 +85,7 @@ _CARDS = re.compile(
     r"(?:50|5[6-8]|6[379])\d{11,17}"
 )
 """Digits that issuers begin with, and how many follow: IMEIs, of 15, are none."""
-_IBAN_LENGTHS = {
-    country: int(length)
-    for country, length in re.findall(
-        r"([A-Z]{2})(\d\d)",
-        "AD24 AE23 AL28 AT20 AZ28 BA20 BE16 BG22 BH22 BR29 BY28 CH21 CR22 CY28 CZ24 DE22 DK18 DO28 "
-        "EE20 EG29 ES24 FI18 FO18 FR27 GB22 GE22 GI23 GL18 GR27 GT28 HR21 HU28 IE22 IL23 IQ23 IS26 "
-        "IT27 JO30 KW30 KZ20 LB28 LC32 LI21 LT20 LU20 LV21 LY25 MC27 MD24 ME22 MK19 MR27 MT31 MU30 "
-        "NL18 NO15 PK24 PL28 PS29 PT25 QA29 RO24 RS22 SA24 SC31 SD18 SE24 SI19 SK24 SM27 ST25 SV28 "
-        "TL23 TN24 TR26 UA29 VA22 VG24 XK20",
-    )
-}
+_IBAN_LENGTHS = tomllib.loads(Path(__file__).with_name("iban.toml").read_text(encoding="utf-8"))
 """Characters of an IBAN of each country (ISO 13616)."""
 
 

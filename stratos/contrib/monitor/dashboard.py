@@ -7,7 +7,7 @@ import importlib
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -256,24 +256,18 @@ def run(args: argparse.Namespace) -> None:
     Raises:
         StratosError: they cannot be written or saved.
     """
-    _build(args.folder, args.entity, args.project, args.offline)
-
-
-def _build(folder: Path, entity: str | None, project: str | None, offline: bool) -> None:
-    import dataclasses
-
-    contents = contents_of(folder)
-    if project:
-        contents = dataclasses.replace(contents, project=project)
+    contents = contents_of(args.folder)
+    if args.project:
+        contents = replace(contents, project=args.project)
     os.environ.setdefault("WANDB_SILENT", "true")
-    is_online = not offline and has_login()
+    is_online = not args.offline and has_login()
     if is_online and (why := why_refused()) is not None:
         raise StratosError(f"{why}. Set another key, or add --offline to write the files alone.")
-    whose = entity or contents.entity or (_own_entity() if is_online else _NO_ENTITY)
+    whose = args.entity or contents.entity or (_own_entity() if is_online else _NO_ENTITY)
     views = Views(contents, whose)
     report, workspace = views.report(), views.workspace()
     for name, view in (("report", report), ("workspace", workspace)):
-        path = folder / FOLDER / f"{name}.json"
+        path = args.folder / FOLDER / f"{name}.json"
         path.parent.mkdir(exist_ok=True)
         write_atomically(path, as_json(view))
         print(f"{name.capitalize():<10} {path}")
@@ -286,7 +280,7 @@ def _build(folder: Path, entity: str | None, project: str | None, offline: bool)
         except Exception as error:  # the client raises whatever its service does
             raise StratosError(
                 f"W&B does not take the {name} ({redact_text(str(error))[:200]}). The files are "
-                f"in {folder / FOLDER}."
+                f"in {args.folder / FOLDER}."
             ) from error
         print(f"{name.capitalize():<10} {view.url}")
 

@@ -31,19 +31,21 @@ _JOB = re.compile(r"(\d+) ([A-Z_]+)")
 
 def listed(name: str) -> list[tuple[str, str]] | None:
     """Return (id, state) of the jobs of a name that SLURM has not done with; None if unknown."""
-    asked = run("squeue", "-h", f"--name={name}", f"--user={user()}", "-o", "%i %T")
-    return None if asked.returncode else _jobs(asked.stdout)
+    return _squeue(name)
 
 
 def ids(name: str) -> frozenset[str] | None:
     """Return the ids of all jobs of a name that SLURM knows, ended ones too; None if unknown."""
-    asked = run("squeue", "-h", "-t", "all", f"--name={name}", f"--user={user()}", "-o", "%i %T")
-    return None if asked.returncode else frozenset(id for id, _ in _jobs(asked.stdout))
+    jobs = _squeue(name, "-t", "all")
+    return None if jobs is None else frozenset(id for id, _ in jobs)
 
 
-def _jobs(text: str) -> list[tuple[str, str]]:
-    found = (_JOB.fullmatch(line.strip()) for line in text.splitlines())
-    return [(one[1], one[2]) for one in found if one is not None]
+def _squeue(name: str, *options: str) -> list[tuple[str, str]] | None:
+    asked = run("squeue", "-h", *options, f"--name={name}", f"--user={user()}", "-o", "%i %T")
+    if asked.returncode:
+        return None
+    lines = (_JOB.fullmatch(line.strip()) for line in asked.stdout.splitlines())
+    return [(job[1], job[2]) for job in lines if job is not None]
 
 
 def told(id: str, name: str) -> dict[str, str] | None:
@@ -120,11 +122,9 @@ def held(name: str, id: str) -> list[tuple[float, float]] | None:
     Returns:
         None where SLURM does not know it, any more.
     """
-    asked = run("squeue", "-h", "-t", "all", f"--name={name}", f"--user={user()}", "-o", "%i %T")
-    ids = [*(one for one, _ in _jobs(asked.stdout)), *([id] if id.isdecimal() else [])]
-    if not ids:
+    last = id if id.isdecimal() else max(ids(name) or (), key=int, default="")
+    if not last:
         return None
-    last = id if id.isdecimal() else max(ids, key=int)
     found = _held_by_accounting(last, name)
     return _held_by_controller(last, name) if found is None else found
 

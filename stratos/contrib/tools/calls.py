@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from stratos.contrib.tools.signatures import Tool
+from stratos.contrib.tools.signatures import Tool, json_of
 from stratos.contrib.tools.words import UnknownTool, WrongCall
 from stratos.core.reasons import Reason
 from stratos.tasks.chat import MARK
@@ -168,12 +168,7 @@ def _call_of(value: Any, number: int) -> Call:
     named = [key for key in ("arguments", "parameters", "input", "args") if key in value]
     arguments = value[named[0]] if named else {}
     if isinstance(arguments, str):
-        try:
-            arguments = json.loads(arguments or "{}")
-        except (ValueError, RecursionError):
-            raise ValueError(
-                f"the arguments of call {number} are {shown(arguments)}, which is no JSON"
-            ) from None
+        arguments = json_of(arguments or "{}", f"the arguments of call {number} are")
     if not isinstance(arguments, Mapping):
         raise ValueError(f"the arguments of call {number} are no object")
     accept, optional = value.get("accept", {}), value.get("optional", [])

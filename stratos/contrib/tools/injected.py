@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import Any
 
 from stratos.contrib.tools.calls import Call, read, written
-from stratos.contrib.tools.drawing import CannotDrawError, Drawer
+from stratos.contrib.tools.drawing import ENGLISH, CannotDrawError, Drawer
 from stratos.contrib.tools.plain_requests import words_of
 from stratos.contrib.tools.request_templates import Requests, flat_of, templates_of
 from stratos.contrib.tools.signatures import Tool, question_of, request_in, tools_in
@@ -57,19 +57,6 @@ class Draws:
         return NeverDrawn(never, len(self.n_made.keys() | by_tool.keys())) if never else None
 
 
-_FOR_CALLS = (
-    "You write what people ask an assistant. Write one request that makes it call exactly these "
-    "tools with exactly these arguments. Say every argument's value, in the words of somebody who "
-    "does not know the tools: name no tool, and no argument as it is spelled there. Write the "
-    "request only."
-)
-_FOR_NONE = (
-    "You write what people ask an assistant. Say the request in other words, as somebody would who "
-    "knows nothing of tools. Keep its meaning, and all names, numbers and values in it. Write the "
-    "request only."
-)
-
-
 def wording_of(item: Item) -> list[Message]:
     """Return the chat that asks for a request in other words.
 
@@ -79,10 +66,17 @@ def wording_of(item: Item) -> list[Message]:
     names = {call.name for call in read(item.answer) or ()}
     if not names:
         asked = f"Request: {plain}\nNew request:"
-        return [{"role": "system", "content": _FOR_NONE}, {"role": "user", "content": asked}]
+        return [
+            {"role": "system", "content": ENGLISH["for_none"]},
+            {"role": "user", "content": asked},
+        ]
     tools = "\n".join(tool.line for tool in tools_in(item.question) if tool.name in names)
     asked = f"Tools:\n{tools}\n\nCalls: {item.answer}\n\nA clumsy request: {plain}\nNew request:"
-    return [{"role": "system", "content": _FOR_CALLS}, {"role": "user", "content": asked}]
+    return _chat(ENGLISH["for_calls"], asked)
+
+
+def _chat(system: str, asked: str) -> list[Message]:
+    return [{"role": "system", "content": system}, {"role": "user", "content": asked}]
 
 
 def gives_away(text: str, item: Item) -> bool:

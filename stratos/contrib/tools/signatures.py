@@ -110,6 +110,18 @@ class Tool:
         return spelled(self.parameters, dict(arguments), self.takes)
 
 
+def json_of(text: str, subject: str) -> Any:
+    """Return what a text is the JSON of.
+
+    Raises:
+        ValueError: it is none; the message begins with the subject and its verb.
+    """
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        raise ValueError(f"{subject} {shown(text)}, which is no JSON") from None
+
+
 def tools_of(value: Any) -> tuple[Tool, ...]:
     """Return the tools that a row names.
 
@@ -117,10 +129,7 @@ def tools_of(value: Any) -> tuple[Tool, ...]:
         ValueError: they cannot be read; the message says which and why.
     """
     if isinstance(value, str):
-        try:
-            value = json.loads(value)
-        except (ValueError, RecursionError):
-            raise ValueError(f"tools is {shown(value)}, which is no JSON") from None
+        value = json_of(value, "tools is")
     if isinstance(value, Mapping):
         value = [value]
     if not isinstance(value, list):

@@ -26,7 +26,7 @@ from stratos.contrib.logs.messages.exchanges import exchange_in
 from stratos.contrib.logs.messages.turn_rows import OF_WRONG_TYPES, session_of, workload_of
 from stratos.contrib.logs.words import FieldOfWrongType
 from stratos.contrib.tools.calls import Call, calls_of, why_invalid, written
-from stratos.contrib.tools.signatures import Tool, messages_in, question_of, tools_of
+from stratos.contrib.tools.signatures import Tool, json_of, messages_in, question_of, tools_of
 from stratos.contrib.tools.words import NoArgument, NoTools, WrongAccept
 from stratos.core.foreign import cause
 from stratos.core.reasons import Because, Reason
@@ -132,10 +132,7 @@ def _asked(
     named = find_field(row, names.question)
     value = row[said] if said is not None else row[named] if named is not None else None
     if isinstance(value, str) and said is not None:
-        try:
-            value = json.loads(value)
-        except (ValueError, RecursionError):
-            raise ValueError(f"{said} is {shown(value)}, which is no JSON") from None
+        value = json_of(value, f"{said} is")
     if isinstance(value, str) and value.strip():
         return [{"role": "user", "content": value.strip()}], None
     if isinstance(value, list) and len(value) == 1 and isinstance(value[0], list):
