@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from math import ceil, comb
+from operator import attrgetter
 from statistics import median
 from typing import Any
 
@@ -157,7 +158,7 @@ def _tests(before: Sequence[Asked], now: Sequence[Asked], both: Sequence[Asked])
     yield _Test(
         "words of questions", *_words(before, now), _distance([one.question for one in both])
     )
-    for name, text in (("question", _question), ("answer", _answer)):
+    for name, text in (("question", attrgetter("question")), ("answer", attrgetter("answer"))):
         sizes = [len(text(one)) for one in both]
         yield _Test(f"length of {name}s", _middle(before, text), _middle(now, text), _apart(sizes))
     unread = [float(one.value is None) for one in both]
@@ -178,14 +179,6 @@ def _middle(sample: Sequence[Asked], text: Callable[[Asked], str]) -> str:
 
 def _unread(sample: Sequence[Asked]) -> str:
     return percent(sum(one.value is None for one in sample) / len(sample))
-
-
-def _question(one: Asked) -> str:
-    return one.question
-
-
-def _answer(one: Asked) -> str:
-    return one.answer
 
 
 def _apart(sizes: Sequence[int]) -> Callable[[Floats], Floats]:

@@ -235,7 +235,7 @@ class _Asker:
         if self._loaded is None:
             self._loaded = self._load(bundle)
         config, model, tokenizer = self._loaded
-        kept = [self._kept(self._frozen.keys[place]) for place in places]
+        kept = [self._others.answers[self._frozen.keys[place]] for place in places]
         found = complete(
             model,
             tokenizer,
@@ -248,9 +248,6 @@ class _Asker:
             item = self._items.get(item.id, item)
             self._right[place] = config.task.score(answer.text, item).exact >= 1
         self._tick(len(self._right), len(self._asked))
-
-    def _kept(self, key: Key) -> KeptAnswer:
-        return self._others.answers[key]
 
     def _load(self, bundle: Path) -> tuple[Config, object, object]:
         import torch

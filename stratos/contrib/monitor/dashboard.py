@@ -142,11 +142,12 @@ class Views:
         wr, contents = self._reports, self._contents
         group = self._workspaces.Metric("Group") == contents.name
         # Without an account of its own it is that of the report, and nobody is asked for it.
+        varied = [f"config:{key}" for key in contents.varied]
         runs = wr.Runset(
             name=contents.name,
             filters=[group],
             pinned_columns=["run:displayName", COLUMNS[0]],
-            visible_columns=["run:displayName", *COLUMNS, *self._varied()],
+            visible_columns=["run:displayName", *COLUMNS, *varied],
         )
         lines = [
             f"- job {name} ({varied or 'as the others'}): {outcome}"
@@ -181,9 +182,6 @@ class Views:
                 filters=[ws.Metric("Group") == contents.name], pinned_columns=list(COLUMNS)
             ),
         )
-
-    def _varied(self) -> list[str]:
-        return [f"config:{key}" for key in self._contents.varied]
 
     def _panels(self) -> list[Any]:
         wr = self._reports

@@ -425,7 +425,8 @@ class Ray(JobSettings):
         ask, one = self._ask(spec), next_attempt(spec)
         try:
             # A node that is lost comes back; one that was never there does not.
-            if not (attempts(spec) or self.autoscales or _fits(cluster, ask)):
+            may_appear = bool(attempts(spec)) or self.autoscales
+            if not (may_appear or any(node.has(ask.resources) for node in cluster.nodes())):
                 raise StratosError(
                     f"{spec.stage}: no node of the Ray cluster has what the job asks for ({ask}). "
                     f"{_CHANGE} Or, where the cluster adds nodes when jobs wait, type "
@@ -488,10 +489,6 @@ class Ray(JobSettings):
 
 def _job(spec: JobSpec, one: Attempt, is_new: bool) -> Job:
     return Job(spec, one.id, f"Ray job {one.id}", one.log, is_new)
-
-
-def _fits(cluster: Dashboard, ask: Ask) -> bool:
-    return any(one.has(ask.resources) for one in cluster.nodes())
 
 
 def _is_active(cluster: Dashboard, spec: JobSpec, one: Attempt) -> bool:

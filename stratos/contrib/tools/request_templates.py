@@ -58,7 +58,8 @@ class Flat:
             for name, path in self.paths.items()
             if (value := _at(call.arguments, path)) is not _NOTHING
         }
-        rest = {name: one for name, one in call.arguments.items() if name not in self._tops}
+        tops = {path[0] for path in self.paths.values()}
+        rest = {name: value for name, value in call.arguments.items() if name not in tops}
         made = Call(call.name, {**found, **rest})
         if self.nested(made).arguments != call.arguments:
             raise CannotDrawError(NotDrawn(NoDraw.UNNAMED_FIELDS), call.name)
@@ -75,10 +76,6 @@ class Flat:
                 inner[path[-1]] = call.arguments[name]
         rest = {name: one for name, one in call.arguments.items() if name not in self.paths}
         return Call(call.name, self.own.ordered({**arguments, **rest}))
-
-    @property
-    def _tops(self) -> set[str]:
-        return {path[0] for path in self.paths.values()}
 
 
 _NOTHING = object()

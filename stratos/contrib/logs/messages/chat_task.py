@@ -211,8 +211,9 @@ class ChatTask(JsonlTask):
         """Return the formats of the file, and how many turns each split has."""
         seen = self._content.reader.seen
         formats = listed(f"{n:,} {name}" for name, n in seen.formats.most_common())
+        least = f" (correct from {self.min_f1:g})" if self.metric == "f1" else ""
         return (
-            f"Formats of {self.path}: {formats}. Metric: {self.metric}{self._from_f1}.",
+            f"Formats of {self.path}: {formats}. Metric: {self.metric}{least}.",
             self._sizes,
             *self._left_out_note,
             *([] if self.workload is None
@@ -220,10 +221,6 @@ class ChatTask(JsonlTask):
             *([str(words.SecretsReplaced(seen.n_secrets))] if seen.n_secrets else []),
             *self._schema_note,
         )  # fmt: skip
-
-    @property
-    def _from_f1(self) -> str:
-        return f" (correct from {self.min_f1:g})" if self.metric == "f1" else ""
 
     @property
     def _sizes(self) -> str:
@@ -343,7 +340,8 @@ class ChatTask(JsonlTask):
         if answer is None:
             return Score(0.0, 0.0, False)
         right = self._metric.compare(answer, item.answer) >= 1
-        if not right and self.verifier is None and self._is_exact:
+        is_exact = self.metric == "exact" and self.schema is None and self.verifier is None
+        if is_exact and not right:
             # A model may announce a short answer in one line, or put an object into a fence.
             announced = self._metric.read(answer)
             is_read = announced and ("\n" not in answer or object_of(announced) is not None)
@@ -351,10 +349,6 @@ class ChatTask(JsonlTask):
         return Score(
             float(right), 1.0 if right else self._metric.overlap(answer, item.answer), True
         )
-
-    @property
-    def _is_exact(self) -> bool:
-        return self.metric == "exact" and self.schema is None
 
 
 def _records(reader: TurnReader, path: str) -> Iterable[tuple[str, Record]]:
