@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stratos.contrib.text_template import filled
+from stratos.contrib.data_files import filled
 from stratos.core.errors import StratosError
 
 PATHS = ("/v1/chat/completions", "/v1/completions", "/v1/models")
@@ -131,7 +131,8 @@ def _text(limits: Limits, *, folder: str, n_files: int, **values: Any) -> str:
             `keys`; and `is_logged`, whether each request has a line in a log, which nobody cuts.
     """
     return filled(
-        Path(__file__).with_name("nginx.conf.jinja"),
+        __file__,
+        "nginx.conf.jinja",
         file=lambda name: _quoted(f"{folder}{name}"),
         error=_error,
         paths="|".join(map(re.escape, PATHS)),

@@ -19,34 +19,28 @@ import hashlib
 import json
 import math
 import re
-import tomllib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property
 from importlib.metadata import version as version_of
-from pathlib import Path
 from typing import Any
 
 from typing_extensions import override
 
+from stratos.contrib.data_files import table
 from stratos.contrib.gym import source
 from stratos.tasks import chat
 from stratos.tasks.answers import AnswerText, word_f1
 from stratos.tasks.base import Item, Message, Score, Split, Task
 
-LISTS = frozenset(("binary_matrix", "spiral_matrix", "string_insertion"))
-"""Generators whose verifier evaluates an answer as a list, for which it gives no full points."""
-BOARDS = frozenset(("n_queens",))
-"""Generators whose verifier knows all right boards, and evaluates what is none."""
-EXPRESSIONS = frozenset(
-    ("countdown", "intermediate_integration", "polynomial_multiplication", "puzzle24",
-     "simple_integration")
-)  # fmt: skip
-"""Generators whose verifier evaluates an answer as an expression."""
-INTEGRALS = frozenset(("intermediate_integration", "simple_integration"))
-"""Generators whose verifier differentiates an answer."""
+_VERIFIERS = table(__file__, "verifiers.toml")
+_FORMS = _VERIFIERS["forms"]
+LISTS, BOARDS, EXPRESSIONS, INTEGRALS, SEVERAL = (
+    frozenset(_VERIFIERS[key]) for key in ("lists", "boards", "expressions", "integrals", "several")
+)
+"""Generators by what their verifiers do; the file says it of each."""
 LONGEST = 1000
 """Characters of an answer to these."""
 _MOST_NODES = 200
@@ -195,8 +189,6 @@ def _numbers(text: str) -> list[float] | None:
         return None
 
 
-_VERIFIERS = tomllib.loads(Path(__file__).with_name("verifiers.toml").read_text(encoding="utf-8"))
-SEVERAL, _FORMS = frozenset(_VERIFIERS["several"]), _VERIFIERS["forms"]
 """Generators whose questions have several right answers, or one in many forms."""
 _TOKEN = re.compile(r"0x[0-9a-f]+|\d+(?:\.\d+)?(?:e[+-]?\d+(?![^\W_]))?|[^\W\d_]+")
 _LATEX = re.compile(r"\\[a-z]+")

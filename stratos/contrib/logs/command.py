@@ -13,11 +13,11 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from stratos.contrib.data_files import filled
 from stratos.contrib.logs.messages.conversation import CHARACTERS_A_TOKEN, history_of
 from stratos.contrib.logs.messages.recognised import KNOWN
 from stratos.contrib.logs.messages.turn_rows import suited_to
 from stratos.contrib.logs.survey import Facts, Survey, survey
-from stratos.contrib.text_template import filled
 from stratos.core.atomic_files import write_atomically
 from stratos.core.counted import counted, listed
 from stratos.core.errors import StratosError, UsageError, did_you_mean
@@ -303,7 +303,8 @@ def write_page(task: LogTask, path: Path) -> int:
     """
     counts = Counter(why for why, _ in task.doubtful)
     page = filled(
-        Path(__file__).with_name("doubtful.html.jinja"),
+        __file__,
+        "doubtful.html.jinja",
         path=task.path,
         n=counts.total(),
         n_shown=_OF_EACH,

@@ -7,16 +7,15 @@ person may be: the counts say where to look.
 from __future__ import annotations
 
 import re
-import tomllib
 from array import array
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
 
+from stratos.contrib.data_files import table
 from stratos.contrib.logs.messages.conversation import CHARACTERS_A_TOKEN, Conversation
 from stratos.contrib.logs.messages.turn_rows import Seen, Workload, read_conversations, workload_of
 from stratos.core.reasons import Reason
@@ -85,7 +84,7 @@ _CARDS = re.compile(
     r"(?:50|5[6-8]|6[379])\d{11,17}"
 )
 """Digits that issuers begin with, and how many follow: IMEIs, of 15, are none."""
-_IBAN_LENGTHS = tomllib.loads(Path(__file__).with_name("iban.toml").read_text(encoding="utf-8"))
+_IBAN_LENGTHS = table(__file__, "iban.toml")
 """Characters of an IBAN of each country (ISO 13616)."""
 
 

@@ -15,8 +15,8 @@ from typing import Any
 
 import yaml
 
+from stratos.contrib.data_files import filled
 from stratos.contrib.nginx_config import Limits, script
-from stratos.contrib.text_template import filled
 from stratos.core.wheel import python_version
 from stratos.deploy.commands import context_of, engine_of, serve_command
 from stratos.deploy.engines.base import Engine
@@ -136,7 +136,8 @@ def _comment(choice: RoleChoice, offer: Offer, name: str, file: str) -> str:
     times, each = (f"{choice.count} × ", " each") if choice.count > 1 else ("", "")
     is_part = choice.traffic != (1.0,) * len(choice.traffic)
     text = filled(
-        Path(__file__).with_name("service.comment.jinja"),
+        __file__,
+        "service.comment.jinja",
         serves=plain(
             f"Serves the student on {times}{offer.name} at ${price:g} an hour{each}{dated}."
         ),

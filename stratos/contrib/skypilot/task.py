@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stratos.contrib.text_template import filled
+from stratos.contrib.data_files import filled
 from stratos.executors.job import JobSpec
 
 LONGEST_NAME = 42
@@ -20,13 +20,6 @@ RUN, WHEEL, PINS, CACHE = "run.tar", "wheel", "pins.txt", "cache"
 """Files of it: the run folder, a folder with the wheel of Stratos, versions of what it needs, a
 folder with what the cache of the node begins with."""
 
-
-INSTALL = """\
-command -v uv >/dev/null || curl -LsSf https://astral.sh/uv/install.sh | sh
-uv venv --quiet --python {python} "$STRATOS_VENV"
-uv pip install --quiet --python "$STRATOS_VENV/bin/python" --constraint "$STRATOS_SENT/{pins}" \
-"$STRATOS_SENT/{wheel}"/*.whl{packages}"""
-"""What makes `$STRATOS_VENV/bin/python` run this version of Stratos, on the versions of here."""
 
 TIMED_OUT = 124
 """Exit code of `timeout` where the time was over."""
@@ -88,7 +81,7 @@ def task_of(
         spec: the job.
         wanted: its server.
         sent: folder of this machine with what the node gets.
-        setup: shell commands that install Stratos, see `INSTALL`.
+        setup: shell commands that install Stratos, see `install`.
         idle_minutes: after which the server ends itself where no job is left; None for never.
         image: of the server, in SkyPilot's words.
         disk_gib: of the server.
@@ -127,7 +120,8 @@ def script_of(spec: JobSpec, setup: str) -> str:
     name = cluster_name(spec.name)
     limit = "" if spec.hours is None else f"timeout --kill-after=180 {spec.hours * 3600:.0f} "
     return filled(
-        Path(__file__).with_name("stage.sh.jinja"),
+        __file__,
+        "stage.sh.jinja",
         base=base_of(name),
         sent=f'"$HOME"/{base_of(name)}/{SENT}',
         venv=f"{base_of(name)}/venv",
@@ -148,7 +142,9 @@ def install(python: str, packages: tuple[str, ...]) -> str:
         packages: what is installed beside it, as pip names it.
     """
     more = "".join(f" {shlex.quote(one)}" for one in packages)
-    return INSTALL.format(python=python, pins=PINS, wheel=WHEEL, packages=more)
+    return filled(
+        __file__, "install.sh.jinja", python=python, pins=PINS, wheel=WHEEL, packages=more
+    )
 
 
 def _label(text: str) -> str:

@@ -19,6 +19,7 @@ from typing import Annotated, Any, ClassVar
 
 from msgspec import Meta
 
+from stratos.contrib.data_files import table
 from stratos.contrib.slurm import nodes as slurm_nodes
 from stratos.contrib.slurm import queue as slurm_queue
 from stratos.contrib.slurm import submit as slurm_submit
@@ -174,22 +175,7 @@ _NO_LIMIT_MINUTES = 365 * 24 * 60
 """Of a job without a limit, in a partition without one."""
 
 _STATES = {
-    "PENDING": State.PENDING,
-    "CONFIGURING": State.PENDING,
-    "REQUEUED": State.PENDING,
-    "REQUEUE_HOLD": State.PENDING,
-    "REQUEUE_FED": State.PENDING,
-    "SPECIAL_EXIT": State.PENDING,
-    "RESV_DEL_HOLD": State.PENDING,
-    "PREEMPTED": State.LOST,
-    "NODE_FAIL": State.LOST,
-    "BOOT_FAIL": State.LOST,
-    "COMPLETED": State.DONE,
-    "CANCELLED": State.CANCELLED,
-    "FAILED": State.FAILED,
-    "OUT_OF_MEMORY": State.FAILED,
-    "TIMEOUT": State.FAILED,
-    "DEADLINE": State.FAILED,
+    name: State[state] for state, names in table(__file__, "states.toml").items() for name in names
 }
 """As `scontrol` names them; all others hold nodes."""
 _NEVER = re.compile(

@@ -5,14 +5,13 @@ from __future__ import annotations
 import datetime
 import random
 import re
-import tomllib
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
+from stratos.contrib.data_files import table
 from stratos.contrib.tools.calls import Call
 from stratos.contrib.tools.signatures import Tool
 from stratos.contrib.tools.words import NoDraw, NotDrawn
@@ -25,9 +24,7 @@ _LEAST_SAID_OTHERWISE = 3
 DAY_FORM = re.compile("YYYY-MM-DD", re.IGNORECASE)
 _DAYS_SAID = ("%B %d, %Y", "%d %B %Y", "%b %d, %Y")
 """How a request says a day, beside the form that its schema wants."""
-ENGLISH: dict[str, Any] = tomllib.loads(
-    Path(__file__).with_name("english.toml").read_text(encoding="utf-8")
-)
+ENGLISH: dict[str, Any] = table(__file__, "english.toml")
 """Words and forms of requests; the file says what each list is."""
 _PERCENT = re.compile(r"per ?cent|%", re.IGNORECASE)
 _GROUPED = re.compile(r"-?\$?\d{1,3}(?:,\d{3})+(?:\.\d+)?%?|-?\$?\d+(?:\.\d+)?%?")

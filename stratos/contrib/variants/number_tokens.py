@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 import random
 import re
-import tomllib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from pathlib import Path
 
+from stratos.contrib.data_files import table
 from stratos.contrib.variants.words import NoVariant
 
 WORDS = (
@@ -227,7 +226,7 @@ def _before(pattern: str) -> re.Pattern[str]:
     return re.compile(rf"\b(?:{pattern}) [$€£]?\Z", re.IGNORECASE)
 
 
-_BOUNDS = tomllib.loads(Path(__file__).with_name("bounds.toml").read_text(encoding="utf-8"))
+_BOUNDS = table(__file__, "bounds.toml")
 _CAPPED = [(_behind(pattern), Fraction(cap)) for pattern, cap in _BOUNDS["caps"]]
 _UNITS = [(_behind(pattern), Fraction(number)) for pattern, number in _BOUNDS["units"]]
 _OLD = _behind(r"(?:years?|yrs?)[ -](?:old|of age)")

@@ -16,13 +16,12 @@ from __future__ import annotations
 
 import random
 import re
-import tomllib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import pairwise
-from pathlib import Path
 
+from stratos.contrib.data_files import table
 from stratos.contrib.variants.number_tokens import (
     Kind,
     Token,
@@ -235,7 +234,7 @@ def evaluate(sum_: Postfix, values: Sequence[Fraction]) -> Fraction | None:
 
 _OF_WORD: dict[str, frozenset[Fraction]] = {}
 """What each word may stand for."""
-_IMPLIED = tomllib.loads(Path(__file__).with_name("implied.toml").read_text(encoding="utf-8"))
+_IMPLIED = table(__file__, "implied.toml")
 for _words, _numbers in _IMPLIED.items():
     for _word in _words.split():
         _OF_WORD[_word] = _OF_WORD.get(_word, frozenset()) | set(map(Fraction, _numbers))

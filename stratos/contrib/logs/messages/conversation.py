@@ -8,18 +8,17 @@ take.
 from __future__ import annotations
 
 import json
-import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
+from stratos.contrib.data_files import table
 from stratos.core.redact import redact_shapes
 from stratos.tasks.base import Message
 from stratos.tasks.rows import writable
 
-_TABLE = tomllib.loads(Path(__file__).with_name("fields.toml").read_text(encoding="utf-8"))
+_TABLE = table(__file__, "fields.toml")
 FIELDS: Mapping[str, Mapping[str, Any]] = {
     key: names if isinstance(names, dict) else dict.fromkeys(names) for key, names in _TABLE.items()
 }
