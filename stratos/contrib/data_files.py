@@ -17,7 +17,7 @@ def table(module: str, name: str) -> dict[str, Any]:
     return tomllib.loads(Path(module).with_name(name).read_text(encoding="utf-8"))
 
 
-def filled(module: str, name: str, **values: Any) -> str:
+def filled(module: str, name: str, /, **values: Any) -> str:
     """Return the text of a template of Jinja beside a module, in which nothing is escaped.
 
     Args:
