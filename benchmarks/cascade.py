@@ -41,8 +41,7 @@ import record
 import tickets
 
 from stratos import records
-from stratos.contrib.cascade.answered import read_pairs
-from stratos.contrib.cascade.looks import level
+from stratos.contrib.cascade.answered import level, read_pairs
 from stratos.contrib.cascade.threshold import Pair, choose, is_escalated, is_right, thresholds
 from stratos.evaluate.answer_files import read_answers
 

@@ -5,7 +5,7 @@
     python benchmarks/generation.py --batch-sizes 8 --repeats 5 --threads 2
 
 Four ways answer the same questions greedily, one behind the other, several times: directly, as an
-evaluation does (`stratos.contrib.cpu.rolling`); the same without a C compiler
+evaluation does (`stratos.contrib.cpu.cpu_decoder`); the same without a C compiler
 (`stratos.contrib.cpu.direct`); by batches with transformers' own steps
 (`evaluate.decoder=transformers`); and by `model.generate`. Answers have very unlike lengths, as
 those of a student have. The steps are compiled before anything is timed. Printed are CPU

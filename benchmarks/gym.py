@@ -42,7 +42,7 @@ import record
 
 from stratos import records
 from stratos.contrib.gym import GymTask, source
-from stratos.contrib.monitor.hits import judged_in
+from stratos.contrib.monitor.calibration import judged_in
 from stratos.core.machine_load import group_seconds
 
 NAME = "gym"

@@ -27,7 +27,7 @@ from typing import Any
 import record
 
 from stratos.contrib.logs.messages import LogTask
-from stratos.contrib.logs.personal import CARD, EMAIL, IBAN, PHONE, personal_data
+from stratos.contrib.logs.survey import CARD, EMAIL, IBAN, PHONE, personal_data
 from stratos.contrib.logs.words import Doubt
 
 READ = """

@@ -30,8 +30,7 @@ from typing import Any
 
 from record import keep
 
-from stratos.contrib.tools.calls import Call
-from stratos.contrib.tools.matching import is_right, why_invalid
+from stratos.contrib.tools.calls import Call, is_right, why_invalid
 from stratos.contrib.tools.signatures import Tool, tools_of
 
 WITH_CALLS = ("simple_python", "multiple", "parallel", "parallel_multiple", "live_simple",

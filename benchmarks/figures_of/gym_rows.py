@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
-from stratos.contrib.monitor.hits import Judged
+from stratos.contrib.monitor.calibration import Judged
 from stratos.core.formats import hours
 from stratos.report.planned_here import judged_here
 from stratos.report.planned_row import Figures, PlannedRow, news_alone, written

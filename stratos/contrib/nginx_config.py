@@ -12,7 +12,9 @@ import resource
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from stratos.contrib.data_files import filled
 from stratos.core.errors import StratosError
 
 PATHS = ("/v1/chat/completions", "/v1/completions", "/v1/models")
@@ -65,11 +67,17 @@ def config(
     secure = "" if tls is None else (
         f" ssl;\n    ssl_certificate {_quoted(tls[0])};\n    ssl_certificate_key {_quoted(tls[1])}"
     )  # fmt: skip
-    known = {name: re.escape(key) for name, key in keys.items()}
     return _text(
-        f"{folder}/", user, n_files, f"{listen}{secure}", port, inner_port, known, limits,
+        limits,
+        folder=f"{folder}/",
+        user=user,
+        n_files=n_files,
+        listen=f"{listen}{secure}",
+        port=port,
+        inner_port=inner_port,
+        keys={name: re.escape(key) for name, key in keys.items()},
         is_logged=True,
-    )  # fmt: skip
+    )
 
 
 def script(listen: str, port: int, inner_port: int, variable: str, limits: Limits) -> str:
@@ -87,9 +95,16 @@ def script(listen: str, port: int, inner_port: int, variable: str, limits: Limit
     """
     name = "THE_KEY"
     text = _text(
-        "", "user nobody nogroup;\n", _FILES_A_CONNECTION * _CONNECTIONS, listen, port,
-        inner_port, {"default": name}, limits, is_logged=False,
-    )  # fmt: skip
+        limits,
+        folder="",
+        user="user nobody nogroup;\n",
+        n_files=_FILES_A_CONNECTION * _CONNECTIONS,
+        listen=listen,
+        port=port,
+        inner_port=inner_port,
+        keys={"default": name},
+        is_logged=False,
+    )
     # In a here-document the shell's own signs are escaped; the key is the shell's.
     escaped = re.sub(r"([\\$`])", r"\\\1", text).replace(name, f"${{{variable}}}")
     return f"""\
@@ -103,161 +118,31 @@ sudo nginx -p "$HOME/door/" -e error.log -c "$HOME/door/nginx.conf"
 """
 
 
-def _text(
-    folder: str,
-    user: str,
-    n_files: int,
-    listen: str,
-    port: int,
-    inner_port: int,
-    keys: Mapping[str, str],
-    limits: Limits,
-    *,
-    is_logged: bool,
-) -> str:
+def _text(limits: Limits, *, folder: str, n_files: int, **values: Any) -> str:
     """Return a config.
 
     Args:
-        folder: before the names of its files; "" for the folder that nginx is started in.
-        user: directive that names who serves; "" for the one who starts it.
-        n_files: open files at most.
-        listen: what follows `listen`.
-        port: of the server behind it.
-        inner_port: where it hands whole requests on to itself.
-        keys: name of a key to the key as a regular expression.
         limits: what it lets through.
-        is_logged: whether each request has a line in a log, which nobody cuts.
+        folder: before the names of its files; "" for the folder that nginx is started in.
+        n_files: open files at most.
+        values: `user`, the directive that names who serves, "" for the one who starts it; what
+            follows `listen`; the `port` of the server behind it and the `inner_port` where it
+            hands whole requests on to itself; name of a key to the key as a regular expression in
+            `keys`; and `is_logged`, whether each request has a line in a log, which nobody cuts.
     """
-    known = "\n".join(f'    "~^(?i:Bearer) +{key}$" {name};' for name, key in sorted(keys.items()))
-
-    def file(name: str) -> str:
-        return _quoted(f"{folder}{name}")
-
-    paths = "|".join(re.escape(one) for one in PATHS)
-    body = limits.max_body_kib
-    of_key = _SENDERS_A_PLACE * limits.open_requests_per_key
-    of_address = _SENDERS_A_PLACE * limits.open_requests
-    passing = f"""\
-      proxy_http_version 1.1;
-      proxy_set_header Connection "";
-      proxy_buffering off;
-      proxy_read_timeout {limits.answer_seconds}s;
-      proxy_next_upstream off;"""
-    errors = f"""\
-    location @too_many {{
-      add_header Retry-After 1 always;
-      return 429 '{_error("Too many requests at once.", "rate_limit_exceeded")}';
-    }}
-    location @down {{
-      add_header Retry-After 5 always;
-      return 503 '{_error("The server does not answer.", "unavailable")}';
-    }}"""
-    return f"""\
-# Written by Stratos, and anew at each start.
-{user}worker_processes 1;
-worker_rlimit_nofile {n_files};
-pid {file("nginx.pid")};
-error_log {file("error.log")} warn;
-events {{ worker_connections {n_files // _FILES_A_CONNECTION}; }}
-http {{
-  # Requests stay in memory, and are passed on when they are whole.
-  client_max_body_size {body}k;
-  client_body_buffer_size {body}k;
-  client_body_temp_path {file("tmp-body")};
-  proxy_temp_path {file("tmp-proxy")};
-  fastcgi_temp_path {file("tmp-fastcgi")};
-  uwsgi_temp_path {file("tmp-uwsgi")};
-  scgi_temp_path {file("tmp-scgi")};
-  client_header_timeout {limits.header_seconds}s;
-  client_body_timeout {limits.header_seconds}s;
-  send_timeout 30s;
-  keepalive_timeout 30s;
-  server_tokens off;
-  log_format door '$time_iso8601 $client $status $request_time s $bytes_sent $request_method $uri';
-  access_log {f"{file('access.log')} door" if is_logged else "off"};
-  map $http_authorization $client {{
-    default "-";
-{known}
-  }}
-  limit_conn_zone $client zone=sender:1m;
-  limit_conn_zone $binary_remote_addr zone=address:4m;
-  limit_conn_zone $http_x_door_key zone=key:1m;
-  limit_conn_zone $server_name zone=all:1m;
-  limit_conn_status 429;
-  limit_conn_log_level info;
-  upstream student {{ server 127.0.0.1:{port} max_fails=0; keepalive 32; }}
-  upstream inside {{
-    server 127.0.0.1:{inner_port} max_fails=0;
-    keepalive 32;
-    keepalive_timeout 15s;
-  }}
-  server {{
-    listen {listen};
-    server_name door;
-    default_type application/json;
-    # Pages and no names: a request that cannot be read has no path.
-    error_page 400 494 497 /-/unreadable;
-    error_page 405 501 505 /-/unsupported;
-    error_page 401 = @unauthorized;
-    error_page 404 = @unknown;
-    error_page 411 = @no_length;
-    error_page 413 = @too_long;
-    error_page 429 = @too_many;
-    error_page 500 502 503 504 = @down;
-    location ~ ^(?<asked>{paths})$ {{
-      if ($client = "-") {{ return 401; }}
-      # nginx would write to the disk what comes in many small pieces.
-      if ($http_transfer_encoding) {{ return 411; }}
-      # Of those that send slowly, so that their memory has a bound.
-      limit_conn sender {of_key};
-      limit_conn address {of_address};
-      # The path as it was compared, not as it was sent.
-      proxy_pass http://inside$asked$is_args$args;
-      proxy_set_header X-Door-Key $client;
-      proxy_set_header Authorization "";
-{passing}
-    }}
-    location / {{ return 404; }}
-    location = /-/unreadable {{
-      internal;
-      return 400 '{_error("The request cannot be read.", "bad_request")}';
-    }}
-    location = /-/unsupported {{
-      internal;
-      return 501 '{_error("Such requests are not answered.", "not_supported")}';
-    }}
-    location @unauthorized {{
-      add_header WWW-Authenticate Bearer always;
-      return 401 '{_error("Unknown API key.", "invalid_api_key")}';
-    }}
-    location @unknown {{ return 404 '{_error("There is no such path.", "not_found")}'; }}
-    location @no_length {{
-      return 411 '{_error("A request needs a Content-Length.", "length_required")}';
-    }}
-    location @too_long {{
-      return 413 '{_error(f"A request may have {body} KiB.", "request_too_large")}';
-    }}
-{errors}
-  }}
-  # nginx counts a request when it has read its head. Here it has a place only when it is whole.
-  server {{
-    listen 127.0.0.1:{inner_port};
-    server_name student;
-    default_type application/json;
-    access_log off;
-    error_page 429 = @too_many;
-    error_page 500 502 503 504 = @down;
-    location / {{
-      limit_conn key {limits.open_requests_per_key};
-      limit_conn all {limits.open_requests};
-      proxy_pass http://student;
-      proxy_set_header X-Door-Key "";
-{passing}
-    }}
-{errors}
-  }}
-}}
-"""
+    return filled(
+        __file__,
+        "nginx.conf.jinja",
+        file=lambda name: _quoted(f"{folder}{name}"),
+        error=_error,
+        paths="|".join(map(re.escape, PATHS)),
+        limits=limits,
+        n_files=n_files,
+        n_connections=n_files // _FILES_A_CONNECTION,
+        of_key=_SENDERS_A_PLACE * limits.open_requests_per_key,
+        of_address=_SENDERS_A_PLACE * limits.open_requests,
+        **values,
+    )
 
 
 def _error(message: str, code: str) -> str:

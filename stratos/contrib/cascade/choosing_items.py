@@ -2,14 +2,31 @@
 
 The cascade asks them once the student is served. The plan counts the same questions beforehand.
 Each slice has the share that it has among all validation items (`natural_shares`).
+
+Each slice has the share that it has among all test items (`natural_shares`).
+
+How many requests have to go to the teacher for a promised accuracy A depends on how well the
+student knows what it does not know, which nobody knows before it is trained. So both ends are told,
+with s and t the accuracies of student and teacher:
+
+    e ≥ (A − s) / t          if the student is sure of all that it has right, and of nothing else
+    e ≤ (A − s) / (t − s)    if its confidence tells nothing: then any request is as good as another
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+
 from stratos.config import Config
+from stratos.contrib.cascade.answered import in_shares, level, natural
 from stratos.contrib.cascade.config import CascadeConfig, makes_cascade, settings
-from stratos.contrib.cascade.natural_shares import in_shares, natural
-from stratos.records import Probe, TeacherProbe
+from stratos.contrib.cascade.threshold import n_needed
+from stratos.contrib.cascade.words import OutOfReach, ShareUnmeasured, StudentUnknown
+from stratos.core.counted import counted
+from stratos.core.errors import StratosError
+from stratos.core.formats import percent
+from stratos.records import Interval, Plan, Probe, Scorecard, TeacherProbe, Way
 from stratos.tasks.base import Item
 from stratos.tasks.slice_shares import slices_of
 from stratos.teachers.answer_limit import AnswerLimit
@@ -83,3 +100,105 @@ def can_promise(n: int, options: CascadeConfig, left_out: float) -> bool:
     assert options.accuracy is not None
     needed = options.accuracy / (1 - left_out)
     return bool(needed < 1 and needed**n <= (1 - options.confidence) / 4)
+
+
+def measuring_items(
+    config: Config, scorecard: Scorecard, answered: Collection[str]
+) -> tuple[list[Item], float]:
+    """Return test items that the teacher answered, each slice in its share, and what is left."""
+    n, seed = config.evaluate.n_items, scorecard.seed
+    items = [item for item in config.task.items("test", n, seed) if item.id in answered]
+    slice_of = slices_of(config.task, "test", n, seed)
+    drawn = in_shares(slice_of, [item.id for item in items], len(items))
+    return natural(items, drawn), drawn.left_out
+
+
+def check_enough(n: int, options: CascadeConfig, look: int, left_out: float) -> None:
+    """Refuse a promise that so few items cannot show, before anybody is asked.
+
+    Args:
+        n: items that choose.
+        options: the promise.
+        look: which it is of the run.
+        left_out: share of requests that count as wrong.
+
+    Raises:
+        StratosError: even if all of them were answered right.
+    """
+    accuracy, confidence = options.accuracy, options.confidence
+    assert accuracy is not None
+    least = n_needed(1.0, accuracy / (1 - left_out), level(1 - confidence, look))
+    if least is None or n < least:
+        most = "no number shows that" if least is None else f"at least {least:,} are needed"
+        raise StratosError(
+            f"cascade.accuracy={accuracy:g} cannot be promised with {percent(confidence, 0)} "
+            f"confidence: there are {counted(n, 'item')} to choose a threshold by, and {most}, all "
+            "answered right. Give more validation rows (cascade.n_items, cascade.teacher_usd), let "
+            "the training measure on fewer (callbacks.n_final_validation_items), or promise less."
+        )
+
+
+def cascade_way(accuracy: float | None, plan: Plan, hosted: Sequence[Way]) -> Way | None:
+    """Return the cascade of a plan's student and teacher; None where none is asked for or priced.
+
+    Args:
+        accuracy: that is promised; None for no promise.
+        plan: whose student and teacher they are.
+        hosted: the priced models, the teacher among them or not.
+    """
+    teacher = next((way for way in hosted if way.name == plan.teacher), None)
+    if accuracy is None or teacher is None or teacher.usd_per_answer is None:
+        return None
+    way = Way(
+        name=f"cascade: {plan.student}, {plan.teacher} where it is unsure",
+        is_student=False,
+        accuracy=Interval(accuracy, accuracy, accuracy, "cascade.accuracy"),
+        usd_per_answer=None,
+        latency_ms=None,
+        retires=teacher.retires,
+        kind="promised",
+    )
+    student = plan.accuracy
+    if not (student.is_known and student.is_share_known):
+        return replace(way, why_not=str(StudentUnknown()))
+    share = escalated(accuracy, student, teacher.accuracy)
+    if share is None:
+        best = student.mean + (1 - student.mean) * teacher.accuracy.mean
+        return replace(way, why_not=str(OutOfReach(best)))
+    price = teacher.usd_per_answer
+    return replace(
+        way,
+        usd_per_answer=Interval(
+            share.mean * price.mean, share.low * price.low, share.high * price.high, share.source
+        ),
+        latency_ms=None
+        if teacher.latency_ms is None
+        else plan.latency_ms + share.mean * teacher.latency_ms,
+        usd_per_day=plan.servers_usd_per_day,
+        why_not=str(ShareUnmeasured(share)),
+    )
+
+
+def escalated(accuracy: float, student: Interval, teacher: Interval) -> Interval | None:
+    """Return the share of requests for the teacher; None where no share is enough as expected."""
+    if accuracy <= student.mean:
+        low, mean = 0.0, 0.0
+    else:
+        low = (accuracy - student.mean) / teacher.mean if teacher.mean else 2.0
+        if low > 1 - student.mean:
+            return None
+        mean = _blind(accuracy, student.mean, teacher.mean)
+        mean = (low + mean) / 2
+    if accuracy > student.high and teacher.high:
+        low = min(low, (accuracy - student.high) / teacher.high)
+    else:
+        low = 0.0
+    high = _blind(accuracy, student.low, teacher.low)
+    return Interval(mean, low, max(mean, high), "between a perfect confidence and a useless one")
+
+
+def _blind(accuracy: float, student: float, teacher: float) -> float:
+    """Return the share if it does not matter which requests go to the teacher."""
+    if accuracy <= student:
+        return 0.0
+    return min(1.0, (accuracy - student) / (teacher - student)) if teacher > student else 1.0

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 from msgspec import Meta
 
 from stratos.config import Amount, Config, Count, RoomConfig
-
-if TYPE_CHECKING:
-    from stratos.core.reasons import Reason
+from stratos.core.reasons import Reason
 
 GROUP = "cascade"
 

@@ -1,7 +1,5 @@
 """What `contrib/cascade` adds to the core."""
 
-from __future__ import annotations
-
 from stratos.core.extensions import Command, Extension
 
 EXTENSION = Extension(

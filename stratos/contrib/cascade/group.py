@@ -29,7 +29,7 @@ class CascadeGroup(CascadeConfig):
 
     def ways(self, config: Config, plan: Plan, hosted: Sequence[Way]) -> Iterator[Way]:
         """Yield the planned student with its teacher behind it."""
-        from stratos.contrib.cascade.way import cascade_way
+        from stratos.contrib.cascade.choosing_items import cascade_way
 
         way = cascade_way(self.accuracy, plan, hosted)
         if way is not None:

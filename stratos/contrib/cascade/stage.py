@@ -14,21 +14,34 @@ import msgspec
 from stratos.config import Config
 from stratos.contrib.cascade.answered import (
     ByTeacher,
+    KeptPair,
     bundle_digest,
     half,
+    level,
+    look_of,
     of_pairs,
     right_by_teacher,
     write_pairs,
 )
-from stratos.contrib.cascade.as_served import pair_of, slowness
-from stratos.contrib.cascade.choosing_items import answer_limit, choosing_items
+from stratos.contrib.cascade.choosing_items import (
+    answer_limit,
+    check_enough,
+    choosing_items,
+    measuring_items,
+)
 from stratos.contrib.cascade.config import CascadeConfig, settings
-from stratos.contrib.cascade.items import check_enough, measuring_items
-from stratos.contrib.cascade.judge import Judge, Said, StudentError, is_bare, sampling_of, together
-from stratos.contrib.cascade.looks import level, look_of
 from stratos.contrib.cascade.record import Cascade, Escalation
-from stratos.contrib.cascade.threshold import n_needed
+from stratos.contrib.cascade.threshold import (
+    Judge,
+    Said,
+    StudentError,
+    is_bare,
+    n_needed,
+    sampling_of,
+    together,
+)
 from stratos.contrib.cascade.verdict import cascade_of
+from stratos.contrib.cascade.words import LateTeacher
 from stratos.core.by_name import named
 from stratos.core.context import Context
 from stratos.core.errors import StratosError
@@ -40,6 +53,7 @@ from stratos.deploy.server import Server
 from stratos.evaluate.answers import Answers, ask_teacher
 from stratos.records import (
     Deployment,
+    ModelCard,
     Plan,
     Probe,
     Scorecard,
@@ -49,7 +63,40 @@ from stratos.records import (
 from stratos.tasks.base import Item
 from stratos.teachers.answer_limit import AnswerLimit
 from stratos.teachers.base import Teacher
+from stratos.teachers.call_budget import price
 from stratos.teachers.evaluation_budget import pace_of
+
+
+def pair_of(
+    id: str,
+    chooses: bool,
+    confidence: float,
+    student: bool,
+    by_teacher: ByTeacher,
+    options: CascadeConfig,
+    card: ModelCard,
+) -> KeptPair:
+    """Return an item as the endpoint would answer it, which waits so long and no longer."""
+    took, right = by_teacher.took, by_teacher.right
+    if took.seconds > options.teacher_seconds:
+        right = student and options.if_unavailable == "student"
+    return KeptPair(
+        id,
+        chooses,
+        None if confidence == -math.inf else confidence,
+        student,
+        right,
+        price(card, took.input_tokens, took.output_tokens),
+        took.seconds,
+    )
+
+
+def slowness(answers: Sequence[ByTeacher], options: CascadeConfig) -> LateTeacher | None:
+    """Return that the teacher takes longer than a request waits; None where it does not."""
+    most = options.teacher_seconds
+    n_late = sum(answer.took.seconds > most for answer in answers)
+    return LateTeacher(n_late, len(answers), most, options.if_unavailable) if n_late else None
+
 
 _REQUEST_S = 600.0
 

@@ -8,8 +8,7 @@ from dataclasses import replace
 
 from stratos.config import Config
 from stratos.contrib.cascade import words
-from stratos.contrib.cascade.answered import Answered, answered
-from stratos.contrib.cascade.looks import level
+from stratos.contrib.cascade.answered import Answered, answered, level
 from stratos.contrib.cascade.record import Cascade, CascadeAt
 from stratos.contrib.cascade.threshold import (
     ALWAYS,

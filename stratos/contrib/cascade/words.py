@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from stratos.contrib.cascade.judge import agreement
 from stratos.contrib.cascade.record import Cascade
-from stratos.contrib.cascade.threshold import ALWAYS, UNREADABLE_ONLY, is_escalated
+from stratos.contrib.cascade.threshold import ALWAYS, UNREADABLE_ONLY, agreement, is_escalated
 from stratos.core.counted import counted
 from stratos.core.formats import interval, milliseconds, percent, percent_least, percent_range, usd
 from stratos.core.money import fine_usd

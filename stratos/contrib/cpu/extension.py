@@ -1,10 +1,8 @@
 """What the package adds: faster training and decoding of small students on a CPU."""
 
-from __future__ import annotations
-
 from stratos.core.extensions import Extension
 
 EXTENSION = Extension(
-    decoder="stratos.contrib.cpu.rolling:decoder",
+    decoder="stratos.contrib.cpu.cpu_decoder:decoder",
     speedups="stratos.contrib.cpu.cpu_speedups:CpuSpeedups",
 )

@@ -1,7 +1,5 @@
 """What `contrib/door` adds to the core."""
 
-from __future__ import annotations
-
 from stratos.core.extensions import Command, Extension
 
 EXTENSION = Extension(
@@ -12,5 +10,5 @@ EXTENSION = Extension(
             rank=5,
         ),
     },
-    front="stratos.contrib.door.front:DoorFront",
+    front="stratos.contrib.door.nginx:DoorFront",
 )

@@ -10,24 +10,125 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
-from stratos.contrib.door.words import DoorStatus
-from stratos.contrib.door.workers import end, is_master, is_open, workers_of
 from stratos.core.atomic_files import replacing_file, write_atomically
+from stratos.core.counted import counted
 from stratos.core.errors import StratosError
 from stratos.core.process import Process
 from stratos.core.reasons import Because
+from stratos.deploy.fronts import FrontStatus, ServerFront
 from stratos.deploy.hosted_server import Hosted
 from stratos.deploy.server import last_lines
+
+
+@dataclass(frozen=True)
+class DoorStatus:
+    """Whether a door is open, and what closed it."""
+
+    listen: str
+    """Where it was opened, as HOST:PORT; "" where that is not known."""
+    pid: int | None
+    """Of the nginx that runs."""
+    left: tuple[int, ...]
+    """Processes that let clients in, of an nginx that was killed."""
+    closed_since: str
+    """When it closed by itself, and why; "" where it did not."""
+    log: Path
+    bundle: str
+    """Whose door it is; "" where that is not known any more."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether clients are let in."""
+        return self.pid is not None or bool(self.left)
+
+    def __str__(self) -> str:
+        if self.pid is not None:
+            where = self.listen or "?"
+            return f"Open at {where} (process {self.pid}). Requests: {self.log}"
+        if self.left:
+            n = len(self.left)
+            let_in = counted(n, "process of it still lets", "processes of it still let")
+            folder = shlex.quote(self.bundle) if self.bundle else "outputs/<run>"
+            return (
+                f"Not closed: nginx was killed, and {let_in} in who has a key "
+                f"({', '.join(map(str, self.left))}). To end what is left, type: "
+                f"stratos door stop {folder}"
+            )
+        if self.closed_since:
+            why = f"Closed {self.closed_since}."
+        elif self.listen:
+            why = "Closed: nginx, or the process that watched it, was ended from outside."
+        else:
+            return "Closed."
+        return f"{why} The command that opened it opens it again when the server runs."
+
+
+_MASTER, _WORKER = b"nginx: master process ", b"nginx: worker"
+_END_S = 15.0
+_ENDING_LOOK_S = 0.01
+
+
+def is_master(title: bytes, conf: Path) -> bool:
+    """Return whether a process is the master of the nginx that has a config, by its title."""
+    words = title.rstrip(b"\0 ")
+    return words.startswith(_MASTER) and words.endswith(b"-c " + bytes(conf))
+
+
+def workers_of(folder: Path, conf: Path) -> dict[int, bytes]:
+    """Return the processes of a door that let clients in, with their titles.
+
+    They are told from those of another nginx by the logs of this door, which they hold open: that
+    needs no file with a process id, which may be an old one.
+    """
+    found = {}
+    for one in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError, ValueError):
+            title = (one / "cmdline").read_bytes()
+            if title.startswith(_WORKER) and _has_worker(folder, conf, one):
+                found[int(one.name)] = title
+    return found
+
+
+def _has_worker(folder: Path, conf: Path, process: Path) -> bool:
+    inside = f"{folder.resolve()}{os.sep}"
+    try:
+        return any(os.readlink(one).startswith(inside) for one in (process / "fd").iterdir())
+    except PermissionError:  # of root in a container, to whom workers of nobody are closed
+        group = int((folder / "nginx.pid").read_text())
+        parent = (process / "stat").read_text().rpartition(")")[2].split()[1]
+        title = Path(f"/proc/{parent}/cmdline").read_bytes()
+        is_other = title.startswith(_MASTER) and not is_master(title, conf)
+        return os.getpgid(int(process.name)) == group and not is_other
+
+
+def end(workers: Iterable[int]) -> bool:
+    """End processes at once; return, when they are gone, whether there were any."""
+    ended = [Process.of(pid) for pid in workers]
+    for one in ended:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(one.pid, signal.SIGKILL)
+    until = time.monotonic() + _END_S
+    while not all(one.is_dead() for one in ended) and time.monotonic() < until:
+        time.sleep(_ENDING_LOOK_S)
+    return bool(ended)
+
+
+def is_open(title: bytes) -> bool:
+    """Return whether a worker takes new requests, by its title."""
+    return b"shutting down" not in title
+
 
 NOT_INSTALLED = (
     "nginx is not installed. Type: apt-get install nginx-light (or your system's own way); "
@@ -285,3 +386,29 @@ def _first_error(said: str) -> str:
     lines = said.splitlines()
     first = next((one for one in lines if "[emerg]" in one), "".join(lines[-1:]))
     return re.sub(r"^.*\[emerg\] (\d+#\d+: )?", "", first).strip() or "it says nothing"
+
+
+class DoorFront(ServerFront):
+    """nginx before a student, which `stratos door` opens."""
+
+    def status(self, state: Path, hosted: Hosted, answers: bool) -> FrontStatus:
+        """Return whether it is open; no facts where none was opened, or it was stopped."""
+        door = Door(state.with_suffix(".door"))
+        status = door.status()
+        if door.opened is None and not status.is_open:
+            return FrontStatus("", {"door": None})
+        facts = {
+            "is_open": status.is_open,
+            "listen": status.listen if status.is_open else "",
+            "pid": status.pid if status.pid is not None else next(iter(status.left), None),
+            "text": str(status),
+        }
+        return FrontStatus(f"door: {status}", {"door": facts})
+
+    def stop(self, state: Path) -> str:
+        """Close it."""
+        return "its door is closed" if Door(state.with_suffix(".door")).stop() else ""
+
+    def hint(self, folder: str) -> str:
+        """Return how others are let in."""
+        return f"To let others reach it: stratos door {folder}"

@@ -12,8 +12,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from math import ceil, comb
+from operator import attrgetter
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -21,8 +22,7 @@ from stratos.core.counted import counted
 from stratos.core.errors import StratosError
 from stratos.core.formats import percent
 
-if TYPE_CHECKING:
-    Floats = np.ndarray[Any, np.dtype[np.float64]]
+Floats = np.ndarray[Any, np.dtype[np.float64]]
 
 N_DEALT = 1999
 """Fewest random deals of the labels; with the real one the least p-value is 1/2,000."""
@@ -158,7 +158,7 @@ def _tests(before: Sequence[Asked], now: Sequence[Asked], both: Sequence[Asked])
     yield _Test(
         "words of questions", *_words(before, now), _distance([one.question for one in both])
     )
-    for name, text in (("question", _question), ("answer", _answer)):
+    for name, text in (("question", attrgetter("question")), ("answer", attrgetter("answer"))):
         sizes = [len(text(one)) for one in both]
         yield _Test(f"length of {name}s", _middle(before, text), _middle(now, text), _apart(sizes))
     unread = [float(one.value is None) for one in both]
@@ -179,14 +179,6 @@ def _middle(sample: Sequence[Asked], text: Callable[[Asked], str]) -> str:
 
 def _unread(sample: Sequence[Asked]) -> str:
     return percent(sum(one.value is None for one in sample) / len(sample))
-
-
-def _question(one: Asked) -> str:
-    return one.question
-
-
-def _answer(one: Asked) -> str:
-    return one.answer
 
 
 def _apart(sizes: Sequence[int]) -> Callable[[Floats], Floats]:

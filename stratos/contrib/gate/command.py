@@ -3,17 +3,280 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import msgspec
+
+from stratos.config import Config
 from stratos.contrib.gate.betting import BettingTest, Counts, Outcome
-from stratos.contrib.gate.frozen import Frozen, Side, frozen_of, right_in_turn, side_of
 from stratos.core.counted import counted
 from stratos.core.errors import StratosError
 from stratos.core.formats import percent
 from stratos.core.json_line import add_flag, json_line
 from stratos.core.printable import visible
+from stratos.deploy.hosting import longest_answer
+from stratos.deploy.manifest import check_manifest
+from stratos.evaluate.answer_files import KeptAnswer, answers_path, read_answers
+from stratos.records import Scorecard, load
+from stratos.tasks.base import Item
+
+BATCH = 32
+"""Items that a bundle is asked at once: between two looks at the verdict."""
+MOST_TOKENS = 1024
+"""Longest answer of a bundle that says none."""
+_SHOWN = 60
+"""Characters of a text that an error shows."""
+Key = tuple[str, str]
+"""Question and gold answer: by which an item is the same."""
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of the two that are compared."""
+
+    place: Path
+    answers: dict[Key, KeptAnswer] = field(default_factory=dict)
+    """As they were scored in the evaluation."""
+    bundle: Path | None = None
+    """Which is asked where no answer is kept."""
+    run_dir: Path | None = None
+    """Whose task scores what it answers."""
+    metric: str = ""
+
+
+def side_of(place: Path) -> Side:
+    """Read a run, a bundle, or a file of kept answers.
+
+    Raises:
+        StratosError: it is none of them, or cannot be read.
+    """
+    if place.is_file():
+        return Side(place, _by_key(_read_file(place)))
+    if (place / ".hydra").is_dir() or (place / "evaluate.json").is_file():
+        return _run(place, place)
+    if (place / "config.json").is_file():
+        bundle = place.absolute()
+        if bundle.name == "bundle" and (bundle.parent / "evaluate.json").is_file():
+            return _run(place, bundle.parent)
+        return Side(place, bundle=place)
+    raise StratosError(
+        f"{place} is no run, no bundle and no file of answers. Name the folder of a run, its "
+        "bundle, or a copy of its evaluate/answers.jsonl."
+    )
+
+
+def _run(place: Path, folder: Path) -> Side:
+    bundle = folder / "bundle"
+    is_there = (bundle / "config.json").is_file()
+    if is_there:
+        check_manifest(bundle)  # else its kept answers are of another model
+    try:
+        scorecard = load(folder / "evaluate.json", None, Scorecard)
+    except msgspec.DecodeError as error:
+        raise StratosError(f"{folder / 'evaluate.json'} cannot be read ({error}).") from error
+    answers = read_answers(folder, scorecard) if answers_path(folder).exists() else []
+    return Side(
+        place,
+        _by_key(answers),
+        bundle if is_there else None,
+        folder,
+        "" if scorecard is None else scorecard.metric,
+    )
+
+
+def _read_file(path: Path) -> list[KeptAnswer]:
+    try:
+        lines = path.read_bytes().splitlines()
+        found = [msgspec.json.decode(line, type=KeptAnswer) for line in lines if line.strip()]
+    except (OSError, msgspec.DecodeError) as error:
+        raise StratosError(
+            f"{path} holds no kept answers ({error}). Name a copy of a run's "
+            "evaluate/answers.jsonl."
+        ) from error
+    if not found:
+        raise StratosError(f"{path} is empty. Name a copy of a run's evaluate/answers.jsonl.")
+    return found
+
+
+def _by_key(answers: Sequence[KeptAnswer]) -> dict[Key, KeptAnswer]:
+    return {(one.question, one.gold): one for one in answers}
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """The items, in an order that depends on nothing but them."""
+
+    keys: tuple[Key, ...]
+    n_left_out: int = 0
+    """Items that one side has no answer to, and no bundle to ask."""
+
+    @staticmethod
+    def of(keys: Sequence[Key], n_left_out: int = 0) -> Frozen:
+        """Return items in their order: by hash, so that none is the easier end of a file."""
+        return Frozen(tuple(sorted(set(keys), key=_hash)), n_left_out)
+
+    @property
+    def digest(self) -> str:
+        """Return what tells these items from others."""
+        return hashlib.sha256("".join(map(_hash, self.keys)).encode()).hexdigest()[:12]
+
+
+def _hash(key: Key) -> str:
+    return hashlib.sha256("\0".join(key).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def frozen_of(candidate: Side, reference: Side) -> Frozen:
+    """Return the items that both can answer: those of the reference, else of the candidate.
+
+    Raises:
+        StratosError: there are none, their labels differ, or the two are scored by different
+            metrics.
+    """
+    if candidate.metric and reference.metric and candidate.metric != reference.metric:
+        raise StratosError(
+            f"{candidate.place} is scored by {candidate.metric}, {reference.place} by "
+            f"{reference.metric}: give both runs one metric."
+        )
+    if not (reference.answers or candidate.answers):
+        raise StratosError(
+            f"Neither {candidate.place} nor {reference.place} has kept answers, so there are no "
+            "items. Name the run of one of them, or a copy of its evaluate/answers.jsonl."
+        )
+    _check_labels(candidate, reference)
+    sides = (candidate, reference)
+    whole = keys = list(reference.answers or candidate.answers)
+    for one in sides:
+        if one.bundle is None:
+            keys = [key for key in keys if key in one.answers]
+    if not keys:
+        raise StratosError(
+            f"{candidate.place} and {reference.place} have no item in common, and no bundle to "
+            "ask. Name a bundle, or give both runs one task and one seed."
+        )
+    return Frozen.of(keys, len(whole) - len(keys))
+
+
+def _check_labels(candidate: Side, reference: Side) -> None:
+    """Refuse sides whose data give an item different labels: a bundle that is asked has one, too.
+
+    Raises:
+        StratosError: it is so.
+    """
+    golds: dict[str, list[str]] = {}
+    for question, gold in candidate.answers:
+        golds.setdefault(question, []).append(gold)
+    other = [key for key in reference.answers if key[1] not in golds.get(key[0], [key[1]])]
+    if not other:
+        return
+    question, gold = other[0]
+    raise StratosError(
+        f"{len(other):,} of {counted(len(reference.answers), 'frozen item')} have another label in "
+        f"{candidate.place} than in {reference.place}, such as {_short(question)}: "
+        f"{_short(golds[question][0])} there, {_short(gold)} here. Answers are only compared on "
+        "one label each. Train and evaluate both on one data file; or name, in place of the run, a "
+        "copy of its evaluate/answers.jsonl without these items."
+    )
+
+
+def _short(text: str) -> str:
+    one_line = " ".join(text.split())
+    return f'"{one_line if len(one_line) <= _SHOWN else f"{one_line[: _SHOWN - 1]}…"}"'
+
+
+def right_in_turn(
+    side: Side, frozen: Frozen, others: Side, tick: Callable[[int, int], None]
+) -> Iterator[bool]:
+    """Yield whether each item is answered right, asking the bundle only as far as one reads.
+
+    Args:
+        side: who answers.
+        frozen: the items.
+        others: the other side, which may know the chats of the items and the task.
+        tick: called with (done, total) of the items that the bundle is asked.
+
+    Raises:
+        StratosError: the bundle cannot be asked, or nobody knows the task that scores.
+    """
+    asker = _Asker(side, others, frozen, tick)
+    for place, key in enumerate(frozen.keys):
+        kept = side.answers.get(key)
+        yield asker.is_right(place) if kept is None else kept.score.exact >= 1
+
+
+class _Asker:
+    """Asks a bundle the items whose answers are not kept, some at a time."""
+
+    def __init__(
+        self, side: Side, others: Side, frozen: Frozen, tick: Callable[[int, int], None]
+    ) -> None:
+        self._side, self._others, self._frozen, self._tick = side, others, frozen, tick
+        self._asked = [i for i, key in enumerate(frozen.keys) if key not in side.answers]
+        self._right: dict[int, bool] = {}
+        self._loaded: tuple[Config, object, object] | None = None
+        self._items: dict[str, Item] = {}
+        """As the run had them, with what a kept answer does not hold."""
+
+    def is_right(self, place: int) -> bool:
+        """Return whether the bundle answers an item right."""
+        if place not in self._right:
+            first = self._asked.index(place)
+            self._ask(self._asked[first : first + BATCH])
+        return self._right[place]
+
+    def _ask(self, places: Sequence[int]) -> None:
+        from stratos.models.decode.batched import complete
+
+        bundle = self._side.bundle
+        assert bundle is not None
+        if self._loaded is None:
+            self._loaded = self._load(bundle)
+        config, model, tokenizer = self._loaded
+        kept = [self._others.answers[self._frozen.keys[place]] for place in places]
+        found = complete(
+            model,
+            tokenizer,
+            [one.messages for one in kept],
+            max_new_tokens=longest_answer(bundle) or MOST_TOKENS,
+            batch_size=BATCH,
+        )
+        for place, one, answer in zip(places, kept, found, strict=True):
+            item = Item(one.id, one.slice, one.question, one.gold, origin=one.origin)
+            item = self._items.get(item.id, item)
+            self._right[place] = config.task.score(answer.text, item).exact >= 1
+        self._tick(len(self._right), len(self._asked))
+
+    def _load(self, bundle: Path) -> tuple[Config, object, object]:
+        import torch
+
+        from stratos.models.pretrained import load_model, load_tokenizer
+
+        bundle = bundle.absolute()  # the task's paths are those of where its run was started
+        config = task_of(self._side.run_dir or self._others.run_dir, bundle)
+        items = config.task.items("test", config.evaluate.n_items, config.seed)
+        self._items = {item.id: item for item in items}
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        return config, load_model(bundle, dtype="auto").to(device), load_tokenizer(bundle)
+
+
+def task_of(run_dir: Path | None, asked: Path) -> Config:
+    """Return the config of a run, whose task scores answers.
+
+    Raises:
+        StratosError: there is no run.
+    """
+    from stratos.run.kept_config import config_of
+
+    if run_dir is None:
+        raise StratosError(
+            f"{asked} has to be asked, and nobody knows the task that scores its answers. Name the "
+            "folder of a run in place of a bundle or a file."
+        )
+    return config_of(run_dir)
+
 
 PASSED, WORSE = 0, 1
 

@@ -1,24 +1,264 @@
-"""A generator of reasoning-gym as a task: questions without end, and answers that are verified."""
+"""A generator of reasoning-gym as a task: questions without end, and answers that are verified.
+
+Many verifiers of reasoning-gym look for the right answer in a text and do not read the rest, or
+take what is no answer at all: NaN is near every complex number, and every text is true. A question
+with one right answer has it in one set of words and numbers. So an answer has to have the same
+ones, in whatever order, spacing and punctuation its verifier takes. Questions with several right
+answers are left to their verifiers; those that ignore what they cannot read get a form beside.
+
+Some verifiers of reasoning-gym call `eval` on an answer, or SymPy's `parse_expr`, which does. What
+a model writes is never executed: an expression is parsed here first, and has to be made of numbers,
+letters, known functions and small powers; where an answer would be evaluated as a list, only the
+right text counts.
+"""
 
 from __future__ import annotations
 
+import ast
 import hashlib
+import json
+import math
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from functools import cached_property
 from importlib.metadata import version as version_of
 from typing import Any
 
 from typing_extensions import override
 
+from stratos.contrib.data_files import table
 from stratos.contrib.gym import source
-from stratos.contrib.gym.harmless import is_harmless, is_really_right
-from stratos.contrib.gym.same import is_huge, says_the_same
 from stratos.tasks import chat
 from stratos.tasks.answers import AnswerText, word_f1
 from stratos.tasks.base import Item, Message, Score, Split, Task
+
+_VERIFIERS = table(__file__, "verifiers.toml")
+_FORMS = _VERIFIERS["forms"]
+LISTS, BOARDS, EXPRESSIONS, INTEGRALS, SEVERAL = (
+    frozenset(_VERIFIERS[key]) for key in ("lists", "boards", "expressions", "integrals", "several")
+)
+"""Generators by what their verifiers do; the file says it of each."""
+LONGEST = 1000
+"""Characters of an answer to these."""
+_MOST_NODES = 200
+_MOST_DIGITS = 60.0
+"""Of any number that an expression comes to."""
+_MOST_DEGREE = 64.0
+_MOST_POWER_DIGITS = 4.0
+_BOARD = re.compile(r"[Q_\s]*")
+_FUNCTIONS = frozenset(
+    ("exp", "log", "ln", "sqrt", "sin", "cos", "tan", "sec", "csc", "cot", "asin", "acos", "atan",
+     "sinh", "cosh", "tanh", "Abs")
+)  # fmt: skip
+_NAMES = frozenset(("pi",))
+_LETTER = re.compile(r"(?<![A-Za-z])[A-Za-z](?![A-Za-z])")
+_CONSTANTS = frozenset("CcKk")
+"""Letters that stand for the constant of an integral."""
+_TARGET = 24
+
+
+def is_harmless(name: str, answer: str) -> bool:
+    """Return whether an answer may be handed to the verifier of a generator."""
+    if name in LISTS:
+        return False
+    if name in BOARDS:
+        return _BOARD.fullmatch(answer) is not None
+    if name not in EXPRESSIONS:
+        return True
+    tree = _parsed(answer)
+    if tree is None or sum(1 for _ in ast.walk(tree)) > _MOST_NODES:
+        return False
+    try:
+        _size(tree.body)
+    except (ValueError, OverflowError, RecursionError):
+        return False
+    return True
+
+
+def is_really_right(name: str, answer: str, entry: Mapping[str, Any]) -> bool:
+    """Return whether an answer is right that a lenient verifier takes.
+
+    That of puzzle24 does not ask for the numbers of its question, and cuts fractions off; that of
+    number_sorting takes numbers that are off by one. Those of integrals take any letter that is not
+    the question's own for a constant.
+    """
+    if name in INTEGRALS:
+        known = {*_LETTER.findall(str(entry["answer"]))} | _CONSTANTS
+        return known.issuperset(_LETTER.findall(answer))
+    if name == "puzzle24":
+        used = sorted(int(one) for one in re.findall(r"\d+", answer))
+        tree = _parsed(answer)
+        is_used_up = used == sorted(entry["metadata"]["numbers"])
+        return is_used_up and tree is not None and _number_of(tree.body) == _TARGET
+    if name == "number_sorting":
+        ours, gold = (_numbers(text) for text in (answer, str(entry["answer"])))
+        return ours is not None and ours == gold
+    return True
+
+
+def _parsed(answer: str) -> ast.Expression | None:
+    if len(answer) > LONGEST:
+        return None
+    try:
+        return ast.parse(answer.strip(), mode="eval")
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
+
+
+def _size(node: ast.expr) -> tuple[float, float]:
+    """Return how many digits an expression's numbers have at most, and its degree.
+
+    Raises:
+        ValueError: it is more than a sum, or too large.
+    """
+    digits, degree = _sizes(node)
+    if digits > _MOST_DIGITS or degree > _MOST_DEGREE:
+        raise ValueError("too large")
+    return digits, degree
+
+
+def _sizes(node: ast.expr) -> tuple[float, float]:
+    if isinstance(node, ast.Constant) and isinstance(node.value, int | float):
+        return math.log10(abs(node.value) + 1), 0.0
+    if isinstance(node, ast.Name) and (len(node.id) == 1 or node.id in _NAMES):
+        return 1.0, 1.0
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.UAdd | ast.USub):
+        return _size(node.operand)
+    if isinstance(node, ast.Call):
+        is_known = isinstance(node.func, ast.Name) and node.func.id in _FUNCTIONS
+        if not is_known or node.keywords or len(node.args) != 1:
+            raise ValueError("an unknown call")
+        digits, degree = _size(node.args[0])
+        return digits, max(1.0, degree)
+    if isinstance(node, ast.BinOp):
+        (left, left_degree), (right, right_degree) = _size(node.left), _size(node.right)
+        if isinstance(node.op, ast.Add | ast.Sub):
+            return max(left, right) + 1, max(left_degree, right_degree)
+        if isinstance(node.op, ast.Mult | ast.Div):
+            return left + right, left_degree + right_degree
+        if isinstance(node.op, ast.Pow):
+            power = _number_of(node.right)
+            if power is None:
+                if right > _MOST_POWER_DIGITS or not _is_product(node.right):
+                    raise ValueError("a power that may come to any number")
+                return left + right, left_degree + right_degree + 1  # of letters: it stays so
+            return left * abs(float(power)), left_degree * max(1.0, abs(float(power)))
+    raise ValueError("more than a sum")
+
+
+def _is_product(node: ast.expr) -> bool:
+    """Return whether an expression multiplies letters and numbers, and does nothing else."""
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult | ast.Div):
+        return _is_product(node.left) and _is_product(node.right)
+    if isinstance(node, ast.UnaryOp):
+        return _is_product(node.operand)
+    return isinstance(node, ast.Name | ast.Constant)
+
+
+def _number_of(node: ast.expr) -> Fraction | None:
+    """Return what an expression of numbers comes to; None where it has others, or no value."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, int | float):
+        return Fraction(node.value)
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.UAdd | ast.USub):
+        inner = _number_of(node.operand)
+        return inner if inner is None or isinstance(node.op, ast.UAdd) else -inner
+    if not isinstance(node, ast.BinOp):
+        return None
+    left, right = _number_of(node.left), _number_of(node.right)
+    if left is None or right is None:
+        return None
+    if isinstance(node.op, ast.Add):
+        return left + right
+    if isinstance(node.op, ast.Sub):
+        return left - right
+    if isinstance(node.op, ast.Mult):
+        return left * right
+    if isinstance(node.op, ast.Div):
+        return left / right if right else None
+    is_small = isinstance(node.op, ast.Pow) and right.denominator == 1 and abs(right) <= 12
+    return left ** int(right) if is_small and (left or right >= 0) else None
+
+
+def _numbers(text: str) -> list[float] | None:
+    try:
+        return [float(one) for one in json.loads(text.replace("'", '"'))]
+    except (ValueError, TypeError, OverflowError, RecursionError):
+        return None
+
+
+"""Generators whose questions have several right answers, or one in many forms."""
+_TOKEN = re.compile(r"0x[0-9a-f]+|\d+(?:\.\d+)?(?:e[+-]?\d+(?![^\W_]))?|[^\W\d_]+")
+_LATEX = re.compile(r"\\[a-z]+")
+_THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
+_NUMBER = re.compile(r"([+-]?\d+\.?\d*(?:e[+-]?\d+)?)(?:\s*/\s*(\d+))?|([+-]?0[xbo][0-9a-f]+)")
+_HUGE = re.compile(r"\d[eE][+-]?\d{4,}")
+_NEAR = 1e-9
+"""Part of a number by which another one is the same, where the verifier takes both."""
+_ROUNDED = {"advanced_geometry": 1e-3, "power_function": 5e-3}
+"""The same where the question asks for a rounded number."""
+
+
+def is_huge(answer: str) -> bool:
+    """Return whether an answer has a number whose digits alone would fill the memory."""
+    return _HUGE.search(answer) is not None
+
+
+def says_the_same(name: str, answer: str, gold: str) -> bool:
+    """Return whether an answer that the verifier of a generator takes may count as right."""
+    if name in SEVERAL:
+        form = _FORMS.get(name)
+        return form is None or re.fullmatch(form, answer.strip(), re.IGNORECASE) is not None
+    near = _ROUNDED.get(name, _NEAR)
+    values = _value(answer), _value(gold)
+    if values[0] is not None and values[1] is not None:
+        return _is_near(values[0], values[1], near)
+    if "".join(answer.split()).casefold() == "".join(gold.split()).casefold():
+        return True
+    for without in (False, True):  # commas between thousands
+        ours, right = _tokens(answer, without), _tokens(gold, without)
+        numbers = [one for one in right if isinstance(one, float)]
+        if _are_same(ours, right, near) or (numbers and _are_same(ours, numbers, near)):
+            return True
+    return False
+
+
+def _tokens(text: str, without_thousands: bool) -> list[str | float]:
+    text = _LATEX.sub(" ", text.casefold())
+    if without_thousands:
+        text = _THOUSANDS.sub("", text)
+    found = _TOKEN.findall(text)
+    return [one if (number := _value(one)) is None else number for one in found]
+
+
+def _are_same(ours: Sequence[str | float], gold: Sequence[str | float], near: float) -> bool:
+    """Compare words and numbers, in any order."""
+    if len(ours) != len(gold):
+        return False
+    words = [Counter(one for one in some if isinstance(one, str)) for some in (ours, gold)]
+    left, right = (sorted(one for one in some if isinstance(one, float)) for some in (ours, gold))
+    return words[0] == words[1] and all(map(_is_near, left, right, [near] * len(left)))
+
+
+def _is_near(one: float, gold: float, near: float) -> bool:
+    return math.isclose(one, gold, rel_tol=near, abs_tol=0.0)
+
+
+def _value(text: str) -> float | None:
+    """Return the number that a text is, a fraction or a number in base 2, 8 or 16 too."""
+    text = text.strip().casefold()
+    found = _NUMBER.fullmatch(_THOUSANDS.sub("", text))
+    if found is None:
+        return None
+    try:
+        if found[3]:
+            return float(int(found[3], 0))
+        return float(found[1]) / (float(found[2]) if found[2] else 1.0)
+    except (ValueError, OverflowError, ZeroDivisionError):
+        return None
+
 
 _SHARES: tuple[tuple[Split, int], ...] = (("train", 60), ("validation", 75), ("test", 100))
 """Split and the hundredth below which a question's hash puts it there."""

@@ -155,8 +155,7 @@ def _made(source: Any, number: int) -> dict[str, Any]:
     state = random.getstate()
     random.seed(number)
     try:
-        entry: dict[str, Any] = source[number]
-        return entry
+        return source[number]
     finally:
         random.setstate(state)
 

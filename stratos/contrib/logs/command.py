@@ -3,19 +3,227 @@
 from __future__ import annotations
 
 import argparse
+import re
+import shlex
 import sys
+from collections import Counter
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from html import escape
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from stratos.contrib.data_files import filled
+from stratos.contrib.logs.messages.conversation import CHARACTERS_A_TOKEN, history_of
 from stratos.contrib.logs.messages.recognised import KNOWN
-from stratos.contrib.logs.model_price import card_named
-from stratos.contrib.logs.survey import survey
-from stratos.contrib.logs.survey_text import lines_of
-from stratos.core.counted import counted
-from stratos.core.errors import StratosError, UsageError
+from stratos.contrib.logs.messages.turn_rows import suited_to
+from stratos.contrib.logs.survey import Facts, Survey, survey
+from stratos.core.atomic_files import write_atomically
+from stratos.core.counted import counted, listed
+from stratos.core.errors import StratosError, UsageError, did_you_mean
 from stratos.core.foreign import beside
-from stratos.core.printable import visible
+from stratos.core.money import cents
+from stratos.core.printable import shown, visible
 from stratos.core.remote import local_path
 from stratos.tasks.files import is_local
+from stratos.teachers.lifetime import shipped_teachers
+from stratos.teachers.model_names import card_of
+from stratos.teachers.openai_settings import OpenAISettings
+
+
+def card_named(name: str) -> OpenAISettings:
+    """Return the shipped card of a name, as `teacher=` takes it.
+
+    Raises:
+        StratosError: there is none.
+    """
+    cards = {card.name: card for card in shipped_teachers()}
+    if name not in cards:
+        raise StratosError(
+            f"--card {name}: there is no such card.{did_you_mean(name, cards)} "
+            f"Known: {', '.join(cards)}."
+        )
+    return cards[name]
+
+
+def usd_of(card: OpenAISettings, input_tokens: float, output_tokens: float) -> float | None:
+    """Return what tokens cost at a card's price; None where it has none."""
+    asked, said = card.usd_per_million_input_tokens, card.usd_per_million_output_tokens
+    if asked is None or said is None:
+        return None
+    return (asked * input_tokens + said * output_tokens) / 1e6
+
+
+if TYPE_CHECKING:
+    from stratos.contrib.logs.messages import LogTask
+
+_OF_EACH = 25
+"""Doubtful answers that are shown of each reason."""
+_LONGEST_TEXT = 1500
+"""Characters of a text of that page."""
+_PLAIN = re.compile(r"[\w./:@~+-]+")
+"""A path that Hydra takes without quotes."""
+_MODELS_SHOWN = 4
+_MOST_SHOWN = 12
+_MONTH_S = 30 * 86_400.0
+_SHORTEST_S = 86_400.0
+"""Time that a log has to span before it tells what a month costs."""
+_MOST_LABELS = 200
+_LONGEST = 90
+_FEWEST_ROWS = 50
+"""Answers below which nothing can be learnt and measured."""
+
+
+def lines_of(found: Survey, card: OpenAISettings | None) -> Iterator[str]:
+    """Yield what is printed of a survey.
+
+    Args:
+        found: of a file.
+        card: at whose price all tokens count; None takes that of each logged model.
+    """
+    formats = [f"{n:,} {name}" for name, n in found.seen.formats.most_common()]
+    n = counted(found.n_conversations, "conversation", spec=",")
+    yield f"{found.path}: {n}{f' ({listed(formats)})' if formats else ''}."
+    left = [(counted(found.broken.n_lines, "broken row", spec=","), found.broken)]
+    left.append((f"{found.unanswered.n_lines:,} without an answer", found.unanswered))
+    for told, listing in left:
+        if listing.n_lines:
+            yield f"Not used: {told}:"
+            yield from (f"    {shown(line, 200)}" for line in listing.lines())
+    passed = [f"{n:,} {kind}" for kind, n in found.seen.passed.most_common()]
+    if passed:
+        yield f"Left out: {listed(passed)}."
+    seen = found.seen
+    counts = {
+        "images and files": seen.n_images,
+        "turns that call tools": seen.n_calls,
+        "keys and tokens (replaced by ***)": seen.n_secrets,
+    }
+    if inside := [f"{n:,} {kind}" for kind, n in counts.items() if n]:
+        yield f"In the messages: {listed(inside)}."
+    several = len(found.workloads) > 1
+    for number, facts in enumerate(found.workloads[:_MOST_SHOWN], start=1):
+        yield ""
+        yield from _of_workload(found, facts, number, several, card)
+    if (more := len(found.workloads) - _MOST_SHOWN) > 0:
+        yield f"\n… and {counted(more, 'smaller workload')}"
+
+
+def _of_workload(
+    found: Survey, facts: Facts, number: int, several: bool, card: OpenAISettings | None
+) -> Iterator[str]:
+    share = facts.n / found.n_conversations
+    yield f"{number}. {_name(facts)}"
+    multi = f", {facts.n_multi_turn / facts.n:.0%} of several turns" if facts.n_multi_turn else ""
+    answers = counted(facts.n_answers, "answer", spec=",")
+    yield f"    rows: {facts.n:,} ({share:.0%}), {answers}{multi}"
+    is_counted = facts.n_counted == facts.n
+    by = "" if is_counted else f" (estimated: {CHARACTERS_A_TOKEN:g} characters each)"
+    yield (
+        f"    tokens: {facts.input_tokens / facts.n:,.0f} in, {facts.output_tokens / facts.n:,.0f} "
+        f"out a row{by}"
+    )
+    models = [
+        f"{shown(model) or 'not named'} {n:,}"
+        for model, n in facts.models.most_common(_MODELS_SHOWN)
+    ]
+    yield f"    model: {listed(models)}"
+    yield f"    cost: {_cost(facts, card)}"
+    yield from _terms(facts)
+    metric = suited_to(facts.answers) if facts.answers else "f1"
+    yield f"    answers: {_answers(facts, metric)}"
+    copies = f"{facts.n_copies:,} ({facts.n_copies / facts.n:.0%})" if facts.n_copies else "none"
+    yield f"    duplicates and near duplicates: {copies}"
+    kinds = [f"{kind} in {n:,}" for kind, n in facts.personal.most_common()]
+    yield f"    personal data, by plain patterns: {listed(kinds) if kinds else 'none found'}"
+    if facts.n_tools:
+        yield f"    tools: offered in {facts.n_tools:,} rows, called in {facts.n_calling:,}"
+    if facts.n_calling >= _FEWEST_ROWS:
+        yield f"    next: {_command(found, facts, several, 'tools')}"
+    if facts.n_answers >= _FEWEST_ROWS or facts.n_calling < _FEWEST_ROWS:
+        yield f"    next: {_next(found, facts, several)}"
+
+
+def _name(facts: Facts) -> str:
+    if facts.workload is None:
+        return "other conversations"
+    if facts.workload.is_system:
+        return f'system prompt "{shown(" ".join(facts.system.split()), _LONGEST)}"'
+    return f'questions that begin "{shown(facts.workload.beginning, _LONGEST)}"'
+
+
+def _answers(facts: Facts, metric: str) -> str:
+    told = []
+    if facts.n_like_json > facts.n_answers / 2:
+        told.append(f"JSON objects, {facts.n_json / facts.n_answers:.1%} parse")
+    else:
+        different = len(set(facts.answers))
+        of = f" of the first {len(facts.answers):,}" if len(facts.answers) < facts.n_answers else ""
+        is_label = metric == "exact" and different <= min(_MOST_LABELS, len(facts.answers) // 5)
+        what = ("label", "labels") if is_label else ("text", "different texts")
+        told.append(f"{counted(different, *what, spec=',')}{of}")
+    return f"{told[0]}; metric that fits: {metric}"
+
+
+def _terms(facts: Facts) -> Iterator[str]:
+    """Say which of the models' terms do not allow what is planned with their answers."""
+    cards = {one.name: one for one in map(card_of, facts.models) if one is not None}
+    for one in cards.values():
+        if one.outputs_may_train is False:
+            yield (
+                f"    terms: those of {one.model} ({one.license}) do not allow to train competing "
+                "models on its answers. Make sure that you may"
+            )
+
+
+def _cost(facts: Facts, card: OpenAISettings | None) -> str:
+    """Return what the rows cost at the card's price, and a month of them where times tell."""
+    usd, unpriced = 0.0, set[str]()
+    for model, (asked, said) in facts.tokens_of.items():
+        one = card or card_of(model)
+        price = None if one is None else usd_of(one, asked, said)
+        if price is None:
+            unpriced.add(model)
+        else:
+            usd += price
+    if len(unpriced) == len(facts.tokens_of):
+        named = [shown(one) for one in sorted(unpriced) if one][:_MODELS_SHOWN]
+        told = f"no card has a price of {listed(named)}" if named else "the rows name no model"
+        return f"{told}. Take the price of a card: --card gpt_4o_mini"
+    others = [shown(one) or "rows without a model" for one in sorted(unpriced)[:_MODELS_SHOWN]]
+    also = f"; without {listed(others)}, of which no card has a price" if others else ""
+    what = f"{cents(usd)} for these rows"
+    if facts.n_timed < facts.n / 2:
+        return f"{what}; the file has no times, which would tell what a month costs{also}"
+    span = facts.last_s - facts.first_s
+    days = f"{_day(facts.first_s)} to {_day(facts.last_s)}"
+    if span < _SHORTEST_S:
+        return f"{what}, of less than a day ({days}){also}"
+    return f"{cents(usd * _MONTH_S / span)} a month ({what}, {days}){also}"
+
+
+def _day(seconds: float) -> str:
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d}"
+
+
+def _next(found: Survey, facts: Facts, several: bool) -> str:
+    if facts.n_answers < _FEWEST_ROWS:
+        return f"too few answers to learn from: {_FEWEST_ROWS} are the least"
+    if facts.workload is None and several:
+        return "tell them apart yourself, such as by a system prompt of their own"
+    # A log has times, by which it is split; other files are split by a hash.
+    is_log = facts.n_timed == facts.n and facts.first_s < facts.last_s
+    return _command(found, facts, several, "logs" if is_log else "chat")
+
+
+def _command(found: Survey, facts: Facts, several: bool, task: str) -> str:
+    path = found.path if _PLAIN.fullmatch(found.path) else f'"{found.path}"'
+    words = ["python", "-m", "stratos", f"+task={task}", f"task.path={path}"]
+    if several and facts.workload is not None:
+        words.append(f"task.workload={facts.workload.id}")
+    if found.broken.n_lines or found.unanswered.n_lines:
+        words.append("task.on_error=skip")
+    return shlex.join(words)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -70,7 +278,6 @@ def _print_survey(options: argparse.Namespace) -> None:
 
 
 def _write_doubtful(options: argparse.Namespace) -> None:
-    from stratos.contrib.logs.doubtful_page import write_page
     from stratos.contrib.logs.messages import LogTask
 
     try:
@@ -86,6 +293,35 @@ def _write_doubtful(options: argparse.Namespace) -> None:
         raise StratosError(str(error)) from error
     told = counted(n, "doubtful answer", spec=",")
     print(f"{options.doubtful}: {told}, the first ones of each reason.")
+
+
+def write_page(task: LogTask, path: Path) -> int:
+    """Write the page of doubtful answers; return how many there are.
+
+    Raises:
+        StratosError: it cannot be written.
+    """
+    counts = Counter(why for why, _ in task.doubtful)
+    page = filled(
+        __file__,
+        "doubtful.html.jinja",
+        path=task.path,
+        n=counts.total(),
+        n_shown=_OF_EACH,
+        groups=[
+            (str(why), n, [row for reason, row in task.doubtful if reason == why][:_OF_EACH])
+            for why, n in counts.most_common()
+        ],
+        text=_escaped,
+        last_message=lambda row: history_of(row.question)[-1]["content"],
+    )
+    write_atomically(path, page.encode("utf-8", "replace"))
+    return counts.total()
+
+
+def _escaped(text: str) -> str:
+    cut = text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]}…"
+    return escape(visible(cut))
 
 
 def _tick(n: int) -> None:

@@ -1,23 +1,185 @@
-"""Read a file of logged conversations once, and tell its workloads apart."""
+"""Read a file of logged conversations once, and tell its workloads apart.
+
+No model reads the text. Names, streets and the like are not found, and a number that is none of a
+person may be: the counts say where to look.
+"""
 
 from __future__ import annotations
 
+import re
 from array import array
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 import numpy as np
 
+from stratos.contrib.data_files import table
 from stratos.contrib.logs.messages.conversation import CHARACTERS_A_TOKEN, Conversation
-from stratos.contrib.logs.messages.message_file import Seen, read_conversations
-from stratos.contrib.logs.messages.workload import Workload, workload_of
-from stratos.contrib.logs.personal import personal_data
+from stratos.contrib.logs.messages.turn_rows import Seen, Workload, read_conversations, workload_of
 from stratos.core.reasons import Reason
 from stratos.tasks.alike import Alike
 from stratos.tasks.objects import object_of
 from stratos.tasks.rows import Problems, Unanswered
 from stratos.tasks.words import Listing
+
+Kind: TypeAlias = str
+"""What personal data are called."""
+EMAIL, PHONE, CARD, IBAN, ID = "e-mail address", "phone number", "card number", "IBAN", "US SSN"
+
+_BEFORE_AT = re.compile(r"[\w.+'&-]")
+_BEHIND_AT = re.compile(r"[\w-]+(?:\.[\w-]+)*\.[^\W\d_]{2,}\b(?!:[\w/~])")
+"""No version (a@1.2.3) and no place of a repository (git@github.com:a/b)."""
+_DIGIT, _NO_DIGIT = re.compile(r"\d"), re.compile(r"\D")
+_KNOWN_DIGITS = {True: "0-9", False: r"\d"}
+"""Whether a text is ASCII to its digits. Sets without classes are looked for twice as fast."""
+_DIGITS = {
+    is_ascii: re.compile(
+        rf"[+({one}](?<![\w.][+({one}])(?:(?<=[{one}])|(?<=\+)\(?[{one}]|(?<=\()[{one}])"
+        rf"[{one} ()./-]{{5,22}}[{one}](?!\w)"
+    )
+    for is_ascii, one in _KNOWN_DIGITS.items()
+}
+"""A pattern that begins with a set of characters is found several times as fast as one that begins
+with a condition: so conditions on what stands before are looked at behind the first character."""
+_MAY_BE_IBAN = {
+    is_ascii: re.compile(rf"[{one}][{one}](?<=[A-Za-z]{{2}}[{one}]{{2}})")
+    for is_ascii, one in _KNOWN_DIGITS.items()
+}
+"""What stands in an IBAN behind its first two letters."""
+_IBAN = re.compile(r"\b[A-Za-z]{2}\d{2}(?:[ -]?[A-Za-z0-9]{4}){2,7}(?:[ -]?[A-Za-z0-9]{1,4})?\b")
+_SSN = re.compile(r"\d{3}-\d{2}-\d{4}")
+_NO_PHONE = re.compile(
+    r"(?:\d{1,3}\.){3}\d{1,3}(?:/\d+)?|"  # an address of a machine, or a net
+    r"\d{1,4}[./-]\d{1,2}[./-]\d{1,4}(?: .*|[/-]\d{4}[./-].*)?|"  # a date, and what follows it
+    r"\d+\.\d+(?:[ /-]+\d+\.\d+)*|"  # numbers with a point, such as a place on a map
+    r"\d{1,2}[-:]\d{1,2}(?: \d{1,2}[-:]\d{1,2})+"  # scores
+)
+_THOUSANDS = re.compile(r"[1-9]\d{0,2}(?: \d{3})+")
+_SEPARATOR = r"[ ./-]+"
+_PHONE = re.compile(
+    rf"\+[1-9].*|00[1-9]\d{{0,2}}{_SEPARATOR}\d.*|"  # with the code of the country
+    rf"\(\d+\).*|0\d{{2,4}}{_SEPARATOR}\(?\d.*|0\d(?:{_SEPARATOR}\d\d){{4}}|"  # of the area
+    rf"(?:1{_SEPARATOR})?\(?[2-9]\d\d\)?{_SEPARATOR}\d{{3}}{_SEPARATOR}\d{{4}}"  # North America
+)
+_CALLS = ("call", "phone", "tel", "cell", "fax", "whatsapp", "sms", "handy", "mobil", "rufnummer")
+"""One of these stands in what the next pattern finds in text of ASCII."""
+_CALLED = re.compile(
+    r"\b(?:call|phone|tel|telephone|mobile|cell|fax|whatsapp|sms|telefon|handy|mobil|rufnummer)"
+    r"\W+(?:[^\W\d]+\W+){0,3}$",
+    re.IGNORECASE,
+)
+"""What stands before digits that are a phone number whatever their form."""
+_BEFORE = 40
+"""Characters before digits that are looked at for that."""
+_LONGEST_BEHIND_AT = 255
+"""Characters of a mail address behind its @ that are looked at."""
+_LEAST_OF_PHONE, _MOST_OF_PHONE = 9, 15
+"""Digits of a phone number with its prefix (E.164)."""
+_LEAST_CALLED = 7
+_CARDS = re.compile(
+    r"4(?:\d{12}|\d{15}|\d{18})|5[1-5]\d{14}|3[47]\d{13}|3(?:0[0-5]|[68]\d)\d{11}|"
+    r"2(?:22[1-9]|2[3-9]\d|[3-6]\d\d|7[01]\d|720)\d{12}|(?:35|6[0245])\d{14,17}|"
+    r"(?:50|5[6-8]|6[379])\d{11,17}"
+)
+"""Digits that issuers begin with, and how many follow: IMEIs, of 15, are none."""
+_IBAN_LENGTHS = table(__file__, "iban.toml")
+"""Characters of an IBAN of each country (ISO 13616)."""
+
+
+def personal_data(text: str) -> set[str]:
+    """Return which kinds of personal data a text seems to hold."""
+    found: set[str] = set()
+    if _has_mail(text):
+        found.add(EMAIL)
+    if _has_digit(text):
+        found.update(
+            kind
+            for match in _DIGITS[text.isascii()].finditer(text)
+            if (kind := _kind(match[0], text[max(0, match.start() - _BEFORE) : match.start()]))
+        )
+        if _has_iban(text):
+            found.add(IBAN)
+    return found
+
+
+def _has_digit(text: str) -> bool:
+    for digit in "0123456789":  # takes a tenth of a search
+        if digit in text:
+            return True
+    return not text.isascii() and _DIGIT.search(text) is not None
+
+
+def _has_mail(text: str) -> bool:
+    """Return whether a text has a mail address; only what stands around an @ is looked at."""
+    place = text.find("@")
+    while place >= 0:
+        if place and _BEFORE_AT.match(text, place - 1):
+            end = place + 1 + _LONGEST_BEHIND_AT
+            if _BEHIND_AT.match(text, place + 1, end):
+                return True
+        place = text.find("@", place + 1)
+    return False
+
+
+def _has_iban(text: str) -> bool:
+    end = 0
+    for one in _MAY_BE_IBAN[text.isascii()].finditer(text):
+        start = one.start() - 2
+        if start < end or (found := _IBAN.match(text, start)) is None:
+            continue
+        if _is_iban(found[0]):
+            return True
+        end = found.end()
+    return False
+
+
+def _kind(written: str, before: str) -> Kind | None:
+    """Return what a run of digits and separators is; None for a number like any other."""
+    digits = _NO_DIGIT.sub("", written)
+    if _SSN.fullmatch(written):
+        return ID
+    if _is_card(digits):
+        return CARD
+    if len(digits) > _MOST_OF_PHONE or _NO_PHONE.fullmatch(written):
+        return None
+    # A bare run of digits may be any number: a phone number has a prefix or separators, or a word.
+    if len(digits) >= _LEAST_OF_PHONE and _PHONE.fullmatch(written):
+        return PHONE
+    is_called = len(digits) >= _LEAST_CALLED and _is_called(before)
+    return PHONE if is_called and not _THOUSANDS.fullmatch(written) else None
+
+
+def _is_called(before: str) -> bool:
+    """Return whether digits are a phone number by what stands before them."""
+    if before.isascii():
+        small = before.lower()
+        if not any(word in small for word in _CALLS):
+            return False
+    return _CALLED.search(before) is not None
+
+
+def _is_card(digits: str) -> bool:
+    """Return whether an issuer has such numbers, and the last digit checks the others (Luhn)."""
+    if _CARDS.fullmatch(digits) is None or len(set(digits)) < 2:
+        return False
+    total = 0
+    for place, digit in enumerate(reversed(digits)):
+        value = int(digit) * (1 + place % 2)
+        total += value - 9 * (value > 9)
+    return total % 10 == 0
+
+
+def _is_iban(written: str) -> bool:
+    """Return whether length and check digits are right (ISO 13616); words may follow."""
+    text = re.sub("[ -]", "", written).upper()
+    length = _IBAN_LENGTHS.get(text[:2])
+    if length is None or len(text) < length:
+        return False
+    moved = text[4:length] + text[:4]
+    return int("".join(str(int(one, 36)) for one in moved)) % 97 == 1
+
 
 _N_ANSWERS = 2000
 """Answers of a workload that are looked at for the metric."""

@@ -3,6 +3,9 @@
 A task is retried without end for the death of its worker or node, and never for an error of its
 own. Results are fetched as they come and handed on in order, so that no more than a few chunks a
 worker are under way, or wait for an earlier one.
+
+Only the answering is spread. What is asked, kept and paid is decided by the process that asks, so
+that a question is asked again at most if the node died that was answering it.
 """
 
 from __future__ import annotations
@@ -13,24 +16,128 @@ import os
 import socket
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import is_dataclass, replace
+from functools import partial
 from importlib.util import find_spec
+from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import Any, TypeVar, cast
+
+from typing_extensions import override
 
 import stratos
 from stratos.contrib.ray.words import RayNotInstalled
-from stratos.core.chunk_engine import Engine
+from stratos.core.chunk_engine import Engine, in_chunks
 from stratos.core.counted import counted
 from stratos.core.digest import is_users_own
 from stratos.core.errors import StratosError
 from stratos.core.reasons import Reason
-
-if TYPE_CHECKING:
-    from stratos.teachers.base import Teacher
+from stratos.records import ModelCard
+from stratos.tasks.base import Message
+from stratos.teachers.base import Answer, CacheMode, Keep, Question, Teacher, Tick
 
 A = TypeVar("A")
+
+
+class RayTeacher(Teacher):
+    """A teacher of weights, all else of which is as it was.
+
+    Args:
+        teacher: a dataclass; each worker makes one with the same fields.
+        engine: whose workers answer.
+    """
+
+    def __init__(self, teacher: Any, engine: Engine) -> None:
+        self._teacher, self._engine = teacher, engine
+        self.name: str = teacher.name
+        self.cache: CacheMode = teacher.cache
+
+    @property
+    @override
+    def draws(self) -> bool:
+        return self._teacher.draws
+
+    @override
+    def unreachable(self) -> Reason | None:
+        return self._teacher.unreachable()
+
+    @override
+    def card(self) -> ModelCard:
+        return self._teacher.card()
+
+    @override
+    def identity(self) -> str:
+        """Return that of the teacher: where it answers does not change what."""
+        return self._teacher.identity()
+
+    @override
+    def folder(self) -> Path | None:
+        return self._teacher.folder()
+
+    @override
+    def too_long(self, question: Question) -> Reason | None:
+        return self._teacher.too_long(question)
+
+    @override
+    def close(self) -> None:
+        """Free what was loaded here; workers end with their cluster, or keep the last of theirs."""
+        self._teacher.close()
+
+    @override
+    def ask(
+        self,
+        chats: Sequence[list[Message]],
+        max_tokens: int,
+        tick: Tick | None = None,
+        keep: Keep | None = None,
+    ) -> list[Answer]:
+        """Answer every chat greedily, in the order given.
+
+        Raises:
+            TeacherError: as the teacher raises it.
+        """
+        return self._spread(partial(_answer, self._fresh, max_tokens), chats, keep, tick)
+
+    @property
+    def _fresh(self) -> Any:
+        """The teacher without what was loaded here: each worker loads its own weights."""
+        return replace(self._teacher)
+
+    def _spread(
+        self,
+        function: Callable[[list[A]], list[Answer]],
+        asked: Sequence[A],
+        keep: Keep | None,
+        tick: Tick | None = None,
+    ) -> list[Answer]:
+        """Let workers answer chunks of what is asked."""
+        chunks = in_chunks(asked, self._teacher.batch_size)
+        answers: list[Answer] = []
+        for made in self._engine.map(function, chunks, n_gpus=1):
+            for answer in made:
+                if keep is not None:
+                    keep(len(answers), answer)
+                answers.append(answer)
+            if tick is not None:
+                tick(len(answers), len(asked))
+        return answers
+
+    @override
+    def sample(self, questions: Sequence[Question], keep: Keep | None = None) -> list[Answer]:
+        """Answer questions in the order given, each up to its own length."""
+        return self._spread(partial(_sample, self._fresh), questions, keep)
+
+
+def _answer(teacher: Teacher, max_tokens: int, chats: list[list[Message]]) -> list[Answer]:
+    return teacher.ask(chats, max_tokens)
+
+
+def _sample(teacher: Teacher, questions: list[Question]) -> list[Answer]:
+    return teacher.sample(questions)
+
+
 B = TypeVar("B")
 T = TypeVar("T")
 
@@ -120,9 +227,9 @@ class RayEngine(Engine):
 
     def spread(self, teacher: T) -> T:
         """Return a teacher whose weights every node loads; an endpoint's is asked from here."""
-        from stratos.contrib.ray.teacher import spread
-
-        return cast(T, spread(cast("Teacher", teacher), self))
+        if cast(Teacher, teacher).streams or not is_dataclass(teacher):
+            return teacher
+        return cast(T, RayTeacher(teacher, self))
 
     def map(
         self, function: Callable[[list[A]], list[B]], chunks: Iterable[list[A]], n_gpus: float = 0.0
@@ -207,5 +314,4 @@ def _call(shipped: list[Any], digest: str, chunk: list[A]) -> list[Any]:
     _FUNCTIONS[digest] = function
     while len(_FUNCTIONS) > _FUNCTIONS_KEPT:
         del _FUNCTIONS[next(iter(_FUNCTIONS))]
-    made: list[Any] = function(chunk)
-    return made
+    return function(chunk)

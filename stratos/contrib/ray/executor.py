@@ -8,22 +8,17 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
+import shlex
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, Any, ClassVar
 from urllib.parse import urlsplit
 
 from msgspec import Meta
 
-from stratos.contrib.ray.job import (
-    NO_FOLDER,
-    NO_PYTHON,
-    Ask,
-    Attempt,
-    attempt,
-    attempts,
-    next_attempt,
-)
 from stratos.contrib.ray.nodes import (
     CLOUD,
     DEFAULT,
@@ -34,11 +29,13 @@ from stratos.contrib.ray.nodes import (
     shares_of_cluster,
 )
 from stratos.contrib.ray.words import Unreachable
+from stratos.core.atomic_files import write_atomically
 from stratos.core.environment import JOB_SECONDS
 from stratos.core.errors import StratosError
 from stratos.core.formats import duration
 from stratos.core.reasons import Reason
 from stratos.core.redact import is_secret_variable
+from stratos.executors import handed, started
 from stratos.executors.chosen import chosen_share
 from stratos.executors.job import (
     MORE_MEMORY,
@@ -51,6 +48,152 @@ from stratos.executors.job import (
     killed_by,
 )
 
+NO_FOLDER, NO_PYTHON = 78, 79
+"""How the script ends where the node cannot run the command."""
+_MIB = 2**20
+_MIB_A_GIB = 1024
+_MARK = "mark"
+
+
+@dataclass(frozen=True)
+class Ask:
+    """What a job asks of a node."""
+
+    cpus: float
+    gpus: float
+    memory_mib: float
+    more: Mapping[str, float] = field(default_factory=dict)
+    """Other resources, by their names."""
+    is_any_cpu: bool = False
+    """Whether nobody chose the number of CPUs: it may use what the node has."""
+
+    @property
+    def memory_bytes(self) -> int:
+        """As Ray counts it."""
+        return round(self.memory_mib * _MIB)
+
+    @property
+    def resources(self) -> dict[str, float]:
+        """All of it by Ray's names."""
+        own = {"CPU": self.cpus, "GPU": self.gpus, "memory": self.memory_bytes}
+        return {**{name: amount for name, amount in own.items() if amount}, **self.more}
+
+    def __str__(self) -> str:
+        parts = [f"{self.cpus:g} CPU"]
+        if self.gpus:
+            parts.append(f"{self.gpus:g} GPU")
+        if self.memory_mib:
+            parts.append(f"{self.memory_mib / _MIB_A_GIB:.3g} GiB of memory")
+        for name, amount in self.more.items():
+            parts.append(name if name.startswith(GPU_TYPE) else f"{amount:g} {name}")
+        return ", ".join(parts)
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One of the jobs that were submitted for a stage, one after another."""
+
+    folder: Path
+    """In which its files lie."""
+    id: str
+    """As Ray knows it."""
+
+    @property
+    def log(self) -> Path:
+        """What it prints; it is there from when the job is submitted."""
+        return self.folder / f"{self.id}.log"
+
+    @property
+    def wanted(self) -> Path:
+        """A file that is there for as long as the job is to run."""
+        return self.folder / f"{self.id}.wanted"
+
+    @property
+    def _began(self) -> Path:
+        return self.folder / f"{self.id}.began"
+
+    @property
+    def is_wanted(self) -> bool:
+        """Return whether the job is to run."""
+        return self.wanted.exists()
+
+    @property
+    def began_at(self) -> float | None:
+        """When its node was handed to it, in seconds since the epoch; None if it was not."""
+        try:
+            return float(self._began.read_text())
+        except (OSError, ValueError):
+            return None
+
+    def want(self) -> None:
+        """Write down that the job is to run."""
+        self.log.touch()
+        self.wanted.touch()
+
+    def revoke(self) -> None:
+        """Take back that it is: where it waits, it ends when it starts."""
+        self.wanted.unlink(missing_ok=True)
+
+    def script(self, command: tuple[str, ...], ask: Ask) -> str:
+        """Return what Ray runs: the command, where the node can, and it still is to."""
+        log, wanted, began = (shlex.quote(str(one)) for one in (self.log, self.wanted, self._began))
+        # Ray sets it to the CPUs that were asked for, which were nobody's choice.
+        threads = ["unset OMP_NUM_THREADS"] if ask.is_any_cpu else []
+        return "\n".join((
+            f"test -e {log} || exit {NO_FOLDER}",
+            f"test -e {wanted} || exit 0",
+            f"command -v {shlex.quote(command[0])} >/dev/null || exit {NO_PYTHON}",
+            f"date +%s >{began}",
+            f"echo Its output is in {log}",
+            *threads,
+            f"exec {shlex.join(command)} >>{log} 2>&1",
+        ))  # fmt: skip
+
+
+def attempts(spec: JobSpec) -> list[Attempt]:
+    """Return the jobs that were submitted for a stage, the first one first."""
+    folder = _folder(spec)
+    try:
+        prefix = _prefix(spec)
+    except FileNotFoundError:
+        n, prefix = 0, ""
+    else:
+        n = sum(1 for _ in folder.glob(f"{prefix}*.log"))
+    # The folder of the run may be gone, and then one job is known.
+    known = started.id_of(spec.name)
+    ids = [f"{prefix}{i}" for i in range(1, n + 1)] or ([known] if known else [])
+    return [Attempt(folder, id) for id in ids]
+
+
+def attempt(job: Job) -> Attempt:
+    """Return a job."""
+    return Attempt(_folder(job.spec), job.id)
+
+
+def next_attempt(spec: JobSpec) -> Attempt:
+    """Return the job that is submitted next.
+
+    A cluster has many users and Ray knows none of them: two that have a run folder of one path, on
+    disks of their own, are told apart by what is drawn here.
+    """
+    folder = _folder(spec)
+    if not (folder / _MARK).exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(folder / _MARK, secrets.token_hex(3).encode())
+    prefix = _prefix(spec)
+    n = sum(1 for _ in folder.glob(f"{prefix}*.log"))
+    return Attempt(folder, f"{prefix}{n + 1}")
+
+
+def _prefix(spec: JobSpec) -> str:
+    """Return how the ids of a stage's jobs begin."""
+    return f"{spec.name}-{(_folder(spec) / _MARK).read_text()}-"
+
+
+def _folder(spec: JobSpec) -> Path:
+    return handed.folder_of(spec.folder) / "ray"
+
+
 _ENDS_S = 300.0
 """How long a cancelled job may take to be gone."""
 _SILENT_S = 60.0
@@ -62,7 +205,6 @@ _STARTS_S = 60.0
 _AFTER_US_S = 60.0
 """By how much later a job ends itself than the command that follows it would end it."""
 _LOOK_S = 0.5
-_MIB_A_GIB = 1024
 _MS_A_S = 1000
 _OF_A_TYPE = 0.001
 """Asked of the resource that tells the type of a node's GPUs: any amount asks for such a node."""
@@ -283,7 +425,8 @@ class Ray(Executor):
         ask, one = self._ask(spec), next_attempt(spec)
         try:
             # A node that is lost comes back; one that was never there does not.
-            if not (attempts(spec) or self.autoscales or _fits(cluster, ask)):
+            may_appear = bool(attempts(spec)) or self.autoscales
+            if not (may_appear or any(node.has(ask.resources) for node in cluster.nodes())):
                 raise StratosError(
                     f"{spec.stage}: no node of the Ray cluster has what the job asks for ({ask}). "
                     f"{_CHANGE} Or, where the cluster adds nodes when jobs wait, type "
@@ -346,10 +489,6 @@ class Ray(Executor):
 
 def _job(spec: JobSpec, one: Attempt, is_new: bool) -> Job:
     return Job(spec, one.id, f"Ray job {one.id}", one.log, is_new)
-
-
-def _fits(cluster: Dashboard, ask: Ask) -> bool:
-    return any(one.has(ask.resources) for one in cluster.nodes())
 
 
 def _is_active(cluster: Dashboard, spec: JobSpec, one: Attempt) -> bool:

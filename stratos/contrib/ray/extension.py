@@ -3,6 +3,6 @@
 from stratos.core.extensions import Extension
 
 EXTENSION = Extension(
-    clusters={"ray": "stratos.contrib.ray.offers:RayNodes"},
+    clusters={"ray": "stratos.contrib.ray.nodes:RayNodes"},
     chunk_engines={"ray": "stratos.contrib.ray.engine:RayEngine"},
 )

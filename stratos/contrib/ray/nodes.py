@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
+from stratos.catalog.cluster import Cluster
 from stratos.core import extras
 from stratos.core.environment import without
 from stratos.core.errors import StratosError
@@ -272,3 +273,21 @@ def _client(address: str) -> Any:
 def _first_line(text: str) -> str:
     lines = text.strip().splitlines()
     return lines[0][:200].rstrip(".") if lines else "it says nothing"
+
+
+class RayNodes(Cluster):
+    """The cluster of `cloud.ray_address`."""
+
+    cloud = CLOUD
+    name = "Ray"
+    types = "Ray's accelerator_type"
+    nothing = "It has no node with a CPU: see ray status."
+    source = "ray"
+
+    def shares(self) -> list[Share]:
+        """Ask the dashboard for the nodes."""
+        return shares_of_cluster(self.config.ray_address)
+
+    def waits(self, shares: list[Share]) -> tuple[dict[tuple[str, str], float], str]:
+        """Return 0 hours for each share that is free, and why the others are not known."""
+        return expected_waits(self.config.ray_address, shares)

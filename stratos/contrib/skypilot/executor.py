@@ -8,8 +8,14 @@ gone.
 
 from __future__ import annotations
 
+import functools
+import json
 import math
 import os
+import re
+import shutil
+import sys
+import tarfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,20 +25,108 @@ import yaml
 from msgspec import Meta
 from typing_extensions import override
 
-from stratos.contrib.skypilot.check import enabled_clouds, program, why_not
-from stratos.contrib.skypilot.cluster import Cluster
+from stratos.contrib.skypilot.cluster import Cluster, last_words, sky
 from stratos.contrib.skypilot.follow import Following
-from stratos.contrib.skypilot.pack import pack
-from stratos.contrib.skypilot.task import SENT, Wanted, cluster_name, install, task_of
-from stratos.contrib.skypilot.words import NoPrice
+from stratos.contrib.skypilot.task import (
+    CACHE,
+    PINS,
+    RUN,
+    SENT,
+    WHEEL,
+    Wanted,
+    cluster_name,
+    install,
+    task_of,
+)
+from stratos.contrib.skypilot.words import BrokenSky, NoCloud, NoPrice, NoProgram, NoSky, OldSky
 from stratos.core.atomic_files import remove, write_atomically
 from stratos.core.errors import StratosError
 from stratos.core.extras import installed
 from stratos.core.reasons import Reason
-from stratos.core.wheel import python_version
+from stratos.core.wheel import pins, python_version, write_wheel
 from stratos.executors import handed
 from stratos.executors.job import Amount, Executor, Job, JobSpec, StageName, Status
 from stratos.records import Offer, own_clouds
+
+OLDEST = (0, 14)
+"""Oldest version of SkyPilot that has all that is asked of it."""
+
+
+def program(name: str) -> str | None:
+    """Return where SkyPilot's program is: on the PATH, or beside this Python; None if nowhere."""
+    beside = Path(sys.executable).parent / name
+    return shutil.which(name) or (str(beside) if beside.is_file() else None)
+
+
+def why_not(name: str) -> Reason | None:
+    """Return why nothing can be launched, with what to type; None if it can."""
+    found = program(name)
+    if found is None:
+        return NoSky(name)
+    for one in ("ssh", "rsync"):
+        if shutil.which(one) is None:
+            return NoProgram(one)
+    return _why_not(found)
+
+
+@functools.cache
+def _why_not(path: str) -> Reason | None:
+    asked = sky(path, "--version")
+    version = re.search(r"(\d+)\.(\d+)[.\w]*", asked.stdout)
+    if asked.returncode or version is None:
+        return BrokenSky(path, last_words(asked.stderr))
+    if (int(version[1]), int(version[2])) < OLDEST:
+        return OldSky(version[0], ".".join(map(str, OLDEST)))
+    if not enabled_clouds(path):
+        return NoCloud()
+    return None
+
+
+@functools.cache
+def enabled_clouds(path: str) -> tuple[str, ...]:
+    """Return the clouds that SkyPilot may rent servers of, in small letters.
+
+    Args:
+        path: of SkyPilot's program.
+    """
+    asked = sky(path, "check", "--output", "json")
+    _, start, rest = f"\n{asked.stdout}".partition("\n{")  # behind what else it says
+    try:
+        told = json.loads(f"{{{rest}") if start else {}
+    except ValueError:
+        told = {}
+    found = {cloud.lower() for clouds in told.values()
+             for cloud, can in clouds.items() if "compute" in can}  # fmt: skip
+    return tuple(sorted(found))
+
+
+_LEFT_OUT = frozenset((handed.FOLDER, "wandb", "ledger.jsonl", ".lock", "answers"))
+"""Of a run folder: money, tracking and answers that were paid stay with the command."""
+
+
+def pack(spec: JobSpec, into: Path) -> None:
+    """Write all that the node of a job needs into a folder.
+
+    Args:
+        spec: the job.
+        into: is replaced.
+    """
+    run = spec.folder
+    remove(into)
+    (into / WHEEL).mkdir(parents=True)
+    write_wheel(into / WHEEL)
+    (into / CACHE).mkdir()
+    for name, data in spec.cache.items():
+        (into / CACHE / name).write_bytes(data)
+    (into / PINS).write_text("".join(f"{one}\n" for one in pins()))
+    with tarfile.open(into / RUN, "w", format=tarfile.PAX_FORMAT) as tar:
+        for path in sorted(run.iterdir()):
+            # What begins with a dot is being written, but for the config that Hydra keeps.
+            if path.name not in _LEFT_OUT and (path.name == ".hydra" or path.name[0] != "."):
+                tar.add(path, path.name)
+        known = handed.path_of(run, spec.stage)
+        tar.add(known, str(known.relative_to(run)))  # the job reads there what it was handed
+
 
 _SSH = "ssh"
 """First part of an infra whose servers are the user's own: nobody bills what they send."""

@@ -10,12 +10,12 @@ of each server. What is reached from outside is nginx, which asks for the key.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from stratos.contrib.data_files import filled
 from stratos.contrib.nginx_config import Limits, script
 from stratos.core.wheel import python_version
 from stratos.deploy.commands import context_of, engine_of, serve_command
@@ -56,8 +56,7 @@ def service_file(servers: Servers, offer: Offer) -> tuple[str, str]:
         "setup": _Block(_setup(engine_of(choice.run), offer)),
         "run": _Block(_run(choice, bundle)),
     }
-    comment = "".join(f"# {line}".rstrip() + "\n" for line in _comment(choice, offer, name, file))
-    return file, comment + yaml.dump(
+    return file, _comment(choice, offer, name, file) + yaml.dump(
         task, Dumper=_Dumper, sort_keys=False, width=10_000, allow_unicode=False
     )
 
@@ -129,34 +128,26 @@ def _run(choice: RoleChoice, bundle: Path) -> str:
     return f"{door}{path}cd ~/bundle\nexport {exported(bundle)}\n{command}\n"
 
 
-def _comment(choice: RoleChoice, offer: Offer, name: str, file: str) -> Iterator[str]:
+def _comment(choice: RoleChoice, offer: Offer, name: str, file: str) -> str:
     price = offer.usd_per_hour
     if choice.spot and offer.usd_per_hour_spot is not None:
         price = offer.usd_per_hour_spot
     dated = f", price of {offer.price_date}" if offer.price_date else ""
-    times = f"{choice.count} × " if choice.count > 1 else ""
-    each = " each" if choice.count > 1 else ""
-    yield plain(f"Serves the student on {times}{offer.name} at ${price:g} an hour{each}{dated}.")
-    yield engine_of(choice.run).note
-    if choice.traffic and choice.traffic != (1.0,) * len(choice.traffic):
-        yield f"It gets {_shares(choice.traffic)} of the requests: other servers of the plan have"
-        yield "files of their own."
-    yield from (
-        "",
-        f"  export {KEY}=$(openssl rand -hex 24)    the key that requests have to have",
-        f"  sky serve up -n {name} {file} --secret {KEY}",
-        f"  sky serve status {name}                    its address, and whether it is ready",
-        f'  curl ADDRESS/v1/models -H "Authorization: Bearer ${KEY}"',
-        f"  sky serve down {name}                      stop it, and the bill",
-        "",
-        "SkyServe adds a small controller to the bill. Key and requests are not encrypted on their",
-        "way: put TLS before the address for anything but a test.",
+    times, each = (f"{choice.count} × ", " each") if choice.count > 1 else ("", "")
+    is_part = choice.traffic != (1.0,) * len(choice.traffic)
+    text = filled(
+        __file__,
+        "service.comment.jinja",
+        serves=plain(
+            f"Serves the student on {times}{offer.name} at ${price:g} an hour{each}{dated}."
+        ),
+        note=engine_of(choice.run).note,
+        shares=", ".join(f"{share:.0%}" for share in choice.traffic) if is_part else "",
+        key=KEY,
+        name=name,
+        file=file,
     )
-
-
-def _shares(traffic: Sequence[float]) -> str:
-    """Return the shares of each size of requests that servers get."""
-    return ", ".join(f"{share:.0%}" for share in traffic)
+    return "".join(f"# {line}".rstrip() + "\n" for line in text.splitlines())
 
 
 class _Block(str):

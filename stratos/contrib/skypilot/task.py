@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from stratos.contrib.data_files import filled
 from stratos.executors.job import JobSpec
 
 LONGEST_NAME = 42
@@ -19,57 +20,7 @@ RUN, WHEEL, PINS, CACHE = "run.tar", "wheel", "pins.txt", "cache"
 """Files of it: the run folder, a folder with the wheel of Stratos, versions of what it needs, a
 folder with what the cache of the node begins with."""
 
-INSTALL = """\
-command -v uv >/dev/null || curl -LsSf https://astral.sh/uv/install.sh | sh
-uv venv --quiet --python {python} "$STRATOS_VENV"
-uv pip install --quiet --python "$STRATOS_VENV/bin/python" --constraint "$STRATOS_SENT/{pins}" \
-"$STRATOS_SENT/{wheel}"/*.whl{packages}"""
-"""What makes `$STRATOS_VENV/bin/python` run this version of Stratos, on the versions of here."""
 
-_SCRIPT = """\
-# Runs one stage of a run: unpacks the run folder, installs Stratos, and tells how it ends.
-set -u
-export PATH="$HOME/.local/bin:$PATH" STRATOS_SENT={sent} STRATOS_VENV="$HOME"/{venv}
-cd "$HOME"/{base}
-say() {{ echo "$1" >state.new && mv state.new state; }}
-ended() {{ say "exit $1"; exit "$1"; }}
-echo $$ >pid
-say setup
-own() {{ # the same path as on the machine that sent it, which may lie in a folder of root
-    mkdir -p "$1" 2>/dev/null && [ -w "$1" ] && return
-    sudo -n mkdir -p "$1" 2>/dev/null && sudo chown "$(id -un)" "$1" || {{
-        echo "The folder of the run cannot be made on the server: $1. Type hydra.run.dir=<folder>" \
-            "with one that $(id -un) may make there, too."
-        return 1
-    }}
-    local above=$1
-    while above=$(dirname "$above") && [ "$above" != / ]; do
-        [ -x "$above" ] || sudo chmod a+x "$above"
-    done
-}}
-run={run}
-(
-    set -e
-    own "$run"
-    tar -xf "$STRATOS_SENT"/{packed} -C "$run"
-    cp -R "$STRATOS_SENT"/{cache} .
-{setup}
-) >>log 2>&1
-code=$? # and not "||", which would have the shell go on behind a line that fails
-[ $code = 0 ] || ended $code
-say stage
-# The stage saves when it is told to end; `timeout` tells it so at its time limit.
-cd "$run"
-{limit}"$STRATOS_VENV"/bin/python {command} --cache "$HOME"/{base}/{cache} \
-    >>"$HOME"/{base}/log 2>&1 &
-cd "$HOME"/{base}
-echo $! >stage.pid
-trap 'kill -TERM $(cat stage.pid)' TERM
-wait $!
-code=$?
-while kill -0 "$(cat stage.pid)" 2>/dev/null; do wait "$(cat stage.pid)"; code=$?; done
-ended $code
-"""
 TIMED_OUT = 124
 """Exit code of `timeout` where the time was over."""
 
@@ -130,7 +81,7 @@ def task_of(
         spec: the job.
         wanted: its server.
         sent: folder of this machine with what the node gets.
-        setup: shell commands that install Stratos, see `INSTALL`.
+        setup: shell commands that install Stratos, see `install`.
         idle_minutes: after which the server ends itself where no job is left; None for never.
         image: of the server, in SkyPilot's words.
         disk_gib: of the server.
@@ -168,7 +119,9 @@ def script_of(spec: JobSpec, setup: str) -> str:
     """Return what the node runs."""
     name = cluster_name(spec.name)
     limit = "" if spec.hours is None else f"timeout --kill-after=180 {spec.hours * 3600:.0f} "
-    return _SCRIPT.format(
+    return filled(
+        __file__,
+        "stage.sh.jinja",
         base=base_of(name),
         sent=f'"$HOME"/{base_of(name)}/{SENT}',
         venv=f"{base_of(name)}/venv",
@@ -189,7 +142,9 @@ def install(python: str, packages: tuple[str, ...]) -> str:
         packages: what is installed beside it, as pip names it.
     """
     more = "".join(f" {shlex.quote(one)}" for one in packages)
-    return INSTALL.format(python=python, pins=PINS, wheel=WHEEL, packages=more)
+    return filled(
+        __file__, "install.sh.jinja", python=python, pins=PINS, wheel=WHEEL, packages=more
+    )
 
 
 def _label(text: str) -> str:

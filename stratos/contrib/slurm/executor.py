@@ -12,53 +12,153 @@ import math
 import re
 import shutil
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 from msgspec import Meta
 
+from stratos.contrib.data_files import table
+from stratos.contrib.slurm import nodes as slurm_nodes
 from stratos.contrib.slurm import queue as slurm_queue
 from stratos.contrib.slurm import submit as slurm_submit
-from stratos.contrib.slurm.asks import Wanted, no_node_takes
-from stratos.contrib.slurm.files import folder_of, log_of, pattern
+from stratos.contrib.slurm import words
 from stratos.contrib.slurm.limits import allowance_of_user, usual_account, usual_qos
 from stratos.contrib.slurm.nodes import (
     CLOUD,
     cluster,
     constraint_of,
     gres_of,
+    last_line,
+    limits,
+    longest,
+    partitions,
     run,
     shares_of_cluster,
     time_of,
     user,
+    usual,
 )
-from stratos.contrib.slurm.partitions import limits, longest, partitions, usual
-from stratos.contrib.slurm.queue import reason, signal_of, silent
-from stratos.contrib.slurm.waits import expected_start
-from stratos.contrib.slurm.words import (
-    NoPartition,
-    NoSbatch,
-    NoSubmitit,
-    Silent,
-    TooFewHours,
-    TooManyHours,
-)
+from stratos.contrib.slurm.queue import expected_start, reason, signal_of, silent
 from stratos.core.errors import StratosError
 from stratos.core.formats import duration
 from stratos.core.reasons import Reason
 from stratos.core.shares import Share
 from stratos.executors import handed, started
 from stratos.executors.chosen import chosen_share
-from stratos.executors.job import (
-    MORE_MEMORY,
-    Executor,
-    Job,
-    JobSpec,
-    StageName,
-    State,
-    Status,
-)
+from stratos.executors.job import MORE_MEMORY, Executor, Job, JobSpec, StageName, State, Status
+
+_UNUSABLE = re.compile(r"[\n\r\\]|%[jtAa]")
+"""Ends a line of the batch script, or ends or begins what SLURM and submitit replace in a path."""
+
+
+def folder_of(spec: JobSpec) -> Path:
+    """Return the folder of batch scripts and logs.
+
+    Raises:
+        StratosError: no batch script can name it.
+    """
+    folder = handed.folder_of(spec.folder) / "slurm"
+    if (found := _UNUSABLE.search(str(folder))) is not None:
+        raise StratosError(
+            f"{spec.stage}: the folder of the run has {found[0]!r} in its path "
+            f"({str(spec.folder)!r}), which a batch script of SLURM cannot name. Type "
+            "hydra.run.dir=<folder without it>, or executor=here."
+        )
+    return folder
+
+
+def log_of(spec: JobSpec, id: str) -> Path:
+    """Return the file that a job prints to."""
+    return folder_of(spec) / f"{id}_0_log.out"
+
+
+def pattern(spec: JobSpec, task: str) -> str:
+    """Return the same as SLURM is told it, which replaces what stands behind a % in a path.
+
+    Args:
+        spec: of the job.
+        task: number of a process of the job, or what SLURM puts in its place.
+    """
+    folder = str(folder_of(spec)).replace("%", "%%")
+    return f"{folder}/%j_{task}_log.out"
+
+
+_MIB_A_GIB = 1024
+_GPUS = re.compile(r"gpu(?::(?P<type>[^:]*[^:\d][^:]*))?(?::(?P<n>\d+))?")
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a job asks of a node; None asks for nothing."""
+
+    gpus: int | None
+    gres: str | None
+    """In SLURM's words, in place of `gpus`."""
+    cpus: int | None
+    memory_gib: float | None
+
+    def options(self) -> dict[str, tuple[str | float, str]]:
+        """Return each setting that asks for something: its value, and the option of sbatch."""
+        options = (
+            ("gpus", None if self.gres else self.gpus, f"--gpus-per-node={self.gpus}"),
+            ("gres", self.gres, f"--gres={self.gres}"),
+            ("cpus", self.cpus, f"--cpus-per-task={self.cpus}"),
+            ("memory_gib", self.memory_gib, f"--mem={(self.memory_gib or 0) * _MIB_A_GIB:.0f}M"),
+        )
+        return {key: (value, option) for key, value, option in options if value}
+
+
+def no_node_takes(wanted: Wanted, places: Mapping[str, str | None]) -> words.NoNodeTakes | None:
+    """Return why no node can take a job of the settings; None where one can, or may later.
+
+    `sbatch --test-only` judges by the nodes that are up. A node that is drained has to be waited
+    for, so that one that has enough, up or not, is no reason to refuse.
+
+    Args:
+        wanted: what the job asks of a node.
+        places: options of sbatch that tell where it may run, such as "partition".
+    """
+    options = wanted.options()
+    if not options:
+        return None
+    where = [f"--{key}={value}" for key, value in places.items() if value]
+    refusal = _refusal(*where, *(option for _, option in options.values()))
+    if refusal is None or _refusal(*where) is not None:
+        return None
+    if _has_enough(wanted, places.get("partition")):
+        return None
+    return words.NoNodeTakes({key: value for key, (value, _) in options.items()}, refusal)
+
+
+def _refusal(*options: str) -> str | None:
+    """Return why SLURM refuses a job; None where it takes it."""
+    answer = slurm_nodes.run("sbatch", "--test-only", *options, "--wrap=true")
+    return last_line(answer.stderr + answer.stdout) if answer.returncode else None
+
+
+def _has_enough(wanted: Wanted, partition: str | None) -> bool:
+    """Return whether some node has as much, be it up or not."""
+    match = _GPUS.fullmatch(wanted.gres or "")
+    if wanted.gres and match is None:
+        return False
+    card = "" if match is None else match["type"] or ""
+    gpus = (wanted.gpus or 0) if match is None else int(match["n"] or 1)
+    partitions = partition.split(",") if partition else None
+    try:
+        shares = shares_of_cluster(is_any=True)
+    except StratosError:
+        return True  # nobody knows
+    return any(
+        (partitions is None or share.partition in partitions)
+        and share.n_gpus >= gpus
+        and (not card or share.gpu == card)
+        and share.cpus >= (wanted.cpus or 0)
+        and share.memory_mib >= (wanted.memory_gib or 0.0) * _MIB_A_GIB
+        for share in shares
+    )
+
 
 Count = Annotated[int, Meta(ge=1)]
 CountOrZero = Annotated[int, Meta(ge=0)]
@@ -71,27 +171,11 @@ _SAVES_S = 90
 _LEAST_MINUTES = 3
 """Of a time limit: SLURM counts whole minutes, and a start takes part of them."""
 _TAIL_BYTES = 20_000
-_MIB_A_GIB = 1024
 _NO_LIMIT_MINUTES = 365 * 24 * 60
 """Of a job without a limit, in a partition without one."""
 
 _STATES = {
-    "PENDING": State.PENDING,
-    "CONFIGURING": State.PENDING,
-    "REQUEUED": State.PENDING,
-    "REQUEUE_HOLD": State.PENDING,
-    "REQUEUE_FED": State.PENDING,
-    "SPECIAL_EXIT": State.PENDING,
-    "RESV_DEL_HOLD": State.PENDING,
-    "PREEMPTED": State.LOST,
-    "NODE_FAIL": State.LOST,
-    "BOOT_FAIL": State.LOST,
-    "COMPLETED": State.DONE,
-    "CANCELLED": State.CANCELLED,
-    "FAILED": State.FAILED,
-    "OUT_OF_MEMORY": State.FAILED,
-    "TIMEOUT": State.FAILED,
-    "DEADLINE": State.FAILED,
+    name: State[state] for state, names in table(__file__, "states.toml").items() for name in names
 }
 """As `scontrol` names them; all others hold nodes."""
 _NEVER = re.compile(
@@ -152,23 +236,23 @@ class Slurm(Executor):
     def unusable(self) -> Reason | None:
         """Return why nothing can be submitted; asks SLURM for its partitions."""
         if shutil.which("sbatch") is None:
-            return NoSbatch()
+            return words.NoSbatch()
         if importlib.util.find_spec("submitit") is None:
-            return NoSubmitit()
+            return words.NoSubmitit()
         asked = partitions()
         if asked.returncode:
-            return Silent(reason(asked))
+            return words.Silent(reason(asked))
         found = limits(asked.stdout)
         known = sorted(found)
         if self.partition is not None:
             unknown = [one for one in self.partition.split(",") if one not in known]
             if unknown:
-                return NoPartition(self.partition, unknown[0], tuple(known))
+                return words.NoPartition(self.partition, unknown[0], tuple(known))
         most = longest(asked.stdout, self.partition)
         if self.hours is not None and round(self.hours * 60, 6) < _LEAST_MINUTES:
-            return TooFewHours(self.hours, _LEAST_MINUTES / 60, _SAVES_S)
+            return words.TooFewHours(self.hours, _LEAST_MINUTES / 60, _SAVES_S)
         if self.hours is not None and most is not None and self.hours * 60 > most:
-            return TooManyHours(self.hours, most / 60)
+            return words.TooManyHours(self.hours, most / 60)
         return None
 
     def no_node_takes(self) -> Reason | None:
@@ -380,19 +464,19 @@ class Slurm(Executor):
 
 def _srun(spec: JobSpec, cpus: int | None) -> list[str]:
     """Return what srun is told, which starts a process on each node."""
-    words = [f"--output={pattern(spec, '%t')}"]  # the last one of two holds
+    options = [f"--output={pattern(spec, '%t')}"]  # the last one of two holds
     if cpus is not None:
-        words.append(f"--cpus-per-task={cpus}")
+        options.append(f"--cpus-per-task={cpus}")
     # The first node says how the job ends, and may have to save when another one has ended.
-    return [*words, *(["--kill-on-bad-exit=0"] if spec.nodes > 1 else [])]
+    return [*options, *(["--kill-on-bad-exit=0"] if spec.nodes > 1 else [])]
 
 
-def _says(log: Path, words: bytes) -> bool:
-    """Return whether submitit ended a job with these words."""
+def _says(log: Path, phrase: bytes) -> bool:
+    """Return whether submitit ended a job with this phrase."""
     try:
         with log.open("rb") as file:
             file.seek(max(0, log.stat().st_size - _TAIL_BYTES))
-            return words in file.read()
+            return phrase in file.read()
     except OSError:
         return False
 

@@ -2,4 +2,4 @@
 
 from stratos.core.extensions import Extension
 
-EXTENSION = Extension(clusters={"slurm": "stratos.contrib.slurm.offers:SlurmNodes"})
+EXTENSION = Extension(clusters={"slurm": "stratos.contrib.slurm.limits:SlurmNodes"})

@@ -1,18 +1,26 @@
 """What SLURM says of the jobs of this user: which there are, and how one stands.
 
 A question that SLURM does not answer is never taken for the answer that there is no job.
+
+`sbatch --test-only` submits nothing, and says when the job would start, with what runs and waits
+now. Where it says nothing, the accounting knows how long others have waited.
 """
 
 from __future__ import annotations
 
 import re
+import statistics
 import subprocess
 import time
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 
-from stratos.contrib.slurm.nodes import last_line, run, time_of, user
+from stratos.contrib.slurm import nodes as slurm_nodes
+from stratos.contrib.slurm.nodes import constraint_of, gres_of, last_line, run, time_of, user
 from stratos.core.errors import StratosError
+from stratos.core.shares import Share
 from stratos.executors.job import Job, killed_by
 
 _REQUEUES_S = 120.0
@@ -23,19 +31,21 @@ _JOB = re.compile(r"(\d+) ([A-Z_]+)")
 
 def listed(name: str) -> list[tuple[str, str]] | None:
     """Return (id, state) of the jobs of a name that SLURM has not done with; None if unknown."""
-    asked = run("squeue", "-h", f"--name={name}", f"--user={user()}", "-o", "%i %T")
-    return None if asked.returncode else _jobs(asked.stdout)
+    return _squeue(name)
 
 
 def ids(name: str) -> frozenset[str] | None:
     """Return the ids of all jobs of a name that SLURM knows, ended ones too; None if unknown."""
-    asked = run("squeue", "-h", "-t", "all", f"--name={name}", f"--user={user()}", "-o", "%i %T")
-    return None if asked.returncode else frozenset(id for id, _ in _jobs(asked.stdout))
+    jobs = _squeue(name, "-t", "all")
+    return None if jobs is None else frozenset(id for id, _ in jobs)
 
 
-def _jobs(text: str) -> list[tuple[str, str]]:
-    found = (_JOB.fullmatch(line.strip()) for line in text.splitlines())
-    return [(one[1], one[2]) for one in found if one is not None]
+def _squeue(name: str, *options: str) -> list[tuple[str, str]] | None:
+    asked = run("squeue", "-h", *options, f"--name={name}", f"--user={user()}", "-o", "%i %T")
+    if asked.returncode:
+        return None
+    lines = (_JOB.fullmatch(line.strip()) for line in asked.stdout.splitlines())
+    return [(job[1], job[2]) for job in lines if job is not None]
 
 
 def told(id: str, name: str) -> dict[str, str] | None:
@@ -112,11 +122,9 @@ def held(name: str, id: str) -> list[tuple[float, float]] | None:
     Returns:
         None where SLURM does not know it, any more.
     """
-    asked = run("squeue", "-h", "-t", "all", f"--name={name}", f"--user={user()}", "-o", "%i %T")
-    ids = [*(one for one, _ in _jobs(asked.stdout)), *([id] if id.isdecimal() else [])]
-    if not ids:
+    last = id if id.isdecimal() else max(ids(name) or (), key=int, default="")
+    if not last:
         return None
-    last = id if id.isdecimal() else max(ids, key=int)
     found = _held_by_accounting(last, name)
     return _held_by_controller(last, name) if found is None else found
 
@@ -160,3 +168,100 @@ def _span(begin: str, end: str) -> tuple[float, float] | None:
 def reason(asked: subprocess.CompletedProcess[str]) -> str:
     """Return why SLURM did not do what it was told."""
     return last_line(asked.stderr or asked.stdout)
+
+
+_MOST_ASKED = 64
+"""Shares that the scheduler is asked about: of more, the others have the wait of their history."""
+_AT_ONCE = 4
+_ASKED_S = 10.0
+"""Seconds after which a busy controller is asked no more."""
+_STEP_HOURS = 0.05
+"""Waits are told in steps: a scheduler knows them no better."""
+_DAYS = 7
+_FEWEST = 5
+"""Jobs of a partition that make a history."""
+_STARTS = re.compile(r"to start at (\S+)")
+
+
+def expected_start(arguments: Sequence[str], timeout_s: float = _ASKED_S) -> float | None:
+    """Return in how many seconds SLURM expects to start a job; None where it does not say.
+
+    Args:
+        arguments: of sbatch, without a script.
+        timeout_s: seconds that it may take to answer.
+    """
+    asked = slurm_nodes.run("sbatch", "--test-only", *arguments, "--wrap=true", timeout_s=timeout_s)
+    found = _STARTS.search(asked.stderr + asked.stdout)
+    when = None if asked.returncode or found is None else time_of(found[1])
+    return None if when is None else max(0.0, when - time.time())
+
+
+def expected_waits(shares: Sequence[Share]) -> tuple[dict[tuple[str, str], float], str]:
+    """Return the hours until a job of each share starts, and why some are not known.
+
+    Args:
+        shares: of nodes.
+
+    Returns:
+        Partition and name of a share to hours, in steps of three minutes; and a reason, "" where
+        all are known.
+    """
+    until = time.monotonic() + _ASKED_S
+
+    def asked(share: Share) -> float | None:
+        left = until - time.monotonic()
+        return expected_start(_arguments(share), left) if left > 0 else None
+
+    few = list(shares)[:_MOST_ASKED]
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        seconds = dict(zip(((one.partition, one.name) for one in few), pool.map(asked, few),
+                           strict=True))  # fmt: skip
+    hours = {key: found / 3600 for key, found in seconds.items() if found is not None}
+    why = ""
+    if len(hours) < len(shares):
+        past, why = _waits_of_history()
+        for one in shares:
+            if one.partition in past:
+                hours.setdefault((one.partition, one.name), past[one.partition])
+    stepped = {key: round(one / _STEP_HOURS) * _STEP_HOURS for key, one in hours.items()}
+    if len(stepped) == len(shares):
+        return stepped, ""
+    return stepped, why or f"sbatch --test-only does not tell, nor do jobs of the last {_DAYS} days"
+
+
+def past_waits(told: str) -> dict[str, float]:
+    """Return the median wait of a partition's jobs in hours, from what sacct says of them.
+
+    Args:
+        told: lines of "partition|when it might have started|when it did".
+    """
+    waits: defaultdict[str, list[float]] = defaultdict(list)
+    for line in told.splitlines():
+        partition, _, times = line.partition("|")
+        try:
+            eligible, started = map(datetime.fromisoformat, times.split("|"))
+        except ValueError:  # Unknown: it waits yet, or was cancelled before
+            continue
+        waits[partition].append(max(0.0, (started - eligible).total_seconds() / 3600))
+    return {name: statistics.median(one) for name, one in waits.items() if len(one) >= _FEWEST}
+
+
+def _waits_of_history() -> tuple[dict[str, float], str]:
+    asked = slurm_nodes.run(
+        "sacct", "-a", "-X", "-n", "-P", "-S", f"now-{_DAYS}days", "-o", "Partition,Eligible,Start",
+        timeout_s=_ASKED_S,
+    )  # fmt: skip
+    if asked.returncode:
+        said = last_line(asked.stderr or asked.stdout)
+        return {}, f"sbatch --test-only does not tell, and there is no history ({said})"
+    return past_waits(asked.stdout), ""
+
+
+def _arguments(share: Share) -> list[str]:
+    """Return what sbatch is told to ask for a share; its time is the partition's default."""
+    told = ["-p", share.partition, "-c", str(share.cpus), f"--mem={share.memory_mib}M"]
+    if (gres := gres_of(share)) is not None:
+        told.append(f"--gres={gres}")
+    if (constraint := constraint_of(share)) is not None:
+        told.append(f"--constraint={constraint}")
+    return told

@@ -93,8 +93,7 @@ def _of_duckdb(path: str, asked: dict[str, Any]) -> list[Any]:
         if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
             raise ValueError("not one query that reads")
         with _within(asked["seconds"], database.interrupt):
-            rows: list[Any] = database.execute(statements[0]).fetchmany(asked["most_rows"] + 1)
-            return rows
+            return database.execute(statements[0]).fetchmany(asked["most_rows"] + 1)
 
 
 @contextlib.contextmanager

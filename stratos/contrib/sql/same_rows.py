@@ -3,27 +3,255 @@
 A query is run on a file of SQLite or DuckDB that is opened for reading. It may read tables and
 views and call functions, and nothing else: no writing, no other file, no extension, one statement.
 Its time, its rows and its memory are limited.
+
+What an untrained model writes may take any time and memory. SQLite and DuckDB look at their own
+limits between steps, and one step may search a long text for minutes, or make a list of 200 million
+numbers, which DuckDB's `memory_limit` does not count (duckdb 2.0.1). The child has a limit of
+memory, and ends itself when a query takes too long.
 """
 
 from __future__ import annotations
 
+import contextlib
+import importlib.util
+import json
 import math
+import os
 import re
+import subprocess
+import sys
+import threading
+import weakref
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from stratos.contrib.sql.database import Database, QueryError, QueryLimits, Row
-from stratos.contrib.sql.order import is_ordered, keyed
-from stratos.contrib.sql.words import EmptyGolds, QueryFails
+from stratos.contrib.sql.words import DuckDbIsMissing, EmptyGolds, QueryFails
 from stratos.core.digest import identity
 from stratos.core.foreign import beside
 from stratos.core.reasons import Reason
 from stratos.tasks.answers import AnswerText, behind_marker
 from stratos.tasks.objects import pairs_all
+
+MARK, MARK_AT = b"DUCK", 8
+"""What a DuckDB file has at this byte."""
+_CHILD = Path(__file__).with_name("query_child.py")
+
+
+Row = tuple[Any, ...]
+"""Digest, numbers, and where asked for a digest of keys."""
+
+
+class QueryError(Exception):
+    """A query that fails, is not allowed, takes too long, or has too many rows."""
+
+
+@dataclass(frozen=True)
+class QueryLimits:
+    """What one query may take."""
+
+    seconds: float
+    most_rows: int
+    n_added: int = 0
+    """Last columns that are keys, and no part of a row."""
+    keys: tuple[int, ...] | None = None
+    """Further columns that are keys; null tells no keys."""
+
+
+@dataclass(frozen=True)
+class Database:
+    """A file that is opened for reading, without access to any other file."""
+
+    path: Path
+
+    @property
+    def kind(self) -> str:
+        """Of the file: sqlite or duckdb."""
+        try:
+            with self.path.open("rb") as file:
+                is_duckdb = file.read(MARK_AT + len(MARK))[MARK_AT:] == MARK
+        except OSError:
+            return "sqlite"  # which says why it cannot be opened
+        return "duckdb" if is_duckdb else "sqlite"
+
+    def why_not(self) -> Reason | None:
+        """Return which package is missing; None if queries can be run."""
+        if self.kind == "sqlite" or importlib.util.find_spec("duckdb") is not None:
+            return None
+        return DuckDbIsMissing()
+
+    def rows(self, query: str, limits: QueryLimits) -> tuple[Row, ...]:
+        """Run one query that reads, and return its rows in their order.
+
+        A row is a digest of its values without numbers, and its numbers; with `limits.keys`, also
+        a digest of the columns that these name.
+
+        Raises:
+            QueryError: it gives no rows.
+        """
+        return _child(self, os.getpid()).rows(query, limits)
+
+
+class _Child:
+    """A process that runs queries one after another, and is started again after one ended it.
+
+    It ends with this object, or with Python: `subprocess` keeps a process that nobody waits for.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._command = [
+            sys.executable, "-P", str(_CHILD), database.kind, str(database.path)
+        ]  # fmt: skip
+        self._turn = threading.Lock()
+        self._process: subprocess.Popen[str] | None = None
+        self._end: Callable[[], object] = lambda: None
+
+    def rows(self, query: str, limits: QueryLimits) -> tuple[Row, ...]:
+        """Return the rows of a query.
+
+        Raises:
+            QueryError: it gives none.
+        """
+        with self._turn:
+            asked = {key: one for key, one in asdict(limits).items() if one is not None}
+            found = self._asked(json.dumps({"query": query, **asked}))
+        if found is None:
+            raise QueryError(f"more than {limits.seconds:g} seconds, or too much memory")
+        if "error" in found:
+            raise QueryError(found["error"])
+        return tuple((row[0], tuple(row[1]), *row[2:]) for row in found["rows"])
+
+    def _asked(self, line: str) -> dict[str, Any] | None:
+        """Return what the child answers; None if the query ended it."""
+        if self._process is None or self._process.poll() is not None:
+            self._end()
+            self._process = subprocess.Popen(
+                self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL, text=True,
+            )  # fmt: skip
+            self._end = weakref.finalize(self, _end, self._process, os.getpid())
+        stdin, stdout = self._process.stdin, self._process.stdout
+        assert stdin is not None and stdout is not None
+        with contextlib.suppress(BrokenPipeError):
+            stdin.write(f"{line}\n")
+            stdin.flush()
+        if answer := stdout.readline():
+            return json.loads(answer)
+        self._end()
+        self._process = None
+        return None
+
+
+def _end(process: subprocess.Popen[str], parent: int) -> None:
+    """Kill a process, wait for it and close its pipes; a fork of its parent leaves it alone."""
+    if os.getpid() != parent:
+        return
+    process.kill()
+    process.wait()
+    for pipe in (process.stdin, process.stdout):
+        with contextlib.suppress(BrokenPipeError):
+            assert pipe is not None
+            pipe.close()
+
+
+@lru_cache(maxsize=8)
+def _child(database: Database, pid: int) -> _Child:
+    """Return the child of a file and a process: a fork has its own."""
+    return _Child(database)
+
+
+_HIDDEN = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|--[^\n]*|/\*.*?\*/", re.DOTALL)
+"""Texts, quoted names and comments, in which no word of SQL stands."""
+_WORDS = re.compile(
+    r"[(),]|\border\s+by\b|\b(?:select|from|distinct|union|intersect|except|limit|offset|fetch)\b",
+    re.IGNORECASE,
+)
+_WAY = re.compile(r"\s+(?:asc|desc|nulls\s+first|nulls\s+last)\s*$", re.IGNORECASE)
+_NAMED = re.compile(r"\s+as\s+(\w+)\s*$", re.IGNORECASE)
+_COMBINED = ("distinct", "union", "intersect", "except")
+
+
+@dataclass(frozen=True)
+class Keyed:
+    """A query that also tells its keys."""
+
+    query: str
+    """The query with the keys as further columns."""
+    columns: tuple[int, ...]
+    """Keys that are columns of the query itself, from 0."""
+    n_added: int
+
+
+def is_ordered(query: str) -> bool:
+    """Return whether the outermost query sorts its rows: an order stands in no bracket."""
+    return any(word == "order by" for word, _, _ in _outermost(query))
+
+
+def keyed(query: str) -> Keyed | None:
+    """Return a query with the keys that it sorts by as its last columns; None if that is unclear.
+
+    A key may be the number of a column, or what could stand in the list of columns as well.
+    """
+    words = _outermost(query)
+    names = [word for word, _, _ in words]
+    if "order by" not in names or any(name in names for name in _COMBINED):
+        return None
+    if names.count("select") != 1 or "from" not in names:
+        return None
+    at = names.index("order by")
+    behind = words[at + 1 :]
+    end = next((start for word, start, _ in behind if word != ","), len(query))
+    commas = [start for word, start, _ in behind if word == "," and start < end]
+    starts = [words[at][2], *(comma + 1 for comma in commas)]
+    terms = [_term(query[a:b]) for a, b in zip(starts, [*commas, end], strict=True)]
+    named = _named(query, words)
+    columns = tuple(
+        int(term) - 1 if term.isdigit() else named[term.lower()]
+        for term in terms
+        if term.isdigit() or term.lower() in named
+    )
+    added = [term for term in terms if not (term.isdigit() or term.lower() in named)]
+    place = words[names.index("from")][1]
+    more = "".join(f", {term}" for term in added)
+    return Keyed(f"{query[:place].rstrip()}{more} {query[place:]}", columns, len(added))
+
+
+def _named(query: str, words: list[tuple[str, int, int]]) -> dict[str, int]:
+    """Return the new names of a query's columns, in small letters, with their places."""
+    names = [word for word, _, _ in words]
+    first, last = names.index("select"), names.index("from")
+    commas = [start for word, start, _ in words[first:last] if word == ","]
+    starts = [words[first][2], *(comma + 1 for comma in commas)]
+    columns = [query[a:b] for a, b in zip(starts, [*commas, words[last][1]], strict=True)]
+    if any(column.strip().endswith("*") for column in columns):
+        return {}  # which stands for columns that are not counted here
+    found = ((_NAMED.search(column), k) for k, column in enumerate(columns))
+    return {name[1].lower(): k for name, k in found if name}
+
+
+def _term(text: str) -> str:
+    text = _HIDDEN.sub(
+        lambda found: " " if found[0][:2] in ("--", "/*") else found[0], text
+    ).strip()
+    while (found := _WAY.search(text)) is not None:
+        text = text[: found.start()]
+    return text
+
+
+def _outermost(query: str) -> list[tuple[str, int, int]]:
+    """Return the words of the outermost query, in small letters, with where they start and end."""
+    blank = _HIDDEN.sub(lambda found: " " * len(found[0]), query)
+    depth, found = 0, []
+    for word in _WORDS.finditer(blank):
+        if word[0] in "()":
+            depth += 1 if word[0] == "(" else -1
+        elif depth == 0:
+            found.append((" ".join(word[0].lower().split()), word.start(), word.end()))
+    return found
+
 
 _FENCE = re.compile(r"```(?:sql|sqlite|duckdb)?[ \t]*\n(.*?)(?:```|$)", re.DOTALL | re.IGNORECASE)
 _QUERY = re.compile(r"\s*\(*\s*(?:select|with|from|values)\b", re.IGNORECASE)

@@ -5,21 +5,86 @@ from __future__ import annotations
 import random
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
-from stratos.contrib.tools.calls import Call, written
-from stratos.contrib.tools.drawing import CannotDrawError, Drawer
-from stratos.contrib.tools.draws import Draws
-from stratos.contrib.tools.flat import flat_of
-from stratos.contrib.tools.phrases import words_of
-from stratos.contrib.tools.request_templates import Requests, templates_of
+from stratos.contrib.tools.calls import Call, read, written
+from stratos.contrib.tools.drawing import ENGLISH, CannotDrawError, Drawer
+from stratos.contrib.tools.plain_requests import words_of
+from stratos.contrib.tools.request_templates import Requests, flat_of, templates_of
 from stratos.contrib.tools.signatures import Tool, question_of, request_in, tools_in
 from stratos.contrib.tools.tool_rows import slice_of
-from stratos.contrib.tools.words import NoDraw, NotDrawn
-from stratos.tasks.base import Item
+from stratos.contrib.tools.words import MOST_NAMED, NeverDrawn, NoDraw, NotDrawn
+from stratos.core.reasons import Reason
+from stratos.tasks.base import Item, Message
+
+_LEAST_IN_VAIN = 5
+"""Draws without a request, from which a tool is taken for one that has none."""
+
+
+@dataclass
+class Draws:
+    """Counts draws by tool."""
+
+    n_made: Counter[str] = field(default_factory=Counter)
+    """Name of a tool to the requests that call it."""
+    in_vain: Counter[tuple[str, Reason]] = field(default_factory=Counter)
+    """Name of a tool, and why a draw of it made no request, to how many draws did not."""
+
+    def miss(self, tools: Iterable[str], reason: Reason) -> None:
+        """Count a draw that made no request for the tools of these names."""
+        self.in_vain.update((name, reason) for name in tools)
+
+    def by_tool(self) -> dict[str, int]:
+        """Return how many draws made no request, by tool and reason, those of few as one."""
+        named = self.in_vain.most_common(MOST_NAMED)
+        counts = {f"{name}: {reason}": n for (name, reason), n in named}
+        rest = self.in_vain.total() - sum(counts.values())
+        return {**counts, "other tools": rest} if rest else counts
+
+    def never(self) -> NeverDrawn | None:
+        """Return for which tools nothing could be made, and why; None where there are none."""
+        by_tool: dict[str, Counter[Reason]] = {}
+        for (name, reason), n in self.in_vain.items():
+            by_tool.setdefault(name, Counter())[reason] += n
+        never = {
+            name: reasons.most_common(1)[0][0]
+            for name, reasons in by_tool.items()
+            if not self.n_made[name] and reasons.total() >= _LEAST_IN_VAIN
+        }
+        return NeverDrawn(never, len(self.n_made.keys() | by_tool.keys())) if never else None
+
+
+def wording_of(item: Item) -> list[Message]:
+    """Return the chat that asks for a request in other words.
+
+    It shows the calls and their tools. Where no call is right, the request is said anew.
+    """
+    plain = request_in(item.question)
+    names = {call.name for call in read(item.answer) or ()}
+    if not names:
+        asked = f"Request: {plain}\nNew request:"
+        return [
+            {"role": "system", "content": ENGLISH["for_none"]},
+            {"role": "user", "content": asked},
+        ]
+    tools = "\n".join(tool.line for tool in tools_in(item.question) if tool.name in names)
+    asked = f"Tools:\n{tools}\n\nCalls: {item.answer}\n\nA clumsy request: {plain}\nNew request:"
+    return _chat(ENGLISH["for_calls"], asked)
+
+
+def _chat(system: str, asked: str) -> list[Message]:
+    return [{"role": "system", "content": system}, {"role": "user", "content": asked}]
+
+
+def gives_away(text: str, item: Item) -> bool:
+    """Return whether a text holds calls as they are written, or a name that nobody says."""
+    called = read(item.answer) or ()
+    names = {name for call in called for name in (call.name, *call.arguments)}
+    return "{" in text or any(name in text for name in names if not name.isalpha())
+
 
 _MOST_IN_VAIN = 500
 """Draws in a row that bring no new request, after which there are no more."""

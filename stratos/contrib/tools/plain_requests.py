@@ -12,16 +12,122 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Iterator, Mapping, Sequence, Set
+from functools import lru_cache
 from typing import Any
 
-from stratos.contrib.tools import forms
 from stratos.contrib.tools.calls import Call
-from stratos.contrib.tools.drawing import CannotDrawError
-from stratos.contrib.tools.forms import headed, marks_of, ways_of, without_manners
-from stratos.contrib.tools.phrases import nouns, phrases, words_of
+from stratos.contrib.tools.drawing import (
+    ENGLISH,
+    LONGEST,
+    CannotDrawError,
+    spellings,
+    value_of_text,
+)
 from stratos.contrib.tools.signatures import Tool
-from stratos.contrib.tools.spelling import spellings, value_of_text
 from stratos.contrib.tools.words import NoDraw, NotDrawn
+
+_FIRST = re.compile(r"(?<=[a-z\d)])\.(?:\s|$)|\n")
+_PREFACE = re.compile(
+    r"(?:this|the) (?:function|tool|api|method|endpoint)\s+(?:is used to |allows you to |can )?",
+    re.IGNORECASE,
+)
+_DETAIL = re.compile(
+    r",| (?:based on|given|by|using|with|from|for|of an?|for an?|in an?|according to|including|that"
+    r"|which|and|if|between|where|on an?|at an?|via|through) ",
+    re.IGNORECASE,
+)
+"""Behind this a description goes into what is given."""
+_DANGLING = re.compile(r"(?: (?:a|an|the|of|in|on|at|to|for|its|their))+$", re.IGNORECASE)
+_SPACE = re.compile(r".*\.|^[A-Za-z]+_\d+_")
+"""What stands before the name of a tool proper: its API."""
+_CAMEL = re.compile(r"(?<=[a-z\d])(?=[A-Z])")
+_LEAST_WORDS = 2
+"""Of a shorter phrase, and of a name, so that it says what is done."""
+_MOST_WORDS = 6
+"""Of a name that is said in place of the description."""
+
+
+def phrases(tool: Tool) -> tuple[str, ...]:
+    """Return what a tool does, as it follows "Please"."""
+    return _phrases_of(tool.name, tool.description)
+
+
+def nouns(tool: Tool) -> tuple[str, ...]:
+    """Return what a tool gives, as it follows "Show me"; none where it does something else."""
+    parts = (phrase.partition(" ") for phrase in phrases(tool))
+    return tuple(
+        dict.fromkeys(rest for verb, _, rest in parts if verb in ENGLISH["asking"] and rest)
+    )
+
+
+def words_of(name: str) -> str:
+    """Return the words of a name."""
+    words = _CAMEL.sub(" ", name).replace("_", " ").replace("-", " ").lower()
+    return " ".join(words.split())
+
+
+@lru_cache(maxsize=4096)
+def _phrases_of(name: str, description: str) -> tuple[str, ...]:
+    first = _FIRST.split(description, maxsplit=1)[0].strip().rstrip(".")
+    words = words_of(_SPACE.sub("", name))
+    by_name = words if _LEAST_WORDS <= len(words.split()) <= _MOST_WORDS else ""
+    verb, _, rest = _PREFACE.sub("", first).partition(" ")
+    whole = f"{_bare(verb)} {rest}".strip()
+    short = _DANGLING.sub("", _DETAIL.split(whole, maxsplit=1)[0].strip())
+    if len(short.split()) < _LEAST_WORDS:
+        short = ""
+    found = [one for one in (whole, short, by_name) if 0 < len(one) <= LONGEST // 4]
+    return tuple(dict.fromkeys(found)) or (f"call {name}",)
+
+
+def _bare(verb: str) -> str:
+    """Return a verb as it follows "Please": that of "Returns the weather" is "return"."""
+    if verb.isupper():
+        return verb
+    verb = verb.lower()
+    if verb.endswith("ies"):
+        return f"{verb[:-3]}y"
+    if verb.endswith(("ches", "shes", "sses", "xes", "zzes")):
+        return verb[:-2]
+    return verb[:-1] if verb.endswith("s") and not verb.endswith(("ss", "us", "is")) else verb
+
+
+BETWEEN_NUMBERS = " and "
+BEFORE_ANY = ENGLISH["before_any"]
+BEFORE_FIRST = [*BEFORE_ANY, *ENGLISH["before_first"]]
+_END = re.compile(r"(?:,? please)?(?: for me)?[.?!]?(?: Thanks!)?$")
+
+
+def headed(form: str, phrase: str) -> str:
+    """Return the head of a request: what it wants, in a form."""
+    return form.format(phrase=phrase, Phrase=phrase[:1].upper() + phrase[1:])
+
+
+def without_manners(request: str) -> str:
+    """Return a request without its greeting, and without what ends it."""
+    greeting = next((one for one in ENGLISH["greetings"] if request.startswith(one)), "")
+    return _END.sub("", request[len(greeting) :], count=1)
+
+
+@lru_cache(maxsize=4096)
+def ways_of(name: str) -> tuple[tuple[str, str], ...]:
+    """Return what may stand before and behind the value of an argument, by its name."""
+    words = words_of(name)
+    parts = words.split()
+    if parts and parts[-1] in ENGLISH["counted"]:
+        return ((" for ", f" {parts[-1]}"), (" with ", f" {parts[-1]}"))
+    fitting = (entry for entry in ENGLISH["suggested"] if set(entry["names"]) & set(parts))
+    suggested = next(fitting, {"before": ()})["before"]
+    return *((before, "") for before in suggested), (f" with {words} ", "")
+
+
+@lru_cache(maxsize=4096)
+def marks_of(names: tuple[str, ...]) -> frozenset[str]:
+    """Return what the arguments of these names begin with, behind another one's value."""
+    signs = {sign for _, sign, _ in ENGLISH["styles"]}
+    named = {f" {words_of(name)}{sign}" for name in names for sign in signs}
+    return frozenset(named | {before for name in names for before, _ in ways_of(name)})
+
 
 _SHARE_UNNAMED, _SHARE_FLOWING = 0.4, 0.4
 _SHARE_ASKED = 0.4
@@ -48,11 +154,11 @@ def write(call: Call, tool: Tool, rng: random.Random, *, is_alone: bool = True) 
     asked = nouns(tool)
     is_question = bool(asked) and rng.random() < _SHARE_ASKED
     phrase = rng.choice(asked if is_question else phrases(tool))
-    form = rng.choice(forms.QUESTIONS if is_question else forms.ORDERS)
+    form = rng.choice(ENGLISH["questions"] if is_question else ENGLISH["orders"])
     text = headed(form, phrase) + told(call.arguments, tool, rng)
     if is_alone and rng.random() < _SHARE_GREETED:
-        text = rng.choice(forms.GREETINGS) + text
-    return text + rng.choice(forms.ENDS) if is_alone and rng.random() < _SHARE_ENDED else text
+        text = rng.choice(ENGLISH["greetings"]) + text
+    return text + rng.choice(ENGLISH["ends"]) if is_alone and rng.random() < _SHARE_ENDED else text
 
 
 def told(
@@ -87,14 +193,14 @@ def told(
     text = ""
     if kind < _SHARE_FLOWING + _SHARE_UNNAMED:
         if _are_numbers(arguments, tool):
-            values = forms.BETWEEN_NUMBERS.join(said(name) for name in tool.required)
-            return f"{rng.choice(forms.BEFORE_ANY)}{values}"
+            values = BETWEEN_NUMBERS.join(said(name) for name in tool.required)
+            return f"{rng.choice(BEFORE_ANY)}{values}"
         first = _first(tool)
         if first in names:
             names.remove(first)
             suggested = [before for before, behind in ways_of(first)[:-1] if not behind]
-            text = f"{rng.choice([*forms.BEFORE_ANY, *suggested])}{said(first)}"
-    link, sign, glue = rng.choice(forms.STYLES)
+            text = f"{rng.choice([*BEFORE_ANY, *suggested])}{said(first)}"
+    link, sign, glue = rng.choice(ENGLISH["styles"])
     named = [f"{words_of(name)}{sign}{said(name)}" for name in names]
     return text + (link + glue.join(named) if named else "")
 
@@ -104,7 +210,10 @@ def read(request: str, tool: Tool) -> Iterator[Call]:
     request = without_manners(request)
     heads = [
         headed(form, phrase)
-        for wordings, some in ((forms.ORDERS, phrases(tool)), (forms.QUESTIONS, nouns(tool)))
+        for wordings, some in (
+            (ENGLISH["orders"], phrases(tool)),
+            (ENGLISH["questions"], nouns(tool)),
+        )
         for form in wordings
         for phrase in some
     ]
@@ -124,11 +233,11 @@ def read_told(rest: str, tool: Tool) -> Iterator[dict[str, Any]]:
     yield from _named(rest, tool)
     yield from _flowing(rest, tool, ())
     first = _first(tool)
-    for before in forms.BEFORE_FIRST:
+    for before in BEFORE_FIRST:
         if not rest.startswith(before):
             continue
         text = rest[len(before) :]
-        parts = text.split(forms.BETWEEN_NUMBERS)
+        parts = text.split(BETWEEN_NUMBERS)
         if len(parts) == len(tool.required):
             values = [
                 value_of_text(one, tool, name)
@@ -208,7 +317,7 @@ def _ends(text: str, tool: Tool) -> list[int]:
     A value that holds the name of an argument as a request says it cannot be told from that one.
     """
     found = set()
-    for link, sign, _ in forms.STYLES:
+    for link, sign, _ in ENGLISH["styles"]:
         for name in tool.properties:
             place = text.find(f"{link}{words_of(name)}{sign}")
             if place >= 0:
@@ -217,7 +326,7 @@ def _ends(text: str, tool: Tool) -> list[int]:
 
 
 def _named(text: str, tool: Tool) -> Iterator[dict[str, Any]]:
-    for link, sign, glue in forms.STYLES:
+    for link, sign, glue in ENGLISH["styles"]:
         if text.startswith(link):
             arguments = _arguments(text[len(link) :], sign, glue, tool)
             if arguments is not None:

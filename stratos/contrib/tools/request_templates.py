@@ -3,36 +3,146 @@
 A template is a training row's request whose values are places to fill; `plain_requests` says what
 a tool's description and its arguments are called. `read` tries all of all tools that are offered: a
 request counts if exactly one list of calls is read from it.
+
+A tool with fields in place of objects is one whose requests are written and read like any other's;
+its calls are put together again.
 """
 
 from __future__ import annotations
 
+import json
 import random
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import pairwise, product
 from typing import Any
 
 from stratos.contrib.tools import plain_requests as plain
 from stratos.contrib.tools.calls import Call, written
-from stratos.contrib.tools.drawing import CannotDrawError
-from stratos.contrib.tools.flat import flat_of
+from stratos.contrib.tools.drawing import ENGLISH, LONGEST, CannotDrawError, spelled, value_of_text
 from stratos.contrib.tools.signatures import Tool
-from stratos.contrib.tools.spelling import LONGEST, spelled, value_of_text
+from stratos.contrib.tools.words import NoDraw, NotDrawn
 from stratos.tasks.schema.document import resolved
+
+_DEEPEST = 3
+"""Objects in objects whose fields are named."""
+_KEPT = ("additionalProperties", "$defs", "definitions")
+_OTHERWISE_DRAWN = ("enum", "const", "examples", "anyOf", "oneOf", "allOf")
+
+_Path = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Flat:
+    """A tool, and the same with the fields of its object arguments as arguments."""
+
+    own: Tool
+    tool: Tool
+    """The tool with one argument for each field."""
+    paths: Mapping[str, _Path]
+    """Argument of that tool to the keys that lead to it; empty where the tool has no objects."""
+
+    def call(self, call: Call) -> Call:
+        """Return a call of the tool as one of the tool with fields.
+
+        Raises:
+            CannotDrawError: it holds something that no field is.
+        """
+        if not self.paths:
+            return call
+        found = {
+            name: value
+            for name, path in self.paths.items()
+            if (value := _at(call.arguments, path)) is not _NOTHING
+        }
+        tops = {path[0] for path in self.paths.values()}
+        rest = {name: value for name, value in call.arguments.items() if name not in tops}
+        made = Call(call.name, {**found, **rest})
+        if self.nested(made).arguments != call.arguments:
+            raise CannotDrawError(NotDrawn(NoDraw.UNNAMED_FIELDS), call.name)
+        return made
+
+    def nested(self, call: Call) -> Call:
+        """Return a call of the tool with fields as one of the tool, in the order of its schema."""
+        arguments: dict[str, Any] = {}
+        for name, path in self.paths.items():
+            if name in call.arguments:
+                inner = arguments
+                for key in path[:-1]:
+                    inner = inner.setdefault(key, {})
+                inner[path[-1]] = call.arguments[name]
+        rest = {name: one for name, one in call.arguments.items() if name not in self.paths}
+        return Call(call.name, self.own.ordered({**arguments, **rest}))
+
+
+_NOTHING = object()
+
+
+def flat_of(tool: Tool) -> Flat:
+    """Return a tool with the fields of its objects as arguments; as it is where it has none."""
+    return _flat_of(tool.line)
+
+
+@lru_cache(maxsize=4096)
+def _flat_of(line: str) -> Flat:
+    own = Tool(**json.loads(line))
+    found = list(_fields(own.parameters, own.parameters, (), True))
+    names = ["_".join(path) for path, *_ in found]
+    # References into `properties` would lead nowhere, and two fields of one name to either.
+    if all(len(path) == 1 for path, *_ in found) or "#/properties" in line:
+        return Flat(own, own, {})
+    if len(set(names)) < len(names):
+        return Flat(own, own, {})
+    parameters = {
+        **{key: own.parameters[key] for key in _KEPT if key in own.parameters},
+        "type": "object",
+        "properties": {name: schema for name, (_, schema, _) in zip(names, found, strict=True)},
+        "required": [name for name, (*_, needed) in zip(names, found, strict=True) if needed],
+    }
+    paths = {name: path for name, (path, *_) in zip(names, found, strict=True)}
+    return Flat(own, Tool(own.name, own.description, parameters), paths)
+
+
+def _fields(
+    root: Mapping[str, Any], schema: Mapping[str, Any], path: _Path, is_required: bool
+) -> Iterator[tuple[_Path, Any, bool]]:
+    """Yield the keys that lead to each value that is no object, its schema, and if it is needed."""
+    required = schema.get("required", ())
+    for key, inner in schema.get("properties", {}).items():
+        needed = is_required and key in required
+        found = resolved(root, inner)
+        if len(path) < _DEEPEST and isinstance(found, Mapping) and _has_fields(found):
+            yield from _fields(root, found, (*path, key), needed)
+        else:
+            yield (*path, key), inner, needed
+
+
+def _has_fields(schema: Mapping[str, Any]) -> bool:
+    kinds = schema.get("type", "object" if schema.get("properties") else "string")
+    is_object = kinds == "object" or (isinstance(kinds, list) and "object" in kinds)
+    return (
+        is_object
+        and bool(schema.get("properties"))
+        and not any(key in schema for key in _OTHERWISE_DRAWN)
+    )
+
+
+def _at(value: Any, path: _Path) -> Any:
+    for key in path:
+        if not isinstance(value, Mapping) or key not in value:
+            return _NOTHING
+        value = value[key]
+    return value
+
 
 _MOST_SLOTS = 6
 _SHARE_SHORT = 0.7
 """Share of requests for several calls that could share what they do, and do."""
 _MOST_WORDINGS = 200
 """Templates of one tool: each request is read by all of them."""
-JOINS = (". Also, ", ". Then ", "; and ", ". After that, ", ", and also ", " and also ", ", then ")
-"""What stands between the requests for several calls."""
-SHORT_JOINS = (", and also", " and also", ", and then", ", as well as", " and")
-"""What stands before further arguments of the same tool (`… for Rome, and also for Oslo`)."""
 
 
 @dataclass(frozen=True)
@@ -159,7 +269,7 @@ class Requests:
             for one in others
         )
         if are_alike and rng.random() < _SHARE_SHORT:
-            join = rng.choice(SHORT_JOINS)
+            join = rng.choice(ENGLISH["short_joins"])
             text = self._write(first, tools[0], rng, is_alone=False)
             return text + "".join(
                 join + plain.told(one.arguments, tool, rng, is_further=True)
@@ -169,7 +279,7 @@ class Requests:
             self._write(call, tool, rng, is_alone=False).rstrip(".?!")
             for call, tool in zip(calls, tools, strict=True)
         ]
-        return rng.choice(JOINS).join(parts)
+        return rng.choice(ENGLISH["joins"]).join(parts)
 
     def read(self, request: str, tools: Sequence[Tool]) -> list[list[Call]]:
         """Return every list of calls that a request can be read as; [] where it is no call's.
@@ -188,12 +298,12 @@ class Requests:
 
     def _read(self, request: str, tools: Sequence[Tool]) -> list[list[Call]]:
         found = {written([call]): [call] for call in self._single(request, tools)}
-        for join in JOINS:
+        for join in ENGLISH["joins"]:
             if join in request:
                 parts = [self._single(part, tools) for part in request.split(join)]
                 if all(parts):
                     found |= {written(calls): list(calls) for calls in product(*parts)}
-        for join in SHORT_JOINS:
+        for join in ENGLISH["short_joins"]:
             if f"{join} " in request:
                 head, *tails = request.split(join)
                 for call in self._single(head, tools):

@@ -53,8 +53,7 @@ class Tool:
     @property
     def properties(self) -> Mapping[str, Any]:
         """Name to schema of each argument."""
-        found: Mapping[str, Any] = self.parameters.get("properties", {})
-        return found
+        return self.parameters.get("properties", {})
 
     @property
     def required(self) -> tuple[str, ...]:
@@ -108,8 +107,19 @@ class Tool:
 
     def ordered(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """Return arguments as they are learnt: as a grammar of the schema lets them be written."""
-        made: dict[str, Any] = spelled(self.parameters, dict(arguments), self.takes)
-        return made
+        return spelled(self.parameters, dict(arguments), self.takes)
+
+
+def json_of(text: str, subject: str) -> Any:
+    """Return what a text is the JSON of.
+
+    Raises:
+        ValueError: it is none; the message begins with the subject and its verb.
+    """
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        raise ValueError(f"{subject} {shown(text)}, which is no JSON") from None
 
 
 def tools_of(value: Any) -> tuple[Tool, ...]:
@@ -119,10 +129,7 @@ def tools_of(value: Any) -> tuple[Tool, ...]:
         ValueError: they cannot be read; the message says which and why.
     """
     if isinstance(value, str):
-        try:
-            value = json.loads(value)
-        except (ValueError, RecursionError):
-            raise ValueError(f"tools is {shown(value)}, which is no JSON") from None
+        value = json_of(value, "tools is")
     if isinstance(value, Mapping):
         value = [value]
     if not isinstance(value, list):

@@ -2,18 +2,40 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from math import nan
 from typing import Any
 
-from stratos.contrib.tools.calls import Call, calls_of, written
-from stratos.contrib.tools.matching import why_invalid
-from stratos.contrib.tools.signatures import Tool, question_of, tools_of
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from stratos.contrib.logs.messages.conversation import (
+    PassedOver,
+    Turn,
+    UnansweredRow,
+    WrongRow,
+    conversation_of,
+    particulars,
+)
+from stratos.contrib.logs.messages.exchanges import exchange_in
+from stratos.contrib.logs.messages.turn_rows import OF_WRONG_TYPES, session_of, workload_of
+from stratos.contrib.logs.words import FieldOfWrongType
+from stratos.contrib.tools.calls import Call, calls_of, why_invalid, written
+from stratos.contrib.tools.signatures import Tool, json_of, messages_in, question_of, tools_of
 from stratos.contrib.tools.words import NoArgument, NoTools, WrongAccept
+from stratos.core.foreign import cause
 from stratos.core.reasons import Because, Reason
-from stratos.tasks.rows import Unanswered, find_field
+from stratos.core.redact import redact_shapes
+from stratos.tasks.alike import Alike
+from stratos.tasks.rows import Unanswered, find_field, writable
 from stratos.tasks.shown import shown
+from stratos.tasks.split import family_hash, id_of, normalised
+from stratos.tasks.table import Provenance, Row
 from stratos.tasks.words import EmptyField, LacksField
 
 _ROLES = ("system", "developer", "user", "assistant", "tool")
@@ -110,10 +132,7 @@ def _asked(
     named = find_field(row, names.question)
     value = row[said] if said is not None else row[named] if named is not None else None
     if isinstance(value, str) and said is not None:
-        try:
-            value = json.loads(value)
-        except (ValueError, RecursionError):
-            raise ValueError(f"{said} is {shown(value)}, which is no JSON") from None
+        value = json_of(value, f"{said} is")
     if isinstance(value, str) and value.strip():
         return [{"role": "user", "content": value.strip()}], None
     if isinstance(value, list) and len(value) == 1 and isinstance(value[0], list):
@@ -156,3 +175,159 @@ def _message(value: Any, number: int) -> dict[str, Any]:
         calls = calls_of(value["tool_calls"])
         made["tool_calls"] = json.loads(written(calls))
     return made
+
+
+_MOST_BEGINNINGS = 50
+"""Messages of the user up to which a history is compared with others."""
+_encode = msgspec.json.Encoder(order="sorted").encode
+
+
+@dataclass(frozen=True)
+class Families:
+    """Of each row of a file's requests the family, and the same of any other request."""
+
+    keys: NDArray[np.uint64] = field(default_factory=lambda: np.zeros(0, np.uint64))
+    """Of each row, by its number."""
+    requests: NDArray[np.uint64] = field(default_factory=lambda: np.zeros(0, np.uint64))
+    """Hashes of all requests, sorted."""
+    of_requests: NDArray[np.uint64] = field(default_factory=lambda: np.zeros(0, np.uint64))
+    """Of each of these its family."""
+    n_of_no_session: int = 0
+    """Rows with an id of a session that nearly all have."""
+
+    @staticmethod
+    def of(alike: Alike) -> Families:
+        """Return the families of the requests that were taken in."""
+        keys = alike.keys()
+        requests, first = np.unique(alike.wholes(), return_index=True)
+        return Families(keys, requests, keys[first], alike.n_of_no_session)
+
+    def family(self, question: str) -> str:
+        """Return the family of a question: of a request that no row has, one of its own."""
+        own = np.uint64(family_hash(normalised(asked_in(messages_in(question)))))
+        place = int(np.searchsorted(self.requests, own))
+        is_known = place < len(self.requests) and self.requests[place] == own
+        return id_of(int(self.of_requests[place] if is_known else own))
+
+
+def take_in(alike: Alike, question: str, session: str) -> int:
+    """Take the request of a question in; return its number.
+
+    Args:
+        alike: what takes it in.
+        question: with the tools, as a model is asked.
+        session: id of its session, "" without one.
+    """
+    messages = messages_in(question)
+    return alike.add(asked_in(messages), _beginnings(messages), session_of(session))
+
+
+def asked_in(messages: Sequence[Mapping[str, Any]]) -> str:
+    """Return what the user wrote, a line for each message."""
+    return "\n".join(str(one["content"]) for one in messages if one["role"] == "user")
+
+
+def _beginnings(messages: Sequence[Mapping[str, Any]]) -> list[int]:
+    """Return hashes of what a history begins with, up to each message of the user."""
+    digest = hashlib.blake2b(digest_size=8)
+    found: list[int] = []
+    for one in messages:
+        if one["role"] in ("system", "developer"):
+            continue
+        digest.update(_encode(one))
+        if one["role"] == "user":
+            found.append(int.from_bytes(digest.digest(), "big"))
+            if len(found) == _MOST_BEGINNINGS:
+                break
+    return found
+
+
+NO_TOOLS = "requests without tools"
+TEXT_AFTER_RESULTS = "answers in text to results of tools"
+"""Nothing says that no call would have been right."""
+_OWN = Names("question", "messages", "tools", "calls")
+
+
+class _OtherWorkload(Exception):
+    """A row is of another workload than the one that is read."""
+
+
+@dataclass
+class ToolRowReader:
+    """Reads rows of either form, and counts what is left out though nothing is wrong with it."""
+
+    names: Names
+    workload: str | None = None
+    """Id of the only workload that is read of a log; None reads all."""
+    n_logged: int = 0
+    """Rows that were requests with responses."""
+    n_other: int = 0
+    """Rows of other workloads."""
+    n_secrets: int = 0
+    """Keys and tokens that were replaced."""
+    passed: Counter[str] = field(default_factory=Counter)
+    alike: Alike = field(default_factory=Alike)
+    """Tells which requests belong together."""
+
+    def read(self, line: str, data: Mapping[str, Any]) -> Row | Unanswered | Reason | None:
+        """Return a row, or what is wrong with it; None of one that is left out."""
+        try:
+            own = self._of_log(data)
+            found = row_of(data, self.names) if own is None else row_of(own, _OWN)
+            session = particulars("", data).session
+        except UnansweredRow as error:
+            return Unanswered(Because(str(error)))
+        except WrongRow as error:
+            return Because(str(error))
+        except _OtherWorkload:
+            self.n_other += 1
+            return None
+        except PassedOver as kind:
+            self.passed[str(kind)] += 1
+            return None
+        except OF_WRONG_TYPES as error:
+            return FieldOfWrongType(cause(error))
+        return self._row(line, found, session) if isinstance(found, dict) else found
+
+    def _row(self, line: str, fields: dict[str, Any], session: str) -> Row:
+        question, answer = self._redacted(fields["question"]), self._redacted(fields["answer"])
+        number = take_in(self.alike, question, session)
+        options = tuple(map(self._redacted, fields.get("options", ())))
+        provenance = Provenance(number, nan, "", "")
+        return Row(line, question, answer, "", fields["slice"], options, provenance)
+
+    def _of_log(self, data: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Return messages, tools and calls of a request with its response; None of another row."""
+        if find_field(dict(data), self.names.calls) is not None:
+            return None
+        found = exchange_in(data)
+        if found is None:
+            return None
+        conversation = conversation_of(found.turns, found.about)  # checks their order
+        if self.workload is not None and workload_of(conversation).id != self.workload:
+            raise _OtherWorkload
+        if found.tools is None:
+            raise PassedOver(NO_TOOLS)
+        *before, answer = found.turns
+        if not answer.calls and any(turn.role == "tool" for turn in before):
+            raise PassedOver(TEXT_AFTER_RESULTS)
+        self.n_logged += 1
+        return {
+            "messages": [_message_of(turn) for turn in before],
+            "tools": found.tools,
+            "calls": _calls_of(answer),
+        }
+
+    def _redacted(self, text: str) -> str:
+        found, n = redact_shapes(writable(text))
+        self.n_secrets += n
+        return found
+
+
+def _message_of(turn: Turn) -> dict[str, Any]:
+    message = {"role": turn.role, "content": turn.text}
+    return {**message, "tool_calls": _calls_of(turn)} if turn.calls else message
+
+
+def _calls_of(turn: Turn) -> list[dict[str, Any]]:
+    return [{"name": one.name, "arguments": json.loads(one.arguments)} for one in turn.calls]

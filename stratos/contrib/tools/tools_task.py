@@ -7,21 +7,27 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache, partial
-from typing import TYPE_CHECKING, Any, Literal
+from pathlib import Path
+from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from typing_extensions import override
 
 from stratos.contrib.logs.words import OtherWorkloads, SecretsReplaced
-from stratos.contrib.tools.calls import Call, calls_of, read, written
-from stratos.contrib.tools.draws import Draws
-from stratos.contrib.tools.families import Families
-from stratos.contrib.tools.injected import Injected
-from stratos.contrib.tools.logged_calls import ToolRowReader
-from stratos.contrib.tools.matching import is_right, overlap, overlap_of_arguments, why_invalid
-from stratos.contrib.tools.offered import TEMPLATE
-from stratos.contrib.tools.other_words import gives_away, wording_of
+from stratos.contrib.tools.calls import (
+    Call,
+    calls_of,
+    is_right,
+    overlap,
+    overlap_of_arguments,
+    read,
+    why_invalid,
+    written,
+)
+from stratos.contrib.tools.injected import Draws, Injected, gives_away, wording_of
 from stratos.contrib.tools.signatures import grammar_of, question_of, request_in, tools_in
-from stratos.contrib.tools.tool_rows import Names
+from stratos.contrib.tools.tool_rows import Families, Names, ToolRowReader
 from stratos.contrib.tools.words import NotRecovered
 from stratos.core.counted import listed
 from stratos.core.errors import ConfigError
@@ -36,10 +42,6 @@ from stratos.tasks.metrics import Metric, MetricName
 from stratos.tasks.rows import Fields, FileRows, Record, RowSource
 from stratos.tasks.split import content_id
 from stratos.tasks.table import Row, Rows
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
 SIMPLE, MULTIPLE, PARALLEL, IRRELEVANT = "simple", "multiple", "parallel", "irrelevant"
 
@@ -124,8 +126,9 @@ class ToolsTask(JsonlTask):
     split_answer: str | None = field(init=False, default=None)
     unlabelled_path: str | None = field(init=False, default=None)
 
-    template_prefix = TEMPLATE
-    """The student's chat template takes `tools`."""
+    template_prefix = Path(__file__).with_name("offered.jinja").read_text(encoding="utf-8")
+    """The student's chat template takes `tools`: they and the messages are written as
+    `signatures.question_of` does, as the student is trained on them."""
 
     # --- rows ------------------------------------------------------------------------------------
 

@@ -22,15 +22,14 @@ import uvicorn
 from stub_task import StubTask
 
 from stratos.contrib.cascade.config import CascadeConfig
-from stratos.contrib.cascade.endpoint import meter as meter_module
-from stratos.contrib.cascade.endpoint import options
-from stratos.contrib.cascade.endpoint.escalate import escalator
+from stratos.contrib.cascade.endpoint import made as meter_module
+from stratos.contrib.cascade.endpoint.escalate import Purse, escalator
 from stratos.contrib.cascade.endpoint.front import Cascading, application
-from stratos.contrib.cascade.endpoint.made import never_enough
-from stratos.contrib.cascade.endpoint.meter import Meter, read_kept
-from stratos.contrib.cascade.endpoint.purse import Purse
-from stratos.contrib.cascade.judge import Judge
+from stratos.contrib.cascade.endpoint.made import Meter, never_enough, read_kept
+from stratos.contrib.cascade.front import CascadeFront
+from stratos.contrib.cascade.front import typed as typed_options
 from stratos.contrib.cascade.record import Escalation
+from stratos.contrib.cascade.threshold import Judge
 from stratos.contrib.cascade.words import NeverEnough
 from stratos.core.errors import StratosError
 from stratos.deploy.server import free_port
@@ -438,6 +437,6 @@ def test_a_limit_below_one_call_and_no_time_are_told(tmp_path: Path) -> None:
     assert never_enough(config, typed, 1.23e-5) == [NeverEnough("--usd-per-day", 1e-5, 1.23e-5)]
     assert never_enough(config, ["--usd-per-day", "2", "--usd-per-month", "0"], 0.01) == []
     parser = ArgumentParser()
-    options.add_options(parser)
+    CascadeFront().add_options(parser)
     with pytest.raises(StratosError, match="--teacher-seconds 0: type a number above 0"):
-        options.typed(parser.parse_args(["--cascade", "--teacher-seconds", "0"]))
+        typed_options(parser.parse_args(["--cascade", "--teacher-seconds", "0"]))

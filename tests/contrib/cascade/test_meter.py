@@ -11,17 +11,17 @@ from pathlib import Path
 import pytest
 from syrupy.assertion import SnapshotAssertion
 
-from stratos.contrib.cascade.endpoint import meter, options
-from stratos.contrib.cascade.endpoint.made import check_alone
-from stratos.contrib.cascade.endpoint.meter import (
+from stratos.contrib.cascade.endpoint import made as meter
+from stratos.contrib.cascade.endpoint.made import (
     Counters,
     Facts,
     Meter,
+    check_alone,
     counting,
     meter_of,
     read_kept,
 )
-from stratos.contrib.cascade.front import CascadeFront
+from stratos.contrib.cascade.front import CascadeFront, typed
 from stratos.core.errors import StratosError
 from stratos.deploy.fronts import FrontStatus
 from stratos.deploy.hosted_server import Hosted
@@ -98,14 +98,16 @@ def hosted() -> Hosted:
 
 def test_a_cascade_that_is_started_again_stays_one_with_its_options() -> None:
     parser = ArgumentParser()
-    options.add_options(parser)
+    CascadeFront().add_options(parser)
     told = parser.parse_args(["--teacher-seconds", "3"])
-    options.keep_options(told, hosted())
+    CascadeFront().keep_options(told, hosted())
     assert told.cascade
-    assert options.typed(told) == ["--usd-per-day", "5", "--teacher-seconds", "3"]
+    assert typed(told) == ["--usd-per-day", "5", "--teacher-seconds", "3"]
     alone = parser.parse_args([])
-    options.keep_options(alone, replace(hosted(), module="stratos.deploy.engines.llama_server"))
-    assert not alone.cascade and options.typed(alone) == []
+    CascadeFront().keep_options(
+        alone, replace(hosted(), module="stratos.deploy.engines.llama_server")
+    )
+    assert not alone.cascade and typed(alone) == []
 
 
 def test_the_counters_are_fields_for_scripts_and_words_for_people(
@@ -116,7 +118,7 @@ def test_the_counters_are_fields_for_scripts_and_words_for_people(
         teacher_output_tokens=1, usd=0.01, unavailable=1, usd_today=0.02, usd_this_month=1.5,
         usd_per_month=9.0,
     )  # fmt: skip
-    monkeypatch.setattr("stratos.contrib.cascade.endpoint.options.facts_now", lambda hosted: facts)
+    monkeypatch.setattr("stratos.contrib.cascade.front.facts_now", lambda hosted: facts)
     status = CascadeFront().status(Path(), hosted(), answers=True)
     assert status.facts["is_cascade"] and status.facts["cascade"]["usd_per_day"] is None
     assert {*vars(Counters())} < {*status.facts["cascade"]}

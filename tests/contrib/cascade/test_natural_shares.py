@@ -12,11 +12,14 @@ import pytest
 
 from stratos import config as c
 from stratos.contrib.cascade import choosing_items as budget
-from stratos.contrib.cascade.choosing_items import can_promise, choosing_items
+from stratos.contrib.cascade.answered import in_shares, level
+from stratos.contrib.cascade.choosing_items import (
+    can_promise,
+    check_enough,
+    choosing_items,
+    measuring_items,
+)
 from stratos.contrib.cascade.group import CascadeGroup
-from stratos.contrib.cascade.items import check_enough, measuring_items
-from stratos.contrib.cascade.looks import level
-from stratos.contrib.cascade.natural_shares import in_shares
 from stratos.contrib.cascade.threshold import n_needed
 from stratos.core.errors import StratosError
 from stratos.tasks.jsonl import JsonlTask

@@ -22,8 +22,8 @@ from tiny_student import Larger, make_students
 from stratos import config as c
 from stratos.contrib.cascade.answered import answered, read_pairs
 from stratos.contrib.cascade.group import CascadeGroup
-from stratos.contrib.cascade.judge import bared, is_bare
 from stratos.contrib.cascade.stage import cascade
+from stratos.contrib.cascade.threshold import bared, is_bare
 from stratos.contrib.cascade.words import LateTeacher
 from stratos.core.errors import StratosError
 from stratos.deploy.bundle import make_bundle

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from stratos.contrib.cascade.way import escalated
+from stratos.contrib.cascade.choosing_items import escalated
 from stratos.records import Interval
 
 

@@ -8,7 +8,7 @@ import torch
 from tiny_student import tiny_model, tiny_tokenizer
 
 from stratos.contrib.cpu import kernel
-from stratos.contrib.cpu.compiled import Compiled, Rows
+from stratos.contrib.cpu.cpu_decoder import Compiled, Rows
 from stratos.models.decode.batched import write
 from stratos.models.decode.decoder import Decoder, Decoding
 from stratos.models.decode.kv_cache import cache_argument, roomy_cache

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from stratos.contrib.door.words import DoorStatus
+from stratos.contrib.door.nginx import DoorStatus
 
 OPEN = DoorStatus("127.0.0.1:8443", 7, (), "", Path("/c/a.door/access.log"), "/my runs/bundle")
 

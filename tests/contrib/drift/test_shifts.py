@@ -25,10 +25,9 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "report"))
 import factory
 
 from stratos.cli.compose import CONFIG_NAME, VERSION_BASE
-from stratos.contrib.drift import renewal as renewals
+from stratos.contrib.drift import command as renewals
 from stratos.contrib.drift import shifts as module
-from stratos.contrib.drift.live import evaluated, logged
-from stratos.contrib.drift.renewal import _reason, typed_for
+from stratos.contrib.drift.command import _reason, evaluated, logged, typed_for
 from stratos.contrib.drift.shifts import Asked, _apart, _chi_squared, _distance, shifts
 from stratos.core.conf import conf_dir
 from stratos.core.errors import StratosError

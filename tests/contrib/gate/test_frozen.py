@@ -13,8 +13,8 @@ from in_process import Done, stratos
 from tiny_run import tiny_config
 from tiny_student import Larger, make_students
 
-from stratos.contrib.gate import frozen as gate_frozen
-from stratos.contrib.gate.frozen import Frozen, Side, frozen_of, right_in_turn
+from stratos.contrib.gate import command as gate_frozen
+from stratos.contrib.gate.command import Frozen, Side, frozen_of, right_in_turn
 from stratos.core.errors import StratosError
 from stratos.evaluate.answer_files import KeptAnswer, answers_path
 from stratos.evaluate.answers import ask_folder

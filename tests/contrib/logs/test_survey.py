@@ -12,11 +12,9 @@ import pytest
 from in_process import stratos
 from syrupy.assertion import SnapshotAssertion
 
-from stratos.contrib.logs import personal
-from stratos.contrib.logs.model_price import card_named
-from stratos.contrib.logs.personal import CARD, EMAIL, IBAN, ID, PHONE, personal_data
-from stratos.contrib.logs.survey import survey
-from stratos.contrib.logs.survey_text import lines_of
+from stratos.contrib.logs import survey as survey_module
+from stratos.contrib.logs.command import card_named, lines_of
+from stratos.contrib.logs.survey import CARD, EMAIL, IBAN, ID, PHONE, personal_data, survey
 from stratos.teachers.model_names import card_of
 
 EXTRACT = "Extract product and order from the message of a customer, as one JSON object."
@@ -181,12 +179,12 @@ PLAIN_MAIL = re.compile(r"[\w.+'&-]+@[\w-]+(?:\.[\w-]+)*\.[^\W\d_]{2,}\b(?!:[\w/
 def found_plainly(text: str) -> set[str]:
     """Return the kinds of personal data in a text by patterns that are tried everywhere in it."""
     kinds = {
-        personal._kind(one[0], text[max(0, one.start() - 40) : one.start()])
+        survey_module._kind(one[0], text[max(0, one.start() - 40) : one.start()])
         for one in PLAIN_DIGITS.finditer(text)
     }
     if PLAIN_MAIL.search(text):
         kinds.add(EMAIL)
-    if any(personal._is_iban(one[0]) for one in personal._IBAN.finditer(text)):
+    if any(survey_module._is_iban(one[0]) for one in survey_module._IBAN.finditer(text)):
         kinds.add(IBAN)
     return {kind for kind in kinds if kind is not None}
 
@@ -202,7 +200,7 @@ def test_what_is_looked_at_first_misses_no_personal_data() -> None:
     assert found == [found_plainly(text) for text in texts]
     assert {kind for kinds in found for kind in kinds} >= {PHONE, CARD, IBAN, EMAIL}
     for text in texts:
-        assert personal._is_called(text) == bool(personal._CALLED.search(text))
+        assert survey_module._is_called(text) == bool(survey_module._CALLED.search(text))
 
 
 @pytest.mark.parametrize("usage", [None, {"prompt_tokens": 0, "completion_tokens": 0}])

@@ -15,8 +15,7 @@ from echo_teacher import EchoTeacher, chats
 
 from stratos.config import CallbacksConfig, EvaluateConfig, LimitsConfig, ProbeConfig
 from stratos.contrib.ray import engine as ray_engine
-from stratos.contrib.ray.engine import RayEngine
-from stratos.contrib.ray.teacher import RayTeacher
+from stratos.contrib.ray.engine import RayEngine, RayTeacher
 from stratos.contrib.ray.words import RayNotInstalled
 from stratos.core.chunk_engine import Here, in_chunks
 from stratos.core.context import Context

@@ -12,8 +12,7 @@ import pytest
 from syrupy.assertion import SnapshotAssertion
 
 from stratos.contrib.ray import nodes as ray_nodes
-from stratos.contrib.ray.executor import Ray
-from stratos.contrib.ray.job import NO_FOLDER, NO_PYTHON, Ask, attempts, next_attempt
+from stratos.contrib.ray.executor import NO_FOLDER, NO_PYTHON, Ask, Ray, attempts, next_attempt
 from stratos.contrib.ray.words import Unreachable
 from stratos.core import extras
 from stratos.core.errors import StratosError

@@ -29,10 +29,10 @@ def has(monkeypatch: pytest.MonkeyPatch):
     def nodes(*resources: dict[str, float]) -> None:
         made = shares([Node(str(i), "10.0.0.1", one) for i, one in enumerate(resources)])
         answers = {"http://head:8265": made, None: made}
-        monkeypatch.setattr("stratos.contrib.ray.offers.shares_of_cluster", answers.__getitem__)
+        monkeypatch.setattr("stratos.contrib.ray.nodes.shares_of_cluster", answers.__getitem__)
         used = {"CPU": (0.0, 100.0), "GPU": (0.0, 100.0)}
         monkeypatch.setattr(
-            "stratos.contrib.ray.offers.expected_waits", lambda _, of: free_now(used, of)
+            "stratos.contrib.ray.nodes.expected_waits", lambda _, of: free_now(used, of)
         )
 
     return nodes
@@ -65,7 +65,7 @@ def test_a_cluster_that_does_not_answer_or_has_nothing(
     def silent(address: str) -> None:
         raise StratosError(f"no Ray dashboard answers at {address}.")
 
-    monkeypatch.setattr("stratos.contrib.ray.offers.shares_of_cluster", silent)
+    monkeypatch.setattr("stratos.contrib.ray.nodes.shares_of_cluster", silent)
     with pytest.raises(CatalogError) as refused:
         load_catalog(cloud())
     assert str(refused.value) == snapshot
@@ -80,8 +80,8 @@ def test_an_a100_has_the_memory_that_ray_tells(monkeypatch, sizes, card) -> None
     """A job that asks for a type may get any node of it: the smallest counts."""
     a100 = {"CPU": 16.0, "GPU": 1.0, "memory": 64.0 * 2**30, "accelerator_type:A100": 1.0}
     made = shares([Node(str(i), "10.0.0.1", a100, gib) for i, gib in enumerate(sizes)])
-    monkeypatch.setattr("stratos.contrib.ray.offers.shares_of_cluster", lambda _: made)
-    monkeypatch.setattr("stratos.contrib.ray.offers.expected_waits", lambda _, of: free_now({}, of))
+    monkeypatch.setattr("stratos.contrib.ray.nodes.shares_of_cluster", lambda _: made)
+    monkeypatch.setattr("stratos.contrib.ray.nodes.expected_waits", lambda _, of: free_now({}, of))
     catalog = load_catalog(cloud())
     assert [one.accelerator for one in catalog.offers] == [card]
     said = [one for one in catalog.warnings if "of which there are several sizes" in one]

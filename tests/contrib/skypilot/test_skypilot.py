@@ -24,13 +24,11 @@ import yaml
 from required import lacking
 from syrupy.assertion import SnapshotAssertion
 
-from stratos.contrib.skypilot import check as sky_check
+from stratos.contrib.skypilot import executor as sky_check
 from stratos.contrib.skypilot import executor as skypilot
-from stratos.contrib.skypilot.cluster import Cluster
-from stratos.contrib.skypilot.executor import SkyPilot
-from stratos.contrib.skypilot.fetch import rules
-from stratos.contrib.skypilot.node import Unreachable
-from stratos.contrib.skypilot.pack import pack
+from stratos.contrib.skypilot.cluster import Cluster, Unreachable
+from stratos.contrib.skypilot.executor import SkyPilot, pack
+from stratos.contrib.skypilot.follow import rules
 from stratos.contrib.skypilot.task import Wanted, cluster_name, install, script_of, task_of
 from stratos.contrib.skypilot.words import NoCloud, NoPrice, NoSky, OldSky
 from stratos.core.errors import CapacityError, StratosError

@@ -11,7 +11,7 @@ from syrupy.assertion import SnapshotAssertion
 
 from stratos.contrib.slurm.executor import Slurm
 from stratos.contrib.slurm.limits import Allowance
-from stratos.contrib.slurm.partitions import limits
+from stratos.contrib.slurm.nodes import limits
 from stratos.contrib.slurm.queue import signal_of
 from stratos.core.errors import StratosError
 from stratos.executors.job_of_stage import job_spec

@@ -7,7 +7,7 @@ import subprocess
 import pytest
 
 from stratos.contrib.slurm import nodes as slurm_nodes
-from stratos.contrib.slurm.preemption import preempted_by
+from stratos.contrib.slurm.limits import preempted_by
 
 PARTITIONS = "".join(
     f"PartitionName={name} AllowGroups=ALL Default=NO GraceTime=5 PriorityJobFactor=1 "

@@ -17,9 +17,8 @@ from stratos.cli.commands import servers
 from stratos.contrib.slurm import limits as slurm_limits
 from stratos.contrib.slurm import nodes as slurm_nodes
 from stratos.contrib.slurm import queue as slurm_queue
-from stratos.contrib.slurm.executor import Slurm
-from stratos.contrib.slurm.files import folder_of, pattern
-from stratos.contrib.slurm.partitions import limits
+from stratos.contrib.slurm.executor import Slurm, folder_of, pattern
+from stratos.contrib.slurm.nodes import limits
 from stratos.core.errors import StratosError
 from stratos.executors import handed, started
 from stratos.executors.job import Job, JobSpec, State

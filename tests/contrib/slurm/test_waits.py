@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import pytest
 
 from stratos.contrib.slurm import nodes as slurm_nodes
-from stratos.contrib.slurm.waits import expected_start, expected_waits, past_waits
+from stratos.contrib.slurm.queue import expected_start, expected_waits, past_waits
 from stratos.core.shares import Share
 
 HISTORY = "\n".join([

@@ -8,8 +8,15 @@ from typing import Any
 
 import pytest
 
-from stratos.contrib.tools.calls import Call, calls_of, read, written
-from stratos.contrib.tools.matching import is_right, overlap, why_invalid
+from stratos.contrib.tools.calls import (
+    Call,
+    calls_of,
+    is_right,
+    overlap,
+    read,
+    why_invalid,
+    written,
+)
 from stratos.contrib.tools.signatures import (
     Tool,
     grammar_of,

@@ -12,10 +12,9 @@ import pytest
 from stratos.contrib.tools import ToolsTask
 from stratos.contrib.tools.calls import Call, read
 from stratos.contrib.tools.drawing import CannotDrawError
-from stratos.contrib.tools.draws import Draws
-from stratos.contrib.tools.flat import flat_of
+from stratos.contrib.tools.injected import Draws
 from stratos.contrib.tools.plain_requests import write
-from stratos.contrib.tools.request_templates import Requests, templates_of
+from stratos.contrib.tools.request_templates import Requests, flat_of, templates_of
 from stratos.contrib.tools.signatures import request_in, tools_of
 from stratos.contrib.tools.tool_rows import Names, row_of
 from stratos.contrib.tools.words import (

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
+from stratos.contrib.logs.command import lines_of
 from stratos.contrib.logs.survey import survey
-from stratos.contrib.logs.survey_text import lines_of
 from stratos.contrib.logs.words import OtherWorkloads, SecretsReplaced
 from stratos.contrib.tools import ToolsTask
-from stratos.contrib.tools.logged_calls import NO_TOOLS, TEXT_AFTER_RESULTS
 from stratos.contrib.tools.signatures import request_in
+from stratos.contrib.tools.tool_rows import NO_TOOLS, TEXT_AFTER_RESULTS
 
 CITIES = [f"{one}{two}" for one in ("Ro", "Be", "Pa", "Li", "Ma") for two in ("me", "rn", "lo")]
 SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from stratos.contrib.tools.offered import TEMPLATE
+from stratos.contrib.tools import ToolsTask
 from stratos.contrib.tools.signatures import question_of, tools_of
 from stratos.deploy.engines.chat_ids import ChatError, ChatIds
 from stratos.distill.tokenizer import trained_tokenizer
@@ -45,7 +45,7 @@ def test_it_writes_the_question_of_the_training(messages: Any, told: str, tmp_pa
     asked = [{"role": "user", "content": question_of(tools_of(TOOLS), messages)}]
     wanted = tokenizer.apply_chat_template(asked, add_generation_prompt=True)["input_ids"]
     plain = tokenizer.apply_chat_template(messages, add_generation_prompt=True)["input_ids"]
-    prefix_template(tokenizer, TEMPLATE)
+    prefix_template(tokenizer, ToolsTask.template_prefix)
     for tools, ids in ((TOOLS, wanted), (None, plain)):
         found = tokenizer.apply_chat_template(messages, tools=tools, add_generation_prompt=True)
         assert found["input_ids"] == ids
@@ -72,7 +72,7 @@ def test_calls_of_earlier_messages_are_written_as_in_the_training(
     wanted = question_of(tools_of(TOOLS), PLAIN_CALLS)
     asked = [{"role": "user", "content": wanted}]
     ids = tokenizer.apply_chat_template(asked, add_generation_prompt=True)["input_ids"]
-    prefix_template(tokenizer, TEMPLATE)
+    prefix_template(tokenizer, ToolsTask.template_prefix)
     tokenizer.save_pretrained(tmp_path)
     assert ChatIds(tmp_path).ids(served, TOOLS) == ids
     if form != "compact text":  # which transformers' template does not read

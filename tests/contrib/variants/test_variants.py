@@ -13,8 +13,7 @@ from typing import NamedTuple
 
 import pytest
 
-from stratos.contrib.variants.exchanged import Exchanged, form_of
-from stratos.contrib.variants.redrawn import redrawn
+from stratos.contrib.variants.exchanged import Exchanged, form_of, redrawn
 from stratos.contrib.variants.traced import UntraceableError, traced
 from stratos.contrib.variants.words import NoVariant
 from stratos.tasks.base import Item

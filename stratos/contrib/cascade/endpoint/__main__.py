@@ -19,10 +19,9 @@ from stratos.config import Config
 from stratos.contrib.cascade.config import settings
 from stratos.contrib.cascade.endpoint.escalate import escalator
 from stratos.contrib.cascade.endpoint.front import Cascading, application
-from stratos.contrib.cascade.endpoint.made import cascade_in
-from stratos.contrib.cascade.endpoint.meter import Meter, counting
-from stratos.contrib.cascade.judge import Judge, sampling_of
+from stratos.contrib.cascade.endpoint.made import Meter, cascade_in, counting
 from stratos.contrib.cascade.record import Cascade
+from stratos.contrib.cascade.threshold import Judge, sampling_of
 from stratos.contrib.cascade.verdict import threshold_of
 from stratos.core.by_name import named
 from stratos.core.errors import StratosError

@@ -7,33 +7,29 @@ teacher: not-asked, answered, or why it was not to be had.
 
 from __future__ import annotations
 
+import json
+import math
 import time
 import uuid
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import httpx
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.routing import Route
 
-from stratos.contrib.cascade.endpoint.escalate import Escalator
-from stratos.contrib.cascade.endpoint.made import ALONE
-from stratos.contrib.cascade.endpoint.meter import Meter
-from stratos.contrib.cascade.endpoint.replies import (
-    as_json,
-    completion_of,
-    headers_of,
-    of_student,
-    streamed,
-    unavailable,
-)
-from stratos.contrib.cascade.endpoint.request import Asked, asked_of
-from stratos.contrib.cascade.endpoint.unavailable import UnavailableError, Why
-from stratos.contrib.cascade.judge import Judge, StudentError, bared
+from stratos.contrib.cascade.endpoint.escalate import Escalator, UnavailableError, Why
+from stratos.contrib.cascade.endpoint.made import ALONE, Meter
 from stratos.contrib.cascade.record import Escalation
-from stratos.contrib.cascade.threshold import is_escalated
+from stratos.contrib.cascade.threshold import Judge, Said, StudentError, bared, is_escalated
 from stratos.deploy.engines.chat_ids import first_stop
-from stratos.deploy.engines.chat_request import parsed
+from stratos.deploy.engines.chat_request import chat_of, parsed
 from stratos.deploy.engines.http_api import GONE, api_error, gone, read_body
 from stratos.deploy.engines.own_connection import PassedOn
 from stratos.deploy.engines.waiting import Waiting, unless_gone
@@ -41,10 +37,140 @@ from stratos.tasks.base import Message, Task
 from stratos.teachers.base import LENGTH, Answer
 from stratos.teachers.prompting import chat
 
-if TYPE_CHECKING:
-    from starlette.applications import Starlette
-    from starlette.requests import Request
-    from starlette.responses import Response
+_GREEDY = {"temperature": 0, "top_p": 1, "n": 1, "frequency_penalty": 0, "presence_penalty": 0}
+"""Options with the only value that the promise was measured with."""
+_NOT_SERVED = ("logprobs", "top_logprobs", "logit_bias", "tools", "functions")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request that a cascade answers."""
+
+    messages: list[Message]
+    stops: list[str]
+    """Texts that end the answer."""
+    limit: int | None
+    """Longest answer that is wanted, in tokens; None where it is not said."""
+    is_stream: bool
+    with_usage: bool
+    """Whether a stream ends with the tokens that it took."""
+
+
+def asked_of(body: Mapping[str, Any], model: str) -> Asked:
+    """Return what a request asks for.
+
+    Args:
+        body: of the request, parsed.
+        model: name of the cascade.
+
+    Raises:
+        ValueError: it asks for what a cascade does not have.
+    """
+    own = f"The student alone takes it: ask for the model {model}{ALONE}."
+    chat = chat_of(body.get("messages"))
+    for name in _NOT_SERVED:
+        if body.get(name) not in (None, False, [], {}):
+            raise ValueError(f"{name}: a cascade does not have it. {own}")
+    for name, only in _GREEDY.items():
+        if body.get(name) not in (None, only):
+            raise ValueError(f"{name}: the promise was measured with {only}. Leave it out. {own}")
+    if body.get("response_format") not in (None, {"type": "text"}):
+        raise ValueError(f"response_format: the promise was measured without it. {own}")
+    limit: int | None = None
+    for name in ("max_tokens", "max_completion_tokens"):
+        value = body.get(name)
+        if value is None:
+            continue
+        if type(value) is not int or value < 1:
+            raise ValueError(f"{name}: expected a whole number of at least 1.")
+        limit = value if limit is None else min(limit, value)
+    stream = body.get("stream")
+    if stream is not None and not isinstance(stream, bool):
+        raise ValueError("stream: expected true or false.")
+    how = body.get("stream_options")
+    if how is not None and not isinstance(how, dict):
+        raise ValueError("stream_options: expected an object.")
+    messages: list[Message] = [{"role": one["role"], "content": one["content"]} for one in chat]
+    return Asked(
+        messages, _stops(body.get("stop")), limit, bool(stream),
+        bool(how and how.get("include_usage")),
+    )  # fmt: skip
+
+
+def _stops(value: Any) -> list[str]:
+    """Return the texts that end an answer.
+
+    Raises:
+        ValueError: they are no texts.
+    """
+    stops = [value] if isinstance(value, str) else [] if value is None else value
+    if not isinstance(stops, list) or not all(isinstance(one, str) and one for one in stops):
+        raise ValueError("stop: expected a text, or a list of texts, none of them empty.")
+    return stops
+
+
+_STATUS = {Why.RATE_LIMITED: 429, Why.TIMEOUT: 504}
+
+
+def completion_of(said: Said, name: str) -> dict[str, Any]:
+    """Return the student's answer without how likely it found its tokens."""
+    choices = [
+        {key: value for key, value in one.items() if key != "logprobs"}
+        for one in said.reply["choices"]
+    ]
+    return {**said.reply, "choices": choices, "model": name}
+
+
+def headers_of(by: str, teacher: str) -> dict[str, str]:
+    """Return who answered, and what became of the teacher, as headers."""
+    return {"X-Stratos-Answer": by, "X-Stratos-Teacher": teacher}
+
+
+def streamed(
+    reply: Mapping[str, Any], headers: Mapping[str, str], with_usage: bool = False
+) -> Response:
+    """Return a whole answer as the events of a stream, the last of them with the tokens it took."""
+    choice = reply["choices"][0]
+    head = {key: reply.get(key) for key in ("id", "created", "model")}
+    head["object"] = "chat.completion.chunk"
+
+    def event(more: Mapping[str, Any]) -> str:
+        return f"data: {json.dumps({**head, **more})}\n\n"
+
+    def part(delta: Mapping[str, Any], finish: str | None = None) -> str:
+        return event({"choices": [{"index": 0, "delta": delta, "finish_reason": finish}]})
+
+    async def events() -> AsyncIterator[str]:
+        yield part({"role": "assistant", "content": ""})
+        yield part({"content": choice["message"]["content"] or ""})
+        yield part({}, choice.get("finish_reason") or "stop")
+        if with_usage and reply.get("usage"):
+            yield event({"choices": [], "usage": reply["usage"]})
+        yield "data: [DONE]\n\n"
+
+    return StreamingResponse(events(), headers=dict(headers), media_type="text/event-stream")
+
+
+def as_json(reply: Mapping[str, Any], headers: Mapping[str, str]) -> Response:
+    """Return a whole answer."""
+    return JSONResponse(reply, headers=dict(headers))
+
+
+def of_student(error: StudentError) -> Response:
+    """Return what the student's server said of a request that it refuses."""
+    if error.body:
+        return Response(error.body, error.status, media_type="application/json")
+    return api_error(error.status, str(error))
+
+
+def unavailable(error: UnavailableError) -> Response:
+    """Return the error of a request whose teacher gives no answer."""
+    wait = error.retry_after_s
+    headers = headers_of("none", error.why.value)
+    headers["Retry-After"] = str(math.ceil(1.0 if wait is None else max(1.0, wait)))
+    told = f"The student is unsure, and the teacher gives no answer ({error.why.value})."
+    return api_error(_STATUS.get(error.why, 503), told, headers)
+
 
 MOST_BYTES = 2 * 2**20
 MOST_WAITING = 1024
@@ -75,12 +201,6 @@ def application(
         escalator: asks the teacher.
         meter: counts.
     """
-    from starlette.applications import Starlette
-    from starlette.exceptions import HTTPException
-    from starlette.middleware import Middleware
-    from starlette.requests import ClientDisconnect
-    from starlette.routing import Route
-
     front = _Front(cascading, student, escalator, meter)
 
     @asynccontextmanager
@@ -124,8 +244,6 @@ class _Front:
 
     async def health(self, request: Request) -> Response:
         """Say whether the student's server answers."""
-        from starlette.responses import JSONResponse
-
         try:
             found = await self._student.get("/health", timeout=5)
             status = found.status_code
@@ -135,8 +253,6 @@ class _Front:
 
     async def models(self, request: Request) -> Response:
         """Name the cascade, and the student alone."""
-        from starlette.responses import JSONResponse
-
         names = (self._cascading.name, f"{self._cascading.name}{ALONE}")
         listed = [
             {"id": name, "object": "model", "created": 0, "owned_by": "stratos"} for name in names
@@ -145,14 +261,10 @@ class _Front:
 
     async def facts(self, request: Request) -> Response:
         """Return the counters as JSON."""
-        from starlette.responses import JSONResponse
-
         return JSONResponse(vars(self._meter.facts()))
 
     async def metrics(self, request: Request) -> Response:
         """Return the counters as Prometheus reads them."""
-        from starlette.responses import PlainTextResponse
-
         return PlainTextResponse(metrics_of(self._meter), media_type="text/plain; version=0.0.4")
 
     async def chat(self, request: Request) -> Response:
@@ -176,7 +288,6 @@ class _Front:
             return api_error(500, told)
 
     async def _judged(self, request: Request, asked: Asked) -> Response:
-        from starlette.responses import Response
 
         answered = await unless_gone(request, self._answered(asked))
         if answered is None:
@@ -296,7 +407,6 @@ def _too_many() -> Response:
 
 
 async def _no_path(request: Request, error: Exception) -> Response:
-    from starlette.exceptions import HTTPException
 
     assert isinstance(error, HTTPException)
     told = f"{request.method} {request.url.path}: this server does not have it."

@@ -1,30 +1,287 @@
-"""The cascade that a run has made, ready to be served."""
+"""The cascade that a run has made, ready to be served.
+
+Dollars are kept in a file, so that a limit holds over restarts. What may be under way is written
+down as spent before it is sent, a few calls at once: a process that is killed counts them all.
+
+The file is named by the digest of the bundle: a run that was moved keeps its count, and another
+bundle in its place begins at $0.
+"""
 
 from __future__ import annotations
 
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
 import msgspec
 
-from stratos.contrib.cascade.answered import is_of_bundle
+from stratos.contrib.cascade.answered import bundle_digest, is_of_bundle
 from stratos.contrib.cascade.config import CascadeConfig, settings
-from stratos.contrib.cascade.endpoint.meter import (
-    counted_elsewhere,
-    is_counting,
-    meter_of,
-    read_kept,
-)
 from stratos.contrib.cascade.record import Cascade
 from stratos.contrib.cascade.words import NeverEnough
+from stratos.core.atomic_files import write_atomically
 from stratos.core.by_name import named
 from stratos.core.errors import StratosError
+from stratos.core.locks import is_locked, locked
 from stratos.deploy.fronts import FrontProgram
 from stratos.deploy.hosted_server import Hosted
+from stratos.ledger import Overrun
 from stratos.records import load
 from stratos.teachers.call_budget import most_usd
 from stratos.teachers.openai import OpenAITeacher
+
+_LUMP = 8
+"""Calls that are written down as spent at once."""
+_KEPT_DAYS = 62
+
+
+@dataclass
+class Kept:
+    """What lies in the file."""
+
+    usd_by_day: dict[str, float] = field(default_factory=dict)
+    """YYYY-MM-DD (UTC) to dollars."""
+    usd_open: float = 0.0
+    """Dollars that calls under way may take, which count for the day of `opened`."""
+    opened: str = ""
+    overrun: Overrun = field(default_factory=Overrun)
+    """By how much answers passed their ceilings."""
+
+
+@dataclass
+class Counters:
+    """What happened since the endpoint was started."""
+
+    requests: int = 0
+    """Answered by the cascade."""
+    escalated: int = 0
+    """Whose answer by the student was judged to be unsure."""
+    teacher_answers: int = 0
+    teacher_input_tokens: int = 0
+    teacher_output_tokens: int = 0
+    usd: float = 0.0
+    """Dollars of the teacher."""
+    out_of_money: int = 0
+    """Unsure answers that were given all the same, since a limit on dollars was reached."""
+    unavailable: int = 0
+    """Unsure ones whose teacher gave no answer in time."""
+    student_errors: int = 0
+    """Requests that the student's server did not answer."""
+    refused: int = 0
+    """Requests that were wrong."""
+
+
+@dataclass
+class Facts(Counters):
+    """What a cascade has asked and spent since it was started, and on this day and in this month.
+
+    The latter two are UTC, with what was spent before this start.
+    """
+
+    usd_today: float = 0.0
+    usd_this_month: float = 0.0
+    usd_per_day: float | None = None
+    """Limit; None for none."""
+    usd_per_month: float | None = None
+
+
+class Meter:
+    """Money and counters of one endpoint.
+
+    Args:
+        path: where the dollars are kept.
+        usd_per_day: limit of a day (UTC); None for none.
+        usd_per_month: limit of a calendar month.
+    """
+
+    def __init__(self, path: Path, usd_per_day: float | None, usd_per_month: float | None) -> None:
+        """Read what was spent before; what was under way then counts as spent."""
+        self.counters = Counters()
+        self.usd_per_day, self.usd_per_month = usd_per_day, usd_per_month
+        self._path = path
+        self._open = self._held = 0.0
+        self._is_behind = False
+        """Whether the file lacks what was spent, since it could not be written."""
+        self._kept = read_kept(path)
+        if self._kept.usd_open:
+            day = self._kept.opened or _today()
+            self._add(day, self._kept.usd_open)
+            self._kept.usd_open = 0.0
+            self._write_or_later(0.0)
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether there is a limit."""
+        return self.usd_per_day is not None or self.usd_per_month is not None
+
+    @property
+    def overrun(self) -> Overrun:
+        """By how much answers passed their ceilings."""
+        return self._kept.overrun
+
+    def learn(self, overrun: Overrun) -> bool:
+        """Note by how much an answer passed its ceiling; return whether that is new.
+
+        It is written down with what the answer cost.
+        """
+        risen = self._kept.overrun | overrun
+        is_new = risen != self._kept.overrun
+        self._kept.overrun = risen
+        return is_new
+
+    def take(self, most_usd: float) -> bool:
+        """Set aside what a call may cost at most; return False if a limit does not allow it.
+
+        Raises:
+            OSError: it cannot be written down; then nothing is set aside.
+        """
+        today = _today()
+        for limit, spent in (
+            (self.usd_per_day, self.spent(today)),
+            (self.usd_per_month, self.spent(today[:7])),
+        ):
+            if limit is not None and spent + self._open + most_usd > limit + 1e-12:
+                return False
+        open_usd = self._open + most_usd
+        # What is sent on a new day counts for it, also if this process is killed.
+        if self._is_behind or self._kept.opened != today or open_usd > self._held + 1e-12:
+            self._write(open_usd + (_LUMP - 1) * most_usd)
+        self._open = open_usd
+        return True
+
+    def cover(self, usd: float) -> None:
+        """Set more aside for a call under way, whatever the limits."""
+        self._open += usd
+        if self._open > self._held + 1e-12:
+            self._write_or_later(self._open)
+
+    def pay(self, most_usd: float, usd: float) -> None:
+        """Settle a call at its price.
+
+        Args:
+            most_usd: as it was set aside.
+            usd: what it cost.
+        """
+        self._open = max(0.0, self._open - most_usd)
+        # What is written down as open falls by what is spent: their sum never falls below what may
+        # be owed, so that a restart counts no less.
+        self._held = max(0.0, self._held - most_usd)
+        self._add(_today(), usd)
+        self.counters.usd += usd
+        if usd > 0:
+            self._write_or_later(max(self._held, self._open))
+
+    def spent(self, period: str) -> float:
+        """Return the dollars of a day (YYYY-MM-DD) or a month (YYYY-MM)."""
+        return sum(usd for day, usd in self._kept.usd_by_day.items() if day.startswith(period))
+
+    def close(self) -> None:
+        """Write down what was spent, with nothing under way."""
+        self._add(_today(), self._open)
+        self._open = 0.0
+        self._write_or_later(0.0)
+
+    def facts(self) -> Facts:
+        """Return all counters, and what is spent of each limit."""
+        if self._is_behind:
+            self._write_or_later(max(self._held, self._open))
+        today = _today()
+        return Facts(
+            **vars(self.counters),
+            usd_today=self.spent(today),
+            usd_this_month=self.spent(today[:7]),
+            usd_per_day=self.usd_per_day,
+            usd_per_month=self.usd_per_month,
+        )
+
+    def _add(self, day: str, usd: float) -> None:
+        days = self._kept.usd_by_day
+        days[day] = days.get(day, 0.0) + usd
+        for old in sorted(days)[:-_KEPT_DAYS]:
+            del days[old]
+
+    def _write(self, held: float) -> None:
+        self._kept.usd_open, self._kept.opened = held, _today()
+        write_atomically(self._path, msgspec.json.encode(self._kept))
+        self._held, self._is_behind = held, False
+
+    def _write_or_later(self, held: float) -> None:
+        """Write what was spent; if the disk does not take it, before the next call is sent.
+
+        Until then the file has the ceiling of what was set aside.
+        """
+        try:
+            self._write(held)
+        except OSError as error:
+            if not self._is_behind:
+                told = (
+                    f"{self._path} cannot be written ({error.strerror}): the teacher is not asked"
+                )
+                print(f"{told} until it can be.", file=sys.stderr, flush=True)
+            self._is_behind = True
+
+
+def meter_of(bundle: Path, cache_dir: Path) -> Path:
+    """Return the file that counts the dollars of a bundle's teacher, wherever the bundle lies."""
+    return cache_dir / "served" / f"{bundle_digest(bundle)[:16]}.meter"
+
+
+def is_counting(meter: Path) -> bool:
+    """Return whether an endpoint that runs counts its dollars in a file."""
+    return is_locked(meter.with_suffix(".counting"))
+
+
+@contextmanager
+def counting(bundle: Path, cache_dir: Path) -> Iterator[Path]:
+    """Yield the file of a bundle's dollars, for this process alone.
+
+    Raises:
+        StratosError: another endpoint of the same bundle counts in it.
+    """
+    path = meter_of(bundle, cache_dir)
+    try:
+        with locked(path.with_suffix(".counting")):
+            yield path
+    except BlockingIOError:
+        raise StratosError(counted_elsewhere(bundle)) from None
+
+
+def counted_elsewhere(bundle: Path) -> str:
+    """Return why a second endpoint of a bundle is not started."""
+    return (
+        f"A copy of {bundle} is served with --cascade on this machine already: a second one would "
+        "spend its limits twice. To see it, type: stratos serve status"
+    )
+
+
+def read_kept(path: Path) -> Kept:
+    """Return what is kept; nothing where there is no file.
+
+    Raises:
+        StratosError: it cannot be read: a limit could not be held without it.
+    """
+    try:
+        kept = msgspec.json.decode(path.read_bytes(), type=Kept)
+        amounts = (*kept.usd_by_day.values(), kept.usd_open, kept.overrun.extra_input_tokens)
+        if min(amounts) < 0 or kept.overrun.output_factor < 1:
+            raise ValueError("an amount in it is negative")
+    except FileNotFoundError:
+        return Kept()
+    except (OSError, ValueError) as error:
+        raise StratosError(
+            f"{path}, which counts the dollars of the cascade's teacher, cannot be read ({error}). "
+            "Put it back from a copy, or delete it to count from $0."
+        ) from error
+    return kept
+
+
+def _today() -> str:
+    return time.strftime("%Y-%m-%d", time.gmtime())
+
 
 PROGRAM = "stratos.contrib.cascade.endpoint"
 """What is started, as for `python -m`."""

@@ -6,25 +6,16 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from typing_extensions import override
 
+from stratos.contrib.logs import words
 from stratos.contrib.logs.messages.conversation import as_question, history_of
-from stratos.contrib.logs.messages.message_file import is_saved
 from stratos.contrib.logs.messages.recognised import KNOWN
-from stratos.contrib.logs.messages.suited import suited_metric
-from stratos.contrib.logs.messages.turn_rows import SLICES, TurnReader
-from stratos.contrib.logs.words import (
-    CallsNotLearnt,
-    DatedSystems,
-    FilesLeftOut,
-    OneSession,
-    OtherSystems,
-    OtherWorkloads,
-    SecretsReplaced,
-)
+from stratos.contrib.logs.messages.turn_rows import SLICES, TurnReader, is_saved, suited_metric
 from stratos.core.counted import counted, listed
 from stratos.core.errors import ConfigError
 from stratos.core.reasons import Reason
@@ -38,9 +29,6 @@ from stratos.tasks.objects import object_of
 from stratos.tasks.rows import FileRows, Record, RowSource, Settled
 from stratos.tasks.split import content_id, id_of
 from stratos.tasks.table import Row, Rows
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 _THOUGHTS = re.compile(r"^\s*<think>.*?</think>", re.DOTALL)
 _FEW_ANSWERS = 200
@@ -223,19 +211,16 @@ class ChatTask(JsonlTask):
         """Return the formats of the file, and how many turns each split has."""
         seen = self._content.reader.seen
         formats = listed(f"{n:,} {name}" for name, n in seen.formats.most_common())
+        least = f" (correct from {self.min_f1:g})" if self.metric == "f1" else ""
         return (
-            f"Formats of {self.path}: {formats}. Metric: {self.metric}{self._from_f1}.",
+            f"Formats of {self.path}: {formats}. Metric: {self.metric}{least}.",
             self._sizes,
             *self._left_out_note,
             *([] if self.workload is None
-              else [str(OtherWorkloads(self.path, self.workload, seen.n_other))]),
-            *([str(SecretsReplaced(seen.n_secrets))] if seen.n_secrets else []),
+              else [str(words.OtherWorkloads(self.path, self.workload, seen.n_other))]),
+            *([str(words.SecretsReplaced(seen.n_secrets))] if seen.n_secrets else []),
             *self._schema_note,
         )  # fmt: skip
-
-    @property
-    def _from_f1(self) -> str:
-        return f" (correct from {self.min_f1:g})" if self.metric == "f1" else ""
 
     @property
     def _sizes(self) -> str:
@@ -261,12 +246,12 @@ class ChatTask(JsonlTask):
         n_of_no_session = self._content.n_of_no_session
         n_dated = 0 if reader.is_replaced else reader.n_dated
         return (
-            *([FilesLeftOut(self.path, seen.n_images)] if seen.n_images else []),
-            *([CallsNotLearnt(self.path, seen.n_calls)] if seen.n_calls else []),
-            *([DatedSystems(self.path, n_dated, n_conversations)] if n_dated else []),
-            *([OtherSystems(self.path, reader.n_other_system, n_conversations)]
+            *([words.FilesLeftOut(self.path, seen.n_images)] if seen.n_images else []),
+            *([words.CallsNotLearnt(self.path, seen.n_calls)] if seen.n_calls else []),
+            *([words.DatedSystems(self.path, n_dated, n_conversations)] if n_dated else []),
+            *([words.OtherSystems(self.path, reader.n_other_system, n_conversations)]
               if reader.n_other_system else []),
-            *([OneSession(self.path, n_of_no_session)] if n_of_no_session else []),
+            *([words.OneSession(self.path, n_of_no_session)] if n_of_no_session else []),
             *super().complaints,
         )  # fmt: skip
 
@@ -355,7 +340,8 @@ class ChatTask(JsonlTask):
         if answer is None:
             return Score(0.0, 0.0, False)
         right = self._metric.compare(answer, item.answer) >= 1
-        if not right and self.verifier is None and self._is_exact:
+        is_exact = self.metric == "exact" and self.schema is None and self.verifier is None
+        if is_exact and not right:
             # A model may announce a short answer in one line, or put an object into a fence.
             announced = self._metric.read(answer)
             is_read = announced and ("\n" not in answer or object_of(announced) is not None)
@@ -363,10 +349,6 @@ class ChatTask(JsonlTask):
         return Score(
             float(right), 1.0 if right else self._metric.overlap(answer, item.answer), True
         )
-
-    @property
-    def _is_exact(self) -> bool:
-        return self.metric == "exact" and self.schema is None
 
 
 def _records(reader: TurnReader, path: str) -> Iterable[tuple[str, Record]]:

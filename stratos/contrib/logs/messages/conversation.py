@@ -8,11 +8,21 @@ take.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
 
+from stratos.contrib.data_files import table
+from stratos.core.redact import redact_shapes
 from stratos.tasks.base import Message
+from stratos.tasks.rows import writable
 
+_TABLE = table(__file__, "fields.toml")
+FIELDS: Mapping[str, Mapping[str, Any]] = {
+    key: names if isinstance(names, dict) else dict.fromkeys(names) for key, names in _TABLE.items()
+}
+"""Names in rows, in the order in which they are looked for; the file says what each list is."""
 CHARACTERS_A_TOKEN = 4.0
 """Of a text whose tokens nobody counted: about that of English prose."""
 _BEGIN = '[{"role":"'
@@ -138,3 +148,235 @@ def _is_message(value: object) -> bool:
         and set(value) == {"role", "content"}
         and all(isinstance(one, str) for one in value.values())
     )
+
+
+_TOLD = {"system": "a system message", "user": "a user's", "assistant": "the model's"}
+
+
+def conversation_of(turns: Sequence[Turn], about: About) -> Conversation:
+    """Return a conversation whose roles stand in order, with keys and tokens replaced.
+
+    Messages of one user that follow each other are one; results of tools are the user's. A message
+    of the model before any of the user is a greeting, which is not learnt. A system message may
+    stand anywhere.
+
+    Raises:
+        WrongRow: roles are out of order, or a result has no call.
+        UnansweredRow: the model has said nothing.
+    """
+    messages: list[Message] = []
+    answered: list[int] = []
+    called: list[int] = []
+    open_calls: set[str] = set()
+    spoke: str | None = None  # who was the last to speak, of the user and the model
+    start: int | None = None  # where the user speaks first
+    n_images = n_calls = n_secrets = 0
+    for number, turn in enumerate(turns, start=1):
+        n_images += turn.n_images
+        text, n = redact_shapes(writable(_written(turn)))
+        n_secrets += n
+        last = messages[-1]["role"] if messages else None
+        role = "user" if turn.role == "tool" else turn.role
+        if turn.role == "tool":
+            if not open_calls or (turn.result_of and turn.result_of not in open_calls):
+                raise WrongRow(f"message {number} is the result of a tool that was not called")
+        elif turn.role == "user" and not text:
+            raise WrongRow(
+                f"message {number} of the user has an image and no text"
+                if turn.n_images
+                else f"message {number} of the user is empty"
+            )
+        elif turn.role == "system" and last == "system":
+            messages[-1] = {"role": "system", "content": f"{messages[-1]['content']}\n{text}"}
+            continue
+        is_greeting = spoke is None and not turn.calls
+        if role == "assistant" and spoke != "user" and not is_greeting:
+            after = f"follows {_TOLD[spoke or last]}" if last else "is the first"
+            raise WrongRow(f"roles out of order: message {number} is the model's and {after}")
+        spoke = spoke if role == "system" else role
+        if role == "user" and last == "user":
+            messages[-1] = {"role": "user", "content": f"{messages[-1]['content']}\n\n{text}"}
+            continue
+        if role == "user" and start is None:
+            start = len(messages)
+        messages.append({"role": role, "content": text})
+        if role == "assistant":
+            names = {call.name for call in turn.calls}
+            open_calls = names | {call.id for call in turn.calls}
+            n_calls += bool(turn.calls)
+            called += [len(messages) - 1] if turn.calls else []
+            if start is not None and turn.is_learnt and not turn.calls and text.strip():
+                answered.append(len(messages) - 1)
+    if about.only_last:
+        answered, called = ([place for place in places if place == len(messages) - 1]
+                            for places in (answered, called))  # fmt: skip
+    if start is None:
+        raise WrongRow("roles out of order: no message is the user's")
+    if not any(one["role"] == "assistant" and one["content"].strip() for one in messages[start:]):
+        raise UnansweredRow("has no answer of the model")
+    return Conversation(
+        about, tuple(messages), tuple(answered), n_images, n_calls, n_secrets, tuple(called)
+    )
+
+
+def _written(turn: Turn) -> str:
+    """Return the text of a turn with its calls, or as the result of one."""
+    if turn.role == "tool":
+        return f"<tool_response>\n{turn.text}\n</tool_response>"
+    calls = [
+        "<tool_call>\n"
+        + json.dumps({"name": one.name, "arguments": json.loads(one.arguments)}, ensure_ascii=False)
+        + "\n</tool_call>"
+        for one in turn.calls
+    ]
+    return "\n".join([*([turn.text] if turn.text else []), *calls])
+
+
+_LAST_S = 253_402_300_800.0
+"""When the year 10000 begins: no calendar here goes on."""
+_FIRST_YEAR = 1971
+_MOST = 1e15
+"""Tokens, or seconds, that no row has."""
+_MOST_DIGITS = 20
+
+
+def particulars(format: str, row: Mapping[str, Any], *others: Any) -> About:
+    """Return what a row says beside the messages, or objects that belong to it.
+
+    Args:
+        format: name of its format.
+        row: as it was read.
+        others: objects, such as its response; the row itself goes before.
+    """
+    places = [row]
+    for other in (*others, *(row.get(name) for name in FIELDS["inner"])):
+        if isinstance(other, Mapping):
+            places.append(other)
+            inner = other.get("body")
+            places += [inner] if isinstance(inner, Mapping) else []
+    usages = [
+        one[name]
+        for one in places
+        for name in FIELDS["usage"]
+        if isinstance(one.get(name), Mapping)
+    ]
+    inner = [
+        {**one, "input_tokens": one.get("input"), "output_tokens": one.get("output")}
+        for one in usages
+        if "input" in one
+    ]
+    counts = [*usages, *inner, *places]
+    return About(
+        format=format,
+        model=_text(places, FIELDS["model"]),
+        time_s=next((s for one in places for s in [_time(one)] if s is not None), None),
+        session=session_in(places),
+        input_tokens=next((n for one in counts for n in [_asked(one)] if n is not None), None),
+        output_tokens=next((n for one in counts for n in [_said(one)] if n is not None), None),
+        latency_s=_latency(places),
+    )
+
+
+def seconds_of(value: Any) -> float | None:
+    """Return a time in seconds since 1970.
+
+    It is a number of s, ms, µs or ns, ISO 8601, or YYYYMMDD with or without HHMMSS. What is no time
+    that a calendar has is none, and so is the zero time of some languages: 1970, or the year 1.
+    """
+    if isinstance(value, str):
+        text = value.strip()
+        if text.isdecimal() and len(text) <= _MOST_DIGITS:
+            value = int(text)
+        else:
+            value = _datetime(text.replace(" UTC", "+00:00"))
+    if isinstance(value, datetime):
+        seconds = value.replace(tzinfo=value.tzinfo or UTC).timestamp()
+        return seconds if 0 < seconds < _LAST_S else None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    if not 0 < value < _LAST_S * 1e9:
+        return None
+    # As a number of seconds, a date of eight digits lies before 1974; one of ms with fourteen has
+    # its day in the year 2286, at the earliest.
+    digits = str(int(value))
+    if len(digits) in (8, 14):
+        written = digits if len(digits) == 8 else f"{digits[:8]}T{digits[8:]}"
+        if (found := _datetime(written)) is not None and found.year >= _FIRST_YEAR:
+            return seconds_of(found)
+    for unit in (1e9, 1e6, 1e3):
+        # Seconds since 1970 have at most eleven digits for the next thousand years.
+        if value >= 1e11 * unit / 1e3:
+            return value / unit
+    return float(value)
+
+
+def session_in(places: Iterable[Mapping[str, Any]]) -> str:
+    """Return the first id of a session, a text or a number, that objects have; "" without one."""
+    found = (one[name] for one in places for name in FIELDS["session"] if name in one)
+    ids = (str(one) for one in found if isinstance(one, str | int) and not isinstance(one, bool))
+    return writable(next((text for text in ids if text), ""))
+
+
+def _datetime(text: str) -> datetime | None:
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        return None
+
+
+def _time(place: Mapping[str, Any]) -> float | None:
+    for name in FIELDS["time"]:
+        if (found := seconds_of(place.get(name))) is not None:
+            return found
+    return None
+
+
+def _text(places: list[Mapping[str, Any]], names: Iterable[str]) -> str:
+    found = (one[name] for one in places for name in names if isinstance(one.get(name), str))
+    return redact_shapes(writable(next((text for text in found if text), "")))[0]
+
+
+def count_of(value: Any) -> int | None:
+    """Return a number of tokens; None for what is none, such as NaN or a text.
+
+    None is nought: where a request was answered, that stands for what nobody counted.
+    """
+    found = _amount(value)
+    return int(found) if found is not None and found >= 1 else None
+
+
+def _asked(place: Mapping[str, Any]) -> int | None:
+    """Return the tokens of a request; Anthropic and Langfuse name those of a cache apart."""
+    for name in FIELDS["input_tokens"]:
+        if (found := _amount(place.get(name))) is not None:
+            if name in FIELDS["without_cached"] and "prompt_tokens" not in place:
+                found += sum(_amount(place.get(one)) or 0 for one in FIELDS["cached"])
+            if found >= 1:
+                return int(found)
+    return None
+
+
+def _said(place: Mapping[str, Any]) -> int | None:
+    return next(
+        (
+            n
+            for name in FIELDS["output_tokens"]
+            for n in [count_of(place.get(name))]
+            if n is not None
+        ),
+        None,
+    )
+
+
+def _latency(places: list[Mapping[str, Any]]) -> float | None:
+    found = (_amount(one.get(name)) for one in places for name in FIELDS["latency_s"])
+    return next((one for one in found if one is not None), None)
+
+
+def _amount(value: Any) -> float | None:
+    """Return a number that is not negative; None for what is none, or too large to be meant."""
+    if isinstance(value, str) and value.isdecimal() and len(value) <= _MOST_DIGITS:
+        value = int(value)
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < _MOST:
+        return float(value)
+    return None

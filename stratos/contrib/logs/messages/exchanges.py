@@ -3,21 +3,192 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from stratos.contrib.logs.messages.conversation import (
+    FIELDS,
     About,
+    Call,
     Conversation,
     PassedOver,
     Turn,
     UnansweredRow,
     WrongRow,
+    conversation_of,
+    particulars,
 )
-from stratos.contrib.logs.messages.message_parts import decoded, messages_in, parts_of, turns_of
-from stratos.contrib.logs.messages.ordered import conversation_of
-from stratos.contrib.logs.messages.particulars import particulars
+from stratos.tasks.shown import shown
+
+_ROLE = {"role", "from"}
+_IMAGE_URL = re.compile(r"data:[\w.+/-]+;base64,[A-Za-z0-9+/=\s]{64,}")
+IMAGE = "[image]"
+"""What stands in a text in place of an image that was written into it."""
+
+
+def decoded(value: Any) -> Any:
+    """Return what a text is the JSON of, where it is an object or a list; else the value itself."""
+    if isinstance(value, str) and value[:1] in ("{", "["):
+        try:
+            return json.loads(value)
+        except (ValueError, RecursionError):
+            return value
+    return value
+
+
+def messages_in(value: Any) -> Any:
+    """Return the messages that a text is the JSON of; any other value as it is.
+
+    A text that is JSON of something else is what somebody wrote.
+    """
+    found = decoded(value)
+    is_list = isinstance(found, list) and bool(found)
+    return (
+        found
+        if is_list and all(isinstance(one, Mapping) and _ROLE & set(one) for one in found)
+        else value
+    )
+
+
+def turns_of(raw: Any, what: str = "messages") -> list[Turn]:
+    """Return the turns of a list of messages.
+
+    Raises:
+        WrongRow: it is none.
+    """
+    raw = decoded(raw)
+    if not isinstance(raw, list):
+        raise WrongRow(f"{what} is no list")
+    if not raw:
+        raise WrongRow(f"{what} is empty")
+    found: list[Turn] = []
+    for number, one in enumerate(raw, start=1):
+        if not isinstance(one, Mapping):
+            raise WrongRow(f"message {number} is no object")
+        found += _turns_of_message(one, number)
+    return found
+
+
+def _turns_of_message(message: Mapping[str, Any], number: int) -> list[Turn]:
+    role = role_of(message.get("role", message.get("from")), number)
+    content = message.get("content", message.get("value", message.get("parts")))
+    text, n_images, calls, results = parts_of(content, number)
+    calls += _calls(message, number)
+    is_learnt = message.get("weight", 1) not in (0, False)
+    if role == "tool":
+        of = message.get("tool_call_id") or message.get("name") or ""
+        return results or [Turn("tool", text, result_of=str(of), n_images=n_images)]
+    if results and not text:
+        return results
+    return [*results, Turn(role, text, tuple(calls), None, is_learnt, n_images)]
+
+
+def role_of(role: Any, number: int) -> str:
+    """Return what a role is here.
+
+    Raises:
+        WrongRow: there is no such role.
+    """
+    known = FIELDS["roles"].get(role.casefold()) if isinstance(role, str) else None
+    if known is None:
+        raise WrongRow(f"message {number} has the role {shown(json.dumps(role, default=str))}")
+    return known
+
+
+def parts_of(content: Any, number: int) -> tuple[str, int, list[Call], list[Turn]]:
+    """Return text, number of images, tool calls and results of tools of a message's content.
+
+    Raises:
+        WrongRow: it is neither text nor a list of parts.
+    """
+    if content is None:
+        return "", 0, [], []
+    if isinstance(content, str):
+        text, n = without_images(content)
+        return text, n, [], []
+    if isinstance(content, Mapping):
+        content = [content]
+    if not isinstance(content, list):
+        raise WrongRow(f"message {number} has a content that is no text")
+    texts: list[str] = []
+    n_images, calls, results = 0, list[Call](), list[Turn]()
+    for part in content:
+        if isinstance(part, str):
+            part = {"type": "text", "text": part}
+        if not isinstance(part, Mapping):
+            raise WrongRow(f"message {number} has a part that is neither text nor an object")
+        kind = part.get("type", "text" if "text" in part else None)
+        if kind in FIELDS["text_parts"]:
+            text = part.get("text", part.get("content", part.get("refusal")))
+            if not isinstance(text, str):
+                raise WrongRow(f"message {number} has a part of text without text")
+            text, n = without_images(text)
+            n_images += n
+            texts.append(text)
+        elif kind in FIELDS["parts_left_out"] or "image_url" in part:
+            n_images += 1
+        elif kind in ("tool_use", "tool_call"):
+            arguments = part.get("input", part.get("arguments", {}))
+            calls.append(call_of(part.get("id"), part.get("name"), arguments, number))
+        elif kind in ("tool_result", "tool_call_response"):
+            inner = part.get("content", part.get("response", part.get("result")))
+            inner = inner if isinstance(inner, str | list | None) else json.dumps(inner)
+            text, n, *_ = parts_of(inner, number)
+            of = str(part.get("tool_use_id", part.get("id")) or "")
+            results.append(Turn("tool", text, result_of=of, n_images=n))
+        elif kind not in FIELDS["unsaid_parts"]:
+            raise WrongRow(
+                f"message {number} has a part of the type {shown(json.dumps(kind, default=str))}"
+            )
+    return "\n".join(texts), n_images, calls, results
+
+
+def without_images(text: str) -> tuple[str, int]:
+    """Return a text without images that are written into it as base64, and how many there were."""
+    return _IMAGE_URL.subn(IMAGE, text) if ";base64," in text else (text, 0)
+
+
+def _calls(message: Mapping[str, Any], number: int) -> list[Call]:
+    found = message.get("tool_calls") or []
+    if not isinstance(found, list):
+        raise WrongRow(f"message {number} has tool_calls that are no list")
+    single = message.get("function_call")
+    calls = [(None, single)] if isinstance(single, Mapping) else []
+    for one in found:
+        if not isinstance(one, Mapping):
+            raise WrongRow(f"message {number} has a tool call that is no object")
+        calls.append((one.get("id"), one.get("function", one)))
+    made = []
+    for id, function in calls:
+        if not isinstance(function, Mapping):
+            raise WrongRow(f"message {number} has a tool call without a function")
+        made.append(
+            call_of(
+                id, function.get("name"), function.get("arguments", function.get("args")), number
+            )
+        )
+    return made
+
+
+def call_of(id: Any, name: Any, arguments: Any, number: int) -> Call:
+    """Return a tool call.
+
+    Raises:
+        WrongRow: it has no name, or its arguments are no JSON.
+    """
+    if not isinstance(name, str) or not name:
+        raise WrongRow(f"message {number} calls a tool without a name")
+    if isinstance(arguments, str) and arguments.strip():
+        try:
+            arguments = json.loads(arguments)
+        except (ValueError, RecursionError) as error:
+            raise WrongRow(
+                f"message {number} calls {shown(name)} with arguments that are no JSON"
+            ) from error
+    return Call(str(id or ""), name, json.dumps(arguments or {}, ensure_ascii=False, default=str))
+
 
 COMPLETIONS = "chat-completions requests and responses"
 RESPONSES = "Responses API requests and responses"
@@ -30,26 +201,8 @@ FAILED = "requests that failed"
 OTHER_SPAN = "spans of other work"
 OTHER_REQUEST = "requests for other work, such as embeddings"
 
-_REQUESTS = ("request", "request_body", "body", "input", "kwargs", "params", "inputs")
-_RESPONSES = ("response", "response_body", "completion", "output", "outputs", "result", "answer")
-_OF_RESPONSES = {"choices", "content", "output", "messages", "tool_calls", "text", "error"}
-_OF_LITELLM = {"call_type", "response_cost", "custom_llm_provider", "litellm_call_id", "spend"}
-_OF_LANGFUSE = {
-    "traceId", "trace_id", "observationId", "parentObservationId", "calculatedTotalCost",
-    "usageDetails", "latestScore", "bookmarked",
-}  # fmt: skip
-_TOOLS = ("tools", "functions")
 _SENT = "proxy_server_request"
 """Where LiteLLM's spend log has the request as it came in."""
-_PARAMETERS = ("optional_params", "modelParameters", "model_parameters")
-_OTHER_WORK = {
-    "SPAN", "EVENT", "TOOL", "RETRIEVER", "CHAIN", "AGENT", "EMBEDDING", "EVALUATOR", "GUARDRAIL",
-}  # fmt: skip
-"""Types of Langfuse's observations that are no answer of a model."""
-_OTHER_RESULTS = {"embedding", "b64_json", "url", "flagged", "relevance_score"}
-"""Fields of the results of other work: embeddings, images, moderation, reranking."""
-_CUT = {"length", "max_tokens", "max_output_tokens", "content_filter"}
-"""Reasons for which an answer ended before its end."""
 
 Row = Mapping[str, Any]
 
@@ -90,7 +243,10 @@ def exchange_in(row: Row) -> Exchange | None:
     request = _request(row)
     if request is None:
         return None
-    if str(row.get("type")).upper() in _OTHER_WORK and not _OF_LANGFUSE.isdisjoint(row):
+    if (
+        str(row.get("type")).upper() in FIELDS["other_work"]
+        and row.keys() & FIELDS["of_langfuse"].keys()
+    ):
         raise PassedOver(OTHER_SPAN)
     has_response, response = _response(row)
     if not has_response:
@@ -103,7 +259,9 @@ def exchange_in(row: Row) -> Exchange | None:
         return None  # the answer is the last message: the other field is of another meaning
     answer, format = _answered(response, is_anthropic)
     about = particulars(_name(row, format), row, response, request)
-    tools = offered_tools(request, row, *(row.get(name) for name in _PARAMETERS), _sent(row))
+    tools = offered_tools(
+        request, row, *(row.get(name) for name in FIELDS["parameters"]), _sent(row)
+    )
     about.only_last, about.offers_tools = True, tools is not None
     about.tool_characters = len(json.dumps(tools)) if about.input_tokens is None and tools else 0
     return Exchange([*before, answer], about, tools)
@@ -112,7 +270,7 @@ def exchange_in(row: Row) -> Exchange | None:
 def offered_tools(*places: Any) -> Any:
     """Return the tools that the first of some objects has; None where none has any."""
     for place in map(decoded, places):
-        for name in _TOOLS if isinstance(place, Mapping) else ():
+        for name in FIELDS["tools"] if isinstance(place, Mapping) else ():
             if found := decoded(place.get(name)):
                 return found
     return None
@@ -125,7 +283,7 @@ def _request(row: Row) -> Row | list[Any] | str | None:
         return sent
     if row.get("messages") is not None:
         return row
-    for name in _REQUESTS:
+    for name in FIELDS["requests"]:
         found = decoded(row.get(name))
         if isinstance(found, Mapping) and isinstance(decoded(found.get("body")), Mapping):
             found = decoded(found["body"])
@@ -158,12 +316,12 @@ def _body_of(value: Any) -> Any:
 
 def _is_other_work(row: Row) -> bool:
     """Return whether a row's response has the results of other work, and no answer."""
-    for found in (_body_of(row.get(name)) for name in _RESPONSES):
-        if not isinstance(found, Mapping) or not _OF_RESPONSES.isdisjoint(found):
+    for found in (_body_of(row.get(name)) for name in FIELDS["responses"]):
+        if not isinstance(found, Mapping) or found.keys() & FIELDS["of_responses"].keys():
             continue
         results = found.get("data", found.get("results"))
         first = results[0] if isinstance(results, list) and results else None
-        if isinstance(first, Mapping) and not _OTHER_RESULTS.isdisjoint(first):
+        if isinstance(first, Mapping) and first.keys() & FIELDS["other_results"].keys():
             return True
     return False
 
@@ -171,7 +329,7 @@ def _is_other_work(row: Row) -> bool:
 def _response(row: Row) -> tuple[bool, Any]:
     if "choices" in row:
         return True, row
-    for name in _RESPONSES:
+    for name in FIELDS["responses"]:
         if name in row:
             found = _body_of(row[name])
             if name != "response" or isinstance(row[name], str):
@@ -182,7 +340,7 @@ def _response(row: Row) -> tuple[bool, Any]:
 
 def _as_written(value: Any, found: Any) -> Any:
     """Return a response that holds a message as an object, any other as the text that it is."""
-    if isinstance(found, Mapping) and _OF_RESPONSES.isdisjoint(found):
+    if isinstance(found, Mapping) and not found.keys() & FIELDS["of_responses"].keys():
         return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     return messages_in(value) if isinstance(found, list) and not _are_items(found) else found
 
@@ -247,7 +405,7 @@ def _answered(response: Any, is_anthropic: bool) -> tuple[Turn, str]:
     if isinstance(response.get("messages"), list):
         return _last(turns_of(response["messages"], "its response")), format
     if "content" in response or "tool_calls" in response:
-        if str(response.get("stop_reason")) in _CUT:
+        if str(response.get("stop_reason")) in FIELDS["cut_short"]:
             raise PassedOver(CUT_SHORT)
         is_block = isinstance(response.get("content"), list) or "stop_reason" in response
         turns = turns_of([{"role": "assistant", **response}], "its response")
@@ -266,7 +424,7 @@ def _choice(response: Row) -> Turn:
     [choice] = choices
     if "delta" in choice:
         raise WrongRow("its response is a chunk of a stream: log whole responses")
-    if choice.get("finish_reason") in _CUT:
+    if choice.get("finish_reason") in FIELDS["cut_short"]:
         raise PassedOver(CUT_SHORT)
     message = choice.get("message")
     if isinstance(message, Mapping):
@@ -303,6 +461,6 @@ def _items(items: Any, what: str) -> list[Turn]:
 
 
 def _name(row: Row, format: str) -> str:
-    if not _OF_LITELLM.isdisjoint(row):
+    if row.keys() & FIELDS["of_litellm"].keys():
         return LITELLM
-    return LANGFUSE if not _OF_LANGFUSE.isdisjoint(row) and "input" in row else format
+    return LANGFUSE if row.keys() & FIELDS["of_langfuse"].keys() and "input" in row else format

@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property, partial
-from math import inf, isnan
-from typing import TYPE_CHECKING, Literal
+from math import inf, isnan, nan
+from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from typing_extensions import override
 
-from stratos.contrib.logs.against import AgainstLog
-from stratos.contrib.logs.logged_model import Log, LoggedModel
-from stratos.contrib.logs.messages.answer_checks import (
-    AnswerChecks,
-    checks_of,
-    workload_in,
-)
+from stratos.contrib.logs.messages.answer_checks import AnswerChecks, checks_of, workload_in
 from stratos.contrib.logs.messages.chat_task import ChatContent, ChatTask
-from stratos.contrib.logs.messages.conversation import as_question
-from stratos.contrib.logs.messages.logged_rows import AnswersByQuestion, model_of, time_of
-from stratos.contrib.logs.teacher import LoggedTeacher
+from stratos.contrib.logs.messages.conversation import CHARACTERS_A_TOKEN, as_question
+from stratos.contrib.logs.teacher import AgainstLog, Log, LoggedModel, LoggedTeacher
 from stratos.contrib.logs.words import AnswersNotUsed, Doubt, LaterRowsRepeat
 from stratos.core.counted import counted
 from stratos.core.errors import ConfigError
@@ -33,11 +27,67 @@ from stratos.tasks.answers import AnswerText
 from stratos.tasks.base import Item, Message, Split
 from stratos.tasks.row_splits import without_copies
 from stratos.tasks.rows import Settled
-from stratos.tasks.split import normalised, order_key
+from stratos.tasks.split import content_hash, normalised, order_key
 from stratos.tasks.table import Row, Rows
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
+
+def model_of(rows: Iterable[tuple[Doubt | None, Row]], is_checked: bool) -> LoggedModel:
+    """Return what rows prove of the model that answered most of them.
+
+    Args:
+        rows: each with what is doubtful about its answer, None where nothing is.
+        is_checked: whether a wrong answer could be found.
+    """
+    found = [(why, row) for why, row in rows if row.provenance is not None]
+    models = Counter(row.provenance.model for _, row in found if row.provenance is not None)
+    name = models.most_common(1)[0][0] if models else ""
+    own = [(why, row) for why, row in found if row.provenance and row.provenance.model == name]
+    tokens = [_tokens(row) for _, row in own]
+    return LoggedModel(
+        name,
+        len(own),
+        Counter(doubt for doubt, _ in own if doubt),
+        is_checked,
+        tuple(asked for asked, _, _ in tokens),
+        tuple(said for _, said, _ in tokens),
+        all(is_counted for _, _, is_counted in tokens),
+    )
+
+
+def time_of(row: Row) -> float:
+    """Return when a row was logged, in seconds since 1970; NaN where nobody says."""
+    return nan if row.provenance is None else row.provenance.time_s
+
+
+class AnswersByQuestion:
+    """Finds the answer of a question among rows."""
+
+    def __init__(self, rows: Rows) -> None:
+        """Sort the rows by the hash of their question."""
+        self._rows = rows
+        ids = rows.column("ids")
+        self._order = np.argsort(ids, kind="stable")
+        self._sorted = ids[self._order]
+
+    def answer(self, question: str) -> AnswerText | None:
+        """Return the answer to a question, up to case and spacing; None where there is none."""
+        wanted = content_hash(normalised(question))
+        place = int(np.searchsorted(self._sorted, np.uint64(wanted)))
+        if place == len(self._sorted) or int(self._sorted[place]) != wanted:
+            return None
+        return self._rows[int(self._order[place])].answer
+
+
+def _tokens(row: Row) -> tuple[float, float, bool]:
+    """Return tokens in and out of a logged answer, and whether the log says them.
+
+    Else they are told by the length of the texts.
+    """
+    logged = row.provenance
+    if logged is not None and logged.input_tokens is not None and logged.output_tokens is not None:
+        return logged.input_tokens, logged.output_tokens, True
+    return len(row.question) / CHARACTERS_A_TOKEN, len(row.answer) / CHARACTERS_A_TOKEN, False
+
 
 _MAJORITY = 2 / 3
 """Share of the answers to one request from which the commonest one holds."""
@@ -104,16 +154,8 @@ class LogTask(ChatTask, Log):
             own = replace(own, rows=own.rows.take(holds))
         if not own.rows:
             raise ConfigError(f"{self.path}: no logged answer holds. See task.answers=trust.")
-        return LogContent(
-            (own,),
-            reader=content.reader,
-            keys=content.keys,
-            unnumbered=content.unnumbered,
-            n_of_no_session=content.n_of_no_session,
-            metric=content.metric,
-            doubtful=tuple(doubtful),
-            checks=checks,
-        )
+        read = {**vars(content), "files": (own,)}
+        return LogContent(**read, doubtful=tuple(doubtful), checks=checks)
 
     def _canonical(self, key: str, answer: str, options: Sequence[str]) -> str:
         try:

@@ -1,21 +1,379 @@
-"""Which format a row has, told by its content."""
+"""Which format a row has, told by its content.
+
+A span is a JSON object of its own (as SDKs print it, or a column for each attribute), or one of
+many in a message of the OpenTelemetry protocol (`resourceSpans`).
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from stratos.contrib.logs.messages.conversation import Conversation, WrongRow
-from stratos.contrib.logs.messages.exchanges import read_exchange
-from stratos.contrib.logs.messages.message_parts import decoded
-from stratos.contrib.logs.messages.spans import read_span, spans_of
-from stratos.contrib.logs.messages.training_rows import (
-    read_alpaca,
-    read_messages,
-    read_prompts,
-    read_sharegpt,
+from stratos.contrib.logs.messages.conversation import (
+    Conversation,
+    PassedOver,
+    Turn,
+    UnansweredRow,
+    WrongRow,
+    conversation_of,
+    count_of,
+    particulars,
+    seconds_of,
 )
+from stratos.contrib.logs.messages.exchanges import (
+    CUT_SHORT,
+    FAILED,
+    OTHER_SPAN,
+    decoded,
+    messages_in,
+    offered_tools,
+    parts_of,
+    read_exchange,
+    turns_of,
+)
+from stratos.core.redact import redact_shapes
+from stratos.tasks.rows import writable
 from stratos.tasks.shown import shown
+
+MESSAGES = "fine-tuning messages"
+SHAREGPT = "ShareGPT"
+ALPACA = "Alpaca"
+PROMPTS = "prompt and completion"
+
+_SAID_TO_INSTRUCTIONS = ("output", "response")
+_PROMPT = ("prompt", "input", "question")
+_COMPLETION = ("completion", "preferred_output", "chosen", "response")
+
+Row = Mapping[str, Any]
+
+
+def read_messages(row: Row) -> Conversation | None:
+    """Return the conversation of `{"messages": [...]}`; None for another row."""
+    found = decoded(row.get("messages", row.get("conversation", row.get("conversations"))))
+    if found is None or _is_sharegpt(found):
+        return None
+    about = particulars(MESSAGES, row)
+    about.offers_tools = offered_tools(row) is not None
+    return conversation_of(_with_system(row, turns_of(found)), about)
+
+
+def read_sharegpt(row: Row) -> Conversation | None:
+    """Return the conversation of `{"conversations": [{"from": …, "value": …}]}`, or None."""
+    found = decoded(row.get("conversations", row.get("conversation", row.get("messages"))))
+    if not _is_sharegpt(found):
+        return None
+    return conversation_of(_with_system(row, turns_of(found)), particulars(SHAREGPT, row))
+
+
+def read_alpaca(row: Row) -> Conversation | None:
+    """Return the conversation of `{"instruction": …, "input": …, "output": …}`, or None."""
+    said = next((name for name in _SAID_TO_INSTRUCTIONS if name in row), None)
+    if not isinstance(row.get("instruction"), str) or said is None:
+        return None
+    instruction, output = row["instruction"], row[said]
+    given = row.get("input") or row.get("context") or ""
+    if not isinstance(given, str) or not isinstance(output, str | None):
+        raise WrongRow(f"input or {said} is no text")
+    turns: list[Turn] = []
+    history = decoded(row.get("history"))
+    for pair in history if isinstance(history, list) else ():
+        if not isinstance(pair, list) or [type(one) for one in pair] != [str, str]:
+            raise WrongRow("history is no list of pairs of texts")
+        turns += [Turn("user", pair[0]), Turn("assistant", pair[1], is_learnt=False)]
+    turns.append(Turn("user", f"{instruction}\n\n{given}" if given else instruction))
+    if not (output or "").strip():
+        raise UnansweredRow(f"has no answer of the model ({said})")
+    turns.append(Turn("assistant", output or ""))
+    return conversation_of(_with_system(row, turns), particulars(ALPACA, row))
+
+
+def read_prompts(row: Row) -> Conversation | None:
+    """Return the conversation of a prompt with its completion, or with the preferred one; or None.
+
+    Each is a text or a list of messages.
+    """
+    prompt, answer = (
+        messages_in(next((row[name] for name in names if row.get(name) is not None), None))
+        for names in (_PROMPT, _COMPLETION)
+    )
+    if prompt is None or answer is None:
+        return None
+    if isinstance(prompt, Mapping) and "messages" in prompt:
+        prompt = prompt["messages"]
+    before, after = _turns("user", prompt, "prompt"), _turns("assistant", answer, "completion")
+    if not isinstance(answer, str) and after[: len(before)] == before:
+        before = []  # preference data that repeat the prompt in front of each answer
+    about = particulars(PROMPTS, row)
+    about.only_last = True
+    return conversation_of(_with_system(row, [*before, *after]), about)
+
+
+def _is_sharegpt(found: Any) -> bool:
+    return (
+        isinstance(found, list)
+        and bool(found)
+        and isinstance(found[0], Mapping)
+        and "from" in found[0]
+        and "role" not in found[0]
+    )
+
+
+def _with_system(row: Row, turns: list[Turn]) -> list[Turn]:
+    told = row.get("system", row.get("system_prompt"))
+    has_one = bool(turns) and turns[0].role == "system"
+    if not isinstance(told, str) or not told or has_one:
+        return turns
+    return [Turn("system", told), *turns]
+
+
+def _turns(role: str, value: Any, what: str) -> list[Turn]:
+    return [Turn(role, value)] if isinstance(value, str) else turns_of(value, what)
+
+
+OTEL = "OpenTelemetry GenAI spans"
+OPENINFERENCE = "OpenInference spans"
+OPENLLMETRY = "OpenLLMetry spans"
+
+_LISTED = re.compile(
+    r"(?:gen_ai|llm)\.(prompt|completion|input_messages|output_messages)\.(\d+)\.(.+)"
+)
+_CALL = re.compile(
+    r"(?:message\.)?tool_calls\.(\d+)\.(?:tool_call\.)?(?:function\.)?(name|arguments|id)"
+)
+_ASKS = ("chat", "text_completion", "generate_content")
+"""Operations that ask a model for a text."""
+_CUT = ("length", "max_tokens", "content_filter")
+
+
+def spans_of(row: Row) -> list[Row] | None:
+    """Return the spans in a message of the OpenTelemetry protocol; None for another row."""
+    resources = row.get("resourceSpans", row.get("resource_spans"))
+    if not isinstance(resources, list):
+        return None
+    return list(_spans(resources))
+
+
+def _spans(resources: list[Any]) -> Iterator[Row]:
+    for resource in resources:
+        scopes = resource.get("scopeSpans", resource.get("scope_spans", ()))
+        for scope in scopes:
+            for span in scope.get("spans", ()):
+                events = [
+                    {**one, "attributes": _flat(one.get("attributes"))}
+                    for one in span.get("events", ())
+                ]
+                yield {**span, "attributes": _flat(span.get("attributes")), "events": events}
+
+
+def _flat(attributes: Any) -> dict[str, Any]:
+    """Return attributes as a dict of dotted names, of whichever form they have."""
+    if isinstance(attributes, list):
+        return {
+            one["key"]: _value(one.get("value"))
+            for one in attributes
+            if isinstance(one, Mapping) and isinstance(one.get("key"), str)
+        }
+    found: dict[str, Any] = {}
+    if isinstance(attributes, Mapping):
+        for name, value in attributes.items():
+            if isinstance(value, Mapping) and name in ("llm", "gen_ai", "usage", "request",
+                                                       "response", "token_count"):  # fmt: skip
+                found |= {f"{name}.{inner}": one for inner, one in _flat(value).items()}
+            else:
+                found[str(name)] = value
+    return found
+
+
+def _value(value: Any) -> Any:
+    """Return what a value of the OpenTelemetry protocol holds."""
+    if not isinstance(value, Mapping):
+        return value
+    for kind in ("stringValue", "string_value", "doubleValue", "boolValue"):
+        if kind in value:
+            return value[kind]
+    if "intValue" in value:
+        return int(value["intValue"])
+    if isinstance(inner := value.get("arrayValue"), Mapping):
+        return [_value(one) for one in inner.get("values", ())]
+    if isinstance(inner := value.get("kvlistValue"), Mapping):
+        return {one["key"]: _value(one.get("value")) for one in inner.get("values", ())}
+    return None
+
+
+def read_span(row: Row) -> Conversation | None:
+    """Return the conversation of a span of a model's call; None for a row that is no span.
+
+    Raises:
+        PassedOver: it is a span of other work, or its answer was cut short.
+        WrongRow: it is one, with something wrong.
+    """
+    attributes = _attributes(row)
+    if attributes is None:
+        return None
+    events = decoded(row.get("events")) or []
+    has_calls = any(name.startswith(("gen_ai.", "llm.")) for name in attributes)
+    if not has_calls:
+        raise PassedOver(OTHER_SPAN)
+    if str(decoded(row.get("status"))).find("ERROR") >= 0 or "error.type" in attributes:
+        raise PassedOver(FAILED)
+    read = _by_messages(attributes) or _by_places(attributes) or _by_events(events)
+    if read is None:
+        if attributes.get("gen_ai.operation.name", "chat") in _ASKS:
+            raise UnansweredRow(
+                "is a span without messages: record them with "
+                "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT=true"
+            )
+        raise PassedOver(OTHER_SPAN)
+    format, turns, reasons = read
+    if any(reason in _CUT for reason in reasons):
+        raise PassedOver(CUT_SHORT)
+    about = particulars(format, row)
+    about.only_last = True
+    model = (
+        attributes.get("gen_ai.response.model")
+        or attributes.get("gen_ai.request.model")
+        or attributes.get("llm.model_name")
+    )
+    about.model, _ = redact_shapes(writable(str(model or "")))
+    session = attributes.get("gen_ai.conversation.id") or attributes.get("session.id")
+    about.session = str(session or "")
+    about.input_tokens = _count(attributes, "input_tokens", "prompt_tokens", "prompt")
+    about.output_tokens = _count(attributes, "output_tokens", "completion_tokens", "completion")
+    about.latency_s = _latency(row)
+    return conversation_of(turns, about)
+
+
+def _attributes(row: Row) -> dict[str, Any] | None:
+    for name in ("attributes", "Attributes", "SpanAttributes", "span_attributes"):
+        found = decoded(row.get(name))
+        if isinstance(found, Mapping | list):
+            return _flat(found)
+    columns = {
+        name.removeprefix("attributes."): value
+        for name, value in row.items()
+        if name.startswith(("attributes.", "gen_ai.", "llm.")) and value is not None
+    }
+    return columns or None
+
+
+_Read = tuple[str, list[Turn], list[str]]
+
+
+def _by_messages(attributes: Row) -> _Read | None:
+    """Read `gen_ai.input.messages` and their like: lists, or the JSON of lists."""
+    asked = decoded(attributes.get("gen_ai.input.messages", attributes.get("gen_ai.prompt")))
+    said = decoded(attributes.get("gen_ai.output.messages", attributes.get("gen_ai.completion")))
+    format = OTEL
+    if asked is None:
+        asked = decoded(attributes.get("llm.input_messages"))
+        said = decoded(attributes.get("llm.output_messages"))
+        format = OPENINFERENCE
+    if not isinstance(asked, list):
+        return None
+    if not said:
+        raise UnansweredRow("is a span without an answer of the model")
+    before = turns_of(_unwrapped(asked))
+    after = turns_of(_unwrapped(said)) if isinstance(said, list) else [Turn("assistant", str(said))]
+    told = decoded(attributes.get("gen_ai.system_instructions"))
+    if told:
+        text, n_images, *_ = parts_of(
+            [{"type": "text", "text": one.get("content", one.get("text"))} for one in told]
+            if isinstance(told, list)
+            else told,
+            0,
+        )
+        before = [Turn("system", text, n_images=n_images), *before]
+    reasons = [str(one.get("finish_reason")) for one in said if isinstance(one, Mapping)]
+    return format, [*before, *after], reasons
+
+
+def _unwrapped(messages: list[Any]) -> list[Any]:
+    """Return messages without the names that OpenInference puts in front of everything."""
+    found = []
+    for one in messages:
+        one = one.get("message", one) if isinstance(one, Mapping) else one
+        if isinstance(one, Mapping):
+            one = {name.removeprefix("message."): value for name, value in one.items()}
+        found.append(one)
+    return found
+
+
+def _by_places(attributes: Row) -> _Read | None:
+    """Read attributes of one message each: `gen_ai.prompt.0.content` and its like."""
+    messages: dict[tuple[bool, int], dict[str, Any]] = {}
+    format = OPENLLMETRY
+    for name, value in attributes.items():
+        found = _LISTED.fullmatch(name)
+        if found is None:
+            continue
+        kind, number, key = found.groups()
+        is_said = kind in ("completion", "output_messages")
+        if "messages" in kind:
+            format = OPENINFERENCE
+        message = messages.setdefault((is_said, int(number)), {"calls": {}})
+        call = _CALL.fullmatch(key)
+        if call is not None:
+            message["calls"].setdefault(int(call[1]), {})[call[2]] = value
+        elif ".contents." in key or key.startswith("contents."):
+            if key.endswith("text"):
+                message.setdefault("content", []).append({"type": "text", "text": value})
+            elif "image" in key:
+                message.setdefault("content", []).append({"type": "image"})
+        else:
+            message[key.removeprefix("message.")] = value
+    if not messages:
+        return None
+    ordered = [messages[place] for place in sorted(messages)]
+    if not any(is_said for is_said, _ in messages):
+        raise UnansweredRow("is a span without an answer of the model")
+    for place, message in messages.items():
+        calls = message.pop("calls")
+        message["tool_calls"] = [{"function": calls[k], **calls[k]} for k in sorted(calls)]
+        message.setdefault("role", "assistant" if place[0] else "user")
+    reasons = [str(one.get("finish_reason")) for one in ordered]
+    return format, turns_of(ordered), reasons
+
+
+def _by_events(events: Any) -> _Read | None:
+    """Read events of a span, as conventions up to 1.36 had them."""
+    turns: list[dict[str, Any]] = []
+    reasons: list[str] = []
+    for event in events if isinstance(events, list) else ():
+        if not isinstance(event, Mapping):
+            continue
+        name, said = str(event.get("name")), _flat(decoded(event.get("attributes")))
+        if name in ("gen_ai.content.prompt", "gen_ai.content.completion"):
+            found = decoded(said.get("gen_ai.prompt", said.get("gen_ai.completion")))
+            turns += found if isinstance(found, list) else []
+        elif name == "gen_ai.choice":
+            message = decoded(said.get("message"))
+            reasons.append(str(said.get("finish_reason")))
+            message = message if isinstance(message, Mapping) else {"content": said.get("content")}
+            turns.append({**message, "role": "assistant"})
+        elif name.startswith("gen_ai.") and name.endswith(".message"):
+            role = name.split(".")[1]
+            turns.append({"tool_call_id": said.get("id"), **said, "role": role})
+        elif name == "gen_ai.client.inference.operation.details":
+            found = _by_messages(said)
+            if found is not None:
+                return found
+    return (OTEL, turns_of(turns), reasons) if turns else None
+
+
+def _count(attributes: Row, *names: str) -> int | None:
+    for name in names:
+        for before in ("gen_ai.usage.", "llm.token_count.", "llm.usage."):
+            if (found := count_of(attributes.get(before + name))) is not None:
+                return found
+    return None
+
+
+def _latency(row: Row) -> float | None:
+    start = seconds_of(row.get("startTimeUnixNano", row.get("start_time", row.get("startTime"))))
+    end = seconds_of(row.get("endTimeUnixNano", row.get("end_time", row.get("endTime"))))
+    return None if start is None or end is None or end < start else end - start
+
 
 KNOWN = (
     "{messages: [...]}, requests with responses (chat completions, Responses, Anthropic, LiteLLM, "

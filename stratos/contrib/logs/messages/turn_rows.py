@@ -1,25 +1,280 @@
-"""Each answer of the model as a row: the history is the question."""
+"""Each answer of the model as a row: the history is the question.
+
+Numbers, dates, ids and addresses in them do not count: a template that is filled in is one.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import os
+import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import islice
 from math import nan
+from typing import Any
 
 import msgspec
 from msgspec.structs import replace
 
-from stratos.contrib.logs.messages.conversation import Conversation, as_question
-from stratos.contrib.logs.messages.message_file import Seen, read_conversations
-from stratos.contrib.logs.messages.workload import template_of, workload_of
-from stratos.core.reasons import Reason
+from stratos.contrib.logs.messages.conversation import (
+    Conversation,
+    PassedOver,
+    UnansweredRow,
+    WrongRow,
+    as_question,
+)
+from stratos.contrib.logs.messages.recognised import conversation_in, parts_of_row
+from stratos.contrib.logs.words import FieldOfWrongType
+from stratos.core import extras
+from stratos.core.foreign import cause
+from stratos.core.reasons import Because, Reason
+from stratos.core.remote import local_path
 from stratos.tasks.alike import Alike
 from stratos.tasks.base import Message
+from stratos.tasks.files import is_local, read_records
+from stratos.tasks.metrics import MetricName
+from stratos.tasks.objects import object_of
 from stratos.tasks.rows import Unanswered
-from stratos.tasks.table import Provenance, Row
+from stratos.tasks.split import normalised
+from stratos.tasks.table import Provenance, Row, Rows
+
+_N_SAMPLE = 2000
+_SHORT = 40
+"""Characters of an answer that is short: a label, a number, a date."""
+_FEW_OF_SHORT = 2
+"""Words of a short answer that no other is equal to; those with more are texts."""
+_SHARE = 0.9
+
+
+def suited_metric(rows: Rows) -> MetricName:
+    """Return exact for answers that are short or JSON objects, nine tenths of them; else f1."""
+    return suited_to([row.answer for row in islice(rows, _N_SAMPLE)])
+
+
+def suited_to(answers: list[str]) -> MetricName:
+    """Return the same of answers."""
+    counts = Counter(answers)
+    n_short = sum(
+        len(one) <= _SHORT and "\n" not in one and (n > 1 or len(one.split()) <= _FEW_OF_SHORT)
+        for one, n in ((one, counts[one]) for one in answers)
+    )
+    n_objects = sum(one.endswith(("}", "```")) and object_of(one) is not None for one in answers)
+    return "exact" if max(n_short, n_objects) >= _SHARE * len(answers) else "f1"
+
+
+_HUB = "hf://datasets/"
+OF_WRONG_TYPES = (
+    AttributeError, KeyError, TypeError, ValueError, ArithmeticError, RecursionError,
+)  # fmt: skip
+"""What reading raises where a field has another type than its format has, or a wild value."""
+
+
+@dataclass
+class Seen:
+    """What was met in a file beside its conversations; filled while it is read."""
+
+    n_rows: int = 0
+    formats: Counter[str] = field(default_factory=Counter)
+    """Name of a format to how many conversations have it."""
+    passed: Counter[str] = field(default_factory=Counter)
+    """Why to how many rows are left out though nothing is wrong with them."""
+    n_other: int = 0
+    """Conversations that are not wanted; nothing else of them is counted."""
+    n_wrong: int = 0
+    n_images: int = 0
+    n_calls: int = 0
+    n_secrets: int = 0
+
+    def add(self, found: Conversation) -> None:
+        """Count a conversation."""
+        self.formats[found.about.format] += 1
+        self.n_images += found.n_images
+        self.n_calls += found.n_calls
+        self.n_secrets += found.n_secrets
+
+
+def read_conversations(
+    path: str,
+    seen: Seen,
+    messages: str | None = None,
+    answer: str | None = None,
+    wanted: Callable[[Conversation], bool] | None = None,
+) -> Iterator[tuple[str, Conversation | Unanswered | Reason]]:
+    """Yield where each conversation stands with it, or with what is wrong.
+
+    Args:
+        path: of JSON lines, JSON, CSV, Parquet (a path, a URL of fsspec), a folder that `datasets`
+            saved, or a data set of the hub.
+        seen: counts what is read.
+        messages: dotted name of the list of messages; None recognises the format of each row.
+        answer: dotted name of the model's answer beside it.
+        wanted: tells the conversations that are read; None reads all.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    for line, row in _rows(path):
+        seen.n_rows += 1
+        if isinstance(row, Reason):
+            seen.n_wrong += 1
+            yield line, row
+            continue
+        for part, inner in _parts(row):
+            if isinstance(inner, Reason):
+                seen.n_wrong += 1
+                yield line, inner
+                continue
+            try:
+                found = conversation_in(inner, messages, answer)
+            except UnansweredRow as error:
+                yield line + part, Unanswered(Because(str(error)))
+            except WrongRow as error:
+                seen.n_wrong += 1
+                yield line + part, Because(str(error))
+            except PassedOver as kind:
+                seen.passed[str(kind)] += 1
+            except OF_WRONG_TYPES as error:
+                seen.n_wrong += 1
+                yield line + part, FieldOfWrongType(cause(error))
+            else:
+                if wanted is not None and not wanted(found):
+                    seen.n_other += 1
+                    continue
+                seen.add(found)
+                yield line + part, found
+
+
+def _parts(row: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    try:
+        yield from parts_of_row(row)
+    except OF_WRONG_TYPES as error:
+        yield "", FieldOfWrongType(cause(error))
+
+
+def _rows(path: str) -> Iterator[tuple[str, dict[str, Any] | Reason]]:
+    here = os.path.expanduser(local_path(path))
+    if is_local(path) and os.path.isdir(here):
+        yield from _saved(here)
+    elif path.startswith(_HUB) and path.removeprefix(_HUB).count("/") == 1:
+        yield from _of_hub(path.removeprefix(_HUB))
+    else:
+        yield from read_records(path, any_json=True)
+
+
+def is_saved(path: str) -> bool:
+    """Return whether a path names a folder that the library `datasets` saved."""
+    here = os.path.expanduser(local_path(path))
+    return is_local(path) and any(
+        os.path.isfile(os.path.join(here, name)) for name in ("state.json", "dataset_dict.json")
+    )
+
+
+def _saved(folder: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    if not is_saved(folder):
+        raise OSError("it is a folder, and no data set that datasets saved. Name a file in it")
+    datasets = _library()
+    try:
+        found = datasets.load_from_disk(folder)
+    except Exception as error:  # what the library raises on a damaged folder is its own affair
+        raise OSError(f"datasets cannot load it ({cause(error)})") from error
+    parts = found.values() if isinstance(found, dict) else [found]
+    number = 0
+    for part in parts:
+        for row in part:
+            number += 1
+            yield f"row {number}", row
+
+
+def _of_hub(name: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    name, _, revision = name.partition("@")
+    datasets = _library()
+    try:
+        found = datasets.load_dataset(
+            name, split="train", streaming=True, revision=revision or None
+        )
+        for number, row in enumerate(found, start=1):
+            yield f"row {number}", row
+    except Exception as error:  # as above, and of the network
+        raise OSError(f"datasets cannot load {name} ({cause(error)})") from error
+
+
+def _library() -> Any:
+    try:
+        import datasets
+    except ImportError as error:
+        raise OSError(
+            f"it needs the package datasets. Type: {extras.install('datasets')}"
+        ) from error
+    datasets.disable_progress_bars()
+    return datasets
+
+
+_WORDS_OF_SYSTEM = 12
+_FEW_WORDS = 8
+"""Words of a system prompt below which it says nothing of the work, such as "You are helpful."."""
+_WORDS_OF_QUESTION = 4
+_READ = 2000
+"""Characters of a text that are looked at."""
+_URL = re.compile(r"https?://.+", re.DOTALL)
+_DIGIT = re.compile(r"\d")
+
+
+@dataclass(frozen=True)
+class Workload:
+    """Conversations with one system prompt, or one template."""
+
+    id: str
+    """A letter and eight digits, the same for the same prompts in any file."""
+    beginning: str
+    """The words that tell it, of a system prompt or of a question."""
+    is_system: bool
+    """Whether they are of a system prompt."""
+
+
+def workload_of(conversation: Conversation) -> Workload:
+    """Return the workload of a conversation."""
+    if (of_system := _of_system(conversation.system[:_READ])) is not None:
+        return of_system
+    first = next(one["content"] for one in conversation.messages if one["role"] == "user")
+    return _workload(_words(first)[:_WORDS_OF_QUESTION], False)
+
+
+@lru_cache(maxsize=1024)
+def _of_system(system: str) -> Workload | None:
+    """Return the workload that a system prompt tells, which many conversations have; or None."""
+    words = _words(system)
+    return _workload(words, True) if len(words) >= _FEW_WORDS else None
+
+
+def _workload(words: list[str], is_system: bool) -> Workload:
+    beginning = " ".join(words)
+    kind = "system" if is_system else "user"
+    digest = hashlib.blake2b(f"{kind} {beginning}".encode("utf-8", "replace"), digest_size=4)
+    # A letter in front, lest Hydra takes digits for a number.
+    return Workload(f"w{digest.hexdigest()}", beginning, is_system)
+
+
+def _words(text: str) -> list[str]:
+    """Return the first words of a text, … for those that are filled in."""
+    words = normalised(text[:_READ]).split()
+    return [_without_particulars(word) for word in words[:_WORDS_OF_SYSTEM]]
+
+
+def _without_particulars(word: str) -> str:
+    # Word by word, as a text without spaces has one alone: the time grows with its length.
+    if "@" in word[1:-1] or _DIGIT.search(word):
+        return "…"
+    return _URL.sub("…", word)
+
+
+@lru_cache(maxsize=1024)
+def template_of(text: str) -> str:
+    """Return a text without its numbers, dates, ids and addresses."""
+    return " ".join(map(_without_particulars, normalised(text).split()))
+
 
 SLICES = ("first turn", "second turn", "later turns")
 """Which answer of the model in its conversation a row is."""

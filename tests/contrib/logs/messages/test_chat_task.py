@@ -240,8 +240,7 @@ def test_a_file_of_no_format_says_what_to_type(tmp_path: Path) -> None:
 
 def test_a_workload_is_read_alone(tmp_path: Path) -> None:
     from stratos.contrib.logs.messages.conversation import Conversation
-    from stratos.contrib.logs.messages.message_file import Seen, read_conversations
-    from stratos.contrib.logs.messages.workload import workload_of
+    from stratos.contrib.logs.messages.turn_rows import Seen, read_conversations, workload_of
 
     other = chats(60, system="Translate the text that the user sends into French, and say no more.")
     path = write(tmp_path / "a.jsonl", [*chats(40), *other])

@@ -279,7 +279,7 @@ def test_answers_that_do_not_match_a_schema_are_doubtful_and_the_others_scored_b
 
 
 def test_a_page_shows_the_doubtful_answers(tmp_path: Path) -> None:
-    from stratos.contrib.logs.doubtful_page import write_page
+    from stratos.contrib.logs.command import write_page
 
     rows = extractions(100)
     rows[5]["response"] = "<script>alert(1)</script>\x1b[31m"

@@ -11,8 +11,7 @@ from log_rows import EXTRACT, extractions, labels, row, write
 from syrupy.assertion import SnapshotAssertion
 
 from stratos.contrib.logs.messages import ChatTask, LogTask
-from stratos.contrib.logs.proof import in_words
-from stratos.contrib.logs.teacher import LoggedTeacher
+from stratos.contrib.logs.teacher import LoggedTeacher, in_words
 from stratos.contrib.logs.words import Doubt, NoCard, NoLog
 from stratos.core.context import Context
 from stratos.evaluate.verdict import against_logged

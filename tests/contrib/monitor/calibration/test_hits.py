@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).parents[3] / "report"))
 import factory
 from in_process import Done, stratos
 
-from stratos.contrib.monitor.hits import hits_of, judged_in, n_to_tell
+from stratos.contrib.monitor.calibration import hits_of, judged_in, n_to_tell
 from stratos.core.intervals import wilson
 from stratos.records import Interval, LoadResult, Prediction, save
 

@@ -1,0 +1,337 @@
+"""The decoder of small Llamas on a CPU: compiled, or by torch where there is no C compiler.
+
+Transformers reads the prompts of a batch at once, and its second token is computed both ways, as in
+`contrib.cpu.direct`. The rows then wait until others have ended. A row costs the same whichever
+rows are beside it, as none is padded.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from ctypes import CDLL
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from stratos.contrib.cpu import kernel
+from stratos.contrib.cpu.direct import Direct, DirectDecoder, agree
+from stratos.models.decode.decoder import Call, FastBatch, FastDecoder, fill_holes
+
+_ROOM = 64
+"""Tokens by which a full row grows, at the least."""
+_ROWS_A_THREAD = 4
+"""Rows below which a thread more is not worth it."""
+_ROW = np.dtype(
+    [("id", "i8"), ("n_tokens", "i8"), ("room", "i8"), ("keys", "u8"), ("values", "u8")]
+)
+"""`Row` of step.c."""
+
+
+class _Model(ctypes.Structure):
+    """`Model` of step.c."""
+
+    _fields_ = [
+        *((name, ctypes.c_int32) for name in ("layers", "hidden", "heads", "kv_heads")),
+        *((name, ctypes.c_int32) for name in ("head_size", "width", "vocabulary")),
+        ("eps", ctypes.c_float),
+        *((name, ctypes.c_void_p) for name in ("embedding", "weights", "rotations")),
+    ]
+
+
+class Compiled:
+    """A model's weights as compiled steps read them: a copy, of the time when it was made."""
+
+    def __init__(self, library: ctypes.CDLL, model: Any, n_positions: int) -> None:
+        """Lay the weights out.
+
+        Args:
+            library: of `stratos.contrib.cpu.kernel`.
+            model: one that `Direct.can_decode` takes.
+            n_positions: tokens of the longest prompt and answer.
+        """
+        config, body = model.config, model.model
+        self._library, self._vector = library, int(library.stratos_vector())
+        self.n_layers: int = config.num_hidden_layers
+        self.n_kv_heads: int = config.num_key_value_heads
+        self.head_size: int = body.layers[0].self_attn.head_dim
+        self._kept = [one for layer in body.layers for one in self._layer(layer)]
+        self._kept.append(self._panels(_normed(model.lm_head.weight, body.norm.weight)))
+        self.vocabulary: int = model.lm_head.weight.shape[0]
+        embedding = body.embed_tokens.weight.detach().contiguous()
+        angles = torch.arange(n_positions)[:, None] * body.rotary_emb.inv_freq.float()
+        rotations = torch.cat([angles.cos(), angles.sin()], -1).contiguous()
+        pointers = (ctypes.c_void_p * len(self._kept))(*(one.data_ptr() for one in self._kept))
+        self._model = _Model(
+            self.n_layers, config.hidden_size, config.num_attention_heads, self.n_kv_heads,
+            self.head_size, config.intermediate_size, self.vocabulary, config.rms_norm_eps,
+            embedding.data_ptr(), ctypes.cast(pointers, ctypes.c_void_p), rotations.data_ptr(),
+        )  # fmt: skip
+        self._held = embedding, rotations, pointers  # as long as their addresses are used
+        self._address = ctypes.addressof(self._model)
+        self._pool = ThreadPoolExecutor()  # which starts threads when they are first wanted
+
+    def rounded(self, n: int) -> int:
+        """Return a number rounded up to whole vectors."""
+        return -(-n // self._vector) * self._vector
+
+    def step(self, rows: np.ndarray, longest: int) -> Tensor:
+        """Return the logits (B, V) of the tokens behind the rows', whose states are added to.
+
+        Args:
+            rows: of `_ROW`, contiguous, each with room for a token.
+            longest: most tokens that there is room for in any of them.
+        """
+        B, line = len(rows), -(-self.vocabulary // (2 * self._vector)) * 2 * self._vector
+        logits = torch.empty(B, line)
+        n_threads = max(1, min(torch.get_num_threads(), B // _ROWS_A_THREAD))
+        cuts = [B * part // n_threads for part in range(n_threads + 1)]
+        if n_threads == 1:
+            self._part(rows, longest, logits)
+        else:  # rows share nothing but the weights: each thread takes some through all layers
+            parts = [slice(a, b) for a, b in pairwise(cuts)]
+            done = [self._pool.submit(self._part, rows[own], longest, logits[own]) for own in parts]
+            try:
+                for one in done:
+                    one.result()
+            finally:
+                wait(done)  # behind Ctrl-C, too: they write into states that the caller frees
+        return logits[:, : self.vocabulary]
+
+    def _part(self, rows: np.ndarray, longest: int, logits: Tensor) -> None:
+        n_floats = self._library.stratos_work(self._address, len(rows), longest)
+        work = torch.empty(n_floats)
+        self._library.stratos_step(
+            self._address, len(rows), rows.ctypes.data, work.data_ptr(), logits.data_ptr()
+        )
+
+    def _layer(self, layer: Any) -> list[Tensor]:
+        attention, mlp = layer.self_attn, layer.mlp
+        before, after = layer.input_layernorm.weight, layer.post_attention_layernorm.weight
+        queries = attention.q_proj.weight * attention.scaling
+        qkv = torch.cat([queries, attention.k_proj.weight, attention.v_proj.weight])
+        size = self.rounded(len(mlp.gate_proj.weight)) - len(mlp.gate_proj.weight)
+        # A vector of the gate, then the same of what it is multiplied with.
+        in_turns = [
+            torch.nn.functional.pad(one.weight, (0, 0, 0, size)).unflatten(0, (-1, self._vector))
+            for one in (mlp.gate_proj, mlp.up_proj)
+        ]
+        gate_up = torch.stack(in_turns, 1).flatten(0, 2)
+        return [
+            self._panels(weight)
+            for weight in (
+                _normed(qkv, before),
+                attention.o_proj.weight,
+                _normed(gate_up, after),
+                mlp.down_proj.weight,
+            )
+        ]
+
+    def _panels(self, weight_OI: Tensor) -> Tensor:
+        """Return a weight in panels, (panels, in, outputs of a panel)."""
+        width = 2 * self._vector
+        missing = -len(weight_OI) % width
+        whole = torch.nn.functional.pad(weight_OI.detach(), (0, 0, 0, missing))
+        return whole.unflatten(0, (-1, width)).transpose(1, 2).contiguous()
+
+
+class Rows:
+    """Rows of which transformers has read the prompts, with the states of their tokens."""
+
+    def __init__(self, weights: Compiled) -> None:
+        self._weights = weights
+        self._rows = np.zeros(0, _ROW)
+        self._states: list[tuple[np.ndarray, np.ndarray]] = []
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def add(self, cache: Any, mask_BT: Tensor) -> None:
+        """Take over what transformers' cache holds of some rows.
+
+        Args:
+            cache: of transformers.
+            mask_BT: of those of its tokens that are taken; padding may stand at the left, and
+                behind a prefix that rows share.
+        """
+        one = self._weights
+        of_layers = [(layer.keys.numpy(), layer.values.numpy()) for layer in cache.layers]
+        rows = np.zeros(len(mask_BT), _ROW)
+        for place, of_row in enumerate(mask_BT.numpy().astype(bool)):
+            taken = np.flatnonzero(of_row)
+            n = len(taken)
+            room = one.rounded(n + _ROOM)
+            own_keys, own_values = self._empty(room)
+            _, heads, n_blocks, size, vector = own_keys.shape
+            whole = np.zeros((heads, room, size), np.float32)
+            for layer, (keys, values) in enumerate(of_layers):
+                whole[:, :n] = keys[place][:, taken]
+                own_keys[layer] = whole.reshape(heads, n_blocks, vector, size).swapaxes(2, 3)
+                own_values[layer, :, :n, :size] = values[place][:, taken]
+            self._states.append((own_keys, own_values))
+            rows[place] = 0, n, room, own_keys.ctypes.data, own_values.ctypes.data
+        self._rows = np.concatenate([self._rows, rows])
+
+    def step(self, ids: Sequence[int]) -> Tensor:
+        """Return the logits (B, V) of the tokens behind these, one of each row."""
+        rows = self._rows
+        for place in np.flatnonzero(rows["n_tokens"] == rows["room"]):
+            self._grow(int(place))
+        rows["id"] = ids
+        return self._weights.step(rows, int(rows["room"].max()))
+
+    def append(self, others: Rows, n: int) -> None:
+        """Take the first rows of others, n of them or as many as there are."""
+        if n > 0 and len(others):
+            self._rows = np.concatenate([self._rows, others._rows[:n]])
+            self._states += others._states[:n]
+            others._rows, others._states = others._rows[n:], others._states[n:]
+
+    def keep(self, places: Sequence[int]) -> None:
+        """Keep rows, in this order."""
+        self._rows = self._rows[list(places)]
+        self._states = [self._states[place] for place in places]
+
+    def _grow(self, place: int) -> None:
+        """Give a row half as much room again."""
+        row, (keys, values) = self._rows[place], self._states[place]
+        room = self._weights.rounded(int(row["room"]) * 3 // 2 + _ROOM)
+        own_keys, own_values = self._empty(room)
+        own_keys[:, :, : keys.shape[2]] = keys
+        own_values[:, :, : values.shape[2]] = values
+        self._states[place] = own_keys, own_values
+        row["room"] = room
+        row["keys"], row["values"] = own_keys.ctypes.data, own_values.ctypes.data
+
+    def _empty(self, room: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return keys and values of one row without a token; what is not written is zero.
+
+        Of numpy, which copies on one thread: threads of torch would wait for each other at every
+        row that grows.
+        """
+        one = self._weights
+        heads, vector = (one.n_layers, one.n_kv_heads), one.rounded(1)
+        keys = np.zeros((*heads, room // vector, one.head_size, vector), np.float32)
+        return keys, np.zeros((*heads, room, one.rounded(one.head_size)), np.float32)
+
+
+def _normed(weight: Tensor, norm: Tensor) -> Tensor:
+    """Return a weight with the norm of what it reads multiplied in."""
+    return weight.detach() * norm.detach()
+
+
+ROWS_A_THREAD = 16
+"""Rows that a thread decodes at once. More take no less time each: their keys and values leave the
+cache of a CPU."""
+
+
+class Rolling(FastDecoder):
+    """The rows of one call."""
+
+    def __init__(self, library: CDLL, model: Any, call: Call) -> None:
+        """Begin with no rows.
+
+        Args:
+            library: of `stratos.contrib.cpu.kernel`.
+            model: one that `Direct.can_decode` takes.
+            call: what its batches share.
+        """
+        self._weights = Compiled(library, model, call.n_positions)
+        self._call = call
+        self._most = min(call.batch_size, ROWS_A_THREAD * torch.get_num_threads())
+        self._rows, self._waiting = Rows(self._weights), Rows(self._weights)
+        # Of each row, and then of each that waits: its prompt's number, and its last token.
+        self._prompts: list[int] = []
+        self._ids: list[int] = []
+
+    def take(
+        self, cache: Any, ids_B1: Tensor, mask_BT: Tensor, positions_B1: Tensor, logits_BV: Tensor
+    ) -> FastBatch | None:
+        """Take a batch over; see `FastDecoder`."""
+        rows = Rows(self._weights)
+        rows.add(cache, mask_BT[:, :-1])
+        if not agree(rows.step(ids_B1[:, 0].tolist()), logits_BV):
+            return None
+        cache.layers.clear()  # what it holds is held by the rows now
+        return _Batch(self, rows)
+
+    def join(self, prompts: list[int], ids: list[int], rows: Rows) -> None:
+        """Decode until all of some rows have a place.
+
+        Args:
+            prompts: numbers of the prompts that the rows belong to.
+            ids: their last tokens.
+            rows: their keys and values.
+        """
+        self._prompts += prompts
+        self._ids += ids
+        self._waiting.append(rows, len(rows))
+        self._begin()
+        while len(self._waiting):
+            self._step()
+
+    def finish(self) -> None:
+        """Decode all rows to their ends."""
+        self._begin()
+        while len(self._rows):
+            self._step()
+
+    def _begin(self) -> None:
+        if self._call.threads is not None:  # other steps come now than were measured last
+            self._call.threads.begin()
+        self._fill()
+
+    def _fill(self) -> None:
+        """Let rows that wait take the free places."""
+        self._rows.append(self._waiting, self._most - len(self._rows))
+
+    def _step(self) -> None:
+        """Write a token of each row."""
+        n = len(self._rows)
+        logits_BV = self._rows.step(self._ids[:n])
+        call = self._call
+        if call.poll is not None:
+            call.poll()
+        if call.threads is not None:
+            call.threads.token()
+        prompts = self._prompts[:n]
+        picked: list[int] = call.pick(logits_BV, prompts)[:, 0].tolist()
+        self._ids[:n] = picked
+        over = [
+            call.answers.add(prompt, token) for prompt, token in zip(prompts, picked, strict=True)
+        ]
+        if any(over):
+            staying = fill_holes(over)
+            self._rows.keep(staying)
+            self._prompts[:n] = [self._prompts[place] for place in staying]
+            self._ids[:n] = [self._ids[place] for place in staying]
+            self._fill()
+
+
+@dataclass(frozen=True)
+class _Batch(FastBatch):
+    """The rows of one batch until they join the others."""
+
+    decoder: Rolling
+    rows: Rows
+
+    def keep(self, places: list[int]) -> None:
+        """Keep rows, in this order."""
+        self.rows.keep(places)
+
+    def decode(self, prompts: list[int], ids_B1: Tensor, positions_B1: Tensor) -> None:
+        """Decode until all rows have a place among the others."""
+        self.decoder.join(prompts, ids_B1[:, 0].tolist(), self.rows)
+
+
+def decoder(model: Any, call: Call) -> FastDecoder | None:
+    """Return what decodes in place of a model's modules; None for a model of another kind."""
+    if not Direct.can_decode(model):
+        return None
+    library = kernel.load()
+    return DirectDecoder(model, call) if library is None else Rolling(library, model, call)
