@@ -21,8 +21,7 @@ from stratos.probe.students import probe_students
 from stratos.probe.teacher_evaluation import TeacherEvaluation
 from stratos.records import Probe, TeacherProbe
 from stratos.synthesize.choice import injects, least_coverage, supervises
-from stratos.tasks.base import Task
-from stratos.tasks.slice_shares import shares_of_slices
+from stratos.tasks.base import Task, shares_of_slices
 
 KEEP_LOADED_PARAMS = 500_000_000
 """A teacher up to this size stays in memory: `evaluate` asks it again, and loading takes longer."""

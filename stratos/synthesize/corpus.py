@@ -14,8 +14,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from stratos.core.atomic_files import flush, staged_apart
-from stratos.synthesize.leaks import HeldOut, family_of
-from stratos.synthesize.near import NEAR, NearDuplicates
+from stratos.synthesize.leaks import NEAR, HeldOut, NearDuplicates, family_of
 from stratos.tasks.base import Item
 
 if TYPE_CHECKING:

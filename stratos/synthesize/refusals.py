@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from stratos.config import Config
 from stratos.core.counted import counted
-from stratos.synthesize.near import NEAR
+from stratos.synthesize.leaks import NEAR
 from stratos.synthesize.strategy import Strategy
 from stratos.synthesize.words import NGRAM, Leak
 

@@ -12,8 +12,7 @@ from stratos.core.counted import counted
 from stratos.core.errors import ConfigError
 from stratos.records import Corpus, Plan
 from stratos.synthesize.corpus import CorpusFile
-from stratos.synthesize.leaks import held_out
-from stratos.synthesize.near import NearDuplicates
+from stratos.synthesize.leaks import NearDuplicates, held_out
 from stratos.synthesize.refusals import advice
 from stratos.synthesize.strategy import Strategy, Tally
 from stratos.tasks.shown import shown

@@ -2,7 +2,8 @@
 
 `hf://datasets/OWNER/NAME[@REVISION]/FILE` goes through the hub's own client, which keeps what it
 fetched, so that a second run needs no network; `@~parquet` is the Parquet copy that the hub keeps
-of every data set. Every other address goes through fsspec.
+of every data set. Every other address goes through fsspec. A JSON array, or several JSON texts
+behind each other, are read one object at a time.
 """
 
 from __future__ import annotations
@@ -26,14 +27,15 @@ from stratos.core.digest import identity, remember
 from stratos.core.foreign import cause, open_regular
 from stratos.core.reasons import Reason
 from stratos.core.remote import file_system, local_path
-from stratos.tasks.json_values import is_values, values_in
 from stratos.tasks.words import (
+    JsonEndsHere,
     LineTooLong,
     NoObject,
     NotCsv,
     NotJson,
     NotUtf8,
     OtherFieldCount,
+    RowTooLong,
     UnreadableJson,
 )
 
@@ -329,3 +331,71 @@ def _parquet(file: IO[bytes]) -> Iterator[tuple[str, dict[str, Any] | Reason]]:
                 yield f"row {number}", row
     except Exception as error:  # pyarrow raises its own, OSError and UnicodeDecodeError
         raise OSError(f"no Parquet file ({cause(error)})") from error
+
+
+_DECODER = json.JSONDecoder()
+_BETWEEN = re.compile(r"[\s,\[\ufeff]*")
+_END = re.compile(r"[\s,\]]*")
+_CLOSED = re.compile(r"\s*\]")
+
+
+def is_values(head: bytes) -> bool:
+    """Return whether a file begins with an array of objects, or an object of several lines."""
+    text = head.removeprefix(codecs.BOM_UTF8).lstrip()
+    return re.match(rb"\[\s*\{|\[\s*$|\{\s*\n|\[\s*\]", text) is not None
+
+
+def values_in(file: IO[bytes], longest: int) -> Iterator[tuple[str, dict[str, Any] | Reason]]:
+    """Yield where each object stands ("row 3") with it, or with what is wrong; then it ends.
+
+    No more than an object and a chunk are held.
+
+    Args:
+        file: of JSON.
+        longest: characters that an object may have.
+    """
+    decode = codecs.getincrementaldecoder("utf-8")().decode
+    text, place, number, is_over = "", 0, 0, False
+    while True:
+        place = _behind(_BETWEEN, text, place)
+        where = f"row {number + 1}"
+        try:
+            if place == len(text):
+                raise json.JSONDecodeError("cut off", text, place)
+            start = place
+            value, place = _DECODER.raw_decode(text, place)
+        except json.JSONDecodeError as error:
+            if _END.fullmatch(text, place) and is_over:
+                return
+            rest = len(text) - place
+            if is_over or rest > longest:
+                yield where, RowTooLong() if rest > longest else _problem(error, text)
+                return
+            try:
+                chunk = file.read(max(_CHUNK, rest))
+                is_over = not chunk
+                text, place = text[place:] + decode(chunk, is_over), 0
+            except UnicodeDecodeError:
+                yield where, NotUtf8()
+                return
+            continue
+        except (RecursionError, ValueError):
+            yield where, UnreadableJson()
+            return
+        number += 1
+        if place - start > longest:
+            yield where, RowTooLong()
+        else:
+            yield where, value if isinstance(value, dict) else NoObject()
+        place = _behind(_CLOSED, text, place)
+
+
+def _behind(pattern: re.Pattern[str], text: str, place: int) -> int:
+    """Return the place behind what stands at a place, if it does."""
+    found = pattern.match(text, place)
+    return found.end() if found else place
+
+
+def _problem(error: json.JSONDecodeError, text: str) -> Reason:
+    is_cut_off = error.pos >= len(text) - 1 or error.msg.startswith("Unterminated")
+    return JsonEndsHere("" if is_cut_off else error.msg)

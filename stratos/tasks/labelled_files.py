@@ -3,8 +3,8 @@
 Splits are by a hash of the question: they are fixed before anything is asked or generated, hardly
 change when rows are added, and are disjoint up to case, punctuation and spacing; near duplicates
 are of one split (`stratos.tasks.near_duplicates`). Each label and slice has its share of each
-(`stratos.tasks.strata`). Where there is a file of test questions, all of it and nothing else is the
-test split.
+(`stratos.tasks.row_splits`). Where there is a file of test questions, all of it and nothing else is
+the test split.
 """
 
 from __future__ import annotations
@@ -27,8 +27,13 @@ from stratos.core.reasons import Because, Reason
 from stratos.core.remote import local_path
 from stratos.tasks import doubts
 from stratos.tasks.base import Split
-from stratos.tasks.file_content import Content, read_once
-from stratos.tasks.file_errors import check_labelled, check_unlabelled, doubt_of_verifier
+from stratos.tasks.file_content import (
+    Content,
+    check_labelled,
+    check_unlabelled,
+    doubt_of_verifier,
+    read_once,
+)
 from stratos.tasks.file_settings import FileSettings
 from stratos.tasks.files import OTHER_SEPARATORS, is_local, separator_of
 from stratos.tasks.metrics import LETTERS, Own

@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 from syrupy.assertion import SnapshotAssertion
 
-from stratos.synthesize.leaks import HeldOut, listed_by
-from stratos.synthesize.near import NEAR
+from stratos.synthesize.leaks import NEAR, HeldOut, listed_by
 from stratos.synthesize.refusals import advice
 from stratos.synthesize.supervised import Supervised
 from stratos.synthesize.words import Leak

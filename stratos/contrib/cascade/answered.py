@@ -29,7 +29,7 @@ from stratos.evaluate.answers import Took
 from stratos.records import Deployment, Plan, Scorecard, load
 from stratos.report.sweep_jobs import is_run
 from stratos.run.kept_config import config_of
-from stratos.tasks.slice_shares import slices_of
+from stratos.tasks.base import slices_of
 
 
 @dataclass(frozen=True)

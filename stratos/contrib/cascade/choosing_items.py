@@ -10,8 +10,7 @@ from stratos.config import Config
 from stratos.contrib.cascade.config import CascadeConfig, makes_cascade, settings
 from stratos.contrib.cascade.natural_shares import in_shares, natural
 from stratos.records import Probe, TeacherProbe
-from stratos.tasks.base import Item
-from stratos.tasks.slice_shares import slices_of
+from stratos.tasks.base import Item, slices_of
 from stratos.teachers.answer_limit import AnswerLimit
 from stratos.teachers.base import Question, Teacher
 from stratos.teachers.evaluation_budget import n_payable

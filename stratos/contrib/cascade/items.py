@@ -16,8 +16,7 @@ from stratos.core.counted import counted
 from stratos.core.errors import StratosError
 from stratos.core.formats import percent
 from stratos.records import Scorecard
-from stratos.tasks.base import Item
-from stratos.tasks.slice_shares import slices_of
+from stratos.tasks.base import Item, slices_of
 
 
 def measuring_items(

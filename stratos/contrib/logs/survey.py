@@ -14,7 +14,7 @@ from stratos.contrib.logs.messages.message_file import Seen, read_conversations
 from stratos.contrib.logs.messages.workload import Workload, workload_of
 from stratos.contrib.logs.personal import personal_data
 from stratos.core.reasons import Reason
-from stratos.tasks.alike import Alike
+from stratos.tasks.near_duplicates import Alike
 from stratos.tasks.objects import object_of
 from stratos.tasks.rows import Problems, Unanswered
 from stratos.tasks.words import Listing

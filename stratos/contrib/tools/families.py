@@ -12,7 +12,7 @@ import numpy as np
 
 from stratos.contrib.logs.messages.turn_rows import session_of
 from stratos.contrib.tools.signatures import messages_in
-from stratos.tasks.alike import Alike
+from stratos.tasks.near_duplicates import Alike
 from stratos.tasks.split import family_hash, id_of, normalised
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from stratos.contrib.tools.tool_rows import Names, row_of
 from stratos.core.foreign import cause
 from stratos.core.reasons import Because, Reason
 from stratos.core.redact import redact_shapes
-from stratos.tasks.alike import Alike
+from stratos.tasks.near_duplicates import Alike
 from stratos.tasks.rows import Unanswered, find_field, writable
 from stratos.tasks.table import Provenance, Row
 

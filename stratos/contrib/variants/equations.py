@@ -1,6 +1,6 @@
 """The sums of a solution with the numbers they are made of: `2 boxes * 3 apples = 6 apples`.
 
-`stratos.tasks.steps` checks whether sums come out; here they are taken apart, words in them
+`stratos.tasks.math` checks whether sums come out; here they are taken apart, words in them
 included, so that they can be worked out again with other numbers. What is taken for a sum is one
 whose value is the result that is written: words between its numbers are passed over.
 """

@@ -16,8 +16,8 @@ from stratos.contrib.logs.messages.conversation import Conversation, as_question
 from stratos.contrib.logs.messages.message_file import Seen, read_conversations
 from stratos.contrib.logs.messages.workload import template_of, workload_of
 from stratos.core.reasons import Reason
-from stratos.tasks.alike import Alike
 from stratos.tasks.base import Message
+from stratos.tasks.near_duplicates import Alike
 from stratos.tasks.rows import Unanswered
 from stratos.tasks.table import Provenance, Row
 
