@@ -20,7 +20,7 @@ from stratos.core.formats import (
     usd,
 )
 from stratos.core.intervals import predicted
-from stratos.evaluate.reads import said
+from stratos.evaluate.read_log import said
 from stratos.evaluate.verdict import verdict
 from stratos.records import (
     Corpus,

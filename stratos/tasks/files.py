@@ -27,17 +27,7 @@ from stratos.core.digest import identity, remember
 from stratos.core.foreign import cause, open_regular
 from stratos.core.reasons import Reason
 from stratos.core.remote import file_system, local_path
-from stratos.tasks.words import (
-    JsonEndsHere,
-    LineTooLong,
-    NoObject,
-    NotCsv,
-    NotJson,
-    NotUtf8,
-    OtherFieldCount,
-    RowTooLong,
-    UnreadableJson,
-)
+from stratos.tasks import words
 
 _HUB = re.compile(r"hf://datasets/([^/@]+/[^/@]+)(?:@(~parquet|refs/\w+/\w+|[^/]+))?/(.+)")
 _REVISIONS = {"~parquet": "refs/convert/parquet"}
@@ -168,7 +158,7 @@ def _json_lines(file: IO[bytes]) -> Iterator[tuple[str, dict[str, Any] | Reason]
     for number, data in enumerate(_lines(file), start=1):
         if isinstance(data, int):
             is_first = False
-            yield f"line {number}", LineTooLong(data, LONGEST_LINE)
+            yield f"line {number}", words.LineTooLong(data, LONGEST_LINE)
             continue
         if is_first:
             data = data.removeprefix(b"\xef\xbb\xbf") if number == 1 else data
@@ -251,12 +241,12 @@ def _json_line(data: bytes) -> dict[str, Any] | Reason:
     try:
         row = json.loads(data.rstrip().decode("utf-8"))
     except UnicodeDecodeError as error:
-        return NotUtf8(error.start + 1)
+        return words.NotUtf8(error.start + 1)
     except json.JSONDecodeError as error:
-        return NotJson(error.msg, error.colno)
+        return words.NotJson(error.msg, error.colno)
     except (RecursionError, ValueError) as error:  # nested too deep, a number of too many digits
-        return UnreadableJson(cause(error).partition(":")[0])
-    return row if isinstance(row, dict) else NoObject(json.dumps(row)[:60])
+        return words.UnreadableJson(cause(error).partition(":")[0])
+    return row if isinstance(row, dict) else words.NoObject(json.dumps(row)[:60])
 
 
 def _text(file: IO[bytes]) -> io.TextIOWrapper:
@@ -300,15 +290,15 @@ def _csv(file: IO[bytes], separator: str | None) -> Iterator[tuple[str, dict[str
         try:
             row = next(reader, None)
         except csv.Error as error:
-            yield f"line {reader.line_num}", NotCsv(str(error))
+            yield f"line {reader.line_num}", words.NotCsv(str(error))
             continue
         if row is None:
             return
         where = f"line {reader.line_num}"
         if None in row or None in row.values():
-            yield where, OtherFieldCount(len(reader.fieldnames or ()))
+            yield where, words.OtherFieldCount(len(reader.fieldnames or ()))
         elif any("\udc80" <= character <= "\udcff" for character in "".join(row.values())):
-            yield where, NotUtf8()
+            yield where, words.NotUtf8()
         else:
             yield where, dict(row)
 
@@ -369,24 +359,24 @@ def values_in(file: IO[bytes], longest: int) -> Iterator[tuple[str, dict[str, An
                 return
             rest = len(text) - place
             if is_over or rest > longest:
-                yield where, RowTooLong() if rest > longest else _problem(error, text)
+                yield where, words.RowTooLong() if rest > longest else _problem(error, text)
                 return
             try:
                 chunk = file.read(max(_CHUNK, rest))
                 is_over = not chunk
                 text, place = text[place:] + decode(chunk, is_over), 0
             except UnicodeDecodeError:
-                yield where, NotUtf8()
+                yield where, words.NotUtf8()
                 return
             continue
         except (RecursionError, ValueError):
-            yield where, UnreadableJson()
+            yield where, words.UnreadableJson()
             return
         number += 1
         if place - start > longest:
-            yield where, RowTooLong()
+            yield where, words.RowTooLong()
         else:
-            yield where, value if isinstance(value, dict) else NoObject()
+            yield where, value if isinstance(value, dict) else words.NoObject()
         place = _behind(_CLOSED, text, place)
 
 
@@ -398,4 +388,4 @@ def _behind(pattern: re.Pattern[str], text: str, place: int) -> int:
 
 def _problem(error: json.JSONDecodeError, text: str) -> Reason:
     is_cut_off = error.pos >= len(text) - 1 or error.msg.startswith("Unterminated")
-    return JsonEndsHere("" if is_cut_off else error.msg)
+    return words.JsonEndsHere("" if is_cut_off else error.msg)

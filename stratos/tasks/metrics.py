@@ -92,8 +92,12 @@ class DoubtsGold(Protocol):
         ...
 
 
-class Metric(Protocol):
-    """The contract that every metric keeps."""
+@dataclass(frozen=True)
+class Metric:
+    """How answers are compared: equal but for case and spacing, unless a child knows better.
+
+    JSON objects are equal whatever the order of their keys.
+    """
 
     def canonical(self, answer: str, options: Sequence[str]) -> str:
         """Return a gold answer in canonical spelling.
@@ -101,61 +105,35 @@ class Metric(Protocol):
         Raises:
             ValueError: it is none; the message says why.
         """
-        ...
-
-    def read(self, text: str) -> AnswerText | None:
-        """Read the answer out of a model's text; None if there is none."""
-        ...
-
-    def compare(self, answer: str, gold: str) -> float:
-        """Return how right an answer is: 1 is right."""
-        ...
-
-    def normal(self, answer: str) -> str:
-        """Return a gold answer in a form that all of its spellings share that count as equal."""
-        ...
-
-    def overlap(self, answer: str, gold: str) -> float:
-        """Return how much a wrong answer has in common with the gold answer, from 0 to 1."""
-        ...
-
-
-class _Words:
-    """Answers that have words in common."""
-
-    def overlap(self, answer: str, gold: str) -> float:
-        """Return F1 over words."""
-        return word_f1(answer, gold)
-
-
-@dataclass(frozen=True)
-class Exact(_Words):
-    """Equal but for case and spacing; JSON objects are equal whatever the order of their keys."""
-
-    def canonical(self, answer: str, options: Sequence[str]) -> str:
-        """Return it as it is."""
         return answer
 
     def read(self, text: str) -> AnswerText | None:
-        """Return the JSON object that the text ends with, what it announces, or its last line."""
+        """Read the answer out of a model's text; None if there is none.
+
+        The JSON object that the text ends with, what it announces, or its last line.
+        """
         found = object_of(text) or object_at_start(behind_marker(text))
         return find_answer(text) if found is None else written(found)
 
     def compare(self, answer: str, gold: str) -> float:
-        """Compare what is left when case and spacing are made one; objects field by field."""
+        """Return how right an answer is: 1 is right. Objects are compared field by field."""
         one, other = object_of(answer), object_of(gold)
         if one is not None and other is not None:
             return float(same(one, other))
         return float(normalised(answer) == normalised(gold))
 
     def normal(self, answer: str) -> str:
-        """Return it without case and spacing; of an object, the same of each field."""
+        """Return a gold answer in a form that all of its spellings share that count as equal."""
         found = object_of(answer)
         return normalised(answer) if found is None else as_key(found)
 
+    def overlap(self, answer: str, gold: str) -> float:
+        """Return how much a wrong answer has in common with the gold answer: F1 over words."""
+        return word_f1(answer, gold)
+
 
 @dataclass(frozen=True)
-class F1(Exact):
+class F1(Metric):
     """Right from a share of words in common on, as in SQuAD."""
 
     at_least: float = 0.8
@@ -166,7 +144,7 @@ class F1(Exact):
 
 
 @dataclass(frozen=True)
-class Numeric(_Words):
+class Numeric(Metric):
     """Equal as numbers, whatever their spelling."""
 
     def canonical(self, answer: str, options: Sequence[str]) -> str:
@@ -193,7 +171,7 @@ class Numeric(_Words):
 
 
 @dataclass(frozen=True)
-class Regex(Exact):
+class Regex(Metric):
     """The gold answer is a pattern that the whole answer matches."""
 
     def canonical(self, answer: str, options: Sequence[str]) -> str:
@@ -220,7 +198,7 @@ class Regex(Exact):
 
 
 @dataclass(frozen=True)
-class MultipleChoice(Exact):
+class MultipleChoice(Metric):
     """The letter of the right option."""
 
     def canonical(self, answer: str, options: Sequence[str]) -> str:
@@ -240,7 +218,7 @@ class MultipleChoice(Exact):
 
 
 @dataclass(frozen=True)
-class Label(Exact):
+class Label(Metric):
     """One of a set of labels."""
 
     labels: tuple[str, ...] = ()
@@ -274,7 +252,7 @@ class Label(Exact):
 
 
 @dataclass(frozen=True)
-class Own(Exact):
+class Own(Metric):
     """A user's own verifier."""
 
     verifier: Any = None
@@ -349,7 +327,7 @@ def metric_of(
         return Own(load(OF_DATABASE[name])(database=database or ""), f"metric={name}")
     if verifier is None:
         known: dict[str, Metric] = {
-            "exact": Exact(),
+            "exact": Metric(),
             "numeric": Numeric(),
             "multiple_choice": MultipleChoice(),
             "regex": Regex(),

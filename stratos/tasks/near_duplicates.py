@@ -23,19 +23,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stratos.core.counted import counted
-from stratos.tasks.copies import (
-    BAND,
-    MOST_WORDS,
-    N_HASHES,
-    NEAR,
-    MinHash,
-    common,
-    connected,
-    is_in,
-    mixed_with,
-    neighbours,
-    triples_of,
-)
+from stratos.tasks import copies
 from stratos.tasks.split import content_hash, family_hash, id_of, normalised, words_of
 from stratos.tasks.table import Rows, Spool
 
@@ -45,7 +33,7 @@ if TYPE_CHECKING:
     from stratos.tasks.copies import Pairs
 
 
-_BYTES = 4 * BAND
+_BYTES = 4 * copies.BAND
 """Of a band of a signature."""
 _IN_MEMORY = 2**20
 """Bytes of a band of all signatures that stay in memory; those of more lie in a file."""
@@ -114,7 +102,7 @@ class Alike:
         words, numbers = _words_and_numbers(normal)
         self._senses.append(zlib.crc32(numbers))
         self._unnumbered.append(family_hash(_NUMBER.sub("0", normal)) if numbers else whole)
-        del words[MOST_WORDS:]
+        del words[copies.MOST_WORDS :]
         is_compared = len(words) >= _FEWEST_WORDS
         hashes = np.fromiter(map(self._hash, words if is_compared else ()), np.uint32)
         self._ends.append(self._words.append(hashes.tobytes()))
@@ -125,8 +113,8 @@ class Alike:
         n = len(self)
         if not n:
             return np.zeros(0, np.int64)
-        pairs = [neighbours(np.frombuffer(self._wholes, np.uint64)), self._near_pairs()]
-        return connected([*pairs, self._linked_pairs(), self._session_pairs()], n)
+        pairs = [copies.neighbours(np.frombuffer(self._wholes, np.uint64)), self._near_pairs()]
+        return copies.connected([*pairs, self._linked_pairs(), self._session_pairs()], n)
 
     def keys(self) -> NDArray[np.uint64]:
         """Return a hash of the group of each text, whatever the order of the texts."""
@@ -156,22 +144,22 @@ class Alike:
         """Return the word triples of a text, each once, sorted; none of a short one."""
         start = self._ends[number - 1] if number else 0
         words = np.frombuffer(self._words.read(start, self._ends[number]), np.uint32)
-        return np.unique(triples_of(words.astype(np.uint64))) if len(words) else _NO_TRIPLES
+        return np.unique(copies.triples_of(words.astype(np.uint64))) if len(words) else _NO_TRIPLES
 
     def _phrases(self) -> NDArray[np.uint64]:
         """Return triples that many of a sample of the texts share, sorted."""
         _, first = np.unique(np.frombuffer(self._wholes, np.uint64), return_index=True)
         sample = [self._triples(k) for k in first[:_N_FOR_PHRASES].tolist()]
-        return common(sample, max(2.0, _PHRASE_SHARE * len(sample)))
+        return copies.common(sample, max(2.0, _PHRASE_SHARE * len(sample)))
 
     def _signed(self) -> tuple[list[Spool], NDArray[np.int64]]:
         """Return the bands of the signatures, and which texts have one."""
-        phrases, hashes = self._phrases(), MinHash()
-        bands = [Spool(_IN_MEMORY) for _ in range(N_HASHES // BAND)]
+        phrases, hashes = self._phrases(), copies.MinHash()
+        bands = [Spool(_IN_MEMORY) for _ in range(copies.N_HASHES // copies.BAND)]
         signed = array("Q")
         for number in range(len(self)):
             triples = self._triples(number)
-            triples = triples[~is_in(triples, phrases)]
+            triples = triples[~copies.is_in(triples, phrases)]
             if len(triples):
                 signed.append(number)
                 signature = hashes.signature(triples).tobytes()
@@ -188,14 +176,16 @@ class Alike:
         n = len(places)
         lefts, rights = [], []
         for band in bands:
-            left, right = neighbours(mixed_with(_read(band, n).view(np.uint64), senses), wholes)
+            left, right = copies.neighbours(
+                copies.mixed_with(_read(band, n).view(np.uint64), senses), wholes
+            )
             # The other bands one after the other: all of them would be most of the memory.
             n_equal = np.zeros(len(left), np.uint8)
             for other in bands if len(left) else ():
                 part = _read(other, n)
-                for k in range(BAND):
+                for k in range(copies.BAND):
                     n_equal += part[left, k] == part[right, k]
-            near = n_equal >= NEAR * N_HASHES
+            near = n_equal >= copies.NEAR * copies.N_HASHES
             lefts.append(places[left[near]])
             rights.append(places[right[near]])
         return np.concatenate(lefts), np.concatenate(rights)
@@ -211,7 +201,7 @@ class Alike:
         ways, n_ways = np.unique(keys[order][is_new], return_counts=True)
         most = min(_MOST_LINKED, max(_FEW_LINKED, _LINKED_SHARE * len(self)))
         rare = n_ways[np.searchsorted(ways, keys)] <= most
-        left, right = neighbours(keys[rare])
+        left, right = copies.neighbours(keys[rare])
         own = numbers[rare].astype(np.int64)
         return own[left], own[right]
 
@@ -224,14 +214,14 @@ class Alike:
     def _session_pairs(self) -> Pairs:
         are = self._are_sessions()
         keys, numbers = (np.array(one, np.uint64)[are] for one in self._sessions)
-        left, right = neighbours(keys)
+        left, right = copies.neighbours(keys)
         own = numbers.astype(np.int64)
         return own[left], own[right]
 
 
 def _read(band: Spool, n: int) -> NDArray[np.uint32]:
     """Return a band of all signatures: as many rows, with `BAND` hashes each."""
-    return np.frombuffer(band.read_all(), np.uint32).reshape(n, BAND)
+    return np.frombuffer(band.read_all(), np.uint32).reshape(n, copies.BAND)
 
 
 def _words_and_numbers(normal: str) -> tuple[list[str], bytes]:

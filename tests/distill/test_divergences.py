@@ -20,8 +20,7 @@ from stratos.distill.head import head_loss
 from stratos.distill.objectives import Dense, LMHead, Objective, Sampled
 from stratos.distill.objectives.kernels import Scratch, softmax_
 from stratos.distill.words import ParameterOutOfRange, UnknownParameter
-from stratos.synthesize.alignment_logits import AlignmentLogits
-from stratos.synthesize.alignment_on_policy import AlignmentOnPolicy
+from stratos.synthesize.white_box import AlignmentLogits, AlignmentOnPolicy
 from stratos.teachers.huggingface import HuggingFaceTeacher
 
 PARTS = {"beta": 0.5, "alpha": 0.1}

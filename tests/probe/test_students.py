@@ -15,7 +15,7 @@ from stratos.core.context import Context
 from stratos.core.intervals import wilson
 from stratos.ledger import Ledger
 from stratos.probe.complexity import judge
-from stratos.probe.students import probe_students
+from stratos.probe.stage import probe_students
 from stratos.records import ModelCard, StudentProbe, TeacherProbe
 from stratos.synthesize.admission import PretrainedStudent
 

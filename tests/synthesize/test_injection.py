@@ -12,8 +12,7 @@ import pytest
 from adder import Adder, rows_of, run, sums
 
 from stratos.core.errors import TeacherError
-from stratos.synthesize.balance import SURPLUS, Balance
-from stratos.synthesize.injection import Injection
+from stratos.synthesize.injection import SURPLUS, Balance, Injection
 from stratos.synthesize.rationale import reading, request
 from stratos.synthesize.strategy import Tally
 from stratos.synthesize.words import NotWritten

@@ -45,8 +45,8 @@ SIMPLE, MULTIPLE, PARALLEL, IRRELEVANT = "simple", "multiple", "parallel", "irre
 
 
 @dataclass(frozen=True)
-class Calls:
-    """Keeps the contract of `stratos.tasks.metrics.Metric`, without the schemas of the tools."""
+class Calls(Metric):
+    """Compares calls, without the schemas of the tools."""
 
     ordered: bool = False
 

@@ -29,8 +29,7 @@ from stratos.plan.options.hosted import is_hosted
 from stratos.plan.options.training_length import n_labelled
 from stratos.plan.problem import Candidate, Problem
 from stratos.plan.worth_a_pilot import Survivors
-from stratos.probe.pilot.scaled import LEAST_ITEMS, lengths
-from stratos.probe.pilot.time_limit import PATIENCE
+from stratos.probe.pilot.scaled import LEAST_ITEMS, PATIENCE, lengths
 from stratos.records import PilotRun, Probe
 from stratos.teachers.evaluation_budget import pace_of
 

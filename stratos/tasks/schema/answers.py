@@ -13,19 +13,9 @@ from functools import cached_property
 from typing import Any
 
 from stratos.core.reasons import Reason
+from stratos.tasks import objects
 from stratos.tasks.answers import AnswerText, behind_marker, word_f1
-from stratos.tasks.objects import (
-    Path,
-    as_key,
-    fields_of,
-    is_finite,
-    object_at_start,
-    object_of,
-    pairs_all,
-    same,
-    same_number,
-    written,
-)
+from stratos.tasks.metrics import Metric
 from stratos.tasks.schema.document import Schema, placed_parts, pointer, resolved, validator
 from stratos.tasks.schema.words import Mismatch, NestedTooDeep
 from stratos.tasks.shown import shown
@@ -126,11 +116,8 @@ class Kind(Enum):
 
 
 @dataclass(frozen=True)
-class BySchema:
-    """Right if the answer matches the schema, and every field is right.
-
-    Keeps the contract of `stratos.tasks.metrics.Metric`.
-    """
+class BySchema(Metric):
+    """Right if the answer matches the schema, and every field is right."""
 
     schema: Mapping[str, Any] = field(default_factory=dict)
     min_f1: float = 0.8
@@ -141,13 +128,13 @@ class BySchema:
         return validator(self.schema)
 
     @cached_property
-    def kinds(self) -> dict[Path, Kind]:
+    def kinds(self) -> dict[objects.Path, Kind]:
         """Return how each field that the schema names is compared.
 
         Raises:
             ValueError: a field names a kind that there is not, or one where none is used.
         """
-        found: dict[Path, Kind] = {}
+        found: dict[objects.Path, Kind] = {}
         used: set[int] = set()
         self._collect(self.schema, (), found, (), used)
         for place, node in placed_parts(self.schema):
@@ -168,11 +155,11 @@ class BySchema:
             raise ValueError(f"the answer {shown(answer)} is no JSON object") from None
         if not isinstance(found, dict):
             raise ValueError(f"the answer {shown(answer)} is no JSON object")
-        if not is_finite(found):
+        if not objects.is_finite(found):
             raise ValueError(f"the answer {shown(answer)} has a number that is not finite")
         if problem := self.problem(found):
             raise ValueError(f"the answer does not match the schema: {problem}")
-        return written(spelled(self.schema, found, self._takes))
+        return objects.written(spelled(self.schema, found, self._takes))
 
     def _takes(self, schema: Any, value: Any) -> bool:
         return bool(self._validator.evolve(schema=schema).is_valid(value))
@@ -194,19 +181,23 @@ class BySchema:
 
     def read(self, text: str) -> AnswerText | None:
         """Return the JSON object that a text ends with or announces; None if there is none."""
-        found = object_of(text) or object_at_start(behind_marker(text)) or object_at_start(text)
-        return None if found is None else written(found)
+        found = (
+            objects.object_of(text)
+            or objects.object_at_start(behind_marker(text))
+            or objects.object_at_start(text)
+        )
+        return None if found is None else objects.written(found)
 
     def compare(self, answer: str, gold: str) -> float:
         """Return 1 where the answer matches the schema and every field is right."""
-        found = object_of(answer)
+        found = objects.object_of(answer)
         if found is None or self.problem(found):
             return 0.0
         return float(all(score >= 1 for score in self._fields(found, gold, whole=True).values()))
 
     def overlap(self, answer: str, gold: str) -> float:
         """Return the mean score of the fields that the answer or the gold answer has."""
-        scores = self._fields(object_of(answer) or {}, gold, whole=True)
+        scores = self._fields(objects.object_of(answer) or {}, gold, whole=True)
         return sum(scores.values()) / len(scores) if scores else 1.0
 
     def field_scores(self, answer: str | None, gold: str) -> dict[str, float]:
@@ -216,25 +207,27 @@ class BySchema:
             answer: as it was read; None where there was none.
             gold: the gold answer.
         """
-        found = object_of(answer or "")
+        found = objects.object_of(answer or "")
         valid = float(found is not None and self.problem(found) is None)
         scores = self._fields(found or {}, gold, whole=False)
         return {VALID: valid, **{".".join(path): score for path, score in scores.items()}}
 
     def normal(self, answer: str) -> str:
         """Return a gold answer in a form that all spellings share that are equal by the schema."""
-        found = object_of(answer)
+        found = objects.object_of(answer)
         if found is None:
             return answer
-        return as_key(self._normal((), found))
+        return objects.as_key(self._normal((), found))
 
-    def _normal(self, path: Path, value: Any) -> Any:
+    def _normal(self, path: objects.Path, value: Any) -> Any:
         if isinstance(value, Mapping):
             return {name: self._normal((*path, name), inner) for name, inner in value.items()}
         if not isinstance(value, list):
             return value
         elements = [self._normal((*path, _ELEMENT), one) for one in value]
-        return sorted({*map(as_key, elements)}) if self._kind(path) is Kind.SET else elements
+        return (
+            sorted({*map(objects.as_key, elements)}) if self._kind(path) is Kind.SET else elements
+        )
 
     def described(self) -> str:
         """Return how each field is compared, in words."""
@@ -244,17 +237,19 @@ class BySchema:
             if path[-1] != _ELEMENT or kind is not Kind.EXACT
         )
 
-    def _kind(self, path: Path) -> Kind:
+    def _kind(self, path: objects.Path) -> Kind:
         return self.kinds.get(path, Kind.EXACT)
 
-    def _fields(self, found: Mapping[str, Any], gold: str, *, whole: bool) -> dict[Path, float]:
+    def _fields(
+        self, found: Mapping[str, Any], gold: str, *, whole: bool
+    ) -> dict[objects.Path, float]:
         """Return the score of each field of the gold answer; with `whole`, of those added, too."""
-        return self._scores((), found, object_of(gold) or {}, whole=whole)
+        return self._scores((), found, objects.object_of(gold) or {}, whole=whole)
 
     def _scores(
-        self, outer: Path, found: Mapping[str, Any], gold: Mapping[str, Any], *, whole: bool
-    ) -> dict[Path, float]:
-        wanted, given = fields_of(gold, outer), fields_of(found, outer)
+        self, outer: objects.Path, found: Mapping[str, Any], gold: Mapping[str, Any], *, whole: bool
+    ) -> dict[objects.Path, float]:
+        wanted, given = objects.fields_of(gold, outer), objects.fields_of(found, outer)
         scores = {
             path: self._score(path, given[path], value) if path in given else 0.0
             for path, value in wanted.items()
@@ -262,7 +257,7 @@ class BySchema:
         added = {path: 0.0 for path in given if path not in wanted} if whole else {}
         return {**scores, **added}
 
-    def _score(self, path: Path, given: Any, wanted: Any) -> float:
+    def _score(self, path: objects.Path, given: Any, wanted: Any) -> float:
         kind = self._kind(path)
         if isinstance(given, list) and isinstance(wanted, list):
             if kind is Kind.SET:
@@ -273,22 +268,22 @@ class BySchema:
             )
         if kind is Kind.TEXT and isinstance(given, str) and isinstance(wanted, str):
             overlap = word_f1(given, wanted)
-            return 1.0 if same(given, wanted) or overlap >= self.min_f1 else overlap
+            return 1.0 if objects.same(given, wanted) or overlap >= self.min_f1 else overlap
         if kind is Kind.NUMERIC and _is_number(given) and _is_number(wanted):
-            return float(same_number(given, wanted))
-        return float(same(given, wanted))
+            return float(objects.same_number(given, wanted))
+        return float(objects.same(given, wanted))
 
-    def _is_same_set(self, path: Path, given: list[Any], wanted: list[Any]) -> bool:
+    def _is_same_set(self, path: objects.Path, given: list[Any], wanted: list[Any]) -> bool:
         """Return whether each element of a list is one of another's; how often does not count."""
-        ours, theirs = ({as_key(one): one for one in some} for some in (given, wanted))
+        ours, theirs = ({objects.as_key(one): one for one in some} for some in (given, wanted))
         left = [ours[key] for key in ours.keys() - theirs.keys()]
         right = [theirs[key] for key in theirs.keys() - ours.keys()]
         # What is not spelled the same may be the same by the kinds of the elements.
-        return len(left) == len(right) and pairs_all(
+        return len(left) == len(right) and objects.pairs_all(
             [[self._is_element(path, one, other) for other in right] for one in left]
         )
 
-    def _is_element(self, path: Path, given: Any, wanted: Any) -> bool:
+    def _is_element(self, path: objects.Path, given: Any, wanted: Any) -> bool:
         """Return whether an element of the list at a path is right."""
         path = (*path, _ELEMENT)
         if isinstance(given, Mapping) and isinstance(wanted, Mapping):
@@ -299,8 +294,8 @@ class BySchema:
     def _collect(
         self,
         node: Schema,
-        path: Path,
-        found: dict[Path, Kind],
+        path: objects.Path,
+        found: dict[objects.Path, Kind],
         within: tuple[int, ...],
         used: set[int],
     ) -> None:
@@ -332,7 +327,7 @@ class BySchema:
             self._collect(node["items"], (*path, _ELEMENT), found, within, used)
 
 
-def _kind_of(node: Mapping[str, Any], path: Path) -> Kind | None:
+def _kind_of(node: Mapping[str, Any], path: objects.Path) -> Kind | None:
     """Return how a field of a schema is compared; None where the schema does not say what it is."""
     named = node.get(SCORE)
     if named is not None:
@@ -349,7 +344,7 @@ def _kind_of(node: Mapping[str, Any], path: Path) -> Kind | None:
     return Kind.EXACT if types or "enum" in node or "const" in node else None
 
 
-def _told(path: Path) -> str:
+def _told(path: objects.Path) -> str:
     """Return a path as a user reads it: lines[].note."""
     return ".".join(path).replace(f".{_ELEMENT}", _ELEMENT)
 

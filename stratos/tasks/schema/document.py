@@ -23,21 +23,7 @@ from stratos.core.foreign import cause, open_regular
 from stratos.core.reasons import Reason
 from stratos.core.remote import local_path
 from stratos.tasks.objects import is_finite
-from stratos.tasks.schema.words import (
-    AtPlace,
-    DynamicReference,
-    EndlessAnswer,
-    EndlessReference,
-    InfiniteMultiple,
-    InnerId,
-    InvalidSchema,
-    NoSchema,
-    NoTarget,
-    OtherDocument,
-    TooManyParts,
-    UnknownKeyword,
-    UnsafePattern,
-)
+from stratos.tasks.schema import words
 from stratos.tasks.shown import shown
 
 FORMATS = ("date", "email", "ipv4", "ipv6", "uuid")
@@ -184,23 +170,23 @@ def why_refused(schema: Any) -> Reason | None:
     from jsonschema.exceptions import SchemaError
 
     if not isinstance(schema, dict):
-        return NoSchema(json.dumps(schema))
+        return words.NoSchema(json.dumps(schema))
     schema = _Root(schema)
     try:
         nodes = dict(_nodes(schema))
         class_of(schema).check_schema(schema)
     except SchemaError as error:
-        return InvalidSchema(pointer(error.absolute_path), error.message)
+        return words.InvalidSchema(pointer(error.absolute_path), error.message)
     except (RecursionError, _TooLargeError):
-        return TooManyParts(_MOST_NODES, _DEEPEST)
+        return words.TooManyParts(_MOST_NODES, _DEEPEST)
     known = {id(node) for node in nodes.values()}
     for place, node in nodes.items():
         if problem := _why_refused_alone(schema, node, known):
-            return AtPlace(place, problem)
+            return words.AtPlace(place, problem)
     if (circle := _endless_reference(schema, nodes)) is not None:
-        return AtPlace(circle, EndlessReference())
+        return words.AtPlace(circle, words.EndlessReference())
     if (endless := _endless_answer(schema, nodes)) is not None:
-        return AtPlace(endless, EndlessAnswer())
+        return words.AtPlace(endless, words.EndlessAnswer())
     return None
 
 
@@ -279,24 +265,24 @@ def _why_refused_alone(root: Mapping[str, Any], node: Schema, known: set[int]) -
         return None
     for name in _UNKNOWN:
         if name in node:
-            return UnknownKeyword(name)
+            return words.UnknownKeyword(name)
     for name in _ELSEWHERE:
         if name in node:
-            return DynamicReference(name)
+            return words.DynamicReference(name)
     if node is not root and "$id" in node:
-        return InnerId()
+        return words.InnerId()
     reference = node.get("$ref")
     if reference is not None:
         if not isinstance(reference, str) or not reference.startswith("#"):
-            return OtherDocument(str(reference))
+            return words.OtherDocument(str(reference))
         try:
             is_schema = id(_target(root, reference)) in known
         except KeyError:
             is_schema = False
         if not is_schema:
-            return NoTarget(reference)
+            return words.NoTarget(reference)
     if not is_finite(node.get("multipleOf")):
-        return InfiniteMultiple()
+        return words.InfiniteMultiple()
     patterns = [node["pattern"]] if isinstance(node.get("pattern"), str) else []
     by_name = node.get("patternProperties")
     for pattern in [*patterns, *(by_name if isinstance(by_name, Mapping) else ())]:
@@ -447,9 +433,9 @@ def _allows_object(schema: Mapping[str, Any]) -> bool:
 
 
 @cache
-def _why_no_pattern(pattern: str) -> UnsafePattern | None:
+def _why_no_pattern(pattern: str) -> words.UnsafePattern | None:
     try:
         finds("", pattern)
     except ValueError as error:
-        return UnsafePattern(pattern, str(error).removeprefix("Invalid regular expression: "))
+        return words.UnsafePattern(pattern, str(error).removeprefix("Invalid regular expression: "))
     return None
