@@ -114,7 +114,7 @@ TWINS = {
 
 MOVES = {
     "core/atomic_files.py": "the one writer",
-    "synthesize/corpus.py": "written row by row, for as long as the corpus grows",
+    "synthesize/stage.py": "the corpus is written row by row, for as long as the corpus grows",
     "distill/signal/store.py": "the place may be behind a URL",
     "models/students/unpack.py": "of several that unpack the same, the first counts",
     "ledger/damage.py": "a damaged ledger is put aside",

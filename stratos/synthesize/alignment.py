@@ -11,11 +11,10 @@ alone as soon as further answers could not change what is kept, or hardly.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
-from types import MappingProxyType
 from typing import ClassVar, Literal
 
 from typing_extensions import override
@@ -36,7 +35,15 @@ from stratos.synthesize.planned_teacher import (
     shown_first,
     size_of_first_look,
 )
-from stratos.synthesize.strategy import MIN_COVERAGE, Family, Strategy, Tally, Threshold
+from stratos.synthesize.strategy import (
+    MIN_COVERAGE,
+    NO_LIMITS,
+    Family,
+    Limits,
+    Strategy,
+    Tally,
+    Threshold,
+)
 from stratos.synthesize.words import NotLearnt
 from stratos.tasks.answers import AnswerText
 from stratos.tasks.base import Item, Task
@@ -201,11 +208,7 @@ class Alignment(Strategy):
 
     @override
     def asks(
-        self,
-        config: Config,
-        teacher: Teacher,
-        prompt: str,
-        max_tokens: Mapping[str, int] = MappingProxyType({}),
+        self, config: Config, teacher: Teacher, prompt: str, max_tokens: Limits = NO_LIMITS
     ) -> Iterator[Question]:
         task = config.task
         items = task.items("train", self.n_items, config.seed)

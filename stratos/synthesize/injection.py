@@ -12,11 +12,10 @@ its items made on a cluster; of another task they are drawn here and verified th
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, islice
-from types import MappingProxyType
 from typing import Any, ClassVar, Literal, TypeVar
 
 from typing_extensions import override
@@ -40,7 +39,7 @@ from stratos.synthesize.rationale import (
     sizes_of,
     sizes_of_wording,
 )
-from stratos.synthesize.strategy import Family, Strategy, Tally, Writing
+from stratos.synthesize.strategy import NO_LIMITS, Family, Limits, Strategy, Tally, Writing
 from stratos.synthesize.words import NotWritten, counted_as
 from stratos.tasks.base import Item, Task
 from stratos.teachers.answer_limit import AnswerLimit, limit_of
@@ -282,11 +281,7 @@ class Injection(Strategy):
         )
 
     def asks(
-        self,
-        config: Config,
-        teacher: Teacher,
-        prompt: str,
-        max_tokens: Mapping[str, int] = MappingProxyType({}),
+        self, config: Config, teacher: Teacher, prompt: str, max_tokens: Limits = NO_LIMITS
     ) -> Iterator[Question]:
         """Yield the first request for each item, in order; none if a teacher writes nothing."""
         if self.writes_reasoning:

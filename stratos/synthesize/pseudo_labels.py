@@ -18,7 +18,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import log2
 from pathlib import Path
-from types import MappingProxyType
 from typing import ClassVar
 
 from typing_extensions import override
@@ -30,7 +29,7 @@ from stratos.core.intervals import wilson
 from stratos.records import Plan
 from stratos.synthesize.leaks import without_leaks
 from stratos.synthesize.planned_teacher import Asking, Sampling, longest_answer, shown_first
-from stratos.synthesize.strategy import Family, Strategy, Tally, Threshold
+from stratos.synthesize.strategy import NO_LIMITS, Family, Limits, Strategy, Tally, Threshold
 from stratos.synthesize.supervised import Supervised
 from stratos.tasks.base import Item, Task
 from stratos.tasks.split import normalised
@@ -181,11 +180,7 @@ class PseudoLabels(Strategy):
         )
 
     def asks(
-        self,
-        config: Config,
-        teacher: Teacher,
-        prompt: str,
-        max_tokens: Mapping[str, int] = MappingProxyType({}),
+        self, config: Config, teacher: Teacher, prompt: str, max_tokens: Limits = NO_LIMITS
     ) -> Iterator[Question]:
         """Yield what a teacher is asked first, in order."""
         task = config.task
