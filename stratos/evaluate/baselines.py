@@ -116,7 +116,9 @@ def _each_field(
     [(paths, _)] = Counter(tuple(row) for row in rows).most_common(1)
     made: list[dict[FieldPath, Any]] = [{} for _ in range(n)]
     for path in paths:
-        values = _one_spelling([_spelled(row.get(path)) for row in rows], _form_of_field)
+        values = _one_spelling(
+            [_spelled(row.get(path)) for row in rows], lambda value: as_key(json.loads(value))
+        )
         for one, value in zip(made, answer(path, values, n), strict=True):
             one[path] = json.loads(value)
     return [written(nested(one)) for one in made]
@@ -129,10 +131,6 @@ def _one_spelling(answers: Sequence[str], normal: Callable[[str], str]) -> list[
     for answer, _ in Counter(answers).most_common():
         most.setdefault(forms[answer], answer)
     return [most[forms[answer]] for answer in answers]
-
-
-def _form_of_field(value: str) -> str:
-    return as_key(json.loads(value))
 
 
 def _spelled(value: Any) -> str:

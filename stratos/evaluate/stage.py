@@ -22,7 +22,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from stratos.config import Config, StudentConfig
+from stratos.config import Config
 from stratos.core.by_name import named
 from stratos.core.context import Context
 from stratos.core.counted import counted
@@ -51,7 +51,6 @@ from stratos.records import (
     RoleChoice,
     Scorecard,
     Student,
-    TeacherProbe,
     Versus,
 )
 from stratos.tasks.base import Item, Score, Task
@@ -92,7 +91,7 @@ def evaluate(
             "leave the stage out with stages=[probe,plan,synthesize,distill]."
         )
     reads = note_reads(context.cache_dir, context.run_dir, student.weights_sha256, items)
-    n_teacher = n_allowed(config, _probed(probe, plan))
+    n_teacher = n_allowed(config, probe.of_teacher(plan.teacher))
     shared = _subset(items, max(n_teacher, options.n_untouched_items), config.seed)
     teacher_items = shared[:n_teacher]
     untouched_items = shared[: options.n_untouched_items]
@@ -220,13 +219,9 @@ def _subset(items: Sequence[Item], n: int, seed: int) -> list[Item]:
     return random.Random(seed).sample(list(items), min(n, len(items)))
 
 
-def _chosen_student(config: Config, plan: Plan) -> StudentConfig:
-    return named(config.students, plan.student)
-
-
 def _untouched_tokens(config: Config, plan: Plan) -> int:
     longest = config.evaluate.max_new_tokens
-    is_random = _chosen_student(config, plan).path is None
+    is_random = named(config.students, plan.student).path is None
     return min(_NOISE_TOKENS, longest) if is_random else longest
 
 
@@ -239,7 +234,7 @@ def _ask_planned_teacher(
     tick: Callable[[int, int], None],
 ) -> Answers:
     teacher = named(config.teachers, plan.teacher)
-    probed = _probed(probe, plan)
+    probed = probe.of_teacher(plan.teacher)
     prompt = probed.prompt
     limit = prompting(teacher, config.task).limit(prompt, config.probe.max_tokens)
     if not limit.is_fixed and probed.max_tokens:
@@ -258,10 +253,6 @@ def _ask_planned_teacher(
         )
     finally:
         teacher.close()
-
-
-def _probed(probe: Probe, plan: Plan) -> TeacherProbe:
-    return probe.of_teacher(plan.teacher)
 
 
 def _model_score(task: Task, role: str, name: str, answers: Answers) -> ModelScore:
@@ -286,7 +277,7 @@ def _model_score(task: Task, role: str, name: str, answers: Answers) -> ModelSco
 
 
 def _student_score(config: Config, plan: Plan, student: Student, answers: Answers) -> ModelScore:
-    chosen = _chosen_student(config, plan)
+    chosen = named(config.students, plan.student)
     if chosen.path is None:  # it may have come to read in its teacher's tokens
         facts = json.loads((Path(student.path) / "config.json").read_text(encoding="utf-8"))
         chosen = replace(chosen, vocab_size=facts["vocab_size"])
@@ -303,7 +294,7 @@ def _teacher_score(config: Config, probe: Probe, plan: Plan, answers: Answers) -
     second question for every test item would double the teacher's cost for a number that says
     the same.
     """
-    probed = _probed(probe, plan)
+    probed = probe.of_teacher(plan.teacher)
     # A plan that asks the teacher nothing rents it no server: then it is priced where the student
     # would be served.
     role = "teacher" if plan.role("teacher").offer is not None else "serve"

@@ -375,17 +375,11 @@ class TeacherEvaluation:
             prompt = winner(tried, twin._prompts)
             taken = twin._ask_until_settled(tried[prompt], prompt)
             twin._ask_choices(taken)
-            if twin._draws_samples(taken):
+            is_measured = not self.config.complexity.is_declared
+            if is_measured and self.teacher.streams and twin._may_be_learnt_from(taken):
                 asking.answers(twin._sample_questions(prompt, taken.limit))
             return asking.n_kept
         return 0
-
-    def _draws_samples(self, taken: Answered) -> bool:
-        return (
-            not self.config.complexity.is_declared
-            and self.teacher.streams
-            and self._may_be_learnt_from(taken)
-        )
 
     def _tell_of_faults(self, taken: Answered, prompt: str) -> None:
         """Warn of questions that are longer than the teacher's context, and of answers cut short.

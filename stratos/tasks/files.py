@@ -168,7 +168,7 @@ def _json_lines(file: IO[bytes]) -> Iterator[tuple[str, dict[str, Any] | Reason]
                     f"it is {encoding}, not UTF-8. Type: iconv -f {encoding} -t UTF-8 <it> > "
                     "<new file>"
                 )
-            if data.strip() and _begins_array(data.strip()):
+            if re.match(rb"\[\s*(\{|$)", data.strip()):  # an array of objects: the whole file
                 raise OSError(
                     "it is one JSON array, but one object per line is expected. "
                     "Type: jq -c '.[]' <it> > <new file>"
@@ -224,11 +224,6 @@ def _is_values(file: IO[bytes]) -> bool:
     found = is_values(file.read(_HEAD))
     file.seek(0)
     return found
-
-
-def _begins_array(line: bytes) -> bool:
-    """Tell whether the first line opens an array of objects that is the whole file."""
-    return re.match(rb"\[\s*(\{|$)", line) is not None
 
 
 def _json_line(data: bytes) -> dict[str, Any] | Reason:
