@@ -22,16 +22,7 @@ from stratos.plan.options.candidates import build_problem, this_machine
 from stratos.plan.problem import Candidate, Problem
 from stratos.plan.solution import solve
 from stratos.plan.worth_a_pilot import survivors
-from stratos.probe.pilot.decision import (
-    LEAST_PART,
-    TELLING_PART,
-    afforded,
-    cut_short_by_time,
-    in_order,
-    is_of_model,
-    lengths_of,
-    open_question,
-)
+from stratos.probe.pilot import decision
 from stratos.probe.pilot.scaled import PARTS, Pace, lengths, scaled
 from stratos.records import Corpus, Pilot, PilotPoint, PilotRun, Plan, Probe, Student
 from stratos.run import resume
@@ -105,7 +96,7 @@ class Ladder:
     def _lengths(self, pair: Candidate) -> tuple[int, ...]:
         if self.pace is None:
             return lengths(self.config, pair, PARTS)
-        return lengths_of(self.config, pair, self.parts.get(pair.name, 1.0))
+        return decision.lengths_of(self.config, pair, self.parts.get(pair.name, 1.0))
 
     def _tokens(
         self, pair: Candidate, wanted: int, later: Sequence[tuple[Candidate, int]]
@@ -119,12 +110,12 @@ class Ladder:
         """
         if self.pace is None:
             return wanted
-        telling = min(wanted, max(1, int(TELLING_PART * pair.train_tokens)))
-        may_wait = is_of_model(self.config, pair)
+        telling = min(wanted, max(1, int(decision.TELLING_PART * pair.train_tokens)))
+        may_wait = decision.is_of_model(self.config, pair)
         found = self.pace.tokens(pair, wanted, telling, later, may_wait=may_wait)
         if found is not None:
             return found
-        least = max(1, int(LEAST_PART * pair.train_tokens))
+        least = max(1, int(decision.LEAST_PART * pair.train_tokens))
         return self.pace.tokens(pair, wanted, least, later, may_wait=may_wait)
 
     def _effort(self, pair: Candidate, tokens: int) -> float:
@@ -289,13 +280,15 @@ def pilot(config: Config, probe: Probe, context: Context) -> Pilot | None:
     parts: Mapping[str, float] = {}
     left_out = dict(left.left_out)
     if is_auto:
-        why = open_question(problem, left)
+        why = decision.open_question(problem, left)
         if not why:
             context.note("pilot: none is needed; no short training would change the plan.")
             return None
         pairs = tuple(pair for pair in pairs if not pair.is_known)
         here = machine or calibration(context.cache_dir)
-        frugal, reason = afforded(config, probe, problem, pairs, why, here, left.least_hours)
+        frugal, reason = decision.afforded(
+            config, probe, problem, pairs, why, here, left.least_hours
+        )
         if frugal is None:
             context.note(reason)
             return None
@@ -303,12 +296,12 @@ def pilot(config: Config, probe: Probe, context: Context) -> Pilot | None:
         parts = frugal.parts
         left_out.update(frugal.left_out)
         taken = [pair for pair in pairs if pair.name in parts]
-        pairs = in_order(config, taken, frugal.estimate)
+        pairs = decision.in_order(config, taken, frugal.estimate)
         pace = Pace(frugal.limit_seconds, frugal.estimate)
     ladder = Ladder(config, context, problem, pace, parts)
     with _leaving(context.ledger, left.least_usd):
         runs = ladder.climb(pairs, left_out)
-    if is_auto and (warning := cut_short_by_time(pairs, runs)):
+    if is_auto and (warning := decision.cut_short_by_time(pairs, runs)):
         context.warn(warning)
     points = [point for run in runs for point in run.points]
     return Pilot(
