@@ -9,15 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from stratos.core.errors import ConfigError, StratosError
 from stratos.core.reasons import Reason
+from stratos.tasks import rows
 from stratos.tasks.metrics import Metric, Own
-from stratos.tasks.rows import (
-    Fields,
-    FileRows,
-    columns_of,
-    find_field,
-    likely_fields,
-    nearest_fields,
-)
 from stratos.tasks.shown import shown
 from stratos.tasks.words import GoldNotRight
 
@@ -34,8 +27,8 @@ _contents: dict[tuple[Any, ...], Content] = {}
 class Content:
     """What was read of a task's files."""
 
-    files: tuple[FileRows, ...]
-    unlabelled: FileRows | None = None
+    files: tuple[rows.FileRows, ...]
+    unlabelled: rows.FileRows | None = None
     """Rows without answers."""
     near: Near | None = None
     """Near duplicates among the rows; None where the task has groups of its own, or none."""
@@ -65,7 +58,7 @@ _ANSWER = "Answer them, or skip them with task.on_error=skip"
 
 
 def check_labelled(
-    found: FileRows, fields: Fields, *, skips: bool, can_label: bool, needs_paths: bool
+    found: rows.FileRows, fields: rows.Fields, *, skips: bool, can_label: bool, needs_paths: bool
 ) -> None:
     """Check what was read of a file of questions and answers.
 
@@ -87,8 +80,8 @@ def check_labelled(
             f"task.question={question} and task.answer={answer}"
         )
     if found.n_problems and fields.slice is not None and not found.rows:
-        columns = columns_of(path)
-        if columns and find_field(dict.fromkeys(columns), fields.slice) is None:
+        columns = rows.columns_of(path)
+        if columns and rows.find_field(dict.fromkeys(columns), fields.slice) is None:
             raise ConfigError(
                 f"{path}: every line has no field {fields.slice}; it has "
                 f"{', '.join(map(shown, columns))}.{_meant(fields.slice, columns)} Name the "
@@ -110,8 +103,8 @@ def check_labelled(
         causes = f" {found.problems()}" if found.n_problems else ""
         raise ConfigError(f"{path} has no {what}.{causes}")
     if fields.rationale and needs_paths and not found.rows.column("has_path").any():
-        columns = columns_of(path)
-        is_known = find_field(dict.fromkeys(columns), fields.rationale) is not None
+        columns = rows.columns_of(path)
+        is_known = rows.find_field(dict.fromkeys(columns), fields.rationale) is not None
         lacks = "" if is_known else f" It has {', '.join(map(shown, columns))}."
         meant = "" if is_known else _meant(fields.rationale, columns)
         raise ConfigError(
@@ -120,7 +113,7 @@ def check_labelled(
         )
 
 
-def check_unlabelled(found: FileRows, key: str, *, skips: bool) -> None:
+def check_unlabelled(found: rows.FileRows, key: str, *, skips: bool) -> None:
     """Check what was read of a file of questions without answers.
 
     Args:
@@ -140,7 +133,7 @@ def check_unlabelled(found: FileRows, key: str, *, skips: bool) -> None:
         )
 
 
-def doubt_of_verifier(metric: Metric, found: FileRows) -> Reason | None:
+def doubt_of_verifier(metric: Metric, found: rows.FileRows) -> Reason | None:
     """Try the user's verifier on a gold answer; return that it is not right by it, if so.
 
     Raises:
@@ -162,14 +155,14 @@ def doubt_of_verifier(metric: Metric, found: FileRows) -> Reason | None:
     return GoldNotRight(type(metric.verifier).__name__, points, row.answer, where)
 
 
-def _likely_fields(path: str, fields: Fields) -> tuple[str, tuple[str, str]]:
+def _likely_fields(path: str, fields: rows.Fields) -> tuple[str, tuple[str, str]]:
     """Return the question what was meant by a field that a file has not, and what to type."""
-    columns = columns_of(path)
+    columns = rows.columns_of(path)
     named = (fields.question, fields.answer)
-    there = [find_field(dict.fromkeys(columns), names) for names in named]
+    there = [rows.find_field(dict.fromkeys(columns), names) for names in named]
     free = [name for name in columns if name not in there]
     meant = [
-        [] if here is not None else nearest_fields(names, free)
+        [] if here is not None else rows.nearest_fields(names, free)
         for names, here in zip(named, there, strict=True)
     ]
     typed = [
@@ -179,11 +172,11 @@ def _likely_fields(path: str, fields: Fields) -> tuple[str, tuple[str, str]]:
     told = "".join(
         _meant(names, free) for names, here in zip(named, there, strict=True) if here is None
     )
-    question, answer = likely_fields(path) or (typed if told else ("…", "…"))
+    question, answer = rows.likely_fields(path) or (typed if told else ("…", "…"))
     return told, (question, answer)
 
 
 def _meant(names: str, known: Iterable[str]) -> str:
     """Return " Did you mean x?" with the fields that look like one that is not there, or ""."""
-    found = [shown(name) for name in nearest_fields(names, known)]
+    found = [shown(name) for name in rows.nearest_fields(names, known)]
     return f" Did you mean {' or '.join(found)}?" if found else ""
