@@ -14,14 +14,7 @@ from stratos.core.extensions import extensions, load
 from stratos.core.reasons import Reason
 from stratos.core.targets import find_class
 from stratos.core.typed import OneOf, read_dataclass
-from stratos.tasks.answers import (
-    LETTER,
-    AnswerText,
-    behind_marker,
-    find_answer,
-    find_number,
-    word_f1,
-)
+from stratos.tasks import answers
 from stratos.tasks.numbers import stated_number, write_number
 from stratos.tasks.objects import as_key, object_at_start, object_of, same, written
 from stratos.tasks.shown import shown
@@ -69,7 +62,7 @@ class Verifier(Protocol):
 class ReadsAnswers(Protocol):
     """A verifier that reads answers in its own way."""
 
-    def read(self, text: str) -> AnswerText | None:
+    def read(self, text: str) -> answers.AnswerText | None:
         """Read the answer out of a model's text; None if there is none."""
         ...
 
@@ -107,13 +100,13 @@ class Metric:
         """
         return answer
 
-    def read(self, text: str) -> AnswerText | None:
+    def read(self, text: str) -> answers.AnswerText | None:
         """Read the answer out of a model's text; None if there is none.
 
         The JSON object that the text ends with, what it announces, or its last line.
         """
-        found = object_of(text) or object_at_start(behind_marker(text))
-        return find_answer(text) if found is None else written(found)
+        found = object_of(text) or object_at_start(answers.behind_marker(text))
+        return answers.find_answer(text) if found is None else written(found)
 
     def compare(self, answer: str, gold: str) -> float:
         """Return how right an answer is: 1 is right. Objects are compared field by field."""
@@ -129,7 +122,7 @@ class Metric:
 
     def overlap(self, answer: str, gold: str) -> float:
         """Return how much a wrong answer has in common with the gold answer: F1 over words."""
-        return word_f1(answer, gold)
+        return answers.word_f1(answer, gold)
 
 
 @dataclass(frozen=True)
@@ -140,7 +133,7 @@ class F1(Metric):
 
     def compare(self, answer: str, gold: str) -> float:
         """Return 1 for enough words in common."""
-        return float(word_f1(answer, gold) >= self.at_least)
+        return float(answers.word_f1(answer, gold) >= self.at_least)
 
 
 @dataclass(frozen=True)
@@ -156,9 +149,9 @@ class Numeric(Metric):
             raise ValueError(f"the answer {shown(answer)} is not a number")
         return write_number(number)
 
-    def read(self, text: str) -> AnswerText | None:
+    def read(self, text: str) -> answers.AnswerText | None:
         """Return the number behind the last marker, else the last number."""
-        number = find_number(text)
+        number = answers.find_number(text)
         return None if number is None else write_number(number)
 
     def compare(self, answer: str, gold: str) -> float:
@@ -184,9 +177,9 @@ class Regex(Metric):
             ) from error
         return answer
 
-    def read(self, text: str) -> AnswerText | None:
+    def read(self, text: str) -> answers.AnswerText | None:
         """Return what the text announces, else its last line."""
-        return find_answer(text)
+        return answers.find_answer(text)
 
     def compare(self, answer: str, gold: str) -> float:
         """Match the whole answer."""
@@ -211,9 +204,9 @@ class MultipleChoice(Metric):
             return letter
         raise ValueError(f"the answer {shown(answer)} is not one of its {len(options)} options")
 
-    def read(self, text: str) -> AnswerText | None:
+    def read(self, text: str) -> answers.AnswerText | None:
         """Return the first letter that stands alone in what the text announces."""
-        letter = LETTER.search(find_answer(text) or "")
+        letter = answers.LETTER.search(answers.find_answer(text) or "")
         return letter[1] if letter else None
 
 
@@ -237,9 +230,9 @@ class Label(Metric):
             f"{did_you_mean(answer, self.labels)}".rstrip(".")
         )
 
-    def read(self, text: str) -> AnswerText | None:
+    def read(self, text: str) -> answers.AnswerText | None:
         """Return the one label that the text announces; None if it names none, or several."""
-        answer = find_answer(text)
+        answer = answers.find_answer(text)
         if answer is None:
             return None
         by_spelling = self._by_spelling
@@ -268,11 +261,11 @@ class Own(Metric):
                 raise ValueError(str(reason))
         return answer
 
-    def read(self, text: str) -> AnswerText | None:
+    def read(self, text: str) -> answers.AnswerText | None:
         """Let the verifier read, where it does."""
         verifier = self.verifier
         if not isinstance(verifier, ReadsAnswers):
-            return find_answer(text)
+            return answers.find_answer(text)
         answer = self._ask("read", lambda: verifier.read(text))
         if answer is not None and not isinstance(answer, str):
             raise StratosError(f"{self._name}.read gave {answer!r}: expected a text or None.")
