@@ -26,15 +26,8 @@ from stratos.core.errors import ConfigError
 from stratos.core.foreign import beside, why_unreadable
 from stratos.core.reasons import Because, Reason
 from stratos.core.remote import local_path
-from stratos.tasks import chat, doubts
+from stratos.tasks import chat, doubts, file_content
 from stratos.tasks.base import FieldName, Split, Task
-from stratos.tasks.file_content import (
-    Content,
-    check_labelled,
-    check_unlabelled,
-    doubt_of_verifier,
-    read_once,
-)
 from stratos.tasks.files import OTHER_SEPARATORS, is_local, separator_of
 from stratos.tasks.metrics import LETTERS, OF_DATABASE, Metric, MetricName, Own, metric_of
 from stratos.tasks.rows import (
@@ -445,7 +438,7 @@ class LabelledFiles(Task):
     def _doubt(self, rows: FileRows) -> Reason | None:
         if self.verifier is None:
             return None  # the metric may need labels that are still being read
-        return doubt_of_verifier(self._metric, rows)
+        return file_content.doubt_of_verifier(self._metric, rows)
 
     # --- reading the files -----------------------------------------------------------------------
 
@@ -466,10 +459,10 @@ class LabelledFiles(Task):
         return self._content.files
 
     @cached_property
-    def _content(self) -> Content:
+    def _content(self) -> file_content.Content:
         return self._read_once()
 
-    def _read_once(self) -> Content:
+    def _read_once(self) -> file_content.Content:
         """Return what is in the files; what is on this machine is read once in a process."""
         try:
             files = tuple(map(identity_of, self._all_paths.values()))
@@ -477,16 +470,18 @@ class LabelledFiles(Task):
             files = (None,)
         if None in files:
             return self._read_files()
-        return read_once((type(self), repr(self), files, self._schema_text), self._read_files)
+        return file_content.read_once(
+            (type(self), repr(self), files, self._schema_text), self._read_files
+        )
 
-    def _read_files(self) -> Content:
+    def _read_files(self) -> file_content.Content:
         from stratos.tasks.near_duplicates import Near
 
         source = RowSource()
         files = tuple(self._read(key, path, source) for key, path in self._paths.items())
         rows = Rows.concat([file.rows for file in files])
         near = Near.among(rows) if self.compares_words else None
-        return Content(files, self._read_unlabelled(), near)
+        return file_content.Content(files, self._read_unlabelled(), near)
 
     def _read_unlabelled(self) -> FileRows | None:
         """Read the rows without answers; None where no file of them is named."""
@@ -495,7 +490,7 @@ class LabelledFiles(Task):
             return None
         fields = replace(self._fields, takes=Takes.UNLABELLED)
         file = self._rows_of(key, path, fields, RowSource())
-        check_unlabelled(file, key, skips=self.on_error == "skip")
+        file_content.check_unlabelled(file, key, skips=self.on_error == "skip")
         return file
 
     def _rows_of(self, key: str, path: str, fields: Fields, source: RowSource) -> FileRows:
@@ -524,7 +519,7 @@ class LabelledFiles(Task):
         """
         found = self._rows_of(key, path, self._fields_of(path), source)
         is_own = key == "task.path"
-        check_labelled(
+        file_content.check_labelled(
             found,
             Fields(self.question, self.answer, self.rationale, self.slice),
             skips=self.on_error == "skip",
