@@ -25,6 +25,7 @@ from stratos.core.counted import counted
 from stratos.core.errors import BudgetError
 from stratos.core.item_progress import with_items
 from stratos.records import Plan
+from stratos.synthesize import strategy
 from stratos.synthesize.admission import PretrainedStudent, pretrained
 from stratos.synthesize.leaks import without_leaks
 from stratos.synthesize.planned_teacher import (
@@ -34,15 +35,6 @@ from stratos.synthesize.planned_teacher import (
     none_right,
     shown_first,
     size_of_first_look,
-)
-from stratos.synthesize.strategy import (
-    MIN_COVERAGE,
-    NO_LIMITS,
-    Family,
-    Limits,
-    Strategy,
-    Tally,
-    Threshold,
 )
 from stratos.synthesize.words import NotLearnt
 from stratos.tasks.answers import AnswerText
@@ -148,14 +140,14 @@ _BARE_ANSWER = 12
 
 
 @dataclass(frozen=True)
-class Alignment(Strategy):
+class Alignment(strategy.Strategy):
     """Items whose completion a teacher wrote and the task verified."""
 
-    family: ClassVar[Family] = Family.ALIGNMENT
+    family: ClassVar[strategy.Family] = strategy.Family.ALIGNMENT
 
     name: str = "alignment"
     """Name shown in the plan."""
-    min_coverage: float = MIN_COVERAGE
+    min_coverage: float = strategy.MIN_COVERAGE
     """Minimum share of validation items that the teacher must answer exactly."""
     min_coverage_beside_injection: float = 0.7
     """The same if injection is also allowed, for the low end of the interval: a teacher with less
@@ -186,12 +178,12 @@ class Alignment(Strategy):
         if self.temperature < 0:
             raise ValueError("temperature cannot be below 0.")
 
-    def coverage(self, beside_right: bool) -> Threshold:
+    def coverage(self, beside_right: bool) -> strategy.Threshold:
         """Return what a teacher must know of the task: more beside items that are all right."""
         beside = self.min_coverage_beside_injection
         if beside_right and beside > self.min_coverage:
-            return Threshold(beside, "min_coverage_beside_injection", "low")
-        return Threshold(self.min_coverage)
+            return strategy.Threshold(beside, "min_coverage_beside_injection", "low")
+        return strategy.Threshold(self.min_coverage)
 
     @property
     @override
@@ -208,7 +200,11 @@ class Alignment(Strategy):
 
     @override
     def asks(
-        self, config: Config, teacher: Teacher, prompt: str, max_tokens: Limits = NO_LIMITS
+        self,
+        config: Config,
+        teacher: Teacher,
+        prompt: str,
+        max_tokens: strategy.Limits = strategy.NO_LIMITS,
     ) -> Iterator[Question]:
         task = config.task
         items = task.items("train", self.n_items, config.seed)
@@ -217,7 +213,7 @@ class Alignment(Strategy):
             yield from sampling.questions(task, items, limit.tokens)
 
     def draw(
-        self, config: Config, plan: Plan, context: Context, tally: Tally
+        self, config: Config, plan: Plan, context: Context, tally: strategy.Tally
     ) -> Iterator[tuple[Item, str]]:
         """Yield training items with the teacher's answers that are exactly right.
 
