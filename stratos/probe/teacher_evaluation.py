@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import pairwise
+from itertools import combinations, pairwise
+from math import log2
 from statistics import fmean, stdev
 from typing import Any
 
@@ -21,9 +23,18 @@ from stratos.core.context import Context
 from stratos.core.counted import counted
 from stratos.core.errors import BudgetError, TeacherError
 from stratos.core.intervals import wilson
-from stratos.probe.complexity import agreement_and_entropy
-from stratos.probe.questioning import NotKeptError, Questioning, Rehearsal
-from stratos.probe.race import Answered, left_in, looks, sizes, surely_below, undecided, winner
+from stratos.probe.questioning import (
+    Answered,
+    NotKeptError,
+    Questioning,
+    Rehearsal,
+    left_in,
+    looks,
+    sizes,
+    surely_below,
+    undecided,
+    winner,
+)
 from stratos.records import AnswerSpread, PromptTrial, SampledAnswers, SliceAnswers, TeacherProbe
 from stratos.tasks.answers import AnswerText
 from stratos.tasks.base import Item, Task
@@ -136,6 +147,32 @@ _CHOICE_ITEMS = 32
 """Multiple choices that a blind teacher is asked."""
 _BLIND = 0.1
 """Share of items up to which a teacher may be blind, which a multiple choice then tells."""
+
+
+def agreement_and_entropy(answers: Sequence[Sequence[str | None]]) -> tuple[float, float] | None:
+    """Return how far answers to the same question agree: share of equal pairs, entropy in bits.
+
+    Both are means over the questions. An answer that could not be read is like no other.
+
+    Args:
+        answers: of each question, what several ways of asking it gave; None could not be read.
+
+    Returns:
+        None where no question has two answers.
+    """
+    several = [given for given in answers if len(given) > 1]
+    if not several:
+        return None
+    equal = [fmean(a == b is not None for a, b in combinations(given, 2)) for given in several]
+    return fmean(equal), fmean(_entropy_bits(given) for given in several)
+
+
+def _entropy_bits(given: Sequence[str | None]) -> float:
+    counts = Counter(
+        ("unread", index) if answer is None else ("read", answer)
+        for index, answer in enumerate(given)
+    )
+    return sum(n / len(given) * log2(len(given) / n) for n in counts.values())
 
 
 @dataclass

@@ -93,8 +93,7 @@ T = TypeVar("T")
 
 
 def _itself(item: Any) -> Item:
-    made: Item = item
-    return made
+    return item
 
 
 class Balance:

@@ -257,8 +257,7 @@ class Task(ABC):
 
     def made_of(self, draft: Any) -> Item:
         """Make the item of a draft: the same wherever that is done."""
-        item: Item = draft
-        return item
+        return draft
 
     @property
     def drawn_in_vain(self) -> Mapping[str, int]:

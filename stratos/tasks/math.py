@@ -324,8 +324,7 @@ class MathTask(JsonlTask):
 
     @cached_property
     def _variants(self) -> Variants:
-        variants: Variants = load(_VARIANTS)(self.verify, self.held_out())
-        return variants
+        return load(_VARIANTS)(self.verify, self.held_out())
 
     @property
     @override

@@ -18,20 +18,14 @@ import zlib
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stratos.core.counted import counted
 from stratos.tasks import copies
 from stratos.tasks.split import content_hash, family_hash, id_of, normalised, words_of
 from stratos.tasks.table import Rows, Spool
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from stratos.tasks.copies import Pairs
-
 
 _BYTES = 4 * copies.BAND
 """Of a band of a signature."""
@@ -124,8 +118,7 @@ class Alike:
         wholes = np.frombuffer(self._wholes, np.uint64)
         least = np.full(len(self), np.iinfo(np.uint64).max, np.uint64)
         np.minimum.at(least, groups, wholes)
-        found: NDArray[np.uint64] = least[groups]
-        return found
+        return least[groups]
 
     def wholes(self) -> NDArray[np.uint64]:
         """Return the family hash of each text."""
@@ -167,7 +160,7 @@ class Alike:
                     band.append(signature[k * _BYTES : (k + 1) * _BYTES])
         return bands, np.array(signed, np.int64)
 
-    def _near_pairs(self) -> Pairs:
+    def _near_pairs(self) -> copies.Pairs:
         bands, places = self._signed()
         if len(places) < 2:
             return _no_pairs()
@@ -190,7 +183,7 @@ class Alike:
             rights.append(places[right[near]])
         return np.concatenate(lefts), np.concatenate(rights)
 
-    def _linked_pairs(self) -> Pairs:
+    def _linked_pairs(self) -> copies.Pairs:
         """Return pairs with one beginning, but for beginnings that go on in many ways."""
         keys, followers, numbers = (np.array(one, np.uint64) for one in self._links)
         if not len(keys):
@@ -208,10 +201,9 @@ class Alike:
     def _are_sessions(self) -> NDArray[np.bool_]:
         keys = np.array(self._sessions[0], np.uint64)
         _, inverse, counts = np.unique(keys, return_inverse=True, return_counts=True)
-        found: NDArray[np.bool_] = counts[inverse] <= max(2, _NO_SESSION * len(self))
-        return found
+        return counts[inverse] <= max(2, _NO_SESSION * len(self))
 
-    def _session_pairs(self) -> Pairs:
+    def _session_pairs(self) -> copies.Pairs:
         are = self._are_sessions()
         keys, numbers = (np.array(one, np.uint64)[are] for one in self._sessions)
         left, right = copies.neighbours(keys)
@@ -233,7 +225,7 @@ def _words_and_numbers(normal: str) -> tuple[list[str], bytes]:
     return words_of(normal), b" ".join(sorted(numbers))
 
 
-def _no_pairs() -> Pairs:
+def _no_pairs() -> copies.Pairs:
     return np.zeros(0, np.int64), np.zeros(0, np.int64)
 
 

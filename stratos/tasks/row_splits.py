@@ -10,19 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from math import ceil, floor
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stratos.tasks import doubts
 from stratos.tasks.base import Split
 from stratos.tasks.near_duplicates import is_even
 from stratos.tasks.split import id_of, order_key
 from stratos.tasks.table import Rows
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
 
 TRAIN, VALIDATION, TEST = 0, 1, 2
 

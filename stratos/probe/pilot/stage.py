@@ -10,12 +10,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from stratos.catalog import load_catalog
-from stratos.config import LimitsConfig
+from stratos.config import Config, LimitsConfig
+from stratos.core.context import Context
 from stratos.core.errors import OverspentError, StratosError
 from stratos.estimate import calibration
+from stratos.ledger import Ledger
 from stratos.plan.accuracy.history import history_for
 from stratos.plan.options.answered_before import Kept
 from stratos.plan.options.candidates import build_problem, this_machine
@@ -28,12 +30,6 @@ from stratos.records import Corpus, Pilot, PilotPoint, PilotRun, Plan, Probe, St
 from stratos.run import resume
 from stratos.run.resume import Stage
 from stratos.run.stages import DISTILL, PILOT_TRAINING, SYNTHESIZE
-
-if TYPE_CHECKING:
-    from stratos.config import Config
-    from stratos.core.context import Context
-    from stratos.ledger import Ledger
-
 
 T = TypeVar("T")
 
