@@ -12,11 +12,11 @@ its items made on a cluster; of another task they are drawn here and verified th
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, islice
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, Literal
 
 from typing_extensions import override
 
@@ -89,59 +89,41 @@ SURPLUS = "surplus of its difficulty"
 _N_SAMPLE = 1000
 _N_LEVELS = 4
 
-T = TypeVar("T")
 
-
-def _itself(item: Any) -> Item:
-    return item
-
-
-class Balance:
-    """Admits items until their difficulty has its share.
+def balanced(
+    drawn: Iterator[Made], strength: float, n_items: int, task: Task, tally: Tally
+) -> Iterator[Made]:
+    """Yield what is drawn of each difficulty up to its share of the corpus, in its order.
 
     The task says how hard an item is (`Task.difficulty`). Levels are quarters of the first thousand
     items.
 
     Args:
+        drawn: what may be admitted.
         strength: 0 leaves the shares as they are drawn, 1 makes them equal.
         n_items: of the whole corpus.
         task: tells the difficulty.
         tally: takes what is refused.
     """
-
-    def __init__(self, strength: float, n_items: int, task: Task, tally: Tally) -> None:
-        self._strength = strength
-        self._n_items = n_items
-        self._difficulty = task.difficulty
-        self._tally = tally
-
-    def admitted(self, drawn: Iterator[T], item_of: Callable[[T], Item] = _itself) -> Iterator[T]:
-        """Yield what is drawn of each difficulty up to its share of the corpus, in its order.
-
-        Args:
-            drawn: items, or what holds them.
-            item_of: returns the item.
-        """
-        sample = list(islice(drawn, _N_SAMPLE))
-        if not sample:
-            return
-        values = sorted(self._difficulty(item_of(one)) for one in sample)
-        # Equal values are one level, however many there are of them.
-        edges = sorted({values[len(values) * k // _N_LEVELS] for k in range(1, _N_LEVELS)})
-        natural = Counter(_level(value, edges) for value in values)
-        allowed = {
-            level: self._n_items
-            * ((1 - self._strength) * n / len(values) + self._strength / len(natural))
-            for level, n in natural.items()
-        }
-        taken: Counter[int] = Counter()
-        for one in chain(sample, drawn):
-            level = _level(self._difficulty(item_of(one)), edges)
-            if taken[level] >= allowed.get(level, self._n_items):
-                self._tally.refused[SURPLUS] += 1
-                continue
-            taken[level] += 1
-            yield one
+    sample = list(islice(drawn, _N_SAMPLE))
+    if not sample:
+        return
+    values = sorted(task.difficulty(made.item) for made in sample)
+    # Equal values are one level, however many there are of them.
+    edges = sorted({values[len(values) * k // _N_LEVELS] for k in range(1, _N_LEVELS)})
+    natural = Counter(_level(value, edges) for value in values)
+    allowed = {
+        level: n_items * ((1 - strength) * n / len(values) + strength / len(natural))
+        for level, n in natural.items()
+    }
+    n_taken: Counter[int] = Counter()
+    for made in chain(sample, drawn):
+        level = _level(task.difficulty(made.item), edges)
+        if n_taken[level] >= allowed.get(level, n_items):
+            tally.refused[SURPLUS] += 1
+            continue
+        n_taken[level] += 1
+        yield made
 
 
 def _level(value: float, edges: list[float]) -> int:
@@ -239,9 +221,7 @@ class Injection(Strategy):
         task = config.task
         drawn = make(task, _DRAWS_PER_ITEM * self.n_items, config.seed, context.engine)
         if self.balance:
-            drawn = Balance(self.balance, self.n_items, task, tally).admitted(
-                drawn, lambda made: made.item
-            )
+            drawn = balanced(drawn, self.balance, self.n_items, task, tally)
         items: Iterator[Item] = (made.item for made in drawn)
         if self.writes_reasoning:
             asking = Asking.planned(config, plan, context, tally)
