@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
 from stratos.core.by_name import find
 from stratos.core.reasons import Reason
-from stratos.synthesize.words import NoStrategy, StrategyLacksDraw
+from stratos.synthesize.words import NoStrategy
 from stratos.tasks.base import Item, Task
 
 if TYPE_CHECKING:
@@ -317,8 +317,8 @@ class Strategy(ABC):
 def why_no_strategy(cls: type) -> Reason | None:
     """Return why a class is no strategy that a run can take; None if it is one."""
     if not issubclass(cls, Strategy):
-        return NoStrategy()
-    return StrategyLacksDraw() if cls.__abstractmethods__ else None
+        return NoStrategy.OTHER_BASE
+    return NoStrategy.LACKS_DRAW if cls.__abstractmethods__ else None
 
 
 def kind_of(strategies: Sequence[Strategy], label: str) -> str:
