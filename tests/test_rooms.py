@@ -94,7 +94,6 @@ TWINS = {
     "cache.py": "what a room keeps of what was made or asked before",
     "source.py": "where what a room reads comes from",
     "answers.py": "answers of a model: had from it, read out of its text",
-    "complexity.py": "the task's complexity: judged, shown",
     "cross_tokenizer.py": "a teacher of another tokenizer: its signal, the loss",
     "frontier.py": "the non-dominated plans: found, drawn",
     "gguf.py": "GGUF files: their header, read once for transformers",
