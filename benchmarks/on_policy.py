@@ -70,7 +70,7 @@ def trained(decoder: str, options: argparse.Namespace) -> dict[str, float]:
     from stratos.core.context import Context
     from stratos.distill import data, distill
     from stratos.ledger import Ledger
-    from stratos.synthesize.alignment_on_policy import AlignmentOnPolicy
+    from stratos.synthesize.white_box import AlignmentOnPolicy
     from stratos.tasks.mahjong import MahjongTask
     from stratos.teachers.huggingface import HuggingFaceTeacher
 

@@ -94,14 +94,10 @@ TWINS = {
     "cache.py": "what a room keeps of what was made or asked before",
     "source.py": "where what a room reads comes from",
     "answers.py": "answers of a model: had from it, read out of its text",
-    "complexity.py": "the task's complexity: judged, shown",
-    "cost.py": "what answers cost: dollars of a model's, work of an engine",
     "frontier.py": "the non-dominated plans: found, drawn",
-    "labels.py": "answers that are labels: counted, shown",
     "local.py": "this machine: as an offer, as the place of a teacher's weights",
     "metrics.py": "how answers are scored: one model, two models",
     "quotas.py": "cloud.quotas: which offers they speak of, how many servers they leave",
-    "samples.py": "several answers to one question: how far they agree, which is learnt",
     "students.py": "students that start from a model: had, asked about in the probe",
     "table.py": "many rows held as columns",
     "verdict.py": "whether it is worth it: as planned, as measured",
@@ -112,7 +108,7 @@ TWINS = {
 
 MOVES = {
     "core/atomic_files.py": "the one writer",
-    "synthesize/corpus.py": "written row by row, for as long as the corpus grows",
+    "synthesize/stage.py": "the corpus is written row by row, for as long as the corpus grows",
     "distill/signal/cache.py": "the place may be behind a URL",
     "models/students.py": "of several that unpack the same, the first counts",
     "ledger/damage.py": "a damaged ledger is put aside",

@@ -24,14 +24,13 @@ from stratos.plan.problem import Problem
 from stratos.plan.solution import solve
 from stratos.records import TeacherProbe
 from stratos.synthesize.alignment import Alignment
-from stratos.synthesize.alignment_logits import AlignmentLogits
-from stratos.synthesize.alignment_on_policy import AlignmentOnPolicy
 from stratos.synthesize.augmentation import Augmentation
 from stratos.synthesize.choice import StudentFacts, pick
 from stratos.synthesize.injection import Injection
 from stratos.synthesize.pseudo_labels import PseudoLabels
 from stratos.synthesize.strategy import Family, Strategy, kind_of
 from stratos.synthesize.supervised import Supervised
+from stratos.synthesize.white_box import AlignmentLogits, AlignmentOnPolicy
 
 sys.path.insert(0, str(Path(__file__).parent / "plan"))
 sys.path.insert(0, str(Path(__file__).parent / "synthesize"))

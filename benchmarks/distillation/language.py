@@ -68,7 +68,7 @@ def make_teacher() -> Any:
 
 def make_strategy(case: str) -> Any:
     """Return the strategy of a case."""
-    from stratos.synthesize.alignment_logits import AlignmentLogits
+    from stratos.synthesize.white_box import AlignmentLogits
 
     cache = "none" if case.startswith("other") else "topk"
     return AlignmentLogits(cache=cache, **STRATEGIES[case])  # type: ignore[arg-type]

@@ -200,7 +200,7 @@ def stratos(
     from stratos.distill.signal.source import open_source
     from stratos.distill.trainer import make_trainer, quiet_lightning
     from stratos.ledger import Ledger
-    from stratos.synthesize.alignment_logits import AlignmentLogits
+    from stratos.synthesize.white_box import AlignmentLogits
     from stratos.teachers.huggingface import HuggingFaceTeacher
 
     data, marks = make_documents(settings), Marks()

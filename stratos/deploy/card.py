@@ -14,7 +14,7 @@ from stratos.core.counted import counted, cut_short, listed
 from stratos.core.formats import least, most
 from stratos.deploy.commands import serve_command
 from stratos.evaluate.answer_files import KeptAnswer, room_for_answers
-from stratos.evaluate.reads import reads_of_run, said
+from stratos.evaluate.read_log import reads_of_run, said
 from stratos.evaluate.verdict import verdict
 from stratos.records import Corpus, Interval, ModelScore, Pilot, Plan, Probe, Scorecard, Student
 from stratos.tasks.base import Task

@@ -5,15 +5,20 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from math import inf
 from pathlib import Path
 from typing import Any
 
+from stratos.config import Config
+from stratos.core import extras
 from stratos.core.context import Context
 from stratos.core.counted import counted
 from stratos.models.decode.batched import complete
+from stratos.models.decode.constrained import is_installed, why_no_grammar
 from stratos.models.decode.decoder import Decoder, Decoding
 from stratos.models.pretrained import load_model, load_tokenizer
+from stratos.records import Corpus
 from stratos.tasks.base import Answered, Item, Score, Task
 from stratos.teachers.answer_limit import AnswerLimit, ask_whole, n_truncated
 from stratos.teachers.asking import ask_questions, unread
@@ -234,3 +239,41 @@ def ask_teacher(
 
 def _scored(task: Task, items: Sequence[Item], texts: Sequence[str]) -> tuple[Score, ...]:
     return tuple(task.score(text, item) for text, item in zip(texts, items, strict=True))
+
+
+ROLE = "constrained"
+_N_LOOKED_AT = 64
+"""Training items that tell whether the student has learnt to write bare JSON."""
+
+
+def schemas_of(
+    config: Config, corpus: Corpus, items: Sequence[Item], context: Context
+) -> list[Mapping[str, Any] | None]:
+    """Return the schema of the answer to each item; empty where decoding is not constrained.
+
+    It is not where answers have no schema, where the student has learnt to reason before it
+    answers, or where llguidance is not installed, which is warned of.
+    """
+    found = [config.task.answer_schema(item) for item in items]
+    if not any(one is not None for one in found) or not config.evaluate.constrained:
+        return []
+    if not is_installed():
+        context.warn(f"Constrained decoding needs llguidance. Type: {extras.install('schema')}")
+        return []
+    if not _is_bare(Path(corpus.path)):
+        context.note("The student reasons before it answers: its decoding is not constrained.")
+        return []
+    whys = {id(one): why_no_grammar(one) for one in {id(o): o for o in found if o}.values()}
+    if reasons := {str(why) for why in whys.values() if why}:
+        context.warn(f"Decoding is not constrained where a schema has no grammar: {min(reasons)}")
+    return [None if one is None or whys[id(one)] else one for one in found]
+
+
+def _is_bare(corpus: Path) -> bool:
+    """Return whether the first answers of a corpus begin as JSON does."""
+    import pyarrow.parquet
+
+    with pyarrow.parquet.ParquetFile(corpus) as file:
+        batches = file.iter_batches(_N_LOOKED_AT, columns=["completion"])
+        texts = [text for batch in islice(batches, 1) for text in batch.column(0).to_pylist()]
+    return all(text.lstrip().startswith(("{", "[")) for text in texts)

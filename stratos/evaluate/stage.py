@@ -1,4 +1,16 @@
-"""The evaluate stage: measure all models on test items that no earlier stage has read."""
+"""The evaluate stage: measure all models on test items that no earlier stage has read.
+
+Cost of 1,000 answers on the planned servers, or from a hosted model:
+
+On a server:  $/hour of one server x hours that it takes for 1,000 answers: in batches, or as the
+              server of a student is run, by its engine at its planned utilisation. Tokens
+              are those measured on the test items, hours are estimated for the planned server
+              (`stratos.estimate`), since the run's own machine is a different one. Waiting for the
+              server to start is not counted: this is the price of the next thousand.
+On a mix:     the same for each of its offers, weighed by the share of the answers that it gives:
+              over the buckets of requests, their share of the traffic x its share of the bucket.
+Hosted:       1,000 x ($ per input token x input tokens + the same for output tokens) / answers.
+"""
 
 from __future__ import annotations
 
@@ -10,22 +22,24 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from stratos.config import Config, StudentConfig
+from stratos.config import Config
 from stratos.core.by_name import named
 from stratos.core.context import Context
 from stratos.core.counted import counted
 from stratos.core.errors import StratosError
 from stratos.core.item_progress import ItemProgress
-from stratos.estimate import card_of_student
+from stratos.estimate import Workload, answers_per_s, batch_hours, card_of_student
 from stratos.evaluate.answer_files import answers_path, write_answers, write_examples
-from stratos.evaluate.answers import Answers, ask_folder, ask_teacher
+from stratos.evaluate.answers import (
+    ROLE,
+    Answers,
+    ask_folder,
+    ask_teacher,
+    schemas_of,
+)
 from stratos.evaluate.baselines import FITTING, chance, free_baselines, labelled_items
-from stratos.evaluate.by_grammar import ROLE, ask_constrained, schemas_of
-from stratos.evaluate.cost import usd_per_1000
-from stratos.evaluate.fields import field_shares
-from stratos.evaluate.labels import confusion
 from stratos.evaluate.read_log import note_reads
-from stratos.evaluate.scores import against, by_slice, compare
+from stratos.evaluate.scores import against, by_slice, compare, confusion, field_shares
 from stratos.evaluate.verdict import against_logged
 from stratos.models.students import starts_from_model
 from stratos.records import (
@@ -37,7 +51,6 @@ from stratos.records import (
     RoleChoice,
     Scorecard,
     Student,
-    TeacherProbe,
     Versus,
 )
 from stratos.tasks.base import Item, Score, Task
@@ -78,7 +91,7 @@ def evaluate(
             "leave the stage out with stages=[probe,plan,synthesize,distill]."
         )
     reads = note_reads(context.cache_dir, context.run_dir, student.weights_sha256, items)
-    n_teacher = n_allowed(config, _probed(probe, plan))
+    n_teacher = n_allowed(config, probe.of_teacher(plan.teacher))
     shared = _subset(items, max(n_teacher, options.n_untouched_items), config.seed)
     teacher_items = shared[:n_teacher]
     untouched_items = shared[: options.n_untouched_items]
@@ -88,19 +101,10 @@ def evaluate(
     n_asked = len(items) + len(schemas) + len(untouched_items) + len(teacher_items) + len(beside)
     ticks = _Ticks(context, n_asked)
 
-    def ask_student(some: Sequence[Item]) -> Answers:
-        return ask_folder(
-            task,
-            Path(student.path),
-            some,
-            max_new_tokens=options.max_new_tokens,
-            batch_size=options.batch_size,
-            tick=ticks.part("student", len(some)),
-            with_logprobs=True,
-            decoder=options.decoder,
-        )
-
-    by_student = ask_student(items)
+    ask = partial(ask_folder, task, batch_size=options.batch_size, decoder=options.decoder)
+    ask_student = partial(ask, Path(student.path), max_new_tokens=options.max_new_tokens)
+    tick = ticks.part("student", len(items))
+    by_student = ask_student(items, tick=tick, with_logprobs=True)
     if by_student.decoding is not None and (reason := by_student.decoding.complaint):
         context.warn(str(reason))
     context.log(_exact("student", by_student))
@@ -108,16 +112,16 @@ def evaluate(
     constrained = None
     if schemas:
         tick = ticks.part("student, constrained", len(schemas))
-        constrained = ask_constrained(config, student, items, schemas, tick, context)
+        try:
+            constrained = ask_student(items, tick=tick, schemas=schemas)
+        except ValueError as error:  # a tokenizer that llguidance cannot read
+            context.warn(f"Decoding is not constrained: {error}")
         context.log(_exact(ROLE, constrained))
-    by_untouched = ask_folder(
-        task,
+    by_untouched = ask(
         Path(student.untouched_path),
         untouched_items,
         max_new_tokens=_untouched_tokens(config, plan),
-        batch_size=options.batch_size,
         tick=ticks.part("untouched student", len(untouched_items)),
-        decoder=options.decoder,
     )
     context.log(_exact("untouched", by_untouched))
     by_teacher = Answers.none()
@@ -127,7 +131,10 @@ def evaluate(
         context.log(_exact("teacher", by_teacher))
     logged = None
     if side_test is not None:
-        by_student_beside = ask_student(beside) if beside else Answers.none()
+        by_student_beside = Answers.none()
+        if beside:
+            tick = ticks.part("student", len(beside))
+            by_student_beside = ask_student(beside, tick=tick, with_logprobs=True)
         logged = side_test.compare(by_student.pairs(), by_student_beside.pairs())
         context.note(against_logged(logged))
 
@@ -212,13 +219,9 @@ def _subset(items: Sequence[Item], n: int, seed: int) -> list[Item]:
     return random.Random(seed).sample(list(items), min(n, len(items)))
 
 
-def _chosen_student(config: Config, plan: Plan) -> StudentConfig:
-    return named(config.students, plan.student)
-
-
 def _untouched_tokens(config: Config, plan: Plan) -> int:
     longest = config.evaluate.max_new_tokens
-    is_random = _chosen_student(config, plan).path is None
+    is_random = named(config.students, plan.student).path is None
     return min(_NOISE_TOKENS, longest) if is_random else longest
 
 
@@ -231,7 +234,7 @@ def _ask_planned_teacher(
     tick: Callable[[int, int], None],
 ) -> Answers:
     teacher = named(config.teachers, plan.teacher)
-    probed = _probed(probe, plan)
+    probed = probe.of_teacher(plan.teacher)
     prompt = probed.prompt
     limit = prompting(teacher, config.task).limit(prompt, config.probe.max_tokens)
     if not limit.is_fixed and probed.max_tokens:
@@ -250,10 +253,6 @@ def _ask_planned_teacher(
         )
     finally:
         teacher.close()
-
-
-def _probed(probe: Probe, plan: Plan) -> TeacherProbe:
-    return probe.of_teacher(plan.teacher)
 
 
 def _model_score(task: Task, role: str, name: str, answers: Answers) -> ModelScore:
@@ -278,7 +277,7 @@ def _model_score(task: Task, role: str, name: str, answers: Answers) -> ModelSco
 
 
 def _student_score(config: Config, plan: Plan, student: Student, answers: Answers) -> ModelScore:
-    chosen = _chosen_student(config, plan)
+    chosen = named(config.students, plan.student)
     if chosen.path is None:  # it may have come to read in its teacher's tokens
         facts = json.loads((Path(student.path) / "config.json").read_text(encoding="utf-8"))
         chosen = replace(chosen, vocab_size=facts["vocab_size"])
@@ -295,7 +294,7 @@ def _teacher_score(config: Config, probe: Probe, plan: Plan, answers: Answers) -
     second question for every test item would double the teacher's cost for a number that says
     the same.
     """
-    probed = _probed(probe, plan)
+    probed = probe.of_teacher(plan.teacher)
     # A plan that asks the teacher nothing rents it no server: then it is priced where the student
     # would be served.
     role = "teacher" if plan.role("teacher").offer is not None else "serve"
@@ -340,3 +339,62 @@ class _Ticks:
             self._context.tick(before + done, self.total, told)
 
         return tick
+
+
+def usd_per_1000(
+    card: ModelCard,
+    choices: Sequence[RoleChoice],
+    *,
+    input_tokens: int,
+    output_tokens: int,
+    n_answers: int,
+    bucket_shares: Sequence[float] = (),
+) -> float | None:
+    """Return the dollars for 1,000 answers, given the tokens that `n_answers` took.
+
+    None where the model has no price and no server is planned for it.
+
+    Args:
+        card: the model.
+        choices: the servers of its role, several where serving mixes offers.
+        input_tokens: of all answers together.
+        output_tokens: of all answers together.
+        n_answers: how many.
+        bucket_shares: weight of each bucket of requests; none where there is one bucket.
+    """
+    if not n_answers:
+        return None
+    mean_input, mean_output = input_tokens / n_answers, output_tokens / n_answers
+    if card.usd_per_million_input_tokens is not None or card.usd_per_million_output_tokens:
+        usd_per_million = (card.usd_per_million_input_tokens or 0.0) * mean_input
+        usd_per_million += (card.usd_per_million_output_tokens or 0.0) * mean_output
+        return usd_per_million / 1e6 * 1000
+    work = Workload(prompt_tokens=mean_input, answer_tokens=mean_output)
+    weights = [_weight(choice, bucket_shares) for choice in choices]
+    usd = 0.0
+    for choice, weight in zip(choices, weights, strict=True):
+        if choice.offer is None:
+            return None
+        usd_per_hour = choice.offer.usd_per_hour
+        if choice.spot and choice.offer.usd_per_hour_spot is not None:
+            usd_per_hour = choice.offer.usd_per_hour_spot
+        usd += weight / sum(weights) * usd_per_hour * _hours_per_1000(card, choice, work)
+    return usd
+
+
+def _hours_per_1000(card: ModelCard, choice: RoleChoice, work: Workload) -> float:
+    """Return the hours of one server of a choice for 1,000 answers."""
+    assert choice.offer is not None
+    if choice.run is not None:
+        return 1000 / answers_per_s(card, choice.offer, work, choice.run) / 3600
+    # The second thousand: the first one waits for the server.
+    first, both = (batch_hours(card, choice.offer, work, n) for n in (1000, 2000))
+    return both - first
+
+
+def _weight(choice: RoleChoice, bucket_shares: Sequence[float]) -> float:
+    """Return the weight of the answers that servers give; 1 where one offer gives them all."""
+    if not choice.traffic:
+        return 1.0
+    shares = bucket_shares or (1.0,) * len(choice.traffic)
+    return sum(share * part for share, part in zip(shares, choice.traffic, strict=True))

@@ -1,28 +1,40 @@
-"""The probe stage: ask every reachable teacher, and say why others are unreachable."""
+"""The probe stage: ask every reachable teacher, say why others are unreachable, judge the task.
+
+Accuracy of students before training is measured where they start from existing weights: one of
+random weights answers nothing, which needs no measurement.
+"""
 
 from __future__ import annotations
 
 import json
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
+from pathlib import Path
+from statistics import median
 from typing import Any
 
-from stratos.config import Config
+from stratos.config import ComplexityConfig, Config, StudentConfig
 from stratos.core.atomic_files import write_atomically
 from stratos.core.context import Context
-from stratos.core.counted import counted
-from stratos.core.errors import BudgetError, ConfigError, TeacherError
+from stratos.core.counted import counted, cut_short
+from stratos.core.errors import (
+    BudgetError,
+    ConfigError,
+    ForeignFileError,
+    StratosError,
+    TeacherError,
+)
+from stratos.core.foreign import cause
 from stratos.core.intervals import wilson
 from stratos.evaluate.baselines import FITTING, free_baselines, labelled_rows
-from stratos.probe.complexity import judge
-from stratos.probe.sequential import ERROR, listed, looks, undecided
-from stratos.probe.students import probe_students
+from stratos.probe.questioning import ERROR, listed, looks, undecided
 from stratos.probe.teacher_evaluation import TeacherEvaluation
-from stratos.records import Probe, TeacherProbe
+from stratos.records import Complexity, Interval, Measure, Probe, StudentProbe, TeacherProbe
+from stratos.synthesize.admission import PretrainedStudent
 from stratos.synthesize.choice import injects, least_coverage, supervises
-from stratos.tasks.base import Task
-from stratos.tasks.slice_shares import shares_of_slices
+from stratos.tasks.base import Item, Task, shares_of_slices
 
 KEEP_LOADED_PARAMS = 500_000_000
 """A teacher up to this size stays in memory: `evaluate` asks it again, and loading takes longer."""
@@ -166,3 +178,148 @@ def _asks_more(n_asked: int, n_there: int, n_most: int) -> str:
 
 def _tell(context: Context, teacher: str, index: int, n_teachers: int, share: float) -> None:
     context.tick(index + share, n_teachers, teacher)
+
+
+def probe_students(
+    config: Config, items: Sequence[Item], context: Context
+) -> tuple[StudentProbe, ...]:
+    """Ask each student whose weights lie in a folder of this machine, within its time.
+
+    Args:
+        config: the run.
+        items: validation items, of which the first `probe.n_student_items` are asked.
+        context: of the stage.
+    """
+    asked = items[: config.probe.n_student_items]
+    if not asked or config.complexity.is_declared:
+        return ()
+    return tuple(
+        _probe(student, Path(student.path).expanduser(), config, asked, context)
+        for student in config.students
+        # Nobody named those: asking each of them takes longer than what it would tell is worth.
+        if student.path is not None and not student.only_if_here
+    )
+
+
+def _probe(
+    student: StudentConfig, folder: Path, config: Config, items: Sequence[Item], context: Context
+) -> StudentProbe:
+    if not folder.is_dir():
+        return StudentProbe(student.name, reason="its weights are not on this machine")
+    started = time.perf_counter()
+    try:
+        right = PretrainedStudent(str(folder), config.task.system_prompt).right_within(
+            items,
+            config,
+            config.probe.student_seconds,
+            lambda done: context.tick(1, 1, f"{student.name} before training: {done}"),
+        )
+    except Exception as error:  # whatever a foreign model, or its template, makes a library raise
+        if isinstance(error, StratosError) and not isinstance(error, ForeignFileError):
+            raise
+        reason = cause(error.__cause__ or error)
+        return StudentProbe(student.name, reason=f"it cannot be asked ({reason})")
+    seconds = time.perf_counter() - started
+    if not right:
+        limit = config.probe.student_seconds
+        reason = f"no batch of answers finished within probe.student_seconds={limit:g}"
+        return StudentProbe(student.name, seconds=seconds, reason=reason)
+    exact = wilson(sum(right), len(right))
+    return StudentProbe(student.name, len(right), exact, seconds)
+
+
+LEVELS = ("low", "medium", "high")
+
+
+def judge(
+    declared: ComplexityConfig,
+    task: Task,
+    items: Sequence[Item],
+    teachers: Sequence[TeacherProbe],
+    students: Sequence[StudentProbe] = (),
+) -> Complexity:
+    """Return the task's complexity: as declared, or measured on validation items.
+
+    Args:
+        declared: the config group; "measured" leaves it to the numbers.
+        task: writes out the items' reasoning paths.
+        items: validation items.
+        teachers: what the probe found.
+        students: what those that start from existing weights can do.
+    """
+    if declared.is_declared:
+        return Complexity(
+            declared.level, True, (f"declared with complexity={declared.level}, not measured",)
+        )
+    best = max(teachers, key=lambda probe: probe.exact.mean)
+    completions = [len(task.completion(item)) for item in items]
+    length = int(median(completions))
+    answers = sorted(len(item.answer) for item in items)
+    by_coverage = coverage_level(best.exact.low, best.exact.high, declared)
+    by_length = length_level(length, declared)
+    cut = f", {cut_short(best.n_truncated, best.n_items)}" if best.is_cut_short else ""
+    evidence = (
+        f"best coverage {best.exact.mean:.1%} (95% interval {best.exact.low:.1%} to "
+        f"{best.exact.high:.1%}, {best.teacher}{cut}): {by_coverage}",
+        f"median answer with its reasoning path {counted(length, 'character')}: {by_length}",
+        f"answers alone have {answers[0]} to {answers[-1]} characters, median "
+        f"{int(median(answers))}",
+    )
+    measures = [measure for teacher in teachers for measure in _of_teacher(teacher, declared)]
+    measures += [_of_student(student) for student in students]
+    measures.append(_plain("answer with its path", length, "characters", "task", by_length))
+    measures.append(_plain("answer alone", int(median(answers)), "characters", "task"))
+    level = max(by_coverage, by_length, key=LEVELS.index)
+    return Complexity(level, False, evidence, tuple(measures))
+
+
+def coverage_level(low: float, high: float, thresholds: ComplexityConfig) -> str:
+    """Return the level that an interval of the best teacher's accuracy speaks for.
+
+    Where the interval does not lie on one side of a threshold, the level is medium.
+    """
+    if low >= thresholds.coverage_low:
+        return "low"
+    return "high" if high < thresholds.coverage_high else "medium"
+
+
+def length_level(n_characters: int, thresholds: ComplexityConfig) -> str:
+    """Return the level that the length of an answer speaks for."""
+    if n_characters <= thresholds.completion_low:
+        return "low"
+    return "high" if n_characters >= thresholds.completion_high else "medium"
+
+
+def _of_teacher(teacher: TeacherProbe, thresholds: ComplexityConfig) -> list[Measure]:
+    name, exact = teacher.teacher, teacher.exact
+    level = coverage_level(exact.low, exact.high, thresholds)
+    cut = cut_short(teacher.n_truncated, teacher.n_items) if teacher.is_cut_short else ""
+    measures = [Measure("coverage", exact, "share", name, level, cut)]
+    if teacher.agreement is not None:
+        measures.append(_plain("agreement between prompts", teacher.agreement, "share", name))
+    if teacher.entropy_bits is not None:
+        measures.append(_plain("entropy of the answers", teacher.entropy_bits, "bits", name))
+    if (drawn := teacher.samples) is not None:
+        on = f"{counted(drawn.n_items, 'item')}, {counted(drawn.n_samples, 'answer')} each"
+        note = drawn.reason or f"{on} at temperature {drawn.temperature:g}"
+        for what, value, unit in (
+            ("agreement between samples", drawn.agreement, "share"),
+            ("entropy of the samples", drawn.entropy_bits, "bits"),
+        ):
+            measures.append(replace(_plain(what, value, unit, name), note=note))
+    if teacher.entropy_nats is not None:
+        note = "over its own answers"
+        entropy = _plain("entropy of the next token", teacher.entropy_nats, "nats a token", name)
+        measures.append(replace(entropy, note=note))
+    length = teacher.output_tokens / max(1, teacher.n_items)
+    measures.append(_plain("length of an answer", length, "tokens", name))
+    return measures
+
+
+def _of_student(student: StudentProbe) -> Measure:
+    note = student.reason or counted(student.n_items, "validation item")
+    return Measure("exact match before training", student.exact, "share", student.student, "", note)
+
+
+def _plain(name: str, value: float | None, unit: str, of: str, level: str = "") -> Measure:
+    return Measure(name, None if value is None else Interval(value, value, value), unit, of, level)

@@ -1,35 +1,145 @@
-"""Evaluate one teacher: find its best prompt, then ask as many items as needed."""
+"""Evaluate one teacher: find its best prompt, then ask as many items as needed.
+
+Self-consistency is the agreement of several samples at temperature 1: a teacher that says something
+else each time is guessing, whatever its likeliest answer is worth.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import pairwise
+from itertools import combinations, pairwise
+from math import log2
 from statistics import fmean, stdev
 from typing import Any
 
 from stratos.config import Config
 from stratos.core.context import Context
+from stratos.core.counted import counted
 from stratos.core.errors import BudgetError, TeacherError
 from stratos.core.intervals import wilson
-from stratos.probe.complexity import agreement_and_entropy
-from stratos.probe.questioning import Questioning
-from stratos.probe.race import Answered, left_in, sizes, winner
-from stratos.probe.rehearsal import NotKeptError, Rehearsal
-from stratos.probe.samples import NOT_LEARNT_FROM, draw, none_drawn, sample_questions
-from stratos.probe.sequential import looks, surely_below, undecided
+from stratos.probe.questioning import (
+    Answered,
+    NotKeptError,
+    Questioning,
+    Rehearsal,
+    left_in,
+    looks,
+    sizes,
+    surely_below,
+    undecided,
+    winner,
+)
 from stratos.records import AnswerSpread, PromptTrial, SampledAnswers, SliceAnswers, TeacherProbe
-from stratos.tasks.base import Item
+from stratos.tasks.answers import AnswerText
+from stratos.tasks.base import Item, Task
 from stratos.teachers.answer_limit import AnswerLimit
-from stratos.teachers.asking import unread
+from stratos.teachers.asking import stream_ask, unread
 from stratos.teachers.base import TOO_LONG, Answer, Question, SignalKind, Teacher
 from stratos.teachers.call_budget import is_paid
 from stratos.teachers.cost_estimate import expect
 from stratos.teachers.entropy import entropy_nats
 from stratos.teachers.prompting import chat
+
+TEMPERATURE = 1.0
+"""The teacher's own distribution; some providers take no other."""
+
+
+NOT_LEARNT_FROM = "the teacher covers too little for a strategy of this run to learn from it"
+"""Why no samples are drawn of most blind teachers: nothing hinges on them."""
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """The answers that were drawn, and how far they agree."""
+
+    record: SampledAnswers
+    asked: tuple[tuple[Item, Question, Answer], ...] = ()
+
+
+def sample_questions(
+    task: Task, items: Sequence[Item], prompt: str, n_samples: int, max_tokens: int
+) -> list[Question]:
+    """Return the questions of all samples, those of one item together.
+
+    Args:
+        task: writes the chats.
+        items: each is asked `n_samples` times.
+        prompt: of the task.
+        n_samples: numbered from 1, as 0 is the likeliest answer.
+        max_tokens: longest answer.
+    """
+    return [
+        Question(chat(task, item, prompt), max_tokens, 1 + k, TEMPERATURE)
+        for item in items
+        for k in range(n_samples)
+    ]
+
+
+def draw(
+    teacher: Teacher,
+    task: Task,
+    items: Sequence[Item],
+    questions: Sequence[Question],
+    context: Context,
+    limit_usd: float | None,
+) -> Drawn:
+    """Ask for the samples and compare them; where the money ends, the items up to there count.
+
+    A teacher that cannot be asked so is no worse a teacher: the record says why not.
+
+    Args:
+        teacher: who is asked.
+        task: reads the answers.
+        items: as of `sample_questions`.
+        questions: as `sample_questions` returns them; none are not asked.
+        context: of the stage.
+        limit_usd: a tighter cap than the budget.
+    """
+    n_samples = len(questions) // max(1, len(items))
+    if n_samples < 2:
+        return Drawn(none_drawn("probe.n_samples=0 or probe.n_sample_items=0 asks for none"))
+    if not teacher.draws:
+        return Drawn(none_drawn("the teacher gives one answer per question"))
+    answers: list[Answer] = []
+    reason = "the budget did not cover a single item"
+    try:
+        with closing(stream_ask(teacher, questions, context, limit_usd=limit_usd)) as asking:
+            answers.extend(asking)
+    except BudgetError as error:
+        n_left = len(questions) - len(answers)
+        context.ledger.cut(limit_usd)
+        context.warn(f"Teacher {teacher.name} was asked {counted(n_left, 'sample')} less: {error}")
+    except TeacherError as error:
+        context.warn(f"How far samples of {teacher.name} agree is not known: {error}")
+        reason = "the teacher failed to give samples"
+    asked = tuple(
+        (items[k // n_samples], question, answer)
+        for k, (question, answer) in enumerate(zip(questions, answers, strict=False))
+    )
+    n_items = len(answers) // n_samples
+    read = [_read(task, item, answer) for item, _, answer in asked]
+    found = agreement_and_entropy(
+        [read[i * n_samples : (i + 1) * n_samples] for i in range(n_items)]
+    )
+    if found is None:
+        return Drawn(none_drawn(reason), asked)
+    return Drawn(SampledAnswers(n_items, n_samples, TEMPERATURE, *found), asked)
+
+
+def _read(task: Task, item: Item, answer: Answer) -> AnswerText | None:
+    return task.parse(answer.text) if task.score(answer.text, item).parsed else None
+
+
+def none_drawn(reason: str) -> SampledAnswers:
+    """Return the record of samples that were not drawn, with the reason."""
+    return SampledAnswers(0, 0, TEMPERATURE, reason=reason)
+
 
 CHOICE_TOKENS = 8
 """Longest answer to a multiple choice: a letter, and a few words around it."""
@@ -37,6 +147,32 @@ _CHOICE_ITEMS = 32
 """Multiple choices that a blind teacher is asked."""
 _BLIND = 0.1
 """Share of items up to which a teacher may be blind, which a multiple choice then tells."""
+
+
+def agreement_and_entropy(answers: Sequence[Sequence[str | None]]) -> tuple[float, float] | None:
+    """Return how far answers to the same question agree: share of equal pairs, entropy in bits.
+
+    Both are means over the questions. An answer that could not be read is like no other.
+
+    Args:
+        answers: of each question, what several ways of asking it gave; None could not be read.
+
+    Returns:
+        None where no question has two answers.
+    """
+    several = [given for given in answers if len(given) > 1]
+    if not several:
+        return None
+    equal = [fmean(a == b is not None for a, b in combinations(given, 2)) for given in several]
+    return fmean(equal), fmean(_entropy_bits(given) for given in several)
+
+
+def _entropy_bits(given: Sequence[str | None]) -> float:
+    counts = Counter(
+        ("unread", index) if answer is None else ("read", answer)
+        for index, answer in enumerate(given)
+    )
+    return sum(n / len(given) * log2(len(given) / n) for n in counts.values())
 
 
 @dataclass
@@ -276,17 +412,11 @@ class TeacherEvaluation:
             prompt = winner(tried, twin._prompts)
             taken = twin._ask_until_settled(tried[prompt], prompt)
             twin._ask_choices(taken)
-            if twin._draws_samples(taken):
+            is_measured = not self.config.complexity.is_declared
+            if is_measured and self.teacher.streams and twin._may_be_learnt_from(taken):
                 asking.answers(twin._sample_questions(prompt, taken.limit))
             return asking.n_kept
         return 0
-
-    def _draws_samples(self, taken: Answered) -> bool:
-        return (
-            not self.config.complexity.is_declared
-            and self.teacher.streams
-            and self._may_be_learnt_from(taken)
-        )
 
     def _tell_of_faults(self, taken: Answered, prompt: str) -> None:
         """Warn of questions that are longer than the teacher's context, and of answers cut short.

@@ -5,10 +5,26 @@ with its types checked, so that a record which was cut short or edited by hand i
 stage that made it runs again.
 """
 
-from stratos.records.measured import MOST_TRUNCATED, Interval, Tried, is_cut_short
-from stratos.records.model_cards import CardRun, ModelCard
-from stratos.records.of_deploy import Deployment, Export, Exports, LoadResult, Prediction, TriedRate
-from stratos.records.of_distill import CurvePoint, Student
+# ruff: noqa: F401 (what the package offers)
+
+from stratos.records.measured import (
+    MOST_TRUNCATED,
+    CardRun,
+    Interval,
+    ModelCard,
+    Tried,
+    is_cut_short,
+)
+from stratos.records.of_deploy import (
+    Deployment,
+    Export,
+    Exports,
+    LoadResult,
+    Prediction,
+    Report,
+    TriedRate,
+)
+from stratos.records.of_distill import Corpus, CurvePoint, Student
 from stratos.records.of_evaluate import (
     FREE_ROLES,
     NO_LABEL,
@@ -20,7 +36,6 @@ from stratos.records.of_evaluate import (
     SliceScore,
     Versus,
 )
-from stratos.records.of_pilot import Pilot, PilotPoint, PilotRun
 from stratos.records.of_plan import (
     Assumption,
     Offer,
@@ -28,9 +43,12 @@ from stratos.records.of_plan import (
     PlanPoint,
     Price,
     RoleChoice,
+    ScaledToZero,
     ServingSetting,
     StageTime,
+    Way,
     WhatIf,
+    Worth,
     own_clouds,
 )
 from stratos.records.of_probe import (
@@ -38,6 +56,9 @@ from stratos.records.of_probe import (
     Complexity,
     LoggedProof,
     Measure,
+    Pilot,
+    PilotPoint,
+    PilotRun,
     Probe,
     PromptTrial,
     SampledAnswers,
@@ -45,10 +66,7 @@ from stratos.records.of_probe import (
     StudentProbe,
     TeacherProbe,
 )
-from stratos.records.of_report import Report
 from stratos.records.of_room import RoomRecord, Section
-from stratos.records.of_synthesize import Corpus
-from stratos.records.of_worth import ScaledToZero, Way, Worth
 from stratos.records.stored import (
     EditedError,
     Envelope,
@@ -61,69 +79,3 @@ from stratos.records.stored import (
     to_json,
     to_plain,
 )
-
-__all__ = [
-    "FREE_ROLES",
-    "MOST_TRUNCATED",
-    "NO_LABEL",
-    "AnswerSpread",
-    "Assumption",
-    "CardRun",
-    "Comparison",
-    "Complexity",
-    "Corpus",
-    "CurvePoint",
-    "Deployment",
-    "EarlierReads",
-    "EditedError",
-    "Envelope",
-    "Export",
-    "Exports",
-    "FileMark",
-    "FormatError",
-    "Interval",
-    "LoadResult",
-    "LoggedProof",
-    "LoggedVersus",
-    "Measure",
-    "ModelCard",
-    "ModelScore",
-    "Offer",
-    "Pilot",
-    "PilotPoint",
-    "PilotRun",
-    "Plan",
-    "PlanPoint",
-    "Prediction",
-    "Price",
-    "Probe",
-    "PromptTrial",
-    "Report",
-    "RoleChoice",
-    "RoomRecord",
-    "SampledAnswers",
-    "ScaledToZero",
-    "Scorecard",
-    "Section",
-    "ServingSetting",
-    "SliceAnswers",
-    "SliceScore",
-    "StageTime",
-    "Student",
-    "StudentProbe",
-    "TeacherProbe",
-    "Tried",
-    "TriedRate",
-    "Versus",
-    "Way",
-    "WhatIf",
-    "Worth",
-    "from_json",
-    "is_cut_short",
-    "load",
-    "opened",
-    "own_clouds",
-    "save",
-    "to_json",
-    "to_plain",
-]

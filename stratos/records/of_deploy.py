@@ -1,4 +1,4 @@
-"""How the student is served, and how fast."""
+"""What was deployed, how it answers under load, and where the page of the run lies."""
 
 from __future__ import annotations
 
@@ -186,3 +186,12 @@ class Deployment:
         form = self.run.format
         formats = self.exports.formats if form and self.exports is not None else ()
         return next((one for one in formats if one.format == form), None)
+
+
+@dataclass(frozen=True)
+class Report:
+    """Where the page of the run lies."""
+
+    path: str
+    n_bytes: int
+    seconds: float

@@ -81,8 +81,7 @@ def from_json(data: bytes, record_type: type[T]) -> T:
 
 def to_plain(record: Any) -> Mapping[str, Any]:
     """Return a record as plain dicts and lists, for W&B and templates."""
-    plain: Mapping[str, Any] = msgspec.to_builtins(record)
-    return plain
+    return msgspec.to_builtins(record)
 
 
 def save(

@@ -17,7 +17,7 @@ from stratos.core.counted import by_reason
 from stratos.core.redact import redact
 from stratos.deploy.speed import sentences
 from stratos.evaluate.format_verdict import said as format_verdict
-from stratos.evaluate.reads import reads_of_run, said
+from stratos.evaluate.read_log import reads_of_run, said
 from stratos.evaluate.verdict import accuracy_as_served, against_logged, verdict
 from stratos.plan import until_report
 from stratos.plan.explain import ways_table

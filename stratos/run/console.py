@@ -47,7 +47,7 @@ from stratos.core.formats import (
 from stratos.core.intervals import predicted
 from stratos.core.json_line import is_for_machines
 from stratos.core.printable import visible
-from stratos.evaluate.reads import said
+from stratos.evaluate.read_log import said
 from stratos.evaluate.verdict import verdict
 from stratos.records import (
     Corpus,

@@ -25,7 +25,7 @@ from stratos.core.formats import (
     usd,
 )
 from stratos.evaluate.format_verdict import said as said_of_format
-from stratos.evaluate.reads import said
+from stratos.evaluate.read_log import said
 from stratos.evaluate.verdict import accuracy_as_served, against_logged, verdict
 from stratos.records import (
     Corpus,

@@ -3,14 +3,18 @@
 For a task that the teacher covers. Rejection sampling: an answer is kept only if the task's
 verifier finds it exactly right, in the teacher's own words. A question that is harder is asked more
 often, one that the student can answer already is not bought.
+
+Every rule for several samples asks an easy question less often than a hard one: a question is left
+alone as soon as further answers could not change what is kept, or hardly.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
-from types import MappingProxyType
+from functools import partial
 from typing import ClassVar, Literal
 
 from typing_extensions import override
@@ -21,13 +25,19 @@ from stratos.core.counted import counted
 from stratos.core.errors import BudgetError
 from stratos.core.item_progress import with_items
 from stratos.records import Plan
+from stratos.synthesize import strategy
 from stratos.synthesize.admission import PretrainedStudent, pretrained
-from stratos.synthesize.first_look import none_right, shown_first, size_of_first_look
 from stratos.synthesize.leaks import without_leaks
-from stratos.synthesize.planned_teacher import planned_teacher
-from stratos.synthesize.samples import Attempt, Rule, choose, fewest, settled
-from stratos.synthesize.strategy import MIN_COVERAGE, Family, Strategy, Tally, Threshold
+from stratos.synthesize.planned_teacher import (
+    Asking,
+    Sampling,
+    longest_answer,
+    none_right,
+    shown_first,
+    size_of_first_look,
+)
 from stratos.synthesize.words import NotLearnt
+from stratos.tasks.answers import AnswerText
 from stratos.tasks.base import Item, Task
 from stratos.tasks.shown import shown
 from stratos.teachers.answer_limit import AnswerLimit, ask_whole, is_truncated
@@ -37,20 +47,107 @@ from stratos.teachers.call_budget import is_paid
 from stratos.teachers.cost_estimate import expect, expect_again
 from stratos.teachers.prompting import chat, prompting
 
+Rule = Literal["first", "shortest", "majority", "likeliest"]
+
+_ENOUGH_RIGHT = 2
+"""Right answers after which the best of them is taken."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One answer of the teacher to a question."""
+
+    text: str
+    answer: AnswerText | None
+    """As the task read it; None if it could not."""
+    is_right: bool
+    is_cut: bool = False
+    """True if it ended at the longest length."""
+    is_unread: bool = False
+    """True if the question passes the teacher's context."""
+
+
+def settled(rule: Rule, attempts: Sequence[Attempt], n_left: int) -> bool:
+    """Return whether a question needs no further answer.
+
+    Args:
+        rule: first is settled by one right answer, shortest and likeliest by two, majority when
+            the rest of the answers could not change who leads.
+        attempts: the answers so far.
+        n_left: how many more may be asked for.
+    """
+    if n_left <= 0:
+        return True
+    n_right = sum(attempt.is_right for attempt in attempts)
+    if rule == "first":
+        return n_right > 0
+    if rule == "majority":
+        first, second = (*(n for _, n in _votes(attempts).most_common(2)), 0, 0)[:2]
+        return first - second > n_left
+    return n_right >= _ENOUGH_RIGHT
+
+
+def fewest(rule: Rule, n_most: int) -> int:
+    """Return after how many answers, all the same and right, a question is settled."""
+    if rule == "first":
+        return 1
+    return min(n_most, n_most // 2 + 1 if rule == "majority" else _ENOUGH_RIGHT)
+
+
+def choose(
+    rule: Rule,
+    attempts: Sequence[Attempt],
+    likelihood: Callable[[Sequence[str]], Sequence[float]] | None = None,
+) -> Attempt | NotLearnt:
+    """Return the answer that is learnt, or the reason why none is.
+
+    Args:
+        rule: first, shortest (fewest characters), majority (the right answer has to be the most
+            frequent one, too; a lone lucky guess is none) or likeliest (to the student).
+        attempts: at least one.
+        likelihood: for likeliest: the student's log-likelihood of each text.
+    """
+    right = [attempt for attempt in attempts if attempt.is_right]
+    if not right:
+        if any(attempt.answer is not None for attempt in attempts):
+            return NotLearnt.WRONG
+        if all(attempt.is_unread for attempt in attempts):
+            return NotLearnt.UNREAD
+        is_cut = all(attempt.is_cut for attempt in attempts)
+        return NotLearnt.CUT_OFF if is_cut else NotLearnt.UNPARSABLE
+    if rule == "majority":
+        votes = _votes(attempts)
+        of_right = {attempt.answer for attempt in right}
+        n_right = sum(votes[answer] for answer in of_right)
+        most_wrong = max((n for answer, n in votes.items() if answer not in of_right), default=0)
+        if n_right <= most_wrong:
+            return NotLearnt.OUTVOTED
+    if rule == "shortest":
+        return min(right, key=lambda attempt: len(attempt.text))
+    if rule == "likeliest" and likelihood is not None and len(right) > 1:
+        scores = likelihood([attempt.text for attempt in right])
+        return right[max(range(len(right)), key=lambda index: scores[index])]
+    return right[0]
+
+
+def _votes(attempts: Sequence[Attempt]) -> Counter[str | None]:
+    return Counter(attempt.answer for attempt in attempts if attempt.answer is not None)
+
+
 KNOWN = "known to the student"
 _BARE_ANSWER = 12
 """Characters that an answer may be longer than the gold one before it counts as reasoning."""
 
 
 @dataclass(frozen=True)
-class Alignment(Strategy):
+class Alignment(strategy.Strategy):
     """Items whose completion a teacher wrote and the task verified."""
 
-    family: ClassVar[Family] = Family.ALIGNMENT
+    family: ClassVar[strategy.Family] = strategy.Family.ALIGNMENT
 
     name: str = "alignment"
     """Name shown in the plan."""
-    min_coverage: float = MIN_COVERAGE
+    min_coverage: float = strategy.MIN_COVERAGE
     """Minimum share of validation items that the teacher must answer exactly."""
     min_coverage_beside_injection: float = 0.7
     """The same if injection is also allowed, for the low end of the interval: a teacher with less
@@ -81,12 +178,12 @@ class Alignment(Strategy):
         if self.temperature < 0:
             raise ValueError("temperature cannot be below 0.")
 
-    def coverage(self, beside_right: bool) -> Threshold:
+    def coverage(self, beside_right: bool) -> strategy.Threshold:
         """Return what a teacher must know of the task: more beside items that are all right."""
         beside = self.min_coverage_beside_injection
         if beside_right and beside > self.min_coverage:
-            return Threshold(beside, "min_coverage_beside_injection", "low")
-        return Threshold(self.min_coverage)
+            return strategy.Threshold(beside, "min_coverage_beside_injection", "low")
+        return strategy.Threshold(self.min_coverage)
 
     @property
     @override
@@ -107,15 +204,16 @@ class Alignment(Strategy):
         config: Config,
         teacher: Teacher,
         prompt: str,
-        max_tokens: Mapping[str, int] = MappingProxyType({}),
+        max_tokens: strategy.Limits = strategy.NO_LIMITS,
     ) -> Iterator[Question]:
-        items = config.task.items("train", self.n_items, config.seed)
-        for way in self._ways(config.task, prompt, teacher):
-            limit = self._limit(config.task, teacher, way.prompt, max_tokens)
-            yield from _questions(config.task, items, way, limit)
+        task = config.task
+        items = task.items("train", self.n_items, config.seed)
+        for sampling in self._samplings(task, prompt, teacher):
+            limit = longest_answer(task, teacher, sampling.prompt, max_tokens, self.max_tokens)
+            yield from sampling.questions(task, items, limit.tokens)
 
     def draw(
-        self, config: Config, plan: Plan, context: Context, tally: Tally
+        self, config: Config, plan: Plan, context: Context, tally: strategy.Tally
     ) -> Iterator[tuple[Item, str]]:
         """Yield training items with the teacher's answers that are exactly right.
 
@@ -126,33 +224,34 @@ class Alignment(Strategy):
             TeacherError: the planned teacher is not among the configured ones, fails, or is right
                 on none of the first questions.
         """
-        teacher = planned_teacher(config, plan, context)
+        asking = Asking.planned(config, plan, context, tally)
+        task, teacher = config.task, asking.teacher
         student = pretrained(config, plan, context.cache_dir)
         if self.best == "likeliest" and student is None:
             context.warn("best=likeliest needs a pretrained student: best=first is used instead.")
-        items = self._admitted(config, context, teacher, student, tally)
-        ways = self._ways(config.task, plan.prompt, teacher)
-        if len(ways) < self.n_samples:
+        items = self._admitted(asking, student)
+        samplings = self._samplings(task, plan.prompt, teacher)
+        if len(samplings) < self.n_samples:
             context.warn(
                 f"Teacher {teacher.name} gives one answer per question: n_samples="
-                f"{self.n_samples} asks {len(ways)} times, once with each prompt."
+                f"{self.n_samples} asks {len(samplings)} times, once with each prompt."
             )
         tries: list[list[Attempt]] = [[] for _ in items]
         pending = list(range(len(items)))
-        limits = {
-            way: self._limit(config.task, teacher, way.prompt, plan.max_tokens) for way in ways
-        }
-        self._foretell(teacher, items, ways[0], limits[ways[0]], config, context)
-        for number, way in enumerate(ways):
-            some = [items[i] for i in pending]
-            asked = self._ask(teacher, some, way, limits[way], config, context, tally)
-            for index, attempt in zip(pending, asked, strict=False):
+        limits = [
+            longest_answer(task, teacher, sampling.prompt, plan.max_tokens, self.max_tokens)
+            for sampling in samplings
+        ]
+        self._foretell(asking, items, samplings[0], limits[0])
+        for number, (sampling, limit) in enumerate(zip(samplings, limits, strict=True), start=1):
+            attempts = self._ask(asking, [items[i] for i in pending], sampling, limit)
+            for index, attempt in zip(pending, attempts, strict=False):
                 tries[index].append(attempt)
-            has_money = len(asked) == len(pending)
-            left = len(ways) - number - 1 if has_money else 0
+            has_money = len(attempts) == len(pending)
+            n_more = len(samplings) - number if has_money else 0
             for index in pending:
-                if tries[index] and settled(self.best, tries[index], left):
-                    chosen = self._chosen(config.task, items[index], tries[index], student)
+                if tries[index] and settled(self.best, tries[index], n_more):
+                    chosen = self._chosen(task, items[index], tries[index], student)
                     tries[index] = []
                     if isinstance(chosen, NotLearnt):
                         tally.refused[chosen] += 1
@@ -164,144 +263,89 @@ class Alignment(Strategy):
                 return
             pending = [index for index in pending if tries[index]]
 
-    def _admitted(
-        self,
-        config: Config,
-        context: Context,
-        teacher: Teacher,
-        student: PretrainedStudent | None,
-        tally: Tally,
-    ) -> list[Item]:
+    def _admitted(self, asking: Asking, student: PretrainedStudent | None) -> list[Item]:
         """Return the training questions that are worth asking the teacher."""
         # What may not be learnt need not be paid.
+        config, refused = asking.config, asking.tally.refused
         items = config.task.items("train", self.n_items, config.seed)
-        items = without_leaks(config, items, tally.refused)
-        paid = is_paid(teacher.card())
+        items = without_leaks(config, items, refused)
+        paid = is_paid(asking.teacher.card())
         skips = self.skip_known == "always" or (self.skip_known == "auto" and paid)
         if student is None or not skips or not items:
             return items
-        known = student.knows(items, config, context)
-        tally.refused[KNOWN] += sum(known)
+        known = student.knows(items, config, asking.context)
+        refused[KNOWN] += sum(known)
         return [item for item, is_known in zip(items, known, strict=True) if not is_known]
 
-    def _ways(self, task: Task, prompt: str, teacher: Teacher) -> list[_Way]:
+    def _samplings(self, task: Task, prompt: str, teacher: Teacher) -> list[Sampling]:
         """Return how a question is asked the first, the second … time; first with `prompt`."""
-        prompts = sorted(prompting(teacher, task).prompts, key=lambda one: one != prompt)
-        ways = [_Way(prompt, 0, None) for prompt in prompts[: self.n_samples]]
-        n_drawn = self.n_samples - len(ways)
+        prompts = sorted(prompting(teacher, task).prompts, key=lambda name: name != prompt)
+        samplings = [Sampling(name) for name in prompts[: self.n_samples]]
+        n_drawn = self.n_samples - len(samplings)
         if not teacher.draws:
-            return ways  # it gives one answer to a question
+            return samplings  # it gives one answer to a question
         # Samples of one prompt are numbered from 1: 0 is the answer that was asked for above.
-        return ways + [_Way(prompts[0], 1 + k, self.temperature) for k in range(n_drawn)]
-
-    def _limit(
-        self, task: Task, teacher: Teacher, prompt: str, probed: Mapping[str, int]
-    ) -> AnswerLimit:
-        """Return the longest answer to a prompt: the strategy's own, the probe's, or the data's."""
-        if self.max_tokens is None and prompt in probed:
-            return AnswerLimit(probed[prompt], "as in the probe")
-        return prompting(teacher, task).limit(prompt, self.max_tokens, "strategy.max_tokens")
+        return samplings + [Sampling(prompts[0], 1 + k, self.temperature) for k in range(n_drawn)]
 
     def _foretell(
-        self,
-        teacher: Teacher,
-        items: Sequence[Item],
-        way: _Way,
-        limit: AnswerLimit,
-        config: Config,
-        context: Context,
+        self, asking: Asking, items: Sequence[Item], sampling: Sampling, limit: AnswerLimit
     ) -> None:
         """Say what asking every question once will cost; refuse it if the money does not suffice.
 
         What is drawn on top of that for harder questions ends where the money does.
         """
+        teacher, task, config = asking.teacher, asking.task, asking.config
         if not is_paid(teacher.card()):
             return
-        task = config.task
-        probed = [
-            Question(chat(task, item, way.prompt), limit.tokens)
-            for item in task.items("validation", config.probe.n_items)
-        ]
-        told = expect(teacher, _questions(task, items, way, limit), context, like=probed)
-        if len(_in_turn(teacher, config)) == 1:
+        validation = task.items("validation", config.probe.n_items)
+        probed, questions = (
+            sampling.questions(task, some, limit.tokens) for some in (validation, items)
+        )
+        told = expect(teacher, questions, asking.context, like=probed)
+        if len(_in_turn(asking)) == 1:
             told.check(f"lower strategy.n_items from {self.n_items}")
 
     def _ask(
-        self,
-        teacher: Teacher,
-        items: Sequence[Item],
-        way: _Way,
-        limit: AnswerLimit,
-        config: Config,
-        context: Context,
-        tally: Tally,
+        self, asking: Asking, items: Sequence[Item], sampling: Sampling, limit: AnswerLimit
     ) -> list[Attempt]:
         """Return an attempt at each item, or at as many as the money suffices for."""
-        task = config.task
+        task, teacher = asking.task, asking.teacher
+        context, tally = asking.context, asking.tally
 
         def ask(questions: Sequence[Question]) -> list[Answer]:
             answers: list[Answer] = []
             # Those that are asked again for want of room were looked at before.
-            n_first = (
-                0 if self._has_looked(way, items, questions) else size_of_first_look(len(items))
-            )
+            is_first = sampling.sample == 0 and len(questions) == len(items)
+            n_first = size_of_first_look(len(items)) if is_first else 0
             try:
                 for part in (questions[:n_first], questions[n_first:]):
-                    with closing(self._stream(teacher, part, way, config, context)) as asking:
-                        for who, answer in asking:
+                    with closing(_stream(asking, part, sampling)) as stream:
+                        for who, answer in stream:
                             tally.teacher_tokens += answer.input_tokens + answer.output_tokens
                             tally.usd += cost_usd(who.card(), [answer])
                             answers.append(answer)
                     if n_first and len(answers) == n_first:
-                        self._check_first(task, teacher, items, answers, tally.usd, context)
+                        self._check_first(asking, items, answers)
             except BudgetError as error:
-                n_left = counted(len(questions) - len(answers), "question")
+                n_unasked = counted(len(questions) - len(answers), "question")
                 context.ledger.cut()
-                context.warn(f"Teacher {teacher.name} was asked {n_left} less: {error}")
+                context.warn(f"Teacher {teacher.name} was asked {n_unasked} less: {error}")
             return answers
 
-        chats = [chat(task, item, way.prompt) for item in items]
-        [asked] = ask_whole(
+        [whole] = ask_whole(
             teacher,
-            [(chats, limit)],
+            [([chat(task, item, sampling.prompt) for item in items], limit)],
             ask,
             foretell=lambda more: expect_again(teacher, more, context),
         )
-        tally.n_answers += len(asked.answers)
-        tally.n_truncated += len(asked.truncated)
-        if told := asked.limit.complaint(teacher.name, asked.answers):
-            context.warn(str(told))
-        return [_attempt(task, *pair) for pair in zip(items, asked.answers, strict=False)]
-
-    def _stream(
-        self,
-        teacher: Teacher,
-        questions: Sequence[Question],
-        way: _Way,
-        config: Config,
-        context: Context,
-    ) -> Generator[tuple[Teacher, Answer], None, None]:
-        """Yield (who answered, answer) to questions, asked in one way."""
-        tick = with_items(context.tick)
-        return stream_down(
-            _in_turn(teacher, config),
-            [replace(q, sample=way.sample, temperature=way.temperature) for q in questions],
-            context,
-            tick=lambda done, total: tick(done, total, f"asking {teacher.name}"),
-        )
-
-    def _has_looked(self, way: _Way, items: Sequence[Item], questions: Sequence[Question]) -> bool:
-        """Return whether these are not the first that the teacher is asked."""
-        return way.sample > 0 or len(questions) != len(items)
+        tally.n_answers += len(whole.answers)
+        tally.n_truncated += len(whole.truncated)
+        if complaint := whole.limit.complaint(teacher.name, whole.answers):
+            context.warn(str(complaint))
+        return [_attempt(task, *pair) for pair in zip(items, whole.answers, strict=False)]
 
     def _check_first(
-        self,
-        task: Task,
-        teacher: Teacher,
-        items: Sequence[Item],
-        answers: Sequence[Answer],
-        paid_usd: float,
-        context: Context,
+        self, asking: Asking, items: Sequence[Item], answers: Sequence[Answer]
     ) -> None:
         """Go on only if a teacher is right now and then; what was cut may be right when whole.
 
@@ -310,62 +354,53 @@ class Alignment(Strategy):
         Raises:
             TeacherError: all its first answers are wrong.
         """
+        task, name, paid_usd = asking.task, asking.teacher.name, asking.tally.usd
         attempts = [_attempt(task, *pair) for pair in zip(items, answers, strict=False)]
-        if any(one.is_right or one.is_cut for one in attempts):
-            n_right, what = sum(one.is_right for one in attempts), "are answered as in the file"
-            n, of = len(attempts), len(items)
-            context.note(shown_first(teacher.name, what, n_right, n, of, paid_usd))
+        n = len(attempts)
+        if any(attempt.is_right or attempt.is_cut for attempt in attempts):
+            n_right = sum(attempt.is_right for attempt in attempts)
+            what = "are answered as in the file"
+            asking.context.note(shown_first(name, what, n_right, n, len(items), paid_usd))
             return
         first = items[0]
-        said = (
-            f"Teacher {teacher.name} answered none of the first {len(answers)} of "
+        problem = (
+            f"Teacher {name} answered none of the first {n} of "
             f"{len(items):,} training questions correctly. To "
             f'"{shown(first.question)}", where "{shown(first.answer)}" is right, it wrote '
             f'"{shown(answers[0].text)}".'
         )
         injects = "strategy=injection, " if task.can_reverse else ""
         instead = f"{injects}teacher=<name> for another one, or task.metric=… if that is right"
-        raise none_right(said, len(answers), len(items), paid_usd, instead)
+        raise none_right(problem, n, len(items), paid_usd, instead)
 
     def _chosen(
-        self,
-        task: Task,
-        item: Item,
-        attempts: Sequence[Attempt],
-        student: PretrainedStudent | None,
+        self, task: Task, item: Item, tries: Sequence[Attempt], student: PretrainedStudent | None
     ) -> tuple[Item, str] | NotLearnt:
-        def likelihood(texts: Sequence[str]) -> Sequence[float]:
-            assert student is not None
-            return student.likelihood(task.student_messages(item), texts)
-
-        asked = likelihood if student is not None else None
-        chosen = choose(self.best, attempts, asked)
-        if isinstance(chosen, NotLearnt):
-            return chosen
-        return _in_its_words(task, item, chosen.text)
+        likelihood = None
+        if student is not None:
+            likelihood = partial(student.likelihood, task.student_messages(item))
+        chosen = choose(self.best, tries, likelihood)
+        return chosen if isinstance(chosen, NotLearnt) else _in_its_words(task, item, chosen.text)
 
 
-@dataclass(frozen=True, slots=True)
-class _Way:
-    """One way of asking a question."""
-
-    prompt: str
-    sample: int
-    temperature: float | None
-
-
-def _questions(task: Task, items: Sequence[Item], way: _Way, limit: AnswerLimit) -> list[Question]:
-    return [
-        Question(chat(task, item, way.prompt), limit.tokens, way.sample, way.temperature)
-        for item in items
-    ]
-
-
-def _in_turn(teacher: Teacher, config: Config) -> list[Teacher]:
+def _in_turn(asking: Asking) -> list[Teacher]:
     """Return the planned teacher, and those that go on where its money ends."""
-    if config.limits.on_exhausted == "next":
-        return going_down(teacher, config.teachers)
-    return [teacher]
+    if asking.config.limits.on_exhausted == "next":
+        return going_down(asking.teacher, asking.config.teachers)
+    return [asking.teacher]
+
+
+def _stream(
+    asking: Asking, questions: Sequence[Question], sampling: Sampling
+) -> Generator[tuple[Teacher, Answer], None, None]:
+    """Yield (who answered, answer) to questions, asked in one way."""
+    tick = with_items(asking.context.tick)
+    return stream_down(
+        _in_turn(asking),
+        [replace(q, sample=sampling.sample, temperature=sampling.temperature) for q in questions],
+        asking.context,
+        tick=lambda done, total: tick(done, total, f"asking {asking.teacher.name}"),
+    )
 
 
 def _attempt(task: Task, item: Item, answer: Answer) -> Attempt:

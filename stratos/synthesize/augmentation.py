@@ -20,15 +20,14 @@ from stratos.core.context import Context
 from stratos.core.counted import counted
 from stratos.records import Plan
 from stratos.synthesize.leaks import held_out
-from stratos.synthesize.planned_teacher import ask_and_count, planned_teacher
+from stratos.synthesize.planned_teacher import Asking
 from stratos.synthesize.strategy import MIN_COVERAGE, Family, Strategy, Tally, Threshold
 from stratos.synthesize.supervised import Supervised
 from stratos.tasks.base import Item, Message, Task
 from stratos.tasks.split import content_id, family_id
 from stratos.teachers.answer_limit import is_truncated, limit_of
-from stratos.teachers.base import Answer, Question, Teacher
+from stratos.teachers.base import Answer, Question
 from stratos.teachers.cost_estimate import expect
-from stratos.teachers.prompting import chat, prompting
 
 Kind = Literal["paraphrase", "new"]
 
@@ -108,14 +107,9 @@ class Augmentation(Strategy):
         yield from Supervised(n_items=self.n_items, reasoning=self.reasoning).draw(
             config, plan, context, tally
         )
-        task, teacher = config.task, planned_teacher(config, plan, context)
-        rows = task.items("train", self.n_items, config.seed)
-        drafts = self._written(rows, teacher, config, context, tally)
-        limit = (
-            plan.max_tokens.get(plan.prompt) or prompting(teacher, task).limit(plan.prompt).tokens
-        )
-        checks = [Question(chat(task, item, plan.prompt), limit) for item in drafts]
-        answers = ask_and_count(teacher, checks, "checking", context, tally)
+        asking, task = Asking.planned(config, plan, context, tally), config.task
+        drafts = self._written(task.items("train", self.n_items, config.seed), asking)
+        answers = asking.ask(asking.unseen(drafts), "checking")
         tally.refused["not checked: budget used up"] += len(drafts) - len(answers)
         for item, answer in zip(drafts, answers, strict=False):
             if task.score(answer.text, item).exact < 1:
@@ -124,13 +118,11 @@ class Augmentation(Strategy):
             tally.sources[item.id] = f"written by {plan.teacher}"
             yield item, item.answer
 
-    def _written(
-        self, rows: Sequence[Item], teacher: Teacher, config: Config, context: Context, tally: Tally
-    ) -> list[Item]:
+    def _written(self, rows: Sequence[Item], asking: Asking) -> list[Item]:
         """Return the new questions with the answers that they were written for."""
-        task = config.task
+        task, refused = asking.task, asking.tally.refused
         max_tokens = limit_of([item.question for item in rows]).tokens
-        draws = teacher.draws
+        draws = asking.teacher.draws
         by_answer: dict[str, list[Item]] = {}
         for item in rows:
             by_answer.setdefault(item.answer, []).append(item)
@@ -145,20 +137,20 @@ class Augmentation(Strategy):
             )
             for item, k in asked
         ]
-        expect(teacher, questions, context)
-        answers = ask_and_count(teacher, questions, "asking", context, tally)
-        tally.refused["not asked: budget used up"] += len(questions) - len(answers)
-        held, known = held_out(config), {item.family for item in rows}
+        expect(asking.teacher, questions, asking.context)
+        answers = asking.ask(questions)
+        refused["not asked: budget used up"] += len(questions) - len(answers)
+        held, known = held_out(asking.config), {item.family for item in rows}
         seen: set[tuple[str, str]] = set()
         found: list[Item] = []
         for (item, _), answer in zip(asked, answers, strict=False):
             made = _made(item, answer)
             if made is None:
-                tally.refused[NO_TEXT] += 1
+                refused[NO_TEXT] += 1
             elif made.family in known or (made.family, made.answer) in seen:
-                tally.refused[REPEATED] += 1
+                refused[REPEATED] += 1
             elif (leak := held.leak(made, made.answer)) is not None:
-                tally.refused[leak] += 1
+                refused[leak] += 1
             else:
                 # Of one question with two answers the check finds the right one.
                 seen.add((made.family, made.answer))

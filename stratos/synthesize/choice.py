@@ -219,11 +219,7 @@ def _labels(teacher: TeacherProbe, strategy: Strategy, complexity: ComplexityCon
     """Return whether the labels of a teacher are good enough to be learnt unverified."""
     covered, threshold = teacher.exact, strategy.coverage(beside_right=True)
     least = 0.0 if threshold is None else threshold.share
-    measured = (
-        f"{teacher.teacher} answered {covered.mean:.1%} of "
-        f"{counted(teacher.n_items, 'validation item')} exactly "
-        f"(95% interval {covered.low:.1%} to {covered.high:.1%}{_cut(teacher)})"
-    )
+    measured = _measured(teacher)
     if complexity.strategies or covered.low >= least:
         return Verdict(True, evidence=f"{measured}: {strategy.name} may be taken.")
     return _not(
@@ -242,11 +238,7 @@ def _covers(
     """Return whether the teacher knows enough of the task for an alignment."""
     covered, least, key = teacher.exact, threshold.share, threshold.key
     counts_mean = threshold.of_interval == "mean"
-    measured = (
-        f"{teacher.teacher} answered {covered.mean:.1%} of "
-        f"{counted(teacher.n_items, 'validation item')} exactly "
-        f"(95% interval {covered.low:.1%} to {covered.high:.1%}{_cut(teacher)})"
-    )
+    measured = _measured(teacher)
     if complexity.strategies:
         return Verdict(
             True,
@@ -286,6 +278,16 @@ def _covers(
             "are all right, and not only easy."
         )
     return _not(cause, reason, "teacher", f"{measured}, {why}{doubt}")
+
+
+def _measured(teacher: TeacherProbe) -> str:
+    """Return what the probe saw of a teacher, as the start of a sentence."""
+    covered = teacher.exact
+    return (
+        f"{teacher.teacher} answered {covered.mean:.1%} of "
+        f"{counted(teacher.n_items, 'validation item')} exactly "
+        f"(95% interval {covered.low:.1%} to {covered.high:.1%}{_cut(teacher)})"
+    )
 
 
 def _cut(teacher: TeacherProbe) -> str:

@@ -3,34 +3,132 @@
 For a task that the teacher does not master (Stratos, arXiv 2510.15992: reverse synthetic data): the
 knowledge comes from the task's own engine or its labelled set. The reasoning that leads to a known
 answer is the engine's, or the teacher's, checked without that answer.
+
+What costs time, writing the path and verifying it, is the same wherever it is done. A task that
+writes `drafts(n, seed)`, which takes all the chances, and `made_of(draft)`, which takes none, has
+its items made on a cluster; of another task they are drawn here and verified there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain, islice
-from types import MappingProxyType
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from typing_extensions import override
 
 from stratos.config import Config
+from stratos.core.chunk_engine import Engine, Here, in_chunks
 from stratos.core.context import Context
 from stratos.core.reasons import Reason
 from stratos.records import Plan
-from stratos.synthesize.balance import Balance
-from stratos.synthesize.first_look import LEAST, none_right, size_of_first_look
-from stratos.synthesize.making import make
-from stratos.synthesize.planned_teacher import planned_teacher
-from stratos.synthesize.rationale import Writer, request, sizes_of
-from stratos.synthesize.strategy import Family, Strategy, Tally, Writing
-from stratos.synthesize.wording import Wording, requests
-from stratos.synthesize.wording import sizes_of as sizes_of_wording
+from stratos.synthesize.planned_teacher import (
+    LEAST,
+    Asking,
+    none_right,
+    size_of_first_look,
+)
+from stratos.synthesize.rationale import (
+    Wording,
+    Writer,
+    request,
+    requests,
+    sizes_of,
+    sizes_of_wording,
+)
+from stratos.synthesize.strategy import NO_LIMITS, Family, Limits, Strategy, Tally, Writing
 from stratos.synthesize.words import NotWritten, counted_as
 from stratos.tasks.base import Item, Task
 from stratos.teachers.answer_limit import AnswerLimit, limit_of
 from stratos.teachers.base import Question, Teacher
+
+_CHUNK = 256
+"""Items of one call on a cluster: about a tenth of a second of work."""
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """An item, and what verifying it found, if that was done already."""
+
+    item: Item
+    verified: bool = False
+    problem: Reason | None = None
+    """What is wrong with a verified item."""
+
+    def wrong(self, task: Task) -> Reason | None:
+        """Return what is wrong with the item, or None."""
+        return self.problem if self.verified else task.verify(self.item)
+
+
+def make(task: Task, n: int, seed: int, engine: Engine) -> Iterator[Made]:
+    """Yield the items of `task.reverse(n, seed)` in its order; verified, if an engine helps.
+
+    Args:
+        task: can reverse.
+        n: most items.
+        seed: of the draws.
+        engine: where items with a path are made and verified.
+    """
+    if isinstance(engine, Here):
+        return map(Made, task.reverse(n, seed))
+    makes = task.has_drafts
+    drafts: Iterator[Any] = task.drafts(n, seed) if makes else task.reverse(n, seed)
+    chunks = engine.map(partial(_make, task, makes), in_chunks(drafts, _CHUNK))
+    return (made for chunk in chunks for made in chunk)
+
+
+def _make(task: Task, makes: bool, drafts: list[Any]) -> list[Made]:
+    items = [task.made_of(draft) for draft in drafts] if makes else drafts
+    return [Made(i, True, task.verify(i)) if i.rationale else Made(i) for i in items]
+
+
+SURPLUS = "surplus of its difficulty"
+_N_SAMPLE = 1000
+_N_LEVELS = 4
+
+
+def balanced(
+    drawn: Iterator[Made], strength: float, n_items: int, task: Task, tally: Tally
+) -> Iterator[Made]:
+    """Yield what is drawn of each difficulty up to its share of the corpus, in its order.
+
+    The task says how hard an item is (`Task.difficulty`). Levels are quarters of the first thousand
+    items.
+
+    Args:
+        drawn: what may be admitted.
+        strength: 0 leaves the shares as they are drawn, 1 makes them equal.
+        n_items: of the whole corpus.
+        task: tells the difficulty.
+        tally: takes what is refused.
+    """
+    sample = list(islice(drawn, _N_SAMPLE))
+    if not sample:
+        return
+    values = sorted(task.difficulty(made.item) for made in sample)
+    # Equal values are one level, however many there are of them.
+    edges = sorted({values[len(values) * k // _N_LEVELS] for k in range(1, _N_LEVELS)})
+    natural = Counter(_level(value, edges) for value in values)
+    allowed = {
+        level: n_items * ((1 - strength) * n / len(values) + strength / len(natural))
+        for level, n in natural.items()
+    }
+    n_taken: Counter[int] = Counter()
+    for made in chain(sample, drawn):
+        level = _level(task.difficulty(made.item), edges)
+        if n_taken[level] >= allowed.get(level, n_items):
+            tally.refused[SURPLUS] += 1
+            continue
+        n_taken[level] += 1
+        yield made
+
+
+def _level(value: float, edges: list[float]) -> int:
+    return sum(value > edge for edge in edges)
+
 
 _DRAWS_PER_ITEM = 4
 """Draws after which a task that mostly repeats itself is given up."""
@@ -123,14 +221,11 @@ class Injection(Strategy):
         task = config.task
         drawn = make(task, _DRAWS_PER_ITEM * self.n_items, config.seed, context.engine)
         if self.balance:
-            drawn = Balance(self.balance, self.n_items, task, tally).admitted(
-                drawn, lambda made: made.item
-            )
+            drawn = balanced(drawn, self.balance, self.n_items, task, tally)
         items: Iterator[Item] = (made.item for made in drawn)
         if self.writes_reasoning:
-            teacher = planned_teacher(config, plan, context)
-            limit = self._limit(task)
-            writer = Writer(task, teacher, context, tally, limit, self.n_retries)
+            asking = Asking.planned(config, plan, context, tally)
+            writer = Writer(asking, self._limit(task), self.n_retries)
             yield from self._written(items, writer, config.seed, tally)
             return
         items = (
@@ -140,9 +235,8 @@ class Injection(Strategy):
             or holds(made.item, made.wrong(task), tally)
         )
         if self.words_questions:
-            teacher = planned_teacher(config, plan, context)
-            n_items = self._n_worded(task)
-            items = Wording(config, plan, teacher, context, tally, n_items).of(items)
+            asking = Asking.planned(config, plan, context, tally)
+            items = Wording(asking, self._n_worded(task)).of(items)
         for item in items:
             yield item, self.learnt(task, item)
 
@@ -166,11 +260,7 @@ class Injection(Strategy):
         )
 
     def asks(
-        self,
-        config: Config,
-        teacher: Teacher,
-        prompt: str,
-        max_tokens: Mapping[str, int] = MappingProxyType({}),
+        self, config: Config, teacher: Teacher, prompt: str, max_tokens: Limits = NO_LIMITS
     ) -> Iterator[Question]:
         """Yield the first request for each item, in order; none if a teacher writes nothing."""
         if self.writes_reasoning:
@@ -201,7 +291,7 @@ class Injection(Strategy):
         self, items: Iterator[Item], writer: Writer, seed: int, tally: Tally
     ) -> Iterator[tuple[Item, str]]:
         """Yield items with the teacher's reasoning; those where it does not hold, the engine's."""
-        task, context = writer.task, writer.context
+        task, context = writer.asking.task, writer.asking.context
         by_teacher, is_bare = True, False
         if self.rationale == "auto":
             trial = list(islice(items, self.n_trial_items))
@@ -244,19 +334,17 @@ class Injection(Strategy):
         Raises:
             TeacherError: they bring no reasoning of their own.
         """
+        asking, name = writer.asking, writer.asking.teacher.name
         if item.rationale:
-            writer.context.warn(
-                f"Teacher {writer.teacher.name}: none of its first {n} reasonings held (the first: "
+            asking.context.warn(
+                f"Teacher {name}: none of its first {n} reasonings held (the first: "
                 f"{problem}), so it stops. The items' own paths are used, as with"
                 " strategy.rationale=engine."
             )
             return
-        said = (
-            f"None of the first {n} reasonings of teacher {writer.teacher.name} held. The first: "
-            f"{problem}."
-        )
+        problems = f"None of the first {n} reasonings of teacher {name} held. The first: {problem}."
         instead = "strategy.rationale=none for the bare answers, or teacher=<name> for another one"
-        raise none_right(said, n, self.n_items, writer.tally.usd, instead)
+        raise none_right(problems, n, self.n_items, asking.tally.usd, instead)
 
     def _settled(
         self, items: list[Item], written: list[Item | Reason] | list[Item], task: Task, tally: Tally

@@ -1,19 +1,89 @@
-"""Ask the planned teacher in the planned way, and count what its answers take."""
+"""Ask the planned teacher in the planned way, and count what its answers take.
+
+A teacher whose first answers are all wrong is asked no more. Of n wrong answers and no right one,
+at most 3/n of all are right (95%, the rule of three).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from stratos.config import Config
 from stratos.core.context import Context
 from stratos.core.counted import counted
 from stratos.core.errors import TeacherError
+from stratos.core.formats import percent, percent_range
+from stratos.core.intervals import wilson
 from stratos.core.item_progress import with_items
+from stratos.core.money import exact_usd
 from stratos.records import Plan
 from stratos.synthesize.strategy import Tally
-from stratos.teachers.answer_limit import is_truncated
+from stratos.tasks.base import Item, Task
+from stratos.teachers.answer_limit import AnswerLimit, is_truncated
 from stratos.teachers.asking import ask_questions, cost_usd
 from stratos.teachers.base import Answer, Question, Teacher
+from stratos.teachers.prompting import chat, prompting
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """One way of asking a question."""
+
+    prompt: str
+    sample: int = 0
+    temperature: float | None = None
+
+    def questions(self, task: Task, items: Sequence[Item], max_tokens: int) -> list[Question]:
+        """Return the chats that ask items so."""
+        return [
+            Question(chat(task, item, self.prompt), max_tokens, self.sample, self.temperature)
+            for item in items
+        ]
+
+
+@dataclass(frozen=True)
+class Asking:
+    """Whom a strategy asks, and where it counts what that takes."""
+
+    config: Config
+    plan: Plan
+    context: Context
+    tally: Tally
+    teacher: Teacher
+
+    @staticmethod
+    def planned(config: Config, plan: Plan, context: Context, tally: Tally) -> Asking:
+        """Return how the planned teacher is asked.
+
+        Raises:
+            TeacherError: it is not among the configured ones, or has no key.
+        """
+        return Asking(config, plan, context, tally, planned_teacher(config, plan, context))
+
+    @property
+    def task(self) -> Task:
+        """What it is asked about."""
+        return self.config.task
+
+    def ask(self, questions: Sequence[Question], verb: str = "asking") -> list[Answer]:
+        """Return the answers to as many questions as the money suffices for, and count them."""
+        return ask_and_count(self.teacher, questions, verb, self.context, self.tally)
+
+    def unseen(self, items: Sequence[Item]) -> list[Question]:
+        """Return the chats that ask items as any other: the answer stands in none of them."""
+        prompt = self.plan.prompt
+        limit = longest_answer(self.task, self.teacher, prompt, self.plan.max_tokens)
+        return Sampling(prompt).questions(self.task, items, limit.tokens)
+
+
+def longest_answer(
+    task: Task, teacher: Teacher, prompt: str, probed: Mapping[str, int], own: int | None = None
+) -> AnswerLimit:
+    """Return the longest answer to a prompt: the strategy's own, the probe's, or the data's."""
+    if own is None and prompt in probed:
+        return AnswerLimit(probed[prompt], "as in the probe")
+    return prompting(teacher, task).limit(prompt, own, "strategy.max_tokens")
 
 
 def ask_and_count(
@@ -83,3 +153,56 @@ def _in_its_way(teacher: Teacher, plan: Plan, context: Context) -> Teacher:
         " limits.deadline_hours=…"
     )
     return teacher.as_batch()
+
+
+LEAST, _MOST, _SHARE = 64, 512, 1 / 16
+"""Items of the first look: a share of all of them, between two bounds."""
+
+
+def size_of_first_look(n_items: int) -> int:
+    """Return after how many items it is told whether a teacher is ever right; 0 for no look.
+
+    Args:
+        n_items: of all.
+    """
+    n = round(min(_MOST, max(LEAST, _SHARE * n_items)))
+    return n if n < n_items else 0
+
+
+def shown_first(who: str, what: str, n_good: int, n: int, n_items: int, paid_usd: float) -> str:
+    """Return as a sentence what the first answers show, before all others are paid.
+
+    Args:
+        who: was asked.
+        what: is so of the good ones, such as "agree".
+        n_good: how many are.
+        n: items that were asked about.
+        n_items: how many there are.
+        paid_usd: what these cost.
+    """
+    share = wilson(n_good, n)
+    paid = ""
+    if paid_usd:
+        rest = exact_usd(paid_usd * (n_items - n) / n)
+        paid = f" {exact_usd(paid_usd)} is paid for them, about {rest} for the others."
+    return (
+        f"Teacher {who}: of the first {counted(n, 'item')} of {n_items:,}, {n_good} {what}, "
+        f"{percent(share.mean)} ({percent_range(share.low, share.high)}).{paid}"
+    )
+
+
+def none_right(said: str, n: int, n_items: int, paid_usd: float, instead: str) -> TeacherError:
+    """Return the error that ends the asking.
+
+    Args:
+        said: what was wrong, and the first example of it, as sentences.
+        n: how many it was asked.
+        n_items: how many there are.
+        paid_usd: what that cost.
+        instead: what to type.
+    """
+    paid = f" {exact_usd(paid_usd)} is paid for them." if paid_usd else ""
+    return TeacherError(
+        f"{said}{paid} At most {3 / n:.1%} of all {n_items:,} can be expected to be right (95%): "
+        f"no more are asked. Type {instead}."
+    )

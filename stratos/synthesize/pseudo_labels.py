@@ -13,10 +13,11 @@ the others are not asked where it is surely too seldom.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from math import log2
 from pathlib import Path
-from types import MappingProxyType
 from typing import ClassVar
 
 from typing_extensions import override
@@ -26,16 +27,66 @@ from stratos.core.context import Context
 from stratos.core.counted import counted
 from stratos.core.intervals import wilson
 from stratos.records import Plan
-from stratos.synthesize.first_look import shown_first
 from stratos.synthesize.leaks import without_leaks
-from stratos.synthesize.planned_teacher import ask_and_count, planned_teacher
-from stratos.synthesize.strategy import Family, Strategy, Tally, Threshold
+from stratos.synthesize.planned_teacher import Asking, Sampling, longest_answer, shown_first
+from stratos.synthesize.strategy import NO_LIMITS, Family, Limits, Strategy, Tally, Threshold
 from stratos.synthesize.supervised import Supervised
-from stratos.synthesize.votes import Votes
 from stratos.tasks.base import Item, Task
+from stratos.tasks.split import normalised
 from stratos.teachers.base import Question, Teacher
 from stratos.teachers.cost_estimate import expect
-from stratos.teachers.prompting import chat, prompting
+from stratos.teachers.prompting import prompting
+
+
+@dataclass
+class Votes:
+    """The answers to one question so far; answers that differ in spelling alone are one."""
+
+    item: Item
+    """Without an answer."""
+    n_unread: int = 0
+    """Answers that none could be read from."""
+    _counts: Counter[str] = field(default_factory=Counter)
+    _first: dict[str, Item] = field(default_factory=dict)
+    """The item with each answer as it was spelled first."""
+
+    def add(self, found: Item | None) -> None:
+        """Take in the item with an answer, or None where none could be read."""
+        if found is None:
+            self.n_unread += 1
+            return
+        key = normalised(found.answer)
+        self._counts[key] += 1
+        self._first.setdefault(key, found)
+
+    @property
+    def n(self) -> int:
+        """How many answers there are, those that could not be read too."""
+        return self.n_unread + self._counts.total()
+
+    @property
+    def best(self) -> Item | None:
+        """The item with the most frequent answer, the first of equals; None without any."""
+        if not self._counts:
+            return None
+        return self._first[max(self._counts, key=lambda key: self._counts[key])]
+
+    @property
+    def agreement(self) -> float:
+        """Share of all answers that is the most frequent one."""
+        return max(self._counts.values(), default=0) / max(1, self.n)
+
+    @property
+    def disagreement(self) -> float:
+        """Entropy of the answers in bits; one that could not be read agrees with no other."""
+        counts = [*self._counts.values(), *([1] * self.n_unread)]
+        return -sum(k / self.n * log2(k / self.n) for k in counts) if self.n else 0.0
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Answer to how often it was given, the most frequent first."""
+        return {self._first[key].answer: n for key, n in self._counts.most_common()}
+
 
 ROWS_TO_LABEL = "rows_to_label.jsonl"
 """Name of the list in the run folder."""
@@ -129,19 +180,15 @@ class PseudoLabels(Strategy):
         )
 
     def asks(
-        self,
-        config: Config,
-        teacher: Teacher,
-        prompt: str,
-        max_tokens: Mapping[str, int] = MappingProxyType({}),
+        self, config: Config, teacher: Teacher, prompt: str, max_tokens: Limits = NO_LIMITS
     ) -> Iterator[Question]:
         """Yield what a teacher is asked first, in order."""
         task = config.task
-        ways = self._ways(task, prompt, teacher)[:_AT_FIRST]
-        limits = {way: self._limit(task, teacher, way.prompt, max_tokens) for way in ways}
+        samplings = self._samplings(task, prompt, teacher)[:_AT_FIRST]
+        limits = self._limits(task, teacher, samplings, max_tokens)
         for item in task.unlabelled(self.n_unlabelled, config.seed):
-            for way in ways:
-                yield way.question(task, item, limits[way])
+            for sampling in samplings:
+                yield from sampling.questions(task, [item], limits[sampling])
 
     def learnt(self, task: Task, item: Item) -> str:
         """Return a row's reasoning and answer, or the bare answer."""
@@ -162,9 +209,9 @@ class PseudoLabels(Strategy):
         # What may not be learnt need not be paid.
         items = task.unlabelled(self.n_unlabelled, config.seed)
         rows = [Votes(item) for item in without_leaks(config, items, tally.refused)]
-        teacher = planned_teacher(config, plan, context)
-        least = min(_AT_FIRST, len(self._ways(task, plan.prompt, teacher)))
-        not_asked = self._ask(rows, task, teacher, plan, context, tally)
+        asking = Asking.planned(config, plan, context, tally)
+        least = min(_AT_FIRST, len(self._samplings(task, plan.prompt, asking.teacher)))
+        not_asked = self._ask(rows, asking)
         for row in rows:
             if row.n < least:
                 tally.refused[not_asked] += 1
@@ -173,91 +220,88 @@ class PseudoLabels(Strategy):
             else:
                 tally.sources[row.item.id] = f"labelled by {plan.teacher}"
                 yield row.best, row.best.answer
-        self._list(rows, task, context, tally)
+        self._list(rows, asking)
 
     def _agrees(self, row: Votes) -> bool:
         return row.agreement >= self.min_agreement
 
-    def _ask(
-        self,
-        rows: Sequence[Votes],
-        task: Task,
-        teacher: Teacher,
-        plan: Plan,
-        context: Context,
-        tally: Tally,
-    ) -> str:
+    def _ask(self, rows: Sequence[Votes], asking: Asking) -> str:
         """Ask each row twice, then again and again those whose answers agree least.
 
         Returns:
             Why rows are left that were not asked, if there are any.
         """
-        ways = self._ways(task, plan.prompt, teacher)
-        limits = {way: self._limit(task, teacher, way.prompt, plan.max_tokens) for way in ways}
+        task, teacher, plan, tally = asking.task, asking.teacher, asking.plan, asking.tally
+        samplings = self._samplings(task, plan.prompt, teacher)
+        limits = self._limits(task, teacher, samplings, plan.max_tokens)
         # Both answers to a row come together: where the money ends, rows are settled or untouched.
-        both, *others = ways[:_AT_FIRST], *([way] for way in ways[_AT_FIRST:])
+        both, later = samplings[:_AT_FIRST], samplings[_AT_FIRST:]
         n_first = self.n_first if 0 < self.n_first < len(rows) and len(both) > 1 else 0
 
-        def ask(some: Sequence[Votes], asked: Sequence[_Way]) -> bool:
+        def questions(row: Votes, sampled: Sequence[Sampling]) -> list[Question]:
+            return [q for one in sampled for q in one.questions(task, [row.item], limits[one])]
+
+        def ask(some: Sequence[Votes], sampled: Sequence[Sampling]) -> bool:
             """Ask about rows; return whether the money sufficed."""
-            turns = [(row, way) for row in some for way in asked]
-            questions = [way.question(task, row.item, limits[way]) for row, way in turns]
-            answers = ask_and_count(teacher, questions, "asking", context, tally)
+            turns = [(row, question) for row in some for question in questions(row, sampled)]
+            answers = asking.ask([question for _, question in turns])
             for (row, _), answer in zip(turns, answers, strict=False):
                 row.add(task.labelled(row.item, answer.text))
-            return len(answers) == len(questions)
+            return len(answers) == len(turns)
 
-        all_of_it = [way.question(task, row.item, limits[way]) for row in rows for way in both]
-        expect(teacher, all_of_it, context)
+        all_of_it = [question for row in rows for question in questions(row, both)]
+        expect(teacher, all_of_it, asking.context)
         if n_first:
             paid = tally.usd
             if not ask(rows[:n_first], both):
                 return NO_MONEY
-            if not self._is_worth_it(rows[:n_first], len(rows), plan, tally.usd - paid, context):
+            if not self._is_worth_it(rows[:n_first], len(rows), tally.usd - paid, asking):
                 return NOT_WORTH
         if not ask(rows[n_first:], both):
             return NO_MONEY
-        for way in others:
+        for sampling in later:
             pending = [row for row in rows if row.disagreement > 0]
             pending.sort(key=lambda row: -row.disagreement)
-            if not ask(pending, way):
+            if not ask(pending, [sampling]):
                 return NO_MONEY
         return NO_MONEY
 
-    def _is_worth_it(
-        self, first: Sequence[Votes], n: int, plan: Plan, paid_usd: float, context: Context
-    ) -> bool:
+    def _is_worth_it(self, first: Sequence[Votes], n: int, paid_usd: float, asking: Asking) -> bool:
         """Say how often the answers to the first rows agree; return whether to ask the others."""
         n_agree = sum(row.best is not None and row.agreement >= 1 for row in first)
-        what = f"are given {_AT_FIRST} answers that agree"
-        context.note(shown_first(plan.teacher, what, n_agree, len(first), n, paid_usd))
+        what, name = f"are given {_AT_FIRST} answers that agree", asking.plan.teacher
+        asking.context.note(shown_first(name, what, n_agree, len(first), n, paid_usd))
         if wilson(n_agree, len(first)).high >= self.min_first_agreement:
             return True
-        context.warn(
-            f"The answers of {plan.teacher} agree too seldom to be learnt: no other rows are "
+        asking.context.warn(
+            f"The answers of {name} agree too seldom to be learnt: no other rows are "
             "asked. strategy.n_first=0 asks all of them, and teacher=<name> another one."
         )
         return False
 
-    def _ways(self, task: Task, prompt: str, teacher: Teacher) -> list[_Way]:
+    def _samplings(self, task: Task, prompt: str, teacher: Teacher) -> list[Sampling]:
         """Return how a row is asked the first, the second … time.
 
         A teacher that draws no answers is asked with the other prompts of the task.
         """
         if teacher.draws:
-            drawn = [_Way(prompt, k, self.temperature) for k in range(1, self.max_answers)]
-            return [_Way(prompt, 0, None), *drawn]
-        prompts = sorted(prompting(teacher, task).prompts, key=lambda one: one != prompt)
-        return [_Way(one, 0, None) for one in prompts[: self.max_answers]]
+            drawn = [Sampling(prompt, k, self.temperature) for k in range(1, self.max_answers)]
+            return [Sampling(prompt), *drawn]
+        prompts = sorted(prompting(teacher, task).prompts, key=lambda name: name != prompt)
+        return [Sampling(name) for name in prompts[: self.max_answers]]
 
-    def _limit(self, task: Task, teacher: Teacher, prompt: str, probed: Mapping[str, int]) -> int:
-        """Return the longest answer to a prompt: the strategy's own, the probe's, or the data's."""
-        if self.max_tokens is None and prompt in probed:
-            return probed[prompt]
-        return prompting(teacher, task).limit(prompt, self.max_tokens, "strategy.max_tokens").tokens
+    def _limits(
+        self, task: Task, teacher: Teacher, samplings: Sequence[Sampling], probed: Mapping[str, int]
+    ) -> dict[Sampling, int]:
+        """Return the longest answer when a row is asked so."""
+        return {
+            sampling: longest_answer(task, teacher, sampling.prompt, probed, self.max_tokens).tokens
+            for sampling in samplings
+        }
 
-    def _list(self, rows: Sequence[Votes], task: Task, context: Context, tally: Tally) -> None:
+    def _list(self, rows: Sequence[Votes], asking: Asking) -> None:
         """Write the rows that the teacher disagrees with itself on, the most informative first."""
+        context, tally = asking.context, asking.tally
         path = Path(context.run_dir) / ROWS_TO_LABEL
         found = sorted((row for row in rows if row.disagreement > 0), key=lambda r: -r.disagreement)
         if not found:
@@ -265,7 +309,7 @@ class PseudoLabels(Strategy):
             return
         lines = [
             {
-                **task.as_row(row.item, ""),
+                **asking.task.as_row(row.item, ""),
                 "teacher_answers": row.counts,
                 "disagreement_bits": round(row.disagreement, 3),
                 "is_learnt": self._agrees(row),
@@ -280,15 +324,3 @@ class PseudoLabels(Strategy):
             f"{counted(len(lines), 'row is', 'rows are', spec=',')} worth labelling by hand, the "
             f"most informative first: {path}. Fill in their answers and add them to your file."
         )
-
-
-@dataclass(frozen=True, slots=True)
-class _Way:
-    """One way of asking about a row."""
-
-    prompt: str
-    sample: int
-    temperature: float | None
-
-    def question(self, task: Task, item: Item, max_tokens: int) -> Question:
-        return Question(chat(task, item, self.prompt), max_tokens, self.sample, self.temperature)

@@ -9,22 +9,22 @@ the answer that it never saw in that chat.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from statistics import fmean
 
-from stratos.core.context import Context
 from stratos.core.errors import BudgetError
 from stratos.core.reasons import Reason
-from stratos.synthesize.strategy import Tally, Writing
+from stratos.synthesize.planned_teacher import LEAST, Asking, shown_first, size_of_first_look
+from stratos.synthesize.strategy import Writing
 from stratos.synthesize.words import NotWritten, WrongReasoning
 from stratos.tasks.answers import states_answer
 from stratos.tasks.base import Item, Message, Task
 from stratos.tasks.chat import MARK
-from stratos.teachers.answer_limit import AnswerLimit, ask_whole
+from stratos.teachers.answer_limit import AnswerLimit, ask_whole, is_truncated, limit_of
 from stratos.teachers.asking import cost_usd, stream_ask
-from stratos.teachers.base import TOO_LONG, Answer, Question, Teacher
+from stratos.teachers.base import TOO_LONG, Answer, Question
 from stratos.teachers.call_budget import is_paid, n_bytes
 from stratos.teachers.cost_estimate import expect, expect_again
 
@@ -44,10 +44,7 @@ _FEWEST_WORDS = 5
 class Writer:
     """Lets a teacher write the reasoning of labelled items, and checks it."""
 
-    task: Task
-    teacher: Teacher
-    context: Context
-    tally: Tally
+    asking: Asking
     limit: AnswerLimit
     """Of a reasoning; raised where too many are cut."""
     n_retries: int
@@ -55,7 +52,7 @@ class Writer:
     @property
     def is_paid(self) -> bool:
         """Whether the teacher's tokens cost anything."""
-        return is_paid(self.teacher.card())
+        return is_paid(self.asking.teacher.card())
 
     def foretell(self, items: Sequence[Item], n_items: int) -> None:
         """Say what writing once for each of `n_items` will cost; refuse it if money is lacking.
@@ -70,7 +67,7 @@ class Writer:
             BudgetError: the money does not suffice.
         """
         questions = [Question(request(item), self.limit.tokens) for item in items]
-        told = expect(self.teacher, questions, self.context, n_questions=n_items)
+        told = expect(self.asking.teacher, questions, self.asking.context, n_questions=n_items)
         told.check("lower strategy.n_items, take strategy.rationale=engine")
 
     def write(self, items: Sequence[Item]) -> list[Item | Reason]:
@@ -109,7 +106,7 @@ class Writer:
         for item, text, body in zip(items, texts, bodies, strict=True):
             written = replace(item, rationale=body)
             problem = self._at_once(written, text)
-            if problem is None and not self.task.checks_steps(written):
+            if problem is None and not self.asking.task.checks_steps(written):
                 unread.append(len(problems))
             problems.append(problem)
         readings = self._ask([reading(items[i], bodies[i]) for i in unread])
@@ -118,7 +115,7 @@ class Writer:
                 problems[index] = NotWritten.NO_MONEY
             elif (text := readings[place]) is None:
                 problems[index] = NotWritten.UNREAD
-            elif self.task.score(text, items[index]).exact < 1:
+            elif self.asking.task.score(text, items[index]).exact < 1:
                 problems[index] = NotWritten.LEADS_ELSEWHERE
         return problems
 
@@ -129,34 +126,35 @@ class Writer:
             return NotWritten.MENTIONS_ANSWER
         if len(written.rationale.split()) < _FEWEST_WORDS:
             return NotWritten.NO_REASONING
-        if self.task.score(text, written).exact < 1:
+        if self.asking.task.score(text, written).exact < 1:
             return NotWritten.OTHER_ANSWER
-        problem = self.task.verify(written)
+        problem = self.asking.task.verify(written)
         return None if problem is None else WrongReasoning(problem)
 
     def _ask(self, chats: Sequence[list[Message]]) -> list[str | None]:
         """Return the answers, fewer where the money ends; None for a chat that is too long."""
         [asked] = ask_whole(
-            self.teacher,
+            self.asking.teacher,
             [(chats, self.limit)],
             self._answers,
-            foretell=lambda more: expect_again(self.teacher, more, self.context),
+            foretell=lambda more: expect_again(self.asking.teacher, more, self.asking.context),
         )
         self.limit = asked.limit.measured_by(asked.answers)
-        self.tally.n_answers += len(asked.answers)
-        self.tally.n_truncated += len(asked.truncated)
+        self.asking.tally.n_answers += len(asked.answers)
+        self.asking.tally.n_truncated += len(asked.truncated)
         return [None if one.finish == TOO_LONG else one.text.strip() for one in asked.answers]
 
     def _answers(self, questions: Sequence[Question]) -> list[Answer]:
+        teacher, context, tally = self.asking.teacher, self.asking.context, self.asking.tally
         answers: list[Answer] = []
         try:
-            with closing(stream_ask(self.teacher, questions, self.context)) as asking:
-                answers.extend(asking)
+            with closing(stream_ask(teacher, questions, context)) as stream:
+                answers.extend(stream)
         except BudgetError as error:
-            self.context.ledger.cut()
-            self.context.warn(f"Teacher {self.teacher.name} wrote no more reasoning: {error}")
-        self.tally.teacher_tokens += sum(a.input_tokens + a.output_tokens for a in answers)
-        self.tally.usd += cost_usd(self.teacher.card(), answers)
+            context.ledger.cut()
+            context.warn(f"Teacher {teacher.name} wrote no more reasoning: {error}")
+        tally.teacher_tokens += sum(a.input_tokens + a.output_tokens for a in answers)
+        tally.usd += cost_usd(teacher.card(), answers)
         return answers
 
 
@@ -240,3 +238,143 @@ def _without_conclusion(text: str) -> str:
             lines.append(" ".join(kept))
             break
     return "\n".join(lines).rstrip()
+
+
+_ITEMS_PER_ROUND = 256
+_QUOTES = "\"'“”‘’`"
+
+
+@dataclass
+class Wording:
+    """Has a teacher word the questions that a task made, and read them without the answers."""
+
+    asking: Asking
+    n_items: int
+    """How many there will be."""
+    n_asked: int = field(init=False, default=0)
+    n_kept: int = field(init=False, default=0)
+    """Questions that stand in the teacher's words."""
+    _said: set[str] = field(init=False, default_factory=set)
+
+    def of(self, items: Iterator[Item]) -> Iterator[Item]:
+        """Yield items, those in the teacher's words for which that holds."""
+        try:
+            yield from self._each(items)
+        finally:  # a corpus that is full takes no more
+            self.asking.context.note(
+                f"{self.n_kept:,} of {self.n_asked:,} questions stand in the words of "
+                f"{self.asking.teacher.name}, which answered them without seeing the answer. The "
+                "others stand as the task words them."
+            )
+
+    def _each(self, items: Iterator[Item]) -> Iterator[Item]:
+        n_first = size_of_first_look(self.n_items)
+        is_asking, batch = True, list[Item]()
+        for item in items:
+            if not is_asking or self.asking.task.wording(item) is None:
+                yield item
+                continue
+            batch.append(item)
+            if len(batch) == (n_first or _ITEMS_PER_ROUND):
+                found, is_asking = self._round(batch)
+                if n_first and is_asking:
+                    self._show_first(len(batch))
+                yield from found
+                batch, n_first = [], 0
+        if batch:
+            yield from self._round(batch)[0]
+
+    def _show_first(self, n: int) -> None:
+        name, usd = self.asking.teacher.name, self.asking.tally.usd
+        what = "stand in its words"
+        self.asking.context.note(shown_first(name, what, self.n_kept, n, self.n_items, usd))
+
+    def _foretell(self, items: Sequence[Item]) -> None:
+        questions = [*requests(self.asking.task, items), *self.asking.unseen(items)]
+        n_chats = round(len(questions) * self.n_items / len(items))
+        expect(self.asking.teacher, questions, self.asking.context, n_questions=n_chats)
+
+    def _round(self, items: Sequence[Item]) -> tuple[list[Item], bool]:
+        """Return items, worded where that holds, and whether to go on."""
+        if not self.n_asked:
+            self._foretell(items)
+        questions = requests(self.asking.task, items)
+        answers = self.asking.ask(questions)
+        made = {
+            place: reworded
+            for place, (item, answer) in enumerate(zip(items, answers, strict=False))
+            if not is_truncated(answer)
+            if (text := _text_of(answer.text))
+            if (reworded := self.asking.task.reworded(item, text)) is not None
+        }
+        checks = self.asking.unseen([*made.values()])
+        readings = self.asking.ask(checks, "checking")
+        found = list(items)
+        for (place, item), reading in zip(made.items(), readings, strict=False):
+            # What a teacher says twice teaches once: the second item keeps its own words.
+            is_new = item.family not in self._said
+            if is_new and self.asking.task.score(reading.text, item).exact == 1:
+                self._said.add(item.family)
+                found[place] = item
+                self.n_kept += 1
+        self.n_asked += len(answers)
+        why = ""
+        if len(answers) + len(readings) < len(questions) + len(checks):
+            why = "the budget is used up"
+        elif self.n_asked >= LEAST and not self.n_kept:
+            why = f"it read none of its first {self.n_asked} questions back as it should"
+        if why:
+            self.asking.context.warn(
+                f"Teacher {self.asking.teacher.name} words no more questions: {why}."
+            )
+        return found, not why
+
+
+def requests(task: Task, items: Iterable[Item]) -> list[Question]:
+    """Return the chats that ask for other words, of the items whose question can have some."""
+    chats = ((item, task.wording(item)) for item in items)
+    return [
+        Question(chat, limit_of([task.own_words(item.question)]).tokens)
+        for item, chat in chats
+        if chat is not None
+    ]
+
+
+def sizes_of_wording(task: Task, items: Sequence[Item], n_items: int) -> Writing | None:
+    """Return what wording the questions of `n_items` takes, told from some of them.
+
+    Args:
+        task: of the items.
+        items: some whose question can have other words; none gives None.
+        n_items: how many there will be.
+    """
+    if not items:
+        return None
+    asked = requests(task, items)
+    own = fmean(len(task.own_words(item.question).encode()) for item in items)
+    reading = fmean(n_bytes(task.messages(item, task.prompts[0])) for item in items)
+    return Writing(
+        n_items=n_items,
+        n_expected=n_items,
+        n_least=n_items,
+        request_bytes=fmean(n_bytes(one.chat) for one in asked),
+        reading_bytes=reading - own,
+        read_share=1.0,
+        conclusion_bytes=fmean(len(item.answer.encode()) for item in items),
+        path_bytes=own,
+        max_tokens=max(one.max_tokens for one in asked),
+        n_retries=0,
+        refused_share=0.0,
+        feedback_bytes=0.0,
+        is_learnt=False,
+    )
+
+
+def _text_of(answer: str) -> str:
+    """Return the question that a teacher wrote, without a label and quotes around it."""
+    text = answer.strip()
+    head, found, rest = text.partition(":")
+    if found and head.lower() in ("request", "new request", "question", "new question", "user"):
+        text = rest.strip()
+    is_quoted = len(text) > 1 and text[0] in _QUOTES and text[-1] in _QUOTES
+    return text[1:-1].strip() if is_quoted else text

@@ -13,11 +13,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from enum import Enum
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
 from stratos.core.by_name import find
 from stratos.core.reasons import Reason
-from stratos.synthesize.words import NoStrategy, StrategyLacksDraw
+from stratos.synthesize.words import NoStrategy
 from stratos.tasks.base import Item, Task
 
 if TYPE_CHECKING:
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from stratos.records import Interval, Plan, TeacherProbe
     from stratos.teachers.base import Question, Teacher
 
+Limits: TypeAlias = Mapping[str, int]
+"""Prompt to the longest answer under it, in tokens."""
+NO_LIMITS: Limits = MappingProxyType({})
 MIN_COVERAGE = 0.3
 """Least accuracy of a teacher whose answers are learnt, where the strategy does not say."""
 
@@ -255,11 +258,7 @@ class Strategy(ABC):
         return None
 
     def asks(
-        self,
-        config: Config,
-        teacher: Teacher,
-        prompt: str,
-        max_tokens: Mapping[str, int] = MappingProxyType({}),
+        self, config: Config, teacher: Teacher, prompt: str, max_tokens: Limits = NO_LIMITS
     ) -> Iterator[Question] | None:
         """Return the most that a teacher will be asked, in order; None if nobody can foretell it.
 
@@ -318,8 +317,8 @@ class Strategy(ABC):
 def why_no_strategy(cls: type) -> Reason | None:
     """Return why a class is no strategy that a run can take; None if it is one."""
     if not issubclass(cls, Strategy):
-        return NoStrategy()
-    return StrategyLacksDraw() if cls.__abstractmethods__ else None
+        return NoStrategy.OTHER_BASE
+    return NoStrategy.LACKS_DRAW if cls.__abstractmethods__ else None
 
 
 def kind_of(strategies: Sequence[Strategy], label: str) -> str:

@@ -1,17 +1,23 @@
-"""Shared parts of strategies that train on a teacher's distribution."""
+"""Shared parts of strategies that train on a teacher's distribution.
+
+Logit distillation: the teacher's answers and its distribution over them. On-policy distillation:
+the student samples, the teacher scores every token. What a student learns from the teacher's text
+it has to do alone from its own beginnings, with its own mistakes in them. Generalized knowledge
+distillation: arXiv 2306.13649.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Annotated, ClassVar
+from dataclasses import dataclass, field, replace
+from typing import Annotated, ClassVar, Literal
 
 from msgspec import Meta
 from typing_extensions import override
 
-from stratos.config import Amount, Share
+from stratos.config import Amount, Count, Share
 from stratos.core.typed import OneOf
 from stratos.distill.divergences import DIVERGENCES, wrong_parameters
-from stratos.distill.signal_config import SignalConfig
+from stratos.distill.signal_config import OnPolicyConfig, SignalConfig
 from stratos.synthesize.alignment import Alignment
 
 DivergenceName = Annotated[str, OneOf(DIVERGENCES)]
@@ -73,4 +79,62 @@ class WhiteBox(Alignment):
             cross_entropy=self.cross_entropy,
             only_shared=self.only_shared,
             hidden_match=self.hidden_match,
+        )
+
+
+@dataclass(frozen=True)
+class AlignmentLogits(WhiteBox):
+    """The teacher scores the verified answers token by token, while the student learns them."""
+
+    name: str = "alignment_logits"
+    """Name shown in the plan."""
+    cache: Literal["none", "topk", "sampled"] = "none"
+    """Cache the teacher's distribution on disk, for later epochs, students and runs."""
+    top_k: Count = 64
+    """For a cache: most likely tokens kept, or tokens sampled, for each position."""
+    cache_gib: Amount = 20.0
+    """Maximum size of a cache, in GiB."""
+    cache_dtype: Literal["float16", "float32"] = "float16"
+    """Type of its log-probabilities."""
+    cache_path: str | None = None
+    """Folder or URL of an existing cache; no teacher is asked then."""
+    cache_url: str | None = None
+    """Folder or URL for new caches; None takes the shared cache folder."""
+
+    @property
+    def signal(self) -> SignalConfig:
+        """What it wants of the teacher's distribution, and how that is kept."""
+        return replace(
+            super().signal,
+            cache=self.cache,
+            top_k=self.top_k,
+            cache_gib=self.cache_gib,
+            cache_dtype=self.cache_dtype,
+            cache_path=self.cache_path,
+            cache_url=self.cache_url,
+        )
+
+
+@dataclass(frozen=True)
+class AlignmentOnPolicy(WhiteBox):
+    """A share of the gradient steps is on texts that the student itself wrote."""
+
+    name: str = "alignment_on_policy"
+    """Name shown in the plan."""
+    objective: DivergenceName = "reverse_kl"
+    """As for alignment_logits; reverse KL keeps a small student on what it can do."""
+    lmbda: Share = 0.5
+    """Share of the steps on the student's own texts: 0 is off-policy, 1 is fully on-policy."""
+    buffer_steps: Count = 4
+    """Steps whose texts are sampled in one batch: more is faster and less on-policy."""
+    sampling_temperature: Annotated[float, Meta(gt=0)] = 1.0
+    """Temperature of the student's sampling."""
+    max_new_tokens: Count | None = None
+    """Maximum tokens of a student's text; None takes that of the longest training item."""
+
+    @property
+    def on_policy(self) -> OnPolicyConfig:
+        """How the student learns from texts of its own: none of them has a cached signal."""
+        return OnPolicyConfig(
+            self.lmbda, self.buffer_steps, self.sampling_temperature, self.max_new_tokens
         )

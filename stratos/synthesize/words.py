@@ -59,20 +59,11 @@ def counted_as(reason: Reason) -> str:
     return reason.value if isinstance(reason, NotWritten) else "a step is wrong"
 
 
-@dataclass(frozen=True)
-class NoStrategy(Reason):
-    """A class does not inherit from `Strategy`."""
+class NoStrategy(Reason, StrEnum):
+    """Why a class is no strategy that a run can take."""
 
-    def __str__(self) -> str:
-        return (
-            "is not a Strategy. Let it inherit from stratos.synthesize.strategy.Strategy, and "
-            "write draw."
-        )
-
-
-@dataclass(frozen=True)
-class StrategyLacksDraw(Reason):
-    """A strategy does not write `draw`."""
-
-    def __str__(self) -> str:
-        return "is not a Strategy: it lacks draw."
+    OTHER_BASE = (
+        "is not a Strategy. Let it inherit from stratos.synthesize.strategy.Strategy, and "
+        "write draw."
+    )
+    LACKS_DRAW = "is not a Strategy: it lacks draw."

@@ -8,6 +8,7 @@ no teacher.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol, TypeAlias
@@ -18,6 +19,7 @@ from stratos.tasks.words import NoTask, NotReadBack, TaskLacks, Unreadable
 
 if TYPE_CHECKING:
     from stratos.records import LoggedVersus
+
 
 Split = Literal["train", "validation", "test"]
 FieldName: TypeAlias = str
@@ -255,8 +257,7 @@ class Task(ABC):
 
     def made_of(self, draft: Any) -> Item:
         """Make the item of a draft: the same wherever that is done."""
-        item: Item = draft
-        return item
+        return draft
 
     @property
     def drawn_in_vain(self) -> Mapping[str, int]:
@@ -496,3 +497,24 @@ def why_no_task(cls: type) -> Reason | None:
         return NoTask(needed)
     lacking = tuple(name for name in needed if name in cls.__abstractmethods__)
     return TaskLacks(lacking) if lacking else None
+
+
+_ALL = 1_000_000_000
+
+
+def slices_of(task: Task, split: Split, n: int, seed: int = 0) -> dict[str, str]:
+    """Return the slice of each item of a split by its id; of a task without rows, of `n` items."""
+    items = task.items(split, _ALL if task.has_rows else n, seed)
+    return {one.id: one.slice for one in items}
+
+
+def shares_of_slices(task: Task) -> dict[str, float]:
+    """Return the share of each slice among the validation rows: `Task.items` alternates them.
+
+    Rows are taken to come in the shares of requests, and are split alike in every slice. Empty for
+    a task of one slice, and for one without rows: how often its slices are asked is not known.
+    """
+    if not task.has_rows or len(task.slices) < 2:
+        return {}
+    counts = Counter(slices_of(task, "validation", _ALL).values())
+    return {name: n / counts.total() for name, n in sorted(counts.items())}

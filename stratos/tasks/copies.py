@@ -10,16 +10,13 @@ from __future__ import annotations
 import zlib
 from collections.abc import Sequence
 from math import ceil
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Triples = NDArray[np.uint64]
-    """Hashes of the word triples of a text, each once, sorted."""
-    Pairs = tuple[NDArray[np.int64], NDArray[np.int64]]
+Triples = NDArray[np.uint64]
+"""Hashes of the word triples of a text, each once, sorted."""
+Pairs = tuple[NDArray[np.int64], NDArray[np.int64]]
 
 NEAR = 0.6
 """Share of hashes in common (an estimate of the Jaccard index) from which texts are near."""
@@ -52,8 +49,7 @@ class MinHash:
         mixed = self._a * triples[None, :]
         mixed += self._b
         # The least of the upper halves is the upper half of the least.
-        found: NDArray[np.uint32] = (mixed.min(1) >> np.uint64(32)).astype(np.uint32)
-        return found
+        return (mixed.min(1) >> np.uint64(32)).astype(np.uint32)
 
 
 def triples_of(hashes: NDArray[np.uint64]) -> NDArray[np.uint64]:
@@ -105,8 +101,7 @@ def connected(pairs: Sequence[Pairs], n: int) -> NDArray[np.int64]:
     graph = sparse.coo_matrix((np.ones(len(left), np.int8), (left, right)), shape=(n, n))
     _, labels = connected_components(graph, directed=False)
     _, first = np.unique(labels, return_index=True)
-    found: NDArray[np.int64] = first[labels]
-    return found
+    return first[labels]
 
 
 def groups_of_copies(texts: Sequence[Triples]) -> NDArray[np.int64]:

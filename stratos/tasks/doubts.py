@@ -1,36 +1,24 @@
 """Data quality warnings: too few rows, imbalance, mixed languages.
 
 What nothing can be learnt or measured from is refused; the rest is said before anything is asked.
+Languages are told by letters and common words.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import SequenceMatcher
 from itertools import islice, pairwise, takewhile
 
 from stratos.core.reasons import Reason
+from stratos.tasks import words
 from stratos.tasks.base import Split
-from stratos.tasks.languages import languages
 from stratos.tasks.rows import FileRows, likely_answers
 from stratos.tasks.split import normalised
 from stratos.tasks.table import Rows
-from stratos.tasks.words import (
-    AnswersLikeIds,
-    AnswersNotRead,
-    HeldOutCopies,
-    LikelyTypos,
-    MergedSpellings,
-    MoreLabelsThanRows,
-    RareLabels,
-    SeveralLanguages,
-    TooFewRows,
-    Typo,
-    UnlearnableLabels,
-    UnusedLabels,
-    WideIntervals,
-)
 
 _FEWEST = 2
 """Rows that each split has to have."""
@@ -67,13 +55,13 @@ BySplit = Mapping[Split, Rows]
 
 def of_copies(path: str, n: int) -> list[Reason]:
     """Return that held-out questions are copies of others, if any of them are."""
-    return [HeldOutCopies(path, n)] if n else []
+    return [words.HeldOutCopies(path, n)] if n else []
 
 
 def too_few(path: str, rows: BySplit) -> list[Reason]:
     """Return why nothing can be learnt or measured from the rows; nothing where it can."""
     sizes: dict[str, int] = {split: len(some) for split, some in rows.items()}
-    return [] if min(sizes.values()) >= _FEWEST else [TooFewRows(path, sizes, _FEWEST)]
+    return [] if min(sizes.values()) >= _FEWEST else [words.TooFewRows(path, sizes, _FEWEST)]
 
 
 def too_few_for_labels(path: str, rows: BySplit, labels: Sequence[str]) -> list[Reason]:
@@ -82,14 +70,14 @@ def too_few_for_labels(path: str, rows: BySplit, labels: Sequence[str]) -> list[
     if n_train >= len(labels):
         return []
     n = sum(map(len, rows.values()))
-    return [MoreLabelsThanRows(path, n, n_train, len(labels), _FEW_PER_LABEL)]
+    return [words.MoreLabelsThanRows(path, n, n_train, len(labels), _FEW_PER_LABEL)]
 
 
 def of_sizes(rows: BySplit) -> list[Reason]:
     """Return how sharply so few rows measure, where they are few."""
     splits: tuple[tuple[Split, int], ...] = (("validation", _FEW_VALIDATION), ("test", _FEW_TEST))
     few: dict[str, int] = {split: n for split, least in splits if (n := len(rows[split])) < least}
-    return [WideIntervals(few)] if few else []
+    return [words.WideIntervals(few)] if few else []
 
 
 def of_labels(rows: BySplit, labels: Sequence[str]) -> list[Reason]:
@@ -105,16 +93,16 @@ def of_labels(rows: BySplit, labels: Sequence[str]) -> list[Reason]:
     rare = {label: n for label, n in train.items() if 0 < n < _FEW_PER_LABEL}
     n = {label: train[label] + held_out[label] for label in labels}
     typos = tuple(
-        Typo(rare, n[rare], common, n[common])
+        words.Typo(rare, n[rare], common, n[common])
         for rare in labels
         for common in labels
         if _is_rare(n[rare], n[common]) and are_alike(rare, common)
     )
     return [
-        *([UnlearnableLabels(unlearnable)] if unlearnable else []),
-        *([UnusedLabels(unused)] if unused else []),
-        *([RareLabels(rare, _FEW_PER_LABEL)] if rare else []),
-        *([LikelyTypos(typos)] if typos else []),
+        *([words.UnlearnableLabels(unlearnable)] if unlearnable else []),
+        *([words.UnusedLabels(unused)] if unused else []),
+        *([words.RareLabels(rare, _FEW_PER_LABEL)] if rare else []),
+        *([words.LikelyTypos(typos)] if typos else []),
     ]
 
 
@@ -127,7 +115,7 @@ def of_unlabelled(file: FileRows, path: str) -> list[Reason]:
     """
     reasons: list[Reason] = [file.problems()] if file.n_problems else []
     if file.n_passed and file.path != path:
-        reasons.append(AnswersNotRead(file.path, file.n_passed, path))
+        reasons.append(words.AnswersNotRead(file.path, file.n_passed, path))
     return reasons
 
 
@@ -140,7 +128,7 @@ def of_spellings(path: str, spellings: Mapping[str, Mapping[str, int]]) -> list[
             the spelling that is kept.
     """
     merged = {label: counts for label, counts in spellings.items() if len(counts) > 1}
-    return [MergedSpellings(path, merged)] if merged else []
+    return [words.MergedSpellings(path, merged)] if merged else []
 
 
 def of_ids(path: str, rows: Rows, question: str, answer: str) -> list[Reason]:
@@ -165,14 +153,14 @@ def of_ids(path: str, rows: Rows, question: str, answer: str) -> list[Reason]:
     if not is_counted and not all(_IS_UUID.fullmatch(row.answer) for row in some):
         return []
     likely = likely_answers(path, question, answer)
-    return [AnswersLikeIds(path, answer, tuple(likely))] if likely else []
+    return [words.AnswersLikeIds(path, answer, tuple(likely))] if likely else []
 
 
 def of_languages(path: str, rows: Rows) -> list[Reason]:
     """Return that there are several languages."""
     texts = (row.question for row in islice(rows, _N_SAMPLE))
     n_rows = languages(texts, _SHARE_OF_LANGUAGE, _ROWS_OF_LANGUAGE)
-    return [SeveralLanguages(path, n_rows, len(rows))] if len(n_rows) > 1 else []
+    return [words.SeveralLanguages(path, n_rows, len(rows))] if len(n_rows) > 1 else []
 
 
 def _is_rare(n: int, n_common: int) -> bool:
@@ -213,3 +201,56 @@ def _n_in_common(one: str, other: str) -> int:
 
 def _digits(text: str) -> str:
     return "".join(filter(str.isdigit, text))
+
+
+_COMMON = {
+    "English": "the and of to is that for with this you was are not have please my your it in a",
+    "German": "der die das und ist nicht ich mit ein eine den zu bitte wir auf von für im es sie",
+    "French": "le la les et est je ne pas vous pour dans un une des du que avec nous mon sur",
+    "Spanish": "el la los y es que no por con para una un las del mi se su muy por favor yo",
+    "Italian": "il la che non per con una un sono di del mi ho è gli lo questo alla nel si",
+    "Portuguese": "o a os que não para com uma um do da em por favor eu meu minha é se mais",
+    "Dutch": "de het een en is niet ik van dat voor met op te mijn we zijn naar aan er graag",
+}
+_COMMON_WORDS = {name: frozenset(common.split()) for name, common in _COMMON.items()}
+_FEWEST_COMMON = 2
+"""Common words of a language that a text has to have before it counts."""
+_LETTERS_ONLY = re.compile(r"[^\W\d_]+")
+_MOST_READ = 2000
+"""Characters of a text that are looked at."""
+
+
+def language_of(text: str) -> str | None:
+    """Return the language, or the script where that is not Latin; None where nothing tells."""
+    text = text[:_MOST_READ]
+    script = _script(text)
+    if script != "LATIN":
+        return script.title() if script else None
+    n_of_word = Counter(_LETTERS_ONLY.findall(text.casefold()))
+    hits = Counter(
+        {name: sum(n_of_word[word] for word in common) for name, common in _COMMON_WORDS.items()}
+    )
+    (first, n_first), (_, n_second) = hits.most_common(2)
+    return first if n_first >= _FEWEST_COMMON and n_first > n_second else None
+
+
+def languages(texts: Iterable[str], least_share: float, least: int) -> dict[str, int]:
+    """Return language to number of texts, the most frequent first; rare ones are left out.
+
+    Args:
+        texts: of which those that nothing tells of do not count.
+        least_share: share of the texts that a language has to have.
+        least: number of texts that it has to have.
+    """
+    found = Counter(name for name in map(language_of, texts) if name is not None)
+    enough = max(least, least_share * sum(found.values()))
+    return {name: n for name, n in found.most_common() if n >= enough}
+
+
+def _script(text: str) -> str:
+    """Return the first word of the name of most letters, such as LATIN or CYRILLIC; "" for none."""
+    letters = Counter(character for character in text if character.isalpha())
+    scripts: Counter[str] = Counter()
+    for letter, n in letters.items():
+        scripts[unicodedata.name(letter, "").partition(" ")[0]] += n
+    return scripts.most_common(1)[0][0] if scripts else ""

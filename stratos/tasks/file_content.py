@@ -1,15 +1,22 @@
-"""What was read of a task's files: once in a process, for all tasks of the same settings."""
+"""What was read of a task's files, once in a process, and why a file is refused: what to type."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stratos.tasks.rows import FileRows
+from stratos.core.errors import ConfigError, StratosError
+from stratos.core.reasons import Reason
+from stratos.tasks import rows
+from stratos.tasks.metrics import Metric, Own
+from stratos.tasks.shown import shown
+from stratos.tasks.words import GoldNotRight
 
 if TYPE_CHECKING:
     from stratos.tasks.near_duplicates import Near
+
 
 _MOST_CONTENTS = 4
 """Tasks of one process whose files are read once, whoever makes them anew."""
@@ -20,8 +27,8 @@ _contents: dict[tuple[Any, ...], Content] = {}
 class Content:
     """What was read of a task's files."""
 
-    files: tuple[FileRows, ...]
-    unlabelled: FileRows | None = None
+    files: tuple[rows.FileRows, ...]
+    unlabelled: rows.FileRows | None = None
     """Rows without answers."""
     near: Near | None = None
     """Near duplicates among the rows; None where the task has groups of its own, or none."""
@@ -42,3 +49,134 @@ def read_once(key: tuple[Any, ...], read: Callable[[], Content]) -> Content:
             del _contents[next(iter(_contents))]
         _contents[key] = content
     return _contents[key]
+
+
+_SUFFIXES = (".csv", ".tsv", ".parquet", ".jsonl", ".json", ".ndjson")
+"""Of files that are what they are read as."""
+_MEND = "Fix them, or skip them with task.on_error=skip."
+_ANSWER = "Answer them, or skip them with task.on_error=skip"
+
+
+def check_labelled(
+    found: rows.FileRows, fields: rows.Fields, *, skips: bool, can_label: bool, needs_paths: bool
+) -> None:
+    """Check what was read of a file of questions and answers.
+
+    Args:
+        found: what was read of it.
+        fields: what its fields are called in the config.
+        skips: whether broken lines are skipped.
+        can_label: whether a teacher could answer its rows without an answer.
+        needs_paths: whether some row has to bring the reasoning that leads to its answer.
+
+    Raises:
+        ConfigError: it is refused.
+    """
+    path = found.path
+    if found.same_everywhere and not found.rows:
+        meant, (question, answer) = _likely_fields(path, fields)
+        raise ConfigError(
+            f"{path}: every line {found.same_everywhere}.{meant} Name the fields it has with "
+            f"task.question={question} and task.answer={answer}"
+        )
+    if found.n_problems and fields.slice is not None and not found.rows:
+        columns = rows.columns_of(path)
+        if columns and rows.find_field(dict.fromkeys(columns), fields.slice) is None:
+            raise ConfigError(
+                f"{path}: every line has no field {fields.slice}; it has "
+                f"{', '.join(map(shown, columns))}.{_meant(fields.slice, columns)} Name the "
+                "field with the slices, or leave task.slice out."
+            )
+    if found.n_problems and not skips:
+        offer = "."
+        if found.rows and can_label:
+            offer = f", or let a teacher answer them: task.unlabelled_path={path}"
+        mend = _MEND
+        if found.broken.n_lines == found.n_lines and Path(path).suffix not in _SUFFIXES:
+            mend = (
+                "No line of it can be read. If it is a CSV file, name it "
+                f"{Path(path).stem}.csv: the suffix tells how a file is read."
+            )
+        raise ConfigError(str(found.problems(mend, f"{_ANSWER}{offer}")))
+    if not found.rows:
+        what = "good lines" if found.n_lines else "lines"
+        causes = f" {found.problems()}" if found.n_problems else ""
+        raise ConfigError(f"{path} has no {what}.{causes}")
+    if fields.rationale and needs_paths and not found.rows.column("has_path").any():
+        columns = rows.columns_of(path)
+        is_known = rows.find_field(dict.fromkeys(columns), fields.rationale) is not None
+        lacks = "" if is_known else f" It has {', '.join(map(shown, columns))}."
+        meant = "" if is_known else _meant(fields.rationale, columns)
+        raise ConfigError(
+            f"task.rationale={fields.rationale}: no line of {path} has a value there.{lacks}"
+            f"{meant} Name the field with the reasoning, or leave it out."
+        )
+
+
+def check_unlabelled(found: rows.FileRows, key: str, *, skips: bool) -> None:
+    """Check what was read of a file of questions without answers.
+
+    Args:
+        found: what was read of it.
+        key: of the file in the config.
+        skips: whether broken lines are skipped.
+
+    Raises:
+        ConfigError: it is refused.
+    """
+    if found.n_problems and not skips:
+        raise ConfigError(str(found.problems(_MEND)))
+    if not found.rows:
+        raise ConfigError(
+            f"{key}={found.path}: every line has an answer. Leave {key} out, or name a file with "
+            "questions without answers."
+        )
+
+
+def doubt_of_verifier(metric: Metric, found: rows.FileRows) -> Reason | None:
+    """Try the user's verifier on a gold answer; return that it is not right by it, if so.
+
+    Raises:
+        ConfigError: the verifier fails on it.
+    """
+    if not isinstance(metric, Own):
+        return None
+    row = found.rows[0]
+    where = f"{row.line} of {found.path}"
+    try:
+        _ = metric.read(row.answer)
+        points = metric.compare(row.answer, row.answer)
+    except StratosError as error:
+        raise ConfigError(
+            f"{error} It was tried on the gold answer {shown(row.answer)} of {where}."
+        ) from error
+    if points >= 1:
+        return None
+    return GoldNotRight(type(metric.verifier).__name__, points, row.answer, where)
+
+
+def _likely_fields(path: str, fields: rows.Fields) -> tuple[str, tuple[str, str]]:
+    """Return the question what was meant by a field that a file has not, and what to type."""
+    columns = rows.columns_of(path)
+    named = (fields.question, fields.answer)
+    there = [rows.find_field(dict.fromkeys(columns), names) for names in named]
+    free = [name for name in columns if name not in there]
+    meant = [
+        [] if here is not None else rows.nearest_fields(names, free)
+        for names, here in zip(named, there, strict=True)
+    ]
+    typed = [
+        here or (near[0] if near and near[0] == shown(near[0]) else "…")
+        for here, near in zip(there, meant, strict=True)
+    ]
+    told = "".join(
+        _meant(names, free) for names, here in zip(named, there, strict=True) if here is None
+    )
+    question, answer = rows.likely_fields(path) or (typed if told else ("…", "…"))
+    return told, (question, answer)
+
+
+def _meant(names: str, known: Iterable[str]) -> str:
+    """Return " Did you mean x?" with the fields that look like one that is not there, or ""."""
+    found = [shown(name) for name in rows.nearest_fields(names, known)]
+    return f" Did you mean {' or '.join(found)}?" if found else ""

@@ -2,7 +2,8 @@
 
 `hf://datasets/OWNER/NAME[@REVISION]/FILE` goes through the hub's own client, which keeps what it
 fetched, so that a second run needs no network; `@~parquet` is the Parquet copy that the hub keeps
-of every data set. Every other address goes through fsspec.
+of every data set. Every other address goes through fsspec. A JSON array, or several JSON texts
+behind each other, are read one object at a time.
 """
 
 from __future__ import annotations
@@ -26,16 +27,7 @@ from stratos.core.digest import identity, remember
 from stratos.core.foreign import cause, open_regular
 from stratos.core.reasons import Reason
 from stratos.core.remote import file_system, local_path
-from stratos.tasks.json_values import is_values, values_in
-from stratos.tasks.words import (
-    LineTooLong,
-    NoObject,
-    NotCsv,
-    NotJson,
-    NotUtf8,
-    OtherFieldCount,
-    UnreadableJson,
-)
+from stratos.tasks import words
 
 _HUB = re.compile(r"hf://datasets/([^/@]+/[^/@]+)(?:@(~parquet|refs/\w+/\w+|[^/]+))?/(.+)")
 _REVISIONS = {"~parquet": "refs/convert/parquet"}
@@ -166,7 +158,7 @@ def _json_lines(file: IO[bytes]) -> Iterator[tuple[str, dict[str, Any] | Reason]
     for number, data in enumerate(_lines(file), start=1):
         if isinstance(data, int):
             is_first = False
-            yield f"line {number}", LineTooLong(data, LONGEST_LINE)
+            yield f"line {number}", words.LineTooLong(data, LONGEST_LINE)
             continue
         if is_first:
             data = data.removeprefix(b"\xef\xbb\xbf") if number == 1 else data
@@ -176,7 +168,7 @@ def _json_lines(file: IO[bytes]) -> Iterator[tuple[str, dict[str, Any] | Reason]
                     f"it is {encoding}, not UTF-8. Type: iconv -f {encoding} -t UTF-8 <it> > "
                     "<new file>"
                 )
-            if data.strip() and _begins_array(data.strip()):
+            if re.match(rb"\[\s*(\{|$)", data.strip()):  # an array of objects: the whole file
                 raise OSError(
                     "it is one JSON array, but one object per line is expected. "
                     "Type: jq -c '.[]' <it> > <new file>"
@@ -234,11 +226,6 @@ def _is_values(file: IO[bytes]) -> bool:
     return found
 
 
-def _begins_array(line: bytes) -> bool:
-    """Tell whether the first line opens an array of objects that is the whole file."""
-    return re.match(rb"\[\s*(\{|$)", line) is not None
-
-
 def _json_line(data: bytes) -> dict[str, Any] | Reason:
     try:
         row = _FAST.decode(data)
@@ -249,12 +236,12 @@ def _json_line(data: bytes) -> dict[str, Any] | Reason:
     try:
         row = json.loads(data.rstrip().decode("utf-8"))
     except UnicodeDecodeError as error:
-        return NotUtf8(error.start + 1)
+        return words.NotUtf8(error.start + 1)
     except json.JSONDecodeError as error:
-        return NotJson(error.msg, error.colno)
+        return words.NotJson(error.msg, error.colno)
     except (RecursionError, ValueError) as error:  # nested too deep, a number of too many digits
-        return UnreadableJson(cause(error).partition(":")[0])
-    return row if isinstance(row, dict) else NoObject(json.dumps(row)[:60])
+        return words.UnreadableJson(cause(error).partition(":")[0])
+    return row if isinstance(row, dict) else words.NoObject(json.dumps(row)[:60])
 
 
 def _text(file: IO[bytes]) -> io.TextIOWrapper:
@@ -298,15 +285,15 @@ def _csv(file: IO[bytes], separator: str | None) -> Iterator[tuple[str, dict[str
         try:
             row = next(reader, None)
         except csv.Error as error:
-            yield f"line {reader.line_num}", NotCsv(str(error))
+            yield f"line {reader.line_num}", words.NotCsv(str(error))
             continue
         if row is None:
             return
         where = f"line {reader.line_num}"
         if None in row or None in row.values():
-            yield where, OtherFieldCount(len(reader.fieldnames or ()))
+            yield where, words.OtherFieldCount(len(reader.fieldnames or ()))
         elif any("\udc80" <= character <= "\udcff" for character in "".join(row.values())):
-            yield where, NotUtf8()
+            yield where, words.NotUtf8()
         else:
             yield where, dict(row)
 
@@ -329,3 +316,71 @@ def _parquet(file: IO[bytes]) -> Iterator[tuple[str, dict[str, Any] | Reason]]:
                 yield f"row {number}", row
     except Exception as error:  # pyarrow raises its own, OSError and UnicodeDecodeError
         raise OSError(f"no Parquet file ({cause(error)})") from error
+
+
+_DECODER = json.JSONDecoder()
+_BETWEEN = re.compile(r"[\s,\[\ufeff]*")
+_END = re.compile(r"[\s,\]]*")
+_CLOSED = re.compile(r"\s*\]")
+
+
+def is_values(head: bytes) -> bool:
+    """Return whether a file begins with an array of objects, or an object of several lines."""
+    text = head.removeprefix(codecs.BOM_UTF8).lstrip()
+    return re.match(rb"\[\s*\{|\[\s*$|\{\s*\n|\[\s*\]", text) is not None
+
+
+def values_in(file: IO[bytes], longest: int) -> Iterator[tuple[str, dict[str, Any] | Reason]]:
+    """Yield where each object stands ("row 3") with it, or with what is wrong; then it ends.
+
+    No more than an object and a chunk are held.
+
+    Args:
+        file: of JSON.
+        longest: characters that an object may have.
+    """
+    decode = codecs.getincrementaldecoder("utf-8")().decode
+    text, place, number, is_over = "", 0, 0, False
+    while True:
+        place = _behind(_BETWEEN, text, place)
+        where = f"row {number + 1}"
+        try:
+            if place == len(text):
+                raise json.JSONDecodeError("cut off", text, place)
+            start = place
+            value, place = _DECODER.raw_decode(text, place)
+        except json.JSONDecodeError as error:
+            if _END.fullmatch(text, place) and is_over:
+                return
+            rest = len(text) - place
+            if is_over or rest > longest:
+                yield where, words.RowTooLong() if rest > longest else _problem(error, text)
+                return
+            try:
+                chunk = file.read(max(_CHUNK, rest))
+                is_over = not chunk
+                text, place = text[place:] + decode(chunk, is_over), 0
+            except UnicodeDecodeError:
+                yield where, words.NotUtf8()
+                return
+            continue
+        except (RecursionError, ValueError):
+            yield where, words.UnreadableJson()
+            return
+        number += 1
+        if place - start > longest:
+            yield where, words.RowTooLong()
+        else:
+            yield where, value if isinstance(value, dict) else words.NoObject()
+        place = _behind(_CLOSED, text, place)
+
+
+def _behind(pattern: re.Pattern[str], text: str, place: int) -> int:
+    """Return the place behind what stands at a place, if it does."""
+    found = pattern.match(text, place)
+    return found.end() if found else place
+
+
+def _problem(error: json.JSONDecodeError, text: str) -> Reason:
+    is_cut_off = error.pos >= len(text) - 1 or error.msg.startswith("Unterminated")
+    return words.JsonEndsHere("" if is_cut_off else error.msg)

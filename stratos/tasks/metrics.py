@@ -14,14 +14,7 @@ from stratos.core.extensions import extensions, load
 from stratos.core.reasons import Reason
 from stratos.core.targets import find_class
 from stratos.core.typed import OneOf, read_dataclass
-from stratos.tasks.answers import (
-    LETTER,
-    AnswerText,
-    behind_marker,
-    find_answer,
-    find_number,
-    word_f1,
-)
+from stratos.tasks import answers
 from stratos.tasks.numbers import stated_number, write_number
 from stratos.tasks.objects import as_key, object_at_start, object_of, same, written
 from stratos.tasks.shown import shown
@@ -69,7 +62,7 @@ class Verifier(Protocol):
 class ReadsAnswers(Protocol):
     """A verifier that reads answers in its own way."""
 
-    def read(self, text: str) -> AnswerText | None:
+    def read(self, text: str) -> answers.AnswerText | None:
         """Read the answer out of a model's text; None if there is none."""
         ...
 
@@ -92,8 +85,12 @@ class DoubtsGold(Protocol):
         ...
 
 
-class Metric(Protocol):
-    """The contract that every metric keeps."""
+@dataclass(frozen=True)
+class Metric:
+    """How answers are compared: equal but for case and spacing, unless a child knows better.
+
+    JSON objects are equal whatever the order of their keys.
+    """
 
     def canonical(self, answer: str, options: Sequence[str]) -> str:
         """Return a gold answer in canonical spelling.
@@ -101,72 +98,46 @@ class Metric(Protocol):
         Raises:
             ValueError: it is none; the message says why.
         """
-        ...
-
-    def read(self, text: str) -> AnswerText | None:
-        """Read the answer out of a model's text; None if there is none."""
-        ...
-
-    def compare(self, answer: str, gold: str) -> float:
-        """Return how right an answer is: 1 is right."""
-        ...
-
-    def normal(self, answer: str) -> str:
-        """Return a gold answer in a form that all of its spellings share that count as equal."""
-        ...
-
-    def overlap(self, answer: str, gold: str) -> float:
-        """Return how much a wrong answer has in common with the gold answer, from 0 to 1."""
-        ...
-
-
-class _Words:
-    """Answers that have words in common."""
-
-    def overlap(self, answer: str, gold: str) -> float:
-        """Return F1 over words."""
-        return word_f1(answer, gold)
-
-
-@dataclass(frozen=True)
-class Exact(_Words):
-    """Equal but for case and spacing; JSON objects are equal whatever the order of their keys."""
-
-    def canonical(self, answer: str, options: Sequence[str]) -> str:
-        """Return it as it is."""
         return answer
 
-    def read(self, text: str) -> AnswerText | None:
-        """Return the JSON object that the text ends with, what it announces, or its last line."""
-        found = object_of(text) or object_at_start(behind_marker(text))
-        return find_answer(text) if found is None else written(found)
+    def read(self, text: str) -> answers.AnswerText | None:
+        """Read the answer out of a model's text; None if there is none.
+
+        The JSON object that the text ends with, what it announces, or its last line.
+        """
+        found = object_of(text) or object_at_start(answers.behind_marker(text))
+        return answers.find_answer(text) if found is None else written(found)
 
     def compare(self, answer: str, gold: str) -> float:
-        """Compare what is left when case and spacing are made one; objects field by field."""
+        """Return how right an answer is: 1 is right. Objects are compared field by field."""
         one, other = object_of(answer), object_of(gold)
         if one is not None and other is not None:
             return float(same(one, other))
         return float(normalised(answer) == normalised(gold))
 
     def normal(self, answer: str) -> str:
-        """Return it without case and spacing; of an object, the same of each field."""
+        """Return a gold answer in a form that all of its spellings share that count as equal."""
         found = object_of(answer)
         return normalised(answer) if found is None else as_key(found)
 
+    def overlap(self, answer: str, gold: str) -> float:
+        """Return how much a wrong answer has in common with the gold answer: F1 over words."""
+        return answers.word_f1(answer, gold)
+
 
 @dataclass(frozen=True)
-class F1(Exact):
+class F1(Metric):
     """Right from a share of words in common on, as in SQuAD."""
 
     at_least: float = 0.8
 
     def compare(self, answer: str, gold: str) -> float:
         """Return 1 for enough words in common."""
-        return float(word_f1(answer, gold) >= self.at_least)
+        return float(answers.word_f1(answer, gold) >= self.at_least)
 
 
 @dataclass(frozen=True)
-class Numeric(_Words):
+class Numeric(Metric):
     """Equal as numbers, whatever their spelling."""
 
     def canonical(self, answer: str, options: Sequence[str]) -> str:
@@ -178,9 +149,9 @@ class Numeric(_Words):
             raise ValueError(f"the answer {shown(answer)} is not a number")
         return write_number(number)
 
-    def read(self, text: str) -> AnswerText | None:
+    def read(self, text: str) -> answers.AnswerText | None:
         """Return the number behind the last marker, else the last number."""
-        number = find_number(text)
+        number = answers.find_number(text)
         return None if number is None else write_number(number)
 
     def compare(self, answer: str, gold: str) -> float:
@@ -193,7 +164,7 @@ class Numeric(_Words):
 
 
 @dataclass(frozen=True)
-class Regex(Exact):
+class Regex(Metric):
     """The gold answer is a pattern that the whole answer matches."""
 
     def canonical(self, answer: str, options: Sequence[str]) -> str:
@@ -206,9 +177,9 @@ class Regex(Exact):
             ) from error
         return answer
 
-    def read(self, text: str) -> AnswerText | None:
+    def read(self, text: str) -> answers.AnswerText | None:
         """Return what the text announces, else its last line."""
-        return find_answer(text)
+        return answers.find_answer(text)
 
     def compare(self, answer: str, gold: str) -> float:
         """Match the whole answer."""
@@ -220,7 +191,7 @@ class Regex(Exact):
 
 
 @dataclass(frozen=True)
-class MultipleChoice(Exact):
+class MultipleChoice(Metric):
     """The letter of the right option."""
 
     def canonical(self, answer: str, options: Sequence[str]) -> str:
@@ -233,14 +204,14 @@ class MultipleChoice(Exact):
             return letter
         raise ValueError(f"the answer {shown(answer)} is not one of its {len(options)} options")
 
-    def read(self, text: str) -> AnswerText | None:
+    def read(self, text: str) -> answers.AnswerText | None:
         """Return the first letter that stands alone in what the text announces."""
-        letter = LETTER.search(find_answer(text) or "")
+        letter = answers.LETTER.search(answers.find_answer(text) or "")
         return letter[1] if letter else None
 
 
 @dataclass(frozen=True)
-class Label(Exact):
+class Label(Metric):
     """One of a set of labels."""
 
     labels: tuple[str, ...] = ()
@@ -259,9 +230,9 @@ class Label(Exact):
             f"{did_you_mean(answer, self.labels)}".rstrip(".")
         )
 
-    def read(self, text: str) -> AnswerText | None:
+    def read(self, text: str) -> answers.AnswerText | None:
         """Return the one label that the text announces; None if it names none, or several."""
-        answer = find_answer(text)
+        answer = answers.find_answer(text)
         if answer is None:
             return None
         by_spelling = self._by_spelling
@@ -274,7 +245,7 @@ class Label(Exact):
 
 
 @dataclass(frozen=True)
-class Own(Exact):
+class Own(Metric):
     """A user's own verifier."""
 
     verifier: Any = None
@@ -290,11 +261,11 @@ class Own(Exact):
                 raise ValueError(str(reason))
         return answer
 
-    def read(self, text: str) -> AnswerText | None:
+    def read(self, text: str) -> answers.AnswerText | None:
         """Let the verifier read, where it does."""
         verifier = self.verifier
         if not isinstance(verifier, ReadsAnswers):
-            return find_answer(text)
+            return answers.find_answer(text)
         answer = self._ask("read", lambda: verifier.read(text))
         if answer is not None and not isinstance(answer, str):
             raise StratosError(f"{self._name}.read gave {answer!r}: expected a text or None.")
@@ -349,7 +320,7 @@ def metric_of(
         return Own(load(OF_DATABASE[name])(database=database or ""), f"metric={name}")
     if verifier is None:
         known: dict[str, Metric] = {
-            "exact": Exact(),
+            "exact": Metric(),
             "numeric": Numeric(),
             "multiple_choice": MultipleChoice(),
             "regex": Regex(),

@@ -1,24 +1,233 @@
-"""Near duplicates among the questions of a file: of one split, where that leaves even splits.
+"""Near duplicates, and parts of one another: of one split, where that leaves even splits.
 
-They are looked for as among conversations (`stratos.tasks.alike`). A question without any
-keeps its own hash, so that the split of a file without near duplicates stays as it is.
+Near duplicates have most word triples of what the user wrote in common, and the same numbers in it
+(MinHash, Broder 1997; bands of four find candidates without comparing all pairs: Leskovec et al.,
+Mining of Massive Datasets, chapter 3). Triples that many conversations of a sample share are
+phrases of a prompt, and do not count; copies of one text with some words changed are one of them.
+What is shorter than eight words is compared as a whole.
+
+A question of a file without near duplicates keeps its own hash, so that the split of a file without
+any stays as it is.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
+import zlib
+from array import array
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stratos.core.counted import counted
-from stratos.tasks.alike import Alike
-from stratos.tasks.split import content_hash, id_of
-from stratos.tasks.table import Rows
+from stratos.tasks import copies
+from stratos.tasks.split import content_hash, family_hash, id_of, normalised, words_of
+from stratos.tasks.table import Rows, Spool
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
+_BYTES = 4 * copies.BAND
+"""Of a band of a signature."""
+_IN_MEMORY = 2**20
+"""Bytes of a band of all signatures that stay in memory; those of more lie in a file."""
+_FEWEST_WORDS = 8
+_MOST_HASHES = 100_000
+"""Words whose hash is kept."""
+_N_FOR_PHRASES = 2000
+"""Texts that phrases are learnt from: those with the least hashes, whatever their order."""
+_PHRASE_SHARE = 0.05
+_FEW_LINKED, _LINKED_SHARE, _MOST_LINKED = 20, 0.02, 200
+"""Ways in which one beginning goes on before it is a phrase, such as "hi", which links nothing: a
+share of all conversations, and the least and the most of it."""
+_NO_SESSION = 0.9
+"""Share of all conversations above which what they have as id of a session is none."""
+_NUMBER = re.compile(r"\d+")
+_NO_TRIPLES = np.zeros(0, np.uint64)
+_ASCII_NUMBERS = bytes(k if chr(k).isdigit() else 32 for k in range(128)) + b" " * 128
+"""To what `bytes.translate` makes each character, so that numbers alone are left."""
+
+
+class _Hashes(dict[str, int]):
+    """Hashes of words; those of the first ones are looked up from then on."""
+
+    def __missing__(self, word: str) -> int:
+        found = zlib.crc32(word.encode("utf-8", "replace"))
+        if len(self) < _MOST_HASHES:
+            self[word] = found
+        return found
+
+
+class Alike:
+    """Takes texts in, and tells at the end which belong together."""
+
+    def __init__(self) -> None:
+        self._hash = _Hashes().__getitem__
+        self._wholes = array("Q")
+        self._unnumbered = array("Q")
+        self._senses = array("Q")
+        self._words = Spool(_IN_MEMORY)
+        self._ends = array("Q")
+        self._links: tuple[array[int], array[int], array[int]] = array("Q"), array("Q"), array("Q")
+        self._sessions: tuple[array[int], array[int]] = array("Q"), array("Q")
+
+    def __len__(self) -> int:
+        return len(self._wholes)
+
+    def add(self, text: str, links: Sequence[int] = (), session: int | None = None) -> int:
+        """Take a text in; return its number.
+
+        Args:
+            text: what the user wrote.
+            links: hashes of the beginnings of its conversation, the shortest first.
+            session: hash of the id that all of its session have.
+        """
+        number = len(self)
+        normal = normalised(text)
+        whole = family_hash(normal)
+        self._wholes.append(whole)
+        for link, follower in zip(links, (*links[1:], whole), strict=False):
+            self._links[0].append(link)
+            self._links[1].append(follower)
+            self._links[2].append(number)
+        if session is not None:
+            self._sessions[0].append(session)
+            self._sessions[1].append(number)
+        words, numbers = _words_and_numbers(normal)
+        self._senses.append(zlib.crc32(numbers))
+        self._unnumbered.append(family_hash(_NUMBER.sub("0", normal)) if numbers else whole)
+        del words[copies.MOST_WORDS :]
+        is_compared = len(words) >= _FEWEST_WORDS
+        hashes = np.fromiter(map(self._hash, words if is_compared else ()), np.uint32)
+        self._ends.append(self._words.append(hashes.tobytes()))
+        return number
+
+    def groups(self) -> NDArray[np.int64]:
+        """Return the group of each text: the least number of those that belong to it."""
+        n = len(self)
+        if not n:
+            return np.zeros(0, np.int64)
+        pairs = [copies.neighbours(np.frombuffer(self._wholes, np.uint64)), self._near_pairs()]
+        return copies.connected([*pairs, self._linked_pairs(), self._session_pairs()], n)
+
+    def keys(self) -> NDArray[np.uint64]:
+        """Return a hash of the group of each text, whatever the order of the texts."""
+        if not len(self):
+            return np.zeros(0, np.uint64)
+        groups = self.groups()
+        wholes = np.frombuffer(self._wholes, np.uint64)
+        least = np.full(len(self), np.iinfo(np.uint64).max, np.uint64)
+        np.minimum.at(least, groups, wholes)
+        return least[groups]
+
+    def wholes(self) -> NDArray[np.uint64]:
+        """Return the family hash of each text."""
+        return np.array(self._wholes, np.uint64)
+
+    def unnumbered(self) -> NDArray[np.uint64]:
+        """Return a hash of each text that its numbers leave alone."""
+        return np.array(self._unnumbered, np.uint64)
+
+    @property
+    def n_of_no_session(self) -> int:
+        """How many have an id of a session that nearly all have, so that it tells nothing."""
+        return int((~self._are_sessions()).sum())
+
+    def _triples(self, number: int) -> NDArray[np.uint64]:
+        """Return the word triples of a text, each once, sorted; none of a short one."""
+        start = self._ends[number - 1] if number else 0
+        words = np.frombuffer(self._words.read(start, self._ends[number]), np.uint32)
+        return np.unique(copies.triples_of(words.astype(np.uint64))) if len(words) else _NO_TRIPLES
+
+    def _phrases(self) -> NDArray[np.uint64]:
+        """Return triples that many of a sample of the texts share, sorted."""
+        _, first = np.unique(np.frombuffer(self._wholes, np.uint64), return_index=True)
+        sample = [self._triples(k) for k in first[:_N_FOR_PHRASES].tolist()]
+        return copies.common(sample, max(2.0, _PHRASE_SHARE * len(sample)))
+
+    def _signed(self) -> tuple[list[Spool], NDArray[np.int64]]:
+        """Return the bands of the signatures, and which texts have one."""
+        phrases, hashes = self._phrases(), copies.MinHash()
+        bands = [Spool(_IN_MEMORY) for _ in range(copies.N_HASHES // copies.BAND)]
+        signed = array("Q")
+        for number in range(len(self)):
+            triples = self._triples(number)
+            triples = triples[~copies.is_in(triples, phrases)]
+            if len(triples):
+                signed.append(number)
+                signature = hashes.signature(triples).tobytes()
+                for k, band in enumerate(bands):
+                    band.append(signature[k * _BYTES : (k + 1) * _BYTES])
+        return bands, np.array(signed, np.int64)
+
+    def _near_pairs(self) -> copies.Pairs:
+        bands, places = self._signed()
+        if len(places) < 2:
+            return _no_pairs()
+        senses = np.frombuffer(self._senses, np.uint64)[places]
+        wholes = np.frombuffer(self._wholes, np.uint64)[places]
+        n = len(places)
+        lefts, rights = [], []
+        for band in bands:
+            left, right = copies.neighbours(
+                copies.mixed_with(_read(band, n).view(np.uint64), senses), wholes
+            )
+            # The other bands one after the other: all of them would be most of the memory.
+            n_equal = np.zeros(len(left), np.uint8)
+            for other in bands if len(left) else ():
+                part = _read(other, n)
+                for k in range(copies.BAND):
+                    n_equal += part[left, k] == part[right, k]
+            near = n_equal >= copies.NEAR * copies.N_HASHES
+            lefts.append(places[left[near]])
+            rights.append(places[right[near]])
+        return np.concatenate(lefts), np.concatenate(rights)
+
+    def _linked_pairs(self) -> copies.Pairs:
+        """Return pairs with one beginning, but for beginnings that go on in many ways."""
+        keys, followers, numbers = (np.array(one, np.uint64) for one in self._links)
+        if not len(keys):
+            return _no_pairs()
+        order = np.lexsort((followers, keys))
+        is_new = np.ones(len(keys), bool)
+        is_new[1:] = (np.diff(keys[order]) != 0) | (np.diff(followers[order]) != 0)
+        ways, n_ways = np.unique(keys[order][is_new], return_counts=True)
+        most = min(_MOST_LINKED, max(_FEW_LINKED, _LINKED_SHARE * len(self)))
+        rare = n_ways[np.searchsorted(ways, keys)] <= most
+        left, right = copies.neighbours(keys[rare])
+        own = numbers[rare].astype(np.int64)
+        return own[left], own[right]
+
+    def _are_sessions(self) -> NDArray[np.bool_]:
+        keys = np.array(self._sessions[0], np.uint64)
+        _, inverse, counts = np.unique(keys, return_inverse=True, return_counts=True)
+        return counts[inverse] <= max(2, _NO_SESSION * len(self))
+
+    def _session_pairs(self) -> copies.Pairs:
+        are = self._are_sessions()
+        keys, numbers = (np.array(one, np.uint64)[are] for one in self._sessions)
+        left, right = copies.neighbours(keys)
+        own = numbers.astype(np.int64)
+        return own[left], own[right]
+
+
+def _read(band: Spool, n: int) -> NDArray[np.uint32]:
+    """Return a band of all signatures: as many rows, with `BAND` hashes each."""
+    return np.frombuffer(band.read_all(), np.uint32).reshape(n, copies.BAND)
+
+
+def _words_and_numbers(normal: str) -> tuple[list[str], bytes]:
+    """Return the words of a normalised text, and its numbers, sorted."""
+    if not normal.isascii():
+        return words_of(normal), " ".join(sorted(_NUMBER.findall(normal))).encode()
+    # The same by tables, in a tenth of the time.
+    numbers = normal.encode().translate(_ASCII_NUMBERS).split()
+    return words_of(normal), b" ".join(sorted(numbers))
+
+
+def _no_pairs() -> copies.Pairs:
+    return np.zeros(0, np.int64), np.zeros(0, np.int64)
+
 
 MOST_ROWS = 50_000
 """Rows of all files above which only exact duplicates are looked for."""

@@ -19,18 +19,11 @@ from stratos.core.digest import identity
 from stratos.core.reasons import Reason
 from stratos.core.redact import redact_shapes
 from stratos.core.remote import local_path
+from stratos.tasks import words
 from stratos.tasks.base import FieldName
 from stratos.tasks.files import is_local, read_records
 from stratos.tasks.shown import LONGEST_SHOWN, shown
 from stratos.tasks.table import Row, Rows, Table
-from stratos.tasks.words import (
-    Contradiction,
-    EmptyField,
-    FileProblems,
-    LacksField,
-    Listing,
-    OtherType,
-)
 
 _SHOWN = 20
 """Causes that a message lists before it only counts."""
@@ -119,12 +112,12 @@ class FileRows:
 
     path: str
     rows: Rows
-    broken: Listing
+    broken: words.Listing
     """Lines that cannot be read as a question and its answer."""
-    unanswered: Listing
+    unanswered: words.Listing
     """Lines with a question and no answer, where those are not passed over."""
     n_lines: int
-    same_everywhere: LacksField | None
+    same_everywhere: words.LacksField | None
     """The field that every single line lacks; None where some line has it."""
     n_passed: int = 0
     """Good lines of the kind that was not asked for: with an answer, or without one."""
@@ -136,14 +129,14 @@ class FileRows:
         """How many lines are no good rows."""
         return self.broken.n_lines + self.unanswered.n_lines
 
-    def problems(self, mend: str = "", answer: str = "") -> FileProblems:
+    def problems(self, mend: str = "", answer: str = "") -> words.FileProblems:
         """Return all problems, long lists cut short.
 
         Args:
             mend: what to do about broken lines.
             answer: what to do about rows without an answer.
         """
-        return FileProblems(self.path, self.broken, self.unanswered, mend, answer)
+        return words.FileProblems(self.path, self.broken, self.unanswered, mend, answer)
 
 
 class Problems:
@@ -184,11 +177,11 @@ class Problems:
             return
         self._counts[cause], self._lines[cause] = 1, [line]
 
-    def listing(self) -> Listing:
+    def listing(self) -> words.Listing:
         """Return the first causes, each with its lines, in the order of the first of them."""
         first = sorted(self._first, reverse=True)
         causes = tuple(f"{self._where(cause)}: {cause[0]}" for _, cause in first)
-        return Listing(causes, sum(self._counts.values()), self.n)
+        return words.Listing(causes, sum(self._counts.values()), self.n)
 
     def _where(self, cause: _Cause) -> str:
         lines, n = self._lines[cause], self._counts[cause]
@@ -198,12 +191,12 @@ class Problems:
         last = f"{n - len(lines):,} more" if n > len(lines) else lines[-1]
         return f"{', '.join(named)} and {last}"
 
-    def same_everywhere(self, n_lines: int) -> LacksField | None:
+    def same_everywhere(self, n_lines: int) -> words.LacksField | None:
         """Return the one problem of all lines, if it is a field that they lack."""
         if len(self._reasons) != 1 or self.n < max(2, n_lines):
             return None
         [reason] = self._reasons.values()
-        return reason if isinstance(reason, LacksField) else None
+        return reason if isinstance(reason, words.LacksField) else None
 
 
 def identity_of(path: str) -> tuple[int, ...] | None:
@@ -359,7 +352,7 @@ def _contradict(table: Table, group: list[int], numbers: Sequence[int], problems
     quoted = _where_they_differ(list(islice(answers, _ANSWERS_SHOWN)))
     more = len(answers) - len(quoted)
     named = listed([*quoted, *([f"{more:,} more"] if more else [])])
-    reason = Contradiction(len(answers), named)
+    reason = words.Contradiction(len(answers), named)
     for k in group:
         problems.add(numbers[k], table.row(k).line, reason, group=numbers[group[0]])
     return True
@@ -423,20 +416,20 @@ def _row(line: str, data: dict[str, Any], fields: Fields) -> Row | Reason | Unan
             continue
         name = of[names]
         if name is None:
-            lacks = LacksField(names, tuple(map(str, data)))
+            lacks = words.LacksField(names, tuple(map(str, data)))
             # Any other field may be an answer whose name is misspelled.
             is_bare = names is fields.answer and set(data) <= {*of.values(), fields.options}
             return Unanswered(lacks) if is_bare else lacks
         text = _text(data[name])
         if not text and (isinstance(data[name], str) or data[name] is None):
-            empty = EmptyField(name)
+            empty = words.EmptyField(name)
             return Unanswered(empty) if names is fields.answer else empty
         if not text:
-            return OtherType(name, _quoted(data[name]), "a text")
+            return words.OtherType(name, _quoted(data[name]), "a text")
         texts.append(text)
     options = data.get(fields.options, ()) if fields.options else ()
     if not isinstance(options, list | tuple) or not all(isinstance(o, str | int) for o in options):
-        return OtherType(str(fields.options), _quoted(options), "a list of texts")
+        return words.OtherType(str(fields.options), _quoted(options), "a list of texts")
     question, answer = texts
     return Row(
         line,

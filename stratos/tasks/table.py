@@ -245,8 +245,7 @@ class Rows(Sequence[Row]):
         import numpy as np
 
         if len(self._tables) == 1:
-            found: NDArray[Any] = self._tables[0].column(name)[self._index]
-            return found
+            return self._tables[0].column(name)[self._index]
         columns = [table.column(name) for table in self._tables]
         values = [columns[k][i] for k, i in zip(self._table, self._index, strict=True)]
         return np.array(values, columns[0].dtype if columns else np.uint64)
@@ -264,8 +263,7 @@ class Rows(Sequence[Row]):
 
     def of_answer(self, answer: str) -> NDArray[np.bool_]:
         """Return a mask of the rows with one answer."""
-        found: NDArray[np.bool_] = self.column("answers") == answer_hash(answer)
-        return found
+        return self.column("answers") == answer_hash(answer)
 
     def respelled(self, spellings: Mapping[str, str]) -> Rows:
         """Return the rows with other spellings of their answers.

@@ -21,8 +21,7 @@ from stratos.distill.objectives.base import Objective
 from stratos.distill.objectives.kernels import Scratch, softmax_
 from stratos.distill.objectives.signals import Dense, LMHead, Sampled
 from stratos.distill.words import ParameterOutOfRange, UnknownParameter
-from stratos.synthesize.alignment_logits import AlignmentLogits
-from stratos.synthesize.alignment_on_policy import AlignmentOnPolicy
+from stratos.synthesize.white_box import AlignmentLogits, AlignmentOnPolicy
 from stratos.teachers.huggingface import HuggingFaceTeacher
 
 PARTS = {"beta": 0.5, "alpha": 0.1}

@@ -14,9 +14,8 @@ from stratos.config import StudentConfig
 from stratos.core.errors import BudgetError
 from stratos.distill.data import Encoded, OnPolicyLoader, PackedLoader
 from stratos.distill.words import OtherInputs
-from stratos.synthesize.alignment_logits import AlignmentLogits
-from stratos.synthesize.alignment_on_policy import AlignmentOnPolicy
 from stratos.synthesize.injection import Injection
+from stratos.synthesize.white_box import AlignmentLogits, AlignmentOnPolicy
 from stratos.tasks.mahjong import MahjongTask
 from stratos.teachers.huggingface import HuggingFaceTeacher
 from stratos.teachers.openai import OpenAITeacher

@@ -17,10 +17,9 @@ from syrupy.assertion import SnapshotAssertion
 from threadpoolctl import threadpool_info
 
 from stratos.core.intervals import wilson
-from stratos.evaluate import linear
+from stratos.evaluate import baselines
 from stratos.evaluate.baselines import chance, free_baselines, labelled_rows
-from stratos.evaluate.fields import field_shares
-from stratos.evaluate.scores import against
+from stratos.evaluate.scores import against, field_shares
 from stratos.evaluate.verdict import verdict
 from stratos.records import EarlierReads, Interval, LoggedVersus, ModelScore, Scorecard, SliceScore
 from stratos.synthesize.leaks import without_leaks
@@ -100,18 +99,18 @@ def test_labels_have_three_baselines(tmp_path):
 def test_the_classifier_fits_on_one_thread_and_says_that_it_fits(monkeypatch):
     rows = labelled(250)
     steps: list[list[int]] = []
-    model = linear._model
+    model = baselines._model
 
     def watched(strength: float):
         steps.append([pool["num_threads"] for pool in threadpool_info()])
         return model(strength)
 
-    monkeypatch.setattr(linear, "_model", watched)
+    monkeypatch.setattr(baselines, "_model", watched)
     told: list[None] = []
     before = [pool["num_threads"] for pool in threadpool_info()]
     texts, answers = [row["text"] for row in rows], [row["label"] for row in rows]
     started = time.process_time()
-    answered = linear.classify(texts, answers, texts[:9], lambda: told.append(None))
+    answered = baselines.classify(texts, answers, texts[:9], lambda: told.append(None))
     assert time.process_time() - started < 10, "a few of them where nobody else wants the cores"
     assert answered == answers[:9]
     assert {n for step in steps for n in step} == {1}
@@ -122,7 +121,7 @@ def test_the_classifier_fits_on_one_thread_and_says_that_it_fits(monkeypatch):
 def test_a_rare_answer_does_not_stop_the_choice_of_a_strength():
     rows = [*labelled(60), {"text": "a word", "label": "bird"}]
     told: list[None] = []
-    linear.classify(
+    baselines.classify(
         [row["text"] for row in rows],
         [row["label"] for row in rows],
         ["meow"],
@@ -354,11 +353,11 @@ def test_baselines_do_not_learn_what_the_student_is_refused(tmp_path):
 @pytest.mark.parametrize("strengths", [(1e-6, 10.0), (10.0, 1e-6)])
 def test_the_strength_of_regularisation_is_the_best_of_those_tried(monkeypatch, strengths):
     """With the strong one every answer is the most frequent label."""
-    monkeypatch.setattr(linear, "_STRENGTHS", strengths)
+    monkeypatch.setattr(baselines, "_STRENGTHS", strengths)
     rows = labelled(150)
     known, asked = rows[:120], rows[120:]
     texts, answers = [row["text"] for row in known], [row["label"] for row in known]
-    found = linear.classify(texts, answers, [row["text"] for row in asked])
+    found = baselines.classify(texts, answers, [row["text"] for row in asked])
     assert found == [row["label"] for row in asked]
 
 

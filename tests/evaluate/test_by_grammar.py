@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from stratos.config import EvaluateConfig
-from stratos.evaluate import by_grammar
-from stratos.evaluate.by_grammar import schemas_of
+from stratos.evaluate import answers
+from stratos.evaluate.answers import schemas_of
 from stratos.tasks.jsonl import JsonlTask
 
 SCHEMA = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
@@ -46,7 +46,7 @@ def test_bare_json_is_constrained_and_reasoning_is_not(tmp_path: Path) -> None:
 
 
 def test_what_is_not_installed_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(by_grammar, "is_installed", lambda: False)
+    monkeypatch.setattr(answers, "is_installed", lambda: False)
     found, [said] = asked(tmp_path, '{"n": 1}')
     assert found == []
     assert "llguidance" in said and "[schema]" in said

@@ -4,7 +4,7 @@ import pytest
 from tiny_run import CARD, SERVER
 
 from stratos.estimate import Workload, batch_hours, serving
-from stratos.evaluate.cost import usd_per_1000
+from stratos.evaluate.stage import usd_per_1000
 from stratos.records import RoleChoice, ServingSetting
 
 TOKENS = {"input_tokens": 500, "output_tokens": 4000, "n_answers": 10}

@@ -13,8 +13,7 @@ import pytest
 from syrupy.assertion import SnapshotAssertion
 
 from stratos.config import CallbacksConfig
-from stratos.evaluate.read_log import LOG, excerpt, note_reads, said_of_runs
-from stratos.evaluate.reads import said
+from stratos.evaluate.read_log import LOG, excerpt, note_reads, said, said_of_runs
 from stratos.records import EarlierReads
 from stratos.tasks.base import Item
 

@@ -13,8 +13,8 @@ from stratos.plan.answer_price import mean_tokens, price_of_answer
 from stratos.plan.words import SharesUnknown, SlicesNotAsked
 from stratos.plan.worth import verdict_of
 from stratos.records import AnswerSpread, Probe, SliceAnswers
+from stratos.tasks.base import shares_of_slices
 from stratos.tasks.jsonl import JsonlTask
-from stratos.tasks.slice_shares import shares_of_slices
 
 SPREAD = AnswerSpread(20.0, 2.0, 0.5)
 SHORT, LONG = (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stratos.probe.race import Answered, can_win, left_in, sizes, winner
+from stratos.probe.questioning import Answered, can_win, left_in, sizes, winner
 from stratos.tasks.base import Item, Score
 from stratos.teachers.answer_limit import AnswerLimit
 from stratos.teachers.base import LENGTH, Answer

@@ -14,7 +14,7 @@ from syrupy.assertion import SnapshotAssertion
 from stratos.config import ComplexityConfig, LimitsConfig, ProbeConfig
 from stratos.core.errors import TeacherError
 from stratos.probe import probe
-from stratos.probe.samples import TEMPERATURE
+from stratos.probe.teacher_evaluation import TEMPERATURE
 from stratos.records import Probe, SampledAnswers, from_json, to_json
 from stratos.teachers.base import Answer, Question
 from stratos.teachers.call_budget import most_usd

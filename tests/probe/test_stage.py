@@ -17,8 +17,9 @@ from syrupy.assertion import SnapshotAssertion
 from stratos.config import ComplexityConfig, LimitsConfig, ProbeConfig
 from stratos.core.errors import ConfigError, TeacherError
 from stratos.core.intervals import wilson
-from stratos.probe.complexity import agreement_and_entropy, coverage_level, length_level
-from stratos.probe.sequential import looks, surely_below, undecided
+from stratos.probe.questioning import looks, surely_below, undecided
+from stratos.probe.stage import coverage_level, length_level
+from stratos.probe.teacher_evaluation import agreement_and_entropy
 from stratos.records import Probe, from_json, to_json
 from stratos.tasks.base import Item
 from stratos.tasks.jsonl import JsonlTask

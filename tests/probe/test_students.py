@@ -14,8 +14,7 @@ from stratos.config import ComplexityConfig, EvaluateConfig, ProbeConfig, Studen
 from stratos.core.context import Context
 from stratos.core.intervals import wilson
 from stratos.ledger import Ledger
-from stratos.probe.complexity import judge
-from stratos.probe.students import probe_students
+from stratos.probe.stage import judge, probe_students
 from stratos.records import ModelCard, StudentProbe, TeacherProbe
 from stratos.synthesize.admission import PretrainedStudent
 

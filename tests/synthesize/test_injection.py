@@ -12,8 +12,7 @@ import pytest
 from adder import Adder, rows_of, run, sums
 
 from stratos.core.errors import TeacherError
-from stratos.synthesize.balance import SURPLUS, Balance
-from stratos.synthesize.injection import Injection
+from stratos.synthesize.injection import SURPLUS, Injection, Made, balanced
 from stratos.synthesize.rationale import reading, request
 from stratos.synthesize.strategy import Tally
 from stratos.synthesize.words import NotWritten
@@ -251,7 +250,8 @@ def test_difficulties_are_evened_out(strength: float) -> None:
             yield Item(str(k), "main", f"q{k}", "a", rationale="x" * n_steps)
 
     tally = Tally()
-    items = list(Balance(strength, 2000, MahjongTask(), tally).admitted(drawn()))[:2000]
+    admitted = balanced(map(Made, drawn()), strength, 2000, MahjongTask(), tally)
+    items = [made.item for made in admitted][:2000]
     counts = Counter(len(item.rationale) for item in items)
     share = counts[1] / len(items)
     levels = 3  # 1, up to 7, and above

@@ -11,9 +11,8 @@ from typing import Any
 import pytest
 from syrupy.assertion import SnapshotAssertion
 
-from stratos.synthesize.leaks import HeldOut, listed_by
-from stratos.synthesize.near import NEAR
-from stratos.synthesize.refusals import advice
+from stratos.synthesize.leaks import NEAR, HeldOut, listed_by
+from stratos.synthesize.stage import advice
 from stratos.synthesize.supervised import Supervised
 from stratos.synthesize.words import Leak
 from stratos.tasks.base import Item

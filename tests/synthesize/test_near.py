@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from stratos.synthesize.near import NearDuplicates
+from stratos.synthesize.leaks import NearDuplicates
 from stratos.tasks.base import Item
 
 STORY = (

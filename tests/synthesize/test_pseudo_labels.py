@@ -19,8 +19,8 @@ from stratos.synthesize.pseudo_labels import (
     NOT_WORTH,
     ROWS_TO_LABEL,
     PseudoLabels,
+    Votes,
 )
-from stratos.synthesize.votes import Votes
 from stratos.tasks.base import Item
 from stratos.tasks.classify import ClassifyTask
 from stratos.teachers.base import Answer, Question

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from stratos.synthesize.samples import Attempt, choose, fewest, settled
+from stratos.synthesize.alignment import Attempt, choose, fewest, settled
 
 
 def attempts(*answers: str, gold: str = "7") -> list[Attempt]:

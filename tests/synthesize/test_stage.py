@@ -21,9 +21,9 @@ from stratos.core.errors import BudgetError, ConfigError, TeacherError
 from stratos.ledger import Ledger
 from stratos.records import Corpus, RoleChoice, from_json, to_json
 from stratos.synthesize.alignment import Alignment
-from stratos.synthesize.corpus import COLUMNS, CorpusFile
 from stratos.synthesize.injection import Injection
 from stratos.synthesize.leaks import HeldOut
+from stratos.synthesize.stage import COLUMNS, CorpusFile
 from stratos.synthesize.strategy import Strategy
 from stratos.synthesize.supervised import Supervised
 from stratos.tasks.base import Item

@@ -6,10 +6,9 @@ import random
 
 import pytest
 
-from stratos.tasks import alike
-from stratos.tasks.alike import Alike
-from stratos.tasks.split import normalised
-from stratos.tasks.text_words import NO_WORD
+from stratos.tasks import near_duplicates
+from stratos.tasks.near_duplicates import Alike
+from stratos.tasks.split import NO_WORD, normalised
 
 WORDS = [f"{one}{two}{three}" for one in "bdklm" for two in "aeiou" for three in "nrst"]
 
@@ -38,7 +37,7 @@ def test_signatures_in_files_give_the_same_groups(monkeypatch: pytest.MonkeyPatc
     some = texts(400)
     in_memory = grouped(some)
     assert 60 < sum(group != k for k, group in enumerate(in_memory)) <= 100
-    monkeypatch.setattr(alike, "_IN_MEMORY", 64)
+    monkeypatch.setattr(near_duplicates, "_IN_MEMORY", 64)
     monkeypatch.setattr("stratos.tasks.table._WRITTEN_AT_ONCE", 100)
     monkeypatch.setattr("stratos.tasks.table._READ_AT_ONCE", 48)
     assert grouped(some) == in_memory
@@ -49,10 +48,10 @@ def test_words_and_numbers_of_plain_text_are_those_of_any_text() -> None:
     for _ in range(300):
         text = normalised("".join(chr(rng.randrange(128)) for _ in range(rng.randrange(99))))
         words = NO_WORD.sub("", text).split()
-        numbers = " ".join(sorted(alike._NUMBER.findall(text))).encode()
-        assert alike._words_and_numbers(text) == (words, numbers)
+        numbers = " ".join(sorted(near_duplicates._NUMBER.findall(text))).encode()
+        assert near_duplicates._words_and_numbers(text) == (words, numbers)
         # With another letter in it, it is read the other way.
-        assert alike._words_and_numbers(f"{text} ß") == ([*words, "ß"], numbers)
+        assert near_duplicates._words_and_numbers(f"{text} ß") == ([*words, "ß"], numbers)
 
 
 def together(links: list[tuple[int, ...]], sessions: list[int] | None = None) -> int:

@@ -11,8 +11,8 @@ from uuid import UUID
 import pytest
 
 from stratos.tasks.classify import ClassifyTask
+from stratos.tasks.doubts import language_of
 from stratos.tasks.jsonl import JsonlTask
-from stratos.tasks.languages import language_of
 from stratos.tasks.words import (
     AnswersLikeIds,
     LikelyTypos,

@@ -10,12 +10,11 @@ from typing import Any
 import pytest
 
 from stratos.core.reasons import Reason
-from stratos.evaluate.fields import field_shares
+from stratos.evaluate.scores import field_shares
 from stratos.tasks.base import Item
 from stratos.tasks.jsonl import JsonlTask
 from stratos.tasks.schema import BySchema
-from stratos.tasks.schema.document import read_schema, why_refused
-from stratos.tasks.schema.value_checks import validator
+from stratos.tasks.schema.document import read_schema, validator, why_refused
 from stratos.tasks.schema.words import (
     AtPlace,
     DynamicReference,

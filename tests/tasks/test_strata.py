@@ -11,7 +11,7 @@ import pytest
 
 from stratos.tasks.classify import ClassifyTask
 from stratos.tasks.jsonl import JsonlTask
-from stratos.tasks.strata import TEST, TRAIN, VALIDATION, stratified
+from stratos.tasks.row_splits import TEST, TRAIN, VALIDATION, stratified
 
 SHARES = (0.15, 0.25)
 

@@ -37,8 +37,7 @@ from stratos.evaluate.answers import Took
 from stratos.records import Deployment, Plan, Scorecard, load
 from stratos.report.sweep_jobs import is_run
 from stratos.run.kept_config import config_of
-from stratos.tasks.base import Item
-from stratos.tasks.slice_shares import slices_of
+from stratos.tasks.base import Item, slices_of
 
 
 def level(delta: float, look: int) -> float:

@@ -27,8 +27,7 @@ from stratos.core.counted import counted
 from stratos.core.errors import StratosError
 from stratos.core.formats import percent
 from stratos.records import Interval, Plan, Probe, Scorecard, TeacherProbe, Way
-from stratos.tasks.base import Item
-from stratos.tasks.slice_shares import slices_of
+from stratos.tasks.base import Item, slices_of
 from stratos.teachers.answer_limit import AnswerLimit
 from stratos.teachers.base import Question, Teacher
 from stratos.teachers.evaluation_budget import n_payable

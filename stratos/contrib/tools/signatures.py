@@ -14,9 +14,8 @@ from typing import Any
 
 from stratos.contrib.tools.words import NestedTooDeep, WrongArguments
 from stratos.core.reasons import Reason
-from stratos.tasks.schema.document import pointer, why_refused
-from stratos.tasks.schema.spelled import spelled
-from stratos.tasks.schema.value_checks import validator
+from stratos.tasks.schema.answers import spelled
+from stratos.tasks.schema.document import pointer, validator, why_refused
 from stratos.tasks.shown import shown
 
 _TYPES = {

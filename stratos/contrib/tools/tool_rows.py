@@ -31,7 +31,7 @@ from stratos.contrib.tools.words import NoArgument, NoTools, WrongAccept
 from stratos.core.foreign import cause
 from stratos.core.reasons import Because, Reason
 from stratos.core.redact import redact_shapes
-from stratos.tasks.alike import Alike
+from stratos.tasks.near_duplicates import Alike
 from stratos.tasks.rows import Unanswered, find_field, writable
 from stratos.tasks.shown import shown
 from stratos.tasks.split import family_hash, id_of, normalised

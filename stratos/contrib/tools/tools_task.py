@@ -32,13 +32,13 @@ from stratos.contrib.tools.words import NotRecovered
 from stratos.core.counted import listed
 from stratos.core.errors import ConfigError
 from stratos.core.reasons import Reason
-from stratos.tasks.alike import Alike
 from stratos.tasks.answers import AnswerText, nearest_by_words
 from stratos.tasks.base import Item, Message, Score
 from stratos.tasks.file_content import Content
 from stratos.tasks.files import read_records
 from stratos.tasks.jsonl import JsonlTask
 from stratos.tasks.metrics import Metric, MetricName
+from stratos.tasks.near_duplicates import Alike
 from stratos.tasks.rows import Fields, FileRows, Record, RowSource
 from stratos.tasks.split import content_id
 from stratos.tasks.table import Row, Rows
@@ -47,8 +47,8 @@ SIMPLE, MULTIPLE, PARALLEL, IRRELEVANT = "simple", "multiple", "parallel", "irre
 
 
 @dataclass(frozen=True)
-class Calls:
-    """Keeps the contract of `stratos.tasks.metrics.Metric`, without the schemas of the tools."""
+class Calls(Metric):
+    """Compares calls, without the schemas of the tools."""
 
     ordered: bool = False
 

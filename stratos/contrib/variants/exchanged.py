@@ -18,9 +18,9 @@ from stratos.contrib.variants.traced import Traced, UntraceableError, traced
 from stratos.contrib.variants.words import NoVariant
 from stratos.core.reasons import Reason
 from stratos.tasks.base import Item
+from stratos.tasks.math import n_steps
 from stratos.tasks.numbers import write_number
 from stratos.tasks.split import content_id, family_id
-from stratos.tasks.steps import n_steps
 
 _MOST_TRIES = 200
 _FURTHEST = 6
@@ -178,7 +178,7 @@ class Exchanged:
             answer=write_number(answer),
             choices=(),
         )
-        # Worked out a second time by another reading: that of `stratos.tasks.steps`.
+        # Worked out a second time by another reading: that of `stratos.tasks.math`.
         if not n_steps(solution) or self.verify(made) is not None:
             return None
         return made

@@ -29,8 +29,7 @@ from stratos.plan.options.hosted import is_hosted
 from stratos.plan.options.training_length import n_labelled
 from stratos.plan.problem import Candidate, Problem
 from stratos.plan.worth_a_pilot import Survivors
-from stratos.probe.pilot.scaled import LEAST_ITEMS, lengths
-from stratos.probe.pilot.time_limit import PATIENCE
+from stratos.probe.pilot.scaled import LEAST_ITEMS, PATIENCE, lengths
 from stratos.records import PilotRun, Probe
 from stratos.teachers.evaluation_budget import pace_of
 
@@ -220,8 +219,9 @@ class _Costs:
         is_slow = self.all_of(pairs, parts).seconds > most.seconds
 
         def cost(pair: Candidate) -> float:
-            one = self.of(pair, parts[pair.name])
-            return (one.seconds if is_slow else one.usd) * _haste(self.config, pair)
+            total = self.of(pair, parts[pair.name])
+            haste = _COST_OF_MODEL if is_of_model(self.config, pair) else 1.0
+            return (total.seconds if is_slow else total.usd) * haste
 
         return max(pairs, key=cost)
 
@@ -315,11 +315,6 @@ def in_order(
 def is_of_model(config: Config, pair: Candidate) -> bool:
     """Return whether a pair's student starts from a model."""
     return any(one.name == pair.student and one.path is not None for one in config.students)
-
-
-def _haste(config: Config, pair: Candidate) -> float:
-    """Return what the cost of a pair counts for, where one has to be shortened."""
-    return _COST_OF_MODEL if is_of_model(config, pair) else 1.0
 
 
 def _is_long_enough(

@@ -1,28 +1,247 @@
-"""The pilot stage: short trainings of every pair within the limits, before the plan."""
+"""The pilot stage: short trainings of every pair within the limits, before the plan.
+
+Pairs are trained at growing lengths with the real stages, each in its own folder.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TypeVar
 
 from stratos.catalog import load_catalog
+from stratos.config import Config, LimitsConfig
+from stratos.core.context import Context
+from stratos.core.errors import OverspentError, StratosError
 from stratos.estimate import calibration
+from stratos.ledger import Ledger
 from stratos.plan.accuracy.history import history_for
 from stratos.plan.options.answered_before import Kept
 from stratos.plan.options.candidates import build_problem, this_machine
+from stratos.plan.problem import Candidate, Problem
+from stratos.plan.solution import solve
 from stratos.plan.worth_a_pilot import survivors
-from stratos.probe.pilot.decision import afforded, cut_short_by_time, in_order, open_question
-from stratos.probe.pilot.ladder import Ladder
-from stratos.probe.pilot.time_limit import Pace
-from stratos.records import Pilot, Probe
+from stratos.probe.pilot import decision
+from stratos.probe.pilot.scaled import PARTS, Pace, lengths, scaled
+from stratos.records import Corpus, Pilot, PilotPoint, PilotRun, Plan, Probe, Student
+from stratos.run import resume
+from stratos.run.resume import Stage
+from stratos.run.stages import DISTILL, PILOT_TRAINING, SYNTHESIZE
 
-if TYPE_CHECKING:
-    from stratos.config import Config
-    from stratos.core.context import Context
-    from stratos.ledger import Ledger
+T = TypeVar("T")
+
+TIME_OVER = "the pilot ran out of time"
+_WHOLE = 0.9
+"""Part of its tokens from which a training counts as made."""
+
+
+@dataclass
+class Ladder:
+    """Trains all pairs at the first length, then all at the next: who is cut off is cut alike."""
+
+    config: Config
+    context: Context
+    problem: Problem
+    pace: Pace | None = None
+    """Of a pilot that nobody asked for: it keeps to its time."""
+    parts: Mapping[str, float] = field(default_factory=dict)
+    """Of such a pilot: name of a pair to its longest training, as a part of what it might be."""
+    total: float = 0.0
+    """What all trainings take, in seconds or tokens; see `_effort`."""
+    done: float = 0.0
+    """What those have taken that are finished."""
+
+    def climb(self, pairs: Sequence[Candidate], left_out: dict[str, str]) -> list[PilotRun]:
+        """Return the learning curve of each pair; say in `left_out` why there is none."""
+        rungs = {pair.name: self._lengths(pair) for pair in pairs}
+        self.total = sum(self._effort(pair, n) for pair in pairs for n in rungs[pair.name])
+        free = LimitsConfig(serve_hours=self.problem.limits.serve_hours)
+        plans: dict[str, Plan] = {}
+        runs = {pair.name: _Curve(pair) for pair in pairs}
+        for step in range(max(map(len, rungs.values()), default=0)):
+            waiting = [pair for pair in pairs if step < len(rungs[pair.name])]
+            for number, pair in enumerate(waiting):
+                curve = runs[pair.name]
+                if curve.trouble:
+                    continue
+                later = [(one, rungs[one.name][step]) for one in waiting[number + 1 :]]
+                later += [(one, n) for one in pairs for n in rungs[one.name][step + 1 :]]
+                later = [(one, n) for one, n in later if not runs[one.name].trouble]
+                tokens = self._tokens(pair, rungs[pair.name][step], later)
+                if tokens is None or tokens in curve.lengths:
+                    curve.trouble = TIME_OVER
+                    continue
+                try:
+                    if pair.name not in plans:
+                        plans[pair.name] = solve(
+                            replace(self.problem, candidates=(pair,), limits=free, spent_usd=0.0)
+                        )
+                    self._step(curve, plans[pair.name], tokens)
+                except OverspentError:
+                    raise
+                except StratosError as error:
+                    curve.trouble, curve.points = str(error), []
+        for curve in runs.values():
+            if not curve.points:
+                left_out[f"{curve.pair.student} by {curve.pair.strategy}"] = curve.trouble
+        return [self._run(curve) for curve in runs.values() if curve.points]
+
+    def _lengths(self, pair: Candidate) -> tuple[int, ...]:
+        if self.pace is None:
+            return lengths(self.config, pair, PARTS)
+        return decision.lengths_of(self.config, pair, self.parts.get(pair.name, 1.0))
+
+    def _tokens(
+        self, pair: Candidate, wanted: int, later: Sequence[tuple[Candidate, int]]
+    ) -> int | None:
+        """Return the tokens of a training: fewer where the time is short, None where it is over.
+
+        Args:
+            pair: the pair.
+            wanted: tokens as planned.
+            later: the trainings that wait behind this one.
+        """
+        if self.pace is None:
+            return wanted
+        telling = min(wanted, max(1, int(decision.TELLING_PART * pair.train_tokens)))
+        may_wait = decision.is_of_model(self.config, pair)
+        found = self.pace.tokens(pair, wanted, telling, later, may_wait=may_wait)
+        if found is not None:
+            return found
+        least = max(1, int(decision.LEAST_PART * pair.train_tokens))
+        return self.pace.tokens(pair, wanted, least, later, may_wait=may_wait)
+
+    def _effort(self, pair: Candidate, tokens: int) -> float:
+        """Return what a training counts in the progress: expected seconds, else tokens."""
+        return tokens if self.pace is None else self.pace.estimate(pair, tokens)
+
+    def _step(self, curve: _Curve, plan: Plan, tokens: int) -> None:
+        """Train a pair at one length and add the point."""
+        pair = curve.pair
+        corpus, student = self._train(pair, plan, tokens)
+        self.done += self._effort(pair, tokens)
+        curve.lengths.add(tokens)
+        if self.pace is not None:
+            self.pace.trained(pair, tokens)
+        if student is None:
+            curve.trouble = TIME_OVER
+            return
+        curve.usd += corpus.usd
+        curve.points.append(
+            PilotPoint(
+                train_tokens=student.train_tokens,
+                accuracy=student.validation_exact,
+                n_items=student.n_validation_items,
+                n_corpus_items=corpus.n_items,
+                seconds=corpus.seconds + student.seconds,
+                cpu_seconds=corpus.cpu_seconds + student.cpu_seconds,
+                train_seconds=student.seconds,
+            )
+        )
+        name = f"{pair.student}-{pair.strategy}"
+        self.context.log(
+            {
+                f"pilot/{name}/tokens": float(student.train_tokens),
+                f"pilot/{name}/validation_exact": student.validation_exact,
+            }
+        )
+
+    def _run(self, curve: _Curve) -> PilotRun:
+        pair = curve.pair
+        folder = self.context.run_dir / "pilot" / f"{pair.student}-{pair.strategy}"
+        return PilotRun(
+            pair.student,
+            pair.strategy,
+            pair.teacher,
+            tuple(curve.points),
+            str(folder),
+            curve.usd,
+        )
+
+    def _train(
+        self, candidate: Candidate, plan: Plan, tokens: int
+    ) -> tuple[Corpus, Student | None]:
+        """Make the corpus and train on it, or read what was made before.
+
+        No student where the time ended the training: a learning rate that did not fall to zero
+        makes it another one than was planned.
+        """
+        config = scaled(self.config, candidate, tokens)
+        if self.pace is not None:
+            trainer = replace(config.trainer, max_time=self.pace.max_time)
+            config = replace(config, trainer=trainer)
+        pair = f"{candidate.student}-{candidate.strategy}"
+        folder = self.context.run_dir / "pilot" / pair / str(tokens)
+        mark = " ".join(
+            (
+                resume.fingerprint(PILOT_TRAINING, self.config, {}, {}),
+                pair,
+                candidate.teacher,
+                candidate.prompt,
+                str(tokens),
+            )
+        )
+
+        def say(trained: float, text: str) -> None:
+            now = self.done + trained * self._effort(candidate, tokens)
+            self.context.tick(now, self.total, f"{pair} on {tokens:,} tokens · {text}")
+
+        inner = replace(
+            self.context,
+            run_dir=folder,
+            tick=lambda done, total, text="": say(0.0, text),
+            log=lambda *_, **__: None,
+            fingerprint=mark,
+        )
+        corpus = _kept(SYNTHESIZE, folder, mark)
+        if corpus is None or _may_go_on(corpus, self.context.ledger):
+            from stratos.synthesize import synthesize
+
+            corpus = synthesize(config, plan, inner)
+            resume.keep(SYNTHESIZE, folder, mark, corpus)
+        mark = f"{mark} {corpus.sha256}"
+        student = _kept(DISTILL, folder, mark)
+        if student is None:
+            from stratos.distill import distill
+
+            training = replace(
+                inner,
+                fingerprint=mark,
+                tick=lambda done, total, text="": say(done / total, text),
+            )
+            student = distill(config, plan, corpus, training)
+            if self.pace is not None and student.train_tokens < _WHOLE * tokens:
+                return corpus, None
+            resume.keep(DISTILL, folder, mark, student)
+        return corpus, student
+
+
+@dataclass
+class _Curve:
+    """What is known of a pair so far."""
+
+    pair: Candidate
+    points: list[PilotPoint] = field(default_factory=list)
+    lengths: set[int] = field(default_factory=set)
+    """Tokens of the trainings so far."""
+    usd: float = 0.0
+    trouble: str = ""
+    """Why it is trained no further."""
+
+
+def _may_go_on(corpus: Corpus, ledger: Ledger) -> bool:
+    """Return whether the money at which a corpus was cut is more by now."""
+    cap = ledger.cap_usd()
+    return corpus.cut_at_usd is not None and (cap is None or cap > corpus.cut_at_usd)
+
+
+def _kept(stage: Stage[T], folder: Path, mark: str) -> T | None:
+    """Return a record that was made from the same inputs, None if there is none."""
+    kept = resume.find(stage, folder)
+    return kept.record if kept is not None and kept.fingerprint == mark else None
 
 
 def pilot(config: Config, probe: Probe, context: Context) -> Pilot | None:
@@ -57,13 +276,15 @@ def pilot(config: Config, probe: Probe, context: Context) -> Pilot | None:
     parts: Mapping[str, float] = {}
     left_out = dict(left.left_out)
     if is_auto:
-        why = open_question(problem, left)
+        why = decision.open_question(problem, left)
         if not why:
             context.note("pilot: none is needed; no short training would change the plan.")
             return None
         pairs = tuple(pair for pair in pairs if not pair.is_known)
         here = machine or calibration(context.cache_dir)
-        frugal, reason = afforded(config, probe, problem, pairs, why, here, left.least_hours)
+        frugal, reason = decision.afforded(
+            config, probe, problem, pairs, why, here, left.least_hours
+        )
         if frugal is None:
             context.note(reason)
             return None
@@ -71,12 +292,12 @@ def pilot(config: Config, probe: Probe, context: Context) -> Pilot | None:
         parts = frugal.parts
         left_out.update(frugal.left_out)
         taken = [pair for pair in pairs if pair.name in parts]
-        pairs = in_order(config, taken, frugal.estimate)
+        pairs = decision.in_order(config, taken, frugal.estimate)
         pace = Pace(frugal.limit_seconds, frugal.estimate)
     ladder = Ladder(config, context, problem, pace, parts)
     with _leaving(context.ledger, left.least_usd):
         runs = ladder.climb(pairs, left_out)
-    if is_auto and (warning := cut_short_by_time(pairs, runs)):
+    if is_auto and (warning := decision.cut_short_by_time(pairs, runs)):
         context.warn(warning)
     points = [point for run in runs for point in run.points]
     return Pilot(

@@ -1,33 +1,93 @@
-"""Answers that a JSON Schema describes: checked by it, and compared field by field."""
+"""Answers that a JSON Schema describes: checked by it, and compared field by field.
+
+They are learnt spelled as a grammar of their schema lets them be written.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property
 from typing import Any
 
 from stratos.core.reasons import Reason
+from stratos.tasks import objects
 from stratos.tasks.answers import AnswerText, behind_marker, word_f1
-from stratos.tasks.objects import (
-    Path,
-    as_key,
-    fields_of,
-    is_finite,
-    object_at_start,
-    object_of,
-    pairs_all,
-    same,
-    same_number,
-    written,
-)
-from stratos.tasks.schema.document import Schema, placed_parts, pointer, resolved
-from stratos.tasks.schema.spelled import spelled
-from stratos.tasks.schema.value_checks import validator
+from stratos.tasks.metrics import Metric
+from stratos.tasks.schema.document import Schema, placed_parts, pointer, resolved, validator
 from stratos.tasks.schema.words import Mismatch, NestedTooDeep
 from stratos.tasks.shown import shown
+
+Takes = Callable[[Any, Any], bool]
+
+
+def spelled(root: Mapping[str, Any], value: Any, takes: Takes) -> Any:
+    """Return a value that matches a schema as a grammar of it wants it, with what it has unchanged.
+
+    Fields stand in the order in which the schema names them, at any depth; a whole number is
+    written without a point where it has to be an integer, or one of an `enum`.
+
+    Args:
+        root: the schema.
+        value: that matches it.
+        takes: whether a schema inside the root takes a value.
+    """
+    return _Speller(root, takes).value(root, value)
+
+
+class _Speller:
+    """Spells the values of one schema."""
+
+    def __init__(self, root: Mapping[str, Any], takes: Takes) -> None:
+        self._root, self._takes = root, takes
+
+    def value(self, node: Schema, value: Any) -> Any:
+        """Return a value by a schema inside the root."""
+        parts = list(self._parts(node, value))
+        if isinstance(value, dict):
+            return self._object(parts, value)
+        if isinstance(value, list):
+            inner = [one for key, one in parts if key == "items" and isinstance(one, Mapping)]
+            first = [one for key, one in parts if key == "prefixItems"]
+            return [
+                self.value({"allOf": [*(f[k] for f in first if k < len(f)), *inner]}, one)
+                for k, one in enumerate(value)
+            ]
+        is_integer = any(
+            key in ("enum", "const") or (key == "type" and "integer" in one and "number" not in one)
+            for key, one in parts
+        )
+        is_whole = isinstance(value, float) and value.is_integer()
+        return int(value) if is_whole and is_integer else value
+
+    def _object(self, parts: list[tuple[str, Any]], value: dict[str, Any]) -> dict[str, Any]:
+        inner: dict[str, list[Schema]] = {}
+        for key, properties in parts:
+            for name, one in properties.items() if key == "properties" else ():
+                inner.setdefault(name, []).append(one)
+        others = [one for key, one in parts if key == "additionalProperties"]
+        names = [*(name for name in inner if name in value), *(n for n in value if n not in inner)]
+        return {name: self.value({"allOf": inner.get(name, others)}, value[name]) for name in names}
+
+    def _parts(self, node: Schema, value: Any) -> Iterator[tuple[str, Any]]:
+        """Yield the keywords that a value is checked by, in the order in which a schema has them.
+
+        Of alternatives, those of the first that takes the value.
+        """
+        for key, inner in node.items() if isinstance(node, Mapping) else ():
+            if key == "$ref":
+                yield from self._parts(resolved(self._root, {"$ref": inner}), value)
+            elif key == "allOf":
+                for one in inner:
+                    yield from self._parts(one, value)
+            elif key in ("anyOf", "oneOf"):
+                fitting = next((one for one in inner if self._takes(one, value)), True)
+                yield from self._parts(fitting, value)
+            else:
+                yield key, inner
+
 
 SCORE = "x-score"
 """Keyword of a schema that says how a field is compared."""
@@ -56,11 +116,8 @@ class Kind(Enum):
 
 
 @dataclass(frozen=True)
-class BySchema:
-    """Right if the answer matches the schema, and every field is right.
-
-    Keeps the contract of `stratos.tasks.metrics.Metric`.
-    """
+class BySchema(Metric):
+    """Right if the answer matches the schema, and every field is right."""
 
     schema: Mapping[str, Any] = field(default_factory=dict)
     min_f1: float = 0.8
@@ -71,13 +128,13 @@ class BySchema:
         return validator(self.schema)
 
     @cached_property
-    def kinds(self) -> dict[Path, Kind]:
+    def kinds(self) -> dict[objects.Path, Kind]:
         """Return how each field that the schema names is compared.
 
         Raises:
             ValueError: a field names a kind that there is not, or one where none is used.
         """
-        found: dict[Path, Kind] = {}
+        found: dict[objects.Path, Kind] = {}
         used: set[int] = set()
         self._collect(self.schema, (), found, (), used)
         for place, node in placed_parts(self.schema):
@@ -98,11 +155,11 @@ class BySchema:
             raise ValueError(f"the answer {shown(answer)} is no JSON object") from None
         if not isinstance(found, dict):
             raise ValueError(f"the answer {shown(answer)} is no JSON object")
-        if not is_finite(found):
+        if not objects.is_finite(found):
             raise ValueError(f"the answer {shown(answer)} has a number that is not finite")
         if problem := self.problem(found):
             raise ValueError(f"the answer does not match the schema: {problem}")
-        return written(spelled(self.schema, found, self._takes))
+        return objects.written(spelled(self.schema, found, self._takes))
 
     def _takes(self, schema: Any, value: Any) -> bool:
         return bool(self._validator.evolve(schema=schema).is_valid(value))
@@ -124,19 +181,23 @@ class BySchema:
 
     def read(self, text: str) -> AnswerText | None:
         """Return the JSON object that a text ends with or announces; None if there is none."""
-        found = object_of(text) or object_at_start(behind_marker(text)) or object_at_start(text)
-        return None if found is None else written(found)
+        found = (
+            objects.object_of(text)
+            or objects.object_at_start(behind_marker(text))
+            or objects.object_at_start(text)
+        )
+        return None if found is None else objects.written(found)
 
     def compare(self, answer: str, gold: str) -> float:
         """Return 1 where the answer matches the schema and every field is right."""
-        found = object_of(answer)
+        found = objects.object_of(answer)
         if found is None or self.problem(found):
             return 0.0
         return float(all(score >= 1 for score in self._fields(found, gold, whole=True).values()))
 
     def overlap(self, answer: str, gold: str) -> float:
         """Return the mean score of the fields that the answer or the gold answer has."""
-        scores = self._fields(object_of(answer) or {}, gold, whole=True)
+        scores = self._fields(objects.object_of(answer) or {}, gold, whole=True)
         return sum(scores.values()) / len(scores) if scores else 1.0
 
     def field_scores(self, answer: str | None, gold: str) -> dict[str, float]:
@@ -146,25 +207,27 @@ class BySchema:
             answer: as it was read; None where there was none.
             gold: the gold answer.
         """
-        found = object_of(answer or "")
+        found = objects.object_of(answer or "")
         valid = float(found is not None and self.problem(found) is None)
         scores = self._fields(found or {}, gold, whole=False)
         return {VALID: valid, **{".".join(path): score for path, score in scores.items()}}
 
     def normal(self, answer: str) -> str:
         """Return a gold answer in a form that all spellings share that are equal by the schema."""
-        found = object_of(answer)
+        found = objects.object_of(answer)
         if found is None:
             return answer
-        return as_key(self._normal((), found))
+        return objects.as_key(self._normal((), found))
 
-    def _normal(self, path: Path, value: Any) -> Any:
+    def _normal(self, path: objects.Path, value: Any) -> Any:
         if isinstance(value, Mapping):
             return {name: self._normal((*path, name), inner) for name, inner in value.items()}
         if not isinstance(value, list):
             return value
         elements = [self._normal((*path, _ELEMENT), one) for one in value]
-        return sorted({*map(as_key, elements)}) if self._kind(path) is Kind.SET else elements
+        return (
+            sorted({*map(objects.as_key, elements)}) if self._kind(path) is Kind.SET else elements
+        )
 
     def described(self) -> str:
         """Return how each field is compared, in words."""
@@ -174,17 +237,19 @@ class BySchema:
             if path[-1] != _ELEMENT or kind is not Kind.EXACT
         )
 
-    def _kind(self, path: Path) -> Kind:
+    def _kind(self, path: objects.Path) -> Kind:
         return self.kinds.get(path, Kind.EXACT)
 
-    def _fields(self, found: Mapping[str, Any], gold: str, *, whole: bool) -> dict[Path, float]:
+    def _fields(
+        self, found: Mapping[str, Any], gold: str, *, whole: bool
+    ) -> dict[objects.Path, float]:
         """Return the score of each field of the gold answer; with `whole`, of those added, too."""
-        return self._scores((), found, object_of(gold) or {}, whole=whole)
+        return self._scores((), found, objects.object_of(gold) or {}, whole=whole)
 
     def _scores(
-        self, outer: Path, found: Mapping[str, Any], gold: Mapping[str, Any], *, whole: bool
-    ) -> dict[Path, float]:
-        wanted, given = fields_of(gold, outer), fields_of(found, outer)
+        self, outer: objects.Path, found: Mapping[str, Any], gold: Mapping[str, Any], *, whole: bool
+    ) -> dict[objects.Path, float]:
+        wanted, given = objects.fields_of(gold, outer), objects.fields_of(found, outer)
         scores = {
             path: self._score(path, given[path], value) if path in given else 0.0
             for path, value in wanted.items()
@@ -192,7 +257,7 @@ class BySchema:
         added = {path: 0.0 for path in given if path not in wanted} if whole else {}
         return {**scores, **added}
 
-    def _score(self, path: Path, given: Any, wanted: Any) -> float:
+    def _score(self, path: objects.Path, given: Any, wanted: Any) -> float:
         kind = self._kind(path)
         if isinstance(given, list) and isinstance(wanted, list):
             if kind is Kind.SET:
@@ -203,22 +268,22 @@ class BySchema:
             )
         if kind is Kind.TEXT and isinstance(given, str) and isinstance(wanted, str):
             overlap = word_f1(given, wanted)
-            return 1.0 if same(given, wanted) or overlap >= self.min_f1 else overlap
+            return 1.0 if objects.same(given, wanted) or overlap >= self.min_f1 else overlap
         if kind is Kind.NUMERIC and _is_number(given) and _is_number(wanted):
-            return float(same_number(given, wanted))
-        return float(same(given, wanted))
+            return float(objects.same_number(given, wanted))
+        return float(objects.same(given, wanted))
 
-    def _is_same_set(self, path: Path, given: list[Any], wanted: list[Any]) -> bool:
+    def _is_same_set(self, path: objects.Path, given: list[Any], wanted: list[Any]) -> bool:
         """Return whether each element of a list is one of another's; how often does not count."""
-        ours, theirs = ({as_key(one): one for one in some} for some in (given, wanted))
+        ours, theirs = ({objects.as_key(one): one for one in some} for some in (given, wanted))
         left = [ours[key] for key in ours.keys() - theirs.keys()]
         right = [theirs[key] for key in theirs.keys() - ours.keys()]
         # What is not spelled the same may be the same by the kinds of the elements.
-        return len(left) == len(right) and pairs_all(
+        return len(left) == len(right) and objects.pairs_all(
             [[self._is_element(path, one, other) for other in right] for one in left]
         )
 
-    def _is_element(self, path: Path, given: Any, wanted: Any) -> bool:
+    def _is_element(self, path: objects.Path, given: Any, wanted: Any) -> bool:
         """Return whether an element of the list at a path is right."""
         path = (*path, _ELEMENT)
         if isinstance(given, Mapping) and isinstance(wanted, Mapping):
@@ -229,8 +294,8 @@ class BySchema:
     def _collect(
         self,
         node: Schema,
-        path: Path,
-        found: dict[Path, Kind],
+        path: objects.Path,
+        found: dict[objects.Path, Kind],
         within: tuple[int, ...],
         used: set[int],
     ) -> None:
@@ -262,7 +327,7 @@ class BySchema:
             self._collect(node["items"], (*path, _ELEMENT), found, within, used)
 
 
-def _kind_of(node: Mapping[str, Any], path: Path) -> Kind | None:
+def _kind_of(node: Mapping[str, Any], path: objects.Path) -> Kind | None:
     """Return how a field of a schema is compared; None where the schema does not say what it is."""
     named = node.get(SCORE)
     if named is not None:
@@ -279,7 +344,7 @@ def _kind_of(node: Mapping[str, Any], path: Path) -> Kind | None:
     return Kind.EXACT if types or "enum" in node or "const" in node else None
 
 
-def _told(path: Path) -> str:
+def _told(path: objects.Path) -> str:
     """Return a path as a user reads it: lines[].note."""
     return ".".join(path).replace(f".{_ELEMENT}", _ELEMENT)
 

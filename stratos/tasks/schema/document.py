@@ -3,13 +3,19 @@
 A schema is refused if it refers to another document, if no finite answer can match it, or if a
 reference leads to itself without a step into the answer, so that validation would never end. A
 pattern that needs backtracking is refused.
+
+A value is checked by jsonschema, with own keywords where its ones mislead. Patterns are matched by
+RE2 (through Arrow), whose time grows with the length of a text alone. `multipleOf` is exact, and
+1e999 is no number.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Iterator, Mapping
+from fractions import Fraction
 from functools import cache, cached_property
 from typing import Any, TypeAlias
 
@@ -17,22 +23,96 @@ from stratos.core.foreign import cause, open_regular
 from stratos.core.reasons import Reason
 from stratos.core.remote import local_path
 from stratos.tasks.objects import is_finite
-from stratos.tasks.schema.value_checks import class_of, finds
-from stratos.tasks.schema.words import (
-    AtPlace,
-    DynamicReference,
-    EndlessAnswer,
-    EndlessReference,
-    InfiniteMultiple,
-    InnerId,
-    InvalidSchema,
-    NoSchema,
-    NoTarget,
-    OtherDocument,
-    TooManyParts,
-    UnknownKeyword,
-    UnsafePattern,
-)
+from stratos.tasks.schema import words
+from stratos.tasks.shown import shown
+
+FORMATS = ("date", "email", "ipv4", "ipv6", "uuid")
+"""Formats that are checked: those for which nothing has to be installed."""
+
+
+def validator(schema: Mapping[str, Any]) -> Any:
+    """Return what finds the errors of an answer; patterns are matched in linear time."""
+    from jsonschema import FormatChecker
+    from jsonschema.validators import extend
+
+    own = {"pattern": _pattern, "patternProperties": _pattern_properties}
+    own["additionalProperties"] = _additional_properties
+    own["multipleOf"] = _multiple_of
+    cls = class_of(schema)
+    cls = extend(cls, own, type_checker=cls.TYPE_CHECKER.redefine("number", _is_number))
+    return cls(schema, format_checker=FormatChecker(FORMATS))
+
+
+def class_of(schema: Mapping[str, Any]) -> Any:
+    """Return the validator of jsonschema for the draft that a schema names."""
+    from jsonschema import Draft202012Validator
+    from jsonschema.validators import validator_for
+
+    return validator_for(schema, default=Draft202012Validator)
+
+
+def finds(text: str, pattern: str) -> bool:
+    """Return whether a pattern of RE2 matches somewhere in a text.
+
+    Raises:
+        ValueError: it is no such pattern.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    text = text.encode("utf-8", "replace").decode()
+    return bool(pc.match_substring_regex(pa.scalar(text), pattern).as_py())
+
+
+def _pattern(validator: Any, pattern: str, value: Any, schema: Any) -> Iterator[Any]:
+    from jsonschema.exceptions import ValidationError
+
+    if isinstance(value, str) and not finds(value, pattern):
+        yield ValidationError(f"{shown(value)!r} does not match {shown(pattern)!r}")
+
+
+def _is_number(checker: Any, value: Any) -> bool:
+    """Return whether a value is a number; 1e999, which Python reads as infinite, is none."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return isinstance(value, int) or math.isfinite(value)
+
+
+def _multiple_of(validator: Any, unit: Any, value: Any, schema: Any) -> Iterator[Any]:
+    """Check `multipleOf` exactly, by the digits of both numbers: 0.07 is a multiple of 0.01."""
+    from jsonschema.exceptions import ValidationError
+
+    if validator.is_type(value, "number") and _exact(value) % _exact(unit):
+        yield ValidationError(f"{value!r} is not a multiple of {unit!r}")
+
+
+def _exact(value: float) -> Fraction:
+    """Return a number as its shortest digits say it, without the rounding of a float."""
+    return Fraction(value) if isinstance(value, int) else Fraction(repr(value))
+
+
+def _pattern_properties(validator: Any, patterns: Any, value: Any, schema: Any) -> Iterator[Any]:
+    if isinstance(value, Mapping):
+        for pattern, inner in patterns.items():
+            for name, one in value.items():
+                if finds(name, pattern):
+                    yield from validator.descend(one, inner, path=name, schema_path=pattern)
+
+
+def _additional_properties(validator: Any, allowed: Any, value: Any, schema: Any) -> Iterator[Any]:
+    from jsonschema.exceptions import ValidationError
+
+    if not isinstance(value, Mapping) or allowed is True:
+        return
+    patterns = schema.get("patternProperties", {})
+    for name, one in value.items():
+        if name in schema.get("properties", {}) or any(finds(name, p) for p in patterns):
+            continue
+        if allowed is False:
+            yield ValidationError(f"it has a field {shown(name)!r} that the schema does not")
+        else:
+            yield from validator.descend(one, allowed, path=name)
+
 
 _LARGEST = 2**20
 """Bytes of a schema."""
@@ -90,23 +170,23 @@ def why_refused(schema: Any) -> Reason | None:
     from jsonschema.exceptions import SchemaError
 
     if not isinstance(schema, dict):
-        return NoSchema(json.dumps(schema))
+        return words.NoSchema(json.dumps(schema))
     schema = _Root(schema)
     try:
         nodes = dict(_nodes(schema))
         class_of(schema).check_schema(schema)
     except SchemaError as error:
-        return InvalidSchema(pointer(error.absolute_path), error.message)
+        return words.InvalidSchema(pointer(error.absolute_path), error.message)
     except (RecursionError, _TooLargeError):
-        return TooManyParts(_MOST_NODES, _DEEPEST)
+        return words.TooManyParts(_MOST_NODES, _DEEPEST)
     known = {id(node) for node in nodes.values()}
     for place, node in nodes.items():
         if problem := _why_refused_alone(schema, node, known):
-            return AtPlace(place, problem)
+            return words.AtPlace(place, problem)
     if (circle := _endless_reference(schema, nodes)) is not None:
-        return AtPlace(circle, EndlessReference())
+        return words.AtPlace(circle, words.EndlessReference())
     if (endless := _endless_answer(schema, nodes)) is not None:
-        return AtPlace(endless, EndlessAnswer())
+        return words.AtPlace(endless, words.EndlessAnswer())
     return None
 
 
@@ -185,24 +265,24 @@ def _why_refused_alone(root: Mapping[str, Any], node: Schema, known: set[int]) -
         return None
     for name in _UNKNOWN:
         if name in node:
-            return UnknownKeyword(name)
+            return words.UnknownKeyword(name)
     for name in _ELSEWHERE:
         if name in node:
-            return DynamicReference(name)
+            return words.DynamicReference(name)
     if node is not root and "$id" in node:
-        return InnerId()
+        return words.InnerId()
     reference = node.get("$ref")
     if reference is not None:
         if not isinstance(reference, str) or not reference.startswith("#"):
-            return OtherDocument(str(reference))
+            return words.OtherDocument(str(reference))
         try:
             is_schema = id(_target(root, reference)) in known
         except KeyError:
             is_schema = False
         if not is_schema:
-            return NoTarget(reference)
+            return words.NoTarget(reference)
     if not is_finite(node.get("multipleOf")):
-        return InfiniteMultiple()
+        return words.InfiniteMultiple()
     patterns = [node["pattern"]] if isinstance(node.get("pattern"), str) else []
     by_name = node.get("patternProperties")
     for pattern in [*patterns, *(by_name if isinstance(by_name, Mapping) else ())]:
@@ -353,9 +433,9 @@ def _allows_object(schema: Mapping[str, Any]) -> bool:
 
 
 @cache
-def _why_no_pattern(pattern: str) -> UnsafePattern | None:
+def _why_no_pattern(pattern: str) -> words.UnsafePattern | None:
     try:
         finds("", pattern)
     except ValueError as error:
-        return UnsafePattern(pattern, str(error).removeprefix("Invalid regular expression: "))
+        return words.UnsafePattern(pattern, str(error).removeprefix("Invalid regular expression: "))
     return None

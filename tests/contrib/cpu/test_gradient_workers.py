@@ -30,8 +30,7 @@ from stratos.distill.pace import Pace
 from stratos.distill.speedups import Part
 from stratos.distill.student_model import make_student, save_student
 from stratos.distill.words import ProcessesUnused
-from stratos.synthesize.alignment_logits import AlignmentLogits
-from stratos.synthesize.alignment_on_policy import AlignmentOnPolicy
+from stratos.synthesize.white_box import AlignmentLogits, AlignmentOnPolicy
 from stratos.tasks.mahjong import MahjongTask
 from stratos.teachers.huggingface import HuggingFaceTeacher
 

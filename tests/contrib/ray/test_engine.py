@@ -23,8 +23,7 @@ from stratos.core.errors import StratosError, TeacherError
 from stratos.ledger import Ledger
 from stratos.records import Corpus
 from stratos.synthesize import synthesize
-from stratos.synthesize.injection import Injection
-from stratos.synthesize.making import make
+from stratos.synthesize.injection import Injection, make
 from stratos.tasks.mahjong import MahjongTask
 from stratos.tasks.mahjong.discard import DiscardTask
 from stratos.teachers.openai import OpenAITeacher

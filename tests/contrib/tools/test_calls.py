@@ -265,7 +265,7 @@ def test_a_question_tells_its_tools_and_its_request_again() -> None:
 
 
 def test_the_grammar_of_an_answer_takes_valid_calls_alone() -> None:
-    from stratos.tasks.schema.value_checks import validator
+    from stratos.tasks.schema.document import validator
 
     tree = {"name": "tree", "parameters": {"properties": {"of": {"$ref": "#/$defs/n"}},
             "$defs": {"n": {"type": "integer"}}}}  # fmt: skip

@@ -17,7 +17,7 @@ from stratos.contrib.tools.drawing import CannotDrawError, Drawer, value_of
 from stratos.contrib.tools.request_templates import Requests, learnt, templates_of
 from stratos.contrib.tools.signatures import tools_in, tools_of
 from stratos.contrib.tools.words import UnknownTool
-from stratos.evaluate.fields import field_shares
+from stratos.evaluate.scores import field_shares
 from stratos.synthesize.leaks import HeldOut
 from stratos.tasks.words import Unreadable
 

@@ -13,7 +13,7 @@ from stratos.models.decode import constrained
 from stratos.models.decode.batched import complete
 from stratos.tasks.base import Symbols
 from stratos.tasks.schema import BySchema
-from stratos.tasks.schema.value_checks import validator
+from stratos.tasks.schema.document import validator
 
 pytest.importorskip("llguidance", reason="needs the extra schema")
 

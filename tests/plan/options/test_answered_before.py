@@ -26,8 +26,8 @@ from stratos.plan.options.teacher_load import Load, teacher_load_of
 from stratos.plan.solution import solve
 from stratos.records import AnswerSpread, Plan, TeacherProbe
 from stratos.synthesize.alignment import Alignment
-from stratos.synthesize.alignment_logits import AlignmentLogits
 from stratos.synthesize.strategy import Tally
+from stratos.synthesize.white_box import AlignmentLogits
 from stratos.tasks.jsonl import JsonlTask
 from stratos.teachers.base import Answer, Question, Teacher
 from stratos.teachers.cache import AnswerCache, question_key

@@ -21,7 +21,7 @@ from stratos.ledger import Ledger
 from stratos.pipeline import _wants_pilot
 from stratos.plan.options.candidates import build_problem
 from stratos.plan.worth_a_pilot import survivors
-from stratos.probe.pilot import decision, time_limit
+from stratos.probe.pilot import decision, scaled
 from stratos.probe.pilot.decision import (
     LEAST_PART,
     TELLING_PART,
@@ -31,8 +31,8 @@ from stratos.probe.pilot.decision import (
     lengths_of,
     open_question,
 )
-from stratos.probe.pilot.ladder import TIME_OVER
-from stratos.probe.pilot.time_limit import Pace
+from stratos.probe.pilot.scaled import Pace
+from stratos.probe.pilot.stage import TIME_OVER
 from stratos.records import PilotPoint, PilotRun, Probe
 
 HERE = Calibration("here, 2 cores", 4e10, 1e10, 5e-6, "2026-11-26")
@@ -282,7 +282,7 @@ def test_a_long_training_behind_short_ones_has_a_larger_part(
     slow: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = [0.0]
-    monkeypatch.setattr(time_limit.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(scaled.time, "monotonic", lambda: clock[0])
     now: Any = Pace(100.0, lambda pair, tokens: tokens / 400, started=0.0)
     assert now.tokens(None, 4000, 250, [(None, 32_000)]) == 4000
     clock[0] = slow * 10
@@ -347,7 +347,7 @@ def test_on_a_busy_machine_the_later_trainings_are_shorter(
 ) -> None:
     """Three trainings of 8,000 tokens, 20 s each, have a minute between them."""
     clock = [0.0]
-    monkeypatch.setattr(time_limit.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(scaled.time, "monotonic", lambda: clock[0])
     now: Any = Pace(60.0, lambda pair, tokens: tokens / 400, started=0.0)
     found = []
     for n_later in (2, 1, 0):
@@ -365,7 +365,7 @@ def test_on_a_busy_machine_the_later_trainings_are_shorter(
 def test_where_its_part_is_too_short_an_earlier_training_goes_before_the_later_ones(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(time_limit.time, "monotonic", lambda: 0.0)
+    monkeypatch.setattr(scaled.time, "monotonic", lambda: 0.0)
     now: Any = Pace(100.0, lambda pair, tokens: tokens / 100, started=0.0)
     later = [(None, 5000), (None, 20_000)]
     assert now.tokens(None, 8000, 4000, later) == 4000, "40 of 100 s, and 24 are its part"
@@ -404,7 +404,7 @@ def test_what_starts_from_a_model_is_shortened_later(
 
 def test_trainings_that_were_faster_than_expected_promise_nothing_for_the_next(monkeypatch):
     clock = [0.0]
-    monkeypatch.setattr(time_limit.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(scaled.time, "monotonic", lambda: clock[0])
     now: Any = Pace(100.0, lambda pair, tokens: tokens / 100, started=0.0)
     pair: Any = SimpleNamespace()
     now.trained(pair, 4000)

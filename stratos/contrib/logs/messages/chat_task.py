@@ -19,12 +19,12 @@ from stratos.contrib.logs.messages.turn_rows import SLICES, TurnReader, is_saved
 from stratos.core.counted import counted, listed
 from stratos.core.errors import ConfigError
 from stratos.core.reasons import Reason
-from stratos.tasks.alike import Alike
 from stratos.tasks.answers import AnswerText
 from stratos.tasks.base import Item, Message, Score
 from stratos.tasks.file_content import Content
 from stratos.tasks.jsonl import JsonlTask
 from stratos.tasks.metrics import Metric, MetricName, metric_of
+from stratos.tasks.near_duplicates import Alike
 from stratos.tasks.objects import object_of
 from stratos.tasks.rows import FileRows, Record, RowSource, Settled
 from stratos.tasks.split import content_id, id_of

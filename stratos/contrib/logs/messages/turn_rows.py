@@ -32,10 +32,10 @@ from stratos.core import extras
 from stratos.core.foreign import cause
 from stratos.core.reasons import Because, Reason
 from stratos.core.remote import local_path
-from stratos.tasks.alike import Alike
 from stratos.tasks.base import Message
 from stratos.tasks.files import is_local, read_records
 from stratos.tasks.metrics import MetricName
+from stratos.tasks.near_duplicates import Alike
 from stratos.tasks.objects import object_of
 from stratos.tasks.rows import Unanswered
 from stratos.tasks.split import normalised

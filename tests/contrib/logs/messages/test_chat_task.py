@@ -14,8 +14,8 @@ import pytest
 from stratos.contrib.logs.messages import ChatTask
 from stratos.contrib.logs.messages.conversation import history_of
 from stratos.contrib.logs.words import OtherSystems, OtherWorkloads
-from stratos.tasks.alike import Alike
 from stratos.tasks.base import Item
+from stratos.tasks.near_duplicates import Alike
 from stratos.tasks.words import Unreadable
 
 SYSTEM = "You sort messages of customers of a shop by what they want. Answer with one word."
