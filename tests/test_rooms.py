@@ -102,7 +102,6 @@ TWINS = {
     "labels.py": "answers that are labels: counted, shown",
     "local.py": "this machine: as an offer, as the place of a teacher's weights",
     "metrics.py": "how answers are scored: one model, two models",
-    "quotas.py": "cloud.quotas: which offers they speak of, how many servers they leave",
     "samples.py": "several answers to one question: how far they agree, which is learnt",
     "table.py": "many rows held as columns",
     "verdict.py": "whether it is worth it: as planned, as measured",

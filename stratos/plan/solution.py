@@ -9,18 +9,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from stratos.core.errors import InfeasibleError
-from stratos.plan.explain.assumed import assumptions_of
 from stratos.plan.explain.infeasible import explain, no_candidates
-from stratos.plan.explain.point import as_point
-from stratos.plan.explain.prices import prices_of, stale
-from stratos.plan.explain.reasons import reasons
-from stratos.plan.explain.retirement import end_of, ending
-from stratos.plan.explain.variants import Variants
-from stratos.plan.explain.whatif import whatif
-from stratos.plan.left_out import LeftOut
+from stratos.plan.explain.prices import assumptions_of, end_of, ending, prices_of, stale
+from stratos.plan.explain.reasons import as_point, reasons
+from stratos.plan.explain.whatif import Variants, whatif
 from stratos.plan.objective import COSTS, best, counted_by, exchange_rates, levels
 from stratos.plan.option import Range
-from stratos.plan.problem import Choice, Problem
+from stratos.plan.problem import Choice, LeftOut, Problem
 from stratos.plan.solve.frontier import frontier, within
 from stratos.plan.solve.model import Model
 from stratos.plan.words import TooManyRequests

@@ -11,17 +11,16 @@ from stratos.catalog import Catalog, load_catalog
 from stratos.core.counted import counted
 from stratos.core.errors import InfeasibleError
 from stratos.estimate import calibration
-from stratos.plan.accuracy.hardly_learnt import hardly_learnt
 from stratos.plan.accuracy.history import history_for, recipe_of
-from stratos.plan.accuracy.without_model import needs_no_model
-from stratos.plan.explain.variants import Variants
-from stratos.plan.open_models import open_ways
-from stratos.plan.options.answered_before import Kept
+from stratos.plan.accuracy.predict import hardly_learnt, needs_no_model
+from stratos.plan.explain.whatif import Variants
 from stratos.plan.options.candidates import build_problem, this_machine
-from stratos.plan.options.job_servers import nodes_unknown
+from stratos.plan.options.hosted import Kept
+from stratos.plan.options.role_options import nodes_unknown
 from stratos.plan.problem import Problem
 from stratos.plan.solution import solve
 from stratos.plan.until_report import AFTER, stage_times
+from stratos.plan.ways import open_ways
 from stratos.plan.worth import verdict_of, why_no_verdict, worth_of
 from stratos.records import Pilot, Plan, Probe
 

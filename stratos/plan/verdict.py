@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from stratos.core.reasons import Reason
-from stratos.plan.break_even import Outcome
-from stratos.plan.horizon import Horizon
+from stratos.plan.break_even import Horizon, Outcome
 from stratos.records import Interval, ScaledToZero, Way
 
 

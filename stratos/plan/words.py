@@ -19,8 +19,7 @@ from stratos.core.formats import (
 )
 from stratos.core.intervals import predicted
 from stratos.core.reasons import Reason
-from stratos.plan.break_even import Outcome
-from stratos.plan.horizon import Horizon
+from stratos.plan.break_even import Horizon, Outcome
 from stratos.plan.verdict import Verdict
 from stratos.records import Interval, ModelScore, ScaledToZero, Way
 

@@ -15,14 +15,20 @@ from dataclasses import replace
 
 from stratos.config import Config
 from stratos.core.reasons import Reason
-from stratos.plan.accuracy.without_model import needs_no_model
-from stratos.plan.answer_price import unweighted_slices
-from stratos.plan.break_even import Ends, Money, Outcome, joint
+from stratos.plan.accuracy.predict import needs_no_model
+from stratos.plan.break_even import (
+    MOST_WAITING,
+    Ends,
+    Horizon,
+    Money,
+    Outcome,
+    horizon_of,
+    joint,
+    scaled_to_zero,
+)
 from stratos.plan.explain.free_here import free_servers
-from stratos.plan.horizon import Horizon, horizon_of
-from stratos.plan.scale_to_zero import MOST_WAITING, scaled_to_zero
 from stratos.plan.verdict import Verdict
-from stratos.plan.ways import hosted_ways, prompt_ways, too_slow, unsure, why_not
+from stratos.plan.ways import hosted_ways, prompt_ways, too_slow, unsure, unweighted_slices, why_not
 from stratos.plan.words import (
     AccuracyUnknown,
     AgreesTooLittle,

@@ -10,8 +10,8 @@ from stratos.core.by_name import find
 from stratos.core.reasons import Reason
 from stratos.executors.job import Returns
 from stratos.executors.job_of_stage import PLANNED, ROLE_OF, has_server, job_spec, offer_of
-from stratos.plan.egress import list_prices
-from stratos.plan.sent_back import sent_back_gb
+from stratos.plan.option import list_prices
+from stratos.plan.until_report import sent_back_gb
 from stratos.records import Plan, Student
 from stratos.run.words import AsksOverNetwork, NoServer, NothingDeployed
 from stratos.teachers.base import Teacher

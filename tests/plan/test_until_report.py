@@ -13,7 +13,7 @@ from stratos.estimate import Ranges
 from stratos.estimate.calibrate import Calibration
 from stratos.plan.explain.show import only_plan
 from stratos.plan.options.candidates import build_problem
-from stratos.plan.options.pace_here import slowed_now
+from stratos.plan.options.pricing import slowed_now
 from stratos.plan.solution import solve
 from stratos.plan.until_report import AFTER, said, stage_times
 

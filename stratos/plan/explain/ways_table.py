@@ -14,7 +14,7 @@ from stratos.core.formats import (
     usd,
 )
 from stratos.core.printable import visible
-from stratos.plan.horizon import DAYS_A_MONTH
+from stratos.plan.break_even import DAYS_A_MONTH
 from stratos.records import Way, Worth
 
 if TYPE_CHECKING:

@@ -22,21 +22,15 @@ from stratos.core.reasons import Because
 from stratos.distill.recipe import optimizer_of
 from stratos.estimate import Calibration, TrainingJob, calibration, card_of_student, train
 from stratos.models.students import is_here, why_not
-from stratos.plan.accuracy.hardly_learnt import without_hopeless
-from stratos.plan.accuracy.predict import predict
-from stratos.plan.accuracy.without_model import without_model
-from stratos.plan.egress import Egress, list_prices
-from stratos.plan.left_out import Exclusions
-from stratos.plan.options.answered_before import Kept, n_after_deploy
+from stratos.plan.accuracy.predict import predict, without_hopeless, without_model
+from stratos.plan.option import Egress, list_prices
 from stratos.plan.options.engine_choices import no_engine, not_chosen_from, not_in, too_lossy
-from stratos.plan.options.job_servers import jobs_of, roles_that_are_up
-from stratos.plan.options.more_rows import more_rows
+from stratos.plan.options.hosted import Kept, more_rows, n_after_deploy, not_asked
 from stratos.plan.options.pricing import Pricing
-from stratos.plan.options.repeating import not_asked
+from stratos.plan.options.role_options import jobs_of, roles_that_are_up
 from stratos.plan.options.teacher_load import teacher_load_of
-from stratos.plan.options.training_length import Lengths
-from stratos.plan.problem import Candidate, Problem
-from stratos.plan.traffic import requests_of
+from stratos.plan.options.workload import Lengths, requests_of
+from stratos.plan.problem import Candidate, Exclusions, Problem
 from stratos.plan.words import TooBig, TooSlowHere, TooSmall
 from stratos.records import CardRun, ModelCard, Pilot, Probe, TeacherProbe
 from stratos.synthesize.choice import Reason, StudentFacts, pick

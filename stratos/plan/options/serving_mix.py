@@ -45,9 +45,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stratos.plan.option import Option, Served
+from stratos.plan.option import Caps, Option, Served
 from stratos.plan.pareto import kept
-from stratos.plan.quotas import Caps
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

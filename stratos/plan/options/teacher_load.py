@@ -24,8 +24,8 @@ from stratos.config import Config
 from stratos.core.counted import counted
 from stratos.distill.recipe import training_length
 from stratos.estimate import Workload
-from stratos.plan.assumptions import reasoning_tokens, refused_share
-from stratos.plan.egress import BYTES_PER_TOKEN
+from stratos.plan.option import BYTES_PER_TOKEN
+from stratos.plan.options.workload import reasoning_tokens, refused_share
 from stratos.records import Assumption, TeacherProbe
 from stratos.teachers.evaluation_budget import n_expected
 from stratos.teachers.usage import MESSAGE_TOKENS

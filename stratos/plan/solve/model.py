@@ -91,9 +91,8 @@ from stratos.config import LimitsConfig
 from stratos.plan.objective import Linear
 from stratos.plan.option import Option
 from stratos.plan.problem import Candidate, Choice, Problem, Served
-from stratos.plan.solve.egress_flow import Link, add_egress
+from stratos.plan.solve.constraints import Link, add_caps, add_egress, add_mix, as_served, read_mix
 from stratos.plan.solve.frontier import meets, merged
-from stratos.plan.solve.mix import add_caps, add_mix, as_served, read_mix
 from stratos.plan.solve.reduced import Reduced
 from stratos.plan.solve.solver import INFEASIBLE, OPTIMAL, Solver
 

@@ -22,8 +22,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from stratos.plan.egress import Place
-from stratos.plan.option import Option, Served
+from stratos.plan.option import Option, Place, Served
 from stratos.plan.options.serving_mix import Step, single_steps
 from stratos.plan.pareto import Staircase, kept, prune, ranks
 from stratos.plan.solve.mix_frontier import staircases

@@ -26,9 +26,9 @@ from stratos.estimate.calibrate import Calibration
 from stratos.plan.accuracy.history import history_for
 from stratos.plan.accuracy.predict import predict
 from stratos.plan.options.hosted import is_hosted
-from stratos.plan.options.training_length import n_labelled
+from stratos.plan.options.workload import n_labelled
 from stratos.plan.problem import Candidate, Problem
-from stratos.plan.worth_a_pilot import Survivors
+from stratos.plan.solve.frontier import Survivors
 from stratos.probe.pilot.scaled import LEAST_ITEMS, lengths
 from stratos.probe.pilot.time_limit import PATIENCE
 from stratos.records import PilotRun, Probe

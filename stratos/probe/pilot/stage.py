@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 from stratos.catalog import load_catalog
 from stratos.estimate import calibration
 from stratos.plan.accuracy.history import history_for
-from stratos.plan.options.answered_before import Kept
 from stratos.plan.options.candidates import build_problem, this_machine
-from stratos.plan.worth_a_pilot import survivors
+from stratos.plan.options.hosted import Kept
+from stratos.plan.solve.frontier import survivors
 from stratos.probe.pilot.decision import afforded, cut_short_by_time, in_order, open_question
 from stratos.probe.pilot.ladder import Ladder
 from stratos.probe.pilot.time_limit import Pace

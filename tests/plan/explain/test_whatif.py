@@ -7,8 +7,7 @@ from world import OBJECTIVES, replace
 
 from stratos.config import LimitsConfig
 from stratos.plan.explain.whatif import whatif
-from stratos.plan.limits import LIMITS, with_limit
-from stratos.plan.objective import counted_by, levels, net_cost
+from stratos.plan.objective import LIMITS, counted_by, levels, net_cost, with_limit
 from stratos.plan.solution import solve
 from stratos.plan.solve.frontier import frontier
 from stratos.plan.solve.model import Model

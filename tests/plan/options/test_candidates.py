@@ -26,15 +26,11 @@ from stratos.estimate import (
     train,
     train_all,
 )
-from stratos.plan.egress import Egress
-from stratos.plan.option import Option
+from stratos.plan.option import Egress, Option, counts
 from stratos.plan.options.candidates import build_problem
-from stratos.plan.options.market import open_market
-from stratos.plan.options.offer_groups import OfferGroups
+from stratos.plan.options.market import OfferGroups, open_market, spot_factor
 from stratos.plan.options.role_options import Job, Service, job_options, service_options
-from stratos.plan.options.spot import spot_factor
 from stratos.plan.pareto import Slack, lowest_as_fast, undominated
-from stratos.plan.quotas import counts
 from stratos.plan.solve.frontier import frontier
 from stratos.plan.solve.solver import Solver
 from stratos.records import ServingSetting

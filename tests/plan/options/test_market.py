@@ -11,16 +11,15 @@ from world import ALIGNMENT, BLIND, LARGE, OBJECTIVES, SIGHTED, STUDENTS, Tiles,
 from stratos.catalog import Catalog, Table, load_catalog
 from stratos.config import CloudConfig, LimitsConfig
 from stratos.estimate import TrainingJob, Workload, card_of_student, generate, serving, train
-from stratos.plan.egress import Egress, list_prices
+from stratos.plan.option import Caps, Egress, Quota, counts, list_prices
 from stratos.plan.options.candidates import build_problem
-from stratos.plan.options.market import open_market
-from stratos.plan.options.spot import (
+from stratos.plan.options.market import (
     CHECKPOINT_HOURS,
     INTERRUPTIONS_PER_HOUR,
     RESTART_HOURS,
+    open_market,
     spot_factor,
 )
-from stratos.plan.quotas import Caps, Quota, counts
 from stratos.plan.solution import solve
 from stratos.records import Offer
 

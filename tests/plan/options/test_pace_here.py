@@ -10,7 +10,7 @@ from world import BLIND, SMALL
 
 from stratos.estimate import Calibration, Fleet, Ranges, Workload, device_of, generate_all
 from stratos.estimate import constants as k
-from stratos.plan.options.pace_here import answered_here, perhaps_slowed, trained_here
+from stratos.plan.options.pricing import answered_here, perhaps_slowed, trained_here
 from stratos.records import Offer, Pilot, PilotPoint, PilotRun
 
 

@@ -11,12 +11,11 @@ from steps import mix_steps
 from twin import instance
 
 from stratos.config import BucketConfig, CloudConfig, LimitsConfig, TrafficConfig
-from stratos.plan.option import Mix, Option
+from stratos.plan.option import Caps, Mix, Option
 from stratos.plan.options import covering
-from stratos.plan.quotas import Caps
 from stratos.plan.solve import fewest, mix_frontier
+from stratos.plan.solve.constraints import as_served
 from stratos.plan.solve.frontier import frontier
-from stratos.plan.solve.mix import as_served
 from stratos.plan.solve.mix_frontier import staircases
 from stratos.plan.solve.model import Model
 from stratos.plan.solve.reduced import Reduced

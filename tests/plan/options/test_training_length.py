@@ -12,7 +12,7 @@ from world import BLIND, SIGHTED, World
 from stratos.config import StudentConfig, TrainerConfig
 from stratos.distill.counting import counter
 from stratos.distill.recipe import training_length
-from stratos.plan.options.training_length import Lengths, expected_rows
+from stratos.plan.options.workload import Lengths, expected_rows
 from stratos.synthesize.alignment import Alignment
 from stratos.synthesize.injection import Injection
 from stratos.tasks.base import Item

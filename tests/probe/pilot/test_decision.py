@@ -20,7 +20,7 @@ from stratos.estimate.calibrate import Calibration
 from stratos.ledger import Ledger
 from stratos.pipeline import _wants_pilot
 from stratos.plan.options.candidates import build_problem
-from stratos.plan.worth_a_pilot import survivors
+from stratos.plan.solve.frontier import survivors
 from stratos.probe.pilot import decision, time_limit
 from stratos.probe.pilot.decision import (
     LEAST_PART,
