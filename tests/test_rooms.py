@@ -100,7 +100,6 @@ TWINS = {
     "frontier.py": "the non-dominated plans: found, drawn",
     "gguf.py": "GGUF files: their header, read once for transformers",
     "labels.py": "answers that are labels: counted, shown",
-    "local.py": "this machine: as an offer, as the place of a teacher's weights",
     "metrics.py": "how answers are scored: one model, two models",
     "samples.py": "several answers to one question: how far they agree, which is learnt",
     "table.py": "many rows held as columns",
@@ -116,7 +115,7 @@ MOVES = {
     "synthesize/corpus.py": "written row by row, for as long as the corpus grows",
     "distill/signal/store.py": "the place may be behind a URL",
     "models/students/unpack.py": "of several that unpack the same, the first counts",
-    "ledger/damage.py": "a damaged ledger is put aside",
+    "ledger/file.py": "a damaged ledger is put aside",
     "teachers/cache.py": "a corrupt cache is put aside",
     "distill/stage.py": "checkpoints of another training are put aside",
 }

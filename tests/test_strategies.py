@@ -21,7 +21,7 @@ from stratos.plan.options.candidates import build_problem
 from stratos.plan.options.teacher_load import teacher_load_of
 from stratos.plan.options.workload import expected_rows
 from stratos.plan.problem import Problem
-from stratos.plan.solution import solve
+from stratos.plan.stage import solve
 from stratos.records import TeacherProbe
 from stratos.synthesize.alignment import Alignment
 from stratos.synthesize.alignment_logits import AlignmentLogits

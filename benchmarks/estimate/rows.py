@@ -28,7 +28,7 @@ from stratos.catalog.gpus import find_gpu
 from stratos.estimate import constants as k
 from stratos.estimate.cards import llama_params
 from stratos.estimate.device import Device, device_of
-from stratos.estimate.memory import training_memory
+from stratos.estimate.jobs import training_memory
 from stratos.estimate.roofline import TrainSetup
 from stratos.records import ModelCard, Offer
 

@@ -2,9 +2,8 @@
 
 from stratos.catalog.gpus import Gpu, find_gpu, use_gpu_file
 from stratos.catalog.offers import Catalog, load_catalog
-from stratos.catalog.quotas import rows_of
-from stratos.catalog.table import UNLIMITED, Offers, Table
-from stratos.catalog.text_column import Words
+from stratos.catalog.select import rows_of
+from stratos.catalog.table import UNLIMITED, Offers, Table, Words
 
 __all__ = [
     "UNLIMITED",

@@ -9,8 +9,7 @@ from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
-from stratos.catalog.gpu_variants import SAME_MEMORY
-from stratos.catalog.gpus import Gpu, find_gpu, variants
+from stratos.catalog.gpus import SAME_MEMORY, Gpu, find_gpu, variants
 from stratos.catalog.table import Table
 from stratos.core.counted import counted
 from stratos.core.errors import CatalogError, StratosError

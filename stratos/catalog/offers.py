@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime
+import platform
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -11,21 +13,49 @@ from typing import TYPE_CHECKING
 from stratos.catalog.cache import cached
 from stratos.catalog.clean import Cleaned, clean
 from stratos.catalog.cluster import cluster_nodes
-from stratos.catalog.exact import Malformed
 from stratos.catalog.gpus import COLUMNS, use_gpu_file
-from stratos.catalog.listings import Listings
-from stratos.catalog.local import local_offer
-from stratos.catalog.parse import parse
+from stratos.catalog.readers import Listings, Malformed, parse
 from stratos.catalog.residency import left_out
 from stratos.catalog.select import select
 from stratos.catalog.source import File, cloud_of, read_files, state_of
 from stratos.catalog.table import LOCAL, Offers, Table
 from stratos.core.errors import CatalogError
 from stratos.core.extensions import extensions, load
+from stratos.core.machine import memory_bytes, n_cores
 from stratos.records import Offer
 
 if TYPE_CHECKING:
     from stratos.config import CloudConfig
+
+
+# This machine as an offer, so that `cloud=local` is planned like any cloud.
+
+
+CLOUD = "local"
+"""Cloud of the offers that are this machine."""
+
+
+def local_offer(usd_per_cpu_hour: float = 0.0) -> Offer:
+    """Describe this machine: the CPUs that this process may use, and its memory.
+
+    Args:
+        usd_per_cpu_hour: dollars that an hour of one CPU counts.
+    """
+    vcpus = float(n_cores())
+    return Offer(
+        cloud=CLOUD,
+        region="here",
+        instance_type=platform.machine() or "cpu",
+        accelerator=None,
+        accelerator_count=0,
+        vcpus=vcpus,
+        memory_gib=round(memory_bytes() / 2**30, 1),
+        vram_gib=0.0,
+        usd_per_hour=vcpus * usd_per_cpu_hour,
+        price_date=datetime.date.today().isoformat(),
+        source="this machine",
+    )
+
 
 MAX_SHOWN_ERRORS = 8
 """Malformed values that one message lists."""

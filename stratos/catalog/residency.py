@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stratos.catalog.table import LOCAL, Table
-from stratos.catalog.text_column import Bools, Ints, combine
+from stratos.catalog.table import LOCAL, Bools, Ints, Table, combine
 from stratos.core.errors import CatalogError
 
 if TYPE_CHECKING:

@@ -13,15 +13,123 @@ Rows are in the order of place, instance type, kind and price, whatever order th
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
+from numpy.typing import NDArray
 
-from stratos.catalog.text_column import Bools, Floats, Ints, Words, combine
 from stratos.records import Offer
+
+if TYPE_CHECKING:
+    import pyarrow
+
+
+# Dictionary-encoded text column: codes and sorted names.
+
+
+Codes = NDArray[np.int32]
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+
+_ROOM = 2**62
+"""Keys are combined below this, so that int64 never overflows."""
+
+
+@dataclass(frozen=True, eq=False)
+class Words:
+    """A column of text: row r reads `names[codes[r]]`. Names are sorted and differ."""
+
+    codes: Codes
+    names: tuple[str, ...]
+
+    @staticmethod
+    def of(texts: Iterable[str]) -> Words:
+        """Return the column of these texts."""
+        texts = list(texts)
+        names = sorted(set(texts))
+        index = {name: code for code, name in enumerate(names)}
+        return Words(
+            np.fromiter((index[text] for text in texts), np.int32, len(texts)),
+            tuple(names),
+        )
+
+    @staticmethod
+    def coded(codes: Codes, names: Sequence[str]) -> Words:
+        """Return the column of these codes; names may be unsorted and repeated."""
+        column = Words.of(names)
+        return Words(column.codes[codes] if len(names) else codes, column.names)
+
+    @staticmethod
+    def fill(text: str, n_rows: int) -> Words:
+        """Return a column that says the same in each row."""
+        return Words(np.zeros(n_rows, np.int32), (text,))
+
+    @staticmethod
+    def concat(columns: Sequence[Words]) -> Words:
+        """Return the columns one below the other."""
+        names = sorted({name for column in columns for name in column.names})
+        index = {name: code for code, name in enumerate(names)}
+        codes = [
+            np.array([index[name] for name in column.names], np.int32)[column.codes]
+            for column in columns
+            if len(column)
+        ]
+        return Words(np.concatenate(codes) if codes else np.zeros(0, np.int32), tuple(names))
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    def __getitem__(self, row: int) -> str:
+        return self.names[self.codes[row]]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        """Return the text of each row as an array of str objects."""
+        return np.array(self.names, object)[self.codes].astype(dtype or object, copy=False)
+
+    def spelled(self, rows: slice = slice(None)) -> list[str]:
+        """Return the text of each row."""
+        return [self.names[code] for code in self.codes[rows].tolist()]
+
+    def take(self, rows: Bools | Ints) -> Words:
+        """Return some rows; the names stay."""
+        return Words(self.codes[rows], self.names)
+
+    def where(self, test: Callable[[str], bool]) -> Bools:
+        """Return a mask of the rows whose text passes; each name is tested once."""
+        passes = np.fromiter(map(test, self.names), bool, len(self.names))
+        return passes[self.codes]
+
+    def map(self, change: Callable[[str], str]) -> Words:
+        """Return the column with each text changed; each name is changed once."""
+        return Words.coded(self.codes, [change(name) for name in self.names])
+
+    def used(self) -> list[str]:
+        """Return the names that some row has, sorted."""
+        counts = np.bincount(self.codes, minlength=len(self.names))
+        return [name for name, n in zip(self.names, counts.tolist(), strict=True) if n]
+
+
+def combine(*columns: Codes | Ints) -> Ints:
+    """Return one key a row that is equal where all columns are, and sorts as they do in turn."""
+    key, size = columns[0].astype(np.int64), _size(columns[0])
+    for column in columns[1:]:
+        width = _size(column)
+        if size * width >= _ROOM:
+            key = np.unique(key, return_inverse=True)[1].astype(np.int64)
+            size = _size(key)
+        key *= width
+        key += column
+        size *= width
+    return key
+
+
+def _size(column: Codes | Ints) -> int:
+    return int(column.max()) + 1 if len(column) else 1
+
 
 LOCAL = "local"
 """Name of the cloud that is this machine."""
@@ -259,3 +367,70 @@ def _first_rows(index: Ints) -> Ints:
     first = np.zeros(int(index.max()) + 1 if len(index) else 0, np.int64)
     first[index[::-1]] = np.arange(len(index), dtype=np.int64)[::-1]
     return first
+
+
+# Conversion between Arrow arrays and our columns, without copies.
+
+
+def arrow_floats(column: pyarrow.ChunkedArray) -> Floats:
+    """Return a float64 column; null is NaN."""
+    parts = []
+    for chunk in column.chunks:
+        values = _values(chunk, np.float64)
+        if chunk.null_count:
+            values = np.where(_valid(chunk), values, math.nan)
+        parts.append(values)
+    return np.concatenate(parts) if parts else np.zeros(0)
+
+
+def arrow_ints(column: pyarrow.ChunkedArray) -> Ints:
+    """Return an int64 column without nulls."""
+    parts = [_values(chunk, np.int64) for chunk in column.chunks]
+    return np.concatenate(parts) if parts else np.zeros(0, np.int64)
+
+
+def arrow_coded(column: pyarrow.ChunkedArray) -> tuple[Codes, list[str]]:
+    """Return a text column with a dictionary of int32 as codes and names; null has code -1."""
+    chunks = column.unify_dictionaries().chunks
+    parts = []
+    for chunk in chunks:
+        codes = _values(chunk.indices, np.int32)
+        if chunk.null_count:
+            codes = codes.copy()
+            codes[~_valid(chunk.indices)] = -1
+        parts.append(codes)
+    names = chunks[0].dictionary.to_pylist() if chunks else []
+    return (np.concatenate(parts) if parts else np.zeros(0, np.int32)), names
+
+
+def arrow_array(column: Words | Ints | Floats) -> pyarrow.Array:
+    """Return a column of a table as an Arrow array; text is dictionary-encoded."""
+    import pyarrow
+
+    if not isinstance(column, Words):
+        kind = pyarrow.int64() if column.dtype == np.int64 else pyarrow.float64()
+        data = pyarrow.py_buffer(np.ascontiguousarray(column))
+        return pyarrow.Array.from_buffers(kind, len(column), [None, data])
+    names = [name.encode() for name in column.names]
+    ends = np.cumsum([0, *map(len, names)], dtype=np.int32)
+    dictionary = pyarrow.Array.from_buffers(
+        pyarrow.string(),
+        len(names),
+        [None, pyarrow.py_buffer(ends), pyarrow.py_buffer(b"".join(names))],
+    )
+    codes = pyarrow.py_buffer(np.ascontiguousarray(column.codes))
+    indices = pyarrow.Array.from_buffers(pyarrow.int32(), len(column), [None, codes])
+    return pyarrow.DictionaryArray.from_arrays(indices, dictionary)
+
+
+def _values(array: pyarrow.Array, dtype: type) -> np.ndarray:
+    data = array.buffers()[1]
+    if not len(array) or data is None:
+        return np.zeros(len(array), dtype)
+    return np.frombuffer(data, dtype, count=array.offset + len(array))[array.offset :]
+
+
+def _valid(array: pyarrow.Array) -> np.ndarray:
+    bits = np.frombuffer(array.buffers()[0], np.uint8)
+    stop = array.offset + len(array)
+    return np.unpackbits(bits, count=stop, bitorder="little")[array.offset :].astype(bool)

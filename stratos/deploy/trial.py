@@ -9,7 +9,7 @@ from statistics import fmean
 
 import psutil
 
-from stratos.catalog.local import local_offer
+from stratos.catalog.offers import local_offer
 from stratos.config import DeployConfig
 from stratos.core.machine_load import others_between, usage
 from stratos.deploy.commands import ALONE, engine_of

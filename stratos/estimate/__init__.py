@@ -1,16 +1,25 @@
 """The roofline estimate: throughput, latency, memory and hours of a job on an offer."""
 
-from stratos.estimate.calibrate import Calibration, ServedHere, calibration, remember
+from stratos.estimate.answering import EngineChoice
 from stratos.estimate.cards import card_of_student
-from stratos.estimate.device import device_of
-from stratos.estimate.engines import EngineChoice
+from stratos.estimate.device import Calibration, ServedHere, calibration, device_of, remember
 from stratos.estimate.fleet import Fleet, Ranges
-from stratos.estimate.foresight import Foresight, block_seconds, foresee, over_estimate
-from stratos.estimate.generation import generate, generate_all
-from stratos.estimate.inference import answers_per_s, batch_hours, server_gib
+from stratos.estimate.generation import (
+    answers_per_s,
+    batch_hours,
+    generate,
+    generate_all,
+    server_gib,
+)
 from stratos.estimate.jobs import TrainingJob, Workload
-from stratos.estimate.points import ServingPoint, serving
-from stratos.estimate.serving import ServingTable, serving_all
+from stratos.estimate.serving import (
+    Foresight,
+    ServingTable,
+    block_seconds,
+    foresee,
+    over_estimate,
+    serving_all,
+)
 from stratos.estimate.training import train, train_all
 
 __all__ = [
@@ -20,7 +29,6 @@ __all__ = [
     "Foresight",
     "Ranges",
     "ServedHere",
-    "ServingPoint",
     "ServingTable",
     "TrainingJob",
     "Workload",
@@ -36,7 +44,6 @@ __all__ = [
     "over_estimate",
     "remember",
     "server_gib",
-    "serving",
     "serving_all",
     "train",
     "train_all",

@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 from stratos.deploy.engines.known import compiled_kinds
 from stratos.estimate import constants as k
 from stratos.estimate.device import Device
-from stratos.estimate.fitted import fitted
-from stratos.estimate.prediction_error import Setting
+from stratos.estimate.fitted import Setting, fitted
 from stratos.records import Interval
 
 Floats = NDArray[np.float64]
@@ -142,3 +141,31 @@ def source_of(device: Device, quantity: str, launches: bool, engine: str) -> str
     if launches:
         return "floor of kernel launches, within a factor of 1.5"
     return fitted().errors[quantity].interval(Setting(engine, device.name), 1.0).source
+
+
+# Start-up time of a rented server: order, boot, image and download of weights.
+
+
+def fixed_training_hours(fleet: Fleet) -> Ranges:
+    """Return the hours of a training that its tokens do not take, on a machine that is here.
+
+    On a rented one they are within what ordering and booting it may take.
+    """
+    here = (fleet.startup_hours <= 0).astype(np.float64) / 3600
+    return Ranges(here * k.TRAIN_FIXED_S, here * k.TRAIN_FIXED_S_LOW, here * k.TRAIN_FIXED_S_HIGH)
+
+
+def startup_hours(fleet: Fleet, download_bytes: float) -> Ranges:
+    """Return the hours before the work, a machine that is here already having none.
+
+    Args:
+        fleet: the servers.
+        download_bytes: weights that each has to fetch.
+    """
+    rented = (fleet.startup_hours > 0).astype(np.float64)
+    download = download_bytes / k.DOWNLOAD_BYTES_PER_S / 3600
+    return Ranges(
+        rented * (k.STARTUP_HOURS + download),
+        rented * (k.STARTUP_HOURS_LOW + download / k.DOWNLOAD_SPREAD),
+        rented * (k.STARTUP_HOURS_HIGH + download * k.DOWNLOAD_SPREAD),
+    )

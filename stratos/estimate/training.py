@@ -17,16 +17,22 @@ import numpy as np
 
 from stratos.core.counted import counted
 from stratos.estimate import constants as k
-from stratos.estimate.calibrate import Calibration
 from stratos.estimate.cards import forward_flops_per_token
-from stratos.estimate.device import device_of
-from stratos.estimate.fitted import fitted
-from stratos.estimate.fleet import Bools, Fleet, Ints, Ranges, ranged, source_of, within
-from stratos.estimate.jobs import TrainingJob
-from stratos.estimate.memory import adapter_params, training_memory
-from stratos.estimate.prediction_error import TRAINER
+from stratos.estimate.device import Calibration, device_of
+from stratos.estimate.fitted import TRAINER, fitted
+from stratos.estimate.fleet import (
+    Bools,
+    Fleet,
+    Ints,
+    Ranges,
+    fixed_training_hours,
+    ranged,
+    source_of,
+    startup_hours,
+    within,
+)
+from stratos.estimate.jobs import TrainingJob, adapter_params, training_memory
 from stratos.estimate.roofline import TrainSetup, train_step_seconds
-from stratos.estimate.startup import fixed_training_hours, startup_hours
 from stratos.records import Interval, ModelCard, Offer
 
 

@@ -7,14 +7,14 @@ models and tries the server.
 
 from __future__ import annotations
 
-from stratos.catalog.local import local_offer
+from stratos.catalog.offers import local_offer
 from stratos.catalog.table import LOCAL
 from stratos.config import Config
 from stratos.core.by_name import named
 from stratos.core.formats import about
 from stratos.distill.recipe import optimizer_of
 from stratos.estimate import Calibration, TrainingJob, Workload, card_of_student, generate, train
-from stratos.estimate.memory import adapter_params
+from stratos.estimate.jobs import adapter_params
 from stratos.plan.option import BYTES_PER_TOKEN
 from stratos.plan.options.hosted import is_hosted
 from stratos.plan.options.role_options import runs_as_job

@@ -5,20 +5,19 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from hardware_world import SEVEN, TINY, cpu, gpu
+from serving_points import serving
 from sharing import p95, p95_by_size
 
 from stratos.deploy.engines.gguf_formats import FORMATS
 from stratos.deploy.engines.hugging_face import Transformers
 from stratos.deploy.engines.llamacpp import LlamaCpp
 from stratos.deploy.engines.vllm import Vllm
-from stratos.estimate import Calibration, EngineChoice, Fleet, Workload, foresee, serving
+from stratos.estimate import Calibration, EngineChoice, Fleet, Workload, foresee
 from stratos.estimate import constants as k
-from stratos.estimate.calibrate import ServedHere
-from stratos.estimate.device import device_of
-from stratos.estimate.engines import runners
-from stratos.estimate.foresight import block_seconds, over_estimate
+from stratos.estimate.answering import runners
+from stratos.estimate.device import ServedHere, device_of
 from stratos.estimate.queueing import p95_over_service, wait_of_waiting
-from stratos.estimate.serving import p95_seconds, routed_p95_ms
+from stratos.estimate.serving import block_seconds, over_estimate, p95_seconds, routed_p95_ms
 from stratos.estimate.sharing import p95_shared
 from stratos.records import ServingSetting
 

@@ -4,9 +4,10 @@ import heapq
 
 import numpy as np
 import pytest
+from serving_points import serving
 
 from stratos.deploy.engines.hugging_face import Transformers, TransformersBatching
-from stratos.estimate import Workload, serving
+from stratos.estimate import Workload
 from stratos.estimate import constants as k
 from stratos.estimate.answering import pace
 from stratos.estimate.device import device_of

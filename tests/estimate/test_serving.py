@@ -6,6 +6,7 @@ import pytest
 from hardware_world import LLAMA_8B, RUN, SEVEN, SEVENTY, TINY, cpu, gpu, tensor_degrees
 from hypothesis import given
 from hypothesis import strategies as st
+from serving_points import serving
 
 from stratos.deploy.engines.cost import UTILISATION
 from stratos.deploy.engines.hugging_face import Transformers
@@ -16,14 +17,11 @@ from stratos.estimate import (
     Workload,
     generate,
     generate_all,
-    serving,
     serving_all,
 )
 from stratos.estimate import constants as k
-from stratos.estimate.answering import pace
-from stratos.estimate.calibrate import ServedHere
-from stratos.estimate.device import device_of
-from stratos.estimate.engines import GENERATE_COST
+from stratos.estimate.answering import GENERATE_COST, pace
+from stratos.estimate.device import ServedHere, device_of
 from stratos.estimate.fitted import fitted
 from stratos.estimate.queueing import spread
 from stratos.estimate.roofline import ServeSetup, decode_line, prefill_seconds

@@ -25,7 +25,7 @@ from stratos.plan.break_even import (
 )
 from stratos.plan.explain.ways_table import first_month_usd, span_name, ways_table
 from stratos.plan.options.candidates import build_problem
-from stratos.plan.solution import solve
+from stratos.plan.stage import solve
 from stratos.plan.verdict import Verdict
 from stratos.plan.ways import open_ways
 from stratos.plan.words import (

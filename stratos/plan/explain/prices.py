@@ -14,8 +14,7 @@ from collections.abc import Iterable, Iterator
 from stratos.catalog.table import LOCAL
 from stratos.deploy.engines.known import engine_named
 from stratos.estimate import constants as k
-from stratos.estimate.fitted import fitted
-from stratos.estimate.prediction_error import Factor
+from stratos.estimate.fitted import Factor, fitted
 from stratos.plan.objective import RATES, Rates
 from stratos.plan.option import BYTES_PER_PARAM, BYTES_PER_TOKEN, Option, Place
 from stratos.plan.options.engine_choices import loss_of

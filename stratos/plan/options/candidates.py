@@ -11,7 +11,7 @@ from typing import Literal, TypeVar
 import numpy as np
 
 from stratos.catalog import Catalog
-from stratos.catalog.local import local_offer
+from stratos.catalog.offers import local_offer
 from stratos.catalog.residency import areas
 from stratos.config import Config, LimitsConfig
 from stratos.core.by_name import find

@@ -38,8 +38,7 @@ from math import exp, expm1
 import numpy as np
 
 from stratos.catalog import Catalog, Table, rows_of
-from stratos.catalog.table import LOCAL
-from stratos.catalog.text_column import Bools, Codes, Floats, Ints, combine
+from stratos.catalog.table import LOCAL, Bools, Codes, Floats, Ints, combine
 from stratos.config import CloudConfig
 from stratos.estimate import Fleet
 from stratos.plan.option import Caps, counts

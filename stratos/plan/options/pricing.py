@@ -35,9 +35,9 @@ from stratos.estimate import (
     train_all,
 )
 from stratos.estimate import constants as k
-from stratos.estimate.engines import runners
+from stratos.estimate.answering import runners
 from stratos.estimate.fleet import Bools, Floats, Ints
-from stratos.estimate.inference import inference_bytes
+from stratos.estimate.generation import inference_bytes
 from stratos.estimate.training import training_bytes
 from stratos.plan.option import BYTES_PER_PARAM, Egress, Option
 from stratos.plan.options.engine_choices import engine_choices, without

@@ -16,13 +16,13 @@ from dataclasses import dataclass, field
 from functools import partial
 from math import ceil
 
-from stratos.catalog.local import local_offer
+from stratos.catalog.offers import local_offer
 from stratos.config import Config
 from stratos.core.by_name import find, named
 from stratos.core.counted import counted, listed
 from stratos.core.errors import ConfigError
 from stratos.estimate import TrainingJob, card_of_student, train
-from stratos.estimate.calibrate import Calibration
+from stratos.estimate.device import Calibration
 from stratos.plan.accuracy.history import history_for
 from stratos.plan.accuracy.predict import predict
 from stratos.plan.options.hosted import is_hosted

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 from stratos.config import LimitsConfig
 from stratos.core.errors import OverspentError, StratosError
 from stratos.plan.problem import Candidate, Problem
-from stratos.plan.solution import solve
+from stratos.plan.stage import solve
 from stratos.probe.pilot.decision import LEAST_PART, TELLING_PART, is_of_model, lengths_of
 from stratos.probe.pilot.scaled import PARTS, lengths, scaled
 from stratos.probe.pilot.time_limit import Pace

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from checked import problems
 from hydra.types import RunMode
+from serving_points import serving
 from syrupy.assertion import SnapshotAssertion
 
 from stratos.cli.build import build
@@ -24,9 +25,9 @@ from stratos.config import Config
 from stratos.core.targets import ALLOW_TARGETS
 from stratos.deploy.commands import serve_command
 from stratos.deploy.engines.known import engine_named
-from stratos.estimate import EngineChoice, Fleet, serving
+from stratos.estimate import EngineChoice, Fleet
+from stratos.estimate.answering import runners
 from stratos.estimate.device import device_of
-from stratos.estimate.engines import runners
 from stratos.estimate.jobs import Workload
 from stratos.plan.options.engine_choices import engine_choices, loss_of, too_lossy
 from stratos.records import ModelCard, Offer, ServingSetting

@@ -13,8 +13,8 @@ from stratos.plan import plan
 from stratos.plan.accuracy.predict import hardly_learnt, without_hopeless
 from stratos.plan.options.candidates import build_problem
 from stratos.plan.problem import Exclusions
-from stratos.plan.solution import solve
 from stratos.plan.solve.frontier import frontier
+from stratos.plan.stage import solve
 from stratos.plan.words import AlmostNothing, HardlyLearnt
 from stratos.records import Pilot, PilotPoint, PilotRun, Tried
 

@@ -34,9 +34,9 @@ from stratos.plan.explain.whatif import Variants
 from stratos.plan.objective import LIMITS, USD, counted_by, levels, net_cost, with_limit
 from stratos.plan.options.candidates import build_problem
 from stratos.plan.problem import Candidate, Option, Problem
-from stratos.plan.solution import solve
 from stratos.plan.solve.frontier import frontier
 from stratos.plan.solve.model import Model
+from stratos.plan.stage import solve
 from stratos.plan.words import TooBig
 from stratos.records import Interval
 

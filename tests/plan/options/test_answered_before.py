@@ -22,7 +22,7 @@ from stratos.ledger.reserves import planned_usd
 from stratos.plan.options.candidates import build_problem
 from stratos.plan.options.hosted import Kept, hosted_options
 from stratos.plan.options.teacher_load import Load, teacher_load_of
-from stratos.plan.solution import solve
+from stratos.plan.stage import solve
 from stratos.records import AnswerSpread, Plan, TeacherProbe
 from stratos.synthesize.alignment import Alignment
 from stratos.synthesize.alignment_logits import AlignmentLogits

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from serving_points import serving
 from steps import mix_steps
 from test_market import rented
 from world import INJECTION, LARGE, STUDENTS, Tiles, World, replace
@@ -21,7 +22,6 @@ from stratos.estimate import (
     device_of,
     generate,
     generate_all,
-    serving,
     serving_all,
     train,
     train_all,

@@ -5,12 +5,13 @@ from math import exp
 
 import numpy as np
 import pytest
+from serving_points import serving
 from test_choices import UNTRIED, plan
 from world import ALIGNMENT, BLIND, LARGE, OBJECTIVES, SIGHTED, STUDENTS, Tiles, World, replace
 
 from stratos.catalog import Catalog, Table, load_catalog
 from stratos.config import CloudConfig, LimitsConfig
-from stratos.estimate import TrainingJob, Workload, card_of_student, generate, serving, train
+from stratos.estimate import TrainingJob, Workload, card_of_student, generate, train
 from stratos.plan.option import Caps, Egress, Quota, counts, list_prices
 from stratos.plan.options.candidates import build_problem
 from stratos.plan.options.market import (
@@ -20,7 +21,7 @@ from stratos.plan.options.market import (
     open_market,
     spot_factor,
 )
-from stratos.plan.solution import solve
+from stratos.plan.stage import solve
 from stratos.records import Offer
 
 AWS = CloudConfig(name="aws", providers=("aws",))
