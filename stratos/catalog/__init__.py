@@ -3,13 +3,12 @@
 from stratos.catalog.gpus import Gpu, find_gpu, use_gpu_file
 from stratos.catalog.offers import Catalog, load_catalog
 from stratos.catalog.select import rows_of
-from stratos.catalog.table import UNLIMITED, Offers, Table, Words
+from stratos.catalog.table import UNLIMITED, Table, Words
 
 __all__ = [
     "UNLIMITED",
     "Catalog",
     "Gpu",
-    "Offers",
     "Table",
     "Words",
     "find_gpu",

@@ -18,7 +18,7 @@ from stratos.catalog.readers import Listings, Malformed, parse
 from stratos.catalog.residency import left_out
 from stratos.catalog.select import select
 from stratos.catalog.source import File, cloud_of, read_files, state_of
-from stratos.catalog.table import LOCAL, Offers, Table
+from stratos.catalog.table import LOCAL, Table
 from stratos.core.errors import CatalogError
 from stratos.core.extensions import extensions, load
 from stratos.core.machine import memory_bytes, n_cores
@@ -83,8 +83,8 @@ class Catalog:
 
     @cached_property
     def offers(self) -> Sequence[Offer]:
-        """The rows of the table as records, each made when it is asked for."""
-        return Offers(self.table)
+        """The rows of the table as records, made when they are asked for."""
+        return tuple(self.table.offers())
 
     def offer(self, row: int) -> Offer:
         """Return one row of the table as a record."""

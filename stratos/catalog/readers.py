@@ -13,7 +13,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stratos.catalog.source import File
-from stratos.catalog.table import Bools, Floats, Ints, Words, arrow_coded, arrow_floats
+from stratos.catalog.table import (
+    Bools,
+    Floats,
+    Ints,
+    Words,
+    arrow_coded,
+    arrow_floats,
+    stacked,
+    taken,
+)
 from stratos.core.counted import counted
 from stratos.core.errors import CatalogError, nearest
 from stratos.core.foreign import cause
@@ -83,21 +92,12 @@ class Listings:
 
     def take(self, rows: Bools | Ints) -> Listings:
         """Return some rows."""
-        columns: dict[str, Any] = {}
-        for field in fields(Listings):
-            column = getattr(self, field.name)
-            columns[field.name] = column.take(rows) if field.name in TEXTS else column[rows]
-        return Listings(**columns)
+        return taken(self, rows)
 
     @staticmethod
     def concat(parts: Sequence[Listings]) -> Listings:
         """Return the rows of all parts."""
-        columns: dict[str, Any] = {}
-        for field in fields(Listings):
-            column = [getattr(part, field.name) for part in parts]
-            join: Callable[..., Any] = Words.concat if field.name in TEXTS else np.concatenate
-            columns[field.name] = join(column)
-        return Listings(**columns)
+        return Listings(**stacked(parts))
 
 
 # The exact CSV reader: Python's csv, which knows the line of every invalid value.

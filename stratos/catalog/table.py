@@ -16,7 +16,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,9 @@ from stratos.records import Offer
 
 if TYPE_CHECKING:
     import pyarrow
+    from _typeshed import DataclassInstance
+
+T = TypeVar("T", bound="DataclassInstance")
 
 
 # Dictionary-encoded text column: codes and sorted names.
@@ -137,9 +140,6 @@ LOCAL = "local"
 UNLIMITED = 2**31 - 1
 """`max_count` of what a cloud rents out in any number."""
 
-_CHUNK = 8192
-"""Rows that are made into offers at a time when all are iterated."""
-
 
 @dataclass(frozen=True, eq=False)
 class Table:
@@ -174,46 +174,16 @@ class Table:
         return len(self.usd_per_hour)
 
     @staticmethod
-    def build(
-        *,
-        cloud: Words,
-        region: Words,
-        instance_type: Words,
-        accelerator: Words,
-        accelerator_count: Ints,
-        vcpus: Floats,
-        memory_gib: Floats,
-        vram_gib: Floats,
-        usd_per_hour: Floats,
-        usd_per_hour_spot: Floats,
-        price_date: Words,
-        source: Words,
-        max_count: Ints,
-    ) -> Table:
-        """Return the table of these columns: rows sorted, kinds and places numbered."""
-        kind = hardware_kinds(cloud, accelerator, accelerator_count, vcpus, memory_gib)
-        place = _dense(combine(cloud.codes, region.codes))
-        key = combine(place, instance_type.codes, kind)
-        table = Table(
-            cloud=cloud,
-            region=region,
-            instance_type=instance_type,
-            accelerator=accelerator,
-            accelerator_count=accelerator_count,
-            vcpus=vcpus,
-            memory_gib=memory_gib,
-            vram_gib=vram_gib,
-            usd_per_hour=usd_per_hour,
-            usd_per_hour_spot=usd_per_hour_spot,
-            price_date=price_date,
-            source=source,
-            max_count=max_count,
-            kind=kind,
-            place=place,
-        )
+    def build(**columns: Any) -> Table:
+        """Return the table of all columns but kind and place: rows sorted, both numbered."""
+        hardware = ("cloud", "accelerator", "accelerator_count", "vcpus", "memory_gib")
+        kind = hardware_kinds(*(columns[name] for name in hardware))
+        place = _dense(combine(columns["cloud"].codes, columns["region"].codes))
+        key = combine(place, columns["instance_type"].codes, kind)
+        table = Table(**columns, kind=kind, place=place)
         if (np.diff(key) > 0).all():
             return table
-        return table._take(np.lexsort((usd_per_hour_spot, usd_per_hour, key)))
+        return taken(table, np.lexsort((table.usd_per_hour_spot, table.usd_per_hour, key)))
 
     @staticmethod
     def of(offers: Iterable[Offer], counts: Sequence[int] | None = None) -> Table:
@@ -226,48 +196,26 @@ class Table:
         rows = list(offers)
         if counts is None:
             counts = [1 if row.cloud == LOCAL else UNLIMITED for row in rows]
-
-        def numbers(name: str) -> Floats:
-            return np.array([getattr(row, name) for row in rows], float)
-
-        return Table.build(
-            cloud=Words.of(row.cloud for row in rows),
-            region=Words.of(row.region for row in rows),
-            instance_type=Words.of(row.instance_type for row in rows),
-            accelerator=Words.of(row.accelerator or "" for row in rows),
-            accelerator_count=numbers("accelerator_count").astype(np.int64),
-            vcpus=numbers("vcpus"),
-            memory_gib=numbers("memory_gib"),
-            vram_gib=numbers("vram_gib"),
-            usd_per_hour=numbers("usd_per_hour"),
-            usd_per_hour_spot=numbers("usd_per_hour_spot"),  # None becomes NaN
-            price_date=Words.of(row.price_date for row in rows),
-            source=Words.of(row.source for row in rows),
-            max_count=np.array(counts, np.int64),
-        )
+        columns: dict[str, Any] = {"max_count": np.array(counts, np.int64)}
+        columns["accelerator_count"] = np.array([row.accelerator_count for row in rows], np.int64)
+        for field in fields(Table):
+            if field.type == "Words":
+                columns[field.name] = Words.of(getattr(row, field.name) or "" for row in rows)
+            elif field.type == "Floats":  # None becomes NaN
+                columns[field.name] = np.array([getattr(row, field.name) for row in rows], float)
+        return Table.build(**columns)
 
     @staticmethod
     def concat(tables: Sequence[Table]) -> Table:
         """Return the offers of all tables as one."""
-        columns: dict[str, Any] = {}
-        for field in fields(Table):
-            if field.name not in ("kind", "place"):
-                parts = [getattr(table, field.name) for table in tables]
-                is_words = isinstance(parts[0], Words)
-                columns[field.name] = Words.concat(parts) if is_words else np.concatenate(parts)
+        columns = stacked(tables)
+        del columns["kind"], columns["place"]
         return Table.build(**columns)
 
     def take(self, rows: Bools | Ints) -> Table:
         """Return some rows (ascending, or a mask), with kinds and places numbered anew."""
-        table = self._take(rows)
+        table = taken(self, rows)
         return replace(table, kind=_dense(table.kind), place=_dense(table.place))
-
-    def _take(self, rows: Bools | Ints) -> Table:
-        columns: dict[str, Any] = {}
-        for field in fields(self):
-            column = getattr(self, field.name)
-            columns[field.name] = column.take(rows) if isinstance(column, Words) else column[rows]
-        return Table(**columns)
 
     @cached_property
     def places(self) -> tuple[tuple[str, str], ...]:
@@ -286,10 +234,10 @@ class Table:
 
     def offer(self, row: int) -> Offer:
         """Return one row as a record."""
-        return next(self._offers(row, row + 1))
+        return next(self.offers(slice(row, row + 1)))
 
-    def _offers(self, start: int, stop: int) -> Iterator[Offer]:
-        part = slice(start, stop)
+    def offers(self, part: slice = slice(None)) -> Iterator[Offer]:
+        """Yield some rows as records."""
         return map(
             Offer,
             self.cloud.spelled(part),
@@ -307,31 +255,26 @@ class Table:
         )
 
 
-class Offers(Sequence[Offer]):
-    """The rows of a table as records that are made when they are asked for."""
+def taken(columns: T, rows: Bools | Ints) -> T:
+    """Return some rows of a record of columns."""
+    values = {field.name: getattr(columns, field.name) for field in fields(columns)}
+    return replace(
+        columns,
+        **{
+            name: column.take(rows) if isinstance(column, Words) else column[rows]
+            for name, column in values.items()
+        },
+    )
 
-    def __init__(self, table: Table) -> None:
-        """Show `table` as a sequence of records."""
-        self._table = table
 
-    def __len__(self) -> int:
-        return len(self._table)
-
-    @overload
-    def __getitem__(self, row: int) -> Offer: ...
-
-    @overload
-    def __getitem__(self, row: slice) -> tuple[Offer, ...]: ...
-
-    def __getitem__(self, row: int | slice) -> Offer | tuple[Offer, ...]:
-        rows = range(len(self))[row]  # raises IndexError as a sequence has to
-        if isinstance(rows, range):
-            return tuple(map(self._table.offer, rows))
-        return self._table.offer(rows)
-
-    def __iter__(self) -> Iterator[Offer]:
-        for start in range(0, len(self), _CHUNK):
-            yield from self._table._offers(start, min(len(self), start + _CHUNK))
+def stacked(tables: Sequence[DataclassInstance]) -> dict[str, Any]:
+    """Return the columns of several records one below the other."""
+    columns: dict[str, Any] = {}
+    for field in fields(tables[0]):
+        parts = [getattr(table, field.name) for table in tables]
+        is_words = isinstance(parts[0], Words)
+        columns[field.name] = Words.concat(parts) if is_words else np.concatenate(parts)
+    return columns
 
 
 def hardware_kinds(

@@ -232,7 +232,7 @@ def plan(config: Config, probe: Probe, context: Context, pilot: Pilot | None = N
         context.warn(warning)
     if why := nodes_unknown(config, catalog):
         context.warn(str(why))
-    context.tick(1, 3, counted(len(catalog.offers), "offer"))
+    context.tick(1, 3, counted(len(catalog.table), "offer"))
     history = history_for(config, context.run_dir)
     machine = this_machine(config, context.cache_dir)
     spent_seconds = probe.seconds + (pilot.seconds if pilot is not None else 0.0)

@@ -198,7 +198,7 @@ def build_problem(
         warnings=(*catalog.warnings, *map(str, not_chosen_from(config.deploy))),
         wait_hours=catalog.wait_hours,
         preempts=catalog.preempts,
-        n_offers=len(catalog.offers),
+        n_offers=len(catalog.table),
         max_tokens={one.teacher: one.max_tokens_by_prompt for one in probe.teachers},
         teachers={teacher.teacher: _card(teacher) for teacher in probe.teachers},
         assumed=_joined(pricing.assumed for pricing in priced),
