@@ -37,7 +37,7 @@ from stratos.deploy.engines.gguf_export import export
 from stratos.deploy.engines.gguf_file import cannot_export
 from stratos.deploy.load_test import load_test, open_loop
 from stratos.estimate import Calibration, Workload, card_of_student, foresee
-from stratos.estimate.device import measure
+from stratos.estimate.fleet import measure
 from stratos.evaluate.answer_files import read_answers
 from stratos.records import ModelCard, ServingSetting
 from stratos.tasks.mahjong import MahjongTask

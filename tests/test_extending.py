@@ -20,11 +20,11 @@ from stratos.config import Config
 from stratos.core.targets import ALLOW_TARGETS
 from stratos.estimate import Fleet, card_of_student
 from stratos.estimate.answering import runners
-from stratos.estimate.device import device_of
+from stratos.estimate.fleet import device_of
 from stratos.executors.job import JobSpec, State
 from stratos.plan.objective import HOURS, USD, weighted
 from stratos.plan.options.candidates import build_problem
-from stratos.plan.options.engine_choices import engine_choices
+from stratos.plan.options.pricing import engine_choices
 from stratos.plan.stage import solve
 from stratos.records import Offer
 

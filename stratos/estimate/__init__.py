@@ -1,17 +1,25 @@
 """The roofline estimate: throughput, latency, memory and hours of a job on an offer."""
 
 from stratos.estimate.answering import EngineChoice
-from stratos.estimate.cards import card_of_student
-from stratos.estimate.device import Calibration, ServedHere, calibration, device_of, remember
-from stratos.estimate.fleet import Fleet, Ranges
-from stratos.estimate.generation import (
+from stratos.estimate.cards import TrainingJob, Workload, card_of_student
+from stratos.estimate.fleet import (
+    Calibration,
+    Fleet,
+    Ranges,
+    ServedHere,
+    calibration,
+    device_of,
+    remember,
+)
+from stratos.estimate.hours import (
     answers_per_s,
     batch_hours,
     generate,
     generate_all,
     server_gib,
+    train,
+    train_all,
 )
-from stratos.estimate.jobs import TrainingJob, Workload
 from stratos.estimate.serving import (
     Foresight,
     ServingTable,
@@ -20,7 +28,6 @@ from stratos.estimate.serving import (
     over_estimate,
     serving_all,
 )
-from stratos.estimate.training import train, train_all
 
 __all__ = [
     "Calibration",

@@ -38,11 +38,18 @@ from stratos.deploy.engines.hugging_face import Transformers, TransformersBatchi
 from stratos.deploy.engines.known import compiled_kinds
 from stratos.deploy.engines.vllm import Vllm
 from stratos.estimate import constants as k
-from stratos.estimate.cards import forward_flops_per_token, parts
-from stratos.estimate.device import Device, recorded_machine
+from stratos.estimate.cards import Workload, forward_flops_per_token, parts, serving_bytes
 from stratos.estimate.fitted import fitted
-from stratos.estimate.fleet import Bools, Fleet, Ints, Ranges, ranged, source_of
-from stratos.estimate.jobs import Workload, serving_bytes
+from stratos.estimate.fleet import (
+    Bools,
+    Device,
+    Fleet,
+    Ints,
+    Ranges,
+    ranged,
+    recorded_machine,
+    source_of,
+)
 from stratos.estimate.roofline import DecodeLine, Number, ServeSetup, decode_line, prefill_seconds
 from stratos.records import ModelCard
 

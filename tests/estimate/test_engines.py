@@ -15,10 +15,15 @@ from stratos.deploy.engines.vllm import Vllm
 from stratos.estimate import Calibration, EngineChoice, Fleet, Workload, foresee
 from stratos.estimate import constants as k
 from stratos.estimate.answering import runners
-from stratos.estimate.device import ServedHere, device_of
+from stratos.estimate.fleet import ServedHere, device_of
 from stratos.estimate.queueing import p95_over_service, wait_of_waiting
-from stratos.estimate.serving import block_seconds, over_estimate, p95_seconds, routed_p95_ms
-from stratos.estimate.sharing import p95_shared
+from stratos.estimate.serving import (
+    block_seconds,
+    over_estimate,
+    p95_seconds,
+    p95_shared,
+    routed_p95_ms,
+)
 from stratos.records import ServingSetting
 
 WORK = Workload(64, 150)

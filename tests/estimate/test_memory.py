@@ -11,8 +11,8 @@ from stratos.estimate import (
     Workload,
     train,
 )
-from stratos.estimate.device import device_of
-from stratos.estimate.jobs import activation_bytes, adapter_params, serving_bytes, training_memory
+from stratos.estimate.cards import activation_bytes, adapter_params, serving_bytes, training_memory
+from stratos.estimate.fleet import device_of
 
 GIB = 2**30
 

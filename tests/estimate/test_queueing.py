@@ -10,7 +10,7 @@ from stratos.deploy.engines.hugging_face import Transformers, TransformersBatchi
 from stratos.estimate import Workload
 from stratos.estimate import constants as k
 from stratos.estimate.answering import pace
-from stratos.estimate.device import device_of
+from stratos.estimate.fleet import device_of
 from stratos.estimate.queueing import (
     busy_probability,
     p95_over_service,

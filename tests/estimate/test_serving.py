@@ -21,8 +21,8 @@ from stratos.estimate import (
 )
 from stratos.estimate import constants as k
 from stratos.estimate.answering import GENERATE_COST, pace
-from stratos.estimate.device import ServedHere, device_of
 from stratos.estimate.fitted import fitted
+from stratos.estimate.fleet import ServedHere, device_of
 from stratos.estimate.queueing import spread
 from stratos.estimate.roofline import ServeSetup, decode_line, prefill_seconds
 from stratos.estimate.serving import p95_seconds, routed_p95_ms

@@ -12,10 +12,10 @@ from stratos.catalog import load_catalog
 from stratos.config import CloudConfig
 from stratos.estimate import Calibration, Fleet, TrainingJob, train, train_all
 from stratos.estimate import constants as k
-from stratos.estimate.device import device_of
 from stratos.estimate.fitted import fitted
+from stratos.estimate.fleet import device_of
+from stratos.estimate.hours import train_setup
 from stratos.estimate.roofline import TrainSetup, train_step_seconds
-from stratos.estimate.training import train_setup
 
 JOB = TrainingJob(20_000_000, 8192, 512)
 CALIBRATION = Calibration("this one", 50e9, 15e9, 1.2e-6, "2026-11-25")

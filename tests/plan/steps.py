@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from stratos.plan.option import Caps, Option
-from stratos.plan.options.serving_mix import Step
+from stratos.plan.solve.mix import Step
 from stratos.plan.solve.mix_frontier import staircases
 from stratos.plan.solve.solver import Solver
 

@@ -17,9 +17,9 @@ from stratos.estimate import constants as k
 from stratos.estimate.fitted import Factor, fitted
 from stratos.plan.objective import RATES, Rates
 from stratos.plan.option import BYTES_PER_PARAM, BYTES_PER_TOKEN, Option, Place
-from stratos.plan.options.engine_choices import loss_of
 from stratos.plan.options.hosted import is_hosted
 from stratos.plan.options.market import CHECKPOINT_HOURS, INTERRUPTIONS_PER_HOUR, RESTART_HOURS
+from stratos.plan.options.pricing import loss_of
 from stratos.plan.options.workload import utilised
 from stratos.plan.problem import ROLES, Choice, Problem
 from stratos.records import Assumption, ModelCard, Price

@@ -24,9 +24,8 @@ from stratos.estimate import Calibration, TrainingJob, calibration, card_of_stud
 from stratos.models.students import is_here, why_not
 from stratos.plan.accuracy.predict import predict, without_hopeless, without_model
 from stratos.plan.option import Egress, list_prices
-from stratos.plan.options.engine_choices import no_engine, not_chosen_from, not_in, too_lossy
 from stratos.plan.options.hosted import Kept, more_rows, n_after_deploy, not_asked
-from stratos.plan.options.pricing import Pricing
+from stratos.plan.options.pricing import Pricing, no_engine, not_chosen_from, not_in, too_lossy
 from stratos.plan.options.role_options import jobs_of, roles_that_are_up
 from stratos.plan.options.teacher_load import TeacherLoad, teacher_load_of
 from stratos.plan.options.workload import Checks, Lengths, Requests, requests_of

@@ -20,9 +20,9 @@ from stratos.estimate.fleet import Floats, Ints
 from stratos.ledger.reserves import LEAST_HOURS
 from stratos.plan.option import Egress, Option
 from stratos.plan.options.market import OfferGroups, open_market
-from stratos.plan.options.serving_mix import useful
 from stratos.plan.pareto import Slack, kept, lowest_as_fast, undominated
 from stratos.plan.problem import Jobs
+from stratos.plan.solve.mix import useful
 from stratos.plan.words import NodesUnknown
 from stratos.records import ServingSetting
 

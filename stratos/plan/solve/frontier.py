@@ -34,9 +34,9 @@ from numpy.typing import NDArray
 
 from stratos.config import LimitsConfig
 from stratos.plan.option import Option, Place, Served
-from stratos.plan.options.serving_mix import Step, single_steps
 from stratos.plan.pareto import Staircase, kept, prune, ranks
 from stratos.plan.problem import Candidate, Choice, Problem
+from stratos.plan.solve.mix import Step, single_steps
 from stratos.plan.solve.mix_frontier import staircases
 from stratos.plan.solve.solver import Solver
 

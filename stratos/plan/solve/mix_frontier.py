@@ -29,8 +29,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stratos.plan.option import Caps, Mix, Option
-from stratos.plan.options.serving_mix import Step
-from stratos.plan.solve.constraints import add_caps, add_max_kinds, add_mix, as_served, read_mix
 from stratos.plan.solve.covering import (
     TOLERANCE,
     Pairs,
@@ -42,6 +40,7 @@ from stratos.plan.solve.covering import (
     search,
     split,
 )
+from stratos.plan.solve.mix import Step, add_caps, add_max_kinds, add_mix, as_served, read_mix
 from stratos.plan.solve.solver import INFEASIBLE, Solver
 
 Floats = NDArray[np.float64]

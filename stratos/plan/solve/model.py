@@ -91,8 +91,8 @@ from stratos.config import LimitsConfig
 from stratos.plan.objective import Linear
 from stratos.plan.option import Option
 from stratos.plan.problem import Candidate, Choice, Problem, Served
-from stratos.plan.solve.constraints import Link, add_caps, add_egress, add_mix, as_served, read_mix
 from stratos.plan.solve.frontier import Reduced, meets, merged
+from stratos.plan.solve.mix import Link, add_caps, add_egress, add_mix, as_served, read_mix
 from stratos.plan.solve.solver import INFEASIBLE, OPTIMAL, Solver
 
 N_NEAR = 200

@@ -22,7 +22,7 @@ from stratos.core.by_name import find, named
 from stratos.core.counted import counted, listed
 from stratos.core.errors import ConfigError
 from stratos.estimate import TrainingJob, card_of_student, train
-from stratos.estimate.device import Calibration
+from stratos.estimate.fleet import Calibration
 from stratos.plan.accuracy.history import history_for
 from stratos.plan.accuracy.predict import predict
 from stratos.plan.options.hosted import is_hosted

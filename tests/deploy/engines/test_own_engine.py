@@ -27,9 +27,9 @@ from stratos.deploy.commands import serve_command
 from stratos.deploy.engines.known import engine_named
 from stratos.estimate import EngineChoice, Fleet
 from stratos.estimate.answering import runners
-from stratos.estimate.device import device_of
-from stratos.estimate.jobs import Workload
-from stratos.plan.options.engine_choices import engine_choices, loss_of, too_lossy
+from stratos.estimate.cards import Workload
+from stratos.estimate.fleet import device_of
+from stratos.plan.options.pricing import engine_choices, loss_of, too_lossy
 from stratos.records import ModelCard, Offer, ServingSetting
 
 SERVER = Path(__file__).parents[1] / "slow_server.py"

@@ -13,8 +13,8 @@ from twin import instance
 from stratos.config import BucketConfig, CloudConfig, LimitsConfig, TrafficConfig
 from stratos.plan.option import Caps, Mix, Option
 from stratos.plan.solve import covering, mix_frontier
-from stratos.plan.solve.constraints import as_served
 from stratos.plan.solve.frontier import Reduced, frontier
+from stratos.plan.solve.mix import as_served
 from stratos.plan.solve.mix_frontier import staircases
 from stratos.plan.solve.model import Model
 from stratos.plan.solve.solver import Solver

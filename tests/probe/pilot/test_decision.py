@@ -16,7 +16,7 @@ from stratos.cli.compose import VERSION_BASE
 from stratos.config import StudentConfig
 from stratos.core.conf import conf_dir
 from stratos.core.context import Context
-from stratos.estimate.device import Calibration
+from stratos.estimate.fleet import Calibration
 from stratos.ledger import Ledger
 from stratos.pipeline import _wants_pilot
 from stratos.plan.options.candidates import build_problem
