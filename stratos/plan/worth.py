@@ -26,8 +26,7 @@ from stratos.plan.break_even import (
     joint,
     scaled_to_zero,
 )
-from stratos.plan.explain.free_here import free_servers
-from stratos.plan.verdict import Verdict
+from stratos.plan.verdict import Verdict, verdict_text
 from stratos.plan.ways import hosted_ways, prompt_ways, too_slow, unsure, unweighted_slices, why_not
 from stratos.plan.words import (
     AccuracyUnknown,
@@ -43,7 +42,7 @@ from stratos.plan.words import (
     NotSure,
     OnlySlow,
     Sunk,
-    verdict_text,
+    free_servers,
 )
 from stratos.records import Interval, Plan, Probe, ScaledToZero, Way, Worth
 

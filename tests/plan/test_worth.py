@@ -23,10 +23,16 @@ from stratos.plan.break_even import (
     share_waiting,
     with_horizon,
 )
-from stratos.plan.explain.ways_table import first_month_usd, span_name, ways_table
 from stratos.plan.options.candidates import build_problem
 from stratos.plan.stage import solve
-from stratos.plan.verdict import Verdict
+from stratos.plan.verdict import (
+    Verdict,
+    first_month_usd,
+    span_name,
+    verdict_text,
+    volume,
+    ways_table,
+)
 from stratos.plan.ways import open_ways
 from stratos.plan.words import (
     AccuracyUnknown,
@@ -55,8 +61,6 @@ from stratos.plan.words import (
     TooSlow,
     WithoutModel,
     WorsePrompt,
-    verdict_text,
-    volume,
 )
 from stratos.plan.worth import decided, verdict_of, why_no_verdict, worth_of
 from stratos.records import (

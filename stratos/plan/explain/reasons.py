@@ -8,7 +8,6 @@ from stratos.config import ObjectiveConfig
 from stratos.core.counted import listed
 from stratos.core.formats import sentence, taken_before
 from stratos.core.intervals import predicted
-from stratos.plan.explain.free_here import free_servers
 from stratos.plan.objective import (
     ACCURACY,
     COSTS,
@@ -27,6 +26,7 @@ from stratos.plan.objective import (
 from stratos.plan.problem import Choice, Problem
 from stratos.plan.solve.frontier import within
 from stratos.plan.solve.model import TIE
+from stratos.plan.words import free_servers
 from stratos.records import Offer, PlanPoint
 
 # Plans in words: one in a line, two compared.
