@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from stratos.catalog.table import Floats
 from stratos.estimate import (
     Calibration,
     EngineChoice,
@@ -17,7 +18,7 @@ from stratos.estimate import (
     serving_all,
 )
 from stratos.estimate.answering import answer_ranges, answer_source
-from stratos.estimate.fleet import Floats, ranged, source_of
+from stratos.estimate.fleet import ranged, source_of
 from stratos.estimate.queueing import busy_probability, wait_of_waiting
 from stratos.estimate.serving import (
     MOST_UTILISATION,

@@ -31,6 +31,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stratos.catalog.table import Bools, Ints
 from stratos.core.counted import counted
 from stratos.deploy.engines.base import Engine
 from stratos.deploy.engines.cost import OWN_WEIGHTS, ServingCost, WeightFormat
@@ -40,16 +41,7 @@ from stratos.deploy.engines.vllm import Vllm
 from stratos.estimate import constants as k
 from stratos.estimate.cards import Workload, forward_flops_per_token, parts, serving_bytes
 from stratos.estimate.fitted import fitted
-from stratos.estimate.fleet import (
-    Bools,
-    Device,
-    Fleet,
-    Ints,
-    Ranges,
-    ranged,
-    recorded_machine,
-    source_of,
-)
+from stratos.estimate.fleet import Device, Fleet, Ranges, ranged, recorded_machine, source_of
 from stratos.estimate.roofline import DecodeLine, Number, ServeSetup, decode_line, prefill_seconds
 from stratos.records import ModelCard
 

@@ -46,6 +46,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stratos.catalog.gpus import find_gpu
+from stratos.catalog.table import Bools, Floats, Ints
 from stratos.core.atomic_files import write_atomically
 from stratos.core.machine import multiplies_bf16, n_cores
 from stratos.deploy.engines.known import compiled_kinds
@@ -351,11 +352,6 @@ def _cpu(offer: Offer, calibration: Calibration | None, startup: float) -> Devic
 def usable_bytes(gib: float) -> float:
     """Return bytes that model and data may take of what the runtime leaves."""
     return max(0.0, gib) * 2**30 * k.MEMORY_USABLE
-
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-Bools = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,6 +15,7 @@ from statistics import median
 
 import numpy as np
 
+from stratos.catalog.table import Bools, Ints
 from stratos.core.counted import counted
 from stratos.deploy.engines.known import engine_named
 from stratos.estimate import constants as k
@@ -38,10 +39,8 @@ from stratos.estimate.cards import (
 )
 from stratos.estimate.fitted import TRAINER, fitted
 from stratos.estimate.fleet import (
-    Bools,
     Calibration,
     Fleet,
-    Ints,
     Ranges,
     device_of,
     fixed_training_hours,

@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 
 from stratos.catalog.offers import local_offer
+from stratos.catalog.table import Bools, Floats, Ints
 from stratos.deploy.engines.known import engine_named
 from stratos.estimate import constants as k
 from stratos.estimate.answering import (
@@ -41,7 +42,7 @@ from stratos.estimate.answering import (
     runners,
 )
 from stratos.estimate.cards import Workload
-from stratos.estimate.fleet import Bools, Calibration, Fleet, Floats, Ints, device_of
+from stratos.estimate.fleet import Calibration, Fleet, device_of
 from stratos.estimate.queueing import p95_over_service, variation_squared, wait_of_waiting
 from stratos.records import Interval, ModelCard, Offer, ServingSetting
 

@@ -20,7 +20,7 @@ from stratos.core.errors import InfeasibleError
 from stratos.core.formats import sentence, taken_before
 from stratos.core.intervals import predicted
 from stratos.plan.explain.reasons import describe, servers
-from stratos.plan.explain.whatif import Relaxed, Variants, nearest_student, relaxations
+from stratos.plan.explain.whatif import Relaxed, Variants, nearest_student
 from stratos.plan.objective import (
     LIMITS,
     USD,
@@ -226,7 +226,7 @@ def no_candidates(problem: Problem, variants: Variants | None = None) -> Infeasi
     lines += [f"  {who}: {why}" for who, why in by_reason(left_out)]
     lines += [f"  {sentence}" for sentence in problem.evidence]
     if variants is not None:
-        lines += _relaxed(relaxations(variants))
+        lines += _relaxed(list(variants.relaxations()))
         lines += nearest_student(variants)
     covers_less = [one for one in problem.exclusions if one.reason is Reason.COVERAGE]
     if covers_less:
@@ -286,7 +286,7 @@ def explain(
     order = levels(counted_by(problem.objective, net), net)
     given = [limit for limit in LIMITS if limit.of(limits) is not None]
     singles = {limit: way for limit in given if (way := alone(model, limits, limit, order))}
-    relaxed = relaxations(variants) if variants is not None else []
+    relaxed = list(variants.relaxations()) if variants is not None else []
     lines = [f"No plan meets {listed(limit.now(limits) for limit in given)}."]
     first = None
     if singles or relaxed:

@@ -40,10 +40,25 @@ from stratos.plan.solve.frontier import frontier, within
 from stratos.plan.solve.model import Model
 from stratos.records import WhatIf
 
+PRECISION = 0.005
+"""Share of a number at which its bisection ends."""
+
+CHEAPEST = (USD.alone,)
+
+
+@dataclass(frozen=True)
+class Relaxed:
+    """A change of the config that is enough alone, and the plan that it gives."""
+
+    said: str
+    """The change as a reader would say it: "server cap $1/h → $1.21/h"."""
+    override: str
+    choice: Choice
+
 
 @dataclass
 class Variants:
-    """A run's config, and the problem of any variant of it."""
+    """A run's config, and problem and plan of any variant of it."""
 
     config: Config
     catalog: Catalog
@@ -70,59 +85,33 @@ class Variants:
                 self._catalogs[key] = None
         return self._catalogs[key]
 
+    def plan(self, config: Config, order: Sequence[Linear] | None = None) -> Choice | None:
+        """Return the plan of a variant, None if it has none.
 
-PRECISION = 0.005
-"""Share of a number at which its bisection ends."""
-
-CHEAPEST = (USD.alone,)
-
-
-@dataclass(frozen=True)
-class Relaxed:
-    """A change of the config that is enough alone, and the plan that it gives."""
-
-    said: str
-    """The change as a reader would say it: "server cap $1/h → $1.21/h"."""
-    override: str
-    choice: Choice
-
-
-def relaxations(variants: Variants) -> list[Relaxed]:
-    """Return the least change of each setting beside `limits` that is enough with all else kept."""
-    return list(_Search(variants).found())
-
-
-def again(
-    variants: Variants, config: Config, order: Sequence[Linear] | None = None
-) -> Choice | None:
-    """Return the plan of a variant of the run, None if it has none.
-
-    Args:
-        variants: how to ask again.
-        config: the variant.
-        order: what the plan is chosen by; None takes the run's objective.
-    """
-    problem = variants.problem(config)
-    if problem is None or not problem.candidates:
-        return None
-    model = Model(problem)
-    if order is None:
-        if model.solve(problem.ahead(problem.limits), CHEAPEST) is None:
+        Args:
+            config: the variant.
+            order: what the plan is chosen by; None takes the run's objective.
+        """
+        problem = self.problem(config)
+        if problem is None or not problem.candidates:
             return None
-        net = net_cost(problem.objective, problem.limits, frontier(problem))
-        order = levels(counted_by(problem.objective, net), net)
-    return model.solve(problem.ahead(problem.limits), order)
+        model = Model(problem)
+        if order is None:
+            if model.solve(problem.ahead(problem.limits), CHEAPEST) is None:
+                return None
+            net = net_cost(problem.objective, problem.limits, frontier(problem))
+            order = levels(counted_by(problem.objective, net), net)
+        return model.solve(problem.ahead(problem.limits), order)
 
+    def cheapest(self, config: Config) -> Choice | None:
+        """Return the cheapest plan of a variant, None if it has none."""
+        return self.plan(config, CHEAPEST)
 
-class _Search:
-    """Asks variants of one run for a plan."""
+    def relaxations(self) -> Iterator[Relaxed]:
+        """Yield the least change of each setting beside `limits` that is enough with all else kept.
 
-    def __init__(self, variants: Variants) -> None:
-        self.variants = variants
-        self.config = variants.config
-
-    def found(self) -> Iterator[Relaxed]:
-        """Yield the changes, in the order in which a user would think of them."""
+        In the order in which a user would think of them.
+        """
         cloud, limits, traffic = self.config.cloud, self.config.limits, self.config.traffic
         if cloud.max_usd_per_hour is not None:
             yield from self._cap(cloud.max_usd_per_hour)
@@ -146,14 +135,6 @@ class _Search:
                 "servers of a role", "cloud.max_nodes=%d", cloud.max_nodes, 64 * cloud.max_nodes,
                 lambda n: self._cloud(max_nodes=n),
             )  # fmt: skip
-
-    def cheapest(self, config: Config) -> Choice | None:
-        """Return the cheapest plan of a variant, None if it has none."""
-        return again(self.variants, config, CHEAPEST)
-
-    def plan(self, config: Config) -> Choice | None:
-        """Return the plan of a variant by the run's objective, None if it has none."""
-        return again(self.variants, config)
 
     def _cloud(self, **changes: Any) -> Config:
         return replace(self.config, cloud=replace(self.config.cloud, **changes))
@@ -250,7 +231,6 @@ def nearest_student(variants: Variants) -> list[str]:
 
     Where no size of those that were asked for is known, it is the largest.
     """
-    search = _Search(variants)
     asked = {student.name for student in variants.config.students}
     sizes = [size for student in variants.config.students if (size := _size(student))]
 
@@ -260,7 +240,7 @@ def nearest_student(variants: Variants) -> list[str]:
 
     for student in sorted(shipped_students(), key=distance):
         config = replace(variants.config, students=(student,))
-        if student.name in asked or (choice := search.plan(config)) is None:
+        if student.name in asked or (choice := variants.plan(config)) is None:
             continue
         return [
             f"The nearest student that can be planned is {student.name}: {describe(choice)}",
@@ -345,31 +325,27 @@ def whatif(
         variants: how to ask again with other clouds; with it the caps, quotas and regions of
             `cloud` are looked at too.
     """
-    told = _Told(problem, model, chosen, everything, net)
-    found = [one for limit in LIMITS for one in told.of(limit)]
+    comparison = _Comparison(problem, model, chosen, everything, net)
+    moves = [move for limit in LIMITS for move in comparison.of(limit)]
     if variants is not None:
-        found += told.of_cloud(variants)
-    return tuple(found)
+        moves += comparison.of_cloud(variants)
+    return tuple(moves)
 
 
-class _Told:
+@dataclass
+class _Comparison:
     """One chosen plan, and what it is compared with."""
 
-    def __init__(
-        self,
-        problem: Problem,
-        model: Model,
-        chosen: Choice,
-        everything: Sequence[Choice],
-        net: Linear,
-    ) -> None:
-        self.limits = problem.limits
-        self.model = model
-        self.chosen = chosen
-        self.everything = everything
-        self.net = net
-        self.objective = problem.objective
-        self.order = levels(counted_by(self.objective, net), net)
+    problem: Problem
+    model: Model
+    chosen: Choice
+    everything: Sequence[Choice]
+    net: Linear
+
+    def __post_init__(self) -> None:
+        """Say what plans are chosen by."""
+        self.limits, self.objective = self.problem.limits, self.problem.objective
+        self.order = levels(counted_by(self.objective, self.net), self.net)
 
     def of(self, limit: Limit) -> Iterator[WhatIf]:
         """Yield what moving one limit does; nothing if it is not set."""
@@ -395,10 +371,10 @@ class _Told:
             *_, (value, other, text) = found
             found[-1] = (value, other, f"{text} Beyond that it buys nothing.")
         for value, other, text in found:
-            yield self._told(limit, value, other, text)
+            yield self._moved(limit, value, other, text)
 
     def _slack(self, limit: Limit, now: float) -> WhatIf:
-        used = limit.value(self.chosen) + self.model.problem.spent_of(limit.key)
+        used = limit.value(self.chosen) + self.problem.spent_of(limit.key)
         side = "above" if limit.is_floor else "below"
         value = limit.said(limit.typed(used))
         needs = f"reaches {value}" if limit.is_floor else f"needs {value}"
@@ -406,20 +382,20 @@ class _Told:
             f"{limit.now(self.limits)} does not bind: the plan {needs}, and would be another one "
             f"only with a limit {side} that."
         )
-        return self._told(limit, float(limit.typed(used)), self.chosen, text, binds=False)
+        return self._moved(limit, float(limit.typed(used)), self.chosen, text, binds=False)
 
     def _next(self, limit: Limit, now: float, step: Choice) -> Iterator[Move]:
         """Yield the least move of a limit that changes the plan, unless one unit is less."""
         rank = self._rank(self.chosen)
-        others = self.model.problem.ahead(with_limit(self.limits, limit, None))
+        others = self.problem.ahead(with_limit(self.limits, limit, None))
         better = [
             choice
-            for choice in within(self.everything, others, self.model.spent_usd)
+            for choice in within(self.everything, others, self.problem.spent_usd)
             if self._rank(choice) < rank and (not limit.is_floor or choice.candidate.is_known)
         ]
         if not better:
             return
-        spent = self.model.problem.spent_of(limit.key)
+        spent = self.problem.spent_of(limit.key)
         values = [limit.value(choice) + spent for choice in better]
         typed = limit.typed(max(values) if limit.is_floor else min(values), not_as=now)
         other = self._solve(limit, float(typed))
@@ -435,7 +411,7 @@ class _Told:
 
     def _solve(self, limit: Limit, value: float | None) -> Choice:
         moved = with_limit(self.limits, limit, value)
-        choice = self.model.solve(self.model.problem.ahead(moved), self.order)
+        choice = self.model.solve(self.problem.ahead(moved), self.order)
         assert choice is not None, "a looser limit keeps the chosen plan"
         return choice
 
@@ -452,7 +428,7 @@ class _Told:
         gains = difference(self.chosen, other, self.net, self.objective)
         return f"{describe(other)} ({gains})"
 
-    def _told(
+    def _moved(
         self, limit: Limit, value: float | None, choice: Choice, text: str, binds: bool = True
     ) -> WhatIf:
         now, point = limit.of(self.limits), as_point(choice, self.net)
@@ -462,7 +438,7 @@ class _Told:
         """Yield what lifting each of the cloud's caps, quotas and regions does."""
         for key, label, value, cloud in _lifted(variants.config.cloud):
             config = replace(variants.config, cloud=cloud)
-            other = again(variants, config, self.order)
+            other = variants.plan(config, self.order)
             if other is None:
                 continue
             binds = not is_same(other, self.chosen)

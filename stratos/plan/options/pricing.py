@@ -18,6 +18,7 @@ from typing import Literal
 import numpy as np
 
 from stratos.catalog import Catalog
+from stratos.catalog.table import Bools, Floats, Ints
 from stratos.config import Config, DeployConfig, LimitsConfig
 from stratos.core.by_name import named
 from stratos.core.counted import counted
@@ -37,7 +38,6 @@ from stratos.estimate import (
 )
 from stratos.estimate import constants as k
 from stratos.estimate.answering import runners
-from stratos.estimate.fleet import Bools, Floats, Ints
 from stratos.estimate.hours import inference_bytes, training_bytes
 from stratos.plan.option import BYTES_PER_PARAM, Egress, Option
 from stratos.plan.options.hosted import hosted_options, is_hosted

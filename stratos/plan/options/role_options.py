@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from stratos.catalog import Catalog
+from stratos.catalog.table import Floats, Ints
 from stratos.config import Config
 from stratos.estimate import Calibration, Fleet, Ranges, ServingTable, device_of
-from stratos.estimate.fleet import Floats, Ints
 from stratos.ledger.reserves import LEAST_HOURS
 from stratos.plan.option import Egress, Option
 from stratos.plan.options.market import OfferGroups, open_market

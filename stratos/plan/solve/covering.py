@@ -36,11 +36,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-Bools = NDArray[np.bool_]
+from stratos.catalog.table import Bools, Floats, Ints
 
 TOLERANCE = 1e-9
 """Relative difference below which dollars and loads are equal."""

@@ -30,8 +30,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from stratos.catalog.table import Floats, Ints
 from stratos.config import LimitsConfig
 from stratos.plan.option import Option, Place, Served
 from stratos.plan.pareto import Staircase, kept, prune, ranks
@@ -39,9 +39,6 @@ from stratos.plan.problem import Candidate, Choice, Problem
 from stratos.plan.solve.mix import Step, single_steps
 from stratos.plan.solve.mix_frontier import staircases
 from stratos.plan.solve.solver import Solver
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 SOLVED_GAP = 0.001
 """Most of `Problem.mix_gap` that the solver may leave of a mix of its own; the plan's status says

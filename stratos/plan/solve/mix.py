@@ -44,15 +44,12 @@ from math import inf
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from stratos.catalog.table import Floats, Ints
 from stratos.core.errors import StratosError
 from stratos.estimate.serving import routed_p95_ms
 from stratos.plan.option import Caps, Egress, Mix, Option, Place, Quota, Served
 from stratos.plan.pareto import kept
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 EPSILON = 1e-9
 """Relative difference below which costs and loads are equal."""

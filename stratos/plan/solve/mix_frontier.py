@@ -26,8 +26,8 @@ from math import inf
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from stratos.catalog.table import Floats, Ints
 from stratos.plan.option import Caps, Mix, Option
 from stratos.plan.solve.covering import (
     TOLERANCE,
@@ -42,9 +42,6 @@ from stratos.plan.solve.covering import (
 )
 from stratos.plan.solve.mix import Step, add_caps, add_max_kinds, add_mix, as_served, read_mix
 from stratos.plan.solve.solver import INFEASIBLE, Solver
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 
 class Kinds:
@@ -87,8 +84,6 @@ class Kinds:
         standing = np.where(usd == of_kind, self.by_kind, len(self.order))
         return least, np.minimum.reduceat(standing, self.starts, axis=1)
 
-
-Bools = NDArray[np.bool_]
 
 FEWER_KINDS = 0.05
 """Share of its dollars that a mix of few kinds of servers may cost beyond one of many: each kind is
