@@ -36,8 +36,9 @@ from stratos.config import StudentConfig
 from stratos.deploy.engines.gguf_export import export
 from stratos.deploy.engines.gguf_file import cannot_export
 from stratos.deploy.load_test import load_test, open_loop
-from stratos.estimate import Calibration, Workload, card_of_student, foresee
-from stratos.estimate.fleet import measure
+from stratos.estimate.cards import Workload, card_of_student
+from stratos.estimate.fleet import Calibration, measure
+from stratos.estimate.serving import foresee
 from stratos.evaluate.answer_files import read_answers
 from stratos.records import ModelCard, ServingSetting
 from stratos.tasks.mahjong import MahjongTask

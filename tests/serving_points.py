@@ -8,22 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from stratos.catalog.table import Floats
-from stratos.estimate import (
-    Calibration,
-    EngineChoice,
-    Fleet,
-    Ranges,
-    Workload,
-    device_of,
-    serving_all,
-)
-from stratos.estimate.answering import answer_ranges, answer_source
-from stratos.estimate.fleet import ranged, source_of
+from stratos.estimate.answering import EngineChoice, answer_ranges, answer_source
+from stratos.estimate.cards import Workload
+from stratos.estimate.fleet import Calibration, Fleet, Ranges, device_of, ranged, source_of
 from stratos.estimate.queueing import busy_probability, wait_of_waiting
 from stratos.estimate.serving import (
     MOST_UTILISATION,
     _mixture,
     p95_at_ends,
+    serving_all,
 )
 from stratos.records import Interval, ModelCard, Offer
 

@@ -18,9 +18,9 @@ from stratos.cli.compose import hydra_for
 from stratos.cli.help.keys import group_page
 from stratos.config import Config
 from stratos.core.targets import ALLOW_TARGETS
-from stratos.estimate import Fleet, card_of_student
 from stratos.estimate.answering import runners
-from stratos.estimate.fleet import device_of
+from stratos.estimate.cards import card_of_student
+from stratos.estimate.fleet import Fleet, device_of
 from stratos.executors.job import JobSpec, State
 from stratos.plan.objective import HOURS, USD, weighted
 from stratos.plan.options.candidates import build_problem

@@ -14,7 +14,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from stratos.estimate import Workload, answers_per_s, batch_hours
+from stratos.estimate.cards import Workload
+from stratos.estimate.hours import answers_per_s, batch_hours
 from stratos.records import ModelCard, RoleChoice
 
 

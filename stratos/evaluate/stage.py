@@ -16,7 +16,7 @@ from stratos.core.context import Context
 from stratos.core.counted import counted
 from stratos.core.errors import StratosError
 from stratos.core.item_progress import ItemProgress
-from stratos.estimate import card_of_student
+from stratos.estimate.cards import card_of_student
 from stratos.evaluate.answer_files import answers_path, write_answers, write_examples
 from stratos.evaluate.answers import Answers, ask_folder, ask_teacher
 from stratos.evaluate.baselines import FITTING, chance, free_baselines, labelled_items

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from stratos.catalog import Catalog, load_catalog
 from stratos.core.counted import counted
 from stratos.core.errors import InfeasibleError
-from stratos.estimate import calibration
+from stratos.estimate.fleet import calibration
 from stratos.plan.accuracy.history import history_for, recipe_of
 from stratos.plan.accuracy.predict import hardly_learnt, needs_no_model
 from stratos.plan.explain.infeasible import explain, no_candidates

@@ -13,8 +13,9 @@ from stratos.config import Config
 from stratos.core.by_name import named
 from stratos.core.formats import about
 from stratos.distill.recipe import optimizer_of
-from stratos.estimate import Calibration, TrainingJob, Workload, card_of_student, generate, train
-from stratos.estimate.cards import adapter_params
+from stratos.estimate.cards import TrainingJob, Workload, adapter_params, card_of_student
+from stratos.estimate.fleet import Calibration
+from stratos.estimate.hours import generate, train
 from stratos.plan.option import BYTES_PER_TOKEN
 from stratos.plan.options.hosted import is_hosted
 from stratos.plan.options.role_options import runs_as_job

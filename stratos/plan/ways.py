@@ -18,7 +18,9 @@ from stratos.config import Config
 from stratos.core.counted import counted
 from stratos.core.intervals import wilson
 from stratos.core.reasons import Reason
-from stratos.estimate import Calibration, Fleet, Workload, card_of_student, device_of, serving_all
+from stratos.estimate.cards import Workload, card_of_student
+from stratos.estimate.fleet import Calibration, Fleet, device_of
+from stratos.estimate.serving import serving_all
 from stratos.plan.accuracy.predict import LEAST_SHOWN
 from stratos.plan.option import Egress, Option
 from stratos.plan.options.hosted import is_hosted

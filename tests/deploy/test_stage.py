@@ -24,8 +24,9 @@ from stratos.deploy.speed import sentences
 from stratos.deploy.stage import deploy
 from stratos.deploy.trial import Trial, try_server
 from stratos.deploy.words import AnswersDiffer, LatencyMissed
-from stratos.estimate import Workload, calibration, card_of_student, foresee
-from stratos.estimate.serving import LEAST_HOST_SHARE
+from stratos.estimate.cards import Workload, card_of_student
+from stratos.estimate.fleet import calibration
+from stratos.estimate.serving import LEAST_HOST_SHARE, foresee
 from stratos.evaluate.answer_files import answers_path, read_answers
 from stratos.records import Deployment, ServingSetting, from_json, to_json
 

@@ -4,8 +4,7 @@ import time
 from dataclasses import replace
 
 from stratos.core.machine import multiplies_bf16
-from stratos.estimate import calibration
-from stratos.estimate.fleet import machine_name, measure
+from stratos.estimate.fleet import calibration, machine_name, measure
 from stratos.records import to_json
 
 

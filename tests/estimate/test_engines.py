@@ -12,13 +12,14 @@ from stratos.deploy.engines.gguf_formats import FORMATS
 from stratos.deploy.engines.hugging_face import Transformers
 from stratos.deploy.engines.llamacpp import LlamaCpp
 from stratos.deploy.engines.vllm import Vllm
-from stratos.estimate import Calibration, EngineChoice, Fleet, Workload, foresee
 from stratos.estimate import constants as k
-from stratos.estimate.answering import runners
-from stratos.estimate.fleet import ServedHere, device_of
+from stratos.estimate.answering import EngineChoice, runners
+from stratos.estimate.cards import Workload
+from stratos.estimate.fleet import Calibration, Fleet, ServedHere, device_of
 from stratos.estimate.queueing import p95_over_service, wait_of_waiting
 from stratos.estimate.serving import (
     block_seconds,
+    foresee,
     over_estimate,
     p95_seconds,
     p95_shared,

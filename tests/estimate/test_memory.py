@@ -6,13 +6,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from serving_points import serving
 
-from stratos.estimate import (
+from stratos.estimate.cards import (
     TrainingJob,
     Workload,
-    train,
+    activation_bytes,
+    adapter_params,
+    serving_bytes,
+    training_memory,
 )
-from stratos.estimate.cards import activation_bytes, adapter_params, serving_bytes, training_memory
 from stratos.estimate.fleet import device_of
+from stratos.estimate.hours import train
 
 GIB = 2**30
 

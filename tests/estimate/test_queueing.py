@@ -7,9 +7,9 @@ import pytest
 from serving_points import serving
 
 from stratos.deploy.engines.hugging_face import Transformers, TransformersBatching
-from stratos.estimate import Workload
 from stratos.estimate import constants as k
 from stratos.estimate.answering import pace
+from stratos.estimate.cards import Workload
 from stratos.estimate.fleet import device_of
 from stratos.estimate.queueing import (
     busy_probability,

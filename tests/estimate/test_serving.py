@@ -11,21 +11,15 @@ from serving_points import serving
 from stratos.deploy.engines.cost import UTILISATION
 from stratos.deploy.engines.hugging_face import Transformers
 from stratos.deploy.engines.vllm import Vllm
-from stratos.estimate import (
-    Calibration,
-    Fleet,
-    Workload,
-    generate,
-    generate_all,
-    serving_all,
-)
 from stratos.estimate import constants as k
 from stratos.estimate.answering import GENERATE_COST, pace
+from stratos.estimate.cards import Workload
 from stratos.estimate.fitted import fitted
-from stratos.estimate.fleet import ServedHere, device_of
+from stratos.estimate.fleet import Calibration, Fleet, ServedHere, device_of
+from stratos.estimate.hours import generate, generate_all
 from stratos.estimate.queueing import spread
 from stratos.estimate.roofline import ServeSetup, decode_line, prefill_seconds
-from stratos.estimate.serving import p95_seconds, routed_p95_ms
+from stratos.estimate.serving import p95_seconds, routed_p95_ms, serving_all
 from stratos.records import ServingSetting
 
 WORK = Workload(64, 150)

@@ -10,11 +10,11 @@ from stub_executors import with_queue
 
 from stratos.catalog import load_catalog
 from stratos.config import CloudConfig
-from stratos.estimate import Calibration, Fleet, TrainingJob, train, train_all
 from stratos.estimate import constants as k
+from stratos.estimate.cards import TrainingJob
 from stratos.estimate.fitted import fitted
-from stratos.estimate.fleet import device_of
-from stratos.estimate.hours import train_setup
+from stratos.estimate.fleet import Calibration, Fleet, device_of
+from stratos.estimate.hours import train, train_all, train_setup
 from stratos.estimate.roofline import TrainSetup, train_step_seconds
 
 JOB = TrainingJob(20_000_000, 8192, 512)

@@ -4,7 +4,8 @@ import pytest
 from serving_points import serving
 from tiny_run import CARD, SERVER
 
-from stratos.estimate import Workload, batch_hours
+from stratos.estimate.cards import Workload
+from stratos.estimate.hours import batch_hours
 from stratos.evaluate.cost import usd_per_1000
 from stratos.records import RoleChoice, ServingSetting
 

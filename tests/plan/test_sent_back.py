@@ -14,7 +14,7 @@ from stratos.core.by_name import named
 from stratos.deploy.engines.base import Engine
 from stratos.deploy.engines.llamacpp import LlamaCpp
 from stratos.deploy.engines.vllm import Vllm
-from stratos.estimate import card_of_student
+from stratos.estimate.cards import card_of_student
 from stratos.executors.here import Here
 from stratos.ledger.reserves import planned_usd
 from stratos.plan import plan

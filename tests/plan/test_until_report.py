@@ -9,8 +9,7 @@ from world import BLIND, World
 
 from stratos.catalog import load_catalog
 from stratos.config import CloudConfig, DeployConfig, EvaluateConfig
-from stratos.estimate import Ranges
-from stratos.estimate.fleet import Calibration
+from stratos.estimate.fleet import Calibration, Ranges
 from stratos.plan.explain.show import only_plan
 from stratos.plan.options.candidates import build_problem
 from stratos.plan.options.pricing import slowed_now

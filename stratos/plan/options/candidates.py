@@ -20,7 +20,9 @@ from stratos.core.errors import ConfigError
 from stratos.core.machine_load import slowness_now
 from stratos.core.reasons import Because
 from stratos.distill.recipe import Length, optimizer_of
-from stratos.estimate import Calibration, TrainingJob, calibration, card_of_student, train
+from stratos.estimate.cards import TrainingJob, card_of_student
+from stratos.estimate.fleet import Calibration, calibration
+from stratos.estimate.hours import train
 from stratos.models.students import is_here, why_not
 from stratos.plan.accuracy.predict import predict, without_hopeless, without_model
 from stratos.plan.option import Egress, list_prices

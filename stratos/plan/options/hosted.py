@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from stratos.config import Config
 from stratos.core.counted import counted
-from stratos.estimate import Workload
+from stratos.estimate.cards import Workload
 from stratos.ledger import Ledger
 from stratos.plan.option import Option, Range
 from stratos.plan.options.teacher_load import Load, teacher_load_of

@@ -40,7 +40,7 @@ import numpy as np
 from stratos.catalog import Catalog, Table, rows_of
 from stratos.catalog.table import LOCAL, Bools, Codes, Floats, Ints, combine
 from stratos.config import CloudConfig
-from stratos.estimate import Fleet
+from stratos.estimate.fleet import Fleet
 from stratos.plan.option import Caps, counts
 from stratos.plan.pareto import Staircase
 from stratos.records import Offer

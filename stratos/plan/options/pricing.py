@@ -24,21 +24,12 @@ from stratos.core.by_name import named
 from stratos.core.counted import counted
 from stratos.deploy.engines.cost import WeightFormat
 from stratos.distill.recipe import Length, optimizer_of
-from stratos.estimate import (
-    Calibration,
-    EngineChoice,
-    Fleet,
-    Ranges,
-    TrainingJob,
-    Workload,
-    device_of,
-    generate_all,
-    serving_all,
-    train_all,
-)
 from stratos.estimate import constants as k
-from stratos.estimate.answering import runners
-from stratos.estimate.hours import inference_bytes, training_bytes
+from stratos.estimate.answering import EngineChoice, runners
+from stratos.estimate.cards import TrainingJob, Workload
+from stratos.estimate.fleet import Calibration, Fleet, Ranges, device_of
+from stratos.estimate.hours import generate_all, inference_bytes, train_all, training_bytes
+from stratos.estimate.serving import serving_all
 from stratos.plan.option import BYTES_PER_PARAM, Egress, Option
 from stratos.plan.options.hosted import hosted_options, is_hosted
 from stratos.plan.options.market import Market, OfferGroups, open_market

@@ -16,7 +16,8 @@ import numpy as np
 from stratos.catalog import Catalog
 from stratos.catalog.table import Floats, Ints
 from stratos.config import Config
-from stratos.estimate import Calibration, Fleet, Ranges, ServingTable, device_of
+from stratos.estimate.fleet import Calibration, Fleet, Ranges, device_of
+from stratos.estimate.serving import ServingTable
 from stratos.ledger.reserves import LEAST_HOURS
 from stratos.plan.option import Egress, Option
 from stratos.plan.options.market import OfferGroups, open_market

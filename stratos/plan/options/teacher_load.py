@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 from stratos.config import Config
 from stratos.core.counted import counted
 from stratos.distill.recipe import training_length
-from stratos.estimate import Workload
+from stratos.estimate.cards import Workload
 from stratos.plan.option import BYTES_PER_TOKEN
 from stratos.plan.options.workload import reasoning_tokens, refused_share
 from stratos.records import Assumption, TeacherProbe

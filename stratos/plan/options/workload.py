@@ -27,8 +27,8 @@ from stratos.core.by_name import named
 from stratos.core.counted import counted
 from stratos.distill.counting import BYTES_PER_TOKEN, by_bytes, counter
 from stratos.distill.recipe import Length, training_length
-from stratos.estimate import Workload
 from stratos.estimate import constants as k
+from stratos.estimate.cards import Workload
 from stratos.records import Assumption, CardRun, ModelCard, TeacherProbe
 from stratos.synthesize.strategy import Strategy
 from stratos.tasks.base import Item, Message

@@ -21,8 +21,9 @@ from stratos.config import Config
 from stratos.core.by_name import find, named
 from stratos.core.counted import counted, listed
 from stratos.core.errors import ConfigError
-from stratos.estimate import TrainingJob, card_of_student, train
+from stratos.estimate.cards import TrainingJob, card_of_student
 from stratos.estimate.fleet import Calibration
+from stratos.estimate.hours import train
 from stratos.plan.accuracy.history import history_for
 from stratos.plan.accuracy.predict import predict
 from stratos.plan.options.hosted import is_hosted

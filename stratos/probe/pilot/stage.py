@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from stratos.catalog import load_catalog
-from stratos.estimate import calibration
+from stratos.estimate.fleet import calibration
 from stratos.plan.accuracy.history import history_for
 from stratos.plan.options.candidates import build_problem, this_machine
 from stratos.plan.options.hosted import Kept

@@ -29,7 +29,7 @@ from stratos.core.errors import StratosError
 from stratos.deploy.bundle import make_bundle
 from stratos.deploy.engines.gguf_export import export
 from stratos.deploy.engines.llamacpp import LlamaCpp
-from stratos.estimate import Workload
+from stratos.estimate.cards import Workload
 from stratos.evaluate import evaluate
 from stratos.evaluate.answer_files import read_answers
 from stratos.ledger import Ledger

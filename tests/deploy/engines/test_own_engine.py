@@ -25,10 +25,9 @@ from stratos.config import Config
 from stratos.core.targets import ALLOW_TARGETS
 from stratos.deploy.commands import serve_command
 from stratos.deploy.engines.known import engine_named
-from stratos.estimate import EngineChoice, Fleet
-from stratos.estimate.answering import runners
+from stratos.estimate.answering import EngineChoice, runners
 from stratos.estimate.cards import Workload
-from stratos.estimate.fleet import device_of
+from stratos.estimate.fleet import Fleet, device_of
 from stratos.plan.options.pricing import engine_choices, loss_of, too_lossy
 from stratos.records import ModelCard, Offer, ServingSetting
 

@@ -14,18 +14,10 @@ from world import INJECTION, LARGE, STUDENTS, Tiles, World, replace
 
 from stratos.catalog import Catalog, Table
 from stratos.config import BucketConfig, CloudConfig, TrafficConfig
-from stratos.estimate import (
-    Fleet,
-    TrainingJob,
-    Workload,
-    card_of_student,
-    device_of,
-    generate,
-    generate_all,
-    serving_all,
-    train,
-    train_all,
-)
+from stratos.estimate.cards import TrainingJob, Workload, card_of_student
+from stratos.estimate.fleet import Fleet, device_of
+from stratos.estimate.hours import generate, generate_all, train, train_all
+from stratos.estimate.serving import serving_all
 from stratos.plan.option import Egress, Option, counts
 from stratos.plan.options.candidates import build_problem
 from stratos.plan.options.market import OfferGroups, open_market, spot_factor

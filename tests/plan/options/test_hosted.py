@@ -10,7 +10,7 @@ import pytest
 from world import SIGHTED
 
 from stratos.core.intervals import wilson
-from stratos.estimate import Workload
+from stratos.estimate.cards import Workload
 from stratos.plan.option import Option
 from stratos.plan.options.hosted import hosted_options
 from stratos.plan.options.teacher_load import Load

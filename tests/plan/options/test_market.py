@@ -11,7 +11,8 @@ from world import ALIGNMENT, BLIND, LARGE, OBJECTIVES, SIGHTED, STUDENTS, Tiles,
 
 from stratos.catalog import Catalog, Table, load_catalog
 from stratos.config import CloudConfig, LimitsConfig
-from stratos.estimate import TrainingJob, Workload, card_of_student, generate, train
+from stratos.estimate.cards import TrainingJob, Workload, card_of_student
+from stratos.estimate.hours import generate, train
 from stratos.plan.option import Caps, Egress, Quota, counts, list_prices
 from stratos.plan.options.candidates import build_problem
 from stratos.plan.options.market import (

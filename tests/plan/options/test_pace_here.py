@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from world import BLIND, SMALL
 
-from stratos.estimate import Calibration, Fleet, Ranges, Workload, device_of, generate_all
 from stratos.estimate import constants as k
+from stratos.estimate.cards import Workload
+from stratos.estimate.fleet import Calibration, Fleet, Ranges, device_of
+from stratos.estimate.hours import generate_all
 from stratos.plan.options.pricing import answered_here, perhaps_slowed, trained_here
 from stratos.records import Offer, Pilot, PilotPoint, PilotRun
 
