@@ -57,7 +57,7 @@ from stratos.records import Interval, ModelCard, Offer, ServingSetting
 
 def generate_all(
     card: ModelCard, fleet: Fleet, work: Workload, n_answers: int, n_nodes: Ints
-) -> Ranges:
+) -> tuple[Ranges, Bools]:
     """Return hours from the order until each has given `n_answers`; NaN where it does not fit.
 
     The batch is that of a local teacher, or what fits of it; the degree of tensor parallelism the
@@ -69,14 +69,10 @@ def generate_all(
         work: size of an answer.
         n_answers: answers asked for.
         n_nodes: how many of each are together, each with its share of the answers.
+
+    Returns:
+        The hours, and where the launches of kernels decide.
     """
-    return _generate_all(card, fleet, work, n_answers, n_nodes)[0]
-
-
-def _generate_all(
-    card: ModelCard, fleet: Fleet, work: Workload, n_answers: int, n_nodes: Ints
-) -> tuple[Ranges, Bools]:
-    """Return the hours, and where the host's launches decide."""
     n = len(fleet)
     best, rounds = np.full(n, np.inf), np.full(n, np.nan)
     time = AnswerTime(np.zeros(n), np.zeros(n), np.zeros(n, bool), np.zeros(n))
@@ -119,7 +115,7 @@ def generate(
     """
     device = device_of(offer, calibration)
     fleet = Fleet.of([device])
-    hours, launches = _generate_all(card, fleet, work, n_answers, np.array([n_nodes]))
+    hours, launches = generate_all(card, fleet, work, n_answers, np.array([n_nodes]))
     if np.isnan(hours.mean[0]):
         return None
     return hours.interval(0, answer_source(card, device, work, bool(launches[0]), GENERATE))
@@ -234,7 +230,9 @@ def _largest_micro_step(
     )
 
 
-def train_all(card: ModelCard, fleet: Fleet, job: TrainingJob, n_nodes: Ints) -> Ranges:
+def train_all(
+    card: ModelCard, fleet: Fleet, job: TrainingJob, n_nodes: Ints
+) -> tuple[Ranges, Bools]:
     """Return hours from the order to the trained student of each; NaN where it does not fit.
 
     Args:
@@ -242,14 +240,10 @@ def train_all(card: ModelCard, fleet: Fleet, job: TrainingJob, n_nodes: Ints) ->
         fleet: the servers.
         job: what is to be trained.
         n_nodes: how many of each are together.
+
+    Returns:
+        The hours, and where the launches of kernels decide.
     """
-    return _train_all(card, fleet, job, n_nodes)[0]
-
-
-def _train_all(
-    card: ModelCard, fleet: Fleet, job: TrainingJob, n_nodes: Ints
-) -> tuple[Ranges, Bools]:
-    """Return the hours, and where the floor of launches decides."""
     setup, fits = train_setup(card, fleet, job, n_nodes)
     steps = math.ceil(job.tokens / job.batch_tokens)
     step = train_step_seconds(card, fleet, setup, fitted().training)
@@ -280,7 +274,7 @@ def train(
         calibration: the measurement of this machine, for local offers.
     """
     device = device_of(offer, calibration)
-    hours, launches = _train_all(card, Fleet.of([device]), job, np.array([n_nodes]))
+    hours, launches = train_all(card, Fleet.of([device]), job, np.array([n_nodes]))
     if np.isnan(hours.mean[0]):
         return None
     measured = None if device.is_gpu or job.method != "full" else cpu_seconds_per_token(card)

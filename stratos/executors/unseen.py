@@ -16,7 +16,7 @@ from stratos.executors.job import Executor, Job
 from stratos.executors.job_of_stage import job_name
 from stratos.executors.received import Received
 from stratos.ledger import Ledger
-from stratos.ledger.servers import Lease, leases, leaves
+from stratos.ledger.reserves import Lease, leases, leaves
 
 Spans = Sequence[tuple[float, float]]
 """Begin and end of each time that a job held its servers, in seconds since the epoch."""

@@ -19,7 +19,7 @@ from stratos.core.formats import (
 )
 from stratos.core.intervals import predicted
 from stratos.core.reasons import Reason
-from stratos.plan.break_even import Outcome
+from stratos.plan.verdict import Outcome
 from stratos.records import Interval, ModelScore, RoleChoice, ScaledToZero
 
 # Why the planner leaves a choice out, and what it warns of.

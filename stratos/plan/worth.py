@@ -16,17 +16,18 @@ from dataclasses import replace
 from stratos.config import Config
 from stratos.core.reasons import Reason
 from stratos.plan.accuracy.predict import needs_no_model
-from stratos.plan.break_even import (
+from stratos.plan.verdict import (
     MOST_WAITING,
     Ends,
     Horizon,
     Money,
     Outcome,
+    Verdict,
     horizon_of,
     joint,
     scaled_to_zero,
+    verdict_text,
 )
-from stratos.plan.verdict import Verdict, verdict_text
 from stratos.plan.ways import hosted_ways, prompt_ways, too_slow, unsure, unweighted_slices, why_not
 from stratos.plan.words import (
     AccuracyUnknown,

@@ -227,7 +227,7 @@ def test_many_servers_at_once_are_each_as_alone():
     works = (Workload(64, 150, "t", "injection"), Workload(1500, 20))
     for card in (TINY, replace(TINY, runs=(RUN, replace(RUN, ms_per_answer=400.0))), LLAMA_8B):
         n_nodes = np.array([1, 4, 2, 1, 1, 8])
-        hours = generate_all(card, fleet, works[0], 5000, n_nodes)
+        hours, _ = generate_all(card, fleet, works[0], 5000, n_nodes)
         table, fastest = (serving_all(card, fleet, works, fastest=one) for one in (False, True))
         for i, (offer, n) in enumerate(zip(offers, n_nodes.tolist(), strict=True)):
             alone = generate(card, offer, works[0], 5000, n)

@@ -211,7 +211,7 @@ def test_many_servers_at_once_are_each_as_alone():
     for card in (TINY, replace(TINY, runs=(RUN, replace(RUN, train_cpu_seconds=600.0))), SEVEN):
         for method in ("full", "lora"):
             job = replace(JOB, method=method)
-            every = train_all(card, fleet, job, n_nodes)
+            every, _ = train_all(card, fleet, job, n_nodes)
             for i, (offer, n) in enumerate(zip(offers, n_nodes.tolist(), strict=True)):
                 alone = train(card, offer, job, n)
                 if alone is None:

@@ -8,7 +8,7 @@ import pytest
 
 from stratos.core.errors import BudgetError
 from stratos.ledger import Ledger, reserves
-from stratos.ledger.servers import expect, leases, leaves
+from stratos.ledger.reserves import expect, leases, leaves
 
 GB = 10**9
 

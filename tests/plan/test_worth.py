@@ -14,24 +14,22 @@ from world import BLIND, LARGE, World, replace, teacher
 from stratos.catalog import load_catalog
 from stratos.config import CloudConfig, LimitsConfig, TrafficConfig
 from stratos.core.intervals import wilson
-from stratos.plan.break_even import (
+from stratos.plan.options.candidates import build_problem
+from stratos.plan.stage import solve
+from stratos.plan.verdict import (
     DAYS_A_MONTH,
     Ends,
     Horizon,
     Money,
-    share_on,
-    share_waiting,
-    with_horizon,
-)
-from stratos.plan.options.candidates import build_problem
-from stratos.plan.stage import solve
-from stratos.plan.verdict import (
     Verdict,
     first_month_usd,
+    share_on,
+    share_waiting,
     span_name,
     verdict_text,
     volume,
     ways_table,
+    with_horizon,
 )
 from stratos.plan.ways import open_ways
 from stratos.plan.words import (

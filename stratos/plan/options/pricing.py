@@ -231,7 +231,7 @@ def _slowness(fleet: Fleet, n_nodes: Ints, probed: TeacherProbe) -> Floats:
         return np.ones(len(fleet))
     work = Workload(probed.input_tokens / n, probed.output_tokens / n)
     slowness: Floats = (
-        probed.seconds / 3600 / generate_all(probed.card, fleet, work, n, n_nodes).mean
+        probed.seconds / 3600 / generate_all(probed.card, fleet, work, n, n_nodes)[0].mean
     )
     return slowness
 
@@ -390,7 +390,7 @@ class Pricing:
             self.options[key] = self._job_options(
                 "distill",
                 lambda fleet, n: self._trained(
-                    _checked(train_all(card, fleet, training, n), card, fleet, n, checks),
+                    _checked(train_all(card, fleet, training, n)[0], card, fleet, n, checks),
                     fleet,
                     n,
                     card.name,
@@ -504,7 +504,7 @@ def _generate(
     """Return the hours of a local teacher's answers; their number, too, may be a range."""
 
     def taking(one: Load) -> Ranges:
-        return generate_all(card, fleet, one.work, one.n_answers, n_nodes)
+        return generate_all(card, fleet, one.work, one.n_answers, n_nodes)[0]
 
     hours = taking(load)
     if ends is None:
@@ -524,7 +524,7 @@ def _checked(
     """
     if checks is None or not fleet.calibrated.any():
         return hours
-    answers = generate_all(card, fleet, checks.work, checks.n_answers, n_nodes)
+    answers, _ = generate_all(card, fleet, checks.work, checks.n_answers, n_nodes)
     return (hours + answers).where(fleet.calibrated & ~np.isnan(answers.mean), hours)
 
 

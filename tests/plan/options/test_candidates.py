@@ -140,8 +140,8 @@ def test_options_of_a_job_beat_every_server_in_every_number(seed):
     slack = Slack.of(found.table.places, EGRESS)
     training, work = TrainingJob(20_000_000, 4096, 1024), Workload(400, 12)
     jobs = (
-        (lambda f, n: train_all(CARD, f, training, n), lambda o, n: train(CARD, o, training, n)),
-        (lambda f, n: generate_all(LARGE, f, work, 9000, n),
+        (lambda f, n: train_all(CARD, f, training, n)[0], lambda o, n: train(CARD, o, training, n)),
+        (lambda f, n: generate_all(LARGE, f, work, 9000, n)[0],
          lambda o, n: generate(LARGE, o, work, 9000, n)),
     )  # fmt: skip
     for (every, one), gb_in, gb_out in itertools.product(jobs, (0.0, 0.5), (0.0, 2.0)):

@@ -70,7 +70,7 @@ def test_answers_here_take_what_the_probe_took_for_one() -> None:
     fleet = Fleet.of([device_of(one, machine) for one in (here, rented)])
     nodes = np.array([1, 1])
     work = Workload(BLIND.input_tokens / BLIND.n_items, BLIND.output_tokens / BLIND.n_items)
-    free = generate_all(SMALL, fleet, work, 2 * BLIND.n_items, nodes)
+    free = generate_all(SMALL, fleet, work, 2 * BLIND.n_items, nodes)[0]
     slow = replace(BLIND, seconds=10 * 3600 * float(free.mean[0]))
     found = answered_here(free, fleet, nodes, slow)
     # A machine that is free would take a twentieth of the probe's pace for twice the answers.
