@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -22,14 +21,11 @@ from stratos.catalog.readers import Listings, Malformed, parse
 from stratos.catalog.residency import MARKETPLACES, allowed_places, left_out
 from stratos.catalog.source import File, cloud_of, read_files, state_of
 from stratos.catalog.table import LOCAL, Bools, Floats, Table
+from stratos.config import CloudConfig
 from stratos.core.errors import CatalogError, did_you_mean, nearest
 from stratos.core.extensions import extensions, load
 from stratos.core.machine import memory_bytes, n_cores
 from stratos.records import Offer
-
-if TYPE_CHECKING:
-    from stratos.config import CloudConfig
-
 
 # Filter the offers by `cloud=`, and report every name without an offer at once.
 

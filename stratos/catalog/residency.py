@@ -13,15 +13,12 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from stratos.catalog.table import LOCAL, Bools, Ints, Table, combine
+from stratos.config import CloudConfig
 from stratos.core.errors import CatalogError
-
-if TYPE_CHECKING:
-    from stratos.config import CloudConfig
 
 REGIONS_CSV = Path(__file__).with_name("regions.csv")
 

@@ -29,18 +29,15 @@ import json
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
+from stratos.config import StudentConfig
 from stratos.core.errors import ConfigError
 from stratos.core.hub import config_file
 from stratos.deploy.engines.gguf_file import why_not_gguf
 from stratos.estimate import constants as k
 from stratos.records import ModelCard
-
-if TYPE_CHECKING:
-    from stratos.config import StudentConfig
-    from stratos.tasks.base import Task
-
+from stratos.tasks.base import Task
 
 N_SPECIAL_TOKENS = 5
 """Symbols that a task's own tokenizer has beside the task's: padding, unknown, two roles, end."""

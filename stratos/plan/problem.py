@@ -5,17 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from stratos.config import LimitsConfig, ObjectiveConfig, PlanConfig
 from stratos.core import reasons
 from stratos.plan.option import Caps, Egress, Mix, Option, Place, Served
 from stratos.records import Assumption, Interval, ModelCard, RoleChoice
 from stratos.synthesize.choice import Reason
-
-if TYPE_CHECKING:
-    from stratos.synthesize.strategy import Strategy
-
+from stratos.synthesize.strategy import Strategy
 
 # Candidates that the plan excludes, with the reason as a value.
 

@@ -8,9 +8,10 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
 
 from stratos.catalog import Catalog, load_catalog
+from stratos.config import Config
+from stratos.core.context import Context
 from stratos.core.counted import counted
 from stratos.core.errors import InfeasibleError
 from stratos.estimate.fleet import calibration
@@ -34,11 +35,6 @@ from stratos.plan.words import TooManyRequests
 from stratos.plan.worth import verdict_of, why_no_verdict, worth_of
 from stratos.records import Pilot, Plan, Probe, RoleChoice
 from stratos.synthesize.choice import Reason
-
-if TYPE_CHECKING:
-    from stratos.config import Config
-    from stratos.core.context import Context
-
 
 MAX_FRONTIER = 200
 """Points of the frontier that the record keeps; `n_frontier` counts all."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import log
-from typing import TYPE_CHECKING
 
 from stratos.config import Config
 from stratos.core.by_name import named
@@ -28,10 +27,7 @@ from stratos.records import (
     Tried,
 )
 from stratos.synthesize.choice import Reason
-
-if TYPE_CHECKING:
-    from stratos.synthesize.strategy import Strategy
-
+from stratos.synthesize.strategy import Strategy
 
 ALIKE = 0.05
 """Relative distance of two token budgets below which they count as one."""

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from stratos.config import Config
 from stratos.core.counted import counted
@@ -17,11 +17,9 @@ from stratos.plan.options.teacher_load import Load, teacher_load_of
 from stratos.plan.words import RepeatsRows
 from stratos.records import ModelCard, Probe, TeacherProbe
 from stratos.synthesize.augmentation import Augmentation
+from stratos.synthesize.strategy import Strategy
 from stratos.teachers.base import Question, Teacher
 from stratos.teachers.cached import n_kept
-
-if TYPE_CHECKING:
-    from stratos.synthesize.strategy import Strategy
 
 
 def is_hosted(card: ModelCard) -> bool:
