@@ -290,6 +290,18 @@ def hardware_kinds(
     return _dense(combine(here, accelerator.codes, counts, cpus, gib))
 
 
+def estimate_kinds(table: Table) -> Ints:
+    """Return the number of what an estimate reads of each row."""
+    here = table.cloud.where(lambda name: name == LOCAL).astype(np.int64)
+    with_gpu = table.accelerator_count > 0
+    read = combine(
+        np.where(with_gpu, table.accelerator.codes + 1, 0),
+        np.where(with_gpu, table.accelerator_count, table.kind),
+        here,
+    )
+    return _ranks(read)
+
+
 def _ranks(column: Ints | Floats) -> Ints:
     return np.unique(column, return_inverse=True)[1].astype(np.int64)
 

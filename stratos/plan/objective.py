@@ -163,17 +163,9 @@ def exchange_rates(
         stake, of_what = LEAST_STAKE_USD, f"${LEAST_STAKE_USD:g}, where less is at stake"
     usd: dict[str, float] = {}
     why: dict[str, str | None] = {}
-    given: dict[str, float | None] = {
-        "usd_per_accuracy_point": config.usd_per_accuracy_point,
-        "usd_per_hour_of_waiting": config.usd_per_hour_of_waiting,
-        "usd_per_100ms": config.usd_per_100ms,
-    }
-    scales: dict[str, float | None] = {
-        "deadline_hours": limits.deadline_hours,
-        "latency_ms": limits.latency_ms,
-    }
     for rate in RATES:
-        own, scale = given[rate.key], scales.get(rate.limit)
+        own: float | None = getattr(config, rate.key)
+        scale: float | None = getattr(limits, rate.limit) if rate.limit else None
         if own is not None:
             usd[rate.key], why[rate.key] = own, None
         elif scale:

@@ -18,7 +18,7 @@ from stratos.estimate.fleet import Calibration
 from stratos.estimate.hours import generate, train
 from stratos.plan.option import BYTES_PER_TOKEN
 from stratos.plan.options.hosted import is_hosted
-from stratos.plan.options.role_options import runs_as_job
+from stratos.plan.options.role_options import ROLE_OF_STAGE, runs_as_job
 from stratos.plan.options.teacher_load import teacher_load_of
 from stratos.plan.options.workload import Checks, Lengths
 from stratos.records import ModelCard, Plan, Probe, StageTime
@@ -61,7 +61,7 @@ def stage_times(
     for stage in stages:
         if stage == "deploy" and config.deploy.is_off:
             continue
-        planned = {"synthesize": "teacher", "distill": "train"}.get(stage)
+        planned = ROLE_OF_STAGE.get(stage)
         role = None if planned is None else plan.role(planned)
         is_there = runs_as_job(config, stage) or (
             role is not None and (role.offer is None or role.offer.cloud == LOCAL)

@@ -38,7 +38,7 @@ from math import exp, expm1
 import numpy as np
 
 from stratos.catalog import Catalog, Table, rows_of
-from stratos.catalog.table import LOCAL, Bools, Codes, Floats, Ints, combine
+from stratos.catalog.table import Bools, Codes, Floats, Ints, combine, estimate_kinds
 from stratos.config import CloudConfig
 from stratos.estimate.fleet import Fleet
 from stratos.plan.option import Caps, counts
@@ -134,7 +134,7 @@ def open_market(catalog: Catalog, cloud: CloudConfig, spot: bool) -> Market:
         spot=is_spot[keep],
         usd_per_hour=price[keep],
         most=most[keep],
-        kind=np.unique(_hardware(table)[rows], return_inverse=True)[1].astype(np.int64),
+        kind=np.unique(estimate_kinds(table)[rows], return_inverse=True)[1].astype(np.int64),
         place=table.place[rows],
         group=group[rows],
         caps=replace(caps, stock=stock),
@@ -180,18 +180,6 @@ def _quotas_of(table: Table, caps: Caps) -> tuple[Ints, Ints]:
         most[mask] = np.minimum(most[mask], limit)
     member[few, -1] = few
     return np.unique(member, axis=0, return_inverse=True)[1].reshape(-1), most
-
-
-def _hardware(table: Table) -> Ints:
-    """Return the number of what an estimate reads of each row."""
-    here = table.cloud.where(lambda name: name == LOCAL).astype(np.int64)
-    with_gpu = table.accelerator_count > 0
-    read = combine(
-        np.where(with_gpu, table.accelerator.codes + 1, 0),
-        np.where(with_gpu, table.accelerator_count, table.kind),
-        here,
-    )
-    return np.unique(read, return_inverse=True)[1].astype(np.int64)
 
 
 def _undominated(table: Table, rows: Ints, price: Floats, spot: Bools, group: Ints) -> Ints:

@@ -244,6 +244,7 @@ def _as_good(usd: Floats, figures: Floats, group: Ints) -> Floats:
 
 
 PRICE_SOURCE = "executor.usd_per_hour"
+ROLE_OF_STAGE = {"synthesize": "teacher", "distill": "train"}
 
 
 def runs_as_job(config: Config, stage: str) -> bool:
@@ -255,20 +256,18 @@ def roles_that_are_up(config: Config) -> frozenset[str]:
     """Return the roles whose hours count no start of a server: a cluster runs their stages."""
     if not config.executor.is_cluster:
         return frozenset()
-    roles = {"synthesize": "teacher", "distill": "train"}
-    return frozenset(role for stage, role in roles.items() if runs_as_job(config, stage))
+    return frozenset(role for stage, role in ROLE_OF_STAGE.items() if runs_as_job(config, stage))
 
 
 def jobs_of(config: Config) -> Jobs:
     """Return what the stages that run as jobs set aside before they are submitted."""
-    roles = {"synthesize": "teacher", "distill": "train"}
     trials = [
         one for one in ("evaluate", "deploy") if runs_as_job(config, one) and one in config.stages
     ]
     executor = config.executor
     hours = LEAST_HOURS if executor.hours is None else min(LEAST_HOURS, executor.hours)
     return Jobs(
-        frozenset(role for stage, role in roles.items() if runs_as_job(config, stage)),
+        frozenset(role for stage, role in ROLE_OF_STAGE.items() if runs_as_job(config, stage)),
         hours * len(trials),
         executor.usd_per_hour,
     )
