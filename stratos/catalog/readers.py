@@ -1,4 +1,10 @@
-"""Read the files of a catalog into typed columns; errors name file, line and column."""
+"""Read the files of a catalog into typed columns; errors name file, line and column.
+
+There are two readers of CSV, and they agree: pyarrow's, which is fast, and Python's, which knows
+the line of every value. Python's reads small files (ours among them, so that planning on it does
+not import pyarrow), and whatever pyarrow's will not take, so that an error names file, line and
+column.
+"""
 
 from __future__ import annotations
 

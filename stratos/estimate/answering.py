@@ -7,7 +7,7 @@
 
 A server in steady state at batch b admits a prompt whenever an answer ends, so that every answer
 waits for the prefills of b - 1 others during its life. A batch job fills and empties its batch at
-once: b prefills, then the steps. `engines` says what the host takes for a step.
+once: b prefills, then the steps. `Runner.cost` says what the host takes for a step.
 
 Where the host decides (`transformers` issues kernels from Python) the range is that of hosts, else
 that of the roofline's fit. On a CPU server the latency that a card's runs measured at batch 1

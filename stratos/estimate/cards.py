@@ -1,4 +1,4 @@
-"""Model facts from its config: exact parameter count, FLOPs and bytes per token.
+"""A model and its jobs: parameters, FLOPs and bytes per token, and the memory that a job takes.
 
 Jobs of the estimate: a training, or answers of a certain size.
 

@@ -1,7 +1,5 @@
 """The fitted constants and their held-out errors.
 
-`fitted.toml` is written by `benchmarks/estimate/fit.py`, never by hand.
-
 Prediction intervals: wider for engines, GPUs or precisions that were not measured.
 
 A fit is tried on rows that it had not seen: models, and whole engines, GPUs, precisions and
@@ -15,7 +13,7 @@ combinations of the three. With r the logarithm of measured over predicted secon
                         as many degrees of freedom as there are levels, so that two engines say
                         less of a third one than six settings say of a seventh.
 
-`fitted.toml` has these numbers, written by `benchmarks/estimate/fit.py`.
+`fitted.toml` has these numbers, written by `benchmarks/estimate/fit.py`, never by hand.
 """
 
 from __future__ import annotations

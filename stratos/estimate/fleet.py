@@ -1,4 +1,4 @@
-"""The estimate vectorised over many servers.
+"""The devices of one server or many, as the estimate reads them, and what this machine does.
 
 The rooflines read a device's figures by name, so a `Fleet` whose figures are arrays takes the place
 of a `Device`; a server alone is a fleet of one.

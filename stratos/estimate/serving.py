@@ -1,6 +1,6 @@
 """Latency and throughput of a serving server, at its operating points.
 
-A server runs an engine (`engines`), which holds one replica of a model or count / g that are each
+A server runs an engine (`answering`), which holds one replica of a model or count / g that are each
 cut over g devices. A replica gives b answers at once; requests queue where all b are busy
 (`queueing`). More at once, or busier, are more a second and wait longer: what is a point is what no
 other setting of the same server beats in both.

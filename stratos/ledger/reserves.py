@@ -1,4 +1,6 @@
-"""Role budgets of the plan: a stage spends its role's reserve, then unreserved money.
+"""Money that is held for roles, rented servers and egress.
+
+Role budgets of the plan: a stage spends its role's reserve, then unreserved money.
 
 The high end of what is planned for a role is held for it from when the plan is made. A role may
 spend what is held for it, and beyond that what is held for nobody; never what is held for another.

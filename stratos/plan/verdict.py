@@ -4,7 +4,7 @@ When distilling pays: payback and break-even of one alternative, from dollars al
 
     ahead(t) = c · N(t) + e · t − d · t − once        dollars by which the student is ahead
 
-c dollars of an answer of a hosted model, N(t) requests until then (`horizon`), e dollars a day of
+c dollars of an answer of a hosted model, N(t) requests until then (`Horizon`), e dollars a day of
 the servers of an open model, d of the student's, which cost as much when they are idle, `once` what
 teacher, data and training cost from now on. Payback is the day from which on `ahead` stays above
 zero until the horizon ends. It counts from the plan on: while the student is made, the requests

@@ -3,7 +3,7 @@
 Every number has a range. Distilling is advised where it wins against each way that does the task as
 well, with the ends that speak against it: the dearest training, the cheapest answers. Staying is
 advised where it loses against one of them with the ends that speak for it. Else the verdict is
-open. The arithmetic is that of `break_even`.
+open. The arithmetic is that of `verdict`.
 """
 
 from __future__ import annotations

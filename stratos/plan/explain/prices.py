@@ -1,4 +1,4 @@
-"""The prices that a plan uses, with date and source, and warnings for old ones.
+"""What a plan rests on: prices with date and source, assumptions, and when its teacher ends.
 
 The list of assumptions of a plan: work, servers and places.
 

@@ -1,4 +1,4 @@
-"""Assumptions about the workload that were not measured, and what would replace them.
+"""The work of a candidate: length of its training, sizes and rates of its requests, assumptions.
 
 The training length of a candidate, by the same rule as the training, and the size of its rows.
 

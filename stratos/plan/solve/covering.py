@@ -1,6 +1,6 @@
 r"""Knapsack covering: the cheapest server counts that meet a request rate, exact for few kinds.
 
-The program is that of `serving`: min Σ c_j n_j, where the servers n answer all buckets at once. By
+The program is that of `mix`: min Σ c_j n_j, where the servers n answer all buckets at once. By
 duality n answers them all exactly if, for every price π_b ≥ 0 of a whole bucket,
 
     Σ_j n_j max_b π_b / w_jb  ≥  Σ_b π_b         (w_jb servers of j are busy with all of bucket b)

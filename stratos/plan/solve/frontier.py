@@ -4,7 +4,7 @@ A plan's dollars are a sum over its roles and over the egress of their two borde
 sum, its latency is that of its servers and its accuracy the candidate's. For one place of training
 the roles before and after the training are independent of each other, so the frontier of all plans
 that train there is the Pareto filter of the sums of two frontiers: teachers' options as that place
-sees them, and pairs of training there and serving (`reduced`). Candidates that differ in the
+sees them, and pairs of training there and serving (`Reduced`). Candidates that differ in the
 teacher alone are merged at once. The whole frontier is the filter of all these together. Plans are
 rows of numbers until then: a `Choice` is made only of those on the frontier.
 
@@ -18,8 +18,8 @@ The rule of `pareto` is applied four times, each time exactly:
 - to a teacher's options as each place of training that is left sees them;
 - to whole plans: of the options the solver gets those that some plan of the frontier uses.
 
-Serving that has to keep up with a rate is a staircase of mixes (`stairs`), which depends on the
-place of training through the egress of each server; those of all places are found together.
+Serving that has to keep up with a rate is a staircase of mixes (`mix_frontier`), which depends on
+the place of training through the egress of each server; those of all places are found together.
 """
 
 from __future__ import annotations

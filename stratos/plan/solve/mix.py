@@ -24,15 +24,32 @@ Constraints
     usd_per_hour      Σ_j price_j n_j ≤ its limit
 
 A mix is as slow as the slowest pair of server and bucket that it uses, so its latency is one of
-finitely many, and going down through them gives the exact staircase of (latency, dollars). `cover`
-counts the servers of a step, `stairs` goes down for all places of training together, and `mix` has
-the program in PuLP, for steps of many servers.
+finitely many, and going down through them gives the exact staircase of (latency, dollars). `covering`
+counts the servers of a step, `mix_frontier` goes down for all places of training together, and
+`add_mix` has the program in PuLP, for steps of many servers.
 
 ms_jb is that of a server that answers the buckets as the whole traffic has them. Where a mix gives
 the long ones to some of its servers, their queue is longer: a mix that is found has its latency
 from what comes to each of its servers (`routed_p95_ms`), and is left out where that makes it slower
 than a cheaper one. It meets `limits.latency_ms` by this latency; among mixes that split buckets a
 cheaper one that would meet it, too, may be missed.
+
+Egress between two roles as a flow: one variable per place.
+
+A GB costs nothing within its place, the near price of its cloud between places of that cloud and
+its far price, which is no less, to all others. So a plan pays the far price of where the GB come
+from for all that moves, and gets back, for what stays in its cloud, far less near, and for what
+stays in its place, near. For each work w of one side, with o_p of it done at place p and i_q of
+what it is linked to at place q:
+
+    t_q ≥ 0                      what goes through q            Σ_q t_q = Σ_p o_p,  t_q ≤ most · i_q
+    h_p ≥ 0                      what stays in place p          h_p ≤ o_p,  h_p ≤ t_p
+    c_k ≥ 0                      what stays in cloud k          c_k ≤ Σ_{p in k} o_p, Σ_{q in k} t_q
+
+Dollars are minimised or bounded from above, so that h and c are as large as they may be. They say
+the same as a flow u_pq for each pair of places, and no less where choices are relaxed to shares: a
+flow that stays in its place where it can, then in its cloud, reaches all of these bounds at once.
+But there are as many of them as places, and not as pairs of places.
 """
 
 from __future__ import annotations

@@ -9,8 +9,8 @@ A staircase goes down from the slowest latency: the cheapest mix below it, then 
 faster than this one, and so on. A few servers are counted by `cover`, which is exact; many are left
 to the solver, with `gap` as the share of dollars by which a place may take the mix of another.
 
-Where mixes are to have few kinds, the cheapest of these is found first (`fewest`): one of more
-kinds is of use only below the dollars at which it is preferred, which few searches reach.
+Where mixes are to have few kinds, the cheapest of these is found first (`covering.Pairs`): one of
+more kinds is of use only below the dollars at which it is preferred, which few searches reach.
 
 The servers of one job as arrays, grouped by kind.
 
