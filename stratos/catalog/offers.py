@@ -44,7 +44,7 @@ def rows_of(table: Table, key: str) -> Bools:
     mask = np.ones(len(table), bool)
     columns = (table.cloud, table.region, table.instance_type)
     for column, pattern in zip(columns, key.split("/", 2), strict=False):
-        mask &= column.where(_matcher(pattern))
+        mask &= column.where(matcher(pattern))
     return mask
 
 
@@ -53,7 +53,7 @@ def suggestion(table: Table, key: str) -> str:
     parts = key.split("/", 2)
     here = np.ones(len(table), bool)
     for n, column in enumerate((table.cloud, table.region, table.instance_type)[: len(parts)]):
-        matches = here & column.where(_matcher(parts[n]))
+        matches = here & column.where(matcher(parts[n]))
         if not matches.any():
             known = column.take(here).used()
             found = [
@@ -64,7 +64,8 @@ def suggestion(table: Table, key: str) -> str:
     return ""
 
 
-def _matcher(pattern: str) -> Callable[[str], bool]:
+def matcher(pattern: str) -> Callable[[str], bool]:
+    """Return what tells whether a name is a text in which `*` stands for any."""
     regex = re.compile(".*".join(map(re.escape, pattern.split("*"))), re.DOTALL)
     return lambda name: regex.fullmatch(name) is not None
 

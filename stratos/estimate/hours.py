@@ -124,11 +124,6 @@ def generate(
 # Point estimates of inference, for callers that need no range.
 
 
-def inference_bytes(card: ModelCard, context: float, batch: int = 1) -> float:
-    """Return bytes of weights and cache on one device."""
-    return serving_bytes(card, context, batch)
-
-
 def server_gib(card: ModelCard, work: Workload, run: ServingSetting) -> float:
     """Return the most GiB that a plan counts with for a CPU server that answers: all of it.
 
@@ -329,8 +324,3 @@ def cpu_seconds_per_token(card: ModelCard) -> tuple[float, ...] | None:
         if run.train_tokens > 0 and run.train_cpu_seconds > 0
     )
     return rates or None
-
-
-def training_bytes(card: ModelCard, row_tokens: int, n_devices: int = 1) -> float:
-    """Return bytes that one of `n_devices` needs to train a model with all its weights."""
-    return training_memory(card, row_tokens, n_devices).total

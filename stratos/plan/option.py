@@ -11,12 +11,12 @@ source; a cloud without a row pays the row `*`.
 from __future__ import annotations
 
 import csv
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from pathlib import Path
 
+from stratos.catalog.offers import matcher
 from stratos.records import Offer, RoleChoice, ServingSetting
 
 EGRESS_CSV = Path(__file__).with_name("egress.csv")
@@ -105,7 +105,7 @@ class Quota:
 
     def matches(self, *name: str) -> bool:
         """Return whether an offer of this cloud, region and instance type counts in the quota."""
-        return all(_fits(part, value) for part, value in zip(self.parts, name, strict=False))
+        return all(matcher(part)(value) for part, value in zip(self.parts, name, strict=False))
 
 
 @dataclass(frozen=True)
@@ -175,11 +175,6 @@ class Caps:
     @cached_property
     def _known(self) -> dict[Name | Offer, frozenset[Quota]]:
         return {}
-
-
-def _fits(part: str, value: str) -> bool:
-    pattern = ".*".join(map(re.escape, part.split("*")))
-    return re.fullmatch(pattern, value, re.DOTALL) is not None
 
 
 def counts(most: int) -> Iterable[int]:

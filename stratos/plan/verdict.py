@@ -231,6 +231,8 @@ def joint(outcomes: list[Outcome]) -> Outcome:
     return "open" if "open" in outcomes else "distil"
 
 
+START_S = 3600 * STARTUP_HOURS
+"""Seconds until a server answers."""
 KEEP_S = 1200.0
 """SkyServe's `downscale_delay_seconds`, by default."""
 _POINTS = 48
@@ -260,33 +262,25 @@ def share_waiting(per_s: float, start_s: float, keep_s: float) -> float:
     return first / (first + math.expm1(min(per_s * keep_s, 700.0)))
 
 
-def scaled_to_zero(
-    usd_per_day: float,
-    requests_per_day: float,
-    horizon: Horizon,
-    start_s: float = 3600 * STARTUP_HOURS,
-    keep_s: float = KEEP_S,
-) -> ScaledToZero:
+def scaled_to_zero(usd_per_day: float, requests_per_day: float, horizon: Horizon) -> ScaledToZero:
     """Return what one server costs if it is given back while nobody asks.
 
     Args:
         usd_per_day: of the server that runs all day.
         requests_per_day: at first.
         horizon: for how long, and how they grow.
-        start_s: seconds until a server answers.
-        keep_s: seconds without a request after which it is given back.
     """
     days = [horizon.days * (i + 0.5) / _POINTS for i in range(_POINTS)]
     rates = [requests_per_day * horizon.rate_at(day) / _SECONDS_A_DAY for day in days]
-    on = sum(share_on(rate, start_s, keep_s) for rate in rates) / _POINTS
+    on = sum(share_on(rate, START_S, KEEP_S) for rate in rates) / _POINTS
     asked = sum(rates)
-    waiting = sum(rate * share_waiting(rate, start_s, keep_s) for rate in rates)
+    waiting = sum(rate * share_waiting(rate, START_S, KEEP_S) for rate in rates)
     return ScaledToZero(
         usd_per_day=on * usd_per_day,
         share_on=on,
         share_waiting=waiting / asked if asked else 1.0,
-        start_s=start_s,
-        keep_s=keep_s,
+        start_s=START_S,
+        keep_s=KEEP_S,
     )
 
 

@@ -26,9 +26,9 @@ from stratos.deploy.engines.cost import WeightFormat
 from stratos.distill.recipe import Length, optimizer_of
 from stratos.estimate import constants as k
 from stratos.estimate.answering import EngineChoice, runners
-from stratos.estimate.cards import TrainingJob, Workload
+from stratos.estimate.cards import TrainingJob, Workload, serving_bytes, training_memory
 from stratos.estimate.fleet import Calibration, Fleet, Ranges, device_of
-from stratos.estimate.hours import generate_all, inference_bytes, train_all, training_bytes
+from stratos.estimate.hours import generate_all, train_all
 from stratos.estimate.serving import serving_all
 from stratos.plan.option import BYTES_PER_PARAM, Egress, Option
 from stratos.plan.options.hosted import hosted_options, is_hosted
@@ -362,7 +362,7 @@ class Pricing:
                 )
         if is_hosted(card):  # its size, which nobody may know, is its host's care
             return key
-        return self._held(key, probed.teacher, "answer", inference_bytes(card, asked.longest))
+        return self._held(key, probed.teacher, "answer", serving_bytes(card, asked.longest))
 
     def training(self, card: ModelCard, length: Length, checks: Checks | None = None) -> str | None:
         """Return the key of a student's training of some length, None if no server holds it.
@@ -400,7 +400,7 @@ class Pricing:
                 gb_in=self.dataset_gb,
                 gb_out=n_servers * _bundle_gb(card),
             )
-        return self._held(key, card.name, "train", training_bytes(card, length.batch_tokens))
+        return self._held(key, card.name, "train", training_memory(card, length.batch_tokens).total)
 
     @property
     def _was_probed_here(self) -> bool:
@@ -488,7 +488,7 @@ class Pricing:
         ):
             self.no_engine.add(card.name)
             return None
-        return self._held(key, card.name, "serve", inference_bytes(card, context))
+        return self._held(key, card.name, "serve", serving_bytes(card, context))
 
     def _held(self, key: str, who: str, verb: str, n_bytes: float) -> str | None:
         """Return the key of a work that has options; else remember who is too big."""

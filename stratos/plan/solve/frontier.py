@@ -40,6 +40,8 @@ from stratos.plan.solve.mix import Step, single_steps
 from stratos.plan.solve.mix_frontier import staircases
 from stratos.plan.solve.solver import Solver
 
+_ROUNDING = 1e-9
+"""Share by which a limit that is met may be passed."""
 SOLVED_GAP = 0.001
 """Most of `Problem.mix_gap` that the solver may leave of a mix of its own; the plan's status says
 so."""
@@ -279,19 +281,17 @@ def within(choices: Iterable[Choice], limits: LimitsConfig, spent_usd: float = 0
     return [choice for choice in choices if meets(choice, limits, spent_usd)]
 
 
-def meets(
-    choice: Choice, limits: LimitsConfig, spent_usd: float = 0.0, slack: float = 1e-9
-) -> bool:
+def meets(choice: Choice, limits: LimitsConfig, spent_usd: float = 0.0) -> bool:
     """Return whether a plan meets every limit, up to rounding."""
 
     def at_most(value: float, limit: float | None) -> bool:
-        return limit is None or value <= limit + slack * max(1.0, abs(limit))
+        return limit is None or value <= limit + _ROUNDING * max(1.0, abs(limit))
 
     return (
         at_most(choice.held_usd + spent_usd, limits.budget_usd)
         and at_most(choice.hours, limits.deadline_hours)
         and at_most(choice.latency_ms, limits.latency_ms)
-        and (limits.accuracy is None or choice.limit_accuracy >= limits.accuracy - slack)
+        and (limits.accuracy is None or choice.limit_accuracy >= limits.accuracy - _ROUNDING)
     )
 
 

@@ -66,8 +66,8 @@ Constraints
     latency                latency ≤ L
     accuracy               Σ low_c y_c ≥ A
 
-With pruning, the mixes of a work in M that some plan of the frontier uses (`mix_frontier` found them
-by the constraints one_latency to usd_per_hour, work by work) are its options: it is no longer in M,
+With pruning, the mixes of a work in M that some plan of the frontier uses (`mix_frontier` found
+them by the constraints one_latency to usd_per_hour, work by work) are its options: it is not in M,
 and one x_wo chooses the mix. Limits and objectives are monotone in the values that the frontier
 compares, so that an optimum is on it; C and O_w hold what its `N_NEAR` best plans by limits and
 objective use. Without pruning the program is as written, and has the same optimum.
