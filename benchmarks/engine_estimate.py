@@ -31,13 +31,14 @@ sys.path.insert(0, str(Path(__file__).parent))
 from engines import FORMATS, SHAPE_TOKENS, Shape, hosted, untrained
 from record import keep, load
 
-from stratos.catalog.local import local_offer
+from stratos.catalog.offers import local_offer
 from stratos.config import StudentConfig
 from stratos.deploy.engines.gguf_export import export
 from stratos.deploy.engines.gguf_file import cannot_export
 from stratos.deploy.load_test import load_test, open_loop
-from stratos.estimate import Calibration, Workload, card_of_student, foresee
-from stratos.estimate.calibrate import measure
+from stratos.estimate.cards import Workload, card_of_student
+from stratos.estimate.fleet import Calibration, measure
+from stratos.estimate.serving import foresee
 from stratos.evaluate.answer_files import read_answers
 from stratos.records import ModelCard, ServingSetting
 from stratos.tasks.mahjong import MahjongTask

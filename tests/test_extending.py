@@ -18,14 +18,14 @@ from stratos.cli.compose import hydra_for
 from stratos.cli.help import group_page
 from stratos.config import Config
 from stratos.core.targets import ALLOW_TARGETS
-from stratos.estimate import Fleet, card_of_student
-from stratos.estimate.device import device_of
-from stratos.estimate.engines import runners
+from stratos.estimate.answering import runners
+from stratos.estimate.cards import card_of_student
+from stratos.estimate.fleet import Fleet, device_of
 from stratos.executors.job import JobSpec, State
 from stratos.plan.objective import HOURS, USD, weighted
 from stratos.plan.options.candidates import build_problem
-from stratos.plan.options.engine_choices import engine_choices
-from stratos.plan.solution import solve
+from stratos.plan.options.pricing import engine_choices
+from stratos.plan.stage import solve
 from stratos.records import Offer
 
 sys.path.insert(0, str(Path(__file__).parent / "plan"))

@@ -95,9 +95,7 @@ TWINS = {
     "source.py": "where what a room reads comes from",
     "answers.py": "answers of a model: had from it, read out of its text",
     "frontier.py": "the non-dominated plans: found, drawn",
-    "local.py": "this machine: as an offer, as the place of a teacher's weights",
     "metrics.py": "how answers are scored: one model, two models",
-    "quotas.py": "cloud.quotas: which offers they speak of, how many servers they leave",
     "students.py": "students that start from a model: had, asked about in the probe",
     "table.py": "many rows held as columns",
     "verdict.py": "whether it is worth it: as planned, as measured",
@@ -111,7 +109,7 @@ MOVES = {
     "synthesize/stage.py": "the corpus is written row by row, for as long as the corpus grows",
     "distill/signal/cache.py": "the place may be behind a URL",
     "models/students.py": "of several that unpack the same, the first counts",
-    "ledger/damage.py": "a damaged ledger is put aside",
+    "ledger/file.py": "a damaged ledger is put aside",
     "teachers/cache.py": "a corrupt cache is put aside",
     "distill/stage.py": "checkpoints of another training are put aside",
 }

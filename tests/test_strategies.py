@@ -19,9 +19,9 @@ from stratos.core.errors import ConfigError
 from stratos.core.targets import ALLOW_TARGETS
 from stratos.plan.options.candidates import build_problem
 from stratos.plan.options.teacher_load import teacher_load_of
-from stratos.plan.options.training_length import expected_rows
+from stratos.plan.options.workload import expected_rows
 from stratos.plan.problem import Problem
-from stratos.plan.solution import solve
+from stratos.plan.stage import solve
 from stratos.records import TeacherProbe
 from stratos.synthesize.alignment import Alignment
 from stratos.synthesize.augmentation import Augmentation

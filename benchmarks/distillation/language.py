@@ -137,9 +137,9 @@ def one(case: str, seed: int, settings: Any) -> dict[str, float]:
     from language_states import Remembered
 
     from stratos.config import TrainerConfig
+    from stratos.distill.checkpoints import RandomStates
     from stratos.distill.data import PackedLoader
     from stratos.distill.module import StudentModule
-    from stratos.distill.monitor import RandomStates
     from stratos.distill.signal.cross_tokenizer import CrossTokenizerSource
     from stratos.distill.signal.local import LocalSource
     from stratos.distill.signal.source import open_source

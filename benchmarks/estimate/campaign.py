@@ -25,8 +25,8 @@ from dataclasses import dataclass
 
 from rows import ServeRow, cache_bytes, products_flops
 
+from stratos.estimate.cards import serving_bytes
 from stratos.estimate.fitted import InferenceFit
-from stratos.estimate.memory import serving_bytes
 from stratos.estimate.roofline import ServeSetup, decode_line, prefill_seconds
 
 WEIGHT_BYTES = {16: 2.0, 8: 1.0, 4: 0.5625}

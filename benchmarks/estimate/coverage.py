@@ -37,8 +37,7 @@ from unseen import (
     training_errors,
 )
 
-from stratos.estimate.fitted import fitted
-from stratos.estimate.prediction_error import TRAINER, Errors, Setting
+from stratos.estimate.fitted import TRAINER, Errors, Setting, fitted
 
 LEVELS = {
     "engine": lambda row: row.backend,

@@ -17,8 +17,7 @@ from fitting import fit_inference, fit_training
 from rows import inference_rows, training_rows
 from unseen import serving_errors, training_errors
 
-from stratos.estimate.fitted import FITTED_TOML, read_fitted
-from stratos.estimate.prediction_error import Errors
+from stratos.estimate.fitted import FITTED_TOML, Errors, read_fitted
 
 HEADER = """\
 # Constants of the estimate, fitted by benchmarks/estimate/fit.py; docs/estimate.md says what each
@@ -31,7 +30,7 @@ campaign_fewer = {fewer:.3g}
 """
 
 ERRORS = """
-# Errors of predictions whose rows no fit had seen; stratos/estimate/prediction_error.py says what
+# Errors of predictions whose rows no fit had seen; stratos/estimate/fitted.py says what
 # each means.
 # `known`: quantiles of measured over predicted seconds, models held out. `unseen`: half width of
 # the interval as a logarithm, and mean absolute percentage error, by what was held out. The time to

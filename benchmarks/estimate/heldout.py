@@ -26,8 +26,7 @@ from rows import PERF, ServeRow, TrainRow, inference_rows, training_rows
 from scoring import covered, spearman
 from unseen import intervals, setting_of
 
-from stratos.estimate.fitted import fitted
-from stratos.estimate.prediction_error import TRAINER, Setting
+from stratos.estimate.fitted import TRAINER, Setting, fitted
 from stratos.records import Interval
 
 Array = NDArray[np.float64]

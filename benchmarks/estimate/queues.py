@@ -30,8 +30,8 @@ from stratos.deploy.engines.cost import UTILISATION, ServingCost
 from stratos.deploy.engines.hugging_face import Transformers, TransformersBatching
 from stratos.deploy.engines.vllm import Vllm
 from stratos.estimate.answering import Pace, pace
-from stratos.estimate.device import Device, device_of
-from stratos.estimate.jobs import Workload
+from stratos.estimate.cards import Workload
+from stratos.estimate.fleet import Device, device_of
 from stratos.estimate.queueing import (
     busy_probability,
     p95_over_service,

@@ -26,9 +26,8 @@ from typing import TypeVar
 
 from stratos.catalog.gpus import find_gpu
 from stratos.estimate import constants as k
-from stratos.estimate.cards import llama_params
-from stratos.estimate.device import Device, device_of
-from stratos.estimate.memory import training_memory
+from stratos.estimate.cards import llama_params, training_memory
+from stratos.estimate.fleet import Device, device_of
 from stratos.estimate.roofline import TrainSetup
 from stratos.records import ModelCard, Offer
 

@@ -1,6 +1,6 @@
 """The errors that ship: what was held out, and how wide an interval follows for what is unseen.
 
-See `stratos.estimate.prediction_error` for the formula; `coverage.py` tries it on what it had not
+See `stratos.estimate.fitted` for the formula; `coverage.py` tries it on what it had not
 seen.
 """
 
@@ -21,7 +21,7 @@ from campaign import is_saturated, predict
 from fitting import ServeFit, fit_inference, fit_training, serving_ratios, tokens_per_s
 from rows import ServeRow, TrainRow
 
-from stratos.estimate.prediction_error import TRAINER, Errors, Factor, Known, Setting, Unseen
+from stratos.estimate.fitted import TRAINER, Errors, Factor, Known, Setting, Unseen
 from stratos.records import Interval
 
 Array = NDArray[np.float64]

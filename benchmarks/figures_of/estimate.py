@@ -10,8 +10,7 @@ from typing import Any
 import record
 
 from figures_of.common import source, span, table
-from stratos.estimate.fitted import fitted
-from stratos.estimate.prediction_error import Errors, Factor
+from stratos.estimate.fitted import Errors, Factor, fitted
 from stratos.estimate.queueing import busy_probability, wait_of_waiting
 
 QUANTITIES = {

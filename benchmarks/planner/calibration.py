@@ -38,10 +38,10 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import record
 
 from stratos.core.intervals import on_items, wilson
-from stratos.estimate import card_of_student
+from stratos.estimate.cards import card_of_student
 from stratos.plan.accuracy.learning_curve import Measured, extrapolate, on_same_items
 from stratos.plan.accuracy.predict import predict
-from stratos.plan.explain.relaxations import shipped_students
+from stratos.plan.explain.whatif import shipped_students
 from stratos.records import CardRun, Interval, ModelCard, TeacherProbe
 from stratos.synthesize.alignment import Alignment
 from stratos.synthesize.injection import Injection

@@ -5,7 +5,7 @@
 SkyPilot runs in a virtual environment of its own; its dynamic program (chains) and its integer
 program (any graph) are called as they are, with the costs and the egress prices of the same random
 instance. Ours keeps the cheapest offer of each place, which is exact since tasks differ by cost and
-place alone, and charges egress by places and clouds (`stratos.plan.solve.egress_flow`), as the
+place alone, and charges egress by places and clouds (`stratos.plan.solve.mix`), as the
 plan's model does for its chain of teacher, training and serving. Longer chains and diamonds are
 built here from the same function: Stratos has no entry for general graphs of tasks. Not compared:
 time as the objective, where SkyPilot's finish times have no counterpart in a budget over sequential
@@ -25,8 +25,8 @@ import venv
 from pathlib import Path
 from typing import Any
 
-from stratos.plan.egress import Egress
-from stratos.plan.solve.egress_flow import Link, add_egress
+from stratos.plan.option import Egress
+from stratos.plan.solve.mix import Link, add_egress
 from stratos.plan.solve.solver import Solver
 
 EGRESS = {"aws": 0.09, "gcp": 0.12, "azure": 0.087, "lambda": 0.0}

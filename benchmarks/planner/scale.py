@@ -29,8 +29,7 @@ from typing import Any
 import numpy as np
 
 from stratos.catalog import Catalog, load_catalog
-from stratos.catalog.table import UNLIMITED, Table
-from stratos.catalog.text_column import Words
+from stratos.catalog.table import UNLIMITED, Table, Words
 from stratos.config import (
     BucketConfig,
     CallbacksConfig,
@@ -52,8 +51,8 @@ from stratos.config import (
 )
 from stratos.core.intervals import wilson
 from stratos.plan.options.candidates import build_problem
-from stratos.plan.solution import solve
 from stratos.plan.solve.frontier import frontier
+from stratos.plan.stage import solve
 from stratos.records import CardRun, Complexity, ModelCard, Probe, TeacherProbe
 from stratos.synthesize.alignment import Alignment
 from stratos.synthesize.injection import Injection

@@ -50,7 +50,7 @@ from stratos import config as schema
 from stratos.catalog import load_catalog
 from stratos.core.errors import StratosError
 from stratos.core.intervals import wilson
-from stratos.plan.explain.relaxations import shipped_students
+from stratos.plan.explain.whatif import shipped_students
 from stratos.plan.objective import COSTS, Linear, best, exchange_rates
 from stratos.plan.options.candidates import build_problem
 from stratos.plan.solve.frontier import frontier, within

@@ -5,7 +5,7 @@
 Llamas of several depths and widths with random weights are served one after the other, with and
 without continuous batching, and asked for 16 and for 128 tokens. Least squares of the server's CPU
 seconds gives what `stratos/estimate/constants.py` holds, in small operations of this machine
-(`stratos.estimate.calibrate`), so that another machine needs its own measurement of those alone:
+(`stratos.estimate.fleet`), so that another machine needs its own measurement of those alone:
 
     a request, one after another   request + tokens · (step + layer · L + weights / bandwidth)
     a step of n at once            step + layer · L + n · (sequence + row · L) + weights / bandwidth
@@ -34,7 +34,7 @@ from stratos.core.machine_load import group_seconds
 from stratos.deploy.commands import serve_arguments
 from stratos.deploy.load_test import load_test
 from stratos.deploy.server import HOST, free_port, serving
-from stratos.estimate.calibrate import measure
+from stratos.estimate.fleet import measure
 
 SHAPES = ((2, 128, 4), (4, 64, 2), (4, 128, 4), (6, 192, 6), (12, 256, 8), (24, 384, 6))
 """Blocks, width and heads."""

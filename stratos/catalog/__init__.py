@@ -1,16 +1,13 @@
 """Server offers: read from catalogs in the SkyPilot schema, cleaned, and selected."""
 
 from stratos.catalog.gpus import Gpu, find_gpu, use_gpu_file
-from stratos.catalog.offers import Catalog, load_catalog
-from stratos.catalog.quotas import rows_of
-from stratos.catalog.table import UNLIMITED, Offers, Table
-from stratos.catalog.text_column import Words
+from stratos.catalog.offers import Catalog, load_catalog, rows_of
+from stratos.catalog.table import UNLIMITED, Table, Words
 
 __all__ = [
     "UNLIMITED",
     "Catalog",
     "Gpu",
-    "Offers",
     "Table",
     "Words",
     "find_gpu",

@@ -14,12 +14,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from stratos.catalog import arrow
 from stratos.catalog.clean import Cleaned
 from stratos.catalog.gpus import own_gpus
 from stratos.catalog.source import File
-from stratos.catalog.table import Table
-from stratos.catalog.text_column import Words
+from stratos.catalog.table import Table, Words, arrow_array, arrow_coded, arrow_floats, arrow_ints
 from stratos.core.atomic_files import replacing_file
 
 _META = b"stratos"
@@ -84,10 +82,10 @@ def _read(path: Path) -> Cleaned:
     columns: dict[str, Any] = {}
     for field in fields(Table):
         if field.type == "Words":
-            codes, names = arrow.coded(table[field.name])
+            codes, names = arrow_coded(table[field.name])
             columns[field.name] = Words(codes, tuple(names))
         else:
-            read = arrow.ints if field.type == "Ints" else arrow.floats
+            read = arrow_ints if field.type == "Ints" else arrow_floats
             columns[field.name] = read(table[field.name])
     return Cleaned(Table(**columns), meta["dropped"], meta["unknown"])
 
@@ -97,7 +95,7 @@ def _write(cleaned: Cleaned, path: Path) -> None:
     from pyarrow import parquet
 
     names = [field.name for field in fields(Table)]
-    columns = [arrow.array(getattr(cleaned.table, name)) for name in names]
+    columns = [arrow_array(getattr(cleaned.table, name)) for name in names]
     meta = json.dumps({"dropped": cleaned.dropped, "unknown": cleaned.unknown})
     table = pyarrow.Table.from_arrays(columns, names=names)
     with replacing_file(path, flushed=False) as new:

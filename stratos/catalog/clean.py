@@ -29,11 +29,18 @@ from dataclasses import dataclass
 import numpy as np
 
 from stratos.catalog import gcp
-from stratos.catalog.gpu_variants import fit
-from stratos.catalog.gpus import Gpu, find_gpu
-from stratos.catalog.listings import Listings
-from stratos.catalog.table import UNLIMITED, Table, hardware_kinds
-from stratos.catalog.text_column import Bools, Floats, Ints, Words, combine
+from stratos.catalog.gpus import Gpu, find_gpu, fit
+from stratos.catalog.readers import Listings
+from stratos.catalog.table import (
+    UNLIMITED,
+    Bools,
+    Floats,
+    Ints,
+    Table,
+    Words,
+    combine,
+    hardware_kinds,
+)
 
 MAX_GPUS = 1024
 """More accelerators than this in one server are a slip of the pen."""

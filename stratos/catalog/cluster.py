@@ -7,18 +7,15 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
-from stratos.catalog.gpu_variants import SAME_MEMORY
-from stratos.catalog.gpus import Gpu, find_gpu, variants
+from stratos.catalog.gpus import SAME_MEMORY, Gpu, find_gpu, variants
 from stratos.catalog.table import Table
+from stratos.config import CloudConfig
 from stratos.core.counted import counted
 from stratos.core.errors import CatalogError, StratosError
 from stratos.core.shares import Share
 from stratos.records import Offer
-
-if TYPE_CHECKING:
-    from stratos.config import CloudConfig
 
 _MIB_A_GIB = 1024
 _MAKERS = frozenset(("nvidia", "amd", "geforce", "tesla", "quadro", "instinct"))

@@ -13,8 +13,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from stratos.catalog.listings import Listings
-from stratos.catalog.text_column import Bools, Floats, Words, combine
+from stratos.catalog.readers import Listings
+from stratos.catalog.table import Bools, Floats, Words, combine
 
 FAMILIES = re.compile(r"(a2|a3|a4|a4x|g2|g4)-")
 """Machine types that exist only with GPUs."""

@@ -13,16 +13,12 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stratos.catalog.table import LOCAL, Table
-from stratos.catalog.text_column import Bools, Ints, combine
+from stratos.catalog.table import LOCAL, Bools, Ints, Table, estimate_kinds
+from stratos.config import CloudConfig
 from stratos.core.errors import CatalogError
-
-if TYPE_CHECKING:
-    from stratos.config import CloudConfig
 
 REGIONS_CSV = Path(__file__).with_name("regions.csv")
 
@@ -193,12 +189,7 @@ def _useful(table: Table, area: Ints) -> list[int]:
         table: the offers.
         area: number of the area by place; -1 is in all.
     """
-    with_gpu = table.accelerator_count > 0
-    read = combine(
-        np.where(with_gpu, table.accelerator.codes + 1, 0),
-        np.where(with_gpu, table.accelerator_count, table.kind),
-    )
-    kind = np.unique(read, return_inverse=True)[1]
+    kind = estimate_kinds(table)
     spot = np.where(np.isnan(table.usd_per_hour_spot), np.inf, table.usd_per_hour_spot)
     least = np.full((2, len(area), int(kind.max()) + 1), np.inf)
     np.minimum.at(least[0], (table.place, kind), table.usd_per_hour)

@@ -13,24 +13,132 @@ Rows are in the order of place, instance type, kind and price, whatever order th
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
-from stratos.catalog.text_column import Bools, Floats, Ints, Words, combine
 from stratos.records import Offer
+
+if TYPE_CHECKING:
+    import pyarrow
+    from _typeshed import DataclassInstance
+
+T = TypeVar("T", bound="DataclassInstance")
+
+
+# Dictionary-encoded text column: codes and sorted names.
+
+
+Codes = NDArray[np.int32]
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+
+_ROOM = 2**62
+"""Keys are combined below this, so that int64 never overflows."""
+
+
+@dataclass(frozen=True, eq=False)
+class Words:
+    """A column of text: row r reads `names[codes[r]]`. Names are sorted and differ."""
+
+    codes: Codes
+    names: tuple[str, ...]
+
+    @staticmethod
+    def of(texts: Iterable[str]) -> Words:
+        """Return the column of these texts."""
+        texts = list(texts)
+        names = sorted(set(texts))
+        index = {name: code for code, name in enumerate(names)}
+        return Words(
+            np.fromiter((index[text] for text in texts), np.int32, len(texts)),
+            tuple(names),
+        )
+
+    @staticmethod
+    def coded(codes: Codes, names: Sequence[str]) -> Words:
+        """Return the column of these codes; names may be unsorted and repeated."""
+        column = Words.of(names)
+        return Words(column.codes[codes] if len(names) else codes, column.names)
+
+    @staticmethod
+    def fill(text: str, n_rows: int) -> Words:
+        """Return a column that says the same in each row."""
+        return Words(np.zeros(n_rows, np.int32), (text,))
+
+    @staticmethod
+    def concat(columns: Sequence[Words]) -> Words:
+        """Return the columns one below the other."""
+        names = sorted({name for column in columns for name in column.names})
+        index = {name: code for code, name in enumerate(names)}
+        codes = [
+            np.array([index[name] for name in column.names], np.int32)[column.codes]
+            for column in columns
+            if len(column)
+        ]
+        return Words(np.concatenate(codes) if codes else np.zeros(0, np.int32), tuple(names))
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    def __getitem__(self, row: int) -> str:
+        return self.names[self.codes[row]]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        """Return the text of each row as an array of str objects."""
+        return np.array(self.names, object)[self.codes].astype(dtype or object, copy=False)
+
+    def spelled(self, rows: slice = slice(None)) -> list[str]:
+        """Return the text of each row."""
+        return [self.names[code] for code in self.codes[rows].tolist()]
+
+    def take(self, rows: Bools | Ints) -> Words:
+        """Return some rows; the names stay."""
+        return Words(self.codes[rows], self.names)
+
+    def where(self, test: Callable[[str], bool]) -> Bools:
+        """Return a mask of the rows whose text passes; each name is tested once."""
+        passes = np.fromiter(map(test, self.names), bool, len(self.names))
+        return passes[self.codes]
+
+    def map(self, change: Callable[[str], str]) -> Words:
+        """Return the column with each text changed; each name is changed once."""
+        return Words.coded(self.codes, [change(name) for name in self.names])
+
+    def used(self) -> list[str]:
+        """Return the names that some row has, sorted."""
+        counts = np.bincount(self.codes, minlength=len(self.names))
+        return [name for name, n in zip(self.names, counts.tolist(), strict=True) if n]
+
+
+def combine(*columns: Codes | Ints) -> Ints:
+    """Return one key a row that is equal where all columns are, and sorts as they do in turn."""
+    key, size = columns[0].astype(np.int64), _size(columns[0])
+    for column in columns[1:]:
+        width = _size(column)
+        if size * width >= _ROOM:
+            key = np.unique(key, return_inverse=True)[1].astype(np.int64)
+            size = _size(key)
+        key *= width
+        key += column
+        size *= width
+    return key
+
+
+def _size(column: Codes | Ints) -> int:
+    return int(column.max()) + 1 if len(column) else 1
+
 
 LOCAL = "local"
 """Name of the cloud that is this machine."""
 
 UNLIMITED = 2**31 - 1
 """`max_count` of what a cloud rents out in any number."""
-
-_CHUNK = 8192
-"""Rows that are made into offers at a time when all are iterated."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,46 +174,16 @@ class Table:
         return len(self.usd_per_hour)
 
     @staticmethod
-    def build(
-        *,
-        cloud: Words,
-        region: Words,
-        instance_type: Words,
-        accelerator: Words,
-        accelerator_count: Ints,
-        vcpus: Floats,
-        memory_gib: Floats,
-        vram_gib: Floats,
-        usd_per_hour: Floats,
-        usd_per_hour_spot: Floats,
-        price_date: Words,
-        source: Words,
-        max_count: Ints,
-    ) -> Table:
-        """Return the table of these columns: rows sorted, kinds and places numbered."""
-        kind = hardware_kinds(cloud, accelerator, accelerator_count, vcpus, memory_gib)
-        place = _dense(combine(cloud.codes, region.codes))
-        key = combine(place, instance_type.codes, kind)
-        table = Table(
-            cloud=cloud,
-            region=region,
-            instance_type=instance_type,
-            accelerator=accelerator,
-            accelerator_count=accelerator_count,
-            vcpus=vcpus,
-            memory_gib=memory_gib,
-            vram_gib=vram_gib,
-            usd_per_hour=usd_per_hour,
-            usd_per_hour_spot=usd_per_hour_spot,
-            price_date=price_date,
-            source=source,
-            max_count=max_count,
-            kind=kind,
-            place=place,
-        )
+    def build(**columns: Any) -> Table:
+        """Return the table of all columns but kind and place: rows sorted, both numbered."""
+        hardware = ("cloud", "accelerator", "accelerator_count", "vcpus", "memory_gib")
+        kind = hardware_kinds(*(columns[name] for name in hardware))
+        place = _dense(combine(columns["cloud"].codes, columns["region"].codes))
+        key = combine(place, columns["instance_type"].codes, kind)
+        table = Table(**columns, kind=kind, place=place)
         if (np.diff(key) > 0).all():
             return table
-        return table._take(np.lexsort((usd_per_hour_spot, usd_per_hour, key)))
+        return taken(table, np.lexsort((table.usd_per_hour_spot, table.usd_per_hour, key)))
 
     @staticmethod
     def of(offers: Iterable[Offer], counts: Sequence[int] | None = None) -> Table:
@@ -118,48 +196,26 @@ class Table:
         rows = list(offers)
         if counts is None:
             counts = [1 if row.cloud == LOCAL else UNLIMITED for row in rows]
-
-        def numbers(name: str) -> Floats:
-            return np.array([getattr(row, name) for row in rows], float)
-
-        return Table.build(
-            cloud=Words.of(row.cloud for row in rows),
-            region=Words.of(row.region for row in rows),
-            instance_type=Words.of(row.instance_type for row in rows),
-            accelerator=Words.of(row.accelerator or "" for row in rows),
-            accelerator_count=numbers("accelerator_count").astype(np.int64),
-            vcpus=numbers("vcpus"),
-            memory_gib=numbers("memory_gib"),
-            vram_gib=numbers("vram_gib"),
-            usd_per_hour=numbers("usd_per_hour"),
-            usd_per_hour_spot=numbers("usd_per_hour_spot"),  # None becomes NaN
-            price_date=Words.of(row.price_date for row in rows),
-            source=Words.of(row.source for row in rows),
-            max_count=np.array(counts, np.int64),
-        )
+        columns: dict[str, Any] = {"max_count": np.array(counts, np.int64)}
+        columns["accelerator_count"] = np.array([row.accelerator_count for row in rows], np.int64)
+        for field in fields(Table):
+            if field.type == "Words":
+                columns[field.name] = Words.of(getattr(row, field.name) or "" for row in rows)
+            elif field.type == "Floats":  # None becomes NaN
+                columns[field.name] = np.array([getattr(row, field.name) for row in rows], float)
+        return Table.build(**columns)
 
     @staticmethod
     def concat(tables: Sequence[Table]) -> Table:
         """Return the offers of all tables as one."""
-        columns: dict[str, Any] = {}
-        for field in fields(Table):
-            if field.name not in ("kind", "place"):
-                parts = [getattr(table, field.name) for table in tables]
-                is_words = isinstance(parts[0], Words)
-                columns[field.name] = Words.concat(parts) if is_words else np.concatenate(parts)
+        columns = stacked(tables)
+        del columns["kind"], columns["place"]
         return Table.build(**columns)
 
     def take(self, rows: Bools | Ints) -> Table:
         """Return some rows (ascending, or a mask), with kinds and places numbered anew."""
-        table = self._take(rows)
+        table = taken(self, rows)
         return replace(table, kind=_dense(table.kind), place=_dense(table.place))
-
-    def _take(self, rows: Bools | Ints) -> Table:
-        columns: dict[str, Any] = {}
-        for field in fields(self):
-            column = getattr(self, field.name)
-            columns[field.name] = column.take(rows) if isinstance(column, Words) else column[rows]
-        return Table(**columns)
 
     @cached_property
     def places(self) -> tuple[tuple[str, str], ...]:
@@ -178,10 +234,10 @@ class Table:
 
     def offer(self, row: int) -> Offer:
         """Return one row as a record."""
-        return next(self._offers(row, row + 1))
+        return next(self.offers(slice(row, row + 1)))
 
-    def _offers(self, start: int, stop: int) -> Iterator[Offer]:
-        part = slice(start, stop)
+    def offers(self, part: slice = slice(None)) -> Iterator[Offer]:
+        """Yield some rows as records."""
         return map(
             Offer,
             self.cloud.spelled(part),
@@ -199,31 +255,26 @@ class Table:
         )
 
 
-class Offers(Sequence[Offer]):
-    """The rows of a table as records that are made when they are asked for."""
+def taken(columns: T, rows: Bools | Ints) -> T:
+    """Return some rows of a record of columns."""
+    values = {field.name: getattr(columns, field.name) for field in fields(columns)}
+    return replace(
+        columns,
+        **{
+            name: column.take(rows) if isinstance(column, Words) else column[rows]
+            for name, column in values.items()
+        },
+    )
 
-    def __init__(self, table: Table) -> None:
-        """Show `table` as a sequence of records."""
-        self._table = table
 
-    def __len__(self) -> int:
-        return len(self._table)
-
-    @overload
-    def __getitem__(self, row: int) -> Offer: ...
-
-    @overload
-    def __getitem__(self, row: slice) -> tuple[Offer, ...]: ...
-
-    def __getitem__(self, row: int | slice) -> Offer | tuple[Offer, ...]:
-        rows = range(len(self))[row]  # raises IndexError as a sequence has to
-        if isinstance(rows, range):
-            return tuple(map(self._table.offer, rows))
-        return self._table.offer(rows)
-
-    def __iter__(self) -> Iterator[Offer]:
-        for start in range(0, len(self), _CHUNK):
-            yield from self._table._offers(start, min(len(self), start + _CHUNK))
+def stacked(tables: Sequence[DataclassInstance]) -> dict[str, Any]:
+    """Return the columns of several records one below the other."""
+    columns: dict[str, Any] = {}
+    for field in fields(tables[0]):
+        parts = [getattr(table, field.name) for table in tables]
+        is_words = isinstance(parts[0], Words)
+        columns[field.name] = Words.concat(parts) if is_words else np.concatenate(parts)
+    return columns
 
 
 def hardware_kinds(
@@ -237,6 +288,18 @@ def hardware_kinds(
     here = cloud.where(lambda name: name == LOCAL).astype(np.int64)
     counts, cpus, gib = (_ranks(column) for column in (accelerator_count, vcpus, memory_gib))
     return _dense(combine(here, accelerator.codes, counts, cpus, gib))
+
+
+def estimate_kinds(table: Table) -> Ints:
+    """Return the number of what an estimate reads of each row."""
+    here = table.cloud.where(lambda name: name == LOCAL).astype(np.int64)
+    with_gpu = table.accelerator_count > 0
+    read = combine(
+        np.where(with_gpu, table.accelerator.codes + 1, 0),
+        np.where(with_gpu, table.accelerator_count, table.kind),
+        here,
+    )
+    return _ranks(read)
 
 
 def _ranks(column: Ints | Floats) -> Ints:
@@ -259,3 +322,70 @@ def _first_rows(index: Ints) -> Ints:
     first = np.zeros(int(index.max()) + 1 if len(index) else 0, np.int64)
     first[index[::-1]] = np.arange(len(index), dtype=np.int64)[::-1]
     return first
+
+
+# Conversion between Arrow arrays and our columns, without copies.
+
+
+def arrow_floats(column: pyarrow.ChunkedArray) -> Floats:
+    """Return a float64 column; null is NaN."""
+    parts = []
+    for chunk in column.chunks:
+        values = _values(chunk, np.float64)
+        if chunk.null_count:
+            values = np.where(_valid(chunk), values, math.nan)
+        parts.append(values)
+    return np.concatenate(parts) if parts else np.zeros(0)
+
+
+def arrow_ints(column: pyarrow.ChunkedArray) -> Ints:
+    """Return an int64 column without nulls."""
+    parts = [_values(chunk, np.int64) for chunk in column.chunks]
+    return np.concatenate(parts) if parts else np.zeros(0, np.int64)
+
+
+def arrow_coded(column: pyarrow.ChunkedArray) -> tuple[Codes, list[str]]:
+    """Return a text column with a dictionary of int32 as codes and names; null has code -1."""
+    chunks = column.unify_dictionaries().chunks
+    parts = []
+    for chunk in chunks:
+        codes = _values(chunk.indices, np.int32)
+        if chunk.null_count:
+            codes = codes.copy()
+            codes[~_valid(chunk.indices)] = -1
+        parts.append(codes)
+    names = chunks[0].dictionary.to_pylist() if chunks else []
+    return (np.concatenate(parts) if parts else np.zeros(0, np.int32)), names
+
+
+def arrow_array(column: Words | Ints | Floats) -> pyarrow.Array:
+    """Return a column of a table as an Arrow array; text is dictionary-encoded."""
+    import pyarrow
+
+    if not isinstance(column, Words):
+        kind = pyarrow.int64() if column.dtype == np.int64 else pyarrow.float64()
+        data = pyarrow.py_buffer(np.ascontiguousarray(column))
+        return pyarrow.Array.from_buffers(kind, len(column), [None, data])
+    names = [name.encode() for name in column.names]
+    ends = np.cumsum([0, *map(len, names)], dtype=np.int32)
+    dictionary = pyarrow.Array.from_buffers(
+        pyarrow.string(),
+        len(names),
+        [None, pyarrow.py_buffer(ends), pyarrow.py_buffer(b"".join(names))],
+    )
+    codes = pyarrow.py_buffer(np.ascontiguousarray(column.codes))
+    indices = pyarrow.Array.from_buffers(pyarrow.int32(), len(column), [None, codes])
+    return pyarrow.DictionaryArray.from_arrays(indices, dictionary)
+
+
+def _values(array: pyarrow.Array, dtype: type) -> np.ndarray:
+    data = array.buffers()[1]
+    if not len(array) or data is None:
+        return np.zeros(len(array), dtype)
+    return np.frombuffer(data, dtype, count=array.offset + len(array))[array.offset :]
+
+
+def _valid(array: pyarrow.Array) -> np.ndarray:
+    bits = np.frombuffer(array.buffers()[0], np.uint8)
+    stop = array.offset + len(array)
+    return np.unpackbits(bits, count=stop, bitorder="little")[array.offset :].astype(bool)

@@ -24,7 +24,7 @@ from stratos.core.printable import shown
 from stratos.core.reasons import Reason
 from stratos.distill.tokenizer import SPECIAL
 from stratos.distill.trainer import unusable
-from stratos.plan.horizon import MAX_SERVE_HOURS
+from stratos.plan.verdict import MAX_SERVE_HOURS
 from stratos.synthesize.declared import contradictions
 from stratos.teachers.facts import FACTS
 from stratos.tracking import services

@@ -35,9 +35,9 @@ from stratos.deploy.trial import (
 )
 from stratos.deploy.under_load import Plans
 from stratos.deploy.words import AnswersDiffer, LatencyMissed
-from stratos.estimate import card_of_student
+from stratos.estimate.cards import card_of_student
 from stratos.evaluate.answer_files import KeptAnswer, read_answers, room_for_answers
-from stratos.plan.traffic import rates_of
+from stratos.plan.options.workload import rates_of
 from stratos.records import (
     Corpus,
     Deployment,

@@ -9,7 +9,7 @@ from statistics import fmean
 
 import psutil
 
-from stratos.catalog.local import local_offer
+from stratos.catalog.offers import local_offer
 from stratos.config import DeployConfig
 from stratos.core.machine_load import others_between, usage
 from stratos.deploy.commands import ALONE, engine_of
@@ -18,16 +18,10 @@ from stratos.deploy.engines.hugging_face import Transformers
 from stratos.deploy.load_test import LoadTest, load_test
 from stratos.deploy.server import Server
 from stratos.deploy.under_load import Asking, Plans, Tick, under_load
-from stratos.estimate import (
-    ServedHere,
-    Workload,
-    block_seconds,
-    calibration,
-    foresee,
-    over_estimate,
-    remember,
-    server_gib,
-)
+from stratos.estimate.cards import Workload
+from stratos.estimate.fleet import ServedHere, calibration, remember
+from stratos.estimate.hours import server_gib
+from stratos.estimate.serving import block_seconds, foresee, over_estimate
 from stratos.records import Interval, LoadResult, Plan, Prediction, RoleChoice, ServingSetting
 from stratos.tasks.base import Message
 

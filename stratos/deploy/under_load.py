@@ -15,8 +15,10 @@ from pathlib import Path
 from stratos.deploy.keeping_up import LOOKS
 from stratos.deploy.load_test import LoadTest, OpenLoop, open_loop
 from stratos.deploy.server import Server
-from stratos.estimate import Foresight, Workload, answers_per_s
+from stratos.estimate.cards import Workload
+from stratos.estimate.hours import answers_per_s
 from stratos.estimate.queueing import p95_over_service, wait_of_waiting
+from stratos.estimate.serving import Foresight
 from stratos.records import LoadResult, ModelCard, Offer, Prediction, ServingSetting, TriedRate
 from stratos.tasks.base import Message
 

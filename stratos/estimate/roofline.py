@@ -33,9 +33,8 @@ import numpy as np
 
 from stratos.estimate import constants as k
 from stratos.estimate.cards import attention_width, kv_bytes_per_token, parts
-from stratos.estimate.device import Device
 from stratos.estimate.fitted import InferenceFit, TrainingFit
-from stratos.estimate.fleet import Fleet
+from stratos.estimate.fleet import Device, Fleet
 from stratos.records import ModelCard
 
 Number = Any

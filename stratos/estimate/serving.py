@@ -1,34 +1,119 @@
 """Latency and throughput of a serving server, at its operating points.
 
-A server runs an engine (`engines`), which holds one replica of a model or count / g that are each
+A server runs an engine (`answering`), which holds one replica of a model or count / g that are each
 cut over g devices. A replica gives b answers at once; requests queue where all b are busy
 (`queueing`). More at once, or busier, are more a second and wait longer: what is a point is what no
 other setting of the same server beats in both.
 
     answer = wait + time of an answer at b (`answering`)
     rate   = ρ · replicas · b / time of an answer at b
+
+Answers that share a processor: their 95th percentile, by a table of simulations.
+
+The fewer are answered at once, the faster each is, where a step takes as much longer as there are
+sequences in it. The queue of `queueing`, in which every answer takes what it takes with all slots
+busy, is then too slow. `benchmarks/estimate/sharing.py` writes the table.
 """
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from functools import lru_cache
+from importlib.resources import files
 from typing import Any
 
 import numpy as np
 
-from stratos.estimate.answering import AnswerTime, all_degrees, fits, pace
-from stratos.estimate.engines import EngineChoice, Runner, runners
-from stratos.estimate.fleet import Bools, Fleet, Floats, Ints
-from stratos.estimate.jobs import Workload
-from stratos.estimate.queueing import (
-    busy_probability,
-    p95_over_service,
-    variation_squared,
-    wait_of_waiting,
+from stratos.catalog.offers import local_offer
+from stratos.catalog.table import Bools, Floats, Ints
+from stratos.deploy.engines.known import engine_named
+from stratos.estimate import constants as k
+from stratos.estimate.answering import (
+    AnswerTime,
+    EngineChoice,
+    Runner,
+    all_degrees,
+    answer_ranges,
+    answer_source,
+    fits,
+    pace,
+    runners,
 )
-from stratos.estimate.sharing import more_wait, p95_shared
-from stratos.records import ModelCard, ServingSetting
+from stratos.estimate.cards import Workload
+from stratos.estimate.fleet import Calibration, Fleet, device_of
+from stratos.estimate.queueing import p95_over_service, variation_squared, wait_of_waiting
+from stratos.records import Interval, ModelCard, Offer, ServingSetting
+
+
+@lru_cache(maxsize=1)
+def _tables() -> tuple[Floats, Floats, dict[int, Floats]]:
+    """Return the ratios, the shares busy, and the percentiles by number of slots."""
+    text = files("stratos.estimate").joinpath("sharing.toml").read_text(encoding="utf-8")
+    kept: dict[str, Any] = tomllib.loads(text)
+    ratios, busy = np.array(kept["ratios"]), np.array([0.0, *kept["busy"]])
+    alone = k.P95_OVER_MEAN * ratios[:, None]  # nobody else is there
+    tables = {
+        int(slots): np.hstack([alone, np.array(table["p95"])])
+        for slots, table in kept["slots"].items()
+    }
+    return ratios, busy, tables
+
+
+def p95_shared(slots: int, utilisation: float, ratio: Any) -> Floats:
+    """Return the 95th percentile of wait and answer, over an answer with all slots busy.
+
+    Args:
+        slots: answers that are given at once, interpolated by their logarithm; fewer or more than
+            the tables have count as the least or the most.
+        utilisation: share of what it answers at most, below 1.
+        ratio: seconds of an answer alone over those with all slots busy, a number or an array.
+    """
+    ratios, busy, tables = _tables()
+    most = float(busy[-1])
+    share = min(utilisation, most)
+    known = np.log(list(tables))
+    by_slots = np.array([[np.interp(share, busy, row) for row in one] for one in tables.values()])
+    column = np.array([np.interp(np.log(slots), known, one) for one in by_slots.T])
+    beyond = max(1.0, (1.0 - most) / (1.0 - utilisation))
+    found: Floats = beyond * np.interp(np.asarray(ratio, dtype=np.float64), ratios, column)
+    return found
+
+
+def more_wait(
+    slots: int, utilisation: float, seconds: Floats, weights: Floats, ratio: Floats
+) -> Floats:
+    """Return by how much longer answers wait behind all works than behind their own, by work.
+
+    It is added to a 95th percentile of `p95_shared`, which knows answers of one size alone: a short
+    one waits for slots that long ones hold. A share C of all finds every slot busy, and those wait
+    θ seconds on average (`queueing`), so that 5% of all wait longer than θ · ln(C / 0.05). With 1
+    added under the logarithm it is no step where C is about 0.05, and rather too long than too
+    short.
+
+    Args:
+        slots: answers that are given at once, at least 2.
+        utilisation: share of what it answers at most, below 1.
+        seconds: mean of an answer with all slots busy, by (server, work).
+        weights: share of each work in the requests.
+        ratio: seconds of an answer alone over `seconds`, by (server, work) or by work.
+    """
+    square = seconds**2 @ weights / (seconds @ weights)
+    theta = wait_of_waiting(slots, utilisation, 1.0)
+    longer: Floats = theta * np.maximum(square[:, None] - seconds, 0.0)
+    mixed = (seconds * ratio) @ weights / (seconds @ weights)
+    return longer * np.log1p(_all_busy(slots, utilisation, mixed) / 0.05)[:, None]
+
+
+def _all_busy(slots: int, utilisation: float, ratio: Floats) -> Floats:
+    """Return the probability that a request finds every slot busy, where few are faster."""
+    answered = np.arange(1, slots + 1)
+    slow = ratio[:, None] + (1.0 - ratio[:, None]) * (answered - 1) / (slots - 1)
+    states = np.cumprod(utilisation * slots * slow / answered, axis=1)
+    states[:, -1] /= 1.0 - utilisation
+    found: Floats = states[:, -1] / (1.0 + states.sum(axis=1))
+    return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -201,14 +286,6 @@ def routed_p95_ms(
     return tuple((np.array(latencies_ms) * p95(routed) / p95(traffic)).tolist())
 
 
-def mean_wait(seconds: Floats, weights: Floats, batch: int, utilisation: float) -> Floats:
-    """Return the mean seconds before an answer begins, by server; see `p95_seconds`."""
-    mean, square = _mixture(seconds, weights)
-    wait = wait_of_waiting(batch, utilisation, mean, square)
-    found: Floats = busy_probability(batch, utilisation) * wait
-    return found
-
-
 def _mixture(seconds: Floats, weights: Floats) -> tuple[Floats, Floats]:
     """Return mean and mean square of the answers of all works together, by server if several."""
     return seconds @ weights, (seconds**2 @ weights) * (1.0 + variation_squared())
@@ -251,3 +328,150 @@ def _undominated(parts: Sequence[ServingTable], n_servers: int) -> ServingTable:
         left.append(part.take(~no_worse.any(axis=0)[part.server]))
     points = _joined(left)
     return points.take(np.argsort(points.server, kind="stable"))
+
+
+# The operating points of one server, with ranges.
+
+
+MOST_UTILISATION = 0.95
+"""Utilisation at which the upper end of a latency is given, where a time of an answer at the upper
+end of its own range would overrun the server."""
+
+
+def p95_at_ends(
+    seconds: Floats,
+    weights: Floats,
+    batch: int,
+    utilisation: float,
+    alone: Floats | None = None,
+) -> Floats:
+    """Return the 95th percentile of wait and answer at mean, low and high, by (end, work).
+
+    The rate of requests is that of the mean at its utilisation: slower answers keep the server
+    busier.
+
+    Args:
+        seconds: of an answer, by (end, work).
+        weights: share of each work in the requests.
+        batch: answers at once.
+        utilisation: share of the time that a slot is busy, at the mean.
+        alone: by work; see `p95_seconds`.
+    """
+    most = max(utilisation, MOST_UTILISATION)
+    busy = np.minimum(utilisation * (seconds @ weights) / (seconds[0] @ weights), most).tolist()
+    return np.vstack(
+        [
+            p95_seconds(row[None], weights, batch, share, alone)
+            for row, share in zip(seconds, busy, strict=True)
+        ]
+    )
+
+
+# The expected result of a load test: single answer, capacity, queue.
+
+
+LEAST_HOST_SHARE = 0.1
+"""Least share of an answer that is the host's, where arithmetic would leave it none."""
+
+
+@dataclass(frozen=True)
+class Foresight:
+    """A server before its load test."""
+
+    answer_ms: Interval
+    """Mean of an answer alone."""
+    requests_per_s: Interval
+    """What it answers at most."""
+    busy_ms: Interval
+    """Mean of an answer with all slots busy, without the wait before it."""
+    slots: int
+    shares: bool = False
+    """Whether answers share a processor, so that few are faster than many."""
+
+    def p95_ms(self, requests_per_s: float) -> Interval | None:
+        """Return the 95th percentile of an answer under a rate; None where it is overrun by it."""
+        utilisation = requests_per_s / self.requests_per_s.mean
+        if utilisation >= 1.0:
+            return None
+        one = self.busy_ms
+        ends = np.array([[one.mean], [one.low], [one.high]])
+        alone = np.array([self.answer_ms.mean / one.mean]) if self.shares else None
+        p95 = p95_at_ends(ends, np.ones(1), self.slots, utilisation, alone)
+        mean, low, high = p95[:, 0].tolist()
+        return Interval(mean, low, high, one.source)
+
+
+def foresee(
+    card: ModelCard,
+    offer: Offer,
+    work: Workload,
+    run: ServingSetting,
+    calibration: Calibration | None = None,
+) -> Foresight:
+    """Return what a server is expected to show.
+
+    Args:
+        card: the student.
+        offer: the server.
+        work: size of the requests.
+        run: engine, and answers at once.
+        calibration: the measurement of this machine, for local offers.
+    """
+    device = device_of(offer, calibration)
+    fleet = Fleet.of([device])
+    engine = engine_named(run.engine)
+    found = pace(
+        card, fleet, work, run.tensor_parallel, engine.cost, engine.weight_format(run.format)
+    )
+
+    def answer(batch: int) -> Interval:
+        time = found.steady(batch)
+        source = answer_source(card, device, work, bool(time.launches[0]), run.engine)
+        return answer_ranges(card, fleet, work, time, 1000.0, run.engine).interval(0, source)
+
+    busy = answer(run.slots)
+    mean, low, high = (1000 * run.slots / ms for ms in (busy.mean, busy.high, busy.low))
+    most = Interval(mean, low, high, busy.source)
+    return Foresight(answer(1), most, busy, run.slots, engine.cost.is_compiled)
+
+
+def block_seconds(
+    card: ModelCard,
+    offer: Offer,
+    work: Workload,
+    run: ServingSetting,
+    answer_s: float,
+    calibration: Calibration | None = None,
+) -> float:
+    """Return the seconds of a block that bring the estimate to an answer as it was measured.
+
+    Args:
+        card: the student.
+        offer: the server, without a GPU.
+        work: mean size of the requests.
+        run: engine; the answers came one at a time.
+        answer_s: mean seconds of an answer.
+        calibration: the measurement of this machine.
+    """
+    device = replace(device_of(offer, calibration), decode_floor_s=0.0, load_tested=True)
+    engine = engine_named(run.engine)
+    found = pace(card, device, work, 1, engine.cost, engine.weight_format(run.format))
+    computed = found.steady(1).seconds(work.answer_tokens)
+    host = max(answer_s - float(computed), LEAST_HOST_SHARE * answer_s)
+    return host / (work.answer_tokens * engine.cost.host_blocks(card.n_layers, 1))
+
+
+def over_estimate(
+    card: ModelCard, work: Workload, run: ServingSetting, answer_s: float, machine: Calibration
+) -> float:
+    """Return the seconds of an answer over those of the estimate without load tests.
+
+    Args:
+        card: the student.
+        work: mean size of the requests.
+        run: how it was served on this machine; the answers came one at a time.
+        answer_s: mean seconds of an answer.
+        machine: the measurement of this machine.
+    """
+    expected = foresee(card, local_offer(), work, run, replace(machine, served=()))
+    return 1000 * answer_s / expected.answer_ms.mean

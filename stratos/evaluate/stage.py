@@ -28,7 +28,8 @@ from stratos.core.context import Context
 from stratos.core.counted import counted
 from stratos.core.errors import StratosError
 from stratos.core.item_progress import ItemProgress
-from stratos.estimate import Workload, answers_per_s, batch_hours, card_of_student
+from stratos.estimate.cards import Workload, card_of_student
+from stratos.estimate.hours import answers_per_s, batch_hours
 from stratos.evaluate.answer_files import answers_path, write_answers, write_examples
 from stratos.evaluate.answers import (
     ROLE,

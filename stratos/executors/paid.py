@@ -10,8 +10,7 @@ from stratos.executors.job_of_stage import PLANNED
 from stratos.executors.received import Received
 from stratos.executors.unseen import Spans, egress_of, last_end, leases_of, settle
 from stratos.ledger import Ledger
-from stratos.ledger.leaving import Leave, expect, leaves
-from stratos.ledger.servers import Lease, rent
+from stratos.ledger.reserves import Lease, Leave, expect, leaves, rent
 
 _NEARLY_S = 240.0
 """Seconds by which a job may end earlier than its money: it saves before its time limit."""

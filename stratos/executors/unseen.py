@@ -18,8 +18,7 @@ from stratos.executors.job import OVER, Executor, Job, JobSpec, Status
 from stratos.executors.job_of_stage import job_name
 from stratos.executors.received import Received
 from stratos.ledger import Ledger
-from stratos.ledger.leaving import leaves
-from stratos.ledger.servers import Lease, leases
+from stratos.ledger.reserves import Lease, leases, leaves
 
 Spans = Sequence[tuple[float, float]]
 """Begin and end of each time that a job held its servers, in seconds since the epoch."""

@@ -21,8 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stratos.plan.egress import Egress, Place
-from stratos.plan.option import Option
+from stratos.plan.option import Egress, Option, Place
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -5,17 +5,53 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from stratos.config import LimitsConfig, ObjectiveConfig, PlanConfig
-from stratos.plan.egress import Egress, Place
-from stratos.plan.left_out import LeftOut
-from stratos.plan.option import Mix, Option, Served
-from stratos.plan.quotas import Caps
+from stratos.core import reasons
+from stratos.plan.option import Caps, Egress, Mix, Option, Place, Served
 from stratos.records import Assumption, Interval, ModelCard, RoleChoice
+from stratos.synthesize.choice import Reason
+from stratos.synthesize.strategy import Strategy
 
-if TYPE_CHECKING:
-    from stratos.synthesize.strategy import Strategy
+# Candidates that the plan excludes, with the reason as a value.
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A teacher, a student, a strategy or a pair of them that no plan may take."""
+
+    subject: str
+    """What it is, as tables name it."""
+    reason: Reason
+    why: reasons.Reason
+    """The same with its amounts."""
+    strategy: str = ""
+    """Label of the strategy that it is about, "" for none."""
+    teacher: str = ""
+    """The teacher that it is about, "" for none."""
+
+    @property
+    def text(self) -> str:
+        """Why, in words."""
+        return str(self.why)
+
+
+class Exclusions(dict[str, LeftOut]):
+    """What is left out so far, by its subject; a later reason takes the place of an earlier one."""
+
+    def add(
+        self,
+        subject: str,
+        reason: Reason,
+        why: reasons.Reason,
+        *,
+        strategy: str = "",
+        teacher: str = "",
+    ) -> None:
+        """Leave something out."""
+        self[subject] = LeftOut(subject, reason, why, strategy, teacher)
+
 
 T = TypeVar("T")
 

@@ -2,32 +2,207 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import datetime
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
 
 from stratos.catalog import Catalog, load_catalog
+from stratos.config import Config
+from stratos.core.context import Context
 from stratos.core.counted import counted
 from stratos.core.errors import InfeasibleError
-from stratos.estimate import calibration
-from stratos.plan.accuracy.hardly_learnt import hardly_learnt
+from stratos.estimate.fleet import calibration
 from stratos.plan.accuracy.history import history_for, recipe_of
-from stratos.plan.accuracy.without_model import needs_no_model
-from stratos.plan.explain.variants import Variants
-from stratos.plan.open_models import open_ways
-from stratos.plan.options.answered_before import Kept
+from stratos.plan.accuracy.predict import hardly_learnt, needs_no_model
+from stratos.plan.explain.infeasible import explain, no_candidates
+from stratos.plan.explain.prices import assumptions_of, end_of, ending, prices_of, stale
+from stratos.plan.explain.reasons import as_point, reasons
+from stratos.plan.explain.whatif import Variants, whatif
+from stratos.plan.objective import COSTS, best, counted_by, exchange_rates, levels
+from stratos.plan.option import Range
 from stratos.plan.options.candidates import build_problem, this_machine
-from stratos.plan.options.job_servers import nodes_unknown
-from stratos.plan.problem import Problem
-from stratos.plan.solution import solve
+from stratos.plan.options.hosted import Kept
+from stratos.plan.options.role_options import nodes_unknown
+from stratos.plan.problem import Choice, LeftOut, Problem
+from stratos.plan.solve.frontier import frontier, within
+from stratos.plan.solve.model import Model
 from stratos.plan.until_report import AFTER, stage_times
+from stratos.plan.ways import open_ways
+from stratos.plan.words import TooManyRequests
 from stratos.plan.worth import verdict_of, why_no_verdict, worth_of
-from stratos.records import Pilot, Plan, Probe
+from stratos.records import Pilot, Plan, Probe, RoleChoice
+from stratos.synthesize.choice import Reason
 
-if TYPE_CHECKING:
-    from stratos.config import Config
-    from stratos.core.context import Context
+MAX_FRONTIER = 200
+"""Points of the frontier that the record keeps; `n_frontier` counts all."""
+
+
+def solve(
+    problem: Problem,
+    solver: str | None = None,
+    variants: Variants | None = None,
+    today: datetime.date | None = None,
+) -> Plan:
+    """Choose teacher, student, strategy and the servers of every role together.
+
+    Args:
+        problem: candidates, options, limits and objective; it is not changed.
+        solver: PuLP's name of the solver to use; None takes that of the problem's settings.
+        variants: how to ask again with other clouds, hours or traffic; None leaves those out of
+            what is explained.
+        today: what the age of prices and the end of teachers are measured from; None takes the
+            date of this machine.
+
+    Raises:
+        InfeasibleError: no plan meets the limits; the message says what to change.
+        StratosError: no solver is there, or all of them failed.
+    """
+    start = time.perf_counter()
+    if solver is not None:
+        problem = replace(problem, settings=replace(problem.settings, solver=solver))
+    if not problem.candidates:
+        raise no_candidates(problem, variants)
+    everything = frontier(problem)
+    if not everything:
+        raise no_candidates(_without_servers(problem), variants)
+    rates = exchange_rates(problem.objective, problem.limits, everything)
+    net = rates.net_cost
+    model = Model(problem)
+    order = levels(counted_by(problem.objective, net), net)
+    chosen = model.solve(problem.ahead(problem.limits), order)
+    if chosen is None:
+        if (others := _without_dearest_last_call(problem)) is not None:
+            with contextlib.suppress(InfeasibleError):
+                return solve(others, variants=variants, today=today)
+        raise explain(problem, model, everything, variants)
+    feasible = within(everything, problem.ahead(problem.limits), problem.spent_usd)
+    alternatives = {cost.alternative: best(feasible, cost.alone, net) for cost in COSTS}
+    shown = _shown(feasible, [chosen, *alternatives.values()])
+    roles = chosen.roles()
+    prices = prices_of(problem, chosen)
+    dates = sorted({price.date for price in prices if price.date}) or [""]
+    ends = end_of(problem, chosen)
+    said = [*problem.warnings, *model.warnings, *stale(prices, today)]
+    said += ending(problem, chosen, today)
+    return Plan(
+        status=model.status,
+        solver=model.solver_name,
+        teacher=chosen.candidate.teacher,
+        student=chosen.candidate.student,
+        strategy=chosen.candidate.strategy,
+        roles=roles,
+        accuracy=chosen.candidate.accuracy,
+        usd=chosen.usd,
+        hours=chosen.hours,
+        latency_ms=chosen.latency_ms,
+        objective=problem.objective.name,
+        frontier=tuple(as_point(choice, net) for choice in shown),
+        n_frontier=len(feasible),
+        alternatives={name: as_point(choice, net) for name, choice in alternatives.items()},
+        reasons=reasons(problem, chosen, everything, rates),
+        left_out={**problem.left_out, **problem.not_rented},
+        warnings=tuple(dict.fromkeys(said)),
+        n_offers=problem.n_offers,
+        price_dates=(dates[0], dates[-1]),
+        what_if=whatif(
+            problem,
+            model,
+            chosen,
+            everything,
+            net,
+            variants if problem.settings.explain else None,  # each is a problem of its own
+        ),
+        seconds=time.perf_counter() - start,
+        prompt=chosen.candidate.prompt,
+        train_tokens=chosen.candidate.train_tokens,
+        max_tokens=problem.max_tokens.get(chosen.candidate.teacher, {}),
+        usd_range=_usd_range(roles, chosen.egress_usd),
+        hours_range=_hours_range(roles),
+        egress_usd=chosen.egress_usd,
+        spent_usd=problem.spent_usd,
+        spent_hours=problem.spent_hours,
+        prices=prices,
+        assumptions=assumptions_of(problem, chosen, prices, rates),
+        net_usd=net(chosen),
+        exchange=dict(rates.usd),
+        teacher_retires=ends,
+    )
+
+
+def _usd_range(roles: Sequence[RoleChoice], egress_usd: float) -> Range | None:
+    """Add the ends of the roles' ranges; None where one is not known.
+
+    Servers that are rented for a time that is given cost what they cost.
+    """
+    ranges = [_known(role.usd_range, role.usd, role) for role in roles]
+    return _sum(ranges, egress_usd)
+
+
+def _hours_range(roles: Sequence[RoleChoice]) -> Range | None:
+    """The same for the hours until the student serves."""
+    before = [role for role in roles if role.role != "serve"]
+    queued = sum(role.wait_hours or 0.0 for role in before)
+    return _sum([_known(role.hours_range, role.hours, role) for role in before], queued)
+
+
+def _known(between: Range | None, value: float, role: RoleChoice) -> Range | None:
+    if between is None and (role.offer is not None or not value):
+        return value, value
+    return between
+
+
+def _sum(ranges: Sequence[Range | None], more: float = 0.0) -> Range | None:
+    known = [between for between in ranges if between is not None]
+    if len(known) < len(ranges):
+        return None
+    return sum(low for low, _ in known) + more, sum(high for _, high in known) + more
+
+
+def _without_dearest_last_call(problem: Problem) -> Problem | None:
+    """Leave out the teachers whose last call sets most aside; None where that may help nothing.
+
+    The frontier compares plans by what they cost. One that costs a little more, and needs less set
+    aside, may be the only one that a budget holds.
+    """
+    if problem.limits.budget_usd is None:
+        return None
+    calls = {
+        c: max((option.last_call_usd for option in problem.options[c.work[0]]), default=0.0)
+        for c in problem.candidates
+    }
+    most = max(calls.values())
+    kept = tuple(c for c, usd in calls.items() if usd < most)
+    return replace(problem, candidates=kept) if kept else None
+
+
+def _without_servers(problem: Problem) -> Problem:
+    """Say of every student that no allowed mix of servers keeps up with its requests."""
+    caps = problem.caps
+    why = {
+        c.student: TooManyRequests(
+            sum(problem.rates[c.work[2]]), caps.max_nodes, caps.max_usd_per_hour, caps.any_quota
+        )
+        for c in problem.candidates
+        if c.work[2] in problem.rates
+    }
+    more = [LeftOut(student, Reason.NO_SERVER, reason) for student, reason in why.items()]
+    others = [one for one in problem.exclusions if one.subject not in why]
+    return replace(problem, exclusions=(*others, *more))
+
+
+def _shown(feasible: Sequence[Choice], always: Sequence[Choice]) -> list[Choice]:
+    """Return the frontier by dollars, thinned evenly to its cap, with what must not be missing."""
+    ordered = sorted(feasible, key=lambda c: (c.usd, c.hours, c.latency_ms, c.sort_name))
+    if len(ordered) <= MAX_FRONTIER:
+        return ordered
+    must = {choice.costs for choice in always}
+    kept = {i for i, choice in enumerate(ordered) if choice.costs in must}
+    n_more = MAX_FRONTIER - len(kept)
+    kept |= {round(i * (len(ordered) - 1) / (n_more - 1)) for i in range(n_more)}
+    return [ordered[i] for i in sorted(kept)]
 
 
 def plan(config: Config, probe: Probe, context: Context, pilot: Pilot | None = None) -> Plan:
@@ -53,7 +228,7 @@ def plan(config: Config, probe: Probe, context: Context, pilot: Pilot | None = N
         context.warn(warning)
     if why := nodes_unknown(config, catalog):
         context.warn(str(why))
-    context.tick(1, 3, counted(len(catalog.offers), "offer"))
+    context.tick(1, 3, counted(len(catalog.table), "offer"))
     history = history_for(config, context.run_dir)
     machine = this_machine(config, context.cache_dir)
     spent_seconds = probe.seconds + (pilot.seconds if pilot is not None else 0.0)

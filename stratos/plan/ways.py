@@ -1,27 +1,121 @@
-"""The ways to have a task's requests answered, beside a student: each with accuracy and dollars."""
+"""The ways to have a task's requests answered, beside a student: each with accuracy and dollars.
+
+How long the answers of a probed model are, and what one costs, as requests come.
+
+The probe asks the slices of a task in turn, so that a rare one has more of its answers than of
+requests. Each slice therefore counts by its share among the rows. What differs is not told apart
+where shares are not known: then the range covers requests of any one slice alone.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
+from stratos.catalog import Catalog
 from stratos.config import Config
+from stratos.core.counted import counted
 from stratos.core.intervals import wilson
 from stratos.core.reasons import Reason
+from stratos.estimate.cards import Workload, card_of_student
+from stratos.estimate.fleet import Calibration, Fleet, device_of
+from stratos.estimate.serving import serving_all
 from stratos.plan.accuracy.predict import LEAST_SHOWN
-from stratos.plan.answer_price import price_of_answer
+from stratos.plan.option import Egress, Option
 from stratos.plan.options.hosted import is_hosted
+from stratos.plan.options.market import OfferGroups, open_market
+from stratos.plan.options.pricing import engine_choices, lossy, without
+from stratos.plan.options.role_options import Service, service_options
+from stratos.plan.options.workload import rates_of
+from stratos.plan.pareto import Slack
 from stratos.plan.words import (
     AtMostBelowLimit,
     BelowLimit,
     MayBeBelowLimit,
     NextToNothing,
     NotProbed,
+    SharesUnknown,
+    SlicesNotAsked,
     SurelyWorse,
     TooSlow,
     WorsePrompt,
 )
-from stratos.records import Interval, Plan, Probe, TeacherProbe, Way
+from stratos.records import Interval, ModelCard, Plan, Probe, SliceAnswers, TeacherProbe, Way
+
+_SPREAD_UNKNOWN = 0.5
+"""By what share the price of an answer may be off where the probe does not tell how they differ."""
+
+
+def mean_tokens(probe: Probe, one: TeacherProbe) -> tuple[float, float]:
+    """Return the mean tokens of a question and of an answer, each slice by its share."""
+    weights = _weights(probe, one)
+    if not weights:
+        return one.input_tokens / one.n_items, one.output_tokens / one.n_items
+    parts = [(weight, one.by_slice[name]) for name, weight in weights.items()]
+    return (
+        sum(weight * part.input_tokens / part.n_items for weight, part in parts),
+        sum(weight * part.output_tokens / part.n_items for weight, part in parts),
+    )
+
+
+def price_of_answer(probe: Probe, one: TeacherProbe) -> Interval | None:
+    """Return the dollars of an answer, with the error of a mean of so many; None without items."""
+    if one.n_items < 1:
+        return None
+    whole = SliceAnswers(one.n_items, one.input_tokens, one.output_tokens, one.spread)
+    mean, error = _price(one.card, whole)
+    weights = _weights(probe, one)
+    prices = {name: _price(one.card, part) for name, part in one.by_slice.items()}
+    low, high = mean - error, mean + error
+    if weights:
+        mean = sum(weight * prices[name][0] for name, weight in weights.items())
+        error = math.hypot(*(weight * prices[name][1] for name, weight in weights.items()))
+        # A slice of which nothing was asked may cost nothing, or twice as much as the dearest.
+        error += _not_asked(probe, one) * max(price for price, _ in prices.values())
+        low, high = mean - error, mean + error
+    elif len(prices) > 1:
+        low = min(low, *(price for price, _ in prices.values()))
+        high = max(high, *(price for price, _ in prices.values()))
+    return Interval(mean, max(0.0, low), high, counted(one.n_items, "probe answer"))
+
+
+def unweighted_slices(probe: Probe, name: str) -> Reason | None:
+    """Return that the price of a hosted model does not count its slices as requests have them.
+
+    None where it does.
+    """
+    probed = next((teacher for teacher in probe.teachers if teacher.teacher == name), None)
+    if probed is None or len(probed.exact_by_slice) < 2:
+        return None
+    if share := _not_asked(probe, probed):
+        return SlicesNotAsked(share)
+    return None if _weights(probe, probed) else SharesUnknown(len(probed.exact_by_slice))
+
+
+def _weights(probe: Probe, one: TeacherProbe) -> Mapping[str, float]:
+    """Return the share of each slice among those that were asked; empty where it is not known."""
+    known = {name: share for name, share in probe.shares.items() if name in one.by_slice}
+    total = sum(known.values())
+    return {name: share / total for name, share in known.items()} if total else {}
+
+
+def _not_asked(probe: Probe, one: TeacherProbe) -> float:
+    """Return the share of the slices of which nothing was asked, where shares are known."""
+    if not one.by_slice:
+        return 0.0
+    return sum(share for name, share in probe.shares.items() if name not in one.by_slice)
+
+
+def _price(card: ModelCard, of: SliceAnswers) -> tuple[float, float]:
+    """Return mean dollars of some answers, and by how much the mean may be off."""
+    usd_in = (card.usd_per_million_input_tokens or 0.0) / 1e6
+    usd_out = (card.usd_per_million_output_tokens or 0.0) / 1e6
+    mean = (usd_in * of.input_tokens + usd_out * of.output_tokens) / of.n_items
+    if of.spread is None or of.n_items < 2:
+        return mean, _SPREAD_UNKNOWN * mean
+    deviation = usd_in * of.spread.input_tokens + usd_out * of.spread.output_tokens
+    return mean, max(2 * deviation / math.sqrt(of.n_items), mean / of.n_items)
 
 
 def hosted_ways(config: Config, probe: Probe, plan: Plan) -> tuple[Way, ...]:
@@ -151,3 +245,98 @@ def _why_not_logged(config: Config, most: Interval) -> AtMostBelowLimit | None:
     """Return the same of the model of a log, whose accuracy is at most what is known of it."""
     least = config.limits.accuracy
     return AtMostBelowLimit(most) if least is not None and most.high < least else None
+
+
+# An open model as it is, on rented servers: one with weights that was probed, or of a student.
+
+
+UNKNOWN = Interval(0.5, 0.0, 1.0, "it was not probed", is_known=False)
+
+
+def open_ways(
+    config: Config, probe: Probe, plan: Plan, catalog: Catalog, machine: Calibration | None
+) -> tuple[Way, ...]:
+    """Return the open models that could answer as they are, each on its cheapest servers.
+
+    None where no requests a day are given: then nothing says how many servers there have to be.
+
+    Args:
+        config: the run, with servers for its busiest hours.
+        probe: what models showed. The accuracy of one that was not probed is not known.
+        plan: whose student they are compared with.
+        catalog: the offers.
+        machine: the measurement of this machine, for local offers.
+    """
+    if config.traffic.requests_per_day is None or not probe.teachers:
+        return ()
+    market = open_market(catalog, config.cloud, False)
+    fleet = Fleet.of([device_of(kind, machine) for kind in market.kinds])
+    groups = OfferGroups.of(market, fleet)
+    slack = Slack.of(catalog.table.places, Egress())
+    ways = []
+    for card, accuracy, work in _open_models(config, probe):
+        if (servers := _cheapest(config, card, work, groups, slack)) is None:
+            continue
+        option, count = servers
+        way = Way(
+            name=card.name,
+            is_student=False,
+            accuracy=accuracy,
+            usd_per_answer=None,
+            latency_ms=option.latency_ms,
+            usd_per_day=count * option.usd,
+            servers=(f"{count} × " if count > 1 else "") + option.name,
+        )
+        ways.append(open_way(config, plan, way))
+    return tuple(ways)
+
+
+def _open_models(config: Config, probe: Probe) -> Iterator[tuple[ModelCard, Interval, Workload]]:
+    """Yield the models with what is known of their accuracy, and the size of their answers."""
+    works = [_work(config, probe, one) for one in probe.teachers if one.n_items]
+    for one in probe.teachers:
+        if not is_hosted(one.card) and one.n_items:
+            yield one.card, one.exact, _work(config, probe, one)
+    seen = {one.student: one.exact for one in probe.students}
+    for student in config.students:
+        if student.path is None or not works:  # random weights answer nothing as they are
+            continue
+        # Asked as the shortest of the teachers: its own answers were not kept.
+        work = min(works, key=lambda one: one.context)
+        yield card_of_student(student, config.task), seen.get(student.name) or UNKNOWN, work
+
+
+def _work(config: Config, probe: Probe, one: TeacherProbe) -> Workload:
+    asked, answered = mean_tokens(probe, one)
+    return Workload(asked, max(1.0, answered), config.task.name)
+
+
+def _cheapest(
+    config: Config, card: ModelCard, work: Workload, groups: OfferGroups, slack: Slack
+) -> tuple[Option, int] | None:
+    """Return the cheapest equal servers that keep up within the latency limit; None without any.
+
+    Its dollars are those of a day of one of them. Formats that may change answers are left out.
+    """
+    rates = rates_of(config, 1)
+    if rates is None:
+        return None
+    rate, limit = sum(rates), config.limits.latency_ms
+    choices = engine_choices(config.deploy)
+    if choices is not None:
+        choices = without(choices, lossy(choices))
+    service = Service(
+        lambda fleet: serving_all(card, fleet, (work,), (rate,), False, choices),
+        24.0,
+        slack,
+        "",
+        (rate,),
+    )
+    found = []
+    for option in service_options(groups, service):
+        count = math.ceil(rate / option.requests_per_s[0] - 1e-9)
+        if count <= config.cloud.max_nodes and (limit is None or option.latency_ms <= limit):
+            found.append((option, max(1, count)))
+    return min(
+        found, key=lambda one: (one[1] * one[0].usd, one[0].latency_ms, one[0].name), default=None
+    )

@@ -1,9 +1,9 @@
-"""What the planner says: why it leaves a choice out, what it warns of, and its verdict."""
+"""Why the planner leaves a choice out, what it warns of, and what speaks for its verdict."""
 
 from __future__ import annotations
 
 import datetime
-import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from stratos.catalog.table import LOCAL
@@ -19,18 +19,8 @@ from stratos.core.formats import (
 )
 from stratos.core.intervals import predicted
 from stratos.core.reasons import Reason
-from stratos.plan.break_even import Outcome
-from stratos.plan.horizon import Horizon
-from stratos.plan.verdict import Verdict
-from stratos.records import Interval, ModelScore, ScaledToZero, Way
-
-_HEADS: dict[Outcome, str] = {"distil": "Distil", "stay": "Don't distil", "open": "Open"}
-_BESIDE: dict[Outcome, str] = {
-    "distil": "Beside other models it would be worth it",
-    "stay": "Nor is it worth it beside other models",
-    "open": "Beside other models that is open, too",
-}
-
+from stratos.plan.verdict import Outcome
+from stratos.records import Interval, ModelScore, RoleChoice, ScaledToZero
 
 # Why the planner leaves a choice out, and what it warns of.
 
@@ -549,6 +539,20 @@ class FreeServers(Reason):
         return f"{count[0].upper()}{count[1:]}. To give it a price: {' '.join(keys)}."
 
 
+def free_servers(roles: Iterable[RoleChoice]) -> FreeServers | None:
+    """Return which servers of one's own count as $0 an hour; None where none does.
+
+    Args:
+        roles: of the plan.
+    """
+    clouds = dict.fromkeys(
+        role.offer.cloud
+        for role in roles
+        if role.offer is not None and not role.offer.is_rented and not role.offer.usd_per_hour
+    )
+    return FreeServers(tuple(clouds)) if clouds else None
+
+
 # Why there is no verdict.
 
 
@@ -577,124 +581,6 @@ class NonePriced(Reason):
             "teacher.usd_per_million_input_tokens=<dollars> and "
             "teacher.usd_per_million_output_tokens=<dollars>."
         )
-
-
-def verdict_text(verdict: Verdict) -> str:
-    """Return a verdict in words, with the numbers that decide it."""
-    text = " ".join([_sentence(verdict), *map(str, verdict.notes)])
-    if verdict.without_model is not None:
-        beside = _BESIDE[verdict.beside_models]
-        return f"{_HEADS[verdict.outcome]}: {verdict.without_model} {beside}: {text}"
-    # Without requests a day there is nothing to decide, and only a volume to name.
-    is_decided = verdict.requests_per_day is not None or verdict.reference is None
-    return f"{_HEADS[verdict.outcome]}: {text}" if is_decided else text
-
-
-def _sentence(verdict: Verdict) -> str:
-    reference = verdict.reference
-    if reference is None:
-        why = "; ".join(f"{way.name}: {way.why_not}" for way in verdict.unable)
-        return f"no model that was probed does the task as well and in time{why and f' ({why})'}."
-    even = verdict.break_even_per_day
-    assert even is not None
-    if verdict.requests_per_day is None:
-        return (
-            f"Against {_with_price(reference)} distilling pays within {_months(verdict.horizon)} "
-            f"from {volume(even)} requests a day on. Give yours: "
-            "traffic.requests_per_day=<number>."
-        )
-    n = _requests(verdict.requests_per_day)
-    rate = f"at {n} request{'' if n == '1' else 's'} a day"
-    if verdict.beside_models == "stay":
-        return f"{rate} {_costs(verdict, reference)}. {_from_volume(reference, even)}"
-    if reference.kind == "open":
-        below = f"its servers: {reference.servers}"
-    elif even.high == 0:
-        below = "it pays at any number of requests"
-    else:
-        below = f"below {volume(even)} requests a day stay with {reference.name}"
-    payback = verdict.payback_days
-    if verdict.beside_models == "distil":
-        assert payback is not None
-        return f"{_pays(payback)} {rate} against {_with_price(reference)}; {below}."
-    pays = _pays(payback) if payback else "does not pay by what is expected"
-    return (
-        f"{rate} distilling {pays} against {_with_price(reference)}: "
-        f"{_costs(verdict, reference)}; {below}."
-    )
-
-
-def _from_volume(reference: Way, even: Interval) -> str:
-    if reference.kind == "open":
-        # Both have servers that idle: with fewer requests fewer of them, so that no number of
-        # requests turns the verdict by itself.
-        return "Fewer hours of servers, or a smaller student, would change that."
-    return f"Against {_with_price(reference)} it pays from {volume(even)} requests a day on."
-
-
-def _costs(verdict: Verdict, reference: Way) -> str:
-    servers = usd(verdict.serving_usd)
-    student = f"the student's servers {servers}"
-    if verdict.once_usd.mean:
-        student = f"distilling {usd(verdict.distilling_usd)}, {servers} of it for servers"
-    within = f"within {_months(verdict.horizon)}"
-    return f"{within} {reference.name} costs {usd(verdict.reference_usd)}, {student}"
-
-
-def _with_price(way: Way) -> str:
-    """Name a way with its dollars and its accuracy."""
-    if way.usd_per_answer is None:
-        return f"{way.name} as it is ({usd(way.usd_per_day)} a day, {_right(way)})"
-    return f"{way.name} ({usd(1000 * way.usd_per_answer.mean)} for 1,000 answers, {_right(way)})"
-
-
-def _right(way: Way) -> str:
-    right = f"{percent(way.accuracy.mean)} [{percent_range(way.accuracy.low, way.accuracy.high)}]"
-    if not way.is_logged:
-        return f"{right} right"
-    if not way.accuracy.is_known:
-        return "of which the log proves nothing"
-    return f"at most {right} right by what the log can prove"
-
-
-def _months(horizon: Horizon) -> str:
-    return f"{horizon.months:g} month{'' if horizon.months == 1 else 's'}"
-
-
-def _pays(payback: Interval) -> str:
-    if payback.high == 0:
-        return "pays from the first day on"
-    return f"pays back after {_days(payback)}"
-
-
-def _days(days: Interval) -> str:
-    def shown(value: float) -> str:
-        if math.isinf(value):
-            return "never"
-        return duration(86_400 * value) if days.mean < 1 else f"{value:,.0f}"
-
-    unit = "" if days.mean < 1 else f" {counted(round(days.mean), 'day').split()[1]}"
-    return f"{shown(days.mean)}{unit}{_ends(*map(shown, (days.mean, days.low, days.high)))}"
-
-
-def _ends(mean: str, low: str, high: str) -> str:
-    """Return the ends of a number as they are written; "" where both read as the number does."""
-    return "" if low == mean == high else f" [{low}, {high}]"
-
-
-def _requests(rate: float) -> str:
-    """Return requests a day: whole ones, or two digits where they are fewer than ten."""
-    return f"{rate:,.0f}" if rate >= 10 or rate == round(rate) else f"{rate:.2g}"
-
-
-def volume(even: Interval) -> str:
-    """Return requests a day with their ends, each of two digits."""
-
-    def shown(value: float) -> str:
-        return "any number of" if math.isinf(value) else _requests(float(f"{value:.2g}"))
-
-    mean, low, high = map(shown, (even.mean, even.low, even.high))
-    return f"{mean}{_ends(mean, low, high)}"
 
 
 def _shown(accuracy: Interval) -> str:

@@ -3,7 +3,7 @@
 Every number has a range. Distilling is advised where it wins against each way that does the task as
 well, with the ends that speak against it: the dearest training, the cheapest answers. Staying is
 advised where it loses against one of them with the ends that speak for it. Else the verdict is
-open. The arithmetic is that of `break_even`.
+open. The arithmetic is that of `verdict`.
 """
 
 from __future__ import annotations
@@ -15,14 +15,20 @@ from dataclasses import replace
 
 from stratos.config import Config
 from stratos.core.reasons import Reason
-from stratos.plan.accuracy.without_model import needs_no_model
-from stratos.plan.answer_price import unweighted_slices
-from stratos.plan.break_even import Ends, Money, Outcome, joint
-from stratos.plan.explain.free_here import free_servers
-from stratos.plan.horizon import Horizon, horizon_of
-from stratos.plan.scale_to_zero import MOST_WAITING, scaled_to_zero
-from stratos.plan.verdict import Verdict
-from stratos.plan.ways import hosted_ways, prompt_ways, too_slow, unsure, why_not
+from stratos.plan.accuracy.predict import needs_no_model
+from stratos.plan.verdict import (
+    MOST_WAITING,
+    Ends,
+    Horizon,
+    Money,
+    Outcome,
+    Verdict,
+    horizon_of,
+    joint,
+    scaled_to_zero,
+    verdict_text,
+)
+from stratos.plan.ways import hosted_ways, prompt_ways, too_slow, unsure, unweighted_slices, why_not
 from stratos.plan.words import (
     AccuracyUnknown,
     AgreesTooLittle,
@@ -37,7 +43,7 @@ from stratos.plan.words import (
     NotSure,
     OnlySlow,
     Sunk,
-    verdict_text,
+    free_servers,
 )
 from stratos.records import Interval, Plan, Probe, ScaledToZero, Way, Worth
 

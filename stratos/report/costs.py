@@ -15,8 +15,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from stratos.ledger.lines import BadLine, Line, Settled, Stated, read
-from stratos.ledger.totals import Reserve, Totals
+from stratos.ledger.lines import BadLine, Line, Reserve, Settled, Stated, Totals, read
 from stratos.records import Plan, RoleChoice
 
 ROLES = ("teacher", "train", "serve")

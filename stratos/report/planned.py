@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from stratos.catalog.local import CLOUD
+from stratos.catalog.offers import CLOUD
 from stratos.config import STAGES
 from stratos.core.counted import counted, listed
 from stratos.core.formats import (

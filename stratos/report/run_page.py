@@ -20,8 +20,8 @@ from stratos.evaluate.format_verdict import said as format_verdict
 from stratos.evaluate.read_log import reads_of_run, said
 from stratos.evaluate.verdict import accuracy_as_served, against_logged, verdict
 from stratos.plan import until_report
-from stratos.plan.explain import ways_table
 from stratos.plan.explain.show import net_text
+from stratos.plan.verdict import first_month_usd, span_name, way_name, way_note
 from stratos.records import (
     Corpus,
     ModelScore,
@@ -133,10 +133,10 @@ def write_run_page(
         chosen=chosen_point(plan) if plan else None,
         chosen_rows=plan_rows(chosen_point(plan), "chosen") if plan else (),
         net=net_text,
-        way_name=ways_table.named,
-        way_said=ways_table.said,
-        ways_span=ways_table.span_name,
-        first_month_usd=ways_table.first_month_usd,
+        way_name=way_name,
+        way_said=way_note,
+        ways_span=span_name,
+        first_month_usd=first_month_usd,
         ahead="" if plan is None else until_report.said(plan),
         left_out=by_reason(plan.left_out) if plan else (),
         curves=curve_plots(student.curve) if student else (),

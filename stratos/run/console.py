@@ -429,7 +429,7 @@ class Console:
             frontier_table,
             only_plan,
         )
-        from stratos.plan.explain.ways_table import ways_table
+        from stratos.plan.verdict import ways_table
 
         if plan.worth is not None:
             self.rich.print(ways_table(plan.worth))

@@ -27,8 +27,8 @@ from stratos.executors.job_of_stage import (
     offer_of,
 )
 from stratos.ledger import reserves
-from stratos.plan.egress import list_prices
-from stratos.plan.sent_back import sent_back_gb
+from stratos.plan.option import list_prices
+from stratos.plan.until_report import sent_back_gb
 from stratos.records import Plan, Student
 from stratos.run import resume
 from stratos.run.resume import Stage

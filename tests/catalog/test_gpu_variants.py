@@ -3,7 +3,7 @@
 import pytest
 
 from stratos.catalog import find_gpu
-from stratos.catalog.gpu_variants import fit
+from stratos.catalog.gpus import fit
 
 
 def info(size: float | None, total: float | None = None) -> str:

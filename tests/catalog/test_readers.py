@@ -12,10 +12,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stratos.catalog.exact import Malformed, read_csv
-from stratos.catalog.fast import Unclear, read_csv_fast, read_parquet
-from stratos.catalog.listings import COLUMNS, TEXTS, Listings
-from stratos.catalog.parse import SMALL_BYTES, parse
+from stratos.catalog.readers import (
+    COLUMNS,
+    SMALL_BYTES,
+    TEXTS,
+    Listings,
+    Malformed,
+    Unclear,
+    parse,
+    read_csv,
+    read_csv_fast,
+    read_parquet,
+)
 from stratos.catalog.source import File
 from stratos.core.errors import CatalogError
 

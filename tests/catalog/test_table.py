@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stratos.catalog import UNLIMITED, Table, Words, load_catalog
-from stratos.catalog.text_column import combine
+from stratos.catalog.table import combine
 from stratos.config import CloudConfig
 from stratos.records import Offer
 

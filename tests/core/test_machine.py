@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from stratos.catalog.local import local_offer
+from stratos.catalog.offers import local_offer
 from stratos.core import machine
 
 

@@ -14,7 +14,7 @@ import pytest
 from tiny_run import tiny_context
 
 from stratos import config as c
-from stratos.catalog.local import local_offer
+from stratos.catalog.offers import local_offer
 from stratos.deploy import stage
 from stratos.deploy.commands import serve_arguments
 from stratos.deploy.engines.hugging_face import Transformers
@@ -24,8 +24,9 @@ from stratos.deploy.speed import sentences
 from stratos.deploy.stage import deploy
 from stratos.deploy.trial import Trial, try_server
 from stratos.deploy.words import AnswersDiffer, LatencyMissed
-from stratos.estimate import Workload, calibration, card_of_student, foresee
-from stratos.estimate.foresight import LEAST_HOST_SHARE
+from stratos.estimate.cards import Workload, card_of_student
+from stratos.estimate.fleet import calibration
+from stratos.estimate.serving import LEAST_HOST_SHARE, foresee
 from stratos.evaluate.answer_files import answers_path, read_answers
 from stratos.records import Deployment, ServingSetting, from_json, to_json
 

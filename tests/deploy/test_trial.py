@@ -14,7 +14,7 @@ from stratos.deploy.load_test import OpenLoop, Served
 from stratos.deploy.speed import sentences, with_speed
 from stratos.deploy.trial import planned_per_s, setting_here, try_server
 from stratos.deploy.under_load import Plans, _tests, _usd_per_1000
-from stratos.estimate import calibration
+from stratos.estimate.fleet import calibration
 from stratos.records import (
     Deployment,
     Interval,

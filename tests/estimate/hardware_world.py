@@ -1,6 +1,6 @@
 """Models and offers that the tests of the estimate share."""
 
-from stratos.estimate.device import Device
+from stratos.estimate.fleet import Device
 from stratos.records import CardRun, ModelCard, Offer
 
 TINY = ModelCard("tiny", 869_504, 4, 128, 4, 4, 384, 128, 1024)

@@ -4,8 +4,7 @@ import time
 from dataclasses import replace
 
 from stratos.core.machine import multiplies_bf16
-from stratos.estimate import calibration
-from stratos.estimate.calibrate import machine_name, measure
+from stratos.estimate.fleet import calibration, machine_name, measure
 from stratos.records import to_json
 
 
@@ -46,7 +45,7 @@ def test_a_broken_file_is_measured_over(tmp_path):
 
 def test_no_torch_is_imported():
     code = (
-        "import sys; import stratos.estimate; from stratos.estimate.calibrate import measure; "
+        "import sys; import stratos.estimate; from stratos.estimate.fleet import measure; "
         "measure(); print('torch' in sys.modules, 'pandas' in sys.modules)"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -7,9 +7,9 @@ from stub_task import StubTask
 
 from stratos.config import StudentConfig
 from stratos.core.errors import ConfigError
-from stratos.estimate import card_of_student
 from stratos.estimate.cards import (
     N_SPECIAL_TOKENS,
+    card_of_student,
     forward_flops_per_token,
     kv_bytes_per_token,
     llama_params,

@@ -5,21 +5,26 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from hardware_world import SEVEN, TINY, cpu, gpu
+from serving_points import serving
 from sharing import p95, p95_by_size
 
 from stratos.deploy.engines.gguf_formats import FORMATS
 from stratos.deploy.engines.hugging_face import Transformers
 from stratos.deploy.engines.llamacpp import LlamaCpp
 from stratos.deploy.engines.vllm import Vllm
-from stratos.estimate import Calibration, EngineChoice, Fleet, Workload, foresee, serving
 from stratos.estimate import constants as k
-from stratos.estimate.calibrate import ServedHere
-from stratos.estimate.device import device_of
-from stratos.estimate.engines import runners
-from stratos.estimate.foresight import block_seconds, over_estimate
+from stratos.estimate.answering import EngineChoice, runners
+from stratos.estimate.cards import Workload
+from stratos.estimate.fleet import Calibration, Fleet, ServedHere, device_of
 from stratos.estimate.queueing import p95_over_service, wait_of_waiting
-from stratos.estimate.serving import p95_seconds, routed_p95_ms
-from stratos.estimate.sharing import p95_shared
+from stratos.estimate.serving import (
+    block_seconds,
+    foresee,
+    over_estimate,
+    p95_seconds,
+    p95_shared,
+    routed_p95_ms,
+)
 from stratos.records import ServingSetting
 
 WORK = Workload(64, 150)

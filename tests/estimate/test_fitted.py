@@ -6,8 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stratos.estimate.fitted import FITTED_TOML, fitted
-from stratos.estimate.prediction_error import TRAINER, Factor, Setting
+from stratos.estimate.fitted import FITTED_TOML, TRAINER, Factor, Setting, fitted
 
 PERF = Path(__file__).parents[2].parent / "shared" / "perf"
 pytestmark = pytest.mark.skipif(not PERF.exists(), reason="the tables are not here")

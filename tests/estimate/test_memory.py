@@ -4,15 +4,18 @@ import pytest
 from hardware_world import LLAMA_8B, SEVEN, SEVENTY, TINY, cpu, gpu, tensor_degrees
 from hypothesis import given
 from hypothesis import strategies as st
+from serving_points import serving
 
-from stratos.estimate import (
+from stratos.estimate.cards import (
     TrainingJob,
     Workload,
-    serving,
-    train,
+    activation_bytes,
+    adapter_params,
+    serving_bytes,
+    training_memory,
 )
-from stratos.estimate.device import device_of
-from stratos.estimate.memory import activation_bytes, adapter_params, serving_bytes, training_memory
+from stratos.estimate.fleet import device_of
+from stratos.estimate.hours import train
 
 GIB = 2**30
 

@@ -4,12 +4,13 @@ import heapq
 
 import numpy as np
 import pytest
+from serving_points import serving
 
 from stratos.deploy.engines.hugging_face import Transformers, TransformersBatching
-from stratos.estimate import Workload, serving
 from stratos.estimate import constants as k
 from stratos.estimate.answering import pace
-from stratos.estimate.device import device_of
+from stratos.estimate.cards import Workload
+from stratos.estimate.fleet import device_of
 from stratos.estimate.queueing import (
     busy_probability,
     p95_over_service,

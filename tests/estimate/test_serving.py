@@ -6,28 +6,20 @@ import pytest
 from hardware_world import LLAMA_8B, RUN, SEVEN, SEVENTY, TINY, cpu, gpu, tensor_degrees
 from hypothesis import given
 from hypothesis import strategies as st
+from serving_points import serving
 
 from stratos.deploy.engines.cost import UTILISATION
 from stratos.deploy.engines.hugging_face import Transformers
 from stratos.deploy.engines.vllm import Vllm
-from stratos.estimate import (
-    Calibration,
-    Fleet,
-    Workload,
-    generate,
-    generate_all,
-    serving,
-    serving_all,
-)
 from stratos.estimate import constants as k
-from stratos.estimate.answering import pace
-from stratos.estimate.calibrate import ServedHere
-from stratos.estimate.device import device_of
-from stratos.estimate.engines import GENERATE_COST
+from stratos.estimate.answering import GENERATE_COST, pace
+from stratos.estimate.cards import Workload
 from stratos.estimate.fitted import fitted
+from stratos.estimate.fleet import Calibration, Fleet, ServedHere, device_of
+from stratos.estimate.hours import generate, generate_all
 from stratos.estimate.queueing import spread
 from stratos.estimate.roofline import ServeSetup, decode_line, prefill_seconds
-from stratos.estimate.serving import p95_seconds, routed_p95_ms
+from stratos.estimate.serving import p95_seconds, routed_p95_ms, serving_all
 from stratos.records import ServingSetting
 
 WORK = Workload(64, 150)
@@ -235,7 +227,7 @@ def test_many_servers_at_once_are_each_as_alone():
     works = (Workload(64, 150, "t", "injection"), Workload(1500, 20))
     for card in (TINY, replace(TINY, runs=(RUN, replace(RUN, ms_per_answer=400.0))), LLAMA_8B):
         n_nodes = np.array([1, 4, 2, 1, 1, 8])
-        hours = generate_all(card, fleet, works[0], 5000, n_nodes)
+        hours, _ = generate_all(card, fleet, works[0], 5000, n_nodes)
         table, fastest = (serving_all(card, fleet, works, fastest=one) for one in (False, True))
         for i, (offer, n) in enumerate(zip(offers, n_nodes.tolist(), strict=True)):
             alone = generate(card, offer, works[0], 5000, n)

@@ -10,12 +10,12 @@ from stub_executors import with_queue
 
 from stratos.catalog import load_catalog
 from stratos.config import CloudConfig
-from stratos.estimate import Calibration, Fleet, TrainingJob, train, train_all
 from stratos.estimate import constants as k
-from stratos.estimate.device import device_of
+from stratos.estimate.cards import TrainingJob
 from stratos.estimate.fitted import fitted
+from stratos.estimate.fleet import Calibration, Fleet, device_of
+from stratos.estimate.hours import train, train_all, train_setup
 from stratos.estimate.roofline import TrainSetup, train_step_seconds
-from stratos.estimate.training import train_setup
 
 JOB = TrainingJob(20_000_000, 8192, 512)
 CALIBRATION = Calibration("this one", 50e9, 15e9, 1.2e-6, "2026-11-25")
@@ -211,7 +211,7 @@ def test_many_servers_at_once_are_each_as_alone():
     for card in (TINY, replace(TINY, runs=(RUN, replace(RUN, train_cpu_seconds=600.0))), SEVEN):
         for method in ("full", "lora"):
             job = replace(JOB, method=method)
-            every = train_all(card, fleet, job, n_nodes)
+            every, _ = train_all(card, fleet, job, n_nodes)
             for i, (offer, n) in enumerate(zip(offers, n_nodes.tolist(), strict=True)):
                 alone = train(card, offer, job, n)
                 if alone is None:

@@ -1,9 +1,11 @@
 from dataclasses import replace
 
 import pytest
+from serving_points import serving
 from tiny_run import CARD, SERVER
 
-from stratos.estimate import Workload, batch_hours, serving
+from stratos.estimate.cards import Workload
+from stratos.estimate.hours import batch_hours
 from stratos.evaluate.stage import usd_per_1000
 from stratos.records import RoleChoice, ServingSetting
 

@@ -24,8 +24,7 @@ from stratos.executors.job import Job, JobSpec, Returns, State, Status
 from stratos.executors.paid import Paid
 from stratos.executors.received import Received
 from stratos.ledger import Ledger
-from stratos.ledger.leaving import leaves
-from stratos.ledger.servers import leases
+from stratos.ledger.reserves import leases, leaves
 
 
 @pytest.fixture

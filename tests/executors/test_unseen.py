@@ -17,7 +17,7 @@ from stratos.executors.job import JobSpec
 from stratos.executors.paid import Paid
 from stratos.executors.unseen import Spans, settle, settle_unseen
 from stratos.ledger import Ledger
-from stratos.ledger.servers import Lease, leases, rent
+from stratos.ledger.reserves import Lease, leases, rent
 
 AT = 1_700_000_000.0
 """When the servers were rented."""
@@ -31,7 +31,7 @@ def ledger(tmp_path: Path) -> Ledger:
 @pytest.fixture
 def lease(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> Lease:
     """Return servers at a cent a second that are rented for an hour and were never seen to run."""
-    monkeypatch.setattr("stratos.ledger.servers.now", lambda: AT)
+    monkeypatch.setattr("stratos.ledger.reserves.now", lambda: AT)
     return rent(ledger, "train", "servers", 36.0, 1.0)
 
 
@@ -117,7 +117,7 @@ def test_a_job_that_is_followed_pays_what_it_had_and_gave_back(
     ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, launched: float | None,
     spans: list[tuple[float, float]] | None, since: float | None, booked: list[float],
 ) -> None:  # fmt: skip
-    monkeypatch.setattr("stratos.ledger.servers.now", lambda: AT)
+    monkeypatch.setattr("stratos.ledger.reserves.now", lambda: AT)
     spec = JobSpec(
         name="stratos-a-distill", stage="distill", folder=tmp_path, role="train", nodes=1,
         offer=None, hours=None, planned_hours=1.0, usd_per_hour=36.0, command=(), env={},

@@ -8,8 +8,7 @@ import pytest
 
 from stratos.core.errors import BudgetError
 from stratos.ledger import Ledger, reserves
-from stratos.ledger.leaving import expect, leaves
-from stratos.ledger.servers import leases
+from stratos.ledger.reserves import expect, leases, leaves
 
 GB = 10**9
 

@@ -12,7 +12,7 @@ from in_process import stratos
 
 from stratos.core.errors import BudgetError
 from stratos.ledger import Ledger, reserves
-from stratos.ledger.servers import rent
+from stratos.ledger.reserves import rent
 from stratos.records import Interval, Plan, RoleChoice
 from stratos.report.costs import read_ledger, read_reserves
 
@@ -189,7 +189,7 @@ def test_more_egress_of_another_executor_is_held_too(tmp_path: Path) -> None:
 
 def test_the_cap_of_a_role_does_not_move_with_what_others_spend_of_theirs(tmp_path: Path) -> None:
     """Else a stage that the money cut short would go on, and pay for nothing."""
-    from stratos.ledger.servers import rent
+    from stratos.ledger.reserves import rent
 
     ledger = Ledger(tmp_path / "ledger.jsonl", 10.0)
     reserves.allot(ledger, "a plan", HELD)

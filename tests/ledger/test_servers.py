@@ -13,7 +13,7 @@ import pytest
 
 from stratos.core.errors import BudgetError
 from stratos.ledger import Ledger, reserves
-from stratos.ledger.servers import leases, rent
+from stratos.ledger.reserves import leases, rent
 
 PRICE = 3600.0
 """Dollars an hour: one a second."""
@@ -66,7 +66,7 @@ import sys, time
 from pathlib import Path
 from stratos.core.errors import BudgetError
 from stratos.ledger import Ledger
-from stratos.ledger.servers import rent
+from stratos.ledger.reserves import rent
 path, role, budget = Path(sys.argv[1]), sys.argv[2], float(sys.argv[3])
 ledger = Ledger(path, budget)
 n = 0

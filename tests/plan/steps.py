@@ -6,9 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from stratos.plan.option import Option
-from stratos.plan.options.serving_mix import Step
-from stratos.plan.quotas import Caps
+from stratos.plan.option import Caps, Option
+from stratos.plan.solve.mix import Step
 from stratos.plan.solve.mix_frontier import staircases
 from stratos.plan.solve.solver import Solver
 

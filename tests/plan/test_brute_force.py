@@ -12,11 +12,11 @@ from stratos.config import LimitsConfig
 from stratos.core.errors import InfeasibleError
 from stratos.plan.objective import USD, counted_by, levels, net_cost
 from stratos.plan.problem import Candidate, Option, Problem
-from stratos.plan.solution import solve
 from stratos.plan.solve import mix_frontier
 from stratos.plan.solve.frontier import frontier
 from stratos.plan.solve.mix_frontier import FEWER_KINDS
 from stratos.plan.solve.model import Model
+from stratos.plan.stage import solve
 from stratos.records import Interval
 
 KINDS = {

@@ -13,7 +13,7 @@ from stratos.core.errors import InfeasibleError
 from stratos.executors.job import StageName
 from stratos.executors.job_of_stage import job_spec
 from stratos.plan.options.candidates import build_problem
-from stratos.plan.solution import solve
+from stratos.plan.stage import solve
 from stratos.records import ModelCard, Offer
 
 AWS = CloudConfig(name="aws", providers=("aws",))

@@ -10,8 +10,8 @@ from stratos.config import LimitsConfig, ObjectiveConfig
 from stratos.core.errors import InfeasibleError
 from stratos.plan.objective import exchange_rates
 from stratos.plan.problem import Candidate, Option, Problem
-from stratos.plan.solution import solve
 from stratos.plan.solve.frontier import frontier
+from stratos.plan.stage import solve
 from stratos.records import Interval, Offer
 
 RATES = ObjectiveConfig("balanced", 0.5, 2.0, 0.25)

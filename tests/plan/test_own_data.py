@@ -22,9 +22,9 @@ from stratos.config import (
 )
 from stratos.estimate.constants import ASSUMED_ANSWER_TOKENS
 from stratos.evaluate.baselines import free_baselines, labelled_rows
-from stratos.plan.accuracy.without_model import needs_no_model
+from stratos.plan.accuracy.predict import needs_no_model
 from stratos.plan.options.candidates import build_problem
-from stratos.plan.solution import solve
+from stratos.plan.stage import solve
 from stratos.plan.words import NeedsNoModel, WithoutModel
 from stratos.synthesize.alignment import Alignment
 from stratos.synthesize.injection import Injection

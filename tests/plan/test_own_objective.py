@@ -20,7 +20,7 @@ from stratos.config import LimitsConfig, ObjectiveConfig, ObjectiveWeights
 from stratos.core.errors import InfeasibleError
 from stratos.plan.explain.show import alternatives_table, explanation, frontier_table
 from stratos.plan.objective import HOURS, USD, goal_of, weighted
-from stratos.plan.solution import solve
+from stratos.plan.stage import solve
 
 YAML = """\
 # Few dollars, and an hour is worth five of them.

@@ -14,11 +14,11 @@ from stratos.core.by_name import named
 from stratos.deploy.engines.base import Engine
 from stratos.deploy.engines.llamacpp import LlamaCpp
 from stratos.deploy.engines.vllm import Vllm
-from stratos.estimate import card_of_student
+from stratos.estimate.cards import card_of_student
 from stratos.executors.here import Here
 from stratos.ledger.reserves import planned_usd
 from stratos.plan import plan
-from stratos.plan.sent_back import SMALL_GB, sent_back_gb
+from stratos.plan.until_report import SMALL_GB, sent_back_gb
 from stratos.records import ServingSetting
 from stratos.run.stage_job import planned_egress_usd, returns_of
 

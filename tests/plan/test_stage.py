@@ -18,7 +18,7 @@ from stratos.core.errors import InfeasibleError
 from stratos.core.formats import hours
 from stratos.plan import frontier_table, plan
 from stratos.plan.options.candidates import build_problem
-from stratos.plan.solution import solve
+from stratos.plan.stage import solve
 from stratos.records import Pilot, Plan, from_json, to_json
 
 AWS = CloudConfig(name="aws", providers=("aws",))

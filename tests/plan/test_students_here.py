@@ -12,7 +12,7 @@ from world import STUDENTS, World
 
 from stratos.catalog import load_catalog
 from stratos.config import CloudConfig, LimitsConfig, StudentConfig
-from stratos.estimate.calibrate import Calibration
+from stratos.estimate.fleet import Calibration
 from stratos.plan.options.candidates import build_problem, this_machine
 from stratos.plan.words import TooSlowHere
 

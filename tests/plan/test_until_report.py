@@ -9,12 +9,11 @@ from world import BLIND, World
 
 from stratos.catalog import load_catalog
 from stratos.config import CloudConfig, DeployConfig, EvaluateConfig
-from stratos.estimate import Ranges
-from stratos.estimate.calibrate import Calibration
+from stratos.estimate.fleet import Calibration, Ranges
 from stratos.plan.explain.show import only_plan
 from stratos.plan.options.candidates import build_problem
-from stratos.plan.options.pace_here import slowed_now
-from stratos.plan.solution import solve
+from stratos.plan.options.pricing import slowed_now
+from stratos.plan.stage import solve
 from stratos.plan.until_report import AFTER, said, stage_times
 
 MACHINE = Calibration("one, 2 cores", 50e9, 14e9, 1.2e-6, "2026-11-27")

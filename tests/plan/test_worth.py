@@ -14,14 +14,24 @@ from world import BLIND, LARGE, World, replace, teacher
 from stratos.catalog import load_catalog
 from stratos.config import CloudConfig, LimitsConfig, TrafficConfig
 from stratos.core.intervals import wilson
-from stratos.plan.break_even import Ends, Money
-from stratos.plan.explain.ways_table import first_month_usd, span_name, ways_table
-from stratos.plan.horizon import DAYS_A_MONTH, Horizon, with_horizon
-from stratos.plan.open_models import open_ways
 from stratos.plan.options.candidates import build_problem
-from stratos.plan.scale_to_zero import share_on, share_waiting
-from stratos.plan.solution import solve
-from stratos.plan.verdict import Verdict
+from stratos.plan.stage import solve
+from stratos.plan.verdict import (
+    DAYS_A_MONTH,
+    Ends,
+    Horizon,
+    Money,
+    Verdict,
+    first_month_usd,
+    share_on,
+    share_waiting,
+    span_name,
+    verdict_text,
+    volume,
+    ways_table,
+    with_horizon,
+)
+from stratos.plan.ways import open_ways
 from stratos.plan.words import (
     AccuracyUnknown,
     AgreesTooLittle,
@@ -49,8 +59,6 @@ from stratos.plan.words import (
     TooSlow,
     WithoutModel,
     WorsePrompt,
-    verdict_text,
-    volume,
 )
 from stratos.plan.worth import decided, verdict_of, why_no_verdict, worth_of
 from stratos.records import (

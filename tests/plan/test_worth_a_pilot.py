@@ -7,7 +7,7 @@ from stratos.catalog import load_catalog
 from stratos.config import CloudConfig, LimitsConfig
 from stratos.plan import plan
 from stratos.plan.options.candidates import build_problem
-from stratos.plan.worth_a_pilot import survivors
+from stratos.plan.solve.frontier import survivors
 from stratos.records import Pilot, PilotPoint, PilotRun
 
 AWS = CloudConfig(name="aws", providers=("aws",))

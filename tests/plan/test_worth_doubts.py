@@ -15,8 +15,7 @@ from world import BLIND, LARGE, replace, teacher
 
 from stratos.catalog import load_catalog
 from stratos.core.intervals import by_shares, wilson
-from stratos.plan.open_models import open_ways
-from stratos.plan.ways import hosted_ways
+from stratos.plan.ways import hosted_ways, open_ways
 from stratos.plan.words import (
     AgreesTooLittle,
     Beaten,

@@ -9,9 +9,8 @@ from math import inf
 from world import OBJECTIVES, STRATEGIES, replace
 
 from stratos.config import LimitsConfig, PlanConfig
-from stratos.plan.egress import Egress
+from stratos.plan.option import Caps, Egress
 from stratos.plan.problem import Candidate, Option, Problem
-from stratos.plan.quotas import Caps
 from stratos.records import Interval, Offer, ServingSetting
 
 PLACES = (("a", "r1"), ("a", "r2"), ("b", "r1"))

@@ -6,7 +6,7 @@ from types import ModuleType
 
 import pytest
 
-from stratos.ledger.totals import Reserve
+from stratos.ledger.lines import Reserve
 from stratos.report.costs import Spend, cost_rows, read_ledger, stage_seconds
 
 

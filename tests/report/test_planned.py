@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from stratos.catalog.local import local_offer
+from stratos.catalog.offers import local_offer
 from stratos.core.formats import hours, usd
 from stratos.core.intervals import on_items, wilson
 from stratos.records import Interval, LoadResult, Plan, Prediction, Tried

@@ -15,10 +15,10 @@ from stratos.catalog import load_catalog
 from stratos.cli.build import build
 from stratos.cli.compose import hydra_for
 from stratos.core.errors import ConfigError
-from stratos.estimate import card_of_student
+from stratos.estimate.cards import card_of_student
 from stratos.models.students import is_here
 from stratos.plan.options.candidates import build_problem
-from stratos.plan.solution import solve
+from stratos.plan.stage import solve
 from stratos.synthesize.choice import least_coverage
 from stratos.synthesize.declared import contradictions, with_declared
 

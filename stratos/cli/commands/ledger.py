@@ -10,9 +10,9 @@ from stratos.core.errors import StratosError
 from stratos.core.locks import locked
 from stratos.core.money import exact_usd
 from stratos.ledger.book import Ledger
-from stratos.ledger.damage import set_aside
+from stratos.ledger.file import set_aside
 from stratos.ledger.lines import Stated, written
-from stratos.ledger.servers import leases
+from stratos.ledger.reserves import leases
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

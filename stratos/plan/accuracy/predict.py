@@ -5,23 +5,29 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import log
-from typing import TYPE_CHECKING
 
+from stratos.config import Config
+from stratos.core.by_name import named
 from stratos.core.counted import counted, cut_short
 from stratos.core.formats import right
+from stratos.models.students import starts_from_model
 from stratos.plan.accuracy.learning_curve import Measured, extrapolate, on_same_items
+from stratos.plan.problem import Candidate, Exclusions
+from stratos.plan.words import AlmostNothing, HardlyLearnt, NeedsNoModel, WithoutModel
 from stratos.records import (
     CardRun,
     Interval,
     ModelCard,
+    ModelScore,
     Pilot,
     PilotPoint,
+    Plan,
+    Probe,
     TeacherProbe,
     Tried,
 )
-
-if TYPE_CHECKING:
-    from stratos.synthesize.strategy import Strategy
+from stratos.synthesize.choice import Reason
+from stratos.synthesize.strategy import Strategy
 
 ALIKE = 0.05
 """Relative distance of two token budgets below which they count as one."""
@@ -261,3 +267,114 @@ def _magnitude(tokens: float) -> str:
         if tokens >= unit:
             return f"{tokens / unit:.3g}{suffix}"
     return f"{tokens:.0f}"
+
+
+# Warn before training if a baseline without a model is good enough.
+
+
+WORTH_A_WARNING = 0.8
+"""Share of validation rows that a baseline answers from which the user should look at it first."""
+
+
+def without_model(probe: Probe) -> WithoutModel | None:
+    """Return what the best baseline without a model answers; None where none was tried."""
+    best = _best(probe)
+    return None if best is None else WithoutModel(best)
+
+
+def needs_no_model(probe: Probe) -> NeedsNoModel | None:
+    """Return, before a training, that such a baseline does the task already; None if none does."""
+    best = _best(probe)
+    if best is None or best.slice().exact.mean < WORTH_A_WARNING:
+        return None
+    return NeedsNoModel(best)
+
+
+def _best(probe: Probe) -> ModelScore | None:
+    return max(probe.baselines, key=lambda score: score.slice().exact.mean, default=None)
+
+
+# Exclude or warn of students that are predicted to learn almost nothing.
+
+
+_SURELY_BELOW = 2 * LEAST_SHOWN
+"""Where the high end of an accuracy lies below it, the student surely answers next to nothing."""
+
+
+def without_hopeless(
+    config: Config, candidates: Sequence[Candidate], left_out: Exclusions
+) -> tuple[Candidate, ...]:
+    """Return the pairs without those that are surely next to useless beside a better one.
+
+    Whatever it saves, a student that answers next to nothing right is not worth its training. Where
+    nothing better is known, one that starts from a model goes before students of random weights.
+    It is a preference: where no plan of the others meets the limits, all are weighed.
+
+    Args:
+        config: the run.
+        candidates: all pairs.
+        left_out: where it is said why a pair is left out.
+    """
+    known = [one for one in candidates if one.is_known]
+    best = max(known, key=lambda one: one.accuracy.mean, default=None)
+    if best is None:
+        if any(one.accuracy.tried is not None for one in candidates):  # and all of that in vain
+            return _of_models(config, candidates, left_out)
+        return tuple(candidates)
+    if best.accuracy.mean < LEAST_SHOWN:
+        if all(one.accuracy.high < _SURELY_BELOW for one in known):
+            return _of_models(config, candidates, left_out)
+        return tuple(candidates)
+    kept = []
+    for one in candidates:
+        accuracy = one.accuracy
+        is_worse = accuracy.mean < LEAST_SHOWN and accuracy.high < best.accuracy.mean
+        if one.is_known and is_worse:
+            left_out.add(
+                f"{one.student} by {one.strategy}",
+                Reason.HOPELESS,
+                AlmostNothing(accuracy, best.student, best.accuracy.mean),
+                strategy=one.strategy,
+            )
+        else:
+            kept.append(one)
+    return tuple(kept)
+
+
+def _of_models(
+    config: Config, candidates: Sequence[Candidate], left_out: Exclusions
+) -> tuple[Candidate, ...]:
+    """Return those that start from a model and may learn it; all, where there are none."""
+    pretrained = {one.name for one in config.students if one.path is not None}
+    kept = tuple(
+        one
+        for one in candidates
+        if one.student in pretrained
+        and not one.is_known
+        and one.accuracy.tried is None
+        and one.accuracy.high >= LEAST_SHOWN
+    )
+    for one in candidates if kept else ():
+        if one not in kept:
+            left_out.add(
+                f"{one.student} by {one.strategy}",
+                Reason.HOPELESS,
+                AlmostNothing(one.accuracy, kept[0].student, None),
+                strategy=one.strategy,
+            )
+    return kept or tuple(candidates)
+
+
+def hardly_learnt(config: Config, plan: Plan) -> HardlyLearnt | None:
+    """Return before a training that its student will learn next to nothing; None if it will."""
+    accuracy = plan.accuracy
+    if accuracy.is_known and accuracy.mean >= LEAST_SHOWN:
+        return None
+    if not accuracy.is_known and accuracy.tried is None:
+        return None
+    student = named(config.students, plan.student)
+    better_start = "a larger student (--help student lists them)"
+    if student.path is None:
+        better_start = starts_from_model(config)
+    n_rows = config.task.n_train if config.task.has_rows else None
+    return HardlyLearnt(plan.student, accuracy, n_rows, better_start)

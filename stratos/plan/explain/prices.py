@@ -1,15 +1,28 @@
-"""The prices that a plan uses, with date and source, and warnings for old ones."""
+"""What a plan rests on: prices with date and source, assumptions, and when its teacher ends.
+
+The list of assumptions of a plan: work, servers and places.
+
+Those of a work are collected while it is priced (`Problem.assumed`); those of servers and places
+depend on what was chosen. What a run has measured or a user has said is no assumption.
+"""
 
 from __future__ import annotations
 
 import datetime
 from collections.abc import Iterable, Iterator
 
-from stratos.plan.egress import Place
-from stratos.plan.option import Option
+from stratos.catalog.table import LOCAL
+from stratos.deploy.engines.known import engine_named
+from stratos.estimate import constants as k
+from stratos.estimate.fitted import Factor, fitted
+from stratos.plan.objective import RATES, Rates
+from stratos.plan.option import BYTES_PER_PARAM, BYTES_PER_TOKEN, Option, Place
 from stratos.plan.options.hosted import is_hosted
-from stratos.plan.problem import Choice, Problem
-from stratos.records import ModelCard, Price
+from stratos.plan.options.market import CHECKPOINT_HOURS, INTERRUPTIONS_PER_HOUR, RESTART_HOURS
+from stratos.plan.options.pricing import loss_of
+from stratos.plan.options.workload import utilised
+from stratos.plan.problem import ROLES, Choice, Problem
+from stratos.records import Assumption, ModelCard, Price
 
 STALE_DAYS = 30
 """Prices older than this are warned about."""
@@ -115,3 +128,164 @@ def _moves(problem: Problem, chosen: Choice) -> Iterator[Price]:
         unit = "a GB between its regions" if source[0] == target[0] else "a GB to the internet"
         date, origin = problem.egress.provenance_of(source[0])
         yield Price("egress", egress_of(source[0]), usd, unit, date, origin)
+
+
+# Warn if a plan's teacher retires before its serving ends.
+
+
+def end_of(problem: Problem, chosen: Choice) -> str:
+    """Return the day from which a plan's teacher answers no more, "" where none is known."""
+    card = problem.teachers.get(chosen.candidate.teacher)
+    return card.retires if card is not None else ""
+
+
+def ending(problem: Problem, chosen: Choice, today: datetime.date | None = None) -> Iterator[str]:
+    """Yield what is to be said of a teacher that ends before the student's serving does.
+
+    Args:
+        problem: what was chosen from, with the cards of its teachers.
+        chosen: the plan.
+        today: the day of the plan; None takes the date of this machine.
+    """
+    ends = end_of(problem, chosen)
+    if not ends:
+        return
+    now = today or datetime.date.today()
+    served = chosen.hours + problem.limits.serve_hours
+    if datetime.date.fromisoformat(ends) > now + datetime.timedelta(hours=served):
+        return
+    name = chosen.candidate.teacher
+    source = problem.teachers[name].retires_source
+    others = [
+        other
+        for other, card in sorted(problem.teachers.items())
+        if other != name and (not card.retires or card.retires > ends)
+    ]
+    then = (
+        f"Teachers of this run that last longer: {', '.join(others)}"
+        if others
+        else ("Choose one that lasts longer with teacher=…")
+    )
+    yield (
+        f"The teacher {name} ends on {ends}{f' ({source})' if source else ''}, within the "
+        f"{served:,.0f} h until the serving of this plan ends: its answers are not available after "
+        f"that. {then}."
+    )
+
+
+def assumptions_of(
+    problem: Problem, chosen: Choice, prices: Iterable[Price], rates: Rates
+) -> tuple[Assumption, ...]:
+    """Return every assumption that a plan rests on, once.
+
+    Args:
+        problem: what was chosen from.
+        chosen: the plan.
+        prices: those that it uses.
+        rates: what points, hours and milliseconds count in dollars.
+    """
+    found = [one for work in chosen.candidate.work for one in problem.assumed.get(work, ())]
+    parts = [
+        (role, part)
+        for role, option in zip(ROLES, chosen.options, strict=True)
+        for part in option.parts
+        if part.offer is not None
+    ]
+    found += _servers(parts, problem.up)
+    found += _moved(problem, prices)
+    if problem.objective.weights is None:
+        found += _exchange(rates)
+    return tuple(dict.fromkeys(found))
+
+
+def _servers(parts: Iterable[tuple[str, Option]], up: frozenset[str]) -> Iterator[Assumption]:
+    for role, part in parts:
+        offer = part.offer
+        assert offer is not None, "only servers are looked at"
+        if offer.is_rented and role != "serve" and role not in up:
+            yield Assumption(
+                "start-up of a rented server",
+                60 * k.STARTUP_HOURS,
+                "minutes",
+                "order, boot, image and packages: 5 to 15 minutes are usual",
+                "a measured start on that cloud",
+            )
+        if part.spot:
+            yield from _spot()
+        if part.run is not None and part.run.utilisation:
+            yield utilised(part.run.utilisation)
+        if part.run is not None and part.run.format:
+            yield loss_of(engine_named(part.run.engine).weight_format(part.run.format))
+        if offer.accelerator is None and offer.cloud != LOCAL and role == "train":
+            yield Assumption(
+                "training speed of a vCPU",
+                k.CPU_TRAIN_GFLOPS_PER_VCPU,
+                "GFLOP/s",
+                "34 to 74 in recorded runs on one EPYC core; other CPUs differ by up to "
+                f"{k.CPU_ERROR:g} times",
+                "a training on that server, or cloud=local, which measures this machine",
+            )
+        if offer.accelerator is not None:
+            yield from _gpu(offer.accelerator, "training" if role == "train" else "output_token")
+
+
+def _spot() -> Iterator[Assumption]:
+    yield Assumption(
+        "spot interruptions",
+        INTERRUPTIONS_PER_HOUR,
+        "an hour and server",
+        "the lowest rate that Bamboo replays from recorded GPU clusters (NSDI 2023); clouds "
+        "publish none",
+        "cloud.spot=false, or the cloud's own rate for that server",
+    )
+    yield Assumption(
+        "work lost at a spot interruption",
+        60 * (CHECKPOINT_HOURS / 2 + RESTART_HOURS),
+        "minutes",
+        "half of a quarter of an hour between checkpoints, and ten minutes to start again",
+        "callbacks.checkpoint_every_steps, and a measured start on that cloud",
+    )
+
+
+def _gpu(name: str, quantity: str) -> Iterator[Assumption]:
+    """Yield what is scaled from other GPUs for one that the estimate was not fitted to."""
+    if fitted().errors[quantity].knows(Factor.GPU, name):
+        return
+    yield Assumption(
+        f"speed of {name} in {'training' if quantity == 'training' else 'inference'}",
+        k.MATMUL_SHARE.get(name, k.MATMUL_SHARE_UNKNOWN),
+        "of its datasheet's peak",
+        "scaled from GPUs that were measured, by FLOP/s and memory bandwidth",
+        f"measured rows of {name} in benchmarks/estimate/fit.py",
+    )
+
+
+def _moved(problem: Problem, prices: Iterable[Price]) -> Iterator[Assumption]:
+    moved = [price for price in prices if price.kind == "egress"]
+    if not moved:
+        return
+    yield Assumption(
+        "size of answers on their way",
+        BYTES_PER_TOKEN,
+        "bytes a token",
+        "text in common tokenizers",
+        "the size of the corpus, once it is made",
+    )
+    yield Assumption(
+        "size of the bundle on its way", BYTES_PER_PARAM, "bytes a parameter", "bf16", "the bundle"
+    )
+    assumed = {egress_of(cloud) for cloud in problem.egress.assumed}
+    for price in moved:
+        if price.what in assumed:
+            yield Assumption(
+                price.what, price.usd, f"USD for {price.unit}", price.source,
+                "the cloud's own price list",
+            )  # fmt: skip
+
+
+def _exchange(rates: Rates) -> Iterator[Assumption]:
+    for rate in RATES:
+        why = rates.why[rate.key]
+        if why is not None:
+            usd = rates.usd[rate.key]
+            yield Assumption(rate.said, usd, "USD", why, f"objective.{rate.key}=…")

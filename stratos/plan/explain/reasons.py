@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from stratos.config import ObjectiveConfig
 from stratos.core.counted import listed
 from stratos.core.formats import sentence, taken_before
 from stratos.core.intervals import predicted
-from stratos.plan.explain.free_here import free_servers
-from stratos.plan.explain.in_words import describe, difference, in_dollars, is_same
-from stratos.plan.explain.queued import queued
-from stratos.plan.limits import LIMITS, with_limit
 from stratos.plan.objective import (
     ACCURACY,
+    COSTS,
+    LIMITS,
     USD,
     Linear,
     Rates,
@@ -23,10 +21,201 @@ from stratos.plan.objective import (
     levels,
     money,
     weighted,
+    with_limit,
 )
 from stratos.plan.problem import Choice, Problem
 from stratos.plan.solve.frontier import within
 from stratos.plan.solve.model import TIE
+from stratos.plan.words import free_servers
+from stratos.records import Offer, PlanPoint
+
+# Plans in words: one in a line, two compared.
+
+
+LEAST_USD = 0.005
+"""Dollars below which a difference is not worth a word."""
+
+SAME = 1e-6
+"""Relative difference below which two values are the same."""
+
+
+def describe(choice: Choice) -> str:
+    """Return a plan in one line: who, and its four values."""
+    return (
+        f"{choice.candidate.name}: {money(choice.usd)}, {choice.hours:.3g} h, "
+        f"{choice.latency_ms:,.0f} ms, accuracy {predicted(choice.candidate.accuracy)}"
+    )
+
+
+def servers(choice: Choice) -> str:
+    """Return the servers of a plan in one line, role by role."""
+    return "; ".join(f"{role} {' + '.join(names)}" for role, names in by_role(choice).items())
+
+
+def by_role(choice: Choice) -> dict[str, list[str]]:
+    """Return each role's servers by name; serving may mix several."""
+    found: dict[str, list[str]] = {}
+    for role in choice.roles():
+        times = f"{role.count} × " if role.count > 1 else ""
+        spot = " spot" if role.spot else ""
+        name = role.offer.name if role.offer is not None else role.note or "no server"
+        found.setdefault(role.role, []).append(f"{times}{name}{spot}")
+    return found
+
+
+def is_same(one: Choice, other: Choice) -> bool:
+    """Tell whether two plans have the same values."""
+    return all(
+        abs(a - b) <= SAME * max(1.0, abs(a)) for a, b in zip(one.costs, other.costs, strict=True)
+    )
+
+
+def difference(before: Choice, after: Choice, net: Linear, objective: ObjectiveConfig) -> str:
+    """Say what one plan gains and loses on another: "net cost −$0.21, cost +$1.20".
+
+    Args:
+        before: the plan that is compared with.
+        after: the other plan.
+        net: the net cost.
+        objective: what the plans are chosen by; it is said first.
+    """
+    parts = {
+        cost.name: _signed(cost.label, cost.value(after) - cost.value(before), cost.write)
+        for cost in COSTS
+    }
+    if before.candidate.is_known != after.candidate.is_known:
+        parts[ACCURACY.name] = f"accuracy {_state(after)}"
+    elif not before.candidate.is_known:
+        parts[ACCURACY.name] = ""
+    first = [parts.pop(cost.name) for cost in weighted(objective)]
+    net_change = _signed("net cost", net(after) - net(before), money)
+    ordered = [*first, net_change, *parts.values()]
+    return ", ".join(filter(None, ordered)) or "less than what would show"
+
+
+def _signed(label: str, change: float, write: Callable[[float], str]) -> str:
+    """Write a difference with its sign, nothing where it is rounding or all its digits are 0."""
+    if abs(change) < 1e-9:
+        return ""
+    written = write(abs(change))
+    sign = "−" if change < 0 else "+"
+    return f"{label} {sign}{written}" if any(d in written for d in "123456789") else ""
+
+
+def in_dollars(chosen: Choice, other: Choice, net: Linear) -> str:
+    """Say what another plan's net cost is beyond the chosen one's, value by value.
+
+    Each value that is not dollars is said with what it counts: "+0.22 h for +$0.22".
+    """
+    point, _, hour, millisecond = net.weights
+    parts = []
+    usd = other.usd - chosen.usd
+    if abs(usd) >= LEAST_USD:
+        parts.append(f"{_plus(usd)} to pay")
+    for written, counts in (
+        (_points(chosen, other), -point * (other.accuracy - chosen.accuracy)),
+        (f"{other.hours - chosen.hours:+.3g} h", hour * (other.hours - chosen.hours)),
+        (f"{other.latency_ms - chosen.latency_ms:+,.0f} ms",
+         millisecond * (other.latency_ms - chosen.latency_ms)),
+    ):  # fmt: skip
+        if abs(counts) >= LEAST_USD:
+            parts.append(f"{written} for {_plus(counts)}")
+    return ", ".join(parts).replace("-", "−") or "a tie in dollars"
+
+
+def _state(choice: Choice) -> str:
+    """Say whether an accuracy is known, or at least measured."""
+    if choice.candidate.is_known:
+        return "known"
+    return "unknown" if choice.candidate.accuracy.tried is None else "not predicted"
+
+
+def _points(chosen: Choice, other: Choice) -> str:
+    if chosen.candidate.is_known != other.candidate.is_known:
+        return f"an accuracy that is {_state(other)}"
+    points = f"{100 * (other.accuracy - chosen.accuracy):+.1f} points"
+    return points if chosen.candidate.is_known else f"{points} of what the teacher knows"
+
+
+def _plus(usd: float) -> str:
+    return f"{'-' if usd < 0 else '+'}{money(abs(usd))}"
+
+
+# A plan as a table row.
+
+
+def as_point(choice: Choice, net: Linear) -> PlanPoint:
+    """Return a plan as a row.
+
+    Args:
+        choice: the plan.
+        net: what its net cost is.
+    """
+    predicted = choice.candidate.accuracy
+    return PlanPoint(
+        teacher=choice.candidate.teacher,
+        student=choice.candidate.student,
+        strategy=choice.candidate.strategy,
+        accuracy=predicted.mean if predicted.is_known else 0.0,
+        usd=choice.usd,
+        hours=choice.hours,
+        latency_ms=choice.latency_ms,
+        servers={role: " + ".join(names) for role, names in by_role(choice).items()},
+        accuracy_known=predicted.is_known,
+        accuracy_low=predicted.low,
+        accuracy_high=predicted.high,
+        net_usd=net(choice),
+        accuracy_tried=predicted.tried,
+    )
+
+
+# The waits that decided between partitions of a cluster, and whose jobs make room for the plan.
+
+
+_ROLES = {"teacher": "the teacher", "train": "the training"}
+
+
+def queued(problem: Problem, chosen: Choice) -> Iterator[str]:
+    """Yield a sentence for each partition that the plan waits for where others have such servers.
+
+    Args:
+        problem: what was chosen from.
+        chosen: the plan.
+    """
+    roles: dict[Offer, list[str]] = {}
+    for role in chosen.roles():
+        if role.role in _ROLES and role.offer is not None and role.wait_hours is not None:
+            roles.setdefault(role.offer, []).append(_ROLES[role.role])
+    for offer, names in roles.items():
+        waits = {
+            region: hours
+            for (cloud, region, kind), hours in problem.wait_hours.items()
+            if (cloud, kind) == (offer.cloud, offer.instance_type)
+        }
+        others = problem.preempts.get((offer.cloud, offer.region), {})
+        others = {name: mode for name, mode in others.items() if name in waits}
+        is_decided = waits.get(offer.region, 0.0) < max(waits.values(), default=0.0)
+        if is_decided or others:
+            yield _said(offer, names, waits, others)
+
+
+def _said(
+    offer: Offer, names: list[str], waits: Mapping[str, float], others: Mapping[str, str]
+) -> str:
+    by_wait = sorted(waits.items(), key=lambda one: (one[1], one[0]))
+    told = listed([f"{name} about {hours:.2g} h" for name, hours in by_wait])
+    said = (
+        f"A job of {offer.instance_type} waits by partition: {told}; {offer.region} was chosen for "
+        f"{listed(names)}."
+    )
+    if not others:
+        return said
+    modes = listed([f"{name} (PreemptMode={mode})" for name, mode in sorted(others.items())])
+    free = ",".join(sorted(name for name in waits if name != offer.region))
+    return (
+        f"{said} Jobs of {offer.region} may preempt those of {modes}: cloud.regions=[{free}] "
+        f"leaves {offer.region} out."
+    )
 
 
 def reasons(

@@ -12,8 +12,8 @@ from stratos.core.counted import by_reason
 from stratos.core.formats import most, right_shortly, taken_before
 from stratos.core.money import cents
 from stratos.core.printable import visible
-from stratos.plan.explain.free_here import free_servers
 from stratos.plan.objective import ACCURACY, COSTS
+from stratos.plan.words import free_servers
 from stratos.records import Assumption, Interval, Plan, PlanPoint, Price, RoleChoice
 
 if TYPE_CHECKING:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeVar
 
 import numpy as np
 
 from stratos.catalog import Catalog
-from stratos.catalog.local import local_offer
+from stratos.catalog.offers import local_offer
 from stratos.catalog.residency import areas
 from stratos.config import Config, LimitsConfig
 from stratos.core.by_name import find
@@ -19,26 +19,21 @@ from stratos.core.counted import counted
 from stratos.core.errors import ConfigError
 from stratos.core.machine_load import slowness_now
 from stratos.core.reasons import Because
-from stratos.distill.recipe import optimizer_of
-from stratos.estimate import Calibration, TrainingJob, calibration, card_of_student, train
+from stratos.distill.recipe import Length, optimizer_of
+from stratos.estimate.cards import TrainingJob, card_of_student
+from stratos.estimate.fleet import Calibration, calibration
+from stratos.estimate.hours import train
 from stratos.models.students import is_here, why_not
-from stratos.plan.accuracy.hardly_learnt import without_hopeless
-from stratos.plan.accuracy.predict import predict
-from stratos.plan.accuracy.without_model import without_model
-from stratos.plan.egress import Egress, list_prices
-from stratos.plan.left_out import Exclusions
-from stratos.plan.options.answered_before import Kept, n_after_deploy
-from stratos.plan.options.engine_choices import no_engine, not_chosen_from, not_in, too_lossy
-from stratos.plan.options.job_servers import jobs_of, roles_that_are_up
-from stratos.plan.options.more_rows import more_rows
-from stratos.plan.options.pricing import Pricing
-from stratos.plan.options.repeating import not_asked
-from stratos.plan.options.teacher_load import teacher_load_of
-from stratos.plan.options.training_length import Lengths
-from stratos.plan.problem import Candidate, Problem
-from stratos.plan.traffic import requests_of
+from stratos.plan.accuracy.predict import predict, without_hopeless, without_model
+from stratos.plan.option import Egress, list_prices
+from stratos.plan.options.hosted import Kept, more_rows, n_after_deploy, not_asked
+from stratos.plan.options.pricing import Pricing, no_engine, not_chosen_from, not_in, too_lossy
+from stratos.plan.options.role_options import jobs_of, roles_that_are_up
+from stratos.plan.options.teacher_load import TeacherLoad, teacher_load_of
+from stratos.plan.options.workload import Checks, Lengths, Requests, requests_of
+from stratos.plan.problem import Candidate, Exclusions, Problem
 from stratos.plan.words import TooBig, TooSlowHere, TooSmall
-from stratos.records import CardRun, ModelCard, Pilot, Probe, TeacherProbe
+from stratos.records import CardRun, Interval, ModelCard, Pilot, Probe, TeacherProbe
 from stratos.synthesize.choice import Reason, StudentFacts, pick
 from stratos.synthesize.strategy import Strategy
 
@@ -80,131 +75,79 @@ def build_problem(
         kept: what paid teachers answered before; None where that is not looked at.
         with_hopeless: keep students that learn next to nothing beside better ones.
     """
-    pairs = _Pairs(config)
+    left_out, evidence = Exclusions(), list[str]()
     for name, why in probe.unreachable.items():
-        pairs.left_out.add(name, Reason.UNREACHABLE, Because(why), teacher=name)
+        left_out.add(name, Reason.UNREACHABLE, Because(why), teacher=name)
     if (baseline := without_model(probe)) is not None:
-        pairs.evidence.append(str(baseline))
+        evidence.append(str(baseline))
     lengths = Lengths(config)
-    students = list(_students(config, probe.teachers, lengths, calibration, pairs.left_out))
+    students = list(_students(config, probe.teachers, lengths, calibration, left_out))
     taken = [
-        (strategy, teacher, students_facts)
+        (strategy, teacher, cards)
         for strategy in config.strategies
         for teacher in probe.teachers
-        if (students_facts := pairs.students_facts(teacher, strategy, students))
+        if (cards := _students_of(config, teacher, strategy, students, left_out, evidence))
     ]
-    after_deploy = {
-        teacher.teacher: n_after_deploy(config, probe, teacher)
-        if kept is None
-        else kept.n_after_deploy(probe, teacher)
-        for _, teacher, _ in taken
-    }
-    asked = {}
-    for strategy, teacher, _ in taken:
-        n_kept = kept.n_answers(teacher, strategy) if kept is not None else 0
-        asked[teacher.teacher, strategy.name] = teacher_load_of(
-            config, teacher, strategy, n_kept, after_deploy[teacher.teacher]
-        )
-        if n_kept:
-            pairs.evidence.append(
-                f"{counted(n_kept, 'answer', spec=',')} of {teacher.teacher} that "
-                f"{strategy.name} asks for, already in the cache: not paid again."
+    pairs: list[_Pair] = []
+    for strategy, teacher, cards in taken:
+        load = _load(config, probe, teacher, strategy, kept, evidence)
+        for card in cards:
+            length = lengths.of_card(teacher, strategy, card)
+            sizes = lengths.sizes(teacher, strategy, lengths.student(card))
+            accuracy = predict(
+                card,
+                config.task.name,
+                strategy,
+                teacher,
+                task_version=config.task.version,
+                history=history,
+                pilot=pilot,
+                tokens=length.tokens,
             )
-    trained = {
-        (teacher.teacher, card.name, strategy.name): lengths.of_card(teacher, strategy, card)
-        for strategy, teacher, students_facts in taken
-        for card in students_facts
-    }
-    requests = {
-        (teacher.teacher, card.name, strategy.name): requests_of(
-            config,
-            card,
-            students,
-            strategy,
-            lengths.sizes(teacher, strategy, lengths.student(card)),
-            history,
-        )
-        for strategy, teacher, students_facts in taken
-        for card in students_facts
-    }
-    accuracies = {
-        (teacher.teacher, card.name, strategy.name): predict(
-            card,
-            config.task.name,
-            strategy,
-            teacher,
-            task_version=config.task.version,
-            history=history,
-            pilot=pilot,
-            tokens=trained[teacher.teacher, card.name, strategy.name].tokens,
-        )
-        for strategy, teacher, students_facts in taken
-        for card in students_facts
-    }
+            checks = lengths.checks(teacher, strategy, card)
+            requests = requests_of(config, card, students, strategy, sizes, history)
+            pairs.append(_Pair(strategy, teacher, card, load, length, checks, requests, accuracy))
     egress = _egress(catalog)
-    heaviest = max((one.dataset_gb for one in asked.values()), default=0.0)
-    found = areas(catalog.table, config.cloud)
+    heaviest = max((pair.load.dataset_gb for pair in pairs), default=0.0)
+    rows_of_area = areas(catalog.table, config.cloud)
     priced: list[Pricing] = []
     candidates: list[Candidate] = []
-    for area, rows in found.items():
-        part = catalog if len(found) == 1 else replace(catalog, table=catalog.table.take(rows))
-        suffix = f" in {area or 'places of no known country'}" if len(found) > 1 else ""
+    for area, rows in rows_of_area.items():
+        part, suffix = catalog, ""
+        if len(rows_of_area) > 1:
+            part = replace(catalog, table=catalog.table.take(rows))
+            suffix = f" in {area or 'places of no known country'}"
         pricing = Pricing(
             config, part, calibration, egress, heaviest, suffix, pilot, probe.teachers
         )
         priced.append(pricing)
-        for strategy, teacher, students_facts in taken:
-            load = asked[teacher.teacher, strategy.name]
-            teacher_key = pricing.teacher(teacher, strategy.name, load)
-            if teacher_key is None:
-                continue
-            for card in students_facts:
-                pair = (teacher.teacher, card.name, strategy.name)
-                checks = lengths.checks(teacher, strategy, card)
-                if (train_key := pricing.training(card, trained[pair], checks)) is None:
-                    continue
-                candidate = Candidate(
-                    teacher=teacher.teacher,
-                    student=card.name,
-                    strategy=strategy.name,
-                    accuracy=accuracies[pair],
-                    work=(teacher_key, train_key, ""),
-                    prompt=teacher.prompt,
-                    confidence=_counted(config.limits),
-                    train_tokens=trained[pair].tokens,
-                )
-                lossy = too_lossy(pricing.choices, candidate.limit_accuracy, config.limits)
-                loss = not_in(lossy, card.name, config.limits)
-                if loss is not None and candidate.is_known:
-                    pairs.evidence.append(str(loss))
-                serve_key = pricing.serving(card, strategy.kind, requests[pair], lossy)
-                if serve_key is None:
-                    continue
-                candidates.append(replace(candidate, work=(teacher_key, train_key, serve_key)))
+        for pair in pairs:
+            if (candidate := _candidate(config, pair, pricing, evidence)) is not None:
+                candidates.append(candidate)
     if not any(candidate.is_known for candidate in candidates):
         candidates = [_with_stand_in(candidate, config, probe) for candidate in candidates]
     if not with_hopeless:
-        candidates = list(without_hopeless(config, candidates, pairs.left_out))
-    held = {name for one in candidates for name in (one.teacher, one.student)}
+        candidates = list(without_hopeless(config, candidates, left_out))
+    fitting = {name for pair in candidates for name in (pair.teacher, pair.student)}
     for pricing in priced:
         for who, (verb, n_bytes) in pricing.too_big.items():
-            if who not in held:
-                pairs.left_out.add(who, Reason.NO_SERVER, _too_big(verb, n_bytes, catalog))
-        for who in pricing.no_engine - held:
-            pairs.left_out.add(who, Reason.NO_SERVER, no_engine(config.deploy))
+            if who not in fitting:
+                left_out.add(who, Reason.NO_SERVER, _too_big(verb, n_bytes, catalog))
+        for who in pricing.no_engine - fitting:
+            left_out.add(who, Reason.NO_SERVER, no_engine(config.deploy))
     return Problem(
         candidates=tuple(candidates),
         options=_joined(pricing.options for pricing in priced),
         limits=config.limits,
         objective=config.objective,
         strategies={strategy.name: strategy for strategy in config.strategies},
-        exclusions=tuple(pairs.left_out.values()),
+        exclusions=tuple(left_out.values()),
         not_rented=catalog.left_out,
-        evidence=tuple(dict.fromkeys(pairs.evidence)),
+        evidence=tuple(dict.fromkeys(evidence)),
         warnings=(*catalog.warnings, *map(str, not_chosen_from(config.deploy))),
         wait_hours=catalog.wait_hours,
         preempts=catalog.preempts,
-        n_offers=len(catalog.offers),
+        n_offers=len(catalog.table),
         max_tokens={one.teacher: one.max_tokens_by_prompt for one in probe.teachers},
         teachers={teacher.teacher: _card(teacher) for teacher in probe.teachers},
         assumed=_joined(pricing.assumed for pricing in priced),
@@ -251,62 +194,125 @@ def _egress(catalog: Catalog) -> Egress:
     )
 
 
-@dataclass
-class _Pairs:
-    """Says which students may learn from which teacher by which strategy, and why others not."""
+@dataclass(frozen=True)
+class _Pair:
+    """A strategy, a teacher and a student, with what is the same in all areas."""
 
-    config: Config
-    left_out: Exclusions = field(default_factory=Exclusions)
-    evidence: list[str] = field(default_factory=list)
+    strategy: Strategy
+    teacher: TeacherProbe
+    card: ModelCard
+    load: TeacherLoad
+    length: Length
+    checks: Checks
+    requests: Requests
+    accuracy: Interval
 
-    def students_facts(
-        self, teacher: TeacherProbe, strategy: Strategy, students: Sequence[ModelCard]
-    ) -> list[ModelCard]:
-        """Return the students that a strategy may be taken for; say why the others are not."""
-        config, name = self.config, strategy.name
-        if strategy.learns_rows and not strategy.writes_rows:
-            self.evidence += more_rows(config, teacher)
-        pretrained = {one.name for one in config.students if one.path is not None}
-        has_symbols = config.task.vocabulary() is not None
-        taken = []
-        for card in students:
-            verdict = pick(
-                config.strategies,
-                teacher,
-                StudentFacts(
-                    card.name,
-                    card.name in pretrained,
-                    card.vocab_size,
-                    card.name not in pretrained and has_symbols,
-                    card.name not in pretrained and not has_symbols,
-                ),
-                config.complexity,
-                task=config.task.name,
-                can_reverse=config.task.can_reverse,
-                n_rows=config.task.n_train if config.task.has_rows else None,
-                n_unlabelled=config.task.n_unlabelled,
-                n_made=config.task.n_made,
-            )[name]
-            if verdict.evidence:
-                self.evidence.append(verdict.evidence)
-            if verdict.is_taken:
-                taken.append(card)
-                if strategy.adds_rows:
-                    covered = teacher.exact.mean
-                    self.evidence.append(strategy.added(config.task, teacher.teacher, covered))
-                continue
-            if verdict.why_not is Reason.REPEATS and verdict.concerns == "teacher":
-                self.evidence.append(str(not_asked(config, teacher, strategy)))
-            key = {
-                "strategy": name,
-                "teacher": f"{name} from {teacher.teacher}",
-                "pair": f"{name} from {teacher.teacher} to {card.name}",
-            }[verdict.concerns]
-            assert verdict.why_not is not None, "only what is taken has no reason"
-            of = "" if verdict.concerns == "strategy" else teacher.teacher
-            why = Because(verdict.reason)
-            self.left_out.add(key, verdict.why_not, why, strategy=name, teacher=of)
-        return taken
+
+def _load(
+    config: Config,
+    probe: Probe,
+    teacher: TeacherProbe,
+    strategy: Strategy,
+    kept: Kept | None,
+    evidence: list[str],
+) -> TeacherLoad:
+    """Return what a teacher is asked by a strategy; say what of it is in the cache."""
+    if kept is None:
+        after_deploy = n_after_deploy(config, probe, teacher)
+        return teacher_load_of(config, teacher, strategy, 0, after_deploy)
+    n_cached = kept.n_answers(teacher, strategy)
+    if n_cached:
+        evidence.append(
+            f"{counted(n_cached, 'answer', spec=',')} of {teacher.teacher} that "
+            f"{strategy.name} asks for, already in the cache: not paid again."
+        )
+    after_deploy = kept.n_after_deploy(probe, teacher)
+    return teacher_load_of(config, teacher, strategy, n_cached, after_deploy)
+
+
+def _candidate(
+    config: Config, pair: _Pair, pricing: Pricing, evidence: list[str]
+) -> Candidate | None:
+    """Return a pair as a candidate of an area; None where no server does one of its works."""
+    strategy, teacher, card = pair.strategy, pair.teacher, pair.card
+    teacher_key = pricing.teacher(teacher, strategy.name, pair.load)
+    if teacher_key is None:
+        return None
+    if (train_key := pricing.training(card, pair.length, pair.checks)) is None:
+        return None
+    candidate = Candidate(
+        teacher=teacher.teacher,
+        student=card.name,
+        strategy=strategy.name,
+        accuracy=pair.accuracy,
+        work=(teacher_key, train_key, ""),
+        prompt=teacher.prompt,
+        confidence=_counted(config.limits),
+        train_tokens=pair.length.tokens,
+    )
+    lossy = too_lossy(pricing.choices, candidate.limit_accuracy, config.limits)
+    loss = not_in(lossy, card.name, config.limits)
+    if loss is not None and candidate.is_known:
+        evidence.append(str(loss))
+    serve_key = pricing.serving(card, strategy.kind, pair.requests, lossy)
+    if serve_key is None:
+        return None
+    return replace(candidate, work=(teacher_key, train_key, serve_key))
+
+
+def _students_of(
+    config: Config,
+    teacher: TeacherProbe,
+    strategy: Strategy,
+    students: Sequence[ModelCard],
+    left_out: Exclusions,
+    evidence: list[str],
+) -> list[ModelCard]:
+    """Return the students that a strategy may be taken for; say why the others are not."""
+    name = strategy.name
+    if strategy.learns_rows and not strategy.writes_rows:
+        evidence += more_rows(config, teacher)
+    pretrained = {one.name for one in config.students if one.path is not None}
+    has_symbols = config.task.vocabulary() is not None
+    taken = []
+    for card in students:
+        verdict = pick(
+            config.strategies,
+            teacher,
+            StudentFacts(
+                card.name,
+                card.name in pretrained,
+                card.vocab_size,
+                card.name not in pretrained and has_symbols,
+                card.name not in pretrained and not has_symbols,
+            ),
+            config.complexity,
+            task=config.task.name,
+            can_reverse=config.task.can_reverse,
+            n_rows=config.task.n_train if config.task.has_rows else None,
+            n_unlabelled=config.task.n_unlabelled,
+            n_made=config.task.n_made,
+        )[name]
+        if verdict.evidence:
+            evidence.append(verdict.evidence)
+        if verdict.is_taken:
+            taken.append(card)
+            if strategy.adds_rows:
+                covered = teacher.exact.mean
+                evidence.append(strategy.added(config.task, teacher.teacher, covered))
+            continue
+        if verdict.why_not is Reason.REPEATS and verdict.concerns == "teacher":
+            evidence.append(str(not_asked(config, teacher, strategy)))
+        key = {
+            "strategy": name,
+            "teacher": f"{name} from {teacher.teacher}",
+            "pair": f"{name} from {teacher.teacher} to {card.name}",
+        }[verdict.concerns]
+        assert verdict.why_not is not None, "only what is taken has no reason"
+        of = "" if verdict.concerns == "strategy" else teacher.teacher
+        why = Because(verdict.reason)
+        left_out.add(key, verdict.why_not, why, strategy=name, teacher=of)
+    return taken
 
 
 def _card(teacher: TeacherProbe) -> ModelCard:

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
+from stratos.config import Config
 from stratos.core.counted import counted
-from stratos.estimate import Workload
+from stratos.estimate.cards import Workload
+from stratos.ledger import Ledger
 from stratos.plan.option import Option, Range
-from stratos.plan.options.teacher_load import Load
-from stratos.records import ModelCard, TeacherProbe
+from stratos.plan.options.teacher_load import Load, teacher_load_of
+from stratos.plan.words import RepeatsRows
+from stratos.records import ModelCard, Probe, TeacherProbe
+from stratos.synthesize.augmentation import Augmentation
+from stratos.synthesize.strategy import Strategy
+from stratos.teachers.base import Question, Teacher
+from stratos.teachers.cached import n_kept
 
 
 def is_hosted(card: ModelCard) -> bool:
@@ -184,3 +193,141 @@ def _usd(load: Load, usd_in: float | None, usd_out: float | None) -> float:
     """Return the dollars of answers at prices per million tokens."""
     one = load.work.prompt_tokens * (usd_in or 0.0) + load.work.answer_tokens * (usd_out or 0.0)
     return load.n_answers * one / 1e6
+
+
+# Report the cost avoided because the file already has the answers.
+
+
+def not_asked(config: Config, teacher: TeacherProbe, strategy: Any) -> RepeatsRows:
+    """Return what asking a teacher for the answers of labelled rows would have cost.
+
+    Args:
+        config: the run.
+        teacher: what the probe saw.
+        strategy: the alignment that was left out because it could only repeat them.
+    """
+    asked = teacher_load_of(config, teacher, strategy)
+    n = asked.n_answers - asked.evaluated.n_answers
+    usd = None
+    if is_hosted(teacher.card):
+        usd, behind = (
+            hosted_options(teacher, load)[0].usd for load in (asked.least, asked.evaluated)
+        )
+        usd -= behind
+    return RepeatsRows(teacher.teacher, n, usd)
+
+
+# Suggest what a teacher could add to a few labelled rows.
+
+
+FEW = 1000
+"""Labelled rows from which on more of them are not offered."""
+
+
+def more_rows(config: Config, teacher: TeacherProbe) -> list[str]:
+    """Say what augmentation would add and cost; nothing where it is configured or cannot be."""
+    task, strategy = config.task, Augmentation()
+    is_configured = any(one.writes_rows for one in config.strategies)
+    if is_configured or not task.has_rows or task.n_train >= FEW:
+        return []
+    if teacher.exact.low < strategy.min_coverage:
+        return []
+    asked = teacher_load_of(config, teacher, strategy)
+    cost = "only time, because its weights are free"
+    if is_hosted(teacher.card):
+        whole, behind = (
+            hosted_options(teacher, load)[0].usd
+            for load in (Load(asked.n_answers, asked.work), asked.evaluated)
+        )
+        cost = f"about ${whole - behind:.2f}"
+    return [
+        f"The labelled rows are few. With strategy={strategy.kind} "
+        f"{strategy.added(task, teacher.teacher, teacher.exact.mean)} That takes {cost}. Whether "
+        "it helps is unknown until you try it, so it is never chosen automatically."
+    ]
+
+
+# Cached answers of a paid teacher, which a plan does not price again.
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Counts the answers in a cache folder that a strategy would ask for; each pair once.
+
+    Where nothing is paid for an answer, it is counted as asked for: its hours belong to what is
+    compared with other servers. So are answers that nobody can foretell the question of (a
+    reasoning that is written again), and those of the evaluation.
+    """
+
+    config: Config
+    cache_dir: Path
+    ledger: Ledger | None = None
+    """Of the run: what a batch asks that an earlier process handed in is paid already."""
+    _counts: dict[tuple[str, str], int] = field(default_factory=dict, init=False, repr=False)
+    _after_deploy: dict[str, int] = field(default_factory=dict, init=False, repr=False)
+
+    def n_answers(self, probed: TeacherProbe, strategy: Strategy) -> int:
+        """Return how many of the answers are there.
+
+        Args:
+            probed: the teacher, as the probe saw it.
+            strategy: says what it will ask with `asks`; for one that cannot, none are counted.
+        """
+        key = (probed.teacher, strategy.name)
+        if key not in self._counts:
+            self._counts[key] = self._count(probed, strategy)
+        return self._counts[key]
+
+    def n_after_deploy(self, probe: Probe, probed: TeacherProbe) -> int:
+        """Return how many answers that rooms ask for once the student is served are not there yet.
+
+        Args:
+            probe: says which items are read.
+            probed: the teacher.
+        """
+        if probed.teacher not in self._after_deploy:
+            teacher, questions = _after_deploy(self.config, probe, probed)
+            n = 0 if teacher is None else n_kept(teacher, questions, self.cache_dir)
+            self._after_deploy[probed.teacher] = len(questions) - n
+        return self._after_deploy[probed.teacher]
+
+    def _count(self, probed: TeacherProbe, strategy: Strategy) -> int:
+        teacher = _teacher(self.config, probed)
+        if teacher is None or not is_hosted(probed.card):
+            return 0
+        questions = strategy.asks(self.config, teacher, probed.prompt, probed.max_tokens_by_prompt)
+        if questions is None:
+            return 0
+        n = n_kept(teacher, questions, self.cache_dir)
+        if self.ledger is not None and teacher.takes_batches:
+            n += self.ledger.batches.n_under_way(f"teacher {teacher.name}")
+        return n
+
+
+def n_after_deploy(config: Config, probe: Probe, probed: TeacherProbe) -> int:
+    """Return how many answers rooms ask for once the student is served, there already or not.
+
+    Args:
+        config: of the run.
+        probe: says which items are read.
+        probed: the teacher.
+    """
+    return len(_after_deploy(config, probe, probed)[1])
+
+
+def _after_deploy(
+    config: Config, probe: Probe, probed: TeacherProbe
+) -> tuple[Teacher | None, list[Question]]:
+    teacher = _teacher(config, probed)
+    if teacher is None or not is_hosted(probed.card):
+        return teacher, []
+    rooms = config.rooms.values()
+    return teacher, [
+        question
+        for room in rooms
+        for question in room.questions_after_deploy(config, probe, probed, teacher)
+    ]
+
+
+def _teacher(config: Config, probed: TeacherProbe) -> Teacher | None:
+    return next((one for one in config.teachers if one.name == probed.teacher), None)

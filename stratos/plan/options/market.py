@@ -1,4 +1,4 @@
-"""The rentable servers as arrays, without dominated ones.
+r"""The rentable servers as arrays, without dominated ones.
 
 Estimates depend on an offer only through its hardware: of a server with GPUs these alone, of one
 without its vCPUs and memory, of which more are never worse. So within one place, an offer is
@@ -6,23 +6,62 @@ dominated by another one of the same GPUs, or without GPUs and with no less of e
 more and counts in the same quotas: whatever a role does on the first it does on the second as fast
 and as cheaply, in the same place, with as many servers. Spot and on-demand prices are two servers,
 since a job takes longer on spot.
+
+Expected hours and dollars on spot, with interruptions.
+
+Interruptions of one server are a Poisson process of rate μ; a job on n servers is interrupted when
+any of them is, so at rate nμ. Work is saved every τ hours; an interruption loses what was done
+since, and s hours pass until a new server has started and read the checkpoint, which may be
+interrupted in turn. The expected time of a job of W hours is then (Daly 2006, "A higher order
+estimate of the optimum checkpoint interval", equation 20, with the writing of a checkpoint in W)
+
+    E[T] = W/τ · e^{nμs} · (e^{nμτ} - 1) / (nμ)
+
+and dollars are E[T] times the spot price: the restart is paid, waiting for capacity is not. The
+expected number of interruptions is nμ·E[T].
+
+Groups of equal servers (same kind, quotas, spot), sorted by price.
+
+Of so many servers of a shelf, each takes a job as long as the other, so that their dollars are in
+the order of their prices, whatever the job is. A million servers stand on a few thousand shelves:
+an estimate is made for the shelves, their cheapest servers say what can be had for how much, and
+each is looked at only down to the price that may still be of use.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import dataclass, replace
 from functools import cached_property
+from math import exp, expm1
 
 import numpy as np
 
 from stratos.catalog import Catalog, Table, rows_of
-from stratos.catalog.table import LOCAL
-from stratos.catalog.text_column import Bools, Codes, Floats, Ints, combine
+from stratos.catalog.table import Bools, Codes, Floats, Ints, combine, estimate_kinds
 from stratos.config import CloudConfig
+from stratos.estimate.fleet import Fleet
+from stratos.plan.option import Caps, counts
 from stratos.plan.pareto import Staircase
-from stratos.plan.quotas import Caps
 from stratos.records import Offer
+
+INTERRUPTIONS_PER_HOUR = 0.1
+"""μ of one server: the lowest hourly rate of preemption that Bamboo replays from recorded GPU
+clusters (Thorpe et al., NSDI 2023: 10%, 16% and 33%). Assumption: clouds publish no such rate."""
+
+CHECKPOINT_HOURS = 0.25
+"""τ: a quarter of an hour of training between checkpoints; answers of a teacher are kept one by
+one, so that for them it is an upper bound."""
+
+RESTART_HOURS = 10 / 60
+"""s: order, boot, packages and checkpoint of the next server."""
+
+
+def spot_factor(n_servers: int = 1) -> float:
+    """Return expected hours on spot over hours on demand, for a job on `n_servers`."""
+    rate = INTERRUPTIONS_PER_HOUR * n_servers
+    saved = rate * CHECKPOINT_HOURS
+    return exp(rate * RESTART_HOURS) * expm1(saved) / saved
 
 
 @dataclass(frozen=True)
@@ -95,7 +134,7 @@ def open_market(catalog: Catalog, cloud: CloudConfig, spot: bool) -> Market:
         spot=is_spot[keep],
         usd_per_hour=price[keep],
         most=most[keep],
-        kind=np.unique(_hardware(table)[rows], return_inverse=True)[1].astype(np.int64),
+        kind=np.unique(estimate_kinds(table)[rows], return_inverse=True)[1].astype(np.int64),
         place=table.place[rows],
         group=group[rows],
         caps=replace(caps, stock=stock),
@@ -143,18 +182,6 @@ def _quotas_of(table: Table, caps: Caps) -> tuple[Ints, Ints]:
     return np.unique(member, axis=0, return_inverse=True)[1].reshape(-1), most
 
 
-def _hardware(table: Table) -> Ints:
-    """Return the number of what an estimate reads of each row."""
-    here = table.cloud.where(lambda name: name == LOCAL).astype(np.int64)
-    with_gpu = table.accelerator_count > 0
-    read = combine(
-        np.where(with_gpu, table.accelerator.codes + 1, 0),
-        np.where(with_gpu, table.accelerator_count, table.kind),
-        here,
-    )
-    return np.unique(read, return_inverse=True)[1].astype(np.int64)
-
-
 def _undominated(table: Table, rows: Ints, price: Floats, spot: Bools, group: Ints) -> Ints:
     """Return which servers no other of their place dominates, sorted by place, then name."""
     names = table.instance_type.codes[rows]
@@ -187,3 +214,124 @@ def _staircases(alike: Ints, price: Floats, vcpus: Floats, memory: Floats, names
         if stairs.add(cpus, gib):
             found.append(i)
     return np.array(found, dtype=np.int64)
+
+
+@dataclass(frozen=True, eq=False)
+class OfferGroups:
+    """The servers of a market, sorted once for all jobs."""
+
+    market: Market
+    fleet: Fleet
+    """A server of each kind."""
+    kind: Ints
+    """By shelf."""
+    spot: Bools
+    group: Ints
+    """Number of the set of quotas."""
+    most: Ints
+    """Servers that a role may have at once."""
+    usd_per_hour: Floats
+    """Price of the cheapest."""
+    wait_hours: Floats
+    """Until a job of any of its servers would start; NaN as in `Market`."""
+    servers: Ints
+    """Of the market: shelf by shelf, each from the cheapest on."""
+    keys: Ints
+    """Shelf and price of each of these as one number, which ascends."""
+    prices: Floats
+    """All prices, ascending."""
+
+    @classmethod
+    def of(cls, market: Market, fleet: Fleet) -> OfferGroups:
+        """Put the servers of a market on shelves.
+
+        Args:
+            market: the servers.
+            fleet: one of each of its kinds.
+        """
+        alike = combine(
+            market.kind,
+            market.spot.astype(np.int64),
+            market.group,
+            market.most,
+            ranks(market.wait_hours),
+        )
+        shelf = np.unique(alike, return_inverse=True)[1].astype(np.int64)
+        prices, rank = np.unique(market.usd_per_hour, return_inverse=True)
+        keys = shelf * len(prices) + rank
+        servers = np.argsort(keys, kind="stable")
+        cheapest = servers[np.flatnonzero(np.diff(shelf[servers], prepend=-1))]
+        return cls(
+            market=market,
+            fleet=fleet,
+            kind=market.kind[cheapest],
+            spot=market.spot[cheapest],
+            group=market.group[cheapest],
+            most=market.most[cheapest],
+            usd_per_hour=market.usd_per_hour[cheapest],
+            wait_hours=market.wait_hours[cheapest],
+            servers=servers,
+            keys=keys[servers],
+            prices=prices,
+        )
+
+    @cached_property
+    def lots(self) -> Lots:
+        """Every shelf with every number of servers that a role may have of it."""
+        return self._lots({n for most in np.unique(self.most).tolist() for n in counts(most)})
+
+    def lots_of(self, count: int | None) -> Lots:
+        """Return every shelf with so many servers of it; None for any number."""
+        return self.lots if count is None else self._lots({count})
+
+    def _lots(self, allowed: Set[int]) -> Lots:
+        numbers = sorted(allowed)
+        shelf, count = np.nonzero(self.most[:, None] >= np.array(numbers, dtype=np.int64))
+        count = np.array(numbers, dtype=np.int64)[count]
+        alike = combine(self.kind[shelf], count)
+        _, first, pair = np.unique(alike, return_index=True, return_inverse=True)
+        factors = {n: spot_factor(n) for n in numbers}
+        return Lots(
+            shelf=shelf,
+            count=count,
+            spot_factor=np.where(self.spot[shelf], [factors[n] for n in count.tolist()], 1.0),
+            usd_per_hour=count * self.usd_per_hour[shelf],
+            pair=pair,
+            pair_fleet=self.fleet.take(self.kind[shelf[first]]),
+            pair_count=count[first],
+        )
+
+    def up_to(self, shelf: Ints, usd_per_hour: Floats) -> tuple[Ints, Ints]:
+        """Return the servers of some shelves that cost no more than a price each.
+
+        Args:
+            shelf: the shelves; one may be there many times.
+            usd_per_hour: the price, for each of them.
+
+        Returns:
+            For every server found: where in `shelf` it was asked for, and its number.
+        """
+        cheap = np.searchsorted(self.prices, usd_per_hour, side="right")
+        start = np.searchsorted(self.keys, shelf * len(self.prices))
+        stop = np.searchsorted(self.keys, shelf * len(self.prices) + cheap)
+        n = stop - start
+        asked = np.repeat(np.arange(len(shelf)), n)
+        within = np.arange(len(asked)) - np.repeat(np.cumsum(n) - n, n)
+        return asked, self.servers[start[asked] + within]
+
+
+@dataclass(frozen=True, eq=False)
+class Lots:
+    """So many servers of a shelf together, by number of the lot."""
+
+    shelf: Ints
+    count: Ints
+    spot_factor: Floats
+    """Hours over those on demand."""
+    usd_per_hour: Floats
+    """Of all its servers, for the cheapest of the shelf."""
+    pair: Ints
+    """Number of its kind and count: all that an estimate depends on."""
+    pair_fleet: Fleet
+    """By pair: one of the servers."""
+    pair_count: Ints

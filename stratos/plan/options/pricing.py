@@ -1,53 +1,276 @@
-"""Price a role's work on the servers of one area."""
+"""Price a role's work on the servers of one area.
+
+Hours of jobs on this machine, by the clock of what probe and pilot have done here.
+
+The calibration of this machine counts CPU seconds, which other work on it does not change; the
+clock of a job does. The probe has just asked the same teacher here, and the pilot has trained the
+same student. Their clock tells the mean. What nobody knows, whether the other work goes on, is the
+width: from the estimate of a machine that is free to that pace with its own error.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 
 from stratos.catalog import Catalog
-from stratos.config import Config
+from stratos.catalog.table import Bools, Floats, Ints
+from stratos.config import Config, DeployConfig, LimitsConfig
 from stratos.core.by_name import named
 from stratos.core.counted import counted
 from stratos.deploy.engines.cost import WeightFormat
 from stratos.distill.recipe import Length, optimizer_of
-from stratos.estimate import (
-    Calibration,
-    EngineChoice,
-    Fleet,
-    Ranges,
-    TrainingJob,
-    device_of,
-    generate_all,
-    serving_all,
-    train_all,
-)
-from stratos.estimate.engines import runners
-from stratos.estimate.fleet import Ints
-from stratos.estimate.inference import inference_bytes
-from stratos.estimate.training import training_bytes
-from stratos.plan.egress import BYTES_PER_PARAM, Egress
-from stratos.plan.option import Option
-from stratos.plan.options.engine_choices import engine_choices, without
+from stratos.estimate import constants as k
+from stratos.estimate.answering import EngineChoice, runners
+from stratos.estimate.cards import TrainingJob, Workload, serving_bytes, training_memory
+from stratos.estimate.fleet import Calibration, Fleet, Ranges, device_of
+from stratos.estimate.hours import generate_all, train_all
+from stratos.estimate.serving import serving_all
+from stratos.plan.option import BYTES_PER_PARAM, Egress, Option
 from stratos.plan.options.hosted import hosted_options, is_hosted
-from stratos.plan.options.job_servers import JobServers, runs_as_job
-from stratos.plan.options.market import Market, open_market
-from stratos.plan.options.offer_groups import OfferGroups
-from stratos.plan.options.pace_here import (
-    answered_here,
-    perhaps_slowed,
-    slowed_now,
-    trained_here,
+from stratos.plan.options.market import Market, OfferGroups, open_market
+from stratos.plan.options.role_options import (
+    Job,
+    JobServers,
+    Service,
+    job_options,
+    runs_as_job,
+    service_options,
 )
-from stratos.plan.options.role_options import Job, Service, job_options, service_options
 from stratos.plan.options.teacher_load import Load, TeacherLoad
-from stratos.plan.options.training_length import Checks
+from stratos.plan.options.workload import Checks, Requests, rates_of
 from stratos.plan.pareto import Slack
-from stratos.plan.traffic import Requests, rates_of
-from stratos.records import Assumption, ModelCard, Pilot, TeacherProbe
+from stratos.plan.words import EngineLeftOut, LosesTooMuch, NoEngine
+from stratos.records import Assumption, ModelCard, Pilot, PilotPoint, TeacherProbe
+
+# The serving engines that a plan chooses from.
+
+
+def engine_choices(deploy: DeployConfig) -> tuple[EngineChoice, ...] | None:
+    """Return the engines and formats of `deploy.engines`; None where a plan is not to choose.
+
+    One whose files have to be made is left out where it is not installed.
+    """
+    choices = [
+        EngineChoice(
+            engine,
+            tuple(engine.weight_format(name) for name in engine.exports),
+            tuple(sorted({1, engine.at_once})) if engine.exports else (),
+        )
+        for engine in deploy.engines.values()
+        if not (engine.exports and engine.unusable())
+    ]
+    return tuple(choices) if deploy.engines else None
+
+
+def not_chosen_from(deploy: DeployConfig) -> Iterator[EngineLeftOut]:
+    """Yield what keeps engines out of the choice."""
+    for engine in deploy.engines.values():
+        if engine.exports and (why := engine.unusable()) is not None:
+            yield EngineLeftOut(engine.title, why)
+
+
+def no_engine(deploy: DeployConfig) -> NoEngine:
+    """Return why no server of a catalog serves a student by the engines of a choice."""
+    return NoEngine(tuple((engine.title, engine.wants) for engine in deploy.engines.values()))
+
+
+def loss_points(form: WeightFormat, confidence: Literal["low", "mean"] = "mean") -> float:
+    """Return the points of accuracy that a plan counts for a format.
+
+    Args:
+        form: the format.
+        confidence: what of an interval counts (`limits.confidence`).
+    """
+    return form.most_loss_points if confidence == "low" else form.loss_points
+
+
+def lossy(choices: Sequence[EngineChoice]) -> frozenset[WeightFormat]:
+    """Return the formats of engines that may change answers."""
+    formats = (form for choice in choices for form in choice.engine.weight_formats)
+    return frozenset(form for form in formats if form.most_loss_points)
+
+
+def without(
+    choices: Sequence[EngineChoice], forms: Collection[WeightFormat]
+) -> tuple[EngineChoice, ...]:
+    """Return engines with fewer formats; one that has none left is left out."""
+    fewer = [(one, tuple(form for form in one.formats if form not in forms)) for one in choices]
+    return tuple(
+        replace(one, formats=formats) for one, formats in fewer if formats or not one.formats
+    )
+
+
+def too_lossy(
+    choices: Sequence[EngineChoice] | None, accuracy: float, limits: LimitsConfig
+) -> frozenset[WeightFormat]:
+    """Return the formats in which a student would break the accuracy limit.
+
+    A student that breaks it anyhow is served without loss: so a limit that is lowered to what it
+    reaches is kept.
+
+    Args:
+        choices: engines with their formats; None where a plan does not choose.
+        accuracy: of the student, as the limit counts it.
+        limits: of the run.
+    """
+    least = limits.accuracy
+    if least is None:
+        return frozenset()
+    return frozenset(
+        form
+        for choice in choices or ()
+        for form in choice.formats
+        if (loss := loss_points(form, limits.confidence)) and accuracy - loss / 100 < least
+    )
+
+
+def not_in(
+    forms: Collection[WeightFormat], student: str, limits: LimitsConfig
+) -> LosesTooMuch | None:
+    """Return why a student is not served in some formats; None if it is."""
+    if limits.accuracy is None or not forms:
+        return None
+    losses = sorted((form.name, loss_points(form, limits.confidence)) for form in forms)
+    return LosesTooMuch(student, tuple(losses), limits.accuracy)
+
+
+def loss_of(form: WeightFormat) -> Assumption:
+    """Return what a plan assumes of a format's accuracy."""
+    high = form.most_loss_points
+    measured = f"of students that were measured, {high:g} at most (benchmarks/results/serving)"
+    return Assumption(
+        f"accuracy lost by {form.name}",
+        form.loss_points,
+        "points",
+        measured if high else "students that were measured answered the same to the letter",
+        "the stage deploy, which measures it and serves f32 if it breaks a limit",
+    )
+
+
+def trained_here(
+    estimated: Ranges, here: Bools, pilot: Pilot | None, student: str, tokens: int
+) -> Ranges | None:
+    """Return hours of a training, those on this machine by the pilot's pace; None without one.
+
+    Args:
+        estimated: hours on each of some servers that do nothing else.
+        here: which of them is this machine.
+        pilot: short trainings that were made here.
+        student: name of the student that is trained.
+        tokens: of its training.
+    """
+    points = sorted(_points(pilot, student), key=lambda point: point.train_tokens)
+    if not points:
+        return None
+    seconds, last = _at(points, tokens), points[-1]
+    # A short training's part before its first step makes its pace the slowest there may be.
+    slowest = max(seconds, last.train_seconds * tokens / last.train_tokens)
+    ends = seconds / k.CPU_CALIBRATED_ERROR, k.CPU_CALIBRATED_ERROR * slowest
+    measured = (np.full_like(estimated.mean, one / 3600) for one in (seconds, *ends))
+    return _spanned(estimated, here, Ranges(*measured))
+
+
+def slowed_now(estimated: Ranges, here: Bools, slowness: float) -> Ranges:
+    """Return hours with the other work that this machine has now; how long that lasts is unknown.
+
+    Args:
+        estimated: hours on each of some servers that do nothing else.
+        here: which of them is this machine.
+        slowness: how many times as long work takes here now.
+    """
+    slow = Ranges(estimated.mean * slowness, estimated.low, estimated.high * slowness)
+    return slow.where(here, estimated)
+
+
+def answered_here(estimated: Ranges, fleet: Fleet, n_nodes: Ints, probed: TeacherProbe) -> Ranges:
+    """Return hours of a local teacher's answers, those on this machine by the probe's pace.
+
+    Args:
+        estimated: hours on each of some servers that do nothing else.
+        fleet: the servers.
+        n_nodes: how many of each are together.
+        probed: the teacher, and its answers to the probe, which were given here.
+    """
+    slowness = _slowness(fleet, n_nodes, probed)
+    ends = (estimated.mean, estimated.low, estimated.high)
+    return _spanned(estimated, fleet.calibrated, Ranges(*(one * slowness for one in ends)))
+
+
+def perhaps_slowed(
+    estimated: Ranges, fleet: Fleet, n_nodes: Ints, teachers: Iterable[TeacherProbe]
+) -> Ranges:
+    """Return hours whose upper ends on this machine are as far off as those of the probe were.
+
+    What slowed the answers of a local teacher may slow another job, too.
+
+    Args:
+        estimated: hours on each of some servers that do nothing else.
+        fleet: the servers.
+        n_nodes: how many of each are together.
+        teachers: the probe, which was made here.
+    """
+    high = estimated.high
+    for probed in teachers:
+        slowness = np.nan_to_num(_slowness(fleet, n_nodes, probed), nan=1.0)
+        high = np.maximum(high, estimated.high * slowness)
+    return Ranges(estimated.mean, estimated.low, high).where(fleet.calibrated, estimated)
+
+
+def _slowness(fleet: Fleet, n_nodes: Ints, probed: TeacherProbe) -> Floats:
+    """Return the seconds of the probe over those of each server that does nothing else.
+
+    NaN where a server does not hold the teacher; 1 where its answers were not given here.
+    """
+    n = probed.n_items
+    if not n or probed.n_cached or not probed.seconds or is_hosted(probed.card):
+        return np.ones(len(fleet))
+    work = Workload(probed.input_tokens / n, probed.output_tokens / n)
+    slowness: Floats = (
+        probed.seconds / 3600 / generate_all(probed.card, fleet, work, n, n_nodes)[0].mean
+    )
+    return slowness
+
+
+def _spanned(estimated: Ranges, here: Bools, measured: Ranges) -> Ranges:
+    """Return the hours here as measured, from the least to the most of both; others stay."""
+    spanned = Ranges(
+        measured.mean,
+        np.minimum(estimated.low, measured.low),
+        np.maximum(estimated.high, measured.high),
+    )
+    # A server whose memory does not hold it has no hours.
+    return spanned.where(here & ~np.isnan(estimated.mean) & ~np.isnan(measured.mean), estimated)
+
+
+def _points(pilot: Pilot | None, student: str) -> list[PilotPoint]:
+    """Return the trainings of a student by any strategy: a token takes as long in each."""
+    return [
+        point
+        for run in (pilot.runs if pilot is not None else ())
+        for point in run.points
+        if run.student == student
+    ]
+
+
+def _at(points: Sequence[PilotPoint], tokens: int) -> float:
+    """Return the seconds of a training: a line through the two longest, no steeper than by ratio.
+
+    The line has the fixed part of a training; where noise makes it fall, the ratio stays.
+    """
+    last = points[-1]
+    slope = by_ratio = last.train_seconds / last.train_tokens
+    before = next((one for one in reversed(points) if one.train_tokens < last.train_tokens), None)
+    if before is not None:
+        rise = last.train_seconds - before.train_seconds
+        slope = min(by_ratio, rise / (last.train_tokens - before.train_tokens))
+    if slope <= 0:
+        slope = by_ratio
+    return last.train_seconds + slope * (tokens - last.train_tokens)
 
 
 @dataclass
@@ -139,7 +362,7 @@ class Pricing:
                 )
         if is_hosted(card):  # its size, which nobody may know, is its host's care
             return key
-        return self._held(key, probed.teacher, "answer", inference_bytes(card, asked.longest))
+        return self._held(key, probed.teacher, "answer", serving_bytes(card, asked.longest))
 
     def training(self, card: ModelCard, length: Length, checks: Checks | None = None) -> str | None:
         """Return the key of a student's training of some length, None if no server holds it.
@@ -167,7 +390,7 @@ class Pricing:
             self.options[key] = self._job_options(
                 "distill",
                 lambda fleet, n: self._trained(
-                    _checked(train_all(card, fleet, training, n), card, fleet, n, checks),
+                    _checked(train_all(card, fleet, training, n)[0], card, fleet, n, checks),
                     fleet,
                     n,
                     card.name,
@@ -177,7 +400,7 @@ class Pricing:
                 gb_in=self.dataset_gb,
                 gb_out=n_servers * _bundle_gb(card),
             )
-        return self._held(key, card.name, "train", training_bytes(card, length.batch_tokens))
+        return self._held(key, card.name, "train", training_memory(card, length.batch_tokens).total)
 
     @property
     def _was_probed_here(self) -> bool:
@@ -265,7 +488,7 @@ class Pricing:
         ):
             self.no_engine.add(card.name)
             return None
-        return self._held(key, card.name, "serve", inference_bytes(card, context))
+        return self._held(key, card.name, "serve", serving_bytes(card, context))
 
     def _held(self, key: str, who: str, verb: str, n_bytes: float) -> str | None:
         """Return the key of a work that has options; else remember who is too big."""
@@ -281,7 +504,7 @@ def _generate(
     """Return the hours of a local teacher's answers; their number, too, may be a range."""
 
     def taking(one: Load) -> Ranges:
-        return generate_all(card, fleet, one.work, one.n_answers, n_nodes)
+        return generate_all(card, fleet, one.work, one.n_answers, n_nodes)[0]
 
     hours = taking(load)
     if ends is None:
@@ -301,7 +524,7 @@ def _checked(
     """
     if checks is None or not fleet.calibrated.any():
         return hours
-    answers = generate_all(card, fleet, checks.work, checks.n_answers, n_nodes)
+    answers, _ = generate_all(card, fleet, checks.work, checks.n_answers, n_nodes)
     return (hours + answers).where(fleet.calibrated & ~np.isnan(answers.mean), hours)
 
 

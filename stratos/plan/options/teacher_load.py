@@ -18,20 +18,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from stratos.config import Config
 from stratos.core.counted import counted
 from stratos.distill.recipe import training_length
-from stratos.estimate import Workload
-from stratos.plan.assumptions import reasoning_tokens, refused_share
-from stratos.plan.egress import BYTES_PER_TOKEN
+from stratos.estimate.cards import Workload
+from stratos.plan.option import BYTES_PER_TOKEN
+from stratos.plan.options.workload import reasoning_tokens, refused_share
 from stratos.records import Assumption, TeacherProbe
+from stratos.synthesize.strategy import Strategy, Writing
 from stratos.teachers.evaluation_budget import n_expected
 from stratos.teachers.usage import MESSAGE_TOKENS
-
-if TYPE_CHECKING:
-    from stratos.synthesize.strategy import Strategy, Writing
 
 _SHARE_OF_LIMIT = 0.5
 """How much of the longest answer a reasoning takes, where nothing tells."""

@@ -5,7 +5,7 @@ Sets
     W             works: what a role does for some candidates; w(c, r) is candidate c's for role r;
                   M ⊆ W are the serving works that have to keep up with a rate of requests
     O_w           options of work w: offer, count, spot or on demand, region; of a work in M single
-                  servers (dominated ones are pruned, see `reduced`)
+                  servers (dominated ones are pruned, see `frontier`)
     B_w           buckets of requests of a work in M, by size
     K_w           latencies that a work in M may be held to
     P             places: regions of clouds
@@ -53,7 +53,7 @@ Constraints
     trained_q              Σ_w g_wq ≤ Σ_{w of train, o at q} x_wo        where is trained
     bundle_w               Σ_q v_wq = servers of w                what is served was fetched
     fetched_q              Σ_w v_wq ≤ N · Σ_{w of train, o at q} x_wo    where was trained
-    dataset_stays_w_p      gh_wp ≤ Σ_{o at p} x_wo                for each place (`links`)
+    dataset_stays_w_p      gh_wp ≤ Σ_{o at p} x_wo                for each place (`mix.add_egress`)
     trained_stays_w_p      gh_wp ≤ g_wp
     dataset_near_w_k       gc_wk ≤ Σ_{o in k} x_wo                for each cloud
     trained_near_w_k       gc_wk ≤ Σ_{q in k} g_wq
@@ -66,8 +66,8 @@ Constraints
     latency                latency ≤ L
     accuracy               Σ low_c y_c ≥ A
 
-With pruning, the mixes of a work in M that some plan of the frontier uses (`stairs` has found them
-by the constraints one_latency to usd_per_hour, work by work) are its options: it is no longer in M,
+With pruning, the mixes of a work in M that some plan of the frontier uses (`mix_frontier` found
+them by the constraints one_latency to usd_per_hour, work by work) are its options: it is not in M,
 and one x_wo chooses the mix. Limits and objectives are monotone in the values that the frontier
 compares, so that an optimum is on it; C and O_w hold what its `N_NEAR` best plans by limits and
 objective use. Without pruning the program is as written, and has the same optimum.
@@ -91,10 +91,8 @@ from stratos.config import LimitsConfig
 from stratos.plan.objective import Linear
 from stratos.plan.option import Option
 from stratos.plan.problem import Candidate, Choice, Problem, Served
-from stratos.plan.solve.egress_flow import Link, add_egress
-from stratos.plan.solve.frontier import meets, merged
-from stratos.plan.solve.mix import add_caps, add_mix, as_served, read_mix
-from stratos.plan.solve.reduced import Reduced
+from stratos.plan.solve.frontier import Reduced, meets, merged
+from stratos.plan.solve.mix import Link, add_caps, add_egress, add_mix, as_served, read_mix
 from stratos.plan.solve.solver import INFEASIBLE, OPTIMAL, Solver
 
 N_NEAR = 200

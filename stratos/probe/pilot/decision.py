@@ -16,19 +16,20 @@ from dataclasses import dataclass, field
 from functools import partial
 from math import ceil
 
-from stratos.catalog.local import local_offer
+from stratos.catalog.offers import local_offer
 from stratos.config import Config
 from stratos.core.by_name import find, named
 from stratos.core.counted import counted, listed
 from stratos.core.errors import ConfigError
-from stratos.estimate import TrainingJob, card_of_student, train
-from stratos.estimate.calibrate import Calibration
+from stratos.estimate.cards import TrainingJob, card_of_student
+from stratos.estimate.fleet import Calibration
+from stratos.estimate.hours import train
 from stratos.plan.accuracy.history import history_for
 from stratos.plan.accuracy.predict import predict
 from stratos.plan.options.hosted import is_hosted
-from stratos.plan.options.training_length import n_labelled
+from stratos.plan.options.workload import n_labelled
 from stratos.plan.problem import Candidate, Problem
-from stratos.plan.worth_a_pilot import Survivors
+from stratos.plan.solve.frontier import Survivors
 from stratos.probe.pilot.scaled import LEAST_ITEMS, PATIENCE, lengths
 from stratos.records import PilotRun, Probe
 from stratos.teachers.evaluation_budget import pace_of

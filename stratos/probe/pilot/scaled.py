@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from stratos.config import Config
 from stratos.core.by_name import find
-from stratos.plan.options.training_length import n_labelled
+from stratos.plan.options.workload import n_labelled
 from stratos.plan.problem import Candidate
 
 PARTS = (0.25, 0.5, 1.0)

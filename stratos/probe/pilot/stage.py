@@ -16,14 +16,14 @@ from stratos.catalog import load_catalog
 from stratos.config import Config, LimitsConfig
 from stratos.core.context import Context
 from stratos.core.errors import OverspentError, StratosError
-from stratos.estimate import calibration
+from stratos.estimate.fleet import calibration
 from stratos.ledger import Ledger
 from stratos.plan.accuracy.history import history_for
-from stratos.plan.options.answered_before import Kept
 from stratos.plan.options.candidates import build_problem, this_machine
+from stratos.plan.options.hosted import Kept
 from stratos.plan.problem import Candidate, Problem
-from stratos.plan.solution import solve
-from stratos.plan.worth_a_pilot import survivors
+from stratos.plan.solve.frontier import survivors
+from stratos.plan.stage import solve
 from stratos.probe.pilot import decision
 from stratos.probe.pilot.scaled import PARTS, Pace, lengths, scaled
 from stratos.records import Corpus, Pilot, PilotPoint, PilotRun, Plan, Probe, Student

@@ -29,12 +29,11 @@ from stratos.core.errors import StratosError
 from stratos.deploy.bundle import make_bundle
 from stratos.deploy.engines.gguf_export import export
 from stratos.deploy.engines.llamacpp import LlamaCpp
-from stratos.estimate import Workload
+from stratos.estimate.cards import Workload
 from stratos.evaluate import evaluate
 from stratos.evaluate.answer_files import read_answers
 from stratos.ledger import Ledger
-from stratos.plan.options.answered_before import Kept
-from stratos.plan.options.hosted import hosted_options
+from stratos.plan.options.hosted import Kept, hosted_options
 from stratos.plan.options.teacher_load import Load
 from stratos.records import Deployment, ServingSetting, save
 from stratos.report.costs import read_ledger

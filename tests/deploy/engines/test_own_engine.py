@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from checked import problems
 from hydra.types import RunMode
+from serving_points import serving
 from syrupy.assertion import SnapshotAssertion
 
 from stratos.cli.build import build
@@ -23,11 +24,10 @@ from stratos.config import Config
 from stratos.core.targets import ALLOW_TARGETS
 from stratos.deploy.commands import serve_command
 from stratos.deploy.engines.known import engine_named
-from stratos.estimate import EngineChoice, Fleet, serving
-from stratos.estimate.device import device_of
-from stratos.estimate.engines import runners
-from stratos.estimate.jobs import Workload
-from stratos.plan.options.engine_choices import engine_choices, loss_of, too_lossy
+from stratos.estimate.answering import EngineChoice, runners
+from stratos.estimate.cards import Workload
+from stratos.estimate.fleet import Fleet, device_of
+from stratos.plan.options.pricing import engine_choices, loss_of, too_lossy
 from stratos.records import ModelCard, Offer, ServingSetting
 
 SERVER = Path(__file__).parents[1] / "slow_server.py"

@@ -10,11 +10,11 @@ from stratos.catalog import load_catalog
 from stratos.core.errors import InfeasibleError
 from stratos.models.students import starts_from_model
 from stratos.plan import plan
-from stratos.plan.accuracy.hardly_learnt import hardly_learnt, without_hopeless
-from stratos.plan.left_out import Exclusions
+from stratos.plan.accuracy.predict import hardly_learnt, without_hopeless
 from stratos.plan.options.candidates import build_problem
-from stratos.plan.solution import solve
+from stratos.plan.problem import Exclusions
 from stratos.plan.solve.frontier import frontier
+from stratos.plan.stage import solve
 from stratos.plan.words import AlmostNothing, HardlyLearnt
 from stratos.records import Pilot, PilotPoint, PilotRun, Tried
 

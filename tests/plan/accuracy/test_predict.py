@@ -6,7 +6,7 @@ import pytest
 from world import ALIGNMENT, BLIND, INJECTION, SIGHTED, SMALL, STUDENTS, TASK, Tiles, replace
 
 from stratos.core.intervals import predicted
-from stratos.estimate import card_of_student
+from stratos.estimate.cards import card_of_student
 from stratos.plan.accuracy.predict import MAX_RUNS, predict
 from stratos.plan.problem import Candidate
 from stratos.records import Interval, Pilot, PilotPoint, PilotRun, Tried

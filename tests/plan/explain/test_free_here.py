@@ -11,8 +11,7 @@ from syrupy.assertion import SnapshotAssertion
 from stratos.catalog import load_catalog
 from stratos.config import CloudConfig
 from stratos.core.machine import n_cores
-from stratos.plan.explain.free_here import free_servers
-from stratos.plan.words import FreeServers
+from stratos.plan.words import FreeServers, free_servers
 from stratos.records import RoleChoice
 
 LOCAL = CloudConfig(name="local", providers=("local",))

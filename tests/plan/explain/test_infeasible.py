@@ -29,15 +29,14 @@ from stratos.config import (
 )
 from stratos.core.errors import InfeasibleError
 from stratos.ledger.reserves import enough_usd, missing_usd, planned_usd
-from stratos.plan.explain.changes import alone, together
-from stratos.plan.explain.variants import Variants
-from stratos.plan.limits import LIMITS, with_limit
-from stratos.plan.objective import USD, counted_by, levels, net_cost
+from stratos.plan.explain.infeasible import alone, together
+from stratos.plan.explain.whatif import Variants
+from stratos.plan.objective import LIMITS, USD, counted_by, levels, net_cost, with_limit
 from stratos.plan.options.candidates import build_problem
 from stratos.plan.problem import Candidate, Option, Problem
-from stratos.plan.solution import solve
 from stratos.plan.solve.frontier import frontier
 from stratos.plan.solve.model import Model
+from stratos.plan.stage import solve
 from stratos.plan.words import TooBig
 from stratos.records import Interval
 

@@ -9,11 +9,11 @@ from world import ALIGNMENT, BLIND, INJECTION, OBJECTIVES, SIGHTED, STUDENTS, Wo
 
 from stratos.catalog import load_catalog
 from stratos.config import BucketConfig, CloudConfig, ComplexityConfig, LimitsConfig, TrafficConfig
-from stratos.plan.egress import Egress, list_prices
 from stratos.plan.explain.prices import stale
 from stratos.plan.explain.show import explanation
+from stratos.plan.option import Egress, list_prices
 from stratos.plan.options.candidates import build_problem
-from stratos.plan.solution import solve
+from stratos.plan.stage import solve
 from stratos.records import Assumption, ModelCard, Plan, Price, from_json, to_json
 from stratos.synthesize.injection import Injection
 

@@ -7,7 +7,7 @@ from world import World
 from stratos.catalog.offers import Catalog
 from stratos.catalog.table import Table
 from stratos.plan.options.candidates import build_problem
-from stratos.plan.solution import solve
+from stratos.plan.stage import solve
 from stratos.records import Offer
 
 KIND = "1xh100-8cpu-64gib"

@@ -10,7 +10,7 @@ from stratos.core.formats import accuracy
 from stratos.plan import frontier_table
 from stratos.plan.explain.show import MARK, _is, _short, alternatives_table
 from stratos.plan.options.candidates import build_problem
-from stratos.plan.solution import solve
+from stratos.plan.stage import solve
 from stratos.records import Pilot, PilotPoint, PilotRun, Tried, WhatIf
 from stratos.run.console import Console as RunConsole
 from stratos.run.console import outcome
@@ -152,7 +152,7 @@ def test_a_server_is_named_by_cloud_and_gpu():
 
 
 def test_a_cut_frontier_keeps_the_chosen_plan_and_the_alternatives(monkeypatch):
-    monkeypatch.setattr("stratos.plan.solution.MAX_FRONTIER", 20)
+    monkeypatch.setattr("stratos.plan.stage.MAX_FRONTIER", 20)
     plan = planned()
     assert len(plan.frontier) <= 20 < plan.n_frontier
     points = [(p.usd, p.hours, p.latency_ms) for p in plan.frontier]

@@ -7,11 +7,10 @@ from world import OBJECTIVES, replace
 
 from stratos.config import LimitsConfig
 from stratos.plan.explain.whatif import whatif
-from stratos.plan.limits import LIMITS, with_limit
-from stratos.plan.objective import counted_by, levels, net_cost
-from stratos.plan.solution import solve
+from stratos.plan.objective import LIMITS, counted_by, levels, net_cost, with_limit
 from stratos.plan.solve.frontier import frontier
 from stratos.plan.solve.model import Model
+from stratos.plan.stage import solve
 from stratos.records import Plan, from_json, to_json
 
 

@@ -19,11 +19,10 @@ from stratos.config import CallbacksConfig, RoomConfig
 from stratos.core.context import Context
 from stratos.ledger import Ledger
 from stratos.ledger.reserves import planned_usd
-from stratos.plan.options.answered_before import Kept
 from stratos.plan.options.candidates import build_problem
-from stratos.plan.options.hosted import hosted_options
+from stratos.plan.options.hosted import Kept, hosted_options
 from stratos.plan.options.teacher_load import Load, teacher_load_of
-from stratos.plan.solution import solve
+from stratos.plan.stage import solve
 from stratos.records import AnswerSpread, Plan, TeacherProbe
 from stratos.synthesize.alignment import Alignment
 from stratos.synthesize.strategy import Tally

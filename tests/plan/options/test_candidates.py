@@ -7,34 +7,22 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from serving_points import serving
 from steps import mix_steps
 from test_market import rented
 from world import INJECTION, LARGE, STUDENTS, Tiles, World, replace
 
 from stratos.catalog import Catalog, Table
 from stratos.config import BucketConfig, CloudConfig, TrafficConfig
-from stratos.estimate import (
-    Fleet,
-    TrainingJob,
-    Workload,
-    card_of_student,
-    device_of,
-    generate,
-    generate_all,
-    serving,
-    serving_all,
-    train,
-    train_all,
-)
-from stratos.plan.egress import Egress
-from stratos.plan.option import Option
+from stratos.estimate.cards import TrainingJob, Workload, card_of_student
+from stratos.estimate.fleet import Fleet, device_of
+from stratos.estimate.hours import generate, generate_all, train, train_all
+from stratos.estimate.serving import serving_all
+from stratos.plan.option import Egress, Option, counts
 from stratos.plan.options.candidates import build_problem
-from stratos.plan.options.market import open_market
-from stratos.plan.options.offer_groups import OfferGroups
+from stratos.plan.options.market import OfferGroups, open_market, spot_factor
 from stratos.plan.options.role_options import Job, Service, job_options, service_options
-from stratos.plan.options.spot import spot_factor
 from stratos.plan.pareto import Slack, lowest_as_fast, undominated
-from stratos.plan.quotas import counts
 from stratos.plan.solve.frontier import frontier
 from stratos.plan.solve.solver import Solver
 from stratos.records import ServingSetting
@@ -152,8 +140,8 @@ def test_options_of_a_job_beat_every_server_in_every_number(seed):
     slack = Slack.of(found.table.places, EGRESS)
     training, work = TrainingJob(20_000_000, 4096, 1024), Workload(400, 12)
     jobs = (
-        (lambda f, n: train_all(CARD, f, training, n), lambda o, n: train(CARD, o, training, n)),
-        (lambda f, n: generate_all(LARGE, f, work, 9000, n),
+        (lambda f, n: train_all(CARD, f, training, n)[0], lambda o, n: train(CARD, o, training, n)),
+        (lambda f, n: generate_all(LARGE, f, work, 9000, n)[0],
          lambda o, n: generate(LARGE, o, work, 9000, n)),
     )  # fmt: skip
     for (every, one), gb_in, gb_out in itertools.product(jobs, (0.0, 0.5), (0.0, 2.0)):

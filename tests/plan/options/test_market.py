@@ -5,23 +5,24 @@ from math import exp
 
 import numpy as np
 import pytest
+from serving_points import serving
 from test_choices import UNTRIED, plan
 from world import ALIGNMENT, BLIND, LARGE, OBJECTIVES, SIGHTED, STUDENTS, Tiles, World, replace
 
 from stratos.catalog import Catalog, Table, load_catalog
 from stratos.config import CloudConfig, LimitsConfig
-from stratos.estimate import TrainingJob, Workload, card_of_student, generate, serving, train
-from stratos.plan.egress import Egress, list_prices
+from stratos.estimate.cards import TrainingJob, Workload, card_of_student
+from stratos.estimate.hours import generate, train
+from stratos.plan.option import Caps, Egress, Quota, counts, list_prices
 from stratos.plan.options.candidates import build_problem
-from stratos.plan.options.market import open_market
-from stratos.plan.options.spot import (
+from stratos.plan.options.market import (
     CHECKPOINT_HOURS,
     INTERRUPTIONS_PER_HOUR,
     RESTART_HOURS,
+    open_market,
     spot_factor,
 )
-from stratos.plan.quotas import Caps, Quota, counts
-from stratos.plan.solution import solve
+from stratos.plan.stage import solve
 from stratos.records import Offer
 
 AWS = CloudConfig(name="aws", providers=("aws",))

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 from world import BLIND, SMALL
 
-from stratos.estimate import Calibration, Fleet, Ranges, Workload, device_of, generate_all
 from stratos.estimate import constants as k
-from stratos.plan.options.pace_here import answered_here, perhaps_slowed, trained_here
+from stratos.estimate.cards import Workload
+from stratos.estimate.fleet import Calibration, Fleet, Ranges, device_of
+from stratos.estimate.hours import generate_all
+from stratos.plan.options.pricing import answered_here, perhaps_slowed, trained_here
 from stratos.records import Offer, Pilot, PilotPoint, PilotRun
 
 
@@ -68,7 +70,7 @@ def test_answers_here_take_what_the_probe_took_for_one() -> None:
     fleet = Fleet.of([device_of(one, machine) for one in (here, rented)])
     nodes = np.array([1, 1])
     work = Workload(BLIND.input_tokens / BLIND.n_items, BLIND.output_tokens / BLIND.n_items)
-    free = generate_all(SMALL, fleet, work, 2 * BLIND.n_items, nodes)
+    free = generate_all(SMALL, fleet, work, 2 * BLIND.n_items, nodes)[0]
     slow = replace(BLIND, seconds=10 * 3600 * float(free.mean[0]))
     found = answered_here(free, fleet, nodes, slow)
     # A machine that is free would take a twentieth of the probe's pace for twice the answers.

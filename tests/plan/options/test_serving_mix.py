@@ -11,15 +11,12 @@ from steps import mix_steps
 from twin import instance
 
 from stratos.config import BucketConfig, CloudConfig, LimitsConfig, TrafficConfig
-from stratos.plan.option import Mix, Option
-from stratos.plan.options import covering
-from stratos.plan.quotas import Caps
-from stratos.plan.solve import fewest, mix_frontier
-from stratos.plan.solve.frontier import frontier
+from stratos.plan.option import Caps, Mix, Option
+from stratos.plan.solve import covering, mix_frontier
+from stratos.plan.solve.frontier import Reduced, frontier
 from stratos.plan.solve.mix import as_served
 from stratos.plan.solve.mix_frontier import staircases
 from stratos.plan.solve.model import Model
-from stratos.plan.solve.reduced import Reduced
 from stratos.plan.solve.solver import Solver
 from stratos.records import Offer, ServingSetting
 
@@ -268,9 +265,9 @@ def test_pairs_priced_at_once_are_those_found_by_their_bounds(n_servers, monkeyp
     rates, caps = (7.0, 5.0, 3.0), Caps(max_nodes=n_servers)
     for seed in range(6):
         servers, egress = drawn(seed)
-        monkeypatch.setattr(fewest, "MAX_LISTED", 10**6)
+        monkeypatch.setattr(covering, "MAX_LISTED", 10**6)
         listed = staircases(servers, egress, rates, caps, Solver(), max_kinds=2)
-        monkeypatch.setattr(fewest, "MAX_LISTED", 0)
+        monkeypatch.setattr(covering, "MAX_LISTED", 0)
         assert dollars(staircases(servers, egress, rates, caps, Solver(), max_kinds=2)) == dollars(
             listed
         )
@@ -298,7 +295,7 @@ def keeps_up(counts, work):
 @pytest.mark.parametrize("listed", [0, 10**6])
 def test_the_cheapest_mix_of_two_kinds_is_that_of_all_counts_there_are(listed, monkeypatch):
     """Quotas and dollars an hour bind, and some kinds may not take every bucket."""
-    monkeypatch.setattr(fewest, "MAX_LISTED", listed)
+    monkeypatch.setattr(covering, "MAX_LISTED", listed)
     n_bound = 0
     for seed in range(12):
         rng = np.random.default_rng(seed)
@@ -313,7 +310,7 @@ def test_the_cheapest_mix_of_two_kinds_is_that_of_all_counts_there_are(listed, m
             [c for c, held in zip(able, room.holds(np.array(able)), strict=True) if held]
         )
         n_bound += len(possible) < len(able)
-        for row, found in zip(usd, fewest.Pairs(work, room).best(usd), strict=True):
+        for row, found in zip(usd, covering.Pairs(work, room).best(usd), strict=True):
             if not len(possible):
                 assert found is None
                 continue

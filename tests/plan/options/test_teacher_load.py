@@ -14,7 +14,7 @@ from stratos.core.errors import InfeasibleError
 from stratos.core.intervals import wilson
 from stratos.plan.options.candidates import build_problem
 from stratos.plan.options.teacher_load import teacher_load_of
-from stratos.plan.solution import solve
+from stratos.plan.stage import solve
 from stratos.synthesize.alignment import Alignment
 from stratos.synthesize.injection import Injection
 from stratos.synthesize.rationale import reading, request

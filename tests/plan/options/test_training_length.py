@@ -12,7 +12,7 @@ from world import BLIND, SIGHTED, World
 from stratos.config import StudentConfig, TrainerConfig
 from stratos.distill.recipe import training_length
 from stratos.distill.tokenizer import counter
-from stratos.plan.options.training_length import Lengths, expected_rows
+from stratos.plan.options.workload import Lengths, expected_rows
 from stratos.synthesize.alignment import Alignment
 from stratos.synthesize.injection import Injection
 from stratos.tasks.base import Item

@@ -8,11 +8,10 @@ from world import STRATEGIES
 
 from stratos.config import LimitsConfig
 from stratos.core.errors import StratosError
-from stratos.plan.egress import Egress
 from stratos.plan.objective import USD
+from stratos.plan.option import Caps, Egress
 from stratos.plan.pareto import prune
 from stratos.plan.problem import Candidate, Option, Problem
-from stratos.plan.quotas import Caps
 from stratos.plan.solve import model as module
 from stratos.plan.solve.model import Model
 from stratos.plan.solve.solver import PREFERRED, solvers

@@ -16,11 +16,11 @@ from stratos.cli.compose import VERSION_BASE
 from stratos.config import StudentConfig
 from stratos.core.conf import conf_dir
 from stratos.core.context import Context
-from stratos.estimate.calibrate import Calibration
+from stratos.estimate.fleet import Calibration
 from stratos.ledger import Ledger
 from stratos.pipeline import _wants_pilot
 from stratos.plan.options.candidates import build_problem
-from stratos.plan.worth_a_pilot import survivors
+from stratos.plan.solve.frontier import survivors
 from stratos.probe.pilot import decision, scaled
 from stratos.probe.pilot.decision import (
     LEAST_PART,

@@ -1,9 +1,16 @@
-"""The training length of a candidate, by the same rule as the training, and the size of its rows.
+"""The work of a candidate: length of its training, sizes and rates of its requests, assumptions.
+
+The training length of a candidate, by the same rule as the training, and the size of its rows.
 
 File tasks have so many rows to learn from, and a strategy takes so many of them, or makes so many;
 of those that a teacher answers, the share that it answers right. What a row takes in the student's
 tokens is counted on a sample: question, and what is learnt as its answer. The served student is
 asked and answers the same.
+
+Traffic of the served student: request sizes and rates.
+
+The size of a request is that of the config's buckets; else that of the recorded runs; else that of
+the task's rows, as the student is asked and taught them; else an assumed one.
 """
 
 from __future__ import annotations
@@ -12,21 +19,93 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from statistics import fmean, mean
+from typing import Any
 
 from stratos.config import Config, StudentConfig
 from stratos.core.by_name import named
 from stratos.core.counted import counted
 from stratos.distill.recipe import Length, training_length
 from stratos.distill.tokenizer import BYTES_PER_TOKEN, by_bytes, counter
-from stratos.estimate import Workload
 from stratos.estimate import constants as k
-from stratos.records import ModelCard, TeacherProbe
+from stratos.estimate.cards import Workload
+from stratos.records import Assumption, CardRun, ModelCard, TeacherProbe
+from stratos.synthesize.strategy import Strategy
 from stratos.tasks.base import Item, Message
 
-if TYPE_CHECKING:
-    from stratos.synthesize.strategy import Strategy
+# Assumptions about the workload that were not measured, and what would replace them.
+
+
+LOAD_TEST = "the load test of deploy, which measures it on this machine"
+
+P95 = Assumption(
+    "p95 latency over the mean",
+    k.P95_OVER_MEAN,
+    "times",
+    "answers differ in length",
+    LOAD_TEST,
+)
+
+
+def utilised(share: float) -> Assumption:
+    """Return the share of its capacity that a server is planned to be busy to."""
+    return Assumption(
+        "utilisation of servers",
+        share,
+        "share of capacity",
+        "requests come at random, and the wait for others is that of an M/G/c queue",
+        LOAD_TEST,
+    )
+
+
+def prompt_tokens(counted: float | None, why: str) -> Assumption:
+    """Return the length of a question, as rows show it or as it is assumed.
+
+    Args:
+        counted: mean of the rows; None where none tell.
+        why: what it was counted on.
+    """
+    return Assumption(
+        "tokens of a question",
+        k.STUDENT_PROMPT_TOKENS if counted is None else counted,
+        "tokens",
+        "a student is asked without examples" if counted is None else why,
+        "traffic.buckets=[{prompt_tokens: …, answer_tokens: …, share: 1}]",
+    )
+
+
+def answer_tokens(tokens: float, why: str) -> Assumption:
+    """Return the length of a student's answer that no run of the student has shown."""
+    return Assumption(
+        "tokens of a student's answer",
+        tokens,
+        "tokens",
+        why,
+        "traffic.buckets, complexity.path_tokens, or a first run of the student on the task",
+    )
+
+
+def refused_share(share: float) -> Assumption:
+    """Return the assumed share of a teacher's reasonings that are refused."""
+    return Assumption(
+        "reasonings that are refused",
+        share,
+        "share of each try",
+        "the probe asks for answers, not for a reasoning to a known one",
+        "strategy.refused_share=…, as a first corpus measures it",
+    )
+
+
+def reasoning_tokens(tokens: float) -> Assumption:
+    """Return the assumed length of a reasoning that a teacher writes."""
+    return Assumption(
+        "tokens of a reasoning",
+        tokens,
+        "tokens",
+        "half of strategy.max_tokens, where the items bring no paths",
+        "complexity.path_tokens=…",
+    )
+
 
 _N_SAMPLE = 512
 """Rows that are counted."""
@@ -273,3 +352,111 @@ def _like(text: str, n_bytes: int) -> str:
     """Return a text of so many bytes that is cut like another."""
     text = text or "x "
     return (text * (n_bytes // max(1, len(text.encode())) + 1))[:n_bytes]
+
+
+_NO_RUN = "no recorded run of the task says how long its answers are"
+
+
+@dataclass(frozen=True)
+class Requests:
+    """Sizes of the requests to a student, and the numbers of them that no run has measured."""
+
+    works: tuple[Workload, ...]
+    assumptions: tuple[Assumption, ...]
+
+    @property
+    def name(self) -> str:
+        """The sizes in a word, which tells apart what is planned for requests of other sizes."""
+        return " ".join(f"{one.prompt_tokens:.6g}+{one.answer_tokens:.6g}" for one in self.works)
+
+
+def requests_of(
+    config: Config,
+    card: ModelCard,
+    cards: Sequence[ModelCard],
+    strategy: Strategy,
+    sizes: RowSizes,
+    history: Sequence[CardRun] = (),
+) -> Requests:
+    """Return the sizes of requests to a student, and what is assumed of them.
+
+    Args:
+        config: the run.
+        card: the student.
+        cards: all students, whose runs speak where this one has none.
+        strategy: how it is trained.
+        sizes: of the rows that it learns from.
+        history: past runs of this machine. They speak where the rows do not: of reasoning.
+    """
+    task = config.task.name
+    kind = strategy.kind if strategy.teaches_as_recorded else ""
+    if config.traffic.buckets:
+        works = tuple(
+            Workload(bucket.prompt_tokens, bucket.answer_tokens, task, kind)
+            for bucket in config.traffic.buckets
+        )
+        return Requests(works, (P95,))
+    recorded = _recorded(task, kind, card, cards)
+    # Recorded answers were timed at this length of a question (`recorded_over_computed`).
+    is_usual = sizes.prompt is None or (recorded is not None and not config.task.has_rows)
+    prompt, why = (None, "") if is_usual else (sizes.prompt, sizes.prompt_source)
+    asked = prompt_tokens(prompt, why)
+    found: tuple[Assumption, ...] = ()
+    if recorded is not None:
+        answer = recorded
+    else:
+        answer, found = _answer(config, card, strategy, sizes, history)
+    return Requests((Workload(asked.value, answer, task, kind),), (P95, asked, *found))
+
+
+def _recorded(task: str, kind: str, card: ModelCard, cards: Sequence[ModelCard]) -> float | None:
+    """Return the tokens of an answer by the cards' runs, the student's own before others'."""
+    for some in ([card], cards):
+        seen = [
+            run.tokens_per_answer
+            for other in some
+            for run in other.runs
+            if run.task == task and run.strategy == kind
+        ]
+        if seen:
+            return mean(seen)
+    return None
+
+
+def _answer(
+    config: Config,
+    card: ModelCard,
+    strategy: Strategy,
+    sizes: RowSizes,
+    history: Sequence[CardRun],
+) -> tuple[float, tuple[Assumption, ...]]:
+    """Return the tokens of an answer that no card has a run of, and what that assumes."""
+    most = config.evaluate.max_new_tokens
+    if sizes.answer is not None:
+        tokens, why = min(sizes.answer, most), sizes.answer_source
+        # A 95th percentile is taken for so much of the mean. Where the rows spread further, their
+        # own is what requests take.
+        long = min(sizes.long_answer or 0.0, most) / k.P95_OVER_MEAN
+        if long > tokens:
+            why = f"{why}: {tokens:.3g}; more, since 1 in 20 has {k.P95_OVER_MEAN * long:.3g}"
+            tokens = long
+        return tokens, (answer_tokens(tokens, why),)
+    past = [
+        run.tokens_per_answer
+        for run in history
+        if (run.student, run.strategy) == (card.name, strategy.name)
+    ]
+    if past:
+        return mean(past), ()
+    declared = config.complexity.path_tokens
+    tokens = min(declared or k.ASSUMED_ANSWER_TOKENS, most)
+    return tokens, (answer_tokens(tokens, "complexity.path_tokens" if declared else _NO_RUN),)
+
+
+def rates_of(config: Config, n_sizes: int) -> tuple[float, ...] | None:
+    """Return requests per second of each size; None where they come one at a time."""
+    rate = config.traffic.requests_per_s
+    if rate is None:
+        return None
+    shares = [bucket.share for bucket in config.traffic.buckets] or [1.0] * n_sizes
+    return tuple(rate * share / sum(shares) for share in shares)

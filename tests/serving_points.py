@@ -1,4 +1,4 @@
-"""The operating points of one server, with ranges."""
+"""The operating points of one server, with ranges, as tests and benchmarks look at them."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stratos.estimate.answering import answer_ranges, answer_source
-from stratos.estimate.calibrate import Calibration
-from stratos.estimate.device import device_of
-from stratos.estimate.engines import EngineChoice
-from stratos.estimate.fleet import Fleet, Floats, Ranges, ranged, source_of
-from stratos.estimate.jobs import Workload
-from stratos.estimate.serving import mean_wait, p95_seconds, serving_all
+from stratos.catalog.table import Floats
+from stratos.estimate.answering import EngineChoice, answer_ranges, answer_source
+from stratos.estimate.cards import Workload
+from stratos.estimate.fleet import Calibration, Fleet, Ranges, device_of, ranged, source_of
+from stratos.estimate.queueing import busy_probability, wait_of_waiting
+from stratos.estimate.serving import (
+    MOST_UTILISATION,
+    _mixture,
+    p95_at_ends,
+    serving_all,
+)
 from stratos.records import Interval, ModelCard, Offer
-
-MOST_UTILISATION = 0.95
-"""Utilisation at which the upper end of a latency is given, where a time of an answer at the upper
-end of its own range would overrun the server."""
 
 
 @dataclass(frozen=True)
@@ -115,34 +115,6 @@ def _ends(ranges: Ranges, i: int) -> tuple[float, float, float]:
     return float(ranges.mean[i]), float(ranges.low[i]), float(ranges.high[i])
 
 
-def p95_at_ends(
-    seconds: Floats,
-    weights: Floats,
-    batch: int,
-    utilisation: float,
-    alone: Floats | None = None,
-) -> Floats:
-    """Return the 95th percentile of wait and answer at mean, low and high, by (end, work).
-
-    The rate of requests is that of the mean at its utilisation: slower answers keep the server
-    busier.
-
-    Args:
-        seconds: of an answer, by (end, work).
-        weights: share of each work in the requests.
-        batch: answers at once.
-        utilisation: share of the time that a slot is busy, at the mean.
-        alone: by work; see `p95_seconds`.
-    """
-    busy = _busy_at_ends(seconds, weights, utilisation)
-    return np.vstack(
-        [
-            p95_seconds(row[None], weights, batch, share, alone)
-            for row, share in zip(seconds, busy, strict=True)
-        ]
-    )
-
-
 def mean_waits_at_ends(seconds: Floats, weights: Floats, batch: int, utilisation: float) -> Floats:
     """Return the mean seconds before an answer begins at mean, low and high; see `p95_at_ends`."""
     busy = _busy_at_ends(seconds, weights, utilisation)
@@ -152,6 +124,14 @@ def mean_waits_at_ends(seconds: Floats, weights: Floats, batch: int, utilisation
             for row, share in zip(seconds, busy, strict=True)
         ]
     )
+
+
+def mean_wait(seconds: Floats, weights: Floats, batch: int, utilisation: float) -> Floats:
+    """Return the mean seconds before an answer begins, by server; see `p95_seconds`."""
+    mean, square = _mixture(seconds, weights)
+    wait = wait_of_waiting(batch, utilisation, mean, square)
+    found: Floats = busy_probability(batch, utilisation) * wait
+    return found
 
 
 def queue_note(seconds: Floats, weights: Floats, utilisation: float) -> str:

@@ -1,0 +1,430 @@
+"""Read the files of a catalog into typed columns; errors name file, line and column.
+
+There are two readers of CSV, and they agree: pyarrow's, which is fast, and Python's, which knows
+the line of every value. Python's reads small files (ours among them, so that planning on it does
+not import pyarrow), and whatever pyarrow's will not take, so that an error names file, line and
+column.
+"""
+
+from __future__ import annotations
+
+import csv
+import datetime
+import io
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from stratos.catalog.source import File
+from stratos.catalog.table import (
+    Bools,
+    Floats,
+    Ints,
+    Words,
+    arrow_coded,
+    arrow_floats,
+    stacked,
+    taken,
+)
+from stratos.core.counted import counted
+from stratos.core.errors import CatalogError, nearest
+from stratos.core.foreign import cause
+from stratos.core.names import why_no_name
+from stratos.core.printable import shown
+
+if TYPE_CHECKING:
+    import pyarrow
+
+
+# Raw catalog rows as typed columns.
+
+
+REQUIRED = (
+    "InstanceType",
+    "AcceleratorName",
+    "AcceleratorCount",
+    "vCPUs",
+    "MemoryGiB",
+    "Price",
+    "Region",
+)
+"""Columns that every version of the schema has."""
+
+TEXTS = {
+    "cloud": "Cloud",
+    "region": "Region",
+    "zone": "AvailabilityZone",
+    "instance_type": "InstanceType",
+    "accelerator": "AcceleratorName",
+    "gpu_info": "GpuInfo",
+    "price_date": "PriceDate",
+    "source": "Source",
+}
+NUMBERS = {
+    "accelerator_count": "AcceleratorCount",
+    "vcpus": "vCPUs",
+    "memory_gib": "MemoryGiB",
+    "usd_per_hour": "Price",
+    "usd_per_hour_spot": "SpotPrice",
+    "max_count": "Count",
+}
+COLUMNS = (*TEXTS.values(), *NUMBERS.values())
+
+
+@dataclass(frozen=True, eq=False)
+class Listings:
+    """Rows as they stand in the files, typed: text without a value is "", a number NaN."""
+
+    cloud: Words
+    region: Words
+    zone: Words
+    instance_type: Words
+    accelerator: Words
+    gpu_info: Words
+    price_date: Words
+    source: Words
+    accelerator_count: Floats
+    vcpus: Floats
+    memory_gib: Floats
+    usd_per_hour: Floats
+    usd_per_hour_spot: Floats
+    max_count: Floats
+
+    def __len__(self) -> int:
+        return len(self.usd_per_hour)
+
+    def take(self, rows: Bools | Ints) -> Listings:
+        """Return some rows."""
+        return taken(self, rows)
+
+    @staticmethod
+    def concat(parts: Sequence[Listings]) -> Listings:
+        """Return the rows of all parts."""
+        return Listings(**stacked(parts))
+
+
+# The exact CSV reader: Python's csv, which knows the line of every invalid value.
+
+
+ABSENT = frozenset({"", "nan", "none", "null", "na", "n/a"})
+"""Spellings of "no value" that catalogs use, in any case."""
+
+
+class Malformed(ValueError):
+    """Values of a file that cannot be read; each argument names one."""
+
+
+def read_csv(file: File) -> Listings:
+    """Return the rows of a CSV.
+
+    Raises:
+        CatalogError: it is empty, no table, or lacks a column.
+        Malformed: it has values that cannot be read.
+    """
+    try:
+        text = file.data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise CatalogError(f"The catalog {file.name} cannot be read: {cause(error)}.") from error
+    reader = csv.reader(io.StringIO(text, newline=""))
+    lines: list[int] = []
+    rows: list[list[str]] = []
+    try:
+        header = next(reader, [])
+        check_header(file.name, header)
+        for row in reader:
+            if row:
+                if len(row) != len(header):
+                    raise CatalogError(_wrong_width(file.name, reader.line_num, row, header))
+                rows.append(row)
+                lines.append(reader.line_num)
+    except csv.Error as error:
+        raise CatalogError(f"{file.name}, line {reader.line_num}: {error}.") from error
+    cells: dict[str, Sequence[Any]] = (
+        dict(zip(header, zip(*rows, strict=True), strict=True)) if rows else {}
+    )
+    return to_listings(file.name, cells, len(rows), lines)
+
+
+def _wrong_width(name: str, line: int, row: list[str], header: list[str]) -> str:
+    surplus = len(row) - len(header)
+    if surplus > 0:
+        return (
+            f"{name}, line {line}: the row has {counted(surplus, 'more field')} than the header. "
+            "A value with a comma needs quotes."
+        )
+    return (
+        f"{name}, line {line}: the row has {counted(-surplus, 'field')} fewer than the header. "
+        "Is the file truncated? Download it again."
+    )
+
+
+def to_listings(
+    name: str, cells: dict[str, Sequence[Any]], n_rows: int, lines: Sequence[int]
+) -> Listings:
+    """Return columns of cells as they were read, or all that is wrong with them, by line."""
+    columns: dict[str, Any] = {}
+    wrong: list[tuple[int, int, str]] = []
+
+    def convert(column: str, read: Callable[[str], Any]) -> list[Any]:
+        """Return each cell's value; each text is read once."""
+        values: dict[Any, Any] = {}
+        bad: dict[Any, str] = {}
+        for cell in set(cells[column]):
+            try:
+                values[cell] = read(text_of(cell))
+            except ValueError as error:
+                values[cell], bad[cell] = read(""), str(error)
+        if bad:
+            for row, cell in enumerate(cells[column]):
+                if cell in bad:
+                    where = f"{name}, line {lines[row]}, column {column}"
+                    wrong.append((row, COLUMNS.index(column), f"{where}: {bad[cell]}"))
+        return [values[cell] for cell in cells[column]]
+
+    for field, column in TEXTS.items():
+        read = check_date if column == "PriceDate" else str
+        columns[field] = (
+            Words.of(convert(column, read)) if column in cells else Words.fill("", n_rows)
+        )
+    for field, column in NUMBERS.items():
+        columns[field] = (
+            np.array(convert(column, _READERS[column]), float)
+            if column in cells
+            else np.full(n_rows, math.nan)
+        )
+    if wrong:
+        raise Malformed(*(text for _, _, text in sorted(wrong)))
+    return Listings(**columns)
+
+
+def text_of(cell: Any) -> str:
+    """Return a cell's text without blanks around it; "" for every spelling of no value."""
+    text = "" if cell is None else str(cell).strip()
+    return "" if text.lower() in ABSENT else text
+
+
+def _number(text: str) -> float:
+    if not text:
+        return math.nan
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is not a number") from None
+
+
+def _finite(text: str) -> float:
+    number = _number(text)
+    if math.isinf(number):
+        raise ValueError(f"{text!r} is not finite")
+    return number
+
+
+def _whole(text: str) -> float:
+    number = _finite(text)
+    if number < 0 or (number != round(number, 0) and not math.isnan(number)):
+        raise ValueError(f"{text!r} is not a whole number of servers")
+    return number
+
+
+def check_date(text: str) -> str:
+    """Return a date without the time of day that some feeds write; ValueError if it is none."""
+    try:
+        return datetime.date.fromisoformat(text[:10]).isoformat() if text else ""
+    except ValueError:
+        raise ValueError(f"{text!r} is not a date such as 2026-07-20") from None
+
+
+_READERS: dict[str, Callable[[str], float]] = {
+    "AcceleratorCount": _finite,
+    "vCPUs": _finite,
+    "MemoryGiB": _finite,
+    "Price": _number,
+    "SpotPrice": _number,
+    "Count": _whole,
+}
+
+
+def _misspelt(missing: Sequence[str], columns: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Yield each missing column with the one that is meant; no known column stands for another."""
+    unknown = [column for column in columns if column.isidentifier() and column not in COLUMNS]
+    for word in missing:
+        for near in nearest(word, unknown, 1):
+            yield word, near
+
+
+def check_header(name: str, columns: Sequence[str]) -> None:
+    """Raise CatalogError where a column is missing, or is there twice."""
+    if not columns:
+        raise CatalogError(
+            f"The catalog {name} is empty. It needs the columns {', '.join(REQUIRED)}."
+        )
+    missing = [column for column in REQUIRED if column not in columns]
+    if missing:
+        renames = "".join(
+            f" Rename {near} to {word}." for word, near in _misspelt(missing, columns)
+        )
+        raise CatalogError(
+            f"The catalog {name} lacks the column{'s' if len(missing) > 1 else ''} "
+            f"{', '.join(missing)}. It has: {', '.join(columns)}.{renames}"
+        )
+    twice = sorted({column for column in columns if list(columns).count(column) > 1})
+    if twice:
+        raise CatalogError(f"The catalog {name} has the column {', '.join(twice)} twice.")
+
+
+# The fast CSV and Parquet reader with pyarrow; uncertain values go to the exact reader.
+
+
+class Unclear(Exception):
+    """The fast reader will not vouch for this file."""
+
+
+def read_csv_fast(file: File) -> Listings:
+    """Read a CSV with pyarrow.
+
+    Raises:
+        Unclear: it is not as it should be; the exact reader is to say how, or to take it.
+    """
+    import pyarrow
+    from pyarrow import csv as arrow_csv
+
+    first = file.data.split(b"\n", 1)[0]
+    try:
+        header = next(csv.reader([first.decode("utf-8-sig")]), [])
+    except (UnicodeDecodeError, csv.Error):
+        raise Unclear from None
+    check_header(file.name, header)
+    text = pyarrow.dictionary(pyarrow.int32(), pyarrow.string())
+    number = pyarrow.float64()
+    types = {name: text for name in TEXTS.values()} | {name: number for name in NUMBERS.values()}
+    spellings = {form for word in ABSENT for form in (word, word.upper(), word.title())}
+    try:
+        table = arrow_csv.read_csv(
+            pyarrow.BufferReader(file.data),
+            memory_pool=pyarrow.system_memory_pool(),  # it gives back what it frees
+            convert_options=arrow_csv.ConvertOptions(
+                column_types=types,
+                include_columns=[name for name in COLUMNS if name in header],
+                null_values=sorted(spellings | {"NaN"}),
+                strings_can_be_null=True,
+            ),
+            parse_options=arrow_csv.ParseOptions(newlines_in_values=True),
+        )
+    except (pyarrow.ArrowInvalid, pyarrow.ArrowKeyError, UnicodeDecodeError):
+        raise Unclear from None
+    return _from_arrow(table)
+
+
+def _from_arrow(table: pyarrow.Table) -> Listings:
+    """Return the columns of a table whose types are text by code, and float64."""
+    columns: dict[str, Any] = {}
+    n_rows = table.num_rows
+    for field, name in TEXTS.items():
+        columns[field] = Words.fill("", n_rows)
+        if name in table.column_names and n_rows:
+            codes, names = arrow_coded(table[name])
+            columns[field] = Words.coded(codes + 1, ["", *map(text_of, names)])
+    for field, name in NUMBERS.items():
+        columns[field] = (
+            arrow_floats(table[name]) if name in table.column_names else np.full(n_rows, math.nan)
+        )
+    _vouch(columns)
+    return Listings(**columns)
+
+
+def _vouch(columns: dict[str, Any]) -> None:
+    """Raise `Unclear` where the exact reader would find a value wrong; write dates as it does."""
+    for field in ("accelerator_count", "vcpus", "memory_gib", "max_count"):
+        if np.isinf(columns[field]).any():
+            raise Unclear
+    count = columns["max_count"]
+    if ((count < 0) | (np.floor(count) < count)).any():
+        raise Unclear
+    try:
+        columns["price_date"] = columns["price_date"].map(check_date)
+    except ValueError:
+        raise Unclear from None
+
+
+def read_parquet(file: File) -> Listings:
+    """Return the rows of a Parquet file.
+
+    Raises:
+        CatalogError: it is empty, no table, or lacks a column.
+        Malformed: it has values that cannot be read.
+    """
+    import pyarrow
+    from pyarrow import parquet
+
+    try:
+        table = parquet.read_table(pyarrow.BufferReader(file.data))
+    except (pyarrow.ArrowInvalid, OSError) as error:
+        raise CatalogError(
+            f"The catalog {file.name} is not a readable Parquet file: {error}."
+        ) from error
+    check_header(file.name, table.column_names)
+    text = pyarrow.dictionary(pyarrow.int32(), pyarrow.string())
+    try:
+        columns = {
+            name: table[name].cast(text if name in TEXTS.values() else pyarrow.float64())
+            for name in COLUMNS
+            if name in table.column_names
+        }
+        return _from_arrow(pyarrow.table(columns))
+    except (pyarrow.ArrowInvalid, pyarrow.ArrowNotImplementedError, Unclear):
+        cells = {name: table[name].to_pylist() for name in COLUMNS if name in table.column_names}
+        cells = {
+            name: [cell if cell is None else str(cell) for cell in column]
+            for name, column in cells.items()
+        }
+        return to_listings(file.name, cells, table.num_rows, range(1, table.num_rows + 1))
+
+
+SMALL_BYTES = 2**18
+"""CSV files up to this size are read by Python: pyarrow takes longer to import."""
+
+
+def parse(file: File, cloud: str) -> Listings:
+    """Return the rows of a file.
+
+    Args:
+        file: CSV or Parquet, by its content.
+        cloud: whose offers they are, where a row does not say so itself.
+
+    Raises:
+        CatalogError: the file is empty, no table, or lacks a column.
+        Malformed: it has values that cannot be read.
+    """
+    if file.data[:4] == b"PAR1":
+        from stratos.catalog.readers import read_parquet
+
+        listings = read_parquet(file)
+    elif len(file.data) <= SMALL_BYTES:
+        listings = read_csv(file)
+    else:
+        from stratos.catalog.readers import Unclear, read_csv_fast
+
+        try:
+            listings = read_csv_fast(file)
+        except Unclear:
+            listings = read_csv(file)
+    if not len(listings):
+        raise CatalogError(f"The catalog {file.name} is empty: it has no row below its header.")
+    columns = {field.name: getattr(listings, field.name) for field in fields(listings)}
+    columns["cloud"] = listings.cloud.map(lambda name: (name or cloud).lower())
+    # Vast writes ", US, NA" where it does not know the town.
+    columns["region"] = listings.region.map(lambda name: name.lstrip(", "))
+    columns["source"] = listings.source.map(lambda name: name or file.name)
+    for field, column in TEXTS.items():
+        if field == "gpu_info":  # is read, and never written
+            continue
+        for name in columns[field].used():
+            if name and (reason := why_no_name(name)):
+                raise CatalogError(
+                    f"The catalog {file.name} has '{shown(name, 60)}' in its column {column}: "
+                    f"{reason}. Fix or remove the rows."
+                )
+    return Listings(**columns)
