@@ -98,7 +98,6 @@ TWINS = {
     "cost.py": "what answers cost: dollars of a model's, work of an engine",
     "cross_tokenizer.py": "a teacher of another tokenizer: its signal, the loss",
     "frontier.py": "the non-dominated plans: found, drawn",
-    "gguf.py": "GGUF files: their header, read once for transformers",
     "labels.py": "answers that are labels: counted, shown",
     "local.py": "this machine: as an offer, as the place of a teacher's weights",
     "metrics.py": "how answers are scored: one model, two models",

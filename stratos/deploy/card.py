@@ -12,7 +12,7 @@ from stratos.config import Config
 from stratos.core.by_name import named
 from stratos.core.counted import counted, cut_short, listed
 from stratos.core.formats import least, most
-from stratos.deploy.commands import serve_command
+from stratos.deploy.bundle_server import serve_command
 from stratos.evaluate.answer_files import KeptAnswer, room_for_answers
 from stratos.evaluate.reads import reads_of_run, said
 from stratos.evaluate.verdict import verdict

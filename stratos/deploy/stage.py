@@ -15,25 +15,22 @@ from stratos.core.counted import counted
 from stratos.core.errors import StratosError
 from stratos.core.item_progress import with_items
 from stratos.deploy.bundle import make_bundle
-from stratos.deploy.bundle_server import serving_bundle
+from stratos.deploy.bundle_server import ALONE, context_of, serve_command, serving_bundle
 from stratos.deploy.card import card_name, model_card
-from stratos.deploy.chosen_format import chosen_format
-from stratos.deploy.commands import ALONE, context_of, serve_command
 from stratos.deploy.engines.base import ExportError
-from stratos.deploy.exports import make_exports, write_exports
-from stratos.deploy.exports_table import with_exports
+from stratos.deploy.exports import chosen_format, make_exports, with_exports, write_exports
 from stratos.deploy.manifest import N_KNOWN, Known, write_known, write_manifest
 from stratos.deploy.server import ServeError, check_free
 from stratos.deploy.service import WHEELS, service_files, write_wheels
 from stratos.deploy.speed import with_speed
 from stratos.deploy.trial import (
+    Plans,
     engine_here,
     planned_per_s,
     setting_here,
     try_server,
     with_format,
 )
-from stratos.deploy.under_load import Plans
 from stratos.deploy.words import AnswersDiffer, LatencyMissed
 from stratos.estimate import card_of_student
 from stratos.evaluate.answer_files import KeptAnswer, read_answers, room_for_answers

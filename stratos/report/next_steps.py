@@ -10,7 +10,7 @@ from stratos.core.formats import duration, percent, usd
 from stratos.plan.accuracy.learning_curve import Measured, extrapolate, on_same_items
 from stratos.plan.accuracy.predict import LEAST_SHOWN
 from stratos.records import Pilot, Plan, PlanPoint, Probe, Student
-from stratos.report import to_type
+from stratos.report.frontier import command_again, command_of_point
 
 LONGER = (2, 4)
 """How many times as long the trainings are that are asked about."""
@@ -85,7 +85,7 @@ def _longer(run_dir: Path, pilot: Pilot | None, plan: Plan, student: Student) ->
             f"{factor}× the training: {tokens:,} tokens{again}",
             _longer_predicted(points, tokens, epochs, student.n_validation_reused),
             f"{usd(factor * train_usd)} as planned; about {duration(factor * student.seconds)}",
-            to_type.repeat(
+            command_again(
                 run_dir,
                 {"trainer.max_tokens": str(tokens), "trainer.max_epochs": "-1"},
             ),
@@ -129,7 +129,7 @@ def _larger(run_dir: Path, plan: Plan, student: Student) -> Iterator[Step]:
             f"Another student: {best.student} by {best.strategy}",
             _predicted(best.accuracy, best.accuracy_low, best.accuracy_high),
             _price(best, plan),
-            to_type.of_point(best, plan, run_dir),
+            command_of_point(best, plan, run_dir),
         )
 
 

@@ -30,11 +30,11 @@ from stratos.records import (
     RoomRecord,
     Scorecard,
 )
-from stratos.report import costs, provenance, to_type
+from stratos.report import costs, provenance
+from stratos.report.charts import curve_plots
 from stratos.report.complexity import complexity_rows
-from stratos.report.curves import curve_plots
 from stratos.report.examples import read_examples
-from stratos.report.frontier import chosen_point, frontier_plot, is_same, plan_rows
+from stratos.report.frontier import chosen_point, command_again, frontier_plot, is_same, plan_rows
 from stratos.report.labels import LabelTable, label_table
 from stratos.report.next_steps import next_steps
 from stratos.report.planned import planned_rows
@@ -71,7 +71,7 @@ def write_run_page(
     student = named.get("distill")
     spends = costs.read_ledger(context.ledger.path)
     try:
-        command = to_type.repeat(context.run_dir)
+        command = command_again(context.run_dir)
         steps = next_steps(
             context.run_dir, named.get("probe"), named.get("pilot"), plan, student,
             is_taught=any(

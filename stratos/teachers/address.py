@@ -14,10 +14,9 @@ from stratos.core.errors import EndpointError, TeacherError, did_you_mean
 from stratos.core.reasons import Reason
 from stratos.teachers.base import Question
 from stratos.teachers.call_budget import n_bytes
-from stratos.teachers.connection import Connection, RedirectError
-from stratos.teachers.endpoint import Endpoint, models
-from stratos.teachers.load_balancer import Outcome
+from stratos.teachers.endpoint import Connection, Endpoint, RedirectError, models
 from stratos.teachers.openai_settings import OpenAISettings
+from stratos.teachers.scheduler import Outcome
 from stratos.teachers.words import NoConnection, OtherAddress, Redirected, Silent, WrongKey
 
 if TYPE_CHECKING:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
 
 from stratos.core.context import Context
-from stratos.core.errors import TeacherError
+from stratos.core.errors import TeacherError, did_you_mean
 from stratos.core.reasons import Reason
 from stratos.records import ModelCard, TeacherProbe
 from stratos.tasks.base import Message, Task
@@ -332,3 +333,24 @@ def why_no_teacher(cls: type) -> str | None:
         )
     lacking = sorted(cls.__abstractmethods__)
     return f"is not a Teacher: it lacks {', '.join(lacking)}." if lacking else None
+
+
+# Model facts that a teacher's YAML may state.
+
+FACTS = tuple(field.name for field in dataclasses.fields(ModelCard) if field.type == "int")
+
+
+def check_facts(facts: Mapping[str, Any]) -> None:
+    """Check that every name is a fact of a model card, and that none is negative.
+
+    Raises:
+        ValueError: a name is not known, or a number below 0.
+    """
+    for name, value in facts.items():
+        if isinstance(value, int | float) and value < 0:
+            raise ValueError(f"facts.{name}={value} must be at least 0, which stands for unknown.")
+        if name not in FACTS:
+            raise ValueError(
+                f"facts.{name}: there is no such fact.{did_you_mean(name, FACTS)} "
+                f"Known: {', '.join(FACTS)}."
+            )

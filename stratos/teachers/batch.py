@@ -22,11 +22,9 @@ from uuid import uuid4
 from stratos.core.counted import counted
 from stratos.core.errors import BudgetError, OverspentError, TeacherError
 from stratos.teachers.base import TOO_LONG, Answer, BatchMeter, Billed, Question
-from stratos.teachers.batch_api import NONCE, BatchApi
-from stratos.teachers.batch_files import Batch, Call, lines
+from stratos.teachers.batch_api import NONCE, Batch, BatchApi, Call, lines
 from stratos.teachers.cache import question_key
-from stratos.teachers.connection import RedirectError
-from stratos.teachers.endpoint import Garbled, says_too_long, sort, to_answer
+from stratos.teachers.endpoint import Garbled, RedirectError, says_too_long, sort, to_answer
 from stratos.teachers.usage import ImplausibleUsage
 
 if TYPE_CHECKING:

@@ -14,9 +14,8 @@ from urllib.parse import urlsplit
 from stratos.core.errors import TeacherError
 from stratos.core.reasons import Reason
 from stratos.core.redact import redact_text
-from stratos.teachers.base import CacheMode, Question
+from stratos.teachers.base import CacheMode, Question, check_facts
 from stratos.teachers.endpoint import writable
-from stratos.teachers.facts import check_facts
 from stratos.teachers.words import NoKey, NoPrice, OddKey
 
 _OWN_SUFFIXES = (".local", ".internal", ".lan", ".localhost")

@@ -39,8 +39,16 @@ from stratos.deploy.hosted_server import (
     starting,
     state_of,
 )
-from stratos.deploy.hosted_status import State, standing
-from stratos.deploy.hosting import ask, differing, keep_hosted, prepare, start, stop
+from stratos.deploy.hosting import (
+    State,
+    ask,
+    differing,
+    keep_hosted,
+    prepare,
+    standing,
+    start,
+    stop,
+)
 from stratos.deploy.manifest import Known, check_manifest, read_known, write_known, write_manifest
 from stratos.deploy.server import answers as server_answers
 from stratos.deploy.server import free_port

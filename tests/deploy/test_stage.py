@@ -16,7 +16,7 @@ from tiny_run import tiny_context
 from stratos import config as c
 from stratos.catalog.local import local_offer
 from stratos.deploy import stage
-from stratos.deploy.commands import serve_arguments
+from stratos.deploy.bundle_server import serve_arguments
 from stratos.deploy.engines.hugging_face import Transformers
 from stratos.deploy.load_test import load_test
 from stratos.deploy.server import HOST, ServeError, free_port, serving

@@ -12,8 +12,14 @@ from stratos.core.machine_load import Usage, others_between, usage
 from stratos.deploy import trial
 from stratos.deploy.load_test import OpenLoop, Served
 from stratos.deploy.speed import sentences, with_speed
-from stratos.deploy.trial import planned_per_s, setting_here, try_server
-from stratos.deploy.under_load import Plans, _tests, _usd_per_1000
+from stratos.deploy.trial import (
+    Plans,
+    _tests,
+    _usd_per_1000,
+    planned_per_s,
+    setting_here,
+    try_server,
+)
 from stratos.estimate import calibration
 from stratos.records import (
     Deployment,

@@ -8,8 +8,7 @@ from pathlib import Path
 
 from stratos.contrib.cascade.endpoint import options
 from stratos.contrib.cascade.endpoint.made import check_alone, front_of
-from stratos.deploy.fronts import FrontProgram, FrontStatus, ServerFront
-from stratos.deploy.hosted_server import Hosted
+from stratos.deploy.hosted_server import FrontProgram, FrontStatus, Hosted, ServerFront
 
 
 class CascadeFront(ServerFront):

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from stratos.contrib.door.nginx import Door
-from stratos.deploy.fronts import FrontStatus, ServerFront
-from stratos.deploy.hosted_server import Hosted
+from stratos.deploy.hosted_server import FrontStatus, Hosted, ServerFront
 
 
 class DoorFront(ServerFront):

@@ -14,7 +14,7 @@ from stratos.contrib.logs.survey import Facts, Survey
 from stratos.core.counted import counted, listed
 from stratos.core.money import cents
 from stratos.core.printable import shown
-from stratos.teachers.model_names import card_of
+from stratos.teachers.lifetime import card_of
 from stratos.teachers.openai_settings import OpenAISettings
 
 _PLAIN = re.compile(r"[\w./:@~+-]+")

@@ -17,10 +17,8 @@ from stratos.core.printable import shown
 from stratos.core.reasons import Reason
 from stratos.records import ModelCard, TeacherProbe
 from stratos.tasks.base import Message, Task
-from stratos.teachers.base import STOP, Answer, CacheMode, Keep, Teacher, Tick
-from stratos.teachers.facts import FACTS
-from stratos.teachers.lifetime import shipped_teachers
-from stratos.teachers.model_names import card_of
+from stratos.teachers.base import FACTS, STOP, Answer, CacheMode, Keep, Teacher, Tick
+from stratos.teachers.lifetime import card_of, shipped_teachers
 from stratos.teachers.openai_settings import OpenAISettings
 
 KIND = "logged_model"

@@ -24,7 +24,7 @@ from stratos.core.formats import NOTHING, interval, percent
 from stratos.core.json_line import add_flag, json_line
 from stratos.core.printable import visible
 from stratos.core.tables import Column
-from stratos.report.planned_row import written_width
+from stratos.report.planned import written_width
 
 _COLUMNS = (
     Column("quantity"),

@@ -13,8 +13,7 @@ from typing import Literal
 from stratos.core.intervals import wilson
 from stratos.records import Interval, Plan
 from stratos.report.costs import read_ledger
-from stratos.report.planned import planned_rows
-from stratos.report.planned_row import Kind, PlannedRow
+from stratos.report.planned import Kind, PlannedRow, planned_rows
 from stratos.report.sweep_jobs import Job, runs_in
 
 CLAIMED = 0.95

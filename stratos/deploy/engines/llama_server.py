@@ -25,14 +25,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stratos.core.errors import StratosError
-from stratos.deploy.engines.answer_form import AnswerForms
 from stratos.deploy.engines.base import export_path
 from stratos.deploy.engines.chat_ids import ChatError, ChatIds, StopCut, first_stop
-from stratos.deploy.engines.chat_request import Asked, Requests
+from stratos.deploy.engines.chat_request import AnswerForms, Asked, Requests
 from stratos.deploy.engines.gguf_file import end_ids, has_byte_pairs
-from stratos.deploy.engines.http_api import GONE, api_error, gone, lines_of, read_body
-from stratos.deploy.engines.socket_folder import socket_folder
-from stratos.deploy.engines.waiting import Waiting, allow_open_files, leave_out_of_log, unless_gone
+from stratos.deploy.engines.http_api import (
+    GONE,
+    Waiting,
+    allow_open_files,
+    api_error,
+    gone,
+    leave_out_of_log,
+    lines_of,
+    read_body,
+    socket_folder,
+    unless_gone,
+)
 
 if TYPE_CHECKING:
     import httpx
@@ -149,7 +157,7 @@ def application(bundle: Path, socket: str, slots: int, context: int) -> Starlett
     from starlette.requests import ClientDisconnect
     from starlette.routing import Route
 
-    from stratos.deploy.engines.own_connection import OwnConnections
+    from stratos.deploy.engines.http_api import OwnConnections
 
     chats = ChatIds(bundle)
     front = _Front(
@@ -274,7 +282,7 @@ class _Front:
         import httpx
         from starlette.responses import JSONResponse
 
-        from stratos.deploy.engines.own_connection import PassedOn
+        from stratos.deploy.engines.http_api import PassedOn
 
         head = {
             "id": f"chatcmpl-{uuid.uuid4().hex}",

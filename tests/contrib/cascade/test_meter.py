@@ -23,9 +23,8 @@ from stratos.contrib.cascade.endpoint.meter import (
 )
 from stratos.contrib.cascade.front import CascadeFront
 from stratos.core.errors import StratosError
-from stratos.deploy.fronts import FrontStatus
-from stratos.deploy.hosted_server import Hosted
-from stratos.deploy.hosted_status import Standing, State
+from stratos.deploy.hosted_server import FrontStatus, Hosted
+from stratos.deploy.hosting import Standing, State
 
 
 def bundle_at(folder: Path, said: str) -> Path:

@@ -27,7 +27,7 @@ from stratos.contrib.cascade.stage import cascade
 from stratos.contrib.cascade.words import LateTeacher
 from stratos.core.errors import StratosError
 from stratos.deploy.bundle import make_bundle
-from stratos.deploy.engines.gguf_export import export
+from stratos.deploy.engines.gguf_file import export
 from stratos.deploy.engines.llamacpp import LlamaCpp
 from stratos.estimate import Workload
 from stratos.evaluate import evaluate

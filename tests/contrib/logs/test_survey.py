@@ -17,7 +17,7 @@ from stratos.contrib.logs.model_price import card_named
 from stratos.contrib.logs.personal import CARD, EMAIL, IBAN, ID, PHONE, personal_data
 from stratos.contrib.logs.survey import survey
 from stratos.contrib.logs.survey_text import lines_of
-from stratos.teachers.model_names import card_of
+from stratos.teachers.lifetime import card_of
 
 EXTRACT = "Extract product and order from the message of a customer, as one JSON object."
 SORT = "Say whether the review that the user sends is positive or negative, in one word."

@@ -22,7 +22,7 @@ from stratos.cli.help.keys import group_page
 from stratos.cli.help.page import page
 from stratos.config import Config
 from stratos.core.targets import ALLOW_TARGETS
-from stratos.deploy.commands import serve_command
+from stratos.deploy.bundle_server import serve_command
 from stratos.deploy.engines.known import engine_named
 from stratos.estimate import EngineChoice, Fleet, serving
 from stratos.estimate.device import device_of

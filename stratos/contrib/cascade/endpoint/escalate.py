@@ -2,7 +2,7 @@
 
 A hosted teacher is asked through its endpoints (`teachers.address`), the one with the fewest in
 flight first. One that fails five times in a row is asked no more for a while (the circuit breaker
-of `teachers.load_balancer`), so that requests do not wait for what is down; then one request alone
+of `teachers.scheduler`), so that requests do not wait for what is down; then one request alone
 finds out whether it is back.
 """
 
@@ -26,8 +26,8 @@ from stratos.core.errors import StratosError
 from stratos.tasks.base import Message
 from stratos.teachers.address import Address
 from stratos.teachers.base import TOO_LONG, Answer, Billed, Question, Teacher
-from stratos.teachers.load_balancer import Backend, LoadBalancer, Outcome
 from stratos.teachers.openai import OpenAITeacher
+from stratos.teachers.scheduler import Backend, LoadBalancer, Outcome
 
 _FIRST_WAIT_S = 0.5
 _MOST_TRIES = 3

@@ -20,8 +20,7 @@ from stratos.contrib.cascade.record import Cascade
 from stratos.contrib.cascade.words import NeverEnough
 from stratos.core.by_name import named
 from stratos.core.errors import StratosError
-from stratos.deploy.fronts import FrontProgram
-from stratos.deploy.hosted_server import Hosted
+from stratos.deploy.hosted_server import FrontProgram, Hosted
 from stratos.records import load
 from stratos.teachers.call_budget import most_usd
 from stratos.teachers.openai import OpenAITeacher
