@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from stratos.probe.questioning import Questioning
 from stratos.teachers.base import Answer, Question
-from stratos.teachers.cached import kept_answers_of
+from stratos.teachers.cache import kept_answers_of
 
 
 class NotKeptError(Exception):

@@ -12,6 +12,7 @@ from stratos.core.conf import shipped_choices
 from stratos.core.redact import redact_override
 from stratos.records import Plan, PlanPoint
 from stratos.report import charts, provenance
+from stratos.report.sweep_jobs import read_job
 
 # The commands that a run's page names: that repeat it, or take another plan.
 
@@ -192,3 +193,25 @@ def _against(value: float, base: float) -> str:
     """Write a value against another in percent; nothing if they read the same."""
     share = value / base - 1 if base > 0 else 0.0
     return f"{share:+.1%}" if abs(share) >= 0.0005 else ""
+
+
+# What jobs of a sweep are compared by, read from their records; test items choose nothing.
+
+BETTER = {
+    "accuracy": "maximize",
+    "usd": "minimize",
+    "hours": "minimize",
+    "latency_ms": "minimize",
+}
+"""Accuracy on validation items, and the plan's dollars, hours and p95: which way is better."""
+
+
+def objectives_of(folder: Path) -> dict[str, float]:
+    """Return what is known of a job by its folder, as far as its stages have run."""
+    records = read_job(folder.parent, folder).records
+    found: dict[str, float] = {}
+    if (student := records.get("distill")) is not None:
+        found["accuracy"] = student.validation_exact
+    if (plan := records.get("plan")) is not None:
+        found |= {"usd": plan.usd, "hours": plan.hours, "latency_ms": chosen_point(plan).latency_ms}
+    return found

@@ -33,7 +33,7 @@ from stratos.run.copy_manifest import (
 )
 from stratos.run.copy_store import CopyStore, Stored
 from stratos.run.held_folder import FolderGoneError, HeldFolder
-from stratos.teachers.kept_answers import n_bytes
+from stratos.teachers.cache import n_bytes
 
 _ANSWERS_S = 10.0
 """How long answers that were paid for may lie here alone."""

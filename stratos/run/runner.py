@@ -28,7 +28,7 @@ from stratos.run.run_state import RunState
 from stratos.run.selected_stages import needed_stages
 from stratos.run.stage_job import check_handed, end_job, made_by_job, runs_as_job
 from stratos.run.stage_money import hold_money, more_money, roles_done, with_money
-from stratos.teachers.kept_answers import FOLDER
+from stratos.teachers.cache import FOLDER
 
 T = TypeVar("T")
 

@@ -23,10 +23,9 @@ from stratos.teachers.base import (
     Teacher,
     Tick,
 )
-from stratos.teachers.cache import AnswerCache
+from stratos.teachers.cache import AnswerCache, KeptAnswers
 from stratos.teachers.call_budget import CallBudget, is_paid, most_usd, overrun_of, price
 from stratos.teachers.cost_estimate import expect
-from stratos.teachers.kept_answers import KeptAnswers
 from stratos.teachers.reorder_buffer import ReorderBuffer
 from stratos.teachers.words import BeyondEndpoint, NotRead
 

@@ -28,8 +28,7 @@ from stratos.teachers.endpoint import Garbled, RedirectError, says_too_long, sor
 from stratos.teachers.usage import ImplausibleUsage
 
 if TYPE_CHECKING:
-    from stratos.teachers.address import Address
-    from stratos.teachers.openai_settings import OpenAISettings
+    from stratos.teachers.openai_settings import Address, OpenAISettings
 
 WINDOW = 50_000
 """Requests that one batch may have."""

@@ -24,8 +24,7 @@ from stratos.teachers.scheduler import wait_s
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
-    from stratos.teachers.address import Address
-    from stratos.teachers.openai_settings import OpenAISettings
+    from stratos.teachers.openai_settings import Address, OpenAISettings
 
 # The request and result files of a batch.
 

@@ -12,7 +12,7 @@ from stratos.core.errors import BudgetError
 from stratos.core.money import exact_usd
 from stratos.records import Interval
 from stratos.teachers.base import Answer, Question, Teacher
-from stratos.teachers.cached import look_up
+from stratos.teachers.cache import look_up
 from stratos.teachers.call_budget import most_usd, n_bytes, price
 
 _LOOKED_UP = 20_000

@@ -11,7 +11,7 @@ from stratos.ledger import Ledger
 from stratos.plan.options.hosted import is_hosted
 from stratos.records import Probe, TeacherProbe
 from stratos.teachers.base import Question, Teacher
-from stratos.teachers.cached import n_kept
+from stratos.teachers.cache import n_kept
 
 if TYPE_CHECKING:
     from stratos.synthesize.strategy import Strategy

@@ -24,9 +24,9 @@ from stratos.contrib.cascade.endpoint.purse import Purse
 from stratos.contrib.cascade.endpoint.unavailable import UnavailableError, Why
 from stratos.core.errors import StratosError
 from stratos.tasks.base import Message
-from stratos.teachers.address import Address
 from stratos.teachers.base import TOO_LONG, Answer, Billed, Question, Teacher
 from stratos.teachers.openai import OpenAITeacher
+from stratos.teachers.openai_settings import Address
 from stratos.teachers.scheduler import Backend, LoadBalancer, Outcome
 
 _FIRST_WAIT_S = 0.5
