@@ -7,7 +7,7 @@ and the page's script only looks up another pair when the reader picks it. So sc
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from stratos.core import formats
@@ -261,21 +261,12 @@ N_COLOURS = 8
 
 def curve_plots(curve: Sequence[CurvePoint]) -> tuple[Plot, ...]:
     """Lay out what was measured of a training, as far as it was."""
+    title = "Exact match on validation items"
     plots = (
         _loss(curve),
+        _measured(curve, title, EXACT, lambda p: p.exact, formats.percent),
         _measured(
-            curve,
-            "Exact match on validation items",
-            EXACT,
-            lambda p: p.exact,
-            formats.percent,
-        ),
-        _measured(
-            curve,
-            "Loss on validation items",
-            VALIDATION_LOSS,
-            lambda p: p.validation_loss,
-            _four,
+            curve, "Loss on validation items", VALIDATION_LOSS, lambda p: p.validation_loss, _four
         ),
         _line(curve, "Learning rate", LEARNING_RATE, lambda p: p.learning_rate),
         _line(curve, "Gradient norm before clipping", GRAD_NORM, lambda p: p.grad_norm),
@@ -284,54 +275,46 @@ def curve_plots(curve: Sequence[CurvePoint]) -> tuple[Plot, ...]:
     return tuple(plot for plot in plots if plot is not None)
 
 
-def overlaid(
-    curves: Mapping[str, Sequence[CurvePoint]],
-) -> tuple[Plot, ...]:
+def overlaid(curves: Mapping[str, Sequence[CurvePoint]]) -> tuple[Plot, ...]:
     """Lay the curves of several jobs over each other: validation, and smoothed training loss.
 
     Args:
         curves: name of a job to its curve; the first `N_COLOURS` are drawn.
     """
-    drawn = dict(list(curves.items())[:N_COLOURS])
+    points = {
+        name: [point for point in curve if formats.is_number(point.loss)]
+        for name, curve in list(curves.items())[:N_COLOURS]
+    }
+    exact = {name: _series(curve, [p.exact for p in curve]) for name, curve in points.items()}
+    loss = {name: _series(curve, smooth([p.loss for p in curve])) for name, curve in points.items()}
     plots = (
-        _over(
-            drawn,
-            "Exact match on validation items",
-            EXACT,
-            lambda points: [p.exact for p in points],
-            formats.percent,
-        ),
-        _over(
-            drawn,
-            "Training loss, smoothed",
-            LOSS,
-            lambda points: smooth([p.loss for p in points]),
-            _four,
-        ),
+        _over(exact, "Exact match on validation items", EXACT, formats.percent),
+        _over(loss, "Training loss, smoothed", LOSS, _four),
     )
     return tuple(plot for plot in plots if plot is not None)
+
+
+_Series = Sequence[tuple[CurvePoint, float]]
+"""Points of a training, each with the value that is drawn."""
 
 
 def _loss(curve: Sequence[CurvePoint]) -> Plot | None:
     points = [point for point in curve if formats.is_number(point.loss)]
     if len(points) < 2:
         return None
-    smoothed = smooth([point.loss for point in points])
-    kept = _thinned(len(points), _N_CURVE)
-    lines = [
-        Line([_at(points[i], "loss", points[i].loss) for i in kept], "raw"),
-        Line([_at(points[i], "loss", smoothed[i]) for i in kept], "smooth"),
-    ]
+    smoothed = _thinned(_series(points, smooth([point.loss for point in points])))
+    measured = [(point, point.loss) for point, _ in smoothed]
     marks = [
         Mark(
-            label=f"loss {points[i].loss:.4g}",
-            values=_at(points[i], "loss", points[i].loss),
+            label=f"loss {point.loss:.4g}",
+            values=_at(point, LOSS, point.loss),
             kind="hidden",
-            rows=(("smoothed", f"{smoothed[i]:.4g}"), *_where(points[i])),
+            rows=(("smoothed", f"{value:.4g}"), *_where(point)),
         )
-        for i in kept[:: max(1, len(kept) // _N_HOVER)]
+        for point, value in _pointed_at(smoothed)
     ]
     legend = (("raw", "as measured: mean of up to 10 steps"), ("smooth", _SMOOTH))
+    lines = [_drawn(measured, LOSS, "raw"), _drawn(smoothed, LOSS)]
     return plot("Training loss", _XS, (LOSS,), marks, lines, legend)
 
 
@@ -343,15 +326,10 @@ def _measured(
     write: Callable[[float], str],
 ) -> Plot | None:
     """Lay out what was measured now and then: a line with a dot for each measurement."""
-    found = [(point, one) for point in curve if formats.is_number(one := value(point))]
-    if not found:
-        return None
-    at = [_at(point, quantity.key, one) for point, one in found]
-    marks = [
-        Mark(f"{quantity.key.replace('_', ' ')} {write(one)}", here, "dot", _where(point))
-        for (point, one), here in zip(found, at, strict=True)
-    ]
-    return plot(title, _XS, (quantity,), marks, [Line(at, "smooth")])
+    series = _series(curve, map(value, curve))
+    name = quantity.key.replace("_", " ")
+    marks = _marks(series, quantity, lambda value: f"{name} {write(value)}", "dot")
+    return plot(title, _XS, (quantity,), marks, [_drawn(series, quantity)]) if series else None
 
 
 def _line(
@@ -361,60 +339,61 @@ def _line(
     value: Callable[[CurvePoint], float | None],
 ) -> Plot | None:
     """Lay out a quantity of every point; None for fewer than two points."""
-    found = [(point, one) for point in curve if formats.is_number(one := value(point))]
-    if len(found) < 2:
-        return None
-    kept = [found[i] for i in _thinned(len(found), _N_CURVE)]
-    marks = [
-        Mark(quantity.write(one), _at(point, quantity.key, one), "hidden", _where(point))
-        for point, one in kept[:: max(1, len(kept) // _N_HOVER)]
-    ]
-    line = Line([_at(point, quantity.key, one) for point, one in kept], "smooth")
-    return plot(title, _XS, (quantity,), marks, [line])
+    series = _thinned(_series(curve, map(value, curve)))
+    marks = _marks(_pointed_at(series), quantity, quantity.write)
+    line = _drawn(series, quantity)
+    return plot(title, _XS, (quantity,), marks, [line]) if len(series) > 1 else None
 
 
 def _over(
-    curves: Mapping[str, Sequence[CurvePoint]],
-    title: str,
-    quantity: Quantity,
-    values: Callable[[Sequence[CurvePoint]], Sequence[float | None]],
-    write: Callable[[float], str],
+    curves: Mapping[str, _Series], title: str, quantity: Quantity, write: Callable[[float], str]
 ) -> Plot | None:
     lines, marks, legend = [], [], []
     for number, (name, curve) in enumerate(curves.items()):
-        points = [point for point in curve if formats.is_number(point.loss)]
-        pairs = zip(points, values(points), strict=True)
-        found = [(point, one) for point, one in pairs if formats.is_number(one)]
-        if not found:
-            continue
-        kept = [found[i] for i in _thinned(len(found), _N_CURVE)]
-        lines.append(Line([_at(point, quantity.key, one) for point, one in kept], f"job-{number}"))
-        legend.append((f"job-{number}", f"job {name}"))
-        marks += [
-            Mark(
-                f"job {name}: {write(one)}",
-                _at(point, quantity.key, one),
-                "hidden",
-                _where(point),
-            )
-            for point, one in kept[:: max(1, len(kept) // (_N_HOVER // max(1, len(curves))))]
-        ]
-    if not lines:
-        return None
-    return plot(title, _XS, (quantity,), marks, lines, tuple(legend))
+        if series := _thinned(curve):
+            shown = _pointed_at(series, _N_HOVER // len(curves))
+            lines.append(_drawn(series, quantity, f"job-{number}"))
+            legend.append((f"job-{number}", f"job {name}"))
+            marks += _marks(shown, quantity, lambda value, name=name: f"job {name}: {write(value)}")
+    return plot(title, _XS, (quantity,), marks, lines, tuple(legend)) if lines else None
 
 
-def _at(point: CurvePoint, key: str, value: float) -> dict[str, float | None]:
-    return {"tokens": point.tokens, "step": point.step, key: value}
+def _series(
+    points: Sequence[CurvePoint], values: Iterable[float | None]
+) -> list[tuple[CurvePoint, float]]:
+    """Return the points that have a value."""
+    pairs = zip(points, values, strict=True)
+    return [(point, value) for point, value in pairs if formats.is_number(value)]
+
+
+def _drawn(series: _Series, quantity: Quantity, kind: str = "smooth") -> Line:
+    return Line([_at(point, quantity, value) for point, value in series], kind)
+
+
+def _marks(
+    series: _Series, quantity: Quantity, label: Callable[[float], str], kind: str = "hidden"
+) -> list[Mark]:
+    return [
+        Mark(label(value), _at(point, quantity, value), kind, _where(point))
+        for point, value in series
+    ]
+
+
+def _at(point: CurvePoint, quantity: Quantity, value: float) -> dict[str, float | None]:
+    return {"tokens": point.tokens, "step": point.step, quantity.key: value}
 
 
 def _where(point: CurvePoint) -> tuple[tuple[str, str], ...]:
     return (("step", formats.count(point.step)), ("tokens", formats.count(point.tokens)))
 
 
-def _thinned(n: int, most: int) -> list[int]:
-    """Return evenly spaced places of `n`, the last among them."""
-    return sorted({*range(0, n, max(1, n // most)), n - 1})
+def _thinned(series: _Series) -> _Series:
+    """Return evenly spaced points, the last among them."""
+    return [*series[: -1 : max(1, len(series) // _N_CURVE)], *series[-1:]]
+
+
+def _pointed_at(series: _Series, most: int = _N_HOVER) -> _Series:
+    return series[:: max(1, len(series) // most)]
 
 
 def _four(value: float) -> str:

@@ -166,6 +166,29 @@ def written(between: tuple[float, float] | None, write: Callable[[float], str]) 
     return f"{write(between[0])} to {write(between[1])}" if between is not None else ""
 
 
+def _compared(
+    quantity: str,
+    kind: Kind,
+    write: Callable[[float], str],
+    planned: float,
+    measured: float,
+    between: tuple[float, float] | None,
+    note: str,
+    why_not: str = "",
+) -> PlannedRow:
+    """Return the row of a quantity, judged by an interval unless there is a reason not to."""
+    return PlannedRow(
+        quantity,
+        write(planned),
+        written(between, write),
+        write(measured),
+        judged(measured, between, why_not),
+        kind,
+        Figures(measured, planned, *(between or (None, None))),
+        note,
+    )
+
+
 # What was predicted of the server on this machine before its load test, and what it showed.
 #
 # The estimate that the plan's servers are chosen by is asked about this machine, too: so its
@@ -223,15 +246,9 @@ def _row(
     between = predicted.low, predicted.high
     figures = Figures(one.measured, predicted.mean, *between)
     outcome, note = judged_here(figures, kind, is_busy)
-    return PlannedRow(
-        quantity,
-        write(predicted.mean),
-        written(between, write),
-        write(one.measured),
-        outcome,
-        kind,
-        figures,
-        note,
+    return replace(
+        _compared(quantity, kind, write, predicted.mean, one.measured, between, note),
+        outcome=outcome,
     )
 
 
@@ -335,16 +352,9 @@ def _hours(plan: Plan, records: Mapping[str, Any], spends: Sequence[Spend]) -> P
     took, between = seconds / 3600, plan.hours_range
     before = f"{taken_before(plan.spent_hours)}, on neither side" if plan.spent_hours else ""
     notes = elsewhere or _without(between), *_attempts(spends), before
-    return PlannedRow(
-        "time from the plan until served",
-        hours(plan.hours),
-        written(between, hours),
-        hours(took),
-        judged(took, between, elsewhere),
-        "hours",
-        _figures(took, plan.hours, between),
-        "; ".join(filter(None, notes)),
-    )
+    note = "; ".join(filter(None, notes))
+    name = "time from the plan until served"
+    return _compared(name, "hours", hours, plan.hours, took, between, note, elsewhere)
 
 
 def _dollars(plan: Plan, records: Mapping[str, Any], spends: Sequence[Spend]) -> PlannedRow | None:
@@ -377,30 +387,18 @@ def _dollars_row(plan: Plan, spends: Sequence[Spend], paid: float, elsewhere: st
         # Serving is paid from when it begins, and what ran here cost nothing.
         planned = sum(role.usd for role in plan.roles if role.role != "serve")
         note = f"servers were rented for {', '.join(stages)}"
-        numbers = Figures(paid, planned)
-        return PlannedRow(
-            "dollars until served", usd(planned), "", usd(paid), "open", "dollars", numbers, note
-        )
+        return _compared("dollars until served", "dollars", usd, planned, paid, None, note)
     hosted = _hosted(plan)
     if not hosted:
         note = "no server was rented"
-        numbers = Figures(paid, plan.usd)
-        return PlannedRow("dollars", usd(plan.usd), "", usd(paid), "open", "dollars", numbers, note)
+        return _compared("dollars", "dollars", usd, plan.usd, paid, None, note)
     planned = sum(role.usd for role in hosted)
     ranges = [role.usd_range for role in hosted if role.usd_range is not None]
     between = None
     if len(ranges) == len(hosted):
         between = sum(low for low, _ in ranges), sum(high for _, high in ranges)
-    return PlannedRow(
-        "dollars of the teacher",
-        usd(planned),
-        written(between, usd),
-        usd(paid),
-        judged(paid, between, ""),
-        "dollars",
-        _figures(paid, planned, between),
-        _without(between) or "no server was rented",
-    )
+    note = _without(between) or "no server was rented"
+    return _compared("dollars of the teacher", "dollars", usd, planned, paid, between, note)
 
 
 def _dollars_until_served(plan: Plan, spends: Sequence[Spend], paid: float) -> PlannedRow:
@@ -415,16 +413,9 @@ def _dollars_until_served(plan: Plan, spends: Sequence[Spend], paid: float) -> P
         _without(between),
         f"the trials of the student on its server, {usd(tried)}, are in no plan" if tried else "",
     )
-    return PlannedRow(
-        "dollars until served" if planned < plan.usd else "dollars",
-        usd(planned),
-        written(between, usd),
-        usd(paid),
-        judged(paid, between, ""),
-        "dollars",
-        _figures(paid, planned, between),
-        "; ".join(filter(None, notes)),
-    )
+    name = "dollars until served" if planned < plan.usd else "dollars"
+    note = "; ".join(filter(None, notes))
+    return _compared(name, "dollars", usd, planned, paid, between, note)
 
 
 def _latency(plan: Plan, records: Mapping[str, Any], spends: Sequence[Spend]) -> PlannedRow | None:
@@ -436,20 +427,8 @@ def _latency(plan: Plan, records: Mapping[str, Any], spends: Sequence[Spend]) ->
     # A plan for a rate of requests counts their wait; one for requests one at a time has none.
     waited = load is not None and load.planned_per_s is not None
     measured = load.latency_p95_ms if load and waited else deployment.latency_p95_ms
-    return PlannedRow(
-        "latency, p95",
-        milliseconds(plan.latency_ms),
-        "",
-        milliseconds(measured),
-        "open",
-        "latency",
-        Figures(measured, plan.latency_ms),
-        elsewhere or _without(None),
-    )
-
-
-def _figures(measured: float, planned: float, between: tuple[float, float] | None) -> Figures:
-    return Figures(measured, planned, *(between or (None, None)))
+    note = elsewhere or _without(None)
+    return _compared("latency, p95", "latency", milliseconds, plan.latency_ms, measured, None, note)
 
 
 def _hosted(plan: Plan) -> list[RoleChoice]:
