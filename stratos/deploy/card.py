@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import jinja2
@@ -17,10 +17,27 @@ from stratos.core.by_name import named
 from stratos.core.counted import counted, cut_short, listed
 from stratos.core.formats import least, most
 from stratos.deploy.bundle_server import serve_command
+from stratos.deploy.engines.base import EXPORTS
+from stratos.deploy.engines.known import engine_named
 from stratos.evaluate.answer_files import KeptAnswer, room_for_answers
+from stratos.evaluate.format_verdict import said as format_verdict
 from stratos.evaluate.reads import reads_of_run, said
 from stratos.evaluate.verdict import verdict
-from stratos.records import Corpus, Interval, ModelScore, Pilot, Plan, Probe, Scorecard, Student
+from stratos.records import (
+    Corpus,
+    Deployment,
+    Exports,
+    Interval,
+    LoadResult,
+    ModelScore,
+    Pilot,
+    Plan,
+    Prediction,
+    Probe,
+    Scorecard,
+    Student,
+    TriedRate,
+)
 from stratos.tasks.base import Task
 
 _MARK = 16
@@ -71,7 +88,7 @@ def model_card(
     max_tokens = room_for_answers(answers, config.evaluate.max_new_tokens)
     request = {"model": ".", "messages": example.messages, "max_tokens": max_tokens}
     earlier_reads = scorecard.earlier_reads
-    return _template().render(
+    return _template("card.md.jinja").render(
         name=card_name(config, student),
         front=_front_matter(scorecard, card_name(config, student), start.license),
         student=student,
@@ -101,9 +118,9 @@ def model_card(
 
 
 @cache
-def _template() -> jinja2.Template:
+def _template(name: str) -> jinja2.Template:
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -113,12 +130,17 @@ def _template() -> jinja2.Template:
         counted=counted,
         fenced=_fenced,
         least=least,
+        listed=listed,
         model_name=_model_name,
         most=most,
+        ms=_ms,
+        rate="{:.3g}".format,
         share=_share,
+        shown=format_verdict,
         whole="{:,}".format,
     )
-    return environment.get_template("card.md.jinja")
+    environment.filters["short_ms"] = _short_ms
+    return environment.get_template(name)
 
 
 def card_name(config: Config, student: Student) -> str:
@@ -237,3 +259,93 @@ def _writes_reasoning(config: Config, answers: Sequence[KeptAnswer]) -> bool:
     read = [(one.text.strip(), config.task.parse(one.text)) for one in answers]
     longer = [len(text) > len(answer) + _MARK for text, answer in read if answer is not None]
     return 2 * sum(longer) > len(longer)
+
+
+# Serving speed on this machine, as sentences for report and card.
+
+
+def sentences(deployment: Deployment) -> list[str]:
+    """Say how fast the bundle was, and whether that is as predicted."""
+    load = deployment.load
+    planned = None if load is None else load.planned_per_s
+    text = _template("speed.jinja").render(
+        deployment=deployment,
+        served=deployment.served,
+        predicted=partial(_predicted, busy=deployment.was_busy),
+        broken=[] if load is None else list(_broken(load)),
+        beside_plan="" if load is None or planned is None else _beside_plan(load, planned),
+    )
+    return text.splitlines()
+
+
+def _beside_plan(load: LoadResult, planned: float) -> str:
+    """Say how the rate that was tested stands to the plan's."""
+    if load.requests_per_s >= planned * 0.999:
+        if load.kept_up and load.holds_limit:
+            return "this machine keeps up with that"
+        return "this machine does not hold that"
+    if load.capacity_per_s <= planned:
+        return (
+            f"the capacity of this machine is {load.capacity_per_s:.3g}, and it was tested at "
+            f"{load.requests_per_s:.3g}"
+        )
+    return f"this machine was tested at {load.requests_per_s:.3g}"
+
+
+def _broken(load: LoadResult) -> Iterator[tuple[TriedRate, list[str]]]:
+    """Yield the rates that were not held, each with what went wrong."""
+    for tried in load.tries:
+        why = [] if tried.kept_up else ["it did not keep up"]
+        if tried.n_errors:
+            why.append(f"{tried.n_errors:,} of {tried.n_requests:,} requests failed")
+        if load.limit_ms is not None and tried.latency_p95_ms > load.limit_ms:
+            why.append(
+                f"p95 {_ms(tried.latency_p95_ms)} is above limits.latency_ms={load.limit_ms:g}"
+            )
+        if why:
+            yield tried, why
+
+
+def _short_ms(milliseconds: float) -> str:
+    return _ms(milliseconds) if milliseconds >= 10 else f"{milliseconds:.2g} ms"
+
+
+def with_speed(card: str, deployment: Deployment) -> str:
+    """Return the model card with what the server showed, before its limits."""
+    said = sentences(deployment)
+    if not said:
+        return card
+    section = "\n".join(
+        ["## Speed", "", "Served on the machine of the run; other machines may differ.", "",
+         *(f"- {one}" for one in said), "", ""]
+    )  # fmt: skip
+    return _before_limits(card, section)
+
+
+def _predicted(one: Prediction, written: Callable[[float], str], busy: bool) -> str:
+    low, high = written(one.predicted.low), written(one.predicted.high)
+    verdict = "as predicted" if one.is_inside else "NOT as predicted"
+    return f"{'predicted' if busy else verdict}: {low} to {high} ({one.predicted.source})"
+
+
+def _ms(milliseconds: float) -> str:
+    return f"{milliseconds / 1000:.3g} s" if milliseconds >= 1000 else f"{milliseconds:.0f} ms"
+
+
+def with_exports(card: str, exports: Exports | None) -> str:
+    """Return the model card with the table of exports, before its limits."""
+    if exports is None:
+        return card
+    kept = [export.format for export in exports.formats if export.is_kept]
+    section = _template("exports.md.jinja").render(
+        exports=exports,
+        engine=engine_named(exports.engine),
+        folder=EXPORTS,
+        served=exports.served or kept[-1] if kept else "",
+    )
+    return _before_limits(card, section)
+
+
+def _before_limits(card: str, section: str) -> str:
+    before, limits, after = card.partition("## Limits")
+    return f"{before}{section}{limits}{after}"

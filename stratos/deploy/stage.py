@@ -16,13 +16,12 @@ from stratos.core.errors import StratosError
 from stratos.core.item_progress import with_items
 from stratos.deploy.bundle import make_bundle
 from stratos.deploy.bundle_server import ALONE, context_of, serve_command, serving_bundle
-from stratos.deploy.card import card_name, model_card
+from stratos.deploy.card import card_name, model_card, with_exports, with_speed
 from stratos.deploy.engines.base import ExportError
-from stratos.deploy.exports import chosen_format, make_exports, with_exports, write_exports
+from stratos.deploy.exports import chosen_format, make_exports, write_exports
 from stratos.deploy.manifest import N_KNOWN, Known, write_known, write_manifest
 from stratos.deploy.server import ServeError, check_free
 from stratos.deploy.service import WHEELS, service_files, write_wheels
-from stratos.deploy.speed import with_speed
 from stratos.deploy.trial import (
     Plans,
     engine_here,

@@ -18,7 +18,7 @@ from stratos.core.counted import by_reason, counted
 from stratos.core.formats import magnitude
 from stratos.core.intervals import wilson
 from stratos.core.redact import redact
-from stratos.deploy.speed import sentences
+from stratos.deploy.card import sentences
 from stratos.evaluate.format_verdict import said as format_verdict
 from stratos.evaluate.reads import reads_of_run, said
 from stratos.evaluate.verdict import accuracy_as_served, against_logged, verdict

@@ -17,10 +17,10 @@ from stratos import config as c
 from stratos.catalog.local import local_offer
 from stratos.deploy import stage
 from stratos.deploy.bundle_server import serve_arguments
+from stratos.deploy.card import sentences
 from stratos.deploy.engines.hugging_face import Transformers
 from stratos.deploy.load_test import load_test
 from stratos.deploy.server import HOST, ServeError, free_port, serving
-from stratos.deploy.speed import sentences
 from stratos.deploy.stage import deploy
 from stratos.deploy.trial import Trial, try_server
 from stratos.deploy.words import AnswersDiffer, LatencyMissed

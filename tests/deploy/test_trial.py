@@ -10,8 +10,8 @@ from tiny_run import tiny_plan
 from stratos.core import machine_load
 from stratos.core.machine_load import Usage, others_between, usage
 from stratos.deploy import trial
+from stratos.deploy.card import sentences, with_speed
 from stratos.deploy.load_test import OpenLoop, Served
-from stratos.deploy.speed import sentences, with_speed
 from stratos.deploy.trial import (
     Plans,
     _tests,
