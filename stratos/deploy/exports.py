@@ -24,7 +24,6 @@ from stratos.deploy.engines.base import EXPORTS, Engine, ExportError
 from stratos.deploy.engines.known import engines, import_engines_of_run
 from stratos.deploy.load_test import LoadTest, load_test
 from stratos.deploy.manifest import N_KNOWN
-from stratos.deploy.server import Server
 from stratos.deploy.words import (
     FormatBreaksLimit,
     FormatLosesTooMuch,
@@ -148,19 +147,23 @@ def _measured(
     chats = [one.messages for one in kept]
     log_path = context.run_dir / "deploy" / f"{engine.kind}-{form}.log"
     with serving_bundle(bundle, run, log_path) as server:
+
+        def ask(chats: Sequence[list[Message]], concurrency: int, how: str) -> LoadTest:
+            return load_test(
+                server,
+                chats,
+                max_tokens=max_tokens,
+                concurrency=concurrency,
+                tick=lambda done, total: context.tick(done, total, f"{form}, {how}"),
+            )
+
         note = engine.compare_tokens(server.url, bundle, chats)
-        alone = _alone(server, chats[:N_FIRST], form, context, max_tokens)
+        alone = ask(chats[:N_FIRST], 1, "one at a time")
         n = max(N_FIRST, int(min(len(chats), seconds / alone.mean_seconds)))
         kept, chats = kept[:n], chats[:n]
         if N_ALONE * alone.mean_seconds < ALONE_SHARE * seconds:
-            alone = _alone(server, chats[:N_ALONE], form, context, max_tokens)
-        together = load_test(
-            server,
-            chats,
-            max_tokens=max_tokens,
-            concurrency=run.slots,
-            tick=lambda done, total: context.tick(done, total, f"{form}, {run.slots} at once"),
-        )
+            alone = ask(chats[:N_ALONE], 1, "one at a time")
+        together = ask(chats, run.slots, f"{run.slots} at once")
         memory_mib = group_memory(server.process.pid) / 2**20
     texts = [answer.text for answer in together.answers]
     right = [_is_right(task, one, text) for one, text in zip(kept, texts, strict=True)]
@@ -186,19 +189,6 @@ def _measured(
         known=tuple(texts[:N_KNOWN]),
     )
     return export, note
-
-
-def _alone(
-    server: Server, chats: Sequence[list[Message]], form: str, context: Context, max_tokens: int
-) -> LoadTest:
-    """Ask questions one at a time."""
-    return load_test(
-        server,
-        chats,
-        max_tokens=max_tokens,
-        concurrency=1,
-        tick=lambda done, total: context.tick(done, total, f"{form}, one at a time"),
-    )
 
 
 def _is_right(task: Task, one: KeptAnswer, text: str) -> bool:

@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
@@ -372,51 +372,46 @@ class State(StrEnum):
 class Standing:
     """How one hosted student is."""
 
-    bundle: str
+    hosted: Hosted
     state: State
-    url: str
-    """Where its paths are under, such as http://127.0.0.1:8000/v1."""
-    port: int
-    engine: str
-    format: str
-    """Export that is served; "" for the bundle's own weights."""
-    at_once: int
-    """Answers that it makes at once."""
-    pid: int
-    """Of the server; 0 before its start."""
-    supervisor_pid: int | None
-    """Of the process that keeps it running."""
-    host: str
-    """Machine that it was started on; "" before its start."""
-    since: str
-    n_restarts: int
-    exit_code: int | None
-    """Of the server, when it last ended by itself."""
-    n_known: int
-    """Questions with known answers that it was asked now."""
-    n_differing: int | None
-    """Answers to them that are not as they should be; None where none came."""
-    is_bundle_outdated: bool
-    is_bundle_gone: bool
-    log: str
-    served_by: str
-    """Engine, format and answers at once, in words."""
+    n_differing: int | None = None
+    """Known answers that are not as they should be; None where none came."""
     fronts: tuple[FrontStatus, ...] = ()
     """What stands before it."""
 
     @property
     def text(self) -> str:
         """Return the lines for a terminal."""
-        lines = [self.bundle, f"  {self._is_at()}", f"  {self.served_by}{self._processes()}"]
+        hosted = self.hosted
+        lines = [hosted.bundle, f"  {self._is_at()}", f"  {hosted.served_by}{self._processes()}"]
         lines += [f"  {front.line}" for front in self.fronts if front.line]
-        lines.append(f"  log: {self.log}")
+        lines.append(f"  log: {hosted.log}")
         return "\n".join(lines)
 
     @property
     def json(self) -> str:
         """Return one line of JSON."""
-        facts = asdict(self)
-        del facts["served_by"], facts["fronts"]
+        hosted, keeper = self.hosted, self.hosted.supervisor
+        facts = {
+            "bundle": hosted.bundle,
+            "state": self.state,
+            "url": f"{hosted.url}/v1",
+            "port": hosted.port,
+            "engine": hosted.engine,
+            "format": hosted.format,
+            "at_once": hosted.at_once,
+            "pid": hosted.server_pid,
+            "supervisor_pid": None if keeper is None else keeper.pid,
+            "host": "" if keeper is None else keeper.host,
+            "since": hosted.since,
+            "n_restarts": hosted.n_restarts,
+            "exit_code": hosted.exit_code,
+            "n_known": len(hosted.asked),
+            "n_differing": self.n_differing,
+            "is_bundle_outdated": hosted.is_outdated,
+            "is_bundle_gone": hosted.is_bundle_gone,
+            "log": hosted.log,
+        }
         for front in self.fronts:
             facts |= front.facts
         return json.dumps(facts)
@@ -424,34 +419,38 @@ class Standing:
     def _processes(self) -> str:
         if self.state not in (State.ANSWERS, State.SILENT, State.TAKEN):
             return ""
-        return f"; process {self.pid}, kept running by process {self.supervisor_pid}"
+        keeper = self.hosted.supervisor
+        keeper_pid = None if keeper is None else keeper.pid
+        return f"; process {self.hosted.server_pid}, kept running by process {keeper_pid}"
 
     def _is_at(self) -> str:
-        times = ""
-        if self.n_restarts:
-            times = f", started again {counted(self.n_restarts, 'time')}"
+        hosted, times = self.hosted, ""
+        url = f"{hosted.url}/v1"
+        if hosted.n_restarts:
+            times = f", started again {counted(hosted.n_restarts, 'time')}"
         if self.state is State.GIVEN_UP:
-            return f"given up{times}: it ended each time (last with code {self.exit_code})"
+            return f"given up{times}: it ended each time (last with code {hosted.exit_code})"
         if self.state is State.ELSEWHERE:
-            return f"was started on {self.host}, which cannot be seen from here"
+            host = "" if hosted.supervisor is None else hosted.supervisor.host
+            return f"was started on {host}, which cannot be seen from here"
         if self.state is State.GONE:
             return f"gone: the process that kept it running has ended{times}"
         if self.state is State.SILENT:
-            return f"does not answer at {self.url}{times}"
+            return f"does not answer at {url}{times}"
         if self.state is State.TAKEN:
-            return f"does not answer: another process listens at port {self.port}{times}"
+            return f"does not answer: another process listens at port {hosted.port}{times}"
         if self.state is not State.ANSWERS:
             return self.state.value
-        if self.is_bundle_gone:
+        if hosted.is_bundle_gone:
             times += (
                 "; its bundle is gone (moved or deleted): it cannot be started again from there"
             )
-        elif self.is_bundle_outdated:
+        elif hosted.is_outdated:
             times += "; its bundle was made anew since: stratos serve starts it again"
         other = ""
         if self.n_differing:
-            other = f"; {self.n_differing} of {self.n_known} known answers differ"
-        return f"answers at {self.url} since {self.since}{times}{other}"
+            other = f"; {self.n_differing} of {len(hosted.asked)} known answers differ"
+        return f"answers at {url} since {hosted.since}{times}{other}"
 
 
 def standings(cache_dir: Path, folders: list[Path]) -> Iterator[Standing]:
@@ -470,38 +469,19 @@ def standings(cache_dir: Path, folders: list[Path]) -> Iterator[Standing]:
             yield standing(path, one)
 
 
-def standing(path: Path, one: Hosted) -> Standing:
+def standing(path: Path, hosted: Hosted) -> Standing:
     """Return how a hosted student is, by its file and by asking it."""
-    state, n_differing, keeper = _state(path, one), None, one.supervisor
-    if state is State.ANSWERS and is_taken(one.port, keeper):
+    state, n_differing = _state(path, hosted), None
+    if state is State.ANSWERS and is_taken(hosted.port, hosted.supervisor):
         state = State.TAKEN
     if state is State.ANSWERS:
         try:
-            n_differing = differing(one)
+            n_differing = differing(hosted)
         except StratosError:
             state = State.SILENT
-    return Standing(
-        bundle=one.bundle,
-        state=state,
-        url=f"{one.url}/v1",
-        port=one.port,
-        engine=one.engine,
-        format=one.format,
-        at_once=one.at_once,
-        pid=one.server_pid,
-        supervisor_pid=None if keeper is None else keeper.pid,
-        host="" if keeper is None else keeper.host,
-        since=one.since,
-        n_restarts=one.n_restarts,
-        exit_code=one.exit_code,
-        n_known=len(one.asked),
-        n_differing=n_differing,
-        is_bundle_outdated=one.is_outdated,
-        is_bundle_gone=one.is_bundle_gone,
-        log=one.log,
-        served_by=one.served_by,
-        fronts=tuple(front.status(path, one, state is State.ANSWERS) for front in fronts()),
-    )
+    answers = state is State.ANSWERS
+    statuses = tuple(front.status(path, hosted, answers) for front in fronts())
+    return Standing(hosted, state, n_differing, statuses)
 
 
 def _state(path: Path, one: Hosted) -> State:

@@ -155,20 +155,21 @@ def read_ledger(path: Path) -> tuple[Spend, ...]:
 
 def read_reserves(path: Path) -> Mapping[str, Reserve]:
     """Read what the plan holds, by role."""
-    totals = Totals()
-    for line in _lines(path):
-        with suppress(BadLine):
-            totals.add(line)
-    return totals.reserves
+    return _totals(path).reserves
 
 
 def running_usd(path: Path) -> float:
     """Return what servers that are rented now have cost when they were looked at last."""
+    totals = _totals(path)
+    return sum(totals.metered.get(id, 0.0) for id in totals.open)
+
+
+def _totals(path: Path) -> Totals:
     totals = Totals()
     for line in _lines(path):
         with suppress(BadLine):
             totals.add(line)
-    return sum(totals.metered.get(id, 0.0) for id in totals.open)
+    return totals
 
 
 def _lines(path: Path) -> Iterator[Line]:

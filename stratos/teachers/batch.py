@@ -333,30 +333,22 @@ class Batches:
             call.receipt = receipt
         self._open.append(batch)
 
-    def _explained(self, batch: Batch | None = None) -> _Explained:
-        return _Explained(self.address, batch)
+    @contextmanager
+    def _explained(self, batch: Batch | None = None) -> Iterator[None]:
+        """Turn what the client raises into an error in the user's words.
 
-
-@dataclass
-class _Explained:
-    """Turns what the client raises into an error in the user's words."""
-
-    address: Address
-    batch: Batch | None
-    """Of its questions the first stands for all."""
-
-    def __enter__(self) -> None:
-        return
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        Args:
+            batch: of its questions the first stands for all.
+        """
         import openai
 
-        if isinstance(error, openai.OpenAIError | TimeoutError | RedirectError):
-            tries = self.address.teacher.max_retries + 1
+        try:
+            yield
+        except (openai.OpenAIError, TimeoutError, RedirectError) as error:
             question = Question([{"role": "user", "content": ""}], 0)
-            if self.batch is not None and self.batch.calls:
-                question = self.batch.question(self.batch.calls[0])
-            raise self.address.explain(error, question, tries) from error
+            if batch is not None and batch.calls:
+                question = batch.question(batch.calls[0])
+            raise self.address.explain(error, question, self.teacher.max_retries + 1) from error
 
 
 _END = object()

@@ -473,7 +473,7 @@ def test_a_log_does_not_grow_without_end(
     state, hosted = serves
     monkeypatch.setattr(supervisor, "MOST_LOG_BYTES", 4000)
     monkeypatch.setattr(supervisor, "KEPT_LOG_BYTES", 1000)
-    notes, log = supervisor._Notes(state), Path(hosted.log)
+    notes, log = supervisor._Notes(state, hosted), Path(hosted.log)
     notes.write(hosted)
     with log.open("ab") as writer:  # as a server has it
         for i in range(1000):

@@ -226,34 +226,28 @@ class Requests:
 
     def _asked(self, body: Mapping[str, Any]) -> Asked:
         messages = chat_of(body.get("messages"))
-        for name, value in ((name, body.get(name)) for name in NOT_SERVED):
-            if value not in (None, False, [], {}):
-                raise ValueError(f"{name}: this server does not have it.")
-        n, stream = body.get("n"), body.get("stream")
-        if n is not None and (isinstance(n, bool) or n != 1):
-            raise ValueError("n: this server gives one answer to a request.")
-        if stream is not None and not isinstance(stream, bool):
-            raise ValueError("stream: expected true or false.")
-        logprobs = body.get("logprobs")
-        if logprobs is not None and not isinstance(logprobs, bool):
-            raise ValueError("logprobs: expected true or false.")
-        if logprobs and stream:
-            raise ValueError("logprobs: they are given whole. Leave stream out.")
+        for name in NOT_SERVED:
+            _expect(
+                body.get(name) in (None, False, [], {}), f"{name}: this server does not have it."
+            )
+        n, stream, logprobs = body.get("n"), body.get("stream"), body.get("logprobs")
+        is_one = n is None or (n == 1 and not isinstance(n, bool))
+        _expect(is_one, "n: this server gives one answer to a request.")
+        _expect(isinstance(stream, bool | None), "stream: expected true or false.")
+        _expect(isinstance(logprobs, bool | None), "logprobs: expected true or false.")
+        _expect(not (logprobs and stream), "logprobs: they are given whole. Leave stream out.")
         stops = body.get("stop")
         stops = [] if stops is None else [stops] if isinstance(stops, str) else stops
-        if not isinstance(stops, list) or not all(isinstance(one, str) and one for one in stops):
-            raise ValueError("stop: expected a text, or a list of texts.")
-        if len(stops) > MOST_STOPS:
-            raise ValueError(f"stop: expected {MOST_STOPS} texts at most.")
+        are_texts = isinstance(stops, list) and all(isinstance(s, str) and s for s in stops)
+        _expect(are_texts, "stop: expected a text, or a list of texts.")
+        _expect(len(stops) <= MOST_STOPS, f"stop: expected {MOST_STOPS} texts at most.")
         tools = body.get("tools") or None
-        if tools is not None and not (
-            isinstance(tools, list) and all(isinstance(one, Mapping) for one in tools)
-        ):
-            raise ValueError("tools: expected a list of tools.")
-        if tools is not None and stream:
-            raise ValueError("tools: calls are given whole. Leave stream out.")
-        if body.get("tool_choice") not in (None, "auto"):
-            raise ValueError("tool_choice: this server has auto alone.")
+        if tools is not None:
+            are_tools = isinstance(tools, list) and all(isinstance(t, Mapping) for t in tools)
+            _expect(are_tools, "tools: expected a list of tools.")
+            _expect(not stream, "tools: calls are given whole. Leave stream out.")
+        is_auto = body.get("tool_choice") in (None, "auto")
+        _expect(is_auto, "tool_choice: this server has auto alone.")
         form = self._forms.asked(body.get("response_format"))
         llama = {
             **PLAIN,
@@ -281,6 +275,16 @@ class Requests:
                 )
             found = value
         return found
+
+
+def _expect(is_met: bool, message: str) -> None:
+    """Refuse a request that does not meet what it has to.
+
+    Raises:
+        ValueError: it does not.
+    """
+    if not is_met:
+        raise ValueError(message)
 
 
 def parsed(data: bytes) -> Mapping[str, Any]:
@@ -347,16 +351,14 @@ def chat_of(messages: Any) -> list[dict[str, Any]]:
     Raises:
         ValueError: they are none, one has a role that no chat template knows, or no user asks.
     """
-    if not isinstance(messages, list):
-        raise ValueError("messages: expected a list of messages.")
-    if not messages:
-        raise ValueError("messages: expected one message at least.")
+    _expect(isinstance(messages, list), "messages: expected a list of messages.")
+    _expect(bool(messages), "messages: expected one message at least.")
     chat = [plain(message) for message in messages]
     for message in chat:
         if message["role"] not in ROLES:
             raise ValueError(f"role={_shown(message['role'])}: expected {listed(ROLES, 'or')}.")
-    if all(message["role"] != "user" for message in chat):
-        raise ValueError("messages: expected one of role user at least.")
+    has_user = any(message["role"] == "user" for message in chat)
+    _expect(has_user, "messages: expected one of role user at least.")
     return chat
 
 

@@ -16,17 +16,13 @@ import time
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import anyio
 import httpx
-from starlette.responses import StreamingResponse
-from starlette.types import Receive, Scope, Send
-
-if TYPE_CHECKING:
-    from starlette.requests import Request
-    from starlette.responses import Response
-    from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 GONE = 499
 """Status of a request whose client is gone, as nginx has it; no one sees it."""
@@ -34,8 +30,6 @@ GONE = 499
 
 async def gone(request: Request, error: Exception) -> Response:
     """Return what nobody reads, for a client that left while it was read."""
-    from starlette.responses import Response
-
     return Response(status_code=GONE)
 
 
@@ -70,8 +64,6 @@ async def lines_of(parts: AsyncIterable[bytes]) -> AsyncIterator[str]:
 
 def api_error(status: int, message: str, headers: Mapping[str, str] | None = None) -> Response:
     """Return an error as the API has it."""
-    from starlette.responses import JSONResponse
-
     error = {"message": message, "type": "invalid_request_error", "code": status}
     return JSONResponse({"error": error}, status, headers)
 
