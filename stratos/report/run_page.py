@@ -40,8 +40,14 @@ from stratos.records import (
 from stratos.report import costs, provenance
 from stratos.report.charts import curve_plots
 from stratos.report.examples import read_examples
-from stratos.report.frontier import chosen_point, command_again, frontier_plot, is_same, plan_rows
-from stratos.report.next_steps import next_steps
+from stratos.report.frontier import (
+    chosen_point,
+    command_again,
+    frontier_plot,
+    is_same,
+    next_steps,
+    plan_rows,
+)
 from stratos.report.planned import planned_rows
 from stratos.report.render import render
 from stratos.report.worth_measured import worth_measured
@@ -226,7 +232,7 @@ def write_run_page(
         left_out=by_reason(plan.left_out) if plan else (),
         curves=curve_plots(student.curve) if student else (),
         examples=read_examples(_path(config, scorecard.examples_path)) if scorecard else None,
-        warnings=_unique([*warnings, *(plan.warnings if plan else ())]),
+        warnings=list(dict.fromkeys([*warnings, *(plan.warnings if plan else ())])),
         command=command,
         versions=provenance.versions(),
         machine=provenance.machine(),
@@ -294,7 +300,3 @@ def _path(config: Config, path: str) -> Path:
     # Below a folder that was moved, the stage's own part of the path is still the same.
     candidates += [folder.joinpath(*Path(path).parts[-2:]) for folder in folders]
     return next((found for found in candidates if found.exists()), candidates[0])
-
-
-def _unique(items: Sequence[str]) -> list[str]:
-    return list(dict.fromkeys(items))

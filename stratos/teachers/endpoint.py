@@ -9,7 +9,7 @@ import math
 import re
 import threading
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -116,14 +116,17 @@ class Connection:
             self._loop.close()
 
 
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error, what it comes from, and so on."""
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__ or cause.__context__
+
+
 def redirect_in(error: BaseException) -> RedirectError | None:
     """Return the redirect that an error comes from, if it does."""
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, RedirectError):
-            return seen
-        seen = seen.__cause__ or seen.__context__
-    return None
+    return next((cause for cause in _causes(error) if isinstance(cause, RedirectError)), None)
 
 
 def _client(key: str, base_url: str, timeout_s: float) -> AsyncOpenAI:
@@ -382,12 +385,8 @@ def writable(text: str) -> str:
 
 def _never_connected(error: BaseException) -> bool:
     """Tell whether the request cannot have reached the server."""
-    seen: BaseException | None = error
-    while seen is not None:
-        if type(seen).__name__ in ("ConnectError", "ConnectTimeout", "PoolTimeout"):
-            return True
-        seen = seen.__cause__ or seen.__context__
-    return False
+    names = ("ConnectError", "ConnectTimeout", "PoolTimeout")
+    return any(type(cause).__name__ in names for cause in _causes(error))
 
 
 def _part(whole: Any, name: str) -> Any:

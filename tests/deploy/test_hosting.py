@@ -29,7 +29,6 @@ from stratos.core.errors import StratosError
 from stratos.core.locks import locked
 from stratos.core.process import Process
 from stratos.deploy import supervisor
-from stratos.deploy.bundle import make_bundle
 from stratos.deploy.exports import write_exports
 from stratos.deploy.hosted_server import (
     Hosted,
@@ -52,6 +51,7 @@ from stratos.deploy.hosting import (
 from stratos.deploy.manifest import Known, check_manifest, read_known, write_known, write_manifest
 from stratos.deploy.server import answers as server_answers
 from stratos.deploy.server import free_port
+from stratos.deploy.stage import make_bundle
 from stratos.deploy.words import KnownAnswers
 from stratos.evaluate.answer_files import read_answers
 from stratos.records import Export, Exports, Interval, ServingSetting
