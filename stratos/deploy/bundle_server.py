@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from stratos.core.machine import has_gpu
-from stratos.deploy.engines.base import Engine
+from stratos.deploy.engines.base import Engine, facts_in
 from stratos.deploy.engines.hugging_face import Transformers
 from stratos.deploy.engines.known import engine_named
 from stratos.deploy.manifest import read_known
@@ -87,11 +87,7 @@ def serve_command(
 
 def context_of(bundle: Path) -> int:
     """Return the longest context of a bundle's model, by its config."""
-    try:
-        facts = json.loads((bundle / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return MOST_CONTEXT
-    return int(facts.get("max_position_embeddings") or MOST_CONTEXT)
+    return int(facts_in(bundle, "config.json").get("max_position_embeddings") or MOST_CONTEXT)
 
 
 QUESTION: list[Message] = [{"role": "user", "content": "Hello"}]

@@ -28,6 +28,7 @@ from stratos.deploy.bundle_server import (
     engine_of,
     environment_of,
 )
+from stratos.deploy.engines.base import facts_in
 from stratos.deploy.exports import exported
 from stratos.deploy.hosted_server import (
     FrontProgram,
@@ -301,11 +302,8 @@ def differing(hosted: Hosted) -> int:
 
 def longest_answer(bundle: Path) -> int | None:
     """Return the most tokens that a bundle's answers had in the evaluation; None if unsaid."""
-    try:
-        facts = json.loads((bundle / "generation_config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return int(facts["max_new_tokens"]) if facts.get("max_new_tokens") else None
+    longest = facts_in(bundle, "generation_config.json").get("max_new_tokens")
+    return int(longest) if longest else None
 
 
 def _when_ready(

@@ -23,6 +23,7 @@ from stratos.deploy.manifest import N_KNOWN, Known, write_known, write_manifest
 from stratos.deploy.server import ServeError, check_free
 from stratos.deploy.service import WHEELS, service_files, write_wheels
 from stratos.deploy.trial import (
+    Asking,
     Plans,
     engine_here,
     planned_per_s,
@@ -149,16 +150,16 @@ def deploy(
     )
     log_path = context.run_dir / "deploy" / "server.log"
     with serving_bundle(bundle, run, log_path, port=port) as server:
-        trial = try_server(
+        asking = Asking(
             server,
             [answer.messages for answer in asked],
-            plans,
-            max_tokens=config.evaluate.max_new_tokens,
-            concurrency=config.deploy.concurrency,
-            load_seconds=config.deploy.load_seconds,
-            seed=config.seed,
-            tick=context.tick,
+            config.evaluate.max_new_tokens,
+            config.deploy.load_seconds,
+            config.seed,
+            context.tick,
+            run.slots,
         )
+        trial = try_server(asking, plans, config.deploy.concurrency)
 
     test = trial.closed
     p95_ms, limit_ms = test.latency_ms(0.95), config.limits.latency_ms

@@ -109,6 +109,16 @@ class Asking:
     slots: int = 1
     """Answers that the server makes at once."""
 
+    def at_once(self, chats: Sequence[list[Message]], concurrency: int, what: str) -> LoadTest:
+        """Ask questions in a closed loop, so many at once."""
+        return load_test(
+            self.server,
+            chats,
+            max_tokens=self.max_tokens,
+            concurrency=concurrency,
+            tick=lambda done, total: self.tick(done, total, what),
+        )
+
     def at(
         self, requests_per_s: float, *, stream: bool = False, most_parts: int = 1
     ) -> OpenLoop | None:
@@ -365,43 +375,22 @@ def planned_per_s(plan: Plan, rates: Sequence[float] | None) -> float | None:
     return sum(r * part for r, part in zip(rates, choice.traffic, strict=True)) / choice.count
 
 
-def try_server(
-    server: Server,
-    chats: Sequence[list[Message]],
-    plans: Plans,
-    *,
-    max_tokens: int,
-    concurrency: int,
-    load_seconds: float,
-    seed: int,
-    tick: Tick,
-) -> Trial:
+def try_server(asking: Asking, plans: Plans, concurrency: int) -> Trial:
     """Measure a server, closed loop and open loop, and compare it with the estimate.
 
     The estimate is asked before the measurement joins it.
 
     Args:
-        server: of the bundle.
-        chats: the questions.
+        asking: how it is asked; 0 seconds leave the open loop out.
         plans: what to compare with.
-        max_tokens: longest answer.
         concurrency: requests in flight of the closed loop.
-        load_seconds: seconds of requests of the open loop; 0 leaves it out.
-        seed: of the moments of the open loop.
-        tick: called with (done, total, what).
 
     Raises:
         ServeError: a request failed.
     """
-    group = server.process.pid
+    group = asking.server.process.pid
     before = usage(group)
-    closed = load_test(
-        server,
-        chats,
-        max_tokens=max_tokens,
-        concurrency=concurrency,
-        tick=lambda done, total: tick(done, total, "requests"),
-    )
+    closed = asking.at_once(asking.chats, concurrency, "requests")
     others, busy = others_between(before, usage(group))
     work = Workload(
         fmean(one.prompt_tokens for one in closed.answers),
@@ -416,8 +405,7 @@ def try_server(
         if not busy:
             _remember(closed, work, plans)
     load, note = None, ""
-    if load_seconds:
-        asking = Asking(server, chats, max_tokens, load_seconds, seed, tick, plans.run.slots)
+    if asking.seconds:
         capacity = _capacity(asking, closed)
         load, note = under_load(asking, plans, expected, capacity, work)
     memory = _memory(group, plans, work)
@@ -466,11 +454,5 @@ def _capacity(asking: Asking, closed: LoadTest) -> LoadTest:
         return closed
     n = max(ROUNDS * slots, int(CAPACITY_S / closed.mean_seconds))
     n = max(slots, min(n, int(asking.seconds / closed.mean_seconds)))
-    what = f"{slots} requests at once"
-    return load_test(
-        asking.server,
-        [chats[i % len(chats)] for i in range(n)],
-        max_tokens=asking.max_tokens,
-        concurrency=slots,
-        tick=lambda done, total: asking.tick(done, total, what),
-    )
+    asked = [chats[i % len(chats)] for i in range(n)]
+    return asking.at_once(asked, slots, f"{slots} requests at once")

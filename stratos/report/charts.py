@@ -328,7 +328,7 @@ def _measured(
     """Lay out what was measured now and then: a line with a dot for each measurement."""
     series = _series(curve, map(value, curve))
     name = quantity.key.replace("_", " ")
-    marks = _marks(series, quantity, lambda value: f"{name} {write(value)}", "dot")
+    marks = _marks(series, quantity, write, "dot", f"{name} ")
     return plot(title, _XS, (quantity,), marks, [_drawn(series, quantity)]) if series else None
 
 
@@ -354,7 +354,7 @@ def _over(
             shown = _pointed_at(series, _N_HOVER // len(curves))
             lines.append(_drawn(series, quantity, f"job-{number}"))
             legend.append((f"job-{number}", f"job {name}"))
-            marks += _marks(shown, quantity, lambda value, name=name: f"job {name}: {write(value)}")
+            marks += _marks(shown, quantity, write, prefix=f"job {name}: ")
     return plot(title, _XS, (quantity,), marks, lines, tuple(legend)) if lines else None
 
 
@@ -371,10 +371,14 @@ def _drawn(series: _Series, quantity: Quantity, kind: str = "smooth") -> Line:
 
 
 def _marks(
-    series: _Series, quantity: Quantity, label: Callable[[float], str], kind: str = "hidden"
+    series: _Series,
+    quantity: Quantity,
+    write: Callable[[float], str],
+    kind: str = "hidden",
+    prefix: str = "",
 ) -> list[Mark]:
     return [
-        Mark(label(value), _at(point, quantity, value), kind, _where(point))
+        Mark(f"{prefix}{write(value)}", _at(point, quantity, value), kind, _where(point))
         for point, value in series
     ]
 

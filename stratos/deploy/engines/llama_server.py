@@ -35,7 +35,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from stratos.core.errors import StratosError
-from stratos.deploy.engines.base import export_path
+from stratos.deploy.engines.base import export_path, facts_in
 from stratos.deploy.engines.chat_ids import ChatError, ChatIds, StopCut, first_stop
 from stratos.deploy.engines.chat_request import AnswerForms, Asked, Requests
 from stratos.deploy.engines.gguf_file import end_ids, has_byte_pairs
@@ -194,10 +194,7 @@ def _name_of(bundle: Path) -> str:
 
 
 def _longest_answer(bundle: Path) -> int:
-    try:
-        facts = json.loads((bundle / "generation_config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return MOST_TOKENS
+    facts = facts_in(bundle, "generation_config.json")
     return int(facts.get("max_new_tokens") or MOST_TOKENS)
 
 
