@@ -115,15 +115,11 @@ def _ask(
 ) -> None:
     questions = [question for _, question in chunk]
     is_drawn = any(one.sample or one.temperature for one in questions)
-    lacks = ""
-    if any(one.top_logprobs for one in questions):
-        lacks = "no log-probabilities. Ask for none"
-    elif is_drawn and not teacher.draws:
-        lacks = "one answer to a question, its likeliest. Ask for one sample at temperature 0"
-    if lacks:
+    if is_drawn and not teacher.draws:
         raise TeacherError(
-            f"Teacher {teacher.name} gives {lacks}, or serve the model and name the endpoint: "
-            "teacher=openai teacher.base_url=…"
+            f"Teacher {teacher.name} gives one answer to a question, its likeliest. Ask for one "
+            "sample at temperature 0, or serve the model and name the endpoint: teacher=openai "
+            "teacher.base_url=…"
         )
     longest = {one.max_tokens for one in questions}
     card = teacher.card()

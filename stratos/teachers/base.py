@@ -58,8 +58,6 @@ class Question:
     """Which of several answers to the same chat; each is asked for, kept and paid for once."""
     temperature: float | None = None
     """0 asks for the likeliest answer; None leaves it to the teacher's own setting."""
-    top_logprobs: int = 0
-    """How many likeliest tokens the answer shall tell at each place, where the teacher can."""
 
     @property
     def about(self) -> str:
@@ -89,8 +87,6 @@ class Answer:
     cached: bool = False
     finish: str = ""
     """Why it ended, such as stop or length; "" where the teacher does not tell."""
-    logprobs: tuple[tuple[tuple[str, float], ...], ...] = ()
-    """At each place the likeliest (token, natural log-probability), where they were asked for."""
     is_estimated: bool = False
     """True if tokens were counted from bytes, because the endpoint did not tell them."""
 

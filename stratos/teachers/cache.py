@@ -181,8 +181,8 @@ INSERT INTO same VALUES (?1, ?2) ON CONFLICT (identity) DO UPDATE SET teacher = 
 def question_key(identity: str, question: Question) -> str:
     """Return the address of an answer: a hash of all that decides it."""
     drawn: Any = "greedy"
-    if question.sample or question.temperature is not None or question.top_logprobs:
-        drawn = [question.sample, question.temperature, question.top_logprobs]
+    if question.sample or question.temperature is not None:
+        drawn = [question.sample, question.temperature, 0]
     text = json.dumps([identity, question.chat, question.max_tokens, drawn], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 

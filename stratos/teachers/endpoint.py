@@ -308,7 +308,6 @@ def to_answer(reply: Any, question: Question, seconds: float) -> Answer:
         usage.output_tokens,
         seconds,
         finish=finish,
-        logprobs=_logprobs(choice),
         is_estimated=usage.is_estimated,
     )
 
@@ -391,12 +390,3 @@ def _never_connected(error: BaseException) -> bool:
 
 def _part(whole: Any, name: str) -> Any:
     return whole.get(name) if isinstance(whole, dict) else None
-
-
-def _logprobs(choice: Any) -> tuple[tuple[tuple[str, float], ...], ...]:
-    places = _part(_part(choice, "logprobs"), "content") or ()
-    told = []
-    for place in places:
-        top = place.get("top_logprobs") or [place]
-        told.append(tuple((writable(one["token"]), float(one["logprob"])) for one in top))
-    return tuple(told)

@@ -256,8 +256,6 @@ class OpenAISettings:
             options["temperature"] = temperature
         if self.seed is not None:
             options["seed"] = self.seed + question.sample
-        if question.top_logprobs:
-            options |= {"logprobs": True, "top_logprobs": question.top_logprobs}
         return {**options, **self.extra_body}
 
     @property

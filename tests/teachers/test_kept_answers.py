@@ -15,7 +15,7 @@ def filled(run: Path, cache: Path, said: list[str], keys: range) -> None:
     """Answer questions as a command does, each with what it takes to be told apart."""
     one = AnswerCache(cache, said.append, also=KeptAnswers(run / FOLDER, said.append))
     for i in keys:
-        one.put(f"key {i}", Answer(f"text {i}", i, 1, 0.5, logprobs=((("é", -0.5),),)))
+        one.put(f"key {i}", Answer(f"text {i}", i, 1, 0.5, finish="é"))
     one.close()
 
 
