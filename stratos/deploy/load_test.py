@@ -27,11 +27,9 @@ from stratos.tasks.base import Message
 # Whether a server keeps up with requests that come at random moments.
 #
 # A server keeps up if it answers faster than requests come while all its slots are busy. So the
-# test
-# takes the time in which they were, and the requests that were answered in it: their rate is the
-# capacity, and the rate that was asked over it the utilisation. With ten batches of such times it
-# has
-# an interval (batch means). The verdict is sure when the interval lies on one side of 1.
+# test takes the time in which they were, and the requests that were answered in it: their rate is
+# the capacity, and the rate that was asked over it the utilisation. With ten batches of such times
+# it has an interval (batch means). The verdict is sure when the interval lies on one side of 1.
 #
 # How often it is wrong: docs/hosting.md, by benchmarks/serving/keeping_up.py.
 

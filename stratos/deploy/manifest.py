@@ -191,8 +191,7 @@ def _walk(bundle: Path) -> Iterator[tuple[str, str]]:
 # Publish a bundle: to a folder, behind a URL of fsspec, or as a model repository of the hub.
 #
 # The manifest is taken away first and put there last, so that whoever reads one finds all files
-# that
-# it names; `stratos verify` compares each with its SHA-256.
+# that it names; `stratos verify` compares each with its SHA-256.
 
 HUB = "hf://"
 _N_TRIES = 3

@@ -49,8 +49,7 @@ from stratos.tasks.base import Message
 #
 # The rate is the plan's where the capacity of a closed loop is above it, else a share of that
 # capacity. Where the server does not keep up, the 95th percentile breaks the limit or requests
-# fail,
-# lower rates follow, by bisection.
+# fail, lower rates follow, by bisection.
 
 FIRST_SHARE = 0.85
 """Share of the capacity that is tried where the plan's rate is none or too high: closer to the

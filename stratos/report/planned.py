@@ -192,8 +192,7 @@ def _compared(
 # What was predicted of the server on this machine before its load test, and what it showed.
 #
 # The estimate that the plan's servers are chosen by is asked about this machine, too: so its
-# answers
-# are judged in every run, wherever the plan would serve.
+# answers are judged in every run, wherever the plan would serve.
 
 _BUSY = "other work slowed this machine"
 _FASTER = f"{_BUSY}, and it was faster than predicted all the same"

@@ -31,11 +31,9 @@ from stratos.teachers.base import Answer, CacheMode, Question, Teacher
 
 # Answers of paid teachers in the run folder, too, so that a copy of the folder has them.
 #
-# The answer cache is shared by the runs of a machine, and lost with it. Where a run keeps a copy
-# of
+# The answer cache is shared by the runs of a machine, and lost with it. Where a run keeps a copy of
 # its folder elsewhere, each answer is also added to a file there as it arrives; another machine
-# that
-# fetches the copy puts them into its own cache, and pays for none of them again.
+# that fetches the copy puts them into its own cache, and pays for none of them again.
 
 FOLDER = "answers"
 """In the run folder."""

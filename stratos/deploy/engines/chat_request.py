@@ -19,8 +19,7 @@ from stratos.deploy.engines.words import SchemaTooLarge
 # The form of an answer that a request names: checked, bounded, and as llama.cpp takes it.
 #
 # A schema that llama.cpp cannot follow, or that would take it seconds and gigabytes, is refused
-# here:
-# llama.cpp itself would answer without it, or not at all.
+# here: llama.cpp itself would answer without it, or not at all.
 
 MOST_KIB = 64
 """Of a schema as JSON."""
