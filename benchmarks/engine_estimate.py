@@ -33,8 +33,7 @@ from record import keep, load
 
 from stratos.catalog.offers import local_offer
 from stratos.config import StudentConfig
-from stratos.deploy.engines.gguf_export import export
-from stratos.deploy.engines.gguf_file import cannot_export
+from stratos.deploy.engines.gguf_file import cannot_export, export
 from stratos.deploy.load_test import load_test, open_loop
 from stratos.estimate.cards import Workload, card_of_student
 from stratos.estimate.fleet import Calibration, measure

@@ -39,8 +39,7 @@ from record import keep
 from stratos import records
 from stratos.core.machine_load import group_memory, group_seconds, others_between, usage
 from stratos.deploy.bundle_server import serving_bundle
-from stratos.deploy.engines.gguf_export import export
-from stratos.deploy.engines.gguf_file import cannot_export
+from stratos.deploy.engines.gguf_file import cannot_export, export
 from stratos.deploy.engines.vllm import Vllm
 from stratos.deploy.exports import read_exports
 from stratos.deploy.server import HOST, Server

@@ -42,7 +42,7 @@ def run_pipeline(config: Config) -> float | None:
     """
     check_before(config)
     if config.deploy.push_to is not None and "deploy" in config.stages:
-        from stratos.deploy.push import check_target
+        from stratos.deploy.manifest import check_target
 
         try:
             check_target(config.deploy.push_to)
@@ -94,7 +94,7 @@ def _with_servers_that_can_be_had(run: Runner) -> float | None:
 
 def _push(state: RunState, target: str) -> None:
     """Publish the bundle, and say where it is."""
-    from stratos.deploy.push import push
+    from stratos.deploy.manifest import push
 
     done = push(state.config.run_dir / "bundle", target)
     state.console.note(

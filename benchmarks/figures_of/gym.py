@@ -11,7 +11,7 @@ from figures_of.common import source, table
 from figures_of.gym_rows import judged_again
 from stratos.contrib.monitor.calibration import Hits, Judged, hits_of
 from stratos.core.counted import counted
-from stratos.report.planned_row import PlannedRow, written_width
+from stratos.report.planned import PlannedRow, written_width
 
 NONE = "–"
 _FREE = {

@@ -13,8 +13,7 @@ from typing import Any
 
 from stratos.contrib.monitor.calibration import Judged
 from stratos.core.formats import hours
-from stratos.report.planned_here import judged_here
-from stratos.report.planned_row import Figures, PlannedRow, news_alone, written
+from stratos.report.planned import Figures, PlannedRow, judged_here, news_alone, written
 
 _BOTH = "both count that the stages before the plan took "
 """So rows note the time before a plan that is counted both in it and as measured."""

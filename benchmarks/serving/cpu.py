@@ -31,7 +31,7 @@ from record import keep
 
 from stratos.config import StudentConfig
 from stratos.core.machine_load import group_seconds
-from stratos.deploy.commands import serve_arguments
+from stratos.deploy.bundle_server import serve_arguments
 from stratos.deploy.load_test import load_test
 from stratos.deploy.server import HOST, free_port, serving
 from stratos.estimate.fleet import measure

@@ -28,7 +28,7 @@ from engines import IN_FLIGHT, asker, hosted, untrained
 from record import keep
 
 from stratos.core.machine_load import group_seconds
-from stratos.deploy.engines.gguf_export import export
+from stratos.deploy.engines.gguf_file import export
 from stratos.evaluate.answer_files import read_answers
 from stratos.evaluate.metrics import percentile
 from stratos.records import ServingSetting

@@ -29,7 +29,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from cpu import QUESTION, make
 from record import keep
 
-from stratos.deploy.commands import serve_arguments
+from stratos.deploy.bundle_server import serve_arguments
 from stratos.deploy.engines.hugging_face import Transformers, TransformersBatching
 from stratos.deploy.load_test import LoadTest, OpenLoop, load_test, open_loop
 from stratos.deploy.server import HOST, Server, free_port, serving

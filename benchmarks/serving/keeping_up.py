@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import record
 
-from stratos.deploy.keeping_up import LOOKS, KeepingUp, keeping_up
+from stratos.deploy.load_test import LOOKS, KeepingUp, keeping_up
 
 PART_S = 15.0
 SHARES = (0.7, 0.85, 0.95, 1.05, 1.1, 1.2, 1.4)

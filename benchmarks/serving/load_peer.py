@@ -27,7 +27,7 @@ from engine_estimate import prefer
 from engines import hosted
 from record import keep
 
-from stratos.deploy.engines.gguf_export import export
+from stratos.deploy.engines.gguf_file import export
 from stratos.deploy.load_test import open_loop
 from stratos.deploy.server import Server
 from stratos.evaluate.answer_files import read_answers

@@ -4,7 +4,7 @@
 
 Llamas of several sizes with random weights answer one request at a time, with threads that wait as
 Stratos has them wait. "Busy" is one process more that counts in a loop. What comes of it is
-`stratos.deploy.commands.ONE_THREAD_BYTES`.
+`stratos.deploy.bundle_server.ONE_THREAD_BYTES`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from cpu import QUESTION, make
 from record import keep
 
-from stratos.deploy.commands import serve_arguments
+from stratos.deploy.bundle_server import serve_arguments
 from stratos.deploy.load_test import load_test
 from stratos.deploy.server import HOST, free_port, serving
 

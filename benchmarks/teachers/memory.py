@@ -21,8 +21,7 @@ from stratos.records import ModelCard
 from stratos.teachers import scheduler
 from stratos.teachers.asking import stream_ask
 from stratos.teachers.base import Answer, Meter, Question, Teacher
-from stratos.teachers.load_balancer import Backend, Outcome
-from stratos.teachers.scheduler import Scheduler
+from stratos.teachers.scheduler import Backend, Outcome, Scheduler
 
 
 class Instant(Teacher):

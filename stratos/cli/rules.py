@@ -26,7 +26,7 @@ from stratos.distill.tokenizer import SPECIAL
 from stratos.distill.trainer import unusable
 from stratos.plan.verdict import MAX_SERVE_HOURS
 from stratos.synthesize.declared import contradictions
-from stratos.teachers.facts import FACTS
+from stratos.teachers.base import FACTS
 from stratos.tracking import services
 
 if TYPE_CHECKING:

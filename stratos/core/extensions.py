@@ -49,7 +49,7 @@ class Extension:
     stages: str = ""
     """Tuple of `stratos.run.resume.Stage` that a run makes after `deploy`, in this order."""
     front: str = ""
-    """Subclass of `stratos.deploy.fronts.ServerFront`: what stands before a hosted student."""
+    """Subclass of `stratos.deploy.hosted_server.ServerFront`: what stands before a student."""
     clusters: Mapping[str, str] = field(default_factory=dict)
     """Cloud of `cloud.providers` to its `stratos.catalog.cluster.Cluster`, whose nodes are the
     offers of that cloud."""

@@ -18,14 +18,20 @@ from stratos.core.context import Context
 from stratos.core.errors import StratosError
 from stratos.core.intervals import wilson
 from stratos.core.machine_load import group_memory
+from stratos.core.reasons import Because, Reason
 from stratos.deploy.bundle_server import serving_bundle
 from stratos.deploy.engines.base import EXPORTS, Engine, ExportError
 from stratos.deploy.engines.known import engines, import_engines_of_run
 from stratos.deploy.load_test import LoadTest, load_test
 from stratos.deploy.manifest import N_KNOWN
-from stratos.deploy.server import Server
+from stratos.deploy.words import (
+    FormatBreaksLimit,
+    FormatLosesTooMuch,
+    FormatNotMade,
+    OtherFormat,
+)
 from stratos.evaluate.answer_files import KeptAnswer
-from stratos.evaluate.format_verdict import Verdict, doubt, is_open_by_text, verdict
+from stratos.evaluate.format_verdict import Verdict, by_text, doubt, is_open_by_text, verdict
 from stratos.evaluate.metrics import difference_interval, mcnemar_exact
 from stratos.records import Export, Exports, Interval, ServingSetting, to_json
 from stratos.tasks.base import Item, Message, Task
@@ -141,19 +147,23 @@ def _measured(
     chats = [one.messages for one in kept]
     log_path = context.run_dir / "deploy" / f"{engine.kind}-{form}.log"
     with serving_bundle(bundle, run, log_path) as server:
+
+        def ask(chats: Sequence[list[Message]], concurrency: int, how: str) -> LoadTest:
+            return load_test(
+                server,
+                chats,
+                max_tokens=max_tokens,
+                concurrency=concurrency,
+                tick=lambda done, total: context.tick(done, total, f"{form}, {how}"),
+            )
+
         note = engine.compare_tokens(server.url, bundle, chats)
-        alone = _alone(server, chats[:N_FIRST], form, context, max_tokens)
+        alone = ask(chats[:N_FIRST], 1, "one at a time")
         n = max(N_FIRST, int(min(len(chats), seconds / alone.mean_seconds)))
         kept, chats = kept[:n], chats[:n]
         if N_ALONE * alone.mean_seconds < ALONE_SHARE * seconds:
-            alone = _alone(server, chats[:N_ALONE], form, context, max_tokens)
-        together = load_test(
-            server,
-            chats,
-            max_tokens=max_tokens,
-            concurrency=run.slots,
-            tick=lambda done, total: context.tick(done, total, f"{form}, {run.slots} at once"),
-        )
+            alone = ask(chats[:N_ALONE], 1, "one at a time")
+        together = ask(chats, run.slots, f"{run.slots} at once")
         memory_mib = group_memory(server.process.pid) / 2**20
     texts = [answer.text for answer in together.answers]
     right = [_is_right(task, one, text) for one, text in zip(kept, texts, strict=True)]
@@ -179,19 +189,6 @@ def _measured(
         known=tuple(texts[:N_KNOWN]),
     )
     return export, note
-
-
-def _alone(
-    server: Server, chats: Sequence[list[Message]], form: str, context: Context, max_tokens: int
-) -> LoadTest:
-    """Ask questions one at a time."""
-    return load_test(
-        server,
-        chats,
-        max_tokens=max_tokens,
-        concurrency=1,
-        tick=lambda done, total: context.tick(done, total, f"{form}, one at a time"),
-    )
 
 
 def _is_right(task: Task, one: KeptAnswer, text: str) -> bool:
@@ -265,3 +262,69 @@ def exported(bundle: Path, engine: Engine, form: str) -> Export:
         f"{bundle} has no {form} export for {engine.title}: {has}. The command of its run makes "
         f"it, with deploy={engine.kind} deploy.engine.format={form} added."
     )
+
+
+# Which format of a student is served: the one that was to be, unless another keeps what it breaks.
+#
+# What counts under `limits.accuracy` is what is served. So a format that falls short of it gives
+# way to the smallest that keeps it, and the bundle's own weights come last. Where accuracy cannot
+# tell, the format whose texts are most often those of the evaluation is served.
+
+
+def chosen_format(
+    engine: Engine,
+    exports: Exports,
+    context: Context,
+    *,
+    least_accuracy: float | None = None,
+    may_change: bool = True,
+) -> str | None:
+    """Return the format to serve; None for the bundle's own weights, which transformers serves.
+
+    Args:
+        engine: names the format that was to be served.
+        exports: what each format answered.
+        context: takes a warning where another is served.
+        least_accuracy: `limits.accuracy`.
+        may_change: whether another may be served.
+
+    Raises:
+        StratosError: another one has to be served, and may not.
+    """
+    kept = sorted((one for one in exports.formats if one.is_kept), key=lambda one: one.n_bytes)
+    keeps = [one for one in kept if _keeps(one.exact.mean, least_accuracy)]
+    whole = exports.formats[0].evaluated.mean
+    if not keeps and kept and not _keeps(whole, least_accuracy):
+        keeps = kept  # the student itself falls short: no format mends that
+    served = next((one for one in keeps if one.format == engine.served), None)
+    if served is not None:
+        if not (may_change and is_open_by_text(served)):
+            return served.format
+        # Accuracy cannot tell: the one whose texts are most often those of the evaluation.
+        nearest = max(keeps, key=lambda one: (one.n_equal / one.n_items, -one.n_bytes))
+        if nearest is served:
+            return served.format
+        keeps = [nearest]
+    chosen = keeps[0].format if keeps else None
+    why: Reason
+    why = Because(by_text(served)) if served is not None else _why(engine, exports, least_accuracy)
+    if not may_change:
+        typed = f"deploy.engine.format={chosen}" if chosen else "deploy=transformers"
+        raise StratosError(f"{why} Serve another with {typed}.")
+    context.warn(str(OtherFormat(why, chosen or "")))
+    return chosen
+
+
+def _keeps(accuracy: float, least: float | None) -> bool:
+    return least is None or accuracy >= least
+
+
+def _why(engine: Engine, exports: Exports, least: float | None) -> Reason:
+    """Return what keeps the format from being served that was to be."""
+    export = next((one for one in exports.formats if one.format == engine.served), None)
+    if export is None:
+        return FormatNotMade(engine.served, engine.title)
+    if not export.is_kept:
+        return FormatLosesTooMuch(engine.served, engine.title)
+    assert least is not None, "else it is served"
+    return FormatBreaksLimit(export, least)

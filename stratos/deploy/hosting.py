@@ -11,20 +11,39 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from enum import StrEnum
 from pathlib import Path
 
+from stratos.core.counted import counted
 from stratos.core.digest import digest_of
 from stratos.core.errors import StratosError
-from stratos.deploy.bundle_server import QUESTION, arguments_here, ask
-from stratos.deploy.commands import ALONE, engine_of, environment_of
+from stratos.deploy.bundle_server import (
+    ALONE,
+    QUESTION,
+    arguments_here,
+    ask,
+    engine_of,
+    environment_of,
+)
+from stratos.deploy.engines.base import facts_in
 from stratos.deploy.exports import exported
-from stratos.deploy.fronts import FrontProgram
-from stratos.deploy.hosted_server import Hosted, is_looked_after, is_starting, starting, state_of
+from stratos.deploy.hosted_server import (
+    FrontProgram,
+    FrontStatus,
+    Hosted,
+    fronts,
+    hosted_bundle,
+    hosted_here,
+    is_looked_after,
+    is_starting,
+    starting,
+    state_of,
+)
 from stratos.deploy.manifest import MANIFEST, Known, read_known
-from stratos.deploy.port_owner import is_taken
-from stratos.deploy.server import check_free, free_port, last_lines
+from stratos.deploy.server import check_free, free_port, is_taken, last_lines
 from stratos.records import ServingSetting
 
 START_SHARE = 1.5
@@ -283,11 +302,8 @@ def differing(hosted: Hosted) -> int:
 
 def longest_answer(bundle: Path) -> int | None:
     """Return the most tokens that a bundle's answers had in the evaluation; None if unsaid."""
-    try:
-        facts = json.loads((bundle / "generation_config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return int(facts["max_new_tokens"]) if facts.get("max_new_tokens") else None
+    longest = facts_in(bundle, "generation_config.json").get("max_new_tokens")
+    return int(longest) if longest else None
 
 
 def _when_ready(
@@ -332,3 +348,147 @@ def _has_answered(hosted: Hosted) -> bool:
         ask(hosted.port, messages, hosted.max_tokens if hosted.asked else 1, hosted.student)
         return not is_taken(hosted.port, hosted.supervisor)
     return False
+
+
+# How hosted students are: for a terminal, and as JSON for scripts.
+
+
+class State(StrEnum):
+    """What a hosted student is at."""
+
+    ANSWERS = "answers"
+    SILENT = "does not answer"
+    TAKEN = "its port is taken"
+    STARTING = "is starting"
+    CUT_SHORT = "its start was cut short"
+    GIVEN_UP = "given up"
+    GONE = "gone"
+    ELSEWHERE = "elsewhere"
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How one hosted student is."""
+
+    hosted: Hosted
+    state: State
+    n_differing: int | None = None
+    """Known answers that are not as they should be; None where none came."""
+    fronts: tuple[FrontStatus, ...] = ()
+    """What stands before it."""
+
+    @property
+    def text(self) -> str:
+        """Return the lines for a terminal."""
+        hosted = self.hosted
+        lines = [hosted.bundle, f"  {self._is_at()}", f"  {hosted.served_by}{self._processes()}"]
+        lines += [f"  {front.line}" for front in self.fronts if front.line]
+        lines.append(f"  log: {hosted.log}")
+        return "\n".join(lines)
+
+    @property
+    def json(self) -> str:
+        """Return one line of JSON."""
+        hosted, keeper = self.hosted, self.hosted.supervisor
+        facts = {
+            "bundle": hosted.bundle,
+            "state": self.state,
+            "url": f"{hosted.url}/v1",
+            "port": hosted.port,
+            "engine": hosted.engine,
+            "format": hosted.format,
+            "at_once": hosted.at_once,
+            "pid": hosted.server_pid,
+            "supervisor_pid": None if keeper is None else keeper.pid,
+            "host": "" if keeper is None else keeper.host,
+            "since": hosted.since,
+            "n_restarts": hosted.n_restarts,
+            "exit_code": hosted.exit_code,
+            "n_known": len(hosted.asked),
+            "n_differing": self.n_differing,
+            "is_bundle_outdated": hosted.is_outdated,
+            "is_bundle_gone": hosted.is_bundle_gone,
+            "log": hosted.log,
+        }
+        for front in self.fronts:
+            facts |= front.facts
+        return json.dumps(facts)
+
+    def _processes(self) -> str:
+        if self.state not in (State.ANSWERS, State.SILENT, State.TAKEN):
+            return ""
+        keeper = self.hosted.supervisor
+        keeper_pid = None if keeper is None else keeper.pid
+        return f"; process {self.hosted.server_pid}, kept running by process {keeper_pid}"
+
+    def _is_at(self) -> str:
+        hosted, times = self.hosted, ""
+        url = f"{hosted.url}/v1"
+        if hosted.n_restarts:
+            times = f", started again {counted(hosted.n_restarts, 'time')}"
+        if self.state is State.GIVEN_UP:
+            return f"given up{times}: it ended each time (last with code {hosted.exit_code})"
+        if self.state is State.ELSEWHERE:
+            host = "" if hosted.supervisor is None else hosted.supervisor.host
+            return f"was started on {host}, which cannot be seen from here"
+        if self.state is State.GONE:
+            return f"gone: the process that kept it running has ended{times}"
+        if self.state is State.SILENT:
+            return f"does not answer at {url}{times}"
+        if self.state is State.TAKEN:
+            return f"does not answer: another process listens at port {hosted.port}{times}"
+        if self.state is not State.ANSWERS:
+            return self.state.value
+        if hosted.is_bundle_gone:
+            times += (
+                "; its bundle is gone (moved or deleted): it cannot be started again from there"
+            )
+        elif hosted.is_outdated:
+            times += "; its bundle was made anew since: stratos serve starts it again"
+        other = ""
+        if self.n_differing:
+            other = f"; {self.n_differing} of {len(hosted.asked)} known answers differ"
+        return f"answers at {url} since {hosted.since}{times}{other}"
+
+
+def standings(cache_dir: Path, folders: list[Path]) -> Iterator[Standing]:
+    """Yield how students are that were started on this machine and not stopped.
+
+    Args:
+        cache_dir: where they are written down.
+        folders: runs or bundles; none for all.
+
+    Raises:
+        StratosError: a folder is no run and no bundle, and none was hosted from there.
+    """
+    wanted = [state_of(hosted_bundle(folder, cache_dir), cache_dir) for folder in folders]
+    for path, one in hosted_here(cache_dir):
+        if not wanted or path in wanted:
+            yield standing(path, one)
+
+
+def standing(path: Path, hosted: Hosted) -> Standing:
+    """Return how a hosted student is, by its file and by asking it."""
+    state, n_differing = _state(path, hosted), None
+    if state is State.ANSWERS and is_taken(hosted.port, hosted.supervisor):
+        state = State.TAKEN
+    if state is State.ANSWERS:
+        try:
+            n_differing = differing(hosted)
+        except StratosError:
+            state = State.SILENT
+    answers = state is State.ANSWERS
+    statuses = tuple(front.status(path, hosted, answers) for front in fronts())
+    return Standing(hosted, state, n_differing, statuses)
+
+
+def _state(path: Path, one: Hosted) -> State:
+    """Return what a hosted student is at, where it runs without looking whether it answers."""
+    if one.is_given_up:
+        return State.GIVEN_UP
+    if one.supervisor is None:
+        is_at_it = is_starting(path) or is_looked_after(path)
+        return State.STARTING if is_at_it else State.CUT_SHORT
+    if not one.supervisor.is_of_this_machine:
+        return State.ELSEWHERE
+    return State.ANSWERS if one.runs else State.GONE

@@ -12,7 +12,7 @@ from stratos.core.atomic_files import remove
 from stratos.core.extensions import extensions, load
 from stratos.core.printable import visible
 from stratos.core.wheel import pins, write_wheel
-from stratos.deploy.commands import context_of, engine_of, environment_of, serve_command
+from stratos.deploy.bundle_server import context_of, engine_of, environment_of, serve_command
 from stratos.deploy.engines.base import Engine
 from stratos.records import Offer, RoleChoice
 

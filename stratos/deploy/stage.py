@@ -2,41 +2,39 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from stratos.config import Config
-from stratos.core.atomic_files import write_atomically
+from stratos.core.atomic_files import replacing, write_atomically
 from stratos.core.by_name import named
 from stratos.core.context import Context
 from stratos.core.counted import counted
 from stratos.core.errors import StratosError
 from stratos.core.item_progress import with_items
-from stratos.deploy.bundle import make_bundle
-from stratos.deploy.bundle_server import serving_bundle
-from stratos.deploy.card import card_name, model_card
-from stratos.deploy.chosen_format import chosen_format
-from stratos.deploy.commands import ALONE, context_of, serve_command
+from stratos.deploy.bundle_server import ALONE, context_of, serve_command, serving_bundle
+from stratos.deploy.card import card_name, model_card, with_exports, with_speed
 from stratos.deploy.engines.base import ExportError
-from stratos.deploy.exports import make_exports, write_exports
-from stratos.deploy.exports_table import with_exports
+from stratos.deploy.exports import chosen_format, make_exports, write_exports
 from stratos.deploy.manifest import N_KNOWN, Known, write_known, write_manifest
 from stratos.deploy.server import ServeError, check_free
 from stratos.deploy.service import WHEELS, service_files, write_wheels
-from stratos.deploy.speed import with_speed
 from stratos.deploy.trial import (
+    Asking,
+    Plans,
     engine_here,
     planned_per_s,
     setting_here,
     try_server,
     with_format,
 )
-from stratos.deploy.under_load import Plans
 from stratos.deploy.words import AnswersDiffer, LatencyMissed
 from stratos.estimate.cards import card_of_student
 from stratos.evaluate.answer_files import KeptAnswer, read_answers, room_for_answers
+from stratos.models.pretrained import load_tokenizer
 from stratos.plan.options.workload import rates_of
 from stratos.records import (
     Corpus,
@@ -152,16 +150,16 @@ def deploy(
     )
     log_path = context.run_dir / "deploy" / "server.log"
     with serving_bundle(bundle, run, log_path, port=port) as server:
-        trial = try_server(
+        asking = Asking(
             server,
             [answer.messages for answer in asked],
-            plans,
-            max_tokens=config.evaluate.max_new_tokens,
-            concurrency=config.deploy.concurrency,
-            load_seconds=config.deploy.load_seconds,
-            seed=config.seed,
-            tick=context.tick,
+            config.evaluate.max_new_tokens,
+            config.deploy.load_seconds,
+            config.seed,
+            context.tick,
+            run.slots,
         )
+        trial = try_server(asking, plans, config.deploy.concurrency)
 
     test = trial.closed
     p95_ms, limit_ms = test.latency_ms(0.95), config.limits.latency_ms
@@ -284,3 +282,86 @@ def _warn(deployment: Deployment, limit_ms: float | None, context: Context) -> N
         context.warn(f"{differ} {_why_other(deployment.served)}")
     if limit_ms is not None and not deployment.meets_latency_limit:
         context.warn(str(LatencyMissed(deployment.latency_p95_ms, limit_ms)))
+
+
+# The bundle: the student as an ordinary Hugging Face folder, without custom code.
+
+WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
+TOKENIZER = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "vocab.txt",
+    "merges.txt",
+    "tokenizer.model",
+    "chat_template.jinja",
+)
+_TAKEN = ("config.json", *WEIGHTS, *TOKENIZER)
+"""What a bundle takes over: nothing that would have to be unpickled or executed."""
+
+
+def make_bundle(student: Path, bundle: Path, *, card: str, max_new_tokens: int) -> int:
+    """Make the bundle of a student's folder, all of it or nothing, and return its bytes.
+
+    Args:
+        student: Hugging Face folder.
+        bundle: folder to make; an earlier one is replaced.
+        card: text of the model card.
+        max_new_tokens: longest answer that the generation config allows.
+
+    Raises:
+        StratosError: the folder lacks weights, config, tokenizer or chat template.
+    """
+    _check_complete(student)
+    with replacing(bundle) as staged:
+        staged.mkdir()
+        for pattern in _TAKEN:
+            for file in student.glob(pattern):
+                shutil.copyfile(file, staged / file.name)
+        _write_generation_config(staged, student, max_new_tokens)
+        (staged / "README.md").write_text(card)
+    return sum(file.stat().st_size for file in bundle.iterdir())
+
+
+def _check_complete(student: Path) -> None:
+    needed = {
+        "config.json": ("config.json",),
+        "weights as safetensors": ("*.safetensors",),
+        "tokenizer": ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt"),
+    }
+    missing = [
+        name
+        for name, patterns in needed.items()
+        if not any(True for pattern in patterns for _ in student.glob(pattern))
+    ]
+    in_config = student / "tokenizer_config.json"
+    if not (student / "chat_template.jinja").exists() and not (
+        in_config.exists() and '"chat_template"' in in_config.read_text()
+    ):
+        missing.append("chat template")
+    if missing:
+        raise StratosError(
+            f"The student in {student} cannot be bundled: it has no {' and no '.join(missing)}. "
+            "Delete distill.json in the run folder and give the command again: it is trained again."
+        )
+
+
+def _write_generation_config(staged: Path, student: Path, max_new_tokens: int) -> None:
+    """Write greedy decoding that ends where the answers of the evaluation ended."""
+    from transformers import AutoConfig, GenerationConfig
+
+    try:
+        own = GenerationConfig.from_pretrained(student, local_files_only=True)
+    except OSError:
+        config = AutoConfig.from_pretrained(student, local_files_only=True, trust_remote_code=False)
+        own = GenerationConfig.from_model_config(config)
+    tokenizer = load_tokenizer(student)
+    GenerationConfig(
+        do_sample=False,
+        max_new_tokens=max_new_tokens,
+        bos_token_id=own.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id if own.eos_token_id is None else own.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id if own.pad_token_id is None else own.pad_token_id,
+    ).save_pretrained(staged)

@@ -14,8 +14,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
@@ -63,7 +62,7 @@ def supervise(state: Path) -> int:
 
 
 def _keep_running(state: Path, hosted: Hosted, stop: threading.Event) -> int:
-    notes = _Notes(state)
+    notes = _Notes(state, hosted)
     notes.write(hosted)
     failures, wait_s = 0, FIRST_WAIT_S
     while not stop.is_set():
@@ -102,41 +101,37 @@ def _keep_running(state: Path, hosted: Hosted, stop: threading.Event) -> int:
     return 0
 
 
-@contextmanager
-def _log_of(hosted: Hosted) -> Iterator[BinaryIO]:
+def _log_of(hosted: Hosted) -> BinaryIO:
     """Open a server's log; where the disk does not let it be made, what is said is lost."""
-    with ExitStack() as stack:
-        try:
-            log = stack.enter_context(Path(hosted.log).open("ab"))
-        except OSError:
-            log = stack.enter_context(Path(os.devnull).open("ab"))
-        yield log
+    try:
+        return Path(hosted.log).open("ab")
+    except OSError:
+        return Path(os.devnull).open("ab")
 
 
 class _Notes:
     """What is written down beside a server: it goes on where the disk is full, or is gone."""
 
-    def __init__(self, state: Path) -> None:
+    def __init__(self, state: Path, hosted: Hosted) -> None:
         self._state = state
-        self._wanted: Hosted | None = None
+        self._hosted = hosted
         self._is_written = False
         self._looked = -math.inf
 
     def write(self, hosted: Hosted) -> None:
         """Write down how it is, now or when the disk takes it."""
-        self._wanted, self._is_written, self._looked = hosted, False, -math.inf
+        self._hosted, self._is_written, self._looked = hosted, False, -math.inf
         self.catch_up()
 
     def catch_up(self) -> bool:
         """Write what could not be written, or is damaged by now; return whether it is written."""
-        assert self._wanted is not None
         if self._is_written and Hosted.read(self._state) is not None:
             return True
         if time.monotonic() < self._looked + _AGAIN_S:
             return False
         self._looked = time.monotonic()
         try:
-            self._wanted.write(self._state)
+            self._hosted.write(self._state)
             self._is_written = True
         except OSError as error:
             self._is_written = False
@@ -145,8 +140,7 @@ class _Notes:
 
     def bound_log(self) -> None:
         """Cut the log to its end where it has grown long: all who write to it append."""
-        assert self._wanted is not None
-        path = Path(self._wanted.log)
+        path = Path(self._hosted.log)
         with suppress(OSError):
             if path.stat().st_size > MOST_LOG_BYTES:
                 with path.open("r+b") as log:
@@ -158,8 +152,7 @@ class _Notes:
 
     def say(self, line: str) -> None:
         """Add a line to the log, if the disk takes it."""
-        assert self._wanted is not None
-        with suppress(OSError), Path(self._wanted.log).open("a") as log:
+        with suppress(OSError), Path(self._hosted.log).open("a") as log:
             log.write(f"{line}\n")
 
 

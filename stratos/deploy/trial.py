@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from statistics import fmean
 
 import psutil
@@ -12,18 +14,276 @@ import psutil
 from stratos.catalog.offers import local_offer
 from stratos.config import DeployConfig
 from stratos.core.machine_load import others_between, usage
-from stratos.deploy.commands import ALONE, engine_of
+from stratos.deploy.bundle_server import ALONE, engine_of
 from stratos.deploy.engines.base import Engine, ExportError
 from stratos.deploy.engines.hugging_face import Transformers
-from stratos.deploy.load_test import LoadTest, load_test
+from stratos.deploy.load_test import LOOKS, LoadTest, OpenLoop, load_test, open_loop
 from stratos.deploy.server import Server
-from stratos.deploy.under_load import Asking, Plans, Tick, under_load
 from stratos.estimate.cards import Workload
 from stratos.estimate.fleet import ServedHere, calibration, remember
-from stratos.estimate.hours import server_gib
-from stratos.estimate.serving import block_seconds, foresee, over_estimate
-from stratos.records import Interval, LoadResult, Plan, Prediction, RoleChoice, ServingSetting
+from stratos.estimate.hours import answers_per_s, server_gib
+from stratos.estimate.queueing import p95_over_service, wait_of_waiting
+from stratos.estimate.serving import Foresight, block_seconds, foresee, over_estimate
+from stratos.records import (
+    Interval,
+    LoadResult,
+    ModelCard,
+    Offer,
+    Plan,
+    Prediction,
+    RoleChoice,
+    ServingSetting,
+    TriedRate,
+)
 from stratos.tasks.base import Message
+
+# A server under requests with random arrivals, beside the plan and the estimate.
+#
+# The rate is the plan's where the capacity of a closed loop is above it, else a share of that
+# capacity. Where the server does not keep up, the 95th percentile breaks the limit or requests
+# fail, lower rates follow, by bisection.
+
+FIRST_SHARE = 0.85
+"""Share of the capacity that is tried where the plan's rate is none or too high: closer to the
+capacity the queue of a short test says little."""
+
+CLEAR_SHARE = 0.5
+"""Share of the capacity of a closed loop below which few requests tell that a server keeps up."""
+
+MOST_TRIES = 3
+"""Rates that are tried at most."""
+
+LEAST_REQUESTS = 5
+"""Requests of an open loop below which it is left out."""
+
+QUANTILES = (0.5, 0.95, 0.99)
+
+Tick = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True)
+class Plans:
+    """What a trial is to compare with."""
+
+    card: ModelCard
+    """The student."""
+    task: str
+    strategy: str
+    """Kind of the strategy: with the task, whose recorded runs speak."""
+    run: ServingSetting
+    """How the bundle is served here."""
+    planned_per_s: float | None
+    """Rate that the plan has for one of its servers; None where requests come one at a time."""
+    cache_dir: Path
+    """Where the calibration of this machine lies."""
+    limit_ms: float | None = None
+    """95th percentile that the user allows."""
+    offer: Offer | None = None
+    """The planned server, and how many there are."""
+    count: int = 1
+    planned_run: ServingSetting | None = None
+    """How it is run there."""
+
+
+@dataclass(frozen=True)
+class Asking:
+    """How a server is asked."""
+
+    server: Server
+    chats: Sequence[list[Message]]
+    max_tokens: int
+    seconds: float
+    """In which requests are due; of each part, while the test goes on."""
+    seed: int
+    """Of the moments."""
+    tick: Tick
+    slots: int = 1
+    """Answers that the server makes at once."""
+
+    def at_once(self, chats: Sequence[list[Message]], concurrency: int, what: str) -> LoadTest:
+        """Ask questions in a closed loop, so many at once."""
+        return load_test(
+            self.server,
+            chats,
+            max_tokens=self.max_tokens,
+            concurrency=concurrency,
+            tick=lambda done, total: self.tick(done, total, what),
+        )
+
+    def at(
+        self, requests_per_s: float, *, stream: bool = False, most_parts: int = 1
+    ) -> OpenLoop | None:
+        """Ask at a mean rate; None where too few requests would be due.
+
+        A streamed test is half as long: it is for the tokens' times alone. Another one goes on
+        while it is not sure whether the server keeps up, for `most_parts` times its seconds.
+        """
+        n = round(requests_per_s * self.seconds / (2 if stream else 1))
+        if n < LEAST_REQUESTS:
+            return None
+        what = "streamed requests" if stream else "requests with random arrivals"
+        return open_loop(
+            self.server,
+            self.chats,
+            requests_per_s=requests_per_s,
+            n_requests=n,
+            max_tokens=self.max_tokens,
+            seed=self.seed,
+            tick=lambda done, total: self.tick(done, total, what),
+            stream=stream,
+            slots=self.slots,
+            most_parts=most_parts,
+        )
+
+
+def under_load(
+    asking: Asking, plans: Plans, expected: Foresight, capacity: LoadTest, work: Workload
+) -> tuple[LoadResult | None, str]:
+    """Run the open loop at the plan's rate or a lower one that is sustained; else say why not.
+
+    Args:
+        asking: the server and the questions.
+        plans: what to compare with.
+        expected: what the estimate has for this machine.
+        capacity: a closed loop with all slots busy.
+        work: mean size of the requests.
+
+    Returns:
+        The result, and why there is none.
+    """
+    tests, sustained = _tests(asking, plans, capacity.requests_per_s)
+    if not tests:
+        return None, (
+            f"{asking.seconds:g} seconds hold fewer than {LEAST_REQUESTS} requests at a rate that "
+            f"this machine keeps up with: raise deploy.load_seconds."
+        )
+    test = tests[-1] if sustained is None else sustained
+    streamed = asking.at(test.asked_per_s, stream=True)
+    p95 = test.latency_ms(0.95)
+    predicted = expected.p95_ms(test.asked_per_s)
+    here, there = _servers(plans, expected, None if sustained is None else test.asked_per_s, work)
+    dollars, planned_dollars = _usd_per_1000(plans, test)
+    return LoadResult(
+        requests_per_s=test.asked_per_s,
+        n_requests=len(test.answers),
+        seconds=test.seconds,
+        kept_up=test.kept_up,
+        is_sure=test.keeping_up.is_sure
+        or test.asked_per_s <= CLEAR_SHARE * capacity.requests_per_s,
+        utilisation=test.keeping_up.utilisation,
+        gap_variation=test.gap_variation,
+        latest_ms=test.latest_ms,
+        latency_p50_ms=test.latency_ms(0.5),
+        latency_p95_ms=p95,
+        capacity_per_s=capacity.requests_per_s,
+        queue_p95_ms=_queue_p95_ms(capacity, test.asked_per_s, plans.run.slots),
+        p95_ms=None if predicted is None else Prediction(predicted, p95),
+        capacity=Prediction(expected.requests_per_s, capacity.requests_per_s),
+        planned_per_s=plans.planned_per_s,
+        latency_p99_ms=test.latency_ms(0.99),
+        first_token_ms=() if streamed is None else _quantiles(streamed.first_token_ms),
+        token_ms=() if streamed is None else _quantiles(streamed.token_ms),
+        n_errors=test.n_errors + (0 if streamed is None else streamed.n_errors),
+        tokens_per_s=test.tokens_per_s,
+        usd_per_1000=dollars,
+        planned_usd_per_1000=planned_dollars,
+        holds_limit=sustained is not None,
+        servers_here=here,
+        servers_planned=there,
+        tries=tuple(
+            TriedRate(
+                one.asked_per_s, len(one.answers), one.n_errors, one.latency_ms(0.95), one.kept_up
+            )
+            for one in tests
+        ),
+        limit_ms=plans.limit_ms,
+        stream_kept_up=None if streamed is None else streamed.kept_up,
+    ), ""
+
+
+def _tests(asking: Asking, plans: Plans, most: float) -> tuple[list[OpenLoop], OpenLoop | None]:
+    """Return the open loops that were run, and of those that are sustained the busiest.
+
+    The plan's rate comes first wherever the capacity is above it; then a rate as close to the
+    capacity as a short test can tell; then bisection.
+    """
+    tests: list[OpenLoop] = []
+    sustained: OpenLoop | None = None
+    low, high, planned = 0.0, most, plans.planned_per_s
+    close = rate = FIRST_SHARE * most
+    if planned is not None and planned * asking.seconds >= LEAST_REQUESTS and planned < most:
+        rate = planned
+    while len(tests) < MOST_TRIES:
+        parts = 1 if rate <= CLEAR_SHARE * most else LOOKS
+        if (test := asking.at(rate, most_parts=parts)) is None:
+            break
+        tests.append(test)
+        if _holds(test, plans.limit_ms):
+            sustained, low = test, rate
+            if rate in (planned, close):
+                break
+        else:
+            high = rate
+        rate = close if close < high and not low else (low + high) / 2
+    return tests, sustained
+
+
+def _holds(test: OpenLoop, limit_ms: float | None) -> bool:
+    """Return whether a server sustains what it was asked."""
+    in_time = limit_ms is None or test.latency_ms(0.95) <= limit_ms
+    return test.kept_up and in_time and not test.n_errors
+
+
+def _quantiles(of: Callable[[float], float]) -> tuple[float, ...]:
+    found = tuple(map(of, QUANTILES))
+    return () if any(map(math.isnan, found)) else found
+
+
+def _servers(
+    plans: Plans, expected: Foresight, sustained: float | None, work: Workload
+) -> tuple[int | None, int | None]:
+    """Return how many servers hold the plan's rate: like this machine, and of the planned offer.
+
+    The planned one is taken to be faster than this machine as the estimate has it.
+    """
+    if plans.planned_per_s is None or not sustained:
+        return None, None
+    total = plans.planned_per_s * plans.count
+    here = math.ceil(total / sustained - 1e-9)
+    run = plans.planned_run
+    if plans.offer is None or run is None:
+        return here, None
+    full = answers_per_s(plans.card, plans.offer, work, run) / (run.utilisation or 1.0)
+    each = sustained * full / expected.requests_per_s.mean
+    return here, math.ceil(total / each - 1e-9)
+
+
+def _usd_per_1000(plans: Plans, test: OpenLoop) -> tuple[float | None, float | None]:
+    """Return dollars of 1,000 answers by the planned server's price: as measured, as planned.
+
+    Measured are the answers that were given; a rate that the server did not keep up with is none.
+    """
+    if plans.offer is None:
+        return None, None
+    thousand = 1000 * plans.offer.usd_per_hour / 3600
+    answers_per_s = test.asked_per_s * len(test.given) / len(test.answers)
+    planned = plans.planned_per_s
+    return (
+        thousand / answers_per_s if test.kept_up else None,
+        thousand / planned if planned else None,
+    )
+
+
+def _queue_p95_ms(busy: LoadTest, requests_per_s: float, slots: int) -> float | None:
+    """Return what the queue model makes of the answers of a closed loop with all slots busy."""
+    utilisation = requests_per_s / busy.requests_per_s
+    if utilisation >= 1.0:
+        return None
+    mean = busy.mean_seconds
+    square = mean**2 * (1 + busy.variation**2)
+    wait = wait_of_waiting(slots, utilisation, mean, square)
+    return 1000 * mean * float(p95_over_service(slots, utilisation, wait / mean))
+
 
 ROUNDS = 4
 """Rounds of all slots that the capacity of an engine that batches is measured over, or more:"""
@@ -106,43 +366,22 @@ def planned_per_s(plan: Plan, rates: Sequence[float] | None) -> float | None:
     return sum(r * part for r, part in zip(rates, choice.traffic, strict=True)) / choice.count
 
 
-def try_server(
-    server: Server,
-    chats: Sequence[list[Message]],
-    plans: Plans,
-    *,
-    max_tokens: int,
-    concurrency: int,
-    load_seconds: float,
-    seed: int,
-    tick: Tick,
-) -> Trial:
+def try_server(asking: Asking, plans: Plans, concurrency: int) -> Trial:
     """Measure a server, closed loop and open loop, and compare it with the estimate.
 
     The estimate is asked before the measurement joins it.
 
     Args:
-        server: of the bundle.
-        chats: the questions.
+        asking: how it is asked; 0 seconds leave the open loop out.
         plans: what to compare with.
-        max_tokens: longest answer.
         concurrency: requests in flight of the closed loop.
-        load_seconds: seconds of requests of the open loop; 0 leaves it out.
-        seed: of the moments of the open loop.
-        tick: called with (done, total, what).
 
     Raises:
         ServeError: a request failed.
     """
-    group = server.process.pid
+    group = asking.server.process.pid
     before = usage(group)
-    closed = load_test(
-        server,
-        chats,
-        max_tokens=max_tokens,
-        concurrency=concurrency,
-        tick=lambda done, total: tick(done, total, "requests"),
-    )
+    closed = asking.at_once(asking.chats, concurrency, "requests")
     others, busy = others_between(before, usage(group))
     work = Workload(
         fmean(one.prompt_tokens for one in closed.answers),
@@ -157,8 +396,7 @@ def try_server(
         if not busy:
             _remember(closed, work, plans)
     load, note = None, ""
-    if load_seconds:
-        asking = Asking(server, chats, max_tokens, load_seconds, seed, tick, plans.run.slots)
+    if asking.seconds:
         capacity = _capacity(asking, closed)
         load, note = under_load(asking, plans, expected, capacity, work)
     memory = _memory(group, plans, work)
@@ -207,11 +445,5 @@ def _capacity(asking: Asking, closed: LoadTest) -> LoadTest:
         return closed
     n = max(ROUNDS * slots, int(CAPACITY_S / closed.mean_seconds))
     n = max(slots, min(n, int(asking.seconds / closed.mean_seconds)))
-    what = f"{slots} requests at once"
-    return load_test(
-        asking.server,
-        [chats[i % len(chats)] for i in range(n)],
-        max_tokens=asking.max_tokens,
-        concurrency=slots,
-        tick=lambda done, total: asking.tick(done, total, what),
-    )
+    asked = [chats[i % len(chats)] for i in range(n)]
+    return asking.at_once(asked, slots, f"{slots} requests at once")

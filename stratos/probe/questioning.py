@@ -28,7 +28,7 @@ from stratos.tasks.base import Item, Message, Score
 from stratos.teachers.answer_limit import AnswerLimit, Asked, ask_whole, is_truncated, n_truncated
 from stratos.teachers.asking import ask_questions, cost_usd
 from stratos.teachers.base import Answer, Question, Teacher
-from stratos.teachers.cached import kept_answers_of
+from stratos.teachers.cache import kept_answers_of
 from stratos.teachers.cost_estimate import expect_again, expect_longer
 from stratos.teachers.prompting import Prompting, chat, prompting
 

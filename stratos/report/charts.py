@@ -7,11 +7,12 @@ and the page's script only looks up another pair when the reader picks it. So sc
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from stratos.core import formats
 from stratos.core.printable import visible
+from stratos.records import CurvePoint
 
 _MARGIN = 0.05
 """Free share of an axis on either side of the data."""
@@ -244,3 +245,160 @@ def smooth(values: Sequence[float], weight: float = 0.9) -> list[float]:
         norm = weight * norm + (1 - weight)
         smoothed.append(total / norm)
     return smoothed
+
+
+# Training curves of one run or several: loss, validation, learning rate, gradient, speed.
+
+_N_CURVE = 500
+"""Points that a curve is thinned to."""
+_N_HOVER = 120
+"""Points that say their numbers when they are pointed at."""
+_XS = (TOKENS, STEPS)
+_SMOOTH = "smoothed: moving average over about 10 points, corrected for its start"
+N_COLOURS = 8
+"""Jobs of a sweep whose curves have a colour of their own."""
+
+
+def curve_plots(curve: Sequence[CurvePoint]) -> tuple[Plot, ...]:
+    """Lay out what was measured of a training, as far as it was."""
+    title = "Exact match on validation items"
+    plots = (
+        _loss(curve),
+        _measured(curve, title, EXACT, lambda p: p.exact, formats.percent),
+        _measured(
+            curve, "Loss on validation items", VALIDATION_LOSS, lambda p: p.validation_loss, _four
+        ),
+        _line(curve, "Learning rate", LEARNING_RATE, lambda p: p.learning_rate),
+        _line(curve, "Gradient norm before clipping", GRAD_NORM, lambda p: p.grad_norm),
+        _line(curve, "Speed", SPEED, lambda p: p.tokens_per_s),
+    )
+    return tuple(plot for plot in plots if plot is not None)
+
+
+def overlaid(curves: Mapping[str, Sequence[CurvePoint]]) -> tuple[Plot, ...]:
+    """Lay the curves of several jobs over each other: validation, and smoothed training loss.
+
+    Args:
+        curves: name of a job to its curve; the first `N_COLOURS` are drawn.
+    """
+    points = {
+        name: [point for point in curve if formats.is_number(point.loss)]
+        for name, curve in list(curves.items())[:N_COLOURS]
+    }
+    exact = {name: _series(curve, [p.exact for p in curve]) for name, curve in points.items()}
+    loss = {name: _series(curve, smooth([p.loss for p in curve])) for name, curve in points.items()}
+    plots = (
+        _over(exact, "Exact match on validation items", EXACT, formats.percent),
+        _over(loss, "Training loss, smoothed", LOSS, _four),
+    )
+    return tuple(plot for plot in plots if plot is not None)
+
+
+_Series = Sequence[tuple[CurvePoint, float]]
+"""Points of a training, each with the value that is drawn."""
+
+
+def _loss(curve: Sequence[CurvePoint]) -> Plot | None:
+    points = [point for point in curve if formats.is_number(point.loss)]
+    if len(points) < 2:
+        return None
+    smoothed = _thinned(_series(points, smooth([point.loss for point in points])))
+    measured = [(point, point.loss) for point, _ in smoothed]
+    marks = [
+        Mark(
+            label=f"loss {point.loss:.4g}",
+            values=_at(point, LOSS, point.loss),
+            kind="hidden",
+            rows=(("smoothed", f"{value:.4g}"), *_where(point)),
+        )
+        for point, value in _pointed_at(smoothed)
+    ]
+    legend = (("raw", "as measured: mean of up to 10 steps"), ("smooth", _SMOOTH))
+    lines = [_drawn(measured, LOSS, "raw"), _drawn(smoothed, LOSS)]
+    return plot("Training loss", _XS, (LOSS,), marks, lines, legend)
+
+
+def _measured(
+    curve: Sequence[CurvePoint],
+    title: str,
+    quantity: Quantity,
+    value: Callable[[CurvePoint], float | None],
+    write: Callable[[float], str],
+) -> Plot | None:
+    """Lay out what was measured now and then: a line with a dot for each measurement."""
+    series = _series(curve, map(value, curve))
+    name = quantity.key.replace("_", " ")
+    marks = _marks(series, quantity, write, "dot", f"{name} ")
+    return plot(title, _XS, (quantity,), marks, [_drawn(series, quantity)]) if series else None
+
+
+def _line(
+    curve: Sequence[CurvePoint],
+    title: str,
+    quantity: Quantity,
+    value: Callable[[CurvePoint], float | None],
+) -> Plot | None:
+    """Lay out a quantity of every point; None for fewer than two points."""
+    series = _thinned(_series(curve, map(value, curve)))
+    marks = _marks(_pointed_at(series), quantity, quantity.write)
+    line = _drawn(series, quantity)
+    return plot(title, _XS, (quantity,), marks, [line]) if len(series) > 1 else None
+
+
+def _over(
+    curves: Mapping[str, _Series], title: str, quantity: Quantity, write: Callable[[float], str]
+) -> Plot | None:
+    lines, marks, legend = [], [], []
+    for number, (name, curve) in enumerate(curves.items()):
+        if series := _thinned(curve):
+            shown = _pointed_at(series, _N_HOVER // len(curves))
+            lines.append(_drawn(series, quantity, f"job-{number}"))
+            legend.append((f"job-{number}", f"job {name}"))
+            marks += _marks(shown, quantity, write, prefix=f"job {name}: ")
+    return plot(title, _XS, (quantity,), marks, lines, tuple(legend)) if lines else None
+
+
+def _series(
+    points: Sequence[CurvePoint], values: Iterable[float | None]
+) -> list[tuple[CurvePoint, float]]:
+    """Return the points that have a value."""
+    pairs = zip(points, values, strict=True)
+    return [(point, value) for point, value in pairs if formats.is_number(value)]
+
+
+def _drawn(series: _Series, quantity: Quantity, kind: str = "smooth") -> Line:
+    return Line([_at(point, quantity, value) for point, value in series], kind)
+
+
+def _marks(
+    series: _Series,
+    quantity: Quantity,
+    write: Callable[[float], str],
+    kind: str = "hidden",
+    prefix: str = "",
+) -> list[Mark]:
+    return [
+        Mark(f"{prefix}{write(value)}", _at(point, quantity, value), kind, _where(point))
+        for point, value in series
+    ]
+
+
+def _at(point: CurvePoint, quantity: Quantity, value: float) -> dict[str, float | None]:
+    return {"tokens": point.tokens, "step": point.step, quantity.key: value}
+
+
+def _where(point: CurvePoint) -> tuple[tuple[str, str], ...]:
+    return (("step", formats.count(point.step)), ("tokens", formats.count(point.tokens)))
+
+
+def _thinned(series: _Series) -> _Series:
+    """Return evenly spaced points, the last among them."""
+    return [*series[: -1 : max(1, len(series) // _N_CURVE)], *series[-1:]]
+
+
+def _pointed_at(series: _Series, most: int = _N_HOVER) -> _Series:
+    return series[:: max(1, len(series) // most)]
+
+
+def _four(value: float) -> str:
+    return f"{value:.4g}"

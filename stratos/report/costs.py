@@ -26,12 +26,12 @@ class CostRow:
     """One role of the plan, what moves between them, spend of no role, or the total."""
 
     role: str
-    server: str
-    planned_usd: float | None
-    planned_hours: float | None
-    spent_usd: float
-    measured_hours: float
-    measured_usd: float | None
+    server: str = ""
+    planned_usd: float | None = None
+    planned_hours: float | None = None
+    spent_usd: float = 0.0
+    measured_hours: float = 0.0
+    measured_usd: float | None = None
     """Measured hours at the planned price; None where nothing is rented or was measured."""
     stages: tuple[str, ...] = ()
     """The stages of this run whose time is counted here."""
@@ -83,7 +83,7 @@ def cost_rows(
     rows = []
     for role in ROLES:
         choices = plan.roles_of(role) if plan else ()
-        measured_hours = seconds[role] / 3600
+        hours = seconds[role] / 3600
         price = _usd_per_hour(choices)
         rows.append(
             CostRow(
@@ -92,10 +92,8 @@ def cost_rows(
                 planned_usd=sum(choice.usd for choice in choices) if choices else None,
                 planned_hours=max((choice.hours for choice in choices), default=None),
                 spent_usd=spent[role],
-                measured_hours=measured_hours,
-                measured_usd=price * measured_hours
-                if price is not None and measured_hours
-                else None,
+                measured_hours=hours,
+                measured_usd=None if price is None or not hours else price * hours,
                 stages=tuple(stages[role]),
                 reserve=reserves.get(role),
             )
@@ -105,20 +103,16 @@ def cost_rows(
             CostRow(
                 "egress",
                 "data that leaves regions and clouds",
-                plan.egress_usd if plan is not None else None,
-                None,
-                spent["egress"],
-                0.0,
-                None,
+                planned_usd=plan.egress_usd if plan is not None else None,
+                spent_usd=spent["egress"],
                 reserve=reserves.get("egress"),
             )
         )
     if spent["other"]:
-        rows.append(CostRow("other", "", None, None, spent["other"], 0.0, None))
+        rows.append(CostRow("other", spent_usd=spent["other"]))
     rows.append(
         CostRow(
             role="total",
-            server="",
             planned_usd=plan.usd if plan else None,
             planned_hours=plan.hours if plan else None,
             spent_usd=sum(row.spent_usd for row in rows),
@@ -154,20 +148,21 @@ def read_ledger(path: Path) -> tuple[Spend, ...]:
 
 def read_reserves(path: Path) -> Mapping[str, Reserve]:
     """Read what the plan holds, by role."""
-    totals = Totals()
-    for line in _lines(path):
-        with suppress(BadLine):
-            totals.add(line)
-    return totals.reserves
+    return _totals(path).reserves
 
 
 def running_usd(path: Path) -> float:
     """Return what servers that are rented now have cost when they were looked at last."""
+    totals = _totals(path)
+    return sum(totals.metered.get(id, 0.0) for id in totals.open)
+
+
+def _totals(path: Path) -> Totals:
     totals = Totals()
     for line in _lines(path):
         with suppress(BadLine):
             totals.add(line)
-    return sum(totals.metered.get(id, 0.0) for id in totals.open)
+    return totals
 
 
 def _lines(path: Path) -> Iterator[Line]:

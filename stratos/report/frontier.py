@@ -2,12 +2,76 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from stratos.core import formats
-from stratos.records import Plan, PlanPoint
-from stratos.report import charts, to_type
+from stratos.core.conf import shipped_choices
+from stratos.core.formats import duration, percent, usd
+from stratos.core.redact import redact_override
+from stratos.plan.accuracy.learning_curve import Measured, extrapolate, on_same_items
+from stratos.plan.accuracy.predict import LEAST_SHOWN
+from stratos.records import Pilot, Plan, PlanPoint, Probe, Student
+from stratos.report import charts, provenance
+from stratos.report.sweep_jobs import read_job
+
+# The commands that a run's page names: that repeat it, or take another plan.
+
+
+def command_again(run_dir: Path, changed: Mapping[str, str] | None = None) -> str:
+    """Return the command of a run, with some settings changed.
+
+    Args:
+        run_dir: its folder, where Hydra kept the overrides.
+        changed: key to value. What the run gave of that key, or of keys below it, is left out.
+
+    Raises:
+        ValueError: what Hydra kept is corrupt.
+    """
+    changed = changed or {}
+    words = ["python", "-m", "stratos"]
+    for folder in provenance.user_config_dirs(run_dir):
+        words += ["--config-dir", folder]
+    words += _without(provenance.overrides(run_dir), changed)
+    words += [f"{key}={value}" for key, value in changed.items()]
+    return shlex.join(redact_override(word) if "=" in word else word for word in words)
+
+
+def _without(overrides: Sequence[str], keys: Mapping[str, str]) -> list[str]:
+    """Return the overrides of all other keys."""
+    kept = []
+    for override in overrides:
+        key = override.partition("=")[0].lstrip("+~")
+        if not any(key == one or key.startswith((f"{one}.", f"{one}@")) for one in keys):
+            kept.append(override)
+    return kept
+
+
+def command_of_point(point: PlanPoint, plan: Plan, run_dir: Path) -> str:
+    """Return the command that has a point of the frontier carried out; "" if none can name it.
+
+    Teacher, student and strategy are pinned, and the plan chooses servers for them. A model that
+    was given by its path has no name to pin.
+
+    Raises:
+        ValueError: what Hydra kept is corrupt.
+    """
+    pinned = (
+        ("teacher", point.teacher, plan.teacher),
+        ("student", point.student, plan.student),
+        ("strategy", point.strategy, plan.strategy),
+    )
+    if all(name == chosen for _, name, chosen in pinned):
+        return command_again(run_dir)
+    changed = {}
+    for group, name, chosen in pinned:
+        if name in shipped_choices(group):
+            changed[group] = name
+        elif name != chosen:
+            return ""
+    return command_again(run_dir, changed)
 
 
 def chosen_point(plan: Plan) -> PlanPoint:
@@ -43,7 +107,7 @@ def frontier_plot(plan: Plan, run_dir: Path) -> charts.Plot:
 
     def mark(point: PlanPoint, kind: str, what: str) -> charts.Mark:
         try:
-            command = to_type.of_point(point, plan, run_dir)
+            command = command_of_point(point, plan, run_dir)
         except ValueError:  # the overrides that Hydra kept are corrupt
             command = ""
         return replace(_mark(point, kind, what, chosen), command=command)
@@ -132,3 +196,185 @@ def _against(value: float, base: float) -> str:
     """Write a value against another in percent; nothing if they read the same."""
     share = value / base - 1 if base > 0 else 0.0
     return f"{share:+.1%}" if abs(share) >= 0.0005 else ""
+
+
+# What jobs of a sweep are compared by, read from their records; test items choose nothing.
+
+BETTER = {
+    "accuracy": "maximize",
+    "usd": "minimize",
+    "hours": "minimize",
+    "latency_ms": "minimize",
+}
+"""Accuracy on validation items, and the plan's dollars, hours and p95: which way is better."""
+
+
+def objectives_of(folder: Path) -> dict[str, float]:
+    """Return what is known of a job by its folder, as far as its stages have run."""
+    records = read_job(folder.parent, folder).records
+    found: dict[str, float] = {}
+    if (student := records.get("distill")) is not None:
+        found["accuracy"] = student.validation_exact
+    if (plan := records.get("plan")) is not None:
+        found |= {"usd": plan.usd, "hours": plan.hours, "latency_ms": chosen_point(plan).latency_ms}
+    return found
+
+
+# What would help next: a longer training, another student, another teacher, and their prices.
+
+LONGER = (2, 4)
+"""How many times as long the trainings are that are asked about."""
+_MOST_EPOCHS = 4
+"""How often a row may be read for a prediction: up to there it is worth about as much as new ones
+(Muennighoff et al. 2023, Scaling Data-Constrained Language Models)."""
+_APART, _MOST_POINTS = 1.5, 5
+"""Points of a curve that are taken: each this many times as long as the one before, at most."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One thing that may be done, what it may gain, and what to type."""
+
+    what: str
+    predicted: str
+    """Accuracy on validation items with its interval, or why nobody knows."""
+    price: str
+    command: str = ""
+
+
+def next_steps(
+    run_dir: Path,
+    probe: Probe | None,
+    pilot: Pilot | None,
+    plan: Plan | None,
+    student: Student | None,
+    *,
+    is_taught: bool,
+) -> tuple[Step, ...]:
+    """Return what may raise the accuracy of a student that was trained.
+
+    Everything rests on validation items, as a plan does: a choice by test items would spoil them.
+
+    Args:
+        run_dir: whose command is typed again with other settings.
+        probe: what the teachers showed.
+        pilot: the trainings before the plan.
+        plan: what was chosen.
+        student: that was trained.
+        is_taught: whether it learnt what a teacher answered, so that a better one teaches more.
+
+    Raises:
+        ValueError: what Hydra kept of the run is corrupt.
+    """
+    if plan is None or student is None:
+        return ()
+    return (
+        *_longer(run_dir, pilot, plan, student),
+        *_larger(run_dir, plan, student),
+        *(_teachers(probe, plan) if is_taught else ()),
+    )
+
+
+def _longer(run_dir: Path, pilot: Pilot | None, plan: Plan, student: Student) -> Iterator[Step]:
+    """A longer training, along the learning curve of this one and of the pilot's."""
+    if student.validation_exact < LEAST_SHOWN or not student.train_tokens:
+        return
+    points = _measured(student)
+    points += [
+        Measured(one.train_tokens, one.accuracy * one.n_items, one.n_items)
+        for run in (pilot.runs if pilot else ())
+        if (run.student, run.strategy) == (plan.student, plan.strategy)
+        for one in run.points
+    ]
+    train_usd = sum(role.usd for role in plan.roles_of("train"))
+    for factor in LONGER:
+        tokens = factor * student.train_tokens
+        epochs = factor * (student.epochs or 0)
+        again = f", each row {epochs:.0f} times" if epochs >= 1.5 else ""
+        yield Step(
+            f"{factor}× the training: {tokens:,} tokens{again}",
+            _longer_predicted(points, tokens, epochs, student.n_validation_reused),
+            f"{usd(factor * train_usd)} as planned; about {duration(factor * student.seconds)}",
+            command_again(
+                run_dir,
+                {"trainer.max_tokens": str(tokens), "trainer.max_epochs": "-1"},
+            ),
+        )
+
+
+def _measured(student: Student) -> list[Measured]:
+    """Return what the training measured: its end, and a few points of its curve before."""
+    n = student.n_validation_items
+    end = Measured(student.train_tokens, student.validation_exact * n, n)
+    n = student.n_choosing_items
+    before: list[Measured] = []
+    for one in reversed(student.curve):
+        last = before[-1].tokens if before else student.train_tokens
+        if one.exact is not None and 0 < one.tokens <= last / _APART:
+            before.append(Measured(one.tokens, one.exact * n, n))
+    return [end, *before[:_MOST_POINTS]]
+
+
+def _longer_predicted(points: Sequence[Measured], tokens: int, epochs: float, n_reused: int) -> str:
+    """Return the accuracy of a longer training, and where that is an upper end, or not known."""
+    if epochs > _MOST_EPOCHS:
+        return f"unknown: each row would be read {epochs:.0f} times"
+    if len({one.tokens for one in points}) < 2:
+        return "unknown: this training was measured once"
+    found = extrapolate(on_same_items(points), tokens)
+    whys = [
+        *(["rows are read again"] if epochs >= 1.5 else []),
+        *(["the items also chose the weights"] if n_reused else []),
+    ]
+    upper = f"; an upper end: {' and '.join(whys)}" if whys else ""
+    return f"{_predicted(found.mean, found.low, found.high)}{upper}"
+
+
+def _larger(run_dir: Path, plan: Plan, student: Student) -> Iterator[Step]:
+    """The plan's most accurate point with another student, if it promises more."""
+    others = [one for one in plan.frontier if one.accuracy_known and one.student != plan.student]
+    best = max(others, key=lambda one: (one.accuracy, -one.usd), default=None)
+    if best is not None and best.accuracy > student.validation_exact:
+        yield Step(
+            f"Another student: {best.student} by {best.strategy}",
+            _predicted(best.accuracy, best.accuracy_low, best.accuracy_high),
+            _price(best, plan),
+            command_of_point(best, plan, run_dir),
+        )
+
+
+def _teachers(probe: Probe | None, plan: Plan) -> Iterator[Step]:
+    """Another teacher, where the student learns from what a teacher can do."""
+    if probe is None:
+        return
+    rates = {one.teacher: one.exact for one in probe.teachers}
+    ours = rates.get(plan.teacher)
+    better = [
+        (exact, name)
+        for name, exact in rates.items()
+        if ours is not None and name != plan.teacher and exact.mean > ours.mean
+    ]
+    if better:
+        exact, name = max(better, key=lambda one: one[0].mean)
+        yield Step(
+            f"Another teacher: {name}",
+            f"it answers {percent(exact.mean)} ({percent(exact.low)} to {percent(exact.high)}) "
+            "right itself",
+            "see the frontier",
+        )
+    elif probe.unreachable:
+        names = ", ".join(sorted(probe.unreachable)[:3])
+        yield Step(
+            "A better teacher",
+            f"unknown: {names} could not be asked",
+            "their probe is priced before it is paid",
+        )
+
+
+def _price(point: PlanPoint, plan: Plan) -> str:
+    more = point.usd - plan.usd
+    return f"{usd(point.usd)} in all, {usd(abs(more))} {'more' if more >= 0 else 'less'}"
+
+
+def _predicted(mean: float, low: float, high: float) -> str:
+    return f"{percent(mean)} ({percent(low)} to {percent(high)})"

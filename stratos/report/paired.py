@@ -2,15 +2,211 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
 from stratos.core.counted import counted
-from stratos.core.formats import percent
-from stratos.evaluate.answer_files import KeptAnswer
+from stratos.core.errors import StratosError
+from stratos.core.formats import (
+    count,
+    hours,
+    interval,
+    magnitude,
+    milliseconds,
+    n_bytes,
+    percent,
+    usd,
+)
+from stratos.core.intervals import predicted
+from stratos.core.redact import redact_override
+from stratos.evaluate.answer_files import KeptAnswer, answers_path, read_answers
 from stratos.evaluate.metrics import difference_interval, mcnemar_exact
 from stratos.evaluate.verdict import SURE
+from stratos.records import Corpus, Deployment, Interval, Plan, Scorecard, Student
+from stratos.report import provenance
+from stratos.report.costs import read_ledger
+from stratos.report.sweep_jobs import Job, is_run, read_job
+
+# What two runs are compared by, read from their folders.
+
+_ABSENT = "–"
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of two runs."""
+
+    job: Job
+    settings: Mapping[str, str]
+    """Of its config, by dotted key."""
+    metric: str
+    answers: list[KeptAnswer]
+    """Of its student to test items; none before they were asked."""
+
+
+def read_side(folder: Path) -> Side:
+    """Read a run.
+
+    Raises:
+        StratosError: it is none, or what it left cannot be read.
+    """
+    if not folder.is_dir() or not is_run(folder):
+        raise StratosError(f"{folder} is no folder of a run. Type stratos status to list them.")
+    job = read_job(folder.parent, folder)
+    try:
+        settings = settings_of(folder)
+    except (ValueError, OSError) as error:
+        raise StratosError(f"{folder}: {error}") from error
+    scorecard: Scorecard | None = job.records.get("evaluate")
+    answers = read_answers(folder, scorecard) if answers_path(folder).exists() else []
+    return Side(job, settings, "" if scorecard is None else scorecard.metric, answers)
+
+
+def changed(first: Side, second: Side) -> dict[str, tuple[str, str]]:
+    """Return the settings that differ, each with both values."""
+    keys = sorted(first.settings.keys() | second.settings.keys())
+    pairs = {
+        key: (first.settings.get(key, _ABSENT), second.settings.get(key, _ABSENT)) for key in keys
+    }
+    return {key: pair for key, pair in pairs.items() if pair[0] != pair[1]}
+
+
+def figures(one: Side) -> dict[str, str]:
+    """Return the figures of a run by what they are called; those that there are."""
+    return figures_of(one.job)
+
+
+# The figures of a run as numbers, with units in their names, for programs.
+
+
+def numbers_of(job: Job) -> dict[str, Any]:
+    """Return what is known of a run as plain values; None for what is not."""
+    plan: Plan | None = job.records.get("plan")
+    corpus: Corpus | None = job.records.get("synthesize")
+    student: Student | None = job.records.get("distill")
+    scorecard: Scorecard | None = job.records.get("evaluate")
+    deployment: Deployment | None = job.records.get("deploy")
+    wholes = {} if scorecard is None else {one.role: one.slice() for one in scorecard.scores}
+    return {
+        "status": job.status,
+        "why": job.why,
+        "teacher": None if plan is None else plan.teacher,
+        "student": None if plan is None else plan.student,
+        "strategy": None if plan is None else plan.strategy,
+        "planned_usd": None if plan is None else _finite(plan.usd),
+        "planned_hours": None if plan is None else _finite(plan.hours),
+        "planned_latency_p95_ms": None if plan is None else _finite(plan.latency_ms),
+        "predicted_accuracy": None if plan is None else _ends(plan.accuracy),
+        "n_training_items": None if corpus is None else corpus.n_items,
+        "n_params": None if student is None else student.n_params,
+        "n_train_tokens": None if student is None else student.train_tokens,
+        "validation_accuracy": None if student is None else _finite(student.validation_exact),
+        "test_accuracy": {
+            role: {**_ends(whole.exact), "n_items": whole.n_items} for role, whole in wholes.items()
+        },
+        "latency_p95_ms": None if deployment is None else _finite(deployment.latency_p95_ms),
+        "bundle_bytes": None if deployment is None else deployment.bundle_bytes,
+        "spent_usd": sum(paid.usd for paid in read_ledger(job.folder / "ledger.jsonl")),
+    }
+
+
+def _ends(quantity: Interval) -> dict[str, float | None]:
+    return {
+        "mean": _finite(quantity.mean),
+        "low": _finite(quantity.low),
+        "high": _finite(quantity.high),
+    }
+
+
+def _finite(value: float | None) -> float | None:
+    """Return a number, or None for what JSON has none for."""
+    return value if value is not None and math.isfinite(value) else None
+
+
+# What runs are compared by: their figures, as they are written, and their settings.
+
+_OWN = ("paths.run_dir", "paths.cache_dir")
+"""Settings in which any two runs differ."""
+
+
+def figures_of(job: Job) -> dict[str, str]:
+    """Return the figures of a run by what they are called; those that there are."""
+    return dict(_figures(job))
+
+
+def settings_of(folder: Path) -> dict[str, str]:
+    """Return the settings of a run by dotted key, without secrets.
+
+    Raises:
+        ValueError: the file that keeps them is corrupt.
+    """
+    return {key: shown(key, value) for key, value in raw_settings_of(folder).items()}
+
+
+def raw_settings_of(folder: Path) -> dict[str, Any]:
+    """Return the same as it is kept: `shown` hides the secrets of one, which takes its time.
+
+    What a card knows of its model's earlier trainings is no setting.
+    """
+    flat = _flat(provenance.config_of(folder))
+    return {key: value for key, value in flat if key not in _OWN and not key.endswith(".runs")}
+
+
+def shown(key: str, value: Any) -> str:
+    """Return a setting without its secret."""
+    return redact_override(f"{key}={value}").partition("=")[2]
+
+
+def _figures(job: Job) -> Iterator[tuple[str, str]]:
+    records = job.records
+    yield "status", f"{job.status} {job.why}".strip()
+    plan: Plan | None = records.get("plan")
+    if plan is not None:
+        yield "teacher", plan.teacher
+        yield "student", plan.student
+        yield "strategy", plan.strategy
+        for role in plan.roles:
+            if role.offer is not None:
+                spot = ", spot" if role.spot else ""
+                yield f"server: {role.role}", f"{role.count} × {role.offer.name}{spot}"
+        yield "planned dollars", usd(plan.usd)
+        yield "planned hours", hours(plan.hours)
+        yield "planned p95", milliseconds(plan.latency_ms)
+        yield "predicted accuracy", predicted(plan.accuracy)
+    corpus: Corpus | None = records.get("synthesize")
+    if corpus is not None:
+        yield "training items", count(corpus.n_items)
+    student: Student | None = records.get("distill")
+    if student is not None:
+        yield "parameters", magnitude(student.n_params)
+        yield "training tokens", magnitude(student.train_tokens)
+        yield "validation accuracy", percent(student.validation_exact)
+    scorecard: Scorecard | None = records.get("evaluate")
+    if scorecard is not None:
+        for score in scorecard.scores:
+            whole = score.slice()
+            yield (
+                f"test accuracy: {score.role}",
+                f"{percent(whole.exact.mean)} ({interval(whole.exact)}) of {whole.n_items:,}",
+            )
+    deployment: Deployment | None = records.get("deploy")
+    if deployment is not None:
+        yield "p95 when served", milliseconds(deployment.latency_p95_ms)
+        yield "bundle", n_bytes(deployment.bundle_bytes)
+    yield "spent", usd(sum(paid.usd for paid in read_ledger(job.folder / "ledger.jsonl")))
+
+
+def _flat(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the leaves of a config, each with its dotted key."""
+    if isinstance(value, dict) and value:
+        for key, one in value.items():
+            yield from _flat(one, f"{prefix}.{key}" if prefix else str(key))
+        return
+    yield prefix, value
+
 
 Outcome = Literal["first", "second", "open"]
 

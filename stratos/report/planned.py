@@ -10,18 +10,22 @@ them; they lack the wait for servers.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import inf
+from typing import Any, Literal
 
 from stratos.catalog.offers import CLOUD
 from stratos.config import STAGES
 from stratos.core.counted import counted, listed
 from stratos.core.formats import (
+    gib,
     hours,
     milliseconds,
+    per_second,
     percent,
     percent_most,
+    percent_range,
     right_shortly,
     taken_before,
     usd,
@@ -32,14 +36,220 @@ from stratos.records import (
     Deployment,
     Interval,
     Plan,
+    Prediction,
     RoleChoice,
     Scorecard,
     SliceScore,
     Student,
 )
 from stratos.report.costs import Spend, metered, stage_seconds
-from stratos.report.planned_here import rows_here
-from stratos.report.planned_row import Figures, PlannedRow, ends, judged, news_alone, written
+
+# One quantity, as planned and as measured.
+
+Outcome = Literal["inside", "outside", "open"]
+Kind = Literal["accuracy", "hours", "dollars", "latency", "rate", "memory"]
+"""What rows of many runs are counted together by."""
+LATE = "the student was trained before this plan was made"
+_FREE = "nothing was to be paid, and nothing was"
+
+
+@dataclass(frozen=True)
+class Figures:
+    """The numbers of a row, in the unit of its kind.
+
+    Shares, hours, dollars, milliseconds, requests a second, GiB.
+    """
+
+    measured: float
+    planned: float | None = None
+    low: float | None = None
+    """Ends of the interval that the measured value is judged by; None where there is none."""
+    high: float | None = None
+    is_bound: bool = False
+    """Whether `high` is an upper bound, and nothing was predicted of how far below it one comes."""
+
+    @property
+    def would_be(self) -> Outcome:
+        """Whether the measured value lies in the interval, whatever speaks against judging it."""
+        if self.low is None or self.high is None:
+            return "open"
+        return judged(self.measured, (self.low, self.high), "")
+
+
+@dataclass(frozen=True)
+class PlannedRow:
+    """One quantity, as planned and as measured."""
+
+    quantity: str
+    planned: str
+    interval: str
+    """Of the plan; "" where it has none."""
+    measured: str
+    outcome: Outcome
+    """open: it cannot be compared, for the reason in `note`."""
+    kind: Kind
+    figures: Figures
+    note: str = ""
+
+    @property
+    def width(self) -> float | None:
+        """How wide the interval is: None without one, and of a bound.
+
+        High minus low of accuracy (shares), high over low of all others (infinite from 0 on).
+        """
+        low, high = self.figures.low, self.figures.high
+        if low is None or high is None or self.figures.is_bound:
+            return None
+        if self.kind == "accuracy":
+            return high - low
+        if low <= 0:
+            return inf if high > 0 else 1.0
+        return high / low
+
+    @property
+    def said(self) -> str:
+        """The outcome in words."""
+        if self.outcome == "open":
+            return "not judged"
+        if self.figures.is_bound:
+            return "not exceeded" if self.outcome == "inside" else "exceeded"
+        return "in the interval" if self.outcome == "inside" else "missed"
+
+    @property
+    def interval_with_width(self) -> str:
+        """The interval, and how many times its low end the high one is."""
+        if not self.interval or self.width is None or self.kind == "accuracy":
+            return self.interval
+        return f"{self.interval} ({written_width(self.width, self.kind)})"
+
+
+def news_alone(row: PlannedRow, is_late: bool) -> PlannedRow:
+    """Return a row of a plan, not judged where its prediction says nothing.
+
+    Args:
+        row: as it compares.
+        is_late: whether what it predicts was over when the plan was made.
+    """
+    of = row.figures
+    why = LATE if is_late else ""
+    if row.kind == "dollars" and of.planned == of.measured == 0:
+        why = why or _FREE
+    if not why or row.outcome == "open":
+        return row
+    note = "; ".join(filter(None, (why, row.note)))
+    return replace(row, outcome="open", note=note, figures=Figures(of.measured, of.planned))
+
+
+def written_width(width: float, kind: Kind) -> str:
+    """Write how wide an interval is: "38 points", "4.8×"."""
+    if kind == "accuracy":
+        return f"{100 * width:.0f} points"
+    return "from 0" if width == inf else f"{width:.2g}×" if width < 10 else f"{width:.0f}×"
+
+
+def judged(value: float, between: tuple[float, float] | None, why_not: str) -> Outcome:
+    """Return whether a value lies in its interval; open without one, or for a reason."""
+    if why_not or between is None:
+        return "open"
+    low, high = between
+    slack = 1e-9 + 1e-6 * high
+    return "inside" if low - slack <= value <= high + slack else "outside"
+
+
+def ends(interval: Interval) -> str:
+    """Write the ends of an interval of shares."""
+    return percent_range(interval.low, interval.high)
+
+
+def written(between: tuple[float, float] | None, write: Callable[[float], str]) -> str:
+    """Write the ends of a range; "" where there is none."""
+    return f"{write(between[0])} to {write(between[1])}" if between is not None else ""
+
+
+def _compared(
+    quantity: str,
+    kind: Kind,
+    write: Callable[[float], str],
+    planned: float,
+    measured: float,
+    between: tuple[float, float] | None,
+    note: str,
+    why_not: str = "",
+) -> PlannedRow:
+    """Return the row of a quantity, judged by an interval unless there is a reason not to."""
+    return PlannedRow(
+        quantity,
+        write(planned),
+        written(between, write),
+        write(measured),
+        judged(measured, between, why_not),
+        kind,
+        Figures(measured, planned, *(between or (None, None))),
+        note,
+    )
+
+
+# What was predicted of the server on this machine before its load test, and what it showed.
+#
+# The estimate that the plan's servers are chosen by is asked about this machine, too: so its
+# answers are judged in every run, wherever the plan would serve.
+
+_BUSY = "other work slowed this machine"
+_FASTER = f"{_BUSY}, and it was faster than predicted all the same"
+
+
+def rows_here(deployment: Deployment) -> Iterator[PlannedRow]:
+    """Yield a row for each quantity that was predicted of the server on this machine."""
+    busy = deployment.was_busy
+    load = deployment.load
+    slots = deployment.run.slots
+    if (answer := deployment.answer_ms) is not None:
+        yield _row("an answer alone, here", "latency", answer, milliseconds, busy)
+    if load is not None and load.p95_ms is not None:
+        yield _row("p95 under load, here", "latency", load.p95_ms, milliseconds, busy)
+    if load is not None and load.capacity is not None:
+        name = f"capacity, {counted(slots, 'request')} in flight, here"
+        yield _row(name, "rate", load.capacity, per_second, busy)
+    if (memory := deployment.memory_gib) is not None:
+        bound, measured = memory.predicted.high, memory.measured
+        yield PlannedRow(
+            "memory of the server, here",
+            f"≤ {gib(bound)}",
+            "",
+            gib(measured),
+            judged(measured, (0.0, bound), ""),
+            "memory",
+            Figures(measured, bound, 0.0, bound, is_bound=True),
+            f"{percent(measured / bound, 0)} of the most that a plan counts with" if bound else "",
+        )
+
+
+def judged_here(figures: Figures, kind: Kind, is_busy: bool) -> tuple[Outcome, str]:
+    """Return the outcome of a server's speed on this machine, and what there is to note.
+
+    Other work makes a server slower. So what is slower than predicted beside other work, or in the
+    interval, is not judged; what is faster is a miss.
+    """
+    if not is_busy or figures.low is None or figures.high is None:
+        return figures.would_be, ""
+    slower = figures.measured < figures.low if kind == "rate" else figures.measured > figures.high
+    if figures.would_be == "outside" and not slower:
+        return "outside", _FASTER
+    return "open", _BUSY
+
+
+def _row(
+    quantity: str, kind: Kind, one: Prediction, write: Callable[[float], str], is_busy: bool
+) -> PlannedRow:
+    predicted = one.predicted
+    between = predicted.low, predicted.high
+    figures = Figures(one.measured, predicted.mean, *between)
+    outcome, note = judged_here(figures, kind, is_busy)
+    return replace(
+        _compared(quantity, kind, write, predicted.mean, one.measured, between, note),
+        outcome=outcome,
+    )
+
 
 _STAGES = {
     "teacher": ("synthesize", "evaluate"),
@@ -141,16 +351,9 @@ def _hours(plan: Plan, records: Mapping[str, Any], spends: Sequence[Spend]) -> P
     took, between = seconds / 3600, plan.hours_range
     before = f"{taken_before(plan.spent_hours)}, on neither side" if plan.spent_hours else ""
     notes = elsewhere or _without(between), *_attempts(spends), before
-    return PlannedRow(
-        "time from the plan until served",
-        hours(plan.hours),
-        written(between, hours),
-        hours(took),
-        judged(took, between, elsewhere),
-        "hours",
-        _figures(took, plan.hours, between),
-        "; ".join(filter(None, notes)),
-    )
+    note = "; ".join(filter(None, notes))
+    name = "time from the plan until served"
+    return _compared(name, "hours", hours, plan.hours, took, between, note, elsewhere)
 
 
 def _dollars(plan: Plan, records: Mapping[str, Any], spends: Sequence[Spend]) -> PlannedRow | None:
@@ -183,30 +386,18 @@ def _dollars_row(plan: Plan, spends: Sequence[Spend], paid: float, elsewhere: st
         # Serving is paid from when it begins, and what ran here cost nothing.
         planned = sum(role.usd for role in plan.roles if role.role != "serve")
         note = f"servers were rented for {', '.join(stages)}"
-        numbers = Figures(paid, planned)
-        return PlannedRow(
-            "dollars until served", usd(planned), "", usd(paid), "open", "dollars", numbers, note
-        )
+        return _compared("dollars until served", "dollars", usd, planned, paid, None, note)
     hosted = _hosted(plan)
     if not hosted:
         note = "no server was rented"
-        numbers = Figures(paid, plan.usd)
-        return PlannedRow("dollars", usd(plan.usd), "", usd(paid), "open", "dollars", numbers, note)
+        return _compared("dollars", "dollars", usd, plan.usd, paid, None, note)
     planned = sum(role.usd for role in hosted)
     ranges = [role.usd_range for role in hosted if role.usd_range is not None]
     between = None
     if len(ranges) == len(hosted):
         between = sum(low for low, _ in ranges), sum(high for _, high in ranges)
-    return PlannedRow(
-        "dollars of the teacher",
-        usd(planned),
-        written(between, usd),
-        usd(paid),
-        judged(paid, between, ""),
-        "dollars",
-        _figures(paid, planned, between),
-        _without(between) or "no server was rented",
-    )
+    note = _without(between) or "no server was rented"
+    return _compared("dollars of the teacher", "dollars", usd, planned, paid, between, note)
 
 
 def _dollars_until_served(plan: Plan, spends: Sequence[Spend], paid: float) -> PlannedRow:
@@ -221,16 +412,9 @@ def _dollars_until_served(plan: Plan, spends: Sequence[Spend], paid: float) -> P
         _without(between),
         f"the trials of the student on its server, {usd(tried)}, are in no plan" if tried else "",
     )
-    return PlannedRow(
-        "dollars until served" if planned < plan.usd else "dollars",
-        usd(planned),
-        written(between, usd),
-        usd(paid),
-        judged(paid, between, ""),
-        "dollars",
-        _figures(paid, planned, between),
-        "; ".join(filter(None, notes)),
-    )
+    name = "dollars until served" if planned < plan.usd else "dollars"
+    note = "; ".join(filter(None, notes))
+    return _compared(name, "dollars", usd, planned, paid, between, note)
 
 
 def _latency(plan: Plan, records: Mapping[str, Any], spends: Sequence[Spend]) -> PlannedRow | None:
@@ -242,20 +426,8 @@ def _latency(plan: Plan, records: Mapping[str, Any], spends: Sequence[Spend]) ->
     # A plan for a rate of requests counts their wait; one for requests one at a time has none.
     waited = load is not None and load.planned_per_s is not None
     measured = load.latency_p95_ms if load and waited else deployment.latency_p95_ms
-    return PlannedRow(
-        "latency, p95",
-        milliseconds(plan.latency_ms),
-        "",
-        milliseconds(measured),
-        "open",
-        "latency",
-        Figures(measured, plan.latency_ms),
-        elsewhere or _without(None),
-    )
-
-
-def _figures(measured: float, planned: float, between: tuple[float, float] | None) -> Figures:
-    return Figures(measured, planned, *(between or (None, None)))
+    note = elsewhere or _without(None)
+    return _compared("latency, p95", "latency", milliseconds, plan.latency_ms, measured, None, note)
 
 
 def _hosted(plan: Plan) -> list[RoleChoice]:

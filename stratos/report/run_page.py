@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,11 @@ import msgspec
 from stratos.config import STAGES, Config
 from stratos.core.atomic_files import write_atomically
 from stratos.core.context import Context
-from stratos.core.counted import by_reason
+from stratos.core.counted import by_reason, counted
+from stratos.core.formats import magnitude
+from stratos.core.intervals import wilson
 from stratos.core.redact import redact
-from stratos.deploy.speed import sentences
+from stratos.deploy.card import sentences
 from stratos.evaluate.format_verdict import said as format_verdict
 from stratos.evaluate.read_log import reads_of_run, said
 from stratos.evaluate.verdict import accuracy_as_served, against_logged, verdict
@@ -23,23 +26,111 @@ from stratos.plan import until_report
 from stratos.plan.explain.show import net_text
 from stratos.plan.verdict import first_month_usd, span_name, way_name, way_note
 from stratos.records import (
+    NO_LABEL,
     Corpus,
+    Measure,
     ModelScore,
+    Pilot,
     Plan,
+    Probe,
     Report,
     RoomRecord,
     Scorecard,
 )
-from stratos.report import costs, provenance, to_type
-from stratos.report.complexity import complexity_rows
-from stratos.report.curves import curve_plots
+from stratos.report import costs, provenance
+from stratos.report.charts import curve_plots
 from stratos.report.examples import read_examples
-from stratos.report.frontier import chosen_point, frontier_plot, is_same, plan_rows
-from stratos.report.labels import LabelTable, label_table
-from stratos.report.next_steps import next_steps
+from stratos.report.frontier import (
+    chosen_point,
+    command_again,
+    frontier_plot,
+    is_same,
+    next_steps,
+    plan_rows,
+)
 from stratos.report.planned import planned_rows
 from stratos.report.render import render
 from stratos.report.worth_measured import worth_measured
+
+# The complexity section, with the learning curve of a pilot.
+
+NO_PILOT = "plan.pilot=true trains each student shortly"
+
+
+def complexity_rows(probe: Probe | None, pilot: Pilot | None) -> Sequence[Measure]:
+    """Return the probe's measures, then the pilot's points; none where complexity is declared."""
+    if probe is None or not probe.complexity.measures:
+        return ()
+    points = [
+        Measure(
+            f"exact match after {magnitude(point.train_tokens)} tokens",
+            wilson(round(point.accuracy * point.n_items), point.n_items),
+            "share",
+            run.student,
+            note=f"pilot by {run.strategy}, {counted(point.n_items, 'validation item')}",
+        )
+        for run in (pilot.runs if pilot is not None else ())
+        for point in sorted(run.points, key=lambda point: point.train_tokens)
+    ]
+    if not points:
+        why = NO_PILOT if pilot is None else "the pilot could train none"
+        points = [Measure("learning curve", None, "share", "task", note=why)]
+    return (*probe.complexity.measures, *points)
+
+
+# Confusion matrix, precision, recall and F1 by label.
+
+
+@dataclass(frozen=True)
+class LabelRow:
+    """One label of one model."""
+
+    label: str
+    n_items: int
+    """Items whose right label it is."""
+    counts: tuple[int, ...]
+    """How often each label was answered to them, in the order of `LabelTable.answered`."""
+    precision: float | None
+    """Share right of the answers with this label; None where there are none."""
+    recall: float
+    """Share of its items that got it."""
+    f1: float
+
+
+@dataclass(frozen=True)
+class LabelTable:
+    """All labels of one model."""
+
+    answered: tuple[str, ...]
+    """Labels that were answered, and last, where there is such an answer, none of them."""
+    rows: tuple[LabelRow, ...]
+    macro_f1: float
+    """Mean over the labels: each counts the same, however rare."""
+
+
+def label_table(score: ModelScore) -> LabelTable | None:
+    """Return the labels of a model; None where its answers are none."""
+    if not score.labels:
+        return None
+    labels = tuple(score.labels)
+    has_none = any(NO_LABEL in row for row in score.labels.values())
+    answered = (*labels, *((NO_LABEL,) if has_none else ()))
+    rows = []
+    for label, row in score.labels.items():
+        n_items, right = sum(row.values()), row.get(label, 0)
+        n_answered = sum(other.get(label, 0) for other in score.labels.values())
+        rows.append(
+            LabelRow(
+                label=label,
+                n_items=n_items,
+                counts=tuple(row.get(one, 0) for one in answered),
+                precision=right / n_answered if n_answered else None,
+                recall=right / n_items if n_items else 0.0,
+                f1=2 * right / (n_items + n_answered) if n_items + n_answered else 0.0,
+            )
+        )
+    return LabelTable(answered, tuple(rows), sum(row.f1 for row in rows) / len(rows))
+
 
 ROLE_NAMES = {
     "student": "Student",
@@ -71,7 +162,7 @@ def write_run_page(
     student = named.get("distill")
     spends = costs.read_ledger(context.ledger.path)
     try:
-        command = to_type.repeat(context.run_dir)
+        command = command_again(context.run_dir)
         steps = next_steps(
             context.run_dir, named.get("probe"), named.get("pilot"), plan, student,
             is_taught=any(
@@ -141,7 +232,7 @@ def write_run_page(
         left_out=by_reason(plan.left_out) if plan else (),
         curves=curve_plots(student.curve) if student else (),
         examples=read_examples(_path(config, scorecard.examples_path)) if scorecard else None,
-        warnings=_unique([*warnings, *(plan.warnings if plan else ())]),
+        warnings=list(dict.fromkeys([*warnings, *(plan.warnings if plan else ())])),
         command=command,
         versions=provenance.versions(),
         machine=provenance.machine(),
@@ -209,7 +300,3 @@ def _path(config: Config, path: str) -> Path:
     # Below a folder that was moved, the stage's own part of the path is still the same.
     candidates += [folder.joinpath(*Path(path).parts[-2:]) for folder in folders]
     return next((found for found in candidates if found.exists()), candidates[0])
-
-
-def _unique(items: Sequence[str]) -> list[str]:
-    return list(dict.fromkeys(items))

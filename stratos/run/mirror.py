@@ -30,7 +30,7 @@ from stratos.core.process import Process
 from stratos.core.redact import redact
 from stratos.run.copy_store import RENEW_S, CopyClaim, CopyStore, Stored
 from stratos.run.held_folder import FolderGoneError, HeldFolder
-from stratos.teachers.kept_answers import n_bytes
+from stratos.teachers.cache import n_bytes
 
 MANIFEST = "manifest.json"
 """What names the files, below the URL."""

@@ -22,7 +22,7 @@ from stratos.run.mirror import mirrored
 from stratos.run.resume import Stage
 from stratos.run.run_state import RunState, Warnings
 from stratos.run.runner import Runner
-from stratos.teachers.cached import restored
+from stratos.teachers.cache import restored
 from stratos.tracking.tracker import tracked
 
 NAME = "refused.json"

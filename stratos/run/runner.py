@@ -33,7 +33,7 @@ from stratos.run.stage_job import (
     runs_as_job,
     with_money,
 )
-from stratos.teachers.kept_answers import FOLDER
+from stratos.teachers.cache import FOLDER
 
 T = TypeVar("T")
 

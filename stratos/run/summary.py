@@ -41,8 +41,7 @@ from stratos.records import (
     Worth,
 )
 from stratos.report.costs import CostRow, Spend, cost_rows, read_ledger, read_reserves
-from stratos.report.planned import planned_rows
-from stratos.report.planned_row import PlannedRow
+from stratos.report.planned import PlannedRow, planned_rows
 from stratos.report.worth_measured import worth_measured
 from stratos.run.words import LimitMissed
 

@@ -33,7 +33,7 @@ def write_page() -> None:
     if folder is None or not any(folder.glob("*/.hydra")):
         return
     from stratos.report import sweep_report
-    from stratos.report.sweep_best import best_line
+    from stratos.report.sweep_jobs import best_line
 
     try:
         page = sweep_report(folder)

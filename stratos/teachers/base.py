@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
 
 from stratos.core.context import Context
-from stratos.core.errors import TeacherError
+from stratos.core.errors import TeacherError, did_you_mean
 from stratos.core.reasons import Reason
 from stratos.records import ModelCard, TeacherProbe
 from stratos.tasks.base import Message, Task
@@ -58,8 +59,6 @@ class Question:
     """Which of several answers to the same chat; each is asked for, kept and paid for once."""
     temperature: float | None = None
     """0 asks for the likeliest answer; None leaves it to the teacher's own setting."""
-    top_logprobs: int = 0
-    """How many likeliest tokens the answer shall tell at each place, where the teacher can."""
 
     @property
     def about(self) -> str:
@@ -89,8 +88,6 @@ class Answer:
     cached: bool = False
     finish: str = ""
     """Why it ended, such as stop or length; "" where the teacher does not tell."""
-    logprobs: tuple[tuple[tuple[str, float], ...], ...] = ()
-    """At each place the likeliest (token, natural log-probability), where they were asked for."""
     is_estimated: bool = False
     """True if tokens were counted from bytes, because the endpoint did not tell them."""
 
@@ -330,3 +327,24 @@ def why_no_teacher(cls: type) -> Reason | None:
         return NoTeacher()
     lacking = tuple(sorted(cls.__abstractmethods__))
     return TeacherLacks(lacking) if lacking else None
+
+
+# Model facts that a teacher's YAML may state.
+
+FACTS = tuple(field.name for field in dataclasses.fields(ModelCard) if field.type == "int")
+
+
+def check_facts(facts: Mapping[str, Any]) -> None:
+    """Check that every name is a fact of a model card, and that none is negative.
+
+    Raises:
+        ValueError: a name is not known, or a number below 0.
+    """
+    for name, value in facts.items():
+        if isinstance(value, int | float) and value < 0:
+            raise ValueError(f"facts.{name}={value} must be at least 0, which stands for unknown.")
+        if name not in FACTS:
+            raise ValueError(
+                f"facts.{name}: there is no such fact.{did_you_mean(name, FACTS)} "
+                f"Known: {', '.join(FACTS)}."
+            )

@@ -22,16 +22,13 @@ from uuid import uuid4
 from stratos.core.counted import counted
 from stratos.core.errors import BudgetError, OverspentError, TeacherError
 from stratos.teachers.base import TOO_LONG, Answer, BatchMeter, Billed, Question
-from stratos.teachers.batch_api import NONCE, BatchApi
-from stratos.teachers.batch_files import Batch, Call, lines
+from stratos.teachers.batch_api import NONCE, Batch, BatchApi, Call, lines
 from stratos.teachers.cache import question_key
-from stratos.teachers.connection import RedirectError
-from stratos.teachers.endpoint import Garbled, says_too_long, sort, to_answer
+from stratos.teachers.endpoint import Garbled, RedirectError, says_too_long, sort, to_answer
 from stratos.teachers.usage import ImplausibleUsage
 
 if TYPE_CHECKING:
-    from stratos.teachers.address import Address
-    from stratos.teachers.openai_settings import OpenAISettings
+    from stratos.teachers.openai_settings import Address, OpenAISettings
 
 WINDOW = 50_000
 """Requests that one batch may have."""
@@ -336,30 +333,22 @@ class Batches:
             call.receipt = receipt
         self._open.append(batch)
 
-    def _explained(self, batch: Batch | None = None) -> _Explained:
-        return _Explained(self.address, batch)
+    @contextmanager
+    def _explained(self, batch: Batch | None = None) -> Iterator[None]:
+        """Turn what the client raises into an error in the user's words.
 
-
-@dataclass
-class _Explained:
-    """Turns what the client raises into an error in the user's words."""
-
-    address: Address
-    batch: Batch | None
-    """Of its questions the first stands for all."""
-
-    def __enter__(self) -> None:
-        return
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        Args:
+            batch: of its questions the first stands for all.
+        """
         import openai
 
-        if isinstance(error, openai.OpenAIError | TimeoutError | RedirectError):
-            tries = self.address.teacher.max_retries + 1
+        try:
+            yield
+        except (openai.OpenAIError, TimeoutError, RedirectError) as error:
             question = Question([{"role": "user", "content": ""}], 0)
-            if self.batch is not None and self.batch.calls:
-                question = self.batch.question(self.batch.calls[0])
-            raise self.address.explain(error, question, tries) from error
+            if batch is not None and batch.calls:
+                question = batch.question(batch.calls[0])
+            raise self.address.explain(error, question, self.teacher.max_retries + 1) from error
 
 
 _END = object()

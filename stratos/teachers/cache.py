@@ -8,14 +8,17 @@ process that died are free at once, those of one that hangs after a while.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import random
 import sqlite3
+import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing, suppress
+from itertools import islice
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -24,8 +27,97 @@ import msgspec
 
 from stratos.core.counted import counted
 from stratos.core.process import Process
-from stratos.teachers.base import Answer, CacheMode, Question
-from stratos.teachers.kept_answers import KeptAnswer, KeptAnswers
+from stratos.teachers.base import Answer, CacheMode, Question, Teacher
+
+# Answers of paid teachers in the run folder, too, so that a copy of the folder has them.
+#
+# The answer cache is shared by the runs of a machine, and lost with it. Where a run keeps a copy of
+# its folder elsewhere, each answer is also added to a file there as it arrives; another machine
+# that fetches the copy puts them into its own cache, and pays for none of them again.
+
+FOLDER = "answers"
+"""In the run folder."""
+_PART_BYTES = 4 * 2**20
+"""Of a file: what was copied of the files before the last one is not copied again."""
+MOST_BYTES = 256 * 2**20
+"""Of all files: a run with more answers keeps the others in the cache alone."""
+
+
+class KeptAnswer(msgspec.Struct, frozen=True):
+    """A line: a row of the cache."""
+
+    key: str
+    answer: str
+    digest: str
+
+
+class KeptAnswers:
+    """The files of one run; added to by one process at a time."""
+
+    def __init__(self, folder: Path, warn: Callable[[str], None]) -> None:
+        """Add to what is in `folder`."""
+        self._folder = folder
+        self._warn = warn
+        self._lock = threading.Lock()
+        self._is_full = False
+        self._path: Path | None = None
+
+    def add(self, row: KeptAnswer) -> None:
+        """Add an answer; it is paid for, so that a disk that fails is said and ends nothing."""
+        with self._lock:
+            if self._is_full:
+                return
+            try:
+                with self._place().open("ab") as file:
+                    file.write(msgspec.json.encode(row) + b"\n")
+            except OSError as error:
+                self._stop(f"{self._folder} cannot be written ({error})")
+
+    def _place(self) -> Path:
+        """Return the file that is added to, whole up to its last line."""
+        if self._path is not None and self._path.stat().st_size < _PART_BYTES:
+            return self._path
+        self._folder.mkdir(parents=True, exist_ok=True)
+        found = _parts(self._folder)
+        if sum(one.stat().st_size for one in found) >= MOST_BYTES:
+            self._stop(f"{self._folder} holds {MOST_BYTES // 2**20} MiB")
+            raise OSError("it is full")
+        # A line that was cut short by a kill is left in a file that nothing is added to.
+        self._path = self._folder / f"{len(found) + 1:05d}.jsonl"
+        return self._path
+
+    def _stop(self, why: str) -> None:
+        if not self._is_full:
+            self._is_full = True
+            self._warn(
+                f"{why}: more answers are kept in the cache of this machine alone, and are paid "
+                "again where it is lost."
+            )
+
+
+def read_kept(folder: Path) -> Iterator[list[KeptAnswer]]:
+    """Yield what the files of a run folder hold, file by file, without lines that were cut short.
+
+    Args:
+        folder: the run's.
+    """
+    for path in _parts(folder / FOLDER):
+        rows = []
+        with contextlib.suppress(OSError):
+            for line in path.read_bytes().splitlines():
+                with contextlib.suppress(msgspec.DecodeError):
+                    rows.append(msgspec.json.decode(line, type=KeptAnswer))
+        yield rows
+
+
+def n_bytes(folder: Path) -> int:
+    """Return how much the files of a run folder hold."""
+    return sum(one.stat().st_size for one in _parts(folder / FOLDER))
+
+
+def _parts(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.jsonl"))
+
 
 FILE_NAME = "teacher_answers.sqlite"
 
@@ -87,8 +179,8 @@ INSERT INTO same VALUES (?1, ?2) ON CONFLICT (identity) DO UPDATE SET teacher = 
 def question_key(identity: str, question: Question) -> str:
     """Return the address of an answer: a hash of all that decides it."""
     drawn: Any = "greedy"
-    if question.sample or question.temperature is not None or question.top_logprobs:
-        drawn = [question.sample, question.temperature, question.top_logprobs]
+    if question.sample or question.temperature is not None:
+        drawn = [question.sample, question.temperature, 0]
     text = json.dumps([identity, question.chat, question.max_tokens, drawn], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -303,3 +395,56 @@ def _write_ahead(db: sqlite3.Connection) -> None:
 
 def _digest(key: str, text: str) -> str:
     return hashlib.blake2b(f"{key} {text}".encode(), digest_size=8).hexdigest()
+
+
+# Look questions up in the answer cache.
+
+_AT_A_TIME = 256
+
+
+def look_up(
+    teacher: Teacher, questions: Sequence[Question], cache_dir: Path
+) -> tuple[list[tuple[Question, Answer]], list[Question]]:
+    """Return the questions whose answer is kept, with it, and the others; equal ones once."""
+    known: list[tuple[Question, Answer]] = []
+    with closing(AnswerCache(cache_dir, lambda _: None, teacher.cache)) as cache:
+        first, *others = cache.same(teacher.identities())
+        unknown = {question_key(first, one): one for one in questions}
+        for identity in (first, *others):
+            by_key = {question_key(identity, one): key for key, one in unknown.items()}
+            found = cache.get(by_key)
+            known += [(unknown.pop(by_key[key]), answer) for key, answer in found.items()]
+    return known, list(unknown.values())
+
+
+def kept_answers_of(
+    teacher: Teacher, questions: Sequence[Question], cache_dir: Path
+) -> list[Answer] | None:
+    """Return the kept answers to questions in their order; None where one of them is not kept."""
+    known, unknown = look_up(teacher, questions, cache_dir)
+    if unknown:
+        return None
+    by_key = {question_key("", question): answer for question, answer in known}
+    return [by_key[question_key("", question)] for question in questions]
+
+
+def restored(run_dir: Path, cache_dir: Path, warn: Callable[[str], None]) -> int:
+    """Put the answers that lie in a run folder into the cache; return how many it did not have."""
+    with closing(AnswerCache(cache_dir, warn)) as cache:
+        return sum(cache.restore(rows) for rows in read_kept(run_dir))
+
+
+def n_kept(teacher: Teacher, questions: Iterable[Question], cache_dir: Path) -> int:
+    """Return how many of the answers are kept, of questions in the order they are asked in.
+
+    None among the first ends the search: others come behind those.
+    """
+    if teacher.cache == "off" or not (cache_dir / FILE_NAME).exists():
+        return 0
+    n, left = 0, iter(questions)
+    while some := list(islice(left, _AT_A_TIME)):
+        known, _ = look_up(teacher, some, cache_dir)
+        n += len(known)
+        if not n:
+            break
+    return n

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from statistics import fmean, stdev
 
 from stratos.core.context import Context
@@ -12,7 +13,7 @@ from stratos.core.errors import BudgetError
 from stratos.core.money import exact_usd
 from stratos.records import Interval
 from stratos.teachers.base import Answer, Question, Teacher
-from stratos.teachers.cached import look_up
+from stratos.teachers.cache import look_up
 from stratos.teachers.call_budget import most_usd, n_bytes, price
 
 _LOOKED_UP = 20_000
@@ -193,44 +194,10 @@ def expect(
     return told
 
 
-def expect_again(
-    teacher: Teacher,
-    questions: Sequence[Question],
-    context: Context,
-    limit_usd: float | None = None,
-) -> CostEstimate:
-    """Foretell what it will cost to ask again, with more tokens, what was cut short.
-
-    What was foretold before the first answer holds none of it.
-
-    Args:
-        teacher: who is to be asked.
-        questions: those whose answers were cut, with their new longest answer.
-        context: as of `expect`.
-        limit_usd: as of `expect`.
-    """
-    return expect(
-        teacher, questions, context, limit_usd, noun="cut answers to ask again", is_more=True
-    )
-
-
-def expect_longer(
-    teacher: Teacher,
-    questions: Sequence[Question],
-    context: Context,
-    limit_usd: float | None = None,
-) -> CostEstimate:
-    """Foretell anew what questions will cost whose longest answer was raised after the first ones.
-
-    Args:
-        teacher: who is to be asked.
-        questions: those that are left, with their new longest answer.
-        context: as of `expect`.
-        limit_usd: as of `expect`.
-    """
-    return expect(
-        teacher, questions, context, limit_usd, noun="questions with longer answers", is_more=True
-    )
+expect_again = partial(expect, noun="cut answers to ask again", is_more=True)
+"""Say what cut answers will cost that are asked again with more room; arguments as of `expect`."""
+expect_longer = partial(expect, noun="questions with longer answers", is_more=True)
+"""Say the same of questions that were not asked yet, where their answers may be longer."""
 
 
 def _per_byte(known: Sequence[tuple[Question, Answer]]) -> Interval:

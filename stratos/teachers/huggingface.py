@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from copy import deepcopy
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Literal
+from unittest.mock import patch
 
 from typing_extensions import override
 
@@ -20,6 +22,7 @@ from stratos.models.pretrained.load import free_memory
 from stratos.records import ModelCard
 from stratos.tasks.base import Message
 from stratos.teachers.base import (
+    FACTS,
     MOST_TOKENS,
     Answer,
     CacheMode,
@@ -28,12 +31,41 @@ from stratos.teachers.base import (
     SignalKind,
     Teacher,
     Tick,
+    check_facts,
 )
 from stratos.teachers.call_budget import n_bytes
-from stratos.teachers.facts import FACTS, check_facts
-from stratos.teachers.gguf import parsed_once
 from stratos.teachers.weights import Weights, find_weights, read_facts
 from stratos.teachers.words import CannotLoad, LongPrompt
+
+# Read a GGUF file once for config, tokenizer and weights.
+#
+# Parsing takes seconds (the `gguf` package makes an object of every word of the vocabulary), and
+# the table of tensor names is built once for every submodule of the model.
+
+
+@contextmanager
+def parsed_once() -> Iterator[None]:
+    """Parse each GGUF file once within this block, however often it is loaded from."""
+    try:
+        import gguf
+        from transformers import modeling_gguf_pytorch_utils as loader
+    except ImportError:  # transformers says what is missing
+        yield
+        return
+    load = loader.load_gguf_checkpoint
+    header = cache(load)
+
+    def load_once(path: Any, *args: Any, **kwargs: Any) -> Any:
+        wants_tensors = args or kwargs.get("return_tensors")
+        return load(path, *args, **kwargs) if wants_tensors else deepcopy(header(path))
+
+    with (
+        patch.object(gguf, "GGUFReader", cache(gguf.GGUFReader)),
+        patch.object(gguf, "get_tensor_name_map", cache(gguf.get_tensor_name_map)),
+        patch.object(loader, "load_gguf_checkpoint", load_once),
+    ):
+        yield
+
 
 _MOST_TOKENS_ON_CPU = 1024
 """More takes a minute even of a small model."""

@@ -15,8 +15,8 @@ from stratos.core.errors import TeacherError
 from stratos.core.reasons import Reason
 from stratos.records import ModelCard
 from stratos.tasks.base import Message
-from stratos.teachers.address import Address
 from stratos.teachers.base import (
+    FACTS,
     WINDOW,
     Answer,
     BatchMeter,
@@ -29,11 +29,9 @@ from stratos.teachers.base import (
 from stratos.teachers.batch import WINDOW as BATCH_WINDOW
 from stratos.teachers.batch import Batches
 from stratos.teachers.call_budget import n_bytes
-from stratos.teachers.facts import FACTS
 from stratos.teachers.lifetime import retired
-from stratos.teachers.load_balancer import Backend
-from stratos.teachers.openai_settings import OpenAISettings, no_price
-from stratos.teachers.scheduler import Scheduler
+from stratos.teachers.openai_settings import Address, OpenAISettings, no_price
+from stratos.teachers.scheduler import Backend, Scheduler
 from stratos.teachers.words import LongPrompt, TermsForbid
 
 _MOST_BYTES_A_TOKEN = 8

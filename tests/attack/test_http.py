@@ -9,7 +9,7 @@ from cached_ask import cached_ask
 from server import Deed, Provider
 
 from stratos.core.errors import TeacherError
-from stratos.teachers import address
+from stratos.teachers import openai_settings
 from stratos.teachers.words import Redirected, Silent
 
 pytestmark = pytest.mark.usefixtures("quick")
@@ -64,7 +64,7 @@ def test_within_one_host_a_redirect_is_followed(run, teacher) -> None:
 
 
 def test_a_list_of_models_that_drips_ends(teacher, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(address, "_REACH_SECONDS", 2.5)
+    monkeypatch.setattr(openai_settings, "_REACH_SECONDS", 2.5)
     with Provider(lists=Deed(wire="dripped", drip_s=1.0)) as provider:
         began = time.monotonic()
         why = teacher(provider).unreachable()
@@ -86,7 +86,7 @@ def test_an_answer_that_drips_ends(run, teacher) -> None:
 def test_a_model_that_is_not_there_is_said_although_the_list_drips(
     run, teacher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(address, "_REACH_SECONDS", 2.5)
+    monkeypatch.setattr(openai_settings, "_REACH_SECONDS", 2.5)
     drips = Deed(wire="dripped", drip_s=1.0)
     refused = Deed(status=404)
     with Provider(lambda text, n: refused, lists=drips) as provider:

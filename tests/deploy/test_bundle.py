@@ -6,7 +6,7 @@ import pytest
 from tiny_student import tiny_model, tiny_tokenizer
 
 from stratos.core.errors import StratosError
-from stratos.deploy.bundle import make_bundle
+from stratos.deploy.stage import make_bundle
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import pytest
 
 from stratos.core.conf import shipped_choices
 from stratos.core.errors import StratosError
-from stratos.deploy.commands import (
+from stratos.deploy.bundle_server import (
     context_of,
     environment_of,
     serve_arguments,

@@ -9,8 +9,8 @@ from tiny_run import tiny_context
 from tiny_student import Larger
 
 from stratos import config as c
-from stratos.deploy.bundle import make_bundle
 from stratos.deploy.card import model_card
+from stratos.deploy.stage import make_bundle
 from stratos.evaluate.answer_files import read_answers
 from stratos.probe import probe
 from stratos.synthesize.alignment import Alignment

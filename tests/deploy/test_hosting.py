@@ -29,7 +29,6 @@ from stratos.core.errors import StratosError
 from stratos.core.locks import locked
 from stratos.core.process import Process
 from stratos.deploy import supervisor
-from stratos.deploy.bundle import make_bundle
 from stratos.deploy.exports import write_exports
 from stratos.deploy.hosted_server import (
     Hosted,
@@ -39,11 +38,20 @@ from stratos.deploy.hosted_server import (
     starting,
     state_of,
 )
-from stratos.deploy.hosted_status import State, standing
-from stratos.deploy.hosting import ask, differing, keep_hosted, prepare, start, stop
+from stratos.deploy.hosting import (
+    State,
+    ask,
+    differing,
+    keep_hosted,
+    prepare,
+    standing,
+    start,
+    stop,
+)
 from stratos.deploy.manifest import Known, check_manifest, read_known, write_known, write_manifest
 from stratos.deploy.server import answers as server_answers
 from stratos.deploy.server import free_port
+from stratos.deploy.stage import make_bundle
 from stratos.deploy.words import KnownAnswers
 from stratos.evaluate.answer_files import read_answers
 from stratos.records import Export, Exports, Interval, ServingSetting
@@ -465,7 +473,7 @@ def test_a_log_does_not_grow_without_end(
     state, hosted = serves
     monkeypatch.setattr(supervisor, "MOST_LOG_BYTES", 4000)
     monkeypatch.setattr(supervisor, "KEPT_LOG_BYTES", 1000)
-    notes, log = supervisor._Notes(state), Path(hosted.log)
+    notes, log = supervisor._Notes(state, hosted), Path(hosted.log)
     notes.write(hosted)
     with log.open("ab") as writer:  # as a server has it
         for i in range(1000):

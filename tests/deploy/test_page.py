@@ -18,9 +18,9 @@ from typing import Any
 
 import pytest
 
-from stratos.deploy.bundle import make_bundle
 from stratos.deploy.manifest import Known, read_known, write_known, write_manifest
 from stratos.deploy.origin import Checked, Example, Origin, origin_of
+from stratos.deploy.stage import make_bundle
 from stratos.evaluate.answer_files import read_answers
 from stratos.tasks.mahjong import DiscardTask, MahjongTask
 

@@ -13,9 +13,15 @@ from one_s3 import BUCKET, S3, whats_lacking
 from required import lacking
 
 from stratos.core.errors import StratosError
-from stratos.deploy import push as module
-from stratos.deploy.manifest import MANIFEST, write_manifest
-from stratos.deploy.push import check_target, fetched, push, repository_of
+from stratos.deploy import manifest as module
+from stratos.deploy.manifest import (
+    MANIFEST,
+    check_target,
+    fetched,
+    push,
+    repository_of,
+    write_manifest,
+)
 
 
 @pytest.fixture

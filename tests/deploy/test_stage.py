@@ -16,11 +16,11 @@ from tiny_run import tiny_context
 from stratos import config as c
 from stratos.catalog.offers import local_offer
 from stratos.deploy import stage
-from stratos.deploy.commands import serve_arguments
+from stratos.deploy.bundle_server import serve_arguments
+from stratos.deploy.card import sentences
 from stratos.deploy.engines.hugging_face import Transformers
 from stratos.deploy.load_test import load_test
 from stratos.deploy.server import HOST, ServeError, free_port, serving
-from stratos.deploy.speed import sentences
 from stratos.deploy.stage import deploy
 from stratos.deploy.trial import Trial, try_server
 from stratos.deploy.words import AnswersDiffer, LatencyMissed

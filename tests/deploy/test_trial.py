@@ -10,10 +10,17 @@ from tiny_run import tiny_plan
 from stratos.core import machine_load
 from stratos.core.machine_load import Usage, others_between, usage
 from stratos.deploy import trial
+from stratos.deploy.card import sentences, with_speed
 from stratos.deploy.load_test import OpenLoop, Served
-from stratos.deploy.speed import sentences, with_speed
-from stratos.deploy.trial import planned_per_s, setting_here, try_server
-from stratos.deploy.under_load import Plans, _tests, _usd_per_1000
+from stratos.deploy.trial import (
+    Asking,
+    Plans,
+    _tests,
+    _usd_per_1000,
+    planned_per_s,
+    setting_here,
+    try_server,
+)
 from stratos.estimate.fleet import calibration
 from stratos.records import (
     Deployment,
@@ -33,10 +40,11 @@ ALONE = ServingSetting("transformers")
 def tried(server, cache_dir, *, planned=None, load_seconds=1.0, run=ALONE, concurrency=1):
     server.process = type("Process", (), {"pid": 1})
     plans = Plans(CARD, "t", "s", run, planned, cache_dir)
-    return try_server(
-        server, CHATS, plans, max_tokens=4, concurrency=concurrency, load_seconds=load_seconds,
-        seed=0, tick=lambda done, total, what: None,
-    )  # fmt: skip
+    return try_server(asking(server, load_seconds, run.slots), plans, concurrency)
+
+
+def asking(server, load_seconds, slots=1):
+    return Asking(server, CHATS, 4, load_seconds, 0, lambda done, total, what: None, slots)
 
 
 @pytest.mark.slow
@@ -244,10 +252,7 @@ def test_the_highest_rate_within_the_limit_is_found_and_what_holds_the_plan(tmp_
     with one_at_a_time(0.05) as server:
         server.process = type("Process", (), {"pid": 1})
         plans = Plans(CARD, "t", "s", ALONE, 40.0, tmp_path, 150.0, offer, 2, planned)
-        load = try_server(
-            server, CHATS, plans, max_tokens=4, concurrency=1, load_seconds=2.0, seed=0,
-            tick=lambda done, total, what: None,
-        ).load  # fmt: skip
+        load = try_server(asking(server, 2.0), plans, 1).load
     assert load is not None and load.limit_ms == 150
     assert load.tries[0].requests_per_s == pytest.approx(0.85 * load.capacity_per_s)
     if load.kept_up:

@@ -8,7 +8,7 @@ from hardware_world import SEVEN, TINY, cpu, gpu
 from serving_points import serving
 from sharing import p95, p95_by_size
 
-from stratos.deploy.engines.gguf_formats import FORMATS
+from stratos.deploy.engines.cost import FORMATS
 from stratos.deploy.engines.hugging_face import Transformers
 from stratos.deploy.engines.llamacpp import LlamaCpp
 from stratos.deploy.engines.vllm import Vllm

@@ -10,9 +10,9 @@ from syrupy.assertion import SnapshotAssertion
 from tiny_run import tiny_context
 
 from stratos.core.intervals import wilson
-from stratos.deploy.chosen_format import chosen_format
+from stratos.deploy.card import with_exports
 from stratos.deploy.engines.llamacpp import LlamaCpp
-from stratos.deploy.exports_table import with_exports
+from stratos.deploy.exports import chosen_format
 from stratos.evaluate.format_verdict import Verdict, doubt, verdict
 from stratos.evaluate.metrics import difference_interval, mcnemar_exact
 from stratos.records import Export, Exports, Interval

@@ -7,7 +7,7 @@ from types import ModuleType
 
 from stratos.core.intervals import wilson
 from stratos.records import Complexity, Measure, Pilot, PilotPoint, PilotRun
-from stratos.report.complexity import NO_PILOT, complexity_rows
+from stratos.report.run_page import NO_PILOT, complexity_rows
 
 
 def point(tokens: int, accuracy: float) -> PilotPoint:

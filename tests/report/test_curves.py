@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from stratos.records import CurvePoint
-from stratos.report.curves import N_COLOURS, curve_plots, overlaid
+from stratos.report.charts import N_COLOURS, curve_plots, overlaid
 
 
 def points(n: int = 40, rate: float | None = 0.01) -> list[CurvePoint]:

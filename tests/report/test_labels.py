@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from stratos.evaluate.scores import confusion
 from stratos.records import NO_LABEL, ModelScore
-from stratos.report.labels import label_table
+from stratos.report.run_page import label_table
 from stratos.tasks.base import Item
 
 

@@ -8,7 +8,7 @@ from types import ModuleType
 from typing import Any
 
 from stratos.records import CurvePoint, Interval, Student
-from stratos.report.next_steps import next_steps
+from stratos.report.frontier import next_steps
 
 
 def test_a_longer_training_and_another_student_have_gain_price_and_command(

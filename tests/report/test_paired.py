@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 
 from stratos.evaluate.answer_files import KeptAnswer
-from stratos.report.paired import paired, said
-from stratos.report.run_figures import settings_of
+from stratos.report.paired import paired, said, settings_of
 from stratos.tasks.base import Score
 
 RIGHT = Score(1.0, 1.0, True)

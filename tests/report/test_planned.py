@@ -15,8 +15,7 @@ from stratos.core.formats import hours, usd
 from stratos.core.intervals import on_items, wilson
 from stratos.records import Interval, LoadResult, Plan, Prediction, Tried
 from stratos.report.costs import Spend
-from stratos.report.planned import planned_rows
-from stratos.report.planned_row import PlannedRow
+from stratos.report.planned import PlannedRow, planned_rows
 from stratos.run.summary import _planned
 
 

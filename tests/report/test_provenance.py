@@ -8,7 +8,7 @@ from types import ModuleType
 import pytest
 import yaml
 
-from stratos.report import provenance, to_type
+from stratos.report import frontier, provenance
 
 
 def test_the_command_can_be_pasted(factory: ModuleType, tmp_path: Path) -> None:
@@ -21,7 +21,7 @@ def test_the_command_can_be_pasted(factory: ModuleType, tmp_path: Path) -> None:
     (tmp_path / ".hydra" / "hydra.yaml").write_text(
         yaml.safe_dump({"hydra": {"runtime": {"config_sources": sources}}})
     )
-    assert shlex.split(to_type.repeat(tmp_path)) == [
+    assert shlex.split(frontier.command_again(tmp_path)) == [
         "python", "-m", "stratos", "--config-dir", "/home/me/my confs", *overrides
     ]  # fmt: skip
 
@@ -49,7 +49,7 @@ def test_a_command_with_a_change_leaves_out_what_it_replaces(
         tmp_path,
         ["+task=mine", "student=local", "student.path=/models/a", "trainer.max_tokens=5", "seed=3"],
     )
-    said = to_type.repeat(tmp_path, {"student": "stratos_1m", "trainer.max_tokens": "10"})
+    said = frontier.command_again(tmp_path, {"student": "stratos_1m", "trainer.max_tokens": "10"})
     assert shlex.split(said)[3:] == [
         "+task=mine", "seed=3", "student=stratos_1m", "trainer.max_tokens=10"
     ]  # fmt: skip
@@ -59,8 +59,8 @@ def test_a_plan_whose_model_has_no_name_has_no_command(factory: ModuleType, tmp_
     factory.write_hydra(tmp_path, ["+task=mahjong"])
     plan = factory.make_plan()
     point = next(one for one in plan.frontier if one.student == plan.student)
-    assert to_type.of_point(point, plan, tmp_path).endswith("+task=mahjong")
+    assert frontier.command_of_point(point, plan, tmp_path).endswith("+task=mahjong")
     named = replace(point, student="stratos_3m")
-    said = to_type.of_point(named, plan, tmp_path)
+    said = frontier.command_of_point(named, plan, tmp_path)
     assert said.split()[-2:] == ["student=stratos_3m", "strategy=injection"]
-    assert to_type.of_point(replace(point, student="of/a/path"), plan, tmp_path) == ""
+    assert frontier.command_of_point(replace(point, student="of/a/path"), plan, tmp_path) == ""

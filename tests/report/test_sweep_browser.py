@@ -12,7 +12,7 @@ from in_process import stratos
 from many_runs import make_sweep
 
 from stratos.report import sweep_report
-from stratos.report.run_figures import figures_of
+from stratos.report.paired import figures_of
 from stratos.report.sweep_jobs import read_job
 
 pytestmark = pytest.mark.browser

@@ -19,8 +19,7 @@ from stratos.core.errors import TeacherError
 from stratos.ledger import Ledger
 from stratos.tasks.base import Message
 from stratos.teachers.base import Answer, Question
-from stratos.teachers.cache import FILE_NAME, AnswerCache, question_key
-from stratos.teachers.cached import n_kept
+from stratos.teachers.cache import FILE_NAME, AnswerCache, n_kept, question_key
 
 
 def answer_key(identity: str, chat: list[Message], max_tokens: int) -> str:

@@ -20,7 +20,7 @@ from stratos.core.context import Context
 from stratos.core.errors import TeacherError
 from stratos.deploy.server import free_port
 from stratos.ledger import Ledger
-from stratos.teachers import load_balancer, scheduler
+from stratos.teachers import scheduler
 from stratos.teachers.asking import stream_ask
 from stratos.teachers.base import TOO_LONG, Answer, Question
 from stratos.teachers.cost_estimate import expect
@@ -239,7 +239,7 @@ def test_all_down_is_said_after_the_retries(context: Context) -> None:
 def test_one_that_is_down_at_first_is_left_out_and_comes_back(
     tmp_path: Path, context: Context, said: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(load_balancer, "_SHORTEST_PAUSE_S", 0.2)
+    monkeypatch.setattr(scheduler, "_SHORTEST_PAUSE_S", 0.2)
     port = free_port()
     url = f"http://127.0.0.1:{port}/v1"
     with FaultServer(after(0.02)) as up:

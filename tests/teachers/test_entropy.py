@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "evaluate"))
 
 from tiny_student import WORDS, tiny_model, tiny_tokenizer
 
-from stratos.teachers.entropy import entropy_nats
+from stratos.teachers.generate import entropy_nats
 
 
 def chat(question: str) -> list[dict[str, str]]:

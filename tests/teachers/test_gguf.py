@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from real_teacher import needs_smollm2, smollm2
 
-from stratos.teachers.gguf import parsed_once
+from stratos.teachers.huggingface import parsed_once
 
 
 @needs_smollm2

@@ -6,18 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from stratos.teachers import kept_answers
+from stratos.teachers import cache
 from stratos.teachers.base import Answer
-from stratos.teachers.cache import AnswerCache
-from stratos.teachers.cached import restored
-from stratos.teachers.kept_answers import FOLDER, KeptAnswers, n_bytes
+from stratos.teachers.cache import FOLDER, AnswerCache, KeptAnswers, n_bytes, restored
 
 
 def filled(run: Path, cache: Path, said: list[str], keys: range) -> None:
     """Answer questions as a command does, each with what it takes to be told apart."""
     one = AnswerCache(cache, said.append, also=KeptAnswers(run / FOLDER, said.append))
     for i in keys:
-        one.put(f"key {i}", Answer(f"text {i}", i, 1, 0.5, logprobs=((("é", -0.5),),)))
+        one.put(f"key {i}", Answer(f"text {i}", i, 1, 0.5, finish="é"))
     one.close()
 
 
@@ -61,8 +59,8 @@ def test_a_cache_that_has_some_of_a_file_takes_over_the_others(tmp_path: Path) -
 def test_files_are_parts_and_their_size_is_bounded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kept_answers, "_PART_BYTES", 1000)
-    monkeypatch.setattr(kept_answers, "MOST_BYTES", 4000)
+    monkeypatch.setattr(cache, "_PART_BYTES", 1000)
+    monkeypatch.setattr(cache, "MOST_BYTES", 4000)
     run, said = tmp_path / "run", list[str]()
     filled(run, tmp_path / "cache", said, range(100))
     parts = sorted((run / FOLDER).iterdir())

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from tiny_student import tiny_model, tiny_tokenizer
 
-from stratos.core.errors import TeacherError
 from stratos.teachers.asking import stream_ask
 from stratos.teachers.base import Answer, Question
 from stratos.teachers.huggingface import HuggingFaceTeacher
@@ -76,17 +75,11 @@ def test_tokens_are_drawn_as_often_as_they_are_likely(teacher: HuggingFaceTeache
         assert abs(seen - share) < 4 * (share * (1 - share) / n) ** 0.5
 
 
-def test_samples_are_kept_and_log_probabilities_refused(
-    teacher: HuggingFaceTeacher, context: Any
-) -> None:
+def test_samples_are_kept(teacher: HuggingFaceTeacher, context: Any) -> None:
     first = list(stream_ask(teacher, drawn(2), context))
     second = list(stream_ask(teacher, drawn(2), context))
     assert [answer.text for answer in second] == [answer.text for answer in first]
     assert all(answer.cached for answer in second)
-    asked = [Question(chat("5"), 4, top_logprobs=2)]
-    with pytest.raises(TeacherError) as caught:
-        list(stream_ask(teacher, asked, context))
-    assert str(caught.value).startswith("Teacher tiny gives no log-probabilities.")
 
 
 def test_questions_of_several_lengths_are_asked_together_and_tell_how_they_ended(

@@ -12,7 +12,7 @@ from real_teacher import needs_smollm2, smollm2
 
 from stratos.core.context import Context
 from stratos.core.errors import TeacherError
-from stratos.deploy.commands import serve_arguments
+from stratos.deploy.bundle_server import serve_arguments
 from stratos.deploy.server import HOST, free_port, serving
 from stratos.teachers import scheduler
 from stratos.teachers.openai import OpenAITeacher

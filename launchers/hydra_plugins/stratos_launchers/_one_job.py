@@ -18,7 +18,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
 from stratos.core.streams import Guarded
-from stratos.report.sweep_best import reached_in
+from stratos.report.sweep_jobs import reached_in
 
 
 class JobFailedError(CompactHydraException):

@@ -24,7 +24,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from stratos.core import extras
 from stratos.core.counted import counted
-from stratos.report.objectives import BETTER, objectives_of
+from stratos.report.frontier import BETTER, objectives_of
 
 if TYPE_CHECKING:
     import optuna

@@ -12,9 +12,18 @@ from stratos.core import tables
 from stratos.core.json_line import add_flag, json_line
 from stratos.core.printable import visible
 from stratos.core.tables import Column
-from stratos.report.paired import Paired, left_out, paired, said, said_left_out
-from stratos.report.run_numbers import numbers_of
-from stratos.report.sides import Side, changed, figures, read_side
+from stratos.report.paired import (
+    Paired,
+    Side,
+    changed,
+    figures,
+    left_out,
+    numbers_of,
+    paired,
+    read_side,
+    said,
+    said_left_out,
+)
 
 _SIDES = (Column("A", folds=True), Column("B", folds=True))
 

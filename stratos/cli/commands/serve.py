@@ -10,7 +10,7 @@ from pathlib import Path
 
 from stratos.core.errors import StratosError, UsageError
 from stratos.core.json_line import add_flag
-from stratos.deploy.commands import engine_of
+from stratos.deploy.bundle_server import engine_of
 from stratos.deploy.engines.base import Engine
 from stratos.deploy.engines.known import (
     engine_named,
@@ -19,19 +19,18 @@ from stratos.deploy.engines.known import (
     import_engines_of_run,
 )
 from stratos.deploy.exports import read_exports
-from stratos.deploy.fronts import fronts
 from stratos.deploy.hosted_server import (
     Hosted,
     bundle_in,
     cache_of_user,
     disk_of_served,
+    fronts,
     hosted_bundle,
     hosted_here,
     starting,
     state_of,
 )
-from stratos.deploy.hosted_status import standings
-from stratos.deploy.hosting import differing, make_room, prepare, start, stop
+from stratos.deploy.hosting import differing, make_room, prepare, standings, start, stop
 from stratos.deploy.server import HOST, check_free, free_port
 from stratos.deploy.supervisor import supervise
 from stratos.deploy.words import KnownAnswers

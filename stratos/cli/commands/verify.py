@@ -15,8 +15,7 @@ from stratos.deploy.engines.known import engine_named
 from stratos.deploy.exports import RECORD, read_exports
 from stratos.deploy.hosted_server import bundle_in
 from stratos.deploy.hosting import longest_answer
-from stratos.deploy.manifest import KNOWN, Known, check_manifest, read_known
-from stratos.deploy.push import fetched, is_url
+from stratos.deploy.manifest import KNOWN, Known, check_manifest, fetched, is_url, read_known
 from stratos.models.decode.batched import complete
 from stratos.models.pretrained import load_model, load_tokenizer
 from stratos.records import ServingSetting

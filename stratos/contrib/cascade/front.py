@@ -16,8 +16,7 @@ from stratos.core.errors import StratosError
 from stratos.core.formats import percent
 from stratos.core.money import exact_usd
 from stratos.deploy.bundle_server import facts_of
-from stratos.deploy.fronts import FrontProgram, FrontStatus, ServerFront
-from stratos.deploy.hosted_server import Hosted
+from stratos.deploy.hosted_server import FrontProgram, FrontStatus, Hosted, ServerFront
 from stratos.records import ServingSetting
 
 _NUMBERS = ("usd_per_day", "usd_per_month", "teacher_seconds")

@@ -46,8 +46,7 @@ from stratos.core.by_name import named
 from stratos.core.context import Context
 from stratos.core.errors import StratosError
 from stratos.core.item_progress import with_items
-from stratos.deploy.bundle_server import serving_bundle
-from stratos.deploy.commands import engine_of
+from stratos.deploy.bundle_server import engine_of, serving_bundle
 from stratos.deploy.engines.base import Measure
 from stratos.deploy.server import Server
 from stratos.evaluate.answers import Answers, ask_teacher

@@ -27,8 +27,7 @@ from stratos.core.counted import counted
 from stratos.core.errors import StratosError
 from stratos.core.process import Process
 from stratos.core.reasons import Because
-from stratos.deploy.fronts import FrontStatus, ServerFront
-from stratos.deploy.hosted_server import Hosted
+from stratos.deploy.hosted_server import FrontStatus, Hosted, ServerFront
 from stratos.deploy.server import last_lines
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from stratos.contrib.door.nginx import Door
 from stratos.deploy.hosted_server import Hosted, is_starting
-from stratos.deploy.port_owner import is_taken
+from stratos.deploy.server import is_taken
 
 LOOK_S = 0.25
 MOST_BAD = 3

@@ -26,8 +26,7 @@ from stratos.core.money import cents
 from stratos.core.printable import shown, visible
 from stratos.core.remote import local_path
 from stratos.tasks.files import is_local
-from stratos.teachers.lifetime import shipped_teachers
-from stratos.teachers.model_names import card_of
+from stratos.teachers.lifetime import card_of, shipped_teachers
 from stratos.teachers.openai_settings import OpenAISettings
 
 

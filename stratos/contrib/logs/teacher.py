@@ -28,10 +28,8 @@ from stratos.records import (
 )
 from stratos.tasks.answers import AnswerText
 from stratos.tasks.base import Answered, Item, Message, Task
-from stratos.teachers.base import STOP, Answer, CacheMode, Keep, Teacher, Tick
-from stratos.teachers.facts import FACTS
-from stratos.teachers.lifetime import shipped_teachers
-from stratos.teachers.model_names import card_of
+from stratos.teachers.base import FACTS, STOP, Answer, CacheMode, Keep, Teacher, Tick
+from stratos.teachers.lifetime import card_of, shipped_teachers
 from stratos.teachers.openai_settings import OpenAISettings
 
 

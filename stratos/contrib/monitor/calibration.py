@@ -23,8 +23,7 @@ from stratos.core.printable import visible
 from stratos.core.tables import Column
 from stratos.records import Interval, Plan
 from stratos.report.costs import read_ledger
-from stratos.report.planned import planned_rows
-from stratos.report.planned_row import Kind, PlannedRow, written_width
+from stratos.report.planned import Kind, PlannedRow, planned_rows, written_width
 from stratos.report.sweep_jobs import Job, runs_in
 
 CLAIMED = 0.95

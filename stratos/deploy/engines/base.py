@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -235,3 +236,12 @@ _REQUIRED = ("kind", "title", "packages", "needs", "program", "module", "cost")
 def export_path(bundle: Path, name: str) -> Path:
     """Return where an export of a bundle lies."""
     return bundle / EXPORTS / name
+
+
+def facts_in(bundle: Path, name: str) -> dict[str, Any]:
+    """Return what a JSON file of a bundle says; nothing where it cannot be read."""
+    try:
+        facts: dict[str, Any] = json.loads((bundle / name).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return facts

@@ -4,13 +4,167 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NoReturn
 
 from stratos.core.counted import listed
-from stratos.deploy.engines.answer_form import AnswerForms
 from stratos.deploy.engines.chat_ids import ChatIds
+from stratos.deploy.engines.gguf_file import has_byte_pairs
+from stratos.deploy.engines.llguidance_c import why_no_grammar
+from stratos.deploy.engines.words import SchemaTooLarge
+
+# The form of an answer that a request names: checked, bounded, and as llama.cpp takes it.
+#
+# A schema that llama.cpp cannot follow, or that would take it seconds and gigabytes, is refused
+# here: llama.cpp itself would answer without it, or not at all.
+
+MOST_KIB = 64
+"""Of a schema as JSON."""
+DEEPEST = 64
+"""Objects and lists inside each other."""
+MOST_VALUES = 10_000
+"""Values of a schema, with its lists and objects."""
+MOST_ITEMS = 1_000
+"""minItems, maxItems, minProperties, maxProperties, and a repetition in a pattern."""
+MOST_ITEMS_IN_ALL = 10_000
+"""Sum of these over a schema: llama.cpp takes memory for each."""
+MOST_CHARACTERS = 10_000
+"""minLength, maxLength."""
+LONGEST_PATTERN = 1_000
+_OF_ITEMS = ("minItems", "maxItems", "minProperties", "maxProperties", "minContains", "maxContains")
+_OF_TEXT = ("minLength", "maxLength")
+_PIECE = re.compile(
+    r"\\. | \[ (?: \\. | [^\]\\] )* \] | (?P<count> \{ [\ \d,]* \d [\ \d,]* \} ) | .",
+    re.VERBOSE | re.DOTALL,
+)
+"""An escaped character, a class, a repetition, or another character of a pattern."""
+_FORMS = (
+    'response_format: expected {"type": "json_schema", "json_schema": {"schema": {…}}}, '
+    "json_object or text."
+)
+
+
+class AnswerForms:
+    """What the answers of a bundle can be constrained to."""
+
+    def __init__(self, bundle: Path) -> None:
+        """Read which characters its vocabulary has."""
+        self._missing = _missing_characters(bundle)
+
+    def asked(self, response_format: Any) -> dict[str, Any]:
+        """Return what llama.cpp is asked so that an answer has the form that a request names.
+
+        Raises:
+            ValueError: there is no such form, or this server cannot give it.
+        """
+        if response_format in (None, {}, {"type": "text"}):
+            return {}
+        if not isinstance(response_format, Mapping):
+            raise ValueError(_FORMS)
+        is_strict = False
+        if response_format.get("type") == "json_object":
+            schema: Any = {"type": "object"}
+        elif response_format.get("type") == "json_schema":
+            named = response_format.get("json_schema")
+            named = named if isinstance(named, Mapping) else {}
+            schema, is_strict = named.get("schema"), named.get("strict") is True
+        else:
+            raise ValueError(_FORMS)
+        if not isinstance(schema, Mapping):
+            raise ValueError(_FORMS)
+        if self._missing:
+            raise ValueError(
+                "response_format: the vocabulary of this model cannot write JSON. It has no token "
+                f"for {' '.join(self._missing[:5])}."
+            )
+        # As in the evaluation: what a grammar cannot say makes it wider, unless asked to be strict.
+        schema = {**schema, "x-guidance": {"lenient": not is_strict}}
+        if problem := why_too_large(schema) or why_no_grammar(json.dumps(schema)):
+            raise ValueError(f"response_format: the schema is refused: {problem}")
+        return {"json_schema": schema}
+
+
+def why_too_large(schema: Mapping[str, Any]) -> SchemaTooLarge | None:
+    """Return which bound a schema breaks; None if it keeps all."""
+    n_items = 0.0
+    for n_values, (name, value, depth) in enumerate(_values(schema), 1):
+        if depth > DEEPEST:
+            return SchemaTooLarge("objects and lists inside each other", DEEPEST)
+        if n_values > MOST_VALUES:
+            return SchemaTooLarge("values", MOST_VALUES)
+        counts, most = _counts(name, value)
+        if any(one > most for one in counts):
+            return SchemaTooLarge(name, most, MOST_ITEMS)
+        if name == "pattern" and isinstance(value, str) and len(value) > LONGEST_PATTERN:
+            return SchemaTooLarge("characters in a pattern", LONGEST_PATTERN)
+        n_items += sum(counts) if most == MOST_ITEMS else 0
+        if n_items > MOST_ITEMS_IN_ALL:
+            return SchemaTooLarge("items and repetitions in all", MOST_ITEMS_IN_ALL)
+    if len(json.dumps(schema)) > MOST_KIB * 1024:
+        return SchemaTooLarge("KiB", MOST_KIB)
+    return None
+
+
+def _counts(name: str, value: Any) -> tuple[list[float], int]:
+    """Return the repetitions that a value of a schema asks for, and how large each may be."""
+    if isinstance(value, str):
+        # A pattern may be a value, or the name of one in patternProperties.
+        texts = [value] if name == "pattern" else []
+        return [n for text in texts for n in _repetitions(text)], MOST_ITEMS
+    if isinstance(value, Mapping):
+        patterns = value if name == "patternProperties" else ()
+        return [n for text in patterns for n in _repetitions(text)], MOST_ITEMS
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return [], MOST_ITEMS
+    if name in _OF_TEXT:
+        return [value], MOST_CHARACTERS
+    return [value] if name in _OF_ITEMS else [], MOST_ITEMS
+
+
+def _repetitions(pattern: str) -> Iterator[float]:
+    """Yield the repetitions of a pattern; those inside each other are multiplied."""
+    last, groups = 1.0, [1.0]  # of what has just ended, and of the groups that are open
+    for found in _PIECE.finditer(pattern):
+        piece = found.group()
+        if piece == "(":
+            groups.append(1.0)
+        elif piece == ")" and len(groups) > 1:
+            last = groups.pop()
+            groups[-1] = max(groups[-1], last)
+        elif found.lastgroup:
+            # Digits beyond these are a large number, whichever it is.
+            last *= max(float(text[:9]) for text in re.findall(r"\d+", piece))
+            groups[-1] = max(groups[-1], last)
+            yield last
+        else:
+            last = 1.0
+
+
+def _values(schema: Any) -> Iterator[tuple[str, Any, int]]:
+    """Yield every value of a schema with its name and depth, without recursion."""
+    left: list[tuple[str, Any, int]] = [("", schema, 1)]
+    while left:
+        name, value, depth = left.pop()
+        yield name, value, depth
+        if isinstance(value, Mapping):
+            left += [(key, inner, depth + 1) for key, inner in value.items()]
+        elif isinstance(value, list):
+            left += [("", inner, depth + 1) for inner in value]
+
+
+def _missing_characters(bundle: Path) -> list[str]:
+    """Return the characters of JSON that no token of a bundle's vocabulary is."""
+    model = json.loads((bundle / "tokenizer.json").read_text(encoding="utf-8"))["model"]
+    vocabulary = model["vocab"]
+    if isinstance(vocabulary, list):  # Unigram: piece and score
+        vocabulary = {piece for piece, _ in vocabulary}
+    space = "Ġ" if has_byte_pairs(bundle) else " "
+    printable = map(chr, range(ord(" "), 0x7F))
+    return [one for one in printable if (space if one == " " else one) not in vocabulary]
+
 
 PLAIN = {"temperature": 0.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0}
 """Greedy where a request says nothing else, as the bundle is; what is drawn is drawn from all."""
@@ -71,34 +225,28 @@ class Requests:
 
     def _asked(self, body: Mapping[str, Any]) -> Asked:
         messages = chat_of(body.get("messages"))
-        for name, value in ((name, body.get(name)) for name in NOT_SERVED):
-            if value not in (None, False, [], {}):
-                raise ValueError(f"{name}: this server does not have it.")
-        n, stream = body.get("n"), body.get("stream")
-        if n is not None and (isinstance(n, bool) or n != 1):
-            raise ValueError("n: this server gives one answer to a request.")
-        if stream is not None and not isinstance(stream, bool):
-            raise ValueError("stream: expected true or false.")
-        logprobs = body.get("logprobs")
-        if logprobs is not None and not isinstance(logprobs, bool):
-            raise ValueError("logprobs: expected true or false.")
-        if logprobs and stream:
-            raise ValueError("logprobs: they are given whole. Leave stream out.")
+        for name in NOT_SERVED:
+            _expect(
+                body.get(name) in (None, False, [], {}), f"{name}: this server does not have it."
+            )
+        n, stream, logprobs = body.get("n"), body.get("stream"), body.get("logprobs")
+        is_one = n is None or (n == 1 and not isinstance(n, bool))
+        _expect(is_one, "n: this server gives one answer to a request.")
+        _expect(isinstance(stream, bool | None), "stream: expected true or false.")
+        _expect(isinstance(logprobs, bool | None), "logprobs: expected true or false.")
+        _expect(not (logprobs and stream), "logprobs: they are given whole. Leave stream out.")
         stops = body.get("stop")
         stops = [] if stops is None else [stops] if isinstance(stops, str) else stops
-        if not isinstance(stops, list) or not all(isinstance(one, str) and one for one in stops):
-            raise ValueError("stop: expected a text, or a list of texts.")
-        if len(stops) > MOST_STOPS:
-            raise ValueError(f"stop: expected {MOST_STOPS} texts at most.")
+        are_texts = isinstance(stops, list) and all(isinstance(s, str) and s for s in stops)
+        _expect(are_texts, "stop: expected a text, or a list of texts.")
+        _expect(len(stops) <= MOST_STOPS, f"stop: expected {MOST_STOPS} texts at most.")
         tools = body.get("tools") or None
-        if tools is not None and not (
-            isinstance(tools, list) and all(isinstance(one, Mapping) for one in tools)
-        ):
-            raise ValueError("tools: expected a list of tools.")
-        if tools is not None and stream:
-            raise ValueError("tools: calls are given whole. Leave stream out.")
-        if body.get("tool_choice") not in (None, "auto"):
-            raise ValueError("tool_choice: this server has auto alone.")
+        if tools is not None:
+            are_tools = isinstance(tools, list) and all(isinstance(t, Mapping) for t in tools)
+            _expect(are_tools, "tools: expected a list of tools.")
+            _expect(not stream, "tools: calls are given whole. Leave stream out.")
+        is_auto = body.get("tool_choice") in (None, "auto")
+        _expect(is_auto, "tool_choice: this server has auto alone.")
         form = self._forms.asked(body.get("response_format"))
         llama = {
             **PLAIN,
@@ -126,6 +274,16 @@ class Requests:
                 )
             found = value
         return found
+
+
+def _expect(is_met: bool, message: str) -> None:
+    """Refuse a request that does not meet what it has to.
+
+    Raises:
+        ValueError: it does not.
+    """
+    if not is_met:
+        raise ValueError(message)
 
 
 def parsed(data: bytes) -> Mapping[str, Any]:
@@ -192,16 +350,14 @@ def chat_of(messages: Any) -> list[dict[str, Any]]:
     Raises:
         ValueError: they are none, one has a role that no chat template knows, or no user asks.
     """
-    if not isinstance(messages, list):
-        raise ValueError("messages: expected a list of messages.")
-    if not messages:
-        raise ValueError("messages: expected one message at least.")
+    _expect(isinstance(messages, list), "messages: expected a list of messages.")
+    _expect(bool(messages), "messages: expected one message at least.")
     chat = [plain(message) for message in messages]
     for message in chat:
         if message["role"] not in ROLES:
             raise ValueError(f"role={_shown(message['role'])}: expected {listed(ROLES, 'or')}.")
-    if all(message["role"] != "user" for message in chat):
-        raise ValueError("messages: expected one of role user at least.")
+    has_user = any(message["role"] == "user" for message in chat)
+    _expect(has_user, "messages: expected one of role user at least.")
     return chat
 
 

@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Mapping
-from typing import TYPE_CHECKING
+import asyncio
+import contextlib
+import logging
+import os
+import shutil
+import signal
+import socket
+import ssl
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
 
-if TYPE_CHECKING:
-    from starlette.requests import Request
-    from starlette.responses import Response
-
+import anyio
+import httpx
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 GONE = 499
 """Status of a request whose client is gone, as nginx has it; no one sees it."""
@@ -16,8 +30,6 @@ GONE = 499
 
 async def gone(request: Request, error: Exception) -> Response:
     """Return what nobody reads, for a client that left while it was read."""
-    from starlette.responses import Response
-
     return Response(status_code=GONE)
 
 
@@ -52,7 +64,216 @@ async def lines_of(parts: AsyncIterable[bytes]) -> AsyncIterator[str]:
 
 def api_error(status: int, message: str, headers: Mapping[str, str] | None = None) -> Response:
     """Return an error as the API has it."""
-    from starlette.responses import JSONResponse
-
     error = {"message": message, "type": "invalid_request_error", "code": status}
     return JSONResponse({"error": error}, status, headers)
+
+
+# Requests that wait for an answer: how many there may be, and what ends when a client leaves.
+
+_T = TypeVar("_T")
+
+
+class Waiting:
+    """ASGI middleware that refuses a request while there are too many before it."""
+
+    def __init__(self, app: ASGIApp, most: int, refusal: Callable[[], Response]) -> None:
+        """Let `most` requests in at once, and answer others with what `refusal` returns."""
+        self._app, self._most, self._refusal = app, most, refusal
+        self._n = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request; it counts until its answer is sent, or its client is gone."""
+        if self._n >= self._most:
+            await self._refusal()(scope, receive, send)
+            return
+        self._n += 1
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            self._n -= 1
+
+
+async def unless_gone(request: Request, work: Coroutine[Any, Any, _T]) -> _T | None:
+    """Return what a work gives; None where the client is gone first: the work is then cancelled.
+
+    Args:
+        request: whose body has been read.
+        work: for its answer.
+    """
+    leaves = asyncio.ensure_future(_leaves(request))
+    tasks: list[asyncio.Task[Any]] = [leaves]
+    try:
+        await asyncio.sleep(0)
+        if leaves.done():  # it was gone before
+            work.close()
+            return None
+        task = asyncio.ensure_future(work)
+        tasks.append(task)
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        return task.result() if task.done() else None
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _leaves(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def allow_open_files() -> None:
+    """Let this process open as many files as it may: each request that waits has two connections.
+
+    Usual is a limit of 1,024, which it may raise itself.
+    """
+    if sys.platform == "win32":
+        return
+    import resource
+
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):  # macOS takes no unlimited number
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def leave_out_of_log() -> None:
+    """Keep out of asyncio's log what is no error: that a client left while something was sent."""
+    logging.getLogger("asyncio").addFilter(_is_error)
+
+
+def _is_error(record: logging.LogRecord) -> bool:
+    # anyio sets the result of a read that was cancelled, where data came at the same moment.
+    kind = record.exc_info[0] if record.exc_info else None
+    is_cancelled = kind is not None and issubclass(kind, asyncio.InvalidStateError)
+    return not is_cancelled and record.msg != "socket.send() raised exception."
+
+
+# Requests with a connection each, which is closed with its request wherever that is cancelled.
+#
+# A pool of connections loses one for good where a request is cancelled between the connect and the
+# first byte (httpcore 1.0: the connection is new, and neither idle nor closed ever after).
+
+
+class OwnConnections(httpx.AsyncBaseTransport):
+    """Sends each request over a connection of its own."""
+
+    def __init__(self, socket: str | None = None) -> None:
+        """Take the socket file that is connected to; None takes the host of a request."""
+        self._socket = socket
+        self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # no one is asked over it: made once
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Send a request; its connection ends with its answer, or with this call."""
+        transport = httpx.AsyncHTTPTransport(uds=self._socket, verify=self._tls)
+        try:
+            answer = await transport.handle_async_request(request)
+        except BaseException:
+            await _close(transport)
+            raise
+        assert isinstance(answer.stream, httpx.AsyncByteStream)
+        return httpx.Response(
+            answer.status_code,
+            headers=answer.headers,
+            stream=_Closing(answer.stream, transport),
+            extensions=answer.extensions,
+        )
+
+
+class _Closing(httpx.AsyncByteStream):
+    """The body of an answer, whose end is that of its connection."""
+
+    def __init__(self, body: httpx.AsyncByteStream, transport: httpx.AsyncBaseTransport) -> None:
+        self._body, self._transport = body, transport
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        async for part in self._body:
+            yield part
+
+    async def aclose(self) -> None:
+        try:
+            await self._body.aclose()
+        finally:
+            await _close(self._transport)
+
+
+async def _close(transport: httpx.AsyncBaseTransport) -> None:
+    with anyio.CancelScope(shield=True):
+        await transport.aclose()
+
+
+class PassedOn(StreamingResponse):
+    """A stream that is made of another server's answer, which is closed however this one ends.
+
+    A client may leave before the first part: then nothing in the stream itself runs.
+    """
+
+    def __init__(
+        self,
+        parts: AsyncIterator[str] | AsyncIterator[bytes],
+        answer: httpx.Response,
+        status: int = 200,
+        headers: Mapping[str, str] | None = None,
+        media_type: str | None = None,
+    ) -> None:
+        super().__init__(parts, status, headers, media_type)
+        self._answer = answer
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the parts."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await self._answer.aclose()
+
+
+# A folder for the socket file of a server, which is deleted however the server ends.
+
+PREFIX = "stratos-llama-"
+SOCKET = "llama.sock"
+_STARTING_S = 600.0
+"""Age from which a folder whose socket nobody listens on is that of a process that was killed."""
+
+
+@contextmanager
+def socket_folder() -> Iterator[str]:
+    """Yield the path of a socket file in a folder of this user alone, until the block is left.
+
+    SIGTERM leaves the block, too: web servers raise it again after their shutdown, which would end
+    the process with the folder left behind. Folders of processes that were killed are deleted
+    first.
+    """
+    sweep()
+    with tempfile.TemporaryDirectory(prefix=PREFIX, ignore_cleanup_errors=True) as folder:
+        before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+        try:
+            yield str(Path(folder) / SOCKET)
+        finally:
+            signal.signal(signal.SIGTERM, before)
+
+
+def sweep(starting_s: float = _STARTING_S) -> None:
+    """Delete the folders of this user's servers that were killed; what cannot be deleted stays.
+
+    Args:
+        starting_s: seconds in which a server listens once it has made its folder.
+    """
+    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+        with contextlib.suppress(OSError):
+            found = folder.lstat()
+            is_old = time.time() > found.st_mtime + starting_s
+            if found.st_uid == os.getuid() and is_old and not _is_listened_on(folder / SOCKET):
+                shutil.rmtree(folder)
+
+
+def _is_listened_on(path: Path) -> bool:
+    """Return whether a process listens on a socket file, which outlives its process."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+        client.setblocking(False)
+        try:
+            client.connect(str(path))
+        except (ConnectionRefusedError, FileNotFoundError):
+            return False
+        except OSError:  # such as a full queue
+            return True
+    return True

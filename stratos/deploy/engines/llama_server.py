@@ -21,24 +21,38 @@ import sys
 import time
 import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import httpx
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
 
 from stratos.core.errors import StratosError
-from stratos.deploy.engines.answer_form import AnswerForms
-from stratos.deploy.engines.base import export_path
+from stratos.deploy.engines.base import export_path, facts_in
 from stratos.deploy.engines.chat_ids import ChatError, ChatIds, StopCut, first_stop
-from stratos.deploy.engines.chat_request import Asked, Requests
+from stratos.deploy.engines.chat_request import AnswerForms, Asked, Requests
 from stratos.deploy.engines.gguf_file import end_ids, has_byte_pairs
-from stratos.deploy.engines.http_api import GONE, api_error, gone, lines_of, read_body
-from stratos.deploy.engines.socket_folder import socket_folder
-from stratos.deploy.engines.waiting import Waiting, allow_open_files, leave_out_of_log, unless_gone
-
-if TYPE_CHECKING:
-    import httpx
-    from starlette.applications import Starlette
-    from starlette.requests import Request
-    from starlette.responses import Response
+from stratos.deploy.engines.http_api import (
+    GONE,
+    OwnConnections,
+    PassedOn,
+    Waiting,
+    allow_open_files,
+    api_error,
+    gone,
+    leave_out_of_log,
+    lines_of,
+    read_body,
+    socket_folder,
+    unless_gone,
+)
 
 THREADS = "OMP_NUM_THREADS"
 """Variable of the environment with the threads of one answer; `deploy` sets it for small models."""
@@ -142,15 +156,6 @@ def application(bundle: Path, socket: str, slots: int, context: int) -> Starlett
         slots: requests that llama.cpp answers at once; `MOST_WAITING` more wait there.
         context: tokens of the longest chat.
     """
-    import httpx
-    from starlette.applications import Starlette
-    from starlette.exceptions import HTTPException
-    from starlette.middleware import Middleware
-    from starlette.requests import ClientDisconnect
-    from starlette.routing import Route
-
-    from stratos.deploy.engines.own_connection import OwnConnections
-
     chats = ChatIds(bundle)
     front = _Front(
         chats,
@@ -161,9 +166,9 @@ def application(bundle: Path, socket: str, slots: int, context: int) -> Starlett
             base_url="http://llama",
             timeout=None,
         ),
-        model=_name_of(bundle),
-        ends=end_ids(bundle),
-        streams_text=has_byte_pairs(bundle),
+        _name_of(bundle),
+        end_ids(bundle),
+        has_byte_pairs(bundle),
     )
     app = Starlette(
         routes=[
@@ -189,50 +194,32 @@ def _name_of(bundle: Path) -> str:
 
 
 def _longest_answer(bundle: Path) -> int:
-    try:
-        facts = json.loads((bundle / "generation_config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return MOST_TOKENS
+    facts = facts_in(bundle, "generation_config.json")
     return int(facts.get("max_new_tokens") or MOST_TOKENS)
 
 
+@dataclass(eq=False)
 class _Front:
     """The OpenAI API, as far as a narrow model has it."""
 
-    def __init__(
-        self,
-        chats: ChatIds,
-        requests: Requests,
-        llama: httpx.AsyncClient,
-        *,
-        model: str,
-        ends: frozenset[int],
-        streams_text: bool,
-    ) -> None:
-        self._chats = chats
-        self._requests = requests
-        self._llama = llama
-        self._model = model
-        self._ends = ends
-        self._streams_text = streams_text
-        self._turn = asyncio.Semaphore(1)
+    _chats: ChatIds
+    _requests: Requests
+    _llama: httpx.AsyncClient
+    _model: str
+    _ends: frozenset[int]
+    _streams_text: bool
+    _turn: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
 
     async def health(self, request: Request) -> Response:
-        from starlette.responses import JSONResponse
-
         found = await self._llama.get("/health")
         return JSONResponse(found.json(), found.status_code)
 
     async def models(self, request: Request) -> Response:
-        from starlette.responses import JSONResponse
-
         one = {"id": self._model, "object": "model", "created": 0, "owned_by": "stratos"}
         return JSONResponse({"object": "list", "data": [one]})
 
     async def chat(self, request: Request) -> Response:
         """Answer a chat, at once or in parts."""
-        from starlette.responses import Response
-
         data = await read_body(request, MOST_BYTES)
         if data is None:
             return api_error(413, f"A request may have {MOST_BYTES // 2**20} MiB.")
@@ -255,8 +242,6 @@ class _Front:
         Raises:
             ChatError, ValueError, TypeError: it cannot be answered.
         """
-        from starlette.concurrency import run_in_threadpool
-
         if len(data) <= LONG_BYTES:
             return await run_in_threadpool(self._requests.read, data)
         await self._turn.acquire()
@@ -271,11 +256,6 @@ class _Front:
 
     async def _asked(self, asked: Asked) -> Response:
         """Ask llama.cpp; being cancelled closes the connection, and so ends its work."""
-        import httpx
-        from starlette.responses import JSONResponse
-
-        from stratos.deploy.engines.own_connection import PassedOn
-
         head = {
             "id": f"chatcmpl-{uuid.uuid4().hex}",
             "created": int(time.time()),
@@ -408,8 +388,6 @@ def _too_many() -> Response:
 
 async def _no_path(request: Request, error: Exception) -> Response:
     """Return the error of a path or method that this server does not have."""
-    from starlette.exceptions import HTTPException
-
     assert isinstance(error, HTTPException)
     message = (
         f"{request.method} {request.url.path}: this server does not have it. It has POST "
@@ -429,8 +407,6 @@ def _passed_on(answer: httpx.Response) -> Response:
 
 def _print_tokens(path: Path) -> None:
     """Print the ids of the chats on standard input, as llama.cpp makes them."""
-    import httpx
-
     with socket_folder() as socket:
         server = _llama(path, socket, 1, 512, own_template=True)
         transport = httpx.HTTPTransport(uds=socket)

@@ -12,8 +12,7 @@ from typing_extensions import override
 from stratos.core.reasons import Reason
 from stratos.core.typed import OneOf
 from stratos.deploy.engines.base import Count, Engine, Message, export_path
-from stratos.deploy.engines.cost import ServingCost
-from stratos.deploy.engines.gguf_formats import FORMATS
+from stratos.deploy.engines.cost import FORMATS, ServingCost
 from stratos.deploy.engines.words import NoGguf
 from stratos.records import ModelCard, ServingSetting
 
@@ -89,7 +88,7 @@ class LlamaCpp(Engine):
 
     def export(self, bundle: Path, forms: Sequence[str], chats: Sequence[list[Message]]) -> str:
         """Write GGUF files; return who can load them."""
-        from stratos.deploy.engines.gguf_export import export
+        from stratos.deploy.engines.gguf_file import export
 
         return export(bundle, forms, chats)
 

@@ -18,7 +18,7 @@ import threading
 import time
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from stratos.core.reasons import Reason
@@ -52,6 +52,18 @@ class _TokenizerInit(ctypes.Structure):
         ("slices", ctypes.c_void_p),
         ("later", ctypes.c_char * 256),
     )
+
+
+_POINTER, _TEXT = ctypes.c_void_p, ctypes.c_char_p
+_FUNCTIONS: dict[str, tuple[Any, ...]] = {
+    "llg_new_tokenizer": (_POINTER, _POINTER, _TEXT, ctypes.c_size_t),
+    "llg_constraint_init_set_defaults": (None, _POINTER, _POINTER),
+    "llg_validate_grammar": (ctypes.c_int32, _POINTER, _TEXT, _TEXT, _TEXT, ctypes.c_size_t),
+    "llg_new_matcher": (_POINTER, _POINTER, _TEXT, _TEXT),
+    "llg_matcher_compute_mask_into": (ctypes.c_int, _POINTER, _POINTER, ctypes.c_size_t),
+    "llg_matcher_consume_token": (ctypes.c_int, _POINTER, ctypes.c_uint32),
+}
+"""Functions of the library: what each returns, and what it takes."""
 
 
 @lru_cache(maxsize=256)
@@ -137,29 +149,9 @@ def _loaded(path: str) -> tuple[ctypes.CDLL, ctypes.Array[ctypes.c_char], object
         AttributeError: it exports none of these functions.
     """
     library = ctypes.CDLL(path)
-    new = library.llg_new_tokenizer
-    new.restype, new.argtypes = (
-        ctypes.c_void_p,
-        (ctypes.c_void_p, ctypes.c_char_p, ctypes.c_size_t),
-    )
-    defaults = library.llg_constraint_init_set_defaults
-    defaults.restype, defaults.argtypes = None, (ctypes.c_void_p, ctypes.c_void_p)
-    validate = library.llg_validate_grammar
-    validate.restype, validate.argtypes = (
-        ctypes.c_int32,
-        (ctypes.c_void_p, *[ctypes.c_char_p] * 3, ctypes.c_size_t),
-    )
-    matcher = library.llg_new_matcher
-    matcher.restype, matcher.argtypes = (
-        ctypes.c_void_p,
-        (ctypes.c_void_p, ctypes.c_char_p, ctypes.c_char_p),
-    )
-    library.llg_matcher_compute_mask_into.argtypes = (
-        ctypes.c_void_p,
-        ctypes.c_void_p,
-        ctypes.c_size_t,
-    )
-    library.llg_matcher_consume_token.argtypes = (ctypes.c_void_p, ctypes.c_uint32)
+    for name, (result, *arguments) in _FUNCTIONS.items():
+        function = getattr(library, name)
+        function.restype, function.argtypes = result, arguments
     end = b"\xff<end>"  # 0xff marks a special token, and is in no text
     lengths = (ctypes.c_uint32 * 257)(*([1] * 256), len(end))
     tokens = ctypes.create_string_buffer(bytes(range(256)) + end)
@@ -171,11 +163,11 @@ def _loaded(path: str) -> tuple[ctypes.CDLL, ctypes.Array[ctypes.c_char], object
         use_approximate_greedy_tokenize_fn=True,
     )
     said = ctypes.create_string_buffer(_ROOM)
-    tokenizer = new(ctypes.byref(asked), said, _ROOM)
+    tokenizer = library.llg_new_tokenizer(ctypes.byref(asked), said, _ROOM)
     if not tokenizer:
         raise OSError(said.value.decode("utf-8", "replace"))
     settings = ctypes.create_string_buffer(512)  # `LlgConstraintInit`, which takes under 100
-    defaults(settings, tokenizer)
+    library.llg_constraint_init_set_defaults(settings, tokenizer)
     return library, settings, (asked, lengths, tokens)
 
 

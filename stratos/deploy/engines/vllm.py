@@ -132,8 +132,7 @@ class Vllm(Engine):
 
     @override
     def compare_tokens(self, url: str, bundle: Path, chats: Sequence[list[Message]]) -> str:
-        from stratos.deploy.engines.chat_ids import ChatIds
-        from stratos.deploy.engines.same_tokens import by_transformers, first_difference
+        from stratos.deploy.engines.chat_ids import ChatIds, by_transformers, first_difference
 
         found = [self._tokens(url, bundle, chat) for chat in chats]
         expected = by_transformers(bundle, chats)

@@ -11,17 +11,22 @@ import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import httpx
+import uvicorn
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.middleware import Middleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
 
 from stratos.core.errors import StratosError
 from stratos.deploy.hosted_server import Hosted
 from stratos.deploy.origin import Origin
 from stratos.deploy.server import HOST
-
-if TYPE_CHECKING:
-    from starlette.applications import Starlette
-    from starlette.requests import Request
-    from starlette.responses import Response
 
 POLICY = (
     "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src data:; "
@@ -39,8 +44,6 @@ def serve_page(hosted: Hosted, origin: Origin, port: int) -> None:
         origin: what is known of the student.
         port: where the page listens, on this machine alone.
     """
-    import uvicorn
-
     uvicorn.run(
         application(hosted, origin),
         host=HOST,
@@ -58,11 +61,6 @@ def application(hosted: Hosted, origin: Origin) -> Starlette:
         hosted: the server that answers.
         origin: what is known of the student.
     """
-    from starlette.applications import Starlette
-    from starlette.middleware import Middleware
-    from starlette.middleware.trustedhost import TrustedHostMiddleware
-    from starlette.routing import Route
-
     page = _Page(hosted, origin)
     return Starlette(
         routes=[
@@ -115,8 +113,6 @@ class _Page:
 
     async def file(self, request: Request) -> Response:
         """Return the page, its script or its style."""
-        from starlette.responses import Response
-
         name = request.url.path.strip("/") or "page.html"
         text = (Path(__file__).parent / name).read_text(encoding="utf-8")
         headers = {"Content-Security-Policy": POLICY, "X-Content-Type-Options": "nosniff",
@@ -125,8 +121,6 @@ class _Page:
 
     async def facts(self, request: Request) -> Response:
         """Return what the page shows before anything is asked."""
-        from starlette.responses import JSONResponse
-
         origin, teacher = self._origin, self._origin.teacher
         return JSONResponse(
             {
@@ -142,9 +136,6 @@ class _Page:
 
     async def ask(self, body: Mapping[str, Any]) -> Response:
         """Stream the student's answer, as the server's own events."""
-        import httpx
-        from starlette.responses import StreamingResponse
-
         # The proxy of the environment is not asked for what is on this machine.
         client = httpx.AsyncClient(base_url=self._hosted.url, timeout=600, trust_env=False)
         try:
@@ -174,16 +165,12 @@ class _Page:
 
     async def check(self, body: Mapping[str, Any]) -> Response:
         """Tell what the task reads in an answer, and whether it is right."""
-        from starlette.responses import JSONResponse
-
         if not isinstance(body.get("text"), str):
             return _error(400, "text: expected a text.")
         return JSONResponse(asdict(self._origin.check(body["question"], body["text"])))
 
     async def teacher(self, body: Mapping[str, Any]) -> Response:
         """Ask the teacher the same question: one at a time, since local weights are here once."""
-        from starlette.concurrency import run_in_threadpool
-        from starlette.responses import JSONResponse
 
         def asked() -> Any:
             with self._one_at_a_time:
@@ -214,6 +201,4 @@ def _said(text: str) -> str:
 
 
 def _error(status: int, message: str) -> Response:
-    from starlette.responses import JSONResponse
-
     return JSONResponse({"error": message}, status)

@@ -33,11 +33,11 @@ from stratos.distill.words import (
 )
 from stratos.ledger import Ledger
 from stratos.records import Interval
-from stratos.teachers.address import Address
 from stratos.teachers.base import Billed
 from stratos.teachers.cost_estimate import CostEstimate
 from stratos.teachers.endpoint import sort
 from stratos.teachers.openai import OpenAITeacher
+from stratos.teachers.openai_settings import Address
 from stratos.teachers.scheduler import wait_s
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from stratos.records import ModelCard, Probe, TeacherProbe
 from stratos.synthesize.augmentation import Augmentation
 from stratos.synthesize.strategy import Strategy
 from stratos.teachers.base import Question, Teacher
-from stratos.teachers.cached import n_kept
+from stratos.teachers.cache import n_kept
 
 
 def is_hosted(card: ModelCard) -> bool:

@@ -34,7 +34,7 @@ from stratos.contrib.cascade.words import NeverEnough
 from stratos.core.errors import StratosError
 from stratos.deploy.server import free_port
 from stratos.records import ServingSetting
-from stratos.teachers import load_balancer
+from stratos.teachers import scheduler
 from stratos.teachers.base import Answer, Billed, Question
 from stratos.teachers.openai import OpenAITeacher
 
@@ -373,7 +373,7 @@ def test_no_one_waits_long_for_a_teacher_that_said_when_it_is_back(tmp_path: Pat
 def test_one_request_finds_out_whether_a_teacher_is_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(load_balancer, "_SHORTEST_PAUSE_S", 0.3)
+    monkeypatch.setattr(scheduler, "_SHORTEST_PAUSE_S", 0.3)
     slow = Told("teacher", seconds=2.0)
     with cascade(tmp_path, teacher=slow, seconds=0.5) as world:
         assert at_once(world, 6) == [("student", "timeout")] * 6

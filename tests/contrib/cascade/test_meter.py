@@ -23,9 +23,8 @@ from stratos.contrib.cascade.endpoint.made import (
 )
 from stratos.contrib.cascade.front import CascadeFront, typed
 from stratos.core.errors import StratosError
-from stratos.deploy.fronts import FrontStatus
-from stratos.deploy.hosted_server import Hosted
-from stratos.deploy.hosted_status import Standing, State
+from stratos.deploy.hosted_server import FrontStatus, Hosted
+from stratos.deploy.hosting import Standing, State
 
 
 def bundle_at(folder: Path, said: str) -> Path:
@@ -125,10 +124,7 @@ def test_the_counters_are_fields_for_scripts_and_words_for_people(
     told = status.facts["cascade"]
     assert (told["escalated"], told["usd_this_month"]) == (300, 1.5)
     assert status.line == snapshot
-    one = Standing(
-        "/run/bundle", State.ANSWERS, "http://127.0.0.1:9/v1", 9, "llamacpp", "q8_0", 8, 1, 2,
-        "here", "now", 0, None, 3, 0, False, False, "log", "llamacpp q8_0", (status,),
-    )  # fmt: skip
+    one = Standing(hosted(), State.ANSWERS, 0, (status,))
     assert json.loads(one.json)["cascade"] == told and f"\n  {status.line}\n" in one.text
     silent = CascadeFront().status(Path(), hosted(), answers=False)
     assert silent == FrontStatus("", {"is_cascade": True, "cascade": None})

@@ -26,9 +26,9 @@ from stratos.contrib.cascade.stage import cascade
 from stratos.contrib.cascade.threshold import bared, is_bare
 from stratos.contrib.cascade.words import LateTeacher
 from stratos.core.errors import StratosError
-from stratos.deploy.bundle import make_bundle
-from stratos.deploy.engines.gguf_export import export
+from stratos.deploy.engines.gguf_file import export
 from stratos.deploy.engines.llamacpp import LlamaCpp
+from stratos.deploy.stage import make_bundle
 from stratos.estimate.cards import Workload
 from stratos.evaluate import evaluate
 from stratos.evaluate.answer_files import read_answers

@@ -31,7 +31,7 @@ from stratos.contrib.nginx_config import Limits, config, script
 from stratos.core.errors import StratosError
 from stratos.core.process import Process
 from stratos.deploy.hosted_server import CACHE, Hosted, state_of
-from stratos.deploy.hosted_status import standing
+from stratos.deploy.hosting import standing
 from stratos.deploy.server import free_port
 
 pytestmark = [pytest.mark.slow, pytest.mark.kill]

@@ -15,7 +15,7 @@ from syrupy.assertion import SnapshotAssertion
 from stratos.contrib.logs import survey as survey_module
 from stratos.contrib.logs.command import card_named, lines_of
 from stratos.contrib.logs.survey import CARD, EMAIL, IBAN, ID, PHONE, personal_data, survey
-from stratos.teachers.model_names import card_of
+from stratos.teachers.lifetime import card_of
 
 EXTRACT = "Extract product and order from the message of a customer, as one JSON object."
 SORT = "Say whether the review that the user sends is positive or negative, in one word."

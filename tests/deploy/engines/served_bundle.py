@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from stratos.deploy.engines.gguf_export import export
+from stratos.deploy.engines.gguf_file import export
 from stratos.distill.tokenizer import trained_tokenizer
 
 CHATS = [

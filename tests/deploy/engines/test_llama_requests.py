@@ -17,13 +17,12 @@ import psutil
 import pytest
 from served_bundle import CHATS
 
-from stratos.deploy.commands import environment_of, serve_arguments
-from stratos.deploy.engines.answer_form import AnswerForms, why_too_large
+from stratos.deploy.bundle_server import environment_of, serve_arguments
 from stratos.deploy.engines.chat_ids import ChatError, ChatIds
-from stratos.deploy.engines.chat_request import Requests
+from stratos.deploy.engines.chat_request import AnswerForms, Requests, why_too_large
+from stratos.deploy.engines.http_api import Waiting
 from stratos.deploy.engines.llama_server import _too_many
 from stratos.deploy.engines.llamacpp import LlamaCpp
-from stratos.deploy.engines.waiting import Waiting
 from stratos.deploy.engines.words import SchemaTooLarge
 from stratos.deploy.server import HOST, Server, free_port, serving
 from stratos.records import ServingSetting

@@ -16,14 +16,18 @@ import pytest
 from served_bundle import CHATS, by_transformers
 
 from stratos.core.errors import StratosError
-from stratos.deploy.commands import environment_of, serve_arguments
+from stratos.deploy.bundle_server import environment_of, serve_arguments
 from stratos.deploy.engines.base import export_path
-from stratos.deploy.engines.chat_ids import ChatIds
-from stratos.deploy.engines.gguf_export import by_llama, export
-from stratos.deploy.engines.gguf_file import ARCHITECTURES, cannot_export, write_gguf
+from stratos.deploy.engines.chat_ids import ChatIds, first_difference
+from stratos.deploy.engines.gguf_file import (
+    ARCHITECTURES,
+    by_llama,
+    cannot_export,
+    export,
+    write_gguf,
+)
 from stratos.deploy.engines.http_api import lines_of
 from stratos.deploy.engines.llamacpp import LlamaCpp
-from stratos.deploy.engines.same_tokens import first_difference
 from stratos.deploy.engines.words import ScaledRotary, UnevenRows, UnknownArchitecture
 from stratos.deploy.server import HOST, Server, free_port, serving
 from stratos.models.decode.batched import complete

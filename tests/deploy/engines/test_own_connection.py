@@ -14,8 +14,7 @@ import httpx
 import pytest
 from starlette.requests import Request
 
-from stratos.deploy.engines.own_connection import OwnConnections, PassedOn
-from stratos.deploy.engines.waiting import unless_gone
+from stratos.deploy.engines.http_api import OwnConnections, PassedOn, unless_gone
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="/proc lists the open files")
 STEPS = 60

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from stratos.deploy.commands import environment_of, serve_arguments
+from stratos.deploy.bundle_server import environment_of, serve_arguments
+from stratos.deploy.engines.http_api import SOCKET, socket_folder, sweep
 from stratos.deploy.engines.llamacpp import LlamaCpp
-from stratos.deploy.engines.socket_folder import SOCKET, socket_folder, sweep
 from stratos.deploy.server import HOST, free_port, serving
 from stratos.records import ServingSetting
 
@@ -48,7 +48,7 @@ def test_a_server_that_is_stopped_leaves_no_folder(bundle, temporary, tmp_path) 
 
 def test_what_was_killed_is_swept_at_the_next_start(temporary) -> None:
     listens = (
-        "import socket, time; from stratos.deploy.engines.socket_folder import socket_folder\n"
+        "import socket, time; from stratos.deploy.engines.http_api import socket_folder\n"
         "with socket_folder() as path, socket.socket(socket.AF_UNIX) as server:\n"
         "    server.bind(path); server.listen(); print('up', flush=True); time.sleep(60)"
     )

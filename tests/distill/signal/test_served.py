@@ -12,7 +12,7 @@ from completion_server import MODEL, CompletionServer
 from signal_tools import alone, batch_of, context, documents, model, strategy, teacher, tokenizer
 
 from stratos.core.errors import BudgetError, TeacherError
-from stratos.deploy.commands import serve_arguments
+from stratos.deploy.bundle_server import serve_arguments
 from stratos.deploy.server import free_port, serving
 from stratos.distill.objectives.signals import TopK
 from stratos.distill.signal.fingerprint import TokenizerMismatch

@@ -10,7 +10,7 @@ from world import World
 
 from stratos.catalog import Catalog, Table
 from stratos.config import DeployConfig, LimitsConfig, TrafficConfig
-from stratos.deploy.engines.gguf_formats import FORMATS
+from stratos.deploy.engines.cost import FORMATS
 from stratos.deploy.engines.hugging_face import Transformers
 from stratos.deploy.engines.llamacpp import LlamaCpp
 from stratos.deploy.engines.vllm import Vllm

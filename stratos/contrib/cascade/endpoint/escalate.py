@@ -2,7 +2,7 @@
 
 A hosted teacher is asked through its endpoints (`teachers.address`), the one with the fewest in
 flight first. One that fails five times in a row is asked no more for a while (the circuit breaker
-of `teachers.load_balancer`), so that requests do not wait for what is down; then one request alone
+of `teachers.scheduler`), so that requests do not wait for what is down; then one request alone
 finds out whether it is back.
 
 Where an answer takes more than its ceiling, every later ceiling rises by as much, also after a
@@ -28,11 +28,11 @@ from stratos.contrib.cascade.endpoint.made import Meter
 from stratos.core.errors import StratosError
 from stratos.records import ModelCard
 from stratos.tasks.base import Message
-from stratos.teachers.address import Address
 from stratos.teachers.base import TOO_LONG, Answer, Billed, Question, Teacher
 from stratos.teachers.call_budget import is_paid, most_usd, overrun_of, price
-from stratos.teachers.load_balancer import Backend, LoadBalancer, Outcome
 from stratos.teachers.openai import OpenAITeacher
+from stratos.teachers.openai_settings import Address
+from stratos.teachers.scheduler import Backend, LoadBalancer, Outcome
 
 
 class Why(Enum):

@@ -30,9 +30,15 @@ from stratos.contrib.cascade.record import Escalation
 from stratos.contrib.cascade.threshold import Judge, Said, StudentError, bared, is_escalated
 from stratos.deploy.engines.chat_ids import first_stop
 from stratos.deploy.engines.chat_request import chat_of, parsed
-from stratos.deploy.engines.http_api import GONE, api_error, gone, read_body
-from stratos.deploy.engines.own_connection import PassedOn
-from stratos.deploy.engines.waiting import Waiting, unless_gone
+from stratos.deploy.engines.http_api import (
+    GONE,
+    PassedOn,
+    Waiting,
+    api_error,
+    gone,
+    read_body,
+    unless_gone,
+)
 from stratos.tasks.base import Message, Task
 from stratos.teachers.base import LENGTH, Answer
 from stratos.teachers.prompting import chat

@@ -27,8 +27,7 @@ from stratos.core.atomic_files import write_atomically
 from stratos.core.by_name import named
 from stratos.core.errors import StratosError
 from stratos.core.locks import is_locked, locked
-from stratos.deploy.fronts import FrontProgram
-from stratos.deploy.hosted_server import Hosted
+from stratos.deploy.hosted_server import FrontProgram, Hosted
 from stratos.ledger import Overrun
 from stratos.records import load
 from stratos.teachers.call_budget import most_usd
