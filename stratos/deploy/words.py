@@ -12,29 +12,24 @@ from stratos.records import Export
 # Why a format is not served.
 
 
-@dataclass(frozen=True)
 class FormatNotMade(Reason):
     """The engine cannot have the format."""
 
     format: str
     engine: str
 
-    def __str__(self) -> str:
-        return f"{self.format} for {self.engine} cannot be made."
+    says = "{format} for {engine} cannot be made."
 
 
-@dataclass(frozen=True)
 class FormatLosesTooMuch(Reason):
     """The format loses more accuracy than is allowed."""
 
     format: str
     engine: str
 
-    def __str__(self) -> str:
-        return f"{self.format} for {self.engine} loses more than deploy.max_loss_points."
+    says = "{format} for {engine} loses more than deploy.max_loss_points."
 
 
-@dataclass(frozen=True)
 class FormatBreaksLimit(Reason):
     """The student has too little accuracy in the format, and enough without it."""
 
@@ -50,7 +45,6 @@ class FormatBreaksLimit(Reason):
         )
 
 
-@dataclass(frozen=True)
 class OtherFormat(Reason):
     """Another format is served than the one that was to be."""
 
@@ -71,7 +65,6 @@ class OtherFormat(Reason):
 # How a server answers.
 
 
-@dataclass(frozen=True)
 class AnswersDiffer(Reason):
     """Answers of the server are not those of the evaluation."""
 
@@ -84,19 +77,17 @@ class AnswersDiffer(Reason):
         return f"{self.n_differing} of {answers} of the server {differ} of the evaluation."
 
 
-@dataclass(frozen=True)
 class LatencyMissed(Reason):
     """An answer takes longer on this machine than the limit allows."""
 
     latency_p95_ms: float
     limit_ms: float
 
-    def __str__(self) -> str:
-        return (
-            f"The server on this machine took {self.latency_p95_ms:.0f} ms for one answer (p95), "
-            f"above limits.latency_ms={self.limit_ms:g}. The planned server may be faster; a "
-            "smaller student is."
-        )
+    says = (
+        "The server on this machine took {latency_p95_ms:.0f} ms for one answer (p95), "
+        "above limits.latency_ms={limit_ms:g}. The planned server may be faster; a "
+        "smaller student is."
+    )
 
 
 @dataclass(frozen=True)

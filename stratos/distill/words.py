@@ -3,42 +3,43 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 
 from stratos.core.counted import counted
 from stratos.core.errors import did_you_mean
 from stratos.core.formats import about, duration
 from stratos.core.money import exact_usd
-from stratos.core.reasons import Phrase, Reason, Sentence
+from stratos.core.reasons import Reason
 
 
-class NoGradientWorkers(Sentence):
+class NoGradientWorkers(Reason):
     """Why no processes share the steps: nothing here has them."""
 
-    template = "no extension that shares steps among processes is installed (stratos.contrib.cpu)"
+    says = "no extension that shares steps among processes is installed (stratos.contrib.cpu)"
 
 
-class ProcessesUnused(Sentence):
+class ProcessesUnused(Reason):
     """Why one process trains although the config asks for several."""
 
     n_processes: int
     reason: Reason
 
-    template = "trainer.n_processes={self.n_processes} is not used: {self.reason}."
+    says = "trainer.n_processes={n_processes} is not used: {reason}."
 
 
-class ProcessesGone(Sentence):
+class ProcessesGone(Reason):
     """Why a training that several processes began goes on otherwise."""
 
     n_processes: int
     reason: Reason
 
-    template = (
-        "The training began on {self.n_processes} processes and goes on in one, so that sums "
-        "are rounded otherwise: {self.reason}."
+    says = (
+        "The training began on {n_processes} processes and goes on in one, so that sums "
+        "are rounded otherwise: {reason}."
     )
 
 
-class ProcessesBeyondCores(Sentence):
+class ProcessesBeyondCores(Reason):
     """Why the processes that the config asks for wait for each other."""
 
     n_processes: int
@@ -52,19 +53,17 @@ class ProcessesBeyondCores(Sentence):
 # --- tokenizers and the teacher's signal ----------------------------------------------------------
 
 
-class OtherToken(Sentence):
+class OtherToken(Reason):
     """Why two tokenizers differ: one id means two things."""
 
     id: int
     student: str
     teacher: str
 
-    template = (
-        "Id {self.id} is {self.student!r} to the student and {self.teacher!r} to the teacher."
-    )
+    says = "Id {id} is {student!r} to the student and {teacher!r} to the teacher."
 
 
-class OtherSplit(Sentence):
+class OtherSplit(Reason):
     """Why two tokenizers differ: they make other tokens of one text."""
 
     text: str
@@ -73,72 +72,72 @@ class OtherSplit(Sentence):
         return f"The text {self.text[:40]!r} is tokenized differently."
 
 
-class OtherEnd(Sentence):
+class OtherEnd(Reason):
     """Why two tokenizers differ: the teacher lacks what ends the student's texts."""
 
     id: int | None
 
-    template = "The student ends a text with id {self.id}, which the teacher does not have."
+    says = "The student ends a text with id {id}, which the teacher does not have."
 
 
-class AlignedPlaces(Sentence):
+class AlignedPlaces(Reason):
     """What a teacher with another tokenizer cannot score: every place."""
 
-    template = "it scores the places where both tokenizers begin a token at the same character"
+    says = "it scores the places where both tokenizers begin a token at the same character"
 
 
-class NotServed(Phrase):
+class NotServed(Reason, Enum):
     """What no served teacher gives."""
 
     WHOLE_DISTRIBUTION = "a served teacher gives only a part of its distribution, in its own tokens"
     HIDDEN_STATES = "a served teacher gives no hidden states to match"
 
 
-class ServedTemperature(Sentence):
+class ServedTemperature(Reason):
     """Why no served teacher gives a distribution at another temperature than 1."""
 
     temperature: float
 
-    template = "a served teacher gives its distribution at temperature 1, not {self.temperature:g}"
+    says = "a served teacher gives its distribution at temperature 1, not {temperature:g}"
 
 
-class OnlyAnswers(Sentence):
+class OnlyAnswers(Reason):
     """Why a teacher gives its text alone: its kind does."""
 
     kind: str
 
-    template = "{self.kind} only answers chats"
+    says = "{kind} only answers chats"
 
 
-class ScoringRefused(Sentence):
+class ScoringRefused(Reason):
     """Why an endpoint does not score given text: it refuses the request."""
 
     url: str
     cause: str
 
-    template = (
-        "{self.url} refuses to score given text with prompt_logprobs ({self.cause}; vLLM has "
+    says = (
+        "{url} refuses to score given text with prompt_logprobs ({cause}; vLLM has "
         "them, transformers serve does not)"
     )
 
 
-class ScoringIgnored(Sentence):
+class ScoringIgnored(Reason):
     """Why an endpoint does not score given text: it drops the setting without a word."""
 
     url: str
 
-    template = "{self.url} ignores prompt_logprobs (vLLM has them; transformers serve does not)"
+    says = "{url} ignores prompt_logprobs (vLLM has them; transformers serve does not)"
 
 
-class OtherTokensScored(Sentence):
+class OtherTokensScored(Reason):
     """Why the scores of an endpoint are of no use."""
 
     url: str
 
-    template = "{self.url} scores other tokens than those sent"
+    says = "{url} scores other tokens than those sent"
 
 
-class FewerTokens(Sentence):
+class FewerTokens(Reason):
     """What an endpoint gives less of than the strategy has of each place."""
 
     n_given: int
@@ -148,7 +147,7 @@ class FewerTokens(Sentence):
         return f"it gives {counted(self.n_given, 'token')} a place instead of {self.n_wanted}"
 
 
-class SignalTooDear(Sentence):
+class SignalTooDear(Reason):
     """Why a paid teacher is not asked to score the documents."""
 
     n_documents: int
@@ -164,69 +163,69 @@ class SignalTooDear(Sentence):
         )
 
 
-class ServedTopK(Sentence):
+class ServedTopK(Reason):
     """Why a cache is of the likeliest tokens although sampled ones are configured."""
 
     teacher: str
 
-    template = (
-        "Teacher {self.teacher} is served and gives its most likely tokens, not sampled ones: "
+    says = (
+        "Teacher {teacher} is served and gives its most likely tokens, not sampled ones: "
         "the cache is topk."
     )
 
 
-class PaidEachTime(Sentence):
+class PaidEachTime(Reason):
     """Why a cache would be cheaper."""
 
     teacher: str
 
-    template = (
-        "Teacher {self.teacher} is paid each time the student reads a text. To pay once: "
+    says = (
+        "Teacher {teacher} is paid each time the student reads a text. To pay once: "
         "strategy.cache=topk"
     )
 
 
-class NoDistributions(Sentence):
+class NoDistributions(Reason):
     """Why a student learns from the text alone."""
 
     teacher: str
     reason: Reason
 
-    template = (
-        "Teacher {self.teacher} gives no distributions: {self.reason}. "
+    says = (
+        "Teacher {teacher} gives no distributions: {reason}. "
         "The student learns from its verified text."
     )
 
 
-class LessSignal(Sentence):
+class LessSignal(Reason):
     """What a teacher's signal lacks."""
 
     teacher: str
     reason: Reason
 
-    template = "Teacher {self.teacher}: {self.reason}."
+    says = "Teacher {teacher}: {reason}."
 
 
-class ShardAbsent(Sentence):
+class ShardAbsent(Reason):
     """Why a shard of the signal cache has to be computed: it is not there."""
 
-    template = "it is not there"
+    says = "it is not there"
 
 
-class ShardCorrupt(Sentence):
+class ShardCorrupt(Reason):
     """Why a shard of the signal cache has to be computed anew."""
 
     shard: int
     url: str
     cause: str
 
-    template = "Shard {self.shard} of the signal cache {self.url} is corrupt ({self.cause})."
+    says = "Shard {shard} of the signal cache {url} is corrupt ({cause})."
 
 
 # --- objectives -----------------------------------------------------------------------------------
 
 
-class UnknownParameter(Sentence):
+class UnknownParameter(Reason):
     """Why a parameter is refused: its divergence has none of that name."""
 
     divergence: str
@@ -239,7 +238,7 @@ class UnknownParameter(Sentence):
         return f"{self.divergence} has no parameter {self.name}.{near} {has}"
 
 
-class ParameterOutOfRange(Sentence):
+class ParameterOutOfRange(Reason):
     """Why the value of a parameter is refused."""
 
     name: str
@@ -247,55 +246,55 @@ class ParameterOutOfRange(Sentence):
     low: float
     high: float
 
-    template = "{self.name}={self.value} is not between {self.low:g} and {self.high:g}."
+    says = "{name}={value} is not between {low:g} and {high:g}."
 
 
 # --- checkpoints ----------------------------------------------------------------------------------
 
 
-class EmptyCheckpoint(Sentence):
+class EmptyCheckpoint(Reason):
     """Why the folder of a checkpoint cannot be loaded."""
 
-    template = "it is empty"
+    says = "it is empty"
 
 
-class WrongChecksum(Sentence):
+class WrongChecksum(Reason):
     """Why the file of a checkpoint cannot be loaded."""
 
     part: str
     """Name of the damaged file in it."""
 
-    template = "{self.part} in it has a wrong checksum"
+    says = "{part} in it has a wrong checksum"
 
 
-class CheckpointUnreadable(Sentence):
+class CheckpointUnreadable(Reason):
     """Why a training resumes from an earlier checkpoint."""
 
     path: str
     reason: Reason
 
-    template = (
-        "The checkpoint {self.path} cannot be read ({self.reason}): the training resumes from "
+    says = (
+        "The checkpoint {path} cannot be read ({reason}): the training resumes from "
         "the one before it, or starts again if there is none."
     )
 
 
-class OtherInputs(Phrase):
+class OtherInputs(Reason, Enum):
     """Why the checkpoints in a folder are of another training."""
 
     CONFIG_OR_CORPUS = "by another config or corpus"
     NO_SIGNAL = "from the text alone, because the budget was too small"
 
 
-class CheckpointsAside(Sentence):
+class CheckpointsAside(Reason):
     """Why a training starts again beside checkpoints."""
 
     checkpoints: str
     aside: str
     reason: OtherInputs
 
-    template = (
-        "The checkpoint in {self.checkpoints} was made {self.reason}: it lies in {self.aside} "
+    says = (
+        "The checkpoint in {checkpoints} was made {reason}: it lies in {aside} "
         "now, and the training starts again"
     )
 
@@ -303,7 +302,7 @@ class CheckpointsAside(Sentence):
 # --- rows, and why a training ends ----------------------------------------------------------------
 
 
-class RowsTooLong(Sentence):
+class RowsTooLong(Reason):
     """Why training items are left out."""
 
     n: int
@@ -313,7 +312,7 @@ class RowsTooLong(Sentence):
         return f"{items} longer than the student's context: left out"
 
 
-class End(Sentence):
+class End(Reason):
     """Why a training ends before its last step."""
 
     step: int
@@ -327,7 +326,7 @@ class End(Sentence):
 class OutOfTime(End):
     """Its time limit was reached."""
 
-    template = "{self._ended}: its time limit was reached (trainer.max_time)."
+    says = "{_ended}: its time limit was reached (trainer.max_time)."
 
 
 class AccurateEnough(End):
@@ -335,10 +334,7 @@ class AccurateEnough(End):
 
     exact: float
 
-    template = (
-        "{self._ended}: {self.exact:.1%} of the validation items are right "
-        "(callbacks.stop_at_exact)."
-    )
+    says = "{_ended}: {exact:.1%} of the validation items are right (callbacks.stop_at_exact)."
 
 
 class NoBetter(End):
@@ -368,7 +364,7 @@ class PassedLimit:
     """What it would have to be."""
 
 
-class TooLong(Sentence):
+class TooLong(Reason):
     """Why a training is not begun, and what would make it fit."""
 
     student: str

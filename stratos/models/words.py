@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 
 from stratos.core.counted import counted
-from stratos.core.reasons import Phrase, Reason, Sentence
+from stratos.core.reasons import Reason
 
 _MOST_NAMED = 3
 
 
-class InFile(Sentence):
+class InFile(Reason):
     """Something is wrong with one file of a model."""
 
     name: str
     why: Reason
 
-    template = "{self.name}: {self.why}"
+    says = "{name}: {why}"
 
 
-class Lacks(Phrase):
+class Lacks(Reason, Enum):
     """A model lacks what every one has."""
 
     TOKENIZER = "it has no tokenizer (tokenizer.json or tokenizer.model)"
@@ -31,35 +32,35 @@ class Lacks(Phrase):
 # --- config.json ----------------------------------------------------------------------------------
 
 
-class NoSize(Sentence):
+class NoSize(Reason):
     """A config does not give a size that every model has."""
 
     what: str
     key: str
 
-    template = "it does not give its {self.what} ({self.key})"
+    says = "it does not give its {what} ({key})"
 
 
-class NotWhole(Sentence):
+class NotWhole(Reason):
     """A size is no whole number."""
 
     key: str
     value: str
 
-    template = "its {self.key} is {self.value}, not a whole number"
+    says = "its {key} is {value}, not a whole number"
 
 
-class OutOfBounds(Sentence):
+class OutOfBounds(Reason):
     """A size is one that no model has."""
 
     key: str
     value: int
     most: int
 
-    template = "its {self.key} is {self.value}, not between 1 and {self.most:,}"
+    says = "its {key} is {value}, not between 1 and {most:,}"
 
 
-class NoMultiple(Sentence):
+class NoMultiple(Reason):
     """A size does not divide another one."""
 
     key: str
@@ -67,16 +68,16 @@ class NoMultiple(Sentence):
     of_key: str
     of_value: int
 
-    template = "its {self.key} {self.value} is not a multiple of its {self.of_key} {self.of_value}"
+    says = "its {key} {value} is not a multiple of its {of_key} {of_value}"
 
 
-class NoToken(Sentence):
+class NoToken(Reason):
     """A setting of generation names no token."""
 
     key: str
     value: str
 
-    template = "its {self.key} is {self.value}, not the number of a token"
+    says = "its {key} is {value}, not the number of a token"
 
 
 # --- weights --------------------------------------------------------------------------------------
@@ -94,7 +95,7 @@ class OtherShape:
         return f"{self.name} is {_times(self.shape)} and {_times(self.by_config)} by the config"
 
 
-class OtherShapes(Sentence):
+class OtherShapes(Reason):
     """Tensors have other shapes than the config says."""
 
     tensors: tuple[OtherShape, ...]
@@ -103,13 +104,13 @@ class OtherShapes(Sentence):
         return f"its weights do not fit its config.json: {_listed([*map(str, self.tensors)])}"
 
 
-class OtherKind(Sentence):
+class OtherKind(Reason):
     """The weights are of another architecture."""
 
-    template = "its weights are of another kind of model than its config.json says"
+    says = "its weights are of another kind of model than its config.json says"
 
 
-class LacksWeights(Sentence):
+class LacksWeights(Reason):
     """Tensors of the model are in no file."""
 
     names: tuple[str, ...]
@@ -121,38 +122,38 @@ class LacksWeights(Sentence):
 # --- chats ----------------------------------------------------------------------------------------
 
 
-class WrongChat(Phrase):
+class WrongChat(Reason, Enum):
     """A chat template, or the tokenizer behind it, does not write a chat."""
 
     USER = "its chat template leaves out the user's message"
     TOKENS = "its tokenizer makes no tokens of a chat"
 
 
-class TokenBeyond(Sentence):
+class TokenBeyond(Reason):
     """The tokenizer makes a token that the model does not have."""
 
     token: int
     vocab_size: int
 
-    template = (
-        "its tokenizer makes token {self.token:,} of a chat, and its config.json has a "
-        "vocab_size of {self.vocab_size:,}"
+    says = (
+        "its tokenizer makes token {token:,} of a chat, and its config.json has a "
+        "vocab_size of {vocab_size:,}"
     )
 
 
-class Unloadable(Sentence):
+class Unloadable(Reason):
     """A loader fails on a part of a model."""
 
     part: str
     cause: str
 
-    template = "{self.part} cannot be read ({self.cause})"
+    says = "{part} cannot be read ({cause})"
 
 
 # --- students -------------------------------------------------------------------------------------
 
 
-class NotHere(Sentence):
+class NotHere(Reason):
     """The weights of a student are not on this machine."""
 
     commands: tuple[str, ...]
@@ -162,28 +163,28 @@ class NotHere(Sentence):
         return f"its weights are not on this machine. Type: {' or '.join(self.commands)}"
 
 
-class ShortContext(Sentence):
+class ShortContext(Reason):
     """A student reads too few tokens."""
 
     n_tokens: int
     least: int
 
-    template = "it reads {self.n_tokens} tokens at most, and a student has to read {self.least}"
+    says = "it reads {n_tokens} tokens at most, and a student has to read {least}"
 
 
-class Unusable(Sentence):
+class Unusable(Reason):
     """The model in a folder cannot be a student."""
 
     folder: str
     why: Reason
 
-    template = "the model in {self.folder} cannot be used: {self.why}"
+    says = "the model in {folder} cannot be used: {why}"
 
 
 # --- decoding -------------------------------------------------------------------------------------
 
 
-class OtherLogits(Sentence):
+class OtherLogits(Reason):
     """Why transformers decoded batches in place of a fast decoder."""
 
     n_batches: int

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from stratos.catalog.table import LOCAL
 from stratos.core.counted import counted, listed
@@ -25,7 +24,6 @@ from stratos.records import Interval, ModelScore, RoleChoice, ScaledToZero
 # Why the planner leaves a choice out, and what it warns of.
 
 
-@dataclass(frozen=True)
 class TooSlowHere(Reason):
     """A training on this machine takes longer than allowed, or more memory than there is."""
 
@@ -43,7 +41,6 @@ class TooSlowHere(Reason):
         )
 
 
-@dataclass(frozen=True)
 class TooBig(Reason):
     """No server that is allowed holds a model."""
 
@@ -53,14 +50,12 @@ class TooBig(Reason):
     largest: str
     largest_gib: float
 
-    def __str__(self) -> str:
-        return (
-            f"needs {self.gib:.1f} GiB to {self.verb}, and no server that is allowed holds it (the "
-            f"largest is {self.largest} with {self.largest_gib:.0f} GiB)"
-        )
+    says = (
+        "needs {gib:.1f} GiB to {verb}, and no server that is allowed holds it (the "
+        "largest is {largest} with {largest_gib:.0f} GiB)"
+    )
 
 
-@dataclass(frozen=True)
 class TooSmall(Reason):
     """A declared complexity asks for larger students."""
 
@@ -68,14 +63,12 @@ class TooSmall(Reason):
     least_params: int
     level: str
 
-    def __str__(self) -> str:
-        return (
-            f"its {self.n_params:,} parameters are below complexity.min_student_params="
-            f"{self.least_params} (complexity={self.level})"
-        )
+    says = (
+        "its {n_params:,} parameters are below complexity.min_student_params="
+        "{least_params} (complexity={level})"
+    )
 
 
-@dataclass(frozen=True)
 class NoEngine(Reason):
     """No engine of the choice runs on a server that is allowed."""
 
@@ -87,18 +80,15 @@ class NoEngine(Reason):
         return f"none of deploy.engines serves it on a server that is allowed ({wishes})"
 
 
-@dataclass(frozen=True)
 class EngineLeftOut(Reason):
     """The plan does not choose from an engine."""
 
     title: str
     why: Reason
 
-    def __str__(self) -> str:
-        return f"The plan does not consider {self.title}. {self.why}"
+    says = "The plan does not consider {title}. {why}"
 
 
-@dataclass(frozen=True)
 class LosesTooMuch(Reason):
     """What formats may lose would break the accuracy limit."""
 
@@ -115,7 +105,6 @@ class LosesTooMuch(Reason):
         )
 
 
-@dataclass(frozen=True)
 class RepeatsRows(Reason):
     """A teacher could only repeat the answers of labelled rows."""
 
@@ -137,7 +126,6 @@ class RepeatsRows(Reason):
         )
 
 
-@dataclass(frozen=True)
 class NodesUnknown(Reason):
     """Stages run on nodes of a cluster that are no offers of the plan."""
 
@@ -158,7 +146,6 @@ class NodesUnknown(Reason):
         )
 
 
-@dataclass(frozen=True)
 class TooManyRequests(Reason):
     """No allowed mix of servers keeps up with the requests to a student."""
 
@@ -179,7 +166,6 @@ class TooManyRequests(Reason):
         return f"{rate} more than its servers can answer within {' and '.join(bounds)}"
 
 
-@dataclass(frozen=True)
 class AlmostNothing(Reason):
     """A student would get almost nothing right, and another is better or may be."""
 
@@ -199,7 +185,6 @@ class AlmostNothing(Reason):
         return f"its accuracy is {known}, and students like it learn almost nothing{other}"
 
 
-@dataclass(frozen=True)
 class HardlyLearnt(Reason):
     """A student is expected to learn next to nothing."""
 
@@ -227,15 +212,12 @@ class HardlyLearnt(Reason):
 # Why a model is no alternative to the student, or may be none.
 
 
-@dataclass(frozen=True)
 class NotProbed(Reason):
     """Nothing is known of its accuracy."""
 
-    def __str__(self) -> str:
-        return "its accuracy is not known: it was not probed"
+    says = "its accuracy is not known: it was not probed"
 
 
-@dataclass(frozen=True)
 class BelowLimit(Reason):
     """All of its interval is below `limits.accuracy`."""
 
@@ -245,7 +227,6 @@ class BelowLimit(Reason):
         return f"{_shown(self.accuracy)}, below limits.accuracy"
 
 
-@dataclass(frozen=True)
 class AtMostBelowLimit(Reason):
     """What a log cannot disprove is below `limits.accuracy`."""
 
@@ -256,7 +237,6 @@ class AtMostBelowLimit(Reason):
         return f"at most {percent_most(self.most.mean)} ({ends}), below limits.accuracy"
 
 
-@dataclass(frozen=True)
 class MayBeBelowLimit(Reason):
     """Its interval straddles `limits.accuracy`."""
 
@@ -266,7 +246,6 @@ class MayBeBelowLimit(Reason):
         return f"{_shown(self.accuracy)} may be below limits.accuracy"
 
 
-@dataclass(frozen=True)
 class SurelyWorse(Reason):
     """All of its interval is below that of the student."""
 
@@ -276,7 +255,6 @@ class SurelyWorse(Reason):
         return f"{_shown(self.accuracy)}, surely less accurate"
 
 
-@dataclass(frozen=True)
 class NextToNothing(Reason):
     """It does not do the task."""
 
@@ -286,7 +264,6 @@ class NextToNothing(Reason):
         return f"{_shown(self.accuracy)}, next to nothing"
 
 
-@dataclass(frozen=True)
 class TooSlow(Reason):
     """Its mean answer takes longer than a request may."""
 
@@ -299,7 +276,6 @@ class TooSlow(Reason):
         )
 
 
-@dataclass(frozen=True)
 class WorsePrompt(Reason):
     """The same model with another prompt is more accurate."""
 
@@ -319,7 +295,6 @@ class WorsePrompt(Reason):
 # Why distilling is not advised however well it pays.
 
 
-@dataclass(frozen=True)
 class Beaten(Reason):
     """Models were measured to be more accurate than the student."""
 
@@ -331,15 +306,12 @@ class Beaten(Reason):
         return f"But the student is less accurate than {models}."
 
 
-@dataclass(frozen=True)
 class AccuracyUnknown(Reason):
     """Nothing predicts the student's accuracy."""
 
-    def __str__(self) -> str:
-        return "How accurate the student will be is not known: see plan.pilot=true."
+    says = "How accurate the student will be is not known: see plan.pilot=true."
 
 
-@dataclass(frozen=True)
 class MissesLimit(Reason):
     """The student has too little for `limits.accuracy`."""
 
@@ -353,7 +325,6 @@ class MissesLimit(Reason):
         return f"But the student {misses} limits.accuracy={self.limit:g}: {_shown(self.accuracy)}."
 
 
-@dataclass(frozen=True)
 class AgreesTooLittle(Reason):
     """The student hardly ever gives the logged answer."""
 
@@ -364,7 +335,6 @@ class AgreesTooLittle(Reason):
         return f"{_agrees(self.accuracy, self.is_measured)}: it takes the place of nothing."
 
 
-@dataclass(frozen=True)
 class EnoughUnsaid(Reason):
     """How often the student gives the logged answer is all that is known."""
 
@@ -378,7 +348,6 @@ class EnoughUnsaid(Reason):
         )
 
 
-@dataclass(frozen=True)
 class LessAccurate(Reason):
     """An alternative is surely more accurate than the student."""
 
@@ -398,7 +367,6 @@ class LessAccurate(Reason):
 # What else is to be known of a verdict.
 
 
-@dataclass(frozen=True)
 class WithoutModel(Reason):
     """A baseline without a model answers much of the validation rows."""
 
@@ -412,7 +380,6 @@ class WithoutModel(Reason):
         )
 
 
-@dataclass(frozen=True)
 class NeedsNoModel(Reason):
     """A baseline without a model answers so much that the student has to beat it."""
 
@@ -424,26 +391,21 @@ class NeedsNoModel(Reason):
         )
 
 
-@dataclass(frozen=True)
 class Sunk(Reason):
     """The student is trained: its costs count no more."""
 
-    def __str__(self) -> str:
-        return "What the student has cost so far is left out: it is spent either way."
+    says = "What the student has cost so far is left out: it is spent either way."
 
 
-@dataclass(frozen=True)
 class EndsWithin(Reason):
     """The reference answers no more before the horizon ends."""
 
     model: str
     day: datetime.date
 
-    def __str__(self) -> str:
-        return f"{self.model} ends on {self.day}, within the horizon."
+    says = "{model} ends on {day}, within the horizon."
 
 
-@dataclass(frozen=True)
 class OnlySlow(Reason):
     """A model that would do the task takes too long."""
 
@@ -457,34 +419,27 @@ class OnlySlow(Reason):
         return f"{self.model} {would} do the task, but is too slow: {self.slow}."
 
 
-@dataclass(frozen=True)
 class NotSure(Reason):
     """The reference may be no alternative."""
 
     model: str
     why: Reason
 
-    def __str__(self) -> str:
-        return (
-            f"Whether {self.model} is an alternative is not sure: {self.why}. A probe of more "
-            "items tells (probe.n_items=<number>)."
-        )
+    says = (
+        "Whether {model} is an alternative is not sure: {why}. A probe of more "
+        "items tells (probe.n_items=<number>)."
+    )
 
 
-@dataclass(frozen=True)
 class SlicesNotAsked(Reason):
     """The price of an answer lacks that of some slices."""
 
     share: float
     """Of the rows that are of these slices."""
 
-    def __str__(self) -> str:
-        return (
-            f"Of slices with {self.share:.1%} of the rows no answer was asked: their price is open."
-        )
+    says = "Of slices with {share:.1%} of the rows no answer was asked: their price is open."
 
 
-@dataclass(frozen=True)
 class SharesUnknown(Reason):
     """The price of an answer counts all slices alike."""
 
@@ -497,7 +452,6 @@ class SharesUnknown(Reason):
         )
 
 
-@dataclass(frozen=True)
 class IfGivenBack(Reason):
     """What the verdict would be if the student's server were given back while nobody asks."""
 
@@ -522,7 +476,6 @@ class IfGivenBack(Reason):
         )
 
 
-@dataclass(frozen=True)
 class FreeServers(Reason):
     """Servers of one's own count as $0 an hour."""
 
@@ -556,18 +509,15 @@ def free_servers(roles: Iterable[RoleChoice]) -> FreeServers | None:
 # Why there is no verdict.
 
 
-@dataclass(frozen=True)
 class NoneProbed(Reason):
     """No model was probed."""
 
-    def __str__(self) -> str:
-        return (
-            "Whether distilling pays is not said: no model was probed. Name the one that you pay "
-            "for: teacher=<name> (--help teacher lists them)."
-        )
+    says = (
+        "Whether distilling pays is not said: no model was probed. Name the one that you pay "
+        "for: teacher=<name> (--help teacher lists them)."
+    )
 
 
-@dataclass(frozen=True)
 class NonePriced(Reason):
     """No model that was probed has a price."""
 

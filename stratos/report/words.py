@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from stratos.core.formats import percent, percent_range
 from stratos.core.reasons import Reason
 from stratos.records import Interval
 
 
-@dataclass(frozen=True)
 class BetterByShares(Reason):
     """Another model is surely more accurate than the student, as requests come."""
 
@@ -24,7 +21,6 @@ class BetterByShares(Reason):
         return f"{ours} against {theirs}, each slice by its share of the rows"
 
 
-@dataclass(frozen=True)
 class BetterOnItems(Reason):
     """Another model is more accurate than the student on the same test items."""
 

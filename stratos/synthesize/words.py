@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum, StrEnum
 
 from stratos.core.reasons import Reason
@@ -44,7 +43,6 @@ class NotWritten(Reason, Enum):
         return f"{self.value}: budget used up" if self is NotWritten.NO_MONEY else self.value
 
 
-@dataclass(frozen=True)
 class WrongReasoning(Reason):
     """A step of the teacher's reasoning is wrong, by the task."""
 

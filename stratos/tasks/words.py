@@ -19,7 +19,6 @@ MOST_NAMED = 8
 # --- a task, and its items ------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
 class NoTask(Reason):
     """A class does not inherit from `Task`."""
 
@@ -33,7 +32,6 @@ class NoTask(Reason):
         )
 
 
-@dataclass(frozen=True)
 class TaskLacks(Reason):
     """A task does not write all that it has to."""
 
@@ -43,15 +41,12 @@ class TaskLacks(Reason):
         return f"is not a Task: it lacks {', '.join(self.methods)}."
 
 
-@dataclass(frozen=True)
 class Unreadable(Reason):
     """No answer can be read from a text."""
 
-    def __str__(self) -> str:
-        return "it cannot be read"
+    says = "it cannot be read"
 
 
-@dataclass(frozen=True)
 class NotReadBack(Reason):
     """The answer of an item is not read back from the text that is learnt."""
 
@@ -61,15 +56,12 @@ class NotReadBack(Reason):
         return f"the answer {shown(self.answer)} cannot be read back from its text"
 
 
-@dataclass(frozen=True)
 class NoPath(Reason):
     """An item has no reasoning path."""
 
-    def __str__(self) -> str:
-        return "it has no reasoning path"
+    says = "it has no reasoning path"
 
 
-@dataclass(frozen=True)
 class PathEndsElsewhere(Reason):
     """A reasoning path announces another answer than that of its item."""
 
@@ -80,31 +72,26 @@ class PathEndsElsewhere(Reason):
         return f"its path ends in {shown(self.end)}, its answer is {shown(self.answer)}"
 
 
-@dataclass(frozen=True)
 class WrongStep(Reason):
     """A calculation of a solution does not come to its stated result."""
 
     calculation: str
     result: str
 
-    def __str__(self) -> str:
-        return f"{self.calculation} = {self.result} does not come out"
+    says = "{calculation} = {result} does not come out"
 
 
-@dataclass(frozen=True)
 class NeverReached(Reason):
     """The answer of an item is no number of its solution."""
 
     answer: str
 
-    def __str__(self) -> str:
-        return f"its path never reaches {self.answer}"
+    says = "its path never reaches {answer}"
 
 
 # --- a line of a file -----------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
 class LineTooLong(Reason):
     """A line has more bytes than one may have."""
 
@@ -116,15 +103,12 @@ class LineTooLong(Reason):
         return f"{self.n_bytes / mib:,.0f} MiB long; a line may have {self.most // mib} MiB"
 
 
-@dataclass(frozen=True)
 class RowTooLong(Reason):
     """An object of a JSON array is longer than a row may be."""
 
-    def __str__(self) -> str:
-        return "is longer than a row may be"
+    says = "is longer than a row may be"
 
 
-@dataclass(frozen=True)
 class NotUtf8(Reason):
     """The text is not encoded as UTF-8."""
 
@@ -135,7 +119,6 @@ class NotUtf8(Reason):
         return "not UTF-8" if self.byte is None else f"not UTF-8 (byte {self.byte})"
 
 
-@dataclass(frozen=True)
 class NotJson(Reason):
     """The text is not JSON."""
 
@@ -148,7 +131,6 @@ class NotJson(Reason):
         return f"not JSON ({self.problem}{at})"
 
 
-@dataclass(frozen=True)
 class UnreadableJson(Reason):
     """The text is nested too deep, or has a number of too many digits."""
 
@@ -159,7 +141,6 @@ class UnreadableJson(Reason):
         return f"not JSON that can be read{f' ({self.problem})' if self.problem else ''}"
 
 
-@dataclass(frozen=True)
 class JsonEndsHere(Reason):
     """A file of several JSON texts cannot be read on behind one that is not JSON."""
 
@@ -172,7 +153,6 @@ class JsonEndsHere(Reason):
         return f"not JSON ({self.problem}); what follows cannot be read"
 
 
-@dataclass(frozen=True)
 class NoObject(Reason):
     """A JSON text is no object."""
 
@@ -183,18 +163,15 @@ class NoObject(Reason):
         return f"expected an object{f', found {self.text}' if self.text else ''}"
 
 
-@dataclass(frozen=True)
 class NotCsv(Reason):
     """A line is not CSV."""
 
     problem: str
     """What the parser says."""
 
-    def __str__(self) -> str:
-        return f"not CSV ({self.problem})"
+    says = "not CSV ({problem})"
 
 
-@dataclass(frozen=True)
 class OtherFieldCount(Reason):
     """A line of a CSV file has more or fewer fields than the header."""
 
@@ -205,7 +182,6 @@ class OtherFieldCount(Reason):
         return f"expected {counted(self.n_fields, 'field')}"
 
 
-@dataclass(frozen=True)
 class LacksField(Reason):
     """A line has no field of a name."""
 
@@ -219,7 +195,6 @@ class LacksField(Reason):
         return f"has no field {self.field.replace('|', ' or ')}; it has {known}"
 
 
-@dataclass(frozen=True)
 class EmptyField(Reason):
     """A field of a line has no text."""
 
@@ -229,7 +204,6 @@ class EmptyField(Reason):
         return f"has no {shown(self.field)}"
 
 
-@dataclass(frozen=True)
 class OtherType(Reason):
     """A field of a line has a value of another type than it should have."""
 
@@ -239,25 +213,18 @@ class OtherType(Reason):
     expected: str
     """The type, with its article."""
 
-    def __str__(self) -> str:
-        return f"{self.field} is {self.value}, not {self.expected}"
+    says = "{field} is {value}, not {expected}"
 
 
-@dataclass(frozen=True)
 class AnswerTooLong(Reason):
     """An answer has more characters than a student writes."""
 
     n_characters: int
     most: int
 
-    def __str__(self) -> str:
-        return (
-            f"its answer has {self.n_characters:,} characters, and no student writes more than "
-            f"{self.most:,}"
-        )
+    says = "its answer has {n_characters:,} characters, and no student writes more than {most:,}"
 
 
-@dataclass(frozen=True)
 class UnknownSlice(Reason):
     """The slice of a row is none of the task's."""
 
@@ -268,7 +235,6 @@ class UnknownSlice(Reason):
         return f"its slice is {shown(self.slice) or 'empty'}, not one of {', '.join(self.slices)}"
 
 
-@dataclass(frozen=True)
 class Contradiction(Reason):
     """One question has different answers."""
 
@@ -276,8 +242,7 @@ class Contradiction(Reason):
     answers: str
     """The first of them, in words."""
 
-    def __str__(self) -> str:
-        return f"one question with {self.n_answers:,} different answers, {self.answers}"
+    says = "one question with {n_answers:,} different answers, {answers}"
 
 
 # --- a whole file ---------------------------------------------------------------------------------
@@ -300,7 +265,6 @@ class Listing:
             yield f"… and {more:,} more"
 
 
-@dataclass(frozen=True)
 class FileProblems(Reason):
     """What is wrong with the lines of a file that are no good rows."""
 
@@ -328,7 +292,6 @@ class FileProblems(Reason):
         )
 
 
-@dataclass(frozen=True)
 class AnswersNotRead(Reason):
     """A file of rows without answers has some with one."""
 
@@ -344,7 +307,6 @@ class AnswersNotRead(Reason):
         )
 
 
-@dataclass(frozen=True)
 class GoldNotRight(Reason):
     """A gold answer is not right by the user's verifier, compared with itself."""
 
@@ -364,7 +326,6 @@ class GoldNotRight(Reason):
         )
 
 
-@dataclass(frozen=True)
 class HeldOutCopies(Reason):
     """Held-out questions are copies of others, and are measured once."""
 
@@ -380,7 +341,6 @@ class HeldOutCopies(Reason):
         )
 
 
-@dataclass(frozen=True)
 class AnswersLikeIds(Reason):
     """A field has another value in every row, so that it may not be the answer."""
 
@@ -396,7 +356,6 @@ class AnswersLikeIds(Reason):
         )
 
 
-@dataclass(frozen=True)
 class SeveralLanguages(Reason):
     """Training rows are in several languages."""
 
@@ -418,7 +377,6 @@ class SeveralLanguages(Reason):
 # --- how many rows there are ----------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
 class TooFewRows(Reason):
     """A split has so few rows that nothing can be learnt or measured."""
 
@@ -438,7 +396,6 @@ class TooFewRows(Reason):
         )
 
 
-@dataclass(frozen=True)
 class MoreLabelsThanRows(Reason):
     """There are fewer training rows than labels."""
 
@@ -459,7 +416,6 @@ class MoreLabelsThanRows(Reason):
         )
 
 
-@dataclass(frozen=True)
 class WideIntervals(Reason):
     """Held-out splits are so small that an accuracy is hardly known."""
 
@@ -480,7 +436,6 @@ class WideIntervals(Reason):
 # --- labels ---------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
 class UnlearnableLabels(Reason):
     """Held-out rows have labels of which no training row is."""
 
@@ -497,7 +452,6 @@ class UnlearnableLabels(Reason):
         )
 
 
-@dataclass(frozen=True)
 class UnusedLabels(Reason):
     """`task.labels` names labels that no row has."""
 
@@ -509,7 +463,6 @@ class UnusedLabels(Reason):
         return f"No row has the {noun} {names}, which task.labels names."
 
 
-@dataclass(frozen=True)
 class RareLabels(Reason):
     """Labels have few training rows."""
 
@@ -537,7 +490,6 @@ class Typo:
         return f"{rare} for {shown(self.common)} ({self.n_common})"
 
 
-@dataclass(frozen=True)
 class LikelyTypos(Reason):
     """Labels look like slips of others."""
 
@@ -550,7 +502,6 @@ class LikelyTypos(Reason):
         )
 
 
-@dataclass(frozen=True)
 class MergedSpellings(Reason):
     """Labels that differ in case and spacing alone are read as one."""
 

@@ -2,38 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from stratos.core.counted import counted
 from stratos.core.reasons import Reason
 
 # --- hosted teachers ------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
 class NoKey(Reason):
     """The variable of the key is not set."""
 
     variable: str
 
-    def __str__(self) -> str:
-        return f"{self.variable} is not set. Type: export {self.variable}=<your key>"
+    says = "{variable} is not set. Type: export {variable}=<your key>"
 
 
-@dataclass(frozen=True)
 class OddKey(Reason):
     """What the variable of the key holds cannot be one."""
 
     variable: str
 
-    def __str__(self) -> str:
-        return (
-            f"{self.variable} holds a space, a line break or a character beyond ASCII, which no "
-            f"key does. Type: export {self.variable}=<your key>"
-        )
+    says = (
+        "{variable} holds a space, a line break or a character beyond ASCII, which no "
+        "key does. Type: export {variable}=<your key>"
+    )
 
 
-@dataclass(frozen=True)
 class WrongKey(Reason):
     """An endpoint refuses the key, or wants one."""
 
@@ -50,7 +43,6 @@ class WrongKey(Reason):
         )
 
 
-@dataclass(frozen=True)
 class NoPrice(Reason):
     """The price of a teacher is not known."""
 
@@ -67,7 +59,6 @@ class NoPrice(Reason):
         )
 
 
-@dataclass(frozen=True)
 class Retired(Reason):
     """A model is answered no more."""
 
@@ -88,73 +79,62 @@ class Retired(Reason):
         )
 
 
-@dataclass(frozen=True)
 class TermsForbid(Reason):
     """The terms of a model do not allow to train others on its answers."""
 
     license: str
 
-    def __str__(self) -> str:
-        return (
-            f"its terms ({self.license}) do not allow to train other models on its answers. If you "
-            "may all the same, type: teacher.accept_terms=true"
-        )
+    says = (
+        "its terms ({license}) do not allow to train other models on its answers. If you "
+        "may all the same, type: teacher.accept_terms=true"
+    )
 
 
 # --- their endpoints ------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
 class NoConnection(Reason):
     """Nothing answers at an address."""
 
     url: str
 
-    def __str__(self) -> str:
-        return f"{self.url} cannot be reached. Check the network, or teacher.base_url."
+    says = "{url} cannot be reached. Check the network, or teacher.base_url."
 
 
-@dataclass(frozen=True)
 class Silent(Reason):
     """An endpoint takes too long to list its models."""
 
     url: str
     seconds: float
 
-    def __str__(self) -> str:
-        return f"{self.url} did not list its models within {self.seconds:g} s."
+    says = "{url} did not list its models within {seconds:g} s."
 
 
-@dataclass(frozen=True)
 class Redirected(Reason):
     """An endpoint sends its clients to another host."""
 
     url: str
     target: str
 
-    def __str__(self) -> str:
-        return (
-            f"{self.url} redirects to {self.target}, which is another host: nothing is sent there. "
-            f"If the model is served there, type teacher.base_url={self.target}/v1 (or what its "
-            "address is)."
-        )
+    says = (
+        "{url} redirects to {target}, which is another host: nothing is sent there. "
+        "If the model is served there, type teacher.base_url={target}/v1 (or what its "
+        "address is)."
+    )
 
 
-@dataclass(frozen=True)
 class OtherAddress(Reason):
     """The API lies below the address that was given."""
 
     url: str
     api: str
 
-    def __str__(self) -> str:
-        return f"{self.url} is not the address of its API. Type teacher.base_url={self.api}"
+    says = "{url} is not the address of its API. Type teacher.base_url={api}"
 
 
 # --- teachers on this machine ---------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
 class NoWeights(Reason):
     """The weights of a model are nowhere."""
 
@@ -165,38 +145,31 @@ class NoWeights(Reason):
         return f"its weights are not here: {tried}"
 
 
-@dataclass(frozen=True)
 class NoPackage(Reason):
     """A package that ships weights is not installed."""
 
     package: str
 
-    def __str__(self) -> str:
-        return f"the package {self.package} is not installed"
+    says = "the package {package} is not installed"
 
 
-@dataclass(frozen=True)
 class NoPlace(Reason):
     """A path leads to no weights."""
 
     path: str
 
-    def __str__(self) -> str:
-        return f"{self.path} is no folder and no .gguf file"
+    says = "{path} is no folder and no .gguf file"
 
 
-@dataclass(frozen=True)
 class NoDownload(Reason):
     """The hub does not give a model."""
 
     name: str
     why: Reason
 
-    def __str__(self) -> str:
-        return f"{self.name} cannot be had from the Hugging Face hub ({self.why})"
+    says = "{name} cannot be had from the Hugging Face hub ({why})"
 
 
-@dataclass(frozen=True)
 class NoModelIn(Reason):
     """A folder holds no model."""
 
@@ -213,18 +186,15 @@ class NoModelIn(Reason):
         return f"{self.place} has neither {wanted} nor a config.json{has}"
 
 
-@dataclass(frozen=True)
 class UnreadableWeights(Reason):
     """A folder holds weights that cannot be read."""
 
     folder: str
     why: Reason
 
-    def __str__(self) -> str:
-        return f"its weights cannot be read from {self.folder}: {self.why}"
+    says = "its weights cannot be read from {folder}: {why}"
 
 
-@dataclass(frozen=True)
 class CannotLoad(Reason):
     """A teacher cannot be loaded here."""
 
@@ -242,7 +212,6 @@ class CannotLoad(Reason):
 # --- prompts and answers --------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
 class LongPrompt(Reason):
     """A prompt with its longest answer passes the context."""
 
@@ -265,17 +234,14 @@ class LongPrompt(Reason):
         )
 
 
-@dataclass(frozen=True)
 class BeyondEndpoint(Reason):
     """An endpoint refuses a prompt for its length."""
 
     about: str
 
-    def __str__(self) -> str:
-        return f"the prompt of {self.about} is longer than its endpoint allows"
+    says = "the prompt of {about} is longer than its endpoint allows"
 
 
-@dataclass(frozen=True)
 class NotRead(Reason):
     """A teacher could not read some questions."""
 
@@ -293,7 +259,6 @@ class NotRead(Reason):
         )
 
 
-@dataclass(frozen=True)
 class CutShort(Reason):
     """Too many answers ended at the longest length."""
 

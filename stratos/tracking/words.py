@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from stratos.core import extras
-from stratos.core.reasons import Sentence
+from stratos.core.reasons import Reason
 
 
-class PackageMissing(Sentence):
+class PackageMissing(Reason):
     """A tracker's package is not installed."""
 
     name: str
@@ -17,21 +17,21 @@ class PackageMissing(Sentence):
         )
 
 
-class NoTrackingServer(Sentence):
+class NoTrackingServer(Reason):
     """MLflow is asked for, and nothing says where its server is."""
 
-    template = (
+    says = (
         "logger=mlflow needs the address of a tracking server. Type "
         "logger.tracking_uri=http://<host>:5000, or set MLFLOW_TRACKING_URI. To start one "
         "here: mlflow server --port 5000"
     )
 
 
-class KeyRefused(Sentence):
+class KeyRefused(Reason):
     """W&B does not take the key of the environment."""
 
     host: str
     status: int
     """HTTP status of its answer."""
 
-    template = "{self.host} refuses the key of WANDB_API_KEY (HTTP {self.status})"
+    says = "{host} refuses the key of WANDB_API_KEY (HTTP {status})"

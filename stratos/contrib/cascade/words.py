@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import shlex
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -20,44 +19,37 @@ _NEARLY_ALL = 0.9
 """Share of requests from which on the text says that the teacher answers nearly all."""
 
 
-@dataclass(frozen=True)
 class NoPromise(Reason):
     """A limit on dollars is set, and nothing is promised."""
 
     key: str
 
-    def __str__(self) -> str:
-        return f"cascade.{self.key} is set without a promise. Add cascade.accuracy=0.95."
+    says = "cascade.{key} is set without a promise. Add cascade.accuracy=0.95."
 
 
-@dataclass(frozen=True)
 class NothingServed(Reason):
     """A run that serves nothing cannot promise anything."""
 
     accuracy: float
 
-    def __str__(self) -> str:
-        return (
-            f"cascade.accuracy={self.accuracy:g}: the student that asks its teacher is a served "
-            "one. Leave deploy=none out."
-        )
+    says = (
+        "cascade.accuracy={accuracy:g}: the student that asks its teacher is a served "
+        "one. Leave deploy=none out."
+    )
 
 
-@dataclass(frozen=True)
 class MeasureUnknown(Reason):
     """The engine does not give what tells how sure the student is."""
 
     measure: str
     engine: str
 
-    def __str__(self) -> str:
-        return (
-            f"cascade.measure={self.measure}: {self.engine} does not tell that of its answers. "
-            "Type cascade.measure=auto."
-        )
+    says = (
+        "cascade.measure={measure}: {engine} does not tell that of its answers. "
+        "Type cascade.measure=auto."
+    )
 
 
-@dataclass(frozen=True)
 class LateTeacher(Reason):
     """The teacher took longer for some answers than a request waits."""
 
@@ -78,7 +70,6 @@ class LateTeacher(Reason):
         )
 
 
-@dataclass(frozen=True)
 class NeverEnough(Reason):
     """A limit on dollars allows not a single call of the teacher."""
 
@@ -95,7 +86,6 @@ class NeverEnough(Reason):
         )
 
 
-@dataclass(frozen=True)
 class WithCascade(Reason):
     """What a cascade would come to for a student that misses its limit."""
 
@@ -108,15 +98,12 @@ class WithCascade(Reason):
 # Why a cascade is no alternative before its student is served.
 
 
-@dataclass(frozen=True)
 class StudentUnknown(Reason):
     """Nothing predicts the student's accuracy."""
 
-    def __str__(self) -> str:
-        return "the student's accuracy is not known yet"
+    says = "the student's accuracy is not known yet"
 
 
-@dataclass(frozen=True)
 class OutOfReach(Reason):
     """Student and teacher together are not accurate enough, whoever answers what."""
 
@@ -126,7 +113,6 @@ class OutOfReach(Reason):
         return f"not to be reached: {percent(self.best)} is the most that both have together"
 
 
-@dataclass(frozen=True)
 class ShareUnmeasured(Reason):
     """How many requests go to the teacher is a range."""
 

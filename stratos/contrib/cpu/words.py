@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from stratos.core.reasons import Phrase, Sentence
+from enum import Enum
+
+from stratos.core.reasons import Reason
 
 
-class Undivided(Phrase):
+class Undivided(Reason, Enum):
     """Why parts of a row cannot be trained on in forked processes."""
 
     SYSTEM = "processes are forked safely on Linux alone"
@@ -15,24 +17,24 @@ class Undivided(Phrase):
     DROPOUT = "it has dropout, which each process would draw for itself"
 
 
-class TooLarge(Sentence):
+class TooLarge(Reason):
     """Why a student is not divided: its operators are large enough for threads."""
 
     most_params: int
 
-    template = "it has more than {self.most_params:,} parameters"
+    says = "it has more than {most_params:,} parameters"
 
 
-class NoMoreProcesses(Sentence):
+class NoMoreProcesses(Reason):
     """Why the first process trains on the part of another one from the beginning."""
 
     cause: str
     """By the operating system."""
 
-    template = "No more process can be started ({self.cause}): the first trains for it."
+    says = "No more process can be started ({cause}): the first trains for it."
 
 
-class ProcessLost(Sentence):
+class ProcessLost(Reason):
     """Why the first process trains on the part of another one from now on."""
 
     pid: int

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import Enum
 
 from stratos.core.counted import counted, listed
@@ -24,21 +23,15 @@ class Doubt(Reason, Enum):
     LOOPS = "a text that repeats itself"
     CONTRADICTED = "another answer than most of those to the same request"
 
-    def __str__(self) -> str:
-        return self.value
 
-
-@dataclass(frozen=True)
 class FieldOfWrongType(Reason):
     """A field of a row has another type than its format has."""
 
     error: str
 
-    def __str__(self) -> str:
-        return f"has a field of a wrong type ({self.error})"
+    says = "has a field of a wrong type ({error})"
 
 
-@dataclass(frozen=True)
 class FilesLeftOut(Reason):
     """Messages have images or files, which no language model reads."""
 
@@ -54,7 +47,6 @@ class FilesLeftOut(Reason):
         )
 
 
-@dataclass(frozen=True)
 class CallsNotLearnt(Reason):
     """Turns of the model call tools, which the task does not learn."""
 
@@ -71,7 +63,6 @@ class CallsNotLearnt(Reason):
         )
 
 
-@dataclass(frozen=True)
 class OtherWorkloads(Reason):
     """Rows of a log are of other workloads than the one that is read."""
 
@@ -89,7 +80,6 @@ class OtherWorkloads(Reason):
         )
 
 
-@dataclass(frozen=True)
 class DatedSystems(Reason):
     """System prompts differ from the others in dates and numbers alone."""
 
@@ -107,7 +97,6 @@ class DatedSystems(Reason):
         )
 
 
-@dataclass(frozen=True)
 class OtherSystems(Reason):
     """System prompts are not the commonest one."""
 
@@ -124,21 +113,18 @@ class OtherSystems(Reason):
         )
 
 
-@dataclass(frozen=True)
 class OneSession(Reason):
     """The id of a session is that of nearly all conversations."""
 
     path: str
     n: int
 
-    def __str__(self) -> str:
-        return (
-            f"{self.path}: {self.n:,} conversations, nearly all, have one id of a session. It is "
-            "taken for none: conversations of one session may be of different splits."
-        )
+    says = (
+        "{path}: {n:,} conversations, nearly all, have one id of a session. It is "
+        "taken for none: conversations of one session may be of different splits."
+    )
 
 
-@dataclass(frozen=True)
 class SecretsReplaced(Reason):
     """Keys and tokens in messages were replaced."""
 
@@ -150,7 +136,6 @@ class SecretsReplaced(Reason):
         return f"{secrets} in the messages {are} replaced by ***."
 
 
-@dataclass(frozen=True)
 class AnswersNotUsed(Reason):
     """Logged answers are doubtful, and are not used."""
 
@@ -171,7 +156,6 @@ class AnswersNotUsed(Reason):
         )
 
 
-@dataclass(frozen=True)
 class LaterRowsRepeat(Reason):
     """So many later rows repeat earlier ones that a split by time leaves too few."""
 
@@ -179,23 +163,19 @@ class LaterRowsRepeat(Reason):
     n_repeated: int
     n_rows: int
 
-    def __str__(self) -> str:
-        return (
-            f"{self.path}: {self.n_repeated:,} of {self.n_rows:,} rows come later than others of "
-            "their session, or nearly repeat earlier ones, and are no test of what is learnt of "
-            "these: too few are left. Type +task=chat, which splits by sessions and not by time."
-        )
+    says = (
+        "{path}: {n_repeated:,} of {n_rows:,} rows come later than others of "
+        "their session, or nearly repeat earlier ones, and are no test of what is learnt of "
+        "these: too few are left. Type +task=chat, which splits by sessions and not by time."
+    )
 
 
-@dataclass(frozen=True)
 class NoLog(Reason):
     """The task has no log whose answers could be given again."""
 
-    def __str__(self) -> str:
-        return "the task has no log; type +task=logs"
+    says = "the task has no log; type +task=logs"
 
 
-@dataclass(frozen=True)
 class NoCard(Reason):
     """No card tells what the answers of a log cost."""
 

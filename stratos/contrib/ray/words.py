@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from stratos.core import extras
 from stratos.core.reasons import Reason
 
 
-@dataclass(frozen=True)
 class RayNotInstalled(Reason):
     """Ray cannot be imported."""
 
@@ -16,12 +13,10 @@ class RayNotInstalled(Reason):
         return f"synthesize.engine=ray: Ray is not installed. Type: {extras.install('ray')}"
 
 
-@dataclass(frozen=True)
 class Unreachable(Reason):
     """No job can be submitted to the cluster."""
 
     error: str
     """What it lacks, with what to type."""
 
-    def __str__(self) -> str:
-        return f"executor=ray: {self.error} Or type executor=here."
+    says = "executor=ray: {error} Or type executor=here."

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from stratos.core import extras
 from stratos.core.reasons import Reason
 
 
-@dataclass(frozen=True)
 class NoSky(Reason):
     """SkyPilot's program is nowhere."""
 
@@ -22,17 +19,14 @@ class NoSky(Reason):
         )
 
 
-@dataclass(frozen=True)
 class NoProgram(Reason):
     """A program that files are sent with is nowhere."""
 
     program: str
 
-    def __str__(self) -> str:
-        return f"executor=skypilot: there is no {self.program} on the PATH. Install it."
+    says = "executor=skypilot: there is no {program} on the PATH. Install it."
 
 
-@dataclass(frozen=True)
 class BrokenSky(Reason):
     """SkyPilot's program does not say its version."""
 
@@ -40,45 +34,37 @@ class BrokenSky(Reason):
     error: str
     """In its own words."""
 
-    def __str__(self) -> str:
-        return (
-            f"executor=skypilot: {self.path} --version fails ({self.error}). Type: pip install "
-            "'skypilot[aws]' (or another cloud)."
-        )
+    says = (
+        "executor=skypilot: {path} --version fails ({error}). Type: pip install "
+        "'skypilot[aws]' (or another cloud)."
+    )
 
 
-@dataclass(frozen=True)
 class OldSky(Reason):
     """SkyPilot lacks what is asked of it."""
 
     version: str
     oldest: str
 
-    def __str__(self) -> str:
-        return (
-            f"executor=skypilot: SkyPilot {self.version} is too old. Type: pip install "
-            f"'skypilot>={self.oldest}'"
-        )
+    says = (
+        "executor=skypilot: SkyPilot {version} is too old. Type: pip install 'skypilot>={oldest}'"
+    )
 
 
-@dataclass(frozen=True)
 class NoCloud(Reason):
     """SkyPilot has no credentials."""
 
-    def __str__(self) -> str:
-        return (
-            "executor=skypilot: SkyPilot may use no cloud: sky check finds no credentials. Type "
-            "sky check, which says for each cloud what it lacks, or type executor=here."
-        )
+    says = (
+        "executor=skypilot: SkyPilot may use no cloud: sky check finds no credentials. Type "
+        "sky check, which says for each cloud what it lacks, or type executor=here."
+    )
 
 
-@dataclass(frozen=True)
 class NoPrice(Reason):
     """Another server than the plan's has no price."""
 
-    def __str__(self) -> str:
-        return (
-            "executor.infra, executor.instance_type and executor.accelerators ask for another "
-            "server than the plan's, whose price is not known. Type "
-            "executor.usd_per_hour=<dollars>."
-        )
+    says = (
+        "executor.infra, executor.instance_type and executor.accelerators ask for another "
+        "server than the plan's, whose price is not known. Type "
+        "executor.usd_per_hour=<dollars>."
+    )

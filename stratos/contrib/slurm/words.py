@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from stratos.core import extras
 from stratos.core.errors import did_you_mean
 from stratos.core.reasons import Reason
 
 
-@dataclass(frozen=True)
 class NoSbatch(Reason):
     """This machine is no login node."""
 
-    def __str__(self) -> str:
-        return (
-            "executor=slurm: there is no sbatch on the PATH, so that this machine cannot submit to "
-            "SLURM. Give the command on a login node of the cluster, or type executor=here."
-        )
+    says = (
+        "executor=slurm: there is no sbatch on the PATH, so that this machine cannot submit to "
+        "SLURM. Give the command on a login node of the cluster, or type executor=here."
+    )
 
 
-@dataclass(frozen=True)
 class NoSubmitit(Reason):
     """The package that writes batch scripts is not installed."""
 
@@ -29,21 +25,15 @@ class NoSubmitit(Reason):
         return f"executor=slurm: submitit is not installed. Type: {extras.install('slurm')}"
 
 
-@dataclass(frozen=True)
 class Silent(Reason):
     """SLURM does not answer."""
 
     error: str
     """In its own words."""
 
-    def __str__(self) -> str:
-        return (
-            f"executor=slurm: SLURM does not answer ({self.error}). Try sinfo, or type "
-            "executor=here."
-        )
+    says = "executor=slurm: SLURM does not answer ({error}). Try sinfo, or type executor=here."
 
 
-@dataclass(frozen=True)
 class NoPartition(Reason):
     """The cluster has no partition of that name."""
 
@@ -59,7 +49,6 @@ class NoPartition(Reason):
         )
 
 
-@dataclass(frozen=True)
 class TooFewHours(Reason):
     """A job would be told to save before it has started."""
 
@@ -68,30 +57,26 @@ class TooFewHours(Reason):
     saves_s: float
     """Seconds before its limit at which a job is told to save."""
 
-    def __str__(self) -> str:
-        return (
-            f"executor.hours={self.hours:g}: a job is told to save {self.saves_s:g} s before its "
-            "limit, and has to start before that. Type executor.hours="
-            f"{self.least_hours:g} or more."
-        )
+    says = (
+        "executor.hours={hours:g}: a job is told to save {saves_s:g} s before its "
+        "limit, and has to start before that. Type executor.hours="
+        "{least_hours:g} or more."
+    )
 
 
-@dataclass(frozen=True)
 class TooManyHours(Reason):
     """The partition lets no job run for so long."""
 
     hours: float
     most_hours: float
 
-    def __str__(self) -> str:
-        return (
-            f"executor.hours={self.hours:g}: the partition lets a job run {self.most_hours:g} h. "
-            f"Type executor.hours={self.most_hours:g}: a job that reaches it goes back into the "
-            "queue and on from its checkpoint, executor.max_timeouts times."
-        )
+    says = (
+        "executor.hours={hours:g}: the partition lets a job run {most_hours:g} h. "
+        "Type executor.hours={most_hours:g}: a job that reaches it goes back into the "
+        "queue and on from its checkpoint, executor.max_timeouts times."
+    )
 
 
-@dataclass(frozen=True)
 class NoNodeTakes(Reason):
     """No node has what the settings ask for."""
 

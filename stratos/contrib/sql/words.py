@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from stratos.core.counted import listed
 from stratos.core.extras import install
 from stratos.core.reasons import Reason
 
 
-@dataclass(frozen=True)
 class QueryFails(Reason):
     """A gold query cannot be run."""
 
     error: str
 
-    def __str__(self) -> str:
-        return f"its query fails ({self.error})"
+    says = "its query fails ({error})"
 
 
-@dataclass(frozen=True)
 class DuckDbIsMissing(Reason):
     """The file is one of DuckDB, whose package is not installed."""
 
@@ -28,7 +24,6 @@ class DuckDbIsMissing(Reason):
         return f"it is a DuckDB file, and the package duckdb is not installed: {install('duckdb')}"
 
 
-@dataclass(frozen=True)
 class EmptyGolds(Reason):
     """Gold queries give no rows, so that many wrong queries are right there."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
@@ -16,17 +15,14 @@ MOST_NAMED = 20
 """Tools that a warning names before it only counts."""
 
 
-@dataclass(frozen=True)
 class NoTools(Reason):
     """A row offers no tool."""
 
     field: str
 
-    def __str__(self) -> str:
-        return f"{self.field} is empty, so that nothing can be called"
+    says = "{field} is empty, so that nothing can be called"
 
 
-@dataclass(frozen=True)
 class UnknownTool(Reason):
     """A call is of a tool that the row does not offer."""
 
@@ -43,7 +39,6 @@ class UnknownTool(Reason):
         )
 
 
-@dataclass(frozen=True)
 class WrongArguments(Reason):
     """The arguments of a call do not match the schema of its tool."""
 
@@ -55,15 +50,12 @@ class WrongArguments(Reason):
         return f"{shown(self.place, 120)}: {shown(self.problem, 120)}"
 
 
-@dataclass(frozen=True)
 class NestedTooDeep(Reason):
     """The arguments of a call cannot be checked."""
 
-    def __str__(self) -> str:
-        return "the arguments are nested too deep"
+    says = "the arguments are nested too deep"
 
 
-@dataclass(frozen=True)
 class WrongCall(Reason):
     """Something is wrong with the arguments of a call."""
 
@@ -72,11 +64,9 @@ class WrongCall(Reason):
     tool: str
     reason: Reason
 
-    def __str__(self) -> str:
-        return f"call {self.number} of {self.tool}: {self.reason}"
+    says = "call {number} of {tool}: {reason}"
 
 
-@dataclass(frozen=True)
 class NoArgument(Reason):
     """What else is right names an argument that the tool does not have."""
 
@@ -96,7 +86,6 @@ class NoArgument(Reason):
         )
 
 
-@dataclass(frozen=True)
 class WrongAccept(Reason):
     """A value that is to be right, too, does not match the schema of the tool."""
 
@@ -114,12 +103,10 @@ class WrongAccept(Reason):
         )
 
 
-@dataclass(frozen=True)
 class NotRecovered(Reason):
     """The calls of an item are not read back from its answer."""
 
-    def __str__(self) -> str:
-        return "its calls cannot be read back"
+    says = "its calls cannot be read back"
 
 
 class NoDraw(Enum):
@@ -134,7 +121,6 @@ class NoDraw(Enum):
     NOT_SAYABLE = "a value of {name} cannot be said in a few words"
 
 
-@dataclass(frozen=True)
 class NotDrawn(Reason):
     """A draw of calls of a tool makes no request."""
 
@@ -148,7 +134,6 @@ class NotDrawn(Reason):
         return self.problem.value.format(name=self.name, form=self.form)
 
 
-@dataclass(frozen=True)
 class NeverDrawn(Reason):
     """Nothing could be made for some tools."""
 

@@ -23,6 +23,3 @@ class NoVariant(Reason, Enum):
     OTHER_FORM = "a number in another form"
     IN_A_NAME = "a number in a name"
     UNKNOWN = "an unknown of an equation"
-
-    def __str__(self) -> str:
-        return self.value

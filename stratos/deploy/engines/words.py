@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from stratos.core.reasons import Reason
 
 
-@dataclass(frozen=True)
 class NotInstalled(Reason):
     """An engine is not installed on this machine."""
 
@@ -25,7 +22,6 @@ class NotInstalled(Reason):
         return f"{self.title} is not installed here. Type: {self.how_to_install}{elsewhere}"
 
 
-@dataclass(frozen=True)
 class NotInEnvironment(Reason):
     """The environment that a variable names does not have the engine."""
 
@@ -34,14 +30,12 @@ class NotInEnvironment(Reason):
     folder: str
     requirement: str
 
-    def __str__(self) -> str:
-        return (
-            f"{self.variable}={self.folder} is no virtual environment with {self.title}. Type: "
-            f'{self.folder}/bin/pip install "{self.requirement}"'
-        )
+    says = (
+        "{variable}={folder} is no virtual environment with {title}. Type: "
+        '{folder}/bin/pip install "{requirement}"'
+    )
 
 
-@dataclass(frozen=True)
 class HeadWidth(Reason):
     """An engine has no kernels for attention heads of a width."""
 
@@ -51,14 +45,12 @@ class HeadWidth(Reason):
     most: int
     multiple: int
 
-    def __str__(self) -> str:
-        return (
-            f"its attention heads are {self.width} wide, and {self.title} has kernels for "
-            f"{self.least} to {self.most}, where {self.multiple} divides them"
-        )
+    says = (
+        "its attention heads are {width} wide, and {title} has kernels for "
+        "{least} to {most}, where {multiple} divides them"
+    )
 
 
-@dataclass(frozen=True)
 class SchemaTooLarge(Reason):
     """A JSON Schema breaks a bound of what a grammar is made of."""
 
@@ -77,15 +69,12 @@ class SchemaTooLarge(Reason):
         return f"it may have {self.most:,} {self.what}."
 
 
-@dataclass(frozen=True)
 class NoGguf(Reason):
     """A model of which a card says no more than that a GGUF file cannot hold it."""
 
-    def __str__(self) -> str:
-        return "a GGUF file cannot hold it"
+    says = "a GGUF file cannot hold it"
 
 
-@dataclass(frozen=True)
 class UnknownArchitecture(Reason):
     """A GGUF file can be written of other architectures only."""
 
@@ -99,17 +88,14 @@ class UnknownArchitecture(Reason):
         )
 
 
-@dataclass(frozen=True)
 class ScaledRotary(Reason):
     """A GGUF file cannot be written yet of a model whose rotary embedding is scaled."""
 
     rope_type: str
 
-    def __str__(self) -> str:
-        return f"its rotary embedding is scaled ({self.rope_type}), which cannot be written yet"
+    says = "its rotary embedding is scaled ({rope_type}), which cannot be written yet"
 
 
-@dataclass(frozen=True)
 class UnevenRows(Reason):
     """The blocks of a format do not divide the rows of a model."""
 

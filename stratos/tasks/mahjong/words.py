@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 
 from stratos.core.reasons import Reason
 
 
-@dataclass(frozen=True)
 class NoHand(Reason):
     """A question is no hand of tiles."""
 
@@ -18,7 +16,6 @@ class NoHand(Reason):
         return self.problem
 
 
-@dataclass(frozen=True)
 class OtherTileCount(Reason):
     """A hand has more or fewer tiles than it should."""
 
@@ -26,16 +23,13 @@ class OtherTileCount(Reason):
     n_tiles: int
     """That it should have."""
 
-    def __str__(self) -> str:
-        return f"{self.hand} has not {self.n_tiles} tiles"
+    says = "{hand} has not {n_tiles} tiles"
 
 
-@dataclass(frozen=True)
 class BreaksRules(Reason):
     """An answer is none by the rules."""
 
-    def __str__(self) -> str:
-        return "it breaks the rules"
+    says = "it breaks the rules"
 
 
 class Fault(Enum):
@@ -68,7 +62,6 @@ class Fault(Enum):
     BEST = "answers {text}, the best are {right}"
 
 
-@dataclass(frozen=True)
 class WrongPath(Reason):
     """A step of a path, or its answer, is wrong."""
 

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from stratos.core.reasons import Reason
 from stratos.tasks.shown import shown
 
 
-@dataclass(frozen=True)
 class NoSchema(Reason):
     """A value is no object, and so no JSON Schema."""
 
@@ -18,7 +15,6 @@ class NoSchema(Reason):
         return f"a JSON Schema is an object, this is {shown(self.text)}."
 
 
-@dataclass(frozen=True)
 class InvalidSchema(Reason):
     """An object is no JSON Schema."""
 
@@ -30,76 +26,61 @@ class InvalidSchema(Reason):
         return f"no JSON Schema: {self.place}: {shown(self.problem, 160)}."
 
 
-@dataclass(frozen=True)
 class TooManyParts(Reason):
     """A schema has more parts than are read, or nests them deeper."""
 
     most: int
     deepest: int
 
-    def __str__(self) -> str:
-        return f"a schema may have {self.most:,} parts, {self.deepest} inside each other."
+    says = "a schema may have {most:,} parts, {deepest} inside each other."
 
 
-@dataclass(frozen=True)
 class AtPlace(Reason):
     """Something is wrong with a part of a schema."""
 
     place: str
     reason: Reason
 
-    def __str__(self) -> str:
-        return f"{self.place}: {self.reason}"
+    says = "{place}: {reason}"
 
 
-@dataclass(frozen=True)
 class EndlessReference(Reason):
     """The reference of a part leads back to it."""
 
-    def __str__(self) -> str:
-        return "its $ref leads back to itself, so that checking it would never end."
+    says = "its $ref leads back to itself, so that checking it would never end."
 
 
-@dataclass(frozen=True)
 class EndlessAnswer(Reason):
     """A part requires itself."""
 
-    def __str__(self) -> str:
-        return (
-            "it requires itself, so that no finite answer matches it. Take the property out of "
-            '"required", or allow null.'
-        )
+    says = (
+        "it requires itself, so that no finite answer matches it. Take the property out of "
+        '"required", or allow null.'
+    )
 
 
-@dataclass(frozen=True)
 class UnknownKeyword(Reason):
     """A part has a keyword that cannot be checked."""
 
     name: str
 
-    def __str__(self) -> str:
-        return f"{self.name} is not supported: leave it out."
+    says = "{name} is not supported: leave it out."
 
 
-@dataclass(frozen=True)
 class DynamicReference(Reason):
     """A part has a reference whose target depends on the way that led to it."""
 
     name: str
 
-    def __str__(self) -> str:
-        return f"{self.name} is not supported. Type $ref with a place in this file: #/$defs/…"
+    says = "{name} is not supported. Type $ref with a place in this file: #/$defs/…"
 
 
-@dataclass(frozen=True)
 class InnerId(Reason):
     """A part has an $id of its own."""
 
-    def __str__(self) -> str:
-        return "$id inside a schema changes what $ref means, and is not supported: leave it out."
+    says = "$id inside a schema changes what $ref means, and is not supported: leave it out."
 
 
-@dataclass(frozen=True)
 class OtherDocument(Reason):
     """A reference names another document."""
 
@@ -112,7 +93,6 @@ class OtherDocument(Reason):
         )
 
 
-@dataclass(frozen=True)
 class NoTarget(Reason):
     """A reference names no schema of the file."""
 
@@ -122,15 +102,12 @@ class NoTarget(Reason):
         return f"$ref {shown(self.reference)} names no schema of this file."
 
 
-@dataclass(frozen=True)
 class InfiniteMultiple(Reason):
     """`multipleOf` is no finite number."""
 
-    def __str__(self) -> str:
-        return "multipleOf has to be finite."
+    says = "multipleOf has to be finite."
 
 
-@dataclass(frozen=True)
 class UnsafePattern(Reason):
     """A pattern cannot be matched in linear time."""
 
@@ -142,15 +119,12 @@ class UnsafePattern(Reason):
         return f"the pattern {shown(self.pattern)} cannot be matched safely ({self.problem})."
 
 
-@dataclass(frozen=True)
 class NestedTooDeep(Reason):
     """An answer cannot be checked."""
 
-    def __str__(self) -> str:
-        return "it is nested too deep"
+    says = "it is nested too deep"
 
 
-@dataclass(frozen=True)
 class Mismatch(Reason):
     """An answer does not match the schema."""
 
