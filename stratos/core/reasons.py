@@ -32,11 +32,18 @@ class Reason:
             del cls.__setattr__, cls.__delattr__  # a class that is decorated, too, gets its own
 
     def __str__(self) -> str:
-        return str(self.value) if isinstance(self, Enum) else self.says.format_map(self)
+        return str(self.value) if isinstance(self, Enum) else self.says.format_map(_Fields(self))
 
-    def __getitem__(self, name: str) -> Any:
-        """Return a field or a property by its name, as `says` has it."""
-        return getattr(self, name)
+
+class _Fields(dict[str, Any]):
+    """Fields and properties of a reason by their names, as `says` has them."""
+
+    def __init__(self, reason: Reason) -> None:
+        super().__init__()
+        self._reason = reason
+
+    def __missing__(self, name: str) -> Any:
+        return getattr(self._reason, name)
 
 
 class Because(Reason):
