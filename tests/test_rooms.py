@@ -96,7 +96,6 @@ TWINS = {
     "answers.py": "answers of a model: had from it, read out of its text",
     "frontier.py": "the non-dominated plans: found, drawn",
     "metrics.py": "how answers are scored: one model, two models",
-    "students.py": "students that start from a model: had, asked about in the probe",
     "table.py": "many rows held as columns",
     "verdict.py": "whether it is worth it: as planned, as measured",
     "reasons.py": "reasons as values, why a plan was chosen",

@@ -70,7 +70,7 @@ def read_value(value: Any, kind: Any, where: str, problems: list[str]) -> Any:
     args = typing.get_args(kind)
     bases = tuple(one for one in (kind, *args) if isinstance(one, type) and is_dataclass(one))
     if isinstance(value, Mapping) and "_target_" in value and bases:
-        wanted = f"expected a class that is {in_words(kind)}."
+        wanted = f"expected a class that is {' or '.join(base.__name__ for base in bases)}."
         return read_target(
             value, where, problems, lambda cls: None if issubclass(cls, bases) else wanted
         )
