@@ -1,6 +1,7 @@
 # From a clone, with Python 3.11 or newer and pip:
 #   make demo    the main command on this machine, offline
-#   make test    the tests
+#   make test    the fast tests of the core, in minutes
+#   make test-all  every test: training, clusters, browsers, kills, the rooms of stratos/contrib
 #   make lint    style, types and YAML
 #   make docs    the pages of docs/ as a site, in build/site
 #   make versions  keep which code each version stands for (CONTRIBUTING.md)
@@ -11,16 +12,21 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: demo test lint docs versions attack wheel clean
+.PHONY: demo test test-all lint docs versions wall attack wheel clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
 	$(BIN)/python -m stratos +task=mahjong cloud=aws $(ARGS)
 
-# Hundreds of processes import Stratos: it is compiled once, whatever the environment says.
+# Processes of the tests import Stratos, too: it is compiled once, whatever the environment says.
+PYTEST = OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest \
+	--numprocesses auto --maxprocesses 4 --dist loadfile
+
 test: $(VENV)/.installed-dev
-	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest \
-		--numprocesses auto --maxprocesses 4 --dist loadfile $(ARGS)
+	$(PYTEST) --ignore=tests/contrib -m "not slow and not cluster and not browser and not kill" $(ARGS)
+
+test-all: $(VENV)/.installed-dev
+	$(PYTEST) $(ARGS)
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

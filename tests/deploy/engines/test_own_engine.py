@@ -98,7 +98,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "mine" / "deploy").mkdir(parents=True)
     (tmp_path / "mine" / "deploy" / "quick.yaml").write_text(YAML)
     monkeypatch.syspath_prepend(str(code))
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(code), os.environ["PYTHONPATH"]]))
+    monkeypatch.setenv("PYTHONPATH", str(code), prepend=os.pathsep)
     monkeypatch.setenv(ALLOW_TARGETS, "my_engines")
     monkeypatch.delitem(sys.modules, "my_engines", raising=False)
     return tmp_path / "mine"
