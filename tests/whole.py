@@ -1,4 +1,4 @@
-"""What `make test` leaves out because it takes long, and `make attack` runs."""
+"""What `make test-all` leaves out because it takes long, and `make attack` runs."""
 
 from __future__ import annotations
 
