@@ -42,7 +42,7 @@ def say(home: Path, *, stages: str, **student: object) -> str:
         "import json, sys\n"
         "from types import SimpleNamespace\n"
         "from stratos.config import StudentConfig\n"
-        "from stratos.estimate import card_of_student\n"
+        "from stratos.estimate.cards import card_of_student\n"
         "from stratos.models.students import check_students\n"
         "student = StudentConfig(name='mine', **json.loads(sys.argv[1]))\n"
         "stages = tuple(sys.argv[2].split(','))\n"

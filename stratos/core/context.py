@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from stratos.ledger import Ledger
 
 
-def unsaid(*values: Any) -> None:
+def unsaid(*values: Any, **named: Any) -> None:
     """Say nothing."""
 
 

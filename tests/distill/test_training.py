@@ -63,7 +63,7 @@ def test_adapters_end_in_an_ordinary_student(
     ids = torch.arange(20)[None]
     from stratos.distill import train
 
-    merge = train.save
+    merge = train._save
 
     def note(ready: Any, weights: dict[str, torch.Tensor], folder: Path) -> Any:
         ready.model.load_state_dict(weights, strict=False)
@@ -71,7 +71,7 @@ def test_adapters_end_in_an_ordinary_student(
             seen.append(ready.model.eval()(ids).logits.float())
         return merge(ready, weights, folder)
 
-    monkeypatch.setattr(train, "save", note)
+    monkeypatch.setattr(train, "_save", note)
     student = run_distill(tmp_path / "whole", **settings)
     assert student.curve[-1].loss < student.curve[0].loss - 0.05
 
