@@ -18,6 +18,7 @@ from stratos.contrib.logs.messages.conversation import (
     WrongRow,
     conversation_of,
     count_of,
+    first_known,
     particulars,
     seconds_of,
 )
@@ -362,11 +363,10 @@ def _by_events(events: Any) -> _Read | None:
 
 
 def _count(attributes: Row, *names: str) -> int | None:
-    for name in names:
-        for before in ("gen_ai.usage.", "llm.token_count.", "llm.usage."):
-            if (found := count_of(attributes.get(before + name))) is not None:
-                return found
-    return None
+    prefixes = ("gen_ai.usage.", "llm.token_count.", "llm.usage.")
+    return first_known(
+        count_of(attributes.get(prefix + name)) for name in names for prefix in prefixes
+    )
 
 
 def _latency(row: Row) -> float | None:
@@ -430,18 +430,16 @@ def _mapped(row: Mapping[str, Any], messages: str, answer: str | None) -> dict[s
         raise WrongRow(f"lacks the field {shown(messages)}")
     if isinstance(asked, str):
         asked = [{"role": "user", "content": asked}]
-    if answer is None:
-        return {**_named(row), "messages": asked}
-    return {**_named(row), "messages": asked, "response": _at(row, answer)}
-
-
-def _named(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what may be a particular of a row: neither its messages nor its answer."""
-    return {
+    # What may be a particular of the row: neither its messages nor its answer.
+    mapped = {
         str(name): value
         for name, value in row.items()
         if not isinstance(value, list) and name not in ("messages", "response", "choices", "output")
     }
+    mapped["messages"] = asked
+    if answer is not None:
+        mapped["response"] = _at(row, answer)
+    return mapped
 
 
 def _at(row: Any, name: str) -> Any:

@@ -9,7 +9,7 @@ import hashlib
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import islice
@@ -32,7 +32,6 @@ from stratos.core import extras
 from stratos.core.foreign import cause
 from stratos.core.reasons import Because, Reason
 from stratos.core.remote import local_path
-from stratos.tasks.base import Message
 from stratos.tasks.files import is_local, read_records
 from stratos.tasks.metrics import MetricName
 from stratos.tasks.near_duplicates import Alike
@@ -118,11 +117,7 @@ def read_conversations(
     """
     for line, row in _rows(path):
         seen.n_rows += 1
-        if isinstance(row, Reason):
-            seen.n_wrong += 1
-            yield line, row
-            continue
-        for part, inner in _parts(row):
+        for part, inner in [("", row)] if isinstance(row, Reason) else _parts(row):
             if isinstance(inner, Reason):
                 seen.n_wrong += 1
                 yield line, inner
@@ -348,9 +343,9 @@ class TurnReader:
         return workload_of(found).id == self.workload
 
     def _turns(self, line: str, found: Conversation) -> Iterator[tuple[str, Row]]:
-        number = self.alike.add(
-            found.asked, beginnings(found.messages), session_of(found.about.session)
-        )
+        turns = ((one["role"], one["content"].strip()) for one in found.messages)
+        answers = beginnings(((turn[0], _encode(turn)) for turn in turns), "assistant")
+        number = self.alike.add(found.asked, answers, session_of(found.about.session))
         self.n_conversations += 1
         is_own = found.system == self.system
         is_dated = bool(found.system) and not is_own and template_of(found.system) == self.template
@@ -386,15 +381,20 @@ class TurnReader:
             )
 
 
-def beginnings(messages: Sequence[Message]) -> tuple[int, ...]:
-    """Return hashes of what a conversation begins with, up to each answer of the model."""
+def beginnings(messages: Iterable[tuple[str, bytes]], last: str) -> tuple[int, ...]:
+    """Return hashes of what a conversation begins with, up to each message of a role.
+
+    Args:
+        messages: role and content of each.
+        last: role of the message that a beginning ends with.
+    """
     digest = hashlib.blake2b(digest_size=8)
     found: list[int] = []
-    for one in messages:
-        if one["role"] == "system":
+    for role, content in messages:
+        if role in ("system", "developer"):
             continue
-        digest.update(_encode((one["role"], one["content"].strip())))
-        if one["role"] == "assistant":
+        digest.update(content)
+        if role == last:
             found.append(int.from_bytes(digest.digest(), "big"))
             if len(found) == _MOST_PREFIXES:
                 break
