@@ -83,7 +83,6 @@ class About:
     """Id that all conversations of one session share; "" where the file has none."""
     input_tokens: int | None = None
     output_tokens: int | None = None
-    latency_s: float | None = None
     tool_characters: int = 0
     """Of the tools, as JSON, that the model may call."""
     offers_tools: bool = False
@@ -275,7 +274,6 @@ def particulars(format: str, row: Mapping[str, Any], *others: Any) -> About:
         session=writable(_first(_id, places, "session") or ""),
         input_tokens=first_known(map(_asked, counts)),
         output_tokens=_first(count_of, counts, "output_tokens"),
-        latency_s=_first(_amount, places, "latency_s"),
     )
 
 

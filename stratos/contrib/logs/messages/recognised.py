@@ -20,7 +20,6 @@ from stratos.contrib.logs.messages.conversation import (
     count_of,
     first_known,
     particulars,
-    seconds_of,
 )
 from stratos.contrib.logs.messages.exchanges import (
     CUT_SHORT,
@@ -241,7 +240,6 @@ def read_span(row: Row) -> Conversation | None:
     about.session = str(session or "")
     about.input_tokens = _count(attributes, "input_tokens", "prompt_tokens", "prompt")
     about.output_tokens = _count(attributes, "output_tokens", "completion_tokens", "completion")
-    about.latency_s = _latency(row)
     return conversation_of(turns, about)
 
 
@@ -367,12 +365,6 @@ def _count(attributes: Row, *names: str) -> int | None:
     return first_known(
         count_of(attributes.get(prefix + name)) for name in names for prefix in prefixes
     )
-
-
-def _latency(row: Row) -> float | None:
-    start = seconds_of(row.get("startTimeUnixNano", row.get("start_time", row.get("startTime"))))
-    end = seconds_of(row.get("endTimeUnixNano", row.get("end_time", row.get("endTime"))))
-    return None if start is None or end is None or end < start else end - start
 
 
 KNOWN = (

@@ -82,7 +82,6 @@ class Seen:
     """Why to how many rows are left out though nothing is wrong with them."""
     n_other: int = 0
     """Conversations that are not wanted; nothing else of them is counted."""
-    n_wrong: int = 0
     n_images: int = 0
     n_calls: int = 0
     n_secrets: int = 0
@@ -119,7 +118,6 @@ def read_conversations(
         seen.n_rows += 1
         for part, inner in [("", row)] if isinstance(row, Reason) else _parts(row):
             if isinstance(inner, Reason):
-                seen.n_wrong += 1
                 yield line, inner
                 continue
             try:
@@ -127,12 +125,10 @@ def read_conversations(
             except UnansweredRow as error:
                 yield line + part, Unanswered(Because(str(error)))
             except WrongRow as error:
-                seen.n_wrong += 1
                 yield line + part, Because(str(error))
             except PassedOver as kind:
                 seen.passed[str(kind)] += 1
             except OF_WRONG_TYPES as error:
-                seen.n_wrong += 1
                 yield line + part, FieldOfWrongType(cause(error))
             else:
                 if wanted is not None and not wanted(found):
