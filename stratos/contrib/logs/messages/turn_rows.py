@@ -12,8 +12,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
-from itertools import islice
+from itertools import chain, islice
 from math import nan
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -29,7 +30,8 @@ from stratos.contrib.logs.messages.conversation import (
 from stratos.contrib.logs.messages.recognised import conversation_in, parts_of_row
 from stratos.contrib.logs.words import FieldOfWrongType
 from stratos.core import extras
-from stratos.core.foreign import cause
+from stratos.core.errors import StratosError
+from stratos.core.foreign import beside, cause
 from stratos.core.reasons import Because, Reason
 from stratos.core.remote import local_path
 from stratos.tasks.files import is_local, read_records
@@ -138,6 +140,12 @@ def read_conversations(
                 yield line + part, found
 
 
+def unreadable(path: str, error: OSError) -> StratosError:
+    """Return the error of a file of conversations that cannot be read."""
+    meant = beside(Path(local_path(path)).expanduser()) if is_local(path) else ""
+    return StratosError(f"{path} cannot be read: {error.strerror or error}.{meant}")
+
+
 def _parts(row: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     try:
         yield from parts_of_row(row)
@@ -172,11 +180,8 @@ def _saved(folder: str) -> Iterator[tuple[str, dict[str, Any]]]:
     except Exception as error:  # what the library raises on a damaged folder is its own affair
         raise OSError(f"datasets cannot load it ({cause(error)})") from error
     parts = found.values() if isinstance(found, dict) else [found]
-    number = 0
-    for part in parts:
-        for row in part:
-            number += 1
-            yield f"row {number}", row
+    for number, row in enumerate(chain.from_iterable(parts), start=1):
+        yield f"row {number}", row
 
 
 def _of_hub(name: str) -> Iterator[tuple[str, dict[str, Any]]]:
