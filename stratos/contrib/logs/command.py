@@ -18,28 +18,14 @@ from stratos.contrib.logs.messages.conversation import CHARACTERS_A_TOKEN, histo
 from stratos.contrib.logs.messages.recognised import KNOWN
 from stratos.contrib.logs.messages.turn_rows import suited_to, unreadable
 from stratos.contrib.logs.survey import Facts, Survey, survey
+from stratos.contrib.logs.teacher import shipped_card
 from stratos.core.atomic_files import write_atomically
 from stratos.core.counted import counted, listed
-from stratos.core.errors import StratosError, UsageError, did_you_mean
+from stratos.core.errors import StratosError, UsageError
 from stratos.core.money import cents
 from stratos.core.printable import shown, visible
-from stratos.teachers.lifetime import card_of, shipped_teachers
+from stratos.teachers.lifetime import card_of
 from stratos.teachers.openai_settings import OpenAISettings
-
-
-def card_named(name: str) -> OpenAISettings:
-    """Return the shipped card of a name, as `teacher=` takes it.
-
-    Raises:
-        StratosError: there is none.
-    """
-    cards = {card.name: card for card in shipped_teachers()}
-    if name not in cards:
-        raise StratosError(
-            f"--card {name}: there is no such card.{did_you_mean(name, cards)} "
-            f"Known: {', '.join(cards)}."
-        )
-    return cards[name]
 
 
 def usd_of(card: OpenAISettings, input_tokens: float, output_tokens: float) -> float | None:
@@ -261,7 +247,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _print_survey(options: argparse.Namespace) -> None:
-    card = None if options.card is None else card_named(options.card)
+    card = None if options.card is None else shipped_card(options.card, "--card ")
     tick = _tick if sys.stderr.isatty() else lambda n: None
     found = survey(options.path, options.messages_key, options.answer_key, tick)
     for line in lines_of(found, card):

@@ -110,13 +110,8 @@ def read_prompts(row: Row) -> Conversation | None:
 
 
 def _is_sharegpt(found: Any) -> bool:
-    return (
-        isinstance(found, list)
-        and bool(found)
-        and isinstance(found[0], Mapping)
-        and "from" in found[0]
-        and "role" not in found[0]
-    )
+    first = found[0] if isinstance(found, list) and found else None
+    return isinstance(first, Mapping) and "from" in first and "role" not in first
 
 
 def _with_system(row: Row, turns: list[Turn]) -> list[Turn]:
@@ -146,15 +141,8 @@ _ASKS = ("chat", "text_completion", "generate_content")
 _CUT = ("length", "max_tokens", "content_filter")
 
 
-def spans_of(row: Row) -> list[Row] | None:
-    """Return the spans in a message of the OpenTelemetry protocol; None for another row."""
-    resources = row.get("resourceSpans", row.get("resource_spans"))
-    if not isinstance(resources, list):
-        return None
-    return list(_spans(resources))
-
-
 def _spans(resources: list[Any]) -> Iterator[Row]:
+    """Yield the spans in a message of the OpenTelemetry protocol."""
     for resource in resources:
         scopes = resource.get("scopeSpans", resource.get("scope_spans", ()))
         for scope in scopes:
@@ -384,11 +372,12 @@ _READERS: tuple[Callable[[Mapping[str, Any]], Conversation | None], ...] = (
 
 def parts_of_row(row: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Yield each conversation's part of a row, and where in the row it is: ", span 2" or ""."""
-    spans = spans_of(row)
-    if spans is None:
+    resources = row.get("resourceSpans", row.get("resource_spans"))
+    if not isinstance(resources, list):
         yield "", row
         return
-    for number, span in enumerate(spans, start=1):
+    # In a list, so that a message of which a part cannot be read has no span.
+    for number, span in enumerate(list(_spans(resources)), start=1):
         yield f", span {number}", span
 
 
