@@ -344,8 +344,9 @@ class TurnReader:
         return workload_of(found).id == self.workload
 
     def _turns(self, line: str, found: Conversation) -> Iterator[tuple[str, Row]]:
-        turns = ((one["role"], one["content"].strip()) for one in found.messages)
-        answers = beginnings(((turn[0], _encode(turn)) for turn in turns), "assistant")
+        contents = ((one["role"], one["content"].strip()) for one in found.messages)
+        coded = ((content[0], _encode(content)) for content in contents)
+        answers = beginnings(coded, "assistant")
         number = self.alike.add(found.asked, answers, session_of(found.about.session))
         self.n_conversations += 1
         is_own = found.system == self.system
