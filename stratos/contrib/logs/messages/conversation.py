@@ -278,8 +278,8 @@ def particulars(format: str, row: Mapping[str, Any], *others: Any) -> About:
 
 
 def first_known(values: Iterable[T | None]) -> T | None:
-    """Return the first value that is not None; None where there is none."""
-    return next((value for value in values if value is not None), None)
+    """Return the first value that is neither None, nor empty, nor 0; None where there is none."""
+    return next(filter(None, values), None)
 
 
 def _first(
@@ -329,13 +329,13 @@ def _datetime(text: str) -> datetime | None:
         return None
 
 
-def _text(value: Any) -> str | None:
-    """Return a text that is not empty; None for anything else."""
-    return value if isinstance(value, str) and value else None
+def _text(value: Any) -> str:
+    """Return a text; "" for anything else."""
+    return value if isinstance(value, str) else ""
 
 
-def _id(value: Any) -> str | None:
-    """Return the id of a session, a text or a number; None for what is none."""
+def _id(value: Any) -> str:
+    """Return the id of a session, a text or a number; "" for what is none."""
     is_number = isinstance(value, int) and not isinstance(value, bool)
     return str(value) if is_number else _text(value)
 
