@@ -139,7 +139,7 @@ def in_shares(slice_of: Mapping[str, str], able: Collection[str], n: int) -> Dra
     taken = {name: count for name, count in sorted(counts.items()) if name not in left}
     rest = sum(taken.values())
     n = min([n, *(len(pools[name]) * rest // count for name, count in taken.items())])
-    start = _fraction(sorted(able)) if n else 0.0
+    start = int.from_bytes(_key("\n".join(sorted(able)))[:6], "big") / 2**48 if n else 0.0
     ids: list[str] = []
     before = 0
     for name, count in taken.items():
@@ -158,10 +158,6 @@ def natural(items: Sequence[Item], drawn: Drawn) -> list[Item]:
 
 def _key(id: str) -> bytes:
     return hashlib.sha256(f"cascade {id}".encode("utf-8", "surrogatepass")).digest()
-
-
-def _fraction(ids: Sequence[str]) -> float:
-    return int.from_bytes(_key("\n".join(ids))[:6], "big") / 2**48
 
 
 @dataclass(frozen=True)

@@ -229,18 +229,6 @@ class Pair:
     teacher_seconds: float | None = None
 
 
-@dataclass(frozen=True)
-class Chosen:
-    """A threshold that passes."""
-
-    threshold: float
-    n_items: int
-    """That chose it."""
-    n_escalated: int
-    n_right: int
-    """Of the cascade, on the items that chose it."""
-
-
 @lru_cache(maxsize=1)
 def thresholds() -> tuple[float, ...]:
     """Return the list, from "ask the teacher always" on: it depends on no item."""
@@ -259,7 +247,7 @@ def is_right(pair: Pair, threshold: float) -> bool:
     return pair.teacher if is_escalated(pair.confidence, threshold) else pair.student
 
 
-def choose(pairs: Sequence[Pair], accuracy: float, delta: float) -> Chosen | None:
+def choose(pairs: Sequence[Pair], accuracy: float, delta: float) -> float | None:
     """Return the passing threshold that escalates least; None if none passes.
 
     Args:
@@ -273,15 +261,7 @@ def choose(pairs: Sequence[Pair], accuracy: float, delta: float) -> Chosen | Non
         *_passing(pairs, down, accuracy, delta / 2),
         *_passing(pairs, up, accuracy, delta / 2),
     ]
-    if not passed:
-        return None
-    threshold = min(passed)
-    return Chosen(
-        threshold,
-        len(pairs),
-        sum(is_escalated(one.confidence, threshold) for one in pairs),
-        sum(is_right(one, threshold) for one in pairs),
-    )
+    return min(passed, default=None)
 
 
 def _passing(

@@ -57,8 +57,8 @@ def cascade_of(run: Answered, accuracy: float, confidence: float) -> Cascade:
     counted_in = 1 - run.left_out
     goal = accuracy / counted_in
     delta = level(1 - confidence, run.look)
-    chosen = choose(run.choosing, goal, delta) if goal < 1 else None
-    if chosen is None:
+    threshold = choose(run.choosing, goal, delta) if goal < 1 else None
+    if threshold is None:
         refusal = replace(
             plain,
             n_needed=_needed(run, accuracy, confidence),
@@ -66,16 +66,14 @@ def cascade_of(run: Answered, accuracy: float, confidence: float) -> Cascade:
         )
         return replace(refusal, text=words.refused(refusal, run.folder))
     n = len(run.measuring)
-    escalated = wilson(
-        sum(is_escalated(pair.confidence, chosen.threshold) for pair in run.measuring), n
-    )
-    measured = wilson(sum(is_right(pair, chosen.threshold) for pair in run.measuring), n)
+    escalated = wilson(sum(is_escalated(pair.confidence, threshold) for pair in run.measuring), n)
+    measured = wilson(sum(is_right(pair, threshold) for pair in run.measuring), n)
     measured = replace(
         measured, mean=counted_in * measured.mean, low=counted_in * measured.low,
         high=counted_in * measured.high,
     )  # fmt: skip
     everything = [*run.choosing, *run.measuring]
-    sent_on = [pair for pair in everything if is_escalated(pair.confidence, chosen.threshold)]
+    sent_on = [pair for pair in everything if is_escalated(pair.confidence, threshold)]
     # Of what is sent on, over all: it may be longer.
     slower = _ratio(
         [pair.teacher_seconds for pair in sent_on], [pair.teacher_seconds for pair in everything]
@@ -96,15 +94,15 @@ def cascade_of(run: Answered, accuracy: float, confidence: float) -> Cascade:
     made = replace(
         plain,
         is_promised=True,
-        probability=1.0 if chosen.threshold == ALWAYS else math.exp(chosen.threshold),
-        is_always=chosen.threshold == ALWAYS,
+        probability=1.0 if threshold == ALWAYS else math.exp(threshold),
+        is_always=threshold == ALWAYS,
         escalated=escalated,
         measured=measured,
         usd_per_1000=dollars,
         cascade_ms=mean_ms,
         month=_month(run, sent_on_usd),
     )
-    return replace(made, text=words.promised(made, chosen.threshold))
+    return replace(made, text=words.promised(made, threshold))
 
 
 def remedy_of(config: Config) -> words.WithCascade | None:

@@ -27,12 +27,11 @@ from rich.text import Text
 from stratos.contrib.drift.shifts import MOST, Asked, Shift, shifts
 from stratos.contrib.logs.messages.conversation import Conversation
 from stratos.contrib.logs.messages.recognised import KNOWN
-from stratos.contrib.logs.messages.turn_rows import Seen, read_conversations
+from stratos.contrib.logs.messages.turn_rows import Seen, read_conversations, unreadable
 from stratos.core import tables
 from stratos.core.atomic_files import write_atomically
 from stratos.core.counted import counted
 from stratos.core.errors import StratosError
-from stratos.core.foreign import beside
 from stratos.core.formats import hours, p_value, percent, usd
 from stratos.core.json_line import add_flag, json_line
 from stratos.core.printable import visible
@@ -88,9 +87,7 @@ def logged(
             else:
                 n_wrong += 1
     except OSError as error:
-        meant = beside(Path(local_path(path)).expanduser()) if is_local(path) else ""
-        reason = error.strerror or str(error)
-        raise StratosError(f"{path} cannot be read: {reason}.{meant}") from error
+        raise unreadable(path, error) from error
     if len(found) < FEWEST:
         raise StratosError(
             f"{path} has {len(found)} answered requests, and {FEWEST} are the fewest that say "

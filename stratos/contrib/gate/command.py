@@ -201,65 +201,49 @@ def right_in_turn(
     Raises:
         StratosError: the bundle cannot be asked, or nobody knows the task that scores.
     """
-    asker = _Asker(side, others, frozen, tick)
-    for place, key in enumerate(frozen.keys):
+    asked = _asked(side, frozen, others, tick)
+    for key in frozen.keys:
         kept = side.answers.get(key)
-        yield asker.is_right(place) if kept is None else kept.score.exact >= 1
+        yield next(asked) if kept is None else kept.score.exact >= 1
 
 
-class _Asker:
-    """Asks a bundle the items whose answers are not kept, some at a time."""
+def _asked(
+    side: Side, frozen: Frozen, others: Side, tick: Callable[[int, int], None]
+) -> Iterator[bool]:
+    """Yield whether a bundle answers the items right whose answers are not kept, in their order.
 
-    def __init__(
-        self, side: Side, others: Side, frozen: Frozen, tick: Callable[[int, int], None]
-    ) -> None:
-        self._side, self._others, self._frozen, self._tick = side, others, frozen, tick
-        self._asked = [i for i, key in enumerate(frozen.keys) if key not in side.answers]
-        self._right: dict[int, bool] = {}
-        self._loaded: tuple[Config, object, object] | None = None
-        self._items: dict[str, Item] = {}
-        """As the run had them, with what a kept answer does not hold."""
+    It is loaded for the first of them, and asked some at a time.
+    """
+    import torch
 
-    def is_right(self, place: int) -> bool:
-        """Return whether the bundle answers an item right."""
-        if place not in self._right:
-            first = self._asked.index(place)
-            self._ask(self._asked[first : first + BATCH])
-        return self._right[place]
+    from stratos.models.decode.batched import complete
+    from stratos.models.pretrained import load_model, load_tokenizer
 
-    def _ask(self, places: Sequence[int]) -> None:
-        from stratos.models.decode.batched import complete
-
-        bundle = self._side.bundle
-        assert bundle is not None
-        if self._loaded is None:
-            self._loaded = self._load(bundle)
-        config, model, tokenizer = self._loaded
-        kept = [self._others.answers[self._frozen.keys[place]] for place in places]
-        found = complete(
+    assert side.bundle is not None
+    bundle = side.bundle.absolute()  # the task's paths are those of where its run was started
+    config = task_of(side.run_dir or others.run_dir, bundle)
+    items = config.task.items("test", config.evaluate.n_items, config.seed)
+    # As the run had them, with what a kept answer does not hold.
+    by_id = {item.id: item for item in items}
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model, tokenizer = load_model(bundle, dtype="auto").to(device), load_tokenizer(bundle)
+    keys = [key for key in frozen.keys if key not in side.answers]
+    for start in range(0, len(keys), BATCH):
+        batch = [others.answers[key] for key in keys[start : start + BATCH]]
+        answers = complete(
             model,
             tokenizer,
-            [one.messages for one in kept],
+            [kept.messages for kept in batch],
             max_new_tokens=longest_answer(bundle) or MOST_TOKENS,
             batch_size=BATCH,
         )
-        for place, one, answer in zip(places, kept, found, strict=True):
-            item = Item(one.id, one.slice, one.question, one.gold, origin=one.origin)
-            item = self._items.get(item.id, item)
-            self._right[place] = config.task.score(answer.text, item).exact >= 1
-        self._tick(len(self._right), len(self._asked))
-
-    def _load(self, bundle: Path) -> tuple[Config, object, object]:
-        import torch
-
-        from stratos.models.pretrained import load_model, load_tokenizer
-
-        bundle = bundle.absolute()  # the task's paths are those of where its run was started
-        config = task_of(self._side.run_dir or self._others.run_dir, bundle)
-        items = config.task.items("test", config.evaluate.n_items, config.seed)
-        self._items = {item.id: item for item in items}
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        return config, load_model(bundle, dtype="auto").to(device), load_tokenizer(bundle)
+        right = []
+        for kept, answer in zip(batch, answers, strict=True):
+            item = Item(kept.id, kept.slice, kept.question, kept.gold, origin=kept.origin)
+            score = config.task.score(answer.text, by_id.get(item.id, item))
+            right.append(score.exact >= 1)
+        tick(start + len(right), len(keys))
+        yield from right
 
 
 def task_of(run_dir: Path | None, asked: Path) -> Config:

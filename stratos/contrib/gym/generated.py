@@ -195,15 +195,11 @@ _LATEX = re.compile(r"\\[a-z]+")
 _THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 _NUMBER = re.compile(r"([+-]?\d+\.?\d*(?:e[+-]?\d+)?)(?:\s*/\s*(\d+))?|([+-]?0[xbo][0-9a-f]+)")
 _HUGE = re.compile(r"\d[eE][+-]?\d{4,}")
+"""A number whose digits alone would fill the memory."""
 _NEAR = 1e-9
 """Part of a number by which another one is the same, where the verifier takes both."""
 _ROUNDED = {"advanced_geometry": 1e-3, "power_function": 5e-3}
 """The same where the question asks for a rounded number."""
-
-
-def is_huge(answer: str) -> bool:
-    """Return whether an answer has a number whose digits alone would fill the memory."""
-    return _HUGE.search(answer) is not None
 
 
 def says_the_same(name: str, answer: str, gold: str) -> bool:
@@ -475,7 +471,7 @@ def points_of(name: str, answer: str, verifier: Any, entry: Mapping[str, Any]) -
     gold = "" if entry["answer"] is None else str(entry["answer"]).strip()
     if gold and answer == gold:
         return 1.0
-    if is_huge(answer) or not is_harmless(name, answer):
+    if _HUGE.search(answer) or not is_harmless(name, answer):
         return 0.0
     try:
         points = float(verifier.score_answer(answer=answer, entry=entry))

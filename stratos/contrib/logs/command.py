@@ -16,33 +16,16 @@ from typing import TYPE_CHECKING
 from stratos.contrib.data_files import filled
 from stratos.contrib.logs.messages.conversation import CHARACTERS_A_TOKEN, history_of
 from stratos.contrib.logs.messages.recognised import KNOWN
-from stratos.contrib.logs.messages.turn_rows import suited_to
+from stratos.contrib.logs.messages.turn_rows import suited_to, unreadable
 from stratos.contrib.logs.survey import Facts, Survey, survey
+from stratos.contrib.logs.teacher import shipped_card
 from stratos.core.atomic_files import write_atomically
 from stratos.core.counted import counted, listed
-from stratos.core.errors import StratosError, UsageError, did_you_mean
-from stratos.core.foreign import beside
+from stratos.core.errors import StratosError, UsageError
 from stratos.core.money import cents
 from stratos.core.printable import shown, visible
-from stratos.core.remote import local_path
-from stratos.tasks.files import is_local
-from stratos.teachers.lifetime import card_of, shipped_teachers
+from stratos.teachers.lifetime import card_of
 from stratos.teachers.openai_settings import OpenAISettings
-
-
-def card_named(name: str) -> OpenAISettings:
-    """Return the shipped card of a name, as `teacher=` takes it.
-
-    Raises:
-        StratosError: there is none.
-    """
-    cards = {card.name: card for card in shipped_teachers()}
-    if name not in cards:
-        raise StratosError(
-            f"--card {name}: there is no such card.{did_you_mean(name, cards)} "
-            f"Known: {', '.join(cards)}."
-        )
-    return cards[name]
 
 
 def usd_of(card: OpenAISettings, input_tokens: float, output_tokens: float) -> float | None:
@@ -152,16 +135,15 @@ def _name(facts: Facts) -> str:
 
 
 def _answers(facts: Facts, metric: str) -> str:
-    told = []
     if facts.n_like_json > facts.n_answers / 2:
-        told.append(f"JSON objects, {facts.n_json / facts.n_answers:.1%} parse")
+        told = f"JSON objects, {facts.n_json / facts.n_answers:.1%} parse"
     else:
         different = len(set(facts.answers))
         of = f" of the first {len(facts.answers):,}" if len(facts.answers) < facts.n_answers else ""
         is_label = metric == "exact" and different <= min(_MOST_LABELS, len(facts.answers) // 5)
         what = ("label", "labels") if is_label else ("text", "different texts")
-        told.append(f"{counted(different, *what, spec=',')}{of}")
-    return f"{told[0]}; metric that fits: {metric}"
+        told = f"{counted(different, *what, spec=',')}{of}"
+    return f"{told}; metric that fits: {metric}"
 
 
 def _terms(facts: Facts) -> Iterator[str]:
@@ -261,13 +243,11 @@ def run(args: argparse.Namespace) -> None:
     except BrokenPipeError:
         raise
     except OSError as error:
-        reason = error.strerror or str(error)
-        meant = beside(Path(local_path(args.path)).expanduser()) if is_local(args.path) else ""
-        raise StratosError(f"{args.path} cannot be read: {reason}.{meant}") from error
+        raise unreadable(args.path, error) from error
 
 
 def _print_survey(options: argparse.Namespace) -> None:
-    card = None if options.card is None else card_named(options.card)
+    card = None if options.card is None else shipped_card(options.card, "--card ")
     tick = _tick if sys.stderr.isatty() else lambda n: None
     found = survey(options.path, options.messages_key, options.answer_key, tick)
     for line in lines_of(found, card):

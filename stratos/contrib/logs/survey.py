@@ -257,10 +257,8 @@ class Facts:
         tokens[1] += said
         if about.time_s is not None:
             self.n_timed += 1
-            self.first_s, self.last_s = (
-                min(self.first_s, about.time_s),
-                max(self.last_s, about.time_s),
-            )
+            self.first_s = min(self.first_s, about.time_s)
+            self.last_s = max(self.last_s, about.time_s)
         kinds = set().union(
             *(personal_data(one["content"]) for one in found.messages if one["role"] != "system")
         )

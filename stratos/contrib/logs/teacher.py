@@ -14,7 +14,7 @@ from typing_extensions import override
 from stratos.contrib.logs.words import Doubt, NoCard, NoLog
 from stratos.core.context import Context
 from stratos.core.counted import counted
-from stratos.core.errors import TeacherError, did_you_mean
+from stratos.core.errors import StratosError, TeacherError, did_you_mean
 from stratos.core.intervals import wilson
 from stratos.core.printable import shown
 from stratos.core.reasons import Reason
@@ -202,6 +202,25 @@ def in_words(probe: TeacherProbe) -> str:
     )
 
 
+def shipped_card(name: str, setting: str) -> OpenAISettings:
+    """Return the shipped card of a name, as `teacher=` takes it.
+
+    Args:
+        name: of the card.
+        setting: by which it was named, as a message shows it before the name.
+
+    Raises:
+        StratosError: there is none.
+    """
+    cards = {card.name: card for card in shipped_teachers()}
+    if name not in cards:
+        raise StratosError(
+            f"{setting}{name}: there is no such card.{did_you_mean(name, cards)} "
+            f"Known: {', '.join(cards)}."
+        )
+    return cards[name]
+
+
 KIND = "logged_model"
 _UNKNOWN: dict[str, Any] = dict.fromkeys(FACTS, 0)
 
@@ -225,14 +244,11 @@ class LoggedTeacher(Teacher):
         Raises:
             ValueError: it is not.
         """
-        if self.price_of is None:
-            return
-        names = [card.name for card in shipped_teachers()]
-        if self.price_of not in names:
-            raise ValueError(
-                f"price_of={self.price_of}: there is no such card."
-                f"{did_you_mean(self.price_of, names)} Known: {', '.join(names)}."
-            )
+        if self.price_of is not None:
+            try:
+                shipped_card(self.price_of, "price_of=")
+            except StratosError as error:
+                raise ValueError(str(error)) from error
 
     @override
     def of(self, task: Task) -> LoggedTeacher | None:
@@ -269,7 +285,7 @@ class LoggedTeacher(Teacher):
     def settings(self) -> OpenAISettings | None:
         """The card at whose price its answers count; None where there is none."""
         if self.price_of is not None:
-            return next(card for card in shipped_teachers() if card.name == self.price_of)
+            return shipped_card(self.price_of, "price_of=")
         return card_of(self.model) if self.model else None
 
     @override

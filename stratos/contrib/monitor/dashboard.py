@@ -262,9 +262,9 @@ def run(args: argparse.Namespace) -> None:
     if is_online and (why := why_refused()) is not None:
         raise StratosError(f"{why}. Set another key, or add --offline to write the files alone.")
     whose = args.entity or contents.entity or (_own_entity() if is_online else _NO_ENTITY)
-    views = Views(contents, whose)
-    report, workspace = views.report(), views.workspace()
-    for name, view in (("report", report), ("workspace", workspace)):
+    made = Views(contents, whose)
+    views = {"report": made.report(), "workspace": made.workspace()}
+    for name, view in views.items():
         path = args.folder / FOLDER / f"{name}.json"
         path.parent.mkdir(exist_ok=True)
         write_atomically(path, as_json(view))
@@ -272,7 +272,7 @@ def run(args: argparse.Namespace) -> None:
     if not is_online:
         print("Nothing was sent: there is no W&B key, or --offline was given.")
         return
-    for name, view in (("report", report), ("workspace", workspace)):
+    for name, view in views.items():
         try:
             view.save()
         except Exception as error:  # the client raises whatever its service does

@@ -69,11 +69,6 @@ def folder_of(spec: JobSpec) -> Path:
     return folder
 
 
-def log_of(spec: JobSpec, id: str) -> Path:
-    """Return the file that a job prints to."""
-    return folder_of(spec) / f"{id}_0_log.out"
-
-
 def pattern(spec: JobSpec, task: str) -> str:
     """Return the same as SLURM is told it, which replaces what stands behind a % in a path.
 
@@ -482,7 +477,8 @@ def _says(log: Path, phrase: bytes) -> bool:
 
 
 def _job(spec: JobSpec, id: str, is_new: bool, expected: str = "") -> Job:
-    return Job(spec, id, f"SLURM job {id}", log_of(spec, id), is_new, expected)
+    log = folder_of(spec) / f"{id}_0_log.out"
+    return Job(spec, id, f"SLURM job {id}", log, is_new, expected)
 
 
 def _expected(asked: dict[str, Any]) -> str:

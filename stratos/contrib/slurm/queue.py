@@ -29,18 +29,19 @@ _FIELD = re.compile(r"(?:^|\s)(\w+)=(\S*)")
 _JOB = re.compile(r"(\d+) ([A-Z_]+)")
 
 
-def listed(name: str) -> list[tuple[str, str]] | None:
-    """Return (id, state) of the jobs of a name that SLURM has not done with; None if unknown."""
-    return _squeue(name)
-
-
 def ids(name: str) -> frozenset[str] | None:
     """Return the ids of all jobs of a name that SLURM knows, ended ones too; None if unknown."""
-    jobs = _squeue(name, "-t", "all")
+    jobs = listed(name, "-t", "all")
     return None if jobs is None else frozenset(id for id, _ in jobs)
 
 
-def _squeue(name: str, *options: str) -> list[tuple[str, str]] | None:
+def listed(name: str, *options: str) -> list[tuple[str, str]] | None:
+    """Return (id, state) of the jobs of a name that SLURM has not done with; None if unknown.
+
+    Args:
+        name: of the jobs.
+        options: of squeue, which lists others with them.
+    """
     asked = run("squeue", "-h", *options, f"--name={name}", f"--user={user()}", "-o", "%i %T")
     if asked.returncode:
         return None

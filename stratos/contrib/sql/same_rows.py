@@ -208,15 +208,12 @@ def keyed(query: str) -> Keyed | None:
     starts = [words[at][2], *(comma + 1 for comma in commas)]
     terms = [_term(query[a:b]) for a, b in zip(starts, [*commas, end], strict=True)]
     named = _named(query, words)
-    columns = tuple(
-        int(term) - 1 if term.isdigit() else named[term.lower()]
-        for term in terms
-        if term.isdigit() or term.lower() in named
-    )
-    added = [term for term in terms if not (term.isdigit() or term.lower() in named)]
-    place = words[names.index("from")][1]
+    places = [int(term) - 1 if term.isdigit() else named.get(term.lower()) for term in terms]
+    columns = tuple(place for place in places if place is not None)
+    added = [term for term, place in zip(terms, places, strict=True) if place is None]
+    start = words[names.index("from")][1]
     more = "".join(f", {term}" for term in added)
-    return Keyed(f"{query[:place].rstrip()}{more} {query[place:]}", columns, len(added))
+    return Keyed(f"{query[:start].rstrip()}{more} {query[start:]}", columns, len(added))
 
 
 def _named(query: str, words: list[tuple[str, int, int]]) -> dict[str, int]:

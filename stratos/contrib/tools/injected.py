@@ -65,11 +65,7 @@ def wording_of(item: Item) -> list[Message]:
     plain = request_in(item.question)
     names = {call.name for call in read(item.answer) or ()}
     if not names:
-        asked = f"Request: {plain}\nNew request:"
-        return [
-            {"role": "system", "content": ENGLISH["for_none"]},
-            {"role": "user", "content": asked},
-        ]
+        return _chat(ENGLISH["for_none"], f"Request: {plain}\nNew request:")
     tools = "\n".join(tool.line for tool in tools_in(item.question) if tool.name in names)
     asked = f"Tools:\n{tools}\n\nCalls: {item.answer}\n\nA clumsy request: {plain}\nNew request:"
     return _chat(ENGLISH["for_calls"], asked)

@@ -301,8 +301,7 @@ class Requests:
         for join in ENGLISH["joins"]:
             if join in request:
                 parts = [self._single(part, tools) for part in request.split(join)]
-                if all(parts):
-                    found |= {written(calls): list(calls) for calls in product(*parts)}
+                found |= {written(calls): list(calls) for calls in product(*parts)}
         for join in ENGLISH["short_joins"]:
             if f"{join} " in request:
                 head, *tails = request.split(join)
@@ -324,13 +323,11 @@ class Requests:
 
 def _further(text: str, tool: Tool, first: Call) -> list[Call]:
     """Return the calls that a text makes which says the arguments of a first call anew."""
-    found = {
-        written([call]): call
+    return [
+        Call(tool.name, tool.ordered(arguments))
         for arguments in plain.read_further(text, tool, first.arguments.keys())
         if tool.problem(arguments) is None
-        for call in [Call(tool.name, tool.ordered(arguments))]
-    }
-    return list(found.values())
+    ]
 
 
 def templates_of(rows: Iterable[tuple[str, Call, Tool]]) -> dict[str, list[Template]]:

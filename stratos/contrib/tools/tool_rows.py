@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -23,7 +22,12 @@ from stratos.contrib.logs.messages.conversation import (
     particulars,
 )
 from stratos.contrib.logs.messages.exchanges import exchange_in
-from stratos.contrib.logs.messages.turn_rows import OF_WRONG_TYPES, session_of, workload_of
+from stratos.contrib.logs.messages.turn_rows import (
+    OF_WRONG_TYPES,
+    beginnings,
+    session_of,
+    workload_of,
+)
 from stratos.contrib.logs.words import FieldOfWrongType
 from stratos.contrib.tools.calls import Call, calls_of, why_invalid, written
 from stratos.contrib.tools.signatures import Tool, json_of, messages_in, question_of, tools_of
@@ -177,8 +181,6 @@ def _message(value: Any, number: int) -> dict[str, Any]:
     return made
 
 
-_MOST_BEGINNINGS = 50
-"""Messages of the user up to which a history is compared with others."""
 _encode = msgspec.json.Encoder(order="sorted").encode
 
 
@@ -219,27 +221,13 @@ def take_in(alike: Alike, question: str, session: str) -> int:
         session: id of its session, "" without one.
     """
     messages = messages_in(question)
-    return alike.add(asked_in(messages), _beginnings(messages), session_of(session))
+    coded = ((str(one["role"]), _encode(one)) for one in messages)
+    return alike.add(asked_in(messages), beginnings(coded, "user"), session_of(session))
 
 
 def asked_in(messages: Sequence[Mapping[str, Any]]) -> str:
     """Return what the user wrote, a line for each message."""
     return "\n".join(str(one["content"]) for one in messages if one["role"] == "user")
-
-
-def _beginnings(messages: Sequence[Mapping[str, Any]]) -> list[int]:
-    """Return hashes of what a history begins with, up to each message of the user."""
-    digest = hashlib.blake2b(digest_size=8)
-    found: list[int] = []
-    for one in messages:
-        if one["role"] in ("system", "developer"):
-            continue
-        digest.update(_encode(one))
-        if one["role"] == "user":
-            found.append(int.from_bytes(digest.digest(), "big"))
-            if len(found) == _MOST_BEGINNINGS:
-                break
-    return found
 
 
 NO_TOOLS = "requests without tools"

@@ -20,6 +20,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import pairwise
+from operator import add, mul, sub, truediv
 
 from stratos.contrib.data_files import table
 from stratos.contrib.variants.number_tokens import (
@@ -53,6 +54,7 @@ _SIGNS = {
 }  # fmt: skip
 _BEFORE_RESULT = re.compile(r"=\s*[$€£]?\Z")
 _ORDER = {"+": 1, "-": 1, "*": 2, "/": 2}
+_APPLY = {"+": add, "-": sub, "*": mul, "/": truediv}
 _MOST_PIECES = 60
 
 
@@ -216,19 +218,10 @@ def evaluate(sum_: Postfix, values: Sequence[Fraction]) -> Fraction | None:
         elif piece == "%":
             stack[-1] /= 100
         else:
-            right = stack.pop()
-            left = stack.pop()
-            if piece == "+":
-                left += right
-            elif piece == "-":
-                left -= right
-            elif piece == "*":
-                left *= right
-            elif right:
-                left /= right
-            else:
+            right, left = stack.pop(), stack.pop()
+            if piece == "/" and not right:
                 return None
-            stack.append(left)
+            stack.append(_APPLY[piece](left, right))
     return stack[0]
 
 
@@ -273,6 +266,8 @@ _COMPARED = re.compile(
 )
 """The way to the answer may hang on which of two numbers is larger, so that others lead elsewhere.
 Of a triangle, each side is shorter than the two others."""
+_HUNDRED = Fraction(100)
+"""A constant that no number of the solution is taken for, as it is not known (`_Tracer._know`)."""
 _N_PROBES = 4
 """Draws by which functions are told apart."""
 
@@ -421,7 +416,7 @@ class _Tracer:
                 equalities.append((left, self._sum(one.right)))
                 continue
             token = self.worked[one.result]
-            result = left if one.scale == 1 else self._add((left, self._constant(100), "*"))
+            result = left if one.scale == 1 else self._add((left, self._add(_HUNDRED), "*"))
             self._know(result)
             if token.is_percent:
                 self._know_percent(result)
@@ -446,7 +441,9 @@ class _Tracer:
             node = waiting.pop()
             if node not in seen:
                 seen.add(node)
-                waiting += [piece for piece in self._parts(node) if isinstance(piece, int)]
+                parts = self.nodes[node]
+                if not isinstance(parts, Fraction):
+                    waiting += [piece for piece in parts if isinstance(piece, int)]
         return {node for node in seen if node < len(self.unknowns)}
 
     def ambiguous_unknowns(self) -> set[int]:
@@ -469,10 +466,6 @@ class _Tracer:
 
     # --- nodes -----------------------------------------------------------------------------------
 
-    def _parts(self, node: int) -> Postfix:
-        found = self.nodes[node]
-        return () if isinstance(found, Fraction) else found
-
     def _add(self, node: Node) -> int:
         value = node if isinstance(node, Fraction) else evaluate(node, self.values)
         if value is None:
@@ -480,10 +473,6 @@ class _Tracer:
         self.nodes.append(node)
         self.values.append(value)
         return len(self.nodes) - 1
-
-    def _constant(self, value: int) -> int:
-        """Return a constant that no number of the solution is taken for."""
-        return self._add(Fraction(value))
 
     def _know(self, node: int) -> None:
         known = self._known.setdefault(self.values[node], [])
@@ -506,11 +495,11 @@ class _Tracer:
                 self._know_percent(self.unknowns.index(token.value))
             if token.is_cents:
                 place = self.unknowns.index(token.value)
-                self._know(self._add((place, self._constant(100), "/")))
+                self._know(self._add((place, self._add(_HUNDRED), "/")))
 
     def _know_percent(self, place: int) -> None:
         """Add what sums have for 20%: 0.2, 0.8, 1.2, 80 and 120."""
-        hundred, one = self._constant(100), self._constant(1)
+        hundred, one = self._add(_HUNDRED), self._add(Fraction(1))
         share = self._add((place, hundred, "/"))
         self._know(share)
         for part in ((one, share, "-"), (one, share, "+"), (hundred, place, "-")):

@@ -13,8 +13,9 @@ from in_process import stratos
 from syrupy.assertion import SnapshotAssertion
 
 from stratos.contrib.logs import survey as survey_module
-from stratos.contrib.logs.command import card_named, lines_of
+from stratos.contrib.logs.command import lines_of
 from stratos.contrib.logs.survey import CARD, EMAIL, IBAN, ID, PHONE, personal_data, survey
+from stratos.contrib.logs.teacher import shipped_card
 from stratos.teachers.lifetime import card_of
 
 EXTRACT = "Extract product and order from the message of a customer, as one JSON object."
@@ -67,7 +68,8 @@ def test_workloads_are_told_apart_and_counted(log: str) -> None:
 
 def printed(log: str, card: str | None = None) -> str:
     """Return what is printed of a file, whose place and date of prices are left out."""
-    text = "\n".join(lines_of(survey(log), None if card is None else card_named(card)))
+    priced = None if card is None else shipped_card(card, "--card ")
+    text = "\n".join(lines_of(survey(log), priced))
     return re.sub(r"\d{4}-\d\d-\d\d\)", "DATE)", text.replace(str(Path(log).parent), "FOLDER"))
 
 
@@ -75,7 +77,7 @@ def test_what_is_printed_says_dollars_a_month_and_the_command(
     log: str, snapshot: SnapshotAssertion
 ) -> None:
     text = "\n".join(lines_of(survey(log), None))
-    card = card_named("gpt_4o")
+    card = shipped_card("gpt_4o", "--card ")
     assert card.usd_per_million_input_tokens and card.usd_per_million_output_tokens
     usd = (
         card.usd_per_million_input_tokens * 201_000 + card.usd_per_million_output_tokens * 20_100

@@ -261,7 +261,7 @@ class HostedEscalator(Escalator):
             elif last.why is not Why.RATE_LIMITED:
                 # Its key is refused, or it has no credit: nobody waits for that again.
                 backend.set_aside(now)
-            if not self._fresh(failed_at):
+            if failed_at.issuperset(self._open()):
                 pause = wait_s if outcome.retry_after_s is None else outcome.retry_after_s
                 if not outcome.passing or now + pause >= deadline:
                     raise last
@@ -301,9 +301,6 @@ class HostedEscalator(Escalator):
             if _open_at(one) <= now
             and (one.back_at is None or self._balancer.is_idle(one))
         ]  # fmt: skip
-
-    def _fresh(self, failed_at: set[Backend]) -> list[Backend]:
-        return [one for one in self._open() if one not in failed_at]
 
     def _check_open(self) -> None:
         """Refuse at once while every endpoint is held back.

@@ -157,11 +157,6 @@ def streamed(
     return StreamingResponse(events(), headers=dict(headers), media_type="text/event-stream")
 
 
-def as_json(reply: Mapping[str, Any], headers: Mapping[str, str]) -> Response:
-    """Return a whole answer."""
-    return JSONResponse(reply, headers=dict(headers))
-
-
 def of_student(error: StudentError) -> Response:
     """Return what the student's server said of a request that it refuses."""
     if error.body:
@@ -303,7 +298,7 @@ class _Front:
         reply, headers = answered
         if asked.is_stream:
             return streamed(reply, headers, asked.with_usage)
-        return as_json(reply, headers)
+        return JSONResponse(reply, headers=headers)
 
     async def _judge(self) -> Judge:
         """Return what asks the student, by the name that its server has for it."""

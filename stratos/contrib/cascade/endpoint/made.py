@@ -229,11 +229,6 @@ def meter_of(bundle: Path, cache_dir: Path) -> Path:
     return cache_dir / "served" / f"{bundle_digest(bundle)[:16]}.meter"
 
 
-def is_counting(meter: Path) -> bool:
-    """Return whether an endpoint that runs counts its dollars in a file."""
-    return is_locked(meter.with_suffix(".counting"))
-
-
 @contextmanager
 def counting(bundle: Path, cache_dir: Path) -> Iterator[Path]:
     """Yield the file of a bundle's dollars, for this process alone.
@@ -347,7 +342,7 @@ def check_alone(bundle: Path, cache_dir: Path, before: Hosted | None) -> None:
     is_own = (
         before is not None and before.runs and before.module == PROGRAM and not before.is_outdated
     )
-    if not is_own and is_counting(meter_of(bundle, cache_dir)):
+    if not is_own and is_locked(meter_of(bundle, cache_dir).with_suffix(".counting")):
         raise StratosError(counted_elsewhere(bundle))
 
 

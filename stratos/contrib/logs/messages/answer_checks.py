@@ -70,7 +70,6 @@ class AnswerChecks:
     n_copied: Counter[Path] = field(default_factory=Counter)
     n_values: Counter[Path] = field(default_factory=Counter)
     labels: Counter[str] = field(default_factory=Counter)
-    n_long: int = 0
 
     def learn(self, question: str, answer: str) -> None:
         """Take an answer in."""
@@ -90,9 +89,7 @@ class AnswerChecks:
                 self.n_copied[path] += text in said
 
     def _learn_label(self, answer: str) -> None:
-        if len(answer) > _LONGEST_LABEL:
-            self.n_long += 1
-        elif len(self.labels) <= _MOST_LABELS * 10:
+        if len(answer) <= _LONGEST_LABEL and len(self.labels) <= _MOST_LABELS * 10:
             self.labels[normalised(answer)] += 1
 
     def doubt(self, question: str, answer: str) -> Doubt | None:

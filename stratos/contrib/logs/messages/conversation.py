@@ -8,15 +8,17 @@ take.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from stratos.contrib.data_files import table
 from stratos.core.redact import redact_shapes
 from stratos.tasks.base import Message
 from stratos.tasks.rows import writable
+
+T = TypeVar("T")
 
 _TABLE = table(__file__, "fields.toml")
 FIELDS: Mapping[str, Mapping[str, Any]] = {
@@ -81,7 +83,6 @@ class About:
     """Id that all conversations of one session share; "" where the file has none."""
     input_tokens: int | None = None
     output_tokens: int | None = None
-    latency_s: float | None = None
     tool_characters: int = 0
     """Of the tools, as JSON, that the model may call."""
     offers_tools: bool = False
@@ -268,13 +269,24 @@ def particulars(format: str, row: Mapping[str, Any], *others: Any) -> About:
     counts = [*usages, *inner, *places]
     return About(
         format=format,
-        model=_text(places, FIELDS["model"]),
-        time_s=next((s for one in places for s in [_time(one)] if s is not None), None),
-        session=session_in(places),
-        input_tokens=next((n for one in counts for n in [_asked(one)] if n is not None), None),
-        output_tokens=next((n for one in counts for n in [_said(one)] if n is not None), None),
-        latency_s=_latency(places),
+        model=redact_shapes(writable(_first(_text, places, "model") or ""))[0],
+        time_s=_first(seconds_of, places, "time"),
+        session=writable(_first(_id, places, "session") or ""),
+        input_tokens=first_known(map(_asked, counts)),
+        output_tokens=_first(count_of, counts, "output_tokens"),
     )
+
+
+def first_known(values: Iterable[T | None]) -> T | None:
+    """Return the first value that is neither None, nor empty, nor 0; None where there is none."""
+    return next(filter(None, values), None)
+
+
+def _first(
+    read: Callable[[Any], T | None], places: Sequence[Mapping[str, Any]], key: str
+) -> T | None:
+    """Return the first value that objects have by names of a list of `FIELDS`, as it is read."""
+    return first_known(read(one.get(name)) for one in places for name in FIELDS[key])
 
 
 def seconds_of(value: Any) -> float | None:
@@ -310,13 +322,6 @@ def seconds_of(value: Any) -> float | None:
     return float(value)
 
 
-def session_in(places: Iterable[Mapping[str, Any]]) -> str:
-    """Return the first id of a session, a text or a number, that objects have; "" without one."""
-    found = (one[name] for one in places for name in FIELDS["session"] if name in one)
-    ids = (str(one) for one in found if isinstance(one, str | int) and not isinstance(one, bool))
-    return writable(next((text for text in ids if text), ""))
-
-
 def _datetime(text: str) -> datetime | None:
     try:
         return datetime.fromisoformat(text)
@@ -324,16 +329,15 @@ def _datetime(text: str) -> datetime | None:
         return None
 
 
-def _time(place: Mapping[str, Any]) -> float | None:
-    for name in FIELDS["time"]:
-        if (found := seconds_of(place.get(name))) is not None:
-            return found
-    return None
+def _text(value: Any) -> str:
+    """Return a text; "" for anything else."""
+    return value if isinstance(value, str) else ""
 
 
-def _text(places: list[Mapping[str, Any]], names: Iterable[str]) -> str:
-    found = (one[name] for one in places for name in names if isinstance(one.get(name), str))
-    return redact_shapes(writable(next((text for text in found if text), "")))[0]
+def _id(value: Any) -> str:
+    """Return the id of a session, a text or a number; "" for what is none."""
+    is_number = isinstance(value, int) and not isinstance(value, bool)
+    return str(value) if is_number else _text(value)
 
 
 def count_of(value: Any) -> int | None:
@@ -354,23 +358,6 @@ def _asked(place: Mapping[str, Any]) -> int | None:
             if found >= 1:
                 return int(found)
     return None
-
-
-def _said(place: Mapping[str, Any]) -> int | None:
-    return next(
-        (
-            n
-            for name in FIELDS["output_tokens"]
-            for n in [count_of(place.get(name))]
-            if n is not None
-        ),
-        None,
-    )
-
-
-def _latency(places: list[Mapping[str, Any]]) -> float | None:
-    found = (_amount(one.get(name)) for one in places for name in FIELDS["latency_s"])
-    return next((one for one in found if one is not None), None)
 
 
 def _amount(value: Any) -> float | None:

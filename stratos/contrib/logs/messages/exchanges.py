@@ -44,12 +44,10 @@ def messages_in(value: Any) -> Any:
     A text that is JSON of something else is what somebody wrote.
     """
     found = decoded(value)
-    is_list = isinstance(found, list) and bool(found)
-    return (
-        found
-        if is_list and all(isinstance(one, Mapping) and _ROLE & set(one) for one in found)
-        else value
-    )
+    if not isinstance(found, list) or not found:
+        return value
+    are_messages = all(isinstance(one, Mapping) and _ROLE & set(one) for one in found)
+    return found if are_messages else value
 
 
 def turns_of(raw: Any, what: str = "messages") -> list[Turn]:

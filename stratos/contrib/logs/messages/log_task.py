@@ -234,11 +234,7 @@ class LogTask(ChatTask, Log):
             _REPEATED: n_repeated,
             doubts.COPY: n_copies,
         }
-        return {
-            "train": made["train"],
-            "validation": made["validation"],
-            "test": made["test"],
-        }, left
+        return made, left
 
     @property
     def _borders_s(self) -> list[float]:

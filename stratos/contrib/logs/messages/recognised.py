@@ -18,8 +18,8 @@ from stratos.contrib.logs.messages.conversation import (
     WrongRow,
     conversation_of,
     count_of,
+    first_known,
     particulars,
-    seconds_of,
 )
 from stratos.contrib.logs.messages.exchanges import (
     CUT_SHORT,
@@ -110,13 +110,8 @@ def read_prompts(row: Row) -> Conversation | None:
 
 
 def _is_sharegpt(found: Any) -> bool:
-    return (
-        isinstance(found, list)
-        and bool(found)
-        and isinstance(found[0], Mapping)
-        and "from" in found[0]
-        and "role" not in found[0]
-    )
+    first = found[0] if isinstance(found, list) and found else None
+    return isinstance(first, Mapping) and "from" in first and "role" not in first
 
 
 def _with_system(row: Row, turns: list[Turn]) -> list[Turn]:
@@ -146,15 +141,8 @@ _ASKS = ("chat", "text_completion", "generate_content")
 _CUT = ("length", "max_tokens", "content_filter")
 
 
-def spans_of(row: Row) -> list[Row] | None:
-    """Return the spans in a message of the OpenTelemetry protocol; None for another row."""
-    resources = row.get("resourceSpans", row.get("resource_spans"))
-    if not isinstance(resources, list):
-        return None
-    return list(_spans(resources))
-
-
 def _spans(resources: list[Any]) -> Iterator[Row]:
+    """Yield the spans in a message of the OpenTelemetry protocol."""
     for resource in resources:
         scopes = resource.get("scopeSpans", resource.get("scope_spans", ()))
         for scope in scopes:
@@ -240,7 +228,6 @@ def read_span(row: Row) -> Conversation | None:
     about.session = str(session or "")
     about.input_tokens = _count(attributes, "input_tokens", "prompt_tokens", "prompt")
     about.output_tokens = _count(attributes, "output_tokens", "completion_tokens", "completion")
-    about.latency_s = _latency(row)
     return conversation_of(turns, about)
 
 
@@ -362,17 +349,10 @@ def _by_events(events: Any) -> _Read | None:
 
 
 def _count(attributes: Row, *names: str) -> int | None:
-    for name in names:
-        for before in ("gen_ai.usage.", "llm.token_count.", "llm.usage."):
-            if (found := count_of(attributes.get(before + name))) is not None:
-                return found
-    return None
-
-
-def _latency(row: Row) -> float | None:
-    start = seconds_of(row.get("startTimeUnixNano", row.get("start_time", row.get("startTime"))))
-    end = seconds_of(row.get("endTimeUnixNano", row.get("end_time", row.get("endTime"))))
-    return None if start is None or end is None or end < start else end - start
+    prefixes = ("gen_ai.usage.", "llm.token_count.", "llm.usage.")
+    return first_known(
+        count_of(attributes.get(prefix + name)) for name in names for prefix in prefixes
+    )
 
 
 KNOWN = (
@@ -392,11 +372,12 @@ _READERS: tuple[Callable[[Mapping[str, Any]], Conversation | None], ...] = (
 
 def parts_of_row(row: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Yield each conversation's part of a row, and where in the row it is: ", span 2" or ""."""
-    spans = spans_of(row)
-    if spans is None:
+    resources = row.get("resourceSpans", row.get("resource_spans"))
+    if not isinstance(resources, list):
         yield "", row
         return
-    for number, span in enumerate(spans, start=1):
+    # In a list, so that a message of which a part cannot be read has no span.
+    for number, span in enumerate(list(_spans(resources)), start=1):
         yield f", span {number}", span
 
 
@@ -430,18 +411,16 @@ def _mapped(row: Mapping[str, Any], messages: str, answer: str | None) -> dict[s
         raise WrongRow(f"lacks the field {shown(messages)}")
     if isinstance(asked, str):
         asked = [{"role": "user", "content": asked}]
-    if answer is None:
-        return {**_named(row), "messages": asked}
-    return {**_named(row), "messages": asked, "response": _at(row, answer)}
-
-
-def _named(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what may be a particular of a row: neither its messages nor its answer."""
-    return {
+    # What may be a particular of the row: neither its messages nor its answer.
+    mapped = {
         str(name): value
         for name, value in row.items()
         if not isinstance(value, list) and name not in ("messages", "response", "choices", "output")
     }
+    mapped["messages"] = asked
+    if answer is not None:
+        mapped["response"] = _at(row, answer)
+    return mapped
 
 
 def _at(row: Any, name: str) -> Any:

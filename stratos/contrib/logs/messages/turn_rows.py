@@ -9,11 +9,12 @@ import hashlib
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
-from itertools import islice
+from itertools import chain, islice
 from math import nan
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -29,10 +30,10 @@ from stratos.contrib.logs.messages.conversation import (
 from stratos.contrib.logs.messages.recognised import conversation_in, parts_of_row
 from stratos.contrib.logs.words import FieldOfWrongType
 from stratos.core import extras
-from stratos.core.foreign import cause
+from stratos.core.errors import StratosError
+from stratos.core.foreign import beside, cause
 from stratos.core.reasons import Because, Reason
 from stratos.core.remote import local_path
-from stratos.tasks.base import Message
 from stratos.tasks.files import is_local, read_records
 from stratos.tasks.metrics import MetricName
 from stratos.tasks.near_duplicates import Alike
@@ -83,7 +84,6 @@ class Seen:
     """Why to how many rows are left out though nothing is wrong with them."""
     n_other: int = 0
     """Conversations that are not wanted; nothing else of them is counted."""
-    n_wrong: int = 0
     n_images: int = 0
     n_calls: int = 0
     n_secrets: int = 0
@@ -118,13 +118,8 @@ def read_conversations(
     """
     for line, row in _rows(path):
         seen.n_rows += 1
-        if isinstance(row, Reason):
-            seen.n_wrong += 1
-            yield line, row
-            continue
-        for part, inner in _parts(row):
+        for part, inner in [("", row)] if isinstance(row, Reason) else _parts(row):
             if isinstance(inner, Reason):
-                seen.n_wrong += 1
                 yield line, inner
                 continue
             try:
@@ -132,12 +127,10 @@ def read_conversations(
             except UnansweredRow as error:
                 yield line + part, Unanswered(Because(str(error)))
             except WrongRow as error:
-                seen.n_wrong += 1
                 yield line + part, Because(str(error))
             except PassedOver as kind:
                 seen.passed[str(kind)] += 1
             except OF_WRONG_TYPES as error:
-                seen.n_wrong += 1
                 yield line + part, FieldOfWrongType(cause(error))
             else:
                 if wanted is not None and not wanted(found):
@@ -145,6 +138,12 @@ def read_conversations(
                     continue
                 seen.add(found)
                 yield line + part, found
+
+
+def unreadable(path: str, error: OSError) -> StratosError:
+    """Return the error of a file of conversations that cannot be read."""
+    meant = beside(Path(local_path(path)).expanduser()) if is_local(path) else ""
+    return StratosError(f"{path} cannot be read: {error.strerror or error}.{meant}")
 
 
 def _parts(row: dict[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -181,11 +180,8 @@ def _saved(folder: str) -> Iterator[tuple[str, dict[str, Any]]]:
     except Exception as error:  # what the library raises on a damaged folder is its own affair
         raise OSError(f"datasets cannot load it ({cause(error)})") from error
     parts = found.values() if isinstance(found, dict) else [found]
-    number = 0
-    for part in parts:
-        for row in part:
-            number += 1
-            yield f"row {number}", row
+    for number, row in enumerate(chain.from_iterable(parts), start=1):
+        yield f"row {number}", row
 
 
 def _of_hub(name: str) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -348,9 +344,10 @@ class TurnReader:
         return workload_of(found).id == self.workload
 
     def _turns(self, line: str, found: Conversation) -> Iterator[tuple[str, Row]]:
-        number = self.alike.add(
-            found.asked, beginnings(found.messages), session_of(found.about.session)
-        )
+        contents = ((one["role"], one["content"].strip()) for one in found.messages)
+        coded = ((content[0], _encode(content)) for content in contents)
+        answers = beginnings(coded, "assistant")
+        number = self.alike.add(found.asked, answers, session_of(found.about.session))
         self.n_conversations += 1
         is_own = found.system == self.system
         is_dated = bool(found.system) and not is_own and template_of(found.system) == self.template
@@ -386,15 +383,20 @@ class TurnReader:
             )
 
 
-def beginnings(messages: Sequence[Message]) -> tuple[int, ...]:
-    """Return hashes of what a conversation begins with, up to each answer of the model."""
+def beginnings(messages: Iterable[tuple[str, bytes]], last: str) -> tuple[int, ...]:
+    """Return hashes of what a conversation begins with, up to each message of a role.
+
+    Args:
+        messages: role and content of each.
+        last: role of the message that a beginning ends with.
+    """
     digest = hashlib.blake2b(digest_size=8)
     found: list[int] = []
-    for one in messages:
-        if one["role"] == "system":
+    for role, content in messages:
+        if role in ("system", "developer"):
             continue
-        digest.update(_encode((one["role"], one["content"].strip())))
-        if one["role"] == "assistant":
+        digest.update(content)
+        if role == last:
             found.append(int.from_bytes(digest.digest(), "big"))
             if len(found) == _MOST_PREFIXES:
                 break
