@@ -97,7 +97,7 @@ def page(config_dir: str | None = None) -> str:
         "  COMMAND --help     the arguments of a command",
         "  --help GROUP       every key of a group, with type, default and meaning; of a choice: "
         "--help trainer=lora",
-        "  --json             one line of JSON on stdout at the end, all else on stderr",
+        "  --json             of run and plan: one line of JSON on stdout, all else on stderr",
         "  --version          the version of Stratos",
         "  --config-dir DIR   a folder of your own choices: DIR/<group>/<name>.yaml",
         "  --cfg job          print every key and value, and stop (with the overrides applied)",

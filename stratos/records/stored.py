@@ -115,7 +115,7 @@ def opened(data: bytes) -> Envelope:
     """
     number = from_json(data, _Core).format
     if number != FORMAT:
-        raise FormatError(f"it is of format {number}, not of {FORMAT}")
+        raise FormatError(f"it is of format {number}, not of {FORMAT}: start anew")
     envelope = from_json(data, Envelope)
     plain = msgspec.json.decode(data)
     del plain["sha256"]

@@ -29,6 +29,7 @@ import yaml
 
 import stratos
 from stratos.core.conf import conf_dir
+from stratos.core.extensions import extensions
 from stratos.run.resume import Stage
 from stratos.run.stages import STAGES
 
@@ -52,6 +53,10 @@ PARTS = ("task", "teacher", "strategy", "deploy")
 """Groups of the config whose choices name a class that shapes records."""
 _SAYS = frozenset(("warn", "note", "tick", "say"))
 """Methods that are given what the user reads."""
+HOOKS = frozenset(
+    ("chunk_engines", "clusters", "decoder", "metrics", "service_files", "speedups", "variants")
+)
+"""Fields of an extension by which code of a room shapes records: what reads one rests on it."""
 _TARGET = re.compile(r"(stratos(?:\.\w+)+):\w+")
 """How code names what it imports later."""
 
@@ -116,6 +121,8 @@ def digest(files: Iterable[str]) -> str:
 def imports_of(file: str) -> tuple[str, ...]:
     """Return the files that a module imports itself, but those that shape no record."""
     modules = {module for node in _run(_tree(file)) for module in _imported(node)}
+    if "stratos.core.extensions.load" in modules:
+        modules |= {module for node in _run(_tree(file)) for module in _hooked(node)}
     files = {path for module in modules if (path := _file(module)) is not None}
     return tuple(
         sorted(
@@ -143,6 +150,15 @@ def _imported(node: ast.AST) -> Iterator[str]:
         yield from (alias.name for alias in node.names)
     elif isinstance(node, ast.Constant) and isinstance(node.value, str):
         yield from _TARGET.findall(node.value)
+
+
+def _hooked(node: ast.AST) -> Iterator[str]:
+    """Yield the modules of rooms that a module loads by a field of their extensions."""
+    if isinstance(node, ast.Attribute) and node.attr in HOOKS:
+        for room in extensions():
+            targets = getattr(room, node.attr)
+            for target in [targets] if isinstance(targets, str) else targets.values():
+                yield target.partition(":")[0]
 
 
 @functools.cache

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 from stratos.core.errors import StratosError
+from stratos.core.json_line import add_flag, json_line
 from stratos.core.locks import locked
 from stratos.core.money import exact_usd
 from stratos.ledger.book import Ledger
@@ -24,6 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=_usd,
         help="what was spent so far: begins a new ledger, and keeps the damaged one beside it",
     )
+    add_flag(parser)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -36,11 +38,27 @@ def run(args: argparse.Namespace) -> None:
         raise StratosError(f"{args.run}: there is no such folder.")
     path = args.run / "ledger.jsonl"
     if args.spent_usd is not None:
-        _begin(path, args.spent_usd)
-    _show(path)
+        aside = _begin(path, args.spent_usd)
+        if aside is not None and not args.json:
+            print(f"The ledger before is kept as {aside}.")
+    ledger = Ledger(path)
+    if args.json:
+        print(
+            json_line(
+                {
+                    "spent_usd": ledger.spent_usd,
+                    "reserved_usd": ledger.reserved_usd,
+                    "spent_by_stage": ledger.spent_by_stage(),
+                    "held": ledger.totals.reserves,
+                }
+            )
+        )
+        return
+    _show(path, ledger)
 
 
-def _begin(path: Path, spent_usd: float) -> None:
+def _begin(path: Path, spent_usd: float) -> Path | None:
+    """Begin a new ledger; return where the one before it is kept now."""
     try:
         with locked(path.with_name(".lock")):
             aside = set_aside(path)
@@ -50,12 +68,10 @@ def _begin(path: Path, spent_usd: float) -> None:
         raise StratosError(
             f"{path.parent}: a run is working in this folder. Wait for it to end."
         ) from None
-    if aside is not None:
-        print(f"The ledger before is kept as {aside}.")
+    return aside
 
 
-def _show(path: Path) -> None:
-    ledger = Ledger(path)
+def _show(path: Path, ledger: Ledger) -> None:
     print(f"{path}: {exact_usd(ledger.spent_usd)} spent", end="")
     if ledger.reserved_usd:
         print(f", {exact_usd(ledger.reserved_usd)} set aside for calls under way", end="")
@@ -74,7 +90,10 @@ def _show(path: Path) -> None:
 
 
 def _usd(text: str) -> float:
-    usd = float(text)
+    try:
+        usd = float(text)
+    except ValueError:
+        usd = -1.0
     if not 0 <= usd < 1e12:
-        raise argparse.ArgumentTypeError("dollars of at least 0")
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of dollars, at least 0")
     return usd

@@ -53,10 +53,13 @@ def run_hydra(words: Sequence[str], *, is_plan: bool = False) -> None:
         if "--version" in words:
             _print_version()
             return
-        args = get_args_parser().parse_args(words)
+        parser = get_args_parser()
+        parser.prog = f"stratos {'plan' if is_plan else 'run'}"
+        parser.usage = f"{parser.prog} +task=<name> [group=choice ...] [group.key=value ...]"
+        args = parser.parse_args(words)
         if is_plan and not args.help:
             words = _up_to_the_plan(words, args.overrides)
-            args = get_args_parser().parse_args(words)
+            args = parser.parse_args(words)
         with _typed(words):
             _obey(args)
 
