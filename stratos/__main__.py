@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -21,6 +22,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     with guarded():
         prepare()
+        if not {"", os.getcwd()} & {*sys.path}:
+            sys.path.insert(0, "")  # as `python -m` has it, for classes of the user's own
         return obey(sys.argv[1:] if argv is None else argv)
 
 

@@ -331,7 +331,8 @@ def test_two_processes_do_not_share_a_run_folder(probed: Path, snapshot: Snapsho
 # --- sweeps ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("launcher", ["basic", pytest.param("pool", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["basic", "pool"])
 def test_a_sweep_goes_on_past_a_job_that_fails_and_is_compared(probed: Path, launcher: str) -> None:
     command = stratos if launcher == "basic" else process
     done = command(

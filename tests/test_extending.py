@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 import time
 from dataclasses import replace
@@ -11,22 +12,28 @@ from pathlib import Path
 import pytest
 from checked import problems
 from hydra.types import RunMode
+from in_process import stratos
 
 from stratos.catalog import load_catalog
 from stratos.cli.build import build
 from stratos.cli.compose import hydra_for
 from stratos.cli.help import group_page
 from stratos.config import Config
+from stratos.core.context import Context
+from stratos.core.errors import TeacherError
 from stratos.core.targets import ALLOW_TARGETS
 from stratos.estimate.answering import runners
 from stratos.estimate.cards import card_of_student
 from stratos.estimate.fleet import Fleet, device_of
 from stratos.executors.job import JobSpec, State
+from stratos.ledger import Ledger
 from stratos.plan.objective import HOURS, USD, weighted
 from stratos.plan.options.candidates import build_problem
 from stratos.plan.options.pricing import engine_choices
 from stratos.plan.stage import solve
 from stratos.records import Offer
+from stratos.teachers.asking import stream_ask
+from stratos.teachers.base import Question
 
 sys.path.insert(0, str(Path(__file__).parent / "plan"))
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
@@ -59,7 +66,7 @@ def config(own: Path) -> Config:
 
 
 def test_the_page_is_short_and_has_all_eight() -> None:
-    assert len(PAGE.read_text().splitlines()) <= 150
+    assert len(PAGE.read_text().splitlines()) <= 160
     assert PAGE.read_text().count("\n## ") == len(CHOICES)
 
 
@@ -129,3 +136,22 @@ def test_the_executor_runs_a_job_as_nicely_as_it_says(config: Config, tmp_path: 
         time.sleep(0.1)
     assert status.state is State.DONE, status
     config.executor.release(job)
+
+
+def test_its_own_command_ends(own: Path) -> None:
+    [lines] = [part for part in PAGE.read_text().split("\n\n") if part.startswith("    STRATOS_")]
+    words = shlex.split(lines.replace("\\\n", " "))[4:]
+    done = stratos(*words, "logger=none", "hydra.run.dir=run", cwd=own.parent)
+    assert done.returncode == 0, done.stderr
+    assert {"probe.json", "plan.json"} <= {path.name for path in (own.parent / "run").iterdir()}
+
+
+def test_a_teacher_that_gives_fewer_answers_is_refused(config: Config, tmp_path: Path) -> None:
+    [teacher] = config.teachers
+    half = type("Half", (type(teacher),), {"ask": lambda *args, **_: ask(*args)[1:]})
+    ask = type(teacher).ask
+    questions = [Question(config.task.messages(item), 8) for item in config.task.items("test", 3)]
+    context = Context(tmp_path, tmp_path / "cache", Ledger(tmp_path / "ledger.jsonl"))
+    assert len(list(stream_ask(teacher, questions, context))) == 3
+    with pytest.raises(TeacherError, match="gave 2 answers to 3 questions"):
+        list(stream_ask(half(), questions, replace(context, cache_dir=tmp_path / "other")))

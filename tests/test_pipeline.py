@@ -83,6 +83,7 @@ def record(run: Path, stage: str) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.kill
 def test_killed_in_its_stages_the_main_command_ends_as_if_it_never_was(
     tmp_path: Path, teacher: str
 ) -> None:

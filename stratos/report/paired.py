@@ -28,7 +28,7 @@ from stratos.evaluate.verdict import SURE
 from stratos.records import Corpus, Deployment, Interval, Plan, Scorecard, Student
 from stratos.report import provenance
 from stratos.report.costs import read_ledger
-from stratos.report.sweep_jobs import Job, is_run, read_job
+from stratos.report.sweep_jobs import Job, is_run, read_job, record_of
 
 # What two runs are compared by, read from their folders.
 
@@ -55,6 +55,7 @@ def read_side(folder: Path) -> Side:
     """
     if not folder.is_dir() or not is_run(folder):
         raise StratosError(f"{folder} is no folder of a run. Type stratos status to list them.")
+    record_of(folder, "evaluate")
     job = read_job(folder.parent, folder)
     try:
         settings = settings_of(folder)

@@ -91,6 +91,21 @@ def runs_in(folders: Sequence[Path], command: str) -> Iterator[Job]:
             yield from read_jobs(folder)
 
 
+def record_of(folder: Path, stage: str) -> Any:
+    """Return the record of a stage of a run; None where there is none.
+
+    Raises:
+        StratosError: it cannot be read.
+    """
+    try:
+        return load(folder / f"{stage}.json", None, RECORDS[stage])
+    except (msgspec.MsgspecError, OSError, UnicodeDecodeError) as error:
+        raise StratosError(
+            f"{folder / f'{stage}.json'} cannot be read ({error}). Give the command of its run "
+            "again, or start anew in another folder."
+        ) from error
+
+
 def is_run(folder: Path) -> bool:
     """Tell whether a folder is that of a run: what a report is made of has to be there.
 

@@ -133,10 +133,24 @@ def _ask(
         put(chunk[index][0], answer)
 
     def ask(keep: Keep) -> None:
+        kept = set[int]()
+
+        def note(index: int, answer: Answer) -> None:
+            kept.add(index)
+            keep(index, answer)
+
         if teacher.draws and (is_drawn or len(longest) > 1):
-            teacher.sample(questions, keep)
+            answers = teacher.sample(questions, note)
         else:
-            teacher.ask([question.chat for question in questions], max(longest), keep=keep)
+            answers = teacher.ask([one.chat for one in questions], max(longest), keep=note)
+        for index, answer in enumerate(answers):  # of one that tells none as soon as it is there
+            if index not in kept:
+                note(index, answer)
+        if len(kept) < len(questions):
+            raise TeacherError(
+                f"Teacher {teacher.name} gave {counted(len(kept), 'answer')} to "
+                f"{counted(len(questions), 'question')}."
+            )
 
     if ledger is None:
         ask(take)

@@ -19,7 +19,7 @@ from stratos.teachers import batch_api
 from stratos.teachers.asking import stream_ask
 from stratos.teachers.base import Question
 
-pytestmark = pytest.mark.usefixtures("quick")
+pytestmark = [pytest.mark.usefixtures("quick"), pytest.mark.slow]
 
 
 @pytest.fixture(autouse=True)

@@ -13,7 +13,7 @@ from stratos.core.errors import BudgetError
 from stratos.teachers.base import Question
 from stratos.teachers.cost_estimate import expect
 
-pytestmark = pytest.mark.usefixtures("quick")
+pytestmark = [pytest.mark.usefixtures("quick"), pytest.mark.slow]
 
 N_PROBE, N = 40, 120
 LIMIT = 200

@@ -12,7 +12,7 @@ from stratos.core.errors import TeacherError
 from stratos.teachers import openai_settings
 from stratos.teachers.words import Redirected, Silent
 
-pytestmark = pytest.mark.usefixtures("quick")
+pytestmark = [pytest.mark.usefixtures("quick"), pytest.mark.slow]
 
 
 def chats(n: int) -> list[list[dict[str, str]]]:

@@ -137,3 +137,33 @@ def test_compared_figures_are_numbers_for_a_program(runs: Path) -> None:
         one["test_accuracy"]["student"]["mean"] > 0.9 and one["test_accuracy"]["student"]["n_items"]
     )
     assert one["texts"]["planned dollars"].startswith("$")
+
+
+@pytest.mark.parametrize("change", ["edited", "cut", "of another format"])
+def test_a_record_that_cannot_be_read_is_told_by_every_command(tmp_path: Path, change: str) -> None:
+    one, other = (make_run(tmp_path / "outputs" / name, right=60) for name in ("one", "other"))
+    path = other / "evaluate.json"
+    text = path.read_text()
+    path.write_text(
+        {
+            "edited": text.replace('"exact"', '"exaCt"', 1),
+            "cut": text[: len(text) // 2],
+            "of another format": text.replace('"format": 1', '"format": 0', 1),
+        }[change]
+    )
+    assert path.read_text() != text
+    for words in (("compare", one, other), ("drift", other / "calls.jsonl", "--run", other)):
+        (other / "calls.jsonl").write_text('{"messages": []}\n')
+        done = run(*map(str, words), cwd=tmp_path)
+        assert done.returncode == 2, done
+        assert "Traceback" not in done.stderr
+    assert (
+        "evaluate.json cannot be read" in run("compare", str(one), str(other), cwd=tmp_path).stderr
+    )
+
+
+def test_the_page_of_a_sweep_is_not_made_of_one_run(runs: Path) -> None:
+    done = run("report", "outputs/one", cwd=runs)
+    assert done.returncode == 2
+    assert "report.html" in done.stderr
+    assert not (runs / "outputs" / "one" / "index.html").exists()

@@ -26,6 +26,7 @@ def inference():
     return inference_rows()
 
 
+@pytest.mark.slow
 def test_the_file_is_what_the_script_writes():
     from fit import fitted_toml
 

@@ -120,6 +120,7 @@ def test_jobs_end_with_their_sweep_however_it_ends(app: Path, how: signal.Signal
     assert all("ended by Terminated" in one for one in told), "what was under way is settled"
 
 
+@pytest.mark.slow
 def test_a_job_that_hears_nothing_ends_with_its_sweep_too(app: Path) -> None:
     sweep = start(app, "deaf=true")
     ours = pids(app, 2)
@@ -128,6 +129,7 @@ def test_a_job_that_hears_nothing_ends_with_its_sweep_too(app: Path) -> None:
     assert gone(ours, 20)
 
 
+@pytest.mark.slow
 def test_a_job_without_end_does_not_hold_the_sweep(app: Path) -> None:
     done, returned = sweep(
         app, "hang=2", "hydra.launcher.timeout_minutes=0.15", "hydra.launcher.n_jobs=1"

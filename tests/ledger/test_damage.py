@@ -230,3 +230,12 @@ def test_lines_reach_the_disk_before_much_is_paid_on_them(
         now[0] += seconds
         ledger.take("teacher x", 0.1)
     assert len(synced) == 2 and synced[1] - synced[0] > ledger_file._SYNC_SECONDS
+
+
+def test_a_ledger_that_is_not_damaged_stays(path: Path) -> None:
+    before = path.read_bytes()
+    refused = stratos("ledger", str(path.parent), "--spent-usd", "0")
+    assert refused.returncode == 1
+    assert "is not damaged" in refused.stderr
+    assert path.read_bytes() == before
+    assert json.loads(stratos("ledger", str(path.parent), "--json").stdout)["spent_usd"] > 0

@@ -62,6 +62,7 @@ def rows(folder: Path, solutions: dict[str, str], with_solution: bool) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_gsm8k(tmp_path: Path, server: PerfectServer) -> None:
     files = (f"task.path={GSM8K / 'train.jsonl'}", f"task.test_path={GSM8K / 'test.jsonl'}")
     said = command(
@@ -100,6 +101,7 @@ def test_a_file_of_ones_own(
     assert "cut short" not in said
 
 
+@pytest.mark.slow
 def test_a_server_that_always_cuts_is_named_beside_the_number(
     tmp_path: Path, server: PerfectServer
 ) -> None:
@@ -118,6 +120,7 @@ def test_a_server_that_always_cuts_is_named_beside_the_number(
     assert len([1 for body in server.requests if body["max_tokens"] == longest]) <= 32
 
 
+@pytest.mark.slow
 def test_a_limit_of_the_user_is_kept_to_and_its_cuts_are_said(
     tmp_path: Path, server: PerfectServer
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from stratos.core.errors import StratosError
@@ -11,7 +12,7 @@ from stratos.core.json_line import add_flag, json_line
 from stratos.core.locks import locked
 from stratos.core.money import exact_usd
 from stratos.ledger.book import Ledger
-from stratos.ledger.file import set_aside
+from stratos.ledger.file import LedgerError, set_aside
 from stratos.ledger.lines import Stated, written
 from stratos.ledger.reserves import leases
 
@@ -58,9 +59,14 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _begin(path: Path, spent_usd: float) -> Path | None:
-    """Begin a new ledger; return where the one before it is kept now."""
+    """Begin a new ledger; return where the damaged one is kept now.
+
+    Raises:
+        StratosError: a run works in the folder, or the ledger is as it was written.
+    """
     try:
         with locked(path.with_name(".lock")):
+            _check_damaged(path)
             aside = set_aside(path)
             line = Stated(usd=spent_usd, total_usd=spent_usd, at=round(time.time(), 3))
             path.write_bytes(written(line))
@@ -69,6 +75,17 @@ def _begin(path: Path, spent_usd: float) -> Path | None:
             f"{path.parent}: a run is working in this folder. Wait for it to end."
         ) from None
     return aside
+
+
+def _check_damaged(path: Path) -> None:
+    """Refuse to set a ledger aside that can be read."""
+    if path.exists():
+        with suppress(LedgerError):
+            ledger = Ledger(path)
+            raise StratosError(
+                f"{path} is not damaged: {exact_usd(ledger.spent_usd)} spent. It stays as it is; "
+                "--spent-usd is for one that cannot be read."
+            )
 
 
 def _show(path: Path, ledger: Ledger) -> None:

@@ -39,8 +39,9 @@ from stratos.core.redact import redact_override
 from stratos.core.remote import local_path
 from stratos.core.tables import Column
 from stratos.evaluate.answer_files import answers_path, read_answers
-from stratos.records import Plan, Scorecard, load
+from stratos.records import Plan, Scorecard
 from stratos.report.provenance import overrides
+from stratos.report.sweep_jobs import record_of
 from stratos.tasks.base import Task
 from stratos.tasks.files import is_local
 
@@ -56,7 +57,7 @@ def evaluated(run_dir: Path, parse: Parse) -> list[Asked]:
     Raises:
         StratosError: it has none.
     """
-    scorecard = load(run_dir / "evaluate.json", None, Scorecard)
+    scorecard: Scorecard | None = record_of(run_dir, "evaluate")
     if scorecard is None or not answers_path(run_dir).exists():
         raise StratosError(
             f"{run_dir} has no evaluation with answers to compare with. Name the folder of a run "
@@ -220,7 +221,7 @@ def _planned(run: Path, task: str, typed: tuple[str, ...]) -> Renewal:
         except subprocess.TimeoutExpired:
             return Renewal(typed, text=f"It could not be planned within {_LONGEST_S:g} seconds.")
         try:
-            plan = load(planned / "plan.json", None, Plan)
+            plan: Plan | None = record_of(planned, "plan")
         except msgspec.DecodeError:
             plan = None
     if done.returncode or plan is None:

@@ -21,7 +21,8 @@ from stratos.core.printable import visible
 from stratos.deploy.hosting import longest_answer
 from stratos.deploy.manifest import check_manifest
 from stratos.evaluate.answer_files import KeptAnswer, answers_path, read_answers
-from stratos.records import Scorecard, load
+from stratos.records import Scorecard
+from stratos.report.sweep_jobs import record_of
 from stratos.tasks.base import Item
 
 BATCH = 32
@@ -74,10 +75,7 @@ def _run(place: Path, folder: Path) -> Side:
     is_there = (bundle / "config.json").is_file()
     if is_there:
         check_manifest(bundle)  # else its kept answers are of another model
-    try:
-        scorecard = load(folder / "evaluate.json", None, Scorecard)
-    except msgspec.DecodeError as error:
-        raise StratosError(f"{folder / 'evaluate.json'} cannot be read ({error}).") from error
+    scorecard: Scorecard | None = record_of(folder, "evaluate")
     answers = read_answers(folder, scorecard) if answers_path(folder).exists() else []
     return Side(
         place,
