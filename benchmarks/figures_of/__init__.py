@@ -18,6 +18,7 @@ MODULES = (
     "gallery",
     "gsm8k",
     "gym",
+    "house",
     "logs",
     "own_data",
     "planning",

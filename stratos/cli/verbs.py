@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from itertools import takewhile
 
 from stratos.core.errors import ConfigError, StratosError, UsageError, did_you_mean
-from stratos.core.extensions import Command, extensions
+from stratos.core.extensions import Command, extensions, room_configs
 from stratos.core.json_line import FLAG
 from stratos.core.os_signals import Terminated, leave
 from stratos.core.printable import visible
@@ -78,6 +78,7 @@ def obey(words: Sequence[str]) -> int:
     flags = list(takewhile(_FLAGS.__contains__, words))
     if words[len(flags) :] and not _is_override(words[len(flags)]):
         words = [*words[len(flags) :], *flags]
+    words = _help_last(words)
     verb, command = "run", None
     if words and not _is_override(words[0]):
         verb, *words = words
@@ -105,6 +106,15 @@ def obey(words: Sequence[str]) -> int:
     except BrokenPipeError:  # whoever reads along has seen enough: `… | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+
+
+def _help_last(words: Sequence[str]) -> list[str]:
+    """Return `help VERB` and `--help VERB` as `VERB --help`; what is no verb may be a group."""
+    first, verb = [*words, "", ""][:2]
+    is_verb = verb in others() and verb not in room_configs()
+    if first == "help" or (first == "--help" and is_verb):
+        return [*words[1:], "--help"]
+    return [*words]
 
 
 def _is_override(word: str) -> bool:

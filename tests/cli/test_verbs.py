@@ -176,3 +176,22 @@ def test_json_may_stand_before_its_verb(tmp_path: Path) -> None:
     for words in (("--json", "status", str(tmp_path)), ("status", "--json", str(tmp_path))):
         done = stratos(*words)
         assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize("words", [["help", "gate"], ["--help", "gate"], ["gate", "--help"]])
+def test_help_of_a_verb_may_stand_before_it(words: list[str]) -> None:
+    done = stratos(*words)
+    assert (done.returncode, done.stdout.startswith("usage: stratos gate")) == (0, True)
+
+
+def test_help_of_a_group_of_a_room_is_that_of_the_group() -> None:
+    assert stratos("--help", "cascade").stdout.startswith("cascade\n")
+    assert stratos("help").stdout == stratos("--help").stdout
+
+
+@pytest.mark.parametrize("words", [["--jsn", "+task=mahjong"], ["run", "--jsn"], ["plan", "--jsn"]])
+def test_a_flag_that_there_is_not_names_the_one_that_was_meant(words: list[str]) -> None:
+    done = stratos(*words)
+    assert done.returncode == 2
+    assert "Did you mean --json" in done.stderr
+    assert "usage" not in done.stderr

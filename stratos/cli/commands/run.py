@@ -20,8 +20,8 @@ from omegaconf import DictConfig
 from stratos.cli.compose import CONFIG_NAME, VERSION_BASE
 from stratos.core.conf import conf_dir
 from stratos.core.disk_errors import disk_errors
-from stratos.core.errors import BusyError, ConfigError, StratosError
-from stratos.core.json_line import say_failed, stdout_kept, take_flag
+from stratos.core.errors import BusyError, ConfigError, StratosError, did_you_mean
+from stratos.core.json_line import FLAG, say_failed, stdout_kept, take_flag
 from stratos.core.printable import visible
 from stratos.core.reasons import Reason
 from stratos.core.redact import redact_text
@@ -56,12 +56,29 @@ def run_hydra(words: Sequence[str], *, is_plan: bool = False) -> None:
         parser = get_args_parser()
         parser.prog = f"stratos {'plan' if is_plan else 'run'}"
         parser.usage = f"{parser.prog} +task=<name> [group=choice ...] [group.key=value ...]"
-        args = parser.parse_args(words)
+        args = _parsed(parser, words)
         if is_plan and not args.help:
             words = _up_to_the_plan(words, args.overrides)
-            args = parser.parse_args(words)
+            args = _parsed(parser, words)
         with _typed(words):
             _obey(args)
+
+
+def _parsed(parser: argparse.ArgumentParser, words: list[str]) -> argparse.Namespace:
+    """Read the words.
+
+    Raises:
+        ConfigError: there is no such flag.
+        SystemExit: argparse has told another error.
+    """
+    args, unknown = parser.parse_known_args(words)
+    for word in unknown:
+        if word.startswith("-"):
+            near = did_you_mean(word, [*parser._option_string_actions, FLAG, "--version"])
+            raise ConfigError(f"{word}: there is no such flag.{near} stratos --help lists them.")
+    if unknown:
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    return args
 
 
 def _up_to_the_plan(words: list[str], overrides: list[str]) -> list[str]:
