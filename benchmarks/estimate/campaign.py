@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rows import ServeRow, cache_bytes, products_flops
+from measured_rows import ServeRow, cache_bytes, products_flops
 
 from stratos.estimate.cards import serving_bytes
 from stratos.estimate.fitted import InferenceFit

@@ -25,8 +25,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 from campaign import is_saturated
 from fitting import ServeFit, fit_training, serving_ratios, training_ratios
 from heldout import training_splits
+from measured_rows import ServeRow, TrainRow, inference_rows, training_rows
 from record import keep
-from rows import ServeRow, TrainRow, inference_rows, training_rows
 from scoring import covered, figures
 from unseen import (
     QUANTITIES,

@@ -14,7 +14,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 
 from fitting import fit_inference, fit_training
-from rows import inference_rows, training_rows
+from measured_rows import inference_rows, training_rows
 from unseen import serving_errors, training_errors
 
 from stratos.estimate.fitted import FITTED_TOML, Errors, read_fitted

@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from campaign import CampaignFit, predict
 from least_squares import robust, solve
-from rows import ServeRow, TrainRow
+from measured_rows import ServeRow, TrainRow
 
 from stratos.estimate.fitted import InferenceFit, TrainingFit
 from stratos.estimate.roofline import train_step_seconds

@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from campaign import CampaignFit, is_saturated
 from fitting import ServeFit, fit_inference, fit_training, serving_ratios, training_ratios
-from rows import PERF, ServeRow, TrainRow, inference_rows, training_rows
+from measured_rows import PERF, ServeRow, TrainRow, inference_rows, training_rows
 from scoring import covered, spearman
 from unseen import intervals, setting_of
 

@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from fitting import fit_inference, serving_ratios
 from heldout import held_out, line
-from rows import ServeRow, cache_bytes, inference_rows
+from measured_rows import ServeRow, cache_bytes, inference_rows
 
 Array = NDArray[np.float64]
 

@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parent))
 
+from measured_rows import card_of, gpu_device
 from record import keep
-from rows import card_of, gpu_device
 
 from stratos.deploy.engines.cost import UTILISATION, ServingCost
 from stratos.deploy.engines.hugging_face import Transformers, TransformersBatching

@@ -17,8 +17,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from fitting import ServeFit, fit_inference, fit_training, serving_ratios, training_ratios
 from heldout import held_out, line
+from measured_rows import inference_rows, training_rows
 from record import keep
-from rows import inference_rows, training_rows
 
 from stratos.estimate.fitted import InferenceFit, TrainingFit
 

@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from campaign import is_saturated, predict
 from fitting import ServeFit, fit_inference, fit_training, serving_ratios, tokens_per_s
-from rows import ServeRow, TrainRow
+from measured_rows import ServeRow, TrainRow
 
 from stratos.estimate.fitted import TRAINER, Errors, Factor, Known, Setting, Unseen
 from stratos.records import Interval
