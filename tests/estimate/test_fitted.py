@@ -14,14 +14,14 @@ pytestmark = pytest.mark.skipif(not PERF.exists(), reason="the tables are not he
 
 @pytest.fixture(scope="module")
 def training():
-    from rows import training_rows
+    from measured_rows import training_rows
 
     return training_rows()
 
 
 @pytest.fixture(scope="module")
 def inference():
-    from rows import inference_rows
+    from measured_rows import inference_rows
 
     return inference_rows()
 
@@ -67,7 +67,7 @@ def test_latencies_of_models_and_gpus_never_seen(inference):
 
 
 def test_every_training_that_ran_is_judged_to_fit(training):
-    from rows import training_bytes_of
+    from measured_rows import training_bytes_of
 
     assert len(training) == 117
     for row in training:
@@ -77,7 +77,7 @@ def test_every_training_that_ran_is_judged_to_fit(training):
 def test_twice_the_micro_batch_is_judged_not_to_fit_where_it_filled_the_gpu(training):
     # The published micro batches are the largest that ran: of the rows above 80% full by the
     # model, none has room for twice the tokens.
-    from rows import training_bytes_of
+    from measured_rows import training_bytes_of
 
     full = [row for row in training if training_bytes_of(row) > 0.8 * row.device.memory_bytes]
     assert len(full) > 20
