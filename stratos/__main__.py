@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 
@@ -22,8 +21,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     with guarded():
         prepare()
-        if not {"", os.getcwd()} & {*sys.path}:
-            sys.path.insert(0, "")  # as `python -m` has it, for classes of the user's own
+        if "" not in sys.path:
+            sys.path.append("")  # classes of the user's own are found as by `python -m`
         return obey(sys.argv[1:] if argv is None else argv)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import subprocess
 import sys
 import time
 from dataclasses import replace
@@ -12,7 +13,6 @@ from pathlib import Path
 import pytest
 from checked import problems
 from hydra.types import RunMode
-from in_process import stratos
 
 from stratos.catalog import load_catalog
 from stratos.cli.build import build
@@ -138,20 +138,32 @@ def test_the_executor_runs_a_job_as_nicely_as_it_says(config: Config, tmp_path: 
     config.executor.release(job)
 
 
-def test_its_own_command_ends(own: Path) -> None:
+def test_its_own_command_ends_as_a_script_too(own: Path) -> None:
     [lines] = [part for part in PAGE.read_text().split("\n\n") if part.startswith("    STRATOS_")]
-    words = shlex.split(lines.replace("\\\n", " "))[4:]
-    done = stratos(*words, "logger=none", "hydra.run.dir=run", cwd=own.parent)
+    allowed, *_, stratos, first = (words := shlex.split(lines.replace("\\\n", " ")))[:5]
+    assert (allowed, stratos, first) == (f"{ALLOW_TARGETS}=own", "stratos", "--config-dir")
+    # As a console script, Python puts the folder of the script before all, and not this one.
+    script = "import sys; from stratos.__main__ import main; sys.exit(main())"
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", script, *words[4:], "logger=none", "hydra.run.dir=run"],
+        cwd=own.parent, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert {"probe.json", "plan.json"} <= {path.name for path in (own.parent / "run").iterdir()}
 
 
-def test_a_teacher_that_gives_fewer_answers_is_refused(config: Config, tmp_path: Path) -> None:
+def test_a_teacher_of_too_few_or_too_many_answers_is_refused(
+    config: Config, tmp_path: Path
+) -> None:
     [teacher] = config.teachers
-    half = type("Half", (type(teacher),), {"ask": lambda *args, **_: ask(*args)[1:]})
     ask = type(teacher).ask
+    half = type("Half", (type(teacher),), {"ask": lambda *args, **_: ask(*args)[1:]})
+    double = type("Double", (type(teacher),), {"ask": lambda *args, **_: ask(*args) * 2})
     questions = [Question(config.task.messages(item), 8) for item in config.task.items("test", 3)]
     context = Context(tmp_path, tmp_path / "cache", Ledger(tmp_path / "ledger.jsonl"))
     assert len(list(stream_ask(teacher, questions, context))) == 3
+    other = replace(context, cache_dir=tmp_path / "other")
     with pytest.raises(TeacherError, match="gave 2 answers to 3 questions"):
-        list(stream_ask(half(), questions, replace(context, cache_dir=tmp_path / "other")))
+        list(stream_ask(half(), questions, other))
+    with pytest.raises(TeacherError, match="gave 2 answers to 1 question"):
+        list(stream_ask(double(), questions, other))

@@ -111,8 +111,7 @@ def obey(words: Sequence[str]) -> int:
 def _help_last(words: Sequence[str]) -> list[str]:
     """Return `help VERB` and `--help VERB` as `VERB --help`; what is no verb may be a group."""
     first, verb = [*words, "", ""][:2]
-    is_verb = verb in others() and verb not in room_configs()
-    if first == "help" or (first == "--help" and is_verb):
+    if first == "help" or (first == "--help" and verb in others() and verb not in room_configs()):
         return [*words[1:], "--help"]
     return [*words]
 

@@ -55,13 +55,12 @@ def read_side(folder: Path) -> Side:
     """
     if not folder.is_dir() or not is_run(folder):
         raise StratosError(f"{folder} is no folder of a run. Type stratos status to list them.")
-    record_of(folder, "evaluate")
+    scorecard: Scorecard | None = record_of(folder, "evaluate")
     job = read_job(folder.parent, folder)
     try:
         settings = settings_of(folder)
     except (ValueError, OSError) as error:
         raise StratosError(f"{folder}: {error}") from error
-    scorecard: Scorecard | None = job.records.get("evaluate")
     answers = read_answers(folder, scorecard) if answers_path(folder).exists() else []
     return Side(job, settings, "" if scorecard is None else scorecard.metric, answers)
 

@@ -91,14 +91,19 @@ def runs_in(folders: Sequence[Path], command: str) -> Iterator[Job]:
             yield from read_jobs(folder)
 
 
-def record_of(folder: Path, stage: str) -> Any:
+def record_of(folder: Path, stage: str, record_type: type | None = None) -> Any:
     """Return the record of a stage of a run; None where there is none.
+
+    Args:
+        folder: of the run.
+        stage: its name.
+        record_type: of a stage that a package of contrib adds; else that of `RECORDS`.
 
     Raises:
         StratosError: it cannot be read.
     """
     try:
-        return load(folder / f"{stage}.json", None, RECORDS[stage])
+        return load(folder / f"{stage}.json", None, record_type or RECORDS[stage])
     except (msgspec.MsgspecError, OSError, UnicodeDecodeError) as error:
         raise StratosError(
             f"{folder / f'{stage}.json'} cannot be read ({error}). Give the command of its run "

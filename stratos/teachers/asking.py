@@ -143,12 +143,14 @@ def _ask(
             answers = teacher.sample(questions, note)
         else:
             answers = teacher.ask([one.chat for one in questions], max(longest), keep=note)
-        for index, answer in enumerate(answers):  # of one that tells none as soon as it is there
+        # Those that it did not hand over as soon as they were there.
+        for index, answer in enumerate(answers[: len(questions)]):
             if index not in kept:
                 note(index, answer)
-        if len(kept) < len(questions):
+        n = max(len(answers), len(kept))
+        if n != len(questions):
             raise TeacherError(
-                f"Teacher {teacher.name} gave {counted(len(kept), 'answer')} to "
+                f"Teacher {teacher.name} gave {counted(n, 'answer')} to "
                 f"{counted(len(questions), 'question')}."
             )
 

@@ -13,10 +13,21 @@ sys.path.insert(0, str(Path(__file__).parent))
 import closures
 from closures import Version
 
+from stratos.core.extensions import extensions
+from stratos.run.stages import STAGES
+
 
 def test_every_version_stands_for_its_code() -> None:
     names = closures.troubles()
     assert not names, closures.message(names)
+
+
+def test_what_a_room_adds_to_a_stage_is_behind_its_version() -> None:
+    behind = {stage.name: closures.closure_of(stage) for stage in STAGES}
+    for room in extensions():
+        for target, stage in ((room.speedups, "distill"), (room.decoder, "evaluate")):
+            file = f"{target.partition(':')[0].removeprefix('stratos.').replace('.', '/')}.py"
+            assert not target or file in behind[stage]
 
 
 def test_what_is_wrong_with_a_version() -> None:

@@ -34,8 +34,8 @@ from stratos.core.errors import StratosError
 from stratos.deploy.manifest import MANIFEST
 from stratos.evaluate.answer_files import KeptAnswer, read_answers
 from stratos.evaluate.answers import Took
-from stratos.records import Deployment, Plan, Scorecard, load
-from stratos.report.sweep_jobs import is_run
+from stratos.records import Deployment, Plan, Scorecard
+from stratos.report.sweep_jobs import is_run, record_of
 from stratos.run.kept_config import config_of
 from stratos.tasks.base import Item, slices_of
 
@@ -233,13 +233,10 @@ def answered(folder: Path) -> Answered:
     """
     if not folder.is_dir() or not is_run(folder):
         raise StratosError(f"{folder} is no folder of a run. Type stratos status to list them.")
-    try:
-        plan = load(folder / "plan.json", None, Plan)
-        scorecard = load(folder / "evaluate.json", None, Scorecard)
-        deployment = load(folder / "deploy.json", None, Deployment)
-        cascade = load(folder / "cascade.json", None, Cascade)
-    except msgspec.DecodeError as error:
-        raise StratosError(f"{folder}: a record cannot be read ({error}).") from error
+    plan: Plan | None = record_of(folder, "plan")
+    scorecard: Scorecard | None = record_of(folder, "evaluate")
+    deployment: Deployment | None = record_of(folder, "deploy")
+    cascade: Cascade | None = record_of(folder, "cascade", Cascade)
     if plan is None or scorecard is None:
         raise StratosError(f"{folder} was not evaluated yet. Give its command again.")
     requests = plan.worth.requests_per_day if plan.worth is not None else None

@@ -222,7 +222,7 @@ def _planned(run: Path, task: str, typed: tuple[str, ...]) -> Renewal:
             return Renewal(typed, text=f"It could not be planned within {_LONGEST_S:g} seconds.")
         try:
             plan: Plan | None = record_of(planned, "plan")
-        except msgspec.DecodeError:
+        except StratosError:  # it was cut short
             plan = None
     if done.returncode or plan is None:
         return Renewal(typed, text=f"It could not be planned: {_reason(done.stderr)}")

@@ -308,3 +308,10 @@ def test_the_reason_for_no_plan_is_told_with_what_it_announces() -> None:
     assert start == "No teacher can be taken"
     assert announced == "smollm2: 8% right gpt: no key a: b"
     assert _reason("No plan.\nMore.\n") == "No plan." and _reason("") == "no reason"
+
+
+@pytest.mark.parametrize("record", ["{", '{"format": 0}'])
+def test_an_evaluation_that_cannot_be_read_is_told(tmp_path: Path, record: str) -> None:
+    (tmp_path / "evaluate.json").write_text(record)
+    with pytest.raises(StratosError, match=r"evaluate\.json cannot be read"):
+        renewals.evaluated(tmp_path, str)

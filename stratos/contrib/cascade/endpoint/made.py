@@ -29,7 +29,7 @@ from stratos.core.errors import StratosError
 from stratos.core.locks import is_locked, locked
 from stratos.deploy.hosted_server import FrontProgram, Hosted
 from stratos.ledger import Overrun
-from stratos.records import load
+from stratos.report.sweep_jobs import record_of
 from stratos.teachers.call_budget import most_usd
 from stratos.teachers.openai import OpenAITeacher
 
@@ -374,10 +374,7 @@ def cascade_in(run: Path) -> Cascade:
     """
     from stratos.run.kept_config import config_of
 
-    try:
-        found = load(run / "cascade.json", None, Cascade)
-    except msgspec.DecodeError as error:
-        raise StratosError(f"{run / 'cascade.json'} cannot be read ({error}).") from error
+    found: Cascade | None = record_of(run, "cascade", Cascade)
     if found is None or found.endpoint is None:
         raise StratosError(
             f"{run} has no cascade. Give its command again with cascade.accuracy=<share>, such as "
