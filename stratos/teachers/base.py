@@ -232,7 +232,7 @@ class Teacher(ABC):
         """Answer every chat greedily, in the order given.
 
         `keep` is called in the calling thread as answers come in, in any order, so that nothing
-        is lost if a later one fails.
+        is lost if a later one fails. Answers that it was not called for count when this returns.
         """
 
     def identities(self) -> tuple[str, ...]:
