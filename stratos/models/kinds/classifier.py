@@ -1,0 +1,164 @@
+"""A classifier of texts: a logistic regression on each block of features, mixed and calibrated.
+
+Every block has a head of its own, and the log-probabilities of the heads are added with weights
+that maximise the likelihood of rows which the heads have not seen. The same weights calibrate: they
+shrink what is too sure of itself. So blocks of all sizes combine without a common scale, and a
+block that says nothing gets a weight near 0.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from scipy.optimize import minimize
+from scipy.special import log_softmax
+
+from stratos.models.kinds.features import BLOCKS, Arrays, Features, Matrix
+
+FILE, WEIGHTS = "student.json", "student.safetensors"
+_FLOOR = np.log(1e-6)
+"""Log-probability of a label that a head never saw."""
+_TOLERANCE, _MOST_STEPS = 1e-3, 200
+
+
+@dataclass(frozen=True)
+class Head:
+    """A logistic regression."""
+
+    weights: np.ndarray
+    """Shape (features, labels), float32."""
+    bias: np.ndarray
+    """Shape (labels,)."""
+
+    def log_probabilities(self, features: Matrix) -> np.ndarray:
+        """Return shape (texts, labels), nats."""
+        logits: np.ndarray = features @ self.weights + self.bias
+        return log_softmax(logits, axis=1)
+
+
+def fit_head(
+    features: Matrix,
+    labels: np.ndarray,
+    n_labels: int,
+    strength: float,
+    row_weights: np.ndarray | None = None,
+) -> Head:
+    """Fit a logistic regression; labels without rows get a probability near 0.
+
+    Args:
+        features: shape (rows, features).
+        labels: numbers below `n_labels`, shape (rows,).
+        n_labels: labels that there are.
+        strength: inverse strength of the L2 penalty.
+        row_weights: how much each row counts, shape (rows,); 1 where None.
+    """
+    from sklearn.linear_model import LogisticRegression
+    from threadpoolctl import threadpool_limits
+
+    weights = np.zeros((features.shape[1], n_labels), np.float32)
+    bias = np.full(n_labels, _FLOOR, np.float32)
+    present = np.unique(labels)
+    if len(present) == 1:
+        bias[present] = 0
+        return Head(weights, bias)
+    with threadpool_limits(limits=1):  # of small matrices, threads wait for each other
+        model = LogisticRegression(C=strength, tol=_TOLERANCE, max_iter=_MOST_STEPS)
+        model.fit(features, labels, sample_weight=row_weights)
+    rows, first = model.coef_.astype(np.float32), model.intercept_.astype(np.float32)
+    if len(present) == 2:  # one row of weights, for the second label
+        rows, first = np.stack([-rows[0] / 2, rows[0] / 2]), np.array([-first[0] / 2, first[0] / 2])
+    weights[:, present] = rows.T
+    bias[present] = first
+    return Head(weights, bias)
+
+
+def mix(log_probabilities: Sequence[np.ndarray], weights: np.ndarray) -> np.ndarray:
+    """Return the mixed log-probabilities, shape (texts, labels).
+
+    Args:
+        log_probabilities: of each head, shape (texts, labels).
+        weights: of each head.
+    """
+    total = sum(weight * part for weight, part in zip(weights, log_probabilities, strict=True))
+    return log_softmax(np.asarray(total), axis=1)
+
+
+def mixing_weights(log_probabilities: Sequence[np.ndarray], labels: np.ndarray) -> np.ndarray:
+    """Return the weights, none below 0, under which unseen rows have the highest likelihood.
+
+    Args:
+        log_probabilities: of each head on rows that it has not seen, shape (rows, labels).
+        labels: of these rows.
+    """
+    parts = np.stack(log_probabilities)  # (heads, rows, labels)
+    rows = np.arange(len(labels))
+    right = parts[:, rows, labels]  # (heads, rows)
+
+    def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
+        mixed = log_softmax(np.tensordot(weights, parts, 1), axis=1)
+        expected = (np.exp(mixed)[None] * parts).sum(axis=2)
+        return float(-mixed[rows, labels].mean()), (expected - right).mean(axis=1)
+
+    start = np.full(len(parts), 1 / len(parts))
+    bounds = [(0.0, 20.0)] * len(parts)
+    return np.asarray(minimize(loss, start, jac=True, bounds=bounds, method="L-BFGS-B").x)
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A student for labels."""
+
+    labels: tuple[str, ...]
+    blocks: tuple[Features, ...]
+    heads: tuple[Head, ...]
+    weights: np.ndarray
+    """Of the heads, shape (heads,)."""
+
+    def probabilities(self, texts: Sequence[str]) -> np.ndarray:
+        """Return how likely each label is, shape (texts, labels); rows add up to 1."""
+        parts = [
+            head.log_probabilities(block.transform(texts))
+            for block, head in zip(self.blocks, self.heads, strict=True)
+        ]
+        return np.exp(mix(parts, self.weights))
+
+    def save(self, folder: Path) -> None:
+        """Write the student: JSON and safetensors, nothing that is executed when it is read."""
+        from safetensors.numpy import save_file
+
+        arrays: Arrays = {"mixing_weights": self.weights}
+        blocks = []
+        for block, head in zip(self.blocks, self.heads, strict=True):
+            settings, own = block.state()
+            blocks.append({"name": block.name, **settings})
+            arrays |= {f"{block.name}.{name}": array for name, array in own.items()}
+            arrays |= {f"{block.name}.head": head.weights, f"{block.name}.bias": head.bias}
+            block.save(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file({name: np.ascontiguousarray(a) for name, a in arrays.items()}, folder / WEIGHTS)
+        text = json.dumps({"labels": self.labels, "blocks": blocks}, ensure_ascii=False, indent=1)
+        (folder / FILE).write_text(text, encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path) -> Classifier:
+        """Return the student that `save` wrote."""
+        from safetensors.numpy import load_file
+
+        described = json.loads((folder / FILE).read_text(encoding="utf-8"))
+        arrays = load_file(folder / WEIGHTS)
+        blocks, heads = [], []
+        for settings in described["blocks"]:
+            name = settings["name"]
+            own = {
+                key.removeprefix(f"{name}."): array
+                for key, array in arrays.items()
+                if key.startswith(f"{name}.")
+            }
+            heads.append(Head(own.pop("head"), own.pop("bias")))
+            blocks.append(BLOCKS[name].of_state(settings, own, folder))
+        labels = tuple(described["labels"])
+        return cls(labels, tuple(blocks), tuple(heads), arrays["mixing_weights"])

@@ -1,0 +1,224 @@
+"""What a text is turned into before a head reads it: TF-IDF, a table of token vectors, an encoder.
+
+Each is a block of features with one row a text, of length 1 (or 0 for a text without any), so that
+blocks weigh the same. A block is fitted once, is saved as arrays and JSON, and loads without pickle.
+"""
+
+from __future__ import annotations
+
+import abc
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from scipy import sparse
+from typing_extensions import override
+
+Matrix = np.ndarray | sparse.csr_matrix
+"""Shape (texts, features), float32."""
+Arrays = dict[str, np.ndarray]
+
+
+class Features(abc.ABC):
+    """One block of features."""
+
+    name: ClassVar[str]
+    """As a kind of student names it, such as "tfidf"."""
+    is_fitted: ClassVar[bool] = False
+    """Whether it learns from the training texts, so that each fold needs one of its own."""
+
+    def fitted(self, texts: Sequence[str]) -> Features:
+        """Return the block that has learnt from `texts`; itself where it learns nothing."""
+        return self
+
+    @abc.abstractmethod
+    def transform(self, texts: Sequence[str]) -> Matrix:
+        """Return the features of texts, shape (texts, features)."""
+
+    @abc.abstractmethod
+    def state(self) -> tuple[dict[str, Any], Arrays]:
+        """Return its settings, for JSON, and its arrays."""
+
+    def save(self, folder: Path) -> None:
+        """Write what is neither (the weights of an encoder) into the student's folder."""
+
+    @classmethod
+    @abc.abstractmethod
+    def of_state(cls, settings: dict[str, Any], arrays: Arrays, folder: Path) -> Features:
+        """Return what `state` and `save` wrote."""
+
+
+class Tfidf(Features):
+    """Words, pairs of words, and runs of two to five letters, weighed by TF-IDF."""
+
+    name = "tfidf"
+    is_fitted = True
+    _LETTERS_IN_FEW: ClassVar[int] = 500
+    """Training texts below which a run of letters counts that stands in one of them alone."""
+
+    def __init__(self, union: Any = None) -> None:
+        self._parts = union
+
+    @override
+    def fitted(self, texts: Sequence[str]) -> Tfidf:
+        few = len(texts) < self._LETTERS_IN_FEW
+        parts = (_words(), _letters(min_df=1 if few else 2))
+        for part in parts:
+            part.fit(texts)
+        return Tfidf(parts)
+
+    @override
+    def transform(self, texts: Sequence[str]) -> Matrix:
+        rows = sparse.hstack([part.transform(texts) for part in self._parts], format="csr")
+        rows.data *= np.float32(1 / np.sqrt(2))  # two parts, each of length 1
+        return rows
+
+    @override
+    def state(self) -> tuple[dict[str, Any], Arrays]:
+        settings = [sorted(part.vocabulary_, key=part.vocabulary_.get) for part in self._parts]
+        idf = {f"idf_{k}": part.idf_.astype(np.float32) for k, part in enumerate(self._parts)}
+        return {"vocabularies": settings}, idf
+
+    @classmethod
+    @override
+    def of_state(cls, settings: dict[str, Any], arrays: Arrays, folder: Path) -> Tfidf:
+        parts = (_words(), _letters())
+        for k, (part, terms) in enumerate(zip(parts, settings["vocabularies"], strict=True)):
+            part.vocabulary = {term: column for column, term in enumerate(terms)}
+            part.idf_ = arrays[f"idf_{k}"]
+        return cls(parts)
+
+
+def _words() -> Any:
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    return TfidfVectorizer(
+        ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"\w+", dtype=np.float32
+    )
+
+
+def _letters(min_df: int = 1) -> Any:
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    return TfidfVectorizer(
+        analyzer="char_wb", ngram_range=(2, 5), sublinear_tf=True, min_df=min_df, dtype=np.float32
+    )
+
+
+class StaticTable(Features):
+    """The mean of the token vectors of a text, from a table that was trained on other texts.
+
+    Args:
+        table: shape (tokens, features).
+        tokenizer: of the package `tokenizers`.
+    """
+
+    name = "static"
+
+    def __init__(self, table: np.ndarray, tokenizer: Any) -> None:
+        self._table, self._tokenizer = table, tokenizer
+        tokenizer.no_padding()
+        tokenizer.no_truncation()
+
+    @classmethod
+    def of_files(cls, weights: Path, tokenizer: Path) -> StaticTable:
+        """Return the table of a safetensors file with one matrix, and its tokenizer's JSON."""
+        from safetensors.numpy import load_file
+        from tokenizers import Tokenizer
+
+        [table] = load_file(weights).values()
+        return cls(table, Tokenizer.from_file(str(tokenizer)))
+
+    @override
+    def transform(self, texts: Sequence[str]) -> Matrix:
+        rows = np.zeros((len(texts), self._table.shape[1]), np.float32)
+        encoded = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
+        for row, tokens in zip(rows, encoded, strict=True):
+            if tokens.ids:
+                row[:] = self._table[tokens.ids].mean(axis=0, dtype=np.float32)
+        return _of_length_1(rows)
+
+    @override
+    def state(self) -> tuple[dict[str, Any], Arrays]:
+        return {"tokenizer": self._tokenizer.to_str()}, {"table": self._table}
+
+    @classmethod
+    @override
+    def of_state(cls, settings: dict[str, Any], arrays: Arrays, folder: Path) -> StaticTable:
+        from tokenizers import Tokenizer
+
+        return cls(arrays["table"], Tokenizer.from_str(settings["tokenizer"]))
+
+
+@dataclass(frozen=True)
+class Encoder(Features):
+    """The mean of the last hidden states of a pretrained encoder, as sentence-transformers has it."""
+
+    name: ClassVar[str] = "encoder"
+    folder: Path
+    longest: int = 256
+    """Tokens of a text that are read."""
+
+    @override
+    def transform(self, texts: Sequence[str]) -> Matrix:
+        import torch
+
+        tokenizer, model = _encoder(self.folder)
+        order = sorted(range(len(texts)), key=lambda k: len(texts[k]))
+        rows = np.zeros((len(texts), model.config.hidden_size), np.float32)
+        with torch.inference_mode():
+            for start in range(0, len(order), _BATCH):
+                part = order[start : start + _BATCH]
+                batch = tokenizer(
+                    [texts[k] for k in part],
+                    padding=True,
+                    truncation=True,
+                    max_length=self.longest,
+                    return_tensors="pt",
+                )
+                states = model(**batch).last_hidden_state
+                mask = batch["attention_mask"][:, :, None].to(states.dtype)
+                mean = (states * mask).sum(1) / mask.sum(1).clamp(min=1)
+                rows[part] = mean.float().numpy()
+        return _of_length_1(rows)
+
+    @override
+    def state(self) -> tuple[dict[str, Any], Arrays]:
+        return {"longest": self.longest}, {}
+
+    @override
+    def save(self, folder: Path) -> None:
+        tokenizer, model = _encoder(self.folder)
+        tokenizer.save_pretrained(folder / _ENCODER)
+        model.save_pretrained(folder / _ENCODER)
+
+    @classmethod
+    @override
+    def of_state(cls, settings: dict[str, Any], arrays: Arrays, folder: Path) -> Encoder:
+        return cls(folder / _ENCODER, settings["longest"])
+
+
+BLOCKS: dict[str, type[Features]] = {block.name: block for block in (Tfidf, StaticTable, Encoder)}
+"""By the name that a student's JSON has."""
+_ENCODER = "encoder"
+_BATCH = 32
+
+
+@functools.cache
+def _encoder(folder: Path) -> tuple[Any, Any]:
+    from transformers import AutoModel, AutoTokenizer
+
+    from stratos.core.foreign import reading
+    from stratos.models.pretrained.quiet import quiet_loading
+
+    with reading(f"The encoder in {folder}"), quiet_loading():
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        model = AutoModel.from_pretrained(folder, local_files_only=True, use_safetensors=True)
+    return tokenizer, model.eval()
+
+
+def _of_length_1(rows: np.ndarray) -> np.ndarray:
+    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-9)
