@@ -16,13 +16,16 @@ from pathlib import Path
 import numpy as np
 from scipy.optimize import minimize
 from scipy.special import log_softmax
+from typing_extensions import override
 
+from stratos.models.kinds.base import FILE, WEIGHTS, Prediction, Predictor
 from stratos.models.kinds.features import BLOCKS, Arrays, Features, Matrix
 
-FILE, WEIGHTS = "student.json", "student.safetensors"
 _FLOOR = np.log(1e-6)
 """Log-probability of a label that a head never saw."""
 _TOLERANCE, _MOST_STEPS = 1e-3, 200
+_N_OTHERS = 19
+"""Further labels that are told: with the answer as many as the OpenAI API lists."""
 
 
 @dataclass(frozen=True)
@@ -109,8 +112,10 @@ def mixing_weights(log_probabilities: Sequence[np.ndarray], labels: np.ndarray) 
 
 
 @dataclass(frozen=True)
-class Classifier:
+class Classifier(Predictor):
     """A student for labels."""
+
+    format = "classifier"
 
     labels: tuple[str, ...]
     blocks: tuple[Features, ...]
@@ -126,8 +131,28 @@ class Classifier:
         ]
         return np.exp(mix(parts, self.weights))
 
+    @override
+    def predict(self, texts: Sequence[str]) -> list[Prediction]:
+        found = []
+        for row in self.probabilities(texts) if texts else ():
+            best, *others = np.argsort(-row)[: _N_OTHERS + 1]
+            told = tuple((self.labels[k], float(row[k])) for k in others)
+            found.append(Prediction(self.labels[best], float(row[best]), told))
+        return found
+
+    @property
+    @override
+    def n_params(self) -> int:
+        heads = sum(head.weights.size + head.bias.size for head in self.heads)
+        return heads + sum(block.n_params for block in self.blocks)
+
+    @property
+    @override
+    def uses_torch(self) -> bool:
+        return any(block.uses_torch for block in self.blocks)
+
+    @override
     def save(self, folder: Path) -> None:
-        """Write the student: JSON and safetensors, nothing that is executed when it is read."""
         from safetensors.numpy import save_file
 
         arrays: Arrays = {"mixing_weights": self.weights}
@@ -140,12 +165,13 @@ class Classifier:
             block.save(folder)
         folder.mkdir(parents=True, exist_ok=True)
         save_file({name: np.ascontiguousarray(a) for name, a in arrays.items()}, folder / WEIGHTS)
-        text = json.dumps({"labels": self.labels, "blocks": blocks}, ensure_ascii=False, indent=1)
+        described = {"format": self.format, "labels": self.labels, "blocks": blocks}
+        text = json.dumps(described, ensure_ascii=False, indent=1)
         (folder / FILE).write_text(text, encoding="utf-8")
 
     @classmethod
+    @override
     def load(cls, folder: Path) -> Classifier:
-        """Return the student that `save` wrote."""
         from safetensors.numpy import load_file
 
         described = json.loads((folder / FILE).read_text(encoding="utf-8"))

@@ -1,7 +1,7 @@
 """What a text is turned into before a head reads it: TF-IDF, a table of token vectors, an encoder.
 
 Each is a block of features with one row a text, of length 1 (or 0 for a text without any), so that
-blocks weigh the same. A block is fitted once, is saved as arrays and JSON, and loads without pickle.
+blocks weigh the same. A block is fitted once, and is saved as arrays and JSON.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 from scipy import sparse
 from typing_extensions import override
 
-Matrix = np.ndarray | sparse.csr_matrix
+Matrix: TypeAlias = np.ndarray | sparse.csr_matrix
 """Shape (texts, features), float32."""
 Arrays = dict[str, np.ndarray]
 
@@ -29,6 +29,13 @@ class Features(abc.ABC):
     """As a kind of student names it, such as "tfidf"."""
     is_fitted: ClassVar[bool] = False
     """Whether it learns from the training texts, so that each fold needs one of its own."""
+
+    uses_torch: ClassVar[bool] = False
+
+    @property
+    def n_params(self) -> int:
+        """Numbers of its own, without those of the head."""
+        return sum(array.size for array in self.state()[1].values())
 
     def fitted(self, texts: Sequence[str]) -> Features:
         """Return the block that has learnt from `texts`; itself where it learns nothing."""
@@ -42,7 +49,7 @@ class Features(abc.ABC):
     def state(self) -> tuple[dict[str, Any], Arrays]:
         """Return its settings, for JSON, and its arrays."""
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: Path) -> None:  # noqa: B027
         """Write what is neither (the weights of an encoder) into the student's folder."""
 
     @classmethod
@@ -155,9 +162,10 @@ class StaticTable(Features):
 
 @dataclass(frozen=True)
 class Encoder(Features):
-    """The mean of the last hidden states of a pretrained encoder, as sentence-transformers has it."""
+    """The mean of the last hidden states of a pretrained encoder."""
 
     name: ClassVar[str] = "encoder"
+    uses_torch: ClassVar[bool] = True
     folder: Path
     longest: int = 256
     """Tokens of a text that are read."""
@@ -185,12 +193,17 @@ class Encoder(Features):
                 rows[part] = mean.float().numpy()
         return _of_length_1(rows)
 
+    @property
+    @override
+    def n_params(self) -> int:
+        return sum(weight.numel() for weight in _encoder(self.folder)[1].parameters())
+
     @override
     def state(self) -> tuple[dict[str, Any], Arrays]:
         return {"longest": self.longest}, {}
 
     @override
-    def save(self, folder: Path) -> None:
+    def save(self, folder: Path) -> None:  # noqa: B027
         tokenizer, model = _encoder(self.folder)
         tokenizer.save_pretrained(folder / _ENCODER)
         model.save_pretrained(folder / _ENCODER)

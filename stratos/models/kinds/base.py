@@ -1,0 +1,86 @@
+"""The contract of students that are no language models: a text in, a probable answer out.
+
+Such a student is a folder with `student.json`, safetensors, and perhaps the weights of an encoder.
+It is read without unpickling anything, and, unless it holds an encoder, without torch.
+"""
+
+from __future__ import annotations
+
+import abc
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import ClassVar, Self
+
+from stratos.core.errors import ForeignFileError
+
+FILE, WEIGHTS = "student.json", "student.safetensors"
+_FORMATS = {
+    "classifier": "stratos.models.kinds.classifier:Classifier",
+    "tagger": "stratos.models.kinds.tagger:Tagger",
+}
+"""By the format that `student.json` has: the class that reads it, imported only then."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One answer of a student, and how likely it is right."""
+
+    text: str
+    probability: float
+    """Calibrated on rows that the student did not learn from; between 0 and 1."""
+    others: tuple[tuple[str, float], ...] = ()
+    """The next likely answers with their probabilities, the likeliest first; a student of labels
+    has some of them, others none."""
+
+
+class Predictor(abc.ABC):
+    """A student of a kind that is no language model."""
+
+    format: ClassVar[str]
+    """As `student.json` names it."""
+
+    @abc.abstractmethod
+    def predict(self, texts: Sequence[str]) -> list[Prediction]:
+        """Return the answer to each text."""
+
+    @abc.abstractmethod
+    def save(self, folder: Path) -> None:
+        """Write the student: JSON and safetensors, nothing that is executed when it is read."""
+
+    @classmethod
+    @abc.abstractmethod
+    def load(cls, folder: Path) -> Self:
+        """Return the student that `save` wrote."""
+
+    @property
+    @abc.abstractmethod
+    def n_params(self) -> int:
+        """Numbers that it was given or has learnt."""
+
+    @property
+    def uses_torch(self) -> bool:
+        """Whether an answer needs PyTorch."""
+        return False
+
+
+def is_predictor(folder: Path | str) -> bool:
+    """Return whether a folder holds a student that is no language model."""
+    return (Path(folder) / FILE).is_file()
+
+
+def load_predictor(folder: Path | str) -> Predictor:
+    """Return the student in a folder.
+
+    Raises:
+        ForeignFileError: there is none, or its file is damaged.
+    """
+    path = Path(folder) / FILE
+    try:
+        module, name = _FORMATS[json.loads(path.read_text(encoding="utf-8"))["format"]].split(":")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ForeignFileError(f"{path} describes no student ({error!r}).") from error
+    found: Predictor = getattr(import_module(module), name).load(Path(folder))
+    return found
