@@ -203,7 +203,7 @@ class Encoder(Features):
         return {"longest": self.longest}, {}
 
     @override
-    def save(self, folder: Path) -> None:  # noqa: B027
+    def save(self, folder: Path) -> None:
         tokenizer, model = _encoder(self.folder)
         tokenizer.save_pretrained(folder / _ENCODER)
         model.save_pretrained(folder / _ENCODER)
