@@ -132,14 +132,22 @@ class ComplexityConfig:
         return self.level != "measured"
 
 
+StudentKind = Literal["lm", "linear", "static", "encoder", "tagger"]
+
+
 @dataclass(frozen=True)
 class StudentConfig:
     """One student (`student=`): a Llama-architecture config, or an existing model at `path`."""
 
     name: str
     """Name shown in tables and written into the card."""
+    kind: StudentKind = "lm"
+    """lm: a language model. For tasks with labels: linear (TF-IDF and logistic regression), static
+    (a table of token vectors), encoder (a pretrained encoder). For tasks whose answers are JSON:
+    tagger (values found in the text)."""
     path: str | None = None
-    """Hugging Face folder or hub name to start from; None starts from random weights."""
+    """Hugging Face folder or hub name to start from; None starts from random weights. Of a static
+    student the folder of its table."""
     hidden_size: Count = 128
     """Width of the residual stream."""
     n_layers: Count = 4

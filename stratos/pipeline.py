@@ -158,6 +158,8 @@ def _wants_pilot(config: Config, probe: Probe | None) -> bool:
     """
     if config.plan.pilot != "auto":
         return bool(config.plan.pilot)
+    if probe is not None and probe.kinds:
+        return False  # the kinds are measured; what else is named is planned beside them
     is_made = (config.run_dir / "pilot.json").exists()
     if probe is None or "plan" not in config.stages or is_made:
         return is_made

@@ -11,7 +11,6 @@ import contextlib
 import dataclasses
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -19,6 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from stratos import config as schema
 from stratos.cli.rules import impossible, missing_files
+from stratos.cli.suited import suited
 from stratos.config import STAGES, Config
 from stratos.core.errors import ConfigError, did_you_mean
 from stratos.core.extensions import room_configs
@@ -31,7 +31,7 @@ from stratos.executors.job import why_no_executor
 from stratos.plan.verdict import with_horizon
 from stratos.synthesize.declared import with_declared
 from stratos.tasks.base import Task, why_no_task
-from stratos.teachers.base import Teacher, on_task, why_no_teacher
+from stratos.teachers.base import Teacher, why_no_teacher
 
 # A field of `Config` that is a dataclass of `stratos.config` is the group of its name.
 GROUPS: dict[str, type] = {
@@ -109,7 +109,7 @@ def read(composed: DictConfig) -> tuple[Config | None, list[str]]:
     if problems:
         return None, list(dict.fromkeys(problems))
     config = Config(**values, rooms=rooms, plain=redact(_with_name(plain, values["teachers"])))
-    config = with_horizon(replace(config, teachers=on_task(config.teachers, config.task)))
+    config = with_horizon(suited(config))
     problems += impossible(config)
     return (None, problems) if problems else (config, [])
 

@@ -23,12 +23,14 @@ from typing import Any
 from stratos import records
 from stratos.config import Config
 from stratos.core.atomic_files import write_atomically
+from stratos.core.by_name import named
 from stratos.core.context import Context
 from stratos.core.counted import counted
 from stratos.core.errors import StratosError
 from stratos.distill import meeting
 from stratos.distill.trainer import SIGNALS, check_machine
 from stratos.distill.words import CheckpointsAside, OtherInputs
+from stratos.models.kinds.suits import LM
 from stratos.models.pretrained.load import free_memory
 from stratos.records import Corpus, Plan, Student
 
@@ -43,8 +45,13 @@ def distill(config: Config, plan: Plan, corpus: Corpus, context: Context) -> Stu
     began = time.monotonic()
     folder = context.run_dir / "distill"
     folder.mkdir(parents=True, exist_ok=True)
-    check_machine(config.trainer)
     context.ledger.cut_at_usd = None
+    chosen = named(config.students, plan.student)
+    if chosen.kind != LM:
+        from stratos.distill.kinds import train_kind
+
+        return train_kind(config, chosen, corpus, context)
+    check_machine(config.trainer)
     _make_way(folder, context)
     if config.trainer.devices * config.trainer.num_nodes > 1:
         student = train_together(config, plan, corpus, context)

@@ -76,6 +76,8 @@ def card_of_student(student: StudentConfig, task: Task) -> ModelCard:
         ConfigError: `path` is no folder, and no model of the hub, with a config.json that tells
             the shape of a causal model.
     """
+    if student.kind != "lm":
+        return _card_of_kind(student)
     if student.path is not None:
         return _card_of_folder(student)
     symbols = task.vocabulary()
@@ -102,6 +104,22 @@ def card_of_student(student: StudentConfig, task: Task) -> ModelCard:
         license=student.license,
         runs=student.runs,
         is_gguf=True,  # Llama
+    )
+
+
+def _card_of_kind(student: StudentConfig) -> ModelCard:
+    """Return the card of a student that is no language model: it has no shape, and is timed."""
+    return ModelCard(
+        name=student.name,
+        n_params=1,
+        n_layers=1,
+        hidden_size=1,
+        n_heads=1,
+        n_kv_heads=1,
+        intermediate_size=1,
+        vocab_size=1,
+        context_length=student.context_length,
+        license=student.license,
     )
 
 

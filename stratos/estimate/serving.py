@@ -475,3 +475,40 @@ def over_estimate(
     """
     expected = foresee(card, local_offer(), work, run, replace(machine, served=()))
     return 1000 * answer_s / expected.answer_ms.mean
+
+
+_BUSY = 0.5
+"""Share of its time that a server of a student is planned to be busy that is no language model."""
+_REQUEST_MS = 1.5
+"""Of a request beside the answer: HTTP and JSON (benchmarks/serving/predictor.py)."""
+
+
+def serving_table_of_kind(
+    ms_per_answer: float, fleet: Fleet, rates: Sequence[float] | None
+) -> ServingTable:
+    """Return the one operating point of each server for a student that is no language model.
+
+    It answers one text at a time in one process: an M/D/1 queue, whose 95th percentile at half of
+    its capacity is below three times an answer.
+
+    Args:
+        ms_per_answer: of one text alone on one core, as it was timed here.
+        fleet: the servers.
+        rates: requests per second by size; None where they come one at a time.
+    """
+    n, n_sizes = len(fleet), 1 if rates is None else len(rates)
+    ms = ms_per_answer + _REQUEST_MS
+    p95 = k.P95_OVER_MEAN * ms if rates is None else 3.0 * ms
+    busy = 0.0 if rates is None else _BUSY
+    return ServingTable(
+        server=np.arange(n),
+        engine=np.full(n, "predictor"),
+        format=np.full(n, ""),
+        batch=np.ones(n, dtype=int),
+        utilisation=np.full(n, busy),
+        tensor_parallel=np.ones(n, dtype=int),
+        latency_ms=np.full((n, n_sizes), p95),
+        requests_per_s=np.full((n, n_sizes), (busy or 1.0) * 1000 / ms),
+        alone=np.full((n, n_sizes), np.nan),
+        times=(),
+    )

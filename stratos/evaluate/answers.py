@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from math import inf
+from math import inf, log
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from stratos.core.counted import counted
 from stratos.models.decode.batched import complete
 from stratos.models.decode.constrained import is_installed, why_no_grammar
 from stratos.models.decode.decoder import Decoder, Decoding
+from stratos.models.kinds import is_predictor, load_predictor
 from stratos.models.pretrained import load_model, load_tokenizer
 from stratos.records import Corpus
 from stratos.tasks.base import Answered, Item, Score, Task
@@ -28,6 +29,10 @@ from stratos.teachers.evaluation_budget import parts_in_time
 from stratos.teachers.prompting import chat
 
 Tick = Callable[[int, int], None]
+_AT_ONCE = 256
+"""Texts that a student is given at once that is no language model."""
+_LEAST = 1e-12
+"""Least probability that is told as a logarithm."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +107,8 @@ def ask_folder(
         ForeignFileError: there is no such model, or it is no causal language model.
         ValueError: it has no chat template.
     """
+    if is_predictor(path):
+        return _ask_predictor(task, Path(path), items, tick)
     import torch
 
     tokenizer = load_tokenizer(path, is_folder=not from_hub)
@@ -134,6 +141,31 @@ def ask_folder(
         n_truncated=sum(completion.is_truncated for completion in completions),
         logprobs=tuple(one.logprob for one in completions if one.logprob is not None),
         decoding=decoding,
+    )
+
+
+def _ask_predictor(task: Task, folder: Path, items: Sequence[Item], tick: Tick | None) -> Answers:
+    """Ask a student that is no language model: an answer of it is one token, its label."""
+    student = load_predictor(folder)
+    started, cpu_started = time.perf_counter(), time.process_time()
+    predictions = []
+    for start in range(0, len(items), _AT_ONCE):
+        part = items[start : start + _AT_ONCE]
+        predictions += student.predict([item.question for item in part])
+        if tick is not None:
+            tick(len(predictions), len(items))
+    seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu_started
+    texts = tuple(one.text for one in predictions)
+    return Answers(
+        items=tuple(items),
+        texts=texts,
+        scores=_scored(task, items, texts),
+        tokens=(1,) * len(items),
+        input_tokens=sum(len(item.question.split()) for item in items),
+        seconds=seconds,
+        cpu_seconds=cpu_seconds,
+        max_tokens=1,
+        logprobs=tuple(log(max(one.probability, _LEAST)) for one in predictions),
     )
 
 

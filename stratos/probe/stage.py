@@ -29,12 +29,15 @@ from stratos.core.errors import (
 from stratos.core.foreign import cause
 from stratos.core.intervals import wilson
 from stratos.evaluate.baselines import FITTING, free_baselines, labelled_rows
+from stratos.models.kinds.suits import LM
+from stratos.probe.kinds import in_words, probe_kinds
 from stratos.probe.questioning import ERROR, listed, looks, undecided
 from stratos.probe.teacher_evaluation import TeacherEvaluation
 from stratos.records import Complexity, Interval, Measure, Probe, StudentProbe, TeacherProbe
 from stratos.synthesize.admission import PretrainedStudent
 from stratos.synthesize.choice import injects, least_coverage, supervises
 from stratos.tasks.base import Item, Task, shares_of_slices
+from stratos.teachers.nobody import Nobody
 
 KEEP_LOADED_PARAMS = 500_000_000
 """A teacher up to this size stays in memory: `evaluate` asks it again, and loading takes longer."""
@@ -61,6 +64,9 @@ def probe(config: Config, context: Context) -> Probe:
             f"The task {config.task.name} has no validation items, so no teacher can be probed. "
             f"Give it more rows{_larger_share(config.task)}."
         )
+    kinds = probe_kinds(config, context)
+    if (said := in_words(kinds)) is not None:
+        context.note(str(said))
     unreachable: dict[str, str] = {}
     found: list[TeacherProbe] = []
     rows: list[dict[str, Any]] = []
@@ -102,12 +108,13 @@ def probe(config: Config, context: Context) -> Probe:
             config.complexity,
             config.task,
             items,
-            [one for one in found if one.logged is None] or found,
+            [one for one in found if one.logged is None and not one.is_nobody] or found,
             students,
         ),
         answers_path=str(answers_path),
         seconds=time.perf_counter() - started,
         students=students,
+        kinds=kinds,
         cut_at_usd=context.ledger.cut_at_usd,
         baselines=tuple(baselines),
         logged=_measured(config, found, context),
@@ -120,7 +127,7 @@ def _measured(
 ) -> TeacherProbe | None:
     """Return the first teacher that was measured without asking, of the run's or the task's own."""
     own = [one for one in probed if one.logged is not None]
-    if own or any(one.is_measured for one in config.teachers):
+    if own or any(one.is_measured and not isinstance(one, Nobody) for one in config.teachers):
         return own[0] if own else None
     others = (one for one in config.task.teachers() if one.unreachable() is None)
     teacher = next(others, None)
@@ -197,7 +204,7 @@ def probe_students(
         _probe(student, Path(student.path).expanduser(), config, asked, context)
         for student in config.students
         # Nobody named those: asking each of them takes longer than what it would tell is worth.
-        if student.path is not None and not student.only_if_here
+        if student.kind == LM and student.path is not None and not student.only_if_here
     )
 
 
@@ -255,17 +262,27 @@ def judge(
     completions = [len(task.completion(item)) for item in items]
     length = int(median(completions))
     answers = sorted(len(item.answer) for item in items)
-    by_coverage = coverage_level(best.exact.low, best.exact.high, declared)
     by_length = length_level(length, declared)
-    cut = f", {cut_short(best.n_truncated, best.n_items)}" if best.is_cut_short else ""
+    by_coverage, coverage = by_length, "no teacher was asked"
+    if not best.is_nobody:
+        by_coverage = coverage_level(best.exact.low, best.exact.high, declared)
+        cut = f", {cut_short(best.n_truncated, best.n_items)}" if best.is_cut_short else ""
+        coverage = (
+            f"best coverage {best.exact.mean:.1%} (95% interval {best.exact.low:.1%} to "
+            f"{best.exact.high:.1%}, {best.teacher}{cut}): {by_coverage}"
+        )
     evidence = (
-        f"best coverage {best.exact.mean:.1%} (95% interval {best.exact.low:.1%} to "
-        f"{best.exact.high:.1%}, {best.teacher}{cut}): {by_coverage}",
+        coverage,
         f"median answer with its reasoning path {counted(length, 'character')}: {by_length}",
         f"answers alone have {answers[0]} to {answers[-1]} characters, median "
         f"{int(median(answers))}",
     )
-    measures = [measure for teacher in teachers for measure in _of_teacher(teacher, declared)]
+    measures = [
+        measure
+        for teacher in teachers
+        if not teacher.is_nobody
+        for measure in _of_teacher(teacher, declared)
+    ]
     measures += [_of_student(student) for student in students]
     measures.append(_plain("answer with its path", length, "characters", "task", by_length))
     measures.append(_plain("answer alone", int(median(answers)), "characters", "task"))

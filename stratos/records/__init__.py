@@ -54,6 +54,7 @@ from stratos.records.of_plan import (
 from stratos.records.of_probe import (
     AnswerSpread,
     Complexity,
+    KindProbe,
     LoggedProof,
     Measure,
     Pilot,

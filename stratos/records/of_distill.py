@@ -62,11 +62,16 @@ class CurvePoint:
 
 @dataclass(frozen=True)
 class Student:
-    """The trained student and its untouched twin, both ordinary Hugging Face folders."""
+    """The trained student and its untouched twin.
+
+    A language model is an ordinary Hugging Face folder; any other kind a folder that
+    `stratos.models.kinds.load_predictor` reads, whose accuracy is that of cross-validation.
+    """
 
     name: str
     path: str
     untouched_path: str
+    """"" for a kind that has no language model to start from."""
     n_params: int
     steps: int
     train_tokens: int
@@ -105,3 +110,12 @@ class Student:
     to measure the speed, to save and validate."""
     processes: int = 1
     """Processes of one thread that shared each step: on their number the rounding depends, too."""
+    kind: str = "lm"
+    """lm, or the kind that it is (`StudentConfig.kind`)."""
+    calibration_error: float | None = None
+    """Expected calibration error by cross-validation; None for a language model."""
+
+    @property
+    def is_lm(self) -> bool:
+        """Whether it is a language model."""
+        return self.kind == "lm"

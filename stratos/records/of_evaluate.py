@@ -53,6 +53,8 @@ class ModelScore:
     """Answers that were kept from before, and took none of the `wall_seconds`."""
     labels: dict[str, dict[str, int]] = field(default_factory=dict)
     """Where answers are labels: right label to answered label to number of items."""
+    calibration_error: float | None = None
+    """Expected calibration error of its probabilities; None where it gives none."""
     decoder: str = ""
     """What decoded a local model: direct, transformers, or both; "" where none did, or nobody
     tells."""

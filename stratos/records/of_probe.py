@@ -58,6 +58,29 @@ class StudentProbe:
 
 
 @dataclass(frozen=True)
+class KindProbe:
+    """What a student that is no language model reaches on the rows by cross-validation."""
+
+    student: str
+    kind: str
+    accuracy: Interval
+    """Share of the rows that a model answers right which has not learnt them. The optimism of
+    choosing the best of several kinds by it is taken off."""
+    n_rows: int
+    calibration_error: float
+    """Expected calibration error of its probabilities on these rows."""
+    seconds: float
+    """By the clock: to train it on all rows, as its cross-validation tells."""
+    ms_per_answer: float
+    """Of one text alone on one core of this machine, median."""
+    n_params: int
+    curve: tuple[tuple[int, float], ...] = ()
+    """Learning curve: rows learnt, and accuracy; of the most accurate kind alone."""
+    more: Interval | None = None
+    """Accuracy expected at twice the rows; None where the curve does not tell."""
+
+
+@dataclass(frozen=True)
 class AnswerSpread:
     """How much the answers of a probe differ from each other: standard deviations."""
 
@@ -151,6 +174,8 @@ class TeacherProbe:
     that nothing in the log speaks against, which its accuracy is at most."""
     by_slice: dict[str, SliceAnswers] = field(default_factory=dict)
     """The `n_items` answers, by slice; empty for a log."""
+    is_nobody: bool = False
+    """True where the run has no teacher: all is learnt from the answers of the rows."""
 
     @property
     def is_cut_short(self) -> bool:
@@ -209,6 +234,8 @@ class Probe:
     seconds: float
     students: tuple[StudentProbe, ...] = ()
     """Those that start from existing weights."""
+    kinds: tuple[KindProbe, ...] = ()
+    """Those that are no language models, the cheapest first."""
     cut_at_usd: float | None = None
     """Cap on the money at which questions were left out; None where none were."""
     baselines: tuple[ModelScore, ...] = ()
@@ -218,6 +245,15 @@ class Probe:
     shares: dict[str, float] = field(default_factory=dict)
     """Share of each slice among the validation rows, as requests come; empty without rows. A task
     of one slice has none."""
+
+    def of_kind(self, student: str) -> KindProbe | None:
+        """Return what a student showed that is no language model; None of any other."""
+        return next((one for one in self.kinds if one.student == student), None)
+
+    @property
+    def best_kind(self) -> KindProbe | None:
+        """The most accurate of these kinds, of equals the cheapest; None without any."""
+        return max(self.kinds, key=lambda one: one.accuracy.mean, default=None)
 
     def of_teacher(self, name: str) -> TeacherProbe:
         """Return what was seen of a reachable teacher."""

@@ -371,6 +371,8 @@ class Task(ABC):
 
     # --- items that come from files --------------------------------------------------------------
 
+    has_labels: ClassVar[bool] = False
+    """True if every answer is one of a set of labels, which are `all_labels`."""
     has_rows: bool = False
     """True if the training items are the rows of a file: then `n_train` and `n_test` are written,
     and `items("train", n_train)` are all of them."""
@@ -465,6 +467,11 @@ class Task(ABC):
     def unlabelled_field(self) -> FieldName | None:
         """Field of the question in a file of `task.unlabelled_path`; None where it takes none."""
         return None
+
+    @property
+    def takes_unlabelled(self) -> bool:
+        """Whether rows without an answer are named, which need not be read to tell."""
+        return False
 
     @property
     def n_unlabelled(self) -> int:

@@ -36,6 +36,8 @@ _MOST_COUNTED = 10_000
 class ClassifyTask(JsonlTask):
     """Texts and their labels from a file."""
 
+    has_labels = True
+
     name: str = "classify"
     """Name shown in tables and written into records."""
     question: str = "text|question"

@@ -335,6 +335,11 @@ class LabelledFiles(Task):
         return len(self._by_split["test"])
 
     @property
+    @override
+    def takes_unlabelled(self) -> bool:
+        return self.unlabelled_path is not None
+
+    @property
     def n_unlabelled(self) -> int:
         """How many rows without an answer there are, none of which is a labelled one's question."""
         return len(self._unlabelled)

@@ -29,7 +29,7 @@ def n_allowed(config: Config, probed: TeacherProbe) -> int:
 
     The model of a log is asked none: its answers are what all others are compared with.
     """
-    if probed.logged is not None:
+    if probed.logged is not None or probed.is_nobody:
         return 0
     most = min(config.evaluate.n_teacher_items, config.evaluate.n_items)
     if config.task.has_rows:

@@ -20,9 +20,10 @@ from stratos.core.errors import ConfigError
 from stratos.core.machine_load import slowness_now
 from stratos.core.reasons import Because
 from stratos.distill.recipe import Length, optimizer_of
-from stratos.estimate.cards import TrainingJob, card_of_student
+from stratos.estimate.cards import TrainingJob, Workload, card_of_student
 from stratos.estimate.fleet import Calibration, calibration
 from stratos.estimate.hours import train
+from stratos.models.kinds.suits import LM
 from stratos.models.students import is_here, why_not
 from stratos.plan.accuracy.predict import predict, without_hopeless, without_model
 from stratos.plan.option import Egress, list_prices
@@ -33,7 +34,7 @@ from stratos.plan.options.teacher_load import TeacherLoad, teacher_load_of
 from stratos.plan.options.workload import Checks, Lengths, Requests, requests_of
 from stratos.plan.problem import Candidate, Exclusions, Problem
 from stratos.plan.words import TooBig, TooSlowHere, TooSmall
-from stratos.records import CardRun, Interval, ModelCard, Pilot, Probe, TeacherProbe
+from stratos.records import CardRun, Interval, KindProbe, ModelCard, Pilot, Probe, TeacherProbe
 from stratos.synthesize.choice import Reason, StudentFacts, pick
 from stratos.synthesize.strategy import Strategy
 
@@ -81,7 +82,10 @@ def build_problem(
     if (baseline := without_model(probe)) is not None:
         evidence.append(str(baseline))
     lengths = Lengths(config)
-    students = list(_students(config, probe.teachers, lengths, calibration, left_out))
+    students = [
+        *_cards_of_kinds(config, probe),
+        *_students(config, probe.teachers, lengths, calibration, left_out),
+    ]
     taken = [
         (strategy, teacher, cards)
         for strategy in config.strategies
@@ -92,6 +96,9 @@ def build_problem(
     for strategy, teacher, cards in taken:
         load = _load(config, probe, teacher, strategy, kept, evidence)
         for card in cards:
+            if (kind := probe.of_kind(card.name)) is not None:
+                pairs.append(_pair_of_kind(strategy, teacher, card, load, kind))
+                continue
             length = lengths.of_card(teacher, strategy, card)
             sizes = lengths.sizes(teacher, strategy, lengths.student(card))
             accuracy = predict(
@@ -206,6 +213,34 @@ class _Pair:
     checks: Checks
     requests: Requests
     accuracy: Interval
+    kind: KindProbe | None = None
+    """None for a language model."""
+
+
+def _pair_of_kind(
+    strategy: Strategy, teacher: TeacherProbe, card: ModelCard, load: TeacherLoad, kind: KindProbe
+) -> _Pair:
+    """Return a pair whose student is no language model: it was measured on the rows themselves."""
+    accuracy = kind.accuracy
+    if strategy.labels_rows:
+        more = kind.more or accuracy
+        taught = min(more.mean, teacher.exact.mean)
+        accuracy = Interval(
+            max(accuracy.mean, taught),
+            accuracy.low,
+            max(accuracy.high, min(1.0, more.high)),
+            f"{accuracy.source}, and what labels of {teacher.teacher} may add",
+        )
+    length = Length(0, 1, 1.0, f"{kind.n_rows:,} rows")
+    checks = Checks(0, Workload(0.0, 0.0))
+    return _Pair(strategy, teacher, card, load, length, checks, Requests((), ()), accuracy, kind)
+
+
+def _cards_of_kinds(config: Config, probe: Probe) -> Iterator[ModelCard]:
+    """Yield the cards of the students that are no language models."""
+    for student in config.students:
+        if (kind := probe.of_kind(student.name)) is not None:
+            yield replace(card_of_student(student, config.task), n_params=kind.n_params)
 
 
 def _load(
@@ -238,7 +273,11 @@ def _candidate(
     teacher_key = pricing.teacher(teacher, strategy.name, pair.load)
     if teacher_key is None:
         return None
-    if (train_key := pricing.training(card, pair.length, pair.checks)) is None:
+    if (kind := pair.kind) is not None:
+        train_key = pricing.training_of_kind(kind)
+    else:
+        train_key = pricing.training(card, pair.length, pair.checks)
+    if train_key is None:
         return None
     candidate = Candidate(
         teacher=teacher.teacher,
@@ -250,6 +289,11 @@ def _candidate(
         confidence=_counted(config.limits),
         train_tokens=pair.length.tokens,
     )
+    if kind is not None:
+        serve_key = pricing.serving_of_kind(kind)
+        return (
+            None if serve_key is None else replace(candidate, work=(*candidate.work[:2], serve_key))
+        )
     lossy = too_lossy(pricing.choices, candidate.limit_accuracy, config.limits)
     loss = not_in(lossy, card.name, config.limits)
     if loss is not None and candidate.is_known:
@@ -272,7 +316,8 @@ def _students_of(
     name = strategy.name
     if strategy.learns_rows and not strategy.writes_rows:
         evidence += more_rows(config, teacher)
-    pretrained = {one.name for one in config.students if one.path is not None}
+    kinds = {one.name for one in config.students if one.kind != LM}
+    pretrained = {one.name for one in config.students if one.path is not None} - kinds
     has_symbols = config.task.vocabulary() is not None
     taken = []
     for card in students:
@@ -295,6 +340,8 @@ def _students_of(
         )[name]
         if verdict.evidence:
             evidence.append(verdict.evidence)
+        if card.name in kinds and not strategy.learns_rows:
+            continue  # it learns answers, and writes no text
         if verdict.is_taken:
             taken.append(card)
             if strategy.adds_rows:
@@ -334,6 +381,8 @@ def _students(
         if reason is not None:
             left_out.add(student.name, Reason.STUDENT, reason)
             continue
+        if student.kind != LM:
+            continue  # measured, and so planned, by the probe
         try:
             card = card_of_student(student, config.task)
         except ConfigError as error:

@@ -27,9 +27,9 @@ from stratos.distill.recipe import Length, optimizer_of
 from stratos.estimate import constants as k
 from stratos.estimate.answering import EngineChoice, runners
 from stratos.estimate.cards import TrainingJob, Workload, serving_bytes, training_memory
-from stratos.estimate.fleet import Calibration, Fleet, Ranges, device_of
+from stratos.estimate.fleet import Calibration, Fleet, Ranges, device_of, startup_hours, within
 from stratos.estimate.hours import generate_all, train_all
-from stratos.estimate.serving import serving_all
+from stratos.estimate.serving import serving_all, serving_table_of_kind
 from stratos.plan.option import BYTES_PER_PARAM, Egress, Option
 from stratos.plan.options.hosted import hosted_options, is_hosted
 from stratos.plan.options.market import Market, OfferGroups, open_market
@@ -45,7 +45,7 @@ from stratos.plan.options.teacher_load import Load, TeacherLoad
 from stratos.plan.options.workload import Checks, Requests, rates_of
 from stratos.plan.pareto import Slack
 from stratos.plan.words import EngineLeftOut, LosesTooMuch, NoEngine
-from stratos.records import Assumption, ModelCard, Pilot, PilotPoint, TeacherProbe
+from stratos.records import Assumption, KindProbe, ModelCard, Pilot, PilotPoint, TeacherProbe
 
 # The serving engines that a plan chooses from.
 
@@ -273,6 +273,11 @@ def _at(points: Sequence[PilotPoint], tokens: int) -> float:
     return last.train_seconds + slope * (tokens - last.train_tokens)
 
 
+_KIND_ERROR = 2.0
+"""Factor by which the seconds of a training may be off whose folds were timed."""
+_FLOAT_BYTES = 4.0
+
+
 @dataclass
 class Pricing:
     """The options of all works on the servers of one area; a work is priced when it is asked for.
@@ -489,6 +494,42 @@ class Pricing:
             self.no_engine.add(card.name)
             return None
         return self._held(key, card.name, "serve", serving_bytes(card, context))
+
+    def training_of_kind(self, kind: KindProbe) -> str | None:
+        """Return the key of the training of a student that is no language model."""
+        key = f"train {kind.student}{self.suffix}"
+        if key not in self.options:
+            self.options[key] = self._job_options(
+                "distill",
+                lambda fleet, n: (
+                    startup_hours(fleet, 0.0)
+                    + within(np.full(len(fleet), kind.seconds / 3600), _KIND_ERROR)
+                ),
+                f"{kind.n_rows:,} rows",
+                gb_in=self.dataset_gb,
+                gb_out=_FLOAT_BYTES * kind.n_params / 1e9,
+            )
+        return key if self.options[key] else None
+
+    def serving_of_kind(self, kind: KindProbe) -> str | None:
+        """Return the key of serving such a student: a process for each core, as it was timed."""
+        key = f"serve {kind.student}{self.suffix}"
+        if key not in self.options:
+            config = self.config
+            rates = rates_of(config, max(1, len(config.traffic.buckets)))
+            self.gb[key] = _FLOAT_BYTES * kind.n_params / 1e9
+            hours = config.limits.serve_hours
+            service = Service(
+                lambda fleet: serving_table_of_kind(kind.ms_per_answer, fleet, rates),
+                hours,
+                self.slack.moving(gb_in=self.gb[key]),
+                f"{hours:g} h of serving",
+                rates,
+            )
+            self.options[key] = service_options(self.offer_groups, service)
+            if rates is not None:
+                self.rates[key] = rates
+        return key if self.options[key] else None
 
     def _held(self, key: str, who: str, verb: str, n_bytes: float) -> str | None:
         """Return the key of a work that has options; else remember who is too big."""

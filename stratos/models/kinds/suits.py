@@ -1,0 +1,61 @@
+"""Which kinds of student do a task, and where their weights lie on this machine."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+from stratos.config import StudentConfig, StudentKind
+from stratos.core.hub import cached_folder, location
+from stratos.tasks.base import Task
+
+LM: StudentKind = "lm"
+LABELS: tuple[StudentKind, ...] = ("linear", "static", "encoder")
+"""Kinds that answer with one of a set of labels, the cheapest first."""
+_TABLE_PATTERNS = ("model.safetensors", "weights/*_256.safetensors")
+_TOKENIZER_PATTERNS = ("tokenizer.json", "tokenizers/*_tokenizer_config.json")
+"""Of a folder of model2vec, and of the package wordllama."""
+_MODEL = "model"
+"""Folder of a package that ships a Hugging Face model."""
+
+
+def kinds_for(task: Task) -> tuple[StudentKind, ...]:
+    """Return the kinds beside language models that do a task; none where no other does."""
+    return LABELS if task.has_labels else ()
+
+
+def table_files(student: StudentConfig) -> tuple[Path, Path] | None:
+    """Return weights and tokenizer of a static student's table; None where they are not here."""
+    folder = folder_here(student)
+    if folder is None:
+        return None
+    found = [
+        next((path for pattern in patterns for path in sorted(folder.glob(pattern))), None)
+        for patterns in (_TABLE_PATTERNS, _TOKENIZER_PATTERNS)
+    ]
+    weights, tokenizer = found
+    return None if weights is None or tokenizer is None else (weights, tokenizer)
+
+
+def folder_here(student: StudentConfig) -> Path | None:
+    """Return the folder of a student's weights: named, of the hub's cache, or of a package."""
+    if student.path is not None:
+        named, is_folder = location(student.path)
+        if is_folder:
+            return Path(named)
+        if (cached := cached_folder(student.path)) is not None:
+            return cached
+    if student.package is None:
+        return None
+    spec = importlib.util.find_spec(student.package)  # the package itself is not imported
+    if spec is None or spec.origin is None:
+        return None
+    folder = Path(spec.origin).parent
+    return folder / _MODEL if (folder / _MODEL / "config.json").is_file() else folder
+
+
+def has_weights(student: StudentConfig) -> bool:
+    """Return whether the weights that a kind starts from are on this machine, if it has any."""
+    if student.kind == "static":
+        return table_files(student) is not None
+    return student.kind != "encoder" or folder_here(student) is not None

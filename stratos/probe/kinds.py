@@ -1,0 +1,85 @@
+"""Measure the kinds of student that are trained in seconds, before anybody is asked or paid."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+from stratos.config import Config, StudentConfig
+from stratos.core.context import Context
+from stratos.core.counted import counted
+from stratos.core.intervals import wilson
+from stratos.evaluate.baselines import MOST_ROWS, labelled_rows
+from stratos.models.kinds.choice import KINDS, Choice
+from stratos.models.kinds.features import Features
+from stratos.models.kinds.rows import (
+    Rows,
+    blocks_of,
+    kind_name,
+    milliseconds_alone,
+    students_of_kinds,
+    study_of,
+)
+from stratos.probe.words import KindsReached
+from stratos.records import KindProbe
+from stratos.tasks.base import Item, Task
+
+
+def learnable(task: Task) -> list[Item]:
+    """Return all labelled rows of a task but those of its test, at most `MOST_ROWS`."""
+    return [*labelled_rows(task), *task.items("validation", MOST_ROWS)][:MOST_ROWS]
+
+
+def probe_kinds(config: Config, context: Context) -> tuple[KindProbe, ...]:
+    """Return what each kind of student among the run's reaches by cross-validation."""
+    students = students_of_kinds(config)
+    if not students:
+        return ()
+    rows = Rows.of(learnable(config.task))
+    context.tick(0, 1, f"cross-validating {counted(len(students), 'kind')} of student")
+    study = study_of(rows, students, config.seed)
+    began = time.perf_counter()
+    choice = study.choose()
+    seconds = time.perf_counter() - began
+    blocks = {block.name: block.fitted(rows.texts) for block in blocks_of(students)}
+    return tuple(
+        _probed(student, choice, blocks, rows, len(study.labels), seconds) for student in students
+    )
+
+
+def _probed(
+    student: StudentConfig,
+    choice: Choice,
+    blocks: dict[str, Features],
+    rows: Rows,
+    n_labels: int,
+    seconds: float,
+) -> KindProbe:
+    score = next(one for one in choice.scores if one.kind == kind_name(student))
+    used = [blocks[name] for name in KINDS[score.kind]]
+    best = max(one.accuracy for one in choice.scores)
+    optimism = max(0.0, best - choice.accuracy)
+    n = choice.n_rows
+    mean = max(0.0, score.accuracy - optimism)
+    source = f"5-fold cross-validation on {counted(n, 'row', spec=',')}"
+    return KindProbe(
+        student=student.name,
+        kind=student.kind,
+        accuracy=replace(wilson(round(mean * n), n, source=source), mean=mean),
+        n_rows=n,
+        calibration_error=score.calibration_error,
+        seconds=seconds,
+        ms_per_answer=milliseconds_alone(
+            lambda texts: [block.transform(texts) for block in used], rows.texts
+        ),
+        n_params=sum(
+            block.n_params + (block.transform(rows.texts[:1]).shape[1] + 1) * n_labels
+            for block in used
+        ),
+    )
+
+
+def in_words(kinds: Sequence[KindProbe]) -> KindsReached | None:
+    """Return what to say of kinds that were measured; None without any."""
+    return KindsReached(tuple(kinds)) if kinds else None

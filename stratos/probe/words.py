@@ -1,0 +1,33 @@
+"""What the probe says of kinds of student."""
+
+from __future__ import annotations
+
+from stratos.core.counted import counted
+from stratos.core.formats import percent
+from stratos.core.reasons import Reason
+from stratos.records import KindProbe
+
+
+class KindsReached(Reason):
+    """What each kind reaches by cross-validation, and what more rows would bring."""
+
+    kinds: tuple[KindProbe, ...]
+
+    def __str__(self) -> str:
+        best = max(self.kinds, key=lambda one: one.accuracy.mean)
+        others = [one for one in self.kinds if one is not best]
+        rows = counted(best.n_rows, "row", spec=",")
+        found = best.accuracy
+        text = f"{best.student} reaches {percent(found.mean)} ({_ends(found.low, found.high)})"
+        if others:
+            reached = (f"{one.student} {percent(one.accuracy.mean)}" for one in others)
+            text += f", {', '.join(reached)}"
+        text += f" by cross-validation on {rows}."
+        if (more := best.more) is not None:
+            low, high = (max(0.0, 100 * (end - found.mean)) for end in (more.low, more.high))
+            text += f" {2 * best.n_rows:,} rows would bring {low:.0f} to {high:.0f} points."
+        return text
+
+
+def _ends(low: float, high: float) -> str:
+    return f"{100 * low:.0f} to {100 * high:.0f}"
