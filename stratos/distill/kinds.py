@@ -11,7 +11,7 @@ from stratos.core.atomic_files import replacing
 from stratos.core.context import Context
 from stratos.evaluate.baselines import MOST_ROWS, training_items
 from stratos.models.kinds.base import FILE, WEIGHTS
-from stratos.models.kinds.rows import Rows, kind_name, students_of_kinds, study_of
+from stratos.models.kinds.rows import Rows, kind_name, students_of_kinds, studied
 from stratos.models.students import content_of
 from stratos.records import Corpus, Student
 
@@ -26,8 +26,7 @@ def train_kind(config: Config, chosen: StudentConfig, corpus: Corpus, context: C
     validation = config.task.items("validation", MOST_ROWS)
     rows = Rows.of([*training_items(Path(corpus.path)), *validation])
     context.tick(0, 1, f"cross-validating {chosen.name}")
-    study = study_of(rows, students_of_kinds(config), config.seed)
-    choice = study.choose()
+    study, choice = studied(rows, students_of_kinds(config), config.seed)
     name = kind_name(chosen)
     score = next(one for one in choice.scores if one.kind == name)
     context.tick(0, 1, f"training {chosen.name}")

@@ -98,8 +98,9 @@ def probe(config: Config, context: Context) -> Probe:
     n = len(config.teachers)
     tick = partial(context.tick, n, n, FITTING)
     tick()  # picking the rows that may be learnt takes a while, too
-    train = labelled_rows(config.task)
-    baselines = [one.score for one in free_baselines(config.task, train, everything, tick)]
+    baselines = (
+        [] if kinds else free_baselines(config.task, labelled_rows(config.task), everything, tick)
+    )  # a kind of student is the best of these
     return Probe(
         task=config.task.name,
         teachers=tuple(found),
@@ -116,7 +117,7 @@ def probe(config: Config, context: Context) -> Probe:
         students=students,
         kinds=kinds,
         cut_at_usd=context.ledger.cut_at_usd,
-        baselines=tuple(baselines),
+        baselines=tuple(one.score for one in baselines),
         logged=_measured(config, found, context),
         shares=shares_of_slices(config.task),
     )

@@ -37,6 +37,7 @@ from stratos.records.of_evaluate import (
     Versus,
 )
 from stratos.records.of_plan import (
+    NO_TEACHER,
     Assumption,
     Offer,
     Plan,

@@ -9,6 +9,9 @@ from typing import Literal
 from stratos.core.extensions import extensions
 from stratos.records.measured import CardRun, Interval, Tried
 
+NO_TEACHER = "none"
+"""Name of the teacher of a run that has none."""
+
 
 @dataclass(frozen=True)
 class Way:
@@ -336,6 +339,13 @@ class Plan:
     """Whether the student that it chose was trained before it was made."""
     ahead: tuple[StageTime, ...] = ()
     """The stages of the run that follow, up to the report."""
+
+    @property
+    def pair(self) -> str:
+        """What it chose, in a few words."""
+        if self.teacher == NO_TEACHER:
+            return self.student
+        return f"{self.teacher} → {self.student} by {self.strategy}"
 
     @property
     def servers_usd_per_day(self) -> float:

@@ -77,7 +77,11 @@ def outcome(record: Any) -> str:
 
 @outcome.register
 def _(probe: Probe) -> str:
-    parts = [_teacher(one) for one in probe.teachers]
+    parts = [_teacher(one) for one in probe.teachers if not one.is_nobody]
+    if (best_kind := probe.best_kind) is not None:
+        accuracy = percent(best_kind.accuracy.mean)
+        rows = counted(best_kind.n_rows, "row", spec=",")
+        parts.append(f"{best_kind.student} {accuracy} by cross-validation on {rows}")
     if probe.baselines:
         best = max(probe.baselines, key=lambda score: score.slice().exact.mean)
         parts.append(f"without a model: {percent(best.slice().exact.mean)} by {best.name}")
@@ -127,7 +131,7 @@ def _(plan: Plan) -> str:
     if server and (engines := _engines(plan)):
         server += f" with {engines}"
     return (
-        f"{plan.teacher} → {plan.student} by {plan.strategy}{server}: {usd(plan.usd)}, "
+        f"{plan.pair}{server}: {usd(plan.usd)}, "
         f"{hours(plan.hours)}, {milliseconds(plan.latency_ms)}, accuracy "
         f"{predicted(plan.accuracy)}; {plan.status}, "
         f"{counted(plan.n_frontier, 'plan')} on the frontier"
@@ -158,6 +162,13 @@ def _(corpus: Corpus) -> str:
 
 @outcome.register
 def _(student: Student) -> str:
+    if not student.is_lm:
+        return (
+            f"{student.name}, {magnitude(student.n_params)} parameters: "
+            f"{percent(student.validation_exact)} by cross-validation on "
+            f"{counted(student.n_validation_items, 'row', spec=',')}, probabilities off by "
+            f"{percent(student.calibration_error)} on average"
+        )
     resumed = f", gone on {student.n_resumed}×" if student.n_resumed else ""
     return (
         f"{student.name}, {magnitude(student.n_params)} parameters, "

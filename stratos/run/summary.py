@@ -71,9 +71,7 @@ def show(console: Console, config: Config, records: Mapping[str, Any], ledger: P
         # The plan has said its own; until something is measured there is no other.
         if worth is not None and worth != plan.worth:
             say(worth.text)
-        console.print(
-            f"{plan.teacher} → {plan.student} by {plan.strategy}, chosen as {plan.objective}"
-        )
+        console.print(f"{plan.pair}, chosen as {plan.objective}")
         console.print(_costs(plan, records, ledger))
         if rows := planned_rows(plan, records, read_ledger(ledger)):
             console.print(_planned(rows))

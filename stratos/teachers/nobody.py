@@ -11,11 +11,10 @@ from typing_extensions import override
 from stratos.core.context import Context
 from stratos.core.errors import TeacherError
 from stratos.core.intervals import wilson
-from stratos.records import Interval, ModelCard, TeacherProbe
+from stratos.records import NO_TEACHER, Interval, ModelCard, TeacherProbe
 from stratos.tasks.base import Message
 from stratos.teachers.base import FACTS, Answer, CacheMode, Keep, Teacher, Tick
 
-NAME = "none"
 _FREE: dict[str, Any] = {
     **dict.fromkeys(FACTS, 0),
     "usd_per_million_input_tokens": 0.0,
@@ -27,7 +26,7 @@ _FREE: dict[str, Any] = {
 class Nobody(Teacher):
     """Stands where a run has no teacher; it is never asked."""
 
-    name: str = NAME
+    name: str = NO_TEACHER
     """Name shown in tables and in the plan."""
 
     cache: ClassVar[CacheMode] = "off"  # type: ignore[misc]
@@ -38,7 +37,7 @@ class Nobody(Teacher):
 
     @override
     def identity(self) -> str:
-        return NAME
+        return NO_TEACHER
 
     @override
     def ask(

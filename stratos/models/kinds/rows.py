@@ -11,7 +11,7 @@ from typing import Any
 
 from stratos.config import Config, StudentConfig, StudentKind
 from stratos.core.errors import ConfigError
-from stratos.models.kinds.choice import KINDS, Study
+from stratos.models.kinds.choice import KINDS, Choice, Study
 from stratos.models.kinds.features import Encoder, Features, StaticTable, Tfidf
 from stratos.models.kinds.suits import LM, folder_here, has_weights, table_files
 from stratos.tasks.base import Item
@@ -60,18 +60,19 @@ def blocks_of(students: Sequence[StudentConfig]) -> tuple[Features, ...]:
     return tuple(blocks)
 
 
-def study_of(rows: Rows, students: Sequence[StudentConfig], seed: int) -> Study:
-    """Return the study of some kinds on some rows; the last one is kept for the training."""
+def studied(rows: Rows, students: Sequence[StudentConfig], seed: int) -> tuple[Study, Choice]:
+    """Cross-validate some kinds on some rows; the last result is kept for the training."""
     starts = tuple((one.kind, one.path, one.package) for one in students)
-    return _study(rows, starts, seed)
+    return _studied(rows, starts, seed)
 
 
 @lru_cache(maxsize=1)
-def _study(
+def _studied(
     rows: Rows, starts: tuple[tuple[StudentKind, str | None, str | None], ...], seed: int
-) -> Study:
+) -> tuple[Study, Choice]:
     students = [StudentConfig(kind, kind, path, package=package) for kind, path, package in starts]
-    return Study(rows.texts, rows.labels, blocks_of(students), seed)
+    study = Study(rows.texts, rows.labels, blocks_of(students), seed)
+    return study, study.choose()
 
 
 def students_of_kinds(config: Config) -> tuple[StudentConfig, ...]:

@@ -18,6 +18,7 @@ from typing import Literal
 import numpy as np
 
 from stratos.catalog import Catalog
+from stratos.catalog.offers import local_offer
 from stratos.catalog.table import Bools, Floats, Ints
 from stratos.config import Config, DeployConfig, LimitsConfig
 from stratos.core.by_name import named
@@ -498,6 +499,22 @@ class Pricing:
     def training_of_kind(self, kind: KindProbe) -> str | None:
         """Return the key of the training of a student that is no language model."""
         key = f"train {kind.student}{self.suffix}"
+        if not runs_as_job(self.config, "distill"):  # done here before a server would have started
+            offer = local_offer(self.config.cloud.usd_per_cpu_hour)
+            hours = kind.seconds / 3600
+            ends = hours / _KIND_ERROR, hours * _KIND_ERROR
+            note = f"{kind.n_rows:,} rows, on this machine"
+            self.options[key] = (
+                Option(
+                    offer,
+                    False,
+                    hours,
+                    hours * offer.usd_per_hour,
+                    note=note,
+                    hours_range=ends,
+                    usd_range=(ends[0] * offer.usd_per_hour, ends[1] * offer.usd_per_hour),
+                ),
+            )
         if key not in self.options:
             self.options[key] = self._job_options(
                 "distill",
