@@ -148,7 +148,7 @@ def run_stages(run: Runner) -> float | None:
         return student.validation_exact
     if plan is not None:
         return -plan.net_usd
-    return max((one.exact.mean for one in probe.teachers), default=None) if probe else None
+    return max((one.exact.mean for one in probe.asked), default=None) if probe else None
 
 
 def _wants_pilot(config: Config, probe: Probe | None) -> bool:

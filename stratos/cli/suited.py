@@ -24,7 +24,7 @@ from stratos.teachers.nobody import Nobody
 def suited(config: Config) -> Config:
     """Return the config with the teachers and students that its task takes."""
     students = _students(config.students, config.task)
-    return replace(config, students=students, teachers=_teachers(config, students))
+    return replace(config, students=students, teachers=_teachers(config))
 
 
 def _students(students: Sequence[StudentConfig], task: Task) -> tuple[StudentConfig, ...]:
@@ -39,10 +39,8 @@ def _students(students: Sequence[StudentConfig], task: Task) -> tuple[StudentCon
     return taken or tuple(students)
 
 
-def _teachers(config: Config, students: Sequence[StudentConfig]) -> tuple[Teacher, ...]:
-    teachers = on_task(config.teachers, config.task)
-    if len(config.teachers) == 1 or config.task.takes_unlabelled:
-        return teachers
-    if any(one.kind == LM for one in students):
+def _teachers(config: Config) -> tuple[Teacher, ...]:
+    teachers, task = on_task(config.teachers, config.task), config.task
+    if len(config.teachers) == 1 or task.takes_unlabelled or not kinds_for(task):
         return teachers
     return (Nobody(), *(one for one in teachers if one.is_measured))

@@ -246,6 +246,11 @@ class Probe:
     """Share of each slice among the validation rows, as requests come; empty without rows. A task
     of one slice has none."""
 
+    @property
+    def asked(self) -> tuple[TeacherProbe, ...]:
+        """The teachers that there are."""
+        return tuple(one for one in self.teachers if not one.is_nobody)
+
     def of_kind(self, student: str) -> KindProbe | None:
         """Return what a student showed that is no language model; None of any other."""
         return next((one for one in self.kinds if one.student == student), None)

@@ -347,7 +347,7 @@ def _teachers(probe: Probe | None, plan: Plan) -> Iterator[Step]:
     """Another teacher, where the student learns from what a teacher can do."""
     if probe is None:
         return
-    rates = {one.teacher: one.exact for one in probe.teachers}
+    rates = {one.teacher: one.exact for one in probe.asked}
     ours = rates.get(plan.teacher)
     better = [
         (exact, name)

@@ -260,19 +260,22 @@ def _accuracy(records: Mapping[str, Any]) -> tuple[str | Table | Text, ...]:
     if scorecard is None:
         if probe is None:
             return ()
-        n_cut = [one.n_truncated for one in probe.teachers]
+        n_cut = [one.n_truncated for one in probe.asked]
         table = _accuracy_table([], any(n_cut))
+        for kind in probe.kinds:
+            table.add_row(*_cells(kind.student, kind.accuracy, kind.n_rows))
         for baseline in probe.baselines:
             table.add_row(*_score_row(baseline, [], any(n_cut)))
-        for one in probe.teachers:
+        for one in probe.asked:
             at_most = "at most " if one.logged is not None else ""
             name, mean, *more = _cells(
                 f"teacher ({one.card.name if at_most else one.teacher})", one.exact, one.n_items
             )
             cut = [str(one.n_truncated)] if any(n_cut) else []
             table.add_row(name, f"{at_most}{mean}", *more, *cut)
-        doubtful = [f"teacher ({one.teacher})" for one in probe.teachers if one.is_cut_short]
-        return "Exact match on validation items", table, *_doubts(doubtful)
+        doubtful = [f"teacher ({one.teacher})" for one in probe.asked if one.is_cut_short]
+        by = "by cross-validation" if probe.kinds else "on validation items"
+        return f"Exact match {by}", table, *_doubts(doubtful)
     scores = [score for role in _ROLES if (score := scorecard.score(role)) is not None]
     slices = [one.slice for one in scores[-1].rows if one.slice != "all"] if scores else []
     are_cut = any(score.n_truncated for score in scores)
