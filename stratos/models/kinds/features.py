@@ -225,7 +225,7 @@ def _encoder(folder: Path) -> tuple[Any, Any]:
     from transformers import AutoModel, AutoTokenizer
 
     from stratos.core.foreign import reading
-    from stratos.models.pretrained.quiet import quiet_loading
+    from stratos.models.pretrained.load import quiet_loading
 
     with reading(f"The encoder in {folder}"), quiet_loading():
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
