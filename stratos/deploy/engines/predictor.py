@@ -50,11 +50,6 @@ class PredictorServer(Engine):
 
     at_once: Count = 16
 
-    @property
-    def environment(self) -> dict[str, str]:
-        """Keep the tokenizer to one thread: of a few texts, threads wait for each other."""
-        return {"TOKENIZERS_PARALLELISM": "false"}
-
     @override
     def cannot_serve(self, card: ModelCard) -> Reason | None:
         return LanguageModel(self.title)

@@ -14,6 +14,7 @@ import asyncio
 import gc
 import logging
 import math
+import os
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -76,6 +77,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     serve.add_argument("--port", type=int, default=8000)
     serve.add_argument("--slots", type=int, default=16, help="texts answered together at most")
     args = parser.parse_args(argv)
+    # Of a few short texts, threads wait for each other.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
         student = load_predictor(args.bundle)
         student.predict(["Hello"])  # what is made when it is first needed is made now
