@@ -8,6 +8,7 @@ from stratos.cli.rules import check_rows
 from stratos.config import Config
 from stratos.core.errors import CapacityError, ConfigError, StratosError
 from stratos.core.redact import redact
+from stratos.deploy.manifest import check_target, is_bundle
 from stratos.distill.trainer import check_adapter, check_machine
 from stratos.models.students import check_students
 from stratos.records import Deployment, Probe
@@ -42,8 +43,6 @@ def run_pipeline(config: Config) -> float | None:
     """
     check_before(config)
     if config.deploy.push_to is not None and "deploy" in config.stages:
-        from stratos.deploy.manifest import check_target
-
         try:
             check_target(config.deploy.push_to)
         except StratosError as error:
@@ -53,7 +52,7 @@ def run_pipeline(config: Config) -> float | None:
     with opened(without_refused(config), STAGES) as run:
         number = _with_servers_that_can_be_had(run)
         run.summarize()
-        if (config.run_dir / "bundle" / "config.json").exists():
+        if is_bundle(config.run_dir / "bundle"):
             if config.deploy.push_to is not None:
                 _push(run.state, config.deploy.push_to)
             if config.deploy.keep:

@@ -17,6 +17,8 @@ import numpy as np
 from scipy import sparse
 from typing_extensions import override
 
+from stratos.models.kinds.base import ENCODER
+
 Matrix: TypeAlias = np.ndarray | sparse.csr_matrix
 """Shape (texts, features), float32."""
 Arrays = dict[str, np.ndarray]
@@ -79,7 +81,7 @@ class Tfidf(Features):
 
     @override
     def transform(self, texts: Sequence[str]) -> Matrix:
-        rows = sparse.hstack([part.transform(texts) for part in self._parts], format="csr")
+        rows = sparse.hstack([_weighed(part, texts) for part in self._parts], format="csr")
         rows.data *= np.float32(1 / np.sqrt(2))  # two parts, each of length 1
         return rows
 
@@ -97,6 +99,23 @@ class Tfidf(Features):
             part.vocabulary = {term: column for column, term in enumerate(terms)}
             part.idf_ = arrays[f"idf_{k}"]
         return cls(parts)
+
+
+def _weighed(part: Any, texts: Sequence[str]) -> sparse.csr_matrix:
+    """Return what `part.transform` does, without its checks: of one text they take half the time.
+
+    Args:
+        part: TF-IDF of scikit-learn with sublinear counts.
+        texts: of the rows.
+    """
+    from sklearn.feature_extraction.text import CountVectorizer
+
+    rows = CountVectorizer.transform(part, texts)
+    row_of = np.repeat(np.arange(rows.shape[0]), np.diff(rows.indptr))
+    weights = (np.log(rows.data) + 1) * part.idf_[rows.indices]
+    lengths = np.sqrt(np.bincount(row_of, weights**2, minlength=rows.shape[0]))
+    rows.data = (weights / lengths[row_of]).astype(np.float32)
+    return rows
 
 
 def _words() -> Any:
@@ -205,18 +224,17 @@ class Encoder(Features):
     @override
     def save(self, folder: Path) -> None:
         tokenizer, model = _encoder(self.folder)
-        tokenizer.save_pretrained(folder / _ENCODER)
-        model.save_pretrained(folder / _ENCODER)
+        tokenizer.save_pretrained(folder / ENCODER)
+        model.save_pretrained(folder / ENCODER)
 
     @classmethod
     @override
     def of_state(cls, settings: dict[str, Any], arrays: Arrays, folder: Path) -> Encoder:
-        return cls(folder / _ENCODER, settings["longest"])
+        return cls(folder / ENCODER, settings["longest"])
 
 
 BLOCKS: dict[str, type[Features]] = {block.name: block for block in (Tfidf, StaticTable, Encoder)}
 """By the name that a student's JSON has."""
-_ENCODER = "encoder"
 _BATCH = 32
 
 
