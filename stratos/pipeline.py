@@ -10,6 +10,7 @@ from stratos.core.errors import CapacityError, ConfigError, StratosError
 from stratos.core.redact import redact
 from stratos.deploy.manifest import check_target, is_bundle
 from stratos.distill.trainer import check_adapter, check_machine
+from stratos.models.kinds.suits import TAGGER
 from stratos.models.students import check_students
 from stratos.records import Deployment, Probe
 from stratos.run.open_run import MOST, NAME, opened, refuse, without_refused
@@ -28,6 +29,9 @@ from stratos.run.stages import (
     STAGES,
     SYNTHESIZE,
 )
+
+ENOUGH = 0.9
+"""Accuracy of a tagger from which on language models are not tried beside it."""
 
 
 def run_pipeline(config: Config) -> float | None:
@@ -157,8 +161,9 @@ def _wants_pilot(config: Config, probe: Probe | None) -> bool:
     """
     if config.plan.pilot != "auto":
         return bool(config.plan.pilot)
-    if probe is not None and probe.kinds:
-        return False  # the kinds are measured; what else is named is planned beside them
+    best = None if probe is None else probe.best_kind
+    if best is not None and (best.kind != TAGGER or best.accuracy.mean >= ENOUGH):
+        return False  # what is measured is good, or no language model is known to be better
     is_made = (config.run_dir / "pilot.json").exists()
     if probe is None or "plan" not in config.stages or is_made:
         return is_made

@@ -2,8 +2,9 @@
 
 Where a run names one of a group it gets that one. Among several:
 
-- A student is taken that does such a task. For labels and for values that stand in a text these are
-  the kinds that are measured in seconds; a language model is taken for all other tasks.
+- A student is taken that does such a task. For labels these are the kinds that are measured in
+  seconds. Where answers are JSON objects a tagger is measured first; language models are taken for
+  these and all other tasks.
 - Random weights learn a language of their own from as many examples as a task makes. They are not
   taken where a file's rows are all there is to learn from.
 - No teacher is asked where every row has its label: it could only repeat it.
@@ -31,11 +32,11 @@ def _students(students: Sequence[StudentConfig], task: Task) -> tuple[StudentCon
     if len(students) == 1:
         return tuple(students)
     kinds = kinds_for(task)
+    if not task.has_labels:
+        kinds = (*kinds, LM)
     taken = tuple(one for one in students if one.kind in kinds)
-    if not taken:
-        taken = tuple(one for one in students if one.kind == LM)
-        if task.has_rows and task.vocabulary() is None:
-            taken = tuple(one for one in taken if one.path is not None)
+    if task.has_rows and task.vocabulary() is None:
+        taken = tuple(one for one in taken if one.kind != LM or one.path is not None)
     return taken or tuple(students)
 
 

@@ -20,9 +20,11 @@ from stratos.models.kinds.rows import (
     milliseconds_alone,
     students_of_kinds,
     studied,
+    tagged,
 )
-from stratos.probe.words import KindsReached
-from stratos.records import KindProbe
+from stratos.models.kinds.suits import TAGGER
+from stratos.probe.words import CannotTag, KindsReached
+from stratos.records import Interval, KindProbe
 from stratos.tasks.base import Item, Task
 
 _FOLDS = 5
@@ -40,6 +42,8 @@ def probe_kinds(config: Config, context: Context) -> tuple[KindProbe, ...]:
     if not students:
         return ()
     rows = Rows.of(learnable(config.task))
+    if students[0].kind == TAGGER:
+        return _tagger(config, students[0], rows, context)
     context.tick(0, 1, f"cross-validating {counted(len(students), 'kind')} of student")
     began = time.perf_counter()
     study, choice = studied(rows, students, config.seed)
@@ -48,6 +52,35 @@ def probe_kinds(config: Config, context: Context) -> tuple[KindProbe, ...]:
     return tuple(
         _probed(student, choice, blocks, rows, len(study.labels), seconds) for student in students
     )
+
+
+def _tagger(
+    config: Config, student: StudentConfig, rows: Rows, context: Context
+) -> tuple[KindProbe, ...]:
+    """Return what a tagger reaches; nothing, and why, where values are not in the text."""
+    from stratos.models.kinds.tagger import cannot_tag
+
+    context.tick(0, 1, "cross-validating a tagger")
+    if (why := cannot_tag(rows.texts, rows.labels)) is not None:
+        context.note(str(CannotTag(why)))
+        return ()
+    schema = config.task.answer_schema(config.task.items("validation", 1)[0])
+    began = time.perf_counter()
+    fitted = tagged(rows, config.seed, schema)
+    held_out = "whole layouts held out" if fitted.holds_out_layouts else "cross-validation"
+    source = f"{held_out} of {counted(fitted.n_rows, 'row', spec=',')}"
+    probed = KindProbe(
+        student=student.name,
+        kind=student.kind,
+        accuracy=Interval(fitted.accuracy, fitted.low, fitted.high, source),
+        n_rows=fitted.n_rows,
+        calibration_error=fitted.calibration_error,
+        seconds=(time.perf_counter() - began) / _FOLDS,
+        ms_per_answer=milliseconds_alone(fitted.tagger.predict, rows.texts),
+        n_params=fitted.tagger.n_params,
+        fields={one.name: one.score.exact for one in fitted.fields},
+    )
+    return (probed,)
 
 
 def _probed(

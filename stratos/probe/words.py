@@ -31,3 +31,10 @@ class KindsReached(Reason):
 
 def _ends(low: float, high: float) -> str:
     return f"{100 * low:.0f} to {100 * high:.0f}"
+
+
+class CannotTag(Reason):
+    """A tagger does not do the task."""
+
+    why: str
+    says = "A tagger does not do this task: {why}."

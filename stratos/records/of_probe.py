@@ -76,6 +76,8 @@ class KindProbe:
     n_params: int
     curve: tuple[tuple[int, float], ...] = ()
     """Learning curve: rows learnt, and accuracy; of the most accurate kind alone."""
+    fields: dict[str, float] = field(default_factory=dict)
+    """Of a tagger: share of the rows in which each field is right."""
     more: Interval | None = None
     """Accuracy expected at twice the rows; None where the curve does not tell."""
 

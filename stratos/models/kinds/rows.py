@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stratos.config import Config, StudentConfig, StudentKind
 from stratos.core.errors import ConfigError
@@ -15,6 +16,9 @@ from stratos.models.kinds.choice import KINDS, Choice, Study
 from stratos.models.kinds.features import Encoder, Features, StaticTable, Tfidf
 from stratos.models.kinds.suits import LM, folder_here, has_weights, table_files
 from stratos.tasks.base import Item
+
+if TYPE_CHECKING:
+    from stratos.models.kinds.tagger import TaggerFit
 
 _N_TIMED = 32
 """Texts that are answered one at a time to tell how long an answer takes."""
@@ -95,3 +99,15 @@ def kind_name(student: StudentConfig) -> str:
     """Return the kind of the study that a student is: one beside TF-IDF where it has both."""
     mixed = f"{student.kind}_linear"
     return mixed if mixed in KINDS else student.kind
+
+
+def tagged(rows: Rows, seed: int, schema: Mapping[str, Any] | None) -> TaggerFit:
+    """Fit and cross-validate a tagger on some rows; the last one is kept for the training."""
+    return _tagged(rows, seed, json.dumps(schema))
+
+
+@lru_cache(maxsize=1)
+def _tagged(rows: Rows, seed: int, schema: str) -> TaggerFit:
+    from stratos.models.kinds.tagger import fit_tagger
+
+    return fit_tagger(rows.texts, rows.labels, seed=seed, schema=json.loads(schema))
