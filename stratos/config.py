@@ -553,7 +553,7 @@ class PlanConfig:
     pilot_share: Share = 0.1
     """Share of the limits on dollars and hours that an automatic pilot may use (`pilot=auto`)."""
     pilot_minutes: Amount = 4.0
-    """Maximum minutes of an automatic pilot on this machine."""
+    """Maximum minutes of an automatic pilot on this machine, other work not counted."""
     history: bool = True
     """Use past runs of this machine (`outputs/`, `sweeps/`) to predict a student's accuracy."""
     solver: str | None = None

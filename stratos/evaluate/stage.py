@@ -45,7 +45,7 @@ from stratos.evaluate.read_log import note_reads
 from stratos.evaluate.scores import against, by_slice, compare, confusion, field_shares
 from stratos.evaluate.verdict import against_logged
 from stratos.models.kinds.choice import calibration_error
-from stratos.models.students import starts_from_model
+from stratos.models.students import better_student
 from stratos.records import (
     Corpus,
     ModelCard,
@@ -210,14 +210,16 @@ def _nothing_learnt(config: Config, corpus: Corpus, student: Student, answers: A
         f"{counted(corpus.n_items, 'training item', spec=',')} (more rows, or strategy.n_items)",
         f"{counted(student.train_tokens, 'token', spec=',')} of training (trainer.max_tokens)",
     ]
-    if any(one.name == student.name and one.path is None for one in config.students):
-        causes.append(f"its random weights ({starts_from_model(config)})")
+    chosen = named(config.students, student.name)
+    if chosen.path is None and student.is_lm:
+        causes.append("its random weights")
     if n_cut:
         cut = counted(n_cut, "answer", spec=",")
         causes.append(f"{cut} as long as allowed (evaluate.max_new_tokens)")
     return (
         f"{student.name} answered none of {counted(len(answers.items), 'test item', spec=',')} "
-        f"right, so it shows no learning. Likely causes: {', '.join(causes)}."
+        f"right, so it shows no learning. Likely causes: {', '.join(causes)}. What may help: "
+        f"{better_student(config, chosen)}."
     )
 
 
