@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from msgspec import Meta
 
@@ -573,6 +573,14 @@ class RoomConfig:
     A subclass is a frozen dataclass: its fields are the keys of the group, each with its default.
     The core calls the methods of every group there is; by default a room changes nothing.
     """
+
+    validation_keys: ClassVar[tuple[str, ...]] = ()
+    """Keys of the group that, where they are set, take validation items that no stage has read."""
+
+    @property
+    def takes_validation(self) -> bool:
+        """Whether a stage of the room needs validation items that no other stage has read."""
+        return any(getattr(self, key) is not None for key in self.validation_keys)
 
     def problems(self, config: Config) -> Iterable[Reason]:
         """Yield settings that cannot be run together.

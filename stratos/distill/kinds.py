@@ -9,9 +9,16 @@ from pathlib import Path
 from stratos.config import Config, StudentConfig
 from stratos.core.atomic_files import replacing
 from stratos.core.context import Context
-from stratos.evaluate.baselines import MOST_ROWS, training_items
+from stratos.evaluate.baselines import training_items
 from stratos.models.kinds.base import FILE, WEIGHTS, Predictor
-from stratos.models.kinds.rows import Rows, kind_name, students_of_kinds, studied, tagged
+from stratos.models.kinds.rows import (
+    Rows,
+    kind_name,
+    students_of_kinds,
+    studied,
+    tagged,
+    validation_rows,
+)
 from stratos.models.kinds.suits import TAGGER
 from stratos.models.students import content_of
 from stratos.records import Corpus, Student
@@ -24,8 +31,7 @@ def train_kind(config: Config, chosen: StudentConfig, corpus: Corpus, context: C
     process has measured it on the same rows, what it fitted then is used again.
     """
     began, cpu_began = time.monotonic(), time.process_time()
-    validation = config.task.items("validation", MOST_ROWS)
-    rows = Rows.of([*training_items(Path(corpus.path)), *validation])
+    rows = Rows.of([*training_items(Path(corpus.path)), *validation_rows(config)])
     context.tick(0, 1, f"cross-validating {chosen.name}")
     student, accuracy, calibration_error = _fitted(config, chosen, rows)
     folder = context.run_dir / "distill" / "student"

@@ -21,19 +21,20 @@ from stratos.models.kinds.rows import (
     students_of_kinds,
     studied,
     tagged,
+    validation_rows,
 )
 from stratos.models.kinds.suits import TAGGER
 from stratos.probe.words import CannotTag, KindsReached
 from stratos.records import Interval, KindProbe
-from stratos.tasks.base import Item, Task
+from stratos.tasks.base import Item
 
 _FOLDS = 5
 """Trainings of cross-validation, each of which takes about as long as one on all rows."""
 
 
-def learnable(task: Task) -> list[Item]:
-    """Return all labelled rows of a task but those of its test, at most `MOST_ROWS`."""
-    return [*labelled_rows(task), *task.items("validation", MOST_ROWS)][:MOST_ROWS]
+def learnable(config: Config) -> list[Item]:
+    """Return the labelled rows of a run that a student may learn, at most `MOST_ROWS`."""
+    return [*labelled_rows(config.task), *validation_rows(config)][:MOST_ROWS]
 
 
 def probe_kinds(config: Config, context: Context) -> tuple[KindProbe, ...]:
@@ -41,7 +42,7 @@ def probe_kinds(config: Config, context: Context) -> tuple[KindProbe, ...]:
     students = students_of_kinds(config)
     if not students:
         return ()
-    rows = Rows.of(learnable(config.task))
+    rows = Rows.of(learnable(config))
     if students[0].kind == TAGGER:
         return _tagger(config, students[0], rows, context)
     context.tick(0, 1, f"cross-validating {counted(len(students), 'kind')} of student")

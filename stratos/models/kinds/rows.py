@@ -20,6 +20,8 @@ from stratos.tasks.base import Item
 if TYPE_CHECKING:
     from stratos.models.kinds.tagger import TaggerFit
 
+MOST_ROWS = 20_000
+"""Rows that are read of a file at most, of each split."""
 _N_TIMED = 32
 """Texts that are answered one at a time to tell how long an answer takes."""
 
@@ -77,6 +79,13 @@ def _studied(
     students = [StudentConfig(kind, kind, path, package=package) for kind, path, package in starts]
     study = Study(rows.texts, rows.labels, blocks_of(students), seed)
     return study, study.choose()
+
+
+def validation_rows(config: Config) -> list[Item]:
+    """Return the validation rows that may be learnt: all, where no room needs unread ones."""
+    is_shared = any(room.takes_validation for room in config.rooms.values())
+    n = config.callbacks.n_validation_read if is_shared else MOST_ROWS
+    return config.task.items("validation", n)
 
 
 def students_of_kinds(config: Config) -> tuple[StudentConfig, ...]:
