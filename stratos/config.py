@@ -493,7 +493,8 @@ class EvaluateConfig:
     """Maximum dollars for the answers of a paid teacher; None takes a tenth of `limits.budget_usd`
     (without a budget, `limits.probe_usd`), and at least 128 answers."""
     n_untouched_items: Count = 128
-    """Test items of the untouched student; the smaller subset is a part of the larger."""
+    """Test items of the untouched student, if it starts from a model; the smaller subset is a part
+    of the larger."""
     batch_size: Count = 128
     """Batch size of the student."""
     max_new_tokens: Count = 768

@@ -13,6 +13,7 @@ from stratos.distill.trainer import check_adapter, check_machine
 from stratos.models.kinds.suits import TAGGER
 from stratos.models.students import check_students
 from stratos.records import Deployment, Probe
+from stratos.run.nothing_learnt import stop_before_evaluation, stop_before_training
 from stratos.run.open_run import MOST, NAME, opened, refuse, without_refused
 from stratos.run.other_task import OtherTaskError, refusal
 from stratos.run.run_state import RunState
@@ -140,8 +141,12 @@ def run_stages(run: Runner) -> float | None:
     probe = run(PROBE)
     pilot = run(PILOT, probe) if _wants_pilot(run.state.config, probe) else None
     plan = run(PLAN, probe, pilot=pilot)
+    if plan is not None:
+        stop_before_training(run.state.config, plan, pilot)
     corpus = run(SYNTHESIZE, plan)
     student = run(DISTILL, plan, corpus)
+    if student is not None:
+        stop_before_evaluation(run.state.config, student)
     scorecard = run(EVALUATE, probe, plan, corpus, student)
     run(DEPLOY, plan, scorecard, student, probe=probe, pilot=pilot, corpus=corpus)
     for stage in ADDED:

@@ -43,8 +43,9 @@ def free_baselines(
 ) -> list[Baseline]:
     """Score what needs no model: the most frequent answer, the nearest row, a classifier.
 
-    Where all answers are JSON objects, the most frequent value and the classifier are taken of each
-    field by itself; a field with too many values for the classifier takes the nearest row's.
+    Where all answers are JSON objects, the classifier is taken of each field by itself, and so is
+    the most frequent value, unless one whole object is right more often on the training items. A
+    field with too many values for the classifier takes the nearest row's.
 
     Args:
         task: reads and compares the answers.
@@ -58,7 +59,7 @@ def free_baselines(
     tick()
     nearest = task.lookup(train, items)
     found = [
-        ("majority", "the most frequent answer", _each_field(answers, len(items), _most_frequent)),
+        ("majority", "the most frequent answer", [_majority(task, answers)] * len(items)),
         ("lookup", "the nearest training item", nearest),
     ]
     linear = _linear(train, answers, items, nearest, tick)
@@ -90,6 +91,19 @@ def _linear(
 
     made = _each_field(answers, len(items), answer)
     return made if learnt else None
+
+
+def _majority(task: Task, answers: Sequence[str]) -> str:
+    """Return the answer that is right most often on the training items, whole or by field.
+
+    No constant is right more often than the most frequent answer. Where no answer is frequent, the
+    most frequent value of each field is as good, and says more.
+    """
+    [(whole, n_whole)] = Counter(answers).most_common(1)
+    [by_field] = _each_field(answers, 1, _most_frequent)
+    form = task.normal(by_field)
+    n_by_field = sum(task.normal(answer) == form for answer in answers)
+    return whole if n_whole > max(1, n_by_field) else by_field
 
 
 def _most_frequent(path: FieldPath, values: Sequence[str], n: int) -> list[str]:

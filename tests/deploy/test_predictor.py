@@ -1,4 +1,4 @@
-"""A student that is no language model: bundled, served, verified, hosted and gated."""
+"""A student that is no language model: bundled, served, verified and hosted."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ from tiny_run import SERVER, tiny_config, tiny_context, tiny_plan, tiny_trained
 from stratos import config as c
 from stratos import records
 from stratos.cli.commands.verify import verify
-from stratos.contrib.gate.command import Side, _asked, frozen_of, side_of
 from stratos.core.errors import StratosError
 from stratos.core.intervals import wilson
 from stratos.deploy.engines.predictor import PredictorServer
@@ -187,17 +186,6 @@ def test_it_is_verified_and_a_changed_weight_is_found(deployed, tmp_path, capsys
     (copy / "student.json").write_text((copy / "student.json").read_text().replace("card", "loan"))
     with pytest.raises(StratosError, match=r"student\.json has changed"):
         verify(copy)
-
-
-def test_the_gate_finds_it_and_asks_it(deployed, monkeypatch) -> None:
-    side = side_of(deployed.folder)
-    assert side.bundle == deployed.folder / "bundle" and side.answers
-    assert side_of(deployed.bundle).answers == side.answers
-    monkeypatch.setattr("stratos.contrib.gate.command.task_of", lambda *_: deployed.config)
-    bare = Side(deployed.bundle, bundle=deployed.bundle)
-    frozen = frozen_of(bare, side)
-    right = list(_asked(bare, frozen, side, lambda done, total: None))
-    assert right == [side.answers[key].score.exact >= 1 for key in frozen.keys]
 
 
 def test_it_is_hosted_asked_and_stopped(deployed, tmp_path) -> None:

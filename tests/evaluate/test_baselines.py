@@ -154,6 +154,19 @@ def test_objects_are_answered_field_by_field(tmp_path):
     assert found["majority"].fields["animal.legs"].mean == 1.0
 
 
+def test_the_most_frequent_answer_may_be_a_whole_object(tmp_path):
+    """Seen: {} is right for 15% of the rows, and no most frequent value of each field together."""
+    rows = [
+        {"question": f"{row['text']} {i}", "answer": "{}" if i % 6 == 0 else {"id": i, "n": i % 4}}
+        for i, row in enumerate(labelled(300))
+    ]
+    task = JsonlTask(write(tmp_path / "a.jsonl", rows))
+    items = task.items("test", 1000)
+    empty = sum(item.answer == "{}" for item in items) / len(items)
+    assert empty > 0.1
+    assert scores_of(task, labelled_rows(task), items)["majority"] == pytest.approx(empty)
+
+
 class Plain:
     """A task that scores no fields itself."""
 
