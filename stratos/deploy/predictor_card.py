@@ -69,7 +69,7 @@ def _calibration(answers: Sequence[KeptAnswer]) -> str:
     """Compare the probabilities of answers with how many of them are right."""
     import numpy as np
 
-    from stratos.models.kinds.choice import calibration_error
+    from stratos.models.kinds.cross_validation import calibration_error
 
     confidence = np.array([math.exp(min(0.0, one.logprob)) for one in answers])
     right = np.array([one.score.exact >= 1.0 for one in answers])

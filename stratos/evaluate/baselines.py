@@ -15,6 +15,7 @@ from typing import Any
 
 from stratos.evaluate.metrics import mean
 from stratos.evaluate.scores import by_slice, confusion, field_shares, objects_of
+from stratos.models.kinds.learnt_rows import MOST_ROWS, training_items
 from stratos.records import Interval, ModelScore, SliceScore
 from stratos.tasks.base import Item, Score, Task
 from stratos.tasks.objects import Path as FieldPath
@@ -22,8 +23,6 @@ from stratos.tasks.objects import as_key, fields_of, nested, written
 
 FITTING = "fitting the free baselines"
 """What a stage says while it does that."""
-MOST_ROWS = 20_000
-"""Items that a classifier learns from, and rows of a file that any baseline does."""
 
 
 @dataclass(frozen=True)
@@ -207,15 +206,6 @@ def labelled_rows(task: Task) -> list[Item]:
     if held is None:
         return rows
     return [item for item in rows if held.leak(item, task.completion(item)) is None]
-
-
-def training_items(corpus_path: Path) -> list[Item]:
-    """Read the items of a corpus file."""
-    import pyarrow.parquet
-
-    columns = ["id", "slice", "question", "rationale", "answer"]
-    table = pyarrow.parquet.read_table(corpus_path, columns=columns)
-    return [Item(**row) for row in table.to_pylist()]
 
 
 def _exactly(row: SliceScore) -> Interval:

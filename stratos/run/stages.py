@@ -44,6 +44,7 @@ PROBE = Stage(
         "complexity",
         "evaluate.max_new_tokens",
         "limits.probe_usd",
+        "seed",
         *LEARNT,
     ),
     remembers=("cut_at_usd",),

@@ -16,16 +16,19 @@ from typing import Any
 import numpy as np
 
 from stratos.core.intervals import wilson
-from stratos.models.kinds.choice import calibration_error
 from stratos.models.kinds.classifier import fit_head
+from stratos.models.kinds.cross_validation import calibration_error
 from stratos.models.kinds.features import Tfidf
-from stratos.models.kinds.tagger import candidates, chain, labels, rank
-from stratos.models.kinds.tagger.candidates import FEW, Extraction, Options
-from stratos.models.kinds.tagger.document import N_LOCAL, Vocabulary, read
+from stratos.models.kinds.tagger.chain import fit as fit_chain
+from stratos.models.kinds.tagger.extraction import ExtractionScore, extraction_scores
 from stratos.models.kinds.tagger.fields import Field, Form
 from stratos.models.kinds.tagger.labels import Labelling
+from stratos.models.kinds.tagger.labels import fit as fit_labels
 from stratos.models.kinds.tagger.layouts import folds_of, layouts_of
-from stratos.models.kinds.tagger.scores import ExtractionScore, extraction_scores
+from stratos.models.kinds.tagger.rank import Ranker
+from stratos.models.kinds.tagger.rank import fit as fit_ranker
+from stratos.models.kinds.tagger.spans import FEW, Extraction, Options, learn, learn_base, options
+from stratos.models.kinds.tagger.tagged_text import N_LOCAL, Vocabulary, read
 from stratos.models.kinds.tagger.tagger import (
     Draft,
     Few,
@@ -215,7 +218,7 @@ class _Reading:
                 (d, v) for d, a in zip(documents, answers, strict=True) for v in item.leaves(a)
             ]
             known = [(document, v) for document, v in leaves if not isinstance(v, bool)]
-            learnt[item.name] = candidates.learn(item.name, known)
+            learnt[item.name] = learn(item.name, known)
         columns = {f.name: [f.value(a) for a in answers] for f in form.fields if not f.is_list}
         related: dict[str, tuple[Extraction, float]] = {}
         # dates and numbers get a base: the field of the same reader that is filled most often
@@ -226,9 +229,7 @@ class _Reading:
                 extraction = replace(extraction, base=bases[0])
             if bases and extraction.reader == "date":
                 others = {n: columns[n] for n in bases}
-                extraction, more = candidates.learn_base(
-                    extraction, documents, columns[name], others
-                )
+                extraction, more = learn_base(extraction, documents, columns[name], others)
                 share += more
             related[name] = (extraction, share)
         related |= learnt
@@ -349,14 +350,14 @@ class _Study:
             self._add_chain(readers, chained, rows[: max(50, most)])
         return readers
 
-    def _ranker(self, name: str, rows: np.ndarray) -> rank.Ranker:
+    def _ranker(self, name: str, rows: np.ndarray) -> Ranker:
         extraction, column = self.extractions[name], self.columns[name]
         bases = self.columns[extraction.base] if extraction.base else [None] * len(column)
         for row in map(int, rows):
             if (name, row) not in self._options:
-                found = candidates.options(self.documents[row], extraction, bases[row])
+                found = options(self.documents[row], extraction, bases[row])
                 self._options[name, row] = found
-        return rank.fit(
+        return fit_ranker(
             extraction,
             [self.features[k] for k in rows],
             [self._options[name, int(k)] for k in rows],
@@ -376,10 +377,10 @@ class _Study:
     def _add_chain(self, readers: Readers, fields: Sequence[Field], rows: np.ndarray) -> None:
         readers.labelling = Labelling({f.name: self.extractions[f.name] for f in fields})
         documents, answers = [self.documents[k] for k in rows], [self.answers[k] for k in rows]
-        targets = labels.fit(documents, fields, answers, readers.labelling)
+        targets = fit_labels(documents, fields, answers, readers.labelling)
         columns = N_LOCAL if self.is_short else None
         features = [self.features[k][:, :columns] for k in rows]
-        readers.chain = chain.fit(features, targets, self.weights[rows])
+        readers.chain = fit_chain(features, targets, self.weights[rows])
 
     def right_by_method(self) -> dict[tuple[Method, str], np.ndarray]:
         """Return which rows each method has right, by method and name of a scalar or list."""

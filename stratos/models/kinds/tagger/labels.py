@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from stratos.models.kinds.tagger.candidates import Extraction, day_order, readings, spans
-from stratos.models.kinds.tagger.document import Document
 from stratos.models.kinds.tagger.fields import Absent, Field
 from stratos.models.kinds.tagger.readings import STYLES
+from stratos.models.kinds.tagger.spans import Extraction, day_order, readings, spans
+from stratos.models.kinds.tagger.tagged_text import Document
 
 _NEAR = 6
 """Tokens between the first spans of an element."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from stratos.models.kinds.tagger.document import Document
+from stratos.models.kinds.tagger.tagged_text import Document
 
 _FRAME = 4
 """Common words of a text below which it has no layout."""

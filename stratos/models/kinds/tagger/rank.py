@@ -21,9 +21,9 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-from stratos.models.kinds.tagger.candidates import Extraction, Options, options
-from stratos.models.kinds.tagger.document import Document, Vocabulary
 from stratos.models.kinds.tagger.readings import equal
+from stratos.models.kinds.tagger.spans import Extraction, Options, options
+from stratos.models.kinds.tagger.tagged_text import Document, Vocabulary
 
 _COPIES = 3
 _DROP_FEATURE, _DROP_SLOT, _DROP_LOOKS = 0.4, 0.3, 0.5

@@ -18,10 +18,10 @@ from stratos.models.kinds.classifier import Head
 from stratos.models.kinds.features import Arrays, Tfidf
 from stratos.models.kinds.tagger import labels
 from stratos.models.kinds.tagger.chain import Chain
-from stratos.models.kinds.tagger.document import N_LOCAL, Document, Vocabulary, read
 from stratos.models.kinds.tagger.fields import Field, Form
 from stratos.models.kinds.tagger.labels import Labelling
 from stratos.models.kinds.tagger.rank import Ranker
+from stratos.models.kinds.tagger.tagged_text import N_LOCAL, Document, Vocabulary, read
 from stratos.tasks.objects import written
 
 _UNREAD = 0.05

@@ -1,10 +1,10 @@
 import pytest
 from jsonschema import Draft202012Validator
 
-from stratos.models.kinds.tagger.candidates import Extraction
-from stratos.models.kinds.tagger.document import read
 from stratos.models.kinds.tagger.fields import Form
 from stratos.models.kinds.tagger.labels import Labelling, align, elements, segments
+from stratos.models.kinds.tagger.spans import Extraction
+from stratos.models.kinds.tagger.tagged_text import read
 
 NESTED = [
     {"a": 1, "b": {"c": {"d": "x"}}, "items": [{"n": "tea", "q": 2}], "tags": ["u"]},

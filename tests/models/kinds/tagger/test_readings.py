@@ -1,7 +1,7 @@
 import pytest
 
-from stratos.models.kinds.tagger.document import Vocabulary, read
 from stratos.models.kinds.tagger.readings import dates, later, numbers, times
+from stratos.models.kinds.tagger.tagged_text import Vocabulary, read
 
 
 @pytest.mark.parametrize(

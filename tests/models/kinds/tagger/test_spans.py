@@ -1,5 +1,5 @@
-from stratos.models.kinds.tagger.candidates import Extraction, learn, learn_base, options, spans
-from stratos.models.kinds.tagger.document import read
+from stratos.models.kinds.tagger.spans import Extraction, learn, learn_base, options, spans
+from stratos.models.kinds.tagger.tagged_text import read
 
 
 def values(text, extraction, base=None):

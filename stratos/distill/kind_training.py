@@ -9,14 +9,14 @@ from pathlib import Path
 from stratos.config import Config, StudentConfig
 from stratos.core.atomic_files import replacing
 from stratos.core.context import Context
-from stratos.evaluate.baselines import training_items
 from stratos.models.kinds.base import FILE, WEIGHTS, Predictor
-from stratos.models.kinds.rows import (
+from stratos.models.kinds.learnt_rows import (
     Rows,
     kind_name,
     students_of_kinds,
     studied,
     tagged,
+    training_items,
     validation_rows,
 )
 from stratos.models.kinds.suits import TAGGER

@@ -7,12 +7,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from stratos.config import Config, StudentConfig, StudentKind
 from stratos.core.errors import ConfigError
-from stratos.models.kinds.choice import KINDS, Choice, Study
+from stratos.models.kinds.cross_validation import KINDS, Choice, Study
 from stratos.models.kinds.features import Encoder, Features, StaticTable, Tfidf
 from stratos.models.kinds.suits import LM, folder_here, has_weights, table_files
 from stratos.tasks.base import Item
@@ -79,6 +80,15 @@ def _studied(
     students = [StudentConfig(kind, kind, path, package=package) for kind, path, package in starts]
     study = Study(rows.texts, rows.labels, blocks_of(students), seed)
     return study, study.choose()
+
+
+def training_items(corpus_path: Path) -> list[Item]:
+    """Read the items of a corpus file."""
+    import pyarrow.parquet
+
+    columns = ["id", "slice", "question", "rationale", "answer"]
+    table = pyarrow.parquet.read_table(corpus_path, columns=columns)
+    return [Item(**row) for row in table.to_pylist()]
 
 
 def validation_rows(config: Config) -> list[Item]:

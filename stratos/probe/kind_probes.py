@@ -11,9 +11,9 @@ from stratos.core.context import Context
 from stratos.core.counted import counted
 from stratos.core.intervals import wilson
 from stratos.evaluate.baselines import MOST_ROWS, labelled_rows
-from stratos.models.kinds.choice import KINDS, Choice
+from stratos.models.kinds.cross_validation import KINDS, Choice
 from stratos.models.kinds.features import Features
-from stratos.models.kinds.rows import (
+from stratos.models.kinds.learnt_rows import (
     Rows,
     blocks_of,
     kind_name,
