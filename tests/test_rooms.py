@@ -62,7 +62,7 @@ ARROWS = {
     ),
     "commands": (
         "cli config core deploy engines executors ledger pipeline records report "
-        "run tasks tracking"
+        "run tracking"
     ),
     "pipeline": "cli config core deploy distill models pilot records run",
     "__main__": "cli core",

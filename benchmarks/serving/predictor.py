@@ -39,8 +39,8 @@ from stratos.deploy.load_test import LoadTest, load_test, open_loop
 from stratos.deploy.server import HOST, Server
 from stratos.evaluate.metrics import percentile
 from stratos.models.kinds.classifier import Classifier, fit_head
-from stratos.models.kinds.features import Encoder, Features, StaticTable, Tfidf
 from stratos.models.kinds.cross_validation import KINDS
+from stratos.models.kinds.features import Encoder, Features, StaticTable, Tfidf
 
 CONNECTIONS = (1, 4, 16, 64)
 STRENGTH = 10.0
