@@ -61,8 +61,8 @@ ARROWS = {
         "tracking"
     ),
     "commands": (
-        "cli config core deploy engines executors ledger models pipeline records report "
-        "run tasks tracking"
+        "cli config core deploy engines executors ledger pipeline records report "
+        "run tracking"
     ),
     "pipeline": "cli config core deploy distill models pilot records run",
     "__main__": "cli core",
