@@ -94,9 +94,7 @@ def model_card(
     earlier_reads = scorecard.earlier_reads
     return _template("card.md.jinja").render(
         name=card_name(config, student),
-        front=_front_matter(
-            scorecard, card_name(config, student), start.license, predictor is not None
-        ),
+        front=_front_matter(scorecard, card_name(config, student), start.license, predictor),
         predictor=predictor,
         question=json.dumps(example.messages[-1]["content"], ensure_ascii=False),
         student=student,
@@ -156,9 +154,11 @@ def card_name(config: Config, student: Student) -> str:
     return f"{config.task.name}-{student.name}"
 
 
-def _front_matter(scorecard: Scorecard, name: str, license_name: str, is_predictor: bool) -> str:
+def _front_matter(
+    scorecard: Scorecard, name: str, license_name: str, predictor: PredictorCard | None
+) -> str:
     score = scorecard.score("student")
-    kind = "text-classification" if is_predictor else "text-generation"
+    kind = "text-generation" if predictor is None else predictor.task
     result = {
         "task": {"type": kind},
         "dataset": {"type": scorecard.task, "name": f"{scorecard.task}, test split"},
@@ -173,7 +173,7 @@ def _front_matter(scorecard: Scorecard, name: str, license_name: str, is_predict
     }
     front = {
         "license": license_name.lower(),
-        "library_name": "stratos" if is_predictor else "transformers",
+        "library_name": "transformers" if predictor is None else "stratos",
         "pipeline_tag": kind,
         "tags": ["distillation", "stratos", scorecard.task],
         "model-index": [{"name": name, "results": [result]}],

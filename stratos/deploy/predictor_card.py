@@ -26,6 +26,8 @@ _READS = {
 class PredictorCard:
     """A student as its card describes it."""
 
+    task: str
+    """As hubs name it."""
     description: str
     """Kind of the student, what it reads, and what it answers."""
     training: str
@@ -46,8 +48,10 @@ class PredictorCard:
         if engine is None:
             return None
         facts = json.loads((folder / FILE).read_text(encoding="utf-8"))
-        description, training = f"{facts['format']}, which is no language model", ""
+        kind, training = "token-classification", ""
+        description = "a tagger that writes values of the text, or of a list, into JSON"
         if facts["format"] == "classifier":
+            kind = "text-classification"
             reads = listed([_READS.get(one["name"], one["name"]) for one in facts["blocks"]])
             labels = counted(len(facts["labels"]), "label", spec=",")
             description = f"a classifier that reads {reads}, and answers with one of {labels}"
@@ -57,6 +61,7 @@ class PredictorCard:
             )
         packages = " ".join(f'"{package}"' for package in engine.packages)
         return cls(
+            kind,
             description,
             training,
             _calibration(answers),
