@@ -48,18 +48,21 @@ def stop_before_training(config: Config, plan: Plan, pilot: Pilot | None) -> Non
 def stop_before_evaluation(config: Config, student: Student) -> None:
     """Refuse to measure and bundle a student that learnt nothing.
 
-    One that `trainer.max_tokens` leaves a small part of its training goes on: such a run shows the
-    way, and its student has hardly begun.
+    One that has hardly begun goes on, for such a run shows the way: it has not read each row of a
+    file once, or `trainer.max_tokens` leaves it a small part of its training.
 
     Raises:
         NothingLearntError: it has no right answer.
     """
     if "distill" not in config.stages or student.validation_exact:
         return
-    most = config.trainer.max_tokens
     chosen = named(config.students, student.name)
-    whole = chosen.train_tokens
-    if student.n_validation_items < LEAST_ITEMS or (most or whole) < LEAST_PART * whole:
+    if config.task.has_rows:
+        has_begun = student.epochs is None or student.epochs >= 1
+    else:
+        tokens = config.trainer.max_tokens or chosen.train_tokens
+        has_begun = tokens >= LEAST_PART * chosen.train_tokens
+    if student.n_validation_items < LEAST_ITEMS or not has_begun:
         return
     raise NothingLearntError(
         f"{student.name} has 0 of {student.n_validation_items} validation items right after its "
