@@ -238,6 +238,15 @@ def better_student(config: Config, student: StudentConfig) -> str:
     return f"{what}: student={found.name}{how}"
 
 
+def what_may_help(config: Config, student: StudentConfig) -> str:
+    """Say what may make a student better that learnt too little, with what to type."""
+    cures = [better_student(config, student)]
+    if config.task.has_rows:
+        cures.append("more labelled rows")
+    cures.append("a longer training (trainer.max_tokens)")
+    return f"What may help: {'; '.join(cures)}."
+
+
 @cache
 def _shipped() -> tuple[StudentConfig, ...]:
     """Return the shipped language models that start from weights, smallest first."""

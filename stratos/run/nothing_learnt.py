@@ -6,7 +6,7 @@ from stratos.config import Config
 from stratos.core.by_name import named
 from stratos.core.errors import NothingLearntError
 from stratos.core.formats import magnitude
-from stratos.models.students import better_student
+from stratos.models.students import what_may_help
 from stratos.records import Pilot, Plan, Student
 
 LEAST_ITEMS = 30
@@ -36,10 +36,11 @@ def stop_before_training(config: Config, plan: Plan, pilot: Pilot | None) -> Non
         is_early = longest.train_tokens < least * plan.train_tokens
         if longest.accuracy or longest.n_items < LEAST_ITEMS or is_early:
             continue
+        cure = what_may_help(config, named(config.students, plan.student))
         raise NothingLearntError(
             f"{plan.student} had 0 of {longest.n_items} validation items right after "
             f"{magnitude(longest.train_tokens)} of {magnitude(plan.train_tokens)} planned tokens "
-            f"(pilot): it is not trained. {_cure(config, plan.student)} To train it all the same, "
+            f"(pilot): it is not trained. {cure} To train it all the same, "
             "add plan.pilot=false."
         )
 
@@ -47,30 +48,25 @@ def stop_before_training(config: Config, plan: Plan, pilot: Pilot | None) -> Non
 def stop_before_evaluation(config: Config, student: Student) -> None:
     """Refuse to measure and bundle a student that learnt nothing.
 
-    One that `trainer.max_tokens` leaves a small part of its training goes on: such a run shows the
-    way, and its student has hardly begun.
+    One that has hardly begun goes on, for such a run shows the way: it has not read each row of a
+    file once, or `trainer.max_tokens` leaves it a small part of its training.
 
     Raises:
         NothingLearntError: it has no right answer.
     """
     if "distill" not in config.stages or student.validation_exact:
         return
-    most = config.trainer.max_tokens
-    whole = named(config.students, student.name).train_tokens
-    if student.n_validation_items < LEAST_ITEMS or (most or whole) < LEAST_PART * whole:
+    chosen = named(config.students, student.name)
+    if config.task.has_rows:
+        has_begun = student.epochs is None or student.epochs >= 1
+    else:
+        tokens = config.trainer.max_tokens or chosen.train_tokens
+        has_begun = tokens >= LEAST_PART * chosen.train_tokens
+    if student.n_validation_items < LEAST_ITEMS or not has_begun:
         return
     raise NothingLearntError(
         f"{student.name} has 0 of {student.n_validation_items} validation items right after its "
         f"training on {magnitude(student.train_tokens)} tokens: it is neither measured further nor "
-        f"bundled. {_cure(config, student.name)} To measure it all the same, add "
+        f"bundled. {what_may_help(config, chosen)} To measure it all the same, add "
         f"stages=[evaluate,report] hydra.run.dir={config.run_dir}."
     )
-
-
-def _cure(config: Config, student: str) -> str:
-    """Say what may help."""
-    cures = [better_student(config, named(config.students, student))]
-    if config.task.has_rows:
-        cures.append("more labelled rows")
-    cures.append("a longer training (trainer.max_tokens)")
-    return f"What may help: {'; '.join(cures)}."

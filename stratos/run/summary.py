@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from stratos.config import Config
+from stratos.core.by_name import named
 from stratos.core.counted import counted
 from stratos.core.formats import (
     at_least,
@@ -27,6 +28,8 @@ from stratos.core.formats import (
 from stratos.evaluate.format_verdict import said as said_of_format
 from stratos.evaluate.read_log import said
 from stratos.evaluate.verdict import accuracy_as_served, against_logged, verdict
+from stratos.models.kinds.suits import LM
+from stratos.models.students import what_may_help
 from stratos.records import (
     Corpus,
     Deployment,
@@ -104,6 +107,27 @@ def show(console: Console, config: Config, records: Mapping[str, Any], ledger: P
     if "report" in records:
         say(f"Report  {records['report'].path}")
     say(f"Records {config.run_dir}")
+    if told := not_worth_serving(config, records):
+        say(told, style=_STYLES["worse"])
+
+
+def not_worth_serving(config: Config, records: Mapping[str, Any]) -> str:
+    """Return as the last words of a run that what is free does as well, and what may change that.
+
+    "" where the student is better, and of a kind that is trained in seconds: it is as free.
+    """
+    scorecard: Scorecard | None = records.get("evaluate")
+    plan: Plan | None = records.get("plan")
+    found = None if scorecard is None else verdict(scorecard)
+    if found is None or not found.against_free or plan is None:
+        return ""
+    student = named(config.students, plan.student)
+    if student.kind != LM:
+        return ""
+    return (
+        f"Do not serve this student: {found.against_free[:1].lower()}{found.against_free[1:]}. "
+        f"{what_may_help(config, student)}"
+    )
 
 
 def _worth(config: Config, records: Mapping[str, Any]) -> Worth | None:

@@ -30,10 +30,11 @@ def pilot(tokens: int, accuracy: float = 0.0, n_items: int = 46) -> Any:
     return SimpleNamespace(runs=[PilotRun("tiny", "supervised", "smollm2", points, "", 0.0)])
 
 
-def student(exact: float = 0.0, n_items: int = 46) -> Any:
+def student(exact: float = 0.0, n_items: int = 46, epochs: float | None = 9.0) -> Any:
     return SimpleNamespace(
-        name="tiny", validation_exact=exact, n_validation_items=n_items, train_tokens=40_000
-    )
+        name="tiny", validation_exact=exact, n_validation_items=n_items, train_tokens=40_000,
+        epochs=epochs,
+    )  # fmt: skip
 
 
 def test_after_a_quarter_of_the_training_on_rows_it_is_not_trained() -> None:
@@ -65,12 +66,14 @@ def test_where_the_task_makes_its_data_the_whole_training_tells() -> None:
 def test_a_whole_training_in_vain_is_not_bundled() -> None:
     with pytest.raises(NothingLearntError, match=r"stages=\[evaluate,report\] hydra.run.dir="):
         stop_before_evaluation(config(), student())
-    with pytest.raises(NothingLearntError):
-        stop_before_evaluation(config(max_tokens=10_000), student())
+    for settings in (config(False, 10_000), config(max_tokens=9_000)):
+        with pytest.raises(NothingLearntError):
+            stop_before_evaluation(settings, student())
 
 
 def test_what_has_hardly_begun_or_has_learnt_something_goes_on() -> None:
-    stop_before_evaluation(config(max_tokens=9_000), student())
+    stop_before_evaluation(config(False, 9_000), student())
+    stop_before_evaluation(config(), student(epochs=0.9))
     stop_before_evaluation(config(), student(1 / 46))
     stop_before_evaluation(config(), student(n_items=29))
     stop_before_evaluation(config(stages=("evaluate", "report")), student())
