@@ -122,6 +122,11 @@ class Study:
         self._scores: dict[str, KindScore] = {}
 
     @property
+    def n_rows(self) -> int:
+        """Rows that there are."""
+        return len(self._texts)
+
+    @property
     def kinds(self) -> list[str]:
         """Names of the kinds whose blocks are there, the cheapest first."""
         return [kind for kind, blocks in KINDS.items() if set(blocks) <= set(self._blocks)]

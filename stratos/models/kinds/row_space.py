@@ -3,7 +3,7 @@
 The penalised solution is a combination of the training rows (the representer theorem), so that rows
 may be replaced by coordinates with the same inner products: those of the Cholesky factor of their
 Gram matrix. TF-IDF with 100,000 columns becomes a dense square with as many columns as rows; the
-head is the same, up to a ridge of 1e-6, and comes in a tenth of the time.
+head is the same, up to a ridge of 1e-5, and comes in a tenth of the time.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from stratos.models.kinds.features import Matrix
 
 _MOST_ROWS = 3_000
 """Above it the square of the rows costs more than it saves."""
-_RIDGE = 1e-6
+_RIDGE = 1e-5
 """Rows that stand twice would make the Gram matrix singular."""
 
 
@@ -37,7 +37,8 @@ class RowSpace:
         """Return the span of sparse rows; None of dense or of too many rows."""
         if not sparse.issparse(rows) or rows.shape[0] > min(_MOST_ROWS, rows.shape[1]):
             return None
-        gram = (rows @ rows.T).toarray().astype(np.float64)
+        exact = rows.astype(np.float64)
+        gram = (exact @ exact.T).toarray()
         gram[np.diag_indices_from(gram)] += _RIDGE
         return cls(rows, cholesky(gram, lower=True).astype(np.float32))
 
