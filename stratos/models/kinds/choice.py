@@ -38,6 +38,13 @@ _FIRST_STRENGTH, _STEP, _MOST_MOVES = 10.0, 10**0.5, 4
 neighbours, and how often it moves on."""
 _N_FOLDS, _MOST_CROSSED, _N_HELD_OUT = 5, 4_000, 2_000
 """Above so many rows with a gold label, one fold of about so many is held out instead of all."""
+_PRIOR_GAIN = {"linear": 0.0, "static": 0.02, "encoder": 0.06}
+_PRIOR_ROWS = 150
+"""How far each kind is ahead of `linear` before a row of the task has been read, and how many rows
+that knowledge is worth where half of the answers are right. On 50 rows the accuracies of kinds
+differ by chance more than by nature: to choose by them alone lost 2.4 points to the best kind on
+training rows of public sets, with such a prior 0.4. From 1,000 rows on it decides near-ties only.
+"""
 _N_RESAMPLES = 200
 """Resamples of the bias-corrected estimate."""
 
@@ -132,7 +139,7 @@ class Study:
         return [kind for kind, blocks in KINDS.items() if set(blocks) <= set(self._blocks)]
 
     def choose(self, kinds: Sequence[str] | None = None) -> Choice:
-        """Cross-validate kinds and choose the one with the highest accuracy; ties: cheaper.
+        """Cross-validate kinds and choose by accuracy and prior knowledge; ties: the cheaper.
 
         Args:
             kinds: to choose among; all whose blocks are there where None.
@@ -140,10 +147,17 @@ class Study:
         began = time.process_time()
         scores = [self.score(kind) for kind in self.kinds if kinds is None or kind in kinds]
         right = np.stack([score.right for score in scores])
-        best = scores[int(right.mean(axis=1).argmax())].kind
-        mean, low, high = _without_optimism(right, self._seed)
+        ahead = _ahead([score.kind for score in scores], right)
+        best = int((right.sum(axis=1) + ahead).argmax())
+        mean, low, high = _without_optimism(right, ahead, self._seed)
         return Choice(
-            best, mean, low, high, tuple(scores), len(self._held), time.process_time() - began
+            scores[best].kind,
+            mean,
+            low,
+            high,
+            tuple(scores),
+            len(self._held),
+            time.process_time() - began,
         )
 
     def score(self, kind: str) -> KindScore:
@@ -315,18 +329,40 @@ def _folds(answers: np.ndarray, is_gold: np.ndarray, seed: int) -> np.ndarray:
     return folds
 
 
-def _without_optimism(right: np.ndarray, seed: int) -> tuple[float, float, float]:
-    """Return mean, low and high of the accuracy of a choice by accuracy, shape (kinds, rows)."""
+def _ahead(kinds: Sequence[str], right: np.ndarray) -> np.ndarray:
+    """Return the right answers that the prior gives each kind, shape (kinds,).
+
+    They are fewer where an answer tells more: where nearly all are right, or none.
+    """
+    best = float(right.mean(axis=1).max())
+    gains = np.array([_PRIOR_GAIN[kind] for kind in kinds])
+    return gains * _PRIOR_ROWS * 4 * best * (1 - best)
+
+
+def _without_optimism(
+    right: np.ndarray, ahead: np.ndarray, seed: int
+) -> tuple[float, float, float]:
+    """Return mean, low and high of the accuracy of a choice, by choosing again on resamples.
+
+    Args:
+        right: whether each kind is right on each row, shape (kinds, rows).
+        ahead: right answers that the prior gives each kind.
+        seed: of the resamples.
+    """
     random = np.random.default_rng(seed)
     n = right.shape[1]
     means = []
     for _ in range(_N_RESAMPLES):
         drawn = random.integers(0, n, n)
         out = np.setdiff1d(np.arange(n), drawn)
-        chosen = right[:, drawn].mean(axis=1).argmax()
+        chosen = (right[:, drawn].sum(axis=1) + ahead).argmax()
         if len(out):
             means.append(right[chosen, out].mean())
-    mean = float(np.mean(means)) if means else float(right.mean(axis=1).max())
+    mean = (
+        float(np.mean(means))
+        if means
+        else float(right[(right.sum(axis=1) + ahead).argmax()].mean())
+    )
     return mean, *_wilson(mean, n)
 
 
