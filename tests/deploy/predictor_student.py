@@ -40,10 +40,10 @@ def trained(kind: str = "linear", encoder: Path | None = None) -> Classifier:
     """Return a classifier of the rows."""
     blocks: list[Features] = [Tfidf()]
     if kind == "static":
-        blocks = [_table()]
+        blocks.append(_table())
     elif kind == "encoder":
         assert encoder is not None
-        blocks = [Encoder(_tiny_encoder(encoder))]
+        blocks.append(Encoder(_tiny_encoder(encoder)))
     texts, labels = zip(*((row["text"], row["label"]) for row in rows()), strict=True)
     study = Study(texts, labels, blocks)
     study.choose()
