@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 from label_sets import SETS, LabelSet
 
-from stratos.models.kinds.choice import KINDS, Study, calibration_error
+from stratos.models.kinds.cross_validation import KINDS, Study, calibration_error
 from stratos.models.kinds.features import Encoder, Features, Matrix, StaticTable, Tfidf
 
 RESULT = Path(__file__).parents[1] / "results" / "kinds" / "labels.jsonl"

@@ -12,7 +12,6 @@ from stratos.core.context import Context
 from stratos.models.kinds.base import FILE, WEIGHTS, Predictor
 from stratos.models.kinds.learnt_rows import (
     Rows,
-    kind_name,
     students_of_kinds,
     studied,
     tagged,
@@ -68,9 +67,8 @@ def _fitted(config: Config, chosen: StudentConfig, rows: Rows) -> tuple[Predicto
         fitted = tagged(rows, config.seed, schema)
         return fitted.tagger, fitted.accuracy, fitted.calibration_error
     study, choice = studied(rows, students_of_kinds(config), config.seed)
-    name = kind_name(chosen)
-    score = next(one for one in choice.scores if one.kind == name)
-    return study.fit(name), score.accuracy, score.calibration_error
+    score = next(one for one in choice.scores if one.kind == chosen.kind)
+    return study.fit(chosen.kind), score.accuracy, score.calibration_error
 
 
 def _digest(folder: Path) -> str:

@@ -11,12 +11,12 @@ from stratos.core.context import Context
 from stratos.core.counted import counted
 from stratos.core.intervals import wilson
 from stratos.evaluate.baselines import MOST_ROWS, labelled_rows
-from stratos.models.kinds.cross_validation import KINDS, Choice
+from stratos.models.kinds.cross_validation import KINDS, Choice, Study
+from stratos.models.kinds.curve import learning_curve
 from stratos.models.kinds.features import Features
 from stratos.models.kinds.learnt_rows import (
     Rows,
     blocks_of,
-    kind_name,
     milliseconds_alone,
     students_of_kinds,
     studied,
@@ -50,8 +50,13 @@ def probe_kinds(config: Config, context: Context) -> tuple[KindProbe, ...]:
     study, choice = studied(rows, students, config.seed)
     seconds = time.perf_counter() - began
     blocks = {block.name: block.fitted(rows.texts) for block in blocks_of(students)}
+    found = [_probed(one, study, choice, blocks, rows, seconds) for one in students]
+    context.tick(1, 1, "learning curve")
+    curve = learning_curve(study, choice.kind)
+    gain = curve.gain_low, curve.gain_high
     return tuple(
-        _probed(student, choice, blocks, rows, len(study.labels), seconds) for student in students
+        replace(one, curve=curve.points, gain=gain) if one.kind == choice.kind else one
+        for one in found
     )
 
 
@@ -86,33 +91,29 @@ def _tagger(
 
 def _probed(
     student: StudentConfig,
+    study: Study,
     choice: Choice,
     blocks: dict[str, Features],
     rows: Rows,
-    n_labels: int,
     seconds: float,
 ) -> KindProbe:
-    score = next(one for one in choice.scores if one.kind == kind_name(student))
-    used = [blocks[name] for name in KINDS[score.kind]]
-    best = max(one.accuracy for one in choice.scores)
-    optimism = max(0.0, best - choice.accuracy)
+    place = [one.kind for one in choice.scores].index(student.kind)
+    used = [blocks[name] for name in KINDS[student.kind]]
     n = choice.n_rows
-    mean = max(0.0, score.accuracy - optimism)
-    source = f"5-fold cross-validation on {counted(n, 'row', spec=',')}"
+    mean = max(0.0, choice.accuracy - choice.behind[place])
+    source = f"cross-validation on {counted(n, 'row', spec=',')}"
+    n_columns = sum(block.transform(rows.texts[:1]).shape[1] + 1 for block in used)
     return KindProbe(
         student=student.name,
         kind=student.kind,
         accuracy=replace(wilson(round(mean * n), n, source=source), mean=mean),
-        n_rows=n,
-        calibration_error=score.calibration_error,
+        n_rows=study.n_rows,
+        calibration_error=choice.scores[place].calibration_error,
         seconds=seconds / _FOLDS,
         ms_per_answer=milliseconds_alone(
             lambda texts: [block.transform(texts) for block in used], rows.texts
         ),
-        n_params=sum(
-            block.n_params + (block.transform(rows.texts[:1]).shape[1] + 1) * n_labels
-            for block in used
-        ),
+        n_params=sum(block.n_params for block in used) + n_columns * len(study.labels),
     )
 
 

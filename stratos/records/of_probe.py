@@ -74,12 +74,13 @@ class KindProbe:
     ms_per_answer: float
     """Of one text alone on one core of this machine, median."""
     n_params: int
-    curve: tuple[tuple[int, float], ...] = ()
-    """Learning curve: rows learnt, and accuracy; of the most accurate kind alone."""
+    curve: tuple[tuple[float, float], ...] = ()
+    """Learning curve: rows learnt, and accuracy; of the best kind alone."""
     fields: dict[str, float] = field(default_factory=dict)
     """Of a tagger: share of the rows in which each field is right."""
-    more: Interval | None = None
-    """Accuracy expected at twice the rows; None where the curve does not tell."""
+    gain: tuple[float, float] | None = None
+    """95% interval of what twice the rows would add to the accuracy; None where that was not
+    measured."""
 
 
 @dataclass(frozen=True)

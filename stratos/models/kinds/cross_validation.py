@@ -10,7 +10,7 @@ choice among several is not reported as accuracy.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -75,6 +75,9 @@ class Choice:
     high: float
     """95% interval of it."""
     scores: tuple[KindScore, ...]
+    behind: tuple[float, ...]
+    """By how much the accuracy of each of the scores is behind that of the chosen one, in shares,
+    with what is known of kinds before a row is read."""
     n_rows: int
     """Rows that were held out and scored."""
     cpu_seconds: float
@@ -148,7 +151,8 @@ class Study:
         scores = [self.score(kind) for kind in self.kinds if kinds is None or kind in kinds]
         right = np.stack([score.right for score in scores])
         ahead = _ahead([score.kind for score in scores], right)
-        best = int((right.sum(axis=1) + ahead).argmax())
+        totals = right.sum(axis=1) + ahead
+        best = int(totals.argmax())
         mean, low, high = _without_optimism(right, ahead, self._seed)
         return Choice(
             scores[best].kind,
@@ -156,6 +160,7 @@ class Study:
             low,
             high,
             tuple(scores),
+            tuple(((totals[best] - totals) / len(self._held)).tolist()),
             len(self._held),
             time.process_time() - began,
         )
@@ -182,11 +187,39 @@ class Study:
 
     def fit(self, kind: str) -> Classifier:
         """Return the kind fitted on all rows, mixed and calibrated on held-out rows."""
-        weights = self._mixing_weights(kind)
+        strengths = {name: [v.strength for v in self._study(name)] for name in KINDS[kind]}
+        return self._assembled(kind, strengths, self._mixing_weights(kind))
+
+    def fit_with(self, kind: str, texts: Sequence[str], answers: Sequence[str]) -> Classifier:
+        """Return the kind fitted on these rows and more; strengths and mixture stay.
+
+        Args:
+            kind: one of `KINDS`.
+            texts: of further rows, whose labels are gold.
+            answers: their labels.
+        """
+        weights = self._weights
+        if weights is not None:
+            weights = np.concatenate([weights, np.ones(len(texts))])
+        labels = [self.labels[k] for k in self._answers]
+        grown = Study(
+            [*self._texts, *texts],
+            [*labels, *answers],
+            tuple(self._blocks.values()),
+            self._seed,
+            self._tick,
+            weights,
+        )
+        strengths = {name: [v.strength for v in self._study(name)] for name in KINDS[kind]}
+        return grown._assembled(kind, strengths, self._mixing_weights(kind))
+
+    def _assembled(
+        self, kind: str, strengths: Mapping[str, Sequence[float]], weights: np.ndarray
+    ) -> Classifier:
         blocks, heads, totals = [], [], []
         for name in KINDS[kind]:
             every = np.arange(len(self._texts))
-            block, fitted = self._fit_views(name, every, [v.strength for v in self._study(name)])
+            block, fitted = self._fit_views(name, every, strengths[name])
             shares, weights = weights[: len(fitted)], weights[len(fitted) :]
             head, total = joined(fitted, shares)
             blocks.append(block)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stratos.models.kinds.choice import Study
+from stratos.models.kinds.cross_validation import Study
 
 _SHARES = (0.25, 0.5)
 _N_RESAMPLES = 300

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from stratos.config import Config, StudentConfig, StudentKind
 from stratos.core.errors import ConfigError
-from stratos.models.kinds.cross_validation import KINDS, Choice, Study
+from stratos.models.kinds.cross_validation import Choice, Study
 from stratos.models.kinds.features import Encoder, Features, StaticTable, Tfidf
 from stratos.models.kinds.suits import LM, folder_here, has_weights, table_files
 from stratos.tasks.base import Item
@@ -112,12 +112,6 @@ def milliseconds_alone(predict: Callable[[Sequence[str]], Any], texts: Sequence[
         predict([text])
         seconds.append(time.perf_counter() - began)
     return 1000 * median(seconds)
-
-
-def kind_name(student: StudentConfig) -> str:
-    """Return the kind of the study that a student is: one beside TF-IDF where it has both."""
-    mixed = f"{student.kind}_linear"
-    return mixed if mixed in KINDS else student.kind
 
 
 def tagged(rows: Rows, seed: int, schema: Mapping[str, Any] | None) -> TaggerFit:

@@ -35,10 +35,10 @@ class RowSpace:
     @classmethod
     def of(cls, rows: Matrix) -> RowSpace | None:
         """Return the span of sparse rows; None of dense or of too many rows."""
-        if not sparse.issparse(rows) or rows.shape[0] > min(_MOST_ROWS, rows.shape[1]):
+        if isinstance(rows, np.ndarray) or rows.shape[0] > min(_MOST_ROWS, rows.shape[1]):
             return None
         exact = rows.astype(np.float64)
-        gram = (exact @ exact.T).toarray()
+        gram: np.ndarray = (exact @ exact.T).toarray()
         gram[np.diag_indices_from(gram)] += _RIDGE
         return cls(rows, cholesky(gram, lower=True).astype(np.float32))
 

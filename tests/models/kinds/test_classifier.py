@@ -3,7 +3,6 @@ import pytest
 from scipy import sparse
 from sklearn.linear_model import LogisticRegression
 
-from stratos.models.kinds.choice import Study
 from stratos.models.kinds.classifier import (
     Head,
     fit_head,
@@ -11,6 +10,7 @@ from stratos.models.kinds.classifier import (
     mix,
     mixing_weights,
 )
+from stratos.models.kinds.cross_validation import Study
 from stratos.models.kinds.features import Tfidf
 from stratos.models.kinds.row_space import RowSpace
 

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from stratos.models.kinds import choice as choices
-from stratos.models.kinds.choice import Study, calibration_error
+from stratos.models.kinds import cross_validation as choices
+from stratos.models.kinds.cross_validation import Study, calibration_error
 from stratos.models.kinds.curve import learning_curve
 from stratos.models.kinds.features import Tfidf
 
