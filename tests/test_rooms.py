@@ -46,8 +46,8 @@ ARROWS = {
         "teachers"
     ),
     "deploy": (
-        "catalog config core engines estimate evaluate models plan records run synthesize tasks "
-        "teachers"
+        "catalog config core distill engines estimate evaluate models plan records run synthesize "
+        "tasks teachers"
     ),
     "report": "catalog config core deploy evaluate executors ledger plan records",
     "tracking": "config core records report",

@@ -71,6 +71,7 @@ def model_card(
     answers: Sequence[KeptAnswer],
     probe: Probe | None = None,
     pilot: Pilot | None = None,
+    n_rows_learnt: int = 0,
 ) -> str:
     """Return the text of the card, with its YAML front matter.
 
@@ -83,6 +84,8 @@ def model_card(
         answers: the student's, to test items: the first right one is the example for the commands.
         probe: what was read before the plan, if its record is at hand.
         pilot: short trainings before the plan, if there were any.
+        n_rows_learnt: rows that the bundle's student has learnt, those of the test among them; 0
+            where it is the one that was measured.
     """
     start = named(config.students, plan.student)
     example = next((answer for answer in answers if answer.score.exact >= 1), answers[0])
@@ -96,6 +99,7 @@ def model_card(
         name=card_name(config, student),
         front=_front_matter(scorecard, card_name(config, student), start.license, predictor),
         predictor=predictor,
+        n_rows_learnt=n_rows_learnt,
         question=json.dumps(example.messages[-1]["content"], ensure_ascii=False),
         student=student,
         scorecard=scorecard,

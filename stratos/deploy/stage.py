@@ -33,8 +33,10 @@ from stratos.deploy.trial import (
     with_format,
 )
 from stratos.deploy.words import AnswersDiffer, LatencyMissed
+from stratos.distill.kind_training import with_test_rows
 from stratos.estimate.cards import card_of_student
 from stratos.evaluate.answer_files import KeptAnswer, read_answers, room_for_answers
+from stratos.models.kinds import load_predictor
 from stratos.models.kinds.base import ENCODER, FILE, is_predictor
 from stratos.models.kinds.base import WEIGHTS as PREDICTOR_WEIGHTS
 from stratos.models.pretrained import load_tokenizer
@@ -94,7 +96,14 @@ def deploy(
         check_free(port)
     bundle = context.run_dir / "bundle"
     kept = read_answers(context.run_dir, scorecard)
-    asked = kept[: config.deploy.n_requests]
+    served, n_learnt = Path(student.path), 0
+    if corpus is not None:
+        again = context.run_dir / "deploy" / "student"
+        served, n_learnt = with_test_rows(config, student, corpus, again)
+    asked = kept[: max(config.deploy.n_requests, N_KNOWN)]
+    if n_learnt:
+        asked = _answered_by(served, asked)
+    known, asked = asked[:N_KNOWN], asked[: config.deploy.n_requests]
     room = room_for_answers(kept, config.evaluate.max_new_tokens)
 
     context.tick(0, len(asked), "bundle")
@@ -107,16 +116,12 @@ def deploy(
         kept,
         probe,
         pilot,
+        n_learnt,
     )
-    make_bundle(
-        Path(student.path), bundle, card=card, max_new_tokens=config.evaluate.max_new_tokens
-    )
+    make_bundle(served, bundle, card=card, max_new_tokens=config.evaluate.max_new_tokens)
     write_known(
         bundle,
-        [
-            Known(one.messages, one.text, one.gold, one.score.exact >= 1.0, room)
-            for one in kept[:N_KNOWN]
-        ],
+        [Known(one.messages, one.text, one.gold, one.score.exact >= 1.0, room) for one in known],
     )
     run, exports = _engine_and_exports(config, plan, bundle, kept, context)
     window = context_of(bundle)
@@ -189,6 +194,7 @@ def deploy(
         was_busy=trial.was_busy,
         exports=exports,
         memory_gib=trial.memory_gib,
+        n_rows_learnt=n_learnt,
     )
     card = with_exports(with_speed(card, deployment), exports)
     write_atomically(bundle / "README.md", card.encode())
@@ -289,6 +295,13 @@ def _warn(deployment: Deployment, limit_ms: float | None, context: Context) -> N
         context.warn(f"{differ} {_why_other(deployment.served)}")
     if limit_ms is not None and not deployment.meets_latency_limit:
         context.warn(str(LatencyMissed(deployment.latency_p95_ms, limit_ms)))
+
+
+def _answered_by(folder: Path, answers: Sequence[KeptAnswer]) -> list[KeptAnswer]:
+    """Return answers as the student in a folder gives them, in place of those that were scored."""
+    student = load_predictor(folder)
+    predicted = student.predict([one.question for one in answers])
+    return [replace(answer, text=one.text) for answer, one in zip(answers, predicted, strict=True)]
 
 
 # The bundle: the student as an ordinary Hugging Face folder, without custom code; of another kind

@@ -11,6 +11,7 @@ from stratos.core.atomic_files import replacing
 from stratos.core.context import Context
 from stratos.models.kinds.base import FILE, WEIGHTS, Predictor
 from stratos.models.kinds.learnt_rows import (
+    MOST_ROWS,
     Rows,
     students_of_kinds,
     studied,
@@ -18,7 +19,7 @@ from stratos.models.kinds.learnt_rows import (
     training_items,
     validation_rows,
 )
-from stratos.models.kinds.suits import TAGGER
+from stratos.models.kinds.suits import LABELS, TAGGER
 from stratos.models.students import content_of
 from stratos.records import Corpus, Student
 
@@ -58,6 +59,37 @@ def train_kind(config: Config, chosen: StudentConfig, corpus: Corpus, context: C
         calibration_error=calibration_error,
         content=content_of(config, chosen),
     )
+
+
+def with_test_rows(
+    config: Config, student: Student, corpus: Corpus, folder: Path
+) -> tuple[Path, int]:
+    """Fit a student of labels once more, on the rows of its test as well; it is what is served.
+
+    The test has measured the student that did not learn them; with more rows it gets better, not
+    worse. A test that is a file of its own is not learnt, so that it stays one for later runs.
+
+    Args:
+        config: of the run.
+        student: what was measured.
+        corpus: what it learnt.
+        folder: to write into.
+
+    Returns:
+        The folder of what is served, and its rows; the student's own folder and 0 where it learns
+        no more.
+    """
+    task, own = config.task, Path(student.path)
+    if student.kind not in LABELS or task.tests_other_rows:
+        return own, 0
+    rows = Rows.of([*training_items(Path(corpus.path)), *validation_rows(config)])
+    study, _ = studied(rows, students_of_kinds(config), config.seed)
+    learnt = set(rows.texts)
+    test = Rows.of([one for one in task.items("test", MOST_ROWS) if one.question not in learnt])
+    with replacing(folder) as staged:
+        staged.mkdir(parents=True)
+        study.fit_with(student.kind, test.texts, test.labels).save(staged)
+    return folder, study.n_rows + len(test.texts)
 
 
 def _fitted(config: Config, chosen: StudentConfig, rows: Rows) -> tuple[Predictor, float, float]:

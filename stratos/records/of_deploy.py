@@ -176,6 +176,9 @@ class Deployment:
     """Whether that slowed the server: next to no core was idle. Nothing is judged then."""
     exports: Exports | None = None
     """None where the server's engine loads the bundle as it is."""
+    n_rows_learnt: int = 0
+    """Rows that the bundle's student has learnt, those of the test among them; 0 where it is the
+    one that the test measured."""
     memory_gib: Prediction | None = None
     """Of the server's processes after the load test, in GiB; predicted is the most that a plan
     counts with. None where the system does not tell."""

@@ -209,6 +209,7 @@ def _cut(score: ModelScore) -> str:
 def _(deployment: Deployment) -> str:
     limit = {None: "", True: ", within the limit", False: ", OVER the latency limit"}
     equal = "answer equals that" if deployment.n_requests == 1 else "answers equal those"
+    of = "of the evaluation" if not deployment.n_rows_learnt else "of the student in this process"
     load = deployment.load
     under = ""
     if load is not None:
@@ -221,12 +222,14 @@ def _(deployment: Deployment) -> str:
         )
     served = deployment.served
     told = ""
+    if n := deployment.n_rows_learnt:
+        told = f"learnt all {counted(n, 'row', spec=',')}, now that the test has measured it; "
     if served is not None:
-        told = (
+        told += (
             f"{served.format} {percent(served.exact.mean)} of {count(served.n_items)} test items, "
         )
     return (
-        f"{told}{deployment.n_equal}/{deployment.n_requests} {equal} of the evaluation, "
+        f"{told}{deployment.n_equal}/{deployment.n_requests} {equal} {of}, "
         f"p95 {milliseconds(deployment.latency_p95_ms)}{limit[deployment.meets_latency_limit]}"
         f"{under}; bundle {n_bytes(deployment.bundle_bytes)}"
     )

@@ -375,6 +375,11 @@ class Task(ABC):
     """True if every answer is one of a set of labels, which are `all_labels`."""
 
     @property
+    def tests_other_rows(self) -> bool:
+        """Whether the test is a file of its own, and no part of the rows."""
+        return False
+
+    @property
     def has_objects(self) -> bool:
         """True if every answer is a JSON object, as far as the first ones tell."""
         return False

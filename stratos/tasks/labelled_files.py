@@ -336,6 +336,11 @@ class LabelledFiles(Task):
 
     @property
     @override
+    def tests_other_rows(self) -> bool:
+        return self.test_path is not None
+
+    @property
+    @override
     def takes_unlabelled(self) -> bool:
         return self.unlabelled_path is not None
 
