@@ -128,9 +128,9 @@ def fit_tagger(
     raw = np.array([p for _, p in pairs])
     unseen = np.empty(len(right))
     for fold in range(_N_FOLDS):
-        held = study.folds == fold
-        scale = fit_scale(raw[~held], right[~held])
-        unseen[held] = [calibrated(p, scale) for p in raw[held]]
+        in_fold = study.folds == fold
+        scale = fit_scale(raw[~in_fold], right[~in_fold])
+        unseen[in_fold] = [calibrated(p, scale) for p in raw[in_fold]]
     accuracy, low, high = study.estimate(right_by_method, right)
     readers = study.readers(np.arange(len(texts)), methods)
     tagger = Tagger(study.form, methods, readers, fit_scale(raw, right))
@@ -176,9 +176,10 @@ def _objects(answers: Sequence[str]) -> list[dict[str, Any]]:
     if len(answers) < _FEWEST_ROWS:
         raise ValueError(f"a tagger needs at least {_FEWEST_ROWS} rows, and has {len(answers)}")
     objects = [object_of(answer) for answer in answers]
-    if any(one is None for one in objects):
+    parsed = [answer for answer in objects if answer is not None]
+    if len(parsed) < len(objects):
         raise ValueError("not every answer is a JSON object")
-    return [one for one in objects if one is not None]
+    return parsed
 
 
 def _are_few(values: Sequence[Any]) -> bool:
@@ -302,14 +303,16 @@ class _Study:
         random = np.random.default_rng(self.seed)
         most = max(_LEARNT_ROWS, int(_LEARNT_TOKENS / self.mean_tokens))
         for fold in range(_N_FOLDS):
-            learnt, held = np.flatnonzero(self.folds != fold), np.flatnonzero(self.folds == fold)
+            learnt, unseen = (
+                np.flatnonzero(flags) for flags in (self.folds != fold, self.folds == fold)
+            )
             readers = self.readers(np.sort(random.permutation(learnt)[:most]), None)
-            for row in held:
+            for row in unseen:
                 terms = self.terms[row : row + 1] if self.terms is not None else None
                 document, features = self.documents[row], self.features[row]
                 self.drafts[row] = draft(readers, self.form, document, features, terms)
             if fold == 0 and self.is_short:
-                self._drop(held)
+                self._drop(unseen)
 
     def _drop(self, rows: np.ndarray) -> None:
         right = self.right_by_method()
@@ -354,8 +357,8 @@ class _Study:
         bases = self.columns[extraction.base] if extraction.base else [None] * len(column)
         for row in map(int, rows):
             if (name, row) not in self._options:
-                found = candidates.options(self.documents[row], extraction, bases[row])
-                self._options[name, row] = found
+                choice = candidates.options(self.documents[row], extraction, bases[row])
+                self._options[name, row] = choice
         return rank.fit(
             extraction,
             [self.features[k] for k in rows],
@@ -377,6 +380,8 @@ class _Study:
         readers.labelling = Labelling({f.name: self.extractions[f.name] for f in fields})
         documents, answers = [self.documents[k] for k in rows], [self.answers[k] for k in rows]
         targets = labels.fit(documents, fields, answers, readers.labelling)
+        if not any(map(set, targets)):
+            return  # only empty texts
         columns = N_LOCAL if self.is_short else None
         features = [self.features[k][:, :columns] for k in rows]
         readers.chain = chain.fit(features, targets, self.weights[rows])
