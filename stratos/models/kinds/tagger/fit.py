@@ -53,7 +53,8 @@ _CLEAR = 0.05
 """Lead in whole answers after one fold that ends the trial of the other readers."""
 _STRENGTH = 30.0
 _N_RESAMPLES = 200
-_SAMPLE = 80
+_MOST_PARSED, _SAMPLE = 2_000, 80
+"""Answers that `cannot_tag` parses, and texts that it reads."""
 _PREFERENCES = (
     (Method.RANK, Method.FEW, Method.CHAIN),
     (Method.RANK, Method.FEW),
@@ -79,7 +80,8 @@ class TaggerFit:
     tagger: Tagger
     """Fitted on all rows."""
     accuracy: float
-    """Share of rows with the whole object right, without the optimism of the choice."""
+    """Share of rows with the whole object right, without the optimism of the choice. In a fold,
+    readers learn from 600 rows at most (more of short ones), so that more rows may do better."""
     low: float
     high: float
     """95% interval; whole layouts count as drawn, where they are held out."""
@@ -152,7 +154,7 @@ def fit_tagger(
 
 def cannot_tag(texts: Sequence[str], answers: Sequence[str]) -> str | None:
     """Return why a tagger is no candidate for rows, by a sample of them; None if it is one."""
-    rows = np.random.default_rng(0).permutation(len(texts))[:_SAMPLE]
+    rows = np.random.default_rng(0).permutation(len(texts))[:_MOST_PARSED]
     try:
         objects = _objects([answers[k] for k in rows])
         form = Form.of_rows(objects)
@@ -161,7 +163,8 @@ def cannot_tag(texts: Sequence[str], answers: Sequence[str]) -> str | None:
     if not form.fields:
         return "the answers have no fields"
     unread = []
-    shares = _Reading.of_rows([texts[k] for k in rows], objects, form).shares
+    sample = [texts[k] for k in rows[:_SAMPLE]]
+    shares = _Reading.of_rows(sample, objects[:_SAMPLE], form).shares
     for name in form.names:
         fields = [f for f in form.fields if f.whole == name]
         reads = all(f.types and shares.get(f.name, 0.0) >= 0.5 for f in fields)
@@ -267,7 +270,6 @@ class _Study:
         least = 3 if len(texts) > 200 and not self.is_short else 2
         self.vocabulary = Vocabulary.fitted(self.documents, least)
         self.features = [self.vocabulary.features(document) for document in self.documents]
-        self.tried = {Method.RANK, Method.FEW, Method.CHAIN}
         self.able = {name: self._able(name) for name in self.form.names}
         self.tfidf: Tfidf | None = None
         self.terms: Any = None
@@ -348,8 +350,10 @@ class _Study:
         chained = [f for f in fields if uses(f, Method.CHAIN)]
         if chained:
             self.tick()
-            most = int(_CHAIN_TOKENS / self.mean_tokens) if methods is None else len(rows)
-            self._add_chain(readers, chained, rows[: max(50, most)])
+            most = max(50, int(_CHAIN_TOKENS / self.mean_tokens))
+            if methods is None and len(rows) > most:
+                rows = np.random.default_rng(self.seed).permutation(rows)[:most]
+            self._add_chain(readers, chained, rows)
         return readers
 
     def _ranker(self, name: str, rows: np.ndarray) -> rank.Ranker:
@@ -393,13 +397,12 @@ class _Study:
             column = self.columns[next(f.name for f in self.form.fields if f.whole == name)]
             for method in self.able[name]:
                 values = [made.values.get((method, name), (None, 0.0))[0] for made in self.drafts]
-                pairs = zip(column, values, strict=True)
-                right[method, name] = np.array(
-                    [
-                        same(g or None, v or None) if isinstance(g, list) else same(g, v)
-                        for g, v in pairs
-                    ]
+                # a list without elements is null in some rows
+                pairs = (
+                    (g if g != [] else None, v if v != [] else None)
+                    for g, v in zip(column, values, strict=True)
                 )
+                right[method, name] = np.array([same(g, v) for g, v in pairs])
         return right
 
     def chosen(
