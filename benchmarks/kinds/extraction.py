@@ -86,11 +86,11 @@ def addresses(rows: Sequence[tuple[str, str]], seed: int, labelled: Path | None)
     n_test = round(HELD_OUT * len(order))
     test, train = order[:n_test], order[n_test:]
     fit = fitted([rows[k] for k in train])
-    found = {"seed": seed, "fit": described(fit), "test": measured(fit, [rows[k] for k in test])}
+    result = {"seed": seed, "fit": described(fit), "test": measured(fit, [rows[k] for k in test])}
     if labelled is not None:
-        found["peer"] = peer(rows, train, test, labelled)
-    print(found, flush=True)
-    return found
+        result["peer"] = peer(rows, train, test, labelled)
+    print(result, flush=True)
+    return result
 
 
 def peer(
@@ -106,7 +106,7 @@ def peer(
         [((part.text or "").strip(), part.tag) for part in address]
         for address in ElementTree.parse(labelled).getroot()
     ]
-    assert [" ".join(word for word, _ in one) for one in tagged] == [text for text, _ in rows]
+    assert [" ".join(word for word, _ in words) for words in tagged] == [text for text, _ in rows]
     began = time.process_time()
     trainer = pycrfsuite.Trainer(verbose=False)
     for k in train:

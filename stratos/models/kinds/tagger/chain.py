@@ -171,6 +171,7 @@ def _design(tokens: np.ndarray) -> tuple[sparse.csr_matrix, np.ndarray]:
     flat, owner = tokens.ravel(), np.repeat(np.arange(len(tokens)), tokens.shape[1])
     ids, counts = np.unique(flat, return_counts=True)
     columns = ids[(counts >= _FEWEST) & (ids > 0)]
+    columns = columns if len(columns) else np.ones(1, ids.dtype)
     spots = np.minimum(np.searchsorted(columns, flat), len(columns) - 1)
     in_use = columns[spots] == flat
     ones = np.ones(int(in_use.sum()), dtype=np.float32)

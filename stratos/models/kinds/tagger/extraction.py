@@ -77,5 +77,5 @@ def majority_object(answers: Sequence[str]) -> str:
 
 
 def _form(answer: str) -> str:
-    found = object_of(answer)
-    return answer if found is None else as_key(found)
+    parsed = object_of(answer)
+    return answer if parsed is None else as_key(parsed)

@@ -66,15 +66,15 @@ class Field:
 
     def value(self, answer: Object) -> Any:
         """Return the scalar or the list in an answer; None where there is none."""
-        found: Any = answer
+        value: Any = answer
         for name in self.path:
-            found = found.get(name) if isinstance(found, Mapping) else None
-        return found
+            value = value.get(name) if isinstance(value, Mapping) else None
+        return value
 
     def elements(self, answer: Object) -> list[Any]:
         """Return the elements of the list."""
-        found = self.value(answer)
-        return found if isinstance(found, list) else []
+        value = self.value(answer)
+        return value if isinstance(value, list) else []
 
     def inner(self, element: Any) -> Any:
         """Return the leaf of an element of the list."""
@@ -84,8 +84,8 @@ class Field:
 
     def leaves(self, answer: Object) -> list[Any]:
         """Return the values of the leaf, without nulls."""
-        found = self.value(answer)
-        values = map(self.inner, self.elements(answer)) if self.is_list else (found,)
+        is_list = self.is_list
+        values = map(self.inner, self.elements(answer)) if is_list else (self.value(answer),)
         return [value for value in values if isinstance(value, _SCALARS)]
 
     def allows(self, value: Any) -> bool:
@@ -134,7 +134,8 @@ class Form:
             for field in _fields_at(path, [row.get(path, _MISSING) for row in flat], schema)
         ]
         safe = min(valid, key=lambda answer: len(json.dumps(answer)))
-        null_parents = tuple(p for p in paths if p in parents and any(p in row for row in flat))
+        null = {path for row in flat for path, value in row.items() if value is None}
+        null_parents = tuple(sorted(parents & null, key=len))
         return cls(tuple(fields), null_parents, dict(schema) if schema else None, dict(safe))
 
     @property
@@ -155,8 +156,8 @@ class Form:
             if isinstance(value, float) and value.is_integer() and "integer" in field.types:
                 value = int(value)
             flat[field.path] = value
-        for path in self.null_parents:
-            if not any(other[: len(path)] == path for other in flat):
+        for path in self.null_parents:  # outer ones come first
+            if not any(path[: len(p)] == p or p[: len(path)] == path for p in flat):
                 flat[path] = None
         answer = nested(flat)
         if self._validator is None:

@@ -56,7 +56,8 @@ _CLEAR = 0.05
 """Lead in whole answers after one fold that ends the trial of the other readers."""
 _STRENGTH = 30.0
 _N_RESAMPLES = 200
-_SAMPLE = 80
+_MOST_PARSED, _SAMPLE = 2_000, 80
+"""Answers that `cannot_tag` parses, and texts that it reads."""
 _PREFERENCES = (
     (Method.RANK, Method.FEW, Method.CHAIN),
     (Method.RANK, Method.FEW),
@@ -82,7 +83,8 @@ class TaggerFit:
     tagger: Tagger
     """Fitted on all rows."""
     accuracy: float
-    """Share of rows with the whole object right, without the optimism of the choice."""
+    """Share of rows with the whole object right, without the optimism of the choice. In a fold,
+    readers learn from 600 rows at most (more of short ones), so that more rows may do better."""
     low: float
     high: float
     """95% interval; whole layouts count as drawn, where they are held out."""
@@ -131,9 +133,9 @@ def fit_tagger(
     raw = np.array([p for _, p in pairs])
     unseen = np.empty(len(right))
     for fold in range(_N_FOLDS):
-        held = study.folds == fold
-        scale = fit_scale(raw[~held], right[~held])
-        unseen[held] = [calibrated(p, scale) for p in raw[held]]
+        in_fold = study.folds == fold
+        scale = fit_scale(raw[~in_fold], right[~in_fold])
+        unseen[in_fold] = [calibrated(p, scale) for p in raw[in_fold]]
     accuracy, low, high = study.estimate(right_by_method, right)
     readers = study.readers(np.arange(len(texts)), methods)
     tagger = Tagger(study.form, methods, readers, fit_scale(raw, right))
@@ -155,7 +157,7 @@ def fit_tagger(
 
 def cannot_tag(texts: Sequence[str], answers: Sequence[str]) -> str | None:
     """Return why a tagger is no candidate for rows, by a sample of them; None if it is one."""
-    rows = np.random.default_rng(0).permutation(len(texts))[:_SAMPLE]
+    rows = np.random.default_rng(0).permutation(len(texts))[:_MOST_PARSED]
     try:
         objects = _objects([answers[k] for k in rows])
         form = Form.of_rows(objects)
@@ -164,7 +166,8 @@ def cannot_tag(texts: Sequence[str], answers: Sequence[str]) -> str | None:
     if not form.fields:
         return "the answers have no fields"
     unread = []
-    shares = _Reading.of_rows([texts[k] for k in rows], objects, form).shares
+    sample = [texts[k] for k in rows[:_SAMPLE]]
+    shares = _Reading.of_rows(sample, objects[:_SAMPLE], form).shares
     for name in form.names:
         fields = [f for f in form.fields if f.whole == name]
         reads = all(f.types and shares.get(f.name, 0.0) >= 0.5 for f in fields)
@@ -179,9 +182,10 @@ def _objects(answers: Sequence[str]) -> list[dict[str, Any]]:
     if len(answers) < _FEWEST_ROWS:
         raise ValueError(f"a tagger needs at least {_FEWEST_ROWS} rows, and has {len(answers)}")
     objects = [object_of(answer) for answer in answers]
-    if any(one is None for one in objects):
+    parsed = [answer for answer in objects if answer is not None]
+    if len(parsed) < len(objects):
         raise ValueError("not every answer is a JSON object")
-    return [one for one in objects if one is not None]
+    return parsed
 
 
 def _are_few(values: Sequence[Any]) -> bool:
@@ -267,7 +271,6 @@ class _Study:
         least = 3 if len(texts) > 200 and not self.is_short else 2
         self.vocabulary = Vocabulary.fitted(self.documents, least)
         self.features = [self.vocabulary.features(document) for document in self.documents]
-        self.tried = {Method.RANK, Method.FEW, Method.CHAIN}
         self.able = {name: self._able(name) for name in self.form.names}
         self.tfidf: Tfidf | None = None
         self.terms: Any = None
@@ -303,14 +306,16 @@ class _Study:
         random = np.random.default_rng(self.seed)
         most = max(_LEARNT_ROWS, int(_LEARNT_TOKENS / self.mean_tokens))
         for fold in range(_N_FOLDS):
-            learnt, held = np.flatnonzero(self.folds != fold), np.flatnonzero(self.folds == fold)
+            learnt, unseen = (
+                np.flatnonzero(flags) for flags in (self.folds != fold, self.folds == fold)
+            )
             readers = self.readers(np.sort(random.permutation(learnt)[:most]), None)
-            for row in held:
+            for row in unseen:
                 terms = self.terms[row : row + 1] if self.terms is not None else None
                 document, features = self.documents[row], self.features[row]
                 self.drafts[row] = draft(readers, self.form, document, features, terms)
             if fold == 0 and self.is_short:
-                self._drop(held)
+                self._drop(unseen)
 
     def _drop(self, rows: np.ndarray) -> None:
         right = self.right_by_method()
@@ -346,8 +351,10 @@ class _Study:
         chained = [f for f in fields if uses(f, Method.CHAIN)]
         if chained:
             self.tick()
-            most = int(_CHAIN_TOKENS / self.mean_tokens) if methods is None else len(rows)
-            self._add_chain(readers, chained, rows[: max(50, most)])
+            most = max(50, int(_CHAIN_TOKENS / self.mean_tokens))
+            if methods is None and len(rows) > most:
+                rows = np.random.default_rng(self.seed).permutation(rows)[:most]
+            self._add_chain(readers, chained, rows)
         return readers
 
     def _ranker(self, name: str, rows: np.ndarray) -> Ranker:
@@ -355,8 +362,8 @@ class _Study:
         bases = self.columns[extraction.base] if extraction.base else [None] * len(column)
         for row in map(int, rows):
             if (name, row) not in self._options:
-                found = options(self.documents[row], extraction, bases[row])
-                self._options[name, row] = found
+                choice = options(self.documents[row], extraction, bases[row])
+                self._options[name, row] = choice
         return fit_ranker(
             extraction,
             [self.features[k] for k in rows],
@@ -378,6 +385,8 @@ class _Study:
         readers.labelling = Labelling({f.name: self.extractions[f.name] for f in fields})
         documents, answers = [self.documents[k] for k in rows], [self.answers[k] for k in rows]
         targets = fit_labels(documents, fields, answers, readers.labelling)
+        if not any(map(set, targets)):
+            return  # only empty texts
         columns = N_LOCAL if self.is_short else None
         features = [self.features[k][:, :columns] for k in rows]
         readers.chain = fit_chain(features, targets, self.weights[rows])
@@ -389,13 +398,12 @@ class _Study:
             column = self.columns[next(f.name for f in self.form.fields if f.whole == name)]
             for method in self.able[name]:
                 values = [made.values.get((method, name), (None, 0.0))[0] for made in self.drafts]
-                pairs = zip(column, values, strict=True)
-                right[method, name] = np.array(
-                    [
-                        same(g or None, v or None) if isinstance(g, list) else same(g, v)
-                        for g, v in pairs
-                    ]
+                # a list without elements is null in some rows
+                pairs = (
+                    (g if g != [] else None, v if v != [] else None)
+                    for g, v in zip(column, values, strict=True)
                 )
+                right[method, name] = np.array([same(g, v) for g, v in pairs])
         return right
 
     def chosen(

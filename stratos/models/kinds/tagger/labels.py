@@ -53,8 +53,8 @@ class _Aligner:
 
     def free(self, name: str, value: Any) -> list[tuple[int, int]]:
         """Return the spans of a value of which no token has a label."""
-        found = spans(self.document, self.extractions[name], value)
-        return [s for s in found if all(label == "O" for label in self.labels[s[0] : s[1] + 1])]
+        every = spans(self.document, self.extractions[name], value)
+        return [s for s in every if all(label == "O" for label in self.labels[s[0] : s[1] + 1])]
 
     def mark(self, name: str, span: tuple[int, int], opening: str = "I-") -> None:
         """Label a span."""
@@ -182,10 +182,10 @@ def _value(document: Document, extraction: Extraction, first: int, last: int) ->
     """Return a span as a value of its field; None if it has no reading."""
     if extraction.reader == "text":
         return STYLES[extraction.ways[0]](document.span(first, last))
-    found = [r for t in range(first, last + 1) for r in readings(document, t, extraction.reader)]
+    options = [r for t in range(first, last + 1) for r in readings(document, t, extraction.reader)]
     order = day_order(document) if extraction.reader == "date" else ""
-    found.sort(key=lambda r: (r.way not in extraction.ways, r.way != order))
-    return found[0].value if found else None
+    options.sort(key=lambda r: (r.way not in extraction.ways, r.way != order))
+    return options[0].value if options else None
 
 
 def scalar_value(
@@ -236,10 +236,10 @@ def elements(
     for row in rows:
         values = {f: row.get(f.name, labelling.unstated.get(f.name)) for f in keys}
         if all(f.allows(value) for f, value in values.items()):
-            kept = {
+            element = {
                 f.key: v
                 for f, v in values.items()
                 if v is not None or f.key_absent is not Absent.MISSING
             }
-            made.append(kept if keys[0].key is not None else next(iter(values.values())))
+            made.append(element if keys[0].key is not None else next(iter(values.values())))
     return made

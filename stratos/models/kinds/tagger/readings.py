@@ -56,6 +56,10 @@ _COUNTS = (
 _WORDS = {name: number for number, names in enumerate(_COUNTS.split("|")) for name in names.split()}
 
 
+_LONGEST = 30
+"""Characters of a number or a date; what is longer is a code, and may be too large to be read."""
+
+
 class Reading(NamedTuple):
     """A value that a piece of text can stand for, and the way in which it was read."""
 
@@ -66,6 +70,8 @@ class Reading(NamedTuple):
 @lru_cache(maxsize=65536)
 def numbers(text: str) -> tuple[Reading, ...]:
     """Read a number; a single mark with three digits behind it can be read in two ways."""
+    if len(text) > _LONGEST:
+        return ()
     if text.lower() in _WORDS:
         return (Reading(_WORDS[text.lower()], "word"),)
     unit = re.fullmatch(r"[x×]?(\d+)(?:[a-zA-Z×]{1,3})?", text)
@@ -91,6 +97,8 @@ def numbers(text: str) -> tuple[Reading, ...]:
 @lru_cache(maxsize=65536)
 def dates(text: str) -> tuple[Reading, ...]:
     """Read a date that has a year as ISO; 03/04/2025 can be read in two ways."""
+    if len(text) > _LONGEST:
+        return ()
     named = re.search(rf"(?<![^\W\d_])(?:{_MONTH})", text, re.IGNORECASE)
     digits = re.findall(r"\d+", text)
     parts = [int(part) for part in digits]

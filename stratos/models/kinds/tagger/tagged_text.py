@@ -186,6 +186,8 @@ class Vocabulary:
     def features(self, document: Document) -> np.ndarray:
         """Return feature numbers, shape (tokens, features), int32; 0 is none."""
         ids, n = self._encode(document), len(document)
+        if not n:
+            return np.zeros((0, len(self._first_ids)), np.int32)
         around = ids[_neighbours(document)].reshape(n, -1)
         bags = ids[_bags(document)][:, :, :_IN_BAGS].reshape(n, -1)
         grid = np.concatenate([around, bags, _places(document)], axis=1)

@@ -33,6 +33,14 @@ def test_answers_are_taken_apart_and_built_again():
         assert form.built(values) == (answer, True)
 
 
+def test_an_object_that_may_be_null_holds_one_that_may_be():
+    rows = [{"a": {"b": {"c": 1}}}, {"a": {"b": None}}, {"a": None}, {"a": {}}]
+    form = Form.of_rows(rows)
+    assert [field.name for field in form.fields] == ["a.b.c"]
+    assert form.built({"a.b.c": 1}) == (rows[0], True)
+    assert form.built({})[0] == {"a": None}
+
+
 def test_an_answer_that_is_built_matches_the_schema():
     rows = [{"n": 2, "code": "AB", "unit": "kg"}, {"code": "C", "unit": "g"}]
     form = Form.of_rows(rows, SCHEMA)

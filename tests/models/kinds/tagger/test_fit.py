@@ -136,6 +136,12 @@ def test_fields_that_cannot_be_read_are_named():
     assert fields["total"].score.exact > 0.8
 
 
+def test_empty_texts_and_answers_are_rows():
+    rows = [("", "{}"), (" ", "{}"), ("Ann", '{"a": "Ann"}'), ("Bo", '{"a": "Bo"}')] * 5
+    tagger = fit_tagger(*map(list, zip(*rows, strict=True))).tagger
+    assert [p.text for p in tagger.predict(["Ann", ""])] == ['{"a": "Ann"}', "{}"]
+
+
 @pytest.mark.parametrize("answers", [["yes"] * 20, ["{}"] * 20, ['{"a": "b"}'] * 5, ["[1]"] * 20])
 def test_rows_that_are_no_objects_or_too_few_are_refused(answers):
     assert cannot_tag(["a"] * len(answers), answers)
