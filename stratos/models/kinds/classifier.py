@@ -9,6 +9,7 @@ scale, and one that says nothing gets a weight near 0.
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,7 +83,9 @@ def fit_head(
             model.coef_, model.intercept_ = (
                 np.diff(a, axis=0) if two else a for a in (rows, first)
             )
-        model.fit(features, labels, sample_weight=row_weights)
+        with warnings.catch_warnings():  # of many labels with few rows each, which is no mistake
+            warnings.filterwarnings("ignore", message="The number of unique classes")
+            model.fit(features, labels, sample_weight=row_weights)
     rows, first = model.coef_.astype(np.float32), model.intercept_.astype(np.float32)
     if len(present) == 2:  # one row of weights, for the second label
         rows, first = np.stack([-rows[0] / 2, rows[0] / 2]), np.array([-first[0] / 2, first[0] / 2])
@@ -121,8 +124,11 @@ def mixing_weights(log_probabilities: Sequence[np.ndarray], labels: np.ndarray) 
 
     Args:
         log_probabilities: of each head on rows that it has not seen, shape (rows, labels).
-        labels: of these rows.
+        labels: of these rows; without any, all heads weigh the same.
     """
+    start = np.full(len(log_probabilities), 1 / len(log_probabilities))
+    if not len(labels):
+        return start
     parts = np.stack(log_probabilities)  # (heads, rows, labels)
     rows = np.arange(len(labels))
     right = parts[:, rows, labels]  # (heads, rows)
@@ -132,7 +138,6 @@ def mixing_weights(log_probabilities: Sequence[np.ndarray], labels: np.ndarray) 
         expected = (np.exp(mixed)[None] * parts).sum(axis=2)
         return float(-mixed[rows, labels].mean()), (expected - right).mean(axis=1)
 
-    start = np.full(len(parts), 1 / len(parts))
     bounds = [(0.0, 20.0)] * len(parts)
     return np.asarray(minimize(loss, start, jac=True, bounds=bounds, method="L-BFGS-B").x)
 

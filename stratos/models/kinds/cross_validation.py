@@ -129,6 +129,9 @@ class Study:
             raise ValueError("Without a row whose label is gold, nothing can be scored.")
         self._folds = _folds(self._answers, gold, seed)
         self._held = np.flatnonzero(self._folds >= 0)
+        # A label with one row is unknown where that row is held out: no head could be right.
+        counts = np.bincount(self._answers, minlength=len(self.labels))
+        self._can_be_right = counts[self._answers[self._held]] > 1
         self._scores: dict[str, KindScore] = {}
 
     @property
@@ -172,8 +175,7 @@ class Study:
             mixed = np.zeros_like(parts[0])
             order = np.random.default_rng(self._seed).permutation(len(answers))
             for held in np.array_split(order, _N_FOLDS):
-                others = np.setdiff1d(order, held)
-                weights = mixing_weights([part[others] for part in parts], answers[others])
+                weights = self._mixing_weights(parts, np.setdiff1d(order, held))
                 mixed[held] = mix([part[held] for part in parts], weights)
             right = mixed.argmax(axis=1) == answers
             self._scores[kind] = KindScore(
@@ -188,7 +190,7 @@ class Study:
     def fit(self, kind: str) -> Classifier:
         """Return the kind fitted on all rows, mixed and calibrated on held-out rows."""
         strengths = {name: [v.strength for v in self._study(name)] for name in KINDS[kind]}
-        return self._assembled(kind, strengths, self._mixing_weights(kind))
+        return self._assembled(kind, strengths, self._mixing_weights(self._unseen(kind)))
 
     def fit_with(self, kind: str, texts: Sequence[str], answers: Sequence[str]) -> Classifier:
         """Return the kind fitted on these rows and more; strengths and mixture stay.
@@ -211,7 +213,7 @@ class Study:
             weights,
         )
         strengths = {name: [v.strength for v in self._study(name)] for name in KINDS[kind]}
-        return grown._assembled(kind, strengths, self._mixing_weights(kind))
+        return grown._assembled(kind, strengths, self._mixing_weights(self._unseen(kind)))
 
     def _assembled(
         self, kind: str, strengths: Mapping[str, Sequence[float]], weights: np.ndarray
@@ -239,7 +241,7 @@ class Study:
         """
         random, sizes = np.random.default_rng(self._seed), []
         right = np.zeros(len(self._held), bool)
-        weights = self._mixing_weights(kind)
+        weights = self._mixing_weights(self._unseen(kind))
         for fold in np.unique(self._folds[self._held]):
             learnt = np.flatnonzero(self._folds != fold)
             learnt = np.sort(random.permutation(learnt)[: max(1, round(share * len(learnt)))])
@@ -258,8 +260,13 @@ class Study:
     def _unseen(self, kind: str) -> list[np.ndarray]:
         return [view.unseen for name in KINDS[kind] for view in self._study(name)]
 
-    def _mixing_weights(self, kind: str) -> np.ndarray:
-        return mixing_weights(self._unseen(kind), self._answers[self._held])
+    def _mixing_weights(
+        self, parts: Sequence[np.ndarray], rows: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Return the weights that suit the held-out rows, or some of them."""
+        some = np.flatnonzero(self._can_be_right)
+        some = some if rows is None else np.intersect1d(some, rows)
+        return mixing_weights([part[some] for part in parts], self._answers[self._held[some]])
 
     def _study(self, name: str) -> list[_View]:
         """Cross-validate the heads of a block's views, once."""
@@ -294,8 +301,9 @@ class Study:
             for k, (learnt, held, known, new) in enumerate(folds):
                 head = heads[k] = self._fit(known, learnt, strength, heads[k])
                 unseen[np.searchsorted(self._held, held)] = head.log_probabilities(new)
-            mixed = mix([unseen], mixing_weights([unseen], answers))
-            loss = float(-mixed[np.arange(len(answers)), answers].mean())
+            mixed = mix([unseen], self._mixing_weights([unseen]))
+            losses = -mixed[np.arange(len(answers)), answers]
+            loss = float(losses[self._can_be_right].sum())
             return loss, _View(strength, unseen)
 
         best = at(_FIRST_STRENGTH)

@@ -80,6 +80,17 @@ def test_two_labels_and_a_label_with_one_row(rows, table):
     assert "rare" in study.fit(study.choose().kind).labels
 
 
+def test_labels_with_one_row_each_do_not_make_the_others_a_guess(rows, table):
+    texts, labels = rows(20)
+    single = [f"{text} {k}" for k, text in enumerate(texts[:15])]
+    names = [f"rare {k}" for k in range(15)]
+    study = Study(texts + single, labels + names, [Tfidf(), table])
+    study.choose()
+    fitted = study.fit("static")
+    assert fitted.weights.sum() > 0.1
+    assert Study(["a", "b"], ["a", "b"], [Tfidf()]).fit("linear").weights == [1.0]
+
+
 def test_every_fit_ticks(rows, table):
     texts, labels = rows(30)
     ticks = []
