@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from stratos.config import Config, StudentConfig
 from stratos.core.atomic_files import replacing
 from stratos.core.context import Context
-from stratos.evaluate.baselines import MOST_ROWS, training_items
+from stratos.distill.words import TeacherRowsLearnt
+from stratos.evaluate.baselines import MOST_ROWS
 from stratos.models.kinds.base import FILE, WEIGHTS
+from stratos.models.kinds.labels_of_teacher import Correction, TaughtStudy, Way
 from stratos.models.kinds.rows import Rows, kind_name, students_of_kinds, studied
 from stratos.models.students import content_of
 from stratos.records import Corpus, Student
@@ -24,9 +27,11 @@ def train_kind(config: Config, chosen: StudentConfig, corpus: Corpus, context: C
     """
     began, cpu_began = time.monotonic(), time.process_time()
     validation = config.task.items("validation", MOST_ROWS)
-    rows = Rows.of([*training_items(Path(corpus.path)), *validation])
+    rows = Rows.of_corpus(Path(corpus.path), validation)
     context.tick(0, 1, f"cross-validating {chosen.name}")
     study, choice = studied(rows, students_of_kinds(config), config.seed)
+    if isinstance(study, TaughtStudy):
+        context.note(str(_learnt(study.correction)))
     name = kind_name(chosen)
     score = next(one for one in choice.scores if one.kind == name)
     context.tick(0, 1, f"training {chosen.name}")
@@ -56,6 +61,22 @@ def train_kind(config: Config, chosen: StudentConfig, corpus: Corpus, context: C
         calibration_error=score.calibration_error,
         content=content_of(config, chosen),
     )
+
+
+def _learnt(correction: Correction) -> TeacherRowsLearnt:
+    """Return how a teacher's rows were learnt."""
+    kinds: dict[str, Callable[[Way], bool]] = {
+        "gold rows alone": lambda way: way.weight == 0,
+        "with the teacher's labels": lambda way: way.weight > 0 and way.vote is None,
+        "with corrected ones": lambda way: way.vote is not None,
+    }
+    reached = {}
+    for name, is_so in kinds.items():
+        if tried := [one for one in correction.tried if is_so(one.way)]:
+            reached[name] = min(tried, key=lambda one: one.nll).accuracy
+    way = correction.chosen
+    n_rows, n_gold = correction.of_teacher.shape[0], len(correction.folds)
+    return TeacherRowsLearnt(n_rows, n_gold, way.weight, way.vote is not None, reached)
 
 
 def _digest(folder: Path) -> str:

@@ -12,7 +12,8 @@ class Corpus:
     task: str
     strategy: str
     path: str
-    """Parquet file with columns id, family, slice, question, rationale, answer, completion."""
+    """Parquet file with columns id, family, slice, question, rationale, answer, completion, source,
+    agreement."""
     n_items: int
     n_by_slice: dict[str, int]
     refused: dict[str, int]

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -13,26 +14,53 @@ from stratos.config import Config, StudentConfig, StudentKind
 from stratos.core.errors import ConfigError
 from stratos.models.kinds.choice import KINDS, Choice, Study
 from stratos.models.kinds.features import Encoder, Features, StaticTable, Tfidf
+from stratos.models.kinds.labels_of_teacher import TaughtStudy, TeacherRows
 from stratos.models.kinds.suits import LM, folder_here, has_weights, table_files
+from stratos.synthesize.stage import FROM_FILE
 from stratos.tasks.base import Item
 
 _N_TIMED = 32
 """Texts that are answered one at a time to tell how long an answer takes."""
 
 
+_NONE = TeacherRows()
+
+
 @dataclass(frozen=True)
 class Rows:
-    """Labelled rows."""
+    """Rows with gold labels, and beside them rows that a teacher labelled."""
 
     texts: tuple[str, ...]
     labels: tuple[str, ...]
+    teacher: TeacherRows = _NONE
 
     @classmethod
-    def of(cls, items: Sequence[Item]) -> Rows:
+    def of(cls, items: Sequence[Item], teacher: TeacherRows = _NONE) -> Rows:
         """Return the rows of items, in an order that depends on nothing but the items."""
         unique = {item.id: item for item in items}
         ordered = [unique[key] for key in sorted(unique)]
-        return cls(tuple(item.question for item in ordered), tuple(item.answer for item in ordered))
+        texts = tuple(item.question for item in ordered)
+        return cls(texts, tuple(item.answer for item in ordered), teacher)
+
+    @classmethod
+    def of_corpus(cls, path: Path, validation: Sequence[Item]) -> Rows:
+        """Return the rows of a corpus and validation rows; those that a teacher labelled apart."""
+        import pyarrow.parquet
+
+        columns = ["id", "slice", "question", "answer", "source", "agreement"]
+        rows = pyarrow.parquet.read_table(path, columns=columns).to_pylist()
+        gold = [
+            Item(row["id"], row["slice"], row["question"], row["answer"])
+            for row in rows
+            if row["source"] == FROM_FILE
+        ]
+        rows = sorted((row for row in rows if row["source"] != FROM_FILE), key=lambda r: r["id"])
+        taught = TeacherRows(
+            tuple(row["question"] for row in rows),
+            tuple(row["answer"] for row in rows),
+            tuple(row["agreement"] for row in rows),
+        )
+        return cls.of([*gold, *validation], taught)
 
 
 def blocks_of(students: Sequence[StudentConfig]) -> tuple[Features, ...]:
@@ -71,7 +99,11 @@ def _studied(
     rows: Rows, starts: tuple[tuple[StudentKind, str | None, str | None], ...], seed: int
 ) -> tuple[Study, Choice]:
     students = [StudentConfig(kind, kind, path, package=package) for kind, path, package in starts]
-    study = Study(rows.texts, rows.labels, blocks_of(students), seed)
+    blocks = blocks_of(students)
+    if rows.teacher.texts:
+        study: Study = TaughtStudy(rows.texts, rows.labels, rows.teacher, blocks, seed)
+    else:
+        study = Study(rows.texts, rows.labels, blocks, seed)
     return study, study.choose()
 
 
