@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from stratos.config import Config, StudentConfig
 from stratos.core.atomic_files import replacing
 from stratos.core.context import Context
+from stratos.distill.words import TeacherRowsLearnt
 from stratos.models.kinds.base import FILE, WEIGHTS, Predictor
+from stratos.models.kinds.labels_of_teacher import Correction, TaughtStudy, Way
 from stratos.models.kinds.learnt_rows import (
     MOST_ROWS,
     Rows,
     students_of_kinds,
     studied,
     tagged,
-    training_items,
     validation_rows,
 )
 from stratos.models.kinds.suits import LABELS, TAGGER
@@ -31,9 +33,9 @@ def train_kind(config: Config, chosen: StudentConfig, corpus: Corpus, context: C
     process has measured it on the same rows, what it fitted then is used again.
     """
     began, cpu_began = time.monotonic(), time.process_time()
-    rows = Rows.of([*training_items(Path(corpus.path)), *validation_rows(config)])
+    rows = Rows.of_corpus(Path(corpus.path), validation_rows(config))
     context.tick(0, 1, f"cross-validating {chosen.name}")
-    student, accuracy, calibration_error = _fitted(config, chosen, rows)
+    student, accuracy, calibration_error = _fitted(config, chosen, rows, context)
     folder = context.run_dir / "distill" / "student"
     with replacing(folder) as staged:
         staged.mkdir(parents=True)
@@ -82,7 +84,7 @@ def with_test_rows(
     task, own = config.task, Path(student.path)
     if student.kind not in LABELS or task.tests_other_rows:
         return own, 0
-    rows = Rows.of([*training_items(Path(corpus.path)), *validation_rows(config)])
+    rows = Rows.of_corpus(Path(corpus.path), validation_rows(config))
     study, _ = studied(rows, students_of_kinds(config), config.seed)
     learnt = set(rows.texts)
     test = Rows.of([one for one in task.items("test", MOST_ROWS) if one.question not in learnt])
@@ -92,13 +94,17 @@ def with_test_rows(
     return folder, study.n_rows + len(test.texts)
 
 
-def _fitted(config: Config, chosen: StudentConfig, rows: Rows) -> tuple[Predictor, float, float]:
+def _fitted(
+    config: Config, chosen: StudentConfig, rows: Rows, context: Context
+) -> tuple[Predictor, float, float]:
     """Return a student fitted on rows, and accuracy and calibration error by cross-validation."""
     if chosen.kind == TAGGER:
         schema = config.task.answer_schema(config.task.items("validation", 1)[0])
-        fitted = tagged(rows, config.seed, schema)
+        fitted = tagged(rows.all_together(), config.seed, schema)
         return fitted.tagger, fitted.accuracy, fitted.calibration_error
     study, choice = studied(rows, students_of_kinds(config), config.seed)
+    if isinstance(study, TaughtStudy):
+        context.note(str(_learnt(study.correction)))
     score = next(one for one in choice.scores if one.kind == chosen.kind)
     return study.fit(chosen.kind), score.accuracy, score.calibration_error
 
@@ -109,3 +115,19 @@ def _digest(folder: Path) -> str:
     for name in (FILE, WEIGHTS):
         found.update((folder / name).read_bytes())
     return found.hexdigest()
+
+
+def _learnt(correction: Correction) -> TeacherRowsLearnt:
+    """Return how a teacher's rows were learnt."""
+    kinds: dict[str, Callable[[Way], bool]] = {
+        "gold rows alone": lambda way: way.weight == 0,
+        "with the teacher's labels": lambda way: way.weight > 0 and way.vote is None,
+        "with corrected ones": lambda way: way.vote is not None,
+    }
+    reached = {}
+    for name, is_so in kinds.items():
+        if tried := [one for one in correction.tried if is_so(one.way)]:
+            reached[name] = min(tried, key=lambda one: one.nll).accuracy
+    way = correction.chosen
+    n_rows, n_gold = correction.of_teacher.shape[0], len(correction.folds)
+    return TeacherRowsLearnt(n_rows, n_gold, way.weight, way.vote is not None, reached)

@@ -7,7 +7,7 @@ from enum import Enum
 
 from stratos.core.counted import counted
 from stratos.core.errors import did_you_mean
-from stratos.core.formats import about, duration
+from stratos.core.formats import about, duration, percent
 from stratos.core.money import exact_usd
 from stratos.core.reasons import Reason
 
@@ -400,3 +400,25 @@ class TooLong(Reason):
             f"allows{before}. Nothing was trained. Type "
             f"{shorter}{longer} to wait for it; the same command resumes from here."
         )
+
+
+class TeacherRowsLearnt(Reason):
+    """How rows that a teacher labelled are learnt beside gold ones, and what decided that."""
+
+    n_rows: int
+    n_gold: int
+    weight: float
+    is_corrected: bool
+    reached: dict[str, float]
+    """Accuracy on gold rows by cross-validation: of gold rows alone, of the teacher's labels as
+    they are (the best weight), and of corrected ones; empty where too few decide nothing."""
+
+    def __str__(self) -> str:
+        rows = counted(self.n_rows, "row", spec=",")
+        if not self.reached:
+            return f"{rows} with a teacher's labels are learnt as they are: too few rows are gold."
+        how = "with corrected labels" if self.is_corrected else "with its own labels"
+        taken = f"{how}, each at {self.weight:g} of a gold row" if self.weight else "not learnt"
+        reached = ", ".join(f"{name} {percent(share)}" for name, share in self.reached.items())
+        gold = counted(self.n_gold, "gold row", spec=",")
+        return f"{rows} of the teacher: {taken}. Cross-validation on {gold}: {reached}."

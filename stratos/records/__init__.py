@@ -24,7 +24,7 @@ from stratos.records.of_deploy import (
     Report,
     TriedRate,
 )
-from stratos.records.of_distill import Corpus, CurvePoint, Student
+from stratos.records.of_distill import FROM_FILE, Corpus, CurvePoint, Student
 from stratos.records.of_evaluate import (
     FREE_ROLES,
     NO_LABEL,

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+FROM_FILE = "of the file"
+"""Source of a row that no teacher made or labelled."""
+
 
 @dataclass(frozen=True)
 class Corpus:
@@ -12,7 +15,8 @@ class Corpus:
     task: str
     strategy: str
     path: str
-    """Parquet file with columns id, family, slice, question, rationale, answer, completion."""
+    """Parquet file with columns id, family, slice, question, rationale, answer, completion, source,
+    agreement."""
     n_items: int
     n_by_slice: dict[str, int]
     refused: dict[str, int]

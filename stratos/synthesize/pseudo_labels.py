@@ -3,8 +3,8 @@
 Nobody can tell whether such a label is right. So each row is asked several times, and learnt only
 where the answers agree (self-consistency, Wang et al., arXiv 2203.11171). Where they do not, the
 row is the more informative the less they do (query by committee, Seung et al. 1992): it is asked
-again first, as long as there is money, and if that settles nothing it goes to `rows_to_label.jsonl`
-in the run folder, for a person to label.
+again first, as long as there is money. The rows whose label by hand is worth most go to
+`rows_to_label.jsonl` in the run folder, for a person to label (`stratos.synthesize.suggestions`).
 
 A few rows are asked first. How often their answers agree is said before the others are paid, and
 the others are not asked where it is surely too seldom.
@@ -30,6 +30,7 @@ from stratos.records import Plan
 from stratos.synthesize.leaks import without_leaks
 from stratos.synthesize.planned_teacher import Asking, Sampling, longest_answer, shown_first
 from stratos.synthesize.strategy import NO_LIMITS, Family, Limits, Strategy, Tally, Threshold
+from stratos.synthesize.suggestions import by_expected_gain
 from stratos.synthesize.supervised import Supervised
 from stratos.tasks.base import Item, Task
 from stratos.tasks.split import normalised
@@ -219,6 +220,7 @@ class PseudoLabels(Strategy):
                 tally.refused[DISAGREE] += 1
             else:
                 tally.sources[row.item.id] = f"labelled by {plan.teacher}"
+                tally.agreement[row.item.id] = row.agreement
                 yield row.best, row.best.answer
         self._list(rows, asking)
 
@@ -300,10 +302,22 @@ class PseudoLabels(Strategy):
         }
 
     def _list(self, rows: Sequence[Votes], asking: Asking) -> None:
-        """Write the rows that the teacher disagrees with itself on, the most informative first."""
+        """Write the rows that are worth a label by hand, the most useful first.
+
+        For a student of a kind that is trained in seconds these are the rows whose label would
+        mend most of its answers; for a language model those that the teacher disagrees with itself
+        on.
+        """
         context, tally = asking.context, asking.tally
         path = Path(context.run_dir) / ROWS_TO_LABEL
-        found = sorted((row for row in rows if row.disagreement > 0), key=lambda r: -r.disagreement)
+        told = [(row.item, row.best, row.agreement) for row in rows]
+        ranked = by_expected_gain(asking.config, told, _MOST_LISTED)
+        found: list[tuple[Votes, float | None]]
+        if ranked is None:
+            found = [(row, None) for row in rows if row.disagreement > 0]
+            found.sort(key=lambda pair: -pair[0].disagreement)
+        else:
+            found = [(rows[place], gain) for place, gain in ranked]
         if not found:
             path.unlink(missing_ok=True)
             return
@@ -312,9 +326,10 @@ class PseudoLabels(Strategy):
                 **asking.task.as_row(row.item, ""),
                 "teacher_answers": row.counts,
                 "disagreement_bits": round(row.disagreement, 3),
-                "is_learnt": self._agrees(row),
+                "is_learnt": row.best is not None and self._agrees(row),
+                **({} if gain is None else {"expected_gain": round(gain, 3)}),
             }
-            for row in found[:_MOST_LISTED]
+            for row, gain in found[:_MOST_LISTED]
         ]
         path.write_text(
             "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), "utf-8"

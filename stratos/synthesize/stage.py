@@ -20,7 +20,7 @@ from stratos.core.by_name import find
 from stratos.core.context import Context
 from stratos.core.counted import counted
 from stratos.core.errors import ConfigError
-from stratos.records import Corpus, Plan
+from stratos.records import FROM_FILE, Corpus, Plan
 from stratos.synthesize.leaks import NEAR, HeldOut, NearDuplicates, family_of, held_out
 from stratos.synthesize.strategy import Strategy, Tally
 from stratos.synthesize.words import NGRAM, Leak
@@ -32,7 +32,11 @@ if TYPE_CHECKING:
     import pyarrow.parquet
 
 
-COLUMNS = ("id", "family", "slice", "question", "rationale", "answer", "completion")
+COLUMNS = (
+    *("id", "family", "slice", "question", "rationale", "answer", "completion"),
+    *("source", "agreement"),
+)
+"""Texts but for the last: the share of a teacher's answers to a row that are its label."""
 
 _ROWS_PER_GROUP = 4096
 
@@ -67,11 +71,12 @@ class CorpusFile:
         self._near = near
         self._seen: set[str] = set()
         self._rows: list[tuple[str, ...]] = []
+        self._origins: list[tuple[str, float]] = []
         self._sha256 = hashlib.sha256()
         path.parent.mkdir(parents=True, exist_ok=True)
         self._temporary = staged_apart(path)
         self._schema: pyarrow.Schema = pyarrow.schema(
-            [(name, pyarrow.string()) for name in COLUMNS]
+            [(name, pyarrow.string()) for name in COLUMNS[:-1]] + [(COLUMNS[-1], pyarrow.float32())]
         )
         self._writer = pyarrow.parquet.ParquetWriter(self._temporary, self._schema)
 
@@ -83,8 +88,17 @@ class CorpusFile:
         """Hash of the content, row by row: equal for equal corpora, however they are stored."""
         return self._sha256.hexdigest()
 
-    def add(self, item: Item, completion: str) -> bool:
-        """Take an item, or count why it is refused."""
+    def add(
+        self, item: Item, completion: str, source: str = FROM_FILE, agreement: float = 1.0
+    ) -> bool:
+        """Take an item, or count why it is refused.
+
+        Args:
+            item: with its answer.
+            completion: what is learnt of it.
+            source: how a teacher made or labelled it, if any did.
+            agreement: share of the teacher's answers that are its answer.
+        """
         if item.id in self._seen:
             self.refused["duplicate"] += 1
             return False
@@ -104,6 +118,7 @@ class CorpusFile:
                 *(item.rationale, item.answer, completion),
             )
         )
+        self._origins.append((source, agreement))
         if len(self._rows) == _ROWS_PER_GROUP:
             self._flush()
         return True
@@ -116,10 +131,16 @@ class CorpusFile:
         for row in self._rows:
             self._sha256.update("\x1f".join(row).encode("utf-8", "surrogatepass") + b"\n")
         columns = [
-            pyarrow.array(column, pyarrow.string()) for column in zip(*self._rows, strict=True)
+            pyarrow.array(column, kind)
+            for column, kind in zip(
+                [*zip(*self._rows, strict=True), *zip(*self._origins, strict=True)],
+                self._schema.types,
+                strict=True,
+            )
         ]
         self._writer.write_table(pyarrow.Table.from_arrays(columns, schema=self._schema))
         self._rows.clear()
+        self._origins.clear()
 
     def __enter__(self) -> CorpusFile:
         return self
@@ -142,8 +163,6 @@ class CorpusFile:
             self._temporary.unlink(missing_ok=True)
 
 
-FROM_FILE = "of the file"
-"""Source of a row that no teacher made or labelled."""
 _ITEMS_PER_TICK = 512
 _LOG_S = 2.0
 """Seconds between two points of what is tracked."""
@@ -169,8 +188,9 @@ def synthesize(config: Config, plan: Plan, context: Context) -> Corpus:
         for n_drawn, (item, completion) in enumerate(
             strategy.draw(config, plan, context, tally), start=1
         ):
-            if corpus.add(item, completion):
-                sources[tally.sources.get(item.id, FROM_FILE)] += 1
+            source = tally.sources.get(item.id, FROM_FILE)
+            if corpus.add(item, completion, source, tally.agreement.get(item.id, 1.0)):
+                sources[source] += 1
             if (now := time.perf_counter()) - logged_at >= _LOG_S:
                 logged_at = now
                 context.log(_so_far(len(corpus), n_drawn, now - started, tally))

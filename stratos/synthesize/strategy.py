@@ -73,6 +73,8 @@ class Tally:
     """Those of them that were cut at the longest length."""
     sources: dict[str, str] = field(default_factory=dict)
     """Id of an item that a teacher added to the rows of a file, to how."""
+    agreement: dict[str, float] = field(default_factory=dict)
+    """Id of an item that a teacher labelled, to the share of its answers that are the label."""
     rows_to_label: str | None = None
     """File that lists rows worth labelling by hand; None where there are none."""
     n_rows_to_label: int = 0

@@ -69,6 +69,7 @@ def run(
     planned: str | None = None,
     budget_usd: float | None = None,
     notes: list[str] | None = None,
+    students: tuple[Any, ...] = (),
     **plan: Any,
 ) -> tuple[Corpus, list[str]]:
     said: list[str] = []
@@ -76,7 +77,7 @@ def run(
         task=task,
         teachers=teachers,
         strategies=(strategy,),
-        students=(),
+        students=students,
         limits=LimitsConfig(),
         probe=ProbeConfig(),
         evaluate=EvaluateConfig(),

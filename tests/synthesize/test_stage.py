@@ -89,7 +89,8 @@ def test_the_same_seed_makes_the_same_corpus(tmp_path: Path) -> None:
     code = (
         "import hashlib, pyarrow.parquet as p, sys; t = p.read_table(sys.argv[1]).to_pylist();"
         "h = hashlib.sha256();"
-        "[h.update('\\x1f'.join(r.values()).encode() + b'\\n') for r in t]; print(h.hexdigest())"
+        "[h.update('\\x1f'.join([*r.values()][:-2]).encode() + b'\\n') for r in t];"
+        "print(h.hexdigest())"
     )
     path = tmp_path / "a" / "corpus" / "train.parquet"
     out = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True)

@@ -200,7 +200,7 @@ class Study:
             texts: of further rows, whose labels are gold.
             answers: their labels.
         """
-        weights = self._weights
+        weights = self._all_weights()
         if weights is not None:
             weights = np.concatenate([weights, np.ones(len(texts))])
         labels = [self.labels[k] for k in self._answers]
@@ -214,6 +214,10 @@ class Study:
         )
         strengths = {name: [v.strength for v in self._study(name)] for name in KINDS[kind]}
         return grown._assembled(kind, strengths, self._mixing_weights(self._unseen(kind)))
+
+    def _all_weights(self) -> np.ndarray | None:
+        """Return the weights with which a student learns all rows."""
+        return self._weights
 
     def _assembled(
         self, kind: str, strengths: Mapping[str, Sequence[float]], weights: np.ndarray

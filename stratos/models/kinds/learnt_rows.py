@@ -15,7 +15,9 @@ from stratos.config import Config, StudentConfig, StudentKind
 from stratos.core.errors import ConfigError
 from stratos.models.kinds.cross_validation import Choice, Study
 from stratos.models.kinds.features import Encoder, Features, StaticTable, Tfidf
+from stratos.models.kinds.labels_of_teacher import TaughtStudy, TeacherRows
 from stratos.models.kinds.suits import LM, folder_here, has_weights, table_files
+from stratos.records import FROM_FILE
 from stratos.tasks.base import Item
 
 if TYPE_CHECKING:
@@ -27,19 +29,48 @@ _N_TIMED = 32
 """Texts that are answered one at a time to tell how long an answer takes."""
 
 
+_NONE = TeacherRows()
+
+
 @dataclass(frozen=True)
 class Rows:
-    """Labelled rows."""
+    """Rows with gold labels, and beside them rows that a teacher labelled."""
 
     texts: tuple[str, ...]
     labels: tuple[str, ...]
+    teacher: TeacherRows = _NONE
 
     @classmethod
-    def of(cls, items: Sequence[Item]) -> Rows:
+    def of(cls, items: Sequence[Item], teacher: TeacherRows = _NONE) -> Rows:
         """Return the rows of items, in an order that depends on nothing but the items."""
         unique = {item.id: item for item in items}
         ordered = [unique[key] for key in sorted(unique)]
-        return cls(tuple(item.question for item in ordered), tuple(item.answer for item in ordered))
+        texts = tuple(item.question for item in ordered)
+        return cls(texts, tuple(item.answer for item in ordered), teacher)
+
+    @classmethod
+    def of_corpus(cls, path: Path, validation: Sequence[Item]) -> Rows:
+        """Return the rows of a corpus and validation rows; those that a teacher labelled apart."""
+        import pyarrow.parquet
+
+        columns = ["id", "slice", "question", "answer", "source", "agreement"]
+        rows = pyarrow.parquet.read_table(path, columns=columns).to_pylist()
+        gold = [
+            Item(row["id"], row["slice"], row["question"], row["answer"])
+            for row in rows
+            if row["source"] == FROM_FILE
+        ]
+        rows = sorted((row for row in rows if row["source"] != FROM_FILE), key=lambda r: r["id"])
+        taught = TeacherRows(
+            tuple(row["question"] for row in rows),
+            tuple(row["answer"] for row in rows),
+            tuple(row["agreement"] for row in rows),
+        )
+        return cls.of([*gold, *validation], taught)
+
+    def all_together(self) -> Rows:
+        """Return gold rows and those of a teacher as rows of one kind."""
+        return Rows(self.texts + self.teacher.texts, self.labels + self.teacher.labels)
 
 
 def blocks_of(students: Sequence[StudentConfig]) -> tuple[Features, ...]:
@@ -78,7 +109,11 @@ def _studied(
     rows: Rows, starts: tuple[tuple[StudentKind, str | None, str | None], ...], seed: int
 ) -> tuple[Study, Choice]:
     students = [StudentConfig(kind, kind, path, package=package) for kind, path, package in starts]
-    study = Study(rows.texts, rows.labels, blocks_of(students), seed)
+    blocks = blocks_of(students)
+    if rows.teacher.texts:
+        study: Study = TaughtStudy(rows.texts, rows.labels, rows.teacher, blocks, seed)
+    else:
+        study = Study(rows.texts, rows.labels, blocks, seed)
     return study, study.choose()
 
 
