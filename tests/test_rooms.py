@@ -33,7 +33,7 @@ ARROWS = {
     "estimate": "catalog config core engines records tasks",
     # What teaches and what learns.
     "teachers": "config core ledger models records tasks",
-    "models": "config core tasks teachers",
+    "models": "config core records tasks teachers",
     "distill": "config core ledger models records tasks teachers",
     "synthesize": "config core distill models records tasks teachers",
     "evaluate": "config core estimate models records synthesize tasks teachers",

@@ -14,14 +14,13 @@ from stratos.distill.words import TeacherRowsLearnt
 from stratos.models.kinds.base import FILE, WEIGHTS, Predictor
 from stratos.models.kinds.labels_of_teacher import Correction, TaughtStudy, Way
 from stratos.models.kinds.learnt_rows import (
-    MOST_ROWS,
     Rows,
     students_of_kinds,
     studied,
     tagged,
     validation_rows,
 )
-from stratos.models.kinds.suits import LABELS, TAGGER
+from stratos.models.kinds.suits import LABELS, MOST_ROWS, TAGGER
 from stratos.models.students import content_of
 from stratos.records import Corpus, Student
 

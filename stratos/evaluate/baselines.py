@@ -15,8 +15,10 @@ from typing import Any
 
 from stratos.evaluate.metrics import mean
 from stratos.evaluate.scores import by_slice, confusion, field_shares, objects_of
-from stratos.models.kinds.learnt_rows import MOST_ROWS, training_items
+from stratos.models.kinds.learnt_rows import training_items
+from stratos.models.kinds.suits import MOST_ROWS
 from stratos.records import Interval, ModelScore, SliceScore
+from stratos.synthesize.leaks import labelled_rows
 from stratos.tasks.base import Item, Score, Task
 from stratos.tasks.objects import Path as FieldPath
 from stratos.tasks.objects import as_key, fields_of, nested, written
@@ -190,22 +192,6 @@ def labelled_items(task: Task, corpus_path: Path) -> list[Item]:
     seen = {item.id for item in rows}
     others = [item for item in training_items(corpus_path) if item.id not in seen]
     return [*rows, *others][:MOST_ROWS]
-
-
-def labelled_rows(task: Task) -> list[Item]:
-    """Return training rows of the task's own file, at most `MOST_ROWS`; none where it has none.
-
-    Of a task that can list what it holds out, a row that repeats some of it is left out, as it is
-    for the student.
-    """
-    from stratos.synthesize.leaks import listed_by  # which asks teachers as the evaluation does
-
-    if not task.has_rows:
-        return []
-    rows, held = task.items("train", MOST_ROWS), listed_by(task)
-    if held is None:
-        return rows
-    return [item for item in rows if held.leak(item, task.completion(item)) is None]
 
 
 def _exactly(row: SliceScore) -> Interval:

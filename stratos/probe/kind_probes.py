@@ -10,7 +10,6 @@ from stratos.config import Config, StudentConfig
 from stratos.core.context import Context
 from stratos.core.counted import counted
 from stratos.core.intervals import wilson
-from stratos.evaluate.baselines import MOST_ROWS, labelled_rows
 from stratos.models.kinds.cross_validation import KINDS, Choice, Study
 from stratos.models.kinds.curve import learning_curve
 from stratos.models.kinds.features import Features
@@ -23,9 +22,10 @@ from stratos.models.kinds.learnt_rows import (
     tagged,
     validation_rows,
 )
-from stratos.models.kinds.suits import TAGGER
+from stratos.models.kinds.suits import MOST_ROWS, TAGGER
 from stratos.probe.words import CannotTag, KindsReached
 from stratos.records import Interval, KindProbe
+from stratos.synthesize.leaks import labelled_rows
 from stratos.tasks.base import Item
 
 _FOLDS = 5

@@ -28,6 +28,7 @@ from heapq import nsmallest
 from typing import TYPE_CHECKING
 
 from stratos.config import Config
+from stratos.models.kinds.suits import MOST_ROWS
 from stratos.synthesize.words import NGRAM, Leak
 from stratos.tasks.base import Item, Task
 from stratos.tasks.split import normalised, order_key, words_of
@@ -131,6 +132,20 @@ def listed_by(task: Task) -> HeldOut | None:
     """Return every validation and test item of a task; None where it cannot list them."""
     items = task.held_out()
     return None if items is None else _held_out(task, items)
+
+
+def labelled_rows(task: Task) -> list[Item]:
+    """Return training rows of the task's own file, at most `MOST_ROWS`; none where it has none.
+
+    Of a task that can list what it holds out, a row that repeats some of it is left out, as it is
+    for the student.
+    """
+    if not task.has_rows:
+        return []
+    rows, held = task.items("train", MOST_ROWS), listed_by(task)
+    if held is None:
+        return rows
+    return [item for item in rows if held.leak(item, task.completion(item)) is None]
 
 
 def _held_out(task: Task, items: Sequence[Item]) -> HeldOut:

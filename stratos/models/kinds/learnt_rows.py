@@ -16,15 +16,13 @@ from stratos.core.errors import ConfigError
 from stratos.models.kinds.cross_validation import Choice, Study
 from stratos.models.kinds.features import Encoder, Features, StaticTable, Tfidf
 from stratos.models.kinds.labels_of_teacher import TaughtStudy, TeacherRows
-from stratos.models.kinds.suits import LM, folder_here, has_weights, table_files
+from stratos.models.kinds.suits import LM, MOST_ROWS, folder_here, has_weights, table_files
 from stratos.records import FROM_FILE
 from stratos.tasks.base import Item
 
 if TYPE_CHECKING:
     from stratos.models.kinds.tagger import TaggerFit
 
-MOST_ROWS = 20_000
-"""Rows that are read of a file at most, of each split."""
 _N_TIMED = 32
 """Texts that are answered one at a time to tell how long an answer takes."""
 

@@ -13,6 +13,8 @@ LM: StudentKind = "lm"
 LABELS: tuple[StudentKind, ...] = ("linear", "static", "encoder")
 """Kinds that answer with one of a set of labels, the cheapest first."""
 TAGGER: StudentKind = "tagger"
+MOST_ROWS = 20_000
+"""Rows of each split of a file that a classifier or a baseline reads at most."""
 _TABLE_PATTERNS = ("model.safetensors", "weights/*_256.safetensors")
 _TOKENIZER_PATTERNS = ("tokenizer.json", "tokenizers/*_tokenizer_config.json")
 """Of a folder of model2vec, and of the package wordllama."""

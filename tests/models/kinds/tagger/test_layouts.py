@@ -1,9 +1,9 @@
 import random
 
 import numpy as np
-from stratos.models.kinds.tagger.document import read
 
 from stratos.models.kinds.tagger.layouts import folds_of, layouts_of
+from stratos.models.kinds.tagger.tagged_text import read
 
 TEMPLATES = [
     " ".join(f"{word}{k}" for word in ("alpha", "beta", "gamma", "delta", "epsilon")).translate(
