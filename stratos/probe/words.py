@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from stratos.core.counted import counted
 from stratos.core.formats import percent
 from stratos.core.reasons import Reason
 from stratos.records import KindProbe
@@ -16,13 +15,12 @@ class KindsReached(Reason):
     def __str__(self) -> str:
         best = max(self.kinds, key=lambda one: one.accuracy.mean)
         others = [one for one in self.kinds if one is not best]
-        rows = counted(best.n_rows, "row", spec=",")
         found = best.accuracy
         text = f"{best.student} reaches {percent(found.mean)} ({_ends(found.low, found.high)})"
         if others:
             reached = (f"{one.student} {percent(one.accuracy.mean)}" for one in others)
             text += f", {', '.join(reached)}"
-        text += f" by cross-validation on {rows}."
+        text += f" by {found.source}."
         if best.gain is not None:
             low, high = (100 * end for end in best.gain)
             text += f" {2 * best.n_rows:,} rows would bring {low:.0f} to {high:.0f} points."

@@ -154,6 +154,9 @@ def tagged(rows: Rows, seed: int, schema: Mapping[str, Any] | None) -> TaggerFit
 
 @lru_cache(maxsize=1)
 def _tagged(rows: Rows, seed: int, schema: str) -> TaggerFit:
+    from threadpoolctl import threadpool_limits
+
     from stratos.models.kinds.tagger import fit_tagger
 
-    return fit_tagger(rows.texts, rows.labels, seed=seed, schema=json.loads(schema))
+    with threadpool_limits(limits=1):  # of small matrices, threads wait for each other
+        return fit_tagger(rows.texts, rows.labels, seed=seed, schema=json.loads(schema))
