@@ -5,10 +5,10 @@ candidate adds the weights of the features of its first token, of its last token
 its own, so that tokens are scored once however many spans they open. All candidates whose value is
 the answer are right, and training maximises their summed probability.
 
-Training also sees noisy copies of the rows, without whole slots of a document and without single
-features (structured dropout): evidence is spread, and an unseen layout, which has less of it, still
-wins over null. Features that few layouts have are penalised more; candidates' own features, which
-depend less on the layout, less.
+Training also sees noisy copies of the rows, in which whole slots of a document and half of all
+words are unknown (structured dropout): evidence is spread, and an unseen layout, which has less of
+it, still wins over null. Features that few layouts have are penalised more; candidates' own
+features, which depend less on the layout, less.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from stratos.models.kinds.tagger.spans import Extraction, Options, options
 from stratos.models.kinds.tagger.tagged_text import Document, Vocabulary
 
 _COPIES = 3
-_DROP_FEATURE, _DROP_SLOT, _DROP_LOOKS = 0.4, 0.3, 0.5
+_DROP_ATTRIBUTE, _DROP_SLOT = 0.5, 0.3
 _OWN_PENALTY, _NULL_PENALTY = 0.03, 0.1
 _MOST_LAYOUTS = 40
 """Layouts that rarity is counted over."""
@@ -157,31 +157,41 @@ def _matrix(rows: Sequence[Any], n_columns: int) -> sparse.csr_matrix:
     return sparse.csr_matrix((ones, (owner, flat[used])), shape=(len(rows), n_columns))
 
 
-def _noisy(problem: Problem, token_slots: np.ndarray, own_slots: np.ndarray) -> Problem:
-    """Add noisy copies of all rows; slot 0 is what a token or a span looks like."""
+def _noisy(
+    problem: Problem, token_slots: np.ndarray, attributes: np.ndarray, own_slots: np.ndarray
+) -> Problem:
+    """Add noisy copies of all rows.
+
+    Args:
+        problem: the rows.
+        token_slots: slot of each token feature; 0 is what a token looks like.
+        attributes: number of the attribute of each token feature.
+        own_slots: slot of each own feature; 0 is what a span looks like.
+    """
     random = np.random.default_rng(0)
     n_rows, n_tokens = len(problem.null_right), problem.tokens.shape[0]
     token_rows = np.zeros(n_tokens, dtype=np.int64)
     token_rows[problem.opening] = problem.owner
     token_rows[problem.closing] = problem.owner
-    # a value of one token, such as a number of an invoice, often looks different in a new layout
-    is_one_token = problem.is_text and bool((problem.opening == problem.closing).all())
-    drop_looks = _DROP_LOOKS if is_one_token else _DROP_SLOT
 
-    def without(matrix: sparse.csr_matrix, rows: np.ndarray, slots: np.ndarray, stay: np.ndarray):  # type: ignore[no-untyped-def]
-        cells = matrix.tocoo()
-        stays = stay[rows[cells.row], slots[cells.col]]
-        stays &= random.random(len(cells.data)) >= _DROP_FEATURE
-        place = (cells.row[stays], cells.col[stays])
-        return sparse.csr_matrix((cells.data[stays], place), matrix.shape)
+    def stays(groups: np.ndarray, dropped: float) -> np.ndarray:
+        """Return which groups of features each row has in a copy, shape (rows, groups)."""
+        return random.random((n_rows, int(groups.max(initial=0)) + 1)) >= dropped
 
+    def without(matrix: sparse.csr_matrix, keep: np.ndarray, cells: sparse.coo_matrix) -> Any:
+        place = (cells.row[keep], cells.col[keep])
+        return sparse.csr_matrix((cells.data[keep], place), matrix.shape)
+
+    cells, own_cells = problem.tokens.tocoo(), problem.own.tocoo()
+    rows, own_rows = token_rows[cells.row], problem.owner[own_cells.row]
     tokens, own = [problem.tokens], [problem.own]
     for _ in range(_COPIES):
-        stay = random.random((n_rows, int(token_slots.max(initial=0)) + 1)) >= _DROP_SLOT
-        own_stay = random.random((n_rows, int(own_slots.max()) + 1)) >= _DROP_SLOT
-        own_stay[:, 0] = stay[:, 0] = random.random(n_rows) >= drop_looks
-        tokens.append(without(problem.tokens, token_rows, token_slots, stay))
-        own.append(without(problem.own, problem.owner, own_slots, own_stay))
+        slots, own_in = stays(token_slots, _DROP_SLOT), stays(own_slots, _DROP_SLOT)
+        own_in[:, 0] = slots[:, 0]
+        keep = slots[rows, token_slots[cells.col]]
+        keep &= stays(attributes, _DROP_ATTRIBUTE)[rows, attributes[cells.col]]
+        tokens.append(without(problem.tokens, keep, cells))
+        own.append(without(problem.own, own_in[own_rows, own_slots[own_cells.col]], own_cells))
     steps = np.arange(1 + _COPIES)[:, None]
     return replace(
         problem,
@@ -289,7 +299,8 @@ def fit(
     penalty = [rarity, rarity if problem.is_text else rarity[:0], own_penalty, [_NULL_PENALTY]]
     slots = {"shape": 0}
     own_slots = [0, *(slots.setdefault(name.split("=")[0], len(slots)) for name in names)]
-    noisy = _noisy(problem, used // vocabulary.stride, np.array(own_slots))
+    slot, attribute = used // vocabulary.stride, used % vocabulary.stride
+    noisy = _noisy(problem, slot, attribute, np.array(own_slots))
     first, last, own, null = _solved(noisy, np.concatenate(penalty))
     return Ranker(
         extraction,

@@ -50,7 +50,7 @@ def bills(seed, n):
 
 @pytest.fixture(scope="module")
 def fit():
-    texts, answers = bills(0, 120)
+    texts, answers = bills(0, 80)
     ticks = []
     fit = fit_tagger(texts, answers, schema=SCHEMA, tick=lambda: ticks.append(1))
     assert ticks
@@ -70,7 +70,7 @@ def test_bills_are_read(fit):
 
 
 def test_the_fit_says_what_cross_validation_shows(fit):
-    assert fit.n_rows == len(fit.right) == 120
+    assert fit.n_rows == len(fit.right) == 80
     assert 0.8 <= fit.low < fit.accuracy <= fit.high <= 1
     assert abs(fit.right.mean() - fit.accuracy) < 0.05
     assert fit.calibration_error < 0.15
