@@ -27,6 +27,9 @@ _FLOOR = np.log(1e-6)
 _TOLERANCE, _MOST_STEPS = 1e-4, 300
 """Of the gradient of the mean loss. With many labels that is small from the start: at 1e-3 a head
 of 77 labels stops before it has learnt."""
+_LEAST_WEIGHT = 1e-3
+"""Of a head whose guesses on unseen rows are worse than none: the likeliest label stays the answer,
+with the probability of chance."""
 _N_OTHERS = 19
 """Further labels that are told: with the answer as many as the OpenAI API lists."""
 
@@ -120,7 +123,7 @@ def mix(log_probabilities: Sequence[np.ndarray], weights: np.ndarray) -> np.ndar
 
 
 def mixing_weights(log_probabilities: Sequence[np.ndarray], labels: np.ndarray) -> np.ndarray:
-    """Return the weights, none below 0, under which unseen rows have the highest likelihood.
+    """Return the positive weights under which unseen rows have the highest likelihood.
 
     Args:
         log_probabilities: of each head on rows that it has not seen, shape (rows, labels).
@@ -138,7 +141,7 @@ def mixing_weights(log_probabilities: Sequence[np.ndarray], labels: np.ndarray) 
         expected = (np.exp(mixed)[None] * parts).sum(axis=2)
         return float(-mixed[rows, labels].mean()), (expected - right).mean(axis=1)
 
-    bounds = [(0.0, 20.0)] * len(parts)
+    bounds = [(_LEAST_WEIGHT, 20.0)] * len(parts)
     return np.asarray(minimize(loss, start, jac=True, bounds=bounds, method="L-BFGS-B").x)
 
 

@@ -35,12 +35,13 @@ class RowSpace:
     @classmethod
     def of(cls, rows: Matrix) -> RowSpace | None:
         """Return the span of sparse rows; None of dense or of too many rows."""
-        if isinstance(rows, np.ndarray) or rows.shape[0] > min(_MOST_ROWS, rows.shape[1]):
+        if not sparse.issparse(rows) or rows.shape[0] > min(_MOST_ROWS, rows.shape[1]):
             return None
-        exact = rows.astype(np.float64)
-        gram: np.ndarray = (exact @ exact.T).toarray()
+        wide = sparse.csr_matrix(rows)
+        exact = wide.astype(np.float64)
+        gram = (exact @ exact.T).toarray()
         gram[np.diag_indices_from(gram)] += _RIDGE
-        return cls(rows, cholesky(gram, lower=True).astype(np.float32))
+        return cls(wide, cholesky(gram, lower=True).astype(np.float32))
 
     def transform(self, rows: sparse.csr_matrix) -> np.ndarray:
         """Return the coordinates of other rows, shape (other rows, rows)."""

@@ -60,6 +60,10 @@ _LONGEST = 30
 """Characters of a number or a date; what is longer is a code, and may be too large to be read."""
 
 
+_YEARS = range(2015, 2036)
+"""Years that a date without one may be in."""
+
+
 class Reading(NamedTuple):
     """A value that a piece of text can stand for, and the way in which it was read."""
 
@@ -96,14 +100,17 @@ def numbers(text: str) -> tuple[Reading, ...]:
 
 @lru_cache(maxsize=65536)
 def dates(text: str) -> tuple[Reading, ...]:
-    """Read a date that has a year as ISO; 03/04/2025 can be read in two ways."""
+    """Read a date as ISO; 03/04/2025 can be read in two ways, 3 April in each of some years."""
     if len(text) > _LONGEST:
         return ()
     named = re.search(rf"(?<![^\W\d_])(?:{_MONTH})", text, re.IGNORECASE)
     digits = re.findall(r"\d+", text)
     parts = [int(part) for part in digits]
     orders: dict[str, tuple[int, int, int]] = {}
-    if named and len(parts) == 2:
+    if named and len(parts) == 1:  # the rows show which year is meant, if one is
+        month, day = MONTHS[named[0].lower()], parts[0]
+        orders = {f"in {year}": (year, month, day) for year in _YEARS}
+    elif named and len(parts) == 2:
         orders = {"named": (parts[1], MONTHS[named[0].lower()], parts[0])}
     elif not named and len(parts) == 3 and len(digits[0]) == 4:
         orders = {"ymd": (parts[0], parts[1], parts[2])}

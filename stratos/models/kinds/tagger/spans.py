@@ -92,7 +92,8 @@ def options(document: Document, extraction: Extraction, base: Any = None) -> Opt
 def readings(document: Document, token: int, reader: str) -> tuple[Reading, ...]:
     """Return what a token can mean to a reader of dates, times or numbers."""
     kind = document.kinds[token]
-    if reader in READERS and (kind == reader or (reader == "number" and kind == "word")):
+    read_as = {reader, "word" if reader == "number" else "number" if reader == "time" else reader}
+    if reader in READERS and kind in read_as:  # "two" is a number, "22.30" may be a time
         return READERS[reader](document.tokens[token])
     return ()
 
