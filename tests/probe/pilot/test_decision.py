@@ -389,6 +389,13 @@ def pace(seconds: float, estimate: Any, clock: Any) -> Any:
     return Pace(seconds, estimate, clock, slowness_now=lambda: 1.0)
 
 
+def test_on_a_busy_machine_it_is_announced_with_what_it_takes_by_the_clock(probed: Path) -> None:
+    found, _ = fits(probed, *SHORT, "callbacks.n_validation_items=16")
+    said = replace(found, seconds=60.0, slowness=2.5).said
+    assert "in about 1.0 min (2.5 min beside the other work of this machine);" in said
+    assert "beside" not in replace(found, slowness=1.2).said
+
+
 def test_a_training_beside_other_work_has_as_much_of_its_own() -> None:
     now: Any = Pace(60.0, lambda pair, tokens: 1.0, lambda: 30.0, slowness_now=lambda: 2.5)
     assert now.max_time == "00:00:02:30", "60 s of its own"
