@@ -335,6 +335,18 @@ def test_when_its_time_is_over_it_ends(probed: Path, monkeypatch: pytest.MonkeyP
     assert made.left_out == {f"{student} by injection": TIME_OVER for student in "ab"}
 
 
+@pytest.mark.slow
+def test_a_training_that_its_time_ends_is_measured(
+    probed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Pace, "max_time", "00:00:00:01")
+    made, _ = run_stage(probed, "trainer.max_tokens=2000000", "plan.pilot_minutes=100")
+    assert made is not None and made.left_out == {}
+    for run in made.runs:
+        assert 0 < run.points[-1].train_tokens < 1_000_000
+        assert run.points[-1].n_items > 0
+
+
 CORPUS = Corpus("mahjong", "injection", "", 100, {}, {}, {}, 1.0, "c", 1.0, 1.0)
 
 
