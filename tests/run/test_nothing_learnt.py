@@ -15,7 +15,7 @@ from stratos.run.nothing_learnt import stop_before_evaluation, stop_before_train
 
 
 def config(has_rows: bool = True, max_tokens: int | None = None, stages: Any = STAGES) -> Any:
-    task = SimpleNamespace(has_rows=has_rows, has_labels=False)
+    task = SimpleNamespace(has_rows=has_rows, has_labels=False, has_objects=False)
     return SimpleNamespace(
         task=task, stages=stages, students=(StudentConfig("tiny", train_tokens=40_000),),
         trainer=SimpleNamespace(max_tokens=max_tokens), run_dir=Path("outputs/run"),

@@ -154,7 +154,7 @@ def test_what_needs_no_model_is_said_before_the_ratio(
     assert "main" not in said, "one slice is all of them"
     for kind, is_told in (("lm", True), ("linear", False)):
         config.students = (StudentConfig("small", kind=kind, path="a/folder"),)
-        config.task = SimpleNamespace(has_rows=True, has_labels=False)
+        config.task = SimpleNamespace(has_rows=True, has_labels=False, has_objects=False)
         records = {"evaluate": card, "plan": SimpleNamespace(student="small")}
         told = not_worth_serving(config, records)
         assert told.startswith("Do not serve this student: linear answers 92.5%") == is_told

@@ -43,6 +43,8 @@ TELLING_PART = 1 / 4
 _COST_OF_MODEL = 0.5
 _ASKED = "plan.pilot=true makes it"
 _CHARACTERS_A_TOKEN = 3.0
+_BUSY = 1.5
+"""Slowness of the machine from which on it is said."""
 _START_S = 10.0
 """What a training takes before its first step and after its last: libraries, model, measuring."""
 _BABBLE = 2.0
@@ -68,16 +70,22 @@ class Frugal:
     """Seconds of a pair's training of so many tokens on this machine."""
     left_out: Mapping[str, str] = field(default_factory=dict)
     """Pair to why it is not trained: its shortest training takes more than there is."""
+    slowness: float = 1.0
+    """How many times as long it takes by the clock, beside the other work of this machine."""
 
     @property
     def said(self) -> str:
         """Announce it."""
         paid = f" and up to ${self.usd:.2f} for teachers" if self.usd else ""
         without = f" Without {', '.join(self.left_out)}: too long." if self.left_out else ""
+        beside = ""
+        if self.slowness >= _BUSY:
+            about = _minutes(self.slowness * self.seconds)
+            beside = f" ({about} beside the other work of this machine)"
         return (
             f"pilot: {self.question}. {counted(self.n_trainings, 'short training')} will measure "
-            f"it, in about {_minutes(self.seconds)}{paid}; plan.pilot=false leaves them out."
-            f"{without}"
+            f"it, in about {_minutes(self.seconds)}{beside}{paid}; plan.pilot=false leaves them "
+            f"out.{without}"
         )
 
 

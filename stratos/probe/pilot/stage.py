@@ -292,14 +292,14 @@ def pilot(config: Config, probe: Probe, context: Context) -> Pilot | None:
         if frugal is None:
             context.note(reason)
             return None
-        context.note(frugal.said)
+        pace = Pace(frugal.limit_seconds, frugal.estimate)
+        if config.limits.deadline_hours is not None:  # it counts whatever else the machine does
+            pace.clock, pace.slowness_now = _wall_clock(), lambda: 1.0
+        context.note(replace(frugal, slowness=pace.slowness_now()).said)
         parts = frugal.parts
         left_out.update(frugal.left_out)
         taken = [pair for pair in pairs if pair.name in parts]
         pairs = decision.in_order(config, taken, frugal.estimate)
-        pace = Pace(frugal.limit_seconds, frugal.estimate)
-        if config.limits.deadline_hours is not None:  # it counts whatever else the machine does
-            pace.clock, pace.slowness_now = _wall_clock(), lambda: 1.0
     ladder = Ladder(config, context, problem, pace, parts)
     with _leaving(context.ledger, left.least_usd):
         runs = ladder.climb(pairs, left_out)

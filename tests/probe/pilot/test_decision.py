@@ -335,6 +335,18 @@ def test_when_its_time_is_over_it_ends(probed: Path, monkeypatch: pytest.MonkeyP
     assert made.left_out == {f"{student} by injection": TIME_OVER for student in "ab"}
 
 
+@pytest.mark.slow
+def test_a_training_that_its_time_ends_is_measured(
+    probed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Pace, "max_time", "00:00:00:01")
+    made, _ = run_stage(probed, "trainer.max_tokens=2000000", "plan.pilot_minutes=100")
+    assert made is not None and made.left_out == {}
+    for run in made.runs:
+        assert 0 < run.points[-1].train_tokens < 1_000_000
+        assert run.points[-1].n_items > 0
+
+
 CORPUS = Corpus("mahjong", "injection", "", 100, {}, {}, {}, 1.0, "c", 1.0, 1.0)
 
 
@@ -387,6 +399,13 @@ def test_what_its_time_ended_counts_with_the_tokens_that_it_made(
 
 def pace(seconds: float, estimate: Any, clock: Any) -> Any:
     return Pace(seconds, estimate, clock, slowness_now=lambda: 1.0)
+
+
+def test_on_a_busy_machine_it_is_announced_with_what_it_takes_by_the_clock(probed: Path) -> None:
+    found, _ = fits(probed, *SHORT, "callbacks.n_validation_items=16")
+    said = replace(found, seconds=60.0, slowness=2.5).said
+    assert "in about 1.0 min (2.5 min beside the other work of this machine);" in said
+    assert "beside" not in replace(found, slowness=1.2).said
 
 
 def test_a_training_beside_other_work_has_as_much_of_its_own() -> None:
