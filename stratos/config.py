@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from msgspec import Meta
 
@@ -493,7 +493,8 @@ class EvaluateConfig:
     """Maximum dollars for the answers of a paid teacher; None takes a tenth of `limits.budget_usd`
     (without a budget, `limits.probe_usd`), and at least 128 answers."""
     n_untouched_items: Count = 128
-    """Test items of the untouched student; the smaller subset is a part of the larger."""
+    """Test items of the untouched student, if it starts from a model; the smaller subset is a part
+    of the larger."""
     batch_size: Count = 128
     """Batch size of the student."""
     max_new_tokens: Count = 768
@@ -553,7 +554,7 @@ class PlanConfig:
     pilot_share: Share = 0.1
     """Share of the limits on dollars and hours that an automatic pilot may use (`pilot=auto`)."""
     pilot_minutes: Amount = 4.0
-    """Maximum minutes of an automatic pilot on this machine."""
+    """Maximum minutes of an automatic pilot on this machine, other work not counted."""
     history: bool = True
     """Use past runs of this machine (`outputs/`, `sweeps/`) to predict a student's accuracy."""
     solver: str | None = None
@@ -573,6 +574,14 @@ class RoomConfig:
     A subclass is a frozen dataclass: its fields are the keys of the group, each with its default.
     The core calls the methods of every group there is; by default a room changes nothing.
     """
+
+    validation_keys: ClassVar[tuple[str, ...]] = ()
+    """Keys of the group that, where they are set, take validation items that no stage has read."""
+
+    @property
+    def takes_validation(self) -> bool:
+        """Whether a stage of the room needs validation items that no other stage has read."""
+        return any(getattr(self, key) is not None for key in self.validation_keys)
 
     def problems(self, config: Config) -> Iterable[Reason]:
         """Yield settings that cannot be run together.

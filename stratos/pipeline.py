@@ -8,9 +8,12 @@ from stratos.cli.rules import check_rows
 from stratos.config import Config
 from stratos.core.errors import CapacityError, ConfigError, StratosError
 from stratos.core.redact import redact
+from stratos.deploy.manifest import check_target, is_bundle
 from stratos.distill.trainer import check_adapter, check_machine
+from stratos.models.kinds.suits import TAGGER
 from stratos.models.students import check_students
 from stratos.records import Deployment, Probe
+from stratos.run.nothing_learnt import stop_before_evaluation, stop_before_training
 from stratos.run.open_run import MOST, NAME, opened, refuse, without_refused
 from stratos.run.other_task import OtherTaskError, refusal
 from stratos.run.run_state import RunState
@@ -28,6 +31,9 @@ from stratos.run.stages import (
     SYNTHESIZE,
 )
 
+ENOUGH = 0.9
+"""Accuracy of a tagger from which on language models are not tried beside it."""
+
 
 def run_pipeline(config: Config) -> float | None:
     """Run the stages that are asked for; the others are read from the run folder.
@@ -42,8 +48,6 @@ def run_pipeline(config: Config) -> float | None:
     """
     check_before(config)
     if config.deploy.push_to is not None and "deploy" in config.stages:
-        from stratos.deploy.manifest import check_target
-
         try:
             check_target(config.deploy.push_to)
         except StratosError as error:
@@ -53,7 +57,7 @@ def run_pipeline(config: Config) -> float | None:
     with opened(without_refused(config), STAGES) as run:
         number = _with_servers_that_can_be_had(run)
         run.summarize()
-        if (config.run_dir / "bundle" / "config.json").exists():
+        if is_bundle(config.run_dir / "bundle"):
             if config.deploy.push_to is not None:
                 _push(run.state, config.deploy.push_to)
             if config.deploy.keep:
@@ -137,8 +141,12 @@ def run_stages(run: Runner) -> float | None:
     probe = run(PROBE)
     pilot = run(PILOT, probe) if _wants_pilot(run.state.config, probe) else None
     plan = run(PLAN, probe, pilot=pilot)
+    if plan is not None:
+        stop_before_training(run.state.config, plan, pilot)
     corpus = run(SYNTHESIZE, plan)
     student = run(DISTILL, plan, corpus)
+    if student is not None:
+        stop_before_evaluation(run.state.config, student)
     scorecard = run(EVALUATE, probe, plan, corpus, student)
     run(DEPLOY, plan, scorecard, student, probe=probe, pilot=pilot, corpus=corpus)
     for stage in ADDED:
@@ -148,7 +156,7 @@ def run_stages(run: Runner) -> float | None:
         return student.validation_exact
     if plan is not None:
         return -plan.net_usd
-    return max((one.exact.mean for one in probe.teachers), default=None) if probe else None
+    return max((one.exact.mean for one in probe.asked), default=None) if probe else None
 
 
 def _wants_pilot(config: Config, probe: Probe | None) -> bool:
@@ -158,8 +166,9 @@ def _wants_pilot(config: Config, probe: Probe | None) -> bool:
     """
     if config.plan.pilot != "auto":
         return bool(config.plan.pilot)
-    if probe is not None and probe.kinds:
-        return False  # the kinds are measured; what else is named is planned beside them
+    best = None if probe is None else probe.best_kind
+    if best is not None and (best.kind != TAGGER or best.accuracy.mean >= ENOUGH):
+        return False  # what is measured is good, or no language model is known to be better
     is_made = (config.run_dir / "pilot.json").exists()
     if probe is None or "plan" not in config.stages or is_made:
         return is_made

@@ -37,7 +37,7 @@ ARROWS = {
     "distill": "config core ledger models records tasks teachers",
     "synthesize": "config core distill models records tasks teachers",
     "evaluate": "config core estimate models records synthesize tasks teachers",
-    "probe": "config core evaluate records synthesize tasks teachers",
+    "probe": "config core evaluate models records synthesize tasks teachers",
     "pilot": (
         "catalog config core distill estimate ledger plan records run synthesize teachers"
     ),
@@ -53,16 +53,16 @@ ARROWS = {
     "tracking": "config core records report",
     # What runs the stages.
     "run": (
-        "catalog cli config core engines evaluate executors ledger plan records report teachers "
-        "tracking"
+        "catalog cli config core engines evaluate executors ledger models plan records report "
+        "teachers tracking"
     ),
     "cli": (
         "catalog config core distill estimate executors models plan synthesize tasks teachers "
         "tracking"
     ),
     "commands": (
-        "cli config core deploy engines executors ledger models pipeline records report "
-        "run tasks tracking"
+        "cli config core deploy engines executors ledger pipeline records report "
+        "run tracking"
     ),
     "pipeline": "cli config core deploy distill models pilot records run",
     "__main__": "cli core",

@@ -19,6 +19,7 @@ ESTIMATE = "serving/estimate"
 PEER = "serving/load_peer"
 KEEPING_UP = "serving/keeping_up"
 FORMAT_RULE = "serving/format_rule"
+PREDICTOR = "serving/predictor"
 ESTIMATED = {"answer_ms": "alone", "requests_per_s": "requests/s", "p95_ms": "p95"}
 STUDENTS = {
     "shape 300k": "0.3M parameters, random weights, 160 tokens",
@@ -239,7 +240,44 @@ def load_peer() -> str:
     )
 
 
+def predictor() -> str:
+    """Return what an answer of a student that is no language model takes, by kind."""
+    kept = record.load(PREDICTOR)
+    told = kept["result"]
+    head = (
+        "kind", "alone: CPU ms", "p95, ms", "answers a second of a core: alone", "16 at once",
+        "`deploy`'s client: p95, ms", "bundle, MiB", "memory, MiB",
+    )  # fmt: skip
+    lines = []
+    for row in told["kinds"]:
+        by_n = {one["connections"]: one for one in row["connections"]}
+        lines.append(
+            (
+                f"`{row['kind']}`",
+                f"{by_n[1]['cpu_ms']:.2g}",
+                f"{by_n[1]['p95_ms']:.2g}",
+                f"{by_n[1]['per_core_s']:,}",
+                f"{by_n[16]['per_core_s']:,}",
+                f"{row['deploys_client']['closed_1']['p95_ms']:.2g}",
+                f"{row['bundle_mib']:.0f}",
+                str(row["memory_mib"]),
+            )
+        )
+    loads = span(
+        (one["load_average"] for row in told["kinds"] for one in row["connections"]), ".0f"
+    )
+    return (
+        f"{table(head, lines)}\n\nBanking77: students of {told['rows']:,} rows and "
+        f"{told['labels']} labels, asked test rows of {told['mean_characters']:.0f} characters "
+        "over connections that stay open, each again at once, with log-probabilities; then by the "
+        f"load generator of `deploy`, one at a time. {source(PREDICTOR)}; "
+        f"load average {loads}: CPU times hold on a busy machine, p95 does not "
+        "(`benchmarks/serving/predictor.py`)."
+    )
+
+
 BLOCKS = {
+    "predictor": predictor,
     "load_peer": load_peer,
     "keeping_up": keeping_up,
     "format_rule": format_rule,

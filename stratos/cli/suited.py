@@ -2,8 +2,9 @@
 
 Where a run names one of a group it gets that one. Among several:
 
-- A student is taken that does such a task. For labels and for values that stand in a text these are
-  the kinds that are measured in seconds; a language model is taken for all other tasks.
+- A student is taken that does such a task. For labels these are the kinds that are measured in
+  seconds. Where answers are JSON objects a tagger is measured first; language models are taken for
+  these and all other tasks.
 - Random weights learn a language of their own from as many examples as a task makes. They are not
   taken where a file's rows are all there is to learn from.
 - No teacher is asked where every row has its label: it could only repeat it.
@@ -24,25 +25,23 @@ from stratos.teachers.nobody import Nobody
 def suited(config: Config) -> Config:
     """Return the config with the teachers and students that its task takes."""
     students = _students(config.students, config.task)
-    return replace(config, students=students, teachers=_teachers(config, students))
+    return replace(config, students=students, teachers=_teachers(config))
 
 
 def _students(students: Sequence[StudentConfig], task: Task) -> tuple[StudentConfig, ...]:
     if len(students) == 1:
         return tuple(students)
     kinds = kinds_for(task)
+    if not task.has_labels:
+        kinds = (*kinds, LM)
     taken = tuple(one for one in students if one.kind in kinds)
-    if not taken:
-        taken = tuple(one for one in students if one.kind == LM)
-        if task.has_rows and task.vocabulary() is None:
-            taken = tuple(one for one in taken if one.path is not None)
+    if task.has_rows and task.vocabulary() is None:
+        taken = tuple(one for one in taken if one.kind != LM or one.path is not None)
     return taken or tuple(students)
 
 
-def _teachers(config: Config, students: Sequence[StudentConfig]) -> tuple[Teacher, ...]:
-    teachers = on_task(config.teachers, config.task)
-    if len(config.teachers) == 1 or config.task.takes_unlabelled:
-        return teachers
-    if any(one.kind == LM for one in students):
+def _teachers(config: Config) -> tuple[Teacher, ...]:
+    teachers, task = on_task(config.teachers, config.task), config.task
+    if len(config.teachers) == 1 or task.takes_unlabelled or not kinds_for(task):
         return teachers
     return (Nobody(), *(one for one in teachers if one.is_measured))

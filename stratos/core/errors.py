@@ -30,6 +30,10 @@ class InfeasibleError(StratosError):
     """No plan meets the limits; the message says what to relax and by how much."""
 
 
+class NothingLearntError(StratosError):
+    """A student has no right answer: nothing more is trained, measured or bundled."""
+
+
 class TeacherError(StratosError):
     """No teacher can be loaded or reached."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import exp, hypot, lgamma, log, log1p, sqrt
+from math import ceil, exp, hypot, lgamma, log, log1p, sqrt
 from statistics import NormalDist
 
 from stratos.core.counted import counted
@@ -104,3 +104,22 @@ def wilson(k: float, n: int, confidence: float = 0.95, source: str = "") -> Inte
     low = 0.0 if k == 0 else max(0.0, centre - half)
     high = 1.0 if k == n else min(1.0, centre + half)
     return Interval(share, low, high, source)
+
+
+def n_above(share: float, least: float, confidence: float = 0.95) -> int | None:
+    """Return after how many trials the Wilson interval of a share lies above another share.
+
+    It does where the score test refutes that share: (p - q) ≥ z √(q (1 - q) / n).
+
+    Args:
+        share: of successes, as in the trials so far.
+        least: which the low end is to reach.
+        confidence: two-sided level of confidence.
+
+    Returns:
+        None where no number of trials is enough: the share itself is no higher.
+    """
+    if share <= least:
+        return None
+    z = NormalDist().inv_cdf((1 + confidence) / 2)
+    return max(1, ceil(z * z * least * (1 - least) / (share - least) ** 2))

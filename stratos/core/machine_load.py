@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 PROC = Path("/proc")
@@ -60,6 +60,12 @@ def group_seconds(group: int) -> float:
     return ticks / os.sysconf("SC_CLK_TCK")
 
 
+def _seconds_with_ended(group: int) -> float:
+    """Return the CPU seconds so far of all processes of a group, and of their ended children."""
+    ticks = sum(int(number) for fields in _processes(group) for number in fields[11:15])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
 def group_memory(group: int) -> int:
     """Return the bytes of resident memory of all processes of a group."""
     pages = sum(int(fields[21]) for fields in _processes(group))
@@ -104,3 +110,43 @@ def others_between(before: Usage | None, after: Usage | None) -> tuple[float | N
     others = max(0.0, busy - (after.own_s - before.own_s) / wall)
     cores = idle + busy
     return others, idle < IDLE * cores and others > OTHERS * cores
+
+
+class WorkClock:
+    """Counts the seconds of this process's own work, without what other work takes of the cores.
+
+    Where next to no core is idle, a second of the wall clock counts for the share of it that this
+    process and its children had beside the others. Without other work, and where the system does
+    not tell, it is the wall clock: waiting for a teacher's server counts.
+    """
+
+    LEAST_SHARE = 0.2
+    """Nobody waits more than five times as long, however busy the machine is."""
+    EVERY_S = 1.0
+    """Shorter intervals are too coarse to measure."""
+
+    def __init__(self) -> None:
+        """Start at 0."""
+        self._seconds, self._share = 0.0, 1.0
+        self._at, self._before = time.monotonic(), self._usage()
+
+    def __call__(self) -> float:
+        """Return the seconds so far; call it often, for it tells busy seconds from idle ones."""
+        wall = time.monotonic() - self._at
+        if wall < self.EVERY_S:
+            return self._seconds + self._share * wall
+        after = self._usage()
+        others, is_busy = others_between(self._before, after)
+        self._share = 1.0
+        if is_busy and others and self._before is not None and after is not None:
+            own = max(0.0, after.own_s - self._before.own_s) / (after.at - self._before.at)
+            self._share = max(self.LEAST_SHARE, own / (own + others))
+        self._seconds += self._share * wall
+        self._at, self._before = self._at + wall, after
+        return self._seconds
+
+    @staticmethod
+    def _usage() -> Usage | None:
+        group = os.getpgid(0)
+        now = usage(group)
+        return None if now is None else replace(now, own_s=_seconds_with_ended(group))

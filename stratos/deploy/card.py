@@ -19,6 +19,7 @@ from stratos.core.formats import least, most
 from stratos.deploy.bundle_server import serve_command
 from stratos.deploy.engines.base import EXPORTS
 from stratos.deploy.engines.known import engine_named
+from stratos.deploy.predictor_card import PredictorCard
 from stratos.evaluate.answer_files import KeptAnswer, room_for_answers
 from stratos.evaluate.format_verdict import said as format_verdict
 from stratos.evaluate.read_log import reads_of_run, said
@@ -87,10 +88,15 @@ def model_card(
     example = next((answer for answer in answers if answer.score.exact >= 1), answers[0])
     max_tokens = room_for_answers(answers, config.evaluate.max_new_tokens)
     request = {"model": ".", "messages": example.messages, "max_tokens": max_tokens}
+    predictor = PredictorCard.of(Path(student.path), answers)
+    if predictor is not None:
+        request["logprobs"] = True
     earlier_reads = scorecard.earlier_reads
     return _template("card.md.jinja").render(
         name=card_name(config, student),
-        front=_front_matter(scorecard, card_name(config, student), start.license),
+        front=_front_matter(scorecard, card_name(config, student), start.license, predictor),
+        predictor=predictor,
+        question=json.dumps(example.messages[-1]["content"], ensure_ascii=False),
         student=student,
         scorecard=scorecard,
         plan=plan,
@@ -107,7 +113,7 @@ def model_card(
         sources="" if corpus is None else _amounts(corpus.n_by_source),
         slices=_amounts(corpus.n_by_slice) if corpus and len(corpus.n_by_slice) > 1 else "",
         refused="" if corpus is None else _amounts({w: n for w, n in corpus.refused.items() if n}),
-        instruction="" if start.path is None else config.task.system_prompt,
+        instruction="" if start.path is None or predictor else config.task.system_prompt,
         example=example,
         chat=json.dumps(example.messages),
         max_tokens=max_tokens,
@@ -148,10 +154,13 @@ def card_name(config: Config, student: Student) -> str:
     return f"{config.task.name}-{student.name}"
 
 
-def _front_matter(scorecard: Scorecard, name: str, license_name: str) -> str:
+def _front_matter(
+    scorecard: Scorecard, name: str, license_name: str, predictor: PredictorCard | None
+) -> str:
     score = scorecard.score("student")
+    kind = "text-generation" if predictor is None else predictor.task
     result = {
-        "task": {"type": "text-generation"},
+        "task": {"type": kind},
         "dataset": {"type": scorecard.task, "name": f"{scorecard.task}, test split"},
         "metrics": [
             {
@@ -164,8 +173,8 @@ def _front_matter(scorecard: Scorecard, name: str, license_name: str) -> str:
     }
     front = {
         "license": license_name.lower(),
-        "library_name": "transformers",
-        "pipeline_tag": "text-generation",
+        "library_name": "transformers" if predictor is None else "stratos",
+        "pipeline_tag": kind,
         "tags": ["distillation", "stratos", scorecard.task],
         "model-index": [{"name": name, "results": [result]}],
     }

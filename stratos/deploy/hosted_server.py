@@ -29,7 +29,7 @@ from stratos.core.extensions import extensions, load
 from stratos.core.locks import locked
 from stratos.core.process import Process
 from stratos.deploy.bundle_server import engine_of
-from stratos.deploy.manifest import MANIFEST, Known, read_known
+from stratos.deploy.manifest import MANIFEST, Known, is_bundle, read_known
 from stratos.deploy.server import HOST
 from stratos.records import ServingSetting
 
@@ -225,7 +225,7 @@ def bundle_in(folder: Path) -> Path:
         StratosError: it is neither.
     """
     for path in (folder, folder / "bundle"):
-        if (path / "config.json").is_file() and any(path.glob("*.safetensors")):
+        if is_bundle(path) and any(path.glob("*.safetensors")):
             return path.resolve()
     raise StratosError(
         f"{folder} holds no bundle: name the folder of a finished run (outputs/<run>) or its "

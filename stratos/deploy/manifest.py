@@ -21,11 +21,17 @@ from stratos.core.errors import StratosError
 from stratos.core.foreign import cause
 from stratos.core.redact import redact
 from stratos.core.remote import file_system, make_parent, protocols, why_relative
+from stratos.models.kinds.base import is_predictor
 from stratos.tasks.base import Message
 
 MANIFEST = "manifest.json"
 KNOWN = "known_answers.jsonl"
 N_KNOWN = 3
+
+
+def is_bundle(folder: Path) -> bool:
+    """Return whether a folder is a bundle: of a language model, or of a student of another kind."""
+    return (folder / "config.json").is_file() or is_predictor(folder)
 
 
 @dataclass(frozen=True)

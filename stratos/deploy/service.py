@@ -79,7 +79,7 @@ def write_wheels(choices: Sequence[RoleChoice], folder: Path) -> None:
         StratosError: it was not installed, so that nobody knows what it needs.
     """
     remove(folder)
-    if any(engine_of(choice.run).extra for choice in choices):
+    if any(engine_of(choice.run).is_ours for choice in choices):
         folder.mkdir(parents=True)
         write_wheel(folder)
         (folder / PINS).write_text("".join(f"{one}\n" for one in pins()))
@@ -125,8 +125,13 @@ def installs(
     if is_cpu and engine.uses_torch:
         found.append(f'{pip} install "{_pinned("torch")}" --index-url {CPU_TORCH}')
     wanted = [f'"{_pinned(one)}"' for one in engine.packages]
-    if engine.extra:
-        wanted = [f'"$(ls {wheels}/*.whl)[{engine.extra}]"', *wanted, f"-c {wheels}/{PINS}"]
+    if engine.is_ours:
+        wheel = f"$(ls {wheels}/*.whl)"
+        if engine.extra:
+            wanted = [f'"{wheel}[{engine.extra}]"', *wanted]
+        else:  # what Stratos needs to train is left out
+            found.append(f'{pip} install --no-deps "{wheel}"')
+        wanted.append(f"-c {wheels}/{PINS}")
     return (*found, " ".join([pip, "install", *wanted]))
 
 

@@ -18,6 +18,7 @@ from stratos.core.item_progress import with_items
 from stratos.deploy.bundle_server import ALONE, context_of, serve_command, serving_bundle
 from stratos.deploy.card import card_name, model_card, with_exports, with_speed
 from stratos.deploy.engines.base import ExportError
+from stratos.deploy.engines.predictor import setting_of
 from stratos.deploy.exports import chosen_format, make_exports, write_exports
 from stratos.deploy.manifest import N_KNOWN, Known, write_known, write_manifest
 from stratos.deploy.server import ServeError, check_free
@@ -34,6 +35,8 @@ from stratos.deploy.trial import (
 from stratos.deploy.words import AnswersDiffer, LatencyMissed
 from stratos.estimate.cards import card_of_student
 from stratos.evaluate.answer_files import KeptAnswer, read_answers, room_for_answers
+from stratos.models.kinds.base import ENCODER, FILE, is_predictor
+from stratos.models.kinds.base import WEIGHTS as PREDICTOR_WEIGHTS
 from stratos.models.pretrained import load_tokenizer
 from stratos.plan.options.workload import rates_of
 from stratos.records import (
@@ -118,6 +121,7 @@ def deploy(
     run, exports = _engine_and_exports(config, plan, bundle, kept, context)
     window = context_of(bundle)
     servers = with_format(plan.roles_of("serve"), run)
+    servers = tuple(replace(one, run=setting_of(bundle, one.run)) for one in servers)
     folder = context.run_dir / "deploy"
     files = [
         (folder / name, text)
@@ -137,7 +141,7 @@ def deploy(
     chosen = named(config.students, plan.student)
     rate, shares = config.traffic.requests_per_s, plan.role("serve").traffic
     plans = Plans(
-        card=card_of_student(chosen, config.task),
+        card=None if is_predictor(bundle) else card_of_student(chosen, config.task),
         task=config.task.name,
         strategy=kind_of(config.strategies, plan.strategy),
         run=run,
@@ -218,6 +222,9 @@ def _engine_and_exports(
         StratosError: the engine that was asked for cannot serve the student as it was asked to.
     """
     is_planned, least = config.deploy.engine is None, config.limits.accuracy
+    own = setting_of(bundle, plan.role("serve").run)
+    if own is not None and is_predictor(bundle):
+        return own, None
     try:
         engine = engine_here(config.deploy, plan)
     except ExportError as error:
@@ -284,7 +291,8 @@ def _warn(deployment: Deployment, limit_ms: float | None, context: Context) -> N
         context.warn(str(LatencyMissed(deployment.latency_p95_ms, limit_ms)))
 
 
-# The bundle: the student as an ordinary Hugging Face folder, without custom code.
+# The bundle: the student as an ordinary Hugging Face folder, without custom code; of another kind
+# of student its own files, which hold numbers and JSON alone.
 
 WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
 TOKENIZER = (
@@ -306,7 +314,7 @@ def make_bundle(student: Path, bundle: Path, *, card: str, max_new_tokens: int) 
     """Make the bundle of a student's folder, all of it or nothing, and return its bytes.
 
     Args:
-        student: Hugging Face folder.
+        student: Hugging Face folder, or that of a student of another kind.
         bundle: folder to make; an earlier one is replaced.
         card: text of the model card.
         max_new_tokens: longest answer that the generation config allows.
@@ -314,18 +322,44 @@ def make_bundle(student: Path, bundle: Path, *, card: str, max_new_tokens: int) 
     Raises:
         StratosError: the folder lacks weights, config, tokenizer or chat template.
     """
-    _check_complete(student)
+    is_other = is_predictor(student)
+    missing = _missing_of_predictor(student) if is_other else _missing(student)
+    if missing:
+        raise StratosError(
+            f"The student in {student} cannot be bundled: it has no {' and no '.join(missing)}. "
+            "Delete distill.json in the run folder and give the command again: it is trained again."
+        )
     with replacing(bundle) as staged:
         staged.mkdir()
-        for pattern in _TAKEN:
-            for file in student.glob(pattern):
-                shutil.copyfile(file, staged / file.name)
-        _write_generation_config(staged, student, max_new_tokens)
+        if is_other:
+            for name in (FILE, PREDICTOR_WEIGHTS):
+                shutil.copyfile(student / name, staged / name)
+            if (student / ENCODER).is_dir():
+                (staged / ENCODER).mkdir()
+                _copy_model(student / ENCODER, staged / ENCODER)
+        else:
+            _copy_model(student, staged)
+            _write_generation_config(staged, student, max_new_tokens)
         (staged / "README.md").write_text(card)
-    return sum(file.stat().st_size for file in bundle.iterdir())
+    return sum(file.stat().st_size for file in bundle.rglob("*") if file.is_file())
 
 
-def _check_complete(student: Path) -> None:
+def _copy_model(folder: Path, to: Path) -> None:
+    for pattern in _TAKEN:
+        for file in folder.glob(pattern):
+            shutil.copyfile(file, to / file.name)
+
+
+def _missing_of_predictor(student: Path) -> list[str]:
+    """Return what a student that is no language model lacks."""
+    has_weights = (student / PREDICTOR_WEIGHTS).is_file()
+    encoder = student / ENCODER
+    is_whole = not encoder.is_dir() or any(encoder.glob("*.safetensors"))
+    return ["weights as safetensors"] * (not has_weights) + ["encoder"] * (not is_whole)
+
+
+def _missing(student: Path) -> list[str]:
+    """Return what a Hugging Face folder lacks."""
     needed = {
         "config.json": ("config.json",),
         "weights as safetensors": ("*.safetensors",),
@@ -341,11 +375,7 @@ def _check_complete(student: Path) -> None:
         in_config.exists() and '"chat_template"' in in_config.read_text()
     ):
         missing.append("chat template")
-    if missing:
-        raise StratosError(
-            f"The student in {student} cannot be bundled: it has no {' and no '.join(missing)}. "
-            "Delete distill.json in the run folder and give the command again: it is trained again."
-        )
+    return missing
 
 
 def _write_generation_config(staged: Path, student: Path, max_new_tokens: int) -> None:

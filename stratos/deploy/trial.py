@@ -65,8 +65,8 @@ Tick = Callable[[int, int, str], None]
 class Plans:
     """What a trial is to compare with."""
 
-    card: ModelCard
-    """The student."""
+    card: ModelCard | None
+    """The student; None where it is no language model, of which nothing is estimated."""
     task: str
     strategy: str
     """Kind of the strategy: with the task, whose recorded runs speak."""
@@ -137,14 +137,14 @@ class Asking:
 
 
 def under_load(
-    asking: Asking, plans: Plans, expected: Foresight, capacity: LoadTest, work: Workload
+    asking: Asking, plans: Plans, expected: Foresight | None, capacity: LoadTest, work: Workload
 ) -> tuple[LoadResult | None, str]:
     """Run the open loop at the plan's rate or a lower one that is sustained; else say why not.
 
     Args:
         asking: the server and the questions.
         plans: what to compare with.
-        expected: what the estimate has for this machine.
+        expected: what the estimate has for this machine, if it has something.
         capacity: a closed loop with all slots busy.
         work: mean size of the requests.
 
@@ -160,7 +160,10 @@ def under_load(
     test = tests[-1] if sustained is None else sustained
     streamed = asking.at(test.asked_per_s, stream=True)
     p95 = test.latency_ms(0.95)
-    predicted = expected.p95_ms(test.asked_per_s)
+    predicted = None if expected is None else expected.p95_ms(test.asked_per_s)
+    most = None
+    if expected is not None:
+        most = Prediction(expected.requests_per_s, capacity.requests_per_s)
     here, there = _servers(plans, expected, None if sustained is None else test.asked_per_s, work)
     dollars, planned_dollars = _usd_per_1000(plans, test)
     return LoadResult(
@@ -178,7 +181,7 @@ def under_load(
         capacity_per_s=capacity.requests_per_s,
         queue_p95_ms=_queue_p95_ms(capacity, test.asked_per_s, plans.run.slots),
         p95_ms=None if predicted is None else Prediction(predicted, p95),
-        capacity=Prediction(expected.requests_per_s, capacity.requests_per_s),
+        capacity=most,
         planned_per_s=plans.planned_per_s,
         latency_p99_ms=test.latency_ms(0.99),
         first_token_ms=() if streamed is None else _quantiles(streamed.first_token_ms),
@@ -240,7 +243,7 @@ def _quantiles(of: Callable[[float], float]) -> tuple[float, ...]:
 
 
 def _servers(
-    plans: Plans, expected: Foresight, sustained: float | None, work: Workload
+    plans: Plans, expected: Foresight | None, sustained: float | None, work: Workload
 ) -> tuple[int | None, int | None]:
     """Return how many servers hold the plan's rate: like this machine, and of the planned offer.
 
@@ -251,7 +254,7 @@ def _servers(
     total = plans.planned_per_s * plans.count
     here = math.ceil(total / sustained - 1e-9)
     run = plans.planned_run
-    if plans.offer is None or run is None:
+    if plans.offer is None or run is None or plans.card is None or expected is None:
         return here, None
     full = answers_per_s(plans.card, plans.offer, work, run) / (run.utilisation or 1.0)
     each = sustained * full / expected.requests_per_s.mean
@@ -389,21 +392,25 @@ def try_server(asking: Asking, plans: Plans, concurrency: int) -> Trial:
         plans.task,
         plans.strategy,
     )
-    expected = foresee(plans.card, local_offer(), work, plans.run, calibration(plans.cache_dir))
-    answer_ms = None
-    if concurrency == 1:
-        answer_ms = Prediction(expected.answer_ms, 1000 * closed.mean_seconds)
-        if not busy:
-            _remember(closed, work, plans)
+    expected, answer_ms = None, None
+    if plans.card is not None:
+        machine = calibration(plans.cache_dir)
+        expected = foresee(plans.card, local_offer(), work, plans.run, machine)
+        if concurrency == 1:
+            answer_ms = Prediction(expected.answer_ms, 1000 * closed.mean_seconds)
+            if not busy:
+                _remember(closed, work, plans.card, plans)
     load, note = None, ""
     if asking.seconds:
         capacity = _capacity(asking, closed)
         load, note = under_load(asking, plans, expected, capacity, work)
-    memory = _memory(group, plans, work)
+    memory = None if plans.card is None else _memory(group, plans.card, plans.run, work)
     return Trial(closed, answer_ms, others, busy, load, note, memory)
 
 
-def _memory(process_id: int, plans: Plans, work: Workload) -> Prediction | None:
+def _memory(
+    process_id: int, card: ModelCard, run: ServingSetting, work: Workload
+) -> Prediction | None:
     """Return what the server's processes hold beside what a plan counts with at most.
 
     None on a GPU, whose memory is another, and where the system does not tell.
@@ -415,14 +422,14 @@ def _memory(process_id: int, plans: Plans, work: Workload) -> Prediction | None:
         held = sum(one.memory_info().rss for one in (server, *server.children(recursive=True)))
     except psutil.Error:
         return None
-    most = server_gib(plans.card, work, plans.run)
+    most = server_gib(card, work, run)
     return Prediction(Interval(most, 0.0, most, "what a plan counts with"), held / 2**30)
 
 
-def _remember(closed: LoadTest, work: Workload, plans: Plans) -> None:
+def _remember(closed: LoadTest, work: Workload, card: ModelCard, plans: Plans) -> None:
     """Let the answers speak for this machine from now on."""
     seconds, machine = closed.mean_seconds, calibration(plans.cache_dir)
-    card, run = plans.card, plans.run
+    run = plans.run
     served = ServedHere(
         engine=run.engine,
         model=card.name,

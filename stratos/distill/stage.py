@@ -48,7 +48,7 @@ def distill(config: Config, plan: Plan, corpus: Corpus, context: Context) -> Stu
     context.ledger.cut_at_usd = None
     chosen = named(config.students, plan.student)
     if chosen.kind != LM:
-        from stratos.distill.kinds import train_kind
+        from stratos.distill.kind_training import train_kind
 
         return train_kind(config, chosen, corpus, context)
     check_machine(config.trainer)

@@ -15,6 +15,7 @@ from typing import Any
 
 from stratos.evaluate.metrics import mean
 from stratos.evaluate.scores import by_slice, confusion, field_shares, objects_of
+from stratos.models.kinds.learnt_rows import MOST_ROWS, training_items
 from stratos.records import Interval, ModelScore, SliceScore
 from stratos.tasks.base import Item, Score, Task
 from stratos.tasks.objects import Path as FieldPath
@@ -22,8 +23,6 @@ from stratos.tasks.objects import as_key, fields_of, nested, written
 
 FITTING = "fitting the free baselines"
 """What a stage says while it does that."""
-MOST_ROWS = 20_000
-"""Items that a classifier learns from, and rows of a file that any baseline does."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +42,9 @@ def free_baselines(
 ) -> list[Baseline]:
     """Score what needs no model: the most frequent answer, the nearest row, a classifier.
 
-    Where all answers are JSON objects, the most frequent value and the classifier are taken of each
-    field by itself; a field with too many values for the classifier takes the nearest row's.
+    Where all answers are JSON objects, the classifier is taken of each field by itself, and so is
+    the most frequent value, unless one whole object is right more often on the training items. A
+    field with too many values for the classifier takes the nearest row's.
 
     Args:
         task: reads and compares the answers.
@@ -58,7 +58,7 @@ def free_baselines(
     tick()
     nearest = task.lookup(train, items)
     found = [
-        ("majority", "the most frequent answer", _each_field(answers, len(items), _most_frequent)),
+        ("majority", "the most frequent answer", [_majority(task, answers)] * len(items)),
         ("lookup", "the nearest training item", nearest),
     ]
     linear = _linear(train, answers, items, nearest, tick)
@@ -90,6 +90,19 @@ def _linear(
 
     made = _each_field(answers, len(items), answer)
     return made if learnt else None
+
+
+def _majority(task: Task, answers: Sequence[str]) -> str:
+    """Return the answer that is right most often on the training items, whole or by field.
+
+    No constant is right more often than the most frequent answer. Where no answer is frequent, the
+    most frequent value of each field is as good, and says more.
+    """
+    [(whole, n_whole)] = Counter(answers).most_common(1)
+    [by_field] = _each_field(answers, 1, _most_frequent)
+    form = task.normal(by_field)
+    n_by_field = sum(task.normal(answer) == form for answer in answers)
+    return whole if n_whole > max(1, n_by_field) else by_field
 
 
 def _most_frequent(path: FieldPath, values: Sequence[str], n: int) -> list[str]:
@@ -193,15 +206,6 @@ def labelled_rows(task: Task) -> list[Item]:
     if held is None:
         return rows
     return [item for item in rows if held.leak(item, task.completion(item)) is None]
-
-
-def training_items(corpus_path: Path) -> list[Item]:
-    """Read the items of a corpus file."""
-    import pyarrow.parquet
-
-    columns = ["id", "slice", "question", "rationale", "answer"]
-    table = pyarrow.parquet.read_table(corpus_path, columns=columns)
-    return [Item(**row) for row in table.to_pylist()]
 
 
 def _exactly(row: SliceScore) -> Interval:

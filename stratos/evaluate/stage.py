@@ -44,8 +44,8 @@ from stratos.evaluate.baselines import FITTING, chance, free_baselines, labelled
 from stratos.evaluate.read_log import note_reads
 from stratos.evaluate.scores import against, by_slice, compare, confusion, field_shares
 from stratos.evaluate.verdict import against_logged
-from stratos.models.kinds.choice import calibration_error
-from stratos.models.students import starts_from_model
+from stratos.models.kinds.cross_validation import calibration_error
+from stratos.models.students import better_student
 from stratos.records import (
     Corpus,
     ModelCard,
@@ -62,10 +62,6 @@ from stratos.teachers.answer_limit import AnswerLimit
 from stratos.teachers.evaluation_budget import n_allowed, pace_of
 from stratos.teachers.prompting import prompting
 
-_NOISE_TOKENS = 64
-"""Longest answer of an untouched student of random weights. It writes noise until it is stopped,
-so that more room would cost minutes and change nothing; a pretrained one gets the student's."""
-
 
 def evaluate(
     config: Config,
@@ -75,11 +71,12 @@ def evaluate(
     student: Student,
     context: Context,
 ) -> Scorecard:
-    """Score student, untouched student, teacher and baselines on the test split.
+    """Score student, teacher, baselines and, of a pretrained student, its untouched twin.
 
     The student answers `evaluate.n_items` items; teacher and untouched student a random part of
     them (the smaller part within the larger), so that they can be compared item by item; the
-    teacher as many as money and time allow. All of the student's answers lie in
+    teacher as many as money and time allow. No ratio to a teacher is stated of whose answers too
+    many were cut short. All of the student's answers lie in
     `evaluate/answers.jsonl` of the run folder, those of all models side by side in
     `evaluate/examples.jsonl`.
 
@@ -98,7 +95,9 @@ def evaluate(
     n_teacher = n_allowed(config, probe.of_teacher(plan.teacher))
     shared = _subset(items, max(n_teacher, options.n_untouched_items), config.seed)
     teacher_items = shared[:n_teacher]
-    untouched_items = shared[: options.n_untouched_items] if student.is_lm else []
+    # Random weights write noise, whose score says nothing.
+    starts_from_model = student.is_lm and named(config.students, plan.student).path is not None
+    untouched_items = shared[: options.n_untouched_items] if starts_from_model else []
     schemas = schemas_of(config, corpus, items, context)
     side_test = task.side_test(items, config.seed)
     beside = [] if side_test is None else side_test.items
@@ -126,7 +125,7 @@ def evaluate(
         by_untouched = ask(
             Path(student.untouched_path),
             untouched_items,
-            max_new_tokens=_untouched_tokens(config, plan),
+            max_new_tokens=options.max_new_tokens,
             tick=ticks.part("untouched student", len(untouched_items)),
         )
     context.log(_exact("untouched", by_untouched))
@@ -166,7 +165,9 @@ def evaluate(
     if by_teacher.items:
         scores.append(_teacher_score(config, probe, plan, by_teacher))
         compared.append(versus(scores[-1], by_teacher.items, by_teacher.scores))
-        comparison = compare([of_student[item.id] for item in by_teacher.items], by_teacher.scores)
+        if not scores[-1].is_cut_short:
+            asked_both = [of_student[item.id] for item in by_teacher.items]
+            comparison = compare(asked_both, by_teacher.scores)
     scores += [*(one.score for one in free), chance(task, items)]
     if not any(score.exact for score in by_student.scores):
         context.warn(_nothing_learnt(config, corpus, student, by_student))
@@ -210,26 +211,22 @@ def _nothing_learnt(config: Config, corpus: Corpus, student: Student, answers: A
         f"{counted(corpus.n_items, 'training item', spec=',')} (more rows, or strategy.n_items)",
         f"{counted(student.train_tokens, 'token', spec=',')} of training (trainer.max_tokens)",
     ]
-    if any(one.name == student.name and one.path is None for one in config.students):
-        causes.append(f"its random weights ({starts_from_model(config)})")
+    chosen = named(config.students, student.name)
+    if chosen.path is None and student.is_lm:
+        causes.append("its random weights")
     if n_cut:
         cut = counted(n_cut, "answer", spec=",")
         causes.append(f"{cut} as long as allowed (evaluate.max_new_tokens)")
     return (
         f"{student.name} answered none of {counted(len(answers.items), 'test item', spec=',')} "
-        f"right, so it shows no learning. Likely causes: {', '.join(causes)}."
+        f"right, so it shows no learning. Likely causes: {', '.join(causes)}. What may help: "
+        f"{better_student(config, chosen)}."
     )
 
 
 def _subset(items: Sequence[Item], n: int, seed: int) -> list[Item]:
     """Draw `n` items at random, without replacement (all of them where there are no more)."""
     return random.Random(seed).sample(list(items), min(n, len(items)))
-
-
-def _untouched_tokens(config: Config, plan: Plan) -> int:
-    longest = config.evaluate.max_new_tokens
-    is_random = named(config.students, plan.student).path is None
-    return min(_NOISE_TOKENS, longest) if is_random else longest
 
 
 def _ask_planned_teacher(

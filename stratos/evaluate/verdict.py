@@ -36,6 +36,9 @@ class Verdict:
     headline: str = ""
     """What a reader has to know first, in one line: that a baseline is as good as the student, or
     better; "" where the student is better than all that is spoken of."""
+    against_free: str = ""
+    """The same of what needs no model; "" where the student is better than it, or is ahead and too
+    few items prove it."""
 
 
 def verdict(scorecard: Scorecard) -> Verdict | None:
@@ -56,7 +59,10 @@ def verdict(scorecard: Scorecard) -> Verdict | None:
     equals = [one for one in spoken if _outcome(one) != "better"]
     # What makes every model needless comes before what is better at a price.
     leads = next((one for one in equals if one.role in able), equals[0] if equals else None)
-    return Verdict(text, outcome, "" if leads is None else _headline(leads, able))
+    against_free = ""
+    if free is not None and _outcome(free) != "better" and not _leads_unproven(free):
+        against_free = _headline(free, able)
+    return Verdict(text, outcome, "" if leads is None else _headline(leads, able), against_free)
 
 
 def _stands_in(versus: Versus, scorecard: Scorecard) -> bool:
@@ -130,10 +136,9 @@ def _advice(best: Versus, is_one_of_two: bool, able: Set[str]) -> str:
             "" if outcome == "worse" else " More rows may show a difference."
         )
     if best.role in FREE_ROLES:
-        return (
-            "The student is not significantly better than no model: it needs more rows or more "
-            "training."
-        )
+        is_worse = outcome == "worse"
+        than = "worse than" if is_worse else "not significantly better than"
+        return f"The student is {than} no model: it needs more rows or more training."
     if best.role == "teacher":
         is_worse = outcome == "worse"
         told = "The teacher is better" if is_worse else "The difference is not significant"

@@ -11,16 +11,20 @@ import tempfile
 from collections.abc import Sequence
 from contextlib import redirect_stderr, suppress
 from dataclasses import replace
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from stratos.config import MIN_CONTEXT, Config, StudentConfig
+from stratos.core.conf import shipped_choices
+from stratos.core.counted import listed
 from stratos.core.digest import digest_of, digest_of_code, files_in
 from stratos.core.errors import ConfigError
 from stratos.core.hub import cached_folder, cached_weights, config_file, location
 from stratos.core.reasons import Because, Reason
-from stratos.models.kinds.suits import LM, has_weights
+from stratos.models.kinds.suits import LM, has_weights, kinds_for
 from stratos.models.pretrained import (
     load_model,
     load_tokenizer,
@@ -135,7 +139,6 @@ def unpack(weights: Weights, folder: Path) -> None:
         shutil.rmtree(staged, ignore_errors=True)
 
 
-_EXAMPLE = "smollm2_135m"
 _LOADING = {"probe", "distill", "evaluate"}
 """Stages that load the weights of a student."""
 
@@ -208,15 +211,58 @@ def _why_not_folder(folder: str, is_loaded: bool) -> Reason | None:
     return None if reason is None else Unusable(folder, reason)
 
 
-def starts_from_model(config: Config) -> str:
-    """Say how to name a student that starts from a model, and what brings its weights here."""
-    others = [one for one in config.students if one.kind == LM and one.path is not None]
-    here = next((one for one in others if is_here(one)), None)
-    one = here or next(iter(others), None)
-    if one is None:
-        return f"a student that starts from a model: student={_EXAMPLE}, or one from a folder"
-    how = "" if here is not None else f" ({not_here(one)})"
-    return f"a student that starts from a model: student={one.name}{how}"
+def better_student(config: Config, student: StudentConfig) -> str:
+    """Say which student may learn what one did not, and what brings its weights here.
+
+    For labels the kinds that are trained in seconds; else the smallest language model that starts
+    from weights and is larger, first of those on this machine.
+
+    Args:
+        config: the run's config, whose own students come first.
+        student: the one that learnt nothing.
+    """
+    if student.kind == LM and (kinds := kinds_for(config.task)):
+        return f"student=auto, which measures {listed(kinds)} in seconds"
+    own = [one for one in config.students if one.kind == LM and one.path is not None]
+    size = student.facts.get("n_params", 0)
+    larger = [
+        one
+        for one in (*own, *_shipped())
+        if student.path is None or one.facts.get("n_params", 0) > max(1, size)
+    ]
+    if not larger:
+        return "another student (--help student lists them)"
+    found = next((one for one in larger if is_here(one)), larger[0])
+    how = "" if is_here(found) else f" ({not_here(found)})"
+    what = "a student that starts from a model" if student.path is None else "a larger student"
+    return f"{what}: student={found.name}{how}"
+
+
+def what_may_help(config: Config, student: StudentConfig) -> str:
+    """Say what may make a student better that learnt too little, with what to type."""
+    cures = [better_student(config, student)]
+    if config.task.has_rows:
+        cures.append("more labelled rows")
+    cures.append("a longer training (trainer.max_tokens)")
+    return f"What may help: {'; '.join(cures)}."
+
+
+@cache
+def _shipped() -> tuple[StudentConfig, ...]:
+    """Return the shipped language models that start from weights, smallest first."""
+    raw = [yaml.safe_load(path.read_text()) for path in shipped_choices("student").values()]
+    models = [
+        StudentConfig(
+            name=one["name"],
+            path=one["path"],
+            facts=one["facts"],
+            package=one.get("package"),
+            gguf=one.get("gguf"),
+        )
+        for one in raw
+        if one.get("kind", LM) == LM and one.get("path") and one.get("facts")
+    ]
+    return tuple(sorted(models, key=lambda one: one.facts["n_params"]))
 
 
 def content_of(config: Config, student: StudentConfig) -> dict[str, str]:

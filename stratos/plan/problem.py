@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeVar
 from stratos.config import LimitsConfig, ObjectiveConfig, PlanConfig
 from stratos.core import reasons
 from stratos.plan.option import Caps, Egress, Mix, Option, Place, Served
-from stratos.records import Assumption, Interval, ModelCard, RoleChoice
+from stratos.records import Assumption, Interval, ModelCard, RoleChoice, pair
 from stratos.synthesize.choice import Reason
 from stratos.synthesize.strategy import Strategy
 
@@ -85,7 +85,7 @@ class Candidate:
     @property
     def name(self) -> str:
         """Short name, by which ties are broken too."""
-        return f"{self.teacher} → {self.student} by {self.strategy}"
+        return pair(self.teacher, self.student, self.strategy)
 
     @property
     def is_known(self) -> bool:

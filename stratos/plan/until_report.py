@@ -13,7 +13,7 @@ from stratos.config import Config
 from stratos.core.by_name import named
 from stratos.core.formats import about
 from stratos.distill.recipe import optimizer_of
-from stratos.estimate.cards import TrainingJob, Workload, adapter_params, card_of_student
+from stratos.estimate.cards import TrainingJob, adapter_params, card_of_student
 from stratos.estimate.fleet import Calibration
 from stratos.estimate.hours import generate, train
 from stratos.plan.option import BYTES_PER_TOKEN
@@ -32,8 +32,6 @@ _SAID = {
     "evaluate": "comparison",
     "deploy": "trial of the server",
 }
-_NOISE_TOKENS = 64
-"""An untouched student of random weights writes as much as it may."""
 _START_S = 15.0
 """Seconds of a server from its start to its first answer, and of models that are loaded."""
 _START_OF_KIND_S = 3.0
@@ -178,14 +176,13 @@ class _Here:
         n_items = options.n_items
         if self._config.task.has_rows:
             n_items = min(n_items, self._config.task.n_test)
-        untouched = min(options.n_untouched_items, n_items)
-        longest = _NOISE_TOKENS if self._student.path is None else work.answer_tokens
-        noise = Checks(untouched, Workload(work.prompt_tokens, longest))
-        parts = (self._written(self._card, Checks(n_items, work)), self._written(self._card, noise))
-        known = [one for one in parts if one is not None]
-        if len(known) < len(parts):
+        starts_from_model = self._student.path is not None
+        untouched = min(options.n_untouched_items, n_items) if starts_from_model else 0
+        written = self._written(self._card, Checks(n_items + untouched, work))
+        if written is None:
             return None
-        return sum(known) + 2 * _START_S / 3600 + self.tested * self._all_answers()
+        starts = (1 + starts_from_model) * _START_S / 3600
+        return written + starts + self.tested * self._all_answers()
 
     def _trial(self) -> float | None:
         options = self._config.deploy

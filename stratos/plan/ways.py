@@ -85,7 +85,7 @@ def unweighted_slices(probe: Probe, name: str) -> Reason | None:
 
     None where it does.
     """
-    probed = next((teacher for teacher in probe.teachers if teacher.teacher == name), None)
+    probed = next((teacher for teacher in probe.asked if teacher.teacher == name), None)
     if probed is None or len(probed.exact_by_slice) < 2:
         return None
     if share := _not_asked(probe, probed):
@@ -123,7 +123,7 @@ def hosted_ways(config: Config, probe: Probe, plan: Plan) -> tuple[Way, ...]:
 
     An endpoint of the user's own has no price by the token, and is paid for otherwise.
     """
-    probed = [*probe.teachers]
+    probed = [*probe.asked]
     if probe.logged is not None and all(one.logged is None for one in probed):
         probed.append(probe.logged)
     ways = [_hosted(config, probe, one, plan) for one in probed if is_hosted(one.card)]
@@ -184,7 +184,7 @@ def prompt_ways(config: Config, probe: Probe) -> Iterator[Way]:
     not taken on, so that these ways have no price.
     """
     first = config.task.prompts[0]
-    for probed in probe.teachers:
+    for probed in probe.asked:
         tried = {trial.prompt: trial for trial in probed.trials}
         names = {first, probed.prompt}
         if not is_hosted(probed.card) or probed.prompt == first or not names <= {*tried}:
@@ -267,7 +267,7 @@ def open_ways(
         catalog: the offers.
         machine: the measurement of this machine, for local offers.
     """
-    if config.traffic.requests_per_day is None or not probe.teachers:
+    if config.traffic.requests_per_day is None or not probe.asked:
         return ()
     market = open_market(catalog, config.cloud, False)
     fleet = Fleet.of([device_of(kind, machine) for kind in market.kinds])
@@ -293,8 +293,8 @@ def open_ways(
 
 def _open_models(config: Config, probe: Probe) -> Iterator[tuple[ModelCard, Interval, Workload]]:
     """Yield the models with what is known of their accuracy, and the size of their answers."""
-    works = [_work(config, probe, one) for one in probe.teachers if one.n_items]
-    for one in probe.teachers:
+    works = [_work(config, probe, one) for one in probe.asked if one.n_items]
+    for one in probe.asked:
         if not is_hosted(one.card) and one.n_items:
             yield one.card, one.exact, _work(config, probe, one)
     seen = {one.student: one.exact for one in probe.students}

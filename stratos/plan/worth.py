@@ -135,7 +135,7 @@ def why_no_verdict(config: Config, probe: Probe) -> Reason | None:
     """
     if config.traffic.requests_per_day is None:
         return None
-    names = tuple(teacher.teacher for teacher in probe.teachers)
+    names = tuple(teacher.teacher for teacher in probe.asked)
     return NonePriced(names) if names else NoneProbed()
 
 

@@ -30,7 +30,7 @@ from stratos.core.foreign import cause
 from stratos.core.intervals import wilson
 from stratos.evaluate.baselines import FITTING, free_baselines, labelled_rows
 from stratos.models.kinds.suits import LM
-from stratos.probe.kinds import in_words, probe_kinds
+from stratos.probe.kind_probes import in_words, probe_kinds
 from stratos.probe.questioning import ERROR, listed, looks, undecided
 from stratos.probe.teacher_evaluation import TeacherEvaluation
 from stratos.records import Complexity, Interval, Measure, Probe, StudentProbe, TeacherProbe

@@ -23,11 +23,18 @@ class KindsReached(Reason):
             reached = (f"{one.student} {percent(one.accuracy.mean)}" for one in others)
             text += f", {', '.join(reached)}"
         text += f" by cross-validation on {rows}."
-        if (more := best.more) is not None:
-            low, high = (max(0.0, 100 * (end - found.mean)) for end in (more.low, more.high))
+        if best.gain is not None:
+            low, high = (100 * end for end in best.gain)
             text += f" {2 * best.n_rows:,} rows would bring {low:.0f} to {high:.0f} points."
         return text
 
 
 def _ends(low: float, high: float) -> str:
     return f"{100 * low:.0f} to {100 * high:.0f}"
+
+
+class CannotTag(Reason):
+    """A tagger does not do the task."""
+
+    why: str
+    says = "A tagger does not do this task: {why}."

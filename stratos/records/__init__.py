@@ -51,6 +51,7 @@ from stratos.records.of_plan import (
     WhatIf,
     Worth,
     own_clouds,
+    pair,
 )
 from stratos.records.of_probe import (
     AnswerSpread,

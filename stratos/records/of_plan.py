@@ -13,6 +13,11 @@ NO_TEACHER = "none"
 """Name of the teacher of a run that has none."""
 
 
+def pair(teacher: str, student: str, strategy: str) -> str:
+    """Return what is taken together, in a few words."""
+    return student if teacher == NO_TEACHER else f"{teacher} → {student} by {strategy}"
+
+
 @dataclass(frozen=True)
 class Way:
     """A way to have the task's requests answered: the planned student, or another model."""
@@ -343,9 +348,7 @@ class Plan:
     @property
     def pair(self) -> str:
         """What it chose, in a few words."""
-        if self.teacher == NO_TEACHER:
-            return self.student
-        return f"{self.teacher} → {self.student} by {self.strategy}"
+        return pair(self.teacher, self.student, self.strategy)
 
     @property
     def servers_usd_per_day(self) -> float:

@@ -74,10 +74,13 @@ class KindProbe:
     ms_per_answer: float
     """Of one text alone on one core of this machine, median."""
     n_params: int
-    curve: tuple[tuple[int, float], ...] = ()
-    """Learning curve: rows learnt, and accuracy; of the most accurate kind alone."""
-    more: Interval | None = None
-    """Accuracy expected at twice the rows; None where the curve does not tell."""
+    curve: tuple[tuple[float, float], ...] = ()
+    """Learning curve: rows learnt, and accuracy; of the best kind alone."""
+    fields: dict[str, float] = field(default_factory=dict)
+    """Of a tagger: share of the rows in which each field is right."""
+    gain: tuple[float, float] | None = None
+    """95% interval of what twice the rows would add to the accuracy; None where that was not
+    measured."""
 
 
 @dataclass(frozen=True)
@@ -245,6 +248,11 @@ class Probe:
     shares: dict[str, float] = field(default_factory=dict)
     """Share of each slice among the validation rows, as requests come; empty without rows. A task
     of one slice has none."""
+
+    @property
+    def asked(self) -> tuple[TeacherProbe, ...]:
+        """The teachers that there are."""
+        return tuple(one for one in self.teachers if not one.is_nobody)
 
     def of_kind(self, student: str) -> KindProbe | None:
         """Return what a student showed that is no language model; None of any other."""

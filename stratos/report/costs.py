@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import Any
 
 from stratos.ledger.lines import BadLine, Line, Reserve, Settled, Stated, Totals, read
-from stratos.records import Plan, RoleChoice
+from stratos.records import NO_TEACHER, Plan, RoleChoice
 
 ROLES = ("teacher", "train", "serve")
 
@@ -81,7 +81,12 @@ def cost_rows(
     for spend in spends:
         spent[spend.role if spend.role in (*ROLES, "egress") else "other"] += spend.usd
     rows = []
-    for role in ROLES:
+    roles: tuple[str, ...] = ROLES
+    if plan is not None and plan.teacher == NO_TEACHER:
+        roles = ("train", "serve")
+        seconds["train"] += seconds["teacher"]  # the probe measured students
+        stages["train"] = stages["teacher"] + stages["train"]
+    for role in roles:
         choices = plan.roles_of(role) if plan else ()
         hours = seconds[role] / 3600
         price = _usd_per_hour(choices)

@@ -277,7 +277,7 @@ def next_steps(
 
 def _longer(run_dir: Path, pilot: Pilot | None, plan: Plan, student: Student) -> Iterator[Step]:
     """A longer training, along the learning curve of this one and of the pilot's."""
-    if student.validation_exact < LEAST_SHOWN or not student.train_tokens:
+    if student.validation_exact < LEAST_SHOWN or not student.train_tokens or _overfits(student):
         return
     points = _measured(student)
     points += [
@@ -300,6 +300,21 @@ def _longer(run_dir: Path, pilot: Pilot | None, plan: Plan, student: Student) ->
                 {"trainer.max_tokens": str(tokens), "trainer.max_epochs": "-1"},
             ),
         )
+
+
+def _overfits(student: Student) -> bool:
+    """Return whether validation got worse at the end while the training loss went on falling."""
+    measured = [(one.exact, one) for one in student.curve if one.exact is not None]
+    if len(measured) < 2:
+        return False
+    *before, (exact, last) = measured
+    most, best = max(before, key=lambda pair: pair[0])
+    is_likelier = (
+        best.validation_loss is not None
+        and last.validation_loss is not None
+        and last.validation_loss < best.validation_loss
+    )
+    return exact < most and last.loss < best.loss and not is_likelier
 
 
 def _measured(student: Student) -> list[Measured]:
@@ -347,7 +362,7 @@ def _teachers(probe: Probe | None, plan: Plan) -> Iterator[Step]:
     """Another teacher, where the student learns from what a teacher can do."""
     if probe is None:
         return
-    rates = {one.teacher: one.exact for one in probe.teachers}
+    rates = {one.teacher: one.exact for one in probe.asked}
     ours = rates.get(plan.teacher)
     better = [
         (exact, name)

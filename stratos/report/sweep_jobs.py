@@ -243,8 +243,8 @@ def reached_by(job: Job) -> str:
     if plan is not None:
         return f"planned {usd(plan.usd)}"
     probe: Probe | None = job.records.get("probe")
-    if probe is not None and probe.teachers:
-        best = max(probe.teachers, key=lambda one: one.exact.mean)
+    if probe is not None and probe.asked:
+        best = max(probe.asked, key=lambda one: one.exact.mean)
         return f"teacher {best.teacher} {percent(best.exact.mean)} of its items"
     return ""
 

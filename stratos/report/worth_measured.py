@@ -64,7 +64,7 @@ def _beaten_by_shares(scorecard: Scorecard, probe: Probe) -> dict[str, Reason]:
     assert student is not None
     ours = by_shares({row.slice: row.exact for row in student.slices}, probe.shares)
     better: dict[str, Reason] = {}
-    for probed in probe.teachers:
+    for probed in probe.asked:
         parts = probed.exact_by_slice
         if teacher is not None and teacher.name == probed.teacher:
             parts = {row.slice: row.exact for row in teacher.slices}

@@ -77,7 +77,7 @@ def outcome(record: Any) -> str:
 
 @outcome.register
 def _(probe: Probe) -> str:
-    parts = [_teacher(one) for one in probe.teachers if not one.is_nobody]
+    parts = [_teacher(one) for one in probe.asked]
     if (best_kind := probe.best_kind) is not None:
         accuracy = percent(best_kind.accuracy.mean)
         rows = counted(best_kind.n_rows, "row", spec=",")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from stratos.core.extensions import extensions, load
+from stratos.core.extensions import extensions, load, room_configs
 from stratos.ledger.book import TEACHER
 from stratos.records import (
     Corpus,
@@ -21,6 +21,11 @@ from stratos.run.resume import Stage
 CHOICES = {"plan": ("teacher", "prompt", "max_tokens", "student", "strategy")}
 """All that matters of a plan until its prices do: a new limit that changes none of them trains
 nothing again."""
+
+LEARNT = tuple(
+    f"{group}.{key}" for group, room in room_configs().items() for key in room.validation_keys
+)
+"""Keys of rooms that decide which validation rows a student of a kind may learn."""
 
 PROBE = Stage(
     name="probe",
@@ -39,6 +44,8 @@ PROBE = Stage(
         "complexity",
         "evaluate.max_new_tokens",
         "limits.probe_usd",
+        "seed",
+        *LEARNT,
     ),
     remembers=("cut_at_usd",),
     own_limit="probe_usd",
@@ -149,6 +156,7 @@ DISTILL = Stage(
         "evaluate.max_new_tokens",
         "evaluate.batch_size",
         "seed",
+        *LEARNT,
     ),
     after=("plan", "synthesize"),
     only=CHOICES,

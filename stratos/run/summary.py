@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from stratos.config import Config
+from stratos.core.by_name import named
 from stratos.core.counted import counted
 from stratos.core.formats import (
     at_least,
@@ -27,6 +28,8 @@ from stratos.core.formats import (
 from stratos.evaluate.format_verdict import said as said_of_format
 from stratos.evaluate.read_log import said
 from stratos.evaluate.verdict import accuracy_as_served, against_logged, verdict
+from stratos.models.kinds.suits import LM
+from stratos.models.students import what_may_help
 from stratos.records import (
     Corpus,
     Deployment,
@@ -104,6 +107,27 @@ def show(console: Console, config: Config, records: Mapping[str, Any], ledger: P
     if "report" in records:
         say(f"Report  {records['report'].path}")
     say(f"Records {config.run_dir}")
+    if told := not_worth_serving(config, records):
+        say(told, style=_STYLES["worse"])
+
+
+def not_worth_serving(config: Config, records: Mapping[str, Any]) -> str:
+    """Return as the last words of a run that what is free does as well, and what may change that.
+
+    "" where the student is better, and of a kind that is trained in seconds: it is as free.
+    """
+    scorecard: Scorecard | None = records.get("evaluate")
+    plan: Plan | None = records.get("plan")
+    found = None if scorecard is None else verdict(scorecard)
+    if found is None or not found.against_free or plan is None:
+        return ""
+    student = named(config.students, plan.student)
+    if student.kind != LM:
+        return ""
+    return (
+        f"Do not serve this student: {found.against_free[:1].lower()}{found.against_free[1:]}. "
+        f"{what_may_help(config, student)}"
+    )
 
 
 def _worth(config: Config, records: Mapping[str, Any]) -> Worth | None:
@@ -260,19 +284,22 @@ def _accuracy(records: Mapping[str, Any]) -> tuple[str | Table | Text, ...]:
     if scorecard is None:
         if probe is None:
             return ()
-        n_cut = [one.n_truncated for one in probe.teachers]
+        n_cut = [one.n_truncated for one in probe.asked]
         table = _accuracy_table([], any(n_cut))
+        for kind in probe.kinds:
+            table.add_row(*_cells(kind.student, kind.accuracy, kind.n_rows))
         for baseline in probe.baselines:
             table.add_row(*_score_row(baseline, [], any(n_cut)))
-        for one in probe.teachers:
+        for one in probe.asked:
             at_most = "at most " if one.logged is not None else ""
             name, mean, *more = _cells(
                 f"teacher ({one.card.name if at_most else one.teacher})", one.exact, one.n_items
             )
             cut = [str(one.n_truncated)] if any(n_cut) else []
             table.add_row(name, f"{at_most}{mean}", *more, *cut)
-        doubtful = [f"teacher ({one.teacher})" for one in probe.teachers if one.is_cut_short]
-        return "Exact match on validation items", table, *_doubts(doubtful)
+        doubtful = [f"teacher ({one.teacher})" for one in probe.asked if one.is_cut_short]
+        by = "by cross-validation" if probe.kinds else "on validation items"
+        return f"Exact match {by}", table, *_doubts(doubtful)
     scores = [score for role in _ROLES if (score := scorecard.score(role)) is not None]
     slices = [one.slice for one in scores[-1].rows if one.slice != "all"] if scores else []
     are_cut = any(score.n_truncated for score in scores)

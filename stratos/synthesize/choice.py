@@ -30,10 +30,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
+from math import floor
 from typing import Literal
 
 from stratos.config import ComplexityConfig
 from stratos.core.counted import counted, cut_short
+from stratos.core.intervals import n_above
 from stratos.records import Interval, TeacherProbe
 from stratos.synthesize.declared import leaves
 from stratos.synthesize.strategy import Strategy, Threshold
@@ -222,13 +224,32 @@ def _labels(teacher: TeacherProbe, strategy: Strategy, complexity: ComplexityCon
     measured = _measured(teacher)
     if complexity.strategies or covered.low >= least:
         return Verdict(True, evidence=f"{measured}: {strategy.name} may be taken.")
+    n_needed = n_above(covered.mean, least)
+    settled = "" if n_needed is None else f"; about {n_needed:,} validation items would settle it"
     return _not(
         Reason.COVERAGE,
         f"its answers may be right {covered.low:.3f} of the time, below min_coverage {least:g}"
-        f"{_cut(teacher)}",
+        f"{_cut(teacher)}{settled}",
         "teacher",
         f"{measured}, not certainly the {least:.0%} that {strategy.name} needs: its wrong answers "
-        "could not be told from its right ones.",
+        f"could not be told from its right ones. {_cure(teacher, strategy, least, n_needed)}",
+    )
+
+
+def _cure(teacher: TeacherProbe, strategy: Strategy, least: float, n_needed: int | None) -> str:
+    """Say what would have a teacher's labels taken: more labelled rows, or a lower threshold."""
+    anyway = (
+        f"strategy={strategy.kind} strategy.min_coverage={floor(100 * teacher.exact.low) / 100:g} "
+        "takes its labels as they are."
+    )
+    if n_needed is None:
+        is_open = straddles(teacher.exact, least)
+        better = "A better teacher would, or answers by hand."
+        return f"More rows would not settle it. {anyway if is_open else better}"
+    more = counted(max(1, n_needed - teacher.n_items), "more validation item", spec=",")
+    return (
+        f"With about {more} and as large a share right it would be taken: label more rows or raise "
+        f"task.validation_share, with probe.max_items={n_needed}. {anyway}"
     )
 
 

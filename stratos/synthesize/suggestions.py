@@ -76,14 +76,19 @@ def by_expected_gain(
     Returns:
         None where no student of the run is of such a kind, or no row has a gold label.
     """
-    from stratos.evaluate.baselines import MOST_ROWS, labelled_rows
+    from stratos.evaluate.baselines import labelled_rows
     from stratos.models.kinds.labels_of_teacher import Correction, TeacherRows
-    from stratos.models.kinds.rows import Rows, blocks_of, students_of_kinds
+    from stratos.models.kinds.learnt_rows import (
+        Rows,
+        blocks_of,
+        students_of_kinds,
+        validation_rows,
+    )
 
     students, task = students_of_kinds(config), config.task
     if not students or not task.has_labels or not rows:
         return None
-    gold = Rows.of([*labelled_rows(task), *task.items("validation", MOST_ROWS)])
+    gold = Rows.of([*labelled_rows(task), *validation_rows(config)])
     if not gold.texts:
         return None
     # A row without a label counts for nothing in the training, and is answered like the others.

@@ -373,6 +373,12 @@ class Task(ABC):
 
     has_labels: ClassVar[bool] = False
     """True if every answer is one of a set of labels, which are `all_labels`."""
+
+    @property
+    def has_objects(self) -> bool:
+        """True if every answer is a JSON object, as far as the first ones tell."""
+        return False
+
     has_rows: bool = False
     """True if the training items are the rows of a file: then `n_train` and `n_test` are written,
     and `items("train", n_train)` are all of them."""

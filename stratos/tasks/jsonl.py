@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from typing_extensions import override
 
+from stratos.core.errors import StratosError
 from stratos.core.reasons import Reason
 from stratos.tasks import chat
 from stratos.tasks.answers import AnswerText, states_answer
@@ -34,6 +35,10 @@ _OPTION = re.compile(r"^([A-Z])\) ", re.MULTILINE)
 """An option in a question, as `LabelledFiles` writes it."""
 _MOST_CHOICES = 10_000
 """Different answers that wrong choices are drawn from."""
+
+
+_N_FIRST = 32
+"""Training rows that tell what answers look like."""
 
 
 @dataclass(frozen=True)
@@ -119,6 +124,17 @@ class JsonlTask(LabelledFiles):
         if self.score(self.completion(item), item).exact < 1:
             return NotReadBack(item.answer)
         return None
+
+    @cached_property
+    @override
+    def has_objects(self) -> bool:
+        try:
+            items = self.items("train", _N_FIRST) if self.is_here else []
+        except (StratosError, OSError, ValueError):  # told where the rows are read to be used
+            return False
+        return bool(items) and all(
+            item.answer.lstrip().startswith("{") and not item.rationale for item in items
+        )
 
     @cached_property
     @override

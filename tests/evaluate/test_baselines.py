@@ -154,6 +154,19 @@ def test_objects_are_answered_field_by_field(tmp_path):
     assert found["majority"].fields["animal.legs"].mean == 1.0
 
 
+def test_the_most_frequent_answer_may_be_a_whole_object(tmp_path):
+    """Seen: {} is right for 15% of the rows, and no most frequent value of each field together."""
+    rows = [
+        {"question": f"{row['text']} {i}", "answer": "{}" if i % 6 == 0 else {"id": i, "n": i % 4}}
+        for i, row in enumerate(labelled(300))
+    ]
+    task = JsonlTask(write(tmp_path / "a.jsonl", rows))
+    items = task.items("test", 1000)
+    empty = sum(item.answer == "{}" for item in items) / len(items)
+    assert empty > 0.1
+    assert scores_of(task, labelled_rows(task), items)["majority"] == pytest.approx(empty)
+
+
 class Plain:
     """A task that scores no fields itself."""
 
@@ -179,6 +192,7 @@ def test_a_field_is_right_by_its_value_alone():
         ("linear", 91, 92, "open", "You need no model for this: it is free and answers at once. "),
         ("linear", 60, 90, "better", "The student is better than the best baseline."),
         ("majority", 5, 6, "open", "The student is not significantly better than no model: it"),
+        ("majority", 45, 6, "worse", "The student is worse than no model: it needs more rows"),
         ("teacher", 95, 70, "worse", "The teacher is better; the student saves the cost and"),
         ("teacher", 90, 91, "open", "The difference is not significant; the student saves the"),
         ("untouched", 95, 70, "worse", "Training made it worse: try more rows or other training"),
@@ -211,6 +225,25 @@ def test_a_baseline_that_is_as_good_is_the_headline(role, right, of_student, hea
     found = verdict(scorecard({role: right, "chance": 2}, of_student))
     assert found is not None
     assert found.headline.endswith(headline) and bool(found.headline) == bool(headline)
+
+
+@pytest.mark.parametrize(
+    ("rights", "of_student", "told"),
+    [
+        ({"majority": 15}, 0, "Majority answers 15.0%, the student 0.0%: the student is worse"),
+        (
+            {"lookup": 81, "teacher": 99},
+            67,
+            "item answers 81.0%, the student 67.0%: the student is worse",
+        ),
+        ({"linear": 60}, 65, ""),
+        ({"linear": 60, "teacher": 99}, 90, ""),
+    ],
+)
+def test_what_is_free_and_as_good_is_said_beside_a_better_teacher(rights, of_student, told):
+    found = verdict(scorecard(rights, of_student))
+    assert found is not None and told in found.against_free
+    assert bool(found.against_free) == bool(told)
 
 
 def test_of_two_as_good_the_headline_is_what_needs_no_model(snapshot: SnapshotAssertion):

@@ -30,8 +30,13 @@ from stratos.records import Scorecard, from_json, to_json
 from stratos.teachers.base import Question
 
 
+def pretrained(students) -> tuple[StudentConfig, ...]:
+    """Return the student as one that started from its untouched twin."""
+    return (StudentConfig("tiny", path=str(students[1])),)
+
+
 def run(folder: Path, students, *, config=None, context=None, plan=None) -> Scorecard:
-    config = config or tiny_config(folder)
+    config = config or tiny_config(folder, students=pretrained(students))
     (teacher,) = config.teachers
     return evaluate(
         config,
@@ -176,7 +181,8 @@ def test_the_untouched_student_is_asked_as_many_as_are_wanted(students, tmp_path
     options = EvaluateConfig(
         n_items=20, n_teacher_items=8, n_untouched_items=3, batch_size=16, max_new_tokens=2
     )
-    scorecard = run(tmp_path, students, config=tiny_config(tmp_path, evaluate=options))
+    config = tiny_config(tmp_path, evaluate=options, students=pretrained(students))
+    scorecard = run(tmp_path, students, config=config)
     assert scorecard.score("untouched").slice().n_items == 3
     rows = map(json.loads, Path(scorecard.examples_path).read_text().splitlines())
     roles = [set(row["scores"]) for row in rows]
@@ -269,23 +275,34 @@ def test_a_teacher_that_cannot_be_paid_leaves_the_student_scored(students, tmp_p
     assert "was asked 40 questions less: " in warnings[0]
 
 
-def test_an_untouched_student_of_random_weights_is_cut_short(students, tmp_path):
-    lengths = {}
-    for name, path in (("random", None), ("pretrained", students[1])):
-        (tmp_path / name).mkdir()
-        options = EvaluateConfig(n_items=20, n_teacher_items=4, batch_size=16, max_new_tokens=100)
-        student = StudentConfig(name="tiny", path=None if path is None else str(path))
-        config = tiny_config(tmp_path / name, students=(student,), evaluate=options)
-        scorecard = run(tmp_path / name, students, config=config)
-        lengths[name] = scorecard.score("untouched").output_tokens
-    assert lengths["random"] <= 20 * 64
-    assert lengths["pretrained"] > 20 * 64
+def test_random_weights_are_not_asked_for_their_noise(students, tmp_path):
+    scorecard = run(tmp_path, students, config=tiny_config(tmp_path))
+    assert scorecard.score("untouched") is None
+    assert "untouched" not in {one.role for one in scorecard.against}
+
+
+class Wordy(SecondNumber):
+    """Has its answers cut short."""
+
+    def ask(self, chats, max_tokens, tick=None, keep=None):
+        answers = [replace(one, finish="length") for one in super().ask(chats, max_tokens, tick)]
+        for index, answer in enumerate(answers if keep else ()):
+            keep(index, answer)
+        return answers
+
+
+def test_no_ratio_is_stated_to_a_teacher_that_was_cut_short(students, tmp_path):
+    scorecard = run(tmp_path, students, config=tiny_config(tmp_path, teachers=(Wordy(),)))
+    assert scorecard.score("teacher").is_cut_short
+    assert scorecard.comparison is None
+    assert "teacher" in {one.role for one in scorecard.against}
 
 
 def test_a_student_that_learnt_nothing_is_said_with_likely_causes(students, tmp_path):
     warnings: list[str] = []
     context = tiny_context(tmp_path, warn=warnings.append)
-    run(tmp_path, (students[1], students[1]), context=context)
+    config = tiny_config(tmp_path)
+    run(tmp_path, (students[1], students[1]), context=context, config=config)
     (said,) = [text for text in warnings if "answered none of 60 test items right" in text]
     causes = ("strategy.n_items", "trainer.max_tokens", "random weights", "evaluate.max_new_tokens")
     assert all(cause in said for cause in causes)
@@ -336,8 +353,9 @@ def test_what_the_teacher_cannot_read_is_no_error_of_it(tmp_path, students):
     assert any(f"cannot read {40 - n_read} of 40 questions" in text for text in said)
 
 
-def test_a_student_is_priced_with_the_vocabulary_that_it_has(scorecard, tmp_path, students):
+def test_a_student_is_priced_with_the_vocabulary_that_it_has(tmp_path, students):
+    exact = run(tmp_path, students, config=tiny_config(tmp_path))
     planned = StudentConfig(name="tiny", license="Apache-2.0", vocab_size=50_000)
     other = run(tmp_path, students, config=tiny_config(tmp_path, students=(planned,)))
-    assert other.score("student").usd_per_1000 == scorecard.score("student").usd_per_1000
+    assert other.score("student").usd_per_1000 == exact.score("student").usd_per_1000
     assert other.score("student").usd_per_1000 is not None

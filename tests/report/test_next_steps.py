@@ -56,6 +56,24 @@ def test_the_curve_of_the_training_tells_where_it_has_become_flat(
     assert twice(0.8, 0.8, 0.8) < 84 < twice(0.3, 0.55, 0.8)
 
 
+def test_more_of_a_training_that_overfits_is_not_advised(
+    factory: ModuleType, tmp_path: Path
+) -> None:
+    def student(last: float, *validation_losses: float | None) -> Student:
+        curve = tuple(
+            CurvePoint(i, 300_000 * i, 1 / i, exact, loss)
+            for i, (exact, loss) in enumerate(
+                zip((0.5, 0.8, last), validation_losses, strict=True), 1
+            )
+        )
+        return replace(trained(factory, 0.5, 0.78), curve=curve)
+
+    assert longer(factory, tmp_path, student(0.7, 0.9, 0.4, 0.6)) == []
+    assert longer(factory, tmp_path, student(0.7, None, None, None)) == []
+    assert len(longer(factory, tmp_path, student(0.7, 0.9, 0.4, 0.3))) == 2
+    assert len(longer(factory, tmp_path, student(0.8, 0.9, 0.4, 0.6))) == 2
+
+
 def test_what_nobody_can_tell_of_a_longer_training_is_not_predicted(
     factory: ModuleType, tmp_path: Path
 ) -> None:

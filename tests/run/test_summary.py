@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from stratos.config import LimitsConfig, RoomConfig
+from stratos.config import LimitsConfig, RoomConfig, StudentConfig
 from stratos.core.intervals import wilson
 from stratos.core.reasons import Because, Reason
 from stratos.evaluate.scores import against, by_slice, compare
@@ -23,7 +23,14 @@ from stratos.records import (
     ServingSetting,
 )
 from stratos.run.console import PlainConsole, outcome
-from stratos.run.summary import _doubts, _lost, final_numbers, missed_limit, show
+from stratos.run.summary import (
+    _doubts,
+    _lost,
+    final_numbers,
+    missed_limit,
+    not_worth_serving,
+    show,
+)
 from stratos.run.words import LimitMissed
 from stratos.tasks.base import Item, Score
 
@@ -145,3 +152,10 @@ def test_what_needs_no_model_is_said_before_the_ratio(
     assert said.index("You need no model for this") < said.index("\nAt least ")
     assert said.count("the teacher (the 40 items") == 1
     assert "main" not in said, "one slice is all of them"
+    for kind, is_told in (("lm", True), ("linear", False)):
+        config.students = (StudentConfig("small", kind=kind, path="a/folder"),)
+        config.task = SimpleNamespace(has_rows=True, has_labels=False)
+        records = {"evaluate": card, "plan": SimpleNamespace(student="small")}
+        told = not_worth_serving(config, records)
+        assert told.startswith("Do not serve this student: linear answers 92.5%") == is_told
+        assert ("more labelled rows" in told) == is_told

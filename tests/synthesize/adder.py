@@ -83,6 +83,7 @@ def run(
         evaluate=EvaluateConfig(),
         callbacks=CallbacksConfig(),
         seed=seed,
+        rooms={},
     )
     chosen: Any = SimpleNamespace(
         **{

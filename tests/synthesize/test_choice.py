@@ -8,10 +8,10 @@ import pytest
 from syrupy.assertion import SnapshotAssertion
 
 from stratos.config import ComplexityConfig
-from stratos.core.intervals import wilson
+from stratos.core.intervals import n_above, wilson
 from stratos.records import ModelCard, TeacherProbe
 from stratos.synthesize.alignment import Alignment
-from stratos.synthesize.choice import Reason, StudentFacts, least_coverage, pick, straddles
+from stratos.synthesize.choice import Reason, StudentFacts, Verdict, least_coverage, pick, straddles
 from stratos.synthesize.injection import Injection
 from stratos.synthesize.pseudo_labels import PseudoLabels
 from stratos.synthesize.supervised import Supervised
@@ -275,6 +275,20 @@ def test_rows_without_answers_are_labelled_by_a_teacher_that_surely_knows_them(
     assert [name for name, one in found.items() if one.is_taken] == [left]
     other = {"pseudo_labels": "supervised", "supervised": "pseudo_labels"}[left]
     assert found[other].reason == snapshot
+
+
+def test_what_would_have_labels_taken_is_said_with_its_keys(snapshot: SnapshotAssertion) -> None:
+    def labels(right: int) -> Verdict:
+        complexity, sums = ComplexityConfig(), {"task": "sums", "can_reverse": True}
+        probed = teacher(right)
+        return pick(ROWS, probed, GROWN, complexity, n_rows=180, n_unlabelled=50, **sums)[
+            "pseudo_labels"
+        ]
+
+    assert [labels(right).evidence for right in (75, 70, 40)] == snapshot
+    n = n_above(0.75, 0.7)
+    assert n is not None and not labels(75).is_taken
+    assert wilson(0.75 * n, n).low >= 0.7 > wilson(0.75 * (n - 1), n - 1).low
 
 
 def test_without_rows_to_label_there_are_no_pseudo_labels(snapshot: SnapshotAssertion):

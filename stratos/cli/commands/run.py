@@ -20,7 +20,13 @@ from omegaconf import DictConfig
 from stratos.cli.compose import CONFIG_NAME, VERSION_BASE
 from stratos.core.conf import conf_dir
 from stratos.core.disk_errors import disk_errors
-from stratos.core.errors import BusyError, ConfigError, StratosError, did_you_mean
+from stratos.core.errors import (
+    BusyError,
+    ConfigError,
+    NothingLearntError,
+    StratosError,
+    did_you_mean,
+)
 from stratos.core.json_line import FLAG, say_failed, stdout_kept, take_flag
 from stratos.core.printable import visible
 from stratos.core.reasons import Reason
@@ -197,6 +203,8 @@ def run(composed: DictConfig) -> float | None:
         if not isinstance(error, StratosError):
             raise
         print(visible(str(error)), file=sys.stderr)
+        if settings.mode == RunMode.MULTIRUN and isinstance(error, NothingLearntError):
+            return 0.0  # which a sweeper compares with the accuracy of other jobs
         if settings.mode == RunMode.MULTIRUN:
             # Marks this job as failed; the others go on.
             raise CompactHydraException(redact_text(str(error))) from None

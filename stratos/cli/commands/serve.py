@@ -18,6 +18,7 @@ from stratos.deploy.engines.known import (
     import_engines,
     import_engines_of_run,
 )
+from stratos.deploy.engines.predictor import server_of
 from stratos.deploy.exports import read_exports
 from stratos.deploy.hosted_server import (
     Hosted,
@@ -228,6 +229,13 @@ def _setting(
         StratosError: there is no such engine, or it has no such format.
     """
     form, at_once = told.format, told.at_once
+    if (own := server_of(bundle)) is not None:
+        if told.engine not in (None, own.kind) or form:
+            raise StratosError(
+                f"{bundle} holds no language model: {own.title} alone serves it. Leave --engine "
+                "and --format out."
+            )
+        return running.setting if running is not None and not at_once else own.setting(at_once)
     if told.engine is not None:
         return _setting_of(engine_named(told.engine), form, at_once)
     if form:

@@ -10,19 +10,14 @@ from pathlib import Path
 
 from stratos.core.counted import counted
 from stratos.core.errors import StratosError
+from stratos.deploy.bundle_answers import MOST_TOKENS, answering
 from stratos.deploy.bundle_server import ask, serving_bundle
 from stratos.deploy.engines.known import engine_named
 from stratos.deploy.exports import RECORD, read_exports
 from stratos.deploy.hosted_server import bundle_in
 from stratos.deploy.hosting import longest_answer
 from stratos.deploy.manifest import KNOWN, Known, check_manifest, fetched, is_url, read_known
-from stratos.models.decode.batched import complete
-from stratos.models.pretrained import load_model, load_tokenizer
 from stratos.records import ServingSetting
-from stratos.tasks.base import Message
-
-MOST_TOKENS = 1024
-"""Longest answer of a bundle that says none."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -63,7 +58,7 @@ def verify(folder: Path) -> None:
             f"({KNOWN}): nothing was compared. Each run writes some, so that it was changed. Give "
             "the command of its run again."
         )
-    texts = answers(bundle, [one.messages for one in known])
+    texts = answering(bundle)([one.messages for one in known])
     wrong = [one for one, text in zip(known, texts, strict=True) if text != one.text]
     for one, text in zip(known, texts, strict=True):
         if text != one.text:
@@ -126,23 +121,3 @@ def _served(bundle: Path, run: ServingSetting, known: Sequence[Known]) -> list[s
     ):
         most = longest_answer(bundle) or MOST_TOKENS
         return [ask(server.port, one.messages, most) for one in known]
-
-
-def answers(bundle: Path, chats: Sequence[list[Message]]) -> list[str]:
-    """Return what the model of a bundle writes, greedily, as the evaluation asked it.
-
-    Raises:
-        StratosError: it cannot be loaded.
-    """
-    import torch
-
-    tokenizer = load_tokenizer(bundle)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    found = complete(
-        load_model(bundle, dtype="auto").to(device),
-        tokenizer,
-        chats,
-        max_new_tokens=longest_answer(bundle) or MOST_TOKENS,
-        batch_size=len(chats),
-    )
-    return [one.text for one in found]

@@ -22,7 +22,12 @@ from stratos.config import Config
 from stratos.contrib.cascade.answered import in_shares, level, natural
 from stratos.contrib.cascade.config import CascadeConfig, makes_cascade, settings
 from stratos.contrib.cascade.threshold import n_needed
-from stratos.contrib.cascade.words import OutOfReach, ShareUnmeasured, StudentUnknown
+from stratos.contrib.cascade.words import (
+    OutOfReach,
+    ShareUnmeasured,
+    StudentUnknown,
+    TooFewItems,
+)
 from stratos.core.counted import counted
 from stratos.core.errors import StratosError
 from stratos.core.formats import percent
@@ -101,6 +106,23 @@ def can_promise(n: int, options: CascadeConfig, left_out: float) -> bool:
     return bool(needed < 1 and needed**n <= (1 - options.confidence) / 4)
 
 
+def too_few_items(config: Config) -> TooFewItems | None:
+    """Return why the rows of a task cannot promise an accuracy, whoever answers them.
+
+    Validation items that nothing reads choose the threshold, or one half of the test items.
+    """
+    options, evaluate, task = settings(config), config.evaluate, config.task
+    if options.accuracy is None or not task.has_rows:
+        return None
+    n_read = config.callbacks.n_validation_read
+    n_unread = len(task.items("validation", n_read + options.n_items)) - n_read
+    half = min(task.n_test, evaluate.n_items, evaluate.n_teacher_items) // 2
+    n = max(0, n_unread, half)
+    if can_promise(n, options, 0.0):
+        return None
+    return TooFewItems(n, n_needed(1.0, options.accuracy, level(1 - options.confidence, 1)))
+
+
 def measuring_items(
     config: Config, scorecard: Scorecard, answered: Collection[str]
 ) -> tuple[list[Item], float]:
@@ -137,13 +159,16 @@ def check_enough(n: int, options: CascadeConfig, look: int, left_out: float) -> 
         )
 
 
-def cascade_way(accuracy: float | None, plan: Plan, hosted: Sequence[Way]) -> Way | None:
+def cascade_way(
+    accuracy: float | None, plan: Plan, hosted: Sequence[Way], too_few: TooFewItems | None = None
+) -> Way | None:
     """Return the cascade of a plan's student and teacher; None where none is asked for or priced.
 
     Args:
         accuracy: that is promised; None for no promise.
         plan: whose student and teacher they are.
         hosted: the priced models, the teacher among them or not.
+        too_few: why the rows cannot promise it.
     """
     teacher = next((way for way in hosted if way.name == plan.teacher), None)
     if accuracy is None or teacher is None or teacher.usd_per_answer is None:
@@ -157,6 +182,8 @@ def cascade_way(accuracy: float | None, plan: Plan, hosted: Sequence[Way]) -> Wa
         retires=teacher.retires,
         kind="promised",
     )
+    if too_few is not None:
+        return replace(way, why_not=str(too_few))
     student = plan.accuracy
     if not (student.is_known and student.is_share_known):
         return replace(way, why_not=str(StudentUnknown()))

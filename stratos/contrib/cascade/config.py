@@ -18,6 +18,8 @@ GROUP = "cascade"
 class CascadeConfig(RoomConfig):
     """A student that asks its teacher where it is unsure (top-level `cascade.`)."""
 
+    validation_keys = ("accuracy",)
+
     accuracy: Annotated[float, Meta(gt=0, lt=1)] | None = None
     """Share of right answers that is promised; null makes no cascade."""
     confidence: Annotated[float, Meta(gt=0, lt=1)] = 0.95

@@ -29,9 +29,9 @@ class CascadeGroup(CascadeConfig):
 
     def ways(self, config: Config, plan: Plan, hosted: Sequence[Way]) -> Iterator[Way]:
         """Yield the planned student with its teacher behind it."""
-        from stratos.contrib.cascade.choosing_items import cascade_way
+        from stratos.contrib.cascade.choosing_items import cascade_way, too_few_items
 
-        way = cascade_way(self.accuracy, plan, hosted)
+        way = cascade_way(self.accuracy, plan, hosted, too_few_items(config))
         if way is not None:
             yield way
 

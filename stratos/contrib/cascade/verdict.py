@@ -108,7 +108,8 @@ def cascade_of(run: Answered, accuracy: float, confidence: float) -> Cascade:
 def remedy_of(config: Config) -> words.WithCascade | None:
     """Return what a cascade of an evaluated run would promise of `limits.accuracy`.
 
-    None where the run has no answers of both student and teacher.
+    None where the run has no answers of both student and teacher, and where these cannot promise
+    it.
     """
     least = config.limits.accuracy
     assert least is not None
@@ -116,7 +117,8 @@ def remedy_of(config: Config) -> words.WithCascade | None:
         run = answered(config.run_dir)
     except StratosError:
         return None
-    return words.WithCascade(cascade_of(run, least, 0.95))
+    cascade = cascade_of(run, least, 0.95)
+    return words.WithCascade(cascade) if cascade.is_promised else None
 
 
 def threshold_of(cascade: Cascade) -> float:

@@ -113,6 +113,18 @@ class OutOfReach(Reason):
         return f"not to be reached: {percent(self.best)} is the most that both have together"
 
 
+class TooFewItems(Reason):
+    """The rows have too few items for the promise, even if all are answered right."""
+
+    n_items: int
+    least: int | None
+
+    def __str__(self) -> str:
+        most = "no number shows that" if self.least is None else f"it takes at least {self.least:,}"
+        items = counted(self.n_items, "item", spec=",")
+        return f"not to be promised: the rows have {items} to choose a threshold by, and {most}"
+
+
 class ShareUnmeasured(Reason):
     """How many requests go to the teacher is a range."""
 

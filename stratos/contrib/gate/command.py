@@ -18,17 +18,13 @@ from stratos.core.errors import StratosError
 from stratos.core.formats import percent
 from stratos.core.json_line import add_flag, json_line
 from stratos.core.printable import visible
-from stratos.deploy.hosting import longest_answer
-from stratos.deploy.manifest import check_manifest
+from stratos.deploy.bundle_answers import BATCH, answering
+from stratos.deploy.manifest import check_manifest, is_bundle
 from stratos.evaluate.answer_files import KeptAnswer, answers_path, read_answers
 from stratos.records import Scorecard
 from stratos.report.sweep_jobs import record_of
 from stratos.tasks.base import Item
 
-BATCH = 32
-"""Items that a bundle is asked at once: between two looks at the verdict."""
-MOST_TOKENS = 1024
-"""Longest answer of a bundle that says none."""
 _SHOWN = 60
 """Characters of a text that an error shows."""
 Key = tuple[str, str]
@@ -59,7 +55,7 @@ def side_of(place: Path) -> Side:
         return Side(place, _by_key(_read_file(place)))
     if (place / ".hydra").is_dir() or (place / "evaluate.json").is_file():
         return _run(place, place)
-    if (place / "config.json").is_file():
+    if is_bundle(place):
         bundle = place.absolute()
         if bundle.name == "bundle" and (bundle.parent / "evaluate.json").is_file():
             return _run(place, bundle.parent)
@@ -72,7 +68,7 @@ def side_of(place: Path) -> Side:
 
 def _run(place: Path, folder: Path) -> Side:
     bundle = folder / "bundle"
-    is_there = (bundle / "config.json").is_file()
+    is_there = is_bundle(bundle)
     if is_there:
         check_manifest(bundle)  # else its kept answers are of another model
     scorecard: Scorecard | None = record_of(folder, "evaluate")
@@ -212,33 +208,20 @@ def _asked(
 
     It is loaded for the first of them, and asked some at a time.
     """
-    import torch
-
-    from stratos.models.decode.batched import complete
-    from stratos.models.pretrained import load_model, load_tokenizer
-
     assert side.bundle is not None
     bundle = side.bundle.absolute()  # the task's paths are those of where its run was started
     config = task_of(side.run_dir or others.run_dir, bundle)
     items = config.task.items("test", config.evaluate.n_items, config.seed)
     # As the run had them, with what a kept answer does not hold.
     by_id = {item.id: item for item in items}
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    model, tokenizer = load_model(bundle, dtype="auto").to(device), load_tokenizer(bundle)
+    answers = answering(bundle)
     keys = [key for key in frozen.keys if key not in side.answers]
     for start in range(0, len(keys), BATCH):
         batch = [others.answers[key] for key in keys[start : start + BATCH]]
-        answers = complete(
-            model,
-            tokenizer,
-            [kept.messages for kept in batch],
-            max_new_tokens=longest_answer(bundle) or MOST_TOKENS,
-            batch_size=BATCH,
-        )
         right = []
-        for kept, answer in zip(batch, answers, strict=True):
+        for kept, text in zip(batch, answers([kept.messages for kept in batch]), strict=True):
             item = Item(kept.id, kept.slice, kept.question, kept.gold, origin=kept.origin)
-            score = config.task.score(answer.text, by_id.get(item.id, item))
+            score = config.task.score(text, by_id.get(item.id, item))
             right.append(score.exact >= 1)
         tick(start + len(right), len(keys))
         yield from right

@@ -69,7 +69,7 @@ def service_name(name: str) -> str:
 
 def _mounts(choice: RoleChoice, bundle: Path, wheels: Path) -> dict[str, str]:
     found = {"~/bundle": str(bundle)}
-    return found | {f"~/{WHEELS}": str(wheels)} if engine_of(choice.run).extra else found
+    return found | {f"~/{WHEELS}": str(wheels)} if engine_of(choice.run).is_ours else found
 
 
 def _resources(choice: RoleChoice, offer: Offer) -> dict[str, Any]:
@@ -103,7 +103,7 @@ def _service(choice: RoleChoice, bundle: Path) -> dict[str, Any]:
 
 def _setup(engine: Engine, offer: Offer) -> str:
     lines = list(installs(engine, offer))
-    if engine.extra:  # Stratos needs a Python that the server may not have
+    if engine.is_ours:  # Stratos needs a Python that the server may not have
         lines = [
             "command -v uv >/dev/null || curl -LsSf https://astral.sh/uv/install.sh | sh",
             'export PATH="$HOME/.local/bin:$PATH" VIRTUAL_ENV="$HOME/venv"',
@@ -117,7 +117,7 @@ def _setup(engine: Engine, offer: Offer) -> str:
 def _run(choice: RoleChoice, bundle: Path) -> str:
     """Return the shell script that starts door and engine on a server."""
     n_devices = choice.offer.accelerator_count if choice.offer is not None else 0
-    path = 'export PATH="$HOME/venv/bin:$PATH"\n' if engine_of(choice.run).extra else ""
+    path = 'export PATH="$HOME/venv/bin:$PATH"\n' if engine_of(choice.run).is_ours else ""
     command = serve_command(
         MODEL, "127.0.0.1", ENGINE_PORT, choice.run, max(1, n_devices), context_of(bundle)
     )

@@ -60,8 +60,7 @@ class Engine:
     """What is installed on its server, as requirements; the versions are those of this machine,
     where it has them."""
     extra: ClassVar[str] = ""
-    """Extra of Stratos that installs it, and whose server Stratos itself runs; "" where
-    `pip install` takes the packages."""
+    """Extra of Stratos that installs it; "" where `pip install` takes the packages."""
     uses_torch: ClassVar[bool] = False
     """Whether PyTorch is among them, or comes with them."""
     note: ClassVar[str] = "It answers several requests at once."
@@ -105,6 +104,11 @@ class Engine:
     def lacks(cls) -> list[str]:
         """Return the class attributes that a subclass has not given a value."""
         return [name for name in _REQUIRED if not any(name in vars(base) for base in cls.__mro__)]
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether its server is code of Stratos, which is installed from the wheel of here."""
+        return self.module.startswith("stratos.")
 
     @property
     def exports(self) -> tuple[str, ...]:

@@ -185,7 +185,7 @@ MOST_TOKENS = 2**31 - 1
 MOST_STOPS = 64
 ROLES = ("system", "user", "assistant", "tool")
 """Of messages, as chat templates know them."""
-_DEEPEST = "the request has too many lists and objects inside each other."
+TOO_DEEP = "the request has too many lists and objects inside each other."
 
 
 @dataclass(frozen=True)
@@ -221,7 +221,7 @@ class Requests:
         try:
             return self._asked(parsed(data))
         except RecursionError:
-            raise ValueError(_DEEPEST) from None
+            raise ValueError(TOO_DEEP) from None
 
     def _asked(self, body: Mapping[str, Any]) -> Asked:
         messages = chat_of(body.get("messages"))
@@ -229,17 +229,7 @@ class Requests:
             _expect(
                 body.get(name) in (None, False, [], {}), f"{name}: this server does not have it."
             )
-        n, stream, logprobs = body.get("n"), body.get("stream"), body.get("logprobs")
-        is_one = n is None or (n == 1 and not isinstance(n, bool))
-        _expect(is_one, "n: this server gives one answer to a request.")
-        _expect(isinstance(stream, bool | None), "stream: expected true or false.")
-        _expect(isinstance(logprobs, bool | None), "logprobs: expected true or false.")
-        _expect(not (logprobs and stream), "logprobs: they are given whole. Leave stream out.")
-        stops = body.get("stop")
-        stops = [] if stops is None else [stops] if isinstance(stops, str) else stops
-        are_texts = isinstance(stops, list) and all(isinstance(s, str) and s for s in stops)
-        _expect(are_texts, "stop: expected a text, or a list of texts.")
-        _expect(len(stops) <= MOST_STOPS, f"stop: expected {MOST_STOPS} texts at most.")
+        stream, logprobs, stops = common_of(body)
         tools = body.get("tools") or None
         if tools is not None:
             are_tools = isinstance(tools, list) and all(isinstance(t, Mapping) for t in tools)
@@ -250,30 +240,56 @@ class Requests:
         form = self._forms.asked(body.get("response_format"))
         llama = {
             **PLAIN,
-            **_options(body),
+            **options_of(body),
             **form,
-            "n_predict": self._n_tokens(body),
+            "n_predict": n_tokens_of(body) or self._most_tokens,
             "prompt": self._chats.ids(messages, tools, self._context),
             "return_tokens": True,
-            "stream": bool(stream),
+            "stream": stream,
             # Of the distribution before sampling options: how likely the model itself finds it.
             **({"n_probs": 1} if logprobs else {}),
         }
-        return Asked(llama, stops, bool(stream), tools is not None, bool(form), bool(logprobs))
+        return Asked(llama, stops, stream, tools is not None, bool(form), logprobs)
 
-    def _n_tokens(self, body: Mapping[str, Any]) -> int:
-        found = self._most_tokens
-        for name in ("max_tokens", "max_completion_tokens"):  # the latter counts
-            value = body.get(name)
-            if value is None:
-                continue
-            if type(value) is not int or not 1 <= value <= MOST_TOKENS:
-                raise ValueError(
-                    f"{name}={_shown(value)}: expected a whole number of at least 1, and at most "
-                    f"{MOST_TOKENS:,}."
-                )
-            found = value
-        return found
+
+def common_of(body: Mapping[str, Any]) -> tuple[bool, bool, list[str]]:
+    """Return whether an answer is streamed and has log-probabilities, and the texts that end it.
+
+    Raises:
+        ValueError: an option has no such value, or several answers are asked for.
+    """
+    n, stream, logprobs = body.get("n"), body.get("stream"), body.get("logprobs")
+    is_one = n is None or (n == 1 and not isinstance(n, bool))
+    _expect(is_one, "n: this server gives one answer to a request.")
+    _expect(isinstance(stream, bool | None), "stream: expected true or false.")
+    _expect(isinstance(logprobs, bool | None), "logprobs: expected true or false.")
+    _expect(not (logprobs and stream), "logprobs: they are given whole. Leave stream out.")
+    stops = body.get("stop")
+    stops = [] if stops is None else [stops] if isinstance(stops, str) else stops
+    are_texts = isinstance(stops, list) and all(isinstance(s, str) and s for s in stops)
+    _expect(are_texts, "stop: expected a text, or a list of texts.")
+    _expect(len(stops) <= MOST_STOPS, f"stop: expected {MOST_STOPS} texts at most.")
+    return bool(stream), bool(logprobs), stops
+
+
+def n_tokens_of(body: Mapping[str, Any]) -> int | None:
+    """Return how many tokens an answer may have; None where a request does not say.
+
+    Raises:
+        ValueError: it says no such number.
+    """
+    found = None
+    for name in ("max_tokens", "max_completion_tokens"):  # the latter counts
+        value = body.get(name)
+        if value is None:
+            continue
+        if type(value) is not int or not 1 <= value <= MOST_TOKENS:
+            raise ValueError(
+                f"{name}={_shown(value)}: expected a whole number of at least 1, and at most "
+                f"{MOST_TOKENS:,}."
+            )
+        found = value
+    return found
 
 
 def _expect(is_met: bool, message: str) -> None:
@@ -319,7 +335,7 @@ def _no_number(name: str) -> NoReturn:
     raise ValueError(f"the request has {name}, which is no number in JSON.")
 
 
-def _options(body: Mapping[str, Any]) -> dict[str, Any]:
+def options_of(body: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options of a request that llama.cpp has by the same name.
 
     Raises:

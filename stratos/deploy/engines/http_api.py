@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import logging
 import os
 import shutil
@@ -13,6 +14,7 @@ import ssl
 import sys
 import tempfile
 import time
+import uuid
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,12 +22,19 @@ from typing import Any, TypeVar
 
 import anyio
 import httpx
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 GONE = 499
 """Status of a request whose client is gone, as nginx has it; no one sees it."""
+MOST_BYTES = 2 * 2**20
+"""Of a request: more than any chat that fits a context."""
+MOST_WAITING = 1024
+"""Requests that wait for a slot; more are answered 429. A door before the server allows fewer."""
+RETRY_S = 1
+"""When a client may ask again that was answered 429."""
 
 
 async def gone(request: Request, error: Exception) -> Response:
@@ -66,6 +75,56 @@ def api_error(status: int, message: str, headers: Mapping[str, str] | None = Non
     """Return an error as the API has it."""
     error = {"message": message, "type": "invalid_request_error", "code": status}
     return JSONResponse({"error": error}, status, headers)
+
+
+def too_long() -> Response:
+    """Return the error of a request that is not read."""
+    return api_error(413, f"A request may have {MOST_BYTES // 2**20} MiB.")
+
+
+def too_many() -> Response:
+    """Return the error of a request that finds too many others waiting."""
+    message = f"{MOST_WAITING:,} requests wait already. Ask again later."
+    return api_error(429, message, {"Retry-After": str(RETRY_S)})
+
+
+async def no_path(request: Request, error: Exception) -> Response:
+    """Return the error of a path or method that a server of one student does not have."""
+    assert isinstance(error, HTTPException)
+    message = (
+        f"{request.method} {request.url.path}: this server does not have it. It has POST "
+        "/v1/chat/completions, and GET /v1/models."
+    )
+    return api_error(error.status_code, message, error.headers)
+
+
+def name_of(bundle: Path) -> str:
+    """Return a bundle's name: that of its folder, or of the run that the folder `bundle` is in."""
+    path = bundle.resolve()
+    return path.parent.name if path.name == "bundle" else path.name
+
+
+def models_of(model: str) -> Response:
+    """Return the list of models of a server that has one."""
+    one = {"id": model, "object": "model", "created": 0, "owned_by": "stratos"}
+    return JSONResponse({"object": "list", "data": [one]})
+
+
+def head_of(model: str) -> dict[str, Any]:
+    """Return what an answer, and each of its parts, begins with."""
+    return {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": model}
+
+
+def event(
+    head: Mapping[str, Any],
+    delta: Mapping[str, Any],
+    finish: str | None = None,
+    usage: Mapping[str, Any] | None = None,
+) -> str:
+    """Return a part of a streamed answer."""
+    choice = {"index": 0, "delta": delta, "finish_reason": finish}
+    more = {} if usage is None else {"usage": usage}
+    return f"data: {json.dumps({**head, 'choices': [choice], **more})}\n\n"
 
 
 # Requests that wait for an answer: how many there may be, and what ends when a client leaves.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,7 @@ def import_engines_of_run(folder: Path) -> None:
 
 @cache
 def _import_shipped() -> None:
+    import_module("stratos.deploy.engines.predictor")  # no YAML names it: bundles choose it
     for folder in conf_dirs():
         import_engines(folder)
 

@@ -41,16 +41,25 @@ from stratos.deploy.engines.chat_request import AnswerForms, Asked, Requests
 from stratos.deploy.engines.gguf_file import end_ids, has_byte_pairs
 from stratos.deploy.engines.http_api import (
     GONE,
+    MOST_BYTES,
+    MOST_WAITING,
     OwnConnections,
     PassedOn,
     Waiting,
     allow_open_files,
     api_error,
+    event,
     gone,
+    head_of,
     leave_out_of_log,
     lines_of,
+    models_of,
+    name_of,
+    no_path,
     read_body,
     socket_folder,
+    too_long,
+    too_many,
     unless_gone,
 )
 
@@ -63,14 +72,8 @@ _LOGS_S = 0.5
 LEAST_CONTEXT = 2048
 """Tokens of a slot: four of the longest answers, and so many at least, where the model has them.
 llama.cpp takes the memory of all slots at its start."""
-MOST_BYTES = 2 * 2**20
-"""Of a request: more than any chat that fits a context."""
 LONG_BYTES = 2**16
 """Size from which requests are read one at a time."""
-MOST_WAITING = 1024
-"""Requests that wait for a slot; more are answered 429. A door before the server allows fewer."""
-RETRY_S = 1
-"""When a client may ask again that was answered 429."""
 ERRORS = 1
 """What llama.cpp logs: nothing but errors."""
 
@@ -166,7 +169,7 @@ def application(bundle: Path, socket: str, slots: int, context: int) -> Starlett
             base_url="http://llama",
             timeout=None,
         ),
-        _name_of(bundle),
+        name_of(bundle),
         end_ids(bundle),
         has_byte_pairs(bundle),
     )
@@ -176,21 +179,15 @@ def application(bundle: Path, socket: str, slots: int, context: int) -> Starlett
                 "/v1/chat/completions",
                 front.chat,
                 methods=["POST"],
-                middleware=[Middleware(Waiting, most=slots + MOST_WAITING, refusal=_too_many)],
+                middleware=[Middleware(Waiting, most=slots + MOST_WAITING, refusal=too_many)],
             ),
             Route("/v1/models", front.models),
             Route("/health", front.health),
         ],
-        exception_handlers={HTTPException: _no_path, ClientDisconnect: gone},
+        exception_handlers={HTTPException: no_path, ClientDisconnect: gone},
     )
     app.router.redirect_slashes = False  # a client that follows one would send its chat twice
     return app
-
-
-def _name_of(bundle: Path) -> str:
-    """Return a bundle's name: that of its folder, or of the run that the folder `bundle` is in."""
-    path = bundle.resolve()
-    return path.parent.name if path.name == "bundle" else path.name
 
 
 def _longest_answer(bundle: Path) -> int:
@@ -215,14 +212,13 @@ class _Front:
         return JSONResponse(found.json(), found.status_code)
 
     async def models(self, request: Request) -> Response:
-        one = {"id": self._model, "object": "model", "created": 0, "owned_by": "stratos"}
-        return JSONResponse({"object": "list", "data": [one]})
+        return models_of(self._model)
 
     async def chat(self, request: Request) -> Response:
         """Answer a chat, at once or in parts."""
         data = await read_body(request, MOST_BYTES)
         if data is None:
-            return api_error(413, f"A request may have {MOST_BYTES // 2**20} MiB.")
+            return too_long()
         # While llama.cpp works, nothing is sent that could tell that the client is gone.
         answer = await unless_gone(request, self._answered(data))
         return Response(status_code=GONE) if answer is None else answer
@@ -256,11 +252,7 @@ class _Front:
 
     async def _asked(self, asked: Asked) -> Response:
         """Ask llama.cpp; being cancelled closes the connection, and so ends its work."""
-        head = {
-            "id": f"chatcmpl-{uuid.uuid4().hex}",
-            "created": int(time.time()),
-            "model": self._model,
-        }
+        head = head_of(self._model)
         request = self._llama.build_request("POST", "/completion", json=asked.llama)
         try:
             answer = await self._llama.send(request, stream=asked.is_stream)
@@ -307,7 +299,7 @@ class _Front:
         """Yield an answer's parts as events; closing it early ends the work of llama.cpp."""
         pieces, cut, last = self._chats.pieces(), StopCut(stops), {}
         try:
-            yield _event(head, {"role": "assistant", "content": ""})
+            yield event(head, {"role": "assistant", "content": ""})
             async for line in lines_of(answer.aiter_bytes()):
                 if not line.startswith("data: {"):
                     if line.startswith("error: "):
@@ -323,13 +315,13 @@ class _Front:
                     else pieces.take(self._before_end(ids))
                 )
                 if part := cut.take(text):
-                    yield _event(head, {"content": part})
+                    yield event(head, {"content": part})
                 if cut.is_over or last.get("stop") or self._ends & set(ids):
                     break
             if part := cut.rest():
-                yield _event(head, {"content": part})
+                yield event(head, {"content": part})
             finish = "stop" if cut.is_over else _finish(last)
-            yield _event(head, {}, finish, _usage(last))
+            yield event(head, {}, finish, _usage(last))
             yield "data: [DONE]\n\n"
         finally:
             await answer.aclose()
@@ -361,17 +353,6 @@ def _calls(text: str) -> list[dict[str, Any]]:
     return calls
 
 
-def _event(
-    head: Mapping[str, Any],
-    delta: Mapping[str, Any],
-    finish: str | None = None,
-    usage: Mapping[str, Any] | None = None,
-) -> str:
-    choice = {"index": 0, "delta": delta, "finish_reason": finish}
-    more = {} if usage is None else {"usage": usage}
-    return f"data: {json.dumps({**head, 'choices': [choice], **more})}\n\n"
-
-
 def _finish(found: Mapping[str, Any]) -> str:
     return "length" if found.get("stop_type") == "limit" else "stop"
 
@@ -379,21 +360,6 @@ def _finish(found: Mapping[str, Any]) -> str:
 def _usage(found: Mapping[str, Any]) -> dict[str, int]:
     asked, made = int(found.get("tokens_evaluated", 0)), int(found.get("tokens_predicted", 0))
     return {"prompt_tokens": asked, "completion_tokens": made, "total_tokens": asked + made}
-
-
-def _too_many() -> Response:
-    message = f"{MOST_WAITING:,} requests wait already. Ask again later."
-    return api_error(429, message, {"Retry-After": str(RETRY_S)})
-
-
-async def _no_path(request: Request, error: Exception) -> Response:
-    """Return the error of a path or method that this server does not have."""
-    assert isinstance(error, HTTPException)
-    message = (
-        f"{request.method} {request.url.path}: this server does not have it. It has POST "
-        "/v1/chat/completions, and GET /v1/models."
-    )
-    return api_error(error.status_code, message, error.headers)
 
 
 def _passed_on(answer: httpx.Response) -> Response:

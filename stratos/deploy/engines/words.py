@@ -110,3 +110,11 @@ class UnevenRows(Reason):
             f"{self.format} needs {needs} that {self.block_width} divides, and its widths are "
             f"{' and '.join(map(str, self.widths))}"
         )
+
+
+class LanguageModel(Reason):
+    """An engine of other students cannot serve a language model."""
+
+    title: str
+
+    says = "it is a language model, and {title} serves other students"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import abc
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -17,6 +17,8 @@ from typing import ClassVar, Self
 from stratos.core.errors import ForeignFileError
 
 FILE, WEIGHTS = "student.json", "student.safetensors"
+ENCODER = "encoder"
+"""Folder in that of a student which has an encoder; no other student needs PyTorch."""
 _FORMATS = {
     "classifier": "stratos.models.kinds.classifier:Classifier",
     "tagger": "stratos.models.kinds.tagger:Tagger",
@@ -64,6 +66,11 @@ class Predictor(abc.ABC):
     def uses_torch(self) -> bool:
         """Whether an answer needs PyTorch."""
         return False
+
+
+def text_of(messages: Sequence[Mapping[str, str]]) -> str:
+    """Return the text of a chat that a student answers: what the user says last."""
+    return next(one["content"] for one in reversed(messages) if one["role"] == "user")
 
 
 def is_predictor(folder: Path | str) -> bool:

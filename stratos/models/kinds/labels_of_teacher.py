@@ -23,9 +23,9 @@ from scipy import sparse
 from scipy.special import softmax
 from typing_extensions import override
 
-from stratos.models.kinds import choice
-from stratos.models.kinds.choice import Study
+from stratos.models.kinds import cross_validation
 from stratos.models.kinds.classifier import Head, fit_head, mix, mixing_weights
+from stratos.models.kinds.cross_validation import Study
 from stratos.models.kinds.features import Features, Matrix
 
 
@@ -103,7 +103,7 @@ class Correction:
         features = vectors([*texts, *teacher.texts], blocks)
         self._of_gold, self.of_teacher = features[:n], features[n:]
         every = np.ones(n, bool)
-        self.folds = choice._folds(self._gold, every, seed) if n else np.zeros(0, int)
+        self.folds = cross_validation._folds(self._gold, every, seed) if n else np.zeros(0, int)
         self.held_out = [int(fold) for fold in np.unique(self.folds) if fold >= 0]
 
     @cached_property
@@ -269,7 +269,7 @@ class TaughtStudy(Study):
             blocks,
             seed,
             tick,
-            row_weights=np.ones(n + len(rows), np.float32),
+            row_weights=np.concatenate([np.ones(n, np.float32), by_fold[None][rows, given]]),
             is_gold=np.arange(n + len(rows)) < n,
         )
         gold = np.ones(n, np.float32)
@@ -282,12 +282,12 @@ class TaughtStudy(Study):
     def _fit(
         self, features: Matrix, rows: np.ndarray, strength: float, start: Head | None = None
     ) -> Head:
+        self._tick()
         left_out = set(self.correction.held_out) - set(self._folds[rows].tolist())
         weights = self._by_fold[left_out.pop() if len(left_out) == 1 else None][rows]
         used = weights > 0
-        self._weights = np.zeros(len(self._texts), np.float32)
-        self._weights[rows] = weights
-        return super()._fit(features[used], rows[used], strength, start)
+        answers, n_labels = self._answers[rows[used]], len(self.labels)
+        return fit_head(features[used], answers, n_labels, strength, weights[used], start=start)
 
 
 def vectors(texts: Sequence[str], blocks: Sequence[Features]) -> Matrix:

@@ -12,6 +12,7 @@ from stratos.tasks.base import Task
 LM: StudentKind = "lm"
 LABELS: tuple[StudentKind, ...] = ("linear", "static", "encoder")
 """Kinds that answer with one of a set of labels, the cheapest first."""
+TAGGER: StudentKind = "tagger"
 _TABLE_PATTERNS = ("model.safetensors", "weights/*_256.safetensors")
 _TOKENIZER_PATTERNS = ("tokenizer.json", "tokenizers/*_tokenizer_config.json")
 """Of a folder of model2vec, and of the package wordllama."""
@@ -21,7 +22,9 @@ _MODEL = "model"
 
 def kinds_for(task: Task) -> tuple[StudentKind, ...]:
     """Return the kinds beside language models that do a task; none where no other does."""
-    return LABELS if task.has_labels else ()
+    if task.has_labels:
+        return LABELS
+    return (TAGGER,) if task.has_objects else ()
 
 
 def table_files(student: StudentConfig) -> tuple[Path, Path] | None:

@@ -10,7 +10,7 @@ from stratos.config import Config
 from stratos.core.by_name import named
 from stratos.core.counted import counted, cut_short
 from stratos.core.formats import right
-from stratos.models.students import starts_from_model
+from stratos.models.students import better_student
 from stratos.plan.accuracy.learning_curve import Measured, extrapolate, on_same_items
 from stratos.plan.problem import Candidate, Exclusions
 from stratos.plan.words import AlmostNothing, HardlyLearnt, NeedsNoModel, WithoutModel
@@ -372,9 +372,6 @@ def hardly_learnt(config: Config, plan: Plan) -> HardlyLearnt | None:
         return None
     if not accuracy.is_known and accuracy.tried is None:
         return None
-    student = named(config.students, plan.student)
-    better_start = "a larger student (--help student lists them)"
-    if student.path is None:
-        better_start = starts_from_model(config)
+    better_start = better_student(config, named(config.students, plan.student))
     n_rows = config.task.n_train if config.task.has_rows else None
     return HardlyLearnt(plan.student, accuracy, n_rows, better_start)

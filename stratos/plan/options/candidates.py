@@ -223,12 +223,12 @@ def _pair_of_kind(
     """Return a pair whose student is no language model: it was measured on the rows themselves."""
     accuracy = kind.accuracy
     if strategy.labels_rows:
-        more = kind.more or accuracy
-        taught = min(more.mean, teacher.exact.mean)
+        low, high = kind.gain or (0.0, 0.0)
+        taught = min(accuracy.mean + (low + high) / 2, teacher.exact.mean)
         accuracy = Interval(
             max(accuracy.mean, taught),
             accuracy.low,
-            max(accuracy.high, min(1.0, more.high)),
+            min(1.0, accuracy.high + high),
             f"{accuracy.source}, and what labels of {teacher.teacher} may add",
         )
     length = Length(0, 1, 1.0, f"{kind.n_rows:,} rows")

@@ -1,17 +1,18 @@
 """Scale the planned training down for a pilot.
 
-An automatic pilot keeps within its time limit on a busy machine.
+An automatic pilot keeps within its time limit. That counts its own work: on a busy machine it
+takes longer by the wall clock, and measures the same.
 """
 
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from stratos.config import Config
 from stratos.core.by_name import find
+from stratos.core.machine_load import WorkClock, slowness_now
 from stratos.plan.options.workload import n_labelled
 from stratos.plan.problem import Candidate
 
@@ -80,20 +81,22 @@ class Pace:
     """What all of them may take."""
     estimate: Callable[[Candidate, int], float]
     """Seconds of a pair's training of so many tokens on this machine, if it is not busy."""
-    started: float = field(default_factory=time.monotonic)
+    clock: Callable[[], float] = field(default_factory=WorkClock)
+    """Seconds so far: of own work, or of the wall clock where a deadline counts them."""
     expected: float = 0.0
     """Seconds that the trainings so far were expected to take."""
+    slowness_now: Callable[[], float] = lambda: min(slowness_now(), 1 / WorkClock.LEAST_SHARE)
+    """How many seconds of the wall clock pass now in one of `clock`."""
 
     @property
     def left(self) -> float:
         """Seconds that are left."""
-        return self.seconds - (time.monotonic() - self.started)
+        return self.seconds - self.clock()
 
     @property
     def slowness(self) -> float:
         """How much longer than expected the trainings so far took; 1 before the first."""
-        took = time.monotonic() - self.started
-        return max(1.0, took / self.expected) if self.expected else 1.0
+        return max(1.0, self.clock() / self.expected) if self.expected else 1.0
 
     def tokens(
         self,
@@ -141,7 +144,7 @@ class Pace:
 
     @property
     def max_time(self) -> str:
-        """Longest time of a training, as `trainer.max_time` has it."""
-        seconds = max(1, round(self.left + self.patience))
+        """Longest time of a training that begins now, as `trainer.max_time` has it."""
+        seconds = max(1, round(self.slowness_now() * (self.left + self.patience)))
         days, rest = divmod(seconds, 86_400)
         return f"{days:02}:{rest // 3600:02}:{rest // 60 % 60:02}:{rest % 60:02}"

@@ -6,7 +6,7 @@ Pairs are trained at growing lengths with the real stages, each in its own folde
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -125,10 +125,9 @@ class Ladder:
         self.done += self._effort(pair, tokens)
         curve.lengths.add(tokens)
         if self.pace is not None:
-            self.pace.trained(pair, tokens)
-        if student is None:
-            curve.trouble = TIME_OVER
-            return
+            self.pace.trained(pair, min(tokens, student.train_tokens))
+            if _is_cut(student, tokens):
+                curve.trouble = TIME_OVER
         curve.usd += corpus.usd
         curve.points.append(
             PilotPoint(
@@ -156,18 +155,17 @@ class Ladder:
             pair.student,
             pair.strategy,
             pair.teacher,
-            tuple(curve.points),
+            tuple(sorted(curve.points, key=lambda point: point.train_tokens)),
             str(folder),
             curve.usd,
         )
 
-    def _train(
-        self, candidate: Candidate, plan: Plan, tokens: int
-    ) -> tuple[Corpus, Student | None]:
+    def _train(self, candidate: Candidate, plan: Plan, tokens: int) -> tuple[Corpus, Student]:
         """Make the corpus and train on it, or read what was made before.
 
-        No student where the time ended the training: a learning rate that did not fall to zero
-        makes it another one than was planned.
+        A training that its time ended counts with the tokens that it made: its learning rate had
+        not fallen, so that as many planned tokens reach as much at least. With more time it is
+        made again.
         """
         config = scaled(self.config, candidate, tokens)
         if self.pace is not None:
@@ -186,6 +184,8 @@ class Ladder:
         )
 
         def say(trained: float, text: str) -> None:
+            if self.pace is not None:
+                self.pace.clock()
             now = self.done + trained * self._effort(candidate, tokens)
             self.context.tick(now, self.total, f"{pair} on {tokens:,} tokens · {text}")
 
@@ -203,7 +203,8 @@ class Ladder:
             corpus = synthesize(config, plan, inner)
             resume.keep(SYNTHESIZE, folder, mark, corpus)
         mark = f"{mark} {corpus.sha256}"
-        student = _kept(DISTILL, folder, mark)
+        in_time = mark if self.pace is None else f"{mark} in {self.pace.seconds:.0f} s"
+        student = _kept(DISTILL, folder, mark) or _kept(DISTILL, folder, in_time)
         if student is None:
             from stratos.distill import distill
 
@@ -213,9 +214,7 @@ class Ladder:
                 tick=lambda done, total, text="": say(done / total, text),
             )
             student = distill(config, plan, corpus, training)
-            if self.pace is not None and student.train_tokens < _WHOLE * tokens:
-                return corpus, None
-            resume.keep(DISTILL, folder, mark, student)
+            resume.keep(DISTILL, folder, in_time if _is_cut(student, tokens) else mark, student)
         return corpus, student
 
 
@@ -230,6 +229,11 @@ class _Curve:
     usd: float = 0.0
     trouble: str = ""
     """Why it is trained no further."""
+
+
+def _is_cut(student: Student, tokens: int) -> bool:
+    """Return whether the time ended a training before it had made its tokens."""
+    return student.train_tokens < _WHOLE * tokens
 
 
 def _may_go_on(corpus: Corpus, ledger: Ledger) -> bool:
@@ -294,6 +298,8 @@ def pilot(config: Config, probe: Probe, context: Context) -> Pilot | None:
         taken = [pair for pair in pairs if pair.name in parts]
         pairs = decision.in_order(config, taken, frugal.estimate)
         pace = Pace(frugal.limit_seconds, frugal.estimate)
+        if config.limits.deadline_hours is not None:  # it counts whatever else the machine does
+            pace.clock, pace.slowness_now = _wall_clock(), lambda: 1.0
     ladder = Ladder(config, context, problem, pace, parts)
     with _leaving(context.ledger, left.least_usd):
         runs = ladder.climb(pairs, left_out)
@@ -309,6 +315,11 @@ def pilot(config: Config, probe: Probe, context: Context) -> Pilot | None:
         usd=sum(run.usd for run in runs),
         why=why,
     )
+
+
+def _wall_clock() -> Callable[[], float]:
+    started = time.monotonic()
+    return lambda: time.monotonic() - started
 
 
 @contextmanager

@@ -370,5 +370,7 @@ def test_a_run_that_misses_its_limit_ends_with_what_a_cascade_promises(tmp_path:
     assert cascade.is_promised and (cascade.accuracy, cascade.confidence) == (0.95, 0.95)
     assert str(remedy) == f"With a cascade: {cascade.text}"
     assert CascadeGroup().remedy(config, {"cascade": cascade}) is None
+    out_of_reach = SimpleNamespace(limits=LimitsConfig(accuracy=0.9999), run_dir=folder)
+    assert CascadeGroup().remedy(out_of_reach, {}) is None, "these items cannot promise it"
     config.run_dir = tmp_path
     assert CascadeGroup().remedy(config, {}) is None

@@ -16,6 +16,8 @@ from tiny_student import Larger, make_students
 from stratos.contrib.gate import command as gate_frozen
 from stratos.contrib.gate.command import Frozen, Side, frozen_of, right_in_turn
 from stratos.core.errors import StratosError
+from stratos.deploy.bundle_answers import MOST_TOKENS
+from stratos.deploy.hosting import longest_answer
 from stratos.evaluate.answer_files import KeptAnswer, answers_path
 from stratos.evaluate.answers import ask_folder
 from stratos.records import save
@@ -121,7 +123,7 @@ def test_a_bundle_is_asked_what_is_not_kept_and_no_more_than_is_read(
     student, _ = make_students(tmp_path, steps=60)
     task, config = Larger(), tiny_config(tmp_path)
     items = task.items("test", config.evaluate.n_items, config.seed)
-    n_tokens = gate_frozen.longest_answer(student) or gate_frozen.MOST_TOKENS
+    n_tokens = longest_answer(student) or MOST_TOKENS
     found = ask_folder(task, student, items, max_new_tokens=n_tokens, batch_size=8)
     kept = {
         (item.question, item.answer): KeptAnswer(

@@ -20,8 +20,7 @@ from served_bundle import CHATS
 from stratos.deploy.bundle_server import environment_of, serve_arguments
 from stratos.deploy.engines.chat_ids import ChatError, ChatIds
 from stratos.deploy.engines.chat_request import AnswerForms, Requests, why_too_large
-from stratos.deploy.engines.http_api import Waiting
-from stratos.deploy.engines.llama_server import _too_many
+from stratos.deploy.engines.http_api import Waiting, too_many
 from stratos.deploy.engines.llamacpp import LlamaCpp
 from stratos.deploy.engines.words import SchemaTooLarge
 from stratos.deploy.server import HOST, Server, free_port, serving
@@ -261,7 +260,7 @@ def test_beyond_those_that_may_wait_a_request_is_told_to_come_again() -> None:
         async def send(message: Any) -> None:
             sent.append(message)
 
-        door: Any = Waiting(app, most=1, refusal=_too_many)
+        door: Any = Waiting(app, most=1, refusal=too_many)
         first = asyncio.ensure_future(door({"type": "http"}, None, send))
         await asyncio.sleep(0)
         await door({"type": "http"}, None, send)

@@ -21,7 +21,7 @@ from stratos.ledger import Ledger
 from stratos.pipeline import _wants_pilot
 from stratos.plan.options.candidates import build_problem
 from stratos.plan.solve.frontier import survivors
-from stratos.probe.pilot import decision, scaled
+from stratos.probe.pilot import decision
 from stratos.probe.pilot.decision import (
     LEAST_PART,
     TELLING_PART,
@@ -33,7 +33,7 @@ from stratos.probe.pilot.decision import (
 )
 from stratos.probe.pilot.scaled import Pace
 from stratos.probe.pilot.stage import TIME_OVER
-from stratos.records import PilotPoint, PilotRun, Probe
+from stratos.records import Corpus, PilotPoint, PilotRun, Probe, Student
 
 HERE = Calibration("here, 2 cores", 4e10, 1e10, 5e-6, "2026-11-26")
 NEW = ("student.candidates.stratos_300k.runs=[]", "student.candidates.stratos_1m.runs=[]",
@@ -279,11 +279,10 @@ def test_of_a_small_file_one_part_is_trained(probed: Path, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("slow", [1.0, 1.6])
 def test_a_long_training_behind_short_ones_has_a_larger_part(
-    slow: float, monkeypatch: pytest.MonkeyPatch
+    slow: float,
 ) -> None:
     clock = [0.0]
-    monkeypatch.setattr(scaled.time, "monotonic", lambda: clock[0])
-    now: Any = Pace(100.0, lambda pair, tokens: tokens / 400, started=0.0)
+    now = pace(100.0, lambda pair, tokens: tokens / 400, lambda: clock[0])
     assert now.tokens(None, 4000, 250, [(None, 32_000)]) == 4000
     clock[0] = slow * 10
     now.trained(None, 4000)
@@ -336,19 +335,72 @@ def test_when_its_time_is_over_it_ends(probed: Path, monkeypatch: pytest.MonkeyP
     assert made.left_out == {f"{student} by injection": TIME_OVER for student in "ab"}
 
 
+CORPUS = Corpus("mahjong", "injection", "", 100, {}, {}, {}, 1.0, "c", 1.0, 1.0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n_made", [2_500, 18_500])
+def test_what_its_time_ended_counts_with_the_tokens_that_it_made(
+    probed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n_made: int
+) -> None:
+    """Seen: 75 of 75 right lay in the folder of a student that it "did not train"."""
+    n_trained: list[int] = []
+
+    def distill(config: Any, *_: Any) -> Student:
+        n_trained.append(config.trainer.max_tokens)
+        right = 1.0 if config.students[0].name == "a" else 0.0
+        return Student(
+            config.students[0].name,
+            "",
+            "",
+            1,
+            1,
+            n_made,
+            1,
+            right,
+            75,
+            0,
+            0,
+            right,
+            (),
+            "",
+            1.0,
+            1.0,
+        )
+
+    monkeypatch.setattr("stratos.synthesize.synthesize", lambda *_: CORPUS)
+    monkeypatch.setattr("stratos.distill.distill", distill)
+    made, _ = run_stage(probed)
+    assert made is not None and made.left_out == {}
+    points = [point for run in made.runs for point in run.points]
+    assert [(p.train_tokens, p.accuracy, p.n_items) for p in points] == [
+        (n_made, 1.0, 75), (n_made, 0.0, 75),
+    ]  # fmt: skip
+    again, _ = run_stage(probed)
+    assert again is not None and again.runs == made.runs and len(n_trained) == 2
+    longer, _ = run_stage(probed, "plan.pilot_minutes=8")
+    assert longer is not None and len(n_trained) == (4 if n_made < 18_000 else 2)
+
+
 # --- a busy machine -------------------------------------------------------------------------------
+
+
+def pace(seconds: float, estimate: Any, clock: Any) -> Any:
+    return Pace(seconds, estimate, clock, slowness_now=lambda: 1.0)
+
+
+def test_a_training_beside_other_work_has_as_much_of_its_own() -> None:
+    now: Any = Pace(60.0, lambda pair, tokens: 1.0, lambda: 30.0, slowness_now=lambda: 2.5)
+    assert now.max_time == "00:00:02:30", "60 s of its own"
 
 
 @pytest.mark.parametrize(
     ("slow", "trained"), [(1.0, [8000, 8000, 8000]), (2.0, [8000, 2000, 2000]), (9.0, [8000])]
 )
-def test_on_a_busy_machine_the_later_trainings_are_shorter(
-    slow: float, trained: list[int], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_on_a_busy_machine_the_later_trainings_are_shorter(slow: float, trained: list[int]) -> None:
     """Three trainings of 8,000 tokens, 20 s each, have a minute between them."""
     clock = [0.0]
-    monkeypatch.setattr(scaled.time, "monotonic", lambda: clock[0])
-    now: Any = Pace(60.0, lambda pair, tokens: tokens / 400, started=0.0)
+    now = pace(60.0, lambda pair, tokens: tokens / 400, lambda: clock[0])
     found = []
     for n_later in (2, 1, 0):
         tokens = now.tokens(None, 8000, 500, [(None, 8000)] * n_later)
@@ -362,11 +414,8 @@ def test_on_a_busy_machine_the_later_trainings_are_shorter(
     assert now.max_time == {1.0: "00:00:00:30", 2.0: "00:00:00:30", 9.0: "00:00:00:01"}[slow]
 
 
-def test_where_its_part_is_too_short_an_earlier_training_goes_before_the_later_ones(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(scaled.time, "monotonic", lambda: 0.0)
-    now: Any = Pace(100.0, lambda pair, tokens: tokens / 100, started=0.0)
+def test_where_its_part_is_too_short_an_earlier_training_goes_before_the_later_ones() -> None:
+    now = pace(100.0, lambda pair, tokens: tokens / 100, lambda: 0.0)
     later = [(None, 5000), (None, 20_000)]
     assert now.tokens(None, 8000, 4000, later) == 4000, "40 of 100 s, and 24 are its part"
     assert now.tokens(None, 30_000, 11_000, later) is None, "110 s at least"
@@ -402,10 +451,9 @@ def test_what_starts_from_a_model_is_shortened_later(
     assert (part_of_3m(None), part_of_3m("a/folder")) == (0.5, 1.0)
 
 
-def test_trainings_that_were_faster_than_expected_promise_nothing_for_the_next(monkeypatch):
+def test_trainings_that_were_faster_than_expected_promise_nothing_for_the_next() -> None:
     clock = [0.0]
-    monkeypatch.setattr(scaled.time, "monotonic", lambda: clock[0])
-    now: Any = Pace(100.0, lambda pair, tokens: tokens / 100, started=0.0)
+    now = pace(100.0, lambda pair, tokens: tokens / 100, lambda: clock[0])
     pair: Any = SimpleNamespace()
     now.trained(pair, 4000)
     clock[0] = 4.0  # ten times as fast

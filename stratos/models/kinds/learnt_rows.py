@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stratos.config import Config, StudentConfig, StudentKind
 from stratos.core.errors import ConfigError
-from stratos.models.kinds.choice import KINDS, Choice, Study
+from stratos.models.kinds.cross_validation import Choice, Study
 from stratos.models.kinds.features import Encoder, Features, StaticTable, Tfidf
 from stratos.models.kinds.labels_of_teacher import TaughtStudy, TeacherRows
 from stratos.models.kinds.suits import LM, folder_here, has_weights, table_files
 from stratos.synthesize.stage import FROM_FILE
 from stratos.tasks.base import Item
 
+if TYPE_CHECKING:
+    from stratos.models.kinds.tagger import TaggerFit
+
+MOST_ROWS = 20_000
+"""Rows that are read of a file at most, of each split."""
 _N_TIMED = 32
 """Texts that are answered one at a time to tell how long an answer takes."""
-
-
 _NONE = TeacherRows()
 
 
@@ -61,6 +65,11 @@ class Rows:
             tuple(row["agreement"] for row in rows),
         )
         return cls.of([*gold, *validation], taught)
+
+    @property
+    def as_gold(self) -> Rows:
+        """All rows, a teacher's labels taken like gold ones."""
+        return Rows(self.texts + self.teacher.texts, self.labels + self.teacher.labels)
 
 
 def blocks_of(students: Sequence[StudentConfig]) -> tuple[Features, ...]:
@@ -107,6 +116,22 @@ def _studied(
     return study, study.choose()
 
 
+def training_items(corpus_path: Path) -> list[Item]:
+    """Read the items of a corpus file."""
+    import pyarrow.parquet
+
+    columns = ["id", "slice", "question", "rationale", "answer"]
+    table = pyarrow.parquet.read_table(corpus_path, columns=columns)
+    return [Item(**row) for row in table.to_pylist()]
+
+
+def validation_rows(config: Config) -> list[Item]:
+    """Return the validation rows that may be learnt: all, where no room needs unread ones."""
+    is_shared = any(room.takes_validation for room in config.rooms.values())
+    n = config.callbacks.n_validation_read if is_shared else MOST_ROWS
+    return config.task.items("validation", n)
+
+
 def students_of_kinds(config: Config) -> tuple[StudentConfig, ...]:
     """Return the students of a run that are no language models, and whose weights are here."""
     return tuple(one for one in config.students if one.kind != LM and has_weights(one))
@@ -123,7 +148,13 @@ def milliseconds_alone(predict: Callable[[Sequence[str]], Any], texts: Sequence[
     return 1000 * median(seconds)
 
 
-def kind_name(student: StudentConfig) -> str:
-    """Return the kind of the study that a student is: one beside TF-IDF where it has both."""
-    mixed = f"{student.kind}_linear"
-    return mixed if mixed in KINDS else student.kind
+def tagged(rows: Rows, seed: int, schema: Mapping[str, Any] | None) -> TaggerFit:
+    """Fit and cross-validate a tagger on some rows; the last one is kept for the training."""
+    return _tagged(rows, seed, json.dumps(schema))
+
+
+@lru_cache(maxsize=1)
+def _tagged(rows: Rows, seed: int, schema: str) -> TaggerFit:
+    from stratos.models.kinds.tagger import fit_tagger
+
+    return fit_tagger(rows.texts, rows.labels, seed=seed, schema=json.loads(schema))

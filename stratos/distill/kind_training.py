@@ -11,10 +11,16 @@ from stratos.config import Config, StudentConfig
 from stratos.core.atomic_files import replacing
 from stratos.core.context import Context
 from stratos.distill.words import TeacherRowsLearnt
-from stratos.evaluate.baselines import MOST_ROWS
-from stratos.models.kinds.base import FILE, WEIGHTS
+from stratos.models.kinds.base import FILE, WEIGHTS, Predictor
 from stratos.models.kinds.labels_of_teacher import Correction, TaughtStudy, Way
-from stratos.models.kinds.rows import Rows, kind_name, students_of_kinds, studied
+from stratos.models.kinds.learnt_rows import (
+    Rows,
+    students_of_kinds,
+    studied,
+    tagged,
+    validation_rows,
+)
+from stratos.models.kinds.suits import TAGGER
 from stratos.models.students import content_of
 from stratos.records import Corpus, Student
 
@@ -26,16 +32,9 @@ def train_kind(config: Config, chosen: StudentConfig, corpus: Corpus, context: C
     process has measured it on the same rows, what it fitted then is used again.
     """
     began, cpu_began = time.monotonic(), time.process_time()
-    validation = config.task.items("validation", MOST_ROWS)
-    rows = Rows.of_corpus(Path(corpus.path), validation)
+    rows = Rows.of_corpus(Path(corpus.path), validation_rows(config))
     context.tick(0, 1, f"cross-validating {chosen.name}")
-    study, choice = studied(rows, students_of_kinds(config), config.seed)
-    if isinstance(study, TaughtStudy):
-        context.note(str(_learnt(study.correction)))
-    name = kind_name(chosen)
-    score = next(one for one in choice.scores if one.kind == name)
-    context.tick(0, 1, f"training {chosen.name}")
-    student = study.fit(name)
+    student, accuracy, calibration_error = _fitted(config, chosen, rows, context)
     folder = context.run_dir / "distill" / "student"
     with replacing(folder) as staged:
         staged.mkdir(parents=True)
@@ -49,18 +48,33 @@ def train_kind(config: Config, chosen: StudentConfig, corpus: Corpus, context: C
         steps=0,
         train_tokens=0,
         best_step=0,
-        validation_exact=score.accuracy,
-        n_validation_items=choice.n_rows,
+        validation_exact=accuracy,
+        n_validation_items=len(rows.texts),
         n_validation_reused=0,
-        n_choosing_items=choice.n_rows,
-        best_exact=max(one.accuracy for one in choice.scores),
+        n_choosing_items=len(rows.texts),
+        best_exact=accuracy,
         curve=(),
         weights_sha256=_digest(folder),
         seconds=time.monotonic() - began,
         cpu_seconds=time.process_time() - cpu_began,
-        calibration_error=score.calibration_error,
+        calibration_error=calibration_error,
         content=content_of(config, chosen),
     )
+
+
+def _fitted(
+    config: Config, chosen: StudentConfig, rows: Rows, context: Context
+) -> tuple[Predictor, float, float]:
+    """Return a student fitted on rows, and accuracy and calibration error by cross-validation."""
+    if chosen.kind == TAGGER:
+        schema = config.task.answer_schema(config.task.items("validation", 1)[0])
+        fitted = tagged(rows.as_gold, config.seed, schema)
+        return fitted.tagger, fitted.accuracy, fitted.calibration_error
+    study, choice = studied(rows, students_of_kinds(config), config.seed)
+    if isinstance(study, TaughtStudy):
+        context.note(str(_learnt(study.correction)))
+    score = next(one for one in choice.scores if one.kind == chosen.kind)
+    return study.fit(chosen.kind), score.accuracy, score.calibration_error
 
 
 def _learnt(correction: Correction) -> TeacherRowsLearnt:

@@ -1,0 +1,91 @@
+"""Students that are no language models, served by Stratos itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from typing_extensions import override
+
+from stratos.core.reasons import Reason
+from stratos.deploy.engines.base import Count, Engine
+from stratos.deploy.engines.cost import ServingCost
+from stratos.deploy.engines.words import LanguageModel
+from stratos.models.kinds.base import ENCODER, is_predictor
+from stratos.records import ModelCard, ServingSetting
+
+
+@dataclass(frozen=True)
+class PredictorServer(Engine):
+    """The server of a student that needs no PyTorch: `linear`, `static`, and a tagger over these.
+
+    No choice of `deploy` names it: it is taken for such a bundle, which no other engine loads.
+    """
+
+    kind = "predictor"
+    title = "the student's own server"
+    packages: ClassVar[tuple[str, ...]] = (
+        "httpx>=0.27",
+        "jinja2>=3.1",
+        "msgspec>=0.19",
+        "numpy>=1.26",
+        "psutil>=5.9",
+        "safetensors>=0.4.5",
+        "scikit-learn>=1.4",
+        "scipy>=1.11",
+        "starlette>=0.40",
+        "tokenizers>=0.21",
+        "typing-extensions>=4.5",
+        "uvicorn>=0.30",
+    )
+    needs: ClassVar[tuple[str, ...]] = ("sklearn", "starlette", "uvicorn")
+    program = "python -m stratos.deploy.engines.predictor_server"
+    module = "stratos.deploy.engines.predictor_server"
+    note = "Requests that wait together are answered together."
+    wants = "a student that is no language model"
+    measures = ("probability",)
+    start_s = 60.0
+    cost = ServingCost(slots=(16,), request_s=0.001, block=0.0, step=0.0)
+
+    at_once: Count = 16
+
+    @override
+    def cannot_serve(self, card: ModelCard) -> Reason | None:
+        return LanguageModel(self.title)
+
+    def options(self, run: ServingSetting, n_devices: int, context: int) -> list[str]:
+        """Return how many texts it answers together."""
+        return ["--slots", str(run.slots)]
+
+
+@dataclass(frozen=True)
+class EncoderServer(PredictorServer):
+    """The same for a student with a pretrained encoder, which PyTorch runs."""
+
+    kind = "predictor-encoder"
+    packages = (*PredictorServer.packages, "torch>=2.9", "transformers>=5.0")
+    needs = (*PredictorServer.needs, "torch", "transformers")
+    uses_torch = True
+    start_s = 180.0
+    cost = ServingCost(slots=(16,), request_s=0.01, block=0.0, step=0.0)
+
+
+def server_of(bundle: Path) -> PredictorServer | None:
+    """Return the engine of a bundle whose student is no language model; None for another."""
+    if not is_predictor(bundle):
+        return None
+    return EncoderServer() if (bundle / ENCODER).is_dir() else PredictorServer()
+
+
+def setting_of(bundle: Path, run: ServingSetting | None) -> ServingSetting | None:
+    """Return how a bundle is served: as `run` says, unless its kind of student has its own engine.
+
+    Args:
+        bundle: folder of the student.
+        run: what was planned or asked for.
+    """
+    engine = server_of(bundle)
+    if engine is None or (run is not None and run.engine == engine.kind):
+        return run
+    return engine.setting()

@@ -1,0 +1,240 @@
+"""The form of an answer: its fields as rows and a JSON Schema show them, taken apart and built.
+
+A field is a path of names to a scalar, a list of scalars or a list of flat objects. An answer that
+is built matches the schema, whatever the values.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import Enum
+from functools import cached_property
+from typing import Any
+
+from stratos.tasks.objects import Path, fields_of, nested
+from stratos.tasks.schema.answers import spelled
+from stratos.tasks.schema.document import resolved, validator
+
+Object = Mapping[str, Any]
+_SCALARS = (str, int, float, bool)
+_MISSING = object()
+
+
+class Absent(Enum):
+    """What stands in an answer for a field without a value."""
+
+    NULL = "null"
+    MISSING = "missing"
+    """The field is left out."""
+    NEVER = "never"
+    """There always is a value."""
+
+
+@dataclass(frozen=True, eq=False)
+class Field:
+    """A leaf of answers."""
+
+    path: Path
+    """Names that lead to it, or to the list that it is in."""
+    is_list: bool
+    key: str | None
+    """Its name in the elements of a list of objects."""
+    types: tuple[str, ...]
+    """Of JSON, as rows show them; none where its values are neither scalars nor flat lists."""
+    absent: Absent
+    """Of the scalar or of the list."""
+    fallback: Any
+    """Stands where there has to be a value, and no reader has one."""
+    rule: dict[str, Any]
+    """Schema of the leaf."""
+    key_absent: Absent = Absent.NEVER
+    """Of the leaf in an element of a list."""
+
+    @property
+    def whole(self) -> str:
+        """The name of the scalar or of the list, as answers are scored by."""
+        return ".".join(self.path)
+
+    @property
+    def name(self) -> str:
+        """The name of the leaf."""
+        key = f".{self.key}" if self.key is not None else ""
+        return self.whole + ("[]" + key if self.is_list else "")
+
+    def value(self, answer: Object) -> Any:
+        """Return the scalar or the list in an answer; None where there is none."""
+        found: Any = answer
+        for name in self.path:
+            found = found.get(name) if isinstance(found, Mapping) else None
+        return found
+
+    def elements(self, answer: Object) -> list[Any]:
+        """Return the elements of the list."""
+        found = self.value(answer)
+        return found if isinstance(found, list) else []
+
+    def inner(self, element: Any) -> Any:
+        """Return the leaf of an element of the list."""
+        if self.key is None:
+            return element
+        return element.get(self.key) if isinstance(element, Mapping) else None
+
+    def leaves(self, answer: Object) -> list[Any]:
+        """Return the values of the leaf, without nulls."""
+        found = self.value(answer)
+        values = map(self.inner, self.elements(answer)) if self.is_list else (found,)
+        return [value for value in values if isinstance(value, _SCALARS)]
+
+    def allows(self, value: Any) -> bool:
+        """Return whether a value can stand in the leaf."""
+        if value is None:
+            return (self.key_absent if self.is_list else self.absent) is not Absent.NEVER
+        if self._validator is not None:
+            return bool(self._validator.is_valid(value))
+        kind = _type_of(value)
+        return kind in self.types or {kind, *self.types} == {"integer", "number"}
+
+    @cached_property
+    def _validator(self) -> Any:
+        return validator(self.rule) if self.rule else None
+
+
+@dataclass(frozen=True)
+class Form:
+    """Fields of answers, and how these are built."""
+
+    fields: tuple[Field, ...]
+    null_parents: tuple[Path, ...]
+    """Objects that are null where all their fields are missing."""
+    schema: dict[str, Any] | None
+    safe: dict[str, Any]
+    """A valid answer with few values, for when no other can be built."""
+
+    @classmethod
+    def of_rows(cls, answers: Sequence[Object], schema: Object | None = None) -> Form:
+        """Return the form of answers.
+
+        Raises:
+            ValueError: no answer matches the schema.
+        """
+        flat = [fields_of(answer) for answer in answers]
+        paths = list(dict.fromkeys(path for row in flat for path in row))
+        parents = {path[:k] for path in paths for k in range(1, len(path))}
+        check = validator(schema) if schema is not None else None
+        valid = [a for a in answers if check is None or check.is_valid(a)]
+        if not valid:
+            raise ValueError("no row has an answer that matches the schema")
+        fields = [
+            field
+            for path in paths
+            if path not in parents
+            for field in _fields_at(path, [row.get(path, _MISSING) for row in flat], schema)
+        ]
+        safe = min(valid, key=lambda answer: len(json.dumps(answer)))
+        null_parents = tuple(p for p in paths if p in parents and any(p in row for row in flat))
+        return cls(tuple(fields), null_parents, dict(schema) if schema else None, dict(safe))
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the scalars and lists."""
+        return list(dict.fromkeys(field.whole for field in self.fields))
+
+    def built(self, values: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
+        """Return the answer with values by name, and whether they can be in a valid answer."""
+        flat: dict[Path, Any] = {}
+        for field in self.fields:
+            value = values.get(field.whole)
+            value = None if field.is_list and not value else value
+            if value is None and field.absent is Absent.MISSING:
+                continue
+            if value is None and field.absent is Absent.NEVER:
+                value = field.fallback
+            if isinstance(value, float) and value.is_integer() and "integer" in field.types:
+                value = int(value)
+            flat[field.path] = value
+        for path in self.null_parents:
+            if not any(other[: len(path)] == path for other in flat):
+                flat[path] = None
+        answer = nested(flat)
+        if self._validator is None:
+            return answer, True
+        if not self._validator.is_valid(answer):
+            return self.safe, False
+        made: dict[str, Any] = spelled(self.schema or {}, answer, self._takes)
+        return made, True
+
+    @cached_property
+    def _validator(self) -> Any:
+        return validator(self.schema) if self.schema is not None else None
+
+    def _takes(self, schema: Any, value: Any) -> bool:
+        return bool(self._validator.evolve(schema=schema).is_valid(value))
+
+
+def _fields_at(path: Path, values: Sequence[Any], schema: Object | None) -> list[Field]:
+    """Return the leaves at a path: one, or one for each key of a list of objects."""
+    stated = [v for v in values if v is not None and v is not _MISSING]
+    absent, rule = _absent(values), _rule(schema, path)
+    if not any(isinstance(value, list) for value in stated):
+        scalars = [v for v in stated if isinstance(v, _SCALARS)]
+        types = _types(scalars) if len(scalars) == len(stated) else ()
+        blank = Field(path, False, None, types, absent, None, _own(rule))
+        fallback = "" if types == ("string",) and blank.allows("") else _commonest(stated)
+        return [replace(blank, fallback=fallback)]
+    absent = Absent.NEVER if [] in stated else absent
+    elements = [element for value in stated if isinstance(value, list) for element in value]
+    items = resolved(schema or {}, rule.get("items", {}))
+    inner = _own(items) if isinstance(items, Mapping) else {}
+    if all(isinstance(element, _SCALARS) for element in elements):
+        return [Field(path, True, None, _types(elements), absent, [], inner)]
+    if not all(isinstance(element, Mapping) for element in elements):
+        return [Field(path, True, None, (), absent, [], {})]
+    fields = []
+    for key in dict.fromkeys(key for element in elements for key in element):
+        column = [element.get(key, _MISSING) for element in elements]
+        leaf = _fields_at((key,), column, inner)[0]
+        types = () if leaf.is_list else leaf.types
+        fields.append(Field(path, True, key, types, absent, [], leaf.rule, leaf.absent))
+    return fields
+
+
+def _absent(values: Sequence[Any]) -> Absent:
+    n_null, n_missing = sum(v is None for v in values), sum(v is _MISSING for v in values)
+    if not n_null + n_missing:
+        return Absent.NEVER
+    return Absent.NULL if n_null >= n_missing else Absent.MISSING
+
+
+def _rule(schema: Object | None, path: Path) -> dict[str, Any]:
+    """Return the schema at a path; empty where the schema does not name it in a plain way."""
+    node: Any = schema or {}
+    for name in path:
+        node = resolved(schema or {}, node)
+        node = node.get("properties", {}).get(name, {}) if isinstance(node, Mapping) else {}
+    node = resolved(schema or {}, node)
+    return dict(node) if isinstance(node, Mapping) else {}
+
+
+def _own(rule: Object) -> dict[str, Any]:
+    """Return a schema that refers to no other; empty for one that does."""
+    return {} if "$ref" in json.dumps(rule) else dict(rule)
+
+
+def _type_of(value: Any) -> str:
+    if isinstance(value, bool):
+        return "boolean"
+    return (
+        "integer" if isinstance(value, int) else "number" if isinstance(value, float) else "string"
+    )
+
+
+def _types(values: Sequence[Any]) -> tuple[str, ...]:
+    return tuple(sorted({_type_of(value) for value in values}))
+
+
+def _commonest(values: Sequence[Any]) -> Any:
+    texts = Counter(json.dumps(value, sort_keys=True) for value in values)
+    return json.loads(texts.most_common(1)[0][0]) if texts else None

@@ -1,0 +1,245 @@
+"""Answers as labels of tokens, for the chain, and labels of tokens as answers.
+
+A label is `O`, or a mark and the name of a field: `I-` inside a span. In lists, `B-` opens a
+span and `S-` the first span of an element.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from stratos.models.kinds.tagger.fields import Absent, Field
+from stratos.models.kinds.tagger.readings import STYLES
+from stratos.models.kinds.tagger.spans import Extraction, day_order, readings, spans
+from stratos.models.kinds.tagger.tagged_text import Document
+
+_NEAR = 6
+"""Tokens between the first spans of an element."""
+
+
+@dataclass
+class Segment:
+    """A labelled span of a field; `opens` says that it begins an element of a list."""
+
+    name: str
+    first: int
+    last: int
+    opens: bool
+
+
+@dataclass
+class Labelling:
+    """How the fields of a chain are read."""
+
+    extractions: dict[str, Extraction]
+    joined: list[str] = field(default_factory=list)
+    """Fields whose values join spans that stand apart."""
+    unstated: dict[str, Any] = field(default_factory=dict)
+    """Values of keys of elements that the text does not state, such as a quantity of 1."""
+
+
+class _Aligner:
+    """Labels of one document, given field by field."""
+
+    def __init__(self, document: Document, labelling: Labelling) -> None:
+        self.document, self.extractions = document, labelling.extractions
+        self.labels = ["O"] * len(document)
+        self.cursor = 0
+
+    def free(self, name: str, value: Any) -> list[tuple[int, int]]:
+        """Return the spans of a value of which no token has a label."""
+        found = spans(self.document, self.extractions[name], value)
+        return [s for s in found if all(label == "O" for label in self.labels[s[0] : s[1] + 1])]
+
+    def mark(self, name: str, span: tuple[int, int], opening: str = "I-") -> None:
+        """Label a span."""
+        for token in range(span[0], span[1] + 1):
+            self.labels[token] = (opening if token == span[0] else "I-") + name
+
+    def scalar(self, name: str, value: Any) -> None:
+        """Label the first free span behind the last one, or before; else the words one by one."""
+        span = min(self.free(name, value), key=lambda s: (s[0] < self.cursor, s[0]), default=None)
+        if span is not None:
+            self.mark(name, span)
+            self.cursor = span[1] + 1
+            return
+        tokens: list[int] = []
+        for word in str(value).split():
+            start = tokens[-1] + 1 if tokens else 0
+            places = range(start, len(self.document))
+            is_free = (
+                t for t in places if self.labels[t] == "O" and self.document.tokens[t] == word
+            )
+            if (token := next(is_free, None)) is None:
+                return
+            tokens.append(token)
+        for token in tokens:
+            self.mark(name, (token, token))
+
+    def element(self, pairs: Sequence[tuple[str, Any]]) -> None:
+        """Label the keys of an element near each other."""
+        anchor, done = self.cursor, list[tuple[int, int]]()
+        for name, value in sorted(pairs, key=lambda p: self.extractions[p[0]].reader != "text"):
+            free = self.free(name, value)
+            if done:
+                near = [s for s in free if abs(s[0] - anchor) <= _NEAR]
+                span = min(near, key=lambda s: (abs(s[0] - anchor), s[0]), default=None)
+            else:
+                span = min(free, key=lambda s: (s[0] < anchor, s[0]), default=None)
+            if span is not None:
+                self.mark(name, span, "B-")
+                done.append(span)
+                anchor = span[0]
+        if done:
+            first = min(done)[0]
+            self.labels[first] = "S" + self.labels[first][1:]
+            self.cursor = max(last for _, last in done) + 1
+
+
+def align(
+    document: Document, fields: Sequence[Field], answer: Mapping[str, Any], labelling: Labelling
+) -> list[str]:
+    """Return the labels of a document's tokens for an answer."""
+    aligner = _Aligner(document, labelling)
+    stated = [
+        (f.name, value)
+        for f in sorted(
+            fields, key=lambda f: list(answer).index(f.path[0]) if f.path[0] in answer else 0
+        )
+        if not f.is_list and f.name in labelling.extractions
+        if (value := f.value(answer)) is not None and not isinstance(value, bool)
+    ]
+    for name, value in stated:
+        aligner.scalar(name, value)
+    for pairs in _elements(fields, answer, labelling):
+        aligner.element(pairs)
+    for name, value in stated:  # further mentions
+        for span in aligner.free(name, value) if len(str(value)) > 3 else ():
+            if all(label == "O" for label in aligner.labels[span[0] : span[1] + 1]):
+                aligner.mark(name, span)
+    return aligner.labels
+
+
+def _elements(
+    fields: Sequence[Field], answer: Mapping[str, Any], labelling: Labelling
+) -> list[list[tuple[str, Any]]]:
+    """Return the elements of all lists, each as names and values of its fields."""
+    rows = []
+    for path in dict.fromkeys(f.path for f in fields if f.is_list):
+        keys = [f for f in fields if f.path == path and f.name in labelling.extractions]
+        for element in keys[0].elements(answer) if keys else ():
+            values = [(f.name, f.inner(element)) for f in keys]
+            rows.append([(name, value) for name, value in values if value is not None])
+    return rows
+
+
+def fit(
+    documents: Sequence[Document],
+    fields: Sequence[Field],
+    answers: Sequence[Mapping[str, Any]],
+    labelling: Labelling,
+) -> list[list[str]]:
+    """Return the labels of all rows; learn which fields join spans, and what is not stated."""
+    rows = [align(d, fields, a, labelling) for d, a in zip(documents, answers, strict=True)]
+    by_name = {f.name: f for f in fields}
+    apart, unstated = Counter[str](), dict[str, Counter[Any]]()
+    for document, labels, answer in zip(documents, rows, answers, strict=True):
+        groups = segments(labels)
+        for name, n in Counter(s.name for s in groups).items():
+            words = " ".join(document.span(s.first, s.last) for s in groups if s.name == name)
+            item = by_name[name]
+            apart[name] += n > 1 and not item.is_list and words == item.value(answer)
+        for pairs in _elements(fields, answer, labelling):
+            for name, value in pairs:
+                if not spans(document, labelling.extractions[name], value):
+                    unstated.setdefault(name, Counter())[value] += 1
+    labelling.joined = sorted(name for name, n in apart.items() if n >= 2)
+    for name, counts in unstated.items():
+        value, n = counts.most_common(1)[0]
+        if n >= max(3, 0.8 * sum(counts.values())):
+            labelling.unstated[name] = value
+    return rows
+
+
+def segments(labels: Sequence[str]) -> list[Segment]:
+    """Return the spans of a sequence of labels; an `I-` without an opening opens one."""
+    rows: list[Segment] = []
+    for token, label in enumerate(labels):
+        mark, name = label[0], label[2:]
+        if mark == "I" and rows and rows[-1].name == name and rows[-1].last == token - 1:
+            rows[-1].last = token
+        elif mark != "O":
+            rows.append(Segment(name, token, token, mark == "S"))
+    return rows
+
+
+def _value(document: Document, extraction: Extraction, first: int, last: int) -> Any:
+    """Return a span as a value of its field; None if it has no reading."""
+    if extraction.reader == "text":
+        return STYLES[extraction.ways[0]](document.span(first, last))
+    found = [r for t in range(first, last + 1) for r in readings(document, t, extraction.reader)]
+    order = day_order(document) if extraction.reader == "date" else ""
+    found.sort(key=lambda r: (r.way not in extraction.ways, r.way != order))
+    return found[0].value if found else None
+
+
+def scalar_value(
+    document: Document,
+    labelling: Labelling,
+    name: str,
+    groups: Sequence[Segment],
+    certain: np.ndarray,
+) -> Any:
+    """Return a field's value: its spans joined, or the likeliest of them.
+
+    Args:
+        document: that was labelled.
+        labelling: how fields are read.
+        name: of the field.
+        groups: its spans, at least one.
+        certain: how likely the label of each token is.
+    """
+    extraction = labelling.extractions[name]
+    if name in labelling.joined:
+        words = " ".join(document.span(s.first, s.last) for s in groups)
+        return STYLES[extraction.ways[0]](words)
+    best = max(groups, key=lambda s: float(certain[s.first : s.last + 1].min()))
+    return _value(document, extraction, best.first, best.last)
+
+
+def elements(
+    document: Document, labelling: Labelling, keys: Sequence[Field], groups: Sequence[Segment]
+) -> list[Any]:
+    """Return the elements of a list, in the order of the text.
+
+    Args:
+        document: that was labelled.
+        labelling: how fields are read.
+        keys: fields of the list.
+        groups: spans of these.
+    """
+    rows: list[dict[str, Any]] = []
+    for segment in groups:
+        extraction = labelling.extractions[segment.name]
+        value = _value(document, extraction, segment.first, segment.last)
+        if value is None:
+            continue
+        if segment.opens or not rows or segment.name in rows[-1]:
+            rows.append({})
+        rows[-1][segment.name] = value
+    made = []
+    for row in rows:
+        values = {f: row.get(f.name, labelling.unstated.get(f.name)) for f in keys}
+        if all(f.allows(value) for f, value in values.items()):
+            kept = {
+                f.key: v
+                for f, v in values.items()
+                if v is not None or f.key_absent is not Absent.MISSING
+            }
+            made.append(kept if keys[0].key is not None else next(iter(values.values())))
+    return made

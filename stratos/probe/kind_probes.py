@@ -1,0 +1,122 @@
+"""Measure the kinds of student that are trained in seconds, before anybody is asked or paid."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+from stratos.config import Config, StudentConfig
+from stratos.core.context import Context
+from stratos.core.counted import counted
+from stratos.core.intervals import wilson
+from stratos.evaluate.baselines import MOST_ROWS, labelled_rows
+from stratos.models.kinds.cross_validation import KINDS, Choice, Study
+from stratos.models.kinds.curve import learning_curve
+from stratos.models.kinds.features import Features
+from stratos.models.kinds.learnt_rows import (
+    Rows,
+    blocks_of,
+    milliseconds_alone,
+    students_of_kinds,
+    studied,
+    tagged,
+    validation_rows,
+)
+from stratos.models.kinds.suits import TAGGER
+from stratos.probe.words import CannotTag, KindsReached
+from stratos.records import Interval, KindProbe
+from stratos.tasks.base import Item
+
+_FOLDS = 5
+"""Trainings of cross-validation, each of which takes about as long as one on all rows."""
+
+
+def learnable(config: Config) -> list[Item]:
+    """Return the labelled rows of a run that a student may learn, at most `MOST_ROWS`."""
+    return [*labelled_rows(config.task), *validation_rows(config)][:MOST_ROWS]
+
+
+def probe_kinds(config: Config, context: Context) -> tuple[KindProbe, ...]:
+    """Return what each kind of student among the run's reaches by cross-validation."""
+    students = students_of_kinds(config)
+    if not students:
+        return ()
+    rows = Rows.of(learnable(config))
+    if students[0].kind == TAGGER:
+        return _tagger(config, students[0], rows, context)
+    context.tick(0, 1, f"cross-validating {counted(len(students), 'kind')} of student")
+    began = time.perf_counter()
+    study, choice = studied(rows, students, config.seed)
+    seconds = time.perf_counter() - began
+    blocks = {block.name: block.fitted(rows.texts) for block in blocks_of(students)}
+    found = [_probed(one, study, choice, blocks, rows, seconds) for one in students]
+    context.tick(1, 1, "learning curve")
+    curve = learning_curve(study, choice.kind)
+    gain = curve.gain_low, curve.gain_high
+    return tuple(
+        replace(one, curve=curve.points, gain=gain) if one.kind == choice.kind else one
+        for one in found
+    )
+
+
+def _tagger(
+    config: Config, student: StudentConfig, rows: Rows, context: Context
+) -> tuple[KindProbe, ...]:
+    """Return what a tagger reaches; nothing, and why, where values are not in the text."""
+    from stratos.models.kinds.tagger import cannot_tag
+
+    context.tick(0, 1, "cross-validating a tagger")
+    if (why := cannot_tag(rows.texts, rows.labels)) is not None:
+        context.note(str(CannotTag(why)))
+        return ()
+    schema = config.task.answer_schema(config.task.items("validation", 1)[0])
+    began = time.perf_counter()
+    fitted = tagged(rows, config.seed, schema)
+    held_out = "whole layouts held out" if fitted.holds_out_layouts else "cross-validation"
+    source = f"{held_out} of {counted(fitted.n_rows, 'row', spec=',')}"
+    probed = KindProbe(
+        student=student.name,
+        kind=student.kind,
+        accuracy=Interval(fitted.accuracy, fitted.low, fitted.high, source),
+        n_rows=fitted.n_rows,
+        calibration_error=fitted.calibration_error,
+        seconds=(time.perf_counter() - began) / _FOLDS,
+        ms_per_answer=milliseconds_alone(fitted.tagger.predict, rows.texts),
+        n_params=fitted.tagger.n_params,
+        fields={one.name: one.score.exact for one in fitted.fields},
+    )
+    return (probed,)
+
+
+def _probed(
+    student: StudentConfig,
+    study: Study,
+    choice: Choice,
+    blocks: dict[str, Features],
+    rows: Rows,
+    seconds: float,
+) -> KindProbe:
+    place = [one.kind for one in choice.scores].index(student.kind)
+    used = [blocks[name] for name in KINDS[student.kind]]
+    n = choice.n_rows
+    mean = max(0.0, choice.accuracy - choice.behind[place])
+    source = f"cross-validation on {counted(n, 'row', spec=',')}"
+    n_columns = sum(block.transform(rows.texts[:1]).shape[1] + 1 for block in used)
+    return KindProbe(
+        student=student.name,
+        kind=student.kind,
+        accuracy=replace(wilson(round(mean * n), n, source=source), mean=mean),
+        n_rows=study.n_rows,
+        calibration_error=choice.scores[place].calibration_error,
+        seconds=seconds / _FOLDS,
+        ms_per_answer=milliseconds_alone(
+            lambda texts: [block.transform(texts) for block in used], rows.texts
+        ),
+        n_params=sum(block.n_params for block in used) + n_columns * len(study.labels),
+    )
+
+
+def in_words(kinds: Sequence[KindProbe]) -> KindsReached | None:
+    """Return what to say of kinds that were measured; None without any."""
+    return KindsReached(tuple(kinds)) if kinds else None

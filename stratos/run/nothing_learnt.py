@@ -1,0 +1,72 @@
+"""Stop a run whose student learnt nothing, before anything more is trained, measured or bundled."""
+
+from __future__ import annotations
+
+from stratos.config import Config
+from stratos.core.by_name import named
+from stratos.core.errors import NothingLearntError
+from stratos.core.formats import magnitude
+from stratos.models.students import what_may_help
+from stratos.records import Pilot, Plan, Student
+
+LEAST_ITEMS = 30
+"""Validation items of which not one is right before that counts: one of ten right would be missed
+in 4 of 100 such measurements."""
+LEAST_PART = 1 / 4
+"""Of the training on a file's rows that a pilot has to have made, or of a student's own training
+that `trainer.max_tokens` has to leave, before nothing right is more than an early start."""
+_WHOLE = 0.9
+"""The same of a pilot where the task makes its own data: its curves may start late (one student had
+9% after 2M tokens and 88% after 4M)."""
+
+
+def stop_before_training(config: Config, plan: Plan, pilot: Pilot | None) -> None:
+    """Refuse to train a student that a pilot showed to learn nothing.
+
+    Raises:
+        NothingLearntError: it had no right answer after enough of its training.
+    """
+    if pilot is None or "distill" not in config.stages:
+        return
+    least = LEAST_PART if config.task.has_rows else _WHOLE
+    for run in pilot.runs:
+        longest = max(run.points, key=lambda point: point.train_tokens)
+        if (run.student, run.strategy) != (plan.student, plan.strategy):
+            continue
+        is_early = longest.train_tokens < least * plan.train_tokens
+        if longest.accuracy or longest.n_items < LEAST_ITEMS or is_early:
+            continue
+        cure = what_may_help(config, named(config.students, plan.student))
+        raise NothingLearntError(
+            f"{plan.student} had 0 of {longest.n_items} validation items right after "
+            f"{magnitude(longest.train_tokens)} of {magnitude(plan.train_tokens)} planned tokens "
+            f"(pilot): it is not trained. {cure} To train it all the same, "
+            "add plan.pilot=false."
+        )
+
+
+def stop_before_evaluation(config: Config, student: Student) -> None:
+    """Refuse to measure and bundle a student that learnt nothing.
+
+    One that has hardly begun goes on, for such a run shows the way: it has not read each row of a
+    file once, or `trainer.max_tokens` leaves it a small part of its training.
+
+    Raises:
+        NothingLearntError: it has no right answer.
+    """
+    if "distill" not in config.stages or student.validation_exact:
+        return
+    chosen = named(config.students, student.name)
+    if config.task.has_rows:
+        has_begun = student.epochs is None or student.epochs >= 1
+    else:
+        tokens = config.trainer.max_tokens or chosen.train_tokens
+        has_begun = tokens >= LEAST_PART * chosen.train_tokens
+    if student.n_validation_items < LEAST_ITEMS or not has_begun:
+        return
+    raise NothingLearntError(
+        f"{student.name} has 0 of {student.n_validation_items} validation items right after its "
+        f"training on {magnitude(student.train_tokens)} tokens: it is neither measured further nor "
+        f"bundled. {what_may_help(config, chosen)} To measure it all the same, add "
+        f"stages=[evaluate,report] hydra.run.dir={config.run_dir}."
+    )

@@ -1,0 +1,232 @@
+"""A student that is no language model, in a real server process, asked by the API's own client."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import math
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import openai
+import psutil
+import pytest
+from predictor_student import WORDS, rows, trained
+from starlette.testclient import TestClient
+
+from stratos.deploy.bundle_server import serving_bundle
+from stratos.deploy.engines.predictor import EncoderServer, PredictorServer, server_of, setting_of
+from stratos.deploy.engines.predictor_server import application
+from stratos.deploy.server import Server
+from stratos.models.kinds import Prediction, Predictor, load_predictor
+from stratos.records import ServingSetting
+
+TEXTS = [row["text"] for row in rows(12, seed=1)]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("served") / "student"
+    trained().save(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def expected(folder: Path) -> list[Prediction]:
+    found = load_predictor(folder).predict(TEXTS)
+    assert {one.text for one in found} == set(WORDS)
+    return found
+
+
+@pytest.fixture(scope="module")
+def server(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    log = tmp_path_factory.mktemp("log") / "server.log"
+    with serving_bundle(folder, PredictorServer().setting(), log) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def client(server: Server) -> openai.OpenAI:
+    return openai.OpenAI(
+        base_url=f"{server.url}/v1", api_key="none", max_retries=0,
+        http_client=openai.DefaultHttpxClient(trust_env=False),
+    )  # fmt: skip
+
+
+def asked(text: str, **more: Any) -> dict[str, Any]:
+    return {"model": "student", "messages": [{"role": "user", "content": text}], **more}
+
+
+def test_the_answer_and_its_probability_are_those_of_the_student(client, expected) -> None:
+    for text, known in zip(TEXTS, expected, strict=True):
+        found = client.chat.completions.create(**asked(text, logprobs=True, top_logprobs=3))
+        [choice] = found.choices
+        assert (choice.message.content, choice.finish_reason) == (known.text, "stop")
+        assert choice.logprobs is not None and choice.logprobs.content is not None
+        total = sum(token.logprob for token in choice.logprobs.content)
+        assert math.exp(total) == pytest.approx(known.probability, rel=1e-5)
+        [token] = choice.logprobs.content
+        assert token.token == known.text
+        told = {one.token: math.exp(one.logprob) for one in token.top_logprobs}
+        assert set(told) == set(WORDS) and sum(told.values()) == pytest.approx(1, abs=1e-5)
+        assert found.usage is not None
+        n_words = len(text.split())
+        assert (found.usage.prompt_tokens, found.usage.completion_tokens) == (n_words, 1)
+    plain = client.chat.completions.create(**asked(TEXTS[0], logprobs=True))
+    assert plain.choices[0].logprobs.content[0].top_logprobs == []
+    assert client.chat.completions.create(**asked(TEXTS[0])).choices[0].logprobs is None
+    assert [one.id for one in client.models.list()] == ["student"]
+
+
+def test_its_process_has_no_torch(client, server) -> None:
+    client.chat.completions.create(**asked(TEXTS[0]))
+    process = psutil.Process(server.process.pid)
+    files = [Path(one.path).name for one in process.memory_maps()]
+    assert any(name.startswith("_multiarray_umath") for name in files), "NumPy is seen"
+    assert not [name for name in files if "torch" in name or "tensorflow" in name]
+
+
+def test_many_at_once_are_answered_each_with_its_own(client, expected) -> None:
+    with ThreadPoolExecutor(24) as pool:
+        found = pool.map(
+            lambda text: client.chat.completions.create(**asked(text)).choices[0].message.content,
+            TEXTS * 8,
+        )
+        assert list(found) == [one.text for one in expected] * 8
+
+
+def test_a_stream_is_the_same_answer(client, expected) -> None:
+    parts = list(client.chat.completions.create(**asked(TEXTS[0], stream=True)))
+    texts = [part.choices[0].delta.content or "" for part in parts]
+    assert "".join(texts) == expected[0].text
+    assert parts[-1].choices[0].finish_reason == "stop"
+    assert parts[-1].usage is not None and parts[-1].usage.completion_tokens == 1
+
+
+def test_the_last_message_of_the_user_is_read_alone(client, expected) -> None:
+    messages = [
+        {"role": "system", "content": "Classify the text: transfer, wire, iban."},
+        {"role": "user", "content": TEXTS[1]},
+        {"role": "assistant", "content": "loan"},
+        {"role": "user", "content": [{"type": "text", "text": TEXTS[0]}]},
+    ]
+    found = client.chat.completions.create(model="student", messages=messages, temperature=0.7)
+    assert found.choices[0].message.content == expected[0].text
+
+
+def test_a_stop_text_ends_the_answer(client, expected) -> None:
+    found = client.chat.completions.create(**asked(TEXTS[0], stop=expected[0].text[2:]))
+    assert found.choices[0].message.content == expected[0].text[:2]
+
+
+def post(server: Server, data: bytes, path: str = "/v1/chat/completions") -> tuple[int, Any]:
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
+    try:
+        connection.request("POST", path, data, {"Content-Type": "application/json"})
+        answer = connection.getresponse()
+        return answer.status, json.loads(answer.read())
+    finally:
+        connection.close()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"{", b"[]", b"[" * 100_000, b'{"messages": []}',
+        json.dumps(asked("x", messages=[{"role": "system", "content": "x"}])).encode(),
+        *(
+            json.dumps(asked("x", **more)).encode()
+            for more in (
+                {"n": 2}, {"stream": "yes"}, {"top_logprobs": 2},
+                {"logprobs": True, "top_logprobs": 21}, {"logprobs": True, "top_logprobs": True},
+                {"temperature": "hot"}, {"max_tokens": 0}, {"tools": [{"type": "function"}]},
+                {"response_format": {"type": "json_object"}},
+                {"messages": [{"role": "user", "content": 3}]},
+            )
+        ),
+    ],
+)  # fmt: skip
+def test_what_it_cannot_answer_is_refused_as_the_api_does(server, body) -> None:
+    status, found = post(server, body)
+    assert (status, found["error"]["code"]) == (400, 400)
+    assert found["error"]["type"] == "invalid_request_error" and found["error"]["message"]
+
+
+def test_other_paths_and_long_requests_are_refused(server, client, expected) -> None:
+    assert post(server, b"{}", "/v1/completions")[0] == 404
+    assert post(server, json.dumps(asked("x" * 3_000_000)).encode())[0] == 413
+    long = client.chat.completions.create(**asked(f"{TEXTS[0]} " * 2000))
+    assert long.choices[0].message.content == expected[0].text
+
+
+class Fragile(Predictor):
+    """A student that fails at one text."""
+
+    format = "fragile"
+    n_params = 1
+
+    def predict(self, texts: Sequence[str]) -> list[Prediction]:
+        if "fail" in texts:
+            raise ZeroDivisionError
+        return [Prediction(text.upper(), 0.0) for text in texts]
+
+    def save(self, folder: Path) -> None:
+        raise NotImplementedError
+
+    @classmethod
+    def load(cls, folder: Path) -> Fragile:
+        return cls()
+
+
+def test_a_text_that_the_student_fails_at_is_an_error_and_the_next_is_answered() -> None:
+    with TestClient(application(Fragile(), "fragile", 4)) as client:
+        failed = client.post("/v1/chat/completions", json=asked("fail"))
+        assert (
+            failed.status_code == 500 and "ZeroDivisionError" in failed.json()["error"]["message"]
+        )
+        answered = client.post("/v1/chat/completions", json=asked("a", logprobs=True)).json()
+        assert answered["choices"][0]["message"]["content"] == "A"
+        assert answered["choices"][0]["logprobs"]["content"][0]["logprob"] == -9999.0
+        assert client.get("/health").status_code == 200
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["static", "encoder"])
+def test_other_kinds_are_served_by_their_engine(kind: str, tmp_path: Path) -> None:
+    trained(kind, tmp_path / "pretrained").save(tmp_path / "student")
+    engine = server_of(tmp_path / "student")
+    assert type(engine) is (EncoderServer if kind == "encoder" else PredictorServer)
+    known = load_predictor(tmp_path / "student").predict(TEXTS[:1])
+    with serving_bundle(tmp_path / "student", engine.setting(), tmp_path / "log") as server:
+        status, found = post(server, json.dumps(asked(TEXTS[0], logprobs=True)).encode())
+        assert status == 200 and found["choices"][0]["message"]["content"] == known[0].text
+        told = found["choices"][0]["logprobs"]["content"][0]["logprob"]
+        assert told == pytest.approx(math.log(known[0].probability), abs=1e-4)
+
+
+def test_a_bundle_is_served_by_the_engine_of_its_student_whatever_is_named(
+    folder, tmp_path
+) -> None:
+    planned = ServingSetting("predictor", slots=4)
+    assert setting_of(folder, planned) == planned
+    assert (
+        setting_of(folder, ServingSetting("llamacpp", slots=8, format="q8_0")).engine == "predictor"
+    )
+    assert setting_of(folder, None) == PredictorServer().setting()
+    language_model = ServingSetting("llamacpp", slots=8, format="q8_0")
+    assert setting_of(tmp_path, language_model) == language_model
+    assert setting_of(tmp_path, None) is None
+
+
+def test_a_damaged_student_is_said_and_nothing_is_served(folder, tmp_path) -> None:
+    (tmp_path / "student.json").write_text('{"format": "other"}')
+    done = subprocess.run(
+        [sys.executable, "-m", PredictorServer.module, "serve", str(tmp_path), "--port", "0"],
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 1 and done.stdout == ""
+    assert "describes no student" in done.stderr and "Traceback" not in done.stderr

@@ -1,0 +1,146 @@
+import json
+import random
+
+import numpy as np
+import pytest
+from jsonschema import Draft202012Validator
+
+from stratos.models.kinds import load_predictor
+from stratos.models.kinds.tagger import Method, cannot_tag, fit_tagger
+from stratos.models.kinds.tagger.readings import later
+from stratos.tasks.objects import object_of, same
+
+SCHEMA = {
+    "type": "object",
+    "properties": {
+        "number": {"type": "string", "pattern": "^[A-Z]+-[0-9]+$"},
+        "date": {"type": "string", "format": "date"},
+        "due": {"type": ["string", "null"]},
+        "total": {"type": "number"},
+        "urgent": {"type": "boolean"},
+    },
+    "required": ["number", "date", "due", "total", "urgent"],
+    "additionalProperties": False,
+}
+MONTHS = ["January", "February", "March", "April", "May", "June"]
+STRANGE = ("", "hello", "Bill QQ of 99 May 2025", "1 2 3 4 5 6 7 8 9", "\n\n|||", "RX-1 " * 50)
+
+
+def bill(source):
+    """Make a short bill: the due date is stated, follows from a count of days, or is absent."""
+    month, day, n = source.randint(1, 6), source.randint(1, 28), source.randint(100, 999)
+    date, total = f"2025-{month:02d}-{day:02d}", source.randint(100, 99999) / 10
+    days, mode, urgent = source.choice([7, 14, 30]), source.random(), source.random() < 0.5
+    due = next(later(date, days)).value if mode < 0.7 else None
+    terms = f"Due on {due}." if mode < 0.7 else "Thank you."
+    terms = f"Terms: net {days} days." if mode < 0.4 else terms
+    call = "Please pay at once!" if urgent else "No rush."
+    order = source.choice(
+        ["Bill {0} of {1}, {2} EUR. {3} {4}", "{3} {4} Date {1}. Sum {2} EUR, bill {0}."]
+    )
+    text = order.format(f"RX-{n}", f"{day} {MONTHS[month - 1]} 2025", f"{total:,.2f}", terms, call)
+    answer = {"number": f"RX-{n}", "date": date, "due": due, "total": total, "urgent": urgent}
+    return text, json.dumps(answer)
+
+
+def bills(seed, n):
+    source = random.Random(seed)
+    return map(list, zip(*[bill(source) for _ in range(n)], strict=True))
+
+
+@pytest.fixture(scope="module")
+def fit():
+    texts, answers = bills(0, 120)
+    ticks = []
+    fit = fit_tagger(texts, answers, schema=SCHEMA, tick=lambda: ticks.append(1))
+    assert ticks
+    return fit
+
+
+def share_right(tagger, texts, answers):
+    return np.mean([
+        same(object_of(p.text), json.loads(answer))
+        for p, answer in zip(tagger.predict(texts), answers, strict=True)
+    ])  # fmt: skip
+
+
+def test_bills_are_read(fit):
+    assert share_right(fit.tagger, *bills(1, 60)) >= 0.9
+    assert all(0 <= p.probability <= 1 for p in fit.tagger.predict(next(bills(1, 9))))
+
+
+def test_the_fit_says_what_cross_validation_shows(fit):
+    assert fit.n_rows == len(fit.right) == 120
+    assert 0.8 <= fit.low < fit.accuracy <= fit.high <= 1
+    assert abs(fit.right.mean() - fit.accuracy) < 0.05
+    assert fit.calibration_error < 0.15
+    methods = {field.name: field.method for field in fit.fields}
+    assert methods["urgent"] is Method.FEW
+    assert {methods[name] for name in ("number", "date", "total")} <= {Method.RANK, Method.CHAIN}
+    assert fit.cpu_seconds > 0
+
+
+def test_answers_match_the_schema_whatever_the_text(fit):
+    check = Draft202012Validator(SCHEMA)
+    for prediction in fit.tagger.predict(STRANGE):
+        assert check.is_valid(json.loads(prediction.text))
+    assert fit.tagger.predict([]) == []
+
+
+def test_a_saved_tagger_answers_the_same(fit, tmp_path):
+    fit.tagger.save(tmp_path)
+    texts, _ = bills(2, 20)
+    loaded = load_predictor(tmp_path)
+    assert loaded.predict([*texts, *STRANGE]) == fit.tagger.predict([*texts, *STRANGE])
+    assert loaded.n_params == fit.tagger.n_params > 0
+    assert {path.name for path in tmp_path.iterdir()} == {"student.json", "student.safetensors"}
+
+
+def test_lists_are_read_by_the_chain(tmp_path):
+    source, names = random.Random(0), "tea milk rice bread soup salt".split()  # noqa: SIM905
+    rows = []
+    for _ in range(60):
+        items = [{"n": n, "q": source.randint(2, 9)} for n in source.sample(names, 2)]
+        spoken = " and ".join(f"{item['q']} {item['n']}" for item in items)
+        rows.append((f"Please send {spoken} today.", json.dumps({"items": items})))
+    texts, answers = zip(*rows, strict=True)
+    fit = fit_tagger(texts, answers)
+    assert fit.fields[0].method is Method.CHAIN
+    assert fit.accuracy > 0.8
+    fit.tagger.save(tmp_path)
+    assert load_predictor(tmp_path).predict(texts[:9]) == fit.tagger.predict(texts[:9])
+
+
+def test_rows_of_weight_zero_teach_nothing():
+    rows = [(f"From {k} to {k + 500}.", f'{{"n": "{k}"}}') for k in range(100, 150)]
+    wrong = [(text, f'{{"n": "{k + 600}"}}') for k, (text, _) in enumerate(rows)]
+    texts, answers = zip(*rows, *wrong, strict=True)
+    weights = np.array([1.0] * 50 + [0.0] * 50)
+    tagger = fit_tagger(texts, answers, row_weights=weights).tagger
+    assert share_right(tagger, texts[:50], answers[:50]) == 1
+
+
+def test_fields_that_cannot_be_read_are_named():
+    source = random.Random(0)
+    texts, answers = bills(0, 60)
+    coded = [
+        json.dumps({"total": json.loads(answer)["total"], "code": f"{source.random():.9f}"})
+        for answer in answers
+    ]
+    assert cannot_tag(texts, answers) is None
+    assert "code" in cannot_tag(texts, coded)
+    assert "total" not in cannot_tag(texts, coded)
+    fields = {field.name: field for field in fit_tagger(texts, coded).fields}
+    assert fields["code"].method is Method.CANNOT
+    assert fields["code"].score.exact < 0.1
+    assert fields["total"].score.exact > 0.8
+
+
+@pytest.mark.parametrize("answers", [["yes"] * 20, ["{}"] * 20, ['{"a": "b"}'] * 5, ["[1]"] * 20])
+def test_rows_that_are_no_objects_or_too_few_are_refused(answers):
+    assert cannot_tag(["a"] * len(answers), answers)
+
+
+def test_too_few_rows_are_an_error():
+    with pytest.raises(ValueError, match="10 rows"):
+        fit_tagger(["a"], ['{"b": "a"}'])

@@ -1,0 +1,43 @@
+from stratos.models.kinds.tagger.spans import Extraction, learn, learn_base, options, spans
+from stratos.models.kinds.tagger.tagged_text import read
+
+
+def values(text, extraction, base=None):
+    return [c.value for c in options(read(text), extraction, base).candidates]
+
+
+def test_a_stated_or_proven_order_of_day_and_month_decides():
+    extraction = Extraction("date", "date", ("dmy",))
+    assert values("dates MM/DD/YYYY\nissued 03/04/2025", extraction) == ["2025-03-04"]
+    assert values("03/04/2025 03/14/2025", extraction) == ["2025-03-04", "2025-03-14"]
+    assert values("03/04/2025", extraction) == ["2025-04-03", "2025-03-04"]
+
+
+def test_the_reader_is_learned_from_values():
+    texts = [f"{n} boxes for Ann Lee{n} by {n} May 2025" for n in range(1, 9)]
+    rows = list(enumerate(map(read, texts), 1))
+    assert learn("date", [(d, f"2025-05-0{n}") for n, d in rows])[0].reader == "date"
+    assert learn("n", [(d, n) for n, d in rows])[0].reader == "number"
+    name, share = learn("name", [(d, f"ann lee{n}") for n, d in rows])
+    assert (name.reader, name.ways, share) == ("text", ("lower",), 1.0)
+    assert spans(rows[0][1], name, "ann lee1") == [(3, 4)]
+    assert learn("other", [(d, f"zzz{n}") for n, d in rows])[1] == 0
+
+
+def test_a_date_may_be_another_one_plus_a_count():
+    texts = [f"made 2025-01-0{n}, net {n + 7} days" for n in range(1, 9)]
+    made = [f"2025-01-0{n}" for n in range(1, 9)]
+    due = [f"2025-01-{2 * n + 7:02d}" for n in range(1, 9)]
+    due_date = Extraction("due", "date", ())
+    learnt, share = learn_base(due_date, [read(t) for t in texts], due, {"made": made})
+    assert (learnt.base, learnt.ways, share) == ("made", ("days",), 1.0)
+    assert values("made 2025-02-01, net 30 days", learnt, "2025-02-01") == ["2025-03-03"]
+
+
+def test_amounts_that_add_up_are_described():
+    document = read("Net 100.00\nVAT 19% 19.00\nTotal 119.00")
+    number = Extraction("total", "number", ("decimal.", "plain"))
+    choice = options(document, number)
+    by_value = dict(zip([c.value for c in choice.candidates], choice.features, strict=True))
+    assert "is_sum" in by_value[119.0]
+    assert "is_rate_of" in by_value[19.0]

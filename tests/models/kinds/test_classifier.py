@@ -1,0 +1,125 @@
+import numpy as np
+import pytest
+from scipy import sparse
+from sklearn.linear_model import LogisticRegression
+
+from stratos.models.kinds.classifier import (
+    Head,
+    fit_head,
+    joined,
+    mix,
+    mixing_weights,
+)
+from stratos.models.kinds.cross_validation import Study
+from stratos.models.kinds.features import Tfidf
+from stratos.models.kinds.row_space import RowSpace
+
+
+def _numbers(n_labels: int, n: int = 60):
+    random = np.random.default_rng(0)
+    features = random.normal(size=(n, 5)).astype(np.float32)
+    return features, (features[:, :n_labels].argmax(axis=1))
+
+
+@pytest.mark.parametrize("n_labels", [2, 4])
+def test_a_head_is_the_logistic_regression_of_scikit_learn(n_labels):
+    features, labels = _numbers(n_labels)
+    head = fit_head(features, labels, n_labels, 1.0)
+    twin = LogisticRegression(C=1.0, tol=1e-6).fit(features, labels)
+    expected = twin.predict_log_proba(features)
+    assert head.log_probabilities(features) == pytest.approx(expected, abs=0.05)
+
+
+@pytest.mark.parametrize("n_labels", [2, 4])
+def test_a_head_that_begins_from_another_strength_ends_where_it_would_without(n_labels):
+    features, labels = _numbers(n_labels)
+    first = fit_head(features, labels, n_labels, 1.0)
+    warm = fit_head(features, labels, n_labels, 10.0, start=first)
+    cold = fit_head(features, labels, n_labels, 10.0)
+    assert warm.log_probabilities(features) == pytest.approx(
+        cold.log_probabilities(features), abs=0.05
+    )
+
+
+def test_many_labels_are_learnt_to_the_end():
+    random = np.random.default_rng(1)
+    centres = random.normal(size=(80, 40))
+    labels = np.repeat(np.arange(80), 8)
+    rows = centres[labels] + random.normal(size=(640, 40))
+    rows = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+    head = fit_head(rows, labels, 80, 10.0)
+    assert (head.log_probabilities(rows).argmax(axis=1) == labels).mean() > 0.97
+
+
+def test_a_label_without_rows_is_never_the_answer():
+    features, labels = _numbers(3)
+    head = fit_head(features, labels, 4, 1.0)
+    assert head.log_probabilities(features)[:, 3].max() < -5
+
+
+def test_rows_of_weight_0_do_not_count():
+    features, labels = _numbers(2)
+    wrong = 1 - labels
+    both = np.vstack([features, features])
+    weights = np.repeat([1.0, 0.0], len(labels))
+    head = fit_head(both, np.concatenate([labels, wrong]), 2, 1.0, weights)
+    alone = fit_head(features, labels, 2, 1.0)
+    assert head.weights == pytest.approx(alone.weights, abs=0.02)
+
+
+def test_the_joined_head_of_views_answers_as_their_mixture():
+    random = np.random.default_rng(2)
+    heads = [Head(random.normal(size=(4, 3)), random.normal(size=3)) for _ in range(2)]
+    views = [random.normal(size=(6, 4)) for _ in range(2)]
+    weights = np.array([0.7, 1.6])
+    head, total = joined(heads, weights)
+    parts = [h.log_probabilities(v) for h, v in zip(heads, views, strict=True)]
+    one = mix([head.log_probabilities(np.hstack(views))], np.array([total]))
+    assert one == pytest.approx(mix(parts, weights), abs=1e-5)
+
+
+def test_views_that_all_weigh_0_join_to_a_head_of_weight_0():
+    head, total = joined([Head(np.ones((2, 2)), np.ones(2))], np.array([0.0]))
+    assert total == 0
+    assert np.isfinite(head.weights).all()
+
+
+def test_mixing_weights_ignore_noise_and_shrink_what_is_too_sure():
+    random = np.random.default_rng(3)
+    labels = random.integers(0, 3, 400)
+    guesses = np.where(random.random(400) < 0.8, labels, random.integers(0, 3, 400))
+    sure = np.log(np.where(np.eye(3)[guesses] > 0, 0.998, 0.001))
+    noise = random.normal(size=(400, 3))
+    weights = mixing_weights([sure, noise - np.logaddexp.reduce(noise, 1)[:, None]], labels)
+    assert weights[1] < 0.2
+    confidence = np.exp(mix([sure], weights[:1]).max(axis=1)).mean()
+    assert confidence == pytest.approx((guesses == labels).mean(), abs=0.03)
+
+
+def test_a_head_in_the_space_of_the_rows_is_the_same_head():
+    random = np.random.default_rng(4)
+    rows = sparse.random_array((40, 300), density=0.1, format="csr", rng=random, dtype=np.float32)
+    rows = sparse.vstack([rows, rows[:3]], format="csr")  # rows that stand twice
+    labels = random.integers(0, 3, 43)
+    span = RowSpace.of(rows)
+    assert span is not None
+    other = sparse.csr_matrix(rows[5:9] + rows[10:14])
+    inner = fit_head(span.coordinates, labels, 3, 3.0)
+    direct = fit_head(rows, labels, 3, 3.0)
+    mapped = span.head(inner).log_probabilities(other)
+    assert mapped == pytest.approx(inner.log_probabilities(span.transform(other)), abs=0.01)
+    assert mapped == pytest.approx(direct.log_probabilities(other), abs=0.05)
+
+
+def test_dense_rows_have_no_space_of_their_own():
+    assert RowSpace.of(np.ones((3, 9), np.float32)) is None
+
+
+def test_a_saved_student_answers_as_before(rows, table, tmp_path):
+    texts, labels = rows()
+    study = Study(texts, labels, [Tfidf(), table])
+    model = study.fit("static")
+    model.save(tmp_path)
+    read = type(model).load(tmp_path)
+    assert read.probabilities(texts) == pytest.approx(model.probabilities(texts), abs=1e-5)
+    assert read.predict(texts[:1])[0].text == model.predict(texts[:1])[0].text

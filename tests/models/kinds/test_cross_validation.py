@@ -1,0 +1,109 @@
+import numpy as np
+import pytest
+
+from stratos.models.kinds import cross_validation as choices
+from stratos.models.kinds.cross_validation import Study, calibration_error
+from stratos.models.kinds.curve import learning_curve
+from stratos.models.kinds.features import Tfidf
+
+
+def test_the_kind_that_knows_the_words_wins_with_few_rows(rows, table):
+    texts, labels = rows(24)
+    choice = Study(texts, labels, [Tfidf(), table]).choose()
+    assert choice.kind == "static"
+    assert choice.low <= choice.accuracy <= choice.high
+    assert choice.n_rows == 24
+
+
+def test_of_kinds_that_are_equally_good_the_cheaper_is_chosen(rows, table):
+    texts, labels = rows(300)
+    choice = Study(texts, labels, [Tfidf(), table]).choose()
+    assert [score.accuracy for score in choice.scores] == [1.0, 1.0]
+    assert choice.kind == "linear"
+
+
+def test_only_the_kinds_that_were_named_are_scored(rows, table):
+    texts, labels = rows()
+    choice = Study(texts, labels, [Tfidf(), table]).choose(kinds=["static"])
+    assert [score.kind for score in choice.scores] == ["static"]
+
+
+def test_without_a_table_only_the_linear_kind_is_there(rows):
+    texts, labels = rows()
+    assert Study(texts, labels, [Tfidf()]).kinds == ["linear"]
+
+
+def test_noise_is_not_better_than_chance(rows, table):
+    texts, _ = rows(120)
+    labels = np.random.default_rng(0).choice(["a", "b"], 120)
+    choice = Study(texts, list(labels), [Tfidf(), table]).choose()
+    assert choice.low < 0.5
+
+
+def test_rows_that_are_not_gold_are_learnt_from_and_never_scored(rows, table):
+    texts, labels = rows(60)
+    wrong = ["card"] * 60
+    is_gold = np.repeat([True, False], 60)
+    weights = np.repeat([1.0, 0.001], 60)
+    study = Study(
+        texts + texts, labels + wrong, [Tfidf(), table], row_weights=weights, is_gold=is_gold
+    )
+    choice = study.choose()
+    assert choice.n_rows == 60
+    assert choice.accuracy > 0.9
+    misled = Study(texts + texts, labels + wrong, [Tfidf(), table], is_gold=is_gold).choose()
+    assert misled.accuracy < choice.accuracy
+
+
+def test_without_a_gold_row_nothing_can_be_scored(rows, table):
+    texts, labels = rows(20)
+    with pytest.raises(ValueError, match="gold"):
+        Study(texts, labels, [Tfidf()], is_gold=np.zeros(20, bool))
+
+
+def test_of_many_rows_one_fold_is_held_out(rows, table, monkeypatch):
+    monkeypatch.setattr(choices, "_MOST_CROSSED", 100)
+    monkeypatch.setattr(choices, "_N_HELD_OUT", 50)
+    texts, labels = rows(400)
+    study = Study(texts, labels, [Tfidf(), table])
+    choice = study.choose()
+    assert choice.n_rows == 50
+    assert study.fit(choice.kind).predict(["loan please"])[0].text == "loan"
+
+
+def test_two_labels_and_a_label_with_one_row(rows, table):
+    texts, labels = rows(40)
+    two = ["yes" if label == "card" else "no" for label in labels]
+    assert Study(texts, two, [Tfidf(), table]).choose().accuracy > 0.9
+    rare = [*labels[:-1], "rare"]
+    study = Study(texts, rare, [Tfidf(), table])
+    assert "rare" in study.fit(study.choose().kind).labels
+
+
+def test_every_fit_ticks(rows, table):
+    texts, labels = rows(30)
+    ticks = []
+    study = Study(texts, labels, [table, Tfidf()], tick=lambda: ticks.append(1))
+    study.choose()
+    assert len(ticks) >= 2 * 5
+
+
+def test_the_learning_curve_of_a_kind_that_still_learns_promises_a_gain(rows):
+    texts, labels = rows(48)
+    random = np.random.default_rng(0)
+    study = Study([f"{t} {random.integers(9)}" for t in texts], labels, [Tfidf()])
+    curve = learning_curve(study, "linear")
+    sizes, accuracies = zip(*curve.points, strict=True)
+    assert list(sizes) == sorted(sizes)
+    assert accuracies[0] < accuracies[-1]
+    assert curve.n_doubled == 96
+    assert 0 <= curve.gain_low <= curve.gain_high <= 1 - accuracies[-1] + 0.05
+
+
+def test_the_learning_curve_of_a_perfect_kind_promises_next_to_nothing(rows, table):
+    texts, labels = rows(200)
+    assert learning_curve(Study(texts, labels, [Tfidf(), table]), "static").gain_high < 0.02
+
+
+def test_calibration_error_of_a_sure_kind_that_is_right_half_of_the_time():
+    assert calibration_error(np.ones(10), np.arange(10) % 2 == 0) == pytest.approx(0.5)

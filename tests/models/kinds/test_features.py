@@ -1,0 +1,54 @@
+import numpy as np
+import pytest
+
+from stratos.models.kinds.features import Encoder, Tfidf
+
+
+def _tiny_encoder(folder, table):
+    import torch
+    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=table._tokenizer, pad_token="[UNK]", unk_token="[UNK]"
+    )
+    tokenizer.save_pretrained(folder)
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=32, hidden_size=16, num_hidden_layers=3, num_attention_heads=2,
+        intermediate_size=16, max_position_embeddings=64,
+    )  # fmt: skip
+    BertModel(config).save_pretrained(folder)
+    return folder
+
+
+def test_an_encoder_gives_its_last_layer_and_one_two_thirds_up(tmp_path, table):
+    import torch
+    from transformers import AutoModel, AutoTokenizer
+
+    folder = _tiny_encoder(tmp_path, table)
+    encoder = Encoder(folder)
+    texts = ["my card is late please", "loan"]
+    views = encoder.views(encoder.transform(texts))
+    tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder)
+    with torch.inference_mode():
+        for k, text in enumerate(texts):
+            batch = tokenizer(text, return_tensors="pt")
+            states = model.eval()(**batch, output_hidden_states=True).hidden_states
+            for view, layer in zip(views, (states[3], states[2]), strict=True):
+                mean = layer[0].mean(0).numpy()
+                assert view[k] == pytest.approx(mean / np.linalg.norm(mean), abs=1e-5)
+
+
+def test_a_text_has_the_same_vector_alone_and_beside_longer_texts(tmp_path, table):
+    encoder = Encoder(_tiny_encoder(tmp_path, table))
+    alone = encoder.transform(["my card"])
+    beside = encoder.transform(["my card", "please help me about the late loan rate"])
+    assert beside[0] == pytest.approx(alone[0], abs=1e-5)
+
+
+def test_rows_of_a_block_have_length_1_and_an_empty_text_has_0(table):
+    block = Tfidf().fitted(["my card is late", "the loan rate"])
+    lengths = np.linalg.norm(block.transform(["my loan", ""]).toarray(), axis=1)
+    assert lengths == pytest.approx([1, 0], abs=1e-6)
+    lengths = np.linalg.norm(table.transform(["my loan", ""]), axis=1)
+    assert lengths == pytest.approx([1, 0], abs=1e-6)
