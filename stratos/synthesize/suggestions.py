@@ -24,6 +24,8 @@ _SHARPNESS = 8
 """Power of the cosine similarity that says how far a label settles another row."""
 _MOST_COMPARED = 8_000
 """Doubtful rows that are compared with each other."""
+_LEAST_GAIN = 0.1
+"""Rows that a label is expected to put right below which it is not worth the work."""
 _VOTE = 0.5
 """How much the teacher's label counts beside the student's answer: both err on the same rows."""
 
@@ -99,4 +101,5 @@ def by_expected_gain(
     )
     correction = Correction(gold.texts, gold.labels, teacher, blocks_of(students), config.seed)
     doubt = 1 - correction.probabilities(_VOTE).max(axis=1)
-    return suggested(correction.of_teacher, doubt, n)
+    found = suggested(correction.of_teacher, doubt, n)
+    return [(place, gain) for place, gain in found if gain >= _LEAST_GAIN]

@@ -77,7 +77,7 @@ class Correction:
         texts: of the gold rows.
         labels: of the gold rows.
         teacher: rows with the labels of a teacher.
-        blocks: of features; those that learn nothing from texts are used, if there are any.
+        blocks: of features; the last that learns nothing from texts is used, if there is any.
         seed: of the folds.
         tick: called before each fit.
         ways: that are compared, those without corrected labels from light to heavy.
@@ -291,8 +291,10 @@ class TaughtStudy(Study):
 
 
 def vectors(texts: Sequence[str], blocks: Sequence[Features]) -> Matrix:
-    """Return one matrix of the blocks that learn nothing from texts; else of the first block."""
+    """Return the first view of the last block that learns nothing from texts; else a fitted one's.
+
+    One head is enough to weigh labels. The kinds that then learn them have all blocks.
+    """
     fixed = [block for block in blocks if not block.is_fitted]
-    if fixed:
-        return np.hstack([np.asarray(block.transform(texts)) for block in fixed])
-    return blocks[0].fitted(texts).transform(texts)
+    block = fixed[-1] if fixed else blocks[0].fitted(texts)
+    return block.views(block.transform(texts))[0]
