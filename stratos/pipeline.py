@@ -12,6 +12,7 @@ from stratos.deploy.manifest import check_target, is_bundle
 from stratos.distill.trainer import check_adapter, check_machine
 from stratos.models.kinds.suits import TAGGER
 from stratos.models.students import check_students
+from stratos.probe.repair import with_repaired_prompts
 from stratos.records import Deployment, Probe
 from stratos.run.nothing_learnt import stop_before_evaluation, stop_before_training
 from stratos.run.open_run import MOST, NAME, opened, refuse, without_refused
@@ -139,6 +140,7 @@ def check_before(config: Config) -> None:
 def run_stages(run: Runner) -> float | None:
     """Run the stages in order; return the number that a sweep compares jobs by."""
     probe = run(PROBE)
+    run.state.config = with_repaired_prompts(run.state.config, probe)
     pilot = run(PILOT, probe) if _wants_pilot(run.state.config, probe) else None
     plan = run(PLAN, probe, pilot=pilot)
     if plan is not None:

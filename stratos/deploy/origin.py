@@ -14,6 +14,7 @@ from stratos.core.by_name import named
 from stratos.core.errors import StratosError
 from stratos.deploy.manifest import read_known
 from stratos.evaluate.answer_files import answers_path, read_answers
+from stratos.probe.repair import with_repaired_prompts
 from stratos.records import Plan, Probe, load
 from stratos.tasks.base import Item, Message, Task
 from stratos.teachers.asking import cost_usd
@@ -150,6 +151,7 @@ def _of_run(bundle: Path, run_dir: Path, known: list[Example]) -> Origin:
         return Origin(bundle, examples, task, why_not="The teacher of this student is not known.")
     if (why := teacher.unreachable()) is not None:
         return Origin(bundle, examples, task, why_not=f"{teacher.name} cannot be asked: {why}")
+    task = with_repaired_prompts(config, probe).task
     limit = prompting(teacher, task).limit(probed.prompt, config.probe.max_tokens)
     most = limit.tokens if limit.is_fixed else probed.max_tokens or limit.tokens
     return Origin(bundle, examples, task, teacher, probed.prompt, most)

@@ -99,7 +99,7 @@ def _fitted(
     """Return a student fitted on rows, and accuracy and calibration error by cross-validation."""
     if chosen.kind == TAGGER:
         schema = config.task.answer_schema(config.task.items("validation", 1)[0])
-        fitted = tagged(rows.all_together(), config.seed, schema)
+        fitted = tagged(rows.as_gold, config.seed, schema)
         return fitted.tagger, fitted.accuracy, fitted.calibration_error
     study, choice = studied(rows, students_of_kinds(config), config.seed)
     if isinstance(study, TaughtStudy):

@@ -209,6 +209,11 @@ class Questioning:
         """How the teacher is asked about the task."""
         return prompting(self.teacher, self.config.task)
 
+    def use(self, config: Config) -> None:
+        """Ask about the task of another config from now on."""
+        self.config = config
+        self.__dict__.pop("prompting", None)
+
     def first_limit(self, prompt: str) -> AnswerLimit:
         """Return the longest answer to a prompt, before any was seen."""
         return self.prompting.limit(prompt, self.config.probe.max_tokens)

@@ -35,7 +35,16 @@ from stratos.probe.questioning import (
     undecided,
     winner,
 )
-from stratos.records import AnswerSpread, PromptTrial, SampledAnswers, SliceAnswers, TeacherProbe
+from stratos.probe.repair import confused, repaired
+from stratos.probe.words import LabelsConfused
+from stratos.records import (
+    AnswerSpread,
+    PromptRepair,
+    PromptTrial,
+    SampledAnswers,
+    SliceAnswers,
+    TeacherProbe,
+)
 from stratos.tasks.answers import AnswerText
 from stratos.tasks.base import Item, Task
 from stratos.teachers.answer_limit import AnswerLimit
@@ -240,6 +249,10 @@ class TeacherEvaluation:
         if not taken.answers:
             raise BudgetError("limits.probe_usd is too small for one answer: raise it.")
         self._tell_of_faults(taken, prompt)
+        pairs = confused(self.config.task, taken)
+        taken, prompt, repair = self._repair(taken, prompt)
+        if pairs and self.config.task.takes_unlabelled:
+            self.context.note(str(LabelsConfused(self.teacher.name, pairs, repair)))
         picked = self._ask_choices(taken)
         samples = self._draw_samples(taken, prompt)
         agreement, entropy_bits = agreement_and_entropy(self._side_by_side(tried)) or (None, None)
@@ -278,7 +291,20 @@ class TeacherEvaluation:
             most_at_once=asking.most_at_once,
             at_once=asking.at_once,
             by_slice=self._answers_by_slice(taken),
+            confused=pairs,
+            repair=repair,
         )
+
+    def _repair(self, taken: Answered, prompt: str) -> tuple[Answered, str, PromptRepair | None]:
+        """Return the answers to go on with, their prompt, and what was tried to better it."""
+        found = repaired(self._asking, taken, prompt)
+        if found is None:
+            return taken, prompt, None
+        better, repair = found
+        if not repair.is_taken:
+            return taken, prompt, repair
+        self.config = self._asking.config
+        return better, repair.prompt, repair
 
     def _race(self) -> dict[str, Answered]:
         """Try every prompt on a few items, and those on more that may still win."""
@@ -411,6 +437,7 @@ class TeacherEvaluation:
             tried = twin._race()
             prompt = winner(tried, twin._prompts)
             taken = twin._ask_until_settled(tried[prompt], prompt)
+            taken, prompt, _ = twin._repair(taken, prompt)
             twin._ask_choices(taken)
             is_measured = not self.config.complexity.is_declared
             if is_measured and self.teacher.streams and twin._may_be_learnt_from(taken):

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from stratos.core.counted import counted
 from stratos.core.formats import percent
 from stratos.core.reasons import Reason
-from stratos.records import KindProbe
+from stratos.records import ConfusedLabels, KindProbe, PromptRepair
+
+_MOST_PAIRS, _MOST_NAMED = 20, 3
+"""Pairs of labels whose share is told, and those that are named; the record has all."""
 
 
 class KindsReached(Reason):
@@ -36,3 +40,29 @@ class CannotTag(Reason):
 
     why: str
     says = "A tagger does not do this task: {why}."
+
+
+class LabelsConfused(Reason):
+    """The pairs of labels that a teacher confuses, and whether a repaired prompt helped."""
+
+    teacher: str
+    pairs: tuple[ConfusedLabels, ...]
+    repair: PromptRepair | None
+
+    def __str__(self) -> str:
+        n = sum(one.n for one in self.pairs)
+        top = self.pairs[:_MOST_PAIRS]
+        named = ", ".join(f"{' / '.join(one.labels)} ({one.n})" for one in top[:_MOST_NAMED])
+        share = percent(sum(one.n for one in top) / n)
+        pairs = counted(len(top), "pair of labels holds", "pairs of labels hold")
+        text = f"Teacher {self.teacher}: {pairs} {share} of its "
+        text += f"{counted(n, 'wrong label')}, most of all {named}."
+        if (one := self.repair) is not None:
+            items = counted(one.n_items, "other item")
+            pairs = counted(len(one.pairs), "pair")
+            text += (
+                f" Shown how to tell {pairs} apart, it answers {one.n_right} of {items} instead of "
+                f"{one.n_right_before} (p = {one.p_value:.2g}): "
+                f"{'taken' if one.is_taken else 'not taken'}."
+            )
+        return text

@@ -56,6 +56,7 @@ from stratos.records.of_plan import (
 from stratos.records.of_probe import (
     AnswerSpread,
     Complexity,
+    ConfusedLabels,
     KindProbe,
     LoggedProof,
     Measure,
@@ -63,6 +64,7 @@ from stratos.records.of_probe import (
     PilotPoint,
     PilotRun,
     Probe,
+    PromptRepair,
     PromptTrial,
     SampledAnswers,
     SliceAnswers,

@@ -26,6 +26,39 @@ class PromptTrial:
 
 
 @dataclass(frozen=True)
+class ConfusedLabels:
+    """Two labels that a teacher takes for each other."""
+
+    labels: tuple[str, str]
+    """In alphabetical order."""
+    n: int
+    """Wrong answers that are one of them where the other is right."""
+
+
+@dataclass(frozen=True)
+class PromptRepair:
+    """A prompt that shows how confused labels differ, tried on items that did not name them."""
+
+    prompt: str
+    """Its name."""
+    base: str
+    """Name of the prompt that it adds to."""
+    pairs: tuple[tuple[str, str], ...]
+    """The labels that it tells apart."""
+    n_items: int
+    """Validation items that were answered with both prompts."""
+    n_right_before: int
+    n_right: int
+    only_repaired: int
+    """Items that the repaired prompt alone answers right."""
+    only_base: int
+    """Items that the other alone answers right."""
+    p_value: float
+    """Two-sided, of McNemar's exact test."""
+    is_taken: bool
+
+
+@dataclass(frozen=True)
 class SampledAnswers:
     """Several answers drawn to the same question, and how far they agree."""
 
@@ -177,6 +210,10 @@ class TeacherProbe:
     that nothing in the log speaks against, which its accuracy is at most."""
     by_slice: dict[str, SliceAnswers] = field(default_factory=dict)
     """The `n_items` answers, by slice; empty for a log."""
+    confused: tuple[ConfusedLabels, ...] = ()
+    """Labels that it takes for each other on the `n_items`, the most frequent pair first."""
+    repair: PromptRepair | None = None
+    """None where no repaired prompt was tried."""
     is_nobody: bool = False
     """True where the run has no teacher: all is learnt from the answers of the rows."""
 

@@ -325,7 +325,7 @@ class PseudoLabels(Strategy):
             {
                 **asking.task.as_row(row.item, ""),
                 "teacher_answers": row.counts,
-                "disagreement_bits": round(row.disagreement, 3),
+                "disagreement_bits": round(row.disagreement, 3) + 0.0,  # no -0.0
                 "is_learnt": row.best is not None and self._agrees(row),
                 **({} if gain is None else {"expected_gain": round(gain, 3)}),
             }

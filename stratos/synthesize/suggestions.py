@@ -24,6 +24,8 @@ _SHARPNESS = 8
 """Power of the cosine similarity that says how far a label settles another row."""
 _MOST_COMPARED = 8_000
 """Doubtful rows that are compared with each other."""
+_LEAST_GAIN = 0.1
+"""Rows that a label is expected to put right below which it is not worth the work."""
 _VOTE = 0.5
 """How much the teacher's label counts beside the student's answer: both err on the same rows."""
 
@@ -77,14 +79,18 @@ def by_expected_gain(
         None where no student of the run is of such a kind, or no row has a gold label.
     """
     from stratos.models.kinds.labels_of_teacher import Correction, TeacherRows
-    from stratos.models.kinds.learnt_rows import Rows, blocks_of, students_of_kinds
-    from stratos.models.kinds.suits import MOST_ROWS
+    from stratos.models.kinds.learnt_rows import (
+        Rows,
+        blocks_of,
+        students_of_kinds,
+        validation_rows,
+    )
     from stratos.synthesize.leaks import labelled_rows
 
     students, task = students_of_kinds(config), config.task
     if not students or not task.has_labels or not rows:
         return None
-    gold = Rows.of([*labelled_rows(task), *task.items("validation", MOST_ROWS)])
+    gold = Rows.of([*labelled_rows(task), *validation_rows(config)])
     if not gold.texts:
         return None
     # A row without a label counts for nothing in the training, and is answered like the others.
@@ -95,4 +101,5 @@ def by_expected_gain(
     )
     correction = Correction(gold.texts, gold.labels, teacher, blocks_of(students), config.seed)
     doubt = 1 - correction.probabilities(_VOTE).max(axis=1)
-    return suggested(correction.of_teacher, doubt, n)
+    found = suggested(correction.of_teacher, doubt, n)
+    return [(place, gain) for place, gain in found if gain >= _LEAST_GAIN]

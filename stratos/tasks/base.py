@@ -203,6 +203,21 @@ class Task(ABC):
         """
         return f"{item.rationale}\n{item.answer}" if item.rationale else item.answer
 
+    def telling_apart(
+        self, prompt: str, base: str, pairs: Sequence[tuple[str, str]]
+    ) -> Task | None:
+        """Return this task with one more prompt, which shows how labels differ.
+
+        Args:
+            prompt: its name.
+            base: the prompt that it adds to.
+            pairs: labels that are easily taken for each other.
+
+        Returns:
+            None, the default, of a task without labels.
+        """
+        return None
+
     def choice_messages(self, item: Item) -> list[Message]:
         """Return the chat that asks for one letter of A, B, C, D; only items with choices are."""
         lines = [f"{a}) {choice}" for a, choice in zip("ABCD", item.choices, strict=True)]

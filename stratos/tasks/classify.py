@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -15,7 +16,7 @@ from stratos.core.errors import ConfigError, did_you_mean
 from stratos.core.names import why_no_name
 from stratos.core.reasons import Reason
 from stratos.tasks import doubts
-from stratos.tasks.base import Item
+from stratos.tasks.base import Item, Message
 from stratos.tasks.file_content import Content
 from stratos.tasks.jsonl import JsonlTask
 from stratos.tasks.metrics import Label, Metric, MetricName
@@ -30,6 +31,10 @@ _FEW_LABELS = 10
 """Different answers up to which each may have a single row."""
 _MOST_COUNTED = 10_000
 """Different answers after which nobody counts on."""
+_N_CONTRASTS, _MOST_CONTRASTED = 2, 50
+"""Examples of each of two confused labels, and rows of a label that they are taken from."""
+_LONGEST_EXAMPLE = 300
+"""Characters of such an example."""
 
 
 @dataclass(frozen=True)
@@ -155,6 +160,82 @@ class ClassifyTask(JsonlTask):
     @cached_property
     def _answers(self) -> list[str]:
         return list(self._labels)
+
+    # --- prompts that tell labels apart ----------------------------------------------------------
+
+    @override
+    def telling_apart(
+        self, prompt: str, base: str, pairs: Sequence[tuple[str, str]]
+    ) -> ClassifyTask:
+        twin = copy.copy(self)  # what was read of the files stays read
+        added = {**self._repairs, prompt: (base, tuple(pairs))}
+        twin.__dict__.update(_repairs=added, prompts=(*self.prompts, prompt))
+        return twin
+
+    @cached_property
+    def _repairs(self) -> dict[str, tuple[str, tuple[tuple[str, str], ...]]]:
+        """Name of a prompt that was added, to the one that it adds to and the labels."""
+        return {}
+
+    @override
+    def messages(self, item: Item, prompt: str = "default") -> list[Message]:
+        base, pairs = self._repairs.get(prompt, (prompt, ()))
+        first, *others = super().messages(item, base)
+        if pairs:
+            told = [first["content"], "These labels are easily confused:", *self._contrasts(pairs)]
+            first = {**first, "content": "\n".join(told)}
+        return [first, *others]
+
+    @override
+    def _examples(self, prompt: str) -> list[Item]:
+        return super()._examples(self._repairs.get(prompt, (prompt,))[0])
+
+    @override
+    def answer_texts(self, prompt: str) -> list[str]:
+        return super().answer_texts(self._repairs.get(prompt, (prompt,))[0])
+
+    def _contrasts(self, pairs: Sequence[tuple[str, str]]) -> list[str]:
+        """Return a line for each of two labels: its training rows that are most like the other's.
+
+        Rows that differ in little but their label show what the label hangs on.
+        """
+        lines = []
+        for first, second in pairs:
+            if (first, second) not in self._alike:
+                texts = self._texts_of(first), self._texts_of(second)
+                self._alike[first, second] = most_alike(*texts, _N_CONTRASTS)
+            for label, some in zip((first, second), self._alike[first, second], strict=True):
+                examples = " | ".join(" ".join(text.split())[:_LONGEST_EXAMPLE] for text in some)
+                lines.append(f"- {label}: {examples}")
+        return list(dict.fromkeys(lines))
+
+    @cached_property
+    def _alike(self) -> dict[tuple[str, str], tuple[list[str], list[str]]]:
+        return {}
+
+    def _texts_of(self, label: str) -> list[str]:
+        import numpy as np
+
+        rows = self._by_split["train"]
+        places = np.flatnonzero(rows.of_answer(label))[:_MOST_CONTRASTED]
+        return [row.question for row in rows.take(places)]
+
+
+def most_alike(one: Sequence[str], other: Sequence[str], n: int) -> tuple[list[str], list[str]]:
+    """Return up to n texts of each side that share most words with one of the other side."""
+
+    def words(texts: Sequence[str]) -> list[set[str]]:
+        return [set(normalised(text).split()) for text in texts]
+
+    def best(mine: Sequence[str], own: list[set[str]], others: list[set[str]]) -> list[str]:
+        def likeness(k: int) -> float:
+            return max((len(own[k] & b) / max(1, len(own[k] | b)) for b in others), default=0.0)
+
+        order = sorted(range(len(mine)), key=lambda k: -likeness(k))
+        return [mine[k] for k in order[:n]]
+
+    first, second = words(one), words(other)
+    return best(one, first, second), best(other, second, first)
 
 
 class Labels:

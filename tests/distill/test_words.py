@@ -47,6 +47,9 @@ REASONS = [
     words.OutOfTime(3, 10),
     words.AccurateEnough(3, 10, 0.985),
     words.NoBetter(9, 10, 5, 4),
+    words.TeacherRowsLearnt(9_500, 500, 0.1, True, {"gold rows alone": 0.75, "corrected": 0.82}),
+    words.TeacherRowsLearnt(900, 8, 1.0, False, {}),
+    words.TeacherRowsLearnt(900, 80, 0.0, False, {"gold rows alone": 0.75}),
     words.CheckpointUnreadable("/run/step-4.ckpt", Because("File is not a zip file")),
 ]
 

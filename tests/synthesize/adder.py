@@ -83,6 +83,7 @@ def run(
         evaluate=EvaluateConfig(),
         callbacks=CallbacksConfig(),
         seed=seed,
+        rooms={},
     )
     chosen: Any = SimpleNamespace(
         **{
@@ -105,5 +106,5 @@ def run(
     return synthesize(config, chosen, context), said
 
 
-def rows_of(corpus: Corpus) -> list[dict[str, str]]:
+def rows_of(corpus: Corpus) -> list[dict[str, Any]]:
     return pyarrow.parquet.read_table(corpus.path).to_pylist()

@@ -80,6 +80,8 @@ def test_rows_are_labelled_where_the_answers_agree(tmp_path: Path) -> None:
     assert all(a == LABELS[int(q.split()[-1]) % 3] for q, a in labelled.items())
     assert corpus.n_by_source == {"of the file": task.n_train, "labelled by adder": 54}
     assert corpus.refused[DISAGREE] == 6
+    agreement = {row["question"]: row["agreement"] for row in rows_of(corpus)}
+    assert {round(agreement[q], 2) for q in labelled} == {0.8, 1.0}
     # Where two answers agree, there is no third.
     times = {number: sum(one == number for one, _ in teacher.asked) for number in range(60)}
     assert {times[number] for number in range(0, 60, 2)} == {2}

@@ -77,7 +77,7 @@ class Correction:
         texts: of the gold rows.
         labels: of the gold rows.
         teacher: rows with the labels of a teacher.
-        blocks: of features; those that learn nothing from texts are used, if there are any.
+        blocks: of features; the last that learns nothing from texts is used, if there is any.
         seed: of the folds.
         tick: called before each fit.
         ways: that are compared, those without corrected labels from light to heavy.
@@ -269,7 +269,7 @@ class TaughtStudy(Study):
             blocks,
             seed,
             tick,
-            row_weights=np.ones(n + len(rows), np.float32),
+            row_weights=np.concatenate([np.ones(n, np.float32), by_fold[None][rows, given]]),
             is_gold=np.arange(n + len(rows)) < n,
         )
         gold = np.ones(n, np.float32)
@@ -282,12 +282,12 @@ class TaughtStudy(Study):
     def _fit(
         self, features: Matrix, rows: np.ndarray, strength: float, start: Head | None = None
     ) -> Head:
+        self._tick()
         left_out = set(self.correction.held_out) - set(self._folds[rows].tolist())
         weights = self._by_fold[left_out.pop() if len(left_out) == 1 else None][rows]
         used = weights > 0
-        self._weights = np.zeros(len(self._texts), np.float32)
-        self._weights[rows] = weights
-        return super()._fit(features[used], rows[used], strength, start)
+        answers, n_labels = self._answers[rows[used]], len(self.labels)
+        return fit_head(features[used], answers, n_labels, strength, weights[used], start=start)
 
     @override
     def _all_weights(self) -> np.ndarray:
@@ -295,8 +295,10 @@ class TaughtStudy(Study):
 
 
 def vectors(texts: Sequence[str], blocks: Sequence[Features]) -> Matrix:
-    """Return one matrix of the blocks that learn nothing from texts; else of the first block."""
+    """Return the first view of the last block that learns nothing from texts; else a fitted one's.
+
+    One head is enough to weigh labels. The kinds that then learn them have all blocks.
+    """
     fixed = [block for block in blocks if not block.is_fitted]
-    if fixed:
-        return np.hstack([np.asarray(block.transform(texts)) for block in fixed])
-    return blocks[0].fitted(texts).transform(texts)
+    block = fixed[-1] if fixed else blocks[0].fitted(texts)
+    return block.views(block.transform(texts))[0]

@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
 _N_TIMED = 32
 """Texts that are answered one at a time to tell how long an answer takes."""
-
-
 _NONE = TeacherRows()
 
 
@@ -66,8 +64,9 @@ class Rows:
         )
         return cls.of([*gold, *validation], taught)
 
-    def all_together(self) -> Rows:
-        """Return gold rows and those of a teacher as rows of one kind."""
+    @property
+    def as_gold(self) -> Rows:
+        """All rows, a teacher's labels taken like gold ones."""
         return Rows(self.texts + self.teacher.texts, self.labels + self.teacher.labels)
 
 

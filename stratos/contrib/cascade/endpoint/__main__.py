@@ -28,6 +28,8 @@ from stratos.core.errors import StratosError
 from stratos.deploy.bundle_server import arguments_here, engine_of, environment_of
 from stratos.deploy.engines.http_api import OwnConnections, allow_open_files, leave_out_of_log
 from stratos.deploy.server import HOST, free_port, start_process, stop_process
+from stratos.probe.repair import with_repaired_prompts
+from stratos.records import Probe, load
 
 if TYPE_CHECKING:
     import uvicorn
@@ -112,6 +114,8 @@ def _application(
         options.usd_per_day if told.usd_per_day is None else told.usd_per_day,
         options.usd_per_month if told.usd_per_month is None else told.usd_per_month,
     )
+    probe = load(bundle.parent / "probe.json", None, Probe)
+    config = with_repaired_prompts(config, probe)
     judge = Judge(
         config.task, "", endpoint.measure, endpoint.n_samples,
         sampling_of(bundle, endpoint.run.engine),

@@ -1,0 +1,50 @@
+"""What of a corpus is gold, and what a teacher labelled."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from stratos.config import StudentConfig
+from stratos.models.kinds.labels_of_teacher import TaughtStudy, TeacherRows
+from stratos.models.kinds.learnt_rows import Rows, studied
+from stratos.synthesize.leaks import HeldOut
+from stratos.synthesize.stage import CorpusFile
+from stratos.tasks.base import Item
+
+WORDS = {"bug": "crash error broken", "praise": "love great thanks"}
+
+
+def items(n: int, start: int = 0) -> list[Item]:
+    labels = [list(WORDS)[i % 2] for i in range(start, start + n)]
+    return [
+        Item(f"{i:03}", "main", f"{WORDS[label]} number {i}", label)
+        for i, label in enumerate(labels, start)
+    ]
+
+
+def corpus(folder: Path) -> Path:
+    path = folder / "train.parquet"
+    with CorpusFile(path, HeldOut([]), lambda item: 1) as file:
+        for item in items(30):
+            file.add(item, item.answer)
+        for item in items(40, 100):
+            file.add(item, item.answer, "labelled by t", 0.75)
+    return path
+
+
+def test_rows_of_a_teacher_stand_apart(tmp_path: Path) -> None:
+    rows = Rows.of_corpus(corpus(tmp_path), items(10, 200))
+    assert len(rows.texts) == len(rows.labels) == 40
+    assert rows.teacher.texts == tuple(item.question for item in items(40, 100))
+    assert set(rows.teacher.agreement) == {0.75}
+    assert len(rows.as_gold.texts) == 80 and rows.as_gold.teacher == TeacherRows()
+
+
+def test_a_study_learns_them_beside_the_gold_ones(tmp_path: Path) -> None:
+    rows = Rows.of_corpus(corpus(tmp_path), [])
+    study, choice = studied(rows, [StudentConfig("linear", "linear")], seed=0)
+    assert isinstance(study, TaughtStudy)
+    assert choice.n_rows == 30, "gold rows alone are held out"
+    assert choice.accuracy > 0.9
+    [answer] = study.fit("linear").predict(["love it, great"])
+    assert answer.text == "praise"
