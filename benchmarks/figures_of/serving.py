@@ -268,10 +268,10 @@ def predictor() -> str:
     )
     return (
         f"{table(head, lines)}\n\nBanking77: students of {told['rows']:,} rows and "
-        f"{told['labels']} labels, asked test rows of {told['mean_characters']:.0f} characters over "
-        "connections that stay open, each again at once, with log-probabilities; then by the load "
-        f"generator of `deploy`, one at a time. {source(PREDICTOR)}; load average {loads}: CPU "
-        "times hold on a busy machine, p95 does not "
+        f"{told['labels']} labels, asked test rows of {told['mean_characters']:.0f} characters "
+        "over connections that stay open, each again at once, with log-probabilities; then by the "
+        f"load generator of `deploy`, one at a time. {source(PREDICTOR)}; "
+        f"load average {loads}: CPU times hold on a busy machine, p95 does not "
         "(`benchmarks/serving/predictor.py`)."
     )
 
