@@ -479,12 +479,12 @@ def over_estimate(
 
 _BUSY = 0.5
 """Share of its time that a server of a student is planned to be busy that is no language model."""
-_REQUEST_MS = 1.5
+_REQUEST_MS = 0.5
 """Of a request beside the answer: HTTP and JSON (benchmarks/serving/predictor.py)."""
 
 
 def serving_table_of_kind(
-    ms_per_answer: float, fleet: Fleet, rates: Sequence[float] | None
+    ms_per_answer: float, fleet: Fleet, rates: Sequence[float] | None, uses_torch: bool
 ) -> ServingTable:
     """Return the one operating point of each server for a student that is no language model.
 
@@ -495,6 +495,7 @@ def serving_table_of_kind(
         ms_per_answer: of one text alone on one core, as it was timed here.
         fleet: the servers.
         rates: requests per second by size; None where they come one at a time.
+        uses_torch: whether an encoder answers.
     """
     n, n_sizes = len(fleet), 1 if rates is None else len(rates)
     ms = ms_per_answer + _REQUEST_MS
@@ -502,9 +503,9 @@ def serving_table_of_kind(
     busy = 0.0 if rates is None else _BUSY
     return ServingTable(
         server=np.arange(n),
-        engine=np.full(n, "predictor"),
+        engine=np.full(n, "predictor-encoder" if uses_torch else "predictor"),
         format=np.full(n, ""),
-        batch=np.ones(n, dtype=int),
+        batch=np.full(n, 16),
         utilisation=np.full(n, busy),
         tensor_parallel=np.ones(n, dtype=int),
         latency_ms=np.full((n, n_sizes), p95),

@@ -537,7 +537,9 @@ class Pricing:
             self.gb[key] = _FLOAT_BYTES * kind.n_params / 1e9
             hours = config.limits.serve_hours
             service = Service(
-                lambda fleet: serving_table_of_kind(kind.ms_per_answer, fleet, rates),
+                lambda fleet: serving_table_of_kind(
+                    kind.ms_per_answer, fleet, rates, kind.kind == "encoder"
+                ),
                 hours,
                 self.slack.moving(gb_in=self.gb[key]),
                 f"{hours:g} h of serving",

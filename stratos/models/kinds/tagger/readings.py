@@ -30,14 +30,16 @@ MONTHS = {
     for number, name in enumerate(names.split(), 1)
 }
 _MONTH = "|".join(sorted(MONTHS, key=len, reverse=True))
+_SHORT = "|".join(name for name in MONTHS if len(name) == 3)
 DATE = (
     r"(?<![\w.\-/])(?:"
     r"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}"
     r"|\d{1,2}[-/.]\d{1,2}[-/.](?:\d{4}|\d{2})"
-    rf"|\d{{1,2}}(?:st|nd|rd|th|\.)?[\s\-/]?(?:of\s)?(?:{_MONTH})[.,]?[\s\-/]?"
-    r"(?:\d{4}|\d{2}(?![\d:]))"
+    rf"|\d{{1,2}}(?:st|nd|rd|th|\.)?[\s\-/]?(?:of\s)?(?:{_MONTH})[.,]?[\s\-/]?\d{{4}}"
+    rf"|\d{{1,2}}[\s\-/]?(?:{_SHORT})\.?[\s\-/'’]?\d{{2}}(?![\d:.])"
     rf"|(?:{_MONTH})\.?[\s\-]\d{{1,2}}(?:st|nd|rd|th)?,?\s\d{{4}}"
-    rf"|\d{{1,2}}(?:st|nd|rd|th|\.)?\s(?:of\s)?(?:{_MONTH})(?!\w)"
+    rf"|\d{{1,2}}(?:st|nd|rd|th)?\s(?:of\s)?(?:{_MONTH})(?!\w)"
+    rf"|\d{{1,2}}\.\s(?:{_MONTH})(?!\w|\s\d{{1,2}}\b)"
     rf"|(?:{_MONTH})\.?\s\d{{1,2}}(?:st|nd|rd|th)?(?![\d:])"
     r")(?![\w/]|-\d)"
 )
