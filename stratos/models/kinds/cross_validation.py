@@ -25,6 +25,7 @@ from stratos.models.kinds.classifier import (
 )
 from stratos.models.kinds.features import Features, Matrix
 from stratos.models.kinds.row_space import RowSpace
+from stratos.tasks.split import family_id
 
 KINDS: dict[str, tuple[str, ...]] = {
     "linear": ("tfidf",),
@@ -127,7 +128,7 @@ class Study:
         gold = np.ones(len(self._texts), bool) if is_gold is None else np.asarray(is_gold, bool)
         if not gold.any():
             raise ValueError("Without a row whose label is gold, nothing can be scored.")
-        self._folds = _folds(self._answers, gold, seed)
+        self._folds = folds_of(self._texts, self._answers, gold, seed)
         self._held = np.flatnonzero(self._folds >= 0)
         # A label with one row is unknown where that row is held out: no head could be right.
         counts = np.bincount(self._answers, minlength=len(self.labels))
@@ -355,10 +356,13 @@ class Study:
         return self._fixed[block.name][rows]
 
 
-def _folds(answers: np.ndarray, is_gold: np.ndarray, seed: int) -> np.ndarray:
+def folds_of(
+    texts: Sequence[str], answers: np.ndarray, is_gold: np.ndarray, seed: int
+) -> np.ndarray:
     """Return the fold of each row, -1 where it is only learnt from.
 
-    The rows of a label are spread evenly over folds.
+    The rows of a label are spread evenly over folds; texts that differ in spelling alone are of one
+    fold, as they are of one split.
     """
     random = np.random.default_rng(seed)
     folds = np.full(len(answers), -1)
@@ -369,6 +373,9 @@ def _folds(answers: np.ndarray, is_gold: np.ndarray, seed: int) -> np.ndarray:
         rows = random.permutation(np.flatnonzero((answers == label) & is_gold))
         folds[rows] = (np.arange(len(rows)) + offset) % n_folds
         offset += len(rows)
+    first: dict[str, int] = {}
+    for row in np.flatnonzero(is_gold):
+        folds[row] = first.setdefault(family_id(texts[row]), folds[row])
     if n_gold > _MOST_CROSSED:
         folds[folds > 0] = -1
     return folds

@@ -103,7 +103,9 @@ class Correction:
         features = vectors([*texts, *teacher.texts], blocks)
         self._of_gold, self.of_teacher = features[:n], features[n:]
         every = np.ones(n, bool)
-        self.folds = cross_validation._folds(self._gold, every, seed) if n else np.zeros(0, int)
+        self.folds = np.zeros(0, int)
+        if n:
+            self.folds = cross_validation.folds_of(texts, self._gold, every, seed)
         self.held_out = [int(fold) for fold in np.unique(self.folds) if fold >= 0]
 
     @cached_property
