@@ -124,6 +124,16 @@ def _banking10(wheels: Path, real: Path) -> LabelSet:
     )
 
 
+def _cards10(wheels: Path, real: Path) -> LabelSet:
+    """Return the first ten labels of banking77, by alphabet, whose names hold "card"."""
+    whole = _banking77(wheels, real)
+    names = sorted({label for _, label in whole.train if "card" in label})[:10]
+    return LabelSet(
+        [row for row in whole.train if row[1] in names],
+        [row for row in whole.test if row[1] in names],
+    )
+
+
 def _cachopo(name: str, most: int | None = None) -> Callable[[Path, Path], LabelSet]:
     def read(wheels: Path, real: Path) -> LabelSet:
         parts = []
@@ -169,6 +179,7 @@ def _shuffled(rows: list[tuple[str, str]]) -> list[tuple[str, str]]:
 SETS: dict[str, Callable[[Path, Path], LabelSet]] = {
     "banking77": _banking77,
     "banking10": _banking10,
+    "cards10": _cards10,
     "reuters8": _cachopo("reuters-r8"),
     "reuters52": _cachopo("reuters-r52"),
     "newsgroups": _cachopo("20newsgroups", _MOST_LONG),

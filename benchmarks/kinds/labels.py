@@ -33,7 +33,7 @@ from stratos.models.kinds.features import Encoder, Features, Matrix, StaticTable
 RESULT = Path(__file__).parents[1] / "results" / "kinds" / "labels.jsonl"
 SIZES = (50, 200, 1_000)
 SEEDS = (0, 1, 2)
-_FEW_A_LABEL = {"banking77": (1_000, 13), "banking10": (300, 30)}
+_FEW_A_LABEL = {"banking77": (1_000, 13), "banking10": (300, 30), "cards10": (300, 30)}
 """Sets with one size that has as many rows of each label."""
 
 
@@ -201,8 +201,9 @@ def cells(names: Sequence[str], quick: bool) -> Iterator[tuple[str, int | None, 
     for seed in SEEDS:
         for size in (*SIZES, None):
             for name in names:
-                sizes = (300, size) if (name, size) == ("banking10", 1_000) else (size,)
-                yield from ((name, one, seed) for one in sizes)
+                few = _FEW_A_LABEL.get(name, (size, 0))[0]
+                sizes = {few, size} if size == SIZES[-1] else {size}
+                yield from ((name, one, seed) for one in sorted(sizes, key=str))
 
 
 def show(path: Path) -> None:
