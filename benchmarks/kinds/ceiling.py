@@ -140,35 +140,53 @@ def _plain(label: str) -> str:
 def levels(data: Banking) -> dict[str, Any]:
     """Compare students of gold rows, of a teacher's labels, and of both; keep each as it comes."""
     everything = np.arange(len(data.texts))
-    found: dict[str, Any] = {"teacher_itself": data.teacher_accuracy, "seeds": []}
-    drawn = [np.random.default_rng(seed).permutation(everything)[:N_GOLD] for seed in SEEDS]
-    for seed, gold in zip(SEEDS, drawn, strict=True):
-        texts, labels = [data.texts[k] for k in gold], data.gold[gold].tolist()
-        began = time.process_time()
-        others = np.setdiff1d(everything, gold)
-        correction = Correction(texts, labels, data.taught(others), data.blocks, seed)
-        head = correction.head().log_probabilities(vectors(data.test_texts, data.blocks))
-        row = {
-            "seed": seed,
-            "one_head": data.right(np.array(correction.labels)[head.argmax(axis=1)]),
-            "way": asdict(correction.chosen),
-            "tried": [asdict(one) for one in correction.tried],
-            "labels_right": _corrected(data, correction, others),
-            "cpu_seconds": time.process_time() - began,
-            "gold_alone": _scored(data, Study(texts, labels, data.blocks, seed)),
-        }
-        found["seeds"].append(row)
-        print(json.dumps(row), flush=True)
-        keep("kinds/ceiling", found)
-    rows = data.taught(everything)
-    found["teacher_alone"] = _scored(data, Study(rows.texts, rows.labels, data.blocks, 0))
-    keep("kinds/ceiling", found)
-    for row, seed, gold in zip(found["seeds"], SEEDS, drawn, strict=True):
-        texts, labels = [data.texts[k] for k in gold], data.gold[gold].tolist()
-        taught = data.taught(np.setdiff1d(everything, gold))
-        row["both"] = _scored(data, TaughtStudy(texts, labels, taught, data.blocks, seed))
-        keep("kinds/ceiling", found)
+    found: dict[str, Any] = {"teacher_itself": data.teacher_accuracy, "both": []}
+    for seed in SEEDS:
+        for draw in (_balanced, _random):
+            gold = draw(data, seed)
+            texts, labels = [data.texts[k] for k in gold], data.gold[gold].tolist()
+            began = time.process_time()
+            others = np.setdiff1d(everything, gold)
+            study = TaughtStudy(texts, labels, data.taught(others), data.blocks, seed)
+            correction = study.correction
+            head = correction.head().log_probabilities(vectors(data.test_texts, data.blocks))
+            row = {
+                "draw": draw.__name__.strip("_"),
+                "seed": seed,
+                "one_head": data.right(np.array(correction.labels)[head.argmax(axis=1)]),
+                "way": asdict(correction.chosen),
+                "tried": [asdict(one) for one in correction.tried],
+                "labels_right": _corrected(data, correction, others),
+                "cpu_seconds": time.process_time() - began,
+                "gold_alone": _scored(data, Study(texts, labels, data.blocks, seed)),
+            }
+            found["both"].append(row)
+            print(json.dumps(row), flush=True)
+            keep("kinds/ceiling", found)
+            row["student"] = _scored(data, study)
+            keep("kinds/ceiling", found)
+        if seed == SEEDS[0]:
+            rows = data.taught(everything)
+            alone = Study(rows.texts, rows.labels, data.blocks, 0)
+            found["teacher_alone"] = _scored(data, alone)
+            keep("kinds/ceiling", found)
     return found
+
+
+def _random(data: Banking, seed: int) -> np.ndarray:
+    """Draw gold rows from all: rare labels get one or two, or none."""
+    return np.random.default_rng(seed).permutation(len(data.texts))[:N_GOLD]
+
+
+def _balanced(data: Banking, seed: int) -> np.ndarray:
+    """Draw six or seven gold rows of each label, as the test rows are balanced."""
+    order = np.random.default_rng(seed).permutation(len(data.texts))
+    place = {label: 0 for label in np.unique(data.gold)}
+    turns = []
+    for k in order:
+        turns.append(place[data.gold[k]])
+        place[data.gold[k]] += 1
+    return order[np.argsort(turns, kind="stable")][:N_GOLD]
 
 
 def _corrected(data: Banking, correction: Correction, others: np.ndarray) -> dict[str, float]:
@@ -223,7 +241,7 @@ def peers(data: Banking) -> list[dict[str, Any]]:
 
     measured("teacher", labelled, data.given[labelled])
     for seed in SEEDS:
-        gold = np.random.default_rng(seed).permutation(len(data.texts))[:N_GOLD]
+        gold = _balanced(data, seed)
         measured("gold", gold, data.gold[gold], seed)
         mixed = data.given.copy()
         mixed[gold] = data.gold[gold]

@@ -229,13 +229,23 @@ class Correction:
         rows, labels = np.nonzero(targets)
         gold = self._gold[learnt]
         stack = sparse.vstack if sparse.issparse(self._of_gold) else np.vstack
-        return fit_head(
+        # The next way begins where the last one ended; a half that has to forget labels does not.
+        start = self._last.get(fold) if part is None else None
+        head = fit_head(
             stack([self._of_gold[learnt], self.of_teacher[rows]]),
             np.concatenate([gold, labels]),
             len(self.labels),
             _STRENGTH,
             np.concatenate([np.ones(len(gold), np.float32), targets[rows, labels]]),
+            start=start,
         )
+        if part is None:
+            self._last[fold] = head
+        return head
+
+    @cached_property
+    def _last(self) -> dict[int | None, Head]:
+        return {}
 
 
 class TaughtStudy(Study):
