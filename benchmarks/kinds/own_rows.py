@@ -1,10 +1,10 @@
-"""What a user's own rows give, by the command that a user types: accuracy on unseen rows, and seconds.
+"""What a user's own rows give, by the command that a user types: accuracy and seconds.
 
     python benchmarks/kinds/own_rows.py ../shared/real --keep
 
-Real rows (`banking77/`, `invoices/`); the test rows are files of their own, which nothing else reads.
-Seconds are by the clock from the start of the command: to the first accuracy on the screen, and to the
-end, when the student was served and tried under load. CPU seconds are of all its processes.
+Real rows (`banking77/`, `invoices/`); the test rows are files of their own, which nothing else
+reads. Seconds are by the clock from the start of the command: to the first accuracy on the screen,
+and to the end, when the student was served and tried under load. CPU seconds are of all processes.
 """
 
 from __future__ import annotations
