@@ -19,6 +19,7 @@ MODULES = (
     "gsm8k",
     "gym",
     "house",
+    "kinds",
     "logs",
     "own_data",
     "planning",

@@ -1,0 +1,45 @@
+"""Figures of kinds of student on real rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import record
+
+from figures_of.common import source, table
+
+OWN_ROWS = "kinds/own_rows"
+
+
+def own_rows() -> str:
+    """Return what the command makes of real rows, in seconds."""
+    kept = record.load(OWN_ROWS)
+    head = ("rows", "student", "predicted", "right of unseen rows", "TF-IDF alone",
+            "probabilities off by", "first accuracy after", "served after", "CPU s")  # fmt: skip
+    loads = ", ".join(f"{one['load_before']:.1f}" for one in kept["result"])
+    return (
+        f"{table(head, map(_row, kept['result']))}\n\nOne command each, without settings "
+        "(`benchmarks/kinds/own_rows.py`). In brackets: 95% intervals; a prediction that missed is "
+        f"marked. {source(OWN_ROWS)}; load before each run: {loads}."
+    )
+
+
+def _row(one: dict[str, Any]) -> list[str]:
+    planned, measured = one["predicted"], one["measured"]
+    missed = "" if planned["low"] <= measured["mean"] <= planned["high"] else ", missed"
+    linear = one["free"].get("linear")
+    return [
+        f"{one['set']}: {one['n_rows']:,}",
+        one["student"],
+        f"{planned['mean']:.1%} ({planned['low']:.0%}–{planned['high']:.0%}){missed}",
+        f"{measured['mean']:.1%} ({measured['low']:.0%}–{measured['high']:.0%}) of "
+        f"{one['n_test']:,}",
+        "–" if linear is None else f"{linear:.1%}",
+        f"{100 * one['calibration_error']:.1f} points",
+        f"{one['first_answer_s']:.0f} s",
+        f"{one['served_s']:.0f} s",
+        f"{one['cpu_s']:.0f}",
+    ]
+
+
+BLOCKS = {"own_rows": own_rows}
