@@ -164,7 +164,7 @@ def reads_of_run(
         rows.append(StageReads(stage, split, items, seed, purpose))
 
     if probe is not None:
-        for teacher in probe.teachers:
+        for teacher in probe.asked:
             read("probe", "validation", f"first {teacher.n_items:,}",
                  f"coverage of {teacher.teacher}, and the best of its prompts")  # fmt: skip
         for one in probe.students:
@@ -176,7 +176,10 @@ def reads_of_run(
         trainings = counted(len(run.points), "short training")
         purpose = f"accuracy of {trainings} of {run.student}"
         read("pilot", "validation", f"{most:,} each", purpose)
-    if student is not None:
+    if student is not None and not student.is_lm:
+        purpose = "cross-validation of the kinds of student; then all are learnt"
+        read("probe, distill", "train, validation", f"{student.n_validation_items:,}", purpose)
+    elif student is not None:
         times = counted(sum(point.exact is not None for point in student.curve), "measurement")
         n = student.n_validation_items
         purpose = f"which step's weights are kept ({times})"
