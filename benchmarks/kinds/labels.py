@@ -18,7 +18,7 @@ import json
 import random
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -206,6 +206,14 @@ def cells(names: Sequence[str], quick: bool) -> Iterator[tuple[str, int | None, 
                 yield from ((name, one, seed) for one in sorted(sizes, key=str))
 
 
+def _percent(shares: Iterable[float]) -> float:
+    return 100 * float(np.mean(list(shares)))
+
+
+def _in_order(name: str, size: str) -> tuple[int, float]:
+    return list(SETS).index(name), float("inf") if size == "all" else float(size)
+
+
 def show(path: Path) -> None:
     """Print the tables of a result."""
     found = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
@@ -213,36 +221,32 @@ def show(path: Path) -> None:
     for cell in found:
         groups.setdefault((cell["dataset"], cell["size"]), []).append(cell)
     peers = list(found[0]["peers"])
-    print("| set | rows | chosen | " + " | ".join([*KINDS, *peers]) + " | regret | ECE |")
+    print("| set | rows (seeds) | chosen | " + " | ".join([*KINDS, *peers]) + " | regret | ECE |")
     print("|" + "---|" * (len(KINDS) + len(peers) + 5))
     regrets, behind = [], []
-    for (name, size), group in groups.items():
-
-        def mean(values: Iterator[float]) -> float:
-            return 100 * float(np.mean(list(values)))
-
-        kinds = [mean(cell["tested"][kind] for cell in group) for kind in KINDS]
-        others = [mean(cell["peers"][peer] for cell in group) for peer in peers]
-        regret = mean(max(c["tested"].values()) - c["tested"][c["chosen"]] for c in group)
+    for (name, size), group in sorted(groups.items(), key=lambda item: _in_order(*item[0])):
         chosen = Counter(cell["chosen"] for cell in group).most_common(1)[0][0]
-        error = mean(cell["calibration_error"][cell["chosen"]] for cell in group)
-        reached = mean(cell["tested"][cell["chosen"]] for cell in group)
+        kinds = [_percent(cell["tested"][kind] for cell in group) for kind in KINDS]
+        others = [_percent(cell["peers"][peer] for cell in group) for peer in peers]
+        reached = _percent(cell["tested"][cell["chosen"]] for cell in group)
+        regret = _percent(max(c["tested"].values()) for c in group) - reached
+        error = _percent(cell["calibration_error"][cell["chosen"]] for cell in group)
         regrets.append(regret)
         if max(others) - reached > 1:
             behind.append(f"{name}/{size} by {max(others) - reached:.1f}")
         numbers = " | ".join(f"{value:.1f}" for value in (*kinds, *others, regret, error))
-        print(f"| {name} | {size} ({group[0]['n_rows']}) | {chosen} | {numbers} |")
+        print(f"| {name} | {group[0]['n_rows']:,} ({len(group)}) | {chosen} | {numbers} |")
     single = [max(c["tested"].values()) - c["tested"][c["chosen"]] for c in found]
     inside = [c["low"] <= c["tested"][c["chosen"]] <= c["high"] for c in found]
     errors = [c["calibration_error"][c["chosen"]] for c in found]
-    print(f"\nCells: {len(groups)}, runs: {len(found)}.")
-    print(f"Regret of at most 1 point: {np.mean(np.array(regrets) <= 1):.1%} of cells (means of")
-    print(f"seeds), {np.mean(np.array(single) <= 0.01):.1%} of runs; the largest mean of a cell is")
     print(
-        f"{max(regrets):.1f} points. Test accuracy inside the 95% interval: {np.mean(inside):.1%}"
+        f"\nCells: {len(groups)}, runs: {len(found)}. Regret of at most 1 point: "
+        f"{np.mean(np.array(regrets) <= 1):.1%} of cells (means of their seeds), "
+        f"{np.mean(np.array(single) <= 0.01):.1%} of runs; the largest of a cell is "
+        f"{max(regrets):.1f} points. Test accuracy inside the 95% interval: {np.mean(inside):.1%} "
+        f"of runs. Calibration error of the chosen kind at most 5 points: "
+        f"{np.mean(np.array(errors) <= 0.05):.1%} of runs."
     )
-    print("of runs. Calibration error of the chosen kind at most 5 points: ")
-    print(f"{np.mean(np.array(errors) <= 0.05):.1%} of runs.")
     for size in (*map(str, SIZES), "all"):
         some = [cell for cell in found if cell["size"] == size]
         if some:

@@ -74,7 +74,7 @@ def by_shares(parts: Mapping[str, Interval], shares: Mapping[str, float]) -> Int
     return Interval(mean, mean - below, mean + above, f"{n} by their shares")
 
 
-def wilson(k: float, n: int, confidence: float = 0.95, source: str = "") -> Interval:
+def wilson(k: float, n: float, confidence: float = 0.95, source: str = "") -> Interval:
     """Return the Wilson score interval of a share, without continuity correction.
 
     Unlike the textbook interval it stays inside [0, 1] and keeps its coverage for shares near 0
@@ -82,7 +82,8 @@ def wilson(k: float, n: int, confidence: float = 0.95, source: str = "") -> Inte
 
     Args:
         k: number of successes.
-        n: number of trials; with none the share may be anything.
+        n: number of trials, of dependent ones how many independent ones they are worth; with none
+            the share may be anything.
         confidence: two-sided level of confidence.
         source: phrase for `Interval.source`; by default "n items, Wilson".
 

@@ -100,14 +100,14 @@ def _probed(
 ) -> KindProbe:
     place = [one.kind for one in choice.scores].index(student.kind)
     used = [blocks[name] for name in KINDS[student.kind]]
-    n = choice.n_rows
+    n = choice.n_independent
     mean = max(0.0, choice.accuracy - choice.behind[place])
-    source = f"cross-validation on {counted(n, 'row', spec=',')}"
+    source = f"cross-validation on {counted(choice.n_rows, 'row', spec=',')}"
     n_columns = sum(block.transform(rows.texts[:1]).shape[1] + 1 for block in used)
     return KindProbe(
         student=student.name,
         kind=student.kind,
-        accuracy=replace(wilson(round(mean * n), n, source=source), mean=mean),
+        accuracy=wilson(mean * n, n, source=source),
         n_rows=study.n_rows,
         calibration_error=choice.scores[place].calibration_error,
         seconds=seconds / _FOLDS,

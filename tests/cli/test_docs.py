@@ -220,7 +220,11 @@ def test_settings_that_are_named_exist() -> None:
                 if found is None or found["group"] not in keys:
                     continue
                 group, key, value = found["group"], found["key"], found["value"]
-                if key is not None and key not in {*keys[group], "json", "safetensors"}:  # files, too
+                if key is not None and key not in {
+                    *keys[group],
+                    "json",
+                    "safetensors",
+                }:  # files, too
                     wrong.append(f"{path.name}: {word}")
                 if key is None and value and value not in {*choices.get(group, ()), "my_task"}:
                     wrong.append(f"{path.name}: {word}")

@@ -81,6 +81,8 @@ class Choice:
     with what is known of kinds before a row is read."""
     n_rows: int
     """Rows that were held out and scored."""
+    n_independent: float
+    """How many independent rows these are worth, which intervals count."""
     cpu_seconds: float
 
 
@@ -157,7 +159,9 @@ class Study:
         ahead = _ahead([score.kind for score in scores], right)
         totals = right.sum(axis=1) + ahead
         best = int(totals.argmax())
-        mean, low, high = _without_optimism(right, ahead, self._seed)
+        mean = _without_optimism(right, ahead, self._seed)
+        n = self._n_independent()
+        low, high = _wilson(mean, n)
         return Choice(
             scores[best].kind,
             mean,
@@ -166,6 +170,7 @@ class Study:
             tuple(scores),
             tuple(((totals[best] - totals) / len(self._held)).tolist()),
             len(self._held),
+            n,
             time.process_time() - began,
         )
 
@@ -261,6 +266,16 @@ class Study:
             right[np.searchsorted(self._held, held)] = is_right
             sizes.append(len(learnt))
         return float(np.mean(sizes)), right
+
+    def _n_independent(self) -> float:
+        """Return how many independent rows the held-out ones are worth.
+
+        Models of different folds learn from mostly the same rows, so that their errors go together
+        (the corrected variance of Nadeau and Bengio 2003).
+        """
+        n_folds = len(np.unique(self._folds[self._held]))
+        held = len(self._held) / n_folds
+        return len(self._held) / (1 + n_folds * held / max(1.0, self.n_rows - held))
 
     def _unseen(self, kind: str) -> list[np.ndarray]:
         return [view.unseen for name in KINDS[kind] for view in self._study(name)]
@@ -391,10 +406,8 @@ def _ahead(kinds: Sequence[str], right: np.ndarray) -> np.ndarray:
     return gains * _PRIOR_ROWS * 4 * best * (1 - best)
 
 
-def _without_optimism(
-    right: np.ndarray, ahead: np.ndarray, seed: int
-) -> tuple[float, float, float]:
-    """Return mean, low and high of the accuracy of a choice, by choosing again on resamples.
+def _without_optimism(right: np.ndarray, ahead: np.ndarray, seed: int) -> float:
+    """Return the accuracy of a choice, by choosing again on resamples.
 
     Args:
         right: whether each kind is right on each row, shape (kinds, rows).
@@ -410,15 +423,12 @@ def _without_optimism(
         chosen = (right[:, drawn].sum(axis=1) + ahead).argmax()
         if len(out):
             means.append(right[chosen, out].mean())
-    mean = (
-        float(np.mean(means))
-        if means
-        else float(right[(right.sum(axis=1) + ahead).argmax()].mean())
-    )
-    return mean, *_wilson(mean, n)
+    if not means:  # of one row
+        return float(right[(right.sum(axis=1) + ahead).argmax()].mean())
+    return float(np.mean(means))
 
 
-def _wilson(mean: float, n: int) -> tuple[float, float]:
+def _wilson(mean: float, n: float) -> tuple[float, float]:
     """Return the 95% interval of a share of n rows (Wilson 1927)."""
     z2 = 1.96**2
     middle = (mean + z2 / (2 * n)) / (1 + z2 / n)

@@ -118,3 +118,11 @@ def test_the_learning_curve_of_a_perfect_kind_promises_next_to_nothing(rows, tab
 
 def test_calibration_error_of_a_sure_kind_that_is_right_half_of_the_time():
     assert calibration_error(np.ones(10), np.arange(10) % 2 == 0) == pytest.approx(0.5)
+
+
+def test_the_interval_is_wider_than_that_of_independent_rows(rows, table):
+    texts, labels = rows(60)
+    labels = ["card" if k % 3 == 0 else label for k, label in enumerate(labels)]
+    choice = Study(texts, labels, [Tfidf(), table]).choose()
+    independent = 2 * 1.96 * (choice.accuracy * (1 - choice.accuracy) / 60) ** 0.5
+    assert 1.2 < (choice.high - choice.low) / independent < 1.6
