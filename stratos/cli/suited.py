@@ -42,6 +42,8 @@ def _students(students: Sequence[StudentConfig], task: Task) -> tuple[StudentCon
 
 def _teachers(config: Config) -> tuple[Teacher, ...]:
     teachers, task = on_task(config.teachers, config.task), config.task
-    if len(config.teachers) == 1 or task.takes_unlabelled or not kinds_for(task):
+    if len(config.teachers) == 1 or not kinds_for(task):
         return teachers
+    if task.takes_unlabelled:
+        return (*teachers, Nobody())  # where no teacher labels rows well enough, none is asked more
     return (Nobody(), *(one for one in teachers if one.is_measured))

@@ -119,8 +119,9 @@ class Hosted:
 
     @property
     def example(self) -> str:
-        """A request that can be typed, as JSON: the first known question."""
-        first = self.asked[0] if self.asked else None
+        """A request that can be typed, as JSON: the first known question that it answers right."""
+        right = (one for one in self.asked if one.is_right)
+        first = next(right, self.asked[0] if self.asked else None)
         body = {
             "model": self.bundle,
             "max_tokens": (first.max_tokens if first else self.max_tokens) or 256,

@@ -68,7 +68,8 @@ def with_test_rows(
     """Fit a student of labels once more, on the rows of its test as well; it is what is served.
 
     The test has measured the student that did not learn them; with more rows it gets better, not
-    worse. A test that is a file of its own is not learnt, so that it stays one for later runs.
+    worse. With them come rows that were left out since they repeat some of the test. A test that is
+    a file of its own is not learnt, so that it stays one for later runs.
 
     Args:
         config: of the run.
@@ -86,7 +87,8 @@ def with_test_rows(
     rows = Rows.of_corpus(Path(corpus.path), validation_rows(config))
     study, _ = studied(rows, students_of_kinds(config), config.seed)
     learnt = set(rows.texts)
-    test = Rows.of([one for one in task.items("test", MOST_ROWS) if one.question not in learnt])
+    labelled = [*task.items("train", MOST_ROWS), *task.items("test", MOST_ROWS)]
+    test = Rows.of([one for one in labelled if one.question not in learnt])
     with replacing(folder) as staged:
         staged.mkdir(parents=True)
         study.fit_with(student.kind, test.texts, test.labels).save(staged)

@@ -181,17 +181,22 @@ def chance(task: Task, items: Sequence[Item]) -> ModelScore:
     )
 
 
-def labelled_items(task: Task, corpus_path: Path) -> list[Item]:
+def labelled_items(task: Task, corpus_path: Path, validation: Sequence[Item] = ()) -> list[Item]:
     """Return all that can be learnt from: the task's own training rows, and the corpus.
 
     Of a file with more than `MOST_ROWS`, a random part is taken.
+
+    Args:
+        task: with its rows.
+        corpus_path: what the student has learnt.
+        validation: validation rows, where the student has learnt them, too.
     """
     if not task.has_rows:
         return training_items(corpus_path)
     rows = labelled_rows(task)
     seen = {item.id for item in rows}
     others = [item for item in training_items(corpus_path) if item.id not in seen]
-    return [*rows, *others][:MOST_ROWS]
+    return [*rows, *others, *validation][:MOST_ROWS]
 
 
 def _exactly(row: SliceScore) -> Interval:

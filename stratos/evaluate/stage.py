@@ -45,6 +45,7 @@ from stratos.evaluate.read_log import note_reads
 from stratos.evaluate.scores import against, by_slice, compare, confusion, field_shares
 from stratos.evaluate.verdict import against_logged
 from stratos.models.kinds.cross_validation import calibration_error
+from stratos.models.kinds.learnt_rows import validation_rows
 from stratos.models.students import better_student
 from stratos.records import (
     Corpus,
@@ -157,7 +158,9 @@ def evaluate(
         scores.append(_model_score(task, ROLE, name, constrained))
     fitting = partial(context.tick, ticks.total, ticks.total, FITTING)
     fitting()
-    free = free_baselines(task, labelled_items(task, Path(corpus.path)), items, fitting)
+    too = [] if student.is_lm else validation_rows(config)
+    learnt = labelled_items(task, Path(corpus.path), too)
+    free = free_baselines(task, learnt, items, fitting)
     compared = [versus(one.score, items, one.scores) for one in free]
     if by_untouched.items:
         compared.append(versus(scores[1], by_untouched.items, by_untouched.scores))

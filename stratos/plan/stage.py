@@ -31,7 +31,7 @@ from stratos.plan.solve.frontier import frontier, within
 from stratos.plan.solve.model import Model
 from stratos.plan.until_report import AFTER, stage_times
 from stratos.plan.ways import open_ways
-from stratos.plan.words import TooManyRequests
+from stratos.plan.words import RowsNotLabelled, TooManyRequests
 from stratos.plan.worth import verdict_of, why_no_verdict, worth_of
 from stratos.records import Pilot, Plan, Probe, RoleChoice
 from stratos.synthesize.choice import Reason
@@ -130,6 +130,20 @@ def solve(
         exchange=dict(rates.usd),
         teacher_retires=ends,
     )
+
+
+def not_labelled(config: Config, problem: Problem, chosen: Plan) -> list[RowsNotLabelled]:
+    """Return why rows without a label are not used; nothing where they are, or there are none."""
+    n = config.task.n_unlabelled
+    by_name = problem.strategies
+    if not n or chosen.strategy not in by_name or by_name[chosen.strategy].labels_rows:
+        return []
+    why = [
+        f"{one.subject}: {one.text}"
+        for one in problem.exclusions
+        if one.teacher and one.strategy in by_name and by_name[one.strategy].labels_rows
+    ]
+    return [RowsNotLabelled(n, tuple(why))]
 
 
 def _usd_range(roles: Sequence[RoleChoice], egress_usd: float) -> Range | None:
@@ -259,6 +273,8 @@ def plan(config: Config, probe: Probe, context: Context, pilot: Pilot | None = N
     for warning in chosen.warnings:
         if warning not in catalog.warnings:
             context.warn(warning)
+    for reason in not_labelled(config, problem, chosen):
+        context.warn(str(reason))
     if reason := hardly_learnt(config, chosen):
         context.warn(str(reason))
     context.log(

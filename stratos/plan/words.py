@@ -545,3 +545,15 @@ def _agrees(accuracy: Interval, is_measured: bool) -> str:
 def range_of(accuracy: Interval) -> str:
     """Write an accuracy with its range: "3.1% (0.0% to 9.4%)"."""
     return f"{accuracy.mean:.1%} ({accuracy.low:.1%} to {accuracy.high:.1%})"
+
+
+class RowsNotLabelled(Reason):
+    """Rows without a label are not learnt."""
+
+    n: int
+    why: tuple[str, ...]
+
+    def __str__(self) -> str:
+        rows = counted(self.n, "row without a label is", "rows without a label are", spec=",")
+        because = f": {'; '.join(self.why)}" if self.why else ""
+        return f"{rows} not used{because}."

@@ -502,7 +502,7 @@ class Pricing:
         if not runs_as_job(self.config, "distill"):  # done here before a server would have started
             offer = local_offer(self.config.cloud.usd_per_cpu_hour)
             hours = kind.seconds / 3600
-            ends = hours / _KIND_ERROR, hours * _KIND_ERROR
+            ends = 0.0, hours * _KIND_ERROR  # what cross-validation has fitted is used again
             note = f"{kind.n_rows:,} rows, on this machine"
             self.options[key] = (
                 Option(

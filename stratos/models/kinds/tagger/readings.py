@@ -117,7 +117,11 @@ def dates(text: str) -> tuple[Reading, ...]:
     elif not named and len(parts) == 3 and len(digits[0]) == 4:
         orders = {"ymd": (parts[0], parts[1], parts[2])}
     elif not named and len(parts) == 3:
-        orders = {"dmy": (parts[2], parts[1], parts[0]), "mdy": (parts[2], parts[0], parts[1])}
+        mark = next((one for one in text if one in "./-"), "")
+        orders = {
+            f"dmy{mark}": (parts[2], parts[1], parts[0]),
+            f"mdy{mark}": (parts[2], parts[0], parts[1]),
+        }
     readings: dict[str, Reading] = {}
     for way, (year, month, day) in orders.items():
         try:

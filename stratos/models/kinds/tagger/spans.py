@@ -169,13 +169,25 @@ def _span_candidates(document: Document, extraction: Extraction) -> Iterator[Can
 
 def _typed_candidates(document: Document, extraction: Extraction, base: Any) -> Iterator[Candidate]:
     ways = set(extraction.ways)
-    if ways & {"dmy", "mdy"}:  # a document may use the order that no training row does
-        order = day_order(document, base)
-        ways = ways - {"dmy", "mdy"} | ({order} if order else {"dmy", "mdy"}) | {"same"}
+    order = day_order(document, base) if any(_is_order(way) for way in ways) else ""
+
+    def is_used(way: str) -> bool:
+        """A document may prove the order that no training row uses; else the mark decides."""
+        if not _is_order(way):
+            return way in ways or (way == "same" and any(map(_is_order, ways)))
+        if order:
+            return way[:3] == order
+        return way in ways or not any(_is_order(one) and one[3:] == way[3:] for one in ways)
+
     for token in range(len(document)):
         for reading in readings(document, token, extraction.reader):
-            if reading.way in ways:
+            if is_used(reading.way):
                 yield Candidate(reading.value, token, token, reading.way)
+
+
+def _is_order(way: str) -> bool:
+    """Return whether a way of reading is an order of day and month, with the mark between them."""
+    return way[:3] in ("dmy", "mdy")
 
 
 def _derived_candidates(
@@ -196,7 +208,7 @@ def day_order(document: Document, base: Any = None) -> str:
     for token, kind in enumerate(document.kinds):
         if kind == "date":
             read = dates(document.tokens[token])
-            proofs |= {r.way for r in read if len(read) == 1 or r.value == base}
+            proofs |= {r.way[:3] for r in read if len(read) == 1 or r.value == base}
     low = document.folded
     stated = {"dmy"} if "dd/mm" in low or "dd.mm" in low else {"mdy"} if "mm/dd" in low else set()
     order = (stated or proofs) & {"dmy", "mdy"}
