@@ -273,8 +273,8 @@ def plan(config: Config, probe: Probe, context: Context, pilot: Pilot | None = N
     for warning in chosen.warnings:
         if warning not in catalog.warnings:
             context.warn(warning)
-    for reason in not_labelled(config, problem, chosen):
-        context.warn(str(reason))
+    for unused in not_labelled(config, problem, chosen):
+        context.warn(str(unused))
     if reason := hardly_learnt(config, chosen):
         context.warn(str(reason))
     context.log(
