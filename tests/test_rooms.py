@@ -46,8 +46,8 @@ ARROWS = {
         "teachers"
     ),
     "deploy": (
-        "catalog config core distill engines estimate evaluate models plan records run synthesize "
-        "tasks teachers"
+        "catalog config core distill engines estimate evaluate models plan probe records run "
+        "synthesize tasks teachers"
     ),
     "report": "catalog config core deploy evaluate executors ledger plan records",
     "tracking": "config core records report",
@@ -64,7 +64,7 @@ ARROWS = {
         "cli config core deploy engines executors ledger pipeline records report "
         "run tracking"
     ),
-    "pipeline": "cli config core deploy distill models pilot records run",
+    "pipeline": "cli config core deploy distill models pilot probe records run",
     "__main__": "cli core",
 }  # fmt: skip
 """Room, or module of the root, to those that it may import; `stages` are loaded by name."""

@@ -82,6 +82,6 @@ def _calibration(answers: Sequence[KeptAnswer]) -> str:
     return (
         f"its probability is {confidence.mean():.1%} on average over "
         f"{counted(len(answers), 'test item', spec=',')}, of which {right.mean():.1%} are right; "
-        f"expected calibration error {100 * error:.1f} points (15 bins; of few items it is above "
-        "0 by chance alone)"
+        f"expected calibration error {100 * error:.1f} points (at most 15 bins; of few items it is "
+        "above 0 by chance alone)"
     )

@@ -301,7 +301,14 @@ def _answered_by(folder: Path, answers: Sequence[KeptAnswer]) -> list[KeptAnswer
     """Return answers as the student in a folder gives them, in place of those that were scored."""
     student = load_predictor(folder)
     predicted = student.predict([one.question for one in answers])
-    return [replace(answer, text=one.text) for answer, one in zip(answers, predicted, strict=True)]
+    return [
+        replace(
+            answer,
+            text=one.text,
+            score=replace(answer.score, exact=float(one.text == answer.gold)),
+        )
+        for answer, one in zip(answers, predicted, strict=True)
+    ]
 
 
 # The bundle: the student as an ordinary Hugging Face folder, without custom code; of another kind

@@ -10,8 +10,9 @@ from pathlib import Path
 from stratos.config import Config, StudentConfig
 from stratos.core.atomic_files import replacing
 from stratos.core.context import Context
+from stratos.core.errors import StratosError
 from stratos.distill.words import TeacherRowsLearnt
-from stratos.models.kinds.base import FILE, WEIGHTS, Predictor
+from stratos.models.kinds.base import FILE, WEIGHTS, Predictor, note_learnt
 from stratos.models.kinds.labels_of_teacher import Correction, TaughtStudy, Way
 from stratos.models.kinds.learnt_rows import (
     Rows,
@@ -69,7 +70,8 @@ def with_test_rows(
 
     The test has measured the student that did not learn them; with more rows it gets better, not
     worse. With them come rows that were left out since they repeat some of the test. A test that is
-    a file of its own is not learnt, so that it stays one for later runs.
+    a file of its own is not learnt, so that it stays one for later runs, and none is where a room
+    measures the bundle on rows that it has not learnt.
 
     Args:
         config: of the run.
@@ -82,7 +84,8 @@ def with_test_rows(
         no more.
     """
     task, own = config.task, Path(student.path)
-    if student.kind not in LABELS or task.tests_other_rows:
+    takes_unread = any(room.takes_validation for room in config.rooms.values())
+    if student.kind not in LABELS or task.tests_other_rows or takes_unread:
         return own, 0
     rows = Rows.of_corpus(Path(corpus.path), validation_rows(config))
     study, _ = studied(rows, students_of_kinds(config), config.seed)
@@ -92,6 +95,7 @@ def with_test_rows(
     with replacing(folder) as staged:
         staged.mkdir(parents=True)
         study.fit_with(student.kind, test.texts, test.labels).save(staged)
+        note_learnt(staged, study.n_rows + len(test.texts))
     return folder, study.n_rows + len(test.texts)
 
 
@@ -106,7 +110,12 @@ def _fitted(
     study, choice = studied(rows, students_of_kinds(config), config.seed)
     if isinstance(study, TaughtStudy):
         context.note(str(_learnt(study.correction)))
-    score = next(one for one in choice.scores if one.kind == chosen.kind)
+    score = next((one for one in choice.scores if one.kind == chosen.kind), None)
+    if score is None:
+        raise StratosError(
+            f"The student {chosen.name} was planned where its weights are. They are not on this "
+            "machine."
+        )
     return study.fit(chosen.kind), score.accuracy, score.calibration_error
 
 

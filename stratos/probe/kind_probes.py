@@ -28,6 +28,8 @@ from stratos.records import Interval, KindProbe
 from stratos.synthesize.leaks import labelled_rows
 from stratos.tasks.base import Item
 
+_FEWEST_FOR_CURVE = 150
+"""Rows below which a learning curve says too little of what more would bring."""
 _FOLDS = 5
 """Trainings of cross-validation, each of which takes about as long as one on all rows."""
 
@@ -51,6 +53,8 @@ def probe_kinds(config: Config, context: Context) -> tuple[KindProbe, ...]:
     seconds = time.perf_counter() - began
     blocks = {block.name: block.fitted(rows.texts) for block in blocks_of(students)}
     found = [_probed(one, study, choice, blocks, rows, seconds) for one in students]
+    if study.n_rows < _FEWEST_FOR_CURVE:
+        return tuple(found)
     context.tick(1, 1, "learning curve")
     curve = learning_curve(study, choice.kind)
     gain = curve.gain_low, curve.gain_high
@@ -80,6 +84,7 @@ def _tagger(
         student=student.name,
         kind=student.kind,
         accuracy=Interval(fitted.accuracy, fitted.low, high, source),
+        measured=float(fitted.right.mean()),
         n_rows=fitted.n_rows,
         calibration_error=fitted.calibration_error,
         seconds=(time.perf_counter() - began) / _FOLDS,
@@ -108,6 +113,7 @@ def _probed(
         student=student.name,
         kind=student.kind,
         accuracy=wilson(mean * n, n, source=source),
+        measured=choice.scores[place].accuracy,
         n_rows=study.n_rows,
         calibration_error=choice.scores[place].calibration_error,
         seconds=seconds / _FOLDS,

@@ -22,12 +22,12 @@ class KindsReached(Reason):
         found = best.accuracy
         text = f"{best.student} reaches {percent(found.mean)} ({_ends(found.low, found.high)})"
         if others:
-            reached = (f"{one.student} {percent(one.accuracy.mean)}" for one in others)
+            reached = (f"{one.student} {percent(one.measured)}" for one in others)
             text += f", {', '.join(reached)}"
         text += f" by {found.source}."
         if best.gain is not None:
             low, high = (100 * end for end in best.gain)
-            text += f" {2 * best.n_rows:,} rows would bring {low:.0f} to {high:.0f} points."
+            text += f" {2 * best.n_rows:,} rows may bring {low:.0f} to {high:.0f} points."
         return text
 
 

@@ -98,7 +98,10 @@ class KindProbe:
     kind: str
     accuracy: Interval
     """Share of the rows that a model answers right which has not learnt them. The optimism of
-    choosing the best of several kinds by it is taken off."""
+    choosing the best of several kinds by it is taken off, and of few rows what is known of kinds
+    beforehand counts, too."""
+    measured: float
+    """The same share as it was measured, without either."""
     n_rows: int
     calibration_error: float
     """Expected calibration error of its probabilities on these rows."""

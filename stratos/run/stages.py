@@ -207,6 +207,7 @@ DEPLOY = Stage(
         "limits.latency_ms",
         "evaluate.max_new_tokens",
         "seed",
+        *LEARNT,
     ),
     after=("plan", "evaluate", "distill"),
     uses=("probe", "pilot", "synthesize"),

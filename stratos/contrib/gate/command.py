@@ -21,6 +21,7 @@ from stratos.core.printable import visible
 from stratos.deploy.bundle_answers import BATCH, answering
 from stratos.deploy.manifest import check_manifest, is_bundle
 from stratos.evaluate.answer_files import KeptAnswer, answers_path, read_answers
+from stratos.models.kinds.base import has_learnt_test
 from stratos.records import Scorecard
 from stratos.report.sweep_jobs import record_of
 from stratos.tasks.base import Item
@@ -59,6 +60,12 @@ def side_of(place: Path) -> Side:
         bundle = place.absolute()
         if bundle.name == "bundle" and (bundle.parent / "evaluate.json").is_file():
             return _run(place, bundle.parent)
+        if has_learnt_test(place):
+            raise StratosError(
+                f"The student in {place} has learnt the rows of its test, so that its answers to "
+                "them prove nothing. Name the folder of its run, whose answers are of before, or a "
+                "copy of its evaluate/answers.jsonl."
+            )
         return Side(place, bundle=place)
     raise StratosError(
         f"{place} is no run, no bundle and no file of answers. Name the folder of a run, its "
@@ -76,7 +83,7 @@ def _run(place: Path, folder: Path) -> Side:
     return Side(
         place,
         _by_key(answers),
-        bundle if is_there else None,
+        bundle if is_there and not has_learnt_test(bundle) else None,
         folder,
         "" if scorecard is None else scorecard.metric,
     )

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import ClassVar, Self
 
 from stratos.core.errors import ForeignFileError
+from stratos.core.foreign import reading
 
 FILE, WEIGHTS = "student.json", "student.safetensors"
 ENCODER = "encoder"
@@ -24,6 +25,10 @@ _FORMATS = {
     "tagger": "stratos.models.kinds.tagger:Tagger",
 }
 """By the format that `student.json` has: the class that reads it, imported only then."""
+
+
+_ALL_ROWS = "n_rows_with_test"
+"""Key of `student.json` of a student that has learnt the rows of its test, too."""
 
 
 @dataclass(frozen=True)
@@ -89,5 +94,25 @@ def load_predictor(folder: Path | str) -> Predictor:
         module, name = _FORMATS[json.loads(path.read_text(encoding="utf-8"))["format"]].split(":")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ForeignFileError(f"{path} describes no student ({error!r}).") from error
-    found: Predictor = getattr(import_module(module), name).load(Path(folder))
+    with reading(f"The student in {folder}"):
+        found: Predictor = getattr(import_module(module), name).load(Path(folder))
     return found
+
+
+def note_learnt(folder: Path, n_rows: int) -> None:
+    """Write into a student's folder that it has learnt all rows, those of its test among them."""
+    path = folder / FILE
+    described = json.loads(path.read_text(encoding="utf-8"))
+    text = json.dumps({**described, _ALL_ROWS: n_rows}, ensure_ascii=False, indent=1)
+    path.write_text(text, encoding="utf-8")
+
+
+def has_learnt_test(folder: Path | str) -> bool:
+    """Return whether the student in a folder has learnt the rows that the test measured it by.
+
+    What it answers to them says nothing of other rows.
+    """
+    try:
+        return _ALL_ROWS in json.loads((Path(folder) / FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False

@@ -221,4 +221,16 @@ class Classifier(Predictor):
             heads.append(Head(own.pop("head"), own.pop("bias")))
             blocks.append(BLOCKS[name].of_state(settings, own, folder))
         labels = tuple(described["labels"])
-        return cls(labels, tuple(blocks), tuple(heads), arrays["mixing_weights"])
+        mixing = arrays["mixing_weights"]
+        numbers = [mixing, *(one for head in heads for one in (head.weights, head.bias))]
+        is_whole = all(
+            head.weights.ndim == 2 and head.weights.shape[1] == len(labels) == len(head.bias)
+            for head in heads
+        )
+        if not (heads and is_whole and len(mixing) == len(heads)):
+            raise ValueError("its heads do not fit its labels")
+        if not all(np.isfinite(one).all() for one in numbers):
+            raise ValueError("one of its weights is no number")
+        if not all(isinstance(label, str) for label in labels):
+            raise ValueError("one of its labels is no text")
+        return cls(labels, tuple(blocks), tuple(heads), mixing)

@@ -80,9 +80,7 @@ class Tfidf(Features):
     def fitted(self, texts: Sequence[str]) -> Tfidf:
         few = len(texts) < self._LETTERS_IN_FEW
         parts = (_words(), _letters(min_df=1 if few else 2))
-        for part in parts:
-            part.fit(texts)
-        return Tfidf(parts)
+        return Tfidf(tuple(_fitted_part(part, texts) for part in parts))
 
     @override
     def transform(self, texts: Sequence[str]) -> Matrix:
@@ -104,6 +102,18 @@ class Tfidf(Features):
             part.vocabulary = {term: column for column, term in enumerate(terms)}
             part.idf_ = arrays[f"idf_{k}"]
         return cls(parts)
+
+
+def _fitted_part(part: Any, texts: Sequence[str]) -> Any:
+    """Fit a part of TF-IDF; of texts without a word or letter it knows one that none has."""
+    try:
+        return part.fit(texts)
+    except ValueError:  # no term is left
+        part.set_params(min_df=1)
+    try:
+        return part.fit(texts)
+    except ValueError:
+        return part.fit(["nothing"])
 
 
 def _weighed(part: Any, texts: Sequence[str]) -> sparse.csr_matrix:
@@ -160,8 +170,17 @@ class StaticTable(Features):
         from safetensors.numpy import load_file
         from tokenizers import Tokenizer
 
-        [table] = load_file(weights).values()
-        return cls(table, Tokenizer.from_file(str(tokenizer)))
+        from stratos.core.foreign import reading
+
+        with reading(f"The table of token vectors in {weights}"):
+            [table] = load_file(weights).values()
+            read = Tokenizer.from_file(str(tokenizer))
+            if len(table) < read.get_vocab_size() or not np.isfinite(table).all():
+                raise ValueError(
+                    f"it has {len(table):,} vectors for {read.get_vocab_size():,} tokens, or one "
+                    "of them is no number"
+                )
+        return cls(table, read)
 
     @override
     def transform(self, texts: Sequence[str]) -> Matrix:
@@ -262,8 +281,12 @@ def _encoder(folder: Path) -> tuple[Any, Any]:
     from stratos.models.pretrained.load import quiet_loading
 
     with reading(f"The encoder in {folder}"), quiet_loading():
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        model = AutoModel.from_pretrained(folder, local_files_only=True, use_safetensors=True)
+        tokenizer = AutoTokenizer.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False
+        )
+        model = AutoModel.from_pretrained(
+            folder, local_files_only=True, use_safetensors=True, trust_remote_code=False
+        )
     return tokenizer, model.eval()
 
 

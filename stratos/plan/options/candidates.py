@@ -340,8 +340,8 @@ def _students_of(
         )[name]
         if verdict.evidence:
             evidence.append(verdict.evidence)
-        if card.name in kinds and not strategy.learns_rows:
-            continue  # it learns answers, and writes no text
+        if card.name in kinds and (not strategy.learns_rows or strategy.writes_rows):
+            continue  # it learns answers of rows, and cannot be measured beside rows made of them
         if verdict.is_taken:
             taken.append(card)
             if strategy.adds_rows:
