@@ -106,7 +106,7 @@ def _fitted(
     if chosen.kind == TAGGER:
         schema = config.task.answer_schema(config.task.items("validation", 1)[0])
         fitted = tagged(rows.as_gold, config.seed, schema)
-        return fitted.tagger, fitted.accuracy, fitted.calibration_error
+        return fitted.tagger, fitted.known[0], fitted.calibration_error
     study, choice = studied(rows, students_of_kinds(config), config.seed)
     if isinstance(study, TaughtStudy):
         context.note(str(_learnt(study.correction)))

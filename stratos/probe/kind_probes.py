@@ -77,14 +77,16 @@ def _tagger(
     schema = config.task.answer_schema(config.task.items("validation", 1)[0])
     began = time.perf_counter()
     fitted = tagged(rows, config.seed, schema)
-    source, high = f"cross-validation on {counted(fitted.n_rows, 'row', spec=',')}", fitted.high
-    if fitted.holds_out_layouts:  # texts of known layouts are easier, by how much is not measured
-        source, high = f"{source} whose layouts it had not seen", 1.0
+    source = f"cross-validation on {counted(fitted.n_rows, 'row', spec=',')}"
+    mean, low, high = fitted.known
+    if config.task.tests_other_rows:  # whose layouts may be others
+        low = min(low, fitted.low)
     probed = KindProbe(
         student=student.name,
         kind=student.kind,
-        accuracy=Interval(fitted.accuracy, fitted.low, high, source),
-        measured=float(fitted.right.mean()),
+        accuracy=Interval(mean, low, high, source),
+        measured=mean,
+        unseen=fitted.accuracy if fitted.holds_out_layouts else None,
         n_rows=fitted.n_rows,
         calibration_error=fitted.calibration_error,
         seconds=(time.perf_counter() - began) / _FOLDS,

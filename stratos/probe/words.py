@@ -25,6 +25,8 @@ class KindsReached(Reason):
             reached = (f"{one.student} {percent(one.measured)}" for one in others)
             text += f", {', '.join(reached)}"
         text += f" by {found.source}."
+        if best.unseen is not None:
+            text += f" Of layouts that no row shows: {percent(best.unseen)}."
         if best.gain is not None:
             low, high = (100 * end for end in best.gain)
             text += f" {2 * best.n_rows:,} rows may bring {low:.0f} to {high:.0f} points."

@@ -112,6 +112,9 @@ class KindProbe:
     n_params: int
     curve: tuple[tuple[float, float], ...] = ()
     """Learning curve: rows learnt, and accuracy; of the best kind alone."""
+    unseen: float | None = None
+    """Of a tagger: the same of rows whose layouts, or wordings, no row that was learnt has; None
+    where the rows have no layouts."""
     fields: dict[str, float] = field(default_factory=dict)
     """Of a tagger: share of the rows in which each field is right."""
     gain: tuple[float, float] | None = None

@@ -55,6 +55,8 @@ _READS = 0.2
 _CLEAR = 0.05
 """Lead in whole answers after one fold that ends the trial of the other readers."""
 _STRENGTH = 30.0
+_KNOWN_ROWS = 400
+"""Rows of known layouts that are scored at most."""
 _N_RESAMPLES = 200
 _MOST_PARSED, _SAMPLE = 2_000, 80
 """Answers that `cannot_tag` parses, and texts that it reads."""
@@ -91,6 +93,9 @@ class TaggerFit:
     fields: tuple[FieldFit, ...]
     calibration_error: float
     """Of probabilities that are scaled on other rows."""
+    known: tuple[float, float, float]
+    """Accuracy and its interval on rows whose layouts were learnt from other rows: the same where
+    none are held out."""
     right: np.ndarray
     """Whether each row is answered right by readers that have not seen it, shape (rows,)."""
     holds_out_layouts: bool
@@ -147,6 +152,7 @@ def fit_tagger(
         high,
         tuple(FieldFit(name, methods[name], scores[name]) for name in study.form.names),
         calibration_error(unseen, right),
+        study.of_known_layouts(methods) if study.holds_out_layouts else (accuracy, low, high),
         right,
         study.holds_out_layouts,
         len(np.unique(study.layouts)),
@@ -316,6 +322,21 @@ class _Study:
                 self.drafts[row] = draft(readers, self.form, document, features, terms)
             if fold == 0 and self.is_short:
                 self._drop(unseen)
+
+    def of_known_layouts(self, methods: Mapping[str, Method]) -> tuple[float, float, float]:
+        """Return the accuracy on a random quarter of the rows, learnt from others, and its ends."""
+        order = np.random.default_rng(self.seed).permutation(len(self.documents))
+        n_held = min(_KNOWN_ROWS, max(1, len(order) // 4))
+        held, learnt = order[:n_held], order[n_held:]
+        most = max(_LEARNT_ROWS, int(_LEARNT_TOKENS / self.mean_tokens))
+        readers = self.readers(np.sort(learnt[:most]), methods)
+        n_right = 0
+        for row in held:
+            terms = self.terms[row : row + 1] if self.terms is not None else None
+            made = draft(readers, self.form, self.documents[row], self.features[row], terms)
+            n_right += same(self.answers[row], assembled(self.form, methods, made)[0])
+        interval = wilson(n_right, n_held)
+        return interval.mean, interval.low, interval.high
 
     def _drop(self, rows: np.ndarray) -> None:
         right = self.right_by_method()
