@@ -54,7 +54,10 @@ def verdict(scorecard: Scorecard) -> Verdict | None:
     if free is not None and free is not best and _outcome(free) != "better":
         spoken.append(free)
     able = frozenset(one.role for one in spoken if _stands_in(one, scorecard))
-    text = " ".join(f"{_measured(one)} {_advice(one, len(spoken) > 1, able)}" for one in spoken)
+    text = " ".join(
+        f"{_measured(one)} {_advice(one, len(spoken) > 1, able, student.is_light)}"
+        for one in spoken
+    )
     outcome = max(map(_outcome, spoken), key=_ORDER.index)
     equals = [one for one in spoken if _outcome(one) != "better"]
     # What makes every model needless comes before what is better at a price.
@@ -70,9 +73,11 @@ def _stands_in(versus: Versus, scorecard: Scorecard) -> bool:
 
     It is not where a teacher is surely better, as the model of a log is by its own answers.
     """
-    exact = versus.other_exact
+    exact, student = versus.other_exact, scorecard.score("student")
     if versus.role not in FREE_ROLES or exact.mean < USABLE:
         return False
+    if student is not None and student.is_light:
+        return False  # the student is no language model, either
     if scorecard.logged is not None:
         return exact.high >= 1 - CLOSE
     teachers = (one.other_exact for one in scorecard.against if one.role == "teacher")
@@ -125,7 +130,7 @@ def _who(best: Versus) -> str:
     return f"{best.name[:1].upper()}{best.name[1:]}"
 
 
-def _advice(best: Versus, is_one_of_two: bool, able: Set[str]) -> str:
+def _advice(best: Versus, is_one_of_two: bool, able: Set[str], is_light: bool) -> str:
     outcome = _outcome(best)
     if outcome == "better":
         return f"The student is better than {'it' if is_one_of_two else 'the best baseline'}."
@@ -135,6 +140,9 @@ def _advice(best: Versus, is_one_of_two: bool, able: Set[str]) -> str:
         return "You need no model for this: it is free and answers at once." + (
             "" if outcome == "worse" else " More rows may show a difference."
         )
+    if best.role in FREE_ROLES and is_light:
+        than = "worse than it" if outcome == "worse" else "not told apart from it"
+        return f"The student is {than}; both cost next to nothing. More rows may show a difference."
     if best.role in FREE_ROLES:
         is_worse = outcome == "worse"
         than = "worse than" if is_worse else "not significantly better than"

@@ -60,6 +60,11 @@ class ModelScore:
     tells."""
 
     @property
+    def is_light(self) -> bool:
+        """Whether it is a student that is no language model: these tell their calibration."""
+        return self.calibration_error is not None
+
+    @property
     def rows(self) -> tuple[SliceScore, ...]:
         """What tables show: each slice where there are several, and the row of all of them."""
         several = len({row.slice for row in self.slices} - {"all"}) > 1
