@@ -11,7 +11,7 @@ from figures_of.common import source
 
 FOLDER = "tutorials"
 _STAGES = ("probe ", "plan ", "synthesize ", "distill ", "evaluate ", "deploy ", "report ")
-_ACCURACIES = "Exact match on "
+_ACCURACIES = "Exact match "
 _VERDICT = ("Distil", "Don't distil", "Open")
 
 
