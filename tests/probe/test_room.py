@@ -107,7 +107,9 @@ def test_a_server_that_always_cuts_is_named_beside_the_number(
 ) -> None:
     server.cuts_at = 16
     files = (f"task.path={GSM8K / 'train.jsonl'}", f"task.test_path={GSM8K / 'test.jsonl'}")
-    said = command(tmp_path, server, "+task=gsm8k", *files, "stages=[probe,plan]")
+    said = command(
+        tmp_path, server, "+task=gsm8k", *files, "student=stratos_1m", "stages=[probe,plan]"
+    )
     [found] = record(tmp_path, "probe", Probe).teachers
     assert found.is_cut_short and found.n_truncated > 0.9 * found.n_items
     line = next(line for line in said.splitlines() if line.startswith("probe") and "exact" in line)
