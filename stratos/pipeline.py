@@ -12,7 +12,6 @@ from stratos.deploy.manifest import check_target, is_bundle
 from stratos.distill.trainer import check_adapter, check_machine
 from stratos.models.kinds.suits import TAGGER
 from stratos.models.students import check_students
-from stratos.probe.repair import with_repaired_prompts
 from stratos.records import Deployment, Probe
 from stratos.run.nothing_learnt import stop_before_evaluation, stop_before_training
 from stratos.run.open_run import MOST, NAME, opened, refuse, without_refused
@@ -31,6 +30,7 @@ from stratos.run.stages import (
     STAGES,
     SYNTHESIZE,
 )
+from stratos.teachers.prompting import with_repaired_prompts
 
 ENOUGH = 0.9
 """Accuracy of a tagger from which on language models are not tried beside it."""

@@ -46,7 +46,7 @@ ARROWS = {
         "teachers"
     ),
     "deploy": (
-        "catalog config core distill engines estimate evaluate models plan probe records run "
+        "catalog config core distill engines estimate evaluate models plan records run "
         "synthesize tasks teachers"
     ),
     "report": "catalog config core deploy evaluate executors ledger plan records",
@@ -64,7 +64,7 @@ ARROWS = {
         "cli config core deploy engines executors ledger pipeline records report "
         "run tracking"
     ),
-    "pipeline": "cli config core deploy distill models pilot probe records run",
+    "pipeline": "cli config core deploy distill models pilot records run teachers",
     "__main__": "cli core",
 }  # fmt: skip
 """Room, or module of the root, to those that it may import; `stages` are loaded by name."""

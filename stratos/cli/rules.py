@@ -8,7 +8,7 @@ from glob import glob
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stratos.cli.words import NoRunFolder
+from stratos.cli.words import KindTwice, KindUnsuited, NoRunFolder
 from stratos.config import (
     MIN_CONTEXT,
     Config,
@@ -24,6 +24,7 @@ from stratos.core.printable import shown
 from stratos.core.reasons import Reason
 from stratos.distill.tokenizer import SPECIAL
 from stratos.distill.trainer import unusable
+from stratos.models.kinds.suits import LM, kinds_for
 from stratos.plan.verdict import MAX_SERVE_HOURS
 from stratos.synthesize.declared import contradictions
 from stratos.teachers.base import FACTS
@@ -83,6 +84,7 @@ def impossible(config: Config) -> list[str]:
                 f"student {student.name}: hidden_size={student.hidden_size} is not a multiple of "
                 f"n_heads={student.n_heads}."
             )
+    problems += map(str, _kinds(config))
     problems += _too_long(config)
     problems += [*_limits(config), *_cloud(config), *_traffic(config), *_planner(config)]
     problems += [*unusable(trainer), *contradictions(config), *_engine(config)]
@@ -121,6 +123,17 @@ def impossible(config: Config) -> list[str]:
         for name in sorted({name for name in seen if seen.count(name) > 1}):
             problems.append(f"{group}: two candidates are named {name}; names must differ.")
     return problems
+
+
+def _kinds(config: Config) -> Iterator[Reason]:
+    """Yield students of a kind that does not do the task, or of which there are two."""
+    kinds = [one.kind for one in config.students if one.kind != LM]
+    able = kinds_for(config.task) if kinds else ()
+    for student in config.students:
+        if student.kind != LM and student.kind not in able:
+            yield KindUnsuited(student.name, student.kind, config.task.name, able)
+    for kind in sorted({one for one in kinds if kinds.count(one) > 1}):
+        yield KindTwice(kind)
 
 
 def _teachers(config: Config) -> Iterator[str]:

@@ -122,3 +122,30 @@ class NoKey(Reason):
 
     def __str__(self) -> str:
         return f"{self.owner or 'the config'} has no key {self.key}.{self.hint}"
+
+
+class KindUnsuited(Reason):
+    """A student of a kind that does not do the task is named."""
+
+    student: str
+    kind: str
+    task: str
+    able: tuple[str, ...]
+
+    def __str__(self) -> str:
+        does = "JSON whose values stand in the text" if self.kind == "tagger" else "labels"
+        others = f", or one of {', '.join(self.able)}" if self.able else ""
+        return (
+            f"student {self.student}: a {self.kind} student answers with {does}, and so do no "
+            f"answers of the task {self.task}. Type student=auto{others}."
+        )
+
+
+class KindTwice(Reason):
+    """Two candidates are of one kind that is no language model."""
+
+    kind: str
+    says = (
+        "student: two candidates are of the kind {kind}, of which a run compares one. Run each by "
+        "itself, and compare the runs: stratos compare <run> <run>."
+    )

@@ -14,13 +14,12 @@ from stratos.core.by_name import named
 from stratos.core.errors import StratosError
 from stratos.deploy.manifest import read_known
 from stratos.evaluate.answer_files import answers_path, read_answers
-from stratos.probe.repair import with_repaired_prompts
 from stratos.records import Plan, Probe, load
 from stratos.tasks.base import Item, Message, Task
 from stratos.teachers.asking import cost_usd
 from stratos.teachers.base import Teacher
 from stratos.teachers.call_budget import price
-from stratos.teachers.prompting import chat, prompting
+from stratos.teachers.prompting import chat, prompting, with_repaired_prompts
 
 MOST_EXAMPLES = 50
 """Test items that the page offers to ask."""

@@ -488,8 +488,9 @@ def serving_table_of_kind(
 ) -> ServingTable:
     """Return the one operating point of each server for a student that is no language model.
 
-    It answers one text at a time in one process: an M/D/1 queue, whose 95th percentile at half of
-    its capacity is below three times an answer.
+    One process answers, on any server as fast as here: an M/D/1 queue, whose 95th percentile at
+    half of its capacity is below three times an answer. Texts that wait are answered together,
+    which takes less and is not counted.
 
     Args:
         ms_per_answer: of one text alone on one core, as it was timed here.

@@ -15,7 +15,6 @@ from typing import Any
 
 from stratos.evaluate.metrics import mean
 from stratos.evaluate.scores import by_slice, confusion, field_shares, objects_of
-from stratos.models.kinds.learnt_rows import training_items
 from stratos.models.kinds.suits import MOST_ROWS
 from stratos.records import Interval, ModelScore, SliceScore
 from stratos.synthesize.leaks import labelled_rows
@@ -191,6 +190,8 @@ def labelled_items(task: Task, corpus_path: Path, validation: Sequence[Item] = (
         corpus_path: what the student has learnt.
         validation: validation rows, where the student has learnt them, too.
     """
+    from stratos.models.kinds.learnt_rows import training_items  # imports scipy
+
     if not task.has_rows:
         return training_items(corpus_path)
     rows = labelled_rows(task)

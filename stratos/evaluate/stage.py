@@ -44,8 +44,6 @@ from stratos.evaluate.baselines import FITTING, chance, free_baselines, labelled
 from stratos.evaluate.read_log import note_reads
 from stratos.evaluate.scores import against, by_slice, compare, confusion, field_shares
 from stratos.evaluate.verdict import against_logged
-from stratos.models.kinds.cross_validation import calibration_error
-from stratos.models.kinds.learnt_rows import validation_rows
 from stratos.models.students import better_student
 from stratos.records import (
     Corpus,
@@ -158,7 +156,11 @@ def evaluate(
         scores.append(_model_score(task, ROLE, name, constrained))
     fitting = partial(context.tick, ticks.total, ticks.total, FITTING)
     fitting()
-    too = [] if student.is_lm else validation_rows(config)
+    too: list[Item] = []
+    if not student.is_lm:
+        from stratos.models.kinds.learnt_rows import validation_rows  # imports scipy
+
+        too = validation_rows(config)
     learnt = labelled_items(task, Path(corpus.path), too)
     free = free_baselines(task, learnt, items, fitting)
     compared = [versus(one.score, items, one.scores) for one in free]
@@ -287,6 +289,8 @@ def _student_score(config: Config, plan: Plan, student: Student, answers: Answer
     chosen = named(config.students, plan.student)
     score = _model_score(config.task, "student", student.name, answers)
     if not student.is_lm:
+        from stratos.models.kinds.cross_validation import calibration_error
+
         confidence = np.exp(np.array(answers.logprobs))
         right = np.array([one.exact >= 1.0 for one in answers.scores])
         return replace(

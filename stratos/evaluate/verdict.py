@@ -134,7 +134,7 @@ def _advice(best: Versus, is_one_of_two: bool, able: Set[str], is_light: bool) -
     outcome = _outcome(best)
     if outcome == "better":
         return f"The student is better than {'it' if is_one_of_two else 'the best baseline'}."
-    if _leads_unproven(best) and best.role in able:
+    if _leads_unproven(best) and (best.role in able or (is_light and best.role in FREE_ROLES)):
         return "Too few test items tell them apart: more rows may show that the student is better."
     if best.role in able:
         return "You need no model for this: it is free and answers at once." + (

@@ -12,10 +12,9 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
-from stratos.config import Config
 from stratos.evaluate.metrics import mcnemar_exact
 from stratos.probe.questioning import Answered, Questioning
-from stratos.records import ConfusedLabels, Probe, PromptRepair
+from stratos.records import ConfusedLabels, PromptRepair
 from stratos.tasks.base import Task
 from stratos.teachers.prompting import STUDENT
 
@@ -85,15 +84,6 @@ def repaired(
         p_value=p_value,
         is_taken=is_taken,
     )
-
-
-def with_repaired_prompts(config: Config, probe: Probe | None) -> Config:
-    """Return the config whose task has the prompts that the probe repaired and took."""
-    task = config.task
-    for teacher in probe.teachers if probe is not None else ():
-        if (one := teacher.repair) is not None and one.is_taken and one.prompt not in task.prompts:
-            task = task.telling_apart(one.prompt, one.base, one.pairs) or task
-    return config if task is config.task else replace(config, task=task)
 
 
 def _part(answered: Answered, places: Sequence[int]) -> Answered:

@@ -8,9 +8,11 @@ model card names the task at hand, it is asked as its user would ask it.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from stratos.config import Config
+from stratos.records import Probe
 from stratos.tasks.base import Item, Message, Task
 from stratos.teachers.answer_limit import AnswerLimit, data_limit, limit_of
 from stratos.teachers.base import Teacher
@@ -97,3 +99,12 @@ def _max_new_tokens(folder: Path) -> int | None:
         return int(found["max_new_tokens"])
     except (OSError, ValueError, LookupError, TypeError):
         return None
+
+
+def with_repaired_prompts(config: Config, probe: Probe | None) -> Config:
+    """Return the config whose task has the prompts that the probe repaired and took."""
+    task = config.task
+    for teacher in probe.teachers if probe is not None else ():
+        if (one := teacher.repair) is not None and one.is_taken and one.prompt not in task.prompts:
+            task = task.telling_apart(one.prompt, one.base, one.pairs) or task
+    return config if task is config.task else replace(config, task=task)

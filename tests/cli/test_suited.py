@@ -10,6 +10,7 @@ from hydra.types import RunMode
 
 from stratos.cli.build import build
 from stratos.cli.compose import hydra_for
+from stratos.core.errors import ConfigError
 
 ROWS = [
     {"text": f"{what} number {n}", "label": label}
@@ -68,3 +69,23 @@ def test_a_task_that_makes_its_own_data_takes_language_models_of_all_sizes() -> 
     assert {"stratos_300k", "smollm2_135m"} <= set(students)
     assert not {"linear", "static", "encoder"} & set(students)
     assert "smollm2" in teachers
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ("+task=mahjong", "student=linear"),
+        ("+task=classify", "task.path=tickets.jsonl", "student=tagger"),
+        (
+            "+task=classify",
+            "task.path=tickets.jsonl",
+            "+student@student.candidates.other=encoder",
+            "student.candidates.other.name=other",
+        ),
+    ],
+)
+def test_a_kind_that_does_not_do_the_task_or_stands_twice_is_refused(
+    tickets: str, argv: tuple[str, ...]
+) -> None:
+    with pytest.raises(ConfigError, match="student"):
+        names(*argv)

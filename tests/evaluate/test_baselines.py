@@ -246,6 +246,16 @@ def test_what_is_free_and_as_good_is_said_beside_a_better_teacher(rights, of_stu
     assert bool(found.against_free) == bool(told)
 
 
+def test_a_student_that_is_no_language_model_is_not_sent_away_for_one():
+    card = scorecard({"linear": 91, "chance": 2}, 92)
+    [student] = [one for one in card.scores if one.role == "student"]
+    others = [one for one in card.scores if one is not student]
+    light = replace(card, scores=(replace(student, calibration_error=0.02), *others))
+    heavy, found = verdict(card), verdict(light)
+    assert "need no model" in heavy.headline and "need no model" not in found.headline
+    assert heavy.outcome == found.outcome
+
+
 def test_of_two_as_good_the_headline_is_what_needs_no_model(snapshot: SnapshotAssertion):
     card = scorecard({"linear": 91, "teacher": 99}, 90)
     found = verdict(card)

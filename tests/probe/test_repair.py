@@ -11,10 +11,10 @@ import pytest
 from pupil import Pupil, World
 
 from stratos.config import ProbeConfig
-from stratos.probe.repair import with_repaired_prompts
 from stratos.probe.words import LabelsConfused
 from stratos.records import ConfusedLabels, Probe, from_json, to_json
 from stratos.tasks.classify import ClassifyTask, most_alike
+from stratos.teachers.prompting import with_repaired_prompts
 
 LABELS = ("card lost", "card stolen", "refund")
 

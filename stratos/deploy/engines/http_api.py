@@ -22,9 +22,12 @@ from typing import Any, TypeVar
 
 import anyio
 import httpx
+from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 GONE = 499
@@ -88,6 +91,10 @@ def too_many() -> Response:
     return api_error(429, message, {"Retry-After": str(RETRY_S)})
 
 
+Handler = Callable[[Request], Coroutine[Any, Any, Response]]
+"""Answers a request."""
+
+
 async def no_path(request: Request, error: Exception) -> Response:
     """Return the error of a path or method that a server of one student does not have."""
     assert isinstance(error, HTTPException)
@@ -96,6 +103,32 @@ async def no_path(request: Request, error: Exception) -> Response:
         "/v1/chat/completions, and GET /v1/models."
     )
     return api_error(error.status_code, message, error.headers)
+
+
+def web_application(chat: Handler, models: Handler, health: Handler, slots: int) -> Starlette:
+    """Return the web application of a server of one student.
+
+    Args:
+        chat: answers a request for a chat.
+        models: answers one for the list of models.
+        health: answers one that asks whether it is up.
+        slots: answers at once; `MOST_WAITING` more requests wait.
+    """
+    app = Starlette(
+        routes=[
+            Route(
+                "/v1/chat/completions",
+                chat,
+                methods=["POST"],
+                middleware=[Middleware(Waiting, most=slots + MOST_WAITING, refusal=too_many)],
+            ),
+            Route("/v1/models", models),
+            Route("/health", health),
+        ],
+        exception_handlers={HTTPException: no_path, ClientDisconnect: gone},
+    )
+    app.router.redirect_slashes = False  # a client that follows one would send its chat twice
+    return app
 
 
 def name_of(bundle: Path) -> str:

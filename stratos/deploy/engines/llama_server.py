@@ -28,11 +28,8 @@ from typing import Any
 import httpx
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
-from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
 
 from stratos.core.errors import StratosError
 from stratos.deploy.engines.base import export_path, facts_in
@@ -42,25 +39,21 @@ from stratos.deploy.engines.gguf_file import end_ids, has_byte_pairs
 from stratos.deploy.engines.http_api import (
     GONE,
     MOST_BYTES,
-    MOST_WAITING,
     OwnConnections,
     PassedOn,
-    Waiting,
     allow_open_files,
     api_error,
     event,
-    gone,
     head_of,
     leave_out_of_log,
     lines_of,
     models_of,
     name_of,
-    no_path,
     read_body,
     socket_folder,
     too_long,
-    too_many,
     unless_gone,
+    web_application,
 )
 
 THREADS = "OMP_NUM_THREADS"
@@ -173,21 +166,7 @@ def application(bundle: Path, socket: str, slots: int, context: int) -> Starlett
         end_ids(bundle),
         has_byte_pairs(bundle),
     )
-    app = Starlette(
-        routes=[
-            Route(
-                "/v1/chat/completions",
-                front.chat,
-                methods=["POST"],
-                middleware=[Middleware(Waiting, most=slots + MOST_WAITING, refusal=too_many)],
-            ),
-            Route("/v1/models", front.models),
-            Route("/health", front.health),
-        ],
-        exception_handlers={HTTPException: no_path, ClientDisconnect: gone},
-    )
-    app.router.redirect_slashes = False  # a client that follows one would send its chat twice
-    return app
+    return web_application(front.chat, front.models, front.health, slots)
 
 
 def _longest_answer(bundle: Path) -> int:

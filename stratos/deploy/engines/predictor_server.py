@@ -23,11 +23,8 @@ from typing import Any
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
-from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
-from starlette.routing import Route
 
 from stratos.core.errors import StratosError
 from stratos.deploy.engines.chat_ids import LEAST_LOGPROB, first_stop
@@ -41,20 +38,16 @@ from stratos.deploy.engines.chat_request import (
 )
 from stratos.deploy.engines.http_api import (
     MOST_BYTES,
-    MOST_WAITING,
-    Waiting,
     allow_open_files,
     api_error,
     event,
-    gone,
     head_of,
     leave_out_of_log,
     models_of,
     name_of,
-    no_path,
     read_body,
     too_long,
-    too_many,
+    web_application,
 )
 from stratos.models.kinds.base import Prediction, Predictor, load_predictor, text_of
 
@@ -105,21 +98,7 @@ def application(student: Predictor, model: str, slots: int) -> Starlette:
         slots: texts that it answers together at most; `MOST_WAITING` more wait.
     """
     front = _Front(_Together(student, slots), model)
-    app = Starlette(
-        routes=[
-            Route(
-                "/v1/chat/completions",
-                front.chat,
-                methods=["POST"],
-                middleware=[Middleware(Waiting, most=slots + MOST_WAITING, refusal=too_many)],
-            ),
-            Route("/v1/models", front.models),
-            Route("/health", front.health),
-        ],
-        exception_handlers={HTTPException: no_path, ClientDisconnect: gone},
-    )
-    app.router.redirect_slashes = False  # a client that follows one would send its chat twice
-    return app
+    return web_application(front.chat, front.models, front.health, slots)
 
 
 class _Together:

@@ -529,7 +529,7 @@ class Pricing:
         return key if self.options[key] else None
 
     def serving_of_kind(self, kind: KindProbe) -> str | None:
-        """Return the key of serving such a student: a process for each core, as it was timed."""
+        """Return the key of serving such a student, as it was timed here."""
         key = f"serve {kind.student}{self.suffix}"
         if key not in self.options:
             config = self.config

@@ -28,8 +28,8 @@ from stratos.core.errors import StratosError
 from stratos.deploy.bundle_server import arguments_here, engine_of, environment_of
 from stratos.deploy.engines.http_api import OwnConnections, allow_open_files, leave_out_of_log
 from stratos.deploy.server import HOST, free_port, start_process, stop_process
-from stratos.probe.repair import with_repaired_prompts
 from stratos.records import Probe, load
+from stratos.teachers.prompting import with_repaired_prompts
 
 if TYPE_CHECKING:
     import uvicorn
