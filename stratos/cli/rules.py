@@ -129,7 +129,7 @@ def _kinds(config: Config) -> Iterator[Reason]:
     """Yield students of a kind that does not do the task, or of which there are two."""
     kinds = [one.kind for one in config.students if one.kind != LM]
     able = kinds_for(config.task) if kinds else ()
-    for student in config.students:
+    for student in config.students if config.task.is_here else ():
         if student.kind != LM and student.kind not in able:
             yield KindUnsuited(student.name, student.kind, config.task.name, able)
     for kind in sorted({one for one in kinds if kinds.count(one) > 1}):

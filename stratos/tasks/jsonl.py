@@ -128,8 +128,10 @@ class JsonlTask(LabelledFiles):
     @cached_property
     @override
     def has_objects(self) -> bool:
+        if not self.is_here:  # a check does not fetch rows
+            return self.schema is not None
         try:
-            items = self.items("train", _N_FIRST) if self.is_here else []
+            items = self.items("train", _N_FIRST)
         except (StratosError, OSError, ValueError):  # told where the rows are read to be used
             return False
         return bool(items) and all(

@@ -51,7 +51,9 @@ def sums(start: int) -> str:
 TICKETS = "".join(
     f'{{"text": "ticket {i}", "label": "{"bug" if i % 2 else "praise"}"}}\n' for i in range(200)
 )
+ORDERS = "".join(f'{{"question": "{i} lamps", "answer": {{"n": {i}}}}}\n' for i in range(200))
 SAMPLES = {
+    "orders.jsonl": ORDERS,
     "conversations.jsonl": CHATS, "requests.jsonl": CHATS, "calls.jsonl": CALLS,
     "more.jsonl": '{"question": "Two and two?"}\n', "tickets.jsonl": TICKETS,
     "train.jsonl": sums(0), "test.jsonl": sums(200),
