@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from stratos.core.environment import JOB
+from stratos.core.process import JOB
 from stratos.executors.job import Executor, JobSpec, Returns
 from stratos.executors.words import FewerNodes
 from stratos.ledger.reserves import LEAST_HOURS

@@ -10,8 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from stratos.core.errors import StratosError
-from stratos.core.formats import duration
-from stratos.core.money import exact_usd
+from stratos.core.formats import duration, exact_usd
 from stratos.executors import handed, started
 from stratos.executors.handed import BEGAN, heard
 from stratos.executors.job import OVER, Executor, Job, JobSpec, Status

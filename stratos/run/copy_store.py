@@ -14,11 +14,10 @@ from uuid import uuid4
 import msgspec
 
 from stratos.core.atomic_files import create_atomically, replacing_file
-from stratos.core.counted import counted
 from stratos.core.digest import digest_of
 from stratos.core.errors import BusyError, StratosError
 from stratos.core.foreign import cause
-from stratos.core.formats import duration
+from stratos.core.formats import counted, duration
 from stratos.core.process import Process
 from stratos.core.redact import redact
 from stratos.core.remote import file_system, make_parent, protocols, why_relative

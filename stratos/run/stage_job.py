@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from stratos.config import Config
-from stratos.core.by_name import find
 from stratos.core.context import Context
 from stratos.core.errors import BudgetError, StratosError
-from stratos.core.formats import usd
-from stratos.core.money import exact_usd
+from stratos.core.formats import exact_usd, usd
+from stratos.core.names import find
 from stratos.core.reasons import Reason
 from stratos.executors import handed
 from stratos.executors.job import Returns

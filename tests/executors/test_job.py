@@ -15,10 +15,10 @@ from omegaconf import OmegaConf
 from stub_executors import Queue
 from syrupy.assertion import SnapshotAssertion
 
-from stratos.core.conf import shipped_choices
-from stratos.core.environment import without
 from stratos.core.errors import StratosError
-from stratos.core.targets import find_class
+from stratos.core.extensions import shipped_choices
+from stratos.core.process import without
+from stratos.core.trust import find_class
 from stratos.executors.here import Here
 from stratos.executors.job import StageName, State, killed_by
 from stratos.executors.job_of_stage import ROLE_OF, fewer_nodes, has_server, job_name, job_spec

@@ -41,11 +41,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from stratos.core.atomic_files import write_privately
-from stratos.core.counted import counted
 from stratos.core.errors import StratosError
-from stratos.core.formats import duration
-from stratos.core.locks import locked
-from stratos.core.os_signals import end_as_by_ctrl_c
+from stratos.core.formats import counted, duration
+from stratos.core.process import end_as_by_ctrl_c, locked
 from stratos.executors import started
 from stratos.executors.job import (
     OVER,

@@ -11,8 +11,8 @@ from hydra_plugins.stratos_launchers import _known
 from hydra_plugins.stratos_launchers._known import Left
 from hydra_plugins.stratos_launchers._outcome import read_outcome
 
-from stratos.core.counted import counted
 from stratos.core.errors import StratosError
+from stratos.core.formats import counted
 from stratos.executors import started
 from stratos.executors.job import Executor
 

@@ -14,12 +14,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from stratos.core.counted import counted
 from stratos.core.errors import StratosError, UsageError, did_you_mean
-from stratos.core.formats import duration, usd
-from stratos.core.locks import locked
-from stratos.core.money import exact_usd
-from stratos.core.printable import visible
+from stratos.core.formats import counted, duration, exact_usd, usd, visible
+from stratos.core.process import locked
 from stratos.deploy.hosted_server import cache_of_user, hosted_here
 from stratos.executors import handed, started
 from stratos.executors.job import OVER, State, Status

@@ -19,11 +19,9 @@ from typing_extensions import override
 
 from stratos.config import STAGES, Config
 from stratos.core.context import unsaid
-from stratos.core.disk_errors import disk_errors
 from stratos.core.errors import ConfigError, StratosError
-from stratos.core.locks import locked
-from stratos.core.os_signals import end_at_limit
-from stratos.core.streams import guard_logs
+from stratos.core.output import disk_errors, guard_logs
+from stratos.core.process import end_at_limit, locked
 from stratos.executors import handed
 from stratos.executors.handed import LOG, NOTE, TICK, WARN
 from stratos.run.console import Console

@@ -30,9 +30,9 @@ from stratos.contrib.ray.nodes import (
 )
 from stratos.contrib.ray.words import Unreachable
 from stratos.core.atomic_files import write_atomically
-from stratos.core.environment import JOB_SECONDS
 from stratos.core.errors import StratosError
 from stratos.core.formats import duration
+from stratos.core.process import JOB_SECONDS
 from stratos.core.reasons import Reason
 from stratos.core.redact import is_secret_variable
 from stratos.executors import handed, started

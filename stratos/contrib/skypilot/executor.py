@@ -41,9 +41,8 @@ from stratos.contrib.skypilot.task import (
 from stratos.contrib.skypilot.words import BrokenSky, NoCloud, NoPrice, NoProgram, NoSky, OldSky
 from stratos.core.atomic_files import remove, write_atomically
 from stratos.core.errors import StratosError
-from stratos.core.extras import installed
+from stratos.core.extras import installed, pins, python_version, write_wheel
 from stratos.core.reasons import Reason
-from stratos.core.wheel import pins, python_version, write_wheel
 from stratos.executors import handed
 from stratos.executors.job import Amount, Executor, Job, JobSpec, StageName, Status
 from stratos.records import Offer, own_clouds

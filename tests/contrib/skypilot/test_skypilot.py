@@ -32,7 +32,7 @@ from stratos.contrib.skypilot.follow import rules
 from stratos.contrib.skypilot.task import Wanted, cluster_name, install, script_of, task_of
 from stratos.contrib.skypilot.words import NoCloud, NoPrice, NoSky, OldSky
 from stratos.core.errors import CapacityError, StratosError
-from stratos.core.wheel import pins, write_wheel
+from stratos.core.extras import pins, write_wheel
 from stratos.executors import handed
 from stratos.executors.handed import Handed
 from stratos.executors.job import JobSpec, Returns, State
