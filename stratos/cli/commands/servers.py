@@ -1,7 +1,7 @@
 """`stratos servers`: what this machine started and what it costs an hour; `down` ends it.
 
-Jobs of executors are those that are written down outside of run folders (`executors.started`), so
-that one is found also where its folder is gone. How each stands is asked of its own engine.
+Jobs of executors are those that are listed outside of run folders (`executors.submission`), so that
+one is found also where its folder is gone. How each stands is asked of its own engine.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from stratos.core.errors import StratosError, UsageError, did_you_mean
 from stratos.core.formats import counted, duration, exact_usd, usd, visible
 from stratos.core.process import locked
 from stratos.deploy.hosted_server import cache_of_user, hosted_here
-from stratos.executors import handed, started
+from stratos.executors import submission
 from stratos.executors.job import OVER, State, Status
-from stratos.executors.started import Started
-from stratos.executors.unseen import settle_unseen, spans_of
+from stratos.executors.job_costs import settle_unseen, spans_of
+from stratos.executors.submission import Submission
 from stratos.ledger import Ledger
 
 
@@ -55,12 +55,12 @@ def run(args: argparse.Namespace) -> int:
 def _list() -> None:
     _list_hosted()
     usd_per_hour, n_running = 0.0, 0
-    for one in started.jobs():
+    for one in submission.listed():
         status = _status(one)
         if status.state in OVER:
             print(f"{_head(one)}\n  has ended: {status.text}. {_to_take(one)}")
             if not _is_handed(one):
-                started.forget(one.name)
+                submission.take_off_list(one.name)
             continue
         n_running += 1
         # One that waits costs nothing yet.
@@ -91,7 +91,7 @@ def _list_hosted() -> None:
 
 def _down(names: Sequence[str], is_all: bool) -> bool:
     """End jobs; return whether all of them are gone."""
-    found = {one.name: one for one in started.jobs()}
+    found = {one.name: one for one in submission.listed()}
     for name in names:
         if name not in found:
             raise StratosError(
@@ -109,17 +109,17 @@ def _down(names: Sequence[str], is_all: bool) -> bool:
         before = _status(one)
         try:
             _check_machine(one)
-            one.executor.cancel(one.spec)
+            one.executor.cancel(one.job().spec)
         except StratosError as error:
             print(visible(str(error)), file=sys.stderr)
             are_gone = False
             continue
         print(f"{name}: gone.{_settled(one, before)}")
-        started.forget(name)
+        submission.take_off_list(name)
     return are_gone
 
 
-def _settled(one: Started, before: Status) -> str:
+def _settled(one: Submission, before: Status) -> str:
     """Settle what a job has cost, where no command follows it; return what there is to say.
 
     Args:
@@ -134,7 +134,7 @@ def _settled(one: Started, before: Status) -> str:
         with locked(folder / ".lock"):
             ledger = Ledger(folder / "ledger.jsonl")
             spent_usd = ledger.spent_usd
-            spans = spans_of(one.executor, one.job)
+            spans = spans_of(one.executor, one.job())
             said = settle_unseen(folder, one.stage, ledger, spans, since=before.since, at=at)
             cost = ledger.spent_usd - spent_usd
     except BlockingIOError:
@@ -144,27 +144,27 @@ def _settled(one: Started, before: Status) -> str:
     return f"{paid} What it has done is kept in {folder}: the command of the run goes on from it."
 
 
-def _status(one: Started) -> Status:
-    if not one.id and one.command.is_alive_here():
+def _status(one: Submission) -> Status:
+    if not one.id and one.command is not None and one.command.is_alive_here():
         return Status(State.UNKNOWN, f"process {one.command.pid} is about to submit it")
     if not one.id:
         return Status(State.UNKNOWN, "the command that was submitting it was cut short")
     try:
         _check_machine(one)
-        return one.executor.status(one.job)
+        return one.executor.status(one.job())
     except StratosError as error:
         return Status(State.UNKNOWN, str(error))
 
 
-def _check_machine(one: Started) -> None:
+def _check_machine(one: Submission) -> None:
     """Check that a job is looked for where it is: on its machine, or its cluster.
 
     Raises:
         StratosError: it is elsewhere, and this machine shares the list, or reaches both clusters.
     """
-    if one.where and (here := one.executor.where()) and here != one.where:
+    if one.cluster and (here := one.executor.where()) and here != one.cluster:
         raise StratosError(
-            f"{one.name}: it is a job of {one.where}, and {here} answers here: type stratos "
+            f"{one.name}: it is a job of {one.cluster}, and {here} answers here: type stratos "
             "servers where that one does."
         )
     if one.executor.runs_here and one.host != socket.gethostname():
@@ -173,16 +173,16 @@ def _check_machine(one: Started) -> None:
         )
 
 
-def _is_handed(one: Started) -> bool:
+def _is_handed(one: Submission) -> bool:
     """Return whether the run still counts on the job."""
-    return handed.find(Path(one.folder), one.stage) is not None
+    return submission.find(Path(one.folder), one.stage) is not None
 
 
-def _head(one: Started) -> str:
+def _head(one: Submission) -> str:
     return f"{one.name}: {one.stage} of {one.folder}"
 
 
-def _to_take(one: Started) -> str:
+def _to_take(one: Submission) -> str:
     if _is_handed(one):
         return "The command of the run takes what it has done."
     return "It is taken off this list."
