@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Protocol, TypeVar
 
 from stratos.core.formats import shown, unseen
-from stratos.core.reasons import Empty, Invisible, LongName, Reason, SlashInName
+from stratos.core.reasons import Because, Reason
 
 LONGEST_NAME = 200
 """Characters of a name; an instance type has 30, the name of a model on the hub at most 96."""
@@ -30,7 +30,7 @@ _FREE = {"extra_body", "verifier"}
 def why_no_name(text: str) -> Reason | None:
     """Return why a text may not be a name, as the end of a sentence; None if it may."""
     if text.strip() and len(text) > LONGEST_NAME:
-        return LongName(len(text), LONGEST_NAME)
+        return Because(f"a name has at most {LONGEST_NAME} characters, this one has {len(text):,}")
     return _why_no_path(text, "name")
 
 
@@ -56,7 +56,7 @@ def wrong_names(node: Any, key: str = "") -> Iterator[str]:
         if last in _NAMED:
             reason = why_no_name(node)
             if last == "name" and ("/" in node or "\\" in node or node in (".", "..")):
-                reason = reason or SlashInName()  # it would lead out of the folder of that name
+                reason = reason or Because("a name cannot have a slash: folders are named after it")
         elif last in _PATHS or last.endswith(("_path", "_file", "_dir")):
             reason = _why_no_path(node, "URL" if last == "base_url" else "path")
         else:
@@ -67,9 +67,11 @@ def wrong_names(node: Any, key: str = "") -> Iterator[str]:
 
 def _why_no_path(text: str, what: str) -> Reason | None:
     if not text.strip():
-        return Empty(what)
+        return Because(f"a {what} cannot be empty")
     character = unseen(text)
-    return Invisible(what, character) if character else None
+    if not character:
+        return None
+    return Because(f"a {what} cannot have the character {character}, which is invisible")
 
 
 class HasName(Protocol):

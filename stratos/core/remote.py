@@ -11,7 +11,7 @@ from typing import Any
 
 from stratos.core import extras
 from stratos.core.foreign import cause, why_unreadable
-from stratos.core.reasons import HubStatus, HubUnreachable, NotOnHub, Reason, RelativeUrl
+from stratos.core.reasons import Because, Reason
 
 _EXTRAS = {"s3": "aws", "s3a": "aws", "gs": "gcp", "gcs": "gcp", "abfs": "azure", "az": "azure"}
 """Protocol to the extra of this package that brings what it needs."""
@@ -25,7 +25,7 @@ def local_path(url: str) -> str:
     return url.removeprefix("file://").removeprefix("local://")
 
 
-def why_relative(url: str) -> RelativeUrl | None:
+def why_relative(url: str) -> Reason | None:
     """Return why a URL of this machine is no absolute path, and what to type; None if it is one.
 
     `file://tmp/x` would be the folder `tmp/x` below the current one.
@@ -36,7 +36,9 @@ def why_relative(url: str) -> RelativeUrl | None:
     if not path or Path(path).is_absolute():  # with a drive, on Windows
         return None
     meant = Path(path).absolute() if path.startswith(".") else Path(f"/{path}")
-    return RelativeUrl(protocol, meant)
+    return Because(
+        f"two slashes make this a path below the current folder: type {protocol}://{meant}"
+    )
 
 
 def file_system(url: str) -> tuple[Any, str]:
@@ -155,15 +157,16 @@ def missing_on_hub(name: str, revision: str | None = None) -> Reason | None:
         if isinstance(cached, str):
             return None
         if constants.HF_HUB_OFFLINE:
-            return NotOnHub.OFFLINE
+            return Because("HF_HUB_OFFLINE is set and nothing is cached")
         url = huggingface_hub.hf_hub_url(name, "config.json", revision=revision)
         huggingface_hub.get_hf_file_metadata(url, timeout=5)
     except HFValidationError:
-        return NotOnHub.NAME
+        return Because("this is not a valid model name")
     except HfHubHTTPError as error:
-        return HubStatus(error.response.status_code if error.response is not None else None)
+        status = "no answer" if error.response is None else error.response.status_code
+        return Because(f"HTTP status {status}")
     except Exception as error:  # whatever the HTTP library under the hub's client raises
-        return HubUnreachable(type(error).__name__)
+        return Because(f"{type(error).__name__}: the hub cannot be reached")
     return None
 
 
