@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from stratos.core.counted import counted
+from stratos.core.formats import counted
 from stratos.tasks import copies
 from stratos.tasks.split import content_hash, family_hash, id_of, normalised, words_of
 from stratos.tasks.table import Rows, Spool

@@ -14,8 +14,8 @@ from functools import cached_property
 from itertools import islice
 from typing import Any, NamedTuple
 
-from stratos.core.counted import listed
 from stratos.core.digest import identity
+from stratos.core.formats import listed
 from stratos.core.reasons import Reason
 from stratos.core.redact import redact_shapes
 from stratos.core.remote import local_path

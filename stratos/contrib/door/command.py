@@ -16,9 +16,9 @@ from typing import Any
 
 from stratos.contrib.door.nginx import Door, Opened
 from stratos.contrib.nginx_config import Limits, config
-from stratos.core.counted import counted
 from stratos.core.errors import StratosError, UsageError
-from stratos.core.streams import print_secret
+from stratos.core.formats import counted
+from stratos.core.output import print_secret
 from stratos.deploy.hosted_server import (
     Hosted,
     cache_of_user,

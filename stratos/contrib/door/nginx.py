@@ -23,8 +23,8 @@ from pathlib import Path
 import msgspec
 
 from stratos.core.atomic_files import replacing_file, write_atomically
-from stratos.core.counted import counted
 from stratos.core.errors import StratosError
+from stratos.core.formats import counted
 from stratos.core.process import Process
 from stratos.core.reasons import Because
 from stratos.deploy.hosted_server import FrontStatus, Hosted, ServerFront
