@@ -1,4 +1,4 @@
-"""A run folder of another task is not taken over; a student with no right answer goes no further."""
+"""A run folder of another task is not taken over, and no time is lost on what learnt nothing."""
 
 from __future__ import annotations
 
