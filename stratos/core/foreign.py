@@ -68,13 +68,13 @@ def beside(path: Path) -> str:
             stems.setdefault(Path(name).stem.casefold(), []).append(name)
         close = difflib.get_close_matches(path.stem.casefold(), list(stems), n=2, cutoff=0.7)
         if close:
-            best = [max(stems[one], key=lambda name: _likeness(name, path.name)) for one in close]
+            best = [max(stems[stem], key=lambda name: _likeness(name, path.name)) for stem in close]
             return f" Did you mean {' or '.join(shown(path.with_name(name)) for name in best)}?"
     return ""
 
 
-def _likeness(one: str, other: str) -> float:
-    return difflib.SequenceMatcher(None, one.casefold(), other.casefold()).ratio()
+def _likeness(first: str, second: str) -> float:
+    return difflib.SequenceMatcher(None, first.casefold(), second.casefold()).ratio()
 
 
 def open_regular(path: str | Path) -> BinaryIO:

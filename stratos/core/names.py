@@ -43,9 +43,9 @@ def wrong_names(node: Any, key: str = "") -> Iterator[str]:
             inner = f"{key}.{name}" if key else str(name)
             if name in _KEYED and isinstance(value, Mapping):
                 yield from (
-                    f"{inner} has a key '{shown(one)}': {reason}."
-                    for one in value
-                    if (reason := why_no_name(str(one)))
+                    f"{inner} has a key '{shown(name)}': {reason}."
+                    for name in value
+                    if (reason := why_no_name(str(name)))
                 )
             yield from wrong_names(value, inner)
     elif isinstance(node, list | tuple):
@@ -88,7 +88,7 @@ N = TypeVar("N", bound=HasName)
 
 def find(ones: Iterable[N], name: str) -> N | None:
     """Return the one that has a name; None if there is none."""
-    return next((one for one in ones if one.name == name), None)
+    return next((each for each in ones if each.name == name), None)
 
 
 def named(ones: Iterable[N], name: str) -> N:
@@ -97,7 +97,7 @@ def named(ones: Iterable[N], name: str) -> N:
     Raises:
         KeyError: there is none.
     """
-    found = find(ones, name)
-    if found is None:
+    match = find(ones, name)
+    if match is None:
         raise KeyError(name)
-    return found
+    return match

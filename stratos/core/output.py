@@ -132,7 +132,7 @@ def guard_logs() -> None:
     """
     logging.raiseExceptions = False
     named = logging.root.manager.loggerDict.values()
-    loggers = [logging.root, *(one for one in named if isinstance(one, logging.Logger))]
+    loggers = [logging.root, *(logger for logger in named if isinstance(logger, logging.Logger))]
     for handler in [handler for logger in loggers for handler in logger.handlers]:
         if not isinstance(handler.formatter, _Hiding):
             handler.setFormatter(_Hiding(handler.formatter or logging.Formatter()))
@@ -200,7 +200,7 @@ def take_flag(arguments: Sequence[str]) -> list[str]:
     """Return the arguments without the flag, which Hydra does not know; remember it."""
     if FLAG in arguments:
         os.environ[_VARIABLE] = "1"
-    return [one for one in arguments if one != FLAG]
+    return [word for word in arguments if word != FLAG]
 
 
 def is_for_machines() -> bool:
@@ -237,8 +237,8 @@ def say_ended(folder: Path, stages: Sequence[str], numbers: Mapping[str, Any], u
 
 def say_failed(folder: Path, error: BaseException) -> None:
     """Write the line of a run that has failed, if it was asked for."""
-    told = redact_text(visible(str(error))) or type(error).__name__
-    _say({"status": "failed", "folder": str(folder), "error": told})
+    text = redact_text(visible(str(error))) or type(error).__name__
+    _say({"status": "failed", "folder": str(folder), "error": text})
 
 
 def _say(line: Mapping[str, Any]) -> None:

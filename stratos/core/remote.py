@@ -30,8 +30,8 @@ def why_relative(url: str) -> Reason | None:
 
     `file://tmp/x` would be the folder `tmp/x` below the current one.
     """
-    protocol, found, path = url.partition("://")
-    if not found or protocol not in ("file", "local") or path.startswith(("/", "~")):
+    protocol, separator, path = url.partition("://")
+    if not separator or protocol not in ("file", "local") or path.startswith(("/", "~")):
         return None
     if not path or Path(path).is_absolute():  # with a drive, on Windows
         return None
@@ -51,7 +51,7 @@ def file_system(url: str) -> tuple[Any, str]:
 
     protocol = url.partition("://")[0].rpartition("::")[2]
     try:
-        found: tuple[Any, str] = fsspec.url_to_fs(url, **_settings(protocol))
+        system: tuple[Any, str] = fsspec.url_to_fs(url, **_settings(protocol))
     except ImportError as error:
         extra = _EXTRAS.get(protocol)
         hint = f"Type: {extras.install(extra)}" if extra else cause(error)
@@ -63,7 +63,7 @@ def file_system(url: str) -> tuple[Any, str]:
             f"there is no file system {protocol or 'without a name'}. Name a path, or a URL that "
             f"begins with {', '.join(f'{scheme}://' for scheme in _SCHEMES)}"
         ) from error
-    return found
+    return system
 
 
 def protocols(system: Any) -> tuple[str, ...]:
@@ -137,10 +137,10 @@ def cached_folder(name: str) -> Path | None:
     from huggingface_hub.errors import HFValidationError
 
     try:
-        found = huggingface_hub.try_to_load_from_cache(name, "config.json")
+        path = huggingface_hub.try_to_load_from_cache(name, "config.json")
     except HFValidationError:
         return None
-    return Path(found).parent if isinstance(found, str) else None
+    return Path(path).parent if isinstance(path, str) else None
 
 
 def missing_on_hub(name: str, revision: str | None = None) -> Reason | None:

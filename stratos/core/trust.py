@@ -44,9 +44,11 @@ _STREAMS = ("ext://sys.stdout", "ext://sys.stderr")
 
 def find_class(target: Any) -> type | Reason:
     """Return the dataclass of a `_target_`, or why it may not be used."""
-    found = find(target, OURS)
-    if isinstance(found, Reason) or (isinstance(found, type) and dataclasses.is_dataclass(found)):
-        return found
+    target_class = find(target, OURS)
+    if isinstance(target_class, Reason) or (
+        isinstance(target_class, type) and dataclasses.is_dataclass(target_class)
+    ):
+        return target_class
     return Because("is not a dataclass.")
 
 
@@ -57,22 +59,22 @@ def find(target: Any, prefixes: Sequence[str]) -> Any:
         return reason
     module_name, _, name = str(target).rpartition(".")
     try:
-        found = getattr(importlib.import_module(module_name), name)
+        named = getattr(importlib.import_module(module_name), name)
     except (ImportError, AttributeError, TypeError, ValueError) as error:
         return Because(f"cannot be imported ({error}).")
-    home, allowed = getattr(found, "__module__", None), _allowed(prefixes)
-    if isinstance(found, type) and not f"{home}.".startswith(allowed):
+    home, allowed = getattr(named, "__module__", None), _allowed(prefixes)
+    if isinstance(named, type) and not f"{home}.".startswith(allowed):
         return Because(f"is defined in {home}, which is not under {', '.join(allowed)}")
-    return found
+    return named
 
 
 def untrusted_class(node: Any) -> Reason | None:
     """Return why a class of a Lightning strategy may not be made; None if all of them may."""
     if isinstance(node, Mapping):
         if "_target_" in node:
-            found = find(node["_target_"], LIGHTNING)
-            if not isinstance(found, type):
-                why = found if isinstance(found, Reason) else "is no class."
+            strategy = find(node["_target_"], LIGHTNING)
+            if not isinstance(strategy, type):
+                why = strategy if isinstance(strategy, Reason) else "is no class."
                 return Because(f"_target_={node['_target_']}: {why}")
         return next(filter(None, map(untrusted_class, node.values())), None)
     if isinstance(node, list | tuple):
@@ -124,10 +126,10 @@ def _untrusted(target: Any, where: str) -> Reason | None:
     """Return why the class of one place may not be made; None if it may."""
     if where.startswith("hydra."):
         # Such a name may lead out of its package: hydra.utils.os.system.
-        found = find(target, HYDRA)
-        if isinstance(found, Reason):
-            return found
-        return None if isinstance(found, type) else Because("is no class.")
+        made = find(target, HYDRA)
+        if isinstance(made, Reason):
+            return made
+        return None if isinstance(made, type) else Because("is no class.")
     if where.startswith("trainer."):
         reason = not_allowed(target, LIGHTNING)
         name = str(target).removeprefix(LIGHTNING[0])
@@ -180,14 +182,14 @@ def dangerous_files(folder: Path) -> Iterator[str]:
 
 def why_no_searchpath(url: str) -> Reason | None:
     """Return why an entry of `hydra.searchpath` leads nowhere; None if it does not."""
-    scheme, found, place = url.partition("://")
-    if found and scheme == "pkg":
+    scheme, separator, path = url.partition("://")
+    if separator and scheme == "pkg":
         try:
-            is_there = importlib.util.find_spec(place.replace("/", ".")) is not None
+            is_there = importlib.util.find_spec(path.replace("/", ".")) is not None
         except (ImportError, ValueError):
             is_there = False
         return None if is_there else Because("there is no such package")
-    if found and scheme not in ("file", "structured"):
+    if separator and scheme not in ("file", "structured"):
         return Because("only file:// and pkg:// are supported")
     return None if os.path.isdir(local_path(url)) else Because("there is no such folder")
 
