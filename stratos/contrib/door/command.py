@@ -12,8 +12,8 @@ from pathlib import Path
 
 from stratos.contrib.nginx_config import Limits, config
 from stratos.core.atomic_files import write_atomically
-from stratos.core.formats import counted
 from stratos.core.errors import StratosError
+from stratos.core.formats import counted
 from stratos.core.output import print_secret
 from stratos.deploy.hosted_server import (
     Hosted,
