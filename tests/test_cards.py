@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import json
-import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -32,8 +31,7 @@ items and tokens. They leave the cards as soon as the students are recorded agai
 
 @pytest.fixture(scope="module")
 def students() -> ModuleType:
-    sys.path.insert(0, str(ROOT / "benchmarks"))
-    path = ROOT / "benchmarks" / "students.py"
+    path = ROOT / "benchmarks" / "training" / "students.py"
     spec = importlib.util.spec_from_file_location("students_benchmark", path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)

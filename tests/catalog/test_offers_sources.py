@@ -16,7 +16,9 @@ SHARED = ROOT.parent / "shared" / "catalog"
 
 @pytest.fixture(scope="module")
 def offers():
-    spec = importlib.util.spec_from_file_location("offers", ROOT / "benchmarks" / "offers.py")
+    spec = importlib.util.spec_from_file_location(
+        "offers", ROOT / "benchmarks" / "catalog" / "offers.py"
+    )
     module = importlib.util.module_from_spec(spec)
     sys.modules["offers"] = module
     spec.loader.exec_module(module)
