@@ -31,10 +31,7 @@ def gym_students() -> str:
     lines = columns(
         rows,
         ("`task.name`", "`{task}`"),
-        (
-            "student",
-            lambda row: (row.get("failed") and f"failed: {row['failed']}") or _student(row),
-        ),
+        ("student", _student),
         *((title, lambda row, role=role: _exact(row, role)) for role, title in roles.items()),
         ("right alone", lambda row: _versus(row, "{only_student} / {only_teacher}")),
         ("p", lambda row: _versus(row, "{p_value:.1g}")),
@@ -43,6 +40,8 @@ def gym_students() -> str:
 
 
 def _student(row: dict[str, Any]) -> str:
+    if "failed" in row:
+        return f"failed: {row['failed']}"
     student = row["scores"]["student"]
     return f"{_exact(row, 'student')} ({100 * student['low']:.0f}–{100 * student['high']:.0f})"
 

@@ -240,10 +240,8 @@ def coverage() -> str:
     """The sentences that sum up the two tables."""
     measured = result(COVERAGE)
     lines = []
-    for quantity, title in (
-        ("first_token", "Time to first token"),
-        ("output_token", "Output token"),
-    ):
+    titles = {"first_token": "Time to first token", "output_token": "Output token"}
+    for quantity, title in titles.items():
         parts = []
         for factor in ("engine", "GPU", "precision", "setting"):
             rows = [

@@ -1,20 +1,19 @@
-r"""The signal cache: size, rates, and what it saves of a training step.
+r"""The signal cache: its size, and what it saves of a training step.
 
-    python benchmarks/training/cache.py
+    python benchmarks/training/cache.py --keep
     python benchmarks/training/cache.py --vocab 32000 --teacher-width 576 --teacher-layers 16
 
 A random Llama teaches a smaller one on random tokens, half of them learned, one thread. Filling is
 what `strategy.cache=topk` does before the first step; a step is the student's packed body, head and
 loss (`head_loss`), backward, clipping and AdamW, with the teacher asked (online) or its cache read.
 Tokens are all tokens of the rows; CPU seconds are user and system time of the process. Steps of the
-two ways alternate, so that what else the machine does falls on both.
+two alternate, so that what else the machine does falls on both.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import platform
 import sys
 import tempfile
 import time
@@ -22,7 +21,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
+os.environ["OMP_NUM_THREADS"] = "1"
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import record
 
 
 def model(vocab: int, width: int, layers: int, seed: int) -> Any:
@@ -31,18 +33,17 @@ def model(vocab: int, width: int, layers: int, seed: int) -> Any:
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(seed)
-    return LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=vocab,
-            hidden_size=width,
-            intermediate_size=8 * width // 3 // 8 * 8,
-            num_hidden_layers=layers,
-            num_attention_heads=width // 32,
-            num_key_value_heads=width // 32,
-            max_position_embeddings=2048,
-            tie_word_embeddings=True,
-        )
+    config = LlamaConfig(
+        vocab_size=vocab,
+        hidden_size=width,
+        intermediate_size=8 * width // 3 // 8 * 8,
+        num_hidden_layers=layers,
+        num_attention_heads=width // 32,
+        num_key_value_heads=width // 32,
+        max_position_embeddings=2048,
+        tie_word_embeddings=True,
     )
+    return LlamaForCausalLM(config)
 
 
 def documents(n: int, vocab: int) -> Any:
@@ -61,8 +62,8 @@ def documents(n: int, vocab: int) -> Any:
     )
 
 
-def step(student: Any, optimizer: Any, source: Any, batch: Any) -> float:
-    """Train on one packed row; return the loss."""
+def step(student: Any, optimizer: Any, source: Any, batch: Any) -> None:
+    """Train on one packed row."""
     import torch
 
     from stratos.distill.head import head_loss
@@ -75,63 +76,77 @@ def step(student: Any, optimizer: Any, source: Any, batch: Any) -> float:
         documents=batch.documents,
         use_cache=False,
     ).last_hidden_state
+    rows, signal = batch.rows_M, source.signal(batch)
     loss = head_loss(
-        hidden,
-        LMHead.of(student),
-        source.signal(batch),
-        Objective(),
-        len(batch.rows_M),
-        batch.rows_M,
-        batch.targets_M,
-    ).total
-    loss.backward()
+        hidden, LMHead.of(student), signal, Objective(), len(rows), rows, batch.targets_M
+    )
+    loss.total.backward()
     torch.nn.utils.clip_grad_norm_(student.parameters(), 1.0)
     optimizer.step()
     optimizer.zero_grad()
-    return loss.item()
 
 
-def rates(cache: Any, data: Any, folder: Path) -> None:
-    """Print how fast shards are written and places are read."""
+def filled(options: argparse.Namespace, data: Any, online: Any, folder: Path) -> tuple[Any, float]:
+    """Return the full cache, and the CPU seconds that filling it took."""
+    from stratos.distill.signal.cache import About, SignalCache, Store
+    from stratos.distill.signal.fill import fill
+    from stratos.distill.signal.fingerprint import Fingerprint
+
+    fingerprint = Fingerprint("random", "", options.vocab)
+    about = About("random", fingerprint, "", options.cache, options.top_k, "float16", 1.0)
+    cache = SignalCache(Store(str(folder / "cache"), folder), about, data)
+    start = time.process_time()
+    fill(cache, list(range(len(cache))), online, data, SimpleNamespace(tick=lambda *_: None))
+    return cache, time.process_time() - start
+
+
+def measured(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Fill a cache, train beside it, and return what both took."""
     import numpy as np
+    import torch
 
-    from stratos.distill.signal.cache import CachedSource, SignalCache, Store
-
-    columns = {name: np.array(values) for name, values in cache._shards[0].items()}
-    copy = SignalCache(Store(str(folder / "copy"), folder), cache.about, data)
-    size = cache.n_places_of(0) * cache.about.bytes_per_token
-    began, wall = time.process_time(), time.perf_counter()
-    for _ in range(5):
-        copy.write(0, columns)
-    cpu, wall = time.process_time() - began, time.perf_counter() - wall
-    print(
-        f"write   {5 * size / cpu / 1e6:8.0f} MB a CPU second, {5 * size / wall / 1e6:.0f} MB/s "
-        "(digest, file, read back, fsync)"
-    )
-    source, rng = CachedSource(cache), np.random.default_rng(1)
-    batches = [rows(data, rng.permutation(len(data))[:16]) for _ in range(20)]
-    source.signal(batches[0])
-    began = time.process_time()
-    n_places = sum(len(source.signal(batch).ids_MK) for batch in batches)
-    cpu = time.process_time() - began
-    print(
-        f"read    {n_places * cache.about.bytes_per_token / cpu / 1e6:8.0f} MB a CPU second, "
-        f"{n_places / cpu:,.0f} tokens (shuffled documents, to the tensors of the loss)"
-    )
-
-
-def rows(data: Any, chosen: Any) -> Any:
-    """Pack documents."""
+    from stratos.distill import packed
     from stratos.distill.data import pack
+    from stratos.distill.signal.cache import CachedSource
+    from stratos.distill.signal.local import LocalSource, Reader
 
-    return pack([data.text(d) for d in chosen], data.prompt_lengths[chosen], chosen)
+    torch.set_num_threads(1)
+    teacher = model(options.vocab, options.teacher_width, options.teacher_layers, 0).eval()
+    student = model(options.vocab, options.width, options.layers, 1)
+    student.set_attn_implementation(packed.NAME)
+    optimizer = torch.optim.AdamW(student.parameters(), 1e-3)
+    data = documents(options.documents, options.vocab)
+    online = LocalSource(Reader(teacher, options.vocab, 2048))
+    cache, fill_s = filled(options, data, online, folder)
+    order = np.random.default_rng(2).permutation(len(data))
+    sources = {"online": online, "cache": CachedSource(cache)}
+    used, reading, n_tokens = dict.fromkeys(sources, 0.0), 0.0, 0
+    for number, part in enumerate(np.split(order, len(order) // options.rows)):
+        batch = pack([data.text(d) for d in part], data.prompt_lengths[part], part)
+        for name, source in sources.items():
+            start = time.process_time()
+            step(student, optimizer, source, batch)
+            used[name] += (time.process_time() - start) * (number > 0)  # the first sets things up
+        if number:
+            n_tokens += batch.tokens_1N.numel()
+            start = time.process_time()
+            sources["cache"].signal(batch)
+            reading += time.process_time() - start
+    cached = used["cache"] / n_tokens
+    on_disk = sum(path.stat().st_size for path in (folder / "cache").glob("shard-*"))
+    return {
+        "settings": vars(options),
+        "bytes_per_token": on_disk / cache.n_places,
+        "tokens_per_cpu_s": {name: n_tokens / seconds for name, seconds in used.items()},
+        "later_epoch_over_first": (fill_s / len(data.tokens) + cached) / cached,
+        "cache_over_online": used["online"] / used["cache"],
+        "reading_share": reading / used["cache"],
+    }
 
 
 def main() -> None:
     """Measure."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = record.arguments(__doc__)
     parser.add_argument("--vocab", type=int, default=16_000)
     parser.add_argument("--width", type=int, default=128)
     parser.add_argument("--layers", type=int, default=4)
@@ -140,95 +155,11 @@ def main() -> None:
     parser.add_argument("--documents", type=int, default=64)
     parser.add_argument("--rows", type=int, default=8, help="documents of a step")
     parser.add_argument("--top-k", type=int, default=64)
-    parser.add_argument("--keep", action="store_true", help="write benchmarks/results")
     parser.add_argument("--cache", default="topk", choices=["topk", "sampled"])
-    arguments = parser.parse_args()
-    os.environ["OMP_NUM_THREADS"] = "1"
-
-    import numpy as np
-    import torch
-
-    from stratos.distill import packed
-    from stratos.distill.signal.cache import About, CachedSource, SignalCache, Store
-    from stratos.distill.signal.fill import fill
-    from stratos.distill.signal.fingerprint import Fingerprint
-    from stratos.distill.signal.local import LocalSource, Reader
-
-    torch.set_num_threads(1)
-    teacher = model(arguments.vocab, arguments.teacher_width, arguments.teacher_layers, 0).eval()
-    student = model(arguments.vocab, arguments.width, arguments.layers, 1)
-    student.set_attn_implementation(packed.NAME)
-    optimizer = torch.optim.AdamW(student.parameters(), 1e-3)
-    data = documents(arguments.documents, arguments.vocab)
-    sizes = [sum(p.numel() for p in one.parameters()) / 1e6 for one in (teacher, student)]
-    print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, one thread")
-    print(f"torch {torch.__version__}, vocabulary {arguments.vocab:,}")
-    print(f"teacher {sizes[0]:.1f}M parameters, student {sizes[1]:.1f}M, float32")
-
-    online = LocalSource(Reader(teacher, arguments.vocab, 2048))
-    about = About(
-        "random", Fingerprint("random", "", arguments.vocab), "", arguments.cache,
-        arguments.top_k, "float16", 1.0,
-    )  # fmt: skip
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        cache = SignalCache(Store(str(folder / "cache"), folder), about, data)
-        context = SimpleNamespace(tick=lambda *told: None)
-        began, wall = time.process_time(), time.perf_counter()
-        predicted = fill(cache, list(range(len(cache))), online, data, context)
-        fill_seconds, wall = time.process_time() - began, time.perf_counter() - wall
-        on_disk = sum(path.stat().st_size for path in (folder / "cache").glob("shard-*"))
-        print(
-            f"size    {on_disk / cache.n_places:8.1f} bytes a learned token "
-            f"(predicted {predicted.bytes_per_token}), {on_disk / 1e6:.1f} MB"
-        )
-        print(
-            f"fill    {len(data.tokens) / fill_seconds:8,.0f} tokens a CPU second; {wall:.1f} s "
-            f"with the trial ({fill_seconds:.1f} CPU s), predicted {predicted.seconds:.1f} s"
-        )
-        if arguments.cache == "topk":
-            rates(cache, data, folder)
-
-        order = np.random.default_rng(2).permutation(len(data))
-        batches = [rows(data, part) for part in np.split(order, len(order) // arguments.rows)]
-        ways = {"online": online, "cache": CachedSource(cache)}
-        used = dict.fromkeys(ways, 0.0)
-        reading = 0.0
-        n_tokens = 0
-        for number, batch in enumerate(batches):
-            for way, source in ways.items():
-                began = time.process_time()
-                step(student, optimizer, source, batch)
-                if number:  # the first one sets things up
-                    used[way] += time.process_time() - began
-            if number:
-                n_tokens += batch.tokens_1N.numel()
-                began = time.process_time()
-                ways["cache"].signal(batch)
-                reading += time.process_time() - began
-        for way, seconds in used.items():
-            print(f"step    {n_tokens / seconds:8,.0f} tokens a CPU second, {way}")
-        cached = used["cache"] / n_tokens
-        first = fill_seconds / len(data.tokens) + cached
-        print(f"epoch   {1 / first:8,.0f} tokens a CPU second, the first, which fills the cache")
-        print(
-            f"a later epoch has {first / cached:.2f}x the tokens a CPU second of the first, and "
-            f"{used['online'] / used['cache']:.2f}x of asking the teacher again; "
-            f"reading is {reading / used['cache']:.1%} of its steps"
-        )
-        if arguments.keep:
-            sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-            from record import keep
-
-            found = {
-                "settings": {**vars(arguments)},
-                "bytes_per_token": on_disk / cache.n_places,
-                "tokens_per_cpu_s": {way: n_tokens / seconds for way, seconds in used.items()},
-                "later_epoch_over_first": first / cached,
-                "cache_over_online": used["online"] / used["cache"],
-                "reading_share": reading / used["cache"],
-            }
-            keep(f"distillation/cache_{arguments.cache}", found, seed=0)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        result = measured(options, Path(folder))
+    record.finish(f"distillation/cache_{options.cache}", result, options, seed=0)
 
 
 if __name__ == "__main__":
