@@ -145,6 +145,3 @@ def test_a_card_is_written_from_a_kept_result(
     wrong = dataclasses.replace(run, validation_accuracy=0.99)
     (found,) = differences("stratos_1m", wrong, [run])
     assert "validation_accuracy is 0.99, and 0.9727" in found
-    students.table()
-    cells = ("stratos_1m-bare-1", "0.973 of 512", "0.990 (0.970–0.995)")
-    assert f"| {' | '.join(cells)} |" in capsys.readouterr().out

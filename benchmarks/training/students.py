@@ -12,10 +12,7 @@ The same student and items without a reasoning path, the answer alone, as often 
 
 Both beside each other on the same test items need the same seeds: the seed draws them.
 
-    python benchmarks/training/students.py --cards     prints `runs:` of each card from what is kept
-    python benchmarks/training/students.py --table     prints the table of all that is kept
-    python benchmarks/training/students.py --keep      keeps what lies finished below --out, and runs nothing
-    python benchmarks/training/students.py --serve     serves what is kept again, for its milliseconds alone
+    python benchmarks/training/students.py --cards   prints `runs:` of each card from the results
 
 Minutes depend on what else the machine does; CPU seconds less so, but they too grow beside other
 work. So a fixed matrix product is timed just before and after each run, and the training's CPU
@@ -24,7 +21,6 @@ seconds are also given in units of it (`train / GEMM`).
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import json
 import subprocess
@@ -124,9 +120,9 @@ def measured(folder: Path) -> dict[str, Any]:
             **_share(teacher.slice().exact, teacher.slice().n_items),
         },
         "baselines": {
-            one.role: _share(one.slice().exact, one.slice().n_items)
-            for one in scores.scores
-            if one.role not in ("student", "teacher")
+            role: other
+            for role, other in record.scores_of(scores).items()
+            if role not in ("student", "teacher")
         },
         "ratio_at_least": None if scores.comparison is None else scores.comparison.ratio_at_least,
         "ratio_bound": None if scores.comparison is None else scores.comparison.ratio_bound,
@@ -149,32 +145,15 @@ def measured(folder: Path) -> dict[str, Any]:
     }
 
 
-def serve_again(name: str, folder: Path) -> None:
-    """Load-test the bundle of a kept run once more, on a machine that is quiet by now.
-
-    What it showed takes the place of the first load test in the kept result, with its own load.
-    """
-    (folder / "deploy.json").unlink(missing_ok=True)
-    composed = yaml.safe_load((folder / ".hydra" / "overrides.yaml").read_text())
-    command = [sys.executable, "-m", "stratos", *composed, f"hydra.run.dir={folder}"]
-    load = record.circumstances()["load_average"]
-    subprocess.run([*command, "stages=[deploy]"], check=True)
-    path = record.RESULTS / FOLDER / f"{name}.json"
-    found = json.loads(path.read_text())
-    found["result"]["served"] = {**measured(folder)["served"], "load_average": load}
-    path.write_text(json.dumps(found, indent=1) + "\n")
-
-
 def _chosen(node: dict[str, Any], name: str) -> dict[str, Any]:
     several = node.get("candidates")
-    return next((one for one in several.values() if one["name"] == name), {}) if several else node
+    if several is None:
+        return node
+    return next((part for part in several.values() if part["name"] == name), {})
 
 
 def _share(exact: Interval, n_items: int) -> dict[str, float]:
     return {"exact": exact.mean, "low": exact.low, "high": exact.high, "n_items": n_items}
-
-
-# --- from what is kept ----------------------------------------------------------------------------
 
 
 def kept() -> Iterator[tuple[str, dict[str, Any]]]:
@@ -183,29 +162,29 @@ def kept() -> Iterator[tuple[str, dict[str, Any]]]:
         yield path.stem, record.load(f"{FOLDER}/{path.stem}")
 
 
-def card_run(found: dict[str, Any]) -> CardRun:
+def card_run(kept_run: dict[str, Any]) -> CardRun:
     """Return a kept run as it stands on a card."""
-    one, whole = found["result"], found["result"]["test"]["all"]
-    served = one["served"]
-    load = (served or {}).get("load_average", found["load_average"])
-    is_busy = load > 2 * found["cores"]  # then milliseconds are of the queue
+    run = kept_run["result"]
+    whole, served = run["test"]["all"], run["served"]
+    load = (served or {}).get("load_average", kept_run["load_average"])
+    is_busy = load > 2 * kept_run["cores"]  # then milliseconds are of the queue
     return CardRun(
-        task=one["task"],
-        task_version=one["task_version"],
-        strategy=one["strategy"],
+        task=run["task"],
+        task_version=run["task_version"],
+        strategy=run["strategy"],
         accuracy=round(whole["exact"], 4),
         n_items=whole["n_items"],
-        validation_accuracy=round(one["validation"]["exact"], 4),
-        n_validation_items=one["validation"]["n_items"],
-        train_tokens=one["train_tokens"],
-        tokens_per_answer=round(one["tokens_per_answer"], 1),
+        validation_accuracy=round(run["validation"]["exact"], 4),
+        n_validation_items=run["validation"]["n_items"],
+        train_tokens=run["train_tokens"],
+        tokens_per_answer=round(run["tokens_per_answer"], 1),
         ms_per_answer=0.0 if is_busy or served is None else float(round(served["p50_ms"])),
-        train_cpu_seconds=float(round(one["train_cpu_seconds"])),
-        seed=found["seed"],
-        date=found["date"],
-        machine=f"{found['machine']}, {found['cores']} cores, no GPU",
+        train_cpu_seconds=float(round(run["train_cpu_seconds"])),
+        seed=kept_run["seed"],
+        date=kept_run["date"],
+        machine=f"{kept_run['machine']}, {kept_run['cores']} cores, no GPU",
         accuracy_by_slice={
-            name: round(row["exact"], 4) for name, row in one["test"].items() if name != "all"
+            name: round(row["exact"], 4) for name, row in run["test"].items() if name != "all"
         },
     )
 
@@ -217,77 +196,37 @@ def is_bare(name: str) -> bool:
 
 def cards() -> None:
     """Print the runs of each card."""
-    for name, found in kept():
+    for name, content in kept():
         if not is_bare(name):
-            plain = dataclasses.asdict(card_run(found))
+            plain = dataclasses.asdict(card_run(content))
             del plain["student"]
             text = yaml.safe_dump([plain], sort_keys=False, default_flow_style=False)
             print(f"\n# {name}\n" + "".join(f"  {line}\n" for line in text.splitlines()))
 
 
-def table() -> None:
-    """Print a row of each kept run."""
-    head = (
-        "run", "validation", "full flush", "general", "both", "teacher's items", "ratio ≥ (≤)",
-        "train min", "train CPU s", "train / GEMM", "run min",
-    )  # fmt: skip
-    print(f"| {' | '.join(head)} |\n|{'---|' * len(head)}")
-    for name, found in kept():
-        one = found["result"]
-        times = one["times"] or {}
-        gemm, validation = times.get("gemm_cpu_seconds"), one["validation"]
-        cells = [
-            name,
-            f"{validation['exact']:.3f} of {validation['n_items']}",
-            *(
-                f"{one['test'][s]['exact']:.3f} ({one['test'][s]['low']:.3f}–"
-                f"{one['test'][s]['high']:.3f})"
-                for s in ("full_flush", "general", "all")
-            ),
-            str(one["teacher"]["n_items"]) if one["teacher"] else "–",
-            f"{one['ratio_at_least']:.1f} ({one['ratio_bound']:.1f})" if one["teacher"] else "–",
-            f"{one['train_seconds'] / 60:.1f}",
-            f"{one['train_cpu_seconds']:.0f}",
-            f"{one['train_cpu_seconds'] / gemm:.0f}" if gemm else "–",
-            f"{times['minutes']:.1f}" if times else "–",
-        ]
-        print(f"| {' | '.join(cells)} |")
-
-
 def main() -> None:
     """Run what is missing and keep it, or print what is kept."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = record.arguments(__doc__)
     parser.add_argument("--student", default="stratos_1m")
     parser.add_argument("--seeds", type=int, nargs="*", default=[0])
     parser.add_argument("--out", type=Path, default=Path("sweeps/students"))
     parser.add_argument("--bare", action="store_true", help="the answer alone, without a path")
     parser.add_argument("--cards", action="store_true")
-    parser.add_argument("--table", action="store_true")
-    parser.add_argument("--keep", action="store_true")
-    parser.add_argument("--serve", action="store_true")
     arguments, extra = parser.parse_known_args()
-    if arguments.cards or arguments.table:
-        if arguments.cards:
-            cards()
-        if arguments.table:
-            table()
+    if arguments.cards:
+        cards()
         return
     middle = "-bare" if arguments.bare else ""
     for seed in arguments.seeds:
         name = f"{arguments.student}{middle}-{seed}"
         folder = arguments.out / name
-        if arguments.serve:
-            serve_again(name, folder)
-            continue
         if (record.RESULTS / FOLDER / f"{name}.json").exists():
             print(f"{name} is kept already")
             continue
-        if not (folder / "report.json").exists() and not arguments.keep:
+        if not (folder / "report.json").exists():
             bare = BARE if arguments.bare else ()
             run(arguments.student, seed, folder, [*bare, *extra])
-        if (folder / "report.json").exists():
-            record.keep(f"{FOLDER}/{name}", measured(folder), seed=seed, more={"extra": extra})
-    table()
+        record.keep(f"{FOLDER}/{name}", measured(folder), seed=seed, more={"extra": extra})
 
 
 if __name__ == "__main__":

@@ -180,7 +180,7 @@ CPU_CACHE_BYTES = 16e6
 
 ONE_THREAD_BYTES = 300_000_000
 """Weights of a bundle up to which one CPU thread serves: two were 1% slower at 123M parameters and
-23% at 0.9M (`benchmarks/serving/threads.py`), and no larger model was tried. Threads wait for each
+23% at 0.9M (`benchmarks/serving/cpu.py`), and no larger model was tried. Threads wait for each
 other at each of some hundred operations a token."""
 
 BYTES_PER_PARAM_BUNDLE = 4
