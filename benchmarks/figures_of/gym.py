@@ -10,7 +10,7 @@ import record
 
 from figures_of.tables import NONE, columns, source
 from stratos.contrib.monitor.calibration import Hits, Judged, hits_of
-from stratos.core.counted import counted
+from stratos.core.formats import counted
 from stratos.report.planned import Figures, PlannedRow, written_width
 
 FREE = {

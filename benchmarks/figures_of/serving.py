@@ -9,7 +9,7 @@ from typing import Any
 import record
 
 from figures_of.tables import columns, load_average, result, source, span, table
-from stratos.core.counted import counted
+from stratos.core.formats import counted
 
 EXPORTS, VLLM, LOSS = "serving/exports", "serving/vllm", "serving/format_loss"
 ESTIMATE, PREDICTOR = "serving/estimate", "serving/predictor"

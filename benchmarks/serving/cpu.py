@@ -36,7 +36,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import record
 
 from stratos.config import StudentConfig
-from stratos.core.machine_load import group_seconds
+from stratos.core.machine import group_seconds
 from stratos.deploy.bundle_server import serve_arguments
 from stratos.deploy.load_test import LoadTest, load_test
 from stratos.deploy.server import HOST, Server, free_port, serving
