@@ -1,23 +1,16 @@
-r"""A cascade beside its student and its teacher, on two tasks: dollars at equal accuracy.
+"""A cascade beside its student and its teacher, on two tasks: dollars at equal accuracy.
 
-    python benchmarks/contrib/cascade.py run [--tasks tickets sentiment] [--out /tmp/cascade]
-    python benchmarks/contrib/cascade.py resplits [--out /tmp/cascade] [--draws 1000]
+    python benchmarks/contrib/cascade.py [--tasks tickets sentiment] [--out /tmp/cascade] --keep
 
-`run` makes a small student of each task, with a teacher that a server of this script plays: it
-answers from a table, wrong on a fixed share of the questions, at the price of a real hosted model.
-Then it serves the cascade (`stratos serve RUN --cascade`), asks it test items over HTTP,
-and keeps accuracy, share escalated, dollars and milliseconds of the student alone, of the teacher
-alone, and of the cascade, as they were promised and as they came.
-
-`resplits` takes the items that both answered in such a run, draws those that choose from them anew,
-and counts how often the promised accuracy is not that of all items: for who looks once at as many
-as chose in the run, for who starts with a quarter and asks more until something is promised, and
-for who lowers the accuracy until something is.
+A small student of each task is made, with a teacher that a server of this script plays: it answers
+from a table, wrong on a fixed share of the questions, at the price of a real hosted model. Then the
+cascade is served (`stratos serve RUN --cascade`) and asked test items over HTTP. What is kept are
+accuracy, share escalated, dollars and milliseconds of the student alone, of the teacher alone, and
+of the cascade, as they were promised and as they came.
 """
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import os
@@ -33,17 +26,16 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parents[1] / "own_data"))
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
-import opinions
 import record
-import tickets
+from make import opinions
+from tickets import LABELS, tickets
 
 from stratos import records
-from stratos.contrib.cascade.answered import level, read_pairs
-from stratos.contrib.cascade.threshold import Pair, choose, is_escalated, is_right, thresholds
+from stratos.contrib.cascade.answered import read_pairs
+from stratos.contrib.cascade.threshold import Pair, is_escalated, is_right, thresholds
 from stratos.evaluate.answer_files import read_answers
 
 PRICED_AS = "gpt_oss_120b"
@@ -57,19 +49,15 @@ TASKS: dict[str, Any] = {
     "sentiment": {"accuracies": (0.94, 0.93), "tokens": 270_000},
 }
 """Accuracies are asked for in turn, until one is promised."""
-STEP = 0.005
-"""By which an accuracy is lowered by who asks for less until it is promised."""
-DELTA = 0.05
-"""With which a promise may be broken, over all looks."""
-_PORTION = 400
+N_ASKED = 400
 """Test items that are asked of the endpoint."""
 
 
 def rows_of(name: str) -> list[dict[str, str]]:
     """Return the rows of a task."""
-    opinions.N_ROWS, opinions.WRONG_SHARE = N_ROWS, 0.0
-    tickets.N_PER_LABEL = N_ROWS // len(tickets.WANTED)
-    return opinions.opinions() if name == "sentiment" else tickets.tickets()
+    if name == "sentiment":
+        return opinions(n_rows=N_ROWS, wrong_share=0.0)
+    return tickets(n_per_label=N_ROWS // len(LABELS))
 
 
 class Teacher(BaseHTTPRequestHandler):
@@ -81,9 +69,9 @@ class Teacher(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         """Answer a question."""
         asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        texts = [one["content"] for one in asked["messages"]]
-        question = max((one for one in self.known if one in texts[-1]), key=len, default="")
-        text = self.said(question)
+        texts = [message["content"] for message in asked["messages"]]
+        question = max((text for text in self.known if text in texts[-1]), key=len, default="")
+        text = self.answer(question)
         sizes = [max(1, sum(map(len, texts)) // 4), max(1, len(text) // 4)]
         usage = dict(zip(("prompt_tokens", "completion_tokens"), sizes, strict=True))
         message = {"role": "assistant", "content": text}
@@ -92,14 +80,13 @@ class Teacher(BaseHTTPRequestHandler):
             "choices": [{"index": 0, "finish_reason": "stop", "message": message}],
         })  # fmt: skip
 
-    def said(self, question: str) -> str:
+    def answer(self, question: str) -> str:
         """Return the right answer, or another one where it is to be wrong."""
         right = self.known.get(question, "")
         draw = random.Random(hashlib.sha256(question.encode()).digest())
         if draw.random() >= WRONG_SHARE:
             return right
-        others = sorted({*self.known.values()} - {right})
-        return draw.choice(others)
+        return draw.choice(sorted({*self.known.values()} - {right}))
 
     def do_GET(self) -> None:
         """List the models."""
@@ -178,27 +165,26 @@ def as_right_as_the_teacher(folder: Path) -> dict[str, Any]:
     """Return what a cascade comes to that is as accurate as the teacher, without a promise.
 
     Of the thresholds by which it is on the items that choose, the one that escalates least; what it
-    comes to is told on the others.
+    comes to is counted on the others.
     """
-    kept = read_pairs(folder)
-    halves: tuple[list[Pair], list[Pair]] = ([], [])
-    for one in kept:
-        sure = float("-inf") if one.confidence is None else one.confidence
-        halves[not one.chooses].append(Pair(sure, one.student, one.teacher))
-    choosing, measuring = halves
+    choosing: list[Pair] = []
+    measuring: list[Pair] = []
+    for item in read_pairs(folder):
+        confidence = float("-inf") if item.confidence is None else item.confidence
+        half = choosing if item.chooses else measuring
+        half.append(Pair(confidence, item.student, item.teacher))
 
     def right(pairs: list[Pair], threshold: float) -> int:
-        return sum(is_right(one, threshold) for one in pairs)
+        return sum(is_right(pair, threshold) for pair in pairs)
 
-    goal = sum(one.teacher for one in choosing)
-    able = [one for one in thresholds() if right(choosing, one) >= goal]
-    threshold = min(able)
+    goal = sum(pair.teacher for pair in choosing)
+    threshold = min(value for value in thresholds() if right(choosing, value) >= goal)
     return {
         "n": len(measuring),
         "right": right(measuring, threshold),
-        "teacher_right": sum(one.teacher for one in measuring),
-        "student_right": sum(one.student for one in measuring),
-        "escalated": sum(is_escalated(one.confidence, threshold) for one in measuring),
+        "teacher_right": sum(pair.teacher for pair in measuring),
+        "student_right": sum(pair.student for pair in measuring),
+        "escalated": sum(is_escalated(pair.confidence, threshold) for pair in measuring),
     }
 
 
@@ -207,121 +193,40 @@ def through_endpoint(folder: Path, serve: list[str], environment: Any) -> dict[s
     from stratos.run.kept_config import config_of
 
     status = [*serve, "status", str(folder), "--json"]
-    told = subprocess.run(status, env=environment, check=True, capture_output=True, text=True)
-    url = json.loads(told.stdout)["url"].removesuffix("/v1")
+    done = subprocess.run(status, env=environment, check=True, capture_output=True, text=True)
+    url = json.loads(done.stdout)["url"].removesuffix("/v1")
     task = config_of(folder).task
-    items = {one.id: one for one in task.items("test", 1000)}
-    kept = [one for one in read_answers(folder) if one.id in items][:_PORTION]
+    items = {item.id: item for item in task.items("test", 1000)}
+    asked = [answer for answer in read_answers(folder) if answer.id in items][:N_ASKED]
     n_right, by, seconds = 0, {"student": 0, "teacher": 0}, []
-    for one in kept:
-        body = json.dumps({"model": "cascade", "messages": one.messages}).encode()
+    for item in asked:
+        body = json.dumps({"model": "cascade", "messages": item.messages}).encode()
         request = urllib.request.Request(
             f"{url}/v1/chat/completions", body, {"Content-Type": "application/json"}
         )
-        began = time.perf_counter()
+        start = time.perf_counter()
         with urllib.request.urlopen(request, timeout=60) as answer:
             reply = json.load(answer)
             by[answer.headers["X-Stratos-Answer"]] += 1
-        seconds.append(time.perf_counter() - began)
+        seconds.append(time.perf_counter() - start)
         text = reply["choices"][0]["message"]["content"]
-        n_right += task.score(text, items[one.id]).exact >= 1
+        n_right += task.score(text, items[item.id]).exact >= 1
     with urllib.request.urlopen(f"{url}/cascade", timeout=60) as answer:
         counters = json.load(answer)
     return {
-        "n": len(kept), "right": n_right, "by": by, "mean_ms": 1000 * sum(seconds) / len(seconds),
+        "n": len(asked), "right": n_right, "by": by, "mean_ms": 1000 * sum(seconds) / len(seconds),
         "counters": counters,
     }  # fmt: skip
 
 
-def resplits(folder: Path, accuracy: float, draws: int) -> dict[str, Any]:
-    """Draw anew which items of a run choose; return how often the promise was broken on all.
-
-    All items that both answered stand for the requests that come. Those that choose are drawn from
-    them with replacement, as many as chose in the run; "asking_more" looks at the first quarter of
-    them, then at the first half, then at all, and stops at the first promise.
-    """
-    pairs, n = all_pairs(folder)
-    right_at, rng = right_by_threshold(pairs), random.Random(0)
-    sizes = {"one_look": [n], "asking_more": [n // 4, n // 2, n]}
-    came = {way: {"promised": 0, "broken": 0} for way in sizes}
-    for _ in range(draws):
-        drawn = rng.choices(pairs, k=n)
-        for way, looks in sizes.items():
-            tried = (
-                choose(drawn[:size], accuracy, level(DELTA, look))
-                for look, size in enumerate(looks, 1)
-            )
-            found = next((one for one in tried if one is not None), None)
-            came[way]["promised"] += found is not None
-            came[way]["broken"] += found is not None and right_at[found.threshold] < accuracy
-    return {"accuracy": accuracy, "delta": DELTA, "draws": draws, "n_choosing": n,
-            "n_items": len(pairs), **came}  # fmt: skip
-
-
-def asking_less(folder: Path, draws: int) -> dict[str, Any]:
-    """Draw anew as `resplits`, for who lowers the accuracy until one is promised, at one level.
-
-    The first is what the teacher alone has.
-    """
-    pairs, n = all_pairs(folder)
-    right_at, rng = right_by_threshold(pairs), random.Random(0)
-    first = round(sum(one.teacher for one in pairs) / len(pairs), 3)
-    accuracies = [first - STEP * i for i in range(int(first / STEP))]
-    broken, taken = 0, []
-    for _ in range(draws):
-        drawn = rng.choices(pairs, k=n)
-        tried = ((one, choose(drawn, one, level(DELTA, 1))) for one in accuracies)
-        accuracy, found = next((a, one) for a, one in tried if one is not None)
-        taken.append(accuracy)
-        broken += right_at[found.threshold] < accuracy
-    return {"first": first, "step": STEP, "delta": DELTA, "draws": draws, "broken": broken,
-            "mean_promised": sum(taken) / draws}  # fmt: skip
-
-
-def all_pairs(folder: Path) -> tuple[list[Pair], int]:
-    """Return all items of a run that both answered, and how many of them chose."""
-    kept = read_pairs(folder)
-    pairs = [
-        Pair(float("-inf") if one.confidence is None else one.confidence, one.student, one.teacher)
-        for one in kept
-    ]
-    return pairs, sum(one.chooses for one in kept)
-
-
-def right_by_threshold(pairs: list[Pair]) -> dict[float, float]:
-    """Return the share that the cascade has right of these items at each threshold."""
-    return {
-        threshold: sum(is_right(one, threshold) for one in pairs) / len(pairs)
-        for threshold in thresholds()
-    }
-
-
 def main() -> None:
-    """Run, or draw anew, and keep what came."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=("run", "resplits"))
+    """Run each task."""
+    parser = record.arguments(__doc__)
     parser.add_argument("--tasks", nargs="+", choices=sorted(TASKS), default=list(TASKS))
     parser.add_argument("--out", type=Path, default=Path("/tmp/cascade"))
-    parser.add_argument("--draws", type=int, default=1000)
-    told = parser.parse_args()
-    if told.what == "run":
-        for name in told.tasks:
-            record.keep(f"cascade/{name}", run(name, told.out.absolute()))
-        return
-    found: dict[str, Any] = {}
-    for name in told.tasks:
-        folder = told.out / name
-        pairs, _ = all_pairs(folder)
-        teacher_right = sum(one.teacher for one in pairs) / len(pairs)
-        # Promises that are kept with room, hardly, and not at all by any threshold.
-        found[name] = {
-            "promises": [
-                resplits(folder, round(teacher_right + over, 3), told.draws)
-                for over in (-0.05, -0.03, -0.02, -0.01, 0.0)
-            ],
-            "asking_less": asking_less(folder, told.draws),
-        }
-    record.keep("cascade/resplits", found)
+    options = parser.parse_args()
+    for name in options.tasks:
+        record.finish(f"cascade/{name}", run(name, options.out.absolute()), options)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import os
 import signal
 import subprocess
@@ -90,9 +89,9 @@ def choice(name: str) -> str:
         "question": max(len(item.question) for item in items),
         "answer": max(len(item.answer) for item in items),
     }
-    for what, most in MOST_CHARACTERS.items():
-        if longest[what] > most:
-            return f"{what} of {longest[what]} characters"
+    for part, most in MOST_CHARACTERS.items():
+        if longest[part] > most:
+            return f"{part} of {longest[part]} characters"
     return ""
 
 
@@ -149,7 +148,6 @@ def run(name: str, minutes: float, folder: Path, seed: int) -> dict[str, Any]:
         "level": level,
         "cpu_minutes": minutes,
         "date": record.circumstances()["date"],
-        "commit": record.circumstances()["commit"],
         "load_before": round(load, 1),
     }
     start = time.monotonic()
@@ -195,73 +193,47 @@ def measured(folder: Path) -> dict[str, Any]:
     def load(name: str, kind: Any) -> Any:
         return records.load(folder / f"{name}.json", None, kind)
 
-    plan, probe = load("plan", records.Plan), load("probe", records.Probe)
-    student, scores = load("distill", records.Student), load("evaluate", records.Scorecard)
-    corpus, probed = load("synthesize", records.Corpus), probe.teachers[0]
+    plan, student = load("plan", records.Plan), load("distill", records.Student)
+    scores = load("evaluate", records.Scorecard)
     return {
-        "scores": {
-            score.role: {
-                "name": score.name,
-                "exact": score.slice().exact.mean,
-                "low": score.slice().exact.low,
-                "high": score.slice().exact.high,
-                "n_items": score.slice().n_items,
-                "n_params": score.n_params,
-            }
-            for score in scores.scores
-        },
+        "scores": record.scores_of(scores),
         "comparison": scores.comparison and dataclasses.asdict(scores.comparison),
-        "teacher_on_validation": {"exact": probed.exact.mean, "n_items": probed.n_items},
-        "n_corpus_items": corpus.n_items,
         "train_tokens": student.train_tokens,
-        "train_seconds": student.seconds,
         "train_cpu_seconds": student.cpu_seconds,
         "planned_accuracy": dataclasses.asdict(plan.accuracy),
-        "predicted": [dataclasses.asdict(one.row) for one in judged_in([folder]).rows],
+        "predicted": [dataclasses.asdict(judged.row) for judged in judged_in([folder]).rows],
     }
 
 
 def main() -> None:
     """Run what is not kept yet, one task after another."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--tasks", type=int, default=40)
-    parser.add_argument("--names", nargs="*", help="these generators, and nothing is kept")
     parser.add_argument("--cpu-minutes", type=float, default=10.0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("outputs/gym"))
     parser.add_argument("--choose", action="store_true", help="choose, and run nothing")
-    told = parser.parse_args()
-    if told.names:
-        for name in told.names:
-            print(json.dumps(run(name, told.cpu_minutes, told.out.resolve() / name, told.seed)))
-        return
-    kept = kept_result()
-    names, left_out = kept["chosen"], kept["left_out"]
-    if told.tasks > len(names):
-        names, left_out = chosen(told.tasks)
-        result = {"chosen": names, "left_out": left_out, "rows": kept["rows"]}
-        record.keep(NAME, result, seed=told.seed)
-    if told.choose:
+    options = parser.parse_args()
+    before = record.load(NAME, {"chosen": [], "left_out": {}, "rows": []})["result"]
+    names, left_out = before["chosen"], before["left_out"]
+    if options.tasks > len(names):
+        names, left_out = chosen(options.tasks)
+        result = {"chosen": names, "left_out": left_out, "rows": before["rows"]}
+        record.keep(NAME, result, seed=options.seed)
+    if options.choose:
         print("\n".join(names), *(f"{name}: {why}" for name, why in left_out.items()), sep="\n")
         return
-    rows = {row["task"]: row for row in kept["rows"]}
-    for name in names[: told.tasks]:
-        if name in rows and rows[name]["cpu_minutes"] >= told.cpu_minutes:
+    rows = {row["task"]: row for row in before["rows"]}
+    for name in names[: options.tasks]:
+        if name in rows and rows[name]["cpu_minutes"] >= options.cpu_minutes:
             continue
-        folder = told.out.resolve() / f"{name}-{told.cpu_minutes:g}"
-        rows[name] = run(name, told.cpu_minutes, folder, told.seed)
-        ordered = [rows[one] for one in source.names() if one in rows]
+        folder = options.out.resolve() / f"{name}-{options.cpu_minutes:g}"
+        rows[name] = run(name, options.cpu_minutes, folder, options.seed)
+        ordered = [rows[task] for task in source.names() if task in rows]
         result = {"chosen": names, "left_out": left_out, "rows": ordered}
-        record.keep(NAME, result, seed=told.seed)
-
-
-def kept_result() -> dict[str, Any]:
-    """Return what is kept: the choice, and the rows of what was run."""
-    try:
-        kept: dict[str, Any] = record.load(NAME)["result"]
-    except FileNotFoundError:
-        return {"chosen": [], "left_out": {}, "rows": []}
-    return kept
+        record.keep(NAME, result, seed=options.seed)
 
 
 if __name__ == "__main__":

@@ -67,37 +67,6 @@ def _endpoint(name: str, run: dict[str, Any]) -> str:
     )
 
 
-def cascade_resplits() -> str:
-    """How often the promise was broken when the items that choose were drawn anew."""
-    tasks = result("cascade/resplits")
-    broken = "{{{0}[broken]:,}} ({{{0}[promised]:,}} promised)"
-    rows = columns(
-        [{"task": name, **row} for name, task in tasks.items() for row in task["promises"]],
-        ("task", "{task}"),
-        ("promised", lambda row: percent(row["accuracy"])),
-        ("items that choose", "{n_choosing:,} of {n_items:,}"),
-        ("broken: one look", broken.format("one_look")),
-        ("broken: more items until it passes", broken.format("asking_more")),
-    )
-    first = next(iter(tasks.values()))["promises"][0]
-    draws, delta = first["draws"], first["delta"]
-    less = " ".join(
-        f"In {name}, who asks for what the teacher alone has ({percent(row['first'])}) and lowers "
-        f"it by {100 * row['step']:g} points until it passes is promised "
-        f"{percent(row['mean_promised'])} on average, and that was broken in {row['broken']:,} of "
-        f"{row['draws']:,} draws."
-        for name, row in ((name, task["asking_less"]) for name, task in tasks.items())
-    )
-    return (
-        f"{rows}\n\nAll items that both answered stand for the requests; each of {draws:,} draws "
-        "takes those that choose from them, with replacement. A promise is broken if the cascade "
-        "is right less often on all items. The promises of a task go up to what its teacher alone "
-        "has. One look is at all items that choose; who asks more looks at a quarter, a half, and "
-        f"all of them. With {percent(1 - delta, 0)} confidence {delta * draws:.0f} of {draws:,} "
-        f"may break. {less} {source('cascade/resplits')}."
-    )
-
-
 def drift() -> str:
     """How many checks alarm, without a change and with a part of the live requests spoilt."""
 
@@ -152,7 +121,6 @@ def executors() -> str:
 
 BLOCKS = {
     "cascade": cascade,
-    "cascade_resplits": cascade_resplits,
     "drift": drift,
     "gsm8k_variants": variants,
     "executor_costs": executors,
