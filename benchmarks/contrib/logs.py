@@ -1,20 +1,21 @@
 """Logs: how long a large one takes, and what the filters find in one with known corruption.
 
-    python benchmarks/contrib/logs.py size [--rows 100000] [--characters 400]
-    python benchmarks/contrib/logs.py filters [--rows 3000]
+    python benchmarks/contrib/logs.py size [--rows 100000] --keep
+    python benchmarks/contrib/logs.py filters [--rows 3000] --keep
+    python benchmarks/contrib/logs.py students [--tokens 150000] [--seeds 0 1] --keep
 
-`size` writes a log, and reads it with `stratos logs` and as `+task=logs`, each in a
-process of its own whose CPU time and peak resident memory the kernel counts. `filters` spoils a
-known share of the rows in each of nine ways, and counts what each check of `task.answers=verify`
-finds of its kind, and what else it finds. A workload of free texts, which vary as those of a shop
-do (apologies, tables, rules, code), is spoilt in the two ways that are found there.
+`size` writes a log, and reads it with `stratos logs` and as `+task=logs`, each in a process of its
+own whose CPU time and peak resident memory the kernel counts. `filters` spoils a known share of the
+rows in each of nine ways, and counts what `task.answers=verify` finds of each, and what else. A
+workload of free texts, which vary as those of a shop do (apologies, tables, rules, code), is spoilt
+in the two ways that are found there. From the workload of labels of such a log `students` learns
+twice by the commands that a user types, with `task.answers=verify` and with `trust`. Both answer
+the same fresh requests, whose right answers are known: nothing is spoilt in them.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
 import random
 import subprocess
 import sys
@@ -28,17 +29,25 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import record
 
+from stratos import records
 from stratos.contrib.logs.messages import LogTask
 from stratos.contrib.logs.survey import CARD, EMAIL, IBAN, PHONE, personal_data
 from stratos.contrib.logs.words import Doubt
+from stratos.core.intervals import wilson
+from stratos.evaluate.answers import ask_folder
+from stratos.tasks.base import Item
+from stratos.tasks.split import content_id
 
 READ = """
 import sys
+from stratos import records
 from stratos.contrib.logs.messages import LogTask
 task = LogTask(sys.argv[1], on_error="skip")
 print(task.n_train, task.n_test)
 """
-SEED = 0
+SEED, TEST_SEED = 0, 1_000
+N_TEST = 1000
+"""Fresh requests."""
 START_S = 1_760_000_000
 STEP_S = 60
 SHARES = (0.005, 0.02, 0.04)
@@ -57,20 +66,20 @@ SORT = "Say whether the review of the user is positive, negative or neutral, in 
 REPLY = "You answer the messages of the customers of a shop in a friendly way and in full."
 REPLIES: dict[str, Callable[[int, str], str]] = {
     # What a text that nobody spoilt is like; a number and some words make each its own.
-    "plain": lambda k, told: f"Order {k} is on its way: {told}.",
-    "apology": lambda k, told: f"I'm sorry, but your parcel {k} is late: {told}.",
-    "regret": lambda k, told: f"I am sorry to hear that. We send order {k} again: {told}.",
-    "unable to say": lambda k, told: f"I can't say yet when order {k} comes: {told}.",
-    "rule": lambda k, told: f"Order {k}\n{'-' * (20 + k % 60)}\n{told}\n{'=' * (20 + k % 60)}",
-    "table": lambda k, told: (
-        f"| {' | '.join(told.split()[:6])} |\n|{'----------|' * 6}\n| {k} |{' n/a |' * 5}"
+    "plain": lambda k, words: f"Order {k} is on its way: {words}.",
+    "apology": lambda k, words: f"I'm sorry, but your parcel {k} is late: {words}.",
+    "regret": lambda k, words: f"I am sorry to hear that. We send order {k} again: {words}.",
+    "unable to say": lambda k, words: f"I can't say yet when order {k} comes: {words}.",
+    "rule": lambda k, words: f"Order {k}\n{'-' * (20 + k % 60)}\n{words}\n{'=' * (20 + k % 60)}",
+    "table": lambda k, words: (
+        f"| {' | '.join(words.split()[:6])} |\n|{'----------|' * 6}\n| {k} |{' n/a |' * 5}"
     ),
-    "code": lambda k, told: (
-        f"def ship_{k}():\n{' ' * (8 + 4 * (k % 12))}return {told.split()[0]!r}"
+    "code": lambda k, words: (
+        f"def ship_{k}():\n{' ' * (8 + 4 * (k % 12))}return {words.split()[0]!r}"
     ),
-    "list": lambda k, told: "\n".join(f"- [ ] {one}" for one in (str(k), *told.split()[:6])),
-    "zeros": lambda k, told: f"Stock of {k}: {'0, ' * 30}0; {told}",
-    "dots": lambda k, told: f"Chapter {k} {'. ' * 30}{k % 97}\n{told}",
+    "list": lambda k, words: "\n".join(f"- [ ] {part}" for part in (str(k), *words.split()[:6])),
+    "zeros": lambda k, words: f"Stock of {k}: {'0, ' * 30}0; {words}",
+    "dots": lambda k, words: f"Chapter {k} {'. ' * 30}{k % 97}\n{words}",
 }
 OPINIONS = {
     "positive": ("I love it", "it is wonderful", "I would buy it again"),
@@ -79,7 +88,7 @@ OPINIONS = {
 }
 
 
-def row(system: str, asked: str, said: str, k: int) -> dict[str, Any]:
+def row(system: str, asked: str, answer: str, k: int) -> dict[str, Any]:
     """Return a logged request with its answer."""
     messages = [{"role": "system", "content": system}, {"role": "user", "content": asked}]
     choice = {"index": 0, "finish_reason": "stop"}
@@ -88,10 +97,10 @@ def row(system: str, asked: str, said: str, k: int) -> dict[str, Any]:
         "request": {"model": "gpt-4o", "messages": messages},
         "response": {
             "model": "gpt-4o-2024-08-06",
-            "choices": [{**choice, "message": {"role": "assistant", "content": said}}],
+            "choices": [{**choice, "message": {"role": "assistant", "content": answer}}],
             "usage": {
                 "prompt_tokens": (len(system) + len(asked)) // 4,
-                "completion_tokens": len(said) // 4 + 1,
+                "completion_tokens": len(answer) // 4 + 1,
             },
         },
     }
@@ -101,8 +110,8 @@ def extraction(rng: random.Random, k: int, characters: int) -> dict[str, Any]:
     """Return a row whose answer is a JSON object of what its message says."""
     product, order = rng.choice(PRODUCTS), rng.randrange(10**5, 10**7)
     mail = f"{rng.choice(WORDS)}{order % 997}@example.com"
-    told = text(rng, characters)
-    asked = f"{told}: the {product} of order {order} is late. Write to {mail}"
+    words = text(rng, characters)
+    asked = f"{words}: the {product} of order {order} is late. Write to {mail}"
     return row(EXTRACT, asked, json.dumps({"product": product, "order": order, "mail": mail}), k)
 
 
@@ -127,44 +136,23 @@ def write_log(path: Path, n: int, characters: int) -> None:
             file.write(json.dumps(made) + "\n")
 
 
-def measured(command: list[str]) -> dict[str, float]:
-    """Run a command; return its seconds and its peak memory."""
-    from time import perf_counter
-
-    start = perf_counter()
-    child = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(child.pid, 0)
-    child.returncode = os.waitstatus_to_exitcode(status)
-    if child.returncode:
-        raise SystemExit(f"{command} failed")
-    return {
-        "wall_s": round(perf_counter() - start, 1),
-        "cpu_s": round(usage.ru_utime + usage.ru_stime, 1),
-        "peak_mib": round(usage.ru_maxrss / 1024, 1),
-    }
-
-
-def size(n: int, characters: int) -> None:
+def size(n: int, characters: int) -> list[dict[str, Any]]:
     """Measure a log of so many rows, and one of a tenth."""
-    found = []
-    for rows in (n // 10, n):
+    rows = []
+    for n_rows in (n // 10, n):
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "log.jsonl"
-            write_log(path, rows, characters)
+            write_log(path, n_rows, characters)
             commands = {
                 "stratos logs": [sys.executable, "-m", "stratos", "logs", str(path)],
                 "+task=logs": [sys.executable, "-c", READ, str(path)],
             }
             for name, command in commands.items():
-                one = {
-                    "rows": rows,
-                    "file_mib": round(path.stat().st_size / 2**20, 1),
-                    "what": name,
-                    **measured(command),
-                }
-                print(json.dumps(one), flush=True)
-                found.append(one)
-    record.keep("logs/size", found, seed=SEED)
+                used = record.measured_process(command)
+                figures = {key: round(used[key], 1) for key in ("wall_s", "cpu_s", "peak_mib")}
+                mib = round(path.stat().st_size / 2**20, 1)
+                rows.append({"rows": n_rows, "file_mib": mib, "what": name, **figures})
+    return rows
 
 
 def answer_of(made: dict[str, Any]) -> dict[str, Any]:
@@ -173,42 +161,28 @@ def answer_of(made: dict[str, Any]) -> dict[str, Any]:
     return message
 
 
-def said_of(made: dict[str, Any]) -> dict[str, Any]:
-    """Return the object that a row's answer is."""
-    said: dict[str, Any] = json.loads(answer_of(made)["content"])
-    return said
+def with_fields(row: dict[str, Any], **changes: Any) -> str:
+    """Return the object that a row's answer is, with some fields changed."""
+    return json.dumps({**json.loads(answer_of(row)["content"]), **changes})
 
 
-SPOILT: dict[str, tuple[Doubt | None, bool, Callable[[dict[str, Any]], str]]] = {
-    # What is done, the check that is to find it (None: no check can), of extractions or labels.
-    "JSON cut off": (Doubt.NO_JSON, True, lambda one: json.dumps(said_of(one))[:-3]),
-    "field renamed": (
-        Doubt.FIELDS,
-        True,
-        lambda one: json.dumps(
-            {"item" if name == "product" else name: v for name, v in said_of(one).items()}
-        ),
-    ),
-    "number as text": (
-        Doubt.TYPES,
-        True,
-        lambda one: json.dumps({**said_of(one), "order": str(said_of(one)["order"])}),
-    ),
-    "wrong number": (
-        Doubt.NOT_SAID,
-        True,
-        lambda one: json.dumps({**said_of(one), "order": said_of(one)["order"] + 7}),
-    ),
-    "refusal": (Doubt.REFUSED, True, lambda one: "I'm sorry, but I can't help with that."),
-    "repeated text": (Doubt.LOOPS, False, lambda one: "positive or negative " * 40),
-    "label misspelled": (Doubt.RARE, False, lambda one: answer_of(one)["content"][:-1]),
-    "another label": (
-        None,
-        False,
-        lambda one: {"positive": "negative", "negative": "neutral", "neutral": "positive"}[
-            answer_of(one)["content"]
-        ],
-    ),
+def order_of(row: dict[str, Any]) -> int:
+    """Return a field of the object that a row's answer is."""
+    order: int = json.loads(answer_of(row)["content"])["order"]
+    return order
+
+
+NEXT_LABEL = {"positive": "negative", "negative": "neutral", "neutral": "positive"}
+SPOILT: dict[str, tuple[bool, Callable[[dict[str, Any]], str]]] = {
+    # Whether it is done to extractions or to labels, and how.
+    "JSON cut off": (True, lambda row: answer_of(row)["content"][:-3]),
+    "field renamed": (True, lambda row: answer_of(row)["content"].replace('"product"', '"item"')),
+    "number as text": (True, lambda row: with_fields(row, order=str(order_of(row)))),
+    "wrong number": (True, lambda row: with_fields(row, order=order_of(row) + 7)),
+    "refusal": (True, lambda row: "I'm sorry, but I can't help with that."),
+    "repeated text": (False, lambda row: "positive or negative " * 40),
+    "label misspelled": (False, lambda row: answer_of(row)["content"][:-1]),
+    "another label": (False, lambda row: NEXT_LABEL[answer_of(row)["content"]]),
 }
 N_PLANTED = 20
 """Texts of each form."""
@@ -238,27 +212,26 @@ HARMLESS = (
 """What is no personal data, also such as looks like some."""
 
 
-def filters(n: int) -> None:
-    """Spoil logs, and count what each check finds."""
-    result = {
-        "logs": [spoilt_log(n, share, seed) for seed, share in enumerate(SHARES, start=1)],
-        "replies": [spoilt_replies(n, share, seed) for seed, share in enumerate(SHARES, start=1)],
+def filters(n: int) -> dict[str, Any]:
+    """Spoil logs, and count what the checks find."""
+    seeds = dict(enumerate(SHARES, start=1))
+    return {
+        "logs": [spoilt_log(n, share, seed) for seed, share in seeds.items()],
+        "replies": [spoilt_replies(n, share, seed) for seed, share in seeds.items()],
         "personal": personal(random.Random(SEED)),
     }
-    print(json.dumps(result, indent=1))
-    record.keep("logs/filters", result, seed=SEED)
 
 
 def spoilt_rows(n: int, share: float, seed: int) -> tuple[list[dict[str, Any]], dict[int, str]]:
-    """Spoil a share of a log in each way; return the rows, and place to kind of those spoilt."""
+    """Spoil a share of a log in each way; return the rows, and the kind of those spoilt."""
     rng = random.Random(seed)
     rows = [(extraction if k % 2 else opinion)(rng, k, 100) for k in range(n)]
     n_each = round(share * n)
     free = {True: [k for k in range(n) if k % 2], False: [k for k in range(n) if not k % 2]}
-    for some in free.values():
-        rng.shuffle(some)
+    for numbers in free.values():
+        rng.shuffle(numbers)
     spoilt: dict[int, str] = {}
-    for name, (_, is_extraction, spoil) in SPOILT.items():
+    for name, (is_extraction, spoil) in SPOILT.items():
         for _ in range(n_each):
             k = free[is_extraction].pop()
             answer_of(rows[k])["content"] = spoil(rows[k])
@@ -280,33 +253,14 @@ def spoilt_rows(n: int, share: float, seed: int) -> tuple[list[dict[str, Any]], 
 def spoilt_log(n: int, share: float, seed: int) -> dict[str, Any]:
     """Spoil a share of a log in each way; return what is found."""
     rows, spoilt = spoilt_rows(n, share, seed)
-    found = found_in(rows)
-    by_kind = []
-    for name, why in [
-        *((name, why) for name, (why, _, _) in SPOILT.items()),
-        (CONTRADICTED, Doubt.CONTRADICTED),
-    ]:
+    doubts = doubts_of(rows)
+    kinds = []
+    for name in (*SPOILT, CONTRADICTED):
         of_kind = {k for k, kind in spoilt.items() if kind == name}
-        by_check = {k for k, reason in found.items() if reason == why}
-        by_kind.append(
-            {
-                "kind": name,
-                "check": None if why is None else why.value,
-                "spoilt": len(of_kind),
-                "found_by_any_check": len(of_kind & set(found)),
-                "found_by_its_check": len(of_kind & by_check),
-                "check_found": len(by_check),
-                "check_found_unspoilt": len(by_check - set(spoilt)),
-            }
+        kinds.append(
+            {"kind": name, "spoilt": len(of_kind), "found_by_any_check": len(of_kind & set(doubts))}
         )
-    return {
-        "share": share,
-        "rows": len(rows),
-        "spoilt": len(spoilt),
-        "found": len(found),
-        "found_unspoilt": len(set(found) - set(spoilt)),
-        "kinds": by_kind,
-    }
+    return {"share": share, "found_unspoilt": len(set(doubts) - set(spoilt)), "kinds": kinds}
 
 
 def spoilt_replies(n: int, share: float, seed: int) -> dict[str, Any]:
@@ -317,73 +271,140 @@ def spoilt_replies(n: int, share: float, seed: int) -> dict[str, Any]:
         row(REPLY, text(rng, 100), REPLIES[form](k, text(rng, 60)), k)
         for k, form in enumerate(forms)
     ]
-    told = {Doubt.REFUSED: "I can't help with that.", Doubt.LOOPS: "we send it and then " * 40}
-    spoilt: dict[int, str] = {}
-    for why, said in told.items():
+    answers = {Doubt.REFUSED: "I can't help with that.", Doubt.LOOPS: "we send it and then " * 40}
+    spoilt: dict[int, Doubt] = {}
+    for doubt, answer in answers.items():
         for k in rng.sample([k for k in range(n) if k not in spoilt], round(share * n)):
-            answer_of(rows[k])["content"] = said
-            spoilt[k] = why
-    found = found_in(rows)
-    wrongly = Counter(forms[k] for k in found if k not in spoilt)
+            answer_of(rows[k])["content"] = answer
+            spoilt[k] = doubt
+    doubts = doubts_of(rows)
     kinds = [
-        {"kind": kind, "check": why.value, "spoilt": round(share * n),
-         "found": sum(found.get(k) == why for k, of in spoilt.items() if of == why)}
-        for kind, why in (("refusal", Doubt.REFUSED), ("repeated text", Doubt.LOOPS))
+        {"kind": kind, "spoilt": round(share * n),
+         "found": sum(doubts.get(k) == doubt for k, of in spoilt.items() if of == doubt)}
+        for kind, doubt in (("refusal", Doubt.REFUSED), ("repeated text", Doubt.LOOPS))
     ]  # fmt: skip
     return {
         "share": share,
         "rows": n,
         "kinds": kinds,
         "unspoilt": Counter(forms),
-        "wrongly": wrongly,
+        "wrongly": Counter(forms[k] for k in doubts if k not in spoilt),
     }
 
 
-def found_in(rows: list[dict[str, Any]]) -> dict[int, Doubt]:
-    """Return the places of the doubtful answers of a log, and why they are."""
+def doubts_of(rows: list[dict[str, Any]]) -> dict[int, Doubt]:
+    """Return the numbers of the doubtful answers of a log, and why they are."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "log.jsonl"
-        path.write_text("".join(f"{json.dumps(one)}\n" for one in rows))
+        path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
         doubtful = LogTask(str(path)).doubtful
-    return {int(one.line.removeprefix("line ")) - 1: why for why, one in doubtful}
+    return {int(row.line.removeprefix("line ")) - 1: doubt for doubt, row in doubtful}
 
 
 def personal(rng: random.Random) -> list[dict[str, Any]]:
     """Plant each form of personal data and each harmless one into texts; count what is found."""
-    found: Counter[tuple[str, str]] = Counter()
-    wrongly: Counter[tuple[str, str]] = Counter()
-    forms = [*((kind, form) for kind, some in PLANTED.items() for form in some)]
-    for kind, form in [*forms, *(("", form) for form in HARMLESS)]:
-        for _ in range(N_PLANTED):
-            kinds = personal_data(f"{text(rng, 100)} {form}, {text(rng, 60)}")
-            found[kind, form] += kind in kinds
-            wrongly.update((other, form) for other in kinds - {kind})
+    kinds_of: dict[str, Counter[str]] = {}
+    forms = {form: kind for kind, some in PLANTED.items() for form in some}
+    for form in (*forms, *HARMLESS):
+        kinds_of[form] = Counter(
+            kind
+            for _ in range(N_PLANTED)
+            for kind in personal_data(f"{text(rng, 100)} {form}, {text(rng, 60)}")
+        )
+    rows = []
+    for kind, planted in PLANTED.items():
+        others = [form for form in kinds_of if form not in planted]
+        rows.append(
+            {
+                "kind": kind,
+                "planted": N_PLANTED * len(planted),
+                "forms": len(planted),
+                "found": sum(kinds_of[form][kind] for form in planted),
+                "missed": [form for form in planted if kinds_of[form][kind] < N_PLANTED],
+                "others": N_PLANTED * len(others),
+                "wrongly": sum(kinds_of[form][kind] for form in others),
+                "mistaken": [form for form in others if kinds_of[form][kind]],
+            }
+        )
+    return rows
+
+
+def learn(log: Path, folder: Path, answers: str, seed: int, tokens: int) -> records.Student:
+    """Learn from a log by the command; return the student."""
+    command = [
+        sys.executable, "-m", "stratos", "+task=logs", f"task.path={log}",
+        f"task.answers={answers}", "teacher=logged_model", "student=stratos_300k", "cloud=local",
+        "stages=[probe,plan,synthesize,distill]", f"trainer.max_tokens={tokens}", f"seed={seed}",
+        f"hydra.run.dir={folder}", f"paths.cache_dir={folder / 'cache'}",
+    ]  # fmt: skip
+    subprocess.run(command, check=True, stdout=sys.stderr)
+    student: records.Student = records.load(folder / "distill.json", None, records.Student)
+    return student
+
+
+def fresh_items() -> list[Item]:
+    """Return requests that no log has, with their right answers."""
+    rng = random.Random(TEST_SEED)
+    rows = [opinion(rng, k, 100) for k in range(N_TEST)]
     return [
-        {
-            "kind": kind,
-            "planted": N_PLANTED * len(some),
-            "forms": len(some),
-            "found": sum(found[kind, form] for form in some),
-            "missed": [form for form in some if found[kind, form] < N_PLANTED],
-            "others": N_PLANTED * (len(forms) - len(some) + len(HARMLESS)),
-            "wrongly": sum(n for (other, _), n in wrongly.items() if other == kind),
-            "mistaken": [form for other, form in wrongly if other == kind],
-        }
-        for kind, some in PLANTED.items()
+        Item(content_id(asked), "first turn", asked, answer_of(row)["content"])
+        for row in rows
+        for asked in [row["request"]["messages"][1]["content"]]
     ]
+
+
+def students_of(n: int, seed: int, tokens: int) -> dict[str, Any]:
+    """Learn from one log both ways, and compare the students."""
+    rows, spoilt = spoilt_rows(n, SHARES[-1], seed)
+    labels = {k: row for k, row in enumerate(rows)
+              if row["request"]["messages"][0]["content"] == SORT}  # fmt: skip
+    right: dict[str, list[bool]] = {}
+    made: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as name:
+        log = Path(name) / "log.jsonl"
+        log.write_text("".join(f"{json.dumps(row)}\n" for row in labels.values()))
+        task, items = LogTask(str(log)), fresh_items()
+        for answers in ("verify", "trust"):
+            student = learn(log, Path(name) / answers, answers, seed, tokens)
+            asked = ask_folder(task, student.path, items, max_new_tokens=16, batch_size=64)
+            right[answers] = [score.exact >= 1 for score in asked.scores]
+            share = wilson(sum(right[answers]), N_TEST)
+            ends = [share.mean, share.low, share.high]
+            made[answers] = {"train_tokens": student.train_tokens, "right": ends}
+        left_out = len(task.doubtful)
+    pairs = Counter(zip(right["verify"], right["trust"], strict=True))
+    return {
+        "seed": seed,
+        "rows": len(labels),
+        "spoilt": sum(k in spoilt for k in labels),
+        "left_out": left_out,
+        **made,
+        "only_filtered": pairs[True, False],
+        "only_raw": pairs[False, True],
+    }
 
 
 def main() -> None:
     """Measure what is asked for."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=["size", "filters"])
+    parser = record.arguments(__doc__)
+    parser.add_argument("measure", choices=["size", "filters", "students"])
     parser.add_argument("--rows", type=int)
     parser.add_argument("--characters", type=int, default=400, help="of a message, about")
-    arguments = parser.parse_args()
-    if arguments.what == "size":
-        size(arguments.rows or 100_000, arguments.characters)
-    else:
-        filters(arguments.rows or 3000)
+    parser.add_argument("--tokens", type=int, default=150_000, help="of a training")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
+    options = parser.parse_args()
+    n, tokens = options.rows or 3000, options.tokens
+    match options.measure:
+        case "size":
+            rows = size(options.rows or 100_000, options.characters)
+            record.finish("logs/size", rows, options, seed=SEED)
+        case "filters":
+            record.finish("logs/filters", filters(n), options, seed=SEED)
+        case "students":
+            runs = [students_of(n, seed, tokens) for seed in options.seeds]
+            result = {"share": SHARES[-1], "n_test": N_TEST, "runs": runs}
+            more = {"student": "stratos_300k"}
+            record.finish(f"logs/students_{tokens // 1000}k", result, options, more=more)
 
 
 if __name__ == "__main__":
