@@ -103,9 +103,9 @@ def show(console: Console, config: Config, records: Mapping[str, Any], ledger: P
     for part in _accuracy(records):
         console.print(part)
     if scorecard := records.get("evaluate"):
-        found = verdict(scorecard)
-        if found is not None:
-            say(found.text, style=_STYLES[found.outcome])
+        judgement = verdict(scorecard)
+        if judgement is not None:
+            say(judgement.text, style=_STYLES[judgement.outcome])
         if scorecard.comparison is not None and (bound := at_least(scorecard.comparison)):
             say(sentence(bound))
     if (missed := missed_limit(config, records)) is not None:
@@ -129,8 +129,8 @@ def show(console: Console, config: Config, records: Mapping[str, Any], ledger: P
     if "report" in records:
         say(f"Report  {records['report'].path}")
     say(f"Records {config.run_dir}")
-    if told := not_worth_serving(config, records):
-        say(told, style=_STYLES["worse"])
+    if refusal := not_worth_serving(config, records):
+        say(refusal, style=_STYLES["worse"])
 
 
 def not_worth_serving(config: Config, records: Mapping[str, Any]) -> str:
@@ -140,16 +140,14 @@ def not_worth_serving(config: Config, records: Mapping[str, Any]) -> str:
     """
     scorecard: Scorecard | None = records.get("evaluate")
     plan: Plan | None = records.get("plan")
-    found = None if scorecard is None else verdict(scorecard)
-    if found is None or not found.against_free or plan is None:
+    judgement = None if scorecard is None else verdict(scorecard)
+    if judgement is None or not judgement.against_free or plan is None:
         return ""
     student = named(config.students, plan.student)
     if student.kind != LM:
         return ""
-    return (
-        f"Do not serve this student: {found.against_free[:1].lower()}{found.against_free[1:]}. "
-        f"{what_may_help(config, student)}"
-    )
+    why = judgement.against_free[:1].lower() + judgement.against_free[1:]
+    return f"Do not serve this student: {why}. {what_may_help(config, student)}"
 
 
 def _worth(config: Config, records: Mapping[str, Any]) -> Worth | None:
@@ -222,10 +220,10 @@ def final_numbers(
         if scorecard.best_baseline is not None:
             numbers["best_baseline"] = scorecard.best_baseline.role
             numbers["best_baseline_p_value"] = scorecard.best_baseline.p_value
-        if (found := verdict(scorecard)) is not None:
-            numbers["beside_baselines"] = found.outcome
-            numbers["beside_baselines_text"] = found.text
-            numbers.setdefault("verdict", found.text)
+        if (judgement := verdict(scorecard)) is not None:
+            numbers["beside_baselines"] = judgement.outcome
+            numbers["beside_baselines_text"] = judgement.text
+            numbers.setdefault("verdict", judgement.text)
         if scorecard.comparison is not None:
             numbers["ratio_at_least"] = scorecard.comparison.ratio_at_least
     for record in records.values():
@@ -274,8 +272,8 @@ def _reserved(row: CostRow) -> str:
     """Say how much of a reserve was spent since the plan was made, and how much was left."""
     if row.reserve is None:
         return "–"
-    left = row.reserve.released_usd
-    released = f", {usd(left)} released" if left else ""
+    released_usd = row.reserve.released_usd
+    released = f", {usd(released_usd)} released" if released_usd else ""
     return f"{usd(row.reserve.spent_usd)} of {usd(row.reserve.usd)}{released}"
 
 
@@ -288,10 +286,10 @@ def _planned(rows: Sequence[PlannedRow]) -> Table:
     table.add_column("")
     for row in rows:
         is_missed = row.outcome == "outside"
-        told = "; ".join(filter(None, (row.said.upper() if is_missed else row.said, row.note)))
+        remark = "; ".join(filter(None, (row.said.upper() if is_missed else row.said, row.note)))
         style = "bold red" if is_missed else None
         between = row.interval_with_width or "–"
-        table.add_row(row.quantity, row.planned, between, row.measured, told, style=style)
+        table.add_row(row.quantity, row.planned, between, row.measured, remark, style=style)
     return table
 
 
@@ -306,24 +304,28 @@ def _accuracy(records: Mapping[str, Any]) -> tuple[str | Table | Text, ...]:
     if scorecard is None:
         if probe is None:
             return ()
-        n_cut = [one.n_truncated for one in probe.asked]
+        n_cut = [teacher.n_truncated for teacher in probe.asked]
         table = _accuracy_table([], any(n_cut))
         for kind in probe.kinds:
             table.add_row(*_cells(kind.student, kind.accuracy, kind.n_rows))
         for baseline in probe.baselines:
             table.add_row(*_score_row(baseline, [], any(n_cut)))
-        for one in probe.asked:
-            at_most = "at most " if one.logged is not None else ""
+        for teacher in probe.asked:
+            at_most = "at most " if teacher.logged is not None else ""
             name, mean, *more = _cells(
-                f"teacher ({one.card.name if at_most else one.teacher})", one.exact, one.n_items
+                f"teacher ({teacher.card.name if at_most else teacher.teacher})",
+                teacher.exact,
+                teacher.n_items,
             )
-            cut = [str(one.n_truncated)] if any(n_cut) else []
+            cut = [str(teacher.n_truncated)] if any(n_cut) else []
             table.add_row(name, f"{at_most}{mean}", *more, *cut)
-        doubtful = [f"teacher ({one.teacher})" for one in probe.asked if one.is_cut_short]
+        doubtful = [
+            f"teacher ({teacher.teacher})" for teacher in probe.asked if teacher.is_cut_short
+        ]
         by = "by cross-validation" if probe.kinds else "on validation items"
         return f"Exact match {by}", table, *_doubts(doubtful)
     scores = [score for role in _ROLES if (score := scorecard.score(role)) is not None]
-    slices = [one.slice for one in scores[-1].rows if one.slice != "all"] if scores else []
+    slices = [row.slice for row in scores[-1].rows if row.slice != "all"] if scores else []
     are_cut = any(score.n_truncated for score in scores)
     table = _accuracy_table(slices, are_cut)
     for score in scores:
@@ -347,24 +349,24 @@ def _lost(deployment: Deployment) -> list[Text]:
     loss = served.loss_points
     # Zero has no sign, whatever rounding makes of it.
     mean, low, high = (f"{round(value, 1) + 0.0:.1f}" for value in (loss.mean, loss.low, loss.high))
-    told = (
+    text = (
         f"As {served.format} the student loses {mean} points (95% interval {low} to {high}) on "
         f"the {counted(served.n_items, 'test item', spec=',')} that this format was asked"
     )
     shown = said_of_format(served)
-    told += f": {shown}." if shown else "."
-    return [Text(told)]
+    text += f": {shown}." if shown else "."
+    return [Text(text)]
 
 
 def _doubts(names: list[str]) -> list[Text]:
     """Say whose accuracy rests on answers of which too many were cut."""
     if not names:
         return []
-    told = (
+    text = (
         f"More than 1 in 20 answers of {' and '.join(names)} were cut short: the accuracy may be "
         "higher than is measured."
     )
-    return [Text(told, style="yellow")]
+    return [Text(text, style="yellow")]
 
 
 def _accuracy_table(slices: list[str], are_cut: bool) -> Table:

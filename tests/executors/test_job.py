@@ -33,7 +33,7 @@ from stratos.executors.job import (
 )
 from stratos.records import Offer, Plan, RoleChoice
 from stratos.run.stages import STAGES
-from stratos.run.stored_config import kept_config
+from stratos.run.stored_config import load_config
 
 GPU = Offer(
     "aws", "us-east-1", "g5.xlarge", "A10G", 1, 4, 16, 24, usd_per_hour=1.0, usd_per_hour_spot=0.4
@@ -185,10 +185,10 @@ def test_a_secret_that_was_typed_is_in_no_file_and_is_asked_for(
     (folder / "hydra.yaml").write_text("hydra: {runtime: {cwd: /}}\n")
     (folder / "config.yaml").write_text("teacher:\n  base_url: http://***@host/v1\n")
     with pytest.raises(StratosError) as refused:
-        kept_config(tmp_path)
+        load_config(tmp_path)
     assert str(refused.value) == snapshot
     (folder / "config.yaml").write_text("teacher:\n  base_url: ${oc.env:MY_URL}\n")
-    assert "${oc.env:MY_URL}" in str(kept_config(tmp_path)._get_node("teacher"))
+    assert "${oc.env:MY_URL}" in str(load_config(tmp_path)._get_node("teacher"))
     (folder / "config.yaml").unlink()
     with pytest.raises(StratosError, match=r"config\.yaml is not there: it is written when a run"):
-        kept_config(tmp_path)
+        load_config(tmp_path)
