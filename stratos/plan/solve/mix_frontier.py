@@ -34,6 +34,10 @@ FEWER_KINDS = 0.05
 another image, another driver and another way to fail."""
 
 
+LEAST_WORK = 1e-5
+"""Servers that a bucket of requests keeps busy at least, in a program."""
+
+
 class Kinds:
     """The servers of one work as arrays: latency, work and caps of each kind."""
 
@@ -263,7 +267,7 @@ class _Search:
     def _best_known(
         self, below: float, places: Ints, max_kinds: float
     ) -> tuple[list[_Mixed | None], Floats]:
-        """Return the cheapest mix that is known for each place, and its dollars, inf without one."""
+        """Return the cheapest known mix for each place, and its dollars, inf without one."""
         fast = [
             mixed for mixed in self.known if mixed.latency_ms < below and mixed.n_kinds <= max_kinds
         ]
@@ -321,7 +325,10 @@ class _Search:
         program = pulp.LpProblem("mix", pulp.LpMinimize)
         servers = [kinds.options[kinds.by_kind[kinds.starts[j]]] for j in useful.tolist()]
         admitted = np.isfinite(work)
-        n, f = add_mix(program, "", servers, kinds.rates, lambda i, b: int(admitted[i, b]))
+        # Less work than that is below what the solver takes for none.
+        least_rates = LEAST_WORK * np.max([o.requests_per_s for o in servers], axis=0)
+        rates = np.maximum(kinds.rates, least_rates).tolist()
+        n, f = add_mix(program, "", servers, rates, lambda i, b: int(admitted[i, b]))
         dollars = pulp.lpSum(float(cost) * n[i] for i, cost in enumerate(usd))
         program.setObjective(dollars)
         if np.isfinite(most_usd):

@@ -81,7 +81,7 @@ def irreplaceable(usd: Floats, rate: Floats, room: Room) -> Ints:
 
 
 def split(work: Floats, counts: Floats) -> Floats | None:
-    """Return the shares of traffic at which neither of two kinds is overrun; None if there are none.
+    """Return the shares of traffic at which neither of two kinds is overrun; None without any.
 
     Args:
         work: servers that a whole bucket keeps busy, by (kind, bucket), inf where it must not go.
