@@ -20,7 +20,7 @@ from stratos.contrib.cascade.threshold import (
 )
 from stratos.core.errors import StratosError
 from stratos.core.intervals import wilson
-from stratos.plan.verdict import DAYS_A_MONTH
+from stratos.plan.payback import DAYS_A_MONTH
 
 _STEP = 0.005
 """By which lower promises are looked into where one is refused."""
