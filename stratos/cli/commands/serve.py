@@ -280,7 +280,7 @@ def _engine_of_format(form: str) -> Engine:
 
 def known_answers(hosted: Hosted) -> KnownAnswers:
     """Ask the known questions; return whether it answers as the evaluation, or its export, did."""
-    n_known = len(hosted.asked)
+    n_known = len(hosted.known)
     n_differing = differing(hosted) if n_known else 0
     n_as_evaluated = hosted.n_as_evaluated
     return KnownAnswers(hosted.bundle, n_known, n_differing, n_as_evaluated, hosted.format)

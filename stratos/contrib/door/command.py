@@ -141,7 +141,7 @@ def _check(host: str, port: int, keys: Mapping[str, str], hosted: Hosted, is_tls
         StratosError: it does not let a question through, or lets one through without a key.
     """
     asked: dict[str, Any] = {
-        "messages": hosted.asked[0].messages if hosted.asked else [
+        "messages": hosted.known[0].messages if hosted.known else [
             {"role": "user", "content": "Hello"}
         ],
         "max_tokens": hosted.max_tokens or 1, "temperature": 0,

@@ -18,7 +18,7 @@ from stratos.core.errors import StratosError
 from stratos.core.formats import percent
 from stratos.core.json_line import add_flag, json_line
 from stratos.core.printable import visible
-from stratos.deploy.bundle_answers import BATCH, answering
+from stratos.deploy.bundle_server import BATCH, answering
 from stratos.deploy.manifest import check_manifest, is_bundle
 from stratos.evaluate.answer_files import KeptAnswer, answers_path, read_answers
 from stratos.models.kinds.base import has_learnt_test
