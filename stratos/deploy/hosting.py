@@ -294,6 +294,38 @@ def differing(hosted: Hosted) -> int:
         ) from error
 
 
+@dataclass(frozen=True)
+class KnownAnswers:
+    """How a hosted student answers the questions whose answers are known."""
+
+    bundle: str
+    n_known: int
+    n_differing: int
+    """Not as they should be."""
+    n_as_evaluated: int
+    format: str = ""
+    """Export that is served; "" for the bundle's own weights."""
+
+    def __str__(self) -> str:
+        n, questions = self.n_as_evaluated, counted(self.n_known, "known question")
+        if not self.n_known:
+            return "Its bundle holds no known answers to compare with."
+        if self.n_differing:
+            before = f"{self.format} when it was exported" if self.format else "the evaluation"
+            return (
+                f"Warning: of {questions}, {counted(self.n_differing, 'answer')} "
+                f"{'is' if self.n_differing == 1 else 'are'} not that of {before}: stratos verify "
+                f"{shlex.quote(self.bundle)} tells whether the bundle is whole."
+            )
+        if not self.format:
+            return f"It answers {questions} as in the evaluation."
+        return (
+            f"It answers {questions} as {self.format} did when it was exported; {n} of "
+            f"{counted(self.n_known, 'answer')} {'is that' if n == 1 else 'are those'} of the "
+            "evaluation."
+        )
+
+
 # How hosted students are: for a terminal, and as JSON for scripts.
 
 

@@ -40,6 +40,7 @@ from stratos.deploy.hosted_server import (
     state_of,
 )
 from stratos.deploy.hosting import (
+    KnownAnswers,
     State,
     keep_hosted,
     prepare,
@@ -51,7 +52,6 @@ from stratos.deploy.manifest import Known, read_known, write_known, write_manife
 from stratos.deploy.server import answers as server_answers
 from stratos.deploy.server import free_port
 from stratos.deploy.stage import make_bundle
-from stratos.deploy.words import KnownAnswers
 from stratos.evaluate.answer_files import read_answers
 from stratos.records import Export, Exports, Interval, ServingSetting
 

@@ -31,10 +31,17 @@ from stratos.deploy.hosted_server import (
     starting,
     state_of,
 )
-from stratos.deploy.hosting import differing, make_room, prepare, standings, start, stop
+from stratos.deploy.hosting import (
+    KnownAnswers,
+    differing,
+    make_room,
+    prepare,
+    standings,
+    start,
+    stop,
+)
 from stratos.deploy.server import HOST, check_free, free_port
 from stratos.deploy.supervisor import supervise
-from stratos.deploy.words import KnownAnswers
 from stratos.records import ServingSetting
 
 
