@@ -238,7 +238,7 @@ def task_of(run_dir: Path | None, asked: Path) -> Config:
     Raises:
         StratosError: there is no run.
     """
-    from stratos.run.kept_config import config_of
+    from stratos.run.stored_config import config_of
 
     if run_dir is None:
         raise StratosError(

@@ -71,7 +71,7 @@ def _serve(told: argparse.Namespace) -> int:
 def _serve_counting(told: argparse.Namespace, run: Path, made: Cascade, meter_path: Path) -> int:
     import uvicorn
 
-    from stratos.run.kept_config import config_of
+    from stratos.run.stored_config import config_of
 
     config = config_of(run)
     bundle, port = run / "bundle", free_port()
