@@ -64,7 +64,7 @@ def stratified(
     groups = answers[first] if labelled else np.zeros_like(answers[first])
     for stratum in _strata(groups, slices[first]):
         if not _fits(split[stratum], *shares):
-            wanted = _wanted(len(stratum), *_counts(split[stratum]), *shares)
+            wanted = _server(len(stratum), *_counts(split[stratum]), *shares)
             nearest = stratum[np.argsort(places[stratum], kind="stable")]
             split[nearest] = TRAIN
             split[nearest[: wanted[0]]] = TEST
@@ -97,14 +97,14 @@ def _strata(answers: NDArray[np.uint64], slices: NDArray[np.uint16]) -> list[NDA
 def _fits(split: NDArray[np.uint8], validation_share: float, test_share: float) -> bool:
     """Return whether no row has to move."""
     counts = _counts(split)
-    return _wanted(len(split), *counts, validation_share, test_share) == counts
+    return _server(len(split), *counts, validation_share, test_share) == counts
 
 
 def _counts(split: NDArray[np.uint8]) -> tuple[int, int]:
     return int((split == TEST).sum()), int((split == VALIDATION).sum())
 
 
-def _wanted(
+def _server(
     n: int, n_test: int, n_validation: int, validation_share: float, test_share: float
 ) -> tuple[int, int]:
     """Return how many of `n` rows are to be tested and to validate, changed as little as can be."""

@@ -110,7 +110,7 @@ class ForkedWorkers(GradientWorkers):
                 shared.copy_(weight)
             weight.data = shared
         # Equal ones: none can go on before the first has made the step with all gradients.
-        own, *of_others = [(place / n, (place + 1) / n) for place in range(n)]
+        own, *of_others = [(k / n, (k + 1) / n) for k in range(n)]
         loader.divide(own)
         self._workers: list[_Worker] = []
         for share in of_others:
@@ -118,10 +118,10 @@ class ForkedWorkers(GradientWorkers):
             part.divide(share)
             gradients = _shared(self._weights)
             ours, theirs = Pipe()
-            others = [ours, *(worker.pipe for worker in self._workers)]
+            pipes = [ours, *(worker.pipe for worker in self._workers)]
             worker = _Worker(0, ours, part, gradients)
             try:
-                worker.pid = self._fork(part, gradients, theirs, others)
+                worker.pid = self._fork(part, gradients, theirs, pipes)
             except OSError as error:  # no process or no memory is left
                 worker.is_alive = False
                 warn(str(NoMoreProcesses(error.strerror or str(error))))
@@ -133,7 +133,7 @@ class ForkedWorkers(GradientWorkers):
         part: PackedLoader,
         gradients: list[Tensor],
         pipe: Connection,
-        others: Sequence[Connection],
+        pipes: Sequence[Connection],
     ) -> int:
         first = os.getpid()
         with warnings.catch_warnings():
@@ -143,7 +143,7 @@ class ForkedWorkers(GradientWorkers):
         if pid:
             return pid
         try:
-            self._work(first, part, gradients, pipe, others)
+            self._work(first, part, gradients, pipe, pipes)
         finally:
             os._exit(0)  # what is to be done at the end is the first process's
 
@@ -153,7 +153,7 @@ class ForkedWorkers(GradientWorkers):
         part: PackedLoader,
         gradients: list[Tensor],
         pipe: Connection,
-        others: Sequence[Connection],
+        pipes: Sequence[Connection],
     ) -> None:
         """Compute what the first process asks for, until it or this process is ended.
 
@@ -163,8 +163,8 @@ class ForkedWorkers(GradientWorkers):
         gc.freeze()  # what was made before the fork is not this process's to finalize
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)  # the first process ends its step, and then this
-        for other in others:  # else their ends would never be noticed
-            other.close()
+        for unused in pipes:  # else their ends would never be noticed
+            unused.close()
         torch.set_num_threads(1)
         for weight, gradient in zip(self._weights, gradients, strict=True):
             weight.grad = gradient

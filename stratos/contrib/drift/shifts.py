@@ -156,29 +156,29 @@ def _part(sample: Sequence[Asked], rng: np.random.Generator) -> list[Asked]:
 
 def _tests(before: Sequence[Asked], now: Sequence[Asked], both: Sequence[Asked]) -> Iterator[_Test]:
     yield _Test(
-        "words of questions", *_words(before, now), _distance([one.question for one in both])
+        "words of questions", *_words(before, now), _distance([answer.question for answer in both])
     )
     for name, text in (("question", attrgetter("question")), ("answer", attrgetter("answer"))):
-        sizes = [len(text(one)) for one in both]
+        sizes = [len(text(answer)) for answer in both]
         yield _Test(f"length of {name}s", _middle(before, text), _middle(now, text), _apart(sizes))
-    unread = [float(one.value is None) for one in both]
+    unread = [float(answer.value is None) for answer in both]
     yield _Test("answers that cannot be read", _unread(before), _unread(now), _more(unread))
-    answers = Counter(one.value for one in both if one.value is not None)
+    answers = Counter(answer.value for answer in both if answer.value is not None)
     if 1 < len(answers) <= _MOST_ANSWERS:
         yield _Test(
             "shares of answers",
             _commonest(before),
             _commonest(now),
-            _chi_squared([one.value or "" for one in both]),
+            _chi_squared([answer.value or "" for answer in both]),
         )
 
 
 def _middle(sample: Sequence[Asked], text: Callable[[Asked], str]) -> str:
-    return f"median {median(len(text(one)) for one in sample):,.0f} characters"
+    return f"median {median(len(text(answer)) for answer in sample):,.0f} characters"
 
 
 def _unread(sample: Sequence[Asked]) -> str:
-    return percent(sum(one.value is None for one in sample) / len(sample))
+    return percent(sum(answer.value is None for answer in sample) / len(sample))
 
 
 def _apart(sizes: Sequence[int]) -> Callable[[Floats], Floats]:
@@ -240,7 +240,7 @@ def _words(before: Sequence[Asked], now: Sequence[Asked]) -> tuple[str, str]:
     """Name the words whose share of questions has fallen, and has risen, most."""
     shares = []
     for sample in (before, now):
-        counts = Counter(word for one in sample for word in set(one.question.lower().split()))
+        counts = Counter(word for answer in sample for word in set(answer.question.lower().split()))
         shares.append({word: n / len(sample) for word, n in counts.items()})
     old, new = shares
     change = {word: new.get(word, 0.0) - old.get(word, 0.0) for word in old.keys() | new.keys()}
@@ -254,7 +254,7 @@ def _words(before: Sequence[Asked], now: Sequence[Asked]) -> tuple[str, str]:
 
 
 def _commonest(sample: Sequence[Asked]) -> str:
-    counts = Counter(one.value for one in sample if one.value is not None)
+    counts = Counter(answer.value for answer in sample if answer.value is not None)
     return ", ".join(
         f"{name} {percent(n / len(sample), 0)}" for name, n in counts.most_common(_SHOWN)
     )
