@@ -53,7 +53,7 @@ class StudentError(StratosError):
 
 
 @dataclass(frozen=True)
-class Said:
+class StudentAnswer:
     """One answer of the student."""
 
     reply: Mapping[str, Any]
@@ -82,7 +82,7 @@ class Judge:
         chat: Sequence[Message],
         max_tokens: int,
         options: Mapping[str, Any] | None = None,
-    ) -> Said:
+    ) -> StudentAnswer:
         """Return the greedy answer with its confidence.
 
         Args:
@@ -114,7 +114,7 @@ class Judge:
             if item is None
             else self.task.refute(item, text) is not None
         )
-        return Said(
+        return StudentAnswer(
             reply, text, -math.inf if is_refuted else confidence, time.perf_counter() - started
         )
 

@@ -260,7 +260,7 @@ class _Fused(torch.autograd.Function):
         seen_NH, factor1_N1, read_NX, x2_NH, seen2_NH, factor2_N1, both_NI, act_NI, *more = more
         inner_NI, saved = more.pop(0), []
         for start, length, n in ctx.kept:
-            saved.append(row_attention.Kept(start, length, tuple(more[:n])))
+            saved.append(row_attention.SavedRows(start, length, tuple(more[:n])))
             del more[:n]
         block: _Block = ctx.block
         heads, dtype = block.heads, block.dtype

@@ -38,7 +38,7 @@ class Heads:
 
 
 @dataclass(frozen=True)
-class Kept:
+class SavedRows:
     """What the backward pass needs of one padded batch."""
 
     start: int
@@ -48,7 +48,7 @@ class Kept:
 
 def forward(
     heads_NX: Tensor, turns_TD: Tensor, documents: Documents, heads: Heads
-) -> tuple[Tensor, list[Kept]]:
+) -> tuple[Tensor, list[SavedRows]]:
     """Rotate queries and keys by their positions, and attend causally within each document.
 
     Args:
@@ -87,14 +87,14 @@ def forward(
             out_MTD = out_1MTD[0]
             tensors = (*half, out_MTD, saved_of_rows)
         outs.append(out_MTD.reshape(-1, width))
-        saved.append(Kept(start, length, tensors))
+        saved.append(SavedRows(start, length, tensors))
         start += size
     out = torch.cat(outs) if len(outs) > 1 else outs[0]
     return out.index_select(0, documents.scatter_index(heads.queries)).view(n, -1), saved
 
 
 def backward(
-    grad_NX: Tensor, turns_TD: Tensor, documents: Documents, heads: Heads, saved: list[Kept]
+    grad_NX: Tensor, turns_TD: Tensor, documents: Documents, heads: Heads, saved: list[SavedRows]
 ) -> Tensor:
     """Return the gradient of `heads_NX`, given that of what was attended to."""
     n, width = len(grad_NX), heads.width

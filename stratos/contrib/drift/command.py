@@ -24,7 +24,7 @@ from pathlib import Path
 import msgspec
 from rich.text import Text
 
-from stratos.contrib.drift.shifts import MOST, Asked, Shift, shifts
+from stratos.contrib.drift.shifts import MOST, Response, Shift, shifts
 from stratos.contrib.logs.messages.conversation import Conversation
 from stratos.contrib.logs.messages.recognised import KNOWN
 from stratos.contrib.logs.messages.turn_rows import Seen, read_conversations, unreadable
@@ -51,7 +51,7 @@ Parse = Callable[[str], str | None]
 """Reads a task's answer out of a text."""
 
 
-def evaluated(run_dir: Path, parse: Parse) -> list[Asked]:
+def evaluated(run_dir: Path, parse: Parse) -> list[Response]:
     """Return the questions of a run's evaluation with its student's answers.
 
     Raises:
@@ -63,16 +63,15 @@ def evaluated(run_dir: Path, parse: Parse) -> list[Asked]:
             f"{run_dir} has no evaluation with answers to compare with. Name the folder of a run "
             "that was evaluated: stratos status lists them."
         )
-    return [
-        Asked(answer.messages[-1]["content"] if answer.messages else answer.question, answer.text,
-              parse(answer.text))
-        for answer in read_answers(run_dir, scorecard)
-    ]  # fmt: skip
+    answers = read_answers(run_dir, scorecard)
+    questions = (a.messages[-1]["content"] if a.messages else a.question for a in answers)
+    pairs = zip(questions, answers, strict=True)
+    return [Response(question, a.text, parse(a.text)) for question, a in pairs]
 
 
 def logged(
     path: str, parse: Parse, messages_key: str | None = None, answer_key: str | None = None
-) -> tuple[list[Asked], int]:
+) -> tuple[list[Response], int]:
     """Return the requests of a log with their answers, and how many rows could not be read.
 
     Raises:
@@ -85,7 +84,7 @@ def logged(
                 index = conversation.answered[-1]
                 answer = conversation.messages[index]["content"]
                 answers.append(
-                    Asked(conversation.messages[index - 1]["content"], answer, parse(answer))
+                    Response(conversation.messages[index - 1]["content"], answer, parse(answer))
                 )
             else:
                 n_wrong += 1
@@ -131,7 +130,7 @@ class Renewal:
 
 
 def renewal(
-    run: Path, task: Task, log: str, live: Sequence[Asked],
+    run: Path, task: Task, log: str, live: Sequence[Response],
     messages_key: str | None, answer_key: str | None,
 ) -> Renewal:  # fmt: skip
     """Plan a new student of the requests of a log.
@@ -169,7 +168,7 @@ def renewal(
     )
 
 
-def unchecked(live: Sequence[Asked]) -> str:
+def unchecked(live: Sequence[Response]) -> str:
     """Say that the answers of a log are no labels."""
     n_unread = sum(answer.value is None for answer in live)
     unread = f", and {n_unread:,} of them cannot be read" if n_unread else ""
@@ -199,7 +198,7 @@ def _placed(override: str) -> str:
     return f"{key}={absolute(value)}" if key.lstrip("+") in _PATHS and value else override
 
 
-def _write_questions(path: Path, key: str, live: Iterable[Asked]) -> None:
+def _write_questions(path: Path, key: str, live: Iterable[Response]) -> None:
     questions = dict.fromkeys(answer.question for answer in live)
     path.parent.mkdir(exist_ok=True)
     write_atomically(

@@ -41,7 +41,7 @@ _SHOWN = 5
 
 
 @dataclass(frozen=True)
-class Asked:
+class Response:
     """A request with its answer."""
 
     question: str
@@ -73,7 +73,7 @@ class _Test:
 
 
 def shifts(
-    before: Sequence[Asked], now: Sequence[Asked], alpha: float, seed: int = 0
+    before: Sequence[Response], now: Sequence[Response], alpha: float, seed: int = 0
 ) -> list[Shift]:
     """Compare a sample of live requests with those of the evaluation.
 
@@ -148,13 +148,17 @@ def _dealt(n_before: int, n_now: int, n: int, rng: np.random.Generator) -> Itera
         yield live
 
 
-def _part(sample: Sequence[Asked], rng: np.random.Generator) -> list[Asked]:
+def _part(sample: Sequence[Response], rng: np.random.Generator) -> list[Response]:
     if len(sample) <= MOST:
         return list(sample)
     return [sample[i] for i in np.sort(rng.choice(len(sample), MOST, replace=False)).tolist()]
 
 
-def _tests(before: Sequence[Asked], now: Sequence[Asked], both: Sequence[Asked]) -> Iterator[_Test]:
+def _tests(
+    before: Sequence[Response],
+    now: Sequence[Response],
+    both: Sequence[Response],
+) -> Iterator[_Test]:
     yield _Test(
         "words of questions", *_words(before, now), _distance([answer.question for answer in both])
     )
@@ -173,11 +177,11 @@ def _tests(before: Sequence[Asked], now: Sequence[Asked], both: Sequence[Asked])
         )
 
 
-def _middle(sample: Sequence[Asked], text: Callable[[Asked], str]) -> str:
+def _middle(sample: Sequence[Response], text: Callable[[Response], str]) -> str:
     return f"median {median(len(text(answer)) for answer in sample):,.0f} characters"
 
 
-def _unread(sample: Sequence[Asked]) -> str:
+def _unread(sample: Sequence[Response]) -> str:
     return percent(sum(answer.value is None for answer in sample) / len(sample))
 
 
@@ -236,7 +240,7 @@ def _distance(texts: Sequence[str]) -> Callable[[Floats], Floats]:
     return statistic
 
 
-def _words(before: Sequence[Asked], now: Sequence[Asked]) -> tuple[str, str]:
+def _words(before: Sequence[Response], now: Sequence[Response]) -> tuple[str, str]:
     """Name the words whose share of questions has fallen, and has risen, most."""
     shares = []
     for sample in (before, now):
@@ -246,14 +250,14 @@ def _words(before: Sequence[Asked], now: Sequence[Asked]) -> tuple[str, str]:
     change = {word: new.get(word, 0.0) - old.get(word, 0.0) for word in old.keys() | new.keys()}
     ordered = sorted(change, key=lambda word: (change[word], word))
 
-    def said(words: Sequence[str], shares: dict[str, float]) -> str:
+    def listed(words: Sequence[str], shares: dict[str, float]) -> str:
         return ", ".join(f"{word} {percent(shares.get(word, 0.0), 0)}" for word in words)
 
     moved = [*ordered[: _SHOWN - 2], *ordered[-(_SHOWN - 2) :]]
-    return said(moved, old), said(moved, new)
+    return listed(moved, old), listed(moved, new)
 
 
-def _commonest(sample: Sequence[Asked]) -> str:
+def _commonest(sample: Sequence[Response]) -> str:
     counts = Counter(answer.value for answer in sample if answer.value is not None)
     return ", ".join(
         f"{name} {percent(n / len(sample), 0)}" for name, n in counts.most_common(_SHOWN)

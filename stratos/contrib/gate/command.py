@@ -302,7 +302,7 @@ def run(args: argparse.Namespace) -> int:
         }
         print(json_line(plain))
     else:
-        print(visible(said(counts, outcome, frozen, test)))
+        print(visible(verdict_text(counts, outcome, frozen, test)))
     return PASSED if is_passed else WORSE
 
 
@@ -336,7 +336,7 @@ def compare(
     return counts, "open"
 
 
-def said(counts: Counts, outcome: Outcome, frozen: Frozen, test: BettingTest) -> str:
+def verdict_text(counts: Counts, outcome: Outcome, frozen: Frozen, test: BettingTest) -> str:
     """Say the verdict with the numbers that decide it."""
     n, points = counts.n, f"{100 * test.delta:g} points"
     sure = percent(1 - test.alpha, 0)

@@ -344,7 +344,7 @@ def survey(
             n_characters -= known.n_kept_characters
             known.add(row, keeps=n_characters < _CHARACTERS_KEPT)
             n_characters += known.n_kept_characters
-            alike.add(row.asked)
+            alike.add(row.user_text)
             of.append(places.setdefault(id, len(places)))
     _count_copies(facts, places, of, alike)
     return Survey(path, seen, _grouped(facts), broken.listing(), unanswered.listing(), len(of))

@@ -104,7 +104,7 @@ class Attempt:
         return self.folder / f"{self.id}.log"
 
     @property
-    def wanted(self) -> Path:
+    def marker(self) -> Path:
         """A file that is there for as long as the job is to run."""
         return self.folder / f"{self.id}.wanted"
 
@@ -115,7 +115,7 @@ class Attempt:
     @property
     def is_wanted(self) -> bool:
         """Return whether the job is to run."""
-        return self.wanted.exists()
+        return self.marker.exists()
 
     @property
     def began_at(self) -> float | None:
@@ -128,16 +128,16 @@ class Attempt:
     def want(self) -> None:
         """Write down that the job is to run."""
         self.log.touch()
-        self.wanted.touch()
+        self.marker.touch()
 
     def revoke(self) -> None:
         """Take back that it is: where it waits, it ends when it starts."""
-        self.wanted.unlink(missing_ok=True)
+        self.marker.unlink(missing_ok=True)
 
     def script(self, command: tuple[str, ...], ask: Ask) -> str:
         """Return what Ray runs: the command, where the node can, and it still is to."""
         log, variables, began = (
-            shlex.quote(str(path)) for path in (self.log, self.wanted, self._began)
+            shlex.quote(str(path)) for path in (self.log, self.marker, self._began)
         )
         # Ray sets it to the CPUs that were asked for, which were nobody's choice.
         threads = ["unset OMP_NUM_THREADS"] if ask.is_any_cpu else []
@@ -292,7 +292,7 @@ class Ray(Executor):
         """
         try:
             cluster = self._connect()
-            facts = cluster.told(f"/api/jobs/{job.id}")
+            facts = cluster.get(f"/api/jobs/{job.id}")
         except (OSError, StratosError) as error:
             return Status(State.UNKNOWN, f"Ray does not answer ({error})")
         if facts is None:
@@ -359,7 +359,7 @@ class Ray(Executor):
         if began is None:
             return [] if last.log.exists() else None
         try:
-            facts = self._connect().told(f"/api/jobs/{last.id}") or {}
+            facts = self._connect().get(f"/api/jobs/{last.id}") or {}
         except (OSError, StratosError):
             facts = {}
         if facts.get("status") == "RUNNING":
@@ -500,7 +500,7 @@ def _is_active(cluster: Dashboard, spec: JobSpec, known: Attempt) -> bool:
         StratosError: Ray does not say.
     """
     try:
-        facts = cluster.told(f"/api/jobs/{known.id}")
+        facts = cluster.get(f"/api/jobs/{known.id}")
     except OSError as error:
         raise StratosError(
             f"{spec.stage}: Ray does not say how the job {known.id} stands ({error}). Give the "
@@ -518,7 +518,7 @@ def _is_ending(cluster: Dashboard, known: Attempt) -> bool:
     Raises:
         OSError: the cluster does not answer.
     """
-    facts = cluster.told(f"/api/jobs/{known.id}")
+    facts = cluster.get(f"/api/jobs/{known.id}")
     if facts is None or facts["status"] != "RUNNING":
         return False
     _stop(cluster, known.id)

@@ -66,7 +66,7 @@ class Dashboard:
     def __init__(self, address: str, client: Any) -> None:
         self.address, self.client = address, client
 
-    def told(self, path: str) -> dict[str, Any] | None:
+    def get(self, path: str) -> dict[str, Any] | None:
         """Return what the dashboard answers; None where there is no such thing.
 
         Raises:
@@ -89,7 +89,7 @@ class Dashboard:
         Raises:
             OSError: the dashboard does not answer.
         """
-        facts = self.told("/api/v0/nodes?detail=1&limit=10000&timeout=30") or {}
+        facts = self.get("/api/v0/nodes?detail=1&limit=10000&timeout=30") or {}
         try:
             listed = facts["data"]["result"]["result"]
             alive = [
@@ -108,7 +108,7 @@ class Dashboard:
         """Return the GiB of the smallest GPU of each node, by its id; what is not told, lacks."""
         memory = {}
         try:
-            facts = self.told("/nodes?view=summary") or {}
+            facts = self.get("/nodes?view=summary") or {}
             for entry in facts["data"]["summary"]:
                 sizes = [float(gpu["memoryTotal"]) for gpu in entry.get("gpus") or ()]
                 if sizes:
@@ -120,7 +120,7 @@ class Dashboard:
     def in_use(self) -> dict[str, tuple[float, float]]:
         """Return how much of each resource is in use, and of how much; what is not told, lacks."""
         try:
-            facts = self.told("/api/cluster_status") or {}
+            facts = self.get("/api/cluster_status") or {}
             usage = facts["data"]["clusterStatus"]["loadMetricsReport"]["usage"]
             return {name: (float(used), float(whole)) for name, (used, whole) in usage.items()}
         except (OSError, KeyError, TypeError, ValueError):  # as another version tells it
@@ -147,7 +147,7 @@ def connect(address: str | None, setting: str = "cloud.ray_address") -> Dashboar
         )
     try:
         dashboard = Dashboard(url, _client(url.rstrip("/")))
-        facts = dashboard.told("/api/version") or {}
+        facts = dashboard.get("/api/version") or {}
         version = str(facts.get("ray_version", ""))
         if (numbers := re.match(r"(\d+)\.(\d+)", version)) is None:
             raise OSError("what answers there is no Ray")

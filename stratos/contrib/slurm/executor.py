@@ -287,7 +287,7 @@ class Slurm(Executor):
 
     def status(self, job: Job) -> Status:
         """Return how a job stands."""
-        facts = slurm_queue.told(job.id, job.spec.name)
+        facts = slurm_queue.job_facts(job.id, job.spec.name)
         if facts is None:
             return Status(State.UNKNOWN, "SLURM does not answer")
         if not facts:
@@ -340,7 +340,7 @@ class Slurm(Executor):
 
     def held(self, job: Job) -> list[tuple[float, float]] | None:
         """Return when a job held its nodes, as accounting knows it, else the controller."""
-        return slurm_queue.held(job.spec.name, job.id)
+        return slurm_queue.running_spans(job.spec.name, job.id)
 
     def _active(self, spec: JobSpec) -> str | None:
         """Return the job of a name that waits or runs; None if none does.
@@ -360,7 +360,7 @@ class Slurm(Executor):
         id = id or started.id_of(spec.name)
         if not id or any(id == queued_id for queued_id, _ in queued):
             return None
-        facts = slurm_queue.told(id, spec.name)
+        facts = slurm_queue.job_facts(id, spec.name)
         if facts is None:
             raise silent(spec.name)
         if not facts or facts.get("JobState") == "COMPLETING":

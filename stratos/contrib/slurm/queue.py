@@ -49,7 +49,7 @@ def listed(name: str, *options: str) -> list[tuple[str, str]] | None:
     return [(job[1], job[2]) for job in lines if job is not None]
 
 
-def told(id: str, name: str) -> dict[str, str] | None:
+def job_facts(id: str, name: str) -> dict[str, str] | None:
     """Return what SLURM knows of a job, by its own names of the fields; {} where it knows none.
 
     Args:
@@ -113,7 +113,7 @@ def is_over(facts: Mapping[str, str]) -> bool:
     return ended is not None and time.time() > ended + _REQUEUES_S
 
 
-def held(name: str, id: str) -> list[tuple[float, float]] | None:
+def running_spans(name: str, id: str) -> list[tuple[float, float]] | None:
     """Return when a job held its nodes: begin and end of each time, in seconds since the epoch.
 
     Args:
@@ -143,7 +143,7 @@ def _held_by_accounting(id: str, name: str) -> list[tuple[float, float]] | None:
 
 def _held_by_controller(id: str, name: str) -> list[tuple[float, float]] | None:
     """Return the last time that a job ran, which is all that the controller keeps."""
-    known = told(id, name)
+    known = job_facts(id, name)
     if not known:
         return None
     span = _span(known.get("StartTime", ""), known.get("EndTime", ""))
@@ -211,13 +211,13 @@ def expected_waits(shares: Sequence[Share]) -> tuple[dict[tuple[str, str], float
     """
     until = time.monotonic() + _ASKED_S
 
-    def asked(share: Share) -> float | None:
+    def wait_of(share: Share) -> float | None:
         remaining_s = until - time.monotonic()
         return expected_start(_arguments(share), remaining_s) if remaining_s > 0 else None
 
     few = list(shares)[:_MOST_ASKED]
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        seconds = dict(zip(((share.partition, share.name) for share in few), pool.map(asked, few),
+        seconds = dict(zip(((share.partition, share.name) for share in few), pool.map(wait_of, few),
                            strict=True))  # fmt: skip
     hours = {key: wait_s / 3600 for key, wait_s in seconds.items() if wait_s is not None}
     why = ""

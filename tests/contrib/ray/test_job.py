@@ -177,7 +177,7 @@ def test_ray_knows_when_a_job_ran(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     os.utime(one.log, (AT + 30, AT + 30))
 
     class Answers:
-        def told(self, path: str) -> dict[str, object]:
+        def get(self, path: str) -> dict[str, object]:
             assert path == f"/api/jobs/{one.id}"
             return {"status": "SUCCEEDED", "end_time": (AT + 53) * 1000}
 

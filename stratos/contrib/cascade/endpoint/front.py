@@ -27,7 +27,13 @@ from starlette.routing import Route
 from stratos.contrib.cascade.endpoint.escalate import Escalator, UnavailableError, Why
 from stratos.contrib.cascade.endpoint.made import ALONE, Meter
 from stratos.contrib.cascade.record import Escalation
-from stratos.contrib.cascade.threshold import Judge, Said, StudentError, bared, is_escalated
+from stratos.contrib.cascade.threshold import (
+    Judge,
+    StudentAnswer,
+    StudentError,
+    bared,
+    is_escalated,
+)
 from stratos.deploy.engines.chat_ids import first_stop
 from stratos.deploy.engines.chat_request import chat_of, parsed
 from stratos.deploy.engines.http_api import (
@@ -49,7 +55,7 @@ _NOT_SERVED = ("logprobs", "top_logprobs", "logit_bias", "tools", "functions")
 
 
 @dataclass(frozen=True)
-class Asked:
+class ChatQuestion:
     """A request that a cascade answers."""
 
     messages: list[Message]
@@ -62,7 +68,7 @@ class Asked:
     """Whether a stream ends with the tokens that it took."""
 
 
-def asked_of(body: Mapping[str, Any], model: str) -> Asked:
+def asked_of(body: Mapping[str, Any], model: str) -> ChatQuestion:
     """Return what a request asks for.
 
     Args:
@@ -99,7 +105,7 @@ def asked_of(body: Mapping[str, Any], model: str) -> Asked:
     messages: list[Message] = [
         {"role": message["role"], "content": message["content"]} for message in chat
     ]
-    return Asked(
+    return ChatQuestion(
         messages, _stops(body.get("stop")), limit, bool(stream),
         bool(how and how.get("include_usage")),
     )  # fmt: skip
@@ -120,7 +126,7 @@ def _stops(value: Any) -> list[str]:
 _STATUS = {Why.RATE_LIMITED: 429, Why.TIMEOUT: 504}
 
 
-def completion_of(answer: Said, name: str) -> dict[str, Any]:
+def completion_of(answer: StudentAnswer, name: str) -> dict[str, Any]:
     """Return the student's answer without how likely it found its tokens."""
     choices = [
         {key: value for key, value in choice.items() if key != "logprobs"}
@@ -290,7 +296,7 @@ class _Front:
             message = f"The cascade could not answer ({type(error).__name__})."
             return api_error(500, message)
 
-    async def _judged(self, request: Request, question: Asked) -> Response:
+    async def _judged(self, request: Request, question: ChatQuestion) -> Response:
 
         answered = await unless_gone(request, self._answered(question))
         if answered is None:
@@ -314,7 +320,9 @@ class _Front:
                 raise StudentError(503, b"", why) from error
         return replace(judge, model=self._model)
 
-    async def _answered(self, question: Asked) -> tuple[dict[str, Any], dict[str, str]] | Response:
+    async def _answered(
+        self, question: ChatQuestion
+    ) -> tuple[dict[str, Any], dict[str, str]] | Response:
         """Ask the student, and the teacher if need be; return a completion and its headers."""
         cascading, counters = self._cascading, self._meter.counters
         counters.requests += 1
@@ -346,7 +354,7 @@ class _Front:
             return messages
         return chat(self._cascading.task, item, self._cascading.endpoint.prompt)
 
-    def _by_teacher(self, answer: Answer, question: Asked) -> dict[str, Any]:
+    def _by_teacher(self, answer: Answer, question: ChatQuestion) -> dict[str, Any]:
         """Return the teacher's answer as a completion, in the form that the student's have."""
         cascading, text = self._cascading, answer.text
         item = cascading.task.asked(question.messages)

@@ -39,7 +39,7 @@ _KEPT_DAYS = 62
 
 
 @dataclass
-class Kept:
+class Spent:
     """What lies in the file."""
 
     usd_by_day: dict[str, float] = field(default_factory=dict)
@@ -252,19 +252,19 @@ def counted_elsewhere(bundle: Path) -> str:
     )
 
 
-def read_kept(path: Path) -> Kept:
+def read_kept(path: Path) -> Spent:
     """Return what is kept; nothing where there is no file.
 
     Raises:
         StratosError: it cannot be read: a limit could not be held without it.
     """
     try:
-        spent = msgspec.json.decode(path.read_bytes(), type=Kept)
+        spent = msgspec.json.decode(path.read_bytes(), type=Spent)
         amounts = (*spent.usd_by_day.values(), spent.usd_open, spent.overrun.extra_input_tokens)
         if min(amounts) < 0 or spent.overrun.output_factor < 1:
             raise ValueError("an amount in it is negative")
     except FileNotFoundError:
-        return Kept()
+        return Spent()
     except (OSError, ValueError) as error:
         raise StratosError(
             f"{path}, which counts the dollars of the cascade's teacher, cannot be read ({error}). "

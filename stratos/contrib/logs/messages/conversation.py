@@ -117,7 +117,7 @@ class Conversation:
         return first["content"] if first["role"] == "system" else ""
 
     @property
-    def asked(self) -> str:
+    def user_text(self) -> str:
         """Everything that the user wrote, a line for each message."""
         return "\n".join(
             message["content"] for message in self.messages if message["role"] == "user"

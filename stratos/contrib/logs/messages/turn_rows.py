@@ -353,7 +353,9 @@ class TurnReader:
         )
         coded = ((content[0], _encode(content)) for content in contents)
         answers = beginnings(coded, "assistant")
-        number = self.alike.add(conversation.asked, answers, session_of(conversation.about.session))
+        number = self.alike.add(
+            conversation.user_text, answers, session_of(conversation.about.session)
+        )
         self.n_conversations += 1
         is_own = conversation.system == self.system
         is_dated = (
