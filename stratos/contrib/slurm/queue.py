@@ -98,7 +98,7 @@ def waiting(job: Job, facts: Mapping[str, str]) -> str:
     start = "" if when is None else f", expected to start {datetime.fromtimestamp(when):%H:%M}"
     reason = facts.get("Reason", "None")
     why = "" if reason == "None" else f" ({reason})"
-    return f"{job.place} waits in the queue of {partition}{why}{rank}{start}"
+    return f"{job.label} waits in the queue of {partition}{why}{rank}{start}"
 
 
 def signal_of(code: str) -> int | None:

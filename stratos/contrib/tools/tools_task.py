@@ -29,8 +29,8 @@ from stratos.contrib.tools.drawn_requests import Draws, Injected, gives_away, wo
 from stratos.contrib.tools.signatures import grammar_of, question_of, request_in, tools_in
 from stratos.contrib.tools.tool_rows import Families, Names, ToolRowReader
 from stratos.contrib.tools.words import NotRecovered
-from stratos.core.counted import listed
 from stratos.core.errors import ConfigError
+from stratos.core.formats import listed
 from stratos.core.reasons import Reason
 from stratos.tasks.answers import AnswerText, nearest_by_words
 from stratos.tasks.base import Item, Message, Score

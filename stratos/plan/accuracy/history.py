@@ -66,7 +66,7 @@ def history_for(config: Config, run_dir: Path) -> tuple[CardRun, ...]:
 
 def recipe_of(config: Config) -> str:
     """Return a digest of what a past run must share with this config to speak for it."""
-    wanted = [_server(config, student) for student in config.students]
+    wanted = [_wanted(config, student) for student in config.students]
     return hashlib.sha256(repr([asdict(one) for one in wanted]).encode()).hexdigest()
 
 
@@ -80,7 +80,7 @@ def read_history(
         config: the run that is planned.
         exclude: folder of that run, which is left out.
     """
-    wanted = {student.name: _server(config, student) for student in config.students}
+    wanted = {student.name: _wanted(config, student) for student in config.students}
     itself = None if exclude is None else exclude.resolve()
     found: dict[tuple[str, str], list[tuple[str, str, CardRun]]] = defaultdict(list)
     for folder in (path for root in folders for path in _run_folders(root)):
@@ -237,7 +237,7 @@ class _Recipe:
         return [name for name, one in other.strategies.items() if one == settings]
 
 
-def _server(config: Config, student: StudentConfig) -> _Recipe:
+def _wanted(config: Config, student: StudentConfig) -> _Recipe:
     plain = config.plain
     return _Recipe(
         task=plain.get("task"),
