@@ -6,7 +6,7 @@ EXTENSION = Extension(
     commands={
         "cascade": Command(
             "which answers a student leaves to its teacher, for a promised accuracy",
-            "stratos.contrib.cascade.command",
+            "stratos.contrib.cascade.verdict",
             rank=1,
             failure=2,
         ),

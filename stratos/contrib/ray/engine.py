@@ -28,7 +28,7 @@ from typing import Any, TypeVar, cast
 from typing_extensions import override
 
 import stratos
-from stratos.contrib.ray.words import RayNotInstalled
+from stratos.contrib.ray.nodes import RayNotInstalled
 from stratos.core.context import Engine, in_chunks
 from stratos.core.digest import is_users_own
 from stratos.core.errors import StratosError

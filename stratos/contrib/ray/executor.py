@@ -25,10 +25,10 @@ from stratos.contrib.ray.nodes import (
     GPU_TYPE,
     VARIABLE,
     Dashboard,
+    Unreachable,
     connect,
     shares_of_cluster,
 )
-from stratos.contrib.ray.words import Unreachable
 from stratos.core.atomic_files import write_atomically
 from stratos.core.errors import StratosError
 from stratos.core.formats import duration

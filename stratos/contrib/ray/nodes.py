@@ -15,7 +15,25 @@ from stratos.catalog.cluster import Cluster
 from stratos.core import extras
 from stratos.core.errors import StratosError
 from stratos.core.process import without
+from stratos.core.reasons import Reason
 from stratos.core.shares import Share, shares_of_node, together
+
+
+class RayNotInstalled(Reason):
+    """Ray cannot be imported."""
+
+    def __str__(self) -> str:
+        return f"synthesize.engine=ray: Ray is not installed. Type: {extras.install('ray')}"
+
+
+class Unreachable(Reason):
+    """No job can be submitted to the cluster."""
+
+    error: str
+    """What it lacks, with what to type."""
+
+    says = "executor=ray: {error} Or type executor=here."
+
 
 CLOUD = "ray"
 """Cloud of the offers that are nodes of Ray."""

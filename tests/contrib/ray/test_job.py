@@ -13,7 +13,7 @@ from syrupy.assertion import SnapshotAssertion
 
 from stratos.contrib.ray import nodes as ray_nodes
 from stratos.contrib.ray.executor import NO_FOLDER, NO_PYTHON, Ask, Ray, attempts, next_attempt
-from stratos.contrib.ray.words import Unreachable
+from stratos.contrib.ray.nodes import Unreachable
 from stratos.core import extras
 from stratos.core.errors import StratosError
 from stratos.core.shares import Share

@@ -27,10 +27,9 @@ from syrupy.assertion import SnapshotAssertion
 from stratos.contrib.skypilot import executor as sky_check
 from stratos.contrib.skypilot import executor as skypilot
 from stratos.contrib.skypilot.cluster import Cluster, Unreachable
-from stratos.contrib.skypilot.executor import SkyPilot, pack
+from stratos.contrib.skypilot.executor import NoCloud, NoPrice, NoSky, OldSky, SkyPilot, pack
 from stratos.contrib.skypilot.follow import rules
 from stratos.contrib.skypilot.task import Server, cluster_name, install, script_of, task_of
-from stratos.contrib.skypilot.words import NoCloud, NoPrice, NoSky, OldSky
 from stratos.core.errors import CapacityError, StratosError
 from stratos.core.extras import pins, write_wheel
 from stratos.executors import submission
