@@ -176,7 +176,7 @@ class AnswerForms:
             )
         # As in the evaluation: what a grammar cannot say makes it wider, unless asked to be strict.
         is_strict = named.get("strict") is True
-        schema = {**schema, "x-guidance": {"lenient": not is_strict}}
+        schema = {**dict[str, Any](schema), "x-guidance": {"lenient": not is_strict}}
         if problem := why_no_grammar(json.dumps(schema)):
             raise ValueError(f"response_format: the schema is refused: {problem}")
         return {"json_schema": schema}
