@@ -161,7 +161,9 @@ class AnswerForms:
         if form == {"type": "text"}:
             return {}
         named = form.get("json_schema") if form.get("type") == "json_schema" else {}
-        schema = {"type": "object"} if form.get("type") == "json_object" else None
+        schema: dict[str, Any] | None = (
+            {"type": "object"} if form.get("type") == "json_object" else None
+        )
         if isinstance(named, Mapping) and isinstance(named.get("schema"), Mapping):
             schema = named["schema"]
         if schema is None or not isinstance(named, Mapping):
