@@ -1,6 +1,6 @@
 """Reading and cleaning of catalogs, against reading alone as SkyPilot does (`pandas.read_csv`).
 
-    python benchmarks/catalog/speed.py [--catalog '../shared/catalog/*/vms.csv'] [--rows N] [--runs N]
+    python benchmarks/catalog/speed.py [--catalog 'FOLDER/*/vms.csv'] [--rows N] [--runs N]
 
 SkyPilot 0.14.1 reads a catalog with `pandas.read_csv(file)` (`LazyDataFrame` in its
 sky/catalog/common.py) and cleans nothing. Each measurement is a process of its own: CPU seconds

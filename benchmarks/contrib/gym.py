@@ -1,7 +1,7 @@
 """Many tasks of reasoning-gym through the main command, each on a few CPU minutes.
 
     nice python benchmarks/contrib/gym.py --tasks 40 --cpu-minutes 10
-    python benchmarks/contrib/gym.py --choose     chooses, and prints which are taken and why others are not
+    python benchmarks/contrib/gym.py --choose     chooses, and prints which are taken
 
 Each task is one command, `python -m stratos +task=reasoning_gym task.name=… cloud=local`, from
 probe to load test: a teacher that runs offline, a pilot, a student of random weights, injection.

@@ -1,6 +1,6 @@
 """How far the metric of tool calls agrees with the checker of the package bfcl-eval.
 
-    python benchmarks/contrib/tools.py                        fetches the wheel with pip download --no-deps
+    python benchmarks/contrib/tools.py    fetches the wheel with pip download --no-deps
     python benchmarks/contrib/tools.py --wheel bfcl_eval-….whl
 
 The wheel is unpacked, not installed: its pins are old. Its data is Apache-2.0. Of each single-turn

@@ -142,7 +142,8 @@ def clients_of(measured: dict[str, Any]) -> dict[str, dict[str, Any]]:
 def reverse() -> str:
     """How fast Mahjong items are made answer first."""
     return (
-        "`benchmarks/tasks/mahjong_engine.py`: {items_per_s_a_core:,.0f} verified items a second on one "
+        "`benchmarks/tasks/mahjong_engine.py`: {items_per_s_a_core:,.0f} verified items a second "
+        "on one "
         "core (target 2,000), {refused} rejected; the engine and the package `mahjong` agree on "
         "{agree:,} of {hands:,} hands".format_map(result("mahjong_engine"))
         + f" ({source('mahjong_engine')})."

@@ -17,9 +17,8 @@ def _scale(cases: Any) -> Iterator[Row]:
     yield (
         "plan over 90,000 real catalog rows × 12 students × 8 teachers, cold cache, warm cache "
         "(`benchmarks/planner/scale.py`)",
-        "{real-cold[total]:.1f}, {real-warm[total]:.1f} CPU s; {real-warm[peak MiB]} MiB".format_map(
-            cases
-        ),
+        "{real-cold[total]:.1f}, {real-warm[total]:.1f} CPU s; "
+        "{real-warm[peak MiB]} MiB".format_map(cases),
         "10, 2 s",
     )
     yield (

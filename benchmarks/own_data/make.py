@@ -175,12 +175,12 @@ def sums(seed: int = 0) -> list[dict[str, str]]:
             (
                 (f"{name} has {a} {thing} and buys {b} boxes of {c} {thing} each. How many {thing} "
                  f"does {name} have now?", a + b * c),
-                (f"{name} has {b} times as many {thing} as {friend}, who has {c}. How many {thing} do "
-                 "they have together?", b * c + c),
+                (f"{name} has {b} times as many {thing} as {friend}, who has {c}. How many {thing} "
+                 "do they have together?", b * c + c),
                 (f"{name} shares {b * c} {thing} equally among {b} friends and then gives each "
                  f"{a} more. How many {thing} does each friend get?", c + a),
-                (f"There are {a + c} {thing} in a box. {name} takes {c} and {friend} puts in {b}. How "
-                 f"many {thing} are in the box now?", a + b),
+                (f"There are {a + c} {thing} in a box. {name} takes {c} and {friend} puts in {b}. "
+                 f"How many {thing} are in the box now?", a + b),
                 (f"{name} saves {b} {thing} a day for {c} days and loses {min(a, b * c)} of them. "
                  f"How many {thing} are left?", b * c - min(a, b * c)),
             )

@@ -104,7 +104,7 @@ DECODERS: dict[str, Callable[..., Answers]] = {
 def compared(
     model: Any, tokenizer: Any, chats: Chats, size: int, options: argparse.Namespace
 ) -> dict[str, Any]:
-    """Answer by all decoders in turns; return CPU microseconds a token, ratios and equal answers."""
+    """Answer by all decoders in turns; return CPU µs a token, ratios and equal answers."""
     rounds: list[dict[str, float]] = []
     texts: dict[str, list[str]] = {}
     n_tokens = 0

@@ -27,7 +27,7 @@ from stratos.executors.job import (
 )
 from stratos.ledger import reserves
 from stratos.plan.option import list_prices
-from stratos.plan.until_report import sent_back_gb
+from stratos.plan.schedule import sent_back_gb
 from stratos.records import Plan, Student
 from stratos.run import resume
 from stratos.run.resume import Stage
