@@ -20,7 +20,6 @@ from stratos.executors.job import (
     PLANNED,
     ROLE_OF,
     Returns,
-    fewer_nodes,
     has_server,
     job_spec,
     offer_of,
@@ -189,8 +188,6 @@ def made_by_job(state: RunState, stage: Stage[T], mark: str, context: Context) -
         else cache_for(state.config, stage.name, state.records.get("distill")),
         returns=returns_of(state.config, stage.name, state.plan),
     )
-    if (fewer := fewer_nodes(state.plan, spec, executor)) is not None:
-        context.warn(f"{stage.name}: {fewer}")
     longest = deadline if executor.max_pending_hours is None else executor.max_pending_hours
     run_there(Handover(executor, spec, mark, state.inputs_now(stage), longest), context)
     stored = _found_late(stage, folder)
