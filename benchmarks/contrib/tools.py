@@ -1,6 +1,6 @@
 """How far the metric of tool calls agrees with the checker of the package bfcl-eval.
 
-    python benchmarks/contrib/tools.py                        fetches the wheel with pip download --no-deps
+    python benchmarks/contrib/tools.py --keep          fetches the wheel by pip download --no-deps
     python benchmarks/contrib/tools.py --wheel bfcl_eval-….whl
 
 The wheel is unpacked, not installed: its pins are old. Its data is Apache-2.0. Of each single-turn
@@ -13,7 +13,6 @@ arguments are source code of these languages.
 
 from __future__ import annotations
 
-import argparse
 import copy
 import json
 import random
@@ -30,7 +29,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from record import keep
+import record
 
 from stratos.contrib.tools.calls import Call, is_right, why_invalid
 from stratos.contrib.tools.signatures import Tool, tools_of
@@ -43,22 +42,6 @@ MOST_VARIANTS = 500
 MODEL = "none"
 OMITTED = ""
 """What the package writes for an argument that may be left out."""
-
-
-def main() -> None:
-    """Compare the two, and keep the result."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--wheel", type=Path)
-    told = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        wheel = told.wheel or fetched(Path(folder))
-        with zipfile.ZipFile(wheel) as archive:
-            archive.extractall(folder)
-        sys.path.insert(0, folder)
-        found = compared(Path(folder) / "bfcl_eval" / "data")
-    keep("tools", found, seed=0, more={"wheel": wheel.name})
-    print(json.dumps({key: found[key] for key in ("n_items", "n_judged", "n_agreed")}, indent=1))
-    print(json.dumps(found["kinds"], indent=1))
 
 
 def fetched(folder: Path) -> Path:
@@ -83,10 +66,10 @@ def checker() -> Any:
     def judge(functions: Any, calls: list[Call], truth: Any, category: str) -> tuple[bool, str]:
         output = [{call.name: copy.deepcopy(call.arguments)} for call in calls]
         try:
-            said = ast_checker(functions, output, truth, Language.PYTHON, category, MODEL)
+            verdict = ast_checker(functions, output, truth, Language.PYTHON, category, MODEL)
         except Exception as error:  # what it does not foresee
             return False, f"raises {type(error).__name__}"
-        return bool(said["valid"]), str(said.get("error_type", ""))
+        return bool(verdict["valid"]), str(verdict.get("error_type", ""))
 
     return judge
 
@@ -111,7 +94,7 @@ def compared(data: Path) -> dict[str, Any]:
                 refused.append({"id": row["id"], "why": str(error)})
                 continue
             truth = truths[row["id"]]
-            gold = [gold_of(one) for one in truth]
+            gold = [gold_of(call) for call in truth]
             for change, calls in changed(gold, tools, rng):
                 ours = is_right(calls, gold, tools, ordered=False)
                 theirs, error = judge(row["function"], calls, truth, category)
@@ -158,9 +141,9 @@ def spelled_out(value: Any) -> Iterator[Any]:
     if isinstance(value, dict):
         for chosen in product(*value.values()):
             pairs = zip(value, chosen, strict=True)
-            yield {key: one for key, one in pairs if one != OMITTED}
-    elif isinstance(value, list) and value and all(isinstance(one, dict) for one in value):
-        yield from map(list, product(*(list(spelled_out(one)) for one in value)))
+            yield {key: value for key, value in pairs if value != OMITTED}
+    elif isinstance(value, list) and value and all(isinstance(part, dict) for part in value):
+        yield from map(list, product(*(list(spelled_out(part)) for part in value)))
     else:
         yield value
 
@@ -177,24 +160,26 @@ def changed(
         yield "a call less", plain[1:]
         yield "other order", plain[::-1]
     by_name = {tool.name: tool for tool in tools}
-    place = rng.randrange(len(plain))
-    call, wanted = plain[place], gold[place]
+    number = rng.randrange(len(plain))
+    call, right = plain[number], gold[number]
 
-    def other(
-        what: str, arguments: dict[str, Any], name: str = call.name
+    def changed_call(
+        change: str, arguments: dict[str, Any], name: str = call.name
     ) -> tuple[str, list[Call]]:
-        return what, [*plain[:place], Call(name, arguments), *plain[place + 1 :]]
+        return change, [*plain[:number], Call(name, arguments), *plain[number + 1 :]]
 
-    yield other("another tool", call.arguments, f"{call.name}_2")
-    yield other("one argument more", {**call.arguments, "not_there": 1})
+    yield changed_call("another tool", call.arguments, f"{call.name}_2")
+    yield changed_call("one argument more", {**call.arguments, "not_there": 1})
     for name, value in call.arguments.items():
-        rest = {key: one for key, one in call.arguments.items() if key != name}
+        rest = {key: v for key, v in call.arguments.items() if key != name}
         is_needed = name in by_name[call.name].required if call.name in by_name else True
-        yield other("a required argument less" if is_needed else "an optional argument less", rest)
-        for one in wanted.accept.get(name, ())[:5]:
-            yield other("another right value", {**call.arguments, name: one})
-        for what, one in changes_of(value):
-            yield other(what, {**call.arguments, name: one})
+        yield changed_call(
+            "a required argument less" if is_needed else "an optional argument less", rest
+        )
+        for accepted in right.accept.get(name, ())[:5]:
+            yield changed_call("another right value", {**call.arguments, name: accepted})
+        for change, other_value in changes_of(value):
+            yield changed_call(change, {**call.arguments, name: other_value})
 
 
 def changes_of(value: Any) -> Iterator[tuple[str, Any]]:
@@ -229,6 +214,20 @@ def kind_of(ours: bool, change: str, error: str, calls: list[Call], tools: Any) 
     more = f", which {error}" if error.startswith("raises") else ""
     why = "" if ours or not why_invalid(calls, tools) else ", against the tool's schema"
     return f"{who}: {change}{why}{more}"
+
+
+def main() -> None:
+    """Compare the two."""
+    parser = record.arguments(__doc__)
+    parser.add_argument("--wheel", type=Path)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        wheel = options.wheel or fetched(Path(folder))
+        with zipfile.ZipFile(wheel) as archive:
+            archive.extractall(folder)
+        sys.path.insert(0, folder)
+        result = compared(Path(folder) / "bfcl_eval" / "data")
+    record.finish("tools", result, options, seed=0, more={"wheel": wheel.name})
 
 
 if __name__ == "__main__":

@@ -11,15 +11,12 @@ outlive it are waited for and counted. A share is that of the trainings in `resu
 
 from __future__ import annotations
 
-import argparse
 import ctypes
-import json
 import os
 import resource
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from statistics import median
 
@@ -29,7 +26,7 @@ import record
 
 from stratos.distill.monitor import LOG_EVERY
 
-ROOT = Path(__file__).parents[2]
+TESTS = record.ROOT / "tests"
 LOGGERS = {
     "none": {},
     "csv": {"csv": True},
@@ -81,7 +78,7 @@ def cpu_s(logger: dict[str, bool], *, seconds: float = 0.0, points: int = 0) -> 
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     with tempfile.TemporaryDirectory() as folder:
         code = CHILD.format(
-            tests=str(ROOT / "tests"), report=str(ROOT / "tests" / "report"), folder=folder,
+            tests=str(TESTS), report=str(TESTS / "report"), folder=folder,
             logger=logger, seconds=seconds, points=points,
         )  # fmt: skip
         env = {**os.environ, "WANDB_MODE": "offline", "OMP_NUM_THREADS": "1"}
@@ -95,40 +92,46 @@ def cpu_s(logger: dict[str, bool], *, seconds: float = 0.0, points: int = 0) -> 
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
+def measured(minutes: float) -> dict[str, dict[str, float]]:
+    """Return the CPU seconds of each logger: at the least, over minutes, and with many points."""
+    return {
+        name: {
+            "fixed": cpu_s(logger),
+            "long": cpu_s(logger, seconds=60 * minutes),
+            "many": cpu_s(logger, points=POINTS),
+        }
+        for name, logger in LOGGERS.items()
+    }
+
+
 def main() -> None:
-    """Measure, and keep."""
-    parser = argparse.ArgumentParser()
+    """Measure, and work out the share of two trainings."""
+    parser = record.arguments(__doc__)
     parser.add_argument("--minutes", type=float, default=2.0)
     parser.add_argument("--rounds", type=int, default=3)
-    told = parser.parse_args()
+    options = parser.parse_args()
     ctypes.CDLL(None).prctl(_SUBREAPER, 1, 0, 0, 0)
-    found: dict[str, list[dict[str, float]]] = {name: [] for name in LOGGERS}
-    for _ in range(told.rounds):
-        for name, logger in LOGGERS.items():
-            began = time.monotonic()
-            fixed = cpu_s(logger)
-            long = cpu_s(logger, seconds=60 * told.minutes)
-            many = cpu_s(logger, points=POINTS)
-            found[name].append({"fixed": fixed, "long": long, "many": many})
-            print(f"{name}: {found[name][-1]} in {time.monotonic() - began:.0f} s", flush=True)
-    cost = {name: {part: median(one[part] for one in rows) for part in rows[0]}
-            for name, rows in found.items()}  # fmt: skip
-    none = cost.pop("none")
+    rounds = [measured(options.minutes) for _ in range(options.rounds)]
+
+    def cost(name: str, part: str) -> float:
+        return median(costs[name][part] - costs["none"][part] for costs in rounds)
+
     rows = []
-    for name, one in cost.items():
-        fixed = one["fixed"] - none["fixed"]
-        minute = (one["long"] - none["long"] - fixed) / told.minutes
-        point_ms = 1000 * (one["many"] - none["many"] - fixed) / POINTS
-        row = {"logger": name, "fixed_s": fixed, "minute_s": minute, "point_ms": point_ms}
+    for name in LOGGERS:
+        fixed = cost(name, "fixed")
+        minute = (cost(name, "long") - fixed) / options.minutes
+        point_s = (cost(name, "many") - fixed) / POINTS
+        shares = {}
         for student in STUDENTS:
-            kept = json.loads((record.RESULTS / "students" / f"{student}.json").read_text())
-            training = kept["result"]
-            n_points, minutes = training["best_step"] / LOG_EVERY, training["train_seconds"] / 60
-            added = fixed + minute * minutes + point_ms * n_points / 1000
-            row[student] = added / training["train_cpu_seconds"]
-        rows.append(row)
-    record.keep("tracking", {"points": POINTS, "minutes": told.minutes, "rows": rows,
-                             "measured": found})  # fmt: skip
+            training = record.load(f"students/{student}")["result"]
+            added = fixed + minute * training["train_seconds"] / 60
+            added += point_s * training["best_step"] / LOG_EVERY
+            shares[student] = added / training["train_cpu_seconds"]
+        if name != "none":
+            rows.append({"logger": name, "fixed_s": fixed, "minute_s": minute,
+                         "point_ms": 1000 * point_s, **shares})  # fmt: skip
+    result = {"points": POINTS, "minutes": options.minutes, "rows": rows, "rounds": rounds}
+    record.finish("tracking", result, options)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Variants of GSM8K's training rows: how many rows give some, how fast, and what they look like.
 
     python benchmarks/tasks/variants.py --data gsm8k --show 40 > read_me.txt
-    python benchmarks/tasks/variants.py --data gsm8k --read 40 --right 40 --sensible 39
+    python benchmarks/tasks/variants.py --data gsm8k --read 40 --right 40 --sensible 39 --keep
 
 Every training row is traced once, and `--n` variants are drawn. With `--show`, as many of the first
 5,000 are printed, chosen by the seed, for somebody to read; what the reader found goes into the
@@ -12,7 +12,6 @@ github.com/openai/grade-school-math in one folder.
 
 from __future__ import annotations
 
-import argparse
 import random
 import sys
 import time
@@ -55,7 +54,7 @@ def measured(task: MathTask, seed: int) -> dict[str, object]:
     started = time.process_time()
     n_made = sum(1 for _ in task.reverse(task.n_drawn, seed))
     cpu_s = time.process_time() - started
-    alone = Exchanged(task.verify, frozenset(form_of(one.question) for one in task.held_out()))
+    alone = Exchanged(task.verify, frozenset(form_of(item.question) for item in task.held_out()))
     rows = task.items("train", task.n_train, seed)
     n_with = sum(1 for row in rows for _ in alone.draw([row], 1, seed))
     without = {reason.removeprefix(_NO_VARIANT): n for reason, n in alone.left_out.items()}
@@ -63,7 +62,7 @@ def measured(task: MathTask, seed: int) -> dict[str, object]:
     return {
         "n_rows": len(rows),
         "n_rows_with_variants": n_with,
-        "rows_without": dict(sorted(without.items(), key=lambda one: -one[1])),
+        "rows_without": dict(sorted(without.items(), key=lambda pair: -pair[1])),
         "n_made": n_made,
         "cpu_s": round(cpu_s, 2),
         "made_per_cpu_s": round(n_made / cpu_s, 1),
@@ -72,20 +71,21 @@ def measured(task: MathTask, seed: int) -> dict[str, object]:
 
 def main() -> None:
     """Show variants, or measure and keep the result."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = record.arguments(__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--n", type=int, default=20_000)
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--show", type=int, default=0)
     for name in ("read", "right", "sensible"):
         parser.add_argument(f"--{name}", type=int, default=0)
-    given = parser.parse_args()
-    task = task_of(given.data, given.n)
-    if given.show:
-        show(task, given.show, given.seed)
+    options = parser.parse_args()
+    task = task_of(options.data, options.n)
+    if options.show:
+        show(task, options.show, options.seed)
         return
-    read = {"n": given.read, "n_right": given.right, "n_sensible": given.sensible}
-    record.keep("gsm8k_variants", measured(task, given.seed) | {"read": read}, seed=given.seed)
+    read = {"n": options.read, "n_right": options.right, "n_sensible": options.sensible}
+    result = measured(task, options.seed) | {"read": read}
+    record.finish("gsm8k_variants", result, options, seed=options.seed)
 
 
 if __name__ == "__main__":
