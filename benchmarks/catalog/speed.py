@@ -1,23 +1,22 @@
 """Reading and cleaning of catalogs, against reading alone as SkyPilot does (`pandas.read_csv`).
 
-    python benchmarks/catalog/speed.py [--catalog '../shared/catalog/*/vms.csv'] [--rows N] [--runs N]
+    python benchmarks/catalog/speed.py [--catalog '../shared/catalog/*/vms.csv'] [--rows N] --keep
 
 SkyPilot 0.14.1 reads a catalog with `pandas.read_csv(file)` (`LazyDataFrame` in its
 sky/catalog/common.py) and cleans nothing. Each measurement is a process of its own: CPU seconds
 (user and system), the interpreter and its imports included, and the peak of its memory. The
-commands are run in turn; printed are medians, and the median of the ratio run by run, which holds
-on a busy machine. The synthetic catalog has `--rows` offers of five clouds, all different, half of
-them with GPUs.
+commands are run in turn; kept are medians, and the median of the ratio run by run, which holds on a
+busy machine. The synthetic catalog has `--rows` offers of five clouds, all different, half of them
+with GPUs.
 """
 
 from __future__ import annotations
 
-import argparse
+import csv
 import os
-import platform
 import random
+import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 from glob import glob
@@ -26,9 +25,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from record import keep
-
-ROOT = Path(__file__).parents[2]
+import record
 
 THEIRS = """
 import sys, pandas
@@ -42,114 +39,91 @@ from stratos.config import CloudConfig
 cache = Path(sys.argv[1]) if sys.argv[1] else None
 print(len(load_catalog(CloudConfig(catalog=tuple(sys.argv[2:])), cache_dir=cache).table))
 """
+CLOUDS = ("aws", "azure", "lambda", "nebius", "runpod")
 GPUS = (("T4", 16), ("L4", 24), ("A10G", 24), ("A100", 40), ("A100-80GB", 80), ("H100", 80))
+COLUMNS = (
+    "InstanceType", "AcceleratorName", "AcceleratorCount", "vCPUs", "MemoryGiB", "GpuInfo", "Price",
+    "SpotPrice", "Region", "AvailabilityZone",
+)  # fmt: skip
 
 
 def synthetic(folder: Path, n_rows: int) -> list[str]:
     """Write <cloud>/vms.csv of five clouds with `n_rows` different offers; return the files."""
-    rng = random.Random(0)
-    clouds = ("aws", "azure", "lambda", "nebius", "runpod")
-    files = []
-    for cloud in clouds:
+    rng, files = random.Random(0), []
+    for cloud in CLOUDS:
         path = folder / cloud / "vms.csv"
         path.parent.mkdir(parents=True)
-        with path.open("w") as file:
-            file.write(
-                "InstanceType,AcceleratorName,AcceleratorCount,vCPUs,MemoryGiB,GpuInfo,Price,"
-                "SpotPrice,Region,AvailabilityZone\n"
-            )
-            for row in range(n_rows // len(clouds)):
-                region, vcpus = f"region-{row % 100}", 2 ** rng.randrange(1, 8)
-                gpu, info, count = "", "", ""
-                if row // 100 % 2:
-                    (gpu, gib), n = rng.choice(GPUS), 2 ** rng.randrange(4)
-                    count = str(float(n))
-                    info = (
-                        f"\"{{'Gpus': [{{'Name': '{gpu}', 'Manufacturer': 'NVIDIA', 'Count': {n}, "
-                        f"'MemoryInfo': {{'SizeInMiB': {gib * 1024}}}}}], "
-                        f"'TotalGpuMemoryInMiB': {gib * 1024 * n}}}\""
-                    )
-                price = rng.uniform(0.05, 90)
-                spot = f"{price * rng.uniform(0.1, 0.9):.5f}" if row % 3 else ""
-                file.write(
-                    f"type-{row // 100},{gpu},{count},{vcpus}.0,{vcpus * rng.choice((2, 4, 8))}.0,"
-                    f"{info},{price:.5f},{spot},{region},{region}a\n"
-                )
+        with path.open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(COLUMNS)
+            writer.writerows(offer(rng, number) for number in range(n_rows // len(CLOUDS)))
         files.append(str(path))
     return files
 
 
-def measure(code: str, *arguments: str) -> tuple[float, float, int]:
-    """Return CPU seconds, peak MiB and the printed number of a process that must succeed."""
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    with subprocess.Popen(
-        [sys.executable, "-c", code, *arguments],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        text=True,
-        env=environment,
-    ) as process:
-        assert process.stdout is not None
-        output = process.stdout.read()
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise SystemExit(f"a measured process failed with {process.returncode}")
-    return usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, int(output)
+def offer(rng: random.Random, number: int) -> tuple[Any, ...]:
+    """Return a row: 100 regions of each instance type, every other type with GPUs."""
+    region, vcpus = f"region-{number % 100}", 2.0 ** rng.randrange(1, 8)
+    gpu, info, count = "", "", ""
+    if number // 100 % 2:
+        (gpu, gib), n = rng.choice(GPUS), 2 ** rng.randrange(4)
+        count = str(float(n))
+        memory = {"MemoryInfo": {"SizeInMiB": gib * 1024}}
+        gpus = [{"Name": gpu, "Manufacturer": "NVIDIA", "Count": n, **memory}]
+        info = str({"Gpus": gpus, "TotalGpuMemoryInMiB": gib * 1024 * n})
+    price = rng.uniform(0.05, 90)
+    spot = f"{price * rng.uniform(0.1, 0.9):.5f}" if number % 3 else ""
+    memory_gib = vcpus * rng.choice((2, 4, 8))
+    return (f"type-{number // 100}", gpu, count, vcpus, memory_gib, info, f"{price:.5f}", spot,
+            region, f"{region}a")  # fmt: skip
 
 
-def compare(title: str, files: list[str], runs: int, folder: Path) -> dict[str, Any]:
-    """Print what reading these files takes, theirs and ours; return it."""
-    rows = measure(THEIRS, *files)[2]
-    megabytes = sum(Path(file).stat().st_size for file in files) / 1e6
-    print(f"{title}: {rows:,} rows in {len(files)} files, {megabytes:.1f} MB")
-    cache = str(folder)
-    measured: dict[str, list[tuple[float, float, int]]] = {}
+def used(code: str, *words: str) -> dict[str, Any]:
+    """Return CPU seconds, peak MiB and the printed number of rows of a process."""
+    env = os.environ | {"OMP_NUM_THREADS": "1"}
+    return record.measured_process([sys.executable, "-c", code, *words], cwd=record.ROOT, env=env)
+
+
+def compare(files: list[str], runs: int, cache: Path) -> dict[str, Any]:
+    """Return what reading these files takes, theirs and ours."""
+    cases = {
+        "pandas.read_csv": (THEIRS, files),
+        "read + clean": (OURS, ["", *files]),
+        "read + clean + keep": (OURS, [str(cache), *files]),
+        "from the cache": (OURS, [str(cache), *files]),
+    }
+    rounds = []
     for _ in range(runs):
-        for entry in glob(f"{cache}/catalogs/*"):
-            os.unlink(entry)
-        for name, code, arguments in (
-            ("pandas.read_csv", THEIRS, files),
-            ("read + clean", OURS, ["", *files]),
-            ("read + clean + keep", OURS, [cache, *files]),
-            ("from the cache", OURS, [cache, *files]),
-        ):
-            measured.setdefault(name, []).append(measure(code, *arguments))
-    theirs = [cpu for cpu, _, _ in measured["pandas.read_csv"]]
-    found: dict[str, Any] = {"rows": rows, "megabytes": megabytes, "runs": measured}
-    for name, samples in measured.items():
-        cpu = statistics.median(cpu for cpu, _, _ in samples)
-        ratio = statistics.median(s[0] / t for s, t in zip(samples, theirs, strict=True))
-        peak = max(peak for _, peak, _ in samples)
-        found[name] = {"cpu_s": cpu, "ratio": ratio, "peak_mib": peak}
-        print(
-            f"  {name:20} {cpu:6.2f} CPU s   {ratio:5.2f} x   peak {peak:5.0f} MiB   "
-            f"{samples[0][2]:,} {'rows' if name.startswith('pandas') else 'offers'}"
-        )
-    return found
+        shutil.rmtree(cache / "catalogs", ignore_errors=True)
+        rounds.append({name: used(code, *words) for name, (code, words) in cases.items()})
+
+    def figures(name: str) -> dict[str, float]:
+        ratios = [row[name]["cpu_s"] / row["pandas.read_csv"]["cpu_s"] for row in rounds]
+        return {
+            "cpu_s": statistics.median(row[name]["cpu_s"] for row in rounds),
+            "ratio": statistics.median(ratios),
+            "peak_mib": max(row[name]["peak_mib"] for row in rounds),
+        }
+
+    n_rows = int(rounds[0]["pandas.read_csv"]["printed"])
+    return {"rows": n_rows, **{name: figures(name) for name in cases}}
 
 
 def main() -> None:
-    """Measure in turn."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Measure the real catalogs, where there are some, and a synthetic one."""
+    parser = record.arguments(__doc__)
     parser.add_argument("--catalog", default="../shared/catalog/*/vms.csv")
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--keep", action="store_true", help="write benchmarks/results")
-    arguments = parser.parse_args()
-    print(f"{platform.platform()}, {os.cpu_count()} CPUs, Python {platform.python_version()}")
-    real = sorted(glob(str(ROOT / arguments.catalog)))
+    options = parser.parse_args()
+    result = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        found = {}
-        if real:
-            found["real"] = compare("real", real, arguments.runs, folder / "cache")
-        else:
-            print(f"real: there is nothing at {arguments.catalog}")
-        files = synthetic(folder / "synthetic", arguments.rows)
-        found["synthetic"] = compare("synthetic", files, arguments.runs, folder / "cache")
-    if arguments.keep:
-        keep("catalog", found, seed=0)
+        if real := sorted(glob(str(record.ROOT / options.catalog))):
+            result["real"] = compare(real, options.runs, folder / "cache")
+        files = synthetic(folder / "synthetic", options.rows)
+        result["synthetic"] = compare(files, options.runs, folder / "cache")
+    record.finish("catalog", result, options, seed=0)
 
 
 if __name__ == "__main__":
