@@ -154,23 +154,6 @@ def gains() -> str:
     )
 
 
-def catalog() -> str:
-    """Reading and cleaning of catalogs."""
-    rows = columns(
-        [
-            {"title": f"{kind['rows']:,} {which} rows: {name}", **case}
-            for which, kind in result("catalog").items()
-            for name, case in kind.items()
-            if isinstance(case, dict) and "cpu_s" in case
-        ],
-        ("", "{title}"),
-        ("CPU s", "{cpu_s:.2f}"),
-        ("against pandas", "{ratio:.2f}"),
-        ("peak MiB", "{peak_mib:.0f}"),
-    )
-    return f"{rows}\n\n{source('catalog')}."
-
-
 def constants() -> str:
     """The constants that ship."""
     train, serve = fitted().training, fitted().inference
@@ -312,7 +295,6 @@ BLOCKS = {
     "planner_scale": scale,
     "planner_peers": peers,
     "planner_gains": gains,
-    "catalog": catalog,
     "estimate_constants": constants,
     "estimate_training_errors": training_errors,
     "estimate_first_token_errors": partial(serving_errors, "first_token"),

@@ -149,21 +149,6 @@ def reverse() -> str:
     )
 
 
-def tracking() -> str:
-    """CPU seconds that each logger adds, and their share of two trainings; noise is nothing."""
-    rows = result("tracking")["rows"]
-    students = [name for name in rows[0] if name.startswith("stratos_")]
-    lines = columns(
-        [{k: v if isinstance(v, str) else max(0.0, v) for k, v in row.items()} for row in rows],
-        ("loggers", "{logger}"),
-        ("start and end, CPU s", "{fixed_s:.2f}"),
-        ("a minute, CPU s", "{minute_s:.2f}"),
-        ("a point, CPU ms", "{point_ms:.2f}"),
-        *((f"share of the training {name}", f"{{{name}:.1%}}") for name in students),
-    )
-    return f"{lines}\n\n{source('tracking')}; `benchmarks/product/tracking.py`."
-
-
 def house() -> str:
     """The size of the code, and how long its tests take."""
     sizes, tests = result("house")["sizes"], result("house")["tests"]
@@ -193,7 +178,6 @@ BLOCKS = {
     "attack_tried": attack,
     "throughput": throughput,
     "reverse": reverse,
-    "tracking": tracking,
     "house": house,
     **_of_results(),
 }

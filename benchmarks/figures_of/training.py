@@ -242,37 +242,6 @@ def _right(exact: dict[str, Any]) -> str:
     return f"{exact['right']}/{exact['of']} = {exact['right'] / exact['of']:.1%} ({low}–{high})"
 
 
-def own_data() -> str:
-    """Student, best baseline and prediction of each small task, one command each."""
-    names = sorted(path.stem for path in (record.RESULTS / "own_data").glob("*.json"))
-    records = {name: record.load(f"own_data/{name}") for name in names}
-    outcomes = {"better": "better", "worse": "worse", "open": "no significant difference"}
-    rows = columns(
-        [{"name": name, **kept["result"]} for name, kept in records.items()],
-        ("task", "{name}"),
-        ("student", "{student}, {strategy}"),
-        ("exact", "{scores[student][exact]:.1%} of {scores[student][n_items]}"),
-        ("best baseline", "{best_baseline[exact]:.1%}, {best_baseline[name]}"),
-        ("", lambda row: outcomes[row["outcome"]]),
-        ("predicted", lambda row: _planned(row["planned_accuracy"])),
-        ("CPU min", "{cpu_minutes:.1f}"),
-        ("min", "{minutes:.1f}"),
-    )
-    kept = next(iter(records.values()))
-    loads = [row["load_average"] for row in records.values()]
-    return (
-        f"{rows}\n\n{machine(kept)}, {kept['date']}, with other work: load of {min(loads):.0f} to "
-        f"{max(loads):.0f}."
-    )
-
-
-def _planned(accuracy: dict[str, Any]) -> str:
-    if not accuracy["is_known"]:
-        return "unknown"
-    outcome = "missed" if accuracy["outcome"] == "outside" else "held"
-    return "{mean:.0%} ({low:.0%}–{high:.0%})".format_map(accuracy) + f", {outcome}"
-
-
 BLOCKS = {
     "divergences": divergences,
     "step": step,
@@ -283,5 +252,4 @@ BLOCKS = {
     "students": students,
     "ablation": ablation,
     "gsm8k": gsm8k,
-    "own_data": own_data,
 }
