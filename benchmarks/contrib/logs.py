@@ -68,9 +68,9 @@ OPINIONS = {
 }
 
 
-def row(system: str, asked: str, answer: str, k: int) -> dict[str, Any]:
+def row(system: str, question: str, answer: str, k: int) -> dict[str, Any]:
     """Return a logged request with its answer."""
-    messages = [{"role": "system", "content": system}, {"role": "user", "content": asked}]
+    messages = [{"role": "system", "content": system}, {"role": "user", "content": question}]
     choice = {"index": 0, "finish_reason": "stop"}
     return {
         "created": START_S + STEP_S * k,
@@ -79,7 +79,7 @@ def row(system: str, asked: str, answer: str, k: int) -> dict[str, Any]:
             "model": "gpt-4o-2024-08-06",
             "choices": [{**choice, "message": {"role": "assistant", "content": answer}}],
             "usage": {
-                "prompt_tokens": (len(system) + len(asked)) // 4,
+                "prompt_tokens": (len(system) + len(question)) // 4,
                 "completion_tokens": len(answer) // 4 + 1,
             },
         },
@@ -91,15 +91,15 @@ def extraction(rng: random.Random, k: int, characters: int) -> dict[str, Any]:
     product, order = rng.choice(PRODUCTS), rng.randrange(10**5, 10**7)
     mail = f"{rng.choice(WORDS)}{order % 997}@example.com"
     words = text(rng, characters)
-    asked = f"{words}: the {product} of order {order} is late. Write to {mail}"
-    return row(EXTRACT, asked, json.dumps({"product": product, "order": order, "mail": mail}), k)
+    question = f"{words}: the {product} of order {order} is late. Write to {mail}"
+    return row(EXTRACT, question, json.dumps({"product": product, "order": order, "mail": mail}), k)
 
 
 def opinion(rng: random.Random, k: int, characters: int) -> dict[str, Any]:
     """Return a row whose answer is a label."""
     label = rng.choice(tuple(OPINIONS))
-    asked = f"{text(rng, characters)}, and {rng.choice(OPINIONS[label])}"
-    return row(SORT, asked, label, k)
+    question = f"{text(rng, characters)}, and {rng.choice(OPINIONS[label])}"
+    return row(SORT, question, label, k)
 
 
 def text(rng: random.Random, characters: int) -> str:
@@ -265,7 +265,7 @@ def personal(rng: random.Random) -> list[dict[str, Any]]:
         )
     rows = []
     for kind, planted in PLANTED.items():
-        others = [form for form in kinds_of if form not in planted]
+        unlike = [form for form in kinds_of if form not in planted]
         rows.append(
             {
                 "kind": kind,
@@ -273,9 +273,9 @@ def personal(rng: random.Random) -> list[dict[str, Any]]:
                 "forms": len(planted),
                 "found": sum(kinds_of[form][kind] for form in planted),
                 "missed": [form for form in planted if kinds_of[form][kind] < N_PLANTED],
-                "others": N_PLANTED * len(others),
-                "wrongly": sum(kinds_of[form][kind] for form in others),
-                "mistaken": [form for form in others if kinds_of[form][kind]],
+                "others": N_PLANTED * len(unlike),
+                "wrongly": sum(kinds_of[form][kind] for form in unlike),
+                "mistaken": [form for form in unlike if kinds_of[form][kind]],
             }
         )
     return rows

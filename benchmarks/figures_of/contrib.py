@@ -37,11 +37,11 @@ def _answers(name: str, run: dict[str, Any]) -> list[list[str]]:
     n, per_1000 = equal["n"], made["teacher_usd_per_1000"]
     share = equal["escalated"] / n
 
-    def row(task: str, title: str, n_right: int, asked: str, *costs: float) -> list[str]:
+    def row(task: str, title: str, n_right: int, escalated: str, *costs: float) -> list[str]:
         right = wilson(n_right, n)
         shown = f"{percent(right.mean)} ({percent(right.low)} to {percent(right.high)})"
         of_1000, of_month, ms = costs
-        return [task, title, shown, asked, usd(of_1000), usd(of_month), milliseconds(ms)]
+        return [task, title, shown, escalated, usd(of_1000), usd(of_month), milliseconds(ms)]
 
     student = made["student_usd_per_1000"], month["student_usd"], made["student_ms"]
     teacher = per_1000, month["teacher_usd"], made["teacher_ms"]
@@ -58,13 +58,13 @@ def _answers(name: str, run: dict[str, Any]) -> list[list[str]]:
 
 
 def _endpoint(name: str, run: dict[str, Any]) -> str:
-    asked = run["endpoint"]
+    endpoint = run["endpoint"]
     refused = "".join(f"{percent(share, 0)} was refused to {name}. " for share in run["refused"])
     return (
-        f"{refused}The endpoint of {name} was asked {asked['n']:,} of the test items: "
-        f"{asked['by']['teacher']:,} went to the teacher, and "
-        f"{percent(asked['right'] / asked['n'])} came back right, in "
-        f"{milliseconds(asked['mean_ms'])} on average."
+        f"{refused}The endpoint of {name} was asked {endpoint['n']:,} of the test items: "
+        f"{endpoint['by']['teacher']:,} went to the teacher, and "
+        f"{percent(endpoint['right'] / endpoint['n'])} came back right, in "
+        f"{milliseconds(endpoint['mean_ms'])} on average."
     )
 
 

@@ -15,8 +15,8 @@ from stratos.report.planned import Figures, PlannedRow, written_width
 
 def gym_hits() -> str:
     """How often what was measured lies in its interval, how wide that is, and what failed."""
-    kept = record.load("gym")["result"]
-    predictions = list(_predictions(kept["rows"]))
+    measured = record.load("gym")["result"]
+    predictions = list(_predictions(measured["rows"]))
     kinds = hits_of(predictions)
     lines = columns(
         [{"hits": hits} for hits in kinds if not hits.is_bound],
@@ -33,7 +33,7 @@ def gym_hits() -> str:
         ("of these inside", lambda row: _open(row["hits"])),
     )
     bounds = [_bound(hits) for hits in kinds if hits.is_bound]
-    return "\n\n".join([lines, *_hours(predictions), *bounds, _ran(kept)])
+    return "\n\n".join([lines, *_hours(predictions), *bounds, _ran(measured)])
 
 
 def _of_judged(form: str) -> Any:
@@ -50,7 +50,11 @@ def _open(hits: Hits) -> str:
 
 def _hours(predictions: list[Judged]) -> Iterator[str]:
     """Yield how far the hours lie from the planned ones, whatever their intervals."""
-    figures = [one.row.figures for one in predictions if one.row.kind == "hours" and one.row.width]
+    figures = [
+        prediction.row.figures
+        for prediction in predictions
+        if prediction.row.kind == "hours" and prediction.row.width
+    ]
     ratios = sorted(of.measured / of.planned for of in figures if of.planned)
     if ratios:
         yield f"Hours measured / planned of single runs: {ratios[0]:.2f}× to {ratios[-1]:.2f}×."
@@ -64,19 +68,18 @@ def _bound(hits: Hits) -> str:
     )
 
 
-def _ran(kept: dict[str, Any]) -> str:
-    failures = [f"`{row['task']}` ({row['failed']})" for row in kept["rows"] if "failed" in row]
+def _ran(measured: dict[str, Any]) -> str:
+    failures = [f"`{row['task']}` ({row['failed']})" for row in measured["rows"] if "failed" in row]
     failed = f"Failed, and in no row above: {', '.join(failures)}." if failures else "None failed."
-    return (
-        f"{len(kept['rows'])} of {counted(len(kept['chosen']), 'chosen task')} were run. {failed}"
-    )
+    chosen = counted(len(measured["chosen"]), "chosen task")
+    return f"{len(measured['rows'])} of {chosen} were run. {failed}"
 
 
 def gym_misses() -> str:
     """Every miss."""
     predictions = _predictions(record.load("gym")["result"]["rows"])
-    missed = [{"task": one.task, "row": one.row} for one in predictions
-              if one.row.outcome == "outside"]  # fmt: skip
+    missed = [{"task": prediction.task, "row": prediction.row} for prediction in predictions
+              if prediction.row.outcome == "outside"]  # fmt: skip
     if not missed:
         return "None."
     return columns(

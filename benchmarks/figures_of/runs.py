@@ -62,11 +62,11 @@ def shown(name: str) -> str:
 def printed(tutorial: str, figure: str) -> str:
     """What a block of a tutorial printed, with machine and minutes where it took one or more."""
     name = f"tutorials/{tutorial}"
-    kept = record.load(name)
-    block = kept["result"][figure]
+    content = record.load(name)
+    block = content["result"][figure]
     lines = ["```text", *_excerpt(block["printed"].splitlines()), "```"]
     if block["minutes"] >= 1:
-        is_busy = kept["load_average"] > kept["cores"] + 1
+        is_busy = content["load_average"] > content["cores"] + 1
         busy = ", with other work on the machine" if is_busy else ""
         lines += ["", f"{source(name)}; {block['minutes']:.0f} minutes{busy}."]
     return "\n".join(lines)
@@ -142,9 +142,9 @@ def clients_of(measured: dict[str, Any]) -> dict[str, dict[str, Any]]:
 def reverse() -> str:
     """How fast Mahjong items are made answer first."""
     return (
-        "`benchmarks/tasks/mahjong_engine.py`: {items_per_s_a_core:,.0f} verified items a second on one "
-        "core (target 2,000), {refused} rejected; the engine and the package `mahjong` agree on "
-        "{agree:,} of {hands:,} hands".format_map(result("mahjong_engine"))
+        "`benchmarks/tasks/mahjong_engine.py`: {items_per_s_a_core:,.0f} verified items a second "
+        "on one core (target 2,000), {refused} rejected; the engine and the package `mahjong` "
+        "agree on {agree:,} of {hands:,} hands".format_map(result("mahjong_engine"))
         + f" ({source('mahjong_engine')})."
     )
 

@@ -56,14 +56,14 @@ def mails(seed: int = 0) -> list[dict[str, Any]]:
     rng = random.Random(seed)
     rows: dict[str, dict[str, Any]] = {}
     while len(rows) < N_ROWS:
-        count, other = rng.sample(range(2, 11), 2)
+        count, before = rng.sample(range(2, 11), 2)
         product, name = rng.choice(PRODUCTS), rng.choice(NAMES)
         order = f"{rng.choice('ABKX')}-{rng.randrange(1000, 9999)}"
         template = rng.choice(_ORDERS)
         city = rng.choice(_CITIES) if rng.random() < 0.7 else None
         urgent = rng.random() < 0.4
         sentence = template.format(
-            n=rng.choice((str(count), NUMBERS[count - 1])), product=product, id=order, other=other
+            n=rng.choice((str(count), NUMBERS[count - 1])), product=product, id=order, other=before
         )
         parts = [
             f"{rng.choice(('Hello', 'Dear team', 'Good morning'))},",
@@ -105,18 +105,18 @@ def opinions(
     rows: list[dict[str, str]] = []
     while len(rows) < n_rows:
         label = rng.choice(LABELS)
-        thing, other = rng.sample(THINGS, 2)
-        said = f"The {thing} was {_said(rng, label)}."
+        thing, second = rng.sample(THINGS, 2)
+        sentence = f"The {thing} was {_said(rng, label)}."
         shape = rng.random()
         if shape < 0.35 and label != "neutral":
             opposite = "positive" if label == "negative" else "negative"
-            said = (
-                f"The {other} was {_said(rng, opposite)}, but the {thing} was {_said(rng, label)}"
+            sentence = (
+                f"The {second} was {_said(rng, opposite)}, but the {thing} was {_said(rng, label)}"
             )
-            said += rng.choice((", and that is what counts.", ", which decided it.", "."))
+            sentence += rng.choice((", and that is what counts.", ", which decided it.", "."))
         elif shape < 0.6:
-            said = f"{said} The {other} was {_said(rng, 'neutral')}."
-        text = " ".join(part for part in (rng.choice(ASIDES), said) if part)
+            sentence = f"{sentence} The {second} was {_said(rng, 'neutral')}."
+        text = " ".join(part for part in (rng.choice(ASIDES), sentence) if part)
         if text in seen:
             continue
         seen.add(text)

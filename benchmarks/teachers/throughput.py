@@ -1,6 +1,6 @@
 """A thousand requests to a loopback endpoint that takes 200 ms: throughput, faults, a kill.
 
-    python benchmarks/teachers/throughput.py --keep [--curator <python with bespokelabs-curator>]
+    python benchmarks/teachers/throughput.py --keep [--concurrency 16 32]
 
 The server is a process of its own (tests/teachers/fault_server.py). Ideal is what the allowed
 concurrency gives if nothing but the server's 200 ms took time.
@@ -48,27 +48,6 @@ for i, answer in enumerate(stream_ask(teacher, questions, context)):
     assert answer.text == f"WORD {i}", answer
 print("took", time.perf_counter() - started, time.process_time(), ledger.spent_usd, flush=True)
 """
-CURATOR = """
-import os, sys, time
-url, folder, n, concurrency = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
-os.environ.update(CURATOR_CACHE_DIR=folder, CURATOR_DISABLE_RICH_DISPLAY="1",
-    TELEMETRY_ENABLED="false", OPENAI_API_KEY="none", HF_HUB_OFFLINE="1")
-import tiktoken
-from types import SimpleNamespace
-# Its token counts want a file from the network: bytes stand in, which take less time.
-counts = SimpleNamespace(encode=lambda text, **_: list(text.encode()))
-tiktoken.get_encoding = tiktoken.encoding_for_model = lambda name: counts
-from bespokelabs import curator
-llm = curator.LLM(model_name="gpt-4o-mini", backend="openai", backend_params={
-    "base_url": url, "max_concurrent_requests": concurrency, "max_requests_per_minute": 1000000,
-    "max_tokens_per_minute": 1000000000, "max_retries": 8, "require_all_responses": True})
-print("ready", flush=True)
-started = time.perf_counter()
-made = llm([f"word {i}" for i in range(n)])
-rows = made if hasattr(made, "__len__") else made.dataset
-assert len(rows) == n, len(rows)
-print("took", time.perf_counter() - started, time.process_time(), 0.0, flush=True)
-"""
 
 
 @contextmanager
@@ -96,10 +75,10 @@ def counts_of(url: str) -> dict[str, Any]:
 
 
 def run(
-    python: str, code: str, url: str, folder: str, n: int, concurrency: int, kill_at: int = 0
+    url: str, folder: str, n: int, concurrency: int, kill_at: int = 0
 ) -> tuple[float, float, float] | None:
     """Ask; return seconds, CPU seconds and dollars, or None if it was killed on the way."""
-    command = [python, "-c", code, url, folder, str(n), str(concurrency)]
+    command = [sys.executable, "-c", OURS, url, folder, str(n), str(concurrency)]
     log = Path(folder) / "stderr.log"
     with log.open("w") as errors:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True,
@@ -119,22 +98,22 @@ def run(
     raise SystemExit(log.read_text()[-2000:])
 
 
-def compare(python: str, code: str, n: int, concurrency: int) -> dict[str, Any]:
+def compare(n: int, concurrency: int) -> dict[str, Any]:
     """Return throughput, the same with faults, and what is asked after a kill."""
 
-    def asked(url: str, folder: str, kill_at: int = 0) -> Any:
-        return run(python, code, url, folder, n, concurrency, kill_at)
+    def ask(url: str, folder: str, kill_at: int = 0) -> Any:
+        return run(url, folder, n, concurrency, kill_at)
 
     with serving() as url, tempfile.TemporaryDirectory() as folder:
-        wall_s, cpu_s, _ = asked(url, folder)
+        wall_s, cpu_s, _ = ask(url, folder)
     with serving(0.1) as url, tempfile.TemporaryDirectory() as folder:
-        faulty_s, _, usd = asked(url, folder)
+        faulty_s, _, usd = ask(url, folder)
         counts = counts_of(url)
         answered = counts["answered"].values()
     with serving() as url, tempfile.TemporaryDirectory() as folder:
-        asked(url, folder, kill_at=n // 2)
+        ask(url, folder, kill_at=n // 2)
         before = sum(counts_of(url)["tries"].values())
-        asked(url, folder)
+        ask(url, folder)
         after = sum(counts_of(url)["tries"].values())
     return {
         "wall_s": wall_s,
@@ -156,15 +135,10 @@ def main() -> None:
     parser = record.arguments(__doc__)
     parser.add_argument("--n", type=int, default=1000)
     parser.add_argument("--concurrency", type=int, nargs="*", default=[16, 32])
-    parser.add_argument("--curator", help="Python of an environment with bespokelabs-curator")
     options = parser.parse_args()
-    clients = {"stratos": (sys.executable, OURS)}
-    if options.curator:
-        clients["curator"] = (options.curator, CURATOR)
     result: dict[str, Any] = {"n": options.n, "delay_s": DELAY_S}
     for concurrency in options.concurrency:
-        for name, client in clients.items():
-            result[f"{name}, {concurrency}"] = compare(*client, options.n, concurrency)
+        result[f"stratos, {concurrency}"] = compare(options.n, concurrency)
     record.finish("teachers/throughput", result, options)
 
 
