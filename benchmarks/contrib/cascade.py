@@ -190,7 +190,7 @@ def as_right_as_the_teacher(folder: Path) -> dict[str, Any]:
 
 def through_endpoint(folder: Path, serve: list[str], environment: Any) -> dict[str, Any]:
     """Ask the endpoint test items; return how many it has right, and what it says of itself."""
-    from stratos.run.kept_config import config_of
+    from stratos.run.stored_config import config_of
 
     status = [*serve, "status", str(folder), "--json"]
     done = subprocess.run(status, env=environment, check=True, capture_output=True, text=True)

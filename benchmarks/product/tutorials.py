@@ -74,7 +74,8 @@ def blocks(page: str) -> list[Block]:
     """Return the blocks of code of a page of Markdown."""
     fences = list(_BLOCK.finditer(page))
     ends = [*(fence.start() for fence in fences[1:]), len(page)]
-    figures = [_FIGURE.search(page, fence.end(), end) for fence, end in zip(fences, ends, strict=False)]
+    spans = zip(fences, ends, strict=False)  # a page without a block has but its end
+    figures = [_FIGURE.search(page, fence.end(), end) for fence, end in spans]
     return [
         Block(fence["kind"], fence["text"], figure[1] if figure else "")
         for fence, figure in zip(fences, figures, strict=True)

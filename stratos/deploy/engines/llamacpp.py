@@ -33,7 +33,7 @@ class LlamaCpp(Engine):
     extra = "llamacpp"
     packages = ("xllamacpp>=2026.10",)
     uses_torch = True
-    needs = ("xllamacpp", "gguf")
+    needs = ("xllamacpp", "gguf", "llguidance")
     program = "python -m stratos.deploy.engines.llama_server"
     module = "stratos.deploy.engines.llama_server"
     wants = "a server without GPU, and a model that GGUF can hold in one of the formats"

@@ -1,13 +1,90 @@
-"""Stop a run whose student learnt nothing, before anything more is trained, measured or bundled."""
+"""Refuse a run folder of another task, and a student that learnt nothing."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import yaml
+
+from stratos import records
 from stratos.config import Config
-from stratos.core.errors import NothingLearntError
-from stratos.core.formats import magnitude
+from stratos.core.errors import NothingLearntError, StratosError
+from stratos.core.formats import magnitude, shown
 from stratos.core.names import named
+from stratos.core.reasons import Because, Reason
 from stratos.models.students import what_may_help
 from stratos.records import Pilot, Plan, Student
+from stratos.run import resume
+from stratos.run.stages import STAGES
+
+_FILE = "task.path"
+_CONTENTS = (f"the content of {_FILE}", "the content of task")
+"""Names of a file's content among the inputs of a record."""
+
+
+class OtherTaskError(StratosError):
+    """The run folder holds another task; it is left as it is."""
+
+
+def refusal(config: Config, folder: Path, key: str) -> Reason | None:
+    """Return why a run may not begin in a folder; None if it may.
+
+    The first record tells: all others rest on it.
+
+    Args:
+        config: of the run.
+        folder: that it would write to.
+        key: that names it.
+    """
+    for stage in STAGES:
+        if not stage.works_on_task:
+            continue
+        try:
+            envelope = records.opened((folder / f"{stage.name}.json").read_bytes())
+            made = msgspec.json.decode(bytes(envelope.record))
+        except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+            continue  # it tells nothing; the run says what is wrong with it
+        if _is_other(envelope.inputs, made, config):
+            name, path = _name_and_file(folder, made)
+            on = f" on {shown(path)}" if path else ""
+            return Because(
+                f"{shown(folder)}: it holds a run of another task, "
+                f"{shown(name) or 'of an unknown name'}{on}, which this run would overwrite. "
+                f"Leave {key} out for a new folder, or type {key}=<another folder>. If you do not "
+                "need that run any more, delete its folder first."
+            )
+        return None
+    return None
+
+
+def _is_other(old: Mapping[str, str], made: Any, config: Config) -> bool:
+    name = made.get("task") if isinstance(made, dict) else None
+    if name is not None and name != config.task.name:
+        return True
+    if not old:  # the record was kept without them
+        return False
+    new = resume.task_inputs(config)
+    if any(old.get(key) != new.get(key) for key in ("task._target_", "task.name")):
+        return True
+    if old.get(_FILE) == new.get(_FILE):
+        return False
+    return not any(old.get(key) and old.get(key) == new.get(key) for key in _CONTENTS)
+
+
+def _name_and_file(folder: Path, made: Any) -> tuple[str, str]:
+    """Return what the other task is called, and its file as the folder's config names it."""
+    name = str(made.get("task") or "") if isinstance(made, dict) else ""
+    path = None
+    try:
+        task = yaml.safe_load((folder / ".hydra" / "config.yaml").read_bytes())["task"]
+        name, path = name or str(task["name"]), task.get("path")
+    except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError):
+        pass  # was never kept, or edited by hand
+    return name, str(path or "")
+
 
 LEAST_ITEMS = 30
 """Validation items of which not one is right before that counts: one of ten right would be missed

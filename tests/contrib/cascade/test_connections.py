@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import json
 import os
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -14,7 +15,8 @@ import httpx
 import pytest
 from starlette.requests import Request
 
-from stratos.deploy.engines.http_api import OwnConnections, PassedOn, unless_gone
+from stratos.contrib.cascade.endpoint.connections import OwnConnections, PassedOn, Waiting
+from stratos.deploy.engines.http_api import api_error, unless_gone
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="/proc lists the open files")
 STEPS = 60
@@ -140,3 +142,28 @@ def test_what_is_streamed_comes_whole(tmp_path: Path) -> None:
 
     asyncio.run(run())
     assert b"".join(sent) == b"done"
+
+
+def test_beyond_those_that_may_wait_a_request_is_told_to_come_again() -> None:
+    sent: list[Any] = []
+
+    async def ask_twice() -> None:
+        free = asyncio.Event()
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            await free.wait()
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        door: Any = Waiting(app, most=1, refusal=lambda: api_error(429, "later"))
+        first = asyncio.ensure_future(door({"type": "http"}, None, send))
+        await asyncio.sleep(0)
+        await door({"type": "http"}, None, send)
+        free.set()
+        await first
+        await door({"type": "http"}, None, send)
+
+    asyncio.run(ask_twice())
+    assert [one["status"] for one in sent if "status" in one] == [429]
+    assert json.loads(sent[1]["body"])["error"]["code"] == 429

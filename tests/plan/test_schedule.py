@@ -13,8 +13,8 @@ from stratos.estimate.fleet import Calibration, Ranges
 from stratos.plan.explain.show import only_plan
 from stratos.plan.options.candidates import build_problem
 from stratos.plan.options.pricing import slowed_now
+from stratos.plan.schedule import AFTER, schedule_text, stage_times
 from stratos.plan.stage import solve
-from stratos.plan.until_report import AFTER, said, stage_times
 
 MACHINE = Calibration("one, 2 cores", 50e9, 14e9, 1.2e-6, "2026-11-27")
 AWS = CloudConfig(name="aws", providers=("aws",))
@@ -36,10 +36,10 @@ def test_a_rented_server_and_this_machine_are_told_side_by_side():
     assert [*stages] == [*AFTER]
     train = stages["distill"]
     assert train.planned_hours == plan.role("train").hours and train.hours > 0
-    told = said(plan)
+    told = schedule_text(plan)
     assert told.startswith("From the plan to the report: about ") and "this machine (" in told
     assert f"planned on {plan.role('train').offer.name}" in told
-    assert said(replace(plan, ahead=())) == ""
+    assert schedule_text(replace(plan, ahead=())) == ""
 
 
 def test_answers_to_test_items_are_part_of_the_comparison():
@@ -50,7 +50,7 @@ def test_answers_to_test_items_are_part_of_the_comparison():
     assert stages["synthesize"].hours == more["synthesize"].hours == 0
     untested = planned(AWS, stages=("plan", "synthesize", "distill"))
     assert [one.stage for one in untested.ahead] == ["synthesize", "distill"]
-    told = said(untested)
+    told = schedule_text(untested)
     assert told.startswith("From the plan on: about ") and "answers of the teacher" not in told
     fewer = planned(AWS, evaluate=EvaluateConfig(n_teacher_items=1))
     assert {one.stage: one for one in fewer.ahead}["evaluate"].hours < stages["evaluate"].hours

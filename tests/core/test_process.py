@@ -1,4 +1,4 @@
-"""How processes end: by signals, and by themselves."""
+"""A job ends itself at its limit."""
 
 from __future__ import annotations
 

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from stratos.config import DeployConfig
+from stratos.core.reasons import Because
 from stratos.records import Offer, Plan, RoleChoice
 from stratos.run.stage_job import keys_of, why_here
-from stratos.run.words import AsksOverNetwork, NoServer, NothingDeployed
 from stratos.teachers.huggingface import HuggingFaceTeacher
 from stratos.teachers.openai import OpenAITeacher
 
@@ -21,7 +21,7 @@ TEACHER = RoleChoice("teacher", OFFER, 1, False, hours=1.0, usd=0.1)
 TRAIN = RoleChoice("train", OFFER, 1, False, hours=1.0, usd=0.1)
 LOCAL = HuggingFaceTeacher("small", path="/models/small")
 HOSTED = OpenAITeacher("big", model="big", base_url="https://big.example/v1", api_key_env="BIG_KEY")
-STAYS = AsksOverNetwork(("big",))
+STAYS = Because("it asks big over the network, and keys stay on this machine")
 
 
 def plan(teacher: str, *roles: RoleChoice) -> Plan:
@@ -49,7 +49,7 @@ def test_with_weights_all_stages_go(config: Any) -> None:
     assert {why_here(config, one, there) for one in ("synthesize", "distill", "evaluate", "deploy")
             } == {None}  # fmt: skip
     config.deploy = DeployConfig(name="none")
-    assert why_here(config, "deploy", there) == NothingDeployed()
+    assert why_here(config, "deploy", there) == Because("deploy=none leaves nothing to do")
 
 
 def test_what_asks_a_hosted_teacher_stays(config: Any) -> None:
@@ -59,7 +59,7 @@ def test_what_asks_a_hosted_teacher_stays(config: Any) -> None:
     assert why_here(config, "distill", there) is None
     strategy.needs_logits = True
     assert why_here(config, "distill", there) == STAYS
-    assert why_here(config, "synthesize", there) == NoServer()
+    assert why_here(config, "synthesize", there) == Because("the plan has no server for it")
     strategy.n_questions = lambda task: 3
     assert why_here(config, "synthesize", there) == STAYS
 
