@@ -104,7 +104,7 @@ DECODERS: dict[str, Callable[..., Answers]] = {
 def compared(
     model: Any, tokenizer: Any, chats: Chats, size: int, options: argparse.Namespace
 ) -> dict[str, Any]:
-    """Answer by all decoders in turns; return CPU µs a token, ratios and equal answers."""
+    """Answer by all decoders in turns; return microseconds a token, ratios and equal answers."""
     rounds: list[dict[str, float]] = []
     texts: dict[str, list[str]] = {}
     n_tokens = 0
@@ -147,8 +147,8 @@ def main() -> None:
         print("No C compiler is found: torch computes the direct steps.")
     batches = {}
     for size in options.batch_sizes:
-        asked = chats[: max(8, min(len(chats), 4 * size))]
-        batches[size] = compared(model, tokenizer, asked, size, options)
+        questions = chats[: max(8, min(len(chats), 4 * size))]
+        batches[size] = compared(model, tokenizer, questions, size, options)
     settings = {**vars(options), "run": options.run.name}
     result = {"settings": settings, "parameters": model.num_parameters(), "batches": batches}
     record.finish("generation", result, options, seed=0)
