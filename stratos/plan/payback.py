@@ -184,7 +184,8 @@ class Ends:
     def break_even(self, horizon: Horizon) -> Interval:
         """Return the requests a day from which on distilling is cheaper."""
         moneys = (self.mean, self.in_favour, self.against)
-        return Interval(*(money.break_even_per_day(horizon) for money in moneys))
+        mean, low, high = (money.break_even_per_day(horizon) for money in moneys)
+        return Interval(mean, low, high)
 
 
 def share_on(per_s: float, start_s: float, keep_s: float) -> float:

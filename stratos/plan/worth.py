@@ -16,9 +16,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from stratos.config import Config
-from stratos.core.counted import counted
 from stratos.core.formats import (
     NOTHING,
+    counted,
     duration,
     interval,
     milliseconds,
@@ -26,8 +26,8 @@ from stratos.core.formats import (
     percent_least,
     percent_range,
     usd,
+    visible,
 )
-from stratos.core.printable import visible
 from stratos.core.reasons import Reason
 from stratos.plan.accuracy.predict import needs_no_model
 from stratos.plan.alternatives import (
@@ -273,7 +273,7 @@ def decided(
     ends = [_ends(once, per_day, way) for way in able]
     outcomes = [of_way.outcome(rate, horizon) for of_way in ends]
     costs = [of_way.mean.alternative(horizon.days, rate, horizon) for of_way in ends]
-    decisive = range(len(able))
+    decisive: Sequence[int] = range(len(able))
     verdict: Outcome = "open" if "open" in outcomes else "distil"
     if "stay" in outcomes:
         # Against the cheapest of all distilling may be open, and lose against a dearer one surely.
