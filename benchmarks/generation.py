@@ -6,7 +6,7 @@
 
 Four ways answer the same questions greedily, one behind the other, several times: directly, as an
 evaluation does (`stratos.contrib.cpu.cpu_decoder`); the same without a C compiler
-(`stratos.contrib.cpu.direct`); by batches with transformers' own steps
+(`stratos.contrib.cpu.cpu_decoder`); by batches with transformers' own steps
 (`evaluate.decoder=transformers`); and by `model.generate`. Answers have very unlike lengths, as
 those of a student have. The steps are compiled before anything is timed. Printed are CPU
 microseconds a token, the medians of the ratios within each round, and the share of answers that are
@@ -29,7 +29,6 @@ from typing import Any
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-BY_TORCH = "direct by torch"
 BY_GENERATE = "model.generate"
 Chats = list[list[dict[str, str]]]
 
@@ -59,7 +58,7 @@ def main() -> None:
 
     print(f"{model.num_parameters():,} parameters, {options.threads} thread(s)")
     if load() is None:
-        print("No C compiler is found: torch computes the direct steps.")
+        print("No C compiler is found: transformers decodes.")
     batches = {}
     for size in options.batch_sizes:
         asked = chats[: max(8, min(len(chats), 4 * size))]
@@ -82,9 +81,6 @@ def compared(
     """Answer by all ways in turns; return CPU microseconds a token, ratios and equal answers."""
     ways: dict[str, Callable[[], tuple[list[str], int]]] = {
         "direct": lambda: by_batches(model, tokenizer, chats, batch_size, options, "auto"),
-        BY_TORCH: lambda: without_compiler(
-            lambda: by_batches(model, tokenizer, chats, batch_size, options, "auto")
-        ),
         "transformers": lambda: by_batches(
             model, tokenizer, chats, batch_size, options, "transformers"
         ),
@@ -115,16 +111,6 @@ def compared(
             f"direct, {one['same']:.1%} the same answers"
         )
     return found
-
-
-def without_compiler(answer: Callable[[], Any]) -> Any:
-    """Answer as where no C compiler is found."""
-    from unittest import mock
-
-    from stratos.contrib.cpu import kernel
-
-    with mock.patch.object(kernel, "load", lambda: None):
-        return answer()
 
 
 def by_batches(

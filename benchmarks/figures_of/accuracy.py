@@ -65,14 +65,13 @@ def decoding() -> str:
     rows = []
     for size, one in found.items():
         ways = one["ways"]
-        others = ("direct by torch", "transformers", "model.generate")
+        others = ("transformers", "model.generate")
         slower = [f"{ways[name]['ratio']:.1f}×" for name in others]
         same = min(way["same"] for way in ways.values())
         rows.append([size, f"{ways['direct']['cpu_us_per_token']:.0f} µs", *slower, f"{same:.0%}"])
     head = (
         "answers at once",
         "CPU time a token, direct",
-        "without a compiler",
         "batches by transformers",
         "`model.generate`",
         "same answers",

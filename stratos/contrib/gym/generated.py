@@ -106,7 +106,7 @@ def _parsed(answer: str) -> ast.Expression | None:
 def _is_small(node: ast.expr, in_power: bool = False) -> bool:
     """Return whether an expression is a sum, product or small power of numbers and letters."""
     if isinstance(node, ast.Constant):
-        return type(node.value) in (int, float) and abs(node.value) <= _MOST_NUMBER
+        return isinstance(node.value, int | float) and abs(node.value) <= _MOST_NUMBER
     if isinstance(node, ast.Name):
         return len(node.id) == 1 or node.id in _NAMES
     if isinstance(node, ast.UnaryOp):
