@@ -4,9 +4,8 @@
     python benchmarks/generation.py --run outputs/my_run      # the student of a run, its test items
     python benchmarks/generation.py --batch-sizes 8 --repeats 5 --threads 2
 
-Four ways answer the same questions greedily, one behind the other, several times: directly, as an
-evaluation does (`stratos.contrib.cpu.cpu_decoder`); the same without a C compiler
-(`stratos.contrib.cpu.cpu_decoder`); by batches with transformers' own steps
+Three ways answer the same questions greedily, one behind the other, several times: directly, as an
+evaluation does (`stratos.contrib.cpu.cpu_decoder`); by batches with transformers' own steps
 (`evaluate.decoder=transformers`); and by `model.generate`. Answers have very unlike lengths, as
 those of a student have. The steps are compiled before anything is timed. Printed are CPU
 microseconds a token, the medians of the ratios within each round, and the share of answers that are
