@@ -177,7 +177,7 @@ def _listen(command: list[str], log: Path, context: Context) -> None:
     Raises:
         StratosError: a process failed.
     """
-    said = ""
+    output = ""
     with log.open("w") as file:
         process = subprocess.Popen(
             command,
@@ -196,12 +196,12 @@ def _listen(command: list[str], log: Path, context: Context) -> None:
                     file.write(line)
                     continue
                 if kind == "error":
-                    said = values
+                    output = values
                 else:
                     getattr(context, kind)(*values)
             code = process.wait()
     if code:
-        raise StratosError(said or f"A training process failed with code {code}: see {log}.")
+        raise StratosError(output or f"A training process failed with code {code}: see {log}.")
 
 
 @contextmanager

@@ -108,11 +108,11 @@ def unusable(config: TrainerConfig) -> list[str]:
         )
     if config.n_processes is not None and config.n_processes > 1:
         several = config.devices * config.num_nodes > 1
-        other = "devices and trainer.num_nodes" if several else "n_threads"
+        key = "devices and trainer.num_nodes" if several else "n_threads"
         if several or (config.n_threads or 1) > 1:
             problems.append(
                 f"trainer.n_processes={config.n_processes} shares each step among processes of one "
-                f"thread: it cannot be combined with trainer.{other}. Leave one of them out."
+                f"thread: it cannot be combined with trainer.{key}. Leave one of them out."
             )
     if config.adapter != "none" and "ModelParallel" in name:
         problems.append("trainer.adapter and FSDP2 cannot be combined: type trainer=ddp.")

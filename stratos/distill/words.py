@@ -418,7 +418,7 @@ class TeacherRowsLearnt(Reason):
         if not self.reached:
             return f"{rows} with a teacher's labels are learnt as they are: too few rows are gold."
         how = "with corrected labels" if self.is_corrected else "with its own labels"
-        taken = f"{how}, each at {self.weight:g} of a gold row" if self.weight else "not learnt"
+        weighed = f"{how}, each at {self.weight:g} of a gold row" if self.weight else "not learnt"
         reached = ", ".join(f"{name} {percent(share)}" for name, share in self.reached.items())
         gold = counted(self.n_gold, "gold row", spec=",")
-        return f"{rows} of the teacher: {taken}. Cross-validation on {gold}: {reached}."
+        return f"{rows} of the teacher: {weighed}. Cross-validation on {gold}: {reached}."

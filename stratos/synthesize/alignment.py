@@ -301,9 +301,9 @@ class Alignment(strategy.Strategy):
         probed, questions = (
             sampling.questions(task, some, limit.tokens) for some in (validation, items)
         )
-        told = expect(teacher, questions, asking.context, like=probed)
+        estimate = expect(teacher, questions, asking.context, like=probed)
         if len(_in_turn(asking)) == 1:
-            told.check(f"lower strategy.n_items from {self.n_items}")
+            estimate.check(f"lower strategy.n_items from {self.n_items}")
 
     def _ask(
         self, asking: Asking, items: Sequence[Item], sampling: Sampling, limit: AnswerLimit

@@ -95,10 +95,13 @@ def _show(path: Path, ledger: Ledger) -> None:
     print()
     for stage, usd in sorted(ledger.spent_by_stage().items()):
         print(f"  {stage or 'before'}: {exact_usd(usd)}")
-    for role, one in ledger.totals.reserves.items():
-        released = "" if one.released_usd is None else f", {exact_usd(one.released_usd)} released"
+    for role, reserve in ledger.totals.reserves.items():
+        released = (
+            "" if reserve.released_usd is None else f", {exact_usd(reserve.released_usd)} released"
+        )
         print(
-            f"  held for {role}: {exact_usd(one.usd)}, {exact_usd(one.spent_usd)} of it spent"
+            f"  held for {role}: {exact_usd(reserve.usd)}, {exact_usd(reserve.spent_usd)} of it "
+            "spent"
             f"{released}"
         )
     for lease in leases(ledger):

@@ -89,7 +89,7 @@ def _parsed(parser: argparse.ArgumentParser, words: list[str]) -> argparse.Names
 
 def _up_to_the_plan(words: list[str], overrides: list[str]) -> list[str]:
     """Return the words with the stages of a plan beside their overrides, which may name others."""
-    if any(one.lstrip("+~").partition("=")[0] == "stages" for one in overrides):
+    if any(override.lstrip("+~").partition("=")[0] == "stages" for override in overrides):
         return words
     # Hydra's parser takes overrides that stand together.
     at = words.index(overrides[0]) if overrides else len(words)

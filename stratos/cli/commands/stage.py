@@ -151,16 +151,16 @@ def _config(folder: Path, stage: str, cache: str | None, is_job: bool) -> Config
 
     if not folder.is_dir():
         raise ConfigError(f"{folder}: there is no such folder. Name the folder of a run.")
-    kept = kept_config(folder, stage if is_job else None)
-    kept.stages, executor = [stage], kept.executor
+    stored = kept_config(folder, stage if is_job else None)
+    stored.stages, executor = [stage], stored.executor
     if stage != "plan":  # which counts with the servers of the jobs, and is none
-        kept.executor = HERE
+        stored.executor = HERE
     if cache is not None:
-        kept.paths.cache_dir = cache
-    config = built(kept, folder)
+        stored.paths.cache_dir = cache
+    config = built(stored, folder)
     # What the records of the run were made from.
     config.plain["executor"] = OmegaConf.to_container(executor, resolve=True)
-    configure_log(kept.hydra.job_logging, False)
+    configure_log(stored.hydra.job_logging, False)
     guard_logs()
     return config
 
