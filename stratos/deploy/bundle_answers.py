@@ -7,6 +7,7 @@ from pathlib import Path
 
 from stratos.deploy.hosting import longest_answer
 from stratos.models.kinds import is_predictor, load_predictor, text_of
+from stratos.models.kinds.base import has_labels
 from stratos.tasks.base import Message
 
 MOST_TOKENS = 1024
@@ -23,7 +24,7 @@ def answering(bundle: Path) -> Answering:
     Raises:
         StratosError: it cannot be loaded.
     """
-    if is_predictor(bundle):
+    if is_predictor(bundle) or has_labels(bundle):
         predictor = load_predictor(bundle)
         return lambda chats: [one.text for one in predictor.predict([*map(text_of, chats)])]
     import torch

@@ -177,7 +177,7 @@ def _front_matter(
     }
     front = {
         "license": license_name.lower(),
-        "library_name": "transformers" if predictor is None else "stratos",
+        "library_name": "stratos" if predictor and predictor.description else "transformers",
         "pipeline_tag": kind,
         "tags": ["distillation", "stratos", scorecard.task],
         "model-index": [{"name": name, "results": [result]}],

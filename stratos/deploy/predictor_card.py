@@ -1,4 +1,4 @@
-"""What the model card says of a student that is no language model."""
+"""What the model card says of a student that predicts: all but free language models."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from pathlib import Path
 
 from stratos.core.counted import counted, listed
 from stratos.deploy.bundle_server import serve_command
-from stratos.deploy.engines.predictor import server_of
+from stratos.deploy.engines.predictor import LabelServer, PredictorServer, server_of
 from stratos.evaluate.answer_files import KeptAnswer
-from stratos.models.kinds.base import FILE
+from stratos.models.kinds.base import FILE, has_labels
 
 _READS = {
     "tfidf": "TF-IDF of words, pairs of words and runs of two to five letters",
@@ -29,7 +29,7 @@ class PredictorCard:
     task: str
     """As hubs name it."""
     description: str
-    """Kind of the student, what it reads, and what it answers."""
+    """Kind of the student, what it reads, and what it answers; "" of a language model of labels."""
     training: str
     calibration: str
     install: str
@@ -38,12 +38,15 @@ class PredictorCard:
 
     @classmethod
     def of(cls, folder: Path, answers: Sequence[KeptAnswer]) -> PredictorCard | None:
-        """Return the description of a student; None where it is a language model.
+        """Return the description of a student; None where it is a language model that writes.
 
         Args:
             folder: of the student.
             answers: the student's, to test items.
         """
+        if has_labels(folder):
+            engine = LabelServer()
+            return cls._served_by(engine, "text-classification", "", "", answers)
         engine = server_of(folder)
         if engine is None:
             return None
@@ -59,9 +62,20 @@ class PredictorCard:
                 "a logistic regression on each of these features; how they are mixed, and with "
                 "it the probabilities, is fitted on rows that they had not seen"
             )
+        return cls._served_by(engine, kind, description, training, answers)
+
+    @classmethod
+    def _served_by(
+        cls,
+        engine: PredictorServer,
+        task: str,
+        description: str,
+        training: str,
+        answers: Sequence[KeptAnswer],
+    ) -> PredictorCard:
         packages = " ".join(f'"{package}"' for package in engine.packages)
         return cls(
-            kind,
+            task,
             description,
             training,
             _calibration(answers),

@@ -37,7 +37,7 @@ from stratos.distill.kind_training import with_test_rows
 from stratos.estimate.cards import card_of_student
 from stratos.evaluate.answer_files import KeptAnswer, read_answers, room_for_answers
 from stratos.models.kinds import load_predictor
-from stratos.models.kinds.base import ENCODER, FILE, is_predictor
+from stratos.models.kinds.base import ENCODER, FILE, LABELS, is_predictor
 from stratos.models.kinds.base import WEIGHTS as PREDICTOR_WEIGHTS
 from stratos.models.pretrained import load_tokenizer
 from stratos.plan.options.workload import rates_of
@@ -124,6 +124,7 @@ def deploy(
         [Known(one.messages, one.text, one.gold, one.score.exact >= 1.0, room) for one in known],
     )
     run, exports = _engine_and_exports(config, plan, bundle, kept, context)
+    run = setting_of(bundle, run) or ALONE
     window = context_of(bundle)
     servers = with_format(plan.roles_of("serve"), run)
     servers = tuple(replace(one, run=setting_of(bundle, one.run)) for one in servers)
@@ -326,7 +327,7 @@ TOKENIZER = (
     "tokenizer.model",
     "chat_template.jinja",
 )
-_TAKEN = ("config.json", *WEIGHTS, *TOKENIZER)
+_TAKEN = ("config.json", LABELS, *WEIGHTS, *TOKENIZER)
 """What a bundle takes over: nothing that would have to be unpickled or executed."""
 
 

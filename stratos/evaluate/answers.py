@@ -161,9 +161,7 @@ def _ask_for_labels(
     """Ask a language model for the likeliest of the labels."""
     started, cpu_started = time.perf_counter(), time.process_time()
     chats = [task.student_messages(item) for item in items]
-    scores = score_labels(
-        model, tokenizer, chats, labels.labels, batch_size=batch_size, tick=tick
-    )
+    scores = score_labels(model, tokenizer, chats, labels.labels, batch_size=batch_size, tick=tick)
     seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu_started
     predictions = labels.predictions(scores.logprobs_NL)
     n_tokens = dict(zip(labels.labels, scores.label_tokens, strict=True))

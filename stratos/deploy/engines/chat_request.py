@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -15,6 +15,7 @@ from stratos.deploy.engines.chat_ids import ChatIds
 from stratos.deploy.engines.gguf_file import has_byte_pairs
 from stratos.deploy.engines.llguidance_c import why_no_grammar
 from stratos.deploy.engines.words import SchemaTooLarge
+from stratos.models.decode.labels import LabelAnswers
 
 # The form of an answer that a request names: checked, bounded, and as llama.cpp takes it.
 #
@@ -48,11 +49,14 @@ _FORMS = (
 
 
 class AnswerForms:
-    """What the answers of a bundle can be constrained to."""
+    """What the answers of a bundle can be constrained to: its labels, or else a form of JSON."""
 
     def __init__(self, bundle: Path) -> None:
-        """Read which characters its vocabulary has."""
+        """Read its labels, and which characters its vocabulary has."""
         self._missing = _missing_characters(bundle)
+        answers = LabelAnswers.read(bundle)
+        self.labels = () if answers is None else answers.labels
+        self._spellings = _spellings(bundle, self.labels)
 
     def asked(self, response_format: Any) -> dict[str, Any]:
         """Return what llama.cpp is asked so that an answer has the form that a request names.
@@ -60,7 +64,11 @@ class AnswerForms:
         Raises:
             ValueError: there is no such form, or this server cannot give it.
         """
-        if response_format in (None, {}, {"type": "text"}):
+        is_free = response_format in (None, {}, {"type": "text"})
+        if self.labels:
+            _expect(is_free, "response_format: this model answers with one of its labels.")
+            return {"grammar": f"%llguidance {{}}\nstart: {' | '.join(self._spellings)}"}
+        if is_free:
             return {}
         if not isinstance(response_format, Mapping):
             raise ValueError(_FORMS)
@@ -85,6 +93,19 @@ class AnswerForms:
         if problem := why_too_large(schema) or why_no_grammar(json.dumps(schema)):
             raise ValueError(f"response_format: the schema is refused: {problem}")
         return {"json_schema": schema}
+
+    def is_label(self, text: str) -> bool:
+        """Return whether a text is one of the labels."""
+        return text.strip() in self.labels
+
+
+def is_json(text: str) -> bool:
+    """Return whether a text is JSON."""
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def why_too_large(schema: Mapping[str, Any]) -> SchemaTooLarge | None:
@@ -155,6 +176,17 @@ def _values(schema: Any) -> Iterator[tuple[str, Any, int]]:
             left += [("", inner, depth + 1) for inner in value]
 
 
+def _spellings(bundle: Path, labels: Sequence[str]) -> list[str]:
+    """Return labels as llama.cpp has them in a file: as text, or as the tokens are spelled."""
+    from tokenizers import Tokenizer
+
+    if labels and not has_byte_pairs(bundle):
+        tokenizer = Tokenizer.from_file(str(bundle / "tokenizer.json"))
+        cut = [tokenizer.encode(label, add_special_tokens=False).tokens for label in labels]
+        labels = ["".join(tokens) for tokens in cut]
+    return [json.dumps(label) for label in labels]
+
+
 def _missing_characters(bundle: Path) -> list[str]:
     """Return the characters of JSON that no token of a bundle's vocabulary is."""
     model = json.loads((bundle / "tokenizer.json").read_text(encoding="utf-8"))["model"]
@@ -197,7 +229,8 @@ class Asked:
     stops: list[str]
     is_stream: bool
     has_tools: bool
-    has_form: bool
+    fits: Callable[[str], bool] | None
+    """Whether a text has the form that answers are constrained to; None where they are free."""
     has_logprobs: bool
     """Whether the answer is to tell how likely each of its tokens was."""
 
@@ -235,6 +268,7 @@ class Requests:
             are_tools = isinstance(tools, list) and all(isinstance(t, Mapping) for t in tools)
             _expect(are_tools, "tools: expected a list of tools.")
             _expect(not stream, "tools: calls are given whole. Leave stream out.")
+            _expect(not self._forms.labels, "tools: this model answers with one of its labels.")
         is_auto = body.get("tool_choice") in (None, "auto")
         _expect(is_auto, "tool_choice: this server has auto alone.")
         form = self._forms.asked(body.get("response_format"))
@@ -249,7 +283,8 @@ class Requests:
             # Of the distribution before sampling options: how likely the model itself finds it.
             **({"n_probs": 1} if logprobs else {}),
         }
-        return Asked(llama, stops, stream, tools is not None, bool(form), logprobs)
+        fits = None if not form else self._forms.is_label if self._forms.labels else is_json
+        return Asked(llama, stops, stream, tools is not None, fits, logprobs)
 
 
 def common_of(body: Mapping[str, Any]) -> tuple[bool, bool, list[str]]:

@@ -250,7 +250,8 @@ class _Front:
         text = self._chats.text(self._before_end(found["tokens"]))
         cut = first_stop(text, asked.stops)
         finish = "stop" if cut < len(text) else _finish(found)
-        if asked.has_form and cut == len(text) and finish == "stop" and not _is_json(text):
+        is_whole = cut == len(text) and finish == "stop"
+        if asked.fits is not None and is_whole and not asked.fits(text):
             return api_error(
                 500, "response_format: the model could not keep to it; there is no answer."
             )
@@ -304,14 +305,6 @@ class _Front:
             yield "data: [DONE]\n\n"
         finally:
             await answer.aclose()
-
-
-def _is_json(text: str) -> bool:
-    try:
-        json.loads(text)
-    except (ValueError, RecursionError):
-        return False
-    return True
 
 
 def _calls(text: str) -> list[dict[str, Any]]:

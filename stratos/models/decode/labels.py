@@ -19,16 +19,14 @@ import numpy as np
 from stratos.core.atomic_files import write_atomically
 from stratos.core.foreign import reading
 from stratos.models.decode.batched import evaluating, pad_left
-from stratos.models.kinds.base import Prediction
+from stratos.models.kinds.base import LABELS, Prediction
 from stratos.tasks.base import Message
 
 if TYPE_CHECKING:
     import torch
 
-    from stratos.models.decode.kv_cache import Prefixes
+    from stratos.models.decode.kv_cache import Beginning, Prefixes
 
-LABELS = "labels.json"
-"""File in the folder of a language model that answers with labels alone."""
 N_OTHERS = 20
 """Labels that a prediction lists beside its answer."""
 _MOST_LOGITS = 2**26
@@ -191,6 +189,7 @@ def score_labels(
     batch_size: int,
     tick: Callable[[int, int], None] | None = None,
     poll: Callable[[], None] | None = None,
+    beginning: Beginning | None = None,
 ) -> LabelScores:
     """Score each label behind each chat.
 
@@ -206,6 +205,7 @@ def score_labels(
         batch_size: chats scored at once, at most.
         tick: called with (done, total) as scores come in.
         poll: called behind every pass; what it raises ends the scoring.
+        beginning: what prompts begin with alike, where it is computed already.
     """
     import torch
 
@@ -220,7 +220,7 @@ def score_labels(
     trie = Trie.of(tokenizer, labels)
     scores_NL = np.zeros((len(prompts), len(labels)))
     with evaluating(model), torch.inference_mode():
-        prefixes = Prefixes.of(model, prompts)
+        prefixes = beginning.of(prompts) if beginning else Prefixes.of(model, prompts)
         rest = [prompt[n:] for prompt, n in zip(prompts, prefixes.lengths, strict=True)]
         order = sorted(range(len(prompts)), key=lambda row: -len(rest[row]))
         width = model.config.get_text_config().vocab_size
