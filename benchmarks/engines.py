@@ -37,7 +37,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from record import keep
 
 from stratos import records
-from stratos.core.machine_load import group_memory, group_seconds, others_between, usage
+from stratos.core.machine import group_memory, group_seconds, others_between, usage
 from stratos.deploy.bundle_server import serving_bundle
 from stratos.deploy.engines.gguf_file import cannot_export, export
 from stratos.deploy.engines.vllm import Vllm

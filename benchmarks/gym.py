@@ -43,7 +43,7 @@ import record
 from stratos import records
 from stratos.contrib.gym import GymTask, source
 from stratos.contrib.monitor.calibration import judged_in
-from stratos.core.machine_load import group_seconds
+from stratos.core.machine import group_seconds
 
 NAME = "gym"
 STUDENT, TEACHER = "stratos_300k", "smollm2"

@@ -21,7 +21,7 @@ from stratos.cli.help import group_page
 from stratos.config import Config
 from stratos.core.context import Context
 from stratos.core.errors import TeacherError
-from stratos.core.targets import ALLOW_TARGETS
+from stratos.core.trust import ALLOW_TARGETS
 from stratos.estimate.answering import runners
 from stratos.estimate.cards import card_of_student
 from stratos.estimate.fleet import Fleet, device_of

@@ -274,7 +274,7 @@ def test_locks_on_files_are_taken_in_one_place() -> None:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.Import) and any(one.name == "fcntl" for one in node.names)
     }
-    assert users == {"stratos/core/locks.py"}
+    assert users == {"stratos/core/process.py"}
 
 
 def test_files_take_the_place_of_others_in_one_place() -> None:

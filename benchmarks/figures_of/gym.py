@@ -10,7 +10,7 @@ import record
 from figures_of.common import source, table
 from figures_of.gym_rows import judged_again
 from stratos.contrib.monitor.calibration import Hits, Judged, hits_of
-from stratos.core.counted import counted
+from stratos.core.formats import counted
 from stratos.report.planned import PlannedRow, written_width
 
 NONE = "–"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import record
 
 from figures_of.common import source, span, table
-from stratos.core.counted import counted
+from stratos.core.formats import counted
 
 RESULT = "serving/exports"
 VLLM = "serving/vllm"

@@ -30,7 +30,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from record import keep
 
 from stratos.config import StudentConfig
-from stratos.core.machine_load import group_seconds
+from stratos.core.machine import group_seconds
 from stratos.deploy.bundle_server import serve_arguments
 from stratos.deploy.load_test import load_test
 from stratos.deploy.server import HOST, free_port, serving

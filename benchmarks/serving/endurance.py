@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from engines import IN_FLIGHT, asker, hosted, untrained
 from record import keep
 
-from stratos.core.machine_load import group_seconds
+from stratos.core.machine import group_seconds
 from stratos.deploy.engines.gguf_file import export
 from stratos.evaluate.answer_files import read_answers
 from stratos.evaluate.metrics import percentile

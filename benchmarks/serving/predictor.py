@@ -32,7 +32,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from record import keep
 
-from stratos.core.machine_load import group_seconds
+from stratos.core.machine import group_seconds
 from stratos.deploy.bundle_server import serving_bundle
 from stratos.deploy.engines.predictor import server_of
 from stratos.deploy.load_test import LoadTest, load_test, open_loop

@@ -12,8 +12,8 @@ from typing import ClassVar, NamedTuple
 from stratos.catalog.gpus import SAME_MEMORY, Gpu, find_gpu, variants
 from stratos.catalog.table import Table
 from stratos.config import CloudConfig
-from stratos.core.counted import counted
 from stratos.core.errors import CatalogError, StratosError
+from stratos.core.formats import counted
 from stratos.core.shares import Share
 from stratos.records import Offer
 

@@ -25,7 +25,7 @@ from stratos.core.extensions import room_configs
 from stratos.core.names import wrong_names
 from stratos.core.reasons import Reason
 from stratos.core.redact import learn, redact, resolved
-from stratos.core.targets import find_class, untrusted
+from stratos.core.trust import find_class, untrusted
 from stratos.core.typed import read_dataclass, read_target, read_value, show
 from stratos.executors.job import why_no_executor
 from stratos.plan.verdict import with_horizon

@@ -21,14 +21,13 @@ from stratos.cli.explain import explain, is_group
 from stratos.cli.rules import check_rows
 from stratos.cli.words import RunFolderElsewhere, RunFolderNotOfHydra, UnusableFolder
 from stratos.config import STAGE_OF, STAGES, Config
-from stratos.core.disk_errors import why_no_run_folder
 from stratos.core.errors import ConfigError, StratosError, did_you_mean
 from stratos.core.foreign import cause
-from stratos.core.hub import is_hub_name, location
-from stratos.core.printable import shown
+from stratos.core.formats import shown
+from stratos.core.output import why_no_run_folder
 from stratos.core.reasons import Reason
-from stratos.core.remote import local_path
-from stratos.core.yamls import check_places, dangerous_files, why_no_searchpath
+from stratos.core.remote import is_hub_name, local_path, location
+from stratos.core.trust import check_places, dangerous_files, why_no_searchpath
 from stratos.models.students import check_students
 
 if TYPE_CHECKING:

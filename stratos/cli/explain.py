@@ -10,9 +10,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from stratos.cli.build import CANDIDATES, GROUPS, any_of, of_each, schema_of
 from stratos.cli.words import IsMapping, IsValue, NoFileSetsKey, NoKey
-from stratos.core import aliases
 from stratos.core.errors import did_you_mean
 from stratos.core.reasons import Reason
+from stratos.core.typed import hint, our_name
 
 if TYPE_CHECKING:
     from hydra._internal.hydra import Hydra
@@ -175,10 +175,10 @@ def _hint(key: str, owner: str, text: str, base: DictConfig, known: list[str], h
     if not owner:
         return _of_a_trainer(part, text)
     value = _value(text)
-    if hint := aliases.hint(owner, part, value, known):
-        return hint
+    if advice := hint(owner, part, value, known):
+        return advice
     group = owner.partition(".")[0]
-    name, deeper = aliases.our_name(group, part), f".{rest}" if rest else ""
+    name, deeper = our_name(group, part), f".{rest}" if rest else ""
     several = _candidates(group, base)
     places = [f"{base}{deeper}={value}" for base in of_each(group, several, name)]
     if places:
@@ -189,7 +189,7 @@ def _hint(key: str, owner: str, text: str, base: DictConfig, known: list[str], h
 def _of_a_trainer(name: str, text: str) -> str:
     """Say what another tool's name of a setting of its trainer is here, or return ""."""
     fields = [field.name for field in dataclasses.fields(GROUPS["trainer"])]
-    return aliases.hint("trainer", name, _value(text), fields)
+    return hint("trainer", name, _value(text), fields)
 
 
 def _other_strategies(name: str, value: str, is_auto: bool, hydra: Hydra) -> str:

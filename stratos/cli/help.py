@@ -15,8 +15,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from stratos.cli.compose import CONFIG_NAME, hydra_for
 from stratos.cli.verbs import summaries
-from stratos.core.conf import shipped_choices
 from stratos.core.errors import ConfigError, did_you_mean
+from stratos.core.extensions import shipped_choices
 from stratos.core.typed import in_words, show
 
 if TYPE_CHECKING:

@@ -17,10 +17,10 @@ from stratos.config import (
     ProbeConfig,
     StudentConfig,
 )
-from stratos.core.chunk_engine import engine_of
+from stratos.core.context import engine_of
 from stratos.core.errors import ConfigError, did_you_mean
 from stratos.core.foreign import beside, why_unreadable
-from stratos.core.printable import shown
+from stratos.core.formats import shown
 from stratos.core.reasons import Reason
 from stratos.distill.tokenizer import SPECIAL
 from stratos.distill.trainer import unusable

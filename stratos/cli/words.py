@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stratos.core.printable import shown
+from stratos.core.formats import shown
 from stratos.core.reasons import Reason
 
 

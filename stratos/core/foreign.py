@@ -18,9 +18,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from stratos.core.errors import ForeignFileError, StratosError
-from stratos.core.printable import shown
-from stratos.core.reasons import Because, Reason
-from stratos.core.words import Forbidden, IsFolder, NoFile, Special
+from stratos.core.formats import shown
+from stratos.core.reasons import Because, Forbidden, IsFolder, NoFile, Reason, Special
 
 _KINDS = {
     stat.S_IFIFO: "a named pipe",

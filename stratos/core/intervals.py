@@ -6,20 +6,8 @@ from collections.abc import Mapping
 from math import ceil, exp, hypot, lgamma, log, log1p, sqrt
 from statistics import NormalDist
 
-from stratos.core.counted import counted
-from stratos.core.formats import most, right
+from stratos.core.formats import counted
 from stratos.records import Interval
-
-
-def predicted(accuracy: Interval) -> str:
-    """Write a predicted accuracy with its interval, or what is known of an unknown one."""
-    if accuracy.is_known:
-        return f"{accuracy.mean:.3f} ({accuracy.low:.3f} to {accuracy.high:.3f})"
-    if accuracy.tried is not None:
-        return f"not predicted, {right(accuracy.tried)}"
-    if accuracy.high < 1:
-        return f"at most {most(accuracy.high)}, not measured"
-    return "unknown"
 
 
 def on_items(accuracy: Interval, n: int) -> Interval:

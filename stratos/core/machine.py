@@ -1,11 +1,14 @@
-"""What this machine gives this process: cores and memory, within the limits of its container."""
+"""The machine: cores and memory within the limits of the container, and how busy others keep it."""
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
+import time
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -99,3 +102,145 @@ def _groups(controller: str) -> Iterator[Path]:
             root = CGROUPS / controller
         inner = root / path.strip("/")
         yield from (one for one in (inner, *inner.parents) if one == root or root in one.parents)
+
+
+PROC = Path("/proc")
+
+IDLE, OTHERS = 0.1, 0.1
+"""Shares of all cores: with less than the first idle and more than the second taken by others, a
+measurement is of a busy machine."""
+
+
+@dataclass(frozen=True)
+class Usage:
+    """CPU seconds up to a moment, and the moment."""
+
+    at: float
+    idle_s: float
+    busy_s: float
+    """Of the cores that this process may use, all processes together."""
+    own_s: float
+    """Of this process and of those that are measured."""
+
+
+def usage(group: int) -> Usage | None:
+    """Return CPU seconds so far; None where the system does not tell.
+
+    Args:
+        group: process group that is measured, beside this process.
+    """
+    try:
+        cores = {f"cpu{i}" for i in os.sched_getaffinity(0)}
+        lines = (PROC / "stat").read_text().splitlines()
+    except (AttributeError, OSError):
+        return None
+    tick = os.sysconf("SC_CLK_TCK")
+    idle = busy = 0
+    for line in lines:
+        name, *numbers = line.split()
+        if name in cores:
+            # user, nice, system, idle, waiting for disks, interrupts, taken by other guests
+            spent = [int(number) for number in numbers[:8]]
+            idle += sum(spent[3:5])
+            busy += sum(spent[:3]) + sum(spent[5:])
+    return Usage(
+        time.perf_counter(), idle / tick, busy / tick, time.process_time() + group_seconds(group)
+    )
+
+
+def group_seconds(group: int) -> float:
+    """Return the CPU seconds so far of all processes of a group."""
+    ticks = sum(int(fields[11]) + int(fields[12]) for fields in _processes(group))
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def _seconds_with_ended(group: int) -> float:
+    """Return the CPU seconds so far of all processes of a group, and of their ended children."""
+    ticks = sum(int(number) for fields in _processes(group) for number in fields[11:15])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def group_memory(group: int) -> int:
+    """Return the bytes of resident memory of all processes of a group."""
+    pages = sum(int(fields[21]) for fields in _processes(group))
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def _processes(group: int) -> Iterator[list[str]]:
+    """Yield what proc(5) says in `stat` of each process of a group, from its state on."""
+    for entry in PROC.iterdir():
+        if not entry.name.isdigit():
+            continue
+        with suppress(OSError):  # it has ended meanwhile
+            fields = (entry / "stat").read_text().rpartition(")")[2].split()
+            if int(fields[2]) == group:
+                yield fields
+
+
+def slowness_now(seconds: float = 0.7) -> float:
+    """Return how many times as long work takes now as without the other work; 1 at least.
+
+    One thread computes for so long by the clock: what it got of a core is its share.
+
+    Args:
+        seconds: that it is tried for.
+    """
+    block, started, cpu_started = bytes(1 << 16), time.perf_counter(), time.process_time()
+    while (passed := time.perf_counter() - started) < seconds:
+        hashlib.sha256(block)
+    return max(1.0, passed / max(time.process_time() - cpu_started, 1e-3))
+
+
+def others_between(before: Usage | None, after: Usage | None) -> tuple[float | None, bool]:
+    """Return the cores that other work took between two moments, and whether that was too many.
+
+    It was where next to no core was idle: then those that are measured had to share.
+    """
+    if before is None or after is None or after.at <= before.at:
+        return None, False
+    wall = after.at - before.at
+    idle = (after.idle_s - before.idle_s) / wall
+    busy = (after.busy_s - before.busy_s) / wall
+    others = max(0.0, busy - (after.own_s - before.own_s) / wall)
+    cores = idle + busy
+    return others, idle < IDLE * cores and others > OTHERS * cores
+
+
+class WorkClock:
+    """Counts the seconds of this process's own work, without what other work takes of the cores.
+
+    Where next to no core is idle, a second of the wall clock counts for the share of it that this
+    process and its children had beside the others. Without other work, and where the system does
+    not tell, it is the wall clock: waiting for a teacher's server counts.
+    """
+
+    LEAST_SHARE = 0.2
+    """Nobody waits more than five times as long, however busy the machine is."""
+    EVERY_S = 1.0
+    """Shorter intervals are too coarse to measure."""
+
+    def __init__(self) -> None:
+        """Start at 0."""
+        self._seconds, self._share = 0.0, 1.0
+        self._at, self._before = time.monotonic(), self._usage()
+
+    def __call__(self) -> float:
+        """Return the seconds so far; call it often, for it tells busy seconds from idle ones."""
+        wall = time.monotonic() - self._at
+        if wall < self.EVERY_S:
+            return self._seconds + self._share * wall
+        after = self._usage()
+        others, is_busy = others_between(self._before, after)
+        self._share = 1.0
+        if is_busy and others and self._before is not None and after is not None:
+            own = max(0.0, after.own_s - self._before.own_s) / (after.at - self._before.at)
+            self._share = max(self.LEAST_SHARE, own / (own + others))
+        self._seconds += self._share * wall
+        self._at, self._before = self._at + wall, after
+        return self._seconds
+
+    @staticmethod
+    def _usage() -> Usage | None:
+        group = os.getpgid(0)
+        now = usage(group)
+        return None if now is None else replace(now, own_s=_seconds_with_ended(group))

@@ -1,16 +1,16 @@
-"""Valid names: no control or bidi characters, since names stand in tables, files and scripts.
+"""Names: which are valid, and what has one.
 
-Catalogs and tasks come from anywhere; a line break in an instance type was a command in a script.
+Names stand in tables, files and scripts, and catalogs and tasks come from anywhere: a line break in
+an instance type was a command in a script.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Protocol, TypeVar
 
-from stratos.core.printable import shown, unseen
-from stratos.core.reasons import Reason
-from stratos.core.words import Empty, Invisible, LongName, SlashInName
+from stratos.core.formats import shown, unseen
+from stratos.core.reasons import Empty, Invisible, LongName, Reason, SlashInName
 
 LONGEST_NAME = 200
 """Characters of a name; an instance type has 30, the name of a model on the hub at most 96."""
@@ -70,3 +70,32 @@ def _why_no_path(text: str, what: str) -> Reason | None:
         return Empty(what)
     character = unseen(text)
     return Invisible(what, character) if character else None
+
+
+class HasName(Protocol):
+    """What is looked up."""
+
+    @property
+    def name(self) -> str:
+        """By which it is known; no other of its kind has it."""
+        ...
+
+
+N = TypeVar("N", bound=HasName)
+
+
+def find(ones: Iterable[N], name: str) -> N | None:
+    """Return the one that has a name; None if there is none."""
+    return next((one for one in ones if one.name == name), None)
+
+
+def named(ones: Iterable[N], name: str) -> N:
+    """Return the one that has a name, where it is known that there is one.
+
+    Raises:
+        KeyError: there is none.
+    """
+    found = find(ones, name)
+    if found is None:
+        raise KeyError(name)
+    return found

@@ -13,9 +13,8 @@ import jinja2
 import yaml
 
 from stratos.config import Config
-from stratos.core.by_name import named
-from stratos.core.counted import counted, cut_short, listed
-from stratos.core.formats import least, most
+from stratos.core.formats import counted, cut_short, least, listed, most
+from stratos.core.names import named
 from stratos.deploy.bundle_server import serve_command
 from stratos.deploy.engines.base import EXPORTS
 from stratos.deploy.engines.known import engine_named

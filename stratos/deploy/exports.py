@@ -17,7 +17,7 @@ from stratos.core.atomic_files import write_atomically
 from stratos.core.context import Context
 from stratos.core.errors import StratosError
 from stratos.core.intervals import wilson
-from stratos.core.machine_load import group_memory
+from stratos.core.machine import group_memory
 from stratos.core.reasons import Because, Reason
 from stratos.deploy.bundle_server import serving_bundle
 from stratos.deploy.engines.base import EXPORTS, Engine, ExportError

@@ -21,13 +21,12 @@ from typing import Any
 import msgspec
 
 from stratos.core.atomic_files import write_atomically
-from stratos.core.counted import counted
 from stratos.core.digest import digest_of
-from stratos.core.disk_errors import why_unwritten
 from stratos.core.errors import StratosError
 from stratos.core.extensions import extensions, load
-from stratos.core.locks import locked
-from stratos.core.process import Process
+from stratos.core.formats import counted
+from stratos.core.output import why_unwritten
+from stratos.core.process import Process, locked
 from stratos.deploy.bundle_server import engine_of
 from stratos.deploy.manifest import MANIFEST, Known, is_bundle, read_known
 from stratos.deploy.server import HOST

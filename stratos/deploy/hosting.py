@@ -17,9 +17,9 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
-from stratos.core.counted import counted
 from stratos.core.digest import digest_of
 from stratos.core.errors import StratosError
+from stratos.core.formats import counted
 from stratos.deploy.bundle_server import (
     ALONE,
     QUESTION,

@@ -19,7 +19,7 @@ from itertools import pairwise
 from statistics import fmean, pstdev, stdev
 from typing import Any
 
-from stratos.core.connections import limits
+from stratos.core.remote import limits
 from stratos.deploy.server import ServeError, Server
 from stratos.evaluate.metrics import percentile
 from stratos.tasks.base import Message

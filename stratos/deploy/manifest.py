@@ -15,10 +15,10 @@ from uuid import uuid4
 import msgspec
 
 from stratos.core.atomic_files import write_atomically
-from stratos.core.counted import listed
 from stratos.core.digest import digest_of
 from stratos.core.errors import StratosError
 from stratos.core.foreign import cause
+from stratos.core.formats import listed
 from stratos.core.redact import redact
 from stratos.core.remote import file_system, make_parent, protocols, why_relative
 from stratos.models.kinds.base import is_predictor

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import msgspec
 
-from stratos.core.by_name import named
 from stratos.core.errors import StratosError
+from stratos.core.names import named
 from stratos.deploy.manifest import read_known
 from stratos.evaluate.answer_files import answers_path, read_answers
 from stratos.records import Plan, Probe, load

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from stratos.core.counted import counted, listed
+from stratos.core.formats import counted, listed
 from stratos.deploy.bundle_server import serve_command
 from stratos.deploy.engines.predictor import LabelServer, PredictorServer, server_of
 from stratos.evaluate.answer_files import KeptAnswer

@@ -10,11 +10,10 @@ from pathlib import Path
 
 from stratos.config import Config
 from stratos.core.atomic_files import replacing, write_atomically
-from stratos.core.by_name import named
 from stratos.core.context import Context
-from stratos.core.counted import counted
 from stratos.core.errors import StratosError
-from stratos.core.item_progress import with_items
+from stratos.core.formats import counted, with_items
+from stratos.core.names import named
 from stratos.deploy.bundle_server import ALONE, context_of, serve_command, serving_bundle
 from stratos.deploy.card import card_name, model_card, with_exports, with_speed
 from stratos.deploy.engines.base import ExportError

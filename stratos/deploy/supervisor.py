@@ -19,8 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
-from stratos.core.locks import locked
-from stratos.core.process import Process
+from stratos.core.process import Process, locked
 from stratos.deploy.hosted_server import Hosted, supervised
 from stratos.deploy.server import answers, start_process, stop_process
 

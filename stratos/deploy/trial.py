@@ -13,7 +13,7 @@ import psutil
 
 from stratos.catalog.offers import local_offer
 from stratos.config import DeployConfig
-from stratos.core.machine_load import others_between, usage
+from stratos.core.machine import others_between, usage
 from stratos.deploy.bundle_server import ALONE, engine_of
 from stratos.deploy.engines.base import Engine, ExportError
 from stratos.deploy.engines.hugging_face import Transformers

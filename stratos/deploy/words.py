@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from dataclasses import dataclass
 
-from stratos.core.counted import counted
+from stratos.core.formats import counted
 from stratos.core.reasons import Reason
 from stratos.records import Export
 

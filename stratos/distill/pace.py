@@ -20,7 +20,7 @@ from typing import Any
 import lightning as L
 import torch
 
-from stratos.core.machine_load import Usage, group_seconds, others_between, usage
+from stratos.core.machine import Usage, group_seconds, others_between, usage
 from stratos.distill.data import Batch, PackedLoader
 from stratos.distill.module import StudentModule
 from stratos.models.decode.threads import fastest

@@ -14,9 +14,9 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from stratos.config import Config, StudentConfig
-from stratos.core.by_name import find, named
 from stratos.core.context import Context
 from stratos.core.errors import TeacherError
+from stratos.core.names import find, named
 from stratos.distill.data import Encoded, OnPolicyLoader, PackedLoader, encode, writer
 from stratos.distill.module import StudentModule
 from stratos.distill.packed import check_packs

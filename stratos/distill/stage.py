@@ -23,10 +23,10 @@ from typing import Any
 from stratos import records
 from stratos.config import Config
 from stratos.core.atomic_files import write_atomically
-from stratos.core.by_name import named
 from stratos.core.context import Context
-from stratos.core.counted import counted
 from stratos.core.errors import StratosError
+from stratos.core.formats import counted
+from stratos.core.names import named
 from stratos.distill import meeting
 from stratos.distill.trainer import SIGNALS, check_machine
 from stratos.distill.words import CheckpointsAside, OtherInputs

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from stratos.config import StudentConfig, TrainerConfig
 from stratos.core.errors import ConfigError
 from stratos.core.machine import multiplies_bf16
-from stratos.core.targets import untrusted_class
+from stratos.core.trust import untrusted_class
 
 if TYPE_CHECKING:
     import lightning as L

@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from stratos.core.counted import counted
 from stratos.core.errors import did_you_mean
-from stratos.core.formats import about, duration, percent
-from stratos.core.money import exact_usd
+from stratos.core.formats import about, counted, duration, exact_usd, percent
 from stratos.core.reasons import Reason
 
 

@@ -32,7 +32,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stratos.catalog.table import Bools, Ints
-from stratos.core.counted import counted
+from stratos.core.formats import counted
 from stratos.deploy.engines.base import Engine
 from stratos.deploy.engines.cost import OWN_WEIGHTS, ServingCost, WeightFormat
 from stratos.deploy.engines.hugging_face import Transformers, TransformersBatching

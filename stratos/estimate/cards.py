@@ -33,7 +33,7 @@ from typing import Any, Literal
 
 from stratos.config import StudentConfig
 from stratos.core.errors import ConfigError
-from stratos.core.hub import config_file
+from stratos.core.remote import config_file
 from stratos.deploy.engines.gguf_file import why_not_gguf
 from stratos.estimate import constants as k
 from stratos.records import ModelCard

@@ -16,7 +16,7 @@ from statistics import median
 import numpy as np
 
 from stratos.catalog.table import Bools, Ints
-from stratos.core.counted import counted
+from stratos.core.formats import counted
 from stratos.deploy.engines.known import engine_named
 from stratos.estimate import constants as k
 from stratos.estimate.answering import (

@@ -15,8 +15,8 @@ from datetime import date
 from pathlib import Path
 from typing import BinaryIO
 
-from stratos.core.counted import counted
-from stratos.core.locks import opened_alone
+from stratos.core.formats import counted
+from stratos.core.process import opened_alone
 from stratos.records import EarlierReads, Pilot, Probe, Scorecard, Student
 from stratos.tasks.base import Item
 

@@ -25,11 +25,10 @@ from pathlib import Path
 import numpy as np
 
 from stratos.config import Config
-from stratos.core.by_name import named
 from stratos.core.context import Context
-from stratos.core.counted import counted
 from stratos.core.errors import StratosError
-from stratos.core.item_progress import ItemProgress
+from stratos.core.formats import ItemProgress, counted
+from stratos.core.names import named
 from stratos.estimate.cards import Workload, card_of_student
 from stratos.estimate.hours import answers_per_s, batch_hours
 from stratos.evaluate.answer_files import answers_path, write_answers, write_examples

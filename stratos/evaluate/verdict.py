@@ -6,8 +6,7 @@ from collections.abc import Set
 from dataclasses import dataclass
 from typing import Literal
 
-from stratos.core.counted import counted
-from stratos.core.formats import percent, percent_range
+from stratos.core.formats import counted, percent, percent_range
 from stratos.records import FREE_ROLES, Deployment, Interval, LoggedVersus, Scorecard, Versus
 
 SURE = 0.05

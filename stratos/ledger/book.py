@@ -18,7 +18,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from stratos.core.errors import BudgetError, OverspentError
-from stratos.core.money import exact_usd
+from stratos.core.formats import exact_usd
 from stratos.core.process import Process
 from stratos.ledger.file import LedgerFile, now
 from stratos.ledger.lines import (

@@ -24,8 +24,8 @@ import msgspec
 
 from stratos.core.atomic_files import write_atomically
 from stratos.core.errors import StratosError
-from stratos.core.locks import opened_alone
-from stratos.core.money import exact_usd
+from stratos.core.formats import exact_usd
+from stratos.core.process import opened_alone
 from stratos.ledger.lines import (
     BadLine,
     Line,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from stratos.core.money import exact_usd
+from stratos.core.formats import exact_usd
 from stratos.core.process import Process
 
 

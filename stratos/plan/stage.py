@@ -12,8 +12,8 @@ from functools import partial
 from stratos.catalog import Catalog, load_catalog
 from stratos.config import Config
 from stratos.core.context import Context
-from stratos.core.counted import counted
 from stratos.core.errors import InfeasibleError
+from stratos.core.formats import counted
 from stratos.estimate.fleet import calibration
 from stratos.plan.accuracy.history import history_for, recipe_of
 from stratos.plan.accuracy.predict import hardly_learnt, needs_no_model

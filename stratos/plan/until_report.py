@@ -10,8 +10,8 @@ from __future__ import annotations
 from stratos.catalog.offers import local_offer
 from stratos.catalog.table import LOCAL
 from stratos.config import Config
-from stratos.core.by_name import named
 from stratos.core.formats import about
+from stratos.core.names import named
 from stratos.distill.recipe import optimizer_of
 from stratos.estimate.cards import TrainingJob, adapter_params, card_of_student
 from stratos.estimate.fleet import Calibration

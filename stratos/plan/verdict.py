@@ -36,9 +36,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from stratos.config import Config, TrafficConfig
-from stratos.core.counted import counted
 from stratos.core.formats import (
     NOTHING,
+    counted,
     duration,
     interval,
     milliseconds,
@@ -46,8 +46,8 @@ from stratos.core.formats import (
     percent_least,
     percent_range,
     usd,
+    visible,
 )
-from stratos.core.printable import visible
 from stratos.core.reasons import Reason
 from stratos.estimate.constants import STARTUP_HOURS
 from stratos.records import Interval, ScaledToZero, Way, Worth

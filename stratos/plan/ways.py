@@ -15,7 +15,7 @@ from dataclasses import replace
 
 from stratos.catalog import Catalog
 from stratos.config import Config
-from stratos.core.counted import counted
+from stratos.core.formats import counted
 from stratos.core.intervals import wilson
 from stratos.core.reasons import Reason
 from stratos.estimate.cards import Workload, card_of_student

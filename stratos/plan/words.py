@@ -6,17 +6,18 @@ import datetime
 from collections.abc import Iterable
 
 from stratos.catalog.table import LOCAL
-from stratos.core.counted import counted, listed
 from stratos.core.formats import (
+    counted,
     duration,
+    listed,
     milliseconds,
     percent,
     percent_most,
     percent_range,
+    predicted,
     right,
     usd,
 )
-from stratos.core.intervals import predicted
 from stratos.core.reasons import Reason
 from stratos.plan.verdict import Outcome
 from stratos.records import Interval, ModelScore, RoleChoice, ScaledToZero

@@ -18,7 +18,6 @@ from typing import Any
 from stratos.config import ComplexityConfig, Config, StudentConfig
 from stratos.core.atomic_files import write_atomically
 from stratos.core.context import Context
-from stratos.core.counted import counted, cut_short
 from stratos.core.errors import (
     BudgetError,
     ConfigError,
@@ -27,6 +26,7 @@ from stratos.core.errors import (
     TeacherError,
 )
 from stratos.core.foreign import cause
+from stratos.core.formats import counted, cut_short
 from stratos.core.intervals import wilson
 from stratos.evaluate.baselines import FITTING, free_baselines, labelled_rows
 from stratos.models.kinds.suits import LM

@@ -20,8 +20,8 @@ from typing import Any
 
 from stratos.config import Config
 from stratos.core.context import Context
-from stratos.core.counted import counted
 from stratos.core.errors import BudgetError, TeacherError
+from stratos.core.formats import counted
 from stratos.core.intervals import wilson
 from stratos.probe.questioning import (
     Answered,

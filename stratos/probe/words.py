@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from stratos.core.counted import counted
-from stratos.core.formats import percent
+from stratos.core.formats import counted, percent
 from stratos.core.reasons import Reason
 from stratos.records import ConfusedLabels, KindProbe, PromptRepair
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from stratos.core import formats
-from stratos.core.printable import visible
+from stratos.core.formats import visible
 from stratos.records import CurvePoint
 
 _MARGIN = 0.05

@@ -13,8 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from stratos.core.formats import is_number
-from stratos.core.printable import visible
+from stratos.core.formats import is_number, visible
 
 MODELS = ("student", "teacher", "untouched")
 _ORDER = ("lost", "neither", "wrong", "won", "both", "right", "unscored")

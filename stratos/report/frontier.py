@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from stratos.core import formats
-from stratos.core.conf import shipped_choices
+from stratos.core.extensions import shipped_choices
 from stratos.core.formats import duration, percent, usd
 from stratos.core.redact import redact_override
 from stratos.plan.accuracy.learning_curve import Measured, extrapolate, on_same_items

@@ -8,19 +8,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from stratos.core.counted import counted
 from stratos.core.errors import StratosError
 from stratos.core.formats import (
     count,
+    counted,
     hours,
     interval,
     magnitude,
     milliseconds,
     n_bytes,
     percent,
+    predicted,
     usd,
 )
-from stratos.core.intervals import predicted
 from stratos.core.redact import redact_override
 from stratos.evaluate.answer_files import KeptAnswer, answers_path, read_answers
 from stratos.evaluate.metrics import difference_interval, mcnemar_exact

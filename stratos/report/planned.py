@@ -17,10 +17,11 @@ from typing import Any, Literal
 
 from stratos.catalog.offers import CLOUD
 from stratos.config import STAGES
-from stratos.core.counted import counted, listed
 from stratos.core.formats import (
+    counted,
     gib,
     hours,
+    listed,
     milliseconds,
     per_second,
     percent,

@@ -14,8 +14,7 @@ import msgspec
 from stratos.config import STAGES, Config
 from stratos.core.atomic_files import write_atomically
 from stratos.core.context import Context
-from stratos.core.counted import by_reason, counted
-from stratos.core.formats import magnitude
+from stratos.core.formats import by_reason, counted, magnitude
 from stratos.core.intervals import wilson
 from stratos.core.redact import redact
 from stratos.deploy.card import sentences

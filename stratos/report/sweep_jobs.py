@@ -17,11 +17,10 @@ from typing import Any
 import msgspec
 
 from stratos.config import STAGES
-from stratos.core.counted import listed
 from stratos.core.errors import StratosError
-from stratos.core.formats import interval, percent, usd
+from stratos.core.formats import interval, listed, percent, usd
 from stratos.core.intervals import wilson
-from stratos.core.locks import is_locked
+from stratos.core.process import is_locked
 from stratos.core.redact import redact_override
 from stratos.records import (
     Corpus,

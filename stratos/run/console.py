@@ -29,10 +29,11 @@ from rich.progress import (
 from rich.text import Text
 
 from stratos.config import STAGES
-from stratos.core.counted import counted, cut_short
 from stratos.core.formats import (
     at_least,
     count,
+    counted,
+    cut_short,
     duration,
     hours,
     magnitude,
@@ -41,12 +42,12 @@ from stratos.core.formats import (
     n_bytes,
     percent,
     percent_most,
+    predicted,
     size,
     usd,
+    visible,
 )
-from stratos.core.intervals import predicted
-from stratos.core.json_line import is_for_machines
-from stratos.core.printable import visible
+from stratos.core.output import is_for_machines
 from stratos.evaluate.read_log import said
 from stratos.evaluate.verdict import verdict
 from stratos.records import (

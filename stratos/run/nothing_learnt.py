@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from stratos.config import Config
-from stratos.core.by_name import named
 from stratos.core.errors import NothingLearntError
 from stratos.core.formats import magnitude
+from stratos.core.names import named
 from stratos.models.students import what_may_help
 from stratos.records import Pilot, Plan, Student
 

@@ -12,10 +12,10 @@ import msgspec
 
 from stratos.config import Config
 from stratos.core.atomic_files import sweep, write_atomically
-from stratos.core.counted import counted
-from stratos.core.disk_errors import disk_errors
 from stratos.core.errors import BusyError, CapacityError, StratosError
-from stratos.core.locks import locked
+from stratos.core.formats import counted
+from stratos.core.output import disk_errors
+from stratos.core.process import locked
 from stratos.run.console import Console
 from stratos.run.held_folder import LOCK, HeldFolder
 from stratos.run.mirror import mirrored

@@ -24,17 +24,17 @@ import msgspec
 from stratos import records
 from stratos.cli.rules import local_files
 from stratos.config import Config
-from stratos.core.counted import counted, listed
 from stratos.core.digest import digest_of, digest_of_code, digest_of_path, files_in
 from stratos.core.errors import StratosError
 from stratos.core.foreign import cause
-from stratos.core.reasons import Reason
-from stratos.core.words import (
+from stratos.core.formats import counted, listed
+from stratos.core.reasons import (
     ChangedFile,
     Gone,
     NoLongerFile,
     OtherContent,
     OtherSize,
+    Reason,
     Unreadable,
 )
 from stratos.deploy.engines.base import Engine

@@ -12,8 +12,8 @@ import msgspec
 
 from stratos.config import Config
 from stratos.core.atomic_files import write_atomically
-from stratos.executors import handed
-from stratos.executors.handed import Handed
+from stratos.executors import submission
+from stratos.executors.submission import Submission
 from stratos.ledger import Ledger
 from stratos.records import Plan, from_json, to_json
 from stratos.run import resume
@@ -98,7 +98,7 @@ class RunState:
     """Keeps metrics."""
     warnings: Warnings
     """Keeps what the user should read."""
-    job: Handed | None = None
+    job: Submission | None = None
     """What this process was handed, where another one holds the run."""
     asked: frozenset[str] = field(init=False)
     """Stages that are asked for, and those that come with one of them."""
@@ -111,7 +111,7 @@ class RunState:
     def __post_init__(self) -> None:
         folder = self.config.run_dir
         self.asked = asked_stages(self.config, self.stages)
-        is_alone = self.job is None and not handed.is_any(folder)
+        is_alone = self.job is None and not submission.has_any(folder)
         budget_usd = self.config.limits.budget_usd
         self.ledger = Ledger(folder / "ledger.jsonl", budget_usd, is_alone=is_alone)
 

@@ -9,12 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from stratos.core.chunk_engine import Engine, Here, engine_of
-from stratos.core.context import Context
-from stratos.core.disk_errors import disk_errors
+from stratos.core.context import Context, Engine, Here, engine_of
 from stratos.core.errors import StratosError
-from stratos.core.json_line import say_ended
-from stratos.core.locks import locked
+from stratos.core.output import disk_errors, say_ended
+from stratos.core.process import locked
 from stratos.ledger import reserves
 from stratos.records import Plan, Report
 from stratos.report.costs import read_ledger

@@ -10,17 +10,16 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from stratos.config import Config
-from stratos.core.by_name import find
 from stratos.core.context import Context
 from stratos.core.errors import BudgetError, StratosError
-from stratos.core.formats import usd
-from stratos.core.money import exact_usd
+from stratos.core.formats import exact_usd, usd
+from stratos.core.names import find
 from stratos.core.reasons import Reason
-from stratos.executors import handed
-from stratos.executors.job import Returns
-from stratos.executors.job_of_stage import (
+from stratos.executors import submission
+from stratos.executors.job import (
     PLANNED,
     ROLE_OF,
+    Returns,
     fewer_nodes,
     has_server,
     job_spec,
@@ -170,7 +169,7 @@ def made_by_job(state: RunState, stage: Stage[T], mark: str, context: Context) -
     Raises:
         StratosError: the job failed, or what it left is not what was asked for.
     """
-    from stratos.executors.follow import Handover, run_there
+    from stratos.executors.handover import Handover, run_there
     from stratos.run.kept_config import hand_over
 
     folder, executor = state.config.run_dir, state.config.executor
@@ -214,8 +213,8 @@ def made_by_job(state: RunState, stage: Stage[T], mark: str, context: Context) -
 
 def end_job(state: RunState, stage: Stage[Any], record: Any) -> None:
     """Take notice of a job that has left its record while no command followed it."""
-    if state.job is None and handed.find(state.config.run_dir, stage.name) is not None:
-        from stratos.executors.unseen import end_made
+    if state.job is None and submission.find(state.config.run_dir, stage.name) is not None:
+        from stratos.executors.handover import end_made
 
         inputs = state.inputs(stage, record)
         inputs.pop(resume.SEEN, None)
@@ -239,8 +238,8 @@ def check_handed(state: RunState, stage: Stage[Any], mark: str) -> None:
             "The nodes have to see the same files, and the same Stratos, as the machine that "
             "submits."
         )
-    if state.job is None and (known := handed.find(folder, stage.name)) is not None:
-        raise StratosError(handed.refusal(known, folder, stage.name))
+    if state.job is None and (known := submission.find(folder, stage.name)) is not None:
+        raise StratosError(known.refusal(folder))
 
 
 def _found_late(stage: Stage[T], folder: Path) -> resume.Kept | None:

@@ -13,10 +13,9 @@ from rich.table import Table
 from rich.text import Text
 
 from stratos.config import Config
-from stratos.core.by_name import named
-from stratos.core.counted import counted
 from stratos.core.formats import (
     at_least,
+    counted,
     hours,
     measured,
     percent,
@@ -25,6 +24,7 @@ from stratos.core.formats import (
     size,
     usd,
 )
+from stratos.core.names import named
 from stratos.evaluate.format_verdict import said as said_of_format
 from stratos.evaluate.read_log import said
 from stratos.evaluate.verdict import accuracy_as_served, against_logged, verdict

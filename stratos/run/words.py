@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from stratos.core.formats import usd
-from stratos.core.printable import shown
+from stratos.core.formats import shown, usd
 from stratos.core.reasons import Reason
 from stratos.records import Interval
 

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stratos.config import Config
-from stratos.core.by_name import find
 from stratos.core.context import Context
 from stratos.core.errors import ForeignFileError, StratosError
 from stratos.core.foreign import cause
-from stratos.core.hub import location
+from stratos.core.names import find
+from stratos.core.remote import location
 from stratos.models.pretrained import load_model, load_tokenizer
 from stratos.models.students import ready
 from stratos.records import Plan

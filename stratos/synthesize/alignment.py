@@ -21,9 +21,8 @@ from typing_extensions import override
 
 from stratos.config import Config
 from stratos.core.context import Context
-from stratos.core.counted import counted
 from stratos.core.errors import BudgetError
-from stratos.core.item_progress import with_items
+from stratos.core.formats import counted, with_items
 from stratos.records import Plan
 from stratos.synthesize import strategy
 from stratos.synthesize.admission import PretrainedStudent, pretrained

@@ -17,7 +17,7 @@ from typing_extensions import override
 
 from stratos.config import Config
 from stratos.core.context import Context
-from stratos.core.counted import counted
+from stratos.core.formats import counted
 from stratos.records import Plan
 from stratos.synthesize.leaks import held_out
 from stratos.synthesize.planned_teacher import Asking

@@ -34,7 +34,7 @@ from math import floor
 from typing import Literal
 
 from stratos.config import ComplexityConfig
-from stratos.core.counted import counted, cut_short
+from stratos.core.formats import counted, cut_short
 from stratos.core.intervals import n_above
 from stratos.records import Interval, TeacherProbe
 from stratos.synthesize.declared import leaves

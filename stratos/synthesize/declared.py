@@ -13,7 +13,7 @@ from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
 from stratos.config import ComplexityConfig, Config
-from stratos.core.targets import find_class
+from stratos.core.trust import find_class
 
 if TYPE_CHECKING:
     from stratos.synthesize.strategy import Strategy

@@ -21,8 +21,7 @@ from typing import Any, ClassVar, Literal
 from typing_extensions import override
 
 from stratos.config import Config
-from stratos.core.chunk_engine import Engine, Here, in_chunks
-from stratos.core.context import Context
+from stratos.core.context import Context, Engine, Here, in_chunks
 from stratos.core.reasons import Reason
 from stratos.records import Plan
 from stratos.synthesize.planned_teacher import (

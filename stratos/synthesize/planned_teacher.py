@@ -11,12 +11,9 @@ from dataclasses import dataclass
 
 from stratos.config import Config
 from stratos.core.context import Context
-from stratos.core.counted import counted
 from stratos.core.errors import TeacherError
-from stratos.core.formats import percent, percent_range
+from stratos.core.formats import counted, exact_usd, percent, percent_range, with_items
 from stratos.core.intervals import wilson
-from stratos.core.item_progress import with_items
-from stratos.core.money import exact_usd
 from stratos.records import Plan
 from stratos.synthesize.strategy import Tally
 from stratos.tasks.base import Item, Task

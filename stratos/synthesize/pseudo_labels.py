@@ -24,7 +24,7 @@ from typing_extensions import override
 
 from stratos.config import Config
 from stratos.core.context import Context
-from stratos.core.counted import counted
+from stratos.core.formats import counted
 from stratos.core.intervals import wilson
 from stratos.records import Plan
 from stratos.synthesize.leaks import without_leaks

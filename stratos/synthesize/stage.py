@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING
 
 from stratos.config import Config
 from stratos.core.atomic_files import flush, staged_apart
-from stratos.core.by_name import find
 from stratos.core.context import Context
-from stratos.core.counted import counted
 from stratos.core.errors import ConfigError
+from stratos.core.formats import counted
+from stratos.core.names import find
 from stratos.records import FROM_FILE, Corpus, Plan
 from stratos.synthesize.leaks import NEAR, HeldOut, NearDuplicates, family_of, held_out
 from stratos.synthesize.strategy import Strategy, Tally

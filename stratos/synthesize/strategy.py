@@ -15,7 +15,7 @@ from enum import Enum
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
-from stratos.core.by_name import find
+from stratos.core.names import find
 from stratos.core.reasons import Reason
 from stratos.synthesize.words import NoStrategy
 from stratos.tasks.base import Item, Task

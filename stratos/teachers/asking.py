@@ -9,9 +9,8 @@ from contextlib import closing
 import msgspec
 
 from stratos.core.context import Context
-from stratos.core.counted import counted
 from stratos.core.errors import BudgetError, OverspentError, StratosError, TeacherError
-from stratos.core.money import exact_usd
+from stratos.core.formats import counted, exact_usd
 from stratos.ledger import Ledger
 from stratos.records import ModelCard
 from stratos.teachers.base import (

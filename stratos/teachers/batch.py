@@ -19,8 +19,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from stratos.core.counted import counted
 from stratos.core.errors import BudgetError, OverspentError, TeacherError
+from stratos.core.formats import counted
 from stratos.teachers.base import TOO_LONG, Answer, BatchMeter, Billed, Question
 from stratos.teachers.batch_api import NONCE, Batch, BatchApi, Call, lines
 from stratos.teachers.cache import question_key

@@ -25,7 +25,7 @@ from uuid import uuid4
 
 import msgspec
 
-from stratos.core.counted import counted
+from stratos.core.formats import counted
 from stratos.core.process import Process
 from stratos.teachers.base import Answer, CacheMode, Question, Teacher
 

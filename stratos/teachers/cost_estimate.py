@@ -10,7 +10,7 @@ from statistics import fmean, stdev
 
 from stratos.core.context import Context
 from stratos.core.errors import BudgetError
-from stratos.core.money import exact_usd
+from stratos.core.formats import exact_usd
 from stratos.records import Interval
 from stratos.teachers.base import Answer, Question, Teacher
 from stratos.teachers.cache import look_up

@@ -14,7 +14,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from stratos.core.connections import limits
+from stratos.core.remote import limits
 from stratos.teachers.base import LENGTH, TOO_LONG, Answer, Billed, Question
 from stratos.teachers.scheduler import LONGEST_RETRY_AFTER_S, Outcome
 from stratos.teachers.usage import ImplausibleUsage, Usage, read_usage

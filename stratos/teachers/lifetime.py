@@ -52,7 +52,7 @@ def shipped_teachers() -> list[OpenAISettings]:
     """Return the shipped hosted teachers that are complete as they are."""
     import yaml
 
-    from stratos.core.conf import shipped_choices
+    from stratos.core.extensions import shipped_choices
     from stratos.core.typed import read_dataclass
 
     teachers = []

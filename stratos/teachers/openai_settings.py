@@ -14,8 +14,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
-from stratos.core.counted import counted
 from stratos.core.errors import EndpointError, TeacherError, did_you_mean
+from stratos.core.formats import counted
 from stratos.core.reasons import Reason
 from stratos.core.redact import redact_text
 from stratos.teachers.base import CacheMode, Question, check_facts

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from stratos.core.foreign import cause
-from stratos.core.hub import is_hub_name, missing_on_hub
 from stratos.core.reasons import Because, Reason
+from stratos.core.remote import is_hub_name, missing_on_hub
 from stratos.models.pretrained import check_gguf, read_config, read_tensors, why_not_readable
 from stratos.models.words import InFile
 from stratos.teachers.words import (

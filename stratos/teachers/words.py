@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stratos.core.counted import counted
+from stratos.core.formats import counted
 from stratos.core.reasons import Reason
 
 # --- hosted teachers ------------------------------------------------------------------------------

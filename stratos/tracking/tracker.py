@@ -21,7 +21,7 @@ from typing import Any
 from stratos.config import Config
 from stratos.core.errors import BudgetError
 from stratos.core.formats import is_number, usd
-from stratos.core.os_signals import Terminated
+from stratos.core.process import Terminated
 from stratos.core.redact import redact, redact_override, redact_shapes, redact_text
 from stratos.records import (
     Corpus,

@@ -10,7 +10,7 @@ from hydra.types import RunMode
 
 from stratos.cli.compose import hydra_for
 from stratos.config import CloudConfig, ObjectiveConfig, StudentConfig, TrainerConfig
-from stratos.core.aliases import NAMES, hint, our_name
+from stratos.core.typed import NAMES, hint, our_name
 from stratos.synthesize.white_box import AlignmentOnPolicy
 
 CLASSES = {

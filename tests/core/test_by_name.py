@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from stratos.config import StudentConfig
-from stratos.core.by_name import find, named
+from stratos.core.names import find, named
 
 ONES = (StudentConfig("small"), StudentConfig("large"))
 

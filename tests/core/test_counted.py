@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from stratos.core.counted import counted
+from stratos.core.formats import counted
 
 
 @pytest.mark.parametrize(
@@ -28,7 +28,7 @@ def test_a_count_and_its_noun_agree(n: float, words: tuple[str, ...], spec: str,
 
 
 def test_what_has_one_reason_is_one_line_with_a_count() -> None:
-    from stratos.core.counted import by_reason
+    from stratos.core.formats import by_reason
 
     left_out = {f"s{i}": "needs 30 GiB" for i in range(20)} | {"t": "has no key", "u": "has no key"}
     assert by_reason(left_out) == [

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import stratos.report
 from stratos.core import formats
-from stratos.core.printable import visible
+from stratos.core.formats import visible
 from stratos.records import Comparison, Interval, PlanPoint
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stratos.core.item_progress import ItemProgress, with_items
+from stratos.core.formats import ItemProgress, with_items
 
 
 def test_items_rate_and_time_left_follow_each_part() -> None:

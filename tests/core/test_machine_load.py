@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from stratos.core import machine_load
-from stratos.core.machine_load import Usage, WorkClock
+from stratos.core import machine
+from stratos.core.machine import Usage, WorkClock
 
 
 @pytest.mark.parametrize(
@@ -19,7 +19,7 @@ def test_seconds_of_other_work_do_not_count(
     """Ten seconds on two cores."""
     now = [0.0]
     usages = iter([Usage(0.0, 0.0, 0.0, 0.0), Usage(10.0, idle_s, 20.0 - idle_s, own_s)])
-    monkeypatch.setattr(machine_load.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(machine.time, "monotonic", lambda: now[0])
     monkeypatch.setattr(WorkClock, "_usage", lambda *_: next(usages))
     clock = WorkClock()
     now[0] = 0.5
@@ -30,7 +30,7 @@ def test_seconds_of_other_work_do_not_count(
 
 def test_where_nothing_is_told_it_is_the_wall_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
-    monkeypatch.setattr(machine_load.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(machine.time, "monotonic", lambda: now[0])
     monkeypatch.setattr(WorkClock, "_usage", lambda *_: None)
     clock = WorkClock()
     now[0] = 7.0

@@ -8,7 +8,7 @@ import sys
 
 JOB = """
 import time
-from stratos.core.os_signals import Terminated, end_as_by_ctrl_c, end_at_limit
+from stratos.core.process import Terminated, end_as_by_ctrl_c, end_at_limit
 end_as_by_ctrl_c()
 end_at_limit()
 try:

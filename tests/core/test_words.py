@@ -3,8 +3,8 @@
 from sentences import sentences
 from syrupy.assertion import SnapshotAssertion
 
-from stratos.core import words
+from stratos.core import reasons
 
 
 def test_every_reason_is_a_sentence(snapshot: SnapshotAssertion) -> None:
-    assert sentences(words) == snapshot
+    assert sentences(reasons) == snapshot

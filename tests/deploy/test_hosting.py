@@ -26,8 +26,7 @@ import pytest
 from stratos.cli.commands.serve import _setting, known_answers
 from stratos.cli.commands.verify import _verify_exports, verify
 from stratos.core.errors import StratosError
-from stratos.core.locks import locked
-from stratos.core.process import Process
+from stratos.core.process import Process, locked
 from stratos.deploy import supervisor
 from stratos.deploy.exports import write_exports
 from stratos.deploy.hosted_server import (

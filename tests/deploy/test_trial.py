@@ -7,8 +7,8 @@ import pytest
 from slow_server import CHATS, one_at_a_time
 from tiny_run import tiny_plan
 
-from stratos.core import machine_load
-from stratos.core.machine_load import Usage, others_between, usage
+from stratos.core import machine
+from stratos.core.machine import Usage, others_between, usage
 from stratos.deploy import trial
 from stratos.deploy.card import sentences, with_speed
 from stratos.deploy.load_test import OpenLoop, Served
@@ -108,7 +108,7 @@ def test_others_are_what_is_busy_and_not_measured():
 def test_usage_is_read_where_the_system_tells(tmp_path, monkeypatch):
     found = usage(1)
     assert found is not None and found.busy_s > 0 and found.idle_s > 0 and found.own_s > 0
-    monkeypatch.setattr(machine_load, "PROC", tmp_path)
+    monkeypatch.setattr(machine, "PROC", tmp_path)
     assert usage(1) is None
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from stratos.core.errors import TeacherError
-from stratos.core.words import NotOnHub
+from stratos.core.reasons import NotOnHub
 from stratos.models.pretrained import check_gguf
 from stratos.models.pretrained import headers as walked
 from stratos.teachers import weights

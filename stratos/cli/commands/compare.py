@@ -9,8 +9,8 @@ from pathlib import Path
 from rich.text import Text
 
 from stratos.core import tables
-from stratos.core.json_line import add_flag, json_line
-from stratos.core.printable import visible
+from stratos.core.formats import visible
+from stratos.core.output import add_flag, json_line
 from stratos.core.tables import Column
 from stratos.report.paired import (
     Paired,

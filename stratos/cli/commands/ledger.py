@@ -8,9 +8,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from stratos.core.errors import StratosError
-from stratos.core.json_line import add_flag, json_line
-from stratos.core.locks import locked
-from stratos.core.money import exact_usd
+from stratos.core.formats import exact_usd
+from stratos.core.output import add_flag, json_line
+from stratos.core.process import locked
 from stratos.ledger.book import Ledger
 from stratos.ledger.file import LedgerError, set_aside
 from stratos.ledger.lines import Stated, written

@@ -18,8 +18,6 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from stratos.cli.compose import CONFIG_NAME, VERSION_BASE
-from stratos.core.conf import conf_dir
-from stratos.core.disk_errors import disk_errors
 from stratos.core.errors import (
     BusyError,
     ConfigError,
@@ -27,12 +25,21 @@ from stratos.core.errors import (
     StratosError,
     did_you_mean,
 )
-from stratos.core.json_line import FLAG, say_failed, stdout_kept, take_flag
-from stratos.core.printable import visible
+from stratos.core.extensions import conf_dir
+from stratos.core.formats import visible
+from stratos.core.output import (
+    FLAG,
+    Guarded,
+    disk_errors,
+    guard_files,
+    guard_logs,
+    say_failed,
+    stdout_kept,
+    take_flag,
+)
 from stratos.core.reasons import Reason
 from stratos.core.redact import redact_text
-from stratos.core.streams import Guarded, guard_files, guard_logs
-from stratos.core.yamls import check_places
+from stratos.core.trust import check_places
 
 if TYPE_CHECKING:
     from stratos.config import Config

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from stratos.core.errors import StratosError, UsageError
-from stratos.core.json_line import add_flag
+from stratos.core.output import add_flag
 from stratos.deploy.bundle_server import engine_of
 from stratos.deploy.engines.base import Engine
 from stratos.deploy.engines.known import (

@@ -1,7 +1,7 @@
 """`stratos servers`: what this machine started and what it costs an hour; `down` ends it.
 
-Jobs of executors are those that are written down outside of run folders (`executors.started`), so
-that one is found also where its folder is gone. How each stands is asked of its own engine.
+Jobs of executors are those that are listed outside of run folders (`executors.submission`), so that
+one is found also where its folder is gone. How each stands is asked of its own engine.
 """
 
 from __future__ import annotations
@@ -14,17 +14,14 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from stratos.core.counted import counted
 from stratos.core.errors import StratosError, UsageError, did_you_mean
-from stratos.core.formats import duration, usd
-from stratos.core.locks import locked
-from stratos.core.money import exact_usd
-from stratos.core.printable import visible
+from stratos.core.formats import counted, duration, exact_usd, usd, visible
+from stratos.core.process import locked
 from stratos.deploy.hosted_server import cache_of_user, hosted_here
-from stratos.executors import handed, started
+from stratos.executors import submission
 from stratos.executors.job import OVER, State, Status
-from stratos.executors.started import Started
-from stratos.executors.unseen import settle_unseen, spans_of
+from stratos.executors.job_costs import settle_unseen, spans_of
+from stratos.executors.submission import Submission
 from stratos.ledger import Ledger
 
 
@@ -58,12 +55,12 @@ def run(args: argparse.Namespace) -> int:
 def _list() -> None:
     _list_hosted()
     usd_per_hour, n_running = 0.0, 0
-    for job in started.jobs():
+    for job in submission.listed():
         status = _status(job)
         if status.state in OVER:
             print(f"{_head(job)}\n  has ended: {status.text}. {_to_take(job)}")
             if not _is_handed(job):
-                started.forget(job.name)
+                submission.take_off_list(job.name)
             continue
         n_running += 1
         # One that waits costs nothing yet.
@@ -94,7 +91,7 @@ def _list_hosted() -> None:
 
 def _down(names: Sequence[str], is_all: bool) -> bool:
     """End jobs; return whether all of them are gone."""
-    jobs = {job.name: job for job in started.jobs()}
+    jobs = {job.name: job for job in submission.listed()}
     for name in names:
         if name not in jobs:
             raise StratosError(
@@ -112,17 +109,17 @@ def _down(names: Sequence[str], is_all: bool) -> bool:
         before = _status(job)
         try:
             _check_machine(job)
-            job.executor.cancel(job.spec)
+            job.executor.cancel(job.job().spec)
         except StratosError as error:
             print(visible(str(error)), file=sys.stderr)
             are_gone = False
             continue
         print(f"{name}: gone.{_settled(job, before)}")
-        started.forget(name)
+        submission.take_off_list(name)
     return are_gone
 
 
-def _settled(job: Started, before: Status) -> str:
+def _settled(job: Submission, before: Status) -> str:
     """Settle what a job has cost, where no command follows it; return what there is to say.
 
     Args:
@@ -137,7 +134,7 @@ def _settled(job: Started, before: Status) -> str:
         with locked(folder / ".lock"):
             ledger = Ledger(folder / "ledger.jsonl")
             spent_usd = ledger.spent_usd
-            spans = spans_of(job.executor, job.job)
+            spans = spans_of(job.executor, job.job())
             text = settle_unseen(folder, job.stage, ledger, spans, since=before.since, at=at)
             cost = ledger.spent_usd - spent_usd
     except BlockingIOError:
@@ -147,27 +144,27 @@ def _settled(job: Started, before: Status) -> str:
     return f"{paid} What it has done is kept in {folder}: the command of the run goes on from it."
 
 
-def _status(job: Started) -> Status:
-    if not job.id and job.command.is_alive_here():
+def _status(job: Submission) -> Status:
+    if not job.id and job.command is not None and job.command.is_alive_here():
         return Status(State.UNKNOWN, f"process {job.command.pid} is about to submit it")
     if not job.id:
         return Status(State.UNKNOWN, "the command that was submitting it was cut short")
     try:
         _check_machine(job)
-        return job.executor.status(job.job)
+        return job.executor.status(job.job())
     except StratosError as error:
         return Status(State.UNKNOWN, str(error))
 
 
-def _check_machine(job: Started) -> None:
+def _check_machine(job: Submission) -> None:
     """Check that a job is looked for where it is: on its machine, or its cluster.
 
     Raises:
         StratosError: it is elsewhere, and this machine shares the list, or reaches both clusters.
     """
-    if job.where and (here := job.executor.where()) and here != job.where:
+    if job.cluster and (here := job.executor.where()) and here != job.cluster:
         raise StratosError(
-            f"{job.name}: it is a job of {job.where}, and {here} answers here: type stratos "
+            f"{job.name}: it is a job of {job.cluster}, and {here} answers here: type stratos "
             "servers where that one does."
         )
     if job.executor.runs_here and job.host != socket.gethostname():
@@ -176,16 +173,16 @@ def _check_machine(job: Started) -> None:
         )
 
 
-def _is_handed(job: Started) -> bool:
+def _is_handed(job: Submission) -> bool:
     """Return whether the run still counts on the job."""
-    return handed.find(Path(job.folder), job.stage) is not None
+    return submission.find(Path(job.folder), job.stage) is not None
 
 
-def _head(job: Started) -> str:
+def _head(job: Submission) -> str:
     return f"{job.name}: {job.stage} of {job.folder}"
 
 
-def _to_take(job: Started) -> str:
+def _to_take(job: Submission) -> str:
     if _is_handed(job):
         return "The command of the run takes what it has done."
     return "It is taken off this list."

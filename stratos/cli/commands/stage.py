@@ -19,13 +19,11 @@ from typing_extensions import override
 
 from stratos.config import STAGES, Config
 from stratos.core.context import unsaid
-from stratos.core.disk_errors import disk_errors
 from stratos.core.errors import ConfigError, StratosError
-from stratos.core.locks import locked
-from stratos.core.os_signals import end_at_limit
-from stratos.core.streams import guard_logs
-from stratos.executors import handed
-from stratos.executors.handed import LOG, NOTE, TICK, WARN
+from stratos.core.output import disk_errors, guard_logs
+from stratos.core.process import end_at_limit, locked
+from stratos.executors import job_folder, submission
+from stratos.executors.job_folder import LOG, NOTE, TICK, WARN
 from stratos.run.console import Console
 from stratos.tracking.tracker import Tracker
 
@@ -115,12 +113,12 @@ def run(args: argparse.Namespace) -> None:
     say: Callable[..., None] = unsaid
     if args.job:
         end_at_limit()
-        say = handed.Teller(handed.events_path(folder, args.stage))
-        say(handed.BEGAN, platform.node(), os.getpid(), time.time())
+        say = job_folder.EventWriter(job_folder.events_path(folder, args.stage))
+        say(job_folder.BEGAN, platform.node(), os.getpid(), time.time())
     try:
         _run(folder, args.stage, args.job, say, args.cache)
     except StratosError as error:
-        say(handed.ERROR, str(error))
+        say(job_folder.ERROR, str(error))
         raise
 
 
@@ -174,16 +172,16 @@ def _opened_for_another(config: Config, stage: str, say: Callable[..., None]) ->
     from stratos.run.stages import STAGES as ALL
 
     folder = config.run_dir
-    job = handed.find(folder, stage)
+    job = submission.find(folder, stage)
     if job is None:
         raise StratosError(
             f"{stage} was handed to no job, or is back. Leave --job out to run it by hand."
         )
     console = ToldConsole(say, folder)
-    lock = handed.lock_path(folder, stage)
+    lock = job_folder.folder_of(folder) / f"{stage}.lock"
     with locked(lock, waiting=lambda: console.note(f"{stage}: an earlier job has it yet.")):
         prepare(config)
-        warnings = Warnings(handed.folder_of(folder) / f"{stage}.warnings", console.warn)
+        warnings = Warnings(job_folder.folder_of(folder) / f"{stage}.warnings", console.warn)
         try:
             tracker = ToldTracker(say, console)
             yield Runner(RunState(config, ALL, console, tracker, warnings, job))

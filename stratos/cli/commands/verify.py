@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from stratos.core.counted import counted
 from stratos.core.errors import StratosError
+from stratos.core.formats import counted
 from stratos.deploy.bundle_answers import MOST_TOKENS, answering
 from stratos.deploy.bundle_server import ask, serving_bundle
 from stratos.deploy.engines.known import engine_named

@@ -8,8 +8,8 @@ from pathlib import Path
 from stratos.contrib.cascade.answered import answered
 from stratos.contrib.cascade.verdict import cascade_of
 from stratos.core.errors import StratosError
-from stratos.core.json_line import add_flag, json_line
-from stratos.core.printable import visible
+from stratos.core.formats import visible
+from stratos.core.output import add_flag, json_line
 
 PROMISED, REFUSED = 0, 1
 

@@ -11,10 +11,8 @@ from pathlib import Path
 import msgspec
 
 from stratos.contrib.cascade.endpoint.made import PROGRAM, Facts, check_alone, front_of
-from stratos.core.counted import counted
 from stratos.core.errors import StratosError
-from stratos.core.formats import percent
-from stratos.core.money import exact_usd
+from stratos.core.formats import counted, exact_usd, percent
 from stratos.deploy.bundle_server import facts_of
 from stratos.deploy.hosted_server import FrontProgram, FrontStatus, Hosted, ServerFront
 from stratos.records import ServingSetting

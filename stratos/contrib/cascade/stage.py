@@ -42,10 +42,10 @@ from stratos.contrib.cascade.threshold import (
 )
 from stratos.contrib.cascade.verdict import cascade_of
 from stratos.contrib.cascade.words import LateTeacher
-from stratos.core.by_name import named
 from stratos.core.context import Context
 from stratos.core.errors import StratosError
-from stratos.core.item_progress import with_items
+from stratos.core.formats import with_items
+from stratos.core.names import named
 from stratos.deploy.bundle_server import engine_of, serving_bundle
 from stratos.deploy.engines.base import Measure
 from stratos.deploy.server import Server

@@ -9,9 +9,16 @@ from typing import Literal
 
 from stratos.contrib.cascade.record import Cascade
 from stratos.contrib.cascade.threshold import ALWAYS, UNREADABLE_ONLY, agreement, is_escalated
-from stratos.core.counted import counted
-from stratos.core.formats import interval, milliseconds, percent, percent_least, percent_range, usd
-from stratos.core.money import fine_usd
+from stratos.core.formats import (
+    counted,
+    fine_usd,
+    interval,
+    milliseconds,
+    percent,
+    percent_least,
+    percent_range,
+    usd,
+)
 from stratos.core.reasons import Reason
 from stratos.records import Interval
 

@@ -10,5 +10,5 @@ EXTENSION = Extension(
             rank=5,
         ),
     },
-    front="stratos.contrib.door.nginx:DoorFront",
+    front="stratos.contrib.door.command:DoorFront",
 )

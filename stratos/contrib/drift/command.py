@@ -30,11 +30,9 @@ from stratos.contrib.logs.messages.recognised import KNOWN
 from stratos.contrib.logs.messages.turn_rows import Seen, read_conversations, unreadable
 from stratos.core import tables
 from stratos.core.atomic_files import write_atomically
-from stratos.core.counted import counted
 from stratos.core.errors import StratosError
-from stratos.core.formats import hours, p_value, percent, usd
-from stratos.core.json_line import add_flag, json_line
-from stratos.core.printable import visible
+from stratos.core.formats import counted, hours, p_value, percent, usd, visible
+from stratos.core.output import add_flag, json_line
 from stratos.core.redact import redact_override
 from stratos.core.remote import local_path
 from stratos.core.tables import Column

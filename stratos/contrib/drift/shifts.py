@@ -18,9 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from stratos.core.counted import counted
 from stratos.core.errors import StratosError
-from stratos.core.formats import percent
+from stratos.core.formats import counted, percent
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 

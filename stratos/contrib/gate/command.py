@@ -13,11 +13,9 @@ import msgspec
 
 from stratos.config import Config
 from stratos.contrib.gate.betting import BettingTest, Counts, Outcome
-from stratos.core.counted import counted
 from stratos.core.errors import StratosError
-from stratos.core.formats import percent
-from stratos.core.json_line import add_flag, json_line
-from stratos.core.printable import visible
+from stratos.core.formats import counted, percent, visible
+from stratos.core.output import add_flag, json_line
 from stratos.deploy.bundle_answers import BATCH, answering
 from stratos.deploy.manifest import check_manifest, is_bundle
 from stratos.evaluate.answer_files import KeptAnswer, answers_path, read_answers

@@ -20,10 +20,8 @@ from stratos.contrib.logs.messages.turn_rows import suited_to, unreadable
 from stratos.contrib.logs.survey import Facts, Survey, survey
 from stratos.contrib.logs.teacher import shipped_card
 from stratos.core.atomic_files import write_atomically
-from stratos.core.counted import counted, listed
 from stratos.core.errors import StratosError, UsageError
-from stratos.core.money import cents
-from stratos.core.printable import shown, visible
+from stratos.core.formats import cents, counted, listed, shown, visible
 from stratos.teachers.lifetime import card_of
 from stratos.teachers.openai_settings import OpenAISettings
 

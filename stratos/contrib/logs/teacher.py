@@ -13,10 +13,9 @@ from typing_extensions import override
 
 from stratos.contrib.logs.words import Doubt, NoCard, NoLog
 from stratos.core.context import Context
-from stratos.core.counted import counted
 from stratos.core.errors import StratosError, TeacherError, did_you_mean
+from stratos.core.formats import counted, shown
 from stratos.core.intervals import wilson
-from stratos.core.printable import shown
 from stratos.core.reasons import Reason
 from stratos.records import (
     AnswerSpread,

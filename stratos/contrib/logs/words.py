@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import Enum
 
-from stratos.core.counted import counted, listed
+from stratos.core.formats import counted, listed
 from stratos.core.reasons import Reason
 
 

@@ -15,11 +15,9 @@ from typing import Literal
 from rich.text import Text
 
 from stratos.core import tables
-from stratos.core.counted import counted
-from stratos.core.formats import NOTHING, interval, percent
+from stratos.core.formats import NOTHING, counted, interval, percent, visible
 from stratos.core.intervals import wilson
-from stratos.core.json_line import add_flag, json_line
-from stratos.core.printable import visible
+from stratos.core.output import add_flag, json_line
 from stratos.core.tables import Column
 from stratos.records import Interval, Plan
 from stratos.report.costs import read_ledger

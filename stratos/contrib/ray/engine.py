@@ -29,10 +29,10 @@ from typing_extensions import override
 
 import stratos
 from stratos.contrib.ray.words import RayNotInstalled
-from stratos.core.chunk_engine import Engine, in_chunks
-from stratos.core.counted import counted
+from stratos.core.context import Engine, in_chunks
 from stratos.core.digest import is_users_own
 from stratos.core.errors import StratosError
+from stratos.core.formats import counted
 from stratos.core.reasons import Reason
 from stratos.records import ModelCard
 from stratos.tasks.base import Message

@@ -30,13 +30,12 @@ from stratos.contrib.ray.nodes import (
 )
 from stratos.contrib.ray.words import Unreachable
 from stratos.core.atomic_files import write_atomically
-from stratos.core.environment import JOB_SECONDS
 from stratos.core.errors import StratosError
 from stratos.core.formats import duration
+from stratos.core.process import JOB_SECONDS
 from stratos.core.reasons import Reason
 from stratos.core.redact import is_secret_variable
-from stratos.executors import handed, started
-from stratos.executors.chosen import chosen_share
+from stratos.executors import job_folder, submission
 from stratos.executors.job import (
     MORE_MEMORY,
     Executor,
@@ -45,6 +44,7 @@ from stratos.executors.job import (
     StageName,
     State,
     Status,
+    chosen_share,
     killed_by,
 )
 
@@ -160,7 +160,7 @@ def attempts(spec: JobSpec) -> list[Attempt]:
     else:
         n = sum(1 for _ in folder.glob(f"{prefix}*.log"))
     # The folder of the run may be gone, and then one job is known.
-    known = started.id_of(spec.name)
+    known = submission.id_of(spec.name)
     ids = [f"{prefix}{i}" for i in range(1, n + 1)] or ([known] if known else [])
     return [Attempt(folder, id) for id in ids]
 
@@ -191,7 +191,7 @@ def _prefix(spec: JobSpec) -> str:
 
 
 def _folder(spec: JobSpec) -> Path:
-    return handed.folder_of(spec.folder) / "ray"
+    return job_folder.folder_of(spec.folder) / "ray"
 
 
 _ENDS_S = 300.0
@@ -294,25 +294,25 @@ class Ray(Executor):
         except (OSError, StratosError) as error:
             return Status(State.UNKNOWN, f"Ray does not answer ({error})")
         if told is None:
-            return Status(State.LOST, f"{job.place} is forgotten by Ray")
+            return Status(State.LOST, f"{job.label} is forgotten by Ray")
         node = urlsplit(str(told.get("driver_agent_http_address"))).hostname or "a node"
         name, since = told["status"], attempt(job).began_at
         if name == "PENDING":
-            return Status(State.PENDING, f"{job.place} {self._waits(cluster, job.spec)}")
+            return Status(State.PENDING, f"{job.label} {self._waits(cluster, job.spec)}")
         if name == "RUNNING":
             self._limit(cluster, job, since)
-            return Status(State.RUNNING, f"{job.place} on {node}", since)
+            return Status(State.RUNNING, f"{job.label} on {node}", since)
         if name == "SUCCEEDED":
             return Status(State.DONE, "it ended", since)
         if name == "STOPPED" and job.id in _out_of_time:
             limit = duration((job.spec.hours or 0) * 3600)
-            return Status(State.LOST, f"{job.place} has reached its limit of {limit}", since)
+            return Status(State.LOST, f"{job.label} has reached its limit of {limit}", since)
         if name == "STOPPED":
             return Status(State.CANCELLED, "it was stopped", since)
         if told.get("error_type") == _TOO_LATE:
             again = self._send(cluster, job.spec)
-            job.id, job.place, job.log = again.id, f"Ray job {again.id}", again.log
-            return Status(State.PENDING, f"{job.place} {self._waits(cluster, job.spec)}")
+            job.id, job.label, job.log = again.id, f"Ray job {again.id}", again.log
+            return Status(State.PENDING, f"{job.label} {self._waits(cluster, job.spec)}")
         return self._failed(job, told, node, since)
 
     def cancel(self, spec: JobSpec) -> None:
@@ -350,7 +350,7 @@ class Ray(Executor):
         """Return the address of the dashboard."""
         return (self.address or os.environ.get(VARIABLE) or DEFAULT).rstrip("/")
 
-    def held(self, job: Job) -> list[tuple[float, float]] | None:
+    def spans(self, job: Job) -> list[tuple[float, float]] | None:
         """Return when the last job of a stage held its node: by its files, and as Ray knows it."""
         one = (attempts(job.spec) or [attempt(job)])[-1]
         began = one.began_at
@@ -385,14 +385,14 @@ class Ray(Executor):
                 "executor.python=<its Python there>. Or run it on this machine: executor=here."
             )
         if code in _TOLD:
-            return Status(State.LOST, f"{job.place} was told to end on {node}", since)
+            return Status(State.LOST, f"{job.label} was told to end on {node}", since)
         if code is None and error in _LOST:
-            return Status(State.LOST, f"{job.place} has lost its node", since)
+            return Status(State.LOST, f"{job.label} has lost its node", since)
         if code is None:
             lines = str(told.get("message")).strip().splitlines()
             return Status(State.FAILED, f"{error}: {lines[-1] if lines else ''}", since)
         if (number := killed_by(code)) is not None:
-            text = f"{job.place} was killed by signal {number} on {node}"
+            text = f"{job.label} was killed by signal {number} on {node}"
             return Status(State.LOST, text, since, MORE_MEMORY)
         return Status(State.FAILED, f"exit code {code}", since)
 

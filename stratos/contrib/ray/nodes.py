@@ -13,8 +13,8 @@ from typing import Any
 
 from stratos.catalog.cluster import Cluster
 from stratos.core import extras
-from stratos.core.environment import without
 from stratos.core.errors import StratosError
+from stratos.core.process import without
 from stratos.core.shares import Share, shares_of_node, together
 
 CLOUD = "ray"

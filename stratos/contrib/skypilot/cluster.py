@@ -24,7 +24,7 @@ from typing import Any
 from stratos.contrib.skypilot.task import base_of
 from stratos.core.atomic_files import write_atomically
 from stratos.core.errors import StratosError
-from stratos.core.printable import visible
+from stratos.core.formats import visible
 from stratos.core.process import Process
 
 _LOOKS_S = 40.0

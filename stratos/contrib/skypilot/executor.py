@@ -41,10 +41,9 @@ from stratos.contrib.skypilot.task import (
 from stratos.contrib.skypilot.words import BrokenSky, NoCloud, NoPrice, NoProgram, NoSky, OldSky
 from stratos.core.atomic_files import remove, write_atomically
 from stratos.core.errors import StratosError
-from stratos.core.extras import installed
+from stratos.core.extras import installed, pins, python_version, write_wheel
 from stratos.core.reasons import Reason
-from stratos.core.wheel import pins, python_version, write_wheel
-from stratos.executors import handed
+from stratos.executors import job_folder, submission
 from stratos.executors.job import Amount, Executor, Job, JobSpec, StageName, Status
 from stratos.records import Offer, own_clouds
 
@@ -100,7 +99,7 @@ def enabled_clouds(path: str) -> tuple[str, ...]:
     return tuple(sorted(found))
 
 
-_LEFT_OUT = frozenset((handed.FOLDER, "wandb", "ledger.jsonl", ".lock", "answers"))
+_LEFT_OUT = frozenset((job_folder.FOLDER, "wandb", "ledger.jsonl", ".lock", "answers"))
 """Of a run folder: money, tracking and answers that were paid stay with the command."""
 
 
@@ -124,7 +123,7 @@ def pack(spec: JobSpec, into: Path) -> None:
             # What begins with a dot is being written, but for the config that Hydra keeps.
             if path.name not in _LEFT_OUT and (path.name == ".hydra" or path.name[0] != "."):
                 tar.add(path, path.name)
-        known = handed.path_of(run, spec.stage)
+        known = submission.path_of(run, spec.stage)
         tar.add(known, str(known.relative_to(run)))  # the job reads there what it was handed
 
 
@@ -339,7 +338,7 @@ class SkyPilot(Executor):
         """Return what this process knows of a job."""
         name = cluster_name(spec.name)
         if name not in _following:
-            folder = handed.folder_of(spec.folder) / self.kind / spec.stage
+            folder = job_folder.folder_of(spec.folder) / self.kind / spec.stage
             path = program(self.program) or self.program
             cluster = Cluster(name, path, folder, spec.withheld)
             spot = self._is_spot(spec)

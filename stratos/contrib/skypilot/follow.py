@@ -15,9 +15,9 @@ from stratos.contrib.skypilot.cluster import Cluster, Unreachable, exit_code, la
 from stratos.contrib.skypilot.task import TIMED_OUT
 from stratos.core.atomic_files import STAGED, remove, write_atomically
 from stratos.core.errors import CapacityError, StratosError
-from stratos.executors import handed
+from stratos.executors import job_folder
 from stratos.executors.job import JobSpec, State, Status, killed_by
-from stratos.executors.received import Received
+from stratos.executors.job_costs import ByteCounter
 
 _GONE = 24
 """Exit code of rsync where a file was gone before it was read: a checkpoint that made room."""
@@ -51,7 +51,7 @@ class Fetched:
         self._every_s = every_s
         self._copied_at = float("-inf")
         self._copying: subprocess.Popen[bytes] | None = None
-        self._received = Received(spec.folder, spec.stage)
+        self._received = ByteCounter(spec.folder, spec.stage)
         self._said: Path | None = None
         """What rsync says of the copy under way."""
 
@@ -65,7 +65,7 @@ class Fetched:
             Unreachable: the node does not answer.
         """
         # The same path here and there.
-        events = handed.events_path(self._spec.folder, self._spec.stage)
+        events = job_folder.events_path(self._spec.folder, self._spec.stage)
         mark = self._cluster.folder / "log_at"
         while True:
             log_at, heard = _number(mark), events.stat().st_size if events.exists() else 0
@@ -145,7 +145,7 @@ class Fetched:
     def _ended(self) -> None:
         """Count the bytes of a copy that has ended."""
         if self._said is not None:
-            self._received.ended(self._said)
+            self._received.end_copy(self._said)
             self._said = None
 
 

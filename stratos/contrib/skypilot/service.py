@@ -17,7 +17,7 @@ import yaml
 
 from stratos.contrib.data_files import filled
 from stratos.contrib.nginx_config import Limits, script
-from stratos.core.wheel import python_version
+from stratos.core.extras import python_version
 from stratos.deploy.bundle_server import context_of, engine_of, serve_command
 from stratos.deploy.engines.base import Engine
 from stratos.deploy.manifest import read_known

@@ -45,9 +45,17 @@ from stratos.core.errors import StratosError
 from stratos.core.formats import duration
 from stratos.core.reasons import Reason
 from stratos.core.shares import Share
-from stratos.executors import handed, started
-from stratos.executors.chosen import chosen_share
-from stratos.executors.job import MORE_MEMORY, Executor, Job, JobSpec, StageName, State, Status
+from stratos.executors import job_folder, submission
+from stratos.executors.job import (
+    MORE_MEMORY,
+    Executor,
+    Job,
+    JobSpec,
+    StageName,
+    State,
+    Status,
+    chosen_share,
+)
 
 _UNUSABLE = re.compile(r"[\n\r\\]|%[jtAa]")
 """Ends a line of the batch script, or ends or begins what SLURM and submitit replace in a path."""
@@ -59,7 +67,7 @@ def folder_of(spec: JobSpec) -> Path:
     Raises:
         StratosError: no batch script can name it.
     """
-    folder = handed.folder_of(spec.folder) / "slurm"
+    folder = job_folder.folder_of(spec.folder) / "slurm"
     if (found := _UNUSABLE.search(str(folder))) is not None:
         raise StratosError(
             f"{spec.stage}: the folder of the run has {found[0]!r} in its path "
@@ -291,28 +299,28 @@ class Slurm(Executor):
         if told is None:
             return Status(State.UNKNOWN, "SLURM does not answer")
         if not told:
-            return Status(State.LOST, f"{job.place} is forgotten by SLURM")
+            return Status(State.LOST, f"{job.label} is forgotten by SLURM")
         name = told.get("JobState", "")
         state = _STATES.get(name, State.RUNNING)
         if state is State.LOST and told.get("Requeue") == "1" and not slurm_queue.is_over(told):
-            return Status(State.UNKNOWN, f"{job.place} has lost its node ({name})")
+            return Status(State.UNKNOWN, f"{job.label} has lost its node ({name})")
         if state is State.PENDING:
             if _NEVER.fullmatch(why := told.get("Reason", "")):
-                return Status(State.STUCK, f"{job.place} would wait forever ({why}). {_CHANGE}.")
+                return Status(State.STUCK, f"{job.label} would wait forever ({why}). {_CHANGE}.")
             return Status(state, slurm_queue.waiting(job, told))
         if state is State.RUNNING:
             where = told.get("NodeList", "")
-            return Status(state, f"{job.place} on {where}", time_of(told.get("StartTime", "")))
+            return Status(state, f"{job.label} on {where}", time_of(told.get("StartTime", "")))
         cure = _CURES.get(name, "")
         if state is State.FAILED and _says(job.log, b"timed-out too many times"):
             limits = "time limit as often as executor.max_timeouts lets it"
-            text = f"{job.place} has reached its {limits}"
+            text = f"{job.label} has reached its {limits}"
             return Status(state, text, time_of(told.get("StartTime", "")), _MORE_TIME)
         if state is State.FAILED and _says(job.log, b"could not find submitted jobs in path"):
-            return Status(State.LOST, f"{job.place} did not find what it was to run")
+            return Status(State.LOST, f"{job.label} did not find what it was to run")
         if state is State.FAILED and (number := signal_of(told.get("ExitCode", ""))) is not None:
             text = (
-                f"{job.place} was killed by signal {number} on {told.get('NodeList', 'its node')}"
+                f"{job.label} was killed by signal {number} on {told.get('NodeList', 'its node')}"
             )
             return Status(State.LOST, text, time_of(told.get("StartTime", "")), MORE_MEMORY)
         text = f"{name}, exit code {told.get('ExitCode', '?')}. {cure}".rstrip(". ")
@@ -338,7 +346,7 @@ class Slurm(Executor):
         """Return the cluster that answers here: a login node may reach several."""
         return cluster()
 
-    def held(self, job: Job) -> list[tuple[float, float]] | None:
+    def spans(self, job: Job) -> list[tuple[float, float]] | None:
         """Return when a job held its nodes, as accounting knows it, else the controller."""
         return slurm_queue.held(job.spec.name, job.id)
 
@@ -355,9 +363,9 @@ class Slurm(Executor):
             if state != "COMPLETING":
                 return id
         # One whose node has died is in no queue until SLURM has put it there again.
-        known = handed.find(spec.folder, spec.stage)
-        id = known.id if known is not None and known.executor == self.kind else ""
-        id = id or started.id_of(spec.name)
+        known = submission.find(spec.folder, spec.stage)
+        id = known.id if known is not None and known.kind == self.kind else ""
+        id = id or submission.id_of(spec.name)
         if not id or any(id == one for one, _ in queued):
             return None
         told = slurm_queue.told(id, spec.name)

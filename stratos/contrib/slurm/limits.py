@@ -21,7 +21,7 @@ from stratos.catalog.cluster import Cluster
 from stratos.contrib.slurm import nodes as slurm_nodes
 from stratos.contrib.slurm.nodes import CLOUD, last_line, minutes_of, shares_of_cluster
 from stratos.contrib.slurm.queue import expected_waits
-from stratos.core.counted import counted
+from stratos.core.formats import counted
 from stratos.core.shares import Share
 
 _ASSOCIATION = (

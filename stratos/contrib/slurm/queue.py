@@ -98,7 +98,7 @@ def waiting(job: Job, told: Mapping[str, str]) -> str:
     start = "" if when is None else f", expected to start {datetime.fromtimestamp(when):%H:%M}"
     reason = told.get("Reason", "None")
     why = "" if reason == "None" else f" ({reason})"
-    return f"{job.place} waits in the queue of {partition}{why}{place}{start}"
+    return f"{job.label} waits in the queue of {partition}{why}{place}{start}"
 
 
 def signal_of(code: str) -> int | None:

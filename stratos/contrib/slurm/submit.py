@@ -23,7 +23,7 @@ from stratos.contrib.slurm import nodes as slurm_nodes
 from stratos.contrib.slurm import queue as slurm_queue
 from stratos.contrib.slurm.nodes import last_line, overrides
 from stratos.contrib.slurm.queue import silent
-from stratos.core.environment import without
+from stratos.core.process import without
 from stratos.distill import meeting
 from stratos.executors.job import JobSpec, UnknownSubmissionError
 

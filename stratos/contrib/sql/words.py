@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from stratos.core.counted import listed
 from stratos.core.extras import install
+from stratos.core.formats import listed
 from stratos.core.reasons import Reason
 
 

@@ -17,6 +17,7 @@ class NoVariant(Reason, Enum):
     NO_NUMBER = "no number as its answer"
     ALL_FIXED = "no number that can be exchanged"
     UNUSED = "a number of the question is not used"
+    CHAINED = "sums that are equal by their numbers alone"
     DIVISION = "a division by nothing"
     FROM_NOWHERE = "a number of the solution is from nowhere"
     TIME_OF_DAY = "a time of day"

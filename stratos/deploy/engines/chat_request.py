@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from stratos.core.counted import listed
+from stratos.core.formats import listed
 from stratos.deploy.engines.chat_ids import ChatIds
 from stratos.deploy.engines.gguf_file import has_byte_pairs
 from stratos.deploy.engines.llguidance_c import why_no_grammar

@@ -24,7 +24,7 @@ from safetensors.numpy import save
 
 from stratos.core.atomic_files import flush
 from stratos.core.errors import ConfigError, StratosError
-from stratos.core.locks import lock_of_part
+from stratos.core.process import lock_of_part
 from stratos.distill.data import Batch, Encoded
 from stratos.distill.objectives.signals import EMPTY, Sampled, TopK
 from stratos.distill.signal.fingerprint import Fingerprint, TokenizerMismatch

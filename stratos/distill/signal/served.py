@@ -17,8 +17,8 @@ import numpy as np
 import torch
 
 from stratos.core.context import Context
-from stratos.core.counted import counted
 from stratos.core.errors import TeacherError
+from stratos.core.formats import counted
 from stratos.core.reasons import Reason
 from stratos.distill.data import Batch, Encoded
 from stratos.distill.objectives.signals import EMPTY, TopK

@@ -9,8 +9,8 @@ import numpy as np
 from typing_extensions import override
 
 from stratos.core.context import Context
-from stratos.core.counted import counted
 from stratos.core.errors import ConfigError, StratosError, TeacherError
+from stratos.core.formats import counted
 from stratos.core.reasons import Reason
 from stratos.distill.data import Batch, Encoded
 from stratos.distill.divergences import DIVERGENCES

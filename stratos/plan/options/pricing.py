@@ -21,8 +21,8 @@ from stratos.catalog import Catalog
 from stratos.catalog.offers import local_offer
 from stratos.catalog.table import Bools, Floats, Ints
 from stratos.config import Config, DeployConfig, LimitsConfig
-from stratos.core.by_name import named
-from stratos.core.counted import counted
+from stratos.core.formats import counted
+from stratos.core.names import named
 from stratos.deploy.engines.cost import WeightFormat
 from stratos.distill.recipe import Length, optimizer_of
 from stratos.estimate import constants as k

@@ -18,9 +18,9 @@ from math import ceil
 
 from stratos.catalog.offers import local_offer
 from stratos.config import Config
-from stratos.core.by_name import find, named
-from stratos.core.counted import counted, listed
 from stratos.core.errors import ConfigError
+from stratos.core.formats import counted, listed
+from stratos.core.names import find, named
 from stratos.estimate.cards import TrainingJob, card_of_student
 from stratos.estimate.fleet import Calibration
 from stratos.estimate.hours import train

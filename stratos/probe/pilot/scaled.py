@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from stratos.config import Config
-from stratos.core.by_name import find
-from stratos.core.machine_load import WorkClock, slowness_now
+from stratos.core.machine import WorkClock, slowness_now
+from stratos.core.names import find
 from stratos.plan.options.workload import n_labelled
 from stratos.plan.problem import Candidate
 

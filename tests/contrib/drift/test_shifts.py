@@ -29,8 +29,8 @@ from stratos.contrib.drift import command as renewals
 from stratos.contrib.drift import shifts as module
 from stratos.contrib.drift.command import _reason, evaluated, logged, typed_for
 from stratos.contrib.drift.shifts import Asked, _apart, _chi_squared, _distance, shifts
-from stratos.core.conf import conf_dir
 from stratos.core.errors import StratosError
+from stratos.core.extensions import conf_dir
 from stratos.evaluate.answer_files import KeptAnswer, answers_path
 from stratos.records import save
 from stratos.tasks.base import Score

@@ -32,11 +32,10 @@ from stratos.contrib.skypilot.follow import rules
 from stratos.contrib.skypilot.task import Wanted, cluster_name, install, script_of, task_of
 from stratos.contrib.skypilot.words import NoCloud, NoPrice, NoSky, OldSky
 from stratos.core.errors import CapacityError, StratosError
-from stratos.core.wheel import pins, write_wheel
-from stratos.executors import handed
-from stratos.executors.handed import Handed
-from stratos.executors.job import JobSpec, Returns, State
-from stratos.executors.job_of_stage import job_spec
+from stratos.core.extras import pins, write_wheel
+from stratos.executors import submission
+from stratos.executors.job import JobSpec, Returns, State, job_spec
+from stratos.executors.submission import Submission
 from stratos.records import Offer, Plan, RoleChoice
 
 ROOT = Path(__file__).parents[3]
@@ -284,7 +283,7 @@ def test_a_run_folder_is_sent_without_money_and_tracking(tmp_path: Path) -> None
                  "distill/checkpoints/step-2.ckpt"):  # fmt: skip
         (run / name).parent.mkdir(parents=True, exist_ok=True)
         (run / name).write_text(name)
-    handed.keep(run, "distill", Handed("skypilot", "", "", "mark", {}, "a job"))
+    submission.write(run, Submission("skypilot", "a job", "distill", "/run", "train", 1, 1.0))
     pack(spec_of(run, cache={"reads.jsonl": b"seen"}), tmp_path / "sent")
     assert (tmp_path / "sent" / "cache" / "reads.jsonl").read_bytes() == b"seen"
     with tarfile.open(tmp_path / "sent" / "run.tar") as tar:
@@ -331,7 +330,9 @@ class Node:
     ) -> None:
         source, run = home / "here" / "run", home / "there" / "run"
         (source / "corpus").mkdir(parents=True)
-        handed.keep(source, "distill", Handed("skypilot", "", "", "mark", {}, "a job"))
+        submission.write(
+            source, Submission("skypilot", "a job", "distill", "/run", "train", 1, 1.0)
+        )
         spec = replace(spec_of(source), hours=hours)
         self.base = home / ".stratos" / cluster_name(spec.name)
         pack(replace(spec, cache={"reads.jsonl": b"seen"}), self.base / "sent")

@@ -20,9 +20,10 @@ from stratos.contrib.slurm import queue as slurm_queue
 from stratos.contrib.slurm.executor import Slurm, folder_of, pattern
 from stratos.contrib.slurm.nodes import limits
 from stratos.core.errors import StratosError
-from stratos.executors import handed, started
+from stratos.executors import job_folder, submission
+from stratos.executors.handover import end_other
 from stratos.executors.job import Job, JobSpec, State
-from stratos.executors.unseen import end_other
+from stratos.executors.submission import Submission
 from stratos.ledger import Ledger
 
 NAME = "stratos-run-abc-distill"
@@ -39,7 +40,7 @@ def fakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None
     folder = tmp_path / "bin"
     folder.mkdir()
     monkeypatch.setenv("PATH", os.pathsep.join([str(folder), os.environ["PATH"]]))
-    monkeypatch.setenv(started.STATE, str(tmp_path / "state"))
+    monkeypatch.setenv(submission.STATE, str(tmp_path / "state"))
 
     def say(**scripts: str) -> None:
         for name, script in scripts.items():
@@ -75,9 +76,9 @@ def test_a_silent_slurm_is_not_one_without_a_job(
     snapshot: SnapshotAssertion,
 ) -> None:
     pytest.importorskip("submitit")
-    handed.folder_of(spec.folder).mkdir(parents=True)
-    one = handed.Handed("slurm", "7", "SLURM job 7", "a mark", {}, spec.name)
-    handed.keep(spec.folder, "distill", one)
+    job_folder.folder_of(spec.folder).mkdir(parents=True)
+    one = Submission.of(Slurm(), spec, id="7", label="SLURM job 7", mark="a mark")
+    submission.write(spec.folder, one)
     fakes(**{which: "echo 'slurm_load_jobs error: Socket timed out' >&2; exit 1"})
     with pytest.raises(StratosError) as refused:
         Slurm().submit(spec)
@@ -90,7 +91,7 @@ def test_a_job_that_the_queue_does_not_show_is_asked_for_by_its_id(
 ) -> None:
     pytest.importorskip("submitit")
     fakes(scontrol=f"echo '{shown()}'")
-    started.keep(Slurm(), spec, "7", "SLURM job 7")
+    submission.add_to_list(Submission.of(Slurm(), spec, id="7", label="SLURM job 7"))
     job = Slurm().submit(spec)
     assert (job.id, job.is_new) == ("7", False)
     # SLURM may count from the start again: another job has the id now.
@@ -184,18 +185,20 @@ def test_a_job_of_another_cluster_is_not_taken_for_gone(
     fakes(scontrol=says("one"))
     assert Slurm().where() == "one at head"
     (spec.folder / "jobs").mkdir(parents=True)
-    started.keep(Slurm(), spec, "7", "SLURM job 7")
-    handed.keep(spec.folder, "distill", handed.Handed(
-        "slurm", "7", "SLURM job 7", "mark", {}, spec.name, "", "one at head"))  # fmt: skip
+    seventh = Submission.of(
+        Slurm(), spec, id="7", label="SLURM job 7", mark="mark", cluster="one at head"
+    )
+    submission.add_to_list(seventh)
+    submission.write(spec.folder, seventh)
     ledger = Ledger(spec.folder / "ledger.jsonl", 100.0, stage="distill")
     fakes(scontrol=says("two"))
     with pytest.raises(StratosError, match="SLURM job 7 of one at head, and two at head answers"):
         end_other(Slurm(), spec, "mark", ledger, print, print)
-    handed.forget(spec.folder, "distill")
-    with pytest.raises(StratosError, match=r"End it there: stratos servers down"):
+    submission.forget(spec.folder, "distill")
+    with pytest.raises(StratosError, match=r"stratos servers down"):
         end_other(Slurm(), spec, "mark", ledger, print, print)
-    assert started.find(spec.name) is not None
-    [one] = started.jobs()
+    assert submission.find_listed(spec.name) is not None
+    [one] = submission.listed()
     assert servers._status(one).state is State.UNKNOWN
 
 

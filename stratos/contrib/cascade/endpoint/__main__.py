@@ -23,8 +23,8 @@ from stratos.contrib.cascade.endpoint.made import Meter, cascade_in, counting
 from stratos.contrib.cascade.record import Cascade
 from stratos.contrib.cascade.threshold import Judge, sampling_of
 from stratos.contrib.cascade.verdict import threshold_of
-from stratos.core.by_name import named
 from stratos.core.errors import StratosError
+from stratos.core.names import named
 from stratos.deploy.bundle_server import arguments_here, engine_of, environment_of
 from stratos.deploy.engines.http_api import OwnConnections, allow_open_files, leave_out_of_log
 from stratos.deploy.server import HOST, free_port, start_process, stop_process

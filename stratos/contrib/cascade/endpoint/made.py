@@ -24,9 +24,9 @@ from stratos.contrib.cascade.config import CascadeConfig, settings
 from stratos.contrib.cascade.record import Cascade
 from stratos.contrib.cascade.words import NeverEnough
 from stratos.core.atomic_files import write_atomically
-from stratos.core.by_name import named
 from stratos.core.errors import StratosError
-from stratos.core.locks import is_locked, locked
+from stratos.core.names import named
+from stratos.core.process import is_locked, locked
 from stratos.deploy.hosted_server import FrontProgram, Hosted
 from stratos.ledger import Overrun
 from stratos.report.sweep_jobs import record_of

@@ -16,8 +16,8 @@ from stratos.contrib.logs import words
 from stratos.contrib.logs.messages.conversation import as_question, history_of
 from stratos.contrib.logs.messages.recognised import KNOWN
 from stratos.contrib.logs.messages.turn_rows import SLICES, TurnReader, is_saved, suited_metric
-from stratos.core.counted import counted, listed
 from stratos.core.errors import ConfigError
+from stratos.core.formats import counted, listed
 from stratos.core.reasons import Reason
 from stratos.tasks.answers import AnswerText
 from stratos.tasks.base import Item, Message, Score

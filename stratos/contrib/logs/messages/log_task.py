@@ -19,8 +19,8 @@ from stratos.contrib.logs.messages.chat_task import ChatContent, ChatTask
 from stratos.contrib.logs.messages.conversation import CHARACTERS_A_TOKEN, as_question
 from stratos.contrib.logs.teacher import AgainstLog, Log, LoggedModel, LoggedTeacher
 from stratos.contrib.logs.words import AnswersNotUsed, Doubt, LaterRowsRepeat
-from stratos.core.counted import counted
 from stratos.core.errors import ConfigError
+from stratos.core.formats import counted
 from stratos.core.reasons import Reason
 from stratos.tasks import doubts
 from stratos.tasks.answers import AnswerText

@@ -17,12 +17,12 @@ from syrupy.assertion import SnapshotAssertion
 
 from stratos.core.context import Context
 from stratos.core.errors import BudgetError, StratosError
-from stratos.executors import follow, handed, paid
-from stratos.executors.follow import Handover, run_there
+from stratos.executors import handover, job_costs, job_folder, submission
+from stratos.executors.handover import Handover, run_there
 from stratos.executors.here import Here
 from stratos.executors.job import Job, JobSpec, Returns, State, Status
-from stratos.executors.paid import Paid
-from stratos.executors.received import Received
+from stratos.executors.job_costs import ByteCounter, JobCosts
+from stratos.executors.submission import Submission
 from stratos.ledger import Ledger
 from stratos.ledger.reserves import leases, leaves
 
@@ -55,13 +55,13 @@ def job(tmp_path: Path) -> Callable[..., Handover]:
 
 @pytest.fixture(autouse=True)
 def _looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(follow, "_LOOK_S", 0.05)
+    monkeypatch.setattr(handover, "_LOOK_S", 0.05)
 
 
 def pid_of(handover: Handover) -> int:
     until = time.monotonic() + 30
     while time.monotonic() < until:
-        known = handed.find(handover.spec.folder, "distill")
+        known = submission.find(handover.spec.folder, "distill")
         if known is not None and known.id:
             return int(known.id.split()[0])
         time.sleep(0.02)
@@ -77,7 +77,7 @@ def is_alive(pid: int) -> bool:
 
 
 def events(context: Context) -> Path:
-    return handed.events_path(context.run_dir, "distill")
+    return job_folder.events_path(context.run_dir, "distill")
 
 
 def test_what_a_job_says_is_said_here_and_paid_is_what_it_took(
@@ -99,7 +99,7 @@ def test_what_a_job_says_is_said_here_and_paid_is_what_it_took(
     assert said[1:] == ["look", "next"] and metrics == [({"loss": 0.5}, 3)]
     assert context.ledger.spent_by("train") == pytest.approx(0.001, abs=0.002)
     assert context.ledger.spent_usd > 0 and leases(context.ledger) == []
-    assert handed.find(context.run_dir, "distill") is None
+    assert submission.find(context.run_dir, "distill") is None
 
 
 def test_where_the_money_ends_the_job_ends(job: Callable[..., Handover], context: Context) -> None:
@@ -119,7 +119,7 @@ def test_where_the_money_ends_the_job_ends(job: Callable[..., Handover], context
     assert context.ledger.spent_usd <= 10
     with pytest.raises(BudgetError, match=r"^train 1 × a server for .* may cost \$20\.0000"):
         run_there(job("", planned_hours=20.0), context)
-    assert handed.find(context.run_dir, "distill") is None
+    assert submission.find(context.run_dir, "distill") is None
 
 
 def test_a_job_that_is_lost_is_submitted_again(
@@ -154,7 +154,7 @@ def test_a_job_that_is_always_lost_is_given_up(
             job("import os; print('a batch is loaded', flush=True); os.kill(os.getpid(), 9)"),
             context,
         )
-    log = handed.folder_of(context.run_dir) / "distill.log"
+    log = job_folder.folder_of(context.run_dir) / "distill.log"
     assert str(given_up.value) == (
         "distill: its job was lost 4 times, the last time because it was killed by signal 9. Where "
         "the memory of this machine was at its end, close what else takes of it. What it has done "
@@ -192,7 +192,7 @@ def test_ctrl_c_ends_the_job_first(
     pid = int(said[0].split()[4])
     assert said[1].replace(str(pid), "<pid>") == snapshot
     assert not is_alive(pid)
-    assert handed.find(context.run_dir, "distill") is None and leases(context.ledger) == []
+    assert submission.find(context.run_dir, "distill") is None and leases(context.ledger) == []
 
 
 class Silent(Here):
@@ -211,7 +211,7 @@ class Silent(Here):
 def test_a_job_whose_engine_is_silent_costs_money_by_the_clock(
     job: Callable[..., Handover], context: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(paid, "_METER_S", 0.0)
+    monkeypatch.setattr(job_costs, "_METER_S", 0.0)
     # There is money for the minute that an end may take, and 0.4 s.
     handover = job("import time; time.sleep(6)", planned_hours=0.001, usd_per_hour=596.0)
     with pytest.raises(StratosError, match=r"the money for process \d+ has ended, so that it is"):
@@ -257,7 +257,7 @@ def test_a_job_that_may_not_be_gone_costs_money_yet(
     assert said[-1] == "It is not gone."
     [lease] = leases(context.ledger)
     assert lease.launched_at is not None
-    assert handed.find(context.run_dir, "distill") is not None
+    assert submission.find(context.run_dir, "distill") is not None
 
 
 class Sends(Here):
@@ -270,7 +270,7 @@ class Sends(Here):
 def test_what_a_job_sends_is_reserved_before_it_and_paid_by_what_came(
     job: Callable[..., Handover], context: Context
 ) -> None:
-    counter = handed.folder_of(context.run_dir) / "distill.received"
+    counter = job_folder.folder_of(context.run_dir) / "distill.received"
     code = f"open({str(counter)!r}, 'w').write('3000000000')"
     handover = replace(job(code, usd_per_hour=0.0), executor=Sends())
     spec = replace(handover.spec, returns=Returns(usd_per_gb=0.09, end_gb=200.0, copy_gb=1.0))
@@ -281,7 +281,7 @@ def test_what_a_job_sends_is_reserved_before_it_and_paid_by_what_came(
         "Fewer copies of checkpoints cost less: executor.fetch_every_minutes=<more minutes>."
     )
     assert leases(context.ledger) == leaves(context.ledger) == []
-    assert handed.find(context.run_dir, "distill") is None
+    assert submission.find(context.run_dir, "distill") is None
     spec = replace(handover.spec, returns=Returns(usd_per_gb=0.09, end_gb=5.0))
     run_there(replace(handover, spec=spec), context)
     assert context.ledger.spent_by("egress") == pytest.approx(0.27)
@@ -310,20 +310,20 @@ class Copies(Here):
 
     def _send(self, spec: JobSpec, gb: int) -> None:
         object.__setattr__(self, "sent_gb", self.sent_gb + gb)
-        Received(spec.folder, spec.stage).add(gb * 10**9)
+        ByteCounter(spec.folder, spec.stage).add(gb * 10**9)
 
 
 @pytest.mark.parametrize("meter_s", [0.0, 0.7])
 def test_copies_end_where_the_budget_has_no_room_for_one_more_and_the_end(
     job: Callable[..., Handover], context: Context, monkeypatch: pytest.MonkeyPatch, meter_s: float
 ) -> None:
-    monkeypatch.setattr(paid, "_METER_S", meter_s)
+    monkeypatch.setattr(job_costs, "_METER_S", meter_s)
     handover = replace(job("import time; time.sleep(60)", usd_per_hour=0.0), executor=Copies())
     spec = replace(handover.spec, returns=Returns(usd_per_gb=0.09, end_gb=150.0, copy_gb=100.0))
     ledger = Ledger(context.run_dir / "egress.jsonl", 0.09 * 450, stage="distill")
     with pytest.raises(StratosError, match=r"the money for process .* has ended"):
         run_there(replace(handover, spec=spec), replace(context, ledger=ledger))
-    sent_gb = Received(spec.folder, spec.stage).total / 1e9
+    sent_gb = ByteCounter(spec.folder, spec.stage).total / 1e9
     assert 350 <= sent_gb <= 450
     assert ledger.spent_usd == pytest.approx(0.09 * sent_gb) and ledger.reserved_usd == 0
 
@@ -332,17 +332,14 @@ def test_the_servers_of_a_job_that_ended_unseen_cost_until_its_last_word(
     job: Callable[..., Handover], context: Context
 ) -> None:
     handover = job("", usd_per_hour=3.6)
-    servers = Paid(context.ledger, handover.executor, handover.spec)
-    servers.reserve()
-    servers.run(time.time() - 3600)
-    handed.folder_of(context.run_dir).mkdir()
-    handed.keep(
-        context.run_dir,
-        "distill",
-        handed.Handed(
-            "here", "999999999 x 1", "process 9", "a mark", {}, handover.spec.name, servers.what
-        ),
-    )
+    servers = JobCosts(context.ledger, handover.executor, handover.spec)
+    servers.launch(time.time() - 3600)
+    job_folder.folder_of(context.run_dir).mkdir()
+    earlier = Submission.of(
+        handover.executor, handover.spec, id="999999999 x 1", label="process 9", mark="a mark",
+        servers=servers.what,
+    )  # fmt: skip
+    submission.write(context.run_dir, earlier)
     events(context).write_text("{}\n")
     ended = time.time() - 1800
     os.utime(events(context), (ended, ended))

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from required import lacking
 
-from stratos.executors.received import Received
+from stratos.executors.job_costs import ByteCounter
 
 MB = 10**6
 
@@ -39,20 +39,20 @@ def rsync(tmp_path: Path):
 
 
 def test_a_copy_counts_what_it_brought(rsync, tmp_path: Path) -> None:
-    received = Received(tmp_path / "run", "distill")
+    received = ByteCounter(tmp_path / "run", "distill")
     for most in (8.1 * MB, 8.2 * MB):  # the second brings nothing
         log = received.new_copy()
         assert rsync(log).wait(60) == 0
         assert 8 * MB < received.total < most
-        received.ended(log)
+        received.end_copy(log)
         assert 8 * MB < received.total < most
     received.add(70_000)
-    assert 8 * MB + 70_000 < Received(tmp_path / "run", "distill").total < 8.3 * MB
-    assert Received(tmp_path / "run", "deploy").total == 0
+    assert 8 * MB + 70_000 < ByteCounter(tmp_path / "run", "distill").total < 8.3 * MB
+    assert ByteCounter(tmp_path / "run", "deploy").total == 0
 
 
 def test_a_copy_that_is_cut_short_counts_as_far_as_it_came(rsync, tmp_path: Path) -> None:
-    received = Received(tmp_path / "run", "distill")
+    received = ByteCounter(tmp_path / "run", "distill")
     log = received.new_copy()
     copying = rsync(log, "--bwlimit=2000")
     deadline = time.monotonic() + 60
@@ -62,7 +62,7 @@ def test_a_copy_that_is_cut_short_counts_as_far_as_it_came(rsync, tmp_path: Path
     copying.kill()
     copying.wait()
     # Nobody counts it any more; whoever comes next does.
-    assert MB <= Received(tmp_path / "run", "distill").total < 8 * MB
+    assert MB <= ByteCounter(tmp_path / "run", "distill").total < 8 * MB
 
 
 def test_a_copy_counts_once_where_its_file_outlives_the_process(
@@ -71,16 +71,16 @@ def test_a_copy_counts_once_where_its_file_outlives_the_process(
     def killed(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    received = Received(tmp_path / "run", "distill")
+    received = ByteCounter(tmp_path / "run", "distill")
     copy = received.new_copy()
     copy.write_text("Total bytes received: 1,000\n")
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(Path, "unlink", killed)
-        received.ended(copy)
-    again = Received(tmp_path / "run", "distill")
+        received.end_copy(copy)
+    again = ByteCounter(tmp_path / "run", "distill")
     assert copy.exists() and again.total == 1000
     again.add(100_000)  # is written down
-    assert Received(tmp_path / "run", "distill").total == 101_000
-    again.ended(copy)
+    assert ByteCounter(tmp_path / "run", "distill").total == 101_000
+    again.end_copy(copy)
     assert not copy.exists()
-    assert again.total == Received(tmp_path / "run", "distill").total == 101_000
+    assert again.total == ByteCounter(tmp_path / "run", "distill").total == 101_000

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 from stub_executors import Queue
 
-from stratos.executors import handed
-from stratos.executors.handed import BEGAN, TICK, Teller
+from stratos.executors import job_folder, submission
 from stratos.executors.job import JobSpec
-from stratos.executors.paid import Paid
-from stratos.executors.unseen import Spans, settle, settle_unseen
+from stratos.executors.job_costs import JobCosts, Spans, settle, settle_unseen
+from stratos.executors.job_folder import BEGAN, TICK, EventWriter
+from stratos.executors.submission import Submission
 from stratos.ledger import Ledger
 from stratos.ledger.reserves import Lease, leases, rent
 
@@ -63,12 +63,12 @@ def test_an_engine_that_knows_is_believed(
 def test_without_an_engine_it_is_what_the_job_said_first_and_last(
     ledger: Ledger, lease: Lease, tmp_path: Path
 ) -> None:
-    handed.folder_of(tmp_path).mkdir()
-    path = handed.events_path(tmp_path, "distill")
-    tell = Teller(path)
-    tell(BEGAN, "n1", 7, AT - 50)  # of an earlier job of the stage
-    tell(BEGAN, "n1", 8, AT + 30)
-    tell(TICK, 1, 2, "")
+    job_folder.folder_of(tmp_path).mkdir()
+    path = job_folder.events_path(tmp_path, "distill")
+    write = EventWriter(path)
+    write(BEGAN, "n1", 7, AT - 50)  # of an earlier job of the stage
+    write(BEGAN, "n1", 8, AT + 30)
+    write(TICK, 1, 2, "")
     os.utime(path, (AT + 80, AT + 80))
     assert settle(lease, tmp_path, "distill", None) == ""
     assert spent(ledger) == pytest.approx(0.5)
@@ -87,12 +87,14 @@ def test_where_nothing_is_known_what_is_reserved_is_booked_and_said(
 def test_a_job_that_is_ended_while_it_runs_costs_from_its_start(
     ledger: Ledger, lease: Lease, tmp_path: Path
 ) -> None:
-    (handed.folder_of(tmp_path)).mkdir()
-    one = handed.Handed("queue", "7", "queue job 7", "a mark", {}, "a job", lease.line.what)
-    handed.keep(tmp_path, "distill", one)
+    (job_folder.folder_of(tmp_path)).mkdir()
+    one = Submission(
+        "queue", "a job", "distill", str(tmp_path), "train", 1, 36.0, servers=lease.line.what
+    )
+    submission.write(tmp_path, one)
     assert settle_unseen(tmp_path, "distill", ledger, None, since=AT + 5, at=AT + 65) == ""
     assert spent(ledger) == pytest.approx(0.6)
-    assert handed.find(tmp_path, "distill") is None
+    assert submission.find(tmp_path, "distill") is None
 
 
 @pytest.mark.parametrize(
@@ -122,16 +124,14 @@ def test_a_job_that_is_followed_pays_what_it_had_and_gave_back(
         name="stratos-a-distill", stage="distill", folder=tmp_path, role="train", nodes=1,
         offer=None, hours=None, planned_hours=1.0, usd_per_hour=36.0, command=(), env={},
     )  # fmt: skip
-    first = Paid(ledger, Queue(), spec)
-    first.reserve()
+    first = JobCosts(ledger, Queue(), spec)
     if launched is not None:
-        first.ran(AT + launched)
+        first.launch(AT + launched)
     # The price of today is for the next job.
-    paid = Paid(ledger, Queue(), replace(spec, usd_per_hour=72.0))
-    paid.reserve()
-    assert paid.usd_per_hour == 36.0
+    costs = JobCosts(ledger, Queue(), replace(spec, usd_per_hour=72.0))
+    assert costs.usd_per_hour == 36.0
     at = None if spans is None else [(AT + begin, AT + end) for begin, end in spans]
-    paid.catch_up(at, None if since is None else AT + since)
+    costs.catch_up(at, None if since is None else AT + since)
     settled = [one for one in map(json.loads, ledger.path.read_text().splitlines())
                if one["kind"] == "settled"]  # fmt: skip
     assert [one["seconds"] for one in settled] == booked
