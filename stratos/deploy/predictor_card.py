@@ -45,8 +45,7 @@ class PredictorCard:
             answers: the student's, to test items.
         """
         if has_labels(folder):
-            engine = LabelServer()
-            return cls._served_by(engine, "text-classification", "", "", answers)
+            return cls._served_by(LabelServer(), "text-classification", "", "", answers)
         engine = server_of(folder)
         if engine is None:
             return None
