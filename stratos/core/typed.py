@@ -169,8 +169,8 @@ def read_dataclass(node: Any, cls: type, where: str, problems: list[str]) -> Any
             values[key] = read_value(value, hints[key], f"{where}.{key}", problems)
     for name, field in fields.items():
         required = field.default is field.default_factory is dataclasses.MISSING
-        said = any(problem.startswith(f"{where}.{name} ") for problem in problems)
-        if required and name not in node and not said:
+        is_reported = any(problem.startswith(f"{where}.{name} ") for problem in problems)
+        if required and name not in node and not is_reported:
             problems.append(f"{where}.{name} is required: give it with {where}.{name}=…")
     if len(problems) > before or any(p.startswith(f"{where}.") for p in problems):
         return None
@@ -186,11 +186,11 @@ def read_dataclass(node: Any, cls: type, where: str, problems: list[str]) -> Any
 def read_value(value: Any, kind: Any, where: str, problems: list[str]) -> Any:
     """Convert one value to the type of its field."""
     args = typing.get_args(kind)
-    bases = tuple(one for one in (kind, *args) if isinstance(one, type) and is_dataclass(one))
+    bases = tuple(each for each in (kind, *args) if isinstance(each, type) and is_dataclass(each))
     if isinstance(value, Mapping) and "_target_" in value and bases:
-        wanted = f"expected a class that is {' or '.join(base.__name__ for base in bases)}."
+        expected = f"expected a class that is {' or '.join(base.__name__ for base in bases)}."
         return read_target(
-            value, where, problems, lambda cls: None if issubclass(cls, bases) else wanted
+            value, where, problems, lambda cls: None if issubclass(cls, bases) else expected
         )
     if typing.get_origin(kind) is tuple and args[-1:] == (Ellipsis,):
         if isinstance(value, list | tuple):
@@ -218,7 +218,7 @@ def read_value(value: Any, kind: Any, where: str, problems: list[str]) -> Any:
         problems.append(f"{where}={value}: expected {in_words(kind)}, and a finite one.")
         return None
     if typing.get_origin(kind) is typing.Annotated:
-        tables = [one.table for one in kind.__metadata__ if isinstance(one, OneOf)]
+        tables = [each.table for each in kind.__metadata__ if isinstance(each, OneOf)]
         if not all(isinstance(value, str) and value in table for table in tables):
             problems.append(f"{where}={show(value)}: expected {in_words(kind)}.")
             return None
@@ -246,23 +246,23 @@ def read_target(
         why_not: returns why a class may not stand here; None if it may.
     """
     target = node["_target_"]
-    found = find_class(target)
-    reason = found if isinstance(found, Reason) else why_not(found)
+    cls = find_class(target)
+    reason = cls if isinstance(cls, Reason) else why_not(cls)
     if reason is not None:
         problems.append(f"{where}._target_={target}: {reason}")
         return None
     settings = {key: value for key, value in node.items() if key != "_target_"}
-    return read_dataclass(settings, cast(type, found), where, problems)
+    return read_dataclass(settings, cast(type, cls), where, problems)
 
 
 def in_words(kind: Any) -> str:
     """Return a type in the user's words."""
     origin, args = typing.get_origin(kind), typing.get_args(kind)
     if origin is typing.Annotated:
-        for one in kind.__metadata__:
-            if isinstance(one, OneOf):
-                return f"one of {', '.join(one.table)}"
-        metas = [one for one in args[1:] if isinstance(one, msgspec.Meta)]
+        for each in kind.__metadata__:
+            if isinstance(each, OneOf):
+                return f"one of {', '.join(each.table)}"
+        metas = [each for each in args[1:] if isinstance(each, msgspec.Meta)]
         named = next((meta.description for meta in metas if meta.description), None)
         return (named or in_words(args[0])) + "".join(map(_say_bounds, metas))
     if origin in (Union, types.UnionType):
@@ -292,8 +292,8 @@ def _say_bounds(bound: msgspec.Meta) -> str:
             return f" from {bound.ge} to below {bound.lt}"
         return f" of at least {bound.ge}"
     ends = (("above", bound.gt), ("below", bound.lt), ("up to", bound.le))
-    said = " and ".join(f"{word} {end}" for word, end in ends if end is not None)
-    return f" {said}" if said else ""
+    text = " and ".join(f"{word} {end}" for word, end in ends if end is not None)
+    return f" {text}" if text else ""
 
 
 def show(value: Any) -> str:

@@ -437,14 +437,14 @@ class Console:
             thread.join()
 
     def _show_plan(self, plan: Any) -> None:
-        from stratos.plan import until_report
         from stratos.plan.explain.show import (
             alternatives_table,
             explanation,
             frontier_table,
             only_plan,
         )
-        from stratos.plan.verdict import ways_table
+        from stratos.plan.schedule import schedule_text
+        from stratos.plan.worth import ways_table
 
         if plan.worth is not None:
             self.rich.print(ways_table(plan.worth))
@@ -456,7 +456,7 @@ class Console:
             self.rich.print(alternatives_table(plan))
         if self.explain:
             self.rich.print(explanation(plan), soft_wrap=True)
-        if ahead := until_report.said(plan):
+        if ahead := schedule_text(plan):
             self.note(ahead)
 
 

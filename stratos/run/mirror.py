@@ -29,7 +29,7 @@ from stratos.core.formats import counted
 from stratos.core.process import Process
 from stratos.core.redact import redact
 from stratos.run.copy_store import RENEW_S, CopyClaim, CopyStore, Stored
-from stratos.run.held_folder import FolderGoneError, HeldFolder
+from stratos.run.run_state import FolderGoneError, HeldFolder
 from stratos.teachers.cache import n_bytes
 
 MANIFEST = "manifest.json"

@@ -32,8 +32,8 @@ from stratos.executors.job import (
     killed_by,
 )
 from stratos.records import Offer, Plan, RoleChoice
-from stratos.run.kept_config import kept_config
 from stratos.run.stages import STAGES
+from stratos.run.stored_config import kept_config
 
 GPU = Offer(
     "aws", "us-east-1", "g5.xlarge", "A10G", 1, 4, 16, 24, usd_per_hour=1.0, usd_per_hour_spot=0.4

@@ -25,8 +25,8 @@ from stratos.executors.submission import Submission
 from stratos.run import copy_store
 from stratos.run import mirror as module
 from stratos.run.copy_store import CLAIM, CLAIM_S, Claim, CopyStore
-from stratos.run.held_folder import LOCK, FolderGoneError, HeldFolder
 from stratos.run.mirror import KNOWN, MANIFEST, Manifest, Mirror
+from stratos.run.run_state import LOCK, FolderGoneError, HeldFolder
 
 FILES = {
     "plan.json": b"{}", "corpus/train.parquet": b"rows", "ledger.jsonl": b'{"usd": 1}\n',

@@ -11,7 +11,7 @@ from stratos.contrib.cascade.record import Cascade
 from stratos.contrib.cascade.threshold import ALWAYS, UNREADABLE_ONLY, agreement, is_escalated
 from stratos.core.formats import (
     counted,
-    fine_usd,
+    exact_usd,
     interval,
     milliseconds,
     percent,
@@ -88,8 +88,8 @@ class NeverEnough(Reason):
 
     def __str__(self) -> str:
         return (
-            f"{self.option} {self.limit_usd:g} is less than the {fine_usd(self.call_usd)} that are "
-            "set aside for a call, so that the teacher is never asked. Type a higher limit."
+            f"{self.option} {self.limit_usd:g} is less than the {exact_usd(self.call_usd)} that "
+            "are set aside for a call, so that the teacher is never asked. Type a higher limit."
         )
 
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from stratos.contrib.nginx_config import Limits, config
 from stratos.core.atomic_files import write_atomically
-from stratos.core.counted import counted
 from stratos.core.errors import StratosError
-from stratos.core.streams import print_secret
+from stratos.core.formats import counted
+from stratos.core.output import print_secret
 from stratos.deploy.hosted_server import (
     Hosted,
     ServerFront,

@@ -13,8 +13,7 @@ from typing import Any
 import pytest
 from served_bundle import CHATS, by_transformers
 
-from stratos.deploy.bundle_answers import answering
-from stratos.deploy.bundle_server import environment_of, serve_arguments
+from stratos.deploy.bundle_server import answering, environment_of, serve_arguments
 from stratos.deploy.engines.chat_request import AnswerForms
 from stratos.deploy.engines.llamacpp import LlamaCpp
 from stratos.deploy.engines.predictor import LabelServer, setting_of
@@ -94,7 +93,7 @@ def test_llama_writes_labels_alone(llama: Server, scored: Any) -> None:
 def test_llama_refuses_other_forms_than_labels(llama: Server) -> None:
     for more in ({"response_format": {"type": "json_object"}}, {"tools": [{"type": "function"}]}):
         status, answer = post(llama, messages=CHATS[0], **more)
-        assert status == 400 and "one of its labels" in answer["error"]["message"]
+        assert status == 400 and "does not have it" in answer["error"]["message"]
 
 
 def test_labels_are_spelled_as_the_tokens_of_a_vocabulary_of_words(tmp_path: Path) -> None:
