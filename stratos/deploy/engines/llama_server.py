@@ -165,9 +165,8 @@ class _Front:
         self.model = name_of(bundle)
         self._llama, self._slots, self._context = llama, slots, context
         self._chats, self._forms = ChatIds(bundle), AnswerForms(bundle)
-        self._not_served = NOT_SERVED
-        if self._forms.labels:
-            self._not_served += ("tools", "response_format")
+        more = ("tools", "response_format") if self._forms.labels else ()
+        self._not_served = (*NOT_SERVED, *more)
         self._most_tokens = _longest_answer(bundle)
         self._ends, self._has_byte_pairs = end_ids(bundle), has_byte_pairs(bundle)
         self._free_slots: anyio.CapacityLimiter | None = None  # is of the loop that serves
