@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from in_process import stratos
 
-from stratos.models.decode.labels import LabelAnswers
+from stratos.models.decode.label_scores import LabelAnswers
 from stratos.models.kinds import load_predictor
 
 WORDS = {

@@ -42,7 +42,7 @@ from stratos.distill.trainer import (
     threads_kept,
 )
 from stratos.distill.validation import Measuring, validate_kept
-from stratos.models.decode.labels import LabelAnswers
+from stratos.models.decode.label_scores import LabelAnswers
 from stratos.models.pretrained import load_model
 from stratos.models.students import content_of
 from stratos.records import Corpus, Plan, Student

@@ -14,7 +14,7 @@ from stratos.config import Config
 from stratos.core.errors import StratosError
 from stratos.distill.data import Batch, Encoded, encode, pack
 from stratos.distill.module import TEXT, Learner
-from stratos.models.decode.labels import LabelAnswers, fitted_temperature, score_labels
+from stratos.models.decode.label_scores import LabelAnswers, fitted_temperature, score_labels
 from stratos.tasks.base import Item
 
 _LEAST_SECONDS = 30.0

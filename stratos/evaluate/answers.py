@@ -17,7 +17,7 @@ from stratos.core.formats import counted
 from stratos.models.decode.batched import complete
 from stratos.models.decode.constrained import is_installed, why_no_grammar
 from stratos.models.decode.decoder import Decoder, Decoding
-from stratos.models.decode.labels import LabelAnswers, score_labels
+from stratos.models.decode.label_scores import LabelAnswers, score_labels
 from stratos.models.kinds import Prediction, is_predictor, load_predictor
 from stratos.models.pretrained import load_model, load_tokenizer
 from stratos.records import Corpus

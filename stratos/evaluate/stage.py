@@ -43,7 +43,7 @@ from stratos.evaluate.baselines import FITTING, chance, free_baselines, labelled
 from stratos.evaluate.read_log import note_reads
 from stratos.evaluate.scores import against, by_slice, compare, confusion, field_shares
 from stratos.evaluate.verdict import against_logged
-from stratos.models.decode.labels import LabelAnswers
+from stratos.models.decode.label_scores import LabelAnswers
 from stratos.models.students import better_student
 from stratos.records import (
     Corpus,

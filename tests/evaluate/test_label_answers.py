@@ -16,7 +16,7 @@ from tiny_student import tiny_model, tiny_tokenizer
 from stratos.config import CallbacksConfig, EvaluateConfig
 from stratos.distill.validation import Measuring, validate_kept
 from stratos.evaluate.answers import ask_folder
-from stratos.models.decode.labels import LabelAnswers
+from stratos.models.decode.label_scores import LabelAnswers
 from stratos.tasks.classify import ClassifyTask
 
 LABELS = ("1", "1 2", "3 4 5")

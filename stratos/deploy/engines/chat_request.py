@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Meta
 
 from stratos.deploy.engines.gguf_file import has_byte_pairs
-from stratos.models.decode.labels import LabelAnswers
+from stratos.models.decode.label_scores import LabelAnswers
 
 Tokens = Annotated[int, Meta(ge=1, le=2**31 - 1)] | None
 """The context ends an answer before the most that may be asked for."""

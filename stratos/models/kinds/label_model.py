@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from stratos.models.decode.labels import LabelAnswers, score_labels
+from stratos.models.decode.label_scores import LabelAnswers, score_labels
 from stratos.models.kinds.base import Prediction, Predictor
 from stratos.models.pretrained import load_model, load_tokenizer
 from stratos.tasks.base import Message

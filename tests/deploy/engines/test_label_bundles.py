@@ -18,7 +18,7 @@ from stratos.deploy.engines.chat_request import AnswerForms
 from stratos.deploy.engines.llamacpp import LlamaCpp
 from stratos.deploy.engines.predictor import LabelServer, setting_of
 from stratos.deploy.server import HOST, Server, free_port, serving
-from stratos.models.decode.labels import LabelAnswers, score_labels
+from stratos.models.decode.label_scores import LabelAnswers, score_labels
 from stratos.models.kinds import is_predictor, load_predictor
 from stratos.models.pretrained import load_model, load_tokenizer
 from stratos.records import ServingSetting

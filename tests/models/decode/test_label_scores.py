@@ -14,8 +14,8 @@ import torch
 from tiny_student import WORDS, tiny_model, tiny_tokenizer
 
 from stratos.core.errors import ForeignFileError
-from stratos.models.decode import labels as decoding
-from stratos.models.decode.labels import (
+from stratos.models.decode import label_scores as decoding
+from stratos.models.decode.label_scores import (
     LABELS,
     LabelAnswers,
     Trie,
