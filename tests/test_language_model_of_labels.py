@@ -45,7 +45,7 @@ def test_what_is_served_answers_as_the_evaluation_did(tmp_path: Path) -> None:
     assert (deployed["run"]["engine"], deployed["n_equal"]) == ("labels", 12)
     described = LabelAnswers.read(run / "bundle")
     assert described is not None and set(described.labels) == set(WORDS)
-    predictions = load_predictor(run / "bundle").predict([one["question"] for one in answers])
-    assert [one.text for one in predictions] == [one["text"] for one in answers]
+    predictions = load_predictor(run / "bundle").predict([answer["question"] for answer in answers])
+    assert [label.text for label in predictions] == [answer["text"] for answer in answers]
     card = (run / "bundle" / "README.md").read_text()
     assert "load_predictor" in card and "expected calibration error" in card

@@ -53,18 +53,18 @@ def test_every_answer_is_a_label_with_its_probability(student: Student) -> None:
     assert not any(text in LABELS for text in free.texts)
     ticks: list[tuple[int, int]] = []
     labels = LabelAnswers(task.all_labels)
-    found = ask_folder(
+    answers = ask_folder(
         task, student.folder, items, labels=labels,
         tick=lambda done, total: ticks.append((done, total)), **options,
     )  # fmt: skip
-    assert all(score.parsed for score in found.scores) and {*found.texts} <= {*LABELS}
-    assert found.tokens == tuple(len(text.split()) + 1 for text in found.texts)
-    assert found.input_tokens == free.input_tokens
-    assert ticks[-1] == (len(items), len(items)) and found.decoding is None
-    assert all(math.log(1 / 3) <= logprob <= 0 for logprob in found.logprobs)
+    assert all(score.parsed for score in answers.scores) and {*answers.texts} <= {*LABELS}
+    assert answers.tokens == tuple(len(text.split()) + 1 for text in answers.texts)
+    assert answers.input_tokens == free.input_tokens
+    assert ticks[-1] == (len(items), len(items)) and answers.decoding is None
+    assert all(math.log(1 / 3) <= logprob <= 0 for logprob in answers.logprobs)
     cooler = ask_folder(task, student.folder, items, labels=replace(labels, temperature=50.0),
                         **options)  # fmt: skip
-    assert cooler.texts == found.texts
+    assert cooler.texts == answers.texts
     assert all(share == pytest.approx(1 / 3, abs=0.15) for share in np.exp(cooler.logprobs))
 
 
@@ -72,12 +72,12 @@ def test_weights_are_chosen_and_calibrated_by_the_likeliest_label(student: Stude
     model, tokenizer = tiny_model(seed=3, initializer_range=0.4), tiny_tokenizer()
     validated = validate_kept(student.config, model, tokenizer, 1.0, labels=LABELS)
     items = student.task.items("validation", 12)[6:]
-    asked = ask_folder(
+    again = ask_folder(
         student.task, student.folder, items, max_new_tokens=8, batch_size=4,
         labels=LabelAnswers(LABELS),
     )  # fmt: skip
     assert validated.n_items == len(items)
-    assert validated.exact == sum(score.exact for score in asked.scores) / len(items)
+    assert validated.exact == sum(score.exact for score in again.scores) / len(items)
     assert validated.temperature > 1.0  # it is sure, and mostly wrong
     tokens = SimpleNamespace(lengths=np.array([6]), prompt_lengths=np.array([3]))
     measuring = Measuring(student.config, tokenizer, 128, tokens, LABELS)  # type: ignore[arg-type]

@@ -121,7 +121,7 @@ def test_its_own_server_tells_how_likely_each_label_is(own: Server, scored: Any)
         [token] = choice["logprobs"]["content"]
         assert (status, choice["message"]["content"]) == (200, expected.text)
         assert math.exp(token["logprob"]) == pytest.approx(expected.probability, abs=1e-5)
-        shares = [math.exp(one["logprob"]) for one in token["top_logprobs"]]
+        shares = [math.exp(likely["logprob"]) for likely in token["top_logprobs"]]
         assert sum(shares) == pytest.approx(1) and len(shares) == 4
 
 

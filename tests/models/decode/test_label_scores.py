@@ -57,9 +57,11 @@ def by_itself(model: Any, tokenizer: Any, chat: Any, label: str) -> float:
     return sum(float(logprobs[n - 1 + k, token]) for k, token in enumerate(tokens))
 
 
-def brute(model: Any, asked: Any, labels: Any) -> np.ndarray:
+def brute(model: Any, questions: Any, labels: Any) -> np.ndarray:
     tokenizer = tiny_tokenizer()
-    return np.array([[by_itself(model, tokenizer, chat, one) for one in labels] for chat in asked])
+    return np.array(
+        [[by_itself(model, tokenizer, chat, label) for label in labels] for chat in questions]
+    )
 
 
 def close(logprobs: np.ndarray, expected: np.ndarray) -> None:
@@ -71,32 +73,34 @@ def close(logprobs: np.ndarray, expected: np.ndarray) -> None:
 @pytest.mark.parametrize("batch_size", [1, 4])
 def test_each_label_is_scored_as_by_itself(labels: Any, batch_size: int, attention: str) -> None:
     model = wild(attn_implementation=attention)
-    asked = chats(9 if len(labels) < 9 else 3)
-    scores = score_labels(model, tiny_tokenizer(), asked, labels, batch_size=batch_size)
-    expected = brute(model, asked, labels)
+    questions = chats(9 if len(labels) < 9 else 3)
+    scores = score_labels(model, tiny_tokenizer(), questions, labels, batch_size=batch_size)
+    expected = brute(model, questions, labels)
     close(scores.logprobs_NL, expected)
     answers = LabelAnswers(labels).predictions(scores.logprobs_NL)
     shares = np.exp(expected) / np.exp(expected).sum(-1, keepdims=True)
     assert [answer.text for answer in answers] == [labels[k] for k in shares.argmax(-1)]
-    np.testing.assert_allclose([one.probability for one in answers], shares.max(-1), atol=1e-5)
+    np.testing.assert_allclose(
+        [answer.probability for answer in answers], shares.max(-1), atol=1e-5
+    )
     n_tokens = [len(label.split()) + 1 for label in labels]
     assert scores.label_tokens == tuple(n_tokens)
 
 
 def test_what_prompts_begin_with_is_shared() -> None:
-    model, asked = wild(), chats(start="1 2 3 4 5 6 7 8 9 " * 3)
-    expected = brute(model, asked, NESTED)
+    model, questions = wild(), chats(start="1 2 3 4 5 6 7 8 9 " * 3)
+    expected = brute(model, questions, NESTED)
     read: list[int] = []
 
     def count(module: Any, args: Any, more: Any) -> None:
         read.append(more["input_ids"].numel())
 
     model.register_forward_pre_hook(count, with_kwargs=True)
-    scores = score_labels(model, tiny_tokenizer(), asked, NESTED, batch_size=4)
+    scores = score_labels(model, tiny_tokenizer(), questions, NESTED, batch_size=4)
     close(scores.logprobs_NL, expected)
     n_nodes = len(Trie.of(tiny_tokenizer(), NESTED).nodes)
     # The beginning once; of each prompt its own words, and the trie.
-    assert sum(read) < 30 + len(asked) * (n_nodes + 12)
+    assert sum(read) < 30 + len(questions) * (n_nodes + 12)
 
 
 def test_a_large_trie_is_read_in_several_passes(monkeypatch: pytest.MonkeyPatch) -> None:
