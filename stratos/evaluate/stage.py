@@ -43,6 +43,7 @@ from stratos.evaluate.baselines import FITTING, chance, free_baselines, labelled
 from stratos.evaluate.read_log import note_reads
 from stratos.evaluate.scores import against, by_slice, compare, confusion, field_shares
 from stratos.evaluate.verdict import against_logged
+from stratos.models.decode.label_scores import LabelAnswers
 from stratos.models.students import better_student
 from stratos.records import (
     Corpus,
@@ -102,7 +103,16 @@ def evaluate(
     n_asked = len(items) + len(schemas) + len(untouched_items) + len(teacher_items) + len(beside)
     ticks = _Ticks(context, n_asked)
 
-    ask = partial(ask_folder, task, batch_size=options.batch_size, decoder=options.decoder)
+    labels = LabelAnswers.read(Path(student.path))
+    if task.has_labels and student.is_lm and labels is None:
+        context.note("The student reasons before it answers: it may write what is no label.")
+    ask = partial(
+        ask_folder,
+        task,
+        batch_size=options.batch_size,
+        decoder=options.decoder,
+        labels=labels,
+    )
     ask_student = partial(ask, Path(student.path), max_new_tokens=options.max_new_tokens)
     tick = ticks.part("student", len(items))
     by_student = ask_student(items, tick=tick, with_logprobs=True)
