@@ -50,11 +50,14 @@ class PredictorCard:
         facts = json.loads((folder / FILE).read_text(encoding="utf-8"))
         kind, training = "token-classification", ""
         description = "a tagger that writes values of the text, or of a list, into JSON"
-        if facts["format"] == "classifier":
+        if "labels" in facts:
             kind = "text-classification"
             reads = listed([_READS.get(one["name"], one["name"]) for one in facts["blocks"]])
             labels = counted(len(facts["labels"]), "label", spec=",")
-            description = f"a classifier that reads {reads}, and answers with one of {labels}"
+            answered = f"one of {labels}"
+            if facts["format"] == "label_sets":
+                answered = f"a JSON list of those of {labels} that fit, which may be empty"
+            description = f"a classifier that reads {reads}, and answers with {answered}"
             training = (
                 "a logistic regression on each of these features; how they are mixed, and with "
                 "it the probabilities, is fitted on rows that they had not seen"

@@ -88,7 +88,8 @@ def with_test_rows(
     if student.kind not in LABELS or task.tests_other_rows or takes_unread:
         return own, 0
     rows = Rows.of_corpus(Path(corpus.path), validation_rows(config))
-    study, _ = studied(rows, students_of_kinds(config), config.seed)
+    several = task.has_several_labels
+    study, _ = studied(rows, students_of_kinds(config), config.seed, several=several)
     learnt = set(rows.texts)
     labelled = [*task.items("train", MOST_ROWS), *task.items("test", MOST_ROWS)]
     test = Rows.of([one for one in labelled if one.question not in learnt])
@@ -107,7 +108,8 @@ def _fitted(
         schema = config.task.answer_schema(config.task.items("validation", 1)[0])
         fitted = tagged(rows.as_gold, config.seed, schema)
         return fitted.tagger, fitted.known[0], fitted.calibration_error
-    study, choice = studied(rows, students_of_kinds(config), config.seed)
+    several = config.task.has_several_labels
+    study, choice = studied(rows, students_of_kinds(config), config.seed, several=several)
     if isinstance(study, TaughtStudy):
         context.note(str(_learnt(study.correction)))
     score = next((one for one in choice.scores if one.kind == chosen.kind), None)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from math import isinf
 from typing import Any
 
+from stratos.core.counted import counted
 from stratos.core.intervals import wilson
 from stratos.evaluate.metrics import mcnemar_exact, mean, ratio_interval
 from stratos.records import NO_LABEL, Comparison, Interval, ModelScore, SliceScore, Versus
@@ -26,9 +27,29 @@ def by_slice(items: Sequence[Item], scores: Sequence[Score]) -> tuple[SliceScore
             n_items=len(chosen),
             exact=wilson(sum(score.exact for score in chosen), len(chosen)),
             f1=mean([score.f1 for score in chosen]),
+            micro_f1=_micro_f1(chosen),
         )
         for name, chosen in _groups(items, scores).items()
     )
+
+
+_N_RESAMPLES = 1_000
+
+
+def _micro_f1(scores: Sequence[Score]) -> Interval | None:
+    """Return the F1 over all labels with its bootstrap interval; None where texts have one each."""
+    counts = [score.labels for score in scores if score.labels is not None]
+    if not counts or len(counts) < len(scores):
+        return None
+    import numpy as np
+
+    from stratos.models.kinds.cross_validation import micro_f1
+
+    rows = np.array(counts)
+    drawn = np.random.default_rng(0).integers(0, len(rows), (_N_RESAMPLES, len(rows)))
+    low, high = np.quantile(micro_f1(rows[drawn]), (0.025, 0.975))
+    source = f"{counted(len(rows), 'item')}, bootstrap"
+    return Interval(float(micro_f1(rows)), float(low), float(high), source)
 
 
 def compare(student: Sequence[Score], teacher: Sequence[Score]) -> Comparison:

@@ -20,10 +20,13 @@ class KindsReached(Reason):
         best = max(self.kinds, key=lambda one: one.accuracy.mean)
         others = [one for one in self.kinds if one is not best]
         found = best.accuracy
-        text = f"{best.student} reaches {percent(found.mean)} ({_ends(found.low, found.high)})"
+        reached = f"{percent(found.mean)} ({_ends(found.low, found.high)})"
+        if (f1 := best.micro_f1) is not None:
+            exact, reached = reached, f"micro-F1 {percent(f1.mean)} ({_ends(f1.low, f1.high)})"
+            reached += f" and exact match {exact}"
+        text = f"{best.student} reaches {reached}"
         if others:
-            reached = (f"{one.student} {percent(one.measured)}" for one in others)
-            text += f", {', '.join(reached)}"
+            text += f", {', '.join(f'{one.student} {percent(_measured(one))}' for one in others)}"
         text += f" by {found.source}."
         if best.unseen is not None:
             text += f" Of layouts that no row shows: {percent(best.unseen)}."
@@ -31,6 +34,10 @@ class KindsReached(Reason):
             low, high = (100 * end for end in best.gain)
             text += f" {2 * best.n_rows:,} rows may bring {low:.0f} to {high:.0f} points."
         return text
+
+
+def _measured(kind: KindProbe) -> float:
+    return kind.measured if kind.micro_f1 is None else kind.micro_f1.mean
 
 
 def _ends(low: float, high: float) -> str:

@@ -16,6 +16,8 @@ class SliceScore:
     exact: Interval
     f1: float
     choice: float | None = None
+    micro_f1: Interval | None = None
+    """Where a text has several labels: F1 over all labels of all items; None elsewhere."""
 
 
 NO_LABEL = "(none of them)"

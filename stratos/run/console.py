@@ -192,11 +192,14 @@ def _(scorecard: Scorecard) -> str:
         parts.append(f"{free.name} {percent(free.other_exact.mean)}")
     compared = scorecard.comparison
     found = verdict(scorecard)
+    student = scorecard.score("student")
+    several = None if student is None else student.slice().micro_f1
+    micro = "" if several is None else f"; the student's micro-F1 is {percent(several.mean)}"
     told = f"; {found.headline}" if found is not None and found.headline else ""
     bound = at_least(compared) if compared else ""
     ratio = f"; {bound}" if bound else ""
     reads = f"; {said(scorecard.earlier_reads)}"
-    return f"{', '.join(parts)} {measured(scorecard.metric)} on test items{told}{ratio}{reads}"
+    return f"{', '.join(parts)} {measured(scorecard.metric)} on test items{micro}{told}{ratio}{reads}"
 
 
 def _cut(score: ModelScore) -> str:

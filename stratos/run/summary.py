@@ -60,6 +60,8 @@ _ROLES = {
 """Roles in the order of the table, and what they are called there."""
 _NAMED = ("teacher", "student")
 """Roles whose models have a name of their own."""
+_MICRO_F1 = "micro-F1"
+"""Column of a table where a text has several labels."""
 _MEASURED = "hours measured × the plan's price"
 _STYLES = {"better": "bold green", "open": "bold yellow", "worse": "bold red"}
 
@@ -285,11 +287,13 @@ def _accuracy(records: Mapping[str, Any]) -> tuple[str | Table | Text, ...]:
         if probe is None:
             return ()
         n_cut = [one.n_truncated for one in probe.asked]
-        table = _accuracy_table([], any(n_cut))
+        several = [_MICRO_F1] * any(kind.micro_f1 is not None for kind in probe.kinds)
+        table = _accuracy_table(several, any(n_cut))
         for kind in probe.kinds:
-            table.add_row(*_cells(kind.student, kind.accuracy, kind.n_rows))
+            cells = _cells(kind.student, kind.accuracy, kind.n_rows)
+            table.add_row(*cells, *(["–"] if any(n_cut) else []), *_f1_cell(kind.micro_f1))
         for baseline in probe.baselines:
-            table.add_row(*_score_row(baseline, [], any(n_cut)))
+            table.add_row(*_score_row(baseline, several, any(n_cut)))
         for one in probe.asked:
             at_most = "at most " if one.logged is not None else ""
             name, mean, *more = _cells(
@@ -302,6 +306,7 @@ def _accuracy(records: Mapping[str, Any]) -> tuple[str | Table | Text, ...]:
         return f"Exact match {by}", table, *_doubts(doubtful)
     scores = [score for role in _ROLES if (score := scorecard.score(role)) is not None]
     slices = [one.slice for one in scores[-1].rows if one.slice != "all"] if scores else []
+    slices += [_MICRO_F1] * any(score.slice().micro_f1 is not None for score in scores)
     are_cut = any(score.n_truncated for score in scores)
     table = _accuracy_table(slices, are_cut)
     for score in scores:
@@ -346,7 +351,7 @@ def _doubts(names: list[str]) -> list[Text]:
 
 
 def _accuracy_table(slices: list[str], are_cut: bool) -> Table:
-    right = "all" if slices else "right"
+    right = "all" if set(slices) - {_MICRO_F1} else "right"
     cut = ["cut short"] if are_cut else []
     return _table(["model"], [right, "95% interval", "items", *cut, *slices])
 
@@ -360,8 +365,13 @@ def _score_row(score: ModelScore, slices: list[str], are_cut: bool) -> list[str]
     whole = score.slice()
     cut = [str(score.n_truncated) if score.max_tokens else "–"] if are_cut else []
     means = {part.slice: percent(part.exact.mean) for part in score.slices}
+    means[_MICRO_F1] = "".join(_f1_cell(whole.micro_f1)) or "–"
     parts = [means.get(name, "–") for name in slices]
     return [*_cells(_who(score), whole.exact, whole.n_items), *cut, *parts]
+
+
+def _f1_cell(f1: Interval | None) -> list[str]:
+    return [] if f1 is None else [f"{percent(f1.mean)} ({percent_range(f1.low, f1.high)})"]
 
 
 def _cells(name: str, exact: Interval, n_items: int) -> list[str]:
