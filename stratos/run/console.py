@@ -61,6 +61,7 @@ from stratos.records import (
     Report,
     RoomRecord,
     Scorecard,
+    SliceScore,
     Student,
     TeacherProbe,
 )
@@ -186,20 +187,29 @@ def _(scorecard: Scorecard) -> str:
         if score is not None:
             known = [score.name, *([size(score.n_params)] if score.n_params else [])]
             large = f" ({', '.join(known)})" if role == "teacher" else ""
-            parts.append(f"{role}{large} {percent(score.slice().exact.mean)}{_cut(score)}")
+            parts.append(f"{role}{large} {_reached(score.slice())}{_cut(score)}")
     free = scorecard.best_free
     if free is not None:
-        parts.append(f"{free.name} {percent(free.other_exact.mean)}")
+        exact = percent(free.other_exact.mean)
+        parts.append(
+            f"{free.name} {exact if free.micro_f1 is None else f'{percent(free.other)} ({exact})'}"
+        )
     compared = scorecard.comparison
     found = verdict(scorecard)
     student = scorecard.score("student")
-    several = None if student is None else student.slice().micro_f1
-    micro = "" if several is None else f"; the student's micro-F1 is {percent(several.mean)}"
+    is_several = student is not None and student.slice().micro_f1 is not None
+    metric = "micro-F1 (exact match)" if is_several else measured(scorecard.metric)
     told = f"; {found.headline}" if found is not None and found.headline else ""
     bound = at_least(compared) if compared else ""
     ratio = f"; {bound}" if bound else ""
     reads = f"; {said(scorecard.earlier_reads)}"
-    return f"{', '.join(parts)} {measured(scorecard.metric)} on test items{micro}{told}{ratio}{reads}"
+    return f"{', '.join(parts)} {metric} on test items{told}{ratio}{reads}"
+
+
+def _reached(score: SliceScore) -> str:
+    """Return an accuracy; where a text has several labels, it stands behind the micro-F1."""
+    exact = percent(score.exact.mean)
+    return exact if score.micro_f1 is None else f"{percent(score.micro_f1.mean)} ({exact})"
 
 
 def _cut(score: ModelScore) -> str:

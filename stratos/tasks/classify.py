@@ -130,6 +130,11 @@ class ClassifyTask(JsonlTask):
         several = f"{form.n_several:,} of {form.n_rows:,} rows have several labels or none"
         return (f"{self.path}: {several}, {form.called}.{off}", *notes)
 
+    @property
+    @override
+    def _if_none(self) -> str:
+        return label_sets.written(()) if self.has_several_labels else ""
+
     @override
     def score(self, text: str, item: Item) -> Score:
         if self.has_several_labels:

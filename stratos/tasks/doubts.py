@@ -22,7 +22,7 @@ from stratos.tasks.table import Rows
 
 _FEWEST = 2
 """Rows that each split has to have."""
-_FEW_VALIDATION, _FEW_TEST, _FEW_PER_LABEL = 20, 50, 4
+_FEW_VALIDATION, _FEW_TEST, _FEW_PER_LABEL = 20, 50, 5
 """Rows below which a warning says what they cannot tell."""
 _N_SAMPLE = 2000
 """Rows whose language is looked at."""

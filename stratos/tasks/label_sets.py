@@ -71,17 +71,22 @@ class SetForm:
         Raises:
             ValueError: it is no list, or names an empty label.
         """
-        labels = labels_of(answer)
-        if labels is None:
-            if not self.separator:
-                raise ValueError(
-                    f"the answer {shown(answer)} is no list of labels, as those of other rows are: "
-                    f"write {shown(plain_json([answer]))}"
-                )
-            labels = _parts(answer, self.separator)
+        if not self.separator and labels_of(answer) is None:
+            raise ValueError(
+                f"the answer {shown(answer)} is no list of labels, as those of other rows are: "
+                f"write {shown(plain_json([answer]))}"
+            )
+        labels = self.parts(answer)
         if not all(labels):
             raise ValueError(f"the answer {shown(answer)} has an empty label")
         return tuple(dict.fromkeys(labels))
+
+    def parts(self, answer: str) -> tuple[str, ...]:
+        """Return the labels of a list or between separators, whatever they are."""
+        labels = labels_of(answer)
+        if labels is None:
+            return _parts(answer, self.separator) if self.separator else (answer,)
+        return labels
 
     @property
     def called(self) -> str:
@@ -125,27 +130,30 @@ def form_of(found: Sequence[str], separator: str | None = None) -> SetForm | Non
     is an answer by itself. "Yes, please" and "No, thanks" are no such answers.
     """
     if separator:
-        form = SetForm(separator)
-        several = [answer for answer in found if len(set(form.read(answer))) != 1]
-        return replace(form, n_several=len(several), n_rows=len(found))
+        return _counted(SetForm(separator), found)
     lists = [labels for answer in found if (labels := labels_of(answer)) is not None]
     if 2 * len(lists) > len(found):
-        return SetForm("", sum(len(labels) != 1 for labels in lists), len(found))
-    for sign in SEPARATORS:
-        if (n := _n_joined(Counter(found), sign)) is not None:
-            return SetForm(sign, n, len(found))
-    return None
+        return _counted(SetForm(), found)
+    counts = Counter(found)
+    sign = next((sign for sign in SEPARATORS if _separates(counts, sign)), None)
+    return None if sign is None else _counted(SetForm(sign), found)
 
 
-def _n_joined(counts: Counter[str], separator: str) -> int | None:
-    """Return how many rows have several labels with a separator between; None if that is none."""
+def _counted(form: SetForm, found: Sequence[str]) -> SetForm:
+    """Return a form with how many rows have several labels, or none."""
+    sizes = (len(set(form.parts(answer))) for answer in found)
+    return replace(form, n_several=sum(size != 1 for size in sizes), n_rows=len(found))
+
+
+def _separates(counts: Counter[str], separator: str) -> bool:
+    """Return whether a separator stands between labels, of answers with their numbers of rows."""
     sets = {answer: _parts(answer, separator) for answer in counts}
     n_answers = Counter(label for labels in sets.values() for label in set(labels))
     joined = [answer for answer, labels in sets.items() if len(labels) > 1]
     alike = [one for one in joined if all(part and n_answers[part] > 1 for part in sets[one])]
     n, n_alike = (sum(counts[answer] for answer in some) for some in (joined, alike))
     stands_alone = any(part in counts for answer in alike for part in sets[answer])
-    return n if stands_alone and n_alike >= _SHARE_OF_SETS * n else None
+    return stands_alone and n_alike >= _SHARE_OF_SETS * n
 
 
 def _parts(answer: str, separator: str) -> tuple[str, ...]:

@@ -3,7 +3,8 @@
 Blocks, views, strengths and mixing are those of a student of one label
 (`stratos.models.kinds.classifier`). The heads' log-odds are added with weights that maximise the
 likelihood of unseen rows. Of calibrated probabilities one threshold for all labels has the highest
-micro-F1 (Lipton, Elkan, Naryanaswamy 2014); it is chosen on unseen rows.
+micro-F1 (Lipton, Elkan, Naryanaswamy 2014); it is chosen on unseen rows. On training rows of two
+sets, a threshold for each label was no better, and worse by up to 6 points with 300 rows.
 """
 
 from __future__ import annotations
@@ -28,6 +29,11 @@ _AT_ONCE = 32
 _TOLERANCE, _MOST_STEPS = 2e-5, 300
 """Of the gradient of the mean loss, which is small from the start where labels are rare."""
 _LEAST_WEIGHT, _MOST_WEIGHT = 1e-3, 20.0
+_NEAR_BEST = 0.01
+"""Share of the highest micro-F1 that a threshold may lack: the highest such threshold is taken. The
+F1 is flat around its maximum, and with fewer labels more answers are right as a whole: on training
+rows of two sets (200 and 800 rows) up to 0.4 points of F1 less and 1 to 3 points of exact match
+more."""
 _FARTHEST = 15.0
 """Log-odds beyond which an answer is as sure as it gets."""
 _N_OTHERS = 19
@@ -134,7 +140,7 @@ class Decision:
 
     @classmethod
     def fitted(cls, logits: np.ndarray, targets: np.ndarray, is_never_empty: bool) -> Decision:
-        """Return the decision with the highest micro-F1 on unseen rows, calibrated on them.
+        """Return the decision with about the highest micro-F1 on unseen rows, calibrated on them.
 
         Args:
             logits: mixed, shape (rows, labels).
@@ -149,7 +155,7 @@ class Decision:
         n_right = np.concatenate([[0], hits]) + targets[~free].sum()
         n_answered = np.arange(len(values) + 1) + (~free).sum()
         scores = 2 * n_right / np.maximum(n_answered + targets.sum(), 1)
-        best = int(scores.argmax())
+        best = int(np.flatnonzero(scores >= (1 - _NEAR_BEST) * scores.max())[0])
         ends = np.concatenate([[_FARTHEST], values, [-_FARTHEST]])
         threshold = float(ends[best : best + 2].mean())
         bare = cls(threshold, is_never_empty)
