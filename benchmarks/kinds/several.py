@@ -71,10 +71,10 @@ def label_set(name: str) -> list[Row]:
         for tag, n in counts.items()
         if n >= _FEWEST and tag.partition("::")[0] in facets and not tag.endswith("TODO")
     }
-    found = [(text, written(tags & labels)) for text, tags in rows.values()]
-    found = sorted(row for row in found if row[1] != "[]" or not is_never_empty)
-    random.Random(0).shuffle(found)
-    return found
+    labelled = [(text, written(tags & labels)) for text, tags in rows.values()]
+    labelled = sorted(row for row in labelled if row[1] != "[]" or not is_never_empty)
+    random.Random(0).shuffle(labelled)
+    return labelled
 
 
 def counts_of(answers: Sequence[str], golds: Sequence[str]) -> np.ndarray:
@@ -106,7 +106,7 @@ def peers(train: Sequence[Row], test: Sequence[Row]) -> dict[str, dict[str, floa
     texts, golds = [text for text, _ in test], [answer for _, answer in test]
     binarizer = MultiLabelBinarizer()
     targets = binarizer.fit_transform([labels_of(answer) for _, answer in train])
-    found = {}
+    reached = {}
     balanced = LogisticRegression(C=10, class_weight="balanced", max_iter=300)
     models = {
         "tfidf_lr": LogisticRegression(C=10, max_iter=300),
@@ -119,11 +119,11 @@ def peers(train: Sequence[Row], test: Sequence[Row]) -> dict[str, dict[str, floa
         pipeline = make_pipeline(features, OneVsRestClassifier(model))
         pipeline.fit([text for text, _ in train], targets)
         answers = binarizer.inverse_transform(pipeline.predict(texts))
-        found[name] = scores([written(labels) for labels in answers], golds)
-        found[name]["cpu_seconds"] = round(time.process_time() - began, 1)
+        reached[name] = scores([written(labels) for labels in answers], golds)
+        reached[name]["cpu_seconds"] = round(time.process_time() - began, 1)
     [(frequent, _)] = Counter(answer for _, answer in train).most_common(1)
-    found["most_frequent"] = scores([frequent] * len(test), golds)
-    return found
+    reached["most_frequent"] = scores([frequent] * len(test), golds)
+    return reached
 
 
 def measured(train: Sequence[Row], test: Sequence[Row], seed: int) -> dict[str, Any]:
@@ -139,9 +139,9 @@ def measured(train: Sequence[Row], test: Sequence[Row], seed: int) -> dict[str, 
         assert isinstance(student, SetClassifier)
         seconds = time.process_time() - began
         predictions = student.predict(texts)
-        answers = [one.text for one in predictions]
+        answers = [prediction.text for prediction in predictions]
         right = np.array([a == g for a, g in zip(answers, golds, strict=True)])
-        sure = np.array([one.probability for one in predictions])
+        sure = np.array([prediction.probability for prediction in predictions])
         reached[score.kind] = {
             **scores(answers, golds),
             "cross_validated": round(100 * score.micro_f1, 1),

@@ -136,14 +136,14 @@ class Versus:
         return self.student_exact.mean if self.micro_f1 is None else self.micro_f1[0]
 
     @property
-    def other(self) -> float:
+    def baseline(self) -> float:
         """The same of the baseline."""
         return self.other_exact.mean if self.micro_f1 is None else self.micro_f1[1]
 
     @property
     def ahead(self) -> float:
         """By how much the baseline is better than the student on these items."""
-        return self.other - self.student
+        return self.baseline - self.student
 
 
 @dataclass(frozen=True)
@@ -225,10 +225,10 @@ class Scorecard:
         It is the one that is farthest ahead of the student, each on the items that both answered:
         baselines answer different numbers of items, and a few may be easier than all.
         """
-        return max(self.against, key=lambda one: one.ahead, default=None)
+        return max(self.against, key=lambda comparison: comparison.ahead, default=None)
 
     @property
     def best_free(self) -> Versus | None:
         """The same of those that need no model, all of which answer every item."""
-        free = (one for one in self.against if one.role in FREE_ROLES)
-        return max(free, key=lambda one: one.ahead, default=None)
+        free = (comparison for comparison in self.against if comparison.role in FREE_ROLES)
+        return max(free, key=lambda comparison: comparison.ahead, default=None)

@@ -91,12 +91,12 @@ class ClassifyTask(JsonlTask):
     @property
     def system_prompt(self) -> str:
         """What a model is told before a text: the instruction, and the labels."""
-        told = f"{self.instruction} The labels are: {', '.join(self._labels)}."
+        task = f"{self.instruction} The labels are: {', '.join(self._labels)}."
         if not self.has_several_labels:
-            return told
+            return task
         example = shown(label_sets.written(self._labels[:2]))
         return (
-            f"{told} A text may have several of them. The answer is a JSON list of all labels that "
+            f"{task} A text may have several of them. The answer is a JSON list of all labels that "
             f"fit, such as {example}; [] if none fits."
         )
 

@@ -47,12 +47,12 @@ def labels_of(text: str) -> tuple[str, ...] | None:
     if not (text.startswith("[") and text.endswith("]")):
         return None
     try:
-        found = json.loads(text)
+        labels = json.loads(text)
     except (ValueError, RecursionError):
         return None
-    if not all(isinstance(label, str | int | float) for label in found):
+    if not all(isinstance(label, str | int | float) for label in labels):
         return None
-    return tuple(str(label).strip() for label in found)
+    return tuple(str(label).strip() for label in labels)
 
 
 @dataclass(frozen=True)
@@ -116,13 +116,13 @@ def _form_of_file(
 ) -> SetForm | None:
     try:
         rows = islice(read_records(path), _MOST_READ)
-        found = [answer_of(row, field) for _, row in rows if not isinstance(row, Reason)]
+        raw = [answer_of(row, field) for _, row in rows if not isinstance(row, Reason)]
     except OSError:
         return None  # told where the rows are read
-    return form_of([answer for answer in found if answer], separator)
+    return form_of([answer for answer in raw if answer], separator)
 
 
-def form_of(found: Sequence[str], separator: str | None = None) -> SetForm | None:
+def form_of(texts: Sequence[str], separator: str | None = None) -> SetForm | None:
     """Return how answers write several labels; None where each is one label.
 
     They do as JSON lists, if most are. A separator is one if labels beside it repeat: nearly all
@@ -130,19 +130,18 @@ def form_of(found: Sequence[str], separator: str | None = None) -> SetForm | Non
     is an answer by itself. "Yes, please" and "No, thanks" are no such answers.
     """
     if separator:
-        return _counted(SetForm(separator), found)
-    lists = [labels for answer in found if (labels := labels_of(answer)) is not None]
-    if 2 * len(lists) > len(found):
-        return _counted(SetForm(), found)
-    counts = Counter(found)
+        return _counted(SetForm(separator), texts)
+    if 2 * sum(labels_of(answer) is not None for answer in texts) > len(texts):
+        return _counted(SetForm(), texts)
+    counts = Counter(texts)
     sign = next((sign for sign in SEPARATORS if _separates(counts, sign)), None)
-    return None if sign is None else _counted(SetForm(sign), found)
+    return None if sign is None else _counted(SetForm(sign), texts)
 
 
-def _counted(form: SetForm, found: Sequence[str]) -> SetForm:
+def _counted(form: SetForm, texts: Sequence[str]) -> SetForm:
     """Return a form with how many rows have several labels, or none."""
-    sizes = (len(set(form.parts(answer))) for answer in found)
-    return replace(form, n_several=sum(size != 1 for size in sizes), n_rows=len(found))
+    sizes = (len(set(form.parts(answer))) for answer in texts)
+    return replace(form, n_several=sum(size != 1 for size in sizes), n_rows=len(texts))
 
 
 def _separates(counts: Counter[str], separator: str) -> bool:
@@ -150,7 +149,9 @@ def _separates(counts: Counter[str], separator: str) -> bool:
     sets = {answer: _parts(answer, separator) for answer in counts}
     n_answers = Counter(label for labels in sets.values() for label in set(labels))
     joined = [answer for answer, labels in sets.items() if len(labels) > 1]
-    alike = [one for one in joined if all(part and n_answers[part] > 1 for part in sets[one])]
+    alike = [
+        answer for answer in joined if all(part and n_answers[part] > 1 for part in sets[answer])
+    ]
     n, n_alike = (sum(counts[answer] for answer in some) for some in (joined, alike))
     stands_alone = any(part in counts for answer in alike for part in sets[answer])
     return stands_alone and n_alike >= _SHARE_OF_SETS * n
@@ -167,7 +168,7 @@ class LabelSet(Metric):
     labels: tuple[str, ...] = ()
 
     @cached_property
-    def _one(self) -> Label:
+    def _single(self) -> Label:
         return Label(self.labels)
 
     @cached_property
@@ -179,7 +180,7 @@ class LabelSet(Metric):
         labels = labels_of(answer)
         if labels is None:
             raise ValueError(f"the answer {shown(answer)} is no list of labels")
-        return written(self._one.canonical(label, ()) for label in labels)
+        return written(self._single.canonical(label, ()) for label in labels)
 
     @override
     def read(self, text: str) -> answers.AnswerText | None:
@@ -189,7 +190,7 @@ class LabelSet(Metric):
         """
         for listed in reversed(_LIST.findall(text)):
             if (labels := labels_of(listed)) is not None:
-                return written(self._by_spelling.get(normalised(one), one) for one in labels)
+                return written(self._by_spelling.get(normalised(la), la) for la in labels)
         answer = answers.find_answer(text)
         if answer is None:
             return None

@@ -87,14 +87,14 @@ def fit_heads(
         first = np.vstack([weights[:, some], bias[some]])
         if start is not None:
             first = np.vstack([start.weights[:, some], start.bias[some]])
-        found = minimize(
+        fitted = minimize(
             loss,
             first.astype(np.float64).ravel(),
             jac=True,
             method="L-BFGS-B",
             options={"gtol": _TOLERANCE, "maxiter": _MOST_STEPS, "ftol": 1e-9},
         ).x.reshape(shape)
-        weights[:, some], bias[some] = found[:-1], found[-1]
+        weights[:, some], bias[some] = fitted[:-1], fitted[-1]
     return Head(weights, bias)
 
 
@@ -171,10 +171,10 @@ class Decision:
 
     def sets(self, logits: np.ndarray) -> np.ndarray:
         """Return whether each label is answered, shape (texts, labels)."""
-        found: np.ndarray = logits >= self.threshold
+        answered: np.ndarray = logits >= self.threshold
         if self.is_never_empty and len(logits):
-            found[np.arange(len(logits)), logits.argmax(axis=1)] = True
-        return found
+            answered[np.arange(len(logits)), logits.argmax(axis=1)] = True
+        return answered
 
     def confidence(self, logits: np.ndarray, sets: np.ndarray) -> np.ndarray:
         """Return how likely each set of labels is right, shape (texts,)."""
@@ -266,10 +266,10 @@ class SetStudy(Study):
         sets = [labels_of(answer) or () for answer in answers]
         labels = tuple(sorted({label for some in sets for label in some}))
         numbers = {label: k for k, label in enumerate(labels)}
-        found = np.zeros((len(sets), len(labels)), bool)
-        for row, some in zip(found, sets, strict=True):
+        targets = np.zeros((len(sets), len(labels)), bool)
+        for row, some in zip(targets, sets, strict=True):
             row[[numbers[label] for label in some]] = True
-        return labels, found
+        return labels, targets
 
     @override
     def _strata(self) -> np.ndarray:
