@@ -12,6 +12,7 @@ from stratos.core.intervals import wilson
 from stratos.evaluate.metrics import mcnemar_exact, mean, ratio_interval
 from stratos.records import NO_LABEL, Comparison, Interval, ModelScore, SliceScore, Versus
 from stratos.tasks.base import Item, Score, Task
+from stratos.tasks.label_sets import labels_of
 from stratos.tasks.objects import Path, fields_of, object_of, same
 from stratos.tasks.split import normalised
 
@@ -153,6 +154,8 @@ def confusion(items: Sequence[Item], answers: Sequence[str | None]) -> dict[str,
         items: with their gold answers.
         answers: as the task reads them, in the same order; None where nothing could be read.
     """
+    if all(labels_of(item.answer) is not None for item in items):
+        return {}  # sets of labels: which label was taken for which is not known
     labels = {normalised(item.answer): item.answer for item in items}
     if not 2 <= len(labels) <= min(_MOST_LABELS, len(items) // _ITEMS_PER_LABEL):
         return {}
