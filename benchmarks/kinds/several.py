@@ -7,7 +7,7 @@ gave them (debtags), as the lists of a machine with Debian's apt have them. Noth
 
 - `topics`: what a package is used for and works with (facets use, works-with, field and game);
   each row has a label.
-- `interfaces`: of programs, interface and toolkit; three in five have no label.
+- `interfaces`: of programs, interface and toolkit; more than a quarter have no label.
 """
 
 from __future__ import annotations
