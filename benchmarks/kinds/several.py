@@ -26,8 +26,8 @@ import numpy as np
 
 from stratos.config import StudentConfig
 from stratos.models.kinds.cross_validation import calibration_error, micro_f1
-from stratos.models.kinds.label_sets import SetClassifier, SetStudy
 from stratos.models.kinds.learnt_rows import blocks_of
+from stratos.models.kinds.set_classifier import SetClassifier, SetStudy
 from stratos.tasks.label_sets import labels_of, written
 
 _FEWEST = 40

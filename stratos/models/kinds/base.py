@@ -22,7 +22,7 @@ ENCODER = "encoder"
 """Folder in that of a student which has an encoder; no other student needs PyTorch."""
 _FORMATS = {
     "classifier": "stratos.models.kinds.classifier:Classifier",
-    "label_sets": "stratos.models.kinds.label_sets:SetClassifier",
+    "label_sets": "stratos.models.kinds.set_classifier:SetClassifier",
     "tagger": "stratos.models.kinds.tagger:Tagger",
 }
 """By the format that `student.json` has: the class that reads it, imported only then."""

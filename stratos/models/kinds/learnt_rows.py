@@ -18,8 +18,8 @@ from stratos.config import Config, StudentConfig, StudentKind
 from stratos.core.errors import ConfigError
 from stratos.models.kinds.cross_validation import Choice, Study
 from stratos.models.kinds.features import Encoder, Features, StaticTable, Tfidf
-from stratos.models.kinds.label_sets import SetStudy
 from stratos.models.kinds.labels_of_teacher import TaughtStudy, TeacherRows
+from stratos.models.kinds.set_classifier import SetStudy
 from stratos.models.kinds.suits import LM, MOST_ROWS, folder_here, has_weights, table_files
 from stratos.records import FROM_FILE
 from stratos.tasks.base import Item

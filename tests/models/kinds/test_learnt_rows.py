@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from stratos.config import StudentConfig
-from stratos.models.kinds.label_sets import SetStudy
 from stratos.models.kinds.labels_of_teacher import TaughtStudy, TeacherRows
 from stratos.models.kinds.learnt_rows import Rows, studied
+from stratos.models.kinds.set_classifier import SetStudy
 from stratos.synthesize.leaks import HeldOut
 from stratos.synthesize.stage import CorpusFile
 from stratos.tasks.base import Item
