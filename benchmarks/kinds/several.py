@@ -25,7 +25,8 @@ from typing import Any
 import numpy as np
 
 from stratos.config import StudentConfig
-from stratos.models.kinds.cross_validation import calibration_error, micro_f1
+from stratos.models.kinds.cross_validation import calibration_error
+from stratos.models.kinds.kind_choice import micro_f1
 from stratos.models.kinds.learnt_rows import blocks_of
 from stratos.models.kinds.set_classifier import SetClassifier, SetStudy
 from stratos.tasks.label_sets import labels_of, written

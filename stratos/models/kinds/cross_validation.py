@@ -24,6 +24,13 @@ from stratos.models.kinds.classifier import (
     mixing_weights,
 )
 from stratos.models.kinds.features import Features, Matrix
+from stratos.models.kinds.kind_choice import (
+    ahead_by_prior,
+    deviations,
+    micro_f1,
+    wilson_ends,
+    without_optimism,
+)
 from stratos.models.kinds.row_space import RowSpace
 from stratos.tasks.near_duplicates import Alike
 
@@ -39,17 +46,8 @@ _FIRST_STRENGTH, _STEP, _MOST_MOVES = 10.0, 10**0.5, 4
 neighbours, and how often it moves on."""
 _N_FOLDS, _MOST_CROSSED, _N_HELD_OUT = 5, 4_000, 2_000
 """Above so many rows with a gold label, one fold of about so many is held out instead of all."""
-_PRIOR_GAIN = {"linear": 0.0, "static": 0.02, "encoder": 0.06}
-_PRIOR_ROWS = 150
-"""How far each kind is ahead of `linear` before a row of the task has been read, and how many rows
-that knowledge is worth where half of the answers are right. On 50 rows the accuracies of kinds
-differ by chance more than by nature: to choose by them alone lost 2.4 points to the best kind on
-training rows of public sets, with such a prior 0.4. From 1,000 rows on it decides near-ties only.
-"""
 _MOST_BINS, _ROWS_A_BIN = 15, 40
 """Bins of a calibration error, and rows that there are for each on average."""
-_N_RESAMPLES = 200
-"""Resamples of the bias-corrected estimate."""
 
 
 @dataclass(frozen=True)
@@ -240,14 +238,14 @@ class Study:
         scores = [self.score(kind) for kind in self.kinds if kinds is None or kind in kinds]
         right = np.stack([score.right for score in scores])
         counts = np.stack([score.counts for score in scores])
-        ahead = _ahead([score.kind for score in scores], micro_f1(counts))
+        ahead = ahead_by_prior([score.kind for score in scores], micro_f1(counts))
         totals = micro_f1(counts) * len(self._held) + ahead
         best = int(totals.argmax())
-        mean, f1 = _without_optimism(right, counts, ahead, self._seed)
+        mean, f1 = without_optimism(right, counts, ahead, self._seed)
         n = self._n_independent()
-        low, high = _wilson(mean, n)
+        low, high = wilson_ends(mean, n)
         # Rows of several folds are worth fewer than they are.
-        spread = np.sqrt(len(self._held) / n) * np.array(_deviations(counts[best], self._seed))
+        spread = np.sqrt(len(self._held) / n) * np.array(deviations(counts[best], self._seed))
         f1_low, f1_high = np.clip(f1 + spread, 0, 1).tolist()
         return Choice(
             scores[best].kind,
@@ -494,78 +492,6 @@ def folds_of(
     if n_gold > _MOST_CROSSED:
         folds[folds > 0] = -1
     return folds
-
-
-def micro_f1(counts: np.ndarray) -> np.ndarray:
-    """Return the ratio of summed counts; 1 where there are no labels at all.
-
-    Args:
-        counts: as in `KindScore`, shape (..., rows, 2).
-    """
-    both, all_labels = np.moveaxis(counts.sum(axis=-2), -1, 0)
-    return np.where(all_labels > 0, both / np.maximum(all_labels, 1), 1.0)
-
-
-def _ahead(kinds: Sequence[str], reached: np.ndarray) -> np.ndarray:
-    """Return the right answers that the prior gives each kind, shape (kinds,).
-
-    They are fewer where an answer tells more: where nearly all are right, or none.
-
-    Args:
-        kinds: their names.
-        reached: share that each answers right.
-    """
-    best = float(reached.max())
-    gains = np.array([_PRIOR_GAIN[kind] for kind in kinds])
-    return gains * _PRIOR_ROWS * 4 * best * (1 - best)
-
-
-def _without_optimism(
-    right: np.ndarray, counts: np.ndarray, ahead: np.ndarray, seed: int
-) -> tuple[float, float]:
-    """Return accuracy and micro-F1 of a choice, by choosing again on resamples.
-
-    Args:
-        right: whether each kind is right on each row, shape (kinds, rows).
-        counts: of the labels of each row, shape (kinds, rows, 2).
-        ahead: right answers that the prior gives each kind.
-        seed: of the resamples.
-    """
-    random = np.random.default_rng(seed)
-    n = right.shape[1]
-    means, scores = [], []
-    for _ in range(_N_RESAMPLES):
-        drawn = random.integers(0, n, n)
-        out = np.setdiff1d(np.arange(n), drawn)
-        chosen = (micro_f1(counts[:, drawn]) * n + ahead).argmax()
-        if len(out):
-            means.append(right[chosen, out].mean())
-            scores.append(micro_f1(counts[chosen, out]))
-    if not means:  # of one row
-        chosen = (micro_f1(counts) * n + ahead).argmax()
-        return float(right[chosen].mean()), float(micro_f1(counts[chosen]))
-    return float(np.mean(means)), float(np.mean(scores))
-
-
-def _deviations(counts: np.ndarray, seed: int) -> tuple[float, float]:
-    """Return how far below and above its value a micro-F1 lies on 95% of resamples.
-
-    Args:
-        counts: of the labels of each row, shape (rows, 2).
-        seed: of the resamples.
-    """
-    n = len(counts)
-    drawn = np.random.default_rng(seed).integers(0, n, (_N_RESAMPLES, n))
-    low, high = np.quantile(micro_f1(counts[drawn]), (0.025, 0.975)) - micro_f1(counts)
-    return float(low), float(high)
-
-
-def _wilson(mean: float, n: float) -> tuple[float, float]:
-    """Return the 95% interval of a share of n rows (Wilson 1927)."""
-    z2 = 1.96**2
-    middle = (mean + z2 / (2 * n)) / (1 + z2 / n)
-    half = float(np.sqrt(z2 * (mean * (1 - mean) / n + z2 / (4 * n * n)))) / (1 + z2 / n)
-    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def calibration_error(

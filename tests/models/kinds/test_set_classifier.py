@@ -10,8 +10,8 @@ from sklearn.linear_model import LogisticRegression
 
 from stratos.core.errors import ForeignFileError
 from stratos.models.kinds import load_predictor
-from stratos.models.kinds.cross_validation import micro_f1
 from stratos.models.kinds.features import StaticTable, Tfidf
+from stratos.models.kinds.kind_choice import micro_f1
 from stratos.models.kinds.set_classifier import Decision, SetClassifier, SetStudy, added, fit_heads
 from stratos.tasks.label_sets import labels_of, written
 
