@@ -242,7 +242,7 @@ def test_much_traffic_pays_and_little_does_not():
     assert config.limits.serve_hours == pytest.approx(12 * 730.5)
     assert much is not None and much.outcome == "distil"
     price = (2.0 * 400 + 8.0 * 12) / 1e6
-    assert much.ways[1].usd_per_answer.mean == pytest.approx(price)
+    assert much.models[1].usd_per_answer.mean == pytest.approx(price)
     serve = sum(role.usd for role in plan.roles_of("serve"))
     once, per_day = plan.usd - serve, serve / (365.25)
     assert much.servers_usd_per_day == pytest.approx(per_day)
@@ -341,7 +341,7 @@ def test_a_log_asks_for_nothing_and_costs_nothing():
 def test_an_open_model_as_it_is_stands_on_servers_that_keep_up():
     traffic = TrafficConfig(requests_per_day=200_000, months=12)
     _, _, found = planned(traffic, teachers=(BLIND, PAID, teacher(LARGE, right=62)), with_open=True)
-    ways = {one.name: one for one in found.ways if one.kind == "open"}
+    ways = {one.name: one for one in found.models if one.kind == "open"}
     assert ways["smollm2_135m"].why_not.endswith("surely less accurate")
     large = ways["qwen2.5_7b"]
     assert not large.why_not and large.usd_per_day > 0 and large.servers.count("aws/")
@@ -349,14 +349,14 @@ def test_an_open_model_as_it_is_stands_on_servers_that_keep_up():
         TrafficConfig(requests_per_day=2_000_000, months=12),
         teachers=(BLIND, PAID, teacher(LARGE, right=62)), with_open=True,
     )  # fmt: skip
-    dearer = next(one for one in twice.ways if one.name == "qwen2.5_7b")
+    dearer = next(one for one in twice.models if one.name == "qwen2.5_7b")
     assert 3 * large.usd_per_day < dearer.usd_per_day < 12 * large.usd_per_day
     assert large.usd_per_day > found.servers_usd_per_day, "it has a thousand times the parameters"
 
 
 def test_without_requests_a_day_nothing_says_how_many_servers_an_open_model_needs():
     _, _, found = planned(TrafficConfig(), with_open=True)
-    assert {one.kind for one in found.ways} == {"student", "hosted"}
+    assert {one.kind for one in found.models} == {"student", "hosted"}
 
 
 def test_an_open_model_alone_is_a_way_to_compare_with():
@@ -370,13 +370,13 @@ def test_what_a_better_prompt_alone_changes_is_listed():
     trials = (PromptTrial("default", 16, 0.5, 0.25), PromptTrial("terse", 16, 0.75, 0.25))
     better = replace(PAID, prompt="terse", trials=trials)
     _, _, found = planned(TrafficConfig(requests_per_day=1e4), teachers=(BLIND, better))
-    [way] = [one for one in found.ways if one.kind == "prompt"]
+    [way] = [one for one in found.models if one.kind == "prompt"]
     assert way.name == "large, prompt default" and way.accuracy.mean == 0.5
     assert way.why_not == str(WorsePrompt("terse", 0.75, 0.5, 16))
     assert found.reference.name == "large", "a way without a price decides nothing"
     same = replace(PAID, trials=trials)
     _, _, found = planned(TrafficConfig(requests_per_day=1e4), teachers=(BLIND, same))
-    assert not [one for one in found.ways if one.kind == "prompt"]
+    assert not [one for one in found.models if one.kind == "prompt"]
 
 
 def test_few_requests_are_told_what_a_server_costs_that_is_given_back():
@@ -398,7 +398,7 @@ def test_the_ways_are_shown_side_by_side():
     with console.capture() as caught:
         console.print(ways_table(worth_of(found)))
     text = caught.get()
-    for way in found.ways:
+    for way in found.models:
         assert way.name in text
     assert "distil: " in text and "compared with" in text and "as it is, on" in text
 

@@ -110,7 +110,9 @@ class Variants:
             yield Relaxed("spot servers not allowed → allowed", "cloud.spot=true", choice)
         if limits.budget_usd is not None and (hours := limits.serve_hours) > 0:
             for typed, choice in self._least(
-                hours, hours / 1000, lambda x: replace(config, limits=replace(limits, serve_hours=x))
+                hours,
+                hours / 1000,
+                lambda x: replace(config, limits=replace(limits, serve_hours=x)),
             ):
                 text = f"serving {hours:g} → {typed} h"
                 yield Relaxed(text, f"limits.serve_hours={typed}", choice)

@@ -20,7 +20,7 @@ from stratos.core.context import Context
 from stratos.ledger import Ledger
 from stratos.ledger.reserves import planned_usd
 from stratos.plan.options.candidates import build_problem
-from stratos.plan.options.hosted import Kept, hosted_options
+from stratos.plan.options.hosted import CachedAnswers, hosted_options
 from stratos.plan.options.teacher_load import Load, teacher_load_of
 from stratos.plan.stage import solve
 from stratos.records import AnswerSpread, Plan, TeacherProbe
@@ -100,8 +100,8 @@ def planned(task: Any, strategy: Any, teacher: Paid, folder: Path | None) -> Pla
         students=(replace(STUDENTS[0], runs=()),),
     )
     config = replace(world.config(), teachers=(teacher,))
-    kept = None if folder is None else Kept(config, folder)
-    return solve(build_problem(config, world.probe(), load_catalog(world.cloud), kept=kept))
+    kept = None if folder is None else CachedAnswers(config, folder)
+    return solve(build_problem(config, world.probe(), load_catalog(world.cloud), cached=kept))
 
 
 def config_of(task: Any, teacher: Paid) -> Any:
@@ -197,7 +197,7 @@ def test_all_that_is_kept_leaves_the_evaluation(tmp_path: Path) -> None:
     task = task_of(tmp_path)
     config = World(task=task).config()
     for strategy in (Alignment(n_samples=3), strategy_of("teacher")):
-        asked = teacher_load_of(config, hosted(task), strategy, n_kept=10_000)
+        asked = teacher_load_of(config, hosted(task), strategy, n_cached=10_000)
         assert (asked.n_answers, asked.least.n_answers, asked.most.n_answers) == (task.n_test,) * 3
 
 

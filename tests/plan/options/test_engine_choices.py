@@ -16,7 +16,7 @@ from stratos.deploy.engines.llamacpp import LlamaCpp
 from stratos.deploy.engines.vllm import Vllm
 from stratos.deploy.engines.words import NotInstalled
 from stratos.plan.options.candidates import build_problem
-from stratos.plan.options.pricing import engine_choices, loss_points, not_chosen_from
+from stratos.plan.options.engine_choices import engine_choices, loss_points, not_chosen_from
 from stratos.plan.words import EngineLeftOut, LosesTooMuch, NoEngine
 
 ENGINES = {"llamacpp": LlamaCpp(formats=("f32", "q8_0")), "transformers": Transformers()}
