@@ -180,19 +180,6 @@ def test_the_answers_that_rooms_ask_for_after_deploy_are_priced_and_held(tmp_pat
     assert made(silent).role("teacher").after_deploy_usd == 0
 
 
-def test_kept_reasonings_are_not_priced_again(tmp_path: Path, folder: Path) -> None:
-    task, strategy = task_of(tmp_path), strategy_of("teacher", n_retries=0)
-    teacher = Paid(hosted(task))
-    before = planned(task, strategy, teacher, folder)
-    keep(folder, list(strategy.asks(config_of(task, teacher), teacher, "default"))[:10])
-    after = planned(task, strategy, teacher, folder)
-    n = len(list(task.reverse(1000)))
-    assert before.role("teacher").note == f"hosted, {task.n_test + 2 * n} answers by the token"
-    assert (
-        after.role("teacher").note == f"hosted, {task.n_test + 2 * (n - 10)} answers by the token"
-    )
-
-
 def test_all_that_is_kept_leaves_the_evaluation(tmp_path: Path) -> None:
     task = task_of(tmp_path)
     config = World(task=task).config()
