@@ -108,7 +108,8 @@ class Variants:
             yield Relaxed("data may not cross borders → may", "cloud.residency=any", choice)
         if not cloud.spot and (choice := self.plan(self._cloud(spot=True))):
             yield Relaxed("spot servers not allowed → allowed", "cloud.spot=true", choice)
-        if limits.budget_usd is not None and (hours := limits.serve_hours) > 0:
+        hours = limits.serve_hours
+        if limits.budget_usd is not None and hours > 0:
             for typed, choice in self._least(
                 hours,
                 hours / 1000,
@@ -173,10 +174,10 @@ class Variants:
                 yield Relaxed(f"quota of {key} {quota} → {typed}", override, choice)
         if cloud.quotas and not is_enough:
             of_each = dict.fromkeys(cloud.quotas, most)
-            choice = self.plan(self._cloud(quotas=of_each))
-            if choice is not None:
+            at_most = self.plan(self._cloud(quotas=of_each))
+            if at_most is not None:
                 typed = ", ".join(f"{key}: {n}" for key, n in of_each.items())
-                yield Relaxed(f"all quotas → {most}", f"'++cloud.quotas={{{typed}}}'", choice)
+                yield Relaxed(f"all quotas → {most}", f"'++cloud.quotas={{{typed}}}'", at_most)
 
     def _places(self, cloud: CloudConfig) -> Iterator[Relaxed]:
         """Add as few regions, then clouds, as the cheapest plan without that limit is in."""
