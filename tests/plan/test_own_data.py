@@ -15,7 +15,6 @@ from world import LARGE, STUDENTS, World, teacher
 from stratos.catalog import load_catalog
 from stratos.config import (
     CloudConfig,
-    ComplexityConfig,
     StudentConfig,
 )
 from stratos.evaluate.baselines import free_baselines, labelled_rows
@@ -241,14 +240,3 @@ def test_a_few_long_answers_are_what_the_latency_is_planned_for(tmp_path) -> Non
 
 def _first(problem):
     return problem, problem.candidates[0]
-
-
-def test_a_declared_reasoning_does_not_lengthen_a_bare_answer(labelled) -> None:
-    declared = ComplexityConfig("high", path_tokens=384)
-    problem = problem_of(labelled, RANDOM, complexity=declared)
-    for one in problem.candidates:
-        assert sizes_of(problem, one)[ANSWER][0] < 6
-    plain = problem_of(labelled, RANDOM)
-    assert [c.train_tokens for c in problem.candidates] == [
-        c.train_tokens for c in plain.candidates
-    ]

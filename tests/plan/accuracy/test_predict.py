@@ -1,7 +1,5 @@
 """What a predicted accuracy rests on, and what it says about that."""
 
-from dataclasses import dataclass
-
 import pytest
 from world import ALIGNMENT, BLIND, INJECTION, SIGHTED, SMALL, STUDENTS, TASK, Tiles, replace
 
@@ -10,7 +8,6 @@ from stratos.estimate.cards import card_of_student
 from stratos.plan.accuracy.predict import MAX_RUNS, predict
 from stratos.plan.problem import Candidate
 from stratos.records import Interval, Pilot, PilotPoint, PilotRun, Tried
-from stratos.synthesize.injection import Injection
 
 CARD = card_of_student(STUDENTS[1], Tiles())
 NEW = replace(CARD, runs=())
@@ -44,17 +41,6 @@ def test_runs_give_their_mean_and_an_interval_that_holds_seeds_and_chance(snapsh
     one = predict(replace(CARD, runs=CARD.runs[:1]), TASK, INJECTION, BLIND)
     assert one.source == snapshot
     assert one.high - one.low > found.high - found.low
-
-
-def test_runs_on_another_task_or_strategy_say_nothing(snapshot):
-    @dataclass(frozen=True)
-    class Another(Injection):
-        name: str = "another"
-
-    for task, strategy in (("chess", INJECTION), (TASK, Another())):
-        found = predict(CARD, task, strategy, BLIND)
-        assert (found.is_known, found.low, found.high) == (False, 0.0, 1.0)
-        assert found.source == snapshot
 
 
 # --- what a run speaks with -----------------------------------------------------------------------
@@ -112,17 +98,6 @@ def test_a_run_that_stands_on_the_card_and_on_this_machine_counts_once():
     assert predict(CARD, TASK, INJECTION, BLIND, history=[same]) == predict(
         CARD, TASK, INJECTION, BLIND
     )
-
-
-def test_numbers_that_no_run_can_have_are_passed_over():
-    bad = [
-        past(accuracy=1.5),
-        past(tokens=0),
-        past(n_validation_items=0),
-        past(accuracy=float("nan")),
-    ]
-    found = predict(NEW, TASK, INJECTION, BLIND, history=bad)
-    assert not found.is_known
 
 
 def test_of_many_runs_the_nearest_in_budget_count():

@@ -6,8 +6,7 @@ from math import inf
 
 import numpy as np
 import pytest
-from steps import mix_steps
-from twin import instance
+from twin import instance, mix_steps
 
 from stratos.config import BucketConfig, CloudConfig, LimitsConfig, TrafficConfig
 from stratos.plan.option import Caps, Mix, Option
