@@ -20,7 +20,7 @@ from stratos.plan.option import BYTES_PER_PARAM, BYTES_PER_TOKEN, Option, Place
 from stratos.plan.options.engine_choices import loss_of
 from stratos.plan.options.hosted import is_hosted
 from stratos.plan.options.market import CHECKPOINT_HOURS, INTERRUPTIONS_PER_HOUR, RESTART_HOURS
-from stratos.plan.options.workload import LOAD_TEST
+from stratos.plan.options.workload import assumed
 from stratos.plan.problem import ROLES, Choice, Problem
 from stratos.records import Assumption, ModelCard, Price
 
@@ -205,90 +205,39 @@ def _servers(parts: Iterable[tuple[str, Option]], up: frozenset[str]) -> Iterato
         offer = part.offer
         assert offer is not None, "only servers are looked at"
         if offer.is_rented and role != "serve" and role not in up:
-            yield Assumption(
-                "start-up of a rented server",
-                60 * k.STARTUP_HOURS,
-                "minutes",
-                "order, boot, image and packages: 5 to 15 minutes are usual",
-                "a measured start on that cloud",
-            )
+            yield assumed("startup", 60 * k.STARTUP_HOURS)
         if part.spot:
-            yield from _spot()
+            yield assumed("interruptions", INTERRUPTIONS_PER_HOUR)
+            yield assumed("restart", 60 * (CHECKPOINT_HOURS / 2 + RESTART_HOURS))
         if part.run is not None and part.run.utilisation:
-            yield Assumption(
-                "utilisation of servers",
-                part.run.utilisation,
-                "share of capacity",
-                "requests come at random, and the wait for others is that of an M/G/c queue",
-                LOAD_TEST,
-            )
+            yield assumed("utilisation", part.run.utilisation)
         if part.run is not None and part.run.format:
             yield loss_of(engine_named(part.run.engine).weight_format(part.run.format))
         if offer.accelerator is None and offer.cloud != LOCAL and role == "train":
-            yield Assumption(
-                "training speed of a vCPU",
-                k.CPU_TRAIN_GFLOPS_PER_VCPU,
-                "GFLOP/s",
-                "34 to 74 in recorded runs on one EPYC core; other CPUs differ by up to "
-                f"{k.CPU_ERROR:g} times",
-                "a training on that server, or cloud=local, which measures this machine",
-            )
+            yield assumed("vcpu", k.CPU_TRAIN_GFLOPS_PER_VCPU, error=k.CPU_ERROR)
         if offer.accelerator is not None:
-            yield from _gpu(offer.accelerator, "training" if role == "train" else "output_token")
+            yield from _gpu(offer.accelerator, is_training=role == "train")
 
 
-def _spot() -> Iterator[Assumption]:
-    yield Assumption(
-        "spot interruptions",
-        INTERRUPTIONS_PER_HOUR,
-        "an hour and server",
-        "the lowest rate that Bamboo replays from recorded GPU clusters (NSDI 2023); clouds "
-        "publish none",
-        "cloud.spot=false, or the cloud's own rate for that server",
-    )
-    yield Assumption(
-        "work lost at a spot interruption",
-        60 * (CHECKPOINT_HOURS / 2 + RESTART_HOURS),
-        "minutes",
-        "half of a quarter of an hour between checkpoints, and ten minutes to start again",
-        "callbacks.checkpoint_every_steps, and a measured start on that cloud",
-    )
-
-
-def _gpu(name: str, quantity: str) -> Iterator[Assumption]:
+def _gpu(name: str, is_training: bool) -> Iterator[Assumption]:
     """Yield what is scaled from other GPUs for one that the estimate was not fitted to."""
-    if fitted().errors[quantity].knows(Factor.GPU, name):
-        return
-    yield Assumption(
-        f"speed of {name} in {'training' if quantity == 'training' else 'inference'}",
-        k.MATMUL_SHARE.get(name, k.MATMUL_SHARE_UNKNOWN),
-        "of its datasheet's peak",
-        "scaled from GPUs that were measured, by FLOP/s and memory bandwidth",
-        f"measured rows of {name} in benchmarks/estimate/fit.py",
-    )
+    if not fitted().errors["training" if is_training else "output_token"].knows(Factor.GPU, name):
+        share = k.MATMUL_SHARE.get(name, k.MATMUL_SHARE_UNKNOWN)
+        work = "training" if is_training else "inference"
+        yield assumed("gpu", share, name=name, work=work)
 
 
 def _moved(problem: Problem, prices: Iterable[Price]) -> Iterator[Assumption]:
     moved = [price for price in prices if price.kind == "egress"]
     if not moved:
         return
-    yield Assumption(
-        "size of answers on their way",
-        BYTES_PER_TOKEN,
-        "bytes a token",
-        "text in common tokenizers",
-        "the size of the corpus, once it is made",
-    )
-    yield Assumption(
-        "size of the bundle on its way", BYTES_PER_PARAM, "bytes a parameter", "bf16", "the bundle"
-    )
-    assumed = {egress_of(cloud) for cloud in problem.egress.assumed}
+    yield assumed("dataset", BYTES_PER_TOKEN)
+    yield assumed("bundle", BYTES_PER_PARAM)
+    names = {egress_of(cloud) for cloud in problem.egress.assumed}
     for price in moved:
-        if price.what in assumed:
-            yield Assumption(
-                price.what, price.usd, f"USD for {price.unit}", price.source,
-                "the cloud's own price list",
-            )  # fmt: skip
+        if price.what in names:
+            unit, why = price.unit, price.source
+            yield assumed("egress", price.usd, name=price.what, unit=unit, why=why)
 
 
 def _exchange(rates: Rates) -> Iterator[Assumption]:
@@ -296,4 +245,4 @@ def _exchange(rates: Rates) -> Iterator[Assumption]:
         why = rates.why[rate.key]
         if why is not None:
             usd = rates.usd[rate.key]
-            yield Assumption(rate.name, usd, "USD", why, f"objective.{rate.key}=…")
+            yield assumed("exchange", usd, name=rate.name, why=why, key=rate.key)

@@ -9,6 +9,7 @@ from typing import Literal
 from stratos.config import DeployConfig, LimitsConfig
 from stratos.deploy.engines.cost import WeightFormat
 from stratos.estimate.answering import EngineChoice
+from stratos.plan.options.workload import assumed
 from stratos.plan.words import EngineLeftOut, LosesTooMuch, NoEngine
 from stratos.records import Assumption
 
@@ -111,10 +112,5 @@ def loss_of(form: WeightFormat) -> Assumption:
     """Return what a plan assumes of a format's accuracy."""
     high = form.most_loss_points
     measured = f"of students that were measured, {high:g} at most (benchmarks/results/serving)"
-    return Assumption(
-        f"accuracy lost by {form.name}",
-        form.loss_points,
-        "points",
-        measured if high else "students that were measured answered the same to the letter",
-        "the stage deploy, which measures it and serves f32 if it breaks a limit",
-    )
+    why = measured if high else "students that were measured answered the same to the letter"
+    return assumed("loss", form.loss_points, name=form.name, why=why)

@@ -24,6 +24,7 @@ from stratos.core.formats import counted
 from stratos.distill.recipe import training_length
 from stratos.estimate.cards import Workload
 from stratos.plan.option import BYTES_PER_TOKEN
+from stratos.plan.options.workload import assumed
 from stratos.records import Assumption, TeacherProbe
 from stratos.synthesize.strategy import Strategy, Writing
 from stratos.teachers.evaluation_budget import n_expected
@@ -170,25 +171,9 @@ def _written(
     if not declared and sizes.path_bytes:
         written = min(sizes.max_tokens, per_byte * sizes.path_bytes)
     elif not declared:
-        assumptions.append(
-            Assumption(
-                "tokens of a reasoning",
-                written,
-                "tokens",
-                "half of strategy.max_tokens, where the items bring no paths",
-                "complexity.path_tokens=…",
-            )
-        )
+        assumptions.append(assumed("reasoning", written))
     if sizes.n_retries:
-        assumptions.append(
-            Assumption(
-                "reasonings that are refused",
-                sizes.refused_share,
-                "share of each try",
-                "the probe asks for answers, not for a reasoning to a known one",
-                "strategy.refused_share=…, as a first corpus measures it",
-            )
-        )
+        assumptions.append(assumed("refused", sizes.refused_share))
     return written, assumptions
 
 

@@ -15,10 +15,12 @@ the task's rows, as the student is asked and taught them; else an assumed one.
 
 from __future__ import annotations
 
+import csv
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cache, cached_property
+from pathlib import Path
 from statistics import fmean, mean
 from typing import Any
 
@@ -33,12 +35,8 @@ from stratos.records import Assumption, CardRun, ModelCard, TeacherProbe
 from stratos.synthesize.strategy import Strategy
 from stratos.tasks.base import Item, Message
 
-LOAD_TEST = "the load test of deploy, which measures it on this machine"
-"""What replaces an assumption about a server."""
-
-P95 = Assumption(
-    "p95 latency over the mean", k.P95_OVER_MEAN, "times", "answers differ in length", LOAD_TEST
-)
+_ASSUMPTIONS = Path(__file__).with_name("assumptions.csv")
+"""What a plan may assume: what it is, why, and what would replace it."""
 
 _N_SAMPLE = 512
 """Rows that are counted."""
@@ -321,34 +319,42 @@ def requests_of(
             Workload(bucket.prompt_tokens, bucket.answer_tokens, task, kind)
             for bucket in config.traffic.buckets
         )
-        return Requests(works, (P95,))
+        return Requests(works, (assumed("p95", k.P95_OVER_MEAN),))
     recorded = _recorded(task, kind, card, cards)
     # Recorded answers were timed at this length of a question (`recorded_over_computed`).
     is_usual = sizes.prompt is None or (recorded is not None and not config.task.has_rows)
     prompt, why = (None, "") if is_usual else (sizes.prompt, sizes.prompt_source)
-    question = Assumption(
-        "tokens of a question",
-        k.STUDENT_PROMPT_TOKENS if prompt is None else prompt,
-        "tokens",
-        "a student is asked without examples" if prompt is None else why,
-        "traffic.buckets=[{prompt_tokens: …, answer_tokens: …, share: 1}]",
-    )
-    assumptions = [P95, question]
+    tokens = k.STUDENT_PROMPT_TOKENS if prompt is None else prompt
+    if prompt is None:
+        why = "a student is asked without examples"
+    assumptions = [assumed("p95", k.P95_OVER_MEAN), assumed("question", tokens, why=why)]
     answer = recorded
     if answer is None:
         answer, why = _answer(config, card, strategy, sizes, history)
         if why:
-            assumptions.append(
-                Assumption(
-                    "tokens of a student's answer",
-                    answer,
-                    "tokens",
-                    why,
-                    "traffic.buckets, complexity.path_tokens, or a first run of the student on the "
-                    "task",
-                )
-            )
-    return Requests((Workload(question.value, answer, task, kind),), tuple(assumptions))
+            assumptions.append(assumed("answer", answer, why=why))
+    return Requests((Workload(tokens, answer, task, kind),), tuple(assumptions))
+
+
+@cache
+def _assumptions() -> dict[str, dict[str, str]]:
+    with _ASSUMPTIONS.open(newline="", encoding="utf-8") as file:
+        return {row["Key"]: row for row in csv.DictReader(file)}
+
+
+def assumed(key: str, value: float, /, **names: object) -> Assumption:
+    """Return an assumption of `assumptions.csv`.
+
+    Args:
+        key: its row.
+        value: the number.
+        names: what stands in its texts in braces.
+    """
+    row = _assumptions()[key]
+    name, unit, why, replaced_by = (
+        row[column].format(**names) for column in ("Name", "Unit", "Why", "ReplacedBy")
+    )
+    return Assumption(name, value, unit, why, replaced_by)
 
 
 def _recorded(task: str, kind: str, card: ModelCard, cards: Sequence[ModelCard]) -> float | None:
