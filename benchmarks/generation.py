@@ -53,7 +53,7 @@ def main() -> None:
         if options.run is None
         else student_of(options.run, options.answers)
     )
-    from stratos.contrib.cpu.kernel import load
+    from stratos.contrib.cpu.cpu_decoder import load
 
     print(f"{model.num_parameters():,} parameters, {options.threads} thread(s)")
     if load() is None:

@@ -393,7 +393,7 @@ def forked(train: Callable[[Any], dict[str, Any]], settings: argparse.Namespace)
     def work() -> None:
         import torch
 
-        from stratos.contrib.cpu import heap
+        from stratos.contrib.cpu import cpu_speedups as heap
 
         torch.set_num_threads(1)  # before threads load weights: the pool of a fork is made once
         heap.keep()
