@@ -41,7 +41,7 @@ import record
 import tickets
 
 from stratos import records
-from stratos.contrib.cascade.answered import level, read_pairs
+from stratos.contrib.cascade.pairs import level, read_pairs
 from stratos.contrib.cascade.threshold import Pair, choose, is_escalated, is_right, thresholds
 from stratos.evaluate.answer_files import read_answers
 

@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import record
 
-from stratos.contrib.variants.exchanged import Exchanged, form_of
+from stratos.contrib.variants.variant_drawer import VariantDrawer, form_of
 from stratos.tasks.math import MathTask
 
 _SHOWN_OF = 5000
@@ -55,7 +55,7 @@ def measured(task: MathTask, seed: int) -> dict[str, object]:
     started = time.process_time()
     n_made = sum(1 for _ in task.reverse(task.n_drawn, seed))
     cpu_s = time.process_time() - started
-    alone = Exchanged(task.verify, frozenset(form_of(one.question) for one in task.held_out()))
+    alone = VariantDrawer(task.verify, frozenset(form_of(one.question) for one in task.held_out()))
     rows = task.items("train", task.n_train, seed)
     n_with = sum(1 for row in rows for _ in alone.draw([row], 1, seed))
     without = {reason.removeprefix(_NO_VARIANT): n for reason, n in alone.left_out.items()}

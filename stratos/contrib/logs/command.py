@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from stratos.contrib.data_files import filled
 from stratos.contrib.logs.messages.conversation import CHARACTERS_A_TOKEN, history_of
-from stratos.contrib.logs.messages.recognised import KNOWN
+from stratos.contrib.logs.messages.row_formats import KNOWN
 from stratos.contrib.logs.messages.turn_rows import suited_to, unreadable
 from stratos.contrib.logs.survey import Facts, Survey, survey
 from stratos.contrib.logs.teacher import shipped_card

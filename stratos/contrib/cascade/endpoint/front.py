@@ -24,8 +24,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from stratos.contrib.cascade.endpoint.escalate import Escalator, UnavailableError, Why
-from stratos.contrib.cascade.endpoint.made import ALONE, Meter
+from stratos.contrib.cascade.endpoint.escalator import Escalator, UnavailableError, Why
+from stratos.contrib.cascade.endpoint.meter import ALONE, Meter
 from stratos.contrib.cascade.record import Escalation
 from stratos.contrib.cascade.threshold import (
     Judge,
