@@ -36,7 +36,7 @@ from stratos.teachers.asking import stream_ask
 from stratos.teachers.base import Question
 
 sys.path.insert(0, str(Path(__file__).parent / "plan"))
-sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks" / "product"))
 from tutorials import write_files
 from world import SIGHTED, World
 

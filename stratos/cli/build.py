@@ -28,7 +28,7 @@ from stratos.core.redact import learn, redact, resolved
 from stratos.core.trust import find_class, untrusted
 from stratos.core.typed import read_dataclass, read_target, read_value, show
 from stratos.executors.job import why_no_executor
-from stratos.plan.verdict import with_horizon
+from stratos.plan.payback import with_horizon
 from stratos.synthesize.declared import with_declared
 from stratos.tasks.base import Task, why_no_task
 from stratos.teachers.base import Teacher, why_no_teacher

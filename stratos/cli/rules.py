@@ -25,7 +25,7 @@ from stratos.core.reasons import Reason
 from stratos.distill.tokenizer import SPECIAL
 from stratos.distill.trainer import unusable
 from stratos.models.kinds.suits import LM, kinds_for
-from stratos.plan.verdict import MAX_SERVE_HOURS
+from stratos.plan.payback import MAX_SERVE_HOURS
 from stratos.synthesize.declared import contradictions
 from stratos.teachers.base import FACTS
 from stratos.tracking import services

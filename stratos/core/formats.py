@@ -287,16 +287,13 @@ def cents(value: float) -> str:
     return f"${value:,.2f}"
 
 
-def fine_usd(value: float) -> str:
-    """Write dollars like `exact_usd`, an amount below a cent with two digits: "$0.000012"."""
-    if not 0 < value < 0.01:
-        return exact_usd(value)
-    return f"${value:.{max(4, 1 - math.floor(math.log10(value)))}f}"
-
-
 def exact_usd(value: float) -> str:
-    """Write dollars as the ledger counts them, to a hundredth of a cent: "$0.0123"."""
-    return f"${value:.4f}"
+    """Write dollars as the ledger counts them, to a hundredth of a cent: "$0.0123".
+
+    An amount below a cent has two digits: "$0.000012".
+    """
+    digits = 1 - math.floor(math.log10(value)) if 0 < value < 0.01 else 4
+    return f"${value:.{max(4, digits)}f}"
 
 
 _NAMED = 4
@@ -357,10 +354,10 @@ def with_items(tick: Callable[..., None]) -> Callable[..., None]:
     """
     progress = ItemProgress()
 
-    def told(done: float, total: float, text: str = "") -> None:
-        tick(done, total, progress.said(text, done, total) if text and done else text)
+    def tick_items(done: float, total: float, text: str = "") -> None:
+        tick(done, total, progress.text(text, done, total) if text and done else text)
 
-    return told
+    return tick_items
 
 
 class ItemProgress:
@@ -371,7 +368,7 @@ class ItemProgress:
         self._part, self._done = "", 0.0
         self._started, self._first = 0.0, 0.0
 
-    def said(self, part: str, done: float, total: float) -> str:
+    def text(self, part: str, done: float, total: float) -> str:
         """Return how far a part is: "student · 120 of 500 · 4.2/s · 1:30 left".
 
         Args:
@@ -383,12 +380,12 @@ class ItemProgress:
         if part != self._part or done < self._done:
             self._part, self._started, self._first = part, now, done
         self._done = done
-        told = f"{part} · {done:,.0f} of {total:,.0f}"
+        text = f"{part} · {done:,.0f} of {total:,.0f}"
         passed, n_new = now - self._started, done - self._first
         if passed < _LEAST_SECONDS or n_new <= 0 or done >= total:
-            return told
+            return text
         rate = n_new / passed
-        return f"{told} · {per_second(rate)} · {clock((total - done) / rate)} left"
+        return f"{text} · {per_second(rate)} · {clock((total - done) / rate)} left"
 
 
 _JOINERS = "\u200c\u200d"
@@ -410,8 +407,8 @@ def visible(text: str) -> str:
 
 def unseen(text: str) -> str:
     """Return the first character that nobody can see, as U+202E; "" where there is none."""
-    found = (f"U+{ord(c):04X}" for c in text if _is_unseen(c) and c not in _JOINERS)
-    return next(found, "")
+    codes = (f"U+{ord(c):04X}" for c in text if _is_unseen(c) and c not in _JOINERS)
+    return next(codes, "")
 
 
 def shown(text: object, longest: int = 120) -> str:

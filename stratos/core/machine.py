@@ -6,11 +6,12 @@ import hashlib
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 CGROUPS = Path("/sys/fs/cgroup")
 GROUPS_OF_SELF = Path("/proc/self/cgroup")
@@ -58,29 +59,29 @@ def _n_seen() -> int:
 
 def cpu_quota() -> float | None:
     """Return the cores' worth of time that the control groups allow; None without a limit."""
-    found = []
+    quotas = []
     for folder in _groups("cpu"):
         with suppress(OSError, ValueError, IndexError):
             quota, period = (folder / "cpu.max").read_text().split()[:2]
             if quota != "max":
-                found.append(int(quota) / int(period))
+                quotas.append(int(quota) / int(period))
         with suppress(OSError, ValueError):
             quota = (folder / "cpu.cfs_quota_us").read_text()
             if int(quota) > 0:
-                found.append(int(quota) / int((folder / "cpu.cfs_period_us").read_text()))
-    return min(found, default=None)
+                quotas.append(int(quota) / int((folder / "cpu.cfs_period_us").read_text()))
+    return min(quotas, default=None)
 
 
 def memory_bytes() -> int:
     """Return the memory that this process may use."""
-    found = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
     for folder in _groups("memory"):
         for name in ("memory.max", "memory.limit_in_bytes"):
             with suppress(OSError, ValueError):
                 limit = int((folder / name).read_text())
                 if 0 < limit < _UNLIMITED_BYTES:
-                    found.append(limit)
-    return min(found)
+                    limits.append(limit)
+    return min(limits)
 
 
 def _groups(controller: str) -> Iterator[Path]:
@@ -101,10 +102,12 @@ def _groups(controller: str) -> Iterator[Path]:
         if names and not root.is_dir():
             root = CGROUPS / controller
         inner = root / path.strip("/")
-        yield from (one for one in (inner, *inner.parents) if one == root or root in one.parents)
+        yield from (
+            folder for folder in (inner, *inner.parents) if folder == root or root in folder.parents
+        )
 
 
-PROC = Path("/proc")
+# --- other work -----------------------------------------------------------------------------------
 
 IDLE, OTHERS = 0.1, 0.1
 """Shares of all cores: with less than the first idle and more than the second taken by others, a
@@ -129,52 +132,43 @@ def usage(group: int) -> Usage | None:
     Args:
         group: process group that is measured, beside this process.
     """
+    import psutil
+
     try:
-        cores = {f"cpu{i}" for i in os.sched_getaffinity(0)}
-        lines = (PROC / "stat").read_text().splitlines()
-    except (AttributeError, OSError):
+        cores = os.sched_getaffinity(0)
+        times = [psutil.cpu_times(percpu=True)[core] for core in cores]
+    except (AttributeError, IndexError, OSError):
         return None
-    tick = os.sysconf("SC_CLK_TCK")
-    idle = busy = 0
-    for line in lines:
-        name, *numbers = line.split()
-        if name in cores:
-            # user, nice, system, idle, waiting for disks, interrupts, taken by other guests
-            spent = [int(number) for number in numbers[:8]]
-            idle += sum(spent[3:5])
-            busy += sum(spent[:3]) + sum(spent[5:])
-    return Usage(
-        time.perf_counter(), idle / tick, busy / tick, time.process_time() + group_seconds(group)
-    )
+    idle_s = sum(core.idle + getattr(core, "iowait", 0.0) for core in times)
+    # Those of guests are counted in user and nice, too.
+    busy_s = sum(sum(core[:8]) for core in times) - idle_s
+    return Usage(time.perf_counter(), idle_s, busy_s, time.process_time() + group_seconds(group))
 
 
-def group_seconds(group: int) -> float:
-    """Return the CPU seconds so far of all processes of a group."""
-    ticks = sum(int(fields[11]) + int(fields[12]) for fields in _processes(group))
-    return ticks / os.sysconf("SC_CLK_TCK")
+def group_seconds(group: int, *, with_ended: bool = False) -> float:
+    """Return the CPU seconds so far of all processes of a group.
 
-
-def _seconds_with_ended(group: int) -> float:
-    """Return the CPU seconds so far of all processes of a group, and of their ended children."""
-    ticks = sum(int(number) for fields in _processes(group) for number in fields[11:15])
-    return ticks / os.sysconf("SC_CLK_TCK")
+    Args:
+        group: its number.
+        with_ended: count their children that have ended, too.
+    """
+    return _sum_of(group, lambda process: sum(process.cpu_times()[: 4 if with_ended else 2]))
 
 
 def group_memory(group: int) -> int:
     """Return the bytes of resident memory of all processes of a group."""
-    pages = sum(int(fields[21]) for fields in _processes(group))
-    return pages * os.sysconf("SC_PAGE_SIZE")
+    return int(_sum_of(group, lambda process: process.memory_info().rss))
 
 
-def _processes(group: int) -> Iterator[list[str]]:
-    """Yield what proc(5) says in `stat` of each process of a group, from its state on."""
-    for entry in PROC.iterdir():
-        if not entry.name.isdigit():
-            continue
-        with suppress(OSError):  # it has ended meanwhile
-            fields = (entry / "stat").read_text().rpartition(")")[2].split()
-            if int(fields[2]) == group:
-                yield fields
+def _sum_of(group: int, amount: Callable[[Any], float]) -> float:
+    import psutil
+
+    total = 0.0
+    for process in psutil.process_iter():
+        with suppress(psutil.Error, OSError):  # it has ended meanwhile
+            if os.getpgid(process.pid) == group:
+                total += amount(process)
+    return total
 
 
 def slowness_now(seconds: float = 0.7) -> float:
@@ -201,9 +195,9 @@ def others_between(before: Usage | None, after: Usage | None) -> tuple[float | N
     wall = after.at - before.at
     idle = (after.idle_s - before.idle_s) / wall
     busy = (after.busy_s - before.busy_s) / wall
-    others = max(0.0, busy - (after.own_s - before.own_s) / wall)
+    other_cores = max(0.0, busy - (after.own_s - before.own_s) / wall)
     cores = idle + busy
-    return others, idle < IDLE * cores and others > OTHERS * cores
+    return other_cores, idle < IDLE * cores and other_cores > OTHERS * cores
 
 
 class WorkClock:
@@ -230,11 +224,11 @@ class WorkClock:
         if wall < self.EVERY_S:
             return self._seconds + self._share * wall
         after = self._usage()
-        others, is_busy = others_between(self._before, after)
+        other_cores, is_busy = others_between(self._before, after)
         self._share = 1.0
-        if is_busy and others and self._before is not None and after is not None:
+        if is_busy and other_cores and self._before is not None and after is not None:
             own = max(0.0, after.own_s - self._before.own_s) / (after.at - self._before.at)
-            self._share = max(self.LEAST_SHARE, own / (own + others))
+            self._share = max(self.LEAST_SHARE, own / (own + other_cores))
         self._seconds += self._share * wall
         self._at, self._before = self._at + wall, after
         return self._seconds
@@ -243,4 +237,4 @@ class WorkClock:
     def _usage() -> Usage | None:
         group = os.getpgid(0)
         now = usage(group)
-        return None if now is None else replace(now, own_s=_seconds_with_ended(group))
+        return now and replace(now, own_s=group_seconds(group, with_ended=True))

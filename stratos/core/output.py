@@ -24,7 +24,7 @@ import msgspec
 
 from stratos.core.errors import StratosError
 from stratos.core.formats import visible
-from stratos.core.reasons import DiskRefuses, InTheWay, Reason, Refusal, Unwritable
+from stratos.core.reasons import Because, Reason
 from stratos.core.redact import HIDDEN, redact, redact_override, redact_text
 
 
@@ -132,7 +132,7 @@ def guard_logs() -> None:
     """
     logging.raiseExceptions = False
     named = logging.root.manager.loggerDict.values()
-    loggers = [logging.root, *(one for one in named if isinstance(one, logging.Logger))]
+    loggers = [logging.root, *(logger for logger in named if isinstance(logger, logging.Logger))]
     for handler in [handler for logger in loggers for handler in logger.handlers]:
         if not isinstance(handler.formatter, _Hiding):
             handler.setFormatter(_Hiding(handler.formatter or logging.Formatter()))
@@ -200,7 +200,7 @@ def take_flag(arguments: Sequence[str]) -> list[str]:
     """Return the arguments without the flag, which Hydra does not know; remember it."""
     if FLAG in arguments:
         os.environ[_VARIABLE] = "1"
-    return [one for one in arguments if one != FLAG]
+    return [word for word in arguments if word != FLAG]
 
 
 def is_for_machines() -> bool:
@@ -237,8 +237,8 @@ def say_ended(folder: Path, stages: Sequence[str], numbers: Mapping[str, Any], u
 
 def say_failed(folder: Path, error: BaseException) -> None:
     """Write the line of a run that has failed, if it was asked for."""
-    told = redact_text(visible(str(error))) or type(error).__name__
-    _say({"status": "failed", "folder": str(folder), "error": told})
+    text = redact_text(visible(str(error))) or type(error).__name__
+    _say({"status": "failed", "folder": str(folder), "error": text})
 
 
 def _say(line: Mapping[str, Any]) -> None:
@@ -246,21 +246,36 @@ def _say(line: Mapping[str, Any]) -> None:
         print(json_line(line), file=_kept[-1] if _kept else sys.stdout, flush=True)
 
 
+# --- what a disk refuses --------------------------------------------------------------------------
+
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _NO_RIGHT = {errno.EROFS, errno.EACCES, errno.EPERM}
 _IN_THE_WAY = {
     errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENOTEMPTY, errno.ELOOP, errno.ENAMETOOLONG,
 }  # fmt: skip
 _BROKEN = {errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE, errno.EBUSY, errno.ENODEV}
-_KINDS = {
-    Refusal.LIMIT: {errno.EFBIG}, Refusal.ROOM: _NO_ROOM, Refusal.RIGHT: _NO_RIGHT,
-    Refusal.NAME: _IN_THE_WAY, Refusal.BROKEN: _BROKEN,
-}  # fmt: skip
+_REFUSALS = (
+    (
+        {errno.EFBIG},
+        "{path} cannot grow any more ({cause}): this shell limits the size of files. Type "
+        "ulimit -f unlimited. {again}",
+    ),
+    (_NO_ROOM, "no space left to write {path} ({cause}). Free some. {again}"),
+    (
+        _NO_RIGHT,
+        "{path} cannot be written ({cause}). Give another folder with hydra.run.dir=<folder>, or "
+        "paths.cache_dir=<folder> for the cache.",
+    ),
+    (
+        _IN_THE_WAY,
+        "{path} is in the way of a file of this run ({cause}). Remove or rename it. {again}",
+    ),
+    (_BROKEN, "{path} cannot be read or written ({cause}). {again}"),
+)
+"""Error numbers, and what is said of the path that has them."""
 _TRIED_BYTES = 2**20
 """Bytes that a folder has to take if it is not what a library failed on."""
-
-
-_LEAST_BYTES, _LEAST_FILES = 2**16, 16
+_LEAST_BYTES = 2**16
 """What Hydra writes before a run begins, where an error would be its own."""
 
 
@@ -277,17 +292,11 @@ def why_no_run_folder(folder: Path, *, is_sweep: bool = False) -> Reason | None:
     try:
         with contextlib.suppress(FileNotFoundError):
             os.stat(folder)  # a name may be too long for any disk
-        with tempfile.TemporaryFile(dir=nearest) as file:
-            file.write(bytes(4096))
-        if sys.platform != "win32":
-            room = os.statvfs(nearest)
-            has_room = room.f_bavail * room.f_frsize >= _LEAST_BYTES
-            if not has_room or (room.f_files and room.f_favail < _LEAST_FILES):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        _try_to_write(nearest, _LEAST_BYTES)
     except OSError as error:
-        return Unwritable(nearest, error.strerror)
-    found = None if is_sweep else _in_the_way(folder)
-    return None if found is None else InTheWay(found)
+        return Because(f"{nearest} cannot be written ({error.strerror})")
+    path = None if is_sweep else _in_the_way(folder)
+    return None if path is None else Because(f"{path} is in the way of a file of the run")
 
 
 def _in_the_way(folder: Path) -> Path | None:
@@ -321,14 +330,13 @@ def disk_errors(stage: str, folder: Path, cache_dir: Path | None = None) -> Iter
     except StratosError:
         raise
     except Exception as error:
-        told = _told(stage, folder, error) if isinstance(error, OSError) else None
-        if told is None:
-            places = [place for place in (folder, cache_dir) if place is not None]
-            found = _unwritable([*places, Path(tempfile.gettempdir())])
-            told = None if found is None else _told(stage, folder, found)
-        if told is None:
+        refusal = _refusal(stage, folder, error)
+        if not refusal:
+            folders = (folder, cache_dir, Path(tempfile.gettempdir()))
+            refusal = next(filter(None, (_unwritable(stage, folder, each) for each in folders)), "")
+        if not refusal:
             raise
-        raise StratosError(str(told)) from error
+        raise StratosError(refusal) from error
 
 
 def why_unwritten(error: OSError, folder: Path, another: str) -> str:
@@ -348,24 +356,29 @@ def why_unwritten(error: OSError, folder: Path, another: str) -> str:
     )
 
 
-def _told(stage: str, folder: Path, error: OSError) -> DiskRefuses | None:
-    """Return what an error of the operating system is; None for one that is a bug."""
-    kind = next((kind for kind, numbers in _KINDS.items() if error.errno in numbers), None)
-    if kind is None:
-        return None
-    where = str(error.filename2 or error.filename or folder)
-    return DiskRefuses(kind, stage, where, error.strerror, folder)
+def _refusal(stage: str, folder: Path, error: Exception) -> str:
+    """Say what an error of the operating system is; "" for one that is a bug."""
+    number = error.errno if isinstance(error, OSError) else None
+    text = next((text for numbers, text in _REFUSALS if number in numbers), "")
+    if not text or not isinstance(error, OSError):
+        return ""
+    path = error.filename2 or error.filename or folder
+    again = f"The same command with hydra.run.dir={folder} resumes from here."
+    return f"{stage}: {text.format(path=path, cause=error.strerror, again=again)}"
 
 
-def _unwritable(folders: Sequence[Path]) -> OSError | None:
-    """Return why one of the folders takes no more; None if all do, or are not there."""
-    for folder in folders:
-        if not folder.is_dir():
-            continue
-        try:
-            with tempfile.TemporaryFile(dir=folder) as file:
-                file.write(os.urandom(_TRIED_BYTES))
-                file.flush()
-        except OSError as error:
-            return OSError(error.errno, error.strerror, str(folder))
-    return None
+def _unwritable(stage: str, run: Path, folder: Path | None) -> str:
+    """Say why a folder takes no more; "" if it does, or is not there."""
+    if folder is None or not folder.is_dir():
+        return ""
+    try:
+        _try_to_write(folder, _TRIED_BYTES)
+    except OSError as error:
+        return _refusal(stage, run, OSError(error.errno, error.strerror, str(folder)))
+    return ""
+
+
+def _try_to_write(folder: Path, n_bytes: int) -> None:
+    with tempfile.TemporaryFile(dir=folder) as file:
+        file.write(os.urandom(n_bytes))
+        file.flush()

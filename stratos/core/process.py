@@ -34,11 +34,11 @@ JOB_SECONDS = "STRATOS_JOB_SECONDS"
 @contextmanager
 def without(names: Sequence[str]) -> Iterator[None]:
     """Let what is started in the block have none of some variables."""
-    kept = {name: os.environ.pop(name) for name in names if name in os.environ}
+    values = {name: os.environ.pop(name) for name in names if name in os.environ}
     try:
         yield
     finally:
-        os.environ.update(kept)
+        os.environ.update(values)
 
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")

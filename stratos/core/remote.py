@@ -11,7 +11,7 @@ from typing import Any
 
 from stratos.core import extras
 from stratos.core.foreign import cause, why_unreadable
-from stratos.core.reasons import HubStatus, HubUnreachable, NotOnHub, Reason, RelativeUrl
+from stratos.core.reasons import Because, Reason
 
 _EXTRAS = {"s3": "aws", "s3a": "aws", "gs": "gcp", "gcs": "gcp", "abfs": "azure", "az": "azure"}
 """Protocol to the extra of this package that brings what it needs."""
@@ -25,18 +25,20 @@ def local_path(url: str) -> str:
     return url.removeprefix("file://").removeprefix("local://")
 
 
-def why_relative(url: str) -> RelativeUrl | None:
+def why_relative(url: str) -> Reason | None:
     """Return why a URL of this machine is no absolute path, and what to type; None if it is one.
 
     `file://tmp/x` would be the folder `tmp/x` below the current one.
     """
-    protocol, found, path = url.partition("://")
-    if not found or protocol not in ("file", "local") or path.startswith(("/", "~")):
+    protocol, separator, path = url.partition("://")
+    if not separator or protocol not in ("file", "local") or path.startswith(("/", "~")):
         return None
     if not path or Path(path).is_absolute():  # with a drive, on Windows
         return None
     meant = Path(path).absolute() if path.startswith(".") else Path(f"/{path}")
-    return RelativeUrl(protocol, meant)
+    return Because(
+        f"two slashes make this a path below the current folder: type {protocol}://{meant}"
+    )
 
 
 def file_system(url: str) -> tuple[Any, str]:
@@ -49,7 +51,7 @@ def file_system(url: str) -> tuple[Any, str]:
 
     protocol = url.partition("://")[0].rpartition("::")[2]
     try:
-        found: tuple[Any, str] = fsspec.url_to_fs(url, **_settings(protocol))
+        system: tuple[Any, str] = fsspec.url_to_fs(url, **_settings(protocol))
     except ImportError as error:
         extra = _EXTRAS.get(protocol)
         hint = f"Type: {extras.install(extra)}" if extra else cause(error)
@@ -61,7 +63,7 @@ def file_system(url: str) -> tuple[Any, str]:
             f"there is no file system {protocol or 'without a name'}. Name a path, or a URL that "
             f"begins with {', '.join(f'{scheme}://' for scheme in _SCHEMES)}"
         ) from error
-    return found
+    return system
 
 
 def protocols(system: Any) -> tuple[str, ...]:
@@ -135,10 +137,10 @@ def cached_folder(name: str) -> Path | None:
     from huggingface_hub.errors import HFValidationError
 
     try:
-        found = huggingface_hub.try_to_load_from_cache(name, "config.json")
+        path = huggingface_hub.try_to_load_from_cache(name, "config.json")
     except HFValidationError:
         return None
-    return Path(found).parent if isinstance(found, str) else None
+    return Path(path).parent if isinstance(path, str) else None
 
 
 def missing_on_hub(name: str, revision: str | None = None) -> Reason | None:
@@ -155,15 +157,16 @@ def missing_on_hub(name: str, revision: str | None = None) -> Reason | None:
         if isinstance(cached, str):
             return None
         if constants.HF_HUB_OFFLINE:
-            return NotOnHub.OFFLINE
+            return Because("HF_HUB_OFFLINE is set and nothing is cached")
         url = huggingface_hub.hf_hub_url(name, "config.json", revision=revision)
         huggingface_hub.get_hf_file_metadata(url, timeout=5)
     except HFValidationError:
-        return NotOnHub.NAME
+        return Because("this is not a valid model name")
     except HfHubHTTPError as error:
-        return HubStatus(error.response.status_code if error.response is not None else None)
+        status = "no answer" if error.response is None else error.response.status_code
+        return Because(f"HTTP status {status}")
     except Exception as error:  # whatever the HTTP library under the hub's client raises
-        return HubUnreachable(type(error).__name__)
+        return Because(f"{type(error).__name__}: the hub cannot be reached")
     return None
 
 

@@ -22,18 +22,7 @@ import yaml
 from stratos.core.errors import ConfigError
 from stratos.core.foreign import why_unreadable
 from stratos.core.formats import shown
-from stratos.core.reasons import (
-    DefinedElsewhere,
-    LargeSettings,
-    ManyValues,
-    NoSearchPath,
-    NoSuchClass,
-    NotAllowed,
-    NoTarget,
-    NotImportable,
-    Reason,
-    Untrusted,
-)
+from stratos.core.reasons import Because, Reason
 from stratos.core.remote import local_path
 
 ALLOW_TARGETS = "STRATOS_ALLOW_TARGETS"
@@ -55,10 +44,12 @@ _STREAMS = ("ext://sys.stdout", "ext://sys.stderr")
 
 def find_class(target: Any) -> type | Reason:
     """Return the dataclass of a `_target_`, or why it may not be used."""
-    found = find(target, OURS)
-    if isinstance(found, Reason) or (isinstance(found, type) and dataclasses.is_dataclass(found)):
-        return found
-    return NoTarget.DATACLASS
+    target_class = find(target, OURS)
+    if isinstance(target_class, Reason) or (
+        isinstance(target_class, type) and dataclasses.is_dataclass(target_class)
+    ):
+        return target_class
+    return Because("is not a dataclass.")
 
 
 def find(target: Any, prefixes: Sequence[str]) -> Any:
@@ -68,23 +59,23 @@ def find(target: Any, prefixes: Sequence[str]) -> Any:
         return reason
     module_name, _, name = str(target).rpartition(".")
     try:
-        found = getattr(importlib.import_module(module_name), name)
+        named = getattr(importlib.import_module(module_name), name)
     except (ImportError, AttributeError, TypeError, ValueError) as error:
-        return NotImportable(str(error))
-    home, allowed = getattr(found, "__module__", None), _allowed(prefixes)
-    if isinstance(found, type) and not f"{home}.".startswith(allowed):
-        return DefinedElsewhere(str(home), allowed)
-    return found
+        return Because(f"cannot be imported ({error}).")
+    home, allowed = getattr(named, "__module__", None), _allowed(prefixes)
+    if isinstance(named, type) and not f"{home}.".startswith(allowed):
+        return Because(f"is defined in {home}, which is not under {', '.join(allowed)}")
+    return named
 
 
 def untrusted_class(node: Any) -> Reason | None:
     """Return why a class of a Lightning strategy may not be made; None if all of them may."""
     if isinstance(node, Mapping):
         if "_target_" in node:
-            found = find(node["_target_"], LIGHTNING)
-            if not isinstance(found, type):
-                why = found if isinstance(found, Reason) else NoTarget.CLASS
-                return Untrusted(str(node["_target_"]), why)
+            strategy = find(node["_target_"], LIGHTNING)
+            if not isinstance(strategy, type):
+                why = strategy if isinstance(strategy, Reason) else "is no class."
+                return Because(f"_target_={node['_target_']}: {why}")
         return next(filter(None, map(untrusted_class, node.values())), None)
     if isinstance(node, list | tuple):
         return next(filter(None, map(untrusted_class, node)), None)
@@ -95,10 +86,13 @@ def not_allowed(target: Any, prefixes: Sequence[str]) -> Reason | None:
     """Return why a `_target_` may not be used, by its name alone; None if it may."""
     allowed = _allowed(prefixes)
     if not (isinstance(target, str) and _DOTTED.fullmatch(target)):
-        return NoTarget.NAME
+        return Because("is not a dotted class name.")
     if f"{target}.".startswith(allowed):
         return None
-    return NotAllowed(allowed, ALLOW_TARGETS, target.partition(".")[0])
+    return Because(
+        f"only classes under {', '.join(allowed)} may be created from a config. If you trust this "
+        f"one, set {ALLOW_TARGETS}={target.partition('.')[0]}."
+    )
 
 
 def untrusted(plain: Mapping[str, Any], where: str = "") -> Iterator[str]:
@@ -132,15 +126,15 @@ def _untrusted(target: Any, where: str) -> Reason | None:
     """Return why the class of one place may not be made; None if it may."""
     if where.startswith("hydra."):
         # Such a name may lead out of its package: hydra.utils.os.system.
-        found = find(target, HYDRA)
-        if isinstance(found, Reason):
-            return found
-        return None if isinstance(found, type) else NoTarget.CLASS
+        made = find(target, HYDRA)
+        if isinstance(made, Reason):
+            return made
+        return None if isinstance(made, type) else Because("is no class.")
     if where.startswith("trainer."):
         reason = not_allowed(target, LIGHTNING)
         name = str(target).removeprefix(LIGHTNING[0])
         if reason is None and str(target).startswith(LIGHTNING[0]) and not name.isidentifier():
-            return NoSuchClass(LIGHTNING[0], name)
+            return Because(f"{LIGHTNING[0]} has no class {name}.")
         return reason
     return not_allowed(target, OURS)
 
@@ -186,24 +180,24 @@ def dangerous_files(folder: Path) -> Iterator[str]:
             yield f"{path}: {reason}."
 
 
-def why_no_searchpath(url: str) -> NoSearchPath | None:
+def why_no_searchpath(url: str) -> Reason | None:
     """Return why an entry of `hydra.searchpath` leads nowhere; None if it does not."""
-    scheme, found, place = url.partition("://")
-    if found and scheme == "pkg":
+    scheme, separator, path = url.partition("://")
+    if separator and scheme == "pkg":
         try:
-            is_there = importlib.util.find_spec(place.replace("/", ".")) is not None
+            is_there = importlib.util.find_spec(path.replace("/", ".")) is not None
         except (ImportError, ValueError):
             is_there = False
-        return None if is_there else NoSearchPath.PACKAGE
-    if found and scheme not in ("file", "structured"):
-        return NoSearchPath.SCHEME
-    return None if os.path.isdir(local_path(url)) else NoSearchPath.FOLDER
+        return None if is_there else Because("there is no such package")
+    if separator and scheme not in ("file", "structured"):
+        return Because("only file:// and pkg:// are supported")
+    return None if os.path.isdir(local_path(url)) else Because("there is no such folder")
 
 
 def _why_too_large(path: Path) -> Reason | None:
     data = path.read_bytes()
     if len(data) > _LARGEST:
-        return LargeSettings(_LARGEST // 2**20)
+        return Because(f"a settings file has at most {_LARGEST // 2**20} MiB")
     if b"*" not in data or b"&" not in data:
         return None
     try:
@@ -211,7 +205,9 @@ def _why_too_large(path: Path) -> Reason | None:
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError):
         return None  # said where it is chosen
     n_nodes = _written_out(root, {}) if root is not None else 0
-    return ManyValues(_MOST_NODES) if n_nodes > _MOST_NODES else None
+    if n_nodes <= _MOST_NODES:
+        return None
+    return Because(f"with its aliases expanded it has more than {_MOST_NODES:,} values")
 
 
 def _written_out(node: yaml.Node, known: dict[int, int]) -> int:

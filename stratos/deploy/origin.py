@@ -132,7 +132,7 @@ def origin_of(bundle: Path) -> Origin:
 
 
 def _of_run(bundle: Path, run_dir: Path, known: list[Example]) -> Origin:
-    from stratos.run.kept_config import config_of
+    from stratos.run.stored_config import config_of
 
     config = config_of(run_dir)
     if answers_path(run_dir).is_file():

@@ -354,7 +354,7 @@ class _Ticks:
         self._before += n
 
         def tick(done: int, total: int) -> None:
-            text = self._progress.said(name, done, total)
+            text = self._progress.text(name, done, total)
             self._context.tick(before + done, self.total, text)
 
         return tick

@@ -21,9 +21,9 @@ from stratos.deploy.card import sentences
 from stratos.evaluate.format_verdict import said as format_verdict
 from stratos.evaluate.read_log import reads_of_run, said
 from stratos.evaluate.verdict import accuracy_as_served, against_logged, verdict
-from stratos.plan import until_report
 from stratos.plan.explain.show import net_text
-from stratos.plan.verdict import first_month_usd, span_name, way_name, way_note
+from stratos.plan.schedule import schedule_text
+from stratos.plan.worth import first_month_usd, span_name, way_name, way_note
 from stratos.records import (
     NO_LABEL,
     Corpus,
@@ -227,7 +227,7 @@ def write_run_page(
         way_said=way_note,
         ways_span=span_name,
         first_month_usd=first_month_usd,
-        ahead="" if plan is None else until_report.said(plan),
+        ahead="" if plan is None else schedule_text(plan),
         left_out=by_reason(plan.left_out) if plan else (),
         curves=curve_plots(student.curve) if student else (),
         examples=read_examples(_path(config, scorecard.examples_path)) if scorecard else None,

@@ -8,7 +8,7 @@ from stratos.config import Config
 from stratos.core.intervals import by_shares
 from stratos.core.reasons import Reason
 from stratos.evaluate.verdict import SURE, accuracy_as_served, verdict
-from stratos.plan.ways import open_way
+from stratos.plan.alternatives import judged
 from stratos.plan.worth import MEASURED, verdict_of, worth_of
 from stratos.records import Deployment, Plan, Probe, Scorecard, Worth
 from stratos.report.words import BetterByShares, BetterOnItems
@@ -37,7 +37,7 @@ def worth_measured(
     assert served is not None, "a student that was evaluated has one"
     measured = replace(plan, accuracy=replace(served[0], source=MEASURED))
     # Why a model is no alternative was judged beside the student that was predicted.
-    open_models = [open_way(config, measured, way) for way in plan.worth.ways if way.kind == "open"]
+    open_models = [judged(config, measured, way) for way in plan.worth.ways if way.kind == "open"]
     by_items = verdict(scorecard)
     outcome = verdict_of(
         config,

@@ -1,9 +1,10 @@
-"""What the stages of a run share: its config, its money, its warnings, and the records by now."""
+"""What the stages of a run share: its folder, config, money, warnings, and the records by now."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,26 +13,129 @@ import msgspec
 
 from stratos.config import Config
 from stratos.core.atomic_files import write_atomically
+from stratos.core.errors import StratosError
 from stratos.executors import submission
 from stratos.executors.submission import Submission
 from stratos.ledger import Ledger
 from stratos.records import Plan, from_json, to_json
 from stratos.run import resume
 from stratos.run.console import Console
-from stratos.run.held_folder import HeldFolder
 from stratos.run.resume import Stage
 from stratos.tracking.tracker import Tracker
 
+LOCK = ".lock"
 
-def asked_stages(config: Config, stages: Sequence[Stage[Any]]) -> frozenset[str]:
+
+class FolderGoneError(StratosError):
+    """The run folder was deleted, replaced or emptied while a command worked in it."""
+
+
+class RunFolder:
+    """A run folder as it was when a command took it.
+
+    Its lock file stands for it: the command keeps that file open, so that no other file gets its
+    inode, and a new folder of the same name holds another one or none. The inode of the folder
+    itself is not compared: overlay and FUSE file systems may give a folder a new one.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.how_to_go_on: Callable[[], str] = _begin_again
+        """Says what to type once the folder is gone."""
+        self._lock = folder / LOCK
+        self._identity: tuple[int, int] | None = None
+        """Of the lock file; None where there is none, as on Windows."""
+        with contextlib.suppress(FileNotFoundError):
+            self._identity = _identity(self._lock)
+        self._records: set[str] = set()
+
+    def add_record(self, name: str) -> None:
+        """Remember a file directly below the folder that no command deletes."""
+        self._records.add(name)
+
+    def is_gone(self) -> bool:
+        """Return whether the folder was deleted, replaced or emptied."""
+        return bool(self._loss())
+
+    def check(self) -> None:
+        """Check that the folder is the one that was taken, with all records.
+
+        Raises:
+            FolderGoneError: it is not.
+        """
+        if loss := self._loss():
+            raise FolderGoneError(
+                f"The run folder {self.folder} is gone or was emptied while the command worked "
+                f"({loss}). {self.how_to_go_on()}"
+            )
+
+    @contextlib.contextmanager
+    def watched(self) -> Iterator[None]:
+        """Check the folder at the end of the block, and before an error of the block is raised.
+
+        Raises:
+            FolderGoneError: the folder is gone, and the error may be a result of that.
+        """
+        try:
+            yield
+        except FolderGoneError:
+            raise
+        except Exception as error:
+            try:
+                self.check()
+            except FolderGoneError as gone:
+                raise gone from error
+            raise
+        self.check()
+
+    def _loss(self) -> str:
+        """Return what is lost; "" where nothing is."""
+        if self._identity is None:
+            if not _is_there(self.folder):
+                return "there is no such folder"
+        elif not _is_there(self._lock):
+            return f"{LOCK} is not there any more"
+        else:
+            with contextlib.suppress(OSError):
+                if _identity(self._lock) != self._identity:
+                    return "another folder is in its place"
+        missing = (name for name in sorted(self._records) if not _is_there(self.folder / name))
+        return next((f"{name} is not there any more" for name in missing), "")
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_dev, status.st_ino
+
+
+def _is_there(path: Path) -> bool:
+    """Return False only if a path is gone: a disk that does not answer has lost nothing."""
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _begin_again() -> str:
+    return (
+        "Put it back as it was, or give the same command again: it starts from the beginning, "
+        "and takes the answers of teachers from the cache. To go on from another machine or "
+        "after a loss, keep a copy with paths.mirror=<URL>."
+    )
+
+
+def requested_stages(config: Config, stages: Sequence[Stage[Any]]) -> frozenset[str]:
     """Return the stages that are asked for, and those that come with one of them."""
-    parts = {one.name for one in stages if one.is_part_of in config.stages}
+    parts = {stage.name for stage in stages if stage.is_part_of in config.stages}
     return frozenset({*config.stages, *parts} - _switched_off(config, stages))
 
 
 def needed_stages(config: Config, stages: Sequence[Stage[Any]]) -> frozenset[str]:
     """Return the stages that are asked for, and those whose records they take."""
-    needed = set(asked_stages(config, stages))
+    needed = set(requested_stages(config, stages))
     for stage in reversed(stages):
         if stage.name in needed:
             needed |= {*stage.after, *stage.uses}
@@ -46,17 +150,17 @@ class Warnings:
     """What the user should read: said once, and kept by stage for the report and a resumed run."""
 
     def __init__(
-        self, path: Path, say: Callable[[str], None], held: HeldFolder | None = None
+        self, path: Path, say: Callable[[str], None], folder: RunFolder | None = None
     ) -> None:
         """Go on with the warnings that an earlier run left at `path`.
 
         Args:
             path: of the file.
             say: shows a warning.
-            held: the run folder; nothing is written once it is gone.
+            folder: the run folder; nothing is written once it is gone.
         """
         self.path = path
-        self._held = held
+        self._folder = folder
         self.stage = "start"
         self._say = say
         self._by_stage: dict[str, list[str]] = {}
@@ -72,17 +176,17 @@ class Warnings:
 
     def add(self, text: str) -> None:
         """Say a warning, unless this stage said it already."""
-        said = self._by_stage.setdefault(self.stage, [])
-        if text not in said:
-            said.append(text)
+        texts = self._by_stage.setdefault(self.stage, [])
+        if text not in texts:
+            texts.append(text)
             self._say(text)
-            if self._held is not None and self._held.is_gone():
+            if self._folder is not None and self._folder.is_gone():
                 return
             write_atomically(self.path, to_json(self._by_stage))
 
     def all(self) -> list[str]:
         """Return every warning of the run, each once."""
-        return list(dict.fromkeys(text for said in self._by_stage.values() for text in said))
+        return list(dict.fromkeys(text for texts in self._by_stage.values() for text in texts))
 
 
 @dataclass
@@ -100,7 +204,7 @@ class RunState:
     """Keeps what the user should read."""
     job: Submission | None = None
     """What this process was handed, where another one holds the run."""
-    asked: frozenset[str] = field(init=False)
+    requested: frozenset[str] = field(init=False)
     """Stages that are asked for, and those that come with one of them."""
     ledger: Ledger = field(init=False)
     records: dict[str, Any] = field(default_factory=dict)
@@ -110,7 +214,7 @@ class RunState:
 
     def __post_init__(self) -> None:
         folder = self.config.run_dir
-        self.asked = asked_stages(self.config, self.stages)
+        self.requested = requested_stages(self.config, self.stages)
         is_alone = self.job is None and not submission.has_any(folder)
         budget_usd = self.config.limits.budget_usd
         self.ledger = Ledger(folder / "ledger.jsonl", budget_usd, is_alone=is_alone)
@@ -135,5 +239,5 @@ class RunState:
 
     def inputs_now(self, stage: Stage[Any]) -> dict[str, str]:
         """Return them for the record that lies in the run folder."""
-        kept = resume.find(stage, self.config.run_dir)
-        return self.inputs(stage, None if kept is None else kept.record)
+        stored = resume.find(stage, self.config.run_dir)
+        return self.inputs(stage, None if stored is None else stored.record)

@@ -27,7 +27,7 @@ from omegaconf import OmegaConf
 from pages import PAGES, contrib_pages, text_of
 
 sys.path.append(str(Path(__file__).parent))
-sys.path.append(str(ROOT / "benchmarks"))
+sys.path.append(str(ROOT / "benchmarks" / "product"))
 
 import gallery
 from in_process import stratos

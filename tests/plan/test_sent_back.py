@@ -18,7 +18,7 @@ from stratos.estimate.cards import card_of_student
 from stratos.executors.here import Here
 from stratos.ledger.reserves import planned_usd
 from stratos.plan import plan
-from stratos.plan.until_report import SMALL_GB, sent_back_gb
+from stratos.plan.schedule import SMALL_GB, sent_back_gb
 from stratos.records import ServingSetting
 from stratos.run.stage_job import planned_egress_usd, returns_of
 

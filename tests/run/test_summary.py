@@ -24,14 +24,14 @@ from stratos.records import (
 )
 from stratos.run.console import PlainConsole, outcome
 from stratos.run.summary import (
+    LimitMissed,
     _doubts,
-    _lost,
+    _loss,
     final_numbers,
     missed_limit,
     not_worth_serving,
     show,
 )
-from stratos.run.words import LimitMissed
 from stratos.tasks.base import Item, Score
 
 NO_READS = EarlierReads(0, 0, 0)
@@ -55,6 +55,13 @@ def test_an_accuracy_that_is_missed_is_said(
     assert missed_limit(config, {}) is None
 
 
+@pytest.mark.parametrize(("format", "whole"), [("", 0.89), ("q4_k_m", 0.91), ("q4_k_m", 0.8)])
+def test_a_missed_limit_says_what_the_precision_has_to_do_with_it(
+    format: str, whole: float, snapshot: Any
+) -> None:
+    assert str(LimitMissed(0.9, wilson(89, 100), format, whole)) == snapshot
+
+
 def test_answers_that_were_cut_are_said_as_plain_text(capsys: pytest.CaptureFixture[str]) -> None:
     (told,) = _doubts(["teacher (a[/INST]b)"])
     PlainConsole(width=300).print(told)
@@ -72,9 +79,10 @@ def test_what_the_served_format_loses_is_said(snapshot: Any) -> None:
         run=ServingSetting("llamacpp", 8, format="q8_0"),
         exports=Exports("llamacpp", "", "", (export,), "q8_0"),
     )  # fmt: skip
-    (told,) = _lost(deployment)
+    assert deployment.served is not None
+    told = _loss(deployment.served)
     assert str(told) == snapshot
-    assert _lost(replace(deployment, run=ServingSetting("transformers"))) == []
+    assert replace(deployment, run=ServingSetting("transformers")).served is None
 
 
 @dataclass(frozen=True)

@@ -162,7 +162,7 @@ def _obey(args: argparse.Namespace) -> None:
 
 def _holds_another(config: Config, folder: Path, key: str) -> Reason | None:
     """Return why a run may not begin in a folder that is there; None if it may."""
-    from stratos.run.other_task import refusal
+    from stratos.run.refusals import refusal
 
     return refusal(config, folder, key)
 
@@ -179,8 +179,8 @@ def run(composed: DictConfig) -> float | None:
     """Run the stages of one job; return the number that a sweep compares jobs by."""
     from stratos.cli.build import build
     from stratos.pipeline import run_pipeline
-    from stratos.run.kept_config import HYDRA, remember
-    from stratos.run.other_task import OtherTaskError
+    from stratos.run.refusals import OtherTaskError
+    from stratos.run.stored_config import HYDRA, remember
 
     settings = HydraConfig.get()
     guard_logs()

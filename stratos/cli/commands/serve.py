@@ -31,10 +31,17 @@ from stratos.deploy.hosted_server import (
     starting,
     state_of,
 )
-from stratos.deploy.hosting import differing, make_room, prepare, standings, start, stop
+from stratos.deploy.hosting import (
+    KnownAnswers,
+    differing,
+    make_room,
+    prepare,
+    standings,
+    start,
+    stop,
+)
 from stratos.deploy.server import HOST, check_free, free_port
 from stratos.deploy.supervisor import supervise
-from stratos.deploy.words import KnownAnswers
 from stratos.records import ServingSetting
 
 
@@ -281,7 +288,7 @@ def _engine_of_format(form: str) -> Engine:
 
 def known_answers(hosted: Hosted) -> KnownAnswers:
     """Ask the known questions; return whether it answers as the evaluation, or its export, did."""
-    n_known = len(hosted.asked)
+    n_known = len(hosted.known)
     n_differing = differing(hosted) if n_known else 0
     n_as_evaluated = hosted.n_as_evaluated
     return KnownAnswers(hosted.bundle, n_known, n_differing, n_as_evaluated, hosted.format)

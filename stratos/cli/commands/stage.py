@@ -126,7 +126,7 @@ def _run(
     folder: Path, stage: str, is_job: bool, say: Callable[..., None], cache: str | None
 ) -> None:
     from stratos.pipeline import check_before, run_stages
-    from stratos.run.open_run import opened, without_refused
+    from stratos.run.runner import opened, without_refused
     from stratos.run.stages import STAGES as ALL
 
     config = without_refused(_config(folder, stage, cache, is_job))
@@ -145,17 +145,17 @@ def _config(folder: Path, stage: str, cache: str | None, is_job: bool) -> Config
     from hydra.core.utils import configure_log
     from omegaconf import OmegaConf
 
-    from stratos.run.kept_config import built, kept_config
+    from stratos.run.stored_config import build_config, load_config
 
     if not folder.is_dir():
         raise ConfigError(f"{folder}: there is no such folder. Name the folder of a run.")
-    stored = kept_config(folder, stage if is_job else None)
+    stored = load_config(folder, stage if is_job else None)
     stored.stages, executor = [stage], stored.executor
     if stage != "plan":  # which counts with the servers of the jobs, and is none
         stored.executor = HERE
     if cache is not None:
         stored.paths.cache_dir = cache
-    config = built(stored, folder)
+    config = build_config(stored, folder)
     # What the records of the run were made from.
     config.plain["executor"] = OmegaConf.to_container(executor, resolve=True)
     configure_log(stored.hydra.job_logging, False)
@@ -166,9 +166,8 @@ def _config(folder: Path, stage: str, cache: str | None, is_job: bool) -> Config
 @contextmanager
 def _opened_for_another(config: Config, stage: str, say: Callable[..., None]) -> Iterator[Runner]:
     """Open the stage of a run that another process holds, which shows and keeps what is said."""
-    from stratos.run.open_run import prepare
     from stratos.run.run_state import RunState, Warnings
-    from stratos.run.runner import Runner
+    from stratos.run.runner import Runner, prepare
     from stratos.run.stages import STAGES as ALL
 
     folder = config.run_dir

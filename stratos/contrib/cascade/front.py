@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import http.client
 from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
@@ -144,7 +143,7 @@ def facts_now(hosted: Hosted) -> Facts | None:
     """Return what a cascade that runs has asked and spent; None where it does not answer."""
     try:
         return msgspec.convert(facts_of(hosted.port, "/cascade"), Facts)
-    except (OSError, http.client.HTTPException, ValueError):
+    except (StratosError, ValueError):
         return None
 
 

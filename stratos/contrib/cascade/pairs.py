@@ -36,7 +36,7 @@ from stratos.evaluate.answer_files import KeptAnswer, read_answers
 from stratos.evaluate.answers import Took
 from stratos.records import Deployment, Plan, Scorecard
 from stratos.report.sweep_jobs import is_run, record_of
-from stratos.run.kept_config import config_of
+from stratos.run.stored_config import config_of
 from stratos.tasks.base import Item, slices_of
 
 

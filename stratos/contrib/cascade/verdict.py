@@ -24,7 +24,7 @@ from stratos.core.errors import StratosError
 from stratos.core.formats import visible
 from stratos.core.intervals import wilson
 from stratos.core.output import add_flag, json_line
-from stratos.plan.verdict import DAYS_A_MONTH
+from stratos.plan.payback import DAYS_A_MONTH
 
 PROMISED, REFUSED = 0, 1
 

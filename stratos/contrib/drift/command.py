@@ -259,7 +259,7 @@ def run(args: argparse.Namespace) -> int:
     """
     if not 0 < args.alpha < 1:
         raise StratosError(f"--alpha {args.alpha:g}: type a share between 0 and 1, as 0.01.")
-    from stratos.run.kept_config import config_of
+    from stratos.run.stored_config import config_of
 
     log, run_dir = absolute(args.log), args.run.absolute()
     if not run_dir.is_dir():

@@ -16,7 +16,7 @@ from stratos.contrib.gate.betting import BettingTest, Counts, Outcome
 from stratos.core.errors import StratosError
 from stratos.core.formats import counted, percent, visible
 from stratos.core.output import add_flag, json_line
-from stratos.deploy.bundle_answers import BATCH, answering
+from stratos.deploy.bundle_server import BATCH, answering
 from stratos.deploy.manifest import check_manifest, is_bundle
 from stratos.evaluate.answer_files import KeptAnswer, answers_path, read_answers
 from stratos.models.kinds.base import has_learnt_test
@@ -238,7 +238,7 @@ def task_of(run_dir: Path | None, typed: Path) -> Config:
     Raises:
         StratosError: there is no run.
     """
-    from stratos.run.kept_config import config_of
+    from stratos.run.stored_config import config_of
 
     if run_dir is None:
         raise StratosError(

@@ -414,10 +414,13 @@ class Pricing:
 
     def _answered(self, hours: Ranges, fleet: Fleet, n: Ints, probed: TeacherProbe) -> Ranges:
         """Return the hours of answers, those on this machine by the probe that was made here."""
-        return answered_here(hours, fleet, n, probed) if self._was_probed_here else hours
+        is_here = self._was_probed_here and fleet.calibrated.any()
+        return answered_here(hours, fleet, n, probed) if is_here else hours
 
     def _trained(self, hours: Ranges, fleet: Fleet, n: Ints, student: str, tokens: int) -> Ranges:
         """Return the hours of a training, those on this machine by what pilot or probe took."""
+        if not fleet.calibrated.any():
+            return hours
         by_pilot = trained_here(hours, fleet.calibrated, self.pilot, student, tokens)
         if by_pilot is not None:
             return by_pilot

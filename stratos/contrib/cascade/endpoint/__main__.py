@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from stratos.config import Config
 from stratos.contrib.cascade.config import settings
+from stratos.contrib.cascade.endpoint.connections import OwnConnections, leave_out_of_log
 from stratos.contrib.cascade.endpoint.escalator import escalator
 from stratos.contrib.cascade.endpoint.front import Cascading, application
 from stratos.contrib.cascade.endpoint.meter import Meter, cascade_in, counting
@@ -26,7 +27,7 @@ from stratos.contrib.cascade.verdict import threshold_of
 from stratos.core.errors import StratosError
 from stratos.core.names import named
 from stratos.deploy.bundle_server import arguments_here, engine_of, environment_of
-from stratos.deploy.engines.http_api import OwnConnections, allow_open_files, leave_out_of_log
+from stratos.deploy.engines.http_api import allow_open_files
 from stratos.deploy.server import HOST, free_port, start_process, stop_process
 from stratos.records import Probe, load
 from stratos.teachers.prompting import with_repaired_prompts
@@ -70,7 +71,7 @@ def _serve(args: argparse.Namespace) -> int:
 def _serve_counting(args: argparse.Namespace, run: Path, made: Cascade, meter_path: Path) -> int:
     import uvicorn
 
-    from stratos.run.kept_config import config_of
+    from stratos.run.stored_config import config_of
 
     config = config_of(run)
     bundle, port = run / "bundle", free_port()

@@ -291,7 +291,7 @@ def front_of(bundle: Path, cache_dir: Path, options: list[str]) -> FrontProgram:
     Raises:
         StratosError: there is no run, no cascade, or no teacher that can be asked.
     """
-    from stratos.run.kept_config import config_of
+    from stratos.run.stored_config import config_of
 
     run = bundle.parent
     if bundle.name != "bundle" or not (run / ".hydra" / "config.yaml").is_file():
@@ -346,7 +346,7 @@ def cascade_in(run: Path) -> Cascade:
         StratosError: it has none, one that keeps no promise, or one that was not made for the
             student that lies there now, or not with the promise that the run was given last.
     """
-    from stratos.run.kept_config import config_of
+    from stratos.run.stored_config import config_of
 
     cascade: Cascade | None = record_of(run, "cascade", Cascade)
     if cascade is None or cascade.endpoint is None:
