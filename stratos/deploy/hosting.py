@@ -41,7 +41,7 @@ from stratos.deploy.hosted_server import (
     state_of,
 )
 from stratos.deploy.manifest import MANIFEST, Known, read_known
-from stratos.deploy.server import ServeError, check_free, free_port, is_taken, last_lines
+from stratos.deploy.server import ServeError, check_free, free_port, last_lines
 from stratos.records import ServingSetting
 
 START_SHARE = 1.5
@@ -210,11 +210,11 @@ def _when_ready(
 
 
 def _has_answered(hosted: Hosted) -> bool:
-    """Ask a question; return whether the server has answered, and not another at its port."""
+    """Ask a question; return whether the server has answered."""
     messages = hosted.known[0].messages if hosted.known else QUESTION
     with suppress(ServeError):
         ask(hosted.port, messages, hosted.max_tokens if hosted.known else 1, hosted.student)
-        return not is_taken(hosted.port, hosted.supervisor)
+        return True
     return False
 
 
@@ -357,58 +357,47 @@ class Standing:
         processes = ""
         if keeper is not None and self.state in (State.ANSWERS, State.SILENT):
             processes = f"; process {hosted.server_pid}, kept running by process {keeper.pid}"
-        lines = [hosted.bundle, f"  {self._is_at()}", f"  {hosted.served_by}{processes}"]
+        lines = [hosted.bundle, f"  {self._state()}", f"  {hosted.served_by}{processes}"]
         lines += [f"  {front.line}" for front in self.fronts if front.line]
-        lines.append(f"  log: {hosted.log}")
-        return "\n".join(lines)
+        return "\n".join([*lines, f"  log: {hosted.log}"])
+
+    def _state(self) -> str:
+        hosted, text = self.hosted, self.state.value
+        if self.state in (State.ANSWERS, State.SILENT):
+            text += f" at {hosted.url}/v1 since {hosted.since}"
+        if self.state is State.GONE:
+            text += ": the process that kept it running has ended"
+        if hosted.n_restarts:
+            text += f", started again {counted(hosted.n_restarts, 'time')}"
+            text += f" (it ended last with code {hosted.exit_code})"
+        if self.state is State.ANSWERS:
+            if hosted.is_bundle_gone:
+                text += "; its bundle is gone (moved or deleted): it cannot be started again"
+            elif hosted.is_outdated:
+                text += "; its bundle was made anew since: stratos serve starts it again"
+        if self.n_differing:
+            text += f"; {self.n_differing} of {len(hosted.known)} known answers differ"
+        return text
 
     @property
     def json(self) -> str:
         """Return one line of JSON."""
         hosted, keeper = self.hosted, self.hosted.supervisor
-        facts = {
-            "bundle": hosted.bundle,
+        names = ("bundle", "port", "engine", "format", "at_once", "since", "log")
+        facts = {name: getattr(hosted, name) for name in (*names, "n_restarts", "exit_code")}
+        facts |= {
             "state": self.state,
             "url": f"{hosted.url}/v1",
-            "port": hosted.port,
-            "engine": hosted.engine,
-            "format": hosted.format,
-            "at_once": hosted.at_once,
             "pid": hosted.server_pid,
             "supervisor_pid": None if keeper is None else keeper.pid,
-            "since": hosted.since,
-            "n_restarts": hosted.n_restarts,
-            "exit_code": hosted.exit_code,
             "n_known": len(hosted.known),
             "n_differing": self.n_differing,
             "is_bundle_outdated": hosted.is_outdated,
             "is_bundle_gone": hosted.is_bundle_gone,
-            "log": hosted.log,
         }
         for front in self.fronts:
             facts |= front.facts
         return json.dumps(facts)
-
-    def _is_at(self) -> str:
-        hosted, url = self.hosted, f"{self.hosted.url}/v1"
-        n = hosted.n_restarts
-        times = f", started again {counted(n, 'time')}" if n else ""
-        if self.state is State.STARTING:
-            return self.state.value
-        if self.state is State.GIVEN_UP:
-            return f"given up{times}: it ended each time (last with code {hosted.exit_code})"
-        if self.state is State.GONE:
-            return f"gone: the process that kept it running has ended{times}"
-        if self.state is State.SILENT:
-            return f"does not answer at {url}{times}"
-        notes = times
-        if hosted.is_bundle_gone:
-            notes += "; its bundle is gone (moved or deleted): it cannot be started again"
-        elif hosted.is_outdated:
-            notes += "; its bundle was made anew since: stratos serve starts it again"
-        if self.n_differing:
-            notes += f"; {self.n_differing} of {len(hosted.known)} known answers differ"
-        return f"answers at {url} since {hosted.since}{notes}"
 
 
 def standings(cache_dir: Path, folders: list[Path]) -> Iterator[Standing]:
@@ -435,9 +424,8 @@ def standing(path: Path, hosted: Hosted) -> Standing:
     elif hosted.runs:
         state = State.SILENT
         with suppress(StratosError):
-            if not is_taken(hosted.port, hosted.supervisor):
-                n_differing = differing(hosted)
-                state = State.ANSWERS
+            n_differing = differing(hosted)
+            state = State.ANSWERS
     elif hosted.supervisor is None and (is_starting(path) or is_looked_after(path)):
         state = State.STARTING
     answers = state is State.ANSWERS

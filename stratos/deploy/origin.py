@@ -5,7 +5,7 @@ A bundle that was copied away from its run has neither; its known answers are in
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
@@ -93,8 +93,8 @@ class Origin:
         """
         if self.task is None or self.teacher is None:
             raise StratosError(self.why_not or "This student has no teacher that can be asked.")
-        asked = chat(self.task, self._item(question), self.prompt)
-        (answer,) = self.teacher.ask([asked], self.max_tokens)
+        messages = chat(self.task, self._item(question), self.prompt)
+        (answer,) = self.teacher.ask([messages], self.max_tokens)
         return Beside(
             answer.text,
             self.check(question, answer.text),
@@ -109,9 +109,9 @@ class Origin:
 
     def _item(self, question: str) -> Item:
         """Return the item of a question; its answer is "" where nobody knows it."""
-        gold = next((one.gold for one in self.examples if one.question == question), "")
-        found = None if gold or self.task is None else self.task.typed(question)
-        return found or Item("", "", question, gold)
+        golds = {example.question: example.gold for example in self.examples}
+        item = None if question in golds or self.task is None else self.task.typed(question)
+        return item or Item("", "", question, golds.get(question, ""))
 
 
 def origin_of(bundle: Path) -> Origin:
@@ -120,37 +120,37 @@ def origin_of(bundle: Path) -> Origin:
     Raises:
         StratosError: the known answers of the bundle are damaged.
     """
-    known = [Example(one.messages[-1]["content"], one.gold) for one in read_known(bundle)]
-    run_dir = bundle.parent
+    known = [Example(known.messages[-1]["content"], known.gold) for known in read_known(bundle)]
+    origin, run_dir = Origin(bundle, tuple(known)), bundle.parent
     if bundle.name != "bundle" or not (run_dir / ".hydra" / "config.yaml").is_file():
         why = "The bundle lies in no folder of a run, so that nothing is known of its task."
-        return Origin(bundle, tuple(known), why_not=why)
+        return replace(origin, why_not=why)
     try:
-        return _of_run(bundle, run_dir, known)
+        return _of_run(origin, run_dir)
     except StratosError as error:
-        return Origin(bundle, tuple(known), why_not=str(error))
+        return replace(origin, why_not=str(error))
 
 
-def _of_run(bundle: Path, run_dir: Path, known: list[Example]) -> Origin:
-    from stratos.run.stored_config import config_of
+def _of_run(origin: Origin, run_dir: Path) -> Origin:
+    from stratos.run.kept_config import config_of
 
     config = config_of(run_dir)
+    origin = replace(origin, task=config.task)
     if answers_path(run_dir).is_file():
         answers = read_answers(run_dir)[:MOST_EXAMPLES]
-        known = [Example(one.question, one.gold) for one in answers]
-    task, examples = config.task, tuple(known)
+        examples = tuple(Example(answer.question, answer.gold) for answer in answers)
+        origin = replace(origin, examples=examples)
     try:
         plan = load(run_dir / "plan.json", None, Plan)
         probe = load(run_dir / "probe.json", None, Probe)
         if plan is None or probe is None:
-            raise StratosError(f"{run_dir} has no plan, so that it names no teacher.")
-        teacher = named(config.teachers, plan.teacher)
-        probed = probe.of_teacher(plan.teacher)
+            return replace(origin, why_not="The run has no plan, so that it names no teacher.")
+        teacher, probed = named(config.teachers, plan.teacher), probe.of_teacher(plan.teacher)
     except (KeyError, msgspec.DecodeError):
-        return Origin(bundle, examples, task, why_not="The teacher of this student is not known.")
+        return replace(origin, why_not="The teacher of this student is not known.")
     if (why := teacher.unreachable()) is not None:
-        return Origin(bundle, examples, task, why_not=f"{teacher.name} cannot be asked: {why}")
+        return replace(origin, why_not=f"{teacher.name} cannot be asked: {why}")
     task = with_repaired_prompts(config, probe).task
     limit = prompting(teacher, task).limit(probed.prompt, config.probe.max_tokens)
     most = limit.tokens if limit.is_fixed else probed.max_tokens or limit.tokens
-    return Origin(bundle, examples, task, teacher, probed.prompt, most)
+    return replace(origin, task=task, teacher=teacher, prompt=probed.prompt, max_tokens=most)

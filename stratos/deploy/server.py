@@ -16,10 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import psutil
-
 from stratos.core.errors import StratosError
-from stratos.core.process import Process
 
 HOST = "127.0.0.1"
 HEALTH = "/health"
@@ -216,28 +213,3 @@ def stop_process(process: subprocess.Popen[bytes]) -> None:
         if process.stdin is not None:
             process.stdin.close()
         process.wait()
-
-
-def is_taken(port: int, owner: Process | None) -> bool:
-    """Return whether a process that is no child of the owner listens at a port of this machine.
-
-    Args:
-        port: at the loopback address.
-        owner: of the server; None if there is none now.
-    """
-    with socket.socket() as probe:
-        if probe.connect_ex((HOST, port)) != 0:
-            return False
-    if owner is None:
-        return True
-    try:
-        server = psutil.Process(owner.pid)
-        listening = [
-            connection.laddr.port
-            for process in (server, *server.children(recursive=True))
-            for connection in process.net_connections("tcp")
-            if connection.status == psutil.CONN_LISTEN
-        ]
-    except psutil.Error:  # gone meanwhile, or of another user: it cannot be told
-        return False
-    return port not in listening

@@ -19,10 +19,9 @@ from stratos.core import extras
 from stratos.core.errors import StratosError
 from stratos.deploy.bundle_server import serve_arguments
 from stratos.deploy.card import with_exports
-from stratos.deploy.engines.base import export_path
+from stratos.deploy.engines.base import NotInstalled, export_path
 from stratos.deploy.engines.hugging_face import Transformers
 from stratos.deploy.engines.llamacpp import LlamaCpp
-from stratos.deploy.engines.words import NotInstalled
 from stratos.deploy.exports import chosen_format, make_exports, read_exports
 from stratos.deploy.hosted_server import state_of
 from stratos.deploy.hosting import keep_hosted

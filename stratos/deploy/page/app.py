@@ -6,14 +6,14 @@ answers are for whoever sits here, and those of a teacher cost money.
 
 from __future__ import annotations
 
-import json
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import httpx
+import msgspec
 import uvicorn
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -24,6 +24,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from stratos.core.errors import StratosError
+from stratos.deploy.engines.http_api import read_body
 from stratos.deploy.hosted_server import Hosted
 from stratos.deploy.origin import Origin
 from stratos.deploy.server import HOST
@@ -36,6 +37,13 @@ MOST_BODY_BYTES = 1 << 20
 _FILES = {"page.html": "text/html", "page.js": "text/javascript", "page.css": "text/css"}
 
 
+class Question(msgspec.Struct):
+    """What the page sends: a question, and an answer that is to be checked."""
+
+    question: str
+    text: str = ""
+
+
 def serve_page(hosted: Hosted, origin: Origin, port: int) -> None:
     """Serve the page of a hosted student in this process, until Ctrl-C.
 
@@ -44,25 +52,8 @@ def serve_page(hosted: Hosted, origin: Origin, port: int) -> None:
         origin: what is known of the student.
         port: where the page listens, on this machine alone.
     """
-    uvicorn.run(
-        application(hosted, origin),
-        host=HOST,
-        port=port,
-        log_level="warning",
-        access_log=False,
-        timeout_graceful_shutdown=1,
-    )
-
-
-def application(hosted: Hosted, origin: Origin) -> Starlette:
-    """Return the web application.
-
-    Args:
-        hosted: the server that answers.
-        origin: what is known of the student.
-    """
     page = _Page(hosted, origin)
-    return Starlette(
+    app = Starlette(
         routes=[
             Route("/", page.file, name="page.html"),
             Route("/page.js", page.file, name="page.js"),
@@ -75,30 +66,26 @@ def application(hosted: Hosted, origin: Origin) -> Starlette:
         # A name that some other page has resolve to this machine is none of ours.
         middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=[HOST, "localhost"])],
     )
+    settings: dict[str, Any] = {"log_level": "warning", "access_log": False}
+    uvicorn.run(app, host=HOST, port=port, timeout_graceful_shutdown=1, **settings)
 
 
 def _posted(
-    answer: Callable[[Mapping[str, Any]], Awaitable[Response]],
+    answer: Callable[[Question], Awaitable[Response]],
 ) -> Callable[[Request], Awaitable[Response]]:
-    """Return what answers a request whose body is a JSON mapping with a question."""
+    """Return what answers a request whose body is a question."""
 
     async def answered(request: Request) -> Response:
         # A browser asks before another page may send this type, and is told no.
         if request.headers.get("content-type", "").partition(";")[0] != "application/json":
             return _error(415, "Expected application/json.")
-        sent = bytearray()
-        async for part in request.stream():  # to its end: who still sends reads no answer
-            if len(sent) <= MOST_BODY_BYTES:
-                sent += part
-        if len(sent) > MOST_BODY_BYTES:
+        data = await read_body(request, MOST_BODY_BYTES)
+        if data is None:
             return _error(413, f"A question may have {MOST_BODY_BYTES >> 10} KiB.")
         try:
-            body = json.loads(sent)
-        except ValueError:
-            return _error(400, "The body is no JSON.")
-        if not isinstance(body, Mapping) or not isinstance(body.get("question"), str):
-            return _error(400, "question: expected a text.")
-        return await answer(body)
+            return await answer(msgspec.json.decode(data, type=Question))
+        except msgspec.DecodeError as error:
+            return _error(400, str(error))
 
     return answered
 
@@ -109,7 +96,7 @@ class _Page:
     def __init__(self, hosted: Hosted, origin: Origin) -> None:
         self._hosted = hosted
         self._origin = origin
-        self._one_at_a_time = threading.Lock()
+        self._teacher_lock = threading.Lock()
 
     async def file(self, request: Request) -> Response:
         """Return the page, its script or its style."""
@@ -127,62 +114,59 @@ class _Page:
                 "student": self._hosted.bundle,
                 "url": f"{self._hosted.url}/v1",
                 "task": None if origin.task is None else origin.task.name,
-                "examples": [asdict(one) for one in origin.examples],
+                "examples": [asdict(example) for example in origin.examples],
                 "teacher": None if teacher is None else teacher.name,
                 "is_teacher_free": origin.is_teacher_free,
                 "why_not": origin.why_not,
             }
         )
 
-    async def ask(self, body: Mapping[str, Any]) -> Response:
+    async def ask(self, sent: Question) -> Response:
         """Stream the student's answer, as the server's own events."""
         # The proxy of the environment is not asked for what is on this machine.
         client = httpx.AsyncClient(base_url=self._hosted.url, timeout=600, trust_env=False)
         try:
             models = (await client.get("/v1/models")).raise_for_status().json()
-            asked = {
+            body = {
                 "model": self._hosted.student or models["data"][0]["id"],
-                "messages": self._origin.messages(body["question"]),
+                "messages": self._origin.messages(sent.question),
                 "temperature": 0,
                 "stream": True,
             }
             if self._hosted.max_tokens is not None:
-                asked["max_tokens"] = self._hosted.max_tokens
-            request = client.build_request("POST", "/v1/chat/completions", json=asked)
+                body["max_tokens"] = self._hosted.max_tokens
+            request = client.build_request("POST", "/v1/chat/completions", json=body)
             answer = await client.send(request, stream=True)
-            if answer.status_code != 200:
-                text = (await answer.aread()).decode(errors="replace")
-                await client.aclose()
-                return _error(502, f"The student's server refuses this: {_said(text)}")
+            if answer.is_error:
+                await answer.aread()
+            answer.raise_for_status()
+        except httpx.HTTPStatusError as error:
+            await client.aclose()
+            return _error(502, f"The student's server refuses this: {error.response.text[:200]}")
         except (httpx.HTTPError, ValueError, KeyError, IndexError) as error:
             await client.aclose()
-            return _error(
-                503,
-                f"The student's server does not answer ({type(error).__name__}). To see how it is: "
-                "stratos serve status",
-            )
+            why = f"The student's server does not answer ({type(error).__name__})."
+            return _error(503, f"{why} To see how it is: stratos serve status")
         return StreamingResponse(_passed(client, answer), media_type="text/event-stream")
 
-    async def check(self, body: Mapping[str, Any]) -> Response:
+    async def check(self, sent: Question) -> Response:
         """Tell what the task reads in an answer, and whether it is right."""
-        if not isinstance(body.get("text"), str):
-            return _error(400, "text: expected a text.")
-        return JSONResponse(asdict(self._origin.check(body["question"], body["text"])))
+        return JSONResponse(asdict(self._origin.check(sent.question, sent.text)))
 
-    async def teacher(self, body: Mapping[str, Any]) -> Response:
+    async def teacher(self, sent: Question) -> Response:
         """Ask the teacher the same question: one at a time, since local weights are here once."""
 
-        def asked() -> Any:
-            with self._one_at_a_time:
-                return self._origin.ask_teacher(body["question"])
+        def answer() -> Any:
+            with self._teacher_lock:
+                return self._origin.ask_teacher(sent.question)
 
         try:
-            return JSONResponse(asdict(await run_in_threadpool(asked)))
+            return JSONResponse(asdict(await run_in_threadpool(answer)))
         except (StratosError, OSError, RuntimeError) as error:
             return _error(502, str(error))
 
 
-async def _passed(client: Any, answer: Any) -> AsyncIterator[bytes]:
+async def _passed(client: httpx.AsyncClient, answer: httpx.Response) -> AsyncIterator[bytes]:
     """Pass an answer on; when the browser goes away, the student stops too."""
     try:
         async for part in answer.aiter_bytes():
@@ -190,14 +174,6 @@ async def _passed(client: Any, answer: Any) -> AsyncIterator[bytes]:
     finally:
         await answer.aclose()
         await client.aclose()
-
-
-def _said(text: str) -> str:
-    """Return the message of an error as OpenAI's servers write it, else its beginning."""
-    try:
-        return str(json.loads(text)["error"]["message"])
-    except (ValueError, KeyError, TypeError):
-        return text[:200]
 
 
 def _error(status: int, message: str) -> Response:
