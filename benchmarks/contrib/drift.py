@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import record
 
-from stratos.contrib.drift.shifts import Asked, shifts
+from stratos.contrib.drift.shifts import Response, shifts
 from stratos.core.intervals import wilson
 from stratos.tasks.mahjong import MahjongTask
 
@@ -29,7 +29,7 @@ ALPHA = 0.01
 SIZES = ((200, 100), (400, 200))
 """Test items and live requests of a check."""
 SHARES = (0.05, 0.1, 0.2)
-CHANGES: dict[str, Callable[[Asked], Asked]] = {
+CHANGES: dict[str, Callable[[Response], Response]] = {
     "": lambda request: request,
     "unread": lambda request: replace(request, answer="I do not know.", value=None),
     "reworded": lambda request: replace(
@@ -39,11 +39,11 @@ CHANGES: dict[str, Callable[[Asked], Asked]] = {
 
 
 @cache
-def pool() -> list[Asked]:
+def pool() -> list[Response]:
     """Return the questions with answers that all checks draw from, 3% of which cannot be read."""
     rng = random.Random(0)
     return [
-        Asked(item.question, item.answer, None if rng.random() < 0.03 else item.answer)
+        Response(item.question, item.answer, None if rng.random() < 0.03 else item.answer)
         for item in MahjongTask().items("train", 3000)
     ]
 

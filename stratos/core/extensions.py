@@ -1,9 +1,8 @@
 """What the packages of `stratos/contrib` add to the core, which imports none of them.
 
-One that adds more than classes for `_target_` has a module `extension.py` with an `EXTENSION`. It
-names what it adds as "module:name", which is imported when it is used. To import an extension, and
-with it the `__init__` of its package, costs nothing. One whose folder is deleted adds nothing, and
-nothing else changes.
+One that adds more than classes for `_target_` has an `EXTENSION` in its `__init__.py`. It names
+what it adds as "module:name", which is imported when it is used. To import an extension costs
+nothing. One whose folder is deleted adds nothing, and nothing else changes.
 """
 
 from __future__ import annotations
@@ -65,15 +64,16 @@ class Extension:
     """Class below `distill.speedups.Speedups`: faster ways of a training."""
 
 
+_MARK = "\nEXTENSION = "
+
+
 @functools.cache
 def extensions() -> tuple[Extension, ...]:
     """Return the extensions of all packages that are there, in the order of their names."""
-    # By their files: to look for a module would import the packages of all rooms.
-    files = [file for folder in contrib.__path__ for file in Path(folder).glob("*/extension.py")]
-    names = sorted(file.parent.name for file in files)
-    return tuple(
-        importlib.import_module(f"{contrib.__name__}.{name}.extension").EXTENSION for name in names
-    )
+    # By their texts: to look for a name would import the packages of all rooms.
+    files = (file for folder in contrib.__path__ for file in Path(folder).glob("*/__init__.py"))
+    names = sorted(file.parent.name for file in files if _MARK in file.read_text("utf-8"))
+    return tuple(importlib.import_module(f"{contrib.__name__}.{name}").EXTENSION for name in names)
 
 
 def rooms_folder() -> Path:

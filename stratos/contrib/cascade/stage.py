@@ -33,7 +33,7 @@ from stratos.contrib.cascade.config import CascadeConfig, settings
 from stratos.contrib.cascade.record import Cascade, Escalation
 from stratos.contrib.cascade.threshold import (
     Judge,
-    Said,
+    StudentAnswer,
     StudentError,
     is_bare,
     n_needed,
@@ -237,7 +237,7 @@ def ask_all(
     max_tokens: int,
     at_once: int,
     tick: Callable[[int], None],
-) -> list[Said]:
+) -> list[StudentAnswer]:
     """Ask a student's server every item, some at once; return the answers in order.
 
     Raises:
@@ -245,13 +245,13 @@ def ask_all(
     """
     import httpx
 
-    async def main() -> list[Said]:
+    async def main() -> list[StudentAnswer]:
         async with httpx.AsyncClient(
             base_url=server.url, timeout=_REQUEST_S, trust_env=False
         ) as client:
             models = (await client.get("/v1/models")).json()
             asking = replace(judge, model=models["data"][0]["id"])
-            by_number: dict[int, Said] = {}
+            by_number: dict[int, StudentAnswer] = {}
             waiting = iter(range(len(items)))
 
             async def worker() -> None:

@@ -9,13 +9,13 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
 from stratos.contrib.variants.number_tokens import (
+    NoVariant,
     Token,
     UntraceableError,
     rewritten,
     without_numbers,
 )
 from stratos.contrib.variants.traced import Traced, traced
-from stratos.contrib.variants.words import NoVariant
 from stratos.core.reasons import Reason
 from stratos.tasks.base import Item
 from stratos.tasks.math import n_steps

@@ -10,10 +10,31 @@ import random
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from fractions import Fraction
 
 from stratos.contrib.data_files import table
-from stratos.contrib.variants.words import NoVariant
+from stratos.core.reasons import Reason
+
+
+class NoVariant(Reason, Enum):
+    """Why the numbers of a row cannot be exchanged."""
+
+    HELD_OUT = "a held-out question with other numbers"
+    UNVERIFIED = "it does not verify"
+    NO_SUM = "no sum that is checked"
+    COMPARED = "numbers that are compared"
+    NO_NUMBER = "no number as its answer"
+    ALL_FIXED = "no number that can be exchanged"
+    UNUSED = "a number of the question is not used"
+    CHAINED = "sums that are equal by their numbers alone"
+    DIVISION = "a division by nothing"
+    FROM_NOWHERE = "a number of the solution is from nowhere"
+    TIME_OF_DAY = "a time of day"
+    OTHER_FORM = "a number in another form"
+    IN_A_NAME = "a number in a name"
+    UNKNOWN = "an unknown of an equation"
+
 
 _WORDS = (
     *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"),

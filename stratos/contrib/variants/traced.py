@@ -26,6 +26,7 @@ from types import CodeType
 from stratos.contrib.data_files import table
 from stratos.contrib.variants.number_tokens import (
     Kind,
+    NoVariant,
     Token,
     UntraceableError,
     has_commas,
@@ -33,7 +34,6 @@ from stratos.contrib.variants.number_tokens import (
     numbers_in_words,
     tokens_of,
 )
-from stratos.contrib.variants.words import NoVariant
 
 Formula = str
 """A sum of numbers `v[0]`, `v[1]` and so on, in Python. It is made of these, of + - * / and

@@ -161,7 +161,9 @@ class AnswerForms:
         if form == {"type": "text"}:
             return {}
         named = form.get("json_schema") if form.get("type") == "json_schema" else {}
-        schema = {"type": "object"} if form.get("type") == "json_object" else None
+        schema: dict[str, Any] | None = (
+            {"type": "object"} if form.get("type") == "json_object" else None
+        )
         if isinstance(named, Mapping) and isinstance(named.get("schema"), Mapping):
             schema = named["schema"]
         if schema is None or not isinstance(named, Mapping):
@@ -176,7 +178,7 @@ class AnswerForms:
             )
         # As in the evaluation: what a grammar cannot say makes it wider, unless asked to be strict.
         is_strict = named.get("strict") is True
-        schema = {**schema, "x-guidance": {"lenient": not is_strict}}
+        schema = {**dict[str, Any](schema), "x-guidance": {"lenient": not is_strict}}
         if problem := why_no_grammar(json.dumps(schema)):
             raise ValueError(f"response_format: the schema is refused: {problem}")
         return {"json_schema": schema}

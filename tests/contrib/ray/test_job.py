@@ -13,7 +13,7 @@ from syrupy.assertion import SnapshotAssertion
 
 from stratos.contrib.ray import nodes as ray_nodes
 from stratos.contrib.ray.executor import NO_FOLDER, NO_PYTHON, Ask, Ray, attempts, next_attempt
-from stratos.contrib.ray.words import Unreachable
+from stratos.contrib.ray.nodes import Unreachable
 from stratos.core import extras
 from stratos.core.errors import StratosError
 from stratos.core.shares import Share
@@ -176,7 +176,7 @@ def test_ray_knows_when_a_job_ran(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     os.utime(one.log, (AT + 30, AT + 30))
 
     class Answers:
-        def told(self, path: str) -> dict[str, object]:
+        def get(self, path: str) -> dict[str, object]:
             assert path == f"/api/jobs/{one.id}"
             return {"status": "SUCCEEDED", "end_time": (AT + 53) * 1000}
 

@@ -223,28 +223,31 @@ def test_slurm_knows_when_a_job_ran(slurm_says: Callable[..., None]) -> None:
     kept = ("JobId=7 JobName=a UserId=me(7) JobState=COMPLETED Restarts=1 "
             "StartTime=2026-01-01T10:30:00 EndTime=2026-01-01T10:40:00 Command=x")  # fmt: skip
     slurm_says(scontrol=kept)
-    assert slurm_queue.held("a", "7") == [(clock(30), clock(40))]
-    assert slurm_queue.held("another", "7") is None and slurm_queue.held("a", "") is None
+    assert slurm_queue.running_spans("a", "7") == [(clock(30), clock(40))]
+    assert (
+        slurm_queue.running_spans("another", "7") is None
+        and slurm_queue.running_spans("a", "") is None
+    )
     # Of a submission that was cut short the name is known.
     slurm_says(scontrol=kept, squeue="a banner\n7 COMPLETED\n")
-    assert slurm_queue.held("a", "") == [(clock(30), clock(40))]
+    assert slurm_queue.running_spans("a", "") == [(clock(30), clock(40))]
     slurm_says(scontrol=kept.replace("10:40:00", "10:30:00"))
-    assert slurm_queue.held("a", "7") == []
+    assert slurm_queue.running_spans("a", "7") == []
     # Accounting knows every start.
     rows = (
         "a|2026-01-01T10:00:00|2026-01-01T10:05:00\na|2026-01-01T10:30:00|2026-01-01T10:40:00\n"
         "a|None|Unknown\n"
     )
     slurm_says(scontrol=kept, sacct=rows)
-    assert slurm_queue.held("a", "7") == [(clock(0), clock(5)), (clock(30), clock(40))]
+    assert slurm_queue.running_spans("a", "7") == [(clock(0), clock(5)), (clock(30), clock(40))]
     slurm_says()
-    assert slurm_queue.held("a", "7") is None
+    assert slurm_queue.running_spans("a", "7") is None
 
 
 def test_a_start_by_a_clock_that_is_ahead_is_not_no_start(slurm_says: Callable[..., None]) -> None:
     ahead = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(time.time() + 240))
     kept = f"JobId=7 JobName=a UserId=me(7) JobState=%s StartTime={ahead} EndTime={ahead} Command=x"
     slurm_says(scontrol=kept % "COMPLETED")
-    assert slurm_queue.held("a", "7") is None, "its own words count"
+    assert slurm_queue.running_spans("a", "7") is None, "its own words count"
     slurm_says(scontrol=kept % "PENDING")
-    assert slurm_queue.held("a", "7") == []
+    assert slurm_queue.running_spans("a", "7") == []

@@ -149,8 +149,8 @@ def test_a_job_that_did_not_find_what_to_run_may_be_submitted_again(
     log.write_text(
         "RuntimeError: Waited for 60 seconds but could not find submitted jobs in path:\n7.pkl\n"
     )
-    told = {"JobState": "FAILED", "ExitCode": "1:0"}
-    monkeypatch.setattr(slurm_queue, "told", lambda *_: told)
+    facts = {"JobState": "FAILED", "ExitCode": "1:0"}
+    monkeypatch.setattr(slurm_queue, "job_facts", lambda *_: facts)
     status = ON.status(Job(spec, "7", "SLURM job 7", log))
     assert (status.state, status.text) == (
         State.LOST, "SLURM job 7 did not find what it was to run"

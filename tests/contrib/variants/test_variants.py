@@ -14,9 +14,8 @@ from typing import NamedTuple
 import pytest
 
 from stratos.contrib.variants.exchanged import Exchanged, form_of, redrawn
-from stratos.contrib.variants.number_tokens import UntraceableError
+from stratos.contrib.variants.number_tokens import NoVariant, UntraceableError
 from stratos.contrib.variants.traced import traced
-from stratos.contrib.variants.words import NoVariant
 from stratos.tasks.base import Item
 from stratos.tasks.math import AimeTask, MathTask
 from stratos.tasks.numbers import write_number
