@@ -356,7 +356,7 @@ def try_server(asking: Asking, plans: Plans, concurrency: int) -> Trial:
     group = asking.server.process.pid
     before = usage(group)
     closed = asking.at_once(asking.chats, concurrency, "requests")
-    others, busy = others_between(before, usage(group))
+    others_cores, busy = others_between(before, usage(group))
     work = Workload(
         fmean(answer.prompt_tokens for answer in closed.answers),
         max(1.0, fmean(answer.output_tokens for answer in closed.answers)),
@@ -376,7 +376,7 @@ def try_server(asking: Asking, plans: Plans, concurrency: int) -> Trial:
         capacity = _capacity(asking, closed)
         load, note = under_load(asking, plans, expected, capacity)
     memory = None if plans.card is None else _memory(group, plans.card, plans.run, work)
-    return Trial(closed, answer_ms, others, busy, load, note, memory)
+    return Trial(closed, answer_ms, others_cores, busy, load, note, memory)
 
 
 def _memory(
