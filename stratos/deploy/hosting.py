@@ -193,19 +193,19 @@ def _when_ready(
         hosted = Hosted.read(state)
         if exit_code == 0 or (hosted is None and exit_code is None):
             raise StratosError("It was stopped while it started.")
+        most_s = start_seconds or (0.0 if hosted is None else hosted.start_s)
+        why, hint = "", ""
         if hosted is None or hosted.is_given_up or exit_code is not None:
-            raise StratosError(
-                f"The server ended before it answered. The end of {log}:\n{last_lines(log)}"
-            )
-        if hosted.supervisor is not None and hosted.server_pid and _has_answered(hosted):
+            why = "ended before it answered"
+        elif hosted.supervisor is not None and hosted.server_pid and _has_answered(hosted):
             return hosted
-        most_s = start_seconds or hosted.start_s
-        if time.monotonic() > began + most_s:
-            raise StratosError(
-                f"The server did not answer within {most_s:g} seconds. The end of "
-                f"{log}:\n{last_lines(log)}\n"
-                "Give the command again when the machine is less busy, or --start-seconds <more>."
+        elif time.monotonic() > began + most_s:
+            why = f"did not answer within {most_s:g} seconds"
+            hint = (
+                "\nGive the command again when the machine is less busy, or --start-seconds <more>."
             )
+        if why:
+            raise StratosError(f"The server {why}. The end of {log}:\n{last_lines(log)}{hint}")
         time.sleep(_LOOK_S)
 
 
@@ -294,36 +294,25 @@ def differing(hosted: Hosted) -> int:
         ) from error
 
 
-@dataclass(frozen=True)
-class KnownAnswers:
-    """How a hosted student answers the questions whose answers are known."""
+def known_answers(hosted: Hosted) -> str:
+    """Ask the known questions; say whether it answers as the evaluation, or its export, did.
 
-    bundle: str
-    n_known: int
-    n_differing: int
-    """Not as they should be."""
-    n_as_evaluated: int
-    format: str = ""
-    """Export that is served; "" for the bundle's own weights."""
-
-    def __str__(self) -> str:
-        n, questions = self.n_as_evaluated, counted(self.n_known, "known question")
-        if not self.n_known:
-            return "Its bundle holds no known answers to compare with."
-        if self.n_differing:
-            before = f"{self.format} when it was exported" if self.format else "the evaluation"
-            return (
-                f"Warning: of {questions}, {counted(self.n_differing, 'answer')} "
-                f"{'is' if self.n_differing == 1 else 'are'} not that of {before}: stratos verify "
-                f"{shlex.quote(self.bundle)} tells whether the bundle is whole."
-            )
-        if not self.format:
-            return f"It answers {questions} as in the evaluation."
+    Raises:
+        StratosError: the server does not answer.
+    """
+    if not hosted.known:
+        return "Its bundle holds no known answers to compare with."
+    n, questions = differing(hosted), counted(len(hosted.known), "known question")
+    before = f"as {hosted.format} did when it was exported" if hosted.format else (
+        "as in the evaluation"
+    )  # fmt: skip
+    if n:
         return (
-            f"It answers {questions} as {self.format} did when it was exported; {n} of "
-            f"{counted(self.n_known, 'answer')} {'is that' if n == 1 else 'are those'} of the "
-            "evaluation."
+            f"Warning: {n} of {questions} it does not answer {before}: stratos verify "
+            f"{shlex.quote(hosted.bundle)} tells whether the bundle is whole."
         )
+    also = f"; {hosted.n_as_evaluated} of them as in the evaluation" if hosted.format else ""
+    return f"It answers {questions} {before}{also}."
 
 
 # How hosted students are: for a terminal, and as JSON for scripts.

@@ -153,22 +153,16 @@ def check_free(
 
 def _wait_until_healthy(server: Server, health: str, start_seconds: float) -> None:
     deadline = time.monotonic() + start_seconds
-    while True:
-        code = server.process.poll()
-        if code is not None:
+    while not answers(server.port, health):
+        why, hint = "", "Leave it out with deploy=none; every other result is kept."
+        if (code := server.process.poll()) is not None:
+            why = f"ended with code {code} before it answered"
+        elif time.monotonic() > deadline:
+            why = f"did not answer within {start_seconds:g} seconds"
+            hint = "Give the command again when the machine is less busy. " + hint
+        if why:
             raise ServeError(
-                f"The server ended with code {code} before it answered. The end of "
-                f"{server.log_path}:\n{server.last_lines()}\n"
-                "Leave it out with deploy=none; every other result is kept."
-            )
-        if answers(server.port, health):
-            return
-        if time.monotonic() > deadline:
-            raise ServeError(
-                f"The server did not answer within {start_seconds:g} seconds. The end of "
-                f"{server.log_path}:\n{server.last_lines()}\n"
-                "Give the command again when the machine is less busy, or leave the server out "
-                "with deploy=none."
+                f"The server {why}. The end of {server.log_path}:\n{server.last_lines()}\n{hint}"
             )
         time.sleep(_POLL_SECONDS)
 

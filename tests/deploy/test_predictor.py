@@ -25,6 +25,7 @@ from stratos.core.intervals import wilson
 from stratos.deploy.engines.predictor import PredictorServer
 from stratos.deploy.hosted_server import bundle_in
 from stratos.deploy.manifest import check_manifest, is_bundle, read_known
+from stratos.deploy.service import installs
 from stratos.deploy.stage import deploy, make_bundle
 from stratos.evaluate.answer_files import read_answers, write_answers
 from stratos.evaluate.answers import Answers
@@ -127,7 +128,8 @@ def test_the_service_file_serves_it_with_what_it_needs_alone(deployed) -> None:
     script = Path(deployed.record.service_path).read_text()
     assert "python -m stratos.deploy.engines.predictor_server serve ." in script
     assert "torch" not in script and "llamacpp" not in script
-    assert "--no-deps" in script and "-c stratos/pins.txt" in script
+    install, wheel = installs(PredictorServer(), SERVER)[::-1]
+    assert "--no-deps" in wheel and "-c stratos/pins.txt" in install
     assert list((deployed.folder / "deploy" / "stratos").glob("*.whl"))
 
 

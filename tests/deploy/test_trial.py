@@ -226,10 +226,9 @@ def test_dollars_are_of_answers_that_were_given(tmp_path):
 def test_the_highest_rate_within_the_limit_is_found_and_what_holds_the_plan(tmp_path):
     """Answers take 50 ms one after another: 95 of 100 are within 150 ms at some rate below 20/s."""
     offer = Offer("aws", "r", "x", None, 0, 2.0, 8.0, 0.0, 0.36)
-    planned = ServingSetting("transformers", utilisation=0.7)
     with one_at_a_time(0.05) as server:
         server.process = type("Process", (), {"pid": 1})
-        plans = Plans(CARD, "t", "s", ALONE, 40.0, tmp_path, 150.0, offer, 2, planned)
+        plans = Plans(CARD, "t", "s", ALONE, 40.0, tmp_path, 150.0, offer, 2)
         load = try_server(asking(server, 2.0), plans, 1).load
     assert load is not None and load.limit_ms == 150
     assert load.tries[0].requests_per_s == pytest.approx(0.85 * load.capacity_per_s)

@@ -32,8 +32,7 @@ from stratos.deploy.hosted_server import (
     state_of,
 )
 from stratos.deploy.hosting import (
-    KnownAnswers,
-    differing,
+    known_answers,
     make_room,
     prepare,
     standings,
@@ -283,14 +282,6 @@ def _engine_of_format(form: str) -> Engine:
     makers = [engine for engine in engines().values() if engine.makes_files]
     have = [maker for maker in makers if maker.weight_format(form).name == form]
     return (have or makers)[0]
-
-
-def known_answers(hosted: Hosted) -> KnownAnswers:
-    """Ask the known questions; return whether it answers as the evaluation, or its export, did."""
-    n_known = len(hosted.known)
-    n_differing = differing(hosted) if n_known else 0
-    n_as_evaluated = hosted.n_as_evaluated
-    return KnownAnswers(hosted.bundle, n_known, n_differing, n_as_evaluated, hosted.format)
 
 
 def _status(cache_dir: Path, folders: list[Path], as_json: bool) -> None:
