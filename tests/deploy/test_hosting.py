@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import os
 import re
@@ -33,6 +34,7 @@ from stratos.deploy.exports import write_exports
 from stratos.deploy.hosted_server import (
     Hosted,
     bundle_in,
+    disk_of_served,
     is_looked_after,
     is_starting,
     starting,
@@ -391,8 +393,9 @@ def test_a_log_does_not_grow_without_end(tmp_path: Path, monkeypatch: pytest.Mon
 def test_what_the_disk_refuses_is_told_with_its_place(bundle: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     done = command("serve", str(bundle), cache=tmp_path / "file")
-    assert done.returncode == 1 and "cannot be written" in done.stderr
-    assert "STRATOS_CACHE=<folder>" in done.stderr
+    assert done.returncode == 1 and "file/served" in done.stderr
+    with pytest.raises(StratosError, match="STRATOS_CACHE=<folder>"), disk_of_served(tmp_path):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 @pytest.mark.parametrize("after_s", [0.0, 0.3, 1.0])

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from in_process import stratos
 from predictor_student import rows, trained, write_rows
-from tiny_run import tiny_config, tiny_context, tiny_plan, tiny_trained
+from tiny_run import SERVER, tiny_config, tiny_context, tiny_plan, tiny_trained
 
 from stratos import config as c
 from stratos import records

@@ -32,7 +32,7 @@ from starlette.responses import Response
 
 from stratos.core.errors import StratosError
 from stratos.deploy.engines.base import export_path, facts_in
-from stratos.deploy.engines.chat_ids import ChatError, ChatIds, StopCut, first_stop
+from stratos.deploy.engines.chat_ids import ChatError, ChatIds, first_stop
 from stratos.deploy.engines.chat_request import AnswerForms, ChatRequest, is_json
 from stratos.deploy.engines.gguf_file import end_ids, has_byte_pairs
 from stratos.deploy.engines.http_api import (
@@ -260,7 +260,8 @@ class _Front:
 
         decoder = DecodeStream(ids=[], skip_special_tokens=True)
         tokenizer = self._chats.tokenizer.backend_tokenizer
-        cut, last = StopCut(request.stops), dict[str, Any]()
+        text, n_sent, last = "", 0, dict[str, Any]()
+        n_unsure = max(map(len, request.stops), default=1) - 1  # may begin a stop sequence
         chunks = self._chunks(llama)
         async for chunk in chunks:
             if "error" in chunk:
@@ -268,22 +269,21 @@ class _Front:
                 return
             last = chunk["__verbose"]
             ids = last.get("tokens") or []
-            # Of a character of several tokens llama.cpp names the last one alone.
-            text = (
-                last.get("content", "")
-                if self._has_byte_pairs
-                else "".join(
-                    decoder.step(tokenizer, token) or "" for token in self._before_end(ids)
-                )
-            )
-            if part := cut.take(text):
-                yield part
-            if cut.is_over or self._ends & set(ids):
+            if self._has_byte_pairs:  # of a character of several tokens the last alone is named
+                text += last.get("content", "")
+            else:
+                steps = (decoder.step(tokenizer, token) for token in self._before_end(ids))
+                text += "".join(step or "" for step in steps)
+            if first_stop(text, request.stops) < len(text) or self._ends & set(ids):
                 break
+            if len(text) - n_unsure > n_sent:
+                yield text[n_sent : len(text) - n_unsure]
+                n_sent = len(text) - n_unsure
         await chunks.aclose()
-        if part := cut.rest():
-            yield part
-        yield "stop" if cut.is_over else _finish(last), _usage(last)
+        cut = first_stop(text, request.stops)
+        if n_sent < cut:
+            yield text[n_sent:cut]
+        yield "stop" if cut < len(text) else _finish(last), _usage(last)
 
     async def _chunks(self, llama: Mapping[str, Any]) -> AsyncGenerator[dict[str, Any]]:
         """Yield what llama.cpp says of an answer while it makes it; closing ends its work."""
