@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from stratos.deploy.manifest import read_known
-from stratos.deploy.origin import Checked, Example, Origin, origin_of
+from stratos.deploy.page.app import Checked, Example, Origin, origin_of
 from stratos.tasks.mahjong import DiscardTask, MahjongTask
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]

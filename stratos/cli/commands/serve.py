@@ -209,8 +209,7 @@ def _how_to_use(hosted: Hosted) -> str:
 
 
 def _show_page(bundle: Path, hosted: Hosted, port: int) -> None:
-    from stratos.deploy.origin import origin_of
-    from stratos.deploy.page.app import serve_page
+    from stratos.deploy.page.app import origin_of, serve_page
 
     if port:
         check_free(port, "--page-port <number>", "--page-port 0")

@@ -112,7 +112,7 @@ class Vllm(Engine):
     def version(self) -> str:
         if not (folder := os.environ.get(OWN_ENVIRONMENT)):
             return super().version()
-        packages = metadata.distributions(name="vllm", path=map(str, _packages(folder)))
+        packages = metadata.distributions(name="vllm", path=[*map(str, _packages(folder))])
         return next((f"vllm {package.version}" for package in packages), "vllm")
 
     @override

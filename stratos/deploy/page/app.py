@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +24,159 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from stratos.core.errors import StratosError
+from stratos.core.names import named
 from stratos.deploy.engines.http_api import read_body
 from stratos.deploy.hosted_server import Hosted
-from stratos.deploy.origin import Origin
+from stratos.deploy.manifest import read_known
 from stratos.deploy.server import HOST
+from stratos.evaluate.answer_files import answers_path, read_answers
+from stratos.records import Plan, Probe, load
+from stratos.tasks.base import Item, Message, Task
+from stratos.teachers.asking import cost_usd
+from stratos.teachers.base import Teacher
+from stratos.teachers.call_budget import price
+from stratos.teachers.prompting import chat, prompting, with_repaired_prompts
+
+# The run that made a bundle: its task, which checks answers, and its teacher, to be asked beside.
+#
+# A bundle that was copied away from its run has neither; its known answers are in it.
+
+MOST_EXAMPLES = 50
+"""Test items that the page offers to ask."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """A test item that a user may ask."""
+
+    question: str
+    gold: str
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What can be told of an answer to a question that somebody typed."""
+
+    answer: str | None
+    """What the task reads out of the text; None where it reads nothing, or there is no task."""
+    gold: str | None
+    """Right answer; None where nobody knows it."""
+    is_right: bool | None
+    """None where it cannot be told."""
+
+
+@dataclass(frozen=True)
+class Beside:
+    """A teacher's answer."""
+
+    text: str
+    checked: Checked
+    usd: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Origin:
+    """A bundle with what is known of it."""
+
+    bundle: Path
+    examples: tuple[Example, ...]
+    task: Task | None = None
+    teacher: Teacher | None = None
+    prompt: str = ""
+    """With which the teacher is asked."""
+    max_tokens: int = 0
+    """Of the teacher's answer."""
+    why_not: str = ""
+    """Why there is no task or no teacher."""
+
+    def messages(self, question: str) -> list[Message]:
+        """Return the chat that the student is asked with."""
+        if self.task is not None:
+            return self.task.student_messages(self._item(question))
+        return [{"role": "user", "content": question}]
+
+    def check(self, question: str, text: str) -> Checked:
+        """Tell whether a text answers a question rightly, where that is known."""
+        item = self._item(question)
+        gold = item.answer or None
+        if self.task is None:
+            return Checked(None, gold, None)
+        is_right = None if gold is None else self.task.score(text, item).exact >= 1.0
+        return Checked(self.task.parse(text), gold, is_right)
+
+    def ask_teacher(self, question: str) -> Beside:
+        """Ask the teacher of the run, with the prompt that its probe found best.
+
+        Raises:
+            StratosError: there is none, or it does not answer.
+        """
+        if self.task is None or self.teacher is None:
+            raise StratosError(self.why_not or "This student has no teacher that can be asked.")
+        messages = chat(self.task, self._item(question), self.prompt)
+        (answer,) = self.teacher.ask([messages], self.max_tokens)
+        return Beside(
+            answer.text,
+            self.check(question, answer.text),
+            cost_usd(self.teacher.card(), [answer]),
+            answer.seconds,
+        )
+
+    @property
+    def is_teacher_free(self) -> bool:
+        """Whether the teacher's answers cost nothing."""
+        return self.teacher is None or not price(self.teacher.card(), 1, 1)
+
+    def _item(self, question: str) -> Item:
+        """Return the item of a question; its answer is "" where nobody knows it."""
+        golds = {example.question: example.gold for example in self.examples}
+        item = None if question in golds or self.task is None else self.task.typed(question)
+        return item or Item("", "", question, golds.get(question, ""))
+
+
+def origin_of(bundle: Path) -> Origin:
+    """Return what is known of a bundle: of a run's own bundle its task and teacher as well.
+
+    Raises:
+        StratosError: the known answers of the bundle are damaged.
+    """
+    known = [Example(known.messages[-1]["content"], known.gold) for known in read_known(bundle)]
+    origin, run_dir = Origin(bundle, tuple(known)), bundle.parent
+    if bundle.name != "bundle" or not (run_dir / ".hydra" / "config.yaml").is_file():
+        why = "The bundle lies in no folder of a run, so that nothing is known of its task."
+        return replace(origin, why_not=why)
+    try:
+        return _of_run(origin, run_dir)
+    except StratosError as error:
+        return replace(origin, why_not=str(error))
+
+
+def _of_run(origin: Origin, run_dir: Path) -> Origin:
+    from stratos.run.stored_config import config_of
+
+    config = config_of(run_dir)
+    origin = replace(origin, task=config.task)
+    if answers_path(run_dir).is_file():
+        answers = read_answers(run_dir)[:MOST_EXAMPLES]
+        examples = tuple(Example(answer.question, answer.gold) for answer in answers)
+        origin = replace(origin, examples=examples)
+    try:
+        plan = load(run_dir / "plan.json", None, Plan)
+        probe = load(run_dir / "probe.json", None, Probe)
+        if plan is None or probe is None:
+            return replace(origin, why_not="The run has no plan, so that it names no teacher.")
+        teacher, probed = named(config.teachers, plan.teacher), probe.of_teacher(plan.teacher)
+    except (KeyError, msgspec.DecodeError):
+        return replace(origin, why_not="The teacher of this student is not known.")
+    if (why := teacher.unreachable()) is not None:
+        return replace(origin, why_not=f"{teacher.name} cannot be asked: {why}")
+    task = with_repaired_prompts(config, probe).task
+    limit = prompting(teacher, task).limit(probed.prompt, config.probe.max_tokens)
+    most = limit.tokens if limit.is_fixed else probed.max_tokens or limit.tokens
+    return replace(origin, task=task, teacher=teacher, prompt=probed.prompt, max_tokens=most)
+
+
+# The application.
 
 POLICY = (
     "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src data:; "

@@ -26,7 +26,7 @@ from stratos.deploy.engines.chat_ids import (
     ChatIds,
     first_difference,
 )
-from stratos.deploy.engines.chat_request import AnswerForms, ChatRequest
+from stratos.deploy.engines.chat_request import AnswerForms
 from stratos.deploy.engines.gguf_file import by_llama, cannot_export, export, write_gguf
 from stratos.deploy.engines.llamacpp import LlamaCpp
 from stratos.deploy.server import HOST, Server, free_port, serving
