@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 from scipy.optimize import minimize
@@ -43,10 +44,14 @@ class Head:
     bias: np.ndarray
     """Shape (labels,)."""
 
-    def log_probabilities(self, features: Matrix) -> np.ndarray:
-        """Return shape (texts, labels), nats."""
+    def logits(self, features: Matrix) -> np.ndarray:
+        """Return shape (texts, labels)."""
         logits: np.ndarray = features @ self.weights + self.bias
-        return log_softmax(logits, axis=1)
+        return logits
+
+    def log_probabilities(self, features: Matrix) -> np.ndarray:
+        """Return shape (texts, labels), nats; of each text one label is right."""
+        return log_softmax(self.logits(features), axis=1)
 
 
 def fit_head(
@@ -199,13 +204,18 @@ class Classifier(Predictor):
             block.save(folder)
         folder.mkdir(parents=True, exist_ok=True)
         save_file({name: np.ascontiguousarray(a) for name, a in arrays.items()}, folder / WEIGHTS)
-        described = {"format": self.format, "labels": self.labels, "blocks": blocks}
+        described = {"format": self.format, "labels": self.labels, "blocks": blocks, **self._more}
         text = json.dumps(described, ensure_ascii=False, indent=1)
         (folder / FILE).write_text(text, encoding="utf-8")
 
+    @property
+    def _more(self) -> dict[str, Any]:
+        """What `student.json` has beside labels and blocks: fields of the class."""
+        return {}
+
     @classmethod
     @override
-    def load(cls, folder: Path) -> Classifier:
+    def load(cls, folder: Path) -> Self:
         from safetensors.numpy import load_file
 
         described = json.loads((folder / FILE).read_text(encoding="utf-8"))
@@ -233,4 +243,9 @@ class Classifier(Predictor):
             raise ValueError("one of its weights is no number")
         if not all(isinstance(label, str) for label in labels):
             raise ValueError("one of its labels is no text")
-        return cls(labels, tuple(blocks), tuple(heads), mixing)
+        return cls(labels, tuple(blocks), tuple(heads), mixing, **cls._read_more(described))
+
+    @classmethod
+    def _read_more(cls, described: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the fields that `_more` wrote."""
+        return {}

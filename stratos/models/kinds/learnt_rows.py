@@ -12,11 +12,14 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from stratos.config import Config, StudentConfig, StudentKind
 from stratos.core.errors import ConfigError
 from stratos.models.kinds.cross_validation import Choice, Study
 from stratos.models.kinds.features import Encoder, Features, StaticTable, Tfidf
 from stratos.models.kinds.labels_of_teacher import TaughtStudy, TeacherRows
+from stratos.models.kinds.set_classifier import SetStudy
 from stratos.models.kinds.suits import LM, MOST_ROWS, folder_here, has_weights, table_files
 from stratos.records import FROM_FILE
 from stratos.tasks.base import Item
@@ -97,23 +100,49 @@ def blocks_of(students: Sequence[StudentConfig]) -> tuple[Features, ...]:
     return tuple(blocks)
 
 
-def studied(rows: Rows, students: Sequence[StudentConfig], seed: int) -> tuple[Study, Choice]:
-    """Cross-validate some kinds on some rows; the last result is kept for the training."""
+def studied(
+    rows: Rows, students: Sequence[StudentConfig], seed: int, *, several: bool
+) -> tuple[Study, Choice]:
+    """Cross-validate some kinds on some rows; the last result is kept for the training.
+
+    Args:
+        rows: with their labels.
+        students: of the kinds.
+        seed: of folds and resamples.
+        several: whether answers are sets of labels.
+    """
     starts = tuple((one.kind, one.path, one.package) for one in students)
-    return _studied(rows, starts, seed)
+    return _studied(rows, starts, seed, several)
 
 
 @lru_cache(maxsize=1)
 def _studied(
-    rows: Rows, starts: tuple[tuple[StudentKind, str | None, str | None], ...], seed: int
+    rows: Rows,
+    starts: tuple[tuple[StudentKind, str | None, str | None], ...],
+    seed: int,
+    several: bool,
 ) -> tuple[Study, Choice]:
     students = [StudentConfig(kind, kind, path, package=package) for kind, path, package in starts]
     blocks = blocks_of(students)
-    if rows.teacher.texts:
-        study: Study = TaughtStudy(rows.texts, rows.labels, rows.teacher, blocks, seed)
+    if several:
+        study: Study = _of_sets(rows, blocks, seed)
+    elif rows.teacher.texts:
+        study = TaughtStudy(rows.texts, rows.labels, rows.teacher, blocks, seed)
     else:
         study = Study(rows.texts, rows.labels, blocks, seed)
     return study, study.choose()
+
+
+def _of_sets(rows: Rows, blocks: Sequence[Features], seed: int) -> SetStudy:
+    """Return the study of sets of labels; a teacher's rows weigh as it agrees with itself."""
+    taught = rows.teacher
+    if not rows.texts:
+        return SetStudy(taught.texts, taught.labels, blocks, seed)
+    both = rows.as_gold
+    n = len(rows.texts)
+    weights = np.array([*[1.0] * n, *taught.agreement], np.float32) if taught.texts else None
+    is_gold = np.arange(len(both.texts)) < n
+    return SetStudy(both.texts, both.labels, blocks, seed, row_weights=weights, is_gold=is_gold)
 
 
 def training_items(corpus_path: Path) -> list[Item]:

@@ -7,9 +7,11 @@ from pathlib import Path
 from stratos.config import StudentConfig
 from stratos.models.kinds.labels_of_teacher import TaughtStudy, TeacherRows
 from stratos.models.kinds.learnt_rows import Rows, studied
+from stratos.models.kinds.set_classifier import SetStudy
 from stratos.synthesize.leaks import HeldOut
 from stratos.synthesize.stage import CorpusFile
 from stratos.tasks.base import Item
+from stratos.tasks.label_sets import written
 
 WORDS = {"bug": "crash error broken", "praise": "love great thanks"}
 
@@ -42,9 +44,23 @@ def test_rows_of_a_teacher_stand_apart(tmp_path: Path) -> None:
 
 def test_a_study_learns_them_beside_the_gold_ones(tmp_path: Path) -> None:
     rows = Rows.of_corpus(corpus(tmp_path), [])
-    study, choice = studied(rows, [StudentConfig("linear", "linear")], seed=0)
+    linear = [StudentConfig("linear", "linear")]
+    study, choice = studied(rows, linear, seed=0, several=False)
     assert isinstance(study, TaughtStudy)
     assert choice.n_rows == 30, "gold rows alone are held out"
     assert choice.accuracy > 0.9
     [answer] = study.fit("linear").predict(["love it, great"])
     assert answer.text == "praise"
+
+
+def test_sets_of_labels_are_learnt_from_a_teacher_s_rows_as_they_are(tmp_path: Path) -> None:
+    gold = Rows.of_corpus(corpus(tmp_path), [])
+    rows = Rows(
+        gold.texts,
+        tuple(written([label]) for label in gold.labels),
+        TeacherRows(gold.teacher.texts, ("[]",) * 40, (0.5,) * 40),
+    )
+    linear = [StudentConfig("linear", "linear")]
+    study, choice = studied(rows, linear, seed=0, several=True)
+    assert isinstance(study, SetStudy)
+    assert choice.n_rows == 30 and study.n_rows == 70
