@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from msgspec import Meta
 
 from stratos.core.context import ENGINES
-from stratos.core.typed import OneOf
+from stratos.core.values import OneOf
 from stratos.deploy.engines.base import Engine
 from stratos.executors.here import Here
 from stratos.executors.job import Executor
