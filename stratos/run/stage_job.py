@@ -6,6 +6,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -66,7 +67,7 @@ def cache_for(config: Config, stage: str, student: Student | None) -> dict[str, 
         stage: that runs as a job.
         student: of the run, where there is one.
     """
-    if stage != "evaluate" or student is None:
+    if config.executor.shares_files or stage != "evaluate" or student is None:
         return {}
     from stratos.evaluate.read_log import LOG, excerpt, note_reads  # imports torch
 
@@ -103,7 +104,7 @@ def planned_egress_usd(config: Config, plan: Plan) -> float:
     usd = 0.0
     for stage in _job_stages(config, plan):
         returns = returns_of(config, stage, plan)
-        spec = job_spec(plan, stage, config.run_dir, config.executor, returns=returns)
+        spec = replace(job_spec(plan, stage, config.run_dir, config.executor), returns=returns)
         usd += returns.usd_per_gb * config.executor.egress_gb(spec)
     return usd
 
@@ -175,18 +176,18 @@ def made_by_job(state: RunState, stage: Stage[T], mark: str, context: Context) -
     folder, executor = state.config.run_dir, state.config.executor
     hand_over(folder, stage.name)  # the job reads it
     deadline = state.config.limits.deadline_hours
-    spec = job_spec(
-        state.plan,
-        stage.name,
-        folder,
-        executor,
-        deadline_hours=deadline,
+    spec = replace(
+        job_spec(
+            state.plan,
+            stage.name,
+            folder,
+            executor,
+            deadline_hours=deadline,
+            nodes=state.config.trainer.num_nodes if stage.name == "distill" else 1,
+        ),
         withheld=keys_of(state.config),
-        nodes=state.config.trainer.num_nodes if stage.name == "distill" else 1,
         files=resume.files_of(stage, state.config),
-        cache={}
-        if executor.shares_files
-        else cache_for(state.config, stage.name, state.records.get("distill")),
+        cache=cache_for(state.config, stage.name, state.records.get("distill")),
         returns=returns_of(state.config, stage.name, state.plan),
     )
     longest = deadline if executor.max_pending_hours is None else executor.max_pending_hours
