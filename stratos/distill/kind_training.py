@@ -21,7 +21,7 @@ from stratos.models.kinds.learnt_rows import (
     tagged,
     validation_rows,
 )
-from stratos.models.kinds.suits import LABELS, MOST_ROWS, TAGGER
+from stratos.models.kinds.suits import LABELS, MOST_ROWS, TAGGER, TUNED
 from stratos.models.students import content_of
 from stratos.records import Corpus, Student
 
@@ -107,7 +107,8 @@ def _fitted(
         schema = config.task.answer_schema(config.task.items("validation", 1)[0])
         fitted = tagged(rows.as_gold, config.seed, schema)
         return fitted.tagger, fitted.known[0], fitted.calibration_error
-    study, choice = studied(rows, students_of_kinds(config), config.seed)
+    tunes = chosen.kind == TUNED
+    study, choice = studied(rows, students_of_kinds(config), config.seed, tunes)
     if isinstance(study, TaughtStudy):
         context.note(str(_learnt(study.correction)))
     score = next((one for one in choice.scores if one.kind == chosen.kind), None)

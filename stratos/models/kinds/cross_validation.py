@@ -25,12 +25,14 @@ from stratos.models.kinds.classifier import (
 )
 from stratos.models.kinds.features import Features, Matrix
 from stratos.models.kinds.row_space import RowSpace
+from stratos.models.kinds.suits import TUNED
 from stratos.tasks.near_duplicates import Alike
 
 KINDS: dict[str, tuple[str, ...]] = {
     "linear": ("tfidf",),
     "static": ("static", "tfidf"),
     "encoder": ("encoder", "tfidf"),
+    TUNED: ("tuned", "tfidf"),
 }
 """Blocks of each kind, the cheapest kind first. TF-IDF stands beside vectors in each: where it says
 nothing its weight in the mixture falls to 0."""
@@ -39,7 +41,7 @@ _FIRST_STRENGTH, _STEP, _MOST_MOVES = 10.0, 10**0.5, 4
 neighbours, and how often it moves on."""
 _N_FOLDS, _MOST_CROSSED, _N_HELD_OUT = 5, 4_000, 2_000
 """Above so many rows with a gold label, one fold of about so many is held out instead of all."""
-_PRIOR_GAIN = {"linear": 0.0, "static": 0.02, "encoder": 0.06}
+_PRIOR_GAIN = {"linear": 0.0, "static": 0.02, "encoder": 0.06, TUNED: 0.06}
 _PRIOR_ROWS = 150
 """How far each kind is ahead of `linear` before a row of the task has been read, and how many rows
 that knowledge is worth where half of the answers are right. On 50 rows the accuracies of kinds
@@ -48,6 +50,9 @@ training rows of public sets, with such a prior 0.4. From 1,000 rows on it decid
 """
 _MOST_BINS, _ROWS_A_BIN = 15, 40
 """Bins of a calibration error, and rows that there are for each on average."""
+_LEARNING = 0.25
+"""Power of the rows with which the error of a kind falls (Hestness et al. 2017): from a fold's rows
+to all."""
 _N_RESAMPLES = 200
 """Resamples of the bias-corrected estimate."""
 
@@ -137,7 +142,11 @@ class Study:
         # A label with one row is unknown where that row is held out: no head could be right.
         counts = np.bincount(self._answers, minlength=len(self.labels))
         self._can_be_right = counts[self._answers[self._held]] > 1
+        single = 1 - float(self._can_be_right.mean())
+        # Good's estimate (1953) of what is still unseen; rows that show each label once are chosen.
+        self._unseen_share = single if single < 1 else 0.0
         self._scores: dict[str, KindScore] = {}
+        self._tunes = False
 
     @property
     def n_rows(self) -> int:
@@ -146,8 +155,21 @@ class Study:
 
     @property
     def kinds(self) -> list[str]:
-        """Names of the kinds whose blocks are there, the cheapest first."""
-        return [kind for kind, blocks in KINDS.items() if set(blocks) <= set(self._blocks)]
+        """Names of the kinds whose blocks are there, the cheapest first.
+
+        The one that takes minutes is among them after `tune`.
+        """
+        here = [kind for kind, blocks in KINDS.items() if set(blocks) <= set(self._blocks)]
+        return [kind for kind in here if kind != TUNED or self._tunes]
+
+    @property
+    def n_trainings(self) -> float:
+        """Trainings on all rows that cross-validating and fitting a kind takes as long as."""
+        return 1 + sum(float((self._folds != k).mean()) for k in np.unique(self._folds[self._held]))
+
+    def tune(self) -> None:
+        """Let the tuned kind be chosen, too."""
+        self._tunes = True
 
     def choose(self, kinds: Sequence[str] | None = None) -> Choice:
         """Cross-validate kinds and choose by accuracy and prior knowledge; ties: the cheaper.
@@ -161,7 +183,7 @@ class Study:
         ahead = _ahead([score.kind for score in scores], right)
         totals = right.sum(axis=1) + ahead
         best = int(totals.argmax())
-        mean = _without_optimism(right, ahead, self._seed)
+        mean = self._of_all_rows(_without_optimism(right, ahead, self._seed))
         n = self._n_independent()
         low, high = _wilson(mean, n)
         return Choice(
@@ -190,7 +212,7 @@ class Study:
                 kind,
                 float(right.mean()),
                 float(-mixed[np.arange(len(answers)), answers].mean()),
-                calibration_error(np.exp(mixed.max(axis=1)), right),
+                calibration_error(np.exp(mixed.max(axis=1)) * (1 - self._unseen_share), right),
                 right,
             )
         return self._scores[kind]
@@ -239,7 +261,9 @@ class Study:
             blocks.append(block)
             heads.append(head)
             totals.append(total)
-        return Classifier(self.labels, tuple(blocks), tuple(heads), np.array(totals))
+        return Classifier(
+            self.labels, tuple(blocks), tuple(heads), np.array(totals), self._unseen_share
+        )
 
     def right_of_share(self, kind: str, share: float) -> tuple[float, np.ndarray]:
         """Return what a kind would reach with a part of the rows, by the same folds.
@@ -268,6 +292,12 @@ class Study:
             right[np.searchsorted(self._held, held)] = is_right
             sizes.append(len(learnt))
         return float(np.mean(sizes)), right
+
+    def _of_all_rows(self, accuracy: float) -> float:
+        """Return the accuracy with all rows, where models that learnt a part have this one."""
+        held = len(self._held) / len(np.unique(self._folds[self._held]))
+        share = max(0.5, 1 - held / self.n_rows)
+        return 1 - (1 - accuracy) * share**_LEARNING
 
     def _n_independent(self) -> float:
         """Return how many independent rows the held-out ones are worth.
@@ -363,7 +393,10 @@ class Study:
 
     def _fitted(self, name: str, rows: np.ndarray) -> Features:
         block = self._blocks[name]
-        return block.fitted([self._texts[k] for k in rows]) if block.is_fitted else block
+        if not block.is_fitted:
+            return block
+        self._tick()
+        return block.fitted([self._texts[k] for k in rows], self._answers[rows].tolist())
 
     def _features(self, block: Features, rows: np.ndarray) -> Matrix:
         if block.is_fitted:

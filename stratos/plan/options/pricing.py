@@ -31,6 +31,7 @@ from stratos.estimate.cards import TrainingJob, Workload, serving_bytes, trainin
 from stratos.estimate.fleet import Calibration, Fleet, Ranges, device_of, startup_hours, within
 from stratos.estimate.hours import generate_all, train_all
 from stratos.estimate.serving import serving_all, serving_table_of_kind
+from stratos.models.kinds.suits import TUNED
 from stratos.plan.option import BYTES_PER_PARAM, Egress, Option
 from stratos.plan.options.hosted import hosted_options, is_hosted
 from stratos.plan.options.market import Market, OfferGroups, open_market
@@ -538,7 +539,7 @@ class Pricing:
             hours = config.limits.serve_hours
             service = Service(
                 lambda fleet: serving_table_of_kind(
-                    kind.ms_per_answer, fleet, rates, kind.kind == "encoder"
+                    kind.ms_per_answer, fleet, rates, kind.kind in ("encoder", TUNED)
                 ),
                 hours,
                 self.slack.moving(gb_in=self.gb[key]),
