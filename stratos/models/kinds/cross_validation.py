@@ -137,6 +137,7 @@ class Study:
         gold = np.ones(len(self._texts), bool) if is_gold is None else np.asarray(is_gold, bool)
         if not gold.any():
             raise ValueError("Without a row whose label is gold, nothing can be scored.")
+        self._is_gold = gold
         self._folds = folds_of(self._texts, self._answers, gold, seed)
         self._held = np.flatnonzero(self._folds >= 0)
         # A label with one row is unknown where that row is held out: no head could be right.
@@ -241,6 +242,7 @@ class Study:
             self._seed,
             self._tick,
             weights,
+            np.concatenate([self._is_gold, np.ones(len(texts), bool)]),
         )
         strengths = {name: [v.strength for v in self._study(name)] for name in KINDS[kind]}
         return grown._assembled(kind, strengths, self._mixing_weights(self._unseen(kind)))
@@ -396,6 +398,8 @@ class Study:
         if not block.is_fitted:
             return block
         self._tick()
+        if block.learns_labels:  # of what a teacher says, heads are to learn, and no layer
+            rows = rows[self._is_gold[rows]]
         return block.fitted([self._texts[k] for k in rows], self._answers[rows].tolist())
 
     def _features(self, block: Features, rows: np.ndarray) -> Matrix:

@@ -152,13 +152,14 @@ def tuning(
     is always tried.
     """
     block = next((one for one in blocks_of(students) if isinstance(one, TunedEncoder)), None)
-    if block is None or not block.can_tune or rows.teacher.texts:
+    if block is None or not block.can_tune:
         return None
     is_named = len(students) == 1
     errors = (1 - choice.accuracy) * len(rows.texts)
     if not is_named and (len(rows.texts) < _FEWEST_ROWS or errors < _FEWEST_ERRORS):
         return None
-    seconds = block.cpu_seconds(rows.texts, study.n_trainings)
+    learns_test = not config.task.tests_other_rows  # it is trained once more, with the test rows
+    seconds = block.cpu_seconds(rows.texts, study.n_trainings + learns_test)
     limits = (config.limits.train_hours, config.limits.deadline_hours)
     most = min(_MOST_SECONDS, *(_SHARE_OF_LIMIT * 3600 * h for h in limits if h is not None))
     return Tuning(seconds, is_named or seconds <= most)

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 _SEED, _EPOCHS, _BATCH, _ENCODED = 0, 4, 16, 32
 """The last two are rows of a step of training, and of a pass without."""
-_RATE, _WARMING, _DECAY, _MOST_GRADIENT = 1e-4, 0.1, 0.01, 1.0
+_RATE, _WARMING, _DECAY, _MOST_GRADIENT = 3e-4, 0.1, 0.01, 1.0
 """Learning rate of AdamW, the share of steps in which it grows, weight decay, and the norm to which
 gradients are clipped."""
 _EPOCH_COST = 0.8
