@@ -45,7 +45,7 @@ wall: $(VENV)/.installed-dev
 
 attack: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} PYTHONDONTWRITEBYTECODE= \
-		$(BIN)/python benchmarks/attack.py $(ARGS)
+		$(BIN)/python benchmarks/product/attack.py $(ARGS)
 
 wheel: $(VENV)/.installed-dev
 	$(BIN)/python -m build --wheel

@@ -5,18 +5,21 @@ What README and docs say of a measurement is written from these files by `benchm
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import platform
 import subprocess
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-RESULTS = Path(__file__).parent / "results"
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
 PACKAGES = (
     "torch",
     "transformers",
@@ -29,6 +32,22 @@ PACKAGES = (
     "bespokelabs-curator",
 )
 """Versions of these are kept, as far as they are installed."""
+
+
+def arguments(doc: str | None) -> argparse.ArgumentParser:
+    """Return a parser that prints a script's docstring as its help, and knows `--keep`."""
+    parser = argparse.ArgumentParser(
+        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--keep", action="store_true", help="write the raw result")
+    return parser
+
+
+def finish(name: str, result: Any, options: argparse.Namespace, **more: Any) -> None:
+    """Print a raw result, and write it where `--keep` was typed."""
+    print(json.dumps(result, indent=1, default=str))
+    if options.keep:
+        keep(name, result, **more)
 
 
 def keep(
@@ -44,16 +63,19 @@ def keep(
     """
     path = RESULTS / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    kept = {**circumstances(), "seed": seed, **(more or {}), "result": result}
-    path.write_text(json.dumps(kept, indent=1) + "\n")
+    content = {**circumstances(), "seed": seed, **(more or {}), "result": result}
+    path.write_text(json.dumps(content, indent=1) + "\n")
     print(f"kept {path}")
     return path
 
 
-def load(name: str) -> dict[str, Any]:
-    """Return what `keep` wrote."""
-    kept: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text())
-    return kept
+def load(name: str, default: Any = None) -> dict[str, Any]:
+    """Return what `keep` wrote; a default result where there is no file and one is given."""
+    path = RESULTS / f"{name}.json"
+    if default is not None and not path.exists():
+        return {"result": default}
+    content: dict[str, Any] = json.loads(path.read_text())
+    return content
 
 
 def circumstances() -> dict[str, Any]:
@@ -87,19 +109,45 @@ def machine() -> str:
 
 
 def _versions() -> dict[str, str]:
-    found = {}
-    for name in PACKAGES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
+    installed = {dist.name: dist.version for dist in metadata.distributions()}
+    return {name: installed[name] for name in PACKAGES if name in installed}
 
 
 def _commit() -> str:
-    root = Path(__file__).parents[1]
-    asked = ["git", "-C", str(root), "describe", "--always", "--dirty"]
-    try:
-        return subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return ""
+    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty"]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+
+
+def measured_process(command: Sequence[str], **options: Any) -> dict[str, Any]:
+    """Run a command, which must succeed; return its seconds, its peak memory and what it printed.
+
+    CPU seconds are those of the process and of the children that it waited for.
+    """
+    start = time.monotonic()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, **options) as process:
+        assert process.stdout is not None
+        printed = process.stdout.read()
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit(f"{' '.join(command)}: exit status {process.returncode}\n{printed}")
+    return {
+        "wall_s": time.monotonic() - start,
+        "cpu_s": usage.ru_utime + usage.ru_stime,
+        "peak_mib": usage.ru_maxrss / 1024,
+        "printed": printed,
+    }
+
+
+def scores_of(card: Any) -> dict[str, dict[str, Any]]:
+    """Return the scores of an evaluation over all its items, by role."""
+    return {
+        score.role: {
+            "name": score.name,
+            "exact": score.slice().exact.mean,
+            "low": score.slice().exact.low,
+            "high": score.slice().exact.high,
+            "n_items": score.slice().n_items,
+        }
+        for score in card.scores
+    }

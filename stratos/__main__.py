@@ -6,8 +6,8 @@ import sys
 from collections.abc import Sequence
 
 from stratos.cli.verbs import obey
-from stratos.core.os_signals import prepare
-from stratos.core.streams import guarded
+from stratos.core.output import guarded
+from stratos.core.process import prepare
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from msgspec import Meta
 
-from stratos.core.chunk_engine import ENGINES
+from stratos.core.context import ENGINES
 from stratos.core.typed import OneOf
 from stratos.deploy.engines.base import Engine
 from stratos.executors.here import Here

@@ -13,11 +13,14 @@ from stratos.distill.trainer import check_adapter, check_machine
 from stratos.models.kinds.suits import TAGGER
 from stratos.models.students import check_students
 from stratos.records import Deployment, Probe
-from stratos.run.nothing_learnt import stop_before_evaluation, stop_before_training
-from stratos.run.open_run import MOST, NAME, opened, refuse, without_refused
-from stratos.run.other_task import OtherTaskError, refusal
+from stratos.run.refusals import (
+    OtherTaskError,
+    refusal,
+    stop_before_evaluation,
+    stop_before_training,
+)
 from stratos.run.run_state import RunState
-from stratos.run.runner import Runner
+from stratos.run.runner import MOST, NAME, Runner, opened, refuse, without_refused
 from stratos.run.stages import (
     ADDED,
     DEPLOY,

@@ -22,7 +22,7 @@ def sentences(words: ModuleType) -> dict[str, str]:
     for name, cls in sorted(vars(words).items()):
         if not (isinstance(cls, type) and issubclass(cls, Reason)):
             continue
-        if cls.__module__ != words.__name__:
+        if cls is Reason or cls.__module__ != words.__name__:
             continue
         if issubclass(cls, Enum):
             texts |= {f"{name}.{member.name}": str(member) for member in cls}

@@ -19,8 +19,8 @@ from in_process import Done
 from syrupy.assertion import SnapshotAssertion
 
 from stratos.cli.verbs import summaries
-from stratos.core.conf import conf_dir, conf_dirs, shipped_choices
-from stratos.core.locks import locked
+from stratos.core.extensions import conf_dir, conf_dirs, shipped_choices
+from stratos.core.process import locked
 
 HEAVY = ("torch", "transformers", "lightning", "wandb", "pulp", "pandas", "plotly")
 FAST = ("logger=none", "+task=mahjong", "cloud=aws")

@@ -21,7 +21,7 @@ from stratos.cli.help import group_page
 from stratos.config import Config
 from stratos.core.context import Context
 from stratos.core.errors import TeacherError
-from stratos.core.targets import ALLOW_TARGETS
+from stratos.core.trust import ALLOW_TARGETS
 from stratos.estimate.answering import runners
 from stratos.estimate.cards import card_of_student
 from stratos.estimate.fleet import Fleet, device_of
@@ -36,7 +36,7 @@ from stratos.teachers.asking import stream_ask
 from stratos.teachers.base import Question
 
 sys.path.insert(0, str(Path(__file__).parent / "plan"))
-sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks" / "product"))
 from tutorials import write_files
 from world import SIGHTED, World
 

@@ -35,25 +35,3 @@ def test_a_figure_that_was_changed_by_hand_is_noticed(figures: ModuleType) -> No
     for document in (changed, text.replace("<!-- /figures -->", "99%\n<!-- /figures -->", 1)):
         if document != text:
             assert figures.rewritten(document) == text
-
-
-def test_moments_at_which_nothing_was_killed_are_not_counted(
-    figures: ModuleType, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Of a command that had ended, older results count the process."""
-    executors = importlib.import_module("figures_of.executors")
-    told = [("job", 1, 1, True), ("job", 0, 1, True), ("command", 1, 1, True),
-            ("command", 1, 2, False)]  # fmt: skip
-    names = ("victim", "n_killed", "starts", "is_equal", "is_left")
-    kills = [dict(zip(names, (*one, False), strict=True)) for one in told]
-    stages = {"synthesize": {"kills": kills}, "distill": {"kills": kills}}
-    found = {"empty_job_s": [1], "first_step_s": [1], "killed": stages}
-    engine = {**stages, "load_average": 1}
-    kept = {
-        "executors": {"own_process": [1], "slurm": found, "ray": found},
-        "executors_kills": {"slurm": engine, "ray": engine},
-    }
-    facts = {"machine": "m", "cores": 2, "date": "d", "load_average": 1, "commit": "abc"}
-    monkeypatch.setattr(executors.record, "load", lambda name: {**facts, "result": kept[name]})
-    said = executors.costs()
-    assert said.count("1 of 2, 1 of 2") == 4 and "Of 16 moments, 8 had something to kill" in said

@@ -9,8 +9,8 @@ from pathlib import Path
 import yaml
 from rich.console import Console as RichConsole
 
-from stratos.core.conf import conf_dir
 from stratos.core.errors import TeacherError
+from stratos.core.extensions import conf_dir
 from stratos.run.console import Console
 
 

@@ -16,7 +16,7 @@ from stratos.cli.build import build
 from stratos.cli.compose import hydra_for
 from stratos.config import ComplexityConfig, Config
 from stratos.core.errors import ConfigError
-from stratos.core.targets import ALLOW_TARGETS
+from stratos.core.trust import ALLOW_TARGETS
 from stratos.plan.options.candidates import build_problem
 from stratos.plan.options.teacher_load import teacher_load_of
 from stratos.plan.options.workload import expected_rows

@@ -50,7 +50,7 @@ COMPOSE = """
 from itertools import zip_longest
 from hydra.types import RunMode
 from stratos.cli.compose import CONFIG_NAME, hydra_for
-from stratos.core.conf import conf_dirs, shipped_choices
+from stratos.core.extensions import conf_dirs, shipped_choices
 
 WHOLE = ("experiment", "hparams_search", "debug")  # which choose of other groups: one at a time
 groups = sorted({path.name for conf in conf_dirs() for path in conf.iterdir() if path.is_dir()})

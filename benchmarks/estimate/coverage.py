@@ -11,9 +11,8 @@ little of another, so that those intervals are wider than the ones that ship, wh
 
 from __future__ import annotations
 
-import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,27 +21,20 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parent))
 
+import record
 from campaign import is_saturated
 from fitting import ServeFit, fit_training, serving_ratios, training_ratios
-from heldout import training_splits
+from heldout import covered, figures, gpu_of, held_out, training_splits
 from measured_rows import ServeRow, TrainRow, inference_rows, training_rows
-from record import keep
-from scoring import covered, figures
-from unseen import (
-    QUANTITIES,
-    fit_of,
-    intervals,
-    serving_errors,
-    setting_of,
-    training_errors,
-)
+from unseen import QUANTITIES, fit_of, intervals, serving_errors, setting_of, training_errors
 
 from stratos.estimate.fitted import TRAINER, Errors, Setting, fitted
 
-LEVELS = {
+PRECISIONS = {16: "bf16", 8: "fp8", 4: "fp4"}
+LEVELS: dict[str, Callable[[ServeRow], str]] = {
     "engine": lambda row: row.backend,
-    "GPU": lambda row: row.device.name,
-    "precision": lambda row: {16: "bf16", 8: "fp8", 4: "fp4"}[row.weight_bits],
+    "GPU": gpu_of,
+    "precision": lambda row: PRECISIONS[row.weight_bits],
     "model": lambda row: row.card.name.rpartition("/")[2],
     "setting": lambda row: str(setting_of(row)),
 }
@@ -51,33 +43,31 @@ LEVELS = {
 def serving_coverage(rows: Sequence[ServeRow]) -> list[dict[str, Any]]:
     """Return a line for each level held out, quantity and load."""
     lines = []
-    for what, level in LEVELS.items():
-        for value in sorted({level(row) for row in rows}):
-            rest = tuple(row for row in rows if level(row) != value)
-            out = [row for row in rows if level(row) == value]
+    for factor, level in LEVELS.items():
+        for value, rest, out in held_out(rows, level):
             nested = serving_errors(rest) if len({setting_of(row) for row in rest}) > 1 else None
-            lines += scored(what, value, out, fit_of(rest), nested, rest)
+            lines += scored(factor, value, out, fit_of(tuple(rest)), nested, rest)
     return lines
 
 
-def without(errors: Errors, level: str, value: str) -> Errors:
+def without(errors: Errors, factor: str, value: str) -> Errors:
     """Return errors that ship less the settings of a level: as wide, and that one unseen."""
-    known = tuple(one for one in errors.known if _level_of(level, one.setting) != value)
+    known = tuple(one for one in errors.known if _level_of(factor, one.setting) != value)
     return Errors(known, errors.unseen, errors.within)
 
 
-def _level_of(level: str, setting: Setting) -> str:
-    of = {
+def _level_of(factor: str, setting: Setting) -> str:
+    levels = {
         "engine": setting.engine,
         "GPU": setting.gpu,
-        "precision": {16: "bf16", 8: "fp8", 4: "fp4"}[setting.bits],
+        "precision": PRECISIONS[setting.bits],
         "setting": str(setting),
     }
-    return of.get(level, "")
+    return levels.get(factor, "")
 
 
 def scored(
-    what: str,
+    factor: str,
     value: str,
     rows: Sequence[ServeRow],
     fit: ServeFit,
@@ -85,61 +75,54 @@ def scored(
     rest: Sequence[ServeRow],
 ) -> list[dict[str, Any]]:
     """Return a line for each quantity and load; one setting alone has no errors of its own."""
-    shipped = {name: without(fitted().errors[name], what, value) for name in QUANTITIES}
-    found = []
-    for saturated in (False, True):
-        chosen = [row for row in rows if is_saturated(row) == saturated]
+    shipped = {name: without(fitted().errors[name], factor, value) for name in QUANTITIES}
+    lines = []
+    for load in ("below", "saturated"):
+        chosen = [row for row in rows if is_saturated(row) == (load == "saturated")]
         if not chosen:
             continue
-        of_shipped = [intervals(row, fit, shipped, rest) for row in chosen]
-        of_nested = [intervals(row, fit, nested, rest) for row in chosen] if nested else []
+        by_shipped = [intervals(row, fit, shipped, rest) for row in chosen]
+        by_nested = [intervals(row, fit, nested, rest) for row in chosen] if nested else None
         for i, quantity in enumerate(QUANTITIES):
             measured = np.array([(row.ttft_ms, row.tpot_ms)[i] for row in chosen])
-            predicted = [pair[i] for pair in of_shipped]
-            found.append(
+            predicted = [pair[i] for pair in by_shipped]
+            lines.append(
                 {
-                    "held_out": what,
+                    "held_out": factor,
                     "level": value,
                     "quantity": quantity,
-                    "load": "saturated" if saturated else "below",
-                    **figures(np.array([one.mean for one in predicted]), measured),
+                    "load": load,
+                    **figures(np.array([interval.mean for interval in predicted]), measured),
                     **covered(predicted, measured),
-                    "nested": covered([pair[i] for pair in of_nested], measured)
-                    if nested
-                    else None,
+                    "nested": by_nested and covered([pair[i] for pair in by_nested], measured),
                 }
             )
-    return found
+    return lines
 
 
 def training_coverage(rows: Sequence[TrainRow]) -> list[dict[str, Any]]:
     """Return a line for each GPU and size held out in bf16, and for the sizes in fp8 together."""
     bf16 = [row for row in rows if not row.setup.fp8]
-    keys = {"GPU": lambda row: row.device.name, "size": lambda row: row.size}
+    levels: dict[str, Callable[[TrainRow], str]] = {"GPU": gpu_of, "size": lambda row: row.size}
     lines = []
-    for what, key in keys.items():
-        for value in sorted({key(row) for row in bf16}):
-            rest = [row for row in bf16 if key(row) != value]
-            out = [row for row in bf16 if key(row) == value]
+    for factor, level in levels.items():
+        for value, rest, out in held_out(bf16, level):
             # Predicted over measured tokens a second are measured over predicted seconds.
             measured = training_ratios(out, fit_training(rest))
-            nested, shipped = (
-                training_errors(rest),
-                without(fitted().errors["training"], what, value),
-            )
-            predicted, of_nested = (
+            shipped = without(fitted().errors["training"], factor, value)
+            predicted, by_nested = (
                 [errors.interval(Setting(TRAINER, row.device.name), 1.0) for row in out]
-                for errors in (shipped, nested)
+                for errors in (shipped, training_errors(rest))
             )
             tokens = np.array([row.tokens_per_s for row in out])
             lines.append(
                 {
-                    "held_out": what,
+                    "held_out": factor,
                     "level": value,
                     "precision": "bf16",
                     **figures(tokens * measured, tokens),
                     **covered(predicted, measured),
-                    "nested": covered(of_nested, measured),
+                    "nested": covered(by_nested, measured),
                 }
             )
     for ratios, tokens in training_splits(rows)["fp8, size never seen"].values():
@@ -152,8 +135,8 @@ def in_sample(training: Sequence[TrainRow], inference: Sequence[ServeRow]) -> di
     """Return the errors on the rows that the constants were fitted to."""
     bf16 = [row for row in training if not row.setup.fp8]
     tokens = training_ratios(bf16, fit_training(training))
-    found = serving_ratios(inference, fit_of(tuple(inference)))
-    first, output = np.abs(found - 1).mean(axis=0).tolist()
+    serving = serving_ratios(inference, fit_of(tuple(inference)))
+    first, output = np.abs(serving - 1).mean(axis=0).tolist()
     return {
         "training": round(float(np.abs(tokens - 1).mean()), 4),
         "first_token": round(first, 4),
@@ -162,20 +145,15 @@ def in_sample(training: Sequence[TrainRow], inference: Sequence[ServeRow]) -> di
 
 
 def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description="Coverage of the estimate's intervals.")
-    parser.add_argument("--keep", action="store_true", help="keep the raw result")
-    asked = parser.parse_args()
+    """Hold out and predict."""
+    options = record.arguments(__doc__).parse_args()
     training, inference = training_rows(), inference_rows()
     result = {
         "serving": serving_coverage(inference),
         "training": training_coverage(training),
         "in_sample": in_sample(training, inference),
     }
-    for line in [*result["serving"], *result["training"], result["in_sample"]]:
-        print(line)
-    if asked.keep:
-        keep("estimate/coverage", result)
+    record.finish("estimate/coverage", result, options)
 
 
 if __name__ == "__main__":

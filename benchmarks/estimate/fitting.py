@@ -14,11 +14,11 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import least_squares
 
 sys.path.insert(0, str(Path(__file__).parent))
 
 from campaign import CampaignFit, predict
-from least_squares import robust, solve
 from measured_rows import ServeRow, TrainRow
 
 from stratos.estimate.fitted import InferenceFit, TrainingFit
@@ -66,6 +66,12 @@ class ServeFit:
     campaign: CampaignFit
 
 
+def robust(residuals: Array, scale: float) -> Array:
+    """Return residuals that grow like a root beyond `scale`: sum of squares is a soft L1 loss."""
+    z = (residuals / scale) ** 2
+    return np.sign(residuals) * scale * np.sqrt(2 * (np.sqrt(1 + z) - 1))
+
+
 def tokens_per_s(row: TrainRow, fit: TrainingFit) -> float:
     """Return predicted tokens per second of one GPU."""
     return row.tokens_per_step / train_step_seconds(row.card, row.device, row.setup, fit)
@@ -81,12 +87,7 @@ def fit_training(rows: Sequence[TrainRow]) -> TrainingFit:
     bf16 = [row for row in rows if not row.setup.fp8]
     names = [field.name for field in fields(TrainingFit) if field.name != "fp8_gemm"]
     strength = np.array([STRENGTH.get(name, 0.05) for name in names])
-    fit = _fit(
-        TRAINING_PRIOR,
-        names,
-        strength,
-        lambda fit: _training_residuals(bf16, fit),
-    )
+    fit = _fit(TRAINING_PRIOR, names, strength, lambda fit: _training_residuals(bf16, fit))
     fp8 = [row for row in rows if row.setup.fp8]
     if not fp8:
         return fit
@@ -112,10 +113,10 @@ def _fit(
     def all_residuals(x: Array) -> Array:
         return np.concatenate([residuals(constants(x)), strength * (x - start)])
 
-    return constants(solve(all_residuals, start))
+    return constants(least_squares(all_residuals, start, method="lm").x)
 
 
-def fit_inference(rows: Sequence[ServeRow], strength: float = 1.0) -> ServeFit:
+def fit_inference(rows: Sequence[ServeRow]) -> ServeFit:
     """Fit the inference's constants, and that of the load generators beside them."""
     names = [field.name for field in fields(InferenceFit)]
     values = [*asdict(INFERENCE_PRIOR).values(), CampaignFit().fewer]
@@ -133,11 +134,11 @@ def fit_inference(rows: Sequence[ServeRow], strength: float = 1.0) -> ServeFit:
             [
                 weight * robust(errors[:, 0], OUTLIER_FIRST / weight),
                 robust(errors[:, 1], OUTLIER_OUTPUT),
-                strength * (x - start),
+                x - start,
             ]
         )
 
-    return constants(solve(residuals, start, n_steps=25))
+    return constants(least_squares(residuals, start, method="lm", max_nfev=25 * len(start)).x)
 
 
 def serving_ratios(rows: Sequence[ServeRow], fit: ServeFit) -> Array:

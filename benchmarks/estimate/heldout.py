@@ -1,115 +1,90 @@
-"""How far predictions lie from measurements that the fit has not seen.
-
-    python benchmarks/estimate/heldout.py
-    python benchmarks/estimate/heldout.py --training MORE.csv --inference MORE.csv
-
-Without options: every split of the two tables, each with its own fit. With them: rows of the same
-columns that no fit saw, scored by the constants and intervals that ship with the package.
-"""
+"""Predictions of the tables' rows by fits without them, and how good predictions are."""
 
 from __future__ import annotations
 
-import argparse
 import sys
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import spearmanr
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from campaign import CampaignFit, is_saturated
-from fitting import ServeFit, fit_inference, fit_training, serving_ratios, training_ratios
-from measured_rows import PERF, ServeRow, TrainRow, inference_rows, training_rows
-from scoring import covered, spearman
-from unseen import intervals, setting_of
+from fitting import fit_inference, fit_training, serving_ratios, training_ratios
+from measured_rows import ServeRow, TrainRow
 
-from stratos.estimate.fitted import TRAINER, Setting, fitted
 from stratos.records import Interval
 
 Array = NDArray[np.float64]
 Row = TypeVar("Row")
+Splits = dict[str, dict[str, tuple[Array, Array]]]
+"""Split to GPU to predicted over measured, and measured."""
 
 
 def held_out(
-    rows: Sequence[Row], key: Callable[[Row], str]
+    rows: Sequence[Row], level: Callable[[Row], str]
 ) -> Iterator[tuple[str, list[Row], list[Row]]]:
     """Yield each value of a column with the rows to fit on and the rows to predict."""
-    for value in sorted({key(row) for row in rows}):
+    for value in sorted({level(row) for row in rows}):
         yield (
             value,
-            [row for row in rows if key(row) != value],
-            [row for row in rows if key(row) == value],
+            [row for row in rows if level(row) != value],
+            [row for row in rows if level(row) == value],
         )
 
 
-def line(name: str, ratios: Array, measured: Array) -> str:
-    """Return one line: error, rank correlation, bias, and where measurements lay (95%)."""
-    low, high = np.quantile(1 / ratios, [0.025, 0.975])
-    rank = spearman(ratios * measured, measured) if len(ratios) > 2 else float("nan")
-    return (
-        f"  {name:<44} {len(ratios):>4}  MAPE {np.abs(ratios - 1).mean():6.1%}  "
-        f"Spearman {rank:6.3f}  median {np.median(ratios) - 1:+6.1%}  "
-        f"measured {low:.2f} to {high:.2f} of predicted"
-    )
-
-
-def training_splits(rows: Sequence[TrainRow]) -> dict[str, dict[str, tuple[Array, Array]]]:
+def training_splits(rows: Sequence[TrainRow]) -> Splits:
     """Return ratios and measurements by split and by GPU, bf16 and fp8 apart."""
-    found: dict[str, dict[str, list[tuple[float, float]]]] = {}
+    pairs: dict[str, Any] = defaultdict(lambda: defaultdict(list))
+    levels: dict[str, Callable[[TrainRow], str]] = {"size": _size, "GPU": gpu_of}
     for precision in ("bf16", "fp8"):
-        for split, key in (("size", _size), ("GPU", _gpu)):
-            chosen = [row for row in rows if row.setup.fp8 == (precision == "fp8")]
-            for value, _, rows_out in held_out(chosen, key):
-                rows_in = [row for row in rows if key(row) != value]
-                if precision == "fp8" and not any(row.setup.fp8 for row in rows_in):
+        chosen = [row for row in rows if row.setup.fp8 == (precision == "fp8")]
+        for split, level in levels.items():
+            for value, _, out in held_out(chosen, level):
+                rest = [row for row in rows if level(row) != value]
+                if precision == "fp8" and not any(row.setup.fp8 for row in rest):
                     continue
-                for row, ratio in zip(
-                    rows_out, training_ratios(rows_out, fit_training(rows_in)), strict=True
-                ):
-                    by_gpu = found.setdefault(f"{precision}, {split} never seen", {})
-                    by_gpu.setdefault(_gpu(row), []).append((float(ratio), row.tokens_per_s))
-    return _arrays(found)
+                ratios = training_ratios(out, fit_training(rest))
+                for row, ratio in zip(out, ratios, strict=True):
+                    by_gpu = pairs[f"{precision}, {split} never seen"]
+                    by_gpu[gpu_of(row)].append((ratio, row.tokens_per_s))
+    return _arrays(pairs)
 
 
-def _arrays(
-    found: dict[str, dict[str, list[tuple[float, float]]]],
-) -> dict[str, dict[str, tuple[Array, Array]]]:
+def inference_splits(rows: Sequence[ServeRow]) -> dict[str, Splits]:
+    """Return, by quantity, ratios and measurements by split and by GPU."""
+    pairs: dict[str, Any] = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
+    levels: dict[str, Callable[[ServeRow], str]] = {"model": _model, "GPU": gpu_of}
+    for split, level in levels.items():
+        for value, rest, out in held_out(rows, level):
+            ratios = serving_ratios(out, fit_inference(rest))
+            for row, (first, output) in zip(out, ratios, strict=True):
+                title, gpu = f"{split} {value.rpartition('/')[2]} never seen", gpu_of(row)
+                pairs["first_token"][title][gpu].append((first, row.ttft_ms))
+                pairs["output_token"][title][gpu].append((output, row.tpot_ms))
+    return {quantity: _arrays(by_split) for quantity, by_split in pairs.items()}
+
+
+def _arrays(pairs: dict[str, Any]) -> Splits:
     return {
         split: {
-            gpu: (np.array([pair[0] for pair in pairs]), np.array([pair[1] for pair in pairs]))
-            for gpu, pairs in by_gpu.items()
+            gpu: (np.array([ratio for ratio, _ in rows]), np.array([value for _, value in rows]))
+            for gpu, rows in by_gpu.items()
         }
-        for split, by_gpu in found.items()
+        for split, by_gpu in pairs.items()
     }
-
-
-def inference_splits(
-    rows: Sequence[ServeRow],
-) -> dict[str, dict[str, dict[str, tuple[Array, Array]]]]:
-    """Return, by quantity, ratios and measurements by split and by GPU."""
-    found: dict[str, dict[str, dict[str, list[tuple[float, float]]]]] = {}
-    for split, key in (("model", _model), ("GPU", _gpu)):
-        for value, rows_in, rows_out in held_out(rows, key):
-            ratios = serving_ratios(rows_out, fit_inference(rows_in))
-            for row, pair in zip(rows_out, ratios, strict=True):
-                for quantity, ratio, measured in zip(
-                    ("first_token", "output_token"), pair, (row.ttft_ms, row.tpot_ms), strict=True
-                ):
-                    by_gpu = found.setdefault(quantity, {}).setdefault(
-                        f"{split} {value.rpartition('/')[2]} never seen", {}
-                    )
-                    by_gpu.setdefault(_gpu(row), []).append((float(ratio), measured))
-    return {quantity: _arrays(by_split) for quantity, by_split in found.items()}
 
 
 def _size(row: TrainRow) -> str:
     return row.size
 
 
-def _gpu(row: TrainRow | ServeRow) -> str:
+def gpu_of(row: TrainRow | ServeRow) -> str:
+    """Return the GPU of a row."""
     return row.device.name
 
 
@@ -117,105 +92,31 @@ def _model(row: ServeRow) -> str:
     return row.card.name
 
 
-def _print_splits(splits: dict[str, dict[str, tuple[Array, Array]]]) -> None:
-    for split, by_gpu in splits.items():
-        for gpu, (ratios, measured) in sorted(by_gpu.items()):
-            print(line(f"{split}, {gpu}", ratios, measured))
-        if len(by_gpu) > 1:
-            ratios, measured = (
-                np.concatenate([pair[i] for pair in by_gpu.values()]) for i in (0, 1)
-            )
-            print(line(f"{split}, all", ratios, measured))
+def spearman(predicted: Array, measured: Array) -> float:
+    """Return the rank correlation."""
+    return float(spearmanr(predicted, measured).statistic)
 
 
-def print_all() -> None:
-    """Print every split of both tables, and the fit to all rows beside them."""
-    training, inference = training_rows(), inference_rows()
-    print("Training, tokens/s")
-    _print_splits(training_splits(training))
-    fit = fit_training(training)
-    for precision in (False, True):
-        rows = [row for row in training if row.setup.fp8 == precision]
-        name = f"{'fp8' if precision else 'bf16'}, in sample"
-        measured = np.array([row.tokens_per_s for row in rows])
-        print(line(name, training_ratios(rows, fit), measured))
-    splits = inference_splits(inference)
-    ratios = serving_ratios(inference, fit_inference(inference))
-    for i, (quantity, title) in enumerate(
-        (("first_token", "Time to first token"), ("output_token", "Time per output token"))
-    ):
-        print(title)
-        _print_splits(splits[quantity])
-        measured = np.array([(row.ttft_ms, row.tpot_ms)[i] for row in inference])
-        print(line("in sample", ratios[:, i], measured))
+def figures(mean: Array, measured: Array) -> dict[str, Any]:
+    """Return error and rank of predictions, and where measurements lay (95%) over them."""
+    ratio = measured / mean
+    return {
+        "rows": len(measured),
+        "mape": round(float(np.abs(1 / ratio - 1).mean()), 4),
+        "spearman": round(spearman(mean, measured), 3) if len(measured) > 2 else None,
+        "ratio_low": round(float(np.quantile(ratio, 0.025)), 3),
+        "ratio_high": round(float(np.quantile(ratio, 0.975)), 3),
+    }
 
 
-def score_training(path: Path) -> None:
-    """Print error and coverage of what ships on other rows of the training table."""
-    rows = training_rows(path)
-    print(f"{path}: tokens/s by the shipped constants")
-    for gpu in sorted({_gpu(row) for row in rows}):
-        for fp8 in (False, True):
-            chosen = [row for row in rows if _gpu(row) == gpu and row.setup.fp8 == fp8]
-            if chosen:
-                measured = np.array([row.tokens_per_s for row in chosen])
-                ratios = training_ratios(chosen, fitted().training)
-                print(line(f"{gpu}, {'fp8' if fp8 else 'bf16'}", ratios, measured))
-                one = (
-                    fitted()
-                    .errors["training"]
-                    .interval(Setting(TRAINER, gpu, 8 if fp8 else 16), 1.0)
-                )
-                print(_coverage([one] * len(chosen), ratios))
-
-
-def score_inference(path: Path) -> None:
-    """Print error and coverage of what ships on other rows of the inference table.
-
-    By model, engine, GPU and precision, and by whether the queue is saturated.
-    """
-    rows = inference_rows(path)
-    fit = ServeFit(fitted().inference, CampaignFit(fitted().campaign_fewer))
-    ratios = serving_ratios(rows, fit)
-    known = inference_rows() if PERF.exists() else []
-    found = [intervals(row, fit, fitted().errors, known) for row in rows]
-    keys = [
-        f"{_model(row).rpartition('/')[2]}, {setting_of(row)}"
-        f"{', saturated' if is_saturated(row) else ''}"
-        for row in rows
-    ]
-    for i, title in enumerate(("time to first token", "time per output token")):
-        print(f"{path}: {title} by the shipped constants")
-        measured = np.array([(row.ttft_ms, row.tpot_ms)[i] for row in rows])
-        for key in [*sorted(set(keys)), "all"]:
-            chosen = np.array([key in (other, "all") for other in keys])
-            print(line(key, ratios[chosen, i], measured[chosen]))
-            inside = [pair[i] for pair, one in zip(found, chosen, strict=True) if one]
-            print(_coverage(inside, measured[chosen]))
-
-
-def _coverage(predicted: Sequence[Interval], measured: Array) -> str:
-    one, sources = covered(predicted, measured), {interval.source for interval in predicted}
-    source = f" ({sources.pop()})" if len(sources) == 1 else ""
-    return (
-        f"    {one['coverage']:.1%} within the interval, {one['low']:.2f} to {one['high']:.2f}"
-        f"{source}"
+def covered(predicted: Sequence[Interval], measured: Array) -> dict[str, float]:
+    """Return the share of measurements inside their intervals, and the median ends over means."""
+    low, mean, high = (
+        np.array([getattr(interval, end) for interval in predicted])
+        for end in ("low", "mean", "high")
     )
-
-
-def main() -> None:
-    """Print the tables that are asked for."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--training", type=Path, help="other rows of the training table")
-    parser.add_argument("--inference", type=Path, help="other rows of the inference table")
-    options = parser.parse_args()
-    if options.training:
-        score_training(options.training)
-    if options.inference:
-        score_inference(options.inference)
-    if not options.training and not options.inference:
-        print_all()
-
-
-if __name__ == "__main__":
-    main()
+    return {
+        "coverage": round(float(((low <= measured) & (measured <= high)).mean()), 4),
+        "low": round(float(np.median(low / mean)), 3),
+        "high": round(float(np.median(high / mean)), 3),
+    }

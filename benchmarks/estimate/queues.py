@@ -11,7 +11,6 @@ tokens     an engine that batches: prompts are admitted between steps, a step ta
 
 from __future__ import annotations
 
-import argparse
 import heapq
 import sys
 from pathlib import Path
@@ -23,8 +22,8 @@ from numpy.typing import NDArray
 sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parent))
 
+import record
 from measured_rows import card_of, gpu_device
-from record import keep
 
 from stratos.deploy.engines.cost import UTILISATION, ServingCost
 from stratos.deploy.engines.hugging_face import Transformers, TransformersBatching
@@ -118,7 +117,6 @@ def requests_rows() -> list[dict[str, Any]]:
                             round(p95, 4)],
                 }
             )  # fmt: skip
-            print(rows[-1], flush=True)
     return rows
 
 
@@ -163,18 +161,14 @@ def tokens_rows() -> list[dict[str, Any]]:
                         ],
                     }
                 )
-                print(rows[-1], flush=True)
     return rows
 
 
 def main() -> None:
     """Simulate and print: in each pair the formula is first."""
-    parser = argparse.ArgumentParser(description="Queues by formula and by simulation.")
-    parser.add_argument("--keep", action="store_true", help="keep the raw result")
-    asked = parser.parse_args()
+    options = record.arguments(__doc__).parse_args()
     result = {"requests": requests_rows(), "tokens": tokens_rows()}
-    if asked.keep:
-        keep("estimate/queues", result, seed=0)
+    record.finish("estimate/queues", result, options, seed=0)
 
 
 if __name__ == "__main__":

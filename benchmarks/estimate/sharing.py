@@ -14,6 +14,7 @@ S(c) for each c, r and ρ.
 
 from __future__ import annotations
 
+import argparse
 import heapq
 import math
 import random
@@ -90,6 +91,7 @@ def p95_by_size(
 
 def main() -> None:
     """Write the table."""
+    argparse.ArgumentParser(description=__doc__).parse_args()
     lines = [
         "# Written by benchmarks/estimate/sharing.py: 95th percentile over an answer with all",
         "# slots busy. A row for each of `ratios`, a column for each of `busy`.",

@@ -5,34 +5,8 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Iterator
 
-MODULES = (
-    "accuracy",
-    "attack",
-    "cascade",
-    "demo",
-    "distillation",
-    "divergences",
-    "drift",
-    "estimate",
-    "executors",
-    "gallery",
-    "gsm8k",
-    "gym",
-    "house",
-    "kinds",
-    "logs",
-    "own_data",
-    "planning",
-    "running",
-    "serving",
-    "students",
-    "summary",
-    "tool_calls",
-    "tool_students",
-    "tracking",
-    "tutorials",
-    "variants",
-)
+MODULES = ("contrib", "gym", "kinds", "logs", "planning", "runs", "serving", "summary", "tools",
+           "training")  # fmt: skip
 
 
 def _blocks() -> Iterator[tuple[str, Callable[[], str]]]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import record
 
-from figures_of.common import source, table
+from figures_of.tables import source, table
 
 OWN_ROWS = "kinds/own_rows"
 

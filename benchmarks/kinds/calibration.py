@@ -3,7 +3,8 @@
 Some training rows are drawn and learnt by the kind `encoder`, 1,500 others say what it reaches. So
 what is set by these numbers is not set by a test row.
 
-    python benchmarks/kinds/calibration.py --wheels /tmp/wheels --real /data/real --cache /tmp/vectors
+    python benchmarks/kinds/calibration.py --wheels /tmp/wheels --real /data/real \
+        --cache /tmp/vectors
     python benchmarks/kinds/calibration.py --show
 """
 
@@ -27,7 +28,9 @@ _N_OTHERS = 1_500
 _SETS = ("banking77", "banking10", "reuters8", "sarcasm", "movie", "amazon", "tweets")
 
 
-def measured(rows: list[tuple[str, str]], size: int, seed: int, encoder: Features) -> dict[str, Any]:
+def measured(
+    rows: list[tuple[str, str]], size: int, seed: int, encoder: Features
+) -> dict[str, Any]:
     """Return what was expected of rows that were not learnt, and what came."""
     train = random.Random(1_000 + seed).sample(rows, size)
     learnt = {text for text, _ in train}

@@ -24,8 +24,8 @@ def main() -> None:
     rows = draw(SETS[args.set](args.wheels, args.real), args.set, args.size, 0)
     before = time.process_time()  # with numpy, without scikit-learn and torch
     import torch
-    from stratos.models.kinds.choice import Study
 
+    from stratos.models.kinds.cross_validation import Study
     from stratos.models.kinds.curve import learning_curve
     from stratos.models.kinds.features import Encoder, Tfidf
 

@@ -1,4 +1,4 @@
-"""What tuning the encoder adds: the kinds `encoder` and `tuned` on the rows of a cell of `labels.py`.
+"""What tuning the encoder adds: the kinds `encoder` and `tuned` on a cell of `labels.py`.
 
 The choice between both sees the training rows alone, the test rows then say what each reaches.
 Beside it: the CPU seconds that were predicted before the first training, those that all trainings

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import random
 
-N_PER_LABEL = 38
 _MENTION_SHARE = 0.4
 
-WANTED = {
+LABELS = {
     "billing": (
         ("I do not understand", "Please explain", "Nobody could tell me", "We dispute",
          "Kindly correct", "Something is wrong with", "My accountant asks about"),
@@ -113,20 +112,20 @@ WORDS = {
 }
 
 
-def tickets(seed: int = 0) -> list[dict[str, str]]:
-    """Return 304 tickets, 38 of each label."""
+def tickets(seed: int = 0, n_per_label: int = 38) -> list[dict[str, str]]:
+    """Return tickets, as many of each label."""
     rng = random.Random(seed)
     seen: set[str] = set()
     rows = []
-    for label, halves in WANTED.items():
+    for label, halves in LABELS.items():
         n = 0
-        while n < N_PER_LABEL:
+        while n < n_per_label:
             parts = [" ".join(rng.choice(half) for half in halves) + "."]
             if rng.random() < _MENTION_SHARE:
-                other = rng.choice([one for one in WANTED if one != label])
-                said = " ".join(rng.choice(half) for half in WANTED[other])
-                said = said if said.startswith("I ") else said[0].lower() + said[1:]
-                mention = rng.choice(MENTIONED).replace("{other}", said)
+                other = rng.choice([name for name in LABELS if name != label])
+                matter = " ".join(rng.choice(half) for half in LABELS[other])
+                matter = matter if matter.startswith("I ") else matter[0].lower() + matter[1:]
+                mention = rng.choice(MENTIONED).replace("{other}", matter)
                 parts.insert(rng.randrange(2), mention)
             parts = [rng.choice(OPENINGS), *parts, rng.choice(CLOSINGS)]
             words = {name: rng.choice(choices) for name, choices in WORDS.items()}

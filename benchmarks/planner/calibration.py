@@ -1,9 +1,6 @@
 r"""How often the interval of a predicted accuracy holds what really comes out.
 
-    python benchmarks/planner/calibration.py --seeds 200
-    python benchmarks/planner/calibration.py --recorded   # recorded runs of the shipped students
-
-The raw result is kept in `benchmarks/results/planner/accuracy.json`.
+    python benchmarks/planner/calibration.py --seeds 200 --keep
 
 Simulated: learning curves drawn from a wide family (a power law of the hazard with a floor, whose
 exponent changes at a quarter of the planned length, seeds that move it, items of unequal
@@ -22,14 +19,13 @@ the plan itself predicts with; what its test items showed is compared with the w
 
 from __future__ import annotations
 
-import argparse
-import os
-import platform
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -49,7 +45,7 @@ from stratos.synthesize.supervised import Supervised
 from stratos.tasks.mahjong import DiscardTask, MahjongTask
 
 TASKS = {"mahjong": MahjongTask, "mahjong_discard": DiscardTask}
-STRATEGIES = {one.kind: one() for one in (Alignment, Injection, Supervised)}
+STRATEGIES = {kind.kind: kind() for kind in (Alignment, Injection, Supervised)}
 BLIND = TeacherProbe(
     teacher="blind", card=ModelCard("blind", 1, 1, 64, 1, 1, 64, 64, 128), prompt="", n_items=64,
     exact=wilson(0, 64), choice=wilson(0, 0), exact_by_slice={}, parsable=0.0, echoes=0.0,
@@ -224,55 +220,37 @@ def evidence(learner: Learner, seed: int) -> dict[str, tuple[Measured, ...]]:
     }
 
 
-def coverage(
-    make: Callable[[np.random.Generator], Learner], seeds: Sequence[int]
-) -> dict[str, dict[str, float]]:
-    """Print how often the intervals hold the accuracy of the planned training, and return it."""
-    rows: dict[str, list[tuple[bool, bool, float, float, bool, bool]]] = {}
-    for seed in seeds:
-        rng = np.random.default_rng([seed, 0])
-        learner = make(rng)
+def coverage(make: Callable[[np.random.Generator], Learner], n_seeds: int) -> dict[str, Any]:
+    """Return how often the intervals hold the accuracy of the planned training."""
+    rows: dict[str, list[tuple[float, ...]]] = defaultdict(list)
+    for seed in range(n_seeds):
+        learner = make(np.random.default_rng([seed, 0]))
         many = learner.items(np.random.default_rng([seed, 2]), 5 * N_TEST)
         right = learner.right(learner.planned, seed + 1000, many)
-        truth = float(right.mean())
         for name, trainings in evidence(learner, seed).items():
-            wide, narrow = (extrapolate(trainings, learner.planned, c) for c in (0.95, 0.8))
-            said = Interval(wide.mean, wide.low, wide.high)
-            held = []
-            for n_items in (N_TEST, N_FEW):
-                shown = on_items(said, n_items)
-                held.append(shown.low <= float(right[:n_items].mean()) <= shown.high)
-            rows.setdefault(name, []).append(
-                (
-                    wide.low <= truth <= wide.high,
-                    narrow.low <= truth <= narrow.high,
-                    wide.high - wide.low,
-                    wide.mean - truth,
-                    held[0],
-                    held[1],
-                )
-            )
-    result = {}
-    for name, found in rows.items():
-        in95, in80, width, error, many_items, few_items = (
-            np.array(column, float) for column in zip(*found, strict=True)
-        )
-        result[name] = {
-            "in_95": float(in95.mean()),
-            "in_80": float(in80.mean()),
-            "width_95": float(width.mean()),
-            "mean_error": float(error.mean()),
-            "mean_absolute_error": float(np.abs(error).mean()),
-            "in_95_of_1000_items": float(many_items.mean()),
-            "in_95_of_60_items": float(few_items.mean()),
-        }
-        print(
-            f"  {name:<29} 95%: {in95.mean():6.1%}   80%: {in80.mean():6.1%}   "
-            f"width of 95%: {width.mean():.3f}   on {N_TEST:,} items {many_items.mean():6.1%}, "
-            f"on {N_FEW} {few_items.mean():6.1%}   error {error.mean():+.3f}, "
-            f"absolute {np.abs(error).mean():.3f}"
-        )
-    return result
+            rows[name].append(judged(trainings, learner.planned, right))
+    names = ("in_95", "in_80", "width_95", "mean_error", "mean_absolute_error",
+             "in_95_of_1000_items", "in_95_of_60_items")  # fmt: skip
+    return {
+        name: dict(zip(names, np.mean(judgements, axis=0).tolist(), strict=True))
+        for name, judgements in rows.items()
+    }
+
+
+def judged(trainings: Sequence[Measured], planned: int, right: np.ndarray) -> tuple[float, ...]:
+    """Return whether the intervals hold, the width of the wider one, and its error."""
+    truth = float(right.mean())
+    wide, narrow = (extrapolate(trainings, planned, share) for share in (0.95, 0.8))
+    shown = [(on_items(Interval(wide.mean, wide.low, wide.high), n), n) for n in (N_TEST, N_FEW)]
+    error = wide.mean - truth
+    return (
+        wide.low <= truth <= wide.high,
+        narrow.low <= truth <= narrow.high,
+        wide.high - wide.low,
+        error,
+        abs(error),
+        *(interval.low <= float(right[:n].mean()) <= interval.high for interval, n in shown),
+    )
 
 
 @dataclass(frozen=True)
@@ -294,78 +272,55 @@ class LeftOut:
 
 def left_out() -> list[LeftOut]:
     """Predict every recorded run of a shipped student from its others."""
-    found = []
+    rows = []
     for student in shipped_students():
-        if not student.runs:
-            continue
-        task = TASKS[student.runs[0].task]()
-        card = card_of_student(student, task)
         for run in student.runs:
-            others = tuple(one for one in student.runs if one is not run)
-            said = predict(
-                replace(card, runs=others),
+            task = TASKS[run.task]()
+            others = tuple(other for other in student.runs if other is not run)
+            predicted = predict(
+                replace(card_of_student(student, task), runs=others),
                 run.task,
                 STRATEGIES[run.strategy],
                 BLIND,
                 task_version=task.version,
                 tokens=run.train_tokens,
             )
-            if said.is_known:
-                shown = on_items(said, run.n_items)
-                found.append(LeftOut(student.name, run, len(others), said, shown))
-    return found
+            if predicted.is_known:
+                shown = on_items(predicted, run.n_items)
+                rows.append(LeftOut(student.name, run, len(others), predicted, shown))
+    return rows
 
 
 def recorded() -> list[dict[str, object]]:
-    """Print what recorded runs came to, and what the others would have predicted."""
-    result = []
-    for one in left_out():
-        held = "holds" if one.is_held else "MISSES"
-        print(
-            f"  {one.student}, seed {one.run.seed}, {one.run.train_tokens:,} tokens: "
-            f"{one.run.accuracy:.3f} of {one.run.n_items:,} test items; {one.n_others} other(s) "
-            f"predict {one.predicted.mean:.3f} ({one.predicted.low:.3f} to "
-            f"{one.predicted.high:.3f}), shown {one.shown.low:.3f} to {one.shown.high:.3f}: {held}"
-        )
-        result.append(
-            {
-                "student": one.student,
-                "seed": one.run.seed,
-                "measured": one.run.accuracy,
-                "n_items": one.run.n_items,
-                "n_others": one.n_others,
-                "predicted": [one.predicted.mean, one.predicted.low, one.predicted.high],
-                "shown": [one.shown.low, one.shown.high],
-                "is_held": one.is_held,
-            }
-        )
-    return result
+    """Return what recorded runs came to, and what the others would have predicted."""
+    return [
+        {
+            "student": row.student,
+            "seed": row.run.seed,
+            "measured": row.run.accuracy,
+            "n_items": row.run.n_items,
+            "n_others": row.n_others,
+            "predicted": [row.predicted.mean, row.predicted.low, row.predicted.high],
+            "shown": [row.shown.low, row.shown.high],
+            "is_held": row.is_held,
+        }
+        for row in left_out()
+    ]
+
+
+LEARNERS = (simulated, softmax_regression, many_steps, network, memory)
 
 
 def main() -> None:
-    """Print coverage by learner and by evidence."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Measure coverage by learner and by evidence, and predict recorded runs."""
+    parser = record.arguments(__doc__)
     parser.add_argument("--seeds", type=int, default=200)
-    parser.add_argument("--only", nargs="*", default=[])
-    parser.add_argument("--recorded", action="store_true")
-    arguments = parser.parse_args()
-    print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
-    found: dict[str, object] = {"recorded": recorded()}
-    if arguments.recorded:
-        return
-    started = time.process_time()
-    for make in (simulated, softmax_regression, many_steps, network, memory):
-        if arguments.only and make.__name__ not in arguments.only:
-            continue
-        start = time.process_time()
-        kind = "simulated" if make is simulated else "trained"
-        print(f"{make.__name__} ({kind}), {arguments.seeds} seeds")
-        found[make.__name__] = coverage(make, range(arguments.seeds))
-        print(f"  {time.process_time() - start:.0f} CPU seconds", flush=True)
-    if not arguments.only:
-        seconds = time.process_time() - started
-        result = {"n_seeds": arguments.seeds, "cpu_seconds": round(seconds), **found}
-        record.keep("planner/accuracy", result, seed=0)
+    options = parser.parse_args()
+    start = time.process_time()
+    result: dict[str, Any] = {"n_seeds": options.seeds, "recorded": recorded()}
+    result |= {make.__name__: coverage(make, options.seeds) for make in LEARNERS}
+    result["cpu_seconds"] = round(time.process_time() - start)
+    record.finish("planner/accuracy", result, options, seed=0)
 
 
 if __name__ == "__main__":

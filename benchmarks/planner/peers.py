@@ -10,20 +10,23 @@ plan's model does for its chain of teacher, training and serving. Longer chains 
 built here from the same function: Stratos has no entry for general graphs of tasks. Not compared:
 time as the objective, where SkyPilot's finish times have no counterpart in a budget over sequential
 roles.
-Printed are both optima and wall seconds.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import random
 import subprocess
 import sys
 import time
 import venv
+from itertools import product
 from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import record
 
 from stratos.plan.option import Egress
 from stratos.plan.solve.mix import Link, add_egress
@@ -95,22 +98,22 @@ def ours(case: dict[str, Any]) -> tuple[float, float]:
     prices = Egress({cloud: (0.0, usd) for cloud, usd in case["egress"].items()})
     program = pulp.LpProblem("tasks", pulp.LpMinimize)
     total = pulp.LpAffineExpression()
-    places: list[dict[Any, list[Any]]] = []
+    options: list[dict[Any, list[Any]]] = []
     for i, offers in enumerate(case["tasks"]):
         lowest: dict[tuple[str, str], float] = {}
         for cloud, region, usd in offers:
             lowest[cloud, region] = min(usd, lowest.get((cloud, region), usd))
         chosen = {
-            place: program.add_variable(f"x_{i}_{j}", cat=pulp.LpBinary)
-            for j, place in enumerate(lowest)
+            region: program.add_variable(f"x_{i}_{j}", cat=pulp.LpBinary)
+            for j, region in enumerate(lowest)
         }
         program += pulp.lpSum(chosen.values()) == 1, f"one_option_{i}"
-        total += pulp.lpSum(lowest[place] * var for place, var in chosen.items())
-        places.append({place: [var] for place, var in chosen.items()})
+        total += pulp.lpSum(lowest[region] * variable for region, variable in chosen.items())
+        options.append({region: [variable] for region, variable in chosen.items()})
     for k, (u, v, gb) in enumerate(case["edges"]):
         link = Link(f"g_{k}", f"sent_{k}", f"received_{k}", leaves_side=True)
         total += add_egress(
-            program, link, {"task": places[u]}, places[v], 1, ["task"], {"task": gb}, prices
+            program, link, {"task": options[u]}, options[v], 1, ["task"], {"task": gb}, prices
         )
     program.setObjective(total)
     Solver(None).run(program)
@@ -128,46 +131,35 @@ def theirs(python: Path, case: dict[str, Any], timeout_s: float) -> tuple[float 
         return None, timeout_s
     if done.returncode:
         raise SystemExit(done.stderr)
-    found = json.loads(done.stdout.splitlines()[-1])
-    return float(found["usd"]), float(found["wall"])
+    reply = json.loads(done.stdout.splitlines()[-1])
+    return float(reply["usd"]), float(reply["wall"])
 
 
 def main() -> None:
-    """Run the instances through both and print what came out."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    """Run the instances through both."""
+    parser = record.arguments(__doc__)
     parser.add_argument("--venv", type=Path, required=True, help="environment with skypilot")
     parser.add_argument("--install", action="store_true", help="make that environment")
     parser.add_argument("--offers", type=int, nargs="+", default=[10, 46, 97, 230])
-    parser.add_argument("--shapes", nargs="+", default=list(SHAPES), choices=list(SHAPES))
     parser.add_argument("--timeout", type=float, default=120.0, help="seconds for each of theirs")
-    parser.add_argument("--keep", action="store_true", help="write benchmarks/results")
-    arguments = parser.parse_args()
-    rows = []
-    python = arguments.venv / "bin" / "python"
-    if arguments.install:
-        venv.create(arguments.venv, with_pip=True)
+    options = parser.parse_args()
+    python = options.venv / "bin" / "python"
+    if options.install:
+        venv.create(options.venv, with_pip=True)
         pip = [str(python), "-m", "pip", "install", "-q", "skypilot", "pulp<4", "networkx"]
         subprocess.run(pip, check=True)
-    print(f"{'shape':12} {'offers':>6} {'SkyPilot $':>11} {'s':>8} {'ours $':>9} {'s':>8}")
-    for shape in arguments.shapes:
-        for n_offers in arguments.offers:
-            case = instance(shape, n_offers, seed=n_offers)
-            usd, seconds = ours(case)
-            other, took = theirs(python, case, arguments.timeout)
-            rows.append(
-                {"shape": shape, "offers": n_offers, "ours_s": seconds, "theirs_s": took}
-                | {"ours_usd": usd, "theirs_usd": other}
-            )
-            said = "no end" if other is None else f"{other:.4f}"
-            print(f"{shape:12} {n_offers:6} {said:>11} {took:8.2f} {usd:9.4f} {seconds:8.3f}",
-                  flush=True)  # fmt: skip
-            if other is not None and abs(other - usd) > 1e-4:
-                sys.exit("The optima differ.")
-    if arguments.keep:
-        sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-        from record import keep
-
-        keep("planner/peers", rows)
+    rows = []
+    for shape, n_offers in product(SHAPES, options.offers):
+        case = instance(shape, n_offers, seed=n_offers)
+        usd, seconds = ours(case)
+        their_usd, their_seconds = theirs(python, case, options.timeout)
+        if their_usd is not None and abs(their_usd - usd) > 1e-4:
+            sys.exit(f"The optima of a {shape} of {n_offers} offers differ.")
+        rows.append(
+            {"shape": shape, "offers": n_offers, "ours_s": seconds, "theirs_s": their_seconds,
+             "ours_usd": usd, "theirs_usd": their_usd}
+        )  # fmt: skip
+    record.finish("planner/peers", rows, options)
 
 
 if __name__ == "__main__":

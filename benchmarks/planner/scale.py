@@ -1,26 +1,23 @@
 """How long the plan takes at scale, in CPU seconds and memory, each case in a process of its own.
 
     python benchmarks/planner/scale.py --catalog ../shared/catalog
-    python benchmarks/planner/scale.py --case real-rate --catalog ../shared/catalog --profile
+    python benchmarks/planner/scale.py --case real-rate --catalog ../shared/catalog
 
 Cases: the real rows of a folder of SkyPilot catalogs with 12 students (135M to 8B) and 8 teachers,
 with the catalog's cache cold and warm, one request at a time and at a rate of requests in three
-sizes; a million synthetic offers; 3,700 nodes of a private cloud bound by quotas. Printed are CPU
+sizes; a million synthetic offers; 3,700 nodes of a private cloud bound by quotas. Measured are CPU
 seconds (user and system, of all threads) of reading the catalog, building the problem, the frontier
 and the solver's plan, seconds by the clock from first to last, and the peak memory of the process.
-A case that takes longer than --timeout is said to.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import resource
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -28,27 +25,14 @@ from typing import Any
 
 import numpy as np
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import record
+
+from stratos import config as schema
 from stratos.catalog import Catalog, load_catalog
 from stratos.catalog.table import UNLIMITED, Table, Words
-from stratos.config import (
-    BucketConfig,
-    CallbacksConfig,
-    CloudConfig,
-    ComplexityConfig,
-    Config,
-    DeployConfig,
-    EvaluateConfig,
-    LimitsConfig,
-    LoggerConfig,
-    ObjectiveConfig,
-    PathsConfig,
-    PlanConfig,
-    ProbeConfig,
-    StudentConfig,
-    SynthesizeConfig,
-    TrafficConfig,
-    TrainerConfig,
-)
+from stratos.config import BucketConfig, CloudConfig, StudentConfig, TrafficConfig, TrainerConfig
 from stratos.core.intervals import wilson
 from stratos.plan.options.candidates import build_problem
 from stratos.plan.solve.frontier import frontier
@@ -151,34 +135,55 @@ def students() -> tuple[StudentConfig, ...]:
     )  # fmt: skip
 
 
+def teacher_probe(card: ModelCard, right: int, input_tokens: int, output_tokens: int) -> Any:
+    """Return what a teacher showed on 64 items."""
+    return TeacherProbe(
+        teacher=card.name, card=card, prompt="default", n_items=64, exact=wilson(right, 64),
+        choice=wilson(16, 64), exact_by_slice={}, parsable=1.0, echoes=0.0,
+        input_tokens=input_tokens, output_tokens=output_tokens, seconds=60.0, cpu_seconds=60.0,
+        usd=0.0, n_cached=0,
+    )  # fmt: skip
+
+
+def probe_record(task: str, teachers: Sequence[TeacherProbe]) -> Probe:
+    """Return the record of a probe."""
+    return Probe(task, tuple(teachers), {}, Complexity("high", False), "", 60.0)
+
+
 def probe() -> Probe:
     """Return what the 8 teachers showed: the larger, the more."""
-    teachers = []
-    for i, card in enumerate(TEACHERS):
-        right = 20 + 6 * i
-        teachers.append(
-            TeacherProbe(
-                teacher=card.name, card=card, prompt="default", n_items=64,
-                exact=wilson(right, 64), choice=wilson(16, 64), exact_by_slice={}, parsable=1.0,
-                echoes=0.0, input_tokens=400 * 64, output_tokens=120 * 64, seconds=60.0,
-                cpu_seconds=60.0, usd=0.0, n_cached=0,
-            )
-        )  # fmt: skip
-    return Probe("bench", tuple(teachers), {}, Complexity("high", False), "", 60.0)
+    tokens = 400 * 64, 120 * 64
+    return probe_record(
+        "bench", [teacher_probe(card, 20 + 6 * i, *tokens) for i, card in enumerate(TEACHERS)]
+    )
 
 
-def config(cloud: CloudConfig, traffic: TrafficConfig, cache: str) -> Config:
-    """Return the run that is planned."""
-    return Config(
-        task=BenchTask(), teachers=(), students=students(), strategies=(Injection(), Alignment()),
-        cloud=cloud, complexity=ComplexityConfig(), limits=LimitsConfig(),
-        objective=ObjectiveConfig(), trainer=TrainerConfig(batch_tokens=65536, max_epochs=-1),
-        callbacks=CallbacksConfig(), logger=LoggerConfig(), deploy=DeployConfig(),
-        synthesize=SynthesizeConfig(),
-        paths=PathsConfig(run_dir=cache, cache_dir=cache), probe=ProbeConfig(),
-        evaluate=EvaluateConfig(), traffic=traffic, plan=PlanConfig(history=False),
-        stages=("plan",), seed=SEED,
-    )  # fmt: skip
+def config(folder: Path, **changes: Any) -> schema.Config:
+    """Return a run that is planned alone."""
+    return schema.Config(
+        **{
+            "teachers": (),
+            "complexity": schema.ComplexityConfig(),
+            "limits": schema.LimitsConfig(),
+            "objective": schema.ObjectiveConfig(),
+            "callbacks": schema.CallbacksConfig(),
+            "logger": schema.LoggerConfig(),
+            "deploy": schema.DeployConfig(),
+            "synthesize": schema.SynthesizeConfig(),
+            "paths": schema.PathsConfig(run_dir=str(folder), cache_dir=str(folder)),
+            "probe": schema.ProbeConfig(),
+            "evaluate": schema.EvaluateConfig(),
+            "plan": schema.PlanConfig(history=False),
+            "stages": ("plan",),
+            "seed": SEED,
+            **changes,
+        }
+    )
+
+
+GPUS = ("", "T4", "L4", "A10G", "V100", "A100", "A100-80GB", "H100", "H200", "B200")
+VRAM_GIB = np.array([0.0, 16, 24, 24, 16, 40, 80, 80, 141, 180])
+BASE_USD = np.array([0.02, 0.3, 0.7, 1.0, 2.0, 1.8, 2.5, 3.5, 4.5, 6.5])
 
 
 def million() -> Catalog:
@@ -186,65 +191,64 @@ def million() -> Catalog:
     random = np.random.default_rng(SEED)
     n_clouds, n_regions, n_types = 40, 50, 500
     n = n_clouds * n_regions * n_types
-    gpus = ("", "T4", "L4", "A10G", "V100", "A100", "A100-80GB", "H100", "H200", "B200")
-    vram = np.array([0, 16, 24, 24, 16, 40, 80, 80, 141, 180])
-    base = np.array([0.02, 0.3, 0.7, 1.0, 2.0, 1.8, 2.5, 3.5, 4.5, 6.5])
-    gpu = random.integers(0, len(gpus), n_types)
+    gpu = random.integers(0, len(GPUS), n_types)
     count = np.where(gpu > 0, 2 ** random.integers(0, 4, n_types), 0)
     vcpus = 2.0 ** random.integers(1, 8, n_types)
     memory = vcpus * 2.0 ** random.integers(1, 4, n_types)
-    listed = base[gpu] * np.maximum(count, 1) + 0.02 * vcpus + 0.003 * memory
+    listed = BASE_USD[gpu] * np.maximum(count, 1) + 0.02 * vcpus + 0.003 * memory
     kind = np.tile(np.arange(n_types), n_clouds * n_regions)
-    place = np.repeat(np.arange(n_clouds * n_regions), n_types)
-    price = listed[kind] * random.uniform(0.6, 1.6, n_clouds * n_regions)[place]
+    region = np.repeat(np.arange(n_clouds * n_regions), n_types)
+    price = listed[kind] * random.uniform(0.6, 1.6, n_clouds * n_regions)[region]
     price *= random.uniform(0.9, 1.1, n)
-    table = Table.build(
-        cloud=Words.coded(place // n_regions, [f"cloud{i:02}" for i in range(n_clouds)]),
-        region=Words.coded(place % n_regions, [f"region{i:02}" for i in range(n_regions)]),
+    return catalog_of(
+        n,
+        cloud=Words.coded(region // n_regions, [f"cloud{i:02}" for i in range(n_clouds)]),
+        region=Words.coded(region % n_regions, [f"region{i:02}" for i in range(n_regions)]),
         instance_type=Words.coded(kind, [f"type{i:03}" for i in range(n_types)]),
-        accelerator=Words.coded(gpu[kind], gpus),
+        accelerator=Words.coded(gpu[kind], GPUS),
         accelerator_count=count[kind],
         vcpus=vcpus[kind],
         memory_gib=memory[kind],
-        vram_gib=vram[gpu][kind].astype(float),
+        vram_gib=VRAM_GIB[gpu][kind],
         usd_per_hour=price,
         usd_per_hour_spot=price * random.uniform(0.3, 0.8, n),
-        price_date=Words.fill("2026-11-01", n),
-        source=Words.fill("synthetic", n),
         max_count=np.full(n, UNLIMITED),
     )
-    return Catalog(table, {}, ())
 
 
 def private() -> Catalog:
     """Return 3,700 nodes in 37 pools of a private cloud, each pool of its own kind and price."""
     random = np.random.default_rng(SEED)
-    n = 37
-    gpus = ("", "T4", "L4", "A10G", "V100", "A100", "A100-80GB", "H100")
-    vram = np.array([0, 16, 24, 24, 16, 40, 80, 80])
-    base = np.array([0.02, 0.3, 0.7, 1.0, 2.0, 1.8, 2.5, 3.5])
-    gpu = np.arange(n) % len(gpus)
+    n, n_gpus = 37, 8
+    gpu = np.arange(n) % n_gpus
     count = np.where(gpu > 0, 2 ** random.integers(0, 4, n), 0)
     vcpus = 2.0 ** random.integers(3, 8, n)
-    memory = vcpus * 4.0
-    price = (base[gpu] * np.maximum(count, 1) + 0.03 * vcpus) * random.uniform(0.8, 1.2, n)
+    price = (BASE_USD[gpu] * np.maximum(count, 1) + 0.03 * vcpus) * random.uniform(0.8, 1.2, n)
     sizes = random.multinomial(3_700 - n, np.ones(n) / n) + 1
-    table = Table.build(
+    return catalog_of(
+        n,
         cloud=Words.fill("private", n),
         region=Words.fill("site", n),
         instance_type=Words.coded(np.arange(n), [f"pool{i:02}" for i in range(n)]),
-        accelerator=Words.coded(gpu, gpus),
+        accelerator=Words.coded(gpu, GPUS[:n_gpus]),
         accelerator_count=count,
         vcpus=vcpus,
-        memory_gib=memory,
-        vram_gib=vram[gpu].astype(float),
+        memory_gib=vcpus * 4.0,
+        vram_gib=VRAM_GIB[gpu],
         usd_per_hour=np.round(price, 3),
         usd_per_hour_spot=np.full(n, np.nan),
-        price_date=Words.fill("2026-11-01", n),
-        source=Words.fill("synthetic", n),
         max_count=sizes.astype(np.int64),
     )
-    return Catalog(table, {}, ())
+
+
+def catalog_of(n: int, **columns: Any) -> Catalog:
+    """Return a catalog of synthetic offers."""
+    dated = {"price_date": Words.fill("2026-11-01", n), "source": Words.fill("synthetic", n)}
+    return Catalog(Table.build(**columns, **dated), {}, ())
+
+
+MADE = {"million": million, "private": private}
+"""Cases whose offers are made here."""
 
 
 @contextmanager
@@ -255,99 +259,74 @@ def timed(into: dict[str, Any], name: str) -> Iterator[None]:
     into[name] = round(time.process_time() - start, 3)
 
 
-def run(case: str, catalog_dir: Path, cache: str) -> dict[str, Any]:
+def catalog_for(case: str, folder: Path, cloud: CloudConfig, cache: Path) -> tuple[Any, Catalog]:
+    """Return the cloud of a case, and its offers."""
+    if case in MADE:
+        return cloud, MADE[case]()
+    files = tuple(str(path) for path in sorted(folder.glob("*/vms.csv")))
+    cloud = replace(cloud, catalog=files)
+    return cloud, load_catalog(cloud, cache_dir=cache)
+
+
+def run(case: str, folder: Path, cache: Path) -> dict[str, Any]:
     """Run one case in this process and return what it took."""
-    found: dict[str, Any] = {"case": case}
+    seconds: dict[str, float] = {}
     started = time.perf_counter()
     rate = {"real-rate": 20.0, "private": 2000.0}.get(case)
-    traffic = TrafficConfig(rate, BUCKETS) if rate else TrafficConfig()
-    everywhere = {"marketplaces": True, "residency": ("any",)}
-    cloud = CloudConfig(spot=True, max_nodes=3_700 if case == "private" else 8, **everywhere)
-    with timed(found, "imports of the solver"):
+    cloud = CloudConfig(
+        spot=True, max_nodes=3_700 if case == "private" else 8, marketplaces=True,
+        residency=("any",),
+    )  # fmt: skip
+    chosen = PRIVATE_STUDENTS if case == "private" else tuple(name for name, *_ in SHAPES)
+    with timed(seconds, "imports of the solver"):
         import pulp  # noqa: F401
 
-    with timed(found, "catalog"):
-        if case == "million":
-            catalog = million()
-        elif case == "private":
-            catalog = private()
-        else:
-            files = tuple(str(path) for path in sorted(catalog_dir.glob("*/vms.csv")))
-            cloud = replace(cloud, catalog=files)
-            catalog = load_catalog(cloud, cache_dir=Path(cache))
-    run_config = config(cloud, traffic, cache)
-    if case == "private":
-        few = tuple(s for s in run_config.students if s.name in PRIVATE_STUDENTS)
-        run_config = replace(run_config, students=few)
-    with timed(found, "problem"):
+    with timed(seconds, "catalog"):
+        cloud, catalog = catalog_for(case, folder, cloud, cache)
+    run_config = config(
+        cache, task=BenchTask(), cloud=cloud, strategies=(Injection(), Alignment()),
+        students=tuple(student for student in students() if student.name in chosen),
+        trainer=TrainerConfig(batch_tokens=65536, max_epochs=-1),
+        traffic=TrafficConfig(rate, BUCKETS) if rate else TrafficConfig(),
+    )  # fmt: skip
+    with timed(seconds, "problem"):
         problem = build_problem(run_config, probe(), catalog)
-    with timed(found, "frontier"):
+    with timed(seconds, "frontier"):
         points = frontier(problem)
-    with timed(found, "plan"):
+    with timed(seconds, "plan"):
         plan = solve(problem)
-    made_here = found["catalog"] if case in ("million", "private") else 0.0
-    total = sum(value for value in found.values() if isinstance(value, float)) - made_here
-    found |= {
+    total = sum(seconds.values()) - (seconds["catalog"] if case in MADE else 0.0)
+    return {
+        **seconds,
         "total": round(total, 2),
         "target": TARGETS[case],
         "by the clock": round(time.perf_counter() - started, 2),
         "rows": len(catalog.table),
         "pairs": len(problem.candidates),
         "points": len(points),
-        "solver": f"{plan.solver}, {plan.status}",
-        "chosen": f"{plan.teacher} → {plan.student}, ${plan.usd:.2f}, "
-        + " + ".join(f"{r.count}×{r.offer.name}" for r in plan.roles_of("serve") if r.offer),
+        "chosen": f"{plan.teacher} → {plan.student}, ${plan.usd:.2f}",
         "peak MiB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
     }
-    return found
 
 
 def main() -> None:
-    """Run the cases, each in a process of its own, and print what they took."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    """Run the cases, each in a process of its own."""
+    parser = record.arguments(__doc__)
     parser.add_argument("--catalog", type=Path, default=Path("../shared/catalog"))
     parser.add_argument("--case", choices=tuple(TARGETS), help="one case, in this process")
-    parser.add_argument("--cache", help="cache folder of --case; a new one by default")
-    parser.add_argument("--timeout", type=float, default=600.0, help="seconds by the clock a case")
-    parser.add_argument("--keep", action="store_true", help="write benchmarks/results")
-    parser.add_argument("--profile", action="store_true", help="print where --case spends its time")
-    arguments = parser.parse_args()
-    if arguments.case:
-        with tempfile.TemporaryDirectory() as new:
-            cache = arguments.cache or new
-            if arguments.profile:
-                import cProfile
-                import pstats
-
-                profile = cProfile.Profile()
-                found = profile.runcall(run, arguments.case, arguments.catalog, cache)
-                pstats.Stats(profile).sort_stats("cumulative").print_stats(40)
-            else:
-                found = run(arguments.case, arguments.catalog, cache)
-            print(json.dumps(found, ensure_ascii=False))
-        return
-    results = {}
-    with tempfile.TemporaryDirectory() as cache:
+    parser.add_argument("--cache", type=Path, help="cache folder of --case")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        cache = options.cache or Path(folder)
+        if options.case:
+            print(json.dumps(run(options.case, options.catalog, cache), ensure_ascii=False))
+            return
+        result = {}
         for case in TARGETS:
-            command = [sys.executable, __file__, "--case", case, "--cache", cache]
-            command += ["--catalog", str(arguments.catalog)]
-            try:
-                done = subprocess.run(
-                    command, capture_output=True, text=True, timeout=arguments.timeout
-                )
-            except subprocess.TimeoutExpired:
-                print(f"{case}: not finished in {arguments.timeout:g} s")
-                continue
-            if done.returncode:
-                print(f"{case}: {done.stderr}")
-                continue
-            found = results[case] = json.loads(done.stdout.splitlines()[-1])
-            print(*(f"{name}: {value}" for name, value in found.items()), sep="\n  ")
-    if arguments.keep:
-        sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-        from record import keep
-
-        keep("planner/scale", results, seed=SEED)
+            command = [sys.executable, __file__, "--case", case, "--cache", str(cache)]
+            done = record.measured_process([*command, "--catalog", str(options.catalog)])
+            result[case] = json.loads(done["printed"].splitlines()[-1])
+    record.finish("planner/scale", result, options, seed=SEED)
 
 
 if __name__ == "__main__":

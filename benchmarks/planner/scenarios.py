@@ -27,13 +27,11 @@ scenarios rest on which is counted. Model shapes are those of their config.json.
 
 from __future__ import annotations
 
-import argparse
 import json
 import random
 import statistics
 import sys
 import tempfile
-import time
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -44,17 +42,16 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import record
-from scale import BenchTask
+from scale import BenchTask, config, probe_record, teacher_probe
 
 from stratos import config as schema
 from stratos.catalog import load_catalog
 from stratos.core.errors import StratosError
-from stratos.core.intervals import wilson
 from stratos.plan.explain.whatif import shipped_students
 from stratos.plan.objective import COSTS, Linear, best, exchange_rates
 from stratos.plan.options.candidates import build_problem
 from stratos.plan.solve.frontier import frontier, within
-from stratos.records import CardRun, Complexity, ModelCard, Probe, TeacherProbe
+from stratos.records import CardRun, ModelCard, Probe
 from stratos.synthesize.alignment import Alignment
 from stratos.synthesize.injection import Injection
 from stratos.tasks.mahjong import MahjongTask
@@ -143,7 +140,7 @@ def students_of(task: str, folder: Path) -> tuple[schema.StudentConfig, ...]:
     """Return a task's students; those of published shape lie as config.json in the folder."""
     if task == "mahjong":
         return tuple(student for student in shipped_students() if student.runs)
-    found = []
+    students = []
     for name, accuracy in PUBLISHED[task].items():
         _, n_layers, width, heads, kv_heads, mlp, vocabulary, tied = SHAPES[name]
         home = folder / name
@@ -161,12 +158,12 @@ def students_of(task: str, folder: Path) -> tuple[schema.StudentConfig, ...]:
             train_cpu_seconds=0.0, seed=0, date="2026-11-25", machine="published",
             validation_accuracy=accuracy, n_validation_items=1319,
         )  # fmt: skip
-        found.append(
+        students.append(
             schema.StudentConfig(
                 name=name, path=str(home), context_length=2048, train_tokens=20_000_000, runs=(run,)
             )
         )
-    return tuple(found)
+    return tuple(students)
 
 
 def probe_of(task: str) -> Probe:
@@ -175,18 +172,9 @@ def probe_of(task: str) -> Probe:
     teachers = []
     for name, accuracy in TEACHERS[task].items():
         n_params, n_layers, width, heads, kv_heads, mlp, vocabulary, _ = SHAPES[name]
-        card = ModelCard(
-            name, n_params, n_layers, width, heads, kv_heads, mlp, vocabulary, 32_768
-        )  # fmt: skip
-        teachers.append(
-            TeacherProbe(
-                teacher=name, card=card, prompt="default", n_items=64,
-                exact=wilson(round(64 * accuracy), 64), choice=wilson(16, 64), exact_by_slice={},
-                parsable=1.0, echoes=0.0, input_tokens=64 * prompt, output_tokens=64 * answer,
-                seconds=60.0, cpu_seconds=60.0, usd=0.0, n_cached=0,
-            )
-        )  # fmt: skip
-    return Probe(task, tuple(teachers), {}, Complexity("high", False), "", 60.0)
+        card = ModelCard(name, n_params, n_layers, width, heads, kv_heads, mlp, vocabulary, 32_768)
+        teachers.append(teacher_probe(card, round(64 * accuracy), 64 * prompt, 64 * answer))
+    return probe_record(task, teachers)
 
 
 def config_of(
@@ -198,27 +186,16 @@ def config_of(
     """Return the run of a scenario, without its limits."""
     is_mahjong = scenario.task == "mahjong"
     task: Any = MahjongTask() if is_mahjong else Named(scenario.task)
-    return schema.Config(
+    return config(
+        folder,
         task=task,
-        teachers=(),
         students=students,
         strategies=(Injection(n_items=20_000) if is_mahjong else Alignment(n_items=20_000),),
         cloud=cloud,
-        complexity=schema.ComplexityConfig(),
         limits=schema.LimitsConfig(serve_hours=scenario.serve_hours),
-        objective=schema.ObjectiveConfig(),
         trainer=schema.TrainerConfig(max_epochs=-1),
-        callbacks=schema.CallbacksConfig(),
-        logger=schema.LoggerConfig(),
-        deploy=schema.DeployConfig(),
-        paths=schema.PathsConfig(run_dir=str(folder), cache_dir=str(folder)),
-        probe=schema.ProbeConfig(),
-        synthesize=schema.SynthesizeConfig(),
-        evaluate=schema.EvaluateConfig(),
         traffic=schema.TrafficConfig(requests_per_s=scenario.requests_per_s),
         plan=schema.PlanConfig(history=False, max_kinds=None),
-        stages=("plan",),
-        seed=0,
     )
 
 
@@ -230,7 +207,7 @@ class Market:
         self.files = tuple(str(path) for path in sorted(folder.glob("*/vms.csv")))
         if not self.files:
             raise SystemExit(f"{folder} has no */vms.csv.")
-        self.loaded: dict[Any, Any] = {}
+        self.loaded: dict[Any, tuple[schema.CloudConfig, Any]] = {}
 
     def of(self, scenario: Scenario) -> tuple[schema.CloudConfig, Any]:
         """Return the cloud of a scenario, its regions filled in, and the offers it has."""
@@ -244,12 +221,11 @@ class Market:
             prefixes = RESIDENCY[scenario.residency]
             if prefixes:
                 regions = {offer.region for offer in catalog.offers}
-                kept = tuple(sorted(r for r in regions if r.lower().startswith(prefixes)))
-                cloud = replace(cloud, regions=kept)
-                catalog = load_catalog(cloud) if kept else None
+                chosen = tuple(sorted(r for r in regions if r.lower().startswith(prefixes)))
+                cloud = replace(cloud, regions=chosen)
+                catalog = load_catalog(cloud) if chosen else None
             self.loaded[key] = (cloud, catalog)
-        found: tuple[schema.CloudConfig, Any] = self.loaded[key]
-        return found
+        return self.loaded[key]
 
 
 def limits_of(scenario: Scenario, everything: list[Any]) -> schema.LimitsConfig:
@@ -274,8 +250,8 @@ def run(scenario: Scenario, market: Market, folder: Path) -> tuple[str, dict[str
         cloud, catalog = market.of(scenario)
         if catalog is None:
             return "no region", None
-        config = config_of(scenario, cloud, students_of(scenario.task, folder), folder)
-        problem = build_problem(config, probe_of(scenario.task), catalog)
+        run_config = config_of(scenario, cloud, students_of(scenario.task, folder), folder)
+        problem = build_problem(run_config, probe_of(scenario.task), catalog)
         everything = frontier(problem) if problem.candidates else []
     except StratosError as error:
         return type(error).__name__, None
@@ -286,13 +262,13 @@ def run(scenario: Scenario, market: Market, folder: Path) -> tuple[str, dict[str
     if not feasible:
         return "infeasible", None
     loss = score_loss(everything)
-    found = {"highest_score": 1 - min(loss(choice) for choice in feasible)}
+    scores = {"highest_score": 1 - min(loss(choice) for choice in feasible)}
     net = exchange_rates(schema.ObjectiveConfig(), limits, everything).net_cost
-    found["balanced"] = 1 - loss(best(feasible, net, net))
+    scores["balanced"] = 1 - loss(best(feasible, net, net))
     for cost in COSTS:
         # Ties go to the cheaper plan, then to the better score.
-        found[cost.alternative] = 1 - loss(best(feasible, cost.alone, loss))
-    return "feasible", {**found, "n_frontier": len(feasible)}
+        scores[cost.alternative] = 1 - loss(best(feasible, cost.alone, loss))
+    return "feasible", {**scores, "n_frontier": len(feasible)}
 
 
 def score_loss(reference: list[Any]) -> Linear:
@@ -309,66 +285,50 @@ def score_loss(reference: list[Any]) -> Linear:
 
 def gains(rows: list[dict[str, Any]], plan: str, other: str) -> dict[str, Any]:
     """Return how much higher the score of one plan is than that of another, over all scenarios."""
-    found = sorted(row[plan] / row[other] - 1 for row in rows if row[other] > 1e-9)
-    quartiles = statistics.quantiles(found, n=4)
+    changes = sorted(row[plan] / row[other] - 1 for row in rows if row[other] > 1e-9)
+    quartiles = statistics.quantiles(changes, n=4)
     return {
-        "n": len(found),
-        "score_of_0": len(rows) - len(found),
-        "same_score": sum(abs(gain) < 1e-9 for gain in found),
-        "lower": sum(gain < -1e-9 for gain in found),
+        "n": len(changes),
+        "lower": sum(gain < -1e-9 for gain in changes),
         "median": round(quartiles[1], 4),
         "lower_quartile": round(quartiles[0], 4),
         "upper_quartile": round(quartiles[2], 4),
-        "worst": round(found[0], 4),
-        "at_least_22_percent": round(sum(gain >= ENOUGH for gain in found) / len(found), 4),
+        "worst": round(changes[0], 4),
+        "at_least_22_percent": round(sum(gain >= ENOUGH for gain in changes) / len(changes), 4),
+    }
+
+
+def summed(rows: list[dict[str, Any]], fates: Counter[str]) -> dict[str, Any]:
+    """Return how many scenarios have a plan, and the gains of both plans over the others."""
+    others = [cost.alternative for cost in COSTS]
+    return {
+        "n": fates.total(),
+        "fates": dict(fates),
+        "from_memory": sum(row["task"] in FROM_MEMORY for row in rows),
+        **{
+            plan: {other: gains(rows, plan, other) for other in others}
+            for plan in ("highest_score", "balanced")
+        },
     }
 
 
 def main() -> None:
-    """Run all scenarios and print what the balanced plan gains."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Run all scenarios, and sum up what the plans gain."""
+    parser = record.arguments(__doc__)
     parser.add_argument("--catalog", type=Path, required=True)
     parser.add_argument("--n", type=int, default=250)
-    parser.add_argument("--keep", action="store_true", help="write benchmarks/results")
-    arguments = parser.parse_args()
-    rng = random.Random(SEED)
-    market = Market(arguments.catalog)
+    options = parser.parse_args()
+    rng, market = random.Random(SEED), Market(options.catalog)
     rows, fates = [], Counter[str]()
-    start = time.process_time()
-    with tempfile.TemporaryDirectory() as name:
-        for i in range(arguments.n):
+    with tempfile.TemporaryDirectory() as folder:
+        for number in range(options.n):
             scenario = draw(rng)
-            fate, scores = run(scenario, market, Path(name))
+            fate, scores = run(scenario, market, Path(folder))
             fates[fate] += 1
             if scores is not None:
-                rows.append({"scenario": i, "task": scenario.task, **scores})
-            if (i + 1) % 20 == 0:
-                print(
-                    f"{i + 1} of {arguments.n}, {time.process_time() - start:.0f} CPU s", flush=True
-                )
-    summary: dict[str, Any] = {
-        "n": arguments.n,
-        "fates": dict(fates),
-        "cpu_seconds": round(time.process_time() - start, 1),
-    }
-    alternatives = [cost.alternative for cost in COSTS]
-    summary["from_memory"] = sum(row["task"] in FROM_MEMORY for row in rows)
-    for row in rows:
-        row["better_of_both"] = max(row["accuracy_first"], row["cost_first"])
-    for plan in ("highest_score", "balanced"):
-        summary[plan] = {
-            other: gains(rows, plan, other) for other in (*alternatives, "better_of_both")
-        }
-    print(json.dumps(summary, indent=1))
-    if arguments.keep:
-        scores = ("highest_score", "balanced", *alternatives)
-        columns = ["scenario", "task", "n_frontier", *scores]
-        compact = [
-            [row["scenario"], row["task"], row["n_frontier"], *(round(row[k], 5) for k in scores)]
-            for row in rows
-        ]
-        result = {"summary": summary, "columns": columns, "rows": compact}
-        record.keep("planner/scenarios", result, seed=SEED)
+                rows.append({"scenario": number, "task": scenario.task, **scores})
+    result = {"summary": summed(rows, fates), "rows": rows}
+    record.finish("planner/scenarios", result, options, seed=SEED)
 
 
 if __name__ == "__main__":

@@ -1,89 +1,230 @@
-"""What a bundle's server gives at 1, 2, 4, … requests in flight, by engine.
+"""Serving engines and formats on this machine: one answer alone, eight in flight, CPU, memory.
 
-    python benchmarks/serving/engines.py outputs/…            folder of a run that has a bundle
-    python benchmarks/serving/engines.py outputs/… --case sequential batching
+    python benchmarks/serving/engines.py outputs/<run> …       runs that have a bundle and answers
+    python benchmarks/serving/engines.py --shape               the 1M Mahjong student's, untrained
+    STRATOS_VLLM=/opt/vllm python benchmarks/serving/engines.py --shape --name serving/vllm --keep
+                                                               vLLM, too, beside the others
+    python benchmarks/serving/engines.py --losses outputs/<run>  what deploy measured of each format
+                                                               of a run (deploy=llamacpp)
 
-Printed are requests and tokens per second of all requests together, the median latency, how many
-answers equal those of the evaluation, and the server's CPU milliseconds per token, which another
-process on the machine changes less than the clock. `--keep` keeps the figures as JSON.
+Every engine is asked the same questions by the same client (plain HTTP over kept connections, a
+thread for each request in flight), in one go, so that other work on the machine meets all of them.
+Compare the ratios, and the CPU milliseconds, which other work changes least.
 """
 
 from __future__ import annotations
 
 import argparse
+import http.client
+import json
+import shutil
 import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from record import keep
+import record
 
-from stratos.core.machine_load import group_seconds
-from stratos.deploy.bundle_server import serve_arguments
-from stratos.deploy.load_test import load_test
-from stratos.deploy.server import HOST, free_port, serving
+from stratos import records
+from stratos.core.machine import group_memory, group_seconds, others_between, usage
+from stratos.deploy.bundle_server import serving_bundle
+from stratos.deploy.engines.gguf_file import cannot_export, export
+from stratos.deploy.engines.vllm import Vllm
+from stratos.deploy.exports import read_exports
+from stratos.deploy.server import HOST, Server
 from stratos.evaluate.answer_files import read_answers
+from stratos.evaluate.metrics import percentile
+from stratos.records import ServingSetting
 
-CASES = {
-    "sequential": (),
-    "batching": ("--continuous-batching", "--cb-num-blocks", "512"),
-    "batching, 64 blocks": ("--continuous-batching", "--cb-num-blocks", "64"),
-    "batching, unbounded": ("--continuous-batching",),
-}
-IN_FLIGHT = (1, 2, 4, 8, 16)
+IN_FLIGHT = 8
+FORMATS = ("f32", "f16", "q8_0", "q4_k_m")
+SHAPE_TOKENS = 160
+"""Tokens of an answer of the 1M Mahjong student (conf/student/stratos_1m.yaml)."""
+Chats = list[Any]
+Row = dict[str, Any]
 
 
-def measure(run: Path, case: str, in_flight: tuple[int, ...], n_requests: int) -> list[dict]:
-    """Return one row for each number of requests in flight."""
-    kept = read_answers(run)[:n_requests]
-    port, rows = free_port(), []
-    arguments = [*serve_arguments(str(run / "bundle"), HOST, port), *CASES[case]]
-    with serving(arguments, port=port, log_path=Path("/tmp/engines.log")) as server:
-        for n in in_flight:
-            cpu = group_seconds(server.process.pid)
-            test = load_test(
-                server,
-                [answer.messages for answer in kept],
-                max_tokens=768,
-                concurrency=n,
-                tick=lambda done, total: None,
-            )
-            cpu = group_seconds(server.process.pid) - cpu
-            tokens = sum(answer.output_tokens for answer in test.answers)
-            rows.append(
-                {
-                    "engine": case,
-                    "in_flight": n,
-                    "n_requests": len(kept),
-                    "requests_per_s": round(test.requests_per_s, 3),
-                    "tokens_per_s": round(test.tokens_per_s, 1),
-                    "p50_ms": round(test.latency_ms(0.5), 1),
-                    "p95_ms": round(test.latency_ms(0.95), 1),
-                    "equal": sum(a.text == b.text for a, b in zip(test.answers, kept, strict=True)),
-                    # One request goes ahead uncounted: its tokens are those of the mean.
-                    "cpu_ms_per_token": round(1000 * cpu / (tokens * (1 + 1 / len(kept))), 3),
-                }
-            )
-            print(rows[-1], flush=True)
+class Shape(NamedTuple):
+    """Of a student with random weights."""
+
+    width: int
+    mlp: int
+    layers: int
+    heads: int
+
+
+SHAPE_1M = Shape(128, 384, 4, 4)
+
+
+def losses(run: Path) -> Row:
+    """Return what each format of a run's bundle lost, with student and training."""
+    exports = read_exports(run / "bundle")
+    student = records.load(run / "distill.json", None, records.Student)
+    if exports is None:
+        sys.exit(f"{run} has no exports")
+    return {
+        "student": student.name,
+        "train_tokens": student.train_tokens,
+        "task": records.load(run / "evaluate.json", None, records.Scorecard).task,
+        "engine": exports.version,
+        "formats": msgspec.to_builtins(exports.formats),
+    }
+
+
+def untrained(bundle: Path, n: int, shape: Shape = SHAPE_1M) -> tuple[Path, Chats]:
+    """Return a bundle of a student's shape whose weights are random, and questions.
+
+    Its answers have all the tokens that a request allows: it never ends one by itself.
+    """
+    import torch
+    from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
+
+    from stratos.distill.tokenizer import symbol_tokenizer
+    from stratos.tasks.mahjong import MahjongTask
+
+    task = MahjongTask()
+    tokenizer = symbol_tokenizer(task.vocabulary())
+    tokenizer.save_pretrained(bundle)
+    ends = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=shape.width, num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads, num_key_value_heads=shape.heads,
+        intermediate_size=shape.mlp, max_position_embeddings=1024, tie_word_embeddings=True,
+        initializer_range=0.1, bos_token_id=None, **ends,
+    )  # fmt: skip
+    model = LlamaForCausalLM(config)
+    with torch.no_grad():
+        model.get_input_embeddings().weight[tokenizer.eos_token_id] = 0
+    model.save_pretrained(bundle)
+    GenerationConfig(do_sample=False, max_new_tokens=768, **ends).save_pretrained(bundle)
+    return bundle, [task.student_messages(item) for item in task.items("train", n)]
+
+
+def cases_of(bundle: Path, formats: list[str], chats: Chats) -> dict[str, ServingSetting]:
+    """Export a bundle; return what serves it, by title."""
+    formats = [form for form in formats if cannot_export(bundle, form) is None]
+    export(bundle, formats, chats)
+    cases = {
+        "transformers": ServingSetting("transformers"),
+        "transformers, batching": ServingSetting("transformers-batching", slots=IN_FLIGHT),
+    }
+    vllm = Vllm(formats=("f32", "bf16"))
+    if reason := vllm.unusable() or vllm.cannot_export(bundle, "f32"):
+        print(f"No row of vLLM: {reason}", file=sys.stderr)
+    else:
+        for form in vllm.exports:
+            cases[f"vLLM, {form}"] = ServingSetting("vllm", IN_FLIGHT, format=form)
+    for form in formats:
+        cases[f"llama.cpp, {form}"] = ServingSetting("llamacpp", IN_FLIGHT, format=form)
+    return cases
+
+
+def measured(
+    name: str, bundle: Path, chats: Chats, texts: list[str], most: int, options: argparse.Namespace
+) -> list[Row]:
+    """Return a row for each engine and format; without known texts, transformers' count."""
+    cases, rows = cases_of(bundle, options.formats, chats), []
+    for _ in range(options.rounds):
+        for title, setting in cases.items():
+            row, answers = one_case(bundle, setting, chats, most)
+            texts = texts or answers
+            row["equal"] = sum(a == b for a, b in zip(answers, texts, strict=True))
+            rows.append({"model": name, "engine": title, "items": len(chats), **row})
     return rows
 
 
+def one_case(
+    bundle: Path, setting: ServingSetting, chats: Chats, most: int
+) -> tuple[Row, list[str]]:
+    """Serve a bundle by one engine; return what it showed, and its answers."""
+    with serving_bundle(bundle, setting, bundle / "server.log") as server:
+        ask = asker(server, str(bundle), most)
+        ask(chats[0])
+        group = server.process.pid
+        before, cpu_before = usage(group), group_seconds(group)
+        alone = [ask(chat) for chat in chats]
+        cpu = group_seconds(group) - cpu_before
+        others, is_busy = others_between(before, usage(group))
+        start = time.perf_counter()
+        with ThreadPoolExecutor(IN_FLIGHT) as pool:
+            together = list(pool.map(ask, chats))
+        seconds = time.perf_counter() - start
+        memory = group_memory(group)
+    milliseconds = [1000 * seconds for seconds, _, _ in alone]
+    tokens = sum(n for _, _, n in alone)
+    row = {
+        "p50_ms": round(percentile(milliseconds, 0.5), 1),
+        "p95_ms": round(percentile(milliseconds, 0.95), 1),
+        "requests_per_s": round(len(chats) / seconds, 2),
+        "tokens_per_s": round(sum(n for _, _, n in together) / seconds, 1),
+        "tokens": tokens,
+        "cpu_ms_per_token": round(1000 * cpu / tokens, 3),
+        "memory_mib": round(memory / 2**20),
+        "others_cores": None if others is None else round(others, 2),
+        "was_busy": is_busy,
+    }
+    return row, [text for _, text, _ in alone]
+
+
+def asker(server: Server, model: str, most: int) -> Callable[[Any], tuple[float, str, int]]:
+    """Return what asks a server one chat: seconds, text and tokens of the answer."""
+    local = threading.local()
+
+    def ask(chat: Any) -> tuple[float, str, int]:
+        if not hasattr(local, "connection"):
+            local.connection = http.client.HTTPConnection(HOST, server.port, timeout=600)
+        body = {"model": model, "messages": chat, "max_tokens": most, "temperature": 0}
+        start = time.perf_counter()
+        local.connection.request(
+            "POST", "/v1/chat/completions", json.dumps(body), {"Content-Type": "application/json"}
+        )
+        reply = json.loads(local.connection.getresponse().read())
+        seconds = time.perf_counter() - start
+        text = reply["choices"][0]["message"]["content"]
+        return seconds, text, reply["usage"]["completion_tokens"]
+
+    return ask
+
+
 def main() -> None:
-    """Measure the engines, one after the other."""
-    parser = argparse.ArgumentParser(description="Throughput of a bundle's server, by engine.")
-    parser.add_argument("run", type=Path, help="folder of a run that has a bundle")
-    parser.add_argument("--case", nargs="+", choices=list(CASES), default=list(CASES)[:2])
-    parser.add_argument("--in-flight", nargs="+", type=int, default=list(IN_FLIGHT))
-    parser.add_argument("--n-requests", type=int, default=24)
-    parser.add_argument("--keep", action="store_true", help="keep the raw result")
-    asked = parser.parse_args()
-    rows = [
-        row
-        for case in asked.case
-        for row in measure(asked.run, case, tuple(asked.in_flight), asked.n_requests)
-    ]
-    if asked.keep:
-        keep("serving/engines", rows)
+    """Measure each run's bundle with each engine and format."""
+    parser = record.arguments(__doc__)
+    parser.add_argument("runs", nargs="*", type=Path)
+    parser.add_argument("--shape", action="store_true")
+    parser.add_argument("--losses", action="store_true")
+    parser.add_argument("--items", type=int, default=24)
+    parser.add_argument("--formats", nargs="*", default=["f32", "q8_0"], choices=FORMATS)
+    parser.add_argument("--rounds", type=int, default=1, help="how often all are measured")
+    parser.add_argument("--name", default="serving/exports", help="of the result")
+    options = parser.parse_args()
+    if options.losses:
+        record.finish("serving/format_loss", [losses(run) for run in options.runs], options)
+        return
+    rows = []
+    with tempfile.TemporaryDirectory() as work:
+        for run in options.runs:
+            bundle = Path(shutil.copytree(run / "bundle", Path(work) / run.name))
+            answers = read_answers(run)[: options.items]
+            chats, texts = [row.messages for row in answers], [row.text for row in answers]
+            rows += measured(run.name, bundle, chats, texts, 768, options)
+        if options.shape:
+            bundle, chats = untrained(Path(work) / "shape", options.items)
+            rows += measured("stratos_1m, untrained", bundle, chats, [], SHAPE_TOKENS, options)
+    versions = {name: version(name) for name in ("xllamacpp", "llama-cpp-py-sync", "gguf")}
+    if Vllm().unusable() is None:
+        versions["vllm"] = Vllm().version().removeprefix("vllm ")
+    result = {"in_flight": IN_FLIGHT, "rows": rows}
+    record.finish(options.name, result, options, more={"engines": versions})
 
 
 if __name__ == "__main__":

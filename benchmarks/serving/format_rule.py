@@ -8,7 +8,6 @@ had `RIGHT` of them right, and the limit is `deploy.max_loss_points=1`.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from itertools import product
 from math import exp, lgamma, log
@@ -51,23 +50,19 @@ def judged(lost: int, won: int, n: int) -> Verdict:
 
 def main() -> None:
     """Work out the probabilities, and keep them."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--keep", action="store_true")
-    told = parser.parse_args()
+    options = record.arguments(__doc__).parse_args()
     rows: list[dict[str, Any]] = []
     for n, points in product(ITEMS, LOSSES):
         p_lost = CHURN + points / 100
-        found, below = dict.fromkeys(Verdict, 0.0), 0.0
+        verdicts, below = dict.fromkeys(Verdict, 0.0), 0.0
         for lost in range(min(n, round(n * p_lost * 3) + 20) + 1):
             for won in range(min(n - lost, round(n * CHURN * 3) + 20) + 1):
                 if (p := probability(lost, won, n, p_lost, CHURN)) > TINY:
-                    found[judged(lost, won, n)] += p
+                    verdicts[judged(lost, won, n)] += p
                     below += p * (100 * (lost - won) / n <= MOST)
-        shares = {one.name.lower(): p for one, p in found.items()}
+        shares = {verdict.name.lower(): p for verdict, p in verdicts.items()}
         rows.append({"items": n, "points": points, "estimate_within": below, **shares})
-        print(rows[-1], flush=True)
-    if told.keep:
-        record.keep("serving/format_rule", rows)
+    record.finish("serving/format_rule", rows, options)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ after each `deploy.load_seconds`, and goes on while it is not sure.
 
 from __future__ import annotations
 
-import argparse
 import heapq
 import itertools
 import math
@@ -52,10 +51,10 @@ def test(slots: int, n: int, share: float, times: str, seed: int) -> tuple[Keepi
             heapq.heappush(free, end)
             spans.append((due, end))
         seen = [(due, end if end <= until else math.inf) for due, end in spans]
-        found = keeping_up(seen, rate, until, slots)
-        if found.is_sure:
+        verdict = keeping_up(seen, rate, until, slots)
+        if verdict.is_sure:
             break
-    return found, part
+    return verdict, part
 
 
 def measured(n_seeds: int) -> list[dict[str, Any]]:
@@ -64,26 +63,22 @@ def measured(n_seeds: int) -> list[dict[str, Any]]:
     for n, share in itertools.product(REQUESTS, SHARES):
         right = sure = wrong = parts = total = 0
         for slots, times, seed in itertools.product(SLOTS, TIMES, range(n_seeds)):
-            found, taken = test(slots, n, share, times, seed)
-            is_right = found.keeps_up == (share < 1)
-            total, parts = total + 1, parts + taken
-            right, sure = right + is_right, sure + found.is_sure
-            wrong += found.is_sure and not is_right
+            verdict, n_parts = test(slots, n, share, times, seed)
+            is_right = verdict.keeps_up == (share < 1)
+            total, parts = total + 1, parts + n_parts
+            right, sure = right + is_right, sure + verdict.is_sure
+            wrong += verdict.is_sure and not is_right
         row = {"requests": n, "share": share, "tests": total, "right": right, "sure": sure}
         rows.append({**row, "sure_and_wrong": wrong, "mean_parts": parts / total})
-        print(rows[-1], flush=True)
     return rows
 
 
 def main() -> None:
     """Simulate, and keep what came."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = record.arguments(__doc__)
     parser.add_argument("--seeds", type=int, default=100)
-    parser.add_argument("--keep", action="store_true")
-    told = parser.parse_args()
-    rows = measured(told.seeds)
-    if told.keep:
-        record.keep("serving/keeping_up", rows, seed=0)
+    options = parser.parse_args()
+    record.finish("serving/keeping_up", measured(options.seeds), options, seed=0)
 
 
 if __name__ == "__main__":

@@ -4,15 +4,14 @@
     python benchmarks/serving/predictor.py train.jsonl test.jsonl --keep
 
 Each kind is trained on rows of two fields, `text` and `label`, and served as `stratos serve` does.
-Three things ask it test rows: the student itself without a server; the load generator of `deploy`,
-with one request in flight and at random moments; and connections that stay open and ask again at
-once, which take a fifth of the CPU time that the first client takes. CPU seconds are those of the
-server's processes: other work on the machine shows in them far less than in the clock.
+The load generator of `deploy` asks it test rows, with one request in flight, and so do connections
+that stay open and ask again at once, which take a fifth of the CPU time that the first client
+takes. CPU seconds are those of the server's processes: other work on the machine shows in them far
+less than in the clock.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import random
@@ -30,12 +29,12 @@ import psutil
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from record import keep
+import record
 
-from stratos.core.machine_load import group_seconds
+from stratos.core.machine import group_seconds
 from stratos.deploy.bundle_server import serving_bundle
 from stratos.deploy.engines.predictor import server_of
-from stratos.deploy.load_test import LoadTest, load_test, open_loop
+from stratos.deploy.load_test import load_test
 from stratos.deploy.server import HOST, Server
 from stratos.evaluate.metrics import percentile
 from stratos.models.kinds.classifier import Classifier, fit_head
@@ -47,34 +46,8 @@ STRENGTH = 10.0
 """Of the penalty: how accurate a student is does not change what an answer takes."""
 
 
-def main() -> None:
-    """Measure each kind, print it, and keep all."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("train", type=Path)
-    parser.add_argument("test", type=Path)
-    parser.add_argument("--rows", type=int, default=1000)
-    parser.add_argument("--requests", type=int, default=500, help="of the load generator, each")
-    parser.add_argument("--rate", type=float, default=50.0, help="of the open loop, a second")
-    parser.add_argument("--seconds", type=float, default=4.0, help="of each number of connections")
-    parser.add_argument("--kinds", nargs="*", default=list(KINDS))
-    parser.add_argument("--keep", action="store_true")
-    args = parser.parse_args()
-    rows = [json.loads(line) for line in args.train.read_text(encoding="utf-8").splitlines()]
-    rows = random.Random(0).sample(rows, min(args.rows, len(rows)))
-    test = [json.loads(line)["text"] for line in args.test.read_text(encoding="utf-8").splitlines()]
-    texts, found = random.Random(0).sample(test, args.requests), []
-    for kind in args.kinds:
-        with tempfile.TemporaryDirectory() as work:
-            found.append({"kind": kind, **measured(kind, rows, texts, Path(work), args)})
-            print(json.dumps(found[-1], indent=1), flush=True)
-    if args.keep:
-        asked = {"rows": len(rows), "labels": len({row["label"] for row in rows})}
-        asked["mean_characters"] = round(float(np.mean([len(text) for text in texts])), 1)
-        keep("serving/predictor", {**asked, "rate": args.rate, "kinds": found}, seed=0)
-
-
 def measured(
-    kind: str, rows: list[dict[str, str]], texts: list[str], work: Path, args: argparse.Namespace
+    kind: str, rows: list[dict[str, str]], texts: list[str], work: Path, seconds: float
 ) -> dict[str, Any]:
     """Return what a kind takes, alone and served."""
     student = trained(kind, rows)
@@ -82,29 +55,21 @@ def measured(
     engine = server_of(work / "student")
     assert engine is not None
     chats = [[{"role": "user", "content": text}] for text in texts]
-    began = time.perf_counter()
     with serving_bundle(work / "student", engine.setting(), work / "server.log") as server:
-        start_s = time.perf_counter() - began
         closed = load_test(
             server, chats, max_tokens=16, concurrency=1, tick=lambda done, total: None
         )
-        n_open = round(10 * args.rate)
-        opened = open_loop(
-            server, chats, requests_per_s=args.rate, n_requests=n_open, max_tokens=16, seed=0,
-            tick=lambda done, total: None,
-        )  # fmt: skip
-        lean = [asked_again(server, texts, n, args.seconds) for n in CONNECTIONS]
+        lean = [asked_again(server, texts, n, seconds) for n in CONNECTIONS]
         process = psutil.Process(server.process.pid)
-        held = sum(one.memory_info().rss for one in (process, *process.children(recursive=True)))
-    answers = [one.text for one in closed.answers]
-    assert answers == [one.text for one in student.predict(texts)], "as without a server"
+        processes = (process, *process.children(recursive=True))
+        memory = sum(process.memory_info().rss for process in processes)
+    answers = [answer.text for answer in closed.answers]
+    assert answers == [answer.text for answer in student.predict(texts)], "as without a server"
     return {
         "engine": engine.kind,
         "bundle_mib": round(sum(f.stat().st_size for f in work.rglob("student/**/*")) / 2**20, 1),
-        "memory_mib": round(held / 2**20),
-        "start_s": round(start_s, 1),
-        "predict_ms": {str(n): cpu_ms(student, texts, n) for n in (1, 16)},
-        "deploys_client": {"closed_1": quantiles(closed), "open": quantiles(opened)},
+        "memory_mib": round(memory / 2**20),
+        "deploys_client": {"closed_1": {"p95_ms": round(closed.latency_ms(0.95), 2)}},
         "connections": lean,
     }
 
@@ -138,25 +103,6 @@ def package(name: str) -> Path:
     spec = find_spec(name)
     assert spec is not None and spec.submodule_search_locations, f"pip install {name}"
     return Path(spec.submodule_search_locations[0])
-
-
-def cpu_ms(student: Classifier, texts: list[str], together: int) -> float:
-    """Return CPU milliseconds of a text without a server, so many at once."""
-    n = min(len(texts), 128) // together * together
-    student.predict(texts[:together])
-    began = time.process_time()
-    for start in range(0, n, together):
-        student.predict(texts[start : start + together])
-    return round(1000 * (time.process_time() - began) / n, 3)
-
-
-def quantiles(found: LoadTest) -> dict[str, float]:
-    """Return milliseconds of answers."""
-    return {
-        "p50_ms": round(found.latency_ms(0.5), 2),
-        "p95_ms": round(found.latency_ms(0.95), 2),
-        "load_average": round(os.getloadavg()[0], 1),
-    }
 
 
 def asked_again(server: Server, texts: list[str], n: int, seconds: float) -> dict[str, float]:
@@ -215,6 +161,35 @@ def is_whole(data: bytes) -> bool:
         (line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")), b""
     )
     return bool(end and length) and len(body) >= int(length.partition(b":")[2])
+
+
+def main() -> None:
+    """Measure each kind."""
+    parser = record.arguments(__doc__)
+    parser.add_argument("train", type=Path)
+    parser.add_argument("test", type=Path)
+    parser.add_argument("--rows", type=int, default=1000)
+    parser.add_argument("--requests", type=int, default=500, help="of the load generator, each")
+    parser.add_argument("--seconds", type=float, default=4.0, help="of each number of connections")
+    parser.add_argument("--kinds", nargs="*", default=list(KINDS))
+    options = parser.parse_args()
+    rows, test = (
+        [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        for path in (options.train, options.test)
+    )
+    rows = random.Random(0).sample(rows, min(options.rows, len(rows)))
+    texts = random.Random(0).sample([row["text"] for row in test], options.requests)
+    kinds = []
+    for kind in options.kinds:
+        with tempfile.TemporaryDirectory() as work:
+            kinds.append({"kind": kind, **measured(kind, rows, texts, Path(work), options.seconds)})
+    result = {
+        "rows": len(rows),
+        "labels": len({row["label"] for row in rows}),
+        "mean_characters": round(float(np.mean([len(text) for text in texts])), 1),
+        "kinds": kinds,
+    }
+    record.finish("serving/predictor", result, options, seed=0)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from mkdocs.structure.files import File, Files
 from stratos.cli.build import GROUPS
 from stratos.cli.help import Group, Key, first_comment, groups, keys_of, shortened
 from stratos.config import STAGES
-from stratos.core.conf import shipped_choices
+from stratos.core.extensions import shipped_choices
 
 ROOT = Path(__file__).parents[2]
 CLUSTERS = sorted(

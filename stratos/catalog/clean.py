@@ -156,16 +156,16 @@ def _cards(
         n_rows = np.bincount(of_row).tolist()
         for kind, row in enumerate(index[first].tolist()):
             name = rows.accelerator[row]
-            found = _card(name, float(rows.accelerator_count[row]), rows.gpu_info[row])
+            card = _card(name, float(rows.accelerator_count[row]), rows.gpu_info[row])
             members = index[of_row == kind]
-            if isinstance(found, Gpu):
-                names.append(found.name)
+            if isinstance(card, Gpu):
+                names.append(card.name)
                 codes[members] = len(names) - 1
-                vram_gib[members] = found.memory_gib
+                vram_gib[members] = card.memory_gib
                 continue
-            dropped[found] += n_rows[kind]
+            dropped[card] += n_rows[kind]
             alive[members] = False
-            if found == NO_SPECIFICATION:
+            if card == NO_SPECIFICATION:
                 unknown[name] += n_rows[kind]
     return Words.coded(codes, names), vram_gib
 

@@ -12,8 +12,8 @@ from typing import ClassVar, NamedTuple
 from stratos.catalog.gpus import SAME_MEMORY, Gpu, find_gpu, variants
 from stratos.catalog.table import Table
 from stratos.config import CloudConfig
-from stratos.core.counted import counted
 from stratos.core.errors import CatalogError, StratosError
+from stratos.core.formats import counted
 from stratos.core.shares import Share
 from stratos.records import Offer
 
@@ -127,16 +127,17 @@ def cluster_nodes(cluster: Cluster) -> Nodes:
         offer_of(share, cards.get(share.gpu) if share.n_gpus else None, cluster) for share in known
     ]
     table = Table.of(offers, [share.count for share in known])
-    wanted = [share for share in known if _is_wanted(share.partition, cluster.config.regions)]
-    waits, reason = cluster.waits(wanted)
-    if len(waits) < len(wanted):
+    shares_used = [share for share in known if _is_wanted(share.partition, cluster.config.regions)]
+    waits, reason = cluster.waits(shares_used)
+    if len(waits) < len(shares_used):
         warnings.append(
-            f"{cluster.name}: how long a job waits is not known for {len(wanted) - len(waits)} of "
-            f"{counted(len(wanted), 'kind')} of servers ({reason}): no waiting is counted for them."
+            f"{cluster.name}: how long a job waits is not known for "
+            f"{len(shares_used) - len(waits)} of {counted(len(shares_used), 'kind')} of servers "
+            f"({reason}): no waiting is counted for them."
         )
     hours = {(cluster.cloud, *key): wait for key, wait in waits.items()}
     preempting = cluster.preempts(sorted({share.partition for share in known}))
-    preempts = {(cluster.cloud, name): others for name, others in preempting.items()}
+    preempts = {(cluster.cloud, name): preempted for name, preempted in preempting.items()}
     return Nodes(table, hours, warnings, preempts)
 
 
@@ -145,8 +146,8 @@ def _fitting(share: Share) -> Gpu | None:
     card = card_of(share.gpu)
     if card is None or share.gpu_gib is None:
         return card
-    near = [one for one in (card, *variants(card))
-            if abs(share.gpu_gib / one.memory_gib - 1) <= SAME_MEMORY]  # fmt: skip
+    near = [variant for variant in (card, *variants(card))
+            if abs(share.gpu_gib / variant.memory_gib - 1) <= SAME_MEMORY]  # fmt: skip
     return near[0] if near else card
 
 
@@ -154,11 +155,13 @@ def _small_ones(
     shares: Sequence[Share], cards: dict[str, Gpu | None], cluster: Cluster
 ) -> Iterator[str]:
     """Say which GPUs are planned as the smallest that has their name."""
-    told = {one.gpu for one in shares if one.gpu_gib is not None}
+    sized = {share.gpu for share in shares if share.gpu_gib is not None}
     for name, card in sorted(cards.items()):
-        if card is None or name in told or _SIZE.search(name.lower()):
+        if card is None or name in sized or _SIZE.search(name.lower()):
             continue
-        larger = [one for one in variants(card) if one.memory_gib >= _LARGER * card.memory_gib]
+        larger = [
+            variant for variant in variants(card) if variant.memory_gib >= _LARGER * card.memory_gib
+        ]
         if larger:
             yield (
                 f"{cluster.name} calls GPUs {name}, of which there are several sizes: they are "
@@ -169,7 +172,7 @@ def _small_ones(
 
 
 def _is_wanted(partition: str, regions: Sequence[str]) -> bool:
-    return any(fnmatchcase(partition, one) for one in regions or (_ALL,))
+    return any(fnmatchcase(partition, pattern) for pattern in regions or (_ALL,))
 
 
 def offer_of(share: Share, card: Gpu | None, cluster: Cluster) -> Offer:
@@ -198,8 +201,8 @@ def card_of(name: str) -> Gpu | None:
     """
     if _SLICE.search(name):
         return None
-    words = [one for one in re.split(r"[-_ ]+", name.lower()) if one not in _MAKERS]
-    words = [re.sub(r"^(\d+)g$", r"\1gb", one) for one in words]
+    words = [word for word in re.split(r"[-_ ]+", name.lower()) if word not in _MAKERS]
+    words = [re.sub(r"^(\d+)g$", r"\1gb", word) for word in words]
     return next(
         (card for n in range(len(words), 0, -1) if (card := _find(words[:n])) is not None), None
     )

@@ -117,8 +117,8 @@ def _pairs(listings: Listings, host: Bools, bare: Bools) -> tuple[Pairs, int]:
             hosts.append(members)
             names += [name] * len(members)
             counts += [count] * len(members)
-    found = np.concatenate(hosts) if hosts else np.zeros(0, np.int64)
-    return (found, names, np.array(counts, np.int64)), n_unknown
+    pairs = np.concatenate(hosts) if hosts else np.zeros(0, np.int64)
+    return (pairs, names, np.array(counts, np.int64)), n_unknown
 
 
 def _sum(listings: Listings, pairs: Pairs, part: Bools) -> tuple[Listings, Bools, Bools]:
@@ -134,17 +134,17 @@ def _sum(listings: Listings, pairs: Pairs, part: Bools) -> tuple[Listings, Bools
             np.int64
         ),
     )
-    wanted, offered = key[: len(hosts)], key[len(hosts) :]
+    needed, offered = key[: len(hosts)], key[len(hosts) :]
     # Of rows that say the same, the cheapest counts.
     order = np.lexsort((listings.usd_per_hour[priced], offered))
     offered, priced = offered[order], priced[order]
-    at = np.searchsorted(offered, wanted)
-    found = at < len(offered)
-    found[found] = offered[at[found]] == wanted[found]
-    gpus, hosts = priced[at[found]], hosts[found]
+    at = np.searchsorted(offered, needed)
+    is_offered = at < len(offered)
+    is_offered[is_offered] = offered[at[is_offered]] == needed[is_offered]
+    gpus, hosts = priced[at[is_offered]], hosts[is_offered]
     joined, used = np.zeros(len(listings), bool), np.zeros(len(listings), bool)
     joined[hosts] = True
-    used[priced] = np.isin(offered, wanted)
+    used[priced] = np.isin(offered, needed)
     servers = replace(
         listings.take(hosts),
         accelerator=listings.accelerator.take(gpus),

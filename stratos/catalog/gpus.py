@@ -20,8 +20,8 @@ from pathlib import Path
 
 from stratos.core.errors import CatalogError
 from stratos.core.foreign import cause, open_regular
+from stratos.core.formats import shown
 from stratos.core.names import why_no_name
-from stratos.core.printable import shown
 
 GPUS_CSV = Path(__file__).with_name("gpus.csv")
 
@@ -70,7 +70,7 @@ def find_gpu(name: str) -> Gpu | None:
 
 def variants(gpu: Gpu) -> list[Gpu]:
     """Return the cards whose name goes on where that of `gpu` ends: A100 to A100-80GB."""
-    return [other for name, other in gpu_table().items() if name.startswith(f"{gpu.name}-")]
+    return [variant for name, variant in gpu_table().items() if name.startswith(f"{gpu.name}-")]
 
 
 def gpu_table() -> dict[str, Gpu]:
@@ -132,7 +132,7 @@ def _read_own(path: str) -> dict[str, Gpu]:
             f"cloud.gpu_file={path} lacks the column{'s' if len(lacking) > 1 else ''} "
             f"{', '.join(lacking)}. It needs {','.join(COLUMNS)}."
         )
-    found: dict[str, Gpu] = {}
+    gpus: dict[str, Gpu] = {}
     wrong: list[str] = []
     for row in reader:
         try:
@@ -140,14 +140,14 @@ def _read_own(path: str) -> dict[str, Gpu]:
         except (TypeError, ValueError) as error:
             wrong.append(f"line {reader.line_num}: {error}")
             continue
-        taken = [n for n in (gpu.name, *gpu.aliases) if n in found or _key(n) in _taken()]
-        if taken:
-            wrong.append(f"line {reader.line_num}: {', '.join(taken)} is in the table already")
-        found[gpu.name] = gpu
+        duplicates = [n for n in (gpu.name, *gpu.aliases) if n in gpus or _key(n) in _taken()]
+        if duplicates:
+            wrong.append(f"line {reader.line_num}: {', '.join(duplicates)} is in the table already")
+        gpus[gpu.name] = gpu
     if wrong:
         listed = "\n  ".join(wrong)
         raise CatalogError(f"cloud.gpu_file={path} is malformed:\n  {listed}")
-    return found
+    return gpus
 
 
 @cache
@@ -230,9 +230,9 @@ def gib_of_one(info: str, count: int) -> list[float]:
     return [size, size / count] if count > 1 else [size]
 
 
-def _gib(found: re.Match[str] | None, count: int) -> float:
+def _gib(match: re.Match[str] | None, count: int) -> float:
     try:
-        number = float(found[1]) if found else 0.0
+        number = float(match[1]) if match else 0.0
     except ValueError:
         return 0.0
     return number if number < GIB_BELOW * count else number / 1024

@@ -56,10 +56,10 @@ def suggestion(table: Table, key: str) -> str:
         matches = here & column.where(matcher(parts[n]))
         if not matches.any():
             known = column.take(here).used()
-            found = [
+            corrected = [
                 "/".join([*parts[:n], name, *parts[n + 1 :]]) for name in nearest(parts[n], known)
             ]
-            return f" Did you mean {' or '.join(found)}?" if found else ""
+            return f" Did you mean {' or '.join(corrected)}?" if corrected else ""
         here = matches
     return ""
 
@@ -135,7 +135,7 @@ def _unknown_regions(known: list[str], cloud: CloudConfig) -> Iterator[str]:
 
 def _is_of(region: str, patterns: Iterable[str]) -> bool:
     """Return whether a region is one of several, in which * and ? stand for any letters."""
-    return any(fnmatchcase(region, one) for one in patterns)
+    return any(fnmatchcase(region, pattern) for pattern in patterns)
 
 
 def _unknown_quotas(table: Table, keys: Iterable[str]) -> Iterator[str]:
@@ -150,13 +150,13 @@ def _unknown_quotas(table: Table, keys: Iterable[str]) -> Iterator[str]:
 def _without_spot(table: Table, allowed: Bools) -> Iterator[str]:
     """Say of which clouds no allowed offer has a spot price, though spot was asked for."""
     priced = allowed & ~np.isnan(table.usd_per_hour_spot)
-    others = sorted(
+    clouds = sorted(
         set(table.cloud.take(allowed).used()) - set(table.cloud.take(priced).used()) - {LOCAL}
     )
-    if others:
+    if clouds:
         yield (
-            f"cloud.spot=true: no offer of {', '.join(others)} has a spot price, so that "
-            f"{'its' if len(others) == 1 else 'their'} servers are planned on demand. Name a "
+            f"cloud.spot=true: no offer of {', '.join(clouds)} has a spot price, so that "
+            f"{'its' if len(clouds) == 1 else 'their'} servers are planned on demand. Name a "
             "catalog with spot prices: cloud.catalog=[…]."
         )
 
@@ -277,11 +277,11 @@ def load_catalog(
     use_gpu_file(cloud.gpu_file)
     gpus = state_of([cloud.gpu_file] if cloud.gpu_file else [])
     key = (repr(cloud), cache_dir, state_of(cloud.catalog), gpus)
-    found = _held.pop(key, None) or _load(cloud, cache_dir)
+    catalog = _held.pop(key, None) or _load(cloud, cache_dir)
     if hold:
         _held.clear()  # one at a time: they are large
-        _held[key] = found
-    return found
+        _held[key] = catalog
+    return catalog
 
 
 def _load(cloud: CloudConfig, cache_dir: Path | None) -> Catalog:
@@ -320,11 +320,11 @@ def _load(cloud: CloudConfig, cache_dir: Path | None) -> Catalog:
             f"{_counts(cleaned.dropped)}. Use the built-in one with cloud.catalog=[builtin]."
         )
     everything = table
-    table, said = select(table, cloud)
+    table, notes = select(table, cloud)
     warnings += _left_out(cleaned)
-    warnings += said
-    others = left_out(everything, table, cloud)
-    return Catalog(table, cleaned.dropped, tuple(warnings), others, wait_hours, preempts)
+    warnings += notes
+    elsewhere = left_out(everything, table, cloud)
+    return Catalog(table, cleaned.dropped, tuple(warnings), elsewhere, wait_hours, preempts)
 
 
 def _listings(files: list[tuple[File, str]]) -> Listings:

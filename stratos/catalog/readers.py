@@ -29,11 +29,10 @@ from stratos.catalog.table import (
     stacked,
     taken,
 )
-from stratos.core.counted import counted
 from stratos.core.errors import CatalogError, nearest
 from stratos.core.foreign import cause
+from stratos.core.formats import counted, shown
 from stratos.core.names import why_no_name
-from stratos.core.printable import shown
 
 if TYPE_CHECKING:
     import pyarrow

@@ -48,22 +48,22 @@ def listed_countries() -> Mapping[tuple[str, str], str]:
         return {(row["Cloud"], row["Region"]): row["Country"] for row in csv.DictReader(file)}
 
 
-def country_of(cloud: str, region: str, told: Mapping[str, str] | None = None) -> str:
+def country_of(cloud: str, region: str, overrides: Mapping[str, str] | None = None) -> str:
     """Return the country's code in two capitals, "" where it is not known.
 
     Args:
         cloud: name of the cloud.
         region: name of the region.
-        told: countries by "cloud/region" or "cloud", which go first.
+        overrides: countries by "cloud/region" or "cloud", which go first.
     """
     for key in (f"{cloud}/{region}", cloud):
-        if told and key in told:
-            return told[key].upper()
+        if overrides and key in overrides:
+            return overrides[key].upper()
     if cloud in COUNTRY_PART:
         parts = [part.strip() for part in region.split(",")]
         part = COUNTRY_PART[cloud]
-        found = parts[part] if len(parts) >= -part else ""
-        return found if len(found) == 2 and found.isupper() else UNKNOWN
+        code = parts[part] if len(parts) >= -part else ""
+        return code if len(code) == 2 and code.isupper() else UNKNOWN
     return listed_countries().get((cloud, region), UNKNOWN)
 
 
@@ -75,7 +75,7 @@ def area_of(country: str) -> str:
 def is_within(country: str, residency: Sequence[str]) -> bool:
     """Return whether a country is in one of several areas or countries."""
     groups = {"eu": EU, "eea": EEA, "uk": frozenset({"GB"})}
-    return any(country in groups.get(one, {one.upper()}) for one in residency if country)
+    return any(country in groups.get(group, {group.upper()}) for group in residency if country)
 
 
 def allowed_places(table: Table, cloud: CloudConfig, allowed: Bools) -> tuple[Bools, list[str]]:
@@ -91,35 +91,35 @@ def allowed_places(table: Table, cloud: CloudConfig, allowed: Bools) -> tuple[Bo
     residency = cloud.residency
     if ANY in residency or (not residency and cloud.regions):
         return allowed, []
-    countries = [country_of(*place, cloud.countries) for place in table.places]
+    countries = [country_of(*location, cloud.countries) for location in table.places]
     inside = np.array(
         [
-            place[0] == LOCAL or is_within(country, residency)
-            for place, country in zip(table.places, countries, strict=True)
+            location[0] == LOCAL or is_within(country, residency)
+            for location, country in zip(table.places, countries, strict=True)
         ],
         dtype=bool,
     )
     if not residency:
-        at_home = allowed & np.array([_is_at_home(one) for one in countries])[table.place]
+        at_home = allowed & np.array([_is_at_home(country) for country in countries])[table.place]
         return (at_home if at_home.any() else allowed), []
     rows = allowed & inside[table.place]
     named = ", ".join(residency)
     here = set(table.place[allowed].tolist())
     if not rows.any():
-        areas = sorted({area_of(countries[place]) for place in here} - {UNKNOWN})
+        areas = sorted({area_of(countries[index]) for index in here} - {UNKNOWN})
         raise CatalogError(
             f"No allowed offer is in cloud.residency={named}. There are offers in: "
             f"{', '.join(areas) or 'no country that is known'}."
         )
     lost = sorted({"/".join(table.places[p]) for p in here if not countries[p] and not inside[p]})
-    said = []
+    reasons = []
     if lost:
-        said.append(
+        reasons.append(
             f"No country is known of {', '.join(lost[:5])}{' …' if len(lost) > 5 else ''}, left "
             f"out under cloud.residency={named}. Type '+cloud.countries={{{lost[0]}: de}}' with "
             "its country to include it."
         )
-    return rows, said
+    return rows, reasons
 
 
 def _is_at_home(country: str) -> bool:
@@ -134,19 +134,19 @@ def left_out(before: Table, after: Table, cloud: CloudConfig) -> dict[str, str]:
         after: those that are taken.
         cloud: what the run allows.
     """
-    found = marketplaces_left_out(before, cloud)
+    reasons = marketplaces_left_out(before, cloud)
     if not cloud.residency and not cloud.regions:
         clouds = set(after.cloud.used())
         elsewhere = {
-            area_of(country_of(*place, cloud.countries))
-            for place in set(before.places) - set(after.places)
-            if place[0] in clouds
+            area_of(country_of(*location, cloud.countries))
+            for location in set(before.places) - set(after.places)
+            if location[0] in clouds
         } - {*HOME_AREAS, UNKNOWN}
         if elsewhere:
-            found[f"servers in {', '.join(sorted(elsewhere))}"] = (
+            reasons[f"servers in {', '.join(sorted(elsewhere))}"] = (
                 "neither in the US nor in the EU; cloud.residency=<country> takes them"
             )
-    return found
+    return reasons
 
 
 def marketplaces_left_out(table: Table, cloud: CloudConfig) -> dict[str, str]:
@@ -169,17 +169,17 @@ def areas(table: Table, cloud: CloudConfig) -> dict[str, Bools]:
     """
     everything = np.ones(len(table), bool)
     of_place = [
-        LOCAL if place[0] == LOCAL else area_of(country_of(*place, cloud.countries))
-        for place in table.places
+        LOCAL if location[0] == LOCAL else area_of(country_of(*location, cloud.countries))
+        for location in table.places
     ]
     names = sorted(set(of_place) - {LOCAL})
     if cloud.residency or len(names) < 2:
         return {names[0] if len(names) == 1 else UNKNOWN: everything}
-    numbers = np.array([names.index(one) if one != LOCAL else -1 for one in of_place])
+    numbers = np.array([names.index(area_) if area_ != LOCAL else -1 for area_ in of_place])
     area = numbers[table.place]
     is_bound = bool(cloud.quotas) or bool((table.max_count[area >= 0] < cloud.max_nodes).any())
-    left = range(len(names)) if is_bound else _useful(table, numbers)
-    return {names[i]: (area == i) | (area < 0) for i in left}
+    useful = range(len(names)) if is_bound else _useful(table, numbers)
+    return {names[i]: (area == i) | (area < 0) for i in useful}
 
 
 def _useful(table: Table, area: Ints) -> list[int]:
@@ -196,18 +196,18 @@ def _useful(table: Table, area: Ints) -> list[int]:
     np.minimum.at(least[1], (table.place, kind), spot)
     clouds = [cloud for cloud, _ in table.places]
     places: dict[int, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
-    for place, (cloud, number) in enumerate(zip(clouds, area.tolist(), strict=True)):
+    for index, (cloud, number) in enumerate(zip(clouds, area.tolist(), strict=True)):
         if number >= 0:
-            places[number][cloud].append(place)
-    wanted = {
+            places[number][cloud].append(index)
+    cheapest = {
         number: {cloud: least[:, rows].min(axis=1) for cloud, rows in of_cloud.items()}
         for number, of_cloud in places.items()
     }
 
-    def covers(one: int, other: int) -> bool:
+    def covers(first: int, second: int) -> bool:
         return all(
-            any((least[:, place] <= prices).all() for place in places[one].get(cloud, ()))
-            for cloud, prices in wanted[other].items()
+            any((least[:, index] <= prices).all() for index in places[first].get(cloud, ()))
+            for cloud, prices in cheapest[second].items()
         )
 
     # Of areas that cover each other the first by name stays.

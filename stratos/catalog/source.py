@@ -84,16 +84,16 @@ def _local(url: str) -> Iterator[tuple[str, Callable[[], bytes]]]:
     """Yield name and reader of each file that a path names; fsspec is slow to load."""
     path = Path(url).expanduser()
     if _is_glob(url):
-        found = glob(str(path), recursive=True)
+        paths = glob(str(path), recursive=True)
     elif os.path.isdir(path):
-        found = [name for pattern in FOLDER_PATTERNS for name in glob(str(path / pattern))]
-        _check_folder(url, found)
+        paths = [name for pattern in FOLDER_PATTERNS for name in glob(str(path / pattern))]
+        _check_folder(url, paths)
     else:
         yield url, partial(_read, path)
         return
-    if not found:
+    if not paths:
         raise FileNotFoundError(url)
-    for name in sorted(found):
+    for name in sorted(paths):
         yield name, partial(_read, Path(name))
 
 
@@ -104,19 +104,19 @@ def _read(path: Path) -> bytes:
 
 def state_of(urls: Sequence[str]) -> tuple[object, ...]:
     """Return what changes when a catalog of this machine does; of others, it does now and then."""
-    found: list[object] = []
+    states: list[object] = []
     for url in urls:
         path = local_path(url)
         if url == "builtin":
             continue
         if "://" in path:
-            found.append(int(time.monotonic() // _REMOTE_S))
+            states.append(int(time.monotonic() // _REMOTE_S))
             continue
         try:
-            found += [(name, identity(os.stat(name))) for name, _ in _local(path)]
+            states += [(name, identity(os.stat(name))) for name, _ in _local(path)]
         except (OSError, CatalogError, ValueError):
-            found.append(None)
-    return tuple(found)
+            states.append(None)
+    return tuple(states)
 
 
 def _remote(url: str) -> Iterator[tuple[str, Callable[[], bytes]]]:
@@ -124,21 +124,21 @@ def _remote(url: str) -> Iterator[tuple[str, Callable[[], bytes]]]:
     system, path = file_system(url)
     folder = path.rstrip("/")
     if _is_glob(url):
-        found = system.glob(path)
+        paths = system.glob(path)
     elif not url.startswith(("http://", "https://")) and system.isdir(path):
-        found = [name for end in FOLDER_PATTERNS for name in system.glob(f"{folder}/{end}")]
-        _check_folder(url, found)
+        paths = [name for end in FOLDER_PATTERNS for name in system.glob(f"{folder}/{end}")]
+        _check_folder(url, paths)
     else:
         yield url, partial(system.cat_file, path)
         return
-    if not found:
+    if not paths:
         raise FileNotFoundError(url)
-    for name in sorted(found):
+    for name in sorted(paths):
         yield system.unstrip_protocol(name), partial(system.cat_file, name)
 
 
-def _check_folder(url: str, found: Sequence[str]) -> None:
-    if not found:
+def _check_folder(url: str, paths: Sequence[str]) -> None:
+    if not paths:
         raise CatalogError(
             f"The catalog {url} is a folder without {' or '.join(FOLDER_PATTERNS)}. Name its "
             f"files: cloud.catalog=['{url.rstrip('/')}/*.csv']."

@@ -25,10 +25,10 @@ from stratos.core.extensions import room_configs
 from stratos.core.names import wrong_names
 from stratos.core.reasons import Reason
 from stratos.core.redact import learn, redact, resolved
-from stratos.core.targets import find_class, untrusted
+from stratos.core.trust import find_class, untrusted
 from stratos.core.typed import read_dataclass, read_target, read_value, show
 from stratos.executors.job import why_no_executor
-from stratos.plan.verdict import with_horizon
+from stratos.plan.payback import with_horizon
 from stratos.synthesize.declared import with_declared
 from stratos.tasks.base import Task, why_no_task
 from stratos.teachers.base import Teacher, why_no_teacher
@@ -99,13 +99,17 @@ def read(composed: DictConfig) -> tuple[Config | None, list[str]]:
     values["seed"] = read_value(plain.get("seed", 0), schema.Seed, "seed", problems)
     values["stages"] = _read_stages(plain.get("stages", STAGES), problems)
     for key in (*TARGETS, *CANDIDATES, *GROUPS):
-        told = any(problem.startswith((f"{key}.", f"{key}:", f"{key} ")) for problem in problems)
+        is_reported = any(
+            problem.startswith((f"{key}.", f"{key}:", f"{key} ")) for problem in problems
+        )
         # A run that was made without a room has no group of its; the defaults are what it did.
         node = plain.get(key, {} if key in room_configs() else None)
-        if node is None and not told:
+        if node is None and not is_reported:
             problems.append(NO_TASK if key == "task" else f"{key} is missing.")
     told_of = "\n".join(problems)
-    problems += [one for one in missing_files(plain) if one.partition("=")[2] not in told_of]
+    problems += [
+        missing for missing in missing_files(plain) if missing.partition("=")[2] not in told_of
+    ]
     if problems:
         return None, list(dict.fromkeys(problems))
     config = Config(**values, rooms=rooms, plain=redact(_with_name(plain, values["teachers"])))
@@ -137,13 +141,13 @@ def schema_of(composed: DictConfig, where: str) -> type | None:
 
 def of_each(group: str, candidates: Mapping[Any, Any], key: str) -> list[str]:
     """Return where a key is set of each of several candidates that have it, as it is typed."""
-    found = []
+    classes = []
     for name, node in candidates.items():
         made_as = _class_of(group, node)
         if made_as is not None and key in {field.name for field in dataclasses.fields(made_as)}:
             plus = "" if key in node else "+"
-            found.append(f"{plus}{group}.candidates.{name}.{key}")
-    return found
+            classes.append(f"{plus}{group}.candidates.{name}.{key}")
+    return classes
 
 
 def any_of(typed: list[str]) -> str:
@@ -159,8 +163,8 @@ def _class_of(group: str, node: Any) -> type | None:
     if group == "student":
         return schema.StudentConfig if "name" in node else None
     target = node.get("_target_")
-    found = find_class(target) if target is not None else None
-    return found if isinstance(found, type) else None
+    target_class = find_class(target) if target is not None else None
+    return target_class if isinstance(target_class, type) else None
 
 
 def _resolve(composed: DictConfig, problems: list[str]) -> dict[str, Any]:
@@ -216,15 +220,15 @@ def _of_hydra(composed: DictConfig) -> Any:
 
 def _without_missing(node: dict[str, Any], where: str, problems: list[str]) -> dict[str, Any]:
     """Drop keys that still have to be given, and report each as that."""
-    kept = {}
+    present = {}
     for key, value in node.items():
         if value == _MISSING:
             problems.append(f"{where}{key} is required: give it with {where}{key}=…")
         elif isinstance(value, dict):
-            kept[key] = _without_missing(value, f"{where}{key}.", problems)
+            present[key] = _without_missing(value, f"{where}{key}.", problems)
         else:
-            kept[key] = value
-    return kept
+            present[key] = value
+    return present
 
 
 def _read_stages(value: Any, problems: list[str]) -> tuple[str, ...]:
@@ -253,19 +257,22 @@ def _read_candidates(node: Any, group: str, problems: list[str]) -> tuple[Any, .
             return ()
         for key in (key for key in node if key != "candidates"):
             places = of_each(group, node["candidates"], key)
-            typed = any_of([f"{place}={show(node[key])}" for place in places])
+            typed = any_of([f"{path}={show(node[key])}" for path in places])
             problems.append(
                 f"{group}.{key}: there is no such key next to {group}.candidates."
                 + (f" Type {typed}" if typed else "")
             )
-        nodes = {f"{group}.candidates.{name}": one for name, one in node["candidates"].items()}
+        nodes = {
+            f"{group}.candidates.{name}": candidate
+            for name, candidate in node["candidates"].items()
+        }
         if not nodes:
             problems.append(f"{group}.candidates is empty.")
     if group == "student":
-        found = [read_dataclass(n, schema.StudentConfig, w, problems) for w, n in nodes.items()]
+        made = [read_dataclass(n, schema.StudentConfig, w, problems) for w, n in nodes.items()]
     else:
-        found = [_read_target(n, w, problems) for w, n in nodes.items()]
-    return tuple(one for one in found if one is not None)
+        made = [_read_target(n, w, problems) for w, n in nodes.items()]
+    return tuple(built for built in made if built is not None)
 
 
 def _read_target(node: Any, where: str, problems: list[str]) -> Any:

@@ -21,14 +21,13 @@ from stratos.cli.explain import explain, is_group
 from stratos.cli.rules import check_rows
 from stratos.cli.words import RunFolderElsewhere, RunFolderNotOfHydra, UnusableFolder
 from stratos.config import STAGE_OF, STAGES, Config
-from stratos.core.disk_errors import why_no_run_folder
 from stratos.core.errors import ConfigError, StratosError, did_you_mean
 from stratos.core.foreign import cause
-from stratos.core.hub import is_hub_name, location
-from stratos.core.printable import shown
+from stratos.core.formats import shown
+from stratos.core.output import why_no_run_folder
 from stratos.core.reasons import Reason
-from stratos.core.remote import local_path
-from stratos.core.yamls import check_places, dangerous_files, why_no_searchpath
+from stratos.core.remote import is_hub_name, local_path, location
+from stratos.core.trust import check_places, dangerous_files, why_no_searchpath
 from stratos.models.students import check_students
 
 if TYPE_CHECKING:
@@ -80,10 +79,12 @@ class _Checker:
         self._composed: dict[tuple[str, ...], DictConfig | str] = {}
 
     def problems(self, overrides: Sequence[str]) -> list[str]:
-        parsed = [one for one in self._parse(overrides) if self._is_choice(one)]
-        parsed = [one for one in parsed if self._leads_somewhere(one)]
+        parsed = [override for override in self._parse(overrides) if self._is_choice(override)]
+        parsed = [override for override in parsed if self._leads_somewhere(override)]
         composed, good = self._compose_what_works(parsed)
-        sweeps = [one for one in parsed if one.is_sweep_override() and one in good]
+        sweeps = [
+            override for override in parsed if override.is_sweep_override() and override in good
+        ]
         if composed is not None:
             sweeps += self._parse(
                 [f"{key}={value}" for key, value in _sweep_params(composed).items()]
@@ -125,17 +126,17 @@ class _Checker:
             return True
         if isinstance(value, list) and key in SEVERAL:
             options = self.loader.get_group_options(override.key_or_group)
-            wrong = [one for one in value if one not in options]
-            for one in wrong:
+            wrong = [choice for choice in value if choice not in options]
+            for choice in wrong:
                 self.found.append(
-                    f"{override.input_line}: there is no {key} {one}."
-                    f"{did_you_mean(str(one), options)} Known: {', '.join(sorted(options))}."
+                    f"{override.input_line}: there is no {key} {choice}."
+                    f"{did_you_mean(str(choice), options)} Known: {', '.join(sorted(options))}."
                 )
             if not value:
                 self.found.append(f"{override.input_line}: name one, or type {key}=none.")
             return bool(value) and not wrong
-        several = [str(one) for one in value] if isinstance(value, list) else []
-        typed = " or ".join(f"{key}={one}" for one in several)
+        several = [str(option) for option in value] if isinstance(value, list) else []
+        typed = " or ".join(f"{key}={option}" for option in several)
         known = ", ".join(sorted(self.loader.get_group_options(override.key_or_group)))
         self.found.append(
             f"{override.input_line}: a group takes one choice. "
@@ -163,7 +164,9 @@ class _Checker:
         """Compose with as many overrides as work, and say what is wrong with each other one."""
         good: list[Override] = []
         # Hydra applies choices of groups before values, whatever their order.
-        more = sorted(overrides, key=lambda one: not is_group(one.key_or_group, self.hydra))
+        more = sorted(
+            overrides, key=lambda override: not is_group(override.key_or_group, self.hydra)
+        )
         while True:
             n_fit, reason = self._longest_that_works(good, more)
             good += more[:n_fit]
@@ -179,7 +182,9 @@ class _Checker:
             key = bad.key_or_group
             if not bad.is_delete() and "." not in key and key not in GROUPS:
                 # Its keys are those of a choice that there is not.
-                more = [one for one in more if one.key_or_group.partition(".")[0] != key]
+                more = [
+                    override for override in more if override.key_or_group.partition(".")[0] != key
+                ]
 
     def _longest_that_works(self, good: list[Override], more: list[Override]) -> tuple[int, str]:
         """Find by halving how many more overrides work, and why no more do.
@@ -191,7 +196,9 @@ class _Checker:
         low, high, reason = 0, len(more) + 1, ""  # the first `low` work, the first `high` do not
         n = len(more)
         while high - low > 1:
-            tried = self._compose([_first(one, self.loader) for one in [*good, *more[:n]]])
+            tried = self._compose(
+                [_first(override, self.loader) for override in [*good, *more[:n]]]
+            )
             if isinstance(tried, DictConfig):
                 low = n
             else:
@@ -249,8 +256,11 @@ class _Checker:
         problem = _another_folder(composed, self.multirun) or _unwritable(composed, self.multirun)
         if problem is not None:
             self.found.append(str(problem))
-        elif config is not None and (other := self._of_another_task(config, composed)) is not None:
-            self.found.append(str(other))
+        elif (
+            config is not None
+            and (difference := self._of_another_task(config, composed)) is not None
+        ):
+            self.found.append(str(difference))
 
     def _of_another_task(self, config: Config, composed: DictConfig) -> Reason | None:
         """Return that the folder of a run holds another task, or None.
@@ -266,7 +276,9 @@ class _Checker:
         """Say what to type for several values where no sweep was asked for."""
         text, key = sweep.input_line or "", sweep.key_or_group
         values = text.partition("=")[2]
-        without = self._compose([_first(one, self.loader) for one in good if one is not sweep])
+        without = self._compose(
+            [_first(override, self.loader) for override in good if override is not sweep]
+        )
         is_list = isinstance(without, DictConfig) and OmegaConf.is_list(
             OmegaConf.select(without, key)
         )
@@ -279,22 +291,24 @@ class _Checker:
 
     def _check_each_value(self, sweep: Override, good: list[Override]) -> None:
         """Check every value of one sweep, with each other sweep at its first."""
-        others = [one for one in good if one.get_key_element() != sweep.get_key_element()]
+        rest = [
+            override for override in good if override.get_key_element() != sweep.get_key_element()
+        ]
         for value in _values(sweep, self.loader):
             text = f"{sweep.get_key_element()}={value}"
-            composed = self._compose([*(_first(one, self.loader) for one in others), text])
+            composed = self._compose([*(_first(override, self.loader) for override in rest), text])
             if isinstance(composed, DictConfig):
                 self._check(composed)
                 continue
             [single] = self._parse([text]) or [sweep]
-            base = self._compose([_first(one, self.loader) for one in others])
+            base = self._compose([_first(override, self.loader) for override in rest])
             known_base = base if isinstance(base, DictConfig) else None
             self.found.append(explain(single, known_base, composed, self.hydra))
 
     def _ask_for_a_task(self, composed: DictConfig | None, overrides: list[Override]) -> None:
         """Without a task, name those that there are, the user's own among them."""
-        asked = any(override.key_or_group == "task" for override in overrides)
-        if composed is not None and "task" not in composed and not asked:
+        is_named = any(override.key_or_group == "task" for override in overrides)
+        if composed is not None and "task" not in composed and not is_named:
             tasks = sorted(self.loader.get_group_options("task"))
             self.found.insert(0, f"{NO_TASK} There are: {', '.join(tasks) or 'none'}.")
 
@@ -329,14 +343,14 @@ def _unreached_objectives(config: Config, composed: DictConfig) -> list[str]:
 
     Records of another run may have them already.
     """
-    wanted = OmegaConf.select(composed, "hydra.sweeper.objectives") or ()
+    objectives = OmegaConf.select(composed, "hydra.sweeper.objectives") or ()
     if composed.paths.get("records_from") is not None:
         return []
     stages = list(config.stages)
     return [
         f"hydra.sweeper.objectives: {name} needs the stage {stage}, and stages="
         f"[{','.join(stages)}] has none. Type 'stages=[{','.join(_with(stages, stage))}]'."
-        for name in wanted
+        for name in objectives
         if (stage := STAGE_OF.get(str(name))) is not None and stage not in stages
     ]
 

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 
 from hydra.core.config_store import ConfigStore
 
-from stratos.core.conf import conf_dir
-from stratos.core.extensions import room_configs
+from stratos.core.extensions import conf_dir, room_configs
 
 if TYPE_CHECKING:
     from hydra._internal.hydra import Hydra

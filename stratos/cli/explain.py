@@ -10,9 +10,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from stratos.cli.build import CANDIDATES, GROUPS, any_of, of_each, schema_of
 from stratos.cli.words import IsMapping, IsValue, NoFileSetsKey, NoKey
-from stratos.core import aliases
 from stratos.core.errors import did_you_mean
 from stratos.core.reasons import Reason
+from stratos.core.typed import hint, our_name
 
 if TYPE_CHECKING:
     from hydra._internal.hydra import Hydra
@@ -94,8 +94,8 @@ def _explain_choice(override: Override, text: str, reason: str, is_set: bool, hy
 
 def _in_words(reason: str, key: str) -> str:
     """Return what Hydra says as users of Stratos read it."""
-    said = reason.removeprefix(f"{key}: ")
-    return next((words for begin, words in _IN_WORDS.items() if said.startswith(begin)), said)
+    problem = reason.removeprefix(f"{key}: ")
+    return next((words for begin, words in _IN_WORDS.items() if problem.startswith(begin)), problem)
 
 
 def _extra(text: str) -> str:
@@ -175,12 +175,12 @@ def _hint(key: str, owner: str, text: str, base: DictConfig, known: list[str], h
     if not owner:
         return _of_a_trainer(part, text)
     value = _value(text)
-    if said := aliases.hint(owner, part, value, known):
-        return said
+    if advice := hint(owner, part, value, known):
+        return advice
     group = owner.partition(".")[0]
-    name, deeper = aliases.our_name(group, part), f".{rest}" if rest else ""
+    name, deeper = our_name(group, part), f".{rest}" if rest else ""
     several = _candidates(group, base)
-    places = [f"{one}{deeper}={value}" for one in of_each(group, several, name)]
+    places = [f"{base}{deeper}={value}" for base in of_each(group, several, name)]
     if places:
         return f" Each candidate has its own keys: type {any_of(places)}"
     return _other_strategies(name, value, bool(several), hydra) if group == "strategy" else ""
@@ -189,7 +189,7 @@ def _hint(key: str, owner: str, text: str, base: DictConfig, known: list[str], h
 def _of_a_trainer(name: str, text: str) -> str:
     """Say what another tool's name of a setting of its trainer is here, or return ""."""
     fields = [field.name for field in dataclasses.fields(GROUPS["trainer"])]
-    return aliases.hint("trainer", name, _value(text), fields)
+    return hint("trainer", name, _value(text), fields)
 
 
 def _other_strategies(name: str, value: str, is_auto: bool, hydra: Hydra) -> str:
@@ -218,7 +218,7 @@ def _other_strategies(name: str, value: str, is_auto: bool, hydra: Hydra) -> str
         if schema is not None and name in {field.name for field in dataclasses.fields(schema)}:
             alone.append(choice)
         places = of_each("strategy", _candidates("strategy", composed), name)
-        among += [f"strategy={choice} {place}={value}" for place in places[:1]]
+        among += [f"strategy={choice} {path}={value}" for path in places[:1]]
     if not alone:
         return ""
     plural = "strategies" if len(alone) > 1 else "strategy"
@@ -230,9 +230,9 @@ def _other_strategies(name: str, value: str, is_auto: bool, hydra: Hydra) -> str
 def _candidates(group: str, base: DictConfig) -> dict[Any, Any]:
     """Return the candidates of a group as plain dicts; none where it is one choice."""
     node = OmegaConf.select(base, f"{group}.candidates") if group in CANDIDATES else None
-    found = OmegaConf.to_container(node) if isinstance(node, DictConfig) else {}
-    assert isinstance(found, dict)
-    return found
+    candidates = OmegaConf.to_container(node) if isinstance(node, DictConfig) else {}
+    assert isinstance(candidates, dict)
+    return candidates
 
 
 def _is_divergence(name: str) -> bool:

@@ -15,8 +15,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from stratos.cli.compose import CONFIG_NAME, hydra_for
 from stratos.cli.verbs import summaries
-from stratos.core.conf import shipped_choices
 from stratos.core.errors import ConfigError, did_you_mean
+from stratos.core.extensions import shipped_choices
 from stratos.core.typed import in_words, show
 
 if TYPE_CHECKING:
@@ -140,31 +140,31 @@ class Group:
         return f"{'+' if self.name == 'task' else ''}{self.name}="
 
 
-def group_page(asked: Sequence[str], config_dir: str | None = None) -> str:
+def group_page(names: Sequence[str], config_dir: str | None = None) -> str:
     """Return the keys of groups, or of named choices of them, as a terminal shows them.
 
     Args:
-        asked: each a group ("trainer") or a choice of one ("trainer=lora", "+task=classify").
+        names: each a group ("trainer") or a choice of one ("trainer=lora", "+task=classify").
         config_dir: folder of the user's own choices.
 
     Raises:
         ConfigError: there is no such group or choice.
     """
-    return "\n\n".join("\n".join(_lines(one)).rstrip() for one in groups(asked, config_dir))
+    return "\n\n".join("\n".join(_lines(group)).rstrip() for group in groups(names, config_dir))
 
 
-def groups(asked: Sequence[str] | None = None, config_dir: str | None = None) -> list[Group]:
+def groups(names: Sequence[str] | None = None, config_dir: str | None = None) -> list[Group]:
     """Return what there is to know of groups, or of named choices of them.
 
     Args:
-        asked: see `group_page`; None for every group.
+        names: see `group_page`; None for every group.
         config_dir: folder of the user's own choices.
 
     Raises:
         ConfigError: there is no such group or choice.
     """
     with hydra_for(config_dir) as hydra:
-        return [_group(one, hydra) for one in (_names() if asked is None else asked)]
+        return [_group(name, hydra) for name in (_names() if names is None else names)]
 
 
 def _names() -> list[str]:
@@ -173,18 +173,18 @@ def _names() -> list[str]:
     return sorted({*TARGETS, *CANDIDATES, *GROUPS})
 
 
-def _group(asked: str, hydra: Hydra) -> Group:
-    group, _, choice = asked.lstrip("+").partition("=")
+def _group(typed: str, hydra: Hydra) -> Group:
+    group, _, choice = typed.lstrip("+").partition("=")
     choices = sorted(hydra.config_loader.get_group_options(group)) if group else []
     known = _names()
     if group not in known:
         raise ConfigError(
-            f"--help {asked}: there is no group {group}.{did_you_mean(group, known)} Known: "
+            f"--help {typed}: there is no group {group}.{did_you_mean(group, known)} Known: "
             f"{', '.join(known)}."
         )
     if choice and choice not in choices:
         raise ConfigError(
-            f"--help {asked}: there is no {group} {choice}.{did_you_mean(choice, choices)} Known: "
+            f"--help {typed}: there is no {group} {choice}.{did_you_mean(choice, choices)} Known: "
             f"{', '.join(choices) or 'none'}."
         )
     node = OmegaConf.select(_composed(group, choice, hydra), group)
@@ -202,9 +202,9 @@ def _lines(group: Group) -> list[str]:
         lines.append(
             f"Choices, as {group.typed}<name> (the keys of one: --help {group.name}=<name>):"
         )
-        for name, said in group.choices:
+        for name, meaning in group.choices:
             lines += textwrap.wrap(
-                said or "your own", _WIDTH, initial_indent=f"  {name:<22} ",
+                meaning or "your own", _WIDTH, initial_indent=f"  {name:<22} ",
                 subsequent_indent=" " * 25,
             )  # fmt: skip
         lines.append("")
@@ -212,8 +212,8 @@ def _lines(group: Group) -> list[str]:
         lines.append("Keys and their defaults:")
     for key in group.keys:
         lines.append(f"  {key.name}={shortened(key.default)}")
-        said = f"{key.kind.capitalize()}. {key.meaning}"
-        lines += textwrap.wrap(said, _WIDTH, initial_indent=" " * 6, subsequent_indent=" " * 6)
+        meaning = f"{key.kind.capitalize()}. {key.meaning}"
+        lines += textwrap.wrap(meaning, _WIDTH, initial_indent=" " * 6, subsequent_indent=" " * 6)
     return lines
 
 
@@ -246,14 +246,14 @@ def first_comment(group: str, name: str) -> str:
     file = shipped_choices(group).get(name)
     if file is None:
         return ""
-    said: list[str] = []
+    lines: list[str] = []
     for line in file.read_text().splitlines():
         if not line.startswith("# ") or line.startswith(("#   ", "# @")):
-            if said or not line.startswith("# @"):
+            if lines or not line.startswith("# @"):
                 break
             continue
-        said.append(line.removeprefix("# "))
-    return " ".join(said)
+        lines.append(line.removeprefix("# "))
+    return " ".join(lines)
 
 
 def keys_of(group: str, schema: type, node: Any = None) -> Iterator[Key]:
@@ -292,19 +292,19 @@ def _default(field: dataclasses.Field[Any], node: Any) -> str:
 
 def meanings_of(schema: type) -> dict[str, str]:
     """Return field to the documentation that stands under it, in a class and those it extends."""
-    found: dict[str, str] = {}
+    meanings: dict[str, str] = {}
     for cls in reversed(schema.__mro__):
         if not dataclasses.is_dataclass(cls):
             continue
         [body] = ast.parse(textwrap.dedent(inspect.getsource(cls))).body
         assert isinstance(body, ast.ClassDef)
-        for one, following in zip(body.body, body.body[1:], strict=False):
+        for statement, following in zip(body.body, body.body[1:], strict=False):
             if (
-                isinstance(one, ast.AnnAssign)
-                and isinstance(one.target, ast.Name)
+                isinstance(statement, ast.AnnAssign)
+                and isinstance(statement.target, ast.Name)
                 and isinstance(following, ast.Expr)
                 and isinstance(following.value, ast.Constant)
             ):
-                said = " ".join(str(following.value.value).split())
-                found[one.target.id] = re.sub(r"\bNone\b", "null", said)
-    return found
+                meaning = " ".join(str(following.value.value).split())
+                meanings[statement.target.id] = re.sub(r"\bNone\b", "null", meaning)
+    return meanings

@@ -17,15 +17,15 @@ from stratos.config import (
     ProbeConfig,
     StudentConfig,
 )
-from stratos.core.chunk_engine import engine_of
+from stratos.core.context import engine_of
 from stratos.core.errors import ConfigError, did_you_mean
 from stratos.core.foreign import beside, why_unreadable
-from stratos.core.printable import shown
+from stratos.core.formats import shown
 from stratos.core.reasons import Reason
 from stratos.distill.tokenizer import SPECIAL
 from stratos.distill.trainer import unusable
 from stratos.models.kinds.suits import LM, kinds_for
-from stratos.plan.verdict import MAX_SERVE_HOURS
+from stratos.plan.payback import MAX_SERVE_HOURS
 from stratos.synthesize.declared import contradictions
 from stratos.teachers.base import FACTS
 from stratos.tracking import services
@@ -90,7 +90,9 @@ def impossible(config: Config) -> list[str]:
     problems += [*unusable(trainer), *contradictions(config), *_engine(config)]
     problems += [*_signals(config), *_teachers(config), *_executor(config)]
     problems += _server(config)
-    problems += [str(one) for room in config.rooms.values() for one in room.problems(config)]
+    problems += [
+        str(problem) for room in config.rooms.values() for problem in room.problems(config)
+    ]
     problems += map(str, services.unusable(config.logger))
     only = config.strategies[0] if len(config.strategies) == 1 else None
     if only is not None and only.makes_questions and not config.task.can_reverse:
@@ -119,7 +121,7 @@ def impossible(config: Config) -> list[str]:
         "strategy": config.strategies,
     }
     for group, ones in groups.items():
-        seen = [one.name for one in ones]
+        seen = [candidate.name for candidate in ones]
         for name in sorted({name for name in seen if seen.count(name) > 1}):
             problems.append(f"{group}: two candidates are named {name}; names must differ.")
     return problems
@@ -127,12 +129,12 @@ def impossible(config: Config) -> list[str]:
 
 def _kinds(config: Config) -> Iterator[Reason]:
     """Yield students of a kind that does not do the task, or of which there are two."""
-    kinds = [one.kind for one in config.students if one.kind != LM]
+    kinds = [student.kind for student in config.students if student.kind != LM]
     able = kinds_for(config.task) if kinds else ()
     for student in config.students if config.task.is_here else ():
         if student.kind != LM and student.kind not in able:
             yield KindUnsuited(student.name, student.kind, config.task.name, able)
-    for kind in sorted({one for one in kinds if kinds.count(one) > 1}):
+    for kind in sorted({kind for kind in kinds if kinds.count(kind) > 1}):
         yield KindTwice(kind)
 
 
@@ -144,7 +146,7 @@ def _teachers(config: Config) -> Iterator[str]:
     from stratos.teachers.openai import OpenAITeacher
     from stratos.teachers.openai_settings import no_price
 
-    hosted = [one for one in config.teachers if isinstance(one, OpenAITeacher)]
+    hosted = [teacher for teacher in config.teachers if isinstance(teacher, OpenAITeacher)]
     for teacher in hosted:
         reasons = [no_price(teacher), retired(teacher) if len(config.teachers) == 1 else None]
         yield from (f"teacher {teacher.name}: {reason}" for reason in reasons if reason)
@@ -182,8 +184,8 @@ def _signals(config: Config) -> Iterator[str]:
 def _too_long(config: Config) -> list[str]:
     """Say whose documents may be longer than a step: all of them at once."""
     n = config.trainer.batch_tokens
-    own = [one for one in config.students if one.path is None]
-    long = {one.name: one.context_length for one in own if one.context_length > n}
+    own = [student for student in config.students if student.path is None]
+    long = {student.name: student.context_length for student in own if student.context_length > n}
     if not long:
         return []
     whose = f"student{'s' if len(long) > 1 else ''} {', '.join(long)}"
@@ -333,14 +335,17 @@ def _server(config: Config) -> Iterator[str]:
     from stratos.estimate.cards import card_of_student  # with numpy, which takes its time
 
     # Students in folders are not opened: the stage tells.
-    cards = [card_of_student(one, config.task) for one in config.students if not one.path]
+    cards = [
+        card_of_student(student, config.task) for student in config.students if not student.path
+    ]
     refused = {
         card.name: why for card in cards if (why := deploy.engine.cannot_serve(card)) is not None
     }
     if len(refused) == len(config.students):
-        told = "; ".join(f"{name}: {why}" for name, why in refused.items())
+        reasons = "; ".join(f"{name}: {why}" for name, why in refused.items())
         yield (
-            f"{deploy.engine.title} serves none of the students ({told}). Take another student, or "
+            f"{deploy.engine.title} serves none of the students ({reasons}). Take another "
+            "student, or "
             "deploy=auto."
         )
 
@@ -378,10 +383,10 @@ def local_files(node: Any, key: str = "") -> Iterator[tuple[str, Path]]:
 
 def missing_files(plain: Mapping[str, Any]) -> list[str]:
     """Return a problem for every local file that the config names and that is not there."""
-    found = ((key, path, _why_missing(key, path)) for key, path in local_files(plain))
+    missing = ((key, path, _why_missing(key, path)) for key, path in local_files(plain))
     return [
         f"{key}={shown(path)}: {reason}.{beside(path)}"
-        for key, path, reason in found
+        for key, path, reason in missing
         if reason is not None
     ]
 

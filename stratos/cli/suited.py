@@ -34,10 +34,10 @@ def _students(students: Sequence[StudentConfig], task: Task) -> tuple[StudentCon
     kinds = kinds_for(task)
     if not task.has_labels:
         kinds = (*kinds, LM)
-    taken = tuple(one for one in students if one.kind in kinds)
+    able = tuple(student for student in students if student.kind in kinds)
     if task.has_rows and task.vocabulary() is None:
-        taken = tuple(one for one in taken if one.kind != LM or one.path is not None)
-    return taken or tuple(students)
+        able = tuple(student for student in able if student.kind != LM or student.path is not None)
+    return able or tuple(students)
 
 
 def _teachers(config: Config) -> tuple[Teacher, ...]:
@@ -46,4 +46,4 @@ def _teachers(config: Config) -> tuple[Teacher, ...]:
         return teachers
     if task.takes_unlabelled:
         return (*teachers, Nobody())  # where no teacher labels rows well enough, none is asked more
-    return (Nobody(), *(one for one in teachers if one.is_measured))
+    return (Nobody(), *(teacher for teacher in teachers if teacher.is_measured))

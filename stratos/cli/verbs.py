@@ -18,9 +18,9 @@ from itertools import takewhile
 
 from stratos.core.errors import ConfigError, StratosError, UsageError, did_you_mean
 from stratos.core.extensions import Command, extensions, room_configs
-from stratos.core.json_line import FLAG
-from stratos.core.os_signals import Terminated, leave
-from stratos.core.printable import visible
+from stratos.core.formats import visible
+from stratos.core.output import FLAG
+from stratos.core.process import Terminated, leave
 
 _COMMANDS = "stratos.cli.commands"
 HYDRA = {

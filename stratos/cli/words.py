@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stratos.core.printable import shown
+from stratos.core.formats import shown
 from stratos.core.reasons import Reason
 
 
@@ -134,10 +134,10 @@ class KindUnsuited(Reason):
 
     def __str__(self) -> str:
         does = "JSON whose values stand in the text" if self.kind == "tagger" else "labels"
-        others = f", or one of {', '.join(self.able)}" if self.able else ""
+        able = f", or one of {', '.join(self.able)}" if self.able else ""
         return (
             f"student {self.student}: a {self.kind} student answers with {does}, and so do no "
-            f"answers of the task {self.task}. Type student=auto{others}."
+            f"answers of the task {self.task}. Type student=auto{able}."
         )
 
 

@@ -56,14 +56,14 @@ def sweep(folder: Path, levels: int | None = None) -> None:
         levels: how many levels of folders; None for all.
     """
     depth = len(folder.parts)
-    for place, inner, names in os.walk(folder):
-        if levels is not None and len(Path(place).parts) - depth >= levels - 1:
+    for parent, inner, names in os.walk(folder):
+        if levels is not None and len(Path(parent).parts) - depth >= levels - 1:
             inner.clear()
         for name in names:
-            if name.endswith(".tmp") and (found := _TEMPORARY.fullmatch(name)) is not None:
-                path = Path(place, name)
+            if name.endswith(".tmp") and (match := _TEMPORARY.fullmatch(name)) is not None:
+                path = Path(parent, name)
                 with contextlib.suppress(OSError):
-                    if _is_left_behind(path, found):
+                    if _is_left_behind(path, match):
                         path.unlink()
 
 

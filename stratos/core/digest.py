@@ -66,14 +66,14 @@ def digest_of_path(path: Path) -> Any:
     """
     if path.is_file():
         return digest_of(path)
-    found = path.rglob("*") if path.is_dir() else map(Path, glob(str(path), recursive=True))
+    files = path.rglob("*") if path.is_dir() else map(Path, glob(str(path), recursive=True))
     root = str(path)
     return sorted(
         (
             str(file).removeprefix(root),
             digest_of(file) if file.suffix in _TABLES else file.stat().st_size,
         )
-        for file in found
+        for file in files
         if file.is_file()
     )
 
@@ -84,18 +84,18 @@ def digest_of_code(*made: Any) -> dict[str, str]:
     Those are the modules of its base classes, too, and what they import that is neither of Stratos,
     nor of Python, nor installed. Imports are read from the source, those inside functions, too.
     """
-    classes = [cls.__module__ for one in made for cls in type(one).__mro__]
-    left = [sys.modules[name].__spec__ for name in classes if name in sys.modules]
-    left += [_of_script(sys.modules[name]) for name in classes if name in sys.modules]
-    found: dict[str, str] = {}
-    while left:
-        spec = left.pop()
-        if spec is None or spec.name in found or not _is_users_own(spec):
+    classes = [cls.__module__ for each in made for cls in type(each).__mro__]
+    queue = [sys.modules[name].__spec__ for name in classes if name in sys.modules]
+    queue += [_of_script(sys.modules[name]) for name in classes if name in sys.modules]
+    digests: dict[str, str] = {}
+    while queue:
+        spec = queue.pop()
+        if spec is None or spec.name in digests or not _is_users_own(spec):
             continue
         source = Path(str(spec.origin))
-        found[spec.name] = digest_of(source)
-        left += [_find(name) for name in _imports(source, spec)]
-    return found
+        digests[spec.name] = digest_of(source)
+        queue += [_find(name) for name in _imports(source, spec)]
+    return digests
 
 
 def _of_script(module: ModuleType) -> ModuleSpec | None:
@@ -137,16 +137,16 @@ def _find(name: str) -> ModuleSpec | None:
     """Return the spec of a module without importing it; None where there is none."""
     if name in sys.modules:
         return sys.modules[name].__spec__
-    path, found = None, None
+    path, spec = None, None
     for whole in _and_parents(name):
         try:
-            found = PathFinder.find_spec(whole, path)
+            spec = PathFinder.find_spec(whole, path)
         except (ImportError, ValueError):
             return None
-        if found is None:
+        if spec is None:
             return None
-        path = list(found.submodule_search_locations or ())
-    return found
+        path = list(spec.submodule_search_locations or ())
+    return spec
 
 
 def _is_users_own(spec: ModuleSpec) -> bool:

@@ -82,15 +82,15 @@ def nearest(word: str, known: Iterable[str], n: int = 3) -> list[str]:
     A word that differs in case alone is the one that was meant.
     """
     by_letters: dict[str, str] = {}
-    for one in known:
-        by_letters.setdefault(one.casefold(), one)
+    for name in known:
+        by_letters.setdefault(name.casefold(), name)
     if word.casefold() in by_letters:
         return [by_letters[word.casefold()]]
-    found = difflib.get_close_matches(word.casefold(), list(by_letters), n=n, cutoff=0.5)
-    return [by_letters[one] for one in found]
+    close = difflib.get_close_matches(word.casefold(), list(by_letters), n=n, cutoff=0.5)
+    return [by_letters[name] for name in close]
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return " Did you mean x?" or an empty string."""
-    found = nearest(word, known)
-    return f" Did you mean {' or '.join(found)}?" if found else ""
+    close = nearest(word, known)
+    return f" Did you mean {' or '.join(close)}?" if close else ""

@@ -1,9 +1,8 @@
 """What the packages of `stratos/contrib` add to the core, which imports none of them.
 
-One that adds more than classes for `_target_` has a module `extension.py` with an `EXTENSION`. It
-names what it adds as "module:name", which is imported when it is used. To import an extension, and
-with it the `__init__` of its package, costs nothing. One whose folder is deleted adds nothing, and
-nothing else changes.
+One that adds more than classes for `_target_` has an `EXTENSION` in its `__init__.py`. It names
+what it adds as "module:name", which is imported when it is used. To import an extension costs
+nothing. One whose folder is deleted adds nothing, and nothing else changes.
 """
 
 from __future__ import annotations
@@ -54,7 +53,7 @@ class Extension:
     """Cloud of `cloud.providers` to its `stratos.catalog.cluster.Cluster`, whose nodes are the
     offers of that cloud."""
     chunk_engines: Mapping[str, str] = field(default_factory=dict)
-    """Choice of `synthesize.engine` to its `stratos.core.chunk_engine.Engine`."""
+    """Choice of `synthesize.engine` to its `stratos.core.context.Engine`."""
     service_files: Mapping[str, str] = field(default_factory=dict)
     """Cloud to what writes the service file of its servers, a
     `stratos.deploy.service.ServiceFile`."""
@@ -65,15 +64,16 @@ class Extension:
     """Class below `distill.speedups.Speedups`: faster ways of a training."""
 
 
+_MARK = "\nEXTENSION = "
+
+
 @functools.cache
 def extensions() -> tuple[Extension, ...]:
     """Return the extensions of all packages that are there, in the order of their names."""
-    # By their files: to look for a module would import the packages of all rooms.
-    files = [file for folder in contrib.__path__ for file in Path(folder).glob("*/extension.py")]
-    names = sorted(file.parent.name for file in files)
-    return tuple(
-        importlib.import_module(f"{contrib.__name__}.{name}.extension").EXTENSION for name in names
-    )
+    # By their texts: to look for a name would import the packages of all rooms.
+    files = (file for folder in contrib.__path__ for file in Path(folder).glob("*/__init__.py"))
+    names = sorted(file.parent.name for file in files if _MARK in file.read_text("utf-8"))
+    return tuple(importlib.import_module(f"{contrib.__name__}.{name}").EXTENSION for name in names)
 
 
 def rooms_folder() -> Path:
@@ -91,3 +91,29 @@ def load(target: str) -> Any:
     """Return what "module:name" names."""
     module, _, name = target.partition(":")
     return getattr(importlib.import_module(module), name)
+
+
+_PACKAGE = Path(__file__).resolve().parents[1]
+
+
+def conf_dir() -> Path:
+    """Return the folder of the core's config groups: beside the package, or in it in a wheel."""
+    inside = _PACKAGE / "conf"
+    return inside if inside.is_dir() else _PACKAGE.parent / "conf"
+
+
+def contrib_conf_dirs() -> dict[str, Path]:
+    """Return each package of contrib that has choices of config groups, and their folder."""
+    folders = sorted((_PACKAGE / "contrib").glob("*/conf"))
+    return {folder.parent.name: folder for folder in folders if any(folder.rglob("*.yaml"))}
+
+
+def conf_dirs() -> tuple[Path, ...]:
+    """Return every folder of config groups, the core's first."""
+    return conf_dir(), *contrib_conf_dirs().values()
+
+
+def shipped_choices(group: str) -> dict[str, Path]:
+    """Return the shipped choices of a config group and their files, in the order of their names."""
+    files = [file for folder in conf_dirs() for file in (folder / group).glob("*.yaml")]
+    return {file.stem: file for file in sorted(files, key=lambda file: file.stem)}

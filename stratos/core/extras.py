@@ -1,11 +1,18 @@
-"""How an extra of Stratos is installed here: Stratos is on no package index."""
+"""How Stratos and its extras are installed, here and on a server: it is on no package index."""
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import shlex
+import sys
+import zipfile
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
+
+from stratos.core.errors import StratosError
+from stratos.core.extensions import conf_dir
 
 NAME = "stratos-llm"
 """Of the distribution."""
@@ -13,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 """Folder of the clone, if Stratos runs from one."""
 
 
-def install(extra: str, *others: str) -> str:
+def install(extra: str, *requirements: str) -> str:
     """Return the command that installs an extra.
 
     From a clone it is installed as the clone is. From a wheel it is the packages that the extra
@@ -21,12 +28,12 @@ def install(extra: str, *others: str) -> str:
 
     Args:
         extra: its name in pyproject.toml.
-        others: further requirements.
+        requirements: further requirements.
     """
     if is_clone():
         folder = "." if Path.cwd() == ROOT else str(ROOT)
-        return " ".join([f"pip install -e '{folder}[{extra}]'", *map(_quoted, others)])
-    return " ".join(["pip install", *map(_quoted, [*packages(extra), *others])])
+        return " ".join([f"pip install -e '{folder}[{extra}]'", *map(_quoted, requirements)])
+    return " ".join(["pip install", *map(_quoted, [*packages(extra), *requirements])])
 
 
 def is_clone() -> bool:
@@ -41,20 +48,99 @@ def packages(extra: str) -> list[str]:
         requirements = metadata.requires(NAME) or []
     except metadata.PackageNotFoundError:
         return []
-    return [one.partition(";")[0].strip() for one in requirements if mark.search(one)]
+    return [each.partition(";")[0].strip() for each in requirements if mark.search(each)]
 
 
 def installed(extra: str) -> list[str]:
     """Return the packages of an extra at the versions of here; none where one is missing."""
-    found = []
+    pins = []
     for requirement in packages(extra):
         name = re.split(r"[^\w.-]", requirement)[0]
         try:
-            found.append(f"{name}=={metadata.version(name).partition('+')[0]}")
+            pins.append(f"{name}=={metadata.version(name).partition('+')[0]}")
         except metadata.PackageNotFoundError:
             return []
-    return found
+    return pins
 
 
 def _quoted(requirement: str) -> str:
     return f"'{requirement}'" if "'" not in requirement else shlex.quote(requirement)
+
+
+_PLUGINS = "hydra_plugins"
+"""Namespace of Hydra's plugins, in which ours are the packages `stratos_…`."""
+
+
+def write_wheel(folder: Path) -> Path:
+    """Write this version of Stratos as a wheel: the files that run here, edited or not.
+
+    Raises:
+        StratosError: it was not installed, so that nobody knows what it needs.
+    """
+    try:
+        distribution = metadata.distribution(NAME)
+    except metadata.PackageNotFoundError:
+        raise StratosError(
+            f"{NAME} is not installed here, so that a server cannot be told what to install. "
+            "Type: pip install -e <folder of the checkout>"
+        ) from None
+    label = f"{NAME.replace('-', '_')}-{distribution.version}"
+    info = f"{label}.dist-info"
+    path = folder / f"{label}-py3-none-any.whl"
+    names = []
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as wheel:
+        for name, file in sorted(_files().items()):
+            wheel.write(file, name)
+            names.append(name)
+        for name, text in (
+            ("METADATA", distribution.read_text("METADATA") or ""),
+            ("WHEEL", "Wheel-Version: 1.0\nGenerator: stratos\nRoot-Is-Purelib: true\n"
+                      "Tag: py3-none-any\n"),
+        ):  # fmt: skip
+            wheel.writestr(f"{info}/{name}", text)
+            names.append(f"{info}/{name}")
+        record = "".join(f"{name},,\n" for name in [*names, f"{info}/RECORD"])
+        wheel.writestr(f"{info}/RECORD", record)
+    return path
+
+
+def pins() -> list[str]:
+    """Return the versions of what Stratos needs as they are here: a student is the same there."""
+    versions = []
+    for requirement in metadata.requires(NAME) or ():
+        name = re.match(r"[A-Za-z0-9_.-]+", requirement)
+        if name is None or "extra ==" in requirement:
+            continue
+        try:
+            version = metadata.version(name[0])
+        except metadata.PackageNotFoundError:
+            continue
+        # "2.9.0+cpu" is this machine's build of 2.9.0.
+        versions.append(f"{name[0]}=={version.partition('+')[0]}")
+    return sorted(versions)
+
+
+def python_version() -> str:
+    """Return the version of Python that runs here, for a server to install."""
+    return f"{sys.version_info.major}.{sys.version_info.minor}"
+
+
+def _files() -> dict[str, Path]:
+    """Return what a wheel holds, by its name in it."""
+    package = Path(__file__).resolve().parents[1]
+    files = {f"stratos/{name}": path for name, path in _below(package)}
+    files |= {f"stratos/conf/{name}": path for name, path in _below(conf_dir())}
+    plugins = importlib.util.find_spec(_PLUGINS)
+    # The first on the path is the one that is imported, so the last that is added.
+    for plugin_folder in reversed(
+        [] if plugins is None else plugins.submodule_search_locations or []
+    ):
+        for folder in Path(plugin_folder).glob("stratos_*"):
+            files |= {f"{_PLUGINS}/{folder.name}/{name}": path for name, path in _below(folder)}
+    return files
+
+
+def _below(folder: Path) -> Iterator[tuple[str, Path]]:
+    for path in folder.rglob("*"):
+        if path.is_file() and "__pycache__" not in path.parts:
+            yield path.relative_to(folder).as_posix(), path

@@ -18,9 +18,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from stratos.core.errors import ForeignFileError, StratosError
-from stratos.core.printable import shown
+from stratos.core.formats import shown
 from stratos.core.reasons import Because, Reason
-from stratos.core.words import Forbidden, IsFolder, NoFile, Special
 
 _KINDS = {
     stat.S_IFIFO: "a named pipe",
@@ -43,15 +42,15 @@ def why_unreadable(path: str | Path, *, or_folder: bool = False) -> Reason | Non
     try:
         mode = os.stat(path).st_mode
     except FileNotFoundError:
-        return NoFile(or_folder)
+        return Because(f"there is no such file{' or folder' if or_folder else ''}")
     except (OSError, ValueError) as error:  # a name too long, a folder of others, a NUL
         return Because(cause(error))
     if stat.S_ISDIR(mode):
-        return None if or_folder else IsFolder()
+        return None if or_folder else Because("it is a folder. Name a file in it")
     kind = _KINDS.get(stat.S_IFMT(mode))
     if kind is not None:
-        return Special(kind)
-    return None if os.access(path, os.R_OK) else Forbidden()
+        return Because(f"it is {kind}, not a file. Save its output to a file, and name that file")
+    return None if os.access(path, os.R_OK) else Because("Permission denied")
 
 
 def beside(path: Path) -> str:
@@ -69,13 +68,13 @@ def beside(path: Path) -> str:
             stems.setdefault(Path(name).stem.casefold(), []).append(name)
         close = difflib.get_close_matches(path.stem.casefold(), list(stems), n=2, cutoff=0.7)
         if close:
-            best = [max(stems[one], key=lambda name: _likeness(name, path.name)) for one in close]
+            best = [max(stems[stem], key=lambda name: _likeness(name, path.name)) for stem in close]
             return f" Did you mean {' or '.join(shown(path.with_name(name)) for name in best)}?"
     return ""
 
 
-def _likeness(one: str, other: str) -> float:
-    return difflib.SequenceMatcher(None, one.casefold(), other.casefold()).ratio()
+def _likeness(first: str, second: str) -> float:
+    return difflib.SequenceMatcher(None, first.casefold(), second.casefold()).ratio()
 
 
 def open_regular(path: str | Path) -> BinaryIO:

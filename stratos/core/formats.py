@@ -1,13 +1,16 @@
-"""Number formatting for pages and messages."""
+"""Numbers, counts, lists and foreign text as messages, tables and pages show them."""
 
 from __future__ import annotations
 
 import math
+import time
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
-from typing import Any, TypeGuard
+from typing import TYPE_CHECKING, Any, TypeGuard
 
-from stratos.core.counted import counted
-from stratos.records import Comparison, Interval, PlanPoint, Tried
+if TYPE_CHECKING:
+    from stratos.records import Comparison, Interval, PlanPoint, Tried
 
 NOTHING = "–"
 """Stands where there is no number."""
@@ -277,6 +280,167 @@ def p_value(value: float | None) -> str:
     if not is_number(value):
         return NOTHING
     return "< 0.0001" if value < 1e-4 else f"{value:.2g}"
+
+
+def cents(value: float) -> str:
+    """Write dollars and cents, as a table of the plan has them: "$1,234.50"."""
+    return f"${value:,.2f}"
+
+
+def exact_usd(value: float) -> str:
+    """Write dollars as the ledger counts them, to a hundredth of a cent: "$0.0123".
+
+    An amount below a cent has two digits: "$0.000012".
+    """
+    digits = 1 - math.floor(math.log10(value)) if 0 < value < 0.01 else 4
+    return f"${value:.{max(4, digits)}f}"
+
+
+_NAMED = 4
+"""Names that a sentence lists before it only counts."""
+
+
+def counted(n: float, singular: str, plural: str = "", *, spec: str = "") -> str:
+    """Return a count and what it counts, in the number that goes with it.
+
+    Args:
+        n: how many.
+        singular: what follows "1": a noun, or a noun and what depends on it ("item is").
+        plural: what follows any other number; without it the singular with an s.
+        spec: how the number is written, as in an f-string: "," separates thousands.
+    """
+    written = f"{n:{spec}}"
+    return f"{written} {singular if written == '1' else plural or f'{singular}s'}"
+
+
+def cut_short(n: int, n_answers: int) -> str:
+    """Return how many of a model's answers ended at the longest length, in words."""
+    return f"{n:,} of {counted(n_answers, 'answer', spec=',')} cut short"
+
+
+def listed(words: Iterable[str], last: str = "and") -> str:
+    """Join words as a sentence does."""
+    *head, tail = words
+    return f"{', '.join(head)} {last} {tail}" if head else tail
+
+
+def by_reason(left_out: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Return (who, why) of what is left out; all with one reason stand together, and are counted.
+
+    Args:
+        left_out: who to why.
+    """
+    groups: dict[str, list[str]] = {}
+    for who, why in left_out.items():
+        groups.setdefault(why, []).append(who)
+    return [(_named(names), why) for why, names in groups.items()]
+
+
+def _named(names: Sequence[str]) -> str:
+    if len(names) <= _NAMED:
+        return listed(names)
+    return f"{', '.join(names[:_NAMED])} and {len(names) - _NAMED} more ({len(names)} in all)"
+
+
+_LEAST_SECONDS = 1.0
+"""Before that a rate says little."""
+
+
+def with_items(tick: Callable[..., None]) -> Callable[..., None]:
+    """Return a stage's tick whose text says how many items are done, how fast, and what is left.
+
+    Args:
+        tick: of the stage, called with (done, total, text).
+    """
+    progress = ItemProgress()
+
+    def tick_items(done: float, total: float, text: str = "") -> None:
+        tick(done, total, progress.text(text, done, total) if text and done else text)
+
+    return tick_items
+
+
+class ItemProgress:
+    """Follows the items of one part after the other; each part has a name."""
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
+        self._part, self._done = "", 0.0
+        self._started, self._first = 0.0, 0.0
+
+    def text(self, part: str, done: float, total: float) -> str:
+        """Return how far a part is: "student · 120 of 500 · 4.2/s · 1:30 left".
+
+        Args:
+            part: its name; another one, or fewer items than before, starts the clock again.
+            done: items that are done.
+            total: items that there are.
+        """
+        now = self._now()
+        if part != self._part or done < self._done:
+            self._part, self._started, self._first = part, now, done
+        self._done = done
+        text = f"{part} · {done:,.0f} of {total:,.0f}"
+        passed, n_new = now - self._started, done - self._first
+        if passed < _LEAST_SECONDS or n_new <= 0 or done >= total:
+            return text
+        rate = n_new / passed
+        return f"{text} · {per_second(rate)} · {clock((total - done) / rate)} left"
+
+
+_JOINERS = "\u200c\u200d"
+"""What joins letters of some scripts, and the parts of some emoji."""
+_UNSEEN = ("Cc", "Cs", "Cf", "Co", "Zl", "Zp")
+"""Controls and surrogates; bidi overrides and zero-width characters; private; separators."""
+
+
+def visible(text: str) -> str:
+    """Return `text` with control characters, bidi overrides and lone surrogates made visible.
+
+    Tabs and line ends stay. C0 controls become their Unicode picture (ESC is ␛), all others that
+    have no glyph of their own are written as <U+XXXX>.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(map(_visible_character, text))
+
+
+def unseen(text: str) -> str:
+    """Return the first character that nobody can see, as U+202E; "" where there is none."""
+    codes = (f"U+{ord(c):04X}" for c in text if _is_unseen(c) and c not in _JOINERS)
+    return next(codes, "")
+
+
+def shown(text: object, longest: int = 120) -> str:
+    """Return what somebody else wrote as a message shows it: escaped, and cut short."""
+    escaped = "".join(f"\\u{ord(c):04x}" if _is_unseen(c) else c for c in str(text))
+    return escaped if len(escaped) <= longest else f"{escaped[: longest - 1]}…"
+
+
+def _is_unseen(character: str) -> bool:
+    return unicodedata.category(character) in _UNSEEN
+
+
+def _visible_character(character: str) -> str:
+    code = ord(character)
+    if character in "\n\t":
+        return character
+    if code < 0x20:
+        return chr(0x2400 + code)
+    if code == 0x7F:
+        return "␡"
+    return f"<U+{code:04X}>" if _is_unseen(character) else character
+
+
+def predicted(accuracy: Interval) -> str:
+    """Write a predicted accuracy with its interval, or what is known of an unknown one."""
+    if accuracy.is_known:
+        return f"{accuracy.mean:.3f} ({accuracy.low:.3f} to {accuracy.high:.3f})"
+    if accuracy.tried is not None:
+        return f"not predicted, {right(accuracy.tried)}"
+    if accuracy.high < 1:
+        return f"at most {most(accuracy.high)}, not measured"
+    return "unknown"
 
 
 FILTERS = {

@@ -6,20 +6,8 @@ from collections.abc import Mapping
 from math import ceil, exp, hypot, lgamma, log, log1p, sqrt
 from statistics import NormalDist
 
-from stratos.core.counted import counted
-from stratos.core.formats import most, right
+from stratos.core.formats import counted
 from stratos.records import Interval
-
-
-def predicted(accuracy: Interval) -> str:
-    """Write a predicted accuracy with its interval, or what is known of an unknown one."""
-    if accuracy.is_known:
-        return f"{accuracy.mean:.3f} ({accuracy.low:.3f} to {accuracy.high:.3f})"
-    if accuracy.tried is not None:
-        return f"not predicted, {right(accuracy.tried)}"
-    if accuracy.high < 1:
-        return f"at most {most(accuracy.high)}, not measured"
-    return "unknown"
 
 
 def on_items(accuracy: Interval, n: int) -> Interval:
@@ -42,8 +30,8 @@ def _binomial(n: int, share: float, confidence: float = 0.95) -> tuple[int, int]
     tail, below = (1 - confidence) / 2, 0.0
     fewest = None
     for k in range(n + 1):
-        ways = lgamma(n + 1) - lgamma(k + 1) - lgamma(n - k + 1)
-        below += exp(ways + k * log(share) + (n - k) * log1p(-share))
+        log_choose = lgamma(n + 1) - lgamma(k + 1) - lgamma(n - k + 1)
+        below += exp(log_choose + k * log(share) + (n - k) * log1p(-share))
         if fewest is None and below > tail:
             fewest = k
         if below >= 1 - tail:
@@ -67,9 +55,9 @@ def by_shares(parts: Mapping[str, Interval], shares: Mapping[str, float]) -> Int
     if not shares or not shares.keys() <= parts.keys():
         return None
     weighted = [(share, parts[name]) for name, share in shares.items()]
-    mean = sum(share * one.mean for share, one in weighted)
-    below = hypot(*(share * (one.mean - one.low) for share, one in weighted))
-    above = hypot(*(share * (one.high - one.mean) for share, one in weighted))
+    mean = sum(share * part.mean for share, part in weighted)
+    below = hypot(*(share * (part.mean - part.low) for share, part in weighted))
+    above = hypot(*(share * (part.high - part.mean) for share, part in weighted))
     n = counted(len(shares), "slice")
     return Interval(mean, mean - below, mean + above, f"{n} by their shares")
 

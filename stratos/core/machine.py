@@ -1,13 +1,17 @@
-"""What this machine gives this process: cores and memory, within the limits of its container."""
+"""The machine: cores and memory within the limits of the container, and how busy others keep it."""
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 CGROUPS = Path("/sys/fs/cgroup")
 GROUPS_OF_SELF = Path("/proc/self/cgroup")
@@ -55,29 +59,29 @@ def _n_seen() -> int:
 
 def cpu_quota() -> float | None:
     """Return the cores' worth of time that the control groups allow; None without a limit."""
-    found = []
+    quotas = []
     for folder in _groups("cpu"):
         with suppress(OSError, ValueError, IndexError):
             quota, period = (folder / "cpu.max").read_text().split()[:2]
             if quota != "max":
-                found.append(int(quota) / int(period))
+                quotas.append(int(quota) / int(period))
         with suppress(OSError, ValueError):
             quota = (folder / "cpu.cfs_quota_us").read_text()
             if int(quota) > 0:
-                found.append(int(quota) / int((folder / "cpu.cfs_period_us").read_text()))
-    return min(found, default=None)
+                quotas.append(int(quota) / int((folder / "cpu.cfs_period_us").read_text()))
+    return min(quotas, default=None)
 
 
 def memory_bytes() -> int:
     """Return the memory that this process may use."""
-    found = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
     for folder in _groups("memory"):
         for name in ("memory.max", "memory.limit_in_bytes"):
             with suppress(OSError, ValueError):
                 limit = int((folder / name).read_text())
                 if 0 < limit < _UNLIMITED_BYTES:
-                    found.append(limit)
-    return min(found)
+                    limits.append(limit)
+    return min(limits)
 
 
 def _groups(controller: str) -> Iterator[Path]:
@@ -98,4 +102,139 @@ def _groups(controller: str) -> Iterator[Path]:
         if names and not root.is_dir():
             root = CGROUPS / controller
         inner = root / path.strip("/")
-        yield from (one for one in (inner, *inner.parents) if one == root or root in one.parents)
+        yield from (
+            folder for folder in (inner, *inner.parents) if folder == root or root in folder.parents
+        )
+
+
+# --- other work -----------------------------------------------------------------------------------
+
+IDLE, OTHERS = 0.1, 0.1
+"""Shares of all cores: with less than the first idle and more than the second taken by others, a
+measurement is of a busy machine."""
+
+
+@dataclass(frozen=True)
+class Usage:
+    """CPU seconds up to a moment, and the moment."""
+
+    at: float
+    idle_s: float
+    busy_s: float
+    """Of the cores that this process may use, all processes together."""
+    own_s: float
+    """Of this process and of those that are measured."""
+
+
+def usage(group: int) -> Usage | None:
+    """Return CPU seconds so far; None where the system does not tell.
+
+    Args:
+        group: process group that is measured, beside this process.
+    """
+    import psutil
+
+    try:
+        cores = os.sched_getaffinity(0)
+        times = [psutil.cpu_times(percpu=True)[core] for core in cores]
+    except (AttributeError, IndexError, OSError):
+        return None
+    idle_s = sum(core.idle + getattr(core, "iowait", 0.0) for core in times)
+    # Those of guests are counted in user and nice, too.
+    busy_s = sum(sum(core[:8]) for core in times) - idle_s
+    return Usage(time.perf_counter(), idle_s, busy_s, time.process_time() + group_seconds(group))
+
+
+def group_seconds(group: int, *, with_ended: bool = False) -> float:
+    """Return the CPU seconds so far of all processes of a group.
+
+    Args:
+        group: its number.
+        with_ended: count their children that have ended, too.
+    """
+    return _sum_of(group, lambda process: sum(process.cpu_times()[: 4 if with_ended else 2]))
+
+
+def group_memory(group: int) -> int:
+    """Return the bytes of resident memory of all processes of a group."""
+    return int(_sum_of(group, lambda process: process.memory_info().rss))
+
+
+def _sum_of(group: int, amount: Callable[[Any], float]) -> float:
+    import psutil
+
+    total = 0.0
+    for process in psutil.process_iter():
+        with suppress(psutil.Error, OSError):  # it has ended meanwhile
+            if os.getpgid(process.pid) == group:
+                total += amount(process)
+    return total
+
+
+def slowness_now(seconds: float = 0.7) -> float:
+    """Return how many times as long work takes now as without the other work; 1 at least.
+
+    One thread computes for so long by the clock: what it got of a core is its share.
+
+    Args:
+        seconds: that it is tried for.
+    """
+    block, started, cpu_started = bytes(1 << 16), time.perf_counter(), time.process_time()
+    while (passed := time.perf_counter() - started) < seconds:
+        hashlib.sha256(block)
+    return max(1.0, passed / max(time.process_time() - cpu_started, 1e-3))
+
+
+def others_between(before: Usage | None, after: Usage | None) -> tuple[float | None, bool]:
+    """Return the cores that other work took between two moments, and whether that was too many.
+
+    It was where next to no core was idle: then those that are measured had to share.
+    """
+    if before is None or after is None or after.at <= before.at:
+        return None, False
+    wall = after.at - before.at
+    idle = (after.idle_s - before.idle_s) / wall
+    busy = (after.busy_s - before.busy_s) / wall
+    other_cores = max(0.0, busy - (after.own_s - before.own_s) / wall)
+    cores = idle + busy
+    return other_cores, idle < IDLE * cores and other_cores > OTHERS * cores
+
+
+class WorkClock:
+    """Counts the seconds of this process's own work, without what other work takes of the cores.
+
+    Where next to no core is idle, a second of the wall clock counts for the share of it that this
+    process and its children had beside the others. Without other work, and where the system does
+    not tell, it is the wall clock: waiting for a teacher's server counts.
+    """
+
+    LEAST_SHARE = 0.2
+    """Nobody waits more than five times as long, however busy the machine is."""
+    EVERY_S = 1.0
+    """Shorter intervals are too coarse to measure."""
+
+    def __init__(self) -> None:
+        """Start at 0."""
+        self._seconds, self._share = 0.0, 1.0
+        self._at, self._before = time.monotonic(), self._usage()
+
+    def __call__(self) -> float:
+        """Return the seconds so far; call it often, for it tells busy seconds from idle ones."""
+        wall = time.monotonic() - self._at
+        if wall < self.EVERY_S:
+            return self._seconds + self._share * wall
+        after = self._usage()
+        other_cores, is_busy = others_between(self._before, after)
+        self._share = 1.0
+        if is_busy and other_cores and self._before is not None and after is not None:
+            own = max(0.0, after.own_s - self._before.own_s) / (after.at - self._before.at)
+            self._share = max(self.LEAST_SHARE, own / (own + other_cores))
+        self._seconds += self._share * wall
+        self._at, self._before = self._at + wall, after
+        return self._seconds
+
+    @staticmethod
+    def _usage() -> Usage | None:
+        group = os.getpgid(0)
+        now = usage(group)
+        return now and replace(now, own_s=group_seconds(group, with_ended=True))

@@ -1,16 +1,16 @@
-"""Valid names: no control or bidi characters, since names stand in tables, files and scripts.
+"""Names: which are valid, and what has one.
 
-Catalogs and tasks come from anywhere; a line break in an instance type was a command in a script.
+Names stand in tables, files and scripts, and catalogs and tasks come from anywhere: a line break in
+an instance type was a command in a script.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Protocol, TypeVar
 
-from stratos.core.printable import shown, unseen
-from stratos.core.reasons import Reason
-from stratos.core.words import Empty, Invisible, LongName, SlashInName
+from stratos.core.formats import shown, unseen
+from stratos.core.reasons import Because, Reason
 
 LONGEST_NAME = 200
 """Characters of a name; an instance type has 30, the name of a model on the hub at most 96."""
@@ -30,7 +30,7 @@ _FREE = {"extra_body", "verifier"}
 def why_no_name(text: str) -> Reason | None:
     """Return why a text may not be a name, as the end of a sentence; None if it may."""
     if text.strip() and len(text) > LONGEST_NAME:
-        return LongName(len(text), LONGEST_NAME)
+        return Because(f"a name has at most {LONGEST_NAME} characters, this one has {len(text):,}")
     return _why_no_path(text, "name")
 
 
@@ -43,9 +43,9 @@ def wrong_names(node: Any, key: str = "") -> Iterator[str]:
             inner = f"{key}.{name}" if key else str(name)
             if name in _KEYED and isinstance(value, Mapping):
                 yield from (
-                    f"{inner} has a key '{shown(one)}': {reason}."
-                    for one in value
-                    if (reason := why_no_name(str(one)))
+                    f"{inner} has a key '{shown(name)}': {reason}."
+                    for name in value
+                    if (reason := why_no_name(str(name)))
                 )
             yield from wrong_names(value, inner)
     elif isinstance(node, list | tuple):
@@ -56,7 +56,7 @@ def wrong_names(node: Any, key: str = "") -> Iterator[str]:
         if last in _NAMED:
             reason = why_no_name(node)
             if last == "name" and ("/" in node or "\\" in node or node in (".", "..")):
-                reason = reason or SlashInName()  # it would lead out of the folder of that name
+                reason = reason or Because("a name cannot have a slash: folders are named after it")
         elif last in _PATHS or last.endswith(("_path", "_file", "_dir")):
             reason = _why_no_path(node, "URL" if last == "base_url" else "path")
         else:
@@ -67,6 +67,37 @@ def wrong_names(node: Any, key: str = "") -> Iterator[str]:
 
 def _why_no_path(text: str, what: str) -> Reason | None:
     if not text.strip():
-        return Empty(what)
+        return Because(f"a {what} cannot be empty")
     character = unseen(text)
-    return Invisible(what, character) if character else None
+    if not character:
+        return None
+    return Because(f"a {what} cannot have the character {character}, which is invisible")
+
+
+class HasName(Protocol):
+    """What is looked up."""
+
+    @property
+    def name(self) -> str:
+        """By which it is known; no other of its kind has it."""
+        ...
+
+
+N = TypeVar("N", bound=HasName)
+
+
+def find(ones: Iterable[N], name: str) -> N | None:
+    """Return the one that has a name; None if there is none."""
+    return next((each for each in ones if each.name == name), None)
+
+
+def named(ones: Iterable[N], name: str) -> N:
+    """Return the one that has a name, where it is known that there is one.
+
+    Raises:
+        KeyError: there is none.
+    """
+    match = find(ones, name)
+    if match is None:
+        raise KeyError(name)
+    return match

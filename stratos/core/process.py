@@ -1,17 +1,45 @@
-"""Process identity, so that others can tell when a process is gone that holds money or serves.
+"""Processes: which one it is, how it begins and ends, and the locks that end with it.
 
-A process id alone does not tell: the first process of every container is number 1, and numbers are
-used again. With the boot of the machine and the start of the process it does.
+A process id alone does not identify a process: the first one of every container is number 1, and
+numbers are used again. With the boot of the machine and the start of the process it does.
+
+Windows has no `flock`: there, one process a run folder is the user's to see to.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import logging
 import os
+import signal
 import socket
 import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO, NoReturn
+
+from stratos.core.machine import is_limited, n_cores
+
+JOB = "STRATOS_JOB"
+"""Name of the job that this process is, where it is one."""
+JOB_SECONDS = "STRATOS_JOB_SECONDS"
+"""Seconds after which a job ends itself, where its engine has no time limit."""
+
+
+@contextmanager
+def without(names: Sequence[str]) -> Iterator[None]:
+    """Let what is started in the block have none of some variables."""
+    values = {name: os.environ.pop(name) for name in names if name in os.environ}
+    try:
+        yield
+    finally:
+        os.environ.update(values)
+
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
@@ -111,3 +139,192 @@ def _started_by_psutil(pid: int) -> str:
         return _ENDED if ended else f"{process.create_time():.2f}"
     except psutil.Error:
         return ""
+
+
+_LOOK_S = 0.5
+GRACE_S = 10.0
+"""How long a process may take to end that is told to."""
+
+
+class Terminated(KeyboardInterrupt):
+    """A server that is taken away, a container that is stopped, a terminal that is closed.
+
+    Args:
+        number: of the signal.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+
+    @property
+    def exit_code(self) -> int:
+        """Return what a shell expects of a process that such a signal ended."""
+        return 128 + self.number
+
+
+def end_as_by_ctrl_c() -> None:
+    """Let SIGTERM and SIGHUP end the main thread as Ctrl-C does: what is finished is kept.
+
+    Under `nohup`, where SIGHUP is ignored, it stays ignored.
+    """
+    names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    for number in (getattr(signal, name) for name in names):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _terminate)
+
+
+def end_at_limit() -> None:
+    """End this process by SIGTERM when its time as a job is up, whoever follows it or nobody."""
+    if (text := os.environ.pop(JOB_SECONDS, None)) is not None:
+        timer = threading.Timer(float(text), os.kill, (os.getpid(), signal.SIGTERM))
+        timer.daemon = True
+        timer.start()
+
+
+def end_with_parent(*, at_once: bool = False) -> None:
+    """End this process when the one that started it is gone, even where that one was killed.
+
+    It is told by SIGTERM, and ended with its process group if it does not end within `GRACE_S`.
+
+    Args:
+        at_once: leave the process without being told.
+    """
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_LOOK_S)
+        if not at_once:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(GRACE_S)
+            if os.getpgrp() == os.getpid():
+                os.killpg(0, signal.SIGKILL)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def end_group(pid: int, kill: Callable[[], None]) -> None:
+    """End a process and its process group for good.
+
+    Args:
+        pid: of the process, the leader of the group if it has one of its own.
+        kill: ends the process alone.
+    """
+    try:
+        os.killpg(pid, signal.SIGKILL)
+    except (AttributeError, ProcessLookupError, PermissionError):
+        kill()
+
+
+def _terminate(number: int, _: object) -> None:
+    raise Terminated(number)
+
+
+def prepare() -> None:
+    """Set what is read when torch loads, and let every signal to end be one to settle first.
+
+    OpenMP's threads wait for each other some thousand times a step; those that spin meanwhile take
+    the cores from whoever they wait for, wherever another process wants them too. So they look
+    1,000 times (about 25 microseconds) and then sleep; where torch comes with LLVM's or Intel's
+    OpenMP, at once. In a container that may use less than it sees, there are no more threads than
+    it may use cores.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    os.environ.setdefault("KMP_BLOCKTIME", "0")
+    if is_limited():
+        os.environ.setdefault("OMP_NUM_THREADS", str(n_cores()))
+    # What is under way is settled, and what is finished kept, as behind Ctrl-C.
+    end_as_by_ctrl_c()
+
+
+def leave(code: int) -> NoReturn:
+    """End at once: what is under way is settled, and nobody waits for threads and uploads."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    logging.shutdown()
+    os._exit(code)
+
+
+@contextmanager
+def locked(path: Path, waiting: Callable[[], None] | None = None) -> Iterator[None]:
+    """Hold a lock that ends with this process, however it ends.
+
+    Args:
+        path: the file that is locked; made if need be.
+        waiting: called if another process holds it, before waiting for that one to finish;
+            without it, a held lock is an error.
+
+    Raises:
+        BlockingIOError: another process holds the lock, and `waiting` was not given.
+    """
+    if sys.platform == "win32":
+        yield
+        return
+    import fcntl
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if waiting is None:
+                raise
+            waiting()
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
+def opened_alone(path: Path) -> Iterator[BinaryIO]:
+    """Open a file for this process alone, to be read and appended to; waits for its turn."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+b") as file:
+        if sys.platform != "win32":
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield file
+
+
+@contextmanager
+def lock_of_part(path: Path, index: int, wait: bool) -> Iterator[bool]:
+    """Hold one of many locks that lie in one file, against other processes of this machine.
+
+    Args:
+        path: the file; its folder is made if need be.
+        index: which lock.
+        wait: for another process that holds it.
+
+    Yields:
+        Whether it was got.
+    """
+    import fcntl
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+b") as file:
+        how = fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB
+        try:
+            fcntl.lockf(file, how, 1, index)
+        except BlockingIOError:
+            yield False
+            return
+        yield True
+
+
+def is_locked(path: Path) -> bool:
+    """Tell whether a process holds the lock of a file; False where that cannot be told."""
+    try:
+        import fcntl
+
+        with path.open("r") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+    except (ImportError, OSError):
+        return False
+    return False

@@ -69,7 +69,7 @@ _MARKS = {
         "eyJ": r"eyJ[\w-]{10}",
         "glpat-": r"glpat-[\w-]{16}",
         "ya29.": r"ya29\.[\w-]{20}",
-        **{one: rf"{one}{_APART}[\w.~+/-]{{20}}" for one in ("Bearer", "bearer", "BEARER")},
+        **{word: rf"{word}{_APART}[\w.~+/-]{{20}}" for word in ("Bearer", "bearer", "BEARER")},
         "PRIVATE KEY": r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY",
     }.items()
 }
@@ -187,14 +187,14 @@ def redact_shapes(text: str) -> tuple[str, int]:
         return text, 0
     n_tokens = 0
     if "eyJ" in text:
-        n_tokens = sum(one["none"] is None for one in _JWT.finditer(text))
-        text = _JWT.sub(lambda one: one["none"] or HIDDEN, text) if n_tokens else text
+        n_tokens = sum(match["none"] is None for match in _JWT.finditer(text))
+        text = _JWT.sub(lambda match: match["none"] or HIDDEN, text) if n_tokens else text
     text, n_keys = _SHAPES.subn(_hidden, text)
     return text, n_tokens + n_keys
 
 
-def _hidden(found: re.Match[str]) -> str:
-    return f"{found['before'] or ''}{HIDDEN}"
+def _hidden(match: re.Match[str]) -> str:
+    return f"{match['before'] or ''}{HIDDEN}"
 
 
 def redact(value: Any, name: str = "") -> Any:

@@ -71,12 +71,12 @@ def shares_of_node(
 
 def together(shares: Iterable[Share]) -> list[Share]:
     """Return shares by partition and name, equal ones counted together."""
-    found: dict[tuple[str, str], Share] = {}
-    for one in shares:
-        key = (one.partition, one.name)
-        count = one.count + (found[key].count if key in found else 0)
-        found[key] = Share(**{**vars(one), "count": count})
-    return [found[key] for key in sorted(found)]
+    shares_by_name: dict[tuple[str, str], Share] = {}
+    for share in shares:
+        key = (share.partition, share.name)
+        count = share.count + (shares_by_name[key].count if key in shares_by_name else 0)
+        shares_by_name[key] = Share(**{**vars(share), "count": count})
+    return [shares_by_name[key] for key in sorted(shares_by_name)]
 
 
 def _parts(whole: int) -> list[int]:

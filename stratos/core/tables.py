@@ -49,13 +49,13 @@ def show(
         return
     if title:
         to.print(Text(title, style="italic"), soft_wrap=True)
-    for first, *others in rows:
+    for first, *cells in rows:
         to.print(Text(first.plain, style="bold"), soft_wrap=True)
         details = Text(" · ").join(
             Text(f"{' '.join(column.heading.split())} ").append_text(cell)
             if column.heading
             else cell
-            for column, cell in zip(columns[1:], others, strict=True)
+            for column, cell in zip(columns[1:], cells, strict=True)
             if cell.plain
         )
         show_below(to, details)
@@ -77,8 +77,8 @@ def show_below(to: Console, details: Text) -> None:
 def _width(to: Console, columns: Sequence[Column], rows: Sequence[Sequence[Text]]) -> int:
     """Return what the table takes at least; a frame and two spaces are around each cell."""
     total = 1 + 3 * len(columns)
-    for place, column in enumerate(columns):
-        texts = [column.heading, *(row[place].plain for row in rows)]
+    for index, column in enumerate(columns):
+        texts = [column.heading, *(row[index].plain for row in rows)]
         widest = max(cell_len(line) for text in texts for line in text.splitlines() or [""])
         total += min(widest, _FOLDED) if column.folds and to.is_terminal else widest
     return total

@@ -1,4 +1,7 @@
-"""Convert plain values to the field types of a dataclass, with one message per mistake."""
+"""Convert plain values to the field types of a dataclass, with one message per mistake.
+
+A key of another tool (Lightning, transformers, TRL) is answered with ours.
+"""
 
 from __future__ import annotations
 
@@ -8,16 +11,131 @@ import json
 import math
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import is_dataclass
 from typing import Any, Literal, Union, cast
 
 import msgspec
 
-from stratos.core import aliases
 from stratos.core.errors import did_you_mean
 from stratos.core.reasons import Reason
-from stratos.core.targets import find_class
+from stratos.core.trust import find_class
+
+_LENGTH = (
+    "Tokens and epochs set the length of a training: type trainer.max_tokens=… or "
+    "trainer.max_epochs=…"
+)
+_STEP = "The batch size is in tokens, over all devices: type trainer.batch_tokens=…"
+_ACCUMULATE = (
+    "Type trainer.accumulate=…, which divides the tokens of a gradient step (trainer.batch_tokens) "
+    "and does not multiply them."
+)
+_RATES = (
+    "Type trainer.lr_muon=… for the 2-D weights of the blocks, and trainer.lr_adamw=… for "
+    "everything else."
+)
+_SCHEDULE = "There is one schedule: a linear warm-up (trainer.warmup_steps), then a cosine to 0."
+_WEIGHTS = "an objective of your own has weights."
+_CONTEXT = "Type student.context_length=…"
+_FOLDER = "Type hydra.run.dir=<folder>"
+_VALIDATE = "Type callbacks.validate_every_steps=…"
+
+NAMES: dict[str, dict[str, str]] = {
+    "trainer": {
+        "accumulate_grad_batches": _ACCUMULATE,
+        "activation_checkpointing": "checkpointing",
+        "batch_size": _STEP,
+        "bf16": "Type trainer.precision=bf16",
+        "default_root_dir": _FOLDER,
+        "ema_decay": "ema",
+        "epochs": "max_epochs",
+        "eval_steps": _VALIDATE,
+        "fp16": "The choices are auto, bf16 and fp32: type trainer.precision=bf16",
+        "gpus": "devices",
+        "grad_clip": "clip_norm",
+        "gradient_accumulation_steps": _ACCUMULATE,
+        "gradient_checkpointing": "checkpointing",
+        "gradient_clip_val": "clip_norm",
+        "learning_rate": _RATES,
+        "load_in_4bit": "Type trainer=qlora",
+        "lora_r": "lora_rank",
+        "lr": _RATES,
+        "lr_scheduler": _SCHEDULE,
+        "lr_scheduler_type": _SCHEDULE,
+        "max_grad_norm": "clip_norm",
+        "max_length": _CONTEXT,
+        "max_seq_length": _CONTEXT,
+        "max_steps": _LENGTH,
+        "nnodes": "num_nodes",
+        "num_epochs": "max_epochs",
+        "num_train_epochs": "max_epochs",
+        "num_warmup_steps": "warmup_steps",
+        "optim": "optimizer",
+        "output_dir": _FOLDER,
+        "packing": "Rows are always packed: leave it out.",
+        "per_device_eval_batch_size": "Type evaluate.batch_size=…",
+        "per_device_train_batch_size": _STEP,
+        "report_to": "Type logger=<name>, several as logger=[wandb,csv], or logger=none",
+        "save_steps": "Type callbacks.checkpoint_every_steps=…",
+        "seed": "Type seed=…",
+        "torch_compile": "compile",
+        "train_batch_size": _STEP,
+        "use_peft": "Type trainer=lora",
+        "val_check_interval": _VALIDATE,
+        "warmup_ratio": "The warm-up is counted in steps: type trainer.warmup_steps=…",
+    },
+    "objective": {
+        "weight_accuracy": f"Type objective.usd_per_accuracy_point=<dollars>; {_WEIGHTS}",
+        "weight_cost": f"The net cost is in dollars already: leave it out; {_WEIGHTS}",
+        "weight_latency": f"Type objective.usd_per_100ms=<dollars>; {_WEIGHTS}",
+        "weight_time": f"Type objective.usd_per_hour_of_waiting=<dollars>; {_WEIGHTS}",
+    },
+    "cloud": {
+        "allow_marketplaces": "marketplaces",
+        "marketplace": "marketplaces",
+        "clouds": "providers",
+        "use_spot": "spot",
+    },
+    "strategy": {
+        "divergence": "objective",
+        "lambda": "lmbda",
+        "loss": "objective",
+        "loss_type": "objective",
+        "num_generations": "n_samples",
+        "num_return_sequences": "n_samples",
+    },
+    "student": {
+        "max_length": "context_length",
+        "max_position_embeddings": "context_length",
+        "max_seq_length": "context_length",
+        "model_name_or_path": "path",
+        "num_attention_heads": "n_heads",
+        "num_hidden_layers": "n_layers",
+        "num_layers": "n_layers",
+    },
+}
+"""Group to the names of other tools, each with our key, or with a sentence where none is alike."""
+
+
+def our_name(group: str, name: str) -> str:
+    """Return our key for a name of another tool; the name itself where we have none."""
+    ours = NAMES.get(group, {}).get(name, name)
+    return name if " " in ours else ours
+
+
+def hint(where: str, name: str, value: str, known: Collection[str]) -> str:
+    """Return what to type in place of another tool's name, or an empty string.
+
+    Args:
+        where: the node that has no such key, as it is typed.
+        name: the key that was asked for.
+        value: what it was to be.
+        known: the keys that the node has.
+    """
+    ours = NAMES.get(where.partition(".")[0], {}).get(name, "")
+    if " " in ours:
+        return f" {ours}"
+    return f" Here it is {ours}: type {where}.{ours}={value}" if ours in known else ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +160,7 @@ def read_dataclass(node: Any, cls: type, where: str, problems: list[str]) -> Any
     values: dict[str, Any] = {}
     for key, value in node.items():
         if key not in fields:
-            near = aliases.hint(where, str(key), show(value), fields)
+            near = hint(where, str(key), show(value), fields)
             near = near or did_you_mean(str(key), fields) or f" Known: {', '.join(fields)}."
             problems.append(f"{where}.{key}: there is no such key.{near}")
         elif value is None and fields[key].default == "":
@@ -51,8 +169,8 @@ def read_dataclass(node: Any, cls: type, where: str, problems: list[str]) -> Any
             values[key] = read_value(value, hints[key], f"{where}.{key}", problems)
     for name, field in fields.items():
         required = field.default is field.default_factory is dataclasses.MISSING
-        said = any(problem.startswith(f"{where}.{name} ") for problem in problems)
-        if required and name not in node and not said:
+        is_reported = any(problem.startswith(f"{where}.{name} ") for problem in problems)
+        if required and name not in node and not is_reported:
             problems.append(f"{where}.{name} is required: give it with {where}.{name}=…")
     if len(problems) > before or any(p.startswith(f"{where}.") for p in problems):
         return None
@@ -68,11 +186,11 @@ def read_dataclass(node: Any, cls: type, where: str, problems: list[str]) -> Any
 def read_value(value: Any, kind: Any, where: str, problems: list[str]) -> Any:
     """Convert one value to the type of its field."""
     args = typing.get_args(kind)
-    bases = tuple(one for one in (kind, *args) if isinstance(one, type) and is_dataclass(one))
+    bases = tuple(each for each in (kind, *args) if isinstance(each, type) and is_dataclass(each))
     if isinstance(value, Mapping) and "_target_" in value and bases:
-        wanted = f"expected a class that is {' or '.join(base.__name__ for base in bases)}."
+        expected = f"expected a class that is {' or '.join(base.__name__ for base in bases)}."
         return read_target(
-            value, where, problems, lambda cls: None if issubclass(cls, bases) else wanted
+            value, where, problems, lambda cls: None if issubclass(cls, bases) else expected
         )
     if typing.get_origin(kind) is tuple and args[-1:] == (Ellipsis,):
         if isinstance(value, list | tuple):
@@ -100,7 +218,7 @@ def read_value(value: Any, kind: Any, where: str, problems: list[str]) -> Any:
         problems.append(f"{where}={value}: expected {in_words(kind)}, and a finite one.")
         return None
     if typing.get_origin(kind) is typing.Annotated:
-        tables = [one.table for one in kind.__metadata__ if isinstance(one, OneOf)]
+        tables = [each.table for each in kind.__metadata__ if isinstance(each, OneOf)]
         if not all(isinstance(value, str) and value in table for table in tables):
             problems.append(f"{where}={show(value)}: expected {in_words(kind)}.")
             return None
@@ -128,23 +246,23 @@ def read_target(
         why_not: returns why a class may not stand here; None if it may.
     """
     target = node["_target_"]
-    found = find_class(target)
-    reason = found if isinstance(found, Reason) else why_not(found)
+    cls = find_class(target)
+    reason = cls if isinstance(cls, Reason) else why_not(cls)
     if reason is not None:
         problems.append(f"{where}._target_={target}: {reason}")
         return None
     settings = {key: value for key, value in node.items() if key != "_target_"}
-    return read_dataclass(settings, cast(type, found), where, problems)
+    return read_dataclass(settings, cast(type, cls), where, problems)
 
 
 def in_words(kind: Any) -> str:
     """Return a type in the user's words."""
     origin, args = typing.get_origin(kind), typing.get_args(kind)
     if origin is typing.Annotated:
-        for one in kind.__metadata__:
-            if isinstance(one, OneOf):
-                return f"one of {', '.join(one.table)}"
-        metas = [one for one in args[1:] if isinstance(one, msgspec.Meta)]
+        for each in kind.__metadata__:
+            if isinstance(each, OneOf):
+                return f"one of {', '.join(each.table)}"
+        metas = [each for each in args[1:] if isinstance(each, msgspec.Meta)]
         named = next((meta.description for meta in metas if meta.description), None)
         return (named or in_words(args[0])) + "".join(map(_say_bounds, metas))
     if origin in (Union, types.UnionType):
@@ -174,8 +292,8 @@ def _say_bounds(bound: msgspec.Meta) -> str:
             return f" from {bound.ge} to below {bound.lt}"
         return f" of at least {bound.ge}"
     ends = (("above", bound.gt), ("below", bound.lt), ("up to", bound.le))
-    said = " and ".join(f"{word} {end}" for word, end in ends if end is not None)
-    return f" {said}" if said else ""
+    text = " and ".join(f"{word} {end}" for word, end in ends if end is not None)
+    return f" {text}" if text else ""
 
 
 def show(value: Any) -> str:

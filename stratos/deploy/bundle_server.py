@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import shlex
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from stratos.deploy.engines.base import Engine, facts_in
 from stratos.deploy.engines.hugging_face import Transformers
 from stratos.deploy.engines.known import engine_named
 from stratos.deploy.manifest import read_known
-from stratos.deploy.server import HOST, ServeError, Server, free_port, serving
+from stratos.deploy.server import HOST, ServeError, Server, call, free_port, serving
 from stratos.estimate import constants as k
 from stratos.records import ServingSetting
 from stratos.tasks.base import Message
@@ -34,11 +33,11 @@ def environment_of(bundle: Path) -> dict[str, str]:
 
     The model is a folder there, so that a look at the hub could only fail, or leak its name.
     """
-    found = {"HF_HUB_OFFLINE": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+    environment = {"HF_HUB_OFFLINE": "1", "OMP_WAIT_POLICY": "PASSIVE"}
     n_bytes = sum(file.stat().st_size for file in bundle.glob("*.safetensors"))
     if 0 < n_bytes <= k.ONE_THREAD_BYTES:
-        found["OMP_NUM_THREADS"] = "1"
-    return found
+        environment["OMP_NUM_THREADS"] = "1"
+    return environment
 
 
 def engine_of(run: ServingSetting | None) -> Engine:
@@ -126,11 +125,10 @@ def serving_bundle(
         known = read_known(bundle)
         try:
             ask(port, known[0].messages if known else QUESTION, 1)
-        except (OSError, http.client.HTTPException, ValueError) as error:
+        except ServeError as error:
             raise ServeError(
-                f"The server started, and did not answer its first question "
-                f"({str(error) or type(error).__name__}). The end of {log_path}:\n"
-                f"{server.last_lines()}"
+                f"The server started, and did not answer its first question ({error}). The end of "
+                f"{log_path}:\n{server.last_lines()}"
             ) from error
         yield server
 
@@ -153,43 +151,70 @@ def ask(
         model: which is asked; "" for the first that it lists.
 
     Raises:
-        OSError: no connection.
-        HTTPException: the connection broke.
-        ValueError: what came is no answer.
+        ServeError: there is no answer.
     """
-    asked: dict[str, Any] = {"messages": list(messages), "temperature": 0}
+    request: dict[str, Any] = {"messages": list(messages), "temperature": 0}
     if max_tokens is not None:
-        asked["max_tokens"] = max_tokens
-    models = _json(port, "GET", "/v1/models", None)
-    asked["model"] = model or models["data"][0]["id"]
-    answer = _json(port, "POST", "/v1/chat/completions", asked)
-    return str(answer["choices"][0]["message"]["content"] or "")
+        request["max_tokens"] = max_tokens
+    try:
+        request["model"] = model or facts_of(port, "/v1/models")["data"][0]["id"]
+        answer = facts_of(port, "/v1/chat/completions", request)
+        return str(answer["choices"][0]["message"]["content"] or "")
+    except (KeyError, IndexError, TypeError) as error:
+        raise ServeError(f"port {port}: what came is no answer of the chat API") from error
 
 
-def facts_of(port: int, path: str) -> Any:
-    """Return what a server of this machine says at a path.
+def facts_of(port: int, path: str, body: Any = None) -> Any:
+    """Return what a server of this machine says at a path, as JSON.
 
     Raises:
-        OSError: no connection.
-        HTTPException: the connection broke.
-        ValueError: what came is no JSON.
+        ServeError: it says nothing, or no JSON.
     """
-    return _json(port, "GET", path, None)
+    status, text = call(port, path, body)
+    with suppress(ValueError):
+        if status == 200:
+            return json.loads(text)
+    raise ServeError(f"{path}: {status} {text[:200].decode(errors='replace')}")
 
 
-def _json(port: int, method: str, path: str, body: Any) -> Any:
-    # The connection is made by hand: urllib would ask the proxy of the environment.
-    connection = http.client.HTTPConnection(HOST, port, timeout=_ANSWER_S)
-    try:
-        data = None if body is None else json.dumps(body).encode()
-        connection.request(method, path, data, {"Content-Type": "application/json"})
-        response = connection.getresponse()
-        text = response.read()
-        if response.status != 200:
-            raise ValueError(f"{path}: {response.status} {text[:200].decode(errors='replace')}")
-        found = json.loads(text)
-        if not isinstance(found, dict):
-            raise ValueError(f"{path}: {text[:200].decode(errors='replace')}")
-        return found
-    finally:
-        connection.close()
+# What a bundle answers in this process, without a server.
+
+MOST_TOKENS = 1024
+"""Longest answer of a bundle that says none."""
+BATCH = 32
+
+Answering = Callable[[Sequence[list[Message]]], list[str]]
+"""Of chats, returns the texts of their answers."""
+
+
+def longest_answer(bundle: Path) -> int | None:
+    """Return the most tokens that a bundle's answers had in the evaluation; None if unsaid."""
+    longest = facts_in(bundle, "generation_config.json").get("max_new_tokens")
+    return int(longest) if longest else None
+
+
+def answering(bundle: Path) -> Answering:
+    """Load the student of a bundle; return what answers chats as the evaluation did, greedily.
+
+    Raises:
+        StratosError: it cannot be loaded.
+    """
+    from stratos.models.kinds import is_predictor, load_predictor, text_of
+
+    if is_predictor(bundle):
+        predictor = load_predictor(bundle)
+        return lambda chats: [answer.text for answer in predictor.predict([*map(text_of, chats)])]
+    import torch
+
+    from stratos.models.decode.batched import complete
+    from stratos.models.pretrained import load_model, load_tokenizer
+
+    tokenizer = load_tokenizer(bundle)
+    model = load_model(bundle, dtype="auto").to("cuda" if torch.cuda.is_available() else "cpu")
+    most = longest_answer(bundle) or MOST_TOKENS
+
+    def answers(chats: Sequence[list[Message]]) -> list[str]:
+        completions = complete(model, tokenizer, chats, max_new_tokens=most, batch_size=BATCH)
+        return [completion.text for completion in completions]
+
+    return answers

@@ -21,13 +21,12 @@ from typing import Any
 import msgspec
 
 from stratos.core.atomic_files import write_atomically
-from stratos.core.counted import counted
 from stratos.core.digest import digest_of
-from stratos.core.disk_errors import why_unwritten
 from stratos.core.errors import StratosError
 from stratos.core.extensions import extensions, load
-from stratos.core.locks import locked
-from stratos.core.process import Process
+from stratos.core.formats import counted
+from stratos.core.output import why_unwritten
+from stratos.core.process import Process, is_locked, locked
 from stratos.deploy.bundle_server import engine_of
 from stratos.deploy.manifest import MANIFEST, Known, is_bundle, read_known
 from stratos.deploy.server import HOST
@@ -93,7 +92,7 @@ class Hosted:
     """Interpreter that has the module."""
     format: str = ""
     """Export that is served; "" for the bundle's own weights."""
-    asked: list[Known] = field(default_factory=list)
+    known: list[Known] = field(default_factory=list)
     """Questions that tell whether it answers as it should."""
     student: str = ""
     """Name under which the student alone answers, where a program stands before it; else ""."""
@@ -120,8 +119,8 @@ class Hosted:
     @property
     def example(self) -> str:
         """A request that can be typed, as JSON: the first known question that it answers right."""
-        right = (one for one in self.asked if one.is_right)
-        first = next(right, self.asked[0] if self.asked else None)
+        right = (known for known in self.known if known.is_right)
+        first = next(right, self.known[0] if self.known else None)
         body = {
             "model": self.bundle,
             "max_tokens": (first.max_tokens if first else self.max_tokens) or 256,
@@ -143,14 +142,13 @@ class Hosted:
     @property
     def n_as_evaluated(self) -> int:
         """Of the answers that it should give, how many are those of the evaluation."""
-        evaluated = {str(one.messages): one.text for one in read_known(Path(self.bundle))}
-        return sum(evaluated.get(str(one.messages)) == one.text for one in self.asked)
+        evaluated = {str(known.messages): known.text for known in read_known(Path(self.bundle))}
+        return sum(evaluated.get(str(known.messages)) == known.text for known in self.known)
 
     @property
     def runs(self) -> bool:
         """Whether somebody of this machine looks after it."""
-        one = self.supervisor
-        return one is not None and one.is_of_this_machine and not one.is_dead()
+        return self.supervisor is not None and self.supervisor.is_alive_here()
 
     def serves(self, run: ServingSetting | None) -> bool:
         """Return whether it is of the engine and the export that a setting names."""
@@ -194,20 +192,12 @@ def starting(bundle: Path, cache_dir: Path) -> Iterator[None]:
 
 def is_looked_after(state: Path) -> bool:
     """Return whether a process keeps a server running, whatever the state file says."""
-    return _is_held(supervised(state))
+    return is_locked(supervised(state))
 
 
 def is_starting(state: Path) -> bool:
     """Return whether a command is starting a server."""
-    return _is_held(_start_of(state))
-
-
-def _is_held(path: Path) -> bool:
-    try:
-        with locked(path):
-            return False
-    except BlockingIOError:
-        return True
+    return is_locked(_start_of(state))
 
 
 def _start_of(state: Path) -> Path:
@@ -256,10 +246,16 @@ def state_of(bundle: Path, cache_dir: Path) -> Path:
 
 
 def hosted_here(cache_dir: Path) -> Iterator[tuple[Path, Hosted]]:
-    """Yield all that was started on this machine and not stopped, with its state file."""
+    """Yield all that was started on this machine and not stopped, with its state file.
+
+    Machines may share a cache folder: what another one hosts can neither be seen nor stopped here.
+    """
     for state in sorted((cache_dir / "served").glob("*.json")):
-        if (found := Hosted.read(state)) is not None:
-            yield state, found
+        hosted = Hosted.read(state)
+        if hosted is not None and (
+            hosted.supervisor is None or hosted.supervisor.is_of_this_machine
+        ):
+            yield state, hosted
 
 
 # What rooms of contrib put before hosted students, such as a teacher or an access control.

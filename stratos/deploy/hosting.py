@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import os
 import shlex
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,9 +15,9 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
-from stratos.core.counted import counted
 from stratos.core.digest import digest_of
 from stratos.core.errors import StratosError
+from stratos.core.formats import counted
 from stratos.deploy.bundle_server import (
     ALONE,
     QUESTION,
@@ -27,8 +25,8 @@ from stratos.deploy.bundle_server import (
     ask,
     engine_of,
     environment_of,
+    longest_answer,
 )
-from stratos.deploy.engines.base import facts_in
 from stratos.deploy.exports import exported
 from stratos.deploy.hosted_server import (
     FrontProgram,
@@ -43,15 +41,13 @@ from stratos.deploy.hosted_server import (
     state_of,
 )
 from stratos.deploy.manifest import MANIFEST, Known, read_known
-from stratos.deploy.server import check_free, free_port, is_taken, last_lines
+from stratos.deploy.server import ServeError, check_free, free_port, is_taken, last_lines
 from stratos.records import ServingSetting
 
 START_SHARE = 1.5
 """Of the seconds that an engine may take to start: nobody waits for the command that hosts it."""
 _STOP_S = 30.0
 _LOOK_S = 0.2
-_SURE = 3
-"""Looks in a row that find another process at the port."""
 
 
 def prepare(
@@ -77,17 +73,13 @@ def prepare(
     """
     state = state_of(bundle, cache_dir)
     before = Hosted.read(state)
-    if before is not None and before.runs:
+    if is_looked_after(state) or (before is not None and before.runs):
+        where = f" at {before.url}/v1 since {before.since}" if before is not None else ""
         raise StratosError(
-            f"{bundle} is served at {before.url}/v1 since {before.since}. To stop it, type: "
+            f"{bundle} is served{where}. To stop it, type: "
             f"stratos serve stop {shlex.quote(str(bundle))}"
         )
-    if is_looked_after(state):
-        raise StratosError(
-            f"{bundle} is served, and {state} does not say where: it was written to. What runs is "
-            f"found with: pgrep -f {state.stem}"
-        )
-    asked = _can_start(bundle, port, run)
+    known = _can_start(bundle, port, run)
     engine = engine_of(run)
     port = port or free_port()
     state.parent.mkdir(parents=True, exist_ok=True)
@@ -96,43 +88,52 @@ def prepare(
     hosted = Hosted(
         bundle=str(bundle),
         port=port,
-        module=engine.module if front is None else front.module,
-        arguments=(
-            arguments_here(bundle, port, run)
-            if front is None
-            else [*front.arguments, "--port", str(port)]
-        ),
+        module=engine.module,
+        arguments=arguments_here(bundle, port, run),
         environment=environment_of(bundle) | engine.environment,
         start_s=START_SHARE * engine.start_s,
-        python=engine.python if front is None else sys.executable,
-        student="" if front is None else front.student,
-        front="" if front is None else front.title,
+        python=engine.python,
         format="" if run is None else run.format,
         max_tokens=longest_answer(bundle),
         log=str(log),
         since=time.strftime("%Y-%m-%d %H:%M:%S"),
         version=digest_of(bundle / MANIFEST),
-        asked=asked,
+        known=known,
         engine=engine.kind,
         at_once=(run or ALONE).slots,
     )
+    if front is not None:
+        hosted = replace(
+            hosted,
+            module=front.module,
+            arguments=[*front.arguments, "--port", str(port)],
+            python=sys.executable,
+            student=front.student,
+            front=front.title,
+        )
     hosted.write(state)
     return state, hosted
 
 
 def _can_start(bundle: Path, port: int, run: ServingSetting | None) -> list[Known]:
-    """Return the questions that a server would be asked.
+    """Return the known questions of a bundle, with the answers that its server should give.
+
+    An export may answer otherwise than the evaluation, within its measured loss.
 
     Raises:
         StratosError: the port is taken, the engine is not installed, or the bundle holds no export
             for it.
     """
-    if (why := engine_of(run).unusable()) is not None:
+    engine = engine_of(run)
+    if (why := engine.unusable()) is not None:
         raise StratosError(str(why))
-    asked = known_to(bundle, run)
     if port:
         check_free(port, "--port <number>", "--port 0")
-    return asked
+    known = read_known(bundle)
+    if run is None or not run.format:
+        return list(known)
+    texts = exported(bundle, engine, run.format).known
+    return [replace(answer, text=text) for answer, text in zip(known, texts, strict=False)]
 
 
 def make_room(state: Path, before: Hosted, port: int, run: ServingSetting | None) -> int:
@@ -143,30 +144,15 @@ def make_room(state: Path, before: Hosted, port: int, run: ServingSetting | None
     Args:
         state: its file.
         before: what runs.
-        port: where the other listens; 0 takes the same, which its clients know.
-        run: the engine of the other.
+        port: where the next one listens; 0 takes the same, which its clients know.
+        run: the engine of the next one.
 
     Raises:
-        StratosError: the other cannot be started, or this one does not end.
+        StratosError: the next one cannot be started, or this one does not end.
     """
     _can_start(Path(before.bundle), 0 if before.is_at(port) else port, run)
     stop(state, before)
     return port or before.port
-
-
-def known_to(bundle: Path, run: ServingSetting | None) -> list[Known]:
-    """Return the known questions of a bundle, with the answers that its server should give.
-
-    An export may answer otherwise than the evaluation, within its measured loss.
-
-    Raises:
-        StratosError: the bundle does not hold the export.
-    """
-    known = read_known(bundle)
-    if run is None or not run.format:
-        return list(known)
-    texts = exported(bundle, engine_of(run), run.format).known
-    return [replace(one, text=text) for one, text in zip(known, texts, strict=False)]
 
 
 def start(state: Path, start_seconds: float | None = None) -> Hosted:
@@ -197,6 +183,41 @@ def start(state: Path, start_seconds: float | None = None) -> Hosted:
         raise
 
 
+def _when_ready(
+    state: Path, process: subprocess.Popen[bytes], start_seconds: float | None
+) -> Hosted:
+    """Wait for an answer: a server may call itself healthy and end at its first question."""
+    began, log = time.monotonic(), state.with_suffix(".log")
+    while True:
+        exit_code = process.poll()  # before the file, which a stop removes
+        hosted = Hosted.read(state)
+        if exit_code == 0 or (hosted is None and exit_code is None):
+            raise StratosError("It was stopped while it started.")
+        if hosted is None or hosted.is_given_up or exit_code is not None:
+            raise StratosError(
+                f"The server ended before it answered. The end of {log}:\n{last_lines(log)}"
+            )
+        if hosted.supervisor is not None and hosted.server_pid and _has_answered(hosted):
+            return hosted
+        most_s = start_seconds or hosted.start_s
+        if time.monotonic() > began + most_s:
+            raise StratosError(
+                f"The server did not answer within {most_s:g} seconds. The end of "
+                f"{log}:\n{last_lines(log)}\n"
+                "Give the command again when the machine is less busy, or --start-seconds <more>."
+            )
+        time.sleep(_LOOK_S)
+
+
+def _has_answered(hosted: Hosted) -> bool:
+    """Ask a question; return whether the server has answered, and not another at its port."""
+    messages = hosted.known[0].messages if hosted.known else QUESTION
+    with suppress(ServeError):
+        ask(hosted.port, messages, hosted.max_tokens if hosted.known else 1, hosted.student)
+        return not is_taken(hosted.port, hosted.supervisor)
+    return False
+
+
 def keep_hosted(
     bundle: Path, cache_dir: Path, *, port: int = 0, run: ServingSetting | None = None
 ) -> tuple[Hosted, bool]:
@@ -225,57 +246,30 @@ def keep_hosted(
 
 
 def stop(state: Path, hosted: Hosted) -> bool:
-    """Stop a server; return whether it ran.
+    """Stop a server, or its start; return whether there was one.
+
+    A start ends where its file is gone; a server that it has begun meanwhile is ended.
 
     Raises:
         StratosError: it does not end.
     """
-    one = hosted.supervisor
-    if one is None:
-        return _stop_start(state, hosted)
-    if one.is_dead():
-        state.unlink(missing_ok=True)
-        return False
-    if not one.is_of_this_machine:
-        raise StratosError(
-            f"{hosted.bundle} was started on {one.host}, and this is {socket.gethostname()}: stop "
-            f"it there. If that machine is gone, delete {state}"
-        )
-    if not one.is_told:
-        raise StratosError(
-            f"{state} does not say when process {one.pid} was started: that may be any process by "
-            f"now, and none is ended. Look what it is with: ps -f {one.pid}; end it with: kill "
-            f"{one.pid}; then delete {state}"
-        )
-    with suppress(ProcessLookupError):
-        os.kill(one.pid, signal.SIGTERM)
-    deadline = time.monotonic() + _STOP_S
-    while not one.is_dead():
-        if time.monotonic() > deadline:
-            raise StratosError(f"The server of {hosted.bundle} does not end: kill -9 {one.pid}")
-        time.sleep(_LOOK_S)
-    state.unlink(missing_ok=True)
-    return True
-
-
-def _stop_start(state: Path, hosted: Hosted) -> bool:
-    """End a start that has not got as far as a server; return whether there was one.
-
-    What starts it ends where its file is gone; what has written to the file meanwhile is ended.
-
-    Raises:
-        StratosError: it does not end.
-    """
-    ran, deadline = False, time.monotonic() + 2 * _STOP_S
-    while is_starting(state) or is_looked_after(state):
+    ran, deadline = False, time.monotonic() + _STOP_S
+    while (
+        hosted.runs or is_looked_after(state) or (hosted.supervisor is None and is_starting(state))
+    ):
         ran = True
-        found = Hosted.read(state)
-        if found is not None and found.supervisor is not None:
-            return stop(state, found)
-        state.unlink(missing_ok=True)
+        if hosted.runs and hosted.supervisor is not None:
+            with suppress(ProcessLookupError):
+                os.kill(hosted.supervisor.pid, signal.SIGTERM)
+        else:
+            state.unlink(missing_ok=True)
         if time.monotonic() > deadline:
-            raise StratosError(f"The start of {hosted.bundle} does not end: pgrep -f {state.stem}")
+            raise StratosError(
+                f"The server of {hosted.bundle} does not end. Its process is found with: "
+                f"pgrep -f {state.stem}"
+            )
         time.sleep(_LOOK_S)
+        hosted = Hosted.read(state) or hosted
     state.unlink(missing_ok=True)
     return ran
 
@@ -287,67 +281,49 @@ def differing(hosted: Hosted) -> int:
         StratosError: the server does not answer.
     """
     try:
-        if not hosted.asked:
+        if not hosted.known:
             ask(hosted.port, QUESTION, 1, hosted.student)
         return sum(
-            ask(hosted.port, one.messages, hosted.max_tokens, hosted.student) != one.text
-            for one in hosted.asked
+            ask(hosted.port, known.messages, hosted.max_tokens, hosted.student) != known.text
+            for known in hosted.known
         )
-    except (OSError, http.client.HTTPException, ValueError) as error:
+    except ServeError as error:
         raise StratosError(
-            f"{hosted.url} does not answer ({error or type(error).__name__}). The end of "
+            f"{hosted.url} does not answer ({error}). The end of "
             f"{hosted.log}:\n{last_lines(Path(hosted.log))}"
         ) from error
 
 
-def longest_answer(bundle: Path) -> int | None:
-    """Return the most tokens that a bundle's answers had in the evaluation; None if unsaid."""
-    longest = facts_in(bundle, "generation_config.json").get("max_new_tokens")
-    return int(longest) if longest else None
+@dataclass(frozen=True)
+class KnownAnswers:
+    """How a hosted student answers the questions whose answers are known."""
 
+    bundle: str
+    n_known: int
+    n_differing: int
+    """Not as they should be."""
+    n_as_evaluated: int
+    format: str = ""
+    """Export that is served; "" for the bundle's own weights."""
 
-def _when_ready(
-    state: Path, process: subprocess.Popen[bytes], start_seconds: float | None
-) -> Hosted:
-    """Wait for an answer: a server may call itself healthy and end at its first question."""
-    began, n_taken = time.monotonic(), 0
-    while True:
-        exit_code = process.poll()  # before the file, which a stop removes
-        hosted = Hosted.read(state)
-        if exit_code == 0 or (hosted is None and exit_code is None):
-            raise StratosError("It was stopped while it started.")
-        if hosted is None or hosted.is_given_up or exit_code is not None:
-            log = state.with_suffix(".log")
-            raise StratosError(
-                f"The server ended before it answered. The end of {log}:\n{last_lines(log)}"
+    def __str__(self) -> str:
+        n, questions = self.n_as_evaluated, counted(self.n_known, "known question")
+        if not self.n_known:
+            return "Its bundle holds no known answers to compare with."
+        if self.n_differing:
+            before = f"{self.format} when it was exported" if self.format else "the evaluation"
+            return (
+                f"Warning: of {questions}, {counted(self.n_differing, 'answer')} "
+                f"{'is' if self.n_differing == 1 else 'are'} not that of {before}: stratos verify "
+                f"{shlex.quote(self.bundle)} tells whether the bundle is whole."
             )
-        if hosted.supervisor is not None and hosted.server_pid:
-            # One that ends may be seen once with its port, and no more among its parent's children.
-            n_taken = n_taken + 1 if is_taken(hosted.port, hosted.supervisor) else 0
-            if n_taken >= _SURE:
-                raise StratosError(
-                    f"Another process listens at port {hosted.port}: the server cannot. Choose "
-                    "another with --port <number>, or take any free one with --port 0."
-                )
-            if not n_taken and _has_answered(hosted):
-                return hosted
-        most_s = start_seconds or hosted.start_s
-        if time.monotonic() > began + most_s:
-            raise StratosError(
-                f"The server did not answer within {most_s:g} seconds. The end of "
-                f"{hosted.log}:\n{last_lines(Path(hosted.log))}\n"
-                "Give the command again when the machine is less busy, or --start-seconds <more>."
-            )
-        time.sleep(_LOOK_S)
-
-
-def _has_answered(hosted: Hosted) -> bool:
-    """Ask a question; return whether the server has answered, and not another at its port."""
-    messages = hosted.asked[0].messages if hosted.asked else QUESTION
-    with suppress(OSError, http.client.HTTPException, ValueError, KeyError, IndexError):
-        ask(hosted.port, messages, hosted.max_tokens if hosted.asked else 1, hosted.student)
-        return not is_taken(hosted.port, hosted.supervisor)
-    return False
+        if not self.format:
+            return f"It answers {questions} as in the evaluation."
+        return (
+            f"It answers {questions} as {self.format} did when it was exported; {n} of "
+            f"{counted(self.n_known, 'answer')} {'is that' if n == 1 else 'are those'} of the "
+            "evaluation."
+        )
 
 
 # How hosted students are: for a terminal, and as JSON for scripts.
@@ -358,12 +334,9 @@ class State(StrEnum):
 
     ANSWERS = "answers"
     SILENT = "does not answer"
-    TAKEN = "its port is taken"
     STARTING = "is starting"
-    CUT_SHORT = "its start was cut short"
     GIVEN_UP = "given up"
     GONE = "gone"
-    ELSEWHERE = "elsewhere"
 
 
 @dataclass(frozen=True)
@@ -380,8 +353,11 @@ class Standing:
     @property
     def text(self) -> str:
         """Return the lines for a terminal."""
-        hosted = self.hosted
-        lines = [hosted.bundle, f"  {self._is_at()}", f"  {hosted.served_by}{self._processes()}"]
+        hosted, keeper = self.hosted, self.hosted.supervisor
+        processes = ""
+        if keeper is not None and self.state in (State.ANSWERS, State.SILENT):
+            processes = f"; process {hosted.server_pid}, kept running by process {keeper.pid}"
+        lines = [hosted.bundle, f"  {self._is_at()}", f"  {hosted.served_by}{processes}"]
         lines += [f"  {front.line}" for front in self.fronts if front.line]
         lines.append(f"  log: {hosted.log}")
         return "\n".join(lines)
@@ -400,11 +376,10 @@ class Standing:
             "at_once": hosted.at_once,
             "pid": hosted.server_pid,
             "supervisor_pid": None if keeper is None else keeper.pid,
-            "host": "" if keeper is None else keeper.host,
             "since": hosted.since,
             "n_restarts": hosted.n_restarts,
             "exit_code": hosted.exit_code,
-            "n_known": len(hosted.asked),
+            "n_known": len(hosted.known),
             "n_differing": self.n_differing,
             "is_bundle_outdated": hosted.is_outdated,
             "is_bundle_gone": hosted.is_bundle_gone,
@@ -414,41 +389,26 @@ class Standing:
             facts |= front.facts
         return json.dumps(facts)
 
-    def _processes(self) -> str:
-        if self.state not in (State.ANSWERS, State.SILENT, State.TAKEN):
-            return ""
-        keeper = self.hosted.supervisor
-        keeper_pid = None if keeper is None else keeper.pid
-        return f"; process {self.hosted.server_pid}, kept running by process {keeper_pid}"
-
     def _is_at(self) -> str:
-        hosted, times = self.hosted, ""
-        url = f"{hosted.url}/v1"
-        if hosted.n_restarts:
-            times = f", started again {counted(hosted.n_restarts, 'time')}"
+        hosted, url = self.hosted, f"{self.hosted.url}/v1"
+        n = hosted.n_restarts
+        times = f", started again {counted(n, 'time')}" if n else ""
+        if self.state is State.STARTING:
+            return self.state.value
         if self.state is State.GIVEN_UP:
             return f"given up{times}: it ended each time (last with code {hosted.exit_code})"
-        if self.state is State.ELSEWHERE:
-            host = "" if hosted.supervisor is None else hosted.supervisor.host
-            return f"was started on {host}, which cannot be seen from here"
         if self.state is State.GONE:
             return f"gone: the process that kept it running has ended{times}"
         if self.state is State.SILENT:
             return f"does not answer at {url}{times}"
-        if self.state is State.TAKEN:
-            return f"does not answer: another process listens at port {hosted.port}{times}"
-        if self.state is not State.ANSWERS:
-            return self.state.value
+        notes = times
         if hosted.is_bundle_gone:
-            times += (
-                "; its bundle is gone (moved or deleted): it cannot be started again from there"
-            )
+            notes += "; its bundle is gone (moved or deleted): it cannot be started again"
         elif hosted.is_outdated:
-            times += "; its bundle was made anew since: stratos serve starts it again"
-        other = ""
+            notes += "; its bundle was made anew since: stratos serve starts it again"
         if self.n_differing:
-            other = f"; {self.n_differing} of {len(hosted.asked)} known answers differ"
-        return f"answers at {url} since {hosted.since}{times}{other}"
+            notes += f"; {self.n_differing} of {len(hosted.known)} known answers differ"
+        return f"answers at {url} since {hosted.since}{notes}"
 
 
 def standings(cache_dir: Path, folders: list[Path]) -> Iterator[Standing]:
@@ -461,34 +421,25 @@ def standings(cache_dir: Path, folders: list[Path]) -> Iterator[Standing]:
     Raises:
         StratosError: a folder is no run and no bundle, and none was hosted from there.
     """
-    wanted = [state_of(hosted_bundle(folder, cache_dir), cache_dir) for folder in folders]
-    for path, one in hosted_here(cache_dir):
-        if not wanted or path in wanted:
-            yield standing(path, one)
+    states = [state_of(hosted_bundle(folder, cache_dir), cache_dir) for folder in folders]
+    for path, hosted in hosted_here(cache_dir):
+        if not states or path in states:
+            yield standing(path, hosted)
 
 
 def standing(path: Path, hosted: Hosted) -> Standing:
     """Return how a hosted student is, by its file and by asking it."""
-    state, n_differing = _state(path, hosted), None
-    if state is State.ANSWERS and is_taken(hosted.port, hosted.supervisor):
-        state = State.TAKEN
-    if state is State.ANSWERS:
-        try:
-            n_differing = differing(hosted)
-        except StratosError:
-            state = State.SILENT
+    state, n_differing = State.GONE, None
+    if hosted.is_given_up:
+        state = State.GIVEN_UP
+    elif hosted.runs:
+        state = State.SILENT
+        with suppress(StratosError):
+            if not is_taken(hosted.port, hosted.supervisor):
+                n_differing = differing(hosted)
+                state = State.ANSWERS
+    elif hosted.supervisor is None and (is_starting(path) or is_looked_after(path)):
+        state = State.STARTING
     answers = state is State.ANSWERS
     statuses = tuple(front.status(path, hosted, answers) for front in fronts())
     return Standing(hosted, state, n_differing, statuses)
-
-
-def _state(path: Path, one: Hosted) -> State:
-    """Return what a hosted student is at, where it runs without looking whether it answers."""
-    if one.is_given_up:
-        return State.GIVEN_UP
-    if one.supervisor is None:
-        is_at_it = is_starting(path) or is_looked_after(path)
-        return State.STARTING if is_at_it else State.CUT_SHORT
-    if not one.supervisor.is_of_this_machine:
-        return State.ELSEWHERE
-    return State.ANSWERS if one.runs else State.GONE

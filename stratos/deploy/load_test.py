@@ -13,13 +13,13 @@ import math
 import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from statistics import fmean, pstdev, stdev
 from typing import Any
 
-from stratos.core.connections import limits
+from stratos.core.remote import limits
 from stratos.deploy.server import ServeError, Server
 from stratos.evaluate.metrics import percentile
 from stratos.tasks.base import Message
@@ -165,15 +165,15 @@ class LoadTest:
 
     def first_token_ms(self, share: float) -> float:
         """Return the milliseconds to the first token, where answers were streamed."""
-        firsts = [one.first_token for one in self.given if one.first_token is not None]
+        firsts = [answer.first_token for answer in self.given if answer.first_token is not None]
         return percentile((1000 * first for first in firsts), share) if firsts else math.nan
 
     def token_ms(self, share: float) -> float:
         """Return the milliseconds per token after the first, where answers were streamed."""
         each = [
-            1000 * (one.seconds - one.first_token) / (one.output_tokens - 1)
-            for one in self.given
-            if one.first_token is not None and one.output_tokens > 1
+            1000 * (answer.seconds - answer.first_token) / (answer.output_tokens - 1)
+            for answer in self.given
+            if answer.first_token is not None and answer.output_tokens > 1
         ]
         return percentile(each, share) if each else math.nan
 
@@ -205,14 +205,14 @@ class OpenLoop(LoadTest):
 
         It is near 1 for requests with random arrivals; 0 would be a metronome.
         """
-        sent = sorted(one.due + one.late for one in self.answers)
+        sent = sorted(answer.due + answer.late for answer in self.answers)
         gaps = [b - a for a, b in pairwise(sent)]
         return pstdev(gaps) / fmean(gaps)
 
     @cached_property
     def keeping_up(self) -> KeepingUp:
         """What the test has shown of the server's capacity; failed requests count, too."""
-        spans = [(one.due, one.due + one.seconds) for one in self.answers]
+        spans = [(answer.due, answer.due + answer.seconds) for answer in self.answers]
         return keeping_up(spans, self.asked_per_s, self.due_seconds, self.slots)
 
     @property
@@ -257,20 +257,17 @@ def load_test(
     async def run(ask: _Ask) -> LoadTest:
         await ask(chats[0])
         started = time.perf_counter()
-        answers: list[Served | None] = [None] * len(chats)
+        answers: dict[int, Served] = {}
         waiting = iter(range(len(chats)))
-        n_done = 0
 
         async def worker() -> None:
-            nonlocal n_done
             for i in waiting:
                 answers[i] = await ask(chats[i])
-                n_done += 1
-                tick(n_done, len(chats))
+                tick(len(answers), len(chats))
 
-        await _all([worker() for _ in range(min(concurrency, len(chats)))])
-        done = tuple(answer for answer in answers if answer is not None)
-        return LoadTest(done, time.perf_counter() - started)
+        await asyncio.gather(*[worker() for _ in range(min(concurrency, len(chats)))])
+        seconds = time.perf_counter() - started
+        return LoadTest(tuple(answers[i] for i in range(len(chats))), seconds)
 
     return _with_client(server, max_tokens, stream, run)
 
@@ -317,7 +314,7 @@ def open_loop(
         ended: dict[int, float] = {}
         tasks: list[asyncio.Task[Served]] = []
 
-        async def one(i: int) -> Served:
+        async def answered(i: int) -> Served:
             await asyncio.sleep(max(0.0, due[i] - (time.perf_counter() - started)))
             late = time.perf_counter() - started - due[i]
             try:
@@ -328,37 +325,30 @@ def open_loop(
             ended[i] = due[i] + late + served.seconds
             tick(len(ended), len(due))
             first = None if served.first_token is None else served.first_token + late
-            return Served(
-                served.text, served.output_tokens, served.seconds + late, due[i], late, first,
-                served.prompt_tokens, served.error,
-            )  # fmt: skip
+            return replace(
+                served, seconds=served.seconds + late, due=due[i], late=late, first_token=first
+            )
 
         def is_sure(until: float) -> bool:
             spans = [(moment, ended.get(i, math.inf)) for i, moment in enumerate(due)]
             return keeping_up(spans, requests_per_s, until, slots).is_sure
 
-        try:
-            for part in range(1, most_parts + 1):
-                # A Poisson process of which one knows how many came: each at a moment of its own.
-                # The rate is then the one that was asked for, however few they are.
-                begin = part_s * (part - 1)
-                due += sorted(begin + rng.uniform(0, part_s) for _ in range(n_requests))
-                tasks += [asyncio.ensure_future(one(i)) for i in range(len(tasks), len(due))]
-                if part == most_parts:
-                    break
-                # The next part begins on time, while requests of this one are under way.
-                left = started + part * part_s - time.perf_counter()
-                found, _ = await asyncio.wait(
-                    tasks, timeout=max(0.0, left), return_when=asyncio.FIRST_EXCEPTION
-                )
-                if any(task.exception() for task in found) or is_sure(part * part_s):
-                    break
-            answers = await asyncio.gather(*tasks)
-        finally:
-            for task in tasks:
-                task.cancel()
+        for part in range(1, most_parts + 1):
+            # A Poisson process of which one knows how many came: each at a moment of its own.
+            # The rate is then the one that was asked for, however few they are.
+            begin = part_s * (part - 1)
+            due += sorted(begin + rng.uniform(0, part_s) for _ in range(n_requests))
+            tasks += [asyncio.ensure_future(answered(i)) for i in range(len(tasks), len(due))]
+            if part == most_parts:
+                break
+            # The next part begins on time, while requests of this one are under way.
+            rest_s = max(0.0, started + part * part_s - time.perf_counter())
+            done, _ = await asyncio.wait(tasks, timeout=rest_s, return_when=asyncio.FIRST_EXCEPTION)
+            if any(task.exception() for task in done) or is_sure(part * part_s):
+                break
+        answers = await asyncio.gather(*tasks)
         seconds = time.perf_counter() - started
-        if all(one.error for one in answers):
+        if all(answer.error for answer in answers):
             raise ServeError(_failed(server, answers[0].error))
         return OpenLoop(tuple(answers), seconds, requests_per_s, part * part_s, slots)
 
@@ -366,16 +356,6 @@ def open_loop(
 
 
 _Ask = Callable[[list[Message]], Awaitable[Served]]
-
-
-async def _all(works: Sequence[Awaitable[Any]]) -> list[Any]:
-    """Await all; where one fails the others are cancelled."""
-    tasks = [asyncio.ensure_future(work) for work in works]
-    try:
-        return await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
 
 
 def _with_client(
@@ -398,20 +378,10 @@ def _with_client(
             model = (await client.models.list()).data[0].id
 
             async def ask(chat: list[Message]) -> Served:
-                asked: dict[str, Any] = {
-                    "model": model, "messages": chat, "max_tokens": max_tokens, "temperature": 0,
-                }  # fmt: skip
-                started = time.perf_counter()
-                if stream:
-                    return await _streamed(client, asked, started)
-                response = await client.chat.completions.create(**asked)
-                seconds = time.perf_counter() - started
-                usage = response.usage
-                return Served(
-                    response.choices[0].message.content or "",
-                    usage.completion_tokens if usage is not None else 0,
-                    seconds,
-                    prompt_tokens=usage.prompt_tokens if usage is not None else 0,
+                answer = _streamed if stream else _whole
+                return await answer(
+                    client.chat.completions.create,
+                    {"model": model, "messages": chat, "max_tokens": max_tokens, "temperature": 0},
                 )
 
             return await run(ask)
@@ -422,8 +392,8 @@ def _with_client(
         raise ServeError(_failed(server, str(error))) from error
     except (AttributeError, IndexError, TypeError, ValueError) as error:
         # A page of a proxy, with status 200: the client hands on whatever came.
-        said = "something other than a chat completion server listens there"
-        raise ServeError(_failed(server, said)) from error
+        what = "something other than a chat completion server listens there"
+        raise ServeError(_failed(server, what)) from error
 
 
 def _failed(server: Server, reason: str) -> str:
@@ -433,21 +403,29 @@ def _failed(server: Server, reason: str) -> str:
     )
 
 
-async def _streamed(client: Any, asked: dict[str, Any], started: float) -> Served:
+async def _whole(create: Any, request: dict[str, Any]) -> Served:
+    """Return an answer that came at once."""
+    started = time.perf_counter()
+    response = await create(**request)
+    seconds = time.perf_counter() - started
+    text, usage = response.choices[0].message.content or "", response.usage
+    if usage is None:
+        return Served(text, 0, seconds)
+    return Served(text, usage.completion_tokens, seconds, prompt_tokens=usage.prompt_tokens)
+
+
+async def _streamed(create: Any, request: dict[str, Any]) -> Served:
     """Return an answer that came token by token."""
     parts: list[str] = []
-    first, usage = None, None
-    async for chunk in await client.chat.completions.create(**asked, stream=True):
+    first, usage, started = None, None, time.perf_counter()
+    async for chunk in await create(**request, stream=True):
         text = chunk.choices[0].delta.content if chunk.choices else None
         if text and first is None:
             first = time.perf_counter() - started
         parts.append(text or "")
         usage = chunk.usage or usage
-    seconds = time.perf_counter() - started
-    return Served(
-        "".join(parts),
-        usage.completion_tokens if usage is not None else len(parts),
-        seconds,
-        first_token=first,
-        prompt_tokens=usage.prompt_tokens if usage is not None else 0,
-    )
+    seconds, text = time.perf_counter() - started, "".join(parts)
+    if usage is None:
+        return Served(text, len(parts), seconds, first_token=first)
+    n_tokens, n_prompt = usage.completion_tokens, usage.prompt_tokens
+    return Served(text, n_tokens, seconds, first_token=first, prompt_tokens=n_prompt)

@@ -9,16 +9,16 @@ import stat
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NoReturn
 from uuid import uuid4
 
 import msgspec
 
 from stratos.core.atomic_files import write_atomically
-from stratos.core.counted import listed
 from stratos.core.digest import digest_of
 from stratos.core.errors import StratosError
 from stratos.core.foreign import cause
+from stratos.core.formats import listed
 from stratos.core.redact import redact
 from stratos.core.remote import file_system, make_parent, protocols, why_relative
 from stratos.models.kinds.base import is_predictor
@@ -48,7 +48,7 @@ class Known:
 
 def write_known(bundle: Path, known: Sequence[Known]) -> None:
     """Put questions into a bundle that tell a user, or a server's start, whether it is whole."""
-    lines = [msgspec.json.encode(one) + b"\n" for one in known]
+    lines = [msgspec.json.encode(answer) + b"\n" for answer in known]
     write_atomically(bundle / KNOWN, b"".join(lines))
 
 
@@ -67,20 +67,23 @@ def read_known(bundle: Path) -> tuple[Known, ...]:
         raise StratosError(f"{bundle / KNOWN} cannot be read ({error}).") from error
 
 
+_EMPTY = "an empty folder"
+
+
 def write_manifest(bundle: Path) -> None:
     """Write the SHA-256 of each file: the last thing that is done to a bundle.
 
     Raises:
         StratosError: the bundle holds something other than files and folders.
     """
-    while (held := _Held.of(bundle)).empty:
-        for name in held.empty:  # of an export that could not be made
-            (bundle / name).rmdir()
-    if held.other:
-        told = listed([f"{name} is {what}" for name, what in sorted(held.other.items())])
-        raise StratosError(f"{bundle} cannot be a bundle: {told}. Delete it.")
-    files = {name: digest_of(bundle / name) for name in held.files}
-    text = json.dumps({"sha256": files}, indent=1) + "\n"
+    for folder, _, _ in os.walk(bundle, topdown=False):
+        if not os.listdir(folder):  # of an export that could not be made
+            os.rmdir(folder)
+    content = _content(bundle)
+    if strange := [f"{name} is {kind}" for name, kind in content.items() if kind]:
+        raise StratosError(f"{bundle} cannot be a bundle: {listed(strange)}. Delete it.")
+    digests = {name: digest_of(bundle / name) for name in content}
+    text = json.dumps({"sha256": digests}, indent=1) + "\n"
     write_atomically(bundle / MANIFEST, text.encode())
 
 
@@ -91,25 +94,20 @@ def check_manifest(bundle: Path) -> int:
         StratosError: there is no manifest, or files are missing, changed or beside it, or there
             are links, devices or empty folders.
     """
-    told = _listing(bundle)
-    held = _Held.of(bundle)
-    here = {name: digest_of(bundle / name) for name in held.files}
+    named, content = _listing(bundle), _content(bundle)
     # A link is none of the bundle's files, whatever it leads to: that can change at any time.
-    wrong = [f"{name} is {what}" for name, what in sorted(held.other.items())]
-    wrong += [f"{name} is an empty folder" for name in sorted(held.empty)]
-    wrong += [
-        f"{name} is missing" for name in sorted(told.keys() - here.keys() - held.other.keys())
-    ]
-    wrong += [f"{name} is not of it" for name in sorted(here.keys() - told.keys())]
-    wrong += [
-        f"{name} has changed" for name in sorted(told.keys() & here) if told[name] != here[name]
-    ]
+    files = {name: digest_of(bundle / name) for name, kind in content.items() if not kind}
+    wrong = [f"{name} is {kind}" for name, kind in content.items() if kind]
+    wrong += [f"{name} is missing" for name in sorted(named.keys() - content.keys())]
+    wrong += [f"{name} is not of it" for name in sorted(files.keys() - named.keys())]
+    changed = [name for name in named.keys() & files if named[name] != files[name]]
+    wrong += [f"{name} has changed" for name in sorted(changed)]
     if wrong:
         raise StratosError(
             f"{bundle} is not what was made: {listed(wrong)}. Copy it anew, or give the command of "
             "its run again."
         )
-    return len(told)
+    return len(named)
 
 
 def _listing(bundle: Path) -> dict[str, str]:
@@ -133,65 +131,27 @@ def _listing(bundle: Path) -> dict[str, str]:
         raise StratosError(f"{path} cannot be read ({error!r}).") from error
 
 
-def names_in(bundle: Path) -> list[str]:
-    """Return all files of a bundle but its manifest, by path below it."""
-    return _Held.of(bundle).files
+def _content(bundle: Path) -> dict[str, str]:
+    """Return what lies below a bundle, by path: "" for a file, else what it is.
 
+    Raises:
+        StratosError: a folder cannot be read.
+    """
 
-@dataclass(frozen=True)
-class _Held:
-    """All that lies below a bundle's folder but its manifest, by path below it."""
+    def refuse(error: OSError) -> NoReturn:
+        raise StratosError(f"{bundle} cannot be read ({error}).") from error
 
-    files: list[str]
-    empty: list[str]
-    """Folders with nothing in them."""
-    other: dict[str, str]
-    """What is neither file nor folder, and what it is."""
-
-    @classmethod
-    def of(cls, bundle: Path) -> _Held:
-        """Look through a bundle; links are not followed.
-
-        Raises:
-            StratosError: a folder cannot be read.
-        """
-        held = cls([], [], {})
-        try:
-            for name, what in _walk(bundle):
-                if name == MANIFEST:
-                    continue
-                if what == "a file":
-                    held.files.append(name)
-                elif what == "a folder":
-                    held.empty.append(name)
-                else:
-                    held.other[name] = what
-        except OSError as error:
-            raise StratosError(f"{bundle} cannot be read ({error}).") from error
-        held.files.sort()
-        return held
-
-
-def _walk(bundle: Path) -> Iterator[tuple[str, str]]:
-    """Yield the path below a bundle, and the kind, of all but folders that hold something."""
-    folders = [bundle]
-    while folders:
-        folder = folders.pop()
-        with os.scandir(folder) as entries:
-            found = list(entries)
-        if not found and folder != bundle:
-            yield folder.relative_to(bundle).as_posix(), "a folder"
-        for entry in found:
-            path = Path(entry.path)
-            if entry.is_dir(follow_symlinks=False):
-                folders.append(path)
-                continue
-            if entry.is_symlink():
-                kind = "a symbolic link"
-            else:
-                is_file = entry.is_file(follow_symlinks=False)
-                kind = "a file" if is_file else "neither a file nor a folder"
-            yield path.relative_to(bundle).as_posix(), kind
+    content = {}
+    for folder, folders, files in os.walk(bundle, onerror=refuse):
+        if not folders and not files:
+            content[folder] = _EMPTY
+        for path in (Path(folder, name) for name in (*folders, *files)):
+            if path.is_symlink():
+                content[str(path)] = "a symbolic link"
+            elif not path.is_dir():
+                content[str(path)] = "" if path.is_file() else "neither a file nor a folder"
+    content.pop(str(bundle / MANIFEST), None)
+    return {Path(path).relative_to(bundle).as_posix(): content[path] for path in sorted(content)}
 
 
 # Publish a bundle: to a folder, behind a URL of fsspec, or as a model repository of the hub.
@@ -200,7 +160,6 @@ def _walk(bundle: Path) -> Iterator[tuple[str, str]]:
 # that it names; `stratos verify` compares each with its SHA-256.
 
 HUB = "hf://"
-_N_TRIES = 3
 
 
 @dataclass(frozen=True)
@@ -213,9 +172,9 @@ class Pushed:
     """The same bundle was there already, and nothing was sent."""
 
 
-def is_url(place: str) -> bool:
-    """Return whether a place is not a path of this machine."""
-    return "://" in place
+def is_url(target: str) -> bool:
+    """Return whether a target is not a path of this machine."""
+    return "://" in target
 
 
 def check_target(target: str) -> None:
@@ -226,12 +185,12 @@ def check_target(target: str) -> None:
     """
     if target.startswith(HUB):
         repository_of(target)
-        with _said(target):
+        with _explained(target):
             _hub().whoami()
         return
     if (why := why_relative(target)) is not None:
         raise StratosError(f"{target}: {why}.")
-    with _said(target):
+    with _explained(target):
         system, root = _opened(target)
         trial = f"{root}/.stratos-{uuid4().hex}"
         make_parent(system, trial)
@@ -245,39 +204,33 @@ def push(bundle: Path, target: str, tick: Callable[[int, int], None] | None = No
     Args:
         bundle: its folder.
         target: a folder, a URL of fsspec, or hf://OWNER/NAME.
-        tick: told how many files are there, and of how many.
+        tick: called with how many files are there, and of how many.
 
     Raises:
-        StratosError: the bundle is not as it was made, or the place does not take it.
+        StratosError: the bundle is not as it was made, or the target does not take it.
     """
     n_files = check_manifest(bundle)
     if target.startswith(HUB):
         return _push_to_hub(bundle, target, n_files)
-    with _said(target):
+    with _explained(target):
         system, root = _opened(target)
-        mine = (bundle / MANIFEST).read_bytes()
-        there = f"{root}/{MANIFEST}"
-        before = system.cat_file(there) if system.exists(there) else None
-        names = names_in(bundle)
-        is_same = before == mine
-        if is_same and all(_is_there(system, bundle / one, f"{root}/{one}") for one in names):
+        manifest = f"{root}/{MANIFEST}"
+        before = system.cat_file(manifest) if system.exists(manifest) else b""
+        names = list(_content(bundle))
+        if before == (bundle / MANIFEST).read_bytes() and all(
+            _is_there(system, bundle / name, f"{root}/{name}") for name in names
+        ):
             return Pushed(target, n_files, was_there=True)
-        if before is not None:
-            system.rm_file(there)
-            for name in _named_by(before) - {MANIFEST, *names}:  # of an earlier bundle
-                if system.exists(f"{root}/{name}"):
-                    system.rm_file(f"{root}/{name}")
-        for place, name in enumerate(names):
+        if before:
+            system.rm_file(manifest)
+        for name in _named_by(before) - {MANIFEST, *names}:  # of an earlier bundle
+            if system.exists(f"{root}/{name}"):
+                system.rm_file(f"{root}/{name}")
+        for n_sent, name in enumerate(names):
             if tick is not None:
-                tick(place, len(names))
+                tick(n_sent, len(names))
             _put(system, bundle / name, f"{root}/{name}")
-        system.invalidate_cache()
-        if system.exists(there):
-            raise StratosError(
-                f"{redact(target)}: another bundle was put there meanwhile. Give the command again "
-                "when that push has ended."
-            )
-        _put(system, bundle / MANIFEST, there)
+        _put(system, bundle / MANIFEST, manifest)
     return Pushed(target, n_files, was_there=False)
 
 
@@ -287,7 +240,7 @@ def fetched(url: str, folder: Path) -> Path:
     Raises:
         StratosError: there is none, or it cannot be read.
     """
-    with _said(url):
+    with _explained(url):
         if url.startswith(HUB):
             from huggingface_hub import snapshot_download
 
@@ -317,7 +270,7 @@ def repository_of(url: str) -> str:
 def _push_to_hub(bundle: Path, target: str, n_files: int) -> Pushed:
     """Push as one commit of a model repository, which is made, for its owner alone, if needed."""
     repository = repository_of(target)
-    with _said(target):
+    with _explained(target):
         hub = _hub()
         hub.create_repo(repository, private=True, exist_ok=True)
         hub.upload_folder(
@@ -336,8 +289,9 @@ def _hub() -> Any:
 
 
 def _opened(target: str) -> tuple[Any, str]:
-    place = target if is_url(target) else str(Path(target).expanduser().absolute())
-    system, root = file_system(place)
+    system, root = file_system(
+        target if is_url(target) else str(Path(target).expanduser().absolute())
+    )
     system.invalidate_cache()
     return system, str(root).rstrip("/")
 
@@ -352,32 +306,20 @@ def _is_there(system: Any, path: Path, there: str) -> bool:
 def _named_by(manifest: bytes) -> set[str]:
     """Return the files that a manifest names; none of one that cannot be read."""
     try:
-        return {
-            str(name) for name in json.loads(manifest)["sha256"]
-            if not PurePosixPath(name).is_absolute() and ".." not in PurePosixPath(name).parts
-        }  # fmt: skip
+        names = [PurePosixPath(name) for name in json.loads(manifest)["sha256"]]
     except (ValueError, KeyError, TypeError):
         return set()
+    return {str(name) for name in names if not name.is_absolute() and ".." not in name.parts}
 
 
 def _put(system: Any, path: Path, there: str) -> None:
-    """Put a file, a few times if the connection breaks, and see that it is whole."""
-    n_bytes = path.stat().st_size
-    for time in range(1, _N_TRIES + 1):
-        try:
-            make_parent(system, there)
-            system.put_file(str(path), there)
-            if _is_there(system, path, there):
-                return
-        except OSError:
-            if time == _N_TRIES:
-                raise
-    raise OSError(f"{there} is there with another size than the {n_bytes:,} bytes that were sent")
+    make_parent(system, there)
+    system.put_file(str(path), there)
 
 
 @contextlib.contextmanager
-def _said(target: str) -> Iterator[None]:
-    """Say what went wrong with a place, whatever its file system raises."""
+def _explained(target: str) -> Iterator[None]:
+    """Say what went wrong with a target, whatever its file system raises."""
     try:
         yield
     except StratosError:

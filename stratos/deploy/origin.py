@@ -10,8 +10,8 @@ from pathlib import Path
 
 import msgspec
 
-from stratos.core.by_name import named
 from stratos.core.errors import StratosError
+from stratos.core.names import named
 from stratos.deploy.manifest import read_known
 from stratos.evaluate.answer_files import answers_path, read_answers
 from stratos.records import Plan, Probe, load
@@ -132,7 +132,7 @@ def origin_of(bundle: Path) -> Origin:
 
 
 def _of_run(bundle: Path, run_dir: Path, known: list[Example]) -> Origin:
-    from stratos.run.kept_config import config_of
+    from stratos.run.stored_config import config_of
 
     config = config_of(run_dir)
     if answers_path(run_dir).is_file():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import json
 import os
 import signal
 import socket
@@ -13,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import psutil
 
@@ -177,13 +178,27 @@ def _wait_until_healthy(server: Server, health: str, start_seconds: float) -> No
 
 def answers(port: int, path: str = HEALTH, timeout_s: float = 5.0) -> bool:
     """Return whether a server of this machine answers a path with 200 in time."""
-    # The connection is made by hand: urllib would ask the proxy of the environment.
+    with suppress(ServeError):
+        return call(port, path, timeout_s=timeout_s)[0] == 200
+    return False
+
+
+def call(port: int, path: str, body: Any = None, timeout_s: float = 120.0) -> tuple[int, bytes]:
+    """Ask a server of this machine, by POST where there is a body; return status and answer.
+
+    Raises:
+        ServeError: it does not answer.
+    """
+    # By hand: urllib and httpx would ask the proxy of the environment.
     connection = http.client.HTTPConnection(HOST, port, timeout=timeout_s)
     try:
-        connection.request("GET", path)
-        return connection.getresponse().status == 200
-    except (OSError, http.client.HTTPException):
-        return False
+        data = None if body is None else json.dumps(body).encode()
+        head = {"Content-Type": "application/json"}
+        connection.request("GET" if data is None else "POST", path, data, head)
+        response = connection.getresponse()
+        return response.status, response.read()
+    except (OSError, http.client.HTTPException) as error:
+        raise ServeError(f"{path}: {error or type(error).__name__}") from error
     finally:
         connection.close()
 
@@ -203,15 +218,6 @@ def stop_process(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-# Who listens at a port of this machine: the server that was started, or somebody else.
-
-_LISTENS = "0A"
-_LOOPBACK = {
-    "0100007F", "00000000", "0" * 32, "0000000000000000FFFF00000100007F",
-}  # fmt: skip
-"""Addresses, as the kernel writes them, at which 127.0.0.1 is answered."""
-
-
 def is_taken(port: int, owner: Process | None) -> bool:
     """Return whether a process that is no child of the owner listens at a port of this machine.
 
@@ -219,39 +225,19 @@ def is_taken(port: int, owner: Process | None) -> bool:
         port: at the loopback address.
         owner: of the server; None if there is none now.
     """
-    sockets = _listening(port)
-    if not sockets or owner is None:
-        return bool(sockets)
+    with socket.socket() as probe:
+        if probe.connect_ex((HOST, port)) != 0:
+            return False
+    if owner is None:
+        return True
     try:
-        one = psutil.Process(owner.pid)
-        family = [one, *one.children(recursive=True)]
-        return not sockets <= {link for child in family for link in _open_files(child.pid)}
-    except (psutil.Error, OSError):  # gone meanwhile, or of another user: it cannot be told
+        server = psutil.Process(owner.pid)
+        listening = [
+            connection.laddr.port
+            for process in (server, *server.children(recursive=True))
+            for connection in process.net_connections("tcp")
+            if connection.status == psutil.CONN_LISTEN
+        ]
+    except psutil.Error:  # gone meanwhile, or of another user: it cannot be told
         return False
-
-
-def _open_files(pid: int) -> list[str]:
-    found = []
-    for one in Path(f"/proc/{pid}/fd").iterdir():
-        try:
-            found.append(os.readlink(one))
-        except FileNotFoundError:  # closed meanwhile
-            continue
-    return found
-
-
-def _listening(port: int) -> set[str]:
-    """Return the sockets that listen at a port, as links to open files name them."""
-    found = set()
-    for name in ("tcp", "tcp6"):
-        try:
-            lines = Path(f"/proc/net/{name}").read_text().splitlines()[1:]
-        except OSError:
-            continue
-        for line in lines:
-            # number, local address, remote address, state, … the tenth is the inode.
-            fields = line.split()
-            address, _, hexadecimal = fields[1].rpartition(":")
-            if fields[3] == _LISTENS and int(hexadecimal, 16) == port and address in _LOOPBACK:
-                found.add(f"socket:[{fields[9]}]")
-    return found
+    return port not in listening

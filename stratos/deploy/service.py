@@ -10,8 +10,8 @@ from pathlib import Path
 
 from stratos.core.atomic_files import remove
 from stratos.core.extensions import extensions, load
-from stratos.core.printable import visible
-from stratos.core.wheel import pins, write_wheel
+from stratos.core.extras import pins, write_wheel
+from stratos.core.formats import visible
 from stratos.deploy.bundle_server import context_of, engine_of, environment_of, serve_command
 from stratos.deploy.engines.base import Engine
 from stratos.records import Offer, RoleChoice

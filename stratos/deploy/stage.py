@@ -10,11 +10,10 @@ from pathlib import Path
 
 from stratos.config import Config
 from stratos.core.atomic_files import replacing, write_atomically
-from stratos.core.by_name import named
 from stratos.core.context import Context
-from stratos.core.counted import counted
 from stratos.core.errors import StratosError
-from stratos.core.item_progress import with_items
+from stratos.core.formats import counted, with_items
+from stratos.core.names import named
 from stratos.deploy.bundle_server import ALONE, context_of, serve_command, serving_bundle
 from stratos.deploy.card import card_name, model_card, with_exports, with_speed
 from stratos.deploy.engines.base import ExportError
@@ -26,13 +25,13 @@ from stratos.deploy.service import WHEELS, service_files, write_wheels
 from stratos.deploy.trial import (
     Asking,
     Plans,
+    Trial,
     engine_here,
     planned_per_s,
     setting_here,
     try_server,
     with_format,
 )
-from stratos.deploy.words import AnswersDiffer, LatencyMissed
 from stratos.distill.kind_training import with_test_rows
 from stratos.estimate.cards import card_of_student
 from stratos.evaluate.answer_files import KeptAnswer, read_answers, room_for_answers
@@ -44,9 +43,7 @@ from stratos.plan.options.workload import rates_of
 from stratos.records import (
     Corpus,
     Deployment,
-    Export,
     Exports,
-    LoadResult,
     Pilot,
     Plan,
     Probe,
@@ -90,99 +87,123 @@ def deploy(
         return None
     started = time.perf_counter()
     context = replace(context, tick=with_items(context.tick))
-    # A server that is kept has the port that was asked for, and may have it now.
+    # A server that stays has the port that was asked for, and may have it now.
     port = 0 if config.deploy.keep else config.deploy.port
     if port:
         check_free(port)
-    bundle = context.run_dir / "bundle"
-    kept = read_answers(context.run_dir, scorecard)
-    served, n_learnt = Path(student.path), 0
+    bundle, folder = context.run_dir / "bundle", context.run_dir / "deploy"
+    answers = read_answers(context.run_dir, scorecard)
+    path, n_learnt = Path(student.path), 0
     if corpus is not None:
-        again = context.run_dir / "deploy" / "student"
-        served, n_learnt = with_test_rows(config, student, corpus, again)
-    asked = kept[: max(config.deploy.n_requests, N_KNOWN)]
+        path, n_learnt = with_test_rows(config, student, corpus, folder / "student")
+    questions = answers[: max(config.deploy.n_requests, N_KNOWN)]
     if n_learnt:
-        asked = _answered_by(served, asked)
-    known, asked = asked[:N_KNOWN], asked[: config.deploy.n_requests]
-    room = room_for_answers(kept, config.evaluate.max_new_tokens)
-
-    context.tick(0, len(asked), "bundle")
-    card = model_card(
-        config,
-        plan,
-        scorecard,
-        student,
-        corpus,
-        kept,
-        probe,
-        pilot,
-        n_learnt,
-    )
-    make_bundle(served, bundle, card=card, max_new_tokens=config.evaluate.max_new_tokens)
-    write_known(
-        bundle,
-        [Known(one.messages, one.text, one.gold, one.score.exact >= 1.0, room) for one in known],
-    )
-    run, exports = _engine_and_exports(config, plan, bundle, kept, context)
-    window = context_of(bundle)
-    servers = with_format(plan.roles_of("serve"), run)
-    servers = tuple(replace(one, run=setting_of(bundle, one.run)) for one in servers)
-    folder = context.run_dir / "deploy"
-    files = [
-        (folder / name, text)
-        for name, text in service_files(
-            servers, card_name(config, student), bundle.absolute(), (folder / WHEELS).absolute()
-        )
+        questions = _answered_by(path, questions)
+    room = room_for_answers(answers, config.evaluate.max_new_tokens)
+    known = [
+        Known(answer.messages, answer.text, answer.gold, answer.score.exact >= 1.0, room)
+        for answer in questions[:N_KNOWN]
     ]
-    try:
-        write_wheels(servers, folder / WHEELS)
-    except StratosError as error:  # all else of the stage is as good without it
-        context.warn(f"{folder / WHEELS} has no wheel for the servers: {error}")
-    for path, text in files:
-        write_atomically(path, text.encode())
-    service = files[0][0]
+    questions = questions[: config.deploy.n_requests]
 
-    context.tick(0, len(asked), "server starts")
-    chosen = named(config.students, plan.student)
-    rate, shares = config.traffic.requests_per_s, plan.role("serve").traffic
-    plans = Plans(
-        card=None if is_predictor(bundle) else card_of_student(chosen, config.task),
-        task=config.task.name,
-        strategy=kind_of(config.strategies, plan.strategy),
-        run=run,
-        planned_per_s=planned_per_s(plan, rates_of(config, len(shares)) if rate else None),
-        cache_dir=context.cache_dir,
-        limit_ms=config.limits.latency_ms,
-        offer=plan.role("serve").offer,
-        count=plan.role("serve").count,
-        planned_run=plan.role("serve").run,
-    )
-    log_path = context.run_dir / "deploy" / "server.log"
-    with serving_bundle(bundle, run, log_path, port=port) as server:
+    context.tick(0, len(questions), "bundle")
+    card = model_card(config, plan, scorecard, student, corpus, answers, probe, pilot, n_learnt)
+    make_bundle(path, bundle, card=card, max_new_tokens=config.evaluate.max_new_tokens)
+    write_known(bundle, known)
+    run, exports = _engine_and_exports(config, plan, bundle, answers, context)
+    service = _write_service(plan, card_name(config, student), bundle, run, context)
+
+    context.tick(0, len(questions), "server starts")
+    with serving_bundle(bundle, run, folder / "server.log", port=port) as server:
         asking = Asking(
             server,
-            [answer.messages for answer in asked],
+            [answer.messages for answer in questions],
             config.evaluate.max_new_tokens,
             config.deploy.load_seconds,
             config.seed,
             context.tick,
             run.slots,
         )
+        plans = _plans(config, plan, bundle, run, context)
         trial = try_server(asking, plans, config.deploy.concurrency)
+    deployment = replace(
+        _deployment(config, bundle, run, questions, trial),
+        service_path=str(service),
+        exports=exports,
+        n_rows_learnt=n_learnt,
+    )
+    card = with_exports(with_speed(card, deployment), exports)
+    write_atomically(bundle / "README.md", card.encode())
+    write_manifest(bundle)
+    deployment = replace(
+        deployment, bundle_bytes=_n_bytes(bundle), seconds=time.perf_counter() - started
+    )
+    _warn(deployment, config.limits.latency_ms, context)
+    _log(deployment, context)
+    return deployment
 
-    test = trial.closed
-    p95_ms, limit_ms = test.latency_ms(0.95), config.limits.latency_ms
-    deployment = Deployment(
+
+def _write_service(
+    plan: Plan, name: str, bundle: Path, run: ServingSetting, context: Context
+) -> Path:
+    """Write the service files of the planned servers; return the first."""
+    servers = [
+        replace(choice, run=setting_of(bundle, choice.run))
+        for choice in with_format(plan.roles_of("serve"), run)
+    ]
+    folder = context.run_dir / "deploy"
+    wheels = (folder / WHEELS).absolute()
+    files = list(service_files(servers, name, bundle.absolute(), wheels))
+    try:
+        write_wheels(servers, wheels)
+    except StratosError as error:  # all else of the stage is as good without it
+        context.warn(f"{folder / WHEELS} has no wheel for the servers: {error}")
+    for file, text in files:
+        write_atomically(folder / file, text.encode())
+    return folder / files[0][0]
+
+
+def _plans(
+    config: Config, plan: Plan, bundle: Path, run: ServingSetting, context: Context
+) -> Plans:
+    """Return what the server's test is compared with."""
+    serve = plan.role("serve")
+    rate = config.traffic.requests_per_s
+    student = named(config.students, plan.student)
+    return Plans(
+        card=None if is_predictor(bundle) else card_of_student(student, config.task),
+        task=config.task.name,
+        strategy=kind_of(config.strategies, plan.strategy),
+        run=run,
+        planned_per_s=planned_per_s(plan, rates_of(config, len(serve.traffic)) if rate else None),
+        cache_dir=context.cache_dir,
+        limit_ms=config.limits.latency_ms,
+        offer=serve.offer,
+        count=serve.count,
+        planned_run=serve.run,
+    )
+
+
+def _deployment(
+    config: Config,
+    bundle: Path,
+    run: ServingSetting,
+    questions: Sequence[KeptAnswer],
+    trial: Trial,
+) -> Deployment:
+    """Return what the server showed, without what the rest of the stage tells."""
+    test, limit_ms = trial.closed, config.limits.latency_ms
+    p95_ms = test.latency_ms(0.95)
+    pairs = zip(test.answers, questions, strict=True)
+    return Deployment(
         bundle_path=str(bundle),
-        server=serve_command(str(bundle), run=run, context=window),
-        n_requests=len(asked),
-        n_equal=sum(
-            served.text == answer.text for served, answer in zip(test.answers, asked, strict=True)
-        ),
+        server=serve_command(str(bundle), run=run, context=context_of(bundle)),
+        n_requests=len(questions),
+        n_equal=sum(served.text == answer.text for served, answer in pairs),
         latency_p50_ms=test.latency_ms(0.5),
         latency_p95_ms=p95_ms,
         tokens_per_s=test.tokens_per_s,
-        service_path=str(service),
+        service_path="",
         bundle_bytes=0,
         seconds=0.0,
         meets_latency_limit=None if limit_ms is None else p95_ms <= limit_ms,
@@ -192,33 +213,12 @@ def deploy(
         load_note=trial.load_note,
         others_cores=trial.others_cores,
         was_busy=trial.was_busy,
-        exports=exports,
         memory_gib=trial.memory_gib,
-        n_rows_learnt=n_learnt,
     )
-    card = with_exports(with_speed(card, deployment), exports)
-    write_atomically(bundle / "README.md", card.encode())
-    write_manifest(bundle)
-    deployment = replace(
-        deployment,
-        bundle_bytes=sum(file.stat().st_size for file in bundle.rglob("*") if file.is_file()),
-        seconds=time.perf_counter() - started,
-    )
-    _warn(deployment, limit_ms, context)
-    context.log(
-        {
-            "deploy/latency_p50_ms": deployment.latency_p50_ms,
-            "deploy/latency_p95_ms": p95_ms,
-            "deploy/tokens_per_s": deployment.tokens_per_s,
-            "deploy/equal": deployment.n_equal / deployment.n_requests,
-            **_logged(trial.load),
-        }
-    )
-    return deployment
 
 
 def _engine_and_exports(
-    config: Config, plan: Plan, bundle: Path, kept: Sequence[KeptAnswer], context: Context
+    config: Config, plan: Plan, bundle: Path, answers: Sequence[KeptAnswer], context: Context
 ) -> tuple[ServingSetting, Exports | None]:
     """Make the exports of the engine; return how the bundle is served, and what they answered.
 
@@ -233,23 +233,18 @@ def _engine_and_exports(
         return own, None
     try:
         engine = engine_here(config.deploy, plan)
-    except ExportError as error:
-        context.warn(f"transformers serves the student: {error}")
-        return ALONE, None
-    if engine is None or not engine.exports:
-        return setting_here(plan, engine), None
-    # A limit is about all items of the evaluation, so that all are asked.
-    asked = kept if least is not None else kept[: config.deploy.n_export_items]
-    try:
+        if engine is None or not engine.exports:
+            return setting_here(plan, engine), None
         exports = make_exports(
             bundle,
             engine,
-            asked,
+            # A limit is about all items of the evaluation, so that all are asked.
+            answers if least is not None else answers[: config.deploy.n_export_items],
             config.task,
             context,
             max_tokens=config.evaluate.max_new_tokens,
             max_loss_points=config.deploy.max_loss_points,
-            n_evaluated=len(kept),
+            n_evaluated=len(answers),
             may_change=is_planned,
             least_accuracy=least,
             minutes=config.deploy.export_minutes,
@@ -257,7 +252,7 @@ def _engine_and_exports(
     except (ExportError, ServeError) as error:
         if not is_planned:
             raise
-        context.warn(f"transformers serves the student, and not {engine.title}: {error}")
+        context.warn(f"transformers serves the student: {error}")
         return ALONE, None
     if exports is None:
         return ALONE, None
@@ -268,47 +263,54 @@ def _engine_and_exports(
     return (ALONE if form is None else replace(run, format=form)), exports
 
 
-def _logged(load: LoadResult | None) -> dict[str, float]:
-    if load is None:
-        return {}
-    return {
-        "deploy/load_requests_per_s": load.requests_per_s,
-        "deploy/load_p95_ms": load.latency_p95_ms,
-        "deploy/capacity_per_s": load.capacity_per_s,
-    }
-
-
-def _why_other(served: Export | None) -> str:
-    if served is None:
-        return "A few may: rounding differs with the size of a batch."
-    return (
-        f"{served.format} rounds its weights: it has {served.exact.mean:.1%} of "
-        f"{counted(served.n_items, 'test item', spec=',')}, full precision "
-        f"{served.evaluated.mean:.1%}."
-    )
-
-
-def _warn(deployment: Deployment, limit_ms: float | None, context: Context) -> None:
-    n_other = deployment.n_requests - deployment.n_equal
-    if n_other:
-        differ = AnswersDiffer(n_other, deployment.n_requests)
-        context.warn(f"{differ} {_why_other(deployment.served)}")
-    if limit_ms is not None and not deployment.meets_latency_limit:
-        context.warn(str(LatencyMissed(deployment.latency_p95_ms, limit_ms)))
-
-
 def _answered_by(folder: Path, answers: Sequence[KeptAnswer]) -> list[KeptAnswer]:
     """Return answers as the student in a folder gives them, in place of those that were scored."""
-    student = load_predictor(folder)
-    predicted = student.predict([one.question for one in answers])
+    predictions = load_predictor(folder).predict([answer.question for answer in answers])
     return [
         replace(
             answer,
-            text=one.text,
-            score=replace(answer.score, exact=float(one.text == answer.gold)),
+            text=prediction.text,
+            score=replace(answer.score, exact=float(prediction.text == answer.gold)),
         )
-        for answer, one in zip(answers, predicted, strict=True)
+        for answer, prediction in zip(answers, predictions, strict=True)
     ]
+
+
+def _log(deployment: Deployment, context: Context) -> None:
+    metrics = {
+        "deploy/latency_p50_ms": deployment.latency_p50_ms,
+        "deploy/latency_p95_ms": deployment.latency_p95_ms,
+        "deploy/tokens_per_s": deployment.tokens_per_s,
+        "deploy/equal": deployment.n_equal / deployment.n_requests,
+    }
+    if (load := deployment.load) is not None:
+        metrics["deploy/load_requests_per_s"] = load.requests_per_s
+        metrics["deploy/load_p95_ms"] = load.latency_p95_ms
+        metrics["deploy/capacity_per_s"] = load.capacity_per_s
+    context.log(metrics)
+
+
+def _warn(deployment: Deployment, limit_ms: float | None, context: Context) -> None:
+    """Say where answers differ from those of the evaluation, or take longer than they may."""
+    n, served = deployment.n_requests - deployment.n_equal, deployment.served
+    if n:
+        why = "A few may: rounding differs with the size of a batch."
+        if served is not None:
+            why = (
+                f"{served.format} rounds its weights: it has {served.exact.mean:.1%} of "
+                f"{counted(served.n_items, 'test item', spec=',')}, full precision "
+                f"{served.evaluated.mean:.1%}."
+            )
+        context.warn(
+            f"{n} of {counted(deployment.n_requests, 'answer')} of the server "
+            f"{'differs' if n == 1 else 'differ'} from the evaluation. {why}"
+        )
+    if limit_ms is not None and not deployment.meets_latency_limit:
+        context.warn(
+            f"The server on this machine took {deployment.latency_p95_ms:.0f} ms for one answer "
+            f"(p95), above limits.latency_ms={limit_ms:g}. The planned server may be faster; a "
+            "smaller student is."
+        )
 
 
 # The bundle: the student as an ordinary Hugging Face folder, without custom code; of another kind
@@ -326,7 +328,7 @@ TOKENIZER = (
     "tokenizer.model",
     "chat_template.jinja",
 )
-_TAKEN = ("config.json", *WEIGHTS, *TOKENIZER)
+_MODEL = ("config.json", *WEIGHTS, *TOKENIZER)
 """What a bundle takes over: nothing that would have to be unpickled or executed."""
 
 
@@ -342,60 +344,61 @@ def make_bundle(student: Path, bundle: Path, *, card: str, max_new_tokens: int) 
     Raises:
         StratosError: the folder lacks weights, config, tokenizer or chat template.
     """
-    is_other = is_predictor(student)
-    missing = _missing_of_predictor(student) if is_other else _missing(student)
-    if missing:
+    if missing := _missing(student):
         raise StratosError(
             f"The student in {student} cannot be bundled: it has no {' and no '.join(missing)}. "
             "Delete distill.json in the run folder and give the command again: it is trained again."
         )
     with replacing(bundle) as staged:
         staged.mkdir()
-        if is_other:
+        if is_predictor(student):
             for name in (FILE, PREDICTOR_WEIGHTS):
                 shutil.copyfile(student / name, staged / name)
             if (student / ENCODER).is_dir():
-                (staged / ENCODER).mkdir()
                 _copy_model(student / ENCODER, staged / ENCODER)
         else:
             _copy_model(student, staged)
             _write_generation_config(staged, student, max_new_tokens)
         (staged / "README.md").write_text(card)
-    return sum(file.stat().st_size for file in bundle.rglob("*") if file.is_file())
+    return _n_bytes(bundle)
+
+
+def _n_bytes(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 
 
 def _copy_model(folder: Path, to: Path) -> None:
-    for pattern in _TAKEN:
+    to.mkdir(exist_ok=True)
+    for pattern in _MODEL:
         for file in folder.glob(pattern):
             shutil.copyfile(file, to / file.name)
 
 
-def _missing_of_predictor(student: Path) -> list[str]:
-    """Return what a student that is no language model lacks."""
-    has_weights = (student / PREDICTOR_WEIGHTS).is_file()
-    encoder = student / ENCODER
-    is_whole = not encoder.is_dir() or any(encoder.glob("*.safetensors"))
-    return ["weights as safetensors"] * (not has_weights) + ["encoder"] * (not is_whole)
-
-
 def _missing(student: Path) -> list[str]:
-    """Return what a Hugging Face folder lacks."""
-    needed = {
-        "config.json": ("config.json",),
-        "weights as safetensors": ("*.safetensors",),
-        "tokenizer": ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt"),
+    """Return what a student's folder lacks."""
+    encoder = student / ENCODER
+    if is_predictor(student):
+        needed = {"weights as safetensors": student.glob(PREDICTOR_WEIGHTS)}
+        if encoder.is_dir():
+            needed["encoder"] = encoder.glob("*.safetensors")
+        return [name for name, files in needed.items() if not any(files)]
+    names = [file.name for file in student.iterdir()]
+    settings = student / "tokenizer_config.json"
+    has_template = "chat_template.jinja" in names or (
+        settings.exists() and '"chat_template"' in settings.read_text()
+    )
+    has = {
+        "config.json": "config.json" in names,
+        "weights as safetensors": any(name.endswith(".safetensors") for name in names),
+        "tokenizer": not {
+            "tokenizer.json",
+            "tokenizer.model",
+            "vocab.json",
+            "vocab.txt",
+        }.isdisjoint(names),
+        "chat template": has_template,
     }
-    missing = [
-        name
-        for name, patterns in needed.items()
-        if not any(True for pattern in patterns for _ in student.glob(pattern))
-    ]
-    in_config = student / "tokenizer_config.json"
-    if not (student / "chat_template.jinja").exists() and not (
-        in_config.exists() and '"chat_template"' in in_config.read_text()
-    ):
-        missing.append("chat template")
-    return missing
+    return [name for name, is_there in has.items() if not is_there]
 
 
 def _write_generation_config(staged: Path, student: Path, max_new_tokens: int) -> None:

@@ -9,11 +9,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 
-import psutil
-
 from stratos.catalog.offers import local_offer
 from stratos.config import DeployConfig
-from stratos.core.machine_load import others_between, usage
+from stratos.core.machine import group_memory, others_between, usage
 from stratos.deploy.bundle_server import ALONE, engine_of
 from stratos.deploy.engines.base import Engine, ExportError
 from stratos.deploy.engines.hugging_face import Transformers
@@ -159,49 +157,51 @@ def under_load(
         )
     test = tests[-1] if sustained is None else sustained
     streamed = asking.at(test.asked_per_s, stream=True)
-    p95 = test.latency_ms(0.95)
+    p95, rate = test.latency_ms(0.95), capacity.requests_per_s
     predicted = None if expected is None else expected.p95_ms(test.asked_per_s)
-    most = None
-    if expected is not None:
-        most = Prediction(expected.requests_per_s, capacity.requests_per_s)
     here, there = _servers(plans, expected, None if sustained is None else test.asked_per_s, work)
     dollars, planned_dollars = _usd_per_1000(plans, test)
-    return LoadResult(
+    result = LoadResult(
         requests_per_s=test.asked_per_s,
         n_requests=len(test.answers),
         seconds=test.seconds,
         kept_up=test.kept_up,
-        is_sure=test.keeping_up.is_sure
-        or test.asked_per_s <= CLEAR_SHARE * capacity.requests_per_s,
+        is_sure=test.keeping_up.is_sure or test.asked_per_s <= CLEAR_SHARE * rate,
         utilisation=test.keeping_up.utilisation,
         gap_variation=test.gap_variation,
         latest_ms=test.latest_ms,
         latency_p50_ms=test.latency_ms(0.5),
         latency_p95_ms=p95,
-        capacity_per_s=capacity.requests_per_s,
+        latency_p99_ms=test.latency_ms(0.99),
+        capacity_per_s=rate,
         queue_p95_ms=_queue_p95_ms(capacity, test.asked_per_s, plans.run.slots),
         p95_ms=None if predicted is None else Prediction(predicted, p95),
-        capacity=most,
+        capacity=None if expected is None else Prediction(expected.requests_per_s, rate),
         planned_per_s=plans.planned_per_s,
-        latency_p99_ms=test.latency_ms(0.99),
-        first_token_ms=() if streamed is None else _quantiles(streamed.first_token_ms),
-        token_ms=() if streamed is None else _quantiles(streamed.token_ms),
-        n_errors=test.n_errors + (0 if streamed is None else streamed.n_errors),
+        n_errors=test.n_errors,
         tokens_per_s=test.tokens_per_s,
         usd_per_1000=dollars,
         planned_usd_per_1000=planned_dollars,
         holds_limit=sustained is not None,
         servers_here=here,
         servers_planned=there,
-        tries=tuple(
-            TriedRate(
-                one.asked_per_s, len(one.answers), one.n_errors, one.latency_ms(0.95), one.kept_up
-            )
-            for one in tests
-        ),
+        tries=tuple(map(_tried, tests)),
         limit_ms=plans.limit_ms,
-        stream_kept_up=None if streamed is None else streamed.kept_up,
+    )
+    if streamed is None:
+        return result, ""
+    return replace(
+        result,
+        first_token_ms=_quantiles(streamed.first_token_ms),
+        token_ms=_quantiles(streamed.token_ms),
+        n_errors=test.n_errors + streamed.n_errors,
+        stream_kept_up=streamed.kept_up,
     ), ""
+
+
+def _tried(test: OpenLoop) -> TriedRate:
+    p95_ms = test.latency_ms(0.95)
+    return TriedRate(test.asked_per_s, len(test.answers), test.n_errors, p95_ms, test.kept_up)
 
 
 def _tests(asking: Asking, plans: Plans, most: float) -> tuple[list[OpenLoop], OpenLoop | None]:
@@ -238,8 +238,8 @@ def _holds(test: OpenLoop, limit_ms: float | None) -> bool:
 
 
 def _quantiles(of: Callable[[float], float]) -> tuple[float, ...]:
-    found = tuple(map(of, QUANTILES))
-    return () if any(map(math.isnan, found)) else found
+    values = tuple(map(of, QUANTILES))
+    return () if any(map(math.isnan, values)) else values
 
 
 def _servers(
@@ -319,7 +319,8 @@ def engine_here(deploy: DeployConfig, plan: Plan) -> Engine | None:
     run = plan.role("serve").run
     if deploy.engine is not None or run is None:
         return deploy.engine
-    chosen = next((one for one in deploy.engines.values() if one.kind == run.engine), None)
+    kinds = {engine.kind: engine for engine in deploy.engines.values()}
+    chosen = kinds.get(run.engine)
     if chosen is None:
         return None
     if (why := chosen.unusable()) is not None:
@@ -387,8 +388,8 @@ def try_server(asking: Asking, plans: Plans, concurrency: int) -> Trial:
     closed = asking.at_once(asking.chats, concurrency, "requests")
     others, busy = others_between(before, usage(group))
     work = Workload(
-        fmean(one.prompt_tokens for one in closed.answers),
-        max(1.0, fmean(one.output_tokens for one in closed.answers)),
+        fmean(answer.prompt_tokens for answer in closed.answers),
+        max(1.0, fmean(answer.output_tokens for answer in closed.answers)),
         plans.task,
         plans.strategy,
     )
@@ -413,17 +414,13 @@ def _memory(
 ) -> Prediction | None:
     """Return what the server's processes hold beside what a plan counts with at most.
 
-    None on a GPU, whose memory is another, and where the system does not tell.
+    None on a GPU, whose memory is another.
     """
     if local_offer().accelerator is not None:
         return None
-    try:
-        server = psutil.Process(process_id)
-        held = sum(one.memory_info().rss for one in (server, *server.children(recursive=True)))
-    except psutil.Error:
-        return None
+    n_bytes = group_memory(process_id)
     most = server_gib(card, work, run)
-    return Prediction(Interval(most, 0.0, most, "what a plan counts with"), held / 2**30)
+    return Prediction(Interval(most, 0.0, most, "what a plan counts with"), n_bytes / 2**30)
 
 
 def _remember(closed: LoadTest, work: Workload, card: ModelCard, plans: Plans) -> None:
@@ -452,5 +449,6 @@ def _capacity(asking: Asking, closed: LoadTest) -> LoadTest:
         return closed
     n = max(ROUNDS * slots, int(CAPACITY_S / closed.mean_seconds))
     n = max(slots, min(n, int(asking.seconds / closed.mean_seconds)))
-    asked = [chats[i % len(chats)] for i in range(n)]
-    return asking.at_once(asked, slots, f"{slots} requests at once")
+    return asking.at_once(
+        [chats[i % len(chats)] for i in range(n)], slots, f"{slots} requests at once"
+    )

@@ -92,11 +92,11 @@ class Checkpoints:
                 older = found(self.folder)[1:]
                 if not older or trainer.world_size > 1:  # others do not write a second time
                     raise
-                for one in older:
-                    remove(one)
+                for checkpoint in older:
+                    remove(checkpoint)
                 self._write(trainer, path)
-            for one in found(self.folder)[KEPT:]:
-                remove(one)
+            for checkpoint in found(self.folder)[KEPT:]:
+                remove(checkpoint)
         trainer.strategy.barrier("checkpoint")
         self._saved_at = time.monotonic()
         self._took = self._saved_at - started
@@ -162,10 +162,10 @@ class RandomStates(L.Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the states of Python, NumPy and torch, of every process."""
-        kind, keys, place, has_gauss, gauss = np.random.get_state(legacy=True)
+        kind, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)
         own = {
             "python": list(random.getstate()[1]),
-            "numpy": [kind, np.asarray(keys).tolist(), place, has_gauss, gauss],
+            "numpy": [kind, np.asarray(keys).tolist(), position, has_gauss, gauss],
             "torch": torch.get_rng_state(),
         }
         if torch.cuda.is_available():
@@ -176,8 +176,8 @@ class RandomStates(L.Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         own = state_dict["by_rank"][rank()]
         random.setstate((3, tuple(own["python"]), None))
-        kind, keys, place, has_gauss, gauss = own["numpy"]
-        np.random.set_state((kind, np.array(keys, np.uint32), place, has_gauss, gauss))
+        kind, keys, position, has_gauss, gauss = own["numpy"]
+        np.random.set_state((kind, np.array(keys, np.uint32), position, has_gauss, gauss))
         torch.set_rng_state(own["torch"])
         if "cuda" in own and torch.cuda.is_available():
             torch.cuda.set_rng_state(own["cuda"])

@@ -142,9 +142,9 @@ def encode(
             for chat in chats[start : start + CHUNK]
         ]
         ended = [text + tokenizer.eos_token for text in completions[start : start + CHUNK]]
-        asked = tokenizer(prompts, add_special_tokens=False)["input_ids"]
+        prompt_ids = tokenizer(prompts, add_special_tokens=False)["input_ids"]
         written = tokenizer(ended, add_special_tokens=False)["input_ids"]
-        for item, (prompt, completion) in enumerate(zip(asked, written, strict=True), start):
+        for item, (prompt, completion) in enumerate(zip(prompt_ids, written, strict=True), start):
             if len(prompt) + len(completion) > max_tokens:
                 continue
             items.append(item)
@@ -211,8 +211,8 @@ class PackedLoader:
             pool = pool[np.argsort(lengths[pool], kind="stable")]
             cuts = np.cumsum(lengths[pool]) // self._batch_tokens
             batches = np.split(pool, np.flatnonzero(np.diff(cuts)) + 1)
-            for place in rng.permutation(len(batches)):
-                yield batches[place]
+            for index in rng.permutation(len(batches)):
+                yield batches[index]
 
     def __len__(self) -> int:
         """Return the number of rows that this process trains on."""
@@ -365,7 +365,7 @@ class OnPolicyLoader(PackedLoader):
         }
         prompts = [self._data.prompt(document) for one in documents.values() for document in one]
         texts = iter(self._write(prompts))
-        written = {row: [next(texts) for _ in one] for row, one in documents.items()}
+        written = {row: [next(texts) for _ in group] for row, group in documents.items()}
         learned = [
             sum(len(text) for part in parts for text in written[own * self._accumulate + part])
             for own in steps

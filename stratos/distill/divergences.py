@@ -60,11 +60,14 @@ class Divergence:
 
     def values(self, given: Mapping[str, float]) -> dict[str, float]:
         """Return its parameters; those that are not given have their defaults."""
-        return {one.name: given.get(one.name, one.default) for one in self.parameters}
+        return {
+            parameter.name: given.get(parameter.name, parameter.default)
+            for parameter in self.parameters
+        }
 
     def at(self, values: Mapping[str, float]) -> Divergence:
         """Return the divergence that it is at these values: itself, or a limit."""
-        limit = next((self.limits[one] for one in values.items() if one in self.limits), None)
+        limit = next((self.limits[name] for name in values.items() if name in self.limits), None)
         return self if limit is None else DIVERGENCES[limit]
 
 
@@ -80,8 +83,8 @@ _ALPHA = Parameter("alpha", default=0.1, low=0, high=1)
 """How much of the first distribution is mixed into the second."""
 
 DIVERGENCES: dict[str, Divergence] = {
-    one.name: one
-    for one in (
+    each.name: each
+    for each in (
         Divergence(
             "forward_kl",
             "KL(p ‖ q): mode-covering",

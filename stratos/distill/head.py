@@ -175,8 +175,8 @@ def head_loss(
         given = signal
 
         def ours(states: Tensor, own: LMHead) -> Tensor:
-            kept = (given, objective, n_tokens, rows_M, targets_M, chunk, "stratos")
-            return head_loss(states, own, *kept).total
+            arguments = (given, objective, n_tokens, rows_M, targets_M, chunk, "stratos")
+            return head_loss(states, own, *arguments).total
 
         def theirs(states: Tensor, own: LMHead) -> Tensor:
             return liger_loss(states, own, given, objective, n_tokens, rows_M)
@@ -315,7 +315,7 @@ class _HeadLoss(torch.autograd.Function):
         job: _Job,
         with_gradients: bool,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        wants = [with_gradients and wanted for wanted in ctx.needs_input_grad[:3]]
+        wants = [with_gradients and needed for needed in ctx.needs_input_grad[:3]]
         device = hidden.device
         with torch.autocast(device.type, enabled=False):
             sums_2, gradients = _run(job, hidden, weight_VH, wants)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from stratos.config import Config, StudentConfig
 from stratos.core.atomic_files import replacing
@@ -21,7 +22,7 @@ from stratos.models.kinds.learnt_rows import (
     tagged,
     validation_rows,
 )
-from stratos.models.kinds.suits import LABELS, MOST_ROWS, TAGGER, TUNED
+from stratos.models.kinds.suits import LM, MOST_ROWS, TAGGER, TUNED
 from stratos.models.students import content_of
 from stratos.records import Corpus, Student
 
@@ -66,7 +67,7 @@ def train_kind(config: Config, chosen: StudentConfig, corpus: Corpus, context: C
 def with_test_rows(
     config: Config, student: Student, corpus: Corpus, folder: Path
 ) -> tuple[Path, int]:
-    """Fit a student of labels once more, on the rows of its test as well; it is what is served.
+    """Fit a student of a kind once more, on the rows of its test as well; it is what is served.
 
     The test has measured the student that did not learn them; with more rows it gets better, not
     worse. With them come rows that were left out since they repeat some of the test. A test that is
@@ -85,18 +86,26 @@ def with_test_rows(
     """
     task, own = config.task, Path(student.path)
     takes_unread = any(room.takes_validation for room in config.rooms.values())
-    if student.kind not in LABELS or task.tests_other_rows or takes_unread:
+    if student.kind == LM or task.tests_other_rows or takes_unread:
         return own, 0
     rows = Rows.of_corpus(Path(corpus.path), validation_rows(config))
-    study, _ = studied(rows, students_of_kinds(config), config.seed)
     learnt = set(rows.texts)
     labelled = [*task.items("train", MOST_ROWS), *task.items("test", MOST_ROWS)]
-    test = Rows.of([one for one in labelled if one.question not in learnt])
+    test = Rows.of([item for item in labelled if item.question not in learnt])
+    if student.kind == TAGGER:
+        known = rows.as_gold
+        every = Rows(known.texts + test.texts, known.labels + test.labels)
+        served: Predictor = tagged(every, config.seed, _schema(config)).tagger
+        n_rows = len(every.texts)
+    else:
+        study, _ = studied(rows, students_of_kinds(config), config.seed)
+        served = study.fit_with(student.kind, test.texts, test.labels)
+        n_rows = study.n_rows + len(test.texts)
     with replacing(folder) as staged:
         staged.mkdir(parents=True)
-        study.fit_with(student.kind, test.texts, test.labels).save(staged)
-        note_learnt(staged, study.n_rows + len(test.texts))
-    return folder, study.n_rows + len(test.texts)
+        served.save(staged)
+        note_learnt(staged, n_rows)
+    return folder, n_rows
 
 
 def _fitted(
@@ -104,8 +113,7 @@ def _fitted(
 ) -> tuple[Predictor, float, float]:
     """Return a student fitted on rows, and accuracy and calibration error by cross-validation."""
     if chosen.kind == TAGGER:
-        schema = config.task.answer_schema(config.task.items("validation", 1)[0])
-        fitted = tagged(rows.as_gold, config.seed, schema)
+        fitted = tagged(rows.as_gold, config.seed, _schema(config))
         return fitted.tagger, fitted.known[0], fitted.calibration_error
     tunes = chosen.kind == TUNED
     study, choice = studied(rows, students_of_kinds(config), config.seed, tunes)
@@ -118,6 +126,11 @@ def _fitted(
             "machine."
         )
     return study.fit(chosen.kind), score.accuracy, score.calibration_error
+
+
+def _schema(config: Config) -> Mapping[str, Any] | None:
+    """Return the schema of the answers, which is the same for every row."""
+    return config.task.answer_schema(config.task.items("validation", 1)[0])
 
 
 def _digest(folder: Path) -> str:

@@ -373,10 +373,10 @@ class StudentModule(L.LightningModule):
 
     def split_parameters(self) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
         """Return what Muon trains, and what AdamW does: the projections are among the latter."""
-        matrices, others = split_parameters(self.model)
+        matrices, rest = split_parameters(self.model)
         if self.learner.match is not None:
-            others.extend(self.learner.match.parameters())
-        return matrices, others
+            rest.extend(self.learner.match.parameters())
+        return matrices, rest
 
     def optimizer(self, scale: float) -> MuonAdamW:
         """Return the optimizer, its peak learning rates times `scale`."""

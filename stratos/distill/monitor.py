@@ -363,8 +363,8 @@ class TrainingMonitor(L.Callback):
     def _log(self, step: int, measured: bool) -> None:
         mean = sum(self._losses) / len(self._losses)
         self._losses.clear()
-        found = self._measured if measured else None
-        exact, loss = (None, None) if found is None else (found.exact, found.loss)
+        measurement = self._measured if measured else None
+        exact, loss = (None, None) if measurement is None else (measurement.exact, measurement.loss)
         pace = self._pace
         point = CurvePoint(
             step,
@@ -408,10 +408,10 @@ class TrainingMonitor(L.Callback):
         parts.append(f"{self.tokens / max(self.seconds, 1e-9):,.0f} tokens/s")
         if self._watching.usd_per_hour:
             parts.append(f"${self._usd():.2f} {self._watching.price}")
-        left = self.seconds / step * (self._watching.n_steps - step)
+        seconds_left = self.seconds / step * (self._watching.n_steps - step)
         if self._watching.max_seconds is not None:
-            left = min(left, max(0.0, self._watching.max_seconds - self.seconds))
-        parts.append(f"{clock(left)} left")
+            seconds_left = min(seconds_left, max(0.0, self._watching.max_seconds - self.seconds))
+        parts.append(f"{clock(seconds_left)} left")
         return " · ".join(parts)
 
     def _measure(self, trainer: L.Trainer, module: Any, step: int) -> bool:

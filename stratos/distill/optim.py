@@ -34,9 +34,9 @@ class StackedMuon(torch.optim.Muon):
                 loss = closure()
         for group in self.param_groups:
             alike: dict[Any, list[Tensor]] = defaultdict(list)
-            for place, weight in enumerate(group["params"]):
+            for index, weight in enumerate(group["params"]):
                 if weight.grad is not None:
-                    alone = None if weight.numel() <= _SMALL else place
+                    alone = None if weight.numel() <= _SMALL else index
                     alike[weight.shape, weight.device, weight.dtype, alone].append(weight)
             for some in alike.values():
                 self._update(some, group)
@@ -86,7 +86,7 @@ class MuonAdamW(torch.optim.Optimizer):
     def __init__(
         self,
         matrices: Iterable[nn.Parameter],
-        others: Iterable[nn.Parameter],
+        rest: Iterable[nn.Parameter],
         lr_muon: float,
         lr_adamw: float,
         weight_decay: float,
@@ -96,15 +96,15 @@ class MuonAdamW(torch.optim.Optimizer):
 
         Args:
             matrices: whose weights decay; Muon trains them, or AdamW does.
-            others: trained by AdamW.
+            rest: trained by AdamW.
             lr_muon: of Muon.
             lr_adamw: of AdamW.
             weight_decay: of the matrices.
             with_muon: whether Muon trains them.
         """
         self._parts: list[torch.optim.Optimizer] = []
-        matrices, others = list(matrices), list(others)
-        by_adamw: list[dict[str, Any]] = [{"params": others, "weight_decay": 0.0}]
+        matrices, rest = list(matrices), list(rest)
+        by_adamw: list[dict[str, Any]] = [{"params": rest, "weight_decay": 0.0}]
         if not with_muon:
             by_adamw.append({"params": matrices, "weight_decay": weight_decay})
         by_adamw = [group for group in by_adamw if group["params"]]
@@ -118,7 +118,7 @@ class MuonAdamW(torch.optim.Optimizer):
                 )
             )
         if by_adamw:
-            fused = not with_muon and _may_be_fused([*others, *matrices])
+            fused = not with_muon and _may_be_fused([*rest, *matrices])
             self._parts.append(
                 torch.optim.AdamW(by_adamw, lr=lr_adamw, betas=(0.9, 0.95), fused=fused)
             )
@@ -170,12 +170,12 @@ def split_parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Para
     """
     outside = {id(p) for part in _embeddings(model) for p in part.parameters()}
     matrices: list[nn.Parameter] = []
-    others: list[nn.Parameter] = []
+    rest: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             inside = parameter.ndim == 2 and id(parameter) not in outside and ".lora_" not in name
-            (matrices if inside else others).append(parameter)
-    return matrices, others
+            (matrices if inside else rest).append(parameter)
+    return matrices, rest
 
 
 def _embeddings(model: nn.Module) -> list[nn.Module]:

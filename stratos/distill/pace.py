@@ -20,7 +20,7 @@ from typing import Any
 import lightning as L
 import torch
 
-from stratos.core.machine_load import Usage, group_seconds, others_between, usage
+from stratos.core.machine import Usage, group_seconds, others_between, usage
 from stratos.distill.data import Batch, PackedLoader
 from stratos.distill.module import StudentModule
 from stratos.models.decode.threads import fastest
@@ -106,7 +106,7 @@ def measure_divided(
     """
     optimizer = module.optimizer(scale=0.0)
     torch.set_num_threads(1)
-    rows = [loader.row((row + place) % len(loader)) for place in range(1 + _REPEATS)]
+    rows = [loader.row((row + offset) % len(loader)) for offset in range(1 + _REPEATS)]
     with _same_gradients(module):
         trials = [_trial(trainer, module, row, optimizer) for row in rows][1:]
     # Of about equal sizes: no line goes through them.
@@ -210,14 +210,14 @@ class OtherWork:
 
     def n_cores(self) -> float:
         """Return how many they took of what this process might have had; 0 where some were idle."""
-        others, is_busy = others_between(self._before, self._now())
-        return others or 0.0 if is_busy else 0.0
+        busy_cores, is_busy = others_between(self._before, self._now())
+        return busy_cores or 0.0 if is_busy else 0.0
 
     @staticmethod
     def _now() -> Usage | None:
         group = os.getpgid(0)
-        found = usage(group)
-        return None if found is None else replace(found, own_s=group_seconds(group))
+        measured = usage(group)
+        return None if measured is None else replace(measured, own_s=group_seconds(group))
 
 
 class Drift:

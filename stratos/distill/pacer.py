@@ -17,9 +17,8 @@ import torch
 from stratos.config import TrainerConfig
 from stratos.core.atomic_files import write_atomically
 from stratos.core.context import Context
-from stratos.core.counted import counted
 from stratos.core.errors import StratosError
-from stratos.core.formats import about, duration
+from stratos.core.formats import about, counted, duration
 from stratos.core.machine import n_cores
 from stratos.core.reasons import Reason
 from stratos.distill.data import PackedLoader

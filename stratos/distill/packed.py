@@ -75,7 +75,8 @@ class Documents:
     def to(self, device: torch.device | str) -> Documents:
         """Move every tensor."""
         gathers, padding = (
-            tuple(one.to(device) for one in several) for several in (self.gathers_BT, self.padding)
+            tuple(tensor.to(device) for tensor in several)
+            for several in (self.gathers_BT, self.padding)
         )
         return Documents(gathers, self.scatter_N.to(device), padding, self.n_behind)
 
@@ -130,15 +131,15 @@ def _groups(lengths: Sequence[int]) -> list[list[int]]:
     def cost(longest: int, n: int) -> int:
         return n * longest * (longest + _CALL_TOKENS)
 
-    def added(place: int) -> int:
+    def added(index: int) -> int:
         """Return what it costs to pad a group to the length of the one before it."""
-        longer, shorter = (lengths[groups[place + i][0]] for i in (0, 1))
-        n = len(groups[place + 1])
+        longer, shorter = (lengths[groups[index + i][0]] for i in (0, 1))
+        n = len(groups[index + 1])
         return cost(longer, n) - cost(shorter, n)
 
     while len(groups) > _MOST_BATCHES:
-        place = min(range(len(groups) - 1), key=added)
-        groups[place] += groups.pop(place + 1)
+        cheapest = min(range(len(groups) - 1), key=added)
+        groups[cheapest] += groups.pop(cheapest + 1)
     return [sorted(group) for group in groups]
 
 
@@ -268,11 +269,13 @@ def _packs(model: Any) -> bool:
     finally:
         model.set_attn_implementation(attention)
         model.train(was_training)
-    wanted = torch.cat(alone, 1)
-    largest = wanted.abs().max()
+    expected = torch.cat(alone, 1)
+    largest = expected.abs().max()
     # The second one is to read nothing of the first: experts may sum in another order.
     read = (together - disturbed)[:, len(first) :].abs().max()
-    return bool(read <= _READ * largest and (together - wanted).abs().max() <= _TOLERANCE * largest)
+    return bool(
+        read <= _READ * largest and (together - expected).abs().max() <= _TOLERANCE * largest
+    )
 
 
 def _states(

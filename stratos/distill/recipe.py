@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from stratos.config import CallbacksConfig, StudentConfig, TrainerConfig
-from stratos.core.counted import counted
+from stratos.core.formats import counted
 
 _EPOCHS_OF_MODEL = (3, 5, 1_500)
 """Fewest and most epochs, and rows that are read in all, of a student that starts from a model. It

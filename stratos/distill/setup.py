@@ -14,9 +14,9 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from stratos.config import Config, StudentConfig
-from stratos.core.by_name import find, named
 from stratos.core.context import Context
 from stratos.core.errors import TeacherError
+from stratos.core.names import find, named
 from stratos.distill.data import Encoded, OnPolicyLoader, PackedLoader, encode, writer
 from stratos.distill.module import StudentModule
 from stratos.distill.packed import check_packs
@@ -59,7 +59,7 @@ def prepare(config: Config, plan: Plan, corpus: Corpus, context: Context, untouc
     rows = pq.read_table(corpus.path, columns=["question", "completion"]).to_pydict()
     questions, completions = rows["question"], rows["completion"]
     context.tick(0, 1, "tokenizing")
-    taken = shared_tokens(config, plan, chosen)
+    shared = shared_tokens(config, plan, chosen)
     chats = [_student_chat(config, question) for question in questions]
     model, tokenizer = make_student(
         chosen,
@@ -67,17 +67,17 @@ def prepare(config: Config, plan: Plan, corpus: Corpus, context: Context, untouc
         chain((message["content"] for chat in chats for message in chat), completions),
         config.seed,
         in_4_bits=settings.adapter == "qlora",
-        tokenizer=None if taken is None else taken.tokenizer,
+        tokenizer=None if shared is None else shared.tokenizer,
         instruction=instruction,
     )
     if chosen.path is not None and settings.adapter != "qlora":  # 4 bits round what they compute
         check_packs(chosen.name, model)
     if config.task.template_prefix:
         prefix_template(tokenizer, config.task.template_prefix)
-    if taken is not None:
+    if shared is not None:
         # The teacher may end its answers with another token than its texts.
-        model.generation_config.eos_token_id = list(taken.end_ids)
-    if taken is not None and len(tokenizer) > chosen.vocab_size:
+        model.generation_config.eos_token_id = list(shared.end_ids)
+    if shared is not None and len(tokenizer) > chosen.vocab_size:
         n_embedded = len(tokenizer) * chosen.hidden_size
         context.warn(
             f"Student {chosen.name} uses the {len(tokenizer):,} tokens of its teacher, but was "
@@ -227,5 +227,5 @@ def _teacher_prompts(
     prompts = [
         np.array(ids, np.int64) for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]
     ]
-    same = all(np.array_equal(ids, data.prompt(place)) for place, ids in enumerate(prompts))
+    same = all(np.array_equal(ids, data.prompt(index)) for index, ids in enumerate(prompts))
     return None if same else prompts

@@ -83,13 +83,13 @@ class SignalConfig:
                 f"strategy.cache={self.cache} strategy.top_k={self.top_k}: type strategy.cache="
                 "topk, sampled or none, and strategy.top_k of at least 1."
             )
-        kept = self.cache != "none" or self.cache_path is not None
-        if kept and self.reads_any_tokens:
+        is_cached = self.cache != "none" or self.cache_path is not None
+        if is_cached and self.reads_any_tokens:
             raise ConfigError(
                 f"strategy.cache={self.cache} keeps a part of the distribution in the student's "
                 "tokens, and another tokenizer needs the whole of it: strategy.cache=none"
             )
-        if kept and self.hidden_match:
+        if is_cached and self.hidden_match:
             raise ConfigError(
                 f"strategy.cache={self.cache} keeps the teacher's probabilities, not its hidden "
                 "states: strategy.cache=none, or strategy.hidden_match=0"

@@ -23,10 +23,10 @@ from typing import Any
 from stratos import records
 from stratos.config import Config
 from stratos.core.atomic_files import write_atomically
-from stratos.core.by_name import named
 from stratos.core.context import Context
-from stratos.core.counted import counted
 from stratos.core.errors import StratosError
+from stratos.core.formats import counted
+from stratos.core.names import named
 from stratos.distill import meeting
 from stratos.distill.trainer import SIGNALS, check_machine
 from stratos.distill.words import CheckpointsAside, OtherInputs
@@ -177,7 +177,7 @@ def _listen(command: list[str], log: Path, context: Context) -> None:
     Raises:
         StratosError: a process failed.
     """
-    said = ""
+    output = ""
     with log.open("w") as file:
         process = subprocess.Popen(
             command,
@@ -196,12 +196,12 @@ def _listen(command: list[str], log: Path, context: Context) -> None:
                     file.write(line)
                     continue
                 if kind == "error":
-                    said = values
+                    output = values
                 else:
                     getattr(context, kind)(*values)
             code = process.wait()
     if code:
-        raise StratosError(said or f"A training process failed with code {code}: see {log}.")
+        raise StratosError(output or f"A training process failed with code {code}: see {log}.")
 
 
 @contextmanager

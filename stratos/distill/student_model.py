@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from stratos.config import TrainerConfig
 from stratos.core.atomic_files import replacing, room_for
 from stratos.core.errors import ForeignFileError, StratosError
-from stratos.core.hub import location
+from stratos.core.remote import location
 from stratos.distill.tokenizer import symbol_tokenizer, trained_tokenizer
 from stratos.models.pretrained import load_model, load_tokenizer
 from stratos.tasks.chat import instruct

@@ -48,7 +48,7 @@ def symbol_words(symbols: Symbols) -> Tokenizer:
     """Return what cuts a text into a task's own symbols."""
     from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
-    vocabulary = {word: place for place, word in enumerate((*SPECIAL, *symbols.vocabulary))}
+    vocabulary = {word: id_ for id_, word in enumerate((*SPECIAL, *symbols.vocabulary))}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=UNKNOWN))
     tokenizer.normalizer = normalizers.Sequence(
         [normalizers.Replace(Regex(pattern), text) for pattern, text in symbols.rewrites]
@@ -178,10 +178,10 @@ def _of_folder(file: Path) -> Count:
     def count(chat: Sequence[Message], answer: str) -> Tokens:
         prompt = render(chat)
         if prompt is None:
-            asked = sum(map(length, _asked(chat))) + _TEMPLATE_TOKENS
+            n_prompt = sum(map(length, _asked(chat))) + _TEMPLATE_TOKENS
         else:
-            asked = length(prompt)
-        return Tokens(asked, length(answer) + 1)
+            n_prompt = length(prompt)
+        return Tokens(n_prompt, length(answer) + 1)
 
     return count
 

@@ -14,10 +14,9 @@ import torch
 
 from stratos.config import Config, StudentConfig
 from stratos.core.context import Context
-from stratos.core.counted import counted
-from stratos.core.environment import JOB
 from stratos.core.errors import StratosError
-from stratos.core.formats import about
+from stratos.core.formats import about, counted
+from stratos.core.process import JOB
 from stratos.distill.checkpoints import (
     Checkpoints,
     RandomStates,

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from stratos.config import StudentConfig, TrainerConfig
 from stratos.core.errors import ConfigError
 from stratos.core.machine import multiplies_bf16
-from stratos.core.targets import untrusted_class
+from stratos.core.trust import untrusted_class
 
 if TYPE_CHECKING:
     import lightning as L
@@ -108,11 +108,11 @@ def unusable(config: TrainerConfig) -> list[str]:
         )
     if config.n_processes is not None and config.n_processes > 1:
         several = config.devices * config.num_nodes > 1
-        other = "devices and trainer.num_nodes" if several else "n_threads"
+        key = "devices and trainer.num_nodes" if several else "n_threads"
         if several or (config.n_threads or 1) > 1:
             problems.append(
                 f"trainer.n_processes={config.n_processes} shares each step among processes of one "
-                f"thread: it cannot be combined with trainer.{other}. Leave one of them out."
+                f"thread: it cannot be combined with trainer.{key}. Leave one of them out."
             )
     if config.adapter != "none" and "ModelParallel" in name:
         problems.append("trainer.adapter and FSDP2 cannot be combined: type trainer=ddp.")

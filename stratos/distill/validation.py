@@ -43,9 +43,9 @@ def final_items(config: Config) -> tuple[list[Item], int]:
     Those that chose the weights come last, so that they are asked only where there are no others.
     """
     n_choosing = config.callbacks.n_validation_items
-    found = config.task.items("validation", config.callbacks.n_validation_read)
-    items = [*found[n_choosing:], *found[:n_choosing]][: config.callbacks.n_final]
-    return items, max(0, len(items) - len(found[n_choosing:]))
+    rows = config.task.items("validation", config.callbacks.n_validation_read)
+    items = [*rows[n_choosing:], *rows[:n_choosing]][: config.callbacks.n_final]
+    return items, max(0, len(items) - len(rows[n_choosing:]))
 
 
 def validate_kept(

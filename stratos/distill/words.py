@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from stratos.core.counted import counted
 from stratos.core.errors import did_you_mean
-from stratos.core.formats import about, duration, percent
-from stratos.core.money import exact_usd
+from stratos.core.formats import about, counted, duration, exact_usd, percent
 from stratos.core.reasons import Reason
 
 
@@ -418,7 +416,7 @@ class TeacherRowsLearnt(Reason):
         if not self.reached:
             return f"{rows} with a teacher's labels are learnt as they are: too few rows are gold."
         how = "with corrected labels" if self.is_corrected else "with its own labels"
-        taken = f"{how}, each at {self.weight:g} of a gold row" if self.weight else "not learnt"
+        weighed = f"{how}, each at {self.weight:g} of a gold row" if self.weight else "not learnt"
         reached = ", ".join(f"{name} {percent(share)}" for name, share in self.reached.items())
         gold = counted(self.n_gold, "gold row", spec=",")
-        return f"{rows} of the teacher: {taken}. Cross-validation on {gold}: {reached}."
+        return f"{rows} of the teacher: {weighed}. Cross-validation on {gold}: {reached}."

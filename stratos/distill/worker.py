@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 from stratos import records
 from stratos.core.context import Context
 from stratos.core.errors import StratosError
-from stratos.core.os_signals import end_with_parent
+from stratos.core.process import end_with_parent
 from stratos.distill.stage import JOB, STUDENT, Job
 from stratos.distill.train import train
 from stratos.ledger import Ledger

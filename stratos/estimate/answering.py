@@ -32,7 +32,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stratos.catalog.table import Bools, Ints
-from stratos.core.counted import counted
+from stratos.core.formats import counted
 from stratos.deploy.engines.base import Engine
 from stratos.deploy.engines.cost import OWN_WEIGHTS, ServingCost, WeightFormat
 from stratos.deploy.engines.hugging_face import Transformers, TransformersBatching
@@ -133,10 +133,10 @@ class AnswerTime:
         """Return the answers of some servers."""
         return AnswerTime(*(getattr(self, f.name)[index] for f in fields(self)))
 
-    def where(self, chosen: Bools, other: AnswerTime) -> AnswerTime:
-        """Return these answers where `chosen`, those of `other` elsewhere."""
-        pairs = ((getattr(self, f.name), getattr(other, f.name)) for f in fields(self))
-        return AnswerTime(*(np.where(chosen, one, two) for one, two in pairs))
+    def where(self, chosen: Bools, alternative: AnswerTime) -> AnswerTime:
+        """Return these answers where `chosen`, those of `alternative` elsewhere."""
+        pairs = ((getattr(self, f.name), getattr(alternative, f.name)) for f in fields(self))
+        return AnswerTime(*(np.where(chosen, mine, two) for mine, two in pairs))
 
 
 def fits(
@@ -148,7 +148,7 @@ def fits(
     form: WeightFormat = OWN_WEIGHTS,
 ) -> Bools:
     """Return where a group of devices holds model and cache."""
-    held = serving_bytes(
+    needed_bytes = serving_bytes(
         card,
         context,
         batch,
@@ -156,7 +156,7 @@ def fits(
         weight_bytes=form.weight_bytes,
         cache_bytes=form.cache_bytes,
     )
-    return held <= fleet.memory_bytes
+    return needed_bytes <= fleet.memory_bytes
 
 
 def all_degrees(card: ModelCard, fleet: Fleet) -> Iterator[int]:
@@ -241,7 +241,7 @@ def pace(
     if cost.is_compiled:
         return _compiled_pace(card, device, work, cost, form)
     fit, setup = fitted().inference, ServeSetup(tensor_parallel)
-    found = Pace(
+    computed = Pace(
         work=work,
         prefill=prefill_seconds(card, device, setup, work.prompt_tokens, fit),
         decode=decode_line(card, device, setup, work.prompt_tokens + work.answer_tokens / 2, fit),
@@ -253,9 +253,9 @@ def pace(
     )
     recorded = recorded_over_computed(card, work)
     if not recorded:
-        return found
+        return computed
     own = device.is_gpu | device.load_tested
-    return replace(found, scale=np.where(own, 1.0, median(recorded)))
+    return replace(computed, scale=np.where(own, 1.0, median(recorded)))
 
 
 def _compiled_pace(
@@ -277,8 +277,8 @@ def _compiled_pace(
     cores = np.maximum(1.0, device.vcpus) ** k.CPU_SCALING
     unused = cores if small else 1.0
     flops = device.infer_flops / unused
-    one: Any = device
-    serving = replace(one, infer_flops=flops, attention_flops=flops)
+    server: Any = device
+    serving = replace(server, infer_flops=flops, attention_flops=flops)
     fit = fitted().inference
     n_bytes = max(0.0, form.weight_bytes * parts(card).products - k.CPU_CACHE_BYTES)
     read = n_bytes * unused / (fit.weights * device.bytes_per_s)
@@ -312,14 +312,14 @@ def recorded_over_computed(card: ModelCard, work: Workload) -> tuple[float, ...]
     The arithmetic is that of the run's own answer, alone, on the machine that runs are recorded on.
     """
     machine = recorded_machine()
-    found = []
+    ratios = []
     for run in card.runs:
         if run.ms_per_answer <= 0 or (run.task, run.strategy) != (work.task, work.strategy):
             continue
         answer = Workload(k.STUDENT_PROMPT_TOKENS, max(1.0, run.tokens_per_answer))
         alone = pace(card, machine, answer, 1, Transformers.cost).steady(1)
-        found.append(run.ms_per_answer / 1000 / float(alone.seconds(answer.answer_tokens)))
-    return tuple(found)
+        ratios.append(run.ms_per_answer / 1000 / float(alone.seconds(answer.answer_tokens)))
+    return tuple(ratios)
 
 
 def answer_ranges(
@@ -336,15 +336,15 @@ def answer_ranges(
     output, hidden = tokens * time.output_token, tokens * time.hidden
     both = first + ranged(fleet, "output_token", output, time.launches, engine, hidden)
     seconds = factor * time.seconds(work.answer_tokens)
-    found = replace(both, mean=seconds)
+    ranges = replace(both, mean=seconds)
     recorded = recorded_over_computed(card, work)
     if not recorded:
-        return found
+        return ranges
     spread, middle = k.CPU_RECORDED_ERROR, median(recorded)
     low = seconds * min(min(recorded) / middle, 1 / spread)
     high = seconds * max(max(recorded) / middle, spread)
     own = fleet.is_gpu | fleet.load_tested | np.isin(engine, compiled_kinds())
-    return found.where(own, Ranges(seconds, low, high))
+    return ranges.where(own, Ranges(seconds, low, high))
 
 
 def answer_source(

@@ -33,7 +33,7 @@ from typing import Any, Literal
 
 from stratos.config import StudentConfig
 from stratos.core.errors import ConfigError
-from stratos.core.hub import config_file
+from stratos.core.remote import config_file
 from stratos.deploy.engines.gguf_file import why_not_gguf
 from stratos.estimate import constants as k
 from stratos.records import ModelCard
@@ -333,12 +333,12 @@ def training_memory(
             states += k.BYTES_PER_PARAM_INFER * embeddings
     block = activation_bytes(card)
     inputs = 0.0 if offload else 2.0 * card.hidden_size
-    kept = inputs * card.n_layers + block if checkpointing else block * card.n_layers
+    activations = inputs * card.n_layers + block if checkpointing else block * card.n_layers
     gathered = (n_devices > 1) * (2.0 * k.BYTES_PER_PARAM_INFER * n_params / card.n_layers)
     return TrainingMemory(
         states=states / n_devices,
         gathered=gathered,
-        activations=micro_tokens * kept,
+        activations=micro_tokens * activations,
         logits=micro_tokens * logit_bytes * card.vocab_size,
     )
 

@@ -137,7 +137,7 @@ CPU_TRAIN_OVER_GEMM = 0.85
 CPU_TRAIN_OPERATIONS = 9_000
 """What a training in bfloat16 takes for a token in each layer, for each element of its width,
 beside its products, in operations at the rate of a training in fp32: 0.1 microseconds at 92
-GFLOP/s. Students of 0.3M to 10M parameters took 0.17 to 0.24 (`benchmarks/distillation/sft.py`),
+GFLOP/s. Students of 0.3M to 10M parameters took 0.17 to 0.24 (`benchmarks/training/sft.py`),
 SmolLM2-135M 0.05."""
 
 CPU_INFER_OVER_GEMM = 0.94
@@ -159,7 +159,7 @@ CPU_ERROR = 2.5
 
 DECODE_OPERATIONS_PER_LAYER = 150
 """The floor of a block on a CPU over one small numpy operation, of servers on a quiet EPYC core:
-0.18 ms to 1.2 microseconds (`benchmarks/engine_estimate.py`)."""
+0.18 ms to 1.2 microseconds (`benchmarks/serving/estimate.py`)."""
 
 COMPILED_OPERATIONS_PER_LAYER = 235
 """The same, of the blocks that the host of llama.cpp is counted in."""
@@ -180,7 +180,7 @@ CPU_CACHE_BYTES = 16e6
 
 ONE_THREAD_BYTES = 300_000_000
 """Weights of a bundle up to which one CPU thread serves: two were 1% slower at 123M parameters and
-23% at 0.9M (`benchmarks/serving/threads.py`), and no larger model was tried. Threads wait for each
+23% at 0.9M (`benchmarks/serving/cpu.py`), and no larger model was tried. Threads wait for each
 other at each of some hundred operations a token."""
 
 BYTES_PER_PARAM_BUNDLE = 4

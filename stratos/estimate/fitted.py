@@ -104,7 +104,7 @@ class Errors:
 
     def lacking(self, setting: Setting) -> tuple[Factor, ...]:
         """Return what no measurement has of a setting; nothing where it was measured."""
-        if any(one.setting == setting for one in self.known):
+        if any(errors.setting == setting for errors in self.known):
             return ()
         factors = tuple(f for f in self.unseen if not self.knows(f, setting.of(f)))
         alone = tuple(f for f in factors if f is not Factor.COMBINATION)
@@ -112,7 +112,7 @@ class Errors:
 
     def knows(self, factor: Factor, level: str) -> bool:
         """Return whether a level of a factor was measured in any setting."""
-        return any(one.setting.of(factor) == level for one in self.known)
+        return any(errors.setting.of(factor) == level for errors in self.known)
 
     def interval(self, setting: Setting, mean: float, hidden: float = 0.0) -> Interval:
         """Return predicted seconds with the range that measurements lie in.
@@ -125,9 +125,9 @@ class Errors:
         """
         lacking = self.lacking(setting)
         if not lacking:
-            one = next(one for one in self.known if one.setting == setting)
-            source = f"roofline, {setting}: error {one.mape:.0%} on models it was not fitted to"
-            return _interval(mean, one.low, one.high, hidden, source)
+            errors = next(errors_of for errors_of in self.known if errors_of.setting == setting)
+            source = f"roofline, {setting}: error {errors.mape:.0%} on models it was not fitted to"
+            return _interval(mean, errors.low, errors.high, hidden, source)
         between = sum(self.unseen[factor].between ** 2 for factor in lacking)
         factor = math.exp(math.sqrt(self.within**2 + between))
         low, high = 1 / factor, factor
@@ -248,7 +248,7 @@ def read_fitted(text: str) -> Fitted:
         campaign_fewer=float(table["campaign_fewer"]),
         training=_section(table["training"], TrainingFit),
         inference=_section(table["inference"], InferenceFit),
-        errors={quantity: _errors(found) for quantity, found in table["errors"].items()},
+        errors={quantity: _errors(rows) for quantity, rows in table["errors"].items()},
     )
 
 

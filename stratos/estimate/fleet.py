@@ -168,14 +168,14 @@ def _bf16_flops() -> float:
 
         return 2.0 * GEMM_SIZE**3 / bf16_product.seconds(GEMM_SIZE)
     with suppress(OSError, subprocess.SubprocessError, ValueError):
-        found = subprocess.run(
+        process = subprocess.run(
             [sys.executable, "-m", "stratos.estimate.bf16_product", str(GEMM_SIZE)],
             capture_output=True,
             text=True,
             check=True,
             timeout=_BF16_TIMEOUT_S,
         )
-        return 2.0 * GEMM_SIZE**3 / float(found.stdout)
+        return 2.0 * GEMM_SIZE**3 / float(process.stdout)
     return 0.0
 
 
@@ -187,25 +187,25 @@ def calibration(cache_dir: Path, *, with_bf16: bool = False) -> Calibration:
         with_bf16: also measure products in bfloat16, where that was not done; takes torch.
     """
     file = cache_dir / FILE
-    found: Calibration | None = None
+    known: Calibration | None = None
     with suppress(OSError, msgspec.DecodeError):
-        found = from_json(file.read_bytes(), Calibration)
-    kept = found
-    if found is None or found.machine != machine_name():
-        found = measure()
-    if with_bf16 and found.bf16_flops is None:
-        found = replace(found, bf16_flops=_bf16_flops())
-    if found is not kept:
-        write_atomically(file, to_json(found))
-    return found
+        known = from_json(file.read_bytes(), Calibration)
+    calibrated = known
+    if known is None or known.machine != machine_name():
+        known = measure()
+    if with_bf16 and known.bf16_flops is None:
+        known = replace(known, bf16_flops=_bf16_flops())
+    if known is not calibrated:
+        write_atomically(file, to_json(known))
+    return known
 
 
 def remember(cache_dir: Path, served: ServedHere) -> Calibration:
     """Add what a server showed on this machine, and return the calibration with it."""
     known = calibration(cache_dir)
-    kept = replace(known, served=(*known.served, served)[-MOST_SERVED:])
-    write_atomically(cache_dir / FILE, to_json(kept))
-    return kept
+    updated = replace(known, served=(*known.served, served)[-MOST_SERVED:])
+    write_atomically(cache_dir / FILE, to_json(updated))
+    return updated
 
 
 def _best(work: Callable[[], object]) -> float:
@@ -401,16 +401,16 @@ class Ranges:
     low: Floats
     high: Floats
 
-    def __add__(self, other: Ranges) -> Ranges:
+    def __add__(self, later: Ranges) -> Ranges:
         """Return the times of one after the other, all ends added."""
-        return Ranges(self.mean + other.mean, self.low + other.low, self.high + other.high)
+        return Ranges(self.mean + later.mean, self.low + later.low, self.high + later.high)
 
-    def where(self, chosen: Bools, other: Ranges) -> Ranges:
-        """Return these times where `chosen`, those of `other` elsewhere."""
+    def where(self, chosen: Bools, alternative: Ranges) -> Ranges:
+        """Return these times where `chosen`, those of `alternative` elsewhere."""
         return Ranges(
-            np.where(chosen, self.mean, other.mean),
-            np.where(chosen, self.low, other.low),
-            np.where(chosen, self.high, other.high),
+            np.where(chosen, self.mean, alternative.mean),
+            np.where(chosen, self.low, alternative.low),
+            np.where(chosen, self.high, alternative.high),
         )
 
     def interval(self, at: int, source: str) -> Interval:
@@ -448,8 +448,8 @@ def ranged(
     for i, name in enumerate(names.tolist()):
         for j, kind in enumerate(kinds.tolist()):
             if name != "CPU":
-                one = fitted().errors[quantity].interval(Setting(kind, name), 1.0)
-                errors[i, j] = one.low, one.high
+                interval = fitted().errors[quantity].interval(Setting(kind, name), 1.0)
+                errors[i, j] = interval.low, interval.high
     low, high = errors[of_name, of_engine].T
     own = k.CPU_CALIBRATED_ERROR if quantity == "training" else k.CPU_RECORDED_ERROR
     cpu_error = np.where(fleet.calibrated, k.CPU_CALIBRATED_ERROR, k.CPU_ERROR)

@@ -16,7 +16,7 @@ from statistics import median
 import numpy as np
 
 from stratos.catalog.table import Bools, Ints
-from stratos.core.counted import counted
+from stratos.core.formats import counted
 from stratos.deploy.engines.known import engine_named
 from stratos.estimate import constants as k
 from stratos.estimate.answering import (
@@ -79,17 +79,17 @@ def generate_all(
     for g in all_degrees(card, fleet):
         batch = np.full(n, max(1, min(k.TEACHER_BATCH, n_answers)))
         while True:
-            held = fits(card, fleet, work.context, batch, g)
-            if (held | (batch == 1)).all():
+            is_fitting = fits(card, fleet, work.context, batch, g)
+            if (is_fitting | (batch == 1)).all():
                 break
-            batch = np.where(held, batch, np.maximum(1, batch // 2))
-        one = pace(card, fleet, work, g, GENERATE_COST).together(batch)
+            batch = np.where(is_fitting, batch, np.maximum(1, batch // 2))
+        batch_seconds = pace(card, fleet, work, g, GENERATE_COST).together(batch)
         replicas = np.maximum(1, fleet.count // g) * n_nodes
         turns = np.ceil(np.ceil(n_answers / batch) / replicas)
-        seconds = turns * one.seconds(work.answer_tokens)
-        better = held & (fleet.count >= g) & (seconds < best)
+        seconds = turns * batch_seconds.seconds(work.answer_tokens)
+        better = is_fitting & (fleet.count >= g) & (seconds < best)
         best, rounds = np.where(better, seconds, best), np.where(better, turns, rounds)
-        time = one.where(better, time)
+        time = batch_seconds.where(better, time)
     start = startup_hours(fleet, k.BYTES_PER_PARAM_INFER * float(card.n_params))
     hours = answer_ranges(card, fleet, work, time, rounds / 3600, GENERATE)
     return start + hours, time.launches
@@ -135,10 +135,10 @@ def server_gib(card: ModelCard, work: Workload, run: ServingSetting) -> float:
     engine = engine_named(run.engine)
     form = engine.weight_format(run.format)
     context = engine.cost.slot_context(card, work.context)
-    held = serving_bytes(
+    needed_bytes = serving_bytes(
         card, context, run.slots, weight_bytes=form.weight_bytes, cache_bytes=form.cache_bytes
     )
-    return float(held) / k.MEMORY_USABLE / 2**30 + k.RUNTIME_GIB_CPU
+    return float(needed_bytes) / k.MEMORY_USABLE / 2**30 + k.RUNTIME_GIB_CPU
 
 
 def batch_hours(card: ModelCard, offer: Offer, work: Workload, n_answers: int) -> float:
@@ -146,8 +146,8 @@ def batch_hours(card: ModelCard, offer: Offer, work: Workload, n_answers: int) -
 
     Infinite where its memory does not hold the model.
     """
-    found = generate(card, offer, work, n_answers)
-    return math.inf if found is None else found.mean
+    hours = generate(card, offer, work, n_answers)
+    return math.inf if hours is None else hours.mean
 
 
 def answers_per_s(card: ModelCard, offer: Offer, work: Workload, run: ServingSetting) -> float:

@@ -95,8 +95,8 @@ def train_step_seconds(
         compute = products / (fit.gemm * device.train_flops)
     attention = 2.0 * card.n_layers * attention_width(card) * setup.context * t
     compute += (passes + 0.5) * attention / (fit.attention * device.attention_flops)
-    other = passes / 3 * fit.elementwise_bytes * card.n_layers * card.hidden_size
-    compute += (other + LOSS_BYTES * card.vocab_size) * t / device.bytes_per_s
+    elementwise = passes / 3 * fit.elementwise_bytes * card.n_layers * card.hidden_size
+    compute += (elementwise + LOSS_BYTES * card.vocab_size) * t / device.bytes_per_s
     link, network = _sharding_seconds(card, device, setup, fit)
     micro = np.maximum(compute + link, network)
     optimizer = OPTIMIZER_BYTES * card.n_params / setup.n_devices / device.bytes_per_s

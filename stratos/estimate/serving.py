@@ -51,12 +51,12 @@ from stratos.records import Interval, ModelCard, Offer, ServingSetting
 def _tables() -> tuple[Floats, Floats, dict[int, Floats]]:
     """Return the ratios, the shares busy, and the percentiles by number of slots."""
     text = files("stratos.estimate").joinpath("sharing.toml").read_text(encoding="utf-8")
-    kept: dict[str, Any] = tomllib.loads(text)
-    ratios, busy = np.array(kept["ratios"]), np.array([0.0, *kept["busy"]])
+    settings: dict[str, Any] = tomllib.loads(text)
+    ratios, busy = np.array(settings["ratios"]), np.array([0.0, *settings["busy"]])
     alone = k.P95_OVER_MEAN * ratios[:, None]  # nobody else is there
     tables = {
         int(slots): np.hstack([alone, np.array(table["p95"])])
-        for slots, table in kept["slots"].items()
+        for slots, table in settings["slots"].items()
     }
     return ratios, busy, tables
 
@@ -74,11 +74,13 @@ def p95_shared(slots: int, utilisation: float, ratio: Any) -> Floats:
     most = float(busy[-1])
     share = min(utilisation, most)
     known = np.log(list(tables))
-    by_slots = np.array([[np.interp(share, busy, row) for row in one] for one in tables.values()])
-    column = np.array([np.interp(np.log(slots), known, one) for one in by_slots.T])
+    by_slots = np.array(
+        [[np.interp(share, busy, row) for row in table] for table in tables.values()]
+    )
+    column = np.array([np.interp(np.log(slots), known, row_of) for row_of in by_slots.T])
     beyond = max(1.0, (1.0 - most) / (1.0 - utilisation))
-    found: Floats = beyond * np.interp(np.asarray(ratio, dtype=np.float64), ratios, column)
-    return found
+    factors: Floats = beyond * np.interp(np.asarray(ratio, dtype=np.float64), ratios, column)
+    return factors
 
 
 def more_wait(
@@ -112,8 +114,8 @@ def _all_busy(slots: int, utilisation: float, ratio: Floats) -> Floats:
     slow = ratio[:, None] + (1.0 - ratio[:, None]) * (answered - 1) / (slots - 1)
     states = np.cumprod(utilisation * slots * slow / answered, axis=1)
     states[:, -1] /= 1.0 - utilisation
-    found: Floats = states[:, -1] / (1.0 + states.sum(axis=1))
-    return found
+    blocked: Floats = states[:, -1] / (1.0 + states.sum(axis=1))
+    return blocked
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,9 +172,9 @@ def serving_all(
     """
     weights = np.ones(len(works)) if shares is None else np.array(shares, dtype=np.float64)
     parts: list[ServingTable] = []
-    for one in runners(card, fleet, choices):
-        if not (fastest and one.cost.slots[0] > 1):
-            parts += _points(card, fleet, works, weights / weights.sum(), one, fastest)
+    for runner in runners(card, fleet, choices):
+        if not (fastest and runner.cost.slots[0] > 1):
+            parts += _points(card, fleet, works, weights / weights.sum(), runner, fastest)
     return _fastest(parts) if fastest else _undominated(parts, len(fleet))
 
 
@@ -205,13 +207,15 @@ def _points(
         before[on] = alone
         every[on] = fits(card, some, context, cost.slots[-1], g, form)
         for batch in slots:
-            held = fits(card, some, context, batch, g, form)
-            times = tuple(p.steady(batch).take(rows[held]) for p in paces)
-            server = on[held]
+            is_fitting = fits(card, some, context, batch, g, form)
+            times = tuple(p.steady(batch).take(rows[is_fitting]) for p in paces)
+            server = on[is_fitting]
             seconds = np.column_stack(
                 [t.seconds(work.answer_tokens) for t, work in zip(times, works, strict=True)]
             )
-            shares = alone[held] / seconds if cost.is_compiled else np.full_like(seconds, np.nan)
+            shares = (
+                alone[is_fitting] / seconds if cost.is_compiled else np.full_like(seconds, np.nan)
+            )
             replicas = fleet.count[server] // g if cost.all_devices else np.ones_like(server)
             for utilisation in utilisations:
                 share = utilisation or 1.0
@@ -320,13 +324,13 @@ def _undominated(parts: Sequence[ServingTable], n_servers: int) -> ServingTable:
     figures = np.full((2 * n_works, len(parts), n_servers), np.inf)
     for i, part in enumerate(parts):
         figures[:, i, part.server] = np.hstack([part.latency_ms, -part.requests_per_s]).T
-    left = []
+    rest = []
     for i, part in enumerate(parts):
         own = figures[:, i : i + 1]
         no_worse = np.logical_and.reduce(figures <= own, axis=0)
         no_worse[i:] &= (figures[:, i:] != own).any(axis=0)
-        left.append(part.take(~no_worse.any(axis=0)[part.server]))
-    points = _joined(left)
+        rest.append(part.take(~no_worse.any(axis=0)[part.server]))
+    points = _joined(rest)
     return points.take(np.argsort(points.server, kind="stable"))
 
 
@@ -393,12 +397,12 @@ class Foresight:
         utilisation = requests_per_s / self.requests_per_s.mean
         if utilisation >= 1.0:
             return None
-        one = self.busy_ms
-        ends = np.array([[one.mean], [one.low], [one.high]])
-        alone = np.array([self.answer_ms.mean / one.mean]) if self.shares else None
+        busy = self.busy_ms
+        ends = np.array([[busy.mean], [busy.low], [busy.high]])
+        alone = np.array([self.answer_ms.mean / busy.mean]) if self.shares else None
         p95 = p95_at_ends(ends, np.ones(1), self.slots, utilisation, alone)
         mean, low, high = p95[:, 0].tolist()
-        return Interval(mean, low, high, one.source)
+        return Interval(mean, low, high, busy.source)
 
 
 def foresee(
@@ -420,12 +424,12 @@ def foresee(
     device = device_of(offer, calibration)
     fleet = Fleet.of([device])
     engine = engine_named(run.engine)
-    found = pace(
+    computed = pace(
         card, fleet, work, run.tensor_parallel, engine.cost, engine.weight_format(run.format)
     )
 
     def answer(batch: int) -> Interval:
-        time = found.steady(batch)
+        time = computed.steady(batch)
         source = answer_source(card, device, work, bool(time.launches[0]), run.engine)
         return answer_ranges(card, fleet, work, time, 1000.0, run.engine).interval(0, source)
 
@@ -455,8 +459,8 @@ def block_seconds(
     """
     device = replace(device_of(offer, calibration), decode_floor_s=0.0, load_tested=True)
     engine = engine_named(run.engine)
-    found = pace(card, device, work, 1, engine.cost, engine.weight_format(run.format))
-    computed = found.steady(1).seconds(work.answer_tokens)
+    per_block = pace(card, device, work, 1, engine.cost, engine.weight_format(run.format))
+    computed = per_block.steady(1).seconds(work.answer_tokens)
     host = max(answer_s - float(computed), LEAST_HOST_SHARE * answer_s)
     return host / (work.answer_tokens * engine.cost.host_blocks(card.n_layers, 1))
 

@@ -43,7 +43,7 @@ def room_for_answers(answers: Sequence[KeptAnswer], most: int) -> int:
         answers: the student's.
         most: tokens at which they were cut; one of that length may be longer.
     """
-    longest = max(one.output_tokens for one in answers)
+    longest = max(answer.output_tokens for answer in answers)
     return min(most, 16 * math.ceil((_ROOM * longest) / 16))
 
 
@@ -54,7 +54,7 @@ def answers_path(run_dir: Path) -> Path:
 
 def write_answers(run_dir: Path, task: Task, answers: Answers) -> None:
     """Keep every answer of the student."""
-    kept = [
+    rows = [
         KeptAnswer(
             id=item.id,
             slice=item.slice,
@@ -76,7 +76,7 @@ def write_answers(run_dir: Path, task: Task, answers: Answers) -> None:
             strict=True,
         )
     ]
-    _write_lines(answers_path(run_dir), kept)
+    _write_lines(answers_path(run_dir), rows)
 
 
 def read_answers(run_dir: Path, scorecard: Scorecard | None = None) -> list[KeptAnswer]:

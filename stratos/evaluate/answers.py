@@ -13,7 +13,7 @@ from typing import Any
 from stratos.config import Config
 from stratos.core import extras
 from stratos.core.context import Context
-from stratos.core.counted import counted
+from stratos.core.formats import counted
 from stratos.models.decode.batched import complete
 from stratos.models.decode.constrained import is_installed, why_no_grammar
 from stratos.models.decode.decoder import Decoder, Decoding

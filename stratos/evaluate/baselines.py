@@ -58,14 +58,14 @@ def free_baselines(
     answers = _one_spelling([item.answer for item in train], task.normal)
     tick()
     nearest = task.lookup(train, items)
-    found = [
+    baselines = [
         ("majority", "the most frequent answer", [_majority(task, answers)] * len(items)),
         ("lookup", "the nearest training item", nearest),
     ]
     linear = _linear(train, answers, items, nearest, tick)
     if linear is not None:
-        found.append(("linear", "TF-IDF with logistic regression", linear))
-    return [_baseline(role, name, task, items, texts) for role, name, texts in found]
+        baselines.append(("linear", "TF-IDF with logistic regression", linear))
+    return [_baseline(role, name, task, items, texts) for role, name, texts in baselines]
 
 
 def _linear(
@@ -87,7 +87,7 @@ def _linear(
             return classify(texts, values[:MOST_ROWS], [item.question for item in items], tick)
         if near is None:
             return nearest
-        return [_spelled(fields_of(one).get(path)) for one in near]
+        return [_spelled(fields_of(neighbour).get(path)) for neighbour in near]
 
     made = _each_field(answers, len(items), answer)
     return made if learnt else None
@@ -125,7 +125,7 @@ def _each_field(
     objects = objects_of(answers)
     if objects is None:
         return answer((), answers, n)
-    rows = [fields_of(one) for one in objects]
+    rows = [fields_of(text) for text in objects]
     # The fields of the most frequent form: every answer gets all of them.
     [(paths, _)] = Counter(tuple(row) for row in rows).most_common(1)
     made: list[dict[FieldPath, Any]] = [{} for _ in range(n)]
@@ -133,9 +133,9 @@ def _each_field(
         values = _one_spelling(
             [_spelled(row.get(path)) for row in rows], lambda value: as_key(json.loads(value))
         )
-        for one, value in zip(made, answer(path, values, n), strict=True):
-            one[path] = json.loads(value)
-    return [written(nested(one)) for one in made]
+        for fields, value in zip(made, answer(path, values, n), strict=True):
+            fields[path] = json.loads(value)
+    return [written(nested(fields)) for fields in made]
 
 
 def _one_spelling(answers: Sequence[str], normal: Callable[[str], str]) -> list[str]:
@@ -196,8 +196,8 @@ def labelled_items(task: Task, corpus_path: Path, validation: Sequence[Item] = (
         return training_items(corpus_path)
     rows = labelled_rows(task)
     seen = {item.id for item in rows}
-    others = [item for item in training_items(corpus_path) if item.id not in seen]
-    return [*rows, *others, *validation][:MOST_ROWS]
+    synthetic = [item for item in training_items(corpus_path) if item.id not in seen]
+    return [*rows, *synthetic, *validation][:MOST_ROWS]
 
 
 def _exactly(row: SliceScore) -> Interval:
@@ -233,7 +233,7 @@ def is_short(answers: Sequence[str]) -> bool:
 def classify(
     texts: Sequence[str],
     answers: Sequence[str],
-    asked: Sequence[str],
+    questions: Sequence[str],
     tick: Callable[[], None] = lambda: None,
 ) -> list[str]:
     """Return the answer to each text that a classifier of the training rows gives.
@@ -247,7 +247,7 @@ def classify(
     Args:
         texts: training questions.
         answers: their answers, `is_short`.
-        asked: texts to answer.
+        questions: texts to answer.
         tick: called before each fit.
     """
     from threadpoolctl import threadpool_limits
@@ -257,7 +257,7 @@ def classify(
         tick()
         features = _features()
         model = _model(strength).fit(features.fit_transform(texts), answers)
-        return [str(answer) for answer in model.predict(features.transform(asked))]
+        return [str(answer) for answer in model.predict(features.transform(questions))]
 
 
 def _strength(texts: Sequence[str], answers: Sequence[str], tick: Callable[[], None]) -> float:
@@ -273,18 +273,18 @@ def _strength(texts: Sequence[str], answers: Sequence[str], tick: Callable[[], N
     if len(set(answers)) < 2:
         return _STRENGTHS[1]
     n_right = dict.fromkeys(_STRENGTHS, 0)
-    for learnt, held in StratifiedKFold(_N_FOLDS, shuffle=True, random_state=0).split(
+    for learnt, validation in StratifiedKFold(_N_FOLDS, shuffle=True, random_state=0).split(
         texts, answers
     ):
         features = _features()
         known = features.fit_transform([texts[k] for k in learnt])
-        new = features.transform([texts[k] for k in held])
+        new = features.transform([texts[k] for k in validation])
         for strength in _STRENGTHS:
             tick()
             model = _model(strength).fit(known, [answers[k] for k in learnt])
-            right = zip(model.predict(new), held, strict=True)
+            right = zip(model.predict(new), validation, strict=True)
             n_right[strength] += sum(answer == answers[k] for answer, k in right)
-    return max(_STRENGTHS, key=lambda one: n_right[one])
+    return max(_STRENGTHS, key=lambda strength: n_right[strength])
 
 
 def _features() -> Any:

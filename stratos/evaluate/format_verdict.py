@@ -29,49 +29,50 @@ class Verdict(Enum):
     TEXTS = "cannot be compared by accuracy"
 
 
-def verdict(one: Export, most: float) -> Verdict:
+def verdict(export: Export, most: float) -> Verdict:
     """Return what the items show about a format that may lose `most` points."""
-    loss = one.loss_points
+    loss = export.loss_points
     if loss.mean > most and loss.low > 0:
         return Verdict.LOSES
-    if round(one.evaluated.mean * one.n_items) < LEAST_RIGHT:
+    if round(export.evaluated.mean * export.n_items) < LEAST_RIGHT:
         return Verdict.TEXTS
     if loss.high <= most:
         return Verdict.SHOWN
-    return Verdict.TEXTS if one.n_items < LEAST_ITEMS else Verdict.OPEN
+    return Verdict.TEXTS if export.n_items < LEAST_ITEMS else Verdict.OPEN
 
 
-def said(one: Export) -> str:
+def said(export: Export) -> str:
     """Return the verdict in words, for tables of formats."""
-    most = one.max_loss_points
-    found = verdict(one, most)
-    if found is Verdict.LOSES:
+    most = export.max_loss_points
+    outcome = verdict(export, most)
+    if outcome is Verdict.LOSES:
         return f"loses more than {most:g}"
-    if found is Verdict.SHOWN:
+    if outcome is Verdict.SHOWN:
         return f"loses no more than {most:g}"
-    if found is Verdict.OPEN:
-        return f"not shown: up to {one.loss_points.high:.1f}"
-    return "all texts are the same" if _is_same(one) else found.value
+    if outcome is Verdict.OPEN:
+        return f"not shown: up to {export.loss_points.high:.1f}"
+    return "all texts are the same" if _is_same(export) else outcome.value
 
 
-def doubt(one: Export, most: float, n_asked: int, n_evaluated: int) -> str:
+def doubt(export: Export, most: float, n_asked: int, n_evaluated: int) -> str:
     """Return what is not shown about a format that is kept; "" where nothing is open.
 
     Args:
-        one: the format.
+        export: the format.
         most: points that it may lose.
         n_asked: items that it was to be asked; with little time it was asked fewer.
         n_evaluated: items of the evaluation, which are the most that it can be asked.
     """
-    found = verdict(one, most)
-    if found is Verdict.OPEN:
+    outcome = verdict(export, most)
+    if outcome is Verdict.OPEN:
         return (
-            f"{one.format} is kept, and it is not shown to lose no more than "
-            f"deploy.max_loss_points={most:g}: on {one.n_items:,} items the 95% interval reaches "
-            f"to {one.loss_points.high:.1f} points. {_more(one.n_items, n_asked, n_evaluated)}"
+            f"{export.format} is kept, and it is not shown to lose no more than "
+            f"deploy.max_loss_points={most:g}: on {export.n_items:,} items the 95% interval "
+            f"reaches to {export.loss_points.high:.1f} points. "
+            f"{_more(export.n_items, n_asked, n_evaluated)}"
         )
-    if found is Verdict.TEXTS and not _is_same(one):
-        return f"{by_text(one)} It is kept."
+    if outcome is Verdict.TEXTS and not _is_same(export):
+        return f"{by_text(export)} It is kept."
     return ""
 
 
@@ -87,22 +88,23 @@ def _more(n: int, n_asked: int, n_evaluated: int) -> str:
     )
 
 
-def by_text(one: Export) -> str:
+def by_text(export: Export) -> str:
     """Say that accuracy cannot tell, and how many texts are the same."""
-    right = round(one.evaluated.mean * one.n_items)
+    right = round(export.evaluated.mean * export.n_items)
     return (
-        f"{one.format} cannot be compared by accuracy ({one.n_items:,} items, {right:,} right in "
-        f"the evaluation): {one.n_equal:,} of {one.n_items:,} answers have the same text."
+        f"{export.format} cannot be compared by accuracy ({export.n_items:,} items, {right:,} "
+        f"right in the evaluation): {export.n_equal:,} of {export.n_items:,} answers have the same "
+        "text."
     )
 
 
-def is_open_by_text(one: Export) -> bool:
+def is_open_by_text(export: Export) -> bool:
     """Return whether accuracy cannot tell, and not all texts are the same."""
-    most = one.max_loss_points
-    tells = most is None or verdict(one, most) is not Verdict.TEXTS
-    return not tells and not _is_same(one)
+    most = export.max_loss_points
+    tells = most is None or verdict(export, most) is not Verdict.TEXTS
+    return not tells and not _is_same(export)
 
 
-def _is_same(one: Export) -> bool:
+def _is_same(export: Export) -> bool:
     """Return whether all answers have the text of the evaluation."""
-    return one.n_equal == one.n_items
+    return export.n_equal == export.n_items

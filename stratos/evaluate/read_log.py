@@ -15,8 +15,8 @@ from datetime import date
 from pathlib import Path
 from typing import BinaryIO
 
-from stratos.core.counted import counted
-from stratos.core.locks import opened_alone
+from stratos.core.formats import counted
+from stratos.core.process import opened_alone
 from stratos.records import EarlierReads, Pilot, Probe, Scorecard, Student
 from stratos.tasks.base import Item
 
@@ -41,19 +41,19 @@ def note_reads(
     """
     marks = [_mark(item) for item in items]
     own = {"run": str(run_dir.resolve()), "student": student_sha256[:16], "ids": "".join(marks)}
-    wanted, seen, runs, is_noted = set(marks), set(), set(), False
+    own_marks, seen, runs, is_noted = set(marks), set(), set(), False
     with opened_alone(cache_dir / LOG) as file:
         for line in _lines(file):
             if (line["run"], line["student"]) == (own["run"], own["student"]):
                 is_noted = is_noted or line["ids"] == own["ids"]
                 continue
-            if both := wanted & _marks_in(line):
+            if both := own_marks & _marks_in(line):
                 seen |= both
                 runs.add((line["run"], line["student"]))
         if not is_noted:
             entry = {"date": date.today().isoformat(), **own}
             file.write(json.dumps(entry).encode() + b"\n")
-    return EarlierReads(len(runs), len(seen), len(wanted))
+    return EarlierReads(len(runs), len(seen), len(own_marks))
 
 
 def excerpt(cache_dir: Path, items: Sequence[Item]) -> bytes:
@@ -63,10 +63,10 @@ def excerpt(cache_dir: Path, items: Sequence[Item]) -> bytes:
         cache_dir: the folder of the caches, in which the log lies.
         items: that are about to be asked there.
     """
-    wanted = set(map(_mark, items))
+    own_marks = set(map(_mark, items))
     with opened_alone(cache_dir / LOG) as file:
-        found = [line for line in _lines(file) if wanted & _marks_in(line)]
-    return b"".join(json.dumps(line).encode() + b"\n" for line in found)
+        lines = [line for line in _lines(file) if own_marks & _marks_in(line)]
+    return b"".join(json.dumps(line).encode() + b"\n" for line in lines)
 
 
 def said_of_runs(cache_dir: Path, run_dir: Path, items: Sequence[Item]) -> str:
@@ -79,12 +79,12 @@ def said_of_runs(cache_dir: Path, run_dir: Path, items: Sequence[Item]) -> str:
     """
     if not (cache_dir / LOG).exists():
         return ""
-    wanted, own = set(map(_mark, items)), str(run_dir.resolve())
+    own_marks, own = set(map(_mark, items)), str(run_dir.resolve())
     days: dict[str, str] = {}
     seen: set[str] = set()
     with opened_alone(cache_dir / LOG) as file:
         for line in _lines(file):
-            if line["run"] != own and (read := wanted & _marks_in(line)):
+            if line["run"] != own and (read := own_marks & _marks_in(line)):
                 seen |= read
                 days.pop(line["run"], None)  # the last one comes last
                 days[line["run"]] = line["date"]
@@ -93,8 +93,8 @@ def said_of_runs(cache_dir: Path, run_dir: Path, items: Sequence[Item]) -> str:
     last = next((run for run in reversed(days) if Path(run).is_dir()), None)
     where = "" if last is None else f", the last in {last} ({days[last]})"
     runs = counted(len(days), "earlier run", spec=",")
-    rows = f"{len(seen):,} of the {counted(len(wanted), 'test row', spec=',')} were"
-    if len(seen) == len(wanted):
+    rows = f"{len(seen):,} of the {counted(len(own_marks), 'test row', spec=',')} were"
+    if len(seen) == len(own_marks):
         rows = "The test rows were"
     return (
         f"{rows} measured by {runs} of this machine{where}. The best of many runs on "
@@ -167,10 +167,10 @@ def reads_of_run(
         for teacher in probe.asked:
             read("probe", "validation", f"first {teacher.n_items:,}",
                  f"coverage of {teacher.teacher}, and the best of its prompts")  # fmt: skip
-        for one in probe.students:
-            if one.n_items:
-                purpose = f"{one.student} before its training"
-                read("probe", "validation", f"first {one.n_items:,}", purpose)
+        for probed in probe.students:
+            if probed.n_items:
+                purpose = f"{probed.student} before its training"
+                read("probe", "validation", f"first {probed.n_items:,}", purpose)
     for run in pilot.runs if pilot is not None else ():
         most = max((point.n_items for point in run.points), default=0)
         trainings = counted(len(run.points), "short training")

@@ -54,15 +54,15 @@ def compare(student: Sequence[Score], teacher: Sequence[Score]) -> Comparison:
     )
 
 
-def against(score: ModelScore, student: Sequence[Score], other: Sequence[Score]) -> Versus:
+def against(score: ModelScore, student: Sequence[Score], baseline: Sequence[Score]) -> Versus:
     """Compare the student with a baseline on the same items, given in the same order.
 
     Args:
         score: the baseline's.
         student: the student's scores of the items.
-        other: the baseline's.
+        baseline: the baseline's.
     """
-    compared = compare(student, other)
+    compared = compare(student, baseline)
     return Versus(
         role=score.role,
         name=score.name,
@@ -107,13 +107,13 @@ def confusion(items: Sequence[Item], answers: Sequence[str | None]) -> dict[str,
 
 def objects_of(answers: Sequence[str]) -> list[dict[str, Any]] | None:
     """Return the objects that answers are; None unless each of them is one."""
-    found = []
+    objects = []
     for answer in answers:
-        one = object_of(answer)
-        if one is None:
+        value = object_of(answer)
+        if value is None:
             return None
-        found.append(one)
-    return found
+        objects.append(value)
+    return objects
 
 
 def field_shares(
@@ -131,7 +131,7 @@ def field_shares(
     """
     if scored := [task.field_scores(*pair) for pair in zip(items, answers, strict=True)]:
         names = dict.fromkeys(name for scores in scored for name in scores)
-        by_name = {name: [one[name] for one in scored if name in one] for name in names}
+        by_name = {name: [fields[name] for fields in scored if name in fields] for name in names}
         if by_name:
             return {name: wilson(sum(some), len(some)) for name, some in by_name.items()}
     golds = objects_of([item.answer for item in items])

@@ -25,11 +25,10 @@ from pathlib import Path
 import numpy as np
 
 from stratos.config import Config
-from stratos.core.by_name import named
 from stratos.core.context import Context
-from stratos.core.counted import counted
 from stratos.core.errors import StratosError
-from stratos.core.item_progress import ItemProgress
+from stratos.core.formats import ItemProgress, counted
+from stratos.core.names import named
 from stratos.estimate.cards import Workload, card_of_student
 from stratos.estimate.hours import answers_per_s, batch_hours
 from stratos.evaluate.answer_files import answers_path, write_answers, write_examples
@@ -144,8 +143,8 @@ def evaluate(
 
     of_student = dict(zip((item.id for item in items), by_student.scores, strict=True))
 
-    def versus(score: ModelScore, asked: Sequence[Item], scored: Sequence[Score]) -> Versus:
-        return against(score, [of_student[item.id] for item in asked], scored)
+    def versus(score: ModelScore, questions: Sequence[Item], scored: Sequence[Score]) -> Versus:
+        return against(score, [of_student[item.id] for item in questions], scored)
 
     scores = [_student_score(config, plan, student, by_student)]
     if by_untouched.items:
@@ -163,7 +162,7 @@ def evaluate(
         too = validation_rows(config)
     learnt = labelled_items(task, Path(corpus.path), too)
     free = free_baselines(task, learnt, items, fitting)
-    compared = [versus(one.score, items, one.scores) for one in free]
+    compared = [versus(baseline.score, items, baseline.scores) for baseline in free]
     if by_untouched.items:
         compared.append(versus(scores[1], by_untouched.items, by_untouched.scores))
     comparison = None
@@ -173,14 +172,14 @@ def evaluate(
         if not scores[-1].is_cut_short:
             asked_both = [of_student[item.id] for item in by_teacher.items]
             comparison = compare(asked_both, by_teacher.scores)
-    scores += [*(one.score for one in free), chance(task, items)]
+    scores += [*(baseline.score for baseline in free), chance(task, items)]
     if not any(score.exact for score in by_student.scores):
         context.warn(_nothing_learnt(config, corpus, student, by_student))
     # Those that others answered, too, come first.
-    asked = {item.id for item in shared}
+    shared_ids = {item.id for item in shared}
     examples = write_examples(
         context.run_dir,
-        [*shared, *(item for item in items if item.id not in asked)],
+        [*shared, *(item for item in items if item.id not in shared_ids)],
         {"student": by_student, "teacher": by_teacher, "untouched": by_untouched},
     )
     for score in scores:
@@ -292,7 +291,7 @@ def _student_score(config: Config, plan: Plan, student: Student, answers: Answer
         from stratos.models.kinds.cross_validation import calibration_error
 
         confidence = np.exp(np.array(answers.logprobs))
-        right = np.array([one.exact >= 1.0 for one in answers.scores])
+        right = np.array([score.exact >= 1.0 for score in answers.scores])
         return replace(
             score,
             usd_per_1000=usd_per_1000_of_kind(plan.roles_of("serve")),
@@ -355,16 +354,20 @@ class _Ticks:
         self._before += n
 
         def tick(done: int, total: int) -> None:
-            told = self._progress.said(name, done, total)
-            self._context.tick(before + done, self.total, told)
+            text = self._progress.text(name, done, total)
+            self._context.tick(before + done, self.total, text)
 
         return tick
 
 
 def usd_per_1000_of_kind(choices: Sequence[RoleChoice]) -> float | None:
     """Return the dollars for 1,000 answers of a student that is no language model."""
-    hourly = sum(one.usd / one.hours for one in choices if one.hours)
-    rate = sum(one.count * sum(one.run.requests_per_s) for one in choices if one.run is not None)
+    hourly = sum(choice.usd / choice.hours for choice in choices if choice.hours)
+    rate = sum(
+        choice.count * sum(choice.run.requests_per_s)
+        for choice in choices
+        if choice.run is not None
+    )
     return 1000 * hourly / (3600 * rate) if rate else None
 
 

@@ -6,8 +6,7 @@ from collections.abc import Set
 from dataclasses import dataclass
 from typing import Literal
 
-from stratos.core.counted import counted
-from stratos.core.formats import percent, percent_range
+from stratos.core.formats import counted, percent, percent_range
 from stratos.records import FREE_ROLES, Deployment, Interval, LoggedVersus, Scorecard, Versus
 
 SURE = 0.05
@@ -53,15 +52,15 @@ def verdict(scorecard: Scorecard) -> Verdict | None:
     spoken, free = [best], scorecard.best_free
     if free is not None and free is not best and _outcome(free) != "better":
         spoken.append(free)
-    able = frozenset(one.role for one in spoken if _stands_in(one, scorecard))
+    able = frozenset(versus.role for versus in spoken if _stands_in(versus, scorecard))
     text = " ".join(
-        f"{_measured(one)} {_advice(one, len(spoken) > 1, able, student.is_light)}"
-        for one in spoken
+        f"{_measured(versus)} {_advice(versus, len(spoken) > 1, able, student.is_light)}"
+        for versus in spoken
     )
     outcome = max(map(_outcome, spoken), key=_ORDER.index)
-    equals = [one for one in spoken if _outcome(one) != "better"]
+    equals = [versus for versus in spoken if _outcome(versus) != "better"]
     # What makes every model needless comes before what is better at a price.
-    leads = next((one for one in equals if one.role in able), equals[0] if equals else None)
+    leads = next((equal for equal in equals if equal.role in able), equals[0] if equals else None)
     against_free = ""
     if free is not None and _outcome(free) != "better" and not _leads_unproven(free):
         against_free = _headline(free, able)
@@ -80,8 +79,8 @@ def _stands_in(versus: Versus, scorecard: Scorecard) -> bool:
         return False  # the student is no language model, either
     if scorecard.logged is not None:
         return exact.high >= 1 - CLOSE
-    teachers = (one.other_exact for one in scorecard.against if one.role == "teacher")
-    return all(one.low <= exact.high for one in teachers)
+    teachers = (versus.other_exact for versus in scorecard.against if versus.role == "teacher")
+    return all(teacher.low <= exact.high for teacher in teachers)
 
 
 def _headline(versus: Versus, able: Set[str]) -> str:
@@ -149,10 +148,12 @@ def _advice(best: Versus, is_one_of_two: bool, able: Set[str], is_light: bool) -
         return f"The student is {than} no model: it needs more rows or more training."
     if best.role == "teacher":
         is_worse = outcome == "worse"
-        told = "The teacher is better" if is_worse else "The difference is not significant"
-        return f"{told}; the student saves the cost and the time of an answer."
-    told = "Training made it worse" if outcome == "worse" else "Training did not help significantly"
-    return f"{told}: try more rows or other training settings."
+        advice = "The teacher is better" if is_worse else "The difference is not significant"
+        return f"{advice}; the student saves the cost and the time of an answer."
+    advice = (
+        "Training made it worse" if outcome == "worse" else "Training did not help significantly"
+    )
+    return f"{advice}: try more rows or other training settings."
 
 
 def accuracy_as_served(
@@ -172,17 +173,17 @@ def accuracy_as_served(
 def against_logged(versus: LoggedVersus) -> str:
     """Return the comparison as sentences, which claim of neither model that it is right."""
     agrees = versus.agrees
-    told = (
+    text = (
         f"Student against the logged model {versus.model}: the student gives its answer to "
         f"{percent(agrees.mean)} ({percent_range(agrees.low, agrees.high)}) of the test items, "
         f"whose logged answers hold."
     )
     if not versus.n_doubtful:
-        return f"{told} No logged answer of the test time is doubtful."
+        return f"{text} No logged answer of the test time is doubtful."
     student, logged = versus.student_passes, versus.logged_passes
     doubtful = counted(versus.n_doubtful, "request", spec=",")
     return (
-        f"{told} Beside them are {doubtful} of the test time whose logged answer is doubtful: "
+        f"{text} Beside them are {doubtful} of the test time whose logged answer is doubtful: "
         f"{versus.only_student:,} of the student's answers to them pass the checks of the log, "
         f"which tell the form and not whether an answer is right. So of {versus.n_items:,} answers "
         f"{percent(student.mean)} count for the student and {percent(logged.mean)} for the logged "

@@ -11,7 +11,7 @@ from typing import ClassVar
 
 from stratos.core.errors import StratosError
 from stratos.core.process import Process
-from stratos.executors import handed, started
+from stratos.executors import job_folder, submission
 from stratos.executors.job import Executor, Job, JobSpec, State, Status
 
 _SAVES_S = 60.0
@@ -42,7 +42,7 @@ class Here(Executor):
         """Start the process of a job, or return the one of its name that still runs."""
         if (running := _running(spec)) is not None:
             return _job(spec, running, is_new=False)
-        log = handed.folder_of(spec.folder) / f"{spec.stage}.log"
+        log = job_folder.folder_of(spec.folder) / f"{spec.stage}.log"
         ours = {name: os.environ[name] for name in os.environ if name not in spec.withheld}
         with log.open("ab") as file:
             process = subprocess.Popen(
@@ -61,11 +61,11 @@ class Here(Executor):
         ours = _started.get(job.spec.name)
         if ours is None:
             if _running(job.spec) is None:
-                return Status(State.LOST, f"{job.place} is gone")
-            return Status(State.RUNNING, job.place)
+                return Status(State.LOST, f"{job.label} is gone")
+            return Status(State.RUNNING, job.label)
         code = ours.poll()
         if code is None:
-            return Status(State.RUNNING, job.place)
+            return Status(State.RUNNING, job.label)
         if code == 0:
             return Status(State.DONE, "it ended")
         if code in (-signal.SIGTERM, 128 + signal.SIGTERM):
@@ -102,9 +102,9 @@ def _running(spec: JobSpec) -> Process | None:
     ours = _started.get(spec.name)
     if ours is not None:
         return Process.of(ours.pid) if ours.poll() is None else None
-    known = handed.find(spec.folder, spec.stage)
-    id = known.id if known is not None and known.executor == Here.kind else ""
-    id = id or started.id_of(spec.name)  # where the folder of the run is gone
+    known = submission.find(spec.folder, spec.stage)
+    id = known.id if known is not None and known.kind == Here.kind else ""
+    id = id or submission.id_of(spec.name)  # where the folder of the run is gone
     if not id:
         return None
     pid, boot, since = id.split()
@@ -113,6 +113,6 @@ def _running(spec: JobSpec) -> Process | None:
 
 
 def _job(spec: JobSpec, process: Process, is_new: bool) -> Job:
-    log = handed.folder_of(spec.folder) / f"{spec.stage}.log"
+    log = job_folder.folder_of(spec.folder) / f"{spec.stage}.log"
     id = f"{process.pid} {process.boot} {process.started}"
     return Job(spec, id, f"process {process.pid}", log, is_new)

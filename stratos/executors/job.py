@@ -1,4 +1,4 @@
-"""A stage that runs elsewhere is a job: what is submitted, how it stands, and who runs it.
+"""Jobs: what is submitted for a stage by the plan and the settings, how it stands, and who runs it.
 
 The job is the same everywhere: `stratos stage <run folder> <stage>`, which goes on from
 what lies in the folder. So whatever ends it, the cure is to start it again.
@@ -6,6 +6,9 @@ what lies in the folder. So whatever ends it, the cure is to start it again.
 
 from __future__ import annotations
 
+import hashlib
+import re
+import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
@@ -17,9 +20,30 @@ from typing import Annotated, Any, ClassVar, Literal
 from msgspec import Meta
 
 from stratos.core.errors import StratosError
-from stratos.core.reasons import Reason
-from stratos.executors.words import NoExecutor
-from stratos.records import Offer
+from stratos.core.formats import counted
+from stratos.core.process import JOB
+from stratos.core.reasons import Because, Reason
+from stratos.core.shares import Share
+from stratos.ledger.reserves import LEAST_HOURS
+from stratos.records import Offer, Plan, RoleChoice
+
+
+class FewerNodes(Reason):
+    """A job has fewer servers than the plan counts with."""
+
+    executor: str
+    """Choice of the group."""
+    n_planned: int
+    n_nodes: int
+
+    def __str__(self) -> str:
+        return (
+            f"the plan counts with {counted(self.n_planned, 'server')}, and a job of executor="
+            f"{self.executor} has {self.n_nodes}: it takes up to "
+            f"{self.n_planned / self.n_nodes:g} times as long. Add plan to the stages to plan for "
+            "what the job has."
+        )
+
 
 Amount = Annotated[float, Meta(ge=0)]
 StageName = Literal["probe", "synthesize", "distill", "evaluate", "deploy"]
@@ -130,7 +154,7 @@ class Job:
     spec: JobSpec
     id: str
     """As the engine knows it."""
-    place: str
+    label: str
     """For messages, such as "SLURM job 12"."""
     log: Path
     """What it prints."""
@@ -234,7 +258,7 @@ class Executor(ABC):
         """Return the name of the cluster that has the jobs; "" where there is none."""
         return ""
 
-    def held(self, job: Job) -> list[tuple[float, float]] | None:
+    def spans(self, job: Job) -> list[tuple[float, float]] | None:
         """Return when a job that has ended held its servers, by its engine.
 
         Returns:
@@ -248,17 +272,17 @@ class Executor(ABC):
 
         What was said before an earlier command submitted the job is old.
         """
-        from stratos.executors.handed import heard
+        from stratos.executors.job_folder import read_events
 
         is_old = not job.is_new and job.n_heard == 0
-        said, job.n_heard = heard(job.spec.folder, job.spec.stage, job.n_heard)
-        for kind, values in said:
+        events, job.n_heard = read_events(job.spec.folder, job.spec.stage, job.n_heard)
+        for kind, values in events:
             yield kind, values, is_old
 
 
-def why_no_executor(cls: type) -> NoExecutor | None:
+def why_no_executor(cls: type) -> Reason | None:
     """Return that a class runs no jobs; None if it does."""
-    return None if issubclass(cls, Executor) else NoExecutor()
+    return None if issubclass(cls, Executor) else Because("is no executor.")
 
 
 def killed_by(code: int | None) -> int | None:
@@ -271,3 +295,162 @@ def killed_by(code: int | None) -> int | None:
         return None
     number = -code if code < 0 else code - 128
     return number if number in _KILLS else None
+
+
+ROLE_OF: dict[str, str] = {
+    "probe": "teacher",
+    "synthesize": "teacher",
+    "distill": "train",
+    "evaluate": "serve",
+    "deploy": "serve",
+}
+"""Stage to the role of the plan whose server does its work."""
+PLANNED = frozenset(("synthesize", "distill"))
+"""Stages whose hours a plan tells. There is none before the probe, and the hours of a server that
+serves are those of the service, not of the stages that try it."""
+
+
+def has_server(stage: str, plan: Plan | None) -> bool:
+    """Return whether the plan has a server for a stage; before there is a plan, any will do."""
+    return stage == "probe" or (plan is not None and _server(plan, ROLE_OF[stage]) is not None)
+
+
+def offer_of(plan: Plan | None, stage: str) -> Offer | None:
+    """Return the server that the plan chose for a stage; None where there is none."""
+    choice = _choice(plan, stage)
+    return None if choice is None else choice.offer
+
+
+def job_spec(
+    plan: Plan | None,
+    stage: str,
+    folder: Path,
+    settings: Executor,
+    *,
+    deadline_hours: float | None = None,
+    withheld: tuple[str, ...] = (),
+    nodes: int = 1,
+    files: tuple[Path, ...] = (),
+    cache: Mapping[str, bytes] | None = None,
+    returns: Returns | None = None,
+) -> JobSpec:
+    """Return the job of a stage.
+
+    Args:
+        plan: of the run; the probe has none.
+        stage: its name.
+        folder: of the run.
+        settings: of the executor.
+        deadline_hours: of the run; no job takes longer.
+        withheld: variables of the environment that the job does not get.
+        nodes: that it runs on.
+        files: of this machine, outside of the run folder, that the stage reads.
+        cache: what the stage finds in the folder of the caches where that is not shared.
+        returns: what it sends to this machine where no files are shared.
+    """
+    folder = folder.resolve()
+    name = job_name(folder, stage)
+    choice = _choice(plan, stage)
+    offer = None if choice is None else choice.offer
+    planned = 0.0
+    if choice is not None and stage in PLANNED:
+        planned = max(choice.hours, *(choice.hours_range or (0.0,)))
+        planned *= max(1.0, choice.count / nodes)  # a plan that was made for more servers
+    hours = settings.hours
+    if hours is None:
+        limits = [] if deadline_hours is None else [deadline_hours]
+        if planned:
+            limits.append(max(LEAST_HOURS, planned * settings.hours_factor))
+        hours = min(limits, default=None)
+    price = settings.usd_per_hour
+    if price is None:
+        price = 0.0 if choice is None else _usd_per_hour(choice)
+    return JobSpec(
+        name=name,
+        stage=stage,
+        folder=folder,
+        role=ROLE_OF[stage],
+        nodes=nodes,
+        offer=offer,
+        hours=hours,
+        planned_hours=planned or min(LEAST_HOURS, hours or LEAST_HOURS),
+        usd_per_hour=price * nodes,
+        command=(sys.executable, "-m", "stratos", "stage", str(folder), stage, "--job"),
+        env={JOB: name},
+        withheld=withheld,
+        spot=choice is not None and _is_spot(choice),
+        files=files,
+        cache=cache or {},
+        returns=returns or Returns(),
+    )
+
+
+def fewer_nodes(plan: Plan | None, spec: JobSpec, executor: Executor) -> FewerNodes | None:
+    """Return that a job has fewer servers than the plan counts with; None where it has them all.
+
+    A plan counts with the servers that its jobs have. One of an earlier command, whose stage is not
+    asked for again, may have shared the work among more.
+
+    Args:
+        plan: of the run.
+        spec: of the job.
+        executor: that runs it.
+    """
+    choice = _choice(plan, spec.stage)
+    if choice is None or spec.stage not in PLANNED or executor.runs_here:
+        return None
+    if choice.count <= spec.nodes:
+        return None
+    return FewerNodes(executor.kind, choice.count, spec.nodes)
+
+
+def job_name(folder: Path, stage: str) -> str:
+    """Return the name of a stage's job: one for each run folder."""
+    mark = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:12]
+    shown = re.sub(r"[^A-Za-z0-9_.-]+", "-", folder.resolve().name)[:60]
+    return f"stratos-{shown}-{mark}-{stage}"
+
+
+def _choice(plan: Plan | None, stage: str) -> RoleChoice | None:
+    return None if plan is None or stage == "probe" else _server(plan, ROLE_OF[stage])
+
+
+def _server(plan: Plan, role: str) -> RoleChoice | None:
+    return next((choice for choice in plan.roles_of(role) if choice.offer is not None), None)
+
+
+def _usd_per_hour(choice: RoleChoice) -> float:
+    assert choice.offer is not None
+    spot = choice.offer.usd_per_hour_spot
+    return spot if _is_spot(choice) and spot is not None else choice.offer.usd_per_hour
+
+
+def _is_spot(choice: RoleChoice) -> bool:
+    return choice.spot and choice.offer is not None and choice.offer.usd_per_hour_spot is not None
+
+
+def chosen_share(
+    spec: JobSpec, cloud: str, shares: Callable[[], list[Share]], manager: str
+) -> Share | None:
+    """Return what the plan chose of a cluster; None where it chose another cloud's server.
+
+    Args:
+        spec: of the job.
+        cloud: of the offers that are nodes of the cluster.
+        shares: asks the cluster, nodes that run no jobs now included.
+        manager: of the cluster, for messages.
+
+    Raises:
+        StratosError: there is no such node any more.
+    """
+    offer = spec.offer
+    if offer is None or offer.cloud != cloud:
+        return None
+    for share in shares():
+        if (share.partition, share.name) == (offer.region, offer.instance_type):
+            return share
+    raise StratosError(
+        f"{spec.stage}: {manager} has no node any more that is {offer.name}, which the plan chose. "
+        "Delete plan.json in the folder of the run, and give the same command again with plan "
+        "among its stages."
+    )

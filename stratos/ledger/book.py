@@ -18,7 +18,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from stratos.core.errors import BudgetError, OverspentError
-from stratos.core.money import exact_usd
+from stratos.core.formats import exact_usd
 from stratos.core.process import Process
 from stratos.ledger.file import LedgerFile, now
 from stratos.ledger.lines import (
@@ -91,14 +91,18 @@ class BatchMoney:
         Args:
             what: what is paid for.
         """
-        found = {
-            one.batch: one for one in self._file.totals.of_batches().values() if one.what == what
+        by_batch = {
+            line.batch: line
+            for line in self._file.totals.of_batches().values()
+            if line.what == what
         }
-        return [one for one in found.values() if not any(id_ in self._mine for id_ in one.ids)]
+        return [
+            line for line in by_batch.values() if not any(id_ in self._mine for id_ in line.ids)
+        ]
 
     def n_under_way(self, what: str) -> int:
         """Return how many questions batches of earlier processes ask that are not settled."""
-        return sum(sum(one.counts) for one in self.open(what))
+        return sum(sum(line.counts) for line in self.open(what))
 
     def adopt(self, id_: str) -> Reservation | None:
         """Take over an open reservation of another process; None if it is settled.
@@ -210,7 +214,7 @@ class Ledger:
     @property
     def usd_so_far(self) -> float:
         """Dollars spent so far, with what is known of reservations that are still open."""
-        return self.spent_usd + sum(one.usd_so_far for one in list(self._mine.values()))
+        return self.spent_usd + sum(line.usd_so_far for line in list(self._mine.values()))
 
     def left_usd(self, limit_usd: float | None = None, role: str = TEACHER) -> float | None:
         """Return the dollars that are not spent, set aside or held; None without any limit.
@@ -220,8 +224,8 @@ class Ledger:
             role: who would spend them.
         """
         caps = self._caps(limit_usd, role)
-        left = (cap - spent - self.reserved_usd for cap, spent in caps)
-        return max(0.0, min(left)) if caps else None
+        remainders = (cap - spent - self.reserved_usd for cap, spent in caps)
+        return max(0.0, min(remainders)) if caps else None
 
     def held_usd(self, role: str = TEACHER) -> dict[str, float]:
         """Return what the plan holds for each of the other roles.
@@ -247,8 +251,10 @@ class Ledger:
         """
         caps = [] if limit_usd is None else [limit_usd]
         if self.budget_usd is not None:
-            others = self.spent_usd - self.spent_by(role) + self.totals.set_aside_by_others(role)
-            caps.append(self.budget_usd - sum(self.held_usd(role).values()) - others)
+            elsewhere_usd = (
+                self.spent_usd - self.spent_by(role) + self.totals.set_aside_by_others(role)
+            )
+            caps.append(self.budget_usd - sum(self.held_usd(role).values()) - elsewhere_usd)
         return min(caps, default=None)
 
     def cut(self, limit_usd: float | None = None) -> None:
@@ -419,10 +425,10 @@ class Ledger:
             )
 
     def _said_of_held(self, role: str) -> str:
-        held = self.held_usd(role) if self.budget_usd is not None else {}
-        if not held:
+        reserved = self.held_usd(role) if self.budget_usd is not None else {}
+        if not reserved:
             return ""
-        parts = ", ".join(f"${usd:.2f} for {name}" for name, usd in held.items())
+        parts = ", ".join(f"${usd:.2f} for {name}" for name, usd in reserved.items())
         return f" (of limits.budget_usd={self.budget_usd:g} the plan holds {parts})"
 
     def settle(

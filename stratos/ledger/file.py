@@ -24,8 +24,8 @@ import msgspec
 
 from stratos.core.atomic_files import write_atomically
 from stratos.core.errors import StratosError
-from stratos.core.locks import opened_alone
-from stratos.core.money import exact_usd
+from stratos.core.formats import exact_usd
+from stratos.core.process import opened_alone
 from stratos.ledger.lines import (
     BadLine,
     Line,
@@ -85,7 +85,7 @@ def recorded_usd(folder: Path) -> float:
         with suppress(OSError, msgspec.DecodeError, UnicodeDecodeError):
             data = (folder / f"{stage}.json").read_bytes()
             record = msgspec.json.decode(data, type=_Envelope).record
-            usd += record.usd + sum(one.usd for one in record.teachers)
+            usd += record.usd + sum(teacher.usd for teacher in record.teachers)
     return usd
 
 
@@ -122,8 +122,12 @@ def refusal(ledger: Path, why: str) -> LedgerError:
         why: what is wrong with it.
     """
     mark = Mark.read(ledger)
-    told = (_readable_usd(ledger), recorded_usd(ledger.parent), mark.spent_usd if mark else 0.0)
-    least = max(told)
+    known_usd = (
+        _readable_usd(ledger),
+        recorded_usd(ledger.parent),
+        mark.spent_usd if mark else 0.0,
+    )
+    least = max(known_usd)
     return LedgerError(
         f"{why}. So it cannot be told what this run has spent, and nothing more is paid. Put the "
         f"file back as it was; or look up what was spent (at least {exact_usd(least)}, as far as "

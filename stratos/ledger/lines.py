@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from stratos.core.money import exact_usd
+from stratos.core.formats import exact_usd
 from stratos.core.process import Process
 
 
@@ -23,11 +23,11 @@ class Overrun(msgspec.Struct, frozen=True):
     output_factor: float = 1.0
     """Most that an answer was longer than its limit."""
 
-    def __or__(self, other: Overrun) -> Overrun:
+    def __or__(self, second: Overrun) -> Overrun:
         """Return the larger of both."""
         return Overrun(
-            max(self.extra_input_tokens, other.extra_input_tokens),
-            max(self.output_factor, other.output_factor),
+            max(self.extra_input_tokens, second.extra_input_tokens),
+            max(self.output_factor, second.output_factor),
         )
 
 
@@ -38,9 +38,9 @@ class Shares(msgspec.Struct, frozen=True):
     total: float = 0.0
     squares: float = 0.0
 
-    def __add__(self, other: Shares) -> Shares:
+    def __add__(self, second: Shares) -> Shares:
         """Return the sums over both."""
-        return Shares(self.n + other.n, self.total + other.total, self.squares + other.squares)
+        return Shares(self.n + second.n, self.total + second.total, self.squares + second.squares)
 
 
 class _Line(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", omit_defaults=True):
@@ -403,15 +403,15 @@ class Totals:
         Args:
             role: whose money it is not.
         """
-        held = {
-            name: one.usd - one.spent_usd
-            for name, one in self.reserves.items()
-            if name != role and one.released_usd is None
+        unspent = {
+            name: reserve.usd - reserve.spent_usd
+            for name, reserve in self.reserves.items()
+            if name != role and reserve.released_usd is None
         }
-        for line in list(self.open.values()) if held else ():
-            if (name := line.role) in held:
-                held[name] -= self.set_aside(line)
-        return {name: usd for name, usd in held.items() if usd > 0}
+        for line in list(self.open.values()) if unspent else ():
+            if (name := line.role) in unspent:
+                unspent[name] -= self.set_aside(line)
+        return {name: usd for name, usd in unspent.items() if usd > 0}
 
     def _allot(self, line: Allotted) -> None:
         """Take the reserves of a plan; what was spent of them under the same plan stays spent."""
@@ -424,9 +424,9 @@ class Totals:
         self.plan = line
         self.reserves = {}
         for role, usd in line.usd.items():
-            one = before.get(role, Reserve(usd))
-            released = one.released_usd if is_more else None
-            self.reserves[role] = Reserve(usd, one.spent_usd, released)
+            reserve = before.get(role, Reserve(usd))
+            released = reserve.released_usd if is_more else None
+            self.reserves[role] = Reserve(usd, reserve.spent_usd, released)
 
     def _open(self, line: Opened) -> None:
         if line.id not in self.open:

@@ -72,19 +72,19 @@ def planned_usd(
         room, span = left_usd - sum(mean.values()), sum(high.values()) - sum(mean.values())
         share = max(0.0, room) / span if span > 0 else 0.0
         scale = min(1.0, left_usd / sum(mean.values())) if sum(mean.values()) else 1.0
-    held = {role: scale * (mean[role] + share * (high[role] - mean[role])) for role in ROLES}
+    planned = {role: scale * (mean[role] + share * (high[role] - mean[role])) for role in ROLES}
     for role in jobs:
-        more = min(high[role] - held[role], held["serve"])
-        held[role], held["serve"] = held[role] + more, held["serve"] - more
-    if trials_usd > held["serve"]:
-        free = trials_usd if left_usd is None else max(0.0, left_usd - sum(held.values()))
-        held["serve"] += min(trials_usd - held["serve"], free)
-    return {role: usd for role, usd in held.items() if usd > 0}
+        more = min(high[role] - planned[role], planned["serve"])
+        planned[role], planned["serve"] = planned[role] + more, planned["serve"] - more
+    if trials_usd > planned["serve"]:
+        free = trials_usd if left_usd is None else max(0.0, left_usd - sum(planned.values()))
+        planned["serve"] += min(trials_usd - planned["serve"], free)
+    return {role: usd for role, usd in planned.items() if usd > 0}
 
 
 def missing_usd(
     plan: Plan,
-    held: Mapping[str, float],
+    reserved: Mapping[str, float],
     jobs: Collection[str],
     done: Collection[str] = (),
     trials_usd: float = 0.0,
@@ -93,14 +93,14 @@ def missing_usd(
 
     Args:
         plan: what was planned.
-        held: dollars by role.
+        reserved: dollars by role.
         jobs: roles whose work is a job.
         done: as for `planned_usd`.
         trials_usd: the same.
     """
     high = _high_usd(plan, done)
-    short = sum(max(0.0, high[role] - held.get(role, 0.0)) for role in jobs)
-    return short + max(0.0, trials_usd - held.get("serve", 0.0))
+    short = sum(max(0.0, high[role] - reserved.get(role, 0.0)) for role in jobs)
+    return short + max(0.0, trials_usd - reserved.get("serve", 0.0))
 
 
 def enough_usd(
@@ -161,22 +161,26 @@ def release(ledger: Ledger, role: str) -> None:
         ledger: of the run.
         role: which.
     """
-    one = ledger.totals.reserves.get(role)
-    if one is None or one.released_usd is not None:
+    reserve = ledger.totals.reserves.get(role)
+    if reserve is None or reserve.released_usd is not None:
         return
     with ledger.exclusive() as append:
-        append(Released(role=role, usd=max(0.0, one.usd - one.spent_usd), at=now()))
+        append(Released(role=role, usd=max(0.0, reserve.usd - reserve.spent_usd), at=now()))
 
 
 def said(ledger: Ledger) -> str:
     """Return what is held, as a sentence without a full stop; "" where nothing is."""
-    held = {role: one.usd for role, one in ledger.totals.reserves.items() if one.usd >= 0.005}
-    if not held:
+    reserved = {
+        role: reserve.usd
+        for role, reserve in ledger.totals.reserves.items()
+        if reserve.usd >= 0.005
+    }
+    if not reserved:
         return ""
-    parts = ", ".join(f"${usd:.2f} for {role}" for role, usd in held.items())
+    parts = ", ".join(f"${usd:.2f} for {role}" for role, usd in reserved.items())
     if ledger.budget_usd is None:
         return f"reserved: {parts}; limits.budget_usd is not set, so nothing is held to it"
-    free = max(0.0, ledger.budget_usd - ledger.committed_usd - sum(held.values()))
+    free = max(0.0, ledger.budget_usd - ledger.committed_usd - sum(reserved.values()))
     return f"reserved of limits.budget_usd={ledger.budget_usd:g}: {parts}; ${free:.2f} are free"
 
 
@@ -232,8 +236,8 @@ def rent(
         at=now(),
     )
     with ledger.exclusive() as append:
-        said = _CHEAPER.get(role, "") if advice is None else advice
-        ledger.check(what, line.reserved_usd, role=role, advice=said)
+        text = _CHEAPER.get(role, "") if advice is None else advice
+        ledger.check(what, line.reserved_usd, role=role, advice=text)
         append(line)
     return Lease(ledger, line)
 

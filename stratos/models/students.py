@@ -18,12 +18,12 @@ from typing import Any
 import yaml
 
 from stratos.config import MIN_CONTEXT, Config, StudentConfig
-from stratos.core.conf import shipped_choices
-from stratos.core.counted import listed
 from stratos.core.digest import digest_of, digest_of_code, files_in
 from stratos.core.errors import ConfigError
-from stratos.core.hub import cached_folder, cached_weights, config_file, location
+from stratos.core.extensions import shipped_choices
+from stratos.core.formats import listed
 from stratos.core.reasons import Because, Reason
+from stratos.core.remote import cached_folder, cached_weights, config_file, location
 from stratos.models.kinds.suits import LM, TUNED, has_weights, kinds_for
 from stratos.models.pretrained import (
     load_model,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from stratos.core.counted import counted
+from stratos.core.formats import counted
 from stratos.core.reasons import Reason
 
 _MOST_NAMED = 3

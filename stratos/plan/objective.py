@@ -23,8 +23,7 @@ from typing import Any
 import numpy as np
 
 from stratos.config import LimitsConfig, ObjectiveConfig
-from stratos.core.counted import listed
-from stratos.core.money import cents
+from stratos.core.formats import cents, listed
 from stratos.plan.problem import Choice
 
 

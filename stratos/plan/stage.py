@@ -12,11 +12,12 @@ from functools import partial
 from stratos.catalog import Catalog, load_catalog
 from stratos.config import Config
 from stratos.core.context import Context
-from stratos.core.counted import counted
 from stratos.core.errors import InfeasibleError
+from stratos.core.formats import counted
 from stratos.estimate.fleet import calibration
 from stratos.plan.accuracy.history import history_for, recipe_of
 from stratos.plan.accuracy.predict import hardly_learnt, needs_no_model
+from stratos.plan.alternatives import open_models
 from stratos.plan.explain.infeasible import explain, no_candidates
 from stratos.plan.explain.prices import assumptions_of, end_of, ending, prices_of, stale
 from stratos.plan.explain.reasons import as_point, reasons
@@ -27,10 +28,9 @@ from stratos.plan.options.candidates import build_problem, this_machine
 from stratos.plan.options.hosted import Kept
 from stratos.plan.options.role_options import nodes_unknown
 from stratos.plan.problem import Choice, LeftOut, Problem
+from stratos.plan.schedule import AFTER, stage_times
 from stratos.plan.solve.frontier import frontier, within
 from stratos.plan.solve.model import Model
-from stratos.plan.until_report import AFTER, stage_times
-from stratos.plan.ways import open_ways
 from stratos.plan.words import RowsNotLabelled, TooManyRequests
 from stratos.plan.worth import verdict_of, why_no_verdict, worth_of
 from stratos.records import Pilot, Plan, Probe, RoleChoice
@@ -294,7 +294,7 @@ def plan(config: Config, probe: Probe, context: Context, pilot: Pilot | None = N
         config,
         probe,
         chosen,
-        open_models=open_ways(config, probe, chosen, catalog, machine),
+        open_models=open_models(config, probe, chosen, catalog, machine),
     )
     if verdict is None:  # one begins with what needs no model
         if (baseline := needs_no_model(probe)) is not None:

@@ -1,4 +1,8 @@
-"""Why the planner leaves a choice out, what it warns of, and what speaks for its verdict."""
+"""The reasons of the plan as values, each with its sentence.
+
+Why the planner leaves a choice out and what it warns of, why a model is no alternative to the
+student, and what speaks for and against the verdict on distilling.
+"""
 
 from __future__ import annotations
 
@@ -6,19 +10,20 @@ import datetime
 from collections.abc import Iterable
 
 from stratos.catalog.table import LOCAL
-from stratos.core.counted import counted, listed
 from stratos.core.formats import (
+    counted,
     duration,
+    listed,
     milliseconds,
     percent,
     percent_most,
     percent_range,
+    predicted,
     right,
     usd,
 )
-from stratos.core.intervals import predicted
 from stratos.core.reasons import Reason
-from stratos.plan.verdict import Outcome
+from stratos.plan.payback import Outcome
 from stratos.records import Interval, ModelScore, RoleChoice, ScaledToZero
 
 # Why the planner leaves a choice out, and what it warns of.
@@ -114,15 +119,13 @@ class RepeatsRows(Reason):
     """What they would cost at least; None of a teacher whose weights are free."""
 
     def __str__(self) -> str:
-        saved = (
-            "only time, because its weights are free"
-            if self.usd is None
-            else f"${self.usd:.2f} at least"
-        )
+        is_free = "only time, because its weights are free"
         return (
             "The training rows of the file have their answers, which supervised learns for "
             f"nothing. Asking {self.teacher} for them again takes "
-            f"{counted(self.n_answers, 'answer', spec=',')}, {saved}, and can only repeat them."
+            f"{counted(self.n_answers, 'answer', spec=',')}, "
+            f"{is_free if self.usd is None else f'${self.usd:.2f} at least'}, and can only repeat "
+            "them."
         )
 
 
@@ -170,19 +173,18 @@ class AlmostNothing(Reason):
     """A student would get almost nothing right, and another is better or may be."""
 
     accuracy: Interval
-    other: str
+    other_student: str
     other_accuracy: float | None
     """None where the other starts from a model, and nobody knows what it may learn."""
 
     def __str__(self) -> str:
+        better = f"; {self.other_student} starts from a model and may learn it"
         if self.other_accuracy is not None:
-            other = f", and {self.other} {self.other_accuracy:.1%}"
-        else:
-            other = f"; {self.other} starts from a model and may learn it"
+            better = f", and {self.other_student} {self.other_accuracy:.1%}"
         if self.accuracy.is_known:
-            return f"it would get almost nothing right: {range_of(self.accuracy)}{other}"
+            return f"it would get almost nothing right: {range_of(self.accuracy)}{better}"
         known = predicted(self.accuracy) if self.accuracy.tried is not None else "unknown"
-        return f"its accuracy is {known}, and students like it learn almost nothing{other}"
+        return f"its accuracy is {known}, and students like it learn almost nothing{better}"
 
 
 class HardlyLearnt(Reason):
@@ -198,8 +200,8 @@ class HardlyLearnt(Reason):
     def __str__(self) -> str:
         rows = "" if self.n_rows is None else counted(self.n_rows, "training row", spec=",")
         of_rows = f" from {rows}" if rows else ""
-        cures = [self.better_start, *(["more rows"] if rows else [])]
-        cure = f"What may help: {'; '.join(cures)}. stages=[probe,plan] plans without a training."
+        cures = "; ".join([self.better_start, *(["more rows"] if rows else [])])
+        cure = f"What may help: {cures}. stages=[probe,plan] plans without a training."
         if self.accuracy.tried is not None:
             had = right(self.accuracy.tried)
             return f"{self.student} had {had}: it may hardly learn this task{of_rows}. {cure}"
@@ -209,7 +211,77 @@ class HardlyLearnt(Reason):
         )
 
 
+class RowsNotLabelled(Reason):
+    """Rows without a label are not learnt."""
+
+    n: int
+    why: tuple[str, ...]
+
+    def __str__(self) -> str:
+        rows = counted(self.n, "row without a label is", "rows without a label are", spec=",")
+        because = f": {'; '.join(self.why)}" if self.why else ""
+        return f"{rows} not used{because}."
+
+
+class FreeServers(Reason):
+    """Servers of one's own count as $0 an hour."""
+
+    clouds: tuple[str, ...]
+
+    def __str__(self) -> str:
+        names = [
+            "this machine" if cloud == LOCAL else f"a node of {cloud}" for cloud in self.clouds
+        ]
+        keys = ["cloud.usd_per_cpu_hour=<dollars per core>"]
+        if {*self.clouds} - {LOCAL}:
+            keys.append("cloud.usd_per_gpu_hour=<dollars per GPU>")
+        count = f"{listed(names)} {'counts' if len(names) == 1 else 'count'} as $0 an hour"
+        return f"{count[0].upper()}{count[1:]}. To give it a price: {' '.join(keys)}."
+
+
+def free_servers(roles: Iterable[RoleChoice]) -> FreeServers | None:
+    """Return which servers of one's own count as $0 an hour in a plan; None where none does."""
+    clouds = dict.fromkeys(
+        role.offer.cloud
+        for role in roles
+        if role.offer is not None and not role.offer.is_rented and not role.offer.usd_per_hour
+    )
+    return FreeServers(tuple(clouds)) if clouds else None
+
+
+class WithoutModel(Reason):
+    """A baseline without a model answers much of the validation rows."""
+
+    baseline: ModelScore
+
+    def __str__(self) -> str:
+        exact, n = self.baseline.slice().exact, self.baseline.slice().n_items
+        return (
+            f"Without a model, {self.baseline.name} answers {exact.mean:.1%} of "
+            f"{counted(n, 'validation row')} (95% interval {exact.low:.1%} to {exact.high:.1%})."
+        )
+
+
+class NeedsNoModel(WithoutModel):
+    """A baseline without a model answers so much that the student has to beat it."""
+
+    def __str__(self) -> str:
+        return f"{super().__str__()} Compare before you train: a student has to beat that."
+
+
 # Why a model is no alternative to the student, or may be none.
+
+
+class _OfAccuracy(Reason):
+    """A reason that lies in an accuracy."""
+
+    accuracy: Interval
+
+    @property
+    def shown(self) -> str:
+        """The accuracy with its ends."""
+        ends = percent_range(self.accuracy.low, self.accuracy.high)
+        return f"{percent(self.accuracy.mean)} ({ends})"
 
 
 class NotProbed(Reason):
@@ -218,50 +290,40 @@ class NotProbed(Reason):
     says = "its accuracy is not known: it was not probed"
 
 
-class BelowLimit(Reason):
+class BelowLimit(_OfAccuracy):
     """All of its interval is below `limits.accuracy`."""
 
-    accuracy: Interval
-
-    def __str__(self) -> str:
-        return f"{_shown(self.accuracy)}, below limits.accuracy"
+    says = "{shown}, below limits.accuracy"
 
 
-class AtMostBelowLimit(Reason):
+class AtMostBelowLimit(_OfAccuracy):
     """What a log cannot disprove is below `limits.accuracy`."""
 
-    most: Interval
+    @property
+    def shown(self) -> str:
+        """The accuracy as the upper bound that it is."""
+        ends = percent_range(self.accuracy.low, self.accuracy.high)
+        return f"{percent_most(self.accuracy.mean)} ({ends})"
 
-    def __str__(self) -> str:
-        ends = percent_range(self.most.low, self.most.high)
-        return f"at most {percent_most(self.most.mean)} ({ends}), below limits.accuracy"
+    says = "at most {shown}, below limits.accuracy"
 
 
-class MayBeBelowLimit(Reason):
+class MayBeBelowLimit(_OfAccuracy):
     """Its interval straddles `limits.accuracy`."""
 
-    accuracy: Interval
-
-    def __str__(self) -> str:
-        return f"{_shown(self.accuracy)} may be below limits.accuracy"
+    says = "{shown} may be below limits.accuracy"
 
 
-class SurelyWorse(Reason):
+class SurelyWorse(_OfAccuracy):
     """All of its interval is below that of the student."""
 
-    accuracy: Interval
-
-    def __str__(self) -> str:
-        return f"{_shown(self.accuracy)}, surely less accurate"
+    says = "{shown}, surely less accurate"
 
 
-class NextToNothing(Reason):
+class NextToNothing(_OfAccuracy):
     """It does not do the task."""
 
-    accuracy: Interval
-
-    def __str__(self) -> str:
-        return f"{_shown(self.accuracy)}, next to nothing"
+    says = "{shown}, next to nothing"
 
 
 class TooSlow(Reason):
@@ -271,9 +333,8 @@ class TooSlow(Reason):
     limit_ms: float
 
     def __str__(self) -> str:
-        return (
-            f"{milliseconds(self.latency_ms)} an answer, above limits.latency_ms={self.limit_ms:g}"
-        )
+        took = milliseconds(self.latency_ms)
+        return f"{took} an answer, above limits.latency_ms={self.limit_ms:g}"
 
 
 class WorsePrompt(Reason):
@@ -312,46 +373,21 @@ class AccuracyUnknown(Reason):
     says = "How accurate the student will be is not known: see plan.pilot=true."
 
 
-class MissesLimit(Reason):
+class MissesLimit(_OfAccuracy):
     """The student has too little for `limits.accuracy`."""
 
-    accuracy: Interval
     limit: float
     is_measured: bool
     """Whether the accuracy is that on the test items, and no prediction."""
 
     def __str__(self) -> str:
         misses = "does not meet" if self.is_measured else "is not expected to meet"
-        return f"But the student {misses} limits.accuracy={self.limit:g}: {_shown(self.accuracy)}."
+        return f"But the student {misses} limits.accuracy={self.limit:g}: {self.shown}."
 
 
-class AgreesTooLittle(Reason):
-    """The student hardly ever gives the logged answer."""
-
-    accuracy: Interval
-    is_measured: bool
-
-    def __str__(self) -> str:
-        return f"{_agrees(self.accuracy, self.is_measured)}: it takes the place of nothing."
-
-
-class EnoughUnsaid(Reason):
-    """How often the student gives the logged answer is all that is known."""
-
-    accuracy: Interval
-    is_measured: bool
-
-    def __str__(self) -> str:
-        return (
-            f"{_agrees(self.accuracy, self.is_measured)}: say from which share on that is enough, "
-            "such as limits.accuracy=0.9."
-        )
-
-
-class LessAccurate(Reason):
+class LessAccurate(_OfAccuracy):
     """An alternative is surely more accurate than the student."""
 
-    accuracy: Interval
     is_measured: bool
     model: str
     model_accuracy: float
@@ -359,36 +395,36 @@ class LessAccurate(Reason):
     def __str__(self) -> str:
         is_less = "is" if self.is_measured else "is expected to be"
         return (
-            f"But the student {is_less} less accurate than {self.model}: {_shown(self.accuracy)} "
-            f"against {percent(self.model_accuracy)}."
+            f"But the student {is_less} less accurate than {self.model}: {self.shown} against "
+            f"{percent(self.model_accuracy)}."
         )
 
 
-# What else is to be known of a verdict.
+class _OfAgreement(_OfAccuracy):
+    """How often the student gives the logged answer is all that is known of it."""
+
+    is_measured: bool
+
+    @property
+    def agrees(self) -> str:
+        """How often it does."""
+        gives = "gives" if self.is_measured else "is expected to give"
+        return f"But the student {gives} its answer to {self.shown} of requests"
 
 
-class WithoutModel(Reason):
-    """A baseline without a model answers much of the validation rows."""
+class AgreesTooLittle(_OfAgreement):
+    """The student hardly ever gives the logged answer."""
 
-    baseline: ModelScore
-
-    def __str__(self) -> str:
-        exact, n = self.baseline.slice().exact, self.baseline.slice().n_items
-        return (
-            f"Without a model, {self.baseline.name} answers {exact.mean:.1%} of "
-            f"{counted(n, 'validation row')} (95% interval {exact.low:.1%} to {exact.high:.1%})."
-        )
+    says = "{agrees}: it takes the place of nothing."
 
 
-class NeedsNoModel(Reason):
-    """A baseline without a model answers so much that the student has to beat it."""
+class EnoughUnsaid(_OfAgreement):
+    """The user has not said which agreement is enough."""
 
-    baseline: ModelScore
+    says = "{agrees}: say from which share on that is enough, such as limits.accuracy=0.9."
 
-    def __str__(self) -> str:
-        return (
-            f"{WithoutModel(self.baseline)} Compare before you train: a student has to beat that."
-        )
+
+# What else is to be known of a verdict, and why there is none.
 
 
 class Sunk(Reason):
@@ -463,50 +499,18 @@ class IfGivenBack(Reason):
     outcome_then: Outcome
 
     def __str__(self) -> str:
-        scaled = self.scaled
+        scaled, then = self.scaled, self.outcome_then
         pays = {
-            "distil": "distilling pays", "stay": "it does not pay", "open": "it is open if it pays"
-        }[self.outcome_then]  # fmt: skip
-        still = "still " if self.outcome_then == self.outcome else ""
+            "distil": "distilling pays",
+            "stay": "it does not pay",
+            "open": "it is open if it pays",
+        }
         return (
             f"If its server is given back after {duration(scaled.keep_s)} without a request, it "
             f"costs {usd(scaled.usd_per_day)} a day in place of {usd(self.usd_per_day)}, and "
             f"{percent(scaled.share_waiting)} of the requests wait for a start of about "
-            f"{duration(scaled.start_s)}: then {still}{pays}."
+            f"{duration(scaled.start_s)}: then {'still ' * (then == self.outcome)}{pays[then]}."
         )
-
-
-class FreeServers(Reason):
-    """Servers of one's own count as $0 an hour."""
-
-    clouds: tuple[str, ...]
-
-    def __str__(self) -> str:
-        names = [
-            "this machine" if cloud == LOCAL else f"a node of {cloud}" for cloud in self.clouds
-        ]
-        keys = ["cloud.usd_per_cpu_hour=<dollars per core>"]
-        if {*self.clouds} - {LOCAL}:
-            keys.append("cloud.usd_per_gpu_hour=<dollars per GPU>")
-        count = f"{listed(names)} {'counts' if len(names) == 1 else 'count'} as $0 an hour"
-        return f"{count[0].upper()}{count[1:]}. To give it a price: {' '.join(keys)}."
-
-
-def free_servers(roles: Iterable[RoleChoice]) -> FreeServers | None:
-    """Return which servers of one's own count as $0 an hour; None where none does.
-
-    Args:
-        roles: of the plan.
-    """
-    clouds = dict.fromkeys(
-        role.offer.cloud
-        for role in roles
-        if role.offer is not None and not role.offer.is_rented and not role.offer.usd_per_hour
-    )
-    return FreeServers(tuple(clouds)) if clouds else None
-
-
-# Why there is no verdict.
 
 
 class NoneProbed(Reason):
@@ -533,27 +537,6 @@ class NonePriced(Reason):
         )
 
 
-def _shown(accuracy: Interval) -> str:
-    return f"{percent(accuracy.mean)} ({percent_range(accuracy.low, accuracy.high)})"
-
-
-def _agrees(accuracy: Interval, is_measured: bool) -> str:
-    gives = "gives" if is_measured else "is expected to give"
-    return f"But the student {gives} its answer to {_shown(accuracy)} of requests"
-
-
 def range_of(accuracy: Interval) -> str:
     """Write an accuracy with its range: "3.1% (0.0% to 9.4%)"."""
     return f"{accuracy.mean:.1%} ({accuracy.low:.1%} to {accuracy.high:.1%})"
-
-
-class RowsNotLabelled(Reason):
-    """Rows without a label are not learnt."""
-
-    n: int
-    why: tuple[str, ...]
-
-    def __str__(self) -> str:
-        rows = counted(self.n, "row without a label is", "rows without a label are", spec=",")
-        because = f": {'; '.join(self.why)}" if self.why else ""
-        return f"{rows} not used{because}."

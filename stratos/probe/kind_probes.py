@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from stratos.config import Config, StudentConfig
 from stratos.core.context import Context
-from stratos.core.counted import counted
+from stratos.core.formats import counted
 from stratos.core.intervals import wilson
 from stratos.models.kinds.cross_validation import KINDS, Choice, Study
 from stratos.models.kinds.curve import learning_curve

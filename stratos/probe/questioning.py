@@ -47,13 +47,13 @@ class Answered:
     limit: AnswerLimit = field(default_factory=lambda: AnswerLimit(0, ""))
     """Longest answer, as it was asked for last."""
 
-    def __add__(self, other: Answered) -> Answered:
+    def __add__(self, later: Answered) -> Answered:
         """Put later answers, and the limit that they were asked with, behind these."""
         return Answered(
-            self.items + other.items,
-            self.answers + other.answers,
-            self.scores + other.scores,
-            other.limit,
+            self.items + later.items,
+            self.answers + later.answers,
+            self.scores + later.scores,
+            later.limit,
         )
 
     @property
@@ -85,12 +85,12 @@ class Answered:
 
 def sizes(n_trial: int) -> list[int]:
     """Return after how many items prompts are compared."""
-    found = []
+    rounds = []
     size = min(_FIRST, n_trial)
     while size:
-        found.append(size)
+        rounds.append(size)
         size = min(2 * size, n_trial) if size < n_trial else 0
-    return found
+    return rounds
 
 
 def left_in(tried: Mapping[str, Answered], n_trial: int) -> list[str]:
@@ -100,28 +100,28 @@ def left_in(tried: Mapping[str, Answered], n_trial: int) -> list[str]:
         tried: prompt to its answers so far.
         n_trial: items on which a prompt is tried at most.
     """
-    most = max(len(one.items) for one in tried.values())
-    still = {name: one for name, one in tried.items() if len(one.items) == most}
+    most = max(len(answered.items) for answered in tried.values())
+    still = {name: answered for name, answered in tried.items() if len(answered.items) == most}
     best = max(still.values(), key=Answered.merit)
     if best.n_right == 0 and most >= _FIRST:
         return []
-    left = [name for name, one in still.items() if can_win(one, best, n_trial)]
-    better = sorted(left, key=lambda name: still[name].merit(), reverse=True)
-    return [name for name in left if name in better[: max(2, -(-len(left) // 2))]]
+    able = [name for name, answered in still.items() if can_win(answered, best, n_trial)]
+    better = sorted(able, key=lambda name: still[name].merit(), reverse=True)
+    return [name for name in able if name in better[: max(2, -(-len(able) // 2))]]
 
 
-def can_win(one: Answered, best: Answered, n_trial: int, n_open: int = 0) -> bool:
+def can_win(answered: Answered, best: Answered, n_trial: int, n_open: int = 0) -> bool:
     """Return whether a prompt may still turn out better than the best so far, or is it.
 
     Args:
-        one: its answers.
+        answered: its answers.
         best: those of the best prompt, to the same items.
         n_trial: items on which a prompt is tried at most.
         n_open: answers that may still become right, such as those that were cut.
     """
-    if one is best:
+    if answered is best:
         return True
-    n, n_right = len(one.items), one.n_right + n_open
+    n, n_right = len(answered.items), answered.n_right + n_open
     if n_right + (n_trial - n) <= best.n_right:
         return False
     own, leading = wilson(n_right, n), wilson(best.n_right, len(best.items))
@@ -130,7 +130,7 @@ def can_win(one: Answered, best: Answered, n_trial: int, n_open: int = 0) -> boo
 
 def winner(tried: Mapping[str, Answered], order: Sequence[str]) -> str:
     """Return the best prompt of those that were asked most; of equals the first."""
-    most = max((len(one.items) for one in tried.values()), default=0)
+    most = max((len(answered.items) for answered in tried.values()), default=0)
     still = [name for name in order if name in tried and len(tried[name].items) == most]
     return max(still, key=lambda name: tried[name].merit())
 
@@ -219,7 +219,7 @@ class Questioning:
         return self.prompting.limit(prompt, self.config.probe.max_tokens)
 
     def ask(
-        self, asked: Mapping[str, Sequence[Item]], tried: Mapping[str, Answered]
+        self, items: Mapping[str, Sequence[Item]], tried: Mapping[str, Answered]
     ) -> dict[str, Answered]:
         """Ask items with several prompts together.
 
@@ -227,11 +227,11 @@ class Questioning:
         the best by them.
 
         Args:
-            asked: prompt to items.
+            items: prompt to items.
             tried: what each of these prompts gave before, with its limit.
         """
-        task, names = self.config.task, list(asked)
-        chats = [[chat(task, item, name) for item in asked[name]] for name in names]
+        task, names = self.config.task, list(items)
+        chats = [[chat(task, item, name) for item in items[name]] for name in names]
         limits = [tried[name].limit for name in names]
         longer = [
             Question(messages, limit.tokens)
@@ -241,26 +241,29 @@ class Questioning:
         ]
         self.foretell_longer(longer)
 
-        def scored(found: Sequence[Asked]) -> list[Answered]:
-            return [self._scored(asked[name], one) for name, one in zip(names, found, strict=True)]
+        def scored(results: Sequence[Asked]) -> list[Answered]:
+            return [
+                self._scored(items[name], result)
+                for name, result in zip(names, results, strict=True)
+            ]
 
-        def matters(found: Sequence[Asked]) -> list[bool]:
-            own = scored(found)
-            so_far = [tried[name] + one for name, one in zip(names, own, strict=True)]
+        def matters(results: Sequence[Asked]) -> list[bool]:
+            own = scored(results)
+            so_far = [tried[name] + new for name, new in zip(names, own, strict=True)]
             best = max(so_far, key=Answered.merit)
             n_most = max(len(best.items), self.n_trial)
             return [
-                can_win(one, best, n_most, n_open=new.n_cut_and_wrong)
-                for one, new in zip(so_far, own, strict=True)
+                can_win(total, best, n_most, n_open=new.n_cut_and_wrong)
+                for total, new in zip(so_far, own, strict=True)
             ]
 
         groups = list(zip(chats, limits, strict=True))
         whole = ask_whole(self.teacher, groups, self.answers, matters, foretell=self.foretell_again)
-        found = dict(zip(names, scored(whole), strict=True))
+        answered = dict(zip(names, scored(whole), strict=True))
         for name, own in zip(names, chats, strict=True):
-            self._keep_answers(name, own, found[name])
-        self._log([tried[name] + found[name] for name in names])
-        return found
+            self._keep_answers(name, own, answered[name])
+        self._log([tried[name] + answered[name] for name in names])
+        return answered
 
     def _log(self, answered: Sequence[Answered]) -> None:
         """Track what the teacher's best prompt has shown so far."""
@@ -282,13 +285,13 @@ class Questioning:
         """Say what it costs to ask again what was cut."""
         expect_again(self.teacher, questions, self.context, self.config.limits.probe_usd)
 
-    def _scored(self, items: Sequence[Item], one: Asked) -> Answered:
-        pairs = list(zip(one.answers, items, strict=False))
+    def _scored(self, items: Sequence[Item], result: Asked) -> Answered:
+        pairs = list(zip(result.answers, items, strict=False))
         return Answered(
             tuple(item for _, item in pairs),
-            tuple(one.answers),
+            tuple(result.answers),
             tuple(self.config.task.score(answer.text, item) for answer, item in pairs),
-            one.limit.measured_by(one.answers),
+            result.limit.measured_by(result.answers),
         )
 
     def answers(self, questions: Sequence[Question]) -> list[Answer]:
@@ -336,9 +339,11 @@ class Questioning:
         self._share = 1.0
         self.tick(1.0)
 
-    def _keep_answers(self, prompt: str, chats: Sequence[list[Message]], found: Answered) -> None:
+    def _keep_answers(
+        self, prompt: str, chats: Sequence[list[Message]], answered_: Answered
+    ) -> None:
         parse = self.config.task.parse
-        answered = zip(found.items, chats, found.answers, found.scores, strict=False)
+        answered = zip(answered_.items, chats, answered_.answers, answered_.scores, strict=False)
         for item, messages, answer, score in answered:
             self.keep(
                 "answer",
@@ -391,11 +396,11 @@ class Rehearsal(Questioning):
         Raises:
             NotKeptError: one is not kept.
         """
-        found = kept_answers_of(self.teacher, questions, self.context.cache_dir)
-        if found is None:
+        answers = kept_answers_of(self.teacher, questions, self.context.cache_dir)
+        if answers is None:
             raise NotKeptError
-        self.n_kept += len(found)
-        return [replace(answer, cached=True) for answer in found]
+        self.n_kept += len(answers)
+        return [replace(answer, cached=True) for answer in answers]
 
     def foretell_longer(self, questions: Sequence[Question]) -> None:
         """Say nothing."""

@@ -30,33 +30,33 @@ def confused(task: Task, answered: Answered) -> tuple[ConfusedLabels, ...]:
     """Return the pairs of labels that wrong answers confuse, the most frequent first."""
     counts: Counter[tuple[str, str]] = Counter()
     for item, answer, score in zip(answered.items, answered.answers, answered.scores, strict=True):
-        found = None if score.exact >= 1 else task.labelled(item, answer.text)
-        if found is not None and found.answer in task.all_labels:
-            first, second = sorted((item.answer, found.answer))
+        parsed = None if score.exact >= 1 else task.labelled(item, answer.text)
+        if parsed is not None and parsed.answer in task.all_labels:
+            first, second = sorted((item.answer, parsed.answer))
             counts[first, second] += 1
     ordered = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
     return tuple(ConfusedLabels(labels, n) for labels, n in ordered)
 
 
 def repaired(
-    asking: Questioning, taken: Answered, prompt: str
+    asking: Questioning, answered: Answered, prompt: str
 ) -> tuple[Answered, PromptRepair] | None:
     """Try a prompt that tells confused labels apart; ask with it from now on if it is better.
 
     Args:
         asking: of the teacher; has the prompt as its task's where it is taken.
-        taken: what its best prompt gave.
+        answered: what its best prompt gave.
         prompt: this prompt.
 
     Returns:
         What the repaired prompt gave, and how the two compare; None where none was tried.
     """
     task = asking.config.task
-    n = len(taken.items)
+    n = len(answered.items)
     if prompt == STUDENT or not task.takes_unlabelled or n < _FEWEST_ITEMS:
         return None
-    named, others = _part(taken, range(0, n, 2)), _part(taken, range(1, n, 2))
-    pairs = tuple(one.labels for one in confused(task, named)[:_MOST_PAIRS])
+    named, rest = _part(answered, range(0, n, 2)), _part(answered, range(1, n, 2))
+    pairs = tuple(pair.labels for pair in confused(task, named)[:_MOST_PAIRS])
     name = f"{prompt}, labels told apart for {asking.teacher.name}"
     twin = task.telling_apart(name, prompt, pairs) if pairs else None
     if twin is None:
@@ -64,8 +64,8 @@ def repaired(
     before = asking.config
     asking.use(replace(before, task=twin))
     start = Answered(limit=asking.first_limit(name))
-    new = asking.ask({name: others.items}, {name: start})[name]
-    scores = list(zip(new.scores, others.scores, strict=False))  # fewer where the money ends
+    new = asking.ask({name: rest.items}, {name: start})[name]
+    scores = list(zip(new.scores, rest.scores, strict=False))  # fewer where the money ends
     only_new = sum(a.exact >= 1 > b.exact for a, b in scores)
     only_old = sum(b.exact >= 1 > a.exact for a, b in scores)
     p_value = mcnemar_exact(only_new, only_old)

@@ -18,7 +18,6 @@ from typing import Any
 from stratos.config import ComplexityConfig, Config, StudentConfig
 from stratos.core.atomic_files import write_atomically
 from stratos.core.context import Context
-from stratos.core.counted import counted, cut_short
 from stratos.core.errors import (
     BudgetError,
     ConfigError,
@@ -27,6 +26,7 @@ from stratos.core.errors import (
     TeacherError,
 )
 from stratos.core.foreign import cause
+from stratos.core.formats import counted, cut_short
 from stratos.core.intervals import wilson
 from stratos.evaluate.baselines import FITTING, free_baselines, labelled_rows
 from stratos.models.kinds.suits import LM
@@ -65,10 +65,10 @@ def probe(config: Config, context: Context) -> Probe:
             f"Give it more rows{_larger_share(config.task)}."
         )
     kinds = probe_kinds(config, context)
-    if (said := in_words(kinds)) is not None:
-        context.note(str(said))
+    if (note := in_words(kinds)) is not None:
+        context.note(str(note))
     unreachable: dict[str, str] = {}
-    found: list[TeacherProbe] = []
+    probes: list[TeacherProbe] = []
     rows: list[dict[str, Any]] = []
     for index, teacher in enumerate(config.teachers):
         tell = partial(_tell, context, teacher.name, index, len(config.teachers))
@@ -77,21 +77,21 @@ def probe(config: Config, context: Context) -> Probe:
             if reason := teacher.unreachable():
                 raise TeacherError(str(reason))
             if teacher.is_measured:
-                found.append(teacher.measure(context))
+                probes.append(teacher.measure(context))
                 continue
-            found.append(interview.hold())
-            more = _asks_more(found[-1].n_items, len(everything), n_most)
-            _say_what_is_open(context, found[-1], thresholds, n_looks, more)
+            probes.append(interview.hold())
+            more = _asks_more(probes[-1].n_items, len(everything), n_most)
+            _say_what_is_open(context, probes[-1], thresholds, n_looks, more)
         except (TeacherError, BudgetError) as error:
             unreachable[teacher.name] = str(error)
             teacher.close()
         else:
-            if found[-1].card.n_params > KEEP_LOADED_PARAMS:
+            if probes[-1].card.n_params > KEEP_LOADED_PARAMS:
                 teacher.close()
         rows += interview.rows
     answers_path = context.run_dir / "probe" / "answers.jsonl"
     write_atomically(answers_path, b"".join(json.dumps(row).encode() + b"\n" for row in rows))
-    if not found:
+    if not probes:
         reasons = "\n".join(f"  {name}: {reason}" for name, reason in unreachable.items())
         raise TeacherError(f"No teacher is available:\n{reasons}")
     students = probe_students(config, items, context)
@@ -103,13 +103,18 @@ def probe(config: Config, context: Context) -> Probe:
     )  # a kind of student is the best of these
     return Probe(
         task=config.task.name,
-        teachers=tuple(found),
+        teachers=tuple(probes),
         unreachable=unreachable,
         complexity=judge(
             config.complexity,
             config.task,
             items,
-            [one for one in found if one.logged is None and not one.is_nobody] or found,
+            [
+                probed_teacher
+                for probed_teacher in probes
+                if probed_teacher.logged is None and not probed_teacher.is_nobody
+            ]
+            or probes,
             students,
         ),
         answers_path=str(answers_path),
@@ -117,8 +122,8 @@ def probe(config: Config, context: Context) -> Probe:
         students=students,
         kinds=kinds,
         cut_at_usd=context.ledger.cut_at_usd,
-        baselines=tuple(one.score for one in baselines),
-        logged=_measured(config, found, context),
+        baselines=tuple(baseline.score for baseline in baselines),
+        logged=_measured(config, probes, context),
         shares=shares_of_slices(config.task),
     )
 
@@ -127,11 +132,13 @@ def _measured(
     config: Config, probed: Sequence[TeacherProbe], context: Context
 ) -> TeacherProbe | None:
     """Return the first teacher that was measured without asking, of the run's or the task's own."""
-    own = [one for one in probed if one.logged is not None]
-    if own or any(one.is_measured and not isinstance(one, Nobody) for one in config.teachers):
+    own = [teacher for teacher in probed if teacher.logged is not None]
+    if own or any(
+        teacher.is_measured and not isinstance(teacher, Nobody) for teacher in config.teachers
+    ):
         return own[0] if own else None
-    others = (one for one in config.task.teachers() if one.unreachable() is None)
-    teacher = next(others, None)
+    measurable = (teacher for teacher in config.task.teachers() if teacher.unreachable() is None)
+    teacher = next(measurable, None)
     return None if teacher is None else teacher.measure(context)
 
 
@@ -155,21 +162,23 @@ def _thresholds(config: Config) -> list[float]:
         config.task.can_reverse and injects(config.strategies, config.complexity)
     )
     # The answers of a file are not asked for again, so that nothing turns on that.
-    open_ones = [one for one in config.strategies if not has_rows or one.needs_logits]
+    open_ones = [
+        strategy for strategy in config.strategies if not has_rows or strategy.needs_logits
+    ]
     least = {least_coverage(strategy, can_inject) for strategy in open_ones}
     return sorted(threshold for threshold in least if threshold is not None)
 
 
 def _say_what_is_open(
-    context: Context, found: TeacherProbe, thresholds: list[float], n_looks: int, more: str
+    context: Context, probed: TeacherProbe, thresholds: list[float], n_looks: int, more: str
 ) -> None:
-    n_right = round(found.exact.mean * found.n_items)
-    if still_open := undecided(n_right, found.n_items, thresholds, n_looks):
-        interval = wilson(n_right, found.n_items, 1 - ERROR / n_looks)
+    n_right = round(probed.exact.mean * probed.n_items)
+    if still_open := undecided(n_right, probed.n_items, thresholds, n_looks):
+        interval = wilson(n_right, probed.n_items, 1 - ERROR / n_looks)
         after = f" after {n_looks} looks" if n_looks > 1 else ""
         context.warn(
-            f"Whether a strategy may learn from {found.teacher} is not settled: it answered "
-            f"{interval.mean:.1%} of {counted(found.n_items, 'item')} exactly, and the "
+            f"Whether a strategy may learn from {probed.teacher} is not settled: it answered "
+            f"{interval.mean:.1%} of {counted(probed.n_items, 'item')} exactly, and the "
             f"interval{after} ({interval.low:.1%} to {interval.high:.1%}) lies on both sides of "
             f"{listed(still_open)}. {more}; complexity=low or complexity=high declares it."
         )
@@ -198,11 +207,11 @@ def probe_students(
         items: validation items, of which the first `probe.n_student_items` are asked.
         context: of the stage.
     """
-    asked = items[: config.probe.n_student_items]
-    if not asked or config.complexity.is_declared:
+    questions = items[: config.probe.n_student_items]
+    if not questions or config.complexity.is_declared:
         return ()
     return tuple(
-        _probe(student, Path(student.path).expanduser(), config, asked, context)
+        _probe(student, Path(student.path).expanduser(), config, questions, context)
         for student in config.students
         # Nobody named those: asking each of them takes longer than what it would tell is worth.
         if student.kind == LM and student.path is not None and not student.only_if_here

@@ -20,8 +20,8 @@ from typing import Any
 
 from stratos.config import Config
 from stratos.core.context import Context
-from stratos.core.counted import counted
 from stratos.core.errors import BudgetError, TeacherError
+from stratos.core.formats import counted
 from stratos.core.intervals import wilson
 from stratos.probe.questioning import (
     Answered,
@@ -127,18 +127,18 @@ def draw(
     except TeacherError as error:
         context.warn(f"How far samples of {teacher.name} agree is not known: {error}")
         reason = "the teacher failed to give samples"
-    asked = tuple(
+    triples = tuple(
         (items[k // n_samples], question, answer)
         for k, (question, answer) in enumerate(zip(questions, answers, strict=False))
     )
     n_items = len(answers) // n_samples
-    read = [_read(task, item, answer) for item, _, answer in asked]
-    found = agreement_and_entropy(
+    read = [_read(task, item, answer) for item, _, answer in triples]
+    certainty = agreement_and_entropy(
         [read[i * n_samples : (i + 1) * n_samples] for i in range(n_items)]
     )
-    if found is None:
-        return Drawn(none_drawn(reason), asked)
-    return Drawn(SampledAnswers(n_items, n_samples, TEMPERATURE, *found), asked)
+    if certainty is None:
+        return Drawn(none_drawn(reason), triples)
+    return Drawn(SampledAnswers(n_items, n_samples, TEMPERATURE, *certainty), triples)
 
 
 def _read(task: Task, item: Item, answer: Answer) -> AnswerText | None:
@@ -245,64 +245,64 @@ class TeacherEvaluation:
         self._foretell()
         tried = self._race()
         prompt = winner(tried, self._prompts)
-        taken = self._ask_until_settled(tried[prompt], prompt)
-        if not taken.answers:
+        answered = self._ask_until_settled(tried[prompt], prompt)
+        if not answered.answers:
             raise BudgetError("limits.probe_usd is too small for one answer: raise it.")
-        self._tell_of_faults(taken, prompt)
-        pairs = confused(self.config.task, taken)
-        taken, prompt, repair = self._repair(taken, prompt)
+        self._tell_of_faults(answered, prompt)
+        pairs = confused(self.config.task, answered)
+        answered, prompt, repair = self._repair(answered, prompt)
         if pairs and self.config.task.takes_unlabelled:
             self.context.note(str(LabelsConfused(self.teacher.name, pairs, repair)))
-        picked = self._ask_choices(taken)
-        samples = self._draw_samples(taken, prompt)
+        picked = self._ask_choices(answered)
+        samples = self._draw_samples(answered, prompt)
         agreement, entropy_bits = agreement_and_entropy(self._side_by_side(tried)) or (None, None)
         examples = asking.prompting.example_answers(prompt)
         asking.done()
         trials = tried.items() if len(tried) > 1 else ()
-        n = len(taken.answers)
+        n = len(answered.answers)
         return TeacherProbe(
             teacher=self.teacher.name,
             card=self.teacher.card(),
             prompt=prompt,
             n_items=n,
-            exact=wilson(taken.n_right, n),
+            exact=wilson(answered.n_right, n),
             choice=wilson(sum(picked.values()), len(picked)),
-            exact_by_slice=self._by_slice(taken),
-            parsable=fmean(score.parsed for score in taken.scores),
+            exact_by_slice=self._by_slice(answered),
+            parsable=fmean(score.parsed for score in answered.scores),
             echoes=fmean(
                 score.exact < 1 and self.config.task.parse(answer.text) in examples
-                for answer, score in zip(taken.answers, taken.scores, strict=True)
+                for answer, score in zip(answered.answers, answered.scores, strict=True)
             ),
-            input_tokens=sum(answer.input_tokens for answer in taken.answers),
-            output_tokens=sum(answer.output_tokens for answer in taken.answers),
-            seconds=sum(answer.seconds for answer in taken.answers),
+            input_tokens=sum(answer.input_tokens for answer in answered.answers),
+            output_tokens=sum(answer.output_tokens for answer in answered.answers),
+            seconds=sum(answer.seconds for answer in answered.answers),
             cpu_seconds=time.process_time() - cpu_started,
             usd=asking.usd,
-            n_cached=sum(answer.cached for answer in taken.answers),
-            trials=tuple(_trial(name, one, picked) for name, one in trials),
+            n_cached=sum(answer.cached for answer in answered.answers),
+            trials=tuple(_trial(name, trial, picked) for name, trial in trials),
             has_weights=self.teacher.signal is SignalKind.WEIGHTS,
             agreement=agreement,
             entropy_bits=entropy_bits,
-            entropy_nats=self._entropy_nats(taken, prompt),
+            entropy_nats=self._entropy_nats(answered, prompt),
             samples=samples,
-            max_tokens=taken.limit.tokens,
-            n_truncated=taken.n_truncated,
-            spread=_spread(taken.answers),
+            max_tokens=answered.limit.tokens,
+            n_truncated=answered.n_truncated,
+            spread=_spread(answered.answers),
             most_at_once=asking.most_at_once,
             at_once=asking.at_once,
-            by_slice=self._answers_by_slice(taken),
+            by_slice=self._answers_by_slice(answered),
             confused=pairs,
             repair=repair,
         )
 
-    def _repair(self, taken: Answered, prompt: str) -> tuple[Answered, str, PromptRepair | None]:
+    def _repair(self, answered: Answered, prompt: str) -> tuple[Answered, str, PromptRepair | None]:
         """Return the answers to go on with, their prompt, and what was tried to better it."""
-        found = repaired(self._asking, taken, prompt)
-        if found is None:
-            return taken, prompt, None
-        better, repair = found
+        repair_made = repaired(self._asking, answered, prompt)
+        if repair_made is None:
+            return answered, prompt, None
+        better, repair = repair_made
         if not repair.is_taken:
-            return taken, prompt, repair
+            return answered, prompt, repair
         self.config = self._asking.config
         return better, repair.prompt, repair
 
@@ -312,9 +312,9 @@ class TeacherEvaluation:
         tried = {name: Answered(limit=asking.first_limit(name)) for name in self._prompts}
         racing = list(tried)
         for n_before, size in pairwise([0, *sizes(self.n_trial)]):
-            found = asking.ask({name: self.items[n_before:size] for name in racing}, tried)
-            for name, one in found.items():
-                tried[name] += one
+            results = asking.ask({name: self.items[n_before:size] for name in racing}, tried)
+            for name, result in results.items():
+                tried[name] += result
             if any(len(tried[name].items) < size for name in racing):
                 break  # the money is at its end
             racing = left_in(tried, self.n_trial)
@@ -322,7 +322,7 @@ class TeacherEvaluation:
                 break
         return tried
 
-    def _ask_until_settled(self, taken: Answered, prompt: str) -> Answered:
+    def _ask_until_settled(self, answered: Answered, prompt: str) -> Answered:
         """Ask the best prompt until the coverage is settled.
 
         A teacher that surely has too little for every strategy is left at that. Any other answers
@@ -331,17 +331,19 @@ class TeacherEvaluation:
         everything = [*self.items, *self.reserve]
         sizes = looks(self.n_trial, len(self.items), len(everything))
         for size in sizes:
-            if more := everything[len(taken.items) : size]:
-                taken += self._asking.ask({prompt: more}, {prompt: taken})[prompt]
-            n_right = taken.n_right
-            if len(taken.items) < size or surely_below(n_right, size, self.thresholds, len(sizes)):
+            if more := everything[len(answered.items) : size]:
+                answered += self._asking.ask({prompt: more}, {prompt: answered})[prompt]
+            n_right = answered.n_right
+            if len(answered.items) < size or surely_below(
+                n_right, size, self.thresholds, len(sizes)
+            ):
                 break
             is_open = undecided(n_right, size, self.thresholds, len(sizes))
             if size >= len(self.items) and not is_open:
                 break
-        return taken
+        return answered
 
-    def _ask_choices(self, taken: Answered) -> dict[str, bool]:
+    def _ask_choices(self, answered: Answered) -> dict[str, bool]:
         """Ask for one of four, which tells a blind teacher from one that is near.
 
         One that answers items exactly has shown more than that, and is not asked.
@@ -349,12 +351,14 @@ class TeacherEvaluation:
         Returns:
             Item id to whether the gold answer was chosen.
         """
-        if taken.n_right > _BLIND * len(taken.answers):
+        if answered.n_right > _BLIND * len(answered.answers):
             return {}
         task, items = self.config.task, self._with_choices
         chats = [task.choice_messages(item) for item in items]
         right: dict[str, bool] = {}
-        answers = self._asking.answers([Question(one, CHOICE_TOKENS) for one in chats])
+        answers = self._asking.answers(
+            [Question(choice_chat, CHOICE_TOKENS) for choice_chat in chats]
+        )
         for item, messages, answer in zip(items, chats, answers, strict=False):
             chosen = task.parse_choice(answer.text)
             right[item.id] = is_right = chosen is not None and item.choices[chosen] == item.answer
@@ -362,23 +366,23 @@ class TeacherEvaluation:
             self._asking.keep("choice", item, messages, answer, gold=gold, exact=float(is_right))
         return right
 
-    def _draw_samples(self, taken: Answered, prompt: str) -> SampledAnswers | None:
+    def _draw_samples(self, answered: Answered, prompt: str) -> SampledAnswers | None:
         """Draw several answers to a few items, if the teacher may be learnt from.
 
         Nothing is drawn where the complexity is declared.
         """
         if self.config.complexity.is_declared:
             return None
-        if not self._may_be_learnt_from(taken):
+        if not self._may_be_learnt_from(answered):
             return none_drawn(NOT_LEARNT_FROM)
         task, items, limit = self.config.task, self._sampled, self.config.limits.probe_usd
-        questions = self._sample_questions(prompt, taken.limit)
+        questions = self._sample_questions(prompt, answered.limit)
         drawn = draw(self.teacher, task, items, questions, self.context, limit)
         self._asking.paid([answer for *_, answer in drawn.asked])
-        for item, asked, answer in drawn.asked:
-            numbers = {"sample": asked.sample, "temperature": asked.temperature}
+        for item, question, answer in drawn.asked:
+            numbers = {"sample": question.sample, "temperature": question.temperature}
             more = {"prompt": prompt, **numbers, "parsed": task.parse(answer.text)}
-            self._asking.keep("sample", item, asked.chat, answer, **more)
+            self._asking.keep("sample", item, question.chat, answer, **more)
         return drawn.record
 
     @property
@@ -389,19 +393,19 @@ class TeacherEvaluation:
         n = self.config.probe.n_samples
         return sample_questions(self.config.task, self._sampled, prompt, n, limit.tokens)
 
-    def _may_be_learnt_from(self, taken: Answered) -> bool:
+    def _may_be_learnt_from(self, answered: Answered) -> bool:
         """Return whether the teacher covers enough for a strategy of this run."""
         least = min(self.thresholds, default=None)
-        return least is not None and taken.n_right >= least * len(taken.answers)
+        return least is not None and answered.n_right >= least * len(answered.answers)
 
-    def _entropy_nats(self, taken: Answered, prompt: str) -> float | None:
+    def _entropy_nats(self, answered: Answered, prompt: str) -> float | None:
         """Measure how certain the teacher is of its answers, where they may be learnt from."""
         has_weights = self.teacher.signal is SignalKind.WEIGHTS
-        if not has_weights or not self._may_be_learnt_from(taken):
+        if not has_weights or not self._may_be_learnt_from(answered):
             return None
         n = self.config.probe.n_entropy_items
-        pairs = zip(taken.items[:n], taken.answers, strict=False)
-        read = [(item, one.text) for item, one in pairs if one.finish != TOO_LONG]
+        pairs = zip(answered.items[:n], answered.answers, strict=False)
+        read = [(item, answer.text) for item, answer in pairs if answer.finish != TOO_LONG]
         chats = [chat(self.config.task, item, prompt) for item, _ in read]
         model, tokenizer = self.teacher.load()
         return entropy_nats(model, tokenizer, chats, [text for _, text in read])
@@ -436,30 +440,31 @@ class TeacherEvaluation:
         with contextlib.suppress(NotKeptError):
             tried = twin._race()
             prompt = winner(tried, twin._prompts)
-            taken = twin._ask_until_settled(tried[prompt], prompt)
-            taken, prompt, _ = twin._repair(taken, prompt)
-            twin._ask_choices(taken)
+            answered = twin._ask_until_settled(tried[prompt], prompt)
+            answered, prompt, _ = twin._repair(answered, prompt)
+            twin._ask_choices(answered)
             is_measured = not self.config.complexity.is_declared
-            if is_measured and self.teacher.streams and twin._may_be_learnt_from(taken):
-                asking.answers(twin._sample_questions(prompt, taken.limit))
+            if is_measured and self.teacher.streams and twin._may_be_learnt_from(answered):
+                asking.answers(twin._sample_questions(prompt, answered.limit))
             return asking.n_kept
         return 0
 
-    def _tell_of_faults(self, taken: Answered, prompt: str) -> None:
+    def _tell_of_faults(self, answered: Answered, prompt: str) -> None:
         """Warn of questions that are longer than the teacher's context, and of answers cut short.
 
         Raises:
             TeacherError: all questions are too long.
         """
-        chats = [chat(self.config.task, item, prompt) for item in taken.items]
-        asked = [Question(messages, taken.limit.tokens) for messages in chats]
-        told = unread(self.teacher, asked, taken.answers)
-        if told is not None and all(answer.finish == TOO_LONG for answer in taken.answers):
+        chats = [chat(self.config.task, item, prompt) for item in answered.items]
+        questions = [Question(messages, answered.limit.tokens) for messages in chats]
+        complaint = unread(self.teacher, questions, answered.answers)
+        if complaint is not None and all(answer.finish == TOO_LONG for answer in answered.answers):
             raise TeacherError(
-                f"{told} Shorten them, ask for shorter answers (probe.max_tokens), or choose a "
+                f"{complaint} Shorten them, ask for shorter answers (probe.max_tokens), or choose "
+                "a "
                 "teacher with a longer context."
             )
-        for text in (told, taken.limit.complaint(self.teacher.name, taken.answers)):
+        for text in (complaint, answered.limit.complaint(self.teacher.name, answered.answers)):
             if text:
                 self.context.warn(str(text))
 
@@ -467,25 +472,27 @@ class TeacherEvaluation:
         """Return of each item that prompts were tried on what each of them gave."""
         task = self.config.task
         read: dict[str, list[str | None]] = {}
-        for one in tried.values():
-            for item, answer, score in zip(one.items, one.answers, one.scores, strict=True):
+        for answered in tried.values():
+            for item, answer, score in zip(
+                answered.items, answered.answers, answered.scores, strict=True
+            ):
                 parsed = task.parse(answer.text) if score.parsed else None
                 read.setdefault(item.id, []).append(parsed)
         return list(read.values())
 
-    def _by_slice(self, taken: Answered) -> dict[str, Any]:
+    def _by_slice(self, answered: Answered) -> dict[str, Any]:
         intervals = {}
         for name in self.config.task.slices:
-            pairs = zip(taken.items, taken.scores, strict=True)
+            pairs = zip(answered.items, answered.scores, strict=True)
             right = [score.exact == 1 for item, score in pairs if item.slice == name]
             if right:
                 intervals[name] = wilson(sum(right), len(right))
         return intervals
 
-    def _answers_by_slice(self, taken: Answered) -> dict[str, SliceAnswers]:
-        found: dict[str, list[Answer]] = {}
-        for item, answer in zip(taken.items, taken.answers, strict=True):
-            found.setdefault(item.slice, []).append(answer)
+    def _answers_by_slice(self, answered: Answered) -> dict[str, SliceAnswers]:
+        by_slice: dict[str, list[Answer]] = {}
+        for item, answer in zip(answered.items, answered.answers, strict=True):
+            by_slice.setdefault(item.slice, []).append(answer)
         return {
             name: SliceAnswers(
                 len(answers),
@@ -493,7 +500,7 @@ class TeacherEvaluation:
                 sum(answer.output_tokens for answer in answers),
                 _spread(answers),
             )
-            for name, answers in sorted(found.items())
+            for name, answers in sorted(by_slice.items())
         }
 
 

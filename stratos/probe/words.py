@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from stratos.core.counted import counted
-from stratos.core.formats import percent
+from stratos.core.formats import counted, percent
 from stratos.core.reasons import Reason
 from stratos.records import ConfusedLabels, KindProbe, PromptRepair
 
@@ -17,14 +16,15 @@ class KindsReached(Reason):
     kinds: tuple[KindProbe, ...]
 
     def __str__(self) -> str:
-        best = max(self.kinds, key=lambda one: one.accuracy.mean)
-        others = [one for one in self.kinds if one is not best]
-        found = best.accuracy
-        text = f"{best.student} reaches {percent(found.mean)} ({_ends(found.low, found.high)})"
-        if others:
-            reached = (f"{one.student} {percent(one.measured)}" for one in others)
-            text += f", {', '.join(reached)}"
-        text += f" by {found.source}."
+        best = max(self.kinds, key=lambda kind: kind.accuracy.mean)
+        rest = [kind for kind in self.kinds if kind is not best]
+        reached = best.accuracy
+        ends = _ends(reached.low, reached.high)
+        text = f"{best.student} reaches {percent(reached.mean)} ({ends})"
+        if rest:
+            behind = (f"{kind.student} {percent(kind.measured)}" for kind in rest)
+            text += f", {', '.join(behind)}"
+        text += f" by {reached.source}."
         if best.unseen is not None:
             text += f" Of layouts that no row shows: {percent(best.unseen)}."
         if best.gain is not None:
@@ -65,19 +65,20 @@ class LabelsConfused(Reason):
     repair: PromptRepair | None
 
     def __str__(self) -> str:
-        n = sum(one.n for one in self.pairs)
+        n = sum(pair.n for pair in self.pairs)
         top = self.pairs[:_MOST_PAIRS]
-        named = ", ".join(f"{' / '.join(one.labels)} ({one.n})" for one in top[:_MOST_NAMED])
-        share = percent(sum(one.n for one in top) / n)
+        named = ", ".join(f"{' / '.join(pair.labels)} ({pair.n})" for pair in top[:_MOST_NAMED])
+        share = percent(sum(pair.n for pair in top) / n)
         pairs = counted(len(top), "pair of labels holds", "pairs of labels hold")
         text = f"Teacher {self.teacher}: {pairs} {share} of its "
         text += f"{counted(n, 'wrong label')}, most of all {named}."
-        if (one := self.repair) is not None:
-            items = counted(one.n_items, "other item")
-            pairs = counted(len(one.pairs), "pair")
+        if (repair := self.repair) is not None:
+            items = counted(repair.n_items, "other item")
+            pairs = counted(len(repair.pairs), "pair")
             text += (
-                f" Shown how to tell {pairs} apart, it answers {one.n_right} of {items} instead of "
-                f"{one.n_right_before} (p = {one.p_value:.2g}): "
-                f"{'taken' if one.is_taken else 'not taken'}."
+                f" Shown how to tell {pairs} apart, it answers {repair.n_right} of {items} "
+                "instead of "
+                f"{repair.n_right_before} (p = {repair.p_value:.2g}): "
+                f"{'taken' if repair.is_taken else 'not taken'}."
             )
         return text

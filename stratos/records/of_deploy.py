@@ -188,7 +188,7 @@ class Deployment:
         """What the format that is served answered; None for the bundle's own weights."""
         form = self.run.format
         formats = self.exports.formats if form and self.exports is not None else ()
-        return next((one for one in formats if one.format == form), None)
+        return next((export for export in formats if export.format == form), None)
 
 
 @dataclass(frozen=True)

@@ -211,10 +211,10 @@ class Scorecard:
         It is the one that is farthest ahead of the student, each on the items that both answered:
         baselines answer different numbers of items, and a few may be easier than all.
         """
-        return max(self.against, key=lambda one: one.ahead, default=None)
+        return max(self.against, key=lambda comparison: comparison.ahead, default=None)
 
     @property
     def best_free(self) -> Versus | None:
         """The same of those that need no model, all of which answer every item."""
-        free = (one for one in self.against if one.role in FREE_ROLES)
-        return max(free, key=lambda one: one.ahead, default=None)
+        free = (comparison for comparison in self.against if comparison.role in FREE_ROLES)
+        return max(free, key=lambda comparison: comparison.ahead, default=None)

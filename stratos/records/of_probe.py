@@ -232,8 +232,8 @@ class TeacherProbe:
     def max_tokens_by_prompt(self) -> dict[str, int]:
         """Longest answer under each prompt that was tried, in tokens."""
         tried = {trial.prompt: trial.max_tokens for trial in self.trials}
-        found = {**tried, self.prompt: self.max_tokens}
-        return {prompt: n_tokens for prompt, n_tokens in found.items() if n_tokens}
+        limits = {**tried, self.prompt: self.max_tokens}
+        return {prompt: n_tokens for prompt, n_tokens in limits.items() if n_tokens}
 
 
 @dataclass(frozen=True)
@@ -295,20 +295,20 @@ class Probe:
     @property
     def asked(self) -> tuple[TeacherProbe, ...]:
         """The teachers that there are."""
-        return tuple(one for one in self.teachers if not one.is_nobody)
+        return tuple(teacher for teacher in self.teachers if not teacher.is_nobody)
 
     def of_kind(self, student: str) -> KindProbe | None:
         """Return what a student showed that is no language model; None of any other."""
-        return next((one for one in self.kinds if one.student == student), None)
+        return next((kind for kind in self.kinds if kind.student == student), None)
 
     @property
     def best_kind(self) -> KindProbe | None:
         """The most accurate of these kinds, of equals the cheapest; None without any."""
-        return max(self.kinds, key=lambda one: one.accuracy.mean, default=None)
+        return max(self.kinds, key=lambda kind: kind.accuracy.mean, default=None)
 
     def of_teacher(self, name: str) -> TeacherProbe:
         """Return what was seen of a reachable teacher."""
-        return next(one for one in self.teachers if one.teacher == name)
+        return next(probed for probed in self.teachers if probed.teacher == name)
 
 
 @dataclass(frozen=True)

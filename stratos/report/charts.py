@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from stratos.core import formats
-from stratos.core.printable import visible
+from stratos.core.formats import visible
 from stratos.records import CurvePoint
 
 _MARGIN = 0.05
@@ -134,7 +134,7 @@ def plot(
         for key, quantity in quantities.items()
     }
 
-    def place(values: Mapping[str, float | None]) -> dict[str, float]:
+    def fractions(values: Mapping[str, float | None]) -> dict[str, float]:
         return {
             key: round(scale.fraction(value), 4)
             for key, scale in scales.items()
@@ -153,12 +153,12 @@ def plot(
                 "rows": [[visible(part) for part in row] for row in mark.rows],
                 "href": mark.href,
                 "command": mark.command,
-                "at": place(mark.values),
+                "at": fractions(mark.values),
             }
             for mark in marks
         ),
         lines=tuple(
-            {"kind": line.kind, "at": [place(point) for point in line.points]} for line in lines
+            {"kind": line.kind, "at": [fractions(point) for point in line.points]} for line in lines
         ),
         legend=tuple((kind, visible(meaning)) for kind, meaning in legend),
     )

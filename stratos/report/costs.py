@@ -131,11 +131,11 @@ def cost_rows(
 
 def _total(reserves: Iterable[Reserve]) -> Reserve:
     whole = Reserve(0.0)
-    for one in reserves:
-        whole.usd += one.usd
-        whole.spent_usd += one.spent_usd
-        if one.released_usd is not None:
-            whole.released_usd = (whole.released_usd or 0.0) + one.released_usd
+    for reserve in reserves:
+        whole.usd += reserve.usd
+        whole.spent_usd += reserve.spent_usd
+        if reserve.released_usd is not None:
+            whole.released_usd = (whole.released_usd or 0.0) + reserve.released_usd
     return whole
 
 
@@ -197,8 +197,8 @@ def stage_seconds(records: Mapping[str, Any], spends: Sequence[Spend] = ()) -> d
     for stage in dict.fromkeys(spend.stage for spend in spends if spend.seconds):
         # A record lacks what a killed attempt did after its last checkpoint; the ledger lacks what
         # ran on this machine. Neither counts anything twice.
-        held = sum(spend.seconds for spend in metered(spends, stage))
-        took[stage] = max(took.get(stage, 0.0), held)
+        metered_s = sum(spend.seconds for spend in metered(spends, stage))
+        took[stage] = max(took.get(stage, 0.0), metered_s)
     return took
 
 
@@ -217,7 +217,9 @@ def _measured(
         "deploy": "serve",
     }
     # Time stands beside the money that was paid for it.
-    role_of |= {one.stage: one.role for one in spends if one.seconds and one.role in ROLES}
+    role_of |= {
+        spend.stage: spend.role for spend in spends if spend.seconds and spend.role in ROLES
+    }
     seconds: dict[str, float] = defaultdict(float)
     stages: dict[str, list[str]] = {role: [] for role in ROLES}
     for stage, took in stage_seconds(records, spends).items():

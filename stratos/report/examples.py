@@ -13,8 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from stratos.core.formats import is_number
-from stratos.core.printable import visible
+from stratos.core.formats import is_number, visible
 
 MODELS = ("student", "teacher", "untouched")
 _ORDER = ("lost", "neither", "wrong", "won", "both", "right", "unscored")
@@ -77,7 +76,7 @@ class Examples:
     @property
     def data(self) -> str:
         """The others as JSON that is safe inside a script element; "" where there are none."""
-        rows = [_as_data(one) for one in self.shown[_N_MARKUP:]]
+        rows = [_as_data(example) for example in self.shown[_N_MARKUP:]]
         if not rows:
             return ""
         text = json.dumps(rows, ensure_ascii=False, separators=(",", ":"))
@@ -91,42 +90,44 @@ class Examples:
     @property
     def slices(self) -> list[str]:
         """Return the slices to filter by; none where there is one."""
-        found = sorted({example.slice for example in self.shown})
-        return found if len(found) > 1 else []
+        names = sorted({example.slice for example in self.shown})
+        return names if len(names) > 1 else []
 
     @property
     def labels(self) -> list[str]:
         """Return the right answers to filter by; none where they hardly repeat."""
-        found = sorted({example.gold for example in self.shown})
-        return found if 1 < len(found) <= min(_MOST_LABELS, len(self.shown) // 2) else []
+        names = sorted({example.gold for example in self.shown})
+        return names if 1 < len(names) <= min(_MOST_LABELS, len(self.shown) // 2) else []
 
 
 def read_examples(path: Path) -> Examples:
     """Read every answer, in the order of outcomes: first where the student fails, then the rest."""
-    found: list[Example] = []
+    examples: list[Example] = []
     n_read = n_unreadable = 0
     for row in _rows(path):
         if row is None:
             n_unreadable += 1
             continue
         n_read += 1
-        if len(found) < _MOST:
-            found.append(_example(row))
-    found.sort(key=lambda one: (_ORDER.index(one.kind), one.slice))
-    return Examples(tuple(_within_bounds(found)), n_read, n_unreadable)
+        if len(examples) < _MOST:
+            examples.append(_example(row))
+    examples.sort(key=lambda example: (_ORDER.index(example.kind), example.slice))
+    return Examples(tuple(_within_bounds(examples)), n_read, n_unreadable)
 
 
 def _within_bounds(examples: Sequence[Example]) -> Iterator[Example]:
     """Yield examples until the page is full; the texts of those behind are left out earlier."""
     n_text = n_bytes = 0
-    for one in examples:
+    for example in examples:
         if n_text >= _MOST_TEXT:
-            one = replace(one, replies=tuple(_without_text(reply) for reply in one.replies))
-        n_text += sum(len(reply.text.encode(errors="replace")) for reply in one.replies)
-        n_bytes += len(json.dumps(_as_data(one), ensure_ascii=False).encode())
+            example = replace(
+                example, replies=tuple(_without_text(reply) for reply in example.replies)
+            )
+        n_text += sum(len(reply.text.encode(errors="replace")) for reply in example.replies)
+        n_bytes += len(json.dumps(_as_data(example), ensure_ascii=False).encode())
         if n_bytes > _MOST_BYTES:
             return
-        yield one
+        yield example
 
 
 def _without_text(reply: Reply) -> Reply:
@@ -141,8 +142,8 @@ def _as_data(example: Example) -> list[Any]:
         visible(example.slice),
         example.kind,
         [
-            [one.model, one.right, visible(one.answer), visible(one.text), one.n_cut]
-            for one in example.replies
+            [reply.model, reply.right, visible(reply.answer), visible(reply.text), reply.n_cut]
+            for reply in example.replies
         ],
     ]
 

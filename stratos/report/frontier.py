@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from stratos.core import formats
-from stratos.core.conf import shipped_choices
+from stratos.core.extensions import shipped_choices
 from stratos.core.formats import duration, percent, usd
 from stratos.core.redact import redact_override
 from stratos.plan.accuracy.learning_curve import Measured, extrapolate, on_same_items
@@ -41,12 +41,14 @@ def command_again(run_dir: Path, changed: Mapping[str, str] | None = None) -> st
 
 def _without(overrides: Sequence[str], keys: Mapping[str, str]) -> list[str]:
     """Return the overrides of all other keys."""
-    kept = []
+    retained = []
     for override in overrides:
         key = override.partition("=")[0].lstrip("+~")
-        if not any(key == one or key.startswith((f"{one}.", f"{one}@")) for one in keys):
-            kept.append(override)
-    return kept
+        if not any(
+            key == prefix or key.startswith((f"{prefix}.", f"{prefix}@")) for prefix in keys
+        ):
+            retained.append(override)
+    return retained
 
 
 def command_of_point(point: PlanPoint, plan: Plan, run_dir: Path) -> str:
@@ -85,8 +87,12 @@ def chosen_point(plan: Plan) -> PlanPoint:
         hours=plan.hours,
         latency_ms=plan.latency_ms,
         servers={
-            role: " + ".join(one.offer.name for one in plan.roles_of(role) if one.offer is not None)
-            for role in dict.fromkeys(one.role for one in plan.roles if one.offer is not None)
+            role: " + ".join(
+                option.offer.name for option in plan.roles_of(role) if option.offer is not None
+            )
+            for role in dict.fromkeys(
+                role_plan.role for role_plan in plan.roles if role_plan.offer is not None
+            )
         },
         accuracy_known=plan.accuracy.is_known,
         accuracy_low=plan.accuracy.low,
@@ -133,13 +139,14 @@ def frontier_plot(plan: Plan, run_dir: Path) -> charts.Plot:
     return charts.plot(title, quantities, (vertical, *rest), marks)
 
 
-def is_same(one: PlanPoint, other: PlanPoint) -> bool:
+def is_same(first: PlanPoint, second: PlanPoint) -> bool:
     """Tell whether two points are one plan: who, where and at what predicted cost."""
     return (
-        (one.teacher, one.student, one.strategy) == (other.teacher, other.student, other.strategy)
-        and abs(one.usd - other.usd) <= 1e-6 * max(1.0, abs(one.usd))
-        and abs(one.hours - other.hours) <= 1e-6 * max(1.0, abs(one.hours))
-        and abs(one.latency_ms - other.latency_ms) <= 1e-6 * max(1.0, abs(one.latency_ms))
+        (first.teacher, first.student, first.strategy)
+        == (second.teacher, second.student, second.strategy)
+        and abs(first.usd - second.usd) <= 1e-6 * max(1.0, abs(first.usd))
+        and abs(first.hours - second.hours) <= 1e-6 * max(1.0, abs(first.hours))
+        and abs(first.latency_ms - second.latency_ms) <= 1e-6 * max(1.0, abs(first.latency_ms))
     )
 
 
@@ -212,12 +219,16 @@ BETTER = {
 def objectives_of(folder: Path) -> dict[str, float]:
     """Return what is known of a job by its folder, as far as its stages have run."""
     records = read_job(folder.parent, folder).records
-    found: dict[str, float] = {}
+    values: dict[str, float] = {}
     if (student := records.get("distill")) is not None:
-        found["accuracy"] = student.validation_exact
+        values["accuracy"] = student.validation_exact
     if (plan := records.get("plan")) is not None:
-        found |= {"usd": plan.usd, "hours": plan.hours, "latency_ms": chosen_point(plan).latency_ms}
-    return found
+        values |= {
+            "usd": plan.usd,
+            "hours": plan.hours,
+            "latency_ms": chosen_point(plan).latency_ms,
+        }
+    return values
 
 
 # What would help next: a longer training, another student, another teacher, and their prices.
@@ -281,10 +292,10 @@ def _longer(run_dir: Path, pilot: Pilot | None, plan: Plan, student: Student) ->
         return
     points = _measured(student)
     points += [
-        Measured(one.train_tokens, one.accuracy * one.n_items, one.n_items)
+        Measured(run_point.train_tokens, run_point.accuracy * run_point.n_items, run_point.n_items)
         for run in (pilot.runs if pilot else ())
         if (run.student, run.strategy) == (plan.student, plan.strategy)
-        for one in run.points
+        for run_point in run.points
     ]
     train_usd = sum(role.usd for role in plan.roles_of("train"))
     for factor in LONGER:
@@ -304,7 +315,7 @@ def _longer(run_dir: Path, pilot: Pilot | None, plan: Plan, student: Student) ->
 
 def _overfits(student: Student) -> bool:
     """Return whether validation got worse at the end while the training loss went on falling."""
-    measured = [(one.exact, one) for one in student.curve if one.exact is not None]
+    measured = [(point.exact, point) for point in student.curve if point.exact is not None]
     if len(measured) < 2:
         return False
     *before, (exact, last) = measured
@@ -323,10 +334,10 @@ def _measured(student: Student) -> list[Measured]:
     end = Measured(student.train_tokens, student.validation_exact * n, n)
     n = student.n_choosing_items
     before: list[Measured] = []
-    for one in reversed(student.curve):
+    for point in reversed(student.curve):
         last = before[-1].tokens if before else student.train_tokens
-        if one.exact is not None and 0 < one.tokens <= last / _APART:
-            before.append(Measured(one.tokens, one.exact * n, n))
+        if point.exact is not None and 0 < point.tokens <= last / _APART:
+            before.append(Measured(point.tokens, point.exact * n, n))
     return [end, *before[:_MOST_POINTS]]
 
 
@@ -334,21 +345,23 @@ def _longer_predicted(points: Sequence[Measured], tokens: int, epochs: float, n_
     """Return the accuracy of a longer training, and where that is an upper end, or not known."""
     if epochs > _MOST_EPOCHS:
         return f"unknown: each row would be read {epochs:.0f} times"
-    if len({one.tokens for one in points}) < 2:
+    if len({point.tokens for point in points}) < 2:
         return "unknown: this training was measured once"
-    found = extrapolate(on_same_items(points), tokens)
+    predicted = extrapolate(on_same_items(points), tokens)
     whys = [
         *(["rows are read again"] if epochs >= 1.5 else []),
         *(["the items also chose the weights"] if n_reused else []),
     ]
     upper = f"; an upper end: {' and '.join(whys)}" if whys else ""
-    return f"{_predicted(found.mean, found.low, found.high)}{upper}"
+    return f"{_predicted(predicted.mean, predicted.low, predicted.high)}{upper}"
 
 
 def _larger(run_dir: Path, plan: Plan, student: Student) -> Iterator[Step]:
     """The plan's most accurate point with another student, if it promises more."""
-    others = [one for one in plan.frontier if one.accuracy_known and one.student != plan.student]
-    best = max(others, key=lambda one: (one.accuracy, -one.usd), default=None)
+    alternatives = [
+        point for point in plan.frontier if point.accuracy_known and point.student != plan.student
+    ]
+    best = max(alternatives, key=lambda point: (point.accuracy, -point.usd), default=None)
     if best is not None and best.accuracy > student.validation_exact:
         yield Step(
             f"Another student: {best.student} by {best.strategy}",
@@ -362,7 +375,7 @@ def _teachers(probe: Probe | None, plan: Plan) -> Iterator[Step]:
     """Another teacher, where the student learns from what a teacher can do."""
     if probe is None:
         return
-    rates = {one.teacher: one.exact for one in probe.asked}
+    rates = {teacher.teacher: teacher.exact for teacher in probe.asked}
     ours = rates.get(plan.teacher)
     better = [
         (exact, name)
@@ -370,7 +383,7 @@ def _teachers(probe: Probe | None, plan: Plan) -> Iterator[Step]:
         if ours is not None and name != plan.teacher and exact.mean > ours.mean
     ]
     if better:
-        exact, name = max(better, key=lambda one: one[0].mean)
+        exact, name = max(better, key=lambda pair: pair[0].mean)
         yield Step(
             f"Another teacher: {name}",
             f"it answers {percent(exact.mean)} ({percent(exact.low)} to {percent(exact.high)}) "

@@ -8,19 +8,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from stratos.core.counted import counted
 from stratos.core.errors import StratosError
 from stratos.core.formats import (
     count,
+    counted,
     hours,
     interval,
     magnitude,
     milliseconds,
     n_bytes,
     percent,
+    predicted,
     usd,
 )
-from stratos.core.intervals import predicted
 from stratos.core.redact import redact_override
 from stratos.evaluate.answer_files import KeptAnswer, answers_path, read_answers
 from stratos.evaluate.metrics import difference_interval, mcnemar_exact
@@ -74,9 +74,9 @@ def changed(first: Side, second: Side) -> dict[str, tuple[str, str]]:
     return {key: pair for key, pair in pairs.items() if pair[0] != pair[1]}
 
 
-def figures(one: Side) -> dict[str, str]:
+def figures(side: Side) -> dict[str, str]:
     """Return the figures of a run by what they are called; those that there are."""
-    return figures_of(one.job)
+    return figures_of(side.job)
 
 
 # The figures of a run as numbers, with units in their names, for programs.
@@ -89,7 +89,7 @@ def numbers_of(job: Job) -> dict[str, Any]:
     student: Student | None = job.records.get("distill")
     scorecard: Scorecard | None = job.records.get("evaluate")
     deployment: Deployment | None = job.records.get("deploy")
-    wholes = {} if scorecard is None else {one.role: one.slice() for one in scorecard.scores}
+    wholes = {} if scorecard is None else {score.role: score.slice() for score in scorecard.scores}
     return {
         "status": job.status,
         "why": job.why,
@@ -202,8 +202,8 @@ def _figures(job: Job) -> Iterator[tuple[str, str]]:
 def _flat(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Yield the leaves of a config, each with its dotted key."""
     if isinstance(value, dict) and value:
-        for key, one in value.items():
-            yield from _flat(one, f"{prefix}.{key}" if prefix else str(key))
+        for key, inner in value.items():
+            yield from _flat(inner, f"{prefix}.{key}" if prefix else str(key))
         return
     yield prefix, value
 
@@ -257,13 +257,13 @@ def paired(first: list[KeptAnswer], second: list[KeptAnswer]) -> Paired | None:
     n = len(shared)
     if not n:
         return None
-    only_first = sum(ours[one] and not theirs[one] for one in shared)
-    only_second = sum(theirs[one] and not ours[one] for one in shared)
+    only_first = sum(ours[key] and not theirs[key] for key in shared)
+    only_second = sum(theirs[key] and not ours[key] for key in shared)
     low, high = difference_interval(only_second, only_first, n)
     return Paired(
         n_items=n,
-        first=sum(ours[one] for one in shared) / n,
-        second=sum(theirs[one] for one in shared) / n,
+        first=sum(ours[key] for key in shared) / n,
+        second=sum(theirs[key] for key in shared) / n,
         only_first=only_first,
         only_second=only_second,
         p_value=mcnemar_exact(only_first, only_second),
@@ -276,7 +276,7 @@ def paired(first: list[KeptAnswer], second: list[KeptAnswer]) -> Paired | None:
 def left_out(first: list[KeptAnswer], second: list[KeptAnswer]) -> LeftOut:
     """Return how many items cannot be compared, and why."""
     ours, theirs = _by_item(first).keys(), _by_item(second).keys()
-    our_questions, their_questions = ({question for question, _ in one} for one in (ours, theirs))
+    our_questions, their_questions = ({question for question, _ in keys} for keys in (ours, theirs))
     only_ours, only_theirs = ours - theirs, theirs - ours
     relabelled = [item for item in only_ours if item[0] in their_questions]
     return LeftOut(
@@ -286,43 +286,46 @@ def left_out(first: list[KeptAnswer], second: list[KeptAnswer]) -> LeftOut:
     )
 
 
-def said(one: Paired, names: tuple[str, str]) -> str:
+def said(comparison: Paired, names: tuple[str, str]) -> str:
     """Say how two students compare, with the numbers that decide it: the better one first."""
-    sides = [(names[0], one.first, one.only_first), (names[1], one.second, one.only_second)]
-    low, high = -one.high, -one.low  # of the one that is named first, minus the other
-    if one.outcome == "second":
+    sides = [
+        (names[0], comparison.first, comparison.only_first),
+        (names[1], comparison.second, comparison.only_second),
+    ]
+    low, high = -comparison.high, -comparison.low  # of the one that is named first, minus the other
+    if comparison.outcome == "second":
         sides.reverse()
-        low, high = one.low, one.high
-    (lead, lead_share, only_lead), (other, share, only_other) = sides
+        low, high = comparison.low, comparison.high
+    (lead, lead_share, only_lead), (second, share, only_other) = sides
     head = (
-        f"{lead} and {other} are not told apart"
-        if one.outcome == "open"
-        else f"{lead} is better than {other}"
+        f"{lead} and {second} are not told apart"
+        if comparison.outcome == "open"
+        else f"{lead} is better than {second}"
     )
-    items = counted(one.n_items, "test item", spec=",")
+    items = counted(comparison.n_items, "test item", spec=",")
     return (
-        f"{head}: {lead} {percent(lead_share)}, {other} {percent(share)} of the {items} of both "
+        f"{head}: {lead} {percent(lead_share)}, {second} {percent(share)} of the {items} of both "
         f"(difference {100 * (lead_share - share):+.1f} points, 95% interval {100 * low:+.1f} to "
-        f"{100 * high:+.1f} points; only {lead} right on {only_lead:,}, only {other} on "
-        f"{only_other:,}, McNemar's exact test p = {one.p_value:.2g})."
-        f"{said_left_out(one.left_out, names)}"
+        f"{100 * high:+.1f} points; only {lead} right on {only_lead:,}, only {second} on "
+        f"{only_other:,}, McNemar's exact test p = {comparison.p_value:.2g})."
+        f"{said_left_out(comparison.left_out, names)}"
     )
 
 
-def said_left_out(one: LeftOut, names: tuple[str, str]) -> str:
+def said_left_out(excluded: LeftOut, names: tuple[str, str]) -> str:
     """Say which items are left out and why; "" where none is."""
     parts = [
-        f"{one.n_relabelled:,} whose labels differ" if one.n_relabelled else "",
+        f"{excluded.n_relabelled:,} whose labels differ" if excluded.n_relabelled else "",
         *(
             f"{n:,} that only {name} was asked" if n else ""
             for name, n in zip(
-                names, (one.n_only_first_asked, one.n_only_second_asked), strict=True
+                names, (excluded.n_only_first_asked, excluded.n_only_second_asked), strict=True
             )
         ),
     ]
-    told = ", ".join(filter(None, parts))
-    return f" Left out: {told}." if told else ""
+    listed = ", ".join(filter(None, parts))
+    return f" Left out: {listed}." if listed else ""
 
 
 def _by_item(answers: list[KeptAnswer]) -> Mapping[tuple[str, str], bool]:
-    return {(one.question, one.gold): one.score.exact == 1 for one in answers}
+    return {(answer.question, answer.gold): answer.score.exact == 1 for answer in answers}

@@ -17,10 +17,11 @@ from typing import Any, Literal
 
 from stratos.catalog.offers import CLOUD
 from stratos.config import STAGES
-from stratos.core.counted import counted, listed
 from stratos.core.formats import (
+    counted,
     gib,
     hours,
+    listed,
     milliseconds,
     per_second,
     percent,
@@ -239,14 +240,14 @@ def judged_here(figures: Figures, kind: Kind, is_busy: bool) -> tuple[Outcome, s
 
 
 def _row(
-    quantity: str, kind: Kind, one: Prediction, write: Callable[[float], str], is_busy: bool
+    quantity: str, kind: Kind, prediction: Prediction, write: Callable[[float], str], is_busy: bool
 ) -> PlannedRow:
-    predicted = one.predicted
+    predicted = prediction.predicted
     between = predicted.low, predicted.high
-    figures = Figures(one.measured, predicted.mean, *between)
+    figures = Figures(prediction.measured, predicted.mean, *between)
     outcome, note = judged_here(figures, kind, is_busy)
     return replace(
-        _compared(quantity, kind, write, predicted.mean, one.measured, between, note),
+        _compared(quantity, kind, write, predicted.mean, prediction.measured, between, note),
         outcome=outcome,
     )
 
@@ -343,8 +344,8 @@ def _hours(plan: Plan, records: Mapping[str, Any], spends: Sequence[Spend]) -> P
         if teacher.wall_seconds is None:
             elsewhere = elsewhere or "the wait for the hosted teacher's answers was not recorded"
         elif teacher.n_cached:
-            kept = counted(teacher.n_cached, "test answer", spec=",")
-            elsewhere = elsewhere or f"{kept} of the hosted teacher were kept from before"
+            cached = counted(teacher.n_cached, "test answer", spec=",")
+            elsewhere = elsewhere or f"{cached} of the hosted teacher were kept from before"
     if scorecard is None:
         elsewhere = elsewhere or "the run has not come to its evaluation"
     # Probe and pilot were over when the plan was made: on both sides they would hide a miss.
@@ -447,10 +448,11 @@ def _elsewhere(
     for role in roles:
         if role.offer is None or role.offer.cloud == CLOUD:
             continue
-        for place in _places(role.role, role.offer.name, records, spends):
-            by_place.setdefault(place, {})[role.offer.name] = None
+        for machine in _places(role.role, role.offer.name, records, spends):
+            by_place.setdefault(machine, {})[role.offer.name] = None
     return "; ".join(
-        f"planned for {', '.join(names)}, measured on {place}" for place, names in by_place.items()
+        f"planned for {', '.join(names)}, measured on {machine}"
+        for machine, names in by_place.items()
     )
 
 
@@ -458,25 +460,25 @@ def _places(
     role: str, planned: str, records: Mapping[str, Any], spends: Sequence[Spend]
 ) -> dict[str, None]:
     """Return where stages of a role ran, other than on the planned server."""
-    found: dict[str, None] = {}
+    machines: dict[str, None] = {}
     for stage in _STAGES[role]:
         if (record := records.get(stage)) is None:
             continue
-        held = metered(spends, stage)
+        spans = metered(spends, stage)
         # A record that counts more than the servers were held for began on this machine.
-        if sum(spend.seconds for spend in held) < record.seconds:
-            found["this machine"] = None
-        for spend in held:
+        if sum(spend.seconds for spend in spans) < record.seconds:
+            machines["this machine"] = None
+        for spend in spans:
             if spend.server != planned:
-                found[spend.server or "rented servers"] = None
-    return found
+                machines[spend.server or "rented servers"] = None
+    return machines
 
 
 def _attempts(spends: Sequence[Spend]) -> list[str]:
     """Say which stages' hours are those of jobs, and of how many attempts."""
-    told = []
+    notes = []
     for stage in ("synthesize", "distill"):
-        if held := metered(spends, stage):
-            n = counted(len(held), "attempt")
-            told.append(f"{stage} counts {n} on servers, without the wait for them")
-    return told
+        if spans := metered(spends, stage):
+            n = counted(len(spans), "attempt")
+            notes.append(f"{stage} counts {n} on servers, without the wait for them")
+    return notes

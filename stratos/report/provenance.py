@@ -40,25 +40,25 @@ def overrides(run_dir: Path) -> tuple[str, ...]:
 
 def versions() -> dict[str, str]:
     """Return the versions of what a result depends on; nothing is imported for it."""
-    found = {"python": platform.python_version()}
+    versions_of = {"python": platform.python_version()}
     for package in _PACKAGES:
         try:
-            found[package] = metadata.version(package)
+            versions_of[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             continue
-    return found
+    return versions_of
 
 
 def machine() -> dict[str, str]:
     """Return what this machine is."""
-    found = {
+    facts = {
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "processor": _processor(),
         "cores": str(n_cores()),
     }
     if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
-        found["memory"] = f"{memory_bytes() / 2**30:.0f} GiB"
-    return found
+        facts["memory"] = f"{memory_bytes() / 2**30:.0f} GiB"
+    return facts
 
 
 def _processor() -> str:

@@ -18,7 +18,7 @@ from markupsafe import Markup
 
 from stratos.core import formats
 from stratos.core.extensions import rooms_folder
-from stratos.core.printable import visible
+from stratos.core.formats import visible
 from stratos.records import to_plain
 
 _FOLDER = Path(__file__).parent / "templates"

@@ -14,17 +14,16 @@ import msgspec
 from stratos.config import STAGES, Config
 from stratos.core.atomic_files import write_atomically
 from stratos.core.context import Context
-from stratos.core.counted import by_reason, counted
-from stratos.core.formats import magnitude
+from stratos.core.formats import by_reason, counted, magnitude
 from stratos.core.intervals import wilson
 from stratos.core.redact import redact
 from stratos.deploy.card import sentences
 from stratos.evaluate.format_verdict import said as format_verdict
 from stratos.evaluate.read_log import reads_of_run, said
 from stratos.evaluate.verdict import accuracy_as_served, against_logged, verdict
-from stratos.plan import until_report
 from stratos.plan.explain.show import net_text
-from stratos.plan.verdict import first_month_usd, span_name, way_name, way_note
+from stratos.plan.schedule import schedule_text
+from stratos.plan.worth import first_month_usd, span_name, way_name, way_note
 from stratos.records import (
     NO_LABEL,
     Corpus,
@@ -118,12 +117,12 @@ def label_table(score: ModelScore) -> LabelTable | None:
     rows = []
     for label, row in score.labels.items():
         n_items, right = sum(row.values()), row.get(label, 0)
-        n_answered = sum(other.get(label, 0) for other in score.labels.values())
+        n_answered = sum(answers.get(label, 0) for answers in score.labels.values())
         rows.append(
             LabelRow(
                 label=label,
                 n_items=n_items,
-                counts=tuple(row.get(one, 0) for one in answered),
+                counts=tuple(row.get(answer, 0) for answer in answered),
                 precision=right / n_answered if n_answered else None,
                 recall=right / n_items if n_items else 0.0,
                 f1=2 * right / (n_items + n_answered) if n_items + n_answered else 0.0,
@@ -166,9 +165,9 @@ def write_run_page(
         steps = next_steps(
             context.run_dir, named.get("probe"), named.get("pilot"), plan, student,
             is_taught=any(
-                one.learns_teacher or one.adds_rows
-                for one in config.strategies
-                if plan is not None and one.name == plan.strategy
+                strategy.learns_teacher or strategy.adds_rows
+                for strategy in config.strategies
+                if plan is not None and strategy.name == plan.strategy
             ),
         )  # fmt: skip
     except ValueError:  # the overrides that Hydra kept are corrupt
@@ -228,7 +227,7 @@ def write_run_page(
         way_said=way_note,
         ways_span=span_name,
         first_month_usd=first_month_usd,
-        ahead="" if plan is None else until_report.said(plan),
+        ahead="" if plan is None else schedule_text(plan),
         left_out=by_reason(plan.left_out) if plan else (),
         curves=curve_plots(student.curve) if student else (),
         examples=read_examples(_path(config, scorecard.examples_path)) if scorecard else None,
@@ -254,10 +253,10 @@ def _by_stage(records: Mapping[str, Any]) -> dict[str, Any]:
 
 def _accuracy_verdict(config: Config, scorecard: Scorecard | None, deployment: Any) -> str:
     """Say whether what is served keeps the accuracy limit; "" where there is none."""
-    least, found = config.limits.accuracy, accuracy_as_served(scorecard, deployment)
-    if least is None or found is None:
+    least, reached = config.limits.accuracy, accuracy_as_served(scorecard, deployment)
+    if least is None or reached is None:
         return ""
-    return "kept" if found[0].mean >= least else "NOT kept"
+    return "kept" if reached[0].mean >= least else "NOT kept"
 
 
 def _slices(scorecard: Scorecard | None) -> list[str]:
@@ -299,4 +298,4 @@ def _path(config: Config, path: str) -> Path:
     candidates = [folder / path for folder in folders]
     # Below a folder that was moved, the stage's own part of the path is still the same.
     candidates += [folder.joinpath(*Path(path).parts[-2:]) for folder in folders]
-    return next((found for found in candidates if found.exists()), candidates[0])
+    return next((candidate for candidate in candidates if candidate.exists()), candidates[0])

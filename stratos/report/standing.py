@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stratos.executors import handed
+from stratos.executors import job_folder, submission
 from stratos.records import Deployment, Interval, Plan, Scorecard, Student
 from stratos.report import provenance
 from stratos.report.costs import read_ledger, running_usd
@@ -55,8 +55,8 @@ def standings(folders: Sequence[Path]) -> list[Standing]:
         StratosError: a folder is not there.
     """
     now = time.time()
-    found = [_standing(job, now) for job in runs_in(folders, "status")]
-    return sorted(found, key=lambda one: one.seconds_ago)
+    standings_of = [_standing(job, now) for job in runs_in(folders, "status")]
+    return sorted(standings_of, key=lambda standing: standing.seconds_ago)
 
 
 def _standing(job: Job, now: float) -> Standing:
@@ -64,10 +64,10 @@ def _standing(job: Job, now: float) -> Standing:
     student: Student | None = job.records.get("distill")
     scorecard: Scorecard | None = job.records.get("evaluate")
     deployment: Deployment | None = job.records.get("deploy")
-    scores = {} if scorecard is None else {one.role: one.slice() for one in scorecard.scores}
+    scores = {} if scorecard is None else {score.role: score.slice() for score in scorecard.scores}
     teacher = scores.get("teacher")
     spends = read_ledger(job.folder / "ledger.jsonl")
-    before_usd = sum(one.usd for one in spends if one.is_before_plan)
+    before_usd = sum(spend.usd for spend in spends if spend.is_before_plan)
     return Standing(
         folder=str(job.folder),
         task=_task(job.folder),
@@ -75,7 +75,7 @@ def _standing(job: Job, now: float) -> Standing:
         why=_why(job),
         seconds_ago=max(0.0, now - _last_sign(job.folder)),
         planned_usd=None if plan is None else plan.usd + before_usd,
-        spent_usd=sum(one.usd for one in spends) + running_usd(job.folder / "ledger.jsonl"),
+        spent_usd=sum(spend.usd for spend in spends) + running_usd(job.folder / "ledger.jsonl"),
         student="" if plan is None else plan.student,
         strategy="" if plan is None else plan.strategy,
         accuracy=scores["student"].exact if "student" in scores else None,
@@ -88,12 +88,12 @@ def _standing(job: Job, now: float) -> Standing:
 
 def _why(job: Job) -> str:
     """Return where a run is or what it ended by, and which of its jobs may run yet."""
-    said = [job.why.splitlines()[0] if job.why else ""]
-    for path in sorted(handed.folder_of(job.folder).glob("*.json")):
-        known = handed.find(job.folder, path.stem)
+    reasons = [job.why.splitlines()[0] if job.why else ""]
+    for path in sorted(job_folder.folder_of(job.folder).glob("*.json")):
+        known = submission.find(job.folder, path.stem)
         if known is not None and job.status != "running":
-            said.append(f"{known.place} may still run: stratos servers")
-    return "; ".join(filter(None, said))
+            reasons.append(f"{known.label} may still run: stratos servers")
+    return "; ".join(filter(None, reasons))
 
 
 def _task(folder: Path) -> str:

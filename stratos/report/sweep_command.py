@@ -39,15 +39,15 @@ def command_of(sweep_dir: Path, more: Sequence[str] = ()) -> SweepCommand:
     """
     path = sweep_dir / KEPT
     try:
-        kept: Any = read_yaml(path)
-        if kept is None and path.exists():
+        settings: Any = read_yaml(path)
+        if settings is None and path.exists():
             raise ValueError("it is empty")
-        if kept is None:
+        if settings is None:
             raise StratosError(
                 f"{sweep_dir}: no sweep in it ({KEPT} is not there). Give the folder of one, as in "
                 "sweeps/<time>."
             )
-        hydra = kept["hydra"]
+        hydra = settings["hydra"]
         target = hydra["sweeper"]["_target_"]
         typed = [*hydra["overrides"]["hydra"], *hydra["overrides"]["task"]]
         sources = hydra["runtime"]["config_sources"]

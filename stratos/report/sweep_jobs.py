@@ -17,11 +17,10 @@ from typing import Any
 import msgspec
 
 from stratos.config import STAGES
-from stratos.core.counted import listed
 from stratos.core.errors import StratosError
-from stratos.core.formats import interval, percent, usd
+from stratos.core.formats import interval, listed, percent, usd
 from stratos.core.intervals import wilson
-from stratos.core.locks import is_locked
+from stratos.core.process import is_locked
 from stratos.core.redact import redact_override
 from stratos.records import (
     Corpus,
@@ -82,7 +81,7 @@ def runs_in(folders: Sequence[Path], command: str) -> Iterator[Job]:
     Raises:
         StratosError: a folder is not there.
     """
-    for folder in folders or [Path(one) for one in FOLDERS if Path(one).is_dir()]:
+    for folder in folders or [Path(name) for name in FOLDERS if Path(name).is_dir()]:
         if not folder.is_dir():
             raise StratosError(f"{folder} is no folder. Type stratos {command} <folder of runs>.")
         if is_run(folder):
@@ -124,9 +123,9 @@ def is_run(folder: Path) -> bool:
 def _job_folders(sweep_dir: Path) -> Iterator[Path]:
     """Find the outermost run folders: a job's number, or a path made of its overrides."""
     for root, folders, _ in os.walk(sweep_dir):
-        found = [name for name in folders if is_run(Path(root, name))]
-        yield from (Path(root, name) for name in found)
-        folders[:] = [name for name in folders if name not in found and name != "wandb"]
+        runs = [name for name in folders if is_run(Path(root, name))]
+        yield from (Path(root, name) for name in runs)
+        folders[:] = [name for name in folders if name not in runs and name != "wandb"]
 
 
 def read_job(sweep_dir: Path, folder: Path) -> Job:
@@ -167,12 +166,12 @@ def read_job(sweep_dir: Path, folder: Path) -> Job:
 
 def _asked(folder: Path) -> list[str]:
     """Return the stages that a job was asked for; all of them if that was not kept."""
-    asked, deploys = list(STAGES), True
+    stages, deploys = list(STAGES), True
     with contextlib.suppress(ValueError, OSError, KeyError, TypeError):
         composed = provenance.config_of(folder)
-        asked = [stage for stage in composed["stages"] if stage in STAGES]
+        stages = [stage for stage in composed["stages"] if stage in STAGES]
         deploys = composed["deploy"]["name"] != "none"
-    return [stage for stage in asked if stage != "deploy" or deploys]
+    return [stage for stage in stages if stage != "deploy" or deploys]
 
 
 def natural(text: str) -> list[tuple[int, str]]:
@@ -244,7 +243,7 @@ def reached_by(job: Job) -> str:
         return f"planned {usd(plan.usd)}"
     probe: Probe | None = job.records.get("probe")
     if probe is not None and probe.asked:
-        best = max(probe.asked, key=lambda one: one.exact.mean)
+        best = max(probe.asked, key=lambda teacher: teacher.exact.mean)
         return f"teacher {best.teacher} {percent(best.exact.mean)} of its items"
     return ""
 

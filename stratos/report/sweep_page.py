@@ -70,8 +70,8 @@ _DECODER = msgspec.json.Decoder(_Scored)
 def runs_of(jobs: Sequence[Job]) -> Runs:
     """Read what two jobs can be compared by."""
     settings = [_settings(job.folder) for job in jobs]
-    keys = {key for one in settings for key in one}
-    varied = {key for key in keys if len({str(one.get(key)) for one in settings}) > 1}
+    keys = {key for setting in settings for key in setting}
+    varied = {key for key in keys if len({str(setting.get(key)) for setting in settings}) > 1}
     numbers: dict[tuple[str, str, str], int] = {}
     sets: dict[tuple[int, ...], int] = {}
     runs = []
@@ -105,12 +105,12 @@ def _scored(job: Job) -> dict[tuple[str, str, str], bool]:
         return {}
     path = job.folder / "evaluate" / "answers.jsonl"
     try:
-        found = _DECODER.decode_lines(path.read_bytes())
+        answers = _DECODER.decode_lines(path.read_bytes())
     except (OSError, msgspec.MsgspecError):
         return {}
     return {
-        (scorecard.metric, one.question, one.gold): one.score.exact == 1
-        for one in found[:_MOST_ITEMS]
+        (scorecard.metric, answer.question, answer.gold): answer.score.exact == 1
+        for answer in answers[:_MOST_ITEMS]
     }
 
 
@@ -191,14 +191,14 @@ def write_sweep_page(sweep_dir: Path) -> Path:
 
 def _filters(rows: Sequence[Row]) -> list[tuple[str, list[str]]]:
     """Return what rows can be filtered by, with its values: the status, and varied overrides."""
-    found: dict[str, set[str]] = {"status": {row.job.status for row in rows}}
+    by_filter: dict[str, set[str]] = {"status": {row.job.status for row in rows}}
     for row in rows:
         for line in row.varied:
             key, _, value = line.partition("=")
-            found.setdefault(key, set()).add(value)
+            by_filter.setdefault(key, set()).add(value)
     return [
         (key, sorted(values, key=natural))
-        for key, values in found.items()
+        for key, values in by_filter.items()
         if 1 < len(values) <= _MOST_VALUES
     ]
 

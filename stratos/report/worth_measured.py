@@ -8,7 +8,7 @@ from stratos.config import Config
 from stratos.core.intervals import by_shares
 from stratos.core.reasons import Reason
 from stratos.evaluate.verdict import SURE, accuracy_as_served, verdict
-from stratos.plan.ways import open_way
+from stratos.plan.alternatives import judged
 from stratos.plan.worth import MEASURED, verdict_of, worth_of
 from stratos.records import Deployment, Plan, Probe, Scorecard, Worth
 from stratos.report.words import BetterByShares, BetterOnItems
@@ -37,9 +37,9 @@ def worth_measured(
     assert served is not None, "a student that was evaluated has one"
     measured = replace(plan, accuracy=replace(served[0], source=MEASURED))
     # Why a model is no alternative was judged beside the student that was predicted.
-    open_models = [open_way(config, measured, way) for way in plan.worth.ways if way.kind == "open"]
+    open_models = [judged(config, measured, way) for way in plan.worth.ways if way.kind == "open"]
     by_items = verdict(scorecard)
-    found = verdict_of(
+    outcome = verdict_of(
         config,
         probe,
         measured,
@@ -47,7 +47,7 @@ def worth_measured(
         beaten_by=_beaten_by(scorecard, probe),
         beats_baselines=by_items is None or by_items.outcome == "better",
     )
-    return plan.worth if found is None else worth_of(found)
+    return plan.worth if outcome is None else worth_of(outcome)
 
 
 def _beaten_by(scorecard: Scorecard, probe: Probe) -> dict[str, Reason]:
@@ -78,7 +78,7 @@ def _beaten_by_teacher(scorecard: Scorecard) -> dict[str, Reason]:
     both, teacher = scorecard.comparison, scorecard.score("teacher")
     if both is None or teacher is None or both.p_value >= SURE:
         return {}
-    student, other = both.student_exact.mean, both.teacher_exact.mean
-    if other <= student:
+    student, of_teacher = both.student_exact.mean, both.teacher_exact.mean
+    if of_teacher <= student:
         return {}
-    return {teacher.name: BetterOnItems(student, other, both.n_items, both.p_value)}
+    return {teacher.name: BetterOnItems(student, of_teacher, both.n_items, both.p_value)}

@@ -29,10 +29,11 @@ from rich.progress import (
 from rich.text import Text
 
 from stratos.config import STAGES
-from stratos.core.counted import counted, cut_short
 from stratos.core.formats import (
     at_least,
     count,
+    counted,
+    cut_short,
     duration,
     hours,
     magnitude,
@@ -41,12 +42,12 @@ from stratos.core.formats import (
     n_bytes,
     percent,
     percent_most,
+    predicted,
     size,
     usd,
+    visible,
 )
-from stratos.core.intervals import predicted
-from stratos.core.json_line import is_for_machines
-from stratos.core.printable import visible
+from stratos.core.output import is_for_machines
 from stratos.evaluate.read_log import said
 from stratos.evaluate.verdict import verdict
 from stratos.records import (
@@ -436,14 +437,14 @@ class Console:
             thread.join()
 
     def _show_plan(self, plan: Any) -> None:
-        from stratos.plan import until_report
         from stratos.plan.explain.show import (
             alternatives_table,
             explanation,
             frontier_table,
             only_plan,
         )
-        from stratos.plan.verdict import ways_table
+        from stratos.plan.schedule import schedule_text
+        from stratos.plan.worth import ways_table
 
         if plan.worth is not None:
             self.rich.print(ways_table(plan.worth))
@@ -455,7 +456,7 @@ class Console:
             self.rich.print(alternatives_table(plan))
         if self.explain:
             self.rich.print(explanation(plan), soft_wrap=True)
-        if ahead := until_report.said(plan):
+        if ahead := schedule_text(plan):
             self.note(ahead)
 
 

@@ -14,15 +14,14 @@ from uuid import uuid4
 import msgspec
 
 from stratos.core.atomic_files import create_atomically, replacing_file
-from stratos.core.counted import counted
 from stratos.core.digest import digest_of
 from stratos.core.errors import BusyError, StratosError
 from stratos.core.foreign import cause
-from stratos.core.formats import duration
+from stratos.core.formats import counted, duration
 from stratos.core.process import Process
 from stratos.core.redact import redact
 from stratos.core.remote import file_system, make_parent, protocols, why_relative
-from stratos.executors import started
+from stratos.executors import submission
 
 Warn = Callable[[str], None]
 """Says what the user should read."""
@@ -299,11 +298,11 @@ class CopyClaim:
         """Name the jobs of a folder that the copy was of, and that nobody follows any more."""
         if Path(held.folder) == self._folder.resolve():
             return  # they are followed
-        for one in started.jobs():
+        for one in submission.listed():
             if Path(one.folder) == Path(held.folder):
                 self._warn(
                     f"{one.stage} of {held.folder}, which this copy was of, was handed to "
-                    f"{one.place or one.name}. It may still run, and is paid beside what runs now: "
+                    f"{one.label or one.name}. It may still run, and is paid beside what runs now: "
                     f"stratos servers down {one.name}"
                 )
 

@@ -23,13 +23,13 @@ import msgspec
 
 from stratos.config import STAGES, Config
 from stratos.core.atomic_files import STAGED, replacing_file, staged_apart, write_atomically
-from stratos.core.counted import counted
 from stratos.core.digest import digest_of, identity
 from stratos.core.errors import StratosError
+from stratos.core.formats import counted
 from stratos.core.process import Process
 from stratos.core.redact import redact
 from stratos.run.copy_store import RENEW_S, CopyClaim, CopyStore, Stored
-from stratos.run.held_folder import FolderGoneError, HeldFolder
+from stratos.run.run_state import FolderGoneError, HeldFolder
 from stratos.teachers.cache import n_bytes
 
 MANIFEST = "manifest.json"

@@ -24,19 +24,11 @@ import msgspec
 from stratos import records
 from stratos.cli.rules import local_files
 from stratos.config import Config
-from stratos.core.counted import counted, listed
 from stratos.core.digest import digest_of, digest_of_code, digest_of_path, files_in
 from stratos.core.errors import StratosError
 from stratos.core.foreign import cause
-from stratos.core.reasons import Reason
-from stratos.core.words import (
-    ChangedFile,
-    Gone,
-    NoLongerFile,
-    OtherContent,
-    OtherSize,
-    Unreadable,
-)
+from stratos.core.formats import counted, listed
+from stratos.core.reasons import Because, Reason
 from stratos.deploy.engines.base import Engine
 from stratos.records import Envelope, FileMark
 
@@ -73,7 +65,7 @@ def missing(record: Any, folder: Path) -> Path | None:
 
 def changed(
     files: Mapping[str, FileMark], folder: Path, *, by_content: bool = False
-) -> ChangedFile | None:
+) -> Reason | None:
     """Return the first file that is not what it was, and how; None if all are.
 
     Args:
@@ -86,21 +78,21 @@ def changed(
         try:
             how = _how(path, mark, by_content)
         except OSError as error:
-            how = Unreadable(cause(error))
-        if how is not None:
-            return ChangedFile(path, how)
+            how = f"cannot be read ({cause(error)})"
+        if how:
+            return Because(f"{path}, which {how}")
     return None
 
 
-def _how(path: Path, mark: FileMark, by_content: bool) -> Reason | None:
+def _how(path: Path, mark: FileMark, by_content: bool) -> str:
+    """Return how a file differs from what it was; "" where it does not."""
     if not path.is_file():
-        return NoLongerFile() if path.exists() else Gone()
+        return "is no longer a file" if path.exists() else "is gone"
     status = path.stat()
     if status.st_size != mark.n_bytes:
-        return OtherSize(status.st_size, mark.n_bytes)
-    if status.st_mtime_ns == mark.mtime_ns and not by_content:
-        return None
-    return None if digest_of(path) == mark.sha256 else OtherContent()
+        return f"has {status.st_size:,} bytes, not {mark.n_bytes:,}"
+    is_same = status.st_mtime_ns == mark.mtime_ns and not by_content
+    return "" if is_same or digest_of(path) == mark.sha256 else "has changed since it was written"
 
 
 def opened_in(path: Path) -> Envelope:

@@ -1,9 +1,10 @@
-"""What the stages of a run share: its config, its money, its warnings, and the records by now."""
+"""What the stages of a run share: its folder, config, money, warnings, and the records by now."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,15 +13,118 @@ import msgspec
 
 from stratos.config import Config
 from stratos.core.atomic_files import write_atomically
-from stratos.executors import handed
-from stratos.executors.handed import Handed
+from stratos.core.errors import StratosError
+from stratos.executors import submission
+from stratos.executors.submission import Submission
 from stratos.ledger import Ledger
 from stratos.records import Plan, from_json, to_json
 from stratos.run import resume
 from stratos.run.console import Console
-from stratos.run.held_folder import HeldFolder
 from stratos.run.resume import Stage
 from stratos.tracking.tracker import Tracker
+
+LOCK = ".lock"
+
+
+class FolderGoneError(StratosError):
+    """The run folder was deleted, replaced or emptied while a command worked in it."""
+
+
+class HeldFolder:
+    """A run folder as it was when a command took it.
+
+    Its lock file stands for it: the command keeps that file open, so that no other file gets its
+    inode, and a new folder of the same name holds another one or none. The inode of the folder
+    itself is not compared: overlay and FUSE file systems may give a folder a new one.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.how_to_go_on: Callable[[], str] = _begin_again
+        """Says what to type once the folder is gone."""
+        self._lock = folder / LOCK
+        self._identity: tuple[int, int] | None = None
+        """Of the lock file; None where there is none, as on Windows."""
+        with contextlib.suppress(FileNotFoundError):
+            self._identity = _identity(self._lock)
+        self._records: set[str] = set()
+
+    def add_record(self, name: str) -> None:
+        """Remember a file directly below the folder that no command deletes."""
+        self._records.add(name)
+
+    def is_gone(self) -> bool:
+        """Return whether the folder was deleted, replaced or emptied."""
+        return bool(self._loss())
+
+    def check(self) -> None:
+        """Check that the folder is the one that was taken, with all records.
+
+        Raises:
+            FolderGoneError: it is not.
+        """
+        if loss := self._loss():
+            raise FolderGoneError(
+                f"The run folder {self.folder} is gone or was emptied while the command worked "
+                f"({loss}). {self.how_to_go_on()}"
+            )
+
+    @contextlib.contextmanager
+    def watched(self) -> Iterator[None]:
+        """Check the folder at the end of the block, and before an error of the block is raised.
+
+        Raises:
+            FolderGoneError: the folder is gone, and the error may be a result of that.
+        """
+        try:
+            yield
+        except FolderGoneError:
+            raise
+        except Exception as error:
+            try:
+                self.check()
+            except FolderGoneError as gone:
+                raise gone from error
+            raise
+        self.check()
+
+    def _loss(self) -> str:
+        """Return what is lost; "" where nothing is."""
+        if self._identity is None:
+            if not _is_there(self.folder):
+                return "there is no such folder"
+        elif not _is_there(self._lock):
+            return f"{LOCK} is not there any more"
+        else:
+            with contextlib.suppress(OSError):
+                if _identity(self._lock) != self._identity:
+                    return "another folder is in its place"
+        missing = (name for name in sorted(self._records) if not _is_there(self.folder / name))
+        return next((f"{name} is not there any more" for name in missing), "")
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_dev, status.st_ino
+
+
+def _is_there(path: Path) -> bool:
+    """Return False only if a path is gone: a disk that does not answer has lost nothing."""
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _begin_again() -> str:
+    return (
+        "Put it back as it was, or give the same command again: it starts from the beginning, "
+        "and takes the answers of teachers from the cache. To go on from another machine or "
+        "after a loss, keep a copy with paths.mirror=<URL>."
+    )
 
 
 def asked_stages(config: Config, stages: Sequence[Stage[Any]]) -> frozenset[str]:
@@ -98,7 +202,7 @@ class RunState:
     """Keeps metrics."""
     warnings: Warnings
     """Keeps what the user should read."""
-    job: Handed | None = None
+    job: Submission | None = None
     """What this process was handed, where another one holds the run."""
     asked: frozenset[str] = field(init=False)
     """Stages that are asked for, and those that come with one of them."""
@@ -111,7 +215,7 @@ class RunState:
     def __post_init__(self) -> None:
         folder = self.config.run_dir
         self.asked = asked_stages(self.config, self.stages)
-        is_alone = self.job is None and not handed.is_any(folder)
+        is_alone = self.job is None and not submission.has_any(folder)
         budget_usd = self.config.limits.budget_usd
         self.ledger = Ledger(folder / "ledger.jsonl", budget_usd, is_alone=is_alone)
 

@@ -1,28 +1,32 @@
-"""Run one stage after another: skip finished ones, show progress, keep results."""
+"""Open a run, and run one stage after another: skip finished ones, show progress, keep results."""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from stratos.core.chunk_engine import Engine, Here, engine_of
-from stratos.core.context import Context
-from stratos.core.disk_errors import disk_errors
-from stratos.core.errors import StratosError
-from stratos.core.json_line import say_ended
-from stratos.core.locks import locked
+import msgspec
+
+from stratos.config import Config
+from stratos.core.atomic_files import sweep, write_atomically
+from stratos.core.context import Context, Engine, Here, engine_of
+from stratos.core.errors import BusyError, CapacityError, StratosError
+from stratos.core.formats import counted
+from stratos.core.output import disk_errors, say_ended
+from stratos.core.process import locked
 from stratos.ledger import reserves
 from stratos.records import Plan, Report
 from stratos.report.costs import read_ledger
 from stratos.run import resume
-from stratos.run.held_folder import HeldFolder
-from stratos.run.mirror import Mirror
+from stratos.run.console import Console
+from stratos.run.mirror import Mirror, mirrored
 from stratos.run.resume import Stage, missing
-from stratos.run.run_state import RunState, needed_stages
+from stratos.run.run_state import LOCK, HeldFolder, RunState, Warnings, needed_stages
 from stratos.run.stage_job import (
     check_handed,
     end_job,
@@ -33,7 +37,8 @@ from stratos.run.stage_job import (
     runs_as_job,
     with_money,
 )
-from stratos.teachers.cache import FOLDER
+from stratos.teachers.cache import FOLDER, restored
+from stratos.tracking.tracker import tracked
 
 T = TypeVar("T")
 
@@ -324,3 +329,90 @@ class Runner:
         if isinstance(seconds := getattr(record, "seconds", None), float):
             state.tracker.summary({f"{stage.name}_seconds": seconds})
         return record
+
+
+NAME = "refused.json"
+MOST = 5
+"""Times that one command plans again."""
+
+
+def without_refused(config: Config) -> Config:
+    """Return the config with a quota of none for each server that its run could not have."""
+    found = _refused(config.run_dir)
+    if not found:
+        return config
+    none = dict.fromkeys(found, 0)
+    cloud = dataclasses.replace(config.cloud, quotas={**config.cloud.quotas, **none})
+    plain = dict(config.plain.get("cloud") or {})
+    plain["quotas"] = {**(plain.get("quotas") or {}), **none}
+    return dataclasses.replace(config, cloud=cloud, plain={**config.plain, "cloud": plain})
+
+
+def refuse(folder: Path, error: CapacityError) -> None:
+    """Keep which server could not be had, and why."""
+    found = {**_refused(folder), error.server: str(error)}
+    write_atomically(folder / NAME, msgspec.json.format(msgspec.json.encode(found), indent=1))
+
+
+def _refused(folder: Path) -> Mapping[str, str]:
+    with contextlib.suppress(OSError, msgspec.DecodeError):
+        return msgspec.json.decode((folder / NAME).read_bytes(), type=dict[str, str])
+    return {}
+
+
+@contextlib.contextmanager
+def opened(config: Config, stages: Sequence[Stage[Any]]) -> Iterator[Runner]:
+    """Open the run folder, the tracker and the console for the stages of one run.
+
+    Args:
+        config: the run's config.
+        stages: all that there are, in order.
+
+    Raises:
+        StratosError: the folder cannot be written.
+        BusyError: another process works in it.
+    """
+    folder = config.run_dir
+    console = Console(explain=config.plan.explain, folder=folder)
+    with contextlib.ExitStack() as stack:
+        with disk_errors("start", folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            try:
+                stack.enter_context(locked(folder / LOCK))
+            except BlockingIOError:
+                raise BusyError(
+                    f"{folder}: another process is working in this folder. Wait for it to end, "
+                    "or leave hydra.run.dir out for a new folder."
+                ) from None
+        prepare(config)
+        held = HeldFolder(folder)
+        mirror = stack.enter_context(mirrored(config, held, console.warn, console.note))
+        if mirror is not None and (n := restored(folder, config.cache_dir, console.warn)):
+            console.note(f"{counted(n, 'answer', spec=',')} of teachers came with the copy.")
+        warnings = Warnings(folder / "warnings.json", console.warn, held)
+        tracker = stack.enter_context(tracked(config, warnings.add))
+        for teacher in config.teachers:
+            stack.callback(teacher.close)
+        with console.closing(), held.watched():
+            yield Runner(RunState(config, stages, console, tracker, warnings), mirror, held)
+
+
+def prepare(config: Config) -> None:
+    """Make the cache folder, take away what killed processes left, and read the user's GPUs.
+
+    Raises:
+        StratosError: the folder cannot be made, or the file of GPUs not be read.
+    """
+    sweep(config.run_dir)
+    try:
+        config.cache_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StratosError(
+            f"The cache folder {config.cache_dir} cannot be made ({error.strerror}). Type "
+            "paths.cache_dir=<folder>, or set STRATOS_CACHE=<folder> in the environment."
+        ) from error
+    sweep(config.cache_dir, levels=2)
+    if config.cloud.gpu_file is not None:
+        from stratos.catalog.gpus import use_gpu_file  # not before it is needed
+
+        use_gpu_file(config.cloud.gpu_file)

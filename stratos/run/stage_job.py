@@ -10,17 +10,16 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from stratos.config import Config
-from stratos.core.by_name import find
 from stratos.core.context import Context
 from stratos.core.errors import BudgetError, StratosError
-from stratos.core.formats import usd
-from stratos.core.money import exact_usd
-from stratos.core.reasons import Reason
-from stratos.executors import handed
-from stratos.executors.job import Returns
-from stratos.executors.job_of_stage import (
+from stratos.core.formats import exact_usd, usd
+from stratos.core.names import find
+from stratos.core.reasons import Because, Reason
+from stratos.executors import submission
+from stratos.executors.job import (
     PLANNED,
     ROLE_OF,
+    Returns,
     fewer_nodes,
     has_server,
     job_spec,
@@ -28,12 +27,11 @@ from stratos.executors.job_of_stage import (
 )
 from stratos.ledger import reserves
 from stratos.plan.option import list_prices
-from stratos.plan.until_report import sent_back_gb
+from stratos.plan.schedule import sent_back_gb
 from stratos.records import Plan, Student
 from stratos.run import resume
 from stratos.run.resume import Stage
 from stratos.run.run_state import RunState
-from stratos.run.words import AsksOverNetwork, MoreMoney, NoServer, NothingDeployed
 from stratos.teachers.base import Teacher
 
 
@@ -43,12 +41,13 @@ def why_here(config: Config, stage: str, plan: Plan | None) -> Reason | None:
     Questions to a hosted teacher take no server, and its key stays with the process that the user
     started.
     """
-    hosted = tuple(one.name for one in _asked(config, stage, plan) if not one.runs_here)
+    hosted = [each.name for each in _teachers(config, stage, plan) if not each.runs_here]
     if hosted:
-        return AsksOverNetwork(hosted)
+        names = " and ".join(hosted)
+        return Because(f"it asks {names} over the network, and keys stay on this machine")
     if stage == "deploy" and config.deploy.is_off:
-        return NothingDeployed()
-    return None if has_server(stage, plan) else NoServer()
+        return Because("deploy=none leaves nothing to do")
+    return None if has_server(stage, plan) else Because("the plan has no server for it")
 
 
 def keys_of(config: Config) -> tuple[str, ...]:
@@ -123,7 +122,7 @@ def roles_of_jobs(config: Config, plan: Plan) -> list[str]:
     return [ROLE_OF[one] for one in stages if why_here(config, one, plan) is None]
 
 
-def _asked(config: Config, stage: str, plan: Plan | None) -> Iterator[Teacher]:
+def _teachers(config: Config, stage: str, plan: Plan | None) -> Iterator[Teacher]:
     """Yield the teachers that a stage asks."""
     if stage == "probe":
         # One without its key can be asked neither here nor there.
@@ -170,8 +169,8 @@ def made_by_job(state: RunState, stage: Stage[T], mark: str, context: Context) -
     Raises:
         StratosError: the job failed, or what it left is not what was asked for.
     """
-    from stratos.executors.follow import Handover, run_there
-    from stratos.run.kept_config import hand_over
+    from stratos.executors.handover import Handover, run_there
+    from stratos.run.stored_config import hand_over
 
     folder, executor = state.config.run_dir, state.config.executor
     hand_over(folder, stage.name)  # the job reads it
@@ -214,8 +213,8 @@ def made_by_job(state: RunState, stage: Stage[T], mark: str, context: Context) -
 
 def end_job(state: RunState, stage: Stage[Any], record: Any) -> None:
     """Take notice of a job that has left its record while no command followed it."""
-    if state.job is None and handed.find(state.config.run_dir, stage.name) is not None:
-        from stratos.executors.unseen import end_made
+    if state.job is None and submission.find(state.config.run_dir, stage.name) is not None:
+        from stratos.executors.handover import end_made
 
         inputs = state.inputs(stage, record)
         inputs.pop(resume.SEEN, None)
@@ -239,8 +238,8 @@ def check_handed(state: RunState, stage: Stage[Any], mark: str) -> None:
             "The nodes have to see the same files, and the same Stratos, as the machine that "
             "submits."
         )
-    if state.job is None and (known := handed.find(folder, stage.name)) is not None:
-        raise StratosError(handed.refusal(known, folder, stage.name))
+    if state.job is None and (known := submission.find(folder, stage.name)) is not None:
+        raise StratosError(known.refusal(folder))
 
 
 def _found_late(stage: Stage[T], folder: Path) -> resume.Kept | None:
@@ -257,12 +256,13 @@ def cap_usd(state: RunState, stage: Stage[Any]) -> float | None:
     return state.ledger.cap_usd(own)
 
 
-def more_money(state: RunState, stage: Stage[Any], record: Any) -> MoreMoney | None:
+def more_money(state: RunState, stage: Stage[Any], record: Any) -> Reason | None:
     """Return that a stage left out what it may now pay for; None where it did not, or may not."""
     cut_at, cap = getattr(record, "cut_at_usd", None), cap_usd(state, stage)
     if cut_at is None or (cap is not None and cap <= cut_at):
         return None
-    return MoreMoney(cut_at, cap)
+    now = "has no limit" if cap is None else f"may spend {usd(cap)}"
+    return Because(f"it stopped at {usd(cut_at)} and now {now}")
 
 
 def with_money(

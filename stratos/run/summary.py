@@ -13,10 +13,9 @@ from rich.table import Table
 from rich.text import Text
 
 from stratos.config import Config
-from stratos.core.by_name import named
-from stratos.core.counted import counted
 from stratos.core.formats import (
     at_least,
+    counted,
     hours,
     measured,
     percent,
@@ -25,6 +24,8 @@ from stratos.core.formats import (
     size,
     usd,
 )
+from stratos.core.names import named
+from stratos.core.reasons import Reason
 from stratos.evaluate.format_verdict import said as said_of_format
 from stratos.evaluate.read_log import said
 from stratos.evaluate.verdict import accuracy_as_served, against_logged, verdict
@@ -46,7 +47,6 @@ from stratos.records import (
 from stratos.report.costs import CostRow, Spend, cost_rows, read_ledger, read_reserves
 from stratos.report.planned import PlannedRow, planned_rows
 from stratos.report.worth_measured import worth_measured
-from stratos.run.words import LimitMissed
 
 _ROLES = {
     "majority": "most frequent answer",
@@ -62,6 +62,28 @@ _NAMED = ("teacher", "student")
 """Roles whose models have a name of their own."""
 _MEASURED = "hours measured × the plan's price"
 _STYLES = {"better": "bold green", "open": "bold yellow", "worse": "bold red"}
+
+
+class LimitMissed(Reason):
+    """What is served falls short of `limits.accuracy`."""
+
+    limit: float
+    accuracy: Interval
+    format: str
+    """In which it is served; "" for the student as it was evaluated."""
+    whole: float
+    """Accuracy in full precision."""
+
+    def __str__(self) -> str:
+        who = f"the student as it is served ({self.format})" if self.format else "the student"
+        more = "The plan used a prediction."
+        if self.format and self.whole >= self.limit:
+            more = f"In full precision it has {self.whole:.1%}."
+        return (
+            f"limits.accuracy={self.limit:g} is not met: {who} has {self.accuracy.mean:.1%} of "
+            f"the test items (95% interval {self.accuracy.low:.1%} to {self.accuracy.high:.1%}). "
+            f"{more}"
+        )
 
 
 def show(console: Console, config: Config, records: Mapping[str, Any], ledger: Path) -> None:

@@ -10,7 +10,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
 from stratos.core.errors import StratosError
-from stratos.core.printable import visible
+from stratos.core.formats import visible
 
 
 class SweepPage(Callback):

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stratos.config import Config
-from stratos.core.by_name import find
 from stratos.core.context import Context
 from stratos.core.errors import ForeignFileError, StratosError
 from stratos.core.foreign import cause
-from stratos.core.hub import location
+from stratos.core.names import find
+from stratos.core.remote import location
 from stratos.models.pretrained import load_model, load_tokenizer
 from stratos.models.students import ready
 from stratos.records import Plan
@@ -63,7 +63,7 @@ class PretrainedStudent:
                 tick=lambda done, total: context.tick(done, total, "asking the student first"),
             )
         pairs = zip(completions, items, strict=True)
-        return [config.task.score(found.text, item).exact == 1 for found, item in pairs]
+        return [config.task.score(answer.text, item).exact == 1 for answer, item in pairs]
 
     def right_within(
         self,
@@ -132,12 +132,12 @@ class PretrainedStudent:
 
         with self._explained():
             tokenizer, model = self._loaded
-            asked = tokenizer.apply_chat_template(
+            encoded = tokenizer.apply_chat_template(
                 chat, add_generation_prompt=True, return_dict=True
             )
-        prompt: list[int] = asked["input_ids"]
+        prompt: list[int] = encoded["input_ids"]
         end = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
-        found = []
+        scores = []
         for text in texts:
             answer = tokenizer(text, add_special_tokens=False)["input_ids"] + end
             tokens_T = torch.tensor(prompt + answer, device=model.device)
@@ -146,8 +146,8 @@ class PretrainedStudent:
             places_A = torch.arange(len(prompt) - 1, len(tokens_T) - 1, device=model.device)
             scores_AV = logits_TV[places_A].log_softmax(-1)
             wanted_A = tokens_T[len(prompt) :, None]
-            found.append(float(scores_AV.gather(-1, wanted_A).mean()))
-        return found
+            scores.append(float(scores_AV.gather(-1, wanted_A).mean()))
+        return scores
 
     @contextmanager
     def _explained(self) -> Iterator[None]:

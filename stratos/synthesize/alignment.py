@@ -21,9 +21,8 @@ from typing_extensions import override
 
 from stratos.config import Config
 from stratos.core.context import Context
-from stratos.core.counted import counted
 from stratos.core.errors import BudgetError
-from stratos.core.item_progress import with_items
+from stratos.core.formats import counted, with_items
 from stratos.records import Plan
 from stratos.synthesize import strategy
 from stratos.synthesize.admission import PretrainedStudent, pretrained
@@ -301,9 +300,9 @@ class Alignment(strategy.Strategy):
         probed, questions = (
             sampling.questions(task, some, limit.tokens) for some in (validation, items)
         )
-        told = expect(teacher, questions, asking.context, like=probed)
+        estimate = expect(teacher, questions, asking.context, like=probed)
         if len(_in_turn(asking)) == 1:
-            told.check(f"lower strategy.n_items from {self.n_items}")
+            estimate.check(f"lower strategy.n_items from {self.n_items}")
 
     def _ask(
         self, asking: Asking, items: Sequence[Item], sampling: Sampling, limit: AnswerLimit

@@ -17,7 +17,7 @@ from typing_extensions import override
 
 from stratos.config import Config
 from stratos.core.context import Context
-from stratos.core.counted import counted
+from stratos.core.formats import counted
 from stratos.records import Plan
 from stratos.synthesize.leaks import held_out
 from stratos.synthesize.planned_teacher import Asking
@@ -127,7 +127,7 @@ class Augmentation(Strategy):
         for item in rows:
             by_answer.setdefault(item.answer, []).append(item)
         # Each row once before any a second time: where the money ends, it served all of them.
-        asked = [(item, k) for k in range(self.n_new) for item in rows]
+        pairs = [(item, k) for k in range(self.n_new) for item in rows]
         questions = [
             Question(
                 _request(task, self.kinds[k % len(self.kinds)], item, by_answer[item.answer]),
@@ -135,27 +135,27 @@ class Augmentation(Strategy):
                 1 + k if draws else 0,
                 self.temperature if draws else None,
             )
-            for item, k in asked
+            for item, k in pairs
         ]
         expect(asking.teacher, questions, asking.context)
         answers = asking.ask(questions)
         refused["not asked: budget used up"] += len(questions) - len(answers)
-        held, known = held_out(asking.config), {item.family for item in rows}
+        excluded, known = held_out(asking.config), {item.family for item in rows}
         seen: set[tuple[str, str]] = set()
-        found: list[Item] = []
-        for (item, _), answer in zip(asked, answers, strict=False):
+        items: list[Item] = []
+        for (item, _), answer in zip(pairs, answers, strict=False):
             made = _made(item, answer)
             if made is None:
                 refused[NO_TEXT] += 1
             elif made.family in known or (made.family, made.answer) in seen:
                 refused[REPEATED] += 1
-            elif (leak := held.leak(made, made.answer)) is not None:
+            elif (leak := excluded.leak(made, made.answer)) is not None:
                 refused[leak] += 1
             else:
                 # Of one question with two answers the check finds the right one.
                 seen.add((made.family, made.answer))
-                found.append(made)
-        return found
+                items.append(made)
+        return items
 
 
 def _request(task: Task, kind: Kind, item: Item, alike: Sequence[Item]) -> list[Message]:
@@ -168,21 +168,21 @@ def _request(task: Task, kind: Kind, item: Item, alike: Sequence[Item]) -> list[
         alike: all rows with its answer.
     """
     about = task.system_prompt
-    said = f" It is for this task: {about}" if about else ""
+    purpose = f" It is for this task: {about}" if about else ""
     if kind == "paraphrase":
         system = (
             "Say the text in other words. Keep its meaning, and all names, numbers and values in "
-            f"it, so that its answer stays the same. Write the new text only.{said}"
+            f"it, so that its answer stays the same. Write the new text only.{purpose}"
         )
         text = f"Text: {item.question}\nAnswer: {item.answer}\nNew text:"
     else:
         system = (
             "Write one more text with the given answer, like the examples and about something "
-            f"else. Write the new text only.{said}"
+            f"else. Write the new text only.{purpose}"
         )
-        others = [one for one in alike if one.id != item.id]
-        some = random.Random(item.id).sample(others, min(len(others), _N_EXAMPLES - 1))
-        shown = "\n".join(f"Text: {one.question}" for one in (*some, item))
+        similar = [row for row in alike if row.id != item.id]
+        some = random.Random(item.id).sample(similar, min(len(similar), _N_EXAMPLES - 1))
+        shown = "\n".join(f"Text: {row.question}" for row in (*some, item))
         text = f"Answer of all texts: {item.answer}\n{shown}\nNew text:"
     return [{"role": "system", "content": system}, {"role": "user", "content": text}]
 

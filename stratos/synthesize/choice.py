@@ -34,7 +34,7 @@ from math import floor
 from typing import Literal
 
 from stratos.config import ComplexityConfig
-from stratos.core.counted import counted, cut_short
+from stratos.core.formats import counted, cut_short
 from stratos.core.intervals import n_above
 from stratos.records import Interval, TeacherProbe
 from stratos.synthesize.declared import leaves
@@ -124,8 +124,10 @@ def pick(
     for strategy in strategies:
         name = strategy.name
         if not leaves(complexity, strategy):
-            left = ", ".join(complexity.strategies)
-            verdicts[name] = _not(Reason.DECLARED, f"complexity={complexity.level} leaves {left}")
+            allowed = ", ".join(complexity.strategies)
+            verdicts[name] = _not(
+                Reason.DECLARED, f"complexity={complexity.level} leaves {allowed}"
+            )
         elif teacher.logged is not None and (why := _asks_anew(strategy)):
             verdicts[name] = _not(Reason.LOG, why, "teacher")
         elif strategy.learns_rows and n_rows is None:
@@ -150,7 +152,11 @@ def pick(
             verdicts[name] = _covers(teacher, strategy, complexity, least)
         else:
             verdicts[name] = Verdict(True)
-    labelling = [one.name for one in strategies if one.labels_rows and verdicts[one.name].is_taken]
+    labelling = [
+        strategy.name
+        for strategy in strategies
+        if strategy.labels_rows and verdicts[strategy.name].is_taken
+    ]
     for strategy in strategies:
         if labelling and strategy.learns_rows and not strategy.adds_rows:
             verdicts[strategy.name] = _not(
@@ -179,12 +185,12 @@ def _asks_anew(strategy: Strategy) -> str:
 
 def injects(strategies: Sequence[Strategy], complexity: ComplexityConfig) -> bool:
     """Return whether an injection is among the strategies that a declared complexity leaves."""
-    return any(one.makes_questions and leaves(complexity, one) for one in strategies)
+    return any(strategy.makes_questions and leaves(complexity, strategy) for strategy in strategies)
 
 
 def supervises(strategies: Sequence[Strategy], complexity: ComplexityConfig) -> bool:
     """Return whether labelled rows are learnt as they are, where a task has some."""
-    return any(one.learns_rows and leaves(complexity, one) for one in strategies)
+    return any(strategy.learns_rows and leaves(complexity, strategy) for strategy in strategies)
 
 
 def _repeats(strategy: Strategy, teacher: TeacherProbe, n_made: int) -> str:
@@ -326,9 +332,9 @@ def _most_telling(
 ) -> dict[str, Verdict]:
     """Leave of the alignments the one that learns most from an answer."""
     ranks = {
-        one.name: _rank(one, teacher, student_facts)
-        for one in strategies
-        if one.learns_teacher and verdicts[one.name].is_taken
+        strategy.name: _rank(strategy, teacher, student_facts)
+        for strategy in strategies
+        if strategy.learns_teacher and verdicts[strategy.name].is_taken
     }
     best = max(ranks.values(), default=0)
     picked = ", ".join(name for name, rank in ranks.items() if rank == best)

@@ -13,7 +13,7 @@ from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
 from stratos.config import ComplexityConfig, Config
-from stratos.core.targets import find_class
+from stratos.core.trust import find_class
 
 if TYPE_CHECKING:
     from stratos.synthesize.strategy import Strategy
@@ -38,7 +38,7 @@ def with_declared(plain: Mapping[str, Any]) -> dict[str, Any]:
         values |= dict.fromkeys(("max_tokens", "max_new_tokens"), CEILING * path_tokens)
     several = node.get("candidates")
     if isinstance(several, Mapping):
-        changed = {name: _replaced(one, values) for name, one in several.items()}
+        changed = {name: _replaced(strategy, values) for name, strategy in several.items()}
         return {**plain, "strategy": {**node, "candidates": changed}}
     return {**plain, "strategy": _replaced(node, values)}
 
@@ -53,21 +53,27 @@ def contradictions(config: Config) -> Iterator[str]:
     """Yield why a declared complexity leaves nothing to choose from."""
     complexity = config.complexity
     every = config.strategies
-    left = [strategy for strategy in every if leaves(complexity, strategy)]
-    if every and not left:
+    allowed = [strategy for strategy in every if leaves(complexity, strategy)]
+    if every and not allowed:
         yield (
             f"complexity={complexity.level} leaves {_listed(complexity.strategies)}, but this run "
-            f"has {_listed([one.name for one in every])}. Type strategy=auto, complexity=measured, "
-            f"or complexity.strategies=[{','.join(one.kind for one in every)}]."
+            f"has {_listed([strategy.name for strategy in every])}. Type strategy=auto, "
+            "complexity=measured, or "
+            f"complexity.strategies=[{','.join(strategy.kind for strategy in every)}]."
         )
         return
-    possible = left if config.task.has_rows else [one for one in left if not one.learns_rows]
-    only_injection = all(one.makes_questions for one in possible)
-    if len(left) < len(every) and only_injection and not config.task.can_reverse:
+    possible = (
+        allowed
+        if config.task.has_rows
+        else [strategy for strategy in allowed if not strategy.learns_rows]
+    )
+    only_injection = all(strategy.makes_questions for strategy in possible)
+    if len(allowed) < len(every) and only_injection and not config.task.can_reverse:
         yield (
-            f"complexity={complexity.level} leaves {_listed([one.name for one in possible])}, but "
-            f"the task {config.task.name} cannot build a question from an answer. Type "
-            "complexity=medium, or complexity=measured."
+            f"complexity={complexity.level} leaves "
+            f"{_listed([strategy.name for strategy in possible])}, but the task "
+            f"{config.task.name} cannot build a question from an answer. Type complexity=medium, "
+            "or complexity=measured."
         )
 
 
@@ -75,10 +81,10 @@ def _replaced(node: Any, values: Mapping[str, Any]) -> Any:
     """Return a strategy's node with those values that its class has a field for."""
     if not isinstance(node, Mapping):
         return node
-    found = find_class(node.get("_target_"))
+    target = find_class(node.get("_target_"))
     known = set(node)
-    if isinstance(found, type) and is_dataclass(found):
-        known |= {field.name for field in fields(found)}
+    if isinstance(target, type) and is_dataclass(target):
+        known |= {field.name for field in fields(target)}
     return {**node, **{key: value for key, value in values.items() if key in known}}
 
 

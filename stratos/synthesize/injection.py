@@ -21,8 +21,7 @@ from typing import Any, ClassVar, Literal
 from typing_extensions import override
 
 from stratos.config import Config
-from stratos.core.chunk_engine import Engine, Here, in_chunks
-from stratos.core.context import Context
+from stratos.core.context import Context, Engine, Here, in_chunks
 from stratos.core.reasons import Reason
 from stratos.records import Plan
 from stratos.synthesize.planned_teacher import (
@@ -296,8 +295,8 @@ class Injection(Strategy):
         if self.rationale == "auto":
             trial = list(islice(items, self.n_trial_items))
             writer.foretell(trial, len(trial))
-            found = writer.write(trial)
-            n_teacher = sum(isinstance(one, Item) for one in found)
+            attempts = writer.write(trial)
+            n_teacher = sum(isinstance(attempt, Item) for attempt in attempts)
             n_engine = sum(bool(item.rationale) and task.verify(item) is None for item in trial)
             by_teacher = n_teacher > n_engine
             is_bare = not n_teacher and not any(item.rationale for item in trial)
@@ -316,7 +315,7 @@ class Injection(Strategy):
                 for item in chain(trial, items):
                     yield item, item.answer
                 return
-            yield from self._settled(trial, found if by_teacher else trial, task, tally)
+            yield from self._settled(trial, attempts if by_teacher else trial, task, tally)
         if by_teacher and writer.is_paid:
             writer.foretell(*_spaced(islice(self._same(task, seed), self.n_items)))
         n_first = size_of_first_look(self.n_items) if self.rationale == "teacher" else 0
@@ -366,8 +365,10 @@ def _wordable(task: Task, items: Iterable[Item]) -> Iterator[Item]:
 
 def _all_wrong(written: Sequence[Item | Reason]) -> bool:
     """Return whether no reasoning holds, of those that were asked for and could be read."""
-    asked = [one for one in written if one not in (NotWritten.NO_MONEY, NotWritten.UNREAD)]
-    return len(asked) >= LEAST and not any(isinstance(one, Item) for one in asked)
+    read = [
+        attempt for attempt in written if attempt not in (NotWritten.NO_MONEY, NotWritten.UNREAD)
+    ]
+    return len(read) >= LEAST and not any(isinstance(attempt, Item) for attempt in read)
 
 
 def holds(item: Item, problem: Reason | None, tally: Tally) -> bool:
@@ -381,11 +382,11 @@ def holds(item: Item, problem: Reason | None, tally: Tally) -> bool:
 
 def _spaced(items: Iterator[Item]) -> tuple[list[Item], int]:
     """Return evenly spaced ones of items, and how many there are; holds few at once."""
-    kept: list[Item] = []
+    spaced: list[Item] = []
     step, n = 1, 0
     for n, item in enumerate(items, start=1):
         if (n - 1) % step == 0:
-            kept.append(item)
-        if len(kept) == 2 * _ITEMS_PER_ROUND:
-            kept, step = kept[::2], 2 * step
-    return kept, n
+            spaced.append(item)
+        if len(spaced) == 2 * _ITEMS_PER_ROUND:
+            spaced, step = spaced[::2], 2 * step
+    return spaced, n

@@ -59,7 +59,7 @@ class HeldOut:
     def __init__(
         self,
         items: Iterable[Item],
-        others: Sequence[Item] = (),
+        further: Sequence[Item] = (),
         own_words: Callable[[str], str] = str,
     ) -> None:
         """Keep ids, families and n-grams; no text."""
@@ -72,11 +72,11 @@ class HeldOut:
             n_with.update(set(_to_look_for(own_words(item.question))))
         self._by_beginning = _by_beginning(n_with)
         if n_with:
-            for item in others:
+            for item in further:
                 n_with.update(set(self._grams(own_words(item.question))))
         often = [gram for gram, n in n_with.items() if n > MOST_IN_COMMON]
         self._by_beginning = _by_beginning(often)
-        phrases = self._phrases([*items, *others]) if often else set()
+        phrases = self._phrases([*items, *further]) if often else set()
         self._by_beginning = _by_beginning(gram for gram in n_with if gram not in phrases)
 
     def leak(self, item: Item, completion: str = "") -> Leak | None:
@@ -94,9 +94,9 @@ class HeldOut:
         """Return the n-grams of those looked for that many questions share, copies counted once."""
         from stratos.tasks.copies import groups_of_copies, triples_in
 
-        found = ((item.id, self._own_words(item.question)) for item in items)
-        shared = [(id, text) for id, text in found if any(True for _ in self._grams(text))]
-        sample = nsmallest(_N_FOR_COPIES, shared, key=lambda one: order_key(one[0], 0))
+        texts = ((item.id, self._own_words(item.question)) for item in items)
+        shared = [(id, text) for id, text in texts if any(True for _ in self._grams(text))]
+        sample = nsmallest(_N_FOR_COPIES, shared, key=lambda pair: order_key(pair[0], 0))
         groups = groups_of_copies([triples_in(_words(text)) for _, text in sample])
         pairs = {
             (group, gram)
@@ -142,10 +142,10 @@ def labelled_rows(task: Task) -> list[Item]:
     """
     if not task.has_rows:
         return []
-    rows, held = task.items("train", MOST_ROWS), listed_by(task)
-    if held is None:
+    rows, listed = task.items("train", MOST_ROWS), listed_by(task)
+    if listed is None:
         return rows
-    return [item for item in rows if held.leak(item, task.completion(item)) is None]
+    return [item for item in rows if listed.leak(item, task.completion(item)) is None]
 
 
 def _held_out(task: Task, items: Sequence[Item]) -> HeldOut:
@@ -162,13 +162,13 @@ def without_leaks(config: Config, items: Iterable[Item], refused: Counter[str]) 
         items: that somebody would be asked for.
         refused: reason to how many; added to.
     """
-    held, left = held_out(config), []
+    excluded, clean = held_out(config), []
     for item in items:
-        if (leak := held.leak(item)) is None:
-            left.append(item)
+        if (leak := excluded.leak(item)) is None:
+            clean.append(item)
         else:
             refused[leak] += 1
-    return left
+    return clean
 
 
 def family_of(item: Item) -> str:
@@ -204,10 +204,10 @@ def _words(text: str) -> list[str]:
 
 
 def _by_beginning(grams: Iterable[str]) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
+    by_beginning: dict[str, list[str]] = {}
     for gram in grams:
-        found.setdefault(" ".join(gram.split(" ", SHORTEST)[:SHORTEST]), []).append(gram)
-    return found
+        by_beginning.setdefault(" ".join(gram.split(" ", SHORTEST)[:SHORTEST]), []).append(gram)
+    return by_beginning
 
 
 NEAR = "near duplicate"

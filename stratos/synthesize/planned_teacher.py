@@ -11,12 +11,9 @@ from dataclasses import dataclass
 
 from stratos.config import Config
 from stratos.core.context import Context
-from stratos.core.counted import counted
 from stratos.core.errors import TeacherError
-from stratos.core.formats import percent, percent_range
+from stratos.core.formats import counted, exact_usd, percent, percent_range, with_items
 from stratos.core.intervals import wilson
-from stratos.core.item_progress import with_items
-from stratos.core.money import exact_usd
 from stratos.records import Plan
 from stratos.synthesize.strategy import Tally
 from stratos.tasks.base import Item, Task
@@ -108,7 +105,7 @@ def ask_and_count(
     )
     tally.n_answers += len(answers)
     tally.n_truncated += sum(map(is_truncated, answers))
-    tally.teacher_tokens += sum(one.input_tokens + one.output_tokens for one in answers)
+    tally.teacher_tokens += sum(answer.input_tokens + answer.output_tokens for answer in answers)
     tally.usd += cost_usd(teacher.card(), answers)
     return answers
 
@@ -191,11 +188,11 @@ def shown_first(who: str, what: str, n_good: int, n: int, n_items: int, paid_usd
     )
 
 
-def none_right(said: str, n: int, n_items: int, paid_usd: float, instead: str) -> TeacherError:
+def none_right(reason: str, n: int, n_items: int, paid_usd: float, instead: str) -> TeacherError:
     """Return the error that ends the asking.
 
     Args:
-        said: what was wrong, and the first example of it, as sentences.
+        reason: what was wrong, and the first example of it, as sentences.
         n: how many it was asked.
         n_items: how many there are.
         paid_usd: what that cost.
@@ -203,6 +200,6 @@ def none_right(said: str, n: int, n_items: int, paid_usd: float, instead: str) -
     """
     paid = f" {exact_usd(paid_usd)} is paid for them." if paid_usd else ""
     return TeacherError(
-        f"{said}{paid} At most {3 / n:.1%} of all {n_items:,} can be expected to be right (95%): "
+        f"{reason}{paid} At most {3 / n:.1%} of all {n_items:,} can be expected to be right (95%): "
         f"no more are asked. Type {instead}."
     )

@@ -24,7 +24,7 @@ from typing_extensions import override
 
 from stratos.config import Config
 from stratos.core.context import Context
-from stratos.core.counted import counted
+from stratos.core.formats import counted
 from stratos.core.intervals import wilson
 from stratos.records import Plan
 from stratos.synthesize.leaks import without_leaks
@@ -51,14 +51,14 @@ class Votes:
     _first: dict[str, Item] = field(default_factory=dict)
     """The item with each answer as it was spelled first."""
 
-    def add(self, found: Item | None) -> None:
+    def add(self, item: Item | None) -> None:
         """Take in the item with an answer, or None where none could be read."""
-        if found is None:
+        if item is None:
             self.n_unread += 1
             return
-        key = normalised(found.answer)
+        key = normalised(item.answer)
         self._counts[key] += 1
-        self._first.setdefault(key, found)
+        self._first.setdefault(key, item)
 
     @property
     def n(self) -> int:
@@ -241,7 +241,9 @@ class PseudoLabels(Strategy):
         n_first = self.n_first if 0 < self.n_first < len(rows) and len(both) > 1 else 0
 
         def questions(row: Votes, sampled: Sequence[Sampling]) -> list[Question]:
-            return [q for one in sampled for q in one.questions(task, [row.item], limits[one])]
+            return [
+                q for prompt in sampled for q in prompt.questions(task, [row.item], limits[prompt])
+            ]
 
         def ask(some: Sequence[Votes], sampled: Sequence[Sampling]) -> bool:
             """Ask about rows; return whether the money sufficed."""
@@ -310,15 +312,15 @@ class PseudoLabels(Strategy):
         """
         context, tally = asking.context, asking.tally
         path = Path(context.run_dir) / ROWS_TO_LABEL
-        told = [(row.item, row.best, row.agreement) for row in rows]
-        ranked = by_expected_gain(asking.config, told, _MOST_LISTED)
-        found: list[tuple[Votes, float | None]]
+        voted = [(row.item, row.best, row.agreement) for row in rows]
+        ranked = by_expected_gain(asking.config, voted, _MOST_LISTED)
+        listed: list[tuple[Votes, float | None]]
         if ranked is None:
-            found = [(row, None) for row in rows if row.disagreement > 0]
-            found.sort(key=lambda pair: -pair[0].disagreement)
+            listed = [(row, None) for row in rows if row.disagreement > 0]
+            listed.sort(key=lambda pair: -pair[0].disagreement)
         else:
-            found = [(rows[place], gain) for place, gain in ranked]
-        if not found:
+            listed = [(rows[index], gain) for index, gain in ranked]
+        if not listed:
             path.unlink(missing_ok=True)
             return
         lines = [
@@ -329,7 +331,7 @@ class PseudoLabels(Strategy):
                 "is_learnt": row.best is not None and self._agrees(row),
                 **({} if gain is None else {"expected_gain": round(gain, 3)}),
             }
-            for row, gain in found[:_MOST_LISTED]
+            for row, gain in listed[:_MOST_LISTED]
         ]
         path.write_text(
             "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), "utf-8"

@@ -67,8 +67,8 @@ class Writer:
             BudgetError: the money does not suffice.
         """
         questions = [Question(request(item), self.limit.tokens) for item in items]
-        told = expect(self.asking.teacher, questions, self.asking.context, n_questions=n_items)
-        told.check("lower strategy.n_items, take strategy.rationale=engine")
+        estimate = expect(self.asking.teacher, questions, self.asking.context, n_questions=n_items)
+        estimate.check("lower strategy.n_items, take strategy.rationale=engine")
 
     def write(self, items: Sequence[Item]) -> list[Item | Reason]:
         """Return each item with a reasoning that holds, or why it has none."""
@@ -78,11 +78,11 @@ class Writer:
         for _ in range(1 + self.n_retries):
             texts = self._ask([chats[i] for i in pending])
             has_money = len(texts) == len(pending)
-            asked = pending[: len(texts)]
+            indices = pending[: len(texts)]
             made = [_without_conclusion(text or "") for text in texts]
-            problems = self._problems([items[i] for i in asked], texts, made)
+            problems = self._problems([items[i] for i in indices], texts, made)
             pending = []
-            for index, text, body, problem in zip(asked, texts, made, problems, strict=True):
+            for index, text, body, problem in zip(indices, texts, made, problems, strict=True):
                 if problem is None:
                     written[index] = replace(items[index], rationale=body, choices=())
                     continue
@@ -110,10 +110,10 @@ class Writer:
                 unread.append(len(problems))
             problems.append(problem)
         readings = self._ask([reading(items[i], bodies[i]) for i in unread])
-        for place, index in enumerate(unread):
-            if place >= len(readings):
+        for position, index in enumerate(unread):
+            if position >= len(readings):
                 problems[index] = NotWritten.NO_MONEY
-            elif (text := readings[place]) is None:
+            elif (text := readings[position]) is None:
                 problems[index] = NotWritten.UNREAD
             elif self.asking.task.score(text, items[index]).exact < 1:
                 problems[index] = NotWritten.LEADS_ELSEWHERE
@@ -133,16 +133,18 @@ class Writer:
 
     def _ask(self, chats: Sequence[list[Message]]) -> list[str | None]:
         """Return the answers, fewer where the money ends; None for a chat that is too long."""
-        [asked] = ask_whole(
+        [result] = ask_whole(
             self.asking.teacher,
             [(chats, self.limit)],
             self._answers,
             foretell=lambda more: expect_again(self.asking.teacher, more, self.asking.context),
         )
-        self.limit = asked.limit.measured_by(asked.answers)
-        self.asking.tally.n_answers += len(asked.answers)
-        self.asking.tally.n_truncated += len(asked.truncated)
-        return [None if one.finish == TOO_LONG else one.text.strip() for one in asked.answers]
+        self.limit = result.limit.measured_by(result.answers)
+        self.asking.tally.n_answers += len(result.answers)
+        self.asking.tally.n_truncated += len(result.truncated)
+        return [
+            None if answer.finish == TOO_LONG else answer.text.strip() for answer in result.answers
+        ]
 
     def _answers(self, questions: Sequence[Question]) -> list[Answer]:
         teacher, context, tally = self.asking.teacher, self.asking.context, self.asking.tally
@@ -160,22 +162,22 @@ class Writer:
 
 def request(item: Item) -> list[Message]:
     """Return the chat that asks for the reasoning to a known answer."""
-    wanted = (
+    instruction = (
         f"{item.question}\n\nThe answer is {item.answer}. Write the reasoning that leads from the "
         "question to it, as somebody would who does not know it yet: do not mention that it was "
         f"given. End with a line '{MARK} {item.answer}'."
     )
-    return [{"role": "system", "content": _HOW}, {"role": "user", "content": wanted}]
+    return [{"role": "system", "content": _HOW}, {"role": "user", "content": instruction}]
 
 
 def reading(item: Item, body: str) -> list[Message]:
     """Return the chat that reads a reasoning without its conclusion, and without the answer."""
-    wanted = (
+    instruction = (
         f"Question: {item.question}\n\nSomebody's reasoning, of which the end is missing:\n{body}"
         f"\n\nWhat answer does this reasoning lead to? Reply with one line '{MARK} …'."
     )
     how = "You read other people's reasoning and say where it leads, right or wrong."
-    return [{"role": "system", "content": how}, {"role": "user", "content": wanted}]
+    return [{"role": "system", "content": how}, {"role": "user", "content": instruction}]
 
 
 def sizes_of(
@@ -233,9 +235,9 @@ def _without_conclusion(text: str) -> str:
     lines = text.rstrip().splitlines()
     while lines and (not lines[-1].strip() or states_answer(lines[-1])):
         sentences = _SENTENCE.split(lines.pop())
-        kept = [one for one in sentences if not states_answer(one)]
-        if " ".join(kept).strip():
-            lines.append(" ".join(kept))
+        rest = [sentence for sentence in sentences if not states_answer(sentence)]
+        if " ".join(rest).strip():
+            lines.append(" ".join(rest))
             break
     return "\n".join(lines).rstrip()
 
@@ -276,10 +278,10 @@ class Wording:
                 continue
             batch.append(item)
             if len(batch) == (n_first or _ITEMS_PER_ROUND):
-                found, is_asking = self._round(batch)
+                rewritten, is_asking = self._round(batch)
                 if n_first and is_asking:
                     self._show_first(len(batch))
-                yield from found
+                yield from rewritten
                 batch, n_first = [], 0
         if batch:
             yield from self._round(batch)[0]
@@ -301,21 +303,21 @@ class Wording:
         questions = requests(self.asking.task, items)
         answers = self.asking.ask(questions)
         made = {
-            place: reworded
-            for place, (item, answer) in enumerate(zip(items, answers, strict=False))
+            index: reworded
+            for index, (item, answer) in enumerate(zip(items, answers, strict=False))
             if not is_truncated(answer)
             if (text := _text_of(answer.text))
             if (reworded := self.asking.task.reworded(item, text)) is not None
         }
         checks = self.asking.unseen([*made.values()])
         readings = self.asking.ask(checks, "checking")
-        found = list(items)
-        for (place, item), reading in zip(made.items(), readings, strict=False):
+        rewritten = list(items)
+        for (index, item), reading in zip(made.items(), readings, strict=False):
             # What a teacher says twice teaches once: the second item keeps its own words.
             is_new = item.family not in self._said
             if is_new and self.asking.task.score(reading.text, item).exact == 1:
                 self._said.add(item.family)
-                found[place] = item
+                rewritten[index] = item
                 self.n_kept += 1
         self.n_asked += len(answers)
         why = ""
@@ -327,7 +329,7 @@ class Wording:
             self.asking.context.warn(
                 f"Teacher {self.asking.teacher.name} words no more questions: {why}."
             )
-        return found, not why
+        return rewritten, not why
 
 
 def requests(task: Task, items: Iterable[Item]) -> list[Question]:
@@ -350,19 +352,19 @@ def sizes_of_wording(task: Task, items: Sequence[Item], n_items: int) -> Writing
     """
     if not items:
         return None
-    asked = requests(task, items)
+    questions = requests(task, items)
     own = fmean(len(task.own_words(item.question).encode()) for item in items)
     reading = fmean(n_bytes(task.messages(item, task.prompts[0])) for item in items)
     return Writing(
         n_items=n_items,
         n_expected=n_items,
         n_least=n_items,
-        request_bytes=fmean(n_bytes(one.chat) for one in asked),
+        request_bytes=fmean(n_bytes(question.chat) for question in questions),
         reading_bytes=reading - own,
         read_share=1.0,
         conclusion_bytes=fmean(len(item.answer.encode()) for item in items),
         path_bytes=own,
-        max_tokens=max(one.max_tokens for one in asked),
+        max_tokens=max(question.max_tokens for question in questions),
         n_retries=0,
         refused_share=0.0,
         feedback_bytes=0.0,
@@ -373,8 +375,8 @@ def sizes_of_wording(task: Task, items: Sequence[Item], n_items: int) -> Writing
 def _text_of(answer: str) -> str:
     """Return the question that a teacher wrote, without a label and quotes around it."""
     text = answer.strip()
-    head, found, rest = text.partition(":")
-    if found and head.lower() in ("request", "new request", "question", "new question", "user"):
+    head, colon, rest = text.partition(":")
+    if colon and head.lower() in ("request", "new request", "question", "new question", "user"):
         text = rest.strip()
     is_quoted = len(text) > 1 and text[0] in _QUOTES and text[-1] in _QUOTES
     return text[1:-1].strip() if is_quoted else text

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING
 
 from stratos.config import Config
 from stratos.core.atomic_files import flush, staged_apart
-from stratos.core.by_name import find
 from stratos.core.context import Context
-from stratos.core.counted import counted
 from stratos.core.errors import ConfigError
+from stratos.core.formats import counted
+from stratos.core.names import find
 from stratos.records import FROM_FILE, Corpus, Plan
 from stratos.synthesize.leaks import NEAR, HeldOut, NearDuplicates, family_of, held_out
 from stratos.synthesize.strategy import Strategy, Tally
@@ -206,8 +206,8 @@ def synthesize(config: Config, plan: Plan, context: Context) -> Corpus:
     context.tick(strategy.n_items, strategy.n_items, counted(len(corpus), "item", spec=","))
     if strategy.makes_questions and (never := config.task.never_drawn) is not None:
         context.warn(str(never))
-    for told in advice(config, strategy, refused):
-        context.note(told)
+    for note in advice(config, strategy, refused):
+        context.note(note)
     context.log(_so_far(len(corpus), n_drawn, time.perf_counter() - started, tally))
     if tally.first_problem:
         n = refused["unverified"]
@@ -265,8 +265,8 @@ def _so_far(n_kept: int, n_drawn: int, seconds: float, tally: Tally) -> dict[str
 
 
 def _planned_strategy(config: Config, plan: Plan) -> Strategy:
-    if (found := find(config.strategies, plan.strategy)) is not None:
-        return found
+    if (planned := find(config.strategies, plan.strategy)) is not None:
+        return planned
     known = ", ".join(strategy.name for strategy in config.strategies)
     raise ConfigError(
         f"The plan's strategy {plan.strategy} is not configured (configured: {known}). "
@@ -282,13 +282,13 @@ def _nothing(config: Config, strategy: Strategy, refused: dict[str, int], tally:
         if tally.first_problem
         else ""
     )
-    ways = [*advice(config, strategy, refused)]
-    if not ways:
-        other = "strategy=injection" if config.task.can_reverse else "another teacher=…"
-        ways = [f"Try {other if strategy.learns_teacher else 'strategy=alignment'}."]
+    suggestions = [*advice(config, strategy, refused)]
+    if not suggestions:
+        alternative = "strategy=injection" if config.task.can_reverse else "another teacher=…"
+        suggestions = [f"Try {alternative if strategy.learns_teacher else 'strategy=alignment'}."]
     return (
         f"{strategy.name} made no training item for {config.task.name} ({counts}).{first} "
-        f"{' '.join(ways)}"
+        f"{' '.join(suggestions)}"
     )
 
 
@@ -308,18 +308,18 @@ def advice(config: Config, strategy: Strategy, refused: Mapping[str, int]) -> It
     # Of questions that are drawn some are always those of the test; others take their place.
     is_drawn = strategy.makes_questions and not config.task.has_rows
     if (n := refused.get(Leak.EXACT, 0) + refused.get(Leak.CANONICAL, 0)) and not is_drawn:
-        told = f"{were(n)}: the question is a validation or test question, too."
+        message = f"{were(n)}: the question is a validation or test question, too."
         if config.task.has_rows:
-            told += " To train on it, take it out of the test questions (task.test_path)."
-        yield told
+            message += " To train on it, take it out of the test questions (task.test_path)."
+        yield message
     if (n := refused.get(Leak.OVERLAP, 0)) and not is_drawn:
-        told = f"{were(n)}: {NGRAM} words in a row are also in a validation or test question."
+        message = f"{were(n)}: {NGRAM} words in a row are also in a validation or test question."
         if config.task.has_rows:
-            told += (
+            message += (
                 " If these words are a phrase of your questions, and no copy, type "
                 "task.compares_words=false."
             )
-        yield told
+        yield message
     if n := refused.get(NEAR, 0):
         yield (
             f"{were(n)}: another one says nearly the same. strategy.near_duplicates=<share> sets "

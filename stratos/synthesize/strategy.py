@@ -15,7 +15,7 @@ from enum import Enum
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
-from stratos.core.by_name import find
+from stratos.core.names import find
 from stratos.core.reasons import Reason
 from stratos.synthesize.words import NoStrategy
 from stratos.tasks.base import Item, Task
@@ -201,9 +201,9 @@ class Strategy(ABC):
     def teaches_as_recorded(self) -> bool:
         """Whether its student is taught what the runs on the cards were taught."""
         return all(
-            getattr(self, one.name) == one.default
-            for one in fields(self)
-            if one.name in self.taught_by
+            getattr(self, setting.name) == setting.default
+            for setting in fields(self)
+            if setting.name in self.taught_by
         )
 
     # --- whether it may be taken ------------------------------------------------------------------
@@ -331,5 +331,5 @@ def kind_of(strategies: Sequence[Strategy], label: str) -> str:
         label: as a plan or a run has it. One that is not configured is taken for a kind: records
             of other runs are by strategies that kept their first name.
     """
-    found = find(strategies, label)
-    return label if found is None else found.kind
+    strategy = find(strategies, label)
+    return label if strategy is None else strategy.kind

@@ -47,21 +47,21 @@ def suggested(vectors: Matrix, doubt: np.ndarray, n: int) -> list[tuple[int, flo
     if not len(doubt):
         return []
     rows = np.argsort(-doubt, kind="stable")[:_MOST_COMPARED]
-    left = doubt[rows].astype(np.float32)
+    remaining = doubt[rows].astype(np.float32)
     unit = normalize(vectors[rows])
     likeness = unit @ unit.T
     dense = likeness.toarray() if sparse.issparse(likeness) else likeness
     settles = np.maximum(dense, 0).astype(np.float32) ** _SHARPNESS
-    found: list[tuple[int, float]] = []
+    picked: list[tuple[int, float]] = []
     for _ in range(min(n, len(rows))):
-        gains = settles @ left
+        gains = settles @ remaining
         best = int(gains.argmax())
         if gains[best] <= 0:
             break
-        found.append((int(rows[best]), float(gains[best])))
-        left *= 1 - np.minimum(settles[best], 1)
+        picked.append((int(rows[best]), float(gains[best])))
+        remaining *= 1 - np.minimum(settles[best], 1)
         settles[best] = 0  # a row is suggested once
-    return found
+    return picked
 
 
 def by_expected_gain(
@@ -101,5 +101,5 @@ def by_expected_gain(
     )
     correction = Correction(gold.texts, gold.labels, teacher, blocks_of(students), config.seed)
     doubt = 1 - correction.probabilities(_VOTE).max(axis=1)
-    found = suggested(correction.of_teacher, doubt, n)
-    return [(place, gain) for place, gain in found if gain >= _LEAST_GAIN]
+    ranked = suggested(correction.of_teacher, doubt, n)
+    return [(index, gain) for index, gain in ranked if gain >= _LEAST_GAIN]

@@ -53,9 +53,9 @@ def find_number(text: str) -> Fraction | None:
         if number is not None:
             return number
     for line in reversed(text.splitlines()):
-        found = numbers_in(line)
-        if found:
-            return found[-1]
+        numbers = numbers_in(line)
+        if numbers:
+            return numbers[-1]
     return None
 
 
@@ -83,10 +83,10 @@ def _announced(text: str) -> Iterator[str]:
 
 def _to_closing_brace(text: str) -> str:
     depth = 1
-    for place, character in enumerate(text):
+    for index, character in enumerate(text):
         depth += {"{": 1, "}": -1}.get(character, 0)
         if depth == 0:
-            return text[:place]
+            return text[:index]
     return text
 
 
@@ -97,12 +97,12 @@ def _trim(text: str) -> str:
 
 def word_f1(answer: str, gold: str) -> float:
     """Return the harmonic mean of precision and recall of an answer's words (as in SQuAD)."""
-    given, wanted = _words(answer), _words(gold)
-    both = sum((given & wanted).values())
-    return 2 * both / (sum(given.values()) + sum(wanted.values())) if both else 0.0
+    given, expected = _words(answer), _words(gold)
+    both = sum((given & expected).values())
+    return 2 * both / (sum(given.values()) + sum(expected.values())) if both else 0.0
 
 
-def nearest_by_words(known: Sequence[str], asked: Sequence[str]) -> list[int]:
+def nearest_by_words(known: Sequence[str], texts: Sequence[str]) -> list[int]:
     """Return for each text the index of the known one that shares most words with it.
 
     Words count by their rarity (inverse document frequency), lengths by their square root. Of
@@ -113,22 +113,22 @@ def nearest_by_words(known: Sequence[str], asked: Sequence[str]) -> list[int]:
 
     columns: dict[str, int] = {}
     of_known = [[columns.setdefault(w, len(columns)) for w in _words(text)] for text in known]
-    of_asked = [[columns[w] for w in _words(text) if w in columns] for text in asked]
+    of_asked = [[columns[w] for w in _words(text) if w in columns] for text in texts]
 
     def matrix(rows: list[list[int]]) -> csr_matrix:
         ends = np.cumsum([0, *map(len, rows)])
-        places = np.array([place for row in rows for place in row], dtype=np.int64)
+        places = np.array([index for row in rows for index in row], dtype=np.int64)
         return csr_matrix((np.ones(len(places)), places, ends), shape=(len(rows), len(columns)))
 
     has = matrix(of_known)
     rarity = 1 / np.maximum(np.asarray(has.sum(axis=0)).ravel(), 1)
     sizes = np.sqrt([max(1, len(row)) for row in of_known])
     weighed = has.multiply(rarity[None, :]).multiply(1 / sizes[:, None]).T.tocsr()
-    found: list[int] = []
-    for start in range(0, len(asked), _ASKED_AT_ONCE):
+    nearest: list[int] = []
+    for start in range(0, len(texts), _ASKED_AT_ONCE):
         scores = matrix(of_asked[start : start + _ASKED_AT_ONCE]) @ weighed
-        found += scores.toarray().argmax(axis=1).tolist()
-    return found
+        nearest += scores.toarray().argmax(axis=1).tolist()
+    return nearest
 
 
 def _words(text: str) -> Counter[str]:

@@ -68,8 +68,8 @@ def ask(instruction: str, prompt: str, examples: Sequence[Item], item: Item) -> 
 def turn_by_turn(system: str, turns: Sequence[tuple[str, str]], question: str) -> list[Message]:
     """Return a chat with answered turns before the question."""
     messages = [{"role": "system", "content": system}]
-    for asked, answered in turns:
-        messages.append({"role": "user", "content": asked})
+    for user_turn, answered in turns:
+        messages.append({"role": "user", "content": user_turn})
         messages.append({"role": "assistant", "content": answered})
     return [*messages, {"role": "user", "content": question}]
 

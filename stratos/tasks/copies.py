@@ -71,11 +71,11 @@ def triples_in(words: Sequence[str]) -> Triples:
 
 def mixed_with(parts: NDArray[np.uint64], senses: NDArray[np.uint64]) -> NDArray[np.uint64]:
     """Return a key of each row of parts together with its sense."""
-    found = senses * _MIX[0]
+    mixed = senses * _MIX[0]
     for k in range(parts.shape[1]):
-        found = (found ^ parts[:, k]) * _MIX[k % 3]
-        found ^= found >> np.uint64(31)
-    return found
+        mixed = (mixed ^ parts[:, k]) * _MIX[k % 3]
+        mixed ^= mixed >> np.uint64(31)
+    return mixed
 
 
 def neighbours(keys: NDArray[np.uint64], order_by: NDArray[np.uint64] | None = None) -> Pairs:
@@ -92,13 +92,13 @@ def neighbours(keys: NDArray[np.uint64], order_by: NDArray[np.uint64] | None = N
 
 def connected(pairs: Sequence[Pairs], n: int) -> NDArray[np.int64]:
     """Return the group of each of `n` places: the least of those that pairs join it with."""
-    left, right = (np.concatenate([pair[k] for pair in pairs]) for k in (0, 1))
-    if not len(left):
+    lower, upper = (np.concatenate([pair[k] for pair in pairs]) for k in (0, 1))
+    if not len(lower):
         return np.arange(n)
     import scipy.sparse as sparse
     from scipy.sparse.csgraph import connected_components
 
-    graph = sparse.coo_matrix((np.ones(len(left), np.int8), (left, right)), shape=(n, n))
+    graph = sparse.coo_matrix((np.ones(len(lower), np.int8), (lower, upper)), shape=(n, n))
     _, labels = connected_components(graph, directed=False)
     _, first = np.unique(labels, return_index=True)
     return first[labels]
@@ -106,23 +106,23 @@ def connected(pairs: Sequence[Pairs], n: int) -> NDArray[np.int64]:
 
 def groups_of_copies(texts: Sequence[Triples]) -> NDArray[np.int64]:
     """Return the group of each text: copies of one text with some words changed are of one."""
-    left = list(texts)
-    found = np.arange(len(left))
-    places = [k for k, one in enumerate(left) if len(one) >= _FEWEST_TRIPLES]
+    remaining = list(texts)
+    group_of = np.arange(len(remaining))
+    places = [k for k, text in enumerate(remaining) if len(text) >= _FEWEST_TRIPLES]
     for _ in range(_ROUNDS):
         filled: list[int] = []
-        for group in _near(places, left):
-            fixed, are_copies = _judged([left[k] for k in group])
+        for group in _near(places, remaining):
+            fixed, are_copies = _judged([remaining[k] for k in group])
             if are_copies:
-                found[group] = found[group[0]]
+                group_of[group] = group_of[group[0]]
             elif len(fixed):
                 filled += group
                 for k in group:
-                    left[k] = np.setdiff1d(left[k], fixed, assume_unique=True)
-        places = [k for k in filled if len(left[k]) >= _FEWEST_TRIPLES]
+                    remaining[k] = np.setdiff1d(remaining[k], fixed, assume_unique=True)
+        places = [k for k in filled if len(remaining[k]) >= _FEWEST_TRIPLES]
         if not places:
             break
-    return found
+    return group_of
 
 
 def common(texts: Sequence[Triples], most: float) -> Triples:
@@ -135,8 +135,8 @@ def common(texts: Sequence[Triples], most: float) -> Triples:
         return often
     groups = groups_of_copies(texts)
     of_group: dict[int, list[Triples]] = {}
-    for group, one in zip(groups.tolist(), texts, strict=True):
-        of_group.setdefault(group, []).append(one[is_in(one, often)])
+    for group, text in zip(groups.tolist(), texts, strict=True):
+        of_group.setdefault(group, []).append(text[is_in(text, often)])
     once = [np.unique(np.concatenate(some)) for some in of_group.values()]
     triples, counts = np.unique(np.concatenate(once), return_counts=True)
     return triples[counts > most]
@@ -146,8 +146,8 @@ def is_in(triples: NDArray[np.uint64], known: NDArray[np.uint64]) -> NDArray[np.
     """Return a mask of the triples that are among others, which are sorted."""
     if not len(known):
         return np.zeros(len(triples), bool)
-    found: NDArray[np.bool_] = known[np.searchsorted(known, triples).clip(max=len(known) - 1)]
-    return found == triples
+    is_known: NDArray[np.bool_] = known[np.searchsorted(known, triples).clip(max=len(known) - 1)]
+    return is_known == triples
 
 
 def _near(places: Sequence[int], texts: Sequence[Triples]) -> list[list[int]]:
@@ -159,12 +159,14 @@ def _near(places: Sequence[int], texts: Sequence[Triples]) -> list[list[int]]:
     nothing = np.zeros(len(places), np.uint64)
     pairs: list[Pairs] = []
     for k in range(0, N_HASHES, BAND):
-        left, right = neighbours(mixed_with(signatures[:, k : k + BAND].astype(np.uint64), nothing))
-        near = (signatures[left] == signatures[right]).mean(1) >= NEAR
-        pairs.append((left[near], right[near]))
+        first, second = neighbours(
+            mixed_with(signatures[:, k : k + BAND].astype(np.uint64), nothing)
+        )
+        near = (signatures[first] == signatures[second]).mean(1) >= NEAR
+        pairs.append((first[near], second[near]))
     groups: dict[int, list[int]] = {}
-    for place, group in zip(places, connected(pairs, len(places)).tolist(), strict=True):
-        groups.setdefault(group, []).append(place)
+    for index, group in zip(places, connected(pairs, len(places)).tolist(), strict=True):
+        groups.setdefault(group, []).append(index)
     return [group for group in groups.values() if len(group) >= 3]
 
 
@@ -181,9 +183,9 @@ def _judged(texts: Sequence[Triples]) -> tuple[Triples, bool]:
     if calm.mean() - np.exp(-n_lacking.mean()) >= _CALM:
         return fixed[calm], False
     n_changed = 0
-    for one in texts:
-        is_own = ~is_in(one, fixed)
-        own = counts[np.searchsorted(triples, one[is_own])]
+    for text in texts:
+        is_own = ~is_in(text, fixed)
+        own = counts[np.searchsorted(triples, text[is_own])]
         lacks = len(fixed) - int((~is_own).sum())
         n_changed += lacks > 0 and (not len(own) or float(np.median(own)) <= of_few)
     return fixed, n_changed > n / 2

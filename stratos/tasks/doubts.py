@@ -167,36 +167,38 @@ def _is_rare(n: int, n_common: int) -> bool:
     return 0 < n <= _RARE * n_common or (n == 1 and n_common >= _ONE_AGAINST)
 
 
-def are_alike(one: str, other: str) -> bool:
+def are_alike(first: str, second: str) -> bool:
     """Return whether one label may be a slip of the other: one key, or little of a long label.
 
     Labels that differ in a number are meant to: "1 star" and "2 stars".
     """
-    one, other = normalised(one), normalised(other)
-    if _digits(one) != _digits(other):
+    first, second = normalised(first), normalised(second)
+    if _digits(first) != _digits(second):
         return False
-    return _is_one_key(one, other) or SequenceMatcher(None, one, other).ratio() >= _ALIKE
+    return _is_one_key(first, second) or SequenceMatcher(None, first, second).ratio() >= _ALIKE
 
 
-def _is_one_key(one: str, other: str) -> bool:
+def _is_one_key(first: str, second: str) -> bool:
     """Return whether one character behind the first is wrong, too many, lacking or changed places.
 
     A share of characters in common does not show it of short labels: two neighbours that changed
     places in a word of six leave 83%.
     """
-    if min(len(one), len(other)) < _SHORTEST or one[0] != other[0]:
+    if min(len(first), len(second)) < _SHORTEST or first[0] != second[0]:
         return False
-    start = _n_in_common(one, other)
-    one, other = one[start:], other[start:]
-    end = _n_in_common(one[::-1], other[::-1])
-    one, other = one[: len(one) - end], other[: len(other) - end]
-    is_swapped = len(one) == 2 and one == other[::-1]
-    return is_swapped or max(len(one), len(other)) <= 1
+    start = _n_in_common(first, second)
+    first, second = first[start:], second[start:]
+    end = _n_in_common(first[::-1], second[::-1])
+    first, second = first[: len(first) - end], second[: len(second) - end]
+    is_swapped = len(first) == 2 and first == second[::-1]
+    return is_swapped or max(len(first), len(second)) <= 1
 
 
-def _n_in_common(one: str, other: str) -> int:
+def _n_in_common(first: str, second: str) -> int:
     """Return how many characters two texts begin with alike."""
-    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
+    return sum(
+        1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(first, second, strict=False))
+    )
 
 
 def _digits(text: str) -> str:
@@ -242,9 +244,9 @@ def languages(texts: Iterable[str], least_share: float, least: int) -> dict[str,
         least_share: share of the texts that a language has to have.
         least: number of texts that it has to have.
     """
-    found = Counter(name for name in map(language_of, texts) if name is not None)
-    enough = max(least, least_share * sum(found.values()))
-    return {name: n for name, n in found.most_common() if n >= enough}
+    counts = Counter(name for name in map(language_of, texts) if name is not None)
+    enough = max(least, least_share * sum(counts.values()))
+    return {name: n for name, n in counts.most_common() if n >= enough}
 
 
 def _script(text: str) -> str:

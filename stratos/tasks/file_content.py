@@ -58,12 +58,12 @@ _ANSWER = "Answer them, or skip them with task.on_error=skip"
 
 
 def check_labelled(
-    found: rows.FileRows, fields: rows.Fields, *, skips: bool, can_label: bool, needs_paths: bool
+    content: rows.FileRows, fields: rows.Fields, *, skips: bool, can_label: bool, needs_paths: bool
 ) -> None:
     """Check what was read of a file of questions and answers.
 
     Args:
-        found: what was read of it.
+        content: what was read of it.
         fields: what its fields are called in the config.
         skips: whether broken lines are skipped.
         can_label: whether a teacher could answer its rows without an answer.
@@ -72,14 +72,14 @@ def check_labelled(
     Raises:
         ConfigError: it is refused.
     """
-    path = found.path
-    if found.same_everywhere and not found.rows:
+    path = content.path
+    if content.same_everywhere and not content.rows:
         meant, (question, answer) = _likely_fields(path, fields)
         raise ConfigError(
-            f"{path}: every line {found.same_everywhere}.{meant} Name the fields it has with "
+            f"{path}: every line {content.same_everywhere}.{meant} Name the fields it has with "
             f"task.question={question} and task.answer={answer}"
         )
-    if found.n_problems and fields.slice is not None and not found.rows:
+    if content.n_problems and fields.slice is not None and not content.rows:
         columns = rows.columns_of(path)
         if columns and rows.find_field(dict.fromkeys(columns), fields.slice) is None:
             raise ConfigError(
@@ -87,22 +87,22 @@ def check_labelled(
                 f"{', '.join(map(shown, columns))}.{_meant(fields.slice, columns)} Name the "
                 "field with the slices, or leave task.slice out."
             )
-    if found.n_problems and not skips:
+    if content.n_problems and not skips:
         offer = "."
-        if found.rows and can_label:
+        if content.rows and can_label:
             offer = f", or let a teacher answer them: task.unlabelled_path={path}"
         mend = _MEND
-        if found.broken.n_lines == found.n_lines and Path(path).suffix not in _SUFFIXES:
+        if content.broken.n_lines == content.n_lines and Path(path).suffix not in _SUFFIXES:
             mend = (
                 "No line of it can be read. If it is a CSV file, name it "
                 f"{Path(path).stem}.csv: the suffix tells how a file is read."
             )
-        raise ConfigError(str(found.problems(mend, f"{_ANSWER}{offer}")))
-    if not found.rows:
-        what = "good lines" if found.n_lines else "lines"
-        causes = f" {found.problems()}" if found.n_problems else ""
+        raise ConfigError(str(content.problems(mend, f"{_ANSWER}{offer}")))
+    if not content.rows:
+        what = "good lines" if content.n_lines else "lines"
+        causes = f" {content.problems()}" if content.n_problems else ""
         raise ConfigError(f"{path} has no {what}.{causes}")
-    if fields.rationale and needs_paths and not found.rows.column("has_path").any():
+    if fields.rationale and needs_paths and not content.rows.column("has_path").any():
         columns = rows.columns_of(path)
         is_known = rows.find_field(dict.fromkeys(columns), fields.rationale) is not None
         lacks = "" if is_known else f" It has {', '.join(map(shown, columns))}."
@@ -113,27 +113,27 @@ def check_labelled(
         )
 
 
-def check_unlabelled(found: rows.FileRows, key: str, *, skips: bool) -> None:
+def check_unlabelled(content: rows.FileRows, key: str, *, skips: bool) -> None:
     """Check what was read of a file of questions without answers.
 
     Args:
-        found: what was read of it.
+        content: what was read of it.
         key: of the file in the config.
         skips: whether broken lines are skipped.
 
     Raises:
         ConfigError: it is refused.
     """
-    if found.n_problems and not skips:
-        raise ConfigError(str(found.problems(_MEND)))
-    if not found.rows:
+    if content.n_problems and not skips:
+        raise ConfigError(str(content.problems(_MEND)))
+    if not content.rows:
         raise ConfigError(
-            f"{key}={found.path}: every line has an answer. Leave {key} out, or name a file with "
+            f"{key}={content.path}: every line has an answer. Leave {key} out, or name a file with "
             "questions without answers."
         )
 
 
-def doubt_of_verifier(metric: Metric, found: rows.FileRows) -> Reason | None:
+def doubt_of_verifier(metric: Metric, content: rows.FileRows) -> Reason | None:
     """Try the user's verifier on a gold answer; return that it is not right by it, if so.
 
     Raises:
@@ -141,8 +141,8 @@ def doubt_of_verifier(metric: Metric, found: rows.FileRows) -> Reason | None:
     """
     if not isinstance(metric, Own):
         return None
-    row = found.rows[0]
-    where = f"{row.line} of {found.path}"
+    row = content.rows[0]
+    where = f"{row.line} of {content.path}"
     try:
         _ = metric.read(row.answer)
         points = metric.compare(row.answer, row.answer)
@@ -169,14 +169,14 @@ def _likely_fields(path: str, fields: rows.Fields) -> tuple[str, tuple[str, str]
         here or (near[0] if near and near[0] == shown(near[0]) else "…")
         for here, near in zip(there, meant, strict=True)
     ]
-    told = "".join(
+    hints = "".join(
         _meant(names, free) for names, here in zip(named, there, strict=True) if here is None
     )
-    question, answer = rows.likely_fields(path) or (typed if told else ("…", "…"))
-    return told, (question, answer)
+    question, answer = rows.likely_fields(path) or (typed if hints else ("…", "…"))
+    return hints, (question, answer)
 
 
 def _meant(names: str, known: Iterable[str]) -> str:
     """Return " Did you mean x?" with the fields that look like one that is not there, or ""."""
-    found = [shown(name) for name in rows.nearest_fields(names, known)]
-    return f" Did you mean {' or '.join(found)}?" if found else ""
+    nearest = [shown(name) for name in rows.nearest_fields(names, known)]
+    return f" Did you mean {' or '.join(nearest)}?" if nearest else ""

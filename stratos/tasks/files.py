@@ -78,9 +78,9 @@ def read_records(
             return
         head = file.read(max(map(len, _NO_TEXT)))
         file.seek(0)
-        for begins, told in _NO_TEXT.items():
+        for begins, kind in _NO_TEXT.items():
             if head.startswith(begins):
-                raise OSError(f"it is {told}")
+                raise OSError(f"it is {kind}")
         if name.endswith((".csv", ".tsv")):
             yield from _csv(file, "\t" if name.endswith(".tsv") else None)
         elif any_json and _is_values(file):
@@ -114,8 +114,8 @@ def _open(path: str) -> IO[bytes]:
     if is_local(here):
         return open_regular(Path(here).expanduser())
     try:
-        system, place = file_system(path)
-        opened: IO[bytes] = system.open(place, "rb")
+        system, location = file_system(path)
+        opened: IO[bytes] = system.open(location, "rb")
     except Exception as error:  # what a remote file system raises is its own affair
         raise OSError(cause(error)) from error
     return opened
@@ -130,10 +130,10 @@ def _fetched(path: str) -> str:
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
-    found = _HUB.fullmatch(path)
-    if found is None:
+    match = _HUB.fullmatch(path)
+    if match is None:
         raise OSError(_NO_HUB_FILE)
-    repository, revision, name = found.groups()
+    repository, revision, name = match.groups()
     try:
         return str(
             hf_hub_download(
@@ -196,15 +196,15 @@ def _lines(file: IO[bytes]) -> Iterator[bytes | int]:
     n_bytes = 0
     while chunk := file.read(_CHUNK):
         digest.update(chunk)
-        first, *others = chunk.split(b"\n")
+        first, *rest = chunk.split(b"\n")
         n_bytes += len(first)
         if n_bytes <= LONGEST_LINE:
             head.append(first)
-        if not others:
+        if not rest:
             continue
         yield n_bytes if n_bytes > LONGEST_LINE else b"".join(head)
-        yield from others[:-1]
-        head, n_bytes = [others[-1]], len(others[-1])
+        yield from rest[:-1]
+        head, n_bytes = [rest[-1]], len(rest[-1])
     if n_bytes:
         yield n_bytes if n_bytes > LONGEST_LINE else b"".join(head)
     after = _status(file)
@@ -221,9 +221,9 @@ def _status(file: IO[bytes]) -> os.stat_result | None:
 
 def _is_values(file: IO[bytes]) -> bool:
     """Return whether a file is an array of objects, or objects of several lines each."""
-    found = is_values(file.read(_HEAD))
+    is_stream = is_values(file.read(_HEAD))
     file.seek(0)
-    return found
+    return is_stream
 
 
 def _json_line(data: bytes) -> dict[str, Any] | Reason:
@@ -249,16 +249,16 @@ def _text(file: IO[bytes]) -> io.TextIOWrapper:
 
 
 def _separator(header: str) -> str:
-    found = [sign for sign in OTHER_SEPARATORS if _n_columns(header, sign) > 1]
-    if not found or _n_columns(header, ",") > 1:
+    separators = [sign for sign in OTHER_SEPARATORS if _n_columns(header, sign) > 1]
+    if not separators or _n_columns(header, ",") > 1:
         return ","
-    if len(found) > 1:
-        names = " or ".join(OTHER_SEPARATORS[sign] for sign in found)
+    if len(separators) > 1:
+        names = " or ".join(OTHER_SEPARATORS[sign] for sign in separators)
         raise OSError(
             f"its header has no comma, and its columns may be separated by {names}. Save it as CSV "
             "with commas"
         )
-    return found[0]
+    return separators[0]
 
 
 def _n_columns(header: str, separator: str) -> int:
@@ -340,26 +340,26 @@ def values_in(file: IO[bytes], longest: int) -> Iterator[tuple[str, dict[str, An
         longest: characters that an object may have.
     """
     decode = codecs.getincrementaldecoder("utf-8")().decode
-    text, place, number, is_over = "", 0, 0, False
+    text, position, number, is_over = "", 0, 0, False
     while True:
-        place = _behind(_BETWEEN, text, place)
+        position = _behind(_BETWEEN, text, position)
         where = f"row {number + 1}"
         try:
-            if place == len(text):
-                raise json.JSONDecodeError("cut off", text, place)
-            start = place
-            value, place = _DECODER.raw_decode(text, place)
+            if position == len(text):
+                raise json.JSONDecodeError("cut off", text, position)
+            start = position
+            value, position = _DECODER.raw_decode(text, position)
         except json.JSONDecodeError as error:
-            if _END.fullmatch(text, place) and is_over:
+            if _END.fullmatch(text, position) and is_over:
                 return
-            rest = len(text) - place
+            rest = len(text) - position
             if is_over or rest > longest:
                 yield where, words.RowTooLong() if rest > longest else _problem(error, text)
                 return
             try:
                 chunk = file.read(max(_CHUNK, rest))
                 is_over = not chunk
-                text, place = text[place:] + decode(chunk, is_over), 0
+                text, position = text[position:] + decode(chunk, is_over), 0
             except UnicodeDecodeError:
                 yield where, words.NotUtf8()
                 return
@@ -368,17 +368,17 @@ def values_in(file: IO[bytes], longest: int) -> Iterator[tuple[str, dict[str, An
             yield where, words.UnreadableJson()
             return
         number += 1
-        if place - start > longest:
+        if position - start > longest:
             yield where, words.RowTooLong()
         else:
             yield where, value if isinstance(value, dict) else words.NoObject()
-        place = _behind(_CLOSED, text, place)
+        position = _behind(_CLOSED, text, position)
 
 
-def _behind(pattern: re.Pattern[str], text: str, place: int) -> int:
+def _behind(pattern: re.Pattern[str], text: str, position: int) -> int:
     """Return the place behind what stands at a place, if it does."""
-    found = pattern.match(text, place)
-    return found.end() if found else place
+    match = pattern.match(text, position)
+    return match.end() if match else position
 
 
 def _problem(error: json.JSONDecodeError, text: str) -> Reason:

@@ -83,7 +83,7 @@ def wrong_step(text: str) -> WrongStep | None:
     may be 5 in a sum.
     """
     for step in _steps(text):
-        values = [value for one in step.readings if (value := _value(one)) is not None]
+        values = [value for reading in step.readings if (value := _value(reading)) is not None]
         if values and not any(_comes_to(value, step) for value in values):
             return WrongStep(step.readings[0], f"{step.result}{'%' if step.is_percent else ''}")
     return None
@@ -91,7 +91,9 @@ def wrong_step(text: str) -> WrongStep | None:
 
 def n_steps(text: str) -> int:
     """Return how many sums of a text can be checked."""
-    return sum(any(_value(one) is not None for one in step.readings) for step in _steps(text))
+    return sum(
+        any(_value(reading) is not None for reading in step.readings) for step in _steps(text)
+    )
 
 
 class _Step(NamedTuple):
@@ -112,7 +114,9 @@ def _comes_to(value: Fraction, step: _Step) -> bool:
     is_whole = (value / last_digit).denominator == 1
     # A percentage may be written as its number: 1/4 = 25%, and 100 * 1/4 = 25%.
     near = (stated, stated * 100) if step.is_percent else (stated,)
-    return any(value == one or (not is_whole and abs(value - one) < last_digit) for one in near)
+    return any(
+        value == number or (not is_whole and abs(value - number) < last_digit) for number in near
+    )
 
 
 def _steps(text: str) -> Iterator[_Step]:
@@ -123,28 +127,28 @@ def _steps(text: str) -> Iterator[_Step]:
         begin = 0
         for equals in _EQUALS.finditer(line):
             before, begin = line[begin : equals.start()], equals.end()
-            found = _SUM.search(before[-_LONGEST:])
+            match = _SUM.search(before[-_LONGEST:])
             stated = _RESULT.match(line, equals.end())
-            if found is None or stated is None or not stated[1].strip("-."):
+            if match is None or stated is None or not stated[1].strip("-."):
                 continue
             if _CONTINUES.match(line, stated.end()):
                 continue
-            clause = max((mark.end() for mark in _CLAUSE.finditer(found[0])), default=0)
-            earlier, left = found[0][:clause], found[0][clause:].strip()
+            clause = max((mark.end() for mark in _CLAUSE.finditer(match[0])), default=0)
+            earlier, rest = match[0][:clause], match[0][clause:].strip()
             if _UNFINISHED.search(earlier):
                 continue
-            is_other_unit = "$" in left and _CENTS.match(line, stated.end())
+            is_other_unit = "$" in rest and _CENTS.match(line, stated.end())
             if is_other_unit or _MIXED.search(before[-_LONGEST:]):
                 continue
-            words = before[: len(before) - len(found[0])] + found[0][:1]
+            words = before[: len(before) - len(match[0])] + match[0][:1]
             if not clause and _NUMBERED.search(words):
                 continue
-            glued = len(found[0]) < len(before[-_LONGEST:]) and found[0][:1] not in " ,."
-            if left and _STARTS.match(left) and not glued:
+            glued = len(match[0]) < len(before[-_LONGEST:]) and match[0][:1] not in " ,."
+            if rest and _STARTS.match(rest) and not glued:
                 torn = _TORN_THOUSANDS.search(earlier)
-                whole = (torn[0][:-2] + left,) if torn and _THREE_DIGITS.match(left) else ()
-                percents = (left.replace("%", ""),) if counts_percents and "%" in left else ()
-                readings = (left, *whole, *percents, *_written_out(left, in_words))
+                whole = (torn[0][:-2] + rest,) if torn and _THREE_DIGITS.match(rest) else ()
+                percents = (rest.replace("%", ""),) if counts_percents and "%" in rest else ()
+                readings = (rest, *whole, *percents, *_written_out(rest, in_words))
                 yield _Step(readings, stated[1], bool(stated[2]))
 
 
@@ -172,7 +176,7 @@ def _value(text: str) -> Fraction | None:
 
 def _tokens(text: str) -> list[Fraction | str] | None:
     text = re.sub(r"(?<=\d),(?=\d{3}(?!\d))|[$€£]", "", text).strip()
-    found: list[Fraction | str] = []
+    tokens: list[Fraction | str] = []
     at = 0
     while at < len(text):
         match = _TOKEN.match(text, at)
@@ -181,8 +185,8 @@ def _tokens(text: str) -> list[Fraction | str] | None:
         at = match.end()
         if match[1] and match[1][0] == "0" and match[1][1:2].isdigit():
             return None  # a time of day
-        found.append(Fraction(match[1]) / (100 if match[2] else 1) if match[1] else match[3])
-    return found
+        tokens.append(Fraction(match[1]) / (100 if match[2] else 1) if match[1] else match[3])
+    return tokens
 
 
 def _terms(tokens: list[Fraction | str], at: int) -> tuple[Fraction | None, int]:
@@ -329,8 +333,10 @@ class MathTask(JsonlTask):
     @property
     @override
     def left_out(self) -> dict[str, int]:
-        left = super().left_out
-        return {**left, **self._variants.left_out} if self.drawn_from == "exchanged" else left
+        excluded = super().left_out
+        return (
+            {**excluded, **self._variants.left_out} if self.drawn_from == "exchanged" else excluded
+        )
 
     def _check(self, key: str, row: Row) -> Row | Reason:
         checked = super()._check(key, row)
@@ -341,9 +347,9 @@ class MathTask(JsonlTask):
 
 def _reaches(path: str, answer: Fraction | None) -> bool:
     """Return whether a path names the answer; thousands set apart and dollars for cents do too."""
-    found = numbers_in(path) + numbers_in(_SET_APART.sub("", path))
-    found += [100 * Fraction(amount) for amount in _DOLLARS_AND_CENTS.findall(path)]
-    return answer in found
+    numbers = numbers_in(path) + numbers_in(_SET_APART.sub("", path))
+    numbers += [100 * Fraction(amount) for amount in _DOLLARS_AND_CENTS.findall(path)]
+    return answer in numbers
 
 
 @dataclass(frozen=True)
@@ -386,12 +392,12 @@ class AimeTask(MathTask):
     def _slice_of(self, key: str, row: Row) -> str:
         if key != "task.path":
             return key.rpartition(".")[2]
-        found = _YEAR.search(row.slice)
-        return found[0] if found and found[0] in self.slices else _EARLIER
+        match = _YEAR.search(row.slice)
+        return match[0] if match and match[0] in self.slices else _EARLIER
 
     def _divided(self) -> tuple[Rows, Rows]:
-        own, *others = self._files
-        of_file = dict(zip(self.test_paths, others, strict=True))
+        own, *test_files = self._files
+        of_file = dict(zip(self.test_paths, test_files, strict=True))
         tested: list[Rows] = []
         for year in map(str, self.years):
             file = of_file.get(year, own)

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Protocol, runtime_checkable
 from stratos.core.errors import StratosError, did_you_mean
 from stratos.core.extensions import extensions, load
 from stratos.core.reasons import Reason
-from stratos.core.targets import find_class
+from stratos.core.trust import find_class
 from stratos.core.typed import OneOf, read_dataclass
 from stratos.tasks import answers
 from stratos.tasks.numbers import stated_number, write_number

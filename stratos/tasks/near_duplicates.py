@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from stratos.core.counted import counted
+from stratos.core.formats import counted
 from stratos.tasks import copies
 from stratos.tasks.split import content_hash, family_hash, id_of, normalised, words_of
 from stratos.tasks.table import Rows, Spool
@@ -52,10 +52,10 @@ class _Hashes(dict[str, int]):
     """Hashes of words; those of the first ones are looked up from then on."""
 
     def __missing__(self, word: str) -> int:
-        found = zlib.crc32(word.encode("utf-8", "replace"))
+        hashed = zlib.crc32(word.encode("utf-8", "replace"))
         if len(self) < _MOST_HASHES:
-            self[word] = found
-        return found
+            self[word] = hashed
+        return hashed
 
 
 class Alike:
@@ -169,34 +169,34 @@ class Alike:
         n = len(places)
         lefts, rights = [], []
         for band in bands:
-            left, right = copies.neighbours(
+            first, second = copies.neighbours(
                 copies.mixed_with(_read(band, n).view(np.uint64), senses), wholes
             )
             # The other bands one after the other: all of them would be most of the memory.
-            n_equal = np.zeros(len(left), np.uint8)
-            for other in bands if len(left) else ():
-                part = _read(other, n)
+            n_equal = np.zeros(len(first), np.uint8)
+            for further_band in bands if len(first) else ():
+                part = _read(further_band, n)
                 for k in range(copies.BAND):
-                    n_equal += part[left, k] == part[right, k]
+                    n_equal += part[first, k] == part[second, k]
             near = n_equal >= copies.NEAR * copies.N_HASHES
-            lefts.append(places[left[near]])
-            rights.append(places[right[near]])
+            lefts.append(places[first[near]])
+            rights.append(places[second[near]])
         return np.concatenate(lefts), np.concatenate(rights)
 
     def _linked_pairs(self) -> copies.Pairs:
         """Return pairs with one beginning, but for beginnings that go on in many ways."""
-        keys, followers, numbers = (np.array(one, np.uint64) for one in self._links)
+        keys, followers, numbers = (np.array(link, np.uint64) for link in self._links)
         if not len(keys):
             return _no_pairs()
         order = np.lexsort((followers, keys))
         is_new = np.ones(len(keys), bool)
         is_new[1:] = (np.diff(keys[order]) != 0) | (np.diff(followers[order]) != 0)
-        ways, n_ways = np.unique(keys[order][is_new], return_counts=True)
+        unique, n_ways = np.unique(keys[order][is_new], return_counts=True)
         most = min(_MOST_LINKED, max(_FEW_LINKED, _LINKED_SHARE * len(self)))
-        rare = n_ways[np.searchsorted(ways, keys)] <= most
-        left, right = copies.neighbours(keys[rare])
+        rare = n_ways[np.searchsorted(unique, keys)] <= most
+        first, second = copies.neighbours(keys[rare])
         own = numbers[rare].astype(np.int64)
-        return own[left], own[right]
+        return own[first], own[second]
 
     def _are_sessions(self) -> NDArray[np.bool_]:
         keys = np.array(self._sessions[0], np.uint64)
@@ -205,10 +205,10 @@ class Alike:
 
     def _session_pairs(self) -> copies.Pairs:
         are = self._are_sessions()
-        keys, numbers = (np.array(one, np.uint64)[are] for one in self._sessions)
-        left, right = copies.neighbours(keys)
+        keys, numbers = (np.array(session, np.uint64)[are] for session in self._sessions)
+        first, second = copies.neighbours(keys)
         own = numbers.astype(np.int64)
-        return own[left], own[right]
+        return own[first], own[second]
 
 
 def _read(band: Spool, n: int) -> NDArray[np.uint32]:

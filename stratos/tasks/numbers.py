@@ -56,14 +56,14 @@ def stated_number(text: str) -> Fraction | None:
     sign; else the last of all: `18 dollars in 2 days`, `x = 18 (2 a day)`, `in 2 days she has 18`.
     """
     text = _plain(text)
-    found = list(_find(text))
-    if not found:
+    numbers = list(_find(text))
+    if not numbers:
         return None
-    start, end, number = found[0]
+    start, end, number = numbers[0]
     if _STARTS.match(text[:start]) and not _SUM.match(text, end):
         return number
     behind = text.rfind("=")
-    return next((n for at, _, n in found if behind >= 0 and at > behind), found[-1][2])
+    return next((n for at, _, n in numbers if behind >= 0 and at > behind), numbers[-1][2])
 
 
 def write_number(number: Fraction) -> str:
@@ -87,7 +87,7 @@ def _plain(text: str) -> str:
     """Return a text with one spelling for what has several: minus signs, fractions, powers."""
     text = "".join(map(_plain_character, text)).translate(_MINUS)
     text = re.sub(rf"(?<=\d){_SPACE}(?=\d{{3}}(?!\d))", ",", text)
-    text = re.sub("[⁰¹²³⁴⁵⁶⁷⁸⁹⁻]+", lambda found: "^" + found[0].translate(_SUPERSCRIPTS), text)
+    text = re.sub("[⁰¹²³⁴⁵⁶⁷⁸⁹⁻]+", lambda match: "^" + match[0].translate(_SUPERSCRIPTS), text)
     text = unicodedata.normalize("NFKC", text).replace("⁄", "/")
     for pattern, replacement in _LATEX:
         text = pattern.sub(replacement, text)
@@ -104,12 +104,12 @@ def _plain_character(character: str) -> str:
 
 def _find(text: str) -> list[tuple[int, int, Fraction]]:
     """Return start, end and value of every number of a plain text."""
-    found = []
+    numbers = []
     for match in _NUMBER.finditer(text):
         value = _value(match)
         if value is not None:
-            found.append((match.start(), match.end(), value))
-    return found
+            numbers.append((match.start(), match.end(), value))
+    return numbers
 
 
 def _value(match: re.Match[str]) -> Fraction | None:

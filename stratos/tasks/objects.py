@@ -30,8 +30,8 @@ def object_of(text: str) -> dict[str, Any] | None:
     start = text.find("{")
     if start < 0 or not text.endswith("}"):
         return None
-    found, end = _decoded(text, start)
-    return found if end == len(text) else None
+    value, end = _decoded(text, start)
+    return value if end == len(text) else None
 
 
 def object_at_start(text: str) -> dict[str, Any] | None:
@@ -55,62 +55,68 @@ def plain_json(value: Any) -> str:
 
 def fields_of(value: Mapping[str, Any], outer: Path = ()) -> dict[Path, Any]:
     """Return path to value of every field: the names of the objects that it is in, then its own."""
-    found: dict[Path, Any] = {}
+    fields: dict[Path, Any] = {}
     for name, inner in value.items():
         if isinstance(inner, Mapping) and inner:
-            found |= fields_of(inner, (*outer, name))
+            fields |= fields_of(inner, (*outer, name))
         else:
-            found[*outer, name] = inner
-    return found
+            fields[*outer, name] = inner
+    return fields
 
 
 def nested(fields: Mapping[Path, Any]) -> dict[str, Any]:
     """Return the object whose `fields_of` are given."""
     made: dict[str, Any] = {}
     for (*outer, last), value in fields.items():
-        place = made
+        inner = made
         for name in outer:
-            place = place.setdefault(name, {})
-        place[last] = value
+            inner = inner.setdefault(name, {})
+        inner[last] = value
     return made
 
 
-def same(one: Any, other: Any) -> bool:
+def same(first: Any, second: Any) -> bool:
     """Return whether two JSON values are equal; in texts, case and spacing do not count."""
-    if isinstance(one, Mapping) and isinstance(other, Mapping):
-        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
-    if isinstance(one, list) and isinstance(other, list):
-        return len(one) == len(other) and all(map(same, one, other))
-    if isinstance(one, str) and isinstance(other, str):
-        return normalised(one) == normalised(other)
-    if isinstance(one, bool) or isinstance(other, bool):
-        return one is other
-    return bool(one == other)
+    if isinstance(first, Mapping) and isinstance(second, Mapping):
+        return first.keys() == second.keys() and all(same(first[key], second[key]) for key in first)
+    if isinstance(first, list) and isinstance(second, list):
+        return len(first) == len(second) and all(map(same, first, second))
+    if isinstance(first, str) and isinstance(second, str):
+        return normalised(first) == normalised(second)
+    if isinstance(first, bool) or isinstance(second, bool):
+        return first is second
+    return bool(first == second)
 
 
-def same_number(one: float, other: float) -> bool:
+def same_number(first: float, second: float) -> bool:
     """Return whether two numbers are equal: whole ones exactly, others up to rounding.
 
     What is not finite equals nothing.
     """
-    if not (is_finite(one) and is_finite(other)):
+    if not (is_finite(first) and is_finite(second)):
         return False
-    if one == other or (_is_whole(one) and _is_whole(other)):
-        return one == other
+    if first == second or (_is_whole(first) and _is_whole(second)):
+        return first == second
     try:
-        return math.isclose(one, other, rel_tol=_NEAR)
+        return math.isclose(first, second, rel_tol=_NEAR)
     except OverflowError:  # a whole number beyond the largest float, and one that is not whole
         return False
 
 
 def is_finite(value: Any) -> bool:
     """Return whether each number of a JSON value is one: not infinite, as 1e999 is, and not NaN."""
-    left = [value]
-    while left:
-        one = left.pop()
-        if isinstance(one, float) and not math.isfinite(one):
+    pending = [value]
+    while pending:
+        current = pending.pop()
+        if isinstance(current, float) and not math.isfinite(current):
             return False
-        left += one.values() if isinstance(one, Mapping) else one if isinstance(one, list) else ()
+        pending += (
+            current.values()
+            if isinstance(current, Mapping)
+            else current
+            if isinstance(current, list)
+            else ()
+        )
     return True
 
 
@@ -150,7 +156,7 @@ def as_key(value: Any) -> str:
 
 def _decoded(text: str, start: int) -> tuple[dict[str, Any] | None, int]:
     try:
-        found, end = _DECODER.raw_decode(text, start)
+        decoded, end = _DECODER.raw_decode(text, start)
     except (ValueError, RecursionError):
         return None, start
-    return (found, end) if isinstance(found, dict) else (None, end)
+    return (decoded, end) if isinstance(decoded, dict) else (None, end)

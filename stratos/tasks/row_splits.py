@@ -50,36 +50,36 @@ def stratified(
     shares = validation_share, test_share
     if not len(families):
         return np.zeros(0, np.uint8)
-    found = _by_hash(families / 2.0**64, *shares)
+    split_of = _by_hash(families / 2.0**64, *shares)
     labelled = are_labels(answers)
-    if not labelled and not slices.any() and _fits(found, *shares):
-        return found
+    if not labelled and not slices.any() and _fits(split_of, *shares):
+        return split_of
     # One row of each family stands for it, whatever their order in the file.
     order = np.lexsort((answers, families))
     is_first = np.concatenate([[True], families[order][1:] != families[order][:-1]])
     first = order[is_first]
     places = families[first] / 2.0**64
-    split = found[first]
+    split = split_of[first]
     labelled = labelled and are_labels(answers[first])  # copies repeat any answer
     groups = answers[first] if labelled else np.zeros_like(answers[first])
     for stratum in _strata(groups, slices[first]):
         if not _fits(split[stratum], *shares):
-            wanted = _wanted(len(stratum), *_counts(split[stratum]), *shares)
+            counts = _wanted(len(stratum), *_counts(split[stratum]), *shares)
             nearest = stratum[np.argsort(places[stratum], kind="stable")]
             split[nearest] = TRAIN
-            split[nearest[: wanted[0]]] = TEST
-            split[nearest[wanted[0] : sum(wanted)]] = VALIDATION
-    found[order] = split[np.cumsum(is_first) - 1]
-    return found
+            split[nearest[: counts[0]]] = TEST
+            split[nearest[counts[0] : sum(counts)]] = VALIDATION
+    split_of[order] = split[np.cumsum(is_first) - 1]
+    return split_of
 
 
 def _by_hash(
     places: NDArray[np.float64], validation_share: float, test_share: float
 ) -> NDArray[np.uint8]:
     """Return the split of each place between 0 and 1."""
-    found = np.where(places < test_share, TEST, TRAIN).astype(np.uint8)
-    found[(places >= test_share) & (places < test_share + validation_share)] = VALIDATION
-    return found
+    split_of = np.where(places < test_share, TEST, TRAIN).astype(np.uint8)
+    split_of[(places >= test_share) & (places < test_share + validation_share)] = VALIDATION
+    return split_of
 
 
 def are_labels(answers: NDArray[np.uint64]) -> bool:
@@ -159,22 +159,22 @@ def split_by_hash(
         validation_share,
         0.0 if len(tested) else test_share,
     )
-    held: dict[Split, Rows] = {
+    splits: dict[Split, Rows] = {
         "validation": rows.take(free[split == VALIDATION]),
         "test": tested if len(tested) else rows.take(free[split == TEST]),
     }
-    once: dict[Split, Rows] = {name: without_copies(some, normal) for name, some in held.items()}
-    n_copies = sum(len(held[name]) - len(once[name]) for name in held)
-    left = {
+    once: dict[Split, Rows] = {name: without_copies(some, normal) for name, some in splits.items()}
+    n_copies = sum(len(splits[name]) - len(once[name]) for name in splits)
+    excluded = {
         "training question of the test file": n_exact,
         doubts.NEAR: int(is_known.sum()) - n_exact,
         doubts.COPY: n_copies,
     }
-    return {"train": rows.take(free[split == TRAIN]), **once}, left
+    return {"train": rows.take(free[split == TRAIN]), **once}, excluded
 
 
 def are_even(
-    found: Mapping[Split, Rows],
+    splits: Mapping[Split, Rows],
     apart: Mapping[Split, Rows],
     rows: Rows,
     normal: Callable[[str], str],
@@ -182,13 +182,13 @@ def are_even(
     """Return whether splits have rows and labels enough.
 
     Args:
-        found: the splits.
+        splits: the splits.
         apart: those of the same rows without their groups.
         rows: all that were split.
         normal: as of `split_by_hash`.
     """
     labelled = are_labels(_forms(rows, normal))
-    return all(is_even(some, apart[name], labelled) for name, some in found.items())
+    return all(is_even(some, apart[name], labelled) for name, some in splits.items())
 
 
 def without_copies(rows: Rows, normal: Callable[[str], str]) -> Rows:
@@ -196,9 +196,9 @@ def without_copies(rows: Rows, normal: Callable[[str], str]) -> Rows:
     families, forms = rows.column("families"), _forms(rows, normal)
     order = np.lexsort((rows.column("ids"), forms, families))
     is_copy = (np.diff(families[order]) == 0) & (np.diff(forms[order]) == 0)
-    taken = np.ones(len(rows), bool)
-    taken[order[1:][is_copy]] = False
-    return rows.take(taken)
+    is_first = np.ones(len(rows), bool)
+    is_first[order[1:][is_copy]] = False
+    return rows.take(is_first)
 
 
 def without_answered(rows: Rows, answered: Rows) -> Rows:
@@ -214,19 +214,19 @@ def order_of(rows: Rows, slice: str, seed: int) -> NDArray[np.int64]:
     """Return the places of a slice's rows among those of their split, shuffled by the seed."""
     places = np.flatnonzero(rows.of_slice(slice))
     ids = rows.column("ids")[places].tolist()
-    keys = np.fromiter((int(order_key(id_of(one), seed), 16) for one in ids), np.uint64)
+    keys = np.fromiter((int(order_key(id_of(row_id), seed), 16) for row_id in ids), np.uint64)
     return places[np.argsort(keys, kind="stable")]
 
 
 def _forms(rows: Rows, normal: Callable[[str], str]) -> NDArray[np.uint64]:
     """Return a hash of each answer: the same for spellings that the metric takes for equal."""
     answers: NDArray[np.uint64] = rows.column("answers")
-    found, first, inverse = np.unique(answers, return_index=True, return_inverse=True)
-    if len(found) > _MOST_SPELLINGS:
+    distinct, first, inverse = np.unique(answers, return_index=True, return_inverse=True)
+    if len(distinct) > _MOST_SPELLINGS:
         return answers
     by_form: dict[str, np.uint64] = {}
     forms = [
-        by_form.setdefault(normal(rows[int(place)].answer), answer)
-        for place, answer in zip(first, found, strict=True)
+        by_form.setdefault(normal(rows[int(index)].answer), answer)
+        for index, answer in zip(first, distinct, strict=True)
     ]
     return np.array(forms, np.uint64)[inverse]

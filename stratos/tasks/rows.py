@@ -14,8 +14,8 @@ from functools import cached_property
 from itertools import islice
 from typing import Any, NamedTuple
 
-from stratos.core.counted import listed
 from stratos.core.digest import identity
+from stratos.core.formats import listed
 from stratos.core.reasons import Reason
 from stratos.core.redact import redact_shapes
 from stratos.core.remote import local_path
@@ -91,13 +91,13 @@ class Fields:
     def of(self, row: dict[str, Any]) -> dict[str, FieldName | None]:
         """Return the name that each field has in a row; lines of one shape are looked up once."""
         keys = tuple(row)
-        found = self._names.get(keys)
-        if found is None:
-            wanted = (self.question, self.answer, self.rationale, self.slice)
-            found = {names: find_field(row, names) for names in wanted if names}
+        fields = self._names.get(keys)
+        if fields is None:
+            names_of = (self.question, self.answer, self.rationale, self.slice)
+            fields = {names: find_field(row, names) for names in names_of if names}
             if len(self._names) < _SHAPES:
-                self._names[keys] = found
-        return found
+                self._names[keys] = fields
+        return fields
 
 
 _Cause = tuple[str, int]
@@ -214,25 +214,25 @@ def columns_of(path: str) -> dict[str, set[str]]:
     return texts
 
 
-def likely_answers(path: str, *taken: str) -> list[str]:
+def likely_answers(path: str, *used: str) -> list[str]:
     """Return what to type for each field whose values repeat, as answers to a set of questions do.
 
     Args:
         path: of the file.
-        taken: names of fields that are none of them, as the task has them.
+        used: names of fields that are none of them, as the task has them.
     """
     columns = columns_of(path)
-    others = {find_field(dict.fromkeys(columns), names) for names in taken}
+    used_names = {find_field(dict.fromkeys(columns), names) for names in used}
     most = max(map(len, columns.values()), default=0)
-    found = [
+    likely = [
         (len(texts), f"task.answer={name} ({len(texts)} different values)")
         for name, texts in columns.items()
-        if name not in others
+        if name not in used_names
         and 2 <= len(texts) <= most / _ROWS_OF_AN_ANSWER
         and max(map(len, texts)) <= LONGEST_SHOWN
         and name == shown(name)
     ]
-    return [typed for _, typed in sorted(found)[:_ANSWERS_SHOWN]]
+    return [typed for _, typed in sorted(likely)[:_ANSWERS_SHOWN]]
 
 
 def likely_fields(path: str) -> tuple[str, str] | None:
@@ -292,22 +292,22 @@ def read_rows(
             table.append(made)
             numbers.append(n_lines)
     same = problems.same_everywhere(n_lines) or unanswered.same_everywhere(n_lines)
-    taken = np.ones(len(table), bool)
+    is_taken = np.ones(len(table), bool)
     n_repeats = 0
     for group in _repeats(table):
         if settle is not None:
-            kept, n_same = _settled(table, group, settle)
+            row_kept, n_same = _settled(table, group, settle)
         elif _contradict(table, group, numbers, problems):
-            kept, n_same = None, 0
+            row_kept, n_same = None, 0
         else:
-            kept, n_same = 0, len(group) - 1
-        taken[group] = False
+            row_kept, n_same = 0, len(group) - 1
+        is_taken[group] = False
         n_repeats += n_same
-        if kept is not None:
-            taken[group[kept]] = True
+        if row_kept is not None:
+            is_taken[group[row_kept]] = True
     return FileRows(
         path,
-        Rows.of(table, taken),
+        Rows.of(table, is_taken),
         problems.listing(),
         unanswered.listing(),
         n_lines,
@@ -366,7 +366,7 @@ def _where_they_differ(answers: Sequence[str]) -> list[str]:
     if max(map(len, answers)) <= LONGEST_SHOWN - 2:
         start = 0
     longest = LONGEST_SHOWN - 2
-    return [f'"{"…" * bool(start)}{shown(one[start:], longest)}"' for one in answers]
+    return [f'"{"…" * bool(start)}{shown(answer[start:], longest)}"' for answer in answers]
 
 
 def find_field(row: dict[str, Any], names: str) -> FieldName | None:
@@ -389,11 +389,11 @@ def nearest_fields(names: str, known: Iterable[str]) -> list[str]:
     """
     folded = {name.casefold(): name for name in known}
     close = [
-        one
+        match
         for name in names.split("|")
-        for one in get_close_matches(name.casefold(), list(folded), n=2, cutoff=_ALIKE)
+        for match in get_close_matches(name.casefold(), list(folded), n=2, cutoff=_ALIKE)
     ]
-    return list(dict.fromkeys(folded[one] for one in close))
+    return list(dict.fromkeys(folded[match] for match in close))
 
 
 @dataclass(frozen=True)

@@ -78,7 +78,9 @@ _UNSPACED = re.compile(
     "\uf900-\ufaff\U00020000-\U0003ffff]"
 )
 """Thai, Lao, Tibetan, Burmese, Khmer, Japanese and Chinese characters, written without spaces."""
-_ASCII_NO_WORD = "".join(one for one in map(chr, range(128)) if NO_WORD.match(one)).encode()
+_ASCII_NO_WORD = "".join(
+    character for character in map(chr, range(128)) if NO_WORD.match(character)
+).encode()
 _LONG = 20
 """Characters a word has on average in a text with few spaces, such as JSON on one line."""
 _FEWEST = 100
@@ -96,5 +98,5 @@ def words_of(normal: str) -> list[str]:
     else:
         words = _UNSPACED.sub(r" \g<0> ", NO_WORD.sub("", normal)).split()
     if len(normal) >= _FEWEST and len(normal) > _LONG * len(words):
-        return [one for word in words for one in (word if len(word) > _LONG else (word,))]
+        return [part for word in words for part in (word if len(word) > _LONG else (word,))]
     return words

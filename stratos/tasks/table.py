@@ -111,9 +111,9 @@ class Spool:
         if self._file is None:
             self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 (it lives as we do)
         tail, self._tail = self._tail, bytearray()
-        left = memoryview(tail)
-        while left:
-            left = left[self._file.write(left) :]
+        remaining = memoryview(tail)
+        while remaining:
+            remaining = remaining[self._file.write(remaining) :]
         self._n_written += len(tail)
 
     def __getstate__(self) -> bytes:
@@ -192,11 +192,11 @@ class Rows(Sequence[Row]):
         self._index = index
 
     @staticmethod
-    def of(table: Table, taken: NDArray[np.bool_]) -> Rows:
+    def of(table: Table, mask: NDArray[np.bool_]) -> Rows:
         """Return the rows of a table that a mask takes."""
         import numpy as np
 
-        index = np.flatnonzero(taken).astype(np.uint32)
+        index = np.flatnonzero(mask).astype(np.uint32)
         return Rows((table,), np.zeros(len(index), np.uint8), index)
 
     @staticmethod
@@ -254,12 +254,12 @@ class Rows(Sequence[Row]):
         """Return a mask of the rows of one slice."""
         import numpy as np
 
-        found = np.zeros(len(self), bool)
+        mask = np.zeros(len(self), bool)
         slices = self.column("slices")
         for k, table in enumerate(self._tables):
             if name in table.slice_names:
-                found |= (self._table == k) & (slices == table.slice_names[name])
-        return found
+                mask |= (self._table == k) & (slices == table.slice_names[name])
+        return mask
 
     def of_answer(self, answer: str) -> NDArray[np.bool_]:
         """Return a mask of the rows with one answer."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from stratos.core.counted import counted
+from stratos.core.formats import counted
 from stratos.core.intervals import wilson
 from stratos.core.reasons import Reason
 from stratos.tasks.shown import shown

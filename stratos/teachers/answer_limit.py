@@ -111,9 +111,9 @@ def _is_loop(before: Answer, after: Answer) -> bool:
     At the first limit a loop looks like a table of equal rows, which ends somewhere.
     """
     return all(
-        is_truncated(one) and repeats(one.text, half, half)
-        for one in (before, after)
-        for half in [max(_LEAST_LOOP, len(one.text) // 2)]
+        is_truncated(answer) and repeats(answer.text, half, half)
+        for answer in (before, after)
+        for half in [max(_LEAST_LOOP, len(answer.text) // 2)]
     )
 
 
@@ -145,7 +145,7 @@ class Asked:
     @property
     def truncated(self) -> list[int]:
         """Numbers of the answers that ended at the limit."""
-        return [place for place, one in enumerate(self.answers) if is_truncated(one)]
+        return [index for index, answer in enumerate(self.answers) if is_truncated(answer)]
 
     def wider(self, teacher: Teacher) -> AnswerLimit | None:
         """Return the limit to ask the cut answers with again; None where that is not to be done."""
@@ -154,9 +154,9 @@ class Asked:
             return None
         most = teacher.most_tokens()
         tokens = min(most, _GROWTH * limit.tokens)
-        chats = [self.chats[place] for place in cut]
-        found = fitting(teacher, chats, replace(limit, tokens=tokens), least=limit.tokens)
-        return found if found.tokens >= _LEAST_GROWTH * limit.tokens else None
+        chats = [self.chats[index] for index in cut]
+        larger = fitting(teacher, chats, replace(limit, tokens=tokens), least=limit.tokens)
+        return larger if larger.tokens >= _LEAST_GROWTH * limit.tokens else None
 
     def take(self, again: Sequence[tuple[int, Answer]], wider: AnswerLimit) -> None:
         """Put longer answers in the place of those that were cut; fix a limit that does not help.
@@ -166,14 +166,14 @@ class Asked:
             wider: the limit that it was asked with.
         """
         n_cut, helped = len(self.truncated), False
-        for place, answer in again:
-            before = self.answers[place]
+        for index, answer in again:
+            before = self.answers[index]
             if answer.finish == TOO_LONG:
                 continue
             if _is_loop(before, answer):
-                self.answers[place] = replace(answer, finish=REPETITION)
+                self.answers[index] = replace(answer, finish=REPETITION)
             elif _is_longer(answer, before) or not is_truncated(answer):
-                self.answers[place], helped = answer, True
+                self.answers[index], helped = answer, True
         if helped:
             self.limit = replace(wider, is_raised=True)
         if len(again) < n_cut:
@@ -204,25 +204,25 @@ def ask_whole(
     Returns:
         The answers of each group, and the limit that they were asked with last.
     """
-    asked = [Asked(chats, fitting(teacher, chats, limit), []) for chats, limit in groups]
+    groups_asked = [Asked(chats, fitting(teacher, chats, limit), []) for chats, limit in groups]
     # The shortest first: where the money ends, the dearest answers are those that are lacking.
-    first = [(one, chat) for one in sorted(asked, key=_tokens) for chat in one.chats]
-    questions = [Question(chat, one.limit.tokens) for one, chat in first]
-    for (one, _), answer in zip(first, ask(questions), strict=False):
-        one.answers.append(answer)
-    while grown := _growing(teacher, asked, matters):
-        again = [(one, i, wider) for one, wider in grown for i in one.truncated]
-        questions = [Question(one.chats[i], wider.tokens) for one, i, wider in again]
+    first = [(group, chat) for group in sorted(groups_asked, key=_tokens) for chat in group.chats]
+    questions = [Question(chat, group.limit.tokens) for group, chat in first]
+    for (group, _), answer in zip(first, ask(questions), strict=False):
+        group.answers.append(answer)
+    while grown := _growing(teacher, groups_asked, matters):
+        again = [(group, i, wider) for group, wider in grown for i in group.truncated]
+        questions = [Question(group.chats[i], wider.tokens) for group, i, wider in again]
         if foretell is not None:
             foretell(questions)
         try:
             answers = ask(questions)
         except TeacherError:  # it refuses so long an answer: those that there are stay
             answers = []
-        pairs = [(one, i, answer) for (one, i, _), answer in zip(again, answers, strict=False)]
-        for one, wider in grown:
-            one.take([(i, answer) for own, i, answer in pairs if own is one], wider)
-    return asked
+        pairs = [(group, i, answer) for (group, i, _), answer in zip(again, answers, strict=False)]
+        for group, wider in grown:
+            group.take([(i, answer) for own, i, answer in pairs if own is group], wider)
+    return groups_asked
 
 
 def fitting(
@@ -252,14 +252,16 @@ def fitting(
 
 def _growing(
     teacher: Teacher,
-    asked: Sequence[Asked],
+    groups: Sequence[Asked],
     matters: Callable[[Sequence[Asked]], Sequence[bool]] | None,
 ) -> list[tuple[Asked, AnswerLimit]]:
     """Return whose cut answers are to be asked for again, and with which limit."""
-    wanted = [True] * len(asked) if matters is None else matters(asked)
-    wider = [one.wider(teacher) if yes else None for one, yes in zip(asked, wanted, strict=True)]
-    return [(one, limit) for one, limit in zip(asked, wider, strict=True) if limit is not None]
+    matter = [True] * len(groups) if matters is None else matters(groups)
+    wider = [
+        group.wider(teacher) if yes else None for group, yes in zip(groups, matter, strict=True)
+    ]
+    return [(group, limit) for group, limit in zip(groups, wider, strict=True) if limit is not None]
 
 
-def _tokens(asked: Asked) -> int:
-    return asked.limit.tokens
+def _tokens(group: Asked) -> int:
+    return group.limit.tokens

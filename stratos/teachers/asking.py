@@ -9,9 +9,8 @@ from contextlib import closing
 import msgspec
 
 from stratos.core.context import Context
-from stratos.core.counted import counted
 from stratos.core.errors import BudgetError, OverspentError, StratosError, TeacherError
-from stratos.core.money import exact_usd
+from stratos.core.formats import counted, exact_usd
 from stratos.ledger import Ledger
 from stratos.records import ModelCard
 from stratos.teachers.base import (
@@ -101,7 +100,10 @@ _END = object()
 def _alike(waiting: list[tuple[int, Question]], size: int) -> list[tuple[int, Question]]:
     """Return the first questions that one call can ask: `Teacher.ask` takes one longest answer."""
     longest = waiting[0][1].max_tokens
-    n = next((i for i, (_, one) in enumerate(waiting) if one.max_tokens != longest), len(waiting))
+    n = next(
+        (i for i, (_, question) in enumerate(waiting) if question.max_tokens != longest),
+        len(waiting),
+    )
     return waiting[: min(n, size)]
 
 
@@ -114,14 +116,14 @@ def _ask(
     limit_usd: float | None,
 ) -> None:
     questions = [question for _, question in chunk]
-    is_drawn = any(one.sample or one.temperature for one in questions)
+    is_drawn = any(question.sample or question.temperature for question in questions)
     if is_drawn and not teacher.draws:
         raise TeacherError(
             f"Teacher {teacher.name} gives one answer to a question, its likeliest. Ask for one "
             "sample at temperature 0, or serve the model and name the endpoint: teacher=openai "
             "teacher.base_url=…"
         )
-    longest = {one.max_tokens for one in questions}
+    longest = {question.max_tokens for question in questions}
     card = teacher.card()
     usd = 0.0
 
@@ -133,21 +135,23 @@ def _ask(
         put(chunk[index][0], answer)
 
     def ask(keep: Keep) -> None:
-        kept = set[int]()
+        delivered = set[int]()
 
         def note(index: int, answer: Answer) -> None:
-            kept.add(index)
+            delivered.add(index)
             keep(index, answer)
 
         if teacher.draws and (is_drawn or len(longest) > 1):
             answers = teacher.sample(questions, note)
         else:
-            answers = teacher.ask([one.chat for one in questions], max(longest), keep=note)
+            answers = teacher.ask(
+                [question.chat for question in questions], max(longest), keep=note
+            )
         # Those that it did not hand over as soon as they were there.
         for index, answer in enumerate(answers[: len(questions)]):
-            if index not in kept:
+            if index not in delivered:
                 note(index, answer)
-        n = max(len(answers), len(kept))
+        n = max(len(answers), len(delivered))
         if n != len(questions):
             raise TeacherError(
                 f"Teacher {teacher.name} gave {counted(n, 'answer')} to "
@@ -158,7 +162,7 @@ def _ask(
         ask(take)
         return
     over = ledger.overrun(what)
-    most = sum(most_usd(card, one.chat, one.max_tokens, over) for one in questions)
+    most = sum(most_usd(card, question.chat, question.max_tokens, over) for question in questions)
     with ledger.reserve(what, most, limit_usd) as reservation:
 
         def show(index: int, answer: Answer) -> None:
@@ -331,10 +335,10 @@ def stream_down(
 
 def going_down(first: Teacher, teachers: Sequence[Teacher]) -> list[Teacher]:
     """Return a teacher, and those behind it that cost less and can be asked, the dearest first."""
-    prices = {id(one): price(one.card(), 1, 1) for one in (first, *teachers)}
-    lower = [one for one in teachers if prices[id(one)] < prices[id(first)]]
-    lower = [one for one in lower if one.unreachable() is None]
-    return [first, *sorted(lower, key=lambda one: -prices[id(one)])]
+    prices = {id(teacher): price(teacher.card(), 1, 1) for teacher in (first, *teachers)}
+    lower = [teacher for teacher in teachers if prices[id(teacher)] < prices[id(first)]]
+    lower = [teacher for teacher in lower if teacher.unreachable() is None]
+    return [first, *sorted(lower, key=lambda teacher: -prices[id(teacher)])]
 
 
 def unread(

@@ -45,7 +45,7 @@ def on_task(teachers: Sequence[Teacher], task: Task) -> tuple[Teacher, ...]:
     if len(teachers) == 1:
         [teacher] = teachers
         return (teacher.of(task) or teacher,)
-    return tuple(bound for one in teachers if (bound := one.of(task)) is not None)
+    return tuple(bound for teacher in teachers if (bound := teacher.of(task)) is not None)
 
 
 @dataclass(frozen=True, slots=True)

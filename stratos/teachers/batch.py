@@ -19,8 +19,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from stratos.core.counted import counted
 from stratos.core.errors import BudgetError, OverspentError, TeacherError
+from stratos.core.formats import counted
 from stratos.teachers.base import TOO_LONG, Answer, BatchMeter, Billed, Question
 from stratos.teachers.batch_api import NONCE, Batch, BatchApi, Call, lines
 from stratos.teachers.cache import question_key
@@ -90,7 +90,9 @@ class Batches:
                         raise self._broke
                     if ended and not self._again.calls:
                         return
-                for batch in [one for one in self._open if one.next_poll <= time.monotonic()]:
+                for batch in [
+                    unsettled for unsettled in self._open if unsettled.next_poll <= time.monotonic()
+                ]:
                     yield from self._look(batch)
                     if self._over is not None:
                         self._cancel_all()
@@ -161,7 +163,7 @@ class Batches:
     def _earlier_batch(self, key: str) -> Batch:
         """Return the batch of an earlier run, which set the money aside, that asks a question."""
         id_ = self._earlier[key]
-        batch = next((one for one in self._open if one.id == id_), None)
+        batch = next((unsettled for unsettled in self._open if unsettled.id == id_), None)
         if batch is None:
             batch = Batch(id_)
             self._open.append(batch)
@@ -184,25 +186,27 @@ class Batches:
         batch.poll_s = min(_LONGEST_POLL_S, batch.poll_s * 1.5)
         batch.next_poll = time.monotonic() + batch.poll_s
         with self._explained(batch):
-            told = self._api.look(batch.id, time.monotonic() - batch.since)
-        if told is None:
+            status = self._api.look(batch.id, time.monotonic() - batch.since)
+        if status is None:
             return
-        if told.status == "failed":
+        if status.status == "failed":
             for call in batch.calls:
                 self._pay(call, None)
-            reasons = [one.message or "" for one in (told.errors and told.errors.data) or []]
+            reasons = [
+                error.message or "" for error in (status.errors and status.errors.data) or []
+            ]
             raise TeacherError(
                 f"Teacher {self.teacher.name}: {self.teacher.base_urls[0]} refused a batch of "
                 f"{counted(len(batch.calls), 'question', spec=',')} "
                 f"({'; '.join(reasons[:2])[:200] or 'no reason'}). "
                 "Ask one by one with teacher.batch=false, or mend what it says."
             )
-        if told.status not in _ENDED:
+        if status.status not in _ENDED:
             return
-        ended = told.completed_at or told.expired_at or told.cancelled_at or told.created_at
-        seconds = max(0.0, float(ended - told.created_at)) / max(1, len(batch.calls))
+        ended = status.completed_at or status.expired_at or status.cancelled_at or status.created_at
+        seconds = max(0.0, float(ended - status.created_at)) / max(1, len(batch.calls))
         with self._explained(batch):
-            replies = self._api.answers(told)
+            replies = self._api.answers(status)
         if replies is None:
             return
         # Whoever takes the answers stops at the last that it wants.
@@ -227,8 +231,8 @@ class Batches:
 
     def _settle(self, batch: Batch, call: Call, reply: Any, seconds: float) -> Answer | None:
         """Pay for a question; put it off to the next batch if it has to be asked again."""
-        told = reply.get("response") if isinstance(reply, dict) else None
-        response: dict[str, Any] = told if isinstance(told, dict) else {}
+        body = reply.get("response") if isinstance(reply, dict) else None
+        response: dict[str, Any] = body if isinstance(body, dict) else {}
         status = response.get("status_code")
         call.n_tries += 1
         problem = "it was not reached before the batch ended"
@@ -294,38 +298,38 @@ class Batches:
 
         mine = set(self.meter.batches()) if self.meter is not None else set()
         with self._explained():
-            found = self._api.earlier()
-        for told in found:
-            nonce = (told.metadata or {}).get(NONCE, "")
-            if told.status in ("failed", "cancelling") and nonce not in mine:
+            batches = self._api.earlier()
+        for batch in batches:
+            nonce = (batch.metadata or {}).get(NONCE, "")
+            if batch.status in ("failed", "cancelling") and nonce not in mine:
                 continue
             try:
                 with self._explained():
-                    asked = self._api.lines(told.input_file_id)
+                    questions_file = self._api.lines(batch.input_file_id)
             except TeacherError as error:
                 if isinstance(error.__cause__, openai.NotFoundError):  # the file is gone by now
                     continue
                 raise
             if nonce in mine:
                 mine.remove(nonce)
-                self._adopt(told.id, nonce, asked)
+                self._adopt(batch.id, nonce, questions_file)
                 continue
-            with asked:
-                for key, _ in lines(asked):
-                    self._earlier.setdefault(key, told.id)
+            with questions_file:
+                for key, _ in lines(questions_file):
+                    self._earlier.setdefault(key, batch.id)
         for nonce in mine:
             assert self.meter is not None
             self.meter.lose(nonce)
 
-    def _adopt(self, id_: str, nonce: str, asked: Any) -> None:
+    def _adopt(self, id_: str, nonce: str, questions_file: Any) -> None:
         """Take over a batch that this run folder paid for: all of it is settled when it ends."""
         assert self.meter is not None
-        batch = Batch(id_, file=asked, nonce=nonce)
+        batch = Batch(id_, file=questions_file, nonce=nonce)
         field_name = self.teacher.token_limit_field
-        for key, place in lines(asked):
-            asked.seek(place)
-            limit = json.loads(asked.readline())["body"].get(field_name, 0)
-            call = Call(None, key, int(limit), place=place)
+        for key, offset in lines(questions_file):
+            questions_file.seek(offset)
+            limit = json.loads(questions_file.readline())["body"].get(field_name, 0)
+            call = Call(None, key, int(limit), place=offset)
             batch.calls.append(call)
             self._adopted[key] = batch, call
         receipts = self.meter.adopt(nonce, (batch.question(call) for call in batch.calls))

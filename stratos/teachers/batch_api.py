@@ -97,11 +97,11 @@ class Batch:
 def lines(file: BinaryIO) -> Iterator[tuple[str, int]]:
     """Yield (id of the question, where its line begins); a line that is torn is left out."""
     file.seek(0)
-    place = 0
+    offset = 0
     for text in file:
         with suppress(ValueError, KeyError, TypeError):
-            yield str(json.loads(text)["custom_id"]), place
-        place += len(text)
+            yield str(json.loads(text)["custom_id"]), offset
+        offset += len(text)
 
 
 T = TypeVar("T")
@@ -144,8 +144,8 @@ class BatchApi:
 
         async def make(client: AsyncOpenAI) -> str:
             lines.seek(0)
-            told = await client.files.create(file=("questions.jsonl", lines), purpose="batch")
-            return told.id
+            uploaded = await client.files.create(file=("questions.jsonl", lines), purpose="batch")
+            return uploaded.id
 
         return self._patiently(make, _TRANSFER_S)
 
@@ -153,13 +153,13 @@ class BatchApi:
         """Create a batch of a file, once; return its id."""
 
         async def make(client: AsyncOpenAI) -> str:
-            told = await client.batches.create(
+            created = await client.batches.create(
                 input_file_id=file_id,
                 endpoint="/v1/chat/completions",
                 completion_window="24h",
                 metadata={TEACHER: self._tag, NONCE: nonce},
             )
-            return told.id
+            return created.id
 
         n_tries = 0
         while True:
@@ -170,8 +170,8 @@ class BatchApi:
                 outcome = sort(error)
                 if not outcome.passing:
                     raise
-                if found := self._created(file_id, nonce):
-                    return found
+                if created := self._created(file_id, nonce):
+                    return created
                 if n_tries > self._teacher.max_retries:
                     raise
                 time.sleep(wait_s(n_tries, outcome.retry_after_s, random.random))
@@ -196,10 +196,10 @@ class BatchApi:
             self._say(error)
             return None
 
-    def answers(self, told: Any) -> BinaryIO | None:
+    def answers(self, batch: Any) -> BinaryIO | None:
         """Return the answers of a batch that ended; None if they could not be fetched just now."""
         try:
-            return self.lines(told.output_file_id, told.error_file_id, patience_s=0.0)
+            return self.lines(batch.output_file_id, batch.error_file_id, patience_s=0.0)
         except Exception as error:
             if not sort(error).passing:
                 raise
@@ -232,13 +232,13 @@ class BatchApi:
         oldest = time.time() - _KEPT_SECONDS
 
         async def make(client: AsyncOpenAI) -> list[Any]:
-            found = []
-            async for told in client.batches.list(limit=100):
-                if not isinstance(told.created_at, int) or told.created_at < oldest:
+            batches = []
+            async for batch in client.batches.list(limit=100):
+                if not isinstance(batch.created_at, int) or batch.created_at < oldest:
                     break  # the end of what is kept, or no list of batches
-                if (told.metadata or {}).get(TEACHER) == self._tag:
-                    found.append(told)
-            return found
+                if (batch.metadata or {}).get(TEACHER) == self._tag:
+                    batches.append(batch)
+            return batches
 
         try:
             return self._patiently(make, _PATIENCE_S)
@@ -261,10 +261,10 @@ class BatchApi:
         """Return the id of a batch whose creation was cut, "" where there is none."""
         for pause in _LOOKS_S:
             time.sleep(pause)
-            for told in self.earlier():
-                is_it = (told.metadata or {}).get(NONCE) == nonce
-                if is_it and told.input_file_id == file_id:
-                    return str(told.id)
+            for batch in self.earlier():
+                is_it = (batch.metadata or {}).get(NONCE) == nonce
+                if is_it and batch.input_file_id == file_id:
+                    return str(batch.id)
         return ""
 
     def _patiently(
@@ -290,8 +290,9 @@ class BatchApi:
         if not self._is_told:
             self._is_told = True
             status = getattr(error, "status_code", None)
-            told = f"HTTP {status}" if status else str(error) or type(error).__name__
+            reason = f"HTTP {status}" if status else str(error) or type(error).__name__
             self._warn(
                 f"Teacher {self._teacher.name}: {self._address.url} did not tell of a batch "
-                f"({told.splitlines()[0][:200]}). It is asked again until the batch's day is over."
+                f"({reason.splitlines()[0][:200]}). It is asked again until the batch's day is "
+                "over."
             )

@@ -25,7 +25,7 @@ from uuid import uuid4
 
 import msgspec
 
-from stratos.core.counted import counted
+from stratos.core.formats import counted
 from stratos.core.process import Process
 from stratos.teachers.base import Answer, CacheMode, Question, Teacher
 
@@ -78,12 +78,12 @@ class KeptAnswers:
         if self._path is not None and self._path.stat().st_size < _PART_BYTES:
             return self._path
         self._folder.mkdir(parents=True, exist_ok=True)
-        found = _parts(self._folder)
-        if sum(one.stat().st_size for one in found) >= MOST_BYTES:
+        parts = _parts(self._folder)
+        if sum(part.stat().st_size for part in parts) >= MOST_BYTES:
             self._stop(f"{self._folder} holds {MOST_BYTES // 2**20} MiB")
             raise OSError("it is full")
         # A line that was cut short by a kill is left in a file that nothing is added to.
-        self._path = self._folder / f"{len(found) + 1:05d}.jsonl"
+        self._path = self._folder / f"{len(parts) + 1:05d}.jsonl"
         return self._path
 
     def _stop(self, why: str) -> None:
@@ -112,7 +112,7 @@ def read_kept(folder: Path) -> Iterator[list[KeptAnswer]]:
 
 def n_bytes(folder: Path) -> int:
     """Return how much the files of a run folder hold."""
-    return sum(one.stat().st_size for one in _parts(folder / FOLDER))
+    return sum(part.stat().st_size for part in _parts(folder / FOLDER))
 
 
 def _parts(folder: Path) -> list[Path]:
@@ -224,22 +224,22 @@ class AnswerCache:
         Args:
             identities: at least one.
         """
-        found: dict[str, str] = {}
+        names: dict[str, str] = {}
         for identity in identities if self._mode != "off" else ():
             row = self._use("SELECT teacher FROM same WHERE identity = ?", (identity,))
-            if row is not None and row[0] not in found.values():
-                found |= self._rows("SELECT * FROM same WHERE teacher = ?", (row[0],))
-        teacher = min(found.values(), default=identities[0])
-        everyone = dict.fromkeys((teacher, *identities, *sorted(found)))
+            if row is not None and row[0] not in names.values():
+                names |= self._rows("SELECT * FROM same WHERE teacher = ?", (row[0],))
+        teacher = min(names.values(), default=identities[0])
+        everyone = dict.fromkeys((teacher, *identities, *sorted(names)))
         if self._mode == "write" and len(everyone) > 1:
             for identity in everyone:
-                if found.get(identity) != teacher:
+                if names.get(identity) != teacher:
                     self._use(_SAME, (identity, teacher))
         return tuple(everyone)
 
     def get(self, keys: Iterable[str]) -> dict[str, Answer]:
         """Return the answers that are there, by key; a corrupt one counts as not there."""
-        found: dict[str, Answer] = {}
+        answers: dict[str, Answer] = {}
         for key in dict.fromkeys(keys):
             row = self._use("SELECT answer, digest FROM answers WHERE key = ?", (key,))
             if row is None:
@@ -247,10 +247,10 @@ class AnswerCache:
             try:
                 if row[1] != _digest(key, row[0]):
                     raise ValueError(f"the digest of {key} does not fit")
-                found[key] = msgspec.json.decode(row[0], type=Answer)
+                answers[key] = msgspec.json.decode(row[0], type=Answer)
             except (ValueError, TypeError):
                 self._corrupt.add(key)
-        return found
+        return answers
 
     def put(self, key: str, answer: Answer) -> None:
         """Keep one answer; it is safe from a kill of this process when this returns."""
@@ -265,9 +265,9 @@ class AnswerCache:
     def restore(self, rows: Sequence[KeptAnswer]) -> int:
         """Take over rows of another machine's cache that are whole, and return how many are new."""
         whole = [
-            (one.key, one.answer, one.digest)
-            for one in rows
-            if one.digest == _digest(one.key, one.answer)
+            (row.key, row.answer, row.digest)
+            for row in rows
+            if row.digest == _digest(row.key, row.answer)
         ]
         return len(self._rows(_RESTORE, (json.dumps(whole),))) if whole else 0
 
@@ -408,12 +408,12 @@ def look_up(
     """Return the questions whose answer is kept, with it, and the others; equal ones once."""
     known: list[tuple[Question, Answer]] = []
     with closing(AnswerCache(cache_dir, lambda _: None, teacher.cache)) as cache:
-        first, *others = cache.same(teacher.identities())
-        unknown = {question_key(first, one): one for one in questions}
-        for identity in (first, *others):
-            by_key = {question_key(identity, one): key for key, one in unknown.items()}
-            found = cache.get(by_key)
-            known += [(unknown.pop(by_key[key]), answer) for key, answer in found.items()]
+        first, *further = cache.same(teacher.identities())
+        unknown = {question_key(first, question): question for question in questions}
+        for identity in (first, *further):
+            by_key = {question_key(identity, question): key for key, question in unknown.items()}
+            cached = cache.get(by_key)
+            known += [(unknown.pop(by_key[key]), answer) for key, answer in cached.items()]
     return known, list(unknown.values())
 
 
@@ -441,8 +441,8 @@ def n_kept(teacher: Teacher, questions: Iterable[Question], cache_dir: Path) -> 
     """
     if teacher.cache == "off" or not (cache_dir / FILE_NAME).exists():
         return 0
-    n, left = 0, iter(questions)
-    while some := list(islice(left, _AT_A_TIME)):
+    n, remaining = 0, iter(questions)
+    while some := list(islice(remaining, _AT_A_TIME)):
         known, _ = look_up(teacher, some, cache_dir)
         n += len(known)
         if not n:

@@ -201,7 +201,7 @@ class CallBudget:
 
     def batches(self) -> list[str]:
         """Return the batches that earlier processes handed in and nobody settled."""
-        return [one.batch for one in self._ledger.batches.open(self._what)]
+        return [line.batch for line in self._ledger.batches.open(self._what)]
 
     def adopt(self, batch: str, questions: Iterable[Question]) -> list[int | None]:
         """Take over the money of such a batch; return the receipt of each of its questions.
@@ -210,17 +210,19 @@ class CallBudget:
             batch: as it was handed in.
             questions: all that it asks, in order.
         """
-        (line,) = [one for one in self._ledger.batches.open(self._what) if one.batch == batch]
+        (line,) = [
+            opened for opened in self._ledger.batches.open(self._what) if opened.batch == batch
+        ]
         receipts: list[int | None] = []
-        left = iter(questions)
+        remaining = iter(questions)
         for id_, n in zip(line.ids, line.counts, strict=True):
             reservation = self._ledger.batches.adopt(id_)
             if reservation is None:
-                receipts += [None for _ in islice(left, n)]
+                receipts += [None for _ in islice(remaining, n)]
                 continue
             lump = _Lump(reservation, reservation.usd_reserved, 0.0, batch=batch)
             self._live[lump] = None
-            receipts += [self._put(lump, question) for question in islice(left, n)]
+            receipts += [self._put(lump, question) for question in islice(remaining, n)]
         return receipts
 
     def lose(self, batch: str) -> None:
@@ -236,7 +238,7 @@ class CallBudget:
 
         What pays for a batch is left open: the batch goes on, and whoever finds it settles it.
         """
-        for lump in [one for one in self._live if one.batch and one.calls]:
+        for lump in [candidate for candidate in self._live if candidate.batch and candidate.calls]:
             for receipt in lump.calls:
                 self._lumps.pop(receipt, None)
                 self._undecided.pop(receipt, None)
@@ -267,7 +269,7 @@ class CallBudget:
     @property
     def _shares(self) -> Shares:
         """Which shares of their ceilings answers took, of this run so far."""
-        live = (Shares(one.n_answers, one.share_sum, one.share_squares) for one in self._live)
+        live = (Shares(lump.n_answers, lump.share_sum, lump.share_squares) for lump in self._live)
         return sum(live, self._ledger.shares(self._what))
 
     @property
@@ -304,7 +306,7 @@ class CallBudget:
         over = self._overrun
         self._retire()
         for lump in list(self._live):
-            ceilings = sum(one.most_usd(self._card, over) for one in lump.calls.values())
+            ceilings = sum(call.most_usd(self._card, over) for call in lump.calls.values())
             if (short := lump.usd_paid + ceilings - lump.usd_held) > 0:
                 try:
                     extra = self._ledger.take(self._what, short, self._limit_usd)

@@ -10,7 +10,7 @@ from statistics import fmean, stdev
 
 from stratos.core.context import Context
 from stratos.core.errors import BudgetError
-from stratos.core.money import exact_usd
+from stratos.core.formats import exact_usd
 from stratos.records import Interval
 from stratos.teachers.base import Answer, Question, Teacher
 from stratos.teachers.cache import look_up
@@ -81,12 +81,12 @@ class CostEstimate:
             return
         counted = {self.noun: self.n_asked}
         context.ledger.foretell(f"teacher {self.teacher}", self.usd, **counted)
-        left = ""
+        remainder = ""
         if self.left_usd is not None:
-            left = f"; {exact_usd(self.left_usd)} is left"
+            remainder = f"; {exact_usd(self.left_usd)} is left"
             if self.usd.mean > self.left_usd:
-                left += f", for about {self.n_fitting:,} of them"
-        context.note(f"{self.text()}{left}.")
+                remainder += f", for about {self.n_fitting:,} of them"
+        context.note(f"{self.text()}{remainder}.")
 
     def check(self, less: str = "ask less") -> None:
         """Refuse what `passes_limit`.
@@ -138,11 +138,11 @@ def expect(
     """
     n_questions = n_questions or len(questions)
     card = teacher.card()
-    left = context.ledger.left_usd(limit_usd)
+    left_usd = context.ledger.left_usd(limit_usd)
     nothing = Interval(0.0, 0.0, 0.0)
     if price(card, 1, 1) == 0 or not questions:
         n = n_questions
-        return CostEstimate(teacher.name, n, n, nothing, nothing, nothing, left)
+        return CostEstimate(teacher.name, n, n, nothing, nothing, nothing, left_usd)
     step = math.ceil(len(questions) / _LOOKED_UP)
     seen = questions[::step]
     known, unknown = look_up(teacher, seen, context.cache_dir)
@@ -155,10 +155,10 @@ def expect(
     if teacher.batch and unknown:
         # What an earlier run handed in is paid from what it set aside.
         scale *= max(0.0, 1 - context.ledger.batches.n_under_way(what) / (len(unknown) * scale))
-    n_input = _times(_per_byte(known), sum(n_bytes(one.chat) for one in unknown) * scale)
+    n_input = _times(_per_byte(known), sum(n_bytes(question.chat) for question in unknown) * scale)
     n_output = _answer_tokens(known, unknown, scale)
     over = context.ledger.overrun(what)
-    ceilings = [most_usd(card, one.chat, one.max_tokens, over) for one in unknown]
+    ceilings = [most_usd(card, question.chat, question.max_tokens, over) for question in unknown]
     most = sum(ceilings) * scale
     answers = Interval(
         min(most, price(card, n_input.mean, n_output.mean)),
@@ -171,14 +171,14 @@ def expect(
         answers.mean + vain.mean, answers.low + vain.low, answers.high + vain.high, answers.source
     )
     n_asked = round(len(unknown) * scale)
-    told = CostEstimate(
+    estimate = CostEstimate(
         teacher=teacher.name,
         n_questions=n_questions,
         n_asked=n_asked,
         input_tokens=n_input,
         output_tokens=n_output,
         usd=usd,
-        left_usd=left,
+        left_usd=left_usd,
         is_guess=len(known) < _ENOUGH,
         noun=noun,
         vain_usd=vain.mean,
@@ -186,12 +186,12 @@ def expect(
         n_kept=n_kept,
     )
     if n_asked:
-        told.show(context)
+        estimate.show(context)
     elif n_kept and not is_more:
         context.note(
             f"Teacher {teacher.name}: all {n_kept:,} {noun} are answered already; nothing is paid."
         )
-    return told
+    return estimate
 
 
 expect_again = partial(expect, noun="cut answers to ask again", is_more=True)
@@ -202,7 +202,7 @@ expect_longer = partial(expect, noun="questions with longer answers", is_more=Tr
 
 def _per_byte(known: Sequence[tuple[Question, Answer]]) -> Interval:
     """Return input tokens per byte of text, templates included."""
-    ratios = [answer.input_tokens / max(1, n_bytes(one.chat)) for one, answer in known]
+    ratios = [answer.input_tokens / max(1, n_bytes(question.chat)) for question, answer in known]
     if len(ratios) < _ENOUGH:
         return _TOKENS_PER_BYTE
     return Interval(fmean(ratios), min(ratios), max(ratios), f"{len(ratios)} kept answers")
@@ -213,14 +213,16 @@ def _answer_tokens(
 ) -> Interval:
     """Return output tokens of all unknown questions together."""
     if len(known) < _ENOUGH:
-        return _times(_SHARE_OF_LIMIT, sum(one.max_tokens for one in unknown) * scale)
+        return _times(_SHARE_OF_LIMIT, sum(question.max_tokens for question in unknown) * scale)
     lengths = [answer.output_tokens for _, answer in known]
     mean = fmean(lengths)
     # Both the mean that is known and the sum to come vary.
     n = max(1.0, len(unknown) * scale)
     error = 2 * stdev(lengths) * math.sqrt(1 / len(lengths) + 1 / n)
-    one = Interval(mean, max(1.0, mean - error), mean + error, f"{len(lengths)} kept answers")
-    return _times(one, len(unknown) * scale)
+    per_answer = Interval(
+        mean, max(1.0, mean - error), mean + error, f"{len(lengths)} kept answers"
+    )
+    return _times(per_answer, len(unknown) * scale)
 
 
 def _in_vain(n_answers: int, n_unanswered: int) -> Interval:

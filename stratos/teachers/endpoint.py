@@ -14,7 +14,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from stratos.core.connections import limits
+from stratos.core.remote import limits
 from stratos.teachers.base import LENGTH, TOO_LONG, Answer, Billed, Question
 from stratos.teachers.scheduler import LONGEST_RETRY_AFTER_S, Outcome
 from stratos.teachers.usage import ImplausibleUsage, Usage, read_usage
@@ -216,11 +216,11 @@ class Endpoint:
 
         return cancel
 
-    def look_for(self, model: str, keyed: bool, found: Callable[[], None]) -> None:
+    def look_for(self, model: str, keyed: bool, on_found: Callable[[], None]) -> None:
         """Read the list of models, which costs nothing, beside what is under way.
 
-        `found` is called from the loop's thread if the model is on it, and if the list is kept from
-        those without a key where there is one: a list that is shown to anybody proves no key.
+        `on_found` is called from the loop's thread if the model is on it, and if the list is kept
+        from those without a key where there is one: a list shown to anybody proves no key.
         """
 
         async def look() -> None:
@@ -237,7 +237,7 @@ class Endpoint:
                             return
                     except (openai.AuthenticationError, openai.PermissionDeniedError):
                         pass
-                found()
+                on_found()
 
         self._connection.start(look())
 
@@ -296,7 +296,7 @@ def to_answer(reply: Any, question: Question, seconds: float) -> Answer:
         _part(reply, "usage"),
         question,
         text,
-        reasoning=next((one for one in thought if isinstance(one, str)), ""),
+        reasoning=next((part for part in thought if isinstance(part, str)), ""),
         is_cut=finish == LENGTH,
         hides_reasoning=any(_part(message, name) for name in _UNREADABLE_REASONING),
     )

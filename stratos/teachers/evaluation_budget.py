@@ -78,8 +78,8 @@ def parts_in_time(items: Sequence[T], minutes: float, pace: float) -> Iterator[S
     """
     started, n_done = time.monotonic(), 0
     while n_done < len(items):
-        left = 60 * minutes - (time.monotonic() - started)
-        n = min(_MOST, int(max(0.0, left) / pace) if pace else _MOST)
+        seconds_left = 60 * minutes - (time.monotonic() - started)
+        n = min(_MOST, int(max(0.0, seconds_left) / pace) if pace else _MOST)
         n = n if n_done else max(_FIRST, n)
         if not n:
             return

@@ -85,7 +85,7 @@ def answer(
     if not prompts:
         return
     ends = end_tokens(model, tokenizer)
-    draws = [_Draw.of(*asked) for asked in zip(questions, prompts, strict=True)]
+    draws = [_Draw.of(*pair) for pair in zip(questions, prompts, strict=True)]
     began = time.perf_counter()
 
     def take(batch: Sequence[int], rows: Sequence[list[int]]) -> None:
@@ -94,8 +94,8 @@ def answer(
         seconds, began = (now - began) / len(batch), now
         for index, row in zip(batch, rows, strict=True):
             text = tokenizer.decode(row, skip_special_tokens=True)
-            kept = Answer(text, len(prompts[index]), len(row), seconds, finish=_finish(row, ends))
-            keep(index, kept)
+            reply = Answer(text, len(prompts[index]), len(row), seconds, finish=_finish(row, ends))
+            keep(index, reply)
         progress(len(batch))
 
     if not _is_plain(model.generation_config):
@@ -150,7 +150,7 @@ class _Picker:
         import torch
 
         picked_B1 = logits_BV.argmax(-1, keepdim=True)
-        drawn = [(row, draw) for row, one in enumerate(prompts) if (draw := self._draws[one])]
+        drawn = [(row, draw) for row, prompt in enumerate(prompts) if (draw := self._draws[prompt])]
         if not drawn:
             return picked_B1
         rows = [row for row, _ in drawn]
@@ -184,12 +184,12 @@ def _generate(
         batch = order[start : start + batch_size]
         width = max(len(prompts[index]) for index in batch)
         gaps = [width - len(prompts[index]) for index in batch]
-        asked = [[pad] * gap + prompts[i] for gap, i in zip(gaps, batch, strict=True)]
+        padded = [[pad] * gap + prompts[i] for gap, i in zip(gaps, batch, strict=True)]
         mask = [[0] * gap + [1] * (width - gap) for gap in gaps]
         processors = [_Drawn(_Picker(draws), batch)] if any(draws[index] for index in batch) else []
         with torch.inference_mode():
             out = model.generate(
-                input_ids=torch.tensor(asked, device=model.device),
+                input_ids=torch.tensor(padded, device=model.device),
                 attention_mask=torch.tensor(mask, device=model.device),
                 max_new_tokens=max(questions[index].max_tokens for index in batch),
                 do_sample=False,  # of a row that is drawn, one token is left to be the likeliest

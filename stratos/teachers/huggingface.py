@@ -249,8 +249,8 @@ class HuggingFaceTeacher(Teacher):
         ends = {self._tokenizer.eos_token_id}
         with suppress(TeacherError), self._loading() as (weights, where):
             if weights.gguf is None:
-                told = GenerationConfig.from_pretrained(weights.location, **where).eos_token_id
-                ends |= set(told if isinstance(told, list) else [told])
+                declared = GenerationConfig.from_pretrained(weights.location, **where).eos_token_id
+                ends |= set(declared if isinstance(declared, list) else [declared])
         return tuple(sorted(ends - {None}))
 
     @override

@@ -23,8 +23,8 @@ def retired(teacher: OpenAISettings, today: datetime.date | None = None) -> Reti
     now = today or datetime.date.today()
     if not teacher.ends or datetime.date.fromisoformat(teacher.ends) > now:
         return None
-    other = nearest_living(teacher, now)
-    successor = "" if other is None else other.name
+    living = nearest_living(teacher, now)
+    successor = "" if living is None else living.name
     return Retired(teacher.model, teacher.ends, teacher.retires_source, successor)
 
 
@@ -34,16 +34,16 @@ def nearest_living(teacher: OpenAISettings, today: datetime.date) -> OpenAISetti
     That is one behind the same key, else any; of these the one whose price is most alike.
     """
     living = [
-        one
-        for one in shipped_teachers()
-        if one.model != teacher.model
-        and not (one.retires and datetime.date.fromisoformat(one.retires) <= today)
+        shipped
+        for shipped in shipped_teachers()
+        if shipped.model != teacher.model
+        and not (shipped.retires and datetime.date.fromisoformat(shipped.retires) <= today)
     ]
 
-    def distance(one: OpenAISettings) -> tuple[bool, float, str]:
-        ours, theirs = _price(teacher), _price(one)
+    def distance(candidate: OpenAISettings) -> tuple[bool, float, str]:
+        ours, theirs = _price(teacher), _price(candidate)
         apart = abs(log(theirs / ours)) if ours and theirs else 0.0
-        return one.api_key_env != teacher.api_key_env, apart, one.name
+        return candidate.api_key_env != teacher.api_key_env, apart, candidate.name
 
     return min(living, key=distance, default=None)
 
@@ -52,10 +52,10 @@ def shipped_teachers() -> list[OpenAISettings]:
     """Return the shipped hosted teachers that are complete as they are."""
     import yaml
 
-    from stratos.core.conf import shipped_choices
+    from stratos.core.extensions import shipped_choices
     from stratos.core.typed import read_dataclass
 
-    found = []
+    teachers = []
     for path in shipped_choices("teacher").values():
         node = yaml.safe_load(path.read_text(encoding="utf-8"))
         if node.pop("_target_", None) != _CLASS or "???" in node.values():
@@ -63,14 +63,17 @@ def shipped_teachers() -> list[OpenAISettings]:
         node["name"] = node.get("name") or path.stem  # what is typed, not what is shown
         teacher = read_dataclass(node, OpenAISettings, path.stem, [])
         if teacher is not None:
-            found.append(teacher)
-    return found
+            teachers.append(teacher)
+    return teachers
 
 
 def _price(teacher: OpenAISettings) -> float:
     """Return dollars of a million tokens in and a million out."""
-    asked, answered = teacher.usd_per_million_input_tokens, teacher.usd_per_million_output_tokens
-    return (asked or 0.0) + (answered or 0.0)
+    input_price, answered = (
+        teacher.usd_per_million_input_tokens,
+        teacher.usd_per_million_output_tokens,
+    )
+    return (input_price or 0.0) + (answered or 0.0)
 
 
 # The shipped card of a model, by the name that a log has for it.

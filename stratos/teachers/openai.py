@@ -51,12 +51,12 @@ class OpenAITeacher(OpenAISettings, Teacher):
 
         The endpoint's own word counts, once it was asked (`unreachable`); before, the card's.
         """
-        said = [
+        dates = [
             address.shutdown_date
             for address in self.__dict__.get("_addresses", ())
             if address.shutdown_date is not None
         ]
-        return min((date for date in said if date), default="") if said else self.retires
+        return min((date for date in dates if date), default="") if dates else self.retires
 
     @override
     def unreachable(self) -> Reason | None:
@@ -66,16 +66,16 @@ class OpenAITeacher(OpenAISettings, Teacher):
     @override
     def card(self) -> ModelCard:
         facts: dict[str, Any] = {**dict.fromkeys(FACTS, 0), **self.facts}
-        asked, answered = self._batch_prices if self.batch else self._prices
+        input_price, answered = self._batch_prices if self.batch else self._prices
         if not self.unknown_prices:
-            asked, answered = asked or 0.0, answered or 0.0
+            input_price, answered = input_price or 0.0, answered or 0.0
         batch_asked, batch_answered = self._batch_prices
         rate = self.max_requests_per_minute
         return ModelCard(
             **facts,
             name=self.name,
             license=self.license,
-            usd_per_million_input_tokens=asked,
+            usd_per_million_input_tokens=input_price,
             usd_per_million_output_tokens=answered,
             usd_per_million_batch_input_tokens=batch_asked,
             usd_per_million_batch_output_tokens=batch_answered,
@@ -147,9 +147,9 @@ class OpenAITeacher(OpenAISettings, Teacher):
     @override
     def complaints(self) -> list[str]:
         """Return what the user should know of the endpoints and was not told yet."""
-        told = list(self._complaints)
+        complaints = list(self._complaints)
         self._complaints.clear()
-        return told
+        return complaints
 
     @override
     def as_batch(self) -> OpenAITeacher:

@@ -14,8 +14,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
-from stratos.core.counted import counted
 from stratos.core.errors import EndpointError, TeacherError, did_you_mean
+from stratos.core.formats import counted
 from stratos.core.reasons import Reason
 from stratos.core.redact import redact_text
 from stratos.teachers.base import CacheMode, Question, check_facts
@@ -177,8 +177,8 @@ class OpenAISettings:
                 f"base_url={redact_text(wrong[0])} is no address of the form http://<host>/v1 or "
                 "https://…"
             )
-        taken = (*_TAKEN, "temperature", "seed")
-        if not _FIELD.fullmatch(self.token_limit_field) or self.token_limit_field in taken:
+        reserved = (*_TAKEN, "temperature", "seed")
+        if not _FIELD.fullmatch(self.token_limit_field) or self.token_limit_field in reserved:
             raise ValueError(
                 f"token_limit_field={self.token_limit_field!r} is no field that limits an answer: "
                 "without a limit no cost can be held. It is max_tokens, or max_completion_tokens "
@@ -313,9 +313,9 @@ class Address:
         """Start one try; `done` is called from the endpoint's thread. Return what cancels it."""
         return self._endpoint.send(self.teacher.request(question), question, done)
 
-    def look(self, found: Callable[[], None]) -> None:
-        """Call `found`, from the endpoint's thread, if its list of models proves key and model."""
-        self._endpoint.look_for(self.teacher.model, bool(self.teacher.api_key_env), found)
+    def look(self, on_found: Callable[[], None]) -> None:
+        """Call `on_found`, from the endpoint's thread, if the list of models proves the key."""
+        self._endpoint.look_for(self.teacher.model, bool(self.teacher.api_key_env), on_found)
 
     def explain(self, error: Exception, question: Question, n_tries: int) -> TeacherError:
         """Return an error in the user's words; an `EndpointError` if another place may do better.
@@ -355,9 +355,9 @@ class Address:
                 f"({_say(error)}). What was answered is kept: give the same command again, with a "
                 "smaller teacher.concurrency if it is overloaded."
             )
-        told = kind(f"Teacher {self.teacher.name}: {text}")
-        told.__cause__ = error
-        return told
+        explained = kind(f"Teacher {self.teacher.name}: {text}")
+        explained.__cause__ = error
+        return explained
 
     def unreachable(self) -> Reason | None:
         """Return why it cannot be asked and what to type, or None. Asks it once, for its models."""
@@ -395,14 +395,14 @@ class Address:
 
     def _read_shutdown_date(self, listed: Mapping[str, Mapping[str, Any]]) -> None:
         """Keep what the list says of the model's end; an endpoint may say anything, or nothing."""
-        said = listed.get(self.teacher.model, {})
-        if "shutdown_date" not in said:
+        entry = listed.get(self.teacher.model, {})
+        if "shutdown_date" not in entry:
             return
-        found = str(said["shutdown_date"] or "")
+        date = str(entry["shutdown_date"] or "")
         with suppress(ValueError):  # a date in another form is none
-            if found:
-                datetime.date.fromisoformat(found)
-            self.shutdown_date = found
+            if date:
+                datetime.date.fromisoformat(date)
+            self.shutdown_date = date
 
     def close(self) -> None:
         """Close the connections."""
@@ -424,8 +424,8 @@ class Address:
 
         if not isinstance(error, openai.BadRequestError):
             return False
-        said = str(error).lower()
-        if "model" not in said and said != "error code: 400":  # it speaks of something else
+        message = str(error).lower()
+        if "model" not in message and message != "error code: 400":  # it speaks of something else
             return False
         known = self._models()
         return bool(known) and self.teacher.model not in known
@@ -435,8 +435,8 @@ class Address:
 
     def _no_model(self) -> str:
         known = self._models()
-        if not known and (other := self._without_version()):
-            return str(other)
+        if not known and (unversioned := self._without_version()):
+            return str(unversioned)
         if self.teacher.model in known:
             return (
                 f"{self.url} has the model {self.teacher.model}, and answers 404 to the request. "

@@ -95,8 +95,8 @@ def made_for(folder: Path) -> str | None:
 
 def _max_new_tokens(folder: Path) -> int | None:
     try:
-        found = json.loads((folder / "generation_config.json").read_text(encoding="utf-8"))
-        return int(found["max_new_tokens"])
+        settings = json.loads((folder / "generation_config.json").read_text(encoding="utf-8"))
+        return int(settings["max_new_tokens"])
     except (OSError, ValueError, LookupError, TypeError):
         return None
 
@@ -105,6 +105,10 @@ def with_repaired_prompts(config: Config, probe: Probe | None) -> Config:
     """Return the config whose task has the prompts that the probe repaired and took."""
     task = config.task
     for teacher in probe.teachers if probe is not None else ():
-        if (one := teacher.repair) is not None and one.is_taken and one.prompt not in task.prompts:
-            task = task.telling_apart(one.prompt, one.base, one.pairs) or task
+        if (
+            (repair := teacher.repair) is not None
+            and repair.is_taken
+            and repair.prompt not in task.prompts
+        ):
+            task = task.telling_apart(repair.prompt, repair.base, repair.pairs) or task
     return config if task is config.task else replace(config, task=task)

@@ -141,11 +141,11 @@ class ReorderBuffer:
 
     def _found(self, key: str, question: Question) -> bool:
         """Take the answer that is kept under any identity of the teacher, if there is one."""
-        keys = [key, *(question_key(one, question) for one in self._others)]
-        found = next(iter(self._cache.get(keys).values()), None)
-        if found is None:
+        keys = [key, *(question_key(identity, question) for identity in self._others)]
+        answer = next(iter(self._cache.get(keys).values()), None)
+        if answer is None:
             return False
-        self._settle(key, replace(found, cached=True))
+        self._settle(key, replace(answer, cached=True))
         return True
 
     def _settle(self, key: str, answer: Answer) -> None:

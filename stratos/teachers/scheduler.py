@@ -126,8 +126,8 @@ class LoadBalancer:
     @property
     def usable(self) -> list[Backend]:
         """Those that may be asked: all that are not set aside, or, if none is left, those too."""
-        left = [backend for backend in self.all if not backend.is_lost]
-        return [backend for backend in left if backend.back_at is None] or left
+        alive = [backend for backend in self.all if not backend.is_lost]
+        return [backend for backend in alive if backend.back_at is None] or alive
 
     @property
     def most_waiting(self) -> int:
@@ -183,7 +183,7 @@ class LoadBalancer:
 
     def has_others(self, backend: Backend) -> bool:
         """Return whether another endpoint is left, set aside or not."""
-        return any(not other.is_lost for other in self.all if other is not backend)
+        return any(not peer.is_lost for peer in self.all if peer is not backend)
 
     def _openings(self) -> list[tuple[Backend, float]]:
         """Return each endpoint that has room, and when it may be sent the next try."""
@@ -426,7 +426,7 @@ class Scheduler:
     def _has_more_room(self, call: _Call, backend: Backend, error: Exception) -> bool:
         """Return whether another endpoint is to be asked what passes this one's context."""
         call.failed_at.add(backend)
-        if any(other not in call.failed_at for other in self._balancer.usable):
+        if any(backend_ not in call.failed_at for backend_ in self._balancer.usable):
             call.due = time.monotonic()
             heapq.heappush(self._later, call)
             return True
@@ -445,12 +445,14 @@ class Scheduler:
         if self._balancer.has_others(backend):
             backend.failed(now)
             if backend.back_at is not None:
-                told = str(error).strip() or type(error).__name__
-                self._say(backend, f"{backend.name} keeps failing ({told.splitlines()[0][:200]}).")
+                reason = str(error).strip() or type(error).__name__
+                self._say(
+                    backend, f"{backend.name} keeps failing ({reason.splitlines()[0][:200]})."
+                )
         call.due = now
         is_first = backend not in call.failed_at
         call.failed_at.add(backend)
-        if not is_first or all(other in call.failed_at for other in self._balancer.usable):
+        if not is_first or all(peer in call.failed_at for peer in self._balancer.usable):
             call.failed_at.clear()
             call.n_tries += 1
             if call.n_tries > self.max_retries:

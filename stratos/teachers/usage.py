@@ -45,7 +45,7 @@ class Usage:
 
 def most_input_tokens(question: Question) -> int:
     """Return the most tokens that a prompt has: no tokenizer makes more than there are bytes."""
-    n = sum(len(one["content"].encode("utf-8", "replace")) for one in question.chat)
+    n = sum(len(message["content"].encode("utf-8", "replace")) for message in question.chat)
     return n + MESSAGE_TOKENS * len(question.chat)
 
 
@@ -72,7 +72,7 @@ def read_usage(
         ImplausibleUsage: a count is negative, not finite, or more than the bytes allow by far.
     """
     usage = usage if isinstance(usage, Mapping) else {}
-    prompt = "\n".join(one["content"] for one in question.chat)
+    prompt = "\n".join(message["content"] for message in question.chat)
     most_in = most_input_tokens(question)
     sent = f"were read for a prompt of {len(prompt.encode('utf-8', 'replace')):,} bytes"
     n_input = _count(usage.get("prompt_tokens"), 2 * most_in + _HIDDEN_TOKENS, sent)
@@ -108,8 +108,8 @@ def _count(value: Any, most: int, what: str) -> int:
     if isinstance(value, float) and not math.isfinite(value):
         raise ImplausibleUsage(f"it says that {value} tokens {what}")
     if not 0 <= value <= most:
-        said = f"{value:,}" if abs(value) < 10**15 else "more than 10^15"
-        raise ImplausibleUsage(f"it says that {said} tokens {what}")
+        amount = f"{value:,}" if abs(value) < 10**15 else "more than 10^15"
+        raise ImplausibleUsage(f"it says that {amount} tokens {what}")
     return int(value)
 
 

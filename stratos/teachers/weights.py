@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from stratos.core.foreign import cause
-from stratos.core.hub import is_hub_name, missing_on_hub
 from stratos.core.reasons import Because, Reason
+from stratos.core.remote import is_hub_name, missing_on_hub
 from stratos.models.pretrained import check_gguf, read_config, read_tensors, why_not_readable
 from stratos.models.words import InFile
 from stratos.teachers.words import (
@@ -89,12 +89,12 @@ def find_weights(
     """
     tried: list[Reason] = []
     if path is not None:
-        place = Path(path).expanduser()
+        expanded = Path(path).expanduser()
         # Those of pathlib raise where a name is too long.
-        if os.path.isdir(place):
-            return _in_folder(place, gguf, f"the folder {path}")
-        if place.suffix == ".gguf" and os.path.exists(place):
-            return _folder(place.parent, place.name)
+        if os.path.isdir(expanded):
+            return _in_folder(expanded, gguf, f"the folder {path}")
+        if expanded.suffix == ".gguf" and os.path.exists(expanded):
+            return _folder(expanded.parent, expanded.name)
     if package is not None:
         spec = importlib.util.find_spec(package)
         for folder in (spec.submodule_search_locations or ()) if spec else ():
@@ -111,28 +111,28 @@ def find_weights(
     return NoWeights(tuple(tried))
 
 
-def _in_folder(folder: Path, gguf: str | None, place: str) -> Weights | Reason:
+def _in_folder(folder: Path, gguf: str | None, source: str) -> Weights | Reason:
     if gguf is not None and os.path.lexists(folder / gguf):
         return _folder(folder, gguf)
     if os.path.lexists(folder / "config.json"):
         return _folder(folder, None)
-    found = sorted(file.name for file in folder.glob("*.gguf"))
-    if gguf is None and len(found) == 1:
-        return _folder(folder, found[0])
-    return NoModelIn(place, gguf, tuple(found))
+    files = sorted(file.name for file in folder.glob("*.gguf"))
+    if gguf is None and len(files) == 1:
+        return _folder(folder, files[0])
+    return NoModelIn(source, gguf, tuple(files))
 
 
 def _in_package(package: str, folder: Path, gguf: str | None) -> Weights | Reason:
     """Locate weights in an installed package; its version stands for their content."""
-    found = _in_folder(folder, gguf, f"the package {package}")
-    if isinstance(found, Reason):
-        return found
+    weights = _in_folder(folder, gguf, f"the package {package}")
+    if isinstance(weights, Reason):
+        return weights
     try:
         version = importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
-        return found
-    size = found.files[0].stat().st_size if found.gguf else 0
-    return Weights(found.location, found.gguf, True, f"{package}=={version}/{gguf}:{size}")
+        return weights
+    size = weights.files[0].stat().st_size if weights.gguf else 0
+    return Weights(weights.location, weights.gguf, True, f"{package}=={version}/{gguf}:{size}")
 
 
 def _folder(folder: Path, gguf: str | None) -> Weights | Reason:
@@ -158,8 +158,8 @@ def _content(path: Path) -> str:
     with path.open("rb") as file:
         if size <= _READ_WHOLE:
             return hashlib.file_digest(file, "sha256").hexdigest()
-        for place in range(_N_BLOCKS):
-            file.seek(place * (size - _BLOCK) // (_N_BLOCKS - 1))
+        for block in range(_N_BLOCKS):
+            file.seek(block * (size - _BLOCK) // (_N_BLOCKS - 1))
             digest.update(file.read(_BLOCK))
     return digest.hexdigest()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stratos.core.counted import counted
+from stratos.core.formats import counted
 from stratos.core.reasons import Reason
 
 # --- hosted teachers ------------------------------------------------------------------------------
@@ -182,8 +182,8 @@ class NoModelIn(Reason):
 
     def __str__(self) -> str:
         has = f"; it has {', '.join(self.files)}" if self.files else ""
-        wanted = self.gguf or "a single .gguf file"
-        return f"{self.place} has neither {wanted} nor a config.json{has}"
+        missing = self.gguf or "a single .gguf file"
+        return f"{self.place} has neither {missing} nor a config.json{has}"
 
 
 class UnreadableWeights(Reason):

@@ -59,7 +59,7 @@ def why_refused() -> KeyRefused | None:
     key = os.environ.get("WANDB_API_KEY")
     if not key:
         return None
-    asked = urllib.request.Request(
+    request = urllib.request.Request(
         f"{_host().rstrip('/')}/graphql",
         json.dumps({"query": "query { viewer { id } }"}).encode(),
         {
@@ -68,7 +68,7 @@ def why_refused() -> KeyRefused | None:
         },
     )
     try:
-        urllib.request.urlopen(asked, timeout=_CONNECT_TIMEOUT_S).close()
+        urllib.request.urlopen(request, timeout=_CONNECT_TIMEOUT_S).close()
     except urllib.error.HTTPError as error:
         if error.code in (401, 403):
             return KeyRefused(_host(), error.code)

@@ -152,11 +152,11 @@ class SinkThread:
 
     def complaints(self) -> list[str]:
         """Return what there is to warn of since the last call."""
-        found = []
+        complaints = []
         with suppress(Empty):
             while True:
-                found.append(self._complaints.get_nowait())
-        return found
+                complaints.append(self._complaints.get_nowait())
+        return complaints
 
     def finish(self, exit_code: int, longest_s: float) -> None:
         """End the run there, and wait for it for a while."""

@@ -336,8 +336,8 @@ class WandbSink(Sink):
             axis = axis_of(stage)
             run.define_metric(axis, hidden=True)
             run.define_metric(f"{stage}/*", step_metric=axis)
-        for name, kept in _SUMMARIES.items():
-            run.define_metric(name, step_metric=axis_of("distill"), summary=kept)
+        for name, summary in _SUMMARIES.items():
+            run.define_metric(name, step_metric=axis_of("distill"), summary=summary)
         return run
 
     @override

@@ -21,7 +21,7 @@ from typing import Any
 from stratos.config import Config
 from stratos.core.errors import BudgetError
 from stratos.core.formats import is_number, usd
-from stratos.core.os_signals import Terminated
+from stratos.core.process import Terminated
 from stratos.core.redact import redact, redact_override, redact_shapes, redact_text
 from stratos.records import (
     Corpus,
@@ -115,15 +115,15 @@ class Tracker:
         if not self._threads:
             return
         now, share = time.monotonic(), min(1.0, done / total) if total else 0.0
-        told_at, told = self._told.get(stage, (0.0, -1.0))
-        if now - told_at < _PROGRESS_S and (share < 1.0 or told == 1.0):
+        told_at, last_share = self._told.get(stage, (0.0, -1.0))
+        if now - told_at < _PROGRESS_S and (share < 1.0 or last_share == 1.0):
             return
         self._told[stage] = now, share
         self.log({f"{stage}/spent_usd": spent_usd, f"{stage}/progress": share})
         if budget_usd and spent_usd >= _ALARMING * budget_usd and not self._has_told_of_budget:
             self._has_told_of_budget = True
-            said = f"{usd(spent_usd)} of {usd(budget_usd)} (limits.budget_usd) are spent in {stage}"
-            self.alert("The budget is nearly spent", said)
+            text = f"{usd(spent_usd)} of {usd(budget_usd)} (limits.budget_usd) are spent in {stage}"
+            self.alert("The budget is nearly spent", text)
 
     def record(
         self, config: Config, stage: str, records: Mapping[str, Any], is_input: bool = False
@@ -198,8 +198,8 @@ def tracked(config: Config, warn: Callable[[str], None]) -> Iterator[Tracker]:
         try:
             yield tracker
             exit_code = 0
-        except KeyboardInterrupt as told:
-            exit_code = told.exit_code if isinstance(told, Terminated) else 130
+        except KeyboardInterrupt as interrupt:
+            exit_code = interrupt.exit_code if isinstance(interrupt, Terminated) else 130
             raise
         except SystemExit as stop:
             exit_code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
@@ -250,8 +250,8 @@ def _sweep_name() -> str:
 @contextmanager
 def _environment(run_dir: Path) -> Iterator[None]:
     """Set what W&B takes from the environment alone: silence, and where artifacts are staged."""
-    wanted = {"WANDB_SILENT": "true", "WANDB_DATA_DIR": str(run_dir / "wandb")}
-    ours = {name: value for name, value in wanted.items() if name not in os.environ}
+    settings = {"WANDB_SILENT": "true", "WANDB_DATA_DIR": str(run_dir / "wandb")}
+    ours = {name: value for name, value in settings.items() if name not in os.environ}
     os.environ.update(ours)
     argv, sys.argv = sys.argv, [redact_override(word) for word in sys.argv]  # which W&B records
     try:
@@ -286,10 +286,10 @@ def tables_of(stage: str, record: Any) -> Iterator[Table]:
     if isinstance(record, Probe):
         yield from _asked(Path(record.answers_path))
     elif isinstance(record, Scorecard):
-        found = read_examples(Path(record.examples_path)).shown[:MOST_ROWS]
-        if found:
-            columns = ("question", "gold", *_MODELS, *(f"{one} right" for one in _MODELS))
-            rows = [_side_by_side(one) for one in found]
+        examples = read_examples(Path(record.examples_path)).shown[:MOST_ROWS]
+        if examples:
+            columns = ("question", "gold", *_MODELS, *(f"{model} right" for model in _MODELS))
+            rows = [_side_by_side(example) for example in examples]
             yield Table(f"{stage}/answers", (*columns, "slice", "outcome"), rows)
 
 
@@ -325,7 +325,7 @@ def artifact_of(
         type=kind,
         record=path,
         files=files,
-        made_from=tuple(made[one] for one in before if one in made),
+        made_from=tuple(made[stage] for stage in before if stage in made),
         facts=facts,
         is_input=is_input,
     )
@@ -365,13 +365,13 @@ def _asked(path: Path) -> Iterator[Table]:
 
 
 def _side_by_side(example: Example) -> list[Cell]:
-    by_model = {one.model: one for one in example.replies}
+    by_model = {reply.model: reply for reply in example.replies}
     replies = [by_model.get(name) for name in _MODELS]
     return [
         _cell(example.question),
         _cell(example.gold),
-        *(None if one is None else _cell(one.text or one.answer) for one in replies),
-        *(None if one is None else one.right for one in replies),
+        *(None if reply is None else _cell(reply.text or reply.answer) for reply in replies),
+        *(None if reply is None else reply.right for reply in replies),
         _cell(example.slice),
         example.kind,
     ]
@@ -386,15 +386,17 @@ def _cell(text: Any) -> str:
 
 def _frontier(plan: Plan) -> Chart:
     chosen = chosen_point(plan)
-    points = [("frontier", one) for one in plan.frontier if not is_same(one, chosen)]
-    points += [(name, one) for name, one in plan.alternatives.items() if not is_same(one, chosen)]
+    points = [("frontier", option) for option in plan.frontier if not is_same(option, chosen)]
+    points += [
+        (name, option) for name, option in plan.alternatives.items() if not is_same(option, chosen)
+    ]
     points.append(("chosen", chosen))
     columns = (
         "usd", "accuracy", "accuracy low", "accuracy high", "hours", "p95 ms", "student",
         "strategy", "teacher", "what",
     )  # fmt: skip
-    known = all(one.accuracy_known for _, one in points)
-    table = Table("plan/frontier", columns, [_row(what, one) for what, one in points])
+    known = all(option.accuracy_known for _, option in points)
+    table = Table("plan/frontier", columns, [_row(what, option) for what, option in points])
     title = "Plans: accuracy against dollars" if known else "Plans: hours against dollars"
     return Chart(table, title, x="usd", y="accuracy" if known else "hours")
 
@@ -415,9 +417,9 @@ def _row(what: str, point: PlanPoint) -> list[Cell]:
 
 
 def _curves(curve: tuple[CurvePoint, ...]) -> Iterator[Chart]:
-    kept = curve[:: max(1, len(curve) // _MOST_POINTS)]
+    points = curve[:: max(1, len(curve) // _MOST_POINTS)]
     shown = {
-        "loss": {"training": [(p.tokens, p.loss) for p in kept]},
+        "loss": {"training": [(p.tokens, p.loss) for p in points]},
         "exact": {"validation": [(p.tokens, p.exact) for p in curve if is_number(p.exact)]},
     }
     shown["loss"]["validation"] = [

@@ -11,12 +11,13 @@ import pytest
 from stratos.catalog.source import BUILTIN
 
 ROOT = Path(__file__).parents[2]
+PATH = ROOT / "benchmarks" / "catalog" / "offers.py"
 SHARED = ROOT.parent / "shared" / "catalog"
 
 
 @pytest.fixture(scope="module")
 def offers():
-    spec = importlib.util.spec_from_file_location("offers", ROOT / "benchmarks" / "offers.py")
+    spec = importlib.util.spec_from_file_location("offers", PATH)
     module = importlib.util.module_from_spec(spec)
     sys.modules["offers"] = module
     spec.loader.exec_module(module)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from stratos.core.conf import conf_dirs
+from stratos.core.extensions import conf_dirs
 
 
 @pytest.fixture(scope="session", autouse=True)

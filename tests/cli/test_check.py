@@ -20,8 +20,8 @@ from stratos.catalog.source import BUILTIN
 from stratos.cli.build import GROUPS, build
 from stratos.cli.compose import CONFIG_NAME, hydra_for
 from stratos.cli.rules import missing_files
-from stratos.core.conf import conf_dirs, shipped_choices
-from stratos.core.targets import ALLOW_TARGETS
+from stratos.core.extensions import conf_dirs, shipped_choices
+from stratos.core.trust import ALLOW_TARGETS
 from stratos.teachers.lifetime import retired, shipped_teachers
 
 SHIPPED = sorted(

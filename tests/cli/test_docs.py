@@ -27,7 +27,7 @@ from omegaconf import OmegaConf
 from pages import PAGES, contrib_pages, text_of
 
 sys.path.append(str(Path(__file__).parent))
-sys.path.append(str(ROOT / "benchmarks"))
+sys.path.append(str(ROOT / "benchmarks" / "product"))
 
 import gallery
 from in_process import stratos
@@ -38,7 +38,7 @@ from stratos.catalog.source import BUILTIN
 from stratos.cli.build import CANDIDATES, GROUPS, TARGETS, schema_of
 from stratos.cli.help import group_page
 from stratos.cli.verbs import HYDRA
-from stratos.core.conf import conf_dirs, shipped_choices
+from stratos.core.extensions import conf_dirs, shipped_choices
 
 LACKING = re.compile(
     r"the hub cannot be reached|cannot be reached|SLURM does not answer|no Ray dashboard answers|"

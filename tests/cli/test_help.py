@@ -15,9 +15,9 @@ from syrupy.assertion import SnapshotAssertion
 from stratos.cli.build import CANDIDATES, GROUPS
 from stratos.cli.help import group_page, groups, meanings_of
 from stratos.config import StudentConfig
-from stratos.core.conf import shipped_choices
 from stratos.core.errors import ConfigError, nearest
-from stratos.core.targets import find_class
+from stratos.core.extensions import shipped_choices
+from stratos.core.trust import find_class
 from stratos.synthesize.pseudo_labels import PseudoLabels
 from stratos.tasks.classify import ClassifyTask
 from stratos.teachers.openai import OpenAITeacher

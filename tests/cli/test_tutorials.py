@@ -12,7 +12,7 @@ import pytest
 from documented import ROOT
 from whole import WHOLE
 
-sys.path.append(str(ROOT / "benchmarks"))
+sys.path.append(str(ROOT / "benchmarks" / "product"))
 
 import tutorials
 from figures_of import BLOCKS
@@ -46,7 +46,7 @@ def test_what_a_page_shows_was_printed_by_what_it_tells_to_type(name: str) -> No
     kept = tutorials.kept_of(name)
     for block in blocks(page(name)):
         if block.kind == "bash" and block.figure:
-            assert kept[block.figure]["typed"] == block.text, "benchmarks/tutorials.py makes it"
+            assert kept[block.figure]["typed"] == block.text, "see benchmarks/product/tutorials.py"
             assert BLOCKS[block.figure]().strip() in page(name)
 
 

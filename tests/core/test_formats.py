@@ -1,3 +1,5 @@
+"""Numbers, counts, lists, progress and foreign text in words."""
+
 from __future__ import annotations
 
 import math
@@ -12,7 +14,7 @@ from hypothesis import strategies as st
 
 import stratos.report
 from stratos.core import formats
-from stratos.core.printable import visible
+from stratos.core.formats import ItemProgress, counted, visible, with_items
 from stratos.records import Comparison, Interval, PlanPoint
 
 
@@ -136,3 +138,54 @@ def test_a_predicted_accuracy_has_its_interval_and_an_unknown_one_its_bound() ->
     unknown = replace(point, accuracy=0.0, accuracy_known=False)
     assert formats.accuracy(unknown) == "unknown"
     assert formats.accuracy(replace(unknown, accuracy_high=0.861)) == "≤ 87%, not measured"
+
+
+@pytest.mark.parametrize(
+    ("n", "words", "spec", "said"),
+    [
+        (0, ("item",), "", "0 items"),
+        (1, ("item",), "", "1 item"),
+        (2, ("item",), "", "2 items"),
+        (1, ("try", "tries"), "", "1 try"),
+        (3, ("try", "tries"), "", "3 tries"),
+        (1, ("item is", "items are"), "", "1 item is"),
+        (2000, ("item is", "items are"), "", "2000 items are"),
+        (2000, ("item",), ",", "2,000 items"),
+        (1.0, ("hour",), "g", "1 hour"),
+        (1.5, ("hour",), "g", "1.5 hours"),
+        (1.04, ("item",), ".2g", "1 item"),  # what is read decides, not what was rounded
+    ],
+)
+def test_a_count_and_its_noun_agree(n: float, words: tuple[str, ...], spec: str, said: str) -> None:
+    assert counted(n, *words, spec=spec) == said
+
+
+def test_what_has_one_reason_is_one_line_with_a_count() -> None:
+    from stratos.core.formats import by_reason
+
+    left_out = {f"s{i}": "needs 30 GiB" for i in range(20)} | {"t": "has no key", "u": "has no key"}
+    assert by_reason(left_out) == [
+        ("s0, s1, s2, s3 and 16 more (20 in all)", "needs 30 GiB"),
+        ("t and u", "has no key"),
+    ]
+
+
+def test_items_rate_and_time_left_follow_each_part() -> None:
+    now = 100.0
+    progress = ItemProgress(lambda: now)
+    assert progress.text("student", 1, 500) == "student · 1 of 500"
+    now = 110.0
+    assert progress.text("student", 21, 500) == "student · 21 of 500 · 2/s · 4:00 left"
+    # Another part has a clock of its own.
+    assert progress.text("teacher", 1, 40) == "teacher · 1 of 40"
+    now = 120.0
+    assert progress.text("teacher", 3, 40) == "teacher · 3 of 40 · 0.2/s · 3:05 left"
+    assert progress.text("teacher", 40, 40) == "teacher · 40 of 40"
+
+
+def test_what_has_no_items_yet_keeps_its_words() -> None:
+    told: list[tuple[float, float, str]] = []
+    tick = with_items(lambda done, total, text="": told.append((done, total, text)))
+    tick(0, 64, "server starts")
+    tick(8, 64, "requests")
+    assert told == [(0, 64, "server starts"), (8, 64, "requests · 8 of 64")]

@@ -1,4 +1,4 @@
-"""What a container gives its processes, which see the whole machine."""
+"""What a container gives its processes, and a clock of own work on a busy machine."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 
 from stratos.catalog.offers import local_offer
 from stratos.core import machine
+from stratos.core.machine import Usage, WorkClock, others_between, usage
 
 
 def groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own: str, **files: str) -> None:
@@ -57,3 +58,50 @@ def test_the_system_says_of_the_processor_what_torch_says() -> None:
 
     has_bf16 = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     assert machine.multiplies_bf16() == has_bf16
+
+
+@pytest.mark.parametrize(
+    ("idle_s", "own_s", "seconds"),
+    [(0.0, 10.0, 5.0), (10.0, 10.0, 10.0), (0.0, 1.0, 2.0), (0.0, 19.5, 10.0)],
+    ids=["half of the cores", "an idle core", "never less than a fifth", "alone"],
+)
+def test_seconds_of_other_work_do_not_count(
+    idle_s: float, own_s: float, seconds: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ten seconds on two cores."""
+    now = [0.0]
+    usages = iter([Usage(0.0, 0.0, 0.0, 0.0), Usage(10.0, idle_s, 20.0 - idle_s, own_s)])
+    monkeypatch.setattr(machine.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(WorkClock, "_usage", lambda *_: next(usages))
+    clock = WorkClock()
+    now[0] = 0.5
+    assert clock() == 0.5, "too short to measure"
+    now[0] = 10.0
+    assert clock() == pytest.approx(seconds)
+
+
+def test_where_nothing_is_told_it_is_the_wall_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(machine.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(WorkClock, "_usage", lambda *_: None)
+    clock = WorkClock()
+    now[0] = 7.0
+    assert clock() == 7.0
+
+
+def test_others_are_what_is_busy_and_not_measured() -> None:
+    before = Usage(at=0.0, idle_s=0.0, busy_s=0.0, own_s=0.0)
+    quiet = Usage(at=10.0, idle_s=9.5, busy_s=10.5, own_s=10.0)
+    assert others_between(before, quiet) == (pytest.approx(0.05), False)
+    full = Usage(at=10.0, idle_s=0.5, busy_s=19.5, own_s=5.0)
+    assert others_between(before, full) == (pytest.approx(1.45), True)
+    one_core = Usage(at=10.0, idle_s=0.2, busy_s=9.8, own_s=9.7)
+    assert others_between(before, one_core) == (pytest.approx(0.01), False)
+    assert others_between(None, quiet) == (None, False)
+
+
+def test_usage_is_read_where_the_system_tells(monkeypatch: pytest.MonkeyPatch) -> None:
+    with_init = usage(os.getpgid(0))
+    assert with_init is not None and with_init.busy_s > 0 and with_init.own_s > 0
+    monkeypatch.delattr(os, "sched_getaffinity")
+    assert usage(1) is None

@@ -8,7 +8,7 @@ import yaml
 from tiny_run import tiny_probe
 
 from stratos.core.intervals import wilson
-from stratos.deploy.card import _rows, model_card
+from stratos.deploy.card import model_card
 from stratos.evaluate.answer_files import KeptAnswer
 from stratos.evaluate.scores import against, compare
 from stratos.records import (
@@ -191,12 +191,17 @@ def test_slices_are_told_apart_where_there_are_several(run, scorecard):
     assert "main" not in text and "| this model | all | 60 |" in text
 
 
-def test_the_card_names_the_file_and_its_labels(tmp_path):
+def test_the_card_names_the_file_and_its_labels(run, scorecard, tmp_path):
     """Two projects of the same student had cards that told nothing apart."""
     rows = tmp_path / "tickets.csv"
     rows.write_text("text,label\n" + "".join(f"text {i},label{i % 25}\n" for i in range(500)))
-    task = ClassifyTask(str(rows))
-    told = _rows(task)
-    assert told.startswith("- Rows: `tickets.csv`; labels: `label0`,")
-    assert told.endswith(" and 5 more.") and str(tmp_path) not in told
-    assert _rows(MahjongTask()) == ""
+
+    def lines(task) -> list[str]:
+        config = replace(run.config, task=task)
+        text = model_card(config, run.plan, scorecard, run.student, None, [EXAMPLE])
+        return [line for line in text.splitlines() if line.startswith("- Rows: ")]
+
+    [line] = lines(ClassifyTask(str(rows)))
+    assert line.startswith("- Rows: `tickets.csv`; labels: `label0`,")
+    assert line.endswith(" and 5 more.") and str(tmp_path) not in line
+    assert not lines(MahjongTask())

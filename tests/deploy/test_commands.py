@@ -6,8 +6,8 @@ import shlex
 
 import pytest
 
-from stratos.core.conf import shipped_choices
 from stratos.core.errors import StratosError
+from stratos.core.extensions import shipped_choices
 from stratos.deploy.bundle_server import (
     context_of,
     environment_of,

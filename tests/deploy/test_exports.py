@@ -30,11 +30,9 @@ from stratos.deploy.manifest import check_manifest, read_known
 from stratos.deploy.server import HOST, ServeError, free_port, serving
 from stratos.deploy.stage import _engine_and_exports, deploy
 from stratos.deploy.trial import engine_here, with_format
-from stratos.deploy.words import FormatBreaksLimit, FormatLosesTooMuch, OtherFormat
 from stratos.evaluate.answer_files import read_answers
 from stratos.records import Interval, ServingSetting
-from stratos.run.summary import missed_limit
-from stratos.run.words import LimitMissed
+from stratos.run.summary import LimitMissed, missed_limit
 
 ENGINE = LlamaCpp(at_once=4, formats=("f32", "q8_0"), format="q8_0")
 pytestmark = [
@@ -150,7 +148,10 @@ def test_tokens_that_are_not_those_of_transformers_are_refused(
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(chat_ids.ChatIds, "ids", lambda self, chat: [2, 5])
-        with pytest.raises(StratosError, match=r"give other tokens \(question 1, token 2: \d+ \("):
+        with pytest.raises(
+            StratosError,
+            match=r"gives other tokens than the evaluation had \(question 1, token 2: \d+ \(",
+        ):
             make_exports(
                 bundle, ENGINE, kept, run.config.task, deployed.context,
                 max_tokens=64, max_loss_points=1.0,
@@ -266,11 +267,11 @@ def test_the_planned_format_gives_way_to_one_that_loses_less(deployed: Deployed)
     assert chosen_format(engine, held, context) == "q8_0" and not said
     lost = replace(held, formats=(whole, replace(small, is_kept=False)))
     assert chosen_format(engine, lost, context) == "f32"
-    lossy = FormatLosesTooMuch("q8_0", "llama.cpp")
-    assert said.pop() == str(OtherFormat(lossy, "f32"))
+    lossy = "q8_0 for llama.cpp loses more than deploy.max_loss_points."
+    assert said.pop().startswith(f"{lossy} f32 is served in its place")
     none = replace(held, formats=tuple(replace(one, is_kept=False) for one in held.formats))
     assert chosen_format(engine, none, context) is None
-    assert said.pop() == str(OtherFormat(lossy, ""))
+    assert said.pop().startswith(f"{lossy} The bundle's own weights, by transformers, are served")
     assert "stratos serve" not in with_exports("## Limits", none)
 
 
@@ -293,7 +294,7 @@ def test_what_is_served_keeps_the_accuracy_limit(deployed: Deployed) -> None:
 
     assert chosen(0.94) == "q8_0" and not said
     assert chosen(0.945) == "f16", "the smallest that keeps it"
-    assert said.pop() == str(OtherFormat(FormatBreaksLimit(q8_0, 0.945), "f16"))
+    assert "breaks limits.accuracy=0.945. f16 is served" in said.pop()
     with pytest.raises(
         StratosError, match=r"0\.945\. Serve another with deploy\.engine\.format=f16"
     ):
@@ -322,7 +323,7 @@ def test_a_slow_student_is_asked_fewer_items(deployed: Deployed, run: Any) -> No
         return [(one.format, one.n_items) for one in found.formats]
 
     engine = LlamaCpp().as_planned(ServingSetting("llamacpp", 4, format="q8_0"))
-    assert asked(engine) == [("q8_0", 8)]
+    assert asked(engine) == [("q8_0", 24)]
     assert asked(engine, least_accuracy=0.5) == [("q8_0", len(kept))]
     # None keeps such a limit, and all are made to tell.
     assert asked(engine, least_accuracy=1.1) == [("q8_0", len(kept)), ("f32", len(kept))]
@@ -353,8 +354,8 @@ def test_transformers_serves_what_the_planned_engine_cannot(run: Any, tmp_path: 
         )  # fmt: skip
     assert record is not None and record.run == ServingSetting("transformers")
     assert record.n_equal == 4 and record.exports is None and record.served is None
-    [told] = said
-    assert told.startswith("transformers serves ") and "not llama.cpp: " in told
+    [warning] = said
+    assert warning.startswith("transformers serves the student: ") and "llama.cpp" in warning
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(LlamaCpp, "needs", ("no_such_module",))
         run_here, exports = _engine_and_exports(

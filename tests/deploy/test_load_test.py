@@ -6,7 +6,7 @@ import random
 import pytest
 from slow_server import CHATS, one_at_a_time
 
-from stratos.core.connections import MOST_IDLE_S
+from stratos.core.remote import MOST_IDLE_S
 from stratos.deploy.load_test import (
     LoadTest,
     OpenLoop,

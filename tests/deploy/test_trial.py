@@ -7,8 +7,6 @@ import pytest
 from slow_server import CHATS, one_at_a_time
 from tiny_run import tiny_plan
 
-from stratos.core import machine_load
-from stratos.core.machine_load import Usage, others_between, usage
 from stratos.deploy import trial
 from stratos.deploy.card import sentences, with_speed
 from stratos.deploy.load_test import OpenLoop, Served
@@ -92,24 +90,6 @@ def test_a_busy_machine_is_no_calibration(tmp_path, monkeypatch):
     (served,) = calibration(tmp_path).served
     assert served.answer_tokens == 3
     assert 0.01 < served.answer_s < 1
-
-
-def test_others_are_what_is_busy_and_not_measured():
-    before = Usage(at=0.0, idle_s=0.0, busy_s=0.0, own_s=0.0)
-    quiet = Usage(at=10.0, idle_s=9.5, busy_s=10.5, own_s=10.0)
-    assert others_between(before, quiet) == (pytest.approx(0.05), False)
-    full = Usage(at=10.0, idle_s=0.5, busy_s=19.5, own_s=5.0)
-    assert others_between(before, full) == (pytest.approx(1.45), True)
-    one_core = Usage(at=10.0, idle_s=0.2, busy_s=9.8, own_s=9.7)
-    assert others_between(before, one_core) == (pytest.approx(0.01), False)
-    assert others_between(None, quiet) == (None, False)
-
-
-def test_usage_is_read_where_the_system_tells(tmp_path, monkeypatch):
-    found = usage(1)
-    assert found is not None and found.busy_s > 0 and found.idle_s > 0 and found.own_s > 0
-    monkeypatch.setattr(machine_load, "PROC", tmp_path)
-    assert usage(1) is None
 
 
 def test_the_engine_of_the_plan_is_served_here_if_it_runs_here():

@@ -80,11 +80,11 @@ def test_the_config_takes_what_the_table_has(squared: Divergence, snapshot: Any)
 
 def test_the_docs_list_it(squared: Divergence, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "benchmarks"))
-    from figures_of.divergences import table
+    from figures_of.training import divergences
 
     row = "| `squared` | c |q − p|² | `scale` 0.5 to 9 (1) | this test |"
-    assert table().splitlines()[-1] == row
-    assert len(table().splitlines()) == 2 + len(DIVERGENCES)
+    assert divergences().splitlines()[-1] == row
+    assert len(divergences().splitlines()) == 2 + len(DIVERGENCES)
 
 
 def test_its_kernel_gets_its_parameters_and_its_gradient_is_right(squared: Divergence) -> None:

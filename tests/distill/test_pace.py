@@ -16,8 +16,7 @@ from training_runs import Trained
 
 from stratos.config import LimitsConfig, StudentConfig
 from stratos.core.errors import StratosError
-from stratos.core.machine import n_cores
-from stratos.core.machine_load import Usage
+from stratos.core.machine import Usage, n_cores
 from stratos.distill import pace, pacer
 from stratos.distill.pace import Drift, IdleCores, OtherWork, Pace, fastest_of
 from stratos.distill.pacer import Outlook

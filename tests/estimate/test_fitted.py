@@ -54,8 +54,7 @@ def test_tokens_per_s_of_sizes_and_gpus_never_seen(training):
 
 
 def test_latencies_of_models_and_gpus_never_seen(inference):
-    from heldout import inference_splits
-    from scoring import spearman
+    from heldout import inference_splits, spearman
 
     for quantity, most, least_rank in (("first_token", 0.35, 0.0), ("output_token", 0.11, 0.96)):
         for split, by_gpu in inference_splits(inference)[quantity].items():

@@ -15,17 +15,25 @@ from omegaconf import OmegaConf
 from stub_executors import Queue
 from syrupy.assertion import SnapshotAssertion
 
-from stratos.core.conf import shipped_choices
-from stratos.core.environment import without
 from stratos.core.errors import StratosError
-from stratos.core.targets import find_class
+from stratos.core.extensions import shipped_choices
+from stratos.core.process import without
+from stratos.core.trust import find_class
 from stratos.executors.here import Here
-from stratos.executors.job import StageName, State, killed_by
-from stratos.executors.job_of_stage import ROLE_OF, fewer_nodes, has_server, job_name, job_spec
-from stratos.executors.words import FewerNodes
+from stratos.executors.job import (
+    ROLE_OF,
+    FewerNodes,
+    StageName,
+    State,
+    fewer_nodes,
+    has_server,
+    job_name,
+    job_spec,
+    killed_by,
+)
 from stratos.records import Offer, Plan, RoleChoice
-from stratos.run.kept_config import kept_config
 from stratos.run.stages import STAGES
+from stratos.run.stored_config import kept_config
 
 GPU = Offer(
     "aws", "us-east-1", "g5.xlarge", "A10G", 1, 4, 16, 24, usd_per_hour=1.0, usd_per_hour_spot=0.4
@@ -78,11 +86,14 @@ def test_settings_go_before_the_plan(tmp_path: Path) -> None:
     assert hours_and_price(Queue(), short) == (0.25, 1.0)
 
 
-def test_a_plan_of_more_servers_than_a_job_has_takes_longer_and_is_said(tmp_path: Path) -> None:
+def test_a_plan_of_more_servers_than_a_job_has_takes_longer_and_is_said(
+    tmp_path: Path, snapshot: SnapshotAssertion
+) -> None:
     two = plan(replace(TRAIN, count=2))
     spec = job_spec(two, "distill", tmp_path, Queue())
     assert (spec.planned_hours, spec.hours) == (10.0, 20.0)
-    assert fewer_nodes(two, spec, Queue()) == FewerNodes(Queue.kind, 2, 1)
+    fewer = FewerNodes(Queue.kind, 2, 1)
+    assert fewer_nodes(two, spec, Queue()) == fewer and str(fewer) == snapshot
     both = job_spec(two, "distill", tmp_path, Queue(), nodes=2)
     assert both.planned_hours == 5.0 and fewer_nodes(two, both, Queue()) is None
 
@@ -162,7 +173,7 @@ def test_nothing_is_imported_for_an_executor_that_is_not_asked_for() -> None:
     code = "import sys, stratos.__main__, stratos.cli.check; print(*sys.modules)"
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     modules = told.stdout.split()
-    assert not {"submitit", "ray", "stratos.executors.follow"} & {*modules}
+    assert not {"submitit", "ray", "stratos.executors.handover"} & {*modules}
     assert not [name for name in modules if re.fullmatch(r"stratos\.contrib\.\w+\.executor", name)]
 
 

@@ -18,9 +18,10 @@ from whole import IS_WHOLE
 from stratos.cli.commands import servers
 from stratos.core.process import Process
 from stratos.deploy.hosted_server import CACHE
-from stratos.executors import started
+from stratos.executors import submission
 from stratos.executors.here import Here
 from stratos.executors.job import JobSpec
+from stratos.executors.submission import Submission
 
 ON = ("executor.stages=[distill]", "executor.usd_per_hour=3.6", "trainer.max_tokens=120000")
 
@@ -79,16 +80,17 @@ def test_a_job_is_found_where_the_folder_of_its_run_is_gone(left: Command) -> No
 def test_what_cannot_be_loaded_is_said_and_stays(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(started.STATE, str(tmp_path))
+    monkeypatch.setenv(submission.STATE, str(tmp_path))
     spec = JobSpec(
         name="stratos-a-distill", stage="distill", folder=tmp_path / "run", role="train", nodes=1,
         offer=None, hours=None, planned_hours=1.0, usd_per_hour=2.0, command=(), env={},
     )  # fmt: skip
-    started.keep(Here(stages=("distill",)), spec, "1 boot 2", "process 1")
-    [kept] = started.jobs()
+    executor = Here(stages=("distill",))
+    submission.add_to_list(Submission.of(executor, spec, id="1 boot 2", label="process 1"))
+    [kept] = submission.listed()
     assert kept.executor == Here(stages=("distill",))
-    assert (kept.spec.name, kept.job.place, kept.usd_per_hour) == (spec.name, "process 1", 2.0)
-    path = next(started.folder().glob("*.json"))
+    assert (kept.name, kept.job().label, kept.usd_per_hour) == (spec.name, "process 1", 2.0)
+    path = next(submission.list_folder().glob("*.json"))
     path.write_bytes(msgspec.json.encode(msgspec.structs.replace(kept, target="gone.Engine")))
     command = Command(tmp_path / "run")
     command.state.rename(tmp_path / "unused") if command.state.exists() else None
@@ -100,21 +102,21 @@ def test_what_cannot_be_loaded_is_said_and_stays(
     assert "stratos-a-distill" in command.servers().stdout
 
 
-def _jobs(command: Command) -> list[started.Started]:
+def _jobs(command: Command) -> list[Submission]:
     paths = (command.state / "stratos" / "jobs").glob("*.json")
-    return [msgspec.json.decode(one.read_bytes(), type=started.Started) for one in paths]
+    return [msgspec.json.decode(one.read_bytes(), type=Submission) for one in paths]
 
 
 def _kept(folder: Path, state: Path, monkeypatch: pytest.MonkeyPatch, id: str) -> JobSpec:
     """Write down a job of `here` whose run has a folder."""
-    monkeypatch.setenv(started.STATE, str(state))
+    monkeypatch.setenv(submission.STATE, str(state))
     monkeypatch.setenv(CACHE, str(state))
     folder.mkdir(exist_ok=True)
     spec = JobSpec(
         name="stratos-a-distill", stage="distill", folder=folder, role="train", nodes=1,
         offer=None, hours=None, planned_hours=1.0, usd_per_hour=2.0, command=(), env={},
     )  # fmt: skip
-    started.keep(Here(), spec, id, "process 1")
+    submission.add_to_list(Submission.of(Here(), spec, id=id, label="process 1"))
     return spec
 
 
@@ -140,23 +142,23 @@ def test_a_process_of_another_machine_is_not_called_gone(
 ) -> None:
     """A home folder that machines share has one list."""
     _kept(tmp_path / "run", tmp_path, monkeypatch, "1 anotherboot 2")
-    [path] = started.folder().glob("*.json")
-    there = msgspec.structs.replace(next(started.jobs()), host="elsewhere")
+    [path] = submission.list_folder().glob("*.json")
+    there = msgspec.structs.replace(next(submission.listed()), host="elsewhere")
     path.write_bytes(msgspec.json.encode(there))
     servers._list()
     assert "it is a process of elsewhere" in capsys.readouterr().out
     assert not servers._down([], is_all=True)
-    assert list(started.jobs()) == [there]
+    assert list(submission.listed()) == [there]
 
 
 def test_a_job_of_a_deleted_folder_is_known_until_the_next_one_of_its_name_is_submitted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec = _kept(tmp_path / "run", tmp_path, monkeypatch, "1 boot 2")
-    started.keep(Here(), spec)  # about to submit
-    assert started.id_of(spec.name) == "1 boot 2"
-    started.keep(Here(), spec, "3 boot 4", "process 3")
-    assert started.id_of(spec.name) == "3 boot 4"
+    submission.add_to_list(Submission.of(Here(), spec))  # about to submit
+    assert submission.id_of(spec.name) == "1 boot 2"
+    submission.add_to_list(Submission.of(Here(), spec, id="3 boot 4", label="process 3"))
+    assert submission.id_of(spec.name) == "3 boot 4"
 
 
 def test_a_command_that_is_about_to_submit_is_not_called_cut_short(
@@ -164,6 +166,6 @@ def test_a_command_that_is_about_to_submit_is_not_called_cut_short(
 ) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     spec = JobSpec("stratos-run-1-distill", "distill", tmp_path / "run", "train", 1, 1.0)
-    started.keep(Here(), spec)
+    submission.add_to_list(Submission.of(Here(), spec))
     told = stratos("servers").stdout
     assert f"process {os.getpid()} is about to submit it" in told and "cut short" not in told

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from hydra._internal.utils import create_config_search_path
 
-from stratos.core.conf import conf_dir, contrib_conf_dirs
+from stratos.core.extensions import conf_dir, contrib_conf_dirs
 
 
 def folders(main: Path) -> list[str]:

@@ -13,8 +13,8 @@ import yaml
 from checked import problems
 from required import lacking
 
-from stratos.core.conf import conf_dir
 from stratos.core.errors import StratosError
+from stratos.core.extensions import conf_dir
 from stratos.report.sweep_command import command_of
 
 TESTS = Path(__file__).parents[1]

@@ -189,7 +189,7 @@ def test_what_was_spent_can_be_said(path: Path) -> None:
 
 
 def test_a_folder_in_which_a_run_works_is_left_alone(path: Path) -> None:
-    from stratos.core.locks import locked
+    from stratos.core.process import locked
 
     with locked(path.parent / ".lock"):
         done = stratos("ledger", str(path.parent), "--spent-usd", "1")

@@ -9,7 +9,7 @@ from test_worth import HOSTED, PAID, TODAY, of_a_year
 from world import replace
 
 from stratos.core.intervals import wilson
-from stratos.plan.ways import mean_tokens, price_of_answer
+from stratos.plan.alternatives import mean_tokens, price_of_answer
 from stratos.plan.words import SharesUnknown, SlicesNotAsked
 from stratos.plan.worth import verdict_of
 from stratos.records import AnswerSpread, Probe, SliceAnswers

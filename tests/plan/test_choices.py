@@ -10,8 +10,7 @@ from world import ALIGNMENT, BLIND, INJECTION, OBJECTIVES, SIGHTED, STUDENTS, Wo
 from stratos.catalog import Table, load_catalog
 from stratos.config import CloudConfig, LimitsConfig, ObjectiveConfig
 from stratos.core.errors import InfeasibleError
-from stratos.executors.job import StageName
-from stratos.executors.job_of_stage import job_spec
+from stratos.executors.job import StageName, job_spec
 from stratos.plan.options.candidates import build_problem
 from stratos.plan.stage import solve
 from stratos.records import ModelCard, Offer

@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 from stratos.catalog import load_catalog
 from stratos.cli.compose import hydra_for
 from stratos.config import CloudConfig, LimitsConfig, ObjectiveConfig
-from stratos.core.conf import conf_dir
+from stratos.core.extensions import conf_dir
 
 SCHEMAS = {"cloud": CloudConfig, "limits": LimitsConfig, "objective": ObjectiveConfig}
 FILES = [(group, file) for group in SCHEMAS for file in sorted((conf_dir() / group).glob("*.yaml"))]

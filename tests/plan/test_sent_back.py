@@ -10,7 +10,7 @@ from stub_executors import Rented
 from world import World, context
 
 from stratos.config import CloudConfig
-from stratos.core.by_name import named
+from stratos.core.names import named
 from stratos.deploy.engines.base import Engine
 from stratos.deploy.engines.llamacpp import LlamaCpp
 from stratos.deploy.engines.vllm import Vllm
@@ -18,7 +18,7 @@ from stratos.estimate.cards import card_of_student
 from stratos.executors.here import Here
 from stratos.ledger.reserves import planned_usd
 from stratos.plan import plan
-from stratos.plan.until_report import SMALL_GB, sent_back_gb
+from stratos.plan.schedule import SMALL_GB, sent_back_gb
 from stratos.records import ServingSetting
 from stratos.run.stage_job import planned_egress_usd, returns_of
 

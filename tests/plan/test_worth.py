@@ -14,24 +14,18 @@ from world import BLIND, LARGE, World, replace, teacher
 from stratos.catalog import load_catalog
 from stratos.config import CloudConfig, LimitsConfig, TrafficConfig
 from stratos.core.intervals import wilson
+from stratos.plan.alternatives import open_models
 from stratos.plan.options.candidates import build_problem
-from stratos.plan.stage import solve
-from stratos.plan.verdict import (
+from stratos.plan.payback import (
     DAYS_A_MONTH,
     Ends,
     Horizon,
     Money,
-    Verdict,
-    first_month_usd,
     share_on,
     share_waiting,
-    span_name,
-    verdict_text,
-    volume,
-    ways_table,
     with_horizon,
 )
-from stratos.plan.ways import open_ways
+from stratos.plan.stage import solve
 from stratos.plan.words import (
     AccuracyUnknown,
     AgreesTooLittle,
@@ -60,7 +54,18 @@ from stratos.plan.words import (
     WithoutModel,
     WorsePrompt,
 )
-from stratos.plan.worth import decided, verdict_of, why_no_verdict, worth_of
+from stratos.plan.worth import (
+    Verdict,
+    decided,
+    first_month_usd,
+    span_name,
+    verdict_of,
+    verdict_text,
+    volume,
+    ways_table,
+    why_no_verdict,
+    worth_of,
+)
 from stratos.records import (
     AnswerSpread,
     Comparison,
@@ -227,7 +232,7 @@ def unknown(plan):
 
 def planned(traffic, limits=None, teachers=(BLIND, PAID), with_open=False):
     config, probe, plan = solved(traffic, limits, teachers)
-    found = open_ways(config, probe, plan, load_catalog(AWS), None) if with_open else ()
+    found = open_models(config, probe, plan, load_catalog(AWS), None) if with_open else ()
     return config, plan, verdict_of(config, probe, plan, TODAY, found)
 
 

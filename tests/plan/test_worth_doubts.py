@@ -15,7 +15,7 @@ from world import BLIND, LARGE, replace, teacher
 
 from stratos.catalog import load_catalog
 from stratos.core.intervals import by_shares, wilson
-from stratos.plan.ways import hosted_ways, open_ways
+from stratos.plan.alternatives import hosted_models, open_models
 from stratos.plan.words import (
     AgreesTooLittle,
     Beaten,
@@ -151,7 +151,7 @@ def test_a_model_that_is_too_slow_is_named_beside_one_that_is_not():
 def test_what_is_no_alternative_is_told_anew_beside_the_measured_student():
     config, probe, plan = of_a_year(100_000, (BLIND, teacher(LARGE, right=52)))
     plan = replace(plan, accuracy=Interval(0.97, 0.95, 0.99))
-    found = open_ways(config, probe, plan, load_catalog(AWS), None)
+    found = open_models(config, probe, plan, load_catalog(AWS), None)
     config, probe = config, replace(probe, teachers=(*probe.teachers, PAID))
     plan = replace(plan, worth=worth_of(verdict_of(config, probe, plan, TODAY, found)))
     [before] = [way for way in plan.worth.ways if way.name == "qwen2.5_7b"]
@@ -203,7 +203,7 @@ def test_the_accuracy_is_that_of_the_format_that_is_served():
 def test_a_student_that_hardly_agrees_with_the_log_takes_the_place_of_nothing():
     config, probe, plan = of_a_year(50_000, (BLIND, PAID))
     little = replace(plan, accuracy=Interval(0.0, 0.0, 0.02, "test items"))
-    way = replace(hosted_ways(config, probe, plan)[0], is_logged=True)
+    way = replace(hosted_models(config, probe, plan)[0], is_logged=True)
     config = replace(config, limits=replace(config.limits, accuracy=None))
     doubt = doubt_of(config, little, [way], {}, way)
     assert doubt == AgreesTooLittle(little.accuracy, is_measured=True)

@@ -30,8 +30,8 @@ from stratos.config import (
     TrafficConfig,
     TrainerConfig,
 )
-from stratos.core.conf import conf_dir
 from stratos.core.context import Context
+from stratos.core.extensions import conf_dir
 from stratos.core.intervals import wilson
 from stratos.ledger import Ledger
 from stratos.records import CardRun, Complexity, ModelCard, Probe, TeacherProbe

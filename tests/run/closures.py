@@ -28,8 +28,7 @@ from pathlib import Path
 import yaml
 
 import stratos
-from stratos.core.conf import conf_dir
-from stratos.core.extensions import extensions
+from stratos.core.extensions import conf_dir, extensions
 from stratos.run.resume import Stage
 from stratos.run.stages import STAGES
 
@@ -37,11 +36,9 @@ ROOT = Path(stratos.__file__).parent
 STORED = Path(__file__).with_name("closures.json")
 SHAPES_NO_RECORD = frozenset(
     (
-        "config.py", "core/aliases.py", "core/atomic_files.py", "core/chunk_engine.py",
-        "core/connections.py", "core/context.py", "core/counted.py", "core/digest.py",
-        "core/errors.py", "core/foreign.py", "core/formats.py",
-        "core/locks.py", "core/names.py", "core/os_signals.py", "core/printable.py",
-        "core/process.py", "core/reasons.py", "core/redact.py", "core/remote.py",
+        "config.py", "core/atomic_files.py", "core/context.py", "core/digest.py",
+        "core/errors.py", "core/foreign.py", "core/formats.py", "core/names.py",
+        "core/output.py", "core/process.py", "core/reasons.py", "core/redact.py",
         "cli", "executors", "ledger", "run", "tracking",
     )
 )  # fmt: skip

@@ -19,13 +19,14 @@ from stub_executors import Queue
 from stratos.core.errors import BusyError, StratosError
 from stratos.core.process import Process
 from stratos.core.remote import make_parent
-from stratos.executors import started
+from stratos.executors import submission
 from stratos.executors.job import JobSpec
+from stratos.executors.submission import Submission
 from stratos.run import copy_store
 from stratos.run import mirror as module
 from stratos.run.copy_store import CLAIM, CLAIM_S, Claim, CopyStore
-from stratos.run.held_folder import LOCK, FolderGoneError, HeldFolder
 from stratos.run.mirror import KNOWN, MANIFEST, Manifest, Mirror
+from stratos.run.run_state import LOCK, FolderGoneError, HeldFolder
 
 FILES = {
     "plan.json": b"{}", "corpus/train.parquet": b"rows", "ledger.jsonl": b'{"usd": 1}\n',
@@ -266,7 +267,7 @@ def test_jobs_of_the_folder_that_a_copy_was_of_are_named(
 ) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     spec = JobSpec("stratos-lost-distill", "distill", tmp_path / "lost", "train", 1, 1.0)
-    started.keep(Queue(), spec, "7", "queue job 7")
+    submission.add_to_list(Submission.of(Queue(), spec, id="7", label="queue job 7"))
     one = Mirror(folder(tmp_path / "found"), url, warned.append)
     me = Process.this()
     gone = Process(me.host, 2**22 + 1, me.boot, "1")

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from probed_run import probe_by_hand
 
-from stratos.core.json_line import is_for_machines, say_ended, stdout_kept, take_flag
+from stratos.core.output import is_for_machines, say_ended, stdout_kept, take_flag
 
 
 def test_the_line_is_written_if_it_was_asked_for(

@@ -19,9 +19,9 @@ import pytest
 from stub_task import StubTask
 
 from stratos.config import STAGES
-from stratos.core.disk_errors import disk_errors
 from stratos.core.errors import StratosError
-from stratos.core.locks import locked
+from stratos.core.output import disk_errors
+from stratos.core.process import locked
 from stratos.records import Corpus
 from stratos.run import resume, stages
 from stratos.run.resume import Stage

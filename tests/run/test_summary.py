@@ -24,6 +24,7 @@ from stratos.records import (
 )
 from stratos.run.console import PlainConsole, outcome
 from stratos.run.summary import (
+    LimitMissed,
     _doubts,
     _lost,
     final_numbers,
@@ -31,7 +32,6 @@ from stratos.run.summary import (
     not_worth_serving,
     show,
 )
-from stratos.run.words import LimitMissed
 from stratos.tasks.base import Item, Score
 
 NO_READS = EarlierReads(0, 0, 0)
@@ -53,6 +53,13 @@ def test_an_accuracy_that_is_missed_is_said(
     missed = LimitMissed(0.9, wilson(right, 100), "", right / 100)
     assert found == (missed if is_missed else None)
     assert missed_limit(config, {}) is None
+
+
+@pytest.mark.parametrize(("format", "whole"), [("", 0.89), ("q4_k_m", 0.91), ("q4_k_m", 0.8)])
+def test_a_missed_limit_says_what_the_precision_has_to_do_with_it(
+    format: str, whole: float, snapshot: Any
+) -> None:
+    assert str(LimitMissed(0.9, wilson(89, 100), format, whole)) == snapshot
 
 
 def test_answers_that_were_cut_are_said_as_plain_text(capsys: pytest.CaptureFixture[str]) -> None:

@@ -22,8 +22,8 @@ from stratos.ledger import LedgerError, reserves
 from stratos.ledger.book import TEACHER
 from stratos.records import Corpus, Interval, Offer, Plan, Probe, RoleChoice
 from stratos.run import resume
-from stratos.run.open_run import opened
 from stratos.run.resume import Stage
+from stratos.run.runner import opened
 from stratos.run.stage_job import hold_money
 from stratos.run.stages import EVALUATE, PLAN, PROBE, STAGES, SYNTHESIZE
 from stratos.synthesize.alignment import Alignment

@@ -38,7 +38,7 @@ def test_a_shipped_teacher_is_read_as_the_settings_of_the_class_that_its_yaml_na
 def test_the_teachers_of_the_default_list_live_and_may_be_learnt_from() -> None:
     import yaml
 
-    from stratos.core.conf import conf_dir
+    from stratos.core.extensions import conf_dir
 
     defaults = yaml.safe_load((conf_dir() / "teacher" / "auto.yaml").read_text())["defaults"]
     names = [entry.partition("@")[0] for entry in defaults if isinstance(entry, str)]

@@ -19,7 +19,7 @@ from stratos.cli.help import group_page
 from stratos.config import Config
 from stratos.core.context import Context
 from stratos.core.errors import TeacherError
-from stratos.core.targets import ALLOW_TARGETS
+from stratos.core.trust import ALLOW_TARGETS
 from stratos.distill.signal.source import TextSource, open_source
 from stratos.distill.signal_config import SignalConfig
 from stratos.distill.words import OnlyAnswers

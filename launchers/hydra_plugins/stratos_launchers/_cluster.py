@@ -41,12 +41,10 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from stratos.core.atomic_files import write_privately
-from stratos.core.counted import counted
 from stratos.core.errors import StratosError
-from stratos.core.formats import duration
-from stratos.core.locks import locked
-from stratos.core.os_signals import end_as_by_ctrl_c
-from stratos.executors import started
+from stratos.core.formats import counted, duration
+from stratos.core.process import end_as_by_ctrl_c, locked
+from stratos.executors import submission
 from stratos.executors.job import (
     OVER,
     Executor,
@@ -55,8 +53,9 @@ from stratos.executors.job import (
     State,
     Status,
     UnknownSubmissionError,
+    job_name,
 )
-from stratos.executors.job_of_stage import job_name
+from stratos.executors.submission import Submission
 
 log = logging.getLogger(__name__)
 
@@ -244,21 +243,27 @@ def _submit(job: _Job, sweep: Sweep, cluster: Cluster) -> bool:
         if not job.token:
             _draw(job, cluster)
         _hand_over(job, sweep)
-        started.keep(cluster.executor, job.spec)
+        executor = cluster.executor
+        where = executor.where()
+        submission.add_to_list(Submission.of(executor, job.spec, cluster=where))
         job.handle = _submitted(job, cluster)
         if job.handle.is_new and job.was_there:  # one before it has ended just now
             job.outcome_file.unlink(missing_ok=True)
-        started.keep(cluster.executor, job.spec, job.handle.id, job.handle.place)
+        handle = job.handle
+        where = where or executor.where()
+        submission.add_to_list(
+            Submission.of(executor, job.spec, id=handle.id, label=handle.label, cluster=where)
+        )
     except StratosError as error:
         if not job.was_there:  # nothing was submitted
-            started.forget(job.spec.name)
+            submission.take_off_list(job.spec.name)
         job.outcome = _failed(job, cluster, f"{error}")
         say(job.config, job.index, job.outcome, log)
         return False
     job.n_starts += 1
     job.waits_since = time.monotonic()
     what = " ".join(filter_overrides(job.overrides))
-    log.info(f"\t#{job.index} : {what}  → {job.handle.place}, {job.log_path}")
+    log.info(f"\t#{job.index} : {what}  → {job.handle.label}, {job.log_path}")
     return True
 
 
@@ -282,7 +287,7 @@ def _draw(job: _Job, cluster: Cluster) -> None:
             job.was_there = True
             return
         before.executor.cancel(before.spec)
-        started.forget(before.spec.name)
+        submission.take_off_list(before.spec.name)
     token = secrets.token_hex(4)
     _take_token(job, base, token)
     _known.keep(job.folder, _known.Known(token, mark, str(base.folder)))
@@ -355,7 +360,7 @@ def _is_over(job: _Job, cluster: Cluster) -> bool:
     if status.state not in OVER:
         return False
     cluster.executor.release(job.handle)
-    started.forget(job.spec.name)
+    submission.take_off_list(job.spec.name)
     if (found := read_outcome(job.outcome_file, job.token)) is not None:
         job.outcome = _returned(job, found)
         _known.clear(job.folder)

@@ -11,9 +11,9 @@ from hydra_plugins.stratos_launchers import _known
 from hydra_plugins.stratos_launchers._known import Left
 from hydra_plugins.stratos_launchers._outcome import read_outcome
 
-from stratos.core.counted import counted
 from stratos.core.errors import StratosError
-from stratos.executors import started
+from stratos.core.formats import counted
+from stratos.executors import submission
 from stratos.executors.job import Executor
 
 log = logging.getLogger(__name__)
@@ -29,7 +29,7 @@ def end_one(left: Left, in_our_words: Words) -> bool:
     except StratosError as error:
         log.error(f"\t{in_our_words(str(error))}")
         return False
-    started.forget(left.spec.name)
+    submission.take_off_list(left.spec.name)
     _known.clear(left.folder)
     return True
 
@@ -73,7 +73,7 @@ def end_others(sweep: Path, names: Container[str], executor: Executor, in_our_wo
         if read_outcome(one.folder / _known.OUTCOME, one.token) is None:
             left.append((one.spec.name, one))
         else:  # it has ended
-            started.forget(one.spec.name)
+            submission.take_off_list(one.spec.name)
             _known.clear(one.folder)
     if left:
         log.warning(

@@ -11,7 +11,7 @@ import msgspec
 
 from stratos.core.atomic_files import write_privately
 from stratos.core.errors import StratosError
-from stratos.executors import started
+from stratos.executors import submission
 from stratos.executors.job import Executor, JobSpec
 
 FOLDER = ".jobs"
@@ -73,10 +73,10 @@ def left(folder: Path, known: Known, executor: Executor) -> Left:
         executor: that has it, where it is not written down which one does.
     """
     name = f"{folder.name}-{known.token}"
-    if (one := started.find(name)) is not None:
+    if (one := submission.find_listed(name)) is not None:
         with suppress(StratosError):
             executor = one.executor
-        return Left(folder, executor, one.spec, known.token)
+        return Left(folder, executor, one.job().spec, known.token)
     spec = JobSpec(
         name=name, stage=name, folder=Path(known.run), role="sweep", nodes=1, offer=None,
         hours=None, planned_hours=0.0, usd_per_hour=0.0, command=(), env={},

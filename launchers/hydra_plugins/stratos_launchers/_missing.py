@@ -14,7 +14,7 @@ from hydra.plugins.launcher import Launcher
 from hydra_plugins.stratos_launchers._numbered import folder_of_job, launch_numbered
 from hydra_plugins.stratos_launchers._on_cluster import ClusterLauncher
 
-from stratos.core.counted import counted
+from stratos.core.formats import counted
 from stratos.report import provenance
 from stratos.report.sweep_jobs import is_run, read_job
 

@@ -22,7 +22,7 @@ def main(folder: Path, token: str, digest: str) -> None:
     from hydra.core.utils import JobStatus
     from hydra_plugins.stratos_launchers._outcome import Outcome, write_outcome
 
-    from stratos.core.os_signals import Terminated, end_as_by_ctrl_c, end_at_limit
+    from stratos.core.process import Terminated, end_as_by_ctrl_c, end_at_limit
     from stratos.core.redact import redact_text
 
     end_as_by_ctrl_c()

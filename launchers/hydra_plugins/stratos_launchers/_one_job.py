@@ -17,7 +17,7 @@ from hydra.errors import CompactHydraException
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
-from stratos.core.streams import Guarded
+from stratos.core.output import Guarded
 from stratos.report.sweep_jobs import reached_in
 
 

@@ -33,9 +33,9 @@ from hydra_plugins.stratos_launchers._one_job import (
 from hydra_plugins.stratos_launchers._settings import PoolConfig
 from omegaconf import DictConfig
 
-from stratos.core.counted import counted
+from stratos.core.formats import counted
 from stratos.core.machine import n_cores
-from stratos.core.os_signals import (
+from stratos.core.process import (
     GRACE_S,
     Terminated,
     end_as_by_ctrl_c,

@@ -23,7 +23,7 @@ from hydra_plugins.stratos_launchers._settings import StudyConfig
 from omegaconf import DictConfig, OmegaConf
 
 from stratos.core import extras
-from stratos.core.counted import counted
+from stratos.core.formats import counted
 from stratos.report.frontier import BETTER, objectives_of
 
 if TYPE_CHECKING:

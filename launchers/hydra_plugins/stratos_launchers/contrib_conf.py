@@ -11,7 +11,7 @@ class ContribConf(SearchPathPlugin):
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
         """Append the folders where the main one is that of Stratos."""
-        from stratos.core.conf import conf_dir, contrib_conf_dirs
+        from stratos.core.extensions import conf_dir, contrib_conf_dirs
 
         folders = {one.provider: one.path.removeprefix("file://") for one in search_path.get_path()}
         if Path(folders.get("main", "")) != conf_dir():

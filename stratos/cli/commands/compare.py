@@ -9,8 +9,8 @@ from pathlib import Path
 from rich.text import Text
 
 from stratos.core import tables
-from stratos.core.json_line import add_flag, json_line
-from stratos.core.printable import visible
+from stratos.core.formats import visible
+from stratos.core.output import add_flag, json_line
 from stratos.core.tables import Column
 from stratos.report.paired import (
     Paired,
@@ -47,11 +47,11 @@ def run(args: argparse.Namespace) -> None:
         StratosError: a folder is none of a run.
     """
     first, second = read_side(args.first), read_side(args.second)
-    found = paired(first.answers, second.answers) if _is_comparable(first, second) else None
+    pairs = paired(first.answers, second.answers) if _is_comparable(first, second) else None
     if args.json:
-        print(json_line(_plain(first, second, found)))
+        print(json_line(_plain(first, second, pairs)))
         return
-    print(visible(_verdict(first, second, found)))
+    print(visible(_verdict(first, second, pairs)))
     _show(first, second)
 
 
@@ -59,10 +59,10 @@ def _is_comparable(first: Side, second: Side) -> bool:
     return first.metric == second.metric
 
 
-def _verdict(first: Side, second: Side, found: Paired | None) -> str:
-    if found is not None:
-        return said(found, ("A", "B"))
-    missing = [name for name, one in (("A", first), ("B", second)) if not one.answers]
+def _verdict(first: Side, second: Side, pairs: Paired | None) -> str:
+    if pairs is not None:
+        return said(pairs, ("A", "B"))
+    missing = [name for name, side in (("A", first), ("B", second)) if not side.answers]
     if missing:
         have = "has" if len(missing) == 1 else "have"
         return f"{' and '.join(missing)} {have} no answers to test items yet: no verdict."
@@ -86,26 +86,26 @@ def _show(first: Side, second: Side) -> None:
     for key in dict.fromkeys((*ours, *theirs)):
         pair = (ours.get(key, ""), theirs.get(key, ""))
         style = "" if pair[0] == pair[1] else "bold"
-        rows.append([Text(key), *(Text(visible(one), style=style) for one in pair)])
+        rows.append([Text(key), *(Text(visible(text), style=style) for text in pair)])
     tables.show(to, (Column(), *_SIDES), rows)
     settings = changed(first, second)
     if not settings:
         to.print("All settings are equal.")
         return
     rows = [
-        [Text(visible(key)), *(Text(visible(one)) for one in pair)]
+        [Text(visible(key)), *(Text(visible(text)) for text in pair)]
         for key, pair in settings.items()
     ]
     tables.show(to, (Column("setting"), *_SIDES), rows)
 
 
-def _plain(first: Side, second: Side, found: Paired | None) -> dict[str, object]:
+def _plain(first: Side, second: Side, pairs: Paired | None) -> dict[str, object]:
     return {
         "a": _numbers(first),
         "b": _numbers(second),
         "settings": {key: list(pair) for key, pair in changed(first, second).items()},
-        "paired": None if found is None else {**dataclasses.asdict(found), "better": found.outcome},
-        "verdict": _verdict(first, second, found),
+        "paired": None if pairs is None else {**dataclasses.asdict(pairs), "better": pairs.outcome},
+        "verdict": _verdict(first, second, pairs),
     }
 
 

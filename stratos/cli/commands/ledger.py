@@ -8,9 +8,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from stratos.core.errors import StratosError
-from stratos.core.json_line import add_flag, json_line
-from stratos.core.locks import locked
-from stratos.core.money import exact_usd
+from stratos.core.formats import exact_usd
+from stratos.core.output import add_flag, json_line
+from stratos.core.process import locked
 from stratos.ledger.book import Ledger
 from stratos.ledger.file import LedgerError, set_aside
 from stratos.ledger.lines import Stated, written
@@ -95,10 +95,13 @@ def _show(path: Path, ledger: Ledger) -> None:
     print()
     for stage, usd in sorted(ledger.spent_by_stage().items()):
         print(f"  {stage or 'before'}: {exact_usd(usd)}")
-    for role, one in ledger.totals.reserves.items():
-        released = "" if one.released_usd is None else f", {exact_usd(one.released_usd)} released"
+    for role, reserve in ledger.totals.reserves.items():
+        released = (
+            "" if reserve.released_usd is None else f", {exact_usd(reserve.released_usd)} released"
+        )
         print(
-            f"  held for {role}: {exact_usd(one.usd)}, {exact_usd(one.spent_usd)} of it spent"
+            f"  held for {role}: {exact_usd(reserve.usd)}, {exact_usd(reserve.spent_usd)} of it "
+            "spent"
             f"{released}"
         )
     for lease in leases(ledger):

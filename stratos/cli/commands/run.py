@@ -18,8 +18,6 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from stratos.cli.compose import CONFIG_NAME, VERSION_BASE
-from stratos.core.conf import conf_dir
-from stratos.core.disk_errors import disk_errors
 from stratos.core.errors import (
     BusyError,
     ConfigError,
@@ -27,12 +25,21 @@ from stratos.core.errors import (
     StratosError,
     did_you_mean,
 )
-from stratos.core.json_line import FLAG, say_failed, stdout_kept, take_flag
-from stratos.core.printable import visible
+from stratos.core.extensions import conf_dir
+from stratos.core.formats import visible
+from stratos.core.output import (
+    FLAG,
+    Guarded,
+    disk_errors,
+    guard_files,
+    guard_logs,
+    say_failed,
+    stdout_kept,
+    take_flag,
+)
 from stratos.core.reasons import Reason
 from stratos.core.redact import redact_text
-from stratos.core.streams import Guarded, guard_files, guard_logs
-from stratos.core.yamls import check_places
+from stratos.core.trust import check_places
 
 if TYPE_CHECKING:
     from stratos.config import Config
@@ -89,7 +96,7 @@ def _parsed(parser: argparse.ArgumentParser, words: list[str]) -> argparse.Names
 
 def _up_to_the_plan(words: list[str], overrides: list[str]) -> list[str]:
     """Return the words with the stages of a plan beside their overrides, which may name others."""
-    if any(one.lstrip("+~").partition("=")[0] == "stages" for one in overrides):
+    if any(override.lstrip("+~").partition("=")[0] == "stages" for override in overrides):
         return words
     # Hydra's parser takes overrides that stand together.
     at = words.index(overrides[0]) if overrides else len(words)
@@ -155,7 +162,7 @@ def _obey(args: argparse.Namespace) -> None:
 
 def _holds_another(config: Config, folder: Path, key: str) -> Reason | None:
     """Return why a run may not begin in a folder that is there; None if it may."""
-    from stratos.run.other_task import refusal
+    from stratos.run.refusals import refusal
 
     return refusal(config, folder, key)
 
@@ -172,8 +179,8 @@ def run(composed: DictConfig) -> float | None:
     """Run the stages of one job; return the number that a sweep compares jobs by."""
     from stratos.cli.build import build
     from stratos.pipeline import run_pipeline
-    from stratos.run.kept_config import HYDRA, remember
-    from stratos.run.other_task import OtherTaskError
+    from stratos.run.refusals import OtherTaskError
+    from stratos.run.stored_config import HYDRA, remember
 
     settings = HydraConfig.get()
     guard_logs()

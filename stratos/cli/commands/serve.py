@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from stratos.core.errors import StratosError, UsageError
-from stratos.core.json_line import add_flag
+from stratos.core.output import add_flag
 from stratos.deploy.bundle_server import engine_of
 from stratos.deploy.engines.base import Engine
 from stratos.deploy.engines.known import (
@@ -31,10 +31,17 @@ from stratos.deploy.hosted_server import (
     starting,
     state_of,
 )
-from stratos.deploy.hosting import differing, make_room, prepare, standings, start, stop
+from stratos.deploy.hosting import (
+    KnownAnswers,
+    differing,
+    make_room,
+    prepare,
+    standings,
+    start,
+    stop,
+)
 from stratos.deploy.server import HOST, check_free, free_port
 from stratos.deploy.supervisor import supervise
-from stratos.deploy.words import KnownAnswers
 from stratos.records import ServingSetting
 
 
@@ -113,80 +120,81 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _start(cache_dir: Path, folder: Path, told: argparse.Namespace) -> int:
+def _start(cache_dir: Path, folder: Path, args: argparse.Namespace) -> int:
     bundle = bundle_in(folder)
     import_engines_of_run(bundle.parent)
-    if told.config_dir is not None:
-        import_engines(told.config_dir)
+    if args.config_dir is not None:
+        import_engines(args.config_dir)
     before = Hosted.read(state_of(bundle, cache_dir))
-    if before is not None and before.runs and (told.restart or before.is_outdated):
+    if before is not None and before.runs and (args.restart or before.is_outdated):
         for front in fronts():
-            front.keep_options(told, before)
-    programs = (front.program(told, bundle, cache_dir, before) for front in fronts())
-    program = next((one for one in programs if one is not None), None)
+            front.keep_options(args, before)
+    programs = (front.program(args, bundle, cache_dir, before) for front in fronts())
+    program = next((candidate for candidate in programs if candidate is not None), None)
     run: ServingSetting | None
     if program is not None:
         run = program.run
     else:
-        run = _setting(told, bundle, before if before is not None and before.runs else None)
+        run = _setting(args, bundle, before if before is not None and before.runs else None)
     with starting(bundle, cache_dir):
-        state, port = state_of(bundle, cache_dir), told.port
+        state, port = state_of(bundle, cache_dir), args.port
         before = Hosted.read(state)
-        goes_on = before is not None and before.runs and not told.restart and not before.is_outdated
+        goes_on = before is not None and before.runs and not args.restart and not before.is_outdated
         if before is not None and before.runs and not goes_on:
-            why = "" if told.restart else ": its bundle was made anew since it was started"
+            why = "" if args.restart else ": its bundle was made anew since it was started"
             print(f"Stopping the server at {before.url}{why} …", flush=True)
             port = make_room(state, before, port, run)
         if not goes_on:
             state, hosted = prepare(bundle, cache_dir, port=port, run=run, front=program)
-            if not told.foreground:
+            if not args.foreground:
                 print(f"Starting {bundle} …", flush=True)
-                hosted = start(state, told.start_seconds)
+                hosted = start(state, args.start_seconds)
     if before is not None and goes_on:
-        _check_as_asked(before, told, run)
+        _check_as_asked(before, args, run)
         print(f"{bundle} is served at {before.url}/v1 ({before.served_by}) since {before.since}.")
         hosted = before
-    elif told.foreground:
+    elif args.foreground:
         print(f"Serving {bundle} at {hosted.url}/v1 until Ctrl-C. Log: {hosted.log}", flush=True)
         return supervise(state)
     else:
         print(f"Ready at {hosted.url}/v1: {hosted.served_by}. {known_answers(hosted)}")
     print(_how_to_use(hosted))
-    if told.page:
-        _show_page(bundle, hosted, told.page_port)
+    if args.page:
+        _show_page(bundle, hosted, args.page_port)
     return 0
 
 
-def _check_as_asked(before: Hosted, told: argparse.Namespace, run: ServingSetting | None) -> None:
+def _check_as_asked(before: Hosted, args: argparse.Namespace, run: ServingSetting | None) -> None:
     """Check that a server runs as the options of a start say.
 
     Raises:
         StratosError: it runs otherwise.
     """
-    if other := _not_applied(before, told, run):
+    if differing_options := _not_applied(before, args, run):
         raise StratosError(
             f"{before.bundle} is served at {before.url}/v1 ({before.served_by}), and not with "
-            f"{' '.join(other)}. To start it again so, which cuts answers that are under way, "
-            f"type: stratos serve {shlex.quote(before.bundle)} {' '.join(other)} "
+            f"{' '.join(differing_options)}. To start it again so, which cuts answers that are "
+            "under way, "
+            f"type: stratos serve {shlex.quote(before.bundle)} {' '.join(differing_options)} "
             "--restart"
         )
 
 
-def _not_applied(before: Hosted, told: argparse.Namespace, run: ServingSetting | None) -> list[str]:
+def _not_applied(before: Hosted, args: argparse.Namespace, run: ServingSetting | None) -> list[str]:
     """Return which options of a start differ from what runs."""
-    other = []
-    if not before.is_at(told.port):
-        other.append(f"--port {told.port}")
-    if (told.engine or told.format) and not before.serves(run):
-        other.append(f"--engine {told.engine}" if told.engine else "")
-        other.append(f"--format {told.format}" if told.format else "")
-    if told.at_once and told.at_once != before.at_once:
-        other.append(f"--at-once {told.at_once}")
-    if told.foreground:
-        other.append("--foreground")
+    differing_options = []
+    if not before.is_at(args.port):
+        differing_options.append(f"--port {args.port}")
+    if (args.engine or args.format) and not before.serves(run):
+        differing_options.append(f"--engine {args.engine}" if args.engine else "")
+        differing_options.append(f"--format {args.format}" if args.format else "")
+    if args.at_once and args.at_once != before.at_once:
+        differing_options.append(f"--at-once {args.at_once}")
+    if args.foreground:
+        differing_options.append("--foreground")
     for front in fronts():
-        other += front.differing(before, told)
-    return [one for one in other if one]
+        differing_options += front.differing(before, args)
+    return [option for option in differing_options if option]
 
 
 def _how_to_use(hosted: Hosted) -> str:
@@ -219,7 +227,7 @@ def _show_page(bundle: Path, hosted: Hosted, port: int) -> None:
 
 
 def _setting(
-    told: argparse.Namespace, bundle: Path, running: Hosted | None = None
+    args: argparse.Namespace, bundle: Path, running: Hosted | None = None
 ) -> ServingSetting | None:
     """Return the engine that was asked for, else the one that runs, else that of the run.
 
@@ -228,16 +236,16 @@ def _setting(
     Raises:
         StratosError: there is no such engine, or it has no such format.
     """
-    form, at_once = told.format, told.at_once
+    form, at_once = args.format, args.at_once
     if (own := server_of(bundle)) is not None:
-        if told.engine not in (None, own.kind) or form:
+        if args.engine not in (None, own.kind) or form:
             raise StratosError(
                 f"{bundle} holds no language model: {own.title} alone serves it. Leave --engine "
                 "and --format out."
             )
         return running.setting if running is not None and not at_once else own.setting(at_once)
-    if told.engine is not None:
-        return _setting_of(engine_named(told.engine), form, at_once)
+    if args.engine is not None:
+        return _setting_of(engine_named(args.engine), form, at_once)
     if form:
         return _setting_of(_engine_of_format(form), form, at_once)
     if running is not None and running.setting is not None:
@@ -245,12 +253,12 @@ def _setting(
         if now.format or not at_once:
             return replace(now, slots=at_once or now.slots)
         return engine_named(now.engine).setting(at_once)
-    held = read_exports(bundle)
-    if held is not None and held.served:
-        engine = engine_named(held.engine)
+    exports = read_exports(bundle)
+    if exports is not None and exports.served:
+        engine = engine_named(exports.engine)
         if (why := engine.unusable()) is None:
-            return _setting_of(engine, held.served, at_once)
-        print(f"The run served it as {held.served}. {why}\nUntil then transformers serves it.")
+            return _setting_of(engine, exports.served, at_once)
+        print(f"The run served it as {exports.served}. {why}\nUntil then transformers serves it.")
     return engine_of(None).setting(at_once) if at_once else None
 
 
@@ -274,38 +282,38 @@ def _setting_of(engine: Engine, form: str | None, at_once: int | None) -> Servin
 def _engine_of_format(form: str) -> Engine:
     """Return the engine whose files have a format; the first that makes files, if none has."""
     makers = [engine for engine in engines().values() if engine.makes_files]
-    have = [one for one in makers if one.weight_format(form).name == form]
+    have = [maker for maker in makers if maker.weight_format(form).name == form]
     return (have or makers)[0]
 
 
 def known_answers(hosted: Hosted) -> KnownAnswers:
     """Ask the known questions; return whether it answers as the evaluation, or its export, did."""
-    n_known = len(hosted.asked)
+    n_known = len(hosted.known)
     n_differing = differing(hosted) if n_known else 0
     n_as_evaluated = hosted.n_as_evaluated
     return KnownAnswers(hosted.bundle, n_known, n_differing, n_as_evaluated, hosted.format)
 
 
 def _status(cache_dir: Path, folders: list[Path], as_json: bool) -> None:
-    found = list(standings(cache_dir, folders))
-    for one in found:
-        print(one.json if as_json else one.text)
-    if not found and not as_json:
+    servers = list(standings(cache_dir, folders))
+    for standing in servers:
+        print(standing.json if as_json else standing.text)
+    if not servers and not as_json:
         print("Nothing is served." if not folders else f"{folders[0]} is not served.")
 
 
 def _stop(cache_dir: Path, folders: list[Path], is_all: bool) -> None:
     if not folders and not is_all:
         raise StratosError("Name what to stop: stratos serve stop outputs/<run>, or --all")
-    wanted = [state_of(_named(folder, cache_dir), cache_dir) for folder in folders]
-    found = [(s, one) for s, one in hosted_here(cache_dir) if is_all or s in wanted]
-    for state, one in found:
+    named = [state_of(_named(folder, cache_dir), cache_dir) for folder in folders]
+    hosted = [(s, server) for s, server in hosted_here(cache_dir) if is_all or s in named]
+    for state, server in hosted:
         # A front left open would let its clients in to whatever takes the port next.
         ended = [what for front in fronts() if (what := front.stop(state))]
-        ran = stop(state, one)
+        ran = stop(state, server)
         also = "".join(f", and {what}" for what in ended)
-        print(f"{one.bundle}: {'stopped' if ran else 'was not running any more'}{also}.")
-    if not found:
+        print(f"{server.bundle}: {'stopped' if ran else 'was not running any more'}{also}.")
+    if not hosted:
         print("Nothing is served." if is_all else f"{folders[0]} is not served.")
 
 

@@ -1,7 +1,7 @@
 """`stratos servers`: what this machine started and what it costs an hour; `down` ends it.
 
-Jobs of executors are those that are written down outside of run folders (`executors.started`), so
-that one is found also where its folder is gone. How each stands is asked of its own engine.
+Jobs of executors are those that are listed outside of run folders (`executors.submission`), so that
+one is found also where its folder is gone. How each stands is asked of its own engine.
 """
 
 from __future__ import annotations
@@ -14,17 +14,14 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from stratos.core.counted import counted
 from stratos.core.errors import StratosError, UsageError, did_you_mean
-from stratos.core.formats import duration, usd
-from stratos.core.locks import locked
-from stratos.core.money import exact_usd
-from stratos.core.printable import visible
+from stratos.core.formats import counted, duration, exact_usd, usd, visible
+from stratos.core.process import locked
 from stratos.deploy.hosted_server import cache_of_user, hosted_here
-from stratos.executors import handed, started
+from stratos.executors import submission
 from stratos.executors.job import OVER, State, Status
-from stratos.executors.started import Started
-from stratos.executors.unseen import settle_unseen, spans_of
+from stratos.executors.job_costs import settle_unseen, spans_of
+from stratos.executors.submission import Submission
 from stratos.ledger import Ledger
 
 
@@ -58,22 +55,22 @@ def run(args: argparse.Namespace) -> int:
 def _list() -> None:
     _list_hosted()
     usd_per_hour, n_running = 0.0, 0
-    for one in started.jobs():
-        status = _status(one)
+    for job in submission.listed():
+        status = _status(job)
         if status.state in OVER:
-            print(f"{_head(one)}\n  has ended: {status.text}. {_to_take(one)}")
-            if not _is_handed(one):
-                started.forget(one.name)
+            print(f"{_head(job)}\n  has ended: {status.text}. {_to_take(job)}")
+            if not _is_handed(job):
+                submission.take_off_list(job.name)
             continue
         n_running += 1
         # One that waits costs nothing yet.
-        usd_per_hour += one.usd_per_hour if status.state is not State.PENDING else 0.0
-        since = one.at if status.since is None else status.since
+        usd_per_hour += job.usd_per_hour if status.state is not State.PENDING else 0.0
+        since = job.at if status.since is None else status.since
         how_long = f", for {duration(time.time() - since)}"
         print(
-            f"{_head(one)}\n  {status.state.value}{how_long}: {status.text}\n"
-            f"  {usd(one.usd_per_hour)} an hour{f', {one.offer}' if one.offer else ''}\n"
-            f"  end it: stratos servers down {one.name}"
+            f"{_head(job)}\n  {status.state.value}{how_long}: {status.text}\n"
+            f"  {usd(job.usd_per_hour)} an hour{f', {job.offer}' if job.offer else ''}\n"
+            f"  end it: stratos servers down {job.name}"
         )
     if not n_running:
         print("No job that was started from here is running.")
@@ -94,98 +91,98 @@ def _list_hosted() -> None:
 
 def _down(names: Sequence[str], is_all: bool) -> bool:
     """End jobs; return whether all of them are gone."""
-    found = {one.name: one for one in started.jobs()}
+    jobs = {job.name: job for job in submission.listed()}
     for name in names:
-        if name not in found:
+        if name not in jobs:
             raise StratosError(
-                f"{name}: no such job was started from here.{did_you_mean(name, list(found))} "
+                f"{name}: no such job was started from here.{did_you_mean(name, list(jobs))} "
                 "Type stratos servers to list what there is."
             )
     if not names and not is_all:
         raise StratosError("Name what to end: stratos servers down NAME, or --all.")
-    if not found:
+    if not jobs:
         print("No job that was started from here is running.")
     are_gone = True
-    for name in found if is_all else names:
-        one = found[name]
+    for name in jobs if is_all else names:
+        job = jobs[name]
         print(f"{name}: told to end …", flush=True)
-        before = _status(one)
+        before = _status(job)
         try:
-            _check_machine(one)
-            one.executor.cancel(one.spec)
+            _check_machine(job)
+            job.executor.cancel(job.job().spec)
         except StratosError as error:
             print(visible(str(error)), file=sys.stderr)
             are_gone = False
             continue
-        print(f"{name}: gone.{_settled(one, before)}")
-        started.forget(name)
+        print(f"{name}: gone.{_settled(job, before)}")
+        submission.take_off_list(name)
     return are_gone
 
 
-def _settled(one: Started, before: Status) -> str:
+def _settled(job: Submission, before: Status) -> str:
     """Settle what a job has cost, where no command follows it; return what there is to say.
 
     Args:
-        one: the job, which is gone.
+        job: the job, which is gone.
         before: how it stood when it was told to end.
     """
     at = None if before.state in OVER else time.time()
-    folder = Path(one.folder)
+    folder = Path(job.folder)
     if not folder.is_dir():
         return " The folder of its run is gone."
     try:
         with locked(folder / ".lock"):
             ledger = Ledger(folder / "ledger.jsonl")
             spent_usd = ledger.spent_usd
-            spans = spans_of(one.executor, one.job)
-            said = settle_unseen(folder, one.stage, ledger, spans, since=before.since, at=at)
+            spans = spans_of(job.executor, job.job())
+            text = settle_unseen(folder, job.stage, ledger, spans, since=before.since, at=at)
             cost = ledger.spent_usd - spent_usd
     except BlockingIOError:
         return " The command that follows it takes notice."
     paid = f" {exact_usd(cost)} is booked for it." if cost else ""
-    paid += f" {said}" if said else ""
+    paid += f" {text}" if text else ""
     return f"{paid} What it has done is kept in {folder}: the command of the run goes on from it."
 
 
-def _status(one: Started) -> Status:
-    if not one.id and one.command.is_alive_here():
-        return Status(State.UNKNOWN, f"process {one.command.pid} is about to submit it")
-    if not one.id:
+def _status(job: Submission) -> Status:
+    if not job.id and job.command is not None and job.command.is_alive_here():
+        return Status(State.UNKNOWN, f"process {job.command.pid} is about to submit it")
+    if not job.id:
         return Status(State.UNKNOWN, "the command that was submitting it was cut short")
     try:
-        _check_machine(one)
-        return one.executor.status(one.job)
+        _check_machine(job)
+        return job.executor.status(job.job())
     except StratosError as error:
         return Status(State.UNKNOWN, str(error))
 
 
-def _check_machine(one: Started) -> None:
+def _check_machine(job: Submission) -> None:
     """Check that a job is looked for where it is: on its machine, or its cluster.
 
     Raises:
         StratosError: it is elsewhere, and this machine shares the list, or reaches both clusters.
     """
-    if one.where and (here := one.executor.where()) and here != one.where:
+    if job.cluster and (here := job.executor.where()) and here != job.cluster:
         raise StratosError(
-            f"{one.name}: it is a job of {one.where}, and {here} answers here: type stratos "
+            f"{job.name}: it is a job of {job.cluster}, and {here} answers here: type stratos "
             "servers where that one does."
         )
-    if one.executor.runs_here and one.host != socket.gethostname():
+    if job.executor.runs_here and job.host != socket.gethostname():
         raise StratosError(
-            f"{one.name}: it is a process of {one.host}: type stratos servers there."
+            f"{job.name}: it is a process of {job.host}: type stratos servers there."
         )
 
 
-def _is_handed(one: Started) -> bool:
+def _is_handed(job: Submission) -> bool:
     """Return whether the run still counts on the job."""
-    return handed.find(Path(one.folder), one.stage) is not None
+    return submission.find(Path(job.folder), job.stage) is not None
 
 
-def _head(one: Started) -> str:
-    return f"{one.name}: {one.stage} of {one.folder}"
+def _head(job: Submission) -> str:
+    return f"{job.name}: {job.stage} of {job.folder}"
 
 
-def _to_take(one: Started) -> str:
-    if _is_handed(one):
+def _to_take(job: Submission) -> str:
+    if _is_handed(job):
         return "The command of the run takes what it has done."
     return "It is taken off this list."

@@ -19,13 +19,11 @@ from typing_extensions import override
 
 from stratos.config import STAGES, Config
 from stratos.core.context import unsaid
-from stratos.core.disk_errors import disk_errors
 from stratos.core.errors import ConfigError, StratosError
-from stratos.core.locks import locked
-from stratos.core.os_signals import end_at_limit
-from stratos.core.streams import guard_logs
-from stratos.executors import handed
-from stratos.executors.handed import LOG, NOTE, TICK, WARN
+from stratos.core.output import disk_errors, guard_logs
+from stratos.core.process import end_at_limit, locked
+from stratos.executors import job_folder, submission
+from stratos.executors.job_folder import LOG, NOTE, TICK, WARN
 from stratos.run.console import Console
 from stratos.tracking.tracker import Tracker
 
@@ -115,12 +113,12 @@ def run(args: argparse.Namespace) -> None:
     say: Callable[..., None] = unsaid
     if args.job:
         end_at_limit()
-        say = handed.Teller(handed.events_path(folder, args.stage))
-        say(handed.BEGAN, platform.node(), os.getpid(), time.time())
+        say = job_folder.EventWriter(job_folder.events_path(folder, args.stage))
+        say(job_folder.BEGAN, platform.node(), os.getpid(), time.time())
     try:
         _run(folder, args.stage, args.job, say, args.cache)
     except StratosError as error:
-        say(handed.ERROR, str(error))
+        say(job_folder.ERROR, str(error))
         raise
 
 
@@ -128,7 +126,7 @@ def _run(
     folder: Path, stage: str, is_job: bool, say: Callable[..., None], cache: str | None
 ) -> None:
     from stratos.pipeline import check_before, run_stages
-    from stratos.run.open_run import opened, without_refused
+    from stratos.run.runner import opened, without_refused
     from stratos.run.stages import STAGES as ALL
 
     config = without_refused(_config(folder, stage, cache, is_job))
@@ -147,20 +145,20 @@ def _config(folder: Path, stage: str, cache: str | None, is_job: bool) -> Config
     from hydra.core.utils import configure_log
     from omegaconf import OmegaConf
 
-    from stratos.run.kept_config import built, kept_config
+    from stratos.run.stored_config import built, kept_config
 
     if not folder.is_dir():
         raise ConfigError(f"{folder}: there is no such folder. Name the folder of a run.")
-    kept = kept_config(folder, stage if is_job else None)
-    kept.stages, executor = [stage], kept.executor
+    stored = kept_config(folder, stage if is_job else None)
+    stored.stages, executor = [stage], stored.executor
     if stage != "plan":  # which counts with the servers of the jobs, and is none
-        kept.executor = HERE
+        stored.executor = HERE
     if cache is not None:
-        kept.paths.cache_dir = cache
-    config = built(kept, folder)
+        stored.paths.cache_dir = cache
+    config = built(stored, folder)
     # What the records of the run were made from.
     config.plain["executor"] = OmegaConf.to_container(executor, resolve=True)
-    configure_log(kept.hydra.job_logging, False)
+    configure_log(stored.hydra.job_logging, False)
     guard_logs()
     return config
 
@@ -168,22 +166,21 @@ def _config(folder: Path, stage: str, cache: str | None, is_job: bool) -> Config
 @contextmanager
 def _opened_for_another(config: Config, stage: str, say: Callable[..., None]) -> Iterator[Runner]:
     """Open the stage of a run that another process holds, which shows and keeps what is said."""
-    from stratos.run.open_run import prepare
     from stratos.run.run_state import RunState, Warnings
-    from stratos.run.runner import Runner
+    from stratos.run.runner import Runner, prepare
     from stratos.run.stages import STAGES as ALL
 
     folder = config.run_dir
-    job = handed.find(folder, stage)
+    job = submission.find(folder, stage)
     if job is None:
         raise StratosError(
             f"{stage} was handed to no job, or is back. Leave --job out to run it by hand."
         )
     console = ToldConsole(say, folder)
-    lock = handed.lock_path(folder, stage)
+    lock = job_folder.folder_of(folder) / f"{stage}.lock"
     with locked(lock, waiting=lambda: console.note(f"{stage}: an earlier job has it yet.")):
         prepare(config)
-        warnings = Warnings(handed.folder_of(folder) / f"{stage}.warnings", console.warn)
+        warnings = Warnings(job_folder.folder_of(folder) / f"{stage}.warnings", console.warn)
         try:
             tracker = ToldTracker(say, console)
             yield Runner(RunState(config, ALL, console, tracker, warnings, job))

@@ -8,10 +8,8 @@ from pathlib import Path
 from rich.text import Text
 
 from stratos.core import tables
-from stratos.core.counted import counted
-from stratos.core.formats import duration, interval, milliseconds, percent, usd
-from stratos.core.json_line import add_flag, json_line
-from stratos.core.printable import visible
+from stratos.core.formats import counted, duration, interval, milliseconds, percent, usd, visible
+from stratos.core.output import add_flag, json_line
 from stratos.core.tables import Column
 from stratos.report.standing import Standing, standings
 
@@ -54,58 +52,60 @@ def run(args: argparse.Namespace) -> None:
         print(f"{counted(len(runs) - len(shown), 'older run')}: stratos status --all")
 
 
-def _show(found: list[Standing]) -> None:
+def _show(runs: list[Standing]) -> None:
     to = tables.console()
-    rows = [_row(one) for one in found]
+    rows = [_row(standing) for standing in runs]
     if tables.fits(to, _COLUMNS, rows):
         tables.show(to, _COLUMNS, rows)
         return
-    for one in found:  # the name of a run is to be copied: it is never broken
-        to.print(Text(visible(one.folder), style="bold"), soft_wrap=True)
-        tables.show_below(to, _details(one))
+    for standing in runs:  # the name of a run is to be copied: it is never broken
+        to.print(Text(visible(standing.folder), style="bold"), soft_wrap=True)
+        tables.show_below(to, _details(standing))
 
 
-def _row(one: Standing) -> list[Text]:
+def _row(standing: Standing) -> list[Text]:
     return [
-        Text(visible(one.folder)),
-        Text(visible(one.task)),
-        _status(one),
-        Text(visible(one.student)),
-        Text(_accuracy(one)),
-        Text(visible(_teacher(one))),
-        Text(usd(one.spent_usd)),
-        Text("" if one.planned_usd is None else usd(one.planned_usd)),
-        Text("" if one.latency_p95_ms is None else milliseconds(one.latency_p95_ms)),
-        Text(duration(one.seconds_ago)),
+        Text(visible(standing.folder)),
+        Text(visible(standing.task)),
+        _status(standing),
+        Text(visible(standing.student)),
+        Text(_accuracy(standing)),
+        Text(visible(_teacher(standing))),
+        Text(usd(standing.spent_usd)),
+        Text("" if standing.planned_usd is None else usd(standing.planned_usd)),
+        Text("" if standing.latency_p95_ms is None else milliseconds(standing.latency_p95_ms)),
+        Text(duration(standing.seconds_ago)),
     ]
 
 
-def _details(one: Standing) -> Text:
+def _details(standing: Standing) -> Text:
     """Return what a row of the table has beside the name, on as many lines as it takes."""
-    planned = "" if one.planned_usd is None else f" of {usd(one.planned_usd)} planned"
-    found = (
-        visible(one.task),
-        " ".join(filter(None, (visible(one.student), _accuracy(one)))),
-        f"teacher {visible(_teacher(one))}" if _teacher(one) else "",
-        f"{usd(one.spent_usd)} spent{planned}",
-        "" if one.latency_p95_ms is None else f"p95 {milliseconds(one.latency_p95_ms)}",
-        f"{duration(one.seconds_ago)} ago",
+    planned = "" if standing.planned_usd is None else f" of {usd(standing.planned_usd)} planned"
+    details = (
+        visible(standing.task),
+        " ".join(filter(None, (visible(standing.student), _accuracy(standing)))),
+        f"teacher {visible(_teacher(standing))}" if _teacher(standing) else "",
+        f"{usd(standing.spent_usd)} spent{planned}",
+        "" if standing.latency_p95_ms is None else f"p95 {milliseconds(standing.latency_p95_ms)}",
+        f"{duration(standing.seconds_ago)} ago",
     )
-    return Text(" · ").join([_status(one), *(Text(part) for part in found if part)])
+    return Text(" · ").join([_status(standing), *(Text(part) for part in details if part)])
 
 
-def _status(one: Standing) -> Text:
-    return Text(visible(f"{one.status} {one.why}".strip()), style=_STYLES[one.status])
+def _status(standing: Standing) -> Text:
+    return Text(
+        visible(f"{standing.status} {standing.why}".strip()), style=_STYLES[standing.status]
+    )
 
 
-def _teacher(one: Standing) -> str:
-    accuracy = "" if one.teacher_accuracy is None else percent(one.teacher_accuracy)
-    return " ".join(filter(None, (one.teacher, accuracy)))
+def _teacher(standing: Standing) -> str:
+    accuracy = "" if standing.teacher_accuracy is None else percent(standing.teacher_accuracy)
+    return " ".join(filter(None, (standing.teacher, accuracy)))
 
 
-def _accuracy(one: Standing) -> str:
-    if one.accuracy is not None:
-        return f"{percent(one.accuracy.mean)} ({interval(one.accuracy)})"
-    if one.validation_accuracy is not None:
-        return f"{percent(one.validation_accuracy)} on validation items"
+def _accuracy(standing: Standing) -> str:
+    if standing.accuracy is not None:
+        return f"{percent(standing.accuracy.mean)} ({interval(standing.accuracy)})"
+    if standing.validation_accuracy is not None:
+        return f"{percent(standing.validation_accuracy)} on validation items"
     return ""

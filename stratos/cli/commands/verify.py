@@ -8,14 +8,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from stratos.core.counted import counted
 from stratos.core.errors import StratosError
-from stratos.deploy.bundle_answers import MOST_TOKENS, answering
-from stratos.deploy.bundle_server import ask, serving_bundle
+from stratos.core.formats import counted
+from stratos.deploy.bundle_server import MOST_TOKENS, answering, ask, longest_answer, serving_bundle
 from stratos.deploy.engines.known import engine_named
 from stratos.deploy.exports import RECORD, read_exports
 from stratos.deploy.hosted_server import bundle_in
-from stratos.deploy.hosting import longest_answer
 from stratos.deploy.manifest import KNOWN, Known, check_manifest, fetched, is_url, read_known
 from stratos.records import ServingSetting
 
@@ -58,11 +56,11 @@ def verify(folder: Path) -> None:
             f"({KNOWN}): nothing was compared. Each run writes some, so that it was changed. Give "
             "the command of its run again."
         )
-    texts = answering(bundle)([one.messages for one in known])
-    wrong = [one for one, text in zip(known, texts, strict=True) if text != one.text]
-    for one, text in zip(known, texts, strict=True):
-        if text != one.text:
-            print(f"  asked   {one.messages[-1]['content']!r}\n  before  {one.text!r}\n"
+    texts = answering(bundle)([answer.messages for answer in known])
+    wrong = [answer for answer, text in zip(known, texts, strict=True) if text != answer.text]
+    for answer, text in zip(known, texts, strict=True):
+        if text != answer.text:
+            print(f"  asked   {answer.messages[-1]['content']!r}\n  before  {answer.text!r}\n"
                   f"  now     {text!r}")  # fmt: skip
     if wrong:
         raise StratosError(
@@ -80,31 +78,33 @@ def _verify_exports(bundle: Path, known: Sequence[Known]) -> None:
     Raises:
         StratosError: the engine does not load one, or answers otherwise than when it was made.
     """
-    held = read_exports(bundle)
-    for one in held.formats if held is not None else ():
-        if held is None or not one.is_kept:
+    exports = read_exports(bundle)
+    for export in exports.formats if exports is not None else ():
+        if exports is None or not export.is_kept:
             continue
-        engine = engine_named(held.engine)
-        if len(one.known) != len(known):
+        engine = engine_named(exports.engine)
+        if len(export.known) != len(known):
             raise StratosError(
-                f"{RECORD} of {bundle} has {counted(len(one.known), 'answer')} of "
-                f"{one.format} to {counted(len(known), 'known question')}: it is not what was "
+                f"{RECORD} of {bundle} has {counted(len(export.known), 'answer')} of "
+                f"{export.format} to {counted(len(known), 'known question')}: it is not what was "
                 "made. Copy the bundle anew, or give the command of its run again."
             )
         if (why := engine.unusable()) is not None:
-            print(f"{one.format}: not asked. {why}")
+            print(f"{export.format}: not asked. {why}")
             continue
-        texts = _served(bundle, replace(engine.setting(), format=one.format), known)
-        n_other = sum(text != before for text, before in zip(texts, one.known, strict=True))
+        texts = _served(bundle, replace(engine.setting(), format=export.format), known)
+        n_other = sum(text != before for text, before in zip(texts, export.known, strict=True))
         if n_other:
             raise StratosError(
-                f"{one.format} for {engine.title}: {counted(n_other, 'answer')} of {len(known)} "
-                f"differ from when it was made with {held.version}. Another version of the engine "
+                f"{export.format} for {engine.title}: {counted(n_other, 'answer')} of {len(known)} "
+                f"differ from when it was made with {exports.version}. Another version of the "
+                "engine "
                 "may round differently; many differences mean that the file is not what was "
                 "measured."
             )
         print(
-            f"{one.format}: {counted(len(known), 'known question')} answered by {engine.title} as "
+            f"{export.format}: {counted(len(known), 'known question')} answered by {engine.title} "
+            "as "
             "when it was made."
         )
 
@@ -120,4 +120,4 @@ def _served(bundle: Path, run: ServingSetting, known: Sequence[Known]) -> list[s
         serving_bundle(bundle, run, Path(folder) / "server.log") as server,
     ):
         most = longest_answer(bundle) or MOST_TOKENS
-        return [ask(server.port, one.messages, most) for one in known]
+        return [ask(server.port, answer.messages, most) for answer in known]

@@ -36,7 +36,7 @@ from stratos.evaluate.answer_files import KeptAnswer, read_answers
 from stratos.evaluate.answers import Took
 from stratos.records import Deployment, Plan, Scorecard
 from stratos.report.sweep_jobs import is_run, record_of
-from stratos.run.kept_config import config_of
+from stratos.run.stored_config import config_of
 from stratos.tasks.base import Item, slices_of
 
 
@@ -73,7 +73,7 @@ def look_of(
             "command with another hydra.run.dir=<folder>."
         ) from error
     if answers is None:
-        same = (k for k, one in enumerate(looks, 1) if one.startswith(f"{setting} "))
+        same = (k for k, known in enumerate(looks, 1) if known.startswith(f"{setting} "))
         return next(same, len(looks) + 1)
     look = f"{setting} {_digest(sorted(answers))}"
     if look in looks:
@@ -127,33 +127,33 @@ def in_shares(slice_of: Mapping[str, str], able: Collection[str], n: int) -> Dra
     counts = Counter(slice_of.values())
     total = sum(counts.values())
     pools: dict[str, list[str]] = {name: [] for name in counts}
-    for one in sorted({*able}, key=_key):
-        pools[slice_of[one]].append(one)
-    left: list[str] = []
+    for id in sorted({*able}, key=_key):
+        pools[slice_of[id]].append(id)
+    rare: list[str] = []
     for name in sorted(counts, key=lambda name: (counts[name], name)):
-        share = sum(counts[one] for one in [*left, name]) / total
+        share = sum(counts[id] for id in [*rare, name]) / total
         if share > _LEAVABLE:
             break
         if len(pools[name]) * total < min(n, len(able)) * counts[name]:
-            left.append(name)
-    taken = {name: count for name, count in sorted(counts.items()) if name not in left}
-    rest = sum(taken.values())
-    n = min([n, *(len(pools[name]) * rest // count for name, count in taken.items())])
+            rare.append(name)
+    drawn_from = {name: count for name, count in sorted(counts.items()) if name not in rare}
+    rest = sum(drawn_from.values())
+    n = min([n, *(len(pools[name]) * rest // count for name, count in drawn_from.items())])
     start = int.from_bytes(_key("\n".join(sorted(able)))[:6], "big") / 2**48 if n else 0.0
     ids: list[str] = []
     before = 0
-    for name, count in taken.items():
+    for name, count in drawn_from.items():
         low = math.floor(n * before / rest + start)
         before += count
         high = math.floor(n * before / rest + start)
         ids += pools[name][: high - low]
-    return Drawn(tuple(sorted(ids, key=_key)), sum(counts[one] for one in left) / max(1, total))
+    return Drawn(tuple(sorted(ids, key=_key)), sum(counts[id] for id in rare) / max(1, total))
 
 
 def natural(items: Sequence[Item], drawn: Drawn) -> list[Item]:
     """Return the items that were drawn, in their order."""
-    by_id = {one.id: one for one in items}
-    return [by_id[one] for one in drawn.ids]
+    by_id = {item.id: item for item in items}
+    return [by_id[id] for id in drawn.ids]
 
 
 def _key(id: str) -> bytes:
@@ -240,10 +240,10 @@ def answered(folder: Path) -> Answered:
     if plan is None or scorecard is None:
         raise StratosError(f"{folder} was not evaluated yet. Give its command again.")
     requests = plan.worth.requests_per_day if plan.worth is not None else None
-    if cascade is not None and is_of_bundle(cascade, folder) and (found := read_pairs(folder)):
+    if cascade is not None and is_of_bundle(cascade, folder) and (measured := read_pairs(folder)):
         assert cascade.endpoint is not None
         return replace(
-            of_pairs(plan, scorecard, deployment, found, requests, cascade.chosen_on),
+            of_pairs(plan, scorecard, deployment, measured, requests, cascade.chosen_on),
             look=cascade.look,
             n_answers=cascade.endpoint.n_answers,
             n_too_long=cascade.n_too_long,
@@ -251,10 +251,10 @@ def answered(folder: Path) -> Answered:
             folder=folder,
         )
     pairs, left_out = _in_halves(folder, scorecard)
-    chosen_by = [one for one in pairs if one.chooses]
+    chosen_by = [pair for pair in pairs if pair.chooses]
     look = look_of(
-        folder, [one.id for one in chosen_by], ["evaluation", plan.teacher],
-        [one.tested(is_exact=True) for one in chosen_by],
+        folder, [pair.id for pair in chosen_by], ["evaluation", plan.teacher],
+        [pair.tested(is_exact=True) for pair in chosen_by],
     )  # fmt: skip
     made = of_pairs(plan, scorecard, deployment, pairs, requests, "test")
     return replace(made, look=look, left_out=left_out, folder=folder)
@@ -291,10 +291,10 @@ def of_pairs(
         chosen_on: whose items choose.
     """
     halves: tuple[list[Pair], list[Pair]] = ([], [])
-    for one in pairs:
-        confidence = -math.inf if one.confidence is None else one.confidence
-        halves[not one.chooses].append(
-            Pair(confidence, one.student, one.teacher, one.teacher_usd, one.teacher_seconds)
+    for pair in pairs:
+        confidence = -math.inf if pair.confidence is None else pair.confidence
+        halves[not pair.chooses].append(
+            Pair(confidence, pair.student, pair.teacher, pair.teacher_usd, pair.teacher_seconds)
         )
     both = [*halves[0], *halves[1]]
     student, teacher = scorecard.score("student"), scorecard.score("teacher")
@@ -305,8 +305,8 @@ def of_pairs(
         *halves,
         None if student is None else student.usd_per_1000,
         None if teacher is None else teacher.usd_per_1000,
-        sum(one.student for one in both) / max(1, len(both)),
-        sum(one.teacher for one in both) / max(1, len(both)),
+        sum(pair.student for pair in both) / max(1, len(both)),
+        sum(pair.teacher for pair in both) / max(1, len(both)),
         chosen_on,
         None if served is None else served.measured,
         1000 * teacher.seconds / n_teacher if teacher is not None and n_teacher else None,
@@ -341,17 +341,17 @@ def right_by_teacher(folder: Path, scorecard: Scorecard) -> dict[str, ByTeacher]
             f"The teacher's answers cannot be read from {path} ({error}). Delete "
             f"{folder / 'evaluate.json'} and give the command again."
         ) from error
-    found = {
+    by_id = {
         row["id"]: ByTeacher(row["scores"]["teacher"]["exact"] >= 1, Took(**row["took"]["teacher"]))
         for row in rows
         if "teacher" in row.get("scores", {})
     }
-    if not found:
+    if not by_id:
         raise StratosError(
             f"{folder}: the teacher answered no test item, so there is nothing to escalate to. "
             "Give the command again with evaluate.n_teacher_items=<number>."
         )
-    return found
+    return by_id
 
 
 def pairs_path(folder: Path) -> Path:
@@ -362,7 +362,7 @@ def pairs_path(folder: Path) -> Path:
 def write_pairs(folder: Path, pairs: Sequence[KeptPair]) -> Path:
     """Keep the items; return the file."""
     path = pairs_path(folder)
-    write_atomically(path, b"".join(msgspec.json.encode(one) + b"\n" for one in pairs))
+    write_atomically(path, b"".join(msgspec.json.encode(pair) + b"\n" for pair in pairs))
     return path
 
 
@@ -396,25 +396,25 @@ def _in_halves(folder: Path, scorecard: Scorecard) -> tuple[list[KeptPair], floa
     With them the share of all test items in slices too rare to be drawn.
     """
     by_teacher = right_by_teacher(folder, scorecard)
-    kept = [one for one in read_answers(folder, scorecard) if one.id in by_teacher]
-    drawn = _in_shares(folder, scorecard, kept)
-    kept = [one for one in kept if one.id in {*drawn.ids}]
+    answers = [answer for answer in read_answers(folder, scorecard) if answer.id in by_teacher]
+    drawn = _in_shares(folder, scorecard, answers)
+    answers = [answer for answer in answers if answer.id in {*drawn.ids}]
     pairs = [
         KeptPair(
-            one.id,
-            half(one.question) == 0,
-            one.logprob if one.score.parsed else None,
-            one.score.exact >= 1,
-            by_teacher[one.id].right,
+            answer.id,
+            half(answer.question) == 0,
+            answer.logprob if answer.score.parsed else None,
+            answer.score.exact >= 1,
+            by_teacher[answer.id].right,
         )
-        for one in kept
+        for answer in answers
     ]
     return pairs, drawn.left_out
 
 
-def _in_shares(folder: Path, scorecard: Scorecard, kept: Sequence[KeptAnswer]) -> Drawn:
-    ids = [one.id for one in kept]
-    if len({one.slice for one in kept}) == 1:
+def _in_shares(folder: Path, scorecard: Scorecard, answers: Sequence[KeptAnswer]) -> Drawn:
+    ids = [answer.id for answer in answers]
+    if len({answer.slice for answer in answers}) == 1:
         return Drawn(tuple(ids))
     config = config_of(folder)
     slice_of = slices_of(config.task, "test", config.evaluate.n_items, scorecard.seed)

@@ -28,9 +28,8 @@ from stratos.contrib.cascade.words import (
     StudentUnknown,
     TooFewItems,
 )
-from stratos.core.counted import counted
 from stratos.core.errors import StratosError
-from stratos.core.formats import percent
+from stratos.core.formats import counted, percent
 from stratos.records import Interval, Plan, Probe, Scorecard, TeacherProbe, Way
 from stratos.tasks.base import Item, slices_of
 from stratos.teachers.answer_limit import AnswerLimit

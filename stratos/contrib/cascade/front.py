@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import http.client
 from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
@@ -11,10 +10,8 @@ from pathlib import Path
 import msgspec
 
 from stratos.contrib.cascade.endpoint.made import PROGRAM, Facts, check_alone, front_of
-from stratos.core.counted import counted
 from stratos.core.errors import StratosError
-from stratos.core.formats import percent
-from stratos.core.money import exact_usd
+from stratos.core.formats import counted, exact_usd, percent
 from stratos.deploy.bundle_server import facts_of
 from stratos.deploy.hosted_server import FrontProgram, FrontStatus, Hosted, ServerFront
 from stratos.records import ServingSetting
@@ -68,12 +65,12 @@ class CascadeFront(ServerFront):
         if not args.cascade:
             return []
         words, there = typed(args), before.arguments
-        other = [
+        changed = [
             f"{option} {value}"
             for option, value in zip(words[::2], words[1::2], strict=True)
             if (option, value) not in pairwise(there)
         ]
-        return ["--cascade", *other] if other or not is_cascade(before) else []
+        return ["--cascade", *changed] if changed or not is_cascade(before) else []
 
     def status(self, state: Path, hosted: Hosted, answers: bool) -> FrontStatus:
         """Return what it has asked and spent; nothing where it does not answer."""
@@ -87,15 +84,15 @@ class CascadeFront(ServerFront):
         )
 
 
-def typed(told: argparse.Namespace) -> list[str]:
+def typed(args: argparse.Namespace) -> list[str]:
     """Return the options of the endpoint that were typed, for the program that it is.
 
     Raises:
         StratosError: one is no number, or they were typed without --cascade.
     """
-    found: list[str] = []
+    words: list[str] = []
     for name in (*_NUMBERS, "if_unavailable"):
-        value = getattr(told, name)
+        value = getattr(args, name)
         if value is None:
             continue
         option = f"--{name.replace('_', '-')}"
@@ -106,10 +103,10 @@ def typed(told: argparse.Namespace) -> list[str]:
             )
         if name in _NUMBERS and not _is_amount(value):
             raise StratosError(f"{option} {value}: type a number of at least 0.")
-        found += [option, value]
-    if found and not told.cascade:
-        raise StratosError(f"{found[0]} goes with --cascade.")
-    return found
+        words += [option, value]
+    if words and not args.cascade:
+        raise StratosError(f"{words[0]} goes with --cascade.")
+    return words
 
 
 def _is_amount(text: str) -> bool:
@@ -124,53 +121,53 @@ def is_cascade(hosted: Hosted) -> bool:
     return hosted.module == PROGRAM
 
 
-def check_as_measured(told: argparse.Namespace, run: ServingSetting) -> None:
+def check_as_measured(args: argparse.Namespace, run: ServingSetting) -> None:
     """Refuse another engine or format than that of the threshold.
 
     Raises:
         StratosError: it is another.
     """
-    for option, wanted, measured in (
-        ("--engine", told.engine, run.engine),
-        ("--format", told.format, run.format),
+    for option, typed, measured in (
+        ("--engine", args.engine, run.engine),
+        ("--format", args.format, run.format),
     ):
-        if wanted is not None and wanted != measured:
+        if typed is not None and typed != measured:
             raise StratosError(
-                f"{option} {wanted}: the threshold of the cascade was chosen for {run.name}, and "
+                f"{option} {typed}: the threshold of the cascade was chosen for {run.name}, and "
                 "another engine or format is otherwise sure of its answers. Leave it out, or run "
                 "with that one."
             )
 
 
-def facts_now(one: Hosted) -> Facts | None:
+def facts_now(hosted: Hosted) -> Facts | None:
     """Return what a cascade that runs has asked and spent; None where it does not answer."""
     try:
-        return msgspec.convert(facts_of(one.port, "/cascade"), Facts)
-    except (OSError, http.client.HTTPException, ValueError):
+        return msgspec.convert(facts_of(hosted.port, "/cascade"), Facts)
+    except (StratosError, ValueError):
         return None
 
 
-def facts_text(found: Facts) -> str:
+def facts_text(facts: Facts) -> str:
     """Return in words what a cascade has asked and spent."""
-    n, unsure = found.requests, found.escalated
+    n, unsure = facts.requests, facts.escalated
     share = f" ({percent(unsure / n)})" if n else ""
-    answers = counted(found.teacher_answers, "answer", spec=",")
-    tokens = counted(found.teacher_input_tokens + found.teacher_output_tokens, "token", spec=",")
+    answers = counted(facts.teacher_answers, "answer", spec=",")
+    tokens = counted(facts.teacher_input_tokens + facts.teacher_output_tokens, "token", spec=",")
     spent = [
         f"{exact_usd(usd)}{'' if limit is None else f' of {exact_usd(limit)}'} {period}"
         for usd, limit, period in (
-            (found.usd_today, found.usd_per_day, "today"),
-            (found.usd_this_month, found.usd_per_month, "this month"),
+            (facts.usd_today, facts.usd_per_day, "today"),
+            (facts.usd_this_month, facts.usd_per_month, "this month"),
         )
     ]
     lost = (
-        (found.unavailable, "the teacher gave no answer"),
-        (found.out_of_money, "a limit on dollars was reached"),
-        (found.student_errors, "the student did not answer"),
+        (facts.unavailable, "the teacher gave no answer"),
+        (facts.out_of_money, "a limit on dollars was reached"),
+        (facts.student_errors, "the student did not answer"),
     )
     parts = [
         f"{counted(n, 'request', spec=',')}, {unsure:,} unsure{share}, {answers} of the teacher "
-        f"with {tokens} for {exact_usd(found.usd)}",
+        f"with {tokens} for {exact_usd(facts.usd)}",
         f"{' and '.join(spent)} (UTC)",
         *(f"{counted(times, 'time', spec=',')} {why}" for times, why in lost if times),
     ]

@@ -33,7 +33,7 @@ from stratos.contrib.cascade.config import CascadeConfig, settings
 from stratos.contrib.cascade.record import Cascade, Escalation
 from stratos.contrib.cascade.threshold import (
     Judge,
-    Said,
+    StudentAnswer,
     StudentError,
     is_bare,
     n_needed,
@@ -42,10 +42,10 @@ from stratos.contrib.cascade.threshold import (
 )
 from stratos.contrib.cascade.verdict import cascade_of
 from stratos.contrib.cascade.words import LateTeacher
-from stratos.core.by_name import named
 from stratos.core.context import Context
 from stratos.core.errors import StratosError
-from stratos.core.item_progress import with_items
+from stratos.core.formats import with_items
+from stratos.core.names import named
 from stratos.deploy.bundle_server import engine_of, serving_bundle
 from stratos.deploy.engines.base import Measure
 from stratos.deploy.server import Server
@@ -237,7 +237,7 @@ def ask_all(
     max_tokens: int,
     at_once: int,
     tick: Callable[[int], None],
-) -> list[Said]:
+) -> list[StudentAnswer]:
     """Ask a student's server every item, some at once; return the answers in order.
 
     Raises:
@@ -245,13 +245,13 @@ def ask_all(
     """
     import httpx
 
-    async def main() -> list[Said]:
+    async def main() -> list[StudentAnswer]:
         async with httpx.AsyncClient(
             base_url=server.url, timeout=_REQUEST_S, trust_env=False
         ) as client:
             models = (await client.get("/v1/models")).json()
             asking = replace(judge, model=models["data"][0]["id"])
-            by_number: dict[int, Said] = {}
+            by_number: dict[int, StudentAnswer] = {}
             waiting = iter(range(len(items)))
 
             async def worker() -> None:

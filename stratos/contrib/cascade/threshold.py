@@ -53,7 +53,7 @@ class StudentError(StratosError):
 
 
 @dataclass(frozen=True)
-class Said:
+class StudentAnswer:
     """One answer of the student."""
 
     reply: Mapping[str, Any]
@@ -82,7 +82,7 @@ class Judge:
         chat: Sequence[Message],
         max_tokens: int,
         options: Mapping[str, Any] | None = None,
-    ) -> Said:
+    ) -> StudentAnswer:
         """Return the greedy answer with its confidence.
 
         Args:
@@ -95,26 +95,26 @@ class Judge:
             StudentError: the server does not answer, or refuses the request.
         """
         started = time.perf_counter()
-        asked = {
+        body = {
             **(options or {}), "model": self.model, "messages": [*chat], "max_tokens": max_tokens,
         }  # fmt: skip
-        greedy = {**asked, "temperature": 0}
+        greedy = {**body, "temperature": 0}
         if self.measure == "probability":
             reply = await _sent(client, {**greedy, "logprobs": True})
             text = text_of(reply)
             confidence = _likelihood(reply)
         else:
-            drawn = [{**asked, **self._drawn(i, max_tokens)} for i in range(self.n_samples)]
-            reply, *others = await together([_sent(client, one) for one in (greedy, *drawn)])
+            drawn = [{**body, **self._drawn(i, max_tokens)} for i in range(self.n_samples)]
+            reply, *samples = await together([_sent(client, each) for each in (greedy, *drawn)])
             text = text_of(reply)
-            confidence = self._agreement(text, [text_of(one) for one in others])
+            confidence = self._agreement(text, [text_of(each) for each in samples])
         item = self.task.asked(chat)
         is_refuted = (
             self.task.parse(text) is None
             if item is None
             else self.task.refute(item, text) is not None
         )
-        return Said(
+        return StudentAnswer(
             reply, text, -math.inf if is_refuted else confidence, time.perf_counter() - started
         )
 
@@ -124,10 +124,10 @@ class Judge:
             more["generation_config"] = json.dumps({**facts, "max_new_tokens": max_tokens})
         return {**more, "temperature": TEMPERATURE, "seed": number}
 
-    def _agreement(self, text: str, others: Sequence[str]) -> float:
+    def _agreement(self, text: str, samples: Sequence[str]) -> float:
         own = self._value(text)
-        n_same = sum(own is not None and self._value(other) == own for other in others)
-        return agreement(n_same, len(others))
+        n_same = sum(own is not None and self._value(sample) == own for sample in samples)
+        return agreement(n_same, len(samples))
 
     def _value(self, text: str) -> str | None:
         answer = self.task.parse(text)
@@ -146,14 +146,14 @@ def sampling_of(bundle: Path, engine: str) -> dict[str, Any]:
 
 def is_bare(task: Task, item: Item, text: str) -> bool:
     """Return whether an answer is nothing but the answer, as a student without reasoning writes."""
-    found = task.labelled(item, text)
-    return found is not None and task.completion(found).strip() == text.strip()
+    labelled = task.labelled(item, text)
+    return labelled is not None and task.completion(labelled).strip() == text.strip()
 
 
 def bared(task: Task, item: Item, text: str) -> str:
     """Return an answer alone, as such a student writes it; the text itself if it has none."""
-    found = task.labelled(item, text)
-    return text if found is None else task.completion(found)
+    labelled = task.labelled(item, text)
+    return text if labelled is None else task.completion(labelled)
 
 
 def text_of(reply: Mapping[str, Any]) -> str:
@@ -171,7 +171,7 @@ def text_of(reply: Mapping[str, Any]) -> str:
 def _likelihood(reply: Mapping[str, Any]) -> float:
     try:
         places = reply["choices"][0]["logprobs"]["content"]
-        return float(sum(one["logprob"] for one in places))
+        return float(sum(token["logprob"] for token in places))
     except (LookupError, TypeError):
         raise StudentError(
             502, b"", "The student's server does not tell how likely its answer is."
@@ -184,18 +184,18 @@ async def _sent(client: httpx.AsyncClient, body: Mapping[str, Any]) -> dict[str,
     try:
         answer = await client.post("/v1/chat/completions", json=body)
     except httpx.HTTPError as error:
-        said = f"The student's server does not answer ({type(error).__name__})."
-        raise StudentError(502, b"", said) from error
+        why = f"The student's server does not answer ({type(error).__name__})."
+        raise StudentError(502, b"", why) from error
     if answer.status_code != 200:
-        told = f"The student's server refuses a request ({answer.status_code})."
-        raise StudentError(answer.status_code, answer.content, told)
+        refusal = f"The student's server refuses a request ({answer.status_code})."
+        raise StudentError(answer.status_code, answer.content, refusal)
     try:
-        found = answer.json()
+        reply = answer.json()
     except ValueError:
-        found = None
-    if not isinstance(found, dict):
+        reply = None
+    if not isinstance(reply, dict):
         raise StudentError(502, b"", "The student's server sent no JSON.")
-    return found
+    return reply
 
 
 async def together(works: Sequence[Any]) -> list[Any]:
@@ -267,13 +267,13 @@ def choose(pairs: Sequence[Pair], accuracy: float, delta: float) -> float | None
 def _passing(
     pairs: Sequence[Pair], ordered: Sequence[float], accuracy: float, delta: float
 ) -> list[float]:
-    found = []
+    passing = []
     for threshold in ordered:
-        wrong = sum(not is_right(one, threshold) for one in pairs)
+        wrong = sum(not is_right(pair, threshold) for pair in pairs)
         if p_value(wrong, len(pairs), accuracy) > delta:
             break
-        found.append(threshold)
-    return found
+        passing.append(threshold)
+    return passing
 
 
 def p_value(wrong: int, n: int, accuracy: float) -> float:

@@ -9,9 +9,16 @@ from typing import Literal
 
 from stratos.contrib.cascade.record import Cascade
 from stratos.contrib.cascade.threshold import ALWAYS, UNREADABLE_ONLY, agreement, is_escalated
-from stratos.core.counted import counted
-from stratos.core.formats import interval, milliseconds, percent, percent_least, percent_range, usd
-from stratos.core.money import fine_usd
+from stratos.core.formats import (
+    counted,
+    exact_usd,
+    interval,
+    milliseconds,
+    percent,
+    percent_least,
+    percent_range,
+    usd,
+)
 from stratos.core.reasons import Reason
 from stratos.records import Interval
 
@@ -81,8 +88,8 @@ class NeverEnough(Reason):
 
     def __str__(self) -> str:
         return (
-            f"{self.option} {self.limit_usd:g} is less than the {fine_usd(self.call_usd)} that are "
-            "set aside for a call, so that the teacher is never asked. Type a higher limit."
+            f"{self.option} {self.limit_usd:g} is less than the {exact_usd(self.call_usd)} that "
+            "are set aside for a call, so that the teacher is never asked. Type a higher limit."
         )
 
 

@@ -44,19 +44,19 @@ def pays(states: Tensor) -> bool:
 
 def attend(query: Tensor, key: Tensor, value: Tensor, scale: float | None = None) -> Tensor:
     """Attend causally; all are (B, H, T, D) in bfloat16 on a CPU, and so is what is returned."""
-    apart = (one.reshape(-1, *one.shape[-2:]) for one in (query, key, value))
+    apart = (tensor.reshape(-1, *tensor.shape[-2:]) for tensor in (query, key, value))
     scale = query.shape[-1] ** -0.5 if scale is None else scale
     out_MTD, _ = _forward(*apart, scale)
     return out_MTD.view(query.shape)
 
 
-def _blocks(kept: Tensor, n: int, length: int) -> Iterator[tuple[int, int, Tensor]]:
-    """Return first and end of each block of queries, and its part of `kept`, (n, queries, end)."""
+def _blocks(softmax: Tensor, n: int, length: int) -> Iterator[tuple[int, int, Tensor]]:
+    """Return first and end of each block of queries, and its part of `softmax`."""
     offset = 0
     for i, first in enumerate(range(0, length, _BLOCK)):
         end = min(first + _BLOCK, length)
         size = n * (end - first) * end
-        yield first, end, kept[offset : offset + size].view(n, end - first, end)
+        yield first, end, softmax[offset : offset + size].view(n, end - first, end)
         offset += n * _BLOCK * _BLOCK * (i + 1)
 
 
@@ -87,27 +87,29 @@ def forward(query_MTD: Tensor, key_MTD: Tensor, value_MTD: Tensor) -> tuple[Tens
     Queries and keys are float32 and scaled; what is returned is of the values' type.
     """
     n, length, _ = value_MTD.shape
-    out_MTD, kept = torch.empty_like(value_MTD), _kept(value_MTD)
+    out_MTD, saved = torch.empty_like(value_MTD), _kept(value_MTD)
     above = torch.ones(_BLOCK, _BLOCK, dtype=torch.bool).triu(1)
     several = max(1, _CACHED // (_BLOCK * length))
     scores, softmax = query_MTD.new_empty(2, several * _BLOCK * length).unbind()
-    blocks = list(_blocks(kept, n, length))
+    blocks = list(_blocks(saved, n, length))
     for low, high in _chunks(n, several):
         key_MDT, some_MTD = key_MTD[low:high].transpose(1, 2), value_MTD[low:high]
         for first, end, p_MQK in blocks:
             p_MQK = p_MQK[low:high]
             size, rows = p_MQK.numel(), end - first
-            scores_MQK, softmax_MQK = (one[:size].view(p_MQK.shape) for one in (scores, softmax))
+            scores_MQK, softmax_MQK = (
+                buffer[:size].view(p_MQK.shape) for buffer in (scores, softmax)
+            )
             torch.bmm(query_MTD[low:high, first:end], key_MDT[:, :, :end], out=scores_MQK)
             scores_MQK[:, :, first:].masked_fill_(above[:rows, :rows], -torch.inf)
             torch.softmax(scores_MQK, -1, out=softmax_MQK)
             p_MQK.copy_(softmax_MQK)
             out_MTD[low:high, first:end] = torch.bmm(p_MQK, some_MTD[:, :end])
-    return out_MTD, kept
+    return out_MTD, saved
 
 
 def backward(
-    grad_MTD: Tensor, query_MTD: Tensor, key_MTD: Tensor, value_MTD: Tensor, kept: Tensor
+    grad_MTD: Tensor, query_MTD: Tensor, key_MTD: Tensor, value_MTD: Tensor, saved: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the gradients of query, key and value in float32; all that is given is of one type."""
     n, length, _ = query_MTD.shape
@@ -117,15 +119,15 @@ def backward(
     several = max(1, _CACHED // (_BLOCK * length))
     half = query_MTD.new_empty(several * _BLOCK * length)
     wide, widest = half.new_empty((2, half.numel()), dtype=torch.float32).unbind()
-    blocks = list(_blocks(kept, n, length))
+    blocks = list(_blocks(saved, n, length))
     for low, high in _chunks(n, several):
         query, key, value, grad = (
-            one[low:high] for one in (query_MTD, key_MTD, value_MTD, grad_MTD)
+            tensor[low:high] for tensor in (query_MTD, key_MTD, value_MTD, grad_MTD)
         )
         for first, end, p_MQK in blocks:
             p_MQK = p_MQK[low:high]
             half_MQK, wide_MQK, grad_MQK = (
-                one[: p_MQK.numel()].view(p_MQK.shape) for one in (half, wide, widest)
+                tensor[: p_MQK.numel()].view(p_MQK.shape) for tensor in (half, wide, widest)
             )
             of_block = grad[:, first:end].contiguous()
             grad_value_MTD[low:high, :end] += torch.bmm(p_MQK.transpose(1, 2), of_block)
@@ -154,12 +156,12 @@ def _backward(
     query_MTD: Tensor,
     key_MTD: Tensor,
     value_MTD: Tensor,
-    kept: Tensor,
+    saved: Tensor,
     scale: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the gradients of query, key and value."""
     with torch.autocast("cpu", enabled=False):
-        *both, grad_value = backward(grad_MTD, query_MTD, key_MTD, value_MTD, kept)
+        *both, grad_value = backward(grad_MTD, query_MTD, key_MTD, value_MTD, saved)
         grad_query, grad_key = (grad.mul_(scale).to(query_MTD.dtype) for grad in both)
     return grad_query, grad_key, grad_value.to(value_MTD.dtype)
 
@@ -175,7 +177,7 @@ def _(
     query_MTD: Tensor,
     key_MTD: Tensor,
     value_MTD: Tensor,
-    kept: Tensor,
+    saved: Tensor,
     scale: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
     return torch.empty_like(query_MTD), torch.empty_like(key_MTD), torch.empty_like(value_MTD)

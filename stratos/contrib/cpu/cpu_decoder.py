@@ -60,13 +60,15 @@ class Compiled:
         self.n_layers: int = config.num_hidden_layers
         self.n_kv_heads: int = config.num_key_value_heads
         self.head_size: int = body.layers[0].self_attn.head_dim
-        self._kept = [one for layer in body.layers for one in self._layer(layer)]
+        self._kept = [tensor for layer in body.layers for tensor in self._layer(layer)]
         self._kept.append(self._panels(_normed(model.lm_head.weight, body.norm.weight)))
         self.vocabulary: int = model.lm_head.weight.shape[0]
         embedding = body.embed_tokens.weight.detach().contiguous()
         angles = torch.arange(n_positions)[:, None] * body.rotary_emb.inv_freq.float()
         rotations = torch.cat([angles.cos(), angles.sin()], -1).contiguous()
-        pointers = (ctypes.c_void_p * len(self._kept))(*(one.data_ptr() for one in self._kept))
+        pointers = (ctypes.c_void_p * len(self._kept))(
+            *(tensor.data_ptr() for tensor in self._kept)
+        )
         self._model = _Model(
             self.n_layers, config.hidden_size, config.num_attention_heads, self.n_kv_heads,
             self.head_size, config.intermediate_size, self.vocabulary, config.rms_norm_eps,
@@ -97,8 +99,8 @@ class Compiled:
             parts = [slice(a, b) for a, b in pairwise(cuts)]
             done = [self._pool.submit(self._part, rows[own], longest, logits[own]) for own in parts]
             try:
-                for one in done:
-                    one.result()
+                for row in done:
+                    row.result()
             finally:
                 wait(done)  # behind Ctrl-C, too: they write into states that the caller frees
         return logits[:, : self.vocabulary]
@@ -118,8 +120,10 @@ class Compiled:
         size = self.rounded(len(mlp.gate_proj.weight)) - len(mlp.gate_proj.weight)
         # A vector of the gate, then the same of what it is multiplied with.
         in_turns = [
-            torch.nn.functional.pad(one.weight, (0, 0, 0, size)).unflatten(0, (-1, self._vector))
-            for one in (mlp.gate_proj, mlp.up_proj)
+            torch.nn.functional.pad(projection.weight, (0, 0, 0, size)).unflatten(
+                0, (-1, self._vector)
+            )
+            for projection in (mlp.gate_proj, mlp.up_proj)
         ]
         gate_up = torch.stack(in_turns, 1).flatten(0, 2)
         return [
@@ -159,52 +163,52 @@ class Rows:
             mask_BT: of those of its tokens that are taken; padding may stand at the left, and
                 behind a prefix that rows share.
         """
-        one = self._weights
+        weights = self._weights
         of_layers = [(layer.keys.numpy(), layer.values.numpy()) for layer in cache.layers]
         rows = np.zeros(len(mask_BT), _ROW)
-        for place, of_row in enumerate(mask_BT.numpy().astype(bool)):
-            taken = np.flatnonzero(of_row)
-            n = len(taken)
-            room = one.rounded(n + _ROOM)
+        for row, of_row in enumerate(mask_BT.numpy().astype(bool)):
+            columns = np.flatnonzero(of_row)
+            n = len(columns)
+            room = weights.rounded(n + _ROOM)
             own_keys, own_values = self._empty(room)
             _, heads, n_blocks, size, vector = own_keys.shape
             whole = np.zeros((heads, room, size), np.float32)
             for layer, (keys, values) in enumerate(of_layers):
-                whole[:, :n] = keys[place][:, taken]
+                whole[:, :n] = keys[row][:, columns]
                 own_keys[layer] = whole.reshape(heads, n_blocks, vector, size).swapaxes(2, 3)
-                own_values[layer, :, :n, :size] = values[place][:, taken]
+                own_values[layer, :, :n, :size] = values[row][:, columns]
             self._states.append((own_keys, own_values))
-            rows[place] = 0, n, room, own_keys.ctypes.data, own_values.ctypes.data
+            rows[row] = 0, n, room, own_keys.ctypes.data, own_values.ctypes.data
         self._rows = np.concatenate([self._rows, rows])
 
     def step(self, ids: Sequence[int]) -> Tensor:
         """Return the logits (B, V) of the tokens behind these, one of each row."""
         rows = self._rows
-        for place in np.flatnonzero(rows["n_tokens"] == rows["room"]):
-            self._grow(int(place))
+        for row in np.flatnonzero(rows["n_tokens"] == rows["room"]):
+            self._grow(int(row))
         rows["id"] = ids
         return self._weights.step(rows, int(rows["room"].max()))
 
-    def append(self, others: Rows, n: int) -> None:
+    def append(self, rows: Rows, n: int) -> None:
         """Take the first rows of others, n of them or as many as there are."""
-        if n > 0 and len(others):
-            self._rows = np.concatenate([self._rows, others._rows[:n]])
-            self._states += others._states[:n]
-            others._rows, others._states = others._rows[n:], others._states[n:]
+        if n > 0 and len(rows):
+            self._rows = np.concatenate([self._rows, rows._rows[:n]])
+            self._states += rows._states[:n]
+            rows._rows, rows._states = rows._rows[n:], rows._states[n:]
 
     def keep(self, places: Sequence[int]) -> None:
         """Keep rows, in this order."""
         self._rows = self._rows[list(places)]
-        self._states = [self._states[place] for place in places]
+        self._states = [self._states[row] for row in places]
 
-    def _grow(self, place: int) -> None:
+    def _grow(self, index: int) -> None:
         """Give a row half as much room again."""
-        row, (keys, values) = self._rows[place], self._states[place]
+        row, (keys, values) = self._rows[index], self._states[index]
         room = self._weights.rounded(int(row["room"]) * 3 // 2 + _ROOM)
         own_keys, own_values = self._empty(room)
         own_keys[:, :, : keys.shape[2]] = keys
         own_values[:, :, : values.shape[2]] = values
-        self._states[place] = own_keys, own_values
+        self._states[index] = own_keys, own_values
         row["room"] = room
         row["keys"], row["values"] = own_keys.ctypes.data, own_values.ctypes.data
 
@@ -214,10 +218,10 @@ class Rows:
         Of numpy, which copies on one thread: threads of torch would wait for each other at every
         row that grows.
         """
-        one = self._weights
-        heads, vector = (one.n_layers, one.n_kv_heads), one.rounded(1)
-        keys = np.zeros((*heads, room // vector, one.head_size, vector), np.float32)
-        return keys, np.zeros((*heads, room, one.rounded(one.head_size)), np.float32)
+        weights = self._weights
+        heads, vector = (weights.n_layers, weights.n_kv_heads), weights.rounded(1)
+        keys = np.zeros((*heads, room // vector, weights.head_size, vector), np.float32)
+        return keys, np.zeros((*heads, room, weights.rounded(weights.head_size)), np.float32)
 
 
 def _normed(weight: Tensor, norm: Tensor) -> Tensor:
@@ -308,8 +312,8 @@ class Rolling(FastDecoder):
         if any(over):
             staying = fill_holes(over)
             self._rows.keep(staying)
-            self._prompts[:n] = [self._prompts[place] for place in staying]
-            self._ids[:n] = [self._ids[place] for place in staying]
+            self._prompts[:n] = [self._prompts[row] for row in staying]
+            self._ids[:n] = [self._ids[row] for row in staying]
             self._fill()
 
 

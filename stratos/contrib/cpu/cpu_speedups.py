@@ -36,7 +36,7 @@ class CpuSpeedups(Speedups):
 
     def allocator(self) -> AbstractContextManager[None]:
         """Keep freed memory until the training has ended."""
-        return heap.kept()
+        return heap.reused_heap()
 
     def gradient_workers(
         self,

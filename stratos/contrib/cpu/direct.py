@@ -163,27 +163,27 @@ class DirectBatch(FastBatch):
         n, self._n = self._n, 0
         self._make_room(n + 1)
         self._n = n
-        for place, layer in enumerate(cache.layers):
+        for index, layer in enumerate(cache.layers):
             keys, values = layer.keys[:, :, :n], layer.values[:, :, :n]
             halves = keys.unflatten(-1, (2, weights.head_dim // 2)).transpose(-1, -2).flatten(-2)
-            self._keys[place, ..., :n] = halves.transpose(-1, -2)
-            self._values[place, ..., :n, :] = values
+            self._keys[index, ..., :n] = halves.transpose(-1, -2)
+            self._values[index, ..., :n, :] = values
 
     def step(self, ids_B1: Tensor, positions_B1: Tensor) -> Tensor:
         """Return the logits (B, V) of the tokens behind these."""
-        one, B = self._weights, self._n_rows
-        H, G, D = one.n_heads, one.n_kv_heads, one.head_dim
+        weights, B = self._weights, self._n_rows
+        H, G, D = weights.n_heads, weights.n_kv_heads, weights.head_dim
         if self._n + 1 > self._room:
             self._make_room(self._n + 1)
         last, n = self._n, self._n + 1
         hidden = self._hidden_until(n)
-        rotations = one.rotations(positions_B1[:, 0])
-        x_BH = one.embedding_VH[ids_B1[:, 0]]
-        for place, layer in enumerate(one.layers):
-            qkv = torch.mm(one.normed(x_BH), layer.to_qkv)
+        rotations = weights.rotations(positions_B1[:, 0])
+        x_BH = weights.embedding_VH[ids_B1[:, 0]]
+        for index, layer in enumerate(weights.layers):
+            qkv = torch.mm(weights.normed(x_BH), layer.to_qkv)
             pairs = torch.view_as_complex(qkv[:, : (H + G) * D].view(B, H + G, D // 2, 2))
             turned = torch.view_as_real(pairs * rotations).view(B, H + G, D)
-            keys, values = self._keys[place, :B], self._values[place, :B]
+            keys, values = self._keys[index, :B], self._values[index, :B]
             keys[..., last] = turned[:, H:]
             values[:, :, last] = qkv[:, (H + G) * D :].view(B, G, D)
             scores = torch.matmul(turned[:, :H].view(B, G, H // G, D), keys[..., :n])
@@ -191,11 +191,11 @@ class DirectBatch(FastBatch):
                 scores += hidden
             heads = torch.matmul(scores.softmax(-1), values[:, :, :n]).view(B, H * D)
             x_BH = torch.addmm(x_BH, heads, layer.from_heads)
-            gate_up = torch.mm(one.normed(x_BH), layer.to_gate_up)
-            gated = F.silu(gate_up[:, : one.width]).mul_(gate_up[:, one.width :])
+            gate_up = torch.mm(weights.normed(x_BH), layer.to_gate_up)
+            gated = F.silu(gate_up[:, : weights.width]).mul_(gate_up[:, weights.width :])
             x_BH = torch.addmm(x_BH, gated, layer.down)
         self._n = n
-        return torch.mm(one.normed(x_BH), one.head_HV)
+        return torch.mm(weights.normed(x_BH), weights.head_HV)
 
     def decode(self, prompts: list[int], ids_B1: Tensor, positions_B1: Tensor) -> None:
         """Decode all rows to their ends."""
@@ -216,7 +216,7 @@ class DirectBatch(FastBatch):
             if any(over):
                 staying = fill_holes(over)
                 self.keep(staying)
-                prompts = [prompts[place] for place in staying]
+                prompts = [prompts[index] for index in staying]
                 ids_B1, positions_B1 = ids_B1[staying], positions_B1[staying]
 
     def keep(self, places: list[int]) -> None:

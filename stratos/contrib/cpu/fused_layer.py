@@ -51,15 +51,15 @@ def _is_plain(layer: Any) -> bool:
     projections = (attention.q_proj, attention.k_proj, attention.v_proj)
     unbiased = (attention.o_proj, mlp.gate_proj, mlp.up_proj, mlp.down_proj)
     return (
-        all(type(one) is nn.Linear for one in (*projections, *unbiased))
-        and all(one.bias is None for one in unbiased)
-        and len({one.bias is None for one in projections}) == 1
+        all(type(module) is nn.Linear for module in (*projections, *unbiased))
+        and all(module.bias is None for module in unbiased)
+        and len({module.bias is None for module in projections}) == 1
         and all(
             type(weight.data) is Tensor and weight.dtype == dtype and weight.device.type == "cpu"
             for weight in layer.parameters()
         )
         and dtype in (torch.float32, torch.bfloat16)
-        and not any(_is_hooked(one) for one in layer.modules() if one is not layer)
+        and not any(_is_hooked(module) for module in layer.modules() if module is not layer)
         and isinstance(mlp.act_fn, SiLUActivation | nn.SiLU)
         and attention.attention_dropout == 0
         and getattr(attention, "sliding_window", None) is None
@@ -134,7 +134,7 @@ def _run(
         mlp.up_proj.weight,
         mlp.down_proj.weight,
     )
-    cos_ND, sin_ND = (one[0, :, : width // 2].float() for one in position_embeddings)
+    cos_ND, sin_ND = (embedding[0, :, : width // 2].float() for embedding in position_embeddings)
     turns_TD = torch.complex(cos_ND, sin_ND).index_select(0, documents.longest_T)
     given = (hidden_states[0], turns_TD, block, *weights)
     if is_read:
@@ -163,9 +163,9 @@ def _joined(parts: tuple[Tensor, ...], width: int, dtype: torch.dtype) -> Tensor
     n = sum(len(part) for part in parts)
     joined = query.new_empty((n, *query.shape[1:]), dtype=dtype)
     places = joined.split([len(part) for part in parts])
-    for place, part in zip(places[:2], (query, key), strict=True):
+    for columns, part in zip(places[:2], (query, key), strict=True):
         paired = _paired(part, width)
-        place.view(paired.shape).copy_(paired)
+        columns.view(paired.shape).copy_(paired)
     places[2].copy_(value)
     return joined
 
@@ -233,7 +233,7 @@ class _Fused(torch.autograd.Function):
 
             seen_NH, factor1_N1 = _norm(x_NH, norm1, block.eps[0], dtype)
             heads_NX = F.linear(seen_NH, qkv, bias)
-            read_NX, kept = row_attention.forward(heads_NX, turns_TD, block.documents, heads)
+            read_NX, saved = row_attention.forward(heads_NX, turns_TD, block.documents, heads)
             x2_NH = x_NH + F.linear(read_NX, out)
             seen2_NH, factor2_N1 = _norm(x2_NH, norm2, block.eps[1], dtype)
             both_NI = F.linear(seen2_NH, up2)
@@ -242,11 +242,11 @@ class _Fused(torch.autograd.Function):
             inner_NI = act_NI * up_NI
             y_NH = x2_NH + F.linear(inner_NI, down)
         ctx.block = block
-        ctx.kept = [(one.start, one.length, len(one.tensors)) for one in kept]
+        ctx.kept = [(part.start, part.length, len(part.tensors)) for part in saved]
         ctx.save_for_backward(
             *(x_NH, turns_TD, norm1, query, key, value, norm2, gate, up, qkv, out, up2, down),
             *(seen_NH, factor1_N1, read_NX, x2_NH, seen2_NH, factor2_N1, both_NI, act_NI, inner_NI),
-            *(tensor for one in kept for tensor in one.tensors),
+            *(tensor for part in saved for tensor in part.tensors),
         )
         ctx.has_bias = bias is not None
         return y_NH
@@ -258,9 +258,9 @@ class _Fused(torch.autograd.Function):
             ctx.saved_tensors
         )
         seen_NH, factor1_N1, read_NX, x2_NH, seen2_NH, factor2_N1, both_NI, act_NI, *more = more
-        inner_NI, kept = more.pop(0), []
+        inner_NI, saved = more.pop(0), []
         for start, length, n in ctx.kept:
-            kept.append(row_attention.Kept(start, length, tuple(more[:n])))
+            saved.append(row_attention.SavedRows(start, length, tuple(more[:n])))
             del more[:n]
         block: _Block = ctx.block
         heads, dtype = block.heads, block.dtype
@@ -281,7 +281,7 @@ class _Fused(torch.autograd.Function):
         half_NH = grad_x2_NH.to(dtype)
         grad_out = half_NH.T @ read_NX
         grad_heads_NX = row_attention.backward(
-            half_NH @ out, turns_TD, block.documents, heads, kept
+            half_NH @ out, turns_TD, block.documents, heads, saved
         )
         grad_qkv = grad_heads_NX.T @ seen_NH
         grad_x_NH, grad_norm1 = _norm_backward(

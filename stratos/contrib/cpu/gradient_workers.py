@@ -25,6 +25,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
+from enum import Enum
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any
@@ -32,11 +33,56 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from stratos.contrib.cpu.words import NoMoreProcesses, ProcessLost, TooLarge, Undivided
 from stratos.core.machine import n_cores
 from stratos.core.reasons import Reason
 from stratos.distill.data import PackedLoader
 from stratos.distill.speedups import GradientWorkers, Part
+
+
+class Undivided(Reason, Enum):
+    """Why parts of a row cannot be trained on in forked processes."""
+
+    SYSTEM = "processes are forked safely on Linux alone"
+    GPU = "this machine has a GPU"
+    COMPILED_OR_SERVED = "a compiled student, and one that learns from a server, trains in one"
+    ON_POLICY = "the student writes its own texts, in one process"
+    DROPOUT = "it has dropout, which each process would draw for itself"
+
+
+class TooLarge(Reason):
+    """Why a student is not divided: its operators are large enough for threads."""
+
+    most_params: int
+
+    says = "it has more than {most_params:,} parameters"
+
+
+class NoMoreProcesses(Reason):
+    """Why the first process trains on the part of another one from the beginning."""
+
+    cause: str
+    """By the operating system."""
+
+    says = "No more process can be started ({cause}): the first trains for it."
+
+
+class ProcessLost(Reason):
+    """Why the first process trains on the part of another one from now on."""
+
+    pid: int
+    part: int
+    n_parts: int
+    silent_s: float | None
+    """Seconds for which it has not answered; None if it has ended."""
+
+    def __str__(self) -> str:
+        silent = self.silent_s
+        how = "ended" if silent is None else f"not answered for {silent:.0f} seconds"
+        return (
+            f"Process {self.pid}, which trained on part {self.part} of {self.n_parts}, has {how}. "
+            "The training goes on without it, with the same weights."
+        )
+
 
 if TYPE_CHECKING:
     from stratos.distill.module import StudentModule
@@ -110,7 +156,7 @@ class ForkedWorkers(GradientWorkers):
                 shared.copy_(weight)
             weight.data = shared
         # Equal ones: none can go on before the first has made the step with all gradients.
-        own, *of_others = [(place / n, (place + 1) / n) for place in range(n)]
+        own, *of_others = [(k / n, (k + 1) / n) for k in range(n)]
         loader.divide(own)
         self._workers: list[_Worker] = []
         for share in of_others:
@@ -118,10 +164,10 @@ class ForkedWorkers(GradientWorkers):
             part.divide(share)
             gradients = _shared(self._weights)
             ours, theirs = Pipe()
-            others = [ours, *(worker.pipe for worker in self._workers)]
+            pipes = [ours, *(worker.pipe for worker in self._workers)]
             worker = _Worker(0, ours, part, gradients)
             try:
-                worker.pid = self._fork(part, gradients, theirs, others)
+                worker.pid = self._fork(part, gradients, theirs, pipes)
             except OSError as error:  # no process or no memory is left
                 worker.is_alive = False
                 warn(str(NoMoreProcesses(error.strerror or str(error))))
@@ -133,7 +179,7 @@ class ForkedWorkers(GradientWorkers):
         part: PackedLoader,
         gradients: list[Tensor],
         pipe: Connection,
-        others: Sequence[Connection],
+        pipes: Sequence[Connection],
     ) -> int:
         first = os.getpid()
         with warnings.catch_warnings():
@@ -143,7 +189,7 @@ class ForkedWorkers(GradientWorkers):
         if pid:
             return pid
         try:
-            self._work(first, part, gradients, pipe, others)
+            self._work(first, part, gradients, pipe, pipes)
         finally:
             os._exit(0)  # what is to be done at the end is the first process's
 
@@ -153,7 +199,7 @@ class ForkedWorkers(GradientWorkers):
         part: PackedLoader,
         gradients: list[Tensor],
         pipe: Connection,
-        others: Sequence[Connection],
+        pipes: Sequence[Connection],
     ) -> None:
         """Compute what the first process asks for, until it or this process is ended.
 
@@ -163,8 +209,8 @@ class ForkedWorkers(GradientWorkers):
         gc.freeze()  # what was made before the fork is not this process's to finalize
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)  # the first process ends its step, and then this
-        for other in others:  # else their ends would never be noticed
-            other.close()
+        for unused in pipes:  # else their ends would never be noticed
+            unused.close()
         torch.set_num_threads(1)
         for weight, gradient in zip(self._weights, gradients, strict=True):
             weight.grad = gradient

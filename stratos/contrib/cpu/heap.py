@@ -21,7 +21,7 @@ _SETTINGS = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES
 
 
 @contextmanager
-def kept() -> Iterator[None]:
+def reused_heap() -> Iterator[None]:
     """Keep what is freed for what is allocated next, and hand it back to the system at the end."""
     keep()
     try:

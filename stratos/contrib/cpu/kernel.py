@@ -30,7 +30,7 @@ _SECONDS = 60
 @cache
 def load() -> ctypes.CDLL | None:
     """Return the compiled library; None where it cannot be made."""
-    compiler = next((one for name in ("cc", "gcc", "clang") if (one := shutil.which(name))), None)
+    compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     if compiler is None or os.name != "posix":
         return None
     source = _SOURCE.read_bytes()
@@ -75,8 +75,8 @@ def _is_whole(path: Path) -> bool:
 
 
 def _check_own(path: Path) -> None:
-    found = path.lstat()
-    if found.st_uid != os.getuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+    status = path.lstat()
+    if status.st_uid != os.getuid() or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise PermissionError(f"{path} can be written by others.")
 
 

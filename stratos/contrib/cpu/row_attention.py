@@ -38,7 +38,7 @@ class Heads:
 
 
 @dataclass(frozen=True)
-class Kept:
+class SavedRows:
     """What the backward pass needs of one padded batch."""
 
     start: int
@@ -48,7 +48,7 @@ class Kept:
 
 def forward(
     heads_NX: Tensor, turns_TD: Tensor, documents: Documents, heads: Heads
-) -> tuple[Tensor, list[Kept]]:
+) -> tuple[Tensor, list[SavedRows]]:
     """Rotate queries and keys by their positions, and attend causally within each document.
 
     Args:
@@ -63,7 +63,7 @@ def forward(
     """
     n, width = len(heads_NX), heads.width
     flat = heads_NX.view(-1, width).index_select(0, documents.gather_index(heads.all))
-    outs, kept, start = [], [], 0
+    outs, saved, start = [], [], 0
     for gather_BT in documents.gathers_BT:
         size, length = gather_BT.numel(), gather_BT.shape[1]
         states = flat[heads.all * start : heads.all * (start + size)]
@@ -73,44 +73,48 @@ def forward(
         _turn_(query, turns_TD[:length] * heads.scale)
         _turn_(key, turns_TD[:length])
         query_MTD, key_MTD, value_MTD = (
-            one.view(-1, length, width)
-            for one in (query, _repeated(key, heads), _repeated(value, heads))
+            tensor.view(-1, length, width)
+            for tensor in (query, _repeated(key, heads), _repeated(value, heads))
         )
         half = query_MTD.to(value.dtype), key_MTD.to(value.dtype), value_MTD
         if blocked_attention.pays(value_MTD):
-            out_MTD, found = blocked_attention.forward(query_MTD, key_MTD, value_MTD)
-            tensors: tuple[Tensor, ...] = (*half, found)
+            out_MTD, saved_of_rows = blocked_attention.forward(query_MTD, key_MTD, value_MTD)
+            tensors: tuple[Tensor, ...] = (*half, saved_of_rows)
         else:
-            out_1MTD, found = _flash(*(one[None] for one in half), is_causal=True, scale=1.0)
+            out_1MTD, saved_of_rows = _flash(
+                *(tensor[None] for tensor in half), is_causal=True, scale=1.0
+            )
             out_MTD = out_1MTD[0]
-            tensors = (*half, out_MTD, found)
+            tensors = (*half, out_MTD, saved_of_rows)
         outs.append(out_MTD.reshape(-1, width))
-        kept.append(Kept(start, length, tensors))
+        saved.append(SavedRows(start, length, tensors))
         start += size
     out = torch.cat(outs) if len(outs) > 1 else outs[0]
-    return out.index_select(0, documents.scatter_index(heads.queries)).view(n, -1), kept
+    return out.index_select(0, documents.scatter_index(heads.queries)).view(n, -1), saved
 
 
 def backward(
-    grad_NX: Tensor, turns_TD: Tensor, documents: Documents, heads: Heads, kept: list[Kept]
+    grad_NX: Tensor, turns_TD: Tensor, documents: Documents, heads: Heads, saved: list[SavedRows]
 ) -> Tensor:
     """Return the gradient of `heads_NX`, given that of what was attended to."""
     n, width = len(grad_NX), heads.width
     flat = grad_NX.view(-1, width).index_select(0, documents.gather_index(heads.queries))
     grads = []
-    for one, gather_BT, padding in zip(kept, documents.gathers_BT, documents.padding, strict=True):
-        size, length = gather_BT.numel(), one.length
-        grad = flat[heads.queries * one.start : heads.queries * (one.start + size)]
+    for part, gather_BT, padding in zip(
+        saved, documents.gathers_BT, documents.padding, strict=True
+    ):
+        size, length = gather_BT.numel(), part.length
+        grad = flat[heads.queries * part.start : heads.queries * (part.start + size)]
         if len(padding):  # no token reads there
             grad.view(heads.queries, size, width).index_fill_(1, padding, 0.0)
         grad_MTD = grad.view(-1, length, width)
-        if len(one.tensors) == 4:
-            found = blocked_attention.backward(grad_MTD, *one.tensors)
+        if len(part.tensors) == 4:
+            of_rows = blocked_attention.backward(grad_MTD, *part.tensors)
         else:
-            *states, out, summed = one.tensors
+            *states, out, summed = part.tensors
             given = (each[None] for each in (grad_MTD, *states, out))
-            found = _flash_backward(*given, summed, 0.0, True, scale=1.0)
-        query, key, value = (each.reshape(-1, width).float() for each in found)
+            of_rows = _flash_backward(*given, summed, 0.0, True, scale=1.0)
+        query, key, value = (each.reshape(-1, width).float() for each in of_rows)
         key, value = _summed(key, heads), _summed(value, heads)
         turns = turns_TD[:length].conj().resolve_conj()
         _turn_(query, turns * heads.scale)

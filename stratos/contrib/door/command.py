@@ -1,26 +1,23 @@
-"""`stratos door FOLDER`: keys and limits before a hosted student; status, stop."""
+"""`stratos door FOLDER`: write the config of an nginx before a student: keys, limits."""
 
 from __future__ import annotations
 
 import argparse
-import http.client
-import json
 import os
 import re
 import secrets
 import shlex
-import ssl
-from collections.abc import Mapping
+import shutil
 from pathlib import Path
-from typing import Any
 
-from stratos.contrib.door.nginx import Door, Opened
 from stratos.contrib.nginx_config import Limits, config
-from stratos.core.counted import counted
-from stratos.core.errors import StratosError, UsageError
-from stratos.core.streams import print_secret
+from stratos.core.atomic_files import write_atomically
+from stratos.core.errors import StratosError
+from stratos.core.formats import counted
+from stratos.core.output import print_secret
 from stratos.deploy.hosted_server import (
     Hosted,
+    ServerFront,
     cache_of_user,
     disk_of_served,
     hosted_bundle,
@@ -31,19 +28,27 @@ from stratos.deploy.server import free_port
 _NAME = re.compile(r"(?!-$)[A-Za-z0-9_.-]{1,64}")
 _KEY = re.compile(r"[A-Za-z0-9_.+/=~-]{16,512}")
 """Of what nginx reads as it stands."""
-_WAITS_S = 120.0
+_LISTEN = re.compile(r"[A-Za-z0-9.:*\[\]-]+:[0-9]{1,5}")
+_OF_THIS_MACHINE = ("127.0.0.1", "localhost", "[::1]")
+
+
+class DoorFront(ServerFront):
+    """Says how others are let in to a hosted student."""
+
+    def hint(self, folder: str) -> str:
+        """Return how others are let in."""
+        return f"To let others reach it: stratos door {folder}"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command and its arguments."""
-    parser.usage = "stratos door [status|stop] FOLDER [options]"
     parser.description = (
-        "Let other machines reach a student that stratos serve hosts: nginx asks for a key, limits "
-        "size and number of requests, and answers 429 when they are too many. Given again, the "
-        "command changes the keys and limits of the door that is open."
+        "Write the config of an nginx before a student that stratos serve hosts, and print the "
+        "command that starts it. nginx asks for a key, limits size and number of requests, and "
+        "answers 429 when they are too many. Given again, the command writes other keys and limits."
     )
     limits = Limits()
-    parser.add_argument("words", nargs="+", metavar="FOLDER", help="run folder, or a bundle")
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="run folder, or a bundle")
     parser.add_argument("--listen", default="127.0.0.1:8443", help="HOST:PORT (%(default)s)")
     parser.add_argument("--keys", type=Path, help="file of lines NAME KEY (default: one is made)")
     parser.add_argument("--tls-cert", type=Path, help="certificate, for HTTPS")
@@ -60,147 +65,88 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--max-body-kib", type=_count, default=limits.max_body_kib,
         help="longest request (default: %(default)s)",
     )  # fmt: skip
-    parser.add_argument("--header-seconds", type=_count, default=10, help=argparse.SUPPRESS)
 
 
 def run(args: argparse.Namespace) -> None:
-    """Open a door, say how it is, or close it.
+    """Write the config and say what to type.
 
     Raises:
-        UsageError: the words do not name one folder.
-        StratosError: it cannot be done.
+        StratosError: the folder is not hosted, or an option cannot be used.
     """
-    command = args.words[0] if args.words[0] in ("status", "stop") else ""
-    folders = [Path(word) for word in args.words[bool(command) :]]
-    if len(folders) != 1:
-        raise UsageError("name one folder: stratos door outputs/<run>")
-    with disk_of_served(cache_of_user()):
-        door, hosted = _found(folders[0])
-        if command == "stop":
-            print("Closed." if door.stop() else "It was not open.")
-        elif command == "status":
-            print(door.status())
-        else:
-            _open(door, hosted, folders[0], args)
-
-
-def _found(folder: Path) -> tuple[Door, Hosted | None]:
     cache_dir = cache_of_user()
-    state = state_of(hosted_bundle(folder, cache_dir), cache_dir)
-    return Door(state.with_suffix(".door")), Hosted.read(state)
+    with disk_of_served(cache_dir):
+        state = state_of(hosted_bundle(args.folder, cache_dir), cache_dir)
+        _write(state.with_suffix(".door"), Hosted.read(state), args)
 
 
-def _open(door: Door, hosted: Hosted | None, folder: Path, told: argparse.Namespace) -> None:
-    name = shlex.quote(str(folder))
+def _write(door: Path, hosted: Hosted | None, args: argparse.Namespace) -> None:
     if hosted is None or not hosted.runs:
-        raise StratosError(f"{folder} is not hosted. Type first: stratos serve {name}")
-    if (told.tls_cert is None) != (told.tls_key is None):
+        name = shlex.quote(str(args.folder))
+        raise StratosError(f"{args.folder} is not hosted. Type first: stratos serve {name}")
+    if (args.tls_cert is None) != (args.tls_key is None):
         raise StratosError("--tls-cert and --tls-key go together.")
-    tls = None if told.tls_cert is None else (told.tls_cert.resolve(), told.tls_key.resolve())
-    host, port = _address(told.listen)
-    keys = _made(door) if told.keys is None else _read(told.keys)
+    if not _LISTEN.fullmatch(args.listen):
+        raise StratosError(f"--listen {args.listen}: type HOST:PORT, such as 0.0.0.0:8443.")
+    tls = None if args.tls_cert is None else (args.tls_cert.resolve(), args.tls_key.resolve())
+    door.mkdir(parents=True, exist_ok=True)
+    door.chmod(0o700)  # the config holds keys
+    keys = read_keys(door / "keys" if args.keys is None else args.keys, makes=args.keys is None)
     limits = Limits(
-        open_requests=told.open_requests,
-        open_requests_per_key=told.open_requests_per_key,
-        max_body_kib=told.max_body_kib,
-        header_seconds=told.header_seconds,
+        open_requests=args.open_requests,
+        open_requests_per_key=args.open_requests_per_key,
+        max_body_kib=args.max_body_kib,
     )
-    before = door.opened if door.process is not None else None
     # An inner port that stays lets requests end that come in while nginx reads the new config.
-    inner_port = free_port() if before is None else before.inner_port
-    text = config(door.folder, told.listen, hosted.port, inner_port, keys, limits, tls)
-    door.make_folder()
-    door.write_opened(Opened(told.listen, hosted.port, inner_port))
-    try:
-        ran = door.start(text)
-    except BaseException:
-        door.write_opened(before)
-        raise
-    _check(host, port, keys, hosted, tls is not None)
-    address = f"{'http' if tls is None else 'https'}://{told.listen}/v1"
-    print(f"{'Changed' if ran else 'Open'} at {address}, with {counted(len(keys), 'key')}.")
-    if told.keys is None:
-        print_secret(f"  key:    {next(iter(keys.values()))} (kept in {door.folder / 'keys'})")
+    text = config(door, args.listen, hosted.port, _inner_port(door), keys, limits, tls)
+    write_atomically(door / "nginx.conf", text.encode())
+    _explain(door, hosted, args, keys)
+
+
+def _inner_port(door: Path) -> int:
+    path = door / "inner_port"
+    if not path.exists():
+        write_atomically(path, str(free_port()).encode())
+    return int(path.read_text())
+
+
+def _explain(door: Path, hosted: Hosted, args: argparse.Namespace, keys: dict[str, str]) -> None:
+    address = f"{'http' if args.tls_cert is None else 'https'}://{args.listen}/v1"
+    nginx = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin") or "nginx"
+    call = shlex.join([nginx, "-p", f"{door}/", "-e", "error.log", "-c", str(door / "nginx.conf")])
+    print(f"{door / 'nginx.conf'}: {address}, with {counted(len(keys), 'key')}.")
+    if args.keys is None:
+        print_secret(f"  key:    {next(iter(keys.values()))} (stays in {door / 'keys'})")
     print(
+        f"  start:  {call}\n"
+        f"  change: {call} -s reload\n"
+        f"  stop:   {call} -s quit\n"
         f"  ask:    curl {address}/chat/completions -H 'Authorization: Bearer <key>' "
         f"-H 'Content-Type: application/json' -d {shlex.quote(hosted.example)}\n"
-        f"  watch:  tail -f {shlex.quote(str(door.log))} (never what is asked)\n"
-        f"  stop:   stratos door stop {name}"
+        f"  watch:  tail -f {shlex.quote(str(door / 'access.log'))} (never what is asked)\n"
+        "Stop nginx when you stop the student: it would hand requests to whoever takes its port."
     )
-    if tls is None and host not in ("127.0.0.1", "localhost", "[::1]"):
+    if nginx == "nginx":
+        print("nginx is not installed. Type: apt-get install nginx-light")
+    if args.tls_cert is None and args.listen.rpartition(":")[0] not in _OF_THIS_MACHINE:
         print(
             "Warning: keys and questions travel in plain text. Type --tls-cert and --tls-key, or "
             "put it behind what speaks HTTPS."
         )
 
 
-def _check(host: str, port: int, keys: Mapping[str, str], hosted: Hosted, is_tls: bool) -> None:
-    """Ask through the door, with a key and without.
-
-    Raises:
-        StratosError: it does not let a question through, or lets one through without a key.
-    """
-    asked: dict[str, Any] = {
-        "messages": hosted.asked[0].messages if hosted.asked else [
-            {"role": "user", "content": "Hello"}
-        ],
-        "max_tokens": hosted.max_tokens or 1, "temperature": 0,
-        "model": hosted.student or hosted.bundle,
-    }  # fmt: skip
-    host = {"0.0.0.0": "127.0.0.1", "[::]": "::1", "*": "127.0.0.1"}.get(host, host.strip("[]"))
-    for key, wanted in ((None, 401), (next(iter(keys.values())), 200)):
-        status, text = _asked(host, port, key, asked, is_tls)
-        if status != wanted:
-            raise StratosError(
-                f"The door is open, and a question {'with' if key else 'without'} a key was "
-                f"answered {status}, not {wanted}: {text[:200]}"
-            )
-
-
-def _asked(host: str, port: int, key: str | None, asked: Any, is_tls: bool) -> tuple[int, str]:
-    connection: http.client.HTTPConnection
-    if is_tls:  # whose the certificate is, is for its clients to judge
-        context = ssl.create_default_context()
-        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-        connection = http.client.HTTPSConnection(host, port, timeout=_WAITS_S, context=context)
-    else:
-        connection = http.client.HTTPConnection(host, port, timeout=_WAITS_S)
-    headers = {"Content-Type": "application/json"}
-    if key is not None:
-        headers["Authorization"] = f"Bearer {key}"
-    try:
-        connection.request("POST", "/v1/chat/completions", json.dumps(asked), headers)
-        response = connection.getresponse()
-        return response.status, response.read().decode(errors="replace")
-    except http.client.HTTPException as error:
-        raise StratosError(f"The door does not answer: {error or type(error).__name__}") from error
-    finally:
-        connection.close()
-
-
-def _address(listen: str) -> tuple[str, int]:
-    host, _, port = listen.rpartition(":")
-    if not re.fullmatch(r"[A-Za-z0-9.:*\[\]-]+", host) or not re.fullmatch(r"[0-9]{1,5}", port):
-        raise StratosError(f"--listen {listen}: type HOST:PORT, such as 0.0.0.0:8443.")
-    return host, int(port)
-
-
-def _made(door: Door) -> dict[str, str]:
-    """Return the key that was made for this door, now or before."""
-    path = door.folder / "keys"
-    if not path.exists():
-        door.make_folder()
-        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(f"default sk-{secrets.token_hex(24)}\n")
-    return _read(path)
-
-
-def _read(path: Path) -> dict[str, str]:
+def read_keys(path: Path, *, makes: bool = False) -> dict[str, str]:
     """Return the keys of a file by their names.
+
+    Args:
+        path: of the file.
+        makes: whether a file that is not there is written, with one key.
 
     Raises:
         StratosError: a line is no name and key; the message does not show it.
     """
+    if makes and not path.exists():
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(f"default sk-{secrets.token_hex(24)}\n")
     keys: dict[str, str] = {}
     text = path.read_text(encoding="utf-8", errors="replace")  # such a line is refused
     for number, line in enumerate(text.splitlines(), 1):
@@ -221,7 +167,6 @@ def _read(path: Path) -> dict[str, str]:
 
 
 def _count(text: str) -> int:
-    found = int(text)
-    if found < 1:
+    if (n := int(text)) < 1:
         raise argparse.ArgumentTypeError(f"{text}: 1 or more")
-    return found
+    return n

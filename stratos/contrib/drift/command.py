@@ -24,17 +24,15 @@ from pathlib import Path
 import msgspec
 from rich.text import Text
 
-from stratos.contrib.drift.shifts import MOST, Asked, Shift, shifts
+from stratos.contrib.drift.shifts import MOST, Response, Shift, shifts
 from stratos.contrib.logs.messages.conversation import Conversation
 from stratos.contrib.logs.messages.recognised import KNOWN
 from stratos.contrib.logs.messages.turn_rows import Seen, read_conversations, unreadable
 from stratos.core import tables
 from stratos.core.atomic_files import write_atomically
-from stratos.core.counted import counted
 from stratos.core.errors import StratosError
-from stratos.core.formats import hours, p_value, percent, usd
-from stratos.core.json_line import add_flag, json_line
-from stratos.core.printable import visible
+from stratos.core.formats import counted, hours, p_value, percent, usd, visible
+from stratos.core.output import add_flag, json_line
 from stratos.core.redact import redact_override
 from stratos.core.remote import local_path
 from stratos.core.tables import Column
@@ -51,7 +49,7 @@ Parse = Callable[[str], str | None]
 """Reads a task's answer out of a text."""
 
 
-def evaluated(run_dir: Path, parse: Parse) -> list[Asked]:
+def evaluated(run_dir: Path, parse: Parse) -> list[Response]:
     """Return the questions of a run's evaluation with its student's answers.
 
     Raises:
@@ -63,38 +61,39 @@ def evaluated(run_dir: Path, parse: Parse) -> list[Asked]:
             f"{run_dir} has no evaluation with answers to compare with. Name the folder of a run "
             "that was evaluated: stratos status lists them."
         )
-    return [
-        Asked(one.messages[-1]["content"] if one.messages else one.question, one.text,
-              parse(one.text))
-        for one in read_answers(run_dir, scorecard)
-    ]  # fmt: skip
+    answers = read_answers(run_dir, scorecard)
+    questions = (a.messages[-1]["content"] if a.messages else a.question for a in answers)
+    pairs = zip(questions, answers, strict=True)
+    return [Response(question, a.text, parse(a.text)) for question, a in pairs]
 
 
 def logged(
     path: str, parse: Parse, messages_key: str | None = None, answer_key: str | None = None
-) -> tuple[list[Asked], int]:
+) -> tuple[list[Response], int]:
     """Return the requests of a log with their answers, and how many rows could not be read.
 
     Raises:
         StratosError: it cannot be read, or holds too few.
     """
-    found, n_wrong = [], 0
+    answers, n_wrong = [], 0
     try:
-        for _, one in read_conversations(path, Seen(), messages_key, answer_key):
-            if isinstance(one, Conversation) and one.answered:
-                place = one.answered[-1]
-                answer = one.messages[place]["content"]
-                found.append(Asked(one.messages[place - 1]["content"], answer, parse(answer)))
+        for _, conversation in read_conversations(path, Seen(), messages_key, answer_key):
+            if isinstance(conversation, Conversation) and conversation.answered:
+                index = conversation.answered[-1]
+                answer = conversation.messages[index]["content"]
+                answers.append(
+                    Response(conversation.messages[index - 1]["content"], answer, parse(answer))
+                )
             else:
                 n_wrong += 1
     except OSError as error:
         raise unreadable(path, error) from error
-    if len(found) < FEWEST:
+    if len(answers) < FEWEST:
         raise StratosError(
-            f"{path} has {len(found)} answered requests, and {FEWEST} are the fewest that say "
+            f"{path} has {len(answers)} answered requests, and {FEWEST} are the fewest that say "
             f"anything. Formats: {KNOWN}."
         )
-    return found, n_wrong
+    return answers, n_wrong
 
 
 def absolute(path: str) -> str:
@@ -129,7 +128,7 @@ class Renewal:
 
 
 def renewal(
-    run: Path, task: Task, log: str, live: Sequence[Asked],
+    run: Path, task: Task, log: str, live: Sequence[Response],
     messages_key: str | None, answer_key: str | None,
 ) -> Renewal:  # fmt: skip
     """Plan a new student of the requests of a log.
@@ -146,30 +145,30 @@ def renewal(
     if task.unlabelled_field is not None:
         questions = run / "drift" / "questions.jsonl"
         _write_questions(questions, task.unlabelled_field, live)
-        found = _planned(run, task.name, labelled_by_teacher(before, questions))
+        command = _planned(run, task.name, labelled_by_teacher(before, questions))
         return replace(
-            found,
+            command,
             warning=f"{warning} So the labels of the run stay, and the teacher labels the "
             f"questions of the log ({questions}); no answer of the log is used.",
         )
-    n_unread = sum(one.value is None for one in live)
+    n_unread = sum(answer.value is None for answer in live)
     typed = typed_for(before, log, messages_key, answer_key)
     if n_unread:
         return Renewal(
             (), text="", warning=f"{warning} Take the rows whose answers cannot be read out of the "
             "log, or correct them, before it is trained on; then run this again."
         )  # fmt: skip
-    found = _planned(run, task.name, typed)
+    command = _planned(run, task.name, typed)
     return replace(
-        found,
+        command,
         warning=f"{warning} If the student gave them, the teacher has to check them: "
         "task.answers=relabel asks it for the doubtful ones.",
     )
 
 
-def unchecked(live: Sequence[Asked]) -> str:
+def unchecked(live: Sequence[Response]) -> str:
     """Say that the answers of a log are no labels."""
-    n_unread = sum(one.value is None for one in live)
+    n_unread = sum(answer.value is None for answer in live)
     unread = f", and {n_unread:,} of them cannot be read" if n_unread else ""
     return (
         f"Nobody has checked the answers to these {counted(len(live), 'request', spec=',')}"
@@ -184,11 +183,11 @@ def labelled_by_teacher(before: Sequence[str], questions: Path) -> tuple[str, ..
         before: of the run.
         questions: file of them, without answers.
     """
-    kept = [
-        _placed(one) for one in before
-        if not one.lstrip("+").startswith(_NOT_OWN) and redact_override(one) == one
+    overrides = [
+        _placed(override) for override in before
+        if not override.lstrip("+").startswith(_NOT_OWN) and redact_override(override) == override
     ]  # fmt: skip
-    return (*kept, f"task.unlabelled_path={questions}", "strategy=pseudo_labels")
+    return (*overrides, f"task.unlabelled_path={questions}", "strategy=pseudo_labels")
 
 
 def _placed(override: str) -> str:
@@ -197,10 +196,12 @@ def _placed(override: str) -> str:
     return f"{key}={absolute(value)}" if key.lstrip("+") in _PATHS and value else override
 
 
-def _write_questions(path: Path, key: str, live: Iterable[Asked]) -> None:
-    asked = dict.fromkeys(one.question for one in live)
+def _write_questions(path: Path, key: str, live: Iterable[Response]) -> None:
+    questions = dict.fromkeys(answer.question for answer in live)
     path.parent.mkdir(exist_ok=True)
-    write_atomically(path, b"".join(msgspec.json.encode({key: one}) + b"\n" for one in asked))
+    write_atomically(
+        path, b"".join(msgspec.json.encode({key: answer}) + b"\n" for answer in questions)
+    )
 
 
 def _planned(run: Path, task: str, typed: tuple[str, ...]) -> Renewal:
@@ -246,28 +247,32 @@ def typed_for(
         messages_key: as of `renewal`.
         answer_key: as of `renewal`.
     """
-    tasks = [one.partition("=")[2] for one in before if one.lstrip("+").startswith("task=")]
+    tasks = [
+        override.partition("=")[2]
+        for override in before
+        if override.lstrip("+").startswith("task=")
+    ]
     is_log = bool(tasks) and tasks[-1] in _LOGS
     # The rows of another task are none of a log, and the student's own answers are in this one.
     doubted = () if is_log else ("task.answers=relabel",)
-    found = [f"+task={tasks[-1]}" if is_log else "+task=logs", f"task.path={log}", *doubted]
+    words = [f"+task={tasks[-1]}" if is_log else "+task=logs", f"task.path={log}", *doubted]
     for key, value in (("messages_key", messages_key), ("answer_key", answer_key)):
         if value is not None:
-            found.append(f"task.{key}={value}")
-    taken = {one.partition("=")[0] for one in found}
-    kept = [
-        one for one in before
-        if not one.lstrip("+").startswith("task=")
-        and (not one.startswith(_OWN) or (is_log and one.startswith("task.")))
-        and one.partition("=")[0] not in taken
-        and redact_override(one) == one
+            words.append(f"task.{key}={value}")
+    keys = {override.partition("=")[0] for override in words}
+    others_typed = [
+        override for override in before
+        if not override.lstrip("+").startswith("task=")
+        and (not override.startswith(_OWN) or (is_log and override.startswith("task.")))
+        and override.partition("=")[0] not in keys
+        and redact_override(override) == override
     ]  # fmt: skip
-    return (*found, *kept)
+    return (*words, *others_typed)
 
 
 def _said(plan: Plan) -> str:
-    asked = plan.role("teacher")
-    teacher = f"{usd(asked.usd)} of it for the answers of {plan.teacher}" if asked.usd else (
+    role = plan.role("teacher")
+    teacher = f"{usd(role.usd)} of it for the answers of {plan.teacher}" if role.usd else (
         f"nothing of it for {plan.teacher}"
     )  # fmt: skip
     accuracy = ""
@@ -322,7 +327,7 @@ def run(args: argparse.Namespace) -> int:
     """
     if not 0 < args.alpha < 1:
         raise StratosError(f"--alpha {args.alpha:g}: type a share between 0 and 1, as 0.01.")
-    from stratos.run.kept_config import config_of
+    from stratos.run.stored_config import config_of
 
     log, run_dir = absolute(args.log), args.run.absolute()
     if not run_dir.is_dir():
@@ -354,21 +359,21 @@ def run(args: argparse.Namespace) -> int:
     return MOVED if moved else STILL
 
 
-def _show(found: list[Shift], alpha: float) -> None:
+def _show(shifts: list[Shift], alpha: float) -> None:
     to = tables.console()
     rows = [
         [
-            Text(one.name),
-            Text(visible(one.before)),
-            Text(visible(one.now)),
-            Text(p_value(one.p_value)),
-            Text("SHIFT", style="bold red") if one.is_shift else Text(""),
+            Text(shift.name),
+            Text(visible(shift.before)),
+            Text(visible(shift.now)),
+            Text(p_value(shift.p_value)),
+            Text("SHIFT", style="bold red") if shift.is_shift else Text(""),
         ]
-        for one in found
+        for shift in shifts
     ]
     tables.show(to, _COLUMNS, rows)
     to.print(
-        f"A shift is p ≤ {alpha / len(found):.2g}: if nothing has changed, "
+        f"A shift is p ≤ {alpha / len(shifts):.2g}: if nothing has changed, "
         f"{percent(alpha)} of checks like this one alarm.",
         soft_wrap=True,
     )
@@ -382,7 +387,7 @@ def _tell(moved: list[Shift], n_before: int, n_now: int, n_wrong: int) -> None:
     if not moved:
         print("No shift.")
         return
-    names = ", ".join(one.name for one in moved)
+    names = ", ".join(shift.name for shift in moved)
     print(f"SHIFT: {names}. The measured accuracy may not hold here.")
 
 

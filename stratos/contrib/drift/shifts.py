@@ -18,9 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from stratos.core.counted import counted
 from stratos.core.errors import StratosError
-from stratos.core.formats import percent
+from stratos.core.formats import counted, percent
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -41,7 +40,7 @@ _SHOWN = 5
 
 
 @dataclass(frozen=True)
-class Asked:
+class Response:
     """A request with its answer."""
 
     question: str
@@ -73,7 +72,7 @@ class _Test:
 
 
 def shifts(
-    before: Sequence[Asked], now: Sequence[Asked], alpha: float, seed: int = 0
+    before: Sequence[Response], now: Sequence[Response], alpha: float, seed: int = 0
 ) -> list[Shift]:
     """Compare a sample of live requests with those of the evaluation.
 
@@ -148,37 +147,41 @@ def _dealt(n_before: int, n_now: int, n: int, rng: np.random.Generator) -> Itera
         yield live
 
 
-def _part(sample: Sequence[Asked], rng: np.random.Generator) -> list[Asked]:
+def _part(sample: Sequence[Response], rng: np.random.Generator) -> list[Response]:
     if len(sample) <= MOST:
         return list(sample)
     return [sample[i] for i in np.sort(rng.choice(len(sample), MOST, replace=False)).tolist()]
 
 
-def _tests(before: Sequence[Asked], now: Sequence[Asked], both: Sequence[Asked]) -> Iterator[_Test]:
+def _tests(
+    before: Sequence[Response],
+    now: Sequence[Response],
+    both: Sequence[Response],
+) -> Iterator[_Test]:
     yield _Test(
-        "words of questions", *_words(before, now), _distance([one.question for one in both])
+        "words of questions", *_words(before, now), _distance([answer.question for answer in both])
     )
     for name, text in (("question", attrgetter("question")), ("answer", attrgetter("answer"))):
-        sizes = [len(text(one)) for one in both]
+        sizes = [len(text(answer)) for answer in both]
         yield _Test(f"length of {name}s", _middle(before, text), _middle(now, text), _apart(sizes))
-    unread = [float(one.value is None) for one in both]
+    unread = [float(answer.value is None) for answer in both]
     yield _Test("answers that cannot be read", _unread(before), _unread(now), _more(unread))
-    answers = Counter(one.value for one in both if one.value is not None)
+    answers = Counter(answer.value for answer in both if answer.value is not None)
     if 1 < len(answers) <= _MOST_ANSWERS:
         yield _Test(
             "shares of answers",
             _commonest(before),
             _commonest(now),
-            _chi_squared([one.value or "" for one in both]),
+            _chi_squared([answer.value or "" for answer in both]),
         )
 
 
-def _middle(sample: Sequence[Asked], text: Callable[[Asked], str]) -> str:
-    return f"median {median(len(text(one)) for one in sample):,.0f} characters"
+def _middle(sample: Sequence[Response], text: Callable[[Response], str]) -> str:
+    return f"median {median(len(text(answer)) for answer in sample):,.0f} characters"
 
 
-def _unread(sample: Sequence[Asked]) -> str:
-    return percent(sum(one.value is None for one in sample) / len(sample))
+def _unread(sample: Sequence[Response]) -> str:
+    return percent(sum(answer.value is None for answer in sample) / len(sample))
 
 
 def _apart(sizes: Sequence[int]) -> Callable[[Floats], Floats]:
@@ -236,25 +239,25 @@ def _distance(texts: Sequence[str]) -> Callable[[Floats], Floats]:
     return statistic
 
 
-def _words(before: Sequence[Asked], now: Sequence[Asked]) -> tuple[str, str]:
+def _words(before: Sequence[Response], now: Sequence[Response]) -> tuple[str, str]:
     """Name the words whose share of questions has fallen, and has risen, most."""
     shares = []
     for sample in (before, now):
-        counts = Counter(word for one in sample for word in set(one.question.lower().split()))
+        counts = Counter(word for answer in sample for word in set(answer.question.lower().split()))
         shares.append({word: n / len(sample) for word, n in counts.items()})
     old, new = shares
     change = {word: new.get(word, 0.0) - old.get(word, 0.0) for word in old.keys() | new.keys()}
     ordered = sorted(change, key=lambda word: (change[word], word))
 
-    def said(words: Sequence[str], shares: dict[str, float]) -> str:
+    def listed(words: Sequence[str], shares: dict[str, float]) -> str:
         return ", ".join(f"{word} {percent(shares.get(word, 0.0), 0)}" for word in words)
 
     moved = [*ordered[: _SHOWN - 2], *ordered[-(_SHOWN - 2) :]]
-    return said(moved, old), said(moved, new)
+    return listed(moved, old), listed(moved, new)
 
 
-def _commonest(sample: Sequence[Asked]) -> str:
-    counts = Counter(one.value for one in sample if one.value is not None)
+def _commonest(sample: Sequence[Response]) -> str:
+    counts = Counter(answer.value for answer in sample if answer.value is not None)
     return ", ".join(
         f"{name} {percent(n / len(sample), 0)}" for name, n in counts.most_common(_SHOWN)
     )

@@ -104,7 +104,7 @@ def log_capital(counts: Counts, delta: float, *, is_worse: bool) -> float:
             + counts.alike * _log1p(sign * bet * -delta)
         )
     most = max(logs)
-    return most + log(sum(exp(one - most) for one in logs) / len(logs))
+    return most + log(sum(exp(log_value - most) for log_value in logs) / len(logs))
 
 
 @lru_cache(maxsize=1)

@@ -13,12 +13,10 @@ import msgspec
 
 from stratos.config import Config
 from stratos.contrib.gate.betting import BettingTest, Counts, Outcome
-from stratos.core.counted import counted
 from stratos.core.errors import StratosError
-from stratos.core.formats import percent
-from stratos.core.json_line import add_flag, json_line
-from stratos.core.printable import visible
-from stratos.deploy.bundle_answers import BATCH, answering
+from stratos.core.formats import counted, percent, visible
+from stratos.core.output import add_flag, json_line
+from stratos.deploy.bundle_server import BATCH, answering
 from stratos.deploy.manifest import check_manifest, is_bundle
 from stratos.evaluate.answer_files import KeptAnswer, answers_path, read_answers
 from stratos.models.kinds.base import has_learnt_test
@@ -36,7 +34,7 @@ Key = tuple[str, str]
 class Side:
     """One of the two that are compared."""
 
-    place: Path
+    path: Path
     answers: dict[Key, KeptAnswer] = field(default_factory=dict)
     """As they were scored in the evaluation."""
     bundle: Path | None = None
@@ -46,34 +44,34 @@ class Side:
     metric: str = ""
 
 
-def side_of(place: Path) -> Side:
+def side_of(path: Path) -> Side:
     """Read a run, a bundle, or a file of kept answers.
 
     Raises:
         StratosError: it is none of them, or cannot be read.
     """
-    if place.is_file():
-        return Side(place, _by_key(_read_file(place)))
-    if (place / ".hydra").is_dir() or (place / "evaluate.json").is_file():
-        return _run(place, place)
-    if is_bundle(place):
-        bundle = place.absolute()
+    if path.is_file():
+        return Side(path, _by_key(_read_file(path)))
+    if (path / ".hydra").is_dir() or (path / "evaluate.json").is_file():
+        return _run(path, path)
+    if is_bundle(path):
+        bundle = path.absolute()
         if bundle.name == "bundle" and (bundle.parent / "evaluate.json").is_file():
-            return _run(place, bundle.parent)
-        if has_learnt_test(place):
+            return _run(path, bundle.parent)
+        if has_learnt_test(path):
             raise StratosError(
-                f"The student in {place} has learnt the rows of its test, so that its answers to "
+                f"The student in {path} has learnt the rows of its test, so that its answers to "
                 "them prove nothing. Name the folder of its run, whose answers are of before, or a "
                 "copy of its evaluate/answers.jsonl."
             )
-        return Side(place, bundle=place)
+        return Side(path, bundle=path)
     raise StratosError(
-        f"{place} is no run, no bundle and no file of answers. Name the folder of a run, its "
+        f"{path} is no run, no bundle and no file of answers. Name the folder of a run, its "
         "bundle, or a copy of its evaluate/answers.jsonl."
     )
 
 
-def _run(place: Path, folder: Path) -> Side:
+def _run(path: Path, folder: Path) -> Side:
     bundle = folder / "bundle"
     is_there = is_bundle(bundle)
     if is_there:
@@ -81,7 +79,7 @@ def _run(place: Path, folder: Path) -> Side:
     scorecard: Scorecard | None = record_of(folder, "evaluate")
     answers = read_answers(folder, scorecard) if answers_path(folder).exists() else []
     return Side(
-        place,
+        path,
         _by_key(answers),
         bundle if is_there and not has_learnt_test(bundle) else None,
         folder,
@@ -92,19 +90,19 @@ def _run(place: Path, folder: Path) -> Side:
 def _read_file(path: Path) -> list[KeptAnswer]:
     try:
         lines = path.read_bytes().splitlines()
-        found = [msgspec.json.decode(line, type=KeptAnswer) for line in lines if line.strip()]
+        answers = [msgspec.json.decode(line, type=KeptAnswer) for line in lines if line.strip()]
     except (OSError, msgspec.DecodeError) as error:
         raise StratosError(
             f"{path} holds no kept answers ({error}). Name a copy of a run's "
             "evaluate/answers.jsonl."
         ) from error
-    if not found:
+    if not answers:
         raise StratosError(f"{path} is empty. Name a copy of a run's evaluate/answers.jsonl.")
-    return found
+    return answers
 
 
 def _by_key(answers: Sequence[KeptAnswer]) -> dict[Key, KeptAnswer]:
-    return {(one.question, one.gold): one for one in answers}
+    return {(answer.question, answer.gold): answer for answer in answers}
 
 
 @dataclass(frozen=True)
@@ -139,23 +137,23 @@ def frozen_of(candidate: Side, reference: Side) -> Frozen:
     """
     if candidate.metric and reference.metric and candidate.metric != reference.metric:
         raise StratosError(
-            f"{candidate.place} is scored by {candidate.metric}, {reference.place} by "
+            f"{candidate.path} is scored by {candidate.metric}, {reference.path} by "
             f"{reference.metric}: give both runs one metric."
         )
     if not (reference.answers or candidate.answers):
         raise StratosError(
-            f"Neither {candidate.place} nor {reference.place} has kept answers, so there are no "
+            f"Neither {candidate.path} nor {reference.path} has kept answers, so there are no "
             "items. Name the run of one of them, or a copy of its evaluate/answers.jsonl."
         )
     _check_labels(candidate, reference)
     sides = (candidate, reference)
     whole = keys = list(reference.answers or candidate.answers)
-    for one in sides:
-        if one.bundle is None:
-            keys = [key for key in keys if key in one.answers]
+    for side in sides:
+        if side.bundle is None:
+            keys = [key for key in keys if key in side.answers]
     if not keys:
         raise StratosError(
-            f"{candidate.place} and {reference.place} have no item in common, and no bundle to "
+            f"{candidate.path} and {reference.path} have no item in common, and no bundle to "
             "ask. Name a bundle, or give both runs one task and one seed."
         )
     return Frozen.of(keys, len(whole) - len(keys))
@@ -170,13 +168,13 @@ def _check_labels(candidate: Side, reference: Side) -> None:
     golds: dict[str, list[str]] = {}
     for question, gold in candidate.answers:
         golds.setdefault(question, []).append(gold)
-    other = [key for key in reference.answers if key[1] not in golds.get(key[0], [key[1]])]
-    if not other:
+    relabelled = [key for key in reference.answers if key[1] not in golds.get(key[0], [key[1]])]
+    if not relabelled:
         return
-    question, gold = other[0]
+    question, gold = relabelled[0]
     raise StratosError(
-        f"{len(other):,} of {counted(len(reference.answers), 'frozen item')} have another label in "
-        f"{candidate.place} than in {reference.place}, such as {_short(question)}: "
+        f"{len(relabelled):,} of {counted(len(reference.answers), 'frozen item')} have another "
+        f"label in {candidate.path} than in {reference.path}, such as {_short(question)}: "
         f"{_short(golds[question][0])} there, {_short(gold)} here. Answers are only compared on "
         "one label each. Train and evaluate both on one data file; or name, in place of the run, a "
         "copy of its evaluate/answers.jsonl without these items."
@@ -189,27 +187,27 @@ def _short(text: str) -> str:
 
 
 def right_in_turn(
-    side: Side, frozen: Frozen, others: Side, tick: Callable[[int, int], None]
+    side: Side, frozen: Frozen, reference: Side, tick: Callable[[int, int], None]
 ) -> Iterator[bool]:
     """Yield whether each item is answered right, asking the bundle only as far as one reads.
 
     Args:
         side: who answers.
         frozen: the items.
-        others: the other side, which may know the chats of the items and the task.
+        reference: the other side, which may know the chats of the items and the task.
         tick: called with (done, total) of the items that the bundle is asked.
 
     Raises:
         StratosError: the bundle cannot be asked, or nobody knows the task that scores.
     """
-    asked = _asked(side, frozen, others, tick)
+    texts = _asked(side, frozen, reference, tick)
     for key in frozen.keys:
-        kept = side.answers.get(key)
-        yield next(asked) if kept is None else kept.score.exact >= 1
+        answer = side.answers.get(key)
+        yield next(texts) if answer is None else answer.score.exact >= 1
 
 
 def _asked(
-    side: Side, frozen: Frozen, others: Side, tick: Callable[[int, int], None]
+    side: Side, frozen: Frozen, reference: Side, tick: Callable[[int, int], None]
 ) -> Iterator[bool]:
     """Yield whether a bundle answers the items right whose answers are not kept, in their order.
 
@@ -217,34 +215,34 @@ def _asked(
     """
     assert side.bundle is not None
     bundle = side.bundle.absolute()  # the task's paths are those of where its run was started
-    config = task_of(side.run_dir or others.run_dir, bundle)
+    config = task_of(side.run_dir or reference.run_dir, bundle)
     items = config.task.items("test", config.evaluate.n_items, config.seed)
     # As the run had them, with what a kept answer does not hold.
     by_id = {item.id: item for item in items}
     answers = answering(bundle)
     keys = [key for key in frozen.keys if key not in side.answers]
     for start in range(0, len(keys), BATCH):
-        batch = [others.answers[key] for key in keys[start : start + BATCH]]
+        batch = [reference.answers[key] for key in keys[start : start + BATCH]]
         right = []
-        for kept, text in zip(batch, answers([kept.messages for kept in batch]), strict=True):
-            item = Item(kept.id, kept.slice, kept.question, kept.gold, origin=kept.origin)
+        for answer, text in zip(batch, answers([answer.messages for answer in batch]), strict=True):
+            item = Item(answer.id, answer.slice, answer.question, answer.gold, origin=answer.origin)
             score = config.task.score(text, by_id.get(item.id, item))
             right.append(score.exact >= 1)
         tick(start + len(right), len(keys))
         yield from right
 
 
-def task_of(run_dir: Path | None, asked: Path) -> Config:
+def task_of(run_dir: Path | None, typed: Path) -> Config:
     """Return the config of a run, whose task scores answers.
 
     Raises:
         StratosError: there is no run.
     """
-    from stratos.run.kept_config import config_of
+    from stratos.run.stored_config import config_of
 
     if run_dir is None:
         raise StratosError(
-            f"{asked} has to be asked, and nobody knows the task that scores its answers. Name the "
+            f"{typed} has to be asked, and nobody knows the task that scores its answers. Name the "
             "folder of a run in place of a bundle or a file."
         )
     return config_of(run_dir)
@@ -265,9 +263,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "worse), 2 cannot be compared. example: stratos gate outputs/<run>/bundle --against "
         "reference.jsonl, a copy of evaluate/answers.jsonl of an earlier run"
     )
-    place = "run, bundle, or copy of evaluate/answers.jsonl"
-    parser.add_argument("candidate", type=Path, metavar="NEW", help=place)
-    parser.add_argument("--against", type=Path, metavar="OLD", required=True, help=place)
+    help_text = "run, bundle, or copy of evaluate/answers.jsonl"
+    parser.add_argument("candidate", type=Path, metavar="NEW", help=help_text)
+    parser.add_argument("--against", type=Path, metavar="OLD", required=True, help=help_text)
     parser.add_argument(
         "--delta", type=float, default=0.02, help="share it may be worse by (default 0.02)"
     )
@@ -302,7 +300,7 @@ def run(args: argparse.Namespace) -> int:
         }
         print(json_line(plain))
     else:
-        print(visible(said(counts, outcome, frozen, test)))
+        print(visible(verdict_text(counts, outcome, frozen, test)))
     return PASSED if is_passed else WORSE
 
 
@@ -336,7 +334,7 @@ def compare(
     return counts, "open"
 
 
-def said(counts: Counts, outcome: Outcome, frozen: Frozen, test: BettingTest) -> str:
+def verdict_text(counts: Counts, outcome: Outcome, frozen: Frozen, test: BettingTest) -> str:
     """Say the verdict with the numbers that decide it."""
     n, points = counts.n, f"{100 * test.delta:g} points"
     sure = percent(1 - test.alpha, 0)

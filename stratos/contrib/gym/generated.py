@@ -89,7 +89,7 @@ def is_really_right(name: str, answer: str, entry: Mapping[str, Any]) -> bool:
         known = {*_LETTER.findall(str(entry["answer"]))} | _CONSTANTS
         return known.issuperset(_LETTER.findall(answer))
     if name == "puzzle24":
-        used = sorted(int(one) for one in re.findall(r"\d+", answer))
+        used = sorted(int(number) for number in re.findall(r"\d+", answer))
         tree = _parsed(answer)
         is_used_up = used == sorted(entry["metadata"]["numbers"])
         return is_used_up and tree is not None and _number_of(tree.body) == _TARGET
@@ -134,18 +134,21 @@ def _sizes(node: ast.expr) -> tuple[float, float]:
         digits, degree = _size(node.args[0])
         return digits, max(1.0, degree)
     if isinstance(node, ast.BinOp):
-        (left, left_degree), (right, right_degree) = _size(node.left), _size(node.right)
+        (digits_left, left_degree), (right, right_degree) = _size(node.left), _size(node.right)
         if isinstance(node.op, ast.Add | ast.Sub):
-            return max(left, right) + 1, max(left_degree, right_degree)
+            return max(digits_left, right) + 1, max(left_degree, right_degree)
         if isinstance(node.op, ast.Mult | ast.Div):
-            return left + right, left_degree + right_degree
+            return digits_left + right, left_degree + right_degree
         if isinstance(node.op, ast.Pow):
             power = _number_of(node.right)
             if power is None:
                 if right > _MOST_POWER_DIGITS or not _is_product(node.right):
                     raise ValueError("a power that may come to any number")
-                return left + right, left_degree + right_degree + 1  # of letters: it stays so
-            return left * abs(float(power)), left_degree * max(1.0, abs(float(power)))
+                return (
+                    digits_left + right,
+                    left_degree + right_degree + 1,
+                )  # of letters: it stays so
+            return digits_left * abs(float(power)), left_degree * max(1.0, abs(float(power)))
     raise ValueError("more than a sum")
 
 
@@ -167,24 +170,24 @@ def _number_of(node: ast.expr) -> Fraction | None:
         return inner if inner is None or isinstance(node.op, ast.UAdd) else -inner
     if not isinstance(node, ast.BinOp):
         return None
-    left, right = _number_of(node.left), _number_of(node.right)
-    if left is None or right is None:
+    first, right = _number_of(node.left), _number_of(node.right)
+    if first is None or right is None:
         return None
     if isinstance(node.op, ast.Add):
-        return left + right
+        return first + right
     if isinstance(node.op, ast.Sub):
-        return left - right
+        return first - right
     if isinstance(node.op, ast.Mult):
-        return left * right
+        return first * right
     if isinstance(node.op, ast.Div):
-        return left / right if right else None
+        return first / right if right else None
     is_small = isinstance(node.op, ast.Pow) and right.denominator == 1 and abs(right) <= 12
-    return left ** int(right) if is_small and (left or right >= 0) else None
+    return first ** int(right) if is_small and (first or right >= 0) else None
 
 
 def _numbers(text: str) -> list[float] | None:
     try:
-        return [float(one) for one in json.loads(text.replace("'", '"'))]
+        return [float(number) for number in json.loads(text.replace("'", '"'))]
     except (ValueError, TypeError, OverflowError, RecursionError):
         return None
 
@@ -215,7 +218,7 @@ def says_the_same(name: str, answer: str, gold: str) -> bool:
         return True
     for without in (False, True):  # commas between thousands
         ours, right = _tokens(answer, without), _tokens(gold, without)
-        numbers = [one for one in right if isinstance(one, float)]
+        numbers = [token for token in right if isinstance(token, float)]
         if _are_same(ours, right, near) or (numbers and _are_same(ours, numbers, near)):
             return True
     return False
@@ -225,33 +228,38 @@ def _tokens(text: str, without_thousands: bool) -> list[str | float]:
     text = _LATEX.sub(" ", text.casefold())
     if without_thousands:
         text = _THOUSANDS.sub("", text)
-    found = _TOKEN.findall(text)
-    return [one if (number := _value(one)) is None else number for one in found]
+    texts = _TOKEN.findall(text)
+    return [
+        text_of_token if (number := _value(text_of_token)) is None else number
+        for text_of_token in texts
+    ]
 
 
 def _are_same(ours: Sequence[str | float], gold: Sequence[str | float], near: float) -> bool:
     """Compare words and numbers, in any order."""
     if len(ours) != len(gold):
         return False
-    words = [Counter(one for one in some if isinstance(one, str)) for some in (ours, gold)]
-    left, right = (sorted(one for one in some if isinstance(one, float)) for some in (ours, gold))
-    return words[0] == words[1] and all(map(_is_near, left, right, [near] * len(left)))
+    words = [Counter(token for token in some if isinstance(token, str)) for some in (ours, gold)]
+    given, right = (
+        sorted(token for token in some if isinstance(token, float)) for some in (ours, gold)
+    )
+    return words[0] == words[1] and all(map(_is_near, given, right, [near] * len(given)))
 
 
-def _is_near(one: float, gold: float, near: float) -> bool:
-    return math.isclose(one, gold, rel_tol=near, abs_tol=0.0)
+def _is_near(given: float, gold: float, near: float) -> bool:
+    return math.isclose(given, gold, rel_tol=near, abs_tol=0.0)
 
 
 def _value(text: str) -> float | None:
     """Return the number that a text is, a fraction or a number in base 2, 8 or 16 too."""
     text = text.strip().casefold()
-    found = _NUMBER.fullmatch(_THOUSANDS.sub("", text))
-    if found is None:
+    match = _NUMBER.fullmatch(_THOUSANDS.sub("", text))
+    if match is None:
         return None
     try:
-        if found[3]:
-            return float(int(found[3], 0))
-        return float(found[1]) / (float(found[2]) if found[2] else 1.0)
+        if match[3]:
+            return float(int(match[3], 0))
+        return float(match[1]) / (float(match[2]) if match[2] else 1.0)
     except (ValueError, OverflowError, ZeroDivisionError):
         return None
 
@@ -309,12 +317,12 @@ class GymTask(Task):
         A hash of the question says of which split it is, whatever seed it was drawn with.
         """
         stream, made = self._streams.setdefault(seed, (self._drawn(2 * seed), []))
-        found = [item for of, item in made if of == split]
-        while len(found) < n and (drawn := next(stream, None)) is not None:
+        items = [item for of, item in made if of == split]
+        while len(items) < n and (drawn := next(stream, None)) is not None:
             made.append(drawn)
             if drawn[0] == split:
-                found.append(drawn[1])
-        return found[:n]
+                items.append(drawn[1])
+        return items[:n]
 
     @cached_property
     def _streams(self) -> dict[int, tuple[Iterator[tuple[Split, Item]], list[tuple[Split, Item]]]]:
@@ -333,7 +341,7 @@ class GymTask(Task):
         """
         seen: set[str] = set()
         n_repeated = 0
-        for place, entry in source.entries(self.name, self._parameters, self.level, seed):
+        for origin, entry in source.entries(self.name, self._parameters, self.level, seed):
             question = str(entry["question"]).strip()
             # Signs and spaces are what some questions are made of: boards, rectangles, letters.
             made = hashlib.blake2b(question.encode(), digest_size=8).hexdigest()
@@ -350,7 +358,7 @@ class GymTask(Task):
                 slice="main",
                 question=question,
                 answer="" if gold is None else str(gold).strip(),
-                origin=place,
+                origin=origin,
             )
             yield _split_of(made), item
 
@@ -455,7 +463,7 @@ class GymTask(Task):
 
     def chance(self, item: Item) -> float:
         """Return how often one of the answers that there are, drawn at random, is right."""
-        labels = Counter(one.answer for one in self._sample)
+        labels = Counter(item_of_sample.answer for item_of_sample in self._sample)
         return 1 / len(labels) if 1 < len(labels) <= _MOST_LABELS else 0.0
 
 
@@ -486,5 +494,5 @@ def points_of(name: str, answer: str, verifier: Any, entry: Mapping[str, Any]) -
 
 
 def _split_of(item_id: str) -> Split:
-    place = int(item_id, 16) % 100
-    return next(split for split, below in _SHARES if place < below)
+    hundredth = int(item_id, 16) % 100
+    return next(split for split, below in _SHARES if hundredth < below)

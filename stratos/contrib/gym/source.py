@@ -74,12 +74,12 @@ def check(name: str, parameters: Mapping[str, Any], level: int | None) -> None:
             "hashes alike. Type PYTHONHASHSEED=0 before the command."
         )
     settings = [field.name for field in fields(_registry()[0][name][1])]
-    settings = [one for one in settings if one not in _LIMITS]
-    for one in parameters:
-        if one not in settings:
+    settings = [setting for setting in settings if setting not in _LIMITS]
+    for setting in parameters:
+        if setting not in settings:
             raise ValueError(
-                f"parameters.{one}: {name} has no such setting.{did_you_mean(one, settings)} "
-                f"Known: {', '.join(settings)}."
+                f"parameters.{setting}: {name} has no such setting."
+                f"{did_you_mean(setting, settings)} Known: {', '.join(settings)}."
             )
     if level is not None and not has_levels(name):
         raise ValueError(f"level={level}: {name} has no levels. Type task.level=null.")
@@ -135,7 +135,7 @@ def entries(
 
 
 def entry_at(
-    name: str, parameters: str, level: int | None, place: str
+    name: str, parameters: str, level: int | None, origin: str
 ) -> tuple[Any, dict[str, Any]]:
     """Make the entry of a place again; return it behind its generator, which checks answers.
 
@@ -143,9 +143,9 @@ def entry_at(
         StratosError: it is no place.
     """
     try:
-        seed, block, number = map(int, place.split("."))
+        seed, block, number = map(int, origin.split("."))
     except ValueError:
-        raise StratosError(f"{place!r} is no place of an entry of {name}.") from None
+        raise StratosError(f"{origin!r} is no place of an entry of {name}.") from None
     source = generator(name, parameters, level, first_of(seed, block))
     return source, _made(source, number)
 

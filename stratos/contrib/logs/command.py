@@ -20,20 +20,18 @@ from stratos.contrib.logs.messages.turn_rows import suited_to, unreadable
 from stratos.contrib.logs.survey import Facts, Survey, survey
 from stratos.contrib.logs.teacher import shipped_card
 from stratos.core.atomic_files import write_atomically
-from stratos.core.counted import counted, listed
 from stratos.core.errors import StratosError, UsageError
-from stratos.core.money import cents
-from stratos.core.printable import shown, visible
+from stratos.core.formats import cents, counted, listed, shown, visible
 from stratos.teachers.lifetime import card_of
 from stratos.teachers.openai_settings import OpenAISettings
 
 
 def usd_of(card: OpenAISettings, input_tokens: float, output_tokens: float) -> float | None:
     """Return what tokens cost at a card's price; None where it has none."""
-    asked, said = card.usd_per_million_input_tokens, card.usd_per_million_output_tokens
-    if asked is None or said is None:
+    input_usd, output_usd = card.usd_per_million_input_tokens, card.usd_per_million_output_tokens
+    if input_usd is None or output_usd is None:
         return None
-    return (asked * input_tokens + said * output_tokens) / 1e6
+    return (input_usd * input_tokens + output_usd * output_tokens) / 1e6
 
 
 if TYPE_CHECKING:
@@ -56,26 +54,26 @@ _FEWEST_ROWS = 50
 """Answers below which nothing can be learnt and measured."""
 
 
-def lines_of(found: Survey, card: OpenAISettings | None) -> Iterator[str]:
+def lines_of(log: Survey, card: OpenAISettings | None) -> Iterator[str]:
     """Yield what is printed of a survey.
 
     Args:
-        found: of a file.
+        log: of a file.
         card: at whose price all tokens count; None takes that of each logged model.
     """
-    formats = [f"{n:,} {name}" for name, n in found.seen.formats.most_common()]
-    n = counted(found.n_conversations, "conversation", spec=",")
-    yield f"{found.path}: {n}{f' ({listed(formats)})' if formats else ''}."
-    left = [(counted(found.broken.n_lines, "broken row", spec=","), found.broken)]
-    left.append((f"{found.unanswered.n_lines:,} without an answer", found.unanswered))
-    for told, listing in left:
+    formats = [f"{n:,} {name}" for name, n in log.seen.formats.most_common()]
+    n = counted(log.n_conversations, "conversation", spec=",")
+    yield f"{log.path}: {n}{f' ({listed(formats)})' if formats else ''}."
+    unused = [(counted(log.broken.n_lines, "broken row", spec=","), log.broken)]
+    unused.append((f"{log.unanswered.n_lines:,} without an answer", log.unanswered))
+    for title, listing in unused:
         if listing.n_lines:
-            yield f"Not used: {told}:"
+            yield f"Not used: {title}:"
             yield from (f"    {shown(line, 200)}" for line in listing.lines())
-    passed = [f"{n:,} {kind}" for kind, n in found.seen.passed.most_common()]
+    passed = [f"{n:,} {kind}" for kind, n in log.seen.passed.most_common()]
     if passed:
         yield f"Left out: {listed(passed)}."
-    seen = found.seen
+    seen = log.seen
     counts = {
         "images and files": seen.n_images,
         "turns that call tools": seen.n_calls,
@@ -83,18 +81,18 @@ def lines_of(found: Survey, card: OpenAISettings | None) -> Iterator[str]:
     }
     if inside := [f"{n:,} {kind}" for kind, n in counts.items() if n]:
         yield f"In the messages: {listed(inside)}."
-    several = len(found.workloads) > 1
-    for number, facts in enumerate(found.workloads[:_MOST_SHOWN], start=1):
+    several = len(log.workloads) > 1
+    for number, facts in enumerate(log.workloads[:_MOST_SHOWN], start=1):
         yield ""
-        yield from _of_workload(found, facts, number, several, card)
-    if (more := len(found.workloads) - _MOST_SHOWN) > 0:
+        yield from _of_workload(log, facts, number, several, card)
+    if (more := len(log.workloads) - _MOST_SHOWN) > 0:
         yield f"\n… and {counted(more, 'smaller workload')}"
 
 
 def _of_workload(
-    found: Survey, facts: Facts, number: int, several: bool, card: OpenAISettings | None
+    log: Survey, facts: Facts, number: int, several: bool, card: OpenAISettings | None
 ) -> Iterator[str]:
-    share = facts.n / found.n_conversations
+    share = facts.n / log.n_conversations
     yield f"{number}. {_name(facts)}"
     multi = f", {facts.n_multi_turn / facts.n:.0%} of several turns" if facts.n_multi_turn else ""
     answers = counted(facts.n_answers, "answer", spec=",")
@@ -121,9 +119,9 @@ def _of_workload(
     if facts.n_tools:
         yield f"    tools: offered in {facts.n_tools:,} rows, called in {facts.n_calling:,}"
     if facts.n_calling >= _FEWEST_ROWS:
-        yield f"    next: {_command(found, facts, several, 'tools')}"
+        yield f"    next: {_command(log, facts, several, 'tools')}"
     if facts.n_answers >= _FEWEST_ROWS or facts.n_calling < _FEWEST_ROWS:
-        yield f"    next: {_next(found, facts, several)}"
+        yield f"    next: {_next(log, facts, several)}"
 
 
 def _name(facts: Facts) -> str:
@@ -136,43 +134,45 @@ def _name(facts: Facts) -> str:
 
 def _answers(facts: Facts, metric: str) -> str:
     if facts.n_like_json > facts.n_answers / 2:
-        told = f"JSON objects, {facts.n_json / facts.n_answers:.1%} parse"
+        text = f"JSON objects, {facts.n_json / facts.n_answers:.1%} parse"
     else:
         different = len(set(facts.answers))
         of = f" of the first {len(facts.answers):,}" if len(facts.answers) < facts.n_answers else ""
         is_label = metric == "exact" and different <= min(_MOST_LABELS, len(facts.answers) // 5)
         what = ("label", "labels") if is_label else ("text", "different texts")
-        told = f"{counted(different, *what, spec=',')}{of}"
-    return f"{told}; metric that fits: {metric}"
+        text = f"{counted(different, *what, spec=',')}{of}"
+    return f"{text}; metric that fits: {metric}"
 
 
 def _terms(facts: Facts) -> Iterator[str]:
     """Say which of the models' terms do not allow what is planned with their answers."""
-    cards = {one.name: one for one in map(card_of, facts.models) if one is not None}
-    for one in cards.values():
-        if one.outputs_may_train is False:
+    cards = {card.name: card for card in map(card_of, facts.models) if card is not None}
+    for card in cards.values():
+        if card.outputs_may_train is False:
             yield (
-                f"    terms: those of {one.model} ({one.license}) do not allow to train competing "
-                "models on its answers. Make sure that you may"
+                f"    terms: those of {card.model} ({card.license}) do not allow to train "
+                "competing models on its answers. Make sure that you may"
             )
 
 
 def _cost(facts: Facts, card: OpenAISettings | None) -> str:
     """Return what the rows cost at the card's price, and a month of them where times tell."""
     usd, unpriced = 0.0, set[str]()
-    for model, (asked, said) in facts.tokens_of.items():
-        one = card or card_of(model)
-        price = None if one is None else usd_of(one, asked, said)
+    for model, (n_input, n_output) in facts.tokens_of.items():
+        priced_by = card or card_of(model)
+        price = None if priced_by is None else usd_of(priced_by, n_input, n_output)
         if price is None:
             unpriced.add(model)
         else:
             usd += price
     if len(unpriced) == len(facts.tokens_of):
-        named = [shown(one) for one in sorted(unpriced) if one][:_MODELS_SHOWN]
-        told = f"no card has a price of {listed(named)}" if named else "the rows name no model"
-        return f"{told}. Take the price of a card: --card gpt_4o_mini"
-    others = [shown(one) or "rows without a model" for one in sorted(unpriced)[:_MODELS_SHOWN]]
-    also = f"; without {listed(others)}, of which no card has a price" if others else ""
+        named = [shown(priced_by) for priced_by in sorted(unpriced) if priced_by][:_MODELS_SHOWN]
+        reason = f"no card has a price of {listed(named)}" if named else "the rows name no model"
+        return f"{reason}. Take the price of a card: --card gpt_4o_mini"
+    without = [
+        shown(priced_by) or "rows without a model" for priced_by in sorted(unpriced)[:_MODELS_SHOWN]
+    ]
+    also = f"; without {listed(without)}, of which no card has a price" if without else ""
     what = f"{cents(usd)} for these rows"
     if facts.n_timed < facts.n / 2:
         return f"{what}; the file has no times, which would tell what a month costs{also}"
@@ -187,22 +187,22 @@ def _day(seconds: float) -> str:
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d}"
 
 
-def _next(found: Survey, facts: Facts, several: bool) -> str:
+def _next(log: Survey, facts: Facts, several: bool) -> str:
     if facts.n_answers < _FEWEST_ROWS:
         return f"too few answers to learn from: {_FEWEST_ROWS} are the least"
     if facts.workload is None and several:
         return "tell them apart yourself, such as by a system prompt of their own"
     # A log has times, by which it is split; other files are split by a hash.
     is_log = facts.n_timed == facts.n and facts.first_s < facts.last_s
-    return _command(found, facts, several, "logs" if is_log else "chat")
+    return _command(log, facts, several, "logs" if is_log else "chat")
 
 
-def _command(found: Survey, facts: Facts, several: bool, task: str) -> str:
-    path = found.path if _PLAIN.fullmatch(found.path) else f'"{found.path}"'
+def _command(log: Survey, facts: Facts, several: bool, task: str) -> str:
+    path = log.path if _PLAIN.fullmatch(log.path) else f'"{log.path}"'
     words = ["python", "-m", "stratos", f"+task={task}", f"task.path={path}"]
     if several and facts.workload is not None:
         words.append(f"task.workload={facts.workload.id}")
-    if found.broken.n_lines or found.unanswered.n_lines:
+    if log.broken.n_lines or log.unanswered.n_lines:
         words.append("task.on_error=skip")
     return shlex.join(words)
 
@@ -249,10 +249,10 @@ def run(args: argparse.Namespace) -> None:
 def _print_survey(options: argparse.Namespace) -> None:
     card = None if options.card is None else shipped_card(options.card, "--card ")
     tick = _tick if sys.stderr.isatty() else lambda n: None
-    found = survey(options.path, options.messages_key, options.answer_key, tick)
-    for line in lines_of(found, card):
+    log = survey(options.path, options.messages_key, options.answer_key, tick)
+    for line in lines_of(log, card):
         print(visible(line))
-    if not found.n_conversations:
+    if not log.n_conversations:
         raise StratosError(f"No conversation could be read. Formats: {KNOWN}.")
 
 
@@ -270,8 +270,8 @@ def _write_doubtful(options: argparse.Namespace) -> None:
         n = write_page(task, Path(options.doubtful))
     except ValueError as error:
         raise StratosError(str(error)) from error
-    told = counted(n, "doubtful answer", spec=",")
-    print(f"{options.doubtful}: {told}, the first ones of each reason.")
+    doubtful = counted(n, "doubtful answer", spec=",")
+    print(f"{options.doubtful}: {doubtful}, the first ones of each reason.")
 
 
 def write_page(task: LogTask, path: Path) -> int:

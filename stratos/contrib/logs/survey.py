@@ -36,16 +36,16 @@ _KNOWN_DIGITS = {True: "0-9", False: r"\d"}
 """Whether a text is ASCII to its digits. Sets without classes are looked for twice as fast."""
 _DIGITS = {
     is_ascii: re.compile(
-        rf"[+({one}](?<![\w.][+({one}])(?:(?<=[{one}])|(?<=\+)\(?[{one}]|(?<=\()[{one}])"
-        rf"[{one} ()./-]{{5,22}}[{one}](?!\w)"
+        rf"[+({digit}](?<![\w.][+({digit}])(?:(?<=[{digit}])|(?<=\+)\(?[{digit}]|(?<=\()[{digit}])"
+        rf"[{digit} ()./-]{{5,22}}[{digit}](?!\w)"
     )
-    for is_ascii, one in _KNOWN_DIGITS.items()
+    for is_ascii, digit in _KNOWN_DIGITS.items()
 }
 """A pattern that begins with a set of characters is found several times as fast as one that begins
 with a condition: so conditions on what stands before are looked at behind the first character."""
 _MAY_BE_IBAN = {
-    is_ascii: re.compile(rf"[{one}][{one}](?<=[A-Za-z]{{2}}[{one}]{{2}})")
-    for is_ascii, one in _KNOWN_DIGITS.items()
+    is_ascii: re.compile(rf"[{digit}][{digit}](?<=[A-Za-z]{{2}}[{digit}]{{2}})")
+    for is_ascii, digit in _KNOWN_DIGITS.items()
 }
 """What stands in an IBAN behind its first two letters."""
 _IBAN = re.compile(r"\b[A-Za-z]{2}\d{2}(?:[ -]?[A-Za-z0-9]{4}){2,7}(?:[ -]?[A-Za-z0-9]{1,4})?\b")
@@ -90,18 +90,18 @@ _IBAN_LENGTHS = table(__file__, "iban.toml")
 
 def personal_data(text: str) -> set[str]:
     """Return which kinds of personal data a text seems to hold."""
-    found: set[str] = set()
+    kinds: set[str] = set()
     if _has_mail(text):
-        found.add(EMAIL)
+        kinds.add(EMAIL)
     if _has_digit(text):
-        found.update(
+        kinds.update(
             kind
             for match in _DIGITS[text.isascii()].finditer(text)
             if (kind := _kind(match[0], text[max(0, match.start() - _BEFORE) : match.start()]))
         )
         if _has_iban(text):
-            found.add(IBAN)
-    return found
+            kinds.add(IBAN)
+    return kinds
 
 
 def _has_digit(text: str) -> bool:
@@ -113,25 +113,25 @@ def _has_digit(text: str) -> bool:
 
 def _has_mail(text: str) -> bool:
     """Return whether a text has a mail address; only what stands around an @ is looked at."""
-    place = text.find("@")
-    while place >= 0:
-        if place and _BEFORE_AT.match(text, place - 1):
-            end = place + 1 + _LONGEST_BEHIND_AT
-            if _BEHIND_AT.match(text, place + 1, end):
+    position = text.find("@")
+    while position >= 0:
+        if position and _BEFORE_AT.match(text, position - 1):
+            end = position + 1 + _LONGEST_BEHIND_AT
+            if _BEHIND_AT.match(text, position + 1, end):
                 return True
-        place = text.find("@", place + 1)
+        position = text.find("@", position + 1)
     return False
 
 
 def _has_iban(text: str) -> bool:
     end = 0
-    for one in _MAY_BE_IBAN[text.isascii()].finditer(text):
-        start = one.start() - 2
-        if start < end or (found := _IBAN.match(text, start)) is None:
+    for candidate in _MAY_BE_IBAN[text.isascii()].finditer(text):
+        start = candidate.start() - 2
+        if start < end or (match := _IBAN.match(text, start)) is None:
             continue
-        if _is_iban(found[0]):
+        if _is_iban(match[0]):
             return True
-        end = found.end()
+        end = match.end()
     return False
 
 
@@ -165,8 +165,8 @@ def _is_card(digits: str) -> bool:
     if _CARDS.fullmatch(digits) is None or len(set(digits)) < 2:
         return False
     total = 0
-    for place, digit in enumerate(reversed(digits)):
-        value = int(digit) * (1 + place % 2)
+    for position, digit in enumerate(reversed(digits)):
+        value = int(digit) * (1 + position % 2)
         total += value - 9 * (value > 9)
     return total % 10 == 0
 
@@ -178,7 +178,7 @@ def _is_iban(written: str) -> bool:
     if length is None or len(text) < length:
         return False
     moved = text[4:length] + text[:4]
-    return int("".join(str(int(one, 36)) for one in moved)) % 97 == 1
+    return int("".join(str(int(character, 36)) for character in moved)) % 97 == 1
 
 
 _N_ANSWERS = 2000
@@ -229,38 +229,42 @@ class Facts:
     system: str = ""
     """System prompt of the first one."""
 
-    def add(self, found: Conversation, keeps: bool = True) -> None:
+    def add(self, conversation: Conversation, keeps: bool = True) -> None:
         """Take a conversation in.
 
         Args:
-            found: a conversation.
+            conversation: a conversation.
             keeps: whether its answers may be kept.
         """
-        about = found.about
+        about = conversation.about
         self.n += 1
-        self.system = self.system or found.system
+        self.system = self.system or conversation.system
         self.n_tools += about.offers_tools
-        is_last_learnt = len(found.messages) - 1 in found.answered
-        self.n_calling += about.offers_tools and found.n_calls > 0 and not is_last_learnt
-        self.n_multi_turn += sum(one["role"] == "user" for one in found.messages) > 1
-        texts = [found.messages[place]["content"] for place in found.answered]
+        is_last_learnt = len(conversation.messages) - 1 in conversation.answered
+        self.n_calling += about.offers_tools and conversation.n_calls > 0 and not is_last_learnt
+        self.n_multi_turn += sum(message["role"] == "user" for message in conversation.messages) > 1
+        texts = [conversation.messages[index]["content"] for index in conversation.answered]
         self.n_answers += len(texts)
         for text in texts:
             self._add_answer(text, keeps)
         tokens = self.tokens_of.setdefault(about.model, [0.0, 0.0])
         self.models[about.model] += 1
-        asked, said = _tokens(found)
+        n_input, n_output = _tokens(conversation)
         self.n_counted += about.input_tokens is not None and about.output_tokens is not None
-        self.input_tokens += asked
-        self.output_tokens += said
-        tokens[0] += asked
-        tokens[1] += said
+        self.input_tokens += n_input
+        self.output_tokens += n_output
+        tokens[0] += n_input
+        tokens[1] += n_output
         if about.time_s is not None:
             self.n_timed += 1
             self.first_s = min(self.first_s, about.time_s)
             self.last_s = max(self.last_s, about.time_s)
         kinds = set().union(
-            *(personal_data(one["content"]) for one in found.messages if one["role"] != "system")
+            *(
+                personal_data(message["content"])
+                for message in conversation.messages
+                if message["role"] != "system"
+            )
         )
         self.personal.update(kinds)
 
@@ -272,20 +276,20 @@ class Facts:
             self.answers.append(text)
             self.n_kept_characters += len(text)
 
-    def merge(self, other: Facts) -> None:
+    def merge(self, facts: Facts) -> None:
         """Take another workload in."""
         for name in ("n", "n_answers", "n_multi_turn", "n_tools", "n_calling",
                      "input_tokens", "output_tokens", "n_counted", "n_timed", "n_json",
                      "n_like_json", "n_copies"):  # fmt: skip
-            setattr(self, name, getattr(self, name) + getattr(other, name))
-        self.first_s, self.last_s = min(self.first_s, other.first_s), max(self.last_s, other.last_s)
-        self.models.update(other.models)
-        self.personal.update(other.personal)
-        for model, (asked, said) in other.tokens_of.items():
+            setattr(self, name, getattr(self, name) + getattr(facts, name))
+        self.first_s, self.last_s = min(self.first_s, facts.first_s), max(self.last_s, facts.last_s)
+        self.models.update(facts.models)
+        self.personal.update(facts.personal)
+        for model, (n_input, n_output) in facts.tokens_of.items():
             tokens = self.tokens_of.setdefault(model, [0.0, 0.0])
-            tokens[0] += asked
-            tokens[1] += said
-        self.answers += other.answers[: _N_ANSWERS - len(self.answers)]
+            tokens[0] += n_input
+            tokens[1] += n_output
+        self.answers += facts.answers[: _N_ANSWERS - len(self.answers)]
 
 
 @dataclass(frozen=True)
@@ -323,24 +327,24 @@ def survey(
     places: dict[str, int] = {}
     of = array("I")
     broken, unanswered = Problems(), Problems()
-    kept = 0
-    for number, (line, found) in enumerate(
+    n_characters = 0
+    for number, (line, row) in enumerate(
         read_conversations(path, seen, messages_key, answer_key), start=1
     ):
         if number % _TICK == 0:
             tick(number)
-        if isinstance(found, Unanswered):
-            unanswered.add(number, line, found.why)
-        elif isinstance(found, Reason):
-            broken.add(number, line, found)
+        if isinstance(row, Unanswered):
+            unanswered.add(number, line, row.why)
+        elif isinstance(row, Reason):
+            broken.add(number, line, row)
         else:
-            workload = workload_of(found)
+            workload = workload_of(row)
             id = workload.id if workload.id in facts or len(facts) < _MOST_WORKLOADS else ""
             known = facts.setdefault(id, Facts(workload if id else None))
-            kept -= known.n_kept_characters
-            known.add(found, keeps=kept < _CHARACTERS_KEPT)
-            kept += known.n_kept_characters
-            alike.add(found.asked)
+            n_characters -= known.n_kept_characters
+            known.add(row, keeps=n_characters < _CHARACTERS_KEPT)
+            n_characters += known.n_kept_characters
+            alike.add(row.user_text)
             of.append(places.setdefault(id, len(places)))
     _count_copies(facts, places, of, alike)
     return Survey(path, seen, _grouped(facts), broken.listing(), unanswered.listing(), len(of))
@@ -353,33 +357,33 @@ def _count_copies(
         return
     pairs = np.stack([np.frombuffer(of, np.uint32).astype(np.int64), alike.groups()])
     counts = np.bincount(np.unique(pairs, axis=1)[0], minlength=len(places))
-    for id, place in places.items():
-        facts[id].n_copies = facts[id].n - int(counts[place])
+    for id, index in places.items():
+        facts[id].n_copies = facts[id].n - int(counts[index])
 
 
 def _grouped(facts: dict[str, Facts]) -> list[Facts]:
     """Return the workloads that are worth a line, the largest first, and the others as one."""
-    n = sum(one.n for one in facts.values())
+    n = sum(workload.n for workload in facts.values())
     least = max(20, n // 50)
-    rest, kept = Facts(None), []
-    for one in sorted(facts.values(), key=lambda one: -one.n):
-        if one.workload is not None and one.n >= least:
-            kept.append(one)
+    rest, large = Facts(None), []
+    for workload in sorted(facts.values(), key=lambda workload: -workload.n):
+        if workload.workload is not None and workload.n >= least:
+            large.append(workload)
         else:
-            rest.merge(one)
-    if not kept and rest.n:
+            rest.merge(workload)
+    if not large and rest.n:
         return [rest]
-    return [*kept, *([rest] if rest.n else [])]
+    return [*large, *([rest] if rest.n else [])]
 
 
-def _tokens(found: Conversation) -> tuple[float, float]:
+def _tokens(conversation: Conversation) -> tuple[float, float]:
     """Return tokens in and out of a conversation: as logged, or by the length of its texts."""
-    about = found.about
+    about = conversation.about
     if about.input_tokens is not None and about.output_tokens is not None:
         return about.input_tokens, about.output_tokens
     # Each answer was asked for with all that stands before it.
-    lengths = np.cumsum([len(one["content"]) for one in found.messages])
-    places = (*found.answered, *found.called)
-    asked = sum(float(lengths[place - 1]) + about.tool_characters for place in places)
-    said = sum(len(found.messages[place]["content"]) for place in places)
-    return asked / CHARACTERS_A_TOKEN, said / CHARACTERS_A_TOKEN
+    lengths = np.cumsum([len(message["content"]) for message in conversation.messages])
+    places = (*conversation.answered, *conversation.called)
+    n_input = sum(float(lengths[index - 1]) + about.tool_characters for index in places)
+    n_output = sum(len(conversation.messages[index]["content"]) for index in places)
+    return n_input / CHARACTERS_A_TOKEN, n_output / CHARACTERS_A_TOKEN

@@ -13,10 +13,9 @@ from typing_extensions import override
 
 from stratos.contrib.logs.words import Doubt, NoCard, NoLog
 from stratos.core.context import Context
-from stratos.core.counted import counted
 from stratos.core.errors import StratosError, TeacherError, did_you_mean
+from stratos.core.formats import counted, shown
 from stratos.core.intervals import wilson
-from stratos.core.printable import shown
 from stratos.core.reasons import Reason
 from stratos.records import (
     AnswerSpread,
@@ -89,8 +88,8 @@ class Log(Task):
 
 def mean_and_deviation(values: Iterable[float]) -> tuple[float, float]:
     """Return mean and standard deviation; zeros of nothing."""
-    found = list(values)
-    return (fmean(found), pstdev(found)) if found else (0.0, 0.0)
+    numbers = list(values)
+    return (fmean(numbers), pstdev(numbers)) if numbers else (0.0, 0.0)
 
 
 @dataclass(frozen=True)
@@ -118,8 +117,8 @@ class AgainstLog:
         """
         from stratos.evaluate.metrics import mcnemar_exact  # with the package of the stage
 
-        agree = [one.score.exact >= 1 for one in test]
-        doubts = [self.log.doubt(one.item, one.text) for one in (*test, *beside)]
+        agree = [answered.score.exact >= 1 for answered in test]
+        doubts = [self.log.doubt(answered.item, answered.text) for answered in (*test, *beside)]
         n, n_doubtful = len(test) + len(beside), len(beside)
         only_student, only_logged = doubts[len(test) :].count(None), agree.count(False)
         counts = Counter(str(doubt) for doubt in doubts if doubt is not None)
@@ -253,8 +252,8 @@ class LoggedTeacher(Teacher):
     @override
     def of(self, task: Task) -> LoggedTeacher | None:
         """Return the same teacher for a log; None of another task."""
-        own = (one for one in task.teachers() if isinstance(one, LoggedTeacher))
-        return next((self.of_log(one.log) for one in own if one.log is not None), None)
+        own = (teacher for teacher in task.teachers() if isinstance(teacher, LoggedTeacher))
+        return next((self.of_log(teacher.log) for teacher in own if teacher.log is not None), None)
 
     def of_log(self, log: Log) -> LoggedTeacher:
         """Return the same teacher for a log."""
@@ -333,7 +332,7 @@ class LoggedTeacher(Teacher):
             TeacherError: one of them is not in the log.
         """
         answers = []
-        for place, chat in enumerate(chats):
+        for index, chat in enumerate(chats):
             text = None if self.log is None else self.log.logged_answer(chat)
             if text is None:
                 raise TeacherError(
@@ -343,7 +342,7 @@ class LoggedTeacher(Teacher):
             answer = Answer(text, 0, 0, 0.0, cached=True, finish=STOP)
             answers.append(answer)
             if keep is not None:
-                keep(place, answer)
+                keep(index, answer)
             if tick is not None:
-                tick(place + 1, len(chats))
+                tick(index + 1, len(chats))
         return answers

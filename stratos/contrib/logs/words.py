@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import Enum
 
-from stratos.core.counted import counted, listed
+from stratos.core.formats import counted, listed
 from stratos.core.reasons import Reason
 
 
@@ -185,8 +185,8 @@ class NoCard(Reason):
     """Name of the teacher in the config."""
 
     def __str__(self) -> str:
-        told = f"no card has a price of {self.model}" if self.model else "the log names no model"
+        reason = f"no card has a price of {self.model}" if self.model else "the log names no model"
         return (
-            f"{told}, so that nobody knows what its answers cost. Name a card with that price: "
+            f"{reason}, so that nobody knows what its answers cost. Name a card with that price: "
             f"teacher.candidates.{self.candidate}.price_of=gpt_4o_mini"
         )

@@ -15,11 +15,9 @@ from typing import Literal
 from rich.text import Text
 
 from stratos.core import tables
-from stratos.core.counted import counted
-from stratos.core.formats import NOTHING, interval, percent
+from stratos.core.formats import NOTHING, counted, interval, percent, visible
 from stratos.core.intervals import wilson
-from stratos.core.json_line import add_flag, json_line
-from stratos.core.printable import visible
+from stratos.core.output import add_flag, json_line
 from stratos.core.tables import Column
 from stratos.records import Interval, Plan
 from stratos.report.costs import read_ledger
@@ -118,31 +116,31 @@ def judged_in(folders: Sequence[Path]) -> Found:
     Raises:
         StratosError: a folder is not there.
     """
-    found = Found()
+    result = Found()
     places: set[Path] = set()
     runs: dict[str, list[Judged]] = {}
     for job in runs_in(folders, "calibration"):
-        if (place := job.folder.resolve()) in places:
+        if (folder := job.folder.resolve()) in places:
             continue
-        places.add(place)
+        places.add(folder)
         if not (rows := _of_run(job)):
             continue
         known = runs.setdefault(mark := _mark(job.folder), rows)
         if known is not rows:
             # Of copies that were stopped at another stage the one that tells most counts.
             runs[mark], copy = sorted((known, rows), key=len, reverse=True)
-            found.copies.append(copy[0].folder)
-    found.rows += (one for rows in runs.values() for one in rows)
-    return found
+            result.copies.append(copy[0].folder)
+    result.rows += (row for rows in runs.values() for row in rows)
+    return result
 
 
 def _mark(folder: Path) -> str:
     """Return by which a run is known again: its plan and its training, with their clocks' times."""
-    told = hashlib.sha256()
+    digest = hashlib.sha256()
     for stage in ("plan", "distill"):
         path = folder / f"{stage}.json"
-        told.update(path.read_bytes() if path.exists() else b"")
-    return told.hexdigest()
+        digest.update(path.read_bytes() if path.exists() else b"")
+    return digest.hexdigest()
 
 
 def _of_run(job: Job) -> list[Judged]:
@@ -155,33 +153,33 @@ def _of_run(job: Job) -> list[Judged]:
     return [Judged(str(job.folder), task, plan.student, row) for row in rows]
 
 
-def hits_of(found: Iterable[Judged]) -> list[Hits]:
+def hits_of(judged: Iterable[Judged]) -> list[Hits]:
     """Count the quantities of each kind, in the order in which they come first."""
     by_kind: dict[tuple[Kind, bool], list[PlannedRow]] = {}
-    for one in found:
-        by_kind.setdefault((one.row.kind, one.row.figures.is_bound), []).append(one.row)
+    for row in judged:
+        by_kind.setdefault((row.row.kind, row.row.figures.is_bound), []).append(row.row)
     return [_hits(*key, rows) for key, rows in by_kind.items()]
 
 
 def _hits(kind: Kind, is_bound: bool, rows: list[PlannedRow]) -> Hits:
-    told = [row for row in rows if row.outcome != "open"]
+    closed = [row for row in rows if row.outcome != "open"]
     untold = [row.figures.would_be for row in rows if row.outcome == "open"]
-    n_inside = sum(row.outcome == "inside" for row in told)
-    widths = [row.width for row in told if row.width is not None]
+    n_inside = sum(row.outcome == "inside" for row in closed)
+    widths = [row.width for row in closed if row.width is not None]
     pairs = [
         (row.figures.measured, row.figures.high if is_bound else row.figures.planned)
-        for row in told
+        for row in closed
     ]
     ratios = [measured / predicted for measured, predicted in pairs if predicted]
     return Hits(
         kind,
         is_bound,
-        len(told),
+        len(closed),
         n_inside,
         len(untold),
         len(untold) - untold.count("open"),
         untold.count("inside"),
-        wilson(n_inside, len(told)),
+        wilson(n_inside, len(closed)),
         median(widths) if widths else None,
         median(ratios) if ratios else None,
     )
@@ -233,34 +231,34 @@ def run(args: argparse.Namespace) -> None:
     Raises:
         StratosError: a folder is not there.
     """
-    found = judged_in(args.folders)
+    result = judged_in(args.folders)
     if args.json:
-        print(json_line(_plain(found)))
-    elif not found.rows:
+        print(json_line(_plain(result)))
+    elif not result.rows:
         print(
             "No run here has a plan and a measurement. Type stratos calibration <folder of runs>."
         )
     else:
-        _show(found)
+        _show(result)
 
 
-def _show(found: Found) -> None:
+def _show(result: Found) -> None:
     to = tables.console()
-    kinds = hits_of(found.rows)
-    rows = [_interval(one) for one in kinds if not one.is_bound]
-    tables.show(to, _COLUMNS, rows, f"{counted(_n_runs(found), 'run')} with a plan")
+    kinds = hits_of(result.rows)
+    rows = [_interval(entry) for entry in kinds if not entry.is_bound]
+    tables.show(to, _COLUMNS, rows, f"{counted(_n_runs(result), 'run')} with a plan")
     to.print(Text(_CAPTION, style="italic"), soft_wrap=not to.is_terminal)
-    if bounds := [_bound(one) for one in kinds if one.is_bound]:
+    if bounds := [_bound(entry) for entry in kinds if entry.is_bound]:
         tables.show(to, _BOUNDS, bounds, "Upper bounds")
-    if found.copies:
-        names = ", ".join(found.copies)
+    if result.copies:
+        names = ", ".join(result.copies)
         to.print(
             Text(visible(f"Left out, since each is a copy of a run that counts: {names}.")),
             soft_wrap=True,
         )
-    if missed := [_miss(one) for one in found.rows if one.row.outcome == "outside"]:
+    if missed := [_miss(entry) for entry in result.rows if entry.row.outcome == "outside"]:
         tables.show(to, _MISSED, missed, "Misses")
-    if any(one.verdict == "too few" for one in kinds):
+    if any(entry.verdict == "too few" for entry in kinds):
         to.print(
             f"Too few to tell: {n_to_tell()} values, all in their intervals, would show that at "
             f"least {percent(LEAST, 0)} are. Runs of one sweep share test items and machine, so "
@@ -269,52 +267,52 @@ def _show(found: Found) -> None:
         )
 
 
-def _n_runs(found: Found) -> int:
-    return len({one.folder for one in found.rows})
+def _n_runs(result: Found) -> int:
+    return len({row.folder for row in result.rows})
 
 
-def _interval(one: Hits) -> list[Text]:
+def _interval(hits: Hits) -> list[Text]:
     return [
-        Text(one.kind),
-        Text(f"{one.n_inside} of {one.n}"),
-        Text(percent(one.share.mean) if one.n else NOTHING),
-        Text(interval(one.share) if one.n else NOTHING),
-        Text(NOTHING if one.width is None else written_width(one.width, one.kind)),
-        Text(NOTHING if one.ratio is None else f"{one.ratio:.2f}×"),
-        Text(str(one.n_open)),
-        Text(f"{one.n_open_inside} of {one.n_open_known}" if one.n_open_known else NOTHING),
-        Text(_said(one), style=_STYLES[one.verdict]),
+        Text(hits.kind),
+        Text(f"{hits.n_inside} of {hits.n}"),
+        Text(percent(hits.share.mean) if hits.n else NOTHING),
+        Text(interval(hits.share) if hits.n else NOTHING),
+        Text(NOTHING if hits.width is None else written_width(hits.width, hits.kind)),
+        Text(NOTHING if hits.ratio is None else f"{hits.ratio:.2f}×"),
+        Text(str(hits.n_open)),
+        Text(f"{hits.n_open_inside} of {hits.n_open_known}" if hits.n_open_known else NOTHING),
+        Text(_said(hits), style=_STYLES[hits.verdict]),
     ]
 
 
-def _bound(one: Hits) -> list[Text]:
-    ratio = NOTHING if one.ratio is None else percent(one.ratio, 0)
-    cells = (one.kind, f"{one.n_inside} of {one.n}", ratio, str(one.n_open))
+def _bound(hits: Hits) -> list[Text]:
+    ratio = NOTHING if hits.ratio is None else percent(hits.ratio, 0)
+    cells = (hits.kind, f"{hits.n_inside} of {hits.n}", ratio, str(hits.n_open))
     return [Text(cell) for cell in cells]
 
 
-def _miss(one: Judged) -> list[Text]:
-    row = one.row
-    cells = (one.folder, one.student, row.quantity, row.planned, row.interval, row.measured)
+def _miss(judged: Judged) -> list[Text]:
+    row = judged.row
+    cells = (judged.folder, judged.student, row.quantity, row.planned, row.interval, row.measured)
     return [Text(visible(cell or NOTHING)) for cell in cells]
 
 
-def _said(one: Hits) -> str:
+def _said(hits: Hits) -> str:
     return {
         "holds": f"at least {percent(LEAST, 0)}",
         "too narrow": f"TOO NARROW for {percent(CLAIMED, 0)}",
         "too few": "too few to tell",
         "bound": "",
-    }[one.verdict]
+    }[hits.verdict]
 
 
-def _plain(found: Found) -> dict[str, object]:
+def _plain(result: Found) -> dict[str, object]:
     return {
-        "n_runs": _n_runs(found),
-        "copies": found.copies,
+        "n_runs": _n_runs(result),
+        "copies": result.copies,
         "kinds": [
-            {**dataclasses.asdict(hits), "verdict": hits.verdict} for hits in hits_of(found.rows)
+            {**dataclasses.asdict(hits), "verdict": hits.verdict} for hits in hits_of(result.rows)
         ],
-        "rows": found.rows,
+        "rows": result.rows,
         "n_to_tell": n_to_tell(),
     }

@@ -73,10 +73,10 @@ def contents_of(sweep_dir: Path) -> Contents:
 def _logger(jobs: Sequence[Job]) -> dict[str, Any]:
     """Return where the jobs were tracked."""
     try:
-        found = provenance.config_of(jobs[0].folder).get("logger")
+        logger = provenance.config_of(jobs[0].folder).get("logger")
     except ValueError as error:
         raise StratosError(str(error)) from error
-    return found if isinstance(found, dict) else {}
+    return logger if isinstance(logger, dict) else {}
 
 
 def _key(override: str, job: Job) -> str:
@@ -212,7 +212,7 @@ class Views:
             ),
             wr.ParallelCoordinatesPlot(
                 title="What was varied, and what came of it",
-                columns=[wr.ParallelCoordinatesPlotColumn(metric=one) for one in columns],
+                columns=[wr.ParallelCoordinatesPlotColumn(metric=metric) for metric in columns],
                 layout=wr.Layout(x=12, y=0, w=12, h=10),
             ),
             *bars,

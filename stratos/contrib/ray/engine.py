@@ -28,11 +28,11 @@ from typing import Any, TypeVar, cast
 from typing_extensions import override
 
 import stratos
-from stratos.contrib.ray.words import RayNotInstalled
-from stratos.core.chunk_engine import Engine, in_chunks
-from stratos.core.counted import counted
+from stratos.contrib.ray.nodes import RayNotInstalled
+from stratos.core.context import Engine, in_chunks
 from stratos.core.digest import is_users_own
 from stratos.core.errors import StratosError
+from stratos.core.formats import counted
 from stratos.core.reasons import Reason
 from stratos.records import ModelCard
 from stratos.tasks.base import Message
@@ -108,12 +108,12 @@ class RayTeacher(Teacher):
     def _spread(
         self,
         function: Callable[[list[A]], list[Answer]],
-        asked: Sequence[A],
+        questions: Sequence[A],
         keep: Keep | None,
         tick: Tick | None = None,
     ) -> list[Answer]:
         """Let workers answer chunks of what is asked."""
-        chunks = in_chunks(asked, self._teacher.batch_size)
+        chunks = in_chunks(questions, self._teacher.batch_size)
         answers: list[Answer] = []
         for made in self._engine.map(function, chunks, n_gpus=1):
             for answer in made:
@@ -121,7 +121,7 @@ class RayTeacher(Teacher):
                     keep(len(answers), answer)
                 answers.append(answer)
             if tick is not None:
-                tick(len(answers), len(asked))
+                tick(len(answers), len(questions))
         return answers
 
     @override
@@ -209,10 +209,10 @@ class RayEngine(Engine):
                 package = stratos.__path__[0]
                 ray.init(address, runtime_env={"py_modules": [package]}, **quiet)
         except (OSError, RuntimeError, ValueError) as error:
-            said = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+            why = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
             raise StratosError(
                 f"synthesize.ray_address={'null' if address is None else address}: the Ray cluster "
-                f"cannot be used ({said}). Check that it runs (ray status) with the same versions "
+                f"cannot be used ({why}). Check that it runs (ray status) with the same versions "
                 "of Ray and Python, or type synthesize.engine=local"
             ) from error
         try:
@@ -295,7 +295,11 @@ class RayEngine(Engine):
 
 def _users_own(function: Any) -> list[ModuleType]:
     """Return modules of the user's own among those of a function's arguments; nodes lack them."""
-    names = {cls.__module__ for one in getattr(function, "args", ()) for cls in type(one).__mro__}
+    names = {
+        cls.__module__
+        for argument in getattr(function, "args", ())
+        for cls in type(argument).__mro__
+    }
     return [module for name in names if is_users_own(module := sys.modules[name])]
 
 

@@ -25,18 +25,17 @@ from stratos.contrib.ray.nodes import (
     GPU_TYPE,
     VARIABLE,
     Dashboard,
+    Unreachable,
     connect,
     shares_of_cluster,
 )
-from stratos.contrib.ray.words import Unreachable
 from stratos.core.atomic_files import write_atomically
-from stratos.core.environment import JOB_SECONDS
 from stratos.core.errors import StratosError
 from stratos.core.formats import duration
+from stratos.core.process import JOB_SECONDS
 from stratos.core.reasons import Reason
 from stratos.core.redact import is_secret_variable
-from stratos.executors import handed, started
-from stratos.executors.chosen import chosen_share
+from stratos.executors import job_folder, submission
 from stratos.executors.job import (
     MORE_MEMORY,
     Executor,
@@ -45,6 +44,7 @@ from stratos.executors.job import (
     StageName,
     State,
     Status,
+    chosen_share,
     killed_by,
 )
 
@@ -104,7 +104,7 @@ class Attempt:
         return self.folder / f"{self.id}.log"
 
     @property
-    def wanted(self) -> Path:
+    def marker(self) -> Path:
         """A file that is there for as long as the job is to run."""
         return self.folder / f"{self.id}.wanted"
 
@@ -115,7 +115,7 @@ class Attempt:
     @property
     def is_wanted(self) -> bool:
         """Return whether the job is to run."""
-        return self.wanted.exists()
+        return self.marker.exists()
 
     @property
     def began_at(self) -> float | None:
@@ -128,20 +128,22 @@ class Attempt:
     def want(self) -> None:
         """Write down that the job is to run."""
         self.log.touch()
-        self.wanted.touch()
+        self.marker.touch()
 
     def revoke(self) -> None:
         """Take back that it is: where it waits, it ends when it starts."""
-        self.wanted.unlink(missing_ok=True)
+        self.marker.unlink(missing_ok=True)
 
     def script(self, command: tuple[str, ...], ask: Ask) -> str:
         """Return what Ray runs: the command, where the node can, and it still is to."""
-        log, wanted, began = (shlex.quote(str(one)) for one in (self.log, self.wanted, self._began))
+        log, variables, began = (
+            shlex.quote(str(path)) for path in (self.log, self.marker, self._began)
+        )
         # Ray sets it to the CPUs that were asked for, which were nobody's choice.
         threads = ["unset OMP_NUM_THREADS"] if ask.is_any_cpu else []
         return "\n".join((
             f"test -e {log} || exit {NO_FOLDER}",
-            f"test -e {wanted} || exit 0",
+            f"test -e {variables} || exit 0",
             f"command -v {shlex.quote(command[0])} >/dev/null || exit {NO_PYTHON}",
             f"date +%s >{began}",
             f"echo Its output is in {log}",
@@ -160,7 +162,7 @@ def attempts(spec: JobSpec) -> list[Attempt]:
     else:
         n = sum(1 for _ in folder.glob(f"{prefix}*.log"))
     # The folder of the run may be gone, and then one job is known.
-    known = started.id_of(spec.name)
+    known = submission.id_of(spec.name)
     ids = [f"{prefix}{i}" for i in range(1, n + 1)] or ([known] if known else [])
     return [Attempt(folder, id) for id in ids]
 
@@ -191,7 +193,7 @@ def _prefix(spec: JobSpec) -> str:
 
 
 def _folder(spec: JobSpec) -> Path:
-    return handed.folder_of(spec.folder) / "ray"
+    return job_folder.folder_of(spec.folder) / "ray"
 
 
 _ENDS_S = 300.0
@@ -274,11 +276,11 @@ class Ray(Executor):
         if (reason := self.unusable()) is not None:
             raise StratosError(str(reason))
         cluster = self._connect()
-        for one in reversed(attempts(spec)):
-            if not _is_active(cluster, spec, one):
+        for known in reversed(attempts(spec)):
+            if not _is_active(cluster, spec, known):
                 continue
-            if one.is_wanted:
-                return _job(spec, one, is_new=False)
+            if known.is_wanted:
+                return _job(spec, known, is_new=False)
             self.cancel(spec)  # left by a run folder of this path that was deleted
         return _job(spec, self._send(cluster, spec), is_new=True)
 
@@ -290,30 +292,30 @@ class Ray(Executor):
         """
         try:
             cluster = self._connect()
-            told = cluster.told(f"/api/jobs/{job.id}")
+            facts = cluster.get(f"/api/jobs/{job.id}")
         except (OSError, StratosError) as error:
             return Status(State.UNKNOWN, f"Ray does not answer ({error})")
-        if told is None:
-            return Status(State.LOST, f"{job.place} is forgotten by Ray")
-        node = urlsplit(str(told.get("driver_agent_http_address"))).hostname or "a node"
-        name, since = told["status"], attempt(job).began_at
+        if facts is None:
+            return Status(State.LOST, f"{job.label} is forgotten by Ray")
+        node = urlsplit(str(facts.get("driver_agent_http_address"))).hostname or "a node"
+        name, since = facts["status"], attempt(job).began_at
         if name == "PENDING":
-            return Status(State.PENDING, f"{job.place} {self._waits(cluster, job.spec)}")
+            return Status(State.PENDING, f"{job.label} {self._waits(cluster, job.spec)}")
         if name == "RUNNING":
             self._limit(cluster, job, since)
-            return Status(State.RUNNING, f"{job.place} on {node}", since)
+            return Status(State.RUNNING, f"{job.label} on {node}", since)
         if name == "SUCCEEDED":
             return Status(State.DONE, "it ended", since)
         if name == "STOPPED" and job.id in _out_of_time:
             limit = duration((job.spec.hours or 0) * 3600)
-            return Status(State.LOST, f"{job.place} has reached its limit of {limit}", since)
+            return Status(State.LOST, f"{job.label} has reached its limit of {limit}", since)
         if name == "STOPPED":
             return Status(State.CANCELLED, "it was stopped", since)
-        if told.get("error_type") == _TOO_LATE:
+        if facts.get("error_type") == _TOO_LATE:
             again = self._send(cluster, job.spec)
-            job.id, job.place, job.log = again.id, f"Ray job {again.id}", again.log
-            return Status(State.PENDING, f"{job.place} {self._waits(cluster, job.spec)}")
-        return self._failed(job, told, node, since)
+            job.id, job.label, job.log = again.id, f"Ray job {again.id}", again.log
+            return Status(State.PENDING, f"{job.label} {self._waits(cluster, job.spec)}")
+        return self._failed(job, facts, node, since)
 
     def cancel(self, spec: JobSpec) -> None:
         """Have Ray end every job of this name, and wait until it is gone.
@@ -321,25 +323,25 @@ class Ray(Executor):
         Ray cannot take back a job that waits. It stays listed as pending, and ends as soon as it
         starts, because it is not wanted any more.
         """
-        left = attempts(spec)
-        for one in left:
-            one.revoke()
+        running = attempts(spec)
+        for known in running:
+            known.revoke()
         began = heard = time.monotonic()
-        while left:
+        while running:
             try:
                 cluster = self._connect()
-                left = [one for one in left if _is_ending(cluster, one)]
+                running = [known for known in running if _is_ending(cluster, known)]
                 heard = time.monotonic()
             except (OSError, StratosError):
                 pass  # for a while
             now = time.monotonic()
-            if left and (now > began + _ENDS_S or now > heard + _SILENT_S):
+            if running and (now > began + _ENDS_S or now > heard + _SILENT_S):
                 where = f" --address={self.address}" if self.address else ""
                 raise StratosError(
-                    f"{spec.stage}: the job {left[-1].id} is not gone after {now - began:.0f} s. "
-                    f"Type ray job stop{where} {left[-1].id}, and see ray job list{where}."
+                    f"{spec.stage}: the job {running[-1].id} is not gone after {now - began:.0f} s."
+                    f" Type ray job stop{where} {running[-1].id}, and see ray job list{where}."
                 )
-            if left:
+            if running:
                 time.sleep(_LOOK_S)
 
     def release(self, job: Job) -> None:
@@ -350,27 +352,27 @@ class Ray(Executor):
         """Return the address of the dashboard."""
         return (self.address or os.environ.get(VARIABLE) or DEFAULT).rstrip("/")
 
-    def held(self, job: Job) -> list[tuple[float, float]] | None:
+    def spans(self, job: Job) -> list[tuple[float, float]] | None:
         """Return when the last job of a stage held its node: by its files, and as Ray knows it."""
-        one = (attempts(job.spec) or [attempt(job)])[-1]
-        began = one.began_at
+        last = (attempts(job.spec) or [attempt(job)])[-1]
+        began = last.began_at
         if began is None:
-            return [] if one.log.exists() else None
+            return [] if last.log.exists() else None
         try:
-            told = self._connect().told(f"/api/jobs/{one.id}") or {}
+            facts = self._connect().get(f"/api/jobs/{last.id}") or {}
         except (OSError, StratosError):
-            told = {}
-        if told.get("status") == "RUNNING":
+            facts = {}
+        if facts.get("status") == "RUNNING":
             return [(began, time.time())]
-        ms = told.get("end_time")
-        ended = ms / _MS_A_S if ms else one.log.stat().st_mtime
+        ms = facts.get("end_time")
+        ended = ms / _MS_A_S if ms else last.log.stat().st_mtime
         return [(began, max(began, ended))]
 
     def _connect(self) -> Dashboard:
         return connect(self.address, "executor.address")
 
-    def _failed(self, job: Job, told: dict[str, Any], node: str, since: float | None) -> Status:
-        error, code = told.get("error_type"), told.get("driver_exit_code")
+    def _failed(self, job: Job, facts: dict[str, Any], node: str, since: float | None) -> Status:
+        error, code = facts.get("error_type"), facts.get("driver_exit_code")
         if code == NO_FOLDER:
             folder = attempt(job).folder
             raise StratosError(
@@ -385,14 +387,14 @@ class Ray(Executor):
                 "executor.python=<its Python there>. Or run it on this machine: executor=here."
             )
         if code in _TOLD:
-            return Status(State.LOST, f"{job.place} was told to end on {node}", since)
+            return Status(State.LOST, f"{job.label} was told to end on {node}", since)
         if code is None and error in _LOST:
-            return Status(State.LOST, f"{job.place} has lost its node", since)
+            return Status(State.LOST, f"{job.label} has lost its node", since)
         if code is None:
-            lines = str(told.get("message")).strip().splitlines()
+            lines = str(facts.get("message")).strip().splitlines()
             return Status(State.FAILED, f"{error}: {lines[-1] if lines else ''}", since)
         if (number := killed_by(code)) is not None:
-            text = f"{job.place} was killed by signal {number} on {node}"
+            text = f"{job.label} was killed by signal {number} on {node}"
             return Status(State.LOST, text, since, MORE_MEMORY)
         return Status(State.FAILED, f"exit code {code}", since)
 
@@ -422,7 +424,7 @@ class Ray(Executor):
         Raises:
             StratosError: no node has what it asks for, or Ray refuses it.
         """
-        ask, one = self._ask(spec), next_attempt(spec)
+        ask, new = self._ask(spec), next_attempt(spec)
         try:
             # A node that is lost comes back; one that was never there does not.
             may_appear = bool(attempts(spec)) or self.autoscales
@@ -432,25 +434,25 @@ class Ray(Executor):
                     f"{_CHANGE} Or, where the cluster adds nodes when jobs wait, type "
                     "executor.autoscales=true."
                 )
-            one.want()
-            self._post(cluster, spec, one, ask)
+            new.want()
+            self._post(cluster, spec, new, ask)
         except (OSError, RuntimeError, ValueError) as error:
-            if not _is_active(cluster, spec, one):  # it was heard, and its answer was not
-                one.revoke()
-                said = (str(error).strip() or repr(error)).splitlines()[-1][:300].rstrip(".")
+            if not _is_active(cluster, spec, new):  # it was heard, and its answer was not
+                new.revoke()
+                why = (str(error).strip() or repr(error)).splitlines()[-1][:300].rstrip(".")
                 raise StratosError(
-                    f"{spec.stage}: Ray refused the job: {said}. It was asked for {ask}. {_CHANGE}"
+                    f"{spec.stage}: Ray refused the job: {why}. It was asked for {ask}. {_CHANGE}"
                 ) from error
-        return one
+        return new
 
-    def _post(self, cluster: Dashboard, spec: JobSpec, one: Attempt, ask: Ask) -> None:
+    def _post(self, cluster: Dashboard, spec: JobSpec, new: Attempt, ask: Ask) -> None:
         command = (self.python or spec.command[0], *spec.command[1:])
         until = time.monotonic() + _STARTS_S
         while True:
             try:
                 cluster.client.submit_job(
-                    entrypoint=one.script(command, ask),
-                    submission_id=one.id,
+                    entrypoint=new.script(command, ask),
+                    submission_id=new.id,
                     runtime_env={"env_vars": self._variables(spec)},
                     metadata={"stage": spec.stage, "folder": str(spec.folder)},
                     entrypoint_num_cpus=ask.cpus,
@@ -478,36 +480,36 @@ class Ray(Executor):
 
     def _variables(self, spec: JobSpec) -> dict[str, str]:
         """Return the variables of a job: few, because the dashboard shows them."""
-        names = [one for one in os.environ if one.startswith("STRATOS_")]
-        wanted = {*names, *_HANDED_ON, *self.env} - {*spec.withheld}
-        ours = {one: os.environ[one] for one in sorted(wanted) if one in os.environ}
-        hours = [one for one in (spec.hours, spec.paid_hours) if one is not None]
+        names = [name for name in os.environ if name.startswith("STRATOS_")]
+        passed_on = {*names, *_HANDED_ON, *self.env} - {*spec.withheld}
+        ours = {name: os.environ[name] for name in sorted(passed_on) if name in os.environ}
+        hours = [name for name in (spec.hours, spec.paid_hours) if name is not None]
         if hours:
             ours[JOB_SECONDS] = f"{min(hours) * 3600 + _AFTER_US_S:.0f}"
         return {**ours, **spec.env, "RAY_JOB_STOP_WAIT_TIME_S": str(_SAVES_S)}
 
 
-def _job(spec: JobSpec, one: Attempt, is_new: bool) -> Job:
-    return Job(spec, one.id, f"Ray job {one.id}", one.log, is_new)
+def _job(spec: JobSpec, attempt: Attempt, is_new: bool) -> Job:
+    return Job(spec, attempt.id, f"Ray job {attempt.id}", attempt.log, is_new)
 
 
-def _is_active(cluster: Dashboard, spec: JobSpec, one: Attempt) -> bool:
+def _is_active(cluster: Dashboard, spec: JobSpec, known: Attempt) -> bool:
     """Return whether a job waits or runs.
 
     Raises:
         StratosError: Ray does not say.
     """
     try:
-        told = cluster.told(f"/api/jobs/{one.id}")
+        facts = cluster.get(f"/api/jobs/{known.id}")
     except OSError as error:
         raise StratosError(
-            f"{spec.stage}: Ray does not say how the job {one.id} stands ({error}). Give the same "
-            "command again when the cluster answers."
+            f"{spec.stage}: Ray does not say how the job {known.id} stands ({error}). Give the "
+            "same command again when the cluster answers."
         ) from error
-    return told is not None and told["status"] in ("PENDING", "RUNNING")
+    return facts is not None and facts["status"] in ("PENDING", "RUNNING")
 
 
-def _is_ending(cluster: Dashboard, one: Attempt) -> bool:
+def _is_ending(cluster: Dashboard, known: Attempt) -> bool:
     """Tell a job to end, and return whether it has yet to.
 
     Ray calls a job running before it starts its script: one that is pending now, behind its being
@@ -516,10 +518,10 @@ def _is_ending(cluster: Dashboard, one: Attempt) -> bool:
     Raises:
         OSError: the cluster does not answer.
     """
-    told = cluster.told(f"/api/jobs/{one.id}")
-    if told is None or told["status"] != "RUNNING":
+    facts = cluster.get(f"/api/jobs/{known.id}")
+    if facts is None or facts["status"] != "RUNNING":
         return False
-    _stop(cluster, one.id)
+    _stop(cluster, known.id)
     return True
 
 

@@ -13,9 +13,27 @@ from typing import Any
 
 from stratos.catalog.cluster import Cluster
 from stratos.core import extras
-from stratos.core.environment import without
 from stratos.core.errors import StratosError
+from stratos.core.process import without
+from stratos.core.reasons import Reason
 from stratos.core.shares import Share, shares_of_node, together
+
+
+class RayNotInstalled(Reason):
+    """Ray cannot be imported."""
+
+    def __str__(self) -> str:
+        return f"synthesize.engine=ray: Ray is not installed. Type: {extras.install('ray')}"
+
+
+class Unreachable(Reason):
+    """No job can be submitted to the cluster."""
+
+    error: str
+    """What it lacks, with what to type."""
+
+    says = "executor=ray: {error} Or type executor=here."
+
 
 CLOUD = "ray"
 """Cloud of the offers that are nodes of Ray."""
@@ -47,12 +65,12 @@ class Node:
     @property
     def gpu(self) -> str:
         """Type of its GPUs; "" where it tells none. Of A100 and A100-80G the second is it."""
-        found = (one for one in self.resources if one.startswith(GPU_TYPE))
-        return max(found, key=len, default="").removeprefix(GPU_TYPE)
+        types = (name for name in self.resources if name.startswith(GPU_TYPE))
+        return max(types, key=len, default="").removeprefix(GPU_TYPE)
 
-    def has(self, wanted: dict[str, float]) -> bool:
+    def has(self, request: dict[str, float]) -> bool:
         """Return whether it has what a job asks for, were it idle."""
-        return all(self.resources.get(name, 0.0) >= amount for name, amount in wanted.items())
+        return all(self.resources.get(name, 0.0) >= amount for name, amount in request.items())
 
 
 class Dashboard:
@@ -66,7 +84,7 @@ class Dashboard:
     def __init__(self, address: str, client: Any) -> None:
         self.address, self.client = address, client
 
-    def told(self, path: str) -> dict[str, Any] | None:
+    def get(self, path: str) -> dict[str, Any] | None:
         """Return what the dashboard answers; None where there is no such thing.
 
         Raises:
@@ -78,10 +96,10 @@ class Dashboard:
                 return None
             if answer.status_code != 200:
                 raise OSError(f"HTTP {answer.status_code}: {_first_line(answer.text)}")
-            found: dict[str, Any] = answer.json()
+            facts: dict[str, Any] = answer.json()
         except (ValueError, RuntimeError) as error:  # no JSON; a token that it refuses
             raise OSError(_first_line(str(error))) from error
-        return found
+        return facts
 
     def nodes(self) -> list[Node]:
         """Return the nodes that are alive.
@@ -89,40 +107,40 @@ class Dashboard:
         Raises:
             OSError: the dashboard does not answer.
         """
-        told = self.told("/api/v0/nodes?detail=1&limit=10000&timeout=30") or {}
+        facts = self.get("/api/v0/nodes?detail=1&limit=10000&timeout=30") or {}
         try:
-            listed = told["data"]["result"]["result"]
+            listed = facts["data"]["result"]["result"]
             alive = [
-                Node(one["node_id"], one["node_ip"], one["resources_total"])
-                for one in listed
-                if one["state"] == "ALIVE"
+                Node(entry["node_id"], entry["node_ip"], entry["resources_total"])
+                for entry in listed
+                if entry["state"] == "ALIVE"
             ]
         except (KeyError, TypeError) as error:
             raise OSError(f"what it tells of its nodes is not understood ({error!r})") from error
-        if not any(one.gpu for one in alive):
+        if not any(entry.gpu for entry in alive):
             return alive
         memory = self._gpu_memory()
-        return [replace(one, gpu_gib=memory.get(one.id)) for one in alive]
+        return [replace(entry, gpu_gib=memory.get(entry.id)) for entry in alive]
 
     def _gpu_memory(self) -> dict[str, float]:
         """Return the GiB of the smallest GPU of each node, by its id; what is not told, lacks."""
-        found = {}
+        memory = {}
         try:
-            told = self.told("/nodes?view=summary") or {}
-            for one in told["data"]["summary"]:
-                sizes = [float(gpu["memoryTotal"]) for gpu in one.get("gpus") or ()]
+            facts = self.get("/nodes?view=summary") or {}
+            for entry in facts["data"]["summary"]:
+                sizes = [float(gpu["memoryTotal"]) for gpu in entry.get("gpus") or ()]
                 if sizes:
-                    found[one["raylet"]["nodeId"]] = min(sizes) / _MIB_A_GIB
+                    memory[entry["raylet"]["nodeId"]] = min(sizes) / _MIB_A_GIB
         except (OSError, KeyError, TypeError, ValueError):  # as another version tells it
             pass
-        return found
+        return memory
 
     def in_use(self) -> dict[str, tuple[float, float]]:
         """Return how much of each resource is in use, and of how much; what is not told, lacks."""
         try:
-            told = self.told("/api/cluster_status") or {}
-            found = told["data"]["clusterStatus"]["loadMetricsReport"]["usage"]
-            return {name: (float(used), float(whole)) for name, (used, whole) in found.items()}
+            facts = self.get("/api/cluster_status") or {}
+            usage = facts["data"]["clusterStatus"]["loadMetricsReport"]["usage"]
+            return {name: (float(used), float(whole)) for name, (used, whole) in usage.items()}
         except (OSError, KeyError, TypeError, ValueError):  # as another version tells it
             return {}
 
@@ -139,24 +157,24 @@ def connect(address: str | None, setting: str = "cloud.ray_address") -> Dashboar
     """
     if importlib.util.find_spec("ray") is None:
         raise StratosError(_not_installed())
-    found = address or os.environ.get(VARIABLE) or DEFAULT
-    if not re.match(r"https?://", found):
+    url = address or os.environ.get(VARIABLE) or DEFAULT
+    if not re.match(r"https?://", url):
         raise StratosError(
-            f"{found} is no address of a dashboard. Type {setting}=http://<head>:8265, as ray "
+            f"{url} is no address of a dashboard. Type {setting}=http://<head>:8265, as ray "
             "start prints it on the head node."
         )
     try:
-        dashboard = Dashboard(found, _client(found.rstrip("/")))
-        told = dashboard.told("/api/version") or {}
-        version = str(told.get("ray_version", ""))
+        dashboard = Dashboard(url, _client(url.rstrip("/")))
+        facts = dashboard.get("/api/version") or {}
+        version = str(facts.get("ray_version", ""))
         if (numbers := re.match(r"(\d+)\.(\d+)", version)) is None:
             raise OSError("what answers there is no Ray")
     except OSError as error:
-        raise StratosError(_silent(found, error, setting)) from error
+        raise StratosError(_silent(url, error, setting)) from error
     if (int(numbers[1]), int(numbers[2])) < _OLDEST:
         oldest = ".".join(map(str, _OLDEST))
         raise StratosError(
-            f"the cluster at {found} runs Ray {version}, and {oldest} is the oldest that is known "
+            f"the cluster at {url} runs Ray {version}, and {oldest} is the oldest that is known "
             f"to work. Start it with Ray {oldest} or newer."
         )
     return dashboard
@@ -205,11 +223,11 @@ def free_now(
     """
     if not used:
         return {}, "Ray does not tell what is in use"
-    free = {name: whole - taken for name, (taken, whole) in used.items()}
+    free = {name: whole - in_use for name, (in_use, whole) in used.items()}
     waits = {
-        (one.partition, one.name): 0.0
-        for one in shares
-        if free.get("CPU", 0.0) >= one.cpus and free.get("GPU", 0.0) >= one.n_gpus
+        (share.partition, share.name): 0.0
+        for share in shares
+        if free.get("CPU", 0.0) >= share.cpus and free.get("GPU", 0.0) >= share.n_gpus
     }
     names = [name for name in ("CPU", "GPU") if name in used]
     busy = " and ".join(f"{used[name][0]:g} of {used[name][1]:g} {name}" for name in names)
@@ -224,19 +242,19 @@ def shares(nodes: list[Node]) -> list[Share]:
 def _shares(nodes: list[Node]) -> Iterator[Share]:
     # A job that asks for a type may get any node of it: it can count on the smallest memory.
     sizes: defaultdict[str, list[float | None]] = defaultdict(list)
-    for one in nodes:
-        sizes[one.gpu].append(one.gpu_gib)
+    for entry in nodes:
+        sizes[entry.gpu].append(entry.gpu_gib)
     memory = {
-        gpu: None if None in found else min(one for one in found if one is not None)
-        for gpu, found in sizes.items()
+        gpu: None if None in gpu_sizes else min(entry for entry in gpu_sizes if entry is not None)
+        for gpu, gpu_sizes in sizes.items()
     }
-    for one in nodes:
-        cpus, gpus = int(one.resources.get("CPU", 0)), int(one.resources.get("GPU", 0))
+    for entry in nodes:
+        cpus, gpus = int(entry.resources.get("CPU", 0)), int(entry.resources.get("GPU", 0))
         if cpus:
-            mib = int(one.resources.get("memory", 0)) // _MIB
-            cards = [(one.gpu, gpus)] if gpus else []
+            mib = int(entry.resources.get("memory", 0)) // _MIB
+            cards = [(entry.gpu, gpus)] if gpus else []
             for share in shares_of_node(REGION, cpus, mib, cards):
-                yield replace(share, gpu_gib=memory[one.gpu])
+                yield replace(share, gpu_gib=memory[entry.gpu])
 
 
 def _silent(address: str, error: OSError, setting: str) -> str:

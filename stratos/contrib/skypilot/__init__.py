@@ -1,1 +1,9 @@
 """Rented servers through SkyPilot: an executor, and the service file of a student."""
+
+from stratos.core.extensions import Extension
+
+_CLOUDS = ("aws", "azure", "gcp", "lambda", "nebius", "oci", "runpod", "vast")
+
+EXTENSION = Extension(
+    service_files=dict.fromkeys(_CLOUDS, "stratos.contrib.skypilot.service:service_file")
+)

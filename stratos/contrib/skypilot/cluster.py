@@ -24,7 +24,7 @@ from typing import Any
 from stratos.contrib.skypilot.task import base_of
 from stratos.core.atomic_files import write_atomically
 from stratos.core.errors import StratosError
-from stratos.core.printable import visible
+from stratos.core.formats import visible
 from stratos.core.process import Process
 
 _LOOKS_S = 40.0
@@ -88,15 +88,15 @@ class Node:
         Raises:
             Unreachable: it does not answer.
         """
-        asked = self._ssh(
+        answer = self._ssh(
             (_LOOK + _TAILS).format(
                 base=self.base, events=shlex.quote(str(events)), events_at=events_at + 1,
                 log_at=log_at + 1, most=_AT_ONCE,
             )
         )  # fmt: skip
-        state, said, log, *_ = [*asked.splitlines(), "", ""]
+        state, new_events, log, *_ = [*answer.splitlines(), "", ""]
         return Look(
-            state.strip(), base64.b64decode(said), base64.b64decode(log), len(asked.encode())
+            state.strip(), base64.b64decode(new_events), base64.b64decode(log), len(answer.encode())
         )
 
     def tell_to_end(self) -> None:
@@ -156,11 +156,11 @@ class Node:
         except OSError:
             raise Unreachable("SkyPilot has not written down how to reach it") from None
         # ssh takes ~ for the home of the account, SkyPilot for $HOME.
-        told = re.sub(r"(?m)^(\s*IdentityFile )~/", rf"\1{home}/", text)
+        config = re.sub(r"(?m)^(\s*IdentityFile )~/", rf"\1{home}/", text)
         path = self.folder / "ssh_config"
         self.folder.mkdir(parents=True, exist_ok=True)
-        if not path.exists() or path.read_text() != told:
-            write_atomically(path, told.encode())
+        if not path.exists() or path.read_text() != config:
+            write_atomically(path, config.encode())
         return [
             "-F", str(path), "-o", "BatchMode=yes", "-o", "LogLevel=ERROR",
             "-o", "ConnectTimeout=10", "-o", "ServerAliveInterval=5", "-o", "ServerAliveCountMax=4",
@@ -171,8 +171,8 @@ class Node:
 
 def exit_code(state: str) -> int | None:
     """Return the exit code of a stage, or of what installs it; None where it has not ended."""
-    found = re.fullmatch(r"exit (\d+)", state)
-    return None if found is None else int(found[1])
+    match = re.fullmatch(r"exit (\d+)", state)
+    return None if match is None else int(match[1])
 
 
 def last_words(text: str) -> str:
@@ -237,9 +237,14 @@ class Cluster:
                 start_new_session=True,
             )  # fmt: skip
         _children.append(process)
-        one = Process.of(process.pid)
-        told = {"host": one.host, "pid": one.pid, "boot": one.boot, "started": one.started}
-        write_atomically(self.folder / "launch.json", json.dumps(told).encode())
+        launcher = Process.of(process.pid)
+        facts = {
+            "host": launcher.host,
+            "pid": launcher.pid,
+            "boot": launcher.boot,
+            "started": launcher.started,
+        }
+        write_atomically(self.folder / "launch.json", json.dumps(facts).encode())
 
     def launched(self) -> int | None:
         """Return the exit code of the launch; None where it was none, or has not ended."""
@@ -250,11 +255,11 @@ class Cluster:
 
     def is_launching(self) -> bool:
         """Return whether the process that launches it runs."""
-        for one in _children:
-            one.poll()  # else it stays as a zombie
+        for child in _children:
+            child.poll()  # else it stays as a zombie
         try:
-            told = json.loads((self.folder / "launch.json").read_bytes())
-            return self.launched() is None and not Process(**told).is_dead()
+            facts = json.loads((self.folder / "launch.json").read_bytes())
+            return self.launched() is None and not Process(**facts).is_dead()
         except (OSError, ValueError, TypeError):
             return False
 
@@ -282,8 +287,8 @@ class Cluster:
             Unreachable: SkyPilot does not answer, or cannot ask the cloud.
         """
         more = ("--refresh",) if refresh else ()
-        found = self._listed("status", self.name, *more)
-        return next((one for one in found if one.get("name") == self.name), None)
+        clusters = self._listed("status", self.name, *more)
+        return next((record for record in clusters if record.get("name") == self.name), None)
 
     def down(self) -> None:
         """End it, and return when it is gone.
@@ -296,17 +301,21 @@ class Cluster:
             self._stop_launching()
         if self.record() is None:
             return
-        asked = self._sky("down", "--yes", self.name)
+        answer = self._sky("down", "--yes", self.name)
         if self.record() is not None:
-            raise Unreachable(last_words(asked.stdout + asked.stderr))
+            raise Unreachable(last_words(answer.stdout + answer.stderr))
 
     def _stop_launching(self) -> None:
         """End the launch, of which there may be no cluster yet; SkyPilot's server goes on else."""
-        told = json.loads((self.folder / "launch.json").read_bytes())
+        facts = json.loads((self.folder / "launch.json").read_bytes())
         with contextlib.suppress(OSError):
-            os.killpg(told["pid"], signal.SIGTERM)
-        found = self._listed("api", "status", "--cluster", self.name)
-        if ids := [one["request_id"] for one in found if one.get("cluster_name") == self.name]:
+            os.killpg(facts["pid"], signal.SIGTERM)
+        requests = self._listed("api", "status", "--cluster", self.name)
+        if ids := [
+            request["request_id"]
+            for request in requests
+            if request.get("cluster_name") == self.name
+        ]:
             self._sky("api", "cancel", "--yes", *ids)
 
     def _listed(self, *words: str) -> list[dict[str, Any]]:
@@ -315,12 +324,12 @@ class Cluster:
         Raises:
             Unreachable: it tells none.
         """
-        asked = self._sky(*words, "--output", "json")
-        _, start, rest = f"\n{asked.stdout}".rpartition("\n[")  # behind what else it says
+        answer = self._sky(*words, "--output", "json")
+        _, start, rest = f"\n{answer.stdout}".rpartition("\n[")  # behind what else it says
         with contextlib.suppress(ValueError):
-            if start and not asked.returncode:
+            if start and not answer.returncode:
                 return json.loads(f"[{rest}")
-        raise Unreachable(last_words(asked.stderr or asked.stdout))
+        raise Unreachable(last_words(answer.stderr or answer.stdout))
 
     def _sky(self, *words: str) -> subprocess.CompletedProcess[str]:
         return sky(self.sky, *words, env=self._env)

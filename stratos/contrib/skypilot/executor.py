@@ -33,20 +33,84 @@ from stratos.contrib.skypilot.task import (
     RUN,
     SENT,
     WHEEL,
-    Wanted,
+    Server,
     cluster_name,
     install,
     task_of,
 )
-from stratos.contrib.skypilot.words import BrokenSky, NoCloud, NoPrice, NoProgram, NoSky, OldSky
+from stratos.core import extras
 from stratos.core.atomic_files import remove, write_atomically
 from stratos.core.errors import StratosError
-from stratos.core.extras import installed
+from stratos.core.extras import installed, pins, python_version, write_wheel
 from stratos.core.reasons import Reason
-from stratos.core.wheel import pins, python_version, write_wheel
-from stratos.executors import handed
+from stratos.executors import job_folder, submission
 from stratos.executors.job import Amount, Executor, Job, JobSpec, StageName, Status
 from stratos.records import Offer, own_clouds
+
+
+class NoSky(Reason):
+    """SkyPilot's program is nowhere."""
+
+    program: str
+
+    def __str__(self) -> str:
+        return (
+            f"executor=skypilot: there is no program {self.program}. Type: "
+            f"{extras.install('skypilot', 'skypilot[aws]')} (or another cloud), or name that of "
+            "another environment with executor.program=<path of sky>."
+        )
+
+
+class NoProgram(Reason):
+    """A program that files are sent with is nowhere."""
+
+    program: str
+
+    says = "executor=skypilot: there is no {program} on the PATH. Install it."
+
+
+class BrokenSky(Reason):
+    """SkyPilot's program does not say its version."""
+
+    path: str
+    error: str
+    """In its own words."""
+
+    says = (
+        "executor=skypilot: {path} --version fails ({error}). Type: pip install "
+        "'skypilot[aws]' (or another cloud)."
+    )
+
+
+class OldSky(Reason):
+    """SkyPilot lacks what is asked of it."""
+
+    version: str
+    oldest: str
+
+    says = (
+        "executor=skypilot: SkyPilot {version} is too old. Type: pip install 'skypilot>={oldest}'"
+    )
+
+
+class NoCloud(Reason):
+    """SkyPilot has no credentials."""
+
+    says = (
+        "executor=skypilot: SkyPilot may use no cloud: sky check finds no credentials. Type "
+        "sky check, which says for each cloud what it lacks, or type executor=here."
+    )
+
+
+class NoPrice(Reason):
+    """Another server than the plan's has no price."""
+
+    says = (
+        "executor.infra, executor.instance_type and executor.accelerators ask for another "
+        "server than the plan's, whose price is not known. Type "
+        "executor.usd_per_hour=<dollars>."
+    )
+
 
 OLDEST = (0, 14)
 """Oldest version of SkyPilot that has all that is asked of it."""
@@ -60,21 +124,21 @@ def program(name: str) -> str | None:
 
 def why_not(name: str) -> Reason | None:
     """Return why nothing can be launched, with what to type; None if it can."""
-    found = program(name)
-    if found is None:
+    path = program(name)
+    if path is None:
         return NoSky(name)
-    for one in ("ssh", "rsync"):
-        if shutil.which(one) is None:
-            return NoProgram(one)
-    return _why_not(found)
+    for tool in ("ssh", "rsync"):
+        if shutil.which(tool) is None:
+            return NoProgram(tool)
+    return _why_not(path)
 
 
 @functools.cache
 def _why_not(path: str) -> Reason | None:
-    asked = sky(path, "--version")
-    version = re.search(r"(\d+)\.(\d+)[.\w]*", asked.stdout)
-    if asked.returncode or version is None:
-        return BrokenSky(path, last_words(asked.stderr))
+    answer = sky(path, "--version")
+    version = re.search(r"(\d+)\.(\d+)[.\w]*", answer.stdout)
+    if answer.returncode or version is None:
+        return BrokenSky(path, last_words(answer.stderr))
     if (int(version[1]), int(version[2])) < OLDEST:
         return OldSky(version[0], ".".join(map(str, OLDEST)))
     if not enabled_clouds(path):
@@ -89,18 +153,18 @@ def enabled_clouds(path: str) -> tuple[str, ...]:
     Args:
         path: of SkyPilot's program.
     """
-    asked = sky(path, "check", "--output", "json")
-    _, start, rest = f"\n{asked.stdout}".partition("\n{")  # behind what else it says
+    answer = sky(path, "check", "--output", "json")
+    _, start, rest = f"\n{answer.stdout}".partition("\n{")  # behind what else it says
     try:
-        told = json.loads(f"{{{rest}") if start else {}
+        listing = json.loads(f"{{{rest}") if start else {}
     except ValueError:
-        told = {}
-    found = {cloud.lower() for clouds in told.values()
+        listing = {}
+    names = {cloud.lower() for clouds in listing.values()
              for cloud, can in clouds.items() if "compute" in can}  # fmt: skip
-    return tuple(sorted(found))
+    return tuple(sorted(names))
 
 
-_LEFT_OUT = frozenset((handed.FOLDER, "wandb", "ledger.jsonl", ".lock", "answers"))
+_LEFT_OUT = frozenset((job_folder.FOLDER, "wandb", "ledger.jsonl", ".lock", "answers"))
 """Of a run folder: money, tracking and answers that were paid stay with the command."""
 
 
@@ -118,13 +182,13 @@ def pack(spec: JobSpec, into: Path) -> None:
     (into / CACHE).mkdir()
     for name, data in spec.cache.items():
         (into / CACHE / name).write_bytes(data)
-    (into / PINS).write_text("".join(f"{one}\n" for one in pins()))
+    (into / PINS).write_text("".join(f"{pin}\n" for pin in pins()))
     with tarfile.open(into / RUN, "w", format=tarfile.PAX_FORMAT) as tar:
         for path in sorted(run.iterdir()):
             # What begins with a dot is being written, but for the config that Hydra keeps.
             if path.name not in _LEFT_OUT and (path.name == ".hydra" or path.name[0] != "."):
                 tar.add(path, path.name)
-        known = handed.path_of(run, spec.stage)
+        known = submission.path_of(run, spec.stage)
         tar.add(known, str(known.relative_to(run)))  # the job reads there what it was handed
 
 
@@ -198,10 +262,10 @@ class SkyPilot(Executor):
         following = self._follow(spec)
         if following.is_there():
             return self._job(following, is_new=False)
-        wanted = self._wanted(spec)
-        self._check(spec, wanted)
+        server = self._server(spec)
+        self._check(spec, server)
         following.down()  # what an earlier command may have left of it
-        task = self._write(spec, wanted, following.cluster.folder)
+        task = self._write(spec, server, following.cluster.folder)
         following.launch(task, [name for name in self.env if name in os.environ])
         return self._job(following, is_new=True)
 
@@ -267,22 +331,22 @@ class SkyPilot(Executor):
     def _is_spot(self, spec: JobSpec) -> bool:
         return spec.spot if self.spot is None else self.spot
 
-    def _elsewhere(self, spot: bool) -> Wanted | None:
+    def _elsewhere(self, spot: bool) -> Server | None:
         """Return the server that the settings ask for; None where it is the plan's."""
         if not any((self.infra, self.instance_type, self.accelerators)):
             return None
-        return Wanted(self.infra or "", self.instance_type, self.accelerators, spot)
+        return Server(self.infra or "", self.instance_type, self.accelerators, spot)
 
-    def _wanted(self, spec: JobSpec) -> Wanted:
+    def _server(self, spec: JobSpec) -> Server:
         """Return the server of a job.
 
         Raises:
             StratosError: the plan has none that SkyPilot could rent.
         """
         spot = self._is_spot(spec)
-        wanted = self._elsewhere(spot) or _planned(spec, spot)
-        if wanted is not None:
-            return wanted
+        server = self._elsewhere(spot) or _planned(spec, spot)
+        if server is not None:
+            return server
         which = "the plan has no server for it"
         if spec.offer is not None:
             which = f"the plan chose {spec.offer.name}, which is not rented"
@@ -294,31 +358,31 @@ class SkyPilot(Executor):
             "executor.accelerators=<GPU:count> executor.usd_per_hour=<dollars>."
         )
 
-    def _check(self, spec: JobSpec, wanted: Wanted) -> None:
+    def _check(self, spec: JobSpec, server: Server) -> None:
         """Refuse what must not be launched, or what SkyPilot would refuse later.
 
         Raises:
             StratosError: SkyPilot may not use the cloud, or the job would get a teacher's key.
         """
-        if keys := [one for one in self.env if one in spec.withheld]:
+        if keys := [name for name in self.env if name in spec.withheld]:
             raise StratosError(
                 f"executor.env={keys[0]}: it holds the key of a teacher, and no job gets one. "
                 "Leave it out."
             )
         if (reason := self.unusable()) is not None:
             raise StratosError(str(reason))
-        if self._elsewhere(wanted.spot) is not None:
+        if self._elsewhere(server.spot) is not None:
             return  # SkyPilot has several words for an infra
         enabled = enabled_clouds(program(self.program) or self.program)
-        if wanted.cloud not in enabled:
+        if server.cloud not in enabled:
             raise StratosError(
-                f"{spec.stage}: it is to run on {wanted.name}, and SkyPilot may not use "
-                f"{wanted.cloud}. It may use: {', '.join(enabled)}. Type sky check {wanted.cloud}, "
+                f"{spec.stage}: it is to run on {server.name}, and SkyPilot may not use "
+                f"{server.cloud}. It may use: {', '.join(enabled)}. Type sky check {server.cloud}, "
                 f"which says what it lacks, or plan with a cloud that it may use: "
                 f"cloud={enabled[0]}."
             )
 
-    def _write(self, spec: JobSpec, wanted: Wanted, folder: Path) -> Path:
+    def _write(self, spec: JobSpec, server: Server, folder: Path) -> Path:
         """Write what is sent, and return the task that is launched."""
         remove(folder)
         pack(spec, folder / SENT)
@@ -326,10 +390,10 @@ class SkyPilot(Executor):
         engines = installed("llamacpp") if spec.stage == "deploy" else []
         setup = self.setup or install(python_version(), (*self.packages, *engines))
         task = task_of(
-            spec, wanted, sent=folder / SENT, setup=setup, idle_minutes=self.idle_minutes,
+            spec, server, sent=folder / SENT, setup=setup, idle_minutes=self.idle_minutes,
             image=self.image, disk_gib=self.disk_gib,
             # The ledger counts that price, whatever server SkyPilot takes.
-            most_usd_per_hour=None if wanted.instance_type else self.usd_per_hour or None,
+            most_usd_per_hour=None if server.instance_type else self.usd_per_hour or None,
         )  # fmt: skip
         path = folder / "task.yaml"
         write_atomically(path, yaml.safe_dump(task, sort_keys=False).encode())
@@ -339,14 +403,14 @@ class SkyPilot(Executor):
         """Return what this process knows of a job."""
         name = cluster_name(spec.name)
         if name not in _following:
-            folder = handed.folder_of(spec.folder) / self.kind / spec.stage
+            folder = job_folder.folder_of(spec.folder) / self.kind / spec.stage
             path = program(self.program) or self.program
             cluster = Cluster(name, path, folder, spec.withheld)
             spot = self._is_spot(spec)
             elsewhere = self._elsewhere(spot)
-            wanted = elsewhere or _planned(spec, spot)
+            server = elsewhere or _planned(spec, spot)
             _following[name] = Following(
-                spec, cluster, "server" if wanted is None else wanted.name, spot,
+                spec, cluster, "server" if server is None else server.name, spot,
                 self._minutes(spec) * 60, is_planned=elsewhere is None,
             )  # fmt: skip
         return _following[name]
@@ -355,7 +419,7 @@ class SkyPilot(Executor):
         return Job(following.spec, following.cluster.name, following.place, following.log, is_new)
 
 
-def _planned(spec: JobSpec, spot: bool) -> Wanted | None:
+def _planned(spec: JobSpec, spot: bool) -> Server | None:
     """Return the server that the plan chose; None where that is none to rent."""
     offer = spec.offer
     if offer is None or not offer.is_rented:
@@ -363,4 +427,4 @@ def _planned(spec: JobSpec, spot: bool) -> Wanted | None:
     card = None
     if offer.accelerator is not None:
         card = f"{offer.accelerator}:{offer.accelerator_count}"
-    return Wanted(f"{offer.cloud}/{offer.region}", offer.instance_type, card, spot)
+    return Server(f"{offer.cloud}/{offer.region}", offer.instance_type, card, spot)

@@ -15,13 +15,13 @@ from stratos.contrib.skypilot.cluster import Cluster, Unreachable, exit_code, la
 from stratos.contrib.skypilot.task import TIMED_OUT
 from stratos.core.atomic_files import STAGED, remove, write_atomically
 from stratos.core.errors import CapacityError, StratosError
-from stratos.executors import handed
+from stratos.executors import job_folder
 from stratos.executors.job import JobSpec, State, Status, killed_by
-from stratos.executors.received import Received
+from stratos.executors.job_costs import ByteCounter
 
 _GONE = 24
 """Exit code of rsync where a file was gone before it was read: a checkpoint that made room."""
-_NOT_WHOLE = tuple(f"--exclude={one}" for one in STAGED)
+_NOT_WHOLE = tuple(f"--exclude={name}" for name in STAGED)
 _WRITTEN = {
     "probe": ("/probe/***",),
     "synthesize": ("/corpus/***", "/rows_to_label.jsonl"),
@@ -51,7 +51,7 @@ class Fetched:
         self._every_s = every_s
         self._copied_at = float("-inf")
         self._copying: subprocess.Popen[bytes] | None = None
-        self._received = Received(spec.folder, spec.stage)
+        self._received = ByteCounter(spec.folder, spec.stage)
         self._said: Path | None = None
         """What rsync says of the copy under way."""
 
@@ -65,7 +65,7 @@ class Fetched:
             Unreachable: the node does not answer.
         """
         # The same path here and there.
-        events = handed.events_path(self._spec.folder, self._spec.stage)
+        events = job_folder.events_path(self._spec.folder, self._spec.stage)
         mark = self._cluster.folder / "log_at"
         while True:
             log_at, heard = _number(mark), events.stat().st_size if events.exists() else 0
@@ -123,8 +123,8 @@ class Fetched:
         """Begin to copy what the stage writes."""
         self._copied_at = time.monotonic()
         folder = f"{self._spec.folder}/"
-        place = f"{self._cluster.name}:{folder}"
-        self._copying = self._begin([*rules(self._spec.stage), place, folder])
+        source = f"{self._cluster.name}:{folder}"
+        self._copying = self._begin([*rules(self._spec.stage), source, folder])
         return self._copying
 
     def _begin(self, words: list[str]) -> subprocess.Popen[bytes]:
@@ -137,15 +137,15 @@ class Fetched:
         Raises:
             Unreachable: they are not all here.
         """
-        _, said = copying.communicate()
+        _, errors = copying.communicate()
         self._ended()
         if copying.returncode not in (0, _GONE):
-            raise Unreachable(last_words(said.decode(errors="replace")))
+            raise Unreachable(last_words(errors.decode(errors="replace")))
 
     def _ended(self) -> None:
         """Count the bytes of a copy that has ended."""
         if self._said is not None:
-            self._received.ended(self._said)
+            self._received.end_copy(self._said)
             self._said = None
 
 
@@ -154,7 +154,7 @@ def rules(stage: str) -> list[str]:
 
     What the stage has deleted there is deleted here: of its checkpoints two are kept.
     """
-    written = [f"--include={one}" for one in _WRITTEN[stage]]
+    written = [f"--include={pattern}" for pattern in _WRITTEN[stage]]
     return ["--delete-after", *_NOT_WHOLE, *written, "--exclude=/*"]
 
 
@@ -189,7 +189,7 @@ class Following:
         self,
         spec: JobSpec,
         cluster: Cluster,
-        wanted: str,
+        server: str,
         is_spot: bool,
         fetch_every_s: float,
         is_planned: bool = True,
@@ -199,7 +199,7 @@ class Following:
         Args:
             spec: the job.
             cluster: whose one job it is.
-            wanted: its server, for messages.
+            server: its server, for messages.
             is_spot: whether the cloud may take the server back.
             fetch_every_s: seconds between two copies of what the stage has written.
             is_planned: whether the server is that of the plan, and not another of the user's.
@@ -207,7 +207,7 @@ class Following:
         self.spec = spec
         self.cluster = cluster
         self.place = f"cluster {cluster.name}"
-        self._wanted = wanted
+        self._server = server
         self._is_spot = is_spot
         self._is_planned = is_planned
         self._fetched = Fetched(spec, cluster, self.log, fetch_every_s)
@@ -314,8 +314,8 @@ class Following:
     def finish(self) -> None:
         """Put the record in place, if there is one; forget the rest."""
         if self.has_record:
-            place = self.spec.folder / f"{self.spec.stage}.json"
-            write_atomically(place, self._record.read_bytes())
+            path = self.spec.folder / f"{self.spec.stage}.json"
+            write_atomically(path, self._record.read_bytes())
         remove(self.cluster.folder)
 
     # --- how it stands --------------------------------------------------------------------------
@@ -357,8 +357,8 @@ class Following:
             if record is not None and record.get("node_names"):
                 self._since = self.cluster.began_at()
         state = State.PENDING if self._since is None else State.RUNNING
-        said = _last_line(self.log)
-        return self._is(state, f"{self.place} is launched{f': {said}' if said else ''}")
+        last = _last_line(self.log)
+        return self._is(state, f"{self.place} is launched{f': {last}' if last else ''}")
 
     def _refused(self) -> Status:
         """Return why the launch failed.
@@ -367,13 +367,13 @@ class Following:
             CapacityError: the server of the plan cannot be had.
         """
         try:
-            said = plain(self.log.read_text(errors="replace"))
+            log = plain(self.log.read_text(errors="replace"))
         except OSError:
-            said = ""
-        if _UNAVAILABLE not in said:
-            return self._is(State.FAILED, f"SkyPilot could not launch {self._wanted}")
+            log = ""
+        if _UNAVAILABLE not in log:
+            return self._is(State.FAILED, f"SkyPilot could not launch {self._server}")
         text = (
-            f"SkyPilot gets no {self._wanted}: the cloud has none left now, or the account has no "
+            f"SkyPilot gets no {self._server}: the cloud has none left now, or the account has no "
             f"quota for it. What each zone answered is in {self.log}."
         )
         offer = self.spec.offer

@@ -17,7 +17,7 @@ import yaml
 
 from stratos.contrib.data_files import filled
 from stratos.contrib.nginx_config import Limits, script
-from stratos.core.wheel import python_version
+from stratos.core.extras import python_version
 from stratos.deploy.bundle_server import context_of, engine_of, serve_command
 from stratos.deploy.engines.base import Engine
 from stratos.deploy.manifest import read_known
@@ -68,18 +68,18 @@ def service_name(name: str) -> str:
 
 
 def _mounts(choice: RoleChoice, bundle: Path, wheels: Path) -> dict[str, str]:
-    found = {"~/bundle": str(bundle)}
-    return found | {f"~/{WHEELS}": str(wheels)} if engine_of(choice.run).is_ours else found
+    mounts = {"~/bundle": str(bundle)}
+    return mounts | {f"~/{WHEELS}": str(wheels)} if engine_of(choice.run).is_ours else mounts
 
 
 def _resources(choice: RoleChoice, offer: Offer) -> dict[str, Any]:
-    found: dict[str, Any] = {
+    resources: dict[str, Any] = {
         "infra": f"{offer.cloud}/{offer.region}",
         "instance_type": offer.instance_type,
     }
     if offer.accelerator is not None:
-        found["accelerators"] = f"{offer.accelerator}:{offer.accelerator_count}"
-    return {**found, "use_spot": choice.spot, "ports": PORT}
+        resources["accelerators"] = f"{offer.accelerator}:{offer.accelerator_count}"
+    return {**resources, "use_spot": choice.spot, "ports": PORT}
 
 
 def _service(choice: RoleChoice, bundle: Path) -> dict[str, Any]:

@@ -26,7 +26,7 @@ TIMED_OUT = 124
 
 
 @dataclass(frozen=True)
-class Wanted:
+class Server:
     """The server that is asked for: that of the plan, or what the settings have in its place."""
 
     infra: str
@@ -40,8 +40,8 @@ class Wanted:
     def name(self) -> str:
         """Short name for messages."""
         spot = ", spot" if self.spot else ""
-        return " ".join(one for one in (self.infra, self.instance_type or self.accelerators or "")
-                        if one) + spot  # fmt: skip
+        return " ".join(word for word in (self.infra, self.instance_type or self.accelerators or "")
+                        if word) + spot  # fmt: skip
 
     @property
     def cloud(self) -> str:
@@ -66,7 +66,7 @@ def base_of(cluster: str) -> str:
 
 def task_of(
     spec: JobSpec,
-    wanted: Wanted,
+    server: Server,
     *,
     sent: Path,
     setup: str,
@@ -79,7 +79,7 @@ def task_of(
 
     Args:
         spec: the job.
-        wanted: its server.
+        server: its server.
         sent: folder of this machine with what the node gets.
         setup: shell commands that install Stratos, see `install`.
         idle_minutes: after which the server ends itself where no job is left; None for never.
@@ -89,10 +89,10 @@ def task_of(
     """
     name = cluster_name(spec.name)
     resources: dict[str, Any] = {
-        "infra": wanted.infra,
-        "instance_type": wanted.instance_type,
-        "accelerators": wanted.accelerators,
-        "use_spot": wanted.spot,
+        "infra": server.infra,
+        "instance_type": server.instance_type,
+        "accelerators": server.accelerators,
+        "use_spot": server.spot,
         "image_id": image,
         "disk_size": disk_gib,
         "max_hourly_cost": most_usd_per_hour,
@@ -141,7 +141,7 @@ def install(python: str, packages: tuple[str, ...]) -> str:
         python: version, such as "3.12".
         packages: what is installed beside it, as pip names it.
     """
-    more = "".join(f" {shlex.quote(one)}" for one in packages)
+    more = "".join(f" {shlex.quote(package)}" for package in packages)
     return filled(
         __file__, "install.sh.jinja", python=python, pins=PINS, wheel=WHEEL, packages=more
     )

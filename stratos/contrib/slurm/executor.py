@@ -45,9 +45,17 @@ from stratos.core.errors import StratosError
 from stratos.core.formats import duration
 from stratos.core.reasons import Reason
 from stratos.core.shares import Share
-from stratos.executors import handed, started
-from stratos.executors.chosen import chosen_share
-from stratos.executors.job import MORE_MEMORY, Executor, Job, JobSpec, StageName, State, Status
+from stratos.executors import job_folder, submission
+from stratos.executors.job import (
+    MORE_MEMORY,
+    Executor,
+    Job,
+    JobSpec,
+    StageName,
+    State,
+    Status,
+    chosen_share,
+)
 
 _UNUSABLE = re.compile(r"[\n\r\\]|%[jtAa]")
 """Ends a line of the batch script, or ends or begins what SLURM and submitit replace in a path."""
@@ -59,10 +67,10 @@ def folder_of(spec: JobSpec) -> Path:
     Raises:
         StratosError: no batch script can name it.
     """
-    folder = handed.folder_of(spec.folder) / "slurm"
-    if (found := _UNUSABLE.search(str(folder))) is not None:
+    folder = job_folder.folder_of(spec.folder) / "slurm"
+    if (match := _UNUSABLE.search(str(folder))) is not None:
         raise StratosError(
-            f"{spec.stage}: the folder of the run has {found[0]!r} in its path "
+            f"{spec.stage}: the folder of the run has {match[0]!r} in its path "
             f"({str(spec.folder)!r}), which a batch script of SLURM cannot name. Type "
             "hydra.run.dir=<folder without it>, or executor=here."
         )
@@ -85,7 +93,7 @@ _GPUS = re.compile(r"gpu(?::(?P<type>[^:]*[^:\d][^:]*))?(?::(?P<n>\d+))?")
 
 
 @dataclass(frozen=True)
-class Wanted:
+class Server:
     """What a job asks of a node; None asks for nothing."""
 
     gpus: int | None
@@ -105,24 +113,24 @@ class Wanted:
         return {key: (value, option) for key, value, option in options if value}
 
 
-def no_node_takes(wanted: Wanted, places: Mapping[str, str | None]) -> words.NoNodeTakes | None:
+def no_node_takes(request: Server, places: Mapping[str, str | None]) -> words.NoNodeTakes | None:
     """Return why no node can take a job of the settings; None where one can, or may later.
 
     `sbatch --test-only` judges by the nodes that are up. A node that is drained has to be waited
     for, so that one that has enough, up or not, is no reason to refuse.
 
     Args:
-        wanted: what the job asks of a node.
+        request: what the job asks of a node.
         places: options of sbatch that tell where it may run, such as "partition".
     """
-    options = wanted.options()
+    options = request.options()
     if not options:
         return None
     where = [f"--{key}={value}" for key, value in places.items() if value]
     refusal = _refusal(*where, *(option for _, option in options.values()))
     if refusal is None or _refusal(*where) is not None:
         return None
-    if _has_enough(wanted, places.get("partition")):
+    if _has_enough(request, places.get("partition")):
         return None
     return words.NoNodeTakes({key: value for key, (value, _) in options.items()}, refusal)
 
@@ -133,13 +141,13 @@ def _refusal(*options: str) -> str | None:
     return last_line(answer.stderr + answer.stdout) if answer.returncode else None
 
 
-def _has_enough(wanted: Wanted, partition: str | None) -> bool:
+def _has_enough(request: Server, partition: str | None) -> bool:
     """Return whether some node has as much, be it up or not."""
-    match = _GPUS.fullmatch(wanted.gres or "")
-    if wanted.gres and match is None:
+    match = _GPUS.fullmatch(request.gres or "")
+    if request.gres and match is None:
         return False
     card = "" if match is None else match["type"] or ""
-    gpus = (wanted.gpus or 0) if match is None else int(match["n"] or 1)
+    gpus = (request.gpus or 0) if match is None else int(match["n"] or 1)
     partitions = partition.split(",") if partition else None
     try:
         shares = shares_of_cluster(is_any=True)
@@ -149,8 +157,8 @@ def _has_enough(wanted: Wanted, partition: str | None) -> bool:
         (partitions is None or share.partition in partitions)
         and share.n_gpus >= gpus
         and (not card or share.gpu == card)
-        and share.cpus >= (wanted.cpus or 0)
-        and share.memory_mib >= (wanted.memory_gib or 0.0) * _MIB_A_GIB
+        and share.cpus >= (request.cpus or 0)
+        and share.memory_mib >= (request.memory_gib or 0.0) * _MIB_A_GIB
         for share in shares
     )
 
@@ -234,16 +242,16 @@ class Slurm(Executor):
             return words.NoSbatch()
         if importlib.util.find_spec("submitit") is None:
             return words.NoSubmitit()
-        asked = partitions()
-        if asked.returncode:
-            return words.Silent(reason(asked))
-        found = limits(asked.stdout)
-        known = sorted(found)
+        answer = partitions()
+        if answer.returncode:
+            return words.Silent(reason(answer))
+        by_name = limits(answer.stdout)
+        known = sorted(by_name)
         if self.partition is not None:
-            unknown = [one for one in self.partition.split(",") if one not in known]
+            unknown = [name for name in self.partition.split(",") if name not in known]
             if unknown:
                 return words.NoPartition(self.partition, unknown[0], tuple(known))
-        most = longest(asked.stdout, self.partition)
+        most = longest(answer.stdout, self.partition)
         if self.hours is not None and round(self.hours * 60, 6) < _LEAST_MINUTES:
             return words.TooFewHours(self.hours, _LEAST_MINUTES / 60, _SAVES_S)
         if self.hours is not None and most is not None and self.hours * 60 > most:
@@ -258,21 +266,21 @@ class Slurm(Executor):
             "account": self.account,
             "constraint": self.constraint,
         }
-        return no_node_takes(Wanted(self.gpus, self.gres, self.cpus, self.memory_gib), places)
+        return no_node_takes(Server(self.gpus, self.gres, self.cpus, self.memory_gib), places)
 
     def submit(self, spec: JobSpec) -> Job:
         """Submit a job, or return the one of its name that waits or runs."""
         if (refusal := self.unusable()) is not None:
             raise StratosError(str(refusal))
         folder = folder_of(spec)
-        if (found := self._active(spec)) is not None:
-            return _job(spec, found, is_new=False)
+        if (active := self._active(spec)) is not None:
+            return _job(spec, active, is_new=False)
         share = _share(spec)
         starts, minutes, limited = self._starts(spec, share)
-        asked = self._parameters(spec, minutes, share)
-        expected = "; ".join(filter(None, (_expected(asked), limited)))
+        parameters = self._parameters(spec, minutes, share)
+        expected = "; ".join(filter(None, (_expected(parameters), limited)))
         try:
-            id = slurm_submit.submit(spec, folder, asked, starts - 1)
+            id = slurm_submit.submit(spec, folder, parameters, starts - 1)
         except slurm_submit.RefusedError as error:
             if not error.is_heard:
                 raise StratosError(
@@ -287,47 +295,47 @@ class Slurm(Executor):
 
     def status(self, job: Job) -> Status:
         """Return how a job stands."""
-        told = slurm_queue.told(job.id, job.spec.name)
-        if told is None:
+        facts = slurm_queue.job_facts(job.id, job.spec.name)
+        if facts is None:
             return Status(State.UNKNOWN, "SLURM does not answer")
-        if not told:
-            return Status(State.LOST, f"{job.place} is forgotten by SLURM")
-        name = told.get("JobState", "")
+        if not facts:
+            return Status(State.LOST, f"{job.label} is forgotten by SLURM")
+        name = facts.get("JobState", "")
         state = _STATES.get(name, State.RUNNING)
-        if state is State.LOST and told.get("Requeue") == "1" and not slurm_queue.is_over(told):
-            return Status(State.UNKNOWN, f"{job.place} has lost its node ({name})")
+        if state is State.LOST and facts.get("Requeue") == "1" and not slurm_queue.is_over(facts):
+            return Status(State.UNKNOWN, f"{job.label} has lost its node ({name})")
         if state is State.PENDING:
-            if _NEVER.fullmatch(why := told.get("Reason", "")):
-                return Status(State.STUCK, f"{job.place} would wait forever ({why}). {_CHANGE}.")
-            return Status(state, slurm_queue.waiting(job, told))
+            if _NEVER.fullmatch(why := facts.get("Reason", "")):
+                return Status(State.STUCK, f"{job.label} would wait forever ({why}). {_CHANGE}.")
+            return Status(state, slurm_queue.waiting(job, facts))
         if state is State.RUNNING:
-            where = told.get("NodeList", "")
-            return Status(state, f"{job.place} on {where}", time_of(told.get("StartTime", "")))
+            where = facts.get("NodeList", "")
+            return Status(state, f"{job.label} on {where}", time_of(facts.get("StartTime", "")))
         cure = _CURES.get(name, "")
         if state is State.FAILED and _says(job.log, b"timed-out too many times"):
             limits = "time limit as often as executor.max_timeouts lets it"
-            text = f"{job.place} has reached its {limits}"
-            return Status(state, text, time_of(told.get("StartTime", "")), _MORE_TIME)
+            text = f"{job.label} has reached its {limits}"
+            return Status(state, text, time_of(facts.get("StartTime", "")), _MORE_TIME)
         if state is State.FAILED and _says(job.log, b"could not find submitted jobs in path"):
-            return Status(State.LOST, f"{job.place} did not find what it was to run")
-        if state is State.FAILED and (number := signal_of(told.get("ExitCode", ""))) is not None:
+            return Status(State.LOST, f"{job.label} did not find what it was to run")
+        if state is State.FAILED and (number := signal_of(facts.get("ExitCode", ""))) is not None:
             text = (
-                f"{job.place} was killed by signal {number} on {told.get('NodeList', 'its node')}"
+                f"{job.label} was killed by signal {number} on {facts.get('NodeList', 'its node')}"
             )
-            return Status(State.LOST, text, time_of(told.get("StartTime", "")), MORE_MEMORY)
-        text = f"{name}, exit code {told.get('ExitCode', '?')}. {cure}".rstrip(". ")
-        return Status(state, text, time_of(told.get("StartTime", "")))
+            return Status(State.LOST, text, time_of(facts.get("StartTime", "")), MORE_MEMORY)
+        text = f"{name}, exit code {facts.get('ExitCode', '?')}. {cure}".rstrip(". ")
+        return Status(state, text, time_of(facts.get("StartTime", "")))
 
     def cancel(self, spec: JobSpec) -> None:
         """Have SLURM end every job of this name, and wait until it is gone."""
-        told = ("scancel", f"--name={spec.name}", f"--user={user()}")
+        command = ("scancel", f"--name={spec.name}", f"--user={user()}")
         until = time.monotonic() + _ENDS_S
-        run(*told)
-        while (left := slurm_queue.listed(spec.name)) or left is None:
+        run(*command)
+        while (ids := slurm_queue.listed(spec.name)) or ids is None:
             if time.monotonic() > until:
                 raise StratosError(
                     f"{spec.stage}: the job {spec.name} is not gone after {_ENDS_S:.0f} s. Type "
-                    f"{' '.join(told)}, and see squeue --name={spec.name}."
+                    f"{' '.join(command)}, and see squeue --name={spec.name}."
                 )
             time.sleep(_LOOK_S)
 
@@ -338,9 +346,9 @@ class Slurm(Executor):
         """Return the cluster that answers here: a login node may reach several."""
         return cluster()
 
-    def held(self, job: Job) -> list[tuple[float, float]] | None:
+    def spans(self, job: Job) -> list[tuple[float, float]] | None:
         """Return when a job held its nodes, as accounting knows it, else the controller."""
-        return slurm_queue.held(job.spec.name, job.id)
+        return slurm_queue.running_spans(job.spec.name, job.id)
 
     def _active(self, spec: JobSpec) -> str | None:
         """Return the job of a name that waits or runs; None if none does.
@@ -355,15 +363,15 @@ class Slurm(Executor):
             if state != "COMPLETING":
                 return id
         # One whose node has died is in no queue until SLURM has put it there again.
-        known = handed.find(spec.folder, spec.stage)
-        id = known.id if known is not None and known.executor == self.kind else ""
-        id = id or started.id_of(spec.name)
-        if not id or any(id == one for one, _ in queued):
+        known = submission.find(spec.folder, spec.stage)
+        id = known.id if known is not None and known.kind == self.kind else ""
+        id = id or submission.id_of(spec.name)
+        if not id or any(id == queued_id for queued_id, _ in queued):
             return None
-        told = slurm_queue.told(id, spec.name)
-        if told is None:
+        facts = slurm_queue.job_facts(id, spec.name)
+        if facts is None:
             raise silent(spec.name)
-        if not told or told.get("JobState") == "COMPLETING":
+        if not facts or facts.get("JobState") == "COMPLETING":
             return None
         stands = self.status(_job(spec, id, is_new=False))
         return id if stands.state in _GOES_ON else None
@@ -383,10 +391,10 @@ class Slurm(Executor):
         fewer = min(starts, paid // least)
         if (fewer, least) == (starts, minutes):
             return starts, minutes, ""
-        said = f"there is money for {duration(spec.paid_hours * 3600)}"
+        limit = f"there is money for {duration(spec.paid_hours * 3600)}"
         if spec.paid_hours * 60 < least:
-            return fewer, least, f"{said}, then this command ends it, and SLURM after {least} min"
-        return fewer, least, f"{said}, then SLURM ends it"
+            return fewer, least, f"{limit}, then this command ends it, and SLURM after {least} min"
+        return fewer, least, f"{limit}, then SLURM ends it"
 
     def _parts(self, spec: JobSpec, share: Share | None = None) -> tuple[int, int]:
         """Return in how many jobs after each other the hours are spent, and the minutes of each.
@@ -395,10 +403,10 @@ class Slurm(Executor):
         queue. Without hours it is the partition's usual time: submitit would ask for five minutes.
         """
         partition = self.partition or (share.partition if share is not None else None)
-        told = partitions().stdout
-        most = longest(told, partition)
+        listing = partitions().stdout
+        most = longest(listing, partition)
         if spec.hours is None:
-            minutes = usual(told, partition) or _NO_LIMIT_MINUTES
+            minutes = usual(listing, partition) or _NO_LIMIT_MINUTES
         else:
             minutes = math.ceil(spec.hours * 60)
         allowance, _ = allowance_of_user(self.account, self.qos, partition)
@@ -428,7 +436,7 @@ class Slurm(Executor):
             cpus, mib = cpus or share.cpus, mib or share.memory_mib
             if self.gpus is None:
                 gres, gpus = gres or gres_of(share), 0
-        wanted = {
+        options = {
             "job_name": spec.name,
             "nodes": spec.nodes,
             "ntasks_per_node": 1,
@@ -447,13 +455,16 @@ class Slurm(Executor):
             "additional_parameters": {"requeue": True, "output": pattern(spec, "0")},
             "srun_args": _srun(spec, cpus),
         }
-        return {**{key: value for key, value in wanted.items() if value is not None}, "wckey": None}
+        return {
+            **{key: value for key, value in options.items() if value is not None},
+            "wckey": None,
+        }
 
     def _asked(self, spec: JobSpec, minutes: int, share: Share | None) -> str:
         """Say what a job was asked for."""
-        told = self._parameters(spec, minutes, share)
+        options = self._parameters(spec, minutes, share)
         shown = ("partition", "qos", "account", "gres", "gpus_per_node", "cpus_per_task", "mem")
-        parts = [f"{key}={told[key]}" for key in shown if key in told]
+        parts = [f"{key}={options[key]}" for key in shown if key in options]
         return ", ".join([f"nodes={spec.nodes}", *parts, f"time={minutes} min"])
 
 
@@ -481,14 +492,14 @@ def _job(spec: JobSpec, id: str, is_new: bool, expected: str = "") -> Job:
     return Job(spec, id, f"SLURM job {id}", log, is_new, expected)
 
 
-def _expected(asked: dict[str, Any]) -> str:
+def _expected(parameters: dict[str, Any]) -> str:
     """Say when SLURM expects to start a job that is about to be submitted; "" where at once."""
     seconds = expected_start([
-        f"--{key.replace('_', '-')}={asked[key]}" for key in _OPTIONS if key in asked
+        f"--{key.replace('_', '-')}={parameters[key]}" for key in _OPTIONS if key in parameters
     ])  # fmt: skip
     if seconds is None or seconds < _SOON_S:
         return ""
-    where = f" for partition {asked['partition']}" if "partition" in asked else ""
+    where = f" for partition {parameters['partition']}" if "partition" in parameters else ""
     return f"it waits about {duration(seconds)}{where}, as SLURM expects"
 
 

@@ -21,7 +21,7 @@ from stratos.catalog.cluster import Cluster
 from stratos.contrib.slurm import nodes as slurm_nodes
 from stratos.contrib.slurm.nodes import CLOUD, last_line, minutes_of, shares_of_cluster
 from stratos.contrib.slurm.queue import expected_waits
-from stratos.core.counted import counted
+from stratos.core.formats import counted
 from stratos.core.shares import Share
 
 _ASSOCIATION = (
@@ -73,22 +73,22 @@ class Allowance:
 
 def within(shares: Iterable[Share], allowance: Allowance) -> tuple[list[Share], list[Share]]:
     """Return the shares that jobs may have, so often as they may at once, and those left out."""
-    kept, left_out = [], []
-    for one in shares:
-        n = allowance.count(one)
+    usable, left_out = [], []
+    for share in shares:
+        n = allowance.count(share)
         if n > 0:
-            kept.append(replace(one, count=n))
+            usable.append(replace(share, count=n))
         else:
-            left_out.append(one)
-    return kept, left_out
+            left_out.append(share)
+    return usable, left_out
 
 
 def allowance_of_user(
     account: str | None = None, qos: str | None = None, partition: str | None = None
 ) -> tuple[Allowance | None, str]:
     """Ask SLURM for the limits of this user in one partition; see `allowances_of_user`."""
-    found, why = allowances_of_user([partition or ""], account, qos)
-    return next(iter(found.values()), None), why
+    by_partition, why = allowances_of_user([partition or ""], account, qos)
+    return next(iter(by_partition.values()), None), why
 
 
 def allowances_of_user(
@@ -105,36 +105,41 @@ def allowances_of_user(
         The limits by partition, empty where there are none or they are not known; and why they are
         not known, "" where they are.
     """
-    asked = slurm_nodes.run("scontrol", "show", "config")
-    if asked.returncode:
-        return {}, last_line(asked.stderr or asked.stdout)
-    enforced = re.search(r"^AccountingStorageEnforce\s*=\s*(.*)$", asked.stdout, re.MULTILINE)
+    answer = slurm_nodes.run("scontrol", "show", "config")
+    if answer.returncode:
+        return {}, last_line(answer.stderr or answer.stdout)
+    enforced = re.search(r"^AccountingStorageEnforce\s*=\s*(.*)$", answer.stdout, re.MULTILINE)
     if enforced is None or not {"limits", "safe"} & {*enforced[1].strip().split(",")}:
         return {}, ""
     account, qos = account or usual_account(), qos or usual_qos()
     if account is None:
         user = ("user", "where", f"name={slurm_nodes.user()}")
-        said, why = _listed(*user, "format=DefaultAccount")
-        if why or not said.strip():
+        rows_of_user, why = _listed(*user, "format=DefaultAccount")
+        if why or not rows_of_user.strip():
             return {}, why or f"{slurm_nodes.user()} has no default account"
-        account = said.split("\n")[0]
-    cluster = re.search(r"^ClusterName\s*=\s*(\S+)", asked.stdout, re.MULTILINE)
+        account = rows_of_user.split("\n")[0]
+    cluster = re.search(r"^ClusterName\s*=\s*(\S+)", answer.stdout, re.MULTILINE)
     where = f"cluster={'' if cluster is None else cluster[1]}"
     rows, above = [], account
     for _ in range(_LEVELS):
-        said, why = _listed("assoc", "where", where, f"account={above}", f"format={_ASSOCIATION}")
+        rows_of_user, why = _listed(
+            "assoc", "where", where, f"account={above}", f"format={_ASSOCIATION}"
+        )
         if why:
             return {}, why
-        rows.append(said)
-        listed = _rows(said, _ASSOCIATION)
-        above = next((one["ParentName"] for one in listed if not one["User"]), "")
+        rows.append(rows_of_user)
+        listed = _rows(rows_of_user, _ASSOCIATION)
+        above = next((entry["ParentName"] for entry in listed if not entry["User"]), "")
         if not above:
             break
     classes, why = _listed("qos", f"format={_QOS}")
     if why:
         return {}, why
-    told = "\n".join(rows)
-    return {one: allowance(told, classes, account, qos, partition=one) for one in partitions}, ""
+    associations = "\n".join(rows)
+    return {
+        entry: allowance(associations, classes, account, qos, partition=entry)
+        for entry in partitions
+    }, ""
 
 
 def usual_account() -> str | None:
@@ -167,29 +172,29 @@ def allowance(
     """
     user = user or slurm_nodes.user()
     rows = list(_rows(associations, _ASSOCIATION))
-    mine = [one for one in rows if one["Account"] == account and one["User"] == user]
-    own = [one for one in mine if one["Partition"] == partition]
-    own = own or [one for one in mine if not one["Partition"]]
-    chain = [*own[:1], *(one for one in rows if not one["User"])]
+    mine = [row for row in rows if row["Account"] == account and row["User"] == user]
+    own = [row for row in mine if row["Partition"] == partition]
+    own = own or [row for row in mine if not row["Partition"]]
+    chain = [*own[:1], *(row for row in rows if not row["User"])]
     if qos is None:
-        qos = next((one["DefaultQOS"] for one in chain if one["DefaultQOS"]), _DEFAULT_QOS)
-    found = next((one for one in _rows(classes, _QOS) if one["Name"] == qos), {})
+        qos = next((row["DefaultQOS"] for row in chain if row["DefaultQOS"]), _DEFAULT_QOS)
+    of_qos = next((row for row in _rows(classes, _QOS) if row["Name"] == qos), {})
     per_job = _nearest(
-        [_amounts(found.get("MaxTRES", "")), *(_amounts(a["MaxTRES"]) for a in chain)]
+        [_amounts(of_qos.get("MaxTRES", "")), *(_amounts(a["MaxTRES"]) for a in chain)]
     )
-    of_groups = _lowest(_amounts(one["GrpTRES"]) for one in chain)
-    of_groups |= _amounts(found.get("GrpTRES", ""))
-    walls = (minutes_of(one["MaxWall"]) for one in ({"MaxWall": "", **found}, *chain))
-    jobs_of_user = _first(found.get("MaxJobsPU", ""), *(one["MaxJobs"] for one in chain))
-    jobs_of_groups = _least([found.get("GrpJobs", "")])
+    of_groups = _lowest(_amounts(row["GrpTRES"]) for row in chain)
+    of_groups |= _amounts(of_qos.get("GrpTRES", ""))
+    walls = (minutes_of(row["MaxWall"]) for row in ({"MaxWall": "", **of_qos}, *chain))
+    jobs_of_user = _first(of_qos.get("MaxJobsPU", ""), *(row["MaxJobs"] for row in chain))
+    jobs_of_groups = _least([of_qos.get("GrpJobs", "")])
     if jobs_of_groups is None:
-        jobs_of_groups = _least(one["GrpJobs"] for one in chain)
+        jobs_of_groups = _least(row["GrpJobs"] for row in chain)
     return Allowance(
         of=f"account {account}, QOS {qos}",
         per_job=per_job,
-        at_once=_lowest([of_groups, _amounts(found.get("MaxTRESPU", ""))]),
+        at_once=_lowest([of_groups, _amounts(of_qos.get("MaxTRESPU", ""))]),
         jobs=min((n for n in (jobs_of_user, jobs_of_groups) if n is not None), default=None),
-        minutes=next((one for one in walls if one is not None), None),
+        minutes=next((row for row in walls if row is not None), None),
     )
 
 
@@ -201,46 +206,50 @@ def _needs(share: Share) -> dict[str, float]:
 
 def _listed(*what: str) -> tuple[str, str]:
     """Return what sacctmgr lists, or why it does not."""
-    asked = slurm_nodes.run("sacctmgr", "-n", "-P", "-r", "show", *what)
-    return ("", last_line(asked.stderr or asked.stdout)) if asked.returncode else (asked.stdout, "")
+    answer = slurm_nodes.run("sacctmgr", "-n", "-P", "-r", "show", *what)
+    return (
+        ("", last_line(answer.stderr or answer.stdout))
+        if answer.returncode
+        else (answer.stdout, "")
+    )
 
 
-def _rows(told: str, columns: str) -> list[dict[str, str]]:
+def _rows(listing: str, columns: str) -> list[dict[str, str]]:
     names = columns.split(",")
-    lines = (line.strip().split("|") for line in told.splitlines() if "|" in line)
+    lines = (line.strip().split("|") for line in listing.splitlines() if "|" in line)
     return [dict(zip_longest(names, cells[: len(names)], fillvalue="")) for cells in lines]
 
 
 def _amounts(text: str) -> dict[str, float]:
     """Read "cpu=64,mem=100G,gres/gpu:h100=4"."""
-    found = {}
-    for one in filter(None, text.split(",")):
-        name, _, value = one.partition("=")
+    amounts = {}
+    for pair in filter(None, text.split(",")):
+        name, _, value = pair.partition("=")
         amount = re.fullmatch(r"(\d+(?:\.\d+)?)([KMGTP]?)", value)
         if amount is not None:
-            found[name] = float(amount[1]) * _SUFFIXES.get(amount[2], 1.0)
-    return found
+            amounts[name] = float(amount[1]) * _SUFFIXES.get(amount[2], 1.0)
+    return amounts
 
 
 def _lowest(limits: Iterable[Amounts]) -> dict[str, float]:
     lowest: dict[str, float] = {}
-    for one in limits:
-        for name, value in one.items():
+    for limit in limits:
+        for name, value in limit.items():
             lowest[name] = min(value, lowest.get(name, value))
     return lowest
 
 
 def _nearest(limits: Sequence[Amounts]) -> dict[str, float]:
     """Return the first limit of each resource."""
-    return {name: value for one in reversed(limits) for name, value in one.items()}
+    return {name: value for limit in reversed(limits) for name, value in limit.items()}
 
 
 def _first(*values: str) -> int | None:
-    return next((int(one) for one in values if one.isdecimal()), None)
+    return next((int(text) for text in values if text.isdecimal()), None)
 
 
 def _least(values: Iterable[str]) -> int | None:
-    numbers: Sequence[int] = [int(one) for one in values if one.isdecimal()]
+    numbers: Sequence[int] = [int(text) for text in values if text.isdecimal()]
     return min(numbers, default=None)
 
 
@@ -259,27 +268,27 @@ def preempted_by(partitions: Sequence[str]) -> dict[str, dict[str, str]]:
     config = slurm_nodes.run("scontrol", "show", "config")
     if config.returncode or not _TYPE.search(config.stdout):
         return {}
-    asked = slurm_nodes.run("scontrol", "show", "partition", "-o")
-    return {} if asked.returncode else _by_tier(asked.stdout, partitions)
+    answer = slurm_nodes.run("scontrol", "show", "partition", "-o")
+    return {} if answer.returncode else _by_tier(answer.stdout, partitions)
 
 
-def _by_tier(told: str, partitions: Sequence[str]) -> dict[str, dict[str, str]]:
+def _by_tier(listing: str, partitions: Sequence[str]) -> dict[str, dict[str, str]]:
     tiers, modes = {}, {}
-    for line in told.splitlines():
+    for line in listing.splitlines():
         fields = dict(_FIELD.findall(line))
         name, tier = fields.get("PartitionName", ""), fields.get("PriorityTier", "")
         if name in partitions and tier.isdecimal():
             tiers[name] = int(tier)
             modes[name] = fields.get("PreemptMode", "OFF").upper()
-    found = {
+    above = {
         name: {
-            other: modes[other]
-            for other in partitions
-            if other in tiers and tiers[other] < tier and modes[other] != "OFF"
+            rival: modes[rival]
+            for rival in partitions
+            if rival in tiers and tiers[rival] < tier and modes[rival] != "OFF"
         }
         for name, tier in tiers.items()
     }
-    return {name: others for name, others in found.items() if others}
+    return {name: rivals for name, rivals in above.items() if rivals}
 
 
 class SlurmNodes(Cluster):

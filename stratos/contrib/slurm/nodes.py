@@ -52,10 +52,10 @@ def run(*command: str, timeout_s: float = ANSWERS_S) -> subprocess.CompletedProc
 
 def cluster() -> str:
     """Return the name of the cluster that answers here and its controller; "" if none does."""
-    told = run("scontrol", "show", "config").stdout
-    found = (re.search(rf"(?m)^{key}\s*=\s*(\S+)", told)
+    config = run("scontrol", "show", "config").stdout
+    matches = (re.search(rf"(?m)^{key}\s*=\s*(\S+)", config)
              for key in ("ClusterName", r"SlurmctldHost\[0\]"))  # fmt: skip
-    return " at ".join(one[1] for one in found if one is not None)
+    return " at ".join(match[1] for match in matches if match is not None)
 
 
 def overrides() -> tuple[str, ...]:
@@ -71,9 +71,9 @@ def user() -> str:
         return str(os.getuid())
 
 
-def unreadable(command: str, told: str) -> StratosError:
+def unreadable(command: str, output: str) -> StratosError:
     """Return the error of an answer of SLURM of which no line can be read."""
-    first = next((line for line in told.splitlines() if line.strip()), "")
+    first = next((line for line in output.splitlines() if line.strip()), "")
     return StratosError(
         f"{command} says what cannot be read: {first[:200]!r}. Type {command} to see all of it."
     )
@@ -95,10 +95,10 @@ def time_of(text: str) -> float | None:
 
 def minutes_of(text: str) -> int | None:
     """Return the minutes of a time as SLURM writes it: [days-][[hours:]minutes:]seconds."""
-    found = re.fullmatch(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)", text)
-    if found is None:  # infinite, n/a
+    match = re.fullmatch(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)", text)
+    if match is None:  # infinite, n/a
         return None
-    days, hours, minutes, _ = (int(one or 0) for one in found.groups())
+    days, hours, minutes, _ = (int(number or 0) for number in match.groups())
     return (days * 24 + hours) * 60 + minutes
 
 
@@ -111,13 +111,13 @@ def shares_of_cluster(is_any: bool = False) -> list[Share]:
     Raises:
         StratosError: it does not answer.
     """
-    asked = run("sinfo", "-h", "-e", "-o", FORMAT)
-    if asked.returncode:
+    answer = run("sinfo", "-h", "-e", "-o", FORMAT)
+    if answer.returncode:
         raise StratosError(
-            f"SLURM does not answer ({last_line(asked.stderr or asked.stdout)}). Give the command "
-            "on a login node of the cluster, and try sinfo there."
+            f"SLURM does not answer ({last_line(answer.stderr or answer.stdout)}). Give the "
+            "command on a login node of the cluster, and try sinfo there."
         )
-    return shares(asked.stdout, is_any)
+    return shares(answer.stdout, is_any)
 
 
 def gres_of(share: Share) -> str | None:
@@ -132,7 +132,7 @@ def constraint_of(share: Share) -> str | None:
     return "&".join(share.features) or None
 
 
-def shares(told: str, is_any: bool = False) -> list[Share]:
+def shares(listing: str, is_any: bool = False) -> list[Share]:
     """Return the shares of the nodes that `sinfo` tells, by partition and name.
 
     Where a partition gives a node to one job alone, a job takes all of it. Lines of something else
@@ -141,14 +141,14 @@ def shares(told: str, is_any: bool = False) -> list[Share]:
     Raises:
         StratosError: there are no other lines.
     """
-    return together(_shares(told, is_any))
+    return together(_shares(listing, is_any))
 
 
-def _shares(told: str, is_any: bool) -> Iterator[Share]:
+def _shares(listing: str, is_any: bool) -> Iterator[Share]:
     n_read = 0
-    for line in told.splitlines():
+    for line in listing.splitlines():
         cells = line.split("|", _N_CELLS - 1)
-        if len(cells) < _N_CELLS or not all(one.isdecimal() for one in cells[4:7]):
+        if len(cells) < _N_CELLS or not all(cell.isdecimal() for cell in cells[4:7]):
             continue  # a banner of the site
         n_read += 1
         partition, available, state, sharing, nodes, cpus, memory, gres, features = cells
@@ -163,16 +163,16 @@ def _shares(told: str, is_any: bool) -> Iterator[Share]:
             nodes=int(nodes),
             is_whole=sharing == "EXCLUSIVE",
         )
-    if told.strip() and not n_read:
-        raise unreadable(f"sinfo -h -e -o '{FORMAT}'", told)
+    if listing.strip() and not n_read:
+        raise unreadable(f"sinfo -h -e -o '{FORMAT}'", listing)
 
 
 def _cards(gres: str) -> Iterator[tuple[str, int]]:
     """Yield type and number of GPUs: "gpu:h100:8(S:0-1),nvme:1" has eight h100."""
-    for one in re.split(r",(?![^(]*\))", gres):
-        found = _GPUS.fullmatch(one)
-        if found is not None and int(found["n"] or 1) > 0:
-            yield found["type"] or "", int(found["n"] or 1)
+    for entry in re.split(r",(?![^(]*\))", gres):
+        match = _GPUS.fullmatch(entry)
+        if match is not None and int(match["n"] or 1) > 0:
+            yield match["type"] or "", int(match["n"] or 1)
 
 
 _FORMAT = "%P %l %L"
@@ -195,53 +195,53 @@ def partitions() -> subprocess.CompletedProcess[str]:
     return run("sinfo", "-h", "-o", _FORMAT)
 
 
-def limits(told: str) -> dict[str, Limit]:
+def limits(listing: str) -> dict[str, Limit]:
     """Read the partitions, each once for each state of its nodes, from what sinfo says.
 
     Raises:
         StratosError: no line of it is one of a partition.
     """
-    lines = (_LINE.fullmatch(line.strip()) for line in told.splitlines())
-    found = {
-        one["name"]: Limit(
-            minutes_of(one["longest"]), bool(one["default"]), minutes_of(one["usual"])
+    lines = (_LINE.fullmatch(line.strip()) for line in listing.splitlines())
+    by_name = {
+        line["name"]: Limit(
+            minutes_of(line["longest"]), bool(line["default"]), minutes_of(line["usual"])
         )
-        for one in lines
-        if one is not None  # a banner of the site
+        for line in lines
+        if line is not None  # a banner of the site
     }
-    if told.strip() and not found:
-        raise unreadable(f"sinfo -h -o '{_FORMAT}'", told)
-    return found
+    if listing.strip() and not by_name:
+        raise unreadable(f"sinfo -h -o '{_FORMAT}'", listing)
+    return by_name
 
 
-def longest(told: str, partition: str | None) -> int | None:
+def longest(listing: str, partition: str | None) -> int | None:
     """Return how many minutes a job may run in partitions; None for any number.
 
     Args:
-        told: by sinfo, of all of them.
+        listing: by sinfo, of all of them.
         partition: one, or several; None for the default one.
     """
-    minutes = [one.minutes for one in _named(told, partition)]
-    return None if None in minutes else max((one for one in minutes if one), default=None)
+    minutes = [limit.minutes for limit in _named(listing, partition)]
+    return None if None in minutes else max((limit for limit in minutes if limit), default=None)
 
 
-def usual(told: str, partition: str | None) -> int | None:
+def usual(listing: str, partition: str | None) -> int | None:
     """Return how many minutes a job runs in partitions that asks for none; None without end.
 
     Args:
-        told: by sinfo, of all of them.
+        listing: by sinfo, of all of them.
         partition: one, or several, of which the shortest counts; None for the default one.
     """
-    found = [
-        one.usual_minutes if one.usual_minutes is not None else one.minutes
-        for one in _named(told, partition)
+    usual_minutes = [
+        limit.usual_minutes if limit.usual_minutes is not None else limit.minutes
+        for limit in _named(listing, partition)
     ]
-    return min((one for one in found if one is not None), default=None)
+    return min((limit for limit in usual_minutes if limit is not None), default=None)
 
 
-def _named(told: str, partition: str | None) -> list[Limit]:
-    found = limits(told)
-    names = [one for one in found if found[one].is_default]
+def _named(listing: str, partition: str | None) -> list[Limit]:
+    by_name = limits(listing)
+    names = [name for name in by_name if by_name[name].is_default]
     if partition is not None:
         names = partition.split(",")
-    return [found[one] for one in names if one in found]
+    return [by_name[name] for name in names if name in by_name]

@@ -42,14 +42,14 @@ def listed(name: str, *options: str) -> list[tuple[str, str]] | None:
         name: of the jobs.
         options: of squeue, which lists others with them.
     """
-    asked = run("squeue", "-h", *options, f"--name={name}", f"--user={user()}", "-o", "%i %T")
-    if asked.returncode:
+    answer = run("squeue", "-h", *options, f"--name={name}", f"--user={user()}", "-o", "%i %T")
+    if answer.returncode:
         return None
-    lines = (_JOB.fullmatch(line.strip()) for line in asked.stdout.splitlines())
+    lines = (_JOB.fullmatch(line.strip()) for line in answer.stdout.splitlines())
     return [(job[1], job[2]) for job in lines if job is not None]
 
 
-def told(id: str, name: str) -> dict[str, str] | None:
+def job_facts(id: str, name: str) -> dict[str, str] | None:
     """Return what SLURM knows of a job, by its own names of the fields; {} where it knows none.
 
     Args:
@@ -59,11 +59,11 @@ def told(id: str, name: str) -> dict[str, str] | None:
     Returns:
         None where SLURM does not answer.
     """
-    asked = run("scontrol", "show", "job", "-o", id)
-    if asked.returncode:
-        return {} if "Invalid job id" in asked.stderr + asked.stdout else None
-    found = fields(asked.stdout)
-    return found if found.get("JobName") == name else {}
+    answer = run("scontrol", "show", "job", "-o", id)
+    if answer.returncode:
+        return {} if "Invalid job id" in answer.stderr + answer.stdout else None
+    facts = fields(answer.stdout)
+    return facts if facts.get("JobName") == name else {}
 
 
 def fields(line: str) -> dict[str, str]:
@@ -72,12 +72,12 @@ def fields(line: str) -> dict[str, str]:
     Command and what is behind it hold paths, in which anything may stand: they are left out, and
     the first of two fields of one name counts.
     """
-    found: dict[str, str] = {}
+    facts: dict[str, str] = {}
     for key, value in _FIELD.findall(line):
         if key == "Command":
             break
-        found.setdefault(key, value)
-    return found
+        facts.setdefault(key, value)
+    return facts
 
 
 def silent(name: str) -> StratosError:
@@ -88,32 +88,32 @@ def silent(name: str) -> StratosError:
     )
 
 
-def waiting(job: Job, told: Mapping[str, str]) -> str:
+def waiting(job: Job, facts: Mapping[str, str]) -> str:
     """Say how a job waits: where, why, behind how many, and until when."""
-    partition = told.get("Partition", "")
-    asked = run("squeue", "-h", "-t", "PD", "-p", partition, "--sort=-p,i", "-o", "%i")
-    ids = asked.stdout.split()
-    place = f", {ids.index(job.id) + 1} of {len(ids)}" if job.id in ids else ""
-    when = time_of(told.get("StartTime", ""))
+    partition = facts.get("Partition", "")
+    answer = run("squeue", "-h", "-t", "PD", "-p", partition, "--sort=-p,i", "-o", "%i")
+    ids = answer.stdout.split()
+    rank = f", {ids.index(job.id) + 1} of {len(ids)}" if job.id in ids else ""
+    when = time_of(facts.get("StartTime", ""))
     start = "" if when is None else f", expected to start {datetime.fromtimestamp(when):%H:%M}"
-    reason = told.get("Reason", "None")
+    reason = facts.get("Reason", "None")
     why = "" if reason == "None" else f" ({reason})"
-    return f"{job.place} waits in the queue of {partition}{why}{place}{start}"
+    return f"{job.label} waits in the queue of {partition}{why}{rank}{start}"
 
 
 def signal_of(code: str) -> int | None:
     """Return the signal that killed a job's process, by "exit code:signal"; None if none did."""
-    found = re.fullmatch(r"(\d+):(\d+)", code)
-    return None if found is None else killed_by(-int(found[2]) or int(found[1]))
+    match = re.fullmatch(r"(\d+):(\d+)", code)
+    return None if match is None else killed_by(-int(match[2]) or int(match[1]))
 
 
-def is_over(told: Mapping[str, str]) -> bool:
+def is_over(facts: Mapping[str, str]) -> bool:
     """Return whether a job has ended so long ago that SLURM does not queue it again."""
-    ended = time_of(told.get("EndTime", ""))
+    ended = time_of(facts.get("EndTime", ""))
     return ended is not None and time.time() > ended + _REQUEUES_S
 
 
-def held(name: str, id: str) -> list[tuple[float, float]] | None:
+def running_spans(name: str, id: str) -> list[tuple[float, float]] | None:
     """Return when a job held its nodes: begin and end of each time, in seconds since the epoch.
 
     Args:
@@ -126,24 +126,24 @@ def held(name: str, id: str) -> list[tuple[float, float]] | None:
     last = id if id.isdecimal() else max(ids(name) or (), key=int, default="")
     if not last:
         return None
-    found = _held_by_accounting(last, name)
-    return _held_by_controller(last, name) if found is None else found
+    spans = _held_by_accounting(last, name)
+    return _held_by_controller(last, name) if spans is None else spans
 
 
 def _held_by_accounting(id: str, name: str) -> list[tuple[float, float]] | None:
     """Return each time that a job ran: one that was queued again has several."""
     columns = "JobName,Start,End"
-    asked = run("sacct", "-n", "-P", "-D", "-X", "-j", id, "-o", columns)
-    if asked.returncode:
+    answer = run("sacct", "-n", "-P", "-D", "-X", "-j", id, "-o", columns)
+    if answer.returncode:
         return None
-    rows = [line.split("|") for line in asked.stdout.splitlines() if line.startswith(f"{name}|")]
+    rows = [line.split("|") for line in answer.stdout.splitlines() if line.startswith(f"{name}|")]
     spans = [_span(*row[1:]) for row in rows if len(row) == columns.count(",") + 1]
-    return [one for one in spans if one is not None] if spans else None
+    return [span for span in spans if span is not None] if spans else None
 
 
 def _held_by_controller(id: str, name: str) -> list[tuple[float, float]] | None:
     """Return the last time that a job ran, which is all that the controller keeps."""
-    known = told(id, name)
+    known = job_facts(id, name)
     if not known:
         return None
     span = _span(known.get("StartTime", ""), known.get("EndTime", ""))
@@ -152,8 +152,8 @@ def _held_by_controller(id: str, name: str) -> list[tuple[float, float]] | None:
     return [] if span is None else [span]
 
 
-def _is_ahead(told: Mapping[str, str]) -> bool:
-    begun = time_of(told.get("StartTime", ""))
+def _is_ahead(facts: Mapping[str, str]) -> bool:
+    begun = time_of(facts.get("StartTime", ""))
     return begun is not None and begun >= time.time()
 
 
@@ -166,9 +166,9 @@ def _span(begin: str, end: str) -> tuple[float, float] | None:
     return (first, last) if last > first else None
 
 
-def reason(asked: subprocess.CompletedProcess[str]) -> str:
+def reason(answer: subprocess.CompletedProcess[str]) -> str:
     """Return why SLURM did not do what it was told."""
-    return last_line(asked.stderr or asked.stdout)
+    return last_line(answer.stderr or answer.stdout)
 
 
 _MOST_ASKED = 64
@@ -191,9 +191,11 @@ def expected_start(arguments: Sequence[str], timeout_s: float = _ASKED_S) -> flo
         arguments: of sbatch, without a script.
         timeout_s: seconds that it may take to answer.
     """
-    asked = slurm_nodes.run("sbatch", "--test-only", *arguments, "--wrap=true", timeout_s=timeout_s)
-    found = _STARTS.search(asked.stderr + asked.stdout)
-    when = None if asked.returncode or found is None else time_of(found[1])
+    answer = slurm_nodes.run(
+        "sbatch", "--test-only", *arguments, "--wrap=true", timeout_s=timeout_s
+    )
+    match = _STARTS.search(answer.stderr + answer.stdout)
+    when = None if answer.returncode or match is None else time_of(match[1])
     return None if when is None else max(0.0, when - time.time())
 
 
@@ -209,60 +211,64 @@ def expected_waits(shares: Sequence[Share]) -> tuple[dict[tuple[str, str], float
     """
     until = time.monotonic() + _ASKED_S
 
-    def asked(share: Share) -> float | None:
-        left = until - time.monotonic()
-        return expected_start(_arguments(share), left) if left > 0 else None
+    def wait_of(share: Share) -> float | None:
+        remaining_s = until - time.monotonic()
+        return expected_start(_arguments(share), remaining_s) if remaining_s > 0 else None
 
     few = list(shares)[:_MOST_ASKED]
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        seconds = dict(zip(((one.partition, one.name) for one in few), pool.map(asked, few),
+        seconds = dict(zip(((share.partition, share.name) for share in few), pool.map(wait_of, few),
                            strict=True))  # fmt: skip
-    hours = {key: found / 3600 for key, found in seconds.items() if found is not None}
+    hours = {key: wait_s / 3600 for key, wait_s in seconds.items() if wait_s is not None}
     why = ""
     if len(hours) < len(shares):
         past, why = _waits_of_history()
-        for one in shares:
-            if one.partition in past:
-                hours.setdefault((one.partition, one.name), past[one.partition])
-    stepped = {key: round(one / _STEP_HOURS) * _STEP_HOURS for key, one in hours.items()}
+        for share in shares:
+            if share.partition in past:
+                hours.setdefault((share.partition, share.name), past[share.partition])
+    stepped = {key: round(wait / _STEP_HOURS) * _STEP_HOURS for key, wait in hours.items()}
     if len(stepped) == len(shares):
         return stepped, ""
     return stepped, why or f"sbatch --test-only does not tell, nor do jobs of the last {_DAYS} days"
 
 
-def past_waits(told: str) -> dict[str, float]:
+def past_waits(history: str) -> dict[str, float]:
     """Return the median wait of a partition's jobs in hours, from what sacct says of them.
 
     Args:
-        told: lines of "partition|when it might have started|when it did".
+        history: lines of "partition|when it might have started|when it did".
     """
     waits: defaultdict[str, list[float]] = defaultdict(list)
-    for line in told.splitlines():
+    for line in history.splitlines():
         partition, _, times = line.partition("|")
         try:
             eligible, started = map(datetime.fromisoformat, times.split("|"))
         except ValueError:  # Unknown: it waits yet, or was cancelled before
             continue
         waits[partition].append(max(0.0, (started - eligible).total_seconds() / 3600))
-    return {name: statistics.median(one) for name, one in waits.items() if len(one) >= _FEWEST}
+    return {
+        name: statistics.median(waits_of_partition)
+        for name, waits_of_partition in waits.items()
+        if len(waits_of_partition) >= _FEWEST
+    }
 
 
 def _waits_of_history() -> tuple[dict[str, float], str]:
-    asked = slurm_nodes.run(
+    answer = slurm_nodes.run(
         "sacct", "-a", "-X", "-n", "-P", "-S", f"now-{_DAYS}days", "-o", "Partition,Eligible,Start",
         timeout_s=_ASKED_S,
     )  # fmt: skip
-    if asked.returncode:
-        said = last_line(asked.stderr or asked.stdout)
-        return {}, f"sbatch --test-only does not tell, and there is no history ({said})"
-    return past_waits(asked.stdout), ""
+    if answer.returncode:
+        last = last_line(answer.stderr or answer.stdout)
+        return {}, f"sbatch --test-only does not tell, and there is no history ({last})"
+    return past_waits(answer.stdout), ""
 
 
 def _arguments(share: Share) -> list[str]:
     """Return what sbatch is told to ask for a share; its time is the partition's default."""
-    told = ["-p", share.partition, "-c", str(share.cpus), f"--mem={share.memory_mib}M"]
+    arguments = ["-p", share.partition, "-c", str(share.cpus), f"--mem={share.memory_mib}M"]
     if (gres := gres_of(share)) is not None:
-        told.append(f"--gres={gres}")
+        arguments.append(f"--gres={gres}")
     if (constraint := constraint_of(share)) is not None:
-        told.append(f"--constraint={constraint}")
-    return told
+        arguments.append(f"--constraint={constraint}")
+    return arguments

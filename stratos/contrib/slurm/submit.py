@@ -23,7 +23,7 @@ from stratos.contrib.slurm import nodes as slurm_nodes
 from stratos.contrib.slurm import queue as slurm_queue
 from stratos.contrib.slurm.nodes import last_line, overrides
 from stratos.contrib.slurm.queue import silent
-from stratos.core.environment import without
+from stratos.core.process import without
 from stratos.distill import meeting
 from stratos.executors.job import JobSpec, UnknownSubmissionError
 
@@ -138,13 +138,13 @@ class RefusedError(Exception):
         """Whether SLURM has judged it; else it could not be reached."""
 
 
-def submit(spec: JobSpec, folder: Path, asked: dict[str, Any], max_timeouts: int) -> str:
+def submit(spec: JobSpec, folder: Path, parameters: dict[str, Any], max_timeouts: int) -> str:
     """Submit a job and return its id.
 
     Args:
         spec: of the job.
         folder: of batch scripts and logs.
-        asked: what submitit is told of the job.
+        parameters: what submitit is told of the job.
         max_timeouts: how often it goes back into the queue when it reaches its time limit.
 
     Raises:
@@ -158,21 +158,21 @@ def submit(spec: JobSpec, folder: Path, asked: dict[str, Any], max_timeouts: int
     if (before := slurm_queue.ids(spec.name)) is None:
         raise silent(spec.name)
     work = Work(spec.command, spec.env, folder if spec.nodes > 1 else None)
-    ready = _ready(work, folder, asked["time"], max_timeouts)
+    ready = _ready(work, folder, parameters["time"], max_timeouts)
     executor = submitit.SlurmExecutor(
         folder, max_num_timeout=max_timeouts, python=shlex.quote(spec.command[0])
     )
-    executor.update_parameters(**asked, setup=[_take(ready)])
+    executor.update_parameters(**parameters, setup=[_take(ready)])
     try:
         # sbatch hands on all that it has.
         with without((*spec.withheld, *overrides())):
             id = str(executor.submit(work).job_id)
     except (FailedJobError, FailedSubmissionError, subprocess.SubprocessError, OSError) as error:
         refused = RefusedError(last_line(str(error)))
-        if (found := _looked_for(spec, before, refused)) is None:
+        if (job := _looked_for(spec, before, refused)) is None:
             ready.unlink(missing_ok=True)
             raise refused from error
-        return found
+        return job
     ready.unlink(missing_ok=True)  # submitit has put its own in place
     return id
 
@@ -196,8 +196,8 @@ def _take(ready: Path) -> str:
     the same in place meanwhile.
     """
     folder = shlex.quote(str(ready.parent))
-    place = f'{folder}/"${{SLURM_JOB_ID}}"_submitted.pkl'
-    return f"[ -e {place} ] || mv {shlex.quote(str(ready))} {place} 2>/dev/null"
+    path = f'{folder}/"${{SLURM_JOB_ID}}"_submitted.pkl'
+    return f"[ -e {path} ] || mv {shlex.quote(str(ready))} {path} 2>/dev/null"
 
 
 def _looked_for(spec: JobSpec, before: frozenset[str], refused: RefusedError) -> str | None:

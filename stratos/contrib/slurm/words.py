@@ -80,14 +80,14 @@ class TooManyHours(Reason):
 class NoNodeTakes(Reason):
     """No node has what the settings ask for."""
 
-    wanted: Mapping[str, str | float]
+    request: Mapping[str, str | float]
     """Setting to its value."""
     refusal: str
     """In SLURM's words."""
 
     def __str__(self) -> str:
-        typed = " ".join(f"executor.{key}={value}" for key, value in self.wanted.items())
-        keys = " or ".join(f"executor.{key}" for key in self.wanted)
+        typed = " ".join(f"executor.{key}={value}" for key, value in self.request.items())
+        keys = " or ".join(f"executor.{key}" for key in self.request)
         return (
             f"{typed}: no node of SLURM can take such a job ({self.refusal}). See sinfo -o "
             f"'%P %D %c %m %G' for what nodes have, and change {keys}, or executor.partition."

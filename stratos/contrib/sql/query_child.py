@@ -51,28 +51,28 @@ def main() -> None:
     run, errors = (_of_sqlite, sqlite3.Error) if kind == "sqlite" else (_of_duckdb, _duckdb().Error)
     _limit_memory()
     for line in sys.stdin:
-        asked = json.loads(line)
+        request = json.loads(line)
         try:
-            rows = run(path, asked)
-            if len(rows) > asked["most_rows"]:
-                raise ValueError(f"more than {asked['most_rows']:,} rows")
-            found: dict[str, Any] = {"rows": [_told(row, asked) for row in rows]}
+            rows = run(path, request)
+            if len(rows) > request["most_rows"]:
+                raise ValueError(f"more than {request['most_rows']:,} rows")
+            answer: dict[str, Any] = {"rows": [_told(row, request) for row in rows]}
         except (errors, MemoryError, ValueError) as error:
-            found = {"error": str(error).partition("\n")[0] or "too much memory"}
-        print(json.dumps(found), flush=True)
+            answer = {"error": str(error).partition("\n")[0] or "too much memory"}
+        print(json.dumps(answer), flush=True)
 
 
-def _of_sqlite(path: str, asked: dict[str, Any]) -> list[Any]:
+def _of_sqlite(path: str, request: dict[str, Any]) -> list[Any]:
     uri = f"{Path(path).as_uri()}?mode=ro"
     with contextlib.closing(sqlite3.connect(uri, uri=True)) as database:
         database.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LONGEST_VALUE)
         database.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
         database.set_authorizer(_may)
-        with _within(asked["seconds"], database.interrupt):
-            cursor = database.execute(asked["query"])
+        with _within(request["seconds"], database.interrupt):
+            cursor = database.execute(request["query"])
             if cursor.description is None:
                 raise ValueError("no query: it gives no rows")
-            return cursor.fetchmany(asked["most_rows"] + 1)
+            return cursor.fetchmany(request["most_rows"] + 1)
 
 
 def _may(action: int, first: str | None, second: str | None, *_: Any) -> int:
@@ -86,14 +86,14 @@ def _duckdb() -> Any:
     return duckdb
 
 
-def _of_duckdb(path: str, asked: dict[str, Any]) -> list[Any]:
+def _of_duckdb(path: str, request: dict[str, Any]) -> list[Any]:
     duckdb = _duckdb()
     with duckdb.connect(path, read_only=True, config=CONFIG) as database:
-        statements = database.extract_statements(asked["query"])
+        statements = database.extract_statements(request["query"])
         if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
             raise ValueError("not one query that reads")
-        with _within(asked["seconds"], database.interrupt):
-            return database.execute(statements[0]).fetchmany(asked["most_rows"] + 1)
+        with _within(request["seconds"], database.interrupt):
+            return database.execute(statements[0]).fetchmany(request["most_rows"] + 1)
 
 
 @contextlib.contextmanager
@@ -127,13 +127,13 @@ def _limit_memory() -> None:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-def _told(row: Any, asked: dict[str, Any]) -> list[Any]:
-    n = len(row) - asked.get("n_added", 0)
+def _told(row: Any, request: dict[str, Any]) -> list[Any]:
+    n = len(row) - request.get("n_added", 0)
     numbers: list[int | float] = []
-    told = [_digest(_value(row[:n], numbers)), numbers]
-    if "keys" not in asked:
-        return told
-    return [*told, _digest([*row[n:], *(row[k] for k in asked["keys"])])]
+    digests = [_digest(_value(row[:n], numbers)), numbers]
+    if "keys" not in request:
+        return digests
+    return [*digests, _digest([*row[n:], *(row[k] for k in request["keys"])])]
 
 
 def _digest(value: Any) -> str:
@@ -149,10 +149,12 @@ def _value(value: Any, numbers: list[int | float]) -> Any:
     if isinstance(value, int | float | Decimal):
         return ("number", str(float(value)))
     if isinstance(value, list | tuple):
-        return [_value(one, numbers) for one in value]
+        return [_value(inner, numbers) for inner in value]
     if isinstance(value, dict):
-        pairs = sorted(((str(key), one) for key, one in value.items()), key=lambda pair: pair[0])
-        return [(key, _value(one, numbers)) for key, one in pairs]
+        pairs = sorted(
+            ((str(key), inner) for key, inner in value.items()), key=lambda pair: pair[0]
+        )
+        return [(key, _value(inner, numbers)) for key, inner in pairs]
     if isinstance(value, date) and not isinstance(value, datetime):
         value = datetime.combine(value, time())
     if isinstance(value, datetime | time | timedelta):

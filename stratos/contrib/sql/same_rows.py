@@ -29,12 +29,52 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from stratos.contrib.sql.words import DuckDbIsMissing, EmptyGolds, QueryFails
 from stratos.core.digest import identity
+from stratos.core.extras import install
 from stratos.core.foreign import beside
+from stratos.core.formats import listed
 from stratos.core.reasons import Reason
 from stratos.tasks.answers import AnswerText, behind_marker
 from stratos.tasks.objects import pairs_all
+
+
+class QueryFails(Reason):
+    """A gold query cannot be run."""
+
+    error: str
+
+    says = "its query fails ({error})"
+
+
+class DuckDbIsMissing(Reason):
+    """The file is one of DuckDB, whose package is not installed."""
+
+    def __str__(self) -> str:
+        return f"it is a DuckDB file, and the package duckdb is not installed: {install('duckdb')}"
+
+
+class EmptyGolds(Reason):
+    """Gold queries give no rows, so that many wrong queries are right there."""
+
+    database: str
+    """File that they are run on."""
+    n_empty: Mapping[str, int]
+    """Split to how many of its gold queries give none."""
+    n_rows: Mapping[str, int]
+    """Split to its rows."""
+
+    def __str__(self) -> str:
+        splits = [
+            f"{n:,} of {self.n_rows[split]:,} {split} rows"
+            for split, n in self.n_empty.items()
+            if n
+        ]
+        return (
+            f"The gold queries of {listed(splits)} give no rows on {self.database}. There, every "
+            "query without rows counts as right, also a wrong one, so that the accuracy is too "
+            "high. Take these questions out, or put rows into the database that they find."
+        )
+
 
 MARK, MARK_AT = b"DUCK", 8
 """What a DuckDB file has at this byte."""
@@ -116,13 +156,13 @@ class _Child:
             QueryError: it gives none.
         """
         with self._turn:
-            asked = {key: one for key, one in asdict(limits).items() if one is not None}
-            found = self._asked(json.dumps({"query": query, **asked}))
-        if found is None:
+            settings = {key: value for key, value in asdict(limits).items() if value is not None}
+            answer = self._asked(json.dumps({"query": query, **settings}))
+        if answer is None:
             raise QueryError(f"more than {limits.seconds:g} seconds, or too much memory")
-        if "error" in found:
-            raise QueryError(found["error"])
-        return tuple((row[0], tuple(row[1]), *row[2:]) for row in found["rows"])
+        if "error" in answer:
+            raise QueryError(answer["error"])
+        return tuple((row[0], tuple(row[1]), *row[2:]) for row in answer["rows"])
 
     def _asked(self, line: str) -> dict[str, Any] | None:
         """Return what the child answers; None if the query ended it."""
@@ -209,8 +249,8 @@ def keyed(query: str) -> Keyed | None:
     terms = [_term(query[a:b]) for a, b in zip(starts, [*commas, end], strict=True)]
     named = _named(query, words)
     places = [int(term) - 1 if term.isdigit() else named.get(term.lower()) for term in terms]
-    columns = tuple(place for place in places if place is not None)
-    added = [term for term, place in zip(terms, places, strict=True) if place is None]
+    columns = tuple(column for column in places if column is not None)
+    added = [term for term, column in zip(terms, places, strict=True) if column is None]
     start = words[names.index("from")][1]
     more = "".join(f", {term}" for term in added)
     return Keyed(f"{query[:start].rstrip()}{more} {query[start:]}", columns, len(added))
@@ -225,29 +265,29 @@ def _named(query: str, words: list[tuple[str, int, int]]) -> dict[str, int]:
     columns = [query[a:b] for a, b in zip(starts, [*commas, words[last][1]], strict=True)]
     if any(column.strip().endswith("*") for column in columns):
         return {}  # which stands for columns that are not counted here
-    found = ((_NAMED.search(column), k) for k, column in enumerate(columns))
-    return {name[1].lower(): k for name, k in found if name}
+    matches = ((_NAMED.search(column), k) for k, column in enumerate(columns))
+    return {name[1].lower(): k for name, k in matches if name}
 
 
 def _term(text: str) -> str:
     text = _HIDDEN.sub(
-        lambda found: " " if found[0][:2] in ("--", "/*") else found[0], text
+        lambda match: " " if match[0][:2] in ("--", "/*") else match[0], text
     ).strip()
-    while (found := _WAY.search(text)) is not None:
-        text = text[: found.start()]
+    while (match := _WAY.search(text)) is not None:
+        text = text[: match.start()]
     return text
 
 
 def _outermost(query: str) -> list[tuple[str, int, int]]:
     """Return the words of the outermost query, in small letters, with where they start and end."""
-    blank = _HIDDEN.sub(lambda found: " " * len(found[0]), query)
-    depth, found = 0, []
+    blank = _HIDDEN.sub(lambda words: " " * len(words[0]), query)
+    depth, words = 0, []
     for word in _WORDS.finditer(blank):
         if word[0] in "()":
             depth += 1 if word[0] == "(" else -1
         elif depth == 0:
-            found.append((" ".join(word[0].lower().split()), word.start(), word.end()))
-    return found
+            words.append((" ".join(word[0].lower().split()), word.start(), word.end()))
+    return words
 
 
 _FENCE = re.compile(r"```(?:sql|sqlite|duckdb)?[ \t]*\n(.*?)(?:```|$)", re.DOTALL | re.IGNORECASE)
@@ -298,10 +338,10 @@ class SqlResult:
     def read(self, text: str) -> AnswerText | None:
         """Return the query of a text: in a fence, behind an announcement, or all of it."""
         if fenced := _FENCE.search(text):
-            found = fenced[1]
+            query = fenced[1]
         else:
-            found = text if _QUERY.match(text) else behind_marker(text) or text
-        return found.strip().rstrip(";").strip() or None
+            query = text if _QUERY.match(text) else behind_marker(text) or text
+        return query.strip().rstrip(";").strip() or None
 
     def why_wrong(self, gold: str) -> Reason | None:
         """Return why a gold query cannot be run; None if it can."""
@@ -329,15 +369,15 @@ class SqlResult:
 
     def compare(self, answer: str, gold: str) -> float:
         """Return 1 for a query with the rows of the gold query."""
-        wanted, ends = _result(self, gold)
+        gold_rows, ends = _result(self, gold)
         try:
-            found = self._rows(self.read(answer) or "")
+            rows = self._rows(self.read(answer) or "")
         except QueryError:
             return 0.0
-        if len(found) != len(wanted):
+        if len(rows) != len(gold_rows):
             return 0.0
         runs = zip([0, *ends], ends, strict=False)
-        return float(all(_are_same(found[a:b], wanted[a:b]) for a, b in runs))
+        return float(all(_are_same(rows[a:b], gold_rows[a:b]) for a, b in runs))
 
     def _rows(self, query: str, **more: Any) -> tuple[Row, ...]:
         """Run a query; return its rows.
@@ -374,40 +414,42 @@ def _result(verifier: SqlResult, gold: str) -> tuple[tuple[Row, ...], tuple[int,
 
 def _keys(verifier: SqlResult, query: str, rows: tuple[Row, ...]) -> list[Any] | None:
     """Return what each row of a query is sorted by; None where that cannot be told."""
-    found = keyed(query)
-    if found is None or not rows:
+    query_with_keys = keyed(query)
+    if query_with_keys is None or not rows:
         return None
     try:
         # The keys are the last columns of the longer query, which says how many its own are.
-        more = verifier._rows(found.query, n_added=found.n_added, keys=found.columns)
+        more = verifier._rows(
+            query_with_keys.query, n_added=query_with_keys.n_added, keys=query_with_keys.columns
+        )
     except QueryError:
         return None
     return [row[2] for row in more] if [row[:2] for row in more] == [*rows] else None
 
 
-def _are_same(some: Sequence[Row], others: Sequence[Row]) -> bool:
+def _are_same(some: Sequence[Row], gold: Sequence[Row]) -> bool:
     """Return whether rows are the same in any order."""
     if len(some) == 1:
-        return _is_same(some[0], others[0])
-    if Counter(row[0] for row in some) != Counter(row[0] for row in others):
+        return _is_same(some[0], gold[0])
+    if Counter(row[0] for row in some) != Counter(row[0] for row in gold):
         return False
-    if Counter(some) == Counter(others):
+    if Counter(some) == Counter(gold):
         return True
-    pairs = zip(sorted(some), sorted(others), strict=True)
+    pairs = zip(sorted(some), sorted(gold), strict=True)
     apart = [pair for pair in pairs if not _is_same(*pair)]
     if not apart or len(apart) > _MOST_PAIRED:
         return not apart
-    return pairs_all([[_is_same(one, other) for _, other in apart] for one, _ in apart])
+    return pairs_all([[_is_same(given, right) for _, right in apart] for given, _ in apart])
 
 
-def _is_same(one: Row, other: Row) -> bool:
-    return bool(one[0] == other[0]) and all(map(_is_near, one[1], other[1]))
+def _is_same(given: Row, gold: Row) -> bool:
+    return bool(given[0] == gold[0]) and all(map(_is_near, given[1], gold[1]))
 
 
-def _is_near(one: float, other: float) -> bool:
-    if one == other or (isinstance(one, int) and isinstance(other, int)):
-        return one == other
+def _is_near(given: float, gold: float) -> bool:
+    if given == gold or (isinstance(given, int) and isinstance(gold, int)):
+        return given == gold
     try:
-        return math.isclose(one, other, rel_tol=_NEAR, abs_tol=_ZERO)
+        return math.isclose(given, gold, rel_tol=_NEAR, abs_tol=_ZERO)
     except OverflowError:  # a whole number beyond the largest float
         return False

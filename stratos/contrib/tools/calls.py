@@ -64,9 +64,9 @@ def read(text: str) -> list[Call] | None:
     if (whole := _whole(text)) is not None or MARK not in text:
         return whole if whole is not None else _within(text)
     behind = text.rpartition(MARK)[2]
-    found = _whole(behind)
-    found = _within(behind) if found is None else found
-    return _within(text) if found is None else found
+    calls = _whole(behind)
+    calls = _within(behind) if calls is None else calls
+    return _within(text) if calls is None else calls
 
 
 def _whole(text: str) -> list[Call] | None:
@@ -81,10 +81,10 @@ def _whole(text: str) -> list[Call] | None:
 def _within(text: str) -> list[Call] | None:
     """Return the calls that a text has somewhere; None if there are none."""
     if tagged := _TAGGED.findall(text):
-        found = [_decoded(one.strip()) for one in tagged]
-        calls = [None if one is None else calls_of_or_none(one) for one in found]
+        values = [_decoded(value.strip()) for value in tagged]
+        calls = [None if value is None else calls_of_or_none(value) for value in values]
         return [call for some in calls for call in some or ()] if all(calls) else None
-    fenced = [one[1] for one in _FENCED.finditer(text)]
+    fenced = [value[1] for value in _FENCED.finditer(text)]
     tag = _PYTHON_TAG.search(text)
     for part in [*(fenced if len(fenced) == 1 else ()), *([text[tag.end() :]] if tag else ())]:
         if (whole := _whole(part)) is not None:
@@ -98,20 +98,20 @@ def _values(text: str) -> Iterator[Any]:
 
     Behind one that is cut off there are none: what is whole in it is a part of what was meant.
     """
-    place = 0
+    position = 0
     for _ in range(_MOST_STARTS):
-        start = _OPEN.search(text, place)
+        start = _OPEN.search(text, position)
         if start is None:
             return
-        value, place = _value_at(text, start.start())
+        value, position = _value_at(text, start.start())
         if value is None and _OF_JSON.match(text, start.start()):
             return
         if value is None or _IN_PYTHON.search(text[max(0, start.start() - 20) : start.start()]):
             continue
         # Objects one after the other are several calls.
         values = [value]
-        while isinstance(value, dict) and (more := _NEXT.match(text, place)):
-            value, place = _value_at(text, more.end())
+        while isinstance(value, dict) and (more := _NEXT.match(text, position)):
+            value, position = _value_at(text, more.end())
             if value is None:
                 return
             values.append(value)
@@ -157,7 +157,7 @@ def calls_of(value: Any) -> list[Call]:
         value = inner if isinstance(inner, list) else [value]
     if not isinstance(value, list):
         raise ValueError("calls is no list")
-    return [_call_of(one, k) for k, one in enumerate(value, start=1)]
+    return [_call_of(item, k) for k, item in enumerate(value, start=1)]
 
 
 def _call_of(value: Any, number: int) -> Call:
@@ -186,18 +186,22 @@ def _python(text: str) -> list[Call] | None:
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
     nodes = tree.elts if isinstance(tree, ast.List | ast.Tuple) else [tree]
-    found = []
+    calls = []
     for node in nodes:
         if not isinstance(node, ast.Call) or node.args:
             return None
         try:
-            arguments = {one.arg: ast.literal_eval(one.value) for one in node.keywords if one.arg}
+            arguments = {
+                keyword.arg: ast.literal_eval(keyword.value)
+                for keyword in node.keywords
+                if keyword.arg
+            }
             # Only what JSON can say.
             arguments = json.loads(json.dumps(arguments))
         except (ValueError, TypeError, RecursionError, MemoryError):
             return None
-        found.append(Call(ast.unparse(node.func), arguments))
-    return found or None
+        calls.append(Call(ast.unparse(node.func), arguments))
+    return calls or None
 
 
 _PAUSE = re.compile(r"(?<=\w)[.,;:!?]++(?=\s)")
@@ -232,9 +236,9 @@ def is_right(
     by_name = {tool.name: tool for tool in tools}
     if len(given) != len(gold) or any(call.name not in by_name for call in given):
         return False
-    fits = [[same_call(one, other, by_name[one.name]) for other in gold] for one in given]
+    fits = [[same_call(call, right, by_name[call.name]) for right in gold] for call in given]
     if ordered:
-        return all(row[place] for place, row in enumerate(fits))
+        return all(row[number] for number, row in enumerate(fits))
     return pairs_all(fits)
 
 
@@ -256,10 +260,10 @@ def same_call(given: Call, gold: Call, tool: Tool) -> bool:
         if name not in theirs and default is not None:
             right.append(default)
         if name in ours:
-            if not any(_is_right(ours[name], one, schema, tool) for one in right):
+            if not any(_is_right(ours[name], value, schema, tool) for value in right):
                 return False
         elif name not in gold.optional and not (
-            default is not None and any(_is_right(default, one, schema, tool) for one in right)
+            default is not None and any(_is_right(default, value, schema, tool) for value in right)
         ):
             return False
     # Of a gold call that does not match its schema, either, each argument was checked alone.
@@ -271,7 +275,7 @@ def _as_gold(ours: Mapping[str, Any], theirs: Mapping[str, Any], gold: Call) -> 
     """Return arguments with those of the gold call in place of what it accepts as it is written."""
     accepted = {
         name for name, value in ours.items()
-        if any(_is_identical(value, one) for one in gold.accept.get(name, ()))
+        if any(_is_identical(value, accept) for accept in gold.accept.get(name, ()))
     }  # fmt: skip
     return {
         name: theirs[name] if name in accepted else value
@@ -280,39 +284,39 @@ def _as_gold(ours: Mapping[str, Any], theirs: Mapping[str, Any], gold: Call) -> 
     }
 
 
-def _is_right(given: Any, wanted: Any, schema: Any, tool: Tool) -> bool:
+def _is_right(given: Any, gold: Any, schema: Any, tool: Tool) -> bool:
     """Return whether a value is right: it is the wanted one, or is equal and matches the schema."""
-    if _is_identical(given, wanted):
+    if _is_identical(given, gold):
         return True
-    return _same(given, wanted, schema, tool) and tool.takes(schema, given)
+    return _same(given, gold, schema, tool) and tool.takes(schema, given)
 
 
-def _is_identical(one: Any, other: Any) -> bool:
-    return json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
+def _is_identical(given: Any, gold: Any) -> bool:
+    return json.dumps(given, sort_keys=True) == json.dumps(gold, sort_keys=True)
 
 
-def _same(given: Any, wanted: Any, schema: Any, tool: Tool) -> bool:
+def _same(given: Any, gold: Any, schema: Any, tool: Tool) -> bool:
     """Return whether two values are equal by their schema."""
     schema = resolved(tool.parameters, schema)
     named: Mapping[str, Any] = schema if isinstance(schema, Mapping) else {}
-    if isinstance(given, list) and isinstance(wanted, list):
+    if isinstance(given, list) and isinstance(gold, list):
         if named.get("uniqueItems"):
-            return {*map(as_key, given)} == {*map(as_key, wanted)}
+            return {*map(as_key, given)} == {*map(as_key, gold)}
         inner = named.get("items", True)
-        pairs = zip(given, wanted, strict=False)
-        return len(given) == len(wanted) and all(_same(a, b, inner, tool) for a, b in pairs)
-    if isinstance(given, Mapping) and isinstance(wanted, Mapping):
-        for name in given.keys() | wanted.keys():
+        pairs = zip(given, gold, strict=False)
+        return len(given) == len(gold) and all(_same(a, b, inner, tool) for a, b in pairs)
+    if isinstance(given, Mapping) and isinstance(gold, Mapping):
+        for name in given.keys() | gold.keys():
             inner = named.get("properties", {}).get(name, True)
             default = _default(tool, inner)
-            if (name not in given or name not in wanted) and default is None:
+            if (name not in given or name not in gold) and default is None:
                 return False
-            if not _same(given.get(name, default), wanted.get(name, default), inner, tool):
+            if not _same(given.get(name, default), gold.get(name, default), inner, tool):
                 return False
         return True
-    if isinstance(given, str) and isinstance(wanted, str):
-        return same(_without_signs(given), _without_signs(wanted))
-    return same(given, wanted)
+    if isinstance(given, str) and isinstance(gold, str):
+        return same(_without_signs(given), _without_signs(gold))
+    return same(given, gold)
 
 
 def _without_signs(text: str) -> str:
@@ -338,9 +342,9 @@ def overlap_of_arguments(given: Sequence[Call], gold: Sequence[Call]) -> float:
     return _f1(_arguments(given), _arguments(gold))
 
 
-def _f1(one: Counter[str], other: Counter[str]) -> float:
-    total = one.total() + other.total()
-    return 2 * (one & other).total() / total if total else 1.0
+def _f1(given: Counter[str], gold: Counter[str]) -> float:
+    total = given.total() + gold.total()
+    return 2 * (given & gold).total() / total if total else 1.0
 
 
 def _arguments(calls: Sequence[Call]) -> Counter[str]:

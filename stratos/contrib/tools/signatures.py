@@ -88,10 +88,10 @@ class Tool:
     def takes(self, schema: Any, value: Any) -> bool:
         """Return whether a value matches a schema of these parameters."""
         try:
-            found: bool = self._validator.evolve(schema=schema).is_valid(value)
+            is_valid: bool = self._validator.evolve(schema=schema).is_valid(value)
         except RecursionError:
             return False
-        return found
+        return is_valid
 
     def without_nulls(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """Return arguments without those that are null and whose schema takes no null."""
@@ -138,11 +138,11 @@ def tools_of(value: Any) -> tuple[Tool, ...]:
 
 @lru_cache(maxsize=4096)
 def _tools_of(text: str) -> tuple[Tool, ...]:
-    found = tuple(_named_tool(one, k) for k, one in enumerate(json.loads(text), start=1))
-    names = [tool.name for tool in found]
+    tools = tuple(_named_tool(value, k) for k, value in enumerate(json.loads(text), start=1))
+    names = [tool.name for tool in tools]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ValueError(f"two tools are called {shown(twice[0])}")
-    return found
+    return tools
 
 
 def _named_tool(value: Any, number: int) -> Tool:
@@ -156,8 +156,8 @@ def _named_tool(value: Any, number: int) -> Tool:
     parameters = value.get("parameters", value.get("input_schema")) or {}
     if not isinstance(parameters, Mapping):
         raise ValueError(f"the parameters of {name} are no object")
-    found = Tool(name, str(value.get("description") or "").strip(), _as_json_schema(parameters))
-    return _checked(found.line)
+    tool = Tool(name, str(value.get("description") or "").strip(), _as_json_schema(parameters))
+    return _checked(tool.line)
 
 
 @lru_cache(maxsize=65_536)
@@ -190,10 +190,10 @@ def _as_json_schema(node: Any) -> Any:
             made[name] = _as_json_schema(made[name])
     for name in _LISTS:
         if isinstance(made.get(name), list):
-            made[name] = [_as_json_schema(one) for one in made[name]]
+            made[name] = [_as_json_schema(inner) for inner in made[name]]
     for name in _MAPS:
         if isinstance(made.get(name), Mapping):
-            made[name] = {key: _as_json_schema(one) for key, one in made[name].items()}
+            made[name] = {key: _as_json_schema(inner) for key, inner in made[name].items()}
     return made
 
 
@@ -239,8 +239,8 @@ def messages_in(question: str) -> list[dict[str, Any]]:
 def _parts(question: str) -> tuple[str, str]:
     # No line of a tool holds a line end, so that the first mark is the right one.
     for mark in (_REQUEST, _CONVERSATION):
-        head, found, rest = question.partition(mark)
-        if found and "\n\n" not in head:
+        head, separator, rest = question.partition(mark)
+        if separator and "\n\n" not in head:
             return head, rest
     return ("", question) if not question.startswith(_HEAD) else (question, "")
 
@@ -253,9 +253,9 @@ def grammar_of(tools: Sequence[Tool]) -> dict[str, Any]:
     definitions: dict[str, Any] = {}
     calls = []
     for number, tool in enumerate(tools):
-        place = f"tool{number}"
-        definitions[place] = _moved(tool.closed, f"#/$defs/{place}")
-        arguments = {"$ref": f"#/$defs/{place}"}
+        key = f"tool{number}"
+        definitions[key] = _moved(tool.closed, f"#/$defs/{key}")
+        arguments = {"$ref": f"#/$defs/{key}"}
         calls.append(
             {
                 "type": "object",
@@ -268,18 +268,18 @@ def grammar_of(tools: Sequence[Tool]) -> dict[str, Any]:
     return {"type": "array", **items, "$defs": definitions}
 
 
-def _moved(node: Any, place: str) -> Any:
+def _moved(node: Any, root: str) -> Any:
     """Return a schema whose references begin at a place of another one."""
     if isinstance(node, list):
-        return [_moved(one, place) for one in node]
+        return [_moved(inner, root) for inner in node]
     if not isinstance(node, Mapping):
         return node
-    return dict(_moved_fields(node, place))
+    return dict(_moved_fields(node, root))
 
 
-def _moved_fields(node: Mapping[str, Any], place: str) -> Iterator[tuple[str, Any]]:
+def _moved_fields(node: Mapping[str, Any], root: str) -> Iterator[tuple[str, Any]]:
     for name, inner in node.items():
         if name == "$ref" and isinstance(inner, str):
-            yield name, place + inner.removeprefix("#")
+            yield name, root + inner.removeprefix("#")
         elif name not in ("$schema", "$id"):
-            yield name, _moved(inner, place)
+            yield name, _moved(inner, root)

@@ -70,9 +70,9 @@ def row_of(data: Mapping[str, Any], names: Names) -> dict[str, Any] | Unanswered
         if not tools:
             return NoTools(named_tools)
         messages, last = _asked(row, names)
-        found = find_field(row, names.calls)
-        if found is not None and row[found] is not None:
-            calls = calls_of(row[found])
+        key = find_field(row, names.calls)
+        if key is not None and row[key] is not None:
+            calls = calls_of(row[key])
         elif last is not None:
             calls = calls_of(last.get("tool_calls") or [])
         else:
@@ -132,11 +132,11 @@ def _asked(
     Raises:
         ValueError: they cannot be read; the message says which and why.
     """
-    said = find_field(row, names.messages)
+    key = find_field(row, names.messages)
     named = find_field(row, names.question)
-    value = row[said] if said is not None else row[named] if named is not None else None
-    if isinstance(value, str) and said is not None:
-        value = json_of(value, f"{said} is")
+    value = row[key] if key is not None else row[named] if named is not None else None
+    if isinstance(value, str) and key is not None:
+        value = json_of(value, f"{key} is")
     if isinstance(value, str) and value.strip():
         return [{"role": "user", "content": value.strip()}], None
     if isinstance(value, list) and len(value) == 1 and isinstance(value[0], list):
@@ -144,17 +144,17 @@ def _asked(
     if not isinstance(value, list) or not value:
         lacking = f"{names.question}|{names.messages}".replace("|", " or ")
         raise ValueError(f"has no {lacking}")
-    messages = [_message(one, k) for k, one in enumerate(value, start=1)]
+    messages = [_message(message, k) for k, message in enumerate(value, start=1)]
     last = value[-1] if messages[-1]["role"] == "assistant" else None
-    asked = messages[:-1] if last is not None else messages
+    before = messages[:-1] if last is not None else messages
     open_calls = False
-    for k, message in enumerate(asked, start=1):
+    for k, message in enumerate(before, start=1):
         if message["role"] == "tool" and not open_calls:
             raise ValueError(f"message {k} is the result of a tool that no message called")
         open_calls = message["role"] == "tool" or "tool_calls" in message
-    if not any(message["role"] == "user" for message in asked):
+    if not any(message["role"] == "user" for message in before):
         raise ValueError("no message is of the user")
-    return asked, last
+    return before, last
 
 
 def _message(value: Any, number: int) -> dict[str, Any]:
@@ -207,9 +207,9 @@ class Families:
     def family(self, question: str) -> str:
         """Return the family of a question: of a request that no row has, one of its own."""
         own = np.uint64(family_hash(normalised(asked_in(messages_in(question)))))
-        place = int(np.searchsorted(self.requests, own))
-        is_known = place < len(self.requests) and self.requests[place] == own
-        return id_of(int(self.of_requests[place] if is_known else own))
+        index = int(np.searchsorted(self.requests, own))
+        is_known = index < len(self.requests) and self.requests[index] == own
+        return id_of(int(self.of_requests[index] if is_known else own))
 
 
 def take_in(alike: Alike, question: str, session: str) -> int:
@@ -221,13 +221,13 @@ def take_in(alike: Alike, question: str, session: str) -> int:
         session: id of its session, "" without one.
     """
     messages = messages_in(question)
-    coded = ((str(one["role"]), _encode(one)) for one in messages)
+    coded = ((str(message["role"]), _encode(message)) for message in messages)
     return alike.add(asked_in(messages), beginnings(coded, "user"), session_of(session))
 
 
 def asked_in(messages: Sequence[Mapping[str, Any]]) -> str:
     """Return what the user wrote, a line for each message."""
-    return "\n".join(str(one["content"]) for one in messages if one["role"] == "user")
+    return "\n".join(str(message["content"]) for message in messages if message["role"] == "user")
 
 
 NO_TOOLS = "requests without tools"
@@ -261,7 +261,7 @@ class ToolRowReader:
         """Return a row, or what is wrong with it; None of one that is left out."""
         try:
             own = self._of_log(data)
-            found = row_of(data, self.names) if own is None else row_of(own, _OWN)
+            row = row_of(data, self.names) if own is None else row_of(own, _OWN)
             session = particulars("", data).session
         except UnansweredRow as error:
             return Unanswered(Because(str(error)))
@@ -275,7 +275,7 @@ class ToolRowReader:
             return None
         except OF_WRONG_TYPES as error:
             return FieldOfWrongType(cause(error))
-        return self._row(line, found, session) if isinstance(found, dict) else found
+        return self._row(line, row, session) if isinstance(row, dict) else row
 
     def _row(self, line: str, fields: dict[str, Any], session: str) -> Row:
         question, answer = self._redacted(fields["question"]), self._redacted(fields["answer"])
@@ -288,28 +288,28 @@ class ToolRowReader:
         """Return messages, tools and calls of a request with its response; None of another row."""
         if find_field(dict(data), self.names.calls) is not None:
             return None
-        found = exchange_in(data)
-        if found is None:
+        exchange = exchange_in(data)
+        if exchange is None:
             return None
-        conversation = conversation_of(found.turns, found.about)  # checks their order
+        conversation = conversation_of(exchange.turns, exchange.about)  # checks their order
         if self.workload is not None and workload_of(conversation).id != self.workload:
             raise _OtherWorkload
-        if found.tools is None:
+        if exchange.tools is None:
             raise PassedOver(NO_TOOLS)
-        *before, answer = found.turns
+        *before, answer = exchange.turns
         if not answer.calls and any(turn.role == "tool" for turn in before):
             raise PassedOver(TEXT_AFTER_RESULTS)
         self.n_logged += 1
         return {
             "messages": [_message_of(turn) for turn in before],
-            "tools": found.tools,
+            "tools": exchange.tools,
             "calls": _calls_of(answer),
         }
 
     def _redacted(self, text: str) -> str:
-        found, n = redact_shapes(writable(text))
+        redacted, n = redact_shapes(writable(text))
         self.n_secrets += n
-        return found
+        return redacted
 
 
 def _message_of(turn: Turn) -> dict[str, Any]:
@@ -318,4 +318,4 @@ def _message_of(turn: Turn) -> dict[str, Any]:
 
 
 def _calls_of(turn: Turn) -> list[dict[str, Any]]:
-    return [{"name": one.name, "arguments": json.loads(one.arguments)} for one in turn.calls]
+    return [{"name": call.name, "arguments": json.loads(call.arguments)} for call in turn.calls]

@@ -25,12 +25,12 @@ from stratos.contrib.tools.calls import (
     why_invalid,
     written,
 )
-from stratos.contrib.tools.injected import Draws, Injected, gives_away, wording_of
+from stratos.contrib.tools.drawn_requests import Draws, Injected, gives_away, wording_of
 from stratos.contrib.tools.signatures import grammar_of, question_of, request_in, tools_in
 from stratos.contrib.tools.tool_rows import Families, Names, ToolRowReader
 from stratos.contrib.tools.words import NotRecovered
-from stratos.core.counted import listed
 from stratos.core.errors import ConfigError
+from stratos.core.formats import listed
 from stratos.core.reasons import Reason
 from stratos.tasks.answers import AnswerText, nearest_by_words
 from stratos.tasks.base import Item, Message, Score
@@ -58,8 +58,8 @@ class Calls(Metric):
 
     def read(self, text: str) -> AnswerText | None:
         """Return the calls that a text makes; None where none can be read."""
-        found = read(text)
-        return None if found is None else written(found)
+        calls = read(text)
+        return None if calls is None else written(calls)
 
     def compare(self, answer: str, gold: str) -> float:
         """Return 1 for the same calls with the same arguments."""
@@ -87,6 +87,7 @@ class ToolsContent(Content):
 class ToolsTask(JsonlTask):
     """Requests, the tools that are offered, and the calls that answer them."""
 
+    code_version = 2
     name: str = "tools"
     """Name shown in tables and written into records."""
     question: str = "question|request|query|prompt"
@@ -155,10 +156,11 @@ class ToolsTask(JsonlTask):
         except ConfigError as error:
             if reader.n_logged or reader.passed.total() + reader.n_other == before:
                 raise
-            found = [*reader.passed.most_common(), ("rows of other workloads", reader.n_other)]
-            left = listed(f"{n:,} {kind}" for kind, n in found if n)
+            counts = [*reader.passed.most_common(), ("rows of other workloads", reader.n_other)]
+            omitted = listed(f"{n:,} {kind}" for kind, n in counts if n)
             raise ConfigError(
-                f"{error}\n    Left out of {path}: {left}. See what it holds: stratos logs {path}"
+                f"{error}\n    Left out of {path}: {omitted}. "
+                f"See what it holds: stratos logs {path}"
             ) from error
 
     @property
@@ -183,10 +185,10 @@ class ToolsTask(JsonlTask):
 
     @property
     def _sizes(self) -> str:
-        one = "" if self._tools_content.families.n_of_no_session else " one session,"
+        session = "" if self._tools_content.families.n_of_no_session else " one session,"
         return (
-            f"{super()._sizes} Of one split are equal requests whatever their tools, those of{one} "
-            "one history, and near duplicates that were found."
+            f"{super()._sizes} Of one split are equal requests whatever their tools, those of"
+            f"{session} one history, and near duplicates that were found."
         )
 
     def _choices(self, item: Item) -> tuple[str, ...]:
@@ -201,12 +203,12 @@ class ToolsTask(JsonlTask):
         """Return how many rows each split and each slice has."""
         rows = [row for part in self._by_split.values() for row in part]
         counts = Counter(row.slice for row in rows)
-        told = ", ".join(f"{counts[name]:,} {name}" for name in self.slices if counts[name])
+        sizes = ", ".join(f"{counts[name]:,} {name}" for name in self.slices if counts[name])
         reader = self._tools_content.reader
         logged = (
             f" {reader.n_logged:,} were logged with their responses." if reader.n_logged else ""
         )
-        notes = [*super().notes, f"Requests of {self.path}: {told}.{logged}"]
+        notes = [*super().notes, f"Requests of {self.path}: {sizes}.{logged}"]
         if self.workload is not None:
             notes.append(str(OtherWorkloads(self.path, self.workload, reader.n_other)))
         if reader.n_secrets:
@@ -229,33 +231,33 @@ class ToolsTask(JsonlTask):
 
     def lookup(self, train: Sequence[Item], items: Sequence[Item]) -> list[str]:
         """Answer each request with the calls of the nearest training request."""
-        known, asked = ([request_in(one.question) for one in some] for some in (train, items))
-        places = nearest_by_words(known, asked) if known else []
-        return [train[place].answer for place in places] or ["" for _ in items]
+        known, requests = ([request_in(item.question) for item in some] for some in (train, items))
+        places = nearest_by_words(known, requests) if known else []
+        return [train[index].answer for index in places] or ["" for _ in items]
 
     # --- reading and scoring ---------------------------------------------------------------------
 
     def score(self, text: str, item: Item) -> Score:
         """Compare the calls that a text makes with the gold calls; F1 is over their parts."""
-        found = read(text)
-        if found is None:
+        calls = read(text)
+        if calls is None:
             return Score(0.0, 0.0, False)
         gold = gold_of(item)
-        right = is_right(found, gold, tools_in(item.question), ordered=self.ordered)
-        return Score(float(right), 1.0 if right else overlap(found, gold), True)
+        right = is_right(calls, gold, tools_in(item.question), ordered=self.ordered)
+        return Score(float(right), 1.0 if right else overlap(calls, gold), True)
 
     def field_scores(self, item: Item, answer: str | None) -> dict[str, float]:
         """Return whether calls are valid, whether they name the right tools, and F1 of the rest."""
-        found, gold = read(answer) if answer else None, gold_of(item)
+        calls, gold = read(answer) if answer else None, gold_of(item)
         tools = tools_in(item.question)
         named = Counter(call.name for call in gold)
         scores = {
-            "(valid)": float(found is not None and why_invalid(found, tools) is None),
-            "tools": float(found is not None and Counter(call.name for call in found) == named),
+            "(valid)": float(calls is not None and why_invalid(calls, tools) is None),
+            "tools": float(calls is not None and Counter(call.name for call in calls) == named),
         }
         if any(call.arguments for call in gold):
-            right = found is not None and is_right(found, gold, tools, ordered=self.ordered)
-            scores["arguments"] = 1.0 if right else overlap_of_arguments(found or (), gold)
+            right = calls is not None and is_right(calls, gold, tools, ordered=self.ordered)
+            scores["arguments"] = 1.0 if right else overlap_of_arguments(calls or (), gold)
         return scores
 
     def answer_schema(self, item: Item) -> Mapping[str, Any] | None:
@@ -298,11 +300,11 @@ class ToolsTask(JsonlTask):
         else:
             made = Injected.of_schemas(self.items("train", self.n_train, seed))
         self._last_draws[:] = [made.draws]
-        held = frozenset(item.family for item in self.held_out())
+        held_out = frozenset(item.family for item in self.held_out())
         for question, calls, slice in made.draw(min(self.n_drawn, n), seed):
             item = Item(content_id(question), slice, question, written(calls))
             item = replace(item, family=self._family_of(question))
-            if item.family not in held:
+            if item.family not in held_out:
                 yield item
 
     @property

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from enum import Enum
 from typing import Any
 
-from stratos.core.counted import counted
+from stratos.core.formats import counted
 from stratos.core.reasons import Reason
 from stratos.tasks.shown import shown
 
@@ -42,12 +42,12 @@ class UnknownTool(Reason):
 class WrongArguments(Reason):
     """The arguments of a call do not match the schema of its tool."""
 
-    place: str
+    pointer: str
     problem: str
     """What the validator says."""
 
     def __str__(self) -> str:
-        return f"{shown(self.place, 120)}: {shown(self.problem, 120)}"
+        return f"{shown(self.pointer, 120)}: {shown(self.problem, 120)}"
 
 
 class NestedTooDeep(Reason):
@@ -117,8 +117,6 @@ class NoDraw(Enum):
     UNKNOWN_VALUES = "the schema of {name} does not say what its values are"
     NO_FIELDS = "the schema of {name} names no fields"
     NO_EXAMPLES = "{name} has {form} and no examples"
-    UNNAMED_FIELDS = "an object has fields that its schema does not name"
-    NOT_SAYABLE = "a value of {name} cannot be said in a few words"
 
 
 class NotDrawn(Reason):

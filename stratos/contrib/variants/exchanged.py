@@ -9,13 +9,13 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
 from stratos.contrib.variants.number_tokens import (
-    LARGEST_IN_WORDS,
+    NoVariant,
     Token,
+    UntraceableError,
     rewritten,
     without_numbers,
 )
-from stratos.contrib.variants.traced import Traced, UntraceableError, traced
-from stratos.contrib.variants.words import NoVariant
+from stratos.contrib.variants.traced import Traced, traced
 from stratos.core.reasons import Reason
 from stratos.tasks.base import Item
 from stratos.tasks.math import n_steps
@@ -33,36 +33,32 @@ def redrawn(problem: Traced, rng: random.Random) -> tuple[str, str, Fraction] | 
     commas = problem.with_commas
     for _ in range(_MOST_TRIES):
         drawn = list(unknowns)
-        for place in problem.free:
-            drawn[place] = problem.kinds[place].draw(rng)
+        for unknown in problem.free:
+            drawn[unknown] = problem.kinds[unknown].draw(rng)
         # What differs goes on to differ: `$50 and $100 bills`.
         if drawn == unknowns or len(set(drawn)) < len(drawn):
             continue
-        found = problem.worked_out(drawn)
-        if found is not None and _is_like(problem, found):
+        values = problem.worked_out(drawn)
+        if values is not None and _is_like(problem, values):
             question, solution = (
-                rewritten(text, ((token, found[place]) for token, place in tokens), commas)
+                rewritten(text, ((token, values[node]) for token, node in tokens), commas)
                 for text, tokens in (
-                    (problem.question, problem.asked),
+                    (problem.question, problem.given),
                     (problem.solution, problem.worked),
                 )
             )
-            return question, solution, found[problem.answer[1]]
+            return question, solution, values[problem.answer[1]]
     return None
 
 
-def _is_like(problem: Traced, found: Sequence[Fraction]) -> bool:
+def _is_like(problem: Traced, values: Sequence[Fraction]) -> bool:
     """Return whether all numbers that are written are of the kind of those that they replace."""
-    tokens = (*problem.asked, *problem.worked, problem.answer)
-    return (
-        all(_can_replace(token, found[at]) for token, at in tokens)
-        and all(found[left] == found[right] for left, right in problem.equalities)
-        and all(
-            _sign(kind.value - token.value) == _sign(found[place] - found[at])
-            for place, kind in enumerate(problem.kinds)
-            if kind.is_ordered
-            for token, at in tokens
-        )
+    tokens = (*problem.given, *problem.worked, problem.answer)
+    return all(_can_replace(token, values[node]) for token, node in tokens) and all(
+        _sign(kind.value - token.value) == _sign(values[unknown] - values[node])
+        for unknown, kind in enumerate(problem.kinds)
+        if kind.is_ordered
+        for token, node in tokens
     )
 
 
@@ -85,8 +81,6 @@ def _can_replace(token: Token, value: Fraction) -> bool:
         return False
     if token.is_percent and (value > 100) != (old > 100):
         return False
-    if token.is_word and value > LARGEST_IN_WORDS:
-        return False
     if old.denominator == 1:
         return value.denominator == 1
     return (value * 10 ** max(token.n_decimals, 2)).denominator == 1
@@ -102,43 +96,43 @@ class Exchanged:
 
     verify: Callable[[Item], Reason | None]
     """Returns what is wrong with an item."""
-    held: frozenset[str] = frozenset()
+    held_out: frozenset[str] = frozenset()
     """`form_of` held-out questions, of which no variant is made."""
     _seen: dict[str, Traced | NoVariant] = field(default_factory=dict)
     """Of each row that was looked at, by its id, how it is worked out, or why it has no variant."""
 
     def __reduce__(self) -> tuple[type[Exchanged], tuple[object, ...]]:
         """Leave what was looked at here when it is sent to other machines."""
-        return Exchanged, (self.verify, self.held)
+        return Exchanged, (self.verify, self.held_out)
 
     def draw(self, rows: Sequence[Item], n: int, seed: int) -> Iterator[Item]:
         """Yield up to `n` different variants, one of each row in turn.
 
         A row is looked at when its first turn comes. No more is kept of a variant than its id.
         """
-        left = list(rows)
+        waiting = list(rows)
         drawn = {row.id for row in rows}
         in_vain: Counter[str] = Counter()
         turn = n_made = 0
-        while left and n_made < n:
+        while waiting and n_made < n:
             again = []
-            for row in left:
+            for row in waiting:
                 problem = self._problem(row)
                 if isinstance(problem, NoVariant):
                     continue
-                made = self._variant(row, problem, random.Random(f"{seed} {turn} {row.id}"))
-                if made is not None and made.id not in drawn:
+                variant = self._variant(row, problem, random.Random(f"{seed} {turn} {row.id}"))
+                if variant is not None and variant.id not in drawn:
                     in_vain[row.id] = 0
-                    drawn.add(made.id)
+                    drawn.add(variant.id)
                     n_made += 1
-                    yield made
+                    yield variant
                     if n_made == n:
                         return
                 else:
                     in_vain[row.id] += 1
                 if in_vain[row.id] < _MOST_IN_VAIN:
                     again.append(row)
-            left = again
+            waiting = again
             turn += 1
 
     @property
@@ -153,7 +147,7 @@ class Exchanged:
         return self._seen[row.id]
 
     def _traced(self, row: Item) -> Traced | NoVariant:
-        if form_of(row.question) in self.held:
+        if form_of(row.question) in self.held_out:
             return NoVariant.HELD_OUT
         if self.verify(row) is not None:
             return NoVariant.UNVERIFIED
@@ -165,11 +159,10 @@ class Exchanged:
             return error.reason
 
     def _variant(self, row: Item, problem: Traced, rng: random.Random) -> Item | None:
-        found = redrawn(problem, rng)
-        if found is None:
+        if (drawn := redrawn(problem, rng)) is None:
             return None
-        question, solution, answer = found
-        made = replace(
+        question, solution, answer = drawn
+        variant = replace(
             row,
             id=content_id(question),
             family=family_id(question),
@@ -179,9 +172,9 @@ class Exchanged:
             choices=(),
         )
         # Worked out a second time by another reading: that of `stratos.tasks.math`.
-        if not n_steps(solution) or self.verify(made) is not None:
+        if not n_steps(solution) or self.verify(variant) is not None:
             return None
-        return made
+        return variant
 
 
 def exchanged(verify: Callable[[Item], Reason | None], held_out: Iterable[Item]) -> Exchanged:

@@ -1,4 +1,7 @@
-"""The numbers of a text with where they stand and how they are written, so that others fit in."""
+"""The numbers of a text with where they stand and how they are written, so that others fit in.
+
+Numbers in digits are exchanged; those in words stay as they are.
+"""
 
 from __future__ import annotations
 
@@ -7,28 +10,44 @@ import random
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from fractions import Fraction
 
 from stratos.contrib.data_files import table
-from stratos.contrib.variants.words import NoVariant
+from stratos.core.reasons import Reason
 
-WORDS = (
+
+class NoVariant(Reason, Enum):
+    """Why the numbers of a row cannot be exchanged."""
+
+    HELD_OUT = "a held-out question with other numbers"
+    UNVERIFIED = "it does not verify"
+    NO_SUM = "no sum that is checked"
+    COMPARED = "numbers that are compared"
+    NO_NUMBER = "no number as its answer"
+    ALL_FIXED = "no number that can be exchanged"
+    UNUSED = "a number of the question is not used"
+    CHAINED = "sums that are equal by their numbers alone"
+    DIVISION = "a division by nothing"
+    FROM_NOWHERE = "a number of the solution is from nowhere"
+    TIME_OF_DAY = "a time of day"
+    OTHER_FORM = "a number in another form"
+    IN_A_NAME = "a number in a name"
+    UNKNOWN = "an unknown of an equation"
+
+
+_WORDS = (
     *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"),
     *("eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen"),
-    *("nineteen", "twenty"),
+    "nineteen",
 )
-LARGEST_IN_WORDS = len(WORDS) - 1
-
 _TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
 _LARGE = {"hundred": 100, "thousand": 1000, "million": 10**6}
+_SMALL = {word: n for n, word in enumerate(_WORDS)}
+_SMALL |= {word: 10 * n for n, word in enumerate(_TENS, start=2)}
+_WORD = re.compile(rf"\b(?:{'|'.join([*list(_SMALL)[1:], *_LARGE])})\b", re.IGNORECASE)
 _DIGITS = re.compile(
     r"(?<![\d.,])(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?(?!\d)|(?<![\d.,])\.\d+"
-)
-_WORD = re.compile(rf"\b(?:{'|'.join([*WORDS[1:], *_TENS, *_LARGE])})\b", re.IGNORECASE)
-_FRACTION = re.compile(
-    r"[ -](?:hal(?:f|ves)|thirds?|quarters?|fourths?|fifths?|sixths?|sevenths?|eighths?|ninths?|"
-    r"tenths?)\b",
-    re.IGNORECASE,
 )
 _ORDINAL = re.compile(r"\d+(?:st|nd|rd|th)\b", re.IGNORECASE)
 _UNIT = re.compile(
@@ -41,15 +60,15 @@ _CENTS = re.compile(r"\s?(?:¢|cents?\b)", re.IGNORECASE)
 _TIME_OF_DAY = re.compile(
     r"\d\s?:\s?\d|\d\s?[ap]\.?\s?m\b|\d\s?p\b|o'clock|\b(?:noon|midnight)\b", re.IGNORECASE
 )
-_OTHER_FORM = re.compile(
+_FORM = re.compile(
     r"\d\s?(?:hundred|thousand|million|billion|trillion|[kK]\b)|[\^²³√!½¼¾⅓⅔]|\*\*|\d\s\d+/\d"
 )
 _ARTICLE = re.compile(r"\b([Aa])n? ([$€£]?)\Z")
-_BEGINS_WITH_VOWEL = re.compile(r"8|1[18](?!\d)|1[18],\d{3}(?!,)|eight|eleven", re.IGNORECASE)
+_BEGINS_WITH_VOWEL = re.compile(r"8|1[18](?!\d)|1[18],\d{3}(?!,)")
 
 
-class UnreadableError(Exception):
-    """A text has a number that cannot be exchanged; the message says of which kind."""
+class UntraceableError(Exception):
+    """A problem cannot be worked out again with other numbers; the message says why."""
 
     def __init__(self, reason: NoVariant) -> None:
         super().__init__(str(reason))
@@ -65,7 +84,6 @@ class Token:
     text: str
     value: Fraction
     """What is written: 20 of 20%, 75 of 75 cents."""
-    is_word: bool = False
     is_percent: bool = False
     is_cents: bool = False
     is_money: bool = False
@@ -74,13 +92,10 @@ class Token:
     @property
     def n_decimals(self) -> int:
         """Digits behind the point."""
-        return 0 if self.is_word else len(self.text.partition(".")[2])
+        return len(self.text.partition(".")[2])
 
     def written(self, value: Fraction, with_commas: bool) -> str:
         """Return another number, which ends, in the way in which this one is written."""
-        if self.is_word:
-            word = WORDS[int(value)]
-            return word.capitalize() if self.text[0].isupper() else word
         n = 2 if self.n_decimals == 2 else 0  # dollars and cents
         while (value * 10**n).denominator != 1:
             n += 1
@@ -94,57 +109,93 @@ class Token:
 
 
 def tokens_of(text: str) -> list[Token]:
-    """Return the numbers of a text in order: those in digits, and those in words up to twenty.
+    """Return the numbers of a text in digits, in order.
 
     Raises:
-        UnreadableError: a digit of it belongs to none of them, or to a time of day.
+        UntraceableError: a digit of it belongs to none of them, or to a time of day.
     """
     if _TIME_OF_DAY.search(text):
-        raise UnreadableError(NoVariant.TIME_OF_DAY)
-    if _OTHER_FORM.search(text):
-        raise UnreadableError(NoVariant.OTHER_FORM)
-    digits = list(_in_digits(text))
+        raise UntraceableError(NoVariant.TIME_OF_DAY)
+    if _FORM.search(text):
+        raise UntraceableError(NoVariant.OTHER_FORM)
+    tokens = list(_tokens(text))
     # No number may be overlooked: it would keep its value beside those that are exchanged.
-    read = [*(token.text for token in digits), *_ORDINAL.findall(text)]
+    read = [*(token.text for token in tokens), *_ORDINAL.findall(text)]
     if sum(map(_n_digits, read)) != _n_digits(text):
-        raise UnreadableError(NoVariant.OTHER_FORM)
-    return sorted([*digits, *_in_words(text)], key=lambda token: token.start)
+        raise UntraceableError(NoVariant.OTHER_FORM)
+    return tokens
 
 
-def large_in_words(text: str) -> set[Fraction]:
-    """Return numbers that words of a text name and `tokens_of` leaves out, such as fifty."""
-    found: set[Fraction] = set()
-    for run in _runs(text):
-        words = [word[0].lower() for word in run]
-        if len(words) == 1 and words[0] in WORDS:
+def _tokens(text: str) -> Iterator[Token]:
+    ordinals = {match.start() for match in _ORDINAL.finditer(text)}
+    for match in _DIGITS.finditer(text):
+        start, end = match.span()
+        if start in ordinals:
             continue
+        before, behind = text[max(0, start - 2) : start], text[end : end + 1]
+        is_named = before[-1:].isalpha() and not _BEHIND_TIMES.match(before)
+        if is_named or before[-1:] in ("#", "_"):
+            raise UntraceableError(NoVariant.IN_A_NAME)
+        if behind.isalpha() and not (_UNIT.match(text, end) or _TIMES.match(text, end)):
+            raise UntraceableError(NoVariant.UNKNOWN)
+        if match[0][0] == "0" and match[0][1:2].isdigit():
+            raise UntraceableError(NoVariant.TIME_OF_DAY)
+        yield Token(
+            start,
+            end,
+            match[0],
+            Fraction(match[0].replace(",", "")),
+            is_percent=_PERCENT.match(text, end) is not None,
+            is_cents=_CENTS.match(text, end) is not None,
+            is_money=before[-1:] in ("$", "£", "€"),
+        )
+
+
+def numbers_in_words(text: str) -> set[Fraction]:
+    """Return the numbers that words of a text name: three, two hundred and fifty-six."""
+    numbers: set[Fraction] = set()
+    for run in _runs(text):
         total = part = 0
-        for word in words:
-            if word in _LARGE:
-                part = max(part, 1) * _LARGE[word]
-                total, part = (total, part) if word == "hundred" else (total + part, 0)
+        for word in run:
+            if word in _SMALL:
+                part += _SMALL[word]
+            elif word == "hundred":
+                part = max(part, 1) * 100
             else:
-                part += WORDS.index(word) if word in WORDS else 10 * (_TENS.index(word) + 2)
-        found.add(Fraction(total + part))
-    return found
+                total, part = total + max(part, 1) * _LARGE[word], 0
+        numbers.add(Fraction(total + part))
+    return numbers
+
+
+def _runs(text: str) -> Iterator[list[str]]:
+    """Yield number words, those together that are one number."""
+    run: list[str] = []
+    end = 0
+    for match in _WORD.finditer(text):
+        if run and text[end : match.start()] not in (" ", "-", " and "):
+            yield run
+            run = []
+        run.append(match[0].lower())
+        end = match.end()
+    if run:
+        yield run
 
 
 def rewritten(text: str, exchanged: Iterable[tuple[Token, Fraction]], with_commas: bool) -> str:
-    """Return a text with other numbers in the places of its own; `a` and `an` go with them."""
+    """Return a text with other numbers in place of its own; `a` and `an` go with them."""
     parts: list[str] = []
-    at = 0
+    position = 0
     for token, value in exchanged:
-        before = text[at : token.start]
-        if value == token.value:
-            parts += [before, token.text]
-        else:
+        before = text[position : token.start]
+        written = token.text
+        if value != token.value:
             written = token.written(value, with_commas)
             if article := _ARTICLE.search(before):
                 n = "n" if _BEGINS_WITH_VOWEL.match(written) else ""
                 before = f"{before[: article.start()]}{article[1]}{n} {article[2]}"
-            parts += [before, written]
-        at = token.end
-    return "".join([*parts, text[at:]])
+        parts += [before, written]
+        position = token.end
+    return "".join([*parts, text[position:]])
 
 
 def without_numbers(text: str) -> str:
@@ -162,54 +213,7 @@ def _n_digits(text: str) -> int:
     return sum(map(str.isdigit, text))
 
 
-def _in_digits(text: str) -> Iterator[Token]:
-    ordinals = {one.start() for one in _ORDINAL.finditer(text)}
-    for found in _DIGITS.finditer(text):
-        start, end = found.span()
-        if start in ordinals:
-            continue
-        before, behind = text[max(0, start - 2) : start], text[end : end + 1]
-        if before[-1:].isalpha() and not _BEHIND_TIMES.match(before):
-            raise UnreadableError(NoVariant.IN_A_NAME)
-        if before[-1:] in ("#", "_"):
-            raise UnreadableError(NoVariant.IN_A_NAME)
-        if behind.isalpha() and not (_UNIT.match(text, end) or _TIMES.match(text, end)):
-            raise UnreadableError(NoVariant.UNKNOWN)
-        if found[0][0] == "0" and found[0][1:2].isdigit():
-            raise UnreadableError(NoVariant.TIME_OF_DAY)
-        yield Token(
-            start,
-            end,
-            found[0],
-            Fraction(found[0].replace(",", "")),
-            is_percent=_PERCENT.match(text, end) is not None,
-            is_cents=_CENTS.match(text, end) is not None,
-            is_money=before[-1:] in ("$", "£", "€"),
-        )
-
-
-def _in_words(text: str) -> Iterator[Token]:
-    for run in _runs(text):
-        [found, *more] = run
-        if more or found[0].lower() not in WORDS or _FRACTION.match(text, found.end()):
-            continue
-        value = Fraction(WORDS.index(found[0].lower()))
-        is_percent = _PERCENT.match(text, found.end()) is not None
-        is_cents = _CENTS.match(text, found.end()) is not None
-        yield Token(found.start(), found.end(), found[0], value, True, is_percent, is_cents)
-
-
-def _runs(text: str) -> Iterator[list[re.Match[str]]]:
-    """Yield number words, those together that are one number: two hundred and fifty-six."""
-    run: list[re.Match[str]] = []
-    for found in _WORD.finditer(text):
-        if run and text[run[-1].end() : found.start()] not in (" ", "-", " and "):
-            yield run
-            run = []
-        run.append(found)
-    if run:
-        yield run
-
+# --- what a number may become --------------------------------------------------------------------
 
 _STEPS = (
     *(Fraction(digit * 10**power) for power in range(6, -1, -1) for digit in (5, 1)),
@@ -248,7 +252,6 @@ _CONTEXT = 60
 """Characters before and behind a number that tell what it is."""
 _LARGEST_SHARE, _LEAST_ABOVE_ALL = Fraction(95), Fraction(105)
 """Percents below and above 100 stay there."""
-_USUAL_IN_WORDS = Fraction(12)
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,31 +273,22 @@ class Kind:
         return rng.randint(low, high) * self.step if low <= high else self.value
 
 
-def kind_of(
-    value: Fraction,
-    asked: Sequence[Token],
-    worked: Sequence[Token],
-    question: str,
-    *,
-    is_fixed: bool,
-) -> Kind:
+def kind_of(value: Fraction, tokens: Sequence[Token], question: str) -> Kind:
     """Return what the equal numbers of a question may become.
 
     Args:
         value: of all of them.
-        asked: they themselves.
-        worked: the same numbers where the solution has them.
+        tokens: they themselves.
         question: the text around them.
-        is_fixed: they keep their value whatever they are.
     """
-    step = _step_of(value, asked)
-    if is_fixed or step is None:
+    step = _step_of(value, tokens)
+    if step is None:
         return Kind(value)
     low, high = value / 2, value * 2
     if value <= 10 and value.denominator == 1:
         low, high = max(Fraction(2), low), max(high, value + 3)
     is_ordered = False
-    for token in asked:
+    for token in tokens:
         before = question[max(0, token.start - _CONTEXT) : token.start]
         behind = question[token.end : token.end + _CONTEXT]
         if _never_changes(token, before, behind):
@@ -309,14 +303,12 @@ def kind_of(
             low = max(low, _LEAST_ABOVE_ALL)
         high = min([high, *caps])
         is_ordered |= bool(_PART.match(behind) or _BOUND.search(before))
-    if any(token.is_word for token in (*asked, *worked)):
-        high = min(high, Fraction(LARGEST_IN_WORDS) if value > _USUAL_IN_WORDS else _USUAL_IN_WORDS)
     return Kind(value, not low <= value <= high, step, low, high, is_ordered)
 
 
-def _step_of(value: Fraction, asked: Sequence[Token]) -> Fraction | None:
+def _step_of(value: Fraction, tokens: Sequence[Token]) -> Fraction | None:
     """Return of what a number becomes a multiple; None where it stays: 0, 1, 100%, a long one."""
-    is_percent = any(token.is_percent for token in asked)
+    is_percent = any(token.is_percent for token in tokens)
     if value in (0, 1) or (is_percent and value == 100):
         return None
     if is_percent and (value / 5).denominator == 1:

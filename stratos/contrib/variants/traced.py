@@ -19,25 +19,25 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import lru_cache
 from itertools import pairwise
-from operator import add, mul, sub, truediv
+from types import CodeType
 
 from stratos.contrib.data_files import table
 from stratos.contrib.variants.number_tokens import (
     Kind,
+    NoVariant,
     Token,
-    UnreadableError,
+    UntraceableError,
     has_commas,
     kind_of,
-    large_in_words,
+    numbers_in_words,
     tokens_of,
 )
-from stratos.contrib.variants.words import NoVariant
 
-Piece = int | str
-"""A number, as its place among the tokens, or an operator or a bracket."""
-Postfix = tuple[Piece, ...]
-"""A sum in postfix order; `%` behind a number divides it by 100."""
+Formula = str
+"""A sum of numbers `v[0]`, `v[1]` and so on, in Python. It is made of these, of + - * / and
+brackets, and of nothing that a text says."""
 
 _OPERATOR = re.compile(
     r"(?P<times>[*×·]|(?<=[\d)%\s])[xX](?=\s*[$€£]?[\d(.]))|(?P<over>÷|/(?![A-Za-z]))|(?P<plus>\+)"
@@ -53,8 +53,7 @@ _SIGNS = {
     "open": "(", "close": ")", "equals": "=",
 }  # fmt: skip
 _BEFORE_RESULT = re.compile(r"=\s*[$€£]?\Z")
-_ORDER = {"+": 1, "-": 1, "*": 2, "/": 2}
-_APPLY = {"+": add, "-": sub, "*": mul, "/": truediv}
+_NUMBER = re.compile(r"v\[(\d+)\]")
 _MOST_PIECES = 60
 
 
@@ -62,68 +61,82 @@ _MOST_PIECES = 60
 class Equation:
     """A sum with its result."""
 
-    left: Postfix
+    formula: Formula
+    """Of the tokens of the solution."""
     result: int
-    """Place of the token that is the result."""
+    """Number of the token that is the result."""
     scale: int
     """100 where the result is written as a percentage, else 1."""
 
 
-@dataclass(frozen=True, slots=True)
-class Equality:
-    """Two sums that come to the same."""
+def equations_of(text: str, tokens: Sequence[Token]) -> Iterator[Equation]:
+    """Yield the sums of a solution in the order of their equals signs.
 
-    left: Postfix
-    right: Postfix
-
-
-def equations_of(text: str, tokens: Sequence[Token]) -> Iterator[Equation | Equality]:
-    """Yield the sums of a solution in the order of their equals signs."""
+    Raises:
+        UntraceableError: a sum is said to be equal to another sum.
+    """
     start = 0
     for line in text.split("\n"):
-        end = start + len(line)
-        here = [k for k, token in enumerate(tokens) if start <= token.start < end]
-        yield from _of_line(text[start:end], start, tokens, here)
-        start = end + 1
-
-
-def _of_line(
-    line: str, offset: int, tokens: Sequence[Token], here: Sequence[int]
-) -> Iterator[Equation | Equality]:
-    sides = _sides(line, offset, tokens, here)
-    values = [token.value for token in tokens]
-    for place, (side, after) in enumerate(pairwise(sides)):
-        if not after or not isinstance(first := after[0], int):
-            continue
-        if not _BEFORE_RESULT.search(line[: tokens[first].start - offset]):
-            continue
-        goes_on = len(after) > 1 and after[1] in _ORDER
-        if goes_on and place + 2 < len(sides):
-            equal = next(_equalities(side, after, values), None)
-            if equal is not None:
-                yield equal
+        sides = _sides(line, start, tokens)
+        for number, (side, after) in enumerate(pairwise(sides)):
+            token = _token_of(after[0]) if after else None
+            if token is None or not _BEFORE_RESULT.search(text[start : tokens[token].start]):
                 continue
-        elif goes_on:
-            continue
-        for left in _sums(side):
-            scale = _scale_of(left, tokens[first], values)
-            if scale:
-                yield Equation(left, first, scale)
-                break
+            if len(after) > 1 and after[1] in "+-*/":
+                # Two equal sums: other numbers would make them differ, unless they are one sum.
+                if number + 2 < len(sides) and next(_sums(side, tokens), None) is not None:
+                    _check_equal(side, after, tokens)
+                continue
+            if (equation := _equation(side, token, tokens)) is not None:
+                yield equation
+        start += len(line) + 1
 
 
-def _sides(
-    line: str, offset: int, tokens: Sequence[Token], here: Sequence[int]
-) -> list[list[Piece]]:
-    """Return the pieces of a line, divided at its equals signs."""
-    pieces: list[tuple[int, Piece]] = [(tokens[k].start - offset, k) for k in here]
-    for k in here:
-        if tokens[k].is_percent:
-            pieces.append((tokens[k].end - offset, "%"))
-    for found in _OPERATOR.finditer(line):
-        pieces.append((found.start(), _SIGNS.get(str(found.lastgroup), found[0])))
-    sides: list[list[Piece]] = [[]]
-    for _, piece in sorted(pieces, key=lambda one: one[0]):
+def _token_of(piece: str) -> int | None:
+    match = _NUMBER.fullmatch(piece)
+    return None if match is None else int(match[1])
+
+
+def _equation(side: Sequence[str], token: int, tokens: Sequence[Token]) -> Equation | None:
+    result = tokens[token]
+    for formula, value in _sums(side, tokens):
+        if value == result.value:
+            return Equation(formula, token, 1)
+        if result.is_percent and 100 * value == result.value:
+            return Equation(formula, token, 100)
+    return None
+
+
+def _check_equal(side: Sequence[str], right: Sequence[str], tokens: Sequence[Token]) -> None:
+    """Refuse two sums that come to the same and are not the same function of their numbers.
+
+    Raises:
+        UntraceableError: they differ for other numbers.
+    """
+    rights = [(formula, value) for formula, value in _readings(right, tokens)]
+    same = {value for _, value in rights}
+    pairs = [(a, b) for a, v in _sums(side, tokens) if v in same for b, w in rights if w == v]
+    by_value = {token.value: k for k, token in enumerate(tokens)}
+    first = [by_value[token.value] for token in tokens]
+    rng = random.Random(0)
+    drawn = [Fraction(rng.randint(2, 10**6)) for _ in tokens]
+    # Equal numbers stay equal, and 100 is that of percent.
+    values = [_HUNDRED if tokens[k].value == _HUNDRED else drawn[k] for k in first]
+    if pairs and not any(evaluate(a, values) == evaluate(b, values) for a, b in pairs):
+        raise UntraceableError(NoVariant.CHAINED)
+
+
+def _sides(line: str, offset: int, tokens: Sequence[Token]) -> list[list[str]]:
+    """Return the pieces of a line, numbers and signs, divided at its equals signs."""
+    pieces: list[tuple[int, str]] = []
+    for number, token in enumerate(tokens):
+        if offset <= token.start < offset + len(line):
+            pieces.append((token.start - offset, f"v[{number}]"))
+            pieces += [(token.end - offset, "%")] if token.is_percent else []
+    for match in _OPERATOR.finditer(line):
+        pieces.append((match.start(), _SIGNS.get(str(match.lastgroup), match[0])))
+    sides: list[list[str]] = [[]]
+    for _, piece in sorted(pieces):
         if piece == "=":
             sides.append([])
         else:
@@ -131,98 +144,47 @@ def _sides(
     return sides
 
 
-def _equalities(
-    left: Sequence[Piece], right: Sequence[Piece], values: Sequence[Fraction]
-) -> Iterator[Equality]:
-    """Yield the ways in which two sides are equal sums, the second of them as a whole."""
-    for second in _readings(right):
-        value = evaluate(second, values)
-        for first in _sums(left):
-            if value is not None and evaluate(first, values) == value:
-                yield Equality(first, second)
-
-
-def _sums(side: Sequence[Piece]) -> Iterator[Postfix]:
-    """Yield the sums that a side may end in, the longest first."""
+def _sums(side: Sequence[str], tokens: Sequence[Token]) -> Iterator[tuple[Formula, Fraction]]:
+    """Yield the sums that a side may end in with what each comes to, the longest first."""
     side = side[-_MOST_PIECES:]
     for start in range(len(side)):
-        yield from _readings(side[start:])
+        yield from _readings(side[start:], tokens)
 
 
-def _readings(pieces: Sequence[Piece]) -> Iterator[Postfix]:
+def _readings(pieces: Sequence[str], tokens: Sequence[Token]) -> Iterator[tuple[Formula, Fraction]]:
     """Yield what pieces may mean that begin with a number and have an operator.
 
     Operators in words may be none (`3 times a week * 4`), and percents may be counted.
     """
-    if not pieces or not (isinstance(pieces[0], int) or pieces[0] == "("):
+    if not pieces or (pieces[0] not in "(" and _token_of(pieces[0]) is None):
         return
+    values = [token.value for token in tokens]
     for words in (_IN_WORDS, dict.fromkeys(_IN_WORDS, "")):
-        signs = [words.get(one, one) if isinstance(one, str) else one for one in pieces]
-        for left_out in (("",), ("", "%")):
-            found = postfix([one for one in signs if one not in left_out])
-            if found is not None and any(piece in _ORDER for piece in found):
-                yield found
+        for percent in ("/100", ""):
+            # A number and its percent sign are one: 50 / 20% is 250.
+            joined = [words.get(piece, piece) for piece in pieces]
+            formula = re.sub(r"(v\[\d+\])%", rf"(\1{percent})", "".join(joined))
+            if not re.search(r"[\])][-+*/]", formula) or re.search(r"[\])][v(]|%", formula):
+                continue
+            if (value := evaluate(formula, values)) is not None:
+                yield formula, value
 
 
-def _scale_of(left: Postfix, result: Token, values: Sequence[Fraction]) -> int:
-    """Return how often the value of a sum is what is written as its result; 0 for not."""
-    value = evaluate(left, values)
-    if value is None:
-        return 0
-    if value == result.value:
-        return 1
-    return 100 if result.is_percent and 100 * value == result.value else 0
-
-
-def postfix(pieces: Sequence[Piece]) -> Postfix | None:
-    """Return pieces in postfix order (Dijkstra's shunting yard); None where they are no sum."""
-    out: list[Piece] = []
-    waiting: list[str] = []
-    wants_number = True
-    for piece in pieces:
-        if isinstance(piece, int):
-            if not wants_number:
-                return None
-            out.append(piece)
-            wants_number = False
-        elif piece == "(":
-            if not wants_number:
-                return None
-            waiting.append(piece)
-        elif wants_number:
-            return None
-        elif piece == "%":
-            out.append(piece)
-        elif piece == ")":
-            while waiting and waiting[-1] != "(":
-                out.append(waiting.pop())
-            if not waiting:
-                return None
-            waiting.pop()
-        else:
-            while waiting and waiting[-1] != "(" and _ORDER[waiting[-1]] >= _ORDER[piece]:
-                out.append(waiting.pop())
-            waiting.append(piece)
-            wants_number = True
-    if wants_number or "(" in waiting:
+@lru_cache(maxsize=65_536)
+def _compiled(formula: Formula) -> CodeType | None:
+    try:
+        return compile(formula, "<sum>", "eval")
+    except SyntaxError:
         return None
-    return (*out, *reversed(waiting))
 
 
-def evaluate(sum_: Postfix, values: Sequence[Fraction]) -> Fraction | None:
-    """Return what a sum comes to; None where it divides by nothing."""
-    stack: list[Fraction] = []
-    for piece in sum_:
-        if isinstance(piece, int):
-            stack.append(values[piece])
-        elif piece == "%":
-            stack[-1] /= 100
-        else:
-            right, left = stack.pop(), stack.pop()
-            if piece == "/" and not right:
-                return None
-            stack.append(_APPLY[piece](left, right))
-    return stack[0]
+def evaluate(formula: Formula, values: Sequence[Fraction]) -> Fraction | None:
+    """Return what a formula comes to; None where it is none, or divides by nothing."""
+    code = _compiled(formula)
+    try:
+        return None if code is None else eval(code, {"__builtins__": {}}, {"v": values})
+    except ZeroDivisionError:
+        return None
 
 
 _OF_WORD: dict[str, frozenset[Fraction]] = {}
@@ -238,25 +200,25 @@ _FRACTION = re.compile(r"(?<![\d/.])(\d+)/(\d+)(?![\d/])")
 
 def constants_of(text: str) -> set[Fraction]:
     """Return the numbers that the words and signs of a text may stand for."""
-    found = {Fraction(1)}
+    numbers = {Fraction(1)} | numbers_in_words(text)
     for word in set(_LETTERS.findall(text.lower())):
-        found |= _OF_WORD.get(word, frozenset()) | _OF_WORD.get(word.removesuffix("s"), frozenset())
-    return found | {number for sign, number in _OF_SIGN.items() if sign in text}
+        numbers |= _OF_WORD.get(word, frozenset()) | _OF_WORD.get(word.removesuffix("s"), set())
+    return numbers | {number for sign, number in _OF_SIGN.items() if sign in text}
 
 
 def fractions_of(text: str) -> list[tuple[range, set[Fraction]]]:
     """Return where the fractions of a text stand, such as 3/4, and what is meant by each."""
-    found = []
+    fractions = []
     for match in _FRACTION.finditer(text):
         top, bottom = Fraction(match[1]), Fraction(match[2])
         if bottom:
             share = top / bottom
             means = {top, bottom, share, 1 - share, bottom - top}
-            found.append((range(*match.span()), means))
-    return found
+            fractions.append((range(*match.span()), means))
+    return fractions
 
 
-Node = Postfix | Fraction
+Node = Formula | Fraction
 """A sum of earlier nodes, or a number: that of an unknown, or a constant."""
 _COMPARED = re.compile(
     r"\b(?:cheap\w*|better|whichever|minimum|maximum|(?:the|at) most|least|lowest|highest|largest|"
@@ -272,21 +234,13 @@ _N_PROBES = 4
 """Draws by which functions are told apart."""
 
 
-class UntraceableError(Exception):
-    """A problem cannot be worked out again with other numbers."""
-
-    def __init__(self, reason: NoVariant) -> None:
-        super().__init__(str(reason))
-        self.reason = reason
-
-
 @dataclass(frozen=True, slots=True)
 class Traced:
     """A problem whose numbers are known as functions of those that its question gives."""
 
     question: str
     solution: str
-    asked: tuple[tuple[Token, int], ...]
+    given: tuple[tuple[Token, int], ...]
     """Numbers of the question, with the node that each is."""
     worked: tuple[tuple[Token, int], ...]
     """Numbers of the solution, likewise."""
@@ -295,8 +249,6 @@ class Traced:
     """The unknowns, then what is made of them."""
     kinds: tuple[Kind, ...]
     """What each unknown may become."""
-    equalities: tuple[tuple[int, int], ...]
-    """Nodes that the solution says are equal."""
     with_commas: bool
 
     @property
@@ -317,57 +269,29 @@ def traced(question: str, solution: str, answer: str) -> Traced:
     """
     if _COMPARED.search(question) or _COMPARED.search(solution):
         raise UntraceableError(NoVariant.COMPARED)
-    in_fractions = [place for place, _ in fractions_of(question)]
-    try:
-        asked = [
-            token
-            for token in tokens_of(question)
-            if not any(token.start in place for place in in_fractions)
-        ]
-        worked, gold = tokens_of(solution), tokens_of(answer)
-    except UnreadableError as error:
-        raise UntraceableError(error.reason) from error
+    spans = [span for span, _ in fractions_of(question)]
+    given = [
+        token for token in tokens_of(question) if not any(token.start in span for span in spans)
+    ]
+    worked, gold = tokens_of(solution), tokens_of(answer)
     if len(gold) != 1:
         raise UntraceableError(NoVariant.NO_NUMBER)
-    tracer = _Tracer(question, solution, asked, worked)
-    equalities = tracer.trace()
+    tracer = _Tracer(question, solution, given, worked)
+    tracer.trace()
     at_answer = tracer.node_of_answer(gold[0])
-    kinds = _kinds(tracer, question, at_answer)
+    kinds = tracer.kinds(at_answer)
     if all(kind.is_fixed for kind in kinds):
         raise UntraceableError(NoVariant.ALL_FIXED)
     return Traced(
         question,
         solution,
-        tuple((token, tracer.unknowns.index(token.value)) for token in asked),
+        tuple((token, tracer.unknowns.index(token.value)) for token in given),
         tuple((token, tracer.node_of[k]) for k, token in enumerate(worked)),
         (gold[0], at_answer),
         tuple(tracer.nodes),
         kinds,
-        tuple(equalities),
-        has_commas([*asked, *worked]),
+        has_commas([*given, *worked]),
     )
-
-
-def _kinds(tracer: _Tracer, question: str, at_answer: int) -> tuple[Kind, ...]:
-    """Return what each unknown may become.
-
-    Raises:
-        UntraceableError: the solution passes one over, on which the answer may depend all the same.
-    """
-    used = tracer.ancestors(tracer.node_of.values())
-    leads = tracer.ancestors([at_answer])
-    kept = tracer.ambiguous_unknowns()
-    # How many numbers are added is a count that the text spells out, one number after the other.
-    counts = {Fraction(node.count("+") + 1) for node in tracer.nodes if isinstance(node, tuple)}
-    kinds = []
-    for place, value in enumerate(tracer.unknowns):
-        if place not in used and value != 1:
-            raise UntraceableError(NoVariant.UNUSED)
-        written = [token for token in tracer.asked if token.value == value]
-        written_again = [tracer.worked[k] for k, node in tracer.node_of.items() if node == place]
-        is_fixed = place in kept or place not in leads or value in counts
-        kinds.append(kind_of(value, written, written_again, question, is_fixed=is_fixed))
-    return tuple(kinds)
 
 
 def _worked_out(nodes: Sequence[Node], unknowns: Sequence[Fraction]) -> list[Fraction] | None:
@@ -384,13 +308,13 @@ def _worked_out(nodes: Sequence[Node], unknowns: Sequence[Fraction]) -> list[Fra
 class _Tracer:
     question: str
     solution: str
-    asked: Sequence[Token]
+    given: Sequence[Token]
     worked: Sequence[Token]
     nodes: list[Node] = field(default_factory=list)
     values: list[Fraction] = field(default_factory=list)
     """Of the nodes, as the problem stands."""
     node_of: dict[int, int] = field(default_factory=dict)
-    """Of each number of the solution, by its place among them."""
+    """Of each number of the solution, by its index."""
     last_result: int | None = None
     unknowns: list[Fraction] = field(init=False)
     """The different numbers of the question, which are the first nodes."""
@@ -400,38 +324,53 @@ class _Tracer:
     """Several nodes, one of which a number is."""
 
     def __post_init__(self) -> None:
-        self.unknowns = list(dict.fromkeys(token.value for token in self.asked))
+        self.unknowns = list(dict.fromkeys(token.value for token in self.given))
 
-    def trace(self) -> list[tuple[int, int]]:
-        """Find the node of each number of the solution; return nodes that are equal.
+    def trace(self) -> None:
+        """Find the node of each number of the solution.
 
         Raises:
             UntraceableError: a number has none.
         """
         self._give()
-        equalities = []
-        for one in equations_of(self.solution, self.worked):
-            left = self._sum(one.left)
-            if isinstance(one, Equality):
-                equalities.append((left, self._sum(one.right)))
-                continue
-            token = self.worked[one.result]
-            result = left if one.scale == 1 else self._add((left, self._add(_HUNDRED), "*"))
+        for equation in equations_of(self.solution, self.worked):
+            result = self._sum(equation.formula)
+            if equation.scale != 1:
+                result = self._add(f"v[{result}]*v[{self._add(_HUNDRED)}]")
             self._know(result)
-            if token.is_percent:
+            if self.worked[equation.result].is_percent:
                 self._know_percent(result)
-            self.node_of[one.result] = self.last_result = result
+            self.node_of[equation.result] = self.last_result = result
         if self.last_result is None:
             raise UntraceableError(NoVariant.NO_SUM)
         for k, token in enumerate(self.worked):
             if k not in self.node_of:
                 self.node_of[k] = self._mention(token)
-        return equalities
 
     def node_of_answer(self, gold: Token) -> int:
         """Return the last result where it is the answer, else what else is."""
         last = self.last_result
         return last if last is not None and self.values[last] == gold.value else self._mention(gold)
+
+    def kinds(self, at_answer: int) -> tuple[Kind, ...]:
+        """Return what each unknown may become.
+
+        Raises:
+            UntraceableError: the solution passes one over, on which the answer may depend.
+        """
+        used = self.ancestors(self.node_of.values())
+        leads = self.ancestors([at_answer])
+        ambiguous = self.ambiguous_unknowns()
+        # How many numbers are added is a count that the text spells out, one after the other.
+        counts = {Fraction(node.count("+") + 1) for node in self.nodes if isinstance(node, str)}
+        kinds = []
+        for k, value in enumerate(self.unknowns):
+            if k not in used and value != 1:
+                raise UntraceableError(NoVariant.UNUSED)
+            is_fixed = k in ambiguous or k not in leads or value in counts
+            tokens = [token for token in self.given if token.value == value]
+            kinds.append(Kind(value) if is_fixed else kind_of(value, tokens, self.question))
+        return tuple(kinds)
 
     def ancestors(self, nodes: Iterable[int]) -> set[int]:
         """Return the unknowns that nodes depend on."""
@@ -439,30 +378,29 @@ class _Tracer:
         waiting = list(nodes)
         while waiting:
             node = waiting.pop()
-            if node not in seen:
-                seen.add(node)
-                parts = self.nodes[node]
-                if not isinstance(parts, Fraction):
-                    waiting += [piece for piece in parts if isinstance(piece, int)]
+            formula = self.nodes[node]
+            if node not in seen and isinstance(formula, str):
+                waiting += map(int, _NUMBER.findall(formula))
+            seen.add(node)
         return {node for node in seen if node < len(self.unknowns)}
 
     def ambiguous_unknowns(self) -> set[int]:
         """Return the unknowns of numbers that may be several things, which then stay the same.
 
-        Two functions that agree at a few random places are taken for one.
+        Two functions that agree at a few random points are taken for one.
         """
-        kept: set[int] = set()
+        fixed: set[int] = set()
         rng = random.Random(0)
         for _ in range(_N_PROBES):
             probe = [
-                value if place in kept else value * rng.randint(2, 97) + rng.randint(1, 97)
-                for place, value in enumerate(self.unknowns)
+                value if k in fixed else value * rng.randint(2, 97) + rng.randint(1, 97)
+                for k, value in enumerate(self.unknowns)
             ]
-            found = _worked_out(self.nodes, probe)
+            values = _worked_out(self.nodes, probe)
             for choice in self._choices:
-                if found is None or len({found[place] for place in choice}) > 1:
-                    kept |= self.ancestors(choice)
-        return kept
+                if values is None or len({values[node] for node in choice}) > 1:
+                    fixed |= self.ancestors(choice)
+        return fixed
 
     # --- nodes -----------------------------------------------------------------------------------
 
@@ -482,29 +420,26 @@ class _Tracer:
         """Add what is known before the first sum: numbers of the question, and constants."""
         for value in self.unknowns:
             self._know(self._add(value))
-        text = f"{self.question}\n{self.solution}"
-        constants = constants_of(text) | large_in_words(text)
+        constants = constants_of(f"{self.question}\n{self.solution}")
         for _, means in fractions_of(self.question):
             constants |= means
-        in_words = {token.value for token in self.asked if token.is_word}
-        constants |= {token.value for token in self.worked if token.is_word} - in_words
         for value in sorted(constants):
             self._know(self._add(value))
-        for token in self.asked:
+        for token in self.given:
+            unknown = self.unknowns.index(token.value)
             if token.is_percent:
-                self._know_percent(self.unknowns.index(token.value))
+                self._know_percent(unknown)
             if token.is_cents:
-                place = self.unknowns.index(token.value)
-                self._know(self._add((place, self._add(_HUNDRED), "/")))
+                self._know(self._add(f"v[{unknown}]/v[{self._add(_HUNDRED)}]"))
 
-    def _know_percent(self, place: int) -> None:
+    def _know_percent(self, node: int) -> None:
         """Add what sums have for 20%: 0.2, 0.8, 1.2, 80 and 120."""
-        hundred, one = self._add(_HUNDRED), self._add(Fraction(1))
-        share = self._add((place, hundred, "/"))
+        hundred, whole = self._add(_HUNDRED), self._add(Fraction(1))
+        share = self._add(f"v[{node}]/v[{hundred}]")
         self._know(share)
-        for part in ((one, share, "-"), (one, share, "+"), (hundred, place, "-")):
-            self._know(self._add(part))
-        self._know(self._add((hundred, place, "+")))
+        for base, part in ((whole, share), (hundred, node)):
+            self._know(self._add(f"v[{base}]-v[{part}]"))
+            self._know(self._add(f"v[{base}]+v[{part}]"))
 
     def _mention(self, token: Token) -> int:
         """Return a node that a number may be; whether the others are the same is seen later."""
@@ -515,10 +450,13 @@ class _Tracer:
             self._choices.add(tuple(known))
         return known[0]
 
-    def _sum(self, sum_: Postfix) -> int:
-        parts: list[int | str] = []
-        for piece in sum_:
-            if isinstance(piece, int) and piece not in self.node_of:
-                self.node_of[piece] = self._mention(self.worked[piece])
-            parts.append(self.node_of[piece] if isinstance(piece, int) else piece)
-        return self._add(tuple(parts))
+    def _sum(self, formula: Formula) -> int:
+        """Add a sum of tokens as a sum of the nodes that they are."""
+
+        def node(match: re.Match[str]) -> str:
+            token = int(match[1])
+            if token not in self.node_of:
+                self.node_of[token] = self._mention(self.worked[token])
+            return f"v[{self.node_of[token]}]"
+
+        return self._add(_NUMBER.sub(node, formula))

@@ -1,50 +1,147 @@
-"""A request to the chat API: read, checked, and as llama.cpp is asked."""
+"""A request to the chat API: read and checked; and the form that an answer is constrained to."""
 
 from __future__ import annotations
 
 import json
-import math
-import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+import subprocess
+import sys
+from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Annotated, Any, Literal
 
-from stratos.core.counted import listed
-from stratos.deploy.engines.chat_ids import ChatIds
+import msgspec
+from msgspec import Meta
+
 from stratos.deploy.engines.gguf_file import has_byte_pairs
-from stratos.deploy.engines.llguidance_c import why_no_grammar
-from stratos.deploy.engines.words import SchemaTooLarge
 
-# The form of an answer that a request names: checked, bounded, and as llama.cpp takes it.
+Tokens = Annotated[int, Meta(ge=1, le=2**31 - 1)] | None
+"""The context ends an answer before the most that may be asked for."""
+Penalty = Annotated[float, Meta(ge=-2, le=2)] | None
+Share = Annotated[float, Meta(ge=0, le=1)] | None
+StopText = Annotated[str, Meta(min_length=1)]
+SAMPLING = (
+    "temperature", "top_p", "min_p", "top_k", "frequency_penalty", "presence_penalty", "seed",
+)  # fmt: skip
+"""Options that llama.cpp has by the same name."""
+
+
+class Part(msgspec.Struct):
+    """A part of a message: these servers read text alone."""
+
+    type: Literal["text"]
+    text: str = ""
+
+
+class Turn(msgspec.Struct):
+    """A message of a chat."""
+
+    role: Literal["system", "user", "assistant", "tool"]
+    content: str | list[Part] | None = None
+
+
+class ChatRequest(msgspec.Struct):
+    """What a request asks for, as far as servers of one student have it."""
+
+    messages: Annotated[list[Turn], Meta(min_length=1)]
+    n: Literal[1] | None = None
+    stream: bool | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
+    stop: StopText | Annotated[list[StopText], Meta(max_length=64)] | None = None
+    max_tokens: Tokens = None
+    max_completion_tokens: Tokens = None
+    temperature: Annotated[float, Meta(ge=0, le=100)] | None = None
+    top_p: Share = None
+    min_p: Share = None
+    top_k: Annotated[int, Meta(ge=0, le=2**31 - 1)] | None = None
+    frequency_penalty: Penalty = None
+    presence_penalty: Penalty = None
+    seed: Annotated[int, Meta(ge=-1, le=2**32 - 1)] | None = None
+    response_format: dict[str, Any] | None = None
+    tools: list[dict[str, Any]] | None = None
+    tool_choice: Literal["auto"] | None = None
+    chat: list[dict[str, Any]] = []
+    """The messages with all that came with them, each with a text."""
+
+    @classmethod
+    def read(cls, data: bytes, without: tuple[str, ...] = ()) -> ChatRequest:
+        """Return what a request asks for.
+
+        Args:
+            data: its body.
+            without: options that this server does not have; they are refused, and not ignored.
+
+        Raises:
+            ValueError: it cannot be answered.
+        """
+        body = parsed(data)
+        for name in without:
+            if body.get(name) not in (None, False, [], {}, {"type": "text"}):
+                raise ValueError(f"{name}: this server does not have it.")
+        request = msgspec.convert(body, cls)
+        request.chat = chat_of(body["messages"])
+        if request.stream and (request.logprobs or request.tools):
+            raise ValueError("logprobs and tools: answers are given whole. Leave stream out.")
+        return request
+
+    @property
+    def stops(self) -> list[str]:
+        """Texts that end the answer."""
+        return [self.stop] if isinstance(self.stop, str) else self.stop or []
+
+    @property
+    def most_tokens(self) -> int | None:
+        """How many tokens the answer may have; None where the request does not say."""
+        return self.max_completion_tokens or self.max_tokens
+
+    @property
+    def sampling(self) -> dict[str, float]:
+        """The options of `SAMPLING` that the request names."""
+        options = {name: getattr(self, name) for name in SAMPLING}
+        return {name: value for name, value in options.items() if value is not None}
+
+
+def parsed(data: bytes) -> dict[str, Any]:
+    """Return the object that the text of a request is.
+
+    Raises:
+        ValueError: it is none, or holds what JSON does not have.
+    """
+    try:
+        body: dict[str, Any] = msgspec.json.decode(data, type=dict[str, Any])
+    except RecursionError:
+        raise ValueError("It has too many lists and objects inside each other.") from None
+    return body
+
+
+def chat_of(messages: Any) -> list[dict[str, Any]]:
+    """Return the messages of a request, each with a text, also where it came in parts.
+
+    Raises:
+        ValueError: they are none, one has a role that no chat template knows, or no user asks.
+    """
+    turns = msgspec.convert(messages, Annotated[list[Turn], Meta(min_length=1)])
+    if not any(turn.role == "user" for turn in turns):
+        raise ValueError("messages: expected one of role user at least.")
+    return [
+        {**message, "content": turn.content or ""}
+        if not isinstance(turn.content, list)
+        else {**message, "content": "".join(part.text for part in turn.content)}
+        for message, turn in zip(messages, turns, strict=True)
+    ]
+
+
+# The form of an answer that a request names, as llama.cpp takes it.
 #
 # A schema that llama.cpp cannot follow, or that would take it seconds and gigabytes, is refused
 # here: llama.cpp itself would answer without it, or not at all.
 
 MOST_KIB = 64
 """Of a schema as JSON."""
-DEEPEST = 64
-"""Objects and lists inside each other."""
-MOST_VALUES = 10_000
-"""Values of a schema, with its lists and objects."""
-MOST_ITEMS = 1_000
-"""minItems, maxItems, minProperties, maxProperties, and a repetition in a pattern."""
-MOST_ITEMS_IN_ALL = 10_000
-"""Sum of these over a schema: llama.cpp takes memory for each."""
-MOST_CHARACTERS = 10_000
-"""minLength, maxLength."""
-LONGEST_PATTERN = 1_000
-_OF_ITEMS = ("minItems", "maxItems", "minProperties", "maxProperties", "minContains", "maxContains")
-_OF_TEXT = ("minLength", "maxLength")
-_PIECE = re.compile(
-    r"\\. | \[ (?: \\. | [^\]\\] )* \] | (?P<count> \{ [\ \d,]* \d [\ \d,]* \} ) | .",
-    re.VERBOSE | re.DOTALL,
-)
-"""An escaped character, a class, a repetition, or another character of a pattern."""
-_FORMS = (
-    'response_format: expected {"type": "json_schema", "json_schema": {"schema": {…}}}, '
-    "json_object or text."
-)
+MOST_S, MOST_MIB = 0.5, 1024
+"""CPU seconds and memory that its grammar may take: llama.cpp makes it again for each request."""
+_TOO_MUCH = "a grammar of it takes too long, or too much memory."
 
 
 class AnswerForms:
@@ -54,105 +151,46 @@ class AnswerForms:
         """Read which characters its vocabulary has."""
         self._missing = _missing_characters(bundle)
 
-    def asked(self, response_format: Any) -> dict[str, Any]:
+    def asked(self, response_format: Mapping[str, Any] | None) -> dict[str, Any]:
         """Return what llama.cpp is asked so that an answer has the form that a request names.
 
         Raises:
             ValueError: there is no such form, or this server cannot give it.
         """
-        if response_format in (None, {}, {"type": "text"}):
+        form = response_format or {"type": "text"}
+        if form == {"type": "text"}:
             return {}
-        if not isinstance(response_format, Mapping):
-            raise ValueError(_FORMS)
-        is_strict = False
-        if response_format.get("type") == "json_object":
-            schema: Any = {"type": "object"}
-        elif response_format.get("type") == "json_schema":
-            named = response_format.get("json_schema")
-            named = named if isinstance(named, Mapping) else {}
-            schema, is_strict = named.get("schema"), named.get("strict") is True
-        else:
-            raise ValueError(_FORMS)
-        if not isinstance(schema, Mapping):
-            raise ValueError(_FORMS)
+        named = form.get("json_schema") if form.get("type") == "json_schema" else {}
+        schema: dict[str, Any] | None = (
+            {"type": "object"} if form.get("type") == "json_object" else None
+        )
+        if isinstance(named, Mapping) and isinstance(named.get("schema"), Mapping):
+            schema = named["schema"]
+        if schema is None or not isinstance(named, Mapping):
+            raise ValueError(
+                'response_format: expected {"type": "json_schema", "json_schema": {"schema": {…}}},'
+                " json_object or text."
+            )
         if self._missing:
             raise ValueError(
                 "response_format: the vocabulary of this model cannot write JSON. It has no token "
                 f"for {' '.join(self._missing[:5])}."
             )
         # As in the evaluation: what a grammar cannot say makes it wider, unless asked to be strict.
-        schema = {**schema, "x-guidance": {"lenient": not is_strict}}
-        if problem := why_too_large(schema) or why_no_grammar(json.dumps(schema)):
+        is_strict = named.get("strict") is True
+        schema = {**dict[str, Any](schema), "x-guidance": {"lenient": not is_strict}}
+        if problem := why_no_grammar(json.dumps(schema)):
             raise ValueError(f"response_format: the schema is refused: {problem}")
         return {"json_schema": schema}
 
 
-def why_too_large(schema: Mapping[str, Any]) -> SchemaTooLarge | None:
-    """Return which bound a schema breaks; None if it keeps all."""
-    n_items = 0.0
-    for n_values, (name, value, depth) in enumerate(_values(schema), 1):
-        if depth > DEEPEST:
-            return SchemaTooLarge("objects and lists inside each other", DEEPEST)
-        if n_values > MOST_VALUES:
-            return SchemaTooLarge("values", MOST_VALUES)
-        counts, most = _counts(name, value)
-        if any(one > most for one in counts):
-            return SchemaTooLarge(name, most, MOST_ITEMS)
-        if name == "pattern" and isinstance(value, str) and len(value) > LONGEST_PATTERN:
-            return SchemaTooLarge("characters in a pattern", LONGEST_PATTERN)
-        n_items += sum(counts) if most == MOST_ITEMS else 0
-        if n_items > MOST_ITEMS_IN_ALL:
-            return SchemaTooLarge("items and repetitions in all", MOST_ITEMS_IN_ALL)
-    if len(json.dumps(schema)) > MOST_KIB * 1024:
-        return SchemaTooLarge("KiB", MOST_KIB)
-    return None
-
-
-def _counts(name: str, value: Any) -> tuple[list[float], int]:
-    """Return the repetitions that a value of a schema asks for, and how large each may be."""
-    if isinstance(value, str):
-        # A pattern may be a value, or the name of one in patternProperties.
-        texts = [value] if name == "pattern" else []
-        return [n for text in texts for n in _repetitions(text)], MOST_ITEMS
-    if isinstance(value, Mapping):
-        patterns = value if name == "patternProperties" else ()
-        return [n for text in patterns for n in _repetitions(text)], MOST_ITEMS
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return [], MOST_ITEMS
-    if name in _OF_TEXT:
-        return [value], MOST_CHARACTERS
-    return [value] if name in _OF_ITEMS else [], MOST_ITEMS
-
-
-def _repetitions(pattern: str) -> Iterator[float]:
-    """Yield the repetitions of a pattern; those inside each other are multiplied."""
-    last, groups = 1.0, [1.0]  # of what has just ended, and of the groups that are open
-    for found in _PIECE.finditer(pattern):
-        piece = found.group()
-        if piece == "(":
-            groups.append(1.0)
-        elif piece == ")" and len(groups) > 1:
-            last = groups.pop()
-            groups[-1] = max(groups[-1], last)
-        elif found.lastgroup:
-            # Digits beyond these are a large number, whichever it is.
-            last *= max(float(text[:9]) for text in re.findall(r"\d+", piece))
-            groups[-1] = max(groups[-1], last)
-            yield last
-        else:
-            last = 1.0
-
-
-def _values(schema: Any) -> Iterator[tuple[str, Any, int]]:
-    """Yield every value of a schema with its name and depth, without recursion."""
-    left: list[tuple[str, Any, int]] = [("", schema, 1)]
-    while left:
-        name, value, depth = left.pop()
-        yield name, value, depth
-        if isinstance(value, Mapping):
-            left += [(key, inner, depth + 1) for key, inner in value.items()]
-        elif isinstance(value, list):
-            left += [("", inner, depth + 1) for inner in value]
+def is_json(text: str) -> bool:
+    """Return whether a text is JSON."""
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _missing_characters(bundle: Path) -> list[str]:
@@ -162,235 +200,51 @@ def _missing_characters(bundle: Path) -> list[str]:
     if isinstance(vocabulary, list):  # Unigram: piece and score
         vocabulary = {piece for piece, _ in vocabulary}
     space = "Ġ" if has_byte_pairs(bundle) else " "
-    printable = map(chr, range(ord(" "), 0x7F))
-    return [one for one in printable if (space if one == " " else one) not in vocabulary]
+    printable = (chr(code) for code in range(ord(" "), 0x7F))
+    return [char for char in printable if (space if char == " " else char) not in vocabulary]
 
 
-PLAIN = {"temperature": 0.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0}
-"""Greedy where a request says nothing else, as the bundle is; what is drawn is drawn from all."""
-NOT_SERVED = ("top_logprobs", "functions", "logit_bias")
-"""Options of the API that would change an answer, and that are refused in place of ignored."""
-NUMBERS = {
-    "temperature": (0, 100),
-    "top_p": (0, 1),
-    "min_p": (0, 1),
-    "frequency_penalty": (-2, 2),
-    "presence_penalty": (-2, 2),
-}
-"""Options that llama.cpp has by the same name, and from where to where they go."""
-WHOLE = {"top_k": (0, 2**31 - 1), "seed": (-1, 2**32 - 1)}
-"""Those that are whole numbers."""
-MOST_TOKENS = 2**31 - 1
-"""What `max_tokens` may say; the context ends an answer before."""
-MOST_STOPS = 64
-ROLES = ("system", "user", "assistant", "tool")
-"""Of messages, as chat templates know them."""
-TOO_DEEP = "the request has too many lists and objects inside each other."
+_CHECK = f"""
+import json, resource, sys, time
+from llguidance import LLMatcher, LLTokenizer
+tokenizer, used_s = LLTokenizer("byte"), time.process_time()
+resource.setrlimit(resource.RLIMIT_CPU, (int(used_s + {MOST_S}) + 1,) * 2)
+resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+resource.setrlimit(resource.RLIMIT_AS, ({MOST_MIB} * 2**20,) * 2)
+grammar = "%llguidance {{}}\\nstart: %json " + sys.stdin.read()
+why = LLMatcher.validate_grammar(grammar, tokenizer)
+matcher = None if why else LLMatcher(tokenizer, grammar)
+for _ in range(8 if matcher else 0):  # some turn out to have no answer where they are followed
+    allowed = int.from_bytes(matcher.compute_bitmask(), "little")
+    if matcher.is_error() or not allowed:
+        why = "no finite answer matches it."
+        break
+    token = next((byte for byte in range(33, 256) if allowed >> byte & 1), None)
+    if token is None or not matcher.consume_token(token):
+        break
+print(json.dumps([why, time.process_time() - used_s]))
+"""
+"""llama.cpp follows a schema with llguidance, and a few patterns that have to match at once may
+take that minutes and gigabytes, which nothing in the schema tells: it is tried in a process."""
 
 
-@dataclass(frozen=True)
-class Asked:
-    """What a request asks for."""
+@lru_cache(maxsize=256)
+def why_no_grammar(schema: str) -> str:
+    """Return why llama.cpp makes no grammar of a JSON Schema; "" if it does.
 
-    llama: Mapping[str, Any]
-    """What llama.cpp is asked."""
-    stops: list[str]
-    is_stream: bool
-    has_tools: bool
-    has_form: bool
-    has_logprobs: bool
-    """Whether the answer is to tell how likely each of its tokens was."""
-
-
-class Requests:
-    """Reads requests to a bundle."""
-
-    def __init__(
-        self, chats: ChatIds, forms: AnswerForms, most_tokens: int, context: float = math.inf
-    ) -> None:
-        self._chats, self._forms, self._most_tokens = chats, forms, most_tokens
-        self._context = context
-
-    def read(self, data: bytes) -> Asked:
-        """Return what a request asks for.
-
-        Raises:
-            ValueError: the request is not one that can be answered.
-            ChatError: the bundle's template does not take the chat.
-        """
-        try:
-            return self._asked(parsed(data))
-        except RecursionError:
-            raise ValueError(TOO_DEEP) from None
-
-    def _asked(self, body: Mapping[str, Any]) -> Asked:
-        messages = chat_of(body.get("messages"))
-        for name in NOT_SERVED:
-            _expect(
-                body.get(name) in (None, False, [], {}), f"{name}: this server does not have it."
-            )
-        stream, logprobs, stops = common_of(body)
-        tools = body.get("tools") or None
-        if tools is not None:
-            are_tools = isinstance(tools, list) and all(isinstance(t, Mapping) for t in tools)
-            _expect(are_tools, "tools: expected a list of tools.")
-            _expect(not stream, "tools: calls are given whole. Leave stream out.")
-        is_auto = body.get("tool_choice") in (None, "auto")
-        _expect(is_auto, "tool_choice: this server has auto alone.")
-        form = self._forms.asked(body.get("response_format"))
-        llama = {
-            **PLAIN,
-            **options_of(body),
-            **form,
-            "n_predict": n_tokens_of(body) or self._most_tokens,
-            "prompt": self._chats.ids(messages, tools, self._context),
-            "return_tokens": True,
-            "stream": stream,
-            # Of the distribution before sampling options: how likely the model itself finds it.
-            **({"n_probs": 1} if logprobs else {}),
-        }
-        return Asked(llama, stops, stream, tools is not None, bool(form), logprobs)
-
-
-def common_of(body: Mapping[str, Any]) -> tuple[bool, bool, list[str]]:
-    """Return whether an answer is streamed and has log-probabilities, and the texts that end it.
-
-    Raises:
-        ValueError: an option has no such value, or several answers are asked for.
+    Args:
+        schema: as JSON text.
     """
-    n, stream, logprobs = body.get("n"), body.get("stream"), body.get("logprobs")
-    is_one = n is None or (n == 1 and not isinstance(n, bool))
-    _expect(is_one, "n: this server gives one answer to a request.")
-    _expect(isinstance(stream, bool | None), "stream: expected true or false.")
-    _expect(isinstance(logprobs, bool | None), "logprobs: expected true or false.")
-    _expect(not (logprobs and stream), "logprobs: they are given whole. Leave stream out.")
-    stops = body.get("stop")
-    stops = [] if stops is None else [stops] if isinstance(stops, str) else stops
-    are_texts = isinstance(stops, list) and all(isinstance(s, str) and s for s in stops)
-    _expect(are_texts, "stop: expected a text, or a list of texts.")
-    _expect(len(stops) <= MOST_STOPS, f"stop: expected {MOST_STOPS} texts at most.")
-    return bool(stream), bool(logprobs), stops
-
-
-def n_tokens_of(body: Mapping[str, Any]) -> int | None:
-    """Return how many tokens an answer may have; None where a request does not say.
-
-    Raises:
-        ValueError: it says no such number.
-    """
-    found = None
-    for name in ("max_tokens", "max_completion_tokens"):  # the latter counts
-        value = body.get(name)
-        if value is None:
-            continue
-        if type(value) is not int or not 1 <= value <= MOST_TOKENS:
-            raise ValueError(
-                f"{name}={_shown(value)}: expected a whole number of at least 1, and at most "
-                f"{MOST_TOKENS:,}."
-            )
-        found = value
-    return found
-
-
-def _expect(is_met: bool, message: str) -> None:
-    """Refuse a request that does not meet what it has to.
-
-    Raises:
-        ValueError: it does not.
-    """
-    if not is_met:
-        raise ValueError(message)
-
-
-def parsed(data: bytes) -> Mapping[str, Any]:
-    """Return the object that the text of a request is.
-
-    Raises:
-        ValueError: it is none, or holds what JSON does not have.
-        RecursionError: it is nested too deeply.
-    """
+    if len(schema) > MOST_KIB * 1024:
+        return f"it may have {MOST_KIB} KiB."
+    command = [sys.executable, "-I", "-c", _CHECK]
     try:
-        body = json.loads(data, parse_constant=_no_number, parse_int=_whole)
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"the request is not JSON: {error}.") from None
-    if not isinstance(body, Mapping):
-        raise ValueError("messages: expected a list of messages.")
-    try:
-        json.dumps(body, ensure_ascii=False, allow_nan=False).encode()
-    except UnicodeEncodeError:
-        raise ValueError("the request has half of a surrogate pair, which is no text.") from None
-    except ValueError:
-        raise ValueError("the request has a number that is too large.") from None
-    return body
-
-
-def _whole(text: str) -> int:
-    try:
-        return int(text)
-    except ValueError:  # Python reads no more than some thousand digits
-        raise ValueError("the request has a number that is too large.") from None
-
-
-def _no_number(name: str) -> NoReturn:
-    raise ValueError(f"the request has {name}, which is no number in JSON.")
-
-
-def options_of(body: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options of a request that llama.cpp has by the same name.
-
-    Raises:
-        ValueError: one is no number, or out of its range.
-    """
-    found = {}
-    for name, (least, most) in (NUMBERS | WHOLE).items():
-        value = body.get(name)
-        if value is None:
-            continue
-        kinds: Any = int if name in WHOLE else int | float
-        is_number = isinstance(value, kinds) and not isinstance(value, bool)
-        if not is_number or not least <= value <= most:
-            kind = "a whole number" if name in WHOLE else "a number"
-            raise ValueError(f"{name}={_shown(value)}: expected {kind} from {least} to {most}.")
-        found[name] = value
-    return found
-
-
-def _shown(value: Any) -> str:
-    text = json.dumps(value) if not isinstance(value, int) or abs(value) < 2**256 else "(large)"
-    return text if len(text) <= 60 else f"{text[:60]}…"
-
-
-def chat_of(messages: Any) -> list[dict[str, Any]]:
-    """Return the messages of a request, each with a text.
-
-    Raises:
-        ValueError: they are none, one has a role that no chat template knows, or no user asks.
-    """
-    _expect(isinstance(messages, list), "messages: expected a list of messages.")
-    _expect(bool(messages), "messages: expected one message at least.")
-    chat = [plain(message) for message in messages]
-    for message in chat:
-        if message["role"] not in ROLES:
-            raise ValueError(f"role={_shown(message['role'])}: expected {listed(ROLES, 'or')}.")
-    has_user = any(message["role"] == "user" for message in chat)
-    _expect(has_user, "messages: expected one of role user at least.")
-    return chat
-
-
-def plain(message: Any) -> dict[str, Any]:
-    """Return a message whose content is a text, also where it came in parts.
-
-    Raises:
-        ValueError: it is no message, or has parts that are no text.
-    """
-    if not isinstance(message, Mapping) or not isinstance(message.get("role"), str):
-        raise ValueError("messages: each needs a role and a content.")
-    content = message.get("content")
-    if isinstance(content, list):
-        parts = [part for part in content if isinstance(part, Mapping)]
-        if len(parts) < len(content) or any(part.get("type") != "text" for part in parts):
-            raise ValueError("messages: this server reads text alone.")
-        content = "".join(str(part.get("text", "")) for part in parts)
-    if not isinstance(content, str):
-        raise ValueError("messages: each needs a role and a content.")
-    return {**message, "content": content}
+        done = subprocess.run(command, input=schema.encode(), capture_output=True, timeout=20)
+        why, used_s = json.loads(done.stdout)
+    except (subprocess.TimeoutExpired, ValueError):  # it was ended by one of its bounds
+        return _TOO_MUCH
+    if used_s > MOST_S:
+        return _TOO_MUCH
+    # Without the grammar that the message ends with.
+    wrong = why.partition("failed to compile JSON schema: ")[2] or why
+    return " ".join(wrong.partition("\n   1 | %llguidance")[0].split())[:300]

@@ -22,6 +22,7 @@ from stratos.deploy.engines.base import ExportError, Message, export_path
 from stratos.deploy.engines.chat_ids import ChatIds, by_transformers, first_difference
 from stratos.deploy.engines.cost import FORMATS
 from stratos.deploy.engines.words import ScaledRotary, UnevenRows, UnknownArchitecture
+from stratos.models.pretrained import load_tokenizer
 
 if TYPE_CHECKING:
     import numpy as np
@@ -125,7 +126,7 @@ def _write(bundle: Path, path: Path, form: str, ids_only: bool) -> bool:
             add(one)
     writer.add_add_bos_token(False)  # a chat template writes its own
     refusal = f"{{{{ raise_exception({json.dumps(IDS_ONLY)}) }}}}"
-    writer.add_chat_template(ChatIds(bundle).template if has_tokenizer else refusal)
+    writer.add_chat_template(load_tokenizer(bundle).chat_template if has_tokenizer else refusal)
     quantized = {
         "f32": gguf.GGMLQuantizationType.F32,
         "f16": gguf.GGMLQuantizationType.F16,
@@ -314,8 +315,8 @@ _LOG_LINES = 6
 def export(bundle: Path, forms: Sequence[str], chats: Sequence[list[Message]]) -> str:
     """Write a bundle's GGUF files; return what a program that loads one alone has to know.
 
-    The server's ids have to be those of transformers, for every chat. Where llama.cpp's own ids
-    are not, the files are written without a tokenizer.
+    Where llama.cpp's own ids are not those of transformers, for every chat, the files are written
+    without a tokenizer: the server of Stratos gives llama.cpp ids.
 
     Args:
         bundle: Hugging Face folder.
@@ -323,21 +324,21 @@ def export(bundle: Path, forms: Sequence[str], chats: Sequence[list[Message]]) -
         chats: held-out questions.
 
     Raises:
-        ExportError: the server would cut a chat otherwise than transformers, or llama.cpp does
+        ExportError: the server would cut a chat otherwise than the evaluation, or llama.cpp does
             not load the file.
     """
     own, expected = ChatIds(bundle), by_transformers(bundle, chats)
-    if told := first_difference(expected, [own.ids(chat) for chat in chats], own):
+    if where := first_difference(expected, [own.ids(chat) for chat in chats], own):
         raise ExportError(
-            f"{bundle} cannot be served by llama.cpp: its chat template and tokenizer, read "
-            f"without transformers, give other tokens ({told}). Serve it with deploy=transformers."
+            f"{bundle} cannot be served by llama.cpp: its tokenizer file gives other tokens than "
+            f"the evaluation had ({where}). Serve it with deploy=transformers."
         )
     files = {form: export_path(bundle, f"{form}.gguf") for form in forms}
     first = min(forms, key=list(files).index)
     why = "GGUF cannot express the tokenizer"
     ids_only = not write_gguf(bundle, files[first], first)
-    if not ids_only and (told := first_difference(expected, by_llama(files[first], chats), own)):
-        why, ids_only = f"llama.cpp's own tokens are others ({told})", True
+    if not ids_only and (where := first_difference(expected, by_llama(files[first], chats), own)):
+        why, ids_only = f"llama.cpp's own tokens are others ({where})", True
     for form in forms:
         if form != first or ids_only:
             write_gguf(bundle, files[form], form, ids_only=ids_only)

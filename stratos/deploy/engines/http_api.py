@@ -1,34 +1,22 @@
-"""What servers with the OpenAI API of ours share: how requests and events are read, and errors."""
+"""What servers with the OpenAI API of ours share: how requests are read, answers, and errors."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import logging
-import os
-import shutil
-import signal
-import socket
-import ssl
-import sys
-import tempfile
 import time
 import uuid
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Mapping
+from contextlib import aclosing, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-import anyio
-import httpx
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
-from starlette.types import ASGIApp, Receive, Scope, Send
 
 GONE = 499
 """Status of a request whose client is gone, as nginx has it; no one sees it."""
@@ -38,90 +26,32 @@ MOST_WAITING = 1024
 """Requests that wait for a slot; more are answered 429. A door before the server allows fewer."""
 RETRY_S = 1
 """When a client may ask again that was answered 429."""
+LEAST_LOGPROB = -9999.0
+"""What the API writes for minus infinity, which JSON does not have."""
 
-
-async def gone(request: Request, error: Exception) -> Response:
-    """Return what nobody reads, for a client that left while it was read."""
-    return Response(status_code=GONE)
-
-
-async def read_body(request: Request, most_bytes: int) -> bytes | None:
-    """Return the body of a request; None where it is too long, and then it is read no further."""
-    parts, n = [], 0
-    async for part in request.stream():
-        n += len(part)
-        if n > most_bytes:
-            return None
-        parts.append(part)
-    return b"".join(parts)
-
-
-async def lines_of(parts: AsyncIterable[bytes]) -> AsyncIterator[str]:
-    """Yield the lines of a stream of events without their ends.
-
-    A line feed alone ends one. Text in JSON may have other line separators as they are (U+2028,
-    U+0085), at which `str.splitlines`, and so `httpx`, would cut an event in two.
-
-    Args:
-        parts: bytes as they arrive, cut anywhere.
-    """
-    rest = b""
-    async for part in parts:
-        *whole, rest = (rest + part).split(b"\n")
-        for line in whole:
-            yield line.removesuffix(b"\r").decode(errors="replace")
-    if rest:
-        yield rest.decode(errors="replace")
-
-
-def api_error(status: int, message: str, headers: Mapping[str, str] | None = None) -> Response:
-    """Return an error as the API has it."""
-    error = {"message": message, "type": "invalid_request_error", "code": status}
-    return JSONResponse({"error": error}, status, headers)
-
-
-def too_long() -> Response:
-    """Return the error of a request that is not read."""
-    return api_error(413, f"A request may have {MOST_BYTES // 2**20} MiB.")
-
-
-def too_many() -> Response:
-    """Return the error of a request that finds too many others waiting."""
-    message = f"{MOST_WAITING:,} requests wait already. Ask again later."
-    return api_error(429, message, {"Retry-After": str(RETRY_S)})
-
-
+_T = TypeVar("_T")
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 """Answers a request."""
 
 
-async def no_path(request: Request, error: Exception) -> Response:
-    """Return the error of a path or method that a server of one student does not have."""
-    assert isinstance(error, HTTPException)
-    message = (
-        f"{request.method} {request.url.path}: this server does not have it. It has POST "
-        "/v1/chat/completions, and GET /v1/models."
-    )
-    return api_error(error.status_code, message, error.headers)
-
-
-def web_application(chat: Handler, models: Handler, health: Handler, slots: int) -> Starlette:
+def web_application(model: str, chat: Handler) -> Starlette:
     """Return the web application of a server of one student.
 
     Args:
+        model: its name.
         chat: answers a request for a chat.
-        models: answers one for the list of models.
-        health: answers one that asks whether it is up.
-        slots: answers at once; `MOST_WAITING` more requests wait.
     """
+
+    async def health(request: Request) -> Response:
+        return JSONResponse({"status": "ok"})
+
+    async def models(request: Request) -> Response:
+        entry = {"id": model, "object": "model", "created": 0, "owned_by": "stratos"}
+        return JSONResponse({"object": "list", "data": [entry]})
+
     app = Starlette(
         routes=[
-            Route(
-                "/v1/chat/completions",
-                chat,
-                methods=["POST"],
-                middleware=[Middleware(Waiting, most=slots + MOST_WAITING, refusal=too_many)],
-            ),
+            Route("/v1/chat/completions", chat, methods=["POST"]),
             Route("/v1/models", models),
             Route("/health", health),
         ],
@@ -131,58 +61,41 @@ def web_application(chat: Handler, models: Handler, health: Handler, slots: int)
     return app
 
 
+def run(app: Starlette, host: str, port: int) -> None:
+    """Serve a web application until this process ends."""
+    import uvicorn
+
+    allow_open_files()
+    logging.getLogger("asyncio").setLevel(logging.ERROR)  # that a client left is none
+    uvicorn.run(app, host=host, port=port, log_level="warning", access_log=False)
+
+
+def allow_open_files() -> None:
+    """Let this process open as many files as it may: each request that waits is one.
+
+    Usual is a limit of 1,024, which it may raise itself.
+    """
+    import resource
+
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(OSError, ValueError):  # macOS takes no unlimited number
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
 def name_of(bundle: Path) -> str:
     """Return a bundle's name: that of its folder, or of the run that the folder `bundle` is in."""
     path = bundle.resolve()
     return path.parent.name if path.name == "bundle" else path.name
 
 
-def models_of(model: str) -> Response:
-    """Return the list of models of a server that has one."""
-    one = {"id": model, "object": "model", "created": 0, "owned_by": "stratos"}
-    return JSONResponse({"object": "list", "data": [one]})
-
-
-def head_of(model: str) -> dict[str, Any]:
-    """Return what an answer, and each of its parts, begins with."""
-    return {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": model}
-
-
-def event(
-    head: Mapping[str, Any],
-    delta: Mapping[str, Any],
-    finish: str | None = None,
-    usage: Mapping[str, Any] | None = None,
-) -> str:
-    """Return a part of a streamed answer."""
-    choice = {"index": 0, "delta": delta, "finish_reason": finish}
-    more = {} if usage is None else {"usage": usage}
-    return f"data: {json.dumps({**head, 'choices': [choice], **more})}\n\n"
-
-
-# Requests that wait for an answer: how many there may be, and what ends when a client leaves.
-
-_T = TypeVar("_T")
-
-
-class Waiting:
-    """ASGI middleware that refuses a request while there are too many before it."""
-
-    def __init__(self, app: ASGIApp, most: int, refusal: Callable[[], Response]) -> None:
-        """Let `most` requests in at once, and answer others with what `refusal` returns."""
-        self._app, self._most, self._refusal = app, most, refusal
-        self._n = 0
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request; it counts until its answer is sent, or its client is gone."""
-        if self._n >= self._most:
-            await self._refusal()(scope, receive, send)
-            return
-        self._n += 1
-        try:
-            await self._app(scope, receive, send)
-        finally:
-            self._n -= 1
+async def read_body(request: Request, most_bytes: int) -> bytes | None:
+    """Return the body of a request; None where it is too long, and then it is read no further."""
+    body = b""
+    async for part in request.stream():
+        body += part
+        if len(body) > most_bytes:
+            return None
+    return body
 
 
 async def unless_gone(request: Request, work: Coroutine[Any, Any, _T]) -> _T | None:
@@ -214,158 +127,96 @@ async def _leaves(request: Request) -> None:
         pass
 
 
-def allow_open_files() -> None:
-    """Let this process open as many files as it may: each request that waits has two connections.
-
-    Usual is a limit of 1,024, which it may raise itself.
-    """
-    if sys.platform == "win32":
-        return
-    import resource
-
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(OSError, ValueError):  # macOS takes no unlimited number
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+async def gone(request: Request, error: Exception) -> Response:
+    """Return what nobody reads, for a client that left while it was read."""
+    return Response(status_code=GONE)
 
 
-def leave_out_of_log() -> None:
-    """Keep out of asyncio's log what is no error: that a client left while something was sent."""
-    logging.getLogger("asyncio").addFilter(_is_error)
+async def no_path(request: Request, error: Exception) -> Response:
+    """Return the error of a path or method that a server of one student does not have."""
+    assert isinstance(error, HTTPException)
+    message = (
+        f"{request.method} {request.url.path}: this server does not have it. It has POST "
+        "/v1/chat/completions, and GET /v1/models."
+    )
+    return api_error(error.status_code, message, error.headers)
 
 
-def _is_error(record: logging.LogRecord) -> bool:
-    # anyio sets the result of a read that was cancelled, where data came at the same moment.
-    kind = record.exc_info[0] if record.exc_info else None
-    is_cancelled = kind is not None and issubclass(kind, asyncio.InvalidStateError)
-    return not is_cancelled and record.msg != "socket.send() raised exception."
+def api_error(status: int, message: str, headers: Mapping[str, str] | None = None) -> Response:
+    """Return an error as the API has it."""
+    error = {"message": message, "type": "invalid_request_error", "code": status}
+    return JSONResponse({"error": error}, status, headers)
 
 
-# Requests with a connection each, which is closed with its request wherever that is cancelled.
-#
-# A pool of connections loses one for good where a request is cancelled between the connect and the
-# first byte (httpcore 1.0: the connection is new, and neither idle nor closed ever after).
+def too_long() -> Response:
+    """Return the error of a request that is not read."""
+    return api_error(413, f"A request may have {MOST_BYTES // 2**20} MiB.")
 
 
-class OwnConnections(httpx.AsyncBaseTransport):
-    """Sends each request over a connection of its own."""
-
-    def __init__(self, socket: str | None = None) -> None:
-        """Take the socket file that is connected to; None takes the host of a request."""
-        self._socket = socket
-        self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # no one is asked over it: made once
-
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Send a request; its connection ends with its answer, or with this call."""
-        transport = httpx.AsyncHTTPTransport(uds=self._socket, verify=self._tls)
-        try:
-            answer = await transport.handle_async_request(request)
-        except BaseException:
-            await _close(transport)
-            raise
-        assert isinstance(answer.stream, httpx.AsyncByteStream)
-        return httpx.Response(
-            answer.status_code,
-            headers=answer.headers,
-            stream=_Closing(answer.stream, transport),
-            extensions=answer.extensions,
-        )
+def too_many() -> Response:
+    """Return the error of a request that finds too many others waiting."""
+    message = f"{MOST_WAITING:,} requests wait already. Ask again later."
+    return api_error(429, message, {"Retry-After": str(RETRY_S)})
 
 
-class _Closing(httpx.AsyncByteStream):
-    """The body of an answer, whose end is that of its connection."""
-
-    def __init__(self, body: httpx.AsyncByteStream, transport: httpx.AsyncBaseTransport) -> None:
-        self._body, self._transport = body, transport
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        async for part in self._body:
-            yield part
-
-    async def aclose(self) -> None:
-        try:
-            await self._body.aclose()
-        finally:
-            await _close(self._transport)
+def completion(
+    model: str,
+    message: Mapping[str, Any],
+    finish: str,
+    usage: Mapping[str, int],
+    logprobs: list[dict[str, Any]] | None = None,
+) -> Response:
+    """Return a whole answer as the API has it."""
+    choice: dict[str, Any] = {"index": 0, "message": message, "finish_reason": finish}
+    if logprobs is not None:
+        choice["logprobs"] = {"content": logprobs}
+    head = _head(model, "chat.completion")
+    return JSONResponse({**head, "choices": [choice], "usage": usage})
 
 
-async def _close(transport: httpx.AsyncBaseTransport) -> None:
-    with anyio.CancelScope(shield=True):
-        await transport.aclose()
+StreamParts = AsyncGenerator[str | tuple[str, dict[str, int]] | Response]
+"""Texts of a streamed answer, and last the reason of its end with the tokens that it took; or an
+error, which ends it without these."""
 
 
-class PassedOn(StreamingResponse):
-    """A stream that is made of another server's answer, which is closed however this one ends.
-
-    A client may leave before the first part: then nothing in the stream itself runs.
-    """
-
-    def __init__(
-        self,
-        parts: AsyncIterator[str] | AsyncIterator[bytes],
-        answer: httpx.Response,
-        status: int = 200,
-        headers: Mapping[str, str] | None = None,
-        media_type: str | None = None,
-    ) -> None:
-        super().__init__(parts, status, headers, media_type)
-        self._answer = answer
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the parts."""
-        try:
-            await super().__call__(scope, receive, send)
-        finally:
-            with anyio.CancelScope(shield=True):
-                await self._answer.aclose()
-
-
-# A folder for the socket file of a server, which is deleted however the server ends.
-
-PREFIX = "stratos-llama-"
-SOCKET = "llama.sock"
-_STARTING_S = 600.0
-"""Age from which a folder whose socket nobody listens on is that of a process that was killed."""
-
-
-@contextmanager
-def socket_folder() -> Iterator[str]:
-    """Yield the path of a socket file in a folder of this user alone, until the block is left.
-
-    SIGTERM leaves the block, too: web servers raise it again after their shutdown, which would end
-    the process with the folder left behind. Folders of processes that were killed are deleted
-    first.
-    """
-    sweep()
-    with tempfile.TemporaryDirectory(prefix=PREFIX, ignore_cleanup_errors=True) as folder:
-        before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-        try:
-            yield str(Path(folder) / SOCKET)
-        finally:
-            signal.signal(signal.SIGTERM, before)
-
-
-def sweep(starting_s: float = _STARTING_S) -> None:
-    """Delete the folders of this user's servers that were killed; what cannot be deleted stays.
+def streamed(model: str, parts: StreamParts) -> Response:
+    """Return an answer that comes in parts as the events of a stream.
 
     Args:
-        starting_s: seconds in which a server listens once it has made its folder.
+        model: its name.
+        parts: are closed where the client leaves.
     """
-    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
-        with contextlib.suppress(OSError):
-            found = folder.lstat()
-            is_old = time.time() > found.st_mtime + starting_s
-            if found.st_uid == os.getuid() and is_old and not _is_listened_on(folder / SOCKET):
-                shutil.rmtree(folder)
+    head = _head(model, "chat.completion.chunk")
+
+    def event(delta: Mapping[str, Any], finish: str | None = None, **more: Any) -> str:
+        choice = {"index": 0, "delta": delta, "finish_reason": finish}
+        return f"data: {json.dumps({**head, 'choices': [choice], **more})}\n\n"
+
+    async def events() -> AsyncIterator[str]:
+        yield event({"role": "assistant", "content": ""})
+        async with aclosing(parts):
+            async for part in parts:
+                if isinstance(part, Response):
+                    yield f"data: {bytes(part.body).decode()}\n\n"
+                    return
+                if isinstance(part, str):
+                    yield event({"content": part})
+                else:
+                    yield event({}, part[0], usage=part[1])
+        yield "data: [DONE]\n\n"
+
+    return StreamingResponse(events(), media_type="text/event-stream")
 
 
-def _is_listened_on(path: Path) -> bool:
-    """Return whether a process listens on a socket file, which outlives its process."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
-        client.setblocking(False)
-        try:
-            client.connect(str(path))
-        except (ConnectionRefusedError, FileNotFoundError):
-            return False
-        except OSError:  # such as a full queue
-            return True
-    return True
+def usage_of(n_prompt: int, n_answer: int) -> dict[str, int]:
+    """Return the tokens of an answer as the API has them."""
+    return {
+        "prompt_tokens": n_prompt,
+        "completion_tokens": n_answer,
+        "total_tokens": n_prompt + n_answer,
+    }
+
+
+def _head(model: str, kind: str) -> dict[str, Any]:
+    head = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time())}
+    return {**head, "model": model, "object": kind}

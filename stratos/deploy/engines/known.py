@@ -14,9 +14,9 @@ from typing import Any
 
 import yaml
 
-from stratos.core.conf import conf_dirs
 from stratos.core.errors import StratosError, did_you_mean
-from stratos.core.targets import find_class
+from stratos.core.extensions import conf_dirs
+from stratos.core.trust import find_class
 from stratos.deploy.engines.base import Engine
 
 _ENGINES = ("engine", "engines")

@@ -2,9 +2,8 @@
 
     python -m stratos.deploy.engines.llama_server serve BUNDLE --format q8_0 --port 8000
 
-llama.cpp's server runs in this process and listens on a socket file that no one else can reach. It
-is given token ids and gives token ids, so that a chat is cut as in the evaluation whatever GGUF can
-express, and an answer is put together as transformers does.
+llama.cpp runs in this process. It is given token ids and gives token ids, so that a chat is cut as
+in the evaluation whatever GGUF can express, and an answer is put together as transformers does.
 
     python -m stratos.deploy.engines.llama_server tokens FILE.gguf < chats.jsonl
 
@@ -17,42 +16,41 @@ import argparse
 import asyncio
 import json
 import os
+import secrets
 import sys
+import threading
 import time
 import uuid
-from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import httpx
+import anyio
 from starlette.applications import Starlette
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from stratos.core.errors import StratosError
 from stratos.deploy.engines.base import export_path, facts_in
 from stratos.deploy.engines.chat_ids import ChatError, ChatIds, StopCut, first_stop
-from stratos.deploy.engines.chat_request import AnswerForms, Asked, Requests
+from stratos.deploy.engines.chat_request import AnswerForms, ChatRequest, is_json
 from stratos.deploy.engines.gguf_file import end_ids, has_byte_pairs
 from stratos.deploy.engines.http_api import (
     GONE,
+    LEAST_LOGPROB,
     MOST_BYTES,
-    OwnConnections,
-    PassedOn,
-    allow_open_files,
+    MOST_WAITING,
+    StreamParts,
     api_error,
-    event,
-    head_of,
-    leave_out_of_log,
-    lines_of,
-    models_of,
+    completion,
     name_of,
     read_body,
-    socket_folder,
+    run,
+    streamed,
     too_long,
+    too_many,
     unless_gone,
+    usage_of,
     web_application,
 )
 
@@ -65,10 +63,12 @@ _LOGS_S = 0.5
 LEAST_CONTEXT = 2048
 """Tokens of a slot: four of the longest answers, and so many at least, where the model has them.
 llama.cpp takes the memory of all slots at its start."""
-LONG_BYTES = 2**16
-"""Size from which requests are read one at a time."""
 ERRORS = 1
 """What llama.cpp logs: nothing but errors."""
+PLAIN = {"temperature": 0.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0}
+"""Greedy where a request says nothing else, as the bundle is; what is drawn is drawn from all."""
+NOT_SERVED = ("top_logprobs", "functions", "logit_bias")
+"""Options of the API that would change an answer, and that are refused in place of ignored."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -84,89 +84,73 @@ def main(argv: Sequence[str] | None = None) -> None:
     serve.add_argument("--context", type=int, default=8192, help="tokens of the longest chat")
     tokens = commands.add_parser("tokens", help="print llama.cpp's ids of chats, as JSON lines")
     tokens.add_argument("file", type=Path)
-    told = parser.parse_args(argv)
+    args = parser.parse_args(argv)
     try:
-        if told.command == "tokens":
-            _print_tokens(told.file)
+        if args.command == "tokens":
+            _print_tokens(args.file)
         else:
-            _serve(told)
+            _serve(args)
     except StratosError as error:
         time.sleep(_LOGS_S)  # llama.cpp logs from a thread of its own: what counts comes last
         print(error, file=sys.stderr, flush=True)
         sys.exit(1)
 
 
-def _serve(told: argparse.Namespace) -> None:
-    import uvicorn
-
-    path = export_path(told.bundle, f"{told.format}.gguf")
-    context = min(told.context, max(LEAST_CONTEXT, 4 * _longest_answer(told.bundle)))
+def _serve(args: argparse.Namespace) -> None:
+    path = export_path(args.bundle, f"{args.format}.gguf")
+    context = min(args.context, max(LEAST_CONTEXT, 4 * _longest_answer(args.bundle)))
     if not path.is_file():
-        raise StratosError(f"{told.bundle} has no {told.format} export for llama.cpp.")
-    with socket_folder() as socket:
-        server = _llama(path, socket, told.slots, context, own_template=False)
-        app = application(told.bundle, socket, told.slots, context)
-        leave_out_of_log()
-        allow_open_files()
-        uvicorn.run(app, host=told.host, port=told.port, log_level="warning", access_log=False)
-        del server
+        raise StratosError(f"{args.bundle} has no {args.format} export for llama.cpp.")
+    llama = _llama(path, args.slots, context)
+    run(application(args.bundle, llama, args.slots, context), args.host, args.port)
 
 
-def _llama(path: Path, socket: str, slots: int, context: int, *, own_template: bool) -> Any:
-    """Load a file into llama.cpp's server, which listens on a socket file.
+def _llama(
+    path: Path, slots: int, context: int, *, own_template: bool = False, key: str = ""
+) -> Any:
+    """Load a file into llama.cpp.
+
+    It listens at a port of this machine, too, and asks for a key there that nobody has.
 
     Raises:
         StratosError: llama.cpp refuses the file.
     """
     import xllamacpp
 
-    asked = xllamacpp.CommonParams()
-    asked.model.path = str(path)
-    asked.hostnames = [socket]
-    asked.ui = False
-    asked.n_parallel = slots
+    params = xllamacpp.CommonParams()
+    params.model.path = str(path)
+    params.api_keys = [key or secrets.token_hex()]
+    params.ui = False
+    params.n_parallel = slots
     # No copies of earlier chats: their number grows with each request, and none comes again.
-    asked.cache_ram_mib = 0
-    asked.verbosity = ERRORS  # else eight lines of log a request
-    asked.n_ctx = slots * context
+    params.cache_ram_mib = 0
+    params.verbosity = ERRORS  # else eight lines of log a request
+    params.n_ctx = slots * context
     threads = int(os.environ.get(THREADS) or os.cpu_count() or 1)
-    asked.cpuparams.n_threads = asked.cpuparams_batch.n_threads = threads
+    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
     # Flash attention rounds otherwise than transformers, and takes a CPU twice as long.
-    asked.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
+    params.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
     if path.stem == "f32":
-        asked.cache_type_k = asked.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
+        params.cache_type_k = params.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
     if not own_template:  # that of a file without a tokenizer refuses all chats
-        asked.chat_template, asked.use_jinja = "chatml", False
+        params.chat_template, params.use_jinja = "chatml", False
     try:
-        return xllamacpp.Server(asked)
+        return xllamacpp.Server(params)
     except RuntimeError as error:
         raise StratosError(f"llama.cpp cannot load {path} ({error}).") from error
 
 
-def application(bundle: Path, socket: str, slots: int, context: int) -> Starlette:
+def application(bundle: Path, llama: Any, slots: int, context: int) -> Starlette:
     """Return the web application that answers chats with llama.cpp's answers.
 
     Args:
         bundle: chat template, tokenizer, and the longest answer.
-        socket: file that llama.cpp listens on.
-        slots: requests that llama.cpp answers at once; `MOST_WAITING` more wait there.
+        llama: llama.cpp's server.
+        slots: requests that it answers at once; `MOST_WAITING` more wait.
         context: tokens of the longest chat.
     """
-    chats = ChatIds(bundle)
-    front = _Front(
-        chats,
-        Requests(chats, AnswerForms(bundle), _longest_answer(bundle), context),
-        httpx.AsyncClient(
-            # A connection each: llama.cpp closes those that are kept, maybe just as one is used.
-            transport=OwnConnections(socket),
-            base_url="http://llama",
-            timeout=None,
-        ),
-        name_of(bundle),
-        end_ids(bundle),
-        has_byte_pairs(bundle),
-    )
-    return web_application(front.chat, front.models, front.health, slots)
+    front = _Front(bundle, llama, slots, context)
+    return web_application(front.model, front.chat)
 
 
 def _longest_answer(bundle: Path) -> int:
@@ -174,162 +158,174 @@ def _longest_answer(bundle: Path) -> int:
     return int(facts.get("max_new_tokens") or MOST_TOKENS)
 
 
-@dataclass(eq=False)
 class _Front:
     """The OpenAI API, as far as a narrow model has it."""
 
-    _chats: ChatIds
-    _requests: Requests
-    _llama: httpx.AsyncClient
-    _model: str
-    _ends: frozenset[int]
-    _streams_text: bool
-    _turn: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
-
-    async def health(self, request: Request) -> Response:
-        found = await self._llama.get("/health")
-        return JSONResponse(found.json(), found.status_code)
-
-    async def models(self, request: Request) -> Response:
-        return models_of(self._model)
+    def __init__(self, bundle: Path, llama: Any, slots: int, context: int) -> None:
+        self.model = name_of(bundle)
+        self._llama, self._slots, self._context = llama, slots, context
+        self._chats, self._forms = ChatIds(bundle), AnswerForms(bundle)
+        self._most_tokens = _longest_answer(bundle)
+        self._ends, self._has_byte_pairs = end_ids(bundle), has_byte_pairs(bundle)
+        self._free_slots: anyio.CapacityLimiter | None = None  # is of the loop that serves
 
     async def chat(self, request: Request) -> Response:
         """Answer a chat, at once or in parts."""
+        if self._free_slots is None:
+            self._free_slots = anyio.CapacityLimiter(self._slots)
+        if self._free_slots.statistics().tasks_waiting >= MOST_WAITING:
+            return too_many()
         data = await read_body(request, MOST_BYTES)
         if data is None:
             return too_long()
-        # While llama.cpp works, nothing is sent that could tell that the client is gone.
         answer = await unless_gone(request, self._answered(data))
         return Response(status_code=GONE) if answer is None else answer
 
     async def _answered(self, data: bytes) -> Response:
         try:
-            asked = await self._read(data)
-        except (ChatError, ValueError, TypeError) as error:
+            asked, llama = await anyio.to_thread.run_sync(self._read, data)
+        except (ChatError, ValueError) as error:
             return api_error(400, str(error))
-        return await self._asked(asked)
+        if asked.stream:
+            return streamed(self.model, self._parts(asked, llama))
+        found = await anyio.to_thread.run_sync(
+            self._llama.handle_completions, llama, limiter=self._free_slots
+        )
+        if "error" in found:
+            return _refusal(found)
+        return self._whole(asked, llama, found["__verbose"])
 
-    async def _read(self, data: bytes) -> Asked:
-        """Read a request in a thread; of long ones one at a time, so that short ones are read, too.
-
-        A thread cannot be ended: one that is cancelled meanwhile has its turn until it ends.
+    def _read(self, data: bytes) -> tuple[ChatRequest, dict[str, Any]]:
+        """Return a request, and what llama.cpp is asked for it.
 
         Raises:
-            ChatError, ValueError, TypeError: it cannot be answered.
+            ValueError, ChatError: it cannot be answered.
         """
-        if len(data) <= LONG_BYTES:
-            return await run_in_threadpool(self._requests.read, data)
-        await self._turn.acquire()
-        work = asyncio.ensure_future(run_in_threadpool(self._requests.read, data))
-        work.add_done_callback(self._end_turn)
-        return await asyncio.shield(work)
+        asked = ChatRequest.read(data, NOT_SERVED)
+        llama = {
+            **PLAIN,
+            **asked.sampling,
+            **self._forms.asked(asked.response_format),
+            "n_predict": asked.most_tokens or self._most_tokens,
+            "prompt": self._chats.ids(asked.chat, asked.tools or None, self._context),
+            "return_tokens": True,
+            "verbose": True,  # the tokens are told there
+            "stream": bool(asked.stream),
+            # Of the distribution before sampling options: how likely the model itself finds it.
+            **({"n_probs": 1} if asked.logprobs else {}),
+        }
+        return asked, llama
 
-    def _end_turn(self, work: asyncio.Future[Asked]) -> None:
-        self._turn.release()
-        if not work.cancelled():
-            work.exception()  # where nobody waits for it any more, it is no error
-
-    async def _asked(self, asked: Asked) -> Response:
-        """Ask llama.cpp; being cancelled closes the connection, and so ends its work."""
-        head = head_of(self._model)
-        request = self._llama.build_request("POST", "/completion", json=asked.llama)
-        try:
-            answer = await self._llama.send(request, stream=asked.is_stream)
-            if answer.status_code != 200:
-                await answer.aread()
-                await answer.aclose()
-                return _passed_on(answer)
-        except httpx.HTTPError as error:
-            return api_error(502, f"llama.cpp did not answer ({type(error).__name__}).")
-        if asked.is_stream:
-            head["object"] = "chat.completion.chunk"
-            return PassedOn(
-                self._stream(answer, head, asked.stops), answer, media_type="text/event-stream"
-            )
-        found = answer.json()
+    def _whole(
+        self, asked: ChatRequest, llama: Mapping[str, Any], found: Mapping[str, Any]
+    ) -> Response:
+        """Return an answer of llama.cpp as the API has it."""
         text = self._chats.text(self._before_end(found["tokens"]))
         cut = first_stop(text, asked.stops)
         finish = "stop" if cut < len(text) else _finish(found)
-        if asked.has_form and cut == len(text) and finish == "stop" and not _is_json(text):
+        is_whole = cut == len(text) and finish == "stop"
+        if "json_schema" in llama and is_whole and not is_json(text):
             return api_error(
                 500, "response_format: the model could not keep to it; there is no answer."
             )
         message: dict[str, Any] = {"role": "assistant", "content": text[:cut]}
-        if asked.has_tools and (calls := _calls(text[:cut])):
-            message, finish = (
-                {"role": "assistant", "content": None, "tool_calls": calls},
-                "tool_calls",
-            )
-        choice = {"index": 0, "message": message, "finish_reason": finish}
-        if asked.has_logprobs:
-            told = self._chats.likelihood(found["completion_probabilities"])
-            choice["logprobs"] = {"content": told}
-        head["object"] = "chat.completion"
-        return JSONResponse({**head, "choices": [choice], "usage": _usage(found)})
+        if asked.tools and (calls := _calls(text[:cut])):
+            message = {"role": "assistant", "content": None, "tool_calls": calls}
+            finish = "tool_calls"
+        logprobs = self._logprobs(found) if asked.logprobs else None
+        return completion(self.model, message, finish, _usage(found), logprobs)
 
     def _before_end(self, ids: Sequence[int]) -> Sequence[int]:
         """Return the ids of an answer before the first that ends it: llama.cpp may know fewer."""
-        place = next((place for place, one in enumerate(ids) if one in self._ends), len(ids))
-        return ids[:place]
+        end = next((i for i, token in enumerate(ids) if token in self._ends), len(ids))
+        return ids[:end]
 
-    async def _stream(
-        self, answer: httpx.Response, head: Mapping[str, Any], stops: Sequence[str]
-    ) -> AsyncIterator[str]:
-        """Yield an answer's parts as events; closing it early ends the work of llama.cpp."""
-        pieces, cut, last = self._chats.pieces(), StopCut(stops), {}
-        try:
-            yield event(head, {"role": "assistant", "content": ""})
-            async for line in lines_of(answer.aiter_bytes()):
-                if not line.startswith("data: {"):
-                    if line.startswith("error: "):
-                        yield f"data: {line.removeprefix('error: ')}\n\n"
-                        return  # what has come is no whole answer: no reason of an end is told
-                    continue
-                last = json.loads(line.removeprefix("data: "))
-                ids = last.get("tokens") or []
-                # Of a character of several tokens llama.cpp names the last one alone.
-                text = (
-                    last.get("content", "")
-                    if self._streams_text
-                    else pieces.take(self._before_end(ids))
+    def _logprobs(self, found: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Return llama.cpp's tokens with their log-probabilities as the API has them.
+
+        The token that ends the answer is among them: how sure a short answer is shows there.
+        """
+        return [
+            {
+                "token": self._chats.tokenizer.convert_ids_to_tokens(token["id"]) or "",
+                "logprob": max(LEAST_LOGPROB, token["logprob"]),
+                "top_logprobs": [],
+            }
+            for token in found["completion_probabilities"]
+        ]
+
+    async def _parts(self, asked: ChatRequest, llama: Mapping[str, Any]) -> StreamParts:
+        """Yield an answer's texts as they are made, and why it ended."""
+        from tokenizers.decoders import DecodeStream
+
+        decoder = DecodeStream(ids=[], skip_special_tokens=True)
+        tokenizer = self._chats.tokenizer.backend_tokenizer
+        cut, last = StopCut(asked.stops), dict[str, Any]()
+        chunks = self._chunks(llama)
+        async for chunk in chunks:
+            if "error" in chunk:
+                yield _refusal(chunk)
+                return
+            last = chunk["__verbose"]
+            ids = last.get("tokens") or []
+            # Of a character of several tokens llama.cpp names the last one alone.
+            text = (
+                last.get("content", "")
+                if self._has_byte_pairs
+                else "".join(
+                    decoder.step(tokenizer, token) or "" for token in self._before_end(ids)
                 )
-                if part := cut.take(text):
-                    yield event(head, {"content": part})
-                if cut.is_over or last.get("stop") or self._ends & set(ids):
-                    break
-            if part := cut.rest():
-                yield event(head, {"content": part})
-            finish = "stop" if cut.is_over else _finish(last)
-            yield event(head, {}, finish, _usage(last))
-            yield "data: [DONE]\n\n"
+            )
+            if part := cut.take(text):
+                yield part
+            if cut.is_over or self._ends & set(ids):
+                break
+        await chunks.aclose()
+        if part := cut.rest():
+            yield part
+        yield "stop" if cut.is_over else _finish(last), _usage(last)
+
+    async def _chunks(self, llama: Mapping[str, Any]) -> AsyncGenerator[dict[str, Any]]:
+        """Yield what llama.cpp says of an answer while it makes it; closing ends its work."""
+        loop, is_closed = asyncio.get_running_loop(), threading.Event()
+        queue: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
+
+        def take(chunk: dict[str, Any]) -> bool:
+            loop.call_soon_threadsafe(queue.put_nowait, chunk)
+            return is_closed.is_set()
+
+        work = asyncio.ensure_future(
+            anyio.to_thread.run_sync(
+                self._llama.handle_completions, llama, take, limiter=self._free_slots
+            )
+        )
+        work.add_done_callback(lambda _: queue.put_nowait(None))
+        try:
+            while (chunk := await queue.get()) is not None:
+                yield chunk
         finally:
-            await answer.aclose()
-
-
-def _is_json(text: str) -> bool:
-    try:
-        json.loads(text)
-    except (ValueError, RecursionError):
-        return False
-    return True
+            is_closed.set()
+            work.cancel()
 
 
 def _calls(text: str) -> list[dict[str, Any]]:
     """Return the calls that an answer is, as the API has them; none where it is none."""
-    try:
-        found = json.loads(text)
-    except (ValueError, RecursionError):
+    calls = json.loads(text) if is_json(text) else None
+    if not isinstance(calls, list):
         return []
-    if not isinstance(found, list):
+    if not all(isinstance(call, dict) and isinstance(call.get("name"), str) for call in calls):
         return []
-    calls = []
-    for one in found:
-        if not isinstance(one, dict) or not isinstance(one.get("name"), str):
-            return []
-        arguments = json.dumps(one.get("arguments", {}), ensure_ascii=False)
-        function = {"name": one["name"], "arguments": arguments}
-        calls.append({"id": f"call_{uuid.uuid4().hex}", "type": "function", "function": function})
-    return calls
+    return [
+        {
+            "id": f"call_{uuid.uuid4().hex}",
+            "type": "function",
+            "function": {
+                "name": call["name"],
+                "arguments": json.dumps(call.get("arguments", {}), ensure_ascii=False),
+            },
+        }
+        for call in calls
+    ]
 
 
 def _finish(found: Mapping[str, Any]) -> str:
@@ -337,31 +333,27 @@ def _finish(found: Mapping[str, Any]) -> str:
 
 
 def _usage(found: Mapping[str, Any]) -> dict[str, int]:
-    asked, made = int(found.get("tokens_evaluated", 0)), int(found.get("tokens_predicted", 0))
-    return {"prompt_tokens": asked, "completion_tokens": made, "total_tokens": asked + made}
+    return usage_of(int(found.get("tokens_evaluated", 0)), int(found.get("tokens_predicted", 0)))
 
 
-def _passed_on(answer: httpx.Response) -> Response:
+def _refusal(found: Mapping[str, Any]) -> Response:
     """Return llama.cpp's own error, such as a chat that is longer than the context."""
-    try:
-        message = str(answer.json()["error"]["message"])
-    except (ValueError, KeyError, TypeError):
-        message = answer.text[:200]
-    return api_error(answer.status_code, message)
+    error = found["error"]
+    return api_error(int(error.get("code", 500)), str(error.get("message", "")))
 
 
 def _print_tokens(path: Path) -> None:
     """Print the ids of the chats on standard input, as llama.cpp makes them."""
-    with socket_folder() as socket:
-        server = _llama(path, socket, 1, 512, own_template=True)
-        transport = httpx.HTTPTransport(uds=socket)
-        with httpx.Client(transport=transport, base_url="http://llama", timeout=60) as llama:
-            for line in sys.stdin:
-                told = llama.post("/apply-template", json={"messages": json.loads(line)})
-                text = told.json().get("prompt", "")
-                asked = {"content": text, "add_special": False, "parse_special": True}
-                print(json.dumps(llama.post("/tokenize", json=asked).json()["tokens"]), flush=True)
-        del server
+    import httpx
+
+    key = secrets.token_hex()
+    server = _llama(path, 1, 512, own_template=True, key=key)
+    head = {"Authorization": f"Bearer {key}"}
+    with httpx.Client(base_url=server.listening_address, headers=head, trust_env=False) as llama:
+        for line in sys.stdin:
+            text = llama.post("/apply-template", json={"messages": json.loads(line)}).json()
+            body = {"content": text.get("prompt", ""), "add_special": False, "parse_special": True}
+            print(json.dumps(llama.post("/tokenize", json=body).json()["tokens"]), flush=True)
 
 
 if __name__ == "__main__":

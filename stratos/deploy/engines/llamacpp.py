@@ -33,7 +33,7 @@ class LlamaCpp(Engine):
     extra = "llamacpp"
     packages = ("xllamacpp>=2026.10",)
     uses_torch = True
-    needs = ("xllamacpp", "gguf")
+    needs = ("xllamacpp", "gguf", "llguidance")
     program = "python -m stratos.deploy.engines.llama_server"
     module = "stratos.deploy.engines.llama_server"
     wants = "a server without GPU, and a model that GGUF can hold in one of the formats"
@@ -43,7 +43,7 @@ class LlamaCpp(Engine):
     makes_files = True
     measures = ("probability", "agreement")
     # Rates are those of students of 0.3 to 31 million parameters on one EPYC core whose fp32
-    # product reaches 120 GFLOP/s (benchmarks/engine_estimate.py); one thread answers, and one more
+    # product reaches 120 GFLOP/s (benchmarks/serving/estimate.py); one thread answers, and one more
     # hands requests on.
     cost = ServingCost(
         slots=(1, 8),

@@ -16,45 +16,38 @@ import logging
 import math
 import os
 import sys
-from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import Response
 
 from stratos.core.errors import StratosError
-from stratos.deploy.engines.chat_ids import LEAST_LOGPROB, first_stop
-from stratos.deploy.engines.chat_request import (
-    TOO_DEEP,
-    chat_of,
-    common_of,
-    n_tokens_of,
-    options_of,
-    parsed,
-)
+from stratos.deploy.engines.chat_ids import first_stop
+from stratos.deploy.engines.chat_request import ChatRequest
 from stratos.deploy.engines.http_api import (
+    LEAST_LOGPROB,
     MOST_BYTES,
-    allow_open_files,
+    MOST_WAITING,
+    StreamParts,
     api_error,
-    event,
-    head_of,
-    leave_out_of_log,
-    models_of,
+    completion,
     name_of,
     read_body,
+    run,
+    streamed,
     too_long,
+    too_many,
+    usage_of,
     web_application,
 )
 from stratos.models.kinds.base import Prediction, Predictor, load_predictor, text_of
 
 NOT_SERVED = ("tools", "functions", "logit_bias", "response_format")
 """Options that would change an answer, and that are refused in place of ignored."""
-MOST_OTHERS = 20
-"""Answers that `top_logprobs` may ask for."""
 LONG = 2**14
 """Characters of the texts of one call from which it has a thread of its own, so that the server
 goes on to answer whether it is well."""
@@ -78,15 +71,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     except StratosError as error:
         print(error, file=sys.stderr, flush=True)
         sys.exit(1)
-    import uvicorn
-
     # What was loaded stays: the collector of garbage would look through all of it again and again.
     gc.collect()
     gc.freeze()
-    leave_out_of_log()
-    allow_open_files()
-    app = application(student, name_of(args.bundle), args.slots)
-    uvicorn.run(app, host=args.host, port=args.port, log_level="warning", access_log=False)
+    run(application(student, name_of(args.bundle), args.slots), args.host, args.port)
 
 
 def application(student: Predictor, model: str, slots: int) -> Starlette:
@@ -97,8 +85,40 @@ def application(student: Predictor, model: str, slots: int) -> Starlette:
         model: its name.
         slots: texts that it answers together at most; `MOST_WAITING` more wait.
     """
-    front = _Front(_Together(student, slots), model)
-    return web_application(front.chat, front.models, front.health, slots)
+    together = _Together(student, slots)
+
+    async def chat(request: Request) -> Response:
+        """Answer a chat, at once or in parts."""
+        if len(together.waiting) >= MOST_WAITING:
+            return too_many()
+        data = await read_body(request, MOST_BYTES)
+        if data is None:
+            return too_long()
+        try:
+            asked = ChatRequest.read(data, NOT_SERVED)
+            if asked.top_logprobs and not asked.logprobs:
+                raise ValueError("top_logprobs: they come with logprobs=true.")
+        except ValueError as error:
+            return api_error(400, str(error))
+        question = text_of(asked.chat)
+        try:
+            prediction = await together.answer(question)
+        except StratosError as error:
+            return api_error(500, str(error))
+        text = prediction.text[: first_stop(prediction.text, asked.stops)]
+        usage = usage_of(len(question.split()), 1)  # words: it has no tokens of its own
+        if asked.stream:
+            return streamed(model, _parts(text, usage))
+        message = {"role": "assistant", "content": text}
+        logprobs = [_likelihood(prediction, asked.top_logprobs or 0)] if asked.logprobs else None
+        return completion(model, message, "stop", usage, logprobs)
+
+    return web_application(model, chat)
+
+
+async def _parts(text: str, usage: dict[str, int]) -> StreamParts:
+    yield text
+    yield "stop", usage
 
 
 class _Together:
@@ -106,21 +126,22 @@ class _Together:
 
     def __init__(self, student: Predictor, most: int) -> None:
         self._student, self._most = student, most
-        self._waiting: list[tuple[str, asyncio.Future[Prediction]]] = []
+        self.waiting: list[tuple[str, asyncio.Future[Prediction]]] = []
+        """Texts, and where their answers go."""
         self._work: asyncio.Task[None] | None = None
 
     async def answer(self, text: str) -> Prediction:
         """Return the answer to a text."""
         future: asyncio.Future[Prediction] = asyncio.get_running_loop().create_future()
-        self._waiting.append((text, future))
+        self.waiting.append((text, future))
         if self._work is None or self._work.done():
             # It begins after the requests that have been read by now: they are in its first call.
             self._work = asyncio.create_task(self._answer_all())
         return await future
 
     async def _answer_all(self) -> None:
-        while self._waiting:
-            now, self._waiting = self._waiting[: self._most], self._waiting[self._most :]
+        while self.waiting:
+            now, self.waiting = self.waiting[: self._most], self.waiting[self._most :]
             texts = [text for text, _ in now]
             try:
                 if self._student.uses_torch or sum(map(len, texts)) > LONG:
@@ -139,101 +160,9 @@ class _Together:
                     future.set_result(answer)
 
 
-@dataclass(frozen=True)
-class _Asked:
-    """What a request asks for."""
-
-    text: str
-    stops: list[str]
-    is_stream: bool
-    has_logprobs: bool
-    n_likeliest: int
-    """Answers that are listed with their log-probabilities."""
-
-    @classmethod
-    def read(cls, data: bytes) -> _Asked:
-        """Return what a request asks for.
-
-        Raises:
-            ValueError: it is not one that can be answered.
-        """
-        try:
-            body = parsed(data)
-        except RecursionError:
-            raise ValueError(TOO_DEEP) from None
-        messages = chat_of(body.get("messages"))
-        for name in NOT_SERVED:
-            if body.get(name) not in (None, False, [], {}, {"type": "text"}):
-                raise ValueError(f"{name}: this server does not have it.")
-        is_stream, has_logprobs, stops = common_of(body)
-        options_of(body)  # checked; an answer is always the likeliest
-        n_tokens_of(body)
-        n = body.get("top_logprobs")
-        if n is not None and (type(n) is not int or not 0 <= n <= MOST_OTHERS):
-            raise ValueError(f"top_logprobs: expected a whole number from 0 to {MOST_OTHERS}.")
-        if n and not has_logprobs:
-            raise ValueError("top_logprobs: they come with logprobs=true.")
-        return cls(text_of(messages), stops, is_stream, has_logprobs, n or 0)
-
-
-@dataclass(eq=False)
-class _Front:
-    """The OpenAI API, as far as a student that writes no tokens has it."""
-
-    _student: _Together
-    _model: str
-
-    async def health(self, request: Request) -> Response:
-        return JSONResponse({"status": "ok"})
-
-    async def models(self, request: Request) -> Response:
-        return models_of(self._model)
-
-    async def chat(self, request: Request) -> Response:
-        """Answer a chat, at once or in parts."""
-        data = await read_body(request, MOST_BYTES)
-        if data is None:
-            return too_long()
-        try:
-            asked = _Asked.read(data)
-        except (ValueError, TypeError) as error:
-            return api_error(400, str(error))
-        try:
-            found = await self._student.answer(asked.text)
-        except StratosError as error:
-            return api_error(500, str(error))
-        text = found.text[: first_stop(found.text, asked.stops)]
-        head, usage = head_of(self._model), _usage(asked.text)
-        if asked.is_stream:
-            parts = _stream(head | {"object": "chat.completion.chunk"}, text, usage)
-            return StreamingResponse(parts, media_type="text/event-stream")
-        message = {"role": "assistant", "content": text}
-        choice: dict[str, Any] = {"index": 0, "message": message, "finish_reason": "stop"}
-        if asked.has_logprobs:
-            choice["logprobs"] = {"content": [_likelihood(found, asked.n_likeliest)]}
-        return JSONResponse(
-            {**head, "object": "chat.completion", "choices": [choice], "usage": usage}
-        )
-
-
-async def _stream(
-    head: Mapping[str, Any], text: str, usage: Mapping[str, Any]
-) -> AsyncIterator[str]:
-    yield event(head, {"role": "assistant", "content": ""})
-    yield event(head, {"content": text})
-    yield event(head, {}, "stop", usage)
-    yield "data: [DONE]\n\n"
-
-
-def _usage(text: str) -> dict[str, int]:
-    """Return words of the text as tokens: what is no language model has none of its own."""
-    n = len(text.split())
-    return {"prompt_tokens": n, "completion_tokens": 1, "total_tokens": n + 1}
-
-
-def _likelihood(found: Prediction, n: int) -> dict[str, Any]:
+def _likelihood(prediction: Prediction, n: int) -> dict[str, Any]:
     """Return an answer as one token with its log-probability, and the `n` likeliest answers."""
-    answers = [(found.text, found.probability), *found.others]
+    answers = [(prediction.text, prediction.probability), *prediction.others]
     tokens = [
         {"token": text, "logprob": _log(probability), "bytes": list(text.encode())}
         for text, probability in answers[: max(1, n)]

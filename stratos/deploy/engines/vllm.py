@@ -134,12 +134,11 @@ class Vllm(Engine):
     def compare_tokens(self, url: str, bundle: Path, chats: Sequence[list[Message]]) -> str:
         from stratos.deploy.engines.chat_ids import ChatIds, by_transformers, first_difference
 
-        found = [self._tokens(url, bundle, chat) for chat in chats]
-        expected = by_transformers(bundle, chats)
-        if told := first_difference(expected, found, ChatIds(bundle)):
+        ids = [self._tokens(url, bundle, chat) for chat in chats]
+        if where := first_difference(by_transformers(bundle, chats), ids, ChatIds(bundle)):
             raise ExportError(
-                f"{bundle} cannot be served by vLLM: it makes other tokens of a question ({told}). "
-                "Serve it with deploy=transformers."
+                f"{bundle} cannot be served by vLLM: it makes other tokens of a question "
+                f"({where}). Serve it with deploy=transformers."
             )
         return f"vLLM's tokens are those of transformers for all {len(chats):,} questions."
 

@@ -77,9 +77,9 @@ class Objective:
     @property
     def kernel(self) -> Kernel:
         """Return the in-place kernel."""
-        found = self._is
-        values = found.values(self._values)
-        return partial(found.kernel(), **values) if values else found.kernel()
+        chosen = self._is
+        values = chosen.values(self._values)
+        return partial(chosen.kernel(), **values) if values else chosen.kernel()
 
     def check_signal(self, signal: Signal | None) -> None:
         """Refuse a signal that this objective cannot use.

@@ -83,7 +83,7 @@ def is_better(
 
 
 def _trial(hidden: Tensor, head: LMHead, ours: Run, theirs: Run) -> bool:
-    found = []
+    medians = []
     for run in (ours, theirs):
         seconds = []
         for _ in range(RUNS):
@@ -96,8 +96,8 @@ def _trial(hidden: Tensor, head: LMHead, ours: Run, theirs: Run) -> bool:
             _wait(hidden.device)
             seconds.append(time.perf_counter() - start)
         values = (loss.detach(), leaf.grad, weight.grad)
-        found.append((min(seconds[1:]), [value for value in values if value is not None]))
-    (our_seconds, our_values), (their_seconds, their_values) = found
+        medians.append((min(seconds[1:]), [value for value in values if value is not None]))
+    (our_seconds, our_values), (their_seconds, their_values) = medians
     tolerance = 1e-4 if hidden.dtype == torch.float32 else 3e-2
     equal = all(
         bool((a.float() - b.float()).norm() <= tolerance * a.float().norm())

@@ -90,8 +90,8 @@ class TopK:
             top = torch.cat([top, logits.gather(1, target)], 1)
         normalizer = logits.logsumexp(1, keepdim=True)
         # An empty slot points at the likeliest token, which is taken out of the tail anyway.
-        taken = torch.where(ids == EMPTY, ids[:, :1], ids)
-        tail = logits.scatter(1, taken, -torch.inf).logsumexp(1) - normalizer[:, 0]
+        listed = torch.where(ids == EMPTY, ids[:, :1], ids)
+        tail = logits.scatter(1, listed, -torch.inf).logsumexp(1) - normalizer[:, 0]
         return TopK(ids, top - normalizer, tail)
 
 

@@ -24,7 +24,7 @@ from safetensors.numpy import save
 
 from stratos.core.atomic_files import flush
 from stratos.core.errors import ConfigError, StratosError
-from stratos.core.locks import lock_of_part
+from stratos.core.process import lock_of_part
 from stratos.distill.data import Batch, Encoded
 from stratos.distill.objectives.signals import EMPTY, Sampled, TopK
 from stratos.distill.signal.fingerprint import Fingerprint, TokenizerMismatch
@@ -119,8 +119,8 @@ class Store:
 
     def sweep(self, name: str) -> None:
         """Remove what killed writers of a file left; only for who holds its lock."""
-        for left in self.folder.glob(f".{name}.*.tmp"):
-            left.unlink(missing_ok=True)
+        for temporary in self.folder.glob(f".{name}.*.tmp"):
+            temporary.unlink(missing_ok=True)
 
     @contextmanager
     def lock(self, index: int, wait: bool) -> Iterator[bool]:
@@ -158,15 +158,15 @@ def mapped(
     if not 0 < n_header <= size - 8:
         raise ValueError("its header is cut")
     header = json.loads(raw[8 : 8 + n_header].tobytes())
-    found: dict[str, np.ndarray] = {}
+    columns_of: dict[str, np.ndarray] = {}
     for name, (dtype, width) in columns.items():
         start, stop = (8 + n_header + offset for offset in header[name]["data_offsets"])
         if stop - start != n_places * width * dtype.itemsize or stop > size:
             raise ValueError(f"its {name} are cut")
-        found[name] = raw[start:stop].view(dtype).reshape(n_places, width)
-    if verify and _digest_of(found) != header["__metadata__"]["digest"]:
+        columns_of[name] = raw[start:stop].view(dtype).reshape(n_places, width)
+    if verify and _digest_of(columns_of) != header["__metadata__"]["digest"]:
         raise ValueError("its content does not match its digest")
-    return found
+    return columns_of
 
 
 def _digest_of(columns: Mapping[str, np.ndarray]) -> str:
@@ -202,8 +202,8 @@ class About:
     @property
     def address(self) -> str:
         """Return the name of the cache."""
-        told = {**asdict(self), "tokenizer": self.tokenizer.digest}
-        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:32]
+        described = {**asdict(self), "tokenizer": self.tokenizer.digest}
+        return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:32]
 
     @property
     def columns(self) -> dict[str, tuple[np.dtype[Any], int]]:
@@ -286,14 +286,14 @@ class SignalCache:
 
     def missing(self, warn: Callable[[str], None]) -> list[int]:
         """Return the shards that are not there or not whole; the latter are said."""
-        left = []
+        lacking = []
         for shard in range(len(self)):
             problem = self.check(shard)
             if isinstance(problem, ShardCorrupt):
                 warn(str(problem))
             if problem is not None:
-                left.append(shard)
-        return left
+                lacking.append(shard)
+        return lacking
 
     def write(self, shard: int, columns: Mapping[str, np.ndarray]) -> None:
         """Write a shard beside its place, read it back, and give it its name.
@@ -347,10 +347,12 @@ class CachedSource(SignalSource):
         """Return what was kept of the learned places of a batch of the cached documents."""
         device, n_ids = batch.tokens_1N.device, self.cache.about.tokenizer.n_ids
         columns = self.cache.gather(batch.document_ids_D)
-        kept = columns["ids"]
-        assert len(kept) == len(batch.rows_M), "the batch has other tokens than the cached data"
-        ids = torch.from_numpy(kept.astype(np.int64))
-        if kept.dtype == np.uint16 and self.kind == "topk":
+        cached_ids = columns["ids"]
+        assert len(cached_ids) == len(batch.rows_M), (
+            "the batch has other tokens than the cached data"
+        )
+        ids = torch.from_numpy(cached_ids.astype(np.int64))
+        if cached_ids.dtype == np.uint16 and self.kind == "topk":
             ids[ids == 2**16 - 1] = EMPTY
         logprobs = torch.from_numpy(columns["logprobs"].astype(np.float32))
         if self.kind == "sampled":

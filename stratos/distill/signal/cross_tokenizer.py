@@ -128,33 +128,33 @@ class CrossTokenizerSource(LocalSource):
         written = [
             c[:-1] if over else c for c, over in zip(documents.completions, ended, strict=True)
         ]
-        texts = [decode(self._student, one) for one in written]
+        texts = [decode(self._student, completion) for completion in written]
         theirs = [np.array(ids, np.int64) for ids in _encode(self._teacher, texts)]
         ours_ends = token_ends(self._student, texts, written)
         their_ends = token_ends(self._teacher, texts, theirs)
         if self._prompts is not None:
             prompts = [self._prompts[document] for document in document_ids_D]
         else:
-            asked = [decode(self._student, prompt) for prompt in documents.prompts]
-            prompts = [np.array(ids, np.int64) for ids in _encode(self._teacher, asked)]
-        completions, kept, places = [], [], []
+            prompts_text = [decode(self._student, prompt) for prompt in documents.prompts]
+            prompts = [np.array(ids, np.int64) for ids in _encode(self._teacher, prompts_text)]
+        completions, shared, places = [], [], []
         place_starts = documents.place_starts
         n_before = 0
         for i, over in enumerate(ended):
-            ours, others = common_starts(_spans(ours_ends[i]), _spans(their_ends[i]))
+            ours, theirs_ = common_starts(_spans(ours_ends[i]), _spans(their_ends[i]))
             completion = theirs[i]
             if over and self._teacher.eos_token_id is not None:
                 ours = np.append(ours, len(written[i]))
-                others = np.append(others, len(completion))
+                theirs_ = np.append(theirs_, len(completion))
                 completion = np.append(completion, self._teacher.eos_token_id)
-            if len(prompts[i]) == 0 and len(others) and others[0] == 0:
-                ours, others = ours[1:], others[1:]  # nothing comes before the first token
+            if len(prompts[i]) == 0 and len(theirs_) and theirs_[0] == 0:
+                ours, theirs_ = ours[1:], theirs_[1:]  # nothing comes before the first token
             completions.append(completion)
-            kept.append(n_before + others)
+            shared.append(n_before + theirs_)
             places.append(place_starts[i] + ours)
             n_before += len(completion)
         row = TeacherRow.of(prompts, completions)
-        chosen = torch.from_numpy(np.concatenate(kept))
+        chosen = torch.from_numpy(np.concatenate(shared))
         row = TeacherRow(row.tokens_N, row.positions_N, row.lengths, row.rows_M[chosen])
         return row, torch.from_numpy(np.concatenate(places))
 
@@ -183,8 +183,8 @@ def token_ends(
     else:
         offsets, ids = [[]] * len(texts), [None] * len(texts)
     ends = []
-    for text, own, spans, wanted in zip(texts, tokens, offsets, ids, strict=True):
-        if wanted is not None and len(wanted) == len(own) and np.array_equal(wanted, own):
+    for text, own, spans, expected in zip(texts, tokens, offsets, ids, strict=True):
+        if expected is not None and len(expected) == len(own) and np.array_equal(expected, own):
             ends.append(np.array([stop for _, stop in spans], np.int64))
         else:
             ends.append(_decoded_ends(tokenizer, text, own))

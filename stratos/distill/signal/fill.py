@@ -57,15 +57,15 @@ def check_size(cache: SignalCache, missing: list[int], limit_gib: float) -> None
         ConfigError: it does not, or its place cannot be reached.
     """
     predicted, about = predict(cache), cache.about
-    ways = f"strategy.cache_gib={predicted.n_bytes / 2**30 * 1.01:.3g}"
+    advice = f"strategy.cache_gib={predicted.n_bytes / 2**30 * 1.01:.3g}"
     if predicted.n_bytes > limit_gib * 2**30:
         per_slot = about.bytes_per_token / (about.k + 1)
         k = int(limit_gib * 2**30 / max(1, predicted.n_tokens) / per_slot) - 1
         if k > 0:
-            ways += f", strategy.top_k={k}"
+            advice += f", strategy.top_k={k}"
         raise ConfigError(
             f"The signal cache would take {predicted}, more than strategy.cache_gib={limit_gib:g}. "
-            f"Type: {ways}, or strategy.cache=none to ask the teacher at every step."
+            f"Type: {advice}, or strategy.cache=none to ask the teacher at every step."
         )
     cache.store.prepare()
     needed = sum(cache.n_places_of(shard) for shard in missing) * about.bytes_per_token
@@ -106,18 +106,18 @@ def fill(
     total, done = max(1, sum(cache.n_places_of(shard) for shard in missing)), 0
     context.tick(0, total, f"the teacher's signal: {predicted}")
     for wait in (False, True):
-        left = []
+        remaining = []
         for shard in missing:
             with cache.store.lock(shard, wait) as mine:
                 if not mine:
-                    left.append(shard)
+                    remaining.append(shard)
                     continue
                 if cache.check(shard) is not None:
                     cache.store.sweep(f"shard-{shard:05d}.safetensors")
                     cache.write(shard, _score(cache, shard, source, data))
             done += cache.n_places_of(shard)
             context.tick(done, total, f"the teacher's signal: {predicted}")
-        missing = left
+        missing = remaining
     return predicted
 
 
@@ -182,8 +182,8 @@ def _columns(
             targets_R = batch.targets_M[start : start + len(logits_RV)]
             start += len(logits_RV)
             if about.kind == "topk":
-                kept = TopK.of(logits_RV, about.k, targets_R, about.temperature)
-                parts.append(_top_k_columns(about, _resized(kept, about.k + 1)))
+                top = TopK.of(logits_RV, about.k, targets_R, about.temperature)
+                parts.append(_top_k_columns(about, _resized(top, about.k + 1)))
             else:
                 drawn = Sampled.of(logits_RV, about.k, about.temperature, generator=generator)
                 assert drawn.logprobs_MS is not None

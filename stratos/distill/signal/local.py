@@ -55,7 +55,9 @@ class Split:
     @property
     def place_starts(self) -> np.ndarray:
         """First learned place of each document among the M of the batch, and M behind them."""
-        return np.concatenate([[0], np.cumsum([len(one) for one in self.completions])])
+        return np.concatenate(
+            [[0], np.cumsum([len(completion) for completion in self.completions])]
+        )
 
 
 def split(batch: Batch) -> Split:
@@ -151,13 +153,13 @@ class Reader:
                 layers_LNX = self._packed(row.tokens_N, row)
             else:
                 layers_LNX, width = self._padded(row)
-                text, place = _places(row)
-                rows_M = (text * width + place).to(self.model.device)
+                text, position = _places(row)
+                rows_M = (text * width + position).to(self.model.device)
         if not self.gives_hidden:
             return Dense(layers_LNX[-1][rows_M, : len(self.head.weight_VH)].to(device))
         layers_LNX = tuple(layer.to(device) for layer in layers_LNX)
-        kept = layers_LNX if self._keeps_layers else None
-        return Hidden(layers_LNX[-1], self._head_on(device), rows_M.to(device), kept)
+        layers = layers_LNX if self._keeps_layers else None
+        return Hidden(layers_LNX[-1], self._head_on(device), rows_M.to(device), layers)
 
     def _head_on(self, device: torch.device) -> LMHead:
         if self.head.weight_VH.device != device:
@@ -173,9 +175,9 @@ class Reader:
         """
         if not self.gives_hidden:
             return (self.model(**inputs, use_cache=False).logits,)
-        kept = self._keeps_layers
-        out = self.model.base_model(**inputs, use_cache=False, output_hidden_states=kept)
-        return (*(out.hidden_states[:-1] if kept else ()), out.last_hidden_state)
+        all_layers = self._keeps_layers
+        out = self.model.base_model(**inputs, use_cache=False, output_hidden_states=all_layers)
+        return (*(out.hidden_states[:-1] if all_layers else ()), out.last_hidden_state)
 
     def _packed(self, tokens_N: Tensor, row: TeacherRow) -> tuple[Tensor, ...]:
         device, n = self.model.device, len(tokens_N)
@@ -210,7 +212,7 @@ class Reader:
     def _head_is_linear(self) -> bool:
         ids = torch.arange(max(_PROBE_LENGTHS), device=self.model.device)[None]
         self.gives_hidden = False
-        wanted = self._states(input_ids=ids)[-1].float()
+        expected = self._states(input_ids=ids)[-1].float()
         self.gives_hidden = True
         try:
             hidden = self._states(input_ids=ids)[-1]
@@ -221,8 +223,8 @@ class Reader:
         logits = logits * head.scale
         if head.softcap is not None:
             logits = head.softcap * torch.tanh(logits / head.softcap)
-        gap = (logits - wanted).abs().max()
-        return bool(gap <= _HEAD_TOLERANCE * wanted.abs().max().clamp(min=1e-6))
+        gap = (logits - expected).abs().max()
+        return bool(gap <= _HEAD_TOLERANCE * expected.abs().max().clamp(min=1e-6))
 
     def _count_layers(self) -> tuple[int, int]:
         ids = torch.arange(1, device=self.model.device)[None]
@@ -245,9 +247,9 @@ class Reader:
             return False
         if not torch.equal(together[len(first) :], disturbed[len(first) :]):
             return False
-        wanted = torch.cat([alone[: len(first)], alone[width : width + len(second)]]).float()
+        expected = torch.cat([alone[: len(first)], alone[width : width + len(second)]]).float()
         tolerance = 1e-4 if together.dtype == torch.float32 else 5e-2
-        return bool((together.float() - wanted).abs().max() <= tolerance * wanted.abs().max())
+        return bool((together.float() - expected).abs().max() <= tolerance * expected.abs().max())
 
 
 class LocalSource(SignalSource):

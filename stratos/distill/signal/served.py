@@ -17,8 +17,8 @@ import numpy as np
 import torch
 
 from stratos.core.context import Context
-from stratos.core.counted import counted
 from stratos.core.errors import TeacherError
+from stratos.core.formats import counted
 from stratos.core.reasons import Reason
 from stratos.distill.data import Batch, Encoded
 from stratos.distill.objectives.signals import EMPTY, TopK
@@ -77,7 +77,7 @@ def expect_usd(
         n_tokens += sum(len(prompts[document]) for document in documents)
     n_tokens += len(_probed_ids(tokenizer))
     usd = _usd(teacher, n_tokens, n + 1)
-    told = CostEstimate(
+    estimate = CostEstimate(
         teacher=teacher.name,
         n_questions=n,
         n_asked=n,
@@ -87,8 +87,8 @@ def expect_usd(
         left_usd=context.ledger.left_usd(),
         noun="documents",
     )
-    told.show(context)
-    return told
+    estimate.show(context)
+    return estimate
 
 
 def _usd(teacher: OpenAITeacher, n_tokens: int, n_requests: int) -> float:
@@ -148,11 +148,11 @@ class ServedSource(SignalSource):
             [*p.tolist(), *c.tolist()] for p, c in zip(prompts, documents.completions, strict=True)
         ]
         with self._paid(texts):
-            told = list(self._pool.map(self._explained_score, texts))
+            scored = list(self._pool.map(self._explained_score, texts))
         ids, logprobs = [], []
-        for text, prompt, places in zip(texts, prompts, told, strict=True):
-            for place in range(len(prompt), len(text)):
-                ids_K, logprobs_K = _slots(places[place], text[place], self.k)
+        for text, prompt, places in zip(texts, prompts, scored, strict=True):
+            for position in range(len(prompt), len(text)):
+                ids_K, logprobs_K = _slots(places[position], text[position], self.k)
                 ids.append(ids_K)
                 logprobs.append(logprobs_K)
         device = batch.tokens_1N.device
@@ -171,21 +171,21 @@ class ServedSource(SignalSource):
     def _probe(self, tokenizer: Any, k: int) -> int:
         """Return how many log-probabilities a token the endpoint gives; compare what ids mean."""
         ids = _probed_ids(tokenizer)
-        for wanted in dict.fromkeys((k, min(k, DEFAULT_LIMIT))):
+        for limit in dict.fromkeys((k, min(k, DEFAULT_LIMIT))):
             try:
                 with self._paid([ids]):
-                    places = self._score(ids, wanted)
+                    places = self._score(ids, limit)
             except _Refused as error:
                 refusal = str(error)
                 continue
             self._check_tokens(tokenizer, ids, places)
-            return wanted
+            return limit
         raise NoLogprobs(ScoringRefused(self._teacher.base_urls[0], refusal))
 
     def _check_tokens(self, tokenizer: Any, ids: list[int], places: list[Any]) -> None:
         """Compare the endpoint's own words for ids with the student's."""
-        for id_, place in zip(ids[1:], places[1:], strict=True):
-            theirs = place[str(id_)].get("decoded_token")
+        for id_, entry in zip(ids[1:], places[1:], strict=True):
+            theirs = entry[str(id_)].get("decoded_token")
             ours = tokenizer.decode([id_])
             known = theirs is not None and "\ufffd" not in theirs + ours
             # Some decoders take the space from the start of a text.
@@ -218,8 +218,8 @@ class ServedSource(SignalSource):
         if not places:
             raise NoLogprobs(ScoringIgnored(self._teacher.base_urls[0]))
         if len(places) != len(ids) or any(
-            not place or str(id_) not in place
-            for id_, place in zip(ids[1:], places[1:], strict=True)
+            not entry or str(id_) not in entry
+            for id_, entry in zip(ids[1:], places[1:], strict=True)
         ):
             raise NoLogprobs(OtherTokensScored(self._teacher.base_urls[0]))
         scored: list[Any] = places
@@ -262,10 +262,10 @@ class ServedSource(SignalSource):
 
     def _failed(self, error: Exception) -> TeacherError:
         status = getattr(error, "status_code", None)
-        told = f"HTTP {status}" if status else str(error)[:200] or type(error).__name__
+        reason = f"HTTP {status}" if status else str(error)[:200] or type(error).__name__
         return TeacherError(
             f"Teacher {self._teacher.name}: {self._teacher.base_urls[0]} gave no score after "
-            f"{counted(self._teacher.max_retries + 1, 'try', 'tries')} ({told}). Check "
+            f"{counted(self._teacher.max_retries + 1, 'try', 'tries')} ({reason}). Check "
             "teacher.base_url and the key; what is in the signal cache is kept: give the same "
             "command again."
         )
@@ -298,13 +298,15 @@ def _probed_ids(tokenizer: Any) -> list[int]:
     return ids[:: max(1, len(ids) // _PROBED_IDS)]
 
 
-def _slots(place: dict[str, Any], target: int, k: int) -> tuple[list[int], list[float]]:
+def _slots(entry: dict[str, Any], target: int, k: int) -> tuple[list[int], list[float]]:
     """Return k + 1 slots: the likeliest tokens, and the text's own where it is not among them."""
-    told = sorted(((one["logprob"], int(id_)) for id_, one in place.items()), reverse=True)
-    kept = told[:k]
-    if all(id_ != target for _, id_ in kept):
-        kept.append(next(one for one in told if one[1] == target))
-    n_empty = k + 1 - len(kept)
-    ids = [id_ for _, id_ in kept] + [EMPTY] * n_empty
+    likeliest = sorted(
+        ((scored["logprob"], int(id_)) for id_, scored in entry.items()), reverse=True
+    )
+    slots = likeliest[:k]
+    if all(id_ != target for _, id_ in slots):
+        slots.append(next(slot for slot in likeliest if slot[1] == target))
+    n_empty = k + 1 - len(slots)
+    ids = [id_ for _, id_ in slots] + [EMPTY] * n_empty
     # JSON has no infinity: an impossible token is a large negative number.
-    return ids, [max(-1e4, logprob) for logprob, _ in kept] + [0.0] * n_empty
+    return ids, [max(-1e4, logprob) for logprob, _ in slots] + [0.0] * n_empty

@@ -9,8 +9,8 @@ import numpy as np
 from typing_extensions import override
 
 from stratos.core.context import Context
-from stratos.core.counted import counted
 from stratos.core.errors import ConfigError, StratosError, TeacherError
+from stratos.core.formats import counted
 from stratos.core.reasons import Reason
 from stratos.distill.data import Batch, Encoded
 from stratos.distill.divergences import DIVERGENCES
@@ -66,7 +66,7 @@ class TextSource(SignalSource):
 
 def open_source(
     teacher: Any,
-    wanted: SignalConfig,
+    signal: SignalConfig,
     tokenizer: Any,
     data: Encoded,
     context: Context,
@@ -77,7 +77,7 @@ def open_source(
 
     Args:
         teacher: a configured teacher; not asked where a cache has all.
-        wanted: what the strategy wants of it.
+        signal: what the strategy wants of it.
         tokenizer: the student's.
         data: documents in the student's tokens.
         context: cache folder, ledger, progress, warnings.
@@ -92,23 +92,23 @@ def open_source(
         ConfigError: choices that exclude each other, or a cache that would grow too large.
         TeacherError: the teacher cannot be loaded or reached.
     """
-    wanted.check()
+    signal.check()
     fetched = context.cache_dir / FOLDER
-    if wanted.cache_path is not None:
+    if signal.cache_path is not None:
         digest = data_digest(data, prompts)
-        store = Store(wanted.cache_path, fetched)
+        store = Store(signal.cache_path, fetched)
         cache = open_offline(store, fingerprint(tokenizer), data, digest)
-        _check_temperature(cache, wanted)
+        _check_temperature(cache, signal)
         if missing := cache.missing(context.warn):
             raise StratosError(
-                f"The signal cache {wanted.cache_path} lacks {len(missing)} of "
+                f"The signal cache {signal.cache_path} lacks {len(missing)} of "
                 f"{counted(len(cache), 'shard')}. Copy it whole, or let the teacher make one: "
                 "strategy.cache_path=null"
             )
         return CachedSource(cache)
-    if wanted.cache == "none":
-        return _said(_live(teacher, wanted, tokenizer, data, context, prompts), teacher, context)
-    kind = wanted.cache
+    if signal.cache == "none":
+        return _said(_live(teacher, signal, tokenizer, data, context, prompts), teacher, context)
+    kind = signal.cache
     if kind == "sampled" and teacher.signal is SignalKind.LOGPROBS:
         context.warn(str(ServedTopK(teacher.name)))
         kind = "topk"
@@ -118,16 +118,16 @@ def open_source(
         tokenizer=tokens,
         data=data_digest(data, prompts),
         kind=kind,
-        k=wanted.top_k if kind == "sampled" else min(wanted.top_k, tokens.n_ids),
-        dtype=wanted.cache_dtype,
-        temperature=wanted.temperature,
+        k=signal.top_k if kind == "sampled" else min(signal.top_k, tokens.n_ids),
+        dtype=signal.cache_dtype,
+        temperature=signal.temperature,
     )
-    parent = wanted.cache_url or str(context.cache_dir / FOLDER)
+    parent = signal.cache_url or str(context.cache_dir / FOLDER)
     cache = SignalCache(Store(f"{parent.rstrip('/')}/{about.address}", fetched), about, data)
     if missing := cache.missing(lambda text: context.warn(f"{text} It is computed again.")):
-        check_size(cache, missing, wanted.cache_gib)
+        check_size(cache, missing, signal.cache_gib)
         documents = np.concatenate([cache.documents(shard) for shard in missing])
-        live = _live(teacher, wanted, tokenizer, data, context, prompts, documents, is_forced)
+        live = _live(teacher, signal, tokenizer, data, context, prompts, documents, is_forced)
         try:
             if isinstance(live, TextSource):
                 return _said(live, teacher, context)
@@ -151,7 +151,7 @@ def _said(source: SignalSource, teacher: Any, context: Context) -> SignalSource:
 
 def _live(
     teacher: Any,
-    wanted: SignalConfig,
+    signal: SignalConfig,
     tokenizer: Any,
     data: Encoded,
     context: Context,
@@ -167,12 +167,12 @@ def _live(
         BudgetError: it is more than is left, and the strategy is forced.
     """
     if teacher.signal is SignalKind.WEIGHTS:
-        return _local(teacher, wanted, tokenizer, data, prompts)
+        return _local(teacher, signal, tokenizer, data, prompts)
     if teacher.signal is SignalKind.TEXT:
         return TextSource(OnlyAnswers(type(teacher).__name__))
-    if reason := wanted.beyond_servers():
+    if reason := signal.beyond_servers():
         return TextSource(reason)
-    if wanted.cache == "none" and teacher.usd_per_million_input_tokens:
+    if signal.cache == "none" and teacher.usd_per_million_input_tokens:
         context.warn(str(PaidEachTime(teacher.name)))
     if documents is not None:
         estimate = expect_usd(teacher, tokenizer, documents, data, prompts, context)
@@ -183,21 +183,21 @@ def _live(
             return TextSource(SignalTooDear(n, usd, estimate.left_usd, estimate.n_fitting))
         estimate.check("learn from its verified text (strategy=alignment)")
     try:
-        return ServedSource(teacher, tokenizer, wanted.top_k, context.ledger, prompts)
+        return ServedSource(teacher, tokenizer, signal.top_k, context.ledger, prompts)
     except NoLogprobs as error:
         return TextSource(error.reason)
 
 
 def _local(
     teacher: Teacher,
-    wanted: SignalConfig,
+    signal: SignalConfig,
     tokenizer: Any,
     data: Encoded,
     prompts: Prompts | None,
 ) -> SignalSource:
     theirs = teacher.tokenizer()
-    across = wanted.only_shared or (
-        DIVERGENCES[wanted.objective].reads_any_vocabulary
+    across = signal.only_shared or (
+        DIVERGENCES[signal.objective].reads_any_vocabulary
         and difference(tokenizer, theirs) is not None
     )
     longest = int(data.lengths.max())
@@ -217,8 +217,8 @@ def _local(
         )
     model, _ = teacher.load()
     n_ids = fingerprint(theirs).n_ids
-    reader = Reader(model, n_ids, longest, wanted.hidden_match > 0)
-    if wanted.hidden_match and not reader.gives_hidden:
+    reader = Reader(model, n_ids, longest, signal.hidden_match > 0)
+    if signal.hidden_match and not reader.gives_hidden:
         teacher.close()
         raise TeacherError(
             f"Teacher {teacher.name} computes its logits in its own way, so only its logits are "
@@ -226,7 +226,7 @@ def _local(
         )
     if across:
         return CrossTokenizerSource(
-            reader, theirs, tokenizer, prompts, wanted.only_shared, teacher.close
+            reader, theirs, tokenizer, prompts, signal.only_shared, teacher.close
         )
     return LocalSource(reader, prompts, teacher.close)
 
@@ -245,15 +245,15 @@ def _check_ids(teacher: Teacher, tokenizer: Any, highest: int) -> None:
         )
 
 
-def _check_temperature(cache: SignalCache, wanted: SignalConfig) -> None:
+def _check_temperature(cache: SignalCache, signal: SignalConfig) -> None:
     about = cache.about
-    if about.temperature != wanted.temperature:
+    if about.temperature != signal.temperature:
         raise ConfigError(
             f"The signal cache {cache.store.url} was made at temperature {about.temperature:g}: "
             f"strategy.temperature={about.temperature:g}, or strategy.cache_path=null"
         )
-    if about.kind == "sampled" and not DIVERGENCES[wanted.objective].reads_drawn_tokens:
+    if about.kind == "sampled" and not DIVERGENCES[signal.objective].reads_drawn_tokens:
         raise ConfigError(
             f"The signal cache {cache.store.url} holds sampled tokens, which estimate the forward "
-            f"KL, not {wanted.objective}: strategy.objective=forward_kl"
+            f"KL, not {signal.objective}: strategy.objective=forward_kl"
         )

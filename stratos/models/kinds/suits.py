@@ -6,7 +6,7 @@ import importlib.util
 from pathlib import Path
 
 from stratos.config import StudentConfig, StudentKind
-from stratos.core.hub import cached_folder, location
+from stratos.core.remote import cached_folder, location
 from stratos.tasks.base import Task
 
 LM: StudentKind = "lm"

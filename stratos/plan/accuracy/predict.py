@@ -7,9 +7,8 @@ from dataclasses import dataclass, replace
 from math import log
 
 from stratos.config import Config
-from stratos.core.by_name import named
-from stratos.core.counted import counted, cut_short
-from stratos.core.formats import right
+from stratos.core.formats import counted, cut_short, right
+from stratos.core.names import named
 from stratos.models.students import better_student
 from stratos.plan.accuracy.learning_curve import Measured, extrapolate, on_same_items
 from stratos.plan.problem import Candidate, Exclusions

@@ -15,10 +15,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from stratos.config import LimitsConfig
-from stratos.core.counted import by_reason, listed
 from stratos.core.errors import InfeasibleError
-from stratos.core.formats import sentence, taken_before
-from stratos.core.intervals import predicted
+from stratos.core.formats import by_reason, listed, predicted, sentence, taken_before
 from stratos.plan.explain.reasons import describe, servers
 from stratos.plan.explain.whatif import Relaxed, Variants, nearest_student
 from stratos.plan.objective import (

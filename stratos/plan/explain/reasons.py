@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from stratos.config import ObjectiveConfig
-from stratos.core.counted import listed
-from stratos.core.formats import sentence, taken_before
-from stratos.core.intervals import predicted
+from stratos.core.formats import listed, predicted, sentence, taken_before
 from stratos.plan.objective import (
     ACCURACY,
     COSTS,

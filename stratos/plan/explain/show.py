@@ -8,10 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from stratos.catalog.table import LOCAL
-from stratos.core.counted import by_reason
-from stratos.core.formats import most, right_shortly, taken_before
-from stratos.core.money import cents
-from stratos.core.printable import visible
+from stratos.core.formats import by_reason, cents, most, right_shortly, taken_before, visible
 from stratos.plan.objective import ACCURACY, COSTS
 from stratos.plan.words import free_servers
 from stratos.records import Assumption, Interval, Plan, PlanPoint, Price, RoleChoice

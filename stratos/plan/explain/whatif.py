@@ -253,7 +253,7 @@ def shipped_students() -> list[StudentConfig]:
     """Return the shipped students that start from a config of their own."""
     import yaml
 
-    from stratos.core.conf import shipped_choices
+    from stratos.core.extensions import shipped_choices
     from stratos.core.typed import read_dataclass
 
     found = []

@@ -14,10 +14,10 @@ from stratos.catalog import Catalog
 from stratos.catalog.offers import local_offer
 from stratos.catalog.residency import areas
 from stratos.config import Config, LimitsConfig
-from stratos.core.by_name import find
-from stratos.core.counted import counted
 from stratos.core.errors import ConfigError
-from stratos.core.machine_load import slowness_now
+from stratos.core.formats import counted
+from stratos.core.machine import slowness_now
+from stratos.core.names import find
 from stratos.core.reasons import Because
 from stratos.distill.recipe import Length, optimizer_of
 from stratos.estimate.cards import TrainingJob, Workload, card_of_student

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from stratos.config import Config
-from stratos.core.counted import counted
+from stratos.core.formats import counted
 from stratos.estimate.cards import Workload
 from stratos.ledger import Ledger
 from stratos.plan.option import Option, Range

@@ -21,8 +21,8 @@ from stratos.catalog import Catalog
 from stratos.catalog.offers import local_offer
 from stratos.catalog.table import Bools, Floats, Ints
 from stratos.config import Config, DeployConfig, LimitsConfig
-from stratos.core.by_name import named
-from stratos.core.counted import counted
+from stratos.core.formats import counted
+from stratos.core.names import named
 from stratos.deploy.engines.cost import WeightFormat
 from stratos.distill.recipe import Length, optimizer_of
 from stratos.estimate import constants as k
@@ -415,10 +415,13 @@ class Pricing:
 
     def _answered(self, hours: Ranges, fleet: Fleet, n: Ints, probed: TeacherProbe) -> Ranges:
         """Return the hours of answers, those on this machine by the probe that was made here."""
-        return answered_here(hours, fleet, n, probed) if self._was_probed_here else hours
+        is_here = self._was_probed_here and fleet.calibrated.any()
+        return answered_here(hours, fleet, n, probed) if is_here else hours
 
     def _trained(self, hours: Ranges, fleet: Fleet, n: Ints, student: str, tokens: int) -> Ranges:
         """Return the hours of a training, those on this machine by what pilot or probe took."""
+        if not fleet.calibrated.any():
+            return hours
         by_pilot = trained_here(hours, fleet.calibrated, self.pilot, student, tokens)
         if by_pilot is not None:
             return by_pilot

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from stratos.config import Config
-from stratos.core.counted import counted
+from stratos.core.formats import counted
 from stratos.distill.recipe import training_length
 from stratos.estimate.cards import Workload
 from stratos.plan.option import BYTES_PER_TOKEN

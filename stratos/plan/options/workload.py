@@ -23,8 +23,8 @@ from statistics import fmean, mean
 from typing import Any
 
 from stratos.config import Config, StudentConfig
-from stratos.core.by_name import named
-from stratos.core.counted import counted
+from stratos.core.formats import counted
+from stratos.core.names import named
 from stratos.distill.recipe import Length, training_length
 from stratos.distill.tokenizer import BYTES_PER_TOKEN, by_bytes, counter
 from stratos.estimate import constants as k

@@ -1,27 +1,23 @@
 """The latency-cost frontier of server mixes for a request rate.
 
 One work is served for a training that may stand in many places, which differ in what the egress to
-each server costs. Servers that answer alike are one kind, of which each place takes the cheapest,
-so that most places see the same dollars; the others are searched together: what is cheapest from
-any of them costs, with the least dollars of each kind, no more than the dearest of their optima.
+each server costs. Servers of one kind take each other's place in every constraint of a mix, so of a
+kind each place of training takes the server that is cheapest from there: most places see the same
+dollars.
 
-A staircase goes down from the slowest latency: the cheapest mix below it, then the cheapest that is
-faster than this one, and so on. A few servers are counted by `cover`, which is exact; many are left
-to the solver, with `gap` as the share of dollars by which a place may take the mix of another.
-
-Where mixes are to have few kinds, the cheapest of these is found first (`covering.Pairs`): one of
-more kinds is of use only below the dollars at which it is preferred, which few searches reach.
-
-The servers of one job as arrays, grouped by kind.
-
-Servers of one kind take each other's place in every constraint of a mix, so of a kind each place of
-training takes the server that is cheapest from there, with its egress.
+A staircase goes down from the slowest latency, for all places together: the cheapest mix below it,
+then the cheapest that is faster than this one, and so on. Of one and two kinds it is counted
+exactly (`pairs`). A mix of more kinds is of use only below the dollars at which it is preferred:
+there the solver is asked, for the least dollars of each kind from any of the places first, and for
+fewer of them where that leaves some open. What it proves holds for all faster mixes, too, which
+cost no less, so that few steps need it. `gap` is the share of dollars by which a place may take the
+mix of another.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import inf
 from typing import Any
 
@@ -29,23 +25,21 @@ import numpy as np
 
 from stratos.catalog.table import Floats, Ints
 from stratos.plan.option import Caps, Mix, Option
-from stratos.plan.solve.covering import (
-    TOLERANCE,
-    Pairs,
-    Pool,
-    Room,
-    TooMany,
-    bound,
-    irreplaceable,
-    search,
-    split,
-)
 from stratos.plan.solve.mix import Step, add_caps, add_max_kinds, add_mix, as_served, read_mix
+from stratos.plan.solve.pairs import TOLERANCE, Pairs, Room, irreplaceable, split
 from stratos.plan.solve.solver import INFEASIBLE, Solver
+
+FEWER_KINDS = 0.05
+"""Share of its dollars that a mix of few kinds of servers may cost beyond one of many: each kind is
+another image, another driver and another way to fail."""
+
+
+LEAST_WORK = 1e-5
+"""Servers that a bucket of requests keeps busy at least, in a program."""
 
 
 class Kinds:
-    """Latency, work and caps of each kind."""
+    """The servers of one work as arrays: latency, work and caps of each kind."""
 
     def __init__(self, options: Sequence[Option], rates: Sequence[float], caps: Caps) -> None:
         self.order = sorted(range(len(options)), key=lambda i: options[i].sort_name)
@@ -85,19 +79,6 @@ class Kinds:
         return least, np.minimum.reduceat(standing, self.starts, axis=1)
 
 
-FEWER_KINDS = 0.05
-"""Share of its dollars that a mix of few kinds of servers may cost beyond one of many: each kind is
-another image, another driver and another way to fail."""
-
-WEAK_BOUND = 0.75
-"""Share of the dollars of what is known: where counts may be continuous for less, they say little
-of whole servers. Mostly nothing is cheaper then, which the solver shows sooner if it is asked for
-nothing else; of other mixes it finds the best sooner without."""
-
-MAX_COUNTED = 16.0
-"""Servers that a mix needs at least, beyond which the solver is asked at once."""
-
-
 def staircases(
     options: Sequence[Option],
     egress_usd: Floats,
@@ -114,8 +95,8 @@ def staircases(
         egress_usd: what each of them costs beside its own dollars, by (place, server).
         rates: requests per second by bucket.
         caps: quotas, most servers and most dollars an hour.
-        solver: what solves a step that has too many counts to try.
-        gap: share of dollars by which such a step may be dearer than the optimum.
+        solver: what finds mixes of more than two kinds.
+        gap: share of dollars by which such a mix may be dearer than the optimum.
         max_kinds: kinds of servers of a mix, unless more of them are `FEWER_KINDS` cheaper.
     """
     if not options or not len(egress_usd):
@@ -125,11 +106,11 @@ def staircases(
     seen, which = np.unique(np.hstack([usd, standing]), axis=0, return_inverse=True)
     n = usd.shape[1]
     search = _Search(kinds, seen[:, :n], seen[:, n:].astype(np.int64), solver, gap, max_kinds)
-    found = search.run()
-    return [found[i] for i in which.reshape(-1).tolist()]
+    stairs = search.run()
+    return [stairs[i] for i in which.reshape(-1).tolist()]
 
 
-@dataclass
+@dataclass(frozen=True, eq=False)
 class _Mixed:
     """A mix that exists: how many servers of each kind, and how fast it is at best."""
 
@@ -143,37 +124,17 @@ class _Mixed:
         return int(np.count_nonzero(self.counts))
 
 
-@dataclass(frozen=True, eq=False)
-class _Wanted:
-    """The cheapest mix that is fast enough, from each of some places."""
-
-    below: float
-    """Milliseconds that it has to be faster than."""
-    places: Ints
-    useful: Ints
-    """Kinds of servers that it may be of."""
-    usd: Floats
-    """Dollars of a server, by (place, useful kind)."""
-    room: Room
-    enough: Floats
-    """Dollars that it has to be below, by place."""
-
-    def of(self, some: Ints) -> _Wanted:
-        """Return the same from some of the places alone."""
-        return replace(self, places=self.places[some], usd=self.usd[some], enough=self.enough[some])
-
-
 def _descending(steps: Sequence[Step]) -> list[Step]:
     """Return the steps, by dollars, that are faster than all cheaper ones.
 
     The search takes every server for one that answers the buckets as the whole traffic has them;
     with the queues of what comes to each, a step may be slower than one before it.
     """
-    found: list[Step] = []
-    for step in sorted(steps, key=lambda one: (one.usd, one.latency_ms)):
-        if not found or step.latency_ms < found[-1].latency_ms:
-            found.append(step)
-    return found
+    falling: list[Step] = []
+    for step in sorted(steps, key=lambda step: (step.usd, step.latency_ms)):
+        if not falling or step.latency_ms < falling[-1].latency_ms:
+            falling.append(step)
+    return falling
 
 
 class _Search:
@@ -188,30 +149,30 @@ class _Search:
         gap: float,
         max_kinds: int | None,
     ) -> None:
-        self.max_kinds = max_kinds
         self.kinds = kinds
         self.usd = usd
         self.standing = standing
         self.solver = solver
         self.gap = gap
-        self.pool = Pool([row for row in np.eye(len(kinds.rates))])
+        self.max_kinds = inf if max_kinds is None else max_kinds
         self.alone = self._alone()
         self.known = [*self.alone]
+        self.proven: dict[float, Floats] = {}
+        """By most kinds and place: dollars below which no mix is that is as fast."""
+        self.served: dict[tuple[int, bytes], Mix] = {}
 
     def run(self) -> list[list[Step]]:
         """Return the staircase of every place."""
         n_places = len(self.usd)
         steps: list[list[tuple[float, _Mixed]]] = [[] for _ in range(n_places)]
         below = np.full(n_places, inf)
-        left = np.ones(n_places, dtype=bool)
-        while left.any():
-            latency = below[left].max()
-            places = np.flatnonzero(left & (below == latency))
-            slower = max((steps[p][-1][0] for p in places.tolist() if steps[p]), default=0.0)
-            found = self.of_few_kinds(latency, places, slower)
-            for p, mixed in zip(places.tolist(), found, strict=True):
+        is_open = np.ones(n_places, dtype=bool)
+        while is_open.any():
+            latency = below[is_open].max()
+            places = np.flatnonzero(is_open & (below == latency))
+            for p, mixed in zip(places.tolist(), self._cheapest(latency, places), strict=True):
                 if mixed is None:
-                    left[p] = False
+                    is_open[p] = False
                     continue
                 usd = float(mixed.counts @ self.usd[p])
                 # A faster mix for the same dollars takes the place of the one before it.
@@ -219,218 +180,8 @@ class _Search:
                     steps[p].pop()
                 steps[p].append((usd, mixed))
                 below[p] = mixed.latency_ms
-        made = [[self._step(p, *step) for step in found] for p, found in enumerate(steps)]
-        return [_descending(found + self._alone_below(p, found)) for p, found in enumerate(made)]
-
-    def _alone_below(self, place: int, steps: Sequence[Step]) -> list[Step]:
-        """Return the mixes of equal servers that none of some steps is as cheap and as fast as.
-
-        The search has passed over them for mixes that the queues of what comes to each server make
-        slower than it took them for.
-        """
-        found = []
-        for mixed in self.alone:
-            usd = float(mixed.counts @ self.usd[place])
-            if all(step.usd > usd or step.latency_ms > mixed.latency_ms for step in steps):
-                found.append(self._step(place, usd, mixed))
-        return found
-
-    def of_few_kinds(self, below: float, places: Ints, least_usd: float) -> list[_Mixed | None]:
-        """Return the cheapest mix of at most `max_kinds` kinds, or of more if that saves enough."""
-        most, room = self.max_kinds, self.kinds.room
-        if not most:
-            return self.cheapest(below, places, least_usd, room)
-        if most > 2:
-            few_kinds = replace(room, max_kinds=float(most))
-            fewer = self.cheapest(below, places, least_usd, few_kinds)
-        else:
-            fewer = self._of_pairs(below, places, most == 1)
-        # A mix of more kinds is only of use below these dollars: most searches end at once.
-        enough = self._dollars(fewer, places) / ((1 + FEWER_KINDS) * (1 + TOLERANCE))
-        found = self.cheapest(below, places, least_usd, room, enough)
-        return [more or few for more, few in zip(found, fewer, strict=True)]
-
-    def _dollars(self, mixes: Sequence[_Mixed | None], places: Ints) -> Floats:
-        """Return the dollars of a mix for each place, inf without one."""
-        return np.array(
-            [
-                inf if mixed is None else float(mixed.counts @ self.usd[p])
-                for mixed, p in zip(mixes, places.tolist(), strict=True)
-            ]
-        )
-
-    def _of_pairs(self, below: float, places: Ints, alone: bool) -> list[_Mixed | None]:
-        """Return the cheapest mix of two kinds for each place."""
-        kinds = self.kinds
-        admitted = kinds.latency < below
-        if not admitted.any(axis=0).all():
-            return [None for _ in places]
-        rate = np.where(admitted, 1.0 / kinds.work, 0.0)
-        useful = np.flatnonzero(admitted.any(axis=1))
-        usd = self.usd[np.ix_(places, useful)]
-        useful = useful[irreplaceable(usd, rate[useful], kinds.room.of(useful))]
-        work = np.where(admitted, kinds.work, inf)[useful]
-        pairs = Pairs(work, kinds.room.of(useful), alone)
-        made: dict[bytes, _Mixed | None] = {}
-        found: list[_Mixed | None] = []
-        for counts in pairs.best(self.usd[np.ix_(places, useful)]):
-            if counts is None:
-                found.append(None)
-                continue
-            key = counts.tobytes()
-            if key not in made:
-                every = np.zeros(len(kinds.latency))
-                every[useful] = counts
-                mixed = self._fastest(every, below)
-                made[key] = mixed if isinstance(mixed, _Mixed) else None
-                self.known += [mixed] if isinstance(mixed, _Mixed) else []
-            found.append(made[key])
-        return found
-
-    def cheapest(
-        self,
-        below: float,
-        places: Ints,
-        least_usd: float,
-        room: Room,
-        enough: Floats | None = None,
-    ) -> list[_Mixed | None]:
-        """Return the cheapest mix that is faster than `below` for each place, None if none is.
-
-        Args:
-            below: milliseconds.
-            places: numbers of the places.
-            least_usd: dollars below which no place has a mix.
-            room: what bounds the servers together.
-            enough: for each place, dollars that its mix has to be below.
-        """
-        found: dict[int, _Mixed | None] = dict.fromkeys(places.tolist())
-        limits = np.full(len(places), inf) if enough is None else enough
-        kinds = self.kinds
-        admitted = kinds.latency < below
-        if not admitted.any(axis=0).all():
-            return list(found.values())
-        rate = np.where(admitted, 1.0 / kinds.work, 0.0)
-        useful = np.flatnonzero(admitted.any(axis=1))
-        usd = self.usd[np.ix_(places, useful)]
-        useful = useful[irreplaceable(usd, rate[useful], room.of(useful))]
-        rate = rate[useful]
-        with np.errstate(divide="ignore"):
-            work = 1.0 / rate
-        n_least = bound(np.ones(len(useful)), work, room.n_servers)[0]
-        if n_least > room.n_servers + TOLERANCE:
-            return list(found.values())
-        least = bound(self.usd[np.ix_(places, useful)].min(axis=0), work, room.n_servers)[0]
-        open_ = limits > least
-        if not open_.any():
-            return list(found.values())
-        places, limits = places[open_], limits[open_]
-        wanted = _Wanted(below, places, useful, self.usd[np.ix_(places, useful)], room, limits)
-        found |= zip(places.tolist(), self._found(wanted, rate, least_usd, n_least), strict=True)
-        return list(found.values())
-
-    def _found(
-        self, wanted: _Wanted, rate: Floats, least_usd: float, n_least: float
-    ) -> list[_Mixed | None]:
-        """Count the servers, or leave them to the solver where they are too many."""
-        try:
-            if n_least > MAX_COUNTED:
-                raise TooMany
-            return self._counted(wanted, rate, least_usd)
-        except TooMany:
-            return self._solved(wanted)
-
-    def _counted(self, wanted: _Wanted, rate: Floats, least_usd: float) -> list[_Mixed | None]:
-        """Count the servers: with ever more dollars until every place has its optimum."""
-        usd, useful, below = wanted.usd, wanted.useful, wanted.below
-        least, room = usd.min(axis=0), wanted.room.of(useful)
-        with np.errstate(divide="ignore"):
-            work = 1.0 / rate
-        most = room.n_servers * float(usd.max(initial=0.0)) + 1.0
-        budget = max(1.06 * bound(least, work, room.n_servers)[0], 1.02 * least_usd)
-        while True:
-            best, best_usd = self._best_known(wanted)
-            budget = min(budget, most, float(best_usd.max()))
-            counts = search(least, rate, room, self.pool, budget)
-            # Those that no place would prefer to what is known need no look.
-            costs = counts @ usd.T
-            fresh = True
-            for i in range(len(usd)):
-                better = np.flatnonzero(costs[:, i] < best_usd[i] * (1 - TOLERANCE))
-                for at in better[np.argsort(costs[better, i], kind="stable")].tolist():
-                    if costs[at, i] >= best_usd[i] * (1 - TOLERANCE):
-                        break
-                    fresh = self._exists(counts[at], useful, below)
-                    if not fresh:
-                        break
-                    best, best_usd = self._best_known(wanted)
-                if not fresh:
-                    break
-            if not fresh:
-                continue  # the pool has another price: search again
-            if budget >= min(most, float(best_usd.max())):
-                return best
-            budget = max(1.06 * budget, 1e-3 * most)
-
-    def _exists(self, counts: Floats, useful: Ints, below: float) -> bool:
-        """Put counts to the test: a mix that is known from now on, or another price."""
-        everything = np.zeros(len(self.kinds.latency))
-        everything[useful] = counts
-        found = self._fastest(everything, below)
-        if isinstance(found, _Mixed):
-            self.known.append(found)
-            return True
-        self.pool.prices.append(found)
-        return False
-
-    def _fastest(self, counts: Floats, below: float) -> _Mixed | Floats:
-        """Return the counts as a mix that is as fast as they can be, or a price that they fail."""
-        busy = np.flatnonzero(counts)
-        latency, work = self.kinds.latency[busy], self.kinds.work[busy]
-
-        def within(limit: float) -> tuple[Floats | None, Floats | None]:
-            return split(np.where(latency <= limit, work, inf), counts[busy])
-
-        levels = np.unique(latency[latency < below])
-        shares, price = within(levels[-1])
-        if shares is None:
-            assert price is not None
-            return price
-        low, high = 0, len(levels) - 1
-        while low < high:
-            middle = (low + high) // 2
-            faster, _ = within(levels[middle])
-            if faster is None:
-                low = middle + 1
-            else:
-                high, shares = middle, faster
-        every = np.zeros((len(counts), shares.shape[1]))
-        every[busy] = shares
-        return _Mixed(counts, float(levels[high]), every)
-
-    def _best_known(self, wanted: _Wanted) -> tuple[list[_Mixed | None], Floats]:
-        """Return the cheapest known mix of each place that is of use, and its dollars.
-
-        Where none is, the dollars are those that a mix has to be below.
-        """
-        places, enough = wanted.places, wanted.enough
-        fast = [
-            mixed
-            for mixed in self.known
-            if mixed.latency_ms < wanted.below and mixed.n_kinds <= wanted.room.max_kinds
-        ]
-        if not fast:
-            return [None for _ in places], enough
-        usd = self.usd[places] @ np.array([mixed.counts for mixed in fast]).T
-        # Of equals the fastest.
-        latency = np.array([mixed.latency_ms for mixed in fast])
-        least = usd.min(axis=1)
-        equal = usd <= least[:, None] * (1 + TOLERANCE)
-        chosen = np.where(equal, latency, inf).argmin(axis=1)
-        least = usd[np.arange(len(places)), chosen]
-        of_use = least < enough
-        best = [fast[i] if ok else None for i, ok in zip(chosen.tolist(), of_use, strict=True)]
-        return best, np.where(of_use, least, enough)
+        made = [[self._step(p, *step) for step in of_place] for p, of_place in enumerate(steps)]
+        return [_descending(row + self._alone_below(p, row)) for p, row in enumerate(made)]
 
     def _alone(self) -> list[_Mixed]:
         """Return the mixes of equal servers that answer everything."""
@@ -442,60 +193,153 @@ class _Search:
             for i in np.flatnonzero(self.kinds.room.holds(counts)).tolist()
         ]
 
-    def _solved(self, wanted: _Wanted) -> list[_Mixed | None]:
-        """Ask the solver, for all places at once, then for halves of those that this leaves open.
+    def _alone_below(self, place: int, steps: Sequence[Step]) -> list[Step]:
+        """Return the mixes of equal servers that none of some steps is as cheap and as fast as.
+
+        The search has passed over them for mixes that the queues of what comes to each server make
+        slower than it took them for.
+        """
+        better = []
+        for mixed in self.alone:
+            usd = float(mixed.counts @ self.usd[place])
+            if all(step.usd > usd or step.latency_ms > mixed.latency_ms for step in steps):
+                better.append(self._step(place, usd, mixed))
+        return better
+
+    def _cheapest(self, below: float, places: Ints) -> list[_Mixed | None]:
+        """Return the cheapest mix that is faster than `below` for each place, None if none is.
+
+        It has at most `max_kinds` kinds, or more if that saves enough.
+        """
+        admitted = self.kinds.latency < below
+        if not admitted.any(axis=0).all():
+            return [None for _ in places]
+        if self.max_kinds > 1:
+            self._count_pairs(below, places)
+        if self.max_kinds > 2:
+            self._solve(below, places, self.max_kinds, np.full(len(places), inf))
+        few, usd = self._best_known(below, places, self.max_kinds)
+        if self.max_kinds == inf:
+            return few
+        # A mix of more kinds is only of use below these dollars.
+        enough = usd / ((1 + FEWER_KINDS) * (1 + TOLERANCE))
+        self._solve(below, places, inf, enough)
+        more, usd = self._best_known(below, places, inf)
+        return [
+            many if cost < most else mixed
+            for many, cost, most, mixed in zip(more, usd, enough, few, strict=True)
+        ]
+
+    def _useful(self, below: float, places: Ints) -> tuple[Ints, Floats]:
+        """Return the kinds that a mix so fast may be of, and their work, inf where too slow."""
+        kinds = self.kinds
+        admitted = kinds.latency < below
+        useful = np.flatnonzero(admitted.any(axis=1))
+        rate = np.where(admitted, 1.0 / kinds.work, 0.0)[useful]
+        usd = self.usd[np.ix_(places, useful)]
+        useful = useful[irreplaceable(usd, rate, kinds.room.of(useful))]
+        return useful, np.where(admitted, kinds.work, inf)[useful]
+
+    def _count_pairs(self, below: float, places: Ints) -> None:
+        """Find the cheapest mix of two kinds for each place."""
+        useful, work = self._useful(below, places)
+        pairs = Pairs(work, self.kinds.room.of(useful))
+        for pair in dict.fromkeys(pairs.cheapest(self.usd[np.ix_(places, useful)])):
+            if pair is not None:
+                first, n_first, second, n_second = pair
+                both = useful[[first, second]]
+                self._know(both, np.array([n_first, n_second], dtype=float), below)
+
+    def _know(self, both: Ints, counts: Floats, below: float) -> None:
+        """Remember a mix of two kinds, as fast as it can be."""
+        latency, work = self.kinds.latency[both], self.kinds.work[both]
+        shares = None
+        for level in np.unique(latency[latency < below]).tolist():  # a few: kinds times buckets
+            shares = split(np.where(latency <= level, work, inf), counts)
+            if shares is not None:
+                break
+        assert shares is not None, "a pair that is counted keeps up"
+        every, rows = np.zeros(len(self.kinds.latency)), np.zeros(self.kinds.latency.shape)
+        used = shares.any(axis=1)
+        every[both[used]], rows[both] = counts[used], shares
+        self.known.append(_Mixed(every, level, rows))
+
+    def _best_known(
+        self, below: float, places: Ints, max_kinds: float
+    ) -> tuple[list[_Mixed | None], Floats]:
+        """Return the cheapest known mix for each place, and its dollars, inf without one."""
+        fast = [
+            mixed for mixed in self.known if mixed.latency_ms < below and mixed.n_kinds <= max_kinds
+        ]
+        if not fast:
+            return [None for _ in places], np.full(len(places), inf)
+        usd = self.usd[places] @ np.array([mixed.counts for mixed in fast]).T
+        # Of equals the fastest.
+        latency = np.array([mixed.latency_ms for mixed in fast])
+        equal = usd <= usd.min(axis=1)[:, None] * (1 + TOLERANCE)
+        chosen = np.where(equal, latency, inf).argmin(axis=1)
+        return [fast[i] for i in chosen.tolist()], usd[np.arange(len(places)), chosen]
+
+    def _solve(self, below: float, places: Ints, max_kinds: float, enough: Floats) -> None:
+        """Ask the solver until no place can have a mix that is cheaper than what is known.
 
         What is cheapest with the least dollars of each server costs no more than any place's own
-        optimum: a place is settled where what is known costs at most the gap more, or where what
-        is enough costs no more.
+        optimum: a place is settled where what is known costs at most the gap more, or where no mix
+        is below the dollars that are enough.
         """
-        usd, unproven = wanted.usd, self.solver.unproven
-        best, best_usd = self._best_known(wanted)
-        least = self._solve(wanted, usd.min(axis=0), float(best_usd.max()))
-        if least is None:
-            return best
-        best, best_usd = self._best_known(wanted)
-        if len(usd) == 1:
-            return best
-        proven = least * (1 - self.solver.gap) if self.solver.unproven == unproven else 0.0
-        gaps = np.array([self.gap if mixed else 0.0 for mixed in best])
-        left = np.flatnonzero(best_usd > proven * (1 + gaps))
-        # Places that see more equal dollars leave less between them and what is proven.
-        by_dollars = usd[left][:, int(np.argmax(np.ptp(usd[left], axis=0)))] if len(left) else left
-        order = left[np.argsort(by_dollars, kind="stable")]
-        for some in np.array_split(order, 2):
+        proven = self.proven.setdefault(max_kinds, np.zeros(len(self.usd)))
+        limit = dict(zip(places.tolist(), enough.tolist(), strict=True))
+
+        def unsettled(some: Ints) -> tuple[Ints, Floats]:
+            most = self._best_known(below, some, max_kinds)[1]
+            most = np.minimum(most, [limit[p] for p in some.tolist()])
+            return some[most > proven[some] * (1 + self.gap)], most
+
+        groups = [places]
+        while groups:
+            some, _ = unsettled(groups.pop())
+            if not len(some):
+                continue
+            unproven = self.solver.unproven
+            _, most = unsettled(some)
+            least = self._solve_once(below, some, max_kinds, float(most.max()))
+            if self.solver.unproven == unproven:
+                proven[some] = np.maximum(proven[some], least * (1 - self.solver.gap))
+            if len(some) == 1:
+                continue
+            some, _ = unsettled(some)
             if len(some):
-                found = self._solved(wanted.of(some))
-                best = [*best]
-                for i, mixed in zip(some.tolist(), found, strict=True):
-                    best[i] = mixed
-        return best
+                # Places that see more equal dollars leave less between them and what is proven.
+                usd = self.usd[some]
+                spread = np.ptp(usd, axis=0) * self.known[-1].counts
+                order = np.argsort(usd[:, int(np.argmax(spread))], kind="stable")
+                groups += [part for part in np.array_split(some[order], 2) if len(part)]
 
-    def _solve(self, wanted: _Wanted, usd: Floats, most_usd: float) -> float | None:
-        """Solve for one place; its mix is known from now on. Return its dollars.
-
-        None if there is none, or none that costs less than `most_usd` where that is asked for.
-        """
+    def _solve_once(self, below: float, places: Ints, max_kinds: float, most_usd: float) -> float:
+        """Solve for the least dollars of each kind; return the optimum, and `most_usd` at most."""
         import pulp
 
-        kinds, useful, below, room = self.kinds, wanted.useful, wanted.below, wanted.room
+        kinds = self.kinds
+        useful, work = self._useful(below, places)
+        usd = self.usd[np.ix_(places, useful)].min(axis=0)
         program = pulp.LpProblem("mix", pulp.LpMinimize)
         servers = [kinds.options[kinds.by_kind[kinds.starts[j]]] for j in useful.tolist()]
-        admitted = kinds.latency[useful] < below
-        n, f = add_mix(program, "", servers, kinds.rates, lambda i, b: int(admitted[i, b]))
+        admitted = np.isfinite(work)
+        # Less work than that is below what the solver takes for none.
+        least_rates = LEAST_WORK * np.max([o.requests_per_s for o in servers], axis=0)
+        rates = np.maximum(kinds.rates, least_rates).tolist()
+        n, f = add_mix(program, "", servers, rates, lambda i, b: int(admitted[i, b]))
         dollars = pulp.lpSum(float(cost) * n[i] for i, cost in enumerate(usd))
         program.setObjective(dollars)
-        work = np.where(admitted, kinds.work[useful], inf)
-        if np.isfinite(most_usd) and bound(usd, work, room.n_servers)[0] < WEAK_BOUND * most_usd:
+        if np.isfinite(most_usd):
             program += dollars <= most_usd * (1 - TOLERANCE), "cheaper"
         add_caps(program, [(server, n[i]) for i, server in enumerate(servers)], kinds.caps)
-        if np.isfinite(room.max_kinds):
-            add_max_kinds(program, n, kinds.caps, int(room.max_kinds))
+        if np.isfinite(max_kinds):
+            add_max_kinds(program, n, kinds.caps, int(max_kinds))
         if self.solver.run(program) == INFEASIBLE:
-            return None
+            return most_usd
         counts, shares = read_mix(n, f, len(kinds.rates))
-        every = np.zeros(len(kinds.latency))
-        rows = np.zeros(kinds.latency.shape)
+        every, rows = np.zeros(len(kinds.latency)), np.zeros(kinds.latency.shape)
         for i, count in counts.items():
             every[useful[i]], rows[useful[i]] = count, shares[i]
         used = rows > 0
@@ -522,16 +366,16 @@ class _Search:
         kinds = np.flatnonzero(mixed.counts)
         shares = self._shares(mixed, kinds)
         servers = self.standing[place, kinds]
-        ordered = np.argsort(servers)
-        served: Mix = as_served(
-            [
+        key = (id(mixed), servers.tobytes())
+        if key not in self.served:  # most places have the same servers of a mix
+            parts = [
                 (
                     self.kinds.options[servers[i]],
                     round(mixed.counts[kinds[i]]),
                     tuple(shares[i].tolist()),
                 )
-                for i in ordered.tolist()
-            ],
-            self.kinds.rates,
-        )
+                for i in np.argsort(servers).tolist()
+            ]
+            self.served[key] = as_served(parts, self.kinds.rates)
+        served = self.served[key]
         return Step(usd, served.latency_ms, served)

@@ -18,9 +18,9 @@ from math import ceil
 
 from stratos.catalog.offers import local_offer
 from stratos.config import Config
-from stratos.core.by_name import find, named
-from stratos.core.counted import counted, listed
 from stratos.core.errors import ConfigError
+from stratos.core.formats import counted, listed
+from stratos.core.names import find, named
 from stratos.estimate.cards import TrainingJob, card_of_student
 from stratos.estimate.fleet import Calibration
 from stratos.estimate.hours import train
@@ -119,21 +119,21 @@ def wants_pilot(config: Config, probe: Probe) -> bool:
     )
 
 
-def open_question(problem: Problem, left: Survivors) -> str:
+def open_question(problem: Problem, survivors: Survivors) -> str:
     """Return what an unknown accuracy leaves open, as the start of a sentence; "" for nothing."""
-    known = [one for one in problem.candidates if one.is_known]
-    unknown = [one for one in left.candidates if not one.is_known]
+    known = [candidate for candidate in problem.candidates if candidate.is_known]
+    unknown = [candidate for candidate in survivors.candidates if not candidate.is_known]
     if not unknown:
         return ""
-    names = ", ".join(dict.fromkeys(one.student for one in unknown))
+    names = ", ".join(dict.fromkeys(candidate.student for candidate in unknown))
     least = problem.limits.accuracy
     if least is not None:
-        if any(one.limit_accuracy >= least for one in known):
+        if any(candidate.limit_accuracy >= least for candidate in known):
             return ""
         return f"limits.accuracy={least:g} is set, and the accuracy of {names} is not known"
-    if known or len(left.candidates) < 2 or not problem.objective.counts_accuracy:
+    if known or len(survivors.candidates) < 2 or not problem.objective.counts_accuracy:
         return ""
-    pairs = counted(len(left.candidates), "pair")
+    pairs = counted(len(survivors.candidates), "pair")
     return f"which of {pairs} of student and strategy is the most accurate is not known ({names})"
 
 
@@ -173,14 +173,14 @@ def afforded(
     parts, left_out = _all_telling(config, long_enough, costs, most)
     if not parts:
         parts, left_out = _shortened(config, long_enough, costs, most)
-    taken = [pair for pair in pairs if pair.name in parts]
-    total = costs.all_of(taken, parts)
+    chosen = [pair for pair in pairs if pair.name in parts]
+    total = costs.all_of(chosen, parts)
     if total.within(most):
-        n_trainings = sum(len(lengths_of(config, pair, parts[pair.name])) for pair in taken)
-        found = Frugal(
+        n_trainings = sum(len(lengths_of(config, pair, parts[pair.name])) for pair in chosen)
+        frugal = Frugal(
             question, parts, total.seconds, total.usd, most.seconds, n_trainings, estimate, left_out
         )
-        return found, ""
+        return frugal, ""
     for_teachers = f" and up to ${total.usd:.2f} for teachers" if total.usd else ""
     return None, (
         f"pilot: {question}. The shortest one would take about {_minutes(total.seconds)}"
@@ -219,7 +219,7 @@ class _Costs:
     def all_of(self, pairs: Sequence[Candidate], parts: Mapping[str, float]) -> _Cost:
         """Return what the trainings of several pairs take."""
         each = [self.of(pair, parts[pair.name]) for pair in pairs]
-        return _Cost(sum(one.seconds for one in each), sum(one.usd for one in each))
+        return _Cost(sum(cost.seconds for cost in each), sum(cost.usd for cost in each))
 
     def most_expensive(
         self, pairs: Sequence[Candidate], parts: Mapping[str, float], most: _Cost
@@ -242,15 +242,15 @@ def _all_telling(
 
     No parts where not even two pairs fit, or not the cheapest pair and what starts from a model.
     """
-    taken, left_out = list(in_order(config, pairs, costs.estimate)), dict[str, str]()
-    if any(not _is_long_enough(config, pair, 1.0, TELLING_PART) for pair in taken):
+    telling, left_out = list(in_order(config, pairs, costs.estimate)), dict[str, str]()
+    if any(not _is_long_enough(config, pair, 1.0, TELLING_PART) for pair in telling):
         return {}, {}
     while True:
-        parts = {pair.name: 1.0 for pair in taken}
-        while not costs.all_of(taken, parts).within(most):
+        parts = {pair.name: 1.0 for pair in telling}
+        while not costs.all_of(telling, parts).within(most):
             longer = [
                 pair
-                for pair in taken
+                for pair in telling
                 if _is_long_enough(config, pair, parts[pair.name] / 2, TELLING_PART)
             ]
             if not longer:
@@ -258,8 +258,8 @@ def _all_telling(
             parts[costs.most_expensive(longer, parts, most).name] /= 2
         else:
             return parts, left_out
-        dropped = taken.pop()
-        if len(taken) < 2 or is_of_model(config, dropped):
+        dropped = telling.pop()
+        if len(telling) < 2 or is_of_model(config, dropped):
             return {}, {}
         seconds = costs.of(dropped, parts[dropped.name]).seconds
         left_out[f"{dropped.student} by {dropped.strategy}"] = _too_long(seconds)
@@ -271,14 +271,14 @@ def _shortened(
     """Return parts down to `LEAST_PART`, and the pairs without one; one pair stays in any case."""
     parts, left_out = {pair.name: 1.0 for pair in pairs}, dict[str, str]()
     while True:
-        taken = [pair for pair in pairs if pair.name in parts]
-        if costs.all_of(taken, parts).within(most):
+        chosen = [pair for pair in pairs if pair.name in parts]
+        if costs.all_of(chosen, parts).within(most):
             return parts, left_out
-        longest = costs.most_expensive(taken, parts, most)
+        longest = costs.most_expensive(chosen, parts, most)
         if _is_long_enough(config, longest, parts[longest.name] / 2):
             parts[longest.name] /= 2
             continue
-        if len(taken) == 1:
+        if len(chosen) == 1:
             return parts, left_out
         seconds = costs.of(longest, parts.pop(longest.name)).seconds
         left_out[f"{longest.student} by {longest.strategy}"] = _too_long(seconds)
@@ -301,7 +301,7 @@ def lengths_of(config: Config, pair: Candidate, part: float) -> tuple[int, ...]:
     """
     if part >= 1 and config.plan.pilot_tokens >= pair.train_tokens:
         return lengths(config, pair, (1.0,))
-    several = lengths(config, pair, tuple(part * one for one in PARTS))
+    several = lengths(config, pair, tuple(part * share for share in PARTS))
     part_of_planned = several[-1] / pair.train_tokens
     least = (TELLING_PART if part_of_planned >= TELLING_PART else LEAST_PART) * pair.train_tokens
     if (n_rows := n_labelled(config)) is not None:
@@ -317,13 +317,15 @@ def in_order(
     The cheapest first, which is what a plan takes that knows no more; then what starts from a
     model, which reaches most on few rows; then the rest, the cheapest of each first.
     """
-    first, *others = sorted(pairs, key=lambda pair: estimate(pair, pair.train_tokens))
-    return (first, *sorted(others, key=lambda pair: not is_of_model(config, pair)))
+    first, *rest = sorted(pairs, key=lambda pair: estimate(pair, pair.train_tokens))
+    return (first, *sorted(rest, key=lambda pair: not is_of_model(config, pair)))
 
 
 def is_of_model(config: Config, pair: Candidate) -> bool:
     """Return whether a pair's student starts from a model."""
-    return any(one.name == pair.student and one.path is not None for one in config.students)
+    return any(
+        student.name == pair.student and student.path is not None for student in config.students
+    )
 
 
 def _is_long_enough(
@@ -337,8 +339,8 @@ def _allowed(config: Config, problem: Problem, least_hours: float) -> tuple[floa
     limits, share = config.limits, config.plan.pilot_share
     minutes = config.plan.pilot_minutes
     if limits.deadline_hours is not None:
-        left = limits.deadline_hours - problem.spent_hours - least_hours
-        minutes = min(minutes, 60 * share * limits.deadline_hours, 60 * left / PATIENCE)
+        hours_left = limits.deadline_hours - problem.spent_hours - least_hours
+        minutes = min(minutes, 60 * share * limits.deadline_hours, 60 * hours_left / PATIENCE)
         minutes = max(0.0, minutes)
     money = limits.probe_usd if limits.budget_usd is None else limits.budget_usd
     spent = 0.0 if limits.budget_usd is None else problem.spent_usd
@@ -403,16 +405,17 @@ def cut_short_by_time(pairs: Sequence[Candidate], runs: Sequence[PilotRun]) -> s
             brief.append(f"{pair.student} on {tokens:,} of {pair.train_tokens:,} planned tokens")
     if not brief and not never:
         return ""
-    said = []
+    sentences = []
     if brief:
-        said.append(f"It trained {listed(brief)}")
+        sentences.append(f"It trained {listed(brief)}")
     if never:
-        said.append(f"{'it' if said else 'It'} did not train {listed(never)}")
-    one = (never or [pair.student for pair in pairs])[-1]
+        sentences.append(f"{'it' if sentences else 'It'} did not train {listed(never)}")
+    student = (never or [pair.student for pair in pairs])[-1]
     if brief:
-        one = brief[-1].partition(" ")[0]
+        student = brief[-1].partition(" ")[0]
     return (
-        f"The time of the pilot was too short to compare all students. {', and '.join(said)}. They "
+        "The time of the pilot was too short to compare all students. "
+        f"{', and '.join(sentences)}. They "
         "may be better than the plan assumes. Type plan.pilot_minutes=<more> to measure them, or "
-        f"try one: student={one}"
+        f"try one: student={student}"
     )

@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from stratos.config import Config
-from stratos.core.by_name import find
-from stratos.core.machine_load import WorkClock, slowness_now
+from stratos.core.machine import WorkClock, slowness_now
+from stratos.core.names import find
 from stratos.plan.options.workload import n_labelled
 from stratos.plan.problem import Candidate
 
@@ -49,7 +49,7 @@ def scaled(config: Config, candidate: Candidate, tokens: int) -> Config:
     n_items = max(LEAST_ITEMS, math.ceil(n_rows * part))
     return replace(
         config,
-        students=tuple(one for one in config.students if one.name == candidate.student),
+        students=tuple(student for student in config.students if student.name == candidate.student),
         strategies=(replace(strategy, n_items=min(strategy.n_items, n_items)),),
         trainer=replace(
             config.trainer,
@@ -101,7 +101,7 @@ class Pace:
     def tokens(
         self,
         pair: Candidate,
-        wanted: int,
+        desired: int,
         least: int,
         later: Sequence[tuple[Candidate, int]] = (),
         *,
@@ -114,23 +114,23 @@ class Pace:
 
         Args:
             pair: the pair.
-            wanted: tokens as planned; halved until its part of what is left is enough.
+            desired: tokens as planned; halved until its part of what is left is enough.
             least: fewer would tell nothing.
             later: trainings that share what is left; each has a part as large as it is expected to
                 take.
             may_wait: the shortest may take as long as a training under way is let go on.
         """
-        expected = self.estimate(pair, wanted)
+        expected = self.estimate(pair, desired)
         part = expected / max(
-            1e-9, expected + sum(self.estimate(other, tokens) for other, tokens in later)
+            1e-9, expected + sum(self.estimate(candidate, tokens) for candidate, tokens in later)
         )
         shortest = None
-        while wanted >= least:
-            seconds = self.slowness * self.estimate(pair, wanted)
+        while desired >= least:
+            seconds = self.slowness * self.estimate(pair, desired)
             if seconds <= part * self.left:
-                return wanted
-            shortest = wanted if seconds <= self.left + may_wait * self.patience else None
-            wanted //= 2
+                return desired
+            shortest = desired if seconds <= self.left + may_wait * self.patience else None
+            desired //= 2
         return shortest
 
     @property

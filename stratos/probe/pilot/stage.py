@@ -67,9 +67,15 @@ class Ladder:
                 curve = runs[pair.name]
                 if curve.trouble:
                     continue
-                later = [(one, rungs[one.name][step]) for one in waiting[number + 1 :]]
-                later += [(one, n) for one in pairs for n in rungs[one.name][step + 1 :]]
-                later = [(one, n) for one, n in later if not runs[one.name].trouble]
+                later = [
+                    (candidate, rungs[candidate.name][step]) for candidate in waiting[number + 1 :]
+                ]
+                later += [
+                    (candidate, n) for candidate in pairs for n in rungs[candidate.name][step + 1 :]
+                ]
+                later = [
+                    (candidate, n) for candidate, n in later if not runs[candidate.name].trouble
+                ]
                 tokens = self._tokens(pair, rungs[pair.name][step], later)
                 if tokens is None or tokens in curve.lengths:
                     curve.trouble = TIME_OVER
@@ -95,24 +101,24 @@ class Ladder:
         return decision.lengths_of(self.config, pair, self.parts.get(pair.name, 1.0))
 
     def _tokens(
-        self, pair: Candidate, wanted: int, later: Sequence[tuple[Candidate, int]]
+        self, pair: Candidate, desired: int, later: Sequence[tuple[Candidate, int]]
     ) -> int | None:
         """Return the tokens of a training: fewer where the time is short, None where it is over.
 
         Args:
             pair: the pair.
-            wanted: tokens as planned.
+            desired: tokens as planned.
             later: the trainings that wait behind this one.
         """
         if self.pace is None:
-            return wanted
-        telling = min(wanted, max(1, int(decision.TELLING_PART * pair.train_tokens)))
+            return desired
+        telling = min(desired, max(1, int(decision.TELLING_PART * pair.train_tokens)))
         may_wait = decision.is_of_model(self.config, pair)
-        found = self.pace.tokens(pair, wanted, telling, later, may_wait=may_wait)
-        if found is not None:
-            return found
+        tokens = self.pace.tokens(pair, desired, telling, later, may_wait=may_wait)
+        if tokens is not None:
+            return tokens
         least = max(1, int(decision.LEAST_PART * pair.train_tokens))
-        return self.pace.tokens(pair, wanted, least, later, may_wait=may_wait)
+        return self.pace.tokens(pair, desired, least, later, may_wait=may_wait)
 
     def _effort(self, pair: Candidate, tokens: int) -> float:
         """Return what a training counts in the progress: expected seconds, else tokens."""
@@ -244,8 +250,8 @@ def _may_go_on(corpus: Corpus, ledger: Ledger) -> bool:
 
 def _kept(stage: Stage[T], folder: Path, mark: str) -> T | None:
     """Return a record that was made from the same inputs, None if there is none."""
-    kept = resume.find(stage, folder)
-    return kept.record if kept is not None and kept.fingerprint == mark else None
+    stored = resume.find(stage, folder)
+    return stored.record if stored is not None and stored.fingerprint == mark else None
 
 
 def pilot(config: Config, probe: Probe, context: Context) -> Pilot | None:
@@ -269,25 +275,25 @@ def pilot(config: Config, probe: Probe, context: Context) -> Pilot | None:
     is_auto = config.plan.pilot == "auto"
     catalog = load_catalog(config.cloud, cache_dir=context.cache_dir)
     machine = this_machine(config, context.cache_dir)
-    kept = Kept(config, context.cache_dir, context.ledger)
+    memory = Kept(config, context.cache_dir, context.ledger)
     history = history_for(config, context.run_dir) if is_auto else ()
-    problem = build_problem(config, probe, catalog, history, calibration=machine, kept=kept)
+    problem = build_problem(config, probe, catalog, history, calibration=machine, kept=memory)
     problem = replace(
         problem, spent_usd=context.ledger.committed_usd, spent_hours=probe.seconds / 3600
     )
-    left = survivors(problem)
-    pairs, why, pace = left.candidates, "", None
+    alive = survivors(problem)
+    pairs, why, pace = alive.candidates, "", None
     parts: Mapping[str, float] = {}
-    left_out = dict(left.left_out)
+    left_out = dict(alive.left_out)
     if is_auto:
-        why = decision.open_question(problem, left)
+        why = decision.open_question(problem, alive)
         if not why:
             context.note("pilot: none is needed; no short training would change the plan.")
             return None
         pairs = tuple(pair for pair in pairs if not pair.is_known)
         here = machine or calibration(context.cache_dir)
         frugal, reason = decision.afforded(
-            config, probe, problem, pairs, why, here, left.least_hours
+            config, probe, problem, pairs, why, here, alive.least_hours
         )
         if frugal is None:
             context.note(reason)
@@ -298,10 +304,10 @@ def pilot(config: Config, probe: Probe, context: Context) -> Pilot | None:
         context.note(replace(frugal, slowness=pace.slowness_now()).said)
         parts = frugal.parts
         left_out.update(frugal.left_out)
-        taken = [pair for pair in pairs if pair.name in parts]
-        pairs = decision.in_order(config, taken, frugal.estimate)
+        chosen = [pair for pair in pairs if pair.name in parts]
+        pairs = decision.in_order(config, chosen, frugal.estimate)
     ladder = Ladder(config, context, problem, pace, parts)
-    with _leaving(context.ledger, left.least_usd):
+    with _leaving(context.ledger, alive.least_usd):
         runs = ladder.climb(pairs, left_out)
     if is_auto and (warning := decision.cut_short_by_time(pairs, runs)):
         context.warn(warning)

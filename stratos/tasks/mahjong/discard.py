@@ -95,11 +95,11 @@ def derive(hand: Hand) -> tuple[str, frozenset[Tile]]:
     """
     text = []
     totals: dict[Tile, int] = {}
-    for (suit, rank), left in discards(hand).items():
+    for (suit, rank), waits_left in discards(hand).items():
         text.append(f" -{rank}{SUITS[suit]}")
-        if left:
-            text += [f" {r}{SUITS[s]}:{n}" for (s, r), n in left.items()]
-            totals[suit, rank] = sum(left.values())
+        if waits_left:
+            text += [f" {r}{SUITS[s]}:{n}" for (s, r), n in waits_left.items()]
+            totals[suit, rank] = sum(waits_left.values())
             text.append(f" ={totals[suit, rank]}")
     most = max(totals.values(), default=0)
     return "".join(text), frozenset(tile for tile, total in totals.items() if total == most > 0)
@@ -162,20 +162,20 @@ class DiscardTask(MahjongTask):
             if tile in waits(ready):
                 continue
             hand = add(ready, tile)
-            if sum(any(left.values()) for left in discards(hand).values()) > 1:
+            if sum(any(waits_left.values()) for waits_left in discards(hand).values()) > 1:
                 return hand
 
     def _discard_item(
-        self, hand: Hand, name: str, rationale: str = "", found: frozenset[Tile] | None = None
+        self, hand: Hand, name: str, rationale: str = "", best: frozenset[Tile] | None = None
     ) -> Item:
         question = hand_to_text(hand)
-        found = derive(hand)[1] if found is None else found
+        best = derive(hand)[1] if best is None else best
         return Item(
             id=hashlib.blake2b(question.encode(), digest_size=8).hexdigest(),
             slice=name,
             question=question,
-            answer=tiles_to_text(found),
-            choices=() if rationale else _choices(hand, question, found),
+            answer=tiles_to_text(best),
+            choices=() if rationale else _choices(hand, question, best),
             rationale=rationale,
             family=hands.hand_id(hand),
         )
@@ -245,11 +245,11 @@ def _choices(hand: Hand, question: str, gold: frozenset[Tile]) -> tuple[str, ...
     """Return four sets of discards, one of them gold, in an order fixed by the question."""
     seed = hashlib.blake2b(question.encode(), digest_size=8, person=b"discards").digest()
     rng = random.Random(seed)
-    held = held_kinds(hand)
+    kinds = held_kinds(hand)
     options = {gold}
     while len(options) < 4:
         size = len(gold) if rng.random() < 0.8 else rng.choice((1, 2))
-        options.add(frozenset(rng.sample(held, size)))
+        options.add(frozenset(rng.sample(kinds, size)))
     texts = [tiles_to_text(option) for option in sorted(options, key=sorted)]
     rng.shuffle(texts)
     return tuple(texts)
@@ -260,8 +260,8 @@ def _symbols() -> Symbols:
     """Return the vocabulary: hands as in the other task, discards, tiles left, and sums."""
     base = symbols()
     tiles = [f"{rank}{suit}" for suit in SUITS for rank in range(1, RANKS[suit] + 1)]
-    held = [f"{tile[0] * n}{tile[1]}" for tile in tiles for n in range(1, 5)]
-    words = [*held, *(f" -{tile}" for tile in tiles)]
+    held_tiles = [f"{tile[0] * n}{tile[1]}" for tile in tiles for n in range(1, 5)]
+    words = [*held_tiles, *(f" -{tile}" for tile in tiles)]
     words += [f" {tile}:{n}" for tile in tiles for n in range(5)]
     words += [*(f" ={n}" for n in range(61)), ANSWER, " "]
     pattern = (

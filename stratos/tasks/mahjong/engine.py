@@ -68,8 +68,8 @@ def standard_waits(hand: Hand) -> frozenset[Tile]:
     first, second = open_suits
     return frozenset(
         (suit, rank)
-        for suit, other in ((first, second), (second, first))
-        if is_melds_and_pair(hand[other])
+        for suit, pair_suit in ((first, second), (second, first))
+        if is_melds_and_pair(hand[pair_suit])
         for rank in _fills(hand[suit], False)
     )
 

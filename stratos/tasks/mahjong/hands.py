@@ -32,10 +32,10 @@ def hand_id(hand: Hand) -> str:
 
 def split_of(item_id: str) -> Split:
     """Return the split that a hand with this id belongs to."""
-    place = int(item_id[:8], 16) / 2**32
-    if place < SHARES["train"]:
+    share = int(item_id[:8], 16) / 2**32
+    if share < SHARES["train"]:
         return "train"
-    return "validation" if place < SHARES["train"] + SHARES["validation"] else "test"
+    return "validation" if share < SHARES["train"] + SHARES["validation"] else "test"
 
 
 @cache

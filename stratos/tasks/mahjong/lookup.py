@@ -24,18 +24,18 @@ def nearest(train: Sequence[Item], items: Sequence[Item]) -> list[str]:
         return np.array([[n for counts in hand for n in counts] for hand in hands], np.float32)
 
     known = table([text_to_hand(item.question) for item in train])
-    asked = table([text_to_hand(item.question) for item in items])
+    questions = table([text_to_hand(item.question) for item in items])
     norms = (known**2).sum(1)
     best = np.full(len(items), np.inf, np.float32)
     answers = [""] * len(items)
     for order, mirrors in product(permutations(range(3)), product((False, True), repeat=3)):
         columns = _columns(order, mirrors)
-        distance = norms[None, :] - 2 * (asked[:, columns] @ known.T)
-        found = distance.argmin(1)
-        least = distance[np.arange(len(items)), found]
+        distance = norms[None, :] - 2 * (questions[:, columns] @ known.T)
+        closest = distance.argmin(1)
+        least = distance[np.arange(len(items)), closest]
         for row in np.flatnonzero(least < best - 1e-3):
             best[row] = least[row]
-            answers[row] = _map_back(train[found[row]].answer, columns)
+            answers[row] = _map_back(train[closest[row]].answer, columns)
     return answers
 
 
@@ -52,5 +52,5 @@ def _map_back(answer: str, columns: list[int]) -> str:
     tiles = [
         (s, i) for s, counts in enumerate(text_to_hand(answer)) for i, n in enumerate(counts) if n
     ]
-    kinds = [columns[9 * suit + place] for suit, place in tiles]
+    kinds = [columns[9 * suit + rank] for suit, rank in tiles]
     return tiles_to_text(frozenset((kind // 9, kind % 9 + 1) for kind in kinds))

@@ -136,7 +136,7 @@ def _tiles(suit: int, counts: Counts, with_pair: bool) -> tuple[str, tuple[int, 
     if not with_pair and suit != 3:
         total = sum(rank * n for rank, n in enumerate(counts, start=1))
         ranks = range((-total) % 3 or 3, 10, 3)
-    text, found = [], []
+    text, tiles = [], []
     for rank in ranks:
         if counts[rank - 1] == 4 or (suit == 3 and not counts[rank - 1]):
             text.append(f" +{rank}{letter}")
@@ -149,8 +149,8 @@ def _tiles(suit: int, counts: Counts, with_pair: bool) -> tuple[str, tuple[int, 
         text.append(steps)
         if done:
             text.append(f" *{rank}{letter}")
-            found.append(rank)
-    return "".join(text), tuple(found)
+            tiles.append(rank)
+    return "".join(text), tuple(tiles)
 
 
 def _standard(hand: Hand) -> tuple[str, list[Tile]]:
@@ -170,15 +170,15 @@ def _standard(hand: Hand) -> tuple[str, list[Tile]]:
         suit = open_suits[0]
         step, ranks = _tiles(suit, hand[suit], True)
         return "".join(text) + step, [(suit, rank) for rank in ranks]
-    found: list[Tile] = []
-    for suit, other in (open_suits[::-1], open_suits):
-        step, done = _with_pair(other, hand[other])
+    tiles: list[Tile] = []
+    for suit, pair_suit in (open_suits[::-1], open_suits):
+        step, done = _with_pair(pair_suit, hand[pair_suit])
         text.append(step)
         if done:
             step, ranks = _tiles(suit, hand[suit], False)
             text.append(step)
-            found += [(suit, rank) for rank in ranks]
-    return "".join(text), found
+            tiles += [(suit, rank) for rank in ranks]
+    return "".join(text), tiles
 
 
 def derive(hand: Hand) -> tuple[str, frozenset[Tile]]:
@@ -191,16 +191,16 @@ def derive(hand: Hand) -> tuple[str, frozenset[Tile]]:
             counts_text.append(text)
         else:
             orphans = "x"
-    steps, found = _standard(hand)
+    steps, tiles = _standard(hand)
     tail = ""
     if pairs == "b":
         suit, rank = next((s, c.index(1) + 1) for s, c in enumerate(hand) if 1 in c)
         tail += f" 7: *{rank}{SUITS[suit]}"
-        found.append((suit, rank))
+        tiles.append((suit, rank))
     if orphans != "x":
         missing = [tile for tile in sorted(ORPHANS) if not hand[tile[0]][tile[1] - 1]]
         new = missing or sorted(ORPHANS)
         tail += " 13:" + "".join(f" *{rank}{SUITS[suit]}" for suit, rank in new)
-        found += new
-    answer = frozenset(found)
+        tiles += new
+    answer = frozenset(tiles)
     return "".join(counts_text) + steps + tail, answer

@@ -45,7 +45,7 @@ def check(hand: Hand, path: str) -> WrongPath | None:
     for marker in (" 13:", " 7:"):
         steps, found_marker, shape = steps.partition(marker)
         shapes = found_marker + shape + shapes
-    found: set[Tile] = set()
+    claimed: set[Tile] = set()
     last = (-1, 0, 0)
     for segment in filter(None, _ATTEMPT.split(steps)):
         head = _HEAD.match(segment)
@@ -59,14 +59,14 @@ def check(hand: Hand, path: str) -> WrongPath | None:
         if wrong:
             return wrong
         if tile:
-            found.add((here[0], tile))
+            claimed.add((here[0], tile))
     wrong = _check_shapes(hand, shapes)
     if wrong:
         return wrong
-    found |= {(SUITS.index(suit), int(rank)) for rank, suit in _WAIT.findall(shapes)}
-    if found == expected:
+    claimed |= {(SUITS.index(suit), int(rank)) for rank, suit in _WAIT.findall(shapes)}
+    if claimed == expected:
         return None
-    return WrongPath(Fault.OTHER_WAITS, tiles_to_text(frozenset(found)))
+    return WrongPath(Fault.OTHER_WAITS, tiles_to_text(frozenset(claimed)))
 
 
 @lru_cache(maxsize=1 << 16)
@@ -78,24 +78,24 @@ def _check_suit_counts(
     if len(rows) != len(counts):
         return WrongPath(Fault.COUNTS, text, SUITS[suit]), 0, False, 0
     state = ("", "", "", "")
-    for place, (rank, letter, n, *written) in enumerate(rows):
-        held = counts[: place + 1]
-        singles += held[-1] == 1
-        many |= held[-1] > 2
-        if (suit, place + 1) in ORPHANS:
-            missing += held[-1] == 0
-        elif held[-1]:
+    for index, (rank, letter, n, *written) in enumerate(rows):
+        counts_so_far = counts[: index + 1]
+        singles += counts_so_far[-1] == 1
+        many |= counts_so_far[-1] > 2
+        if (suit, index + 1) in ORPHANS:
+            missing += counts_so_far[-1] == 0
+        elif counts_so_far[-1]:
             missing = 99
         before, state = (
             state,
             (
-                str(sum(held) % 3),
-                str(sum((i + 1) * c for i, c in enumerate(held)) % 3),
+                str(sum(counts_so_far) % 3),
+                str(sum((i + 1) * c for i, c in enumerate(counts_so_far)) % 3),
                 "x" if many or singles > 1 else "ab"[singles],
                 "x" if missing > 1 else "ab"[missing],
             ),
         )
-        if (int(rank), letter, int(n)) != (place + 1, SUITS[suit], held[-1]):
+        if (int(rank), letter, int(n)) != (index + 1, SUITS[suit], counts_so_far[-1]):
             return WrongPath(Fault.COUNT, f"{rank}{letter}:{n}"), 0, False, 0
         if tuple(written) != state and (any(written) or state != before):
             return WrongPath(Fault.STATE, "".join(written), f"{rank}{letter}"), 0, False, 0
@@ -131,8 +131,8 @@ def _check_attempt(suit: int, counts: Counts, segment: str) -> tuple[WrongPath |
     assert head is not None
     tile, rest = int(head[1]), segment[head.end() :]
     pairs = [int(pair) for pair in head[3][1::3]]
-    left = list(counts)
-    if max(tile, *pairs, 0) > len(left):
+    remaining = list(counts)
+    if max(tile, *pairs, 0) > len(remaining):
         return WrongPath(Fault.RANK, segment), 0
     total = sum((i + 1) * n for i, n in enumerate(counts)) + tile
     if suit < 3 and (tile or any(pairs)) and any((total - 2 * pair) % 3 for pair in pairs):
@@ -140,30 +140,30 @@ def _check_attempt(suit: int, counts: Counts, segment: str) -> tuple[WrongPath |
     if any(before >= after or not before for before, after in pairwise(pairs)):
         return WrongPath(Fault.OUT_OF_ORDER, segment), 0
     if tile:
-        left[tile - 1] += 1
+        remaining[tile - 1] += 1
     if not pairs:
-        useless = tile and (left[tile - 1] > 4 or (suit == 3 and left[tile - 1] == 1))
+        useless = tile and (remaining[tile - 1] > 4 or (suit == 3 and remaining[tile - 1] == 1))
         return None if useless and not rest else WrongPath(Fault.NOT_FORBIDDEN, segment), 0
-    taken = pairs[-1] if rest else 0
-    if any(pair and left[pair - 1] >= 2 for pair in (pairs[:-1] if rest else pairs)):
+    pair_rank = pairs[-1] if rest else 0
+    if any(pair and remaining[pair - 1] >= 2 for pair in (pairs[:-1] if rest else pairs)):
         return WrongPath(Fault.PASSED_OVER, segment), 0
     if not rest:
         return None, 0
-    if taken:
-        left[taken - 1] -= 2
-    if min(left) < 0 or max(left) > 4:
+    if pair_rank:
+        remaining[pair_rank - 1] -= 2
+    if min(remaining) < 0 or max(remaining) > 4:
         return WrongPath(Fault.MISSING_TILES, segment), 0
     steps = list(_STEP.finditer(rest))
     starts = [0, 0]
-    for place, step in enumerate(steps):
-        if (int(step[1]), step[2], int(step[3])) != (place + 1, SUITS[suit], left[place]):
+    for index, step in enumerate(steps):
+        if (int(step[1]), step[2], int(step[3])) != (index + 1, SUITS[suit], remaining[index]):
             return WrongPath(Fault.STEP, segment, step[0]), 0
-        free = left[place] - starts[-1] - starts[-2]
+        free = remaining[index] - starts[-1] - starts[-2]
         if step[4] and (free - int(step[4]) not in (0, 3) or int(step[4]) > 2):
             return WrongPath(Fault.MELD, segment, step[0]), 0
         starts.append(int(step[4] or 0))
     end = rest[steps[-1].end() :] if steps else rest
-    comes_out = is_melds(tuple(left))
+    comes_out = is_melds(tuple(remaining))
     if end == " !":
         return WrongPath(Fault.COMES_OUT, segment) if comes_out else None, 0
     if end != (f" *{tile}{SUITS[suit]}" if tile else " ok") or len(steps) != len(counts):

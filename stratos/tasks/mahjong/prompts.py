@@ -110,9 +110,9 @@ def _options(item: Item) -> str:
 
 def _turns(system: str, turns: list[tuple[str, str]], question: str) -> list[Message]:
     messages = [{"role": "system", "content": system}] if system else []
-    for asked, answered in turns:
+    for hand, answered in turns:
         messages += [
-            {"role": "user", "content": asked},
+            {"role": "user", "content": hand},
             {"role": "assistant", "content": answered},
         ]
     return [*messages, {"role": "user", "content": question}]

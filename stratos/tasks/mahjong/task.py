@@ -117,9 +117,9 @@ class MahjongTask(Task):
         """Make the item of a draft: the same wherever that is done."""
         winning, tile, name = draft
         hand = add(winning, tile, -1)
-        rationale, found = path.derive(hand)
-        assert tile in found, "the tile that was taken away completes the hand"
-        return self._item(hand, name, rationale, found)
+        rationale, tiles = path.derive(hand)
+        assert tile in tiles, "the tile that was taken away completes the hand"
+        return self._item(hand, name, rationale, tiles)
 
     def _winning_flushes(self, rng: random.Random) -> Iterator[tuple[Hand, Tile]]:
         """Yield winning hands of one suit with the tile to take away: every train class in turn."""
@@ -142,18 +142,18 @@ class MahjongTask(Task):
         hand: Hand,
         name: str | None = None,
         rationale: str = "",
-        found: frozenset[Tile] | None = None,
+        tiles: frozenset[Tile] | None = None,
     ) -> Item:
         question = hand_to_text(hand)
-        found = waits(hand) if found is None else found
-        answer = tiles_to_text(found)
+        tiles = waits(hand) if tiles is None else tiles
+        answer = tiles_to_text(tiles)
         suits = sum(any(counts) for counts in hand)
         return Item(
             id=hashlib.blake2b(question.encode(), digest_size=8).hexdigest(),
             slice=name or ("full_flush" if suits == 1 and not any(hand[3]) else "general"),
             question=question,
             answer=answer,
-            choices=() if rationale else prompts.choices(question, found),
+            choices=() if rationale else prompts.choices(question, tiles),
             rationale=rationale,
             family=hands.hand_id(hand),
         )
@@ -210,9 +210,9 @@ class MahjongTask(Task):
         """Read the waits: behind the last `=>`, else in the first line that names tiles."""
         for line in text.rpartition(path.ANSWER.strip())[2].splitlines():
             # `3m:` belongs to a step of some reasoning, which is no answer.
-            found = None if _STEP.search(line) else _GROUPS.search(line)
-            if found:
-                tiles = re.sub(r"\s|,|and", "", found[0])
+            match = None if _STEP.search(line) else _GROUPS.search(line)
+            if match:
+                tiles = re.sub(r"\s|,|and", "", match[0])
                 try:
                     hand = text_to_hand(tiles)
                 except ValueError:
@@ -222,8 +222,8 @@ class MahjongTask(Task):
 
     def parse_choice(self, text: str) -> int | None:
         """Read the first letter A to D that stands alone."""
-        found = _LETTER.search(text)
-        return "ABCD".index(found[1]) if found else None
+        match = _LETTER.search(text)
+        return "ABCD".index(match[1]) if match else None
 
     def score(self, text: str, item: Item) -> Score:
         """Compare the set of tiles with the gold set."""
@@ -247,10 +247,10 @@ class MahjongTask(Task):
     def refute(self, item: Item, text: str) -> Reason | None:
         """Return what is wrong with an answer by the rules: no right answer is needed for that."""
         answer = self.parse(text)
-        found = self.typed(item.question)
-        if answer is None or found is None:
+        hand = self.typed(item.question)
+        if answer is None or hand is None:
             return super().refute(item, text)
-        return None if self.score(text, found).exact >= 1 else BreaksRules()
+        return None if self.score(text, hand).exact >= 1 else BreaksRules()
 
     def typed(self, question: str) -> Item | None:
         """Return the item of a hand that somebody typed; None if it is none that is ready."""

@@ -15,9 +15,9 @@ from stratos.tasks.mahjong.tiles import SUITS, Counts, Hand, Tile, add, tiles_to
 
 def worked(hand: Hand) -> str:
     """Return a line for each tile that completes a hand of 13 tiles, then the answer."""
-    found = waits(hand)
-    lines = [f"{rank}{SUITS[suit]}: {_split(hand, (suit, rank))}" for suit, rank in sorted(found)]
-    return "\n".join([*lines, f"=> {tiles_to_text(found)}"])
+    tiles = waits(hand)
+    lines = [f"{rank}{SUITS[suit]}: {_split(hand, (suit, rank))}" for suit, rank in sorted(tiles)]
+    return "\n".join([*lines, f"=> {tiles_to_text(tiles)}"])
 
 
 def _split(hand: Hand, tile: Tile) -> str:
@@ -32,16 +32,16 @@ def _split(hand: Hand, tile: Tile) -> str:
         "".join(str(rank) * whole[s][rank - 1] for of, rank in sorted(ORPHANS) if of == s)
         for s in range(4)
     ]
-    return " ".join(f"{held}{suit}" for held, suit in zip(ranks, SUITS, strict=True))
+    return " ".join(f"{ranks_}{suit}" for ranks_, suit in zip(ranks, SUITS, strict=True))
 
 
 def _melds_and_pair(hand: Hand) -> list[str]:
     """Return the groups of a complete hand, suit by suit; the one with the pair has two over."""
     groups = []
     for suit, counts in enumerate(hand):
-        found = _groups(counts, sum(counts) % 3 == 2)
-        assert found is not None, "a wait completes the hand"
-        groups += [f"{ranks}{SUITS[suit]}" for ranks in found]
+        melds = _groups(counts, sum(counts) % 3 == 2)
+        assert melds is not None, "a wait completes the hand"
+        groups += [f"{ranks}{SUITS[suit]}" for ranks in melds]
     return groups
 
 
@@ -51,17 +51,17 @@ def _groups(counts: Counts, with_pair: bool) -> tuple[str, ...] | None:
     first = next((i for i, n in enumerate(counts) if n), None)
     if first is None:
         return None if with_pair else ()
-    ways: list[tuple[int, ...]] = [(first,) * 3]
+    melds: list[tuple[int, ...]] = [(first,) * 3]
     if len(counts) == 9 and first <= 6:
-        ways.append((first, first + 1, first + 2))
+        melds.append((first, first + 1, first + 2))
     if with_pair:
-        ways.append((first,) * 2)
-    for way in ways:
+        melds.append((first,) * 2)
+    for way in melds:
         rest = list(counts)
-        for place in way:
-            rest[place] -= 1
+        for index in way:
+            rest[index] -= 1
         if min(rest) >= 0:
-            others = _groups(tuple(rest), with_pair and len(way) == 3)
-            if others is not None:
-                return ("".join(str(place + 1) for place in way), *others)
+            further = _groups(tuple(rest), with_pair and len(way) == 3)
+            if further is not None:
+                return ("".join(str(index + 1) for index in way), *further)
     return None

@@ -49,15 +49,16 @@ class _Speller:
         if isinstance(value, dict):
             return self._object(parts, value)
         if isinstance(value, list):
-            inner = [one for key, one in parts if key == "items" and isinstance(one, Mapping)]
-            first = [one for key, one in parts if key == "prefixItems"]
+            inner = [node for key, node in parts if key == "items" and isinstance(node, Mapping)]
+            first = [node for key, node in parts if key == "prefixItems"]
             return [
-                self.value({"allOf": [*(f[k] for f in first if k < len(f)), *inner]}, one)
-                for k, one in enumerate(value)
+                self.value({"allOf": [*(f[k] for f in first if k < len(f)), *inner]}, element)
+                for k, element in enumerate(value)
             ]
         is_integer = any(
-            key in ("enum", "const") or (key == "type" and "integer" in one and "number" not in one)
-            for key, one in parts
+            key in ("enum", "const")
+            or (key == "type" and "integer" in node and "number" not in node)
+            for key, node in parts
         )
         is_whole = isinstance(value, float) and value.is_integer()
         return int(value) if is_whole and is_integer else value
@@ -65,11 +66,13 @@ class _Speller:
     def _object(self, parts: list[tuple[str, Any]], value: dict[str, Any]) -> dict[str, Any]:
         inner: dict[str, list[Schema]] = {}
         for key, properties in parts:
-            for name, one in properties.items() if key == "properties" else ():
-                inner.setdefault(name, []).append(one)
-        others = [one for key, one in parts if key == "additionalProperties"]
+            for name, node in properties.items() if key == "properties" else ():
+                inner.setdefault(name, []).append(node)
+        further = [node for key, node in parts if key == "additionalProperties"]
         names = [*(name for name in inner if name in value), *(n for n in value if n not in inner)]
-        return {name: self.value({"allOf": inner.get(name, others)}, value[name]) for name in names}
+        return {
+            name: self.value({"allOf": inner.get(name, further)}, value[name]) for name in names
+        }
 
     def _parts(self, node: Schema, value: Any) -> Iterator[tuple[str, Any]]:
         """Yield the keywords that a value is checked by, in the order in which a schema has them.
@@ -80,10 +83,10 @@ class _Speller:
             if key == "$ref":
                 yield from self._parts(resolved(self._root, {"$ref": inner}), value)
             elif key == "allOf":
-                for one in inner:
-                    yield from self._parts(one, value)
+                for subschema in inner:
+                    yield from self._parts(subschema, value)
             elif key in ("anyOf", "oneOf"):
-                fitting = next((one for one in inner if self._takes(one, value)), True)
+                fitting = next((node for node in inner if self._takes(node, value)), True)
                 yield from self._parts(fitting, value)
             else:
                 yield key, inner
@@ -134,14 +137,14 @@ class BySchema(Metric):
         Raises:
             ValueError: a field names a kind that there is not, or one where none is used.
         """
-        found: dict[objects.Path, Kind] = {}
+        by_path: dict[objects.Path, Kind] = {}
         used: set[int] = set()
-        self._collect(self.schema, (), found, (), used)
-        for place, node in placed_parts(self.schema):
-            is_shared = place.startswith(("$.$defs.", "$.definitions."))  # may be used nowhere
+        self._collect(self.schema, (), by_path, (), used)
+        for location, node in placed_parts(self.schema):
+            is_shared = location.startswith(("$.$defs.", "$.definitions."))  # may be used nowhere
             if SCORE in node and id(node) not in used and not is_shared:
-                raise ValueError(f"{place}: {_NOT_USED}")
-        return found
+                raise ValueError(f"{location}: {_NOT_USED}")
+        return by_path
 
     def canonical(self, answer: str, options: Any = ()) -> str:
         """Return a gold answer as the text that a student learns.
@@ -150,16 +153,16 @@ class BySchema(Metric):
             ValueError: it does not match the schema; the message says where.
         """
         try:
-            found = json.loads(answer)
+            parsed = json.loads(answer)
         except (ValueError, RecursionError):
             raise ValueError(f"the answer {shown(answer)} is no JSON object") from None
-        if not isinstance(found, dict):
+        if not isinstance(parsed, dict):
             raise ValueError(f"the answer {shown(answer)} is no JSON object")
-        if not objects.is_finite(found):
+        if not objects.is_finite(parsed):
             raise ValueError(f"the answer {shown(answer)} has a number that is not finite")
-        if problem := self.problem(found):
+        if problem := self.problem(parsed):
             raise ValueError(f"the answer does not match the schema: {problem}")
-        return objects.written(spelled(self.schema, found, self._takes))
+        return objects.written(spelled(self.schema, parsed, self._takes))
 
     def _takes(self, schema: Any, value: Any) -> bool:
         return bool(self._validator.evolve(schema=schema).is_valid(value))
@@ -181,19 +184,19 @@ class BySchema(Metric):
 
     def read(self, text: str) -> AnswerText | None:
         """Return the JSON object that a text ends with or announces; None if there is none."""
-        found = (
+        parsed = (
             objects.object_of(text)
             or objects.object_at_start(behind_marker(text))
             or objects.object_at_start(text)
         )
-        return None if found is None else objects.written(found)
+        return None if parsed is None else objects.written(parsed)
 
     def compare(self, answer: str, gold: str) -> float:
         """Return 1 where the answer matches the schema and every field is right."""
-        found = objects.object_of(answer)
-        if found is None or self.problem(found):
+        parsed = objects.object_of(answer)
+        if parsed is None or self.problem(parsed):
             return 0.0
-        return float(all(score >= 1 for score in self._fields(found, gold, whole=True).values()))
+        return float(all(score >= 1 for score in self._fields(parsed, gold, whole=True).values()))
 
     def overlap(self, answer: str, gold: str) -> float:
         """Return the mean score of the fields that the answer or the gold answer has."""
@@ -207,24 +210,24 @@ class BySchema(Metric):
             answer: as it was read; None where there was none.
             gold: the gold answer.
         """
-        found = objects.object_of(answer or "")
-        valid = float(found is not None and self.problem(found) is None)
-        scores = self._fields(found or {}, gold, whole=False)
+        parsed = objects.object_of(answer or "")
+        valid = float(parsed is not None and self.problem(parsed) is None)
+        scores = self._fields(parsed or {}, gold, whole=False)
         return {VALID: valid, **{".".join(path): score for path, score in scores.items()}}
 
     def normal(self, answer: str) -> str:
         """Return a gold answer in a form that all spellings share that are equal by the schema."""
-        found = objects.object_of(answer)
-        if found is None:
+        parsed = objects.object_of(answer)
+        if parsed is None:
             return answer
-        return objects.as_key(self._normal((), found))
+        return objects.as_key(self._normal((), parsed))
 
     def _normal(self, path: objects.Path, value: Any) -> Any:
         if isinstance(value, Mapping):
             return {name: self._normal((*path, name), inner) for name, inner in value.items()}
         if not isinstance(value, list):
             return value
-        elements = [self._normal((*path, _ELEMENT), one) for one in value]
+        elements = [self._normal((*path, _ELEMENT), element) for element in value]
         return (
             sorted({*map(objects.as_key, elements)}) if self._kind(path) is Kind.SET else elements
         )
@@ -241,61 +244,68 @@ class BySchema(Metric):
         return self.kinds.get(path, Kind.EXACT)
 
     def _fields(
-        self, found: Mapping[str, Any], gold: str, *, whole: bool
+        self, parsed: Mapping[str, Any], gold: str, *, whole: bool
     ) -> dict[objects.Path, float]:
         """Return the score of each field of the gold answer; with `whole`, of those added, too."""
-        return self._scores((), found, objects.object_of(gold) or {}, whole=whole)
+        return self._scores((), parsed, objects.object_of(gold) or {}, whole=whole)
 
     def _scores(
-        self, outer: objects.Path, found: Mapping[str, Any], gold: Mapping[str, Any], *, whole: bool
+        self,
+        outer: objects.Path,
+        parsed: Mapping[str, Any],
+        gold: Mapping[str, Any],
+        *,
+        whole: bool,
     ) -> dict[objects.Path, float]:
-        wanted, given = objects.fields_of(gold, outer), objects.fields_of(found, outer)
+        expected, given = objects.fields_of(gold, outer), objects.fields_of(parsed, outer)
         scores = {
             path: self._score(path, given[path], value) if path in given else 0.0
-            for path, value in wanted.items()
+            for path, value in expected.items()
         }
-        added = {path: 0.0 for path in given if path not in wanted} if whole else {}
+        added = {path: 0.0 for path in given if path not in expected} if whole else {}
         return {**scores, **added}
 
-    def _score(self, path: objects.Path, given: Any, wanted: Any) -> float:
+    def _score(self, path: objects.Path, given: Any, expected: Any) -> float:
         kind = self._kind(path)
-        if isinstance(given, list) and isinstance(wanted, list):
+        if isinstance(given, list) and isinstance(expected, list):
             if kind is Kind.SET:
-                return float(self._is_same_set(path, given, wanted))
-            pairs = zip(given, wanted, strict=False)
+                return float(self._is_same_set(path, given, expected))
+            pairs = zip(given, expected, strict=False)
             return float(
-                len(given) == len(wanted) and all(self._is_element(path, *pair) for pair in pairs)
+                len(given) == len(expected) and all(self._is_element(path, *pair) for pair in pairs)
             )
-        if kind is Kind.TEXT and isinstance(given, str) and isinstance(wanted, str):
-            overlap = word_f1(given, wanted)
-            return 1.0 if objects.same(given, wanted) or overlap >= self.min_f1 else overlap
-        if kind is Kind.NUMERIC and _is_number(given) and _is_number(wanted):
-            return float(objects.same_number(given, wanted))
-        return float(objects.same(given, wanted))
+        if kind is Kind.TEXT and isinstance(given, str) and isinstance(expected, str):
+            overlap = word_f1(given, expected)
+            return 1.0 if objects.same(given, expected) or overlap >= self.min_f1 else overlap
+        if kind is Kind.NUMERIC and _is_number(given) and _is_number(expected):
+            return float(objects.same_number(given, expected))
+        return float(objects.same(given, expected))
 
-    def _is_same_set(self, path: objects.Path, given: list[Any], wanted: list[Any]) -> bool:
+    def _is_same_set(self, path: objects.Path, given: list[Any], expected: list[Any]) -> bool:
         """Return whether each element of a list is one of another's; how often does not count."""
-        ours, theirs = ({objects.as_key(one): one for one in some} for some in (given, wanted))
-        left = [ours[key] for key in ours.keys() - theirs.keys()]
+        ours, theirs = (
+            {objects.as_key(element): element for element in some} for some in (given, expected)
+        )
+        missing = [ours[key] for key in ours.keys() - theirs.keys()]
         right = [theirs[key] for key in theirs.keys() - ours.keys()]
         # What is not spelled the same may be the same by the kinds of the elements.
-        return len(left) == len(right) and objects.pairs_all(
-            [[self._is_element(path, one, other) for other in right] for one in left]
+        return len(missing) == len(right) and objects.pairs_all(
+            [[self._is_element(path, ours_, theirs_) for theirs_ in right] for ours_ in missing]
         )
 
-    def _is_element(self, path: objects.Path, given: Any, wanted: Any) -> bool:
+    def _is_element(self, path: objects.Path, given: Any, expected: Any) -> bool:
         """Return whether an element of the list at a path is right."""
         path = (*path, _ELEMENT)
-        if isinstance(given, Mapping) and isinstance(wanted, Mapping):
-            scores = self._scores(path, given, wanted, whole=True)
+        if isinstance(given, Mapping) and isinstance(expected, Mapping):
+            scores = self._scores(path, given, expected, whole=True)
             return all(score >= 1 for score in scores.values())
-        return self._score(path, given, wanted) >= 1
+        return self._score(path, given, expected) >= 1
 
     def _collect(
         self,
         node: Schema,
         path: objects.Path,
-        found: dict[objects.Path, Kind],
+        by_path: dict[objects.Path, Kind],
         within: tuple[int, ...],
         used: set[int],
     ) -> None:
@@ -304,27 +314,29 @@ class BySchema(Metric):
         Args:
             node: the schema.
             path: of the field that it describes.
-            found: added to.
+            by_path: added to.
             within: the ids of the schemas that it is in.
             used: ids of the schemas that say how something is compared, added to.
         """
-        place, node = node, resolved(self.schema, node)
+        original, node = node, resolved(self.schema, node)
         if not isinstance(node, Mapping) or id(node) in within:
             return
         # What stands beside a $ref says more than what the $ref leads to.
-        beside = {SCORE: place[SCORE]} if isinstance(place, Mapping) and SCORE in place else {}
+        beside = (
+            {SCORE: original[SCORE]} if isinstance(original, Mapping) and SCORE in original else {}
+        )
         within = (*within, id(node))
         for part in ("allOf", "anyOf", "oneOf"):
-            for one in node.get(part, ()):
-                self._collect(one, path, found, within, used)
+            for node_ in node.get(part, ()):
+                self._collect(node_, path, by_path, within, used)
         properties = node.get("properties", {})
         for name, inner in properties.items():
-            self._collect(inner, (*path, name), found, within, used)
+            self._collect(inner, (*path, name), by_path, within, used)
         if path and not properties and (kind := _kind_of({**node, **beside}, path)):
-            used |= {id(place), id(node)}
-            found.setdefault(path, kind)
+            used |= {id(original), id(node)}
+            by_path.setdefault(path, kind)
         if isinstance(node.get("items"), Mapping):
-            self._collect(node["items"], (*path, _ELEMENT), found, within, used)
+            self._collect(node["items"], (*path, _ELEMENT), by_path, within, used)
 
 
 def _kind_of(node: Mapping[str, Any], path: objects.Path) -> Kind | None:

@@ -94,9 +94,9 @@ def _exact(value: float) -> Fraction:
 def _pattern_properties(validator: Any, patterns: Any, value: Any, schema: Any) -> Iterator[Any]:
     if isinstance(value, Mapping):
         for pattern, inner in patterns.items():
-            for name, one in value.items():
+            for name, element in value.items():
                 if finds(name, pattern):
-                    yield from validator.descend(one, inner, path=name, schema_path=pattern)
+                    yield from validator.descend(element, inner, path=name, schema_path=pattern)
 
 
 def _additional_properties(validator: Any, allowed: Any, value: Any, schema: Any) -> Iterator[Any]:
@@ -105,13 +105,13 @@ def _additional_properties(validator: Any, allowed: Any, value: Any, schema: Any
     if not isinstance(value, Mapping) or allowed is True:
         return
     patterns = schema.get("patternProperties", {})
-    for name, one in value.items():
+    for name, element in value.items():
         if name in schema.get("properties", {}) or any(finds(name, p) for p in patterns):
             continue
         if allowed is False:
             yield ValidationError(f"it has a field {shown(name)!r} that the schema does not")
         else:
-            yield from validator.descend(one, allowed, path=name)
+            yield from validator.descend(element, allowed, path=name)
 
 
 _LARGEST = 2**20
@@ -143,7 +143,7 @@ def read_schema(path: str) -> dict[str, Any]:
     if len(data) > _LARGEST:
         raise ValueError(f"{path}: a schema may have {_LARGEST // 2**20} MiB.")
     try:
-        found = json.loads(data.decode("utf-8-sig"))
+        document = json.loads(data.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: not UTF-8 (byte {error.start + 1}).") from error
     except json.JSONDecodeError as error:
@@ -153,16 +153,20 @@ def read_schema(path: str) -> dict[str, Any]:
     except (RecursionError, ValueError) as error:
         raise ValueError(f"{path}: not JSON that can be read ({cause(error)}).") from error
     # What the API of a provider takes as a response format.
-    if isinstance(found, dict) and isinstance(found.get("schema"), dict) and "type" not in found:
-        found = found["schema"]
-    if problem := why_refused(found):
+    if (
+        isinstance(document, dict)
+        and isinstance(document.get("schema"), dict)
+        and "type" not in document
+    ):
+        document = document["schema"]
+    if problem := why_refused(document):
         raise ValueError(f"{path}: {problem}")
-    if not _allows_object(found):
+    if not _allows_object(document):
         raise ValueError(
             f'{path}: an answer is one JSON object, so that a schema says "type": "object". Put '
             'what it describes into a property: {"type": "object", "properties": {…}}'
         )
-    return dict(found)
+    return dict(document)
 
 
 def why_refused(schema: Any) -> Reason | None:
@@ -180,9 +184,9 @@ def why_refused(schema: Any) -> Reason | None:
     except (RecursionError, _TooLargeError):
         return words.TooManyParts(_MOST_NODES, _DEEPEST)
     known = {id(node) for node in nodes.values()}
-    for place, node in nodes.items():
+    for location, node in nodes.items():
         if problem := _why_refused_alone(schema, node, known):
-            return words.AtPlace(place, problem)
+            return words.AtPlace(location, problem)
     if (circle := _endless_reference(schema, nodes)) is not None:
         return words.AtPlace(circle, words.EndlessReference())
     if (endless := _endless_answer(schema, nodes)) is not None:
@@ -192,12 +196,12 @@ def why_refused(schema: Any) -> Reason | None:
 
 def placed_parts(schema: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Yield each schema in a schema that is no bare true or false, with its place."""
-    return ((place, node) for place, node in _nodes(schema) if isinstance(node, Mapping))
+    return ((location, node) for location, node in _nodes(schema) if isinstance(node, Mapping))
 
 
 def pointer(path: Any) -> str:
     """Return a path into a JSON value as a user reads it: $.lines[0].total."""
-    return "$" + "".join(f"[{one}]" if isinstance(one, int) else f".{one}" for one in path)
+    return "$" + "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path)
 
 
 def resolved(root: Mapping[str, Any], node: Schema) -> Schema:
@@ -227,16 +231,16 @@ def _anchors(root: Mapping[str, Any]) -> dict[str, Schema]:
     return {str(node["$anchor"]): node for node in reversed(nodes) if "$anchor" in node}
 
 
-def _nodes(schema: Schema, place: str = "$", depth: int = 0) -> Iterator[tuple[str, Schema]]:
+def _nodes(schema: Schema, location: str = "$", depth: int = 0) -> Iterator[tuple[str, Schema]]:
     """Yield every schema in a schema with its place.
 
     Raises:
         _TooLargeError: there are too many.
     """
-    left: list[tuple[str, Any, int]] = [(place, schema, depth)]
+    pending: list[tuple[str, Any, int]] = [(location, schema, depth)]
     n = 0
-    while left:
-        here, node, depth = left.pop()
+    while pending:
+        here, node, depth = pending.pop()
         n += 1
         if depth > _DEEPEST or n > _MOST_NODES:
             raise _TooLargeError
@@ -244,7 +248,7 @@ def _nodes(schema: Schema, place: str = "$", depth: int = 0) -> Iterator[tuple[s
             continue
         yield here, node
         if isinstance(node, Mapping):
-            left += [(f"{here}.{at}", inner, depth + 1) for at, inner in _parts(node)][::-1]
+            pending += [(f"{here}.{at}", inner, depth + 1) for at, inner in _parts(node)][::-1]
 
 
 def _parts(node: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -304,18 +308,18 @@ def _target(root: Mapping[str, Any], reference: str) -> Any:
         return root
     if not name.startswith("/"):
         return (root.anchors if isinstance(root, _Root) else _anchors(root))[name]
-    found: Any = root
+    target: Any = root
     for step in name[1:].split("/"):
         step = step.replace("~1", "/").replace("~0", "~")
-        if isinstance(found, list) and step.isdigit() and int(step) < len(found):
-            found = found[int(step)]
-        elif isinstance(found, Mapping):
-            found = found[step]
+        if isinstance(target, list) and step.isdigit() and int(step) < len(target):
+            target = target[int(step)]
+        elif isinstance(target, Mapping):
+            target = target[step]
         else:
             raise KeyError(reference)
-    if not isinstance(found, Mapping | bool):
+    if not isinstance(target, Mapping | bool):
         raise KeyError(reference)
-    return found
+    return target
 
 
 def _in_place(root: Mapping[str, Any], node: Schema) -> Iterator[Schema]:
@@ -334,15 +338,15 @@ def _in_place(root: Mapping[str, Any], node: Schema) -> Iterator[Schema]:
 
 def _endless_reference(root: Mapping[str, Any], nodes: Mapping[str, Schema]) -> Place | None:
     """Return the place of a schema that is checked by itself again, at the same value."""
-    places = {id(node): place for place, node in nodes.items()}
+    places = {id(node): location for location, node in nodes.items()}
     done: set[int] = set()
     for start in nodes.values():
         # A walk in depth that keeps its path: a node that is met on its own path closes a circle.
         path: list[tuple[Schema, Iterator[Schema]]] = [(start, _in_place(root, start))]
         on_path = {id(start)}
         while path and id(start) not in done:
-            node, others = path[-1]
-            following = next(others, None)
+            node, rest = path[-1]
+            following = next(rest, None)
             if following is None:
                 path.pop()
                 on_path.discard(id(node))
@@ -365,27 +369,27 @@ def _endless_answer(root: Mapping[str, Any], nodes: Mapping[str, Schema]) -> Pla
     conditions: list[bool] = []
     """Whether each is met."""
     finite: set[int] = set()
-    left: list[int] = []
-    for node in {id(one): one for one in nodes.values() if isinstance(one, Mapping)}.values():
-        found = [ids for ids in _conditions(root, node) if ids is not None]
-        lacking[id(node)] = len(found)
-        if not found:
-            left.append(id(node))
-        for ids in found:
-            for one in ids:
-                waiting.setdefault(one, []).append((id(node), len(conditions)))
+    pending: list[int] = []
+    for node in {id(node): node for node in nodes.values() if isinstance(node, Mapping)}.values():
+        groups = [ids for ids in _conditions(root, node) if ids is not None]
+        lacking[id(node)] = len(groups)
+        if not groups:
+            pending.append(id(node))
+        for ids in groups:
+            for id_ in ids:
+                waiting.setdefault(id_, []).append((id(node), len(conditions)))
             conditions.append(False)
-    while left:
-        finite.add(known := left.pop())
+    while pending:
+        finite.add(known := pending.pop())
         for key, condition in waiting.get(known, ()):
             if not conditions[condition]:
                 conditions[condition] = True
                 lacking[key] -= 1
                 if not lacking[key]:
-                    left.append(key)
+                    pending.append(key)
     used = _used(root)
     return next(
-        (place for place, node in nodes.items()
+        (location for location, node in nodes.items()
          if isinstance(node, Mapping) and id(node) not in finite and id(node) in used), None
     )  # fmt: skip
 
@@ -403,32 +407,32 @@ def _conditions(root: Mapping[str, Any], node: Mapping[str, Any]) -> Iterator[se
     if kinds == ["array"] and node.get("minItems", 0) > 0 and "items" in node:
         every.append(node["items"])
     some = [node[name] for name in ("anyOf", "oneOf") if node.get(name)]
-    for options in (*([one] for one in every), *some):
-        is_met = not all(isinstance(one, Mapping) for one in options)
-        yield None if is_met else {id(one) for one in options}
+    for options in (*([node] for node in every), *some):
+        is_met = not all(isinstance(option, Mapping) for option in options)
+        yield None if is_met else {id(option) for option in options}
 
 
 def _used(root: Mapping[str, Any]) -> set[int]:
     """Return what a value has to be checked by from the root, through required parts alone."""
-    found: set[int] = set()
-    left: list[Any] = [root]
-    while left:
-        node = left.pop()
-        if not isinstance(node, Mapping) or id(node) in found:
+    ids: set[int] = set()
+    pending: list[Any] = [root]
+    while pending:
+        node = pending.pop()
+        if not isinstance(node, Mapping) or id(node) in ids:
             continue
-        found.add(id(node))
-        left += node.get("allOf", ())
+        ids.add(id(node))
+        pending += node.get("allOf", ())
         if isinstance(node.get("$ref"), str):
-            left.append(_target(root, node["$ref"]))
+            pending.append(_target(root, node["$ref"]))
         properties = node.get("properties", {})
-        left += [properties[name] for name in node.get("required", ()) if name in properties]
-        left += [node["items"]] if node.get("minItems", 0) and "items" in node else []
-    return found
+        pending += [properties[name] for name in node.get("required", ()) if name in properties]
+        pending += [node["items"]] if node.get("minItems", 0) and "items" in node else []
+    return ids
 
 
 def _allows_object(schema: Mapping[str, Any]) -> bool:
-    found = resolved(schema, schema)
-    kinds = found.get("type", "object") if isinstance(found, Mapping) else "object"
+    target = resolved(schema, schema)
+    kinds = target.get("type", "object") if isinstance(target, Mapping) else "object"
     return kinds == "object" or (isinstance(kinds, list) and "object" in kinds)
 
 

@@ -24,7 +24,7 @@ def test_a_threshold_is_served_with_the_bundle_it_was_measured_with(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = SimpleNamespace(rooms={"cascade": CascadeConfig(accuracy=0.9)})
-    monkeypatch.setattr("stratos.run.kept_config.config_of", lambda run: config)
+    monkeypatch.setattr("stratos.run.stored_config.config_of", lambda run: config)
     manifest = tmp_path / "bundle" / "manifest.json"
     manifest.parent.mkdir()
     manifest.write_text("{}")

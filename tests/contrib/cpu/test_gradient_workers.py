@@ -18,8 +18,13 @@ from process import interrupted
 
 from stratos.config import StudentConfig, TrainerConfig
 from stratos.contrib.cpu import gradient_workers
-from stratos.contrib.cpu.gradient_workers import why_not
-from stratos.contrib.cpu.words import NoMoreProcesses, ProcessLost, TooLarge, Undivided
+from stratos.contrib.cpu.gradient_workers import (
+    NoMoreProcesses,
+    ProcessLost,
+    TooLarge,
+    Undivided,
+    why_not,
+)
 from stratos.core.errors import StratosError
 from stratos.core.reasons import Reason
 from stratos.distill import pace, pacer

@@ -25,7 +25,7 @@ def resident():
         return int(file.read().split()[1]) * resource.getpagesize()
 
 as_it_is = faults()
-with heap.kept():
+with heap.reused_heap():
     faults()
     while_kept, held = faults(), resident()
 print(as_it_is, while_kept, held, resident())
@@ -60,5 +60,5 @@ def test_without_glibc_nothing_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
     assert sys.platform != "linux" or heap._set({}) is not None
     monkeypatch.setattr(heap.ctypes, "CDLL", lambda _: object())
     assert heap._set({}) is None
-    with heap.kept():
+    with heap.reused_heap():
         pass

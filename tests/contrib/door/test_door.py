@@ -1,4 +1,4 @@
-"""A real nginx before a server that answers slowly: keys, limits, floods, and what it leaves."""
+"""The config of `stratos door` in a real nginx, before a server that answers slowly."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ import http.client
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import socket
+import ssl
 import stat
 import subprocess
 import threading
@@ -26,12 +28,10 @@ import pytest
 from in_process import Done, stratos
 from required import lacking
 
-from stratos.contrib.door.nginx import Door, program
 from stratos.contrib.nginx_config import Limits, config, script
 from stratos.core.errors import StratosError
 from stratos.core.process import Process
 from stratos.deploy.hosted_server import CACHE, Hosted, state_of
-from stratos.deploy.hosting import standing
 from stratos.deploy.server import free_port
 
 pytestmark = [pytest.mark.slow, pytest.mark.kill]
@@ -66,11 +66,36 @@ class Student(BaseHTTPRequestHandler):
 
 
 @pytest.fixture(scope="module")
-def nginx() -> None:
-    try:
-        program()
-    except StratosError as error:
-        lacking("nginx", str(error))
+def nginx() -> str:
+    program = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
+    return program or lacking("nginx", "apt-get install nginx-light")
+
+
+class Door:
+    """An nginx with the config of a folder."""
+
+    def __init__(self, program: str, folder: Path) -> None:
+        self.folder = folder
+        self.call = [program, "-p", f"{folder}/", "-e", "error.log"]
+        self.call += ["-c", str(folder / "nginx.conf")]
+
+    def start(self, port: int) -> None:
+        done = subprocess.run(self.call, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        until = time.monotonic() + 15
+        while time.monotonic() < until:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+                return
+            time.sleep(0.05)
+        raise AssertionError("nginx does not listen")
+
+    def stop(self) -> None:
+        if not (self.folder / "nginx.pid").exists():
+            return
+        subprocess.run([*self.call, "-s", "quit"], capture_output=True, check=False)
+        until = time.monotonic() + 30
+        while (self.folder / "nginx.pid").exists() and time.monotonic() < until:
+            time.sleep(0.05)
 
 
 @pytest.fixture
@@ -87,7 +112,7 @@ def student() -> Iterator[ThreadingHTTPServer]:
 class Opened:
     """A bundle that is hosted, with a door before it."""
 
-    def __init__(self, folder: Path, port: int) -> None:
+    def __init__(self, program: str, folder: Path, port: int) -> None:
         self.folder = folder
         self.bundle = folder / "the bundle"
         self.bundle.mkdir()
@@ -104,6 +129,7 @@ class Opened:
             one.bind(("127.0.0.1", 0))
             self.port = one.getsockname()[1]
         (folder / "keys").write_text(KEYS)
+        self.door = Door(program, self.state.with_suffix(".door"))
 
     def run(self, *argv: str) -> Done:
         return stratos("door", *argv, env={CACHE: str(self.folder / "cache")})
@@ -112,10 +138,6 @@ class Opened:
         keys = () if "--keys" in argv else ("--keys", str(self.folder / "keys"))
         listen = ("--listen", f"127.0.0.1:{self.port}")
         return self.run(str(self.bundle), *listen, *keys, *argv)
-
-    @property
-    def door(self) -> Door:
-        return Door(self.state.with_suffix(".door"))
 
     def ask(
         self, key: str | None = ALICE, body: bytes = b"{}", path: str = "/v1/chat/completions"
@@ -131,25 +153,31 @@ class Opened:
 
 
 @pytest.fixture
-def opened(nginx: None, student: ThreadingHTTPServer, tmp_path: Path) -> Iterator[Opened]:
-    one = Opened(tmp_path, student.server_address[1])
-    told = one.open("--open-requests-per-key", "4", "--open-requests", "6", "--header-seconds", "2")
-    assert told.returncode == 0, told.stderr
-    assert f"Open at http://127.0.0.1:{one.port}/v1, with 2 keys." in told.stdout
-    yield one
-    with contextlib.suppress(StratosError):
-        one.door.stop()
+def opened(nginx: str, student: ThreadingHTTPServer, tmp_path: Path) -> Iterator[Opened]:
+    opened = Opened(nginx, tmp_path, student.server_address[1])
+    done = opened.open("--open-requests-per-key", "4", "--open-requests", "6")
+    assert done.returncode == 0, done.stderr
+    assert f": http://127.0.0.1:{opened.port}/v1, with 2 keys." in done.stdout
+    assert f"start:  {shlex.join(opened.door.call)}\n" in done.stdout
+    conf = opened.door.folder / "nginx.conf"
+    conf.write_text(conf.read_text().replace("header_timeout 10s", "header_timeout 2s"))
+    opened.door.start(opened.port)
+    yield opened
+    opened.door.stop()
 
 
 @pytest.fixture(scope="module")
-def closing(nginx: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Opened]:
+def closing(nginx: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Opened]:
     """A door without a server, for requests that never come to one."""
-    one = Opened.__new__(Opened)
-    one.port = free_port()
-    door = Door(tmp_path_factory.mktemp("closing") / "door")
-    keys = {"alice": ALICE}
-    door.start(config(door.folder, f"127.0.0.1:{one.port}", 1, free_port(), keys, Limits()))
-    yield one
+    opened = Opened.__new__(Opened)
+    opened.port = free_port()
+    folder = tmp_path_factory.mktemp("closing")
+    listen = f"127.0.0.1:{opened.port}"
+    text = config(folder, listen, 1, free_port(), {"alice": ALICE}, Limits())
+    (folder / "nginx.conf").write_text(text)
+    door = Door(nginx, folder)
+    door.start(opened.port)
+    yield opened
     door.stop()
 
 
@@ -158,7 +186,7 @@ SUDO = '#!/bin/sh\nexec "$@"\n'
 
 
 def test_a_server_of_a_service_file_has_the_same_door(
-    nginx: None, student: ThreadingHTTPServer, opened: Opened, tmp_path: Path
+    nginx: str, student: ThreadingHTTPServer, opened: Opened, tmp_path: Path
 ) -> None:
     """The script starts a real nginx: key, paths, size, and 429 with Retry-After as above."""
     home, port = tmp_path / "home", free_port()
@@ -170,7 +198,7 @@ def test_a_server_of_a_service_file_has_the_same_door(
     )
 
     def run(key: str) -> subprocess.CompletedProcess[str]:
-        path = os.pathsep.join([str(home / "bin"), str(Path(program()).parent), os.environ["PATH"]])
+        path = os.pathsep.join([str(home / "bin"), str(Path(nginx).parent), os.environ["PATH"]])
         environment = {**os.environ, "HOME": str(home), "PATH": path, "THE_KEY_OF_IT": key}
         return subprocess.run(
             ["sh", "-c", text], env=environment, capture_output=True, text=True, check=False
@@ -210,7 +238,7 @@ def test_a_server_of_a_service_file_has_the_same_door(
             "limit_conn_zone", 1)[1])  # fmt: skip
 
     assert answers((home / "door" / "nginx.conf").read_text()) == answers(
-        opened.door.conf.read_text()
+        (opened.door.folder / "nginx.conf").read_text()
     )
 
 
@@ -340,81 +368,6 @@ def test_what_nginx_refuses_itself_is_told_as_an_api_does(
         assert json.loads(response.read())["error"]["code"] == code
 
 
-def test_a_door_closes_when_its_server_is_gone(opened: Opened) -> None:
-    hosted = Hosted.read(opened.state)
-    assert hosted is not None
-    supervisor = subprocess.Popen(["sleep", "600"])
-    ended = replace(hosted, supervisor=Process.of(supervisor.pid))
-    supervisor.kill()
-    supervisor.wait()
-    _closes(opened, ended, "the process that kept its server running has ended")
-    _closes(opened, replace(hosted, is_given_up=True), "its server was given up")
-
-
-def test_a_door_closes_when_another_process_has_the_port(opened: Opened) -> None:
-    """The server behind it is in the process of this test, which is no child of the sleeper."""
-    hosted = Hosted.read(opened.state)
-    assert hosted is not None
-    supervisor = subprocess.Popen(["sleep", "600"])
-    try:
-        other = replace(hosted, supervisor=Process.of(supervisor.pid))
-        _closes(opened, other, "another process listens at port")
-    finally:
-        supervisor.kill()
-        supervisor.wait()
-
-
-def test_a_door_does_not_outlive_what_watches_it(opened: Opened) -> None:
-    """Killed, it can close nothing any more: the kernel ends nginx with it."""
-    running = opened.door.process
-    assert running is not None
-    parent = int(Path(f"/proc/{running.pid}/stat").read_text().rpartition(")")[2].split()[1])
-    assert b"stratos.contrib.door.watch" in Path(f"/proc/{parent}/cmdline").read_bytes()
-    os.kill(parent, signal.SIGKILL)
-    until = time.monotonic() + 10
-    while opened.door.process is not None or opened.door._workers():
-        assert time.monotonic() < until
-        time.sleep(0.05)
-    status = opened.door.status()
-    assert not status.is_open and status.listen and not status.closed_since
-    assert opened.run("status", str(opened.bundle)).stdout == f"{status}\n"
-    assert opened.open().stdout.startswith("Open at") and opened.ask()[0] == 200
-
-
-def _closes(opened: Opened, hosted: Hosted, why: str) -> None:
-    """Write down another state of the server, see the door close, and open it again."""
-    before = Hosted.read(opened.state)
-    assert before is not None and opened.door.process is not None
-    hosted.write(opened.state)
-    until = time.monotonic() + 30
-    while not (opened.door.folder / "closed").exists():
-        assert time.monotonic() < until, (opened.door.folder / "watch.log").read_text()
-        time.sleep(0.05)
-    with pytest.raises(ConnectionError):  # refused, or reset while nginx dies
-        opened.ask()
-    told = opened.run("status", str(opened.bundle)).stdout
-    assert told.startswith("Closed at 20") and f", since {why}" in told
-    before.write(opened.state)
-    again = opened.open()
-    assert again.returncode == 0 and again.stdout.startswith("Open at"), again.stderr
-    assert opened.ask()[0] == 200
-
-
-def test_a_server_that_is_gone_is_said(opened: Opened) -> None:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        closed = one.getsockname()[1]
-    hosted = Hosted.read(opened.state)
-    assert hosted is not None
-    replace(hosted, port=closed).write(opened.state)
-    told = opened.open()
-    assert told.returncode == 1 and "with a key was answered 503, not 200" in told.stderr
-    status, text, headers = opened.ask()
-    assert status == 503, text
-    assert json.loads(text)["error"]["code"] == "unavailable"
-    assert headers["Retry-After"] == "5"
-
-
 def test_what_is_asked_is_nowhere_on_the_disk(opened: Opened) -> None:
     secret = b"my-very-private-question"
     assert opened.ask(body=secret * 5000)[0] == 200
@@ -422,11 +375,11 @@ def test_what_is_asked_is_nowhere_on_the_disk(opened: Opened) -> None:
     status, text = _in_pieces(opened.port, secret)
     assert (status, json.loads(text)["error"]["code"]) == (411, "length_required")
     opened.door.stop()
-    assert "tmp-body" not in opened.door.errors.read_text()
+    assert "tmp-body" not in (opened.door.folder / "error.log").read_text()
     for path in opened.door.folder.rglob("*"):
         if path.is_file():
             assert secret not in path.read_bytes(), path
-    last = opened.door.log.read_text().splitlines()[-2].split()
+    last = (opened.door.folder / "access.log").read_text().splitlines()[-2].split()
     assert last[1:3] == ["bob", "200"] and last[-2:] == ["POST", "/v1/completions"]
     assert opened.door.folder.stat().st_mode & 0o077 == 0
 
@@ -443,33 +396,6 @@ def _in_pieces(port: int, data: bytes) -> tuple[int, str]:
     return found
 
 
-def test_a_stop_ends_answers_first(opened: Opened) -> None:
-    Student.slow_s = 1.5
-    with ThreadPoolExecutor(1) as pool:
-        answer = pool.submit(opened.ask)
-        time.sleep(0.5)
-        assert opened.run("stop", str(opened.bundle)).stdout == "Closed.\n"
-        assert answer.result()[:2] == (200, "first second")
-    with pytest.raises(ConnectionRefusedError):
-        opened.ask()
-    assert opened.run("stop", str(opened.bundle)).stdout == "It was not open.\n"
-    assert opened.run("status", str(opened.bundle)).stdout == "Closed.\n"
-
-
-def test_given_again_it_takes_other_keys_while_it_runs(opened: Opened) -> None:
-    before = opened.door.process
-    (opened.folder / "keys").write_text(KEYS.replace(ALICE, "sk-another-0123456789"))
-    told = opened.open()
-    assert told.returncode == 0, told.stderr
-    assert told.stdout.startswith(f"Changed at http://127.0.0.1:{opened.port}/v1, with 2 keys.")
-    assert opened.door.process == before
-    assert opened.ask(ALICE)[0] == 401
-    assert opened.ask("sk-another-0123456789")[0] == 200
-    assert f"Open at 127.0.0.1:{opened.port} (process" in opened.run(
-        "status", str(opened.bundle)
-    ).stdout  # fmt: skip
-
-
 def test_the_word_before_a_key_may_be_small_and_the_key_may_not(opened: Opened) -> None:
     def asked(authorization: str) -> int:
         connection = http.client.HTTPConnection("127.0.0.1", opened.port, timeout=60)
@@ -484,31 +410,18 @@ def test_the_word_before_a_key_may_be_small_and_the_key_may_not(opened: Opened) 
     assert asked(f"bearer {BOB.upper()}") == asked(f"basic {BOB}") == 401
 
 
-def test_a_config_that_is_not_taken_is_not_shown(
-    opened: Opened, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("stratos.contrib.door.nginx._START_S", 1.0)
-    before = opened.door.conf.read_text()
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        port = taken.getsockname()[1]
-        with pytest.raises(StratosError, match="does not take its new config"):
-            opened.door.start(
-                before.replace(f"listen 127.0.0.1:{opened.port}", f"listen 127.0.0.1:{port}")
-            )
-    assert opened.door.conf.read_text() == before
-    assert opened.ask()[0] == 200
-
-
-def test_a_key_is_made_once(opened: Opened) -> None:
-    opened.door.stop()
-    shutil.rmtree(opened.door.folder)
+def test_given_again_it_takes_other_keys_and_makes_one_once(opened: Opened) -> None:
+    (opened.folder / "keys").write_text(KEYS.replace(ALICE, "sk-another-0123456789"))
+    assert opened.open().returncode == 0
+    subprocess.run([*opened.door.call, "-s", "reload"], check=True, capture_output=True)
+    until = time.monotonic() + 15
+    while opened.ask("sk-another-0123456789")[0] != 200:
+        assert time.monotonic() < until
+    assert opened.ask(ALICE)[0] == 401
     listen = ("--listen", f"127.0.0.1:{opened.port}")
-    told = [opened.run(str(opened.bundle), *listen) for _ in range(2)]
-    found = [one.stdout.split("key:")[1].split()[0] for one in told]
-    assert found[0] == found[1] and len(found[0]) == 51
-    assert opened.ask(found[0])[0] == 200
+    runs = [opened.run(str(opened.bundle), *listen) for _ in range(2)]
+    keys = [done.stdout.split("key:")[1].split()[0] for done in runs]
+    assert keys[0] == keys[1] and len(keys[0]) == 51
     assert (opened.door.folder / "keys").stat().st_mode & 0o077 == 0
     assert opened.door.folder.stat().st_mode & 0o077 == 0  # its config has them, too
 
@@ -520,7 +433,7 @@ def test_a_key_is_made_once(opened: Opened) -> None:
     (f"- {ALICE}\n", "line 1: type a name"), (f"a {ALICE}\udcff\n", "line 1: type a name"),
 ])  # fmt: skip
 def test_keys_that_cannot_be_used(tmp_path: Path, lines: str, told: str) -> None:
-    one = Opened(tmp_path, 1)
+    one = Opened("nginx", tmp_path, 1)
     (tmp_path / "keys").write_bytes(lines.encode(errors="surrogateescape"))
     done = one.open()
     assert done.returncode == 1 and told in done.stderr
@@ -528,13 +441,6 @@ def test_keys_that_cannot_be_used(tmp_path: Path, lines: str, told: str) -> None
 
 
 def test_what_cannot_be_opened(opened: Opened, tmp_path: Path) -> None:
-    taken = socket.socket()
-    taken.bind(("127.0.0.1", 0))
-    taken.listen()
-    opened.door.stop()
-    done = opened.open("--listen", f"127.0.0.1:{taken.getsockname()[1]}")
-    assert done.returncode == 1 and "Address already in use" in done.stderr
-    taken.close()
     done = opened.open("--listen", "8443")
     assert done.returncode == 1 and "type HOST:PORT" in done.stderr
     done = opened.open("--listen", "127.0.0.1:²")
@@ -557,86 +463,14 @@ def test_https(opened: Opened, tmp_path: Path) -> None:
         "--tls-cert", str(tmp_path / "cert.pem"), "--tls-key", str(tmp_path / "key.pem")
     )
     assert done.returncode == 0, done.stderr
-    assert f"Open at https://127.0.0.1:{opened.port}/v1" in done.stdout
-
-
-def test_nginx_that_is_killed_is_not_taken_for_one_that_runs(opened: Opened) -> None:
-    running = opened.door.process
-    assert running is not None
-    os.kill(running.pid, signal.SIGKILL)
-    until = time.monotonic() + 10
-    while opened.door.process is not None:
-        assert time.monotonic() < until
-        time.sleep(0.05)
-    done = opened.open()
-    assert done.returncode == 0, done.stderr
-    assert "Open at" in done.stdout and opened.ask()[0] == 200
-
-
-def test_an_old_process_id_ends_no_other_nginx(nginx: None, tmp_path: Path) -> None:
-    """The id that is written down may be, by now, that of an nginx of somebody else."""
-    other, folder = Door(tmp_path / "other"), tmp_path / "door"
-    folder.mkdir()
-    text = config(other.folder, f"127.0.0.1:{free_port()}", 1, free_port(), {"a": ALICE}, Limits())
-    other.start(text)
-    try:
-        workers = other._workers()
-        assert len(workers) == 1
-        shutil.copy(other.folder / "nginx.pid", folder)
-        assert Door(folder).process is None and Door(folder)._workers() == {}
-        assert not Door(folder).stop()
-        assert other._workers() == workers
-    finally:
-        assert other.stop()
-
-
-def _kill_the_master(opened: Opened) -> int:
-    """Kill the master alone: its workers listen on; return who watches it."""
-    running = opened.door.process
-    assert running is not None and len(opened.door._workers()) == 1
-    parent = int(Path(f"/proc/{running.pid}/stat").read_text().rpartition(")")[2].split()[1])
-    os.kill(running.pid, signal.SIGKILL)
-    return parent
-
-
-def test_a_door_whose_nginx_is_killed_is_closed(opened: Opened) -> None:
-    """Else it would hand on to whatever takes the port of its server later."""
-    watcher = Process.of(_kill_the_master(opened))
-    until = time.monotonic() + 10
-    while opened.door._workers() or not watcher.is_dead():
-        assert time.monotonic() < until
-        time.sleep(0.05)
-    with pytest.raises(ConnectionRefusedError):
-        opened.ask()
-    told = opened.run("status", str(opened.bundle)).stdout
-    assert opened.door.status().closed_since.endswith("ended from outside (code -9)")
-    assert told == f"{opened.door.status()}\n"
-
-
-def test_what_a_killed_nginx_leaves_is_told_and_ended_also_without_its_process_id(
-    opened: Opened,
-) -> None:
-    running = opened.door.process
-    assert running is not None
-    watcher = int(Path(f"/proc/{running.pid}/stat").read_text().rpartition(")")[2].split()[1])
-    os.kill(watcher, signal.SIGSTOP)  # nobody ends the workers
-    try:
-        _kill_the_master(opened)
-        (opened.door.folder / "nginx.pid").unlink()
-        (worker,) = opened.door._workers()
-        assert opened.ask()[0] == 200
-        status = opened.door.status()
-        assert status.is_open and (status.pid, status.left) == (None, (worker,))
-        assert opened.run("status", str(opened.bundle)).stdout == f"{status}\n"
-        hosted = Hosted.read(opened.state)
-        assert hosted is not None
-        facts = json.loads(standing(opened.state, hosted).json)["door"]
-        assert facts["is_open"] and facts["pid"] == worker and facts["text"] == str(status)
-        assert opened.run("stop", str(opened.bundle)).stdout == "Closed.\n"
-        assert opened.door._workers() == {}
-        assert opened.run("stop", str(opened.bundle)).stdout == "It was not open.\n"
-    finally:
-        os.kill(watcher, signal.SIGCONT)
+    opened.door.start(opened.port)
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    connection = http.client.HTTPSConnection("127.0.0.1", opened.port, context=context)
+    headers = {"Authorization": f"Bearer {ALICE}"}
+    connection.request("POST", "/v1/completions", b"{}", headers)
+    assert connection.getresponse().status == 200
+    connection.close()
 
 
 def test_a_path_that_nginx_would_read_otherwise_is_refused(tmp_path: Path) -> None:

@@ -28,9 +28,9 @@ from stratos.cli.compose import CONFIG_NAME, VERSION_BASE
 from stratos.contrib.drift import command as renewals
 from stratos.contrib.drift import shifts as module
 from stratos.contrib.drift.command import _reason, evaluated, logged, typed_for
-from stratos.contrib.drift.shifts import Asked, _apart, _chi_squared, _distance, shifts
-from stratos.core.conf import conf_dir
+from stratos.contrib.drift.shifts import Response, _apart, _chi_squared, _distance, shifts
 from stratos.core.errors import StratosError
+from stratos.core.extensions import conf_dir
 from stratos.evaluate.answer_files import KeptAnswer, answers_path
 from stratos.records import save
 from stratos.tasks.base import Score
@@ -44,13 +44,13 @@ PHRASES = {
 }
 
 
-def asked(rng: random.Random, unread: float = 0.02, labels: tuple[str, ...] = LABELS) -> Asked:
+def asked(rng: random.Random, unread: float = 0.02, labels: tuple[str, ...] = LABELS) -> Response:
     label = rng.choice(labels)
     question = f"order {rng.randint(1, 999)}: {rng.choice(PHRASES[label])}"
-    return Asked(question, label, None if rng.random() < unread else label)
+    return Response(question, label, None if rng.random() < unread else label)
 
 
-def moved(before: list[Asked], now: list[Asked], alpha: float = 0.05) -> set[str]:
+def moved(before: list[Response], now: list[Response], alpha: float = 0.05) -> set[str]:
     return {one.name for one in shifts(before, now, alpha) if one.is_shift}
 
 
@@ -75,7 +75,7 @@ def test_each_kind_of_change_is_found_where_it_is() -> None:
     other = moved(before, [asked(rng, labels=("refund",)) for _ in range(200)])
     assert {"words of questions", "shares of answers"} <= other
     longer = [asked(rng) for _ in range(200)]
-    longer = [Asked(one.question, f"The answer is {one.answer}.", one.value) for one in longer]
+    longer = [Response(one.question, f"The answer is {one.answer}.", one.value) for one in longer]
     assert moved(before, longer) == {"length of answers"}
 
 
@@ -108,8 +108,8 @@ def test_the_distance_of_texts_is_that_of_their_mean_vectors() -> None:
 @pytest.mark.parametrize("alpha", [0.01, 0.0025, 0.001])
 def test_everything_has_changed_at_any_alpha(alpha: float) -> None:
     """The least p-value of a fixed number of deals is above a small alpha, whatever changed."""
-    before = [Asked(f"how many apples {i}", str(i), str(i % 5)) for i in range(60)]
-    now = [Asked(f"completely other words {i}" * 3, "x" * 50, None) for i in range(60)]
+    before = [Response(f"how many apples {i}", str(i), str(i % 5)) for i in range(60)]
+    now = [Response(f"completely other words {i}" * 3, "x" * 50, None) for i in range(60)]
     assert len(moved(before, now, alpha)) == 5
     assert not moved(before, before, alpha)
 
@@ -143,7 +143,7 @@ def test_more_than_can_be_compared_is_drawn_from(monkeypatch: pytest.MonkeyPatch
     assert shifts(many, many, 0.01) == shifts(many, many, 0.01)
 
 
-def write_log(path: Path, rows: list[Asked]) -> Path:
+def write_log(path: Path, rows: list[Response]) -> Path:
     lines = [
         {"messages": [
             {"role": "user", "content": one.question}, {"role": "assistant", "content": one.answer}
@@ -213,7 +213,7 @@ def test_a_renewal_is_typed_as_its_run_was_with_the_log_for_its_task() -> None:
                     "seed=3")  # fmt: skip
 
 
-def a_run(folder: Path, rows: list[Asked]) -> Path:
+def a_run(folder: Path, rows: list[Response]) -> Path:
     """Leave a run of a classification whose evaluation asked some questions."""
     data = folder.parent / "rows.jsonl"
     data.write_text(
@@ -292,7 +292,7 @@ def test_the_requests_of_another_task_are_relabelled_or_not_trained_on(
     monkeypatch.setattr(renewals, "_planned", plan)
     monkeypatch.setattr(renewals, "overrides", lambda run: ("+task=mahjong", "seed=3"))
     task = MahjongTask()
-    good, bad = Asked("q", "a", "a"), Asked("q", "?", None)
+    good, bad = Response("q", "a", "a"), Response("q", "?", None)
     found = renewals.renewal(tmp_path, task, "log.jsonl", [good] * 40, None, None)
     wanted = ("+task=logs", "task.path=log.jsonl", "task.answers=relabel", "seed=3")
     assert planned == [wanted] and found.overrides == wanted

@@ -16,8 +16,7 @@ from tiny_student import Larger, make_students
 from stratos.contrib.gate import command as gate_frozen
 from stratos.contrib.gate.command import Frozen, Side, frozen_of, right_in_turn
 from stratos.core.errors import StratosError
-from stratos.deploy.bundle_answers import MOST_TOKENS
-from stratos.deploy.hosting import longest_answer
+from stratos.deploy.bundle_server import MOST_TOKENS, longest_answer
 from stratos.evaluate.answer_files import KeptAnswer, answers_path
 from stratos.evaluate.answers import ask_folder
 from stratos.records import save

@@ -16,9 +16,8 @@ from echo_teacher import EchoTeacher, chats
 from stratos.config import CallbacksConfig, EvaluateConfig, LimitsConfig, ProbeConfig
 from stratos.contrib.ray import engine as ray_engine
 from stratos.contrib.ray.engine import RayEngine, RayTeacher
-from stratos.contrib.ray.words import RayNotInstalled
-from stratos.core.chunk_engine import Here, in_chunks
-from stratos.core.context import Context
+from stratos.contrib.ray.nodes import RayNotInstalled
+from stratos.core.context import Context, Here, in_chunks
 from stratos.core.errors import StratosError, TeacherError
 from stratos.ledger import Ledger
 from stratos.records import Corpus

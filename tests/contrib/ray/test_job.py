@@ -13,13 +13,12 @@ from syrupy.assertion import SnapshotAssertion
 
 from stratos.contrib.ray import nodes as ray_nodes
 from stratos.contrib.ray.executor import NO_FOLDER, NO_PYTHON, Ask, Ray, attempts, next_attempt
-from stratos.contrib.ray.words import Unreachable
+from stratos.contrib.ray.nodes import Unreachable
 from stratos.core import extras
 from stratos.core.errors import StratosError
 from stratos.core.shares import Share
-from stratos.executors import started
-from stratos.executors.job import Job, JobSpec, State
-from stratos.executors.job_of_stage import job_spec
+from stratos.executors import submission
+from stratos.executors.job import Job, JobSpec, State, job_spec
 from stratos.records import Offer, Plan, RoleChoice
 
 GPU = Offer("ray", "cluster", "2xA100-80G-8cpu-64gib", "A100-80GB", 2, 8, 64, 80, usd_per_hour=1)
@@ -30,7 +29,7 @@ SHARE = Share("cluster", 8, 65536, "A100-80G", 2, (), 3)
 
 @pytest.fixture(autouse=True)
 def _nothing_was_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(started.STATE, str(tmp_path / "state"))
+    monkeypatch.setenv(submission.STATE, str(tmp_path / "state"))
 
 
 @pytest.fixture
@@ -163,29 +162,29 @@ def test_ray_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_ray_knows_when_a_job_ran(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(started.STATE, str(tmp_path / "state"))
+    monkeypatch.setenv(submission.STATE, str(tmp_path / "state"))
     spec = JobSpec(
         name="a", stage="distill", folder=tmp_path, role="train", nodes=1, offer=None, hours=None,
         planned_hours=1.0, usd_per_hour=2.0, command=(), env={},
     )  # fmt: skip
     job = Job(spec, "x", "Ray job x", tmp_path / "log", is_new=False)
-    assert Ray().held(job) is None
+    assert Ray().spans(job) is None
     one = next_attempt(spec)
     one.want()
-    assert Ray().held(job) == []  # it waited, and was never started
+    assert Ray().spans(job) == []  # it waited, and was never started
     one.log.with_suffix(".began").write_text("1700000000\n")
     os.utime(one.log, (AT + 30, AT + 30))
 
     class Answers:
-        def told(self, path: str) -> dict[str, object]:
+        def get(self, path: str) -> dict[str, object]:
             assert path == f"/api/jobs/{one.id}"
             return {"status": "SUCCEEDED", "end_time": (AT + 53) * 1000}
 
     monkeypatch.setattr(Ray, "_connect", lambda _: Answers())
-    assert Ray().held(job) == [(AT, AT + 53)]
+    assert Ray().spans(job) == [(AT, AT + 53)]
 
     def silent(_: Ray) -> None:
         raise StratosError("It does not answer.")
 
     monkeypatch.setattr(Ray, "_connect", silent)
-    assert Ray().held(job) == [(AT, AT + 30)]
+    assert Ray().spans(job) == [(AT, AT + 30)]

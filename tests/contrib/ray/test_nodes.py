@@ -125,7 +125,7 @@ def test_the_memory_of_gpus_is_that_of_the_smallest_where_the_dashboard_tells_it
     summary = [{"raylet": {"nodeId": "a"}, "gpus": gpus}, {"raylet": {"nodeId": "b"}, "gpus": []}]
 
     class Told(Dashboard):
-        def told(self, path: str) -> dict[str, Any]:
+        def get(self, path: str) -> dict[str, Any]:
             if path.startswith("/nodes?"):
                 return {"result": True, "data": {"summary": summary}}
             return {"data": {"result": {"result": nodes}}}

@@ -12,8 +12,8 @@ from syrupy.assertion import SnapshotAssertion
 from stratos.catalog import load_catalog
 from stratos.config import CloudConfig
 from stratos.contrib.ray.nodes import Node, free_now, shares
-from stratos.core.conf import shipped_choices
 from stratos.core.errors import CatalogError, StratosError
+from stratos.core.extensions import shipped_choices
 
 GPUS = {"CPU": 16.0, "GPU": 2.0, "memory": 64.0 * 2**30, "accelerator_type:A100-80G": 1.0}
 ODD = {"CPU": 4.0, "GPU": 1.0, "memory": 2.0**30, "accelerator_type:TPU-V4": 1.0}

@@ -7,7 +7,7 @@ from checked import problems
 from syrupy.assertion import SnapshotAssertion
 
 from stratos.contrib.ray import engine
-from stratos.contrib.ray.words import RayNotInstalled
+from stratos.contrib.ray.nodes import RayNotInstalled
 
 
 def test_an_engine_that_is_not_there_is_said_before_anything_runs(

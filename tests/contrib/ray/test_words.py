@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from syrupy.assertion import SnapshotAssertion
 
-from stratos.contrib.ray import words
+from stratos.contrib.ray import nodes as words
 from stratos.core.reasons import Reason
 
 REASONS = [

@@ -27,16 +27,14 @@ from syrupy.assertion import SnapshotAssertion
 from stratos.contrib.skypilot import executor as sky_check
 from stratos.contrib.skypilot import executor as skypilot
 from stratos.contrib.skypilot.cluster import Cluster, Unreachable
-from stratos.contrib.skypilot.executor import SkyPilot, pack
+from stratos.contrib.skypilot.executor import NoCloud, NoPrice, NoSky, OldSky, SkyPilot, pack
 from stratos.contrib.skypilot.follow import rules
-from stratos.contrib.skypilot.task import Wanted, cluster_name, install, script_of, task_of
-from stratos.contrib.skypilot.words import NoCloud, NoPrice, NoSky, OldSky
+from stratos.contrib.skypilot.task import Server, cluster_name, install, script_of, task_of
 from stratos.core.errors import CapacityError, StratosError
-from stratos.core.wheel import pins, write_wheel
-from stratos.executors import handed
-from stratos.executors.handed import Handed
-from stratos.executors.job import JobSpec, Returns, State
-from stratos.executors.job_of_stage import job_spec
+from stratos.core.extras import pins, write_wheel
+from stratos.executors import submission
+from stratos.executors.job import JobSpec, Returns, State, job_spec
+from stratos.executors.submission import Submission
 from stratos.records import Offer, Plan, RoleChoice
 
 ROOT = Path(__file__).parents[3]
@@ -76,7 +74,7 @@ def test_two_names_are_two_clusters() -> None:
 def test_a_task_asks_for_what_the_plan_chose(tmp_path: Path) -> None:
     run = tmp_path / "my run"
     spec = spec_of(run, files=(Path("/data/rows.jsonl"),))
-    wanted = SkyPilot()._wanted(spec)
+    wanted = SkyPilot()._server(spec)
     assert wanted.name == "aws/us-east-1 g5.xlarge, spot"
     task = task_of(spec, wanted, sent=Path("/sent"), setup="true", idle_minutes=30)
     script = task.pop("run")
@@ -106,8 +104,8 @@ def test_a_task_asks_for_what_the_plan_chose(tmp_path: Path) -> None:
 
 def test_another_server_than_the_plans(tmp_path: Path) -> None:
     elsewhere = SkyPilot(infra="kubernetes", accelerators="H100:1", spot=False, usd_per_hour=2.0)
-    assert elsewhere._wanted(spec_of(tmp_path)) == Wanted("kubernetes", None, "H100:1", False)
-    assert SkyPilot(spot=False)._wanted(spec_of(tmp_path)).spot is False
+    assert elsewhere._server(spec_of(tmp_path)) == Server("kubernetes", None, "H100:1", False)
+    assert SkyPilot(spot=False)._server(spec_of(tmp_path)).spot is False
     assert SkyPilot(infra="kubernetes").unusable() == NoPrice()
 
 
@@ -125,7 +123,7 @@ def test_a_server_that_skypilot_chooses_costs_no_more_than_the_ledger_counts(
 ) -> None:
     monkeypatch.setattr("stratos.contrib.skypilot.executor.pack", lambda *_: None)
     spec, engine = spec_of(tmp_path), SkyPilot(**settings)
-    path = engine._write(spec, engine._wanted(spec), tmp_path / "sky")
+    path = engine._write(spec, engine._server(spec), tmp_path / "sky")
     assert yaml.safe_load(path.read_text())["resources"].get("max_hourly_cost") == most
 
 
@@ -134,7 +132,7 @@ def test_a_job_on_kubernetes_is_the_task_that_is_kept(tmp_path: Path) -> None:
     engine = SkyPilot(infra="kubernetes", accelerators="H100:1", spot=False, usd_per_hour=2.0)
     spec = spec_of(Path("/runs/mine"))
     task = task_of(
-        spec, engine._wanted(spec), sent=Path("/sent"), setup=install("3.12", ()),
+        spec, engine._server(spec), sent=Path("/sent"), setup=install("3.12", ()),
         idle_minutes=engine.idle_minutes, most_usd_per_hour=engine.usd_per_hour,
     )  # fmt: skip
     kept = Path(__file__).with_name("kubernetes.sky.yaml")
@@ -144,7 +142,7 @@ def test_a_job_on_kubernetes_is_the_task_that_is_kept(tmp_path: Path) -> None:
 def test_a_server_that_is_not_rented(tmp_path: Path, snapshot: SnapshotAssertion) -> None:
     local = replace(GPU, cloud="local", region="here")
     with pytest.raises(StratosError) as caught:
-        SkyPilot()._wanted(spec_of(tmp_path, replace(SPOT, offer=local)))
+        SkyPilot()._server(spec_of(tmp_path, replace(SPOT, offer=local)))
     assert str(caught.value) == snapshot
 
 
@@ -184,7 +182,7 @@ def test_large_checkpoints_are_brought_back_less_often(
 def test_no_job_gets_the_key_of_a_teacher(tmp_path: Path, snapshot: SnapshotAssertion) -> None:
     spec = spec_of(tmp_path, withheld=("BIG_KEY",))
     with pytest.raises(StratosError) as caught:
-        SkyPilot(env=("HF_TOKEN", "BIG_KEY"))._check(spec, SkyPilot()._wanted(spec))
+        SkyPilot(env=("HF_TOKEN", "BIG_KEY"))._check(spec, SkyPilot()._server(spec))
     assert str(caught.value) == snapshot
 
 
@@ -211,7 +209,7 @@ def test_every_offer_of_the_catalog_is_one_that_skypilot_takes(tmp_path: Path) -
             )  # fmt: skip
             for is_spot in (False, True)[: 1 + bool(spot)]:
                 spec = spec_of(tmp_path, replace(SPOT, offer=offer, spot=is_spot))
-                wanted = SkyPilot()._wanted(spec)
+                wanted = SkyPilot()._server(spec)
                 tasks.append(task_of(spec, wanted, sent=tmp_path, setup="true", idle_minutes=30))
     (tmp_path / "tasks.json").write_text(json.dumps(tasks))
     subprocess.run(
@@ -284,7 +282,7 @@ def test_a_run_folder_is_sent_without_money_and_tracking(tmp_path: Path) -> None
                  "distill/checkpoints/step-2.ckpt"):  # fmt: skip
         (run / name).parent.mkdir(parents=True, exist_ok=True)
         (run / name).write_text(name)
-    handed.keep(run, "distill", Handed("skypilot", "", "", "mark", {}, "a job"))
+    submission.write(run, Submission("skypilot", "a job", "distill", "/run", "train", 1, 1.0))
     pack(spec_of(run, cache={"reads.jsonl": b"seen"}), tmp_path / "sent")
     assert (tmp_path / "sent" / "cache" / "reads.jsonl").read_bytes() == b"seen"
     with tarfile.open(tmp_path / "sent" / "run.tar") as tar:
@@ -331,7 +329,9 @@ class Node:
     ) -> None:
         source, run = home / "here" / "run", home / "there" / "run"
         (source / "corpus").mkdir(parents=True)
-        handed.keep(source, "distill", Handed("skypilot", "", "", "mark", {}, "a job"))
+        submission.write(
+            source, Submission("skypilot", "a job", "distill", "/run", "train", 1, 1.0)
+        )
         spec = replace(spec_of(source), hours=hours)
         self.base = home / ".stratos" / cluster_name(spec.name)
         pack(replace(spec, cache={"reads.jsonl": b"seen"}), self.base / "sent")

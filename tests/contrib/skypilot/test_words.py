@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from syrupy.assertion import SnapshotAssertion
 
-from stratos.contrib.skypilot import words
+from stratos.contrib.skypilot import executor as words
 from stratos.core.reasons import Reason
 
 REASONS = [

@@ -14,8 +14,8 @@ from stratos.catalog import load_catalog
 from stratos.catalog.cluster import card_of
 from stratos.config import CloudConfig
 from stratos.contrib.slurm import nodes as slurm_nodes
-from stratos.core.conf import shipped_choices
 from stratos.core.errors import CatalogError
+from stratos.core.extensions import shipped_choices
 
 TOLD = """\
 gpu|up|idle|NO|2|16|131072|gpu:nvidia_h100_80gb_hbm3:2(S:0-1)|ib

@@ -14,7 +14,7 @@ from stratos.contrib.slurm.limits import Allowance
 from stratos.contrib.slurm.nodes import limits
 from stratos.contrib.slurm.queue import signal_of
 from stratos.core.errors import StratosError
-from stratos.executors.job_of_stage import job_spec
+from stratos.executors.job import job_spec
 from stratos.records import Offer, Plan, RoleChoice
 
 GPU = Offer(

@@ -20,9 +20,10 @@ from stratos.contrib.slurm import queue as slurm_queue
 from stratos.contrib.slurm.executor import Slurm, folder_of, pattern
 from stratos.contrib.slurm.nodes import limits
 from stratos.core.errors import StratosError
-from stratos.executors import handed, started
+from stratos.executors import job_folder, submission
+from stratos.executors.handover import end_other
 from stratos.executors.job import Job, JobSpec, State
-from stratos.executors.unseen import end_other
+from stratos.executors.submission import Submission
 from stratos.ledger import Ledger
 
 NAME = "stratos-run-abc-distill"
@@ -39,7 +40,7 @@ def fakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None
     folder = tmp_path / "bin"
     folder.mkdir()
     monkeypatch.setenv("PATH", os.pathsep.join([str(folder), os.environ["PATH"]]))
-    monkeypatch.setenv(started.STATE, str(tmp_path / "state"))
+    monkeypatch.setenv(submission.STATE, str(tmp_path / "state"))
 
     def say(**scripts: str) -> None:
         for name, script in scripts.items():
@@ -75,9 +76,9 @@ def test_a_silent_slurm_is_not_one_without_a_job(
     snapshot: SnapshotAssertion,
 ) -> None:
     pytest.importorskip("submitit")
-    handed.folder_of(spec.folder).mkdir(parents=True)
-    one = handed.Handed("slurm", "7", "SLURM job 7", "a mark", {}, spec.name)
-    handed.keep(spec.folder, "distill", one)
+    job_folder.folder_of(spec.folder).mkdir(parents=True)
+    one = Submission.of(Slurm(), spec, id="7", label="SLURM job 7", mark="a mark")
+    submission.write(spec.folder, one)
     fakes(**{which: "echo 'slurm_load_jobs error: Socket timed out' >&2; exit 1"})
     with pytest.raises(StratosError) as refused:
         Slurm().submit(spec)
@@ -90,7 +91,7 @@ def test_a_job_that_the_queue_does_not_show_is_asked_for_by_its_id(
 ) -> None:
     pytest.importorskip("submitit")
     fakes(scontrol=f"echo '{shown()}'")
-    started.keep(Slurm(), spec, "7", "SLURM job 7")
+    submission.add_to_list(Submission.of(Slurm(), spec, id="7", label="SLURM job 7"))
     job = Slurm().submit(spec)
     assert (job.id, job.is_new) == ("7", False)
     # SLURM may count from the start again: another job has the id now.
@@ -184,18 +185,20 @@ def test_a_job_of_another_cluster_is_not_taken_for_gone(
     fakes(scontrol=says("one"))
     assert Slurm().where() == "one at head"
     (spec.folder / "jobs").mkdir(parents=True)
-    started.keep(Slurm(), spec, "7", "SLURM job 7")
-    handed.keep(spec.folder, "distill", handed.Handed(
-        "slurm", "7", "SLURM job 7", "mark", {}, spec.name, "", "one at head"))  # fmt: skip
+    seventh = Submission.of(
+        Slurm(), spec, id="7", label="SLURM job 7", mark="mark", cluster="one at head"
+    )
+    submission.add_to_list(seventh)
+    submission.write(spec.folder, seventh)
     ledger = Ledger(spec.folder / "ledger.jsonl", 100.0, stage="distill")
     fakes(scontrol=says("two"))
     with pytest.raises(StratosError, match="SLURM job 7 of one at head, and two at head answers"):
         end_other(Slurm(), spec, "mark", ledger, print, print)
-    handed.forget(spec.folder, "distill")
-    with pytest.raises(StratosError, match=r"End it there: stratos servers down"):
+    submission.forget(spec.folder, "distill")
+    with pytest.raises(StratosError, match=r"stratos servers down"):
         end_other(Slurm(), spec, "mark", ledger, print, print)
-    assert started.find(spec.name) is not None
-    [one] = started.jobs()
+    assert submission.find_listed(spec.name) is not None
+    [one] = submission.listed()
     assert servers._status(one).state is State.UNKNOWN
 
 
@@ -220,28 +223,31 @@ def test_slurm_knows_when_a_job_ran(slurm_says: Callable[..., None]) -> None:
     kept = ("JobId=7 JobName=a UserId=me(7) JobState=COMPLETED Restarts=1 "
             "StartTime=2026-01-01T10:30:00 EndTime=2026-01-01T10:40:00 Command=x")  # fmt: skip
     slurm_says(scontrol=kept)
-    assert slurm_queue.held("a", "7") == [(clock(30), clock(40))]
-    assert slurm_queue.held("another", "7") is None and slurm_queue.held("a", "") is None
+    assert slurm_queue.running_spans("a", "7") == [(clock(30), clock(40))]
+    assert (
+        slurm_queue.running_spans("another", "7") is None
+        and slurm_queue.running_spans("a", "") is None
+    )
     # Of a submission that was cut short the name is known.
     slurm_says(scontrol=kept, squeue="a banner\n7 COMPLETED\n")
-    assert slurm_queue.held("a", "") == [(clock(30), clock(40))]
+    assert slurm_queue.running_spans("a", "") == [(clock(30), clock(40))]
     slurm_says(scontrol=kept.replace("10:40:00", "10:30:00"))
-    assert slurm_queue.held("a", "7") == []
+    assert slurm_queue.running_spans("a", "7") == []
     # Accounting knows every start.
     rows = (
         "a|2026-01-01T10:00:00|2026-01-01T10:05:00\na|2026-01-01T10:30:00|2026-01-01T10:40:00\n"
         "a|None|Unknown\n"
     )
     slurm_says(scontrol=kept, sacct=rows)
-    assert slurm_queue.held("a", "7") == [(clock(0), clock(5)), (clock(30), clock(40))]
+    assert slurm_queue.running_spans("a", "7") == [(clock(0), clock(5)), (clock(30), clock(40))]
     slurm_says()
-    assert slurm_queue.held("a", "7") is None
+    assert slurm_queue.running_spans("a", "7") is None
 
 
 def test_a_start_by_a_clock_that_is_ahead_is_not_no_start(slurm_says: Callable[..., None]) -> None:
     ahead = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(time.time() + 240))
     kept = f"JobId=7 JobName=a UserId=me(7) JobState=%s StartTime={ahead} EndTime={ahead} Command=x"
     slurm_says(scontrol=kept % "COMPLETED")
-    assert slurm_queue.held("a", "7") is None, "its own words count"
+    assert slurm_queue.running_spans("a", "7") is None, "its own words count"
     slurm_says(scontrol=kept % "PENDING")
-    assert slurm_queue.held("a", "7") == []
+    assert slurm_queue.running_spans("a", "7") == []

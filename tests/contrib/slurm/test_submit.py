@@ -17,9 +17,8 @@ from stratos.contrib.slurm import queue as slurm_queue
 from stratos.contrib.slurm import submit as slurm_submit
 from stratos.contrib.slurm.executor import Slurm
 from stratos.core.errors import StratosError
-from stratos.executors import started
-from stratos.executors.job import Job, JobSpec, State, UnknownSubmissionError
-from stratos.executors.job_of_stage import job_name
+from stratos.executors import submission
+from stratos.executors.job import Job, JobSpec, State, UnknownSubmissionError, job_name
 
 ON = Slurm(partition="main", cpus=1, memory_gib=0.5, hours=0.1)
 SUBMITS = """
@@ -46,7 +45,7 @@ def spec(slurm: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Job
     (tmp_path / "bin").mkdir()
     monkeypatch.setenv("SLURM_CONF", slurm.env["SLURM_CONF"])
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{slurm.env['PATH']}")
-    monkeypatch.setenv(started.STATE, str(tmp_path / "state"))
+    monkeypatch.setenv(submission.STATE, str(tmp_path / "state"))
     folder = tmp_path / "run with 'quotes' and 50% of it"
     (folder / "jobs").mkdir(parents=True)
     return spec_in(folder)
@@ -150,8 +149,8 @@ def test_a_job_that_did_not_find_what_to_run_may_be_submitted_again(
     log.write_text(
         "RuntimeError: Waited for 60 seconds but could not find submitted jobs in path:\n7.pkl\n"
     )
-    told = {"JobState": "FAILED", "ExitCode": "1:0"}
-    monkeypatch.setattr(slurm_queue, "told", lambda *_: told)
+    facts = {"JobState": "FAILED", "ExitCode": "1:0"}
+    monkeypatch.setattr(slurm_queue, "job_facts", lambda *_: facts)
     status = ON.status(Job(spec, "7", "SLURM job 7", log))
     assert (status.state, status.text) == (
         State.LOST, "SLURM job 7 did not find what it was to run"

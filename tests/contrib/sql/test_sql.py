@@ -17,8 +17,7 @@ from typing import Any
 import psutil
 import pytest
 
-from stratos.contrib.sql.same_rows import Database, QueryLimits, SqlResult, _child
-from stratos.contrib.sql.words import EmptyGolds
+from stratos.contrib.sql.same_rows import Database, EmptyGolds, QueryLimits, SqlResult, _child
 from stratos.tasks.base import Item
 from stratos.tasks.jsonl import JsonlTask
 

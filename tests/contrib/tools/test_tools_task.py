@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -12,10 +11,7 @@ import pytest
 
 from stratos.contrib.logs.words import SecretsReplaced
 from stratos.contrib.tools import ToolsTask
-from stratos.contrib.tools.calls import Call
-from stratos.contrib.tools.drawing import CannotDrawError, Drawer, value_of
-from stratos.contrib.tools.request_templates import Requests, learnt, templates_of
-from stratos.contrib.tools.signatures import tools_in, tools_of
+from stratos.contrib.tools.signatures import tools_in
 from stratos.contrib.tools.words import UnknownTool
 from stratos.evaluate.scores import field_shares
 from stratos.synthesize.leaks import HeldOut
@@ -194,55 +190,6 @@ def test_injection_from_schemas_learns_no_request_and_no_value_of_a_row(task: To
     ):
         with pytest.raises(ValueError, match=error):
             ToolsTask(task.path, **setting)
-
-
-def test_a_request_that_can_be_read_in_two_ways_is_not_kept() -> None:
-    [one, other] = tools_of([WEATHER, {**WEATHER, "name": "climate"}])
-    requests = Requests({})
-    call = Call("weather", {"city": "Rome"})
-    said = requests.write(call, one, random.Random(0))
-    assert requests.read(said, [one]) == [[call]]
-    assert len(requests.read(said, [one, other])) == 2
-    assert requests.read("Tell me a joke", [one]) == []
-    template = learnt(
-        "Weather of Rome in F, please", Call("weather", {"city": "Rome", "unit": "F"}), one
-    )
-    assert template is not None
-    assert template.slots == ("city", "unit")
-    assert learnt("Weather there", call, one) is None
-    assert learnt("Rome or Rome", call, one) is None
-    assert templates_of([("Weather of Rome", call, one)])["weather"][0].pieces == (
-        "Weather of ",
-        "",
-    )
-
-
-def test_values_follow_their_schemas() -> None:
-    rng = random.Random(0)
-    schemas = [
-        {"type": "integer", "minimum": 3, "maximum": 5},
-        {"type": "number", "minimum": 0, "maximum": 1, "multipleOf": 0.25},
-        {"type": "integer", "maximum": -5},
-        {"type": "string", "format": "date"},
-        {"type": "string", "format": "uuid"},
-        {"type": "string", "examples": ["only this"]},
-        {"type": ["string", "null"]},
-        {"type": "array", "items": {"enum": [1, 2, 3]}, "uniqueItems": True, "minItems": 2},
-        {"anyOf": [{"const": 7}, {"type": "boolean"}]},
-        {"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"]},
-    ]
-    for schema in schemas:
-        tool = tools_of(
-            [{"name": "t", "parameters": {"properties": {"x": schema}, "required": ["x"]}}]
-        )
-        for _ in range(50):
-            call = Drawer().call(tool[0], rng)
-            assert tool[0].problem(call.arguments) is None
-    with pytest.raises(CannotDrawError):
-        value_of({}, {"type": "string", "pattern": "^x$"}, "a", rng)
-    seen = Drawer({("t", "x"): ["xx"]})
-    tool = tools_of([{"name": "t", "parameters": {"properties": {"x": {"pattern": "^x+$"}}}}])
-    assert {seen.call(tool[0], rng).arguments.get("x", "xx") for _ in range(30)} == {"xx"}
 
 
 def test_tools_in_common_are_no_leak_and_requests_in_common_are(task: ToolsTask) -> None:

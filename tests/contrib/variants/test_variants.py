@@ -14,8 +14,8 @@ from typing import NamedTuple
 import pytest
 
 from stratos.contrib.variants.exchanged import Exchanged, form_of, redrawn
-from stratos.contrib.variants.traced import UntraceableError, traced
-from stratos.contrib.variants.words import NoVariant
+from stratos.contrib.variants.number_tokens import NoVariant, UntraceableError
+from stratos.contrib.variants.traced import traced
 from stratos.tasks.base import Item
 from stratos.tasks.math import AimeTask, MathTask
 from stratos.tasks.numbers import write_number
@@ -92,11 +92,6 @@ ROWS = {
         "There are $24,000 - $6,000 = $18,000 left.\nA rate is $18,000 / 12 = $1,500.",
         lambda price, rates, paid: (price - paid) / rates,
     ),
-    "in words": Row(
-        "Tom buys three boxes with eight pears each and eats five. How many pears are left?",
-        "He has 3 * 8 = 24 pears.\nAfter eating five, he has 24 - 5 = 19 pears.",
-        lambda boxes, pears, eaten: boxes * pears - eaten,
-    ),
     "words in the sum": Row(
         "A roll covers 12 feet. A wall is 84 feet long. How many rolls for 2 walls and 3 doors of "
         "8 feet?",
@@ -167,6 +162,8 @@ OUT = {
     "no sum": ("Ann has 12 pens. How many pens has Ann?", "Ann has 12 pens.", "12"),
     "nothing to exchange": ("A week has 7 days. What have 2 pairs?", "2*2*7 = 28 days", "28"),
     "mixed number": ("It took 1 1/2 hours for 30 miles. Twice?", "30*2 = 60", "60"),
+    "in words": ("Tom has three boxes of eight pears. How many?", "He has 3 * 8 = 24.", "24"),
+    "equal by chance": ("6 rows of 8 in 4 halls, 12 more?", "6*8 = 4*12 = 48 and 48+4 = 52", "52"),
     "large in words": ("Of 5 million people, 30 left, 4 came. Who?", "30-4 = 26", "26"),
 }
 
@@ -222,10 +219,6 @@ def test_how_numbers_are_written_stays() -> None:
         assert re.match(r"Pens cost \$\d+\.\d\d each", question)
     for question, solution in variants("thousands"):
         assert not re.search(r"\d{4}", question + solution)
-    for question, solution in variants("in words"):
-        assert not re.search(r"\d", question)
-        [eaten] = re.findall(r"eats (\w+)\.", question)
-        assert f"After eating {eaten}," in solution
     for question, _ in variants("percent as a hundredth"):
         [share] = re.findall(r"(\d+)%", question)
         assert int(share) <= 95 and int(share) % 5 == 0

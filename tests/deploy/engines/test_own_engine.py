@@ -21,7 +21,7 @@ from stratos.cli.build import build
 from stratos.cli.compose import hydra_for
 from stratos.cli.help import group_page, page
 from stratos.config import Config
-from stratos.core.targets import ALLOW_TARGETS
+from stratos.core.trust import ALLOW_TARGETS
 from stratos.deploy.bundle_server import serve_command
 from stratos.deploy.engines.known import engine_named
 from stratos.estimate.answering import EngineChoice, runners

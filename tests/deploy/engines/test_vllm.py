@@ -19,7 +19,7 @@ from served_bundle import CHATS, by_transformers, make_bundle
 
 from stratos.cli.commands.serve import _setting
 from stratos.core.errors import StratosError
-from stratos.core.machine_load import group_memory
+from stratos.core.machine import group_memory
 from stratos.deploy.bundle_server import ask, serving_bundle
 from stratos.deploy.engines.base import ExportError
 from stratos.deploy.engines.vllm import OWN_ENVIRONMENT, Vllm

@@ -55,7 +55,7 @@ def test_what_a_pilot_shows_to_be_useless_is_not_planned_for_its_price() -> None
     [why] = [one.why for one in problem.exclusions if one.subject.startswith(TINY.name)]
     assert isinstance(why, AlmostNothing)
     assert why.accuracy.mean == pytest.approx(0.004, abs=0.001)
-    assert (why.other, why.other_accuracy) == (LARGER.name, solve(problem).accuracy.mean)
+    assert (why.other_student, why.other_accuracy) == (LARGER.name, solve(problem).accuracy.mean)
 
 
 @pytest.mark.parametrize("right", [{TINY.name: 0}, {TINY.name: 0, LARGER.name: 1}])

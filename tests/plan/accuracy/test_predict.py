@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import pytest
 from world import ALIGNMENT, BLIND, INJECTION, SIGHTED, SMALL, STUDENTS, TASK, Tiles, replace
 
-from stratos.core.intervals import predicted
+from stratos.core.formats import predicted
 from stratos.estimate.cards import card_of_student
 from stratos.plan.accuracy.predict import MAX_RUNS, predict
 from stratos.plan.problem import Candidate

@@ -12,7 +12,7 @@ from twin import instance
 
 from stratos.config import BucketConfig, CloudConfig, LimitsConfig, TrafficConfig
 from stratos.plan.option import Caps, Mix, Option
-from stratos.plan.solve import covering, mix_frontier
+from stratos.plan.solve import mix_frontier, pairs
 from stratos.plan.solve.frontier import Reduced, frontier
 from stratos.plan.solve.mix import as_served
 from stratos.plan.solve.mix_frontier import staircases
@@ -218,33 +218,6 @@ def places_and_servers(seed):
     return servers, egress, rates, caps
 
 
-def test_counting_finds_what_the_solver_finds(monkeypatch):
-    """The same staircases if every step of them is a program of its own."""
-    n_steps = 0
-    for seed in range(60):
-        servers, egress, rates, caps = places_and_servers(seed)
-        counted = staircases(servers, np.array(egress), rates, caps, Solver())
-        with monkeypatch.context() as patched:
-            patched.setattr(mix_frontier, "MAX_COUNTED", -1.0)
-            solved = staircases(servers, np.array(egress), rates, caps, Solver())
-        for a, b in zip(counted, solved, strict=True):
-            n_steps += len(a)
-            assert [s.latency_ms for s in a] == [s.latency_ms for s in b], seed
-            assert [s.usd for s in a] == pytest.approx([s.usd for s in b], rel=1e-6), seed
-    assert n_steps > 200
-
-
-def test_a_search_that_has_too_many_counts_leaves_them_to_the_solver(monkeypatch):
-    for seed in range(20):
-        servers, egress, rates, caps = places_and_servers(seed)
-        counted = staircases(servers, np.array(egress), rates, caps, Solver())
-        with monkeypatch.context() as patched:
-            patched.setattr(covering, "MAX_STATES", 2)
-            fewer = staircases(servers, np.array(egress), rates, caps, Solver())
-        for a, b in zip(counted, fewer, strict=True):
-            assert [s.usd for s in a] == pytest.approx([s.usd for s in b], rel=1e-6), seed
-
-
 def drawn(seed, n_servers=12, n_places=5):
     """Servers of three buckets, and what they cost from several places."""
     rng = np.random.default_rng(seed)
@@ -265,9 +238,9 @@ def test_pairs_priced_at_once_are_those_found_by_their_bounds(n_servers, monkeyp
     rates, caps = (7.0, 5.0, 3.0), Caps(max_nodes=n_servers)
     for seed in range(6):
         servers, egress = drawn(seed)
-        monkeypatch.setattr(covering, "MAX_LISTED", 10**6)
+        monkeypatch.setattr(pairs, "MAX_LISTED", 10**6)
         listed = staircases(servers, egress, rates, caps, Solver(), max_kinds=2)
-        monkeypatch.setattr(covering, "MAX_LISTED", 0)
+        monkeypatch.setattr(pairs, "MAX_LISTED", 1)
         assert dollars(staircases(servers, egress, rates, caps, Solver(), max_kinds=2)) == dollars(
             listed
         )
@@ -292,10 +265,10 @@ def keeps_up(counts, work):
     return found.status == 0
 
 
-@pytest.mark.parametrize("listed", [0, 10**6])
+@pytest.mark.parametrize("listed", [1, 10**6])
 def test_the_cheapest_mix_of_two_kinds_is_that_of_all_counts_there_are(listed, monkeypatch):
     """Quotas and dollars an hour bind, and some kinds may not take every bucket."""
-    monkeypatch.setattr(covering, "MAX_LISTED", listed)
+    monkeypatch.setattr(pairs, "MAX_LISTED", listed)
     n_bound = 0
     for seed in range(12):
         rng = np.random.default_rng(seed)
@@ -303,41 +276,44 @@ def test_the_cheapest_mix_of_two_kinds_is_that_of_all_counts_there_are(listed, m
         work[rng.integers(3), rng.integers(2)] = np.inf
         usd = rng.uniform(1, 4, (2, 3))
         member, limits = np.array([[1.0, 0], [1, 1], [0, 1]]), np.array([3.0, 2])
-        room = covering.Room(5, member, limits, usd[0], float(rng.choice([np.inf, 9.0])))
+        room = pairs.Room(5, member, limits, usd[0], float(rng.choice([np.inf, 9.0])))
         counts = [c for c in itertools.product(range(6), repeat=3) if sum(n > 0 for n in c) <= 2]
         able = [c for c in counts if keeps_up(c, work)]
         possible = np.array(
             [c for c, held in zip(able, room.holds(np.array(able)), strict=True) if held]
         )
         n_bound += len(possible) < len(able)
-        for row, found in zip(usd, covering.Pairs(work, room).best(usd), strict=True):
+        for row, pair in zip(usd, pairs.Pairs(work, room).cheapest(usd), strict=True):
             if not len(possible):
-                assert found is None
+                assert pair is None
                 continue
-            assert found is not None and room.holds(found[None]).all() and keeps_up(found, work)
+            first, n_first, second, n_second = pair
+            found = np.zeros(3)
+            found[[first, second]] = n_first, n_second
+            assert room.holds(found[None]).all() and keeps_up(found, work)
             assert found @ row == pytest.approx((possible @ row).min())
+            both = [first, second]
+            shares, busy = pairs.split(work[both], found[both]), np.isfinite(work[both])
+            assert shares.sum(axis=0) == pytest.approx(1.0) and not shares[~busy].any()
+            load = (shares * np.where(busy, work[both], 0.0)).sum(axis=1)
+            assert (shares >= 0).all() and (load <= found[both] + 1e-8).all()
     assert n_bound > 4
 
 
 def test_mixes_of_more_kinds_are_sought_only_where_they_can_save_enough(monkeypatch):
-    """Where nothing that they save is enough, neither search nor solver is needed."""
-    monkeypatch.setattr(mix_frontier, "FEWER_KINDS", 1e9)
+    """Where nothing that they save is enough, no solver is needed."""
+    monkeypatch.setattr(mix_frontier, "FEWER_KINDS", inf)
     solver = Solver()
     servers, egress = drawn(0)
-    searches = []
-    search = mix_frontier.search
-    monkeypatch.setattr(mix_frontier, "search", lambda *args: searches.append(1) or search(*args))
     for max_nodes in (16, 400):
         rates = tuple(0.3 * max_nodes for _ in range(3))
         found = staircases(servers, egress, rates, Caps(max_nodes=max_nodes), solver, max_kinds=2)
         assert all(found)
-    assert not searches and not solver.n_runs
+    assert not solver.n_runs
 
 
-def test_places_that_see_about_the_same_dollars_share_what_the_solver_proves(monkeypatch):
+def test_places_that_see_about_the_same_dollars_share_what_the_solver_proves():
     """One program for all, and more only for places that it leaves open."""
-    monkeypatch.setattr(covering, "MAX_STATES", 0)
-    monkeypatch.setattr(mix_frontier, "MAX_COUNTED", 0.0)
     servers, egress = drawn(1, n_places=8)
     rates, caps = (7.0, 5.0, 3.0), Caps(max_nodes=16)
     apart, together = Solver(), Solver()
@@ -348,34 +324,12 @@ def test_places_that_see_about_the_same_dollars_share_what_the_solver_proves(mon
         assert ours[0].usd <= theirs[0].usd * 1.01
 
 
-def test_shares_or_a_price_that_shows_why_not():
-    rng = np.random.default_rng(0)
-    n_split = 0
-    for _ in range(300):
-        n, n_buckets = rng.integers(1, 6), rng.integers(1, 5)
-        work = rng.choice([0.25, 0.5, 1.0, 2.0, 4.0, inf], (n, n_buckets))
-        counts = rng.integers(1, 4, n).astype(float)
-        shares, price = covering.split(work, counts)
-        if shares is None:
-            earned = (price / work).max(axis=1)
-            assert price.sum() == pytest.approx(1.0) and counts @ earned < 1.0
-            continue
-        n_split += 1
-        assert shares.sum(axis=0) == pytest.approx(1.0) and (shares >= 0).all()
-        assert not shares[np.isinf(work)].any()
-        load = (shares * np.where(np.isinf(work), 0.0, work)).sum(axis=1)
-        assert (load <= counts + 1e-9).all()
-    assert 50 < n_split < 250
-
-
 def test_a_gap_is_kept_and_told():
     for seed in range(20):
         problem = instance(seed, mixed=True)
         exact = {c.costs for c in frontier(problem)}
-        with pytest.MonkeyPatch.context() as patched:
-            patched.setattr(mix_frontier, "MAX_COUNTED", -1.0)
-            loose = replace(problem, mix_gap=0.01)
-            found = [c.costs for c in frontier(loose)]
+        loose = replace(problem, mix_gap=0.01)
+        found = [c.costs for c in frontier(loose)]
         for costs in exact:
             assert any(
                 a <= costs[0] and h <= costs[2] and ms <= costs[3] and usd <= 1.01 * costs[1] + 1e-9

@@ -14,8 +14,8 @@ from stratos import records
 from stratos.catalog import load_catalog
 from stratos.cli.compose import VERSION_BASE
 from stratos.config import StudentConfig
-from stratos.core.conf import conf_dir
 from stratos.core.context import Context
+from stratos.core.extensions import conf_dir
 from stratos.estimate.fleet import Calibration
 from stratos.ledger import Ledger
 from stratos.pipeline import _wants_pilot

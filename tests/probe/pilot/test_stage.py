@@ -17,8 +17,8 @@ import yaml
 
 from stratos import records
 from stratos.cli.compose import VERSION_BASE
-from stratos.core.conf import conf_dir
 from stratos.core.errors import BudgetError, TeacherError
+from stratos.core.extensions import conf_dir
 from stratos.plan.problem import Candidate
 from stratos.probe.pilot.scaled import lengths, scaled
 from stratos.records import Interval, Pilot, Plan

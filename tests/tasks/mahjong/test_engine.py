@@ -1,4 +1,4 @@
-"""The engine against the package `mahjong`: a fixed part of benchmarks/mahjong_engine.py."""
+"""The engine against the package `mahjong`: a fixed part of benchmarks/tasks/mahjong_engine.py."""
 
 import random
 

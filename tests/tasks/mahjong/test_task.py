@@ -101,7 +101,7 @@ def test_reverse_generation_is_fast() -> None:
     start = time.process_time()
     for item in TASK.reverse(1000, seed=1):
         assert TASK.verify(item) is None
-    # The target is 2,000 a second (benchmarks/reverse_generation.py); this only guards a collapse.
+    # The target is 2,000 a second (benchmarks/tasks/mahjong_engine.py): this guards a collapse.
     assert 1000 / (time.process_time() - start) > 500
 
 

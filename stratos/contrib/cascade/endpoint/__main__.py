@@ -17,16 +17,17 @@ from typing import TYPE_CHECKING
 
 from stratos.config import Config
 from stratos.contrib.cascade.config import settings
+from stratos.contrib.cascade.endpoint.connections import OwnConnections, leave_out_of_log
 from stratos.contrib.cascade.endpoint.escalate import escalator
 from stratos.contrib.cascade.endpoint.front import Cascading, application
 from stratos.contrib.cascade.endpoint.made import Meter, cascade_in, counting
 from stratos.contrib.cascade.record import Cascade
 from stratos.contrib.cascade.threshold import Judge, sampling_of
 from stratos.contrib.cascade.verdict import threshold_of
-from stratos.core.by_name import named
 from stratos.core.errors import StratosError
+from stratos.core.names import named
 from stratos.deploy.bundle_server import arguments_here, engine_of, environment_of
-from stratos.deploy.engines.http_api import OwnConnections, allow_open_files, leave_out_of_log
+from stratos.deploy.engines.http_api import allow_open_files
 from stratos.deploy.server import HOST, free_port, start_process, stop_process
 from stratos.records import Probe, load
 from stratos.teachers.prompting import with_repaired_prompts
@@ -51,26 +52,26 @@ def main() -> None:
     parser.add_argument("--usd-per-month", type=float)
     parser.add_argument("--teacher-seconds", type=float)
     parser.add_argument("--if-unavailable", choices=("student", "error"))
-    told = parser.parse_args()
+    args = parser.parse_args()
     try:
-        code = _serve(told)
+        code = _serve(args)
     except StratosError as error:
         print(error, file=sys.stderr, flush=True)
         sys.exit(1)
     sys.exit(code)
 
 
-def _serve(told: argparse.Namespace) -> int:
-    run = told.run.absolute()
+def _serve(args: argparse.Namespace) -> int:
+    run = args.run.absolute()
     made = cascade_in(run)
-    with counting(run / "bundle", told.cache.absolute()) as meter_path:
-        return _serve_counting(told, run, made, meter_path)
+    with counting(run / "bundle", args.cache.absolute()) as meter_path:
+        return _serve_counting(args, run, made, meter_path)
 
 
-def _serve_counting(told: argparse.Namespace, run: Path, made: Cascade, meter_path: Path) -> int:
+def _serve_counting(args: argparse.Namespace, run: Path, made: Cascade, meter_path: Path) -> int:
     import uvicorn
 
-    from stratos.run.kept_config import config_of
+    from stratos.run.stored_config import config_of
 
     config = config_of(run)
     bundle, port = run / "bundle", free_port()
@@ -89,10 +90,10 @@ def _serve_counting(told: argparse.Namespace, run: Path, made: Cascade, meter_pa
     # uvicorn raises the signal again after its shutdown: the student's server ends before.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
-        app = _application(told, config, made, bundle, port, meter_path)
+        app = _application(args, config, made, bundle, port, meter_path)
         server = uvicorn.Server(
             uvicorn.Config(
-                app, host=HOST, port=told.port, log_level="error", access_log=False,
+                app, host=HOST, port=args.port, log_level="error", access_log=False,
                 timeout_graceful_shutdown=10,
             )
         )  # fmt: skip
@@ -103,7 +104,7 @@ def _serve_counting(told: argparse.Namespace, run: Path, made: Cascade, meter_pa
 
 
 def _application(
-    told: argparse.Namespace, config: Config, made: Cascade, bundle: Path, port: int, path: Path
+    args: argparse.Namespace, config: Config, made: Cascade, bundle: Path, port: int, path: Path
 ) -> Starlette:
     import httpx
 
@@ -111,8 +112,8 @@ def _application(
     assert endpoint is not None
     meter = Meter(
         path,
-        options.usd_per_day if told.usd_per_day is None else told.usd_per_day,
-        options.usd_per_month if told.usd_per_month is None else told.usd_per_month,
+        options.usd_per_day if args.usd_per_day is None else args.usd_per_day,
+        options.usd_per_month if args.usd_per_month is None else args.usd_per_month,
     )
     probe = load(bundle.parent / "probe.json", None, Probe)
     config = with_repaired_prompts(config, probe)
@@ -126,7 +127,7 @@ def _application(
         judge=judge,
         endpoint=endpoint,
         threshold=threshold_of(made),
-        is_error=(told.if_unavailable or options.if_unavailable) == "error",
+        is_error=(args.if_unavailable or options.if_unavailable) == "error",
     )
     return application(
         cascading,
@@ -141,7 +142,7 @@ def _application(
             named(config.teachers, endpoint.teacher),
             meter,
             endpoint.teacher_tokens,
-            options.teacher_seconds if told.teacher_seconds is None else told.teacher_seconds,
+            options.teacher_seconds if args.teacher_seconds is None else args.teacher_seconds,
         ),
         meter,
     )

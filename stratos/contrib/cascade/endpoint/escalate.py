@@ -117,9 +117,9 @@ class Purse:
         """Let ceilings rise if the answer passed its own; cover what is under way."""
         if not self._is_paid or not self._meter.learn(overrun_of(question, answer)):
             return
-        for receipt, (other, most) in self._under_way.items():
-            risen = self._most(other)
-            self._under_way[receipt] = (other, risen)
+        for receipt, (asked_before, most) in self._under_way.items():
+            risen = self._most(asked_before)
+            self._under_way[receipt] = (asked_before, risen)
             self._meter.cover(risen - most)
 
     def _most(self, question: Question) -> float:
@@ -194,8 +194,8 @@ class HostedEscalator(Escalator):
         import openai  # noqa: F401
 
         super().__init__(cast(Teacher, teacher), meter, max_tokens, seconds)
-        one = replace(teacher, batch=False)
-        self._addresses = [Address(one, url) for url in one.base_urls]
+        asked_singly = replace(teacher, batch=False)
+        self._addresses = [Address(asked_singly, url) for url in asked_singly.base_urls]
         self._balancer = LoadBalancer(
             [Backend(address, proved=True) for address in self._addresses], teacher.concurrency
         )
@@ -297,9 +297,9 @@ class HostedEscalator(Escalator):
         now = time.monotonic()
         # One that was set aside is tried by one request, until that has come back.
         return [
-            one for one in self._balancer.all
-            if _open_at(one) <= now
-            and (one.back_at is None or self._balancer.is_idle(one))
+            backend for backend in self._balancer.all
+            if _open_at(backend) <= now
+            and (backend.back_at is None or self._balancer.is_idle(backend))
         ]  # fmt: skip
 
     def _check_open(self) -> None:
@@ -314,8 +314,8 @@ class HostedEscalator(Escalator):
         wait_s = max(0.0, _open_at(first) - time.monotonic())
         if self._why.get(first) is Why.NO_CREDIT:
             raise UnavailableError(Why.NO_CREDIT, wait_s)
-        held = any(one.back_at is not None for one in self._balancer.all)
-        raise UnavailableError(Why.UNREACHABLE if held else Why.RATE_LIMITED, wait_s)
+        is_aside = any(backend.back_at is not None for backend in self._balancer.all)
+        raise UnavailableError(Why.UNREACHABLE if is_aside else Why.RATE_LIMITED, wait_s)
 
     @override
     async def close(self) -> None:

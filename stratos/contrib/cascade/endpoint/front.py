@@ -24,21 +24,20 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from stratos.contrib.cascade.endpoint.connections import PassedOn, Waiting
 from stratos.contrib.cascade.endpoint.escalate import Escalator, UnavailableError, Why
 from stratos.contrib.cascade.endpoint.made import ALONE, Meter
 from stratos.contrib.cascade.record import Escalation
-from stratos.contrib.cascade.threshold import Judge, Said, StudentError, bared, is_escalated
+from stratos.contrib.cascade.threshold import (
+    Judge,
+    StudentAnswer,
+    StudentError,
+    bared,
+    is_escalated,
+)
 from stratos.deploy.engines.chat_ids import first_stop
 from stratos.deploy.engines.chat_request import chat_of, parsed
-from stratos.deploy.engines.http_api import (
-    GONE,
-    PassedOn,
-    Waiting,
-    api_error,
-    gone,
-    read_body,
-    unless_gone,
-)
+from stratos.deploy.engines.http_api import GONE, api_error, gone, read_body, unless_gone
 from stratos.tasks.base import Message, Task
 from stratos.teachers.base import LENGTH, Answer
 from stratos.teachers.prompting import chat
@@ -49,7 +48,7 @@ _NOT_SERVED = ("logprobs", "top_logprobs", "logit_bias", "tools", "functions")
 
 
 @dataclass(frozen=True)
-class Asked:
+class ChatQuestion:
     """A request that a cascade answers."""
 
     messages: list[Message]
@@ -62,7 +61,7 @@ class Asked:
     """Whether a stream ends with the tokens that it took."""
 
 
-def asked_of(body: Mapping[str, Any], model: str) -> Asked:
+def asked_of(body: Mapping[str, Any], model: str) -> ChatQuestion:
     """Return what a request asks for.
 
     Args:
@@ -96,8 +95,10 @@ def asked_of(body: Mapping[str, Any], model: str) -> Asked:
     how = body.get("stream_options")
     if how is not None and not isinstance(how, dict):
         raise ValueError("stream_options: expected an object.")
-    messages: list[Message] = [{"role": one["role"], "content": one["content"]} for one in chat]
-    return Asked(
+    messages: list[Message] = [
+        {"role": message["role"], "content": message["content"]} for message in chat
+    ]
+    return ChatQuestion(
         messages, _stops(body.get("stop")), limit, bool(stream),
         bool(how and how.get("include_usage")),
     )  # fmt: skip
@@ -110,7 +111,7 @@ def _stops(value: Any) -> list[str]:
         ValueError: they are no texts.
     """
     stops = [value] if isinstance(value, str) else [] if value is None else value
-    if not isinstance(stops, list) or not all(isinstance(one, str) and one for one in stops):
+    if not isinstance(stops, list) or not all(isinstance(stop, str) and stop for stop in stops):
         raise ValueError("stop: expected a text, or a list of texts, none of them empty.")
     return stops
 
@@ -118,13 +119,13 @@ def _stops(value: Any) -> list[str]:
 _STATUS = {Why.RATE_LIMITED: 429, Why.TIMEOUT: 504}
 
 
-def completion_of(said: Said, name: str) -> dict[str, Any]:
+def completion_of(answer: StudentAnswer, name: str) -> dict[str, Any]:
     """Return the student's answer without how likely it found its tokens."""
     choices = [
-        {key: value for key, value in one.items() if key != "logprobs"}
-        for one in said.reply["choices"]
+        {key: value for key, value in choice.items() if key != "logprobs"}
+        for choice in answer.reply["choices"]
     ]
-    return {**said.reply, "choices": choices, "model": name}
+    return {**answer.reply, "choices": choices, "model": name}
 
 
 def headers_of(by: str, teacher: str) -> dict[str, str]:
@@ -169,8 +170,8 @@ def unavailable(error: UnavailableError) -> Response:
     wait = error.retry_after_s
     headers = headers_of("none", error.why.value)
     headers["Retry-After"] = str(math.ceil(1.0 if wait is None else max(1.0, wait)))
-    told = f"The student is unsure, and the teacher gives no answer ({error.why.value})."
-    return api_error(_STATUS.get(error.why, 503), told, headers)
+    message = f"The student is unsure, and the teacher gives no answer ({error.why.value})."
+    return api_error(_STATUS.get(error.why, 503), message, headers)
 
 
 MOST_BYTES = 2 * 2**20
@@ -246,8 +247,8 @@ class _Front:
     async def health(self, request: Request) -> Response:
         """Say whether the student's server answers."""
         try:
-            found = await self._student.get("/health", timeout=5)
-            status = found.status_code
+            answer = await self._student.get("/health", timeout=5)
+            status = answer.status_code
         except httpx.HTTPError:
             status = 503
         return JSONResponse({"status": "ok" if status == 200 else "starting"}, status)
@@ -278,26 +279,26 @@ class _Front:
             body = parsed(data)
             if str(body.get("model", "")).endswith(ALONE):
                 return await self._alone(body)
-            asked = asked_of(body, self._cascading.name)
+            question = asked_of(body, self._cascading.name)
         except (ValueError, RecursionError) as error:
             self._meter.counters.refused += 1
             return api_error(400, str(error))
         try:
-            return await self._judged(request, asked)
+            return await self._judged(request, question)
         except Exception as error:  # its text, which a log would have, may hold what was asked
-            told = f"The cascade could not answer ({type(error).__name__})."
-            return api_error(500, told)
+            message = f"The cascade could not answer ({type(error).__name__})."
+            return api_error(500, message)
 
-    async def _judged(self, request: Request, asked: Asked) -> Response:
+    async def _judged(self, request: Request, question: ChatQuestion) -> Response:
 
-        answered = await unless_gone(request, self._answered(asked))
+        answered = await unless_gone(request, self._answered(question))
         if answered is None:
             return Response(status_code=GONE)
         if isinstance(answered, Response):
             return answered
         reply, headers = answered
-        if asked.is_stream:
-            return streamed(reply, headers, asked.with_usage)
+        if question.is_stream:
+            return streamed(reply, headers, question.with_usage)
         return JSONResponse(reply, headers=headers)
 
     async def _judge(self) -> Judge:
@@ -308,34 +309,36 @@ class _Front:
                 listed = await self._student.get("/v1/models")
                 self._model = str(listed.json()["data"][0]["id"])
             except (httpx.HTTPError, ValueError, LookupError) as error:
-                said = f"The student does not answer ({type(error).__name__})."
-                raise StudentError(503, b"", said) from error
+                why = f"The student does not answer ({type(error).__name__})."
+                raise StudentError(503, b"", why) from error
         return replace(judge, model=self._model)
 
-    async def _answered(self, asked: Asked) -> tuple[dict[str, Any], dict[str, str]] | Response:
+    async def _answered(
+        self, question: ChatQuestion
+    ) -> tuple[dict[str, Any], dict[str, str]] | Response:
         """Ask the student, and the teacher if need be; return a completion and its headers."""
         cascading, counters = self._cascading, self._meter.counters
         counters.requests += 1
         longest = cascading.endpoint.student_tokens
-        longest = longest if asked.limit is None else min(longest, asked.limit)
-        options = {"stop": asked.stops} if asked.stops else {}
+        longest = longest if question.limit is None else min(longest, question.limit)
+        options = {"stop": question.stops} if question.stops else {}
         try:
             judge = await self._judge()
-            said = await judge.ask(self._student, asked.messages, longest, options)
+            judged = await judge.ask(self._student, question.messages, longest, options)
         except StudentError as error:
             counters.student_errors += 1
             return of_student(error)
-        own = completion_of(said, cascading.name)
-        if not is_escalated(said.confidence, cascading.threshold):
+        own = completion_of(judged, cascading.name)
+        if not is_escalated(judged.confidence, cascading.threshold):
             return own, headers_of("student", "not-asked")
         counters.escalated += 1
         try:
-            answer = await self._escalator.ask(self._question(asked.messages), asked.limit)
+            answer = await self._escalator.ask(self._question(question.messages), question.limit)
         except UnavailableError as error:
             if cascading.is_error and error.why is not Why.OUT_OF_MONEY:
                 return unavailable(error)
             return own, headers_of("student", error.why.value)
-        return self._by_teacher(answer, asked), headers_of("teacher", "answered")
+        return self._by_teacher(answer, question), headers_of("teacher", "answered")
 
     def _question(self, messages: list[Message]) -> list[Message]:
         """Return how the teacher is asked what the student was: with the prompt of the run."""
@@ -344,13 +347,13 @@ class _Front:
             return messages
         return chat(self._cascading.task, item, self._cascading.endpoint.prompt)
 
-    def _by_teacher(self, answer: Answer, asked: Asked) -> dict[str, Any]:
+    def _by_teacher(self, answer: Answer, question: ChatQuestion) -> dict[str, Any]:
         """Return the teacher's answer as a completion, in the form that the student's have."""
         cascading, text = self._cascading, answer.text
-        item = cascading.task.asked(asked.messages)
+        item = cascading.task.asked(question.messages)
         if cascading.endpoint.is_bare and item is not None:
             text = bared(cascading.task, item, text)
-        text = text[: first_stop(text, asked.stops)]
+        text = text[: first_stop(text, question.stops)]
         n_in, n_out = answer.input_tokens, answer.output_tokens
         return {
             "id": f"chatcmpl-{uuid.uuid4().hex}",
@@ -373,10 +376,10 @@ class _Front:
         """Hand a request on to the student, and its answer back as it comes."""
         try:
             model = (await self._judge()).model
-            asked = self._student.build_request(
+            passed_on = self._student.build_request(
                 "POST", "/v1/chat/completions", json={**body, "model": model}
             )
-            answer = await self._student.send(asked, stream=True)
+            answer = await self._student.send(passed_on, stream=True)
         except httpx.HTTPError as error:
             self._meter.counters.student_errors += 1
             return api_error(502, f"The student does not answer ({type(error).__name__}).")
@@ -403,12 +406,12 @@ def metrics_of(meter: Meter) -> str:
 
 
 def _too_many() -> Response:
-    told = f"{MOST_WAITING:,} requests wait already. Ask again later."
-    return api_error(429, told, {"Retry-After": "1"})
+    message = f"{MOST_WAITING:,} requests wait already. Ask again later."
+    return api_error(429, message, {"Retry-After": "1"})
 
 
 async def _no_path(request: Request, error: Exception) -> Response:
 
     assert isinstance(error, HTTPException)
-    told = f"{request.method} {request.url.path}: this server does not have it."
-    return api_error(error.status_code, told, error.headers)
+    message = f"{request.method} {request.url.path}: this server does not have it."
+    return api_error(error.status_code, message, error.headers)

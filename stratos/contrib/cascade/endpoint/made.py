@@ -24,9 +24,9 @@ from stratos.contrib.cascade.config import CascadeConfig, settings
 from stratos.contrib.cascade.record import Cascade
 from stratos.contrib.cascade.words import NeverEnough
 from stratos.core.atomic_files import write_atomically
-from stratos.core.by_name import named
 from stratos.core.errors import StratosError
-from stratos.core.locks import is_locked, locked
+from stratos.core.names import named
+from stratos.core.process import is_locked, locked
 from stratos.deploy.hosted_server import FrontProgram, Hosted
 from stratos.ledger import Overrun
 from stratos.report.sweep_jobs import record_of
@@ -39,7 +39,7 @@ _KEPT_DAYS = 62
 
 
 @dataclass
-class Kept:
+class Spent:
     """What lies in the file."""
 
     usd_by_day: dict[str, float] = field(default_factory=dict)
@@ -203,24 +203,24 @@ class Meter:
         for old in sorted(days)[:-_KEPT_DAYS]:
             del days[old]
 
-    def _write(self, held: float) -> None:
-        self._kept.usd_open, self._kept.opened = held, _today()
+    def _write(self, open_usd: float) -> None:
+        self._kept.usd_open, self._kept.opened = open_usd, _today()
         write_atomically(self._path, msgspec.json.encode(self._kept))
-        self._held, self._is_behind = held, False
+        self._held, self._is_behind = open_usd, False
 
-    def _write_or_later(self, held: float) -> None:
+    def _write_or_later(self, open_usd: float) -> None:
         """Write what was spent; if the disk does not take it, before the next call is sent.
 
         Until then the file has the ceiling of what was set aside.
         """
         try:
-            self._write(held)
+            self._write(open_usd)
         except OSError as error:
             if not self._is_behind:
-                told = (
+                message = (
                     f"{self._path} cannot be written ({error.strerror}): the teacher is not asked"
                 )
-                print(f"{told} until it can be.", file=sys.stderr, flush=True)
+                print(f"{message} until it can be.", file=sys.stderr, flush=True)
             self._is_behind = True
 
 
@@ -252,25 +252,25 @@ def counted_elsewhere(bundle: Path) -> str:
     )
 
 
-def read_kept(path: Path) -> Kept:
+def read_kept(path: Path) -> Spent:
     """Return what is kept; nothing where there is no file.
 
     Raises:
         StratosError: it cannot be read: a limit could not be held without it.
     """
     try:
-        kept = msgspec.json.decode(path.read_bytes(), type=Kept)
-        amounts = (*kept.usd_by_day.values(), kept.usd_open, kept.overrun.extra_input_tokens)
-        if min(amounts) < 0 or kept.overrun.output_factor < 1:
+        spent = msgspec.json.decode(path.read_bytes(), type=Spent)
+        amounts = (*spent.usd_by_day.values(), spent.usd_open, spent.overrun.extra_input_tokens)
+        if min(amounts) < 0 or spent.overrun.output_factor < 1:
             raise ValueError("an amount in it is negative")
     except FileNotFoundError:
-        return Kept()
+        return Spent()
     except (OSError, ValueError) as error:
         raise StratosError(
             f"{path}, which counts the dollars of the cascade's teacher, cannot be read ({error}). "
             "Put it back from a copy, or delete it to count from $0."
         ) from error
-    return kept
+    return spent
 
 
 def _today() -> str:
@@ -294,7 +294,7 @@ def front_of(bundle: Path, cache_dir: Path, options: list[str]) -> FrontProgram:
     Raises:
         StratosError: there is no run, no cascade, or no teacher that can be asked.
     """
-    from stratos.run.kept_config import config_of
+    from stratos.run.stored_config import config_of
 
     run = bundle.parent
     if bundle.name != "bundle" or not (run / ".hydra" / "config.yaml").is_file():
@@ -355,11 +355,11 @@ def never_enough(config: CascadeConfig, options: list[str], least_usd: float) ->
         least_usd: dollars that are set aside for a call at least.
     """
     typed, too_low = dict(pairwise(options)), []
-    for option, kept in (
+    for option, of_run in (
         ("--usd-per-day", config.usd_per_day),
         ("--usd-per-month", config.usd_per_month),
     ):
-        limit = float(typed[option]) if option in typed else kept
+        limit = float(typed[option]) if option in typed else of_run
         if limit is not None and 0 < limit < least_usd:
             too_low.append(NeverEnough(option, limit, least_usd))
     return too_low
@@ -372,30 +372,30 @@ def cascade_in(run: Path) -> Cascade:
         StratosError: it has none, one that keeps no promise, or one that was not made for the
             student that lies there now, or not with the promise that the run was given last.
     """
-    from stratos.run.kept_config import config_of
+    from stratos.run.stored_config import config_of
 
-    found: Cascade | None = record_of(run, "cascade", Cascade)
-    if found is None or found.endpoint is None:
+    cascade: Cascade | None = record_of(run, "cascade", Cascade)
+    if cascade is None or cascade.endpoint is None:
         raise StratosError(
             f"{run} has no cascade. Give its command again with cascade.accuracy=<share>, such as "
             f"0.95: then the threshold is chosen. What would come of it: stratos cascade "
             f"{run} --accuracy 0.95"
         )
-    asked = settings(config_of(run))
-    if (asked.accuracy, asked.confidence) != (found.accuracy, found.confidence):
-        given = "null" if asked.accuracy is None else f"{asked.accuracy:g}"
+    accuracy = settings(config_of(run))
+    if (accuracy.accuracy, accuracy.confidence) != (cascade.accuracy, cascade.confidence):
+        given = "null" if accuracy.accuracy is None else f"{accuracy.accuracy:g}"
         raise StratosError(
             f"{run} was last given with cascade.accuracy={given} "
-            f"cascade.confidence={asked.confidence:g}, and its cascade was made for "
-            f"cascade.accuracy={found.accuracy:g} cascade.confidence={found.confidence:g}. Give "
-            "the command of the run again with these, or serve the student without --cascade."
+            f"cascade.confidence={accuracy.confidence:g}, and its cascade was made for "
+            f"cascade.accuracy={cascade.accuracy:g} cascade.confidence={cascade.confidence:g}. "
+            "Give the command of the run again with these, or serve the student without --cascade."
         )
-    if not is_of_bundle(found, run):
+    if not is_of_bundle(cascade, run):
         raise StratosError(
             f"{run / 'cascade.json'} was made with another bundle than {run / 'bundle'}: its "
             "threshold is of another student. Give the command of the run again with "
-            f"cascade.accuracy={found.accuracy:g}, so that the threshold is chosen for this one."
+            f"cascade.accuracy={cascade.accuracy:g}, so that the threshold is chosen for this one."
         )
-    if not found.is_promised:
-        raise StratosError(f"{run} has no cascade that keeps its promise. {found.text}")
-    return found
+    if not cascade.is_promised:
+        raise StratosError(f"{run} has no cascade that keeps its promise. {cascade.text}")
+    return cascade

@@ -74,19 +74,19 @@ class AnswerChecks:
     def learn(self, question: str, answer: str) -> None:
         """Take an answer in."""
         self.n += 1
-        found = object_of(answer)
+        fields = object_of(answer)
         self.n_refusals += _is_refusal(answer)
-        if found is None:
+        if fields is None:
             self._learn_label(answer)
             return
         self.n_objects += 1
-        said = _said(question)
-        for path, value in fields_of(found).items():
+        messages = _said(question)
+        for path, value in fields_of(fields).items():
             self.n_fields[path] += 1
             self.n_types[path][_type(value)] += 1
             for text in _copies(value):
                 self.n_values[path] += 1
-                self.n_copied[path] += text in said
+                self.n_copied[path] += text in messages
 
     def _learn_label(self, answer: str) -> None:
         if len(answer) <= _LONGEST_LABEL and len(self.labels) <= _MOST_LABELS * 10:
@@ -100,9 +100,9 @@ class AnswerChecks:
             return Doubt.REFUSED
         if _loops(answer):
             return Doubt.LOOPS
-        found = object_of(answer)
+        fields = object_of(answer)
         if self.n_objects >= _MOST * self.n:
-            return Doubt.NO_JSON if found is None else self._of_object(question, found)
+            return Doubt.NO_JSON if fields is None else self._of_object(question, fields)
         return (
             Doubt.RARE
             if self._are_labels and normalised(answer) not in self._usual_labels
@@ -127,15 +127,15 @@ class AnswerChecks:
         """
         least = max(1.0, _RARE * self.n)
         slips = {
-            one
-            for one, n in self.labels.items()
-            for other, of_other in self.labels.items()
-            if n <= _OF_SLIP * of_other and are_alike(one, other)
+            label
+            for label, n in self.labels.items()
+            for common, of_other in self.labels.items()
+            if n <= _OF_SLIP * of_other and are_alike(label, common)
         }
-        return {one for one, n in self.labels.items() if n > least} - slips
+        return {label for label, n in self.labels.items() if n > least} - slips
 
-    def _of_object(self, question: str, found: Mapping[str, Any]) -> Doubt | None:
-        fields = fields_of(found)
+    def _of_object(self, question: str, answer: Mapping[str, Any]) -> Doubt | None:
+        fields = fields_of(answer)
         usual = [p for p, n in self.n_fields.items() if n >= _NEARLY_ALL * self.n_objects]
         if any(path not in fields for path in usual):
             return Doubt.FIELDS
@@ -147,12 +147,12 @@ class AnswerChecks:
             is_usual = n >= _USUAL_TYPE * types.total() and value is not None
             if is_usual and types[_type(value)] < n:
                 return Doubt.TYPES
-        said = _said(question)
+        messages = _said(question)
         for path, value in fields.items():
             n = self.n_values[path]
             if n < _FEWEST or self.n_copied[path] < _COPIED * n:
                 continue
-            if any(text not in said for text in _copies(value)):
+            if any(text not in messages for text in _copies(value)):
                 return Doubt.NOT_SAID
         return None
 
@@ -177,24 +177,24 @@ def _is_refusal(answer: str) -> bool:
 def _loops(answer: str) -> bool:
     """Return whether words repeat themselves over much of an answer; rules have no words."""
     return any(
-        _LETTER.search(found[1]) and len(found[0]) >= min(_LONG_LOOP, _MOST_OF_IT * len(answer))
-        for found in _LOOP.finditer(answer)
+        _LETTER.search(match[1]) and len(match[0]) >= min(_LONG_LOOP, _MOST_OF_IT * len(answer))
+        for match in _LOOP.finditer(answer)
     )
 
 
 def _said(question: str) -> str:
-    return normalised("\n".join(one["content"] for one in history_of(question)))
+    return normalised("\n".join(message["content"] for message in history_of(question)))
 
 
 def _copies(value: Any) -> list[str]:
     """Return the texts of a value that may be copied from a message."""
     values = value if isinstance(value, list) else [value]
     return [
-        normalised(str(one))
-        for one in values
-        if isinstance(one, str | int | float)
-        and not isinstance(one, bool)
-        and len(str(one)) >= _SHORTEST_COPY
+        normalised(str(entry))
+        for entry in values
+        if isinstance(entry, str | int | float)
+        and not isinstance(entry, bool)
+        and len(str(entry)) >= _SHORTEST_COPY
     ]
 
 

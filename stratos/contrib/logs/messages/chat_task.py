@@ -16,8 +16,8 @@ from stratos.contrib.logs import words
 from stratos.contrib.logs.messages.conversation import as_question, history_of
 from stratos.contrib.logs.messages.recognised import KNOWN
 from stratos.contrib.logs.messages.turn_rows import SLICES, TurnReader, is_saved, suited_metric
-from stratos.core.counted import counted, listed
 from stratos.core.errors import ConfigError
+from stratos.core.formats import counted, listed
 from stratos.core.reasons import Reason
 from stratos.tasks.answers import AnswerText
 from stratos.tasks.base import Item, Message, Score
@@ -144,10 +144,10 @@ class ChatTask(JsonlTask):
         try:
             return self._read(key, path, source)
         except ConfigError as error:
-            others = reader.seen.n_other
-            if self.workload is not None and others and not reader.n_conversations:
+            n_other = reader.seen.n_other
+            if self.workload is not None and n_other and not reader.n_conversations:
                 raise ConfigError(
-                    f"task.workload={self.workload}: none of {others:,} conversations of {path} "
+                    f"task.workload={self.workload}: none of {n_other:,} conversations of {path} "
                     f"is of it. See which there are: stratos logs {path}"
                 ) from error
             if reader.seen.formats or not reader.seen.n_rows:
@@ -277,15 +277,19 @@ class ChatTask(JsonlTask):
         An item is never its own example, nor is another turn of its conversation.
         """
         history = history_of(item.question)
-        told = [] if history[0]["role"] == "system" else self._opening
+        opening = [] if history[0]["role"] == "system" else self._opening
         if history[0]["role"] == "system":
-            told, history = history[:1], history[1:]
+            opening, history = history[:1], history[1:]
         shown: list[Message] = []
         for example in self._examples(prompt):
             if example.family != item.family:
-                asked = [one for one in history_of(example.question) if one["role"] != "system"]
-                shown += [*asked, {"role": "assistant", "content": example.answer}]
-        return [*told, *shown, *history]
+                turns = [
+                    message
+                    for message in history_of(example.question)
+                    if message["role"] != "system"
+                ]
+                shown += [*turns, {"role": "assistant", "content": example.answer}]
+        return [*opening, *shown, *history]
 
     @property
     @override
@@ -294,7 +298,9 @@ class ChatTask(JsonlTask):
 
     def own_words(self, question: str) -> str:
         """Return what the user wrote: the model's turns repeat, and are no sign of a leak."""
-        return "\n".join(one["content"] for one in history_of(question) if one["role"] == "user")
+        return "\n".join(
+            message["content"] for message in history_of(question) if message["role"] == "user"
+        )
 
     @property
     def _opening(self) -> list[Message]:
@@ -304,8 +310,8 @@ class ChatTask(JsonlTask):
         """Return the history, and four answers to choose from behind its last message."""
         *before, last = self.messages(item, "zero_shot")
         lines = [f"{a}) {choice}" for a, choice in zip("ABCD", item.choices, strict=True)]
-        asked = "\n".join([last["content"], *lines, "Answer with one letter."])
-        return [*before, {"role": "user", "content": asked}]
+        content = "\n".join([last["content"], *lines, "Answer with one letter."])
+        return [*before, {"role": "user", "content": content}]
 
     @cached_property
     def _shown(self) -> list[Item]:

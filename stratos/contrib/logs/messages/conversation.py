@@ -117,9 +117,11 @@ class Conversation:
         return first["content"] if first["role"] == "system" else ""
 
     @property
-    def asked(self) -> str:
+    def user_text(self) -> str:
         """Everything that the user wrote, a line for each message."""
-        return "\n".join(one["content"] for one in self.messages if one["role"] == "user")
+        return "\n".join(
+            message["content"] for message in self.messages if message["role"] == "user"
+        )
 
 
 def as_question(history: Sequence[Message]) -> str:
@@ -135,11 +137,11 @@ def history_of(question: str) -> list[Message]:
     """Return the history that `as_question` wrote; any other text is a question of a user."""
     if question.startswith(_BEGIN):
         try:
-            found = json.loads(question)
+            messages = json.loads(question)
         except ValueError:
-            found = None
-        if isinstance(found, list) and all(_is_message(one) for one in found):
-            return found
+            messages = None
+        if isinstance(messages, list) and all(_is_message(message) for message in messages):
+            return messages
     return [{"role": "user", "content": question}]
 
 
@@ -147,7 +149,7 @@ def _is_message(value: object) -> bool:
     return (
         isinstance(value, dict)
         and set(value) == {"role", "content"}
-        and all(isinstance(one, str) for one in value.values())
+        and all(isinstance(field, str) for field in value.values())
     )
 
 
@@ -209,11 +211,14 @@ def conversation_of(turns: Sequence[Turn], about: About) -> Conversation:
             if start is not None and turn.is_learnt and not turn.calls and text.strip():
                 answered.append(len(messages) - 1)
     if about.only_last:
-        answered, called = ([place for place in places if place == len(messages) - 1]
+        answered, called = ([index for index in places if index == len(messages) - 1]
                             for places in (answered, called))  # fmt: skip
     if start is None:
         raise WrongRow("roles out of order: no message is the user's")
-    if not any(one["role"] == "assistant" and one["content"].strip() for one in messages[start:]):
+    if not any(
+        message["role"] == "assistant" and message["content"].strip()
+        for message in messages[start:]
+    ):
         raise UnansweredRow("has no answer of the model")
     return Conversation(
         about, tuple(messages), tuple(answered), n_images, n_calls, n_secrets, tuple(called)
@@ -226,9 +231,11 @@ def _written(turn: Turn) -> str:
         return f"<tool_response>\n{turn.text}\n</tool_response>"
     calls = [
         "<tool_call>\n"
-        + json.dumps({"name": one.name, "arguments": json.loads(one.arguments)}, ensure_ascii=False)
+        + json.dumps(
+            {"name": call.name, "arguments": json.loads(call.arguments)}, ensure_ascii=False
+        )
         + "\n</tool_call>"
-        for one in turn.calls
+        for call in turn.calls
     ]
     return "\n".join([*([turn.text] if turn.text else []), *calls])
 
@@ -241,30 +248,30 @@ _MOST = 1e15
 _MOST_DIGITS = 20
 
 
-def particulars(format: str, row: Mapping[str, Any], *others: Any) -> About:
+def particulars(format: str, row: Mapping[str, Any], *extras: Any) -> About:
     """Return what a row says beside the messages, or objects that belong to it.
 
     Args:
         format: name of its format.
         row: as it was read.
-        others: objects, such as its response; the row itself goes before.
+        extras: objects, such as its response; the row itself goes before.
     """
     places = [row]
-    for other in (*others, *(row.get(name) for name in FIELDS["inner"])):
-        if isinstance(other, Mapping):
-            places.append(other)
-            inner = other.get("body")
+    for extra in (*extras, *(row.get(name) for name in FIELDS["inner"])):
+        if isinstance(extra, Mapping):
+            places.append(extra)
+            inner = extra.get("body")
             places += [inner] if isinstance(inner, Mapping) else []
     usages = [
-        one[name]
-        for one in places
+        entry[name]
+        for entry in places
         for name in FIELDS["usage"]
-        if isinstance(one.get(name), Mapping)
+        if isinstance(entry.get(name), Mapping)
     ]
     inner = [
-        {**one, "input_tokens": one.get("input"), "output_tokens": one.get("output")}
-        for one in usages
-        if "input" in one
+        {**entry, "input_tokens": entry.get("input"), "output_tokens": entry.get("output")}
+        for entry in usages
+        if "input" in entry
     ]
     counts = [*usages, *inner, *places]
     return About(
@@ -286,7 +293,7 @@ def _first(
     read: Callable[[Any], T | None], places: Sequence[Mapping[str, Any]], key: str
 ) -> T | None:
     """Return the first value that objects have by names of a list of `FIELDS`, as it is read."""
-    return first_known(read(one.get(name)) for one in places for name in FIELDS[key])
+    return first_known(read(fields.get(name)) for fields in places for name in FIELDS[key])
 
 
 def seconds_of(value: Any) -> float | None:
@@ -313,8 +320,8 @@ def seconds_of(value: Any) -> float | None:
     digits = str(int(value))
     if len(digits) in (8, 14):
         written = digits if len(digits) == 8 else f"{digits[:8]}T{digits[8:]}"
-        if (found := _datetime(written)) is not None and found.year >= _FIRST_YEAR:
-            return seconds_of(found)
+        if (moment := _datetime(written)) is not None and moment.year >= _FIRST_YEAR:
+            return seconds_of(moment)
     for unit in (1e9, 1e6, 1e3):
         # Seconds since 1970 have at most eleven digits for the next thousand years.
         if value >= 1e11 * unit / 1e3:
@@ -345,18 +352,18 @@ def count_of(value: Any) -> int | None:
 
     None is nought: where a request was answered, that stands for what nobody counted.
     """
-    found = _amount(value)
-    return int(found) if found is not None and found >= 1 else None
+    amount = _amount(value)
+    return int(amount) if amount is not None and amount >= 1 else None
 
 
-def _asked(place: Mapping[str, Any]) -> int | None:
+def _asked(fields: Mapping[str, Any]) -> int | None:
     """Return the tokens of a request; Anthropic and Langfuse name those of a cache apart."""
     for name in FIELDS["input_tokens"]:
-        if (found := _amount(place.get(name))) is not None:
-            if name in FIELDS["without_cached"] and "prompt_tokens" not in place:
-                found += sum(_amount(place.get(one)) or 0 for one in FIELDS["cached"])
-            if found >= 1:
-                return int(found)
+        if (amount := _amount(fields.get(name))) is not None:
+            if name in FIELDS["without_cached"] and "prompt_tokens" not in fields:
+                amount += sum(_amount(fields.get(key)) or 0 for key in FIELDS["cached"])
+            if amount >= 1:
+                return int(amount)
     return None
 
 

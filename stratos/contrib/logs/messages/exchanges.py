@@ -43,11 +43,13 @@ def messages_in(value: Any) -> Any:
 
     A text that is JSON of something else is what somebody wrote.
     """
-    found = decoded(value)
-    if not isinstance(found, list) or not found:
+    messages = decoded(value)
+    if not isinstance(messages, list) or not messages:
         return value
-    are_messages = all(isinstance(one, Mapping) and _ROLE & set(one) for one in found)
-    return found if are_messages else value
+    are_messages = all(
+        isinstance(message, Mapping) and _ROLE & set(message) for message in messages
+    )
+    return messages if are_messages else value
 
 
 def turns_of(raw: Any, what: str = "messages") -> list[Turn]:
@@ -61,12 +63,12 @@ def turns_of(raw: Any, what: str = "messages") -> list[Turn]:
         raise WrongRow(f"{what} is no list")
     if not raw:
         raise WrongRow(f"{what} is empty")
-    found: list[Turn] = []
-    for number, one in enumerate(raw, start=1):
-        if not isinstance(one, Mapping):
+    turns: list[Turn] = []
+    for number, message in enumerate(raw, start=1):
+        if not isinstance(message, Mapping):
             raise WrongRow(f"message {number} is no object")
-        found += _turns_of_message(one, number)
-    return found
+        turns += _turns_of_message(message, number)
+    return turns
 
 
 def _turns_of_message(message: Mapping[str, Any], number: int) -> list[Turn]:
@@ -149,15 +151,15 @@ def without_images(text: str) -> tuple[str, int]:
 
 
 def _calls(message: Mapping[str, Any], number: int) -> list[Call]:
-    found = message.get("tool_calls") or []
-    if not isinstance(found, list):
+    listed = message.get("tool_calls") or []
+    if not isinstance(listed, list):
         raise WrongRow(f"message {number} has tool_calls that are no list")
     single = message.get("function_call")
     calls = [(None, single)] if isinstance(single, Mapping) else []
-    for one in found:
-        if not isinstance(one, Mapping):
+    for call in listed:
+        if not isinstance(call, Mapping):
             raise WrongRow(f"message {number} has a tool call that is no object")
-        calls.append((one.get("id"), one.get("function", one)))
+        calls.append((call.get("id"), call.get("function", call)))
     made = []
     for id, function in calls:
         if not isinstance(function, Mapping):
@@ -225,8 +227,8 @@ def read_exchange(row: Row) -> Conversation | None:
         WrongRow: it is one, with something wrong.
         PassedOver: its answer was cut short, or it failed.
     """
-    found = exchange_in(row)
-    return None if found is None else conversation_of(found.turns, found.about)
+    exchange = exchange_in(row)
+    return None if exchange is None else conversation_of(exchange.turns, exchange.about)
 
 
 def exchange_in(row: Row) -> Exchange | None:
@@ -267,10 +269,10 @@ def exchange_in(row: Row) -> Exchange | None:
 
 def offered_tools(*places: Any) -> Any:
     """Return the tools that the first of some objects has; None where none has any."""
-    for place in map(decoded, places):
-        for name in FIELDS["tools"] if isinstance(place, Mapping) else ():
-            if found := decoded(place.get(name)):
-                return found
+    for holder in map(decoded, places):
+        for name in FIELDS["tools"] if isinstance(holder, Mapping) else ():
+            if tools := decoded(holder.get(name)):
+                return tools
     return None
 
 
@@ -282,42 +284,44 @@ def _request(row: Row) -> Row | list[Any] | str | None:
     if row.get("messages") is not None:
         return row
     for name in FIELDS["requests"]:
-        found = decoded(row.get(name))
-        if isinstance(found, Mapping) and isinstance(decoded(found.get("body")), Mapping):
-            found = decoded(found["body"])
-        if isinstance(found, Mapping) and ("messages" in found or "input" in found):
-            return found
-        if isinstance(found, Mapping) and isinstance(found.get("prompt"), str):
-            return str(found["prompt"])
-        if isinstance(found, list) and found and isinstance(found[0], Mapping):
-            return row if name == "input" and "instructions" in row else found
-        if name == "input" and "output" in row and found not in (None, "", {}, []):
-            asked = row[name]
-            if isinstance(decoded(row["output"]), list) and isinstance(asked, str):
+        request = decoded(row.get(name))
+        if isinstance(request, Mapping) and isinstance(decoded(request.get("body")), Mapping):
+            request = decoded(request["body"])
+        if isinstance(request, Mapping) and ("messages" in request or "input" in request):
+            return request
+        if isinstance(request, Mapping) and isinstance(request.get("prompt"), str):
+            return str(request["prompt"])
+        if isinstance(request, list) and request and isinstance(request[0], Mapping):
+            return row if name == "input" and "instructions" in row else request
+        if name == "input" and "output" in row and request not in (None, "", {}, []):
+            question = row[name]
+            if isinstance(decoded(row["output"]), list) and isinstance(question, str):
                 return row
-            return asked if isinstance(asked, str) else json.dumps(asked, ensure_ascii=False)
+            return (
+                question if isinstance(question, str) else json.dumps(question, ensure_ascii=False)
+            )
     return None
 
 
 def _sent(row: Row) -> Row | None:
     """Return the request that LiteLLM's proxy took, where a row of its log has it."""
-    found = _body_of(row.get(_SENT))
-    is_one = isinstance(found, Mapping) and ("messages" in found or "input" in found)
-    return found if is_one else None
+    request = _body_of(row.get(_SENT))
+    is_one = isinstance(request, Mapping) and ("messages" in request or "input" in request)
+    return request if is_one else None
 
 
 def _body_of(value: Any) -> Any:
     """Return a request or response without what was sent around it."""
-    found = decoded(value)
-    return decoded(found["body"]) if isinstance(found, Mapping) and "body" in found else found
+    body = decoded(value)
+    return decoded(body["body"]) if isinstance(body, Mapping) and "body" in body else body
 
 
 def _is_other_work(row: Row) -> bool:
     """Return whether a row's response has the results of other work, and no answer."""
-    for found in (_body_of(row.get(name)) for name in FIELDS["responses"]):
-        if not isinstance(found, Mapping) or found.keys() & FIELDS["of_responses"].keys():
+    for response in (_body_of(row.get(name)) for name in FIELDS["responses"]):
+        if not isinstance(response, Mapping) or response.keys() & FIELDS["of_responses"].keys():
             continue
-        results = found.get("data", found.get("results"))
+        results = response.get("data", response.get("results"))
         first = results[0] if isinstance(results, list) and results else None
         if isinstance(first, Mapping) and first.keys() & FIELDS["other_results"].keys():
             return True
@@ -329,30 +333,32 @@ def _response(row: Row) -> tuple[bool, Any]:
         return True, row
     for name in FIELDS["responses"]:
         if name in row:
-            found = _body_of(row[name])
+            response = _body_of(row[name])
             if name != "response" or isinstance(row[name], str):
-                found = _as_written(row[name], found)
-            return True, found
+                response = _as_written(row[name], response)
+            return True, response
     return False, None
 
 
-def _as_written(value: Any, found: Any) -> Any:
+def _as_written(value: Any, response: Any) -> Any:
     """Return a response that holds a message as an object, any other as the text that it is."""
-    if isinstance(found, Mapping) and not found.keys() & FIELDS["of_responses"].keys():
+    if isinstance(response, Mapping) and not response.keys() & FIELDS["of_responses"].keys():
         return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return messages_in(value) if isinstance(found, list) and not _are_items(found) else found
+    return (
+        messages_in(value) if isinstance(response, list) and not _are_items(response) else response
+    )
 
 
-def _are_items(found: list[Any]) -> bool:
-    return any(isinstance(one, Mapping) and "type" in one for one in found)
+def _are_items(items: list[Any]) -> bool:
+    return any(isinstance(item, Mapping) and "type" in item for item in items)
 
 
 def _check_status(row: Row, response: Any) -> None:
     status = row.get("status", row.get("level"))
     code = row.get("status_code")
-    for place in (row.get("response"), response):
-        if isinstance(place, Mapping):
-            code = code or place.get("status_code")
+    for holder in (row.get("response"), response):
+        if isinstance(holder, Mapping):
+            code = code or holder.get("status_code")
     is_error = isinstance(response, Mapping) and bool(response.get("error"))
     if (
         is_error
@@ -372,8 +378,8 @@ def _asked(request: Row | list[Any] | str) -> tuple[list[Turn], bool]:
     if "messages" in request:
         turns = turns_of(request["messages"])
     else:
-        asked = messages_in(request["input"])
-        turns = [Turn("user", asked)] if isinstance(asked, str) else _items(asked, "input")
+        question = messages_in(request["input"])
+        turns = [Turn("user", question)] if isinstance(question, str) else _items(question, "input")
     system = request.get("system", request.get("instructions"))
     if not system:
         return turns, False
@@ -387,9 +393,11 @@ def _answered(response: Any, is_anthropic: bool) -> tuple[Turn, str]:
     if isinstance(response, str):
         return Turn("assistant", response), format
     if isinstance(response, list):
-        if any(isinstance(one, Mapping) and "delta" in str(one.get("choices")) for one in response):
+        if any(
+            isinstance(item, Mapping) and "delta" in str(item.get("choices")) for item in response
+        ):
             raise WrongRow("its response is a stream of chunks: log whole responses")
-        if any(isinstance(one, Mapping) and one.get("type") == "message" for one in response):
+        if any(isinstance(item, Mapping) and item.get("type") == "message" for item in response):
             return _last(_items(response, "output")), RESPONSES
         return _last(turns_of(response, "its response")), format
     if not isinstance(response, Mapping):

@@ -19,8 +19,8 @@ from stratos.contrib.logs.messages.chat_task import ChatContent, ChatTask
 from stratos.contrib.logs.messages.conversation import CHARACTERS_A_TOKEN, as_question
 from stratos.contrib.logs.teacher import AgainstLog, Log, LoggedModel, LoggedTeacher
 from stratos.contrib.logs.words import AnswersNotUsed, Doubt, LaterRowsRepeat
-from stratos.core.counted import counted
 from stratos.core.errors import ConfigError
+from stratos.core.formats import counted
 from stratos.core.reasons import Reason
 from stratos.tasks import doubts
 from stratos.tasks.answers import AnswerText
@@ -38,18 +38,18 @@ def model_of(rows: Iterable[tuple[Doubt | None, Row]], is_checked: bool) -> Logg
         rows: each with what is doubtful about its answer, None where nothing is.
         is_checked: whether a wrong answer could be found.
     """
-    found = [(why, row) for why, row in rows if row.provenance is not None]
-    models = Counter(row.provenance.model for _, row in found if row.provenance is not None)
+    logged = [(why, row) for why, row in rows if row.provenance is not None]
+    models = Counter(row.provenance.model for _, row in logged if row.provenance is not None)
     name = models.most_common(1)[0][0] if models else ""
-    own = [(why, row) for why, row in found if row.provenance and row.provenance.model == name]
+    own = [(why, row) for why, row in logged if row.provenance and row.provenance.model == name]
     tokens = [_tokens(row) for _, row in own]
     return LoggedModel(
         name,
         len(own),
         Counter(doubt for doubt, _ in own if doubt),
         is_checked,
-        tuple(asked for asked, _, _ in tokens),
-        tuple(said for _, said, _ in tokens),
+        tuple(n_input for n_input, _, _ in tokens),
+        tuple(n_output for _, n_output, _ in tokens),
         all(is_counted for _, _, is_counted in tokens),
     )
 
@@ -71,11 +71,11 @@ class AnswersByQuestion:
 
     def answer(self, question: str) -> AnswerText | None:
         """Return the answer to a question, up to case and spacing; None where there is none."""
-        wanted = content_hash(normalised(question))
-        place = int(np.searchsorted(self._sorted, np.uint64(wanted)))
-        if place == len(self._sorted) or int(self._sorted[place]) != wanted:
+        key = content_hash(normalised(question))
+        index = int(np.searchsorted(self._sorted, np.uint64(key)))
+        if index == len(self._sorted) or int(self._sorted[index]) != key:
             return None
-        return self._rows[int(self._order[place])].answer
+        return self._rows[int(self._order[index])].answer
 
 
 def _tokens(row: Row) -> tuple[float, float, bool]:
@@ -144,13 +144,13 @@ class LogTask(ChatTask, Log):
         checks: dict[str, AnswerChecks] = {}
         if self.answers != "trust":
             checks = checks_of(own.rows)
-            found = [
+            doubts_of_rows = [
                 checks[workload_in(row)].doubt(row.question, row.answer)
                 or self._against_schema(row.answer, row.options)
                 for row in own.rows
             ]
-            doubtful += [(why, own.rows[k]) for k, why in enumerate(found) if why]
-            holds = np.array([why is None for why in found])
+            doubtful += [(why, own.rows[k]) for k, why in enumerate(doubts_of_rows) if why]
+            holds = np.array([why is None for why in doubts_of_rows])
             own = replace(own, rows=own.rows.take(holds))
         if not own.rows:
             raise ConfigError(f"{self.path}: no logged answer holds. See task.answers=trust.")
@@ -229,18 +229,18 @@ class LogTask(ChatTask, Log):
             made[split] = rows if split == "train" else without_copies(rows, self.normal)
             n_copies += int(is_new.sum()) - len(made[split])
             earlier = np.concatenate([earlier, families[places]])
-        left = {
+        omitted = {
             _UNTIMED: int(len(times) - n),
             _REPEATED: n_repeated,
             doubts.COPY: n_copies,
         }
-        return made, left
+        return made, omitted
 
     @property
     def _borders_s(self) -> list[float]:
         """The first and last time of each split, in order, in seconds since 1970."""
-        found = (rows.column("times") for rows in self._by_split.values())
-        return [time for times in found if len(times) for time in (times.min(), times.max())]
+        columns = (rows.column("times") for rows in self._by_split.values())
+        return [time for times in columns if len(times) for time in (times.min(), times.max())]
 
     # --- the logged model ------------------------------------------------------------------------
 
@@ -255,7 +255,7 @@ class LogTask(ChatTask, Log):
     @cached_property
     def logged(self) -> LoggedModel:
         """What the answers of the validation time prove of the model that gave most of them."""
-        held = self._by_split["validation"]
+        validation = self._by_split["validation"]
         start, stop = self._starts_s
         known = set(self._families(self._by_split["train"]).tolist())
         late: dict[tuple[str, str], tuple[Doubt, Row]] = {}
@@ -263,9 +263,12 @@ class LogTask(ChatTask, Log):
             # As the others: what repeats an earlier row is left out, and a copy counts once.
             if start <= time_of(row) < stop and self._key_of(row) not in known:
                 late.setdefault((normalised(row.question), self._form(row.answer)), (why, row))
-        rows: list[tuple[Doubt | None, Row]] = [*((None, row) for row in held), *late.values()]
+        rows: list[tuple[Doubt | None, Row]] = [
+            *((None, row) for row in validation),
+            *late.values(),
+        ]
         checks = self._log.checks.values()
-        return model_of(rows, self.schema is not None or any(one.tell for one in checks))
+        return model_of(rows, self.schema is not None or any(check.tell for check in checks))
 
     def _key_of(self, row: Row) -> int:
         assert row.provenance is not None
@@ -274,8 +277,8 @@ class LogTask(ChatTask, Log):
     @property
     def _starts_s(self) -> tuple[float, float]:
         """When validation and test begin, in seconds since 1970."""
-        found = (self._by_split[one].column("times") for one in ("validation", "test"))
-        validation, test = (float(times.min()) if len(times) else inf for times in found)
+        columns = (self._by_split[split].column("times") for split in ("validation", "test"))
+        validation, test = (float(times.min()) if len(times) else inf for times in columns)
         return validation, test
 
     def logged_answer(self, chat: Sequence[Message]) -> AnswerText | None:
@@ -292,15 +295,15 @@ class LogTask(ChatTask, Log):
     def doubted(self, n: int, seed: int = 0) -> list[Item]:
         """Return requests of the test time whose logged answer does not pass the checks."""
         _, start = self._starts_s
-        earlier = [self._families(self._by_split[one]) for one in ("train", "validation")]
+        earlier = [self._families(self._by_split[split]) for split in ("train", "validation")]
         known = set(np.concatenate(earlier).tolist())
-        found: dict[str, Item] = {}
+        items: dict[str, Item] = {}
         for why, row in self.doubtful:
             is_new = self._key_of(row) not in known
             if why != Doubt.CONTRADICTED and time_of(row) >= start and is_new:
                 item = self._item(row)
-                found.setdefault(item.id, item)
-        return sorted(found.values(), key=lambda item: order_key(item.id, seed))[:n]
+                items.setdefault(item.id, item)
+        return sorted(items.values(), key=lambda item: order_key(item.id, seed))[:n]
 
     def asked(self, chat: Sequence[Message]) -> Item | None:
         """Return the item of a history; of several workloads it is not known which it is of."""
@@ -319,8 +322,8 @@ class LogTask(ChatTask, Log):
         if answer is None:
             return Doubt.NO_ANSWER
         checks = self._log.checks.get(item.origin)
-        found = checks.doubt(item.question, answer) if checks is not None else None
-        return found or self._against_schema(answer)
+        doubt = checks.doubt(item.question, answer) if checks is not None else None
+        return doubt or self._against_schema(answer)
 
     def _item(self, row: Row) -> Item:
         return replace(super()._item(row), origin=workload_in(row))
@@ -332,15 +335,15 @@ class LogTask(ChatTask, Log):
         """Return the doubtful rows of the time that is trained on, none of which is held out."""
         if self.answers != "relabel":
             return []
-        train, *held = (self._by_split[one] for one in ("train", "validation", "test"))
+        train, *held_out = (self._by_split[split] for split in ("train", "validation", "test"))
         last_s = float(train.column("times").max()) if len(train) else 0.0
-        known = set(np.concatenate([self._families(rows) for rows in (train, *held)]).tolist())
-        found: dict[str, Row] = {}
+        known = set(np.concatenate([self._families(rows) for rows in (train, *held_out)]).tolist())
+        by_question: dict[str, Row] = {}
         for _, row in self._log.doubtful:
             is_late = isnan(time_of(row)) or time_of(row) > last_s
             if not is_late and self._key_of(row) not in known:
-                found.setdefault(row.question, row)
-        return list(found.values())
+                by_question.setdefault(row.question, row)
+        return list(by_question.values())
 
     @property
     def n_unlabelled(self) -> int:
@@ -371,26 +374,32 @@ class LogTask(ChatTask, Log):
     @property
     def _sizes(self) -> str:
         n = {split: f"{len(rows):,}" for split, rows in self._by_split.items()}
-        borders = [f"{datetime.fromtimestamp(one, UTC):%Y-%m-%d %H:%M}" for one in self._borders_s]
-        told = f"{n['train']} to train on, {n['validation']} validation rows, {n['test']} test rows"
+        borders = [
+            f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M}" for seconds in self._borders_s
+        ]
+        sizes = (
+            f"{n['train']} to train on, {n['validation']} validation rows, {n['test']} test rows"
+        )
         if len(borders) == 6:
-            told = (
+            sizes = (
                 f"{n['train']} to train on ({borders[0]} to {borders[1]}), {n['validation']} "
                 f"validation rows (to {borders[3]}), {n['test']} test rows (to {borders[5]}, UTC)"
             )
-        return f"Rows of {self.path}, by time: {told}. {self._left_of_later}{self._told_of_numbers}"
+        return (
+            f"Rows of {self.path}, by time: {sizes}. {self._left_of_later}{self._told_of_numbers}"
+        )
 
     @property
     def _left_of_later(self) -> str:
         n = self._split[1][_REPEATED]
-        left = counted(n, "later row is", "later rows are", spec=",") + " left out, found"
+        omitted = counted(n, "later row is", "later rows are", spec=",") + " left out, found"
         of = f"an earlier one's {self._what_is_whole}, or nearly a copy with the same numbers"
-        return f"{left} to be of {of}." if n else f"No later row was found to be of {of}."
+        return f"{omitted} to be of {of}." if n else f"No later row was found to be of {of}."
 
     @property
     def _told_of_numbers(self) -> str:
         """Say how many test rows a training row equals but for its numbers."""
-        test, train = (self._unnumbered_of(self._by_split[one]) for one in ("test", "train"))
+        test, train = (self._unnumbered_of(self._by_split[split]) for split in ("test", "train"))
         n = int(np.isin(test, train).sum())
         if not n:
             return ""

@@ -50,40 +50,40 @@ Row = Mapping[str, Any]
 
 def read_messages(row: Row) -> Conversation | None:
     """Return the conversation of `{"messages": [...]}`; None for another row."""
-    found = decoded(row.get("messages", row.get("conversation", row.get("conversations"))))
-    if found is None or _is_sharegpt(found):
+    messages = decoded(row.get("messages", row.get("conversation", row.get("conversations"))))
+    if messages is None or _is_sharegpt(messages):
         return None
     about = particulars(MESSAGES, row)
     about.offers_tools = offered_tools(row) is not None
-    return conversation_of(_with_system(row, turns_of(found)), about)
+    return conversation_of(_with_system(row, turns_of(messages)), about)
 
 
 def read_sharegpt(row: Row) -> Conversation | None:
     """Return the conversation of `{"conversations": [{"from": …, "value": …}]}`, or None."""
-    found = decoded(row.get("conversations", row.get("conversation", row.get("messages"))))
-    if not _is_sharegpt(found):
+    messages = decoded(row.get("conversations", row.get("conversation", row.get("messages"))))
+    if not _is_sharegpt(messages):
         return None
-    return conversation_of(_with_system(row, turns_of(found)), particulars(SHAREGPT, row))
+    return conversation_of(_with_system(row, turns_of(messages)), particulars(SHAREGPT, row))
 
 
 def read_alpaca(row: Row) -> Conversation | None:
     """Return the conversation of `{"instruction": …, "input": …, "output": …}`, or None."""
-    said = next((name for name in _SAID_TO_INSTRUCTIONS if name in row), None)
-    if not isinstance(row.get("instruction"), str) or said is None:
+    key = next((name for name in _SAID_TO_INSTRUCTIONS if name in row), None)
+    if not isinstance(row.get("instruction"), str) or key is None:
         return None
-    instruction, output = row["instruction"], row[said]
+    instruction, output = row["instruction"], row[key]
     given = row.get("input") or row.get("context") or ""
     if not isinstance(given, str) or not isinstance(output, str | None):
-        raise WrongRow(f"input or {said} is no text")
+        raise WrongRow(f"input or {key} is no text")
     turns: list[Turn] = []
     history = decoded(row.get("history"))
     for pair in history if isinstance(history, list) else ():
-        if not isinstance(pair, list) or [type(one) for one in pair] != [str, str]:
+        if not isinstance(pair, list) or [type(text) for text in pair] != [str, str]:
             raise WrongRow("history is no list of pairs of texts")
         turns += [Turn("user", pair[0]), Turn("assistant", pair[1], is_learnt=False)]
     turns.append(Turn("user", f"{instruction}\n\n{given}" if given else instruction))
     if not (output or "").strip():
-        raise UnansweredRow(f"has no answer of the model ({said})")
+        raise UnansweredRow(f"has no answer of the model ({key})")
     turns.append(Turn("assistant", output or ""))
     return conversation_of(_with_system(row, turns), particulars(ALPACA, row))
 
@@ -109,17 +109,17 @@ def read_prompts(row: Row) -> Conversation | None:
     return conversation_of(_with_system(row, [*before, *after]), about)
 
 
-def _is_sharegpt(found: Any) -> bool:
-    first = found[0] if isinstance(found, list) and found else None
+def _is_sharegpt(messages: Any) -> bool:
+    first = messages[0] if isinstance(messages, list) and messages else None
     return isinstance(first, Mapping) and "from" in first and "role" not in first
 
 
 def _with_system(row: Row, turns: list[Turn]) -> list[Turn]:
-    told = row.get("system", row.get("system_prompt"))
+    prompt = row.get("system", row.get("system_prompt"))
     has_one = bool(turns) and turns[0].role == "system"
-    if not isinstance(told, str) or not told or has_one:
+    if not isinstance(prompt, str) or not prompt or has_one:
         return turns
-    return [Turn("system", told), *turns]
+    return [Turn("system", prompt), *turns]
 
 
 def _turns(role: str, value: Any, what: str) -> list[Turn]:
@@ -148,8 +148,8 @@ def _spans(resources: list[Any]) -> Iterator[Row]:
         for scope in scopes:
             for span in scope.get("spans", ()):
                 events = [
-                    {**one, "attributes": _flat(one.get("attributes"))}
-                    for one in span.get("events", ())
+                    {**event, "attributes": _flat(event.get("attributes"))}
+                    for event in span.get("events", ())
                 ]
                 yield {**span, "attributes": _flat(span.get("attributes")), "events": events}
 
@@ -158,19 +158,19 @@ def _flat(attributes: Any) -> dict[str, Any]:
     """Return attributes as a dict of dotted names, of whichever form they have."""
     if isinstance(attributes, list):
         return {
-            one["key"]: _value(one.get("value"))
-            for one in attributes
-            if isinstance(one, Mapping) and isinstance(one.get("key"), str)
+            entry["key"]: _value(entry.get("value"))
+            for entry in attributes
+            if isinstance(entry, Mapping) and isinstance(entry.get("key"), str)
         }
-    found: dict[str, Any] = {}
+    flat: dict[str, Any] = {}
     if isinstance(attributes, Mapping):
         for name, value in attributes.items():
             if isinstance(value, Mapping) and name in ("llm", "gen_ai", "usage", "request",
                                                        "response", "token_count"):  # fmt: skip
-                found |= {f"{name}.{inner}": one for inner, one in _flat(value).items()}
+                flat |= {f"{name}.{inner}": entry for inner, entry in _flat(value).items()}
             else:
-                found[str(name)] = value
-    return found
+                flat[str(name)] = value
+    return flat
 
 
 def _value(value: Any) -> Any:
@@ -183,9 +183,9 @@ def _value(value: Any) -> Any:
     if "intValue" in value:
         return int(value["intValue"])
     if isinstance(inner := value.get("arrayValue"), Mapping):
-        return [_value(one) for one in inner.get("values", ())]
+        return [_value(entry) for entry in inner.get("values", ())]
     if isinstance(inner := value.get("kvlistValue"), Mapping):
-        return {one["key"]: _value(one.get("value")) for one in inner.get("values", ())}
+        return {entry["key"]: _value(entry.get("value")) for entry in inner.get("values", ())}
     return None
 
 
@@ -233,9 +233,9 @@ def read_span(row: Row) -> Conversation | None:
 
 def _attributes(row: Row) -> dict[str, Any] | None:
     for name in ("attributes", "Attributes", "SpanAttributes", "span_attributes"):
-        found = decoded(row.get(name))
-        if isinstance(found, Mapping | list):
-            return _flat(found)
+        attributes = decoded(row.get(name))
+        if isinstance(attributes, Mapping | list):
+            return _flat(attributes)
     columns = {
         name.removeprefix("attributes."): value
         for name, value in row.items()
@@ -249,41 +249,45 @@ _Read = tuple[str, list[Turn], list[str]]
 
 def _by_messages(attributes: Row) -> _Read | None:
     """Read `gen_ai.input.messages` and their like: lists, or the JSON of lists."""
-    asked = decoded(attributes.get("gen_ai.input.messages", attributes.get("gen_ai.prompt")))
-    said = decoded(attributes.get("gen_ai.output.messages", attributes.get("gen_ai.completion")))
+    inputs = decoded(attributes.get("gen_ai.input.messages", attributes.get("gen_ai.prompt")))
+    outputs = decoded(attributes.get("gen_ai.output.messages", attributes.get("gen_ai.completion")))
     format = OTEL
-    if asked is None:
-        asked = decoded(attributes.get("llm.input_messages"))
-        said = decoded(attributes.get("llm.output_messages"))
+    if inputs is None:
+        inputs = decoded(attributes.get("llm.input_messages"))
+        outputs = decoded(attributes.get("llm.output_messages"))
         format = OPENINFERENCE
-    if not isinstance(asked, list):
+    if not isinstance(inputs, list):
         return None
-    if not said:
+    if not outputs:
         raise UnansweredRow("is a span without an answer of the model")
-    before = turns_of(_unwrapped(asked))
-    after = turns_of(_unwrapped(said)) if isinstance(said, list) else [Turn("assistant", str(said))]
-    told = decoded(attributes.get("gen_ai.system_instructions"))
-    if told:
+    before = turns_of(_unwrapped(inputs))
+    after = (
+        turns_of(_unwrapped(outputs))
+        if isinstance(outputs, list)
+        else [Turn("assistant", str(outputs))]
+    )
+    system = decoded(attributes.get("gen_ai.system_instructions"))
+    if system:
         text, n_images, *_ = parts_of(
-            [{"type": "text", "text": one.get("content", one.get("text"))} for one in told]
-            if isinstance(told, list)
-            else told,
+            [{"type": "text", "text": part.get("content", part.get("text"))} for part in system]
+            if isinstance(system, list)
+            else system,
             0,
         )
         before = [Turn("system", text, n_images=n_images), *before]
-    reasons = [str(one.get("finish_reason")) for one in said if isinstance(one, Mapping)]
+    reasons = [str(part.get("finish_reason")) for part in outputs if isinstance(part, Mapping)]
     return format, [*before, *after], reasons
 
 
 def _unwrapped(messages: list[Any]) -> list[Any]:
     """Return messages without the names that OpenInference puts in front of everything."""
-    found = []
-    for one in messages:
-        one = one.get("message", one) if isinstance(one, Mapping) else one
-        if isinstance(one, Mapping):
-            one = {name.removeprefix("message."): value for name, value in one.items()}
-        found.append(one)
-    return found
+    plain = []
+    for message in messages:
+        message = message.get("message", message) if isinstance(message, Mapping) else message
+        if isinstance(message, Mapping):
+            message = {name.removeprefix("message."): value for name, value in message.items()}
+        plain.append(message)
+    return plain
 
 
 def _by_places(attributes: Row) -> _Read | None:
@@ -291,10 +295,10 @@ def _by_places(attributes: Row) -> _Read | None:
     messages: dict[tuple[bool, int], dict[str, Any]] = {}
     format = OPENLLMETRY
     for name, value in attributes.items():
-        found = _LISTED.fullmatch(name)
-        if found is None:
+        match = _LISTED.fullmatch(name)
+        if match is None:
             continue
-        kind, number, key = found.groups()
+        kind, number, key = match.groups()
         is_said = kind in ("completion", "output_messages")
         if "messages" in kind:
             format = OPENINFERENCE
@@ -311,14 +315,14 @@ def _by_places(attributes: Row) -> _Read | None:
             message[key.removeprefix("message.")] = value
     if not messages:
         return None
-    ordered = [messages[place] for place in sorted(messages)]
+    ordered = [messages[key_of_message] for key_of_message in sorted(messages)]
     if not any(is_said for is_said, _ in messages):
         raise UnansweredRow("is a span without an answer of the model")
-    for place, message in messages.items():
+    for key_of_message, message in messages.items():
         calls = message.pop("calls")
         message["tool_calls"] = [{"function": calls[k], **calls[k]} for k in sorted(calls)]
-        message.setdefault("role", "assistant" if place[0] else "user")
-    reasons = [str(one.get("finish_reason")) for one in ordered]
+        message.setdefault("role", "assistant" if key_of_message[0] else "user")
+    reasons = [str(entry.get("finish_reason")) for entry in ordered]
     return format, turns_of(ordered), reasons
 
 
@@ -329,22 +333,22 @@ def _by_events(events: Any) -> _Read | None:
     for event in events if isinstance(events, list) else ():
         if not isinstance(event, Mapping):
             continue
-        name, said = str(event.get("name")), _flat(decoded(event.get("attributes")))
+        name, facts = str(event.get("name")), _flat(decoded(event.get("attributes")))
         if name in ("gen_ai.content.prompt", "gen_ai.content.completion"):
-            found = decoded(said.get("gen_ai.prompt", said.get("gen_ai.completion")))
-            turns += found if isinstance(found, list) else []
+            read = decoded(facts.get("gen_ai.prompt", facts.get("gen_ai.completion")))
+            turns += read if isinstance(read, list) else []
         elif name == "gen_ai.choice":
-            message = decoded(said.get("message"))
-            reasons.append(str(said.get("finish_reason")))
-            message = message if isinstance(message, Mapping) else {"content": said.get("content")}
+            message = decoded(facts.get("message"))
+            reasons.append(str(facts.get("finish_reason")))
+            message = message if isinstance(message, Mapping) else {"content": facts.get("content")}
             turns.append({**message, "role": "assistant"})
         elif name.startswith("gen_ai.") and name.endswith(".message"):
             role = name.split(".")[1]
-            turns.append({"tool_call_id": said.get("id"), **said, "role": role})
+            turns.append({"tool_call_id": facts.get("id"), **facts, "role": role})
         elif name == "gen_ai.client.inference.operation.details":
-            found = _by_messages(said)
-            if found is not None:
-                return found
+            read = _by_messages(facts)
+            if read is not None:
+                return read
     return (OTEL, turns_of(turns), reasons) if turns else None
 
 
@@ -398,26 +402,26 @@ def conversation_in(
     if messages is not None:
         row = _mapped(row, messages, answer)
     for read in _READERS:
-        found = read(row)
-        if found is not None:
-            return found
+        conversation = read(row)
+        if conversation is not None:
+            return conversation
     names = ", ".join(shown(str(name)) for name in row) or "no fields"
     raise WrongRow(f"has no format that is known; it has {names}")
 
 
 def _mapped(row: Mapping[str, Any], messages: str, answer: str | None) -> dict[str, Any]:
-    asked = decoded(_at(row, messages))
-    if asked is None:
+    history = decoded(_at(row, messages))
+    if history is None:
         raise WrongRow(f"lacks the field {shown(messages)}")
-    if isinstance(asked, str):
-        asked = [{"role": "user", "content": asked}]
+    if isinstance(history, str):
+        history = [{"role": "user", "content": history}]
     # What may be a particular of the row: neither its messages nor its answer.
     mapped = {
         str(name): value
         for name, value in row.items()
         if not isinstance(value, list) and name not in ("messages", "response", "choices", "output")
     }
-    mapped["messages"] = asked
+    mapped["messages"] = history
     if answer is not None:
         mapped["response"] = _at(row, answer)
     return mapped

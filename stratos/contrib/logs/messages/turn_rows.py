@@ -59,10 +59,14 @@ def suited_to(answers: list[str]) -> MetricName:
     """Return the same of answers."""
     counts = Counter(answers)
     n_short = sum(
-        len(one) <= _SHORT and "\n" not in one and (n > 1 or len(one.split()) <= _FEW_OF_SHORT)
-        for one, n in ((one, counts[one]) for one in answers)
+        len(answer) <= _SHORT
+        and "\n" not in answer
+        and (n > 1 or len(answer.split()) <= _FEW_OF_SHORT)
+        for answer, n in ((answer, counts[answer]) for answer in answers)
     )
-    n_objects = sum(one.endswith(("}", "```")) and object_of(one) is not None for one in answers)
+    n_objects = sum(
+        answer.endswith(("}", "```")) and object_of(answer) is not None for answer in answers
+    )
     return "exact" if max(n_short, n_objects) >= _SHARE * len(answers) else "f1"
 
 
@@ -88,12 +92,12 @@ class Seen:
     n_calls: int = 0
     n_secrets: int = 0
 
-    def add(self, found: Conversation) -> None:
+    def add(self, conversation: Conversation) -> None:
         """Count a conversation."""
-        self.formats[found.about.format] += 1
-        self.n_images += found.n_images
-        self.n_calls += found.n_calls
-        self.n_secrets += found.n_secrets
+        self.formats[conversation.about.format] += 1
+        self.n_images += conversation.n_images
+        self.n_calls += conversation.n_calls
+        self.n_secrets += conversation.n_secrets
 
 
 def read_conversations(
@@ -101,7 +105,7 @@ def read_conversations(
     seen: Seen,
     messages: str | None = None,
     answer: str | None = None,
-    wanted: Callable[[Conversation], bool] | None = None,
+    chosen: Callable[[Conversation], bool] | None = None,
 ) -> Iterator[tuple[str, Conversation | Unanswered | Reason]]:
     """Yield where each conversation stands with it, or with what is wrong.
 
@@ -111,7 +115,7 @@ def read_conversations(
         seen: counts what is read.
         messages: dotted name of the list of messages; None recognises the format of each row.
         answer: dotted name of the model's answer beside it.
-        wanted: tells the conversations that are read; None reads all.
+        chosen: tells the conversations that are read; None reads all.
 
     Raises:
         OSError: it cannot be read.
@@ -123,7 +127,7 @@ def read_conversations(
                 yield line, inner
                 continue
             try:
-                found = conversation_in(inner, messages, answer)
+                conversation = conversation_in(inner, messages, answer)
             except UnansweredRow as error:
                 yield line + part, Unanswered(Because(str(error)))
             except WrongRow as error:
@@ -133,11 +137,11 @@ def read_conversations(
             except OF_WRONG_TYPES as error:
                 yield line + part, FieldOfWrongType(cause(error))
             else:
-                if wanted is not None and not wanted(found):
+                if chosen is not None and not chosen(conversation):
                     seen.n_other += 1
                     continue
-                seen.add(found)
-                yield line + part, found
+                seen.add(conversation)
+                yield line + part, conversation
 
 
 def unreadable(path: str, error: OSError) -> StratosError:
@@ -176,10 +180,10 @@ def _saved(folder: str) -> Iterator[tuple[str, dict[str, Any]]]:
         raise OSError("it is a folder, and no data set that datasets saved. Name a file in it")
     datasets = _library()
     try:
-        found = datasets.load_from_disk(folder)
+        saved = datasets.load_from_disk(folder)
     except Exception as error:  # what the library raises on a damaged folder is its own affair
         raise OSError(f"datasets cannot load it ({cause(error)})") from error
-    parts = found.values() if isinstance(found, dict) else [found]
+    parts = saved.values() if isinstance(saved, dict) else [saved]
     for number, row in enumerate(chain.from_iterable(parts), start=1):
         yield f"row {number}", row
 
@@ -188,10 +192,8 @@ def _of_hub(name: str) -> Iterator[tuple[str, dict[str, Any]]]:
     name, _, revision = name.partition("@")
     datasets = _library()
     try:
-        found = datasets.load_dataset(
-            name, split="train", streaming=True, revision=revision or None
-        )
-        for number, row in enumerate(found, start=1):
+        rows = datasets.load_dataset(name, split="train", streaming=True, revision=revision or None)
+        for number, row in enumerate(rows, start=1):
             yield f"row {number}", row
     except Exception as error:  # as above, and of the network
         raise OSError(f"datasets cannot load {name} ({cause(error)})") from error
@@ -234,7 +236,9 @@ def workload_of(conversation: Conversation) -> Workload:
     """Return the workload of a conversation."""
     if (of_system := _of_system(conversation.system[:_READ])) is not None:
         return of_system
-    first = next(one["content"] for one in conversation.messages if one["role"] == "user")
+    first = next(
+        message["content"] for message in conversation.messages if message["role"] == "user"
+    )
     return _workload(_words(first)[:_WORDS_OF_QUESTION], False)
 
 
@@ -311,9 +315,9 @@ class TurnReader:
             OSError: the file cannot be read.
         """
         counts: Counter[str] = Counter()
-        found = self._conversations(path, Seen())
-        read = (one for _, one in found if isinstance(one, Conversation))
-        counts.update(one.system for one in islice(read, _N_FOR_SYSTEM))
+        rows = self._conversations(path, Seen())
+        read = (conversation for _, conversation in rows if isinstance(conversation, Conversation))
+        counts.update(conversation.system for conversation in islice(read, _N_FOR_SYSTEM))
         [(system, n)] = counts.most_common(1) or [("", 0)]
         self.system = system if n > counts.total() / 2 else ""
         templates: Counter[str] = Counter()
@@ -328,53 +332,65 @@ class TurnReader:
         Raises:
             OSError: the file cannot be read.
         """
-        for line, found in self._conversations(path, self.seen):
-            if not isinstance(found, Conversation):
-                yield line, found
-            elif found.answered:
-                yield from self._turns(line, found)
+        for line, row in self._conversations(path, self.seen):
+            if not isinstance(row, Conversation):
+                yield line, row
+            elif row.answered:
+                yield from self._turns(line, row)
 
     def _conversations(
         self, path: str, seen: Seen
     ) -> Iterator[tuple[str, Conversation | Unanswered | Reason]]:
-        wanted = None if self.workload is None else self._is_wanted
-        return read_conversations(path, seen, self.messages_key, self.answer_key, wanted)
+        chosen = None if self.workload is None else self._is_wanted
+        return read_conversations(path, seen, self.messages_key, self.answer_key, chosen)
 
-    def _is_wanted(self, found: Conversation) -> bool:
-        return workload_of(found).id == self.workload
+    def _is_wanted(self, conversation: Conversation) -> bool:
+        return workload_of(conversation).id == self.workload
 
-    def _turns(self, line: str, found: Conversation) -> Iterator[tuple[str, Row]]:
-        contents = ((one["role"], one["content"].strip()) for one in found.messages)
+    def _turns(self, line: str, conversation: Conversation) -> Iterator[tuple[str, Row]]:
+        contents = (
+            (message["role"], message["content"].strip()) for message in conversation.messages
+        )
         coded = ((content[0], _encode(content)) for content in contents)
         answers = beginnings(coded, "assistant")
-        number = self.alike.add(found.asked, answers, session_of(found.about.session))
+        number = self.alike.add(
+            conversation.user_text, answers, session_of(conversation.about.session)
+        )
         self.n_conversations += 1
-        is_own = found.system == self.system
-        is_dated = bool(found.system) and not is_own and template_of(found.system) == self.template
+        is_own = conversation.system == self.system
+        is_dated = (
+            bool(conversation.system)
+            and not is_own
+            and template_of(conversation.system) == self.template
+        )
         self.n_dated += is_dated
-        self.n_other_system += bool(found.system) and not is_own and not is_dated
+        self.n_other_system += bool(conversation.system) and not is_own and not is_dated
         is_left_out = is_own or (is_dated and self.is_replaced)
-        start = int(found.messages[0]["role"] == "system" and is_left_out)
-        time_s = nan if found.about.time_s is None else found.about.time_s
-        about = found.about
-        provenance = Provenance(number, time_s, about.model, workload_of(found).id)
-        if len(found.answered) == 1:
+        start = int(conversation.messages[0]["role"] == "system" and is_left_out)
+        time_s = nan if conversation.about.time_s is None else conversation.about.time_s
+        about = conversation.about
+        provenance = Provenance(number, time_s, about.model, workload_of(conversation).id)
+        if len(conversation.answered) == 1:
             provenance = replace(
                 provenance, input_tokens=about.input_tokens, output_tokens=about.output_tokens
             )
-        asked = next(k for k, one in enumerate(found.messages) if one["role"] == "user")
+        first = next(
+            k for k, message in enumerate(conversation.messages) if message["role"] == "user"
+        )
         turns = [
-            k for k, one in enumerate(found.messages) if one["role"] == "assistant" and k > asked
+            k
+            for k, message in enumerate(conversation.messages)
+            if message["role"] == "assistant" and k > first
         ]
-        for place in found.answered:
-            turn = turns.index(place)
-            where = line if len(found.answered) == 1 else f"{line}, turn {turn + 1}"
+        for index in conversation.answered:
+            turn = turns.index(index)
+            where = line if len(conversation.answered) == 1 else f"{line}, turn {turn + 1}"
             yield (
                 where,
                 Row(
                     where,
-                    as_question(found.messages[start:place]),
-                    found.messages[place]["content"].strip(),
+                    as_question(conversation.messages[start:index]),
+                    conversation.messages[index]["content"].strip(),
                     "",
                     SLICES[min(turn, len(SLICES) - 1)],
                     (),
@@ -391,16 +407,16 @@ def beginnings(messages: Iterable[tuple[str, bytes]], last: str) -> tuple[int, .
         last: role of the message that a beginning ends with.
     """
     digest = hashlib.blake2b(digest_size=8)
-    found: list[int] = []
+    hashes: list[int] = []
     for role, content in messages:
         if role in ("system", "developer"):
             continue
         digest.update(content)
         if role == last:
-            found.append(int.from_bytes(digest.digest(), "big"))
-            if len(found) == _MOST_PREFIXES:
+            hashes.append(int.from_bytes(digest.digest(), "big"))
+            if len(hashes) == _MOST_PREFIXES:
                 break
-    return tuple(found)
+    return tuple(hashes)
 
 
 def session_of(id: str) -> int | None:

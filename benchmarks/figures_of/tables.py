@@ -1,0 +1,67 @@
+"""What all figures share: tables in Markdown, ranges, and where a result comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import record
+
+NONE = "–"
+Cell = str | Callable[[Any], str]
+"""A format string over the fields of a row ("{cpu_s:.1f} s"), or a function of the row."""
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a table in Markdown."""
+    lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
+    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)])
+
+
+def columns(rows: Iterable[Mapping[str, Any]], *spec: tuple[str, Cell]) -> str:
+    """Return a table of rows by its columns: what heads each, and what stands in its cells."""
+    cells = ([written(cell, row) for _, cell in spec] for row in rows)
+    return table([head for head, _ in spec], cells)
+
+
+def written(cell: Cell, row: Mapping[str, Any]) -> str:
+    """Return a cell of a row."""
+    return cell.format_map(row) if isinstance(cell, str) else cell(row)
+
+
+def result(name: str) -> Any:
+    """Return the raw result of a measurement."""
+    return record.load(name)["result"]
+
+
+def span(values: Iterable[float], form: str = ".1f") -> str:
+    """Return the least and the largest value, as one where they are written alike."""
+    low, *_, high = [format(value, form) for value in sorted(values)] * 2
+    return low if low == high else f"{low}–{high}"
+
+
+def share(row: Mapping[str, Any], form: str = ".3f") -> str:
+    """Return a share of right answers with its interval."""
+    exact, low, high = (format(row[end], form) for end in ("exact", "low", "high"))
+    return f"{exact} ({low}–{high})"
+
+
+def source(*names: str) -> str:
+    """Return machine, cores and date of results, each once."""
+    records = [record.load(name) for name in names]
+    lines = [f"{machine(kept)}, {kept['date']}" for kept in records]
+    return "; ".join(dict.fromkeys(lines))
+
+
+def load_average(name: str) -> str:
+    """Return the load of the machine when a result was made."""
+    return f"{record.load(name)['load_average']:.0f}"
+
+
+def machine(kept: Mapping[str, Any]) -> str:
+    """Return processor, without its marks, and cores of a result."""
+    name: str = kept["machine"]
+    for mark in ("(R)", "(TM)", " Processor", " CPU"):
+        name = name.replace(mark, "")
+    cores = kept["cores"]
+    return f"{name.strip()}, {cores} core{'s' * (cores != 1)}"

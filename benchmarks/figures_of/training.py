@@ -1,0 +1,287 @@
+"""Figures of training: steps, heads, caches, divergences, decoding, and the students that came."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import record
+
+from figures_of.tables import (
+    NONE,
+    columns,
+    load_average,
+    machine,
+    result,
+    share,
+    source,
+    span,
+    table,
+)
+from stratos.distill.divergences import DIVERGENCES, Divergence
+
+STEP, SFT, HEAD = "distillation/step", "distillation/sft", "distillation/head"
+SHAPES = {
+    "medium_vocabulary": "tiny body, vocabulary 50,000",
+    "large_vocabulary": "tiny body, vocabulary 152,000",
+    "body": "12 layers of 256, vocabulary 15,000",
+    "body_unequal": "the same, documents of unequal length",
+    "deep_body": "16 layers of 384, vocabulary 15,000",
+}
+STEP_CASES = ("cached", "trl GKD", "plain loop", "plain loop, TRL's chunked loss")
+SFT_CASES = ("trl packed", "trl sorted", "plain loop")
+
+
+def divergences() -> str:
+    """Every divergence that an objective may have, from their own table."""
+    return columns(
+        map(vars, DIVERGENCES.values()),
+        ("divergence", "`{name}`"),
+        ("is", "{formula}"),
+        ("parameters", lambda row: _parameters(DIVERGENCES[row["name"]])),
+        ("source", "{source}"),
+    )
+
+
+def _parameters(divergence: Divergence) -> str:
+    ranges = [f"`{p.name}` {p.low:g} to {p.high:g} ({p.default:g})" for p in divergence.parameters]
+    return ", ".join(ranges) or NONE
+
+
+def step() -> str:
+    """Whole distillation steps beside peers."""
+    cases = columns(
+        _cases(STEP),
+        ("shape, precision", lambda row: f"{SHAPES[row['shape_name']]}, {row['dtype']}"),
+        (
+            "Stratos, tokens per CPU s",
+            "{median[stratos][tokens_per_s]:,.0f} · {median[stratos][mib]:,.0f} MiB",
+        ),
+        *((case, _beside(case)) for case in STEP_CASES),
+    )
+    return (
+        f"{cases}\n\nEach cell: Stratos's tokens per CPU second over the column's · its rise of "
+        f"peak memory over the column's.\n{source(STEP)}."
+    )
+
+
+def sft() -> str:
+    """Fine-tuning on text beside peers."""
+    cases = columns(
+        _cases(SFT),
+        ("student, precision", "{shape_name}, {dtype}"),
+        ("Stratos, tokens per CPU s", "{median[stratos][tokens_per_s]:,.0f}"),
+        ("of the floor", "{share_of_floor[stratos]:.0%}"),
+        *((case, _beside(case)) for case in SFT_CASES),
+    )
+    return f"{cases}\n\n{source(SFT)}."
+
+
+def _cases(name: str) -> list[dict[str, Any]]:
+    rows = []
+    for case, row in result(name).items():
+        shape, _, dtype = case.partition(", ")
+        rows.append({**row, "shape_name": shape, "dtype": dtype})
+    return rows
+
+
+def _beside(case: str) -> str:
+    return f"{{stratos_times_as_fast_as[{case}]:.2f}}× · {{stratos_memory_over[{case}]:.2f}}×"
+
+
+def peer_speeds(name: str, cases: tuple[str, ...]) -> str:
+    """Return, by precision, how many times as fast as each peer Stratos is over all shapes."""
+    by_dtype: dict[str, list[dict[str, float]]] = {}
+    for row in _cases(name):
+        by_dtype.setdefault(row["dtype"], []).append(row["stratos_times_as_fast_as"])
+    return " · ".join(
+        f"{dtype} {'; '.join(f'{span(row[case] for row in rows)}×' for case in cases)}"
+        for dtype, rows in by_dtype.items()
+    )
+
+
+def head() -> str:
+    """Head and loss beside peers, over Stratos: a column for each precision and objective."""
+    settings = result(HEAD)
+    title = "Vocabulary {vocab:,}, {tokens:,} tokens, {masked}% masked, CPU seconds · MiB:"
+    heads = ["", *(f"`{row['objective']}`, {row['dtype']}" for row in settings)]
+    rows = [
+        [case, *(_head_cell(row["best"], case) for row in settings)] for case in settings[0]["best"]
+    ]
+    return f"{title.format_map(settings[0])}\n\n{table(heads, rows)}\n\n{source(HEAD)}."
+
+
+def _head_cell(best: dict[str, dict[str, float]], case: str) -> str:
+    if case not in best:
+        return NONE
+    ours, row = best["stratos"], best[case]
+    if case == "stratos":
+        return f"{row['cpu_s']:.2f} · {row['mib']:,.0f}"
+    return f"{row['cpu_s'] / ours['cpu_s']:.1f}× · {row['mib'] / ours['mib']:.1f}×"
+
+
+def cache() -> str:
+    """The cache of signals."""
+    names = [f"distillation/cache_{name}" for name in ("topk", "sampled")]
+    rows = columns(
+        map(result, names),
+        ("cache", "{settings[cache]}"),
+        ("bytes a token", "{bytes_per_token:.0f}"),
+        ("tokens per CPU s, teacher asked", "{tokens_per_cpu_s[online]:,.0f}"),
+        ("later epoch", "{tokens_per_cpu_s[cache]:,.0f}"),
+        ("over the first", "{later_epoch_over_first:.1f}×"),
+        ("over asking again", "{cache_over_online:.1f}×"),
+        ("reading", "{reading_share:.1%}"),
+    )
+    return f"{rows}\n\n{source(*names)}."
+
+
+def decoding() -> str:
+    """What direct decoding saves."""
+    generation = result("generation")
+    slower = ("direct by torch", "transformers", "model.generate")
+    heads = ("without a compiler", "batches by transformers", "`model.generate`")
+    rows = columns(
+        [{"size": size, **row} for size, row in generation["batches"].items()],
+        ("answers at once", "{size}"),
+        ("CPU time a token, direct", "{ways[direct][cpu_us_per_token]:.0f} µs"),
+        *(
+            (head, f"{{ways[{case}][ratio]:.1f}}×")
+            for head, case in zip(heads, slower, strict=True)
+        ),
+        ("same answers", lambda row: f"{min(case['same'] for case in row['ways'].values()):.0%}"),
+    )
+    return (
+        f"{rows}\n\nA Mahjong student of {generation['parameters'] / 1e6:.1f}M parameters on one "
+        "thread; ratios are CPU time against direct decoding (`benchmarks/training/decoding.py`). "
+        f"{source('generation')}, load average {load_average('generation')}."
+    )
+
+
+def runs(*, bare: bool) -> dict[str, dict[str, Any]]:
+    """Return the recorded runs of students: those with a reasoning path, or those without."""
+    names = sorted(path.stem for path in (record.RESULTS / "students").glob("*.json"))
+    return {n: record.load(f"students/{n}") for n in names if ("-bare-" in n) == bare}
+
+
+def students() -> str:
+    """Every recorded run of an embedded student, and the same without a path."""
+    recorded = runs(bare=False) | runs(bare=True)
+    rows = [{"run": name, **kept["result"]} for name, kept in recorded.items()]
+    kept = next(iter(recorded.values()))
+    date = max(kept["date"] for kept in recorded.values())
+    tested = (("full flush", "full_flush"), ("general", "general"), ("both", "all"))
+    lines = columns(
+        rows,
+        ("run", "{run}"),
+        ("tokens", lambda row: f"{row['train_tokens'] / 1e6:.0f}M"),
+        ("validation", "{validation[exact]:.3f}"),
+        *((title, lambda row, name=name: share(row["test"][name])) for title, name in tested),
+        ("look-up", "{baselines[lookup][exact]:.3f}"),
+        ("ratio ≥", "{ratio_at_least:.1f} (≤ {ratio_bound:.1f})"),
+        ("train min", lambda row: f"{row['train_seconds'] / 60:.1f}"),
+        ("train CPU s", "{train_cpu_seconds:,.0f}"),
+        (
+            "in matrix products",
+            lambda row: f"{row['train_cpu_seconds'] / row['times']['gemm_cpu_seconds']:,.0f}",
+        ),
+        ("run min", "{times[minutes]:.1f}"),
+    )
+    return f"{lines}\n\n{machine(kept)}, {date}."
+
+
+def ablation() -> str:
+    """The same student, items and tokens with the path and with the bare answer."""
+    with_path = {(k["result"]["student"], k["seed"]): k for k in runs(bare=False).values()}
+    rows = []
+    for kept in runs(bare=True).values():
+        bare, seed = kept["result"], kept["seed"]
+        pair = (with_path[bare["student"], seed]["result"], bare)
+        tests = [share(run["test"][name]) for name in ("full_flush", "general") for run in pair]
+        rows.append([f"{bare['student']}, seed {seed}", *tests])
+    return table(("", "full flush: path", "bare answer", "general: path", "bare answer"), rows)
+
+
+def gsm8k() -> str:
+    """A language model before and after it learnt GSM8K."""
+    kept = result("gsm8k")
+    before = kept["untouched"]
+    first = ["nothing", NONE, NONE, _right(before["exact"]), NONE, NONE, "1",
+             f"{before['tokens_per_answer']:.0f}", f"{before['cut_off']}", NONE]  # fmt: skip
+    heads = ("trained on", "items", "tokens", "exact match", "gained, lost", "p", "times untouched",
+             "tokens an answer", "cut off", "CPU min of training")  # fmt: skip
+    rows = [_of_arm("the file's solutions, all weights", kept["arms"]["full"], before["exact"])]
+    longest = kept["arms"]["full"]["settings"]["max_new_tokens"]
+    free = ", ".join(f"{name} {exact:.1%}" for name, exact in before["free"].items())
+    return (
+        f"{table(heads, [first, *rows])}\n\n{before['exact']['of']:,} questions of the official "
+        f"test file, greedy answers of at most {longest} tokens. In brackets: 95% intervals "
+        "(Wilson). p: McNemar's exact test against the untouched student. Without a model: "
+        f"{free}. An answer that was cut off counts as what was read of it. {source('gsm8k')}, "
+        "beside other work."
+    )
+
+
+def _of_arm(title: str, arm: dict[str, Any], before: dict[str, Any]) -> list[str]:
+    exact = arm["exact"]
+    return [
+        title,
+        f"{arm['items']:,}",
+        f"{arm['tokens']:,}",
+        _right(exact),
+        f"{arm['gained']}, {arm['lost']}",
+        f"{arm['mcnemar_p']:.1g}",
+        f"{exact['right'] / before['right']:.1f}",
+        f"{arm['tokens_per_answer']:.0f}",
+        f"{arm['cut_off']}",
+        f"{arm['cpu_seconds']['training'] / 60:.0f}",
+    ]
+
+
+def _right(exact: dict[str, Any]) -> str:
+    low, high = (f"{100 * exact[end]:.1f}" for end in ("low", "high"))
+    return f"{exact['right']}/{exact['of']} = {exact['right'] / exact['of']:.1%} ({low}–{high})"
+
+
+def own_data() -> str:
+    """Student, best baseline and prediction of each small task, one command each."""
+    names = sorted(path.stem for path in (record.RESULTS / "own_data").glob("*.json"))
+    records = {name: record.load(f"own_data/{name}") for name in names}
+    outcomes = {"better": "better", "worse": "worse", "open": "no significant difference"}
+    rows = columns(
+        [{"name": name, **kept["result"]} for name, kept in records.items()],
+        ("task", "{name}"),
+        ("student", "{student}, {strategy}"),
+        ("exact", "{scores[student][exact]:.1%} of {scores[student][n_items]}"),
+        ("best baseline", "{best_baseline[exact]:.1%}, {best_baseline[name]}"),
+        ("", lambda row: outcomes[row["outcome"]]),
+        ("predicted", lambda row: _planned(row["planned_accuracy"])),
+        ("CPU min", "{cpu_minutes:.1f}"),
+        ("min", "{minutes:.1f}"),
+    )
+    kept = next(iter(records.values()))
+    loads = [row["load_average"] for row in records.values()]
+    return (
+        f"{rows}\n\n{machine(kept)}, {kept['date']}, with other work: load of {min(loads):.0f} to "
+        f"{max(loads):.0f}."
+    )
+
+
+def _planned(accuracy: dict[str, Any]) -> str:
+    if not accuracy["is_known"]:
+        return "unknown"
+    outcome = "missed" if accuracy["outcome"] == "outside" else "held"
+    return "{mean:.0%} ({low:.0%}–{high:.0%})".format_map(accuracy) + f", {outcome}"
+
+
+BLOCKS = {
+    "divergences": divergences,
+    "step": step,
+    "sft": sft,
+    "head": head,
+    "cache": cache,
+    "decoding": decoding,
+    "students": students,
+    "ablation": ablation,
+    "gsm8k": gsm8k,
+    "own_data": own_data,
+}

@@ -1,0 +1,139 @@
+"""What a job cost that nobody followed: by its engine, its own words, or what was reserved."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from stub_executors import Queue
+
+from stratos.executors import job_folder, submission
+from stratos.executors.job import JobSpec
+from stratos.executors.job_costs import JobCosts, Spans, settle, settle_unseen
+from stratos.executors.job_folder import BEGAN, TICK, EventWriter
+from stratos.executors.submission import Submission
+from stratos.ledger import Ledger
+from stratos.ledger.reserves import Lease, leases, rent
+
+AT = 1_700_000_000.0
+"""When the servers were rented."""
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Ledger:
+    return Ledger(tmp_path / "ledger.jsonl", 100.0, stage="distill")
+
+
+@pytest.fixture
+def lease(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> Lease:
+    """Return servers at a cent a second that are rented for an hour and were never seen to run."""
+    monkeypatch.setattr("stratos.ledger.reserves.now", lambda: AT)
+    return rent(ledger, "train", "servers", 36.0, 1.0)
+
+
+def spent(ledger: Ledger) -> float:
+    assert leases(ledger) == []
+    [settled] = [one for one in map(json.loads, ledger.path.read_text().splitlines())
+                 if one["kind"] == "settled"]  # fmt: skip
+    assert settled["usd"] == pytest.approx(settled["seconds"] / 100)
+    return ledger.spent_usd
+
+
+@pytest.mark.parametrize(
+    ("spans", "usd"),
+    [
+        ([(AT + 100, AT + 153)], 0.53),
+        ([(AT + 10, AT + 20), (AT + 500, AT + 530)], 0.4),  # queued again in between
+        ([], 0),  # it was cancelled while it waited
+        ([(AT - 3600, AT - 60)], 0),  # of another job
+        ([(AT - 3600, AT + 60)], 0.6),
+    ],
+)
+def test_an_engine_that_knows_is_believed(
+    ledger: Ledger, lease: Lease, tmp_path: Path, spans: Spans, usd: float
+) -> None:
+    assert settle(lease, tmp_path, "distill", spans) == ""
+    assert spent(ledger) == pytest.approx(usd)
+
+
+def test_without_an_engine_it_is_what_the_job_said_first_and_last(
+    ledger: Ledger, lease: Lease, tmp_path: Path
+) -> None:
+    job_folder.folder_of(tmp_path).mkdir()
+    path = job_folder.events_path(tmp_path, "distill")
+    write = EventWriter(path)
+    write(BEGAN, "n1", 7, AT - 50)  # of an earlier job of the stage
+    write(BEGAN, "n1", 8, AT + 30)
+    write(TICK, 1, 2, "")
+    os.utime(path, (AT + 80, AT + 80))
+    assert settle(lease, tmp_path, "distill", None) == ""
+    assert spent(ledger) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(("passed_s", "usd"), [(60.0, 0.6), (86400.0, 36.0)])
+def test_where_nothing_is_known_what_is_reserved_is_booked_and_said(
+    ledger: Ledger, lease: Lease, tmp_path: Path, monkeypatch, passed_s: float, usd: float
+) -> None:
+    monkeypatch.setattr(time, "time", lambda: AT + passed_s)
+    said = settle(lease, tmp_path, "distill", None)
+    assert said.startswith("distill: nobody knows how long the servers of its earlier job ran. $")
+    assert spent(ledger) == pytest.approx(usd)
+
+
+def test_a_job_that_is_ended_while_it_runs_costs_from_its_start(
+    ledger: Ledger, lease: Lease, tmp_path: Path
+) -> None:
+    (job_folder.folder_of(tmp_path)).mkdir()
+    one = Submission(
+        "queue", "a job", "distill", str(tmp_path), "train", 1, 36.0, servers=lease.line.what
+    )
+    submission.write(tmp_path, one)
+    assert settle_unseen(tmp_path, "distill", ledger, None, since=AT + 5, at=AT + 65) == ""
+    assert spent(ledger) == pytest.approx(0.6)
+    assert submission.find(tmp_path, "distill") is None
+
+
+@pytest.mark.parametrize(
+    ("launched", "spans", "since", "booked"),
+    [
+        # It was seen at work, and is: nothing has ended.
+        (10, [(10, 900)], 10, []),
+        (10, None, 10, []),
+        # It was seen at work, ended unseen, and has servers anew.
+        (10, [(10, 40), (500, 900)], 500, [30]),
+        # It ended unseen and waits again: it is not paid for that.
+        (10, [(10, 40)], None, [30]),
+        # Nobody saw it run twice.
+        (None, [(20, 50), (100, 160), (500, 900)], 500, [90]),
+        (None, [(20, 50)], None, [30]),
+        (None, [(500, 900)], 500, []),
+        (None, None, 500, []),
+        (None, [], None, []),
+    ],
+)
+def test_a_job_that_is_followed_pays_what_it_had_and_gave_back(
+    ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, launched: float | None,
+    spans: list[tuple[float, float]] | None, since: float | None, booked: list[float],
+) -> None:  # fmt: skip
+    monkeypatch.setattr("stratos.ledger.reserves.now", lambda: AT)
+    spec = JobSpec(
+        name="stratos-a-distill", stage="distill", folder=tmp_path, role="train", nodes=1,
+        offer=None, hours=None, planned_hours=1.0, usd_per_hour=36.0, command=(), env={},
+    )  # fmt: skip
+    first = JobCosts(ledger, Queue(), spec)
+    if launched is not None:
+        first.launch(AT + launched)
+    # The price of today is for the next job.
+    costs = JobCosts(ledger, Queue(), replace(spec, usd_per_hour=72.0))
+    assert costs.usd_per_hour == 36.0
+    at = None if spans is None else [(AT + begin, AT + end) for begin, end in spans]
+    costs.catch_up(at, None if since is None else AT + since)
+    settled = [one for one in map(json.loads, ledger.path.read_text().splitlines())
+               if one["kind"] == "settled"]  # fmt: skip
+    assert [one["seconds"] for one in settled] == booked
+    assert ledger.spent_usd == pytest.approx(sum(booked) / 100)
+    assert len(leases(ledger)) == 1
