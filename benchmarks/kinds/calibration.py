@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +55,14 @@ def measured(
 
 
 def show(path: Path) -> None:
-    """Print the means by number of rows, of each state of the code."""
+    """Print the means by number of rows, of the draws that each state of the code has."""
     lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    states = {line["state"] for line in lines}
+    draws = Counter((line["dataset"], line["size"], line["seed"]) for line in lines)
+    lines = [
+        line for line in lines
+        if draws[line["dataset"], line["size"], line["seed"]] == len(states)
+    ]  # fmt: skip
     for size, state in sorted({(line["size"], line["state"]) for line in lines}):
         some = [line for line in lines if (line["size"], line["state"]) == (size, state)]
         gap = np.array([line["confidence"] - line["accuracy"] for line in some])

@@ -50,9 +50,6 @@ training rows of public sets, with such a prior 0.4. From 1,000 rows on it decid
 """
 _MOST_BINS, _ROWS_A_BIN = 15, 40
 """Bins of a calibration error, and rows that there are for each on average."""
-_LEARNING = 0.25
-"""Power of the rows with which the error of a kind falls (Hestness et al. 2017): from a fold's rows
-to all."""
 _N_RESAMPLES = 200
 """Resamples of the bias-corrected estimate."""
 
@@ -184,7 +181,7 @@ class Study:
         ahead = _ahead([score.kind for score in scores], right)
         totals = right.sum(axis=1) + ahead
         best = int(totals.argmax())
-        mean = self._of_all_rows(_without_optimism(right, ahead, self._seed))
+        mean = _without_optimism(right, ahead, self._seed)
         n = self._n_independent()
         low, high = _wilson(mean, n)
         return Choice(
@@ -294,12 +291,6 @@ class Study:
             right[np.searchsorted(self._held, held)] = is_right
             sizes.append(len(learnt))
         return float(np.mean(sizes)), right
-
-    def _of_all_rows(self, accuracy: float) -> float:
-        """Return the accuracy with all rows, where models that learnt a part have this one."""
-        held = len(self._held) / len(np.unique(self._folds[self._held]))
-        share = max(0.5, 1 - held / self.n_rows)
-        return 1 - (1 - accuracy) * share**_LEARNING
 
     def _n_independent(self) -> float:
         """Return how many independent rows the held-out ones are worth.

@@ -134,11 +134,3 @@ def test_probabilities_know_that_texts_have_labels_which_no_row_shows(rows):
     student = Study(texts, names, [Tfidf()]).fit("linear")
     assert student.unseen == pytest.approx(10 / 40)
     assert student.probabilities(texts[:3]).sum(axis=1) == pytest.approx([0.75] * 3)
-
-
-def test_models_of_folds_learnt_fewer_rows_than_the_student(rows, table):
-    texts, labels = rows(60)
-    labels = ["card" if k % 3 == 0 else label for k, label in enumerate(labels)]
-    study = Study(texts, labels, [Tfidf(), table])
-    assert study._of_all_rows(0.8) == pytest.approx(1 - 0.2 * 0.8**0.25)
-    assert study._of_all_rows(1.0) == 1
