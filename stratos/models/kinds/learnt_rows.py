@@ -151,12 +151,11 @@ def tuning(
     than `_MOST_SECONDS` and a part of what the limits allow; where the run has no other student it
     is always tried.
     """
-    block = next((one for one in blocks_of(students) if isinstance(one, TunedEncoder)), None)
-    if block is None or not block.can_tune:
-        return None
+    block = next((b for b in blocks_of(students) if isinstance(b, TunedEncoder)), None)
     is_named = len(students) == 1
     errors = (1 - choice.accuracy) * len(rows.texts)
-    if not is_named and (len(rows.texts) < _FEWEST_ROWS or errors < _FEWEST_ERRORS):
+    is_hopeless = len(rows.texts) < _FEWEST_ROWS or errors < _FEWEST_ERRORS
+    if block is None or (is_hopeless and not is_named) or not block.can_tune:
         return None
     learns_test = not config.task.tests_other_rows  # it is trained once more, with the test rows
     seconds = block.cpu_seconds(rows.texts, study.n_trainings + learns_test)

@@ -38,7 +38,7 @@ gradients are clipped."""
 _EPOCH_COST = 0.8
 """CPU seconds of an epoch, where one pass of all layers over the rows without training is 1."""
 _N_TIMED = 64
-_LEAST_STRENGTH = 10.0
+_FIRST_STRENGTH = 10.0
 _TYPES = frozenset({"bert", "roberta", "xlm-roberta"})
 """Architectures of encoders whose layers take hidden states and a mask, and nothing else."""
 
@@ -53,7 +53,7 @@ class TunedEncoder(Features):
     learns_labels: ClassVar[bool] = True
     encoder: Encoder
     tuned: Any = None
-    """The upper layers, a module; None before `fitted`."""
+    """The upper layers, a module; None before `fitted`, where they are as they came."""
     read: dict[str, tuple[torch.Tensor, np.ndarray]] = field(default_factory=dict)
     """Of texts that were learnt: states below the upper layers, (tokens, width), and features of
     the encoder as it was; all that are fitted from here share them."""
@@ -82,8 +82,8 @@ class TunedEncoder(Features):
         """Return the block whose upper layers have learnt the answers.
 
         Beside them learns a head, which begins as the logistic regression on the last layer
-        (Kumar et al. 2022): the layers are not torn by one that knows nothing. The head is not
-        kept.
+        (Kumar et al. 2022): the layers are not torn by one that knows nothing. The head goes
+        with the training.
         """
         import torch
 
@@ -94,7 +94,7 @@ class TunedEncoder(Features):
         states, rows = zip(*below, strict=True)
         last = self.encoder.views(np.stack(rows))[0]
         labels = np.unique(np.asarray(answers), return_inverse=True)[1]
-        first = fit_head(last, labels, int(labels.max()) + 1, _LEAST_STRENGTH)
+        first = fit_head(last, labels, int(labels.max()) + 1, _FIRST_STRENGTH)
         random = np.random.default_rng(_SEED)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(_SEED)
@@ -122,11 +122,12 @@ class TunedEncoder(Features):
 
         below = self._below(texts)
         order = sorted(range(len(below)), key=lambda k: len(below[k][0]))
+        layers = self._upper() if self.tuned is None else self.tuned
         rows = np.zeros((len(texts), self._model.config.hidden_size), np.float32)
         with torch.inference_mode():
             for start in range(0, len(order), _ENCODED):
                 part = order[start : start + _ENCODED]
-                rows[part] = _means(self.tuned, [below[k][0] for k in part]).numpy()
+                rows[part] = _means(layers, [below[k][0] for k in part]).numpy()
         return np.hstack([np.stack([row for _, row in below]), rows])
 
     @override
@@ -171,18 +172,18 @@ class TunedEncoder(Features):
         """Return the states below the upper layers, and the features of the encoder as it was."""
         new = list(dict.fromkeys(text for text in texts if text not in self.read))
         states, rows = self.encoder.with_states(new)
-        found = dict(zip(new, zip(states, rows, strict=True), strict=True))
-        return [self.read.get(text) or found[text] for text in texts]
+        fresh = dict(zip(new, zip(states, rows, strict=True), strict=True))
+        return [self.read.get(text) or fresh[text] for text in texts]
 
 
 def _batches(states: Sequence[torch.Tensor], random: np.random.Generator) -> list[np.ndarray]:
     """Return the rows of each step of an epoch: drawn anew, with rows of alike lengths together."""
     order, some = random.permutation(len(states)), 8 * _BATCH
-    found = []
+    steps: list[np.ndarray] = []
     for start in range(0, len(order), some):
         part = np.array(sorted(order[start : start + some], key=lambda k: len(states[k])))
-        found += [part[k : k + _BATCH] for k in range(0, len(part), _BATCH)]
-    return [found[k] for k in random.permutation(len(found))]
+        steps += [part[k : k + _BATCH] for k in range(0, len(part), _BATCH)]
+    return [steps[k] for k in random.permutation(len(steps))]
 
 
 def _means(layers: Any, states: Sequence[torch.Tensor]) -> torch.Tensor:
@@ -190,7 +191,7 @@ def _means(layers: Any, states: Sequence[torch.Tensor]) -> torch.Tensor:
     import torch
 
     x = torch.nn.utils.rnn.pad_sequence(list(states), batch_first=True)
-    lengths = torch.tensor([len(one) for one in states])
+    lengths = torch.tensor([len(state) for state in states])
     mask = torch.arange(x.shape[1]) < lengths[:, None]
     hidden = torch.zeros(mask.shape).masked_fill(~mask, torch.finfo(x.dtype).min)[:, None, None]
     for layer in layers:

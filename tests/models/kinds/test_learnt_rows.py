@@ -77,5 +77,5 @@ def test_an_encoder_is_tuned_where_rows_and_time_allow_or_it_is_named(
     rows = Rows(texts, tuple(random.choice(["yes", "no"], n_rows)))
     study, choice = studied(rows, students, 0)
     assert "tuned" not in study.kinds, "not before it was decided"
-    found = tuning(config, rows, students, study, choice)  # type: ignore[arg-type]
-    assert (found and found.is_tried) is is_tried
+    decided = tuning(config, rows, students, study, choice)  # type: ignore[arg-type]
+    assert (decided and decided.is_tried) is is_tried
