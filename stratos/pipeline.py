@@ -82,7 +82,7 @@ def _with_servers_that_can_be_had(run: Runner) -> float | None:
         except CapacityError as error:
             path = state.config.run_dir / NAME
             refuse(state.config.run_dir, error)
-            if PLAN.name not in state.asked:
+            if PLAN.name not in state.requested:
                 raise StratosError(
                     f"{error} Give the command again with plan among its stages: it plans without "
                     f"that server. To try it again, delete {path}."

@@ -71,7 +71,7 @@ def differences(name: str, run: CardRun, kept: list[CardRun]) -> list[str]:
 
 def kept_runs(students: ModuleType) -> dict[str, list[CardRun]]:
     runs: dict[str, list[CardRun]] = {}
-    for name, found in students.kept():
+    for name, found in students.recorded():
         if not students.is_bare(name):
             runs.setdefault(found["result"]["student"], []).append(students.card_run(found))
     return runs

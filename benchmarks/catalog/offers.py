@@ -69,18 +69,18 @@ Key = tuple[str, str, str, int]
 
 def read_catalog(folder: Path) -> dict[Key, list[Figures]]:
     """Return what the folders of a SkyPilot catalog say, row by row."""
-    found: dict[Key, list[Figures]] = defaultdict(list)
+    by_key: dict[Key, list[Figures]] = defaultdict(list)
     for path in sorted(folder.glob("*/vms.csv")):
         cloud = path.parent.name
         with path.open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
         for row in rows:
             key = (cloud, row["Region"].lstrip(", "), row["InstanceType"], _count(row))
-            found[key].append(_figures(row))
+            by_key[key].append(_figures(row))
         if cloud == "gcp":
             for key, figures in _with_gpus(rows):
-                found[key].append(figures)
-    return found
+                by_key[key].append(figures)
+    return by_key
 
 
 def _with_gpus(rows: list[dict[str, str]]) -> Iterator[tuple[Key, Figures]]:
@@ -104,13 +104,13 @@ def _with_gpus(rows: list[dict[str, str]]) -> Iterator[tuple[Key, Figures]]:
 def read_libcloud(pricing: Path) -> dict[Key, list[Figures]]:
     """Return what libcloud says of the EC2 servers without GPUs."""
     listed = json.loads(pricing.read_text(encoding="utf-8"))["compute"]["ec2_linux"]
-    found: dict[Key, list[Figures]] = defaultdict(list)
+    by_key: dict[Key, list[Figures]] = defaultdict(list)
     for family, gib in C7I_M7I.items():
         for size, vcpus in VCPUS.items():
             for region, usd in listed[f"{family}.{size}"].items():
                 key = ("aws", region, f"{family}.{size}", 0)
-                found[key].append(Figures(usd, None, float(vcpus), gib * vcpus))
-    return found
+                by_key[key].append(Figures(usd, None, float(vcpus), gib * vcpus))
+    return by_key
 
 
 def installed_libcloud() -> Path | None:

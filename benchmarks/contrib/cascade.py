@@ -68,15 +68,15 @@ class Teacher(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         """Answer a question."""
-        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        texts = [message["content"] for message in asked["messages"]]
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        texts = [message["content"] for message in body["messages"]]
         question = max((text for text in self.known if text in texts[-1]), key=len, default="")
         text = self.answer(question)
         sizes = [max(1, sum(map(len, texts)) // 4), max(1, len(text) // 4)]
         usage = dict(zip(("prompt_tokens", "completion_tokens"), sizes, strict=True))
         message = {"role": "assistant", "content": text}
         self.reply({
-            "model": asked["model"], "object": "chat.completion", "usage": usage,
+            "model": body["model"], "object": "chat.completion", "usage": usage,
             "choices": [{"index": 0, "finish_reason": "stop", "message": message}],
         })  # fmt: skip
 
@@ -151,13 +151,13 @@ def run(name: str, out: Path) -> dict[str, Any]:
         serve = [sys.executable, "-m", "stratos", "serve"]
         subprocess.run([*serve, str(folder), "--cascade"], env=environment, check=True)
         try:
-            asked = through_endpoint(folder, serve, environment)
+            endpoint = through_endpoint(folder, serve, environment)
         finally:
             subprocess.run([*serve, "stop", str(folder)], env=environment, check=True)
     plain = {key: value for key, value in records.to_plain(made).items() if key != "pairs_path"}
     return {
         "n_rows": len(rows), "wrong_share": WRONG_SHARE, "priced_as": PRICED_AS, "cascade": plain,
-        "refused": refused, "equal": as_right_as_the_teacher(folder), "endpoint": asked,
+        "refused": refused, "equal": as_right_as_the_teacher(folder), "endpoint": endpoint,
     }  # fmt: skip
 
 
@@ -197,9 +197,9 @@ def through_endpoint(folder: Path, serve: list[str], environment: Any) -> dict[s
     url = json.loads(done.stdout)["url"].removesuffix("/v1")
     task = config_of(folder).task
     items = {item.id: item for item in task.items("test", 1000)}
-    asked = [answer for answer in read_answers(folder) if answer.id in items][:N_ASKED]
+    answers = [answer for answer in read_answers(folder) if answer.id in items][:N_ASKED]
     n_right, by, seconds = 0, {"student": 0, "teacher": 0}, []
-    for item in asked:
+    for item in answers:
         body = json.dumps({"model": "cascade", "messages": item.messages}).encode()
         request = urllib.request.Request(
             f"{url}/v1/chat/completions", body, {"Content-Type": "application/json"}
@@ -214,9 +214,12 @@ def through_endpoint(folder: Path, serve: list[str], environment: Any) -> dict[s
     with urllib.request.urlopen(f"{url}/cascade", timeout=60) as answer:
         counters = json.load(answer)
     return {
-        "n": len(asked), "right": n_right, "by": by, "mean_ms": 1000 * sum(seconds) / len(seconds),
+        "n": len(answers),
+        "right": n_right,
+        "by": by,
+        "mean_ms": 1000 * sum(seconds) / len(seconds),
         "counters": counters,
-    }  # fmt: skip
+    }
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
 """Many tasks of reasoning-gym through the main command, each on a few CPU minutes.
 
     nice python benchmarks/contrib/gym.py --tasks 40 --cpu-minutes 10
-    python benchmarks/contrib/gym.py --choose     chooses, and prints which are taken
+    python benchmarks/contrib/gym.py --choose     prints which are chosen, and why the rest is not
 
 Each task is one command, `python -m stratos +task=reasoning_gym task.name=… cloud=local`, from
 probe to load test: a teacher that runs offline, a pilot, a student of random weights, injection.
@@ -106,16 +106,16 @@ def chosen(n: int) -> tuple[list[str], dict[str, str]]:
 
     Those with the shortest questions and answers come first: they cost least.
     """
-    taken: list[str] = []
+    names: list[str] = []
     left_out: dict[str, str] = {}
     for name in source.names():
-        if len(taken) == n:
+        if len(names) == n:
             break
         if why := choice(name):
             left_out[name] = why
         else:
-            taken.append(name)
-    return sorted(taken, key=size_of), left_out
+            names.append(name)
+    return sorted(names, key=size_of), left_out
 
 
 def command(name: str, minutes: float, folder: Path, seed: int) -> list[str]:

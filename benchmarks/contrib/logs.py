@@ -1,23 +1,17 @@
-"""Logs: how long a large one takes, and what the filters find in one with known corruption.
+"""Logs: what the filters find in one with known corruption.
 
-    python benchmarks/contrib/logs.py size [--rows 100000] --keep
-    python benchmarks/contrib/logs.py filters [--rows 3000] --keep
-    python benchmarks/contrib/logs.py students [--tokens 150000] [--seeds 0 1] --keep
+    python benchmarks/contrib/logs.py [--rows 3000] --keep
 
-`size` writes a log, and reads it with `stratos logs` and as `+task=logs`, each in a process of its
-own whose CPU time and peak resident memory the kernel counts. `filters` spoils a known share of the
-rows in each of nine ways, and counts what `task.answers=verify` finds of each, and what else. A
-workload of free texts, which vary as those of a shop do (apologies, tables, rules, code), is spoilt
-in the two ways that are found there. From the workload of labels of such a log `students` learns
-twice by the commands that a user types, with `task.answers=verify` and with `trust`. Both answer
-the same fresh requests, whose right answers are known: nothing is spoilt in them.
+A known share of the rows is spoilt in each of nine ways, and what `task.answers=verify` finds of
+each is counted, and what else. A workload of free texts, which vary as those of a shop do
+(apologies, tables, rules, code), is spoilt in the two ways that are found there. Forms of personal
+data are planted, and harmless ones that look like some.
 """
 
 from __future__ import annotations
 
 import json
 import random
-import subprocess
 import sys
 import tempfile
 from collections import Counter
@@ -29,25 +23,11 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import record
 
-from stratos import records
 from stratos.contrib.logs.messages import LogTask
 from stratos.contrib.logs.survey import CARD, EMAIL, IBAN, PHONE, personal_data
 from stratos.contrib.logs.words import Doubt
-from stratos.core.intervals import wilson
-from stratos.evaluate.answers import ask_folder
-from stratos.tasks.base import Item
-from stratos.tasks.split import content_id
 
-READ = """
-import sys
-from stratos import records
-from stratos.contrib.logs.messages import LogTask
-task = LogTask(sys.argv[1], on_error="skip")
-print(task.n_train, task.n_test)
-"""
-SEED, TEST_SEED = 0, 1_000
-N_TEST = 1000
-"""Fresh requests."""
+SEED = 0
 START_S = 1_760_000_000
 STEP_S = 60
 SHARES = (0.005, 0.02, 0.04)
@@ -88,9 +68,9 @@ OPINIONS = {
 }
 
 
-def row(system: str, asked: str, answer: str, k: int) -> dict[str, Any]:
+def row(system: str, question: str, answer: str, k: int) -> dict[str, Any]:
     """Return a logged request with its answer."""
-    messages = [{"role": "system", "content": system}, {"role": "user", "content": asked}]
+    messages = [{"role": "system", "content": system}, {"role": "user", "content": question}]
     choice = {"index": 0, "finish_reason": "stop"}
     return {
         "created": START_S + STEP_S * k,
@@ -99,7 +79,7 @@ def row(system: str, asked: str, answer: str, k: int) -> dict[str, Any]:
             "model": "gpt-4o-2024-08-06",
             "choices": [{**choice, "message": {"role": "assistant", "content": answer}}],
             "usage": {
-                "prompt_tokens": (len(system) + len(asked)) // 4,
+                "prompt_tokens": (len(system) + len(question)) // 4,
                 "completion_tokens": len(answer) // 4 + 1,
             },
         },
@@ -111,48 +91,20 @@ def extraction(rng: random.Random, k: int, characters: int) -> dict[str, Any]:
     product, order = rng.choice(PRODUCTS), rng.randrange(10**5, 10**7)
     mail = f"{rng.choice(WORDS)}{order % 997}@example.com"
     words = text(rng, characters)
-    asked = f"{words}: the {product} of order {order} is late. Write to {mail}"
-    return row(EXTRACT, asked, json.dumps({"product": product, "order": order, "mail": mail}), k)
+    question = f"{words}: the {product} of order {order} is late. Write to {mail}"
+    return row(EXTRACT, question, json.dumps({"product": product, "order": order, "mail": mail}), k)
 
 
 def opinion(rng: random.Random, k: int, characters: int) -> dict[str, Any]:
     """Return a row whose answer is a label."""
     label = rng.choice(tuple(OPINIONS))
-    asked = f"{text(rng, characters)}, and {rng.choice(OPINIONS[label])}"
-    return row(SORT, asked, label, k)
+    question = f"{text(rng, characters)}, and {rng.choice(OPINIONS[label])}"
+    return row(SORT, question, label, k)
 
 
 def text(rng: random.Random, characters: int) -> str:
     """Return words that tell nothing."""
     return " ".join(rng.choices(WORDS, k=max(8, characters // 6)))
-
-
-def write_log(path: Path, n: int, characters: int) -> None:
-    """Write a log of two workloads."""
-    rng = random.Random(SEED)
-    with path.open("w") as file:
-        for k in range(n):
-            made = (extraction if k % 2 else opinion)(rng, k, characters)
-            file.write(json.dumps(made) + "\n")
-
-
-def size(n: int, characters: int) -> list[dict[str, Any]]:
-    """Measure a log of so many rows, and one of a tenth."""
-    rows = []
-    for n_rows in (n // 10, n):
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "log.jsonl"
-            write_log(path, n_rows, characters)
-            commands = {
-                "stratos logs": [sys.executable, "-m", "stratos", "logs", str(path)],
-                "+task=logs": [sys.executable, "-c", READ, str(path)],
-            }
-            for name, command in commands.items():
-                used = record.measured_process(command)
-                figures = {key: round(used[key], 1) for key in ("wall_s", "cpu_s", "peak_mib")}
-                mib = round(path.stat().st_size / 2**20, 1)
-                rows.append({"rows": n_rows, "file_mib": mib, "what": name, **figures})
-    return rows
 
 
 def answer_of(made: dict[str, Any]) -> dict[str, Any]:
@@ -313,7 +265,7 @@ def personal(rng: random.Random) -> list[dict[str, Any]]:
         )
     rows = []
     for kind, planted in PLANTED.items():
-        others = [form for form in kinds_of if form not in planted]
+        unlike = [form for form in kinds_of if form not in planted]
         rows.append(
             {
                 "kind": kind,
@@ -321,90 +273,20 @@ def personal(rng: random.Random) -> list[dict[str, Any]]:
                 "forms": len(planted),
                 "found": sum(kinds_of[form][kind] for form in planted),
                 "missed": [form for form in planted if kinds_of[form][kind] < N_PLANTED],
-                "others": N_PLANTED * len(others),
-                "wrongly": sum(kinds_of[form][kind] for form in others),
-                "mistaken": [form for form in others if kinds_of[form][kind]],
+                "others": N_PLANTED * len(unlike),
+                "wrongly": sum(kinds_of[form][kind] for form in unlike),
+                "mistaken": [form for form in unlike if kinds_of[form][kind]],
             }
         )
     return rows
 
 
-def learn(log: Path, folder: Path, answers: str, seed: int, tokens: int) -> records.Student:
-    """Learn from a log by the command; return the student."""
-    command = [
-        sys.executable, "-m", "stratos", "+task=logs", f"task.path={log}",
-        f"task.answers={answers}", "teacher=logged_model", "student=stratos_300k", "cloud=local",
-        "stages=[probe,plan,synthesize,distill]", f"trainer.max_tokens={tokens}", f"seed={seed}",
-        f"hydra.run.dir={folder}", f"paths.cache_dir={folder / 'cache'}",
-    ]  # fmt: skip
-    subprocess.run(command, check=True, stdout=sys.stderr)
-    student: records.Student = records.load(folder / "distill.json", None, records.Student)
-    return student
-
-
-def fresh_items() -> list[Item]:
-    """Return requests that no log has, with their right answers."""
-    rng = random.Random(TEST_SEED)
-    rows = [opinion(rng, k, 100) for k in range(N_TEST)]
-    return [
-        Item(content_id(asked), "first turn", asked, answer_of(row)["content"])
-        for row in rows
-        for asked in [row["request"]["messages"][1]["content"]]
-    ]
-
-
-def students_of(n: int, seed: int, tokens: int) -> dict[str, Any]:
-    """Learn from one log both ways, and compare the students."""
-    rows, spoilt = spoilt_rows(n, SHARES[-1], seed)
-    labels = {k: row for k, row in enumerate(rows)
-              if row["request"]["messages"][0]["content"] == SORT}  # fmt: skip
-    right: dict[str, list[bool]] = {}
-    made: dict[str, Any] = {}
-    with tempfile.TemporaryDirectory() as name:
-        log = Path(name) / "log.jsonl"
-        log.write_text("".join(f"{json.dumps(row)}\n" for row in labels.values()))
-        task, items = LogTask(str(log)), fresh_items()
-        for answers in ("verify", "trust"):
-            student = learn(log, Path(name) / answers, answers, seed, tokens)
-            asked = ask_folder(task, student.path, items, max_new_tokens=16, batch_size=64)
-            right[answers] = [score.exact >= 1 for score in asked.scores]
-            share = wilson(sum(right[answers]), N_TEST)
-            ends = [share.mean, share.low, share.high]
-            made[answers] = {"train_tokens": student.train_tokens, "right": ends}
-        left_out = len(task.doubtful)
-    pairs = Counter(zip(right["verify"], right["trust"], strict=True))
-    return {
-        "seed": seed,
-        "rows": len(labels),
-        "spoilt": sum(k in spoilt for k in labels),
-        "left_out": left_out,
-        **made,
-        "only_filtered": pairs[True, False],
-        "only_raw": pairs[False, True],
-    }
-
-
 def main() -> None:
-    """Measure what is asked for."""
+    """Count what the filters find."""
     parser = record.arguments(__doc__)
-    parser.add_argument("measure", choices=["size", "filters", "students"])
-    parser.add_argument("--rows", type=int)
-    parser.add_argument("--characters", type=int, default=400, help="of a message, about")
-    parser.add_argument("--tokens", type=int, default=150_000, help="of a training")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
+    parser.add_argument("--rows", type=int, default=3000)
     options = parser.parse_args()
-    n, tokens = options.rows or 3000, options.tokens
-    match options.measure:
-        case "size":
-            rows = size(options.rows or 100_000, options.characters)
-            record.finish("logs/size", rows, options, seed=SEED)
-        case "filters":
-            record.finish("logs/filters", filters(n), options, seed=SEED)
-        case "students":
-            runs = [students_of(n, seed, tokens) for seed in options.seeds]
-            result = {"share": SHARES[-1], "n_test": N_TEST, "runs": runs}
-            more = {"student": "stratos_300k"}
-            record.finish(f"logs/students_{tokens // 1000}k", result, options, more=more)
+    record.finish("logs/filters", filters(options.rows), options, seed=SEED)
 
 
 if __name__ == "__main__":

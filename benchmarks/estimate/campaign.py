@@ -107,5 +107,5 @@ def _slots(row: ServeRow, setup: ServeSetup, context: float) -> float:
             cache_bytes=setup.cache_bytes,
         )
 
-    empty, one = used(0), used(1)
-    return max(1.0, min(float(row.batch), (row.device.memory_bytes - empty) / (one - empty)))
+    empty, per_request = used(0), used(1) - used(0)
+    return max(1.0, min(float(row.batch), (row.device.memory_bytes - empty) / per_request))

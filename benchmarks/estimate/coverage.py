@@ -52,7 +52,7 @@ def serving_coverage(rows: Sequence[ServeRow]) -> list[dict[str, Any]]:
 
 def without(errors: Errors, factor: str, value: str) -> Errors:
     """Return errors that ship less the settings of a level: as wide, and that one unseen."""
-    known = tuple(one for one in errors.known if _level_of(factor, one.setting) != value)
+    known = tuple(error for error in errors.known if _level_of(factor, error.setting) != value)
     return Errors(known, errors.unseen, errors.within)
 
 

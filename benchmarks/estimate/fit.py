@@ -41,18 +41,20 @@ ERRORS = """
 def error_section(name: str, errors: Errors) -> str:
     """Return the tables of one quantity's errors."""
     lines = [f"[errors.{name}]", f"within = {errors.within:.3f}", "", f"[errors.{name}.unseen]"]
-    lines += [f"{f} = [{one.between:.3f}, {one.mape:.3f}]" for f, one in errors.unseen.items()]
-    for one in errors.known:
-        of = one.setting
+    lines += [
+        f"{f} = [{error.between:.3f}, {error.mape:.3f}]" for f, error in errors.unseen.items()
+    ]
+    for error in errors.known:
+        of = error.setting
         lines += [
             "",
             f"[[errors.{name}.known]]",
             f'engine = "{of.engine}"',
             f'gpu = "{of.gpu}"',
             f"bits = {of.bits}",
-            f"low = {one.low:.3f}",
-            f"high = {one.high:.3f}",
-            f"mape = {one.mape:.3f}",
+            f"low = {error.low:.3f}",
+            f"high = {error.high:.3f}",
+            f"mape = {error.mape:.3f}",
         ]
     return "\n".join([*lines, ""])
 

@@ -124,8 +124,8 @@ def fit_inference(rows: Sequence[ServeRow]) -> ServeFit:
 
     def constants(x: Array) -> ServeFit:
         *inference, fewer = np.exp(x).tolist()
-        found = InferenceFit(**dict(zip(names, inference, strict=True)))
-        return ServeFit(found, CampaignFit(fewer))
+        fit = InferenceFit(**dict(zip(names, inference, strict=True)))
+        return ServeFit(fit, CampaignFit(fewer))
 
     def residuals(x: Array) -> Array:
         errors = np.log(serving_ratios(rows, constants(x)))
@@ -143,6 +143,6 @@ def fit_inference(rows: Sequence[ServeRow]) -> ServeFit:
 
 def serving_ratios(rows: Sequence[ServeRow], fit: ServeFit) -> Array:
     """Return predicted over measured: time to first token, time per output token."""
-    found = [predict(row, fit.inference, fit.campaign) for row in rows]
-    predicted = np.array([(one.first, one.output) for one in found])
+    rows_predicted = [predict(row, fit.inference, fit.campaign) for row in rows]
+    predicted = np.array([(row.first, row.output) for row in rows_predicted])
     return predicted / np.array([(row.ttft_ms, row.tpot_ms) for row in rows])

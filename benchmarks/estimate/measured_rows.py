@@ -99,18 +99,18 @@ def card_of(name: str, n_params: int | None = None) -> ModelCard:
         ValueError: models.csv has no shape for it.
     """
     key = name.lower().rpartition("/")[2]
-    found = models().get(key) or next(
+    shape = models().get(key) or next(
         (row for known, row in models().items() if "-" in known and known in key), None
     )
-    if found is None:
+    if shape is None:
         raise ValueError(f"{name}: no shape is known; add a row to {MODELS_CSV.name}")
     layers, hidden, heads, kv, head, inner, vocab = (
-        int(found[column])
+        int(shape[column])
         for column in ("Layers", "Hidden", "Heads", "KvHeads", "Head", "Intermediate", "Vocab")
     )
     if n_params is None:
         n_params = llama_params(
-            vocab, hidden, layers, heads, kv, inner, tied=found["Tied"] == "1", head_size=head
+            vocab, hidden, layers, heads, kv, inner, tied=shape["Tied"] == "1", head_size=head
         )
     return ModelCard(
         name, n_params, layers, hidden, heads, kv, inner, vocab, 131072, head_size=head

@@ -50,8 +50,8 @@ WORK = Workload(64, 150)
 
 def lengths(rng: np.random.Generator, n: int) -> Floats:
     """Return random lengths of mean 1, as answers are assumed to vary."""
-    found: Floats = np.exp(spread() * rng.standard_normal(n) - spread() ** 2 / 2)
-    return found
+    drawn: Floats = np.exp(spread() * rng.standard_normal(n) - spread() ** 2 / 2)
+    return drawn
 
 
 def of_requests(slots: int, utilisation: float) -> tuple[float, float]:
@@ -68,15 +68,15 @@ def of_requests(slots: int, utilisation: float) -> tuple[float, float]:
     return float(waits[steady].mean()), float(np.quantile((waits + service)[steady], 0.95))
 
 
-def of_tokens(found: Pace, slots: int, requests_per_s: float) -> tuple[Floats, Floats]:
+def of_tokens(rate: Pace, slots: int, requests_per_s: float) -> tuple[Floats, Floats]:
     """Return seconds to the first token and of the whole answer, by request."""
     rng = np.random.default_rng(slots)
     come = np.cumsum(rng.exponential(1 / requests_per_s, N_BATCHED))
-    tokens = np.maximum(1, np.rint(lengths(rng, N_BATCHED) * found.work.answer_tokens)).astype(int)
+    tokens = np.maximum(1, np.rint(lengths(rng, N_BATCHED) * rate.work.answer_tokens)).astype(int)
     # What a request takes beside the model holds up an engine that is one thread.
-    blocking_s = found.request_s if slots == 1 else 0.0
-    beside_s = found.request_s - blocking_s
-    steps = [float(found.step(n).seconds) for n in range(slots + 1)]
+    blocking_s = rate.request_s if slots == 1 else 0.0
+    beside_s = rate.request_s - blocking_s
+    steps = [float(rate.step(n).seconds) for n in range(slots + 1)]
     first, whole = np.empty(N_BATCHED), np.empty(N_BATCHED)
     running: list[tuple[int, int]] = []
     """(step at which it ends, request), the first to end first."""
@@ -89,7 +89,7 @@ def of_tokens(found: Pace, slots: int, requests_per_s: float) -> tuple[Floats, F
             heapq.heappush(running, (step + int(tokens[next_one]), next_one))
             admitted.append(next_one)
             next_one += 1
-        now += len(admitted) * (float(found.prefill) + blocking_s)
+        now += len(admitted) * (float(rate.prefill) + blocking_s)
         first[admitted] = now - come[admitted] + beside_s
         now += steps[len(running)]
         step += 1
@@ -136,15 +136,15 @@ def tokens_rows() -> list[dict[str, Any]]:
     rows = []
     for name, card, device, engine, slots_of in cases():
         work = WORK if card is STUDENT else Workload(512, 150)
-        found = pace(card, device, work, 1, engine)
+        speed = pace(card, device, work, 1, engine)
         for slots in slots_of:
-            answer = found.steady(slots)
+            answer = speed.steady(slots)
             seconds = float(answer.seconds(work.answer_tokens))
             for utilisation in (0.3, UTILISATION, 0.85):
                 theta = float(wait_of_waiting(slots, utilisation, seconds))
                 wait = busy_probability(slots, utilisation) * theta
                 p95 = seconds * float(p95_over_service(slots, utilisation, theta / seconds))
-                first, whole = of_tokens(found, slots, utilisation * slots / seconds)
+                first, whole = of_tokens(speed, slots, utilisation * slots / seconds)
                 rows.append(
                     {
                         "server": name,

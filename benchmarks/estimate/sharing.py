@@ -58,8 +58,8 @@ def p95_by_size(
     rng, sigma = random.Random(seed), spread()
     rate = busy * slots / sum(w * size for w, size in zip(weights, sizes, strict=True))
 
-    def slow(others: int) -> float:
-        return ratio + (1 - ratio) * (others - 1) / (slots - 1)
+    def slow(n: int) -> float:
+        return ratio + (1 - ratio) * (n - 1) / (slots - 1)
 
     # All that are answered advance alike: one clock of work for all, and a heap of its ends.
     now = work = 0.0
@@ -85,8 +85,8 @@ def p95_by_size(
             began, size = waiting.pop(0)
             needed = sizes[size] * rng.lognormvariate(-(sigma**2) / 2, sigma)
             heapq.heappush(answered, (work + needed, began, size))
-    late = [sorted(one[len(one) // 10 :]) for one in seconds]
-    return [one[int(0.95 * len(one))] for one in late]
+    late = [sorted(times[len(times) // 10 :]) for times in seconds]
+    return [times[int(0.95 * len(times))] for times in late]
 
 
 def main() -> None:

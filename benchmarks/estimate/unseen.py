@@ -49,15 +49,15 @@ def logs_held_out(rows: Sequence[ServeRow], level: Callable[[ServeRow], str]) ->
 
     NaN where there is no other level.
     """
-    found = np.full((len(rows), 2), np.nan)
+    logs = np.full((len(rows), 2), np.nan)
     levels = np.array([level(row) for row in rows])
     for value in np.unique(levels):
         out = levels == value
         if not out.all():
-            rest = tuple(row for row, held in zip(rows, out, strict=True) if not held)
-            chosen = [row for row, held in zip(rows, out, strict=True) if held]
-            found[out] = -np.log(serving_ratios(chosen, fit_of(rest)))
-    return found
+            rest = tuple(row for row, is_out in zip(rows, out, strict=True) if not is_out)
+            chosen = [row for row, is_out in zip(rows, out, strict=True) if is_out]
+            logs[out] = -np.log(serving_ratios(chosen, fit_of(rest)))
+    return logs
 
 
 def serving_errors(rows: Sequence[ServeRow]) -> dict[str, Errors]:
@@ -69,17 +69,17 @@ def serving_errors(rows: Sequence[ServeRow]) -> dict[str, Errors]:
     }
     settings = [setting_of(row) for row in rows]
     calm = np.array([not is_saturated(row) for row in rows])
-    found = {}
+    errors = {}
     for i, quantity in enumerate(QUANTITIES):
         counted = calm if quantity == "first_token" else np.ones(len(rows), bool)
-        some = [one for one, is_in in zip(settings, counted, strict=True) if is_in]
-        found[quantity] = errors_of(
+        some = [setting for setting, is_in in zip(settings, counted, strict=True) if is_in]
+        errors[quantity] = errors_of(
             some,
             some,
             by_model[counted, i],
             {factor: logs[counted, i] for factor, logs in factors.items()},
         )
-    return found
+    return errors
 
 
 def training_errors(rows: Sequence[TrainRow]) -> Errors:
@@ -93,13 +93,13 @@ def training_errors(rows: Sequence[TrainRow]) -> Errors:
 
 
 def _training_logs(rows: Sequence[TrainRow], level: Callable[[TrainRow], str]) -> Array:
-    found = np.full(len(rows), np.nan)
+    logs = np.full(len(rows), np.nan)
     for value in {level(row) for row in rows}:
         fit = fit_training([row for row in rows if level(row) != value])
         for i, row in enumerate(rows):
             if level(row) == value:
-                found[i] = np.log(tokens_per_s(row, fit) / row.tokens_per_s)
-    return found
+                logs[i] = np.log(tokens_per_s(row, fit) / row.tokens_per_s)
+    return logs
 
 
 def errors_of(
@@ -118,21 +118,21 @@ def errors_of(
         held_out: the same with the row's level of a factor held out.
     """
     names = sorted(set(settings), key=str)
-    of = {one: np.array([other == one for other in settings]) for one in names}
-    parts = [np.array([other == one for other in groups]) for one in sorted(set(groups), key=str)]
+    of = {name: np.array([setting == name for setting in settings]) for name in names}
+    parts = [np.array([group == name for group in groups]) for name in sorted(set(groups), key=str)]
     finest = held_out.get(Factor.COMBINATION, held_out[Factor.GPU])
     about = np.concatenate([finest[rows] - np.median(finest[rows]) for rows in parts])
     within = float(np.quantile(np.abs(about), 0.95))
     known = []
-    for one, rows in of.items():
+    for setting, rows in of.items():
         logs = by_model[rows]
         logs = finest[rows] if np.isnan(logs).any() else logs
         low, high = np.quantile(logs, [0.025, 0.975]).tolist()
         low, high = np.exp([min(low, -within), max(high, within)]).tolist()
-        known.append(Known(one, low, high, mape(logs)))
+        known.append(Known(setting, low, high, mape(logs)))
     unseen = {}
     for factor, logs in held_out.items():
-        n_levels = len({one.of(factor) for one in names})
+        n_levels = len({setting.of(factor) for setting in names})
         # One level alone cannot be held out: its settings say how far a median may lie.
         logs = finest if np.isnan(logs).any() else logs
         medians = np.array([np.median(logs[rows]) for rows in parts])
@@ -157,14 +157,16 @@ def intervals(
         errors: of both quantities.
         fitted_to: rows that the constants know.
     """
-    one, setting = predict(row, fit.inference, fit.campaign), setting_of(row)
-    hidden = OLD_HOST_MS if one.output < shortest_ms(row.backend, row.batch, fitted_to) else 0.0
-    output = errors["output_token"].interval(setting, one.output, hidden)
-    first = errors["first_token"].interval(setting, one.first)
+    predicted, setting = predict(row, fit.inference, fit.campaign), setting_of(row)
+    hidden = (
+        OLD_HOST_MS if predicted.output < shortest_ms(row.backend, row.batch, fitted_to) else 0.0
+    )
+    output = errors["output_token"].interval(setting, predicted.output, hidden)
+    first = errors["first_token"].interval(setting, predicted.first)
     if is_saturated(row):
-        low = errors["first_token"].interval(setting, one.first - one.queue).low
+        low = errors["first_token"].interval(setting, predicted.first - predicted.queue).low
         high = first.high + row.answer * output.high
-        first = Interval(one.first, low, high, f"{first.source}; a saturated queue")
+        first = Interval(predicted.first, low, high, f"{first.source}; a saturated queue")
     return first, output
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Iterator
 
-MODULES = ("contrib", "gym", "kinds", "logs", "planning", "runs", "serving", "summary", "tools",
-           "training")  # fmt: skip
+MODULES = ("contrib", "gym", "kinds", "planning", "runs", "serving", "summary", "training")
 
 
 def _blocks() -> Iterator[tuple[str, Callable[[], str]]]:

@@ -1,13 +1,14 @@
-"""Figures of rooms of contrib: cascades, drift, variants of rows, executors."""
+"""Figures of rooms of contrib: cascades, drift, and what the checks of a log find."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from figures_of.tables import NONE, columns, load_average, result, source, span, table
+from figures_of.tables import NONE, columns, result, source, table
 from stratos.core.formats import milliseconds, percent, usd
 from stratos.core.intervals import wilson
 
+FILTERS = "logs/filters"
 TASKS = ("tickets", "sentiment")
 CHANGES = {"": "nothing", "unread": "answers unreadable", "reworded": "questions reworded"}
 
@@ -36,11 +37,11 @@ def _answers(name: str, run: dict[str, Any]) -> list[list[str]]:
     n, per_1000 = equal["n"], made["teacher_usd_per_1000"]
     share = equal["escalated"] / n
 
-    def row(task: str, title: str, n_right: int, asked: str, *costs: float) -> list[str]:
+    def row(task: str, title: str, n_right: int, escalated: str, *costs: float) -> list[str]:
         right = wilson(n_right, n)
         shown = f"{percent(right.mean)} ({percent(right.low)} to {percent(right.high)})"
         of_1000, of_month, ms = costs
-        return [task, title, shown, asked, usd(of_1000), usd(of_month), milliseconds(ms)]
+        return [task, title, shown, escalated, usd(of_1000), usd(of_month), milliseconds(ms)]
 
     student = made["student_usd_per_1000"], month["student_usd"], made["student_ms"]
     teacher = per_1000, month["teacher_usd"], made["teacher_ms"]
@@ -57,13 +58,13 @@ def _answers(name: str, run: dict[str, Any]) -> list[list[str]]:
 
 
 def _endpoint(name: str, run: dict[str, Any]) -> str:
-    asked = run["endpoint"]
+    endpoint = run["endpoint"]
     refused = "".join(f"{percent(share, 0)} was refused to {name}. " for share in run["refused"])
     return (
-        f"{refused}The endpoint of {name} was asked {asked['n']:,} of the test items: "
-        f"{asked['by']['teacher']:,} went to the teacher, and "
-        f"{percent(asked['right'] / asked['n'])} came back right, in "
-        f"{milliseconds(asked['mean_ms'])} on average."
+        f"{refused}The endpoint of {name} was asked {endpoint['n']:,} of the test items: "
+        f"{endpoint['by']['teacher']:,} went to the teacher, and "
+        f"{percent(endpoint['right'] / endpoint['n'])} came back right, in "
+        f"{milliseconds(endpoint['mean_ms'])} on average."
     )
 
 
@@ -85,43 +86,53 @@ def drift() -> str:
     return f"{rows}\n\n`--alpha {measured['alpha']:g}`, Mahjong; {source('drift')}."
 
 
-def variants() -> str:
-    """How many training rows of GSM8K give variants, how fast, and what a reader found."""
-    made = result("gsm8k_variants")
-    n_rows, read = made["n_rows"], made["read"]
-    reasons = {"have variants": made["n_rows_with_variants"], **made["rows_without"]}
-    rows = table(
-        (f"training rows ({n_rows:,})", "rows", "share"),
-        [(reason, f"{n:,}", f"{n / n_rows:.1%}") for reason, n in reasons.items()],
-    )
+def log_filters() -> str:
+    """Each way to spoil an answer, and how many its check finds."""
+    measured = result(FILTERS)
+    logs, replies = measured["logs"], measured["replies"]
+    cells = [
+        [kind["kind"], *(_found(log, number, "found_by_any_check") for log in logs)]
+        for number, kind in enumerate(logs[0]["kinds"])
+    ]
+    cells.append(["nothing, and found all the same", *(str(log["found_unspoilt"]) for log in logs)])
+    cells += [
+        [f"{kind['kind']} among free texts", *(_found(log, number, "found") for log in replies)]
+        for number, kind in enumerate(replies[0]["kinds"])
+    ]
+    wrongly = [str(sum(log["wrongly"].values())) for log in replies]
+    cells.append(["nothing among free texts, and found all the same", *wrongly])
+    heads = ["spoilt", *(f"found, {log['share']:.1%} of the rows each" for log in logs)]
     return (
-        f"{rows}\n\n{made['n_made']:,} variants were made in {made['cpu_s']:.0f} CPU seconds, "
-        f"{made['made_per_cpu_s']:.0f} a second with the tracing of all rows; every one verifies. "
-        f"Of {read['n']} that were drawn at random and read, {read['n_right']} have a right "
-        f"solution and {read['n_sensible']} are problems that somebody could pose. "
-        f"({source('gsm8k_variants')}; `benchmarks/tasks/variants.py`.)"
+        f"{table(heads, cells)}\n\n{source(FILTERS)}. {replies[0]['rows']:,} free texts "
+        f"({', '.join(replies[0]['unspoilt'])}) are a log of their own."
     )
 
 
-def executors() -> str:
-    """Seconds from a command to a training's second step, by who runs it."""
-    measured = result("executors")
-    rows = [("the command's own process", NONE, span(measured["own_process"], ".1f"))]
-    rows += [
-        (f"`executor={name}`", *(span(measured[name][key], ".1f") for key in
-                                 ("empty_job_s", "first_step_s")))
-        for name in ("slurm", "ray")
-    ]  # fmt: skip
-    heads = ("", "an empty job, s", "from the command to the second step of a training, s")
-    return (
-        f"{table(heads, rows)}\n\n{source('executors')}; load average "
-        f"{load_average('executors')}; with the engines of the tests."
+def _found(log: dict[str, Any], number: int, key: str) -> str:
+    kind = log["kinds"][number]
+    return f"{kind[key]}/{kind['spoilt']}"
+
+
+def log_personal() -> str:
+    """Each kind of personal data, planted and found."""
+    return columns(
+        result(FILTERS)["personal"],
+        ("planted", "{kind}"),
+        ("forms", "{forms}"),
+        ("found", "{found}/{planted}"),
+        ("not found", lambda row: _forms(row["missed"])),
+        ("found where it is not", "{wrongly}/{others}"),
+        ("there", lambda row: _forms(row["mistaken"])),
     )
+
+
+def _forms(forms: list[str]) -> str:
+    return ", ".join(f"`{form}`" for form in forms) or NONE
 
 
 BLOCKS = {
     "cascade": cascade,
     "drift": drift,
-    "gsm8k_variants": variants,
-    "executor_costs": executors,
+    "log_filters": log_filters,
+    "log_personal": log_personal,
 }

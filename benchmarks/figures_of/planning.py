@@ -26,12 +26,6 @@ CASES = {
     "private": "3,700 private nodes, 3 students, 2,000 requests/s",
     "real-rate": "90,000 rows, 20 requests/s in 3 sizes",
 }
-OBJECTIVES = {
-    "accuracy_first": "accuracy-first",
-    "cost_first": "cost-first",
-    "fastest": "fastest",
-    "lowest_latency": "lowest latency",
-}
 QUANTITIES = {
     "training": "training",
     "first_token": "time to first token",
@@ -55,8 +49,8 @@ COVERED = "{coverage:.1%} of {low:.2f} to {high:.2f}"
 
 def accuracy_coverage() -> str:
     """How often intervals of predicted accuracies hold."""
-    kept = record.load("planner/accuracy")
-    measured = kept["result"]
+    content = record.load("planner/accuracy")
+    measured = content["result"]
     cell = "{in_95:.1%} · {in_80:.1%} · {width_95:.2f} · {in_95_of_60_items:.1%}"
     rows = [
         [source_name, *(cell.format_map(measured[name][source_name]) for name in LEARNERS)]
@@ -64,7 +58,7 @@ def accuracy_coverage() -> str:
     ]
     return (
         f"{table(('prediction from', *LEARNERS.values()), rows)}\n\n{measured['n_seeds']} tasks "
-        f"each; {kept['machine']}, {kept['date']}, {measured['cpu_seconds']} CPU seconds."
+        f"each; {content['machine']}, {content['date']}, {measured['cpu_seconds']} CPU seconds."
     )
 
 
@@ -125,50 +119,6 @@ def peers() -> str:
         ("difference between the optima, $", difference),
     )
     return f"{rows}\n\n{source('planner/peers')}."
-
-
-def gains() -> str:
-    """What the joint choice gains in the paper's score."""
-    summary = result("planner/scenarios")["summary"]
-    rows = columns(
-        [
-            {"title": title, "other": name, **summary[plan][objective]}
-            for plan, title in (("highest_score", "highest score"), ("balanced", "`balanced`"))
-            for objective, name in OBJECTIVES.items()
-        ],
-        ("plan", "{title}"),
-        ("against", "{other}"),
-        ("median", "{median:.1%}"),
-        (
-            "quartiles",
-            lambda row: f"{100 * row['lower_quartile']:.1f}–{100 * row['upper_quartile']:.1f}%",
-        ),
-        ("worst", "{worst:.1%}"),
-        ("lower in", "{lower}"),
-        ("at least 22% in", "{at_least_22_percent:.0%}"),
-    )
-    return (
-        f"{summary['fates']['feasible']} of {summary['n']} scenarios have a plan; "
-        f"{summary['from_memory']} of these use accuracies that were not measured here.\n\n"
-        f"{rows}\n\n{source('planner/scenarios')}."
-    )
-
-
-def catalog() -> str:
-    """Reading and cleaning of catalogs."""
-    rows = columns(
-        [
-            {"title": f"{kind['rows']:,} {which} rows: {name}", **case}
-            for which, kind in result("catalog").items()
-            for name, case in kind.items()
-            if isinstance(case, dict) and "cpu_s" in case
-        ],
-        ("", "{title}"),
-        ("CPU s", "{cpu_s:.2f}"),
-        ("against pandas", "{ratio:.2f}"),
-        ("peak MiB", "{peak_mib:.0f}"),
-    )
-    return f"{rows}\n\n{source('catalog')}."
 
 
 def constants() -> str:
@@ -311,8 +261,6 @@ BLOCKS = {
     "accuracy_recorded": accuracy_recorded,
     "planner_scale": scale,
     "planner_peers": peers,
-    "planner_gains": gains,
-    "catalog": catalog,
     "estimate_constants": constants,
     "estimate_training_errors": training_errors,
     "estimate_first_token_errors": partial(serving_errors, "first_token"),

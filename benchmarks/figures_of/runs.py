@@ -62,11 +62,11 @@ def shown(name: str) -> str:
 def printed(tutorial: str, figure: str) -> str:
     """What a block of a tutorial printed, with machine and minutes where it took one or more."""
     name = f"tutorials/{tutorial}"
-    kept = record.load(name)
-    block = kept["result"][figure]
+    content = record.load(name)
+    block = content["result"][figure]
     lines = ["```text", *_excerpt(block["printed"].splitlines()), "```"]
     if block["minutes"] >= 1:
-        is_busy = kept["load_average"] > kept["cores"] + 1
+        is_busy = content["load_average"] > content["cores"] + 1
         busy = ", with other work on the machine" if is_busy else ""
         lines += ["", f"{source(name)}; {block['minutes']:.0f} minutes{busy}."]
     return "\n".join(lines)
@@ -143,26 +143,10 @@ def reverse() -> str:
     """How fast Mahjong items are made answer first."""
     return (
         "`benchmarks/tasks/mahjong_engine.py`: {items_per_s_a_core:,.0f} verified items a second "
-        "on one "
-        "core (target 2,000), {refused} rejected; the engine and the package `mahjong` agree on "
-        "{agree:,} of {hands:,} hands".format_map(result("mahjong_engine"))
+        "on one core (target 2,000), {refused} rejected; the engine and the package `mahjong` "
+        "agree on {agree:,} of {hands:,} hands".format_map(result("mahjong_engine"))
         + f" ({source('mahjong_engine')})."
     )
-
-
-def tracking() -> str:
-    """CPU seconds that each logger adds, and their share of two trainings; noise is nothing."""
-    rows = result("tracking")["rows"]
-    students = [name for name in rows[0] if name.startswith("stratos_")]
-    lines = columns(
-        [{k: v if isinstance(v, str) else max(0.0, v) for k, v in row.items()} for row in rows],
-        ("loggers", "{logger}"),
-        ("start and end, CPU s", "{fixed_s:.2f}"),
-        ("a minute, CPU s", "{minute_s:.2f}"),
-        ("a point, CPU ms", "{point_ms:.2f}"),
-        *((f"share of the training {name}", f"{{{name}:.1%}}") for name in students),
-    )
-    return f"{lines}\n\n{source('tracking')}; `benchmarks/product/tracking.py`."
 
 
 def house() -> str:
@@ -194,7 +178,6 @@ BLOCKS = {
     "attack_tried": attack,
     "throughput": throughput,
     "reverse": reverse,
-    "tracking": tracking,
     "house": house,
     **_of_results(),
 }

@@ -8,7 +8,7 @@ from typing import Any
 
 import record
 
-from figures_of.tables import columns, load_average, result, source, span, table
+from figures_of.tables import columns, load_average, result, source, span
 from stratos.core.formats import counted
 
 EXPORTS, VLLM, LOSS = "serving/exports", "serving/vllm", "serving/format_loss"
@@ -45,11 +45,11 @@ def engines() -> str:
 
 def vllm() -> str:
     """The same with vLLM among the engines."""
-    kept = record.load(VLLM)
+    content = record.load(VLLM)
     rows, n_rounds = _rows(VLLM)
-    busy = span((row["others_cores"] for row in kept["result"]["rows"]), ".1f")
+    busy = span((row["others_cores"] for row in content["result"]["rows"]), ".1f")
     return (
-        f"{rows}\n\n{source(VLLM)}, vLLM {kept['engines']['vllm']} on a CPU; "
+        f"{rows}\n\n{source(VLLM)}, vLLM {content['engines']['vllm']} on a CPU; "
         f"{counted(n_rounds, 'round')}. Other work took {busy} cores while each row was measured, "
         "and least beside vLLM: compare the CPU milliseconds."
     )
@@ -165,50 +165,6 @@ def engine_estimate() -> str:
     )
 
 
-def keeping_up() -> str:
-    """How often the load test is right, by requests of a part and share of the capacity."""
-    rows = result("serving/keeping_up")
-    by_n = grouped(rows, "requests")
-    shares = sorted({row["share"] for row in rows})
-    lines = [
-        (
-            str(n),
-            *(
-                f"{row['right'] / row['tests']:.0%} · {row['sure_and_wrong'] / row['tests']:.1%}"
-                for row in sorted(some, key=lambda row: row["share"])
-            ),
-            span(row["mean_parts"] for row in some),
-        )
-        for (n,), some in sorted(by_n.items())
-    ]
-    heads = ("requests of a part", *(f"{share:.0%}" for share in shares), "parts")
-    return (
-        f"{table(heads, lines)}\n\nRight verdicts · sure and wrong ones, of {rows[0]['tests']:,} "
-        "simulated tests each: 1, 4 and 16 slots; uniform, exponential and lognormal times of an "
-        "answer (`benchmarks/serving/keeping_up.py`)."
-    )
-
-
-def format_rule() -> str:
-    """How often a format is left out or shown to be good, by items and true loss."""
-    rows = result("serving/format_rule")
-    points = sorted({row["points"] for row in rows})
-    cell = "{loses:.1%} · {shown:.1%} ({estimate_within:.0%})"
-    lines = [
-        (
-            f"{n:,}",
-            *(cell.format_map(row) for row in sorted(some, key=lambda row: row["points"])),
-        )
-        for (n,), some in sorted(grouped(rows, "items").items())
-    ]
-    return (
-        f"{table(('items', *(f'{lost:g} points lost' for lost in points)), lines)}\n\nLeft out · "
-        "shown to lose no more than 1 point (in brackets: the estimate alone is within 1 point). "
-        "The others are kept with a warning that this is not shown. Exact probabilities; besides "
-        "the points lost, 0.5% of the items change each way (`benchmarks/serving/format_rule.py`)."
-    )
-
-
 def predictor() -> str:
     """What an answer of a student that is no language model takes, by kind."""
     measured = result(PREDICTOR)
@@ -242,7 +198,5 @@ BLOCKS = {
     "vllm": vllm,
     "format_loss": format_loss,
     "engine_estimate": engine_estimate,
-    "keeping_up": keeping_up,
-    "format_rule": format_rule,
     "predictor": predictor,
 }

@@ -2,178 +2,161 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from figures_of.runs import clients_of
-from figures_of.tables import result, source, span, table
+from figures_of.tables import result, source, span, table, written
 from figures_of.training import HEAD, SFT, SFT_CASES, STEP, STEP_CASES, peer_speeds
 
-Row = tuple[str, str, str]
-"""What was measured, how it came out, and the target."""
+SCALE, PEERS, CACHE = "planner/scale", "planner/peers", "distillation/cache_topk"
+ASKED, ANSWERED, STARTUP = "teachers/throughput", "generation", "startup"
+CORPUS, ENGINE = "corpus/mahjong", "mahjong_engine"
 
 
-def _scale(cases: Any) -> Iterator[Row]:
-    yield (
-        "plan over 90,000 real catalog rows × 12 students × 8 teachers, cold cache, warm cache "
-        "(`benchmarks/planner/scale.py`)",
-        "{real-cold[total]:.1f}, {real-warm[total]:.1f} CPU s; "
-        "{real-warm[peak MiB]} MiB".format_map(cases),
-        "10, 2 s",
-    )
-    yield (
-        "plan over 1,000,000 synthetic offers; over 3,700 private nodes at 2,000 requests/s; "
-        "over the real rows at 20 requests/s in 3 sizes",
-        "{million[total]:.1f}; {private[total]:.1f}; {real-rate[total]:.1f} CPU s".format_map(
-            cases
-        ),
-        "15; 5; 2 s",
-    )
-
-
-def _optima(chains: Any) -> Iterator[Row]:
+def _optima(chains: Any) -> str:
     done = [chain for chain in chains if chain["theirs_usd"] is not None]
-    n_open = len(chains) - len(done)
-    yield (
-        f"plan vs SkyPilot's optimizer on {len(done)} task chains and diamonds "
-        "(`benchmarks/planner/peers.py`)",
+    return (
         f"same optima; ours in {span((chain['ours_s'] for chain in chains), '.2f')} s, "
-        f"theirs in {span((chain['theirs_s'] for chain in done), '.2f')} s"
-        + (f", {n_open} did not finish" if n_open else ""),
-        "same",
+        f"theirs in {span((chain['theirs_s'] for chain in done), '.2f')} s, "
+        f"{len(chains) - len(done)} did not finish"
     )
 
 
-def _step(shapes: Any) -> Iterator[Row]:
-    n_shapes = len({name.partition(", ")[0] for name in shapes})
-    memories = (shape["stratos_memory_over"]["trl GKD"] for shape in shapes.values())
-    yield (
-        f"distillation step, tokens per CPU s, {n_shapes} shapes (`benchmarks/training/step.py`), "
-        "vs TRL's GKDTrainer; vs a plain loop; vs a plain loop with TRL's chunked loss",
-        peer_speeds(STEP, STEP_CASES[1:]),
-        "2×; 1.5×; –",
-    )
-    yield (
-        "peak memory of the step, as a share of TRL's GKDTrainer",
-        f"{span(memories, '.2f')}×",
-        "0.33×",
-    )
+def _memory(shapes: Any) -> str:
+    return f"{span((row['stratos_memory_over']['trl GKD'] for row in shapes.values()), '.2f')}×"
 
 
-def _sft(students: Any) -> Iterator[Row]:
-    n_students = len({name.partition(", ")[0] for name in students})
-    yield (
-        f"fine-tuning, {n_students} students (`benchmarks/training/sft.py`), vs TRL's SFTTrainer "
-        "packed (no fast attention on a CPU); vs the same sorted by length; vs a plain loop",
-        peer_speeds(SFT, SFT_CASES),
-        "1.5× the best",
-    )
-
-
-def _head(settings: Any) -> Iterator[Row]:
+def _head(settings: Any) -> str:
     def over(objective: str, key: str) -> str:
         best = [row["best"] for row in settings if row["objective"] == objective]
         return span(row["trl GKD"][key] / row["stratos"][key] for row in best)
 
     objectives = dict.fromkeys(row["objective"] for row in settings)
-    yield (
-        "head and loss vs TRL's GKD (`benchmarks/training/head.py`): CPU seconds and memory of "
-        "forward KL; of JSD",
-        "; ".join(f"{over(name, 'cpu_s')}×, {over(name, 'mib')}×" for name in objectives),
-        "2.4×, 5×; 4×, 8×",
+    return "; ".join(f"{over(name, 'cpu_s')}×, {over(name, 'mib')}×" for name in objectives)
+
+
+def _clients(cell: str) -> Callable[[Any], str]:
+    return lambda measured: "; ".join(
+        f"{name}: {cell.format_map(client)}" for name, client in clients_of(measured).items()
     )
 
 
-def _cache(measured: Any) -> Iterator[Row]:
-    yield (
-        "speed of an epoch from the logits cache vs the first epoch; vs asking the teacher again "
-        "(`benchmarks/training/cache.py`)",
-        "{later_epoch_over_first:.1f}×; {cache_over_online:.1f}×".format_map(measured),
-        "3×",
-    )
-
-
-def _throughput(measured: Any) -> Iterator[Row]:
-    clients = clients_of(measured)
-    yield (
-        f"{measured['n']:,} requests of {1000 * measured['delay_s']:.0f} ms "
-        "(`benchmarks/teachers/throughput.py`), share of ideal throughput",
-        "; ".join(f"{name}: {client['share']:.1%}" for name, client in clients.items()),
-        "95%",
-    )
-    yield (
-        "the same, with every tenth request failing",
-        "; ".join(f"{name}: {row['faults']['wall_s']:.1f} s" for name, row in clients.items()),
-        "–",
-    )
-
-
-def _generation(measured: Any) -> Iterator[Row]:
+def _decoding(measured: Any) -> str:
     cases = {n: batch["ways"]["model.generate"] for n, batch in measured["batches"].items()}
     ratios = ", ".join(f"{case['ratio']:.1f}× (batch of {n})" for n, case in cases.items())
-    yield (
+    return f"{ratios}; {min(case['same'] for case in cases.values()):.0%} equal"
+
+
+ROWS: tuple[tuple[str, str, str | Callable[[Any], str], str], ...] = (
+    (
+        SCALE,
+        "plan over 90,000 real catalog rows × 12 students × 8 teachers, cold cache, warm cache "
+        "(`benchmarks/planner/scale.py`)",
+        "{real-cold[total]:.1f}, {real-warm[total]:.1f} CPU s; {real-warm[peak MiB]} MiB",
+        "10, 2 s",
+    ),
+    (
+        SCALE,
+        "plan over 1,000,000 synthetic offers; over 3,700 private nodes at 2,000 requests/s; over "
+        "the real rows at 20 requests/s in 3 sizes",
+        "{million[total]:.1f}; {private[total]:.1f}; {real-rate[total]:.1f} CPU s",
+        "15; 5; 2 s",
+    ),
+    (
+        PEERS,
+        "plan vs SkyPilot's optimizer on 11 task chains and diamonds "
+        "(`benchmarks/planner/peers.py`)",
+        _optima,
+        "same",
+    ),
+    (
+        STEP,
+        "distillation step, tokens per CPU s, 5 shapes (`benchmarks/training/step.py`), vs TRL's "
+        "GKDTrainer; vs a plain loop; vs a plain loop with TRL's chunked loss",
+        lambda _: peer_speeds(STEP, STEP_CASES[1:]),
+        "2×; 1.5×; –",
+    ),
+    (STEP, "peak memory of the step, as a share of TRL's GKDTrainer", _memory, "0.33×"),
+    (
+        SFT,
+        "fine-tuning, 4 students (`benchmarks/training/sft.py`), vs TRL's SFTTrainer packed (no "
+        "fast attention on a CPU); vs the same sorted by length; vs a plain loop",
+        lambda _: peer_speeds(SFT, SFT_CASES),
+        "1.5× the best",
+    ),
+    (
+        HEAD,
+        "head and loss vs TRL's GKD (`benchmarks/training/head.py`): CPU seconds and memory of "
+        "forward KL; of JSD",
+        _head,
+        "2.4×, 5×; 4×, 8×",
+    ),
+    (
+        CACHE,
+        "speed of an epoch from the logits cache vs the first epoch; vs asking the teacher again "
+        "(`benchmarks/training/cache.py`)",
+        "{later_epoch_over_first:.1f}×; {cache_over_online:.1f}×",
+        "3×",
+    ),
+    (
+        ASKED,
+        "1,000 requests of 200 ms (`benchmarks/teachers/throughput.py`), share of ideal throughput",
+        _clients("{share:.1%}"),
+        "95%",
+    ),
+    (
+        ASKED,
+        "the same, with every tenth request failing",
+        _clients("{faults[wall_s]:.1f} s"),
+        "–",
+    ),
+    (
+        ANSWERED,
         "greedy decoding of a Mahjong student vs `model.generate`, tokens per CPU s "
         "(`benchmarks/training/decoding.py`)",
-        f"{ratios}; {min(case['same'] for case in cases.values()):.0%} equal",
+        _decoding,
         "–",
-    )
-
-
-def _startup(measured: Any) -> Iterator[Row]:
-    yield (
+    ),
+    (
+        STARTUP,
         "start-up of `--help`, `--cfg job` vs a bare Hydra app (`benchmarks/product/startup.py`)",
-        ", ".join(f"{measured[name]['ratio']:.2f}×" for name in ("--help", "--cfg job")),
+        "{--help[ratio]:.2f}×, {--cfg job[ratio]:.2f}×",
         "1.5×",
-    )
-    yield (
+    ),
+    (
+        STARTUP,
         "`stages=[plan]` with a cached probe, whole process",
-        "{cpu_s:.1f} CPU s, {wall_s:.1f} s".format_map(measured["plan"]),
+        "{plan[cpu_s]:.1f} CPU s, {plan[wall_s]:.1f} s",
         "3 s",
-    )
-
-
-def _corpus(measured: Any) -> Iterator[Row]:
-    yield (
-        f"corpus of {measured['items']:,} verified, deduplicated Mahjong items "
-        "(`benchmarks/tasks/corpus.py`)",
-        "{wall_s:.0f} s, {cpu_s:.0f} CPU s".format_map(measured),
+    ),
+    (
+        CORPUS,
+        "corpus of 100,000 verified, deduplicated Mahjong items (`benchmarks/tasks/corpus.py`)",
+        "{wall_s:.0f} s, {cpu_s:.0f} CPU s",
         "60 s",
-    )
-
-
-def _engine(measured: Any) -> Iterator[Row]:
-    yield (
+    ),
+    (
+        ENGINE,
         "reverse generation, every step verified (`benchmarks/tasks/mahjong_engine.py`)",
-        f"{measured['items_per_s_a_core']:,.0f} items/s a core",
+        "{items_per_s_a_core:,.0f} items/s a core",
         "2,000",
-    )
-    yield (
+    ),
+    (
+        ENGINE,
         "Mahjong engine vs the package `mahjong` (same script)",
-        f"agrees on {measured['agree']:,} of {measured['hands']:,} hands",
+        "agrees on {agree:,} of {hands:,} hands",
         "all",
-    )
-
-
-ROWS: dict[str, Callable[[Any], Iterator[Row]]] = {
-    "planner/scale": _scale,
-    "planner/peers": _optima,
-    STEP: _step,
-    SFT: _sft,
-    HEAD: _head,
-    "distillation/cache_topk": _cache,
-    "teachers/throughput": _throughput,
-    "generation": _generation,
-    "startup": _startup,
-    "corpus/mahjong": _corpus,
-    "mahjong_engine": _engine,
-}
-"""Rows by raw result."""
+    ),
+)
+"""Raw result, what was measured, how it came out, and the target."""
 
 
 def peers() -> str:
     """What README says beside public peers, and of our own speed."""
-    rows = [row for name, rows_of in ROWS.items() for row in rows_of(result(name))]
-    return f"{table(('what', 'measured', 'target'), rows)}\n\n{source(*ROWS)}."
+    rows = [(title, written(cell, result(name)), target) for name, title, cell, target in ROWS]
+    names = dict.fromkeys(name for name, *_ in ROWS)
+    return f"{table(('what', 'measured', 'target'), rows)}\n\n{source(*names)}."
 
 
 BLOCKS = {"peers": peers}

@@ -49,7 +49,7 @@ def share(row: Mapping[str, Any], form: str = ".3f") -> str:
 def source(*names: str) -> str:
     """Return machine, cores and date of results, each once."""
     records = [record.load(name) for name in names]
-    lines = [f"{machine(kept)}, {kept['date']}" for kept in records]
+    lines = [f"{machine(content)}, {content['date']}" for content in records]
     return "; ".join(dict.fromkeys(lines))
 
 
@@ -58,10 +58,10 @@ def load_average(name: str) -> str:
     return f"{record.load(name)['load_average']:.0f}"
 
 
-def machine(kept: Mapping[str, Any]) -> str:
+def machine(content: Mapping[str, Any]) -> str:
     """Return processor, without its marks, and cores of a result."""
-    name: str = kept["machine"]
+    name: str = content["machine"]
     for mark in ("(R)", "(TM)", " Processor", " CPU"):
         name = name.replace(mark, "")
-    cores = kept["cores"]
+    cores = content["cores"]
     return f"{name.strip()}, {cores} core{'s' * (cores != 1)}"

@@ -138,8 +138,8 @@ def cache() -> str:
 def decoding() -> str:
     """What direct decoding saves."""
     generation = result("generation")
-    slower = ("direct by torch", "transformers", "model.generate")
-    heads = ("without a compiler", "batches by transformers", "`model.generate`")
+    slower = ("transformers", "model.generate")
+    heads = ("batches by transformers", "`model.generate`")
     rows = columns(
         [{"size": size, **row} for size, row in generation["batches"].items()],
         ("answers at once", "{size}"),
@@ -148,7 +148,7 @@ def decoding() -> str:
             (head, f"{{ways[{case}][ratio]:.1f}}×")
             for head, case in zip(heads, slower, strict=True)
         ),
-        ("same answers", lambda row: f"{min(case['same'] for case in row['ways'].values()):.0%}"),
+        ("same answers", lambda row: f"{min(row['ways'][case]['same'] for case in slower):.0%}"),
     )
     return (
         f"{rows}\n\nA Mahjong student of {generation['parameters'] / 1e6:.1f}M parameters on one "
@@ -166,9 +166,9 @@ def runs(*, bare: bool) -> dict[str, dict[str, Any]]:
 def students() -> str:
     """Every recorded run of an embedded student, and the same without a path."""
     recorded = runs(bare=False) | runs(bare=True)
-    rows = [{"run": name, **kept["result"]} for name, kept in recorded.items()]
-    kept = next(iter(recorded.values()))
-    date = max(kept["date"] for kept in recorded.values())
+    rows = [{"run": name, **content["result"]} for name, content in recorded.items()]
+    content = next(iter(recorded.values()))
+    date = max(content["date"] for content in recorded.values())
     tested = (("full flush", "full_flush"), ("general", "general"), ("both", "all"))
     lines = columns(
         rows,
@@ -186,15 +186,15 @@ def students() -> str:
         ),
         ("run min", "{times[minutes]:.1f}"),
     )
-    return f"{lines}\n\n{machine(kept)}, {date}."
+    return f"{lines}\n\n{machine(content)}, {date}."
 
 
 def ablation() -> str:
     """The same student, items and tokens with the path and with the bare answer."""
     with_path = {(k["result"]["student"], k["seed"]): k for k in runs(bare=False).values()}
     rows = []
-    for kept in runs(bare=True).values():
-        bare, seed = kept["result"], kept["seed"]
+    for content in runs(bare=True).values():
+        bare, seed = content["result"], content["seed"]
         pair = (with_path[bare["student"], seed]["result"], bare)
         tests = [share(run["test"][name]) for name in ("full_flush", "general") for run in pair]
         rows.append([f"{bare['student']}, seed {seed}", *tests])
@@ -203,14 +203,14 @@ def ablation() -> str:
 
 def gsm8k() -> str:
     """A language model before and after it learnt GSM8K."""
-    kept = result("gsm8k")
-    before = kept["untouched"]
+    measured = result("gsm8k")
+    before = measured["untouched"]
     first = ["nothing", NONE, NONE, _right(before["exact"]), NONE, NONE, "1",
              f"{before['tokens_per_answer']:.0f}", f"{before['cut_off']}", NONE]  # fmt: skip
     heads = ("trained on", "items", "tokens", "exact match", "gained, lost", "p", "times untouched",
              "tokens an answer", "cut off", "CPU min of training")  # fmt: skip
-    rows = [_of_arm("the file's solutions, all weights", kept["arms"]["full"], before["exact"])]
-    longest = kept["arms"]["full"]["settings"]["max_new_tokens"]
+    rows = [_of_arm("the file's solutions, all weights", measured["arms"]["full"], before["exact"])]
+    longest = measured["arms"]["full"]["settings"]["max_new_tokens"]
     free = ", ".join(f"{name} {exact:.1%}" for name, exact in before["free"].items())
     return (
         f"{table(heads, [first, *rows])}\n\n{before['exact']['of']:,} questions of the official "
@@ -242,37 +242,6 @@ def _right(exact: dict[str, Any]) -> str:
     return f"{exact['right']}/{exact['of']} = {exact['right'] / exact['of']:.1%} ({low}–{high})"
 
 
-def own_data() -> str:
-    """Student, best baseline and prediction of each small task, one command each."""
-    names = sorted(path.stem for path in (record.RESULTS / "own_data").glob("*.json"))
-    records = {name: record.load(f"own_data/{name}") for name in names}
-    outcomes = {"better": "better", "worse": "worse", "open": "no significant difference"}
-    rows = columns(
-        [{"name": name, **kept["result"]} for name, kept in records.items()],
-        ("task", "{name}"),
-        ("student", "{student}, {strategy}"),
-        ("exact", "{scores[student][exact]:.1%} of {scores[student][n_items]}"),
-        ("best baseline", "{best_baseline[exact]:.1%}, {best_baseline[name]}"),
-        ("", lambda row: outcomes[row["outcome"]]),
-        ("predicted", lambda row: _planned(row["planned_accuracy"])),
-        ("CPU min", "{cpu_minutes:.1f}"),
-        ("min", "{minutes:.1f}"),
-    )
-    kept = next(iter(records.values()))
-    loads = [row["load_average"] for row in records.values()]
-    return (
-        f"{rows}\n\n{machine(kept)}, {kept['date']}, with other work: load of {min(loads):.0f} to "
-        f"{max(loads):.0f}."
-    )
-
-
-def _planned(accuracy: dict[str, Any]) -> str:
-    if not accuracy["is_known"]:
-        return "unknown"
-    outcome = "missed" if accuracy["outcome"] == "outside" else "held"
-    return "{mean:.0%} ({low:.0%}–{high:.0%})".format_map(accuracy) + f", {outcome}"
-
-
 BLOCKS = {
     "divergences": divergences,
     "step": step,
@@ -283,5 +252,4 @@ BLOCKS = {
     "students": students,
     "ablation": ablation,
     "gsm8k": gsm8k,
-    "own_data": own_data,
 }

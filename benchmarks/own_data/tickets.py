@@ -122,8 +122,8 @@ def tickets(seed: int = 0, n_per_label: int = 38) -> list[dict[str, str]]:
         while n < n_per_label:
             parts = [" ".join(rng.choice(half) for half in halves) + "."]
             if rng.random() < _MENTION_SHARE:
-                other = rng.choice([name for name in LABELS if name != label])
-                matter = " ".join(rng.choice(half) for half in LABELS[other])
+                second = rng.choice([name for name in LABELS if name != label])
+                matter = " ".join(rng.choice(half) for half in LABELS[second])
                 matter = matter if matter.startswith("I ") else matter[0].lower() + matter[1:]
                 mention = rng.choice(MENTIONED).replace("{other}", matter)
                 parts.insert(rng.randrange(2), mention)

@@ -117,8 +117,8 @@ def softmax_regression(rng: np.random.Generator, steps_of_answer: int = 1) -> Le
             error[np.arange(len(batch)), batch[:, -1].astype(int)] -= 1
             weights -= rate * inputs.T @ error / len(batch)
         inputs = np.concatenate([items[..., :-1], np.ones((*items.shape[:2], 1))], axis=2)
-        said = (inputs @ weights).argmax(axis=2)
-        return (said == items[..., -1]).all(axis=1)
+        answers = (inputs @ weights).argmax(axis=2)
+        return (answers == items[..., -1]).all(axis=1)
 
     return Learner(right, draw, planned)
 
@@ -150,8 +150,8 @@ def network(rng: np.random.Generator) -> Learner:
             back = error @ w2.T * (1 - inside**2)
             w2 -= rate * inside.T @ error / len(batch)
             w1 -= rate * batch[:, :-1].T @ back / len(batch)
-        said = (np.tanh(items[:, :-1] @ w1) @ w2).argmax(axis=1)
-        return said == items[:, -1]
+        answers = (np.tanh(items[:, :-1] @ w1) @ w2).argmax(axis=1)
+        return answers == items[:, -1]
 
     return Learner(right, draw, planned)
 
@@ -276,9 +276,9 @@ def left_out() -> list[LeftOut]:
     for student in shipped_students():
         for run in student.runs:
             task = TASKS[run.task]()
-            others = tuple(other for other in student.runs if other is not run)
+            rest = tuple(recorded_run for recorded_run in student.runs if recorded_run is not run)
             predicted = predict(
-                replace(card_of_student(student, task), runs=others),
+                replace(card_of_student(student, task), runs=rest),
                 run.task,
                 STRATEGIES[run.strategy],
                 BLIND,
@@ -287,7 +287,7 @@ def left_out() -> list[LeftOut]:
             )
             if predicted.is_known:
                 shown = on_items(predicted, run.n_items)
-                rows.append(LeftOut(student.name, run, len(others), predicted, shown))
+                rows.append(LeftOut(student.name, run, len(rest), predicted, shown))
     return rows
 
 

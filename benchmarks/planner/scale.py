@@ -17,7 +17,7 @@ import resource
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -135,50 +135,31 @@ def students() -> tuple[StudentConfig, ...]:
     )  # fmt: skip
 
 
-def teacher_probe(card: ModelCard, right: int, input_tokens: int, output_tokens: int) -> Any:
-    """Return what a teacher showed on 64 items."""
-    return TeacherProbe(
-        teacher=card.name, card=card, prompt="default", n_items=64, exact=wilson(right, 64),
-        choice=wilson(16, 64), exact_by_slice={}, parsable=1.0, echoes=0.0,
-        input_tokens=input_tokens, output_tokens=output_tokens, seconds=60.0, cpu_seconds=60.0,
-        usd=0.0, n_cached=0,
-    )  # fmt: skip
-
-
-def probe_record(task: str, teachers: Sequence[TeacherProbe]) -> Probe:
-    """Return the record of a probe."""
-    return Probe(task, tuple(teachers), {}, Complexity("high", False), "", 60.0)
-
-
 def probe() -> Probe:
-    """Return what the 8 teachers showed: the larger, the more."""
-    tokens = 400 * 64, 120 * 64
-    return probe_record(
-        "bench", [teacher_probe(card, 20 + 6 * i, *tokens) for i, card in enumerate(TEACHERS)]
-    )
+    """Return what the 8 teachers showed on 64 items: the larger, the more."""
+    teachers = tuple(
+        TeacherProbe(
+            teacher=card.name, card=card, prompt="default", n_items=64,
+            exact=wilson(20 + 6 * i, 64), choice=wilson(16, 64), exact_by_slice={}, parsable=1.0,
+            echoes=0.0, input_tokens=400 * 64, output_tokens=120 * 64, seconds=60.0,
+            cpu_seconds=60.0, usd=0.0, n_cached=0,
+        )
+        for i, card in enumerate(TEACHERS)
+    )  # fmt: skip
+    return Probe("bench", teachers, {}, Complexity("high", False), "", 60.0)
 
 
 def config(folder: Path, **changes: Any) -> schema.Config:
     """Return a run that is planned alone."""
     return schema.Config(
-        **{
-            "teachers": (),
-            "complexity": schema.ComplexityConfig(),
-            "limits": schema.LimitsConfig(),
-            "objective": schema.ObjectiveConfig(),
-            "callbacks": schema.CallbacksConfig(),
-            "logger": schema.LoggerConfig(),
-            "deploy": schema.DeployConfig(),
-            "synthesize": schema.SynthesizeConfig(),
-            "paths": schema.PathsConfig(run_dir=str(folder), cache_dir=str(folder)),
-            "probe": schema.ProbeConfig(),
-            "evaluate": schema.EvaluateConfig(),
-            "plan": schema.PlanConfig(history=False),
-            "stages": ("plan",),
-            "seed": SEED,
-            **changes,
-        }
-    )
+        teachers=(), complexity=schema.ComplexityConfig(), limits=schema.LimitsConfig(),
+        objective=schema.ObjectiveConfig(), callbacks=schema.CallbacksConfig(),
+        logger=schema.LoggerConfig(), deploy=schema.DeployConfig(),
+        synthesize=schema.SynthesizeConfig(), probe=schema.ProbeConfig(),
+        paths=schema.PathsConfig(run_dir=str(folder), cache_dir=str(folder)),
+        evaluate=schema.EvaluateConfig(), plan=schema.PlanConfig(history=False),
+        stages=("plan",), seed=SEED, **changes,
+    )  # fmt: skip
 
 
 GPUS = ("", "T4", "L4", "A10G", "V100", "A100", "A100-80GB", "H100", "H200", "B200")

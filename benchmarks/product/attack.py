@@ -3,7 +3,6 @@
     python benchmarks/product/attack.py                  about an hour on 2 cores; or: make attack
     python benchmarks/product/attack.py --keep           writes results/attack/whole.json
     python benchmarks/product/attack.py --files 10       damages 10 files of a run, not all of them
-    python benchmarks/product/attack.py --reports *.xml  sums up what pytest wrote (--junitxml)
 
 The cases are the tests in `tests/attack`: bad inputs by table, damaged files of a finished run,
 kills, disks, streams, secrets, and an endpoint that fails and lies while it keeps the true bill;
@@ -16,7 +15,6 @@ What is drawn (files, moments of kills) comes from the seed.
 
 from __future__ import annotations
 
-import argparse
 import os
 import subprocess
 import sys
@@ -31,9 +29,9 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from record import keep
+import record
 
-ROOT = Path(__file__).parents[2]
+ROOT = record.ROOT
 TESTS = (
     "tests/attack",
     "tests/test_pipeline.py",
@@ -52,38 +50,31 @@ SKYPILOT = ROOT / "tests" / "contrib" / "skypilot" / "skypilot.sh"
 
 def main() -> None:
     """Run the attack; exit as pytest does."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    parser.add_argument("--keep", action="store_true", help="write the result")
+    parser = record.arguments(__doc__)
     parser.add_argument("--seed", type=int, default=0, help="of what is drawn")
     parser.add_argument("--files", type=int, help="files of a run that are damaged; all")
     parser.add_argument("--kills", type=int, help="times that a run is killed; 25")
     parser.add_argument("--workers", type=int, default=2, help="processes; 2")
-    parser.add_argument("--reports", nargs="*", type=Path, help="JUnit reports to sum up")
-    args = parser.parse_args()
-    if args.reports:
-        show(summed(args.reports), args.keep, args.seed)
-        return
-    env = {**os.environ, "STRATOS_ATTACK": "whole", "STRATOS_ATTACK_SEED": str(args.seed)}
-    for name, value in (("FILES", args.files), ("KILLS", args.kills)):
+    options = parser.parse_args()
+    env = {**os.environ, "STRATOS_ATTACK": "whole", "STRATOS_ATTACK_SEED": str(options.seed)}
+    for name, value in (("FILES", options.files), ("KILLS", options.kills)):
         if value is not None:
             env[f"STRATOS_ATTACK_{name}"] = str(value)
     env |= skypilot()
-    parallel = ("--numprocesses", str(args.workers), "--dist", "worksteal")
+    parallel = ("--numprocesses", str(options.workers), "--dist", "worksteal")
     with tempfile.TemporaryDirectory() as folder:
         reports, codes = [], []
         started = time.monotonic()
-        for tests, how in ((TESTS, parallel), (ALONE, ("--numprocesses", "0"))):
+        for tests, workers in ((TESTS, parallel), (ALONE, ("--numprocesses", "0"))):
             reports.append(Path(folder) / f"{len(reports)}.xml")
-            words = (*tests, f"--junitxml={reports[-1]}", *how, "--durations=0", "-q")
+            words = (*tests, f"--junitxml={reports[-1]}", *workers, "--durations=0", "-q")
             done = subprocess.run(
                 [sys.executable, "-m", "pytest", *words], cwd=ROOT, env=env, check=False
             )
             codes.append(done.returncode)
         result = summed(reports)
     result["seconds"] = round(time.monotonic() - started)
-    show(result, args.keep, args.seed)
+    record.finish("attack/whole", result, options, seed=options.seed)
     sys.exit(max(codes))
 
 
@@ -107,18 +98,6 @@ def _newest_python310() -> str:
     return str(max(root.glob("3.10.*"), default=root / "3.10"))
 
 
-def show(result: dict[str, Any], is_kept: bool, seed: int) -> None:
-    """Print what was tried and survived; keep it if it is to be."""
-    for name, found in result["cases"].items():
-        print(f"{name}: {found['tried']} tried, {found['survived']} survived")
-    for name, why in result["skipped"].items():
-        print(f"skipped {name}: {why}")
-    for name in result["failed"]:
-        print(f"FAILED {name}")
-    if is_kept:
-        keep("attack/whole", result, seed=seed)
-
-
 def summed(reports: Sequence[Path]) -> dict[str, Any]:
     """Return how many cases of each kind were tried and survived, what failed, what was skipped.
 
@@ -140,13 +119,13 @@ def summed(reports: Sequence[Path]) -> dict[str, Any]:
             skipped[_kind(case)] = skip.get("message", "")
             continue
         is_good = case.find("failure") is None and case.find("error") is None
-        told = {one.get("name"): int(one.get("value", "0")) for one in case.iter("property")}
+        counts = {row.get("name"): int(row.get("value", "0")) for row in case.iter("property")}
         name = _kind(case)
-        cases[name]["tried"] += told.get("tried", 1)
-        cases[name]["survived"] += told.get("survived", int(is_good))
+        cases[name]["tried"] += counts.get("tried", 1)
+        cases[name]["survived"] += counts.get("survived", int(is_good))
         if not is_good:
             failed.append(f"{case.get('classname')}.{case.get('name')}")
-    by_name = {name: dict(found) for name, found in sorted(cases.items())}
+    by_name = {name: dict(counts) for name, counts in sorted(cases.items())}
     return {"cases": by_name, "failed": failed, "n_skipped": n_skipped, "skipped": skipped}
 
 

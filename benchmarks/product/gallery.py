@@ -49,39 +49,31 @@ def main() -> None:
     )
     parser.add_argument("runs", nargs="+", metavar="NAME=FOLDER", help="finished runs")
     GALLERY.mkdir(exist_ok=True)
-    found = _kept()
-    for one in parser.parse_args().runs:
-        name, _, folder = one.partition("=")
-        found[name] = kept(name, Path(folder).resolve())
-    record.keep("gallery", found)
+    result = record.load("gallery", {})["result"]
+    for argument in parser.parse_args().runs:
+        name, _, folder = argument.partition("=")
+        result[name] = published(name, Path(folder).resolve())
+    record.keep("gallery", result)
 
 
-def _kept() -> dict[str, Any]:
-    try:
-        before: dict[str, Any] = record.load("gallery")["result"]
-    except FileNotFoundError:
-        return {}
-    return before
-
-
-def kept(name: str, run: Path) -> dict[str, Any]:
+def published(name: str, run: Path) -> dict[str, Any]:
     """Keep the report of a run, and a picture of it; return what made it, and what came of it.
 
     Raises:
         SystemExit: the report names a folder of this machine, or the machine.
     """
     page = without_machine((run / "report.html").read_text(), run)
-    if told := foreign(page):
-        sys.exit(f"{run}/report.html names {', '.join(told)}: such a page is not published.")
+    if names := foreign(page):
+        sys.exit(f"{run}/report.html names {', '.join(names)}: such a page is not published.")
     (GALLERY / f"{name}.html.gz").write_bytes(gzip.compress(page.encode(), 9, mtime=0))
     picture(page, GALLERY / f"{name}.png")
     card = records.load(run / "evaluate.json", None, records.Scorecard)
     assert card is not None
-    student = next(one for one in card.scores if one.role == "student").slice()
+    student = card.score("student").slice()
     overrides = yaml.safe_load((run / ".hydra" / "overrides.yaml").read_text())
     folder = re.search(r"(?:outputs|sweeps)/.*", str(run))
     return {
-        "command": " ".join(["python -m stratos", *(_quoted(one) for one in overrides)]),
+        "command": " ".join(["python -m stratos", *map(_quoted, overrides)]),
         "folder": run.name if folder is None else folder[0],
         "date": datetime.fromtimestamp((run / "report.html").stat().st_mtime, UTC).strftime(
             "%Y-%m-%d"
@@ -100,10 +92,10 @@ def _quoted(word: str) -> str:
 
 def without_machine(page: str, run: Path) -> str:
     """Return a page whose folders are those of anybody: of the run, its clone, its cache."""
-    place = str(run).removesuffix(f"/outputs/{run.name}")
+    clone = str(run).removesuffix(f"/outputs/{run.name}")
     for cache in set(_CACHE.findall(page)):
         page = page.replace(cache, f"{HOME}/.cache/stratos")
-    return page.replace(place, CLONE).replace(str(Path.home()), HOME)
+    return page.replace(clone, CLONE).replace(str(Path.home()), HOME)
 
 
 def foreign(page: str) -> list[str]:
@@ -126,9 +118,9 @@ def picture(page: str, to: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         source, shot = Path(folder) / "page.html", Path(folder) / "page.png"
         source.write_text(page)
-        asked = [chromium, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"]
-        asked += [f"--window-size={WIDTH},{HEIGHT}", f"--screenshot={shot}", source.as_uri()]
-        subprocess.run(asked, check=True, capture_output=True, timeout=120)
+        command = [chromium, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"]
+        command += [f"--window-size={WIDTH},{HEIGHT}", f"--screenshot={shot}", source.as_uri()]
+        subprocess.run(command, check=True, capture_output=True, timeout=120)
         with Image.open(shot) as image:
             image.convert("RGB").quantize(64).save(to, optimize=True)
 

@@ -8,23 +8,18 @@ Lines of code are those that are neither blank, nor comment, nor docstring. `--t
 
 from __future__ import annotations
 
-import argparse
 import ast
 import io
-import os
-import subprocess
 import sys
-import time
 import tokenize
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from record import keep
+import record
 
-ROOT = Path(__file__).parents[2]
+ROOT = record.ROOT
 LAYOUT = frozenset(
     (
         tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT,
@@ -39,17 +34,11 @@ def lines_of_code(text: str) -> int:
     tokens = tokenize.generate_tokens(io.StringIO(text).readline)
     spans = [(token.start[0], token.end[0]) for token in tokens if token.type not in LAYOUT]
     lines = {line for first, last in spans for line in range(first, last + 1)}
-    for first, last in _texts(ast.parse(text)):
-        lines -= set(range(first, last + 1))
-    return len(lines)
-
-
-def _texts(tree: ast.AST) -> Iterator[tuple[int, int]]:
-    """Yield first and last line of every statement that is but a text."""
-    for node in ast.walk(tree):
+    for node in ast.walk(ast.parse(text)):
         match node:
             case ast.Expr(value=ast.Constant(value=str())):
-                yield node.lineno, node.end_lineno or node.lineno
+                lines -= set(range(node.lineno, (node.end_lineno or node.lineno) + 1))
+    return len(lines)
 
 
 def sizes() -> dict[str, int]:
@@ -68,31 +57,19 @@ def sizes() -> dict[str, int]:
 
 def timed_tests() -> dict[str, float]:
     """Type `make test`, which must pass, and return its wall and CPU seconds."""
-    before, start = os.times(), time.monotonic()
-    if subprocess.run(["make", "test"], cwd=ROOT, check=False).returncode:
-        sys.exit("make test has failed: nothing is kept.")
-    after = os.times()
-    cpu = after.children_user + after.children_system
-    return {
-        "seconds": time.monotonic() - start,
-        "cpu_seconds": cpu - before.children_user - before.children_system,
-    }
+    used = record.measured_process(["make", "test"], cwd=ROOT)
+    return {"seconds": used["wall_s"], "cpu_seconds": used["cpu_s"]}
 
 
 def main() -> None:
     """Measure, print, and keep."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = record.arguments(__doc__)
     parser.add_argument("--tests", action="store_true", help="time make test, too")
-    parser.add_argument("--keep", action="store_true", help="write benchmarks/results")
-    arguments = parser.parse_args()
-    found: dict[str, Any] = {"sizes": sizes()}
-    if arguments.tests:
-        found["tests"] = timed_tests()
-    for group, values in found.items():
-        for name, value in values.items():
-            print(f"{group}: {name} {value:,.0f}")
-    if arguments.keep:
-        keep("house", found)
+    options = parser.parse_args()
+    result: dict[str, Any] = {"sizes": sizes()}
+    if options.tests:
+        result["tests"] = timed_tests()
+    record.finish("house", result, options)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,6 @@ import time
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -43,7 +42,7 @@ _BLOCK = re.compile(r"^```(?P<kind>\w*)\n(?P<text>.*?)^```$", re.M | re.S)
 _FIGURE = re.compile(r"<!-- figures: (\w+) -->")
 _TUTORIAL = re.compile(r"\]\((?:[\w./]*/)?(tutorial_\w+|\w+_tutorial)\.md")
 _FILE = re.compile(r"# (?P<name>[\w/]+\.\w+)\n")
-_PROGRESS = re.compile(r"[a-z]+ +(…|\d+% .*)")
+PROGRESS = re.compile(r"[a-z]+ +(…|\d+% .*)")
 """What a stage prints when it begins, and while it runs."""
 
 
@@ -66,20 +65,20 @@ class Block:
 
 def pages() -> dict[str, Path]:
     """Return the tutorials by name, those of rooms of contrib included."""
-    found = {path.stem.removeprefix("tutorial_"): path for path in DOCS.glob("tutorial_*.md")}
-    of_rooms = DOCS.glob("contrib/*_tutorial.md")
-    found |= {path.stem.removesuffix("_tutorial"): path for path in of_rooms}
-    return dict(sorted(found.items()))
+    paths = [*DOCS.glob("tutorial_*.md"), *DOCS.glob("contrib/*_tutorial.md")]
+    names = [path.stem.removeprefix("tutorial_").removesuffix("_tutorial") for path in paths]
+    return dict(sorted(zip(names, paths, strict=True)))
 
 
 def blocks(page: str) -> list[Block]:
     """Return the blocks of code of a page of Markdown."""
-    found = list(_BLOCK.finditer(page))
-    ends = [*(one.start() for one in found[1:]), len(page)][: len(found)]
-    figures = [_FIGURE.search(page, one.end(), end) for one, end in zip(found, ends, strict=True)]
+    fences = list(_BLOCK.finditer(page))
+    ends = [*(fence.start() for fence in fences[1:]), len(page)]
+    spans = zip(fences, ends, strict=False)  # a page without a block has but its end
+    figures = [_FIGURE.search(page, fence.end(), end) for fence, end in spans]
     return [
-        Block(one["kind"], one["text"], figure[1] if figure else "")
-        for one, figure in zip(found, figures, strict=True)
+        Block(fence["kind"], fence["text"], figure[1] if figure else "")
+        for fence, figure in zip(fences, figures, strict=True)
     ]
 
 
@@ -87,7 +86,7 @@ def write_files(page: str, folder: Path) -> None:
     """Write the blocks that are files, of a page and of the tutorials that it links to."""
     names = _TUTORIAL.findall(page)
     linked = [path for path in pages().values() if path.stem in names]
-    for block in [one for path in linked for one in blocks(path.read_text())] + blocks(page):
+    for block in [block for path in linked for block in blocks(path.read_text())] + blocks(page):
         if block.file is not None:
             path = folder / block.file
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -124,17 +123,17 @@ def follow(
             printed, _ = process.communicate()
             if process.returncode:
                 sys.exit(f"{block.text}\nexit status {process.returncode}:\n{printed[-4000:]}")
-            yield block, kept(printed, folder), (time.monotonic() - started) / 60
+            yield block, published(printed, folder), (time.monotonic() - started) / 60
     finally:
         for group in groups:  # what a page left in the background
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(group, signal.SIGTERM)
 
 
-def kept(printed: str, folder: Path) -> str:
+def published(printed: str, folder: Path) -> str:
     """Return a text without the folders of this machine, and without progress."""
     text = printed.replace(str(folder.resolve()), CLONE).replace(str(Path.home()), HOME)
-    lines = [line.rstrip() for line in text.split("\n") if not _PROGRESS.fullmatch(line.rstrip())]
+    lines = [line.rstrip() for line in text.split("\n") if not PROGRESS.fullmatch(line.rstrip())]
     return "\n".join(lines).strip("\n")
 
 
@@ -146,32 +145,24 @@ def main() -> None:
     parser.add_argument("names", nargs="+", help="of pages: file, logs, gsm8k, ray")
     parser.add_argument("--data", type=Path, help="folder of GSM8K's train.jsonl and test.jsonl")
     parser.add_argument("--out", type=Path, help="where folders and runs are kept")
-    told = parser.parse_args()
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
-        for name in told.names:
-            folder = (told.out or Path(scratch)) / name
-            found = kept_of(name) if folder.exists() else {}
+        for name in options.names:
+            folder = (options.out or Path(scratch)) / name
+            result = record.load(f"{FOLDER}/{name}", {})["result"] if folder.exists() else {}
             folder.mkdir(parents=True, exist_ok=True)
-            if told.data is not None and not (folder / "gsm8k").exists():
-                shutil.copytree(told.data, folder / "gsm8k")
+            if options.data is not None and not (folder / "gsm8k").exists():
+                shutil.copytree(options.data, folder / "gsm8k")
             page = pages()[name].read_text()
             typed = [block.text for block in blocks(page) if block.kind == "bash"]
-            found = {key: one for key, one in found.items() if one["typed"] in typed}
-            done = [one["typed"] for one in found.values()]
+            result = {key: block for key, block in result.items() if block["typed"] in typed}
+            done = [block["typed"] for block in result.values()]
             for block, printed, minutes in follow(page, folder, done):
                 print(f"{block.text}{printed}\n({minutes:.1f} min)\n", flush=True)
                 key = block.figure or f"block {typed.index(block.text)}"
-                found[key] = {"typed": block.text, "printed": printed, "minutes": round(minutes, 2)}
-                record.keep(f"{FOLDER}/{name}", found)
-
-
-def kept_of(name: str) -> dict[str, Any]:
-    """Return what was kept of a page before, by figure."""
-    try:
-        found: dict[str, Any] = record.load(f"{FOLDER}/{name}")["result"]
-    except FileNotFoundError:
-        return {}
-    return found
+                printed_block = {"typed": block.text, "printed": printed}
+                result[key] = {**printed_block, "minutes": round(minutes, 2)}
+                record.keep(f"{FOLDER}/{name}", result)
 
 
 if __name__ == "__main__":

@@ -70,7 +70,7 @@ def make(folder: Path, n_layers: int, hidden: int, n_heads: int) -> int:
     return int(model.num_parameters())
 
 
-def asked(server: Server, tokens: int, concurrency: int, n: int = N_REQUESTS) -> LoadTest:
+def ask(server: Server, tokens: int, concurrency: int, n: int = N_REQUESTS) -> LoadTest:
     """Ask a server the question so many times."""
     return load_test(
         server,
@@ -94,7 +94,7 @@ def rows_of(folder: Path, n_layers: int, n_params: int) -> list[dict[str, Any]]:
     for is_batched, tokens, concurrency in CASES:
         with started(folder, *(BATCHING if is_batched else ())) as server:
             before = group_seconds(server.process.pid)
-            test = asked(server, tokens, concurrency)
+            test = ask(server, tokens, concurrency)
             seconds = group_seconds(server.process.pid) - before
         answered = np.mean([answer.output_tokens for answer in test.answers])
         rows.append(
@@ -176,7 +176,7 @@ def threads(folder: Path) -> dict[str, Any]:
     def ms_per_token(bundle: Path, n_threads: int) -> float:
         os.environ["OMP_NUM_THREADS"] = str(n_threads)
         with started(bundle) as server:
-            test = asked(server, tokens=64, concurrency=1, n=4)
+            test = ask(server, tokens=64, concurrency=1, n=4)
         return 1000 * test.seconds / sum(answer.output_tokens for answer in test.answers)
 
     for i, shape in enumerate(THREADS_SHAPES):

@@ -154,7 +154,7 @@ def one_case(
         before, cpu_before = usage(group), group_seconds(group)
         alone = [ask(chat) for chat in chats]
         cpu = group_seconds(group) - cpu_before
-        others, is_busy = others_between(before, usage(group))
+        cores, is_busy = others_between(before, usage(group))
         start = time.perf_counter()
         with ThreadPoolExecutor(IN_FLIGHT) as pool:
             together = list(pool.map(ask, chats))
@@ -170,7 +170,7 @@ def one_case(
         "tokens": tokens,
         "cpu_ms_per_token": round(1000 * cpu / tokens, 3),
         "memory_mib": round(memory / 2**20),
-        "others_cores": None if others is None else round(others, 2),
+        "others_cores": None if cores is None else round(cores, 2),
         "was_busy": is_busy,
     }
     return row, [text for _, text, _ in alone]

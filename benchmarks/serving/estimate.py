@@ -79,9 +79,9 @@ def one_case(bundle: Path, card: ModelCard, setting: ServingSetting, chats: Chat
     with serving_bundle(bundle, setting, bundle / "server.log") as server:
 
         def closed(n: int, concurrency: int) -> LoadTest:
-            asked = [chats[i % len(chats)] for i in range(n)]
+            questions = [chats[i % len(chats)] for i in range(n)]
             return load_test(
-                server, asked, max_tokens=SHAPE_TOKENS, concurrency=concurrency,
+                server, questions, max_tokens=SHAPE_TOKENS, concurrency=concurrency,
                 tick=lambda done, total: None,
             )  # fmt: skip
 

@@ -108,13 +108,13 @@ def package(name: str) -> Path:
 def asked_again(server: Server, texts: list[str], n: int, seconds: float) -> dict[str, float]:
     """Ask over `n` connections, each again as soon as it has its answer."""
     requests = [request_of(text) for text in texts]
-    chooser, times, asked = selectors.DefaultSelector(), [], 0
+    chooser, times, n_asked = selectors.DefaultSelector(), [], 0
     for _ in range(n):
         connection = socket.create_connection((HOST, server.port))
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         chooser.register(connection, selectors.EVENT_READ, [b"", time.perf_counter()])
-        connection.sendall(requests[asked % len(requests)])
-        asked += 1
+        connection.sendall(requests[n_asked % len(requests)])
+        n_asked += 1
     before, began = group_seconds(server.process.pid), time.perf_counter()
     while (now := time.perf_counter()) < began + seconds:
         for key, _ in chooser.select(1.0):
@@ -126,8 +126,8 @@ def asked_again(server: Server, texts: list[str], n: int, seconds: float) -> dic
                 now = time.perf_counter()
                 times.append(now - state[1])
                 state[:] = [b"", now]
-                connection.sendall(requests[asked % len(requests)])
-                asked += 1
+                connection.sendall(requests[n_asked % len(requests)])
+                n_asked += 1
     wall, cpu = time.perf_counter() - began, group_seconds(server.process.pid) - before
     for key in list(chooser.get_map().values()):
         assert isinstance(key.fileobj, socket.socket)
@@ -145,8 +145,8 @@ def asked_again(server: Server, texts: list[str], n: int, seconds: float) -> dic
 
 def request_of(text: str) -> bytes:
     """Return a request for an answer with its log-probability."""
-    asked = {"model": "x", "messages": [{"role": "user", "content": text}], "logprobs": True}
-    body = json.dumps(asked).encode()
+    question = {"model": "x", "messages": [{"role": "user", "content": text}], "logprobs": True}
+    body = json.dumps(question).encode()
     head = (
         "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n"
         f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"

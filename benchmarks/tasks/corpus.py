@@ -4,15 +4,10 @@ Every item is made answer first, each step of its path is verified, it is compar
 out, duplicates are refused, and the rest is written to Parquet.
 
     python benchmarks/tasks/corpus.py --items 100000
-
-Prints wall-clock and CPU seconds, items per second, what was refused, and the peak of memory.
 """
 
 from __future__ import annotations
 
-import argparse
-import os
-import platform
 import resource
 import sys
 import tempfile
@@ -20,6 +15,10 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import record
 
 from stratos.config import CallbacksConfig, EvaluateConfig, LimitsConfig, ProbeConfig
 from stratos.core.context import Context
@@ -30,17 +29,15 @@ from stratos.tasks.mahjong import MahjongTask
 
 
 def main() -> None:
-    """Make one corpus and print what it took."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    """Make one corpus."""
+    parser = record.arguments(__doc__)
     parser.add_argument("--items", type=int, default=100_000)
-    parser.add_argument("--full-flush-share", type=float, default=0.0)
-    parser.add_argument("--keep", action="store_true", help="write benchmarks/results")
-    args = parser.parse_args()
+    options = parser.parse_args()
     config: Any = SimpleNamespace(
-        task=MahjongTask(full_flush_share=args.full_flush_share),
+        task=MahjongTask(full_flush_share=0.0),
         teachers=(),
         students=(),
-        strategies=(Injection(n_items=args.items),),
+        strategies=(Injection(n_items=options.items),),
         limits=LimitsConfig(),
         probe=ProbeConfig(),
         evaluate=EvaluateConfig(),
@@ -55,24 +52,15 @@ def main() -> None:
         seconds = time.perf_counter() - started
     usage = resource.getrusage(resource.RUSAGE_SELF)
     children = resource.getrusage(resource.RUSAGE_CHILDREN)
-    cpu = usage.ru_utime + usage.ru_stime + children.ru_utime + children.ru_stime
-    print(f"{corpus.n_items:,} items, refused {corpus.refused}")
-    print(f"{seconds:.1f} s wall clock, {cpu:.1f} s CPU, {corpus.n_items / seconds:,.0f} items/s")
-    print(f"peak {usage.ru_maxrss / 2**20:.2f} GiB; {os.cpu_count()} cores, {platform.machine()}")
-    print(f"content {corpus.sha256[:16]}; load of the machine {os.getloadavg()[0]:.1f}")
-    if args.keep:
-        sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-        from record import keep
-
-        found = {
-            "items": corpus.n_items,
-            "refused": corpus.refused,
-            "wall_s": seconds,
-            "cpu_s": cpu,
-            "peak_gib": usage.ru_maxrss / 2**20,
-            "sha256": corpus.sha256,
-        }
-        keep("corpus/mahjong", found, seed=0)
+    result = {
+        "items": corpus.n_items,
+        "refused": corpus.refused,
+        "wall_s": seconds,
+        "cpu_s": usage.ru_utime + usage.ru_stime + children.ru_utime + children.ru_stime,
+        "peak_gib": usage.ru_maxrss / 2**20,
+        "sha256": corpus.sha256,
+    }
+    record.finish("corpus/mahjong", result, options, seed=0)
 
 
 if __name__ == "__main__":

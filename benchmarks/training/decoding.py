@@ -2,9 +2,8 @@
 
     python benchmarks/training/decoding.py outputs/my_run --keep     a student, its test items
 
-Four decoders answer the same questions greedily, one behind the other, several times: directly, as
-an evaluation does (`stratos.contrib.cpu.cpu_decoder`); the same without a C compiler
-(`stratos.contrib.cpu.direct`); by batches with transformers' own steps
+Three decoders answer the same questions greedily, one behind the other, several times: directly,
+as an evaluation does (`stratos.contrib.cpu.cpu_decoder`); by batches with transformers' own steps
 (`evaluate.decoder=transformers`); and by `model.generate`. The steps are compiled before anything
 is timed. What is kept are CPU microseconds a token, the medians of the ratios within each round,
 and the share of answers that are the same to the last token.
@@ -21,7 +20,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -64,14 +62,6 @@ def by_batches(
     return [answer.text for answer in done], sum(answer.output_tokens for answer in done)
 
 
-def without_compiler(*arguments: Any) -> Answers:
-    """Answer directly, as where no C compiler is found."""
-    from stratos.contrib.cpu import kernel
-
-    with mock.patch.object(kernel, "load", lambda: None):
-        return by_batches(*arguments, "auto")
-
-
 def by_generate(model: Any, tokenizer: Any, chats: Chats, size: int, longest: int) -> Answers:
     """Answer by `model.generate`."""
     texts: list[str] = []
@@ -95,7 +85,6 @@ def by_generate(model: Any, tokenizer: Any, chats: Chats, size: int, longest: in
 
 DECODERS: dict[str, Callable[..., Answers]] = {
     "direct": lambda *arguments: by_batches(*arguments, "auto"),
-    "direct by torch": without_compiler,
     "transformers": lambda *arguments: by_batches(*arguments, "transformers"),
     "model.generate": by_generate,
 }
@@ -104,7 +93,7 @@ DECODERS: dict[str, Callable[..., Answers]] = {
 def compared(
     model: Any, tokenizer: Any, chats: Chats, size: int, options: argparse.Namespace
 ) -> dict[str, Any]:
-    """Answer by all decoders in turns; return CPU µs a token, ratios and equal answers."""
+    """Answer by all decoders in turns; return microseconds a token, ratios and equal answers."""
     rounds: list[dict[str, float]] = []
     texts: dict[str, list[str]] = {}
     n_tokens = 0
@@ -147,8 +136,8 @@ def main() -> None:
         print("No C compiler is found: torch computes the direct steps.")
     batches = {}
     for size in options.batch_sizes:
-        asked = chats[: max(8, min(len(chats), 4 * size))]
-        batches[size] = compared(model, tokenizer, asked, size, options)
+        questions = chats[: max(8, min(len(chats), 4 * size))]
+        batches[size] = compared(model, tokenizer, questions, size, options)
     settings = {**vars(options), "run": options.run.name}
     result = {"settings": settings, "parameters": model.num_parameters(), "batches": batches}
     record.finish("generation", result, options, seed=0)

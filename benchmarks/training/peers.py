@@ -201,7 +201,7 @@ def compared(cases: Mapping[str, Case], settings: argparse.Namespace, runs: int)
 
     def ratio(case: str, key: str) -> float:
         pairs = zip(results["stratos"], results[case], strict=True)
-        return statistics.median(own[key] / other[key] for own, other in pairs)
+        return statistics.median(own[key] / theirs[key] for own, theirs in pairs)
 
     return {
         "runs": results,

@@ -120,8 +120,8 @@ def measured(folder: Path) -> dict[str, Any]:
             **_share(teacher.slice().exact, teacher.slice().n_items),
         },
         "baselines": {
-            role: other
-            for role, other in record.scores_of(scores).items()
+            role: score
+            for role, score in record.scores_of(scores).items()
             if role not in ("student", "teacher")
         },
         "ratio_at_least": None if scores.comparison is None else scores.comparison.ratio_at_least,
@@ -156,7 +156,7 @@ def _share(exact: Interval, n_items: int) -> dict[str, float]:
     return {"exact": exact.mean, "low": exact.low, "high": exact.high, "n_items": n_items}
 
 
-def kept() -> Iterator[tuple[str, dict[str, Any]]]:
+def recorded() -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield the name and content of every kept run."""
     for path in sorted((record.RESULTS / FOLDER).glob("*.json")):
         yield path.stem, record.load(f"{FOLDER}/{path.stem}")
@@ -196,7 +196,7 @@ def is_bare(name: str) -> bool:
 
 def cards() -> None:
     """Print the runs of each card."""
-    for name, content in kept():
+    for name, content in recorded():
         if not is_bare(name):
             plain = dataclasses.asdict(card_run(content))
             del plain["student"]

@@ -31,7 +31,7 @@ from stratos.tasks.base import Message
 # the capacity, and the rate that was asked over it the utilisation. With ten batches of such times
 # it has an interval (batch means). The verdict is sure when the interval lies on one side of 1.
 #
-# How often it is wrong: docs/hosting.md, by benchmarks/serving/keeping_up.py.
+# How often it is wrong: docs/hosting.md.
 
 LOOKS = 4
 """Times that a test looks whether it is sure, at most; it goes on in between."""

@@ -1,6 +1,6 @@
 """What a comparison says about a format: whether it loses more than is allowed, as far as it shows.
 
-The rule (docs/hosting.md has how often it is wrong, by benchmarks/serving/format_rule.py):
+The rule (docs/hosting.md has how often it is wrong):
 
 - It loses too much where the estimate is above the limit, and the 95% interval excludes 0.
 - It is shown to lose no more where the upper end of the interval is within the limit.

@@ -20,30 +20,11 @@ from typing import Annotated, Any, ClassVar, Literal
 from msgspec import Meta
 
 from stratos.core.errors import StratosError
-from stratos.core.formats import counted
 from stratos.core.process import JOB
 from stratos.core.reasons import Because, Reason
 from stratos.core.shares import Share
 from stratos.ledger.reserves import LEAST_HOURS
 from stratos.records import Offer, Plan, RoleChoice
-
-
-class FewerNodes(Reason):
-    """A job has fewer servers than the plan counts with."""
-
-    executor: str
-    """Choice of the group."""
-    n_planned: int
-    n_nodes: int
-
-    def __str__(self) -> str:
-        return (
-            f"the plan counts with {counted(self.n_planned, 'server')}, and a job of executor="
-            f"{self.executor} has {self.n_nodes}: it takes up to "
-            f"{self.n_planned / self.n_nodes:g} times as long. Add plan to the stages to plan for "
-            "what the job has."
-        )
-
 
 Amount = Annotated[float, Meta(ge=0)]
 StageName = Literal["probe", "synthesize", "distill", "evaluate", "deploy"]
@@ -383,25 +364,6 @@ def job_spec(
         cache=cache or {},
         returns=returns or Returns(),
     )
-
-
-def fewer_nodes(plan: Plan | None, spec: JobSpec, executor: Executor) -> FewerNodes | None:
-    """Return that a job has fewer servers than the plan counts with; None where it has them all.
-
-    A plan counts with the servers that its jobs have. One of an earlier command, whose stage is not
-    asked for again, may have shared the work among more.
-
-    Args:
-        plan: of the run.
-        spec: of the job.
-        executor: that runs it.
-    """
-    choice = _choice(plan, spec.stage)
-    if choice is None or spec.stage not in PLANNED or executor.runs_here:
-        return None
-    if choice.count <= spec.nodes:
-        return None
-    return FewerNodes(executor.kind, choice.count, spec.nodes)
 
 
 def job_name(folder: Path, stage: str) -> str:

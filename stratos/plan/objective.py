@@ -108,7 +108,7 @@ class Rate:
 
     key: str
     """Key of `objective`."""
-    said: str
+    name: str
     share: float
     """Of the stake, where no limit says more."""
     limit: str = ""
@@ -280,7 +280,7 @@ class Limit:
         is_money = self.form.startswith("$")
         return text.rstrip("0").rstrip(".") if decimals and not is_money else text
 
-    def said(self, typed: str) -> str:
+    def shown(self, typed: str) -> str:
         """Return a typed value with its unit, or how it is said that there is none."""
         return "none" if typed == "null" else self.form.format(typed)
 

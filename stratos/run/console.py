@@ -78,7 +78,7 @@ def outcome(record: Any) -> str:
 
 @outcome.register
 def _(probe: Probe) -> str:
-    parts = [_teacher(one) for one in probe.asked]
+    parts = [_teacher(teacher) for teacher in probe.asked]
     if (best_kind := probe.best_kind) is not None:
         accuracy = percent(best_kind.accuracy.mean)
         rows = counted(best_kind.n_rows, "row", spec=",")
@@ -91,14 +91,16 @@ def _(probe: Probe) -> str:
     return "; ".join(parts)
 
 
-def _teacher(one: TeacherProbe) -> str:
-    if one.logged is not None:
-        held = percent_most(one.exact.mean) if one.logged.is_checked else "not known"
-        return f"{one.card.name}, by its log: at most {held} of {count(one.n_items)} hold"
-    right = round(one.exact.mean * one.n_items)
-    choice = f", {_choice(one.choice)} on multiple choice" if one.choice.is_share_known else ""
-    cut = f" ({cut_short(one.n_truncated, one.n_items)})" if one.is_cut_short else ""
-    return f"{one.teacher} {right}/{one.n_items} exact{cut}{choice}"
+def _teacher(teacher: TeacherProbe) -> str:
+    if teacher.logged is not None:
+        most = percent_most(teacher.exact.mean) if teacher.logged.is_checked else "not known"
+        return f"{teacher.card.name}, by its log: at most {most} of {count(teacher.n_items)} hold"
+    right = round(teacher.exact.mean * teacher.n_items)
+    choice = (
+        f", {_choice(teacher.choice)} on multiple choice" if teacher.choice.is_share_known else ""
+    )
+    cut = f" ({cut_short(teacher.n_truncated, teacher.n_items)})" if teacher.is_cut_short else ""
+    return f"{teacher.teacher} {right}/{teacher.n_items} exact{cut}{choice}"
 
 
 def _choice(choice: Interval) -> str:
@@ -192,12 +194,12 @@ def _(scorecard: Scorecard) -> str:
     if free is not None:
         parts.append(f"{free.name} {percent(free.other_exact.mean)}")
     compared = scorecard.comparison
-    found = verdict(scorecard)
-    told = f"; {found.headline}" if found is not None and found.headline else ""
+    judgement = verdict(scorecard)
+    headline = f"; {judgement.headline}" if judgement is not None and judgement.headline else ""
     bound = at_least(compared) if compared else ""
     ratio = f"; {bound}" if bound else ""
     reads = f"; {said(scorecard.earlier_reads)}"
-    return f"{', '.join(parts)} {measured(scorecard.metric)} on test items{told}{ratio}{reads}"
+    return f"{', '.join(parts)} {measured(scorecard.metric)} on test items{headline}{ratio}{reads}"
 
 
 def _cut(score: ModelScore) -> str:
@@ -214,23 +216,23 @@ def _(deployment: Deployment) -> str:
     load = deployment.load
     under = ""
     if load is not None:
-        held = "" if load.kept_up and load.holds_limit else ", NOT held"
+        missed = "" if load.kept_up and load.holds_limit else ", NOT held"
         under = (
-            f"; {load.requests_per_s:.3g} requests a second, random arrivals{held}: p95 "
+            f"; {load.requests_per_s:.3g} requests a second, random arrivals{missed}: p95 "
             f"{milliseconds(load.latency_p95_ms)}"
             f"{'' if deployment.was_busy else _judged(load.p95_ms)}"
             f" (capacity {load.capacity_per_s:.3g} a second)"
         )
     served = deployment.served
-    told = ""
+    text = ""
     if n := deployment.n_rows_learnt:
-        told = f"learnt all {counted(n, 'row', spec=',')}, now that the test has measured it; "
+        text = f"learnt all {counted(n, 'row', spec=',')}, now that the test has measured it; "
     if served is not None:
-        told += (
+        text += (
             f"{served.format} {percent(served.exact.mean)} of {count(served.n_items)} test items, "
         )
     return (
-        f"{told}{deployment.n_equal}/{deployment.n_requests} {equal} {of}, "
+        f"{text}{deployment.n_equal}/{deployment.n_requests} {equal} {of}, "
         f"p95 {milliseconds(deployment.latency_p95_ms)}{limit[deployment.meets_latency_limit]}"
         f"{under}; bundle {n_bytes(deployment.bundle_bytes)}"
     )
@@ -335,11 +337,11 @@ class Console:
 
     def _say_kept(self) -> None:
         """Say that what is finished is kept, and how to go on."""
-        kept = "Finished work is kept."
+        text = "Finished work is kept."
         if self.folder is not None:
-            kept += f" The same command resumes with hydra.run.dir={_from_here(self.folder)}"
-        self.rich.print(Text.assemble(("Interrupted.", "yellow"), f" {kept}"), soft_wrap=True)
-        _log.warning("Interrupted. %s", kept)
+            text += f" The same command resumes with hydra.run.dir={_from_here(self.folder)}"
+        self.rich.print(Text.assemble(("Interrupted.", "yellow"), f" {text}"), soft_wrap=True)
+        _log.warning("Interrupted. %s", text)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[Callable[..., None]]:

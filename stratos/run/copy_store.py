@@ -40,7 +40,7 @@ class CopyStore:
     """What lies behind one URL."""
 
     def __init__(self, url: str) -> None:
-        """Take the place that `paths.mirror` names.
+        """Open what `paths.mirror` names.
 
         Raises:
             StratosError: the URL names no file system that can be used here.
@@ -53,10 +53,13 @@ class CopyStore:
         except OSError as error:
             raise StratosError(f"paths.mirror={redact(url)}: {error}") from error
         self.root = str(root).rstrip("/")
+        self._is_local = "file" in protocols(self.system)
         self._objects: dict[str, int] | None = None
         """Digest to bytes of what is stored; None until the URL was asked."""
 
-    # --- files by name ---------------------------------------------------------------------------
+    def at(self, name: str) -> str:
+        """Return where a file lies, as the file system is asked for it."""
+        return f"{self.root}/{name}"
 
     def read(self, name: str, type: type[Any]) -> Any:
         """Return what a file below the URL says; None where there is none.
@@ -74,90 +77,67 @@ class CopyStore:
 
     def write(self, name: str, record: msgspec.Struct) -> None:
         """Write a file, which others see whole or as it was before."""
-        data, place = msgspec.json.encode(record), self.at(name)
-        if "file" not in protocols(self.system):  # an object store shows the old one or the new
-            self.system.pipe_file(place, data)
-            return
-        with replacing_file(Path(place)) as new:
-            self.system.pipe_file(str(new), data)
+        path = self.at(name)
+        # An object store shows the old one or the new.
+        with replacing_file(Path(path)) if self._is_local else contextlib.nullcontext(path) as new:
+            self.system.pipe_file(str(new), msgspec.json.encode(record))
 
     def create(self, name: str, record: msgspec.Struct) -> bool:
         """Write a file unless it is there; return whether it was written."""
-        data, place = msgspec.json.encode(record), self.at(name)
+        data, path = msgspec.json.encode(record), self.at(name)
         try:
-            if "file" in protocols(self.system):
-                create_atomically(Path(place), data)
+            if self._is_local:
+                create_atomically(Path(path), data)
             else:
-                self.system.pipe_file(place, data, mode="create")
+                self.system.pipe_file(path, data, mode="create")
         except FileExistsError:
             return False
         return True
-
-    def delete(self, name: str) -> None:
-        """Delete a file."""
-        self.system.rm_file(self.at(name))
-
-    def make_folder(self) -> None:
-        """Make the folder that files by name lie in, where a file system has folders."""
-        make_parent(self.system, self.at(OBJECTS))
-
-    def at(self, name: str) -> str:
-        """Return where a file lies, as the file system is asked for it."""
-        return f"{self.root}/{name}"
-
-    # --- files by content ------------------------------------------------------------------------
-
-    def find_objects(self) -> set[str]:
-        """Ask the URL for the digests that it has: it may have lost some, or have too many."""
-        self.system.invalidate_cache()
-        try:
-            found = self.system.find(self.at(OBJECTS), detail=True)
-        except FileNotFoundError:
-            found = {}
-        self._objects = {
-            place.rpartition("/")[2]: int(one["size"] or 0) for place, one in found.items()
-        }
-        return set(self._objects)
-
-    def keep_object(self, stored: Stored, content: bytes | Path) -> None:
-        """Store what is in a file, unless it is there already."""
-        objects = self._known_objects()
-        if objects.get(stored.sha256) == stored.n_bytes:
-            return
-        place = self.object_at(stored.sha256)
-        make_parent(self.system, place)
-        if isinstance(content, bytes):
-            self.system.pipe_file(place, content)
-        else:
-            self.system.put_file(str(content), place)
-        objects[stored.sha256] = stored.n_bytes
-
-    def fetch_object(self, stored: Stored, to: Path) -> bool:
-        """Write what is stored to a file; return whether it is what its digest says."""
-        with self.said("read"):
-            self.system.get_file(self.object_at(stored.sha256), str(to))
-        return digest_of(to) == stored.sha256
-
-    def delete_other_objects(self, kept: Collection[str]) -> None:
-        """Delete the objects of other digests: old ones, and those of a push that was killed."""
-        objects = self._known_objects()
-        for digest in objects.keys() - set(kept):
-            with contextlib.suppress(FileNotFoundError):
-                self.system.rm_file(self.object_at(digest))
-            del objects[digest]
 
     def object_at(self, digest: str) -> str:
         """Return where an object lies."""
         return self.at(f"{OBJECTS}/{digest[:2]}/{digest}")
 
-    def _known_objects(self) -> dict[str, int]:
-        if self._objects is None:
-            self.find_objects()
-        assert self._objects is not None
+    def find_objects(self) -> dict[str, int]:
+        """Ask the URL for the digests that it has, and their bytes: it may have lost some."""
+        self.system.invalidate_cache()
+        try:
+            entries = self.system.find(self.at(OBJECTS), detail=True)
+        except FileNotFoundError:
+            entries = {}
+        sizes = {path: int(entry["size"] or 0) for path, entry in entries.items()}
+        self._objects = {path.rpartition("/")[2]: size for path, size in sizes.items()}
         return self._objects
 
+    def add_object(self, stored: Stored, content: bytes | Path) -> None:
+        """Store what is in a file, unless it is there already."""
+        objects = self.find_objects() if self._objects is None else self._objects
+        if objects.get(stored.sha256) == stored.n_bytes:
+            return
+        path = self.object_at(stored.sha256)
+        make_parent(self.system, path)
+        if isinstance(content, bytes):
+            self.system.pipe_file(path, content)
+        else:
+            self.system.put_file(str(content), path)
+        objects[stored.sha256] = stored.n_bytes
+
+    def fetch_object(self, stored: Stored, to: Path) -> bool:
+        """Write what is stored to a file; return whether it is what its digest says."""
+        with self.naming_url("read"):
+            self.system.get_file(self.object_at(stored.sha256), str(to))
+        return digest_of(to) == stored.sha256
+
+    def delete_other_objects(self, digests: Collection[str]) -> None:
+        """Delete the objects of other digests: old ones, and those of a push that was killed."""
+        objects = self.find_objects() if self._objects is None else self._objects
+        for digest in objects.keys() - set(digests):
+            with contextlib.suppress(FileNotFoundError):
+                self.system.rm_file(self.object_at(digest))
+            del objects[digest]
+
     @contextmanager
-    def said(self, what: str) -> Iterator[None]:
+    def naming_url(self, what: str) -> Iterator[None]:
         """Say which URL it is that a file system fails at, whatever it raises.
 
         Raises:
@@ -173,6 +153,8 @@ class CopyStore:
                 "paths.mirror=<another URL>, or paths.mirror=null for a run without a copy."
             ) from error
 
+
+# --- the lease ------------------------------------------------------------------------------------
 
 CLAIM = "claim.json"
 """What lies below the URL while a command works with the copy."""
@@ -193,28 +175,41 @@ class Claim(msgspec.Struct, frozen=True):
     at: float
     """When it was renewed last, in seconds since the epoch."""
 
+    def __str__(self) -> str:
+        return f"process {self.holder.pid} of {self.holder.host}, in {self.folder}"
+
+    @property
+    def is_given_up(self) -> bool:
+        """Whether its holder is gone, as far as that is known here."""
+        # Containers of several machines may share one name: only a process of this boot is looked
+        # for. Of one that is seen alive the clock says nothing.
+        is_seen = self.holder.boot == Process.this().boot
+        if is_seen and self.holder.is_of_this_machine:
+            return self.holder.is_dead()
+        return time.time() > self.at + CLAIM_S
+
 
 class CopyClaim:
     """The claim of this process, which is renewed while it lives."""
 
     def __init__(self, store: CopyStore, folder: Path, warn: Warn) -> None:
-        self._store, self._folder, self._warn = store, folder, warn
+        self._store, self._folder, self._warn = store, folder.resolve(), warn
         self.token = uuid4().hex
         self.renewed_at = 0.0
 
     @contextmanager
-    def held(self) -> Iterator[None]:
+    def hold(self) -> Iterator[None]:
         """Hold the copy against other commands.
 
         Raises:
             BusyError: another one works with it.
             StratosError: the URL cannot be written to.
         """
-        with self._store.said("written to"):
+        with self._store.naming_url("written to"):
             self.take()
         ended = threading.Event()
         # Files that take longer than a claim lasts are no silence.
-        thread = threading.Thread(target=self._keep, args=(ended,), daemon=True)
+        thread = threading.Thread(target=self._renew_until, args=(ended,), daemon=True)
         thread.start()
         try:
             yield
@@ -222,9 +217,9 @@ class CopyClaim:
             ended.set()
             thread.join()
             with contextlib.suppress(Exception):
-                claim = self._store.read(CLAIM, Claim)
+                claim = self._read()
                 if claim is not None and claim.token == self.token:
-                    self._store.delete(CLAIM)
+                    self._delete(CLAIM)
 
     def take(self) -> None:
         """Claim the copy for this process.
@@ -232,12 +227,12 @@ class CopyClaim:
         Raises:
             BusyError: another command has it.
         """
-        self._store.make_folder()
+        make_parent(self._store.system, self._store.at(CLAIM))
         if self._win(CLAIM):
             time.sleep(SETTLES_S)  # where a file system overwrites all the same, the last one wins
-        held = self._store.read(CLAIM, Claim)
-        if held is None or held.token != self.token:
-            raise self._is_busy()
+        claim = self._read()
+        if claim is None or claim.token != self.token:
+            raise self._is_busy(claim)
         self.renewed_at = time.monotonic()
 
     def renew(self, is_now: bool = False) -> None:
@@ -252,16 +247,15 @@ class CopyClaim:
         is_due = time.monotonic() >= self.renewed_at + RENEW_S / 2
         if not (is_due or is_now):
             return
-        other = self._store.read(CLAIM, Claim)
-        if other is not None and other.token != self.token:
+        claim = self._read()
+        if claim is not None and claim.token != self.token:
             raise StratosError(
-                f"{redact(self._store.url)} is worked with by another command by now "
-                f"({_who(other)}): nothing more is copied there."
+                f"{redact(self._store.url)} is worked with by another command by now ({claim}): "
+                "nothing more is copied there."
             )
-        if other is not None and not is_due:
-            return
-        self._store.write(CLAIM, self._own())
-        self.renewed_at = time.monotonic()
+        if claim is None or is_due:
+            self._store.write(CLAIM, self._own())
+            self.renewed_at = time.monotonic()
 
     def _win(self, name: str) -> bool:
         """Have a file hold the claim of this process, and return whether it held a given up one.
@@ -276,69 +270,56 @@ class CopyClaim:
         """
         if self._store.create(name, self._own()):
             return False
-        held = self._store.read(name, Claim)
-        if held is None:
-            raise self._is_busy()
-        if not _is_given_up(held):
-            raise BusyError(_refusal(self._store.url, held))
-        taking_over = f"{CLAIM}.{held.token}-{held.at:.0f}"
+        claim = self._read(name)
+        if claim is None or not claim.is_given_up:
+            raise self._is_busy(claim)
+        taking_over = f"{CLAIM}.{claim.token}-{claim.at:.0f}"
         self._win(taking_over)
         try:
-            if self._store.read(name, Claim) != held:
-                raise self._is_busy()
+            if self._read(name) != claim:
+                raise self._is_busy(self._read())
             self._store.write(name, self._own())
             if name == CLAIM:
-                self._say_jobs(held)
+                self._name_jobs_of(claim)
         finally:
             with contextlib.suppress(Exception):
-                self._store.delete(taking_over)
+                self._delete(taking_over)
         return True
 
-    def _say_jobs(self, held: Claim) -> None:
+    def _name_jobs_of(self, claim: Claim) -> None:
         """Name the jobs of a folder that the copy was of, and that nobody follows any more."""
-        if Path(held.folder) == self._folder.resolve():
+        if Path(claim.folder) == self._folder:
             return  # they are followed
-        for one in submission.listed():
-            if Path(one.folder) == Path(held.folder):
+        for job in submission.listed():
+            if Path(job.folder) == Path(claim.folder):
                 self._warn(
-                    f"{one.stage} of {held.folder}, which this copy was of, was handed to "
-                    f"{one.label or one.name}. It may still run, and is paid beside what runs now: "
-                    f"stratos servers down {one.name}"
+                    f"{job.stage} of {claim.folder}, which this copy was of, was handed to "
+                    f"{job.label or job.name}. It may still run, and is paid beside what runs now: "
+                    f"stratos servers down {job.name}"
                 )
 
-    def _is_busy(self) -> BusyError:
-        other = self._store.read(CLAIM, Claim)
+    def _is_busy(self, claim: Claim | None) -> BusyError:
+        url = redact(self._store.url)
+        if claim is None or claim.is_given_up:
+            return BusyError(f"{url}: another command has just begun to work with it.")
+        ago = duration(max(0.0, time.time() - claim.at))
         return BusyError(
-            f"{redact(self._store.url)}: another command has just begun to work with it."
-            if other is None or _is_given_up(other)
-            else _refusal(self._store.url, other)
+            f"{url}: another command works with this copy: {claim}; it said so {ago} ago. Where "
+            f"that one is gone, wait until {counted(15, 'minute')} have passed since, or delete "
+            f"{url}/{CLAIM}."
         )
 
-    def _keep(self, ended: threading.Event) -> None:
+    def _renew_until(self, ended: threading.Event) -> None:
         while not ended.wait(RENEW_S / 2):
             with contextlib.suppress(Exception):  # whoever stores files says what fails
                 self.renew()
 
+    def _read(self, name: str = CLAIM) -> Claim | None:
+        claim: Claim | None = self._store.read(name, Claim)
+        return claim
+
+    def _delete(self, name: str) -> None:
+        self._store.system.rm_file(self._store.at(name))
+
     def _own(self) -> Claim:
-        return Claim(self.token, Process.this(), str(self._folder.resolve()), time.time())
-
-
-def _is_given_up(claim: Claim) -> bool:
-    # Containers of several machines may share one name: only a process of this boot is looked for.
-    is_seen = claim.holder.boot == Process.this().boot
-    if is_seen and claim.holder.is_of_this_machine:  # whatever the clock says
-        return claim.holder.is_dead()
-    return (is_seen and claim.holder.is_dead()) or time.time() > claim.at + CLAIM_S
-
-
-def _who(claim: Claim) -> str:
-    return f"process {claim.holder.pid} of {claim.holder.host}, in {claim.folder}"
-
-
-def _refusal(url: str, other: Claim) -> str:
-    ago = max(0.0, time.time() - other.at)
-    return (
-        f"{redact(url)}: another command works with this copy: {_who(other)}; it said so "
-        f"{duration(ago)} ago. Where that one is gone, wait until {counted(15, 'minute')} have "
-        f"passed since, or delete {redact(url)}/{CLAIM}."
-    )
+        return Claim(self.token, Process.this(), str(self._folder), time.time())

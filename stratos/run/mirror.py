@@ -3,8 +3,8 @@
 Files are stored under the SHA-256 of what is in them, and a manifest that names them is written
 last: whoever reads the manifest finds all that it names, whole, wherever the writer was killed.
 Records are read before what they were made from, and the ledger last, so that what a copy holds is
-what a run leaves that is killed. One command at a time works with a copy: it holds a claim, which
-it renews while it lives.
+what a run leaves that is killed. fsspec's own rsync would show a reader a folder half copied.
+One command at a time works with a copy: it holds a claim, which it renews while it lives.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from stratos.core.formats import counted
 from stratos.core.process import Process
 from stratos.core.redact import redact
 from stratos.run.copy_store import RENEW_S, CopyClaim, CopyStore, Stored
-from stratos.run.run_state import FolderGoneError, HeldFolder
+from stratos.run.run_state import FolderGoneError, RunFolder
 from stratos.teachers.cache import n_bytes
 
 MANIFEST = "manifest.json"
@@ -63,18 +63,19 @@ class Known(msgspec.Struct, frozen=True):
     """Manifests that the run folder goes on from."""
 
     url: str
-    ids: tuple[str, ...]
+    ids: tuple[str, ...] = ()
     """The one that was written or fetched last, and the one that was about to be written."""
     files: dict[str, Stored] = {}
     """What the first of them names."""
 
 
-def read_known(folder: Path, url: str) -> Known | None:
-    """Return what a run folder knows of the copy behind a URL; None where it knows nothing."""
+def read_known(folder: Path, url: str) -> Known:
+    """Return what a run folder knows of the copy behind a URL."""
     with contextlib.suppress(OSError, msgspec.DecodeError):
         known = msgspec.json.decode((folder / KNOWN).read_bytes(), type=Known)
-        return known if known.url == url else None
-    return None
+        if known.url == url:
+            return known
+    return Known(url)
 
 
 def moment(at: float) -> str:
@@ -84,7 +85,7 @@ def moment(at: float) -> str:
 
 def _is_passing(name: str) -> bool:
     """Return whether a file means nothing on another machine, or is only half there."""
-    is_half = any(fnmatchcase(name, one) for one in STAGED)
+    is_half = any(fnmatchcase(name, pattern) for pattern in STAGED)
     return is_half or name == KNOWN or name.endswith(".lock")
 
 
@@ -107,13 +108,13 @@ def _has_content(path: Path) -> bool:
 
 @contextmanager
 def mirrored(
-    config: Config, held: HeldFolder, warn: Callable[[str], None], note: Callable[[str], None]
+    config: Config, folder: RunFolder, warn: Callable[[str], None], note: Callable[[str], None]
 ) -> Iterator[Mirror | None]:
     """Keep a copy of the run folder behind `paths.mirror` for as long as the block runs.
 
     Args:
         config: the run's config.
-        held: the run folder.
+        folder: the run folder.
         warn: says what the user should read.
         note: says what was fetched, and that the copy is whole at the end.
 
@@ -125,9 +126,9 @@ def mirrored(
     if url is None:
         yield None
         return
-    mirror = Mirror(config.run_dir, url, warn, held)
-    held.how_to_go_on = mirror.how_to_go_on
-    with mirror.claim.held():
+    mirror = Mirror(config.run_dir, url, warn, folder)
+    folder.how_to_go_on = mirror.how_to_go_on
+    with mirror.claim.hold():
         if n := mirror.pull():
             note(f"Fetched from {redact(url)}: {counted(n, 'file', spec=',')}, {mirror.as_of}.")
         mirror.push()
@@ -140,7 +141,7 @@ def mirrored(
         finally:
             mirror.end()
             thread.join()
-            if not held.is_gone() and mirror.push_or_warn():
+            if not folder.is_gone() and mirror.push_or_warn():
                 note(f"The copy at {redact(url)} is whole.")
 
 
@@ -152,7 +153,7 @@ class Mirror:
         folder: Path,
         url: str,
         warn: Callable[[str], None],
-        held: HeldFolder | None = None,
+        run_folder: RunFolder | None = None,
     ) -> None:
         """Copy `folder` to `url`.
 
@@ -160,7 +161,7 @@ class Mirror:
             folder: of the run.
             url: where the copy is.
             warn: says what the user should read.
-            held: tells whether the folder is still there; the folder as it is now unless given.
+            run_folder: tells whether it is still there; the folder as it is now unless given.
 
         Raises:
             StratosError: the URL names no file system that can be used here.
@@ -169,7 +170,7 @@ class Mirror:
         self.claim = CopyClaim(self.store, folder, warn)
         self.url = self.store.url
         self._linked: set[Path] = set()
-        self._held_folder = HeldFolder(folder) if held is None else held
+        self._run_folder = RunFolder(folder) if run_folder is None else run_folder
         self._is_gone_said = False
         self._copied_at = 0.0
         """When the manifest was written that is there now, in seconds since the epoch."""
@@ -243,11 +244,11 @@ class Mirror:
         Raises:
             StratosError: both have gone on, or what was stored is damaged.
         """
-        with self.store.said("read"):
+        with self.store.naming_url("read"):
             manifest = self.store.read(MANIFEST, Manifest)
         known = read_known(self.folder, self.url)
         if manifest is None:
-            if known is not None and known.ids:
+            if known.ids:
                 self._warn(
                     f"{redact(self.url)} has lost its copy of this run; it is copied there again."
                 )
@@ -255,8 +256,8 @@ class Mirror:
             return 0
         self._copied_at = manifest.at
         if self._is_emptied(manifest):
-            known = None
-        elif known is not None and manifest.id in known.ids:
+            known = Known(self.url)
+        elif manifest.id in known.ids:
             self._know((manifest.id,), manifest.files)
             return 0
         if self._has_gone_on(known, manifest):
@@ -277,22 +278,22 @@ class Mirror:
             FolderGoneError: the run folder was deleted or emptied; the copy stays as it is.
             StratosError: the URL cannot be written to.
         """
-        self._held_folder.check()
-        known = read_known(self.folder, self.url) or Known(self.url, ())
-        with self.store.said("written to"):
+        self._run_folder.check()
+        known = read_known(self.folder, self.url)
+        with self.store.naming_url("written to"):
             self.claim.renew()
             self._n_answer_bytes = n_bytes(self.folder)
             files = {}
             for path in self._find():
                 if (stored := self._store_file(path, known)) is not None:
                     files[str(path.relative_to(self.folder))] = stored
-            digests = {one.sha256 for one in files.values()}
+            digests = {stored.sha256 for stored in files.values()}
             if known.ids and files == known.files:
                 self.store.delete_other_objects(digests)
                 return
             if known.files.keys() - files.keys():
                 time.sleep(_SETTLES_S)  # somebody may be about to delete all of the folder
-            self._held_folder.check()
+            self._run_folder.check()
             self.claim.renew(is_now=True)  # another may have taken it over while files were stored
             self._check_nobody_went_on(known)
             made = Manifest(uuid4().hex, Process.this().host, time.time(), files)
@@ -302,7 +303,7 @@ class Mirror:
             self._copied_at = made.at
             self._know((made.id,), files)
             for name in RECORDS & files.keys():
-                self._held_folder.add_record(name)
+                self._run_folder.add_record(name)
             # Nobody else stores any, because the claim is held.
             self.store.delete_other_objects(digests)
 
@@ -329,20 +330,20 @@ class Mirror:
 
     def _find(self) -> list[Path]:
         """Return what is copied, in the order in which it is read; links as what they lead to."""
-        found = []
-        for one in self.folder.rglob("*"):
-            if any(map(_is_passing, one.relative_to(self.folder).parts)):
+        paths = []
+        for path in self.folder.rglob("*"):
+            if any(map(_is_passing, path.relative_to(self.folder).parts)):
                 continue
-            if one.is_file():
-                found.append(one)
-            elif one.is_symlink():
-                self._say_left_out(one)
+            if path.is_file():
+                paths.append(path)
+            elif path.is_symlink():
+                self._say_left_out(path)
 
         def key(path: Path) -> tuple[int, str]:
             is_record = path.parent == self.folder and path.suffix == ".json"
             return (0 if is_record else 2 if path.name == _LEDGER else 1), str(path)
 
-        return sorted(found, key=key)
+        return sorted(paths, key=key)
 
     def _say_left_out(self, link: Path) -> None:
         """Warn of a link to a folder, or to nothing, once; what leads into the run folder is there.
@@ -364,12 +365,12 @@ class Mirror:
             if before.st_size <= _SMALL:
                 data = path.read_bytes()
                 stored = Stored(hashlib.sha256(data).hexdigest(), len(data))
-                self.store.keep_object(stored, data)
+                self.store.add_object(stored, data)
                 return stored
             if path.suffix == ".jsonl":
                 return self._store_begun(path, before.st_size)
             stored = Stored(digest_of(path), before.st_size)
-            self.store.keep_object(stored, path)
+            self.store.add_object(stored, path)
             if identity(path.stat()) == identity(before):
                 return stored
         except FileNotFoundError:
@@ -386,18 +387,18 @@ class Mirror:
                 while n_bytes > 0 and (data := file.read(min(n_bytes, _SMALL))):
                     n_bytes -= copy.write(data)
             stored = Stored(digest_of(whole), whole.stat().st_size)
-            self.store.keep_object(stored, whole)
+            self.store.add_object(stored, whole)
             return stored
         finally:
             whole.unlink(missing_ok=True)
 
-    def _fetch(self, manifest: Manifest, known: Known | None) -> int:
+    def _fetch(self, manifest: Manifest, known: Known) -> int:
         """Put all that a manifest names into the run folder, records last; return how many files.
 
         Raises:
             StratosError: an object is missing or damaged; then no record was put there.
         """
-        names = sorted(manifest.files, key=lambda one: (_is_record(one), one))
+        names = sorted(manifest.files, key=lambda name: (_is_record(name), name))
         n = 0
         for name in names:
             stored, path = manifest.files[name], self.folder / name
@@ -418,7 +419,7 @@ class Mirror:
                         "copy: paths.mirror=null."
                     )
             n += 1
-        for name in (known.files if known is not None else {}).keys() - manifest.files.keys():
+        for name in known.files.keys() - manifest.files.keys():
             (self.folder / name).unlink(missing_ok=True)
         return n
 
@@ -428,23 +429,23 @@ class Mirror:
         So it is after `rm -rf <folder>/*`, which leaves the hidden files. Where only records were
         deleted, the user wants their stages to run again.
         """
-        kept = {*RECORDS, _LEDGER}
+        lasting = {*RECORDS, _LEDGER}
         lost = {name for name in manifest.files if not _has_content(self.folder / name)}
-        named = manifest.files.keys() & kept
-        return bool(named & RECORDS) and named <= lost and any(map(_tells, lost - kept))
+        named = manifest.files.keys() & lasting
+        return bool(named & RECORDS) and named <= lost and any(map(_tells, lost - lasting))
 
-    def _has_gone_on(self, known: Known | None, manifest: Manifest) -> bool:
+    def _has_gone_on(self, known: Known, manifest: Manifest) -> bool:
         """Return whether the run folder holds what its copy never had.
 
         What a copy holds may lie there already: a command that fetched it was cut short.
         """
-        names = [str(one.relative_to(self.folder)) for one in self._find()]
+        names = [str(path.relative_to(self.folder)) for path in self._find()]
         now = [name for name in names if _tells(name) and _has_content(self.folder / name)]
-        then = {} if known is None else known.files
-        if not then and not any(_is_record(name) or name == _LEDGER for name in now):
+        if not known.files and not any(_is_record(name) or name == _LEDGER for name in now):
             return False
-        for name in now:
-            had = [files[name].sha256 for files in (then, manifest.files) if name in files]
-            if digest_of(self.folder / name) not in had:
-                return True
-        return False
+        copies = (known.files, manifest.files)
+        return any(
+            digest_of(self.folder / name)
+            not in {copy[name].sha256 for copy in copies if name in copy}
+            for name in now
+        )

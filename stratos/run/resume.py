@@ -35,16 +35,16 @@ from stratos.records import Envelope, FileMark
 
 def marks_of(record: Any, folder: Path) -> dict[str, FileMark]:
     """Return the mark of every file that a record names, or that lies in a folder it names."""
-    found: dict[str, FileMark] = {}
+    marks: dict[str, FileMark] = {}
     for value, named in _paths_in(record, folder):
         for path in [named] if named.is_file() else sorted(named.rglob("*")):
             if path.is_file():
                 key = Path(value) / path.relative_to(named)
                 status = path.stat()
-                found[key.as_posix()] = FileMark(
+                marks[key.as_posix()] = FileMark(
                     status.st_size, status.st_mtime_ns, digest_of(path)
                 )
-    return found
+    return marks
 
 
 def _paths_in(record: Any, folder: Path) -> Iterator[tuple[str, Path]]:
@@ -189,7 +189,7 @@ class Stage(Generic[T]):
 
 
 @dataclass(frozen=True)
-class Kept:
+class StoredRecord:
     """A record that was found, or why the file that should hold it is of no use."""
 
     record: Any = None
@@ -259,15 +259,15 @@ def task_inputs(config: Config) -> dict[str, str]:
 def files_of(stage: Stage[Any], config: Config) -> tuple[Path, ...]:
     """Return the files and folders that a stage reads outside of the run folder, absolute."""
     keys = (*stage.reads, "cloud.gpu_file", "paths.records_from")
-    named = local_files({key: _select(config.plain, key) for key in keys})
-    found = [Path(one) for _, path in named
-             for one in ([path] if path.exists() else glob(str(path), recursive=True))]  # fmt: skip
+    files: list[Path] = []
+    for _, path in local_files({key: _select(config.plain, key) for key in keys}):
+        files += [path] if path.exists() else map(Path, glob(str(path), recursive=True))
     for name in (*stage.after, *stage.uses):
         with contextlib.suppress(OSError, msgspec.DecodeError):
-            kept = opened_in(config.run_dir / f"{name}.json")
-            found += [config.run_dir / one for one in kept.files]
-    absolute = dict.fromkeys(path.absolute() for path in found)
-    return tuple(one for one in absolute if not one.is_relative_to(config.run_dir.absolute()))
+            envelope = opened_in(config.run_dir / f"{name}.json")
+            files += [config.run_dir / name for name in envelope.files]
+    absolute = dict.fromkeys(path.absolute() for path in files)
+    return tuple(path for path in absolute if not path.is_relative_to(config.run_dir.absolute()))
 
 
 def _files(subset: Mapping[str, Any]) -> list[tuple[str, Any]]:
@@ -282,22 +282,22 @@ def named(inputs: Mapping[str, Any]) -> dict[str, str]:
 
     Six digits tell a change, and not what the value was.
     """
-    others = {
+    more = {
         **{f"the record of {stage}": mark for stage, mark in inputs["upstream"].items()},
         **{f"the version of {name}": version for name, version in inputs["versions"].items()},
         "code of your own": inputs["user_code"],
         SEEN: inputs["seen"],
     }
-    return _named(inputs["config"], inputs["files"], others)
+    return _named(inputs["config"], inputs["files"], more)
 
 
 def _named(
-    config: Any, marked: Sequence[tuple[str, Any]], others: Mapping[str, Any] | None = None
+    config: Any, marked: Sequence[tuple[str, Any]], more: Mapping[str, Any] | None = None
 ) -> dict[str, str]:
     files: dict[str, list[Any]] = defaultdict(list)
     for key, mark in marked:
         files[f"the content of {key}"].append(mark)
-    leaves = {**dict(_leaves(config)), **files, **(others or {})}
+    leaves = {**dict(_leaves(config)), **files, **(more or {})}
     return {name: _sha256(value)[:6] for name, value in leaves.items()}
 
 
@@ -351,11 +351,11 @@ def _select(plain: dict[str, Any], key: str) -> Any:
         return node
     several = node.get("candidates")
     if name != "candidates" and isinstance(several, Mapping):
-        return {one: fields.get(name) for one, fields in several.items()}
+        return {candidate: fields.get(name) for candidate, fields in several.items()}
     return node.get(name)
 
 
-def find(stage: Stage[T], folder: Path) -> Kept | None:
+def find(stage: Stage[T], folder: Path) -> StoredRecord | None:
     """Read the record of a stage in `folder`; None if there is no such file.
 
     Raises:
@@ -377,16 +377,16 @@ def find(stage: Stage[T], folder: Path) -> Kept | None:
             f"{path}: {error}, so it is not used. {_again(stage.name, folder)}"
         ) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        return Kept(trouble=f"{path} is corrupt ({error})")
+        return StoredRecord(trouble=f"{path} is corrupt ({error})")
     except OSError as error:
-        return Kept(trouble=f"{path} cannot be read ({cause(error)})")
-    other = changed(envelope.files, folder)
-    if other is not None:
-        return Kept(trouble=f"{path} names {other}")
+        return StoredRecord(trouble=f"{path} cannot be read ({cause(error)})")
+    change = changed(envelope.files, folder)
+    if change is not None:
+        return StoredRecord(trouble=f"{path} names {change}")
     # A folder that was gone when the record was written has no marks.
     if (gone := missing(record, folder)) is not None:
-        return Kept(trouble=f"{path} names {gone}, which is gone")
-    return Kept(record, envelope.fingerprint, "", envelope.inputs)
+        return StoredRecord(trouble=f"{path} names {gone}, which is gone")
+    return StoredRecord(record, envelope.fingerprint, "", envelope.inputs)
 
 
 def keep(
@@ -416,9 +416,9 @@ def verify(name: str, folder: Path) -> None:
         files = opened_in(path).files
     except (OSError, msgspec.DecodeError):  # was read a moment ago
         return
-    other = changed(files, folder, by_content=True)
-    if other is not None:
-        raise StratosError(f"{path} names {other}. {_again(name, folder)}")
+    change = changed(files, folder, by_content=True)
+    if change is not None:
+        raise StratosError(f"{path} names {change}. {_again(name, folder)}")
 
 
 def _again(name: str, folder: Path) -> str:

@@ -30,7 +30,7 @@ class FolderGoneError(StratosError):
     """The run folder was deleted, replaced or emptied while a command worked in it."""
 
 
-class HeldFolder:
+class RunFolder:
     """A run folder as it was when a command took it.
 
     Its lock file stands for it: the command keeps that file open, so that no other file gets its
@@ -127,15 +127,15 @@ def _begin_again() -> str:
     )
 
 
-def asked_stages(config: Config, stages: Sequence[Stage[Any]]) -> frozenset[str]:
+def requested_stages(config: Config, stages: Sequence[Stage[Any]]) -> frozenset[str]:
     """Return the stages that are asked for, and those that come with one of them."""
-    parts = {one.name for one in stages if one.is_part_of in config.stages}
+    parts = {stage.name for stage in stages if stage.is_part_of in config.stages}
     return frozenset({*config.stages, *parts} - _switched_off(config, stages))
 
 
 def needed_stages(config: Config, stages: Sequence[Stage[Any]]) -> frozenset[str]:
     """Return the stages that are asked for, and those whose records they take."""
-    needed = set(asked_stages(config, stages))
+    needed = set(requested_stages(config, stages))
     for stage in reversed(stages):
         if stage.name in needed:
             needed |= {*stage.after, *stage.uses}
@@ -150,17 +150,17 @@ class Warnings:
     """What the user should read: said once, and kept by stage for the report and a resumed run."""
 
     def __init__(
-        self, path: Path, say: Callable[[str], None], held: HeldFolder | None = None
+        self, path: Path, say: Callable[[str], None], folder: RunFolder | None = None
     ) -> None:
         """Go on with the warnings that an earlier run left at `path`.
 
         Args:
             path: of the file.
             say: shows a warning.
-            held: the run folder; nothing is written once it is gone.
+            folder: the run folder; nothing is written once it is gone.
         """
         self.path = path
-        self._held = held
+        self._folder = folder
         self.stage = "start"
         self._say = say
         self._by_stage: dict[str, list[str]] = {}
@@ -176,17 +176,17 @@ class Warnings:
 
     def add(self, text: str) -> None:
         """Say a warning, unless this stage said it already."""
-        said = self._by_stage.setdefault(self.stage, [])
-        if text not in said:
-            said.append(text)
+        texts = self._by_stage.setdefault(self.stage, [])
+        if text not in texts:
+            texts.append(text)
             self._say(text)
-            if self._held is not None and self._held.is_gone():
+            if self._folder is not None and self._folder.is_gone():
                 return
             write_atomically(self.path, to_json(self._by_stage))
 
     def all(self) -> list[str]:
         """Return every warning of the run, each once."""
-        return list(dict.fromkeys(text for said in self._by_stage.values() for text in said))
+        return list(dict.fromkeys(text for texts in self._by_stage.values() for text in texts))
 
 
 @dataclass
@@ -204,7 +204,7 @@ class RunState:
     """Keeps what the user should read."""
     job: Submission | None = None
     """What this process was handed, where another one holds the run."""
-    asked: frozenset[str] = field(init=False)
+    requested: frozenset[str] = field(init=False)
     """Stages that are asked for, and those that come with one of them."""
     ledger: Ledger = field(init=False)
     records: dict[str, Any] = field(default_factory=dict)
@@ -214,7 +214,7 @@ class RunState:
 
     def __post_init__(self) -> None:
         folder = self.config.run_dir
-        self.asked = asked_stages(self.config, self.stages)
+        self.requested = requested_stages(self.config, self.stages)
         is_alone = self.job is None and not submission.has_any(folder)
         budget_usd = self.config.limits.budget_usd
         self.ledger = Ledger(folder / "ledger.jsonl", budget_usd, is_alone=is_alone)
@@ -239,5 +239,5 @@ class RunState:
 
     def inputs_now(self, stage: Stage[Any]) -> dict[str, str]:
         """Return them for the record that lies in the run folder."""
-        kept = resume.find(stage, self.config.run_dir)
-        return self.inputs(stage, None if kept is None else kept.record)
+        stored = resume.find(stage, self.config.run_dir)
+        return self.inputs(stage, None if stored is None else stored.record)

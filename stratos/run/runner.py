@@ -25,8 +25,8 @@ from stratos.report.costs import read_ledger
 from stratos.run import resume
 from stratos.run.console import Console
 from stratos.run.mirror import Mirror, mirrored
-from stratos.run.resume import Stage, missing
-from stratos.run.run_state import LOCK, HeldFolder, RunState, Warnings, needed_stages
+from stratos.run.resume import Stage, StoredRecord, missing
+from stratos.run.run_state import LOCK, RunFolder, RunState, Warnings, needed_stages
 from stratos.run.stage_job import (
     check_handed,
     end_job,
@@ -47,23 +47,23 @@ class Runner:
     """Called once for each stage, with the records that it takes."""
 
     def __init__(
-        self, state: RunState, mirror: Mirror | None = None, held: HeldFolder | None = None
+        self, state: RunState, mirror: Mirror | None = None, folder: RunFolder | None = None
     ) -> None:
         """Start without records.
 
         Args:
             state: of the run.
             mirror: copy of the run folder that is kept.
-            held: the run folder, where this process has its lock.
+            folder: of the run, where this process has its lock.
         """
         self.state = state
         self.needed = needed_stages(state.config, state.stages)
         self._mirror = mirror
-        self._held = held
+        self._folder = folder
         self._unverified: dict[str, Path] = {}
         """Stage to the folder of its record, which another command made, whose files may be damaged
         by now, and were not read yet."""
-        self._is_task_told = False
+        self._is_task_introduced = False
 
     def __call__(self, stage: Stage[T], *inputs: Any, **optional: Any) -> T | None:
         """Return the record of a stage: made now, or read if it is done or was not asked for.
@@ -77,26 +77,21 @@ class Runner:
         state = self.state
         if stage.name not in self.needed:
             return None
-        self._check_held()
-        if stage.name not in state.asked:
+        self._check_folder()
+        if stage.name not in state.requested:
             return self._read(stage)
         self._require(stage)
-        kept = resume.find(stage, state.config.run_dir)
-        mark = state.fingerprint(stage, kept.record if kept is not None else None)
-        if kept is not None and kept.record is not None and kept.fingerprint == mark:
-            if (more := more_money(state, stage, kept.record)) is not None:
-                state.console.note(f"{stage.name}: {more}; it continues.")
-                return self._make(stage, mark, inputs, optional)
-            state.console.done(stage.name, kept.record, again=True)
-            end_job(state, stage, kept.record)
-            self._unverified[stage.name] = state.config.run_dir
-            taken = self._take(stage, kept.record, mark)
-            state.tracker.record(state.config, stage.name, state.records)
-            return taken
-        if kept is not None:
-            trouble = kept.trouble or resume.what_changed(
-                kept.inputs, state.inputs(stage, kept.record)
-            )
+        stored = resume.find(stage, state.config.run_dir)
+        mark = state.fingerprint(stage, None if stored is None else stored.record)
+        if stored is None:
+            return self._make(stage, mark, inputs, optional)
+        if stored.record is not None and stored.fingerprint == mark:
+            if (more := more_money(state, stage, stored.record)) is None:
+                end_job(state, stage, stored.record)
+                return self._reuse(stage, stored, state.config.run_dir)
+            state.console.note(f"{stage.name}: {more}; it continues.")
+        else:
+            trouble = stored.trouble or self._what_changed(stage, stored)
             state.console.note(f"{stage.name}: {trouble}; it runs again.")
         return self._make(stage, mark, inputs, optional)
 
@@ -113,38 +108,47 @@ class Runner:
     def _read(self, stage: Stage[T]) -> T | None:
         """Read the record of a stage that was not asked for, wherever it may be."""
         state = self.state
-        for folder in (state.config.run_dir, state.config.paths.records_from):
-            kept = resume.find(stage, Path(folder).expanduser()) if folder is not None else None
-            if kept is None:
+        folders = (state.config.run_dir, state.config.paths.records_from)
+        for folder in (Path(folder).expanduser() for folder in folders if folder is not None):
+            stored = resume.find(stage, folder)
+            if stored is None:
                 continue
-            if kept.record is None:
-                state.warnings.add(f"{kept.trouble}; it is not used.")
+            if stored.record is None:
+                state.warnings.add(f"{stored.trouble}; it is not used.")
                 continue
-            made_for = getattr(kept.record, "task", state.config.task.name)
+            made_for = getattr(stored.record, "task", state.config.task.name)
             if made_for != state.config.task.name:
                 raise StratosError(
                     f"{folder}/{stage.name}.json was made for the task {made_for}, not for "
                     f"{state.config.task.name}. Give another folder with hydra.run.dir=<folder>."
                 )
-            if kept.fingerprint != state.fingerprint(stage, kept.record):
-                changed = resume.what_changed(kept.inputs, state.inputs(stage, kept.record))
+            if stored.fingerprint != state.fingerprint(stage, stored.record):
+                changed = self._what_changed(stage, stored)
                 state.console.note(f"{stage.name}: used as it is, although {changed}.")
-            state.console.done(stage.name, kept.record, again=True)
-            self._unverified[stage.name] = Path(str(folder)).expanduser()
-            taken = self._take(stage, kept.record, kept.fingerprint)
-            is_input = Path(str(folder)).expanduser() != state.config.run_dir
-            state.tracker.record(state.config, stage.name, state.records, is_input)
-            return taken
+            return self._reuse(stage, stored, folder)
         return None
+
+    def _reuse(self, stage: Stage[T], stored: StoredRecord, folder: Path) -> T:
+        """Go on with a record of another command, whose files are verified when they are read."""
+        state = self.state
+        state.console.done(stage.name, stored.record, again=True)
+        self._unverified[stage.name] = folder
+        record = self._add(stage, cast(T, stored.record), stored.fingerprint)
+        is_input = folder != state.config.run_dir
+        state.tracker.record(state.config, stage.name, state.records, is_input)
+        return record
+
+    def _what_changed(self, stage: Stage[T], stored: StoredRecord) -> str:
+        return resume.what_changed(stored.inputs, self.state.inputs(stage, stored.record))
 
     def _require(self, stage: Stage[T]) -> None:
         state = self.state
         lacking = [name for name in stage.after if name not in state.records]
         if lacking:
-            wanted = [*lacking, *(name for name in state.config.stages if name not in lacking)]
+            stages = [*lacking, *(name for name in state.config.stages if name not in lacking)]
             raise StratosError(
                 f"{stage.name} needs the record of {' and '.join(lacking)}, and "
-                f"{state.config.run_dir} has none. Add the stage: stages=[{','.join(wanted)}], go "
+                f"{state.config.run_dir} has none. Add the stage: stages=[{','.join(stages)}], go "
                 "on in the folder of a run that has it with hydra.run.dir=<folder>, or read it "
                 "there with paths.records_from=<folder>."
             )
@@ -157,7 +161,7 @@ class Runner:
             if name in self._unverified:
                 resume.verify(name, self._unverified.pop(name))
         state.warnings.begin(stage.name)
-        self._tell_of_task(stage)
+        self._introduce_task(stage)
         state.ledger.stage = stage.name
         state.tracker.begin(stage.name)
         if stage.forgets_plan:
@@ -177,7 +181,7 @@ class Runner:
                 log=state.tracker.for_stage(stage.name),
                 fingerprint=mark,
                 note=state.console.note,
-                spent_seconds=sum(getattr(one, "seconds", 0.0) for one in state.records.values()),
+                spent_seconds=sum(getattr(each, "seconds", 0.0) for each in state.records.values()),
                 answers_dir=None if self._mirror is None else state.config.run_dir / FOLDER,
                 engine=engine,
             )
@@ -191,12 +195,9 @@ class Runner:
                     record = self._call(stage, inputs, optional, context)
                     if isinstance(record, Plan):
                         record = cast(T, self._dated(record, mark))
-                    self._check_held()
+                    self._check_folder()
                     if record is not None:
-                        self._check_left(stage, record)
-                        mark = state.fingerprint(stage, record)
-                        made_from = state.inputs(stage, record)
-                        resume.keep(stage, state.config.run_dir, mark, record, made_from)
+                        mark = self._save(stage, record)
             if self._mirror is not None:
                 self._mirror.soon()
         if record is None:
@@ -204,75 +205,73 @@ class Runner:
                 state.console.skipped(stage.name)
             return None
         state.console.done(stage.name, record)
-        taken = self._take(stage, record, mark)
+        self._add(stage, record, mark)
         self._track(stage)
-        if stage.record is Plan and (held := reserves.said(state.ledger)):
-            state.console.note(f"{stage.name}: {held}.")
-        return taken
+        if stage.record is Plan and (reserved := reserves.said(state.ledger)):
+            state.console.note(f"{stage.name}: {reserved}.")
+        return record
 
-    def _check_held(self) -> None:
+    def _check_folder(self) -> None:
         """Check that the run folder is there before a record is read from it or written to it.
 
         Raises:
             FolderGoneError: it is not.
         """
-        if self._held is not None:
-            self._held.check()
+        if self._folder is not None:
+            self._folder.check()
 
-    def _check_left(self, stage: Stage[Any], record: Any) -> None:
-        """Check that all is there that a stage has just made.
+    def _save(self, stage: Stage[T], record: T) -> str:
+        """Write a record, and return its fingerprint.
 
         Raises:
-            StratosError: something was deleted meanwhile.
+            StratosError: something that the stage has made was deleted meanwhile.
         """
-        if (gone := missing(record, self.state.config.run_dir)) is not None:
+        state, run_dir = self.state, self.state.config.run_dir
+        if (gone := missing(record, run_dir)) is not None:
             raise StratosError(
                 f"{stage.name}: {gone} was deleted while the stage worked. Give the same command "
                 "again: the stage goes on, and makes it again."
             )
+        mark = state.fingerprint(stage, record)
+        resume.keep(stage, run_dir, mark, record, state.inputs(stage, record))
+        return mark
 
-    def _tell_of_task(self, stage: Stage[Any]) -> None:
+    def _introduce_task(self, stage: Stage[Any]) -> None:
         """Warn of a task's own files before the first stage that works on them; once a run."""
         state = self.state
-        if self._is_task_told or not stage.works_on_task:
+        if self._is_task_introduced or not stage.works_on_task:
             return
-        self._is_task_told = True
-        for note in state.config.task.notes:
-            state.console.note(note)
-        self._tell_of_earlier_runs()
-        for complaint in map(str, state.config.task.complaints):
-            state.warnings.add(complaint)
-
-    def _tell_of_earlier_runs(self) -> None:
-        """Say which earlier runs of this machine were measured on the same test rows."""
-        state = self.state
+        self._is_task_introduced = True
         task = state.config.task
-        if not task.has_rows or state.job is not None:
-            return
-        from stratos.evaluate.read_log import said_of_runs
+        for note in task.notes:
+            state.console.note(note)
+        if task.has_rows and state.job is None:
+            from stratos.evaluate.read_log import said_of_runs
 
-        rows = task.items("test", task.n_test)
-        if told := said_of_runs(state.config.cache_dir, state.config.run_dir, rows):
-            state.console.note(told)
+            rows = task.items("test", task.n_test)
+            if earlier := said_of_runs(state.config.cache_dir, state.config.run_dir, rows):
+                state.console.note(earlier)
+        for complaint in map(str, task.complaints):
+            state.warnings.add(complaint)
 
     def _engine(self, stage: Stage[Any]) -> contextlib.AbstractContextManager[Engine]:
         """Return what does the work of a stage that is the same wherever it is done."""
         if not stage.has_engine:
             return contextlib.nullcontext(Here())
-        wanted = self.state.config.synthesize
-        return engine_of(wanted.engine).connected(wanted.ray_address, self.state.console.note)
+        settings = self.state.config.synthesize
+        return engine_of(settings.engine).connected(settings.ray_address, self.state.console.note)
 
     def _tracked(self, tick: Callable[..., None], stage: Stage[Any]) -> Callable[..., None]:
         """Return a stage's tick that is tracked, too."""
         ledger = self.state.ledger
 
-        def told(done: float, total: float, text: str = "") -> None:
+        def tick_and_track(done: float, total: float, text: str = "") -> None:
             tick(done, total, text)
             self.state.tracker.progress(
                 stage.name, done, total, ledger.usd_so_far, ledger.budget_usd
             )
 
-        return told
+        return tick_and_track
 
     def _track(self, stage: Stage[Any]) -> None:
         """Track what a stage has just made, and what is known of the run by now."""
@@ -319,12 +318,13 @@ class Runner:
         self.state.records["plan"], self.state.marks["plan"] = plan, mark
         return replace(plan, is_late="train" in roles_done(self.state))
 
-    def _take(self, stage: Stage[T], record: T, mark: str) -> T:
+    def _add(self, stage: Stage[T], record: T, mark: str) -> T:
+        """Let the stages after this one have its record."""
         state = self.state
         state.records[stage.name] = record
         state.marks[stage.name] = mark
-        if self._held is not None and (state.config.run_dir / f"{stage.name}.json").exists():
-            self._held.add_record(f"{stage.name}.json")
+        if self._folder is not None and (state.config.run_dir / f"{stage.name}.json").exists():
+            self._folder.add_record(f"{stage.name}.json")
         hold_money(state, stage, record)
         if isinstance(seconds := getattr(record, "seconds", None), float):
             state.tracker.summary({f"{stage.name}_seconds": seconds})
@@ -338,10 +338,9 @@ MOST = 5
 
 def without_refused(config: Config) -> Config:
     """Return the config with a quota of none for each server that its run could not have."""
-    found = _refused(config.run_dir)
-    if not found:
+    none = dict.fromkeys(_refused(config.run_dir), 0)
+    if not none:
         return config
-    none = dict.fromkeys(found, 0)
     cloud = dataclasses.replace(config.cloud, quotas={**config.cloud.quotas, **none})
     plain = dict(config.plain.get("cloud") or {})
     plain["quotas"] = {**(plain.get("quotas") or {}), **none}
@@ -350,8 +349,8 @@ def without_refused(config: Config) -> Config:
 
 def refuse(folder: Path, error: CapacityError) -> None:
     """Keep which server could not be had, and why."""
-    found = {**_refused(folder), error.server: str(error)}
-    write_atomically(folder / NAME, msgspec.json.format(msgspec.json.encode(found), indent=1))
+    servers = {**_refused(folder), error.server: str(error)}
+    write_atomically(folder / NAME, msgspec.json.format(msgspec.json.encode(servers), indent=1))
 
 
 def _refused(folder: Path) -> Mapping[str, str]:
@@ -385,16 +384,16 @@ def opened(config: Config, stages: Sequence[Stage[Any]]) -> Iterator[Runner]:
                     "or leave hydra.run.dir out for a new folder."
                 ) from None
         prepare(config)
-        held = HeldFolder(folder)
-        mirror = stack.enter_context(mirrored(config, held, console.warn, console.note))
+        run_folder = RunFolder(folder)
+        mirror = stack.enter_context(mirrored(config, run_folder, console.warn, console.note))
         if mirror is not None and (n := restored(folder, config.cache_dir, console.warn)):
             console.note(f"{counted(n, 'answer', spec=',')} of teachers came with the copy.")
-        warnings = Warnings(folder / "warnings.json", console.warn, held)
+        warnings = Warnings(folder / "warnings.json", console.warn, run_folder)
         tracker = stack.enter_context(tracked(config, warnings.add))
         for teacher in config.teachers:
             stack.callback(teacher.close)
-        with console.closing(), held.watched():
-            yield Runner(RunState(config, stages, console, tracker, warnings), mirror, held)
+        with console.closing(), run_folder.watched():
+            yield Runner(RunState(config, stages, console, tracker, warnings), mirror, run_folder)
 
 
 def prepare(config: Config) -> None:

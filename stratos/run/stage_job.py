@@ -20,7 +20,6 @@ from stratos.executors.job import (
     PLANNED,
     ROLE_OF,
     Returns,
-    fewer_nodes,
     has_server,
     job_spec,
     offer_of,
@@ -118,16 +117,16 @@ def planned_trials_usd(config: Config, plan: Plan) -> float:
 
 def roles_of_jobs(config: Config, plan: Plan) -> list[str]:
     """Return the roles of a plan whose hours are those of jobs, each reserved in whole."""
-    stages = [one for one in config.executor.stages if one in PLANNED]
-    return [ROLE_OF[one] for one in stages if why_here(config, one, plan) is None]
+    stages = [stage for stage in config.executor.stages if stage in PLANNED]
+    return [ROLE_OF[stage] for stage in stages if why_here(config, stage, plan) is None]
 
 
 def _teachers(config: Config, stage: str, plan: Plan | None) -> Iterator[Teacher]:
     """Yield the teachers that a stage asks."""
     if stage == "probe":
         # One without its key can be asked neither here nor there.
-        keys = ((one, one.api_key_env) for one in config.teachers)
-        yield from (one for one, key in keys if key is None or os.environ.get(key))
+        keys = ((teacher, teacher.api_key_env) for teacher in config.teachers)
+        yield from (teacher for teacher, key in keys if key is None or os.environ.get(key))
         return
     if plan is None:
         return
@@ -189,21 +188,19 @@ def made_by_job(state: RunState, stage: Stage[T], mark: str, context: Context) -
         else cache_for(state.config, stage.name, state.records.get("distill")),
         returns=returns_of(state.config, stage.name, state.plan),
     )
-    if (fewer := fewer_nodes(state.plan, spec, executor)) is not None:
-        context.warn(f"{stage.name}: {fewer}")
     longest = deadline if executor.max_pending_hours is None else executor.max_pending_hours
     run_there(Handover(executor, spec, mark, state.inputs_now(stage), longest), context)
-    kept = _found_late(stage, folder)
-    if kept is None or kept.record is None:
-        why = f"{folder} has none" if kept is None else kept.trouble
+    stored = _found_late(stage, folder)
+    if stored is None or stored.record is None:
+        why = f"{folder} has none" if stored is None else stored.trouble
         raise StratosError(
             f"{stage.name}: its job ended well, and its record cannot be read: {why}. The job "
             "has to write to the folder that this machine reads: put the run on a file system "
             "that both share, with hydra.run.dir=<folder>."
         )
-    record: T = kept.record
-    if kept.fingerprint != state.fingerprint(stage, record):
-        changed = resume.what_changed(kept.inputs, state.inputs(stage, record))
+    record: T = stored.record
+    if stored.fingerprint != state.fingerprint(stage, record):
+        changed = resume.what_changed(stored.inputs, state.inputs(stage, record))
         raise StratosError(
             f"{stage.name}: its job made the record from other inputs than there are here: "
             f"{changed}. Give the same command again: it is made again."
@@ -242,12 +239,12 @@ def check_handed(state: RunState, stage: Stage[Any], mark: str) -> None:
         raise StratosError(known.refusal(folder))
 
 
-def _found_late(stage: Stage[T], folder: Path) -> resume.Kept | None:
+def _found_late(stage: Stage[T], folder: Path) -> resume.StoredRecord | None:
     """Read the record that a job has left; a file system may show it seconds later."""
     until = time.monotonic() + _SEEN_S
-    while (kept := resume.find(stage, folder)) is None and time.monotonic() < until:
+    while (stored := resume.find(stage, folder)) is None and time.monotonic() < until:
         time.sleep(_SEEN_S / 20)
-    return kept
+    return stored
 
 
 def cap_usd(state: RunState, stage: Stage[Any]) -> float | None:
@@ -272,39 +269,42 @@ def with_money(
     ledger = state.ledger
     limit, before = cap_usd(state, stage), ledger.usd_so_far
     # A limit of its own is on what the stage spends alone.
-    others = ledger.spent_usd - ledger.spent_here_usd if stage.own_limit else 0.0
+    earlier_usd = ledger.spent_usd - ledger.spent_here_usd if stage.own_limit else 0.0
 
-    def told(done: float, total: float, text: str = "") -> None:
+    def tick_with_money(done: float, total: float, text: str = "") -> None:
         spent = ledger.usd_so_far
         if spent > before:
-            money = f"{usd(spent - others)} spent" + ("" if limit is None else f" of {usd(limit)}")
+            of = "" if limit is None else f" of {usd(limit)}"
+            money = f"{usd(spent - earlier_usd)} spent{of}"
             text = f"{text} · {money}" if text else money
         tick(done, total, text)
 
-    return told
+    return tick_with_money
 
 
 def hold_money(state: RunState, stage: Stage[Any], record: Any) -> None:
     """Hold what a plan counts with for each role; free what is left where one is done."""
     if isinstance(record, Plan):
-        spenders = {one.name for one in state.stages if one.spends_plan}
-        if state.asked & {stage.name, *spenders}:
+        spenders = {each.name for each in state.stages if each.spends_plan}
+        if state.requested & {stage.name, *spenders}:
             budget = state.ledger.budget_usd
-            left = None if budget is None else max(0.0, budget - state.ledger.committed_usd)
+            left_usd = None if budget is None else max(0.0, budget - state.ledger.committed_usd)
             jobs = roles_of_jobs(state.config, record)
             egress = planned_egress_usd(state.config, record)
             done, trials = roles_done(state), planned_trials_usd(state.config, record)
-            held = reserves.planned_usd(record, left, egress, jobs, done, trials)
+            reserved = reserves.planned_usd(record, left_usd, egress, jobs, done, trials)
             before = state.ledger.totals.plan
             is_new = before is None or before.plan != state.marks[stage.name]
-            if is_new and state.asked & {*state.config.executor.stages}:
-                missing = reserves.missing_usd(record, held, jobs, done, trials)
+            if is_new and state.requested & {*state.config.executor.stages}:
+                missing = reserves.missing_usd(record, reserved, jobs, done, trials)
                 enough = reserves.enough_usd(record, egress, done, trials)
                 _check_jobs(state, missing, enough, [*jobs, *(["serve"] if trials else [])])
-            reserves.allot(state.ledger, state.marks[stage.name], held)
-    elif stage.name in state.asked:
+            reserves.allot(state.ledger, state.marks[stage.name], reserved)
+    elif stage.name in state.requested:
         later = state.stages[state.stages.index(stage) + 1 :]
-        paid_later = {role for one in later if one.name in state.asked for role in one.releases}
+        paid_later = {
+            role for each in later if each.name in state.requested for role in each.releases
+        }
         for role in {*stage.releases} - paid_later:
             reserves.release(state.ledger, role)
 
@@ -315,13 +315,13 @@ def roles_done(state: RunState) -> list[str]:
     for stage in state.stages:
         if stage.name not in PLANNED:
             continue
-        kept = resume.find(stage, state.config.run_dir)
-        if kept is None or kept.record is None:
+        stored = resume.find(stage, state.config.run_dir)
+        if stored is None or stored.record is None:
             break
-        mark = resume.fingerprint(stage, state.config, made, marks, kept.record)
-        if kept.fingerprint != mark:
+        mark = resume.fingerprint(stage, state.config, made, marks, stored.record)
+        if stored.fingerprint != mark:
             break
-        made[stage.name], marks[stage.name] = kept.record, mark
+        made[stage.name], marks[stage.name] = stored.record, mark
         done.append(ROLE_OF[stage.name])
     return done
 

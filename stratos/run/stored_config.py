@@ -44,7 +44,7 @@ def hand_over(folder: Path, stage: str) -> None:
     Raises:
         StratosError: there is none, or it lacks a secret that was typed.
     """
-    kept_config(folder)  # where there is none, it is said
+    load_config(folder)  # where there is none, it is said
     there = config_path(folder, stage)
     there.mkdir(parents=True, exist_ok=True)
     typed = _typed.get(folder.absolute()) or {
@@ -53,10 +53,10 @@ def hand_over(folder: Path, stage: str) -> None:
     for name, content in typed.items():
         write_privately(there / name, content)
     guard_files(there)
-    kept_config(folder, stage)
+    load_config(folder, stage)
 
 
-def kept_config(folder: Path, job: str | None = None) -> DictConfig:
+def load_config(folder: Path, job: str | None = None) -> DictConfig:
     """Return the config of a run, with Hydra's own part; nothing in it is resolved yet.
 
     Args:
@@ -66,10 +66,10 @@ def kept_config(folder: Path, job: str | None = None) -> DictConfig:
     Raises:
         StratosError: there is none, or it lacks a secret that was typed.
     """
-    place = folder / HYDRA
+    source = folder / HYDRA
     if job is not None and config_path(folder, job).is_dir():
-        place = config_path(folder, job)
-    config, hydra = (_load(place / name) for name in _FILES)
+        source = config_path(folder, job)
+    config, hydra = (_load(source / name) for name in _FILES)
     hidden = next((key for key, value in _leaves(OmegaConf.to_container(config))
                    if isinstance(value, str) and HIDDEN in value), None)  # fmt: skip
     if hidden is not None:
@@ -89,14 +89,14 @@ def config_of(folder: Path) -> Config:
         StratosError: there is none, or it cannot be used here.
     """
     folder = folder.absolute()
-    return built(kept_config(folder), folder)
+    return build_config(load_config(folder), folder)
 
 
-def built(kept: DictConfig, folder: Path) -> Config:
-    """Build a config that was kept, in the folder in which its command was typed.
+def build_config(config: DictConfig, folder: Path) -> Config:
+    """Build a stored config, in the folder in which its command was typed.
 
     Args:
-        kept: as `kept_config` returns it, whatever was changed in it since.
+        config: as `load_config` returns it, whatever was changed in it since.
         folder: of the run, where it lies now.
 
     Raises:
@@ -104,14 +104,14 @@ def built(kept: DictConfig, folder: Path) -> Config:
     """
     from stratos.cli.build import build
 
-    _let_resolve(kept, folder)
+    _let_resolve(config, folder)
     with suppress(OSError):  # relative paths are those of where the command was typed
-        os.chdir(str(kept.hydra.runtime.cwd))
-    return build(kept)
+        os.chdir(str(config.hydra.runtime.cwd))
+    return build(config)
 
 
 def _let_resolve(config: DictConfig, folder: Path) -> None:
-    """Let a config that was kept be resolved as it was when its run was started."""
+    """Let a stored config be resolved as it was when its run was started."""
     from hydra.core.utils import setup_globals
 
     setup_globals()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,6 @@ from stratos.records import (
     Probe,
     RoomRecord,
     Scorecard,
-    Student,
     Worth,
 )
 from stratos.report.costs import CostRow, Spend, cost_rows, read_ledger, read_reserves
@@ -102,35 +101,44 @@ def show(console: Console, config: Config, records: Mapping[str, Any], ledger: P
             console.print(_planned(rows))
     for part in _accuracy(records):
         console.print(part)
-    if scorecard := records.get("evaluate"):
-        found = verdict(scorecard)
-        if found is not None:
-            say(found.text, style=_STYLES[found.outcome])
+    for line, style in _judgements(config, records):
+        say(line, style=style)
+    for line in _files(config, records):
+        say(line)
+    if refusal := not_worth_serving(config, records):
+        say(refusal, style=_STYLES["worse"])
+
+
+def _judgements(config: Config, records: Mapping[str, Any]) -> Iterator[tuple[str, str | None]]:
+    """Yield what the measured accuracy means, each line with its style."""
+    scorecard: Scorecard | None = records.get("evaluate")
+    if scorecard is not None:
+        if (judgement := verdict(scorecard)) is not None:
+            yield judgement.text, _STYLES[judgement.outcome]
         if scorecard.comparison is not None and (bound := at_least(scorecard.comparison)):
-            say(sentence(bound))
+            yield sentence(bound), None
     if (missed := missed_limit(config, records)) is not None:
-        say(str(missed), style="yellow")
-        for room in config.rooms.values():
-            if (remedy := room.remedy(config, records)) is not None:
-                say(str(remedy))
+        yield str(missed), "yellow"
+        remedies = (room.remedy(config, records) for room in config.rooms.values())
+        yield from ((str(remedy), None) for remedy in remedies if remedy is not None)
+
+
+def _files(config: Config, records: Mapping[str, Any]) -> Iterator[str]:
+    """Yield where what the run has made lies, and what is typed to use it."""
     corpus: Corpus | None = records.get("synthesize")
     if corpus is not None and corpus.rows_to_label is not None:
         n_rows = counted(corpus.n_rows_to_label, "row")
-        say(f"To label by hand  {corpus.rows_to_label}  ({n_rows})")
+        yield f"To label by hand  {corpus.rows_to_label}  ({n_rows})"
     deployment: Deployment | None = records.get("deploy")
     if deployment is not None:
-        say(f"Bundle  {deployment.bundle_path}")
+        yield f"Bundle  {deployment.bundle_path}"
         here = f"stratos serve {shlex.quote(str(config.run_dir))} (on this machine)"
-        there = f"; on the planned servers: see {deployment.service_path}"
-        say(f"Host    {here}{there}")
-    for record in records.values():
-        if isinstance(record, RoomRecord) and (line := record.summary(config.run_dir)):
-            say(line)
+        yield f"Host    {here}; on the planned servers: see {deployment.service_path}"
+    rooms = (record for record in records.values() if isinstance(record, RoomRecord))
+    yield from filter(None, (room.summary(config.run_dir) for room in rooms))
     if "report" in records:
-        say(f"Report  {records['report'].path}")
-    say(f"Records {config.run_dir}")
-    if told := not_worth_serving(config, records):
-        say(told, style=_STYLES["worse"])
+        yield f"Report  {records['report'].path}"
+    yield f"Records {config.run_dir}"
 
 
 def not_worth_serving(config: Config, records: Mapping[str, Any]) -> str:
@@ -140,16 +148,14 @@ def not_worth_serving(config: Config, records: Mapping[str, Any]) -> str:
     """
     scorecard: Scorecard | None = records.get("evaluate")
     plan: Plan | None = records.get("plan")
-    found = None if scorecard is None else verdict(scorecard)
-    if found is None or not found.against_free or plan is None:
+    judgement = None if scorecard is None else verdict(scorecard)
+    if judgement is None or not judgement.against_free or plan is None:
         return ""
     student = named(config.students, plan.student)
     if student.kind != LM:
         return ""
-    return (
-        f"Do not serve this student: {found.against_free[:1].lower()}{found.against_free[1:]}. "
-        f"{what_may_help(config, student)}"
-    )
+    why = judgement.against_free[:1].lower() + judgement.against_free[1:]
+    return f"Do not serve this student: {why}. {what_may_help(config, student)}"
 
 
 def _worth(config: Config, records: Mapping[str, Any]) -> Worth | None:
@@ -184,58 +190,60 @@ def final_numbers(
         config: of the run: the verdict rests on what was measured then. None takes the plan's.
     """
     numbers: dict[str, float | str] = {}
-    plan: Plan | None = records.get("plan")
-    if plan is not None:
-        numbers |= {
-            "teacher": plan.teacher,
-            "student": plan.student,
-            "strategy": plan.strategy,
-            "planned_usd": plan.usd,
-            "planned_hours": plan.hours,
-            "planned_net_usd": plan.net_usd,
-        }
-        worth = plan.worth
-        if config is not None:
-            worth = _worth(config, records)
-        if worth is not None:
-            numbers["worth"] = worth.outcome
-            numbers["verdict"] = worth.text
-            if worth.payback_days is not None:
-                numbers["payback_days"] = worth.payback_days.mean
-        if plan.accuracy.is_known:
-            numbers["planned_accuracy"] = plan.accuracy.mean
-            numbers["planned_accuracy_low"] = plan.accuracy.low
-            numbers["planned_accuracy_high"] = plan.accuracy.high
+    if (plan := records.get("plan")) is not None:
+        worth = plan.worth if config is None else _worth(config, records)
+        numbers |= _plan_numbers(plan, worth)
         for row in planned_rows(plan, records, spends):
-            numbers[f"planned_{row.kind}_outcome"] = _worse(
-                row.outcome, numbers.get(f"planned_{row.kind}_outcome")
-            )
-    student: Student | None = records.get("distill")
-    if student is not None:
+            kind = f"planned_{row.kind}_outcome"
+            numbers[kind] = _worse(row.outcome, numbers.get(kind))
+    if (student := records.get("distill")) is not None:
         numbers["validation_exact"] = student.validation_exact
-    scorecard: Scorecard | None = records.get("evaluate")
-    if scorecard is not None:
-        for role in _ROLES:
-            score = scorecard.score(role)
-            if score is not None:
-                numbers[f"{role}_exact"] = score.slice().exact.mean
-        if scorecard.best_baseline is not None:
-            numbers["best_baseline"] = scorecard.best_baseline.role
-            numbers["best_baseline_p_value"] = scorecard.best_baseline.p_value
-        if (found := verdict(scorecard)) is not None:
-            numbers["beside_baselines"] = found.outcome
-            numbers["beside_baselines_text"] = found.text
-            numbers.setdefault("verdict", found.text)
-        if scorecard.comparison is not None:
-            numbers["ratio_at_least"] = scorecard.comparison.ratio_at_least
+    if (scorecard := records.get("evaluate")) is not None:
+        numbers |= _score_numbers(scorecard) | numbers  # the verdict of the plan counts
     for record in records.values():
         if isinstance(record, RoomRecord):
             numbers |= record.numbers()
-    deployment: Deployment | None = records.get("deploy")
-    if deployment is not None:
+    if (deployment := records.get("deploy")) is not None:
         numbers["latency_p95_ms"] = deployment.latency_p95_ms
         if deployment.served is not None:
             numbers["served_exact"] = deployment.served.exact.mean
+    return numbers
+
+
+def _plan_numbers(plan: Plan, worth: Worth | None) -> dict[str, float | str]:
+    numbers: dict[str, float | str] = {
+        "teacher": plan.teacher,
+        "student": plan.student,
+        "strategy": plan.strategy,
+        "planned_usd": plan.usd,
+        "planned_hours": plan.hours,
+        "planned_net_usd": plan.net_usd,
+    }
+    if worth is not None:
+        numbers |= {"worth": worth.outcome, "verdict": worth.text}
+        if worth.payback_days is not None:
+            numbers["payback_days"] = worth.payback_days.mean
+    if plan.accuracy.is_known:
+        numbers["planned_accuracy"] = plan.accuracy.mean
+        numbers["planned_accuracy_low"] = plan.accuracy.low
+        numbers["planned_accuracy_high"] = plan.accuracy.high
+    return numbers
+
+
+def _score_numbers(scorecard: Scorecard) -> dict[str, float | str]:
+    scores = {role: scorecard.score(role) for role in _ROLES}
+    numbers: dict[str, float | str] = {
+        f"{role}_exact": score.slice().exact.mean
+        for role, score in scores.items()
+        if score is not None
+    }
+    if (baseline := scorecard.best_baseline) is not None:
+        numbers |= {"best_baseline": baseline.role, "best_baseline_p_value": baseline.p_value}
+    if (judgement := verdict(scorecard)) is not None:
+        numbers["beside_baselines"] = judgement.outcome
+        numbers["beside_baselines_text"] = numbers["verdict"] = judgement.text
+    if scorecard.comparison is not None:
+        numbers["ratio_at_least"] = scorecard.comparison.ratio_at_least
     return numbers
 
 
@@ -274,8 +282,8 @@ def _reserved(row: CostRow) -> str:
     """Say how much of a reserve was spent since the plan was made, and how much was left."""
     if row.reserve is None:
         return "–"
-    left = row.reserve.released_usd
-    released = f", {usd(left)} released" if left else ""
+    released_usd = row.reserve.released_usd
+    released = f", {usd(released_usd)} released" if released_usd else ""
     return f"{usd(row.reserve.spent_usd)} of {usd(row.reserve.usd)}{released}"
 
 
@@ -288,10 +296,10 @@ def _planned(rows: Sequence[PlannedRow]) -> Table:
     table.add_column("")
     for row in rows:
         is_missed = row.outcome == "outside"
-        told = "; ".join(filter(None, (row.said.upper() if is_missed else row.said, row.note)))
+        remark = "; ".join(filter(None, (row.said.upper() if is_missed else row.said, row.note)))
         style = "bold red" if is_missed else None
         between = row.interval_with_width or "–"
-        table.add_row(row.quantity, row.planned, between, row.measured, told, style=style)
+        table.add_row(row.quantity, row.planned, between, row.measured, remark, style=style)
     return table
 
 
@@ -302,100 +310,96 @@ def _money_and_time(dollars: float | None, time: float | None) -> str:
 def _accuracy(records: Mapping[str, Any]) -> tuple[str | Table | Text, ...]:
     """Return the accuracies on test items, or the probe's where nothing was evaluated."""
     scorecard: Scorecard | None = records.get("evaluate")
-    probe: Probe | None = records.get("probe")
     if scorecard is None:
-        if probe is None:
-            return ()
-        n_cut = [one.n_truncated for one in probe.asked]
-        table = _accuracy_table([], any(n_cut))
-        for kind in probe.kinds:
-            table.add_row(*_cells(kind.student, kind.accuracy, kind.n_rows))
-        for baseline in probe.baselines:
-            table.add_row(*_score_row(baseline, [], any(n_cut)))
-        for one in probe.asked:
-            at_most = "at most " if one.logged is not None else ""
-            name, mean, *more = _cells(
-                f"teacher ({one.card.name if at_most else one.teacher})", one.exact, one.n_items
-            )
-            cut = [str(one.n_truncated)] if any(n_cut) else []
-            table.add_row(name, f"{at_most}{mean}", *more, *cut)
-        doubtful = [f"teacher ({one.teacher})" for one in probe.asked if one.is_cut_short]
-        by = "by cross-validation" if probe.kinds else "on validation items"
-        return f"Exact match {by}", table, *_doubts(doubtful)
+        return () if (probe := records.get("probe")) is None else _accuracy_of_probe(probe)
     scores = [score for role in _ROLES if (score := scorecard.score(role)) is not None]
-    slices = [one.slice for one in scores[-1].rows if one.slice != "all"] if scores else []
-    are_cut = any(score.n_truncated for score in scores)
-    table = _accuracy_table(slices, are_cut)
-    for score in scores:
-        table.add_row(*_score_row(score, slices, are_cut))
+    slices = [row.slice for row in scores[-1].rows if row.slice != "all"] if scores else []
+    rows = [_score_row(score) for score in scores]
     deployment: Deployment | None = records.get("deploy")
-    if deployment is not None and deployment.served is not None:
-        table.add_row(*_served_row(deployment.served, slices, are_cut))
-    title = f"{sentence(measured(scorecard.metric))} on test items; {said(scorecard.earlier_reads)}"
+    served = None if deployment is None else deployment.served
+    notes = [] if scorecard.logged is None else [Text(against_logged(scorecard.logged))]
+    if served is not None:
+        label = f"student as served ({served.format})"
+        rows.append(_row(label, served.exact, served.n_items))
+        notes.append(_loss(served))
+    are_cut = any(score.n_truncated for score in scores)
     doubtful = [_who(score) for score in scores if score.is_cut_short]
-    lost = [] if deployment is None else _lost(deployment)
-    if scorecard.logged is not None:
-        lost = [Text(against_logged(scorecard.logged)), *lost]
-    return title, table, *lost, *_doubts(doubtful)
+    title = f"{sentence(measured(scorecard.metric))} on test items; {said(scorecard.earlier_reads)}"
+    return title, _accuracy_table(rows, are_cut, slices), *notes, *_doubts(doubtful)
 
 
-def _lost(deployment: Deployment) -> list[Text]:
+def _accuracy_of_probe(probe: Probe) -> tuple[str | Table | Text, ...]:
+    rows = [_row(kind.student, kind.accuracy, kind.n_rows) for kind in probe.kinds]
+    rows += [_score_row(baseline) for baseline in probe.baselines]
+    for teacher in probe.asked:
+        name = teacher.teacher if teacher.logged is None else teacher.card.name
+        row = _row(f"teacher ({name})", teacher.exact, teacher.n_items)
+        if teacher.logged is not None:
+            row["right"] = f"at most {row['right']}"
+        rows.append({**row, _CUT: str(teacher.n_truncated)})
+    are_cut = any(teacher.n_truncated for teacher in probe.asked)
+    doubtful = [f"teacher ({teacher.teacher})" for teacher in probe.asked if teacher.is_cut_short]
+    by = "by cross-validation" if probe.kinds else "on validation items"
+    return f"Exact match {by}", _accuracy_table(rows, are_cut), *_doubts(doubtful)
+
+
+_CUT = "cut short"
+"""Heading of the answers that ended at the longest length."""
+
+
+def _accuracy_table(
+    rows: Sequence[Mapping[str, str]], are_cut: bool, slices: Sequence[str] = ()
+) -> Table:
+    """Return rows, by heading, as a table; what a row lacks is a dash."""
+    headings = ["right", "95% interval", "items", *([_CUT] if are_cut else []), *slices]
+    table = _table(["model"], ["all" if slices else "right", *headings[1:]])
+    for row in rows:
+        table.add_row(*(row.get(heading, "–") for heading in ("model", *headings)))
+    return table
+
+
+def _row(name: str, exact: Interval, n_items: int) -> dict[str, str]:
+    return {
+        "model": name,
+        "right": percent(exact.mean),
+        "95% interval": percent_range(exact.low, exact.high),
+        "items": str(n_items),
+    }
+
+
+def _score_row(score: ModelScore) -> dict[str, str]:
+    whole = score.slice()
+    cut = {_CUT: str(score.n_truncated)} if score.max_tokens else {}
+    means = {part.slice: percent(part.exact.mean) for part in score.slices}
+    return {**means, **cut, **_row(_who(score), whole.exact, whole.n_items)}
+
+
+def _who(score: ModelScore) -> str:
+    role = _ROLES[score.role]
+    if score.role not in _NAMED:
+        return role
+    return f"{role} ({', '.join(filter(None, (score.name, size(score.n_params))))})"
+
+
+def _loss(served: Export) -> Text:
     """Say what the format that is served loses, on the items that it was asked."""
-    served = deployment.served
-    if served is None:
-        return []
     loss = served.loss_points
     # Zero has no sign, whatever rounding makes of it.
     mean, low, high = (f"{round(value, 1) + 0.0:.1f}" for value in (loss.mean, loss.low, loss.high))
-    told = (
+    judgement = said_of_format(served)
+    return Text(
         f"As {served.format} the student loses {mean} points (95% interval {low} to {high}) on "
         f"the {counted(served.n_items, 'test item', spec=',')} that this format was asked"
+        f"{f': {judgement}.' if judgement else '.'}"
     )
-    shown = said_of_format(served)
-    told += f": {shown}." if shown else "."
-    return [Text(told)]
 
 
 def _doubts(names: list[str]) -> list[Text]:
     """Say whose accuracy rests on answers of which too many were cut."""
     if not names:
         return []
-    told = (
+    text = (
         f"More than 1 in 20 answers of {' and '.join(names)} were cut short: the accuracy may be "
         "higher than is measured."
     )
-    return [Text(told, style="yellow")]
-
-
-def _accuracy_table(slices: list[str], are_cut: bool) -> Table:
-    right = "all" if slices else "right"
-    cut = ["cut short"] if are_cut else []
-    return _table(["model"], [right, "95% interval", "items", *cut, *slices])
-
-
-def _who(score: ModelScore) -> str:
-    role = _ROLES[score.role]
-    return f"{role} ({_name(score)})" if score.role in _NAMED else role
-
-
-def _score_row(score: ModelScore, slices: list[str], are_cut: bool) -> list[str]:
-    whole = score.slice()
-    cut = [str(score.n_truncated) if score.max_tokens else "–"] if are_cut else []
-    means = {part.slice: percent(part.exact.mean) for part in score.slices}
-    parts = [means.get(name, "–") for name in slices]
-    return [*_cells(_who(score), whole.exact, whole.n_items), *cut, *parts]
-
-
-def _cells(name: str, exact: Interval, n_items: int) -> list[str]:
-    """Return the first columns of the table of accuracies."""
-    return [name, percent(exact.mean), percent_range(exact.low, exact.high), str(n_items)]
-
-
-def _served_row(served: Export, slices: list[str], are_cut: bool) -> list[str]:
-    """Return the accuracy of the format that is served, on the items that it was asked."""
-    cells = _cells(f"student as served ({served.format})", served.exact, served.n_items)
-    return [*cells, *(["–"] if are_cut else []), *("–" for _ in slices)]
-
-
-def _name(score: ModelScore) -> str:
-    return ", ".join(filter(None, (score.name, size(score.n_params))))
+    return [Text(text, style="yellow")]

@@ -43,16 +43,18 @@ def test_what_is_quick_prints_what_the_page_shows(name: str, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("name", PAGES)
 def test_what_a_page_shows_was_printed_by_what_it_tells_to_type(name: str) -> None:
-    kept = tutorials.kept_of(name)
+    printed = tutorials.record.load(f"tutorials/{name}")["result"]
     for block in blocks(page(name)):
         if block.kind == "bash" and block.figure:
-            assert kept[block.figure]["typed"] == block.text, "see benchmarks/product/tutorials.py"
+            assert printed[block.figure]["typed"] == block.text, (
+                "see benchmarks/product/tutorials.py"
+            )
             assert BLOCKS[block.figure]().strip() in page(name)
 
 
-def test_nothing_of_the_machine_is_kept(tmp_path: Path) -> None:
+def test_nothing_of_the_machine_is_published(tmp_path: Path) -> None:
     printed = f"report {tmp_path}/outputs\nprobe      …\nprobe      12% of 40\n{Path.home()}/x\n"
-    assert tutorials.kept(printed, tmp_path) == "report /home/you/stratos/outputs\n/home/you/x"
+    assert tutorials.published(printed, tmp_path) == "report /home/you/stratos/outputs\n/home/you/x"
 
 
 @WHOLE

@@ -13,7 +13,7 @@ from hydra.types import RunMode
 from msgspec import Meta
 
 from stratos.cli.compose import hydra_for
-from stratos.config import CloudConfig, ObjectiveConfig, StudentConfig, TrainerConfig
+from stratos.config import CloudConfig, StudentConfig, TrainerConfig
 from stratos.core.names import find, named
 from stratos.core.typed import NAMES, hint, our_name, read_dataclass, read_value
 from stratos.synthesize.white_box import AlignmentOnPolicy
@@ -105,7 +105,6 @@ CLASSES = {
     "trainer": TrainerConfig,
     "strategy": AlignmentOnPolicy,
     "student": StudentConfig,
-    "objective": ObjectiveConfig,
     "cloud": CloudConfig,
 }
 TABLE = [(group, *entry) for group, names in NAMES.items() for entry in names.items()]

@@ -22,10 +22,8 @@ from stratos.core.trust import find_class
 from stratos.executors.here import Here
 from stratos.executors.job import (
     ROLE_OF,
-    FewerNodes,
     StageName,
     State,
-    fewer_nodes,
     has_server,
     job_name,
     job_spec,
@@ -33,7 +31,7 @@ from stratos.executors.job import (
 )
 from stratos.records import Offer, Plan, RoleChoice
 from stratos.run.stages import STAGES
-from stratos.run.stored_config import kept_config
+from stratos.run.stored_config import load_config
 
 GPU = Offer(
     "aws", "us-east-1", "g5.xlarge", "A10G", 1, 4, 16, 24, usd_per_hour=1.0, usd_per_hour_spot=0.4
@@ -86,16 +84,11 @@ def test_settings_go_before_the_plan(tmp_path: Path) -> None:
     assert hours_and_price(Queue(), short) == (0.25, 1.0)
 
 
-def test_a_plan_of_more_servers_than_a_job_has_takes_longer_and_is_said(
-    tmp_path: Path, snapshot: SnapshotAssertion
-) -> None:
+def test_a_plan_of_more_servers_than_a_job_has_takes_longer(tmp_path: Path) -> None:
     two = plan(replace(TRAIN, count=2))
     spec = job_spec(two, "distill", tmp_path, Queue())
     assert (spec.planned_hours, spec.hours) == (10.0, 20.0)
-    fewer = FewerNodes(Queue.kind, 2, 1)
-    assert fewer_nodes(two, spec, Queue()) == fewer and str(fewer) == snapshot
-    both = job_spec(two, "distill", tmp_path, Queue(), nodes=2)
-    assert both.planned_hours == 5.0 and fewer_nodes(two, both, Queue()) is None
+    assert job_spec(two, "distill", tmp_path, Queue(), nodes=2).planned_hours == 5.0
 
 
 def test_nodes_cost_what_they_cost_each(tmp_path: Path) -> None:
@@ -185,10 +178,10 @@ def test_a_secret_that_was_typed_is_in_no_file_and_is_asked_for(
     (folder / "hydra.yaml").write_text("hydra: {runtime: {cwd: /}}\n")
     (folder / "config.yaml").write_text("teacher:\n  base_url: http://***@host/v1\n")
     with pytest.raises(StratosError) as refused:
-        kept_config(tmp_path)
+        load_config(tmp_path)
     assert str(refused.value) == snapshot
     (folder / "config.yaml").write_text("teacher:\n  base_url: ${oc.env:MY_URL}\n")
-    assert "${oc.env:MY_URL}" in str(kept_config(tmp_path)._get_node("teacher"))
+    assert "${oc.env:MY_URL}" in str(load_config(tmp_path)._get_node("teacher"))
     (folder / "config.yaml").unlink()
     with pytest.raises(StratosError, match=r"config\.yaml is not there: it is written when a run"):
-        kept_config(tmp_path)
+        load_config(tmp_path)

@@ -26,7 +26,7 @@ from stratos.run import copy_store
 from stratos.run import mirror as module
 from stratos.run.copy_store import CLAIM, CLAIM_S, Claim, CopyStore
 from stratos.run.mirror import KNOWN, MANIFEST, Manifest, Mirror
-from stratos.run.run_state import LOCK, FolderGoneError, HeldFolder
+from stratos.run.run_state import LOCK, FolderGoneError, RunFolder
 
 FILES = {
     "plan.json": b"{}", "corpus/train.parquet": b"rows", "ledger.jsonl": b'{"usd": 1}\n',
@@ -75,7 +75,7 @@ def work(files: dict[str, bytes]) -> dict[str, bytes]:
 def synced(path: Path, url: str, warned: list[str]) -> Mirror:
     """Do what a command does at its start and its end."""
     one = Mirror(path, url, warned.append)
-    with one.claim.held():
+    with one.claim.hold():
         one.pull()
         one.push()
     return one
@@ -137,7 +137,7 @@ def test_a_writer_that_is_killed_leaves_the_copy_before(
         left -= 1
         pipe(*args, **kwargs)
 
-    with one.claim.held():
+    with one.claim.hold():
         monkeypatch.setattr(system, "pipe_file", killed)
         try:
             one.push()
@@ -170,7 +170,7 @@ def test_a_manifest_that_was_its_last_word_is_its_own(
         know(*args)
 
     monkeypatch.setattr(one, "_know", killed)
-    with one.claim.held(), pytest.raises(KeyboardInterrupt):
+    with one.claim.hold(), pytest.raises(KeyboardInterrupt):
         one.push()
     assert (first / KNOWN).read_bytes() != before
     folder(first, {"evaluate.json": b"{}"})
@@ -221,11 +221,11 @@ def test_the_second_of_two_commands_is_shown_the_first(
     one = Mirror(folder(tmp_path / "first"), url, warned.append)
     other = Mirror(folder(tmp_path / "second"), url, warned.append)
     me = Process.this()
-    with one.claim.held():
+    with one.claim.hold():
         told = rf"process {me.pid} of {me.host}, in {tmp_path}/first; .*delete .*/{CLAIM}"
-        with pytest.raises(BusyError, match=told), other.claim.held():
+        with pytest.raises(BusyError, match=told), other.claim.hold():
             pass
-    with other.claim.held():
+    with other.claim.hold():
         pass
 
 
@@ -244,10 +244,10 @@ def test_a_claim_whose_holder_is_gone_is_taken_over(
     make_parent(one.store.system, one.store.at(CLAIM))
     one.store.write(CLAIM, claim)
     if not is_free:
-        with pytest.raises(BusyError, match=f"of {holder.host}, in /there"), one.claim.held():
+        with pytest.raises(BusyError, match=f"of {holder.host}, in /there"), one.claim.hold():
             pass
         return
-    with one.claim.held():
+    with one.claim.hold():
         assert one.store.read(CLAIM, Claim).token == one.claim.token
 
 
@@ -258,7 +258,7 @@ def test_a_holder_that_is_seen_alive_keeps_its_claim_whatever_the_clock_says(
     claim = Claim("x", Process.of(os.getppid()), "/there", time.time() - 2 * CLAIM_S)
     make_parent(one.store.system, one.store.at(CLAIM))
     one.store.write(CLAIM, claim)
-    with pytest.raises(BusyError, match="in /there"), one.claim.held():
+    with pytest.raises(BusyError, match="in /there"), one.claim.hold():
         pass
 
 
@@ -274,7 +274,7 @@ def test_jobs_of_the_folder_that_a_copy_was_of_are_named(
     make_parent(one.store.system, one.store.at(CLAIM))
     claim = Claim("x", gone, str(tmp_path / "lost"), time.time())
     one.store.write(CLAIM, claim)
-    with one.claim.held():
+    with one.claim.hold():
         pass
     assert any(
         "distill of" in said and "queue job 7" in said and "down stratos-lost-distill" in said
@@ -285,7 +285,7 @@ def test_jobs_of_the_folder_that_a_copy_was_of_are_named(
 def test_who_has_lost_its_claim_copies_no_more(tmp_path: Path, url: str, warned: list[str]) -> None:
     first = folder(tmp_path / "first")
     one = Mirror(first, url, warned.append)
-    with one.claim.held():
+    with one.claim.hold():
         one.pull()
         one.push()
         claim = Claim("x", Process("elsewhere", 1), "/there", time.time())
@@ -303,12 +303,12 @@ def test_who_was_thought_gone_changes_nothing_of_its_successor(
     first, second, third = tmp_path / "first", tmp_path / "second", tmp_path / "third"
     one, other = Mirror(folder(first), url, warned.append), Mirror(second, url, warned.append)
     second.mkdir()
-    with one.claim.held():
+    with one.claim.hold():
         one.pull()
         one.push()
         claim = Claim(one.claim.token, Process("elsewhere", 1), "/there", time.time() - CLAIM_S - 1)
         one.store.write(CLAIM, claim)
-        with other.claim.held():
+        with other.claim.hold():
             other.pull()
             folder(second, {"distill.json": b"{2}"})
             other.push()
@@ -327,7 +327,7 @@ def test_a_claim_is_renewed_while_files_take_long(
 ) -> None:
     monkeypatch.setattr(copy_store, "RENEW_S", 0.1)
     one = Mirror(folder(tmp_path / "first"), url, warned.append)
-    with one.claim.held():
+    with one.claim.hold():
         before = one.store.read(CLAIM, Claim).at
         until = time.monotonic() + 10
         while one.store.read(CLAIM, Claim).at == before:
@@ -421,7 +421,7 @@ def test_what_a_killed_push_stored_is_deleted_by_the_next(
         write(self, name, record)
 
     monkeypatch.setattr(CopyStore, "write", killed)
-    with one.claim.held(), pytest.raises(KeyboardInterrupt):
+    with one.claim.hold(), pytest.raises(KeyboardInterrupt):
         one.push()
     monkeypatch.setattr(CopyStore, "write", write)
     assert len(objects(one)) == len(before) + 1
@@ -490,7 +490,7 @@ def test_what_was_fetched_in_part_is_fetched_again(
         get(*args)
 
     monkeypatch.setattr(one.store.system, "get_file", cut_short)
-    with one.claim.held(), pytest.raises(StratosError, match="cannot be read: gone"):
+    with one.claim.hold(), pytest.raises(StratosError, match="cannot be read: gone"):
         one.pull()
     monkeypatch.setattr(one.store.system, "get_file", get)
     assert (second / "ledger.jsonl").exists()
@@ -512,7 +512,7 @@ def test_a_large_file_that_grows_all_the_time_is_copied(
         put(*args)
 
     monkeypatch.setattr(one.store.system, "put_file", meanwhile)
-    with one.claim.held():
+    with one.claim.hold():
         one.pull()
         one.push()
         before = (first / "ledger.jsonl").read_bytes()
@@ -546,8 +546,8 @@ def test_a_run_folder_that_is_lost_while_a_command_works_is_fetched_by_the_next(
     tmp_path: Path, url: str, warned: list[str], lose: Callable[[Path], None]
 ) -> None:
     first = folder(tmp_path / "first", {**FILES, LOCK: b""})
-    one = Mirror(first, url, warned.append, HeldFolder(first))
-    with one.claim.held():
+    one = Mirror(first, url, warned.append, RunFolder(first))
+    with one.claim.hold():
         one.pull()
         one.push()
         lose(first)
@@ -559,7 +559,7 @@ def test_a_run_folder_that_is_lost_while_a_command_works_is_fetched_by_the_next(
     assert len(warned) == 1 and "nothing more is copied" in warned[0]
     first.mkdir(exist_ok=True)
     again = Mirror(first, url, warned.append)
-    with again.claim.held():
+    with again.claim.hold():
         assert again.pull() == len(work(FILES))
         again.push()
     assert work(FILES).items() <= content(first).items()
@@ -574,8 +574,8 @@ def test_a_folder_that_is_deleted_file_by_file_is_not_copied_half(
     tmp_path: Path, url: str, warned: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = folder(tmp_path / "first", {**FILES, LOCK: b""})
-    one = Mirror(first, url, warned.append, HeldFolder(first))
-    with one.claim.held():
+    one = Mirror(first, url, warned.append, RunFolder(first))
+    with one.claim.hold():
         one.pull()
         one.push()
         shutil.rmtree(first / "corpus")
@@ -606,7 +606,7 @@ def test_what_was_fetched_and_that_the_copy_is_whole_is_said(
         run = folder(tmp_path / name, FILES if name == "first" else {})
         paths = SimpleNamespace(mirror=url, mirror_minutes=1.0)
         config: Any = SimpleNamespace(paths=paths, run_dir=run)
-        with module.mirrored(config, HeldFolder(run), warned.append, notes.append):
+        with module.mirrored(config, RunFolder(run), warned.append, notes.append):
             pass
     whole = f"The copy at {url} is whole."
     assert notes[0] == notes[2] == whole and len(notes) == 3
@@ -633,7 +633,7 @@ def test_who_slept_while_another_went_on_and_ended_changes_nothing(
     )  # taken over as given up, and taken away at the end
     other = Mirror(tmp_path / "second", url, warned.append)
     (tmp_path / "second").mkdir()
-    with other.claim.held():
+    with other.claim.hold():
         other.pull()
         (tmp_path / "second" / "paid.json").write_text("of the other")
         other.push()

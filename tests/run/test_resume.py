@@ -173,7 +173,7 @@ def test_a_record_comes_back(tmp_path: Path) -> None:
     (tmp_path / "corpus.parquet").write_bytes(b"x")
     assert resume.find(stages.SYNTHESIZE, tmp_path) is None
     resume.keep(stages.SYNTHESIZE, tmp_path, "mark", CORPUS)
-    assert resume.find(stages.SYNTHESIZE, tmp_path) == resume.Kept(CORPUS, "mark")
+    assert resume.find(stages.SYNTHESIZE, tmp_path) == resume.StoredRecord(CORPUS, "mark")
 
 
 @pytest.mark.parametrize("damage", [b"", b"{", b"\xff\xfe", b'{"stage": "synthesize"}'])
@@ -206,7 +206,7 @@ def test_a_record_whose_files_are_gone_or_changed_is_not_used(tmp_path: Path) ->
     named = replace(CORPUS, path=str(folder))
     resume.keep(stages.SYNTHESIZE, tmp_path, "mark", named)
     (folder / "c").write_text("not of the record")
-    assert resume.find(stages.SYNTHESIZE, tmp_path) == resume.Kept(named, "mark")
+    assert resume.find(stages.SYNTHESIZE, tmp_path) == resume.StoredRecord(named, "mark")
     names = f"{tmp_path / 'synthesize.json'} names {folder / 'b'}, which"
     for text, reason in (("1", "has 1 bytes, not 2"), ("21", "has changed since")):
         (folder / "b").write_text(text)

@@ -26,7 +26,7 @@ from stratos.run.console import PlainConsole, outcome
 from stratos.run.summary import (
     LimitMissed,
     _doubts,
-    _lost,
+    _loss,
     final_numbers,
     missed_limit,
     not_worth_serving,
@@ -79,9 +79,10 @@ def test_what_the_served_format_loses_is_said(snapshot: Any) -> None:
         run=ServingSetting("llamacpp", 8, format="q8_0"),
         exports=Exports("llamacpp", "", "", (export,), "q8_0"),
     )  # fmt: skip
-    (told,) = _lost(deployment)
+    assert deployment.served is not None
+    told = _loss(deployment.served)
     assert str(told) == snapshot
-    assert _lost(replace(deployment, run=ServingSetting("transformers"))) == []
+    assert replace(deployment, run=ServingSetting("transformers")).served is None
 
 
 @dataclass(frozen=True)

@@ -68,7 +68,6 @@ def process(log: Path, *arguments: str) -> Iterator[tuple[subprocess.Popen[str],
 
 
 def test_endpoints_share_evenly_with_all_of_their_room_in_use(context: Context) -> None:
-    """How much faster that is, benchmarks/teachers/throughput.py --endpoints 2 measures."""
     all_at_once = threading.Barrier(3 * 4, timeout=60)
 
     def gate(number: int) -> None:

@@ -145,17 +145,17 @@ def _config(folder: Path, stage: str, cache: str | None, is_job: bool) -> Config
     from hydra.core.utils import configure_log
     from omegaconf import OmegaConf
 
-    from stratos.run.stored_config import built, kept_config
+    from stratos.run.stored_config import build_config, load_config
 
     if not folder.is_dir():
         raise ConfigError(f"{folder}: there is no such folder. Name the folder of a run.")
-    stored = kept_config(folder, stage if is_job else None)
+    stored = load_config(folder, stage if is_job else None)
     stored.stages, executor = [stage], stored.executor
     if stage != "plan":  # which counts with the servers of the jobs, and is none
         stored.executor = HERE
     if cache is not None:
         stored.paths.cache_dir = cache
-    config = built(stored, folder)
+    config = build_config(stored, folder)
     # What the records of the run were made from.
     config.plain["executor"] = OmegaConf.to_container(executor, resolve=True)
     configure_log(stored.hydra.job_logging, False)

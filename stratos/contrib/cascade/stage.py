@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import msgspec
@@ -128,106 +129,219 @@ def cascade(
     """
     started = time.perf_counter()
     context = replace(context, tick=with_items(context.tick))
-    options, task = settings(config), config.task
-    accuracy = options.accuracy
-    assert accuracy is not None
-    run = deployment.run
-    measure = _measure(options, run)
-    teacher, probed = named(config.teachers, plan.teacher), probe.of_teacher(plan.teacher)
-    by_teacher = right_by_teacher(context.run_dir, scorecard)
-    tested, left_of_test = measuring_items(config, scorecard, by_teacher)
-    limit = answer_limit(config, teacher, probed)
-    choosing, left_out = choosing_items(config, probe, probed)
-    n_samples = options.n_samples if measure == "agreement" else 0
-    bundle = Path(deployment.bundle_path)
-    facts = [
-        bundle_digest(bundle), str(msgspec.json.encode(run)), measure, str(n_samples),
-        teacher.name, *teacher.identities(), probed.prompt, str(limit.tokens),
-        str(config.evaluate.max_new_tokens),
-    ]  # fmt: skip
-    look = look_of(context.run_dir, [item.id for item in choosing], facts, None)
-    delta = level(1 - options.confidence, look)
-    least = n_needed(1.0, accuracy / (1 - left_out), delta) or math.inf
-    if len(choosing) < least <= len(tested) // 2:
-        choosing, left_out = [], 0.0
-    check_enough(len(choosing) or len(tested) // 2, options, look, max(left_out, left_of_test))
-    answers = Answers.none()
-    if choosing:
-        answers = _ask_teacher(config, teacher, probed, choosing, limit, context)
-        choosing = [*answers.items]
-        by_teacher |= {
-            item.id: ByTeacher(score.exact >= 1, took)
-            for item, score, took in zip(answers.items, answers.scores, answers.took, strict=True)
-        }
-    else:
-        context.note(
-            "cascade: the task has too few validation items that no earlier stage has read; one "
-            "half of the test items chooses the threshold."
-        )
-    items = [*choosing, *tested]
-    judge = Judge(
-        task, "", measure, n_samples, sampling_of(bundle, run.engine),
-    )  # fmt: skip
-    log_path = context.run_dir / "cascade" / "server.log"
-    context.tick(0, len(items), "server starts")
-    with serving_bundle(bundle, run, log_path) as server:
-        student_answers = ask_all(
-            server, judge, items, config.evaluate.max_new_tokens, run.slots,
-            lambda done: context.tick(done, len(items), "student"),
-        )  # fmt: skip
-    chooses = {item.id for item in choosing}
-    pairs = [
-        pair_of(
-            item.id,
-            item.id in chooses if chooses else half(item.question) == 0,
-            answer.confidence,
-            task.score(answer.text, item).exact >= 1,
-            by_teacher[item.id],
-            options,
-            probed.card,
-        )
-        for item, answer in zip(items, student_answers, strict=True)
-    ]
-    slow = slowness([by_teacher[item.id] for item in items], options)
-    if slow is not None:
-        context.warn(str(slow))
-    path = write_pairs(context.run_dir, pairs)
-    run_pairs = of_pairs(
-        plan, scorecard, deployment, pairs, config.traffic.requests_per_day,
-        "validation" if chooses else "test",
-    )  # fmt: skip
-    chosen_by = [pair for pair in pairs if pair.chooses]
-    run_pairs = replace(
-        run_pairs,
-        look=look_of(
-            context.run_dir,
-            [pair.id for pair in chosen_by],
-            facts,
-            [pair.tested(is_exact=measure == "agreement") for pair in chosen_by],
-        ),
-        n_answers=1 + judge.n_samples,
-        n_too_long=run_pairs.n_too_long + answers.n_too_long,
-        left_out=max(left_out if chooses else 0.0, left_of_test),
-        folder=context.run_dir,
-    )
-    made = cascade_of(run_pairs, accuracy, options.confidence)
+    stage = _Stage(config, probe, plan, scorecard, deployment, context)
+    items = stage.items()
+    student_answers = stage.ask_student(items.all)
+    pairs = stage.pairs(items, student_answers)
+    made = stage.choose(items, pairs)
     if not made.is_promised:
         context.warn(f"cascade: {made.text}")
-    answered = zip(items, student_answers, strict=True)
-    n_bare = sum(is_bare(task, item, answer.text) for item, answer in answered)
-    endpoint = Escalation(
-        measure=measure,
-        n_samples=judge.n_samples,
-        run=run,
-        teacher=teacher.name,
-        prompt=probed.prompt,
-        student_tokens=config.evaluate.max_new_tokens,
-        teacher_tokens=answers.max_tokens or limit.tokens,
-        is_bare=2 * n_bare > len(items),
-        bundle_sha256=bundle_digest(bundle),
+    return replace(
+        made,
+        endpoint=stage.endpoint(items, student_answers),
+        pairs_path=str(write_pairs(context.run_dir, pairs)),
+        seconds=time.perf_counter() - started,
     )
-    seconds = time.perf_counter() - started
-    return replace(made, endpoint=endpoint, pairs_path=str(path), seconds=seconds)
+
+
+@dataclass(frozen=True)
+class _Items:
+    """What student and teacher are asked."""
+
+    choosing: Sequence[Item]
+    """Validation items that choose the threshold; none where one half of the test items does."""
+    tested: Sequence[Item]
+    by_teacher: Mapping[str, ByTeacher]
+    """The teacher's answer to each of them, by its id."""
+    left_out: float
+    """Share of requests in slices too rare to be drawn."""
+    n_too_long: int
+    """Of the choosing ones, those that are longer than the teacher's context."""
+    max_tokens: int
+    """Longest answer of the teacher."""
+
+    @property
+    def all(self) -> list[Item]:
+        return [*self.choosing, *self.tested]
+
+
+@dataclass(frozen=True)
+class _Stage:
+    """The steps of the stage, with what they share."""
+
+    config: Config
+    probe: Probe
+    plan: Plan
+    scorecard: Scorecard
+    deployment: Deployment
+    context: Context
+
+    @cached_property
+    def _options(self) -> CascadeConfig:
+        return settings(self.config)
+
+    @cached_property
+    def _measure(self) -> Measure:
+        return _measure(self._options, self.deployment.run)
+
+    @cached_property
+    def _teacher(self) -> Teacher:
+        return named(self.config.teachers, self.plan.teacher)
+
+    @cached_property
+    def _probed(self) -> TeacherProbe:
+        return self.probe.of_teacher(self.plan.teacher)
+
+    @cached_property
+    def _bundle(self) -> Path:
+        return Path(self.deployment.bundle_path)
+
+    @cached_property
+    def _judge(self) -> Judge:
+        n_samples = self._options.n_samples if self._measure == "agreement" else 0
+        sampling = sampling_of(self._bundle, self.deployment.run.engine)
+        return Judge(self.config.task, "", self._measure, n_samples, sampling)
+
+    @cached_property
+    def _limit(self) -> AnswerLimit:
+        return answer_limit(self.config, self._teacher, self._probed)
+
+    @cached_property
+    def _facts(self) -> list[str]:
+        """What decides the answers: another try with the same ones is the same look."""
+        return [
+            bundle_digest(self._bundle), str(msgspec.json.encode(self.deployment.run)),
+            self._measure, str(self._judge.n_samples), self._teacher.name,
+            *self._teacher.identities(), self._probed.prompt, str(self._limit.tokens),
+            str(self.config.evaluate.max_new_tokens),
+        ]  # fmt: skip
+
+    def items(self) -> _Items:
+        """Choose the items, and have the teacher answer those that choose.
+
+        Raises:
+            StratosError: too few items for the promise, or the teacher cannot be asked.
+        """
+        options, folder = self._options, self.context.run_dir
+        assert options.accuracy is not None
+        by_teacher = right_by_teacher(folder, self.scorecard)
+        tested, left_of_test = measuring_items(self.config, self.scorecard, by_teacher)
+        choosing, left_out = choosing_items(self.config, self.probe, self._probed)
+        look = look_of(folder, [item.id for item in choosing], self._facts, None)
+        delta = level(1 - options.confidence, look)
+        least = n_needed(1.0, options.accuracy / (1 - left_out), delta) or math.inf
+        if len(choosing) < least <= len(tested) // 2:
+            choosing, left_out = [], 0.0
+        check_enough(len(choosing) or len(tested) // 2, options, look, max(left_out, left_of_test))
+        answers = Answers.none()
+        if choosing:
+            answers = self._ask_teacher(choosing)
+            choosing = [*answers.items]
+            by_teacher |= {
+                item.id: ByTeacher(score.exact >= 1, took)
+                for item, score, took in zip(
+                    answers.items, answers.scores, answers.took, strict=True
+                )
+            }
+        else:
+            self.context.note(
+                "cascade: the task has too few validation items that no earlier stage has read; "
+                "one half of the test items chooses the threshold."
+            )
+        return _Items(
+            choosing,
+            tested,
+            by_teacher,
+            max(left_out if choosing else 0.0, left_of_test),
+            answers.n_too_long,
+            answers.max_tokens or self._limit.tokens,
+        )
+
+    def _ask_teacher(self, items: Sequence[Item]) -> Answers:
+        teacher, context = self._teacher, self.context
+        if (why := teacher.unreachable()) is not None:
+            raise StratosError(f"The teacher {teacher.name} cannot be asked: {why}")
+        try:
+            return ask_teacher(
+                self.config.task,
+                teacher,
+                self._probed.prompt,
+                items,
+                limit=self._limit,
+                context=context,
+                minutes=self.config.evaluate.teacher_minutes,
+                pace=pace_of(self._probed),
+                tick=lambda done, total: context.tick(done, total, "teacher"),
+            )
+        finally:
+            teacher.close()
+
+    def ask_student(self, items: Sequence[Item]) -> list[StudentAnswer]:
+        """Serve the student as it was deployed, and ask it all items."""
+        run, context = self.deployment.run, self.context
+        context.tick(0, len(items), "server starts")
+        log_path = context.run_dir / "cascade" / "server.log"
+        with serving_bundle(self._bundle, run, log_path) as server:
+            return ask_all(
+                server, self._judge, items, self.config.evaluate.max_new_tokens, run.slots,
+                lambda done: context.tick(done, len(items), "student"),
+            )  # fmt: skip
+
+    def pairs(self, items: _Items, answers: Sequence[StudentAnswer]) -> list[KeptPair]:
+        """Return each item as the endpoint would answer it."""
+        chooses = {item.id for item in items.choosing}
+        options, task = self._options, self.config.task
+        slow = slowness([items.by_teacher[item.id] for item in items.all], options)
+        if slow is not None:
+            self.context.warn(str(slow))
+        return [
+            pair_of(
+                item.id,
+                item.id in chooses if chooses else half(item.question) == 0,
+                answer.confidence,
+                task.score(answer.text, item).exact >= 1,
+                items.by_teacher[item.id],
+                options,
+                self._probed.card,
+            )
+            for item, answer in zip(items.all, answers, strict=True)
+        ]
+
+    def choose(self, items: _Items, pairs: Sequence[KeptPair]) -> Cascade:
+        """Choose the threshold by the pairs, as one more look of the run."""
+        folder, options = self.context.run_dir, self._options
+        assert options.accuracy is not None
+        run_pairs = of_pairs(
+            self.plan, self.scorecard, self.deployment, pairs,
+            self.config.traffic.requests_per_day, "validation" if items.choosing else "test",
+        )  # fmt: skip
+        chosen_by = [pair for pair in pairs if pair.chooses]
+        tested = [pair.tested(is_exact=self._measure == "agreement") for pair in chosen_by]
+        run_pairs = replace(
+            run_pairs,
+            look=look_of(folder, [pair.id for pair in chosen_by], self._facts, tested),
+            n_answers=1 + self._judge.n_samples,
+            n_too_long=run_pairs.n_too_long + items.n_too_long,
+            left_out=items.left_out,
+            folder=folder,
+        )
+        return cascade_of(run_pairs, options.accuracy, options.confidence)
+
+    def endpoint(self, items: _Items, answers: Sequence[StudentAnswer]) -> Escalation:
+        """Return how the endpoint judges and asks, as it was measured here."""
+        task, pairs = self.config.task, zip(items.all, answers, strict=True)
+        n_bare = sum(is_bare(task, item, answer.text) for item, answer in pairs)
+        return Escalation(
+            measure=self._measure,
+            n_samples=self._judge.n_samples,
+            run=self.deployment.run,
+            teacher=self._teacher.name,
+            prompt=self._probed.prompt,
+            student_tokens=self.config.evaluate.max_new_tokens,
+            teacher_tokens=items.max_tokens,
+            is_bare=2 * n_bare > len(items.all),
+            bundle_sha256=bundle_digest(self._bundle),
+        )
 
 
 def ask_all(
@@ -286,29 +400,3 @@ def _measure(options: CascadeConfig, run: ServingSetting) -> Measure:
         f"answers{' so' if known else ''}. Type deploy=llamacpp"
         + (f", or cascade.measure={known[0]}." if known else ".")
     )
-
-
-def _ask_teacher(
-    config: Config,
-    teacher: Teacher,
-    probed: TeacherProbe,
-    items: Sequence[Item],
-    limit: AnswerLimit,
-    context: Context,
-) -> Answers:
-    if (why := teacher.unreachable()) is not None:
-        raise StratosError(f"The teacher {teacher.name} cannot be asked: {why}")
-    try:
-        return ask_teacher(
-            config.task,
-            teacher,
-            probed.prompt,
-            items,
-            limit=limit,
-            context=context,
-            minutes=config.evaluate.teacher_minutes,
-            pace=pace_of(probed),
-            tick=lambda done, total: context.tick(done, total, "teacher"),
-        )
-    finally:
-        teacher.close()

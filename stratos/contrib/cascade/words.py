@@ -11,7 +11,6 @@ from stratos.contrib.cascade.record import Cascade
 from stratos.contrib.cascade.threshold import ALWAYS, UNREADABLE_ONLY, agreement, is_escalated
 from stratos.core.formats import (
     counted,
-    exact_usd,
     interval,
     milliseconds,
     percent,
@@ -74,22 +73,6 @@ class LateTeacher(Reason):
             "than the endpoint waits, and these count as what is given then. "
             f"cascade.teacher_seconds={self.most_s:g} is all that a request waits, and then it "
             f"gets {gets}."
-        )
-
-
-class NeverEnough(Reason):
-    """A limit on dollars allows not a single call of the teacher."""
-
-    option: str
-    """By which it was typed."""
-    limit_usd: float
-    call_usd: float
-    """That is set aside for a call at least."""
-
-    def __str__(self) -> str:
-        return (
-            f"{self.option} {self.limit_usd:g} is less than the {exact_usd(self.call_usd)} that "
-            "are set aside for a call, so that the teacher is never asked. Type a higher limit."
         )
 
 

@@ -1,8 +1,12 @@
-"""The decoder of small Llamas on a CPU: compiled, or by torch where there is no C compiler.
+"""The compiled decoder of small Llamas on a CPU, without the calls that their modules make.
 
-Transformers reads the prompts of a batch at once, and its second token is computed both ways, as in
-`contrib.cpu.direct`. The rows then wait until others have ended. A row costs the same whichever
-rows are beside it, as none is padded.
+A step of a student is little arithmetic and many calls: transformers takes ten times as long for
+one row as the products themselves. Here transformers reads the prompts of a batch, and its keys
+and values are taken over.
+
+Every batch is checked: its second token is computed both ways, and where the logits are not the
+same (but for rounding), transformers goes on. The rows then wait until others have ended. A row
+costs the same whichever rows are beside it, as none is padded.
 """
 
 from __future__ import annotations
@@ -20,9 +24,12 @@ import torch
 from torch import Tensor
 
 from stratos.contrib.cpu import kernel
-from stratos.contrib.cpu.direct import Direct, DirectDecoder, agree
 from stratos.models.decode.decoder import Call, FastBatch, FastDecoder, fill_holes
 
+MOST_PARAMETERS = 20_000_000
+"""Larger models have their weights once: what calls cost is little beside their arithmetic."""
+_SAME = 1e-3
+"""Difference of two logits, as a part of the largest, that rounding alone does not make."""
 _ROOM = 64
 """Tokens by which a full row grows, at the least."""
 _ROWS_A_THREAD = 4
@@ -31,6 +38,28 @@ _ROW = np.dtype(
     [("id", "i8"), ("n_tokens", "i8"), ("room", "i8"), ("keys", "u8"), ("values", "u8")]
 )
 """`Row` of step.c."""
+
+
+def can_decode(model: Any) -> bool:
+    """Return whether a model's steps are those of this module, as far as its config says."""
+    from transformers import LlamaForCausalLM
+
+    if type(model) is not LlamaForCausalLM or torch.is_autocast_enabled("cpu"):
+        return False
+    weights = list(model.parameters())
+    config: Any = model.config
+    return (
+        all(weight.dtype is torch.float32 and weight.device.type == "cpu" for weight in weights)
+        and sum(weight.numel() for weight in weights) <= MOST_PARAMETERS
+        and config.hidden_act == "silu"
+        and not (config.attention_bias or config.mlp_bias)
+        and config.rope_parameters["rope_type"] == "default"
+    )
+
+
+def agree(own_BV: Tensor, logits_BV: Tensor) -> bool:
+    """Return whether logits are those of transformers but for rounding; no if any is NaN."""
+    return bool((own_BV - logits_BV).abs().max() <= _SAME * logits_BV.abs().max())
 
 
 class _Model(ctypes.Structure):
@@ -52,7 +81,7 @@ class Compiled:
 
         Args:
             library: of `stratos.contrib.cpu.kernel`.
-            model: one that `Direct.can_decode` takes.
+            model: one that `can_decode` takes.
             n_positions: tokens of the longest prompt and answer.
         """
         config, body = model.config, model.model
@@ -242,7 +271,7 @@ class Rolling(FastDecoder):
 
         Args:
             library: of `stratos.contrib.cpu.kernel`.
-            model: one that `Direct.can_decode` takes.
+            model: one that `can_decode` takes.
             call: what its batches share.
         """
         self._weights = Compiled(library, model, call.n_positions)
@@ -335,7 +364,7 @@ class _Batch(FastBatch):
 
 def decoder(model: Any, call: Call) -> FastDecoder | None:
     """Return what decodes in place of a model's modules; None for a model of another kind."""
-    if not Direct.can_decode(model):
+    if not can_decode(model):
         return None
     library = kernel.load()
-    return DirectDecoder(model, call) if library is None else Rolling(library, model, call)
+    return None if library is None else Rolling(library, model, call)

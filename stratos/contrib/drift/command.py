@@ -1,8 +1,5 @@
 """`stratos drift LOG --run RUN`: is live traffic what the student was tested on?
 
-The plan reads the probe of the run: its teachers, their prices and accuracy, and how long answers
-are. Answers of its teachers that were kept are not priced again.
-
 The answers of the log are those of the student that is judged: none of them is a label. A run with
 a file of its own keeps its task and labels, and a teacher labels the requests of the log. Of
 other runs the requests are those of a log whose doubtful answers a teacher gives anew, unless
@@ -14,11 +11,8 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
-import subprocess
-import sys
-import tempfile
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -31,13 +25,13 @@ from stratos.contrib.logs.messages.turn_rows import Seen, read_conversations, un
 from stratos.core import tables
 from stratos.core.atomic_files import write_atomically
 from stratos.core.errors import StratosError
-from stratos.core.formats import counted, hours, p_value, percent, usd, visible
+from stratos.core.formats import counted, p_value, percent, visible
 from stratos.core.output import add_flag, json_line
 from stratos.core.redact import redact_override
 from stratos.core.remote import local_path
 from stratos.core.tables import Column
 from stratos.evaluate.answer_files import answers_path, read_answers
-from stratos.records import Plan, Scorecard
+from stratos.records import Scorecard
 from stratos.report.provenance import overrides
 from stratos.report.sweep_jobs import record_of
 from stratos.tasks.base import Task
@@ -101,9 +95,6 @@ def absolute(path: str) -> str:
     return os.path.abspath(os.path.expanduser(local_path(path))) if is_local(path) else path
 
 
-_LONGEST_S = 300.0
-_MOST_REASONS = 3
-"""Lines that are told of those which say why there is no plan."""
 _LOGS = ("logs", "chat")
 _OWN = ("task.", "+task.", "stages=", "hydra.", "paths.", "logger", "experiment=", "++task.")
 """Overrides of a run that are not those of its renewal."""
@@ -114,16 +105,11 @@ _PATHS = ("task.path", "task.test_path", "task.schema", "task.database")
 
 @dataclass(frozen=True)
 class Renewal:
-    """The command of a new student, and what it comes to."""
+    """The command of a new student."""
 
     overrides: tuple[str, ...]
     """What is typed behind `python -m stratos`; empty where nothing can be advised."""
-    usd: float | None = None
-    """Dollars of teacher, data and training; None where it could not be planned."""
-    hours: float = 0.0
-    text: str = ""
-    """What it comes to in words, or why it could not be planned."""
-    warning: str = ""
+    warning: str
     """What the answers of the log are, and what becomes of them."""
 
 
@@ -131,7 +117,7 @@ def renewal(
     run: Path, task: Task, log: str, live: Sequence[Response],
     messages_key: str | None, answer_key: str | None,
 ) -> Renewal:  # fmt: skip
-    """Plan a new student of the requests of a log.
+    """Return the command of a new student of the requests of a log.
 
     Args:
         run: folder of the run whose student answers now.
@@ -145,24 +131,21 @@ def renewal(
     if task.unlabelled_field is not None:
         questions = run / "drift" / "questions.jsonl"
         _write_questions(questions, task.unlabelled_field, live)
-        command = _planned(run, task.name, labelled_by_teacher(before, questions))
-        return replace(
-            command,
-            warning=f"{warning} So the labels of the run stay, and the teacher labels the "
-            f"questions of the log ({questions}); no answer of the log is used.",
-        )
-    n_unread = sum(answer.value is None for answer in live)
-    typed = typed_for(before, log, messages_key, answer_key)
-    if n_unread:
         return Renewal(
-            (), text="", warning=f"{warning} Take the rows whose answers cannot be read out of the "
-            "log, or correct them, before it is trained on; then run this again."
-        )  # fmt: skip
-    command = _planned(run, task.name, typed)
-    return replace(
-        command,
-        warning=f"{warning} If the student gave them, the teacher has to check them: "
-        "task.answers=relabel asks it for the doubtful ones.",
+            labelled_by_teacher(before, questions),
+            f"{warning} So the labels of the run stay, and the teacher labels the questions of the "
+            f"log ({questions}); no answer of the log is used.",
+        )
+    if any(response.value is None for response in live):
+        return Renewal(
+            (),
+            f"{warning} Take the rows whose answers cannot be read out of the log, or correct "
+            "them, before it is trained on; then run this again.",
+        )
+    return Renewal(
+        typed_for(before, log, messages_key, answer_key),
+        f"{warning} If the student gave them, the teacher has to check them: task.answers=relabel "
+        "asks it for the doubtful ones.",
     )
 
 
@@ -204,38 +187,6 @@ def _write_questions(path: Path, key: str, live: Iterable[Response]) -> None:
     )
 
 
-def _planned(run: Path, task: str, typed: tuple[str, ...]) -> Renewal:
-    """Plan what is typed, from the probe of a run."""
-    with tempfile.TemporaryDirectory(prefix="stratos-renewal-") as folder:
-        planned = Path(folder) / "run"
-        extra = [
-            # The probe of the run is one of its task: the name says that it holds here, too.
-            f"task.name={task}", "stages=[plan]", f"paths.records_from={run.absolute()}",
-            "logger=none", f"hydra.run.dir={planned}",
-        ]  # fmt: skip
-        try:
-            done = subprocess.run(
-                [sys.executable, "-m", "stratos", *typed, *extra],
-                stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_LONGEST_S,
-                env={**os.environ, "NO_COLOR": "1"}, check=False,
-            )  # fmt: skip
-        except subprocess.TimeoutExpired:
-            return Renewal(typed, text=f"It could not be planned within {_LONGEST_S:g} seconds.")
-        try:
-            plan: Plan | None = record_of(planned, "plan")
-        except StratosError:  # it was cut short
-            plan = None
-    if done.returncode or plan is None:
-        return Renewal(typed, text=f"It could not be planned: {_reason(done.stderr)}")
-    return Renewal(typed, plan.once_usd, plan.hours, _said(plan))
-
-
-def _reason(text: str) -> str:
-    """Return the first line of an error; where that ends with a colon, what it announces."""
-    first, *rest = [line.strip() for line in text.splitlines() if line.strip()] or ["no reason"]
-    return f"{first} {' '.join(rest[:_MOST_REASONS])}" if first.endswith(":") else first
-
-
 def typed_for(
     before: Sequence[str], log: str, messages_key: str | None, answer_key: str | None
 ) -> tuple[str, ...]:
@@ -270,21 +221,6 @@ def typed_for(
     return (*words, *others_typed)
 
 
-def _said(plan: Plan) -> str:
-    role = plan.role("teacher")
-    teacher = f"{usd(role.usd)} of it for the answers of {plan.teacher}" if role.usd else (
-        f"nothing of it for {plan.teacher}"
-    )  # fmt: skip
-    accuracy = ""
-    if plan.accuracy.is_known and plan.accuracy.is_share_known:
-        accuracy = f", {percent(plan.accuracy.mean)} right as expected"
-    return (
-        f"{usd(plan.once_usd)} once, {teacher} (answers that were kept cost nothing), and "
-        f"{hours(plan.hours)}: {plan.student} by {plan.strategy}{accuracy}; then its servers as "
-        f"before, {usd(plan.servers_usd_per_day)} a day."
-    )
-
-
 STILL, MOVED = 0, 1
 _COLUMNS = (
     Column(),
@@ -312,10 +248,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--messages-key", help="field of the messages, if not recognised")
     parser.add_argument("--answer-key", help="field of the answer beside them")
-    parser.add_argument(
-        "--no-price", dest="price", action="store_false",
-        help="do not plan a new student after a shift (that takes seconds, and asks nobody)",
-    )  # fmt: skip
     add_flag(parser)
 
 
@@ -338,7 +270,7 @@ def run(args: argparse.Namespace) -> int:
     checks = shifts(before, now, args.alpha)
     moved = [check for check in checks if check.is_shift]
     new = None
-    if moved and args.price:
+    if moved:
         new = renewal(run_dir, task, log, now, args.messages_key, args.answer_key)
     if args.json:
         plain = {
@@ -354,8 +286,8 @@ def run(args: argparse.Namespace) -> int:
     else:
         _show(checks, args.alpha)
         _tell(moved, len(before), len(now), n_wrong)
-        if moved:
-            _tell_price(new, unchecked(now))
+        if new is not None:
+            _tell_renewal(new)
     return MOVED if moved else STILL
 
 
@@ -391,14 +323,9 @@ def _tell(moved: list[Shift], n_before: int, n_now: int, n_wrong: int) -> None:
     print(f"SHIFT: {names}. The measured accuracy may not hold here.")
 
 
-def _tell_price(new: Renewal | None, warning: str) -> None:
-    """Say what a student of these requests costs, and what to type for it."""
-    if new is None:
-        print(f"{warning} Without --no-price a student of these requests is planned.")
-        return
+def _tell_renewal(new: Renewal) -> None:
+    """Say what to type for a student of these requests."""
     print(visible(new.warning))
-    if not new.overrides:
-        return
-    print(f"A student of these requests: {visible(new.text)}")
-    head = "Type" if new.usd is not None else "Once that is mended, type"
-    print(f"{head}: python -m stratos {visible(shlex.join(new.overrides))}")
+    if new.overrides:
+        command = f"python -m stratos {visible(shlex.join(new.overrides))}"
+        print(f"A student of these requests: {command}\nFor its price first, add stages=[plan].")

@@ -25,6 +25,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property
 from importlib.metadata import version as version_of
+from operator import add, mul, sub
 from typing import Any
 
 from typing_extensions import override
@@ -44,10 +45,8 @@ LISTS, BOARDS, EXPRESSIONS, INTEGRALS, SEVERAL = (
 LONGEST = 1000
 """Characters of an answer to these."""
 _MOST_NODES = 200
-_MOST_DIGITS = 60.0
-"""Of any number that an expression comes to."""
-_MOST_DEGREE = 64.0
-_MOST_POWER_DIGITS = 4.0
+_MOST_NUMBER, _MOST_POWER = 10**15, 32
+"""Numbers of an expression, and its powers, which are not within each other."""
 _BOARD = re.compile(r"[Q_\s]*")
 _FUNCTIONS = frozenset(
     ("exp", "log", "ln", "sqrt", "sin", "cos", "tan", "sec", "csc", "cot", "asin", "acos", "atan",
@@ -71,11 +70,7 @@ def is_harmless(name: str, answer: str) -> bool:
     tree = _parsed(answer)
     if tree is None or sum(1 for _ in ast.walk(tree)) > _MOST_NODES:
         return False
-    try:
-        _size(tree.body)
-    except (ValueError, OverflowError, RecursionError):
-        return False
-    return True
+    return _is_small(tree.body)
 
 
 def is_really_right(name: str, answer: str, entry: Mapping[str, Any]) -> bool:
@@ -108,81 +103,49 @@ def _parsed(answer: str) -> ast.Expression | None:
         return None
 
 
-def _size(node: ast.expr) -> tuple[float, float]:
-    """Return how many digits an expression's numbers have at most, and its degree.
-
-    Raises:
-        ValueError: it is more than a sum, or too large.
-    """
-    digits, degree = _sizes(node)
-    if digits > _MOST_DIGITS or degree > _MOST_DEGREE:
-        raise ValueError("too large")
-    return digits, degree
-
-
-def _sizes(node: ast.expr) -> tuple[float, float]:
-    if isinstance(node, ast.Constant) and isinstance(node.value, int | float):
-        return math.log10(abs(node.value) + 1), 0.0
-    if isinstance(node, ast.Name) and (len(node.id) == 1 or node.id in _NAMES):
-        return 1.0, 1.0
-    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.UAdd | ast.USub):
-        return _size(node.operand)
+def _is_small(node: ast.expr, in_power: bool = False) -> bool:
+    """Return whether an expression is a sum, product or small power of numbers and letters."""
+    if isinstance(node, ast.Constant):
+        return isinstance(node.value, int | float) and abs(node.value) <= _MOST_NUMBER
+    if isinstance(node, ast.Name):
+        return len(node.id) == 1 or node.id in _NAMES
+    if isinstance(node, ast.UnaryOp):
+        return isinstance(node.op, ast.UAdd | ast.USub) and _is_small(node.operand, in_power)
     if isinstance(node, ast.Call):
         is_known = isinstance(node.func, ast.Name) and node.func.id in _FUNCTIONS
-        if not is_known or node.keywords or len(node.args) != 1:
-            raise ValueError("an unknown call")
-        digits, degree = _size(node.args[0])
-        return digits, max(1.0, degree)
-    if isinstance(node, ast.BinOp):
-        (digits_left, left_degree), (right, right_degree) = _size(node.left), _size(node.right)
-        if isinstance(node.op, ast.Add | ast.Sub):
-            return max(digits_left, right) + 1, max(left_degree, right_degree)
-        if isinstance(node.op, ast.Mult | ast.Div):
-            return digits_left + right, left_degree + right_degree
-        if isinstance(node.op, ast.Pow):
-            power = _number_of(node.right)
-            if power is None:
-                if right > _MOST_POWER_DIGITS or not _is_product(node.right):
-                    raise ValueError("a power that may come to any number")
-                return (
-                    digits_left + right,
-                    left_degree + right_degree + 1,
-                )  # of letters: it stays so
-            return digits_left * abs(float(power)), left_degree * max(1.0, abs(float(power)))
-    raise ValueError("more than a sum")
+        is_plain = is_known and not node.keywords and len(node.args) == 1
+        return is_plain and _is_small(node.args[0], in_power)
+    if not isinstance(node, ast.BinOp):
+        return False
+    if isinstance(node.op, ast.Pow):
+        power = _number_of(node.right)
+        is_near = power is not None and abs(power) <= _MOST_POWER
+        return is_near and not in_power and _is_small(node.left, in_power=True)
+    is_sum = type(node.op) in (*_OPERATIONS, ast.Div)
+    return is_sum and _is_small(node.left, in_power) and _is_small(node.right, in_power)
 
 
-def _is_product(node: ast.expr) -> bool:
-    """Return whether an expression multiplies letters and numbers, and does nothing else."""
-    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult | ast.Div):
-        return _is_product(node.left) and _is_product(node.right)
-    if isinstance(node, ast.UnaryOp):
-        return _is_product(node.operand)
-    return isinstance(node, ast.Name | ast.Constant)
+_OPERATIONS = {ast.Add: add, ast.Sub: sub, ast.Mult: mul}
 
 
 def _number_of(node: ast.expr) -> Fraction | None:
     """Return what an expression of numbers comes to; None where it has others, or no value."""
     if isinstance(node, ast.Constant) and isinstance(node.value, int | float):
-        return Fraction(node.value)
+        return Fraction(node.value) if abs(node.value) <= _MOST_NUMBER else None
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.UAdd | ast.USub):
         inner = _number_of(node.operand)
         return inner if inner is None or isinstance(node.op, ast.UAdd) else -inner
     if not isinstance(node, ast.BinOp):
         return None
-    first, right = _number_of(node.left), _number_of(node.right)
-    if first is None or right is None:
+    first, second = _number_of(node.left), _number_of(node.right)
+    if first is None or second is None:
         return None
-    if isinstance(node.op, ast.Add):
-        return first + right
-    if isinstance(node.op, ast.Sub):
-        return first - right
-    if isinstance(node.op, ast.Mult):
-        return first * right
+    if type(node.op) in _OPERATIONS:
+        return _OPERATIONS[type(node.op)](first, second)
     if isinstance(node.op, ast.Div):
-        return first / right if right else None
-    is_small = isinstance(node.op, ast.Pow) and right.denominator == 1 and abs(right) <= 12
-    return first ** int(right) if is_small and (first or right >= 0) else None
+        return first / second if second else None
+    is_small = isinstance(node.op, ast.Pow) and second.denominator == 1 and abs(second) <= 12
+    return first ** int(second) if is_small and (first or second >= 0) else None
 
 
 def _numbers(text: str) -> list[float] | None:

@@ -28,26 +28,15 @@ Kind: TypeAlias = str
 """What personal data are called."""
 EMAIL, PHONE, CARD, IBAN, ID = "e-mail address", "phone number", "card number", "IBAN", "US SSN"
 
-_BEFORE_AT = re.compile(r"[\w.+'&-]")
-_BEHIND_AT = re.compile(r"[\w-]+(?:\.[\w-]+)*\.[^\W\d_]{2,}\b(?!:[\w/~])")
-"""No version (a@1.2.3) and no place of a repository (git@github.com:a/b)."""
-_DIGIT, _NO_DIGIT = re.compile(r"\d"), re.compile(r"\D")
-_KNOWN_DIGITS = {True: "0-9", False: r"\d"}
-"""Whether a text is ASCII to its digits. Sets without classes are looked for twice as fast."""
-_DIGITS = {
-    is_ascii: re.compile(
-        rf"[+({digit}](?<![\w.][+({digit}])(?:(?<=[{digit}])|(?<=\+)\(?[{digit}]|(?<=\()[{digit}])"
-        rf"[{digit} ()./-]{{5,22}}[{digit}](?!\w)"
-    )
-    for is_ascii, digit in _KNOWN_DIGITS.items()
-}
-"""A pattern that begins with a set of characters is found several times as fast as one that begins
-with a condition: so conditions on what stands before are looked at behind the first character."""
-_MAY_BE_IBAN = {
-    is_ascii: re.compile(rf"[{digit}][{digit}](?<=[A-Za-z]{{2}}[{digit}]{{2}})")
-    for is_ascii, digit in _KNOWN_DIGITS.items()
-}
-"""What stands in an IBAN behind its first two letters."""
+_MAIL = re.compile(r"[\w.+'&-]@[\w-]{1,63}(?:\.[\w-]{1,63}){0,4}\.[^\W\d_]{2,24}\b(?!:[\w/~])")
+"""No version (a@1.2.3) and no path of a repository (git@github.com:a/b)."""
+_NO_DIGIT = re.compile(r"\D")
+_DIGITS = re.compile(
+    r"[+(\d](?<![\w.][+(\d])(?:(?<=\d)|(?<=\+)\(?\d|(?<=\()\d)[\d ()./-]{5,22}\d(?!\w)"
+)
+"""It begins with a set of characters, which is found twice as fast as one that begins with what
+stands before."""
+_MAY_BE_IBAN = re.compile(r"\d\d(?<=[A-Za-z]{2}\d\d)")
 _IBAN = re.compile(r"\b[A-Za-z]{2}\d{2}(?:[ -]?[A-Za-z0-9]{4}){2,7}(?:[ -]?[A-Za-z0-9]{1,4})?\b")
 _SSN = re.compile(r"\d{3}-\d{2}-\d{4}")
 _NO_PHONE = re.compile(
@@ -63,8 +52,6 @@ _PHONE = re.compile(
     rf"\(\d+\).*|0\d{{2,4}}{_SEPARATOR}\(?\d.*|0\d(?:{_SEPARATOR}\d\d){{4}}|"  # of the area
     rf"(?:1{_SEPARATOR})?\(?[2-9]\d\d\)?{_SEPARATOR}\d{{3}}{_SEPARATOR}\d{{4}}"  # North America
 )
-_CALLS = ("call", "phone", "tel", "cell", "fax", "whatsapp", "sms", "handy", "mobil", "rufnummer")
-"""One of these stands in what the next pattern finds in text of ASCII."""
 _CALLED = re.compile(
     r"\b(?:call|phone|tel|telephone|mobile|cell|fax|whatsapp|sms|telefon|handy|mobil|rufnummer)"
     r"\W+(?:[^\W\d]+\W+){0,3}$",
@@ -73,8 +60,6 @@ _CALLED = re.compile(
 """What stands before digits that are a phone number whatever their form."""
 _BEFORE = 40
 """Characters before digits that are looked at for that."""
-_LONGEST_BEHIND_AT = 255
-"""Characters of a mail address behind its @ that are looked at."""
 _LEAST_OF_PHONE, _MOST_OF_PHONE = 9, 15
 """Digits of a phone number with its prefix (E.164)."""
 _LEAST_CALLED = 7
@@ -91,48 +76,15 @@ _IBAN_LENGTHS = table(__file__, "iban.toml")
 def personal_data(text: str) -> set[str]:
     """Return which kinds of personal data a text seems to hold."""
     kinds: set[str] = set()
-    if _has_mail(text):
+    if "@" in text and _MAIL.search(text):
         kinds.add(EMAIL)
-    if _has_digit(text):
-        kinds.update(
-            kind
-            for match in _DIGITS[text.isascii()].finditer(text)
-            if (kind := _kind(match[0], text[max(0, match.start() - _BEFORE) : match.start()]))
-        )
-        if _has_iban(text):
-            kinds.add(IBAN)
+    for match in _DIGITS.finditer(text):
+        before = text[max(0, match.start() - _BEFORE) : match.start()]
+        if (kind := _kind(match[0], before)) is not None:
+            kinds.add(kind)
+    if _MAY_BE_IBAN.search(text) and any(_is_iban(ibans[0]) for ibans in _IBAN.finditer(text)):
+        kinds.add(IBAN)
     return kinds
-
-
-def _has_digit(text: str) -> bool:
-    for digit in "0123456789":  # takes a tenth of a search
-        if digit in text:
-            return True
-    return not text.isascii() and _DIGIT.search(text) is not None
-
-
-def _has_mail(text: str) -> bool:
-    """Return whether a text has a mail address; only what stands around an @ is looked at."""
-    position = text.find("@")
-    while position >= 0:
-        if position and _BEFORE_AT.match(text, position - 1):
-            end = position + 1 + _LONGEST_BEHIND_AT
-            if _BEHIND_AT.match(text, position + 1, end):
-                return True
-        position = text.find("@", position + 1)
-    return False
-
-
-def _has_iban(text: str) -> bool:
-    end = 0
-    for candidate in _MAY_BE_IBAN[text.isascii()].finditer(text):
-        start = candidate.start() - 2
-        if start < end or (match := _IBAN.match(text, start)) is None:
-            continue
-        if _is_iban(match[0]):
-            return True
-        end = match.end()
-    return False
 
 
 def _kind(written: str, before: str) -> Kind | None:
@@ -147,17 +99,8 @@ def _kind(written: str, before: str) -> Kind | None:
     # A bare run of digits may be any number: a phone number has a prefix or separators, or a word.
     if len(digits) >= _LEAST_OF_PHONE and _PHONE.fullmatch(written):
         return PHONE
-    is_called = len(digits) >= _LEAST_CALLED and _is_called(before)
+    is_called = len(digits) >= _LEAST_CALLED and _CALLED.search(before) is not None
     return PHONE if is_called and not _THOUSANDS.fullmatch(written) else None
-
-
-def _is_called(before: str) -> bool:
-    """Return whether digits are a phone number by what stands before them."""
-    if before.isascii():
-        small = before.lower()
-        if not any(word in small for word in _CALLS):
-            return False
-    return _CALLED.search(before) is not None
 
 
 def _is_card(digits: str) -> bool:

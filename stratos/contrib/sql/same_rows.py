@@ -203,19 +203,8 @@ def _child(database: Database, pid: int) -> _Child:
     return _Child(database)
 
 
-_HIDDEN = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|--[^\n]*|/\*.*?\*/", re.DOTALL)
-"""Texts, quoted names and comments, in which no word of SQL stands."""
-_WORDS = re.compile(
-    r"[(),]|\border\s+by\b|\b(?:select|from|distinct|union|intersect|except|limit|offset|fetch)\b",
-    re.IGNORECASE,
-)
-_WAY = re.compile(r"\s+(?:asc|desc|nulls\s+first|nulls\s+last)\s*$", re.IGNORECASE)
-_NAMED = re.compile(r"\s+as\s+(\w+)\s*$", re.IGNORECASE)
-_COMBINED = ("distinct", "union", "intersect", "except")
-
-
 @dataclass(frozen=True)
-class Keyed:
+class QueryWithKeys:
     """A query that also tells its keys."""
 
     query: str
@@ -225,69 +214,46 @@ class Keyed:
     n_added: int
 
 
-def is_ordered(query: str) -> bool:
-    """Return whether the outermost query sorts its rows: an order stands in no bracket."""
-    return any(word == "order by" for word, _, _ in _outermost(query))
+def _tree(query: str, kind: str) -> Any:
+    """Return the syntax tree of a query; None where it cannot be read."""
+    import sqlglot
+
+    try:
+        return sqlglot.parse_one(query, dialect=kind)
+    except (sqlglot.errors.SqlglotError, RecursionError):
+        return None
 
 
-def keyed(query: str) -> Keyed | None:
+def is_ordered(query: str, kind: str) -> bool:
+    """Return whether the outermost query sorts its rows; where that is unclear, if any does."""
+    tree = _tree(query, kind)
+    return "order by" in query.casefold() if tree is None else bool(tree.args.get("order"))
+
+
+def with_keys(query: str, kind: str) -> QueryWithKeys | None:
     """Return a query with the keys that it sorts by as its last columns; None if that is unclear.
 
     A key may be the number of a column, or what could stand in the list of columns as well.
     """
-    words = _outermost(query)
-    names = [word for word, _, _ in words]
-    if "order by" not in names or any(name in names for name in _COMBINED):
+    from sqlglot import exp
+
+    tree = _tree(query, kind)
+    if not isinstance(tree, exp.Select) or not tree.args.get("order") or tree.args.get("distinct"):
         return None
-    if names.count("select") != 1 or "from" not in names:
-        return None
-    at = names.index("order by")
-    behind = words[at + 1 :]
-    end = next((start for word, start, _ in behind if word != ","), len(query))
-    commas = [start for word, start, _ in behind if word == "," and start < end]
-    starts = [words[at][2], *(comma + 1 for comma in commas)]
-    terms = [_term(query[a:b]) for a, b in zip(starts, [*commas, end], strict=True)]
-    named = _named(query, words)
-    places = [int(term) - 1 if term.isdigit() else named.get(term.lower()) for term in terms]
-    columns = tuple(column for column in places if column is not None)
-    added = [term for term, column in zip(terms, places, strict=True) if column is None]
-    start = words[names.index("from")][1]
-    more = "".join(f", {term}" for term in added)
-    return Keyed(f"{query[:start].rstrip()}{more} {query[start:]}", columns, len(added))
-
-
-def _named(query: str, words: list[tuple[str, int, int]]) -> dict[str, int]:
-    """Return the new names of a query's columns, in small letters, with their places."""
-    names = [word for word, _, _ in words]
-    first, last = names.index("select"), names.index("from")
-    commas = [start for word, start, _ in words[first:last] if word == ","]
-    starts = [words[first][2], *(comma + 1 for comma in commas)]
-    columns = [query[a:b] for a, b in zip(starts, [*commas, words[last][1]], strict=True)]
-    if any(column.strip().endswith("*") for column in columns):
-        return {}  # which stands for columns that are not counted here
-    matches = ((_NAMED.search(column), k) for k, column in enumerate(columns))
-    return {name[1].lower(): k for name, k in matches if name}
-
-
-def _term(text: str) -> str:
-    text = _HIDDEN.sub(
-        lambda match: " " if match[0][:2] in ("--", "/*") else match[0], text
-    ).strip()
-    while (match := _WAY.search(text)) is not None:
-        text = text[: match.start()]
-    return text
-
-
-def _outermost(query: str) -> list[tuple[str, int, int]]:
-    """Return the words of the outermost query, in small letters, with where they start and end."""
-    blank = _HIDDEN.sub(lambda words: " " * len(words[0]), query)
-    depth, words = 0, []
-    for word in _WORDS.finditer(blank):
-        if word[0] in "()":
-            depth += 1 if word[0] == "(" else -1
-        elif depth == 0:
-            words.append((" ".join(word[0].lower().split()), word.start(), word.end()))
-    return words
+    names = {} if tree.is_star else {
+        column.alias.lower(): k for k, column in enumerate(tree.selects) if column.alias
+    }  # fmt: skip
+    columns: list[int] = []
+    added: list[Any] = []
+    for key in (ordered.this for ordered in tree.args["order"].expressions):
+        if isinstance(key, exp.Literal) and key.is_int:
+            columns.append(int(key.this) - 1)
+        elif isinstance(key, exp.Column) and key.sql().lower() in names:
+            columns.append(names[key.sql().lower()])
+        else:
+            added.append(key)
+    longer = tree.select(*added) if added else tree
+    return QueryWithKeys(longer.sql(dialect=kind), tuple(columns), len(added))
 
 
 _FENCE = re.compile(r"```(?:sql|sqlite|duckdb)?[ \t]*\n(.*?)(?:```|$)", re.DOTALL | re.IGNORECASE)
@@ -405,7 +371,7 @@ def _result(verifier: SqlResult, gold: str) -> tuple[tuple[Row, ...], tuple[int,
     """Return the rows of a gold query, and where each run of rows ends that may be in any order."""
     query = verifier.read(gold) or ""
     rows = verifier._rows(query)
-    if not is_ordered(query):
+    if not is_ordered(query, verifier._file.kind):
         return rows, (len(rows),)
     keys = _keys(verifier, query, rows) or range(len(rows))
     ends = [k for k in range(1, len(rows)) if keys[k] != keys[k - 1]]
@@ -414,14 +380,12 @@ def _result(verifier: SqlResult, gold: str) -> tuple[tuple[Row, ...], tuple[int,
 
 def _keys(verifier: SqlResult, query: str, rows: tuple[Row, ...]) -> list[Any] | None:
     """Return what each row of a query is sorted by; None where that cannot be told."""
-    query_with_keys = keyed(query)
-    if query_with_keys is None or not rows:
+    longer = with_keys(query, verifier._file.kind)
+    if longer is None or not rows:
         return None
     try:
         # The keys are the last columns of the longer query, which says how many its own are.
-        more = verifier._rows(
-            query_with_keys.query, n_added=query_with_keys.n_added, keys=query_with_keys.columns
-        )
+        more = verifier._rows(longer.query, n_added=longer.n_added, keys=longer.columns)
     except QueryError:
         return None
     return [row[2] for row in more] if [row[:2] for row in more] == [*rows] else None

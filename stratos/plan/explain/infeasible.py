@@ -1,24 +1,22 @@
-"""Explain an infeasible problem: the smallest change that makes a plan feasible.
+"""Explain an infeasible problem: the smallest changes that make a plan feasible.
 
-The smallest changes of `limits` that make a plan feasible, verified by solving again.
-
-One limit alone: the model is solved without it for the best value that it can have; that value,
-rounded to the side that stays feasible, is the least change. Several at once: a plan breaks some
-of the limits, each by a share of its value. All four values of a plan are to be small (accuracy
-counts negatively), so the plan that breaks a set of limits by the least sum of shares is on the
-frontier, which is gone through.
+Each is verified by solving again. One limit alone: the model is solved without it for the best
+value that it can have; that value, rounded to the side that stays feasible, is the least change.
+Several at once: a plan breaks some of the limits, each by a share of its value. All four values of
+a plan are to be small (accuracy counts negatively), so the plan that breaks a set of limits by the
+least sum of shares is on the frontier, which is gone through.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from stratos.config import LimitsConfig
 from stratos.core.errors import InfeasibleError
 from stratos.core.formats import by_reason, listed, predicted, sentence, taken_before
 from stratos.plan.explain.reasons import describe, servers
-from stratos.plan.explain.whatif import Relaxed, Variants, nearest_student
+from stratos.plan.explain.whatif import Variants, nearest_student
 from stratos.plan.objective import (
     LIMITS,
     USD,
@@ -50,17 +48,13 @@ class Change:
     """Size of the change as a share of the limit."""
 
     @property
-    def override(self) -> str:
-        """What to type."""
-        return f"limits.{self.limit.key}={self.typed}"
-
-    def said(self, limits: LimitsConfig) -> str:
-        """Return the change as a reader would say it: "budget $40 → $52.10"."""
-        return f"{self.limit.now(limits)} → {self.limit.said(self.typed)}"
+    def drops_accuracy(self) -> bool:
+        """Whether the accuracy is given up, since nobody knows it."""
+        return self.limit.is_floor and self.value is None
 
 
 @dataclass(frozen=True)
-class WayOut:
+class Relief:
     """Changes that together are enough, and the plan that they give."""
 
     changes: tuple[Change, ...]
@@ -71,145 +65,116 @@ class WayOut:
         """Sum of the changes, each as a share of its limit."""
         return sum(change.share for change in self.changes)
 
+    @property
+    def drops_accuracy(self) -> bool:
+        """Whether the accuracy is given up, since nobody knows it."""
+        return any(change.drops_accuracy for change in self.changes)
 
-def alone(
-    model: Model, limits: LimitsConfig, limit: Limit, order: Sequence[Linear]
-) -> WayOut | None:
-    """Return the least change of one limit that is enough with the others kept, None if none is.
+    @property
+    def override(self) -> str:
+        """What to type."""
+        return " ".join(f"limits.{change.limit.key}={change.typed}" for change in self.changes)
 
-    Args:
-        model: what is solved.
-        limits: limits that no plan meets.
-        limit: the one to move.
-        order: what the plan under the changed limit is chosen by.
-    """
-    wanted = [limit.cost.alone, USD.alone]
-    free = with_limit(limits, limit, None)
-    if limit.is_floor:
-        free = with_limit(limits, limit, _best_floor(model, free, limit))
-    nearest = model.solve(model.problem.ahead(free), wanted)
-    if nearest is None:
+    def text(self, limits: LimitsConfig) -> str:
+        """Return the changes as a reader would say them: "budget $40 → $52.10"."""
+        return listed(
+            f"{change.limit.now(limits)} → {change.limit.shown(change.typed)}"
+            for change in self.changes
+        )
+
+
+class Search:
+    """Looks for the least changes of limits that no plan meets."""
+
+    def __init__(self, model: Model, limits: LimitsConfig, order: Sequence[Linear]) -> None:
+        """Take the model, the limits, and what the plan under changed limits is chosen by."""
+        self.model, self.problem, self.limits, self.order = model, model.problem, limits, order
+
+    def alone(self, limit: Limit) -> Relief | None:
+        """Return the least change of one limit that is enough with the others kept, if one is."""
+        free = with_limit(self.limits, limit, None)
+        if limit.is_floor:
+            # The highest value that a floor may have under the other limits.
+            everything = self.problem.once(merged)
+            plans = within(everything, self.problem.ahead(free), self.problem.spent_usd)
+            known = [limit.value(choice) for choice in plans if choice.candidate.is_known]
+            free = with_limit(free, limit, max(known, default=None))
+        nearest = self.model.solve(self.problem.ahead(free), [limit.cost.alone, USD.alone])
+        return None if nearest is None else self._verified([limit], nearest)
+
+    def together(
+        self, everything: Sequence[Choice], size: int, singles: Mapping[Limit, Relief]
+    ) -> Relief | None:
+        """Return the cheapest change of `size` limits at once: the least sum of shares.
+
+        Ties go to the plan that costs fewer dollars. A set is left out if one of its changes is no
+        smaller than that limit's change alone, which would be enough by itself.
+
+        Args:
+            everything: the frontier before the limits.
+            size: how many limits are to be changed.
+            singles: the limits that can be changed alone, with their least changes.
+        """
+        sets = []
+        for choice in everything:
+            shares = {limit: self._share(limit, choice) for limit in LIMITS}
+            broken = {limit: share for limit, share in shares.items() if share > SLACK}
+            is_new = all(
+                limit not in singles or share < singles[limit].share - SLACK
+                for limit, share in broken.items()
+            )
+            if len(broken) == size and is_new:
+                sets.append((sum(broken.values()), choice.usd, choice.sort_name, broken, choice))
+        for *_, broken, choice in sorted(sets, key=lambda row: row[:3]):
+            if (relief := self._verified([*broken], choice)) is not None:
+                return relief
         return None
-    return _verified(model, limits, [limit], nearest, order)
 
+    def needed(self, limit: Limit, choice: Choice) -> float:
+        """Return the value that a limit must have for a plan to meet it: what to type."""
+        value = limit.value(choice)
+        if limit.cost is USD:
+            value = max(value, self.problem.set_aside_usd(choice))
+        return value + self.problem.spent_of(limit.key)
 
-def _best_floor(model: Model, limits: LimitsConfig, limit: Limit) -> float | None:
-    """Return the highest value that a floor may have under the other limits; None if none."""
-    problem = model.problem
-    plans = within(problem.once(merged), problem.ahead(limits), model.spent_usd)
-    known = [limit.value(choice) for choice in plans if choice.candidate.is_known]
-    return max(known, default=None)
+    def _share(self, limit: Limit, choice: Choice) -> float:
+        """Return by what share of a limit a plan passes it, 0 if it keeps it."""
+        given = limit.of(self.limits)
+        if given is None:
+            return 0.0
+        if limit.is_floor:
+            if not choice.candidate.is_known:
+                return 1.0 if given > 0 else 0.0
+            return max(0.0, given - limit.value(choice)) / (given or 1.0)
+        value = self.needed(limit, choice)
+        return max(0.0, value - given) / (given or value or 1.0)
 
+    def _verified(self, broken: Sequence[Limit], choice: Choice) -> Relief | None:
+        """Set the limits to what a plan needs, as it is typed, and solve again."""
+        while True:
+            changes = [self._change(limit, choice) for limit in broken]
+            moved = self.limits
+            for change in changes:
+                moved = with_limit(moved, change.limit, change.value)
+            proof = self.model.solve(self.problem.ahead(moved), self.order)
+            if proof is None:
+                return None
+            # Of a larger budget the plan may be another one, whose jobs set more aside.
+            if not any(
+                change.limit.cost is USD
+                and change.value is not None
+                and self.needed(change.limit, proof) > change.value + SLACK
+                for change in changes
+            ):
+                return Relief(tuple(changes), proof)
+            choice = proof
 
-def together(
-    model: Model,
-    limits: LimitsConfig,
-    everything: Sequence[Choice],
-    size: int,
-    order: Sequence[Linear],
-    singles: Mapping[Limit, WayOut],
-) -> WayOut | None:
-    """Return the cheapest change of `size` limits at once: the least sum of shares.
-
-    Ties go to the plan that costs fewer dollars. A set is left out if one of its changes is no
-    smaller than that limit's change alone, which would be enough by itself.
-
-    Args:
-        model: what is solved.
-        limits: limits that no plan meets.
-        everything: the frontier before the limits.
-        size: how many limits are to be changed.
-        order: what the plan under the changed limits is chosen by.
-        singles: the limits that can be changed alone, with their least changes.
-    """
-    found: list[tuple[float, float, tuple[str, ...], list[Limit], Choice]] = []
-    for choice in everything:
-        broken = {
-            limit: share
-            for limit in LIMITS
-            if (share := _share(limit, limits, choice, model.problem)) > SLACK
-        }
-        if len(broken) != size or any(
-            limit in singles and share >= singles[limit].share - SLACK
-            for limit, share in broken.items()
-        ):
-            continue
-        found.append((sum(broken.values()), choice.usd, choice.sort_name, list(broken), choice))
-    for *_, broken_limits, choice in sorted(found, key=lambda row: row[:3]):
-        way = _verified(model, limits, broken_limits, choice, order)
-        if way is not None:
-            return way
-    return None
-
-
-def _share(limit: Limit, limits: LimitsConfig, choice: Choice, problem: Problem) -> float:
-    """Return by what share of a limit a plan passes it, 0 if it keeps it."""
-    given = limit.of(limits)
-    if given is None:
-        return 0.0
-    if limit.is_floor:
-        if not choice.candidate.is_known:
-            return 1.0 if given > 0 else 0.0
-        return max(0.0, given - limit.value(choice)) / (given or 1.0)
-    value = needed(limit, choice, problem)
-    return max(0.0, value - given) / (given or value or 1.0)
-
-
-def needed(limit: Limit, choice: Choice, problem: Problem) -> float:
-    """Return the value that a limit must have for a plan to meet it: what to type."""
-    value = limit.value(choice)
-    if limit.cost is USD:
-        value = max(value, problem.set_aside_usd(choice))
-    return value + problem.spent_of(limit.key)
-
-
-def _verified(
-    model: Model,
-    limits: LimitsConfig,
-    broken: Sequence[Limit],
-    choice: Choice,
-    order: Sequence[Linear],
-) -> WayOut | None:
-    """Set the limits to what a plan needs, as it is typed, and solve again."""
-    proof, changes = _solved(model, limits, broken, choice, order)
-    # Of a larger budget the plan may be another one, whose jobs set more aside.
-    while proof is not None and _lacks_reserve(changes, proof, model.problem):
-        proof, changes = _solved(model, limits, broken, proof, order)
-    return None if proof is None else WayOut(tuple(changes), proof)
-
-
-def _lacks_reserve(changes: Sequence[Change], choice: Choice, problem: Problem) -> bool:
-    """Return whether a plan's jobs set more aside than a changed budget has."""
-    return any(
-        one.limit.cost is USD
-        and one.value is not None
-        and needed(one.limit, choice, problem) > one.value + SLACK
-        for one in changes
-    )
-
-
-def _solved(
-    model: Model,
-    limits: LimitsConfig,
-    broken: Sequence[Limit],
-    choice: Choice,
-    order: Sequence[Linear],
-) -> tuple[Choice | None, list[Change]]:
-    """Return the plan under the limits that another plan needs, and how they are changed."""
-    changes = []
-    for limit in broken:
-        share = _share(limit, limits, choice, model.problem)
-        typed, value = "null", None
-        if not limit.is_floor or choice.candidate.is_known:
-            typed = limit.typed(needed(limit, choice, model.problem), limit.of(limits))
-            value = float(typed)
-        limits_now = getattr(limits, limit.key)
-        assert limits_now is not None, "a limit that is not set is not broken"
-        changes.append(Change(limit, typed, value, share))
-    moved = limits
-    for change in changes:
-        moved = with_limit(moved, change.limit, change.value)
-    return model.solve(model.problem.ahead(moved), order), changes
+    def _change(self, limit: Limit, choice: Choice) -> Change:
+        share = self._share(limit, choice)
+        if limit.is_floor and not choice.candidate.is_known:
+            return Change(limit, "null", None, share)
+        typed = limit.typed(self.needed(limit, choice), limit.of(self.limits))
+        return Change(limit, typed, float(typed), share)
 
 
 def no_candidates(problem: Problem, variants: Variants | None = None) -> InfeasibleError:
@@ -220,45 +185,49 @@ def no_candidates(problem: Problem, variants: Variants | None = None) -> Infeasi
         variants: how to ask again with other clouds or students; None leaves that out.
     """
     lines = ["No teacher, student and strategy can be taken together:"]
-    left_out = dict(sorted(problem.left_out.items()))
-    lines += [f"  {who}: {why}" for who, why in by_reason(left_out)]
-    lines += [f"  {sentence}" for sentence in problem.evidence]
+    lines += [f"  {who}: {why}" for who, why in by_reason(dict(sorted(problem.left_out.items())))]
+    lines += [f"  {evidence}" for evidence in problem.evidence]
     if variants is not None:
-        lines += _relaxed(list(variants.relaxations()))
+        relaxed = list(variants.relaxations())
+        if relaxed:
+            lines.append("One change is enough, with everything else unchanged:")
+        for change in relaxed:
+            lines += _entry(change.text, change.override, change.choice)
         lines += nearest_student(variants)
-    covers_less = [one for one in problem.exclusions if one.reason is Reason.COVERAGE]
-    if covers_less:
-        first = min(covers_less, key=lambda one: one.subject)
-        strategy = problem.strategies[first.strategy]
-        told = (
-            f"Type strategy={strategy.kind} strategy.min_coverage=0 to learn from a teacher that "
-            "covers so little: only its right answers are kept, and they are few."
-        )
-        if strategy.learns_rows:
-            told = "Type strategy=supervised to learn the labelled rows alone."
-        lines.append(told)
-    else:
-        lines += _without_answers(problem, variants)
+    lines += _less_coverage(problem) or _without_answers(problem, variants)
     more = "Type strategy=auto, teacher=auto and student=auto to consider more of them"
-    if any(one.reason is Reason.NO_SERVER for one in problem.exclusions):
+    if any(excluded.reason is Reason.NO_SERVER for excluded in problem.exclusions):
         more += (
             ", or allow larger servers (cloud=multi, without cloud.max_usd_per_hour and "
             "cloud.regions)"
         )
-    lines.append(f"{more}.")
-    return InfeasibleError("\n".join(lines))
+    return InfeasibleError("\n".join([*lines, f"{more}."]))
+
+
+def _less_coverage(problem: Problem) -> list[str]:
+    """Say what to type where a teacher covers too little of the task for a strategy."""
+    excluded = [pair for pair in problem.exclusions if pair.reason is Reason.COVERAGE]
+    if not excluded:
+        return []
+    strategy = problem.strategies[min(excluded, key=lambda pair: pair.subject).strategy]
+    if strategy.learns_rows:
+        return ["Type strategy=supervised to learn the labelled rows alone."]
+    return [
+        f"Type strategy={strategy.kind} strategy.min_coverage=0 to learn from a teacher that "
+        "covers so little: only its right answers are kept, and they are few."
+    ]
 
 
 def _without_answers(problem: Problem, variants: Variants | None) -> list[str]:
     """Say what to type where teachers had no right answer at all, which no threshold mends."""
-    blind = {one.teacher for one in problem.exclusions if one.reason is Reason.NONE_RIGHT}
+    blind = {pair.teacher for pair in problem.exclusions if pair.reason is Reason.NONE_RIGHT}
     config = None if variants is None else variants.config
     if not blind or (config is not None and injects(config.strategies, config.complexity)):
         return []
-    said = f"{listed(sorted(blind))} gave no right answer, and there is nothing else to learn from:"
+    text = f"{listed(sorted(blind))} gave no right answer, and there is nothing else to learn from:"
     if config is not None and config.task.can_reverse:
-        return [f"{said} type strategy=injection, whose items the task makes answer first."]
-    return [f"{said} type teacher=<name> for another teacher."]
+        return [f"{text} type strategy=injection, whose items the task makes answer first."]
+    return [f"{text} type teacher=<name> for another teacher."]
 
 
 def explain(
@@ -281,107 +250,74 @@ def explain(
     limits = problem.limits
     everything = frontier(problem) if everything is None else everything
     net = net_cost(problem.objective, limits, everything)
-    order = levels(counted_by(problem.objective, net), net)
+    search = Search(model, limits, levels(counted_by(problem.objective, net), net))
     given = [limit for limit in LIMITS if limit.of(limits) is not None]
-    singles = {limit: way for limit in given if (way := alone(model, limits, limit, order))}
+    singles = {limit: relief for limit in given if (relief := search.alone(limit))}
     relaxed = list(variants.relaxations()) if variants is not None else []
+    pair = search.together(everything, 2, singles)
+
     lines = [f"No plan meets {listed(limit.now(limits) for limit in given)}."]
-    first = None
-    if singles or relaxed:
+    entries = [(relief.text(limits), relief.override, relief.choice) for relief in singles.values()]
+    entries += [(change.text, change.override, change.choice) for change in relaxed]
+    if entries:
         lines.append("One change is enough, with everything else unchanged:")
-        for way in singles.values():
-            lines += _way(way, limits)
-        lines += _entries(relaxed)
-        least = min(singles.values(), key=lambda way: way.share, default=None)
-        # A student whose accuracy is known is worth more than a limit that is given up.
-        is_given_up = least is not None and _drops_accuracy(least)
-        first = relaxed[0].override if relaxed and (least is None or is_given_up) else None
-        first = first or (_overrides(least) if least is not None else None)
+    for entry in entries:
+        lines += _entry(*entry)
     stuck = [limit.label for limit in given if limit not in singles]
     if stuck and len(given) > 1:
         lines.append(f"No amount of {listed(stuck, 'or')} alone is enough.")
-    pair = together(model, limits, everything, 2, order, singles)
     if pair is not None:
         lines.append("The cheapest pair of changes (each counted as a share of its limit):")
-        lines += _way(pair, limits)
-        first = first or _overrides(pair)
-    elif first is None:
+        lines += _entry(pair.text(limits), pair.override, pair.choice)
+    least = min(singles.values(), key=lambda relief: relief.share, default=pair)
+    # A student whose accuracy is known is worth more than a limit that is given up.
+    if relaxed and (not singles or (least is not None and least.drops_accuracy)):
+        first = relaxed[0].override
+    elif least is not None:
+        first = least.override
+    else:
+        most = _fewest(search, everything, len(given))
         lines.append("Two changes are not enough either. Without the others:")
-        lines += [_reach(model, everything, limit) for limit in given]
-        most = _fewest(model, limits, everything, order, len(given))
+        lines += [_reach(search, everything, limit) for limit in given]
         lines.append(f"The smallest sufficient set has {len(most.changes)} changes:")
-        lines += _way(most, limits)
-        first = _overrides(most)
-    is_pilot_open = problem.settings.pilot is not True and not relaxed
-    if is_pilot_open and _drops_accuracy(*singles.values(), pair):
+        lines += _entry(most.text(limits), most.override, most.choice)
+        first = most.override
+    reliefs = [*singles.values(), *([] if pair is None else [pair])]
+    drops_accuracy = bool(reliefs) and all(relief.drops_accuracy for relief in reliefs)
+    if drops_accuracy and problem.settings.pilot is not True and not relaxed:
         lines.append("Type: plan.pilot=true")
         lines.append(
             f"It measures the accuracy that is unknown. To plan without knowing it: {first}"
         )
     else:
         lines.append(f"Type: {first}")
-    lines += _notes(problem)
-    return InfeasibleError("\n".join(lines))
+    return InfeasibleError("\n".join([*lines, *_notes(problem)]))
 
 
-def _fewest(
-    model: Model,
-    limits: LimitsConfig,
-    everything: Sequence[Choice],
-    order: Sequence[Linear],
-    n_given: int,
-) -> WayOut:
+def _fewest(search: Search, everything: Sequence[Choice], n_given: int) -> Relief:
     """Return the cheapest change of the fewest limits, where one or two are not enough."""
     for size in range(3, n_given + 1):
-        way = together(model, limits, everything, size, order, {})
-        if way is not None:
-            return way
+        relief = search.together(everything, size, {})
+        if relief is not None:
+            return relief
     raise AssertionError("without limits every candidate is a plan")
 
 
-def _reach(model: Model, everything: Sequence[Choice], limit: Limit) -> str:
+def _reach(search: Search, everything: Sequence[Choice], limit: Limit) -> str:
     """Say what the best value is that any plan has when no limit is set."""
     best = min(everything, key=limit.cost.alone)
     if limit.is_floor:
         best = max(everything, key=limit.value)
     if limit.is_floor and not best.candidate.is_known:
         return f"  the best {limit.label} of any plan is unknown"
-    typed = limit.typed(needed(limit, best, model.problem))
-    return f"  the best {limit.label} of any plan is {limit.said(typed)}"
+    typed = limit.typed(search.needed(limit, best))
+    return f"  the best {limit.label} of any plan is {limit.shown(typed)}"
 
 
-def _drops_accuracy(*ways: WayOut | None) -> bool:
-    """Return whether each way out gives up the accuracy, since nobody knows it."""
-    found = [way for way in ways if way is not None]
-    return bool(found) and all(
-        any(change.limit.is_floor and change.value is None for change in way.changes)
-        for way in found
-    )
-
-
-def _overrides(way: WayOut) -> str:
-    return " ".join(change.override for change in way.changes)
-
-
-def _way(way: WayOut, limits: LimitsConfig) -> list[str]:
+def _entry(text: str, override: str, choice: Choice) -> list[str]:
     """Say what to change and to type, and the plan that it gives."""
-    said = listed(change.said(limits) for change in way.changes)
-    return _entry(said, _overrides(way), way.choice)
-
-
-def _relaxed(found: Sequence[Relaxed]) -> list[str]:
-    return (
-        ["One change is enough, with everything else unchanged:", *_entries(found)] if found else []
-    )
-
-
-def _entries(found: Iterable[Relaxed]) -> list[str]:
-    return [line for one in found for line in _entry(one.said, one.override, one.choice)]
-
-
-def _entry(said: str, override: str, choice: Choice) -> list[str]:
     return [
-        f"  {said}   ({override})",
+        f"  {text}   ({override})",
         f"      {describe(choice)}",
         f"      {servers(choice)}",
     ]
@@ -390,19 +326,20 @@ def _entry(said: str, override: str, choice: Choice) -> list[str]:
 def _notes(problem: Problem) -> list[str]:
     """Say what else made the limits tight."""
     lines = []
-    if problem.spent_usd and problem.limits.budget_usd is not None:
+    limits, settings = problem.limits, problem.settings
+    if problem.spent_usd and limits.budget_usd is not None:
         lines.append(f"Of the budget ${problem.spent_usd:.2f} is spent already.")
-    if problem.spent_hours and problem.limits.deadline_hours is not None:
+    if problem.spent_hours and limits.deadline_hours is not None:
         before = sentence(taken_before(problem.spent_hours))
         lines.append(f"{before}, which the deadline counts.")
-    least = problem.limits.accuracy
+    least = limits.accuracy
     unknown = sorted({c.student for c in problem.candidates if not c.is_known})
     if least is not None and unknown:
         pilot = "Short trainings measure it: plan.pilot=true."
-        if problem.settings.pilot is True:
+        if settings.pilot is True:
             pilot = (
                 "The pilot did not settle it: longer trainings may, with "
-                f"plan.pilot_tokens={2 * problem.settings.pilot_tokens}."
+                f"plan.pilot_tokens={2 * settings.pilot_tokens}."
             )
         lines.append(
             f"An accuracy that is unknown meets no accuracy limit: {', '.join(unknown)}. {pilot}"
@@ -413,11 +350,10 @@ def _notes(problem: Problem) -> list[str]:
         if least is not None and c.is_known and c.limit_accuracy < least <= c.accuracy.mean
     }
     if unsure:
-        said = listed(f"{name} {predicted(unsure[name])}" for name in sorted(unsure))
+        ends = listed(f"{name} {predicted(unsure[name])}" for name in sorted(unsure))
         lines.append(
-            f"The low end of the predicted interval counts: {said}. With limits.confidence=mean "
+            f"The low end of the predicted interval counts: {ends}. With limits.confidence=mean "
             "its mean would."
         )
-    left_out = dict(sorted(problem.left_out.items()))
-    lines += [f"Left out: {who}: {why}." for who, why in by_reason(left_out)]
-    return lines
+    left_out = by_reason(dict(sorted(problem.left_out.items())))
+    return [*lines, *(f"Left out: {who}: {why}." for who, why in left_out)]

@@ -288,4 +288,4 @@ def _exchange(rates: Rates) -> Iterator[Assumption]:
         why = rates.why[rate.key]
         if why is not None:
             usd = rates.usd[rate.key]
-            yield Assumption(rate.said, usd, "USD", why, f"objective.{rate.key}=…")
+            yield Assumption(rate.name, usd, "USD", why, f"objective.{rate.key}=…")

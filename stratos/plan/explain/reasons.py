@@ -1,8 +1,8 @@
-"""The reasons for a plan, as sentences with numbers."""
+"""The reasons for a plan, as sentences with numbers; and a plan in a line or a table row."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from stratos.config import ObjectiveConfig
 from stratos.core.formats import listed, predicted, sentence, taken_before
@@ -27,12 +27,8 @@ from stratos.plan.solve.model import TIE
 from stratos.plan.words import free_servers
 from stratos.records import Offer, PlanPoint
 
-# Plans in words: one in a line, two compared.
-
-
 LEAST_USD = 0.005
 """Dollars below which a difference is not worth a word."""
-
 SAME = 1e-6
 """Relative difference below which two values are the same."""
 
@@ -47,25 +43,46 @@ def describe(choice: Choice) -> str:
 
 def servers(choice: Choice) -> str:
     """Return the servers of a plan in one line, role by role."""
-    return "; ".join(f"{role} {' + '.join(names)}" for role, names in by_role(choice).items())
+    return "; ".join(f"{role} {names}" for role, names in by_role(choice).items())
 
 
-def by_role(choice: Choice) -> dict[str, list[str]]:
+def by_role(choice: Choice) -> dict[str, str]:
     """Return each role's servers by name; serving may mix several."""
-    found: dict[str, list[str]] = {}
+    names: dict[str, list[str]] = {}
     for role in choice.roles():
         times = f"{role.count} × " if role.count > 1 else ""
-        spot = " spot" if role.spot else ""
         name = role.offer.name if role.offer is not None else role.note or "no server"
-        found.setdefault(role.role, []).append(f"{times}{name}{spot}")
-    return found
+        names.setdefault(role.role, []).append(f"{times}{name}{' spot' if role.spot else ''}")
+    return {role: " + ".join(parts) for role, parts in names.items()}
 
 
-def is_same(one: Choice, other: Choice) -> bool:
-    """Tell whether two plans have the same values."""
-    return all(
-        abs(a - b) <= SAME * max(1.0, abs(a)) for a, b in zip(one.costs, other.costs, strict=True)
+def as_point(choice: Choice, net: Linear) -> PlanPoint:
+    """Return a plan as a row of a table, with its net cost."""
+    candidate, accuracy = choice.candidate, choice.candidate.accuracy
+    return PlanPoint(
+        teacher=candidate.teacher,
+        student=candidate.student,
+        strategy=candidate.strategy,
+        accuracy=accuracy.mean if accuracy.is_known else 0.0,
+        usd=choice.usd,
+        hours=choice.hours,
+        latency_ms=choice.latency_ms,
+        servers=by_role(choice),
+        accuracy_known=accuracy.is_known,
+        accuracy_low=accuracy.low,
+        accuracy_high=accuracy.high,
+        net_usd=net(choice),
+        accuracy_tried=accuracy.tried,
     )
+
+
+# Two plans compared.
+
+
+def is_same(first: Choice, second: Choice) -> bool:
+    """Tell whether two plans have the same values."""
+    pairs = zip(first.costs, second.costs, strict=True)
+    return all(abs(a - b) <= SAME * max(1.0, abs(a)) for a, b in pairs)
 
 
 def difference(before: Choice, after: Choice, net: Linear, objective: ObjectiveConfig) -> str:
@@ -86,36 +103,34 @@ def difference(before: Choice, after: Choice, net: Linear, objective: ObjectiveC
     elif not before.candidate.is_known:
         parts[ACCURACY.name] = ""
     first = [parts.pop(cost.name) for cost in weighted(objective)]
-    net_change = _signed("net cost", net(after) - net(before), money)
-    ordered = [*first, net_change, *parts.values()]
+    ordered = [*first, _signed("net cost", net(after) - net(before), money), *parts.values()]
     return ", ".join(filter(None, ordered)) or "less than what would show"
 
 
 def _signed(label: str, change: float, write: Callable[[float], str]) -> str:
     """Write a difference with its sign, nothing where it is rounding or all its digits are 0."""
-    if abs(change) < 1e-9:
-        return ""
     written = write(abs(change))
-    sign = "−" if change < 0 else "+"
-    return f"{label} {sign}{written}" if any(d in written for d in "123456789") else ""
+    if abs(change) < 1e-9 or not any(digit in written for digit in "123456789"):
+        return ""
+    return f"{label} {'−' if change < 0 else '+'}{written}"
 
 
-def in_dollars(chosen: Choice, other: Choice, net: Linear) -> str:
+def in_dollars(chosen: Choice, other_plan: Choice, net: Linear) -> str:
     """Say what another plan's net cost is beyond the chosen one's, value by value.
 
     Each value that is not dollars is said with what it counts: "+0.22 h for +$0.22".
     """
     point, _, hour, millisecond = net.weights
-    parts = []
-    usd = other.usd - chosen.usd
-    if abs(usd) >= LEAST_USD:
-        parts.append(f"{_plus(usd)} to pay")
+    accuracy = other_plan.accuracy - chosen.accuracy
+    hours = other_plan.hours - chosen.hours
+    latency_ms = other_plan.latency_ms - chosen.latency_ms
+    usd = other_plan.usd - chosen.usd
+    parts = [f"{_plus(usd)} to pay"] if abs(usd) >= LEAST_USD else []
     for written, counts in (
-        (_points(chosen, other), -point * (other.accuracy - chosen.accuracy)),
-        (f"{other.hours - chosen.hours:+.3g} h", hour * (other.hours - chosen.hours)),
-        (f"{other.latency_ms - chosen.latency_ms:+,.0f} ms",
-         millisecond * (other.latency_ms - chosen.latency_ms)),
-    ):  # fmt: skip
+        (_points(chosen, other_plan), -point * accuracy),
+        (f"{hours:+.3g} h", hour * hours),
+        (f"{latency_ms:+,.0f} ms", millisecond * latency_ms),
+    ):
         if abs(counts) >= LEAST_USD:
             parts.append(f"{written} for {_plus(counts)}")
     return ", ".join(parts).replace("-", "−") or "a tie in dollars"
@@ -128,10 +143,10 @@ def _state(choice: Choice) -> str:
     return "unknown" if choice.candidate.accuracy.tried is None else "not predicted"
 
 
-def _points(chosen: Choice, other: Choice) -> str:
-    if chosen.candidate.is_known != other.candidate.is_known:
-        return f"an accuracy that is {_state(other)}"
-    points = f"{100 * (other.accuracy - chosen.accuracy):+.1f} points"
+def _points(chosen: Choice, other_plan: Choice) -> str:
+    if chosen.candidate.is_known != other_plan.candidate.is_known:
+        return f"an accuracy that is {_state(other_plan)}"
+    points = f"{100 * (other_plan.accuracy - chosen.accuracy):+.1f} points"
     return points if chosen.candidate.is_known else f"{points} of what the teacher knows"
 
 
@@ -139,81 +154,7 @@ def _plus(usd: float) -> str:
     return f"{'-' if usd < 0 else '+'}{money(abs(usd))}"
 
 
-# A plan as a table row.
-
-
-def as_point(choice: Choice, net: Linear) -> PlanPoint:
-    """Return a plan as a row.
-
-    Args:
-        choice: the plan.
-        net: what its net cost is.
-    """
-    predicted = choice.candidate.accuracy
-    return PlanPoint(
-        teacher=choice.candidate.teacher,
-        student=choice.candidate.student,
-        strategy=choice.candidate.strategy,
-        accuracy=predicted.mean if predicted.is_known else 0.0,
-        usd=choice.usd,
-        hours=choice.hours,
-        latency_ms=choice.latency_ms,
-        servers={role: " + ".join(names) for role, names in by_role(choice).items()},
-        accuracy_known=predicted.is_known,
-        accuracy_low=predicted.low,
-        accuracy_high=predicted.high,
-        net_usd=net(choice),
-        accuracy_tried=predicted.tried,
-    )
-
-
-# The waits that decided between partitions of a cluster, and whose jobs make room for the plan.
-
-
-_ROLES = {"teacher": "the teacher", "train": "the training"}
-
-
-def queued(problem: Problem, chosen: Choice) -> Iterator[str]:
-    """Yield a sentence for each partition that the plan waits for where others have such servers.
-
-    Args:
-        problem: what was chosen from.
-        chosen: the plan.
-    """
-    roles: dict[Offer, list[str]] = {}
-    for role in chosen.roles():
-        if role.role in _ROLES and role.offer is not None and role.wait_hours is not None:
-            roles.setdefault(role.offer, []).append(_ROLES[role.role])
-    for offer, names in roles.items():
-        waits = {
-            region: hours
-            for (cloud, region, kind), hours in problem.wait_hours.items()
-            if (cloud, kind) == (offer.cloud, offer.instance_type)
-        }
-        others = problem.preempts.get((offer.cloud, offer.region), {})
-        others = {name: mode for name, mode in others.items() if name in waits}
-        is_decided = waits.get(offer.region, 0.0) < max(waits.values(), default=0.0)
-        if is_decided or others:
-            yield _said(offer, names, waits, others)
-
-
-def _said(
-    offer: Offer, names: list[str], waits: Mapping[str, float], others: Mapping[str, str]
-) -> str:
-    by_wait = sorted(waits.items(), key=lambda one: (one[1], one[0]))
-    told = listed([f"{name} about {hours:.2g} h" for name, hours in by_wait])
-    said = (
-        f"A job of {offer.instance_type} waits by partition: {told}; {offer.region} was chosen for "
-        f"{listed(names)}."
-    )
-    if not others:
-        return said
-    modes = listed([f"{name} (PreemptMode={mode})" for name, mode in sorted(others.items())])
-    free = ",".join(sorted(name for name in waits if name != offer.region))
-    return (
-        f"{said} Jobs of {offer.region} may preempt those of {modes}: cloud.regions=[{free}] "
-        f"leaves {offer.region} out."
-    )
+# The reasons for a plan.
 
 
 def reasons(
@@ -229,48 +170,41 @@ def reasons(
     """
     net = rates.net_cost
     feasible = within(everything, problem.ahead(problem.limits), problem.spent_usd)
+    free = free_servers(chosen.roles())
     return (
         *problem.evidence,
-        *spent(problem),
+        *_spent(problem),
         _strategy(problem, chosen),
         _accuracy(chosen),
         *_engines(chosen),
-        *queued(problem, chosen),
-        *_asked(problem, chosen),
-        _goal(problem, chosen),
+        *_queues(problem, chosen),
+        *_teacher_range(problem, chosen),
+        f"Among the plans within the limits it has {goal_of(problem.objective)}: "
+        f"{money(chosen.usd)}, {chosen.hours:.3g} h until it serves, {chosen.latency_ms:,.0f} ms.",
         *_beside(problem, chosen, feasible, rates),
         *_binding(problem, chosen, everything, net),
         *_runner_up(problem, chosen, feasible, net),
-        *_free(chosen),
+        *([] if free is None else [str(free)]),
     )
 
 
-def spent(problem: Problem) -> list[str]:
+def _spent(problem: Problem) -> Iterator[str]:
     """Say what of the budget and of the deadline is gone, if something is."""
     budget, deadline = problem.limits.budget_usd, problem.limits.deadline_hours
-    found = []
     if problem.spent_usd and budget is not None:
-        found.append(f"${problem.spent_usd:.2f} of the budget of ${budget:.2f} is spent already.")
+        yield f"${problem.spent_usd:.2f} of the budget of ${budget:.2f} is spent already."
     if problem.spent_hours:
         counts = "" if deadline is None else f", and the deadline of {deadline:g} h counts them"
         before = sentence(taken_before(problem.spent_hours))
-        found.append(f"{before}{counts}. The hours of the plan come after.")
-    return found
+        yield f"{before}{counts}. The hours of the plan come after."
 
 
 def _strategy(problem: Problem, chosen: Choice) -> str:
     strategy = chosen.candidate.strategy
-    others = sorted({c.strategy for c in problem.candidates} - {strategy})
-    if others:
-        return f"{strategy} was chosen over {', '.join(others)}, which were also possible."
+    beaten = sorted({c.strategy for c in problem.candidates} - {strategy})
+    if beaten:
+        return f"{strategy} was chosen over {', '.join(beaten)}, which were also possible."
     return problem.strategies[strategy].why_alone()
-
-
-def _engines(chosen: Choice) -> list[str]:
-    """Say which engines and formats serve, if the plan chose among several."""
-    runs = [one.run for one in chosen.options[2].parts if one.run is not None]
-    named = dict.fromkeys(run.name for run in runs if run.format)
-    return [f"Served by {listed(list(named))}: chosen with the servers."] if named else []
 
 
 def _accuracy(chosen: Choice) -> str:
@@ -278,15 +212,58 @@ def _accuracy(chosen: Choice) -> str:
     if candidate.is_known:
         reaches = predicted(accuracy)
         return f"{candidate.student} is predicted to reach {reaches}: {accuracy.source}."
-    ordered = (
-        " No other pair has a known accuracy either: they are ranked by what their teachers know."
-        if candidate.stand_in
-        else ""
-    )
+    ordered = " No other pair has a known accuracy either: they are ranked by what their teachers"
+    ordered = f"{ordered} know." if candidate.stand_in else ""
     return f"The accuracy of {candidate.student} is {accuracy.source}.{ordered}"
 
 
-def _asked(problem: Problem, chosen: Choice) -> list[str]:
+def _engines(chosen: Choice) -> list[str]:
+    """Say which engines and formats serve, if the plan chose among several."""
+    runs = [part.run for part in chosen.options[2].parts if part.run is not None]
+    names = dict.fromkeys(run.name for run in runs if run.format)
+    return [f"Served by {listed(names)}: chosen with the servers."] if names else []
+
+
+def _queues(problem: Problem, chosen: Choice) -> Iterator[str]:
+    """Yield a sentence for each partition that the plan waits for where others have such servers.
+
+    It names the waits that decided, and whose jobs make room for those of the partition.
+    """
+    jobs: dict[Offer, list[str]] = {}
+    for role in chosen.roles():
+        if role.role != "serve" and role.offer is not None and role.wait_hours is not None:
+            name = {"teacher": "the teacher", "train": "the training"}[role.role]
+            jobs.setdefault(role.offer, []).append(name)
+    for offer, names in jobs.items():
+        waits = {
+            region: hours
+            for (cloud, region, kind), hours in problem.wait_hours.items()
+            if (cloud, kind) == (offer.cloud, offer.instance_type)
+        }
+        preempted = problem.preempts.get((offer.cloud, offer.region), {})
+        modes = [
+            f"{name} (PreemptMode={mode})"
+            for name, mode in sorted(preempted.items())
+            if name in waits
+        ]
+        if not modes and waits.get(offer.region, 0.0) >= max(waits.values(), default=0.0):
+            continue
+        by_wait = sorted((hours, name) for name, hours in waits.items())
+        text = (
+            f"A job of {offer.instance_type} waits by partition: "
+            f"{listed(f'{name} about {hours:.2g} h' for hours, name in by_wait)}; {offer.region} "
+            f"was chosen for {listed(names)}."
+        )
+        if modes:
+            free = ",".join(sorted(name for name in waits if name != offer.region))
+            text += (
+                f" Jobs of {offer.region} may preempt those of {listed(modes)}: "
+                f"cloud.regions=[{free}] leaves {offer.region} out."
+            )
+        yield text
+
+
+def _teacher_range(problem: Problem, chosen: Choice) -> list[str]:
     """Say what the teacher's work costs at least and at most, where that depends on its answers."""
     candidate = chosen.candidate
     why = problem.ranges.get(candidate.work[0])
@@ -298,14 +275,6 @@ def _asked(problem: Problem, chosen: Choice) -> list[str]:
         f"{candidate.teacher} is expected to cost ${role.usd:.2f} (${low:.2f} to ${high:.2f}): "
         f"{why}."
     ]
-
-
-def _goal(problem: Problem, chosen: Choice) -> str:
-    goal = goal_of(problem.objective)
-    return (
-        f"Among the plans within the limits it has {goal}: {money(chosen.usd)}, "
-        f"{chosen.hours:.3g} h until it serves, {chosen.latency_ms:,.0f} ms."
-    )
 
 
 def _beside(
@@ -321,15 +290,15 @@ def _beside(
     )
     net = rates.net_cost
     for cost in (ACCURACY, USD):
-        other = best(feasible, cost.alone, net)
-        said = cost.alternative.replace("_", "-")
-        if is_same(other, chosen):
-            yield f"The {said} plan is the same."
+        first = best(feasible, cost.alone, net)
+        name = cost.alternative.replace("_", "-")
+        if is_same(first, chosen):
+            yield f"The {name} plan is the same."
             continue
-        more = net(other) - net(chosen)
+        more = money(net(first) - net(chosen))
         yield (
-            f"The {said} plan ({other.candidate.student}) has a net cost {money(more)} higher: "
-            f"{in_dollars(chosen, other, net)}."
+            f"The {name} plan ({first.candidate.student}) has a net cost {more} higher: "
+            f"{in_dollars(chosen, first, net)}."
         )
 
 
@@ -344,8 +313,9 @@ def _binding(
             continue
         free = problem.ahead(with_limit(problem.limits, limit, None))
         looser = within(everything, free, problem.spent_usd)
-        other = best(looser, counted_by(problem.objective, net), net)
-        (loose if is_same(other, chosen) else binding).append(limit.now(problem.limits))
+        free_choice = best(looser, counted_by(problem.objective, net), net)
+        is_loose = is_same(free_choice, chosen)
+        (loose if is_loose else binding).append(limit.now(problem.limits))
     if binding:
         verb = "binds" if len(binding) == 1 else "bind"
         rest = f"; {listed(loose)} {'does' if len(loose) == 1 else 'do'} not" if loose else ""
@@ -355,12 +325,6 @@ def _binding(
     return []
 
 
-def _free(chosen: Choice) -> list[str]:
-    """Say which servers count as $0 an hour."""
-    free = free_servers(chosen.roles())
-    return [] if free is None else [str(free)]
-
-
 def _runner_up(
     problem: Problem, chosen: Choice, feasible: Sequence[Choice], net: Linear
 ) -> list[str]:
@@ -368,29 +332,34 @@ def _runner_up(
 
     It lost either on what the objective counts, or on what breaks the tie in that.
     """
-    others = [c for c in feasible if c.candidate.name != chosen.candidate.name]
+    rivals = [c for c in feasible if c.candidate.name != chosen.candidate.name]
     what = "Runner-up"
-    if not others:
-        others = [c for c in feasible if not is_same(c, chosen)]
+    if not rivals:
+        rivals = [c for c in feasible if not is_same(c, chosen)]
         what = "Runner-up, with other servers"
-    if not others:
+    if not rivals:
         return []
-    objective = problem.objective
-    second = best(others, counted_by(objective, net), net)
-    return [f"{what}: {describe(second)}. {_why(objective, chosen, second, net)}"]
+    second = best(rivals, counted_by(problem.objective, net), net)
+    return [f"{what}: {describe(second)}. {_why(problem.objective, chosen, second, net)}"]
 
 
 def _why(objective: ObjectiveConfig, chosen: Choice, second: Choice, net: Linear) -> str:
     """Say what a plan lost on against the chosen one."""
-    first, *ties = levels(counted_by(objective, net), net)
-    behind = first(second) - first(chosen)
-    if behind <= TIE * max(1.0, abs(first(chosen))):
-        for level in ties:
-            if level(second) - level(chosen) > TIE * max(1.0, abs(level(chosen))):
-                on = "dollars" if level == USD.alone else "the net cost"
-                return f"It ties on {goal_of(objective)} and lost on {on}."
+    lost = next(
+        (
+            level
+            for level in levels(counted_by(objective, net), net)
+            if level(second) - level(chosen) > TIE * max(1.0, abs(level(chosen)))
+        ),
+        None,
+    )
+    if lost is None:
         return f"It ties on {goal_of(objective)} and comes later by name."
+    if lost != counted_by(objective, net):
+        on = "dollars" if lost == USD.alone else "the net cost"
+        return f"It ties on {goal_of(objective)} and lost on {on}."
     if objective.weights is not None:
         gains = difference(chosen, second, net, objective)
         return f"It lost on {listed([cost.label for cost in weighted(objective)])}: {gains}."
-    return f"Its net cost is {money(behind)} higher: {in_dollars(chosen, second, net)}."
+    behind = money(lost(second) - lost(chosen))
+    return f"Its net cost is {behind} higher: {in_dollars(chosen, second, net)}."

@@ -1,15 +1,8 @@
-"""Sensitivity analysis: what each limit is worth, found by solving again.
-
-Variants of a problem with other clouds, quotas, hours or traffic.
+"""What each limit is worth, and what else would make a plan possible, by solving again.
 
 The limits of `limits` are constraints of the model and can be moved in it. What `cloud` and
-`traffic` allow decides which servers there are in the first place, so another value of them is
-another problem.
-
-Other relaxations: caps, quotas, regions, serving hours, traffic, students.
-
-These decide which servers there are at all, so each is changed in the config and the whole problem
-is built and solved again. A number is moved to where a plan just becomes possible by bisection.
+`traffic` allow decides which servers there are in the first place, so for another value of them the
+whole problem is built anew. A number is moved to where a plan just becomes possible by bisection.
 """
 
 from __future__ import annotations
@@ -42,7 +35,6 @@ from stratos.records import WhatIf
 
 PRECISION = 0.005
 """Share of a number at which its bisection ends."""
-
 CHEAPEST = (USD.alone,)
 
 
@@ -50,7 +42,7 @@ CHEAPEST = (USD.alone,)
 class Relaxed:
     """A change of the config that is enough alone, and the plan that it gives."""
 
-    said: str
+    text: str
     """The change as a reader would say it: "server cap $1/h → $1.21/h"."""
     override: str
     choice: Choice
@@ -58,7 +50,7 @@ class Relaxed:
 
 @dataclass
 class Variants:
-    """A run's config, and problem and plan of any variant of it."""
+    """A run's config, and the plan of any variant of it."""
 
     config: Config
     catalog: Catalog
@@ -69,10 +61,26 @@ class Variants:
     """Where cleaned catalogs are kept."""
     _catalogs: dict[str, Catalog | None] = field(default_factory=dict, init=False, repr=False)
 
-    def problem(self, config: Config) -> Problem | None:
-        """Return the problem of a variant; None if its catalog has no offer."""
+    def plan(self, config: Config, order: Sequence[Linear] | None = None) -> Choice | None:
+        """Return the plan of a variant, None if it has none.
+
+        Args:
+            config: the variant.
+            order: what the plan is chosen by; None takes the run's objective.
+        """
         catalog = self._offers(config.cloud)
-        return None if catalog is None else self.build(config, catalog)
+        if catalog is None:
+            return None
+        problem = self.build(config, catalog)
+        if not problem.candidates:
+            return None
+        model, limits = Model(problem), problem.ahead(problem.limits)
+        if order is None:
+            if model.solve(limits, CHEAPEST) is None:
+                return None
+            net = net_cost(problem.objective, problem.limits, frontier(problem))
+            order = levels(counted_by(problem.objective, net), net)
+        return model.solve(limits, order)
 
     def _offers(self, cloud: CloudConfig) -> Catalog | None:
         if cloud == self.config.cloud:
@@ -85,97 +93,91 @@ class Variants:
                 self._catalogs[key] = None
         return self._catalogs[key]
 
-    def plan(self, config: Config, order: Sequence[Linear] | None = None) -> Choice | None:
-        """Return the plan of a variant, None if it has none.
-
-        Args:
-            config: the variant.
-            order: what the plan is chosen by; None takes the run's objective.
-        """
-        problem = self.problem(config)
-        if problem is None or not problem.candidates:
-            return None
-        model = Model(problem)
-        if order is None:
-            if model.solve(problem.ahead(problem.limits), CHEAPEST) is None:
-                return None
-            net = net_cost(problem.objective, problem.limits, frontier(problem))
-            order = levels(counted_by(problem.objective, net), net)
-        return model.solve(problem.ahead(problem.limits), order)
-
-    def cheapest(self, config: Config) -> Choice | None:
-        """Return the cheapest plan of a variant, None if it has none."""
-        return self.plan(config, CHEAPEST)
-
     def relaxations(self) -> Iterator[Relaxed]:
         """Yield the least change of each setting beside `limits` that is enough with all else kept.
 
         In the order in which a user would think of them.
         """
-        cloud, limits, traffic = self.config.cloud, self.config.limits, self.config.traffic
-        if cloud.max_usd_per_hour is not None:
-            yield from self._cap(cloud.max_usd_per_hour)
+        config, cloud, limits, traffic = (
+            self.config, self.config.cloud, self.config.limits, self.config.traffic
+        )  # fmt: skip
+        yield from self._cap(cloud)
         yield from self._quotas(cloud)
         yield from self._places(cloud)
         if cloud.residency != ("any",) and (choice := self.plan(self._cloud(residency=("any",)))):
             yield Relaxed("data may not cross borders → may", "cloud.residency=any", choice)
         if not cloud.spot and (choice := self.plan(self._cloud(spot=True))):
             yield Relaxed("spot servers not allowed → allowed", "cloud.spot=true", choice)
-        if limits.budget_usd is not None and limits.serve_hours > 0:
-            yield from self._fewer(
-                "serving", " h", "limits.serve_hours", limits.serve_hours,
-                lambda hours: replace(self.config, limits=replace(limits, serve_hours=hours)),
-            )  # fmt: skip
-        if traffic.requests_per_s is not None:
-            yield from self._fewer(
-                "traffic", " requests/s", "traffic.requests_per_s", traffic.requests_per_s,
-                lambda rate: replace(self.config, traffic=replace(traffic, requests_per_s=rate)),
-            )  # fmt: skip
-            yield from self._count(
-                "servers of a role", "cloud.max_nodes=%d", cloud.max_nodes, 64 * cloud.max_nodes,
-                lambda n: self._cloud(max_nodes=n),
-            )  # fmt: skip
+        hours = limits.serve_hours
+        if limits.budget_usd is not None and hours > 0:
+            for typed, choice in self._least(
+                hours,
+                hours / 1000,
+                lambda x: replace(config, limits=replace(limits, serve_hours=x)),
+            ):
+                text = f"serving {hours:g} → {typed} h"
+                yield Relaxed(text, f"limits.serve_hours={typed}", choice)
+        if (rate := traffic.requests_per_s) is not None:
+            for typed, choice in self._least(
+                rate,
+                rate / 1000,
+                lambda x: replace(config, traffic=replace(traffic, requests_per_s=x)),
+            ):
+                text = f"traffic {rate:g} → {typed} requests/s"
+                yield Relaxed(text, f"traffic.requests_per_s={typed}", choice)
+            n = cloud.max_nodes
+            for typed, choice in self._least(n, 64 * n, lambda n: self._cloud(max_nodes=int(n))):
+                text = f"servers of a role {n} → {typed}"
+                yield Relaxed(text, f"cloud.max_nodes={typed}", choice)
 
     def _cloud(self, **changes: Any) -> Config:
         return replace(self.config, cloud=replace(self.config.cloud, **changes))
 
-    def _cap(self, cap: float) -> Iterator[Relaxed]:
-        def capped(value: float | None) -> Config:
-            return self._cloud(max_usd_per_hour=value)
+    def _least(
+        self, now: float, far: float, changed: Callable[[float], Config]
+    ) -> Iterator[tuple[str, Choice]]:
+        """Yield, as typed, the value nearest to `now` that is enough, and its plan, if any is.
 
-        free = self.cheapest(capped(None))
-        if free is None:
+        Whole numbers stay whole.
+        """
+
+        def works(value: float) -> bool:
+            return self.plan(changed(value), CHEAPEST) is not None
+
+        if far == now or not works(far):
             return
-        high = _usd_per_hour(free)
-        if high <= cap or self.cheapest(capped(high)) is None:
-            return
-        least = _bisect(cap, high, lambda value: self.cheapest(capped(value)) is not None)
-        typed = _typed(least)
-        choice = self.plan(capped(float(typed)))
+        typed = _typed(_bisect(now, far, works), down=far < now)
+        choice = self.plan(changed(float(typed)))
         if choice is not None:
-            said = f"servers of a role ${cap:g} → ${typed} an hour"
-            yield Relaxed(said, f"cloud.max_usd_per_hour={typed}", choice)
+            yield typed, choice
+
+    def _cap(self, cloud: CloudConfig) -> Iterator[Relaxed]:
+        cap = cloud.max_usd_per_hour
+        free = None if cap is None else self.plan(self._cloud(max_usd_per_hour=None), CHEAPEST)
+        if cap is None or free is None:
+            return
+        high = max(cap, _usd_per_hour(free))
+        for typed, choice in self._least(cap, high, lambda x: self._cloud(max_usd_per_hour=x)):
+            text = f"servers of a role ${cap:g} → ${typed} an hour"
+            yield Relaxed(text, f"cloud.max_usd_per_hour={typed}", choice)
 
     def _quotas(self, cloud: CloudConfig) -> Iterator[Relaxed]:
-        n_found = 0
+        most, is_enough = 3 * cloud.max_nodes, False
         for key, quota in cloud.quotas.items():
 
-            def changed(n: int, key: str = key) -> Config:
-                return self._cloud(quotas={**cloud.quotas, key: n})
+            def changed(n: float, key: str = key) -> Config:
+                return self._cloud(quotas={**cloud.quotas, key: int(n)})
 
-            most = 3 * cloud.max_nodes
-            override = f"'++cloud.quotas={{{key}: %d}}'"
-            for change in self._count(f"quota of {key}", override, quota, most, changed):
-                n_found += 1
-                yield change
-        if cloud.quotas and not n_found:
-            most_of_each = dict.fromkeys(cloud.quotas, 3 * cloud.max_nodes)
-            choice = self.plan(self._cloud(quotas=most_of_each))
-            if choice is not None:
-                typed = ", ".join(f"{key}: {n}" for key, n in most_of_each.items())
-                yield Relaxed(
-                    f"all quotas → {3 * cloud.max_nodes}", f"'++cloud.quotas={{{typed}}}'", choice
-                )
+            for typed, choice in self._least(quota, most, changed) if most > quota else ():
+                is_enough = True
+                override = f"'++cloud.quotas={{{key}: {typed}}}'"
+                yield Relaxed(f"quota of {key} {quota} → {typed}", override, choice)
+        if cloud.quotas and not is_enough:
+            of_each = dict.fromkeys(cloud.quotas, most)
+            at_most = self.plan(self._cloud(quotas=of_each))
+            if at_most is not None:
+                typed = ", ".join(f"{key}: {n}" for key, n in of_each.items())
+                yield Relaxed(f"all quotas → {most}", f"'++cloud.quotas={{{typed}}}'", at_most)
 
     def _places(self, cloud: CloudConfig) -> Iterator[Relaxed]:
         """Add as few regions, then clouds, as the cheapest plan without that limit is in."""
@@ -184,68 +186,39 @@ class Variants:
             ("providers", "clouds", "cloud"),
         ):
             allowed: tuple[str, ...] = getattr(cloud, key)
-            free = self.cheapest(self._cloud(**{key: ()})) if allowed else None
+            free = self.plan(self._cloud(**{key: ()}), CHEAPEST) if allowed else None
             if free is None:
                 continue
-            places = [role.offer for role in free.roles() if role.offer is not None]
-            wanted = sorted({getattr(offer, of_offer) for offer in places} - {*allowed, "local"})
-            more = (new for n in range(1, len(wanted) + 1) for new in combinations(wanted, n))
-            for new in more:
-                choice = self.plan(self._cloud(**{key: (*allowed, *new)}))
+            offers = [role.offer for role in free.roles() if role.offer is not None]
+            new = sorted({getattr(offer, of_offer) for offer in offers} - {*allowed, "local"})
+            for some in (some for n in range(1, len(new) + 1) for some in combinations(new, n)):
+                choice = self.plan(self._cloud(**{key: (*allowed, *some)}))
                 if choice is not None:
-                    names = ",".join((*allowed, *new))
-                    said = f"{label} {', '.join(allowed)} → also {', '.join(new)}"
-                    yield Relaxed(said, f"cloud.{key}=[{names}]", choice)
+                    text = f"{label} {', '.join(allowed)} → also {', '.join(some)}"
+                    override = f"cloud.{key}=[{','.join((*allowed, *some))}]"
+                    yield Relaxed(text, override, choice)
                     break
-
-    def _fewer(
-        self, label: str, unit: str, key: str, now: float, changed: Callable[[float], Config]
-    ) -> Iterator[Relaxed]:
-        """Lower a number as little as is enough; a thousandth of it is the least looked at."""
-        low = now / 1000
-        if self.cheapest(changed(low)) is None:
-            return
-        most = _bisect(now, low, lambda value: self.cheapest(changed(value)) is not None)
-        typed = _typed(most, down=True)
-        choice = self.plan(changed(float(typed)))
-        if choice is not None:
-            yield Relaxed(f"{label} {now:g} → {typed}{unit}", f"{key}={typed}", choice)
-
-    def _count(
-        self, label: str, override: str, now: int, high: int, changed: Callable[[int], Config]
-    ) -> Iterator[Relaxed]:
-        """Raise a whole number as little as is enough."""
-        if high <= now or self.cheapest(changed(high)) is None:
-            return
-        low = now
-        while high - low > 1:
-            middle = (low + high) // 2
-            low, high = (low, middle) if self.cheapest(changed(middle)) else (middle, high)
-        choice = self.plan(changed(high))
-        if choice is not None:
-            yield Relaxed(f"{label} {now} → {high}", override % high, choice)
 
 
 def nearest_student(variants: Variants) -> list[str]:
-    """Name the shipped student that can be planned and is nearest in size to one asked for.
+    """Name the shipped student that can be planned and is nearest in size to the user's.
 
-    Where no size of those that were asked for is known, it is the largest.
+    Where none of their sizes is known, it is the largest.
     """
-    asked = {student.name for student in variants.config.students}
+    names = {student.name for student in variants.config.students}
     sizes = [size for student in variants.config.students if (size := _size(student))]
 
     def distance(student: StudentConfig) -> float:
         size = _size(student)
-        return min((abs(math.log(size / one)) for one in sizes), default=-float(size))
+        return min((abs(math.log(size / near)) for near in sizes), default=-float(size))
 
     for student in sorted(shipped_students(), key=distance):
         config = replace(variants.config, students=(student,))
-        if student.name in asked or (choice := variants.plan(config)) is None:
-            continue
-        return [
-            f"The nearest student that can be planned is {student.name}: {describe(choice)}",
-            f"Type: student={student.name}",
-        ]
+        if student.name not in names and (choice := variants.plan(config)) is not None:
+            return [
+                f"The nearest student that can be planned is {student.name}: {describe(choice)}",
+                f"Type: student={student.name}",
+            ]
     return []
 
 
@@ -256,47 +229,47 @@ def shipped_students() -> list[StudentConfig]:
     from stratos.core.extensions import shipped_choices
     from stratos.core.typed import read_dataclass
 
-    found = []
+    students = []
     for path in shipped_choices("student").values():
         node = yaml.safe_load(path.read_text(encoding="utf-8"))
         student = read_dataclass(node, StudentConfig, path.stem, []) if "name" in node else None
         if student is not None and student.path is None:
-            found.append(student)
-    return found
+            students.append(student)
+    return students
 
 
 def _size(student: StudentConfig) -> int:
-    return (
-        student.n_layers * student.hidden_size * (student.hidden_size + student.intermediate_size)
-    )
+    width, mlp = student.hidden_size, student.intermediate_size
+    return student.n_layers * width * (width + mlp)
 
 
 def _usd_per_hour(choice: Choice) -> float:
     """Return the dearest role's dollars an hour, all its servers together."""
-    by_role: dict[str, float] = {}
-    for role in choice.roles():
-        if role.offer is not None:
-            price = role.offer.usd_per_hour_spot if role.spot else role.offer.usd_per_hour
-            by_role[role.role] = by_role.get(role.role, 0.0) + role.count * (price or 0.0)
-    return max(by_role.values(), default=0.0)
+    return max(sum(part.usd_per_hour for part in option.parts) for option in choice.options)
 
 
 def _bisect(bad: float, good: float, works: Callable[[float], bool]) -> float:
     """Return the value nearest to `bad` that works, to a share of `PRECISION`, `good` at worst."""
-    while abs(good - bad) > max(PRECISION * max(good, bad), 1e-6):
+    is_whole = isinstance(bad, int) and isinstance(good, int)
+    while abs(good - bad) > (1 if is_whole else max(PRECISION * max(good, bad), 1e-6)):
         # In equal ratios where the ends are far apart, in equal steps near each other.
         middle = math.sqrt(good * bad) if bad > 0 and good > 0 else (good + bad) / 2
+        middle = (good + bad) // 2 if is_whole else middle
         good, bad = (middle, bad) if works(middle) else (good, middle)
     return good
 
 
 def _typed(value: float, down: bool = False) -> str:
     """Write a number with three or four digits, rounded to the side that works."""
+    if isinstance(value, int):
+        return str(value)
     digits = max(2, 3 - math.floor(math.log10(value))) if value > 0 else 2
     scale = 10.0**digits
     rounded = math.floor(value * scale) if down else math.ceil(value * scale)
     return f"{rounded / scale:.{digits}f}".rstrip("0").rstrip(".")
 
+
+# What each limit is worth.
 
 Move = tuple[float | None, Choice, str]
 """Another value of a limit, the plan under it, and both as a sentence."""
@@ -354,60 +327,64 @@ class _Comparison:
             return
         free = self._solve(limit, None)
         if is_same(free, self.chosen):
-            yield self._slack(limit, now)
+            yield self._slack(limit)
             return
-        unit, name = limit.unit
-        more = max(0.0, now - unit) if limit.is_floor else now + unit
-        way = "less" if limit.is_floor else "more"
-        step = self._solve(limit, more)
-        bought = "buys nothing" if is_same(step, self.chosen) else f"buys {self._bought(step)}"
-        text = f"{limit.now(self.limits)} binds. {name.capitalize()} {way}"
-        text += f" ({limit.said(f'{more:g}')}) {bought}."
-        found: list[Move] = [(more, step, text), *self._next(limit, now, step)]
-        if not any(is_same(free, other) for _, other, _ in found):
-            text = f"Without the {limit.label} limit the plan would be {self._instead(free)}."
-            found.append((None, free, text))
+        moves = [self._step(limit, now)]
+        moves += self._next(limit, now, moves[0][1])
+        if any(is_same(free, choice) for _, choice, _ in moves):
+            value, choice, text = moves[-1]
+            moves[-1] = (value, choice, f"{text} Beyond that it buys nothing.")
         else:
-            *_, (value, other, text) = found
-            found[-1] = (value, other, f"{text} Beyond that it buys nothing.")
-        for value, other, text in found:
-            yield self._moved(limit, value, other, text)
+            instead = self._instead(free)
+            text = f"Without the {limit.label} limit the plan would be {instead}."
+            moves.append((None, free, text))
+        for move in moves:
+            yield self._moved(limit, *move)
 
-    def _slack(self, limit: Limit, now: float) -> WhatIf:
-        used = limit.value(self.chosen) + self.problem.spent_of(limit.key)
+    def _slack(self, limit: Limit) -> WhatIf:
+        used = limit.typed(limit.value(self.chosen) + self.problem.spent_of(limit.key))
         side = "above" if limit.is_floor else "below"
-        value = limit.said(limit.typed(used))
-        needs = f"reaches {value}" if limit.is_floor else f"needs {value}"
+        needs = "reaches" if limit.is_floor else "needs"
         text = (
-            f"{limit.now(self.limits)} does not bind: the plan {needs}, and would be another one "
-            f"only with a limit {side} that."
+            f"{limit.now(self.limits)} does not bind: the plan {needs} {limit.shown(used)}, and "
+            f"would be another one only with a limit {side} that."
         )
-        return self._moved(limit, float(limit.typed(used)), self.chosen, text, binds=False)
+        return self._moved(limit, float(used), self.chosen, text, binds=False)
+
+    def _step(self, limit: Limit, now: float) -> Move:
+        """Return what one unit more of a limit buys."""
+        unit, name = limit.unit
+        value = max(0.0, now - unit) if limit.is_floor else now + unit
+        choice = self._solve(limit, value)
+        bought = "nothing" if is_same(choice, self.chosen) else self._bought(choice)
+        text = (
+            f"{limit.now(self.limits)} binds. {name.capitalize()} "
+            f"{'less' if limit.is_floor else 'more'} ({limit.shown(f'{value:g}')}) buys {bought}."
+        )
+        return value, choice, text
 
     def _next(self, limit: Limit, now: float, step: Choice) -> Iterator[Move]:
         """Yield the least move of a limit that changes the plan, unless one unit is less."""
         rank = self._rank(self.chosen)
-        others = self.problem.ahead(with_limit(self.limits, limit, None))
-        better = [
-            choice
-            for choice in within(self.everything, others, self.problem.spent_usd)
+        free = self.problem.ahead(with_limit(self.limits, limit, None))
+        spent = self.problem.spent_of(limit.key)
+        needed = [
+            limit.value(choice) + spent
+            for choice in within(self.everything, free, self.problem.spent_usd)
             if self._rank(choice) < rank and (not limit.is_floor or choice.candidate.is_known)
         ]
-        if not better:
+        if not needed:
             return
-        spent = self.problem.spent_of(limit.key)
-        values = [limit.value(choice) + spent for choice in better]
-        typed = limit.typed(max(values) if limit.is_floor else min(values), not_as=now)
-        other = self._solve(limit, float(typed))
-        if is_same(other, self.chosen) or is_same(other, step):
+        typed = limit.typed(max(needed) if limit.is_floor else min(needed), not_as=now)
+        choice = self._solve(limit, float(typed))
+        if is_same(choice, self.chosen) or is_same(choice, step):
             return
-        moved = abs(float(typed) - now)
+        moved = limit.shown(f"{abs(float(typed) - now):.3g}")
         text = (
-            f"The next better plan needs {limit.label} {limit.said(typed)} "
-            f"({limit.said(f'{moved:.3g}')} {'less' if limit.is_floor else 'more'}): "
-            f"{self._bought(other)}."
+            f"The next better plan needs {limit.label} {limit.shown(typed)} ({moved} "
+            f"{'less' if limit.is_floor else 'more'}): {self._bought(choice)}."
         )
-        yield float(typed), other, text
+        yield float(typed), choice, text
 
     def _solve(self, limit: Limit, value: float | None) -> Choice:
         moved = with_limit(self.limits, limit, value)
@@ -418,37 +395,34 @@ class _Comparison:
     def _rank(self, choice: Choice) -> tuple[float, ...]:
         return tuple(round(level(choice), 9) for level in self.order)
 
-    def _bought(self, other: Choice) -> str:
+    def _bought(self, choice: Choice) -> str:
         """Say what another plan gains, and by whom if the pair is another one."""
-        gains = difference(self.chosen, other, self.net, self.objective)
-        name = other.candidate.name
+        gains = difference(self.chosen, choice, self.net, self.objective)
+        name = choice.candidate.name
         return gains if name == self.chosen.candidate.name else f"{gains}, by {name}"
 
-    def _instead(self, other: Choice) -> str:
-        gains = difference(self.chosen, other, self.net, self.objective)
-        return f"{describe(other)} ({gains})"
+    def _instead(self, choice: Choice) -> str:
+        gains = difference(self.chosen, choice, self.net, self.objective)
+        return f"{describe(choice)} ({gains})"
 
     def _moved(
         self, limit: Limit, value: float | None, choice: Choice, text: str, binds: bool = True
     ) -> WhatIf:
         now, point = limit.of(self.limits), as_point(choice, self.net)
-        return WhatIf(f"limits.{limit.key}", now, value, point, _sentence(text), binds)
+        return WhatIf(f"limits.{limit.key}", now, value, point, _capitalised(text), binds)
 
     def of_cloud(self, variants: Variants) -> Iterator[WhatIf]:
         """Yield what lifting each of the cloud's caps, quotas and regions does."""
         for key, label, value, cloud in _lifted(variants.config.cloud):
-            config = replace(variants.config, cloud=cloud)
-            other = variants.plan(config, self.order)
-            if other is None:
+            choice = variants.plan(replace(variants.config, cloud=cloud), self.order)
+            if choice is None:
                 continue
-            binds = not is_same(other, self.chosen)
-            text = (
-                f"{label} binds: without it the plan would be {self._instead(other)}."
-                if binds
-                else f"{label} does not bind: without it the plan would be the same."
-            )
-            point = as_point(other, self.net)
-            yield WhatIf(f"cloud.{key}", value, None, point, _sentence(text), binds)
+            binds = not is_same(choice, self.chosen)
+            text = f"{label} does not bind: without it the plan would be the same."
+            if binds:
+                text = f"{label} binds: without it the plan would be {self._instead(choice)}."
+            point = as_point(choice, self.net)
+            yield WhatIf(f"cloud.{key}", value, None, point, _capitalised(text), binds)
 
 
 def _lifted(cloud: CloudConfig) -> Iterator[tuple[str, str, float | None, CloudConfig]]:
@@ -458,8 +432,7 @@ def _lifted(cloud: CloudConfig) -> Iterator[tuple[str, str, float | None, CloudC
         free = replace(cloud, max_usd_per_hour=None)
         yield "max_usd_per_hour", f"the cap of ${cap:g} an hour", cap, free
     for key, quota in cloud.quotas.items():
-        others = {name: n for name, n in cloud.quotas.items() if name != key}
-        free = replace(cloud, quotas=others)
+        free = replace(cloud, quotas={name: n for name, n in cloud.quotas.items() if name != key})
         yield f"quotas.{key}", f"the quota of {quota} on {key}", float(quota), free
     if cloud.regions:
         label = f"the choice of regions {', '.join(cloud.regions)}"
@@ -471,5 +444,5 @@ def _lifted(cloud: CloudConfig) -> Iterator[tuple[str, str, float | None, CloudC
         yield "residency", "the rule that data cross no border", None, free
 
 
-def _sentence(text: str) -> str:
+def _capitalised(text: str) -> str:
     return text[:1].upper() + text[1:]

@@ -7,7 +7,6 @@ import json
 import math
 import threading
 import time
-from argparse import ArgumentParser
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -21,16 +20,12 @@ import pytest
 import uvicorn
 from stub_task import StubTask
 
-from stratos.contrib.cascade.config import CascadeConfig
 from stratos.contrib.cascade.endpoint import made as meter_module
 from stratos.contrib.cascade.endpoint.escalate import Purse, escalator
 from stratos.contrib.cascade.endpoint.front import Cascading, application
-from stratos.contrib.cascade.endpoint.made import Meter, never_enough, read_kept
-from stratos.contrib.cascade.front import CascadeFront
-from stratos.contrib.cascade.front import typed as typed_options
+from stratos.contrib.cascade.endpoint.made import Meter, read_kept
 from stratos.contrib.cascade.record import Escalation
 from stratos.contrib.cascade.threshold import Judge
-from stratos.contrib.cascade.words import NeverEnough
 from stratos.core.errors import StratosError
 from stratos.deploy.server import free_port
 from stratos.records import ServingSetting
@@ -428,15 +423,3 @@ def test_the_longest_answer_of_a_request_is_that_of_the_teacher(tmp_path: Path) 
                 "teacher", "answered", "teacher says unsure:",
             )  # fmt: skip
             assert world.teacher.asked[-1]["max_tokens"] == asked
-
-
-def test_a_limit_below_one_call_and_no_time_are_told(tmp_path: Path) -> None:
-    config = CascadeConfig(usd_per_day=0.001, usd_per_month=5.0)
-    assert never_enough(config, [], 0.01) == [NeverEnough("--usd-per-day", 0.001, 0.01)]
-    typed = ["--usd-per-day", "1e-5"]
-    assert never_enough(config, typed, 1.23e-5) == [NeverEnough("--usd-per-day", 1e-5, 1.23e-5)]
-    assert never_enough(config, ["--usd-per-day", "2", "--usd-per-month", "0"], 0.01) == []
-    parser = ArgumentParser()
-    CascadeFront().add_options(parser)
-    with pytest.raises(StratosError, match="--teacher-seconds 0: type a number above 0"):
-        typed_options(parser.parse_args(["--cascade", "--teacher-seconds", "0"]))

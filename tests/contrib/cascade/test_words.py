@@ -12,7 +12,6 @@ from stratos.contrib.cascade.threshold import ALWAYS, UNREADABLE_ONLY
 from stratos.contrib.cascade.words import (
     LateTeacher,
     MeasureUnknown,
-    NeverEnough,
     NoPromise,
     NothingServed,
     OutOfReach,
@@ -67,7 +66,6 @@ def test_reasons_in_words(snapshot: Any) -> None:
     reasons = (
         NoPromise("usd_per_day"), NothingServed(0.9), MeasureUnknown("agreement", "vLLM"),
         LateTeacher(3, 1000, 30.0, "student"), LateTeacher(1, 10, 0.1, "error"),
-        NeverEnough("--usd-per-day", 0.001, 0.01), NeverEnough("--usd-per-month", 1e-5, 1.23e-5),
         StudentUnknown(), OutOfReach(0.93), ShareUnmeasured(Interval(0.2, 0.1, 0.4)),
         TooFewItems(46, 72), TooFewItems(46, None),
     )  # fmt: skip

@@ -124,18 +124,14 @@ def test_tokens_are_drawn_as_often_as_they_are_likely():
     assert shares.tolist() == pytest.approx((logits[0] / 2).softmax(-1).tolist(), abs=0.02)
 
 
-def test_without_a_compiler_torch_computes_the_steps(monkeypatch, tmp_path):
-    model, asked = wild_model(), [[2, 5, 3], [2, 6, 3]]
+def test_without_a_compiler_transformers_decodes(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     assert kernel.load.__wrapped__() is None
     monkeypatch.setattr(kernel, "load", lambda: None)
     decoding = Decoding()
-    found = write(model, tiny_tokenizer(), asked, max_new_tokens=9, batch_size=2, decoding=decoding)
-    assert decoding.used == "direct"
-    slow = Decoding(Decoder.TRANSFORMERS)
-    assert found == write(
-        model, tiny_tokenizer(), asked, max_new_tokens=9, batch_size=2, decoding=slow
-    )
+    asked = [[2, 5, 3], [2, 6, 3]]
+    write(wild_model(), tiny_tokenizer(), asked, max_new_tokens=9, batch_size=2, decoding=decoding)
+    assert decoding.used == "transformers"
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ import torch
 from tiny_student import WORDS, tiny_model, tiny_tokenizer
 
 from stratos.contrib.cpu import kernel
-from stratos.contrib.cpu.direct import MOST_PARAMETERS, Direct
+from stratos.contrib.cpu.cpu_decoder import MOST_PARAMETERS, can_decode
 from stratos.models.decode.batched import complete, write
 from stratos.models.decode.decoder import Decoder, Decoding
 from stratos.models.words import OtherLogits
@@ -17,12 +17,9 @@ LONGEST = 90
 SHAPES = [{}, {"num_key_value_heads": 2}, {"tie_word_embeddings": False}, {"head_dim": 6}]
 
 
-@pytest.fixture(autouse=True, params=["compiled", "by torch"])
-def steps(request, monkeypatch):
-    """Both ways of a step: compiled code, and torch where there is no compiler."""
-    if request.param == "by torch":
-        monkeypatch.setattr(kernel, "load", lambda: None)
-    elif kernel.load() is None:
+@pytest.fixture(autouse=True)
+def compiler():
+    if kernel.load() is None:
         pytest.skip("no C compiler")
 
 
@@ -130,19 +127,19 @@ def test_a_model_that_is_not_a_number_is_left_to_transformers(tokenizer, chats):
 def test_other_models_are_left_to_transformers():
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
-    assert Direct.can_decode(wild_model())
-    assert not Direct.can_decode(wild_model().bfloat16())
-    assert not Direct.can_decode(wild_model(attention_bias=True))
-    assert not Direct.can_decode(wild_model(hidden_act="gelu"))
+    assert can_decode(wild_model())
+    assert not can_decode(wild_model().bfloat16())
+    assert not can_decode(wild_model(attention_bias=True))
+    assert not can_decode(wild_model(hidden_act="gelu"))
     scaled = {"rope_type": "linear", "factor": 2.0, "rope_theta": 10000.0}
-    assert not Direct.can_decode(wild_model(rope_parameters=scaled))
+    assert not can_decode(wild_model(rope_parameters=scaled))
     with torch.device("meta"):
-        assert not Direct.can_decode(wild_model_of_width(4096))
+        assert not can_decode(wild_model_of_width(4096))
     small = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4}
     small |= {"num_key_value_heads": 4, "intermediate_size": 64, "vocab_size": len(WORDS)}
-    assert not Direct.can_decode(Qwen2ForCausalLM(Qwen2Config(**small)))
+    assert not can_decode(Qwen2ForCausalLM(Qwen2Config(**small)))
     with torch.autocast("cpu", torch.bfloat16):
-        assert not Direct.can_decode(wild_model())
+        assert not can_decode(wild_model())
 
 
 def wild_model_of_width(width):

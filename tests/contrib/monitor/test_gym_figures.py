@@ -1,4 +1,4 @@
-"""What docs/contrib/{gym,monitor}.md say of the recorded runs of benchmarks/contrib/gym.py."""
+"""What docs/contrib/monitor.md says of the recorded runs of benchmarks/contrib/gym.py."""
 
 from __future__ import annotations
 
@@ -49,34 +49,6 @@ def gym(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 def line(text: str, head: str) -> list[str]:
     [row] = [row for row in text.splitlines() if row.startswith(f"| {head} |")]
     return [cell.strip() for cell in row.strip("|").split("|")][1:]
-
-
-def score(exact: float, n_items: int = 256) -> dict[str, Any]:
-    """Return what a run records of one role."""
-    return {"name": "x", "exact": exact, "low": 0.0, "high": 1.0, "n_items": n_items}
-
-
-def test_all_that_needs_no_model_is_counted_and_a_tie_is_no_lead(
-    gym: ModuleType, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    fixed = {"comparison": None, "cpu_minutes": 1.0, "cpu_s": 60.0, "train_tokens": 9,
-             "train_cpu_seconds": 1.0, "load_before": 1.0}  # fmt: skip
-    free = {"untouched": score(0.0, 8), "teacher": score(0.0, 32), "majority": score(0.2),
-            "lookup": score(0.3), "chance": score(0.25)}  # fmt: skip
-    shares = {"aiw": (1.0, 1.0), "gcd": (0.4, 0.8), "lcm": (0.4, None)}
-    rows = [
-        {"task": task, **fixed, "scores": {"student": score(ours), **free}
-         | ({} if linear is None else {"linear": score(linear)})}
-        for task, (ours, linear) in shares.items()
-    ]  # fmt: skip
-    kept = {"machine": "a", "cores": 2, "date": "d",
-            "result": {"rows": rows, "chosen": list(shares)}}  # fmt: skip
-    monkeypatch.setattr(gym.record, "load", lambda name: kept)
-    printed = gym.gym_students()
-    assert line(printed, "`task.name`")[5] == "TF-IDF"
-    assert line(printed, "`gcd`")[5] == "80.0%" and line(printed, "`lcm`")[5] == gym.NONE
-    assert "on 1 task, fewer than the best of them on 1, and as many on `aiw`; on 0 " in printed
-    assert "untouched, asked 8 alone" in printed and "fitted on the 2 tasks" in printed
 
 
 def test_hits_widths_and_what_is_not_judged_are_counted(gym: ModuleType) -> None:

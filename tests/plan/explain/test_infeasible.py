@@ -29,7 +29,7 @@ from stratos.config import (
 )
 from stratos.core.errors import InfeasibleError
 from stratos.ledger.reserves import enough_usd, missing_usd, planned_usd
-from stratos.plan.explain.infeasible import alone, together
+from stratos.plan.explain.infeasible import Search
 from stratos.plan.explain.whatif import Variants
 from stratos.plan.objective import LIMITS, USD, counted_by, levels, net_cost, with_limit
 from stratos.plan.options.candidates import build_problem
@@ -164,14 +164,14 @@ def test_every_change_is_the_least_and_enough(mixed, n_seeds, least):
         n_seen += 1
         limits, model, everyone = problem.limits, Model(problem), frontier(problem)
         net = net_cost(problem.objective, problem.limits, everyone)
-        order = levels(counted_by(problem.objective, net), net)
+        search = Search(model, limits, levels(counted_by(problem.objective, net), net))
         known = [c for c in plans if c[0] < 0]
         broken = [(violations(costs, limits), costs) for costs in plans]
         singles = {}
         for limit in LIMITS:
             if limit.of(limits) is None:
                 continue
-            way = alone(model, limits, limit, order)
+            way = search.alone(limit)
             alike = [(v[limit.key], c) for v, c in broken if set(v) == {limit.key}]
             assert (way is None) == (not alike)
             if way is not None:
@@ -183,7 +183,7 @@ def test_every_change_is_the_least_and_enough(mixed, n_seeds, least):
                 assert change.share == pytest.approx(share, abs=1e-6)
                 moved = with_limit(limits, limit, change.value)
                 assert not violations(way.choice.costs, moved)
-        pair = together(model, limits, everyone, 2, order, singles)
+        pair = search.together(everyone, 2, singles)
         useful = [
             sum(v.values())
             for v, _ in broken

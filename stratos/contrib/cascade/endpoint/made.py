@@ -14,15 +14,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import pairwise
 from pathlib import Path
 
 import msgspec
 
 from stratos.contrib.cascade.answered import bundle_digest, is_of_bundle
-from stratos.contrib.cascade.config import CascadeConfig, settings
+from stratos.contrib.cascade.config import settings
 from stratos.contrib.cascade.record import Cascade
-from stratos.contrib.cascade.words import NeverEnough
 from stratos.core.atomic_files import write_atomically
 from stratos.core.errors import StratosError
 from stratos.core.names import named
@@ -30,7 +28,6 @@ from stratos.core.process import is_locked, locked
 from stratos.deploy.hosted_server import FrontProgram, Hosted
 from stratos.ledger import Overrun
 from stratos.report.sweep_jobs import record_of
-from stratos.teachers.call_budget import most_usd
 from stratos.teachers.openai import OpenAITeacher
 
 _LUMP = 8
@@ -314,10 +311,6 @@ def front_of(bundle: Path, cache_dir: Path, options: list[str]) -> FrontProgram:
         teacher.key()
     elif (why := teacher.unreachable()) is not None:
         raise StratosError(f"{teacher.name} cannot be asked: {why}")
-    overrun = read_kept(meter_of(bundle, cache_dir)).overrun
-    least = most_usd(teacher.card(), [], made.endpoint.teacher_tokens, overrun)
-    for limit in never_enough(settings(config), options, least):
-        print(limit, file=sys.stderr)
     arguments = [str(run), "--cache", str(cache_dir.absolute()), *options]
     return FrontProgram(
         module=PROGRAM,
@@ -346,25 +339,6 @@ def check_alone(bundle: Path, cache_dir: Path, before: Hosted | None) -> None:
         raise StratosError(counted_elsewhere(bundle))
 
 
-def never_enough(config: CascadeConfig, options: list[str], least_usd: float) -> list[NeverEnough]:
-    """Return the limits that allow not a single call.
-
-    Args:
-        config: limits of the run.
-        options: of the endpoint, as they were typed; they come before those of the run.
-        least_usd: dollars that are set aside for a call at least.
-    """
-    typed, too_low = dict(pairwise(options)), []
-    for option, of_run in (
-        ("--usd-per-day", config.usd_per_day),
-        ("--usd-per-month", config.usd_per_month),
-    ):
-        limit = float(typed[option]) if option in typed else of_run
-        if limit is not None and 0 < limit < least_usd:
-            too_low.append(NeverEnough(option, limit, least_usd))
-    return too_low
-
-
 def cascade_in(run: Path) -> Cascade:
     """Return the cascade of a run.
 
@@ -381,12 +355,12 @@ def cascade_in(run: Path) -> Cascade:
             f"0.95: then the threshold is chosen. What would come of it: stratos cascade "
             f"{run} --accuracy 0.95"
         )
-    accuracy = settings(config_of(run))
-    if (accuracy.accuracy, accuracy.confidence) != (cascade.accuracy, cascade.confidence):
-        given = "null" if accuracy.accuracy is None else f"{accuracy.accuracy:g}"
+    options = settings(config_of(run))
+    if (options.accuracy, options.confidence) != (cascade.accuracy, cascade.confidence):
+        given = "null" if options.accuracy is None else f"{options.accuracy:g}"
         raise StratosError(
             f"{run} was last given with cascade.accuracy={given} "
-            f"cascade.confidence={accuracy.confidence:g}, and its cascade was made for "
+            f"cascade.confidence={options.confidence:g}, and its cascade was made for "
             f"cascade.accuracy={cascade.accuracy:g} cascade.confidence={cascade.confidence:g}. "
             "Give the command of the run again with these, or serve the student without --cascade."
         )
