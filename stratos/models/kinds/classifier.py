@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 from scipy.optimize import minimize
@@ -50,10 +51,14 @@ class Head:
     bias: np.ndarray
     """Shape (labels,)."""
 
-    def log_probabilities(self, features: Matrix) -> np.ndarray:
-        """Return shape (texts, labels), nats."""
+    def logits(self, features: Matrix) -> np.ndarray:
+        """Return shape (texts, labels)."""
         logits: np.ndarray = features @ self.weights + self.bias
-        return log_softmax(logits, axis=1)
+        return logits
+
+    def log_probabilities(self, features: Matrix) -> np.ndarray:
+        """Return shape (texts, labels), nats; of each text one label is right."""
+        return log_softmax(self.logits(features), axis=1)
 
 
 def fit_head(
@@ -167,7 +172,7 @@ class Classifier(Predictor):
     heads: tuple[Head, ...]
     weights: np.ndarray
     """Of the heads, shape (heads,)."""
-    unseen: float = 0.0
+    unseen: float = field(default=0.0, kw_only=True)
     """Share of texts whose label no row had that it learnt: of these no answer is right."""
 
     def probabilities(self, texts: Sequence[str]) -> np.ndarray:
@@ -213,14 +218,23 @@ class Classifier(Predictor):
         folder.mkdir(parents=True, exist_ok=True)
         save_file({name: np.ascontiguousarray(a) for name, a in arrays.items()}, folder / WEIGHTS)
         described = {
-            "format": self.format, "labels": self.labels, "unseen": self.unseen, "blocks": blocks,
-        }  # fmt: skip
+            "format": self.format,
+            "labels": self.labels,
+            "unseen": self.unseen,
+            "blocks": blocks,
+            **self._more,
+        }
         text = json.dumps(described, ensure_ascii=False, indent=1)
         (folder / FILE).write_text(text, encoding="utf-8")
 
+    @property
+    def _more(self) -> dict[str, Any]:
+        """What `student.json` has beside labels and blocks: fields of the class."""
+        return {}
+
     @classmethod
     @override
-    def load(cls, folder: Path) -> Classifier:
+    def load(cls, folder: Path) -> Self:
         from safetensors.numpy import load_file
 
         described = json.loads((folder / FILE).read_text(encoding="utf-8"))
@@ -251,4 +265,10 @@ class Classifier(Predictor):
         unseen = float(described.get("unseen", 0.0))
         if not 0 <= unseen <= 1:
             raise ValueError("its share of unseen labels is none")
-        return cls(labels, tuple(blocks), tuple(heads), mixing, unseen)
+        more = cls._read_more(described)
+        return cls(labels, tuple(blocks), tuple(heads), mixing, unseen=unseen, **more)
+
+    @classmethod
+    def _read_more(cls, described: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the fields that `_more` wrote."""
+        return {}

@@ -12,11 +12,14 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from stratos.config import Config, StudentConfig, StudentKind
 from stratos.core.errors import ConfigError
 from stratos.models.kinds.cross_validation import Choice, Study
 from stratos.models.kinds.features import Encoder, Features, StaticTable, Tfidf
 from stratos.models.kinds.labels_of_teacher import TaughtStudy, TeacherRows
+from stratos.models.kinds.set_classifier import SetStudy
 from stratos.models.kinds.suits import LM, MOST_ROWS, TUNED, folder_here, has_weights, table_files
 from stratos.models.kinds.tuned import TunedEncoder
 from stratos.records import FROM_FILE
@@ -105,7 +108,7 @@ def blocks_of(students: Sequence[StudentConfig]) -> tuple[Features, ...]:
 
 
 def studied(
-    rows: Rows, students: Sequence[StudentConfig], seed: int, tunes: bool = False
+    rows: Rows, students: Sequence[StudentConfig], seed: int, *, several: bool, tunes: bool = False
 ) -> tuple[Study, Choice]:
     """Cross-validate some kinds on some rows; the last study is kept for the training.
 
@@ -113,10 +116,11 @@ def studied(
         rows: to learn from.
         students: of the run that are no language models.
         seed: of folds and resamples.
+        several: whether answers are sets of labels, of which no encoder is tuned.
         tunes: whether the kind that takes minutes is measured, too; once it was, it always is.
     """
     starts = tuple((one.kind, one.path, one.package) for one in students)
-    study = _study(rows, starts, seed)
+    study = _study(rows, starts, seed, several)
     if tunes:
         study.tune()
     return study, study.choose()
@@ -124,10 +128,15 @@ def studied(
 
 @lru_cache(maxsize=1)
 def _study(
-    rows: Rows, starts: tuple[tuple[StudentKind, str | None, str | None], ...], seed: int
+    rows: Rows,
+    starts: tuple[tuple[StudentKind, str | None, str | None], ...],
+    seed: int,
+    several: bool,
 ) -> Study:
     students = [StudentConfig(kind, kind, path, package=package) for kind, path, package in starts]
     blocks = blocks_of(students)
+    if several:
+        return _of_sets(rows, blocks, seed)
     if rows.teacher.texts:
         return TaughtStudy(rows.texts, rows.labels, rows.teacher, blocks, seed)
     return Study(rows.texts, rows.labels, blocks, seed)
@@ -155,13 +164,27 @@ def tuning(
     is_named = len(students) == 1
     errors = (1 - choice.accuracy) * len(rows.texts)
     is_hopeless = len(rows.texts) < _FEWEST_ROWS or errors < _FEWEST_ERRORS
-    if block is None or (is_hopeless and not is_named) or not block.can_tune:
+    if block is None or config.task.has_several_labels:
+        return None
+    if (is_hopeless and not is_named) or not block.can_tune:
         return None
     learns_test = not config.task.tests_other_rows  # it is trained once more, with the test rows
     seconds = block.cpu_seconds(rows.texts, study.n_trainings + learns_test)
     limits = (config.limits.train_hours, config.limits.deadline_hours)
     most = min(_MOST_SECONDS, *(_SHARE_OF_LIMIT * 3600 * h for h in limits if h is not None))
     return Tuning(seconds, is_named or seconds <= most)
+
+
+def _of_sets(rows: Rows, blocks: Sequence[Features], seed: int) -> SetStudy:
+    """Return the study of sets of labels; a teacher's rows weigh as it agrees with itself."""
+    taught = rows.teacher
+    if not rows.texts:
+        return SetStudy(taught.texts, taught.labels, blocks, seed)
+    both = rows.as_gold
+    n = len(rows.texts)
+    weights = np.array([*[1.0] * n, *taught.agreement], np.float32) if taught.texts else None
+    is_gold = np.arange(len(both.texts)) < n
+    return SetStudy(both.texts, both.labels, blocks, seed, row_weights=weights, is_gold=is_gold)
 
 
 def training_items(corpus_path: Path) -> list[Item]:
