@@ -57,6 +57,7 @@ _FEATURES = {
     "tfidf": "TF-IDF of words, pairs of words and runs of two to five letters",
     "static": "the mean of the token vectors of a fixed table",
     "encoder": "the mean of the last hidden states of a pretrained encoder",
+    "tuned": "mean hidden states of a pretrained encoder, as it was and with upper layers tuned",
 }
 """Blocks of features, as `student.json` names them."""
 

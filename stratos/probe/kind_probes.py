@@ -20,10 +20,11 @@ from stratos.models.kinds.learnt_rows import (
     students_of_kinds,
     studied,
     tagged,
+    tuning,
     validation_rows,
 )
-from stratos.models.kinds.suits import MOST_ROWS, TAGGER
-from stratos.probe.words import CannotTag, KindsReached
+from stratos.models.kinds.suits import MOST_ROWS, TAGGER, TUNED
+from stratos.probe.words import CannotTag, KindsReached, Tunes
 from stratos.records import Interval, KindProbe
 from stratos.synthesize.leaks import labelled_rows
 from stratos.tasks.base import Item
@@ -49,20 +50,36 @@ def probe_kinds(config: Config, context: Context) -> tuple[KindProbe, ...]:
         return _tagger(config, students[0], rows, context)
     context.tick(0, 1, f"cross-validating {counted(len(students), 'kind')} of student")
     began = time.perf_counter()
-    study, choice = studied(rows, students, config.seed, several=config.task.has_several_labels)
-    seconds = time.perf_counter() - began
-    blocks = {block.name: block.fitted(rows.texts) for block in blocks_of(students)}
-    found = [_probed(one, study, choice, blocks, rows, seconds) for one in students]
-    if config.task.has_several_labels:
-        found = [replace(one, micro_f1=_micro_f1(one, choice)) for one in found]
-    if study.n_rows < _FEWEST_FOR_CURVE:
-        return tuple(found)
+    several = config.task.has_several_labels
+    study, choice = studied(rows, students, config.seed, several=several)
+    seconds = dict.fromkeys(KINDS, time.perf_counter() - began)
+    if (tunes := tuning(config, rows, students, study, choice)) is not None:
+        context.note(str(Tunes(tunes.cpu_seconds, tunes.is_tried)))
+        if tunes.is_tried:
+            began = time.perf_counter()
+            study, choice = studied(rows, students, config.seed, several=several, tunes=True)
+            seconds[TUNED] += time.perf_counter() - began
+    blocks = {
+        block.name: block if block.learns_labels else block.fitted(rows.texts)
+        for block in blocks_of(students)
+    }
+    probed = [
+        _probed(student, study, choice, blocks, rows, seconds[student.kind])
+        for student in students
+        if student.kind in study.kinds
+    ]
+    if several:
+        probed = [replace(probe, micro_f1=_micro_f1(probe, choice)) for probe in probed]
+    # Of a tuned encoder the curve would take ten more trainings: that of the frozen one has to do.
+    kind = "encoder" if choice.kind == TUNED else choice.kind
+    if study.n_rows < _FEWEST_FOR_CURVE or kind not in study.kinds:
+        return tuple(probed)
     context.tick(1, 1, "learning curve")
-    curve = learning_curve(study, choice.kind)
+    curve = learning_curve(study, kind)
     gain = curve.gain_low, curve.gain_high
     return tuple(
-        replace(one, curve=curve.points, gain=gain) if one.kind == choice.kind else one
-        for one in found
+        replace(probe, curve=curve.points, gain=gain) if probe.kind == choice.kind else probe
+        for probe in probed
     )
 
 

@@ -51,6 +51,19 @@ class CannotTag(Reason):
     says = "A tagger does not do this task: {why}."
 
 
+class Tunes(Reason):
+    """What tuning an encoder on the rows will take, and whether it is done."""
+
+    cpu_seconds: float
+    is_tried: bool
+
+    def __str__(self) -> str:
+        text = f"Tuning an encoder on the rows takes about {self.cpu_seconds:,.0f} CPU seconds"
+        if self.is_tried:
+            return f"{text}; it is measured beside the other kinds."
+        return f"{text}, too many to try; student=tuned does it all the same."
+
+
 class LabelsConfused(Reason):
     """The pairs of labels that a teacher confuses, and whether a repaired prompt helped."""
 

@@ -32,12 +32,14 @@ from stratos.models.kinds.kind_choice import (
     without_optimism,
 )
 from stratos.models.kinds.row_space import RowSpace
+from stratos.models.kinds.suits import TUNED
 from stratos.tasks.near_duplicates import Alike
 
 KINDS: dict[str, tuple[str, ...]] = {
     "linear": ("tfidf",),
     "static": ("static", "tfidf"),
     "encoder": ("encoder", "tfidf"),
+    TUNED: ("tuned", "tfidf"),
 }
 """Blocks of each kind, the cheapest kind first. TF-IDF stands beside vectors in each: where it says
 nothing its weight in the mixture falls to 0."""
@@ -140,10 +142,15 @@ class Study:
         gold = np.ones(len(self._texts), bool) if is_gold is None else np.asarray(is_gold, bool)
         if not gold.any():
             raise ValueError("Without a row whose label is gold, nothing can be scored.")
+        self._is_gold = gold
         self._folds = folds_of(self._texts, self._strata(), gold, seed)
         self._held = np.flatnonzero(self._folds >= 0)
         self._can_be_right = self._learnable()[self._held]
+        single = 1 - float(self._can_be_right.mean())
+        # Good's estimate (1953) of what is still unseen; rows that show each label once are chosen.
+        self._unseen_share = single if single < 1 else 0.0
         self._scores: dict[str, KindScore] = {}
+        self._tunes = False
 
     # --- what differs where a text has several labels --------------------------------------------
 
@@ -203,7 +210,8 @@ class Study:
             of_others: their numbers.
         """
         right = mixed.argmax(axis=1) == self._answers[rows]
-        return np.exp(mixed.max(axis=1)), right, np.stack([2 * right, np.full(len(right), 2)], 1)
+        sure = np.exp(mixed.max(axis=1)) * (1 - self._unseen_share)
+        return sure, right, np.stack([2 * right, np.full(len(right), 2)], 1)
 
     def _student(
         self,
@@ -214,7 +222,8 @@ class Study:
         weights: np.ndarray,
     ) -> Classifier:
         """Return a student of fitted parts; `chosen` has cross-validated its kind."""
-        return Classifier(self.labels, tuple(blocks), tuple(heads), weights)
+        unseen = self._unseen_share
+        return Classifier(self.labels, tuple(blocks), tuple(heads), weights, unseen=unseen)
 
     # ---------------------------------------------------------------------------------------------
 
@@ -225,8 +234,21 @@ class Study:
 
     @property
     def kinds(self) -> list[str]:
-        """Names of the kinds whose blocks are there, the cheapest first."""
-        return [kind for kind, blocks in KINDS.items() if set(blocks) <= set(self._blocks)]
+        """Names of the kinds whose blocks are there, the cheapest first.
+
+        The one that takes minutes is among them after `tune`.
+        """
+        here = [kind for kind, blocks in KINDS.items() if set(blocks) <= set(self._blocks)]
+        return [kind for kind in here if kind != TUNED or self._tunes]
+
+    @property
+    def n_trainings(self) -> float:
+        """Trainings on all rows that cross-validating and fitting a kind takes as long as."""
+        return 1 + sum(float((self._folds != k).mean()) for k in np.unique(self._folds[self._held]))
+
+    def tune(self) -> None:
+        """Let the tuned kind be chosen, too."""
+        self._tunes = True
 
     def choose(self, kinds: Sequence[str] | None = None) -> Choice:
         """Cross-validate kinds and choose by accuracy and prior knowledge; ties: the cheaper.
@@ -307,6 +329,7 @@ class Study:
             self._seed,
             self._tick,
             weights,
+            np.concatenate([self._is_gold, np.ones(len(texts), bool)]),
         )
         return grown._assembled(kind, self)
 
@@ -453,7 +476,12 @@ class Study:
 
     def _fitted(self, name: str, rows: np.ndarray) -> Features:
         block = self._blocks[name]
-        return block.fitted([self._texts[k] for k in rows]) if block.is_fitted else block
+        if not block.is_fitted:
+            return block
+        self._tick()
+        if block.learns_labels:  # of what a teacher says, heads are to learn, and no layer
+            rows = rows[self._is_gold[rows]]
+        return block.fitted([self._texts[k] for k in rows], self._answers[rows].tolist())
 
     def _features(self, block: Features, rows: np.ndarray) -> Matrix:
         if block.is_fitted:
