@@ -126,10 +126,9 @@ def _files() -> dict[str, Path]:
     files |= {f"stratos/conf/{name}": path for name, path in _below(conf_dir())}
     plugins = importlib.util.find_spec(_PLUGINS)
     # The first on the path is the one that is imported, so the last that is added.
-    for plugin_folder in reversed(
-        [] if plugins is None else plugins.submodule_search_locations or []
-    ):
-        for folder in Path(plugin_folder).glob("stratos_*"):
+    roots = [] if plugins is None else plugins.submodule_search_locations or []
+    for root in reversed(roots):
+        for folder in Path(root).glob("stratos_*"):
             files |= {f"{_PLUGINS}/{folder.name}/{name}": path for name, path in _below(folder)}
     return files
 
