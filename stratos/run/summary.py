@@ -289,10 +289,8 @@ def _reserved(row: CostRow) -> str:
 
 def _planned(rows: Sequence[PlannedRow]) -> Table:
     """Return what was planned beside what came; what missed its interval in red."""
-    table = Table(title="Planned against measured", title_justify="left", header_style="bold")
-    table.add_column("quantity")
-    for heading in ("planned", "95% interval", "measured"):
-        table.add_column(heading, justify="right")
+    table = _table(["quantity"], ["planned", "95% interval", "measured"])
+    table.title, table.title_justify = "Planned against measured", "left"
     table.add_column("")
     for row in rows:
         is_missed = row.outcome == "outside"
