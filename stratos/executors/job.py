@@ -310,8 +310,9 @@ def job_spec(
     *,
     deadline_hours: float | None = None,
     nodes: int = 1,
+    **more: Any,
 ) -> JobSpec:
-    """Return the job of a stage, as far as the plan and the settings tell.
+    """Return the job of a stage.
 
     Args:
         plan: of the run; the probe has none.
@@ -320,6 +321,7 @@ def job_spec(
         settings: of the executor.
         deadline_hours: of the run; no job takes longer.
         nodes: that it runs on.
+        more: fields of the job that neither the plan nor the settings tell.
     """
     folder = folder.resolve()
     name = job_name(folder, stage)
@@ -351,6 +353,7 @@ def job_spec(
         command=(sys.executable, "-m", "stratos", "stage", str(folder), stage, "--job"),
         env={JOB: name},
         spot=is_spot,
+        **more,
     )
 
 

@@ -6,7 +6,6 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -104,7 +103,7 @@ def planned_egress_usd(config: Config, plan: Plan) -> float:
     usd = 0.0
     for stage in _job_stages(config, plan):
         returns = returns_of(config, stage, plan)
-        spec = replace(job_spec(plan, stage, config.run_dir, config.executor), returns=returns)
+        spec = job_spec(plan, stage, config.run_dir, config.executor, returns=returns)
         usd += returns.usd_per_gb * config.executor.egress_gb(spec)
     return usd
 
@@ -176,15 +175,13 @@ def made_by_job(state: RunState, stage: Stage[T], mark: str, context: Context) -
     folder, executor = state.config.run_dir, state.config.executor
     hand_over(folder, stage.name)  # the job reads it
     deadline = state.config.limits.deadline_hours
-    spec = replace(
-        job_spec(
-            state.plan,
-            stage.name,
-            folder,
-            executor,
-            deadline_hours=deadline,
-            nodes=state.config.trainer.num_nodes if stage.name == "distill" else 1,
-        ),
+    spec = job_spec(
+        state.plan,
+        stage.name,
+        folder,
+        executor,
+        deadline_hours=deadline,
+        nodes=state.config.trainer.num_nodes if stage.name == "distill" else 1,
         withheld=keys_of(state.config),
         files=resume.files_of(stage, state.config),
         cache=cache_for(state.config, stage.name, state.records.get("distill")),
