@@ -155,7 +155,7 @@ class AnswerForms:
         self.labels = () if answers is None else answers.labels
         self._spellings = _spellings(bundle, self.labels)
 
-    def asked(self, response_format: Mapping[str, Any] | None) -> dict[str, Any]:
+    def options(self, response_format: Mapping[str, Any] | None) -> dict[str, Any]:
         """Return what llama.cpp is asked so that an answer has the form that a request names.
 
         Raises:

@@ -342,7 +342,7 @@ class _Front:
 
     def _question(self, messages: list[Message]) -> list[Message]:
         """Return how the teacher is asked what the student was: with the prompt of the run."""
-        item = self._cascading.task.asked(messages)
+        item = self._cascading.task.item_of_chat(messages)
         if item is None:
             return messages
         return chat(self._cascading.task, item, self._cascading.endpoint.prompt)
@@ -350,7 +350,7 @@ class _Front:
     def _by_teacher(self, answer: Answer, question: ChatQuestion) -> dict[str, Any]:
         """Return the teacher's answer as a completion, in the form that the student's have."""
         cascading, text = self._cascading, answer.text
-        item = cascading.task.asked(question.messages)
+        item = cascading.task.item_of_chat(question.messages)
         if cascading.endpoint.is_bare and item is not None:
             text = bared(cascading.task, item, text)
         text = text[: first_stop(text, question.stops)]
