@@ -94,8 +94,8 @@ def _with_gpus(rows: list[dict[str, str]]) -> Iterator[tuple[Key, Figures]]:
             continue
         for gpu in gpus[host["AvailabilityZone"]]:
             usd = float(host["Price"] or "nan") + float(gpu["Price"] or "nan")
-            on_spot = [_number(one["SpotPrice"]) for one in (host, gpu)]
-            spot = None if None in on_spot else sum(one or 0.0 for one in on_spot)
+            on_spot = [_number(row["SpotPrice"]) for row in (host, gpu)]
+            spot = None if None in on_spot else sum(price or 0.0 for price in on_spot)
             together = {**host, "Price": str(usd), "SpotPrice": "" if spot is None else str(spot)}
             key = ("gcp", host["Region"], host["InstanceType"], _count(gpu))
             yield key, _figures(together)
@@ -143,19 +143,19 @@ def check(
         rows = list(csv.DictReader(file))
     for row in rows:
         name = f"{row['Cloud']}/{row['Region']} {row['InstanceType']}"
-        place = SOURCES.get(row["Source"])
-        if place is None:
+        folder = SOURCES.get(row["Source"])
+        if folder is None:
             wrong.append(f"{name}: {row['Source'] or 'no source'} is no source that can be checked")
             continue
-        source = libcloud_listed if place == "libcloud" else listed
-        if source is None or (place != "libcloud" and not (catalog / place).is_dir()):
+        source = libcloud_listed if folder == "libcloud" else listed
+        if source is None or (folder != "libcloud" and not (catalog / folder).is_dir()):
             checked["not at hand"] += 1
             continue
         key = (row["Cloud"], row["Region"], row["InstanceType"], _count(row))
         candidates = source.get(key, [])
         if not candidates:
             wrong.append(f"{name}: not in {row['Source']}")
-        elif not any(_same(_figures(row), one) for one in candidates):
+        elif not any(_same(_figures(row), figures) for figures in candidates):
             wrong.append(f"{name}: {_figures(row)} in the table, {candidates[0]} in its source")
         else:
             checked[row["Source"]] += 1
@@ -163,10 +163,10 @@ def check(
 
 
 def _same(ours: Figures, theirs: Figures) -> bool:
-    def close(one: float | None, other: float | None, room: float) -> bool:
-        if one is None or other is None:
-            return one is other
-        return abs(one - other) <= room
+    def close(a: float | None, b: float | None, room: float) -> bool:
+        if a is None or b is None:
+            return a is b
+        return abs(a - b) <= room
 
     return (
         close(ours.usd_per_hour, theirs.usd_per_hour, ROUNDING_USD)

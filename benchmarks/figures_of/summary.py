@@ -132,7 +132,8 @@ ROWS: tuple[tuple[str, str, str | Callable[[Any], str], str], ...] = (
     ),
     (
         CORPUS,
-        "corpus of 100,000 verified, deduplicated Mahjong items (`benchmarks/tasks/corpus.py`)",
+        "corpus of 100,000 verified, deduplicated Mahjong items "
+        "(`benchmarks/tasks/mahjong_engine.py --corpus 100000`)",
         "{wall_s:.0f} s, {cpu_s:.0f} CPU s",
         "60 s",
     ),

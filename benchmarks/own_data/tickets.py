@@ -85,23 +85,11 @@ MENTIONED = (
     "You may remember me: {other}. Today it is something else.",
 )
 OPENINGS = (
-    "Hello,",
-    "Hi there,",
-    "Dear team,",
-    "Good morning,",
-    "",
-    "Hey,",
-    "To whom it may concern,",
-)
+    "Hello,", "Hi there,", "Dear team,", "Good morning,", "", "Hey,", "To whom it may concern,",
+)  # fmt: skip
 CLOSINGS = (
-    "Thanks.",
-    "Regards, {name}",
-    "Please hurry.",
-    "",
-    "Best, {name}",
-    "Sent from my phone",
-    "",
-)
+    "Thanks.", "Regards, {name}", "Please hurry.", "", "Best, {name}", "Sent from my phone", "",
+)  # fmt: skip
 WORDS = {
     "amount": ("$12.90", "$249", "€39.99", "89 euros", "$5", "£120"),
     "month": ("January", "March", "May", "July", "September", "November"),

@@ -6,8 +6,8 @@ For each student, engine and format: milliseconds of an answer alone, requests p
 slots busy (closed loop), and the 95th percentile with random arrivals (open loop, Poisson) at 70%
 of these. Predicted is that at 70% of the requests per second predicted, as a plan has it. The
 estimate knows of this machine what `calibrate` measures just before and after, and of load tests
-nothing. Its rates of llama.cpp are those of the shapes 300k, 1m, 3m, 7m and 28m, and what a block
-takes the host of transformers that of 300k and 1m; the shape 2m took no part in either.
+nothing. Its rates of llama.cpp are those of shapes from 300k to 28m, and what a block takes the
+host of transformers that of 300k and 1m; the shape 2m took no part in either.
 
 Other work counts: the load average, and the gaps between requests as sent, stand with each row.
 """
@@ -41,9 +41,6 @@ SHAPES = {
     "300k": Shape(64, 256, 4, 4),
     "1m": Shape(128, 384, 4, 4),
     "2m": Shape(160, 512, 5, 5),
-    "3m": Shape(192, 576, 6, 6),
-    "7m": Shape(256, 1024, 7, 8),
-    "28m": Shape(512, 1536, 9, 8),
 }
 ALONE, ROUNDS = 8, 8
 """Questions one at a time, and rounds of all slots."""

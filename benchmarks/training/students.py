@@ -94,7 +94,6 @@ def measured(folder: Path) -> dict[str, Any]:
         "task": scores.task,
         "task_version": composed["task"]["version"],
         "strategy": plan.strategy,
-        "rationale": _chosen(composed["strategy"], plan.strategy).get("rationale"),
         "n_corpus_items": corpus.n_items,
         "corpus_sha256": corpus.sha256,
         "weights_sha256": student.weights_sha256,
@@ -102,7 +101,6 @@ def measured(folder: Path) -> dict[str, Any]:
         "train_seconds": student.seconds,
         "train_cpu_seconds": student.cpu_seconds,
         "best_step": student.best_step,
-        "best_exact": student.best_exact,
         "validation": {
             "exact": student.validation_exact,
             "n_items": student.n_validation_items,
@@ -126,13 +124,6 @@ def measured(folder: Path) -> dict[str, Any]:
         },
         "ratio_at_least": None if scores.comparison is None else scores.comparison.ratio_at_least,
         "ratio_bound": None if scores.comparison is None else scores.comparison.ratio_bound,
-        "planned_accuracy": {
-            "mean": plan.accuracy.mean,
-            "low": plan.accuracy.low,
-            "high": plan.accuracy.high,
-            "is_known": plan.accuracy.is_known,
-            "source": plan.accuracy.source,
-        },
         "served": None
         if served is None
         else {
@@ -143,13 +134,6 @@ def measured(folder: Path) -> dict[str, Any]:
         },
         "times": json.loads(times.read_text()) if times.exists() else None,
     }
-
-
-def _chosen(node: dict[str, Any], name: str) -> dict[str, Any]:
-    several = node.get("candidates")
-    if several is None:
-        return node
-    return next((part for part in several.values() if part["name"] == name), {})
 
 
 def _share(exact: Interval, n_items: int) -> dict[str, float]:

@@ -17,7 +17,8 @@ from stratos.core.formats import counted
 from stratos.models.decode.batched import complete
 from stratos.models.decode.constrained import is_installed, why_no_grammar
 from stratos.models.decode.decoder import Decoder, Decoding
-from stratos.models.kinds import is_predictor, load_predictor
+from stratos.models.decode.label_scores import LabelAnswers, score_labels
+from stratos.models.kinds import Prediction, is_predictor, load_predictor
 from stratos.models.pretrained import load_model, load_tokenizer
 from stratos.records import Corpus
 from stratos.tasks.base import Answered, Item, Score, Task
@@ -95,13 +96,15 @@ def ask_folder(
     schemas: Sequence[Mapping[str, Any] | None] = (),
     with_logprobs: bool = False,
     decoder: str = Decoder.AUTO,
+    labels: LabelAnswers | None = None,
 ) -> Answers:
     """Ask the model in a Hugging Face folder as a student is asked, and score what it writes.
 
     Loading is not counted in the seconds. Weights are read from safetensors alone, and no code
     that a folder brings is run. A name of the hub is fetched only with `from_hub`. `schemas`
     constrain the answers as those of `complete` do; `with_logprobs` says how likely each is;
-    `decoder` is one of `Decoder`.
+    `decoder` is one of `Decoder`. With `labels`, the likeliest of them is the answer, and nothing
+    is decoded.
 
     Raises:
         ForeignFileError: there is no such model, or it is no causal language model.
@@ -114,6 +117,8 @@ def ask_folder(
     tokenizer = load_tokenizer(path, is_folder=not from_hub)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = load_model(path, dtype="auto", is_folder=not from_hub).to(device)
+    if labels is not None:
+        return _ask_for_labels(task, model, tokenizer, labels, items, batch_size, tick)
     decoding = Decoding(Decoder(decoder))
     started, cpu_started = time.perf_counter(), time.process_time()
     completions = complete(
@@ -144,6 +149,34 @@ def ask_folder(
     )
 
 
+def _ask_for_labels(
+    task: Task,
+    model: Any,
+    tokenizer: Any,
+    labels: LabelAnswers,
+    items: Sequence[Item],
+    batch_size: int,
+    tick: Tick | None,
+) -> Answers:
+    """Ask a language model for the likeliest of the labels."""
+    started, cpu_started = time.perf_counter(), time.process_time()
+    chats = [task.student_messages(item) for item in items]
+    scores = score_labels(model, tokenizer, chats, labels.labels, batch_size=batch_size, tick=tick)
+    seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu_started
+    predictions = labels.predictions(scores.logprobs_NL)
+    n_tokens = dict(zip(labels.labels, scores.label_tokens, strict=True))
+    return _predicted(
+        task,
+        items,
+        predictions,
+        tokens=tuple(n_tokens[answer.text] for answer in predictions),
+        input_tokens=sum(scores.prompt_tokens),
+        seconds=seconds,
+        cpu_seconds=cpu_seconds,
+        max_tokens=max(scores.label_tokens),
+    )
+
+
 def _ask_predictor(task: Task, folder: Path, items: Sequence[Item], tick: Tick | None) -> Answers:
     """Ask a student that is no language model: an answer of it is one token, its label."""
     student = load_predictor(folder)
@@ -155,17 +188,29 @@ def _ask_predictor(task: Task, folder: Path, items: Sequence[Item], tick: Tick |
         if tick is not None:
             tick(len(predictions), len(items))
     seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu_started
-    texts = tuple(one.text for one in predictions)
-    return Answers(
-        items=tuple(items),
-        texts=texts,
-        scores=_scored(task, items, texts),
+    return _predicted(
+        task,
+        items,
+        predictions,
         tokens=(1,) * len(items),
         input_tokens=sum(len(item.question.split()) for item in items),
         seconds=seconds,
         cpu_seconds=cpu_seconds,
         max_tokens=1,
-        logprobs=tuple(log(max(one.probability, _LEAST)) for one in predictions),
+    )
+
+
+def _predicted(
+    task: Task, items: Sequence[Item], predictions: Sequence[Prediction], **took: Any
+) -> Answers:
+    """Return answers with probabilities, scored; `took` are fields of `Answers`."""
+    texts = tuple(answer.text for answer in predictions)
+    return Answers(
+        items=tuple(items),
+        texts=texts,
+        scores=_scored(task, items, texts),
+        logprobs=tuple(log(max(answer.probability, _LEAST)) for answer in predictions),
+        **took,
     )
 
 

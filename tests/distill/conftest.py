@@ -5,7 +5,6 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))  # modules that several tests share
 sys.path.append(str(Path(__file__).parent / "signal"))  # a server that scores text
-sys.path.append(str(Path(__file__).parents[2] / "benchmarks" / "distillation"))
 
 from training_runs import corpus_path, run_distill, trained
 

@@ -18,7 +18,7 @@ from stratos.deploy.engines.known import (
     import_engines,
     import_engines_of_run,
 )
-from stratos.deploy.engines.predictor import server_of
+from stratos.deploy.engines.predictor import server_of, setting_of
 from stratos.deploy.exports import read_exports
 from stratos.deploy.hosted_server import (
     Hosted,
@@ -135,6 +135,7 @@ def _start(cache_dir: Path, folder: Path, args: argparse.Namespace) -> int:
         run = program.run
     else:
         run = _setting(args, bundle, before if before is not None and before.runs else None)
+        run = setting_of(bundle, run)
     with starting(bundle, cache_dir):
         state, port = state_of(bundle, cache_dir), args.port
         before = Hosted.read(state)

@@ -165,6 +165,8 @@ class _Front:
         self.model = name_of(bundle)
         self._llama, self._slots, self._context = llama, slots, context
         self._chats, self._forms = ChatIds(bundle), AnswerForms(bundle)
+        more = ("tools", "response_format") if self._forms.labels else ()
+        self._not_served = (*NOT_SERVED, *more)
         self._most_tokens = _longest_answer(bundle)
         self._ends, self._has_byte_pairs = end_ids(bundle), has_byte_pairs(bundle)
         self._free_slots: anyio.CapacityLimiter | None = None  # is of the loop that serves
@@ -201,7 +203,7 @@ class _Front:
         Raises:
             ValueError, ChatError: it cannot be answered.
         """
-        request = ChatRequest.read(data, NOT_SERVED)
+        request = ChatRequest.read(data, self._not_served)
         llama = {
             **PLAIN,
             **request.sampling,
@@ -224,7 +226,7 @@ class _Front:
         cut = first_stop(text, request.stops)
         finish = "stop" if cut < len(text) else _finish(result)
         is_whole = cut == len(text) and finish == "stop"
-        if "json_schema" in llama and is_whole and not is_json(text):
+        if is_whole and not self._forms.fits(text, llama):
             return api_error(
                 500, "response_format: the model could not keep to it; there is no answer."
             )

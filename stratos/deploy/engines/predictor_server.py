@@ -1,4 +1,4 @@
-"""Serve a student that is no language model, as an OpenAI-compatible server.
+"""Serve a student that predicts, as an OpenAI-compatible server: all but free language models.
 
     python -m stratos.deploy.engines.predictor_server serve BUNDLE --port 8000
 

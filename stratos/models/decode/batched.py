@@ -168,7 +168,7 @@ def write(
     ends_at = [len(prompt) + limit for prompt, limit in zip(prompts, limits, strict=True)]
     call = Call(answers, pick, batch_size, max(ends_at, default=0), poll, threads)
     with (
-        _inference(model),
+        evaluating(model),
         torch.inference_mode(),
         threads.choosing() if threads is not None else nullcontext(),
     ):
@@ -231,7 +231,7 @@ def _decode(
         return
     n_known = [prefixes.lengths[index] if prefixes else 0 for index in live]
     rest = [prompts[index][n:] for index, n in zip(live, n_known, strict=True)]
-    ids, mask = _pad_left(rest, pad, model.device)
+    ids, mask = pad_left(rest, pad, model.device)
     if prefixes is None:
         cache = roomy_cache(model.config)
     else:
@@ -291,7 +291,7 @@ def _room(model: Any, n_prompt: int, max_new_tokens: int) -> int:
     return max_new_tokens if context is None else min(max_new_tokens, context - n_prompt)
 
 
-def _pad_left(
+def pad_left(
     prompts: Sequence[Sequence[int]], pad: int, device: Any
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return token ids and mask of shape (rows, longest prompt), the prompts at the right."""
@@ -307,7 +307,7 @@ def _pad_left(
 
 
 @contextmanager
-def _inference(model: Any) -> Iterator[None]:
+def evaluating(model: Any) -> Iterator[None]:
     """Put the model into evaluation mode, and every submodule back afterwards."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()

@@ -170,6 +170,35 @@ class Prefixes:
         return keys, values
 
 
+@dataclass(frozen=True)
+class Beginning:
+    """What the prompts of a model begin with alike, such as an instruction: computed once."""
+
+    tokens: tuple[int, ...]
+    _cache: Any
+
+    @classmethod
+    def shared_by(cls, model: Any, first: Sequence[int], second: Sequence[int]) -> Beginning:
+        """Compute what two prompts begin with; nothing where it is short.
+
+        Args:
+            model: as of `Prefixes.of`.
+            first: token ids.
+            second: token ids.
+        """
+        prefixes = Prefixes.of(model, [first, second])
+        return cls(tuple(first[: prefixes.lengths[0]]), prefixes._caches[0])
+
+    def of(self, prompts: Sequence[Sequence[int]]) -> Prefixes:
+        """Return what is computed of each prompt; nothing where it begins otherwise."""
+        n = len(self.tokens)
+        begin = [len(prompt) > n > 0 and (*prompt[:n],) == self.tokens for prompt in prompts]
+        return Prefixes(
+            tuple(n * begins for begins in begin),
+            tuple(self._cache if begins else None for begins in begin),
+        )
+
+
 def cache_argument(model: Any) -> str:
     """Return what the model calls its cache: the name changed within transformers 5."""
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
