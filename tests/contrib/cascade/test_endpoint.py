@@ -226,7 +226,7 @@ def test_what_it_cannot_do_is_refused(tmp_path: Path) -> None:
             ({"n": 2}, "n: the promise was measured with 1."),
             ({"tools": [{"type": "function"}]}, "tools: a cascade does not have it."),
             ({"logprobs": True}, "logprobs: a cascade does not have it."),
-            ({"messages": []}, "messages: expected one message at least."),
+            ({"messages": []}, "messages: Expected `array` of length >= 1"),
             ({"messages": "a"}, "messages: expected a list of messages."),
             ({"stop": 5}, "stop: expected a text, or a list of texts, none of them empty."),
             ({"stop": [""]}, "stop: expected a text"),
