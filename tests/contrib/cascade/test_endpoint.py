@@ -227,7 +227,7 @@ def test_what_it_cannot_do_is_refused(tmp_path: Path) -> None:
             ({"tools": [{"type": "function"}]}, "tools: a cascade does not have it."),
             ({"logprobs": True}, "logprobs: a cascade does not have it."),
             ({"messages": []}, "messages: Expected `array` of length >= 1"),
-            ({"messages": "a"}, "messages: expected a list of messages."),
+            ({"messages": "a"}, "messages: Expected `array`, got `str`"),
             ({"stop": 5}, "stop: expected a text, or a list of texts, none of them empty."),
             ({"stop": [""]}, "stop: expected a text"),
             ({"response_format": {"type": "json_object"}}, "response_format: the promise was"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import shutil
 import socket
@@ -16,10 +15,9 @@ from typing import Any
 
 import psutil
 import pytest
-from served_bundle import CHATS, by_transformers
+from served_bundle import CHATS, by_transformers, call, served
 
 from stratos.core.errors import StratosError
-from stratos.deploy.bundle_server import environment_of, serve_arguments
 from stratos.deploy.engines.base import export_path
 from stratos.deploy.engines.chat_ids import (
     ChatError,
@@ -29,7 +27,7 @@ from stratos.deploy.engines.chat_ids import (
 from stratos.deploy.engines.chat_request import AnswerForms
 from stratos.deploy.engines.gguf_file import by_llama, cannot_export, export, write_gguf
 from stratos.deploy.engines.llamacpp import LlamaCpp
-from stratos.deploy.server import HOST, Server, free_port, serving
+from stratos.deploy.server import HOST, Server
 from stratos.models.decode.batched import complete
 from stratos.models.pretrained import load_model, load_tokenizer
 from stratos.records import ServingSetting
@@ -50,23 +48,9 @@ def expected(bundle: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def server(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    port = free_port()
     run = ServingSetting("llamacpp", slots=2, format="f32")
-    with serving(
-        serve_arguments(str(bundle), HOST, port, run, context=256),
-        port=port,
-        log_path=tmp_path_factory.mktemp("log") / "server.log",
-        module=LlamaCpp.module,
-        environment=environment_of(bundle),
-    ) as started:
+    with served(bundle, run, LlamaCpp.module, tmp_path_factory.mktemp("log")) as started:
         yield started
-
-
-def call(server: Server, method: str, path: str, body: bytes = b"") -> tuple[int, bytes]:
-    connection = http.client.HTTPConnection(HOST, server.port, timeout=60)
-    connection.request(method, path, body)
-    response = connection.getresponse()
-    return response.status, response.read()
 
 
 def post(server: Server, body: Any = None, **more: Any) -> tuple[int, bytes]:

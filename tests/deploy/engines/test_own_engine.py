@@ -10,13 +10,12 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from checked import problems
 from hydra.types import RunMode
-from in_process import stratos
 from serving_points import serving
+from stratos.plan.options.engine_choices import engine_choices, loss_of, too_lossy
 from syrupy.assertion import SnapshotAssertion
 
 from stratos.cli.build import build
@@ -29,7 +28,6 @@ from stratos.deploy.engines.known import engine_named
 from stratos.estimate.answering import EngineChoice, runners
 from stratos.estimate.cards import Workload
 from stratos.estimate.fleet import Fleet, device_of
-from stratos.plan.options.pricing import engine_choices, loss_of, too_lossy
 from stratos.records import ModelCard, Offer, ServingSetting
 
 SERVER = Path(__file__).parents[1] / "slow_server.py"
@@ -163,8 +161,12 @@ def test_it_is_hosted_by_name(own: Path, tmp_path: Path) -> None:
     (bundle / "config.json").write_text('{"max_position_embeddings": 512}')
     (bundle / "model.safetensors").write_bytes(b"")
 
-    def command(*words: str) -> Any:
-        return stratos("serve", *words, env={"STRATOS_CACHE": str(tmp_path / "cache")})
+    def command(*argv: str) -> subprocess.CompletedProcess[str]:
+        environment = {**os.environ, "STRATOS_CACHE": str(tmp_path / "cache")}
+        return subprocess.run(
+            [sys.executable, "-m", "stratos", "serve", *argv],
+            env=environment, capture_output=True, text=True, timeout=120,
+        )  # fmt: skip
 
     unknown = command(str(bundle), "--engine", "quick")
     assert unknown.returncode == 1 and "There is no serving engine quick." in unknown.stderr
