@@ -15,7 +15,6 @@ import pytest
 from checked import problems
 from hydra.types import RunMode
 from serving_points import serving
-from stratos.plan.options.engine_choices import engine_choices, loss_of, too_lossy
 from syrupy.assertion import SnapshotAssertion
 
 from stratos.cli.build import build
@@ -28,6 +27,7 @@ from stratos.deploy.engines.known import engine_named
 from stratos.estimate.answering import EngineChoice, runners
 from stratos.estimate.cards import Workload
 from stratos.estimate.fleet import Fleet, device_of
+from stratos.plan.options.engine_choices import engine_choices, loss_of, too_lossy
 from stratos.records import ModelCard, Offer, ServingSetting
 
 SERVER = Path(__file__).parents[1] / "slow_server.py"
