@@ -122,7 +122,10 @@ def chat_of(messages: Any) -> list[dict[str, Any]]:
     Raises:
         ValueError: they are none, one has a role that no chat template knows, or no user asks.
     """
-    turns = msgspec.convert(messages, Annotated[list[Turn], Meta(min_length=1)])
+    try:
+        turns = msgspec.convert(messages, Annotated[list[Turn], Meta(min_length=1)])
+    except msgspec.ValidationError as error:
+        raise ValueError(f"messages: {error}") from None
     if not any(turn.role == "user" for turn in turns):
         raise ValueError("messages: expected one of role user at least.")
     return [
