@@ -33,7 +33,7 @@ from stratos.estimate.cards import Workload
 from stratos.evaluate import evaluate
 from stratos.evaluate.answer_files import read_answers
 from stratos.ledger import Ledger
-from stratos.plan.options.hosted import Kept, hosted_options
+from stratos.plan.options.hosted import CachedAnswers, hosted_options
 from stratos.plan.options.teacher_load import Load
 from stratos.records import Deployment, ServingSetting, save
 from stratos.report.costs import read_ledger
@@ -147,7 +147,7 @@ def test_the_plan_counts_the_dollars_that_the_teacher_is_paid_for_the_threshold(
 
     def planned() -> float:
         """Return what the plan counts of answers that are not kept."""
-        n = Kept(config, tmp_path).n_after_deploy(run.probe, seen)
+        n = CachedAnswers(config, tmp_path).n_after_deploy(run.probe, seen)
         load = Load(n, Workload(4, 1))
         nothing = Load(0, Workload(0, 0))
         [option] = hosted_options(seen, nothing, after_deploy=load)
@@ -165,7 +165,7 @@ def test_the_plan_counts_the_dollars_that_the_teacher_is_paid_for_the_threshold(
         {"rooms": promise(accuracy=0.99, confidence=0.8)},  # half of the test items chooses
         {"deploy": replace(config.deploy, name="none")},  # nobody serves it
     ):
-        kept = Kept(replace(config, **changes), tmp_path / "none")
+        kept = CachedAnswers(replace(config, **changes), tmp_path / "none")
         assert kept.n_after_deploy(run.probe, seen) == 0
 
 
