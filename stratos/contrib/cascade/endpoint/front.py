@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import httpx
+import msgspec
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -72,7 +73,10 @@ def asked_of(body: Mapping[str, Any], model: str) -> ChatQuestion:
         ValueError: it asks for what a cascade does not have.
     """
     own = f"The student alone takes it: ask for the model {model}{ALONE}."
-    chat = chat_of(body.get("messages"))
+    try:
+        chat = chat_of(body.get("messages"))
+    except msgspec.ValidationError as error:
+        raise ValueError(f"messages: {error}") from None
     for name in _NOT_SERVED:
         if body.get(name) not in (None, False, [], {}):
             raise ValueError(f"{name}: a cascade does not have it. {own}")
