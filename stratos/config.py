@@ -604,7 +604,7 @@ class RoomConfig:
         """
         return ()
 
-    def ways(self, config: Config, plan: Plan, hosted: Sequence[Way]) -> Iterable[Way]:
+    def alternatives(self, config: Config, plan: Plan, hosted: Sequence[Way]) -> Iterable[Way]:
         """Yield further ways to have the requests answered, shown beside the planned student.
 
         Args:

@@ -236,7 +236,7 @@ class Option:
         return f"{self.name} {self.run.name if self.run else ''}"
 
     @property
-    def place(self) -> Place | None:
+    def location(self) -> Place | None:
         """Where the servers stand; None for a hosted model."""
         return place_of(self.offer)
 

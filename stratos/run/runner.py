@@ -207,7 +207,7 @@ class Runner:
         state.console.done(stage.name, record)
         self._add(stage, record, mark)
         self._track(stage)
-        if stage.record is Plan and (reserved := reserves.said(state.ledger)):
+        if stage.record is Plan and (reserved := reserves.describe(state.ledger)):
             state.console.note(f"{stage.name}: {reserved}.")
         return record
 

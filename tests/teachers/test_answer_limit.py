@@ -14,7 +14,7 @@ from stratos.core.errors import TeacherError
 from stratos.teachers.answer_limit import (
     MEASURED_TOKENS,
     AnswerLimit,
-    Asked,
+    ChatGroup,
     ask_whole,
     data_limit,
     fitting,
@@ -60,7 +60,7 @@ def chats(*lengths: int) -> list[list[dict[str, str]]]:
     return [[{"role": "user", "content": str(n)}] for n in lengths]
 
 
-def whole(teacher: Writes, limit: AnswerLimit, *lengths: int) -> Asked:
+def whole(teacher: Writes, limit: AnswerLimit, *lengths: int) -> ChatGroup:
     [found] = ask_whole(teacher, [(chats(*lengths), limit)], teacher.reply)
     return found
 
@@ -91,7 +91,7 @@ def test_where_more_room_does_not_help_the_limit_is_fixed() -> None:
     found = whole(teacher, AnswerLimit(20, "data"), 100, 100)
     assert found.limit.is_fixed and found.limit.tokens == 20
     advice = found.limit.stopped_by
-    assert advice.startswith("Asked for 80, it gives no more")
+    assert advice.startswith("ChatGroup for 80, it gives no more")
     assert found.limit.complaint("t", found.answers) == CutShort("t", 2, 2, 20, "data", advice)
     assert found.wider(teacher) is None
 

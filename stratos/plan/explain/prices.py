@@ -120,9 +120,9 @@ def _moves(problem: Problem, chosen: Choice) -> Iterator[Price]:
     """Yield the prices of what leaves a place, where that costs something."""
     teacher, train, serve = chosen.options
     first, _, last = chosen.candidate.work
-    at = train.parts[0].place
-    moves: list[tuple[str, Place | None, Place | None]] = [(first, teacher.parts[0].place, at)]
-    moves += [(last, at, part.place) for part in serve.parts]
+    at = train.parts[0].location
+    moves: list[tuple[str, Place | None, Place | None]] = [(first, teacher.parts[0].location, at)]
+    moves += [(last, at, part.location) for part in serve.parts]
     for work, source, target in moves:
         usd = problem.egress.price(source, target)
         if source is None or target is None or not usd or not problem.gb.get(work):

@@ -135,7 +135,7 @@ def open_market(catalog: Catalog, cloud: CloudConfig, spot: bool) -> Market:
         usd_per_hour=price[keep],
         most=most[keep],
         kind=np.unique(estimate_kinds(table)[rows], return_inverse=True)[1].astype(np.int64),
-        region=table.place[rows],
+        region=table.location[rows],
         group=group[rows],
         caps=replace(caps, stock=stock),
         offer=catalog.offer,
@@ -186,7 +186,7 @@ def _undominated(table: Table, rows: Ints, price: Floats, spot: Bools, group: In
     """Return which servers no other of their place dominates, sorted by place, then name."""
     names = table.instance_type.codes[rows]
     count = table.accelerator_count[rows]
-    region = table.place[rows]
+    region = table.location[rows]
     alike = combine(region, table.accelerator.codes[rows], count, spot.astype(np.int64), group)
     with_gpu, without = np.flatnonzero(count > 0), np.flatnonzero(count == 0)
     order = with_gpu[np.lexsort((names[with_gpu], price[with_gpu], alike[with_gpu]))]

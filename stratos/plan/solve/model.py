@@ -351,12 +351,12 @@ class Model:
             option = self.options[w][j]
             for part in option.parts:
                 if role_of[w] == 1:
-                    trained.setdefault(part.place, []).append(var)
+                    trained.setdefault(part.location, []).append(var)
                 n_servers = part.count if role_of[w] == 2 else 1
-                there.setdefault(w, {}).setdefault(part.place, []).append(n_servers * var)
+                there.setdefault(w, {}).setdefault(part.location, []).append(n_servers * var)
         for w, n in program.n.items():
             for j, var in n.items():
-                region = self.problem.options[w][j].place
+                region = self.problem.options[w][j].location
                 there.setdefault(w, {}).setdefault(region, []).append(var)
         gb, egress = self.problem.gb, self.problem.egress
         datasets = {w: there.get(w, {}) for w in works if role_of[w] == 0 and gb.get(w)}
