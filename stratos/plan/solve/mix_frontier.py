@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from stratos.catalog.table import Floats, Ints
+from stratos.catalog.table import Bools, Floats, Ints
 from stratos.plan.option import Caps, Mix, Option
 from stratos.plan.solve.mix import Step, add_caps, add_max_kinds, add_mix, as_served, read_mix
 from stratos.plan.solve.pairs import TOLERANCE, Pairs, Room, irreplaceable, split
@@ -290,24 +290,26 @@ class _Search:
         proven = self.proven.setdefault(max_kinds, np.zeros(len(self.usd)))
         limit = dict(zip(places.tolist(), enough.tolist(), strict=True))
 
-        def unsettled(some: Ints) -> tuple[Ints, Floats]:
-            most = self._best_known(below, some, max_kinds)[1]
-            most = np.minimum(most, [limit[p] for p in some.tolist()])
-            return some[most > proven[some] * (1 + self.gap)], most
+        def most_usd(some: Ints) -> Floats:
+            known = self._best_known(below, some, max_kinds)[1]
+            return np.minimum(known, [limit[p] for p in some.tolist()])
+
+        def is_open(some: Ints) -> Bools:
+            return most_usd(some) > proven[some] * (1 + self.gap)
 
         groups = [places]
         while groups:
-            some, _ = unsettled(groups.pop())
+            some = groups.pop()
+            some = some[is_open(some)]
             if not len(some):
                 continue
             unproven = self.solver.unproven
-            _, most = unsettled(some)
-            least = self._solve_once(below, some, max_kinds, float(most.max()))
+            least = self._solve_once(below, some, max_kinds, float(most_usd(some).max()))
             if self.solver.unproven == unproven:
-                proven[some] = np.maximum(proven[some], least * (1 - self.solver.gap))
+                proven[some] = np.maximum(proven[some], least)
             if len(some) == 1:
                 continue
-            some, _ = unsettled(some)
+            some = some[is_open(some)]
             if len(some):
                 # Places that see more equal dollars leave less between them and what is proven.
                 usd = self.usd[some]
@@ -316,7 +318,7 @@ class _Search:
                 groups += [part for part in np.array_split(some[order], 2) if len(part)]
 
     def _solve_once(self, below: float, places: Ints, max_kinds: float, most_usd: float) -> float:
-        """Solve for the least dollars of each kind; return the optimum, and `most_usd` at most."""
+        """Solve for the least dollars of each kind; return dollars below which there is no mix."""
         import pulp
 
         kinds = self.kinds
@@ -345,7 +347,7 @@ class _Search:
         used = rows > 0
         every[~used.any(axis=1)] = 0.0
         self.known.append(_Mixed(every, float(kinds.latency[used].max()), rows))
-        return float(every[useful] @ usd)
+        return float(every[useful] @ usd) * (1 - self.solver.gap)
 
     def _shares(self, mixed: _Mixed, kinds: Ints) -> Floats:
         """Return which share of each bucket the kinds of a mix answer, by (kind, bucket).
