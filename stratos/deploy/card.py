@@ -57,6 +57,7 @@ _FEATURES = {
     "tfidf": "TF-IDF of words, pairs of words and runs of two to five letters",
     "static": "the mean of the token vectors of a fixed table",
     "encoder": "the mean of the last hidden states of a pretrained encoder",
+    "tuned": "mean hidden states of a pretrained encoder, as it was and with upper layers tuned",
 }
 """Blocks of features, as `student.json` names them."""
 
@@ -216,7 +217,7 @@ def _predictor(folder: Path, answers: Sequence[KeptAnswer]) -> dict[str, Any] | 
     from stratos.models.kinds.cross_validation import calibration_error
 
     facts = {} if is_lm else json.loads((folder / FILE).read_text(encoding="utf-8"))
-    is_classifier = facts.get("format") == "classifier"
+    is_classifier = "labels" in facts
     features = [block["name"] for block in facts["blocks"]] if is_classifier else []
     confidence = np.array([math.exp(min(0.0, answer.logprob)) for answer in answers])
     right = np.array([answer.score.exact >= 1.0 for answer in answers])
@@ -225,6 +226,7 @@ def _predictor(folder: Path, answers: Sequence[KeptAnswer]) -> dict[str, Any] | 
         "task": "text-classification" if is_lm or is_classifier else "token-classification",
         "features": [_FEATURES.get(name, name) for name in features],
         "n_labels": len(facts["labels"]) if is_classifier else 0,
+        "is_several": facts.get("format") == "label_sets",
         "confidence": confidence.mean(),
         "right": right.mean(),
         "n_items": len(answers),

@@ -181,7 +181,6 @@ def _plans(
         limit_ms=config.limits.latency_ms,
         offer=serve.offer,
         count=serve.count,
-        planned_run=serve.run,
     )
 
 

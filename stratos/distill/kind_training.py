@@ -22,7 +22,7 @@ from stratos.models.kinds.learnt_rows import (
     tagged,
     validation_rows,
 )
-from stratos.models.kinds.suits import LM, MOST_ROWS, TAGGER
+from stratos.models.kinds.suits import LM, MOST_ROWS, TAGGER, TUNED
 from stratos.models.students import content_of
 from stratos.records import Corpus, Student
 
@@ -98,7 +98,8 @@ def with_test_rows(
         served: Predictor = tagged(every, config.seed, _schema(config)).tagger
         n_rows = len(every.texts)
     else:
-        study, _ = studied(rows, students_of_kinds(config), config.seed)
+        several = task.has_several_labels
+        study, _ = studied(rows, students_of_kinds(config), config.seed, several=several)
         served = study.fit_with(student.kind, test.texts, test.labels)
         n_rows = study.n_rows + len(test.texts)
     with replacing(folder) as staged:
@@ -115,7 +116,13 @@ def _fitted(
     if chosen.kind == TAGGER:
         fitted = tagged(rows.as_gold, config.seed, _schema(config))
         return fitted.tagger, fitted.known[0], fitted.calibration_error
-    study, choice = studied(rows, students_of_kinds(config), config.seed)
+    study, choice = studied(
+        rows,
+        students_of_kinds(config),
+        config.seed,
+        several=config.task.has_several_labels,
+        tunes=chosen.kind == TUNED,
+    )
     if isinstance(study, TaughtStudy):
         context.note(str(_learnt(study.correction)))
     score = next((one for one in choice.scores if one.kind == chosen.kind), None)

@@ -159,7 +159,7 @@ class _Evaluation:
         n_others = len(self._untouched_items) + len(self._teacher_items) + len(self._beside)
         self._ticks = _Ticks(context, len(items) + len(self._schemas) + n_others)
         labels = LabelAnswers.read(Path(student.path))
-        if task.has_labels and student.is_lm and labels is None:
+        if task.has_labels and not task.has_several_labels and student.is_lm and labels is None:
             context.note("The student reasons before it answers: it may write what is no label.")
         self._ask = partial(
             ask_folder,

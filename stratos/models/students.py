@@ -24,7 +24,7 @@ from stratos.core.extensions import shipped_choices
 from stratos.core.formats import listed
 from stratos.core.reasons import Because, Reason
 from stratos.core.remote import cached_folder, cached_weights, config_file, location
-from stratos.models.kinds.suits import LM, has_weights, kinds_for
+from stratos.models.kinds.suits import LM, TUNED, has_weights, kinds_for
 from stratos.models.pretrained import (
     load_model,
     load_tokenizer,
@@ -221,7 +221,7 @@ def better_student(config: Config, student: StudentConfig) -> str:
         config: the run's config, whose own students come first.
         student: the one that learnt nothing.
     """
-    if student.kind == LM and (kinds := kinds_for(config.task)):
+    if student.kind == LM and (kinds := [kind for kind in kinds_for(config.task) if kind != TUNED]):
         return f"student=auto, which measures {listed(kinds)} in seconds"
     own = [one for one in config.students if one.kind == LM and one.path is not None]
     size = student.facts.get("n_params", 0)

@@ -57,6 +57,9 @@ class Score:
     f1: float
     parsed: bool
     """False if no answer could be read from the text."""
+    labels: tuple[int, int] | None = None
+    """Where a text has several labels: twice those that are right, and the labels of answer and
+    gold answer together. Summed over items, their ratio is the micro-F1."""
 
 
 class Answered(NamedTuple):
@@ -387,7 +390,12 @@ class Task(ABC):
     # --- items that come from files --------------------------------------------------------------
 
     has_labels: ClassVar[bool] = False
-    """True if every answer is one of a set of labels, which are `all_labels`."""
+    """True if every answer is made of labels, which are `all_labels`."""
+
+    @property
+    def has_several_labels(self) -> bool:
+        """Whether answers are sets of labels, as `stratos.tasks.label_sets` writes them."""
+        return False
 
     @property
     def tests_other_rows(self) -> bool:

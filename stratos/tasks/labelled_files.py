@@ -535,9 +535,15 @@ class LabelledFiles(Task):
             skips=self.on_error == "skip",
             can_label=is_own and self.metric != "regex",
             needs_paths=is_own,
+            if_none=self._if_none,
         )
         _ = self._doubt(found)
         return found
+
+    @property
+    def _if_none(self) -> str:
+        """Return what a file writes as the answer to a question that has none; "" for nothing."""
+        return ""
 
     def _check(self, key: str, row: Row) -> Row | Reason:
         """Return a row with its answer in canonical spelling, or what is wrong with it.

@@ -12,11 +12,10 @@ from typing import ClassVar
 
 from typing_extensions import override
 
-from stratos.core.reasons import Reason
+from stratos.core.reasons import Because, Reason
 from stratos.deploy.engines.base import Count, Engine
 from stratos.deploy.engines.cost import ServingCost
 from stratos.deploy.engines.hugging_face import Transformers, TransformersBatching
-from stratos.deploy.engines.words import LanguageModel
 from stratos.models.kinds.base import ENCODER, has_labels, is_predictor
 from stratos.records import ModelCard, ServingSetting
 
@@ -61,7 +60,7 @@ class PredictorServer(Engine):
 
     @override
     def cannot_serve(self, card: ModelCard) -> Reason | None:
-        return LanguageModel(self.title)
+        return Because(f"it is a language model, and {self.title} serves other students")
 
     def options(self, run: ServingSetting, n_devices: int, context: int) -> list[str]:
         """Return how many texts it answers together."""

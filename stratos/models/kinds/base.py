@@ -25,6 +25,7 @@ LABELS = "labels.json"
 """File in the folder of a language model that answers with labels alone."""
 _FORMATS = {
     "classifier": "stratos.models.kinds.classifier:Classifier",
+    "label_sets": "stratos.models.kinds.set_classifier:SetClassifier",
     "tagger": "stratos.models.kinds.tagger:Tagger",
     "labels": "stratos.models.kinds.label_model:LabelModel",
 }

@@ -20,8 +20,8 @@ from tiny_run import (
 from tiny_student import Larger, make_students
 
 from stratos import config as c
-from stratos.contrib.cascade.answered import answered, read_pairs
 from stratos.contrib.cascade.group import CascadeGroup
+from stratos.contrib.cascade.pairs import answered, read_pairs
 from stratos.contrib.cascade.stage import cascade
 from stratos.contrib.cascade.threshold import bared, is_bare
 from stratos.contrib.cascade.words import LateTeacher
@@ -228,7 +228,7 @@ def test_the_command_reads_what_the_stage_kept(run: Run, monkeypatch: Any) -> No
     made = run.stage(run.config)
     for name, record in (("plan", run.plan), ("evaluate", run.scorecard), ("cascade", made)):
         save(run.folder / f"{name}.json", name, "mark", record)
-    monkeypatch.setattr("stratos.contrib.cascade.answered.is_run", lambda folder: True)
+    monkeypatch.setattr("stratos.contrib.cascade.pairs.is_run", lambda folder: True)
     found = answered(run.folder)
     assert found.chosen_on == "validation" and len(found.choosing) == 22
 

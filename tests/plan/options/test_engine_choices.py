@@ -10,11 +10,11 @@ from world import World
 
 from stratos.catalog import Catalog, Table
 from stratos.config import DeployConfig, LimitsConfig, TrafficConfig
+from stratos.deploy.engines.base import NotInstalled
 from stratos.deploy.engines.cost import FORMATS
 from stratos.deploy.engines.hugging_face import Transformers
 from stratos.deploy.engines.llamacpp import LlamaCpp
 from stratos.deploy.engines.vllm import Vllm
-from stratos.deploy.engines.words import NotInstalled
 from stratos.plan import words
 from stratos.plan.options.candidates import build_problem
 from stratos.plan.options.engine_choices import engine_choices, loss_points, not_chosen_from
