@@ -160,6 +160,7 @@ class _Search:
         self.proven: dict[float, Floats] = {}
         """By most kinds and place: dollars below which no mix is that is as fast."""
         self.served: dict[tuple[int, bytes], Mix] = {}
+        self.useful: dict[tuple[float, bytes], tuple[Ints, Floats]] = {}
 
     def run(self) -> list[list[Step]]:
         """Return the staircase of every place."""
@@ -232,6 +233,12 @@ class _Search:
 
     def _useful(self, below: float, places: Ints) -> tuple[Ints, Floats]:
         """Return the kinds that a mix so fast may be of, and their work, inf where too slow."""
+        key = (below, places.tobytes())
+        if key not in self.useful:
+            self.useful = {key: self._find_useful(below, places)}  # it is asked for twice in a row
+        return self.useful[key]
+
+    def _find_useful(self, below: float, places: Ints) -> tuple[Ints, Floats]:
         kinds = self.kinds
         admitted = kinds.latency < below
         useful = np.flatnonzero(admitted.any(axis=1))
@@ -295,7 +302,10 @@ class _Search:
             return np.minimum(known, [limit[p] for p in some.tolist()])
 
         def is_open(some: Ints) -> Bools:
-            return most_usd(some) > proven[some] * (1 + self.gap)
+            most = most_usd(some)
+            # The gap is for mixes that are taken, not for what is enough.
+            gap = np.where(most < [limit[p] for p in some.tolist()], self.gap, 0.0)
+            return most > proven[some] * (1 + gap)
 
         groups = [places]
         while groups:
@@ -316,6 +326,9 @@ class _Search:
                 spread = np.ptp(usd, axis=0) * self.known[-1].counts
                 order = np.argsort(usd[:, int(np.argmax(spread))], kind="stable")
                 groups += [part for part in np.array_split(some[order], 2) if len(part)]
+        sure = places[(proven[places] > 0) & (proven[places] < inf)]
+        excess = most_usd(sure) / proven[sure] - 1
+        self.solver.shared_gap = max(self.solver.shared_gap, float(excess.max(initial=0.0)))
 
     def _solve_once(self, below: float, places: Ints, max_kinds: float, most_usd: float) -> float:
         """Solve for the least dollars of each kind; return dollars below which there is no mix."""
