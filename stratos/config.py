@@ -90,8 +90,8 @@ class CloudConfig:
 
     def __post_init__(self) -> None:
         for key, code in (
-            *(("residency", one) for one in self.residency),
-            *((f"countries.{name}", one) for name, one in self.countries.items()),
+            *(("residency", area) for area in self.residency),
+            *((f"countries.{name}", country) for name, country in self.countries.items()),
         ):
             areas = ("eu", "eea", "any") if key == "residency" else ()
             if code.lower() not in areas and not (len(code) == 2 and code.isalpha()):

@@ -125,7 +125,7 @@ def _fitted(
     )
     if isinstance(study, TaughtStudy):
         context.note(str(_learnt(study.correction)))
-    score = next((one for one in choice.scores if one.kind == chosen.kind), None)
+    score = next((score for score in choice.scores if score.kind == chosen.kind), None)
     if score is None:
         raise StratosError(
             f"The student {chosen.name} was planned where its weights are. They are not on this "
@@ -141,10 +141,10 @@ def _schema(config: Config) -> Mapping[str, Any] | None:
 
 def _digest(folder: Path) -> str:
     """Return the digest of what the student has learnt."""
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     for name in (FILE, WEIGHTS):
-        found.update((folder / name).read_bytes())
-    return found.hexdigest()
+        digest.update((folder / name).read_bytes())
+    return digest.hexdigest()
 
 
 def _learnt(correction: Correction) -> TeacherRowsLearnt:
@@ -156,8 +156,8 @@ def _learnt(correction: Correction) -> TeacherRowsLearnt:
     }
     reached = {}
     for name, is_so in kinds.items():
-        if tried := [one for one in correction.tried if is_so(one.way)]:
-            reached[name] = min(tried, key=lambda one: one.nll).accuracy
+        if tried := [attempt for attempt in correction.tried if is_so(attempt.way)]:
+            reached[name] = min(tried, key=lambda attempt: attempt.nll).accuracy
     way = correction.chosen
     n_rows, n_gold = correction.of_teacher.shape[0], len(correction.folds)
     return TeacherRowsLearnt(n_rows, n_gold, way.weight, way.vote is not None, reached)

@@ -111,7 +111,7 @@ def _tagger(
         seconds=(time.perf_counter() - began) / _FOLDS,
         ms_per_answer=milliseconds_alone(fitted.tagger.predict, rows.texts),
         n_params=fitted.tagger.n_params,
-        fields={one.name: one.score.exact for one in fitted.fields},
+        fields={field.name: field.score.exact for field in fitted.fields},
     )
     return (probed,)
 
@@ -124,20 +124,20 @@ def _probed(
     rows: Rows,
     seconds: float,
 ) -> KindProbe:
-    place = [one.kind for one in choice.scores].index(student.kind)
+    index = [score.kind for score in choice.scores].index(student.kind)
     used = [blocks[name] for name in KINDS[student.kind]]
     n = choice.n_independent
     # Kinds are behind by their micro-F1. Where each text has one label, that is the accuracy.
-    mean = choice.accuracy * max(0.0, 1 - choice.behind[place] / max(choice.micro_f1[0], 1e-9))
+    mean = choice.accuracy * max(0.0, 1 - choice.behind[index] / max(choice.micro_f1[0], 1e-9))
     source = f"cross-validation on {counted(choice.n_rows, 'row', spec=',')}"
     n_columns = sum(block.transform(rows.texts[:1]).shape[1] + 1 for block in used)
     return KindProbe(
         student=student.name,
         kind=student.kind,
         accuracy=wilson(mean * n, n, source=source),
-        measured=choice.scores[place].accuracy,
+        measured=choice.scores[index].accuracy,
         n_rows=study.n_rows,
-        calibration_error=choice.scores[place].calibration_error,
+        calibration_error=choice.scores[index].calibration_error,
         seconds=seconds / _FOLDS,
         ms_per_answer=milliseconds_alone(
             lambda texts: [block.transform(texts) for block in used], rows.texts
@@ -150,7 +150,7 @@ def _micro_f1(probed: KindProbe, choice: Choice) -> Interval:
     """Return the micro-F1 of a kind: of the chosen one without the optimism of the choice."""
     mean, low, high = choice.micro_f1
     if probed.kind != choice.kind:
-        own = next(one.micro_f1 for one in choice.scores if one.kind == probed.kind)
+        own = next(score.micro_f1 for score in choice.scores if score.kind == probed.kind)
         mean, low, high = own, max(0.0, own + low - mean), min(1.0, own + high - mean)
     return Interval(mean, low, high, probed.accuracy.source)
 

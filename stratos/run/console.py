@@ -337,8 +337,8 @@ class Console:
         except KeyboardInterrupt:
             self._say_kept()
             raise
-        except SystemExit as told:  # a training that a signal ended, once its step was saved
-            if told.code in _SIGNALLED:
+        except SystemExit as ended:  # a training that a signal ended, once its step was saved
+            if ended.code in _SIGNALLED:
                 self._say_kept()
             raise
         except Exception as error:

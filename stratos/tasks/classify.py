@@ -148,9 +148,9 @@ class ClassifyTask(JsonlTask):
         if not self.has_several_labels:
             return {label: np.flatnonzero(rows.of_answer(label)) for label in self._labels}
         places: dict[str, list[int]] = {label: [] for label in self._labels}
-        for place, row in enumerate(rows):
+        for index, row in enumerate(rows):
             for label in label_sets.labels_of(row.answer) or ():
-                places[label].append(place)
+                places[label].append(index)
         return {label: np.array(some, np.int64) for label, some in places.items()}
 
     # --- the labels of a file --------------------------------------------------------------------
@@ -214,8 +214,8 @@ class ClassifyTask(JsonlTask):
 
     @override
     def refusals(self) -> list[Reason]:
-        found = doubts.too_few_for_labels(self.path, self._by_split, self._labels)
-        return found or super().refusals()
+        reasons = doubts.too_few_for_labels(self.path, self._by_split, self._labels)
+        return reasons or super().refusals()
 
     @property
     @override
@@ -240,13 +240,13 @@ class ClassifyTask(JsonlTask):
 
         rows = self._by_split["train"]
         # The first ones of each label are enough: there are no more than `n_examples` of any.
-        order = [place for name in self.slices for place in self._order("train", 1, name).tolist()]
+        order = [index for name in self.slices for index in self._order("train", 1, name).tolist()]
         shuffled = rows.take(np.array(order, np.int64))
         of_labels = self._rows_of_labels(shuffled)
         queues = [of_labels[label][: self.n_examples].tolist() for label in self._labels]
-        turns = [place for turn in zip_longest(*queues) for place in turn if place is not None]
+        turns = [index for turn in zip_longest(*queues) for index in turn if index is not None]
         places = list(dict.fromkeys(turns))[: self.n_examples]  # a row may have several labels
-        return [self._item(shuffled[place]) for place in places]
+        return [self._item(shuffled[index]) for index in places]
 
     @cached_property
     def _answers(self) -> list[str]:
@@ -271,11 +271,11 @@ class ClassifyTask(JsonlTask):
     @override
     def messages(self, item: Item, prompt: str = "default") -> list[Message]:
         base, pairs = self._repairs.get(prompt, (prompt, ()))
-        first, *others = super().messages(item, base)
+        first, *rest = super().messages(item, base)
         if pairs:
-            told = [first["content"], "These labels are easily confused:", *self._contrasts(pairs)]
-            first = {**first, "content": "\n".join(told)}
-        return [first, *others]
+            lines = [first["content"], "These labels are easily confused:", *self._contrasts(pairs)]
+            first = {**first, "content": "\n".join(lines)}
+        return [first, *rest]
 
     @override
     def _examples(self, prompt: str) -> list[Item]:
@@ -312,21 +312,21 @@ class ClassifyTask(JsonlTask):
         return [row.question for row in rows.take(places)]
 
 
-def most_alike(one: Sequence[str], other: Sequence[str], n: int) -> tuple[list[str], list[str]]:
+def most_alike(ours: Sequence[str], other: Sequence[str], n: int) -> tuple[list[str], list[str]]:
     """Return up to n texts of each side that share most words with one of the other side."""
 
     def words(texts: Sequence[str]) -> list[set[str]]:
         return [set(normalised(text).split()) for text in texts]
 
-    def best(mine: Sequence[str], own: list[set[str]], others: list[set[str]]) -> list[str]:
+    def best(mine: Sequence[str], own: list[set[str]], theirs: list[set[str]]) -> list[str]:
         def likeness(k: int) -> float:
-            return max((len(own[k] & b) / max(1, len(own[k] | b)) for b in others), default=0.0)
+            return max((len(own[k] & b) / max(1, len(own[k] | b)) for b in theirs), default=0.0)
 
         order = sorted(range(len(mine)), key=lambda k: -likeness(k))
         return [mine[k] for k in order[:n]]
 
-    first, second = words(one), words(other)
-    return best(one, first, second), best(other, second, first)
+    first, second = words(ours), words(other)
+    return best(ours, first, second), best(other, second, first)
 
 
 class Labels:
@@ -382,12 +382,17 @@ class Labels:
 
     def respelled(self) -> dict[str, str]:
         """Return the first spelling of a label to that of most rows, where they differ."""
-        found = {next(iter(one)): _commonest(one) for one in self._spellings.values()}
-        return {first: kept for first, kept in found.items() if first != kept}
+        commonest = {
+            next(iter(spelling)): _commonest(spelling) for spelling in self._spellings.values()
+        }
+        return {first: chosen for first, chosen in commonest.items() if first != chosen}
 
     def spellings(self) -> dict[str, dict[str, int]]:
         """Return each label's spellings, with how many rows have them, the commonest first."""
-        return {_commonest(one): dict(one.most_common()) for one in self._spellings.values()}
+        return {
+            _commonest(spelling): dict(spelling.most_common())
+            for spelling in self._spellings.values()
+        }
 
     @property
     def _are_all_different(self) -> bool:
@@ -410,4 +415,4 @@ class Labels:
 
 def _commonest(spellings: Counter[str]) -> str:
     """Return the spelling that most rows have; of equals, the one seen first."""
-    return max(spellings, key=lambda one: spellings[one])
+    return max(spellings, key=lambda spelling: spellings[spelling])

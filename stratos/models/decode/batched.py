@@ -110,9 +110,9 @@ def complete(
             input_tokens=len(prompt),
             output_tokens=len(tokens),
             is_truncated=not tokens or tokens[-1] not in ends,
-            logprob=None if likelihood is None else likelihood.sums[place],
+            logprob=None if likelihood is None else likelihood.sums[index],
         )
-        for place, (prompt, tokens) in enumerate(zip(prompts, answers, strict=True))
+        for index, (prompt, tokens) in enumerate(zip(prompts, answers, strict=True))
     ]
 
 
@@ -272,7 +272,7 @@ def _decode(
             return
         if any(over):
             staying = fill_holes(over)
-            live = [live[place] for place in staying]
+            live = [live[index] for index in staying]
             places = torch.tensor(staying, device=ids.device)
             if fast_batch is not None:
                 fast_batch.keep(staying)

@@ -80,7 +80,7 @@ class Predictor(abc.ABC):
 
 def text_of(messages: Sequence[Mapping[str, str]]) -> str:
     """Return the text of a chat that a student answers: what the user says last."""
-    return next(one["content"] for one in reversed(messages) if one["role"] == "user")
+    return next(message["content"] for message in reversed(messages) if message["role"] == "user")
 
 
 def is_predictor(folder: Path | str) -> bool:
@@ -106,8 +106,8 @@ def load_predictor(folder: Path | str) -> Predictor:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ForeignFileError(f"{path} describes no student ({error!r}).") from error
     with reading(f"The student in {folder}"):
-        found: Predictor = getattr(import_module(module), name).load(Path(folder))
-    return found
+        predictor: Predictor = getattr(import_module(module), name).load(Path(folder))
+    return predictor
 
 
 def note_learnt(folder: Path, n_rows: int) -> None:

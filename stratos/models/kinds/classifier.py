@@ -185,12 +185,12 @@ class Classifier(Predictor):
 
     @override
     def predict(self, texts: Sequence[str]) -> list[Prediction]:
-        found = []
+        predictions = []
         for row in self.probabilities(texts) if texts else ():
-            best, *others = np.argsort(-row)[: _N_OTHERS + 1]
-            told = tuple((self.labels[k], float(row[k])) for k in others)
-            found.append(Prediction(self.labels[best], float(row[best]), told))
-        return found
+            best, *next_best = np.argsort(-row)[: _N_OTHERS + 1]
+            listed = tuple((self.labels[k], float(row[k])) for k in next_best)
+            predictions.append(Prediction(self.labels[best], float(row[best]), listed))
+        return predictions
 
     @property
     @override
@@ -251,14 +251,14 @@ class Classifier(Predictor):
             blocks.append(_BLOCKS[name].of_state(settings, own, folder))
         labels = tuple(described["labels"])
         mixing = arrays["mixing_weights"]
-        numbers = [mixing, *(one for head in heads for one in (head.weights, head.bias))]
+        numbers = [mixing, *(array for head in heads for array in (head.weights, head.bias))]
         is_whole = all(
             head.weights.ndim == 2 and head.weights.shape[1] == len(labels) == len(head.bias)
             for head in heads
         )
         if not (heads and is_whole and len(mixing) == len(heads)):
             raise ValueError("its heads do not fit its labels")
-        if not all(np.isfinite(one).all() for one in numbers):
+        if not all(np.isfinite(number).all() for number in numbers):
             raise ValueError("one of its weights is no number")
         if not all(isinstance(label, str) for label in labels):
             raise ValueError("one of its labels is no text")

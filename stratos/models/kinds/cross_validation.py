@@ -199,14 +199,14 @@ class Study:
         return -mixed[np.arange(len(self._held)), self._answers[self._held]]
 
     def _judged(
-        self, mixed: np.ndarray, rows: np.ndarray, others: np.ndarray, of_others: np.ndarray
+        self, mixed: np.ndarray, rows: np.ndarray, rest: np.ndarray, of_others: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return how likely and whether each row is right, and the counts of its labels.
 
         Args:
             mixed: of the rows, shape (rows, labels).
             rows: numbers of the rows.
-            others: mixed scores of other rows, by which what is answered may be chosen.
+            rest: mixed scores of other rows, by which what is answered may be chosen.
             of_others: their numbers.
         """
         right = mixed.argmax(axis=1) == self._answers[rows]
@@ -373,16 +373,16 @@ class Study:
         for fold in np.unique(self._folds[self._held]):
             learnt = np.flatnonzero(self._folds != fold)
             learnt = np.sort(random.permutation(learnt)[: max(1, round(share * len(learnt)))])
-            held = np.flatnonzero(self._folds == fold)
+            tested = np.flatnonzero(self._folds == fold)
             parts = []
             for name in KINDS[kind]:
                 strengths = [view.strength for view in self._study(name)]
                 block, heads = self._fit_views(name, learnt, strengths)
-                views = block.views(self._features(block, held))
+                views = block.views(self._features(block, tested))
                 parts += [self._scores_of(h, v) for h, v in zip(heads, views, strict=True)]
             every = self._mix(self._unseen(kind), weights)
-            _, is_right, _ = self._judged(self._mix(parts, weights), held, every, self._held)
-            right[np.searchsorted(self._held, held)] = is_right
+            _, is_right, _ = self._judged(self._mix(parts, weights), tested, every, self._held)
+            right[np.searchsorted(self._held, tested)] = is_right
             sizes.append(len(learnt))
         return float(np.mean(sizes)), right
 
@@ -393,8 +393,8 @@ class Study:
         (the corrected variance of Nadeau and Bengio 2003).
         """
         n_folds = len(np.unique(self._folds[self._held]))
-        held = len(self._held) / n_folds
-        return len(self._held) / (1 + n_folds * held / max(1.0, self.n_rows - held))
+        per_fold = len(self._held) / n_folds
+        return len(self._held) / (1 + n_folds * per_fold / max(1.0, self.n_rows - per_fold))
 
     def _unseen(self, kind: str) -> list[np.ndarray]:
         return [view.unseen for name in KINDS[kind] for view in self._study(name)]
@@ -413,12 +413,12 @@ class Study:
             folds = []
             for fold in np.unique(self._folds[self._held]):
                 learnt = np.flatnonzero(self._folds != fold)
-                held = np.flatnonzero(self._folds == fold)
+                tested = np.flatnonzero(self._folds == fold)
                 block = self._fitted(name, learnt)
-                known, new = self._features(block, learnt), self._features(block, held)
+                known, new = self._features(block, learnt), self._features(block, tested)
                 if span := RowSpace.of(known):
                     known, new = span.coordinates, span.transform(new)
-                folds.append((learnt, held, block.views(known), block.views(new)))
+                folds.append((learnt, tested, block.views(known), block.views(new)))
             n_views = len(folds[0][2])
             self._views[name] = [
                 self._best_strength([(a, b, known[k], new[k]) for a, b, known, new in folds])
@@ -436,9 +436,9 @@ class Study:
 
         def at(strength: float) -> tuple[float, _View]:
             unseen = np.zeros((len(self._held), len(self.labels)), np.float32)
-            for k, (learnt, held, known, new) in enumerate(folds):
+            for k, (learnt, tested, known, new) in enumerate(folds):
                 head = heads[k] = self._fit(known, learnt, strength, heads[k])
-                unseen[np.searchsorted(self._held, held)] = self._scores_of(head, new)
+                unseen[np.searchsorted(self._held, tested)] = self._scores_of(head, new)
             losses = self._losses(self._mix([unseen], self._mixing_weights([unseen])))
             loss = float(losses[self._can_be_right].sum())
             return loss, _View(strength, unseen)

@@ -119,7 +119,7 @@ def studied(
         several: whether answers are sets of labels, of which no encoder is tuned.
         tunes: whether the kind that takes minutes is measured, too; once it was, it always is.
     """
-    starts = tuple((one.kind, one.path, one.package) for one in students)
+    starts = tuple((student.kind, student.path, student.package) for student in students)
     study = _study(rows, starts, seed, several)
     if tunes:
         study.tune()
@@ -205,7 +205,9 @@ def validation_rows(config: Config) -> list[Item]:
 
 def students_of_kinds(config: Config) -> tuple[StudentConfig, ...]:
     """Return the students of a run that are no language models, and whose weights are here."""
-    return tuple(one for one in config.students if one.kind != LM and has_weights(one))
+    return tuple(
+        student for student in config.students if student.kind != LM and has_weights(student)
+    )
 
 
 def milliseconds_alone(predict: Callable[[Sequence[str]], Any], texts: Sequence[str]) -> float:

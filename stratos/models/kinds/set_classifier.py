@@ -237,8 +237,8 @@ class SetClassifier(Classifier):
         rest = -np.expm1(log_probability(logits[None], labels[None]))[0]
         shares *= (1 - sure) / max(rest, 1e-9)
         order = np.argsort(-shares, kind="stable")
-        others = tuple((self._text(sets[k]), float(shares[k])) for k in order)
-        return Prediction(self._text(labels), float(sure), others)
+        next_best = tuple((self._text(sets[k]), float(shares[k])) for k in order)
+        return Prediction(self._text(labels), float(sure), next_best)
 
     def _text(self, labels: np.ndarray) -> str:
         return written(self.labels[k] for k in np.flatnonzero(labels))
@@ -319,9 +319,9 @@ class SetStudy(Study):
 
     @override
     def _judged(
-        self, mixed: np.ndarray, rows: np.ndarray, others: np.ndarray, of_others: np.ndarray
+        self, mixed: np.ndarray, rows: np.ndarray, rest: np.ndarray, of_others: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        decision = Decision.fitted(others, self._answers[of_others], self._is_never_empty)
+        decision = Decision.fitted(rest, self._answers[of_others], self._is_never_empty)
         sets, gold = decision.sets(mixed), self._answers[rows]
         counts = np.stack([2 * (sets & gold).sum(1), sets.sum(1) + gold.sum(1)], 1)
         return decision.confidence(mixed, sets), (sets == gold).all(axis=1), counts

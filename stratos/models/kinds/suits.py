@@ -35,11 +35,11 @@ def table_files(student: StudentConfig) -> tuple[Path, Path] | None:
     folder = folder_here(student)
     if folder is None:
         return None
-    found = [
+    files = [
         next((path for pattern in patterns for path in sorted(folder.glob(pattern))), None)
         for patterns in (_TABLE_PATTERNS, _TOKENIZER_PATTERNS)
     ]
-    weights, tokenizer = found
+    weights, tokenizer = files
     return None if weights is None or tokenizer is None else (weights, tokenizer)
 
 
