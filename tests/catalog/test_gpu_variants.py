@@ -40,8 +40,8 @@ def info(size: float | None, total: float | None = None) -> str:
     ],
 )
 def test_every_way_to_write_memory_is_understood(name, size, total, count, card):
-    found = fit(find_gpu(name), info(size, total), count)
-    assert (found and found.name) == card
+    gpu = fit(find_gpu(name), info(size, total), count)
+    assert (gpu and gpu.name) == card
 
 
 @pytest.mark.parametrize("text", ["", "V100", "nan", "{'SizeInMiB': 'x'}", "{'SizeInMiB': 1.2.3}"])

@@ -54,7 +54,7 @@ def per_unit(row: Row) -> float:
 
 def implausible(rows: Iterable[Row]) -> list[str]:
     """Return what is wrong with prices, by what is known of all servers alike."""
-    rows, found = list(rows), []
+    rows, wrong = list(rows), []
     by_type: dict[tuple[str, ...], list[float]] = defaultdict(list)
     by_gpu: dict[tuple[str, str], list[float]] = defaultdict(list)
     for row in rows:
@@ -63,23 +63,28 @@ def implausible(rows: Iterable[Row]) -> list[str]:
         by_gpu[row["Cloud"], row["AcceleratorName"]].append(per_unit(row))
     for kind, prices in by_type.items():
         if max(prices) > ACROSS_REGIONS * min(prices):
-            found.append(f"{kind}: {min(prices):g} to {max(prices):g} across regions")
+            wrong.append(f"{kind}: {min(prices):g} to {max(prices):g} across regions")
     for row in rows:
         gpu, value = row["AcceleratorName"], per_unit(row)
         name = f"{row['Cloud']}/{row['Region']} {row['InstanceType']} {gpu}"
         if gpu and gpu not in USD_PER_GPU_HOUR:
-            found.append(f"{gpu}: say in USD_PER_GPU_HOUR what an hour of it may cost")
+            wrong.append(f"{gpu}: say in USD_PER_GPU_HOUR what an hour of it may cost")
             continue
         low, high = USD_PER_GPU_HOUR[gpu] if gpu else USD_PER_VCPU_HOUR
         if not low <= value <= high:
-            found.append(f"{name}: ${value:.3f} a unit is not within {low:g} to {high:g}")
-        others = list(by_gpu[row["Cloud"], gpu])
-        others.remove(value)
-        if len(others) > 1 and not 1 / WITHIN_A_CLOUD < value / median(others) < WITHIN_A_CLOUD:
-            found.append(f"{name}: ${value:.3f} a unit beside a median of ${median(others):.3f}")
+            wrong.append(f"{name}: ${value:.3f} a unit is not within {low:g} to {high:g}")
+        neighbours = list(by_gpu[row["Cloud"], gpu])
+        neighbours.remove(value)
+        if (
+            len(neighbours) > 1
+            and not 1 / WITHIN_A_CLOUD < value / median(neighbours) < WITHIN_A_CLOUD
+        ):
+            wrong.append(
+                f"{name}: ${value:.3f} a unit beside a median of ${median(neighbours):.3f}"
+            )
         if row["SpotPrice"] and not 0.05 <= float(row["SpotPrice"]) / float(row["Price"]) <= 1:
-            found.append(f"{name}: spot ${row['SpotPrice']} of ${row['Price']}")
-    return found
+            wrong.append(f"{name}: spot ${row['SpotPrice']} of ${row['Price']}")
+    return wrong
 
 
 def test_prices_are_plausible() -> None:

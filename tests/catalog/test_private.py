@@ -39,8 +39,8 @@ def test_servers_of_one_price_are_counted_together_and_others_apart(load):
         "node,,,64,256,0.5,hall,5,",
         "node,,,64,256,0.5,hall,6,0.2",
     ).table
-    found = zip(table.usd_per_hour.tolist(), table.max_count.tolist(), strict=True)
-    assert sorted(found) == [(0.4, 7), (0.5, 5), (0.5, 6)]
+    counts = zip(table.usd_per_hour.tolist(), table.max_count.tolist(), strict=True)
+    assert sorted(counts) == [(0.4, 7), (0.5, 5), (0.5, 6)]
 
 
 def test_none_of_a_server_is_no_offer(load):

@@ -204,8 +204,8 @@ def test_azure_gpu_servers_that_do_not_say_so(load, row, reason):
     assert {offer.accelerator for offer in catalog.offers} == {None, "MI25"}
     assert catalog.dropped == {reason: 1}
     # The rule is Azure's: another cloud may call its CPU servers so.
-    other = load(CPU, row.replace(",MI25,1", ",,"), cloud="ovh")
-    assert len(other.offers) == 2
+    elsewhere = load(CPU, row.replace(",MI25,1", ",,"), cloud="ovh")
+    assert len(elsewhere.offers) == 2
 
 
 def test_hardware_tells_offers_of_one_name_apart(load):

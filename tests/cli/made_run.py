@@ -6,9 +6,8 @@ import json
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "report"))
 
-import factory
+from tests.report import factory
 
 from stratos.evaluate.answer_files import answers_path
 from stratos.records import save

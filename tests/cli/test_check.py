@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from checked import problems, shape
+from tests.checked import problems, shape
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 from syrupy.assertion import SnapshotAssertion
@@ -87,7 +87,7 @@ def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 def retirement(name: str) -> str:
     """What the check says of a shipped teacher that has ended by today."""
-    teacher = {one.name: one for one in shipped_teachers()}.get(name)
+    teacher = {teacher.name: teacher for teacher in shipped_teachers()}.get(name)
     reason = retired(teacher) if teacher is not None else None
     return f"teacher {name}: {reason}" if reason else ""
 
@@ -117,12 +117,12 @@ def test_every_shipped_choice_passes(group: str, name: str, tmp_path: Path) -> N
         (tmp_path / file).write_text(SAMPLES.get(Path(file).name, ROWS))
     required = required_of(group, name)
     if required:
-        left = [word for word in typed if word.partition("=")[0] not in required]
-        said = [f"{key} is required: give it with {key}=…" for key in required]
-        assert set(said) <= set(problems(*left))
+        given = [word for word in typed if word.partition("=")[0] not in required]
+        complaints = [f"{key} is required: give it with {key}=…" for key in required]
+        assert set(complaints) <= set(problems(*given))
     ended = retirement(name) if group == "teacher" else ""
-    found = [one for one in problems(*typed) if not NOT_HERE.search(one)]
-    assert found == ([ended] if ended else [])
+    mistakes = [line for line in problems(*typed) if not NOT_HERE.search(line)]
+    assert mistakes == ([ended] if ended else [])
 
 
 def test_a_teacher_words_only_what_a_task_has_worded(snapshot: SnapshotAssertion) -> None:
@@ -207,19 +207,19 @@ def test_no_task_lists_the_tasks_and_the_users_own(tmp_path: Path) -> None:
     mine = tmp_path / "mine" / "task"
     mine.mkdir(parents=True)
     (mine / "my_own.yaml").write_text("_target_: stratos.tasks.mahjong.MahjongTask\n")
-    [told] = problems("--config-dir", str(tmp_path / "mine"))
-    assert told.startswith("Pick a task: +task=<name>. There are: ")
-    assert {"mahjong", "my_own"} <= set(told.rstrip(".").partition("are: ")[2].split(", "))
+    [line] = problems("--config-dir", str(tmp_path / "mine"))
+    assert line.startswith("Pick a task: +task=<name>. There are: ")
+    assert {"mahjong", "my_own"} <= set(line.rstrip(".").partition("are: ")[2].split(", "))
     assert problems("--config-dir", "mine", "+task=my_own") == []
 
 
 def test_all_mistakes_are_told_together() -> None:
-    told = problems(
+    lines = problems(
         "+task=mahjongg", "clod=aws", "cloud=awss", "student=stratos_1mm", "limits.budget_usd=-5",
         "limits.accuracy=nan", "trainer.lr_moun=1", "trainer.batch_tokens=many",
         "stages=[plan,tran]", "cloud.catalog=./nowhere.csv", "limits.latency_ms=[1",
     )  # fmt: skip
-    heads = [line.partition(":")[0] for line in told]
+    heads = [line.partition(":")[0] for line in lines]
     assert sorted(heads) == sorted(
         [
             "+task=mahjongg", "clod=aws", "cloud=awss", "student=stratos_1mm",
@@ -408,9 +408,9 @@ def test_a_broken_file_of_the_users_own_is_named(
     mine.mkdir(parents=True)
     (mine / "tab.yaml").write_text("budget_usd: 1\n\tx: 2\n")
     (mine / "loop.yaml").write_text("defaults: [none]\nbudget_usd: ${limits.nothing}\n")
-    [told] = problems("--config-dir", "mine", "+task=mahjong", "limits=tab")
-    assert told.startswith("limits=tab: ")
-    assert "line 2" in told and "tab.yaml" in told
+    [line] = problems("--config-dir", "mine", "+task=mahjong", "limits=tab")
+    assert line.startswith("limits=tab: ")
+    assert "line 2" in line and "tab.yaml" in line
     assert problems("--config-dir", "mine", "+task=mahjong", "limits=loop") == snapshot
 
 
@@ -462,15 +462,15 @@ def test_what_is_built_is_typed_and_plain_and_holds_no_secret(
 def test_a_hint_that_is_followed_passes(wrong: str, hint: str) -> None:
     needs_task = not wrong.startswith(("task=", "+task="))
     argv = ["+task=mahjong"] if needs_task else []
-    [said] = [one for one in problems(*argv, wrong) if not one.startswith("Pick a task")]
-    found = re.search(hint, said)
-    assert found is not None, said
-    typed = next(one for one in found.groups() if one is not None)
+    [message] = [line for line in problems(*argv, wrong) if not line.startswith("Pick a task")]
+    match = re.search(hint, message)
+    assert match is not None, message
+    typed = next(line for line in match.groups() if line is not None)
     if "=" not in typed.partition(" ")[0]:  # a word in the place of the one that was meant
-        left, _, right = wrong.partition("=")
-        in_key = "." in left
-        typed = f"{left.rpartition('.')[0]}.{typed}={right}" if in_key else f"{left}={typed}"
-    assert problems(*argv, *(typed.split() if "strategy=" in typed else [typed])) == [], said
+        key, _, right = wrong.partition("=")
+        in_key = "." in key
+        typed = f"{key.rpartition('.')[0]}.{typed}={right}" if in_key else f"{key}={typed}"
+    assert problems(*argv, *(typed.split() if "strategy=" in typed else [typed])) == [], message
 
 
 def test_a_sweep_that_lacks_its_flag_runs_with_it() -> None:
@@ -492,7 +492,7 @@ def test_a_file_that_is_not_there_has_those_beside_it_that_look_like_it(
 
 
 @pytest.mark.parametrize(
-    ("typed", "told"),
+    ("typed", "message"),
     [
         ("deploy.engine._target_=stratos.deploy.engines.llamacpp.Nothing", "cannot be imported"),
         ("deploy.engine._target_=stratos.executors.here.Here", "expected a class that is Engine"),
@@ -500,6 +500,6 @@ def test_a_file_that_is_not_there_has_those_beside_it_that_look_like_it(
         ("+deploy.engine.slots=2", "deploy.engine.slots: there is no such key."),
     ],
 )  # fmt: skip
-def test_a_serving_engine_that_there_is_not_is_told(typed: str, told: str) -> None:
-    found = problems("+task=mahjong", "deploy=llamacpp", typed)
-    assert any(told in one for one in found), found
+def test_a_serving_engine_that_there_is_not_is_told(typed: str, message: str) -> None:
+    lines = problems("+task=mahjong", "deploy=llamacpp", typed)
+    assert any(message in line for line in lines), lines

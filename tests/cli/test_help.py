@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from in_process import stratos
+from tests.in_process import stratos
 from syrupy.assertion import SnapshotAssertion
 
 from stratos.cli.build import CANDIDATES, GROUPS

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import checked
+from tests import checked
 import pytest
 from syrupy.assertion import SnapshotAssertion
 
@@ -97,12 +97,12 @@ def test_what_can_be_planned_passes(argv: list[str]) -> None:
 
 
 def test_all_are_told_at_once() -> None:
-    told = problems(
+    lines = problems(
         "limits.deadline_hours=0", "limits.budget_usd=2", "limits.probe_usd=3",
         "+cloud.quotas.aws=0", "traffic.requests_per_s=1e9", "cloud.max_usd_per_hour=0",
         "plan.solver=glpk",
     )  # fmt: skip
-    keys = [line.partition("=")[0] for line in told]
+    keys = [line.partition("=")[0] for line in lines]
     assert keys == [
         "limits.deadline_hours", "limits.probe_usd", "cloud.max_usd_per_hour",
         "cloud.quotas.aws", "traffic.requests_per_s", "plan.solver",

@@ -9,10 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from documented import ROOT
-from whole import WHOLE
+from tests.documented import ROOT
+from tests.whole import WHOLE
 
-sys.path.append(str(ROOT / "benchmarks" / "product"))
 
 import tutorials
 from figures_of import BLOCKS
@@ -30,12 +29,12 @@ def page(name: str) -> str:
 
 
 def slow(name: str) -> list[Block]:
-    return [one for one in blocks(page(name)) if not one.text.startswith(QUICK)]
+    return [block for block in blocks(page(name)) if not block.text.startswith(QUICK)]
 
 
 @pytest.mark.parametrize("name", OFFLINE)
 def test_what_is_quick_prints_what_the_page_shows(name: str, tmp_path: Path) -> None:
-    typed = list(follow(page(name), tmp_path, done=[one.text for one in slow(name)]))
+    typed = list(follow(page(name), tmp_path, done=[block.text for block in slow(name)]))
     assert typed
     for block, printed, _ in typed:
         assert f"```text\n{printed}\n```" in BLOCKS[block.figure]()
@@ -61,4 +60,4 @@ def test_nothing_of_the_machine_is_published(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", OFFLINE)
 def test_a_page_can_be_followed_to_its_end(name: str, tmp_path: Path) -> None:
     typed = [block.text for block, _, _ in follow(page(name), tmp_path)]
-    assert typed == [one.text for one in blocks(page(name)) if one.kind == "bash"]
+    assert typed == [block.text for block in blocks(page(name)) if block.kind == "bash"]

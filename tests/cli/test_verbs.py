@@ -11,8 +11,8 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from checked import shape
-from in_process import stratos
+from tests.checked import shape
+from tests.in_process import stratos
 from syrupy.assertion import SnapshotAssertion
 
 from stratos.cli import verbs

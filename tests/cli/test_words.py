@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sentences import sentences
+from tests.sentences import sentences
 from syrupy.assertion import SnapshotAssertion
 
 from stratos.cli import words

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from browser import chrome, page
+from tests.browser import chrome, page
 
 sys.path.append(str(Path(__file__).parent))  # what the tests share lies beside them
 

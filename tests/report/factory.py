@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from stub_task import StubTask
+from tests.stub_task import StubTask
 
 from stratos import config as schema
 from stratos.core.context import Context

@@ -291,7 +291,7 @@ def test_answers_that_came_as_data_look_like_those_that_are_markup(
         for (let i = 0; i < 30; i += 1) document.querySelector('#examples [data-more]').click();
     """)
     same = page.js(by_text)
-    assert same and all(one is True for one in same), same[:1]
+    assert same and all(is_equal is True for is_equal in same), same[:1]
 
 
 @pytest.mark.parametrize("dark", [False, True])
@@ -308,12 +308,12 @@ def test_a_plan_that_is_picked_has_a_command_to_copy(page: Any, run_page: Path) 
     page.chrome.execute_cdp_cmd("Browser.grantPermissions", {"permissions": ["clipboardReadWrite"]})
     page.js("arguments[0].scrollIntoView({block: 'center'})", button)
     button.click()
-    said = page.chrome.execute_async_script(
+    copied = page.chrome.execute_async_script(
         "const done = arguments[0]; setTimeout(() => "
         "done([document.querySelector('#frontier [data-copy]').textContent,"
         " window.getSelection().toString()]), 200);"
     )
-    assert said[0] == "Copied" or said == ["Selected", command.text]
+    assert copied[0] == "Copied" or copied == ["Selected", command.text]
     circles = page.all("#frontier circle.dot")
     page.js("arguments[0].dispatchEvent(new KeyboardEvent('keydown', {key: 'Enter'}))", circles[0])
     assert not command.is_displayed(), "the students of this page are in no YAML"

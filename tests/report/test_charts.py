@@ -28,7 +28,7 @@ def test_values_and_ticks_lie_on_the_axis_in_order(
 ) -> None:
     scale = Scale(quantity, values)
     places = [scale.fraction(value) for value in sorted(values)]
-    assert all(0 <= place <= 1 for place in places)
+    assert all(0 <= at <= 1 for at in places)
     assert places == sorted(places)
     ticks = scale.ticks()
     assert 2 <= len(ticks) <= 12

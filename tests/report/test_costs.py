@@ -40,8 +40,8 @@ def test_a_corpus_that_a_teacher_wrote_counts_as_the_teachers_time(
 def test_hours_of_a_job_are_those_of_all_its_attempts(factory: ModuleType, tmp_path: Path) -> None:
     records = factory.make_records(tmp_path)
     spends = tuple(
-        Spend("train", one / 3600, "train", "distill", one, "a server")
-        for one in (95.5, 2150.5, 29.0)
+        Spend("train", seconds / 3600, "train", "distill", seconds, "a server")
+        for seconds in (95.5, 2150.5, 29.0)
     )
     train = {row.role: row for row in cost_rows(records["plan"], records, spends)}["train"]
     assert train.measured_hours == pytest.approx((9.2 + 95.5 + 2150.5 + 29.0) / 3600)
@@ -94,14 +94,17 @@ def test_a_ledger_line_that_was_cut_short_is_skipped(tmp_path: Path) -> None:
 def test_reserves_stand_beside_what_was_spent(factory: ModuleType, tmp_path: Path) -> None:
     records = factory.make_records(tmp_path)
     plan = replace(records["plan"], egress_usd=0.25)
-    held = {
+    reserves = {
         "teacher": Reserve(1.5, 0.5, released_usd=1.0),
         "serve": Reserve(2.0),
         "egress": Reserve(0.25),
     }
     spends = (Spend("teacher gpt-x", 0.75, "teacher"), Spend("serve a server", 0.5, "serve"))
-    rows = {row.role: row for row in cost_rows(plan, records, spends, held)}
-    assert rows["teacher"].reserve == held["teacher"] and rows["egress"].reserve == held["egress"]
+    rows = {row.role: row for row in cost_rows(plan, records, spends, reserves)}
+    assert (
+        rows["teacher"].reserve == reserves["teacher"]
+        and rows["egress"].reserve == reserves["egress"]
+    )
     assert rows["train"].reserve is None
     assert (rows["teacher"].spent_usd, rows["serve"].spent_usd) == (0.75, 0.5)
     assert rows["total"].reserve == Reserve(3.75, 0.5, released_usd=1.0)

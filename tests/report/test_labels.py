@@ -14,9 +14,9 @@ def items(*answers: str) -> list[Item]:
 
 def test_a_matrix_counts_right_against_answered() -> None:
     some = items("bug", "bug", "bug", "praise", "praise", "praise")
-    found = confusion(some, ["bug", "BUG", "praise", "praise", None, "what?"])
-    assert found == {"bug": {"bug": 2, "praise": 1}, "praise": {NO_LABEL: 2, "praise": 1}}
-    table = label_table(ModelScore("student", "s", (), labels=found))
+    counts = confusion(some, ["bug", "BUG", "praise", "praise", None, "what?"])
+    assert counts == {"bug": {"bug": 2, "praise": 1}, "praise": {NO_LABEL: 2, "praise": 1}}
+    table = label_table(ModelScore("student", "s", (), labels=counts))
     assert table is not None and table.answered == ("bug", "praise", NO_LABEL)
     bug, praise = table.rows
     assert (bug.counts, praise.counts) == ((2, 1, 0), (0, 1, 2))

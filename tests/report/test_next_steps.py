@@ -19,19 +19,19 @@ def test_a_longer_training_and_another_student_have_gain_price_and_command(
     steps = next_steps(
         tmp_path, factory.make_probe(), None, factory.make_plan(), student, is_taught=False
     )
-    twice, four_times, other = steps
+    twice, four_times, another = steps
     assert twice.what.startswith("2× the training: 2,000,000 tokens")
     assert twice.command.split()[-2:] == ["trainer.max_tokens=2000000", "trainer.max_epochs=-1"]
-    means = [float(one.predicted.partition("%")[0]) for one in (twice, four_times)]
+    means = [float(step.predicted.partition("%")[0]) for step in (twice, four_times)]
     assert 80 < means[0] < means[1] < 100
     assert twice.price.startswith("$0.12 as planned")
-    assert other.what == "Another student: llama-3m by injection"
-    assert other.command == ""  # no YAML has that name
+    assert another.what == "Another student: llama-3m by injection"
+    assert another.command == ""  # no YAML has that name
 
 
 def trained(factory: ModuleType, *exact: float, **more: Any) -> Student:
     """A student whose training was measured each quarter of a million tokens before its end."""
-    curve = tuple(CurvePoint(i, 250_000 * i, 1.0, one) for i, one in enumerate(exact[:-1], 1))
+    curve = tuple(CurvePoint(i, 250_000 * i, 1.0, share) for i, share in enumerate(exact[:-1], 1))
     return replace(
         factory.make_student(), validation_exact=exact[-1], n_validation_items=500,
         n_choosing_items=128, train_tokens=1_000_000, curve=curve, **more,
@@ -42,7 +42,7 @@ def longer(factory: ModuleType, tmp_path: Path, student: Student) -> list[str]:
     factory.write_hydra(tmp_path, [])
     plan = replace(factory.make_plan(), frontier=())
     return [
-        one.predicted for one in next_steps(tmp_path, None, None, plan, student, is_taught=False)
+        step.predicted for step in next_steps(tmp_path, None, None, plan, student, is_taught=False)
     ]
 
 
@@ -50,8 +50,8 @@ def test_the_curve_of_the_training_tells_where_it_has_become_flat(
     factory: ModuleType, tmp_path: Path
 ) -> None:
     def twice(*exact: float) -> float:
-        told = longer(factory, tmp_path, trained(factory, *exact))[0]
-        return float(told.partition("%")[0])
+        prediction = longer(factory, tmp_path, trained(factory, *exact))[0]
+        return float(prediction.partition("%")[0])
 
     assert twice(0.8, 0.8, 0.8) < 84 < twice(0.3, 0.55, 0.8)
 
@@ -83,7 +83,7 @@ def test_what_nobody_can_tell_of_a_longer_training_is_not_predicted(
     assert once == ["unknown: this training was measured once"] * 2
     few = trained(factory, 0.5, 0.65, 0.8, epochs=1.0, n_validation_reused=500)
     ends = "; an upper end: rows are read again and the items also chose the weights"
-    assert all(one.endswith(ends) for one in longer(factory, tmp_path, few))
+    assert all(step.endswith(ends) for step in longer(factory, tmp_path, few))
 
 
 def test_nothing_is_promised_of_a_student_that_has_learnt_nothing(

@@ -49,8 +49,10 @@ def test_a_command_with_a_change_leaves_out_what_it_replaces(
         tmp_path,
         ["+task=mine", "student=local", "student.path=/models/a", "trainer.max_tokens=5", "seed=3"],
     )
-    said = frontier.command_again(tmp_path, {"student": "stratos_1m", "trainer.max_tokens": "10"})
-    assert shlex.split(said)[3:] == [
+    command = frontier.command_again(
+        tmp_path, {"student": "stratos_1m", "trainer.max_tokens": "10"}
+    )
+    assert shlex.split(command)[3:] == [
         "+task=mine", "seed=3", "student=stratos_1m", "trainer.max_tokens=10"
     ]  # fmt: skip
 
@@ -58,9 +60,9 @@ def test_a_command_with_a_change_leaves_out_what_it_replaces(
 def test_a_plan_whose_model_has_no_name_has_no_command(factory: ModuleType, tmp_path: Path) -> None:
     factory.write_hydra(tmp_path, ["+task=mahjong"])
     plan = factory.make_plan()
-    point = next(one for one in plan.frontier if one.student == plan.student)
+    point = next(candidate for candidate in plan.frontier if candidate.student == plan.student)
     assert frontier.command_of_point(point, plan, tmp_path).endswith("+task=mahjong")
     named = replace(point, student="stratos_3m")
-    said = frontier.command_of_point(named, plan, tmp_path)
-    assert said.split()[-2:] == ["student=stratos_3m", "strategy=injection"]
+    command = frontier.command_of_point(named, plan, tmp_path)
+    assert command.split()[-2:] == ["student=stratos_3m", "strategy=injection"]
     assert frontier.command_of_point(replace(point, student="of/a/path"), plan, tmp_path) == ""

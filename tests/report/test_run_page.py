@@ -151,7 +151,7 @@ def test_whether_it_pays_is_said_first_and_the_ways_are_listed(
     page = read(Path(made.path))
     assert text in page.section("result") and "b" not in page.tags[:20]
     shown = page.section("plan")
-    for said in (
+    for words in (
         "gpt<b> 90.0%",
         "ends on 2027-01-01",
         "surely less accurate",
@@ -159,7 +159,7 @@ def test_whether_it_pays_is_said_first_and_the_ways_are_listed(
         "$1,218",
         "$60.88",
     ):
-        assert said in shown, shown[:3000]
+        assert words in shown, shown[:3000]
 
 
 def test_mixed_servers_and_egress_are_counted(factory: ModuleType, tmp_path: Path) -> None:
@@ -225,9 +225,9 @@ def test_what_needs_no_model_is_the_headline(factory: ModuleType, tmp_path: Path
     page = make(factory, tmp_path, records)
     headline = page.section("result")
     html = (tmp_path / "report.html").read_text()
-    told = "TF-IDF answers 97.9%, the student 97.9%: not told apart, so you need no model"
-    assert f"<h1>{told}</h1>" in html
-    assert headline.index(told) < headline.index("You need no model for this")
+    verdict = "TF-IDF answers 97.9%, the student 97.9%: not told apart, so you need no model"
+    assert f"<h1>{verdict}</h1>" in html
+    assert headline.index(verdict) < headline.index("You need no model for this")
     ratio = headline.index("At least 21.7× as accurate")
     assert headline.index("You need no model for this") < ratio
 
@@ -235,8 +235,8 @@ def test_what_needs_no_model_is_the_headline(factory: ModuleType, tmp_path: Path
 def test_one_slice_is_not_told_apart_from_all(factory: ModuleType, tmp_path: Path) -> None:
     records = factory.make_records(tmp_path)
     scores = tuple(
-        replace(one, slices=(replace(one.slices[0], slice="main"), one.slice()))
-        for one in records["evaluate"].scores
+        replace(score, slices=(replace(score.slices[0], slice="main"), score.slice()))
+        for score in records["evaluate"].scores
     )
     records["evaluate"] = replace(records["evaluate"], scores=scores)
     records["synthesize"] = replace(
@@ -368,8 +368,8 @@ def test_formats_are_told_and_the_accuracy_limit_counts_what_is_served(
     )  # fmt: skip
     limits = {least: LimitsConfig(accuracy=least) for least in (0.96, 0.97)}
     pages = {
-        least: make(factory, tmp_path, records, limits=one).section("evidence")
-        for least, one in limits.items()
+        least: make(factory, tmp_path, records, limits=limit).section("evidence")
+        for least, limit in limits.items()
     }
     assert "q8_0 for llamacpp: 96.1% (94.7–97.2%)" in pages[0.96]
     assert "Accuracy limit kept (96.0%)" in pages[0.96]

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from hydra.core.utils import JobReturn, JobStatus
 from hydra_plugins.stratos_launchers._one_job import say
-from in_process import stratos
+from tests.in_process import stratos
 from omegaconf import OmegaConf
 
 from stratos.core.intervals import wilson
@@ -91,11 +91,11 @@ def test_the_best_job_is_so_on_validation_items(factory: ModuleType, tmp_path: P
         student = replace(factory.make_student(20), validation_exact=right)
         save(tmp_path / name / "distill.json", "distill", "f", student)
     scorecard = factory.make_scorecard(tmp_path / "1")
-    student, *others = scorecard.scores
+    student, *rest = scorecard.scores
     worse = replace(student, slices=tuple(
         replace(row, exact=wilson(0.5 * row.n_items, row.n_items)) for row in student.slices
     ))  # fmt: skip
-    worse_on_test = replace(scorecard, scores=(worse, *others))
+    worse_on_test = replace(scorecard, scores=(worse, *rest))
     save(tmp_path / "1" / "evaluate.json", "evaluate", "f", worse_on_test)
     text = sweep_report(tmp_path).read_text()
     assert '<em class="student">95.0%</em>' in text and "on validation items in job 1" in text
@@ -119,14 +119,14 @@ def test_the_end_of_a_sweep_names_the_best_job_and_ties(
     assert best == snapshot
     assert page == f"Sweep   {tmp_path / 'index.html'}"
     assert best.partition("As good: ")[2] in (tmp_path / "index.html").read_text()
-    said: list[str] = []
+    lines: list[str] = []
     log = logging.Logger("sweep")
-    log.addFilter(lambda record: said.append(record.getMessage()) is not None)
+    log.addFilter(lambda record: lines.append(record.getMessage()) is not None)
     config: Any = OmegaConf.create({"hydra": {"sweep": {"dir": str(tmp_path), "subdir": "0"}}})
     outcome = JobReturn(status=JobStatus.COMPLETED)
     outcome.return_value = 0.5
     say(config, 0, outcome, log)
-    [line] = said
+    [line] = lines
     assert line.startswith("\t#0 : done → ") and "50.0% (40.4–59.6%)" in line
 
 
@@ -137,8 +137,8 @@ def test_what_needs_no_model_is_said_before_any_ratio(factory: ModuleType, tmp_p
     scorecard = replace(factory.make_scorecard(tmp_path / "0"), against=(linear,))
     save(tmp_path / "0" / "evaluate.json", "evaluate", "f", scorecard)
     text = sweep_report(tmp_path).read_text()
-    told = "TF-IDF answers 97.9%, the student 97.9%: not told apart, so you need no model"
-    assert f"<h1>{told}</h1>" in text
+    verdict = "TF-IDF answers 97.9%, the student 97.9%: not told apart, so you need no model"
+    assert f"<h1>{verdict}</h1>" in text
     assert "the test items of job 0" in text
     row = text[text.index("<tbody>") :]
     assert row.index("not told apart") < row.index("21.7×")

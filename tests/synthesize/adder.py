@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pyarrow.parquet
-from echo_teacher import EchoTeacher
+from tests.teachers.echo_teacher import EchoTeacher
 
 from stratos.config import CallbacksConfig, EvaluateConfig, LimitsConfig, ProbeConfig
 from stratos.core.context import Context
@@ -72,7 +72,7 @@ def run(
     students: tuple[Any, ...] = (),
     **plan: Any,
 ) -> tuple[Corpus, list[str]]:
-    said: list[str] = []
+    warnings: list[str] = []
     config: Any = SimpleNamespace(
         task=task,
         teachers=teachers,
@@ -100,10 +100,10 @@ def run(
         folder,
         folder / "cache",
         Ledger(folder / "ledger", budget_usd),
-        warn=said.append,
-        note=(notes if notes is not None else said).append,
+        warn=warnings.append,
+        note=(notes if notes is not None else warnings).append,
     )
-    return synthesize(config, chosen, context), said
+    return synthesize(config, chosen, context), warnings
 
 
 def rows_of(corpus: Corpus) -> list[dict[str, Any]]:

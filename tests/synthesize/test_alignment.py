@@ -14,11 +14,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from adder import Adder, rows_of, run, sums
-from echo_teacher import EchoTeacher
-from hub_server import NAME, HubServer
+from tests.synthesize.adder import Adder, rows_of, run, sums
+from tests.teachers.echo_teacher import EchoTeacher
+from tests.synthesize.hub_server import NAME, HubServer
 from syrupy.assertion import SnapshotAssertion
-from tiny_student import Larger, make_students
+from tests.evaluate.tiny_student import Larger, make_students
 
 from stratos.config import (
     CallbacksConfig,
@@ -122,9 +122,9 @@ def test_lucky_guesses_are_outvoted(tmp_path: Path) -> None:
 def test_a_teacher_that_cannot_draw_is_asked_with_each_prompt(
     tmp_path: Path, snapshot: SnapshotAssertion
 ) -> None:
-    corpus, said = run(tmp_path, sums(tmp_path), Alignment(n_items=50, n_samples=9), (Adder(),))
+    corpus, warnings = run(tmp_path, sums(tmp_path), Alignment(n_items=50, n_samples=9), (Adder(),))
     assert corpus.n_items == 50
-    assert said == snapshot
+    assert warnings == snapshot
 
 
 def test_a_teacher_that_is_always_wrong_is_found_out_early(
@@ -150,8 +150,8 @@ def test_a_text_begins_as_the_teacher_began_it(tmp_path: Path) -> None:
     task = sums(tmp_path)
     item = task.items("train", 1)[0]
     path = f" Twice that number, added up.\nAnswer: {item.answer}"
-    kept, completion = _in_its_words(task, item, f"{path}\n")
-    assert completion == kept.rationale == path
+    item_in_its_words, completion = _in_its_words(task, item, f"{path}\n")
+    assert completion == item_in_its_words.rationale == path
     assert _in_its_words(task, item, f" {item.answer}\n")[1] == item.answer
 
 
@@ -210,10 +210,10 @@ def test_likelihood_is_that_of_the_model(student: Path) -> None:
 
     chat = [{"role": "user", "content": "3 7"}]
     texts = ["3 7 ; 7", "7", "0 1 2 3 ; 7"]
-    found = PretrainedStudent(str(student)).likelihood(chat, texts)
+    likelihoods = PretrainedStudent(str(student)).likelihood(chat, texts)
     tokenizer = AutoTokenizer.from_pretrained(student)
     model = AutoModelForCausalLM.from_pretrained(student).eval()
-    for text, score in zip(texts, found, strict=True):
+    for text, score in zip(texts, likelihoods, strict=True):
         whole = [*chat, {"role": "assistant", "content": text}]
         ids = tokenizer.apply_chat_template(whole, return_dict=True)["input_ids"]
         n_asked = len(
@@ -279,7 +279,7 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 from test_alignment import Largest, config_of, plan_of
-from tiny_student import Larger
+from tests.evaluate.tiny_student import Larger
 from stratos.core.context import Context
 from stratos.core.errors import StratosError
 from stratos.ledger import Ledger
@@ -332,9 +332,9 @@ def test_a_student_of_the_hub_is_fetched_once_before_it_is_asked(
 def test_a_student_that_cannot_be_fetched_is_told_before_the_teacher_is_paid(
     tmp_path: Path, snapshot: SnapshotAssertion
 ) -> None:
-    told = asked_from(NAME, tmp_path, tmp_path / "home", HF_HUB_OFFLINE="1")
-    cause = told.partition("before training: ")[2].partition("\n")[0]
-    assert cause and told.replace(cause, "CAUSE") == snapshot
+    printed = asked_from(NAME, tmp_path, tmp_path / "home", HF_HUB_OFFLINE="1")
+    cause = printed.partition("before training: ")[2].partition("\n")[0]
+    assert cause and printed.replace(cause, "CAUSE") == snapshot
 
 
 def test_a_question_that_leaks_a_held_out_one_is_not_paid(tmp_path: Path) -> None:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from adder import rows_of, run, sums
-from echo_teacher import EchoTeacher
+from tests.synthesize.adder import rows_of, run, sums
+from tests.teachers.echo_teacher import EchoTeacher
 
 from stratos.synthesize.augmentation import BLIND, REPEATED, Augmentation
 from stratos.teachers.base import Answer
@@ -26,12 +26,12 @@ class Author(EchoTeacher):
             if text.startswith("Text: "):
                 number = int(text.split()[3])
                 number += number % 10 == 7
-                said = f'New text: "How much is {number} plus {number}?"\nAnswer: {2 * number}'
+                reply = f'New text: "How much is {number} plus {number}?"\nAnswer: {2 * number}'
             elif text.startswith("Answer of all texts"):
-                said = text.splitlines()[-2].removeprefix("Text: ")  # repeats an example
+                reply = text.splitlines()[-2].removeprefix("Text: ")  # repeats an example
             else:
-                said = f"Answer: {2 * int(text.split()[3 if 'plus' in text else 2])}"
-            answers.append(Answer(said, 10, 5, 0.0, finish="stop"))
+                reply = f"Answer: {2 * int(text.split()[3 if 'plus' in text else 2])}"
+            answers.append(Answer(reply, 10, 5, 0.0, finish="stop"))
             if keep is not None:
                 keep(index, answers[-1])
         return answers

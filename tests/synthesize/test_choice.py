@@ -55,16 +55,16 @@ def verdicts(
     right, student_facts=GROWN, strategies=ALL, can_reverse=True, declared=None, **changes
 ):
     complexity = declared or ComplexityConfig()
-    one = teacher(right, **changes)
-    return pick(strategies, one, student_facts, complexity, task="sums", can_reverse=can_reverse)
+    probed = teacher(right, **changes)
+    return pick(strategies, probed, student_facts, complexity, task="sums", can_reverse=can_reverse)
 
 
 def taken(*args, **changes):
-    return [name for name, one in verdicts(*args, **changes).items() if one.is_taken]
+    return [name for name, verdict in verdicts(*args, **changes).items() if verdict.is_taken]
 
 
 @pytest.mark.parametrize(
-    ("right", "left"),
+    ("right", "expected"),
     [
         (0, []),
         (29, []),
@@ -74,19 +74,22 @@ def taken(*args, **changes):
         (100, ["alignment_logits"]),
     ],
 )
-def test_both_sides_of_each_coverage(right, left):
-    assert taken(right, can_reverse=False) == left
-    assert taken(right, strategies=ALL[:3]) == left, "no injection is considered"
+def test_both_sides_of_each_coverage(right, expected):
+    assert taken(right, can_reverse=False) == expected
+    assert taken(right, strategies=ALL[:3]) == expected, "no injection is considered"
 
 
 @pytest.mark.parametrize(
-    ("right", "left"),
+    ("right", "signals"),
     [(0, []), (70, []), (78, []), (79, ["alignment_logits"]), (100, ["alignment_logits"])],
 )
-def test_both_sides_of_the_coverage_that_counts_beside_injection(right, left):
+def test_both_sides_of_the_coverage_that_counts_beside_injection(right, signals):
     """The low end of the interval of 79 of 100 is 70.0%."""
-    assert taken(right) == [*left, "injection"]
-    assert taken(right, strategies=(ALL[0], ALL[3])) == [*("alignment" for _ in left), "injection"]
+    assert taken(right) == [*signals, "injection"]
+    assert taken(right, strategies=(ALL[0], ALL[3])) == [
+        *("alignment" for _ in signals),
+        "injection",
+    ]
 
 
 def test_both_sides_of_the_coverage_of_on_policy():
@@ -169,8 +172,8 @@ def test_reasons(snapshot: SnapshotAssertion):
     assert high["alignment"].concerns == "pair"
     weightless = verdicts(90, has_weights=False)["alignment_logits"]
     assert weightless.why_not is Reason.SIGNAL
-    told = (low["alignment"], none, low["injection"], high["alignment"], half, weightless)
-    assert [(one.reason, one.evidence) for one in told] == snapshot
+    chosen = (low["alignment"], none, low["injection"], high["alignment"], half, weightless)
+    assert [(verdict.reason, verdict.evidence) for verdict in chosen] == snapshot
 
 
 @pytest.mark.parametrize(
@@ -185,18 +188,22 @@ def test_an_interval_on_both_sides_of_a_threshold_is_said(right, open_):
 
 @pytest.mark.parametrize("right", [0, 100])
 @pytest.mark.parametrize(
-    ("level", "strategies", "left"),
+    ("level", "strategies", "expected"),
     [
         ("low", ("alignment",), ["alignment_logits"]),
         ("medium", ("alignment", "injection"), ["alignment_logits", "injection"]),
         ("high", ("injection",), ["injection"]),
     ],
 )
-def test_a_declared_complexity_stands_in_for_coverage(right, level, strategies, left):
+def test_a_declared_complexity_stands_in_for_coverage(right, level, strategies, expected):
     declared = ComplexityConfig(level=level, strategies=strategies)
-    assert taken(right, declared=declared) == left
-    others = [one for one in verdicts(right, declared=declared).values() if not one.is_taken]
-    assert all("complexity=" in one.reason or "learns more" in one.reason for one in others)
+    assert taken(right, declared=declared) == expected
+    refused = [
+        verdict for verdict in verdicts(right, declared=declared).values() if not verdict.is_taken
+    ]
+    assert all(
+        "complexity=" in verdict.reason or "learns more" in verdict.reason for verdict in refused
+    )
 
 
 # --- files whose rows have their answers ----------------------------------------------------------
@@ -212,10 +219,10 @@ def of_rows(
     n_rows=180,
     n_made=0,
 ):
-    one = replace(teacher(right), prompt=prompt)
+    probed = replace(teacher(right), prompt=prompt)
     return pick(
         strategies,
-        one,
+        probed,
         student_facts,
         ComplexityConfig(),
         task="tickets",
@@ -226,18 +233,27 @@ def of_rows(
 
 
 def test_answers_that_a_file_has_are_learnt_and_not_asked_for(snapshot: SnapshotAssertion) -> None:
-    found = of_rows(strategies=(Alignment(), Injection(), Supervised()))
-    assert {name for name, one in found.items() if one.is_taken} == {"supervised"}
-    assert (found["alignment"].why_not, found["alignment"].concerns) == (Reason.REPEATS, "teacher")
-    assert found["injection"].why_not is Reason.REPEATS
-    assert [found[name].reason for name in ("alignment", "injection")] == snapshot
+    by_name = of_rows(strategies=(Alignment(), Injection(), Supervised()))
+    assert {name for name, verdict in by_name.items() if verdict.is_taken} == {"supervised"}
+    assert (by_name["alignment"].why_not, by_name["alignment"].concerns) == (
+        Reason.REPEATS,
+        "teacher",
+    )
+    assert by_name["injection"].why_not is Reason.REPEATS
+    assert [by_name[name].reason for name in ("alignment", "injection")] == snapshot
     more = of_rows(strategies=(Alignment(), Injection(), Supervised()), n_made=10)
-    assert {name for name, one in more.items() if one.is_taken} == {"supervised", "injection"}
+    assert {name for name, verdict in more.items() if verdict.is_taken} == {
+        "supervised",
+        "injection",
+    }
 
 
 def test_what_a_teacher_adds_may_be_asked_for() -> None:
     reasoned = of_rows(prompt="reasoning", strategies=(Alignment(), Supervised()))
-    assert {name for name, one in reasoned.items() if one.is_taken} == {"alignment", "supervised"}
+    assert {name for name, verdict in reasoned.items() if verdict.is_taken} == {
+        "alignment",
+        "supervised",
+    }
     unsure = of_rows(60, prompt="reasoning", strategies=(Alignment(), Supervised()))
     assert not unsure["alignment"].is_taken and unsure["alignment"].why_not is not Reason.REPEATS
     soft = of_rows(strategies=(AlignmentLogits(min_coverage=0.5), Supervised()))
@@ -258,11 +274,11 @@ def test_a_strategy_that_is_named_alone_is_not_replaced(snapshot: SnapshotAssert
 ROWS = (Alignment(), Injection(), Supervised(), PseudoLabels())
 
 
-@pytest.mark.parametrize(("right", "left"), [(90, "pseudo_labels"), (70, "supervised")])
+@pytest.mark.parametrize(("right", "expected"), [(90, "pseudo_labels"), (70, "supervised")])
 def test_rows_without_answers_are_labelled_by_a_teacher_that_surely_knows_them(
-    right, left, snapshot: SnapshotAssertion
+    right, expected, snapshot: SnapshotAssertion
 ):
-    found = pick(
+    by_name = pick(
         ROWS,
         teacher(right),
         GROWN,
@@ -272,9 +288,9 @@ def test_rows_without_answers_are_labelled_by_a_teacher_that_surely_knows_them(
         n_rows=180,
         n_unlabelled=50,
     )
-    assert [name for name, one in found.items() if one.is_taken] == [left]
-    other = {"pseudo_labels": "supervised", "supervised": "pseudo_labels"}[left]
-    assert found[other].reason == snapshot
+    assert [expected for expected, verdict in by_name.items() if verdict.is_taken] == [expected]
+    refused = {"pseudo_labels": "supervised", "supervised": "pseudo_labels"}[expected]
+    assert by_name[refused].reason == snapshot
 
 
 def test_what_would_have_labels_taken_is_said_with_its_keys(snapshot: SnapshotAssertion) -> None:
@@ -292,9 +308,9 @@ def test_what_would_have_labels_taken_is_said_with_its_keys(snapshot: SnapshotAs
 
 
 def test_without_rows_to_label_there_are_no_pseudo_labels(snapshot: SnapshotAssertion):
-    found = pick(
+    by_name = pick(
         ROWS, teacher(99), GROWN, ComplexityConfig(), task="sums", can_reverse=True, n_rows=180
     )
-    assert found["supervised"].is_taken
-    assert found["pseudo_labels"].why_not is Reason.TASK
-    assert found["pseudo_labels"].reason == snapshot
+    assert by_name["supervised"].is_taken
+    assert by_name["pseudo_labels"].why_not is Reason.TASK
+    assert by_name["pseudo_labels"].reason == snapshot

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from chat_server import KEY, ChatServer
-from stub_executors import Queue
+from tests.teachers.chat_server import KEY, ChatServer
+from tests.stub_executors import Queue
 
 from stratos import config as schema
 from stratos.core.errors import BudgetError
@@ -156,8 +156,8 @@ def test_a_corpus_goes_on_when_the_budget_rises(
     assert second.usd == pytest.approx((N - n_first) * USD)
     assert world.spent_usd == pytest.approx(N * USD)
     assert world.mark("synthesize") != mark, "what was trained on the first part is out of date"
-    said = " ".join(capsys.readouterr().out.split())
-    assert "stopped at $2.90 and now may spend $16.50" in said
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "stopped at $2.90 and now may spend $16.50" in printed
 
     # A corpus that lacks nothing is kept, whatever the budget is.
     assert world.synthesize(None) == second
@@ -174,8 +174,8 @@ def test_what_the_planned_servers_need_is_not_spent_on_answers(
     assert 12 <= first.n_items < 16
     assert first.cut_at_usd == pytest.approx(budget - 8.0)
     assert world.spent_usd <= budget - 8.0
-    said = " ".join(capsys.readouterr().out.split())
-    assert "the plan holds $8.00 for serve" in said
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "the plan holds $8.00 for serve" in printed
     # The same budget asks for nothing more; without the servers there is enough for all.
     n_asked = world.n_asked
     assert world.synthesize(budget) == first and world.n_asked == n_asked
@@ -257,7 +257,7 @@ def test_another_student_is_measured_and_no_answer_is_paid_a_second_time(world: 
     # Not even money that is left is needed.
     second = world.probe(usd, "another")
     assert world.mark("probe") != mark
-    assert [one.student for one in second.students] == ["another"]
+    assert [fit.student for fit in second.students] == ["another"]
     assert (world.n_asked, world.spent_usd) == (n_asked, usd)
     assert second.cut_at_usd is None
     (before,), (after,) = first.teachers, second.teachers

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from adder import rows_of, run
-from echo_teacher import EchoTeacher
+from tests.synthesize.adder import rows_of, run
+from tests.teachers.echo_teacher import EchoTeacher
 from syrupy.assertion import SnapshotAssertion
 
 from stratos.records import ModelCard
@@ -72,7 +72,7 @@ class Committee(EchoTeacher):
 
 def test_rows_are_labelled_where_the_answers_agree(tmp_path: Path) -> None:
     task, teacher = task_of(tmp_path), Committee()
-    corpus, said = run(tmp_path / "run", task, PseudoLabels(), (teacher,), prompt="default")
+    corpus, warnings = run(tmp_path / "run", task, PseudoLabels(), (teacher,), prompt="default")
     learnt = {row["question"]: row["answer"] for row in rows_of(corpus)}
     labelled = {q: a for q, a in learnt.items() if q.startswith("open")}
     assert len(learnt) - len(labelled) == task.n_train
@@ -83,7 +83,7 @@ def test_rows_are_labelled_where_the_answers_agree(tmp_path: Path) -> None:
     agreement = {row["question"]: row["agreement"] for row in rows_of(corpus)}
     assert {round(agreement[q], 2) for q in labelled} == {0.8, 1.0}
     # Where two answers agree, there is no third.
-    times = {number: sum(one == number for one, _ in teacher.asked) for number in range(60)}
+    times = {number: sum(case == number for case, _ in teacher.asked) for number in range(60)}
     assert {times[number] for number in range(0, 60, 2)} == {2}
     assert {times[number] for number in range(1, 60, 2)} == {5}
 
@@ -94,7 +94,7 @@ def test_rows_are_labelled_where_the_answers_agree(tmp_path: Path) -> None:
     assert all(row["text"].endswith("5") for row in rows[:6]), "the most informative first"
     assert [row["is_learnt"] for row in rows] == [False] * 6 + [True] * 24
     assert rows[0]["label"] == "" and sum(rows[0]["teacher_answers"].values()) == 5
-    assert any("30 rows are worth labelling by hand" in one for one in said)
+    assert any("30 rows are worth labelling by hand" in case for case in warnings)
 
 
 def test_the_list_filled_in_is_a_file_of_rows(tmp_path: Path) -> None:
@@ -109,7 +109,7 @@ def test_the_list_filled_in_is_a_file_of_rows(tmp_path: Path) -> None:
 def test_the_money_ends_between_rows_and_not_within_one(tmp_path: Path) -> None:
     task, teacher = task_of(tmp_path), Committee(usd=1000.0)
     # A row costs two answers of 15 tokens at $1000 a million: $0.03; what one may cost is more.
-    corpus, said = run(
+    corpus, warnings = run(
         tmp_path / "run",
         task,
         PseudoLabels(max_tokens=5),
@@ -121,19 +121,19 @@ def test_the_money_ends_between_rows_and_not_within_one(tmp_path: Path) -> None:
     assert 0 < n < 54
     assert corpus.refused[NO_MONEY] > 0
     assert corpus.usd <= 1.0
-    assert any("less" in one for one in said)
+    assert any("less" in line for line in warnings)
 
 
 def test_how_often_the_first_answers_agree_is_said_before_the_others_are_paid(
     tmp_path: Path, snapshot: SnapshotAssertion
 ) -> None:
     task, teacher = task_of(tmp_path), Committee(usd=1000.0)
-    _, said = run(
+    _, warnings = run(
         tmp_path / "run", task, PseudoLabels(max_tokens=5), (teacher,), prompt="default",
         budget_usd=10.0,
     )  # fmt: skip
-    [told] = [one for one in said if "of the first 32 items of 60" in one]
-    assert told == snapshot
+    [line_of_votes] = [line for line in warnings if "of the first 32 items of 60" in line]
+    assert line_of_votes == snapshot
 
 
 @dataclass
@@ -153,10 +153,10 @@ class Guesser(Committee):
 def test_a_teacher_that_hardly_ever_agrees_is_asked_no_more(tmp_path: Path) -> None:
     teacher = Guesser()
     task = task_of(tmp_path)
-    corpus, said = run(tmp_path / "run", task, PseudoLabels(), (teacher,), prompt="default")
+    corpus, warnings = run(tmp_path / "run", task, PseudoLabels(), (teacher,), prompt="default")
     assert len(teacher.asked) == 64 and corpus.n_by_source == {"of the file": task.n_train}
     assert corpus.refused[NOT_WORTH] == 28 and corpus.refused[DISAGREE] == 32
-    assert any("agree too seldom to be learnt" in one for one in said)
+    assert any("agree too seldom to be learnt" in line for line in warnings)
     everything = Guesser()
     run(
         tmp_path / "all", task_of(tmp_path), PseudoLabels(n_first=0), (everything,),

@@ -14,18 +14,14 @@ from stratos.records import ModelCard
 from stratos.teachers.base import Answer, Teacher
 
 
-def chats(n: int, start: int = 0) -> list[list[dict[str, str]]]:
-    return [[{"role": "user", "content": f"word {i}"}] for i in range(start, start + n)]
-
-
 @dataclass
 class EchoTeacher(Teacher):
-    """Answers at once, or after a pause; `asked` is what reached it."""
+    """Answers at once, or after a pause; `calls` is what reached it."""
 
     name: str = "echo"
     pause_s: float = 0.0
     fails_at: int | None = None
-    asked: list[str] = field(default_factory=list)
+    calls: list[str] = field(default_factory=list)
 
     def card(self) -> ModelCard:
         return ModelCard(self.name, 1, 1, 1, 1, 1, 1, 1, 1)
@@ -41,7 +37,7 @@ class EchoTeacher(Teacher):
             if index == self.fails_at:
                 raise TeacherError("out of breath")
             text = chat[-1]["content"]
-            self.asked.append(text)
+            self.calls.append(text)
             time.sleep(self.pause_s)
             answers.append(Answer(text, 1, 1, 0.0))
             if keep is not None:
@@ -50,10 +46,9 @@ class EchoTeacher(Teacher):
 
 
 if __name__ == "__main__":
-    from cached_ask import cached_ask
-
     from stratos.core.context import Context
     from stratos.ledger import Ledger
+    from tests.teachers.questions import cached_ask, chats
 
     folder = Path(sys.argv[1])
     start, n, pause_s = int(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4])
