@@ -90,8 +90,8 @@ class CloudConfig:
 
     def __post_init__(self) -> None:
         for key, code in (
-            *(("residency", one) for one in self.residency),
-            *((f"countries.{name}", one) for name, one in self.countries.items()),
+            *(("residency", area) for area in self.residency),
+            *((f"countries.{name}", country) for name, country in self.countries.items()),
         ):
             areas = ("eu", "eea", "any") if key == "residency" else ()
             if code.lower() not in areas and not (len(code) == 2 and code.isalpha()):
@@ -132,7 +132,7 @@ class ComplexityConfig:
         return self.level != "measured"
 
 
-StudentKind = Literal["lm", "linear", "static", "encoder", "tagger"]
+StudentKind = Literal["lm", "linear", "static", "encoder", "tuned", "tagger"]
 
 
 @dataclass(frozen=True)
@@ -143,8 +143,8 @@ class StudentConfig:
     """Name shown in tables and written into the card."""
     kind: StudentKind = "lm"
     """lm: a language model. For tasks with labels: linear (TF-IDF and logistic regression), static
-    (a table of token vectors), encoder (a pretrained encoder). For tasks whose answers are JSON:
-    tagger (values found in the text)."""
+    (a table of token vectors), encoder (a pretrained encoder), tuned (an encoder whose upper layers
+    learn from the rows). For tasks whose answers are JSON: tagger (values found in the text)."""
     path: str | None = None
     """Hugging Face folder or hub name to start from; None starts from random weights. Of a static
     student the folder of its table."""

@@ -56,8 +56,8 @@ def run_pipeline(config: Config) -> float | None:
             check_target(config.deploy.push_to)
         except StratosError as error:
             raise ConfigError(f"deploy.push_to={error}") from error
-    if (other := refusal(config, config.run_dir, "hydra.sweep.dir")) is not None:
-        raise OtherTaskError(str(other))  # of a job of a sweep; for any other run the check saw it
+    if (reason := refusal(config, config.run_dir, "hydra.sweep.dir")) is not None:
+        raise OtherTaskError(str(reason))  # of a job of a sweep; for any other run the check saw it
     with opened(without_refused(config), STAGES) as run:
         number = _with_servers_that_can_be_had(run)
         run.summarize()
@@ -161,7 +161,7 @@ def run_stages(run: Runner) -> float | None:
         return student.validation_exact
     if plan is not None:
         return -plan.net_usd
-    return max((one.exact.mean for one in probe.asked), default=None) if probe else None
+    return max((teacher.exact.mean for teacher in probe.asked), default=None) if probe else None
 
 
 def _wants_pilot(config: Config, probe: Probe | None) -> bool:

@@ -97,7 +97,6 @@ TWINS = {
     "frontier.py": "the non-dominated plans: found, drawn",
     "metrics.py": "how answers are scored: one model, two models",
     "table.py": "many rows held as columns",
-    "verdict.py": "whether it is worth it: as planned, as measured",
     "reasons.py": "reasons as values, why a plan was chosen",
     "words.py": "the reasons of a room, each made into a sentence once",
 }

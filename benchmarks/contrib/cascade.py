@@ -34,7 +34,7 @@ from make import opinions
 from tickets import LABELS, tickets
 
 from stratos import records
-from stratos.contrib.cascade.answered import read_pairs
+from stratos.contrib.cascade.pairs import read_pairs
 from stratos.contrib.cascade.threshold import Pair, is_escalated, is_right, thresholds
 from stratos.evaluate.answer_files import read_answers
 

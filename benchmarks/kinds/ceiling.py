@@ -302,7 +302,7 @@ def _point(data: Banking, gold: np.ndarray, seed: int) -> dict[str, Any]:
     others = np.setdiff1d(np.arange(len(data.texts)), gold)
     block = next(block for block in data.blocks if block.name == "encoder")
     texts, labels = [data.texts[k] for k in gold], data.gold[gold].tolist()
-    correction = Correction(texts, labels, data.taught(others), [block], seed, ways=WAYS)
+    correction = Correction(texts, labels, data.taught(others), [block], seed, options=WAYS)
     answers = correction.head().log_probabilities(vectors(data.test_texts, [block]))
     return {
         "correction": correction,

@@ -128,7 +128,7 @@ def main() -> None:
     options = parser.parse_args()
     import torch
 
-    from stratos.contrib.cpu.kernel import load
+    from stratos.contrib.cpu.cpu_decoder import load
 
     torch.set_num_threads(options.threads)
     model, tokenizer, chats = student_of(options.run, options.answers)

@@ -172,7 +172,7 @@ def forked(case: Callable[[Any], Any], settings: argparse.Namespace, *, keeps: b
     def work() -> None:
         import torch
 
-        from stratos.contrib.cpu import heap
+        from stratos.contrib.cpu import cpu_speedups as heap
 
         torch.set_num_threads(1)  # before threads load weights: the pool of a fork is made once
         if keeps:

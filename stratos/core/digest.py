@@ -84,6 +84,7 @@ def digest_of_code(*made: Any) -> dict[str, str]:
     Those are the modules of its base classes, too, and what they import that is neither of Stratos,
     nor of Python, nor installed. Imports are read from the source, those inside functions, too.
     """
+    # The standard library's modulefinder does the same, and fails at namespace packages.
     classes = [cls.__module__ for each in made for cls in type(each).__mro__]
     queue = [sys.modules[name].__spec__ for name in classes if name in sys.modules]
     queue += [_of_script(sys.modules[name]) for name in classes if name in sys.modules]

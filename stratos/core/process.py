@@ -58,7 +58,7 @@ class Process:
     @classmethod
     def this(cls) -> Process:
         """Return the process that runs."""
-        return _process(os.getpid())
+        return _this(os.getpid())
 
     @classmethod
     def of(cls, pid: int) -> Process:
@@ -69,15 +69,6 @@ class Process:
     def is_of_this_machine(self) -> bool:
         """Whether it is a process of this machine, and of no container that is gone."""
         return self.host == socket.gethostname()
-
-    @property
-    def is_told(self) -> bool:
-        """Whether it is told from a process that has its number later, as far as this machine does.
-
-        One that is not must not be ended: it may be another's.
-        """
-        this = Process.this()
-        return bool(self.started or not this.started) and bool(self.boot or not this.boot)
 
     def is_alive_here(self) -> bool:
         """Tell whether it runs on this machine, as far as this one can see."""
@@ -102,8 +93,8 @@ class Process:
 
 
 @functools.lru_cache(maxsize=8)
-def _process(pid: int) -> Process:
-    return Process(socket.gethostname(), pid, _boot(), _started(pid))
+def _this(pid: int) -> Process:
+    return Process.of(pid)
 
 
 @functools.cache

@@ -153,48 +153,44 @@ def read_dataclass(node: Any, cls: type, where: str, problems: list[str]) -> Any
 
 def read_value(value: Any, kind: Any, where: str, problems: list[str]) -> Any:
     """Convert one value to the type of its field."""
-    args = typing.get_args(kind)
+    origin, args = typing.get_origin(kind), typing.get_args(kind)
     bases = tuple(each for each in (kind, *args) if isinstance(each, type) and is_dataclass(each))
     if isinstance(value, Mapping) and "_target_" in value and bases:
         expected = f"expected a class that is {' or '.join(base.__name__ for base in bases)}."
         return read_target(
             value, where, problems, lambda cls: None if issubclass(cls, bases) else expected
         )
-    if typing.get_origin(kind) is tuple and args[-1:] == (Ellipsis,):
-        if isinstance(value, list | tuple):
-            return tuple(
-                read_value(item, args[0], f"{where}[{index}]", problems)
-                for index, item in enumerate(value)
-            )
+    if origin is tuple and args[-1:] == (Ellipsis,) and isinstance(value, list | tuple | str):
         if isinstance(value, str):  # one where several may stand
             return (read_value(value, args[0], where, problems),)
-    if typing.get_origin(kind) is dict and value is None:
-        return {}  # a mapping that can be set whole stands in a YAML as null
-    if typing.get_origin(kind) is dict and isinstance(value, Mapping):
-        return {
+        return tuple(
+            read_value(item, args[0], f"{where}[{index}]", problems)
+            for index, item in enumerate(value)
+        )
+    if origin is dict and (value is None or isinstance(value, Mapping)):
+        return {  # a mapping that can be set whole stands in a YAML as null
             read_value(key, args[0], f"{where} has a key", problems): read_value(
                 item, args[1], f"{where}.{key}", problems
             )
-            for key, item in value.items()
+            for key, item in (value or {}).items()
         }
-    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
-        return read_dataclass(value, kind, where, problems)
-    is_union = typing.get_origin(kind) in (Union, types.UnionType)
-    if is_union and isinstance(value, Mapping) and len(bases) == 1:  # or null
+    is_optional = origin in (Union, types.UnionType) and isinstance(value, Mapping)
+    if bases and (bases[0] is kind or (is_optional and len(bases) == 1)):
         return read_dataclass(value, bases[0], where, problems)
+    return _read_plain(value, kind, where, problems)
+
+
+def _read_plain(value: Any, kind: Any, where: str, problems: list[str]) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         problems.append(f"{where}={value}: expected {in_words(kind)}, and a finite one.")
         return None
-    if typing.get_origin(kind) is typing.Annotated:
-        tables = [each.table for each in kind.__metadata__ if isinstance(each, OneOf)]
-        if not all(isinstance(value, str) and value in table for table in tables):
-            problems.append(f"{where}={show(value)}: expected {in_words(kind)}.")
-            return None
-    # Hydra reads 2e7 as a float; where a whole number is wanted, it is one.
-    whole = isinstance(value, float) and value.is_integer()
-    for form in (value, int(value)) if whole else (value,):
-        with contextlib.suppress(msgspec.ValidationError):
-            return msgspec.convert(form, kind)
+    tables = [each.table for each in getattr(kind, "__metadata__", ()) if isinstance(each, OneOf)]
+    if all(isinstance(value, str) and value in table for table in tables):
+        # Hydra reads 2e7 as a float; where a whole number is wanted, it is one.
+        whole = isinstance(value, float) and value.is_integer()
+        for form in (value, int(value)) if whole else (value,):
+            with contextlib.suppress(msgspec.ValidationError):
+                return msgspec.convert(form, kind)
     problems.append(f"{where}={show(value)}: expected {in_words(kind)}.")
     return None
 

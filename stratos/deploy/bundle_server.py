@@ -200,8 +200,9 @@ def answering(bundle: Path) -> Answering:
         StratosError: it cannot be loaded.
     """
     from stratos.models.kinds import is_predictor, load_predictor, text_of
+    from stratos.models.kinds.base import has_labels
 
-    if is_predictor(bundle):
+    if is_predictor(bundle) or has_labels(bundle):
         predictor = load_predictor(bundle)
         return lambda chats: [answer.text for answer in predictor.predict([*map(text_of, chats)])]
     import torch

@@ -18,12 +18,12 @@ from stratos.core.names import named
 from stratos.deploy.bundle_server import serve_command
 from stratos.deploy.engines.base import EXPORTS
 from stratos.deploy.engines.known import engine_named
-from stratos.deploy.engines.predictor import server_of
+from stratos.deploy.engines.predictor import LabelServer, server_of
 from stratos.evaluate.answer_files import KeptAnswer, room_for_answers
 from stratos.evaluate.format_verdict import said as format_verdict
 from stratos.evaluate.read_log import reads_of_run, said
 from stratos.evaluate.verdict import verdict
-from stratos.models.kinds.base import FILE
+from stratos.models.kinds.base import FILE, has_labels
 from stratos.records import (
     Corpus,
     Deployment,
@@ -57,6 +57,7 @@ _FEATURES = {
     "tfidf": "TF-IDF of words, pairs of words and runs of two to five letters",
     "static": "the mean of the token vectors of a fixed table",
     "encoder": "the mean of the last hidden states of a pretrained encoder",
+    "tuned": "mean hidden states of a pretrained encoder, as it was and with upper layers tuned",
 }
 """Blocks of features, as `student.json` names them."""
 
@@ -176,7 +177,7 @@ def _front_matter(
     ]
     data = ModelCardData(
         license=license_name.lower(),
-        library_name="transformers" if predictor is None else "stratos",
+        library_name="stratos" if predictor and not predictor["is_lm"] else "transformers",
         pipeline_tag=kind,
         tags=["distillation", "stratos", scorecard.task],
         model_name=name,
@@ -206,23 +207,26 @@ def _writes_reasoning(config: Config, answers: Sequence[KeptAnswer]) -> bool:
 
 
 def _predictor(folder: Path, answers: Sequence[KeptAnswer]) -> dict[str, Any] | None:
-    """Return what the card says of a student that is no language model; None for another."""
-    engine = server_of(folder)
+    """Return what the card says of a student that predicts; None of one that writes."""
+    is_lm = has_labels(folder)
+    engine = LabelServer() if is_lm else server_of(folder)
     if engine is None:
         return None
     import numpy as np
 
     from stratos.models.kinds.cross_validation import calibration_error
 
-    facts = json.loads((folder / FILE).read_text(encoding="utf-8"))
-    is_classifier = facts["format"] == "classifier"
+    facts = {} if is_lm else json.loads((folder / FILE).read_text(encoding="utf-8"))
+    is_classifier = "labels" in facts
     features = [block["name"] for block in facts["blocks"]] if is_classifier else []
     confidence = np.array([math.exp(min(0.0, answer.logprob)) for answer in answers])
     right = np.array([answer.score.exact >= 1.0 for answer in answers])
     return {
-        "task": "text-classification" if is_classifier else "token-classification",
+        "is_lm": is_lm,
+        "task": "text-classification" if is_lm or is_classifier else "token-classification",
         "features": [_FEATURES.get(name, name) for name in features],
         "n_labels": len(facts["labels"]) if is_classifier else 0,
+        "is_several": facts.get("format") == "label_sets",
         "confidence": confidence.mean(),
         "right": right.mean(),
         "n_items": len(answers),

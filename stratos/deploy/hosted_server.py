@@ -333,22 +333,6 @@ class ServerFront:
         """
         return FrontStatus("")
 
-    def stop(self, state: Path) -> str:
-        """End what stands before a student that is about to be stopped, and say so; "" for nothing.
-
-        Args:
-            state: file of the hosted student.
-        """
-        return ""
-
-    def hint(self, folder: str) -> str:
-        """Return what is typed to use it with a student that runs alone; "" for nothing.
-
-        Args:
-            folder: of the student, as it is typed.
-        """
-        return ""
-
 
 @functools.cache
 def fronts() -> tuple[ServerFront, ...]:

@@ -41,7 +41,7 @@ from stratos.deploy.hosted_server import (
     state_of,
 )
 from stratos.deploy.manifest import MANIFEST, Known, read_known
-from stratos.deploy.server import ServeError, check_free, free_port, is_taken, last_lines
+from stratos.deploy.server import ServeError, check_free, free_port, last_lines
 from stratos.records import ServingSetting
 
 START_SHARE = 1.5
@@ -193,28 +193,28 @@ def _when_ready(
         hosted = Hosted.read(state)
         if exit_code == 0 or (hosted is None and exit_code is None):
             raise StratosError("It was stopped while it started.")
+        most_s = start_seconds or (0.0 if hosted is None else hosted.start_s)
+        why, hint = "", ""
         if hosted is None or hosted.is_given_up or exit_code is not None:
-            raise StratosError(
-                f"The server ended before it answered. The end of {log}:\n{last_lines(log)}"
-            )
-        if hosted.supervisor is not None and hosted.server_pid and _has_answered(hosted):
+            why = "ended before it answered"
+        elif hosted.supervisor is not None and hosted.server_pid and _has_answered(hosted):
             return hosted
-        most_s = start_seconds or hosted.start_s
-        if time.monotonic() > began + most_s:
-            raise StratosError(
-                f"The server did not answer within {most_s:g} seconds. The end of "
-                f"{log}:\n{last_lines(log)}\n"
-                "Give the command again when the machine is less busy, or --start-seconds <more>."
+        elif time.monotonic() > began + most_s:
+            why = f"did not answer within {most_s:g} seconds"
+            hint = (
+                "\nGive the command again when the machine is less busy, or --start-seconds <more>."
             )
+        if why:
+            raise StratosError(f"The server {why}. The end of {log}:\n{last_lines(log)}{hint}")
         time.sleep(_LOOK_S)
 
 
 def _has_answered(hosted: Hosted) -> bool:
-    """Ask a question; return whether the server has answered, and not another at its port."""
+    """Ask a question; return whether the server has answered."""
     messages = hosted.known[0].messages if hosted.known else QUESTION
     with suppress(ServeError):
         ask(hosted.port, messages, hosted.max_tokens if hosted.known else 1, hosted.student)
-        return not is_taken(hosted.port, hosted.supervisor)
+        return True
     return False
 
 
@@ -294,36 +294,25 @@ def differing(hosted: Hosted) -> int:
         ) from error
 
 
-@dataclass(frozen=True)
-class KnownAnswers:
-    """How a hosted student answers the questions whose answers are known."""
+def known_answers(hosted: Hosted) -> str:
+    """Ask the known questions; say whether it answers as the evaluation, or its export, did.
 
-    bundle: str
-    n_known: int
-    n_differing: int
-    """Not as they should be."""
-    n_as_evaluated: int
-    format: str = ""
-    """Export that is served; "" for the bundle's own weights."""
-
-    def __str__(self) -> str:
-        n, questions = self.n_as_evaluated, counted(self.n_known, "known question")
-        if not self.n_known:
-            return "Its bundle holds no known answers to compare with."
-        if self.n_differing:
-            before = f"{self.format} when it was exported" if self.format else "the evaluation"
-            return (
-                f"Warning: of {questions}, {counted(self.n_differing, 'answer')} "
-                f"{'is' if self.n_differing == 1 else 'are'} not that of {before}: stratos verify "
-                f"{shlex.quote(self.bundle)} tells whether the bundle is whole."
-            )
-        if not self.format:
-            return f"It answers {questions} as in the evaluation."
+    Raises:
+        StratosError: the server does not answer.
+    """
+    if not hosted.known:
+        return "Its bundle holds no known answers to compare with."
+    n, questions = differing(hosted), counted(len(hosted.known), "known question")
+    before = f"as {hosted.format} did when it was exported" if hosted.format else (
+        "as in the evaluation"
+    )  # fmt: skip
+    if n:
         return (
-            f"It answers {questions} as {self.format} did when it was exported; {n} of "
-            f"{counted(self.n_known, 'answer')} {'is that' if n == 1 else 'are those'} of the "
-            "evaluation."
+            f"Warning: {n} of {questions} it does not answer {before}: stratos verify "
+            f"{shlex.quote(hosted.bundle)} tells whether the bundle is whole."
         )
+    also = f"; {hosted.n_as_evaluated} of them as in the evaluation" if hosted.format else ""
+    return f"It answers {questions} {before}{also}."
 
 
 # How hosted students are: for a terminal, and as JSON for scripts.
@@ -357,58 +346,47 @@ class Standing:
         processes = ""
         if keeper is not None and self.state in (State.ANSWERS, State.SILENT):
             processes = f"; process {hosted.server_pid}, kept running by process {keeper.pid}"
-        lines = [hosted.bundle, f"  {self._is_at()}", f"  {hosted.served_by}{processes}"]
+        lines = [hosted.bundle, f"  {self._state()}", f"  {hosted.served_by}{processes}"]
         lines += [f"  {front.line}" for front in self.fronts if front.line]
-        lines.append(f"  log: {hosted.log}")
-        return "\n".join(lines)
+        return "\n".join([*lines, f"  log: {hosted.log}"])
+
+    def _state(self) -> str:
+        hosted, text = self.hosted, self.state.value
+        if self.state in (State.ANSWERS, State.SILENT):
+            text += f" at {hosted.url}/v1 since {hosted.since}"
+        if self.state is State.GONE:
+            text += ": the process that kept it running has ended"
+        if hosted.n_restarts:
+            text += f", started again {counted(hosted.n_restarts, 'time')}"
+            text += f" (it ended last with code {hosted.exit_code})"
+        if self.state is State.ANSWERS:
+            if hosted.is_bundle_gone:
+                text += "; its bundle is gone (moved or deleted): it cannot be started again"
+            elif hosted.is_outdated:
+                text += "; its bundle was made anew since: stratos serve starts it again"
+        if self.n_differing:
+            text += f"; {self.n_differing} of {len(hosted.known)} known answers differ"
+        return text
 
     @property
     def json(self) -> str:
         """Return one line of JSON."""
         hosted, keeper = self.hosted, self.hosted.supervisor
-        facts = {
-            "bundle": hosted.bundle,
+        names = ("bundle", "port", "engine", "format", "at_once", "since", "log")
+        facts = {name: getattr(hosted, name) for name in (*names, "n_restarts", "exit_code")}
+        facts |= {
             "state": self.state,
             "url": f"{hosted.url}/v1",
-            "port": hosted.port,
-            "engine": hosted.engine,
-            "format": hosted.format,
-            "at_once": hosted.at_once,
             "pid": hosted.server_pid,
             "supervisor_pid": None if keeper is None else keeper.pid,
-            "since": hosted.since,
-            "n_restarts": hosted.n_restarts,
-            "exit_code": hosted.exit_code,
             "n_known": len(hosted.known),
             "n_differing": self.n_differing,
             "is_bundle_outdated": hosted.is_outdated,
             "is_bundle_gone": hosted.is_bundle_gone,
-            "log": hosted.log,
         }
         for front in self.fronts:
             facts |= front.facts
         return json.dumps(facts)
-
-    def _is_at(self) -> str:
-        hosted, url = self.hosted, f"{self.hosted.url}/v1"
-        n = hosted.n_restarts
-        times = f", started again {counted(n, 'time')}" if n else ""
-        if self.state is State.STARTING:
-            return self.state.value
-        if self.state is State.GIVEN_UP:
-            return f"given up{times}: it ended each time (last with code {hosted.exit_code})"
-        if self.state is State.GONE:
-            return f"gone: the process that kept it running has ended{times}"
-        if self.state is State.SILENT:
-            return f"does not answer at {url}{times}"
-        notes = times
-        if hosted.is_bundle_gone:
-            notes += "; its bundle is gone (moved or deleted): it cannot be started again"
-        elif hosted.is_outdated:
-            notes += "; its bundle was made anew since: stratos serve starts it again"
-        if self.n_differing:
-            notes += f"; {self.n_differing} of {len(hosted.known)} known answers differ"
-        return f"answers at {url} since {hosted.since}{notes}"
 
 
 def standings(cache_dir: Path, folders: list[Path]) -> Iterator[Standing]:
@@ -435,9 +413,8 @@ def standing(path: Path, hosted: Hosted) -> Standing:
     elif hosted.runs:
         state = State.SILENT
         with suppress(StratosError):
-            if not is_taken(hosted.port, hosted.supervisor):
-                n_differing = differing(hosted)
-                state = State.ANSWERS
+            n_differing = differing(hosted)
+            state = State.ANSWERS
     elif hosted.supervisor is None and (is_starting(path) or is_looked_after(path)):
         state = State.STARTING
     answers = state is State.ANSWERS

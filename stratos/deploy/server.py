@@ -16,10 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import psutil
-
 from stratos.core.errors import StratosError
-from stratos.core.process import Process
 
 HOST = "127.0.0.1"
 HEALTH = "/health"
@@ -156,22 +153,16 @@ def check_free(
 
 def _wait_until_healthy(server: Server, health: str, start_seconds: float) -> None:
     deadline = time.monotonic() + start_seconds
-    while True:
-        code = server.process.poll()
-        if code is not None:
+    while not answers(server.port, health):
+        why, hint = "", "Leave it out with deploy=none; every other result is kept."
+        if (code := server.process.poll()) is not None:
+            why = f"ended with code {code} before it answered"
+        elif time.monotonic() > deadline:
+            why = f"did not answer within {start_seconds:g} seconds"
+            hint = "Give the command again when the machine is less busy. " + hint
+        if why:
             raise ServeError(
-                f"The server ended with code {code} before it answered. The end of "
-                f"{server.log_path}:\n{server.last_lines()}\n"
-                "Leave it out with deploy=none; every other result is kept."
-            )
-        if answers(server.port, health):
-            return
-        if time.monotonic() > deadline:
-            raise ServeError(
-                f"The server did not answer within {start_seconds:g} seconds. The end of "
-                f"{server.log_path}:\n{server.last_lines()}\n"
-                "Give the command again when the machine is less busy, or leave the server out "
-                "with deploy=none."
+                f"The server {why}. The end of {server.log_path}:\n{server.last_lines()}\n{hint}"
             )
         time.sleep(_POLL_SECONDS)
 
@@ -216,28 +207,3 @@ def stop_process(process: subprocess.Popen[bytes]) -> None:
         if process.stdin is not None:
             process.stdin.close()
         process.wait()
-
-
-def is_taken(port: int, owner: Process | None) -> bool:
-    """Return whether a process that is no child of the owner listens at a port of this machine.
-
-    Args:
-        port: at the loopback address.
-        owner: of the server; None if there is none now.
-    """
-    with socket.socket() as probe:
-        if probe.connect_ex((HOST, port)) != 0:
-            return False
-    if owner is None:
-        return True
-    try:
-        server = psutil.Process(owner.pid)
-        listening = [
-            connection.laddr.port
-            for process in (server, *server.children(recursive=True))
-            for connection in process.net_connections("tcp")
-            if connection.status == psutil.CONN_LISTEN
-        ]
-    except psutil.Error:  # gone meanwhile, or of another user: it cannot be told
-        return False
-    return port not in listening

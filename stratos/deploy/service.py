@@ -58,7 +58,7 @@ def service_files(
         bundle: folder of the bundle.
         wheels: folder with the wheel of Stratos, see `write_wheels`.
     """
-    writers = {cloud: one for room in extensions() for cloud, one in room.service_files.items()}
+    writers = {cloud: file for room in extensions() for cloud, file in room.service_files.items()}
     for number, choice in enumerate(choices, 1):
         mark = f"-{number}" if len(choices) > 1 else ""
         if choice.offer is not None and choice.offer.cloud in writers:
@@ -82,7 +82,7 @@ def write_wheels(choices: Sequence[RoleChoice], folder: Path) -> None:
     if any(engine_of(choice.run).is_ours for choice in choices):
         folder.mkdir(parents=True)
         write_wheel(folder)
-        (folder / PINS).write_text("".join(f"{one}\n" for one in pins()))
+        (folder / PINS).write_text("".join(f"{pin}\n" for pin in pins()))
 
 
 def _script(choice: RoleChoice, name: str, file: str, bundle: Path) -> str:
@@ -120,29 +120,28 @@ def installs(
         wheels: folder with that wheel, as the shell there has it.
         pip: the installer.
     """
-    found = []
+    commands = []
     is_cpu = offer is not None and offer.accelerator is None
     if is_cpu and engine.uses_torch:
-        found.append(f'{pip} install "{_pinned("torch")}" --index-url {CPU_TORCH}')
-    wanted = [f'"{_pinned(one)}"' for one in engine.packages]
+        commands.append(f'{pip} install "{_pinned("torch")}" --index-url {CPU_TORCH}')
+    packages = [f'"{_pinned(package)}"' for package in engine.packages]
     if engine.is_ours:
         wheel = f"$(ls {wheels}/*.whl)"
         if engine.extra:
-            wanted = [f'"{wheel}[{engine.extra}]"', *wanted]
+            packages.insert(0, f'"{wheel}[{engine.extra}]"')
         else:  # what Stratos needs to train is left out
-            found.append(f'{pip} install --no-deps "{wheel}"')
-        wanted.append(f"-c {wheels}/{PINS}")
-    return (*found, " ".join([pip, "install", *wanted]))
+            commands.append(f'{pip} install --no-deps "{wheel}"')
+        packages.append(f"-c {wheels}/{PINS}")
+    return (*commands, " ".join([pip, "install", *packages]))
 
 
 def _pinned(requirement: str) -> str:
     """Return a requirement at the version that is installed here, else as it is."""
     name = requirement.partition(">=")[0]
     try:
-        found = version(name.partition("[")[0])
+        return f"{name}=={version(name.partition('[')[0]).partition('+')[0]}"
     except PackageNotFoundError:
         return requirement
-    return f"{name}=={found.partition('+')[0]}"
 
 
 def exported(bundle: Path) -> str:

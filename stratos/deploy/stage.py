@@ -36,7 +36,7 @@ from stratos.distill.kind_training import with_test_rows
 from stratos.estimate.cards import card_of_student
 from stratos.evaluate.answer_files import KeptAnswer, read_answers, room_for_answers
 from stratos.models.kinds import load_predictor
-from stratos.models.kinds.base import ENCODER, FILE, is_predictor
+from stratos.models.kinds.base import ENCODER, FILE, LABELS, is_predictor
 from stratos.models.kinds.base import WEIGHTS as PREDICTOR_WEIGHTS
 from stratos.models.pretrained import load_tokenizer
 from stratos.plan.options.workload import rates_of
@@ -111,6 +111,7 @@ def deploy(
     make_bundle(path, bundle, card=card, max_new_tokens=config.evaluate.max_new_tokens)
     write_known(bundle, known)
     run, exports = _engine_and_exports(config, plan, bundle, answers, context)
+    run = setting_of(bundle, run) or ALONE
     service = _write_service(plan, card_name(config, student), bundle, run, context)
 
     context.tick(0, len(questions), "server starts")
@@ -180,7 +181,6 @@ def _plans(
         limit_ms=config.limits.latency_ms,
         offer=serve.offer,
         count=serve.count,
-        planned_run=serve.run,
     )
 
 
@@ -328,7 +328,7 @@ TOKENIZER = (
     "tokenizer.model",
     "chat_template.jinja",
 )
-_MODEL = ("config.json", *WEIGHTS, *TOKENIZER)
+_MODEL = ("config.json", LABELS, *WEIGHTS, *TOKENIZER)
 """What a bundle takes over: nothing that would have to be unpickled or executed."""
 
 

@@ -19,8 +19,7 @@ from stratos.deploy.load_test import LOOKS, LoadTest, OpenLoop, load_test, open_
 from stratos.deploy.server import Server
 from stratos.estimate.cards import Workload
 from stratos.estimate.fleet import ServedHere, calibration, remember
-from stratos.estimate.hours import answers_per_s, server_gib
-from stratos.estimate.queueing import p95_over_service, wait_of_waiting
+from stratos.estimate.hours import server_gib
 from stratos.estimate.serving import Foresight, block_seconds, foresee, over_estimate
 from stratos.records import (
     Interval,
@@ -79,8 +78,6 @@ class Plans:
     offer: Offer | None = None
     """The planned server, and how many there are."""
     count: int = 1
-    planned_run: ServingSetting | None = None
-    """How it is run there."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +132,7 @@ class Asking:
 
 
 def under_load(
-    asking: Asking, plans: Plans, expected: Foresight | None, capacity: LoadTest, work: Workload
+    asking: Asking, plans: Plans, expected: Foresight | None, capacity: LoadTest
 ) -> tuple[LoadResult | None, str]:
     """Run the open loop at the plan's rate or a lower one that is sustained; else say why not.
 
@@ -144,7 +141,6 @@ def under_load(
         plans: what to compare with.
         expected: what the estimate has for this machine, if it has something.
         capacity: a closed loop with all slots busy.
-        work: mean size of the requests.
 
     Returns:
         The result, and why there is none.
@@ -159,7 +155,6 @@ def under_load(
     streamed = asking.at(test.asked_per_s, stream=True)
     p95, rate = test.latency_ms(0.95), capacity.requests_per_s
     predicted = None if expected is None else expected.p95_ms(test.asked_per_s)
-    here, there = _servers(plans, expected, None if sustained is None else test.asked_per_s, work)
     dollars, planned_dollars = _usd_per_1000(plans, test)
     result = LoadResult(
         requests_per_s=test.asked_per_s,
@@ -174,7 +169,6 @@ def under_load(
         latency_p95_ms=p95,
         latency_p99_ms=test.latency_ms(0.99),
         capacity_per_s=rate,
-        queue_p95_ms=_queue_p95_ms(capacity, test.asked_per_s, plans.run.slots),
         p95_ms=None if predicted is None else Prediction(predicted, p95),
         capacity=None if expected is None else Prediction(expected.requests_per_s, rate),
         planned_per_s=plans.planned_per_s,
@@ -183,8 +177,7 @@ def under_load(
         usd_per_1000=dollars,
         planned_usd_per_1000=planned_dollars,
         holds_limit=sustained is not None,
-        servers_here=here,
-        servers_planned=there,
+        servers_here=_servers_here(plans, None if sustained is None else test.asked_per_s),
         tries=tuple(map(_tried, tests)),
         limit_ms=plans.limit_ms,
     )
@@ -242,23 +235,11 @@ def _quantiles(of: Callable[[float], float]) -> tuple[float, ...]:
     return () if any(map(math.isnan, values)) else values
 
 
-def _servers(
-    plans: Plans, expected: Foresight | None, sustained: float | None, work: Workload
-) -> tuple[int | None, int | None]:
-    """Return how many servers hold the plan's rate: like this machine, and of the planned offer.
-
-    The planned one is taken to be faster than this machine as the estimate has it.
-    """
+def _servers_here(plans: Plans, sustained: float | None) -> int | None:
+    """Return how many servers like this machine hold the plan's rate."""
     if plans.planned_per_s is None or not sustained:
-        return None, None
-    total = plans.planned_per_s * plans.count
-    here = math.ceil(total / sustained - 1e-9)
-    run = plans.planned_run
-    if plans.offer is None or run is None or plans.card is None or expected is None:
-        return here, None
-    full = answers_per_s(plans.card, plans.offer, work, run) / (run.utilisation or 1.0)
-    each = sustained * full / expected.requests_per_s.mean
-    return here, math.ceil(total / each - 1e-9)
+        return None
+    return math.ceil(plans.planned_per_s * plans.count / sustained - 1e-9)
 
 
 def _usd_per_1000(plans: Plans, test: OpenLoop) -> tuple[float | None, float | None]:
@@ -275,17 +256,6 @@ def _usd_per_1000(plans: Plans, test: OpenLoop) -> tuple[float | None, float | N
         thousand / answers_per_s if test.kept_up else None,
         thousand / planned if planned else None,
     )
-
-
-def _queue_p95_ms(busy: LoadTest, requests_per_s: float, slots: int) -> float | None:
-    """Return what the queue model makes of the answers of a closed loop with all slots busy."""
-    utilisation = requests_per_s / busy.requests_per_s
-    if utilisation >= 1.0:
-        return None
-    mean = busy.mean_seconds
-    square = mean**2 * (1 + busy.variation**2)
-    wait = wait_of_waiting(slots, utilisation, mean, square)
-    return 1000 * mean * float(p95_over_service(slots, utilisation, wait / mean))
 
 
 ROUNDS = 4
@@ -386,7 +356,7 @@ def try_server(asking: Asking, plans: Plans, concurrency: int) -> Trial:
     group = asking.server.process.pid
     before = usage(group)
     closed = asking.at_once(asking.chats, concurrency, "requests")
-    others, busy = others_between(before, usage(group))
+    others_cores, busy = others_between(before, usage(group))
     work = Workload(
         fmean(answer.prompt_tokens for answer in closed.answers),
         max(1.0, fmean(answer.output_tokens for answer in closed.answers)),
@@ -404,9 +374,9 @@ def try_server(asking: Asking, plans: Plans, concurrency: int) -> Trial:
     load, note = None, ""
     if asking.seconds:
         capacity = _capacity(asking, closed)
-        load, note = under_load(asking, plans, expected, capacity, work)
+        load, note = under_load(asking, plans, expected, capacity)
     memory = None if plans.card is None else _memory(group, plans.card, plans.run, work)
-    return Trial(closed, answer_ms, others, busy, load, note, memory)
+    return Trial(closed, answer_ms, others_cores, busy, load, note, memory)
 
 
 def _memory(

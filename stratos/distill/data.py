@@ -363,7 +363,9 @@ class OnPolicyLoader(PackedLoader):
             for own in steps
             for part in parts
         }
-        prompts = [self._data.prompt(document) for one in documents.values() for document in one]
+        prompts = [
+            self._data.prompt(document) for group in documents.values() for document in group
+        ]
         texts = iter(self._write(prompts))
         written = {row: [next(texts) for _ in group] for row, group in documents.items()}
         learned = [

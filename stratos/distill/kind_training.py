@@ -22,7 +22,7 @@ from stratos.models.kinds.learnt_rows import (
     tagged,
     validation_rows,
 )
-from stratos.models.kinds.suits import LM, MOST_ROWS, TAGGER
+from stratos.models.kinds.suits import LM, MOST_ROWS, TAGGER, TUNED
 from stratos.models.students import content_of
 from stratos.records import Corpus, Student
 
@@ -98,7 +98,8 @@ def with_test_rows(
         served: Predictor = tagged(every, config.seed, _schema(config)).tagger
         n_rows = len(every.texts)
     else:
-        study, _ = studied(rows, students_of_kinds(config), config.seed)
+        several = task.has_several_labels
+        study, _ = studied(rows, students_of_kinds(config), config.seed, several=several)
         served = study.fit_with(student.kind, test.texts, test.labels)
         n_rows = study.n_rows + len(test.texts)
     with replacing(folder) as staged:
@@ -115,10 +116,16 @@ def _fitted(
     if chosen.kind == TAGGER:
         fitted = tagged(rows.as_gold, config.seed, _schema(config))
         return fitted.tagger, fitted.known[0], fitted.calibration_error
-    study, choice = studied(rows, students_of_kinds(config), config.seed)
+    study, choice = studied(
+        rows,
+        students_of_kinds(config),
+        config.seed,
+        several=config.task.has_several_labels,
+        tunes=chosen.kind == TUNED,
+    )
     if isinstance(study, TaughtStudy):
         context.note(str(_learnt(study.correction)))
-    score = next((one for one in choice.scores if one.kind == chosen.kind), None)
+    score = next((score for score in choice.scores if score.kind == chosen.kind), None)
     if score is None:
         raise StratosError(
             f"The student {chosen.name} was planned where its weights are. They are not on this "
@@ -134,10 +141,10 @@ def _schema(config: Config) -> Mapping[str, Any] | None:
 
 def _digest(folder: Path) -> str:
     """Return the digest of what the student has learnt."""
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     for name in (FILE, WEIGHTS):
-        found.update((folder / name).read_bytes())
-    return found.hexdigest()
+        digest.update((folder / name).read_bytes())
+    return digest.hexdigest()
 
 
 def _learnt(correction: Correction) -> TeacherRowsLearnt:
@@ -149,8 +156,8 @@ def _learnt(correction: Correction) -> TeacherRowsLearnt:
     }
     reached = {}
     for name, is_so in kinds.items():
-        if tried := [one for one in correction.tried if is_so(one.way)]:
-            reached[name] = min(tried, key=lambda one: one.nll).accuracy
+        if tried := [attempt for attempt in correction.tried if is_so(attempt.way)]:
+            reached[name] = min(tried, key=lambda attempt: attempt.nll).accuracy
     way = correction.chosen
     n_rows, n_gold = correction.of_teacher.shape[0], len(correction.folds)
     return TeacherRowsLearnt(n_rows, n_gold, way.weight, way.vote is not None, reached)

@@ -47,6 +47,8 @@ class Ready:
     tokenizer: Any
     data: Any
     questions: list[str]
+    labels: tuple[str, ...] = ()
+    """Those that it learns to answer with, where each completion is one; else none."""
 
 
 def prepare(config: Config, plan: Plan, corpus: Corpus, context: Context, untouched: bool) -> Ready:
@@ -100,7 +102,8 @@ def prepare(config: Config, plan: Plan, corpus: Corpus, context: Context, untouc
     model = add_adapters(model, settings, config.seed)
     if settings.checkpointing:
         checkpoint_blocks(model, True)
-    return Ready(chosen, model, tokenizer, data, questions)
+    labels = config.task.all_labels if set(completions) <= {*config.task.all_labels} else ()
+    return Ready(chosen, model, tokenizer, data, questions, labels)
 
 
 def _student_chat(config: Config, question: str) -> list[dict[str, str]]:

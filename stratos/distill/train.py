@@ -42,6 +42,7 @@ from stratos.distill.trainer import (
     threads_kept,
 )
 from stratos.distill.validation import Measuring, validate_kept
+from stratos.models.decode.label_scores import LabelAnswers
 from stratos.models.pretrained import load_model
 from stratos.models.students import content_of
 from stratos.records import Corpus, Plan, Student
@@ -104,7 +105,9 @@ def _callbacks(
 ) -> tuple[Pacer, TrainingMonitor]:
     settings, folder = config.trainer, context.run_dir / "distill"
     average = None if settings.ema is None else Average(settings.ema)
-    measuring = Measuring(config, ready.tokenizer, ready.chosen.context_length, ready.data)
+    measuring = Measuring(
+        config, ready.tokenizer, ready.chosen.context_length, ready.data, ready.labels
+    )
     n_steps = loader.n_steps
     every = length.validate_every_steps(config.callbacks, n_steps)
     max_seconds = None if settings.max_time is None else seconds_of(settings.max_time)
@@ -196,7 +199,10 @@ def _student(
         ready.tokenizer,
         monitor.seconds,
         lambda done, total: context.tick(done, total, "validating the kept weights"),
+        ready.labels,
     )
+    if ready.labels:
+        LabelAnswers(ready.labels, validated.temperature).write(folder / "student")
     return Student(
         name=ready.chosen.name,
         path=str(folder / "student"),

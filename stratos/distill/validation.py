@@ -14,6 +14,7 @@ from stratos.config import Config
 from stratos.core.errors import StratosError
 from stratos.distill.data import Batch, Encoded, encode, pack
 from stratos.distill.module import TEXT, Learner
+from stratos.models.decode.label_scores import LabelAnswers, fitted_temperature, score_labels
 from stratos.tasks.base import Item
 
 _LEAST_SECONDS = 30.0
@@ -35,6 +36,8 @@ class Validated:
     """How many of the items also chose the weights."""
     n_choosing: int
     """Items by which the weights were chosen."""
+    temperature: float = 1.0
+    """At which the probabilities of labels are calibrated on these items."""
 
 
 def final_items(config: Config) -> tuple[list[Item], int]:
@@ -54,6 +57,7 @@ def validate_kept(
     tokenizer: Any,
     training_seconds: float,
     tick: Callable[[int, int], None] = lambda done, total: None,
+    labels: Sequence[str] = (),
 ) -> Validated:
     """Measure the kept weights on as many items as the time allows, a batch at least.
 
@@ -63,11 +67,13 @@ def validate_kept(
         tokenizer: its tokenizer.
         training_seconds: how long the training took.
         tick: called with (done, total).
+        labels: those that it answers with; none where it writes its answers.
     """
     model.to("cuda" if torch.cuda.is_available() else "cpu")
     items, n_reused = final_items(config)
     end = time.monotonic() + max(_LEAST_SECONDS, _SHARE_OF_TRAINING * training_seconds)
     right: list[float] = []
+    logprobs: list[np.ndarray] = []
 
     def poll() -> None:
         if right and time.monotonic() > end:
@@ -76,13 +82,45 @@ def validate_kept(
     for start in range(0, len(items), config.evaluate.batch_size):
         batch = items[start : start + config.evaluate.batch_size]
         try:
-            right += right_of(config, model, tokenizer, batch, poll)
+            if labels:
+                scores, logprobs_NL = right_labels(config, model, tokenizer, batch, labels, poll)
+                right += scores
+                logprobs.append(logprobs_NL)
+            else:
+                right += right_of(config, model, tokenizer, batch, poll)
         except _TimeIsUpError:
             break
         tick(len(right), len(items))
     n_again = max(0, len(right) - (len(items) - n_reused))
     n_choosing = len(config.task.items("validation", config.callbacks.n_validation_items))
-    return Validated(sum(right) / len(right), len(right), n_again, n_choosing)
+    temperature = 1.0
+    if labels:
+        is_right = [score == 1 for score in right]
+        temperature = fitted_temperature(np.concatenate(logprobs), is_right)
+    return Validated(sum(right) / len(right), len(right), n_again, n_choosing, temperature)
+
+
+def right_labels(
+    config: Config,
+    model: Any,
+    tokenizer: Any,
+    items: Sequence[Item],
+    labels: Sequence[str],
+    poll: Callable[[], None],
+) -> tuple[list[float], np.ndarray]:
+    """Return 1 or 0 for the likeliest label of each item, and the scores of all labels, (N, L)."""
+    scores = score_labels(
+        model,
+        tokenizer,
+        [config.task.student_messages(item) for item in items],
+        labels,
+        batch_size=config.evaluate.batch_size,
+        poll=poll,
+    )
+    answers = LabelAnswers(tuple(labels)).predictions(scores.logprobs_NL)
+    pairs = zip(answers, items, strict=True)
+    right = [config.task.score(answer.text, item).exact for answer, item in pairs]
+    return right, scores.logprobs_NL
 
 
 def right_of(
@@ -143,7 +181,14 @@ class Measured:
 class Measuring:
     """Measures a student on the validation items of a run."""
 
-    def __init__(self, config: Config, tokenizer: Any, context: int, trained: Encoded) -> None:
+    def __init__(
+        self,
+        config: Config,
+        tokenizer: Any,
+        context: int,
+        trained: Encoded,
+        labels: Sequence[str] = (),
+    ) -> None:
         """Take the items.
 
         Args:
@@ -151,8 +196,9 @@ class Measuring:
             tokenizer: of the student.
             context: of the student, in tokens.
             trained: what is learned, whose answers say how long one may be.
+            labels: as of `validate_kept`.
         """
-        self._config, self._tokenizer = config, tokenizer
+        self._config, self._tokenizer, self._labels = config, tokenizer, labels
         self._items = config.task.items("validation", config.callbacks.n_validation_items)
         longest = int((trained.lengths - trained.prompt_lengths).max())
         self._mean_tokens = float((trained.lengths - trained.prompt_lengths).mean())
@@ -183,6 +229,8 @@ class Measuring:
             return time.perf_counter() - started
 
         _ = seconds(items[:1], 1)  # the first call of all takes longer
+        if self._labels:
+            return 2 * seconds(items, 1) * len(self._items) / len(items)
         first, some = seconds(items, 1), seconds(items, 1 + _TOKENS_FORETOLD)
         per_token = max(0.0, some - first) / _TOKENS_FORETOLD
         # Once for the answers, and once for the loss on the gold ones.
@@ -191,6 +239,8 @@ class Measuring:
     def _right(
         self, model: Any, items: Sequence[Item], poll: Callable[[], None], n_tokens: int
     ) -> list[float]:
+        if self._labels:
+            return right_labels(self._config, model, self._tokenizer, items, self._labels, poll)[0]
         # On the threads of the training, which goes on from what is found here.
         return right_of(self._config, model, self._tokenizer, items, poll, n_tokens, False)
 

@@ -71,8 +71,8 @@ def _speak(rank: int, kind: str, *values: Any, step: int | None = None) -> None:
 if __name__ == "__main__":
     try:
         main()
-    except SystemExit as told:
-        _leave(told.code if isinstance(told.code, int) else 1)
+    except SystemExit as ended:
+        _leave(ended.code if isinstance(ended.code, int) else 1)
     except BaseException:
         traceback.print_exc()
         _leave(1)

@@ -17,7 +17,8 @@ from stratos.core.formats import counted
 from stratos.models.decode.batched import complete
 from stratos.models.decode.constrained import is_installed, why_no_grammar
 from stratos.models.decode.decoder import Decoder, Decoding
-from stratos.models.kinds import is_predictor, load_predictor
+from stratos.models.decode.label_scores import LabelAnswers, score_labels
+from stratos.models.kinds import Prediction, is_predictor, load_predictor
 from stratos.models.pretrained import load_model, load_tokenizer
 from stratos.records import Corpus
 from stratos.tasks.base import Answered, Item, Score, Task
@@ -95,13 +96,15 @@ def ask_folder(
     schemas: Sequence[Mapping[str, Any] | None] = (),
     with_logprobs: bool = False,
     decoder: str = Decoder.AUTO,
+    labels: LabelAnswers | None = None,
 ) -> Answers:
     """Ask the model in a Hugging Face folder as a student is asked, and score what it writes.
 
     Loading is not counted in the seconds. Weights are read from safetensors alone, and no code
     that a folder brings is run. A name of the hub is fetched only with `from_hub`. `schemas`
     constrain the answers as those of `complete` do; `with_logprobs` says how likely each is;
-    `decoder` is one of `Decoder`.
+    `decoder` is one of `Decoder`. With `labels`, the likeliest of them is the answer, and nothing
+    is decoded.
 
     Raises:
         ForeignFileError: there is no such model, or it is no causal language model.
@@ -114,6 +117,8 @@ def ask_folder(
     tokenizer = load_tokenizer(path, is_folder=not from_hub)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = load_model(path, dtype="auto", is_folder=not from_hub).to(device)
+    if labels is not None:
+        return _ask_for_labels(task, model, tokenizer, labels, items, batch_size, tick)
     decoding = Decoding(Decoder(decoder))
     started, cpu_started = time.perf_counter(), time.process_time()
     completions = complete(
@@ -139,8 +144,38 @@ def ask_folder(
         cpu_seconds=cpu_seconds,
         max_tokens=max_new_tokens,
         n_truncated=sum(completion.is_truncated for completion in completions),
-        logprobs=tuple(one.logprob for one in completions if one.logprob is not None),
+        logprobs=tuple(
+            completion.logprob for completion in completions if completion.logprob is not None
+        ),
         decoding=decoding,
+    )
+
+
+def _ask_for_labels(
+    task: Task,
+    model: Any,
+    tokenizer: Any,
+    labels: LabelAnswers,
+    items: Sequence[Item],
+    batch_size: int,
+    tick: Tick | None,
+) -> Answers:
+    """Ask a language model for the likeliest of the labels."""
+    started, cpu_started = time.perf_counter(), time.process_time()
+    chats = [task.student_messages(item) for item in items]
+    scores = score_labels(model, tokenizer, chats, labels.labels, batch_size=batch_size, tick=tick)
+    seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu_started
+    predictions = labels.predictions(scores.logprobs_NL)
+    n_tokens = dict(zip(labels.labels, scores.label_tokens, strict=True))
+    return _predicted(
+        task,
+        items,
+        predictions,
+        tokens=tuple(n_tokens[answer.text] for answer in predictions),
+        input_tokens=sum(scores.prompt_tokens),
+        seconds=seconds,
+        cpu_seconds=cpu_seconds,
+        max_tokens=max(scores.label_tokens),
     )
 
 
@@ -155,17 +190,29 @@ def _ask_predictor(task: Task, folder: Path, items: Sequence[Item], tick: Tick |
         if tick is not None:
             tick(len(predictions), len(items))
     seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu_started
-    texts = tuple(one.text for one in predictions)
-    return Answers(
-        items=tuple(items),
-        texts=texts,
-        scores=_scored(task, items, texts),
+    return _predicted(
+        task,
+        items,
+        predictions,
         tokens=(1,) * len(items),
         input_tokens=sum(len(item.question.split()) for item in items),
         seconds=seconds,
         cpu_seconds=cpu_seconds,
         max_tokens=1,
-        logprobs=tuple(log(max(one.probability, _LEAST)) for one in predictions),
+    )
+
+
+def _predicted(
+    task: Task, items: Sequence[Item], predictions: Sequence[Prediction], **took: Any
+) -> Answers:
+    """Return answers with probabilities, scored; `took` are fields of `Answers`."""
+    texts = tuple(answer.text for answer in predictions)
+    return Answers(
+        items=tuple(items),
+        texts=texts,
+        scores=_scored(task, items, texts),
+        logprobs=tuple(log(max(answer.probability, _LEAST)) for answer in predictions),
+        **took,
     )
 
 
@@ -202,7 +249,7 @@ def ask_teacher(
     """
     started, cpu_started = time.perf_counter(), time.process_time()
     chats = [chat(task, item, prompt) for item in items]
-    questions = [Question(asked, limit.tokens) for asked in chats]
+    questions = [Question(messages, limit.tokens) for messages in chats]
     expect(teacher, questions, context)
     answers: list[Answer] = []
     n_asked = n_again = 0
@@ -214,9 +261,9 @@ def ask_teacher(
 
     def ask(questions: Sequence[Question]) -> list[Answer]:
         nonlocal n_asked
-        found = ask_questions(teacher, questions, context, tick=tell, cut=True)
+        answers_ = ask_questions(teacher, questions, context, tick=tell, cut=True)
         n_asked += len(questions)
-        return found
+        return answers_
 
     def ask_again(questions: Sequence[Question]) -> None:
         nonlocal n_again
@@ -224,18 +271,20 @@ def ask_teacher(
         expect_again(teacher, questions, context)
 
     for part in parts_in_time(chats, minutes, pace):
-        [found] = ask_whole(
+        [result] = ask_whole(
             teacher,
             [(part, limit)],
             ask,
             foretell=ask_again,
         )
-        answers += found.answers
-        before, limit = limit, found.limit.measured_by(found.answers)
+        answers += result.answers
+        before, limit = limit, result.limit.measured_by(result.answers)
         if limit.is_raised and limit.tokens > before.tokens:
-            left = chats[len(answers) :]
-            expect_longer(teacher, [Question(one, limit.tokens) for one in left], context)
-        if len(found.answers) < len(part):
+            remaining = chats[len(answers) :]
+            expect_longer(
+                teacher, [Question(pending, limit.tokens) for pending in remaining], context
+            )
+        if len(result.answers) < len(part):
             break  # the money has ended, and was warned of
     else:
         if len(answers) < len(chats):
@@ -244,18 +293,18 @@ def ask_teacher(
                 f"{counted(len(chats), 'test item', spec=',')} within its time limit "
                 f"(evaluate.teacher_minutes={minutes:g})."
             )
-    for told in (unread(teacher, questions, answers), limit.complaint(teacher.name, answers)):
-        if told:
-            context.warn(str(told))
-    read = [place for place, answer in enumerate(answers) if answer.finish != TOO_LONG]
+    for complaint in (unread(teacher, questions, answers), limit.complaint(teacher.name, answers)):
+        if complaint:
+            context.warn(str(complaint))
+    read = [index for index, answer in enumerate(answers) if answer.finish != TOO_LONG]
     n_too_long = len(answers) - len(read)
-    answers = [answers[place] for place in read]
-    asked = tuple(items[place] for place in read)
+    answers = [answers[index] for index in read]
+    answered_items = tuple(items[index] for index in read)
     texts = tuple(answer.text for answer in answers)
     return Answers(
-        items=asked,
+        items=answered_items,
         texts=texts,
-        scores=_scored(task, asked, texts),
+        scores=_scored(task, answered_items, texts),
         tokens=tuple(answer.output_tokens for answer in answers),
         input_tokens=sum(answer.input_tokens for answer in answers),
         seconds=sum(answer.seconds for answer in answers),
@@ -265,7 +314,9 @@ def ask_teacher(
         wall_seconds=time.perf_counter() - started,
         n_cached=sum(answer.cached for answer in answers),
         n_too_long=n_too_long,
-        took=tuple(Took(one.input_tokens, one.output_tokens, one.seconds) for one in answers),
+        took=tuple(
+            Took(answer.input_tokens, answer.output_tokens, answer.seconds) for answer in answers
+        ),
     )
 
 
@@ -286,8 +337,8 @@ def schemas_of(
     It is not where answers have no schema, where the student has learnt to reason before it
     answers, or where llguidance is not installed, which is warned of.
     """
-    found = [config.task.answer_schema(item) for item in items]
-    if not any(one is not None for one in found) or not config.evaluate.constrained:
+    schemas = [config.task.answer_schema(item) for item in items]
+    if not any(schema is not None for schema in schemas) or not config.evaluate.constrained:
         return []
     if not is_installed():
         context.warn(f"Constrained decoding needs llguidance. Type: {extras.install('schema')}")
@@ -295,10 +346,12 @@ def schemas_of(
     if not _is_bare(Path(corpus.path)):
         context.note("The student reasons before it answers: its decoding is not constrained.")
         return []
-    whys = {id(one): why_no_grammar(one) for one in {id(o): o for o in found if o}.values()}
+    whys = {
+        id(schema): why_no_grammar(schema) for schema in {id(o): o for o in schemas if o}.values()
+    }
     if reasons := {str(why) for why in whys.values() if why}:
         context.warn(f"Decoding is not constrained where a schema has no grammar: {min(reasons)}")
-    return [None if one is None or whys[id(one)] else one for one in found]
+    return [None if schema is None or whys[id(schema)] else schema for schema in schemas]
 
 
 def _is_bare(corpus: Path) -> bool:

@@ -7,6 +7,7 @@ the task's file and from the corpus, that is, from all that the student could le
 from __future__ import annotations
 
 import json
+import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -19,6 +20,8 @@ from stratos.models.kinds.suits import MOST_ROWS
 from stratos.records import Interval, ModelScore, SliceScore
 from stratos.synthesize.leaks import labelled_rows
 from stratos.tasks.base import Item, Score, Task
+from stratos.tasks.label_sets import labels_of
+from stratos.tasks.label_sets import written as set_written
 from stratos.tasks.objects import Path as FieldPath
 from stratos.tasks.objects import as_key, fields_of, nested, written
 
@@ -62,7 +65,11 @@ def free_baselines(
         ("majority", "the most frequent answer", [_majority(task, answers)] * len(items)),
         ("lookup", "the nearest training item", nearest),
     ]
-    linear = _linear(train, answers, items, nearest, tick)
+    linear: list[str] | None
+    if task.has_several_labels:
+        linear = _one_vs_rest(train, answers, items, tick)
+    else:
+        linear = _linear(train, answers, items, nearest, tick)
     if linear is not None:
         baselines.append(("linear", "TF-IDF with logistic regression", linear))
     return [_baseline(role, name, task, items, texts) for role, name, texts in baselines]
@@ -91,6 +98,35 @@ def _linear(
 
     made = _each_field(answers, len(items), answer)
     return made if learnt else None
+
+
+def _one_vs_rest(
+    train: Sequence[Item],
+    answers: Sequence[str],
+    items: Sequence[Item],
+    tick: Callable[[], None],
+) -> list[str]:
+    """Return sets of labels: a logistic regression for each, on TF-IDF of words and their pairs.
+
+    Rows with and without a label weigh the same together. Otherwise a rare label hardly reaches a
+    probability of one half, and the baseline would be too easy to beat.
+    """
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.multiclass import OneVsRestClassifier
+    from sklearn.preprocessing import MultiLabelBinarizer
+
+    tick()
+    texts = [item.question for item in train[:MOST_ROWS]]
+    binarizer = MultiLabelBinarizer()
+    targets = binarizer.fit_transform([labels_of(answer) or () for answer in answers[:MOST_ROWS]])
+    features = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"\w+")
+    with warnings.catch_warnings():  # of a label that all rows have
+        warnings.filterwarnings("ignore", message="Label .* is present in all training examples")
+        each = LogisticRegression(C=_STRENGTHS[1], class_weight="balanced", solver="liblinear")
+        model = OneVsRestClassifier(each).fit(features.fit_transform(texts), targets)
+    given = model.predict(features.transform([item.question for item in items]))
+    return [set_written(labels) for labels in binarizer.inverse_transform(given)]
 
 
 def _majority(task: Task, answers: Sequence[str]) -> str:

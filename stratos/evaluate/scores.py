@@ -5,14 +5,19 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from math import isinf
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from stratos.core.formats import counted
 from stratos.core.intervals import wilson
 from stratos.evaluate.metrics import mcnemar_exact, mean, ratio_interval
 from stratos.records import NO_LABEL, Comparison, Interval, ModelScore, SliceScore, Versus
 from stratos.tasks.base import Item, Score, Task
+from stratos.tasks.label_sets import labels_of
 from stratos.tasks.objects import Path, fields_of, object_of, same
 from stratos.tasks.split import normalised
+
+if TYPE_CHECKING:
+    import numpy as np
 
 ALL = "all"
 """Name of the row for every slice together."""
@@ -26,9 +31,35 @@ def by_slice(items: Sequence[Item], scores: Sequence[Score]) -> tuple[SliceScore
             n_items=len(chosen),
             exact=wilson(sum(score.exact for score in chosen), len(chosen)),
             f1=mean([score.f1 for score in chosen]),
+            micro_f1=_micro_f1(chosen),
         )
         for name, chosen in _groups(items, scores).items()
     )
+
+
+_N_RESAMPLES = 1_000
+
+
+def _label_counts(scores: Sequence[Score]) -> np.ndarray | None:
+    """Return `Score.labels` of items, shape (items, 2); None where texts have one label each."""
+    import numpy as np
+
+    counts = [score.labels for score in scores if score.labels is not None]
+    return np.array(counts) if counts and len(counts) == len(scores) else None
+
+
+def _micro_f1(scores: Sequence[Score]) -> Interval | None:
+    """Return the F1 over all labels with its bootstrap interval; None where texts have one each."""
+    if (rows := _label_counts(scores)) is None:
+        return None
+    import numpy as np
+
+    from stratos.models.kinds.kind_choice import micro_f1
+
+    drawn = np.random.default_rng(0).integers(0, len(rows), (_N_RESAMPLES, len(rows)))
+    low, high = np.quantile(micro_f1(rows[drawn]), (0.025, 0.975))
+    source = f"{counted(len(rows), 'item')}, bootstrap"
+    return Interval(float(micro_f1(rows)), float(low), float(high), source)
 
 
 def compare(student: Sequence[Score], teacher: Sequence[Score]) -> Comparison:
@@ -63,6 +94,10 @@ def against(score: ModelScore, student: Sequence[Score], baseline: Sequence[Scor
         baseline: the baseline's.
     """
     compared = compare(student, baseline)
+    counts = [_label_counts(scores) for scores in (student, baseline)]
+    micro_f1, p_value = None, compared.p_value
+    if counts[0] is not None and counts[1] is not None:
+        micro_f1, p_value = _permuted(counts[0], counts[1])
     return Versus(
         role=score.role,
         name=score.name,
@@ -71,8 +106,32 @@ def against(score: ModelScore, student: Sequence[Score], baseline: Sequence[Scor
         other_exact=compared.teacher_exact,
         only_student=compared.only_student,
         only_other=compared.only_teacher,
-        p_value=compared.p_value,
+        p_value=p_value,
+        micro_f1=micro_f1,
     )
+
+
+def _permuted(first: np.ndarray, second: np.ndarray) -> tuple[tuple[float, float], float]:
+    """Return two micro-F1s on the same items, and the p-value of their difference, two-sided.
+
+    If neither model is better, the answers to an item are as likely to be the other's
+    (approximate randomisation, Noreen 1989).
+
+    Args:
+        first: counts of the labels of each item, shape (items, 2).
+        second: the same of the other model.
+    """
+    import numpy as np
+
+    from stratos.models.kinds.kind_choice import micro_f1
+
+    swapped = np.random.default_rng(0).random((_N_RESAMPLES, len(first))) < 0.5
+    moved = swapped.astype(np.float64) @ (second - first)  # (resamples, 2)
+    sums = first.sum(axis=0) + moved, second.sum(axis=0) - moved
+    gaps = np.abs(micro_f1(sums[0][:, None]) - micro_f1(sums[1][:, None]))
+    both = float(micro_f1(first)), float(micro_f1(second))
+    n_as_far = int((gaps >= abs(both[0] - both[1]) - 1e-12).sum())
+    return both, (n_as_far + 1) / (_N_RESAMPLES + 1)
 
 
 def _groups(items: Sequence[Item], scores: Sequence[Score]) -> Mapping[str, list[Score]]:
@@ -95,6 +154,8 @@ def confusion(items: Sequence[Item], answers: Sequence[str | None]) -> dict[str,
         items: with their gold answers.
         answers: as the task reads them, in the same order; None where nothing could be read.
     """
+    if all(labels_of(item.answer) is not None for item in items):
+        return {}  # sets of labels: which label was taken for which is not known
     labels = {normalised(item.answer): item.answer for item in items}
     if not 2 <= len(labels) <= min(_MOST_LABELS, len(items) // _ITEMS_PER_LABEL):
         return {}

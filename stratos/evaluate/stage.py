@@ -18,7 +18,7 @@ import json
 import random
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -39,13 +39,16 @@ from stratos.evaluate.answers import (
     ask_teacher,
     schemas_of,
 )
-from stratos.evaluate.baselines import FITTING, chance, free_baselines, labelled_items
+from stratos.evaluate.baselines import FITTING, Baseline, chance, free_baselines, labelled_items
 from stratos.evaluate.read_log import note_reads
 from stratos.evaluate.scores import against, by_slice, compare, confusion, field_shares
 from stratos.evaluate.verdict import against_logged
+from stratos.models.decode.label_scores import LabelAnswers
 from stratos.models.students import better_student
 from stratos.records import (
+    Comparison,
     Corpus,
+    LoggedVersus,
     ModelCard,
     ModelScore,
     Plan,
@@ -82,122 +85,202 @@ def evaluate(
         StratosError: the task has no test items.
     """
     started = time.perf_counter()
-    task, options = config.task, config.evaluate
-    items = task.items("test", options.n_items, config.seed)
-    if not items:
-        raise StratosError(
-            f"Task {task.name} has no test items, so nothing can be measured: give it some, or "
-            "leave the stage out with stages=[probe,plan,synthesize,distill]."
-        )
-    reads = note_reads(context.cache_dir, context.run_dir, student.weights_sha256, items)
-    n_teacher = n_allowed(config, probe.of_teacher(plan.teacher))
-    shared = _subset(items, max(n_teacher, options.n_untouched_items), config.seed)
-    teacher_items = shared[:n_teacher]
-    # Random weights write noise, whose score says nothing.
-    starts_from_model = student.is_lm and named(config.students, plan.student).path is not None
-    untouched_items = shared[: options.n_untouched_items] if starts_from_model else []
-    schemas = schemas_of(config, corpus, items, context)
-    side_test = task.side_test(items, config.seed)
-    beside = [] if side_test is None else side_test.items
-    n_asked = len(items) + len(schemas) + len(untouched_items) + len(teacher_items) + len(beside)
-    ticks = _Ticks(context, n_asked)
-
-    ask = partial(ask_folder, task, batch_size=options.batch_size, decoder=options.decoder)
-    ask_student = partial(ask, Path(student.path), max_new_tokens=options.max_new_tokens)
-    tick = ticks.part("student", len(items))
-    by_student = ask_student(items, tick=tick, with_logprobs=True)
-    if by_student.decoding is not None and (reason := by_student.decoding.complaint):
-        context.warn(str(reason))
-    context.log(_exact("student", by_student))
-    write_answers(context.run_dir, task, by_student)
-    constrained = None
-    if schemas:
-        tick = ticks.part("student, constrained", len(schemas))
-        try:
-            constrained = ask_student(items, tick=tick, schemas=schemas)
-        except ValueError as error:  # a tokenizer that llguidance cannot read
-            context.warn(f"Decoding is not constrained: {error}")
-        context.log(_exact(ROLE, constrained))
-    by_untouched = Answers.none()
-    if untouched_items:
-        by_untouched = ask(
-            Path(student.untouched_path),
-            untouched_items,
-            max_new_tokens=options.max_new_tokens,
-            tick=ticks.part("untouched student", len(untouched_items)),
-        )
-    context.log(_exact("untouched", by_untouched))
-    by_teacher = Answers.none()
-    if teacher_items:
-        tick = ticks.part("teacher", len(teacher_items))
-        by_teacher = _ask_planned_teacher(config, probe, plan, teacher_items, context, tick)
-        context.log(_exact("teacher", by_teacher))
-    logged = None
-    if side_test is not None:
-        by_student_beside = Answers.none()
-        if beside:
-            tick = ticks.part("student", len(beside))
-            by_student_beside = ask_student(beside, tick=tick, with_logprobs=True)
-        logged = side_test.compare(by_student.pairs(), by_student_beside.pairs())
-        context.note(against_logged(logged))
-
-    of_student = dict(zip((item.id for item in items), by_student.scores, strict=True))
-
-    def versus(score: ModelScore, questions: Sequence[Item], scored: Sequence[Score]) -> Versus:
-        return against(score, [of_student[item.id] for item in questions], scored)
-
-    scores = [_student_score(config, plan, student, by_student)]
-    if by_untouched.items:
-        name = f"{student.name}, untouched"
-        scores.append(_model_score(task, "untouched", name, by_untouched))
-    if constrained is not None:
-        name = f"{student.name}, constrained by the schema"
-        scores.append(_model_score(task, ROLE, name, constrained))
-    fitting = partial(context.tick, ticks.total, ticks.total, FITTING)
-    fitting()
-    too: list[Item] = []
-    if not student.is_lm:
-        from stratos.models.kinds.learnt_rows import validation_rows  # imports scipy
-
-        too = validation_rows(config)
-    learnt = labelled_items(task, Path(corpus.path), too)
-    free = free_baselines(task, learnt, items, fitting)
-    compared = [versus(baseline.score, items, baseline.scores) for baseline in free]
-    if by_untouched.items:
-        compared.append(versus(scores[1], by_untouched.items, by_untouched.scores))
-    comparison = None
-    if by_teacher.items:
-        scores.append(_teacher_score(config, probe, plan, by_teacher))
-        compared.append(versus(scores[-1], by_teacher.items, by_teacher.scores))
-        if not scores[-1].is_cut_short:
-            asked_both = [of_student[item.id] for item in by_teacher.items]
-            comparison = compare(asked_both, by_teacher.scores)
-    scores += [*(baseline.score for baseline in free), chance(task, items)]
+    evaluation = _Evaluation(config, probe, plan, corpus, student, context)
+    by_student = evaluation.ask_student()
+    constrained = evaluation.ask_constrained()
+    by_untouched = evaluation.ask_untouched()
+    by_teacher = evaluation.ask_teacher()
+    logged = evaluation.compare_with_log(by_student)
+    scored = evaluation.score(by_student, constrained, by_untouched, by_teacher)
     if not any(score.exact for score in by_student.scores):
         context.warn(_nothing_learnt(config, corpus, student, by_student))
-    # Those that others answered, too, come first.
-    shared_ids = {item.id for item in shared}
-    examples = write_examples(
-        context.run_dir,
-        [*shared, *(item for item in items if item.id not in shared_ids)],
-        {"student": by_student, "teacher": by_teacher, "untouched": by_untouched},
-    )
-    for score in scores:
+    by_model = {"student": by_student, "teacher": by_teacher, "untouched": by_untouched}
+    examples = write_examples(context.run_dir, evaluation.items_shared_first(), by_model)
+    for score in scored.scores:
         for row in score.slices:
             context.log({f"evaluate/{score.role}/{row.slice}/exact": row.exact.mean})
     return Scorecard(
-        task=task.name,
-        metric=task.metric,
-        scores=tuple(scores),
-        comparison=comparison,
+        task=config.task.name,
+        metric=config.task.metric,
+        scores=scored.scores,
+        comparison=scored.comparison,
         examples_path=str(examples),
         answers_path=str(answers_path(context.run_dir)),
         seconds=time.perf_counter() - started,
-        against=tuple(compared),
+        against=scored.against,
         seed=config.seed,
-        earlier_reads=reads,
+        earlier_reads=evaluation.reads,
         logged=logged,
     )
+
+
+@dataclass(frozen=True)
+class _Scored:
+    """The scores of all models and baselines, and the student against each."""
+
+    scores: tuple[ModelScore, ...]
+    against: tuple[Versus, ...]
+    comparison: Comparison | None
+    """With the teacher, unless too many of its answers were cut short."""
+
+
+class _Evaluation:
+    """The test items, and who answers which of them."""
+
+    def __init__(
+        self,
+        config: Config,
+        probe: Probe,
+        plan: Plan,
+        corpus: Corpus,
+        student: Student,
+        context: Context,
+    ) -> None:
+        self._config, self._probe, self._plan = config, probe, plan
+        self._corpus, self._student, self._context = corpus, student, context
+        task, options = config.task, config.evaluate
+        self._items = items = task.items("test", options.n_items, config.seed)
+        if not items:
+            raise StratosError(
+                f"Task {task.name} has no test items, so nothing can be measured: give it some, or "
+                "leave the stage out with stages=[probe,plan,synthesize,distill]."
+            )
+        self.reads = note_reads(context.cache_dir, context.run_dir, student.weights_sha256, items)
+        n_teacher = n_allowed(config, probe.of_teacher(plan.teacher))
+        n_shared = max(n_teacher, options.n_untouched_items)
+        self._shared = _subset(items, n_shared, config.seed)
+        self._teacher_items = self._shared[:n_teacher]
+        # Random weights write noise, whose score says nothing.
+        is_pretrained = student.is_lm and named(config.students, plan.student).path is not None
+        self._untouched_items = self._shared[: options.n_untouched_items * is_pretrained]
+        self._schemas = schemas_of(config, corpus, items, context)
+        self._side_test = task.side_test(items, config.seed)
+        self._beside = [] if self._side_test is None else self._side_test.items
+        n_others = len(self._untouched_items) + len(self._teacher_items) + len(self._beside)
+        self._ticks = _Ticks(context, len(items) + len(self._schemas) + n_others)
+        labels = LabelAnswers.read(Path(student.path))
+        if task.has_labels and not task.has_several_labels and student.is_lm and labels is None:
+            context.note("The student reasons before it answers: it may write what is no label.")
+        self._ask = partial(
+            ask_folder,
+            task,
+            batch_size=options.batch_size,
+            decoder=options.decoder,
+            labels=labels,
+            max_new_tokens=options.max_new_tokens,
+        )
+
+    def ask_student(self) -> Answers:
+        """Ask the student all test items."""
+        tick = self._ticks.part("student", len(self._items))
+        path = Path(self._student.path)
+        answers = self._ask(path, self._items, tick=tick, with_logprobs=True)
+        if answers.decoding is not None and (reason := answers.decoding.complaint):
+            self._context.warn(str(reason))
+        self._context.log(_exact("student", answers))
+        write_answers(self._context.run_dir, self._config.task, answers)
+        return answers
+
+    def ask_constrained(self) -> Answers | None:
+        """Ask the student again, held to the schema; None where there is none or it cannot be."""
+        if not self._schemas:
+            return None
+        tick = self._ticks.part("student, constrained", len(self._schemas))
+        path = Path(self._student.path)
+        try:
+            answers = self._ask(path, self._items, tick=tick, schemas=self._schemas)
+        except ValueError as error:  # a tokenizer that llguidance cannot read
+            self._context.warn(f"Decoding is not constrained: {error}")
+            return None
+        self._context.log(_exact(ROLE, answers))
+        return answers
+
+    def ask_untouched(self) -> Answers:
+        """Ask the pretrained student as it was before its training."""
+        if not self._untouched_items:
+            return Answers.none()
+        tick = self._ticks.part("untouched student", len(self._untouched_items))
+        answers = self._ask(Path(self._student.untouched_path), self._untouched_items, tick=tick)
+        self._context.log(_exact("untouched", answers))
+        return answers
+
+    def ask_teacher(self) -> Answers:
+        """Ask the planned teacher as many items as money and time allow."""
+        items = self._teacher_items
+        if not items:
+            return Answers.none()
+        tick = self._ticks.part("teacher", len(items))
+        answers = _ask_planned_teacher(
+            self._config, self._probe, self._plan, items, self._context, tick
+        )
+        self._context.log(_exact("teacher", answers))
+        return answers
+
+    def compare_with_log(self, by_student: Answers) -> LoggedVersus | None:
+        """Compare the student with a logged model; None where the task has no log."""
+        if self._side_test is None:
+            return None
+        beside = Answers.none()
+        if self._beside:
+            tick = self._ticks.part("student", len(self._beside))
+            path = Path(self._student.path)
+            beside = self._ask(path, self._beside, tick=tick, with_logprobs=True)
+        logged = self._side_test.compare(by_student.pairs(), beside.pairs())
+        self._context.note(against_logged(logged))
+        return logged
+
+    def score(
+        self,
+        by_student: Answers,
+        constrained: Answers | None,
+        by_untouched: Answers,
+        by_teacher: Answers,
+    ) -> _Scored:
+        """Score all models and the free baselines; compare the student with each."""
+        config, plan, student, task = self._config, self._plan, self._student, self._config.task
+        of_student = dict(zip((item.id for item in self._items), by_student.scores, strict=True))
+
+        def versus(score: ModelScore, items: Sequence[Item], scored: Sequence[Score]) -> Versus:
+            return against(score, [of_student[item.id] for item in items], scored)
+
+        free = self._baselines()
+        scores = [_student_score(config, plan, student, by_student)]
+        compared = [versus(baseline.score, self._items, baseline.scores) for baseline in free]
+        if by_untouched.items:
+            untouched = _model_score(task, "untouched", f"{student.name}, untouched", by_untouched)
+            scores.append(untouched)
+            compared.append(versus(untouched, by_untouched.items, by_untouched.scores))
+        if constrained is not None:
+            name = f"{student.name}, constrained by the schema"
+            scores.append(_model_score(task, ROLE, name, constrained))
+        comparison = None
+        if by_teacher.items:
+            teacher = _teacher_score(config, self._probe, plan, by_teacher)
+            scores.append(teacher)
+            compared.append(versus(teacher, by_teacher.items, by_teacher.scores))
+            if not teacher.is_cut_short:
+                both = [of_student[item.id] for item in by_teacher.items]
+                comparison = compare(both, by_teacher.scores)
+        scores += [*(baseline.score for baseline in free), chance(task, self._items)]
+        return _Scored(tuple(scores), tuple(compared), comparison)
+
+    def _baselines(self) -> list[Baseline]:
+        """Return what is free, learnt from the same rows as the student."""
+        total = self._ticks.total
+        fitting = partial(self._context.tick, total, total, FITTING)
+        fitting()
+        too: list[Item] = []
+        if not self._student.is_lm:
+            from stratos.models.kinds.learnt_rows import validation_rows  # imports scipy
+
+            too = validation_rows(self._config)
+        learnt = labelled_items(self._config.task, Path(self._corpus.path), too)
+        return free_baselines(self._config.task, learnt, self._items, fitting)
+
+    def items_shared_first(self) -> list[Item]:
+        """Return the test items; those that others answered, too, come first."""
+        shared_ids = {item.id for item in self._shared}
+        return [*self._shared, *(item for item in self._items if item.id not in shared_ids)]
 
 
 def _exact(role: str, answers: Answers | None) -> dict[str, float]:

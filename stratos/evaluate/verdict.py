@@ -85,8 +85,7 @@ def _stands_in(versus: Versus, scorecard: Scorecard) -> bool:
 
 def _headline(versus: Versus, able: Set[str]) -> str:
     shares = (
-        f"{_who(versus)} answers {versus.other_exact.mean:.1%}, the student "
-        f"{versus.student_exact.mean:.1%}"
+        f"{_who(versus)} {_has(versus)} {versus.baseline:.1%}, the student {versus.student:.1%}"
     )
     is_worse = _outcome(versus) == "worse"
     if _leads_unproven(versus):
@@ -102,8 +101,7 @@ def _headline(versus: Versus, able: Set[str]) -> str:
 
 def _leads_unproven(versus: Versus) -> bool:
     """Return whether the student is ahead by more than `CLOSE`, and too few items prove it."""
-    lead = versus.student_exact.mean - versus.other_exact.mean
-    return _outcome(versus) == "open" and lead > CLOSE
+    return _outcome(versus) == "open" and -versus.ahead > CLOSE
 
 
 def _outcome(versus: Versus) -> Outcome:
@@ -114,11 +112,18 @@ def _outcome(versus: Versus) -> Outcome:
 
 def _measured(best: Versus) -> str:
     p = "p < 0.0001" if best.p_value < 1e-4 else f"p = {best.p_value:.2g}"
+    of, test = ("of", "McNemar's exact test")
+    if best.micro_f1 is not None:
+        of, test = ("on", "paired permutation test")
     return (
-        f"{_who(best)} answers {best.other_exact.mean:.1%} of "
+        f"{_who(best)} {_has(best)} {best.baseline:.1%} {of} "
         f"{counted(best.n_items, 'test item', spec=',')}, the student "
-        f"{best.student_exact.mean:.1%} of the same (McNemar's exact test: {p})."
+        f"{best.student:.1%} {of} the same ({test}: {p})."
     )
+
+
+def _has(versus: Versus) -> str:
+    return "answers" if versus.micro_f1 is None else "has a micro-F1 of"
 
 
 def _who(best: Versus) -> str:

@@ -78,87 +78,22 @@ def run_there(handover: Handover, context: Context) -> None:
 
 def _run_once(handover: Handover, context: Context) -> tuple[Job, Status]:
     """Submit a job, or find it, and follow it to its end; it is lost or done then."""
-    executor, spec = handover.executor, handover.spec
-    costs = JobCosts(context.ledger, executor, spec)
-    spec = replace(spec, paid_hours=costs.hours_left)
-    known = submission.find(spec.folder, spec.stage)
-    # Asked before another job has the name.
-    spans = None if known is None else spans_of(executor, known.job(spec.folder))
-    not_before = time.time()
-    job, cluster = _submit(handover, spec, known, costs, context)
-    if not job.is_new:
-        before = submission.find_listed(spec.name)
-        not_before = before.at if before is not None and before.id == job.id else 0.0
+    run = _JobRun(handover, context)
+    run.submit()
     try:
-        if job.is_new:
-            if doubt := costs.settle_earlier(spans):
-                context.warn(doubt)
-            expected = f"; {job.expected}" if job.expected else ""
-            context.note(f"{spec.stage}: submitted as {job.label} ({spec.name}){expected}.")
-        else:
-            context.note(f"{spec.stage}: follows {job.label} ({spec.name}), which is under way.")
-            _catch_up(handover, job, spans, costs, context)
-        cluster = cluster or executor.where()  # which may not have answered before
-        _write_down(handover, costs, context, cluster, job.label, job.id)
-        status = _followed(handover, job, costs, context, not_before)
+        run.begin()
+        status = run.follow()
     except BaseException as error:
         if not isinstance(error, Exception):
-            context.note(f"{spec.stage}: {job.label} is told to end; waiting until it is gone.")
-        if _end(handover, context):  # else it costs money yet
-            costs.release()
+            context.note(
+                f"{run.spec.stage}: {run.job.label} is told to end; waiting until it is gone."
+            )
+        run.cancel()
         raise
-    executor.release(job)  # first: a server that it ends is paid until then
-    costs.release(_shared_spans(executor, job))
-    _forget(spec)
-    return job, status
-
-
-def _submit(
-    handover: Handover, spec: JobSpec, known: Submission | None, costs: JobCosts, context: Context
-) -> tuple[Job, str]:
-    """Submit a job, or find the one of its name; return it and the cluster that has it.
-
-    Nothing is paid where it is refused.
-    """
-    try:
-        cluster = handover.executor.where()
-        if known is None:
-            job_folder.events_path(spec.folder, spec.stage).unlink(missing_ok=True)
-            _write_down(handover, costs, context, cluster, spec.name)  # the job reads it
-        return handover.executor.submit(spec), cluster
-    except UnknownSubmissionError:  # it may cost money: the next command looks for it
-        raise
-    except StratosError:  # it was refused
-        if known is None:
-            _forget(spec)
-            costs.release()
-        raise
-    except BaseException:  # it may have been submitted
-        if _end(handover, context):
-            costs.release()
-        raise
-
-
-def _catch_up(
-    handover: Handover, job: Job, spans: Spans | None, costs: JobCosts, context: Context
-) -> None:
-    """Book what a job that is followed now had before, and say what it goes on to cost."""
-    executor, spec = handover.executor, handover.spec
-    if executor.shares_files:
-        status = executor.status(job)
-        if status.state in (State.PENDING, State.RUNNING):
-            is_running = status.state is State.RUNNING
-            costs.catch_up(spans, (status.since or time.time()) if is_running else None)
-    if costs.usd_per_hour != spec.usd_per_hour:
-        context.note(
-            f"{spec.stage}: it goes on at {usd(costs.usd_per_hour)} an hour, as it was submitted; "
-            f"{usd(spec.usd_per_hour)} counts from the next job on."
-        )
-
-
-def _shared_spans(executor: Executor, job: Job) -> Spans | None:
-    """Return when a job held its servers; None where they are its own, and run until released."""
-    return spans_of(executor, job) if executor.shares_files else None
+    run.executor.release(run.job)  # first: a server that it ends is paid until then
+    run.costs.release(run.shared_spans())
+    _forget(run.spec)
+    return run.job, status
 
 
 def _forget(spec: JobSpec) -> None:
@@ -167,172 +102,221 @@ def _forget(spec: JobSpec) -> None:
     submission.take_off_list(spec.name)
 
 
-def _write_down(
-    handover: Handover, costs: JobCosts, context: Context, cluster: str, label: str, id: str = ""
-) -> None:
-    executor, spec = handover.executor, handover.spec
-    made = Submission.of(
-        executor,
-        replace(spec, usd_per_hour=costs.usd_per_hour),
-        id=id,
-        label=label,
-        cluster=cluster,
-        mark=handover.mark,
-        inputs=handover.inputs,
-        servers=costs.what,
-    )
-    submission.write(spec.folder, made)
-    try:
-        submission.add_to_list(made)
-    except OSError as error:  # the list is an index of what the folder of the run says
-        context.warn(
-            f"{spec.stage}: its job cannot be written down in {submission.list_folder()} ({error}):"
-            f" stratos servers does not list it. Set {submission.STATE}=<folder>."
+class _JobRun:
+    """One job of a stage, from before it is submitted to its end."""
+
+    job: Job
+
+    def __init__(self, handover: Handover, context: Context) -> None:
+        self.executor, self.context, self._handover = handover.executor, context, handover
+        self.costs = JobCosts(context.ledger, handover.executor, handover.spec)
+        self.spec = replace(handover.spec, paid_hours=self.costs.hours_left)
+        self._known = submission.find(self.spec.folder, self.spec.stage)
+        known = self._known
+        # Asked before another job has the name.
+        self._spans = (
+            None if known is None else spans_of(self.executor, known.job(self.spec.folder))
         )
+        self._cluster = ""
+        self._not_before = time.time()
+        """An engine that tells an earlier start of a job is wrong."""
+        self._error = ""
+        """What the job has said that it died of."""
 
+    def submit(self) -> None:
+        """Submit the job, or find the one of its name; nothing is paid where it is refused."""
+        try:
+            self._cluster = self.executor.where()
+            if self._known is None:
+                job_folder.events_path(self.spec.folder, self.spec.stage).unlink(missing_ok=True)
+                self._write_down(self.spec.name)  # the job reads it
+            self._not_before = time.time()
+            self.job = self.executor.submit(self.spec)
+        except UnknownSubmissionError:  # it may cost money: the next command looks for it
+            raise
+        except StratosError:  # it was refused
+            if self._known is None:
+                _forget(self.spec)
+                self.costs.release()
+            raise
+        except BaseException:  # it may have been submitted
+            self.cancel()
+            raise
 
-def _end(handover: Handover, context: Context) -> bool:
-    """Cancel the job, whatever became of it, and wait until it is gone; return whether it is."""
-    spec = handover.spec
-    try:
-        handover.executor.cancel(spec)
-        _forget(spec)
-    except StratosError as error:
-        context.warn(str(error))
-        return False
-    except KeyboardInterrupt:
-        context.warn(
-            f"{spec.stage}: its job {spec.name} was told to end, and may not be gone. The same "
-            "command follows it if it is not."
-        )
-        raise
-    return True
-
-
-# --- to its end -----------------------------------------------------------------------------------
-
-
-def _followed(
-    handover: Handover, job: Job, costs: JobCosts, context: Context, not_before: float
-) -> Status:
-    """Follow a job to its end.
-
-    Args:
-        handover: of the stage.
-        job: of the stage.
-        costs: of the job.
-        context: of the stage.
-        not_before: seconds since the epoch; an engine that tells an earlier start is wrong.
-
-    Raises:
-        StratosError: it failed, waits too long, or its money has ended.
-    """
-    executor, spec = handover.executor, handover.spec
-    error, waits_since = "", time.monotonic()
-    while True:
-        status = executor.status(job)
-        if status.since is not None:  # by the clock of here: that of the engine may be another
-            since = min(max(status.since, not_before), time.time())
-            status = replace(status, since=since)
-        job.may_copy = costs.covers_copy
-        error = _pass_on_events(executor, job, context, error)
-        if status.state in OVER:
-            break
-        if status.state is State.STUCK:
-            raise StratosError(
-                f"{spec.stage}: {status.text} The job is cancelled.{_instead(executor)}"
+    def begin(self) -> None:
+        """Write down which job it is, and settle what earlier ones have cost."""
+        stage, job = self.spec.stage, self.job
+        if job.is_new:
+            if doubt := self.costs.settle_earlier(self._spans):
+                self.context.warn(doubt)
+            expected = f"; {job.expected}" if job.expected else ""
+            self.context.note(f"{stage}: submitted as {job.label} ({self.spec.name}){expected}.")
+        else:
+            before = submission.find_listed(self.spec.name)
+            self._not_before = before.at if before is not None and before.id == job.id else 0.0
+            self.context.note(
+                f"{stage}: follows {job.label} ({self.spec.name}), which is under way."
             )
-        if status.state is State.PENDING:
-            if costs.is_launched:
-                costs.return_servers(_shared_spans(executor, job))
-            _check_waiting(handover, status, time.monotonic() - waits_since)
-        elif status.state is State.RUNNING:
-            waits_since = time.monotonic()
-            costs.launch(status.since)
-        if costs.is_launched:  # where the engine is silent, by the clock: nobody says that it ended
-            _pay(costs, spec, job)
-        if status.state is not State.RUNNING or not job.n_heard:
-            context.tick(0, 0, status.text)
-        time.sleep(_LOOK_S)
-    ran_since = status.since or (job.submitted_at if job.is_new else None)
-    if ran_since is not None:
-        costs.launch(ran_since)
-    _check_end(job, status, costs, error)
-    return status
+            self._catch_up()
+        self._cluster = self._cluster or self.executor.where()  # it may not have answered before
+        self._write_down(job.label, job.id)
 
+    def _catch_up(self) -> None:
+        """Book what a job that is followed now had before, and say what it goes on to cost."""
+        costs = self.costs
+        if self.executor.shares_files:
+            status = self.executor.status(self.job)
+            if status.state is State.RUNNING:
+                costs.catch_up(self._spans, status.since or time.time())
+            elif status.state is State.PENDING:
+                costs.catch_up(self._spans, None)
+        if costs.usd_per_hour != self.spec.usd_per_hour:
+            self.context.note(
+                f"{self.spec.stage}: it goes on at {usd(costs.usd_per_hour)} an hour, as it was "
+                f"submitted; {usd(self.spec.usd_per_hour)} counts from the next job on."
+            )
 
-def _check_end(job: Job, status: Status, costs: JobCosts, error: str) -> None:
-    """Refuse what a job has ended by that is neither done nor lost.
+    def shared_spans(self) -> Spans | None:
+        """Return when the job held its servers; None where they are its own until released."""
+        return spans_of(self.executor, self.job) if self.executor.shares_files else None
 
-    Args:
-        job: that has ended.
-        status: of its end.
-        costs: of the job.
-        error: what it has said itself; "" for nothing.
-    """
-    stage = job.spec.stage
-    if status.state is State.CANCELLED:
-        raise StratosError(
-            f"{stage}: {job.label} was cancelled, and not by this command. What it has done "
-            "is kept: the same command goes on."
+    def cancel(self) -> None:
+        """Cancel the job, whatever became of it, and wait until it is gone.
+
+        Where it may not be gone it costs money yet, so that nothing is released.
+        """
+        spec = self.spec
+        try:
+            self.executor.cancel(spec)
+        except StratosError as error:
+            self.context.warn(str(error))
+            return
+        except KeyboardInterrupt:
+            self.context.warn(
+                f"{spec.stage}: its job {spec.name} was told to end, and may not be gone. The same "
+                "command follows it if it is not."
+            )
+            raise
+        _forget(spec)
+        self.costs.release()
+
+    def _write_down(self, label: str, id: str = "") -> None:
+        made = Submission.of(
+            self.executor,
+            replace(self.spec, usd_per_hour=self.costs.usd_per_hour),
+            id=id,
+            label=label,
+            cluster=self._cluster,
+            mark=self._handover.mark,
+            inputs=self._handover.inputs,
+            servers=self.costs.what,
         )
-    if status.state is not State.FAILED:
-        return
-    if error:
-        raise StratosError(error)
-    if costs.has_ended_with_money(job.spec.paid_hours):
-        head = (
-            f"{stage}: the money for {job.label} has ended, and its time limit with it. {_GOES_ON}"
-        )
-        raise StratosError(_with_end_of_log(head, job))
-    if status.cure:
-        raise StratosError(f"{stage}: {status.text}. {status.cure}")
-    raise StratosError(_with_end_of_log(f"{stage} failed as {job.label}: {status.text}.", job))
+        submission.write(self.spec.folder, made)
+        try:
+            submission.add_to_list(made)
+        except OSError as error:  # the list is an index of what the folder of the run says
+            self.context.warn(
+                f"{self.spec.stage}: its job cannot be written down in {submission.list_folder()} "
+                f"({error}): stratos servers does not list it. Set {submission.STATE}=<folder>."
+            )
 
+    def follow(self) -> Status:
+        """Follow the job to its end.
 
-def _pass_on_events(executor: Executor, job: Job, context: Context, error: str) -> str:
-    """Say here what a job says there; return the error that it died of, "" for none."""
-    for kind, values, is_old in executor.events(job):
-        if kind == BEGAN:
-            error = ""
-        elif kind == ERROR:
-            error = str(values[0])
-        elif not is_old or kind == WARN:
-            _pass_on(kind, values, job, context)
-    return error
+        Raises:
+            StratosError: it failed, waits too long, or its money has ended.
+        """
+        waits_since = time.monotonic()
+        while (status := self._look()).state not in OVER:
+            if status.state is State.STUCK:
+                instead = _instead(self.executor)
+                raise StratosError(
+                    f"{self.spec.stage}: {status.text} The job is cancelled.{instead}"
+                )
+            if status.state is State.PENDING:
+                if self.costs.is_launched:
+                    self.costs.return_servers(self.shared_spans())
+                self._check_waiting(status, time.monotonic() - waits_since)
+            elif status.state is State.RUNNING:
+                waits_since = time.monotonic()
+                self.costs.launch(status.since)
+            if self.costs.is_launched:  # where the engine is silent, by the clock
+                self._pay()
+            if status.state is not State.RUNNING or not self.job.n_heard:
+                self.context.tick(0, 0, status.text)
+            time.sleep(_LOOK_S)
+        since = status.since or (self.job.submitted_at if self.job.is_new else None)
+        if since is not None:
+            self.costs.launch(since)
+        self._check_end(status)
+        return status
 
+    def _look(self) -> Status:
+        """Return how the job stands, and say here what it says there."""
+        status = self.executor.status(self.job)
+        if status.since is not None:  # by the clock of here: that of the engine may be another
+            since = min(max(status.since, self._not_before), time.time())
+            status = replace(status, since=since)
+        self.job.may_copy = self.costs.covers_copy
+        for kind, values, is_old in self.executor.events(self.job):
+            if kind == BEGAN:
+                self._error = ""
+            elif kind == ERROR:
+                self._error = str(values[0])
+            elif not is_old or kind == WARN:
+                self._pass_on(kind, values)
+        return status
 
-def _pass_on(kind: str, values: list[Any], job: Job, context: Context) -> None:
-    if kind == TICK:
-        done, total, text = values
-        context.tick(done, total, f"{text} · {job.label}" if text else job.label)
-    elif kind == WARN:
-        context.warn(values[0])
-    elif kind == NOTE:
-        context.note(values[0])
-    elif kind == LOG:
-        context.log(*values)
+    def _pass_on(self, kind: str, values: list[Any]) -> None:
+        if kind == TICK:
+            done, total, text = values
+            label = self.job.label
+            self.context.tick(done, total, f"{text} · {label}" if text else label)
+        elif kind == WARN:
+            self.context.warn(values[0])
+        elif kind == NOTE:
+            self.context.note(values[0])
+        elif kind == LOG:
+            self.context.log(*values)
 
-
-def _check_waiting(handover: Handover, status: Status, seconds: float) -> None:
-    most = handover.max_pending_hours
-    if most is None or seconds <= most * 3600:
-        return
-    raise StratosError(
-        f"{handover.spec.stage}: {status.text}. It has waited {duration(seconds)}, and may wait "
-        f"{most:g} h (executor.max_pending_hours, or limits.deadline_hours): the job is cancelled. "
-        f"Type executor.max_pending_hours=<more hours>.{_instead(handover.executor)}"
-    )
-
-
-def _pay(costs: JobCosts, spec: JobSpec, job: Job) -> None:
-    try:
-        costs.meter()
-    except BudgetError as error:
+    def _check_waiting(self, status: Status, seconds: float) -> None:
+        most = self._handover.max_pending_hours
+        if most is None or seconds <= most * 3600:
+            return
         raise StratosError(
-            f"{spec.stage}: the money for {job.label} has ended, so that it is cancelled. {error} "
-            f"{_GOES_ON}"
-        ) from error
+            f"{self.spec.stage}: {status.text}. It has waited {duration(seconds)}, and may wait "
+            f"{most:g} h (executor.max_pending_hours, or limits.deadline_hours): the job is "
+            "cancelled. Type executor.max_pending_hours=<more hours>."
+            f"{_instead(self.executor)}"
+        )
+
+    def _pay(self) -> None:
+        try:
+            self.costs.meter()
+        except BudgetError as error:
+            raise StratosError(
+                f"{self.spec.stage}: the money for {self.job.label} has ended, so that it is "
+                f"cancelled. {error} {_GOES_ON}"
+            ) from error
+
+    def _check_end(self, status: Status) -> None:
+        """Refuse what the job has ended by that is neither done nor lost."""
+        stage, job = self.spec.stage, self.job
+        if status.state is State.CANCELLED:
+            raise StratosError(
+                f"{stage}: {job.label} was cancelled, and not by this command. What it has done "
+                "is kept: the same command goes on."
+            )
+        if status.state is not State.FAILED:
+            return
+        if self._error:
+            raise StratosError(self._error)
+        if self.costs.has_ended_with_money(self.spec.paid_hours):
+            head = f"{stage}: the money for {job.label} has ended, and its time limit with it."
+            raise StratosError(_with_end_of_log(f"{head} {_GOES_ON}", job))
+        if status.cure:
+            raise StratosError(f"{stage}: {status.text}. {status.cure}")
+        raise StratosError(_with_end_of_log(f"{stage} failed as {job.label}: {status.text}.", job))
 
 
 def _instead(executor: Executor) -> str:

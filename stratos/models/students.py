@@ -24,7 +24,7 @@ from stratos.core.extensions import shipped_choices
 from stratos.core.formats import listed
 from stratos.core.reasons import Because, Reason
 from stratos.core.remote import cached_folder, cached_weights, config_file, location
-from stratos.models.kinds.suits import LM, has_weights, kinds_for
+from stratos.models.kinds.suits import LM, TUNED, has_weights, kinds_for
 from stratos.models.pretrained import (
     load_model,
     load_tokenizer,
@@ -102,8 +102,8 @@ def _packaged(student: StudentConfig) -> Weights | None:
     """Return the weights that an installed package ships, if it does."""
     if student.package is None or importlib.util.find_spec(student.package) is None:
         return None
-    found = find_weights(None, student.package, student.gguf, None)
-    return found if isinstance(found, Weights) else None
+    weights = find_weights(None, student.package, student.gguf, None)
+    return weights if isinstance(weights, Weights) else None
 
 
 def unpack(weights: Weights, folder: Path) -> None:
@@ -221,21 +221,25 @@ def better_student(config: Config, student: StudentConfig) -> str:
         config: the run's config, whose own students come first.
         student: the one that learnt nothing.
     """
-    if student.kind == LM and (kinds := kinds_for(config.task)):
+    if student.kind == LM and (kinds := [kind for kind in kinds_for(config.task) if kind != TUNED]):
         return f"student=auto, which measures {listed(kinds)} in seconds"
-    own = [one for one in config.students if one.kind == LM and one.path is not None]
+    own = [
+        candidate
+        for candidate in config.students
+        if candidate.kind == LM and candidate.path is not None
+    ]
     size = student.facts.get("n_params", 0)
     larger = [
-        one
-        for one in (*own, *_shipped())
-        if student.path is None or one.facts.get("n_params", 0) > max(1, size)
+        candidate
+        for candidate in (*own, *_shipped())
+        if student.path is None or candidate.facts.get("n_params", 0) > max(1, size)
     ]
     if not larger:
         return "another student (--help student lists them)"
-    found = next((one for one in larger if is_here(one)), larger[0])
-    how = "" if is_here(found) else f" ({not_here(found)})"
+    better = next((candidate for candidate in larger if is_here(candidate)), larger[0])
+    how = "" if is_here(better) else f" ({not_here(better)})"
     what = "a student that starts from a model" if student.path is None else "a larger student"
-    return f"{what}: student={found.name}{how}"
+    return f"{what}: student={better.name}{how}"
 
 
 def what_may_help(config: Config, student: StudentConfig) -> str:
@@ -253,16 +257,16 @@ def _shipped() -> tuple[StudentConfig, ...]:
     raw = [yaml.safe_load(path.read_text()) for path in shipped_choices("student").values()]
     models = [
         StudentConfig(
-            name=one["name"],
-            path=one["path"],
-            facts=one["facts"],
-            package=one.get("package"),
-            gguf=one.get("gguf"),
+            name=row["name"],
+            path=row["path"],
+            facts=row["facts"],
+            package=row.get("package"),
+            gguf=row.get("gguf"),
         )
-        for one in raw
-        if one.get("kind", LM) == LM and one.get("path") and one.get("facts")
+        for row in raw
+        if row.get("kind", LM) == LM and row.get("path") and row.get("facts")
     ]
-    return tuple(sorted(models, key=lambda one: one.facts["n_params"]))
+    return tuple(sorted(models, key=lambda model: model.facts["n_params"]))
 
 
 def content_of(config: Config, student: StudentConfig) -> dict[str, str]:
@@ -275,15 +279,15 @@ def content_of(config: Config, student: StudentConfig) -> dict[str, str]:
         config: the run's config.
         student: one of its students.
     """
-    found = digest_of_code(config.task, *config.task.parts)
+    digest = digest_of_code(config.task, *config.task.parts)
     rows = config.task.content_sha256
     if rows is not None:
-        found["rows of the task"] = rows
+        digest["rows of the task"] = rows
     else:
         for path in files_in(config.plain.get("task")):
-            found[str(path)] = digest_of(path)
+            digest[str(path)] = digest_of(path)
     if student.path is not None and (folder := Path(student.path).expanduser()).is_dir():
         files = sorted(path for path in folder.rglob("*") if path.is_file())
         listed = json.dumps([(str(p.relative_to(folder)), digest_of(p)) for p in files])
-        found["weights of the student"] = hashlib.sha256(listed.encode()).hexdigest()
-    return found
+        digest["weights of the student"] = hashlib.sha256(listed.encode()).hexdigest()
+    return digest

@@ -224,11 +224,11 @@ def levels(first: Linear, net: Linear) -> list[Linear]:
 def best(choices: Sequence[Choice], first: Linear, net: Linear) -> Choice:
     """Return the best of plans by enumeration, ties as in the solver's model."""
     costs = np.array([choice.costs for choice in choices])
-    left = np.arange(len(choices))
+    ties = np.arange(len(choices))
     for level in levels(first, net):
-        values = np.round(costs[left] @ np.array(level.weights) + level.constant, 9)
-        left = left[values == values.min()]
-    return min((choices[i] for i in left.tolist()), key=lambda choice: choice.sort_name)
+        values = np.round(costs[ties] @ np.array(level.weights) + level.constant, 9)
+        ties = ties[values == values.min()]
+    return min((choices[i] for i in ties.tolist()), key=lambda choice: choice.sort_name)
 
 
 # The four limits, for explanations: how far a plan is from a limit, and how it is written.

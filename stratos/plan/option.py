@@ -155,12 +155,12 @@ class Caps:
         key = offer if self.stock else name
         known = self._known
         if key not in known:
-            found = {q for q in self.quotas if q.matches(*name)}
+            quotas = {q for q in self.quotas if q.matches(*name)}
             if name in self.own:
-                found.add(Quota("/".join(name), self.own[name]))
+                quotas.add(Quota("/".join(name), self.own[name]))
             if offer in self.stock:
-                found.add(Quota(repr(offer), self.stock[offer]))
-            known[key] = frozenset(found)
+                quotas.add(Quota(repr(offer), self.stock[offer]))
+            known[key] = frozenset(quotas)
         return known[key]
 
     def count(self, offer: Offer) -> int:

@@ -84,8 +84,8 @@ def ranks(names: Sequence[str]) -> Ints:
     return np.array([numbers[name] for name in names], dtype=np.int64)
 
 
-def kept(
-    usd: Floats, x: Floats, y: Floats, place: NDArray[np.int64], names: Any, slack: float = 0.0
+def pareto_front(
+    usd: Floats, x: Floats, y: Floats, places: NDArray[np.int64], names: Any, slack: float = 0.0
 ) -> list[int]:
     """Return which points are dominated by no other, in the order of (usd, x, y, name).
 
@@ -93,7 +93,7 @@ def kept(
         usd: dollars, to which `slack` applies.
         x: a second cost, such as hours.
         y: a third, such as latency.
-        place: number of the place that a point belongs to.
+        places: number of the place that a point belongs to.
         names: what breaks ties, one sortable value for each point; None leaves the order given.
         slack: by how much a point in another place must be cheaper.
     """
@@ -107,22 +107,22 @@ def kept(
             usd[order].tolist(),
             x[order].tolist(),
             y[order].tolist(),
-            place[order].tolist(),
+            places[order].tolist(),
             strict=True,
         )
     )
     near: dict[int, Staircase] = defaultdict(Staircase)
     far = Staircase()
     behind = 0
-    found = []
+    front = []
     for i, (at, cost, first, second, where) in enumerate(rows):
         # All that is cheaper by the slack counts wherever it stands, all that is cheaper here.
         while behind < i and rows[behind][1] + slack <= cost:
             far.add(rows[behind][2], rows[behind][3])
             behind += 1
         if near[where].add(first, second) and not far.covers(first, second):
-            found.append(at)
-    return found
+            front.append(at)
+    return front
 
 
 def prune(options: Iterable[Option], slack: float = 0.0) -> tuple[Option, ...]:
@@ -133,7 +133,7 @@ def prune(options: Iterable[Option], slack: float = 0.0) -> tuple[Option, ...]:
     places: dict[Any, int] = {}
     numbers = np.array([places.setdefault(o.place, len(places)) for o in ordered])
     usd, hours, latency = np.array([(o.usd, o.hours, o.latency_ms) for o in ordered]).T
-    return tuple(ordered[i] for i in kept(usd, hours, latency, numbers, None, slack))
+    return tuple(ordered[i] for i in pareto_front(usd, hours, latency, numbers, None, slack))
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,7 +196,7 @@ class Slack:
         return float(self.inward.max(initial=0.0) + self.outward.max(initial=0.0))
 
 
-def undominated(usd: Floats, x: Floats, place: Ints, slack: Slack) -> Ints:
+def undominated(usd: Floats, x: Floats, places: Ints, slack: Slack) -> Ints:
     """Return which points the rule of this module leaves, where dollars and x are all that counts.
 
     Of points that are equal in both, all stay: names are for the caller to compare. Everything is a
@@ -205,22 +205,25 @@ def undominated(usd: Floats, x: Floats, place: Ints, slack: Slack) -> Ints:
     Args:
         usd: dollars.
         x: hours, or latency.
-        place: number of the place that a point belongs to.
+        places: number of the place that a point belongs to.
         slack: what moves, by place.
     """
     rank = _dense_ranks(usd, x)
-    left = np.flatnonzero(rank[_first_as_fast(rank, x, place)] == rank)
+    remaining = np.flatnonzero(rank[_first_as_fast(rank, x, places)] == rank)
     for level in ("cloud", "anywhere"):
-        there = place[left]
-        shifted, lowered = usd[left], usd[left] - slack.near[there]
+        there = places[remaining]
+        shifted, lowered = usd[remaining], usd[remaining] - slack.near[there]
         group = slack.cloud[there]
         if level == "anywhere":
-            shifted, lowered = usd[left] + slack.outward[there], usd[left] - slack.inward[there]
+            shifted, lowered = (
+                usd[remaining] + slack.outward[there],
+                usd[remaining] - slack.inward[there],
+            )
             group = np.zeros_like(group)
-        first = _first_as_fast(_dense_ranks(shifted, x[left]), x[left], group)
-        beaten = (shifted[first] <= lowered) & (rank[left][first] < rank[left])
-        left = left[~beaten]
-    return left
+        first = _first_as_fast(_dense_ranks(shifted, x[remaining]), x[remaining], group)
+        beaten = (shifted[first] <= lowered) & (rank[remaining][first] < rank[remaining])
+        remaining = remaining[~beaten]
+    return remaining
 
 
 def _dense_ranks(first: Floats, second: Floats) -> Ints:

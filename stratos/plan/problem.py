@@ -185,13 +185,13 @@ class Problem:
         """Return what a function, or a class, makes of the problem; it is called once."""
         if make not in self._made:
             self._made[make] = make(self)
-        found: T = self._made[make]
-        return found
+        made: T = self._made[make]
+        return made
 
     @property
     def left_out(self) -> dict[str, str]:
         """What may not be chosen, to the reason in words."""
-        return {one.subject: one.text for one in self.exclusions}
+        return {excluded.subject: excluded.text for excluded in self.exclusions}
 
     def spent_of(self, limit: str) -> float:
         """Return what is gone already of a limit: of the budget or of the deadline."""
@@ -204,14 +204,15 @@ class Problem:
         """
         teacher, train, serve = choice.options
         before = {"teacher": teacher, "train": train}
-        is_job = any(before[one].offer is not None for one in self.jobs.roles)
+        is_job = any(before[role].offer is not None for role in self.jobs.roles)
         if not is_job and not self.jobs.trial_hours:
             return 0.0
         price = self.jobs.trial_usd_per_hour
         if price is None:
             price = max((part.usd_per_hour / part.count for part in serve.parts), default=0.0)
         most = sum(
-            max(one.usd, *(one.usd_range or (0.0,))) + one.last_call_usd for one in before.values()
+            max(option.usd, *(option.usd_range or (0.0,))) + option.last_call_usd
+            for option in before.values()
         )
         return most + choice.egress_usd + self.jobs.trial_hours * price
 

@@ -12,15 +12,14 @@ from stratos.catalog.table import LOCAL
 from stratos.config import Config
 from stratos.core.formats import about
 from stratos.core.names import named
-from stratos.distill.recipe import optimizer_of
-from stratos.estimate.cards import TrainingJob, adapter_params, card_of_student
+from stratos.estimate.cards import adapter_params, card_of_student
 from stratos.estimate.fleet import Calibration
 from stratos.estimate.hours import generate, train
 from stratos.plan.option import BYTES_PER_TOKEN
 from stratos.plan.options.hosted import is_hosted
 from stratos.plan.options.role_options import ROLE_OF_STAGE, runs_as_job
 from stratos.plan.options.teacher_load import teacher_load_of
-from stratos.plan.options.workload import Lengths
+from stratos.plan.options.workload import Lengths, training_job
 from stratos.records import KindProbe, Plan, Probe, RoleChoice, StageTime
 from stratos.teachers.evaluation_budget import pace_of
 
@@ -142,13 +141,7 @@ def _hours_here(
         return 0.0 if made is None else machine.slowness * made.mean
 
     is_pretrained = student.path is not None
-    job = TrainingJob(
-        length.tokens,
-        length.batch_tokens,
-        student.context_length,
-        optimizer=optimizer_of(config.trainer, not is_pretrained),
-        precision=config.trainer.precision,
-    )
+    job = training_job(config, student, length)
     trained = train(card, local_offer(), job, calibration=machine)
     if trained is not None:
         hours["distill"] = machine.slowness * trained.mean + written(checks.n_answers)

@@ -25,7 +25,7 @@ from stratos.plan.explain.whatif import Variants, whatif
 from stratos.plan.objective import COSTS, best, counted_by, exchange_rates, levels
 from stratos.plan.option import Range
 from stratos.plan.options.candidates import build_problem, this_machine
-from stratos.plan.options.hosted import Kept
+from stratos.plan.options.hosted import CachedAnswers
 from stratos.plan.options.role_options import nodes_unknown
 from stratos.plan.problem import Choice, LeftOut, Problem
 from stratos.plan.schedule import AFTER, stage_times
@@ -74,9 +74,9 @@ def solve(
     order = levels(counted_by(problem.objective, net), net)
     chosen = model.solve(problem.ahead(problem.limits), order)
     if chosen is None:
-        if (others := _without_dearest_last_call(problem)) is not None:
+        if (fewer := _without_dearest_last_call(problem)) is not None:
             with contextlib.suppress(InfeasibleError):
-                return solve(others, variants=variants, today=today)
+                return solve(fewer, variants=variants, today=today)
         raise explain(problem, model, everything, variants)
     feasible = within(everything, problem.ahead(problem.limits), problem.spent_usd)
     alternatives = {cost.alternative: best(feasible, cost.alone, net) for cost in COSTS}
@@ -85,8 +85,8 @@ def solve(
     prices = prices_of(problem, chosen)
     dates = sorted({price.date for price in prices if price.date}) or [""]
     ends = end_of(problem, chosen)
-    said = [*problem.warnings, *model.warnings, *stale(prices, today)]
-    said += ending(problem, chosen, today)
+    warnings = [*problem.warnings, *model.warnings, *stale(prices, today)]
+    warnings += ending(problem, chosen, today)
     return Plan(
         status=model.status,
         solver=model.solver_name,
@@ -104,7 +104,7 @@ def solve(
         alternatives={name: as_point(choice, net) for name, choice in alternatives.items()},
         reasons=reasons(problem, chosen, everything, rates),
         left_out={**problem.left_out, **problem.not_rented},
-        warnings=tuple(dict.fromkeys(said)),
+        warnings=tuple(dict.fromkeys(warnings)),
         n_offers=problem.n_offers,
         price_dates=(dates[0], dates[-1]),
         what_if=whatif(
@@ -139,9 +139,11 @@ def not_labelled(config: Config, problem: Problem, chosen: Plan) -> list[RowsNot
     if not n or chosen.strategy not in by_name or by_name[chosen.strategy].labels_rows:
         return []
     why = [
-        f"{one.subject}: {one.text}"
-        for one in problem.exclusions
-        if one.teacher and one.strategy in by_name and by_name[one.strategy].labels_rows
+        f"{excluded.subject}: {excluded.text}"
+        for excluded in problem.exclusions
+        if excluded.teacher
+        and excluded.strategy in by_name
+        and by_name[excluded.strategy].labels_rows
     ]
     return [RowsNotLabelled(n, tuple(why))]
 
@@ -188,8 +190,8 @@ def _without_dearest_last_call(problem: Problem) -> Problem | None:
         for c in problem.candidates
     }
     most = max(calls.values())
-    kept = tuple(c for c, usd in calls.items() if usd < most)
-    return replace(problem, candidates=kept) if kept else None
+    cheaper = tuple(c for c, usd in calls.items() if usd < most)
+    return replace(problem, candidates=cheaper) if cheaper else None
 
 
 def _without_servers(problem: Problem) -> Problem:
@@ -203,8 +205,8 @@ def _without_servers(problem: Problem) -> Problem:
         if c.work[2] in problem.rates
     }
     more = [LeftOut(student, Reason.NO_SERVER, reason) for student, reason in why.items()]
-    others = [one for one in problem.exclusions if one.subject not in why]
-    return replace(problem, exclusions=(*others, *more))
+    before = [excluded for excluded in problem.exclusions if excluded.subject not in why]
+    return replace(problem, exclusions=(*before, *more))
 
 
 def _shown(feasible: Sequence[Choice], always: Sequence[Choice]) -> list[Choice]:
@@ -213,10 +215,10 @@ def _shown(feasible: Sequence[Choice], always: Sequence[Choice]) -> list[Choice]
     if len(ordered) <= MAX_FRONTIER:
         return ordered
     must = {choice.costs for choice in always}
-    kept = {i for i, choice in enumerate(ordered) if choice.costs in must}
-    n_more = MAX_FRONTIER - len(kept)
-    kept |= {round(i * (len(ordered) - 1) / (n_more - 1)) for i in range(n_more)}
-    return [ordered[i] for i in sorted(kept)]
+    rows = {i for i, choice in enumerate(ordered) if choice.costs in must}
+    n_more = MAX_FRONTIER - len(rows)
+    rows |= {round(i * (len(ordered) - 1) / (n_more - 1)) for i in range(n_more)}
+    return [ordered[i] for i in sorted(rows)]
 
 
 def plan(config: Config, probe: Probe, context: Context, pilot: Pilot | None = None) -> Plan:
@@ -246,11 +248,11 @@ def plan(config: Config, probe: Probe, context: Context, pilot: Pilot | None = N
     history = history_for(config, context.run_dir)
     machine = this_machine(config, context.cache_dir)
     spent_seconds = probe.seconds + (pilot.seconds if pilot is not None else 0.0)
-    kept = Kept(config, context.cache_dir, context.ledger)
+    cached = CachedAnswers(config, context.cache_dir, context.ledger)
 
     def build(config: Config, catalog: Catalog, with_hopeless: bool = False) -> Problem:
         problem = build_problem(
-            config, probe, catalog, history, pilot, machine, kept, with_hopeless=with_hopeless
+            config, probe, catalog, history, pilot, machine, cached, with_hopeless=with_hopeless
         )
         return replace(
             problem, spent_usd=context.ledger.committed_usd, spent_hours=spent_seconds / 3600

@@ -83,8 +83,8 @@ class Verdict:
 
     beside_models: Outcome
     """Whether it pays beside other models."""
-    ways: tuple[Way, ...]
-    """All ways to have the requests answered, the student first."""
+    models: tuple[Way, ...]
+    """All that could answer the requests, the student first."""
     once_usd: Interval
     """Of teacher, training and data, from now on."""
     servers_usd_per_day: float
@@ -157,7 +157,7 @@ def verdict_of(
     added = [way for room in config.rooms.values() for way in room.ways(config, plan, hosted)]
     verdict = Verdict(
         beside_models="distil",
-        ways=(student, *added, *hosted, *other_prompts(config, probe), *open_models),
+        models=(student, *added, *hosted, *other_prompts(config, probe), *open_models),
         once_usd=_once(plan),
         servers_usd_per_day=plan.servers_usd_per_day,
         horizon=horizon_of(config.traffic),
@@ -185,7 +185,7 @@ def worth_of(verdict: Verdict) -> Worth:
     return Worth(
         outcome=verdict.outcome,
         text=verdict_text(verdict),
-        ways=verdict.ways,
+        ways=verdict.models,
         reference="" if verdict.reference is None else verdict.reference.name,
         once_usd=verdict.once_usd,
         servers_usd_per_day=verdict.servers_usd_per_day,

@@ -19,10 +19,13 @@ class KindsReached(Reason):
         best = max(self.kinds, key=lambda kind: kind.accuracy.mean)
         rest = [kind for kind in self.kinds if kind is not best]
         reached = best.accuracy
-        ends = _ends(reached.low, reached.high)
-        text = f"{best.student} reaches {percent(reached.mean)} ({ends})"
+        score = f"{percent(reached.mean)} ({_ends(reached.low, reached.high)})"
+        if (f1 := best.micro_f1) is not None:
+            ends = _ends(f1.low, f1.high)
+            score = f"micro-F1 {percent(f1.mean)} ({ends}) and exact match {score}"
+        text = f"{best.student} reaches {score}"
         if rest:
-            behind = (f"{kind.student} {percent(kind.measured)}" for kind in rest)
+            behind = (f"{kind.student} {percent(_measured(kind))}" for kind in rest)
             text += f", {', '.join(behind)}"
         text += f" by {reached.source}."
         if best.unseen is not None:
@@ -31,6 +34,10 @@ class KindsReached(Reason):
             low, high = (100 * end for end in best.gain)
             text += f" {2 * best.n_rows:,} rows may bring {low:.0f} to {high:.0f} points."
         return text
+
+
+def _measured(kind: KindProbe) -> float:
+    return kind.measured if kind.micro_f1 is None else kind.micro_f1.mean
 
 
 def _ends(low: float, high: float) -> str:
@@ -42,6 +49,19 @@ class CannotTag(Reason):
 
     why: str
     says = "A tagger does not do this task: {why}."
+
+
+class Tunes(Reason):
+    """What tuning an encoder on the rows will take, and whether it is done."""
+
+    cpu_seconds: float
+    is_tried: bool
+
+    def __str__(self) -> str:
+        text = f"Tuning an encoder on the rows takes about {self.cpu_seconds:,.0f} CPU seconds"
+        if self.is_tried:
+            return f"{text}; it is measured beside the other kinds."
+        return f"{text}, too many to try; student=tuned does it all the same."
 
 
 class LabelsConfused(Reason):

@@ -54,9 +54,6 @@ class LoadResult:
     """Of an answer, the wait before it included."""
     capacity_per_s: float
     """Requests per second that the server gave with all its slots busy (closed loop)."""
-    queue_p95_ms: float | None
-    """95th percentile that the queue model gives for this rate from the seconds of an answer that
-    were measured; None for a rate above the capacity."""
     tries: tuple[TriedRate, ...]
     """All rates that were tried, in order."""
     p95_ms: Prediction | None = None
@@ -84,9 +81,6 @@ class LoadResult:
     servers_here: int | None = None
     """Servers like this machine that hold the plan's rate within the limit; None where no rate is
     planned, or none was sustained."""
-    servers_planned: int | None = None
-    """The same of the planned offer, which is faster or slower than this machine as the estimate
-    has it."""
     is_sure: bool = True
     """Whether the requests were enough to tell if it kept up."""
     utilisation: float | None = None

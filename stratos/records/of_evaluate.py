@@ -16,6 +16,8 @@ class SliceScore:
     exact: Interval
     f1: float
     choice: float | None = None
+    micro_f1: Interval | None = None
+    """Where a text has several labels: F1 over all labels of all items; None elsewhere."""
 
 
 NO_LABEL = "(none of them)"
@@ -124,12 +126,24 @@ class Versus:
     """Items that the student alone answers right."""
     only_other: int
     p_value: float
-    """Exact McNemar test, two-sided."""
+    """Exact McNemar test, two-sided; of `micro_f1` a paired permutation test."""
+    micro_f1: tuple[float, float] | None = None
+    """Where a text has several labels: of the student and of the baseline."""
+
+    @property
+    def student(self) -> float:
+        """What the student is judged by: its micro-F1 where there is one, else its accuracy."""
+        return self.student_exact.mean if self.micro_f1 is None else self.micro_f1[0]
+
+    @property
+    def baseline(self) -> float:
+        """The same of the baseline."""
+        return self.other_exact.mean if self.micro_f1 is None else self.micro_f1[1]
 
     @property
     def ahead(self) -> float:
-        """By how much the baseline is more accurate than the student on these items."""
-        return self.other_exact.mean - self.student_exact.mean
+        """By how much the baseline is better than the student on these items."""
+        return self.baseline - self.student
 
 
 @dataclass(frozen=True)

@@ -117,6 +117,9 @@ class KindProbe:
     where the rows have no layouts."""
     fields: dict[str, float] = field(default_factory=dict)
     """Of a tagger: share of the rows in which each field is right."""
+    micro_f1: Interval | None = None
+    """Where a text has several labels: F1 over all labels of the rows, by which the kind is chosen;
+    `accuracy` counts answers of which all labels are right."""
     gain: tuple[float, float] | None = None
     """95% interval of what twice the rows would add to the accuracy; None where that was not
     measured."""

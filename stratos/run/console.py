@@ -62,6 +62,7 @@ from stratos.records import (
     Report,
     RoomRecord,
     Scorecard,
+    SliceScore,
     Student,
     TeacherProbe,
 )
@@ -189,17 +190,28 @@ def _(scorecard: Scorecard) -> str:
         if score is not None:
             known = [score.name, *([size(score.n_params)] if score.n_params else [])]
             large = f" ({', '.join(known)})" if role == "teacher" else ""
-            parts.append(f"{role}{large} {percent(score.slice().exact.mean)}{_cut(score)}")
+            parts.append(f"{role}{large} {_reached(score.slice())}{_cut(score)}")
     free = scorecard.best_free
     if free is not None:
-        parts.append(f"{free.name} {percent(free.other_exact.mean)}")
+        exact = percent(free.other_exact.mean)
+        reached = exact if free.micro_f1 is None else f"{percent(free.baseline)} ({exact})"
+        parts.append(f"{free.name} {reached}")
     compared = scorecard.comparison
     judgement = verdict(scorecard)
+    student = scorecard.score("student")
+    is_several = student is not None and student.slice().micro_f1 is not None
+    metric = "micro-F1 (exact match)" if is_several else measured(scorecard.metric)
     headline = f"; {judgement.headline}" if judgement is not None and judgement.headline else ""
     bound = at_least(compared) if compared else ""
     ratio = f"; {bound}" if bound else ""
     reads = f"; {said(scorecard.earlier_reads)}"
-    return f"{', '.join(parts)} {measured(scorecard.metric)} on test items{headline}{ratio}{reads}"
+    return f"{', '.join(parts)} {metric} on test items{headline}{ratio}{reads}"
+
+
+def _reached(score: SliceScore) -> str:
+    """Return an accuracy; where a text has several labels, it stands behind the micro-F1."""
+    exact = percent(score.exact.mean)
+    return exact if score.micro_f1 is None else f"{percent(score.micro_f1.mean)} ({exact})"
 
 
 def _cut(score: ModelScore) -> str:
@@ -325,8 +337,8 @@ class Console:
         except KeyboardInterrupt:
             self._say_kept()
             raise
-        except SystemExit as told:  # a training that a signal ended, once its step was saved
-            if told.code in _SIGNALLED:
+        except SystemExit as ended:  # a training that a signal ended, once its step was saved
+            if ended.code in _SIGNALLED:
                 self._say_kept()
             raise
         except Exception as error:

@@ -91,12 +91,17 @@ def returns_of(config: Config, stage: str, plan: Plan | None) -> Returns:
     return Returns(price, *sent_back_gb(config, plan, stage))
 
 
+def _job_stages(config: Config, plan: Plan) -> list[str]:
+    """Return the stages that will run as jobs."""
+    return [stage for stage in config.executor.stages if why_here(config, stage, plan) is None]
+
+
 def planned_egress_usd(config: Config, plan: Plan) -> float:
     """Return what jobs will cost that send their files to this machine, at most."""
+    if config.executor.shares_files:
+        return 0.0
     usd = 0.0
-    for stage in config.executor.stages:
-        if config.executor.shares_files or why_here(config, stage, plan) is not None:
-            continue
+    for stage in _job_stages(config, plan):
         returns = returns_of(config, stage, plan)
         spec = job_spec(plan, stage, config.run_dir, config.executor, returns=returns)
         usd += returns.usd_per_gb * config.executor.egress_gb(spec)
@@ -106,19 +111,15 @@ def planned_egress_usd(config: Config, plan: Plan) -> float:
 def planned_trials_usd(config: Config, plan: Plan) -> float:
     """Return what is set aside for jobs that try the student, whose hours no plan tells."""
     usd = 0.0
-    for stage in config.executor.stages:
-        if stage not in ("evaluate", "deploy") or stage not in config.stages:
-            continue
-        if why_here(config, stage, plan) is None:
-            spec = job_spec(plan, stage, config.run_dir, config.executor)
-            usd += spec.planned_hours * spec.usd_per_hour
+    for stage in {"evaluate", "deploy"} & {*config.stages} & {*_job_stages(config, plan)}:
+        spec = job_spec(plan, stage, config.run_dir, config.executor)
+        usd += spec.planned_hours * spec.usd_per_hour
     return usd
 
 
 def roles_of_jobs(config: Config, plan: Plan) -> list[str]:
     """Return the roles of a plan whose hours are those of jobs, each reserved in whole."""
-    stages = [stage for stage in config.executor.stages if stage in PLANNED]
-    return [ROLE_OF[stage] for stage in stages if why_here(config, stage, plan) is None]
+    return [ROLE_OF[stage] for stage in _job_stages(config, plan) if stage in PLANNED]
 
 
 def _teachers(config: Config, stage: str, plan: Plan | None) -> Iterator[Teacher]:

@@ -144,6 +144,7 @@ SYNTHESIZE = Stage(
 )
 DISTILL = Stage(
     name="distill",
+    version=2,
     function="stratos.distill.stage:distill",
     record=Student,
     reads=(
@@ -165,6 +166,7 @@ DISTILL = Stage(
 )
 EVALUATE = Stage(
     name="evaluate",
+    version=2,
     function="stratos.evaluate.stage:evaluate",
     record=Scorecard,
     reads=(
@@ -184,6 +186,7 @@ EVALUATE = Stage(
 )
 DEPLOY = Stage(
     name="deploy",
+    version=2,
     function="stratos.deploy.stage:deploy",
     record=Deployment,
     reads=(

@@ -329,7 +329,7 @@ def _accuracy(records: Mapping[str, Any]) -> tuple[str | Table | Text, ...]:
 
 
 def _accuracy_of_probe(probe: Probe) -> tuple[str | Table | Text, ...]:
-    rows = [_row(kind.student, kind.accuracy, kind.n_rows) for kind in probe.kinds]
+    rows = [_row(kind.student, kind.accuracy, kind.n_rows, kind.micro_f1) for kind in probe.kinds]
     rows += [_score_row(baseline) for baseline in probe.baselines]
     for teacher in probe.asked:
         name = teacher.teacher if teacher.logged is None else teacher.card.name
@@ -343,6 +343,8 @@ def _accuracy_of_probe(probe: Probe) -> tuple[str | Table | Text, ...]:
     return f"Exact match {by}", _accuracy_table(rows, are_cut), *_doubts(doubtful)
 
 
+_MICRO_F1 = "micro-F1"
+"""Heading of that of students of several labels."""
 _CUT = "cut short"
 """Heading of the answers that ended at the longest length."""
 
@@ -352,18 +354,26 @@ def _accuracy_table(
 ) -> Table:
     """Return rows, by heading, as a table; what a row lacks is a dash."""
     headings = ["right", "95% interval", "items", *([_CUT] if are_cut else []), *slices]
+    headings += [_MICRO_F1] * any(_MICRO_F1 in row for row in rows)
     table = _table(["model"], ["all" if slices else "right", *headings[1:]])
     for row in rows:
         table.add_row(*(row.get(heading, "–") for heading in ("model", *headings)))
     return table
 
 
-def _row(name: str, exact: Interval, n_items: int) -> dict[str, str]:
+def _row(
+    name: str, exact: Interval, n_items: int, micro_f1: Interval | None = None
+) -> dict[str, str]:
+    f1 = {}
+    if micro_f1 is not None:
+        between = percent_range(micro_f1.low, micro_f1.high)
+        f1[_MICRO_F1] = f"{percent(micro_f1.mean)} ({between})"
     return {
         "model": name,
         "right": percent(exact.mean),
         "95% interval": percent_range(exact.low, exact.high),
         "items": str(n_items),
+        **f1,
     }
 
 
@@ -371,7 +381,7 @@ def _score_row(score: ModelScore) -> dict[str, str]:
     whole = score.slice()
     cut = {_CUT: str(score.n_truncated)} if score.max_tokens else {}
     means = {part.slice: percent(part.exact.mean) for part in score.slices}
-    return {**means, **cut, **_row(_who(score), whole.exact, whole.n_items)}
+    return {**means, **cut, **_row(_who(score), whole.exact, whole.n_items, whole.micro_f1)}
 
 
 def _who(score: ModelScore) -> str:

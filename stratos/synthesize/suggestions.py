@@ -88,7 +88,7 @@ def by_expected_gain(
     from stratos.synthesize.leaks import labelled_rows
 
     students, task = students_of_kinds(config), config.task
-    if not students or not task.has_labels or not rows:
+    if not students or not task.has_labels or task.has_several_labels or not rows:
         return None
     gold = Rows.of([*labelled_rows(task), *validation_rows(config)])
     if not gold.texts:

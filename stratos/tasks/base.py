@@ -57,6 +57,9 @@ class Score:
     f1: float
     parsed: bool
     """False if no answer could be read from the text."""
+    labels: tuple[int, int] | None = None
+    """Where a text has several labels: twice those that are right, and the labels of answer and
+    gold answer together. Summed over items, their ratio is the micro-F1."""
 
 
 class Answered(NamedTuple):
@@ -229,8 +232,8 @@ class Task(ABC):
 
     def parse_choice(self, text: str) -> int | None:
         """Read the first letter A to D that stands alone, as an index; None if there is none."""
-        found = next((m[1] for m in LETTER.finditer(text) if m[1] in "ABCD"), None)
-        return "ABCD".index(found) if found else None
+        letter = next((m[1] for m in LETTER.finditer(text) if m[1] in "ABCD"), None)
+        return "ABCD".index(letter) if letter else None
 
     def example_answers(self, prompt: str) -> frozenset[str]:
         """Return the answers of the prompt's own examples, to tell an echo from an answer."""
@@ -356,7 +359,7 @@ class Task(ABC):
         if not train:
             return ["" for _ in items]
         places = nearest_by_words([i.question for i in train], [i.question for i in items])
-        return [train[place].answer for place in places]
+        return [train[index].answer for index in places]
 
     def normal(self, answer: str) -> str:
         """Return a gold answer in a form that all of its spellings share that score alike."""
@@ -387,7 +390,12 @@ class Task(ABC):
     # --- items that come from files --------------------------------------------------------------
 
     has_labels: ClassVar[bool] = False
-    """True if every answer is one of a set of labels, which are `all_labels`."""
+    """True if every answer is made of labels, which are `all_labels`."""
+
+    @property
+    def has_several_labels(self) -> bool:
+        """Whether answers are sets of labels, as `stratos.tasks.label_sets` writes them."""
+        return False
 
     @property
     def tests_other_rows(self) -> bool:
@@ -538,7 +546,7 @@ _ALL = 1_000_000_000
 def slices_of(task: Task, split: Split, n: int, seed: int = 0) -> dict[str, str]:
     """Return the slice of each item of a split by its id; of a task without rows, of `n` items."""
     items = task.items(split, _ALL if task.has_rows else n, seed)
-    return {one.id: one.slice for one in items}
+    return {item.id: item.slice for item in items}
 
 
 def shares_of_slices(task: Task) -> dict[str, float]:

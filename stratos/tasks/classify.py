@@ -1,4 +1,4 @@
-"""Classification: each text gets one of a set of labels."""
+"""Classification: each text gets one of a set of labels, or several of them."""
 
 from __future__ import annotations
 
@@ -8,22 +8,28 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import zip_longest
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from typing_extensions import override
 
 from stratos.core.errors import ConfigError, did_you_mean
 from stratos.core.names import why_no_name
 from stratos.core.reasons import Reason
-from stratos.tasks import doubts
-from stratos.tasks.base import Item, Message
+from stratos.tasks import doubts, label_sets
+from stratos.tasks.base import Item, Message, Score, Split
 from stratos.tasks.file_content import Content
 from stratos.tasks.jsonl import JsonlTask
+from stratos.tasks.label_sets import LabelSet, SetForm
 from stratos.tasks.metrics import Label, Metric, MetricName
 from stratos.tasks.rows import likely_answers
 from stratos.tasks.shown import shown
 from stratos.tasks.split import normalised
+from stratos.tasks.table import Rows
 from stratos.tasks.words import AnswersLikeIds
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 _MOST_LABELS = 200
 """Different answers of a file that are taken for labels without being named."""
@@ -51,6 +57,9 @@ class ClassifyTask(JsonlTask):
     """Field with the label."""
     labels: tuple[str, ...] = ()
     """The labels; any other makes a line invalid. Empty takes all labels of the file."""
+    separator: str | None = None
+    """What stands between several labels of a text, beside JSON lists; null tells by the rows, ""
+    takes each answer for one label."""
     instruction: str = "Classify the text."
     """The teacher's instruction; the labels are added to it."""
     n_examples: int = 8
@@ -77,16 +86,74 @@ class ClassifyTask(JsonlTask):
 
     @override
     def chance(self, item: Item) -> float:
-        return 1 / len(self._labels)
+        return 1 / len(self._answers)
 
     @property
     def system_prompt(self) -> str:
         """What a model is told before a text: the instruction, and the labels."""
-        return f"{self.instruction} The labels are: {', '.join(self._labels)}."
+        task = f"{self.instruction} The labels are: {', '.join(self._labels)}."
+        if not self.has_several_labels:
+            return task
+        example = shown(label_sets.written(self._labels[:2]))
+        return (
+            f"{task} A text may have several of them. The answer is a JSON list of all labels that "
+            f"fit, such as {example}; [] if none fits."
+        )
 
     @cached_property
     def _metric(self) -> Metric:
-        return Label(labels=self._labels)
+        kind = LabelSet if self.has_several_labels else Label
+        return kind(labels=self._labels)
+
+    # --- several labels --------------------------------------------------------------------------
+
+    @property
+    @override
+    def has_several_labels(self) -> bool:
+        return self._form is not None
+
+    @cached_property
+    def _form(self) -> SetForm | None:
+        """How the file writes several labels; None where each text has one."""
+        if self.separator == "":
+            return None
+        return label_sets.form_of_file(self.path, self.answer, self.separator)
+
+    @property
+    @override
+    def notes(self) -> tuple[str, ...]:
+        notes = super().notes
+        form = self._form
+        if form is None:
+            return notes
+        off = "" if self.separator else ' If each is one label, type task.separator="".'
+        several = f"{form.n_several:,} of {form.n_rows:,} rows have several labels or none"
+        return (f"{self.path}: {several}, {form.called}.{off}", *notes)
+
+    @property
+    @override
+    def _if_none(self) -> str:
+        return label_sets.written(()) if self.has_several_labels else ""
+
+    @override
+    def score(self, text: str, item: Item) -> Score:
+        if self.has_several_labels:
+            return label_sets.scored(self.parse(text), item.answer)
+        return super().score(text, item)
+
+    def _rows_of_labels(self, rows: Rows) -> dict[str, NDArray[np.int64]]:
+        """Return label to the places of its rows."""
+        import numpy as np
+
+        if not self.has_several_labels:
+            return {label: np.flatnonzero(rows.of_answer(label)) for label in self._labels}
+        places: dict[str, list[int]] = {label: [] for label in self._labels}
+        for index, row in enumerate(rows):
+            for label in label_sets.labels_of(row.answer) or ():
+                places[label].append(index)
+        return {label: np.array(some, np.int64) for label, some in places.items()}
+
+    # --- the labels of a file --------------------------------------------------------------------
 
     @property
     def all_labels(self) -> tuple[str, ...]:
@@ -99,7 +166,8 @@ class ClassifyTask(JsonlTask):
 
     @cached_property
     def _seen(self) -> Labels:
-        return Labels(self.path, self.answer, self.question)
+        fewest = 1 if self.has_several_labels else 2
+        return Labels(self.path, self.answer, self.question, fewest)
 
     def _read_files(self) -> Content:
         content = super()._read_files()
@@ -107,6 +175,12 @@ class ClassifyTask(JsonlTask):
             return content
         own, *tested = content.files
         if respelled := self._seen.respelled():
+            if self.has_several_labels:
+                sets = {row.answer: label_sets.labels_of(row.answer) or () for row in own.rows}
+                respelled = {
+                    answer: label_sets.written(respelled.get(label, label) for label in labels)
+                    for answer, labels in sets.items()
+                }
             own = replace(own, rows=own.rows.respelled(respelled))
         return replace(
             content,
@@ -116,13 +190,23 @@ class ClassifyTask(JsonlTask):
         )
 
     def _canonical(self, key: str, answer: str, options: Sequence[str]) -> str:
+        if self._form is not None:
+            labels = self._form.read(answer)
+            return label_sets.written(self._canonical_label(key, label) for label in labels)
+        if self.separator is None and label_sets.labels_of(answer) is not None:
+            raise ValueError(
+                f"the answer {shown(answer)} is a list, and most other rows have a single label"
+            )
+        return self._canonical_label(key, answer)
+
+    def _canonical_label(self, key: str, answer: str) -> str:
         if self.labels:
-            return super()._canonical(key, answer, options)
+            return Label(self.labels).canonical(answer, ())
         if key == "task.path":
             return self._seen.spelled(answer)
         known = self._seen.all()
         if normalised(answer) in map(normalised, known):
-            return Label(known).canonical(answer, options)
+            return Label(known).canonical(answer, ())
         raise ValueError(
             f"the label {shown(answer)} is in no row of {self.path}, so that no student can learn "
             f"it.{did_you_mean(answer, known)}".rstrip(".")
@@ -130,17 +214,25 @@ class ClassifyTask(JsonlTask):
 
     @override
     def refusals(self) -> list[Reason]:
-        found = doubts.too_few_for_labels(self.path, self._by_split, self._labels)
-        return found or super().refusals()
+        reasons = doubts.too_few_for_labels(self.path, self._by_split, self._labels)
+        return reasons or super().refusals()
 
     @property
     @override
     def complaints(self) -> tuple[Reason, ...]:
         return (
             *super().complaints,
-            *doubts.of_labels(self._by_split, self._labels),
+            *doubts.of_labels(self._n_rows_of_labels, self._labels),
             *doubts.of_spellings(self.path, self._content.spellings),
         )
+
+    @property
+    def _n_rows_of_labels(self) -> dict[Split, dict[str, int]]:
+        """Return label to its rows, by split."""
+        return {
+            split: {label: len(some) for label, some in self._rows_of_labels(rows).items()}
+            for split, rows in self._by_split.items()
+        }
 
     @cached_property
     def _shown(self) -> list[Item]:
@@ -148,18 +240,17 @@ class ClassifyTask(JsonlTask):
 
         rows = self._by_split["train"]
         # The first ones of each label are enough: there are no more than `n_examples` of any.
-        order = [place for name in self.slices for place in self._order("train", 1, name).tolist()]
+        order = [index for name in self.slices for index in self._order("train", 1, name).tolist()]
         shuffled = rows.take(np.array(order, np.int64))
-        queues = [
-            shuffled.take(np.flatnonzero(shuffled.of_answer(label))[: self.n_examples])
-            for label in self._labels
-        ]
-        turns = [row for turn in zip_longest(*queues) for row in turn if row is not None]
-        return [self._item(row) for row in turns[: self.n_examples]]
+        of_labels = self._rows_of_labels(shuffled)
+        queues = [of_labels[label][: self.n_examples].tolist() for label in self._labels]
+        turns = [index for turn in zip_longest(*queues) for index in turn if index is not None]
+        places = list(dict.fromkeys(turns))[: self.n_examples]  # a row may have several labels
+        return [self._item(shuffled[index]) for index in places]
 
     @cached_property
     def _answers(self) -> list[str]:
-        return list(self._labels)
+        return super()._answers if self.has_several_labels else list(self._labels)
 
     # --- prompts that tell labels apart ----------------------------------------------------------
 
@@ -180,11 +271,11 @@ class ClassifyTask(JsonlTask):
     @override
     def messages(self, item: Item, prompt: str = "default") -> list[Message]:
         base, pairs = self._repairs.get(prompt, (prompt, ()))
-        first, *others = super().messages(item, base)
+        first, *rest = super().messages(item, base)
         if pairs:
-            told = [first["content"], "These labels are easily confused:", *self._contrasts(pairs)]
-            first = {**first, "content": "\n".join(told)}
-        return [first, *others]
+            lines = [first["content"], "These labels are easily confused:", *self._contrasts(pairs)]
+            first = {**first, "content": "\n".join(lines)}
+        return [first, *rest]
 
     @override
     def _examples(self, prompt: str) -> list[Item]:
@@ -221,28 +312,36 @@ class ClassifyTask(JsonlTask):
         return [row.question for row in rows.take(places)]
 
 
-def most_alike(one: Sequence[str], other: Sequence[str], n: int) -> tuple[list[str], list[str]]:
+def most_alike(ours: Sequence[str], other: Sequence[str], n: int) -> tuple[list[str], list[str]]:
     """Return up to n texts of each side that share most words with one of the other side."""
 
     def words(texts: Sequence[str]) -> list[set[str]]:
         return [set(normalised(text).split()) for text in texts]
 
-    def best(mine: Sequence[str], own: list[set[str]], others: list[set[str]]) -> list[str]:
+    def best(mine: Sequence[str], own: list[set[str]], theirs: list[set[str]]) -> list[str]:
         def likeness(k: int) -> float:
-            return max((len(own[k] & b) / max(1, len(own[k] | b)) for b in others), default=0.0)
+            return max((len(own[k] & b) / max(1, len(own[k] | b)) for b in theirs), default=0.0)
 
         order = sorted(range(len(mine)), key=lambda k: -likeness(k))
         return [mine[k] for k in order[:n]]
 
-    first, second = words(one), words(other)
-    return best(one, first, second), best(other, second, first)
+    first, second = words(ours), words(other)
+    return best(ours, first, second), best(other, second, first)
 
 
 class Labels:
     """The labels of a file that names none: its different answers."""
 
-    def __init__(self, path: str, fields: str, question: str) -> None:
-        """Start to count those of a file, whose texts are in the field of the question."""
+    def __init__(self, path: str, fields: str, question: str, fewest: int = 2) -> None:
+        """Start to count those of a file.
+
+        Args:
+            path: of the file.
+            fields: of the label.
+            question: field of the text.
+            fewest: labels that there have to be.
+        """
+        self._fewest = fewest
         self._path = path
         self._fields = fields
         self._question = question
@@ -269,24 +368,31 @@ class Labels:
         """Return the labels in the spelling that most rows have, the most frequent first.
 
         Raises:
-            ConfigError: there are too many, or there is one only.
+            ConfigError: there are too many, or too few.
         """
         n = len(self._counts)
         is_id = n > _FEW_LABELS and self._are_all_different and self._likely
         if n > _MOST_LABELS or is_id:
             raise ConfigError(self._too_many(f"{n:,}"))
-        if n == 1:
+        if n < self._fewest:
+            if n == 0:
+                raise ConfigError(f"{self._path}: every row has an empty list of labels.")
             raise ConfigError(f"{self._path} has one label only, which leaves nothing to classify.")
         return tuple(_commonest(self._spellings[key]) for key, _ in self._counts.most_common())
 
     def respelled(self) -> dict[str, str]:
         """Return the first spelling of a label to that of most rows, where they differ."""
-        found = {next(iter(one)): _commonest(one) for one in self._spellings.values()}
-        return {first: kept for first, kept in found.items() if first != kept}
+        commonest = {
+            next(iter(spelling)): _commonest(spelling) for spelling in self._spellings.values()
+        }
+        return {first: chosen for first, chosen in commonest.items() if first != chosen}
 
     def spellings(self) -> dict[str, dict[str, int]]:
         """Return each label's spellings, with how many rows have them, the commonest first."""
-        return {_commonest(one): dict(one.most_common()) for one in self._spellings.values()}
+        return {
+            _commonest(spelling): dict(spelling.most_common())
+            for spelling in self._spellings.values()
+        }
 
     @property
     def _are_all_different(self) -> bool:
@@ -309,4 +415,4 @@ class Labels:
 
 def _commonest(spellings: Counter[str]) -> str:
     """Return the spelling that most rows have; of equals, the one seen first."""
-    return max(spellings, key=lambda one: spellings[one])
+    return max(spellings, key=lambda spelling: spellings[spelling])

@@ -22,7 +22,7 @@ from stratos.tasks.table import Rows
 
 _FEWEST = 2
 """Rows that each split has to have."""
-_FEW_VALIDATION, _FEW_TEST, _FEW_PER_LABEL = 20, 50, 4
+_FEW_VALIDATION, _FEW_TEST, _FEW_PER_LABEL = 20, 50, 5
 """Rows below which a warning says what they cannot tell."""
 _N_SAMPLE = 2000
 """Rows whose language is looked at."""
@@ -80,12 +80,13 @@ def of_sizes(rows: BySplit) -> list[Reason]:
     return [words.WideIntervals(few)] if few else []
 
 
-def of_labels(rows: BySplit, labels: Sequence[str]) -> list[Reason]:
-    """Return which labels have hardly a row to learn from, and which may be slips of others."""
-    by_split = {
-        split: {label: int(some.of_answer(label).sum()) for label in labels}
-        for split, some in rows.items()
-    }
+def of_labels(by_split: Mapping[Split, Mapping[str, int]], labels: Sequence[str]) -> list[Reason]:
+    """Return which labels have hardly a row to learn from, and which may be slips of others.
+
+    Args:
+        by_split: label to its rows in each split.
+        labels: all that there are.
+    """
     train = by_split["train"]
     held_out = {label: by_split["validation"][label] + by_split["test"][label] for label in labels}
     unlearnable = {label: n for label, n in held_out.items() if n and not train[label]}

@@ -54,11 +54,17 @@ def read_once(key: tuple[Any, ...], read: Callable[[], Content]) -> Content:
 _SUFFIXES = (".csv", ".tsv", ".parquet", ".jsonl", ".json", ".ndjson")
 """Of files that are what they are read as."""
 _MEND = "Fix them, or skip them with task.on_error=skip."
-_ANSWER = "Answer them, or skip them with task.on_error=skip"
+_OR_SKIP = ", or skip them with task.on_error=skip"
 
 
 def check_labelled(
-    content: rows.FileRows, fields: rows.Fields, *, skips: bool, can_label: bool, needs_paths: bool
+    content: rows.FileRows,
+    fields: rows.Fields,
+    *,
+    skips: bool,
+    can_label: bool,
+    needs_paths: bool,
+    if_none: str = "",
 ) -> None:
     """Check what was read of a file of questions and answers.
 
@@ -68,6 +74,7 @@ def check_labelled(
         skips: whether broken lines are skipped.
         can_label: whether a teacher could answer its rows without an answer.
         needs_paths: whether some row has to bring the reasoning that leads to its answer.
+        if_none: what the file writes where no label is right; "" where each row has one.
 
     Raises:
         ConfigError: it is refused.
@@ -88,6 +95,7 @@ def check_labelled(
                 "field with the slices, or leave task.slice out."
             )
     if content.n_problems and not skips:
+        answer = f"Answer them ({if_none} where no label is right)" if if_none else "Answer them"
         offer = "."
         if content.rows and can_label:
             offer = f", or let a teacher answer them: task.unlabelled_path={path}"
@@ -97,7 +105,7 @@ def check_labelled(
                 "No line of it can be read. If it is a CSV file, name it "
                 f"{Path(path).stem}.csv: the suffix tells how a file is read."
             )
-        raise ConfigError(str(content.problems(mend, f"{_ANSWER}{offer}")))
+        raise ConfigError(str(content.problems(mend, f"{answer}{_OR_SKIP}{offer}")))
     if not content.rows:
         what = "good lines" if content.n_lines else "lines"
         causes = f" {content.problems()}" if content.n_problems else ""

@@ -61,7 +61,7 @@ class JsonlTask(LabelledFiles):
         ]
         longest = max(map(len, queues), default=0)
         turns = (queue[k] for k in range(longest) for queue in queues if k < len(queue))
-        return [self._item(rows[int(place)]) for place, _ in zip(turns, range(n), strict=False)]
+        return [self._item(rows[int(index)]) for index, _ in zip(turns, range(n), strict=False)]
 
     def _order(self, split: Split, seed: int, slice: str) -> NDArray[np.int64]:
         """Return the places of a slice's rows within their split, shuffled by the seed."""
@@ -181,8 +181,8 @@ class JsonlTask(LabelledFiles):
             return ()
         rng = random.Random(item.id)
         answers = self._answers
-        others = rng.sample(answers, min(len(answers), 4))
-        wrong = [answer for answer in others if answer != item.answer][:3]
+        sampled = rng.sample(answers, min(len(answers), 4))
+        wrong = [answer for answer in sampled if answer != item.answer][:3]
         if len(wrong) < 3:
             return ()
         choices = [item.answer, *wrong]
@@ -193,10 +193,12 @@ class JsonlTask(LabelledFiles):
 
     def messages(self, item: Item, prompt: str = "default") -> list[Message]:
         """Return the chat that asks a teacher; an item is never its own example."""
-        told = self.system_prompt
+        instruction = self.system_prompt
         if self.schema is not None:
-            told = f"{told} The answer is a JSON object that matches this schema: {self._told}"
-        return chat.ask(told, prompt, self._examples(prompt), item)
+            instruction = (
+                f"{instruction} The answer is a JSON object that matches this schema: {self._told}"
+            )
+        return chat.ask(instruction, prompt, self._examples(prompt), item)
 
     @cached_property
     def _told(self) -> str:
@@ -260,7 +262,7 @@ class JsonlTask(LabelledFiles):
             # A gold answer may have several lines, or a word that announces one elsewhere.
             behind = text.partition(chat.MARK)[2], text.rpartition(chat.MARK)[2]
             wholes = (whole.strip() for whole in (text, *behind))
-            right = any(self._metric.compare(one, item.answer) >= 1 for one in wholes if one)
+            right = any(self._metric.compare(whole, item.answer) >= 1 for whole in wholes if whole)
         if answer is None and not right:
             return Score(0.0, 0.0, False)
         overlap = 1.0 if right else self._metric.overlap(answer or "", item.answer)

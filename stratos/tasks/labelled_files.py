@@ -261,14 +261,14 @@ class LabelledFiles(Task):
 
     @property
     def _schema_text(self) -> str:
-        found = self._schema
-        return "" if found is None else json.dumps(found, sort_keys=True)
+        schema = self._schema
+        return "" if schema is None else json.dumps(schema, sort_keys=True)
 
     @property
     def _lacks_file(self) -> bool:
         """Whether the schema or the database cannot be read."""
-        named = (one for one in (self.schema, self.database) if one is not None)
-        return any(why_unreadable(os.path.expanduser(one)) for one in named)
+        named = (path for path in (self.schema, self.database) if path is not None)
+        return any(why_unreadable(os.path.expanduser(path)) for path in named)
 
     # --- the splits ------------------------------------------------------------------------------
 
@@ -292,10 +292,10 @@ class LabelledFiles(Task):
         near = self._content.near
         if near is None or not near.n_rows:
             return None
-        found = self._split_by(lambda rows: near.grouped(self._families(rows)))
+        splits = self._split_by(lambda rows: near.grouped(self._families(rows)))
         apart, _ = self._split_by(self._families)
-        even = are_even(found[0], apart, self._divided()[0], self.normal)
-        return found if even else None
+        even = are_even(splits[0], apart, self._divided()[0], self.normal)
+        return splits if even else None
 
     def _split_by(
         self, groups: Callable[[Rows], NDArray[np.uint64]]
@@ -317,12 +317,12 @@ class LabelledFiles(Task):
 
     @cached_property
     def _unlabelled(self) -> Rows:
-        found = self._content.unlabelled
-        if found is None:
+        file = self._content.unlabelled
+        if file is None:
             return Rows.concat([])
         from stratos.tasks.row_splits import without_answered  # imports numpy
 
-        return without_answered(found.rows, Rows.concat(self._divided()))
+        return without_answered(file.rows, Rows.concat(self._divided()))
 
     @property
     @override
@@ -378,9 +378,9 @@ class LabelledFiles(Task):
     @property
     def _left_out_note(self) -> list[str]:
         """Say how many lines are set aside; those that are wrong are told with their causes."""
-        told = [f"{reason}: {n:,}" for reason, n in self._set_aside.items() if n]
-        return [f"Left out of {' and '.join(self._paths.values())}: {'; '.join(told)}."] * bool(
-            told
+        reasons = [f"{reason}: {n:,}" for reason, n in self._set_aside.items() if n]
+        return [f"Left out of {' and '.join(self._paths.values())}: {'; '.join(reasons)}."] * bool(
+            reasons
         )
 
     @property
@@ -509,9 +509,9 @@ class LabelledFiles(Task):
             return read_rows(path, fields, partial(self._check, key), records, source.settle)
         except OSError as error:
             reason = error.strerror or str(error)
-            found = beside(Path(local_path(path)).expanduser()) if is_local(path) else ""
+            hint = beside(Path(local_path(path)).expanduser()) if is_local(path) else ""
             raise ConfigError(
-                f"{key}={path} cannot be read: {reason}{self._or_here()}{found and f'.{found}'}"
+                f"{key}={path} cannot be read: {reason}{self._or_here()}{hint and f'.{hint}'}"
             ) from error
 
     def _or_here(self) -> str:
@@ -527,17 +527,23 @@ class LabelledFiles(Task):
         Raises:
             ConfigError: it cannot be used.
         """
-        found = self._rows_of(key, path, self._fields_of(path), source)
+        file = self._rows_of(key, path, self._fields_of(path), source)
         is_own = key == "task.path"
         file_content.check_labelled(
-            found,
+            file,
             Fields(self.question, self.answer, self.rationale, self.slice),
             skips=self.on_error == "skip",
             can_label=is_own and self.metric != "regex",
             needs_paths=is_own,
+            if_none=self._if_none,
         )
-        _ = self._doubt(found)
-        return found
+        _ = self._doubt(file)
+        return file
+
+    @property
+    def _if_none(self) -> str:
+        """Return what a file writes as the answer to a question that has none; "" for nothing."""
+        return ""
 
     def _check(self, key: str, row: Row) -> Row | Reason:
         """Return a row with its answer in canonical spelling, or what is wrong with it.

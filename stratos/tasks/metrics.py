@@ -105,20 +105,20 @@ class Metric:
 
         The JSON object that the text ends with, what it announces, or its last line.
         """
-        found = object_of(text) or object_at_start(answers.behind_marker(text))
-        return answers.find_answer(text) if found is None else written(found)
+        value = object_of(text) or object_at_start(answers.behind_marker(text))
+        return answers.find_answer(text) if value is None else written(value)
 
     def compare(self, answer: str, gold: str) -> float:
         """Return how right an answer is: 1 is right. Objects are compared field by field."""
-        one, other = object_of(answer), object_of(gold)
-        if one is not None and other is not None:
-            return float(same(one, other))
+        first, second = object_of(answer), object_of(gold)
+        if first is not None and second is not None:
+            return float(same(first, second))
         return float(normalised(answer) == normalised(gold))
 
     def normal(self, answer: str) -> str:
         """Return a gold answer in a form that all of its spellings share that count as equal."""
-        found = object_of(answer)
-        return normalised(answer) if found is None else as_key(found)
+        value = object_of(answer)
+        return normalised(answer) if value is None else as_key(value)
 
     def overlap(self, answer: str, gold: str) -> float:
         """Return how much a wrong answer has in common with the gold answer: F1 over words."""
@@ -330,12 +330,12 @@ def metric_of(
     target = verifier.get("_target_")
     if not target:
         raise ValueError(f"verifier._target_={target}: give the dotted name of a class of yours.")
-    found = find_class(target)
-    if isinstance(found, Reason):
-        raise ValueError(f"verifier._target_={target}: {found}")
+    verifier_class = find_class(target)
+    if isinstance(verifier_class, Reason):
+        raise ValueError(f"verifier._target_={target}: {verifier_class}")
     problems: list[str] = []
     values = {key: value for key, value in verifier.items() if key != "_target_"}
-    made = read_dataclass(values, found, "verifier", problems)
+    made = read_dataclass(values, verifier_class, "verifier", problems)
     if problems:
         raise ValueError(" ".join(problems))
     if not isinstance(made, Verifier):

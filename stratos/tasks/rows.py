@@ -321,7 +321,7 @@ def _is_passed(data: dict[str, Any], fields: Fields) -> bool:
     """Return whether a row is not of the kind that is read."""
     if fields.takes is Takes.ALL:
         return False
-    return bool(text_of(data, fields.answer)) == (fields.takes is Takes.UNLABELLED)
+    return bool(answer_of(data, fields.answer)) == (fields.takes is Takes.UNLABELLED)
 
 
 def _repeats(table: Table) -> Iterator[list[int]]:
@@ -420,7 +420,7 @@ def _row(line: str, data: dict[str, Any], fields: Fields) -> Row | Reason | Unan
             # Any other field may be an answer whose name is misspelled.
             is_bare = names is fields.answer and set(data) <= {*of.values(), fields.options}
             return Unanswered(lacks) if is_bare else lacks
-        text = _text(data[name])
+        text = _answer(data[name]) if names is fields.answer else _text(data[name])
         if not text and (isinstance(data[name], str) or data[name] is None):
             empty = words.EmptyField(name)
             return Unanswered(empty) if names is fields.answer else empty
@@ -450,6 +450,16 @@ def text_of(row: dict[str, Any], names: str | None) -> str:
     """Return a field as clean text, "" where it is none; an object or a list is its JSON."""
     name = find_field(row, names) if names else None
     return "" if name is None else _text(row[name])
+
+
+def answer_of(row: dict[str, Any], names: str) -> str:
+    """Return the answer of a row as clean text; an empty list says that no label is right."""
+    name = find_field(row, names)
+    return "" if name is None else _answer(row[name])
+
+
+def _answer(value: Any) -> str:
+    return "[]" if value == [] else _text(value)
 
 
 def _text(value: Any) -> str:

@@ -35,13 +35,13 @@ def names(*argv: str) -> tuple[list[str], list[str]]:
 
 def test_labels_take_the_kinds_that_are_measured_and_nobody_is_asked(tickets: str) -> None:
     students, teachers = names("+task=classify", tickets)
-    assert students == ["linear", "static", "encoder"]
+    assert students == ["linear", "static", "encoder", "tuned"]
     assert teachers == ["none"]
 
 
 def test_a_teacher_that_is_named_is_asked(tickets: str) -> None:
     students, teachers = names("+task=classify", tickets, "teacher=smollm2")
-    assert students == ["linear", "static", "encoder"]
+    assert students == ["linear", "static", "encoder", "tuned"]
     assert teachers == ["smollm2"]
 
 

@@ -14,7 +14,10 @@ from tiny_run import tiny_config, tiny_context, tiny_corpus, tiny_plan, tiny_pro
 from tiny_student import make_students
 
 from stratos import records
+from stratos.deploy.manifest import Known, write_known, write_manifest
+from stratos.deploy.stage import make_bundle
 from stratos.evaluate import evaluate
+from stratos.evaluate.answer_files import read_answers
 
 __all__ = ["chrome", "page"]
 
@@ -44,3 +47,14 @@ class Run:
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A run folder with a trained and measured student."""
     return Run(tmp_path_factory.mktemp("run"))
+
+
+@pytest.fixture(scope="session")
+def bundle(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundle of that student, with three known answers and a manifest."""
+    bundle = tmp_path_factory.mktemp("bundled") / "student"
+    make_bundle(Path(run.student.path), bundle, card="card", max_new_tokens=64)
+    answers = read_answers(run.folder)[:3]
+    write_known(bundle, [Known(a.messages, a.text, a.gold, True, 64) for a in answers])
+    write_manifest(bundle)
+    return bundle.resolve()

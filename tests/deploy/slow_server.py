@@ -67,8 +67,8 @@ class Server(ThreadingHTTPServer):
 
 
 @contextmanager
-def one_at_a_time(seconds):
-    httpd = Server(("127.0.0.1", 0), OneAtATime)
+def one_at_a_time(seconds, handler=OneAtATime):
+    httpd = Server(("127.0.0.1", 0), handler)
     httpd.lock, httpd.seconds = threading.Lock(), seconds
     thread = threading.Thread(target=httpd.serve_forever, daemon=True)
     thread.start()

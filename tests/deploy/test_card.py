@@ -1,5 +1,6 @@
 import json
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,6 +31,7 @@ from stratos.tasks.mahjong import MahjongTask
 
 pytestmark = pytest.mark.slow
 
+RIGHT, FALSE = Score(1.0, 1.0, True), Score(0.0, 0.0, True)
 GOLDEN = Path(__file__).parent / "golden" / "README.md"
 EXAMPLE = KeptAnswer(
     id="3-8",
@@ -47,7 +49,6 @@ EXAMPLE = KeptAnswer(
 @pytest.fixture
 def scorecard() -> Scorecard:
     """Fixed numbers: those that are measured change with every library."""
-    right, wrong = Score(1.0, 1.0, True), Score(0.0, 0.0, True)
     scores = (
         ModelScore("student", "tiny", (SliceScore("all", 60, wilson(59, 60), 0.983),)),
         ModelScore(
@@ -55,7 +56,7 @@ def scorecard() -> Scorecard:
         ),
         ModelScore("chance", "random guess", (SliceScore("all", 60, wilson(0, 60), 0.0),)),
     )
-    comparison = compare([right] * 39 + [wrong], [right] * 20 + [wrong] * 20)
+    comparison = compare([RIGHT] * 39 + [FALSE], [RIGHT] * 20 + [FALSE] * 20)
     return Scorecard(
         "larger",
         "exact",
@@ -71,7 +72,21 @@ def scorecard() -> Scorecard:
 
 
 @pytest.fixture
-def card(run, scorecard) -> str:
+def write(run, scorecard) -> Callable[..., str]:
+    """Return what writes a card of the run with some of its records changed."""
+
+    def written(*answers: KeptAnswer, **changes) -> str:
+        records = {
+            "config": run.config, "plan": run.plan, "scorecard": scorecard, "student": run.student,
+            "corpus": None, **changes,
+        }  # fmt: skip
+        return model_card(answers=answers or (EXAMPLE,), **records)
+
+    return written
+
+
+@pytest.fixture
+def card(run, write) -> str:
     probe = tiny_probe(run.config.task, run.config.teachers[0])
     points = tuple(PilotPoint(n, 0.5, 12, 30, 1.0, 1.0, 1.0) for n in (1000, 2000))
     short = PilotRun("tiny", "injection", "second", points, "pilot")
@@ -83,7 +98,7 @@ def card(run, scorecard) -> str:
         n_validation_reused=4,
         n_choosing_items=4,
     )
-    return model_card(run.config, run.plan, scorecard, student, run.corpus, [EXAMPLE], probe, pilot)
+    return write(student=student, corpus=run.corpus, probe=probe, pilot=pilot)
 
 
 def test_the_card_is_as_agreed(card):
@@ -100,64 +115,53 @@ def test_the_front_matter_is_what_hubs_read(card):
     assert metric == {"type": "exact", "name": "exact (all)", "value": 0.9833}
 
 
-def test_an_answer_cannot_break_out_of_its_block(run, scorecard):
+def test_an_answer_cannot_break_out_of_its_block(write):
     evil = "```\n# Not a heading\n````"
-    example = replace(EXAMPLE, text=evil)
-    text = model_card(run.config, run.plan, scorecard, run.student, None, [example])
+    text = write(replace(EXAMPLE, text=evil))
     (shown,) = re.findall(r"^`````text\n(.*?)\n`````$", text, re.DOTALL | re.MULTILINE)
     assert shown == evil
 
 
-def test_a_teacher_without_a_right_answer_has_no_ratio_in_the_card(run, scorecard):
-    right, wrong = Score(1.0, 1.0, True), Score(0.0, 0.0, True)
-    none_right = replace(scorecard, comparison=compare([right] * 40, [wrong] * 40))
-    text = model_card(run.config, run.plan, none_right, run.student, None, [EXAMPLE])
+def test_a_teacher_without_a_right_answer_has_no_ratio_in_the_card(write, scorecard):
+    none_right = replace(scorecard, comparison=compare([RIGHT] * 40, [FALSE] * 40))
+    text = write(scorecard=none_right)
     assert "at least 10.41 times that of the teacher" in text
     assert "Data:" not in text
 
 
-def test_the_card_of_a_pretrained_student_says_where_the_instruction_is(run, scorecard, tmp_path):
+def test_the_card_of_a_pretrained_student_says_where_the_instruction_is(run, write, tmp_path):
     rows = [{"text": f"ticket {i}", "label": "ab"[i % 2]} for i in range(40)]
     path = tmp_path / "tickets.jsonl"
     path.write_text("\n".join(map(json.dumps, rows)))
     task = ClassifyTask(str(path), instruction="Sort it.")
     start = replace(run.config.students[0], path="org/model")
-    config = replace(run.config, task=task, students=(start,))
-    text = model_card(config, run.plan, scorecard, run.student, None, [EXAMPLE])
+    text = write(config=replace(run.config, task=task, students=(start,)))
     assert "\nSort it. The labels are: a, b.\n" in text
     assert "Send the bare question. A system message" in text
-    of_random_weights = replace(config, students=run.config.students)
-    text = model_card(of_random_weights, run.plan, scorecard, run.student, None, [EXAMPLE])
-    assert "Sort it." not in text
+    assert "Sort it." not in write(config=replace(run.config, task=task))
 
 
-WRONG = replace(EXAMPLE, id="9-2", gold="9", text="0 1 2 ; 2", score=Score(0.0, 0.0, True))
-
-
-def test_the_example_is_an_answer_that_is_right(run, scorecard):
-    def card_of(*answers: KeptAnswer) -> str:
-        return model_card(run.config, run.plan, scorecard, run.student, None, answers)
-
-    text = card_of(WRONG, EXAMPLE)
+def test_the_example_is_an_answer_that_is_right(write):
+    wrong = replace(EXAMPLE, id="9-2", gold="9", text="0 1 2 ; 2", score=FALSE)
+    text = write(wrong, EXAMPLE)
     assert f" this test item right:\n\n```text\n{EXAMPLE.text}\n```" in text
-    assert WRONG.text not in text
-    assert f", where `9` is:\n\n```text\n{WRONG.text}\n```" in card_of(WRONG)
+    assert wrong.text not in text
+    assert f", where `9` is:\n\n```text\n{wrong.text}\n```" in write(wrong)
 
 
-def test_reasoning_is_spoken_of_where_the_student_writes_some(run, scorecard):
-    bare = replace(EXAMPLE, text="8")
-    announced = replace(EXAMPLE, text="Answer: 8")
-    for answers, writes in (([EXAMPLE], True), ([bare, announced, EXAMPLE], False)):
-        text = model_card(run.config, run.plan, scorecard, run.student, None, answers)
-        assert ("reasoning is written before the answer" in text) == writes
+def test_reasoning_is_spoken_of_where_the_student_writes_some(write):
+    bare, announced = replace(EXAMPLE, text="8"), replace(EXAMPLE, text="Answer: 8")
+    words = "reasoning is written before the answer"
+    assert words in write(EXAMPLE) and words not in write(bare, announced, EXAMPLE)
 
 
-def test_a_teacher_that_was_asked_nothing_is_not_named_as_one(run, scorecard):
+def test_a_teacher_that_was_asked_nothing_is_not_named_as_one(run, write):
     def card_by(strategy, **corpus) -> str:
-        plan = replace(run.plan, strategy=strategy.name)
-        config = replace(run.config, strategies=(strategy,))
-        made = replace(run.corpus, **corpus)
-        return model_card(config, plan, scorecard, run.student, made, [EXAMPLE])
+        return write(
+            plan=replace(run.plan, strategy=strategy.name),
+            config=replace(run.config, strategies=(strategy,)),
+            corpus=replace(run.corpus, **corpus),
+        )
 
     text = card_by(Supervised())
     assert "\n- Learned from: the answers in" in text and "No teacher's answer was used.\n" in text
@@ -167,38 +171,30 @@ def test_a_teacher_that_was_asked_nothing_is_not_named_as_one(run, scorecard):
     assert "- Teacher: second (licence: MIT)." in text and "`larger`, distilled by Stratos" in text
 
 
-def test_a_baseline_that_is_as_good_comes_before_the_ratio(run, scorecard):
-    right, wrong = Score(1.0, 1.0, True), Score(0.0, 0.0, True)
-    student, linear = [right] * 59 + [wrong], [wrong] + [right] * 59
+def test_a_baseline_that_is_as_good_comes_before_the_ratio(write, scorecard):
+    student, linear = [RIGHT] * 59 + [FALSE], [FALSE] + [RIGHT] * 59
     versus = against(ModelScore("linear", "TF-IDF with logistic regression", ()), student, linear)
-    equal = replace(scorecard, against=(versus,))
-    text = model_card(run.config, run.plan, equal, run.student, None, [EXAMPLE])
-    told = (
-        "**TF-IDF with logistic regression answers 98.3%, the student 98.3%: not told apart, so "
-        "you need no model.**\n\n## Measured"
-    )
-    assert told in text
+    text = write(scorecard=replace(scorecard, against=(versus,)))
+    assert "not told apart, so you need no model.**\n\n## Measured" in text
     assert text.index("You need no model for this") < text.index("accuracy is about 1.95 times")
 
 
-def test_slices_are_told_apart_where_there_are_several(run, scorecard):
+def test_slices_are_told_apart_where_there_are_several(run, write, scorecard):
     row = SliceScore("main", 60, wilson(59, 60), 0.983)
     [whole] = scorecard.scores[0].slices
     student = replace(scorecard.scores[0], slices=(row, whole))
     single = replace(scorecard, scores=(student, *scorecard.scores[1:]))
-    corpus = replace(run.corpus, n_by_slice={"main": 40})
-    text = model_card(run.config, run.plan, single, run.student, corpus, [EXAMPLE])
+    text = write(scorecard=single, corpus=replace(run.corpus, n_by_slice={"main": 40}))
     assert "main" not in text and "| this model | all | 60 |" in text
 
 
-def test_the_card_names_the_file_and_its_labels(run, scorecard, tmp_path):
+def test_the_card_names_the_file_and_its_labels(run, write, tmp_path):
     """Two projects of the same student had cards that told nothing apart."""
     rows = tmp_path / "tickets.csv"
     rows.write_text("text,label\n" + "".join(f"text {i},label{i % 25}\n" for i in range(500)))
 
     def lines(task) -> list[str]:
-        config = replace(run.config, task=task)
-        text = model_card(config, run.plan, scorecard, run.student, None, [EXAMPLE])
+        text = write(config=replace(run.config, task=task))
         return [line for line in text.splitlines() if line.startswith("- Rows: ")]
 
     [line] = lines(ClassifyTask(str(rows)))

@@ -2,32 +2,30 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from in_process import stratos
 from tiny_run import tiny_context
 
 from stratos.config import DeployConfig, LimitsConfig
 from stratos.core import extras
 from stratos.core.errors import StratosError
-from stratos.deploy.bundle_server import serve_arguments
+from stratos.deploy.bundle_server import serving_bundle
 from stratos.deploy.card import with_exports
-from stratos.deploy.engines.base import export_path
+from stratos.deploy.engines.base import NotInstalled, export_path
+from stratos.deploy.engines.chat_ids import ChatIds
 from stratos.deploy.engines.hugging_face import Transformers
 from stratos.deploy.engines.llamacpp import LlamaCpp
-from stratos.deploy.engines.words import NotInstalled
 from stratos.deploy.exports import chosen_format, make_exports, read_exports
 from stratos.deploy.hosted_server import state_of
 from stratos.deploy.hosting import keep_hosted
-from stratos.deploy.manifest import check_manifest, read_known
-from stratos.deploy.server import HOST, ServeError, free_port, serving
+from stratos.deploy.manifest import check_manifest
+from stratos.deploy.server import ServeError
 from stratos.deploy.stage import _engine_and_exports, deploy
 from stratos.deploy.trial import engine_here, with_format
 from stratos.evaluate.answer_files import read_answers
@@ -46,7 +44,7 @@ class Deployed:
 
     def __init__(self, run: Any, folder: Path) -> None:
         shutil.copytree(run.folder, folder)
-        self.folder, self.warnings = folder, list[str]()
+        self.folder, self.task, self.warnings = folder, run.config.task, list[str]()
         self.context = tiny_context(folder, warn=self.warnings.append)
         self.config = replace(
             run.config, deploy=replace(run.config.deploy, engine=ENGINE, load_seconds=0)
@@ -55,6 +53,11 @@ class Deployed:
         assert record is not None
         self.record, self.bundle = record, Path(record.bundle_path)
 
+    def exports(self, bundle: Path, engine: LlamaCpp, answers: Any, **options: Any) -> Any:
+        """Make exports of another bundle."""
+        options = {"max_tokens": 64, "max_loss_points": 1.0, **options}
+        return make_exports(bundle, engine, answers, self.task, self.context, **options)
+
 
 @pytest.fixture(scope="module")
 def deployed(run: Any, tmp_path_factory: pytest.TempPathFactory) -> Deployed:
@@ -62,23 +65,23 @@ def deployed(run: Any, tmp_path_factory: pytest.TempPathFactory) -> Deployed:
 
 
 def test_every_format_answers_the_items_of_the_evaluation(deployed: Deployed) -> None:
-    kept = read_answers(deployed.folder)
-    held = deployed.record.exports
-    assert held is not None and held == read_exports(deployed.bundle)
-    assert held.engine == "llamacpp" and held.version.startswith("xllamacpp 20")
-    assert [one.format for one in held.formats] == ["f32", "q8_0"]
-    whole = held.formats[0]
-    assert whole.n_equal == whole.n_items == len(kept)
+    answers = read_answers(deployed.folder)
+    exports = deployed.record.exports
+    assert exports is not None and exports == read_exports(deployed.bundle)
+    assert exports.engine == "llamacpp" and exports.version.startswith("xllamacpp 20")
+    assert [export.format for export in exports.formats] == ["f32", "q8_0"]
+    whole = exports.formats[0]
+    assert whole.n_equal == whole.n_items == len(answers)
     assert whole.loss_points.mean == 0 and whole.loss_points.low < 0 < whole.loss_points.high
     assert whole.p_value == 1.0 and whole.exact == whole.evaluated
-    assert whole.known == tuple(one.text for one in kept[:3])
-    for one in held.formats:
-        path = export_path(deployed.bundle, f"{one.format}.gguf")
-        assert one.is_kept and one.n_bytes == path.stat().st_size
-        assert 0 < one.latency_p50_ms <= one.latency_p95_ms and one.requests_per_s > 0
-        assert 20 < one.memory_mib < 2000
+    assert whole.known == tuple(answer.text for answer in answers[:3])
+    for export in exports.formats:
+        path = export_path(deployed.bundle, f"{export.format}.gguf")
+        assert export.is_kept and export.n_bytes == path.stat().st_size
+        assert 0 < export.latency_p50_ms <= export.latency_p95_ms and export.requests_per_s > 0
+        assert 20 < export.memory_mib < 2000
     # Words looked up in a list are nothing that GGUF knows.
-    assert held.note.startswith("The files take token ids alone")
+    assert exports.note.startswith("The files take token ids alone")
 
 
 def test_the_served_answers_are_compared_and_the_card_has_the_table(deployed: Deployed) -> None:
@@ -93,106 +96,70 @@ def test_the_served_answers_are_compared_and_the_card_has_the_table(deployed: De
     assert check_manifest(deployed.bundle) > 10
 
 
+@pytest.fixture
+def copied(deployed: Deployed, tmp_path: Path) -> Path:
+    """A bundle of one's own to change."""
+    return Path(shutil.copytree(deployed.bundle, tmp_path / "bundle"))
+
+
 def test_a_format_that_loses_too_much_is_left_out_and_the_served_one_refused(
-    deployed: Deployed, run: Any
+    deployed: Deployed, copied: Path
 ) -> None:
-    bundle = deployed.folder / "other"
-    shutil.copytree(deployed.bundle, bundle)
-    task = run.config.task
     # An evaluation that was right where the export is not: on a fifth of the items.
-    kept = read_answers(deployed.folder)
-    for place in range(0, len(kept), 5):
-        one = kept[place]
-        kept[place] = replace(one, text=f"{one.text} ; 1", gold="x")
-    warnings: list[str] = []
-    context = tiny_context(deployed.folder, warn=warnings.append)
-
-    def make(engine: LlamaCpp, most: float) -> Any:
-        return make_exports(
-            bundle, engine, kept, task, context, max_tokens=64, max_loss_points=most
-        )
-
-    n_lost = sum(one.score.exact >= 1 for one in kept[::5])
-    loss = 100 * n_lost / len(kept)
+    answers = read_answers(deployed.folder)
+    answers[::5] = [replace(a, text=f"{a.text} ; 1", gold="x") for a in answers[::5]]
+    loss = 100 * sum(answer.score.exact >= 1 for answer in answers[::5]) / len(answers)
     assert loss > 5
+    alone = replace(ENGINE, formats=(), format="f32")
     with pytest.raises(StratosError) as refused:
-        make(replace(ENGINE, formats=(), format="f32"), 1.0)
+        deployed.exports(copied, alone, answers)
     assert str(refused.value).startswith(f"f32 for llama.cpp loses {loss:.1f} points ")
     assert str(refused.value).endswith(f"deploy.max_loss_points={loss:.1f}.")
-    assert not export_path(bundle, "f32.gguf").exists()
-    allowed = make(replace(ENGINE, formats=(), format="f32"), 100.0)
-    assert allowed.formats[0].loss_points.mean == pytest.approx(loss)
-    assert allowed.formats[0].loss_points.low > 0 and allowed.formats[0].p_value < 0.05
+    assert not export_path(copied, "f32.gguf").exists()
+    [allowed] = deployed.exports(copied, alone, answers, max_loss_points=100.0).formats
+    assert allowed.loss_points.mean == pytest.approx(loss)
+    assert allowed.loss_points.low > 0 and allowed.p_value < 0.05
 
 
-def test_a_format_that_the_widths_do_not_allow_is_said(deployed: Deployed, run: Any) -> None:
-    bundle = deployed.folder / "narrow"
-    shutil.copytree(deployed.bundle, bundle)
-    kept = read_answers(deployed.folder)[:2]
-    with pytest.raises(StratosError) as refused:
-        make_exports(
-            bundle, LlamaCpp(formats=(), format="q4_k_m"), kept, run.config.task,
-            deployed.context, max_tokens=64, max_loss_points=1.0,
-        )  # fmt: skip
-    assert "q4_k_m for llama.cpp: " in str(refused.value)
-    assert "256" in str(refused.value) and "32 and 64" in str(refused.value)
+def test_a_format_that_the_widths_do_not_allow_is_said(deployed: Deployed, copied: Path) -> None:
+    engine = LlamaCpp(formats=(), format="q4_k_m")
+    with pytest.raises(StratosError, match=r"q4_k_m for llama\.cpp: .* 256 .* 32 and 64"):
+        deployed.exports(copied, engine, read_answers(deployed.folder)[:2])
+
+
+@pytest.fixture
+def other_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server's tokenizer makes other tokens than that of the evaluation."""
+    monkeypatch.setattr(ChatIds, "ids", lambda self, chat: [2, 5])
 
 
 def test_tokens_that_are_not_those_of_transformers_are_refused(
-    deployed: Deployed, run: Any
+    deployed: Deployed, copied: Path, other_tokens: None
 ) -> None:
-    bundle = deployed.folder / "cut"
-    shutil.copytree(deployed.bundle, bundle)
-    kept = read_answers(deployed.folder)[:2]
-    from stratos.deploy.engines import chat_ids
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(chat_ids.ChatIds, "ids", lambda self, chat: [2, 5])
-        with pytest.raises(
-            StratosError,
-            match=r"gives other tokens than the evaluation had \(question 1, token 2: \d+ \(",
-        ):
-            make_exports(
-                bundle, ENGINE, kept, run.config.task, deployed.context,
-                max_tokens=64, max_loss_points=1.0,
-            )  # fmt: skip
+    with pytest.raises(StratosError, match=r"evaluation had \(question 1, token 2: \d+ \("):
+        deployed.exports(copied, ENGINE, read_answers(deployed.folder)[:2])
 
 
-def command(verb: str, *argv: str, cache: Path) -> Any:
-    import os
-
-    environment = {**os.environ, "STRATOS_CACHE": str(cache), "HF_HUB_OFFLINE": "1"}
-    return subprocess.run(
-        [sys.executable, "-m", "stratos", verb, *argv],
-        env=environment, capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
+def typed(*words: str, cache: Path) -> Any:
+    return stratos(*words, env={"STRATOS_CACHE": str(cache)})
 
 
 def test_it_is_hosted_by_the_engine_and_stopped(deployed: Deployed, tmp_path: Path) -> None:
-    bundle = str(deployed.bundle)
-    done = command("serve", bundle, "--engine", "llamacpp", cache=tmp_path)
+    done = typed("serve", str(deployed.bundle), "--engine", "llamacpp", cache=tmp_path)
     assert done.returncode == 0, done.stderr
     try:
-        told = (
-            r"\w+ did when it was exported; \d of 3 answers (are those|is that) of the evaluation"
-        )
-        assert re.search(rf"It answers 3 known questions as {told}\.", done.stdout), done.stdout
-        (curl,) = re.findall(r"ask:    (curl .*)", done.stdout)
-        said = subprocess.run(curl, shell=True, capture_output=True, text=True, timeout=60)
-        known = read_known(deployed.bundle)
-        assert json.loads(said.stdout)["choices"][0]["message"]["content"] == known[0].text
-        run = deployed.record.run
-        eight = replace(ENGINE.setting(), slots=8)
+        how = r"\w+ did when it was exported; \d of them as in the evaluation"
+        assert re.search(rf"It answers 3 known questions as {how}\.", done.stdout), done.stdout
+        run, eight = deployed.record.run, replace(ENGINE.setting(), slots=8)
+        assert run is not None
         hosted, ran = keep_hosted(deployed.bundle.resolve(), tmp_path, run=eight)
         assert ran
         # Another format takes its place, on the same port.
-        assert run is not None
-        other, ran = keep_hosted(
-            deployed.bundle.resolve(), tmp_path, run=replace(run, format="f32")
-        )
-        assert not ran and other.port == hosted.port and "f32" in other.arguments
+        whole = replace(run, format="f32")
+        now, ran = keep_hosted(deployed.bundle.resolve(), tmp_path, run=whole)
+        assert not ran and now.port == hosted.port and "f32" in now.arguments
     finally:
-        stopped = command("serve", "stop", "--all", cache=tmp_path)
+        stopped = typed("serve", "stop", "--all", cache=tmp_path)
     assert "stopped" in stopped.stdout
 
 
@@ -206,24 +173,16 @@ def test_it_is_hosted_by_the_engine_and_stopped(deployed: Deployed, tmp_path: Pa
     ],
 )  # fmt: skip
 def test_what_cannot_be_served_is_said(deployed: Deployed, tmp_path: Path, argv, told) -> None:
-    done = command("serve", str(deployed.bundle), *argv, cache=tmp_path)
+    done = typed("serve", str(deployed.bundle), *argv, cache=tmp_path)
     assert done.returncode == 1
     assert done.stderr.strip().endswith(told)
 
 
-def test_verify_asks_each_export_and_sees_what_was_changed(
-    deployed: Deployed, tmp_path: Path
-) -> None:
-    done = command("verify", str(deployed.bundle), cache=tmp_path)
+def test_verify_asks_each_export(deployed: Deployed, tmp_path: Path) -> None:
+    done = typed("verify", str(deployed.bundle), cache=tmp_path)
     assert done.returncode == 0, done.stderr
     for form in ("f32", "q8_0"):
         assert f"{form}: 3 known questions answered by " in done.stdout
-    bundle = tmp_path / "bundle"
-    shutil.copytree(deployed.bundle, bundle)
-    path = export_path(bundle, "q8_0.gguf")
-    path.write_bytes(path.read_bytes()[:-1] + b"x")
-    with pytest.raises(StratosError, match=r"exports/q8_0\.gguf has changed"):
-        check_manifest(bundle)
 
 
 def test_an_engine_that_is_not_installed_is_said(
@@ -238,22 +197,14 @@ def test_an_engine_that_is_not_installed_is_said(
 
 
 def test_an_engine_that_dies_at_its_start_is_said_with_its_last_lines(
-    deployed: Deployed, tmp_path: Path
+    copied: Path, tmp_path: Path
 ) -> None:
-    bundle = tmp_path / "bundle"
-    shutil.copytree(deployed.bundle, bundle)
-    export_path(bundle, "q8_0.gguf").write_bytes(b"GGUF and nothing else")
-    port = free_port()
+    export_path(copied, "q8_0.gguf").write_bytes(b"GGUF and nothing else")
     with (
-        pytest.raises(ServeError) as died,
-        serving(
-            serve_arguments(str(bundle), HOST, port, ENGINE.setting()),
-            port=port, log_path=tmp_path / "log", module=ENGINE.module,
-        ),
-    ):  # fmt: skip
+        pytest.raises(ServeError, match=r"ended with code 1 [^$]*\n  llama\.cpp cannot load"),
+        serving_bundle(copied, ENGINE.setting(), tmp_path / "log"),
+    ):
         pass
-    assert str(died.value).startswith("The server ended with code 1 ")
-    assert "  llama.cpp cannot load" in str(died.value)
 
 
 def test_the_planned_format_gives_way_to_one_that_loses_less(deployed: Deployed) -> None:
@@ -306,27 +257,21 @@ def test_what_is_served_keeps_the_accuracy_limit(deployed: Deployed) -> None:
     assert chosen(0.96) == "q8_0" and not said, "the student itself breaks it"
 
 
-def test_a_slow_student_is_asked_fewer_items(deployed: Deployed, run: Any) -> None:
-    bundle = deployed.folder / "slow"
-    shutil.copytree(deployed.bundle, bundle)
-    kept = read_answers(deployed.folder)
-    assert len(kept) > 20
-    said: list[str] = []
-    context = tiny_context(deployed.folder, warn=said.append)
-
-    def asked(engine: LlamaCpp, **more: Any) -> list[tuple[str, int]]:
-        found = make_exports(
-            bundle, engine, kept, run.config.task, context,
-            max_tokens=64, max_loss_points=1.0, minutes=0.0001, may_change=True, **more,
-        )  # fmt: skip
-        assert found is not None
-        return [(one.format, one.n_items) for one in found.formats]
-
+def test_a_slow_student_is_asked_fewer_items(deployed: Deployed, copied: Path) -> None:
+    answers = read_answers(deployed.folder)
+    assert len(answers) > 24
     engine = LlamaCpp().as_planned(ServingSetting("llamacpp", 4, format="q8_0"))
-    assert asked(engine) == [("q8_0", 24)]
-    assert asked(engine, least_accuracy=0.5) == [("q8_0", len(kept))]
+
+    def n_items(**limit: float) -> dict[str, int]:
+        exports = deployed.exports(
+            copied, engine, answers, minutes=0.0001, may_change=True, **limit
+        )
+        return {export.format: export.n_items for export in exports.formats}
+
+    assert n_items() == {"q8_0": 24}
+    assert n_items(least_accuracy=0.5) == {"q8_0": len(answers)}
     # None keeps such a limit, and all are made to tell.
-    assert asked(engine, least_accuracy=1.1) == [("q8_0", len(kept)), ("f32", len(kept))]
+    assert n_items(least_accuracy=1.1) == {"q8_0": len(answers), "f32": len(answers)}
 
 
 def planned(run: Any, form: str) -> Any:
@@ -340,31 +285,24 @@ AUTO = DeployConfig(
 )
 
 
-def test_transformers_serves_what_the_planned_engine_cannot(run: Any, tmp_path: Path) -> None:
+def test_transformers_serves_what_the_planned_engine_cannot(
+    run: Any, tmp_path: Path, other_tokens: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     shutil.copytree(run.folder, tmp_path / "run")
     said: list[str] = []
     context = tiny_context(tmp_path / "run", warn=said.append)
-    from stratos.deploy.engines import chat_ids
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(chat_ids.ChatIds, "ids", lambda self, chat: [2, 5])
-        record = deploy(
-            replace(run.config, deploy=AUTO), planned(run, "q8_0"), run.scorecard, run.student,
-            context,
-        )  # fmt: skip
+    config, plan = replace(run.config, deploy=AUTO), planned(run, "q8_0")
+    record = deploy(config, plan, run.scorecard, run.student, context)
     assert record is not None and record.run == ServingSetting("transformers")
     assert record.n_equal == 4 and record.exports is None and record.served is None
     [warning] = said
     assert warning.startswith("transformers serves the student: ") and "llama.cpp" in warning
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(LlamaCpp, "needs", ("no_such_module",))
-        run_here, exports = _engine_and_exports(
-            replace(run.config, deploy=AUTO), planned(run, "q8_0"), tmp_path, [], context
-        )
-    assert run_here == ServingSetting("transformers") and exports is None
-    assert " as q8_0. llama.cpp is not " in said[1]
     service = Path(record.service_path).read_text()
     assert "transformers serve ." in service and "llama_server" not in service
+    monkeypatch.setattr(LlamaCpp, "needs", ("no_such_module",))
+    setting, exports = _engine_and_exports(config, plan, tmp_path, [], context)
+    assert setting == ServingSetting("transformers") and exports is None
+    assert " as q8_0. llama.cpp is not " in said[1]
 
 
 def test_with_a_limit_all_items_are_asked_and_the_verdict_is_about_the_format(

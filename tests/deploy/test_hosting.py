@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import os
 import re
-import resource
 import shlex
 import shutil
 import signal
@@ -15,15 +15,16 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+from in_process import stratos
 
-from stratos.cli.commands.serve import _setting, known_answers
+from stratos.cli.commands.serve import _setting
 from stratos.cli.commands.verify import _verify_exports, verify
 from stratos.core.errors import StratosError
 from stratos.core.process import Process, locked
@@ -33,15 +34,16 @@ from stratos.deploy.exports import write_exports
 from stratos.deploy.hosted_server import (
     Hosted,
     bundle_in,
+    disk_of_served,
     is_looked_after,
     is_starting,
     starting,
     state_of,
 )
 from stratos.deploy.hosting import (
-    KnownAnswers,
     State,
     keep_hosted,
+    known_answers,
     prepare,
     standing,
     start,
@@ -50,30 +52,13 @@ from stratos.deploy.hosting import (
 from stratos.deploy.manifest import Known, read_known, write_known, write_manifest
 from stratos.deploy.server import answers as server_answers
 from stratos.deploy.server import free_port
-from stratos.deploy.stage import make_bundle
-from stratos.evaluate.answer_files import read_answers
 from stratos.records import Export, Exports, Interval, ServingSetting
 
 pytestmark = [pytest.mark.slow, pytest.mark.kill]
 
 
-@pytest.fixture(scope="module")
-def bundle(run: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the bundle of a trained student, with known answers and manifest."""
-    bundle = tmp_path_factory.mktemp("hosted") / "bundle"
-    make_bundle(Path(run.student.path), bundle, card="card", max_new_tokens=64)
-    kept = read_answers(run.folder)[:3]
-    write_known(bundle, [Known(one.messages, one.text, one.gold, True, 64) for one in kept])
-    write_manifest(bundle)
-    return bundle
-
-
-def command(verb: str, *argv: str, cache: Path, **changes: Any) -> Any:
-    environment = {**os.environ, "STRATOS_CACHE": str(cache), "HF_HUB_OFFLINE": "1"}
-    return subprocess.run(
-        [sys.executable, "-m", "stratos", verb, *argv],
-        env=environment, capture_output=True, text=True, timeout=300, **changes,
-    )  # fmt: skip
+def command(*words: str, cache: Path) -> Any:
+    return stratos(*words, env={"STRATOS_CACHE": str(cache)})
 
 
 def wait_for(what: Any, seconds: float = 90.0) -> Any:
@@ -85,15 +70,14 @@ def wait_for(what: Any, seconds: float = 90.0) -> Any:
 
 
 def test_it_is_started_asked_restarted_and_stopped(bundle: Path, tmp_path: Path) -> None:
-    whole, bundle = bundle, tmp_path / "bundle"
-    shutil.copytree(whole, bundle)
+    bundle = Path(shutil.copytree(bundle, tmp_path / "bundle")).resolve()
     done = command("serve", str(bundle), cache=tmp_path)
     assert done.returncode == 0, done.stderr
-    state = state_of(bundle.resolve(), tmp_path)
+    state = state_of(bundle, tmp_path)
     hosted = Hosted.read(state)
     assert hosted is not None and hosted.runs
     try:
-        assert str(KnownAnswers(str(bundle.resolve()), 3, 0, 3)) in done.stdout
+        assert "It answers 3 known questions as in the evaluation." in done.stdout
         # What it says to type is typed.
         (curl,) = re.findall(r"ask:    (curl .*)", done.stdout)
         said = subprocess.run(curl, shell=True, capture_output=True, text=True, timeout=60)
@@ -114,19 +98,14 @@ def test_it_is_started_asked_restarted_and_stopped(bundle: Path, tmp_path: Path)
 
         os.kill(hosted.server_pid, signal.SIGKILL)
 
-        def restarted() -> bool:
+        def answers_again() -> bool:
             now = Hosted.read(state)
-            return now is not None and now.server_pid != hosted.server_pid
+            with suppress(StratosError):
+                answer = ask(hosted.port, known[0].messages, 64)
+                return now is not None and now.n_restarts == 1 and answer == known[0].text
+            return False
 
-        wait_for(restarted)
-
-        def answers() -> bool:
-            try:
-                return ask(hosted.port, known[0].messages, 64) == known[0].text
-            except StratosError:
-                return False
-
-        wait_for(answers)
+        wait_for(answers_again)
         told = command("serve", "status", cache=tmp_path).stdout
         assert f"answers at {hosted.url}/v1" in told and "started again 1 time" in told
         # What the refusal said to type is typed.
@@ -141,24 +120,24 @@ def test_it_is_started_asked_restarted_and_stopped(bundle: Path, tmp_path: Path)
         told = command("serve", "status", "--json", cache=tmp_path).stdout
         found = json.loads(told)
         assert found.items() >= {
-            "bundle": str(bundle.resolve()), "state": "answers", "engine": "transformers",
+            "bundle": str(bundle), "state": "answers", "engine": "transformers",
             "format": "", "at_once": 1, "url": f"http://127.0.0.1:{port}/v1", "port": port,
             "pid": hosted.server_pid, "n_known": 3, "n_differing": 0,
         }.items()  # fmt: skip
 
         # A run with deploy.keep=true leaves it as it is, unless it has made another bundle.
-        kept, ran = keep_hosted(bundle.resolve(), tmp_path)
+        kept, ran = keep_hosted(bundle, tmp_path)
         assert ran and kept.port == hosted.port
         (bundle / "README.md").write_text("another card")
         write_manifest(bundle)
         assert "its bundle was made anew" in command("serve", "status", cache=tmp_path).stdout
         again = command("serve", str(bundle), cache=tmp_path)
         assert "its bundle was made anew since" in again.stdout
-        kept, ran = keep_hosted(bundle.resolve(), tmp_path)
+        kept, ran = keep_hosted(bundle, tmp_path)
         assert ran and kept.port == hosted.port and not kept.is_outdated
     finally:
         stopped = command("serve", "stop", str(bundle), cache=tmp_path)
-    assert stopped.stdout == f"{bundle.resolve()}: stopped.\n"
+    assert stopped.stdout == f"{bundle}: stopped.\n"
     now = Hosted.read(state)
     assert now is None
     with pytest.raises(ProcessLookupError):
@@ -167,20 +146,19 @@ def test_it_is_started_asked_restarted_and_stopped(bundle: Path, tmp_path: Path)
 
 
 def test_a_model_that_cannot_be_served_leaves_nothing_behind(bundle: Path, tmp_path: Path) -> None:
-    broken = tmp_path / "bundle"
-    shutil.copytree(bundle, broken)
+    broken = Path(shutil.copytree(bundle, tmp_path / "bundle")).resolve()
     (broken / "config.json").write_text("{}")
     done = command("serve", str(broken), "--start-seconds", "12", cache=tmp_path)
     assert done.returncode == 1
     assert "The end of" in done.stderr and "Traceback" not in done.stderr.partition("The end")[0]
-    assert Hosted.read(state_of(broken.resolve(), tmp_path)) is None
+    assert Hosted.read(state_of(broken, tmp_path)) is None
     found = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True).stdout
     assert str(broken) not in found
 
 
 def test_a_start_is_not_disturbed_by_another_nor_by_a_look(bundle: Path, tmp_path: Path) -> None:
-    with starting(bundle.resolve(), tmp_path):
-        state, _ = prepare(bundle.resolve(), tmp_path)
+    with starting(bundle, tmp_path):
+        state, _ = prepare(bundle, tmp_path)
         other = command("serve", str(bundle), cache=tmp_path)
         assert other.returncode == 1 and "another command is starting its server" in other.stderr
         assert "is starting" in command("serve", "status", cache=tmp_path).stdout
@@ -191,12 +169,12 @@ def test_a_start_is_not_disturbed_by_another_nor_by_a_look(bundle: Path, tmp_pat
 def test_no_process_of_another_machine_is_stopped(bundle: Path, tmp_path: Path) -> None:
     """A container that is made anew has another name, and its process ids are of others."""
     with sleeping() as process:
-        state, hosted = prepare(bundle.resolve(), tmp_path)
+        state, hosted = prepare(bundle, tmp_path)
         replace(hosted, supervisor=replace(process, host="another")).write(state)
         for words in (("stop", "--all"), ("status",)):
             assert command("serve", *words, cache=tmp_path).stdout == "Nothing is served.\n"
         assert not process.is_dead()
-        prepare(bundle.resolve(), tmp_path)  # nothing of it runs here
+        prepare(bundle, tmp_path)  # nothing of it runs here
 
 
 @contextmanager
@@ -215,13 +193,6 @@ def test_what_holds_no_bundle_is_told(tmp_path: Path) -> None:
         bundle_in(tmp_path)
     done = command("serve", "stop", cache=tmp_path)
     assert done.returncode == 1 and "stratos serve stop outputs/<run>" in done.stderr
-
-
-def test_a_whole_bundle_is_verified(bundle: Path, tmp_path: Path) -> None:
-    done = command("verify", str(bundle), cache=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert "all as they were made." in done.stdout
-    assert "3 known questions answered" in done.stdout
 
 
 @pytest.fixture
@@ -261,9 +232,7 @@ def test_a_server_that_ends_before_it_has_answered_is_given_up_however_long_it_t
     assert (ended.n_restarts, ended.exit_code) == (supervisor.MOST_FAILURES, code)
     shown = standing(state, ended)
     assert shown.state is State.GIVEN_UP
-    assert (
-        f"given up, started again 5 times: it ended each time (last with code {code})" in shown.text
-    )
+    assert f"given up, started again 5 times (it ended last with code {code})" in shown.text
 
 
 SERVES = """
@@ -341,16 +310,15 @@ def parrot(serves: tuple[Path, Hosted], tmp_path: Path) -> Iterator[tuple[Path, 
 
 def test_what_the_answers_are_compared_with_is_said(parrot: tuple[Path, Hosted]) -> None:
     _, hosted = parrot
-    n_as_evaluated = hosted.n_as_evaluated
-    assert known_answers(hosted) == KnownAnswers(hosted.bundle, 3, 1, n_as_evaluated)
-    export = replace(
-        hosted, format="q8_0", known=[replace(known, text="7") for known in hosted.known]
+    assert "Warning: 1 of 3 known questions it does not answer as in" in known_answers(hosted)
+    sevens = [replace(known, text="7") for known in hosted.known]
+    export = known_answers(replace(hosted, format="q8_0", known=sevens))
+    assert export == (
+        "It answers 3 known questions as q8_0 did when it was exported; 2 of them as in the "
+        "evaluation."
     )
-    assert known_answers(export) == KnownAnswers(hosted.bundle, 3, 0, 2, "q8_0")
-    other = replace(export, known=hosted.known)
-    assert known_answers(other) == KnownAnswers(hosted.bundle, 3, 1, n_as_evaluated, "q8_0")
     same = replace(hosted, known=hosted.known[:2])
-    assert known_answers(same) == KnownAnswers(hosted.bundle, 2, 0, 2)
+    assert known_answers(same) == "It answers 2 known questions as in the evaluation."
 
 
 def test_a_bundle_that_was_moved_away_is_told_from_one_made_anew(
@@ -422,27 +390,12 @@ def test_a_log_does_not_grow_without_end(tmp_path: Path, monkeypatch: pytest.Mon
     assert text.startswith("(what was before is cut)\nline ") and text.endswith("line 999\n")
 
 
-def test_what_a_full_disk_refuses_is_told_with_its_place(bundle: Path, tmp_path: Path) -> None:
-    done = command(
-        "serve", str(bundle), cache=tmp_path,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (0, -1)),
-    )  # fmt: skip
-    assert done.returncode == 1
-    assert f"{tmp_path / 'served'} cannot be written" in done.stderr
-    assert "STRATOS_CACHE=<folder>" in done.stderr
-
-
-def test_another_process_at_the_port_is_not_taken_for_the_server(
-    parrot: tuple[Path, Hosted],
-) -> None:
-    state, hosted = parrot
-    with sleeping() as process:
-        shown = standing(state, replace(hosted, supervisor=process))
-    assert shown.state is State.SILENT and "does not answer" in shown.text
-    replace(hosted, supervisor=None).write(state)
-    with pytest.raises(StratosError, match="The server did not answer within 3 seconds"):
-        start(state, 3)
-    assert not state.exists()
+def test_what_the_disk_refuses_is_told_with_its_place(bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    done = command("serve", str(bundle), cache=tmp_path / "file")
+    assert done.returncode == 1 and "file/served" in done.stderr
+    with pytest.raises(StratosError, match="STRATOS_CACHE=<folder>"), disk_of_served(tmp_path):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 @pytest.mark.parametrize("after_s", [0.0, 0.3, 1.0])

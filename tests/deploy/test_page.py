@@ -18,25 +18,13 @@ from typing import Any
 
 import pytest
 
-from stratos.deploy.manifest import Known, read_known, write_known, write_manifest
-from stratos.deploy.origin import Checked, Example, Origin, origin_of
-from stratos.deploy.stage import make_bundle
-from stratos.evaluate.answer_files import read_answers
+from stratos.deploy.manifest import read_known
+from stratos.deploy.page.app import Checked, Example, Origin, origin_of
 from stratos.tasks.mahjong import DiscardTask, MahjongTask
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 HOSTILE = "<img src=x onerror='window.hacked = 1'>"
-
-
-@pytest.fixture(scope="module")
-def bundle(run: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    bundle = tmp_path_factory.mktemp("tried") / "student"
-    make_bundle(Path(run.student.path), bundle, card="card", max_new_tokens=64)
-    kept = read_answers(run.folder)[:3]
-    write_known(bundle, [Known(one.messages, one.text, one.gold, True, 64) for one in kept])
-    write_manifest(bundle)
-    return bundle
 
 
 @pytest.fixture(scope="module")

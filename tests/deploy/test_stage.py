@@ -7,6 +7,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,13 +22,14 @@ from stratos.deploy.card import sentences
 from stratos.deploy.engines.hugging_face import Transformers
 from stratos.deploy.load_test import load_test
 from stratos.deploy.server import HOST, ServeError, free_port, serving
+from stratos.deploy.service import service_files
 from stratos.deploy.stage import deploy
 from stratos.deploy.trial import Trial, try_server
 from stratos.estimate.cards import Workload, card_of_student
 from stratos.estimate.fleet import calibration
 from stratos.estimate.serving import LEAST_HOST_SHARE, foresee
 from stratos.evaluate.answer_files import answers_path, read_answers
-from stratos.records import Deployment, ServingSetting, from_json, to_json
+from stratos.records import Deployment, ServingSetting
 
 pytestmark = pytest.mark.slow
 
@@ -97,18 +99,15 @@ def test_an_answer_that_is_not_that_of_the_evaluation_is_counted(run, tmp_path):
 
 
 def test_latency_and_throughput_are_measured(deployed):
-    record = deployed.record
-    assert 0 < record.latency_p50_ms <= record.latency_p95_ms < 60_000
-    [trial] = deployed.trials
+    record, [trial] = deployed.record, deployed.trials
     seconds = sorted(answer.seconds for answer in trial.closed.answers)
     assert record.latency_p50_ms == pytest.approx(1000 * (seconds[5] + seconds[6]) / 2, rel=0.2)
     assert 1000 * seconds[-2] <= record.latency_p95_ms <= 1000 * seconds[-1]
-    assert record.latency_p50_ms < record.latency_p95_ms
+    assert 0 < record.latency_p50_ms < record.latency_p95_ms < 60_000
     assert deployed.metrics["deploy/latency_p95_ms"] == record.latency_p95_ms
     n_tokens = sum(answer.output_tokens for answer in read_answers(deployed.run.folder)[:12])
     # One request at a time: the tokens of all divided by the time of all.
-    assert record.tokens_per_s <= n_tokens / (12 * 0.4 * record.latency_p50_ms / 1000)
-    assert record.tokens_per_s >= n_tokens / (12 * 2 * record.latency_p95_ms / 1000)
+    assert record.tokens_per_s == pytest.approx(n_tokens / sum(seconds), rel=0.2)
     assert deployed.metrics["deploy/equal"] == 1.0
 
 
@@ -119,13 +118,10 @@ def test_a_latency_limit_that_is_missed_is_said(deployed):
 
 
 def test_progress_is_told(deployed):
-    assert deployed.ticks[0] == (0, 12, "bundle")
-    assert deployed.ticks[1] == (0, 12, "server starts")
+    assert deployed.ticks[:2] == [(0, 12, "bundle"), (0, 12, "server starts")]
     assert (12, 12, "requests · 12 of 12") in deployed.ticks
     done, total, what = deployed.ticks[-1]
-    part, _, items = what.partition(" · ")
-    assert part in ("requests with random arrivals", "streamed requests")
-    assert done == total and items == f"{done} of {total}"
+    assert done == total and what.endswith(f" · {done} of {total}")
 
 
 def test_the_server_is_tested_at_the_highest_rate_that_it_keeps_up_with(deployed):
@@ -181,23 +177,13 @@ def test_the_server_is_gone_and_its_log_is_kept(deployed):
         os.kill(int(pid), 0)
 
 
-def test_the_record_survives_the_disk(deployed):
-    assert from_json(to_json(deployed.record), Deployment) == deployed.record
-
-
 def test_the_bundle_holds_what_it_should_and_no_pickles(deployed):
     names = {file.name for file in deployed.bundle.iterdir()}
     assert names == {
-        "README.md",
-        "chat_template.jinja",
-        "config.json",
-        "generation_config.json",
-        "known_answers.jsonl",
-        "manifest.json",
-        "model.safetensors",
-        "tokenizer.json",
+        "README.md", "chat_template.jinja", "config.json", "generation_config.json",
+        "known_answers.jsonl", "manifest.json", "model.safetensors", "tokenizer.json",
         "tokenizer_config.json",
-    }
+    }  # fmt: skip
     n_bytes = sum(file.stat().st_size for file in deployed.bundle.iterdir())
     assert deployed.record.bundle_bytes == n_bytes
 
@@ -224,11 +210,6 @@ def test_the_cards_python_answers_in_the_bundle_without_stratos(deployed):
 
 def test_the_service_script_and_the_cards_commands_serve_the_bundle(deployed, tmp_path):
     """The launch script of a server that no tool rents, asked with the card's curl."""
-    import time
-
-    from stratos.deploy.server import free_port
-    from stratos.deploy.service import service_files
-
     choice = replace(deployed.run.plan.role("serve"), offer=None)
     [(name, text)] = service_files([choice], "larger-tiny", deployed.bundle, tmp_path / "stratos")
     script = deployed.run.folder / "deploy" / name
@@ -267,8 +248,6 @@ def test_none_serves_nothing(run, tmp_path):
 
 
 def test_weights_that_do_not_load_end_in_one_clear_error(run, deployed, tmp_path):
-    import shutil
-
     folder = tmp_path / "run"
     shutil.copytree(run.folder, folder, ignore=shutil.ignore_patterns("bundle"))
     (folder / "student" / "model.safetensors").write_bytes(b"not weights")
@@ -276,9 +255,7 @@ def test_weights_that_do_not_load_end_in_one_clear_error(run, deployed, tmp_path
     with pytest.raises(ServeError) as caught:
         deploy(run.config, run.plan, run.scorecard, student, tiny_context(folder))
     message = str(caught.value)
-    assert message.startswith("The server ended with code 1 ")
-    assert "safetensors" in message.lower()
-    assert "deploy=none" in message.splitlines()[-1]
+    assert message.startswith("The server ended with code 1 ") and "safetensors" in message.lower()
 
 
 def test_batches_are_answered_as_one_after_another(deployed, tmp_path):

@@ -96,6 +96,17 @@ def test_labels_have_three_baselines(tmp_path):
     assert found["lookup"] < 1
 
 
+def test_sets_of_labels_have_the_same_baselines(tmp_path):
+    rows = [{**row, "label": [row["label"]]} for row in labelled(200)]
+    for row in rows[::4]:
+        row["text"], row["label"] = f"{row['text']} meow bark", ["cat", "dog"]
+    task = ClassifyTask(write(tmp_path / "a.jsonl", rows))
+    found = free_baselines(task, labelled_rows(task), task.items("test", 1000))
+    f1 = {one.score.role: one.score.slice().micro_f1.mean for one in found}
+    assert f1["linear"] > 0.95 > f1["majority"] > 0
+    assert set(f1) == {"majority", "lookup", "linear"}
+
+
 def test_the_classifier_fits_on_one_thread_and_says_that_it_fits(monkeypatch):
     rows = labelled(250)
     steps: list[list[int]] = []

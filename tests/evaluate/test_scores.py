@@ -54,3 +54,28 @@ def test_a_baseline_is_compared_pair_by_pair():
     assert (versus.student_exact.mean, versus.other_exact.mean) == (0.7, 0.2)
     assert versus.p_value == mcnemar_exact(6, 1)
     assert versus.ahead == pytest.approx(-0.5)
+
+
+def sets(right: int, answered: int, gold: int) -> Score:
+    """Return the score of an answer of some labels to an item with some."""
+    return Score(float(right == answered == gold), 0.0, True, (2 * right, answered + gold))
+
+
+def test_the_f1_of_several_labels_counts_labels_and_not_items():
+    scores = [sets(3, 3, 3), sets(0, 1, 1)] * 20
+    [all_items] = by_slice(items(*["all"] * 40), scores)[-1:]
+    f1 = all_items.micro_f1
+    assert f1.mean == pytest.approx(3 / 4)
+    assert f1.low < f1.mean < f1.high < 1
+    assert all_items.exact == wilson(20, 40)
+    assert by_slice(items("a"), [RIGHT])[-1].micro_f1 is None
+    assert by_slice(items("a"), [sets(0, 0, 0)])[-1].micro_f1.mean == 1.0, "no label was right"
+
+
+def test_students_of_several_labels_are_compared_by_their_f1():
+    good, poor = [sets(2, 3, 2)] * 40, [sets(1, 3, 2)] * 40
+    versus = against(ModelScore("linear", "TF-IDF", ()), good, poor)
+    assert versus.student_exact.mean == versus.other_exact.mean == 0.0
+    assert (versus.student, versus.baseline) == pytest.approx((4 / 5, 2 / 5))
+    assert versus.p_value < 0.01
+    assert against(ModelScore("linear", "TF-IDF", ()), good, good).p_value == 1.0

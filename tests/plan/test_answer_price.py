@@ -9,8 +9,8 @@ from test_worth import HOSTED, PAID, TODAY, of_a_year
 from world import replace
 
 from stratos.core.intervals import wilson
+from stratos.plan import words
 from stratos.plan.alternatives import mean_tokens, price_of_answer
-from stratos.plan.words import SharesUnknown, SlicesNotAsked
 from stratos.plan.worth import verdict_of
 from stratos.records import AnswerSpread, Probe, SliceAnswers
 from stratos.tasks.base import shares_of_slices
@@ -56,7 +56,7 @@ def test_each_slice_counts_by_its_share():
 def test_the_verdict_is_that_of_the_natural_shares():
     config, probe, plan = of_a_year(5000, (ASKED,))
     told = verdict_of(config, replace(probe, shares=SHARES), plan, TODAY)
-    assert told.outcome == "stay" and SharesUnknown(2) not in told.notes
+    assert told.outcome == "stay" and words.SharesUnknown(2) not in told.notes
     half = verdict_of(config, replace(probe, shares=dict.fromkeys(SHARES, 0.5)), plan, TODAY)
     assert half.outcome == "distil", "as the probe asks them"
 
@@ -67,7 +67,7 @@ def test_where_shares_are_not_known_that_is_said_and_the_range_covers_each_slice
     assert found.low <= min(alone) and max(alone) <= found.high
     config, probe, plan = of_a_year(5000, (ASKED,))
     verdict = verdict_of(config, probe, plan, TODAY)
-    assert verdict.outcome == "open" and SharesUnknown(2) in verdict.notes
+    assert verdict.outcome == "open" and words.SharesUnknown(2) in verdict.notes
 
 
 def test_a_slice_of_which_nothing_was_asked_widens_the_range(snapshot):
@@ -79,7 +79,7 @@ def test_a_slice_of_which_nothing_was_asked_widens_the_range(snapshot):
     assert left.high - left.mean > 0.01 * left.mean and left.mean < whole.mean
     config, probe, plan = of_a_year(5000, (less,))
     verdict = verdict_of(config, replace(probe, shares=SHARES), plan, TODAY)
-    [left_out] = [note for note in verdict.notes if isinstance(note, SlicesNotAsked)]
+    [left_out] = [note for note in verdict.notes if isinstance(note, words.SlicesNotAsked)]
     assert left_out.share == pytest.approx(0.01)
 
 

@@ -16,10 +16,10 @@ from world import replace
 from stratos.cli.build import build
 from stratos.cli.compose import hydra_for
 from stratos.cli.help import group_page
-from stratos.config import LimitsConfig, ObjectiveConfig, ObjectiveWeights
+from stratos.config import LimitsConfig, ObjectiveConfig
 from stratos.core.errors import InfeasibleError
 from stratos.plan.explain.show import alternatives_table, explanation, frontier_table
-from stratos.plan.objective import HOURS, USD, goal_of, weighted
+from stratos.plan.objective import HOURS, USD, weighted
 from stratos.plan.stage import solve
 
 YAML = """\
@@ -77,12 +77,6 @@ def test_it_is_explained_and_shown_by_its_name_and_goal(own: Path, snapshot) -> 
         console.print(shown)
     lines = [line.rstrip() for line in console.file.getvalue().splitlines()]
     assert "\n".join(lines) == snapshot
-
-
-def test_without_a_goal_its_weights_are_named(snapshot: SnapshotAssertion) -> None:
-    named = ObjectiveConfig("mine", weights=ObjectiveWeights(usd=1, hours=5))
-    assert goal_of(named) == snapshot
-    assert goal_of(ObjectiveConfig()) == "the lowest net cost"
 
 
 def test_it_is_checked_helped_and_swept(own: Path, snapshot: SnapshotAssertion) -> None:

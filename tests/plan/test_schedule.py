@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
 from world import BLIND, World
 
 from stratos.catalog import load_catalog
 from stratos.config import CloudConfig, DeployConfig, EvaluateConfig
-from stratos.estimate.fleet import Calibration, Ranges
+from stratos.estimate.fleet import Calibration
 from stratos.plan.explain.show import only_plan
 from stratos.plan.options.candidates import build_problem
-from stratos.plan.options.pricing import slowed_now
 from stratos.plan.schedule import AFTER, schedule_text, stage_times
 from stratos.plan.stage import solve
 
@@ -67,13 +65,6 @@ def test_on_this_machine_plan_and_total_are_one_estimate_and_its_other_work_coun
         assert busy.hours_range[0] == role.hours_range[0], "the other work may end"
     fewer = planned(LOCAL, deploy=DeployConfig(name="none"))
     assert [one.stage for one in fewer.ahead] == ["synthesize", "distill", "evaluate"]
-
-
-def test_other_work_slows_this_machine_alone():
-    hours = Ranges(*(np.array([one, one]) for one in (2.0, 1.0, 3.0)))
-    found = slowed_now(hours, np.array([True, False]), 4.0)
-    assert found.mean.tolist() == [8.0, 2.0]
-    assert found.low.tolist() == [1.0, 1.0] and found.high.tolist() == [12.0, 3.0]
 
 
 def test_the_only_plan_has_no_tables(snapshot):

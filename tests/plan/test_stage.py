@@ -4,7 +4,6 @@ import io
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -12,13 +11,10 @@ from rich.console import Console
 from stub_executors import Queue
 from world import BLIND, OBJECTIVES, SIGHTED, World, context, replace
 
-from stratos.catalog import load_catalog
 from stratos.config import CloudConfig, LimitsConfig
 from stratos.core.errors import InfeasibleError
 from stratos.core.formats import hours
 from stratos.plan import frontier_table, plan
-from stratos.plan.options.candidates import build_problem
-from stratos.plan.stage import solve
 from stratos.records import Pilot, Plan, from_json, to_json
 
 AWS = CloudConfig(name="aws", providers=("aws",))
@@ -134,15 +130,3 @@ print(record.student, sorted(heavy & set(sys.modules)))
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "stratos_1m []\n"
-
-
-def test_the_whole_table_is_planned_in_a_moment():
-    world = World(teachers=(BLIND, SIGHTED))
-    catalog = load_catalog(world.cloud)
-    solve(build_problem(world.config(), world.probe(), catalog))  # imports the solver
-    start = time.process_time()
-    problem = build_problem(world.config(), world.probe(), catalog)
-    record = solve(problem)
-    assert time.process_time() - start < 1.5
-    assert len(problem.candidates) == 2 * 9  # in the US and in the EU
-    assert record.n_offers > 170

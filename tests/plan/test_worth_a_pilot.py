@@ -1,14 +1,12 @@
 """Which pairs a pilot trains: what the limits leave, whatever its accuracy may be."""
 
 import pytest
-from world import BLIND, SIGHTED, World, context, replace
+from world import BLIND, SIGHTED, World, replace
 
 from stratos.catalog import load_catalog
 from stratos.config import CloudConfig, LimitsConfig
-from stratos.plan import plan
 from stratos.plan.options.candidates import build_problem
 from stratos.plan.solve.frontier import survivors
-from stratos.records import Pilot, PilotPoint, PilotRun
 
 AWS = CloudConfig(name="aws", providers=("aws",))
 
@@ -32,12 +30,6 @@ def test_without_limits_every_pair_is_left_with_its_best_teacher():
             assert one.teacher == SIGHTED.teacher
 
 
-def test_the_accuracy_limit_leaves_out_nobody():
-    everyone = left(World(cloud=AWS))
-    limited = left(World(cloud=AWS, limits=LimitsConfig(accuracy=0.99)))
-    assert pairs(limited) == pairs(everyone)
-
-
 def test_who_no_plan_can_take_is_left_out_with_the_reason():
     everyone = left(World(cloud=AWS))
     budget = everyone.least_usd * 1.001
@@ -52,19 +44,3 @@ def test_who_no_plan_can_take_is_left_out_with_the_reason():
     assert nobody.candidates == () and len(nobody.left_out) == len(pairs(everyone))
     spent = left(World(cloud=AWS, limits=LimitsConfig(budget_usd=budget)), spent_usd=budget)
     assert spent.candidates == ()
-
-
-def test_a_student_without_runs_comes_back_by_its_pilot(tmp_path):
-    new = tuple(replace(student, runs=()) for student in World().students)
-    limits = LimitsConfig(accuracy=0.5)
-    world = World(cloud=AWS, students=new, limits=limits)
-    points = tuple(
-        PilotPoint(250_000 * 2**i, accuracy, 128, 1000, 60.0, 60.0, 60.0)
-        for i, accuracy in enumerate((0.3, 0.6, 0.8))
-    )
-    run = PilotRun("stratos_3m", "injection", BLIND.teacher, points, "pilot")
-    pilot = Pilot(world.task.name, (run,), {}, 180.0, 180.0, 0.0)
-    record = plan(world.config(tmp_path), world.probe(), context(tmp_path), pilot=pilot)
-    assert record.student == "stratos_3m"
-    assert record.accuracy.source.startswith("power law through a pilot of 3 trainings")
-    assert record.accuracy.mean > 0.8

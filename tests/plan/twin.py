@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import itertools
 import random
+from collections.abc import Sequence
 from math import inf
 
+import numpy as np
 from world import OBJECTIVES, STRATEGIES, replace
 
 from stratos.config import LimitsConfig, PlanConfig
 from stratos.plan.option import Caps, Egress
 from stratos.plan.problem import Candidate, Option, Problem
+from stratos.plan.solve.mix import Step
+from stratos.plan.solve.mix_frontier import staircases
+from stratos.plan.solve.solver import Solver
 from stratos.records import Interval, Offer, ServingSetting
 
 PLACES = (("a", "r1"), ("a", "r2"), ("b", "r1"))
@@ -205,3 +210,14 @@ def meets(costs, limits) -> bool:
         and (limits.latency_ms is None or ms <= limits.latency_ms)
         and (limits.accuracy is None or -accuracy >= limits.accuracy)
     )
+
+
+def mix_steps(
+    options: Sequence[Option],
+    egress_usd: Sequence[float],
+    rates: Sequence[float],
+    caps: Caps,
+    solver: Solver,
+) -> list[Step]:
+    """Return the staircase of a place to which each server's egress is the one given."""
+    return staircases(options, np.array([egress_usd], dtype=float), rates, caps, solver)[0]

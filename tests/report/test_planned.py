@@ -325,7 +325,7 @@ def test_other_work_excuses_what_is_slower_and_not_what_is_faster(
         load=LoadResult(
             requests_per_s=2.0, n_requests=40, seconds=20.0, kept_up=True, gap_variation=1.0,
             latest_ms=0.1, latency_p50_ms=100.0, latency_p95_ms=300.0, capacity_per_s=per_s,
-            queue_p95_ms=None, tries=(), capacity=Prediction(Interval(5, 4, 6), per_s),
+            tries=(), capacity=Prediction(Interval(5, 4, 6), per_s),
         ),
     )  # fmt: skip
     records["deploy"] = deployment

@@ -50,7 +50,7 @@ def test_six_rows_for_eight_labels_are_refused_with_counts(tmp_path: Path) -> No
     labels = tuple("abcdefgh")
     path = write(tmp_path / "t.jsonl", tickets(6, list("abcdef")))
     refusals = ClassifyTask(path, labels=labels).refusals()
-    assert refusals == [MoreLabelsThanRows(path, n_rows=6, n_train=4, n_labels=8, least=4)]
+    assert refusals == [MoreLabelsThanRows(path, n_rows=6, n_train=4, n_labels=8, least=5)]
 
 
 def test_one_validation_row_is_refused(tmp_path: Path) -> None:
@@ -106,7 +106,7 @@ def test_a_slip_of_one_key_is_said(tmp_path: Path, rare: str, common: str, is_sa
 def test_labels_without_rows_are_said(tmp_path: Path) -> None:
     rows = [*tickets(400, ["a", "b"]), {"text": "once", "label": "c"}]
     task = ClassifyTask(write(tmp_path / "t.jsonl", rows), labels=("a", "b", "c", "d"))
-    assert task.complaints == (UnusedLabels(("d",)), RareLabels({"c": 1}, least=4))
+    assert task.complaints == (UnusedLabels(("d",)), RareLabels({"c": 1}, least=5))
 
 
 def test_a_label_of_the_test_file_alone_is_said(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from stratos.deploy.engines.known import (
     import_engines,
     import_engines_of_run,
 )
-from stratos.deploy.engines.predictor import server_of
+from stratos.deploy.engines.predictor import server_of, setting_of
 from stratos.deploy.exports import read_exports
 from stratos.deploy.hosted_server import (
     Hosted,
@@ -32,8 +32,7 @@ from stratos.deploy.hosted_server import (
     state_of,
 )
 from stratos.deploy.hosting import (
-    KnownAnswers,
-    differing,
+    known_answers,
     make_room,
     prepare,
     standings,
@@ -136,6 +135,7 @@ def _start(cache_dir: Path, folder: Path, args: argparse.Namespace) -> int:
         run = program.run
     else:
         run = _setting(args, bundle, before if before is not None and before.runs else None)
+        run = setting_of(bundle, run)
     with starting(bundle, cache_dir):
         state, port = state_of(bundle, cache_dir), args.port
         before = Hosted.read(state)
@@ -200,19 +200,17 @@ def _not_applied(before: Hosted, args: argparse.Namespace, run: ServingSetting |
 def _how_to_use(hosted: Hosted) -> str:
     """Return what is typed to ask, watch and stop a server."""
     name = shlex.quote(hosted.bundle)
-    hints = "".join(f" {hint}" for front in fronts() if (hint := front.hint(name)))
     return (
         f"  ask:    curl {hosted.url}/v1/chat/completions -H 'Content-Type: application/json' "
         f"-d {shlex.quote(hosted.example)}\n"
         f"  watch:  stratos serve status {name}; tail -f {shlex.quote(hosted.log)}\n"
         f"  stop:   stratos serve stop {name}\n"
-        f"It listens on this machine alone, and asks for no key.{hints}"
+        "It listens on this machine alone, and asks for no key."
     )
 
 
 def _show_page(bundle: Path, hosted: Hosted, port: int) -> None:
-    from stratos.deploy.origin import origin_of
-    from stratos.deploy.page import serve_page
+    from stratos.deploy.page.app import origin_of, serve_page
 
     if port:
         check_free(port, "--page-port <number>", "--page-port 0")
@@ -286,14 +284,6 @@ def _engine_of_format(form: str) -> Engine:
     return (have or makers)[0]
 
 
-def known_answers(hosted: Hosted) -> KnownAnswers:
-    """Ask the known questions; return whether it answers as the evaluation, or its export, did."""
-    n_known = len(hosted.known)
-    n_differing = differing(hosted) if n_known else 0
-    n_as_evaluated = hosted.n_as_evaluated
-    return KnownAnswers(hosted.bundle, n_known, n_differing, n_as_evaluated, hosted.format)
-
-
 def _status(cache_dir: Path, folders: list[Path], as_json: bool) -> None:
     servers = list(standings(cache_dir, folders))
     for standing in servers:
@@ -308,11 +298,8 @@ def _stop(cache_dir: Path, folders: list[Path], is_all: bool) -> None:
     named = [state_of(_named(folder, cache_dir), cache_dir) for folder in folders]
     hosted = [(s, server) for s, server in hosted_here(cache_dir) if is_all or s in named]
     for state, server in hosted:
-        # A front left open would let its clients in to whatever takes the port next.
-        ended = [what for front in fronts() if (what := front.stop(state))]
         ran = stop(state, server)
-        also = "".join(f", and {what}" for what in ended)
-        print(f"{server.bundle}: {'stopped' if ran else 'was not running any more'}{also}.")
+        print(f"{server.bundle}: {'stopped' if ran else 'was not running any more'}.")
     if not hosted:
         print("Nothing is served." if is_all else f"{folders[0]} is not served.")
 

@@ -19,8 +19,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from stratos.config import Config
-from stratos.contrib.cascade.answered import in_shares, level, natural
 from stratos.contrib.cascade.config import CascadeConfig, makes_cascade, settings
+from stratos.contrib.cascade.pairs import in_shares, level, natural
 from stratos.contrib.cascade.threshold import n_needed
 from stratos.contrib.cascade.words import (
     OutOfReach,

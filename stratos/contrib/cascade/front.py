@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from stratos.contrib.cascade.endpoint.made import PROGRAM, Facts, check_alone, front_of
+from stratos.contrib.cascade.endpoint.meter import PROGRAM, Facts, check_alone, front_of
 from stratos.core.errors import StratosError
 from stratos.core.formats import counted, exact_usd, percent
 from stratos.deploy.bundle_server import facts_of

@@ -13,7 +13,14 @@ from pathlib import Path
 import msgspec
 
 from stratos.config import Config
-from stratos.contrib.cascade.answered import (
+from stratos.contrib.cascade.choosing_items import (
+    answer_limit,
+    check_enough,
+    choosing_items,
+    measuring_items,
+)
+from stratos.contrib.cascade.config import CascadeConfig, settings
+from stratos.contrib.cascade.pairs import (
     ByTeacher,
     KeptPair,
     bundle_digest,
@@ -24,13 +31,6 @@ from stratos.contrib.cascade.answered import (
     right_by_teacher,
     write_pairs,
 )
-from stratos.contrib.cascade.choosing_items import (
-    answer_limit,
-    check_enough,
-    choosing_items,
-    measuring_items,
-)
-from stratos.contrib.cascade.config import CascadeConfig, settings
 from stratos.contrib.cascade.record import Cascade, Escalation
 from stratos.contrib.cascade.threshold import (
     Judge,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from stratos.config import Config
 from stratos.contrib.cascade import words
-from stratos.contrib.cascade.answered import Answered, answered, level
+from stratos.contrib.cascade.pairs import Answered, answered, level
 from stratos.contrib.cascade.record import Cascade, CascadeAt
 from stratos.contrib.cascade.threshold import (
     ALWAYS,

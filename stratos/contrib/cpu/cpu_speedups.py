@@ -2,15 +2,62 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+import ctypes
+import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from stratos.contrib.cpu import blocked_attention, heap
+from stratos.contrib.cpu import blocked_attention
 from stratos.core.reasons import Reason
 from stratos.distill.speedups import GradientWorkers, Speedups
+
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+"""Parameters of mallopt(3)."""
+_ALL = 2**31 - 1
+_DEFAULTS = {_MMAP_THRESHOLD: 2**25, _TRIM_THRESHOLD: 2**26}
+"""Bytes that glibc's own thresholds grow to at the most."""
+_SETTINGS = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES")
+
+
+@contextmanager
+def reused_heap() -> Iterator[None]:
+    """Keep what is freed for what is allocated next, and hand it back to the system at the end."""
+    keep()
+    try:
+        yield
+    finally:
+        hand_back()
+
+
+def keep() -> None:
+    """Keep what is freed from now on.
+
+    Nothing is done without glibc, nor where variables of the environment say what it shall do.
+    """
+    _set({_MMAP_THRESHOLD: _ALL, _TRIM_THRESHOLD: _ALL})
+
+
+def hand_back() -> None:
+    """Hand back what is free, and do so again from now on."""
+    libc = _set(_DEFAULTS)
+    if libc is not None:
+        libc.malloc_trim(0)
+
+
+def _set(thresholds: dict[int, int]) -> ctypes.CDLL | None:
+    if any(os.environ.get(name) for name in _SETTINGS):
+        return None
+    libc = ctypes.CDLL(None) if os.name == "posix" else None
+    if not (hasattr(libc, "mallopt") and hasattr(libc, "malloc_trim")):
+        return None
+    assert libc is not None
+    for parameter, n_bytes in thresholds.items():
+        libc.mallopt(parameter, n_bytes)
+    return libc
+
 
 if TYPE_CHECKING:
     from stratos.distill.data import PackedLoader
@@ -36,7 +83,7 @@ class CpuSpeedups(Speedups):
 
     def allocator(self) -> AbstractContextManager[None]:
         """Keep freed memory until the training has ended."""
-        return heap.reused_heap()
+        return reused_heap()
 
     def gradient_workers(
         self,

@@ -20,7 +20,7 @@ from rich.text import Text
 
 from stratos.contrib.drift.shifts import MOST, Response, Shift, shifts
 from stratos.contrib.logs.messages.conversation import Conversation
-from stratos.contrib.logs.messages.recognised import KNOWN
+from stratos.contrib.logs.messages.row_formats import KNOWN
 from stratos.contrib.logs.messages.turn_rows import Seen, read_conversations, unreadable
 from stratos.core import tables
 from stratos.core.atomic_files import write_atomically

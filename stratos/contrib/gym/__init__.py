@@ -1,5 +1,5 @@
 """The tasks of the package reasoning-gym: generators of questions, with verifiers of answers."""
 
-from stratos.contrib.gym.generated import GymTask
+from stratos.contrib.gym.gym_task import GymTask
 
 __all__ = ["GymTask"]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from stratos.contrib.data_files import filled
 from stratos.contrib.logs.messages.conversation import CHARACTERS_A_TOKEN, history_of
-from stratos.contrib.logs.messages.recognised import KNOWN
+from stratos.contrib.logs.messages.row_formats import KNOWN
 from stratos.contrib.logs.messages.turn_rows import suited_to, unreadable
 from stratos.contrib.logs.survey import Facts, Survey, survey
 from stratos.contrib.logs.teacher import shipped_card
@@ -166,12 +166,11 @@ def _cost(facts: Facts, card: OpenAISettings | None) -> str:
         else:
             usd += price
     if len(unpriced) == len(facts.tokens_of):
-        named = [shown(priced_by) for priced_by in sorted(unpriced) if priced_by][:_MODELS_SHOWN]
+        named = [shown(model) for model in sorted(unpriced) if model][:_MODELS_SHOWN]
         reason = f"no card has a price of {listed(named)}" if named else "the rows name no model"
         return f"{reason}. Take the price of a card: --card gpt_4o_mini"
-    without = [
-        shown(priced_by) or "rows without a model" for priced_by in sorted(unpriced)[:_MODELS_SHOWN]
-    ]
+    unnamed = "rows without a model"
+    without = [shown(model) or unnamed for model in sorted(unpriced)[:_MODELS_SHOWN]]
     also = f"; without {listed(without)}, of which no card has a price" if without else ""
     what = f"{cents(usd)} for these rows"
     if facts.n_timed < facts.n / 2:

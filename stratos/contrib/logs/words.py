@@ -38,13 +38,10 @@ class FilesLeftOut(Reason):
     path: str
     n: int
 
-    def __str__(self) -> str:
-        are = "is" if self.n == 1 else "are"
-        return (
-            f"{self.path}: {counted(self.n, 'image or file', 'images and files', spec=',')} in "
-            f"messages {are} left out, since a language model reads text alone. What was said of "
-            "them cannot be learnt."
-        )
+    says = (
+        "{path}: images and files in messages are left out ({n:,}), since a language model reads "
+        "text alone. What was said of them cannot be learnt."
+    )
 
 
 class CallsNotLearnt(Reason):
@@ -53,14 +50,10 @@ class CallsNotLearnt(Reason):
     path: str
     n_turns: int
 
-    def __str__(self) -> str:
-        turns = counted(
-            self.n_turns, "turn of the model calls", "turns of the model call", spec=","
-        )
-        return (
-            f"{self.path}: {turns} tools, which this task does not learn; they stay in the history "
-            "of later turns."
-        )
+    says = (
+        "{path}: turns of the model that call tools are not learnt ({n_turns:,}); they stay in the "
+        "history of later turns."
+    )
 
 
 class OtherWorkloads(Reason):
@@ -70,14 +63,12 @@ class OtherWorkloads(Reason):
     workload: str
     n_rows: int
 
-    def __str__(self) -> str:
-        are = "is of another workload" if self.n_rows == 1 else "are of other workloads"
-        return (
-            f"{counted(self.n_rows, 'row', spec=',')} of {self.path} {are} than "
-            f"task.workload={self.workload} and not read. What is left out for another reason is "
-            "counted of the whole file where its workload cannot be known: lines that are wrong, "
-            "requests that failed, answers that were cut short."
-        )
+    says = (
+        "Rows of {path} of other workloads than task.workload={workload} are not read "
+        "({n_rows:,}). What is left out for another reason is counted of the whole file where its "
+        "workload cannot be known: lines that are wrong, requests that failed, answers that were "
+        "cut short."
+    )
 
 
 class DatedSystems(Reason):
@@ -87,14 +78,12 @@ class DatedSystems(Reason):
     n: int
     n_conversations: int
 
-    def __str__(self) -> str:
-        return (
-            f"{self.path}: {self.n:,} of {counted(self.n_conversations, 'conversation', spec=',')} "
-            "have a system prompt that differs from the others in dates and numbers alone. It "
-            "stays in their history as it was logged, and a student with random weights does not "
-            "read it. To put one prompt in the place of all: task.instruction='<the prompt without "
-            "them>'"
-        )
+    says = (
+        "{path}: the system prompt of {n:,} of {n_conversations:,} conversations differs from the "
+        "others in dates and numbers alone. It stays in their history as it was logged, and a "
+        "student with random weights does not read it. To put one prompt in the place of all: "
+        "task.instruction='<the prompt without them>'"
+    )
 
 
 class OtherSystems(Reason):
@@ -104,13 +93,11 @@ class OtherSystems(Reason):
     n: int
     n_conversations: int
 
-    def __str__(self) -> str:
-        return (
-            f"{self.path}: {self.n:,} of {counted(self.n_conversations, 'conversation', spec=',')} "
-            "have a system prompt that is not the commonest one. It stays in their history, and a "
-            "student with random weights does not read it. See the workloads: stratos logs "
-            f"{self.path}"
-        )
+    says = (
+        "{path}: the system prompt of {n:,} of {n_conversations:,} conversations is not the "
+        "commonest one. It stays in their history, and a student with random weights does not read "
+        "it. See the workloads: stratos logs {path}"
+    )
 
 
 class OneSession(Reason):
@@ -130,10 +117,7 @@ class SecretsReplaced(Reason):
 
     n: int
 
-    def __str__(self) -> str:
-        are = "is" if self.n == 1 else "are"
-        secrets = counted(self.n, "key or token", "keys and tokens", spec=",")
-        return f"{secrets} in the messages {are} replaced by ***."
+    says = "Keys and tokens in the messages are replaced by *** ({n:,})."
 
 
 class AnswersNotUsed(Reason):

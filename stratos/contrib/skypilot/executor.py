@@ -26,7 +26,7 @@ from msgspec import Meta
 from typing_extensions import override
 
 from stratos.contrib.skypilot.cluster import Cluster, last_words, sky
-from stratos.contrib.skypilot.follow import Following
+from stratos.contrib.skypilot.follower import Following
 from stratos.contrib.skypilot.task import (
     CACHE,
     PINS,

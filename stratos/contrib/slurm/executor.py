@@ -22,7 +22,7 @@ from msgspec import Meta
 from stratos.contrib.data_files import table
 from stratos.contrib.slurm import nodes as slurm_nodes
 from stratos.contrib.slurm import queue as slurm_queue
-from stratos.contrib.slurm import submit as slurm_submit
+from stratos.contrib.slurm import submission as slurm_submit
 from stratos.contrib.slurm import words
 from stratos.contrib.slurm.limits import allowance_of_user, usual_account, usual_qos
 from stratos.contrib.slurm.nodes import (

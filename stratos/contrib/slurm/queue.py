@@ -3,16 +3,14 @@
 A question that SLURM does not answer is never taken for the answer that there is no job.
 
 `sbatch --test-only` submits nothing, and says when the job would start, with what runs and waits
-now. Where it says nothing, the accounting knows how long others have waited.
+now.
 """
 
 from __future__ import annotations
 
 import re
-import statistics
 import subprocess
 import time
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
@@ -172,15 +170,12 @@ def reason(answer: subprocess.CompletedProcess[str]) -> str:
 
 
 _MOST_ASKED = 64
-"""Shares that the scheduler is asked about: of more, the others have the wait of their history."""
+"""Shares that the scheduler is asked about: the wait of others is not known."""
 _AT_ONCE = 4
 _ASKED_S = 10.0
 """Seconds after which a busy controller is asked no more."""
 _STEP_HOURS = 0.05
 """Waits are told in steps: a scheduler knows them no better."""
-_DAYS = 7
-_FEWEST = 5
-"""Jobs of a partition that make a history."""
 _STARTS = re.compile(r"to start at (\S+)")
 
 
@@ -220,48 +215,8 @@ def expected_waits(shares: Sequence[Share]) -> tuple[dict[tuple[str, str], float
         seconds = dict(zip(((share.partition, share.name) for share in few), pool.map(wait_of, few),
                            strict=True))  # fmt: skip
     hours = {key: wait_s / 3600 for key, wait_s in seconds.items() if wait_s is not None}
-    why = ""
-    if len(hours) < len(shares):
-        past, why = _waits_of_history()
-        for share in shares:
-            if share.partition in past:
-                hours.setdefault((share.partition, share.name), past[share.partition])
-    stepped = {key: round(wait / _STEP_HOURS) * _STEP_HOURS for key, wait in hours.items()}
-    if len(stepped) == len(shares):
-        return stepped, ""
-    return stepped, why or f"sbatch --test-only does not tell, nor do jobs of the last {_DAYS} days"
-
-
-def past_waits(history: str) -> dict[str, float]:
-    """Return the median wait of a partition's jobs in hours, from what sacct says of them.
-
-    Args:
-        history: lines of "partition|when it might have started|when it did".
-    """
-    waits: defaultdict[str, list[float]] = defaultdict(list)
-    for line in history.splitlines():
-        partition, _, times = line.partition("|")
-        try:
-            eligible, started = map(datetime.fromisoformat, times.split("|"))
-        except ValueError:  # Unknown: it waits yet, or was cancelled before
-            continue
-        waits[partition].append(max(0.0, (started - eligible).total_seconds() / 3600))
-    return {
-        name: statistics.median(waits_of_partition)
-        for name, waits_of_partition in waits.items()
-        if len(waits_of_partition) >= _FEWEST
-    }
-
-
-def _waits_of_history() -> tuple[dict[str, float], str]:
-    answer = slurm_nodes.run(
-        "sacct", "-a", "-X", "-n", "-P", "-S", f"now-{_DAYS}days", "-o", "Partition,Eligible,Start",
-        timeout_s=_ASKED_S,
-    )  # fmt: skip
-    if answer.returncode:
-        last = last_line(answer.stderr or answer.stdout)
-        return {}, f"sbatch --test-only does not tell, and there is no history ({last})"
-    return past_waits(answer.stdout), ""
+    waits = {key: round(wait / _STEP_HOURS) * _STEP_HOURS for key, wait in hours.items()}
+    return waits, "" if len(waits) == len(shares) else "sbatch --test-only does not tell it"
 
 
 def _arguments(share: Share) -> list[str]:

@@ -25,7 +25,7 @@ from stratos.contrib.tools.calls import (
     why_invalid,
     written,
 )
-from stratos.contrib.tools.drawn_requests import Draws, Injected, gives_away, wording_of
+from stratos.contrib.tools.request_drawer import Draws, Injected, gives_away, wording_of
 from stratos.contrib.tools.signatures import grammar_of, question_of, request_in, tools_in
 from stratos.contrib.tools.tool_rows import Families, Names, ToolRowReader
 from stratos.contrib.tools.words import NotRecovered

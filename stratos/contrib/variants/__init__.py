@@ -6,4 +6,4 @@ word, others are drawn, and question, sums and answer are written anew.
 
 from stratos.core.extensions import Extension
 
-EXTENSION = Extension(variants="stratos.contrib.variants.exchanged:exchanged")
+EXTENSION = Extension(variants="stratos.contrib.variants.variant_drawer:drawer")

@@ -17,7 +17,6 @@ from stratos.core import extras
 from stratos.core.errors import StratosError
 from stratos.core.reasons import Reason
 from stratos.deploy.engines.cost import OWN_WEIGHTS, ServingCost, WeightFormat
-from stratos.deploy.engines.words import NotInstalled
 from stratos.records import ModelCard, ServingSetting
 
 Count = Annotated[int, Meta(ge=1)]
@@ -28,6 +27,21 @@ Message = dict[str, str]
 
 EXPORTS = "exports"
 """Folder of a bundle that holds what was exported for other engines."""
+
+
+class NotInstalled(Reason):
+    """An engine is not installed on this machine."""
+
+    title: str
+    how_to_install: str
+    variable: str = ""
+    """Variable of the environment that may name another one which has it."""
+
+    def __str__(self) -> str:
+        text = f"{self.title} is not installed here. Type: {self.how_to_install}"
+        if not self.variable:
+            return text
+        return f"{text}. If another environment has it, type: export {self.variable}=<its folder>"
 
 
 class ExportError(StratosError):

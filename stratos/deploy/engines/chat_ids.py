@@ -86,34 +86,6 @@ def _with_objects(message: Mapping[str, Any]) -> Mapping[str, Any]:
     return {**message, "tool_calls": calls} if calls else message
 
 
-class StopCut:
-    """Cuts a text that comes in parts at the first stop sequence.
-
-    What may be the beginning of one waits for the next part.
-    """
-
-    def __init__(self, stops: Sequence[str]) -> None:
-        self._stops = stops
-        self._most_waiting = max(map(len, stops), default=1) - 1
-        self._waiting = ""
-        self.is_over = False
-        """Whether a stop sequence came."""
-
-    def take(self, part: str) -> str:
-        """Return what of the text is certain now."""
-        text = self._waiting + part
-        cut = first_stop(text, self._stops)
-        self.is_over = self.is_over or cut < len(text)
-        until = cut if self.is_over else max(0, len(text) - self._most_waiting)
-        self._waiting = "" if self.is_over else text[until:]
-        return text[:until]
-
-    def rest(self) -> str:
-        """Return what waits, where no stop sequence came."""
-        rest, self._waiting = self._waiting, ""
-        return rest
-
-
 def first_stop(text: str, stops: Sequence[str]) -> int:
     """Return where the first stop sequence begins; the length of the text if there is none."""
     return min((start for stop in stops if (start := text.find(stop)) >= 0), default=len(text))

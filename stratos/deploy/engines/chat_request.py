@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Meta
 
 from stratos.deploy.engines.gguf_file import has_byte_pairs
+from stratos.models.decode.label_scores import LabelAnswers
 
 Tokens = Annotated[int, Meta(ge=1, le=2**31 - 1)] | None
 """The context ends an answer before the most that may be asked for."""
@@ -145,11 +146,14 @@ _TOO_MUCH = "a grammar of it takes too long, or too much memory."
 
 
 class AnswerForms:
-    """What the answers of a bundle can be constrained to."""
+    """What the answers of a bundle can be constrained to: its labels, or else a form of JSON."""
 
     def __init__(self, bundle: Path) -> None:
-        """Read which characters its vocabulary has."""
+        """Read its labels, and which characters its vocabulary has."""
         self._missing = _missing_characters(bundle)
+        answers = LabelAnswers.read(bundle)
+        self.labels = () if answers is None else answers.labels
+        self._spellings = _spellings(bundle, self.labels)
 
     def asked(self, response_format: Mapping[str, Any] | None) -> dict[str, Any]:
         """Return what llama.cpp is asked so that an answer has the form that a request names.
@@ -157,6 +161,8 @@ class AnswerForms:
         Raises:
             ValueError: there is no such form, or this server cannot give it.
         """
+        if self.labels:
+            return {"grammar": f"%llguidance {{}}\nstart: {' | '.join(self._spellings)}"}
         form = response_format or {"type": "text"}
         if form == {"type": "text"}:
             return {}
@@ -183,6 +189,12 @@ class AnswerForms:
             raise ValueError(f"response_format: the schema is refused: {problem}")
         return {"json_schema": schema}
 
+    def fits(self, text: str, form: Mapping[str, Any]) -> bool:
+        """Return whether a text has a form that `asked` returned."""
+        if self.labels:
+            return text in self.labels
+        return "json_schema" not in form or is_json(text)
+
 
 def is_json(text: str) -> bool:
     """Return whether a text is JSON."""
@@ -191,6 +203,17 @@ def is_json(text: str) -> bool:
     except (ValueError, RecursionError):
         return False
     return True
+
+
+def _spellings(bundle: Path, labels: Sequence[str]) -> list[str]:
+    """Return labels as llama.cpp has them in a file: as text, or as the tokens are spelled."""
+    from tokenizers import Tokenizer
+
+    if labels and not has_byte_pairs(bundle):
+        tokenizer = Tokenizer.from_file(str(bundle / "tokenizer.json"))
+        cut = [tokenizer.encode(label, add_special_tokens=False).tokens for label in labels]
+        labels = ["".join(tokens) for tokens in cut]
+    return [json.dumps(label) for label in labels]
 
 
 def _missing_characters(bundle: Path) -> list[str]:

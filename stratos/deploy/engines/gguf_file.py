@@ -17,11 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 from stratos.core import extras
 from stratos.core.atomic_files import replacing
-from stratos.core.reasons import Reason
-from stratos.deploy.engines.base import ExportError, Message, export_path
+from stratos.core.reasons import Because, Reason
+from stratos.deploy.engines.base import ExportError, Message, export_path, facts_in
 from stratos.deploy.engines.chat_ids import ChatIds, by_transformers, first_difference
 from stratos.deploy.engines.cost import FORMATS
-from stratos.deploy.engines.words import ScaledRotary, UnevenRows, UnknownArchitecture
 from stratos.models.pretrained import load_tokenizer
 
 if TYPE_CHECKING:
@@ -53,7 +52,7 @@ class _Tokenizer:
 
 def cannot_export(bundle: Path, form: str) -> Reason | None:
     """Return why a bundle cannot be written in a format; None if it can."""
-    return why_not_gguf(_facts(bundle), form)
+    return why_not_gguf(facts_in(bundle, "config.json"), form)
 
 
 def why_not_gguf(facts: Mapping[str, Any], form: str) -> Reason | None:
@@ -61,13 +60,20 @@ def why_not_gguf(facts: Mapping[str, Any], form: str) -> Reason | None:
     kind = str(facts.get("model_type"))
     rope = facts.get("rope_parameters") or facts.get("rope_scaling") or {}
     if kind not in ARCHITECTURES:
-        return UnknownArchitecture(kind, tuple(ARCHITECTURES))
+        return Because(
+            f"its architecture is {kind}, and those that can be written are "
+            f"{', '.join(ARCHITECTURES)}"
+        )
     if (rope_type := rope.get("rope_type", "default")) != "default":
-        return ScaledRotary(rope_type)
+        return Because(f"its rotary embedding is scaled ({rope_type}), which cannot be written yet")
     widths = sorted({int(facts["hidden_size"]), int(facts["intermediate_size"])})
     weights = FORMATS[form]
     if not weights.divides(*widths):
-        return UnevenRows(form, weights.block_width, tuple(widths), weights.takes_other_rows)
+        needs = "a width" if weights.takes_other_rows else "widths"
+        return Because(
+            f"{form} needs {needs} that {weights.block_width} divides, and its widths are "
+            f"{' and '.join(map(str, widths))}"
+        )
     return None
 
 
@@ -99,15 +105,10 @@ def write_gguf(bundle: Path, path: Path, form: str, *, ids_only: bool = False) -
     return has_tokenizer
 
 
-def _facts(bundle: Path) -> dict[str, Any]:
-    facts: dict[str, Any] = json.loads((bundle / "config.json").read_text(encoding="utf-8"))
-    return facts
-
-
 def _write(bundle: Path, path: Path, form: str, ids_only: bool) -> bool:
     import gguf
 
-    facts = _facts(bundle)
+    facts = facts_in(bundle, "config.json")
     writer = gguf.GGUFWriter(path, ARCHITECTURES[facts["model_type"]])
     tokenizer = _tokenizer_of(bundle, int(facts["vocab_size"]))
     has_tokenizer = bool(tokenizer.cut) and not ids_only
@@ -117,13 +118,9 @@ def _write(bundle: Path, path: Path, form: str, ids_only: bool) -> bool:
     writer.add_token_list(tokenizer.words)
     writer.add_token_types(tokenizer.kinds)
     writer.add_token_merges(tokenizer.merges or ["a b"])  # llama.cpp wants one; none is used
-    for add, name in (
-        (writer.add_eos_token_id, "eos_token_id"),
-        (writer.add_bos_token_id, "bos_token_id"),
-        (writer.add_pad_token_id, "pad_token_id"),
-    ):
-        if (one := _first_id(bundle, name)) is not None:
-            add(one)
+    for name in ("eos_token_id", "bos_token_id", "pad_token_id"):
+        for token in _token_ids(bundle, name)[:1]:
+            getattr(writer, f"add_{name}")(token)
     writer.add_add_bos_token(False)  # a chat template writes its own
     refusal = f"{{{{ raise_exception({json.dumps(IDS_ONLY)}) }}}}"
     writer.add_chat_template(load_tokenizer(bundle).chat_template if has_tokenizer else refusal)
@@ -161,26 +158,18 @@ def _add_facts(writer: Any, facts: Mapping[str, Any], form: str) -> None:
     writer.add_layer_norm_rms_eps(facts["rms_norm_eps"])
 
 
-def _first_id(bundle: Path, name: str) -> int | None:
-    """Return a special token of the generation config: where answers end, as they were measured."""
+def _token_ids(bundle: Path, name: str) -> list[int]:
+    """Return special tokens of the generation config: where answers end, as they were measured."""
     for file in ("generation_config.json", "config.json"):
-        try:
-            found = json.loads((bundle / file).read_text(encoding="utf-8")).get(name)
-        except FileNotFoundError:
-            continue
-        if found is not None:
-            return int(found[0] if isinstance(found, list) else found)
-    return None
+        ids = facts_in(bundle, file).get(name)
+        if ids is not None:
+            return ids if isinstance(ids, list) else [ids]
+    return []
 
 
 def end_ids(bundle: Path) -> frozenset[int]:
-    """Return the tokens that end an answer, by the bundle's generation config."""
-    try:
-        facts = json.loads((bundle / "generation_config.json").read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        facts = _facts(bundle)
-    found = facts.get("eos_token_id")
-    return frozenset(found if isinstance(found, list) else [] if found is None else [found])
+    """Return the tokens that end an answer."""
+    return frozenset(_token_ids(bundle, "eos_token_id"))
 
 
 def has_byte_pairs(bundle: Path) -> bool:
@@ -194,33 +183,26 @@ def _tokenizer_of(bundle: Path, n_ids: int) -> _Tokenizer:
     from gguf.vocab import bytes_to_unicode
 
     spec = json.loads((bundle / "tokenizer.json").read_text(encoding="utf-8"))
-    model, added = spec["model"], {one["id"]: one for one in spec["added_tokens"]}
+    model, added = spec["model"], {token["id"]: token for token in spec["added_tokens"]}
     vocabulary = model["vocab"]
     if isinstance(vocabulary, list):  # Unigram: piece and score
-        vocabulary = {piece: place for place, (piece, _) in enumerate(vocabulary)}
-    words = {place: word for word, place in vocabulary.items()}
-    cut = _cut_of(spec)
-    byte = bytes_to_unicode()
-
-    def piece(place: int) -> str:
-        if place in added:
-            return str(added[place]["content"])
-        word = words.get(place, f"[unused {place}]")
-        return word if cut else "".join(byte[one] for one in word.encode())
-
-    def kind(place: int) -> int:
-        if place in added:
-            special = added[place]["special"]
-            return int(gguf.TokenType.CONTROL if special else gguf.TokenType.USER_DEFINED)
-        return int(gguf.TokenType.NORMAL if place in words else gguf.TokenType.UNUSED)
-
+        vocabulary = {piece: index for index, (piece, _) in enumerate(vocabulary)}
+    by_id = {index: word for word, index in vocabulary.items()}
+    cut, byte = _cut_of(spec), bytes_to_unicode()
+    words, kinds = [], []
+    for index in range(n_ids):
+        word = by_id.get(index, f"[unused {index}]")
+        kind = gguf.TokenType.NORMAL if index in by_id else gguf.TokenType.UNUSED
+        if not cut:
+            word = "".join(byte[code] for code in word.encode())
+        if index in added:
+            word, is_special = str(added[index]["content"]), added[index]["special"]
+            kind = gguf.TokenType.CONTROL if is_special else gguf.TokenType.USER_DEFINED
+        words.append(word)
+        kinds.append(int(kind))
     pairs = model.get("merges", []) if cut else []
-    return _Tokenizer(
-        words=[piece(place) for place in range(n_ids)],
-        kinds=[kind(place) for place in range(n_ids)],
-        merges=[pair if isinstance(pair, str) else " ".join(pair) for pair in pairs],
-        cut=cut,
-    )
+    merges = [pair if isinstance(pair, str) else " ".join(pair) for pair in pairs]
+    return _Tokenizer(words, kinds, merges, cut)
 
 
 def _cut_of(spec: Mapping[str, Any]) -> str:
@@ -232,14 +214,13 @@ def _cut_of(spec: Mapping[str, Any]) -> str:
     if model["type"] != "BPE" or spec["normalizer"] is not None or model.get("byte_fallback"):
         return ""
     steps = cutter.get("pretokenizers", [cutter])
-    last = steps[-1]
+    first, last = steps[0], steps[-1]
     if last.get("type") != "ByteLevel" or last["add_prefix_space"]:
         return ""
     if not last.get("use_regex", True):
         return ""
     if len(steps) == 1:
         return "gpt-2"
-    first = steps[0]
     is_digits = first.get("type") == "Digits" and first.get("individual_digits")
     return "smollm" if len(steps) == 2 and is_digits else ""
 
@@ -250,8 +231,8 @@ def _tensors(bundle: Path, facts: Mapping[str, Any]) -> Iterator[tuple[str, np.n
     from safetensors import safe_open
 
     name = ARCHITECTURES[facts["model_type"]]
-    which = next(arch for arch, told in gguf.MODEL_ARCH_NAMES.items() if told == name)
-    names = gguf.get_tensor_name_map(which, int(facts["num_hidden_layers"]))
+    arch = next(arch for arch, title in gguf.MODEL_ARCH_NAMES.items() if title == name)
+    names = gguf.get_tensor_name_map(arch, int(facts["num_hidden_layers"]))
     heads = int(facts["num_attention_heads"])
     rows = {"q_proj": heads, "k_proj": int(facts.get("num_key_value_heads") or heads)}
     for file in sorted(bundle.glob("*.safetensors")):
@@ -259,8 +240,8 @@ def _tensors(bundle: Path, facts: Mapping[str, Any]) -> Iterator[tuple[str, np.n
             for key in weights.keys():  # noqa: SIM118 - no mapping
                 if key == "lm_head.weight" and facts.get("tie_word_embeddings"):
                     continue
-                told = names.get_name(key, try_suffixes=(".weight", ".bias"))
-                if told is None:
+                gguf_name = names.get_name(key, try_suffixes=(".weight", ".bias"))
+                if gguf_name is None:
                     raise ExportError(
                         f"{bundle} cannot be written as GGUF: llama.cpp knows no weight {key} of "
                         f"the architecture {name}."
@@ -269,7 +250,7 @@ def _tensors(bundle: Path, facts: Mapping[str, Any]) -> Iterator[tuple[str, np.n
                 part = key.split(".")[-2]
                 if name in ROTATED_IN_PAIRS and part in rows:
                     tensor = _in_pairs(tensor, rows[part])
-                yield told, tensor
+                yield gguf_name, tensor
 
 
 def _in_pairs(weight: np.ndarray, n_heads: int) -> np.ndarray:
@@ -296,11 +277,11 @@ def _quantize(source: Path, path: Path, form: str) -> None:
     quiet = ffi.callback("ggml_log_callback", lambda *_: None)
     library.llama_log_set(quiet, ffi.NULL)
     library.llama_backend_init()
-    asked = ffi.new(
+    params = ffi.new(
         "struct llama_model_quantize_params *", library.llama_model_quantize_default_params()
     )
-    asked.ftype = _FILE_TYPES[form]
-    code = library.llama_model_quantize(str(source).encode(), str(path).encode(), asked)
+    params.ftype = _FILE_TYPES[form]
+    code = library.llama_model_quantize(str(source).encode(), str(path).encode(), params)
     library.llama_log_set(ffi.NULL, ffi.NULL)
     if code != 0:
         raise ExportError(f"llama.cpp could not quantize {source} to {form} (code {code}).")
@@ -359,16 +340,10 @@ def by_llama(path: Path, chats: Sequence[list[Message]]) -> list[list[int]]:
     Raises:
         ExportError: it does not load the file, or does not answer.
     """
+    program = [sys.executable, "-P", "-m", "stratos.deploy.engines.llama_server"]
     try:
         done = subprocess.run(
-            [
-                sys.executable,
-                "-P",
-                "-m",
-                "stratos.deploy.engines.llama_server",
-                "tokens",
-                str(path),
-            ],
+            [*program, "tokens", str(path)],
             input="".join(json.dumps(chat) + "\n" for chat in chats),
             capture_output=True,
             text=True,

@@ -50,9 +50,9 @@ class Transformers(Engine):
     def sampling(self, bundle: Path, temperature: float) -> dict[str, Any]:
         """Return the bundle's own settings, which are greedy, with those that draw."""
         facts = json.loads((bundle / "generation_config.json").read_text(encoding="utf-8"))
-        kept = {name: value for name, value in facts.items() if not name.startswith("_")}
+        own = {name: value for name, value in facts.items() if not name.startswith("_")}
         drawn = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0}
-        return {"generation_config": {**kept, **drawn}}
+        return {"generation_config": {**own, **drawn}}
 
 
 @dataclass(frozen=True)

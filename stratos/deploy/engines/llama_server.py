@@ -32,7 +32,7 @@ from starlette.responses import Response
 
 from stratos.core.errors import StratosError
 from stratos.deploy.engines.base import export_path, facts_in
-from stratos.deploy.engines.chat_ids import ChatError, ChatIds, StopCut, first_stop
+from stratos.deploy.engines.chat_ids import ChatError, ChatIds, first_stop
 from stratos.deploy.engines.chat_request import AnswerForms, ChatRequest, is_json
 from stratos.deploy.engines.gguf_file import end_ids, has_byte_pairs
 from stratos.deploy.engines.http_api import (
@@ -165,35 +165,37 @@ class _Front:
         self.model = name_of(bundle)
         self._llama, self._slots, self._context = llama, slots, context
         self._chats, self._forms = ChatIds(bundle), AnswerForms(bundle)
+        more = ("tools", "response_format") if self._forms.labels else ()
+        self._not_served = (*NOT_SERVED, *more)
         self._most_tokens = _longest_answer(bundle)
         self._ends, self._has_byte_pairs = end_ids(bundle), has_byte_pairs(bundle)
         self._free_slots: anyio.CapacityLimiter | None = None  # is of the loop that serves
 
-    async def chat(self, request: Request) -> Response:
+    async def chat(self, http: Request) -> Response:
         """Answer a chat, at once or in parts."""
         if self._free_slots is None:
             self._free_slots = anyio.CapacityLimiter(self._slots)
         if self._free_slots.statistics().tasks_waiting >= MOST_WAITING:
             return too_many()
-        data = await read_body(request, MOST_BYTES)
+        data = await read_body(http, MOST_BYTES)
         if data is None:
             return too_long()
-        answer = await unless_gone(request, self._answered(data))
+        answer = await unless_gone(http, self._answered(data))
         return Response(status_code=GONE) if answer is None else answer
 
     async def _answered(self, data: bytes) -> Response:
         try:
-            asked, llama = await anyio.to_thread.run_sync(self._read, data)
+            request, llama = await anyio.to_thread.run_sync(self._read, data)
         except (ChatError, ValueError) as error:
             return api_error(400, str(error))
-        if asked.stream:
-            return streamed(self.model, self._parts(asked, llama))
-        found = await anyio.to_thread.run_sync(
+        if request.stream:
+            return streamed(self.model, self._parts(request, llama))
+        result = await anyio.to_thread.run_sync(
             self._llama.handle_completions, llama, limiter=self._free_slots
         )
-        if "error" in found:
-            return _refusal(found)
-        return self._whole(asked, llama, found["__verbose"])
+        if "error" in result:
+            return _refusal(result)
+        return self._whole(request, llama, result["__verbose"])
 
     def _read(self, data: bytes) -> tuple[ChatRequest, dict[str, Any]]:
         """Return a request, and what llama.cpp is asked for it.
@@ -201,46 +203,46 @@ class _Front:
         Raises:
             ValueError, ChatError: it cannot be answered.
         """
-        asked = ChatRequest.read(data, NOT_SERVED)
+        request = ChatRequest.read(data, self._not_served)
         llama = {
             **PLAIN,
-            **asked.sampling,
-            **self._forms.asked(asked.response_format),
-            "n_predict": asked.most_tokens or self._most_tokens,
-            "prompt": self._chats.ids(asked.chat, asked.tools or None, self._context),
+            **request.sampling,
+            **self._forms.asked(request.response_format),
+            "n_predict": request.most_tokens or self._most_tokens,
+            "prompt": self._chats.ids(request.chat, request.tools or None, self._context),
             "return_tokens": True,
             "verbose": True,  # the tokens are told there
-            "stream": bool(asked.stream),
+            "stream": bool(request.stream),
             # Of the distribution before sampling options: how likely the model itself finds it.
-            **({"n_probs": 1} if asked.logprobs else {}),
+            **({"n_probs": 1} if request.logprobs else {}),
         }
-        return asked, llama
+        return request, llama
 
     def _whole(
-        self, asked: ChatRequest, llama: Mapping[str, Any], found: Mapping[str, Any]
+        self, request: ChatRequest, llama: Mapping[str, Any], result: Mapping[str, Any]
     ) -> Response:
         """Return an answer of llama.cpp as the API has it."""
-        text = self._chats.text(self._before_end(found["tokens"]))
-        cut = first_stop(text, asked.stops)
-        finish = "stop" if cut < len(text) else _finish(found)
+        text = self._chats.text(self._before_end(result["tokens"]))
+        cut = first_stop(text, request.stops)
+        finish = "stop" if cut < len(text) else _finish(result)
         is_whole = cut == len(text) and finish == "stop"
-        if "json_schema" in llama and is_whole and not is_json(text):
+        if is_whole and not self._forms.fits(text, llama):
             return api_error(
                 500, "response_format: the model could not keep to it; there is no answer."
             )
         message: dict[str, Any] = {"role": "assistant", "content": text[:cut]}
-        if asked.tools and (calls := _calls(text[:cut])):
+        if request.tools and (calls := _calls(text[:cut])):
             message = {"role": "assistant", "content": None, "tool_calls": calls}
             finish = "tool_calls"
-        logprobs = self._logprobs(found) if asked.logprobs else None
-        return completion(self.model, message, finish, _usage(found), logprobs)
+        logprobs = self._logprobs(result) if request.logprobs else None
+        return completion(self.model, message, finish, _usage(result), logprobs)
 
     def _before_end(self, ids: Sequence[int]) -> Sequence[int]:
         """Return the ids of an answer before the first that ends it: llama.cpp may know fewer."""
         end = next((i for i, token in enumerate(ids) if token in self._ends), len(ids))
         return ids[:end]
 
-    def _logprobs(self, found: Mapping[str, Any]) -> list[dict[str, Any]]:
+    def _logprobs(self, result: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Return llama.cpp's tokens with their log-probabilities as the API has them.
 
         The token that ends the answer is among them: how sure a short answer is shows there.
@@ -251,16 +253,17 @@ class _Front:
                 "logprob": max(LEAST_LOGPROB, token["logprob"]),
                 "top_logprobs": [],
             }
-            for token in found["completion_probabilities"]
+            for token in result["completion_probabilities"]
         ]
 
-    async def _parts(self, asked: ChatRequest, llama: Mapping[str, Any]) -> StreamParts:
+    async def _parts(self, request: ChatRequest, llama: Mapping[str, Any]) -> StreamParts:
         """Yield an answer's texts as they are made, and why it ended."""
         from tokenizers.decoders import DecodeStream
 
         decoder = DecodeStream(ids=[], skip_special_tokens=True)
         tokenizer = self._chats.tokenizer.backend_tokenizer
-        cut, last = StopCut(asked.stops), dict[str, Any]()
+        text, n_sent, last = "", 0, dict[str, Any]()
+        n_unsure = max(map(len, request.stops), default=1) - 1  # may begin a stop sequence
         chunks = self._chunks(llama)
         async for chunk in chunks:
             if "error" in chunk:
@@ -268,22 +271,21 @@ class _Front:
                 return
             last = chunk["__verbose"]
             ids = last.get("tokens") or []
-            # Of a character of several tokens llama.cpp names the last one alone.
-            text = (
-                last.get("content", "")
-                if self._has_byte_pairs
-                else "".join(
-                    decoder.step(tokenizer, token) or "" for token in self._before_end(ids)
-                )
-            )
-            if part := cut.take(text):
-                yield part
-            if cut.is_over or self._ends & set(ids):
+            if self._has_byte_pairs:  # of a character of several tokens the last alone is named
+                text += last.get("content", "")
+            else:
+                steps = (decoder.step(tokenizer, token) for token in self._before_end(ids))
+                text += "".join(step or "" for step in steps)
+            if first_stop(text, request.stops) < len(text) or self._ends & set(ids):
                 break
+            if len(text) - n_unsure > n_sent:
+                yield text[n_sent : len(text) - n_unsure]
+                n_sent = len(text) - n_unsure
         await chunks.aclose()
-        if part := cut.rest():
-            yield part
-        yield "stop" if cut.is_over else _finish(last), _usage(last)
+        cut = first_stop(text, request.stops)
+        if n_sent < cut:
+            yield text[n_sent:cut]
+        yield "stop" if cut < len(text) else _finish(last), _usage(last)
 
     async def _chunks(self, llama: Mapping[str, Any]) -> AsyncGenerator[dict[str, Any]]:
         """Yield what llama.cpp says of an answer while it makes it; closing ends its work."""
@@ -328,17 +330,17 @@ def _calls(text: str) -> list[dict[str, Any]]:
     ]
 
 
-def _finish(found: Mapping[str, Any]) -> str:
-    return "length" if found.get("stop_type") == "limit" else "stop"
+def _finish(result: Mapping[str, Any]) -> str:
+    return "length" if result.get("stop_type") == "limit" else "stop"
 
 
-def _usage(found: Mapping[str, Any]) -> dict[str, int]:
-    return usage_of(int(found.get("tokens_evaluated", 0)), int(found.get("tokens_predicted", 0)))
+def _usage(result: Mapping[str, Any]) -> dict[str, int]:
+    return usage_of(int(result.get("tokens_evaluated", 0)), int(result.get("tokens_predicted", 0)))
 
 
-def _refusal(found: Mapping[str, Any]) -> Response:
+def _refusal(result: Mapping[str, Any]) -> Response:
     """Return llama.cpp's own error, such as a chat that is longer than the context."""
-    error = found["error"]
+    error = result["error"]
     return api_error(int(error.get("code", 500)), str(error.get("message", "")))
 
 

@@ -9,11 +9,10 @@ from typing import Annotated
 
 from typing_extensions import override
 
-from stratos.core.reasons import Reason
+from stratos.core.reasons import Because, Reason
 from stratos.core.typed import OneOf
 from stratos.deploy.engines.base import Count, Engine, Message, export_path
 from stratos.deploy.engines.cost import FORMATS, ServingCost
-from stratos.deploy.engines.words import NoGguf
 from stratos.records import ModelCard, ServingSetting
 
 Format = Annotated[str, OneOf(FORMATS)]
@@ -78,7 +77,7 @@ class LlamaCpp(Engine):
 
     @override
     def cannot_serve(self, card: ModelCard) -> Reason | None:
-        return None if card.is_gguf else NoGguf()
+        return None if card.is_gguf else Because("a GGUF file cannot hold it")
 
     @override
     def cannot_export(self, bundle: Path, form: str) -> Reason | None:

@@ -1,19 +1,25 @@
-"""Students that are no language models, served by Stratos itself."""
+"""Students that answer with a prediction, served by Stratos itself.
+
+These are all that are no language models, and language models of labels: `transformers serve` would
+let them write what is no label.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
 from typing_extensions import override
 
-from stratos.core.reasons import Reason
+from stratos.core.reasons import Because, Reason
 from stratos.deploy.engines.base import Count, Engine
 from stratos.deploy.engines.cost import ServingCost
-from stratos.deploy.engines.words import LanguageModel
-from stratos.models.kinds.base import ENCODER, is_predictor
+from stratos.deploy.engines.hugging_face import Transformers, TransformersBatching
+from stratos.models.kinds.base import ENCODER, has_labels, is_predictor
 from stratos.records import ModelCard, ServingSetting
+
+_TRANSFORMERS = (Transformers.kind, TransformersBatching.kind)
 
 
 @dataclass(frozen=True)
@@ -54,7 +60,7 @@ class PredictorServer(Engine):
 
     @override
     def cannot_serve(self, card: ModelCard) -> Reason | None:
-        return LanguageModel(self.title)
+        return Because(f"it is a language model, and {self.title} serves other students")
 
     def options(self, run: ServingSetting, n_devices: int, context: int) -> list[str]:
         """Return how many texts it answers together."""
@@ -74,6 +80,20 @@ class EncoderServer(PredictorServer):
     cost = ServingCost(slots=(16,), request_s=0.011, block=0.0, step=0.0)
 
 
+@dataclass(frozen=True)
+class LabelServer(EncoderServer):
+    """The same for a language model of labels, each of which is scored."""
+
+    kind = "labels"
+    wants = "a language model that answers with labels"
+    # A pass that scores the labels takes about what `generate` takes to write one.
+    cost = replace(Transformers.cost, slots=(16,))
+
+    @override
+    def cannot_serve(self, card: ModelCard) -> Reason | None:
+        return None
+
+
 def server_of(bundle: Path) -> PredictorServer | None:
     """Return the engine of a bundle whose student is no language model; None for another."""
     if not is_predictor(bundle):
@@ -84,11 +104,15 @@ def server_of(bundle: Path) -> PredictorServer | None:
 def setting_of(bundle: Path, run: ServingSetting | None) -> ServingSetting | None:
     """Return how a bundle is served: as `run` says, unless its kind of student has its own engine.
 
+    A language model of labels has one in place of transformers.
+
     Args:
         bundle: folder of the student.
-        run: what was planned or asked for.
+        run: what was planned or asked for; None for transformers.
     """
     engine = server_of(bundle)
+    if has_labels(bundle) and (run is None or run.engine in _TRANSFORMERS):
+        engine = LabelServer()
     if engine is None or (run is not None and run.engine == engine.kind):
         return run
     return engine.setting()

@@ -1,4 +1,4 @@
-"""Serve a student that is no language model, as an OpenAI-compatible server.
+"""Serve a student that predicts, as an OpenAI-compatible server: all but free language models.
 
     python -m stratos.deploy.engines.predictor_server serve BUNDLE --port 8000
 
@@ -87,30 +87,32 @@ def application(student: Predictor, model: str, slots: int) -> Starlette:
     """
     together = _Together(student, slots)
 
-    async def chat(request: Request) -> Response:
+    async def chat(http: Request) -> Response:
         """Answer a chat, at once or in parts."""
         if len(together.waiting) >= MOST_WAITING:
             return too_many()
-        data = await read_body(request, MOST_BYTES)
+        data = await read_body(http, MOST_BYTES)
         if data is None:
             return too_long()
         try:
-            asked = ChatRequest.read(data, NOT_SERVED)
-            if asked.top_logprobs and not asked.logprobs:
+            request = ChatRequest.read(data, NOT_SERVED)
+            if request.top_logprobs and not request.logprobs:
                 raise ValueError("top_logprobs: they come with logprobs=true.")
         except ValueError as error:
             return api_error(400, str(error))
-        question = text_of(asked.chat)
+        question = text_of(request.chat)
         try:
             prediction = await together.answer(question)
         except StratosError as error:
             return api_error(500, str(error))
-        text = prediction.text[: first_stop(prediction.text, asked.stops)]
+        text = prediction.text[: first_stop(prediction.text, request.stops)]
         usage = usage_of(len(question.split()), 1)  # words: it has no tokens of its own
-        if asked.stream:
+        if request.stream:
             return streamed(model, _parts(text, usage))
         message = {"role": "assistant", "content": text}
-        logprobs = [_likelihood(prediction, asked.top_logprobs or 0)] if asked.logprobs else None
+        logprobs = (
+            [_likelihood(prediction, request.top_logprobs or 0)] if request.logprobs else None
+        )
         return completion(model, message, "stop", usage, logprobs)
 
     return web_application(model, chat)

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal
-from urllib.parse import urlsplit
+from typing import Literal
 
 from typing_extensions import override
 
 from stratos.core.machine import has_gpu
-from stratos.core.reasons import Reason
-from stratos.deploy.engines.base import Count, Engine, ExportError, Message
+from stratos.core.reasons import Because, Reason
+from stratos.deploy.engines.base import (
+    Count,
+    Engine,
+    ExportError,
+    Message,
+    NotInstalled,
+    facts_in,
+)
 from stratos.deploy.engines.cost import ServingCost
-from stratos.deploy.engines.words import HeadWidth, NotInEnvironment, NotInstalled
 from stratos.models.pretrained import read_tensors
 from stratos.records import ModelCard, ServingSetting
 
@@ -97,17 +101,19 @@ class Vllm(Engine):
         if not folder:
             why = super().unusable()
             return replace(why, variable=OWN_ENVIRONMENT) if isinstance(why, NotInstalled) else why
-        if any((place / "vllm" / "__init__.py").is_file() for place in _packages(folder)):
+        if any((path / "vllm" / "__init__.py").is_file() for path in _packages(folder)):
             return None
-        return NotInEnvironment(self.title, OWN_ENVIRONMENT, folder, self.packages[0])
+        return Because(
+            f"{OWN_ENVIRONMENT}={folder} is no virtual environment with {self.title}. Type: "
+            f'{folder}/bin/pip install "{self.packages[0]}"'
+        )
 
     @override
     def version(self) -> str:
         if not (folder := os.environ.get(OWN_ENVIRONMENT)):
             return super().version()
-        places = [str(place) for place in _packages(folder)]
-        found = [one.version for one in metadata.distributions(name="vllm", path=places)]
-        return f"vllm {found[0]}" if found else "vllm"
+        packages = metadata.distributions(name="vllm", path=[*map(str, _packages(folder))])
+        return next((f"vllm {package.version}" for package in packages), "vllm")
 
     @override
     def cannot_serve(self, card: ModelCard) -> Reason | None:
@@ -115,7 +121,7 @@ class Vllm(Engine):
 
     @override
     def cannot_export(self, bundle: Path, form: str) -> Reason | None:
-        facts = json.loads((bundle / "config.json").read_text(encoding="utf-8"))
+        facts = facts_in(bundle, "config.json")
         head = facts.get("head_dim") or facts["hidden_size"] // facts["num_attention_heads"]
         return self._no_kernel(int(head))
 
@@ -123,12 +129,17 @@ class Vllm(Engine):
         """Return why it serves no model of an attention head's width; None if it does."""
         if head % HEAD_MULTIPLE == 0 and LEAST_HEAD <= head <= MOST_HEAD:
             return None
-        return HeadWidth(self.title, head, LEAST_HEAD, MOST_HEAD, HEAD_MULTIPLE)
+        return Because(
+            f"its attention heads are {head} wide, and {self.title} has kernels for {LEAST_HEAD} "
+            f"to {MOST_HEAD}, where {HEAD_MULTIPLE} divides them"
+        )
 
     @override
     def n_bytes(self, bundle: Path, form: str) -> int:
         files = bundle.glob("*.safetensors")
-        return BYTES[form] * sum(one.n_elements for file in files for one in read_tensors(file))
+        return BYTES[form] * sum(
+            tensor.n_elements for file in files for tensor in read_tensors(file)
+        )
 
     @override
     def compare_tokens(self, url: str, bundle: Path, chats: Sequence[list[Message]]) -> str:
@@ -144,39 +155,31 @@ class Vllm(Engine):
 
     @staticmethod
     def _tokens(url: str, bundle: Path, chat: list[Message]) -> list[int]:
-        asked: dict[str, Any] = {
-            "model": str(bundle.absolute()), "messages": chat, "add_generation_prompt": True,
-        }  # fmt: skip
-        # The connection is made by hand: urllib would ask the proxy of the environment.
-        connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=_TOKENS_S)
+        import httpx
+
+        request = {"model": str(bundle.absolute()), "messages": chat, "add_generation_prompt": True}
         try:
-            head = {"Content-Type": "application/json"}
-            connection.request("POST", "/tokenize", json.dumps(asked), head)
-            text = connection.getresponse().read()
-            return [int(one) for one in json.loads(text)["tokens"]]
-        except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError) as error:
+            # Not by the proxy of the environment.
+            with httpx.Client(trust_env=False, timeout=_TOKENS_S) as client:
+                answer = client.post(f"{url}/tokenize", json=request)
+            return [int(token) for token in answer.json()["tokens"]]
+        except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
             raise ExportError(f"vLLM does not tell how it cuts a chat ({error}).") from error
-        finally:
-            connection.close()
 
     def options(self, run: ServingSetting, n_devices: int, context: int) -> list[str]:
         """Return how it fills the GPUs of its server; with none it compiles nothing."""
         replicas = max(1, n_devices // run.tensor_parallel)
-        cut = ["--tensor-parallel-size", str(run.tensor_parallel)]
-        copies = ["--data-parallel-size", str(replicas)]
+        options = ["--max-num-seqs", str(run.slots), "--max-model-len", str(context)]
+        if run.format:
+            options += ["--dtype", DTYPES[run.format]]
+        if run.tensor_parallel > 1:
+            options += ["--tensor-parallel-size", str(run.tensor_parallel)]
+        if replicas > 1:
+            options += ["--data-parallel-size", str(replicas)]
+        if not n_devices:
+            options.append("--enforce-eager")
         # Greedy where a request says nothing else: vLLM's own default would draw at temperature 1.
-        return [
-            "--max-num-seqs",
-            str(run.slots),
-            "--max-model-len",
-            str(context),
-            *(["--dtype", DTYPES[run.format]] if run.format else []),
-            *(cut if run.tensor_parallel > 1 else []),
-            *(copies if replicas > 1 else []),
-            *([] if n_devices else ["--enforce-eager"]),
-            "--override-generation-config",
-            json.dumps({"temperature": 0}),
-        ]
+        return [*options, "--override-generation-config", json.dumps({"temperature": 0})]
 
 
 def _packages(folder: str) -> list[Path]:

@@ -110,9 +110,9 @@ def complete(
             input_tokens=len(prompt),
             output_tokens=len(tokens),
             is_truncated=not tokens or tokens[-1] not in ends,
-            logprob=None if likelihood is None else likelihood.sums[place],
+            logprob=None if likelihood is None else likelihood.sums[index],
         )
-        for place, (prompt, tokens) in enumerate(zip(prompts, answers, strict=True))
+        for index, (prompt, tokens) in enumerate(zip(prompts, answers, strict=True))
     ]
 
 
@@ -168,7 +168,7 @@ def write(
     ends_at = [len(prompt) + limit for prompt, limit in zip(prompts, limits, strict=True)]
     call = Call(answers, pick, batch_size, max(ends_at, default=0), poll, threads)
     with (
-        _inference(model),
+        evaluating(model),
         torch.inference_mode(),
         threads.choosing() if threads is not None else nullcontext(),
     ):
@@ -231,7 +231,7 @@ def _decode(
         return
     n_known = [prefixes.lengths[index] if prefixes else 0 for index in live]
     rest = [prompts[index][n:] for index, n in zip(live, n_known, strict=True)]
-    ids, mask = _pad_left(rest, pad, model.device)
+    ids, mask = pad_left(rest, pad, model.device)
     if prefixes is None:
         cache = roomy_cache(model.config)
     else:
@@ -272,7 +272,7 @@ def _decode(
             return
         if any(over):
             staying = fill_holes(over)
-            live = [live[place] for place in staying]
+            live = [live[index] for index in staying]
             places = torch.tensor(staying, device=ids.device)
             if fast_batch is not None:
                 fast_batch.keep(staying)
@@ -291,7 +291,7 @@ def _room(model: Any, n_prompt: int, max_new_tokens: int) -> int:
     return max_new_tokens if context is None else min(max_new_tokens, context - n_prompt)
 
 
-def _pad_left(
+def pad_left(
     prompts: Sequence[Sequence[int]], pad: int, device: Any
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return token ids and mask of shape (rows, longest prompt), the prompts at the right."""
@@ -307,7 +307,7 @@ def _pad_left(
 
 
 @contextmanager
-def _inference(model: Any) -> Iterator[None]:
+def evaluating(model: Any) -> Iterator[None]:
     """Put the model into evaluation mode, and every submodule back afterwards."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()

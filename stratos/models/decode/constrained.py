@@ -80,9 +80,9 @@ class _Grammars:
         live = [self._matcher(prompt) for prompt in prompts]
         for row, matcher in zip(masks, live, strict=True):
             if matcher is not None:
-                found = np.frombuffer(matcher.compute_bitmask(), np.uint8)
+                bits = np.frombuffer(matcher.compute_bitmask(), np.uint8)
                 # A grammar that has met a limit of its parser allows nothing: it is left.
-                allowed = np.unpackbits(found, bitorder="little")[:width].astype(bool)
+                allowed = np.unpackbits(bits, bitorder="little")[:width].astype(bool)
                 if not matcher.is_error() and allowed.any():
                     row[: len(allowed)] = allowed
                     row[len(allowed) :] = False
@@ -102,8 +102,8 @@ class _Grammars:
             return None
         if prompt not in self._matchers:
             self._matchers[prompt] = LLMatcher(self._table, _grammar(schema), log_level=0)
-        found = self._matchers[prompt]
-        return None if found.is_error() else found
+        matcher = self._matchers[prompt]
+        return None if matcher.is_error() else matcher
 
 
 @cache
@@ -153,8 +153,8 @@ class _Words:
     def __call__(self, text: Any) -> list[int]:
         """Return the tokens of a text."""
         text = text.decode() if isinstance(text, bytes) else text
-        found: list[int] = self._tokenizer(text, add_special_tokens=False)["input_ids"]
-        return found
+        ids: list[int] = self._tokenizer(text, add_special_tokens=False)["input_ids"]
+        return ids
 
 
 _FORMATS = ("date", "ipv4", "uuid")
@@ -175,11 +175,11 @@ def wider(schema: Any) -> Any:
     takes each text that validation takes.
     """
     if isinstance(schema, list):
-        return [wider(one) for one in schema]
+        return [wider(part) for part in schema]
     if not isinstance(schema, Mapping):
         return schema
     made = {
-        name: {key: wider(one) for key, one in inner.items()}
+        name: {key: wider(part) for key, part in inner.items()}
         if name in _BY_NAME and isinstance(inner, Mapping)
         else inner
         if name in _VALUES
@@ -191,7 +191,7 @@ def wider(schema: Any) -> Any:
     if _needs_exponents(made):
         made = {name: inner for name, inner in made.items() if name not in _LIMITS}
     chosen = [*made.get("enum", ()), *([made["const"]] if "const" in made else [])]
-    if any(isinstance(one, float) and "e" in repr(one) for one in chosen):
+    if any(isinstance(choice, float) and "e" in repr(choice) for choice in chosen):
         made = {name: inner for name, inner in made.items() if name not in ("enum", "const")}
     return made
 

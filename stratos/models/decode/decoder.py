@@ -110,7 +110,7 @@ class Answers:
         batch = self._batch_of.pop(index)
         self._n_left[batch[0]] -= 1
         if not self._n_left[batch[0]] and self._take is not None:
-            self._take(batch, [self.tokens[one] for one in batch])
+            self._take(batch, [self.tokens[row] for row in batch])
 
 
 def fill_holes(gone: Sequence[bool]) -> list[int]:
@@ -118,10 +118,10 @@ def fill_holes(gone: Sequence[bool]) -> list[int]:
 
     The last rows fill the holes, so that only as many rows move as have ended.
     """
-    staying = [place for place, over in enumerate(gone) if not over]
+    staying = [index for index, over in enumerate(gone) if not over]
     n_staying = len(staying)
-    movers = [place for place in staying if place >= n_staying]
-    return [movers.pop() if gone[place] else place for place in range(n_staying)]
+    movers = [index for index in staying if index >= n_staying]
+    return [movers.pop() if gone[index] else index for index in range(n_staying)]
 
 
 class Decoder(StrEnum):

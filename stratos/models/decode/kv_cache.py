@@ -146,8 +146,8 @@ class Prefixes:
         cache = roomy_cache(model.config)
         width = max((self.lengths[row] for row in rows), default=0)
         mask_BT = torch.zeros((len(rows), width), dtype=torch.long)
-        for place, row in enumerate(rows):
-            mask_BT[place, width - self.lengths[row] :] = 1
+        for position, row in enumerate(rows):
+            mask_BT[position, width - self.lengths[row] :] = 1
         if width:
             for index in range(_n_layers(self._caches)):
                 cache.update(*self._states(rows, index, width), index)
@@ -157,17 +157,51 @@ class Prefixes:
         self, rows: Sequence[int], index: int, width: int
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return keys and values of one layer for a batch, (B, heads, T, head size)."""
-        layers = [None if (one := self._caches[row]) is None else one.layers[index] for row in rows]
+        layers = [
+            None if (cached := self._caches[row]) is None else cached.layers[index] for row in rows
+        ]
         like = next(layer for layer in layers if layer is not None)
         keys, values = (
             states.new_zeros((len(rows), states.shape[1], width, states.shape[3]))
             for states in (like.keys, like.values)
         )
-        for place, layer in enumerate(layers):
+        for position, layer in enumerate(layers):
             if layer is not None:
                 start = width - layer.keys.shape[2]
-                keys[place, :, start:], values[place, :, start:] = layer.keys[0], layer.values[0]
+                keys[position, :, start:], values[position, :, start:] = (
+                    layer.keys[0],
+                    layer.values[0],
+                )
         return keys, values
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """What the prompts of a model begin with alike, such as an instruction: computed once."""
+
+    tokens: tuple[int, ...]
+    _cache: Any
+
+    @classmethod
+    def shared_by(cls, model: Any, first: Sequence[int], second: Sequence[int]) -> Beginning:
+        """Compute what two prompts begin with; nothing where it is short.
+
+        Args:
+            model: as of `Prefixes.of`.
+            first: token ids.
+            second: token ids.
+        """
+        prefixes = Prefixes.of(model, [first, second])
+        return cls(tuple(first[: prefixes.lengths[0]]), prefixes._caches[0])
+
+    def of(self, prompts: Sequence[Sequence[int]]) -> Prefixes:
+        """Return what is computed of each prompt; nothing where it begins otherwise."""
+        n = len(self.tokens)
+        begin = [len(prompt) > n > 0 and (*prompt[:n],) == self.tokens for prompt in prompts]
+        return Prefixes(
+            tuple(n * begins for begins in begin),
+            tuple(self._cache if begins else None for begins in begin),
+        )
 
 
 def cache_argument(model: Any) -> str:
@@ -185,9 +219,9 @@ def _groups(prompts: Sequence[Sequence[int]]) -> Iterator[tuple[list[int], int]]
     order = sorted(range(len(prompts)), key=lambda row: list(prompts[row]))
     shared = [_n_shared(prompts[a], prompts[b]) for a, b in pairwise(order)]
     group, n_common = order[:1], 0
-    for place, row in enumerate(order[1:]):
-        n = shared[place]
-        beside = max(shared[max(0, place - 1) : place + 2])
+    for index, row in enumerate(order[1:]):
+        n = shared[index]
+        beside = max(shared[max(0, index - 1) : index + 2])
         if n < _SHORTEST or n < _SAME_GROUP * beside:
             if len(group) > 1:
                 yield group, n_common
@@ -199,10 +233,10 @@ def _groups(prompts: Sequence[Sequence[int]]) -> Iterator[tuple[list[int], int]]
         yield group, n_common
 
 
-def _n_shared(one: Sequence[int], other: Sequence[int]) -> int:
+def _n_shared(first: Sequence[int], second: Sequence[int]) -> int:
     """Return in how many first tokens two prompts agree, short of the whole of either."""
-    most = min(len(one), len(other)) - 1
-    pairs = zip(one, other, strict=False)
+    most = min(len(first), len(second)) - 1
+    pairs = zip(first, second, strict=False)
     return min(most, next((n for n, (a, b) in enumerate(pairs) if a != b), most))
 
 

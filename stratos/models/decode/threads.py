@@ -83,8 +83,8 @@ class Threads:
         """Try all numbers at first, and then those next to the chosen one."""
         counts: Sequence[int] = self._counts
         if self._chosen is not None:
-            place = counts.index(self._chosen)
-            counts = counts[max(0, place - 1) : place + 2]
+            index = counts.index(self._chosen)
+            counts = counts[max(0, index - 1) : index + 2]
         self._seconds, self._n_tokens = {}, 0
         self._trial = [*counts] * _ROUNDS if len(counts) > 1 else []
 

@@ -1,7 +1,8 @@
 """The contract of students that are no language models: a text in, a probable answer out.
 
 Such a student is a folder with `student.json`, safetensors, and perhaps the weights of an encoder.
-It is read without unpickling anything, and, unless it holds an encoder, without torch.
+It is read without unpickling anything, and, unless it holds an encoder, without torch. A language
+model that answers with labels keeps the contract, too: its folder has `labels.json`.
 """
 
 from __future__ import annotations
@@ -20,9 +21,13 @@ from stratos.core.foreign import reading
 FILE, WEIGHTS = "student.json", "student.safetensors"
 ENCODER = "encoder"
 """Folder in that of a student which has an encoder; no other student needs PyTorch."""
+LABELS = "labels.json"
+"""File in the folder of a language model that answers with labels alone."""
 _FORMATS = {
     "classifier": "stratos.models.kinds.classifier:Classifier",
+    "label_sets": "stratos.models.kinds.set_classifier:SetClassifier",
     "tagger": "stratos.models.kinds.tagger:Tagger",
+    "labels": "stratos.models.kinds.label_model:LabelModel",
 }
 """By the format that `student.json` has: the class that reads it, imported only then."""
 
@@ -75,7 +80,7 @@ class Predictor(abc.ABC):
 
 def text_of(messages: Sequence[Mapping[str, str]]) -> str:
     """Return the text of a chat that a student answers: what the user says last."""
-    return next(one["content"] for one in reversed(messages) if one["role"] == "user")
+    return next(message["content"] for message in reversed(messages) if message["role"] == "user")
 
 
 def is_predictor(folder: Path | str) -> bool:
@@ -83,20 +88,26 @@ def is_predictor(folder: Path | str) -> bool:
     return (Path(folder) / FILE).is_file()
 
 
+def has_labels(folder: Path | str) -> bool:
+    """Return whether a folder holds a language model that answers with labels alone."""
+    return (Path(folder) / LABELS).is_file()
+
+
 def load_predictor(folder: Path | str) -> Predictor:
-    """Return the student in a folder.
+    """Return the student in a folder, which may be a language model of labels.
 
     Raises:
         ForeignFileError: there is none, or its file is damaged.
     """
     path = Path(folder) / FILE
     try:
-        module, name = _FORMATS[json.loads(path.read_text(encoding="utf-8"))["format"]].split(":")
+        text = '{"format": "labels"}' if has_labels(folder) else path.read_text(encoding="utf-8")
+        module, name = _FORMATS[json.loads(text)["format"]].split(":")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ForeignFileError(f"{path} describes no student ({error!r}).") from error
     with reading(f"The student in {folder}"):
-        found: Predictor = getattr(import_module(module), name).load(Path(folder))
-    return found
+        predictor: Predictor = getattr(import_module(module), name).load(Path(folder))
+    return predictor
 
 
 def note_learnt(folder: Path, n_rows: int) -> None:

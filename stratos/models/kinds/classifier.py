@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 from scipy.optimize import minimize
@@ -20,8 +21,13 @@ from scipy.special import log_softmax
 from typing_extensions import override
 
 from stratos.models.kinds.base import FILE, WEIGHTS, Prediction, Predictor
-from stratos.models.kinds.features import BLOCKS, Arrays, Features, Matrix
+from stratos.models.kinds.features import Arrays, Encoder, Features, Matrix, StaticTable, Tfidf
+from stratos.models.kinds.tuned import TunedEncoder
 
+_BLOCKS: dict[str, type[Features]] = {
+    block.name: block for block in (Tfidf, StaticTable, Encoder, TunedEncoder)
+}
+"""By the name that a student's JSON has."""
 _FLOOR = np.log(1e-6)
 """Log-probability of a label that a head never saw."""
 _TOLERANCE, _MOST_STEPS = 1e-4, 300
@@ -30,6 +36,8 @@ of 77 labels stops before it has learnt."""
 _LEAST_WEIGHT = 1e-3
 """Of a head whose guesses on unseen rows are worse than none: the likeliest label stays the answer,
 with the probability of chance."""
+_PRIOR = 3.0
+"""Nats that rows have to bring for a sum of the weights that is 1 off."""
 _N_OTHERS = 19
 """Further labels that are told: with the answer as many as the OpenAI API lists."""
 
@@ -43,10 +51,14 @@ class Head:
     bias: np.ndarray
     """Shape (labels,)."""
 
-    def log_probabilities(self, features: Matrix) -> np.ndarray:
-        """Return shape (texts, labels), nats."""
+    def logits(self, features: Matrix) -> np.ndarray:
+        """Return shape (texts, labels)."""
         logits: np.ndarray = features @ self.weights + self.bias
-        return log_softmax(logits, axis=1)
+        return logits
+
+    def log_probabilities(self, features: Matrix) -> np.ndarray:
+        """Return shape (texts, labels), nats; of each text one label is right."""
+        return log_softmax(self.logits(features), axis=1)
 
 
 def fit_head(
@@ -125,6 +137,8 @@ def mix(log_probabilities: Sequence[np.ndarray], weights: np.ndarray) -> np.ndar
 def mixing_weights(log_probabilities: Sequence[np.ndarray], labels: np.ndarray) -> np.ndarray:
     """Return the positive weights under which unseen rows have the highest likelihood.
 
+    Before a row is read, their sum is taken to be about 1: of 50 rows it would be anything.
+
     Args:
         log_probabilities: of each head on rows that it has not seen, shape (rows, labels).
         labels: of these rows; without any, all heads weigh the same.
@@ -139,7 +153,9 @@ def mixing_weights(log_probabilities: Sequence[np.ndarray], labels: np.ndarray) 
     def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
         mixed = log_softmax(np.tensordot(weights, parts, 1), axis=1)
         expected = (np.exp(mixed)[None] * parts).sum(axis=2)
-        return float(-mixed[rows, labels].mean()), (expected - right).mean(axis=1)
+        beyond, prior = weights.sum() - 1, _PRIOR / len(rows)
+        value = -mixed[rows, labels].mean() + prior * beyond**2
+        return float(value), (expected - right).mean(axis=1) + 2 * prior * beyond
 
     bounds = [(_LEAST_WEIGHT, 20.0)] * len(parts)
     return np.asarray(minimize(loss, start, jac=True, bounds=bounds, method="L-BFGS-B").x)
@@ -156,23 +172,25 @@ class Classifier(Predictor):
     heads: tuple[Head, ...]
     weights: np.ndarray
     """Of the heads, shape (heads,)."""
+    unseen: float = field(default=0.0, kw_only=True)
+    """Share of texts whose label no row had that it learnt: of these no answer is right."""
 
     def probabilities(self, texts: Sequence[str]) -> np.ndarray:
-        """Return how likely each label is, shape (texts, labels); rows add up to 1."""
+        """Return how likely each label is, shape (texts, labels); rows add up to 1 - `unseen`."""
         parts = [
             head.log_probabilities(block.transform(texts))
             for block, head in zip(self.blocks, self.heads, strict=True)
         ]
-        return np.exp(mix(parts, self.weights))
+        return np.exp(mix(parts, self.weights)) * (1 - self.unseen)
 
     @override
     def predict(self, texts: Sequence[str]) -> list[Prediction]:
-        found = []
+        predictions = []
         for row in self.probabilities(texts) if texts else ():
-            best, *others = np.argsort(-row)[: _N_OTHERS + 1]
-            told = tuple((self.labels[k], float(row[k])) for k in others)
-            found.append(Prediction(self.labels[best], float(row[best]), told))
-        return found
+            best, *next_best = np.argsort(-row)[: _N_OTHERS + 1]
+            listed = tuple((self.labels[k], float(row[k])) for k in next_best)
+            predictions.append(Prediction(self.labels[best], float(row[best]), listed))
+        return predictions
 
     @property
     @override
@@ -199,13 +217,24 @@ class Classifier(Predictor):
             block.save(folder)
         folder.mkdir(parents=True, exist_ok=True)
         save_file({name: np.ascontiguousarray(a) for name, a in arrays.items()}, folder / WEIGHTS)
-        described = {"format": self.format, "labels": self.labels, "blocks": blocks}
+        described = {
+            "format": self.format,
+            "labels": self.labels,
+            "unseen": self.unseen,
+            "blocks": blocks,
+            **self._more,
+        }
         text = json.dumps(described, ensure_ascii=False, indent=1)
         (folder / FILE).write_text(text, encoding="utf-8")
 
+    @property
+    def _more(self) -> dict[str, Any]:
+        """What `student.json` has beside labels and blocks: fields of the class."""
+        return {}
+
     @classmethod
     @override
-    def load(cls, folder: Path) -> Classifier:
+    def load(cls, folder: Path) -> Self:
         from safetensors.numpy import load_file
 
         described = json.loads((folder / FILE).read_text(encoding="utf-8"))
@@ -219,18 +248,27 @@ class Classifier(Predictor):
                 if key.startswith(f"{name}.")
             }
             heads.append(Head(own.pop("head"), own.pop("bias")))
-            blocks.append(BLOCKS[name].of_state(settings, own, folder))
+            blocks.append(_BLOCKS[name].of_state(settings, own, folder))
         labels = tuple(described["labels"])
         mixing = arrays["mixing_weights"]
-        numbers = [mixing, *(one for head in heads for one in (head.weights, head.bias))]
+        numbers = [mixing, *(array for head in heads for array in (head.weights, head.bias))]
         is_whole = all(
             head.weights.ndim == 2 and head.weights.shape[1] == len(labels) == len(head.bias)
             for head in heads
         )
         if not (heads and is_whole and len(mixing) == len(heads)):
             raise ValueError("its heads do not fit its labels")
-        if not all(np.isfinite(one).all() for one in numbers):
+        if not all(np.isfinite(number).all() for number in numbers):
             raise ValueError("one of its weights is no number")
         if not all(isinstance(label, str) for label in labels):
             raise ValueError("one of its labels is no text")
-        return cls(labels, tuple(blocks), tuple(heads), mixing)
+        unseen = float(described.get("unseen", 0.0))
+        if not 0 <= unseen <= 1:
+            raise ValueError("its share of unseen labels is none")
+        more = cls._read_more(described)
+        return cls(labels, tuple(blocks), tuple(heads), mixing, unseen=unseen, **more)
+
+    @classmethod
+    def _read_more(cls, described: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the fields that `_more` wrote."""
+        return {}

@@ -10,7 +10,7 @@ choice among several is not reported as accuracy.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,13 +24,22 @@ from stratos.models.kinds.classifier import (
     mixing_weights,
 )
 from stratos.models.kinds.features import Features, Matrix
+from stratos.models.kinds.kind_choice import (
+    ahead_by_prior,
+    deviations,
+    micro_f1,
+    wilson_ends,
+    without_optimism,
+)
 from stratos.models.kinds.row_space import RowSpace
+from stratos.models.kinds.suits import TUNED
 from stratos.tasks.near_duplicates import Alike
 
 KINDS: dict[str, tuple[str, ...]] = {
     "linear": ("tfidf",),
     "static": ("static", "tfidf"),
     "encoder": ("encoder", "tfidf"),
+    TUNED: ("tuned", "tfidf"),
 }
 """Blocks of each kind, the cheapest kind first. TF-IDF stands beside vectors in each: where it says
 nothing its weight in the mixture falls to 0."""
@@ -39,17 +48,8 @@ _FIRST_STRENGTH, _STEP, _MOST_MOVES = 10.0, 10**0.5, 4
 neighbours, and how often it moves on."""
 _N_FOLDS, _MOST_CROSSED, _N_HELD_OUT = 5, 4_000, 2_000
 """Above so many rows with a gold label, one fold of about so many is held out instead of all."""
-_PRIOR_GAIN = {"linear": 0.0, "static": 0.02, "encoder": 0.06}
-_PRIOR_ROWS = 150
-"""How far each kind is ahead of `linear` before a row of the task has been read, and how many rows
-that knowledge is worth where half of the answers are right. On 50 rows the accuracies of kinds
-differ by chance more than by nature: to choose by them alone lost 2.4 points to the best kind on
-training rows of public sets, with such a prior 0.4. From 1,000 rows on it decides near-ties only.
-"""
 _MOST_BINS, _ROWS_A_BIN = 15, 40
 """Bins of a calibration error, and rows that there are for each on average."""
-_N_RESAMPLES = 200
-"""Resamples of the bias-corrected estimate."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,15 @@ class KindScore:
     """Expected calibration error (15 bins of equal width)."""
     right: np.ndarray
     """Whether each held-out row was answered right, shape (rows,)."""
+    counts: np.ndarray
+    """Of each held-out row twice the labels that are right, and the labels of answer and gold
+    answer together, shape (rows, 2). Summed, their ratio is the micro-F1: where each row has one
+    label and one answer, it is the accuracy."""
+
+    @property
+    def micro_f1(self) -> float:
+        """F1 over all labels of all held-out rows."""
+        return float(micro_f1(self.counts))
 
 
 @dataclass(frozen=True)
@@ -86,6 +95,8 @@ class Choice:
     n_independent: float
     """How many independent rows these are worth, which intervals count."""
     cpu_seconds: float
+    micro_f1: tuple[float, float, float]
+    """Of the chosen kind, without the optimism of the choice, and its 95% interval (bootstrap)."""
 
 
 @dataclass(frozen=True)
@@ -122,9 +133,8 @@ class Study:
         is_gold: np.ndarray | None = None,
     ) -> None:
         self._texts, self._seed, self._tick = list(texts), seed, tick
-        self.labels = tuple(sorted(set(answers)))
-        numbers = {label: k for k, label in enumerate(self.labels)}
-        self._answers = np.array([numbers[answer] for answer in answers])
+        self._own_answers = list(answers)
+        self.labels, self._answers = self._read(answers)
         self._weights = row_weights
         self._blocks = {block.name: block for block in blocks}
         self._fixed: dict[str, Matrix] = {}
@@ -132,12 +142,90 @@ class Study:
         gold = np.ones(len(self._texts), bool) if is_gold is None else np.asarray(is_gold, bool)
         if not gold.any():
             raise ValueError("Without a row whose label is gold, nothing can be scored.")
-        self._folds = folds_of(self._texts, self._answers, gold, seed)
+        self._is_gold = gold
+        self._folds = folds_of(self._texts, self._strata(), gold, seed)
         self._held = np.flatnonzero(self._folds >= 0)
-        # A label with one row is unknown where that row is held out: no head could be right.
-        counts = np.bincount(self._answers, minlength=len(self.labels))
-        self._can_be_right = counts[self._answers[self._held]] > 1
+        self._can_be_right = self._learnable()[self._held]
+        single = 1 - float(self._can_be_right.mean())
+        # Good's estimate (1953) of what is still unseen; rows that show each label once are chosen.
+        self._unseen_share = single if single < 1 else 0.0
         self._scores: dict[str, KindScore] = {}
+        self._tunes = False
+
+    # --- what differs where a text has several labels --------------------------------------------
+
+    def _read(self, answers: Sequence[str]) -> tuple[tuple[str, ...], np.ndarray]:
+        """Return the labels, and of each row what is learnt: the number of its label."""
+        labels = tuple(sorted(set(answers)))
+        numbers = {label: k for k, label in enumerate(labels)}
+        return labels, np.array([numbers[answer] for answer in answers])
+
+    def _strata(self) -> np.ndarray:
+        """Return a number of each row: rows with the same one are spread evenly over folds."""
+        return self._answers
+
+    def _learnable(self) -> np.ndarray:
+        """Return whether each row can be answered right by a head that has not learnt it.
+
+        A label with one row is unknown where that row is held out.
+        """
+        counts: np.ndarray = np.bincount(self._answers, minlength=len(self.labels))
+        return counts[self._answers] > 1
+
+    def _fit_head(
+        self,
+        features: Matrix,
+        rows: np.ndarray,
+        strength: float,
+        weights: np.ndarray | None,
+        start: Head | None,
+    ) -> Head:
+        answers, n = self._answers[rows], len(self.labels)
+        return fit_head(features, answers, n, strength, weights, start=start)
+
+    def _scores_of(self, head: Head, features: Matrix) -> np.ndarray:
+        """Return what is mixed of a head, shape (rows, labels)."""
+        return head.log_probabilities(features)
+
+    def _mix(self, parts: Sequence[np.ndarray], weights: np.ndarray) -> np.ndarray:
+        return mix(parts, weights)
+
+    def _weights_of(self, parts: Sequence[np.ndarray], rows: np.ndarray) -> np.ndarray:
+        """Return the mixing weights under which these rows are most likely."""
+        return mixing_weights(parts, self._answers[rows])
+
+    def _losses(self, mixed: np.ndarray) -> np.ndarray:
+        """Return the negative log-likelihood of each held-out row, nats."""
+        return -mixed[np.arange(len(self._held)), self._answers[self._held]]
+
+    def _judged(
+        self, mixed: np.ndarray, rows: np.ndarray, rest: np.ndarray, of_others: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return how likely and whether each row is right, and the counts of its labels.
+
+        Args:
+            mixed: of the rows, shape (rows, labels).
+            rows: numbers of the rows.
+            rest: mixed scores of other rows, by which what is answered may be chosen.
+            of_others: their numbers.
+        """
+        right = mixed.argmax(axis=1) == self._answers[rows]
+        sure = np.exp(mixed.max(axis=1)) * (1 - self._unseen_share)
+        return sure, right, np.stack([2 * right, np.full(len(right), 2)], 1)
+
+    def _student(
+        self,
+        kind: str,
+        chosen: Study,
+        blocks: Sequence[Features],
+        heads: Sequence[Head],
+        weights: np.ndarray,
+    ) -> Classifier:
+        """Return a student of fitted parts; `chosen` has cross-validated its kind."""
+        unseen = self._unseen_share
+        return Classifier(self.labels, tuple(blocks), tuple(heads), weights, unseen=unseen)
+
+    # ---------------------------------------------------------------------------------------------
 
     @property
     def n_rows(self) -> int:
@@ -146,8 +234,21 @@ class Study:
 
     @property
     def kinds(self) -> list[str]:
-        """Names of the kinds whose blocks are there, the cheapest first."""
-        return [kind for kind, blocks in KINDS.items() if set(blocks) <= set(self._blocks)]
+        """Names of the kinds whose blocks are there, the cheapest first.
+
+        The one that takes minutes is among them after `tune`.
+        """
+        here = [kind for kind, blocks in KINDS.items() if set(blocks) <= set(self._blocks)]
+        return [kind for kind in here if kind != TUNED or self._tunes]
+
+    @property
+    def n_trainings(self) -> float:
+        """Trainings on all rows that cross-validating and fitting a kind takes as long as."""
+        return 1 + sum(float((self._folds != k).mean()) for k in np.unique(self._folds[self._held]))
+
+    def tune(self) -> None:
+        """Let the tuned kind be chosen, too."""
+        self._tunes = True
 
     def choose(self, kinds: Sequence[str] | None = None) -> Choice:
         """Cross-validate kinds and choose by accuracy and prior knowledge; ties: the cheaper.
@@ -158,12 +259,16 @@ class Study:
         began = time.process_time()
         scores = [self.score(kind) for kind in self.kinds if kinds is None or kind in kinds]
         right = np.stack([score.right for score in scores])
-        ahead = _ahead([score.kind for score in scores], right)
-        totals = right.sum(axis=1) + ahead
+        counts = np.stack([score.counts for score in scores])
+        ahead = ahead_by_prior([score.kind for score in scores], micro_f1(counts))
+        totals = micro_f1(counts) * len(self._held) + ahead
         best = int(totals.argmax())
-        mean = _without_optimism(right, ahead, self._seed)
+        mean, f1 = without_optimism(right, counts, ahead, self._seed)
         n = self._n_independent()
-        low, high = _wilson(mean, n)
+        low, high = wilson_ends(mean, n)
+        # Rows of several folds are worth fewer than they are.
+        spread = np.sqrt(len(self._held) / n) * np.array(deviations(counts[best], self._seed))
+        f1_low, f1_high = np.clip(f1 + spread, 0, 1).tolist()
         return Choice(
             scores[best].kind,
             mean,
@@ -174,31 +279,37 @@ class Study:
             len(self._held),
             n,
             time.process_time() - began,
+            (f1, f1_low, f1_high),
         )
 
     def score(self, kind: str) -> KindScore:
         """Return the score of a kind; its mixing weights come from other rows, as its heads do."""
         if kind not in self._scores:
-            parts, answers = self._unseen(kind), self._answers[self._held]
-            mixed = np.zeros_like(parts[0])
-            order = np.random.default_rng(self._seed).permutation(len(answers))
-            for held in np.array_split(order, _N_FOLDS):
-                weights = self._mixing_weights(parts, np.setdiff1d(order, held))
-                mixed[held] = mix([part[held] for part in parts], weights)
-            right = mixed.argmax(axis=1) == answers
+            parts, n = self._unseen(kind), len(self._held)
+            mixed, sure = np.zeros_like(parts[0]), np.zeros(n)
+            right, counts = np.zeros(n, bool), np.zeros((n, 2), int)
+            order = np.random.default_rng(self._seed).permutation(n)
+            for new in np.array_split(order, _N_FOLDS):
+                known = np.setdiff1d(order, new)
+                weights = self._mixing_weights(parts, known)
+                every = self._mix(parts, weights)
+                mixed[new] = every[new]
+                sure[new], right[new], counts[new] = self._judged(
+                    every[new], self._held[new], every[known], self._held[known]
+                )
             self._scores[kind] = KindScore(
                 kind,
                 float(right.mean()),
-                float(-mixed[np.arange(len(answers)), answers].mean()),
-                calibration_error(np.exp(mixed.max(axis=1)), right),
+                float(self._losses(mixed).mean()),
+                calibration_error(sure, right),
                 right,
+                counts,
             )
         return self._scores[kind]
 
     def fit(self, kind: str) -> Classifier:
         """Return the kind fitted on all rows, mixed and calibrated on held-out rows."""
-        strengths = {name: [v.strength for v in self._study(name)] for name in KINDS[kind]}
-        return self._assembled(kind, strengths, self._mixing_weights(self._unseen(kind)))
+        return self._assembled(kind, self)
 
     def fit_with(self, kind: str, texts: Sequence[str], answers: Sequence[str]) -> Classifier:
         """Return the kind fitted on these rows and more; strengths and mixture stay.
@@ -211,35 +322,40 @@ class Study:
         weights = self._all_weights()
         if weights is not None:
             weights = np.concatenate([weights, np.ones(len(texts))])
-        labels = [self.labels[k] for k in self._answers]
-        grown = Study(
+        grown = self._plain(
             [*self._texts, *texts],
-            [*labels, *answers],
+            [*self._own_answers, *answers],
             tuple(self._blocks.values()),
             self._seed,
             self._tick,
             weights,
+            np.concatenate([self._is_gold, np.ones(len(texts), bool)]),
         )
-        strengths = {name: [v.strength for v in self._study(name)] for name in KINDS[kind]}
-        return grown._assembled(kind, strengths, self._mixing_weights(self._unseen(kind)))
+        return grown._assembled(kind, self)
+
+    @property
+    def _plain(self) -> type[Study]:
+        """The study of more rows, all of which are learnt with a weight that is given."""
+        return Study
 
     def _all_weights(self) -> np.ndarray | None:
         """Return the weights with which a student learns all rows."""
         return self._weights
 
-    def _assembled(
-        self, kind: str, strengths: Mapping[str, Sequence[float]], weights: np.ndarray
-    ) -> Classifier:
+    def _assembled(self, kind: str, chosen: Study) -> Classifier:
+        """Return a kind fitted on all rows, with strengths and mixture of a study of it."""
         blocks, heads, totals = [], [], []
+        weights = chosen._mixing_weights(chosen._unseen(kind))
         for name in KINDS[kind]:
             every = np.arange(len(self._texts))
-            block, fitted = self._fit_views(name, every, strengths[name])
+            strengths = [view.strength for view in chosen._study(name)]
+            block, fitted = self._fit_views(name, every, strengths)
             shares, weights = weights[: len(fitted)], weights[len(fitted) :]
             head, total = joined(fitted, shares)
             blocks.append(block)
             heads.append(head)
             totals.append(total)
-        return Classifier(self.labels, tuple(blocks), tuple(heads), np.array(totals))
+        return self._student(kind, chosen, blocks, heads, np.array(totals))
 
     def right_of_share(self, kind: str, share: float) -> tuple[float, np.ndarray]:
         """Return what a kind would reach with a part of the rows, by the same folds.
@@ -257,15 +373,16 @@ class Study:
         for fold in np.unique(self._folds[self._held]):
             learnt = np.flatnonzero(self._folds != fold)
             learnt = np.sort(random.permutation(learnt)[: max(1, round(share * len(learnt)))])
-            held = np.flatnonzero(self._folds == fold)
+            tested = np.flatnonzero(self._folds == fold)
             parts = []
             for name in KINDS[kind]:
                 strengths = [view.strength for view in self._study(name)]
                 block, heads = self._fit_views(name, learnt, strengths)
-                views = block.views(self._features(block, held))
-                parts += [h.log_probabilities(v) for h, v in zip(heads, views, strict=True)]
-            is_right = mix(parts, weights).argmax(axis=1) == self._answers[held]
-            right[np.searchsorted(self._held, held)] = is_right
+                views = block.views(self._features(block, tested))
+                parts += [self._scores_of(h, v) for h, v in zip(heads, views, strict=True)]
+            every = self._mix(self._unseen(kind), weights)
+            _, is_right, _ = self._judged(self._mix(parts, weights), tested, every, self._held)
+            right[np.searchsorted(self._held, tested)] = is_right
             sizes.append(len(learnt))
         return float(np.mean(sizes)), right
 
@@ -276,8 +393,8 @@ class Study:
         (the corrected variance of Nadeau and Bengio 2003).
         """
         n_folds = len(np.unique(self._folds[self._held]))
-        held = len(self._held) / n_folds
-        return len(self._held) / (1 + n_folds * held / max(1.0, self.n_rows - held))
+        per_fold = len(self._held) / n_folds
+        return len(self._held) / (1 + n_folds * per_fold / max(1.0, self.n_rows - per_fold))
 
     def _unseen(self, kind: str) -> list[np.ndarray]:
         return [view.unseen for name in KINDS[kind] for view in self._study(name)]
@@ -288,7 +405,7 @@ class Study:
         """Return the weights that suit the held-out rows, or some of them."""
         some = np.flatnonzero(self._can_be_right)
         some = some if rows is None else np.intersect1d(some, rows)
-        return mixing_weights([part[some] for part in parts], self._answers[self._held[some]])
+        return self._weights_of([part[some] for part in parts], self._held[some])
 
     def _study(self, name: str) -> list[_View]:
         """Cross-validate the heads of a block's views, once."""
@@ -296,12 +413,12 @@ class Study:
             folds = []
             for fold in np.unique(self._folds[self._held]):
                 learnt = np.flatnonzero(self._folds != fold)
-                held = np.flatnonzero(self._folds == fold)
+                tested = np.flatnonzero(self._folds == fold)
                 block = self._fitted(name, learnt)
-                known, new = self._features(block, learnt), self._features(block, held)
+                known, new = self._features(block, learnt), self._features(block, tested)
                 if span := RowSpace.of(known):
                     known, new = span.coordinates, span.transform(new)
-                folds.append((learnt, held, block.views(known), block.views(new)))
+                folds.append((learnt, tested, block.views(known), block.views(new)))
             n_views = len(folds[0][2])
             self._views[name] = [
                 self._best_strength([(a, b, known[k], new[k]) for a, b, known, new in folds])
@@ -316,15 +433,13 @@ class Study:
             folds: numbers of the rows learnt from and held out, and their features.
         """
         heads: list[Head | None] = [None] * len(folds)
-        answers = self._answers[self._held]
 
         def at(strength: float) -> tuple[float, _View]:
             unseen = np.zeros((len(self._held), len(self.labels)), np.float32)
-            for k, (learnt, held, known, new) in enumerate(folds):
+            for k, (learnt, tested, known, new) in enumerate(folds):
                 head = heads[k] = self._fit(known, learnt, strength, heads[k])
-                unseen[np.searchsorted(self._held, held)] = head.log_probabilities(new)
-            mixed = mix([unseen], self._mixing_weights([unseen]))
-            losses = -mixed[np.arange(len(answers)), answers]
+                unseen[np.searchsorted(self._held, tested)] = self._scores_of(head, new)
+            losses = self._losses(self._mix([unseen], self._mixing_weights([unseen])))
             loss = float(losses[self._can_be_right].sum())
             return loss, _View(strength, unseen)
 
@@ -345,9 +460,7 @@ class Study:
     ) -> Head:
         self._tick()
         weights = None if self._weights is None else self._weights[rows]
-        return fit_head(
-            features, self._answers[rows], len(self.labels), strength, weights, start=start
-        )
+        return self._fit_head(features, rows, strength, weights, start)
 
     def _fit_views(
         self, name: str, rows: np.ndarray, strengths: Sequence[float]
@@ -363,7 +476,12 @@ class Study:
 
     def _fitted(self, name: str, rows: np.ndarray) -> Features:
         block = self._blocks[name]
-        return block.fitted([self._texts[k] for k in rows]) if block.is_fitted else block
+        if not block.is_fitted:
+            return block
+        self._tick()
+        if block.learns_labels:  # of what a teacher says, heads are to learn, and no layer
+            rows = rows[self._is_gold[rows]]
+        return block.fitted([self._texts[k] for k in rows], self._answers[rows].tolist())
 
     def _features(self, block: Features, rows: np.ndarray) -> Matrix:
         if block.is_fitted:
@@ -402,46 +520,6 @@ def folds_of(
     if n_gold > _MOST_CROSSED:
         folds[folds > 0] = -1
     return folds
-
-
-def _ahead(kinds: Sequence[str], right: np.ndarray) -> np.ndarray:
-    """Return the right answers that the prior gives each kind, shape (kinds,).
-
-    They are fewer where an answer tells more: where nearly all are right, or none.
-    """
-    best = float(right.mean(axis=1).max())
-    gains = np.array([_PRIOR_GAIN[kind] for kind in kinds])
-    return gains * _PRIOR_ROWS * 4 * best * (1 - best)
-
-
-def _without_optimism(right: np.ndarray, ahead: np.ndarray, seed: int) -> float:
-    """Return the accuracy of a choice, by choosing again on resamples.
-
-    Args:
-        right: whether each kind is right on each row, shape (kinds, rows).
-        ahead: right answers that the prior gives each kind.
-        seed: of the resamples.
-    """
-    random = np.random.default_rng(seed)
-    n = right.shape[1]
-    means = []
-    for _ in range(_N_RESAMPLES):
-        drawn = random.integers(0, n, n)
-        out = np.setdiff1d(np.arange(n), drawn)
-        chosen = (right[:, drawn].sum(axis=1) + ahead).argmax()
-        if len(out):
-            means.append(right[chosen, out].mean())
-    if not means:  # of one row
-        return float(right[(right.sum(axis=1) + ahead).argmax()].mean())
-    return float(np.mean(means))
-
-
-def _wilson(mean: float, n: float) -> tuple[float, float]:
-    """Return the 95% interval of a share of n rows (Wilson 1927)."""
-    z2 = 1.96**2
-    middle = (mean + z2 / (2 * n)) / (1 + z2 / n)
-    half = float(np.sqrt(z2 * (mean * (1 - mean) / n + z2 / (4 * n * n)))) / (1 + z2 / n)
-    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def calibration_error(

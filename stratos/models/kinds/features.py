@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import abc
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, TypeAlias
@@ -33,6 +33,9 @@ class Features(abc.ABC):
     is_fitted: ClassVar[bool] = False
     """Whether it learns from the training texts, so that each fold needs one of its own."""
 
+    learns_labels: ClassVar[bool] = False
+    """Whether it learns from the labels of the texts, too, which takes minutes."""
+
     uses_torch: ClassVar[bool] = False
 
     @property
@@ -40,8 +43,13 @@ class Features(abc.ABC):
         """Numbers of its own, without those of the head."""
         return sum(array.size for array in self.state()[1].values())
 
-    def fitted(self, texts: Sequence[str]) -> Features:
-        """Return the block that has learnt from `texts`; itself where it learns nothing."""
+    def fitted(self, texts: Sequence[str], answers: Sequence[int] = ()) -> Features:
+        """Return the block that has learnt from `texts`; itself where it learns nothing.
+
+        Args:
+            texts: of the rows.
+            answers: the number of each row's label, for a block that learns from labels, too.
+        """
         return self
 
     @abc.abstractmethod
@@ -77,7 +85,7 @@ class Tfidf(Features):
         self._parts = union
 
     @override
-    def fitted(self, texts: Sequence[str]) -> Tfidf:
+    def fitted(self, texts: Sequence[str], answers: Sequence[int] = ()) -> Tfidf:
         few = len(texts) < self._LETTERS_IN_FEW
         parts = (_words(), _letters(min_df=1 if few else 2))
         return Tfidf(tuple(_fitted_part(part, texts) for part in parts))
@@ -219,28 +227,47 @@ class Encoder(Features):
 
     @override
     def transform(self, texts: Sequence[str]) -> Matrix:
+        rows = np.zeros((len(texts), _N_LAYERS * read_encoder(self.folder)[1].config.hidden_size))
+        rows = rows.astype(np.float32)
+        for part, _, features in self._passes(texts):
+            rows[part] = features
+        return rows
+
+    def with_states(self, texts: Sequence[str]) -> tuple[list[Any], list[np.ndarray]]:
+        """Return the states of each text in the lower layer, (tokens, width), and its features."""
+        states, rows = [None] * len(texts), [np.zeros(0)] * len(texts)
+        for part, some, features in self._passes(texts):
+            for k, state, row in zip(part, some, features, strict=True):
+                states[k], rows[k] = state, row
+        return states, rows
+
+    def _passes(self, texts: Sequence[str]) -> Iterator[tuple[list[int], list[Any], np.ndarray]]:
+        """Yield the numbers of some texts, their states in the lower layer, and their features."""
         import torch
 
-        tokenizer, model = _encoder(self.folder)
+        tokenizer, model = read_encoder(self.folder)
         order = sorted(range(len(texts)), key=lambda k: len(texts[k]))
-        width = model.config.hidden_size
-        rows = np.zeros((len(texts), _N_LAYERS * width), np.float32)
-        with torch.inference_mode():
-            for start in range(0, len(order), _BATCH):
-                part = order[start : start + _BATCH]
-                batch = tokenizer(
-                    [texts[k] for k in part],
-                    padding=True,
-                    truncation=True,
-                    max_length=self.longest,
-                    return_tensors="pt",
-                )
+        for start in range(0, len(order), _BATCH):
+            part = order[start : start + _BATCH]
+            batch = tokenizer(
+                [texts[k] for k in part],
+                padding=True,
+                truncation=True,
+                max_length=self.longest,
+                return_tensors="pt",
+            )
+            with torch.inference_mode():
                 states = model(**batch, output_hidden_states=True).hidden_states
-                layers = torch.stack([states[-1], states[2 * (len(states) - 1) // 3]], dim=2)
+                lower = states[lower_layer(len(states) - 1)]
+                layers = torch.stack([states[-1], lower], dim=2)
                 mask = batch["attention_mask"][:, :, None, None].to(layers.dtype)
                 mean = (layers * mask).sum(1) / mask.sum(1).clamp(min=1)
-                rows[part] = torch.nn.functional.normalize(mean, dim=2).flatten(1).float().numpy()
-        return rows
+                rows = torch.nn.functional.normalize(mean, dim=2).flatten(1).float().numpy()
+            yield (
+                part,
+                [x[m > 0] for x, m in zip(lower, batch["attention_mask"], strict=True)],
+                rows,
+            )
 
     @override
     def views(self, features: Matrix) -> list[Matrix]:
@@ -250,7 +277,7 @@ class Encoder(Features):
     @property
     @override
     def n_params(self) -> int:
-        return sum(weight.numel() for weight in _encoder(self.folder)[1].parameters())
+        return sum(weight.numel() for weight in read_encoder(self.folder)[1].parameters())
 
     @override
     def state(self) -> tuple[dict[str, Any], Arrays]:
@@ -258,7 +285,7 @@ class Encoder(Features):
 
     @override
     def save(self, folder: Path) -> None:
-        tokenizer, model = _encoder(self.folder)
+        tokenizer, model = read_encoder(self.folder)
         tokenizer.save_pretrained(folder / ENCODER)
         model.save_pretrained(folder / ENCODER)
 
@@ -268,13 +295,12 @@ class Encoder(Features):
         return cls(folder / ENCODER, settings["longest"])
 
 
-BLOCKS: dict[str, type[Features]] = {block.name: block for block in (Tfidf, StaticTable, Encoder)}
-"""By the name that a student's JSON has."""
 _BATCH, _N_LAYERS = 32, 2
 
 
 @functools.cache
-def _encoder(folder: Path) -> tuple[Any, Any]:
+def read_encoder(folder: Path) -> tuple[Any, Any]:
+    """Return the tokenizer and the model in a folder; they are read once."""
     from transformers import AutoModel, AutoTokenizer
 
     from stratos.core.foreign import reading
@@ -288,6 +314,11 @@ def _encoder(folder: Path) -> tuple[Any, Any]:
             folder, local_files_only=True, use_safetensors=True, trust_remote_code=False
         )
     return tokenizer, model.eval()
+
+
+def lower_layer(n_layers: int) -> int:
+    """Return the number of the layer two thirds up; of 6 layers it is the fourth."""
+    return 2 * n_layers // 3
 
 
 def _of_length_1(rows: np.ndarray) -> np.ndarray:

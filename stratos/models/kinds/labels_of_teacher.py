@@ -91,9 +91,9 @@ class Correction:
         blocks: Sequence[Features],
         seed: int = 0,
         tick: Callable[[], None] = lambda: None,
-        ways: Sequence[Way] = (*AS_THEY_ARE, *CORRECTED),
+        options: Sequence[Way] = (*AS_THEY_ARE, *CORRECTED),
     ) -> None:
-        self._tick, self._ways = tick, ways
+        self._tick, self._ways = tick, options
         self.labels = tuple(sorted({*labels, *teacher.labels}))
         numbers = {label: k for k, label in enumerate(self.labels)}
         self._gold = np.array([numbers[label] for label in labels], int)
@@ -113,7 +113,7 @@ class Correction:
         """The way with the highest likelihood of the gold rows; of equals the simplest."""
         if len(self._gold) < _FEWEST_GOLD:
             return Way(1.0)
-        return min(self.tried, key=lambda one: one.nll).way
+        return min(self.tried, key=lambda tried: tried.nll).way
 
     @property
     def tried(self) -> tuple[Tried, ...]:
@@ -125,14 +125,14 @@ class Correction:
     @cached_property
     def _as_they_are(self) -> list[Tried]:
         """Try the teacher's own labels; heavier weights are not tried once two did worse."""
-        found: list[Tried] = []
+        tried: list[Tried] = []
         n_worse = 0
-        for way in (one for one in self._ways if one.vote is None):
-            found.append(self._tried(way))
-            n_worse += found[-1].nll > min(one.nll for one in found)
+        for way in (way_ for way_ in self._ways if way_.vote is None):
+            tried.append(self._tried(way))
+            n_worse += tried[-1].nll > min(earlier.nll for earlier in tried)
             if n_worse == 2:
                 break
-        return found
+        return tried
 
     @cached_property
     def _corrected(self) -> list[Tried]:
@@ -143,7 +143,7 @@ class Correction:
         """The best way to learn the labels as they are, by which they are corrected."""
         if len(self._gold) < _FEWEST_GOLD:
             return Way(1.0)
-        return min(self._as_they_are, key=lambda one: one.nll).way
+        return min(self._as_they_are, key=lambda tried: tried.nll).way
 
     def targets(self, way: Way, fold: int | None) -> np.ndarray:
         """Return how much each label of each teacher's row counts, shape (rows, labels).
@@ -154,9 +154,9 @@ class Correction:
         """
         rows = np.arange(len(self._given))
         if way.vote is None:
-            found = np.zeros((len(rows), len(self.labels)), np.float32)
-            found[rows, self._given] = way.weight * self._agreement
-            return found
+            targets = np.zeros((len(rows), len(self.labels)), np.float32)
+            targets[rows, self._given] = way.weight * self._agreement
+            return targets
         likely = self.probabilities(way.vote, fold)
         return np.where(likely > _LEAST, way.weight * likely, 0).astype(np.float32)
 
@@ -169,8 +169,8 @@ class Correction:
         counts += counts.sum(axis=0) / max(counts.sum(), 1e-9)  # as many of each as there are given
         channel = np.log(counts + 1e-9) - np.log(counts.sum(axis=1, keepdims=True) + 1e-9)
         votes = vote * self._agreement[:, None] * channel.T[self._given]
-        found: np.ndarray = softmax(scaled + votes, axis=1)
-        return found
+        shares: np.ndarray = softmax(scaled + votes, axis=1)
+        return shares
 
     def _answers(self, fold: int | None) -> np.ndarray:
         """Return calibrated log-probabilities of the teacher's rows, by gold rows not in a fold.
@@ -180,11 +180,11 @@ class Correction:
         """
         if fold not in self._kept:
             half = np.arange(len(self._given)) % 2 == 0
-            found = np.zeros((len(half), len(self.labels)), np.float32)
+            shares = np.zeros((len(half), len(self.labels)), np.float32)
             for part in (half, ~half):
                 head = self._head(self._base, fold, ~part)
-                found[part] = self._scale * head.log_probabilities(self.of_teacher[part])
-            self._kept[fold] = found
+                shares[part] = self._scale * head.log_probabilities(self.of_teacher[part])
+            self._kept[fold] = shares
         return self._kept[fold]
 
     @cached_property
@@ -196,28 +196,28 @@ class Correction:
         """The exponent that calibrates the head which corrects labels."""
         if len(self._gold) < _FEWEST_GOLD:
             return 1.0
-        held = self.folds >= 0
-        return float(mixing_weights([self._unseen(self._base)], self._gold[held])[0])
+        is_gold = self.folds >= 0
+        return float(mixing_weights([self._unseen(self._base)], self._gold[is_gold])[0])
 
     def head(self) -> Head:
         """Return the head that has learnt all rows in the chosen way."""
         return self._head(self.chosen, None)
 
     def _tried(self, way: Way) -> Tried:
-        held = self.folds >= 0
-        unseen, right = self._unseen(way), self._gold[held]
+        is_gold = self.folds >= 0
+        unseen, right = self._unseen(way), self._gold[is_gold]
         mixed = mix([unseen], mixing_weights([unseen], right))
         nll = float(-mixed[np.arange(len(right)), right].mean())
         return Tried(way, float((unseen.argmax(axis=1) == right).mean()), nll)
 
     def _unseen(self, way: Way) -> np.ndarray:
         """Return log-probabilities of the held-out gold rows, shape (rows, labels)."""
-        held = self.folds >= 0
-        found = np.zeros((len(self.folds), len(self.labels)), np.float32)
+        is_gold = self.folds >= 0
+        unseen = np.zeros((len(self.folds), len(self.labels)), np.float32)
         for fold in self.held_out:
             new = self.folds == fold
-            found[new] = self._head(way, fold).log_probabilities(self._of_gold[new])
-        return found[held]
+            unseen[new] = self._head(way, fold).log_probabilities(self._of_gold[new])
+        return unseen[is_gold]
 
     def _head(self, way: Way, fold: int | None, part: np.ndarray | None = None) -> Head:
         """Fit a head on the gold rows that are not in a fold, and on all or some teacher's rows."""

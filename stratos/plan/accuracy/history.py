@@ -66,8 +66,8 @@ def history_for(config: Config, run_dir: Path) -> tuple[CardRun, ...]:
 
 def recipe_of(config: Config) -> str:
     """Return a digest of what a past run must share with this config to speak for it."""
-    wanted = [_wanted(config, student) for student in config.students]
-    return hashlib.sha256(repr([asdict(one) for one in wanted]).encode()).hexdigest()
+    recipes = [_wanted(config, student) for student in config.students]
+    return hashlib.sha256(repr([asdict(recipe) for recipe in recipes]).encode()).hexdigest()
 
 
 def read_history(
@@ -80,37 +80,37 @@ def read_history(
         config: the run that is planned.
         exclude: folder of that run, which is left out.
     """
-    wanted = {student.name: _wanted(config, student) for student in config.students}
+    recipes = {student.name: _wanted(config, student) for student in config.students}
     itself = None if exclude is None else exclude.resolve()
-    found: dict[tuple[str, str], list[tuple[str, str, CardRun]]] = defaultdict(list)
+    runs: dict[tuple[str, str], list[tuple[str, str, CardRun]]] = defaultdict(list)
     for folder in (path for root in folders for path in _run_folders(root)):
         try:
             run, content = _read(folder)
-            if run.task != config.task.name or run.student not in wanted:
+            if run.task != config.task.name or run.student not in recipes:
                 continue
             past, seed = _recipe(folder, run.student, content)
         except (OSError, UnicodeDecodeError, msgspec.MsgspecError, yaml.YAMLError, ValueError):
             continue
-        if folder.resolve() == itself or not past.same_but_strategy(wanted[run.student]):
+        if folder.resolve() == itself or not past.same_but_strategy(recipes[run.student]):
             continue
-        for label in past.labels_of(run.strategy, wanted[run.student]):
+        for label in past.labels_of(run.strategy, recipes[run.student]):
             made = replace(run, strategy=label, seed=seed, task_version=config.task.version)
-            found[run.student, label].append((run.date, str(folder), made))
-    return tuple(run for pair in sorted(found) for *_, run in sorted(found[pair])[-MAX_RUNS:])
+            runs[run.student, label].append((run.date, str(folder), made))
+    return tuple(run for pair in sorted(runs) for *_, run in sorted(runs[pair])[-MAX_RUNS:])
 
 
 def _run_folders(root: Path, depth: int = 0) -> Iterator[Path]:
     """Yield the folders of runs that were evaluated, and look into no run any deeper."""
     try:
         with os.scandir(root) as entries:
-            found = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
+            children = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
     except OSError:
         return
-    names = {name for name, _ in found}
+    names = {name for name, _ in children}
     if "evaluate.json" in names:
         yield root
     elif ".hydra" not in names and depth < _DEEPEST:
-        for name, is_folder in found:
+        for name, is_folder in children:
             if is_folder:
                 yield from _run_folders(root / name, depth + 1)
 
@@ -174,8 +174,8 @@ def _read(folder: Path) -> tuple[CardRun, dict[str, str]]:
     scorecard = _load(scored, _Scorecard)
     plan = _load(folder / "plan.json", _Plan)
     student = _load(folder / "distill.json", _Student)
-    score = next((one for one in scorecard.scores if one.role == "student"), None)
-    whole = next((one for one in score.slices if one.slice == "all"), None) if score else None
+    score = next((score for score in scorecard.scores if score.role == "student"), None)
+    whole = next((part for part in score.slices if part.slice == "all"), None) if score else None
     if score is None or whole is None or not plan.student == student.name == score.name:
         raise ValueError("the records are not of one student")
     shares = (whole.exact.mean, student.validation_exact)
@@ -198,7 +198,9 @@ def _read(folder: Path) -> tuple[CardRun, dict[str, str]]:
         seed=0,
         date=date.fromtimestamp(when / 1e9).isoformat(),
         machine="this machine",
-        accuracy_by_slice={one.slice: one.exact.mean for one in score.slices if one.slice != "all"},
+        accuracy_by_slice={
+            part.slice: part.exact.mean for part in score.slices if part.slice != "all"
+        },
         student=student.name,
         validation_accuracy=student.validation_exact,
         n_validation_items=student.n_validation_items,
@@ -227,14 +229,14 @@ class _Recipe:
     content: dict[str, str]
     """Digests of what the names in the config stand for."""
 
-    def same_but_strategy(self, other: _Recipe) -> bool:
+    def same_but_strategy(self, recipe: _Recipe) -> bool:
         """Return whether all is equal but the strategies, of which a plan takes one."""
-        return replace(self, strategies={}) == replace(other, strategies={})
+        return replace(self, strategies={}) == replace(recipe, strategies={})
 
-    def labels_of(self, label: str, other: _Recipe) -> list[str]:
+    def labels_of(self, label: str, recipe: _Recipe) -> list[str]:
         """Return what another recipe calls a strategy of this one; it may have several labels."""
         settings = self.strategies.get(label)
-        return [name for name, one in other.strategies.items() if one == settings]
+        return [name for name, strategy in recipe.strategies.items() if strategy == settings]
 
 
 def _wanted(config: Config, student: StudentConfig) -> _Recipe:
@@ -303,14 +305,14 @@ def _by_name(node: Any) -> dict[str, Any]:
         return {}
     several = node.get("candidates")
     choices = list(several.values()) if isinstance(several, dict) else [node]
-    return {str(one.get("name")): one for one in choices if isinstance(one, dict)}
+    return {str(choice.get("name")): choice for choice in choices if isinstance(choice, dict)}
 
 
 def _without_labels(node: Any) -> dict[str, Any]:
     """Return the strategies by their labels, each without its own."""
     return {
-        label: {key: value for key, value in one.items() if key != "name"}
-        for label, one in _by_name(node).items()
+        label: {key: value for key, value in strategy.items() if key != "name"}
+        for label, strategy in _by_name(node).items()
     }
 
 

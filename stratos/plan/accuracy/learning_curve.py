@@ -72,7 +72,10 @@ def on_same_items(trainings: Sequence[Measured]) -> tuple[Measured, ...]:
     same items are not three times as many items.
     """
     part = 1 / (1 + (len(trainings) - 1) * _ALIKE) if trainings else 1.0
-    return tuple(Measured(one.tokens, part * one.right, part * one.n_items) for one in trainings)
+    return tuple(
+        Measured(training.tokens, part * training.right, part * training.n_items)
+        for training in trainings
+    )
 
 
 @dataclass(frozen=True)
@@ -95,17 +98,20 @@ def extrapolate(
         tokens: length of the training that is asked about.
         confidence: of the interval, two-sided.
     """
-    measured = sorted(trainings, key=lambda one: (one.tokens, one.right, one.n_items))
+    measured = sorted(
+        trainings, key=lambda training: (training.tokens, training.right, training.n_items)
+    )
     chances = _chances(measured)
     tables = [
-        np.concatenate([_log_likelihood(one, chance) for chance in chances]) for one in measured
+        np.concatenate([_log_likelihood(training, chance) for chance in chances])
+        for training in measured
     ]
     box: Box = ((0.0, 1.0),) * 3
     for draw in ("coarse", "finer", "last"):
         curves = _Curves.on_grid(measured, box)
         score = np.zeros((len(chances) * len(_SPREADS), len(curves.levels)))
-        for one, table in zip(measured, tables, strict=True):
-            at = curves.log_hazards(one.tokens)
+        for training, table in zip(measured, tables, strict=True):
+            at = curves.log_hazards(training.tokens)
             for row, values in zip(score, table, strict=True):
                 row += np.interp(at, _LOG_HAZARDS, values)
         if draw == "coarse":
@@ -138,9 +144,9 @@ class _Curves:
         the ceiling, most of it near 1; and the exponent. The reference is the middle of what was
         measured, where level and exponent are least entangled.
         """
-        weights = [one.n_items for one in measured]
-        middle = np.average(np.log([one.tokens for one in measured]), weights=weights)
-        seen = [-np.log((one.right + 0.5) / (one.n_items + 1)) for one in measured]
+        weights = [training.n_items for training in measured]
+        middle = np.average(np.log([training.tokens for training in measured]), weights=weights)
+        seen = [-np.log((training.right + 0.5) / (training.n_items + 1)) for training in measured]
         lowest, highest = np.log(min(seen) / 8), np.log(max(seen) * 8)
         level, ceiling, exponent = (
             low + (high - low) * (np.arange(n) + 0.5) / n
@@ -157,7 +163,7 @@ class _Curves:
             )
         )
         floors = -np.log1p(distances * np.expm1(-levels))
-        longest = max(one.tokens for one in measured)
+        longest = max(training.tokens for training in measured)
         return cls(float(np.exp(middle)), longest, levels, floors, exponents)
 
     def log_hazards(self, tokens: float, bend: float = 1.0) -> np.ndarray:
@@ -177,11 +183,11 @@ def _around(weight: np.ndarray, box: Box) -> Box:
     cells = weight.reshape(_CELLS) / weight.sum()
     sides = []
     for axis, (low, high) in enumerate(box):
-        along = cells.sum(axis=tuple(other for other in range(3) if other != axis))
-        held = np.flatnonzero(along > _NEGLIGIBLE / len(along))
+        along = cells.sum(axis=tuple(side for side in range(3) if side != axis))
+        likely = np.flatnonzero(along > _NEGLIGIBLE / len(along))
         width = (high - low) / len(along)
         # One cell more on each side: the middle of a cell stands for all of it.
-        first, last = max(held[0] - 1, 0), min(held[-1] + 2, len(along))
+        first, last = max(likely[0] - 1, 0), min(likely[-1] + 2, len(along))
         sides.append((low + float(first) * width, low + float(last) * width))
     return sides[0], sides[1], sides[2]
 
@@ -191,19 +197,19 @@ def _chances(measured: Sequence[Measured]) -> tuple[float, ...]:
 
     Trainings of one length alone cannot tell: then it is nothing.
     """
-    lowest = min(one.right / one.n_items for one in measured)
-    if lowest > 0 and len({one.tokens for one in measured}) > 1:
+    lowest = min(training.right / training.n_items for training in measured)
+    if lowest > 0 and len({training.tokens for training in measured}) > 1:
         return 0.0, min(0.9 * lowest, _MOST_CHANCE)
     return (0.0,)
 
 
-def _log_likelihood(one: Measured, chance: float) -> np.ndarray:
+def _log_likelihood(training: Measured, chance: float) -> np.ndarray:
     """Return log P(right of n | hazard, spread), spread by hazard, seeds summed out."""
     hazards = np.exp(_LOG_HAZARDS[None, :, None] + _SPREADS[:, None, None] * _Z)
     # Without chance in logarithms, where the accuracy itself is too small for a float.
     log_right = np.log(chance + (1 - chance) * np.exp(-hazards)) if chance else -hazards
     log_wrong = np.log(-np.expm1(-hazards)) + np.log1p(-chance)
-    logs = one.right * log_right + (one.n_items - one.right) * log_wrong
+    logs = training.right * log_right + (training.n_items - training.right) * log_wrong
     top = logs.max(axis=2, keepdims=True)
     summed: np.ndarray = top[..., 0] + np.log(np.exp(logs - top).mean(axis=2))
     return summed
@@ -225,10 +231,10 @@ def _predictive(
         mass = np.zeros(n_cells)
         for spread, weights in zip(_SPREADS, by_spread, strict=True):
             of_curve = np.bincount(cells, np.tile(weights, len(log_hazards)), n_cells)
-            held = np.flatnonzero(of_curve)
+            possible = np.flatnonzero(of_curve)
             for shift in np.round(spread * _Z / step).astype(int):
-                moved = np.clip(held + shift, 0, n_cells - 1)
-                mass += np.bincount(moved, of_curve[held], n_cells)
+                moved = np.clip(possible + shift, 0, n_cells - 1)
+                mass += np.bincount(moved, of_curve[possible], n_cells)
         masses.append(mass)
         accuracies.append(chance + (1 - chance) * np.exp(-np.exp(_LOG_HAZARDS)))
     mass, accuracy = np.concatenate(masses), np.concatenate(accuracies)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import log
 
 from stratos.config import Config
@@ -19,7 +19,6 @@ from stratos.records import (
     ModelCard,
     ModelScore,
     Pilot,
-    PilotPoint,
     Plan,
     Probe,
     TeacherProbe,
@@ -50,7 +49,7 @@ def predict(
 ) -> Interval:
     """Return the accuracy that a student may be expected to reach, and what that rests on.
 
-    It rests on validation accuracies; a run that has none says nothing (`_figure` has the one
+    It rests on validation accuracies; a run that has none says nothing (`_finished` has the one
     exception). Finished runs of the student on the task by the strategy and its pilot come first.
     A card names the strategy by its class, and speaks for its default settings alone; a past run of
     this machine names it by the label that it has here. Runs of another budget of tokens are
@@ -74,66 +73,94 @@ def predict(
         for run in (*recorded, *(run for run in history if run.student == card.name))
         if run.task == task and run.strategy == (strategy.name if run.student else strategy.kind)
     ]
-    runs = _speaking(of_pair, task_version)
+    runs = _finished(of_pair, task_version)
     if not runs and not points:
         return _without_trainings(card, task, strategy, probe, of_pair)
-    planned = float(
-        tokens or max([one.run.train_tokens for one in runs] or [points[-1].train_tokens])
-    )
-    runs.sort(key=lambda one: (abs(log(one.tokens / planned)), one.run.date, one.run.seed))
+    longest_run = max((run.tokens for run in runs), default=0) or points[-1].tokens
+    planned = float(tokens or longest_run)
+    runs.sort(key=lambda run: (abs(log(run.tokens / planned)), run.date, run.seed))
     runs = runs[:MAX_RUNS]
     # Every run of a task is asked the same validation items.
     measured = on_same_items(
-        [
-            *(Measured(one.tokens, one.accuracy * one.n_items, one.n_items) for one in runs),
-            *(Measured(p.train_tokens, p.accuracy * p.n_items, p.n_items) for p in points),
-        ]
+        [Measured(t.tokens, t.accuracy * t.n_items, t.n_items) for t in (*runs, *points)]
     )
-    best = max(one.right / one.n_items for one in measured)
-    longest = max(one.tokens for one in measured)
+    best = max(training.right / training.n_items for training in measured)
+    longest = max(training.tokens for training in measured)
     if best < LEAST_SHOWN and longest < planned and not _alike(longest, planned):
-        tried = _longest(runs, points)
-        return replace(_too_little(tried, runs, points, planned), tried=tried)
-    found = extrapolate(measured, planned)
-    if not points and all(_alike(one.tokens, planned) for one in runs):
-        mean = sum(one.right for one in measured) / sum(one.n_items for one in measured)
-        source = f"{_dated([one.run for one in runs])}, {_items(runs)}"
-        return Interval(mean, min(mean, found.low), max(mean, found.high), source)
+        return _too_little(runs, points, planned)
+    curve = extrapolate(measured, planned)
+    if not points and all(_alike(run.tokens, planned) for run in runs):
+        mean = sum(t.right for t in measured) / sum(t.n_items for t in measured)
+        source = f"{_dated([run.run for run in runs])}, {_items(runs)}"
+        return Interval(mean, min(mean, curve.low), max(mean, curve.high), source)
     source = (
-        f"power law through {_said(runs, points)}, extrapolated to {_magnitude(planned)} tokens"
+        f"power law through {_described(runs, points)}, extrapolated to {_magnitude(planned)} "
+        "tokens"
     )
-    return Interval(found.mean, found.low, found.high, source)
+    return Interval(curve.mean, curve.low, curve.high, source)
 
 
 @dataclass(frozen=True)
-class _Figure:
-    """A finished run with the accuracy that it speaks with."""
+class _Training:
+    """A training of a pilot, with the accuracy that it came to."""
 
-    run: CardRun
+    tokens: int
     accuracy: float
     n_items: int
+
+
+@dataclass(frozen=True)
+class _Run(_Training):
+    """A finished run, with the accuracy that it speaks with."""
+
+    run: CardRun
     is_validation: bool
 
     @property
-    def tokens(self) -> int:
-        """How long it was trained."""
-        return self.run.train_tokens
+    def date(self) -> str:
+        """When it was."""
+        return self.run.date
+
+    @property
+    def seed(self) -> int:
+        """Of its training."""
+        return self.run.seed
 
 
-def _figure(run: CardRun, task_version: int) -> _Figure | None:
-    """Return what a run speaks with: its validation accuracy; None where it has none.
+def _finished(runs: Sequence[CardRun], task_version: int) -> list[_Run]:
+    """Return what the runs speak with: their validation accuracies; one that is there twice once.
 
     A run with a lower `task.version` may speak with its test accuracy: each version draws its test
-    items anew, so that few of those that it is measured on planned it (docs/mahjong.md).
+    items anew, so that few of those that it is measured on planned it (docs/mahjong.md). Such runs
+    are passed over as soon as one has a validation accuracy.
     """
-    if run.validation_accuracy is not None:
-        found = _Figure(run, run.validation_accuracy, run.n_validation_items, True)
-    elif run.task_version < task_version:
-        found = _Figure(run, run.accuracy, run.n_items, False)
-    else:
-        return None
-    is_possible = run.train_tokens > 0 and found.n_items > 0 and 0 <= found.accuracy <= 1
-    return found if is_possible else None
+    by_result: dict[tuple[float, ...], _Run] = {}
+    for run in runs:
+        accuracy, n_items = run.validation_accuracy, run.n_validation_items
+        is_validation = accuracy is not None
+        if accuracy is None and run.task_version < task_version:
+            accuracy, n_items = run.accuracy, run.n_items
+        if accuracy is None or not (run.train_tokens > 0 and n_items > 0 and 0 <= accuracy <= 1):
+            continue
+        key = (run.seed, run.train_tokens, n_items, round(accuracy * n_items))
+        by_result.setdefault(key, _Run(run.train_tokens, accuracy, n_items, run, is_validation))
+    finished = list(by_result.values())
+    return [run for run in finished if run.is_validation] or finished
+
+
+def _pilot_points(
+    pilot: Pilot | None, student: str, strategy: Strategy, teacher: str
+) -> tuple[_Training, ...]:
+    """Return the pilot's curve of a pair, shortest training first.
+
+    By alignment a student learns from its teacher, and the pilot of another says nothing.
+    """
+    for run in pilot.runs if pilot is not None else ():
+        same_teacher = run.teacher == teacher or not strategy.learns_teacher
+        if (run.student, run.strategy) == (student, strategy.name) and same_teacher:
+            points = sorted(run.points, key=lambda point: point.train_tokens)
+            return tuple(_Training(p.train_tokens, p.accuracy, p.n_items) for p in points)
+    return ()
 
 
 def _without_trainings(
@@ -159,81 +186,47 @@ def _unknown(why: str, at_most: float = 1.0) -> Interval:
     return Interval(0.0, 0.0, at_most, f"unknown: {why}", is_known=False)
 
 
-def _longest(runs: Sequence[_Figure], points: Sequence[PilotPoint]) -> Tried:
-    """Return what the longest of trainings showed."""
-    found = [(one.tokens, one.accuracy, one.n_items) for one in runs]
-    found += [(point.train_tokens, point.accuracy, point.n_items) for point in points]
-    tokens, accuracy, n_items = max(found)
-    return Tried(round(accuracy * n_items), n_items, tokens)
-
-
-def _too_little(
-    tried: Tried, runs: Sequence[_Figure], points: Sequence[PilotPoint], planned: float
-) -> Interval:
+def _too_little(runs: Sequence[_Run], points: Sequence[_Training], planned: float) -> Interval:
     """Say that the trainings there are were too short, and what would be long enough."""
+    longest = max(
+        (*runs, *points),
+        key=lambda training: (training.tokens, training.accuracy, training.n_items),
+    )
+    n_right = round(longest.accuracy * longest.n_items)
+    tried = Tried(n_right, longest.n_items, longest.tokens)
     longer = ""
     if points:
-        tokens = min(4 * points[-1].train_tokens, round(planned))
+        tokens = min(4 * points[-1].tokens, round(planned))
         longer = f": plan.pilot=true plan.pilot_tokens={tokens}"
     source = (
-        f"not predicted: {right(tried)}, the longest of {_said(runs, points)}, which does not "
+        f"not predicted: {right(tried)}, the longest of {_described(runs, points)}, which does not "
         f"predict {_magnitude(planned)} tokens; a longer pilot may{longer}"
     )
-    return Interval(0.0, 0.0, 1.0, source, is_known=False)
-
-
-def _speaking(runs: Sequence[CardRun], task_version: int) -> list[_Figure]:
-    """Return what the runs speak with; one that stands on the card and here counts once.
-
-    Test accuracies of runs with a lower `task.version` are passed over as soon as one run has a
-    validation accuracy.
-    """
-    found: dict[tuple[float, ...], _Figure] = {}
-    for run in runs:
-        if (one := _figure(run, task_version)) is not None:
-            key = (run.seed, run.train_tokens, one.n_items, round(one.accuracy * one.n_items))
-            found.setdefault(key, one)
-    validated = [one for one in found.values() if one.is_validation]
-    return validated or list(found.values())
-
-
-def _pilot_points(
-    pilot: Pilot | None, student: str, strategy: Strategy, teacher: str
-) -> tuple[PilotPoint, ...]:
-    """Return the pilot's curve of a pair, shortest training first.
-
-    By alignment a student learns from its teacher, and the pilot of another says nothing.
-    """
-    for run in pilot.runs if pilot is not None else ():
-        same_teacher = run.teacher == teacher or not strategy.learns_teacher
-        if (run.student, run.strategy) == (student, strategy.name) and same_teacher:
-            return tuple(sorted(run.points, key=lambda point: point.train_tokens))
-    return ()
+    return Interval(0.0, 0.0, 1.0, source, is_known=False, tried=tried)
 
 
 def _alike(tokens: float, planned: float) -> bool:
     return abs(tokens - planned) <= ALIKE * planned
 
 
-def _said(runs: Sequence[_Figure], points: Sequence[PilotPoint]) -> str:
+def _described(runs: Sequence[_Run], points: Sequence[_Training]) -> str:
     """Say which trainings there were, how long, and on how many items they were measured."""
     parts = []
     if runs:
-        lengths = _range([one.tokens for one in runs])
-        parts.append(f"{_dated([one.run for one in runs])} ({lengths} tokens, {_items(runs)})")
+        lengths = _lengths(runs)
+        parts.append(f"{_dated([run.run for run in runs])} ({lengths} tokens, {_items(runs)})")
     if points:
-        lengths = _range([point.train_tokens for point in points])
-        what = counted(len(points), "training")
         n_items = max(point.n_items for point in points)
         parts.append(
-            f"a pilot of {what} ({lengths} tokens, {counted(n_items, 'validation item')} each)"
+            f"a pilot of {counted(len(points), 'training')} ({_lengths(points)} tokens, "
+            f"{counted(n_items, 'validation item')} each)"
         )
     return " and ".join(parts)
 
 
-def _items(runs: Sequence[_Figure]) -> str:
+def _items(runs: Sequence[_Run]) -> str:
     """Say what the runs were measured on."""
-    fewest, most = min(one.n_items for one in runs), max(one.n_items for one in runs)
+    fewest, most = min(run.n_items for run in runs), max(run.n_items for run in runs)
     kind = "validation" if runs[0].is_validation else "test"
     n = counted(most, f"{kind} item") if fewest == most else f"{fewest} to {most} {kind} items"
     each = " each" if len(runs) > 1 else ""
@@ -245,17 +238,17 @@ def _items(runs: Sequence[_Figure]) -> str:
 def _dated(runs: Sequence[CardRun]) -> str:
     """Say how many runs there are, from where and when."""
     parts = []
-    for past, one in ((False, "recorded run"), (True, "past run")):
-        some = [run for run in runs if bool(run.student) == past]
-        if some:
-            dates = sorted({run.date for run in some})
-            when = dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"
-            here = " of this machine," if past else " of"
-            parts.append(f"{counted(len(some), one)}{here} {when}")
+    for is_past, name in ((False, "recorded run"), (True, "past run")):
+        dates = sorted(run.date for run in runs if bool(run.student) == is_past)
+        if dates:
+            when = dates[0] if dates[0] == dates[-1] else f"{dates[0]} to {dates[-1]}"
+            here = " of this machine," if is_past else " of"
+            parts.append(f"{counted(len(dates), name)}{here} {when}")
     return " and ".join(parts)
 
 
-def _range(tokens: Sequence[float]) -> str:
+def _lengths(trainings: Sequence[_Training]) -> str:
+    tokens = [training.tokens for training in trainings]
     low, high = _magnitude(min(tokens)), _magnitude(max(tokens))
     return low if low == high else f"{low} to {high}"
 
@@ -314,54 +307,51 @@ def without_hopeless(
         candidates: all pairs.
         left_out: where it is said why a pair is left out.
     """
-    known = [one for one in candidates if one.is_known]
-    best = max(known, key=lambda one: one.accuracy.mean, default=None)
-    if best is None:
-        if any(one.accuracy.tried is not None for one in candidates):  # and all of that in vain
-            return _of_models(config, candidates, left_out)
-        return tuple(candidates)
-    if best.accuracy.mean < LEAST_SHOWN:
-        if all(one.accuracy.high < _SURELY_BELOW for one in known):
-            return _of_models(config, candidates, left_out)
-        return tuple(candidates)
-    kept = []
-    for one in candidates:
-        accuracy = one.accuracy
-        is_worse = accuracy.mean < LEAST_SHOWN and accuracy.high < best.accuracy.mean
-        if one.is_known and is_worse:
-            left_out.add(
-                f"{one.student} by {one.strategy}",
-                Reason.HOPELESS,
-                AlmostNothing(accuracy, best.student, best.accuracy.mean),
-                strategy=one.strategy,
-            )
-        else:
-            kept.append(one)
-    return tuple(kept)
+    known = [candidate for candidate in candidates if candidate.is_known]
+    best = max(known, key=lambda candidate: candidate.accuracy.mean, default=None)
+    if best is None or best.accuracy.mean < LEAST_SHOWN:
+        in_vain = any(candidate.accuracy.tried is not None for candidate in candidates)
+        if best is not None:
+            in_vain = all(candidate.accuracy.high < _SURELY_BELOW for candidate in known)
+        return _of_models(config, candidates, left_out) if in_vain else tuple(candidates)
+    hopeless = [
+        candidate
+        for candidate in known
+        if candidate.accuracy.mean < LEAST_SHOWN and candidate.accuracy.high < best.accuracy.mean
+    ]
+    for candidate in hopeless:
+        _leave_out(left_out, candidate, best.student, best.accuracy.mean)
+    return tuple(candidate for candidate in candidates if candidate not in hopeless)
 
 
 def _of_models(
     config: Config, candidates: Sequence[Candidate], left_out: Exclusions
 ) -> tuple[Candidate, ...]:
     """Return those that start from a model and may learn it; all, where there are none."""
-    pretrained = {one.name for one in config.students if one.path is not None}
-    kept = tuple(
-        one
-        for one in candidates
-        if one.student in pretrained
-        and not one.is_known
-        and one.accuracy.tried is None
-        and one.accuracy.high >= LEAST_SHOWN
+    pretrained = {student.name for student in config.students if student.path is not None}
+    able = tuple(
+        candidate
+        for candidate in candidates
+        if candidate.student in pretrained
+        and not candidate.is_known
+        and candidate.accuracy.tried is None
+        and candidate.accuracy.high >= LEAST_SHOWN
     )
-    for one in candidates if kept else ():
-        if one not in kept:
-            left_out.add(
-                f"{one.student} by {one.strategy}",
-                Reason.HOPELESS,
-                AlmostNothing(one.accuracy, kept[0].student, None),
-                strategy=one.strategy,
-            )
-    return kept or tuple(candidates)
+    for candidate in candidates if able else ():
+        if candidate not in able:
+            _leave_out(left_out, candidate, able[0].student, None)
+    return able or tuple(candidates)
+
+
+def _leave_out(
+    left_out: Exclusions, candidate: Candidate, better: str, accuracy: float | None
+) -> None:
+    left_out.add(
+        f"{candidate.student} by {candidate.strategy}",
+        Reason.HOPELESS,
+        AlmostNothing(candidate.accuracy, better, accuracy),
+        strategy=candidate.strategy,
+    )
 
 
 def hardly_learnt(config: Config, plan: Plan) -> HardlyLearnt | None:

@@ -17,10 +17,10 @@ from stratos.estimate import constants as k
 from stratos.estimate.fitted import Factor, fitted
 from stratos.plan.objective import RATES, Rates
 from stratos.plan.option import BYTES_PER_PARAM, BYTES_PER_TOKEN, Option, Place
+from stratos.plan.options.engine_choices import loss_of
 from stratos.plan.options.hosted import is_hosted
 from stratos.plan.options.market import CHECKPOINT_HOURS, INTERRUPTIONS_PER_HOUR, RESTART_HOURS
-from stratos.plan.options.pricing import loss_of
-from stratos.plan.options.workload import utilised
+from stratos.plan.options.workload import assumed
 from stratos.plan.problem import ROLES, Choice, Problem
 from stratos.records import Assumption, ModelCard, Price
 
@@ -35,12 +35,12 @@ def prices_of(problem: Problem, chosen: Choice) -> tuple[Price, ...]:
         problem: what was chosen from, with the cards of its teachers.
         chosen: the plan.
     """
-    found = [price for option in chosen.options for part in option.parts for price in _rent(part)]
+    prices = [price for option in chosen.options for part in option.parts for price in _rent(part)]
     teacher = problem.teachers.get(chosen.candidate.teacher)
     if teacher is not None and is_hosted(teacher):
-        found += _tokens(teacher, chosen.options[0].parts[0].as_batch)
-    found += _moves(problem, chosen)
-    return tuple(dict.fromkeys(found))
+        prices += _tokens(teacher, chosen.options[0].parts[0].as_batch)
+    prices += _moves(problem, chosen)
+    return tuple(dict.fromkeys(prices))
 
 
 def stale(prices: Iterable[Price], today: datetime.date | None = None) -> tuple[str, ...]:
@@ -58,32 +58,34 @@ def stale(prices: Iterable[Price], today: datetime.date | None = None) -> tuple[
         price for price in prices
         if not price.date and price.usd and not (price.kind == "teacher" and not price.source)
     ]  # fmt: skip
-    said = []
+    warnings = []
     if old:
-        said.append(
+        warnings.append(
             f"The plan uses prices older than {STALE_DAYS} days: "
             f"{', '.join(dict.fromkeys(f'{price.what} {price.date}' for price in old))}. "
             f"{_remedy(old)}"
         )
     if undated:
         names = dict.fromkeys(price.what for price in undated)
-        said.append(f"The plan uses prices without a date: {', '.join(names)}.")
-    return tuple(said)
+        warnings.append(f"The plan uses prices without a date: {', '.join(names)}.")
+    return tuple(warnings)
 
 
 def _remedy(old: Iterable[Price]) -> str:
     kinds = {price.kind for price in old}
-    ways = []
+    remedies = []
     if "server" in kinds:
-        ways.append("Name a fresher catalog with cloud.catalog=[…].")
+        remedies.append("Name a fresher catalog with cloud.catalog=[…].")
     if "teacher" in kinds:
-        ways.append(
+        remedies.append(
             "Give the teacher's prices of today with teacher.usd_per_million_input_tokens=…, "
             "teacher.usd_per_million_output_tokens=… and teacher.price_date=<day>."
         )
     if "egress" in kinds:
-        ways.append("Prices of egress are a list of the package; compare them with the cloud's.")
-    return " ".join(ways)
+        remedies.append(
+            "Prices of egress are a list of the package; compare them with the cloud's."
+        )
+    return " ".join(remedies)
 
 
 def _rent(option: Option) -> Iterator[Price]:
@@ -97,13 +99,13 @@ def _rent(option: Option) -> Iterator[Price]:
 
 
 def _tokens(card: ModelCard, as_batch: bool) -> Iterator[Price]:
-    asked, answered = card.usd_per_million_input_tokens, card.usd_per_million_output_tokens
+    usd_in, usd_out = card.usd_per_million_input_tokens, card.usd_per_million_output_tokens
     suffix = ""
     if as_batch:
-        asked = card.usd_per_million_batch_input_tokens
-        answered = card.usd_per_million_batch_output_tokens
+        usd_in = card.usd_per_million_batch_input_tokens
+        usd_out = card.usd_per_million_batch_output_tokens
         suffix = " in a batch"
-    for usd, unit in ((asked, "a million tokens in"), (answered, "a million tokens out")):
+    for usd, unit in ((usd_in, "a million tokens in"), (usd_out, "a million tokens out")):
         yield Price(
             "teacher", card.name, usd or 0.0, unit + suffix, card.price_date, card.price_source
         )
@@ -156,16 +158,14 @@ def ending(problem: Problem, chosen: Choice, today: datetime.date | None = None)
         return
     name = chosen.candidate.teacher
     source = problem.teachers[name].retires_source
-    others = [
-        other
-        for other, card in sorted(problem.teachers.items())
-        if other != name and (not card.retires or card.retires > ends)
+    longer = [
+        teacher
+        for teacher, card in sorted(problem.teachers.items())
+        if teacher != name and (not card.retires or card.retires > ends)
     ]
-    then = (
-        f"Teachers of this run that last longer: {', '.join(others)}"
-        if others
-        else ("Choose one that lasts longer with teacher=…")
-    )
+    then = "Choose one that lasts longer with teacher=…"
+    if longer:
+        then = f"Teachers of this run that last longer: {', '.join(longer)}"
     yield (
         f"The teacher {name} ends on {ends}{f' ({source})' if source else ''}, within the "
         f"{served:,.0f} h until the serving of this plan ends: its answers are not available after "
@@ -184,18 +184,20 @@ def assumptions_of(
         prices: those that it uses.
         rates: what points, hours and milliseconds count in dollars.
     """
-    found = [one for work in chosen.candidate.work for one in problem.assumed.get(work, ())]
+    assumptions = [
+        assumption for work in chosen.candidate.work for assumption in problem.assumed.get(work, ())
+    ]
     parts = [
         (role, part)
         for role, option in zip(ROLES, chosen.options, strict=True)
         for part in option.parts
         if part.offer is not None
     ]
-    found += _servers(parts, problem.up)
-    found += _moved(problem, prices)
+    assumptions += _servers(parts, problem.up)
+    assumptions += _moved(problem, prices)
     if problem.objective.weights is None:
-        found += _exchange(rates)
-    return tuple(dict.fromkeys(found))
+        assumptions += _exchange(rates)
+    return tuple(dict.fromkeys(assumptions))
 
 
 def _servers(parts: Iterable[tuple[str, Option]], up: frozenset[str]) -> Iterator[Assumption]:
@@ -203,84 +205,39 @@ def _servers(parts: Iterable[tuple[str, Option]], up: frozenset[str]) -> Iterato
         offer = part.offer
         assert offer is not None, "only servers are looked at"
         if offer.is_rented and role != "serve" and role not in up:
-            yield Assumption(
-                "start-up of a rented server",
-                60 * k.STARTUP_HOURS,
-                "minutes",
-                "order, boot, image and packages: 5 to 15 minutes are usual",
-                "a measured start on that cloud",
-            )
+            yield assumed("startup", 60 * k.STARTUP_HOURS)
         if part.spot:
-            yield from _spot()
+            yield assumed("interruptions", INTERRUPTIONS_PER_HOUR)
+            yield assumed("restart", 60 * (CHECKPOINT_HOURS / 2 + RESTART_HOURS))
         if part.run is not None and part.run.utilisation:
-            yield utilised(part.run.utilisation)
+            yield assumed("utilisation", part.run.utilisation)
         if part.run is not None and part.run.format:
             yield loss_of(engine_named(part.run.engine).weight_format(part.run.format))
         if offer.accelerator is None and offer.cloud != LOCAL and role == "train":
-            yield Assumption(
-                "training speed of a vCPU",
-                k.CPU_TRAIN_GFLOPS_PER_VCPU,
-                "GFLOP/s",
-                "34 to 74 in recorded runs on one EPYC core; other CPUs differ by up to "
-                f"{k.CPU_ERROR:g} times",
-                "a training on that server, or cloud=local, which measures this machine",
-            )
+            yield assumed("vcpu", k.CPU_TRAIN_GFLOPS_PER_VCPU, error=k.CPU_ERROR)
         if offer.accelerator is not None:
-            yield from _gpu(offer.accelerator, "training" if role == "train" else "output_token")
+            yield from _gpu(offer.accelerator, is_training=role == "train")
 
 
-def _spot() -> Iterator[Assumption]:
-    yield Assumption(
-        "spot interruptions",
-        INTERRUPTIONS_PER_HOUR,
-        "an hour and server",
-        "the lowest rate that Bamboo replays from recorded GPU clusters (NSDI 2023); clouds "
-        "publish none",
-        "cloud.spot=false, or the cloud's own rate for that server",
-    )
-    yield Assumption(
-        "work lost at a spot interruption",
-        60 * (CHECKPOINT_HOURS / 2 + RESTART_HOURS),
-        "minutes",
-        "half of a quarter of an hour between checkpoints, and ten minutes to start again",
-        "callbacks.checkpoint_every_steps, and a measured start on that cloud",
-    )
-
-
-def _gpu(name: str, quantity: str) -> Iterator[Assumption]:
+def _gpu(name: str, is_training: bool) -> Iterator[Assumption]:
     """Yield what is scaled from other GPUs for one that the estimate was not fitted to."""
-    if fitted().errors[quantity].knows(Factor.GPU, name):
-        return
-    yield Assumption(
-        f"speed of {name} in {'training' if quantity == 'training' else 'inference'}",
-        k.MATMUL_SHARE.get(name, k.MATMUL_SHARE_UNKNOWN),
-        "of its datasheet's peak",
-        "scaled from GPUs that were measured, by FLOP/s and memory bandwidth",
-        f"measured rows of {name} in benchmarks/estimate/fit.py",
-    )
+    if not fitted().errors["training" if is_training else "output_token"].knows(Factor.GPU, name):
+        share = k.MATMUL_SHARE.get(name, k.MATMUL_SHARE_UNKNOWN)
+        work = "training" if is_training else "inference"
+        yield assumed("gpu", share, name=name, work=work)
 
 
 def _moved(problem: Problem, prices: Iterable[Price]) -> Iterator[Assumption]:
     moved = [price for price in prices if price.kind == "egress"]
     if not moved:
         return
-    yield Assumption(
-        "size of answers on their way",
-        BYTES_PER_TOKEN,
-        "bytes a token",
-        "text in common tokenizers",
-        "the size of the corpus, once it is made",
-    )
-    yield Assumption(
-        "size of the bundle on its way", BYTES_PER_PARAM, "bytes a parameter", "bf16", "the bundle"
-    )
-    assumed = {egress_of(cloud) for cloud in problem.egress.assumed}
+    yield assumed("dataset", BYTES_PER_TOKEN)
+    yield assumed("bundle", BYTES_PER_PARAM)
+    names = {egress_of(cloud) for cloud in problem.egress.assumed}
     for price in moved:
-        if price.what in assumed:
-            yield Assumption(
-                price.what, price.usd, f"USD for {price.unit}", price.source,
-                "the cloud's own price list",
-            )  # fmt: skip
+        if price.what in names:
+            unit, why = price.unit, price.source
+            yield assumed("egress", price.usd, name=price.what, unit=unit, why=why)
 
 
 def _exchange(rates: Rates) -> Iterator[Assumption]:
@@ -288,4 +245,4 @@ def _exchange(rates: Rates) -> Iterator[Assumption]:
         why = rates.why[rate.key]
         if why is not None:
             usd = rates.usd[rate.key]
-            yield Assumption(rate.name, usd, "USD", why, f"objective.{rate.key}=…")
+            yield assumed("exchange", usd, name=rate.name, why=why, key=rate.key)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -87,41 +87,40 @@ def frontier_table(plan: Plan, rows: int = ROWS) -> Table:
 
 def only_plan(plan: Plan) -> list[str]:
     """Return the lines of a plan that is the only one, in place of tables of one row; else none."""
-    if len(_distinct(plan)) > 1 or not all(_is(one, plan) for one in plan.alternatives.values()):
+    points = plan.alternatives.values()
+    if len(_distinct(plan)) > 1 or not all(_is(point, plan) for point in points):
         return []
     return ["No other plan: every objective chooses the same.", *_asides(plan)]
 
 
 def _asides(plan: Plan) -> list[str]:
     """Say what the hours and dollars of plans hold."""
-    said = []
+    notes = []
     if plan.spent_hours:
-        said.append(f"hours: from here until served; {taken_before(plan.spent_hours)}")
-    if any(_is_rented(role) for role in plan.roles if role.role != "serve"):
+        notes.append(f"hours: from here until served; {taken_before(plan.spent_hours)}")
+    before = [role for role in plan.roles if role.role != "serve"]
+    if any(role.offer is not None and role.offer.is_rented for role in before):
         from stratos.estimate.constants import STARTUP_HOURS  # not before there is a plan
 
         minutes = 60 * STARTUP_HOURS
-        said.append(f"hours: about {minutes:.0f} min of them for each rented server to start")
-    said += [f"hours: {one}" for one in waits_of(plan)]
+        notes.append(f"hours: about {minutes:.0f} min of them for each rented server to start")
+    notes += [f"hours: {wait}" for wait in _waits(before)]
     free = free_servers(plan.roles)
-    return said if free is None else [*said, str(free)]
+    return notes if free is None else [*notes, str(free)]
 
 
-def waits_of(plan: Plan) -> list[str]:
-    """Say how long the plan waits for nodes of a cluster before its student serves."""
-    said = []
-    for role in plan.roles:
+def _waits(roles: Sequence[RoleChoice]) -> Iterator[str]:
+    """Say how long a plan waits for nodes of a cluster before its student serves."""
+    for role in roles:
         offer = role.offer
-        is_queued = offer is not None and not offer.is_rented and offer.cloud != LOCAL
-        if offer is None or not is_queued or role.role == "serve":
+        if offer is None or offer.is_rented or offer.cloud == LOCAL:
             continue
         name = {"teacher": "the teacher", "train": "the training"}[role.role]
         nodes = f"for nodes of {offer.cloud}/{offer.region}"
         if role.wait_hours is None:
-            said.append(f"how long {name} waits {nodes} is not known, and not counted")
+            yield f"how long {name} waits {nodes} is not known, and not counted"
         elif role.wait_hours:
-            said.append(f"{name} waits about {role.wait_hours:.1f} h of them {nodes}")
-    return said
+            yield f"{name} waits about {role.wait_hours:.1f} h of them {nodes}"
 
 
 @dataclass
@@ -134,15 +133,10 @@ class _Row:
     is_chosen: bool = False
     best_in: list[str] = field(default_factory=list)
 
-    @property
-    def is_kept(self) -> bool:
-        """Whether it is shown however few rows are."""
-        return self.is_chosen or bool(self.best_in)
-
 
 def _distinct(plan: Plan) -> list[_Row]:
     """Return the rows of the frontier; plans that only differ in what no column shows are one."""
-    found: dict[tuple[str, ...], _Row] = {}
+    rows: dict[tuple[str, ...], _Row] = {}
     for point in plan.frontier:
         cells = (
             _accuracy(point),
@@ -154,10 +148,10 @@ def _distinct(plan: Plan) -> list[_Row]:
             _short(point.servers["serve"]),
         )
         who = (point.teacher, point.student, point.strategy)
-        row = found.setdefault((*who, *cells), _Row(point, cells))
+        row = rows.setdefault((*who, *cells), _Row(point, cells))
         row.is_chosen |= _is(point, plan)
         row.best_in += [name for name in _names(point, plan) if name not in row.best_in]
-    return list(found.values())
+    return list(rows.values())
 
 
 def alternatives_table(plan: Plan) -> Table:
@@ -221,9 +215,9 @@ def explanation(plan: Plan) -> Text:
     text = Text()
     sections = (
         ("Why this plan", plan.reasons),
-        ("What if", [one.text for one in plan.what_if] or ["No limit was given."]),
+        ("What if", [move.text for move in plan.what_if] or ["No limit was given."]),
         ("Prices", [price_text(price) for price in plan.prices]),
-        ("Assumptions", [assumption_text(one) for one in plan.assumptions]),
+        ("Assumptions", [assumption_text(number) for number in plan.assumptions]),
         ("Left out", [f"{who}: {why}" for who, why in by_reason(plan.left_out)]),
     )
     for title, sentences in sections:
@@ -241,9 +235,10 @@ def price_text(price: Price) -> str:
     return f"{price.what}: ${price.usd:,.6g} {price.unit} ({origin})"
 
 
-def assumption_text(one: Assumption) -> str:
+def assumption_text(number: Assumption) -> str:
     """Write an assumption: what it is, why, and what would take its place."""
-    return f"{one.name}: {one.value:,.4g} {one.unit} ({one.why}). To replace it: {one.replaced_by}."
+    value = f"{number.value:,.4g} {number.unit}"
+    return f"{number.name}: {value} ({number.why}). To replace it: {number.replaced_by}."
 
 
 def _accuracy(point: PlanPoint) -> str:
@@ -276,27 +271,26 @@ def _percent(value: float, base: float) -> str:
     return f" ({share:+.0%})" if abs(share) >= 0.005 else ""
 
 
-def _short(server: str) -> str:
+def _short(servers: str) -> str:
     """Return cloud and GPU, or instance type where there is none; the region is in the record."""
-    return " + ".join(map(_short_one, server.split(" + ")))
-
-
-def _short_one(server: str) -> str:
-    parts = SERVER.fullmatch(server)
-    if parts is None:
-        return server
-    kind = parts["gpu"] or parts["type"].removeprefix("Standard_")  # which is all of Azure
-    name = f"{parts['cloud']} {kind}{parts['spot'] or ''}"
-    return f"{parts['times'] or ''}{name}"
+    names = []
+    for server in servers.split(" + "):
+        parts = SERVER.fullmatch(server)
+        if parts is None:
+            names.append(server)
+            continue
+        kind = parts["gpu"] or parts["type"].removeprefix("Standard_")  # which is all of Azure
+        names.append(f"{parts['times'] or ''}{parts['cloud']} {kind}{parts['spot'] or ''}")
+    return " + ".join(names)
 
 
 def _names(point: PlanPoint, plan: Plan) -> list[str]:
     return [
         BEST_IN.get(name, name)
-        for name, other in plan.alternatives.items()
-        if point.accuracy == other.accuracy
-        and _close(point, other)
-        and (other.accuracy_known or name != ACCURACY.alternative)
+        for name, best in plan.alternatives.items()
+        if point.accuracy == best.accuracy
+        and _close(point, best)
+        and (best.accuracy_known or name != ACCURACY.alternative)
     ]
 
 
@@ -305,23 +299,19 @@ def _is(point: PlanPoint, plan: Plan) -> bool:
     return (point.teacher, point.student, point.strategy) == pair and _close(point, plan)
 
 
-def _close(point: PlanPoint, other: PlanPoint | Plan) -> bool:
+def _close(point: PlanPoint, plan: PlanPoint | Plan) -> bool:
     return all(
-        abs(getattr(point, name) - getattr(other, name)) <= 1e-6 * max(1.0, getattr(other, name))
+        abs(getattr(point, name) - getattr(plan, name)) <= 1e-6 * max(1.0, getattr(plan, name))
         for name in ("usd", "hours", "latency_ms")
     )
 
 
-def _thin(found: Sequence[_Row], rows: int) -> Sequence[_Row]:
-    if len(found) <= rows:
-        return found
-    kept = {i for i, row in enumerate(found) if row.is_kept}
-    n_more = rows - len(kept)
-    others = [i for i in range(len(found)) if i not in kept]
-    if n_more > 0:
-        kept |= {others[round((i + 0.5) * len(others) / n_more - 0.5)] for i in range(n_more)}
-    return [found[i] for i in sorted(kept)]
-
-
-def _is_rented(role: RoleChoice) -> bool:
-    return role.offer is not None and role.offer.is_rented
+def _thin(rows: Sequence[_Row], n: int) -> Sequence[_Row]:
+    """Return so many of the rows: those that are always shown, and others evenly."""
+    if len(rows) <= n:
+        return rows
+    always = {i for i, row in enumerate(rows) if row.is_chosen or row.best_in}
+    rest = [i for i in range(len(rows)) if i not in always]
+    n_more = max(0, n - len(always))
+    some = {rest[round((i + 0.5) * len(rest) / n_more - 0.5)] for i in range(n_more)}
+    return [rows[i] for i in sorted(always | some)]

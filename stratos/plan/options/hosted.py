@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from stratos.config import Config
 from stratos.core.formats import counted
@@ -21,6 +19,8 @@ from stratos.synthesize.strategy import Strategy
 from stratos.teachers.base import Question, Teacher
 from stratos.teachers.cache import n_kept
 
+NOTHING = Load.of([])
+
 
 def is_hosted(card: ModelCard) -> bool:
     """Return whether a model has a price by the token, and so needs no server."""
@@ -30,17 +30,31 @@ def is_hosted(card: ModelCard) -> bool:
     )
 
 
+@dataclass(frozen=True)
+class _Prices:
+    """Dollars of a million tokens in and out."""
+
+    tokens_in: float
+    tokens_out: float
+
+    def of(self, load: Load) -> float:
+        """Return the dollars of answers."""
+        work = load.work
+        usd = work.prompt_tokens * self.tokens_in + work.answer_tokens * self.tokens_out
+        return load.n_answers * usd / 1e6
+
+
 def hosted_options(
     teacher: TeacherProbe,
     load: Load,
     ends: tuple[Load, Load] | None = None,
     *,
-    evaluated: Load | None = None,
-    scored: Load | None = None,
-    after_deploy: Load | None = None,
+    evaluated: Load = NOTHING,
+    scored: Load = NOTHING,
+    after_deploy: Load = NOTHING,
     most_tokens: Workload | None = None,
 ) -> tuple[Option, ...]:
-    """Return the ways to ask a hosted teacher: at once, and as a batch where that has a price.
+    """Return how a hosted teacher may be asked: at once, and as a batch where that has a price.
 
     At once, its rate limits and the pace that the probe saw bound the hours, of which the slowest
     counts; as many answers are under way as its `concurrency` says, and longer ones than the
@@ -60,78 +74,62 @@ def hosted_options(
         most_tokens: most that one call may take, which is set aside for it.
     """
     card = teacher.card
-    usd_in, usd_out = card.usd_per_million_input_tokens, card.usd_per_million_output_tokens
-    ceiling = _usd(Load(1, most_tokens), usd_in, usd_out) if most_tokens is not None else 0.0
-    last_call_usd = max(0.0, ceiling - _usd(Load(1, load.work), usd_in, usd_out))
-    scored_usd = 0.0 if scored is None else _usd(scored, usd_in, usd_out)
+    prices = _Prices(
+        card.usd_per_million_input_tokens or 0.0, card.usd_per_million_output_tokens or 0.0
+    )
+    most_call = Load(1, load.work) if most_tokens is None else Load(1, most_tokens)
     answers = counted(load.n_answers, "answer")
     if ends is not None:
         answers += f" ({ends[0].n_answers} to {ends[1].n_answers})"
-    behind = after_deploy or Load.of([])
-    after_deploy_usd = _usd(behind, usd_in, usd_out)
-    if behind.n_answers:
-        answers += f", and {behind.n_answers} once the student is served,"
+    if after_deploy.n_answers:
+        answers += f", and {after_deploy.n_answers} once the student is served,"
     least, most = ends or (load, load)
-    least_paid, most_paid = _together(least, behind), _together(most, behind)
-    low, high = _factors(teacher, least_paid), _factors(teacher, most_paid)
+    paid = load.plus(after_deploy)
+    scored_usd = prices.of(scored)
+    at_once = Option(
+        offer=None,
+        spot=False,
+        hours=_hours(teacher, load),
+        usd=prices.of(load) + prices.of(after_deploy) + scored_usd,
+        note=f"hosted, {answers} by the token",
+        hours_range=_hours_range(teacher, least, most, ends is not None),
+        last_call_usd=max(0.0, prices.of(most_call) - prices.of(Load(1, load.work))),
+        after_deploy_usd=prices.of(after_deploy),
+    )
 
-    def usd_range(of: Callable[[Load], float]) -> Range | None:
+    def usd_range(prices: _Prices, more: float = 0.0) -> Range | None:
         """Return the dollars of both ends; what may be scored is paid for at the upper one."""
-        if low is None or high is None:
-            return None if ends is None else (of(least_paid), of(most_paid) + scored_usd)
-        return of(least_paid) * low.usd[0], of(most_paid) * high.usd[1] + scored_usd
+        low, high = least.plus(after_deploy), most.plus(after_deploy)
+        factors = _factors(teacher, low), _factors(teacher, high)
+        if factors[0] is None or factors[1] is None:
+            if ends is None:
+                return None
+            return prices.of(low) + more, prices.of(high) + more + scored_usd
+        low_usd, high_usd = prices.of(low) + more, prices.of(high) + more
+        return low_usd * factors[0].usd[0], high_usd * factors[1].usd[1] + scored_usd
 
-    def hours_range(least: Load, most: Load) -> Range | None:
-        low, high = _factors(teacher, least), _factors(teacher, most)
-        if low is None or high is None:
-            return None if ends is None else (_hours(teacher, least), _hours(teacher, most))
-        if teacher.at_once is None:
-            return None
-        slowest = _hours(teacher, most, min(teacher.most_at_once, max(1.0, teacher.at_once)))
-        return _hours(teacher, least) * low.hours[0], slowest * high.hours[1]
-
-    options = [
-        Option(
-            offer=None,
-            spot=False,
-            hours=_hours(teacher, load),
-            usd=_usd(load, usd_in, usd_out) + after_deploy_usd + scored_usd,
-            note=f"hosted, {answers} by the token",
-            hours_range=hours_range(least, most),
-            usd_range=usd_range(lambda one: _usd(one, usd_in, usd_out)),
-            last_call_usd=last_call_usd if load.n_answers + behind.n_answers else 0.0,
-            after_deploy_usd=after_deploy_usd,
-        )
-    ]
+    at_once = replace(at_once, usd_range=usd_range(prices))
+    if not paid.n_answers:
+        at_once = replace(at_once, last_call_usd=0.0)
     batch_in = card.usd_per_million_batch_input_tokens
     batch_out = card.usd_per_million_batch_output_tokens
-    later = evaluated or Load.of([])
-    if batch_in is not None and batch_out is not None and load.n_answers > later.n_answers:
-        at_once = _together(later, behind)
-        dearer = _usd(at_once, usd_in, usd_out) - _usd(at_once, batch_in, batch_out)
-        evaluation = hours_range(later, later)
-        options.append(
-            Option(
-                offer=None,
-                spot=False,
-                hours=card.batch_hours + _hours(teacher, later),
-                usd=_usd(_together(load, behind), batch_in, batch_out) + dearer + scored_usd,
-                note=f"hosted, {answers} as a batch",
-                # The provider promises the end of the window, and may be done at once.
-                hours_range=None
-                if evaluation is None
-                else (evaluation[0], card.batch_hours + evaluation[1]),
-                usd_range=usd_range(lambda one: _usd(one, batch_in, batch_out) + dearer),
-                as_batch=True,
-                last_call_usd=last_call_usd,
-                after_deploy_usd=after_deploy_usd,
-            )
-        )
-    return tuple(options)
-
-
-def _together(some: Load, others: Load) -> Load:
-    return Load.of([(some.n_answers, some.work), (others.n_answers, others.work)])
+    if batch_in is None or batch_out is None or load.n_answers <= evaluated.n_answers:
+        return (at_once,)
+    batch_prices = _Prices(batch_in, batch_out)
+    later = evaluated.plus(after_deploy)
+    dearer = prices.of(later) - batch_prices.of(later)
+    evaluation = _hours_range(teacher, evaluated, evaluated, ends is not None)
+    as_batch = replace(
+        at_once,
+        hours=card.batch_hours + _hours(teacher, evaluated),
+        usd=batch_prices.of(paid) + dearer + scored_usd,
+        note=f"hosted, {answers} as a batch",
+        # The provider promises the end of the window, and may be done at once.
+        hours_range=evaluation and (evaluation[0], card.batch_hours + evaluation[1]),
+        usd_range=usd_range(batch_prices, dearer),
+        as_batch=True,
+    )
+    return at_once, as_batch
 
 
 @dataclass(frozen=True)
@@ -167,6 +165,17 @@ def _factors(teacher: TeacherProbe, load: Load) -> _Factors | None:
     return _Factors(within(usd_sd, usd_mean), within(spread.seconds, teacher.seconds / n))
 
 
+def _hours_range(teacher: TeacherProbe, least: Load, most: Load, is_range: bool) -> Range | None:
+    """Return the hours of the fewest and of the most answers, with what either may be off."""
+    low, high = _factors(teacher, least), _factors(teacher, most)
+    if low is None or high is None:
+        return (_hours(teacher, least), _hours(teacher, most)) if is_range else None
+    if teacher.at_once is None:
+        return None
+    slowest = _hours(teacher, most, min(teacher.most_at_once, max(1.0, teacher.at_once)))
+    return _hours(teacher, least) * low.hours[0], slowest * high.hours[1]
+
+
 def _hours(teacher: TeacherProbe, load: Load, at_once: float | None = None) -> float:
     """Return the hours of answers, as many under way at once as the teacher is asked for.
 
@@ -189,16 +198,13 @@ def _hours(teacher: TeacherProbe, load: Load, at_once: float | None = None) -> f
     return max(minutes / 60, n_in_turn * pace / 3600)
 
 
-def _usd(load: Load, usd_in: float | None, usd_out: float | None) -> float:
-    """Return the dollars of answers at prices per million tokens."""
-    one = load.work.prompt_tokens * (usd_in or 0.0) + load.work.answer_tokens * (usd_out or 0.0)
-    return load.n_answers * one / 1e6
+# What a teacher could do about labelled rows: repeat them for money, or add to a few.
+
+FEW = 1000
+"""Labelled rows from which on more of them are not offered."""
 
 
-# Report the cost avoided because the file already has the answers.
-
-
-def not_asked(config: Config, teacher: TeacherProbe, strategy: Any) -> RepeatsRows:
+def repeated_rows(config: Config, teacher: TeacherProbe, strategy: Strategy) -> RepeatsRows:
     """Return what asking a teacher for the answers of labelled rows would have cost.
 
     Args:
@@ -206,40 +212,22 @@ def not_asked(config: Config, teacher: TeacherProbe, strategy: Any) -> RepeatsRo
         teacher: what the probe saw.
         strategy: the alignment that was left out because it could only repeat them.
     """
-    asked = teacher_load_of(config, teacher, strategy)
-    n = asked.n_answers - asked.evaluated.n_answers
-    usd = None
-    if is_hosted(teacher.card):
-        usd, behind = (
-            hosted_options(teacher, load)[0].usd for load in (asked.least, asked.evaluated)
-        )
-        usd -= behind
-    return RepeatsRows(teacher.teacher, n, usd)
-
-
-# Suggest what a teacher could add to a few labelled rows.
-
-
-FEW = 1000
-"""Labelled rows from which on more of them are not offered."""
+    load = teacher_load_of(config, teacher, strategy)
+    n = load.n_answers - load.evaluated.n_answers
+    return RepeatsRows(teacher.teacher, n, _usd_beside(teacher, load.least, load.evaluated))
 
 
 def more_rows(config: Config, teacher: TeacherProbe) -> list[str]:
     """Say what augmentation would add and cost; nothing where it is configured or cannot be."""
     task, strategy = config.task, Augmentation()
-    is_configured = any(one.writes_rows for one in config.strategies)
+    is_configured = any(configured.writes_rows for configured in config.strategies)
     if is_configured or not task.has_rows or task.n_train >= FEW:
         return []
     if teacher.exact.low < strategy.min_coverage:
         return []
-    asked = teacher_load_of(config, teacher, strategy)
-    cost = "only time, because its weights are free"
-    if is_hosted(teacher.card):
-        whole, behind = (
-            hosted_options(teacher, load)[0].usd
-            for load in (Load(asked.n_answers, asked.work), asked.evaluated)
-        )
-        cost = f"about ${whole - behind:.2f}"
+    load = teacher_load_of(config, teacher, strategy)
+    usd = _usd_beside(teacher, Load(load.n_answers, load.work), load.evaluated)
+    cost = "only time, because its weights are free" if usd is None else f"about ${usd:.2f}"
     return [
         f"The labelled rows are few. With strategy={strategy.kind} "
         f"{strategy.added(task, teacher.teacher, teacher.exact.mean)} That takes {cost}. Whether "
@@ -247,11 +235,19 @@ def more_rows(config: Config, teacher: TeacherProbe) -> list[str]:
     ]
 
 
-# Cached answers of a paid teacher, which a plan does not price again.
+def _usd_beside(teacher: TeacherProbe, load: Load, evaluated: Load) -> float | None:
+    """Return the dollars of answers beside those of the evaluation; None where none are paid."""
+    if not is_hosted(teacher.card):
+        return None
+    whole, behind = (hosted_options(teacher, part)[0].usd for part in (load, evaluated))
+    return whole - behind
+
+
+# Answers of a paid teacher that are in the cache: a plan does not price them again.
 
 
 @dataclass(frozen=True)
-class Kept:
+class CachedAnswers:
     """Counts the answers in a cache folder that a strategy would ask for; each pair once.
 
     Where nothing is paid for an answer, it is counted as asked for: its hours belong to what is
@@ -321,13 +317,12 @@ def _after_deploy(
     teacher = _teacher(config, probed)
     if teacher is None or not is_hosted(probed.card):
         return teacher, []
-    rooms = config.rooms.values()
     return teacher, [
         question
-        for room in rooms
+        for room in config.rooms.values()
         for question in room.questions_after_deploy(config, probe, probed, teacher)
     ]
 
 
 def _teacher(config: Config, probed: TeacherProbe) -> Teacher | None:
-    return next((one for one in config.teachers if one.name == probed.teacher), None)
+    return next((teacher for teacher in config.teachers if teacher.name == probed.teacher), None)

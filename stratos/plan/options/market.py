@@ -76,7 +76,7 @@ class Market:
     """Servers of this offer that a role may have at once, by quotas and dollars an hour."""
     kind: Ints
     """Number of the hardware, from 0 on: all that an estimate depends on."""
-    place: Ints
+    region: Ints
     group: Ints
     """Number of the set of quotas that it counts in."""
     caps: Caps
@@ -120,8 +120,8 @@ def open_market(catalog: Catalog, cloud: CloudConfig, spot: bool) -> Market:
         with np.errstate(divide="ignore"):
             affordable = np.where(price > 0, np.floor(bound / price), caps.max_nodes)
         most = np.minimum(most, affordable.astype(np.int64))
-    left = np.flatnonzero(most > 0)
-    rows, price, is_spot, most = rows[left], price[left], is_spot[left], most[left]
+    some = np.flatnonzero(most > 0)
+    rows, price, is_spot, most = rows[some], price[some], is_spot[some], most[some]
     wait_hours = _waits_of(catalog)[rows]
     # A server that is waited for longer is no worse otherwise, and no better either.
     alike = combine(group[rows], ranks(wait_hours)) if catalog.wait_hours else group[rows]
@@ -135,7 +135,7 @@ def open_market(catalog: Catalog, cloud: CloudConfig, spot: bool) -> Market:
         usd_per_hour=price[keep],
         most=most[keep],
         kind=np.unique(estimate_kinds(table)[rows], return_inverse=True)[1].astype(np.int64),
-        place=table.place[rows],
+        region=table.place[rows],
         group=group[rows],
         caps=replace(caps, stock=stock),
         offer=catalog.offer,
@@ -186,15 +186,15 @@ def _undominated(table: Table, rows: Ints, price: Floats, spot: Bools, group: In
     """Return which servers no other of their place dominates, sorted by place, then name."""
     names = table.instance_type.codes[rows]
     count = table.accelerator_count[rows]
-    place = table.place[rows]
-    alike = combine(place, table.accelerator.codes[rows], count, spot.astype(np.int64), group)
+    region = table.place[rows]
+    alike = combine(region, table.accelerator.codes[rows], count, spot.astype(np.int64), group)
     with_gpu, without = np.flatnonzero(count > 0), np.flatnonzero(count == 0)
     order = with_gpu[np.lexsort((names[with_gpu], price[with_gpu], alike[with_gpu]))]
     cheapest = order[np.diff(alike[order], prepend=-1) != 0]
     vcpus, memory = -table.vcpus[rows[without]], -table.memory_gib[rows[without]]
     largest = _staircases(alike[without], price[without], vcpus, memory, names[without])
     keep = np.concatenate([cheapest, without[largest]])
-    return keep[np.lexsort((spot[keep], names[keep], place[keep]))]
+    return keep[np.lexsort((spot[keep], names[keep], region[keep]))]
 
 
 def _staircases(alike: Ints, price: Floats, vcpus: Floats, memory: Floats, names: Codes) -> Ints:
@@ -204,16 +204,16 @@ def _staircases(alike: Ints, price: Floats, vcpus: Floats, memory: Floats, names
     falls. A row that is not below the staircase is dominated by one that is no dearer.
     """
     order = np.lexsort((names, memory, vcpus, price, alike))
-    found: list[int] = []
+    front: list[int] = []
     before = -1
     stairs = Staircase()
     columns = (column[order].tolist() for column in (alike, vcpus, memory))
-    for i, one, cpus, gib in zip(order.tolist(), *columns, strict=True):
-        if one != before:
-            before, stairs = one, Staircase()
+    for i, number, cpus, gib in zip(order.tolist(), *columns, strict=True):
+        if number != before:
+            before, stairs = number, Staircase()
         if stairs.add(cpus, gib):
-            found.append(i)
-    return np.array(found, dtype=np.int64)
+            front.append(i)
+    return np.array(front, dtype=np.int64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -315,9 +315,9 @@ class OfferGroups:
         start = np.searchsorted(self.keys, shelf * len(self.prices))
         stop = np.searchsorted(self.keys, shelf * len(self.prices) + cheap)
         n = stop - start
-        asked = np.repeat(np.arange(len(shelf)), n)
-        within = np.arange(len(asked)) - np.repeat(np.cumsum(n) - n, n)
-        return asked, self.servers[start[asked] + within]
+        at = np.repeat(np.arange(len(shelf)), n)
+        within = np.arange(len(at)) - np.repeat(np.cumsum(n) - n, n)
+        return at, self.servers[start[at] + within]
 
 
 @dataclass(frozen=True, eq=False)

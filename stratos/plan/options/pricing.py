@@ -10,28 +10,29 @@ width: from the estimate of a machine that is free to that pace with its own err
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal
 
 import numpy as np
 
 from stratos.catalog import Catalog
 from stratos.catalog.offers import local_offer
 from stratos.catalog.table import Bools, Floats, Ints
-from stratos.config import Config, DeployConfig, LimitsConfig
+from stratos.config import Config
 from stratos.core.formats import counted
 from stratos.core.names import named
 from stratos.deploy.engines.cost import WeightFormat
-from stratos.distill.recipe import Length, optimizer_of
+from stratos.distill.recipe import Length
 from stratos.estimate import constants as k
 from stratos.estimate.answering import EngineChoice, runners
-from stratos.estimate.cards import TrainingJob, Workload, serving_bytes, training_memory
+from stratos.estimate.cards import Workload, serving_bytes, training_memory
 from stratos.estimate.fleet import Calibration, Fleet, Ranges, device_of, startup_hours, within
 from stratos.estimate.hours import generate_all, train_all
 from stratos.estimate.serving import serving_all, serving_table_of_kind
+from stratos.models.kinds.suits import TUNED
 from stratos.plan.option import BYTES_PER_PARAM, Egress, Option
+from stratos.plan.options.engine_choices import engine_choices, without
 from stratos.plan.options.hosted import hosted_options, is_hosted
 from stratos.plan.options.market import Market, OfferGroups, open_market
 from stratos.plan.options.role_options import (
@@ -43,114 +44,9 @@ from stratos.plan.options.role_options import (
     service_options,
 )
 from stratos.plan.options.teacher_load import Load, TeacherLoad
-from stratos.plan.options.workload import Checks, Requests, rates_of
+from stratos.plan.options.workload import Checks, Requests, rates_of, training_job
 from stratos.plan.pareto import Slack
-from stratos.plan.words import EngineLeftOut, LosesTooMuch, NoEngine
 from stratos.records import Assumption, KindProbe, ModelCard, Pilot, PilotPoint, TeacherProbe
-
-# The serving engines that a plan chooses from.
-
-
-def engine_choices(deploy: DeployConfig) -> tuple[EngineChoice, ...] | None:
-    """Return the engines and formats of `deploy.engines`; None where a plan is not to choose.
-
-    One whose files have to be made is left out where it is not installed.
-    """
-    choices = [
-        EngineChoice(
-            engine,
-            tuple(engine.weight_format(name) for name in engine.exports),
-            tuple(sorted({1, engine.at_once})) if engine.exports else (),
-        )
-        for engine in deploy.engines.values()
-        if not (engine.exports and engine.unusable())
-    ]
-    return tuple(choices) if deploy.engines else None
-
-
-def not_chosen_from(deploy: DeployConfig) -> Iterator[EngineLeftOut]:
-    """Yield what keeps engines out of the choice."""
-    for engine in deploy.engines.values():
-        if engine.exports and (why := engine.unusable()) is not None:
-            yield EngineLeftOut(engine.title, why)
-
-
-def no_engine(deploy: DeployConfig) -> NoEngine:
-    """Return why no server of a catalog serves a student by the engines of a choice."""
-    return NoEngine(tuple((engine.title, engine.wants) for engine in deploy.engines.values()))
-
-
-def loss_points(form: WeightFormat, confidence: Literal["low", "mean"] = "mean") -> float:
-    """Return the points of accuracy that a plan counts for a format.
-
-    Args:
-        form: the format.
-        confidence: what of an interval counts (`limits.confidence`).
-    """
-    return form.most_loss_points if confidence == "low" else form.loss_points
-
-
-def lossy(choices: Sequence[EngineChoice]) -> frozenset[WeightFormat]:
-    """Return the formats of engines that may change answers."""
-    formats = (form for choice in choices for form in choice.engine.weight_formats)
-    return frozenset(form for form in formats if form.most_loss_points)
-
-
-def without(
-    choices: Sequence[EngineChoice], forms: Collection[WeightFormat]
-) -> tuple[EngineChoice, ...]:
-    """Return engines with fewer formats; one that has none left is left out."""
-    fewer = [(one, tuple(form for form in one.formats if form not in forms)) for one in choices]
-    return tuple(
-        replace(one, formats=formats) for one, formats in fewer if formats or not one.formats
-    )
-
-
-def too_lossy(
-    choices: Sequence[EngineChoice] | None, accuracy: float, limits: LimitsConfig
-) -> frozenset[WeightFormat]:
-    """Return the formats in which a student would break the accuracy limit.
-
-    A student that breaks it anyhow is served without loss: so a limit that is lowered to what it
-    reaches is kept.
-
-    Args:
-        choices: engines with their formats; None where a plan does not choose.
-        accuracy: of the student, as the limit counts it.
-        limits: of the run.
-    """
-    least = limits.accuracy
-    if least is None:
-        return frozenset()
-    return frozenset(
-        form
-        for choice in choices or ()
-        for form in choice.formats
-        if (loss := loss_points(form, limits.confidence)) and accuracy - loss / 100 < least
-    )
-
-
-def not_in(
-    forms: Collection[WeightFormat], student: str, limits: LimitsConfig
-) -> LosesTooMuch | None:
-    """Return why a student is not served in some formats; None if it is."""
-    if limits.accuracy is None or not forms:
-        return None
-    losses = sorted((form.name, loss_points(form, limits.confidence)) for form in forms)
-    return LosesTooMuch(student, tuple(losses), limits.accuracy)
-
-
-def loss_of(form: WeightFormat) -> Assumption:
-    """Return what a plan assumes of a format's accuracy."""
-    high = form.most_loss_points
-    measured = f"of students that were measured, {high:g} at most (benchmarks/results/serving)"
-    return Assumption(
-        f"accuracy lost by {form.name}",
-        form.loss_points,
-        "points",
-        measured if high else "students that were measured answered the same to the letter",
-        "the stage deploy, which measures it and serves f32 if it breaks a limit",
-    )
 
 
 def trained_here(
@@ -172,7 +68,7 @@ def trained_here(
     # A short training's part before its first step makes its pace the slowest there may be.
     slowest = max(seconds, last.train_seconds * tokens / last.train_tokens)
     ends = seconds / k.CPU_CALIBRATED_ERROR, k.CPU_CALIBRATED_ERROR * slowest
-    measured = (np.full_like(estimated.mean, one / 3600) for one in (seconds, *ends))
+    measured = (np.full_like(estimated.mean, clock / 3600) for clock in (seconds, *ends))
     return _spanned(estimated, here, Ranges(*measured))
 
 
@@ -199,7 +95,7 @@ def answered_here(estimated: Ranges, fleet: Fleet, n_nodes: Ints, probed: Teache
     """
     slowness = _slowness(fleet, n_nodes, probed)
     ends = (estimated.mean, estimated.low, estimated.high)
-    return _spanned(estimated, fleet.calibrated, Ranges(*(one * slowness for one in ends)))
+    return _spanned(estimated, fleet.calibrated, Ranges(*(hours * slowness for hours in ends)))
 
 
 def perhaps_slowed(
@@ -265,7 +161,8 @@ def _at(points: Sequence[PilotPoint], tokens: int) -> float:
     """
     last = points[-1]
     slope = by_ratio = last.train_seconds / last.train_tokens
-    before = next((one for one in reversed(points) if one.train_tokens < last.train_tokens), None)
+    shorter = [point for point in points if point.train_tokens < last.train_tokens]
+    before = shorter[-1] if shorter else None
     if before is not None:
         rise = last.train_seconds - before.train_seconds
         slope = min(by_ratio, rise / (last.train_tokens - before.train_tokens))
@@ -334,28 +231,28 @@ class Pricing:
         """What a place can be the dearer by, of a work that moves nothing."""
         return Slack.of(self.catalog.table.places, self.egress)
 
-    def teacher(self, probed: TeacherProbe, strategy: str, asked: TeacherLoad) -> str | None:
+    def teacher(self, probed: TeacherProbe, strategy: str, asks: TeacherLoad) -> str | None:
         """Return the key of a teacher's answers, those of the evaluation among them.
 
         None if no server holds the teacher.
         """
         key = f"teacher {probed.teacher} {strategy}{self.suffix}"
-        load, card = Load(asked.n_answers, asked.work), probed.card
-        ends = (asked.least, asked.most) if asked.why else None
+        load, card = Load(asks.n_answers, asks.work), probed.card
+        ends = (asks.least, asks.most) if asks.why else None
         if key not in self.options:
-            self.gb[key] = asked.dataset_gb
-            self.assumed[key] = asked.assumptions
-            if asked.why:
-                self.ranges[key] = asked.why
+            self.gb[key] = asks.dataset_gb
+            self.assumed[key] = asks.assumptions
+            if asks.why:
+                self.ranges[key] = asks.why
             if is_hosted(card):
                 self.options[key] = hosted_options(
                     probed,
                     load,
                     ends,
-                    evaluated=asked.evaluated,
-                    scored=asked.scored,
-                    after_deploy=asked.after_deploy,
-                    most_tokens=asked.most_tokens,
+                    evaluated=asks.evaluated,
+                    scored=asks.scored,
+                    after_deploy=asks.after_deploy,
+                    most_tokens=asks.most_tokens,
                 )
             else:
                 self.options[key] = self._job_options(
@@ -368,7 +265,7 @@ class Pricing:
                 )
         if is_hosted(card):  # its size, which nobody may know, is its host's care
             return key
-        return self._held(key, probed.teacher, "answer", serving_bytes(card, asked.longest))
+        return self._held(key, probed.teacher, "answer", serving_bytes(card, asks.longest))
 
     def training(self, card: ModelCard, length: Length, checks: Checks | None = None) -> str | None:
         """Return the key of a student's training of some length, None if no server holds it.
@@ -385,13 +282,7 @@ class Pricing:
         key += self.suffix
         if key not in self.options:
             student = named(config.students, card.name)
-            training = TrainingJob(
-                length.tokens,
-                length.batch_tokens,
-                student.context_length,
-                optimizer=optimizer_of(config.trainer, student.path is None),
-                precision=config.trainer.precision,
-            )
+            training = training_job(config, student, length)
             n_servers = 1 if config.traffic.requests_per_s is None else config.cloud.max_nodes
             self.options[key] = self._job_options(
                 "distill",
@@ -493,7 +384,7 @@ class Pricing:
         context = max(work.context for work in works)
         fleet = self.offer_groups.fleet
         if not self.options[key] and not any(
-            one.runs.any() for one in runners(card, fleet, choices)
+            runner.runs.any() for runner in runners(card, fleet, choices)
         ):
             self.no_engine.add(card.name)
             return None
@@ -541,7 +432,7 @@ class Pricing:
             hours = config.limits.serve_hours
             service = Service(
                 lambda fleet: serving_table_of_kind(
-                    kind.ms_per_answer, fleet, rates, kind.kind == "encoder"
+                    kind.ms_per_answer, fleet, rates, kind.kind in ("encoder", TUNED)
                 ),
                 hours,
                 self.slack.moving(gb_in=self.gb[key]),
@@ -566,16 +457,16 @@ def _generate(
 ) -> Ranges:
     """Return the hours of a local teacher's answers; their number, too, may be a range."""
 
-    def taking(one: Load) -> Ranges:
-        return generate_all(card, fleet, one.work, one.n_answers, n_nodes)[0]
+    def taking(load: Load) -> Ranges:
+        return generate_all(card, fleet, load.work, load.n_answers, n_nodes)[0]
 
     hours = taking(load)
     if ends is None:
         return hours
     # Where the longest chats do not fit, the end is that of the expected ones.
     low, high = np.fmin(hours.low, taking(ends[0]).low), np.fmax(hours.high, taking(ends[1]).high)
-    held = ~np.isnan(hours.mean)
-    return Ranges(hours.mean, np.where(held, low, np.nan), np.where(held, high, np.nan))
+    fits = ~np.isnan(hours.mean)
+    return Ranges(hours.mean, np.where(fits, low, np.nan), np.where(fits, high, np.nan))
 
 
 def _checked(

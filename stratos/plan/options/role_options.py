@@ -21,7 +21,7 @@ from stratos.estimate.serving import ServingTable
 from stratos.ledger.reserves import LEAST_HOURS
 from stratos.plan.option import Egress, Option
 from stratos.plan.options.market import OfferGroups, open_market
-from stratos.plan.pareto import Slack, kept, lowest_as_fast, undominated
+from stratos.plan.pareto import Slack, lowest_as_fast, pareto_front, undominated
 from stratos.plan.problem import Jobs
 from stratos.plan.solve.mix import useful
 from stratos.plan.words import NodesUnknown
@@ -62,9 +62,9 @@ def job_options(offer_groups: OfferGroups, job: Job) -> tuple[Option, ...]:
     pair, factor = lots.pair[lot], lots.spot_factor[lot]
     hours, low, high = (ends[pair] * factor for ends in (ranges.mean, ranges.low, ranges.high))
     price = lots.count[lot] * market.usd_per_hour[server]
-    place, wait = market.place[server], market.wait_hours[server]
+    region, wait = market.region[server], market.wait_hours[server]
     until_done = hours + np.nan_to_num(wait)
-    near = undominated(hours * price, until_done, place, job.slack)
+    near = undominated(hours * price, until_done, region, job.slack)
     options = [
         Option(
             offer=market.offer(int(market.row[server[i]])),
@@ -81,8 +81,9 @@ def job_options(offer_groups: OfferGroups, job: Job) -> tuple[Option, ...]:
     ]
     names = [option.sort_name for option in options]
     usd = hours[near] * price[near]
-    left = kept(usd, until_done[near], np.zeros(len(near)), place[near], names, job.slack.most)
-    return tuple(options[i] for i in left)
+    nothing = np.zeros(len(near))
+    front = pareto_front(usd, until_done[near], nothing, region[near], names, job.slack.most)
+    return tuple(options[i] for i in front)
 
 
 def _below(
@@ -110,8 +111,8 @@ def _below(
     bound = lowest_as_fast(hourly * offer_groups.usd_per_hour[shelf[fits]], x[fits]) + slack.most
     price = np.full(len(fits), np.inf)  # what is paid for no hour is bounded by no price
     np.divide(ROUNDING * bound, hourly, out=price, where=hourly > 0)
-    asked, server = offer_groups.up_to(shelf[fits], price)
-    return fits[asked], server
+    at, server = offer_groups.up_to(shelf[fits], price)
+    return fits[at], server
 
 
 @dataclass(frozen=True)
@@ -140,7 +141,7 @@ def service_options(offer_groups: OfferGroups, service: Service) -> tuple[Option
     market, points = offer_groups.market, service.points(offer_groups.fleet)
     select = _single if service.rates is None else _mixed
     point, server = select(offer_groups, points, service)
-    found = []
+    options = []
     for p, i in zip(point.tolist(), server.tolist(), strict=True):
         latencies, rates = (
             tuple(figures[p].tolist()) for figures in (points.latency_ms, points.requests_per_s)
@@ -154,7 +155,7 @@ def service_options(offer_groups: OfferGroups, service: Service) -> tuple[Option
             format=str(points.format[p]),
             alone=() if np.isnan(points.alone[p]).any() else tuple(points.alone[p].tolist()),
         )
-        found.append(
+        options.append(
             Option(
                 offer=market.offer(int(market.row[i])),
                 spot=False,
@@ -167,7 +168,7 @@ def service_options(offer_groups: OfferGroups, service: Service) -> tuple[Option
                 run=run,
             )
         )
-    return tuple(found)
+    return tuple(options)
 
 
 def _on_demand(offer_groups: OfferGroups, points: ServingTable) -> tuple[Ints, Ints]:
@@ -188,8 +189,8 @@ def _single(offer_groups: OfferGroups, points: ServingTable, service: Service) -
     at, server = _below(offer_groups, shelf, np.ones_like(shelf), hours, latency, service.slack)
     market = offer_groups.market
     usd = service.hours * market.usd_per_hour[server]
-    left = undominated(usd, latency[at], market.place[server], service.slack)
-    return point[at[left]], server[left]
+    front = undominated(usd, latency[at], market.region[server], service.slack)
+    return point[at[front]], server[front]
 
 
 def _mixed(offer_groups: OfferGroups, points: ServingTable, service: Service) -> tuple[Ints, Ints]:
@@ -210,11 +211,11 @@ def _mixed(offer_groups: OfferGroups, points: ServingTable, service: Service) ->
     by_name = np.lexsort((point, server))  # of equals the first stays
     point, server = point[by_name], server[by_name]
     price = market.usd_per_hour[server]
-    left = useful(
+    front = useful(
         service.hours * price, price, points.latency_ms[point], work[point],
-        market.group[server], market.most[server], market.place[server], market.caps, slack,
+        market.group[server], market.most[server], market.region[server], market.caps, slack,
     )  # fmt: skip
-    return point[left], server[left]
+    return point[front], server[front]
 
 
 def _as_good(usd: Floats, figures: Floats, group: Ints) -> Floats:
@@ -262,7 +263,9 @@ def roles_that_are_up(config: Config) -> frozenset[str]:
 def jobs_of(config: Config) -> Jobs:
     """Return what the stages that run as jobs set aside before they are submitted."""
     trials = [
-        one for one in ("evaluate", "deploy") if runs_as_job(config, one) and one in config.stages
+        stage
+        for stage in ("evaluate", "deploy")
+        if runs_as_job(config, stage) and stage in config.stages
     ]
     executor = config.executor
     hours = LEAST_HOURS if executor.hours is None else min(LEAST_HOURS, executor.hours)
@@ -349,12 +352,14 @@ class JobServers:
 
     def options(self, job: Job) -> tuple[Option, ...]:
         """Return the options of a job, at the price that it pays."""
-        found = job_options(self.offer_groups, job)
-        if self.usd_per_hour is None or not found:
-            return found
+        options = job_options(self.offer_groups, job)
+        if self.usd_per_hour is None or not options:
+            return options
         if self.is_stand_in:
-            found = (min(found, key=lambda one: (one.usd, one.hours, one.sort_name)),)
-        return tuple(_at_price(one, self.usd_per_hour) for one in found)
+            options = (
+                min(options, key=lambda option: (option.usd, option.hours, option.sort_name)),
+            )
+        return tuple(_at_price(option, self.usd_per_hour) for option in options)
 
 
 def _at_price(option: Option, usd_per_hour: float) -> Option:

@@ -24,7 +24,7 @@ from stratos.core.formats import counted
 from stratos.distill.recipe import training_length
 from stratos.estimate.cards import Workload
 from stratos.plan.option import BYTES_PER_TOKEN
-from stratos.plan.options.workload import reasoning_tokens, refused_share
+from stratos.plan.options.workload import assumed
 from stratos.records import Assumption, TeacherProbe
 from stratos.synthesize.strategy import Strategy, Writing
 from stratos.teachers.evaluation_budget import n_expected
@@ -32,6 +32,9 @@ from stratos.teachers.usage import MESSAGE_TOKENS
 
 _SHARE_OF_LIMIT = 0.5
 """How much of the longest answer a reasoning takes, where nothing tells."""
+
+Part = tuple[float, Workload]
+"""A number of answers of one kind, and what one of them takes."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,7 @@ class Load:
     work: Workload
 
     @staticmethod
-    def of(parts: Sequence[tuple[float, Workload]]) -> Load:
+    def of(parts: Sequence[Part]) -> Load:
         """Put numbers of answers of several kinds together."""
         n = round(sum(number for number, _ in parts))
         return Load(
@@ -52,6 +55,10 @@ class Load:
                 sum(number * work.answer_tokens for number, work in parts) / max(1, n),
             ),
         )
+
+    def plus(self, more: Load) -> Load:
+        """Return both together."""
+        return Load.of([(self.n_answers, self.work), (more.n_answers, more.work)])
 
 
 @dataclass(frozen=True)
@@ -83,7 +90,7 @@ def teacher_load_of(
     config: Config,
     teacher: TeacherProbe,
     strategy: Strategy,
-    n_kept: int = 0,
+    n_cached: int = 0,
     n_after_deploy: int = 0,
 ) -> TeacherLoad:
     """Return what a teacher is asked under a strategy, evaluation included.
@@ -92,78 +99,82 @@ def teacher_load_of(
         config: the run.
         teacher: what the probe saw.
         strategy: the configured one.
-        n_kept: answers it would ask for that are there already.
+        n_cached: answers it would ask for that are there already.
         n_after_deploy: answers that are asked for once the student is served.
     """
-    n_evaluated, n_taught = n_expected(config, teacher), strategy.n_questions(config.task)
-    if teacher.logged is not None:
-        n_taught = 0  # its answers are in the log
+    # The questions of alignment, each with as many answers as settle it; a log has its answers.
+    n_taught = strategy.n_questions(config.task) if teacher.logged is None else 0
     n_least, n_most = strategy.fewest_samples(), strategy.most_samples()
-    covered = teacher.exact.mean
+    covered, declared = teacher.exact.mean, config.complexity.path_tokens
     n_samples = covered * n_least + (1 - covered) * n_most
-    declared = config.complexity.path_tokens
-    answer = _of_probe(teacher)
-    if n_taught and declared:
-        answer = Workload(answer.prompt_tokens, declared)
+    probed = _of_probe(teacher)
+    answer = Workload(probed.prompt_tokens, declared) if n_taught and declared else probed
+    n_evaluated = n_expected(config, teacher)
     expected, least, most = (
-        [(n_evaluated + (max(0.0, n_taught * n - n_kept) if n_taught else 0), answer)]
+        [(n_evaluated + (max(0.0, n_taught * n - n_cached) if n_taught else 0), answer)]
         for n in (n_samples, n_least, n_most)
     )
-    why = ""
+    reasons = []
     if n_least < n_most and n_taught:
-        why = (
+        reasons.append(
             f"a question takes {n_least} to {n_most} answers "
             f"(strategy.{strategy.samples_key}), {n_samples:.1f} "
             f"where {covered:.0%} of questions are known to it"
         )
     scored, why_scored = _scored(config, teacher, strategy, n_taught * covered, answer)
-    why = "; ".join(filter(None, (why, why_scored)))
+    why = "; ".join(filter(None, (*reasons, why_scored)))
     n_read_by_training = n_taught * answer.context
-    assumed = []
+    assumptions: list[Assumption] = []
+    # The reasonings of injection, where the teacher writes them.
     sizes = strategy.writing(config.task) if config.task.can_reverse else None
     if sizes is not None:
         per_byte = _tokens_per_byte(config, teacher)
-        declared = declared if sizes.is_learnt else None
-        written = declared or _SHARE_OF_LIMIT * sizes.max_tokens
-        if not declared and sizes.path_bytes:
-            written = min(sizes.max_tokens, per_byte * sizes.path_bytes)
-        elif not declared:
-            assumed.append(reasoning_tokens(written))
-        if sizes.n_retries:
-            assumed.append(refused_share(sizes.refused_share))
-        share = sizes.refused_share
+        written, assumptions = _written(sizes, declared if sizes.is_learnt else None, per_byte)
         for parts, n_items, refused in (
-            (expected, sizes.n_expected, share),
+            (expected, sizes.n_expected, sizes.refused_share),
             (least, sizes.n_least, 0.0),
             (most, sizes.n_items, 1.0),
         ):
-            parts += _writing(sizes, max(0, n_items - n_kept), refused, per_byte, written)
+            parts += _writing(sizes, max(0, n_items - n_cached), refused, per_byte, written)
         why = _why(sizes)
         if sizes.is_learnt:
             n_read_by_training = sizes.n_items * (per_byte * sizes.request_bytes + written)
     load = Load.of(expected)
-    return TeacherLoad(
-        load.n_answers,
-        load.work,
-        Load.of(least),
-        Load.of(most),
-        why,
-        Load.of([(n_evaluated, answer)]),
-        scored,
-        Load.of([(n_after_deploy, _of_probe(teacher))]),
-        max((work.context for n, work in most if n), default=0.0),
-        n_read_by_training * BYTES_PER_TOKEN / 1e9,
-        Workload(
-            BYTES_PER_TOKEN * max((work.prompt_tokens for n, work in most if n), default=0.0)
-            + 2 * MESSAGE_TOKENS,
-            max(
-                *teacher.max_tokens_by_prompt.values(),
-                strategy.longest_answer_tokens or 0,
-                0 if sizes is None else sizes.max_tokens,
-            ),
-        ),
-        tuple(assumed),
+    longest_prompt = max((work.prompt_tokens for n, work in most if n), default=0.0)
+    longest_answer = max(
+        *teacher.max_tokens_by_prompt.values(),
+        strategy.longest_answer_tokens or 0,
+        0 if sizes is None else sizes.max_tokens,
     )
+    return TeacherLoad(
+        n_answers=load.n_answers,
+        work=load.work,
+        least=Load.of(least),
+        most=Load.of(most),
+        why=why,
+        evaluated=Load.of([(n_evaluated, answer)]),
+        scored=scored,
+        after_deploy=Load.of([(n_after_deploy, probed)]),
+        longest=max((work.context for n, work in most if n), default=0.0),
+        dataset_gb=n_read_by_training * BYTES_PER_TOKEN / 1e9,
+        most_tokens=Workload(BYTES_PER_TOKEN * longest_prompt + 2 * MESSAGE_TOKENS, longest_answer),
+        assumptions=tuple(assumptions),
+    )
+
+
+def _written(
+    sizes: Writing, declared: float | None, per_byte: float
+) -> tuple[float, list[Assumption]]:
+    """Return the tokens of a reasoning that the teacher writes, and what is assumed of it."""
+    assumptions = []
+    written = declared or _SHARE_OF_LIMIT * sizes.max_tokens
+    if not declared and sizes.path_bytes:
+        written = min(sizes.max_tokens, per_byte * sizes.path_bytes)
+    elif not declared:
+        assumptions.append(assumed("reasoning", written))
+    if sizes.n_retries:
+        assumptions.append(assumed("refused", sizes.refused_share))
+    return written, assumptions
 
 
 def _scored(
@@ -212,7 +223,7 @@ def _student_tokens(config: Config, teacher: TeacherProbe) -> float:
 
 def _writing(
     sizes: Writing, n_items: int, refused_share: float, per_byte: float, written: float
-) -> list[tuple[float, Workload]]:
+) -> list[Part]:
     """Return the chats of so many items: each try's request and, where it is read, its reading.
 
     Args:
@@ -223,7 +234,7 @@ def _writing(
         written: tokens of a reasoning.
     """
     read = Workload(per_byte * sizes.reading_bytes + written, per_byte * sizes.conclusion_bytes)
-    parts: list[tuple[float, Workload]] = []
+    parts: list[Part] = []
     for n_before in range(1 + sizes.n_retries):
         again = n_before * (written + per_byte * sizes.feedback_bytes)
         n = n_items * refused_share**n_before

@@ -15,97 +15,28 @@ the task's rows, as the student is asked and taught them; else an assumed one.
 
 from __future__ import annotations
 
+import csv
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cache, cached_property
+from pathlib import Path
 from statistics import fmean, mean
 from typing import Any
 
 from stratos.config import Config, StudentConfig
 from stratos.core.formats import counted
 from stratos.core.names import named
-from stratos.distill.recipe import Length, training_length
+from stratos.distill.recipe import Length, optimizer_of, training_length
 from stratos.distill.tokenizer import BYTES_PER_TOKEN, by_bytes, counter
 from stratos.estimate import constants as k
-from stratos.estimate.cards import Workload
+from stratos.estimate.cards import TrainingJob, Workload
 from stratos.records import Assumption, CardRun, ModelCard, TeacherProbe
 from stratos.synthesize.strategy import Strategy
 from stratos.tasks.base import Item, Message
 
-# Assumptions about the workload that were not measured, and what would replace them.
-
-
-LOAD_TEST = "the load test of deploy, which measures it on this machine"
-
-P95 = Assumption(
-    "p95 latency over the mean",
-    k.P95_OVER_MEAN,
-    "times",
-    "answers differ in length",
-    LOAD_TEST,
-)
-
-
-def utilised(share: float) -> Assumption:
-    """Return the share of its capacity that a server is planned to be busy to."""
-    return Assumption(
-        "utilisation of servers",
-        share,
-        "share of capacity",
-        "requests come at random, and the wait for others is that of an M/G/c queue",
-        LOAD_TEST,
-    )
-
-
-def prompt_tokens(counted: float | None, why: str) -> Assumption:
-    """Return the length of a question, as rows show it or as it is assumed.
-
-    Args:
-        counted: mean of the rows; None where none tell.
-        why: what it was counted on.
-    """
-    return Assumption(
-        "tokens of a question",
-        k.STUDENT_PROMPT_TOKENS if counted is None else counted,
-        "tokens",
-        "a student is asked without examples" if counted is None else why,
-        "traffic.buckets=[{prompt_tokens: …, answer_tokens: …, share: 1}]",
-    )
-
-
-def answer_tokens(tokens: float, why: str) -> Assumption:
-    """Return the length of a student's answer that no run of the student has shown."""
-    return Assumption(
-        "tokens of a student's answer",
-        tokens,
-        "tokens",
-        why,
-        "traffic.buckets, complexity.path_tokens, or a first run of the student on the task",
-    )
-
-
-def refused_share(share: float) -> Assumption:
-    """Return the assumed share of a teacher's reasonings that are refused."""
-    return Assumption(
-        "reasonings that are refused",
-        share,
-        "share of each try",
-        "the probe asks for answers, not for a reasoning to a known one",
-        "strategy.refused_share=…, as a first corpus measures it",
-    )
-
-
-def reasoning_tokens(tokens: float) -> Assumption:
-    """Return the assumed length of a reasoning that a teacher writes."""
-    return Assumption(
-        "tokens of a reasoning",
-        tokens,
-        "tokens",
-        "half of strategy.max_tokens, where the items bring no paths",
-        "complexity.path_tokens=…",
-    )
-
+_ASSUMPTIONS = Path(__file__).with_name("assumptions.csv")
+"""What a plan may assume: what it is, why, and what would replace it."""
 
 _N_SAMPLE = 512
 """Rows that are counted."""
@@ -150,28 +81,17 @@ class Lengths:
     _by_row: dict[Any, RowSizes] = field(default_factory=dict)
 
     def of(self, teacher: TeacherProbe, strategy: Strategy, student: StudentConfig) -> Length:
-        """Return how long a student will be trained by a strategy on what a teacher gives.
-
-        Args:
-            teacher: what the probe saw.
-            strategy: the configured one.
-            student: the student.
-        """
+        """Return how long a student will be trained by a strategy on what a teacher gives."""
         n_rows = expected_rows(self.config, teacher, strategy)
         per_row = self.sizes(teacher, strategy, student).row
         return training_length(self.config.trainer, student, n_rows, per_row)
 
     def checks(self, teacher: TeacherProbe, strategy: Strategy, card: ModelCard) -> Checks:
-        """Return the validations of a training, each of which has the student answer.
-
-        Args:
-            teacher: what the probe saw.
-            strategy: the configured one.
-            card: of the student.
-        """
+        """Return the validations of a training, each of which has the student answer."""
+        student = self.student(card)
         length, sizes = (
-            self.of_card(teacher, strategy, card),
-            self.sizes(teacher, strategy, self.student(card)),
+            self.of(teacher, strategy, student),
+            self.sizes(teacher, strategy, student),
         )
         n_steps = math.ceil(length.tokens / length.batch_tokens)
         every = length.validate_every_steps(self.config.callbacks, n_steps)
@@ -205,23 +125,16 @@ class Lengths:
         return named(self.config.students, card.name)
 
     def sizes(self, teacher: TeacherProbe, strategy: Strategy, student: StudentConfig) -> RowSizes:
-        """Return the mean tokens of the rows that a student is taught by a strategy.
-
-        Args:
-            teacher: what the probe saw.
-            strategy: the configured one.
-            student: the student.
-        """
+        """Return the mean tokens of the rows that a student is taught by a strategy."""
         learnt = tuple(strategy.learnt(self.config.task, item) for item in self._items)
         written = self._written(teacher, strategy, learnt)
         key = (student.name, student.path, student.vocab_size, written, learnt)
         if key not in self._by_row:
             self._by_row[key] = self._counted(student, learnt, written)
-        found = self._by_row[key]
-        is_shown = written is not None or not self._brings_paths_later(strategy)
-        return (
-            found if is_shown else replace(found, answer=None, answer_source="", long_answer=None)
-        )
+        sizes = self._by_row[key]
+        if written is None and self._brings_paths_later(strategy):
+            return replace(sizes, answer=None, answer_source="", long_answer=None)
+        return sizes
 
     def _counted(
         self, student: StudentConfig, learnt: Sequence[str], written: _Written | None
@@ -238,11 +151,11 @@ class Lengths:
             unit = f"{BYTES_PER_TOKEN:g} bytes a token: no tokenizer.json of {student.name} is here"
         n_rows = counted(len(rows), "training row" if self._is_of_train else "validation item")
         answered = [
-            one.answer for one, item in zip(tokens, self._items, strict=True) if item.answer
+            row.answer for row, item in zip(tokens, self._items, strict=True) if item.answer
         ]
         answer, source, long_answer = None, "", None
         if written is not None and written.teacher:
-            answer = fmean(one.answer for one in tokens)
+            answer = fmean(row.answer for row in tokens)
             source = f"mean of what {written.teacher} wrote in the probe, {unit}"
         elif written is None and answered:
             answer = fmean(answered)
@@ -250,8 +163,8 @@ class Lengths:
             source = f"mean of {n_answers} as the student learns them, {unit}"
             long_answer = sorted(answered)[math.ceil(0.95 * len(answered)) - 1]
         return RowSizes(
-            row=fmean(min(one.total, student.context_length) for one in tokens),
-            prompt=fmean(one.prompt for one in tokens),
+            row=fmean(min(row.total, student.context_length) for row in tokens),
+            prompt=fmean(row.prompt for row in tokens),
             answer=answer,
             prompt_source=f"mean of the questions of {n_rows} as the student is asked them, {unit}",
             answer_source=source,
@@ -308,10 +221,10 @@ class Lengths:
 
     def _chats_of(self, student: StudentConfig) -> list[list[Message]]:
         """Return what a student is asked; one that starts from a model reads the instruction."""
-        told = self.config.task.system_prompt
-        if student.path is None or not told:
+        instruction = self.config.task.system_prompt
+        if student.path is None or not instruction:
             return self._chats
-        return [[{"role": "system", "content": told}, *chat] for chat in self._chats]
+        return [[{"role": "system", "content": instruction}, *chat] for chat in self._chats]
 
     @cached_property
     def _chats(self) -> list[list[Message]]:
@@ -325,6 +238,17 @@ class _Written:
     n_bytes: int
     teacher: str = ""
     """The teacher whose answers in the probe were so long; "" where the size is assumed."""
+
+
+def training_job(config: Config, student: StudentConfig, length: Length) -> TrainingJob:
+    """Return a student's training of some length."""
+    return TrainingJob(
+        length.tokens,
+        length.batch_tokens,
+        student.context_length,
+        optimizer=optimizer_of(config.trainer, student.path is None),
+        precision=config.trainer.precision,
+    )
 
 
 def expected_rows(config: Config, teacher: TeacherProbe, strategy: Strategy) -> float:
@@ -367,7 +291,7 @@ class Requests:
     @property
     def name(self) -> str:
         """The sizes in a word, which tells apart what is planned for requests of other sizes."""
-        return " ".join(f"{one.prompt_tokens:.6g}+{one.answer_tokens:.6g}" for one in self.works)
+        return " ".join(f"{w.prompt_tokens:.6g}+{w.answer_tokens:.6g}" for w in self.works)
 
 
 def requests_of(
@@ -395,18 +319,42 @@ def requests_of(
             Workload(bucket.prompt_tokens, bucket.answer_tokens, task, kind)
             for bucket in config.traffic.buckets
         )
-        return Requests(works, (P95,))
+        return Requests(works, (assumed("p95", k.P95_OVER_MEAN),))
     recorded = _recorded(task, kind, card, cards)
     # Recorded answers were timed at this length of a question (`recorded_over_computed`).
     is_usual = sizes.prompt is None or (recorded is not None and not config.task.has_rows)
     prompt, why = (None, "") if is_usual else (sizes.prompt, sizes.prompt_source)
-    asked = prompt_tokens(prompt, why)
-    found: tuple[Assumption, ...] = ()
-    if recorded is not None:
-        answer = recorded
-    else:
-        answer, found = _answer(config, card, strategy, sizes, history)
-    return Requests((Workload(asked.value, answer, task, kind),), (P95, asked, *found))
+    tokens = k.STUDENT_PROMPT_TOKENS if prompt is None else prompt
+    if prompt is None:
+        why = "a student is asked without examples"
+    assumptions = [assumed("p95", k.P95_OVER_MEAN), assumed("question", tokens, why=why)]
+    answer = recorded
+    if answer is None:
+        answer, why = _answer(config, card, strategy, sizes, history)
+        if why:
+            assumptions.append(assumed("answer", answer, why=why))
+    return Requests((Workload(tokens, answer, task, kind),), tuple(assumptions))
+
+
+@cache
+def _assumptions() -> dict[str, dict[str, str]]:
+    with _ASSUMPTIONS.open(newline="", encoding="utf-8") as file:
+        return {row["Key"]: row for row in csv.DictReader(file)}
+
+
+def assumed(key: str, value: float, /, **names: object) -> Assumption:
+    """Return an assumption of `assumptions.csv`.
+
+    Args:
+        key: its row.
+        value: the number.
+        names: what stands in its texts in braces.
+    """
+    row = _assumptions()[key]
+    name, unit, why, replaced_by = (
+        row[column].format(**names) for column in ("Name", "Unit", "Why", "ReplacedBy")
+    )
+    return Assumption(name, value, unit, why, replaced_by)
 
 
 def _recorded(task: str, kind: str, card: ModelCard, cards: Sequence[ModelCard]) -> float | None:
@@ -414,8 +362,8 @@ def _recorded(task: str, kind: str, card: ModelCard, cards: Sequence[ModelCard])
     for some in ([card], cards):
         seen = [
             run.tokens_per_answer
-            for other in some
-            for run in other.runs
+            for student in some
+            for run in student.runs
             if run.task == task and run.strategy == kind
         ]
         if seen:
@@ -429,8 +377,11 @@ def _answer(
     strategy: Strategy,
     sizes: RowSizes,
     history: Sequence[CardRun],
-) -> tuple[float, tuple[Assumption, ...]]:
-    """Return the tokens of an answer that no card has a run of, and what that assumes."""
+) -> tuple[float, str]:
+    """Return the tokens of an answer that no card has a run of, and what they rest on.
+
+    "" where a run has measured them.
+    """
     most = config.evaluate.max_new_tokens
     if sizes.answer is not None:
         tokens, why = min(sizes.answer, most), sizes.answer_source
@@ -440,17 +391,17 @@ def _answer(
         if long > tokens:
             why = f"{why}: {tokens:.3g}; more, since 1 in 20 has {k.P95_OVER_MEAN * long:.3g}"
             tokens = long
-        return tokens, (answer_tokens(tokens, why),)
+        return tokens, why
     past = [
         run.tokens_per_answer
         for run in history
         if (run.student, run.strategy) == (card.name, strategy.name)
     ]
     if past:
-        return mean(past), ()
+        return mean(past), ""
     declared = config.complexity.path_tokens
     tokens = min(declared or k.ASSUMED_ANSWER_TOKENS, most)
-    return tokens, (answer_tokens(tokens, "complexity.path_tokens" if declared else _NO_RUN),)
+    return tokens, "complexity.path_tokens" if declared else _NO_RUN
 
 
 def rates_of(config: Config, n_sizes: int) -> tuple[float, ...] | None:

@@ -34,7 +34,7 @@ import numpy as np
 from stratos.catalog.table import Floats, Ints
 from stratos.config import LimitsConfig
 from stratos.plan.option import Option, Place, Served
-from stratos.plan.pareto import Staircase, kept, prune, ranks
+from stratos.plan.pareto import Staircase, pareto_front, prune, ranks
 from stratos.plan.problem import Candidate, Choice, Problem
 from stratos.plan.solve.mix import Step, single_steps
 from stratos.plan.solve.mix_frontier import staircases
@@ -60,7 +60,7 @@ class Tails:
     """Number of the training, by pair."""
     step: Ints
     """Number of the step, by pair."""
-    place: Ints
+    region: Ints
     """Number of the place of training in `places`, by pair."""
     places: Sequence[Place | None]
     usd: Floats
@@ -72,7 +72,7 @@ class Tails:
 
     def of(self, pairs: Ints) -> Tails:
         """Return the same for some of the pairs."""
-        by_pair = ("train", "step", "place", "usd", "hours", "latency_ms", "name")
+        by_pair = ("train", "step", "region", "usd", "hours", "latency_ms", "name")
         return replace(self, **{column: getattr(self, column)[pairs] for column in by_pair})
 
 
@@ -137,9 +137,9 @@ class Reduced:
             hours = np.array([o.hours for o in options])
             name = self.name_ranks(work)
             order = np.lexsort((name, hours, usd))
-            left = order[Staircase().add_all(hours[order], np.zeros(len(order)))]
+            cheapest = order[Staircase().add_all(hours[order], np.zeros(len(order)))]
             self._heads[work, target] = Heads(
-                left, usd[left], hours[left], egress[left], name[left]
+                cheapest, usd[cheapest], hours[cheapest], egress[cheapest], name[cheapest]
             )
         return self._heads[work, target]
 
@@ -153,7 +153,7 @@ class Reduced:
         """Return the staircase of serving for a training at each of some places."""
         options, rates = self.options[work], self.problem.rates.get(work)
         places = [o.place for o in options]
-        there = {*places, *((place[0], None) for place in places if place is not None)}
+        there = {*places, *((region[0], None) for region in places if region is not None)}
         keys = {source: self._key(work, source, there) for source in sources}
         new = {key: source for source, key in keys.items() if key not in self._steps}
         usd = np.array(
@@ -187,11 +187,11 @@ class Reduced:
         """Return the pairs of training and serving that are left."""
         if (train, serve) not in self._tails:
             pairs = self._pairs(train, serve)
-            left = kept(
-                pairs.usd, pairs.hours, pairs.latency_ms, pairs.place, pairs.name,
+            front = pareto_front(
+                pairs.usd, pairs.hours, pairs.latency_ms, pairs.region, pairs.name,
                 self.dataset_slack[train],
             )  # fmt: skip
-            self._tails[train, serve] = pairs.of(np.array(left, dtype=np.int64))
+            self._tails[train, serve] = pairs.of(np.array(front, dtype=np.int64))
         return self._tails[train, serve]
 
     def _pairs(self, train: str, serve: str) -> Tails:
@@ -205,13 +205,16 @@ class Reduced:
         bundle: list[list[float]] = []
         starts: dict[int, int] = {}
         rows = [np.zeros((3, 0), dtype=np.int64)]
-        for number, (place, here) in enumerate(by_place.items()):
-            of_place = there[place]
+        for number, (region, here) in enumerate(by_place.items()):
+            of_place = there[region]
             if id(of_place) not in starts:  # places that share a staircase see the same egress
                 starts[id(of_place)] = len(steps)
                 steps += of_place
                 bundle += [
-                    [part.count * self.problem.bundle_usd(serve, place, part.place) for part in row]
+                    [
+                        part.count * self.problem.bundle_usd(serve, region, part.place)
+                        for part in row
+                    ]
                     for row in (step.served.parts for step in of_place)
                 ]
             new = np.arange(len(of_place)) + starts[id(of_place)]
@@ -248,7 +251,7 @@ class Reduced:
         for choice in plans:
             for work, option in zip(choice.candidate.work, choice.options, strict=True):
                 used[work][id(option)] = option
-        return {w: tuple(sorted(found.values(), key=_order)) for w, found in used.items()}
+        return {w: tuple(sorted(by_id.values(), key=_order)) for w, by_id in used.items()}
 
 
 def _order(option: Served) -> tuple[float, float, float, str]:
@@ -335,14 +338,14 @@ def _of_group(reduced: Reduced, candidates: list[Candidate]) -> _Plans:
     # Ties are broken by the candidate, then by the teacher's option, then by the pair.
     first = ranks([c.name for c in candidates]) * max(len(reduced.options[w]) for w in works)
     n_names = tails.name.max(initial=0) + 1
-    by_place = np.argsort(tails.place, kind="stable")
-    ends = np.searchsorted(tails.place[by_place], np.arange(len(tails.places) + 1))
+    by_place = np.argsort(tails.region, kind="stable")
+    ends = np.searchsorted(tails.region[by_place], np.arange(len(tails.places) + 1))
     columns: list[tuple[Any, ...]] = []
-    for number, place in enumerate(tails.places):
+    for number, region in enumerate(tails.places):
         pairs = by_place[ends[number] : ends[number + 1]]
         if not len(pairs):
             continue
-        heads = [reduced.heads(work, place) for work in works]
+        heads = [reduced.heads(work, region) for work in works]
         candidate = np.repeat(np.arange(len(heads)), [len(head.usd) for head in heads])
         option, usd, hours, dataset_usd, name = (
             np.concatenate(parts)
@@ -351,8 +354,8 @@ def _of_group(reduced: Reduced, candidates: list[Candidate]) -> _Plans:
             )
         )
         name += first[candidate]
-        left = _kept(usd, hours, np.zeros(len(usd)), name)
-        head, pair = np.repeat(left, len(pairs)), np.tile(pairs, len(left))
+        best = _front(usd, hours, np.zeros(len(usd)), name)
+        head, pair = np.repeat(best, len(pairs)), np.tile(pairs, len(best))
         columns.append(
             (
                 candidate[head],
@@ -372,13 +375,13 @@ def _of_group(reduced: Reduced, candidates: list[Candidate]) -> _Plans:
     candidate, teacher, pair, egress_usd, usd, hours, name = (
         np.concatenate(parts) for parts in zip(*columns, strict=True)
     )
-    left = _kept(usd, hours, tails.latency_ms[pair], name)
-    candidate, teacher, pair, hours = candidate[left], teacher[left], pair[left], hours[left]
-    egress_usd, step = egress_usd[left], tails.step[pair]
+    best = _front(usd, hours, tails.latency_ms[pair], name)
+    candidate, teacher, pair, hours = candidate[best], teacher[best], pair[best], hours[best]
+    egress_usd, step = egress_usd[best], tails.step[pair]
     # Added up in the order of `Problem.choice` and `Choice.usd`, so that they are equal bit by bit.
     for part in tails.bundle_usd.T:
         egress_usd = egress_usd + part[step]
-    usd = np.zeros(len(left))
+    usd = np.zeros(len(best))
     for k, work in enumerate(works):
         own = candidate == k
         usd[own] = np.array([option.usd for option in reduced.options[work]])[teacher[own]]
@@ -390,9 +393,9 @@ def _of_group(reduced: Reduced, candidates: list[Candidate]) -> _Plans:
     )
 
 
-def _kept(usd: Floats, hours: Floats, latency_ms: Floats, name: Ints) -> Ints:
+def _front(usd: Floats, hours: Floats, latency_ms: Floats, name: Ints) -> Ints:
     """Return which plans are dominated by no other."""
-    return np.array(kept(usd, hours, latency_ms, np.zeros_like(name), name), dtype=np.int64)
+    return np.array(pareto_front(usd, hours, latency_ms, np.zeros_like(name), name), dtype=np.int64)
 
 
 def _non_dominated(groups: Sequence[_Plans]) -> list[Choice]:
@@ -408,7 +411,7 @@ def _non_dominated(groups: Sequence[_Plans]) -> list[Choice]:
     levels: dict[tuple[float, float], list[_Plans]] = defaultdict(list)
     for group in groups:
         levels[group.accuracies].append(group)
-    found: list[Choice] = []
+    front: list[Choice] = []
     # Accuracy under a limit, dollars, hours and latency of what is found, by plan.
     better = np.zeros((0, 4))
     for level in sorted(levels, reverse=True):
@@ -430,10 +433,10 @@ def _non_dominated(groups: Sequence[_Plans]) -> list[Choice]:
         for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
             equal = [plans[i] for i in (order[start:end] - len(sure)).tolist()]
             choices = [group.choice(i) for group, i in equal]
-            found.append(min(choices, key=lambda c: c.sort_name) if len(equal) > 1 else choices[0])
+            front.append(min(choices, key=lambda c: c.sort_name) if len(equal) > 1 else choices[0])
         rows = sweep[order[added]]
         better = np.concatenate([better, np.column_stack([np.full(len(rows), level[1]), rows])])
-    return found
+    return front
 
 
 # Pairs worth a pilot: those in some plan within the limits.
@@ -459,7 +462,7 @@ def survivors(problem: Problem) -> Survivors:
     The accuracy limit is left aside: what a pair may reach is what a pilot is to find out.
     """
     limits = problem.ahead(replace(problem.limits, accuracy=None))
-    found: dict[tuple[str, str], list[Candidate]] = defaultdict(list)
+    able: dict[tuple[str, str], list[Candidate]] = defaultdict(list)
     prices: list[float] = []
     hours: list[float] = []
     pairs: dict[tuple[str, str], str] = {}
@@ -469,15 +472,15 @@ def survivors(problem: Problem) -> Survivors:
         plans = frontier(replace(problem, candidates=(candidate,)))
         feasible = within(plans, limits, problem.spent_usd)
         if feasible:
-            found[pair].append(candidate)
+            able[pair].append(candidate)
             prices.append(min(plan.held_usd for plan in feasible))
             hours.append(min(plan.hours for plan in feasible))
     return Survivors(
-        candidates=tuple(min(found[pair], key=_promise) for pair in pairs if pair in found),
+        candidates=tuple(min(able[pair], key=_promise) for pair in pairs if pair in able),
         left_out={
             name: "no plan with it meets the limits on money, time and latency"
             for pair, name in pairs.items()
-            if pair not in found
+            if pair not in able
         },
         least_usd=min(prices, default=0.0),
         least_hours=min(hours, default=0.0),

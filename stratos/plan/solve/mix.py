@@ -66,7 +66,7 @@ from stratos.catalog.table import Floats, Ints
 from stratos.core.errors import StratosError
 from stratos.estimate.serving import routed_p95_ms
 from stratos.plan.option import Caps, Egress, Mix, Option, Place, Quota, Served
-from stratos.plan.pareto import kept
+from stratos.plan.pareto import pareto_front
 
 EPSILON = 1e-9
 """Relative difference below which costs and loads are equal."""
@@ -88,8 +88,8 @@ def single_steps(options: Sequence[Option], egress_usd: Sequence[float]) -> list
     latency = np.array([o.latency_ms for o in options])
     zeros = np.zeros(len(options))
     names = _ranks([o.sort_name for o in options])
-    found = kept(usd, latency, zeros, zeros.astype(np.int64), names)
-    return [Step(float(usd[i]), options[i].latency_ms, options[i]) for i in found]
+    steps = pareto_front(usd, latency, zeros, zeros.astype(np.int64), names)
+    return [Step(float(usd[i]), options[i].latency_ms, options[i]) for i in steps]
 
 
 def useful(
@@ -99,7 +99,7 @@ def useful(
     work: Floats,
     group: Ints,
     most: Ints,
-    place: Ints,
+    places: Ints,
     caps: Caps,
     slack: float,
 ) -> list[int]:
@@ -117,7 +117,7 @@ def useful(
         work: servers that a whole bucket keeps busy, by (server, bucket).
         group: number of the set of quotas that a server counts in.
         most: servers of its kind that may run at once.
-        place: number of the place.
+        places: number of the place.
         caps: most servers and most dollars an hour.
         slack: most dollars that the egress of one server can differ by between two places.
     """
@@ -131,25 +131,25 @@ def useful(
     candidates = np.flatnonzero(usd <= bound * (1 + EPSILON))
     rows = np.column_stack([price, latency, work])
     order = candidates[np.lexsort((*rows[candidates].T[::-1], usd[candidates]))]
-    found: list[int] = []
+    front: list[int] = []
     for g in np.unique(group[order]).tolist():
-        found += _front(order[group[order] == g], usd, rows, place, slack)
-    return sorted(found)
+        front += _front(order[group[order] == g], usd, rows, places, slack)
+    return sorted(front)
 
 
-def _front(order: Ints, usd: Floats, rows: Floats, place: Ints, slack: float) -> list[int]:
+def _front(order: Ints, usd: Floats, rows: Floats, places: Ints, slack: float) -> list[int]:
     """Return which of servers sorted by dollars no other one dominates."""
-    kept_rows = np.empty((len(order), rows.shape[1]))
-    kept_at = np.empty(len(order), dtype=np.int64)
+    front_rows = np.empty((len(order), rows.shape[1]))
+    front_at = np.empty(len(order), dtype=np.int64)
     n = 0
     for i in order.tolist():
-        at = kept_at[:n]
-        near = (place[at] == place[i]) | (usd[at] + slack <= usd[i])
-        if n and (near & (kept_rows[:n] <= rows[i]).all(axis=1)).any():
+        at = front_at[:n]
+        near = (places[at] == places[i]) | (usd[at] + slack <= usd[i])
+        if n and (near & (front_rows[:n] <= rows[i]).all(axis=1)).any():
             continue
-        kept_rows[n], kept_at[n] = rows[i], i
+        front_rows[n], front_at[n] = rows[i], i
         n += 1
-    return kept_at[:n].tolist()
+    return front_at[:n].tolist()
 
 
 def alone_usd(usd: Floats, price: Floats, work: Floats, most: Ints, caps: Caps) -> Floats:
@@ -354,7 +354,7 @@ def add_egress(
             of_hub.append(var)
         far = {cloud: egress.of(cloud)[1] for cloud, _ in (*done, *t)}
         leaves = done if link.leaves_side else t
-        paid = pulp.lpSum(far[place[0]] * amount for place, amount in leaves.items())
+        paid = pulp.lpSum(far[region[0]] * amount for region, amount in leaves.items())
         usd += gb[work] * (paid - _saved(program, link, number, done, t, egress))
     for j, (of_hub, chosen) in enumerate(zip(through, hubs.values(), strict=True)):
         if of_hub:

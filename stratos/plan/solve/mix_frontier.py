@@ -193,7 +193,7 @@ class _Search:
             for i in np.flatnonzero(self.kinds.room.holds(counts)).tolist()
         ]
 
-    def _alone_below(self, place: int, steps: Sequence[Step]) -> list[Step]:
+    def _alone_below(self, p: int, steps: Sequence[Step]) -> list[Step]:
         """Return the mixes of equal servers that none of some steps is as cheap and as fast as.
 
         The search has passed over them for mixes that the queues of what comes to each server make
@@ -201,9 +201,9 @@ class _Search:
         """
         better = []
         for mixed in self.alone:
-            usd = float(mixed.counts @ self.usd[place])
+            usd = float(mixed.counts @ self.usd[p])
             if all(step.usd > usd or step.latency_ms > mixed.latency_ms for step in steps):
-                better.append(self._step(place, usd, mixed))
+                better.append(self._step(p, usd, mixed))
         return better
 
     def _cheapest(self, below: float, places: Ints) -> list[_Mixed | None]:
@@ -361,11 +361,11 @@ class _Search:
             return shares
         return np.repeat((even / even.sum())[:, None], work.shape[1], axis=1)
 
-    def _step(self, place: int, usd: float, mixed: _Mixed) -> Step:
+    def _step(self, p: int, usd: float, mixed: _Mixed) -> Step:
         """Return a mix as it stands for one place."""
         kinds = np.flatnonzero(mixed.counts)
         shares = self._shares(mixed, kinds)
-        servers = self.standing[place, kinds]
+        servers = self.standing[p, kinds]
         key = (id(mixed), servers.tobytes())
         if key not in self.served:  # most places have the same servers of a mix
             parts = [

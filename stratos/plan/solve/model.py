@@ -172,17 +172,18 @@ class Model:
         """
         if self.pruned:
             self._choose_from(self._near(limits, levels))
-        held: list[tuple[Linear, float]] = []
+        reached: list[tuple[Linear, float]] = []
         choice: Choice | None = None
         for level in levels:
-            found = self._solve_once(limits, level, held)
-            if found is None and choice is None:
+            optimum = self._solve_once(limits, level, reached)
+            if optimum is None and choice is None:
                 return None
-            choice = found or choice  # what met the levels before is a plan, whatever rounding says
+            # What met the levels before is a plan, whatever rounding says.
+            choice = optimum or choice
             assert choice is not None
-            held.append((level, level(choice)))
+            reached.append((level, level(choice)))
         if choice is not None:
-            choice = self._by_name(limits, held, choice)
+            choice = self._by_name(limits, reached, choice)
         return choice
 
     def _choose_from(self, plans: Sequence[Choice]) -> None:
@@ -206,20 +207,20 @@ class Model:
         return np.array([choice.costs for choice in self.problem.once(merged)])
 
     def _by_name(
-        self, limits: LimitsConfig, held: list[tuple[Linear, float]], choice: Choice
+        self, limits: LimitsConfig, reached: list[tuple[Linear, float]], choice: Choice
     ) -> Choice:
         """Of plans that tie in every level, return the first by name of candidate, then servers."""
         names = sorted({c.name for c in self.candidates})
         if len(names) > 1:
             ranks = {c.name: float(names.index(c.name)) for c in self.candidates}
-            choice = self._solve_once(limits, None, held, ranks=ranks) or choice
-        return self._solve_once(limits, None, held, fixed=choice.candidate) or choice
+            choice = self._solve_once(limits, None, reached, ranks=ranks) or choice
+        return self._solve_once(limits, None, reached, fixed=choice.candidate) or choice
 
     def build(
         self,
         limits: LimitsConfig,
         level: Linear | None,
-        held: Sequence[tuple[Linear, float]] = (),
+        reached: Sequence[tuple[Linear, float]] = (),
         ranks: Mapping[str, float] | None = None,
         fixed: Candidate | None = None,
     ) -> Program:
@@ -246,7 +247,9 @@ class Model:
             for w in mixed
             for j, k in enumerate(self._latencies(w))
         }
-        wanted = {w: pulp.lpSum(y[i] for i, c in candidates.items() if w in c.work) for w in works}
+        chosen_of = {
+            w: pulp.lpSum(y[i] for i, c in candidates.items() if w in c.work) for w in works
+        }
         program = Program(lp, y, x, {}, {})
         for w in mixed:
             self._mix(program, w, works.index(w), t)
@@ -284,10 +287,10 @@ class Model:
         for i, w in enumerate(works):
             if w in mixed:
                 held_to = pulp.lpSum(t[w, k] for k in self._latencies(w))
-                lp += held_to == wanted[w], f"one_latency_{i}"
+                lp += held_to == chosen_of[w], f"one_latency_{i}"
             else:
                 options = pulp.lpSum(x[w, j] for j, _ in enumerate(self.options[w]))
-                lp += options == wanted[w], f"one_option_{i}"
+                lp += options == chosen_of[w], f"one_option_{i}"
         if mixed:
             add_caps(lp, served, self.problem.caps)
         if limits.budget_usd is not None:
@@ -304,7 +307,7 @@ class Model:
         if limits.accuracy is not None:
             sure = pulp.lpSum(c.limit_accuracy * y[i] for i, c in candidates.items())
             lp += sure >= limits.accuracy, "accuracy"
-        for i, (function, value) in enumerate(held):
+        for i, (function, value) in enumerate(reached):
             slack = TIE * max(1.0, abs(value))
             lp += linear(function) <= value - function.constant + slack, f"level_{i}"
         return program
@@ -353,8 +356,8 @@ class Model:
                 there.setdefault(w, {}).setdefault(part.place, []).append(n_servers * var)
         for w, n in program.n.items():
             for j, var in n.items():
-                place = self.problem.options[w][j].place
-                there.setdefault(w, {}).setdefault(place, []).append(var)
+                region = self.problem.options[w][j].place
+                there.setdefault(w, {}).setdefault(region, []).append(var)
         gb, egress = self.problem.gb, self.problem.egress
         datasets = {w: there.get(w, {}) for w in works if role_of[w] == 0 and gb.get(w)}
         bundles = {w: there.get(w, {}) for w in works if role_of[w] == 2 and gb.get(w)}
@@ -385,11 +388,11 @@ class Model:
         self,
         limits: LimitsConfig,
         level: Linear | None,
-        held: Sequence[tuple[Linear, float]],
+        reached: Sequence[tuple[Linear, float]],
         ranks: Mapping[str, float] | None = None,
         fixed: Candidate | None = None,
     ) -> Choice | None:
-        program = self.build(limits, level, held, ranks, fixed)
+        program = self.build(limits, level, reached, ranks, fixed)
         if self.solver.run(program.lp) == INFEASIBLE:
             return None
         candidate = self.candidates[next(i for i, var in program.y.items() if var.varValue > 0.5)]

@@ -87,13 +87,13 @@ def split(work: Floats, counts: Floats) -> Floats | None:
         work: servers that a whole bucket keeps busy, by (kind, bucket), inf where it must not go.
         counts: servers of each kind.
     """
-    left, shares = float(counts[0]), np.zeros(work.shape[1])
+    free, shares = float(counts[0]), np.zeros(work.shape[1])
     for bucket in np.argsort(-_worth(*work), kind="stable").tolist():
         if np.isfinite(work[0, bucket]):
-            shares[bucket] = min(1.0, left / work[0, bucket])
+            shares[bucket] = min(1.0, free / work[0, bucket])
             if shares[bucket] > 1 - TOLERANCE:
                 shares[bucket] = 1.0
-            left -= shares[bucket] * work[0, bucket]
+            free -= shares[bucket] * work[0, bucket]
     rest = 1.0 - shares
     needed = float((rest[rest > 0] * work[1, rest > 0]).sum())
     # As many as `Pairs` rounds down: g(x) that is above a count by rounding alone.
@@ -159,12 +159,12 @@ class Pairs:
             if not len(pair):
                 continue
             i, j = self.first[pair], self.second[pair]
-            for place, row in enumerate(usd):
+            for p, row in enumerate(usd):
                 cost = first * row[i] + second * row[j]
                 at = int(cost.argmin())
-                if cost[at] < least[place] * (1 - TOLERANCE):
-                    least[place] = cost[at]
-                    best[place] = (int(i[at]), int(first[at]), int(j[at]), int(second[at]))
+                if cost[at] < least[p] * (1 - TOLERANCE):
+                    least[p] = cost[at]
+                    best[p] = (int(i[at]), int(first[at]), int(j[at]), int(second[at]))
         return best
 
     def _bounds(self, usd: Floats) -> Floats:

@@ -68,7 +68,7 @@ def solvers(
     import pulp
 
     _say_nothing()
-    found = []
+    available = []
     for name in PREFERRED if only is None else (only,):
         kind = getattr(pulp, name, None)
         if kind is None:
@@ -79,11 +79,11 @@ def solvers(
             msg=False, gapRel=gap, gapAbs=0.0, timeLimit=time_limit_s, threads=1, **options
         )
         if solver.available():
-            found.append(solver)
-    if not found:
+            available.append(solver)
+    if not available:
         looked = ", ".join(PREFERRED) if only is None else only
         raise StratosError(f"No solver is there (looked for {looked}). Type: pip install highspy")
-    return found
+    return available
 
 
 class Solver:

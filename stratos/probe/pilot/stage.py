@@ -20,7 +20,7 @@ from stratos.estimate.fleet import calibration
 from stratos.ledger import Ledger
 from stratos.plan.accuracy.history import history_for
 from stratos.plan.options.candidates import build_problem, this_machine
-from stratos.plan.options.hosted import Kept
+from stratos.plan.options.hosted import CachedAnswers
 from stratos.plan.problem import Candidate, Problem
 from stratos.plan.solve.frontier import survivors
 from stratos.plan.stage import solve
@@ -275,9 +275,9 @@ def pilot(config: Config, probe: Probe, context: Context) -> Pilot | None:
     is_auto = config.plan.pilot == "auto"
     catalog = load_catalog(config.cloud, cache_dir=context.cache_dir)
     machine = this_machine(config, context.cache_dir)
-    memory = Kept(config, context.cache_dir, context.ledger)
+    memory = CachedAnswers(config, context.cache_dir, context.ledger)
     history = history_for(config, context.run_dir) if is_auto else ()
-    problem = build_problem(config, probe, catalog, history, calibration=machine, kept=memory)
+    problem = build_problem(config, probe, catalog, history, calibration=machine, cached=memory)
     problem = replace(
         problem, spent_usd=context.ledger.committed_usd, spent_hours=probe.seconds / 3600
     )

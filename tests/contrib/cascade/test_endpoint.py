@@ -20,10 +20,10 @@ import pytest
 import uvicorn
 from stub_task import StubTask
 
-from stratos.contrib.cascade.endpoint import made as meter_module
-from stratos.contrib.cascade.endpoint.escalate import Purse, escalator
+from stratos.contrib.cascade.endpoint import meter as meter_module
+from stratos.contrib.cascade.endpoint.escalator import Purse, escalator
 from stratos.contrib.cascade.endpoint.front import Cascading, application
-from stratos.contrib.cascade.endpoint.made import Meter, read_kept
+from stratos.contrib.cascade.endpoint.meter import Meter, read_kept
 from stratos.contrib.cascade.record import Escalation
 from stratos.contrib.cascade.threshold import Judge
 from stratos.core.errors import StratosError

@@ -12,9 +12,9 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "report"))
 
 import factory
 
-from stratos.contrib.cascade.answered import KeptPair, answered, bundle_digest, write_pairs
 from stratos.contrib.cascade.config import CascadeConfig
-from stratos.contrib.cascade.endpoint.made import cascade_in
+from stratos.contrib.cascade.endpoint.meter import cascade_in
+from stratos.contrib.cascade.pairs import KeptPair, answered, bundle_digest, write_pairs
 from stratos.contrib.cascade.record import Cascade, Escalation
 from stratos.core.errors import StratosError
 from stratos.records import ServingSetting, save

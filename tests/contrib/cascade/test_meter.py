@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from syrupy.assertion import SnapshotAssertion
 
-from stratos.contrib.cascade.endpoint import made as meter
-from stratos.contrib.cascade.endpoint.made import (
+from stratos.contrib.cascade.endpoint import meter as meter
+from stratos.contrib.cascade.endpoint.meter import (
     Counters,
     Facts,
     Meter,

@@ -12,7 +12,6 @@ import pytest
 
 from stratos import config as c
 from stratos.contrib.cascade import choosing_items as budget
-from stratos.contrib.cascade.answered import in_shares, level
 from stratos.contrib.cascade.choosing_items import (
     can_promise,
     check_enough,
@@ -20,6 +19,7 @@ from stratos.contrib.cascade.choosing_items import (
     measuring_items,
 )
 from stratos.contrib.cascade.group import CascadeGroup
+from stratos.contrib.cascade.pairs import in_shares, level
 from stratos.contrib.cascade.threshold import n_needed
 from stratos.core.errors import StratosError
 from stratos.tasks.jsonl import JsonlTask

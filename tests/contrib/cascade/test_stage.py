@@ -20,8 +20,8 @@ from tiny_run import (
 from tiny_student import Larger, make_students
 
 from stratos import config as c
-from stratos.contrib.cascade.answered import answered, read_pairs
 from stratos.contrib.cascade.group import CascadeGroup
+from stratos.contrib.cascade.pairs import answered, read_pairs
 from stratos.contrib.cascade.stage import cascade
 from stratos.contrib.cascade.threshold import bared, is_bare
 from stratos.contrib.cascade.words import LateTeacher
@@ -33,7 +33,7 @@ from stratos.estimate.cards import Workload
 from stratos.evaluate import evaluate
 from stratos.evaluate.answer_files import read_answers
 from stratos.ledger import Ledger
-from stratos.plan.options.hosted import Kept, hosted_options
+from stratos.plan.options.hosted import CachedAnswers, hosted_options
 from stratos.plan.options.teacher_load import Load
 from stratos.records import Deployment, ServingSetting, save
 from stratos.report.costs import read_ledger
@@ -147,7 +147,7 @@ def test_the_plan_counts_the_dollars_that_the_teacher_is_paid_for_the_threshold(
 
     def planned() -> float:
         """Return what the plan counts of answers that are not kept."""
-        n = Kept(config, tmp_path).n_after_deploy(run.probe, seen)
+        n = CachedAnswers(config, tmp_path).n_after_deploy(run.probe, seen)
         load = Load(n, Workload(4, 1))
         nothing = Load(0, Workload(0, 0))
         [option] = hosted_options(seen, nothing, after_deploy=load)
@@ -165,7 +165,7 @@ def test_the_plan_counts_the_dollars_that_the_teacher_is_paid_for_the_threshold(
         {"rooms": promise(accuracy=0.99, confidence=0.8)},  # half of the test items chooses
         {"deploy": replace(config.deploy, name="none")},  # nobody serves it
     ):
-        kept = Kept(replace(config, **changes), tmp_path / "none")
+        kept = CachedAnswers(replace(config, **changes), tmp_path / "none")
         assert kept.n_after_deploy(run.probe, seen) == 0
 
 
@@ -228,7 +228,7 @@ def test_the_command_reads_what_the_stage_kept(run: Run, monkeypatch: Any) -> No
     made = run.stage(run.config)
     for name, record in (("plan", run.plan), ("evaluate", run.scorecard), ("cascade", made)):
         save(run.folder / f"{name}.json", name, "mark", record)
-    monkeypatch.setattr("stratos.contrib.cascade.answered.is_run", lambda folder: True)
+    monkeypatch.setattr("stratos.contrib.cascade.pairs.is_run", lambda folder: True)
     found = answered(run.folder)
     assert found.chosen_on == "validation" and len(found.choosing) == 22
 

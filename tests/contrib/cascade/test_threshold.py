@@ -22,9 +22,9 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "report"))
 import factory
 
 from stratos.config import LimitsConfig
-from stratos.contrib.cascade.answered import Answered, ByTeacher, answered, level, look_of
 from stratos.contrib.cascade.config import CascadeConfig
 from stratos.contrib.cascade.group import CascadeGroup
+from stratos.contrib.cascade.pairs import Answered, ByTeacher, answered, level, look_of
 from stratos.contrib.cascade.stage import pair_of
 from stratos.contrib.cascade.threshold import (
     UNREADABLE_ONLY,

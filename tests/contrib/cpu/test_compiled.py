@@ -7,7 +7,7 @@ import pytest
 import torch
 from tiny_student import tiny_model, tiny_tokenizer
 
-from stratos.contrib.cpu import kernel
+from stratos.contrib.cpu import cpu_decoder as kernel
 from stratos.contrib.cpu.cpu_decoder import Compiled, Rows
 from stratos.models.decode.batched import write
 from stratos.models.decode.decoder import Decoder, Decoding

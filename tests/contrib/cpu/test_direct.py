@@ -7,7 +7,7 @@ import pytest
 import torch
 from tiny_student import WORDS, tiny_model, tiny_tokenizer
 
-from stratos.contrib.cpu import kernel
+from stratos.contrib.cpu import cpu_decoder as kernel
 from stratos.contrib.cpu.cpu_decoder import MOST_PARAMETERS, can_decode
 from stratos.models.decode.batched import complete, write
 from stratos.models.decode.decoder import Decoder, Decoding

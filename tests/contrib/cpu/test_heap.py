@@ -7,11 +7,11 @@ import sys
 
 import pytest
 
-from stratos.contrib.cpu import heap
+from stratos.contrib.cpu import cpu_speedups as heap
 
 _SCRIPT = """
 import resource
-from stratos.contrib.cpu import heap
+from stratos.contrib.cpu import cpu_speedups as heap
 
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

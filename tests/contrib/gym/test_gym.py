@@ -12,7 +12,7 @@ import pytest
 from required import lacking
 
 from stratos.contrib.gym import GymTask
-from stratos.contrib.gym.generated import BOARDS, EXPRESSIONS, LISTS, is_harmless, is_really_right
+from stratos.contrib.gym.gym_task import BOARDS, EXPRESSIONS, LISTS, is_harmless, is_really_right
 from stratos.contrib.gym.source import NEED_HASH_SEED, WITHOUT_GOLD, names, not_installed
 from stratos.synthesize.leaks import HeldOut, NearDuplicates
 from stratos.synthesize.words import Leak

@@ -10,7 +10,7 @@ import pytest
 from required import lacking
 
 from stratos.contrib.gym import GymTask, source
-from stratos.contrib.gym.generated import SEVERAL, points_of, says_the_same
+from stratos.contrib.gym.gym_task import SEVERAL, points_of, says_the_same
 from stratos.contrib.gym.source import names, not_installed
 
 SLOW = frozenset(("sokoban",))

@@ -12,6 +12,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[2] / "executors"))
 sys.path.insert(0, str(Path(__file__).parents[2] / "teachers"))
 sys.path.insert(0, str(Path(__file__).parents[2] / "evaluate"))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parent))
 
 from one_ray import RayCluster, whats_lacking

@@ -6,15 +6,37 @@ import re
 import shutil
 import signal
 import time
-from pathlib import Path
 
 import pytest
-from job_processes import kill
+from cluster_stages import (
+    OnCluster,
+    test_a_second_command_follows_the_job_of_the_first,
+    test_a_second_command_of_other_inputs_ends_the_job_of_the_first,
+    test_a_stage_that_is_killed_goes_on_and_one_that_always_is_ends,
+    test_all_other_stages_leave_what_they_leave_here,
+    test_an_error_of_the_stage_is_the_same_as_here,
+)
 from one_ray import RayCluster
 from one_run import Command, files
 from whole import IS_WHOLE, WHOLE
 
 ON = ("executor=ray",)
+
+__all__ = [
+    "test_a_second_command_follows_the_job_of_the_first",
+    "test_a_second_command_of_other_inputs_ends_the_job_of_the_first",
+    "test_a_stage_that_is_killed_goes_on_and_one_that_always_is_ends",
+    "test_all_other_stages_leave_what_they_leave_here",
+    "test_an_error_of_the_stage_is_the_same_as_here",
+]
+
+
+@pytest.fixture
+def on(on_ray: Command, ray_cluster: RayCluster) -> OnCluster:
+    def n_active() -> int:
+        return len(ray_cluster.jobs(on_ray.run, "PENDING", "RUNNING"))
+
+    return OnCluster(on_ray, ray_cluster, ON, r"Ray job stratos-run-\S+", r"[\d.]+", n_active)
 
 
 def test_a_student_of_ray_is_the_student_of_here(
@@ -86,28 +108,6 @@ def test_a_command_that_is_told_to_end_leaves_nothing_running(
 
 
 @WHOLE
-def test_a_second_command_follows_the_job_of_the_first(
-    on_ray: Command, trained: Command, ray_cluster: RayCluster
-) -> None:
-    process = on_ray.start(*ON)
-    on_ray.until(on_ray.has_checkpoint)
-    with ray_cluster.frozen(on_ray.run):
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        refused = on_ray.start("executor=here")
-        assert refused.wait(60) == 1
-        assert "distill was handed to Ray job" in on_ray.said
-        process = on_ray.start(*ON)
-        on_ray.until(lambda: "follows Ray job" in on_ray.said)
-    assert process.wait(300) == 0, on_ray.said
-    assert re.search(r"distill: follows Ray job stratos-run-\S+-1 \(stratos-run-", on_ray.said)
-    assert on_ray.student() == trained.student()
-    assert [one["status"] for one in ray_cluster.jobs(on_ray.run)] == ["SUCCEEDED"]
-    kinds = [one["kind"] for one in on_ray.ledger() if "kind" in one]
-    assert kinds.count("rented") == kinds.count("launched") == 1
-
-
-@WHOLE
 def test_a_job_is_ended_where_the_folder_of_its_run_is_gone(
     on_ray: Command, ray_cluster: RayCluster
 ) -> None:
@@ -122,22 +122,6 @@ def test_a_job_is_ended_where_the_folder_of_its_run_is_gone(
     assert down.returncode == 0 and "-distill: gone." in down.stdout, down.stderr
     assert [one["status"] for one in ray_cluster.jobs(on_ray.run)] == ["STOPPED"]
     assert ray_cluster.processes(on_ray.run) == []
-
-
-@WHOLE
-def test_a_second_command_of_other_inputs_ends_the_job_of_the_first(
-    on_ray: Command, ray_cluster: RayCluster
-) -> None:
-    process = on_ray.start(*ON)
-    on_ray.until(on_ray.has_checkpoint)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    process = on_ray.start(*ON, "seed=1")
-    on_ray.until(lambda: "was submitted for other inputs than those of now" in on_ray.said)
-    on_ray.until(lambda: "submitted as Ray job" in on_ray.said)
-    process.send_signal(signal.SIGTERM)
-    process.wait(60)
-    assert ray_cluster.jobs(on_ray.run, "RUNNING") == []
 
 
 @WHOLE
@@ -182,50 +166,6 @@ def test_a_job_that_ray_gives_up_waits_again(on_ray: Command, ray_cluster: RayCl
     assert told == [("FAILED", "JOB_SUPERVISOR_ACTOR_START_TIMEOUT"), ("SUCCEEDED", None)]
 
 
-@WHOLE
-def test_a_stage_that_is_killed_goes_on_and_one_that_always_is_ends(
-    on_ray: Command, trained: Command, ray_cluster: RayCluster
-) -> None:
-    process = on_ray.start(*ON)
-    on_ray.until(on_ray.has_checkpoint)
-    kill(ray_cluster.processes(on_ray.run))
-    assert process.wait(120) == 0, on_ray.said
-    assert re.search(
-        r"distill: Ray job \S+-1 was killed by signal 9 on [\d.]+; it is submitted again\.",
-        on_ray.said,
-    )
-    assert on_ray.student() == trained.student()
-    assert ", gone on 1×: " in on_ray.said
-    (on_ray.run / "distill.json").unlink()
-    process = on_ray.start(*ON, "seed=1")
-    while process.poll() is None:
-        kill(ray_cluster.processes(on_ray.run))
-        time.sleep(0.2)
-    assert process.wait() == 1
-    assert re.search(
-        r"distill: its job was lost 4 times, the last time because Ray job \S+ was killed by "
-        r"signal 9 on [\d.]+\. Where its memory was at its end, type "
-        r"executor\.memory_gib=<more GiB>\. What it has done is kept: the same "
-        r"command goes on\. Or run it on this machine: executor=here\. "
-        r"(The end of \S+\.log:\n    |It left no log)",
-        on_ray.said,
-    ), on_ray.said
-
-
-@WHOLE
-def test_an_error_of_the_stage_is_the_same_as_here(
-    on_ray: Command, ray_cluster: RayCluster
-) -> None:
-    """Whether there is a GPU, the node alone can say."""
-    assert on_ray.start("trainer.strategy=fsdp").wait(120) == 1
-    here = on_ray.said.splitlines()[-1]
-    assert "needs a GPU, and this machine has none" in here
-    assert on_ray.start("trainer.strategy=fsdp", *ON).wait(120) == 1
-    assert "submitted as Ray job" in on_ray.said
-    assert on_ray.said.splitlines()[-1] == here
-    assert [one["status"] for one in ray_cluster.jobs(on_ray.run)] == ["FAILED"]
-
-
 def test_what_cannot_be_submitted(on_ray: Command, ray_cluster: RayCluster) -> None:
     def told(*argv: str) -> str:
         assert on_ray.start(*ON, *argv).wait(60) in (1, 2)
@@ -260,37 +200,6 @@ def test_what_cannot_be_submitted(on_ray: Command, ray_cluster: RayCluster) -> N
         r"executor=here\.",
         told("executor.python=/no/python"),
     ), on_ray.said
-
-
-@WHOLE
-def test_all_other_stages_leave_what_they_leave_here(
-    on_ray: Command, trained: Command, ray_cluster: RayCluster, tmp_path: Path
-) -> None:
-    """Corpus and answers byte for byte; the server of `deploy` is one of the node."""
-    small = (
-        "teacher=local", f"teacher.path={trained.weights}", "probe.n_items=4", "probe.max_items=4",
-        "probe.n_trial_items=2", "probe.max_tokens=16", "stages=[probe,plan,synthesize,evaluate,"
-        "deploy]", "evaluate.n_items=4", "evaluate.n_teacher_items=2",
-        "evaluate.n_untouched_items=2", "deploy.n_requests=2", "deploy=local",
-        "deploy.load_seconds=0",
-    )  # fmt: skip
-    here = Command(tmp_path / "here" / "run")
-    for command in (here, on_ray):
-        shutil.rmtree(command.run, ignore_errors=True)
-        shutil.copytree(trained.run, command.run)
-        shutil.rmtree(command.run / "corpus")
-        for stage in ("probe", "plan", "synthesize"):
-            (command.run / f"{stage}.json").unlink()
-    jobs = ("probe", "synthesize", "evaluate", "deploy")
-    process = on_ray.start(*small, *ON, f"executor.stages=[{','.join(jobs)}]")
-    assert here.start(*small).wait(300) == 0, here.said
-    assert process.wait(300) == 0, on_ray.said
-    for stage in jobs:
-        assert f"{stage}: submitted as Ray job " in on_ray.said
-        assert on_ray.record(stage) == here.record(stage)
-    assert on_ray.rows("probe/answers.jsonl") == here.rows("probe/answers.jsonl")
-    for folder in ("corpus", "evaluate"):
-        assert files(on_ray.run / folder) == files(here.run / folder)
 
 
 def test_the_cluster_is_the_catalog_and_a_job_asks_for_what_the_plan_chose(

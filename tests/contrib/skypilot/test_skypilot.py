@@ -28,7 +28,7 @@ from stratos.contrib.skypilot import executor as sky_check
 from stratos.contrib.skypilot import executor as skypilot
 from stratos.contrib.skypilot.cluster import Cluster, Unreachable
 from stratos.contrib.skypilot.executor import NoCloud, NoPrice, NoSky, OldSky, SkyPilot, pack
-from stratos.contrib.skypilot.follow import rules
+from stratos.contrib.skypilot.follower import rules
 from stratos.contrib.skypilot.task import Server, cluster_name, install, script_of, task_of
 from stratos.core.errors import CapacityError, StratosError
 from stratos.core.extras import pins, write_wheel
@@ -534,7 +534,7 @@ def test_a_cluster_that_does_not_end_is_shouted(
     monkeypatch: pytest.MonkeyPatch,
     snapshot: SnapshotAssertion,
 ) -> None:
-    monkeypatch.setattr("stratos.contrib.skypilot.follow._DOWN_S", 0.0)
+    monkeypatch.setattr("stratos.contrib.skypilot.follower._DOWN_S", 0.0)
     spec = spec_of(tmp_path)
     name = cluster_name(spec.name)
     path = sky(status=json.dumps([{"name": name, "status": "UP"}]), down="no credentials")

@@ -10,6 +10,7 @@ import pytest
 
 # What the tests of all executors share.
 sys.path.insert(0, str(Path(__file__).parents[2] / "executors"))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parent))
 
 from one_cluster import Cluster, whats_lacking

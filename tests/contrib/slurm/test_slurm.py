@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import signal
@@ -10,12 +9,32 @@ import time
 from pathlib import Path
 
 import pytest
-from job_processes import kill
+from cluster_stages import (
+    OnCluster,
+    test_a_second_command_follows_the_job_of_the_first,
+    test_a_second_command_of_other_inputs_ends_the_job_of_the_first,
+    test_a_stage_that_is_killed_goes_on_and_one_that_always_is_ends,
+    test_all_other_stages_leave_what_they_leave_here,
+    test_an_error_of_the_stage_is_the_same_as_here,
+)
 from one_cluster import Cluster
-from one_run import Command, all_but_distill, files
-from whole import IS_WHOLE, WHOLE
+from one_run import Command, files
+from whole import WHOLE
 
 ON = ("executor=slurm", "executor.partition=main")
+
+__all__ = [
+    "test_a_second_command_follows_the_job_of_the_first",
+    "test_a_second_command_of_other_inputs_ends_the_job_of_the_first",
+    "test_a_stage_that_is_killed_goes_on_and_one_that_always_is_ends",
+    "test_all_other_stages_leave_what_they_leave_here",
+    "test_an_error_of_the_stage_is_the_same_as_here",
+]
+
+
+@pytest.fixture
+def on(on_slurm: Command, slurm: Cluster) -> OnCluster:
+    return OnCluster(on_slurm, slurm, ON, r"SLURM job \d+", r"n\d", lambda: len(slurm.jobs()))
 
 
 def test_a_student_of_slurm_is_the_student_of_here(
@@ -241,49 +260,6 @@ def test_hours_of_a_job_that_nobody_saw_are_booked(
     assert settled["usd"] == pytest.approx(settled["seconds"] / 36)
 
 
-@WHOLE
-def test_a_second_command_follows_the_job_of_the_first(
-    on_slurm: Command, trained: Command, slurm: Cluster
-) -> None:
-    process = on_slurm.start(*ON)
-    on_slurm.until(on_slurm.has_checkpoint)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert slurm.jobs() == ["RUNNING"]
-    stages = slurm.processes(on_slurm.run)
-    for pid in stages:
-        os.kill(pid, signal.SIGSTOP)
-    refused = on_slurm.start("executor=here")
-    assert refused.wait(60) == 1
-    assert "distill was handed to SLURM job" in on_slurm.said
-    process = on_slurm.start(*ON)
-    on_slurm.until(lambda: "follows SLURM job" in on_slurm.said)
-    for pid in stages:
-        os.kill(pid, signal.SIGCONT)
-    assert process.wait(300) == 0, on_slurm.said
-    assert re.search(r"distill: follows SLURM job \d+ \(stratos-run-", on_slurm.said)
-    assert on_slurm.student() == trained.student()
-    assert len(list((on_slurm.run / "jobs" / "slurm").glob("*_submitted.pkl"))) == 1
-    kinds = [one["kind"] for one in on_slurm.ledger() if "kind" in one]
-    assert kinds.count("rented") == kinds.count("launched") == 1
-
-
-@WHOLE
-def test_a_second_command_of_other_inputs_ends_the_job_of_the_first(
-    on_slurm: Command, slurm: Cluster
-) -> None:
-    process = on_slurm.start(*ON)
-    on_slurm.until(on_slurm.has_checkpoint)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    process = on_slurm.start(*ON, "seed=1", "executor.max_pending_hours=1")
-    on_slurm.until(lambda: "was submitted for other inputs than those of now" in on_slurm.said)
-    on_slurm.until(lambda: "submitted as SLURM job" in on_slurm.said)
-    process.send_signal(signal.SIGTERM)
-    process.wait(60)
-    assert slurm.jobs() == []
-
-
 def test_a_queue_that_is_too_long(on_slurm: Command, slurm: Cluster) -> None:
     with slurm.drained():
         process = on_slurm.start(*ON, "executor.max_pending_hours=0.0005")
@@ -298,47 +274,6 @@ def test_a_queue_that_is_too_long(on_slurm: Command, slurm: Cluster) -> None:
     ), said
     assert slurm.jobs() == []
     assert [one["usd"] for one in on_slurm.ledger() if one.get("kind") == "settled"] == [0]
-
-
-@WHOLE
-def test_a_stage_that_is_killed_goes_on_and_one_that_always_is_ends(
-    on_slurm: Command, trained: Command, slurm: Cluster
-) -> None:
-    process = on_slurm.start(*ON)
-    on_slurm.until(on_slurm.has_checkpoint)
-    kill(slurm.processes(on_slurm.run))
-    assert process.wait(120) == 0, on_slurm.said
-    assert re.search(
-        r"distill: SLURM job \d+ was killed by signal 9 on n\d; it is submitted again\.",
-        on_slurm.said,
-    )
-    assert on_slurm.student() == trained.student()
-    assert ", gone on 1×: " in on_slurm.said
-    (on_slurm.run / "distill.json").unlink()
-    process = on_slurm.start(*ON, "seed=1")
-    while process.poll() is None:
-        kill(slurm.processes(on_slurm.run))
-        time.sleep(0.2)
-    assert process.wait() == 1
-    assert re.search(
-        r"distill: its job was lost 4 times, the last time because SLURM job \d+ was killed by "
-        r"signal 9 on n\d\. Where its memory was at its end, type "
-        r"executor\.memory_gib=<more GiB>\. What it has done is kept: the same "
-        r"command goes on\. Or run it on this machine: executor=here\. The end of \S+\.out:\n    ",
-        on_slurm.said,
-    ), on_slurm.said
-    assert slurm.jobs() == []
-
-
-def test_an_error_of_the_stage_is_the_same_as_here(on_slurm: Command, slurm: Cluster) -> None:
-    """Whether there is a GPU, the node alone can say."""
-    assert on_slurm.start("trainer.strategy=fsdp").wait(120) == 1
-    here = on_slurm.said.splitlines()[-1]
-    assert "needs a GPU, and this machine has none" in here
-    assert on_slurm.start("trainer.strategy=fsdp", *ON).wait(120) == 1
-    assert "submitted as SLURM job" in on_slurm.said
-    assert on_slurm.said.splitlines()[-1] == here
-    assert slurm.jobs() == []
 
 
 def test_variables_and_folders_change_nothing(
@@ -387,31 +322,6 @@ def test_what_cannot_be_submitted(on_slurm: Command, tmp_path: Path) -> None:
         "executor=slurm: there is no sbatch on the PATH, so that this machine cannot submit to "
         "SLURM. Give the command on a login node of the cluster, or type executor=here."
     )
-
-
-def test_all_other_stages_leave_what_they_leave_here(
-    on_slurm: Command, trained: Command, slurm: Cluster, tmp_path: Path
-) -> None:
-    """Corpus and answers byte for byte; the server of `deploy` is one of the node."""
-    small = all_but_distill(trained.weights)
-    here = Command(tmp_path / "here" / "run")
-    for command in (here, on_slurm):
-        command.begin_with_student_of(trained)
-    jobs = ("probe", "synthesize", "evaluate", "deploy") if IS_WHOLE else ("evaluate", "deploy")
-    process = on_slurm.start(*small, *ON, f"executor.stages=[{','.join(jobs)}]")
-    assert here.start(*small).wait(300) == 0, here.said
-    assert process.wait(300) == 0, on_slurm.said
-    for stage in jobs:
-        assert re.search(rf"{stage}: submitted as SLURM job \d+ ", on_slurm.said)
-        assert on_slurm.record(stage) == here.record(stage)
-    assert on_slurm.rows("probe/answers.jsonl") == here.rows("probe/answers.jsonl")
-    for folder in ("corpus", "evaluate"):
-        assert files(on_slurm.run / folder) == files(here.run / folder)
-    assert on_slurm.record("deploy")["n_equal"] == 2
-    paid = [(one["stage"], one["role"]) for one in on_slurm.ledger() if one["kind"] == "settled"]
-    roles = {"probe": "teacher", "synthesize": "teacher", "evaluate": "serve", "deploy": "serve"}
-    assert paid == [(stage, roles[stage]) for stage in jobs]
-    assert slurm.jobs() == []
 
 
 def test_the_cluster_is_the_catalog_and_a_job_asks_for_what_the_plan_chose(

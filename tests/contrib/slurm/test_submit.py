@@ -14,7 +14,7 @@ from one_cluster import Cluster
 from syrupy.assertion import SnapshotAssertion
 
 from stratos.contrib.slurm import queue as slurm_queue
-from stratos.contrib.slurm import submit as slurm_submit
+from stratos.contrib.slurm import submission as slurm_submit
 from stratos.contrib.slurm.executor import Slurm
 from stratos.core.errors import StratosError
 from stratos.executors import submission

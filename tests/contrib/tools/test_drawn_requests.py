@@ -11,10 +11,10 @@ import pytest
 
 from stratos.contrib.tools import ToolsTask
 from stratos.contrib.tools.calls import Call, read, written
-from stratos.contrib.tools.drawing import CannotDrawError, Drawer, examples_in, value_of
-from stratos.contrib.tools.drawn_requests import Draws, Requests, plain_request, template_of
+from stratos.contrib.tools.request_drawer import Draws, Requests, plain_request, template_of
 from stratos.contrib.tools.signatures import request_in, tools_of
 from stratos.contrib.tools.tool_rows import Names, row_of
+from stratos.contrib.tools.value_drawer import CannotDrawError, Drawer, examples_in, value_of
 from stratos.contrib.tools.words import (
     NeverDrawn,
     NoArgument,

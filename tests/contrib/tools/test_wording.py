@@ -14,7 +14,7 @@ from echo_teacher import EchoTeacher
 from syrupy.assertion import SnapshotAssertion
 
 from stratos.contrib.tools import ToolsTask
-from stratos.contrib.tools.drawn_requests import gives_away
+from stratos.contrib.tools.request_drawer import gives_away
 from stratos.synthesize.injection import Injection
 from stratos.teachers.base import Answer
 

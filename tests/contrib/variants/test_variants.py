@@ -13,9 +13,9 @@ from typing import NamedTuple
 
 import pytest
 
-from stratos.contrib.variants.exchanged import Exchanged, form_of, redrawn
 from stratos.contrib.variants.number_tokens import NoVariant, UntraceableError
-from stratos.contrib.variants.traced import traced
+from stratos.contrib.variants.problem_trace import trace
+from stratos.contrib.variants.variant_drawer import VariantDrawer, form_of, redrawn
 from stratos.tasks.base import Item
 from stratos.tasks.math import AimeTask, MathTask
 from stratos.tasks.numbers import write_number
@@ -173,7 +173,7 @@ def test_a_variant_has_the_answer_that_its_own_numbers_give(name: str) -> None:
     row = ROWS[name]
     given = numbers(row.question)
     answer = write_number(Fraction(row.answer_of(*given)))
-    problem = traced(row.question, row.solution, answer)
+    problem = trace(row.question, row.solution, answer)
     seen: set[tuple[Fraction, ...]] = set()
     for seed in range(30):
         found = redrawn(problem, random.Random(seed))
@@ -203,14 +203,14 @@ def test_a_variant_has_the_answer_that_its_own_numbers_give(name: str) -> None:
 @pytest.mark.parametrize("name", OUT)
 def test_a_problem_with_a_doubt_about_a_number_has_no_variant(name: str) -> None:
     with pytest.raises(UntraceableError):
-        traced(*OUT[name])
+        trace(*OUT[name])
 
 
 def test_how_numbers_are_written_stays() -> None:
     def variants(name: str) -> list[tuple[str, str]]:
         row = ROWS[name]
         answer = write_number(Fraction(row.answer_of(*numbers(row.question))))
-        problem = traced(row.question, row.solution, answer)
+        problem = trace(row.question, row.solution, answer)
         found = (redrawn(problem, random.Random(seed)) for seed in range(40))
         return [one[:2] for one in found if one is not None]
 
@@ -285,7 +285,7 @@ def test_a_row_whose_variants_are_used_up_is_left(tmp_path: Path) -> None:
     task = MathTask(str(rows(tmp_path)), split_answer="####")
     item = Item("1", "main", "3 bags hold 2 dozen eggs. 2 dozen eggs a bag?", "8",
                 rationale="There are 2*12 = 24 eggs.\nA bag holds 24/3 = 8 eggs.")  # fmt: skip
-    made = list(Exchanged(task.verify).draw([item], 1000, 0))
+    made = list(VariantDrawer(task.verify).draw([item], 1000, 0))
     assert 1 <= len(made) < 30
     assert len({one.question for one in made}) == len(made)
 
@@ -294,10 +294,10 @@ def test_no_variant_is_made_of_a_held_out_question(tmp_path: Path) -> None:
     task = MathTask(str(rows(tmp_path)), split_answer="####")
     [item] = task.items("train", 1)
     other = re.sub(r"\d+", "77", item.question)
-    drawn = Exchanged(task.verify, frozenset([form_of(other)]))
+    drawn = VariantDrawer(task.verify, frozenset([form_of(other)]))
     assert list(drawn.draw([item], 5, 0)) == []
     assert drawn.left_out == {f"row without a variant: {NoVariant.HELD_OUT}": 1}
-    assert len(list(Exchanged(task.verify).draw([item], 5, 0))) == 5
+    assert len(list(VariantDrawer(task.verify).draw([item], 5, 0))) == 5
 
 
 @pytest.mark.parametrize(

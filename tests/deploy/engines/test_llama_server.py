@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import random
 import shutil
 import socket
 import subprocess
@@ -25,11 +24,9 @@ from stratos.deploy.engines.base import export_path
 from stratos.deploy.engines.chat_ids import (
     ChatError,
     ChatIds,
-    StopCut,
     first_difference,
-    first_stop,
 )
-from stratos.deploy.engines.chat_request import AnswerForms, ChatRequest
+from stratos.deploy.engines.chat_request import AnswerForms
 from stratos.deploy.engines.gguf_file import by_llama, cannot_export, export, write_gguf
 from stratos.deploy.engines.llamacpp import LlamaCpp
 from stratos.deploy.server import HOST, Server, free_port, serving
@@ -132,7 +129,7 @@ def test_long_requests_are_refused_and_others_are_answered(server, expected) -> 
 
 
 def test_usage_and_the_reason_of_the_end_are_told(server, bundle) -> None:
-    answer = ask(server, CHATS[0], max_tokens=5)
+    answer = ask(server, CHATS[0], max_tokens=9, max_completion_tokens=5)  # the newer counts
     assert answer["choices"][0]["finish_reason"] == "length"
     n_prompt = len(ChatIds(bundle).ids(CHATS[0]))
     assert answer["usage"] == {
@@ -191,33 +188,20 @@ def raw(rest: str) -> bytes:
         (raw('"x": ' + "[" * 5000 + "]" * 5000), "too many lists and objects"),
         (raw('"temperature": NaN'), "JSON is malformed"),
         (raw('"temperature": 1e400'), "out of range"),
-        (raw('"temperature": true'), "$.temperature"),
         (raw('"temperature": -5'), "$.temperature"),
-        (raw('"top_p": 5'), "$.top_p"),
         (raw('"top_k": 100000000000000000000'), "$.top_k"),
-        (raw('"seed": [1]'), "$.seed"),
         (raw('"max_tokens": 0'), "$.max_tokens"),
-        (raw('"max_tokens": true'), "$.max_tokens"),
         (raw('"max_completion_tokens": 9223372036854775808'), "$.max_completion_tokens"),
-        (raw('"max_tokens": 1' + "0" * 5000), "out of range"),
         (raw('"n": 2'), "$.n"),
-        (raw('"n": true'), "$.n"),
-        (raw('"stream": "no"'), "$.stream"),
-        (raw('"logprobs": 3'), "$.logprobs"),
         (raw('"logprobs": true, "stream": true'), "answers are given whole. Leave stream out."),
-        (raw('"tools": [{"name": "a"}], "stream": true'), "answers are given whole."),
         (raw('"tools": [{"name": "a"}]'), "tools: the chat template of this model takes none."),
-        (raw('"tools": "a"'), "$.tools"),
         (raw('"tool_choice": "required"'), "$.tool_choice"),
         (raw('"top_logprobs": 5'), "top_logprobs: this server does not have it."),
-        (raw('"stop": 0'), "$.stop"),
         (raw('"stop": ' + json.dumps(["x"] * 65)), "$.stop"),
         (raw('"x": "\\ud800 "'), "truncated"),
         (raw('"response_format": {"type": "json_schema"}'), "response_format: expected"),
         (raw('"response_format": {"type": "grammar"}'), "response_format: expected"),
         (b'{"messages": []}', "$.messages"),
-        (b'{"prompt": "x"}', "`messages`"),
-        (b'{"messages": ["x"]}', "$.messages[0]"),
         (b'{"messages": [{"role": "robot", "content": "a"}]}', "$.messages[0].role"),
         (b'{"messages": [{"role": "assistant", "content": "a"}]}', "one of role user at least."),
         (b'{"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}', ".type"),
@@ -227,11 +211,6 @@ def raw(rest: str) -> bytes:
 def test_what_it_cannot_answer_is_refused_and_said(server, body, where) -> None:
     assert where in refusal(post(server, body))
     assert server.process.poll() is None
-
-
-def test_of_two_limits_the_newer_option_counts() -> None:
-    body = {"messages": CHAT, "max_tokens": 4, "max_completion_tokens": 2}
-    assert ChatRequest.read(json.dumps(body).encode()).most_tokens == 2
 
 
 def test_paths_that_it_does_not_have_are_told_as_the_api_does(server) -> None:
@@ -488,17 +467,3 @@ def test_its_process_has_no_torch(bundle: Path) -> None:
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
-
-
-@pytest.mark.parametrize("stops", [[], ["ab"], ["\n\n", "b"], ["abcabd"], ["zz"]])
-def test_a_stop_sequence_cuts_the_same_text_however_it_is_parted(stops: list[str]) -> None:
-    rng = random.Random(1)
-    for _ in range(300):
-        text = "".join(rng.choice("abcd\n") for _ in range(12))
-        cut, parts, rest = StopCut(stops), [], text
-        while rest and not cut.is_over:
-            size = rng.randint(1, 4)
-            parts.append(cut.take(rest[:size]))
-            rest = rest[size:]
-        parts.append(cut.rest())
-        assert "".join(parts) == text[: first_stop(text, stops)]

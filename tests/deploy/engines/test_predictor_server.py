@@ -38,7 +38,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def expected(folder: Path) -> list[Prediction]:
     found = load_predictor(folder).predict(TEXTS)
-    assert {one.text for one in found} == set(WORDS)
+    assert {prediction.text for prediction in found} == set(WORDS)
     return found
 
 
@@ -99,14 +99,6 @@ def test_many_at_once_are_answered_each_with_its_own(client, expected) -> None:
         assert list(found) == [one.text for one in expected] * 8
 
 
-def test_a_stream_is_the_same_answer(client, expected) -> None:
-    parts = list(client.chat.completions.create(**asked(TEXTS[0], stream=True)))
-    texts = [part.choices[0].delta.content or "" for part in parts]
-    assert "".join(texts) == expected[0].text
-    assert parts[-1].choices[0].finish_reason == "stop"
-    assert parts[-1].usage is not None and parts[-1].usage.completion_tokens == 1
-
-
 def test_the_last_message_of_the_user_is_read_alone(client, expected) -> None:
     messages = [
         {"role": "system", "content": "Classify the text: transfer, wire, iban."},
@@ -118,9 +110,14 @@ def test_the_last_message_of_the_user_is_read_alone(client, expected) -> None:
     assert found.choices[0].message.content == expected[0].text
 
 
-def test_a_stop_text_ends_the_answer(client, expected) -> None:
-    found = client.chat.completions.create(**asked(TEXTS[0], stop=expected[0].text[2:]))
-    assert found.choices[0].message.content == expected[0].text[:2]
+def test_a_stop_text_ends_the_answer_also_of_a_stream(client, expected) -> None:
+    text, stop = expected[0].text, expected[0].text[2:]
+    found = client.chat.completions.create(**asked(TEXTS[0], stop=stop))
+    assert found.choices[0].message.content == text[:2]
+    for more, whole in (({}, text), ({"stop": stop}, text[:2])):
+        parts = list(client.chat.completions.create(**asked(TEXTS[0], stream=True, **more)))
+        assert "".join(part.choices[0].delta.content or "" for part in parts) == whole
+        assert parts[-1].choices[0].finish_reason == "stop"
 
 
 def post(server: Server, data: bytes, path: str = "/v1/chat/completions") -> tuple[int, Any]:
@@ -134,26 +131,17 @@ def post(server: Server, data: bytes, path: str = "/v1/chat/completions") -> tup
 
 
 @pytest.mark.parametrize(
-    "body",
+    "more",
     [
-        b"{", b"[]", b"[" * 100_000, b'{"messages": []}',
-        json.dumps(asked("x", messages=[{"role": "system", "content": "x"}])).encode(),
-        *(
-            json.dumps(asked("x", **more)).encode()
-            for more in (
-                {"n": 2}, {"stream": "yes"}, {"top_logprobs": 2},
-                {"logprobs": True, "top_logprobs": 21}, {"logprobs": True, "top_logprobs": True},
-                {"temperature": "hot"}, {"max_tokens": 0}, {"tools": [{"type": "function"}]},
-                {"response_format": {"type": "json_object"}},
-                {"messages": [{"role": "user", "content": 3}]},
-            )
-        ),
+        {"messages": [{"role": "system", "content": "x"}]}, {"n": 2}, {"top_logprobs": 2},
+        {"logprobs": True, "top_logprobs": 21}, {"tools": [{"type": "function"}]},
+        {"response_format": {"type": "json_object"}}, {"max_tokens": 0},
     ],
 )  # fmt: skip
-def test_what_it_cannot_answer_is_refused_as_the_api_does(server, body) -> None:
-    status, found = post(server, body)
-    assert (status, found["error"]["code"]) == (400, 400)
-    assert found["error"]["type"] == "invalid_request_error" and found["error"]["message"]
+def test_what_it_cannot_answer_is_refused_as_the_api_does(server, more) -> None:
+    status, answer = post(server, json.dumps(asked("x", **more)).encode())
+    assert (status, answer["error"]["code"]) == (400, 400)
+    assert answer["error"]["type"] == "invalid_request_error" and answer["error"]["message"]
 
 
 def test_other_paths_and_long_requests_are_refused(server, client, expected) -> None:
@@ -211,14 +199,11 @@ def test_other_kinds_are_served_by_their_engine(kind: str, tmp_path: Path) -> No
 def test_a_bundle_is_served_by_the_engine_of_its_student_whatever_is_named(
     folder, tmp_path
 ) -> None:
-    planned = ServingSetting("predictor", slots=4)
-    assert setting_of(folder, planned) == planned
-    assert (
-        setting_of(folder, ServingSetting("llamacpp", slots=8, format="q8_0")).engine == "predictor"
-    )
-    assert setting_of(folder, None) == PredictorServer().setting()
-    language_model = ServingSetting("llamacpp", slots=8, format="q8_0")
-    assert setting_of(tmp_path, language_model) == language_model
+    own = ServingSetting("predictor", slots=4)
+    llama = ServingSetting("llamacpp", slots=8, format="q8_0")
+    assert setting_of(folder, own) == own
+    assert setting_of(folder, llama) == setting_of(folder, None) == PredictorServer().setting()
+    assert setting_of(tmp_path, llama) == llama
     assert setting_of(tmp_path, None) is None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from random import Random
 
 import numpy as np
@@ -40,3 +41,23 @@ def table() -> StaticTable:
         for word in WORDS[label]:
             vectors[words.index(word)] += 2 * np.eye(8, dtype=np.float32)[k]
     return StaticTable(vectors, tokenizer)
+
+
+@pytest.fixture
+def tiny_encoder(tmp_path: Path, table: StaticTable) -> Path:
+    """Return the folder of an encoder of random weights with three layers."""
+    import torch
+    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+    folder = tmp_path / "pretrained"
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=table._tokenizer, pad_token="[UNK]", unk_token="[UNK]"
+    )
+    tokenizer.save_pretrained(folder)
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=32, hidden_size=16, num_hidden_layers=3, num_attention_heads=2,
+        intermediate_size=16, max_position_embeddings=64,
+    )  # fmt: skip
+    BertModel(config).save_pretrained(folder)
+    return folder

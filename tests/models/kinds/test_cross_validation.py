@@ -126,3 +126,11 @@ def test_the_interval_is_wider_than_that_of_independent_rows(rows, table):
     choice = Study(texts, labels, [Tfidf(), table]).choose()
     independent = 2 * 1.96 * (choice.accuracy * (1 - choice.accuracy) / 60) ** 0.5
     assert 1.2 < (choice.high - choice.low) / independent < 1.6
+
+
+def test_probabilities_know_that_texts_have_labels_which_no_row_shows(rows):
+    texts, labels = rows(40)
+    names = [*labels[:30], *(f"rare {k}" for k in range(10))]
+    student = Study(texts, names, [Tfidf()]).fit("linear")
+    assert student.unseen == pytest.approx(10 / 40)
+    assert student.probabilities(texts[:3]).sum(axis=1) == pytest.approx([0.75] * 3)

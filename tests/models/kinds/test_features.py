@@ -4,28 +4,11 @@ import pytest
 from stratos.models.kinds.features import Encoder, Tfidf
 
 
-def _tiny_encoder(folder, table):
-    import torch
-    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
-
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=table._tokenizer, pad_token="[UNK]", unk_token="[UNK]"
-    )
-    tokenizer.save_pretrained(folder)
-    torch.manual_seed(0)
-    config = BertConfig(
-        vocab_size=32, hidden_size=16, num_hidden_layers=3, num_attention_heads=2,
-        intermediate_size=16, max_position_embeddings=64,
-    )  # fmt: skip
-    BertModel(config).save_pretrained(folder)
-    return folder
-
-
-def test_an_encoder_gives_its_last_layer_and_one_two_thirds_up(tmp_path, table):
+def test_an_encoder_gives_its_last_layer_and_one_two_thirds_up(tiny_encoder):
     import torch
     from transformers import AutoModel, AutoTokenizer
 
-    folder = _tiny_encoder(tmp_path, table)
+    folder = tiny_encoder
     encoder = Encoder(folder)
     texts = ["my card is late please", "loan"]
     views = encoder.views(encoder.transform(texts))
@@ -39,8 +22,8 @@ def test_an_encoder_gives_its_last_layer_and_one_two_thirds_up(tmp_path, table):
                 assert view[k] == pytest.approx(mean / np.linalg.norm(mean), abs=1e-5)
 
 
-def test_a_text_has_the_same_vector_alone_and_beside_longer_texts(tmp_path, table):
-    encoder = Encoder(_tiny_encoder(tmp_path, table))
+def test_a_text_has_the_same_vector_alone_and_beside_longer_texts(tiny_encoder):
+    encoder = Encoder(tiny_encoder)
     alone = encoder.transform(["my card"])
     beside = encoder.transform(["my card", "please help me about the late loan rate"])
     assert beside[0] == pytest.approx(alone[0], abs=1e-5)

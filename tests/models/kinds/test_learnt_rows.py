@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
 
 from stratos.config import StudentConfig
+from stratos.models.kinds import learnt_rows
 from stratos.models.kinds.labels_of_teacher import TaughtStudy, TeacherRows
-from stratos.models.kinds.learnt_rows import Rows, studied
+from stratos.models.kinds.learnt_rows import Rows, studied, tuning
+from stratos.models.kinds.set_classifier import SetStudy
 from stratos.synthesize.leaks import HeldOut
 from stratos.synthesize.stage import CorpusFile
 from stratos.tasks.base import Item
+from stratos.tasks.label_sets import written
 
 WORDS = {"bug": "crash error broken", "praise": "love great thanks"}
 
@@ -42,9 +49,50 @@ def test_rows_of_a_teacher_stand_apart(tmp_path: Path) -> None:
 
 def test_a_study_learns_them_beside_the_gold_ones(tmp_path: Path) -> None:
     rows = Rows.of_corpus(corpus(tmp_path), [])
-    study, choice = studied(rows, [StudentConfig("linear", "linear")], seed=0)
+    linear = [StudentConfig("linear", "linear")]
+    study, choice = studied(rows, linear, seed=0, several=False)
     assert isinstance(study, TaughtStudy)
     assert choice.n_rows == 30, "gold rows alone are held out"
     assert choice.accuracy > 0.9
     [answer] = study.fit("linear").predict(["love it, great"])
     assert answer.text == "praise"
+
+
+@pytest.mark.parametrize(
+    "n_rows, train_hours, n_students, is_tried",
+    [(600, 1.0, 2, True), (600, 0.02, 2, False), (300, 1.0, 2, None), (300, 0.02, 1, True)],
+)
+def test_an_encoder_is_tuned_where_rows_and_time_allow_or_it_is_named(
+    tiny_encoder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    n_rows: int,
+    train_hours: float,
+    n_students: int,
+    is_tried: bool | None,
+) -> None:
+    monkeypatch.setattr(learnt_rows.TunedEncoder, "cpu_seconds", lambda *_: 60.0)
+    limits = SimpleNamespace(train_hours=train_hours, deadline_hours=None)
+    task = SimpleNamespace(tests_other_rows=False, has_several_labels=False)
+    config = SimpleNamespace(limits=limits, task=task)
+    tuned = StudentConfig("tuned", "tuned", str(tiny_encoder))
+    students = (tuned, StudentConfig("linear", "linear"))[:n_students]
+    random = np.random.default_rng(0)
+    texts = tuple(" ".join(random.choice(list("abcdefgh"), 3)) for _ in range(n_rows))
+    rows = Rows(texts, tuple(random.choice(["yes", "no"], n_rows)))
+    study, choice = studied(rows, students, 0, several=False)
+    assert "tuned" not in study.kinds, "not before it was decided"
+    decided = tuning(config, rows, students, study, choice)  # type: ignore[arg-type]
+    assert (decided and decided.is_tried) is is_tried
+
+
+def test_sets_of_labels_are_learnt_from_a_teacher_s_rows_as_they_are(tmp_path: Path) -> None:
+    gold = Rows.of_corpus(corpus(tmp_path), [])
+    rows = Rows(
+        gold.texts,
+        tuple(written([label]) for label in gold.labels),
+        TeacherRows(gold.teacher.texts, ("[]",) * 40, (0.5,) * 40),
+    )
+    linear = [StudentConfig("linear", "linear")]
+    study, choice = studied(rows, linear, seed=0, several=True)
+    assert isinstance(study, SetStudy)
+    assert choice.n_rows == 30 and study.n_rows == 70

@@ -1,14 +1,11 @@
 """A student that would answer next to nothing: left out beside a better one, warned of alone."""
 
 from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
-from syrupy.assertion import SnapshotAssertion
 from world import STUDENTS, World, context
 
 from stratos.catalog import load_catalog
-from stratos.config import StudentConfig
 from stratos.core.errors import InfeasibleError
 from stratos.models.students import better_student
 from stratos.plan import plan
@@ -76,36 +73,6 @@ def test_alone_it_is_warned_of_with_what_may_help() -> None:
     assert hardly_learnt(config, half) is None
     unknown = replace(chosen, accuracy=replace(chosen.accuracy, is_known=False))
     assert hardly_learnt(config, unknown) is None
-
-
-def test_the_weights_that_are_not_here_are_named_with_what_brings_them(
-    snapshot: SnapshotAssertion, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("stratos.models.students.is_here", lambda student: False)
-    config = world().config()
-    away = replace(TINY, name="qwen", path="nobody/has-this", package="no_such_package")
-    said = better_student(replace(config, students=(TINY, away)), TINY)
-    assert said == snapshot
-
-
-def test_of_a_model_the_next_larger_is_named_with_what_brings_it(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("stratos.models.students.is_here", lambda student: False)
-    config = world().config()
-    small = StudentConfig("small", path="a/folder", facts={"n_params": 135_000_000})
-    assert better_student(config, small) == (
-        "a larger student: student=smollm2_360m (its weights are not on this machine. Type: hf "
-        "download HuggingFaceTB/SmolLM2-360M-Instruct)"
-    )
-    vast = replace(small, facts={"n_params": 10**12})
-    assert better_student(config, vast) == "another student (--help student lists them)"
-
-
-def test_of_labels_the_kinds_are_named_that_are_trained_in_seconds() -> None:
-    config = world().config()
-    labels = replace(config, task=SimpleNamespace(has_labels=True))
-    assert "linear, static and encoder" in better_student(labels, TINY)
 
 
 def test_where_all_that_is_known_is_useless_what_starts_from_a_model_is_tried() -> None:

@@ -180,10 +180,6 @@ def test_records_of_different_students_are_skipped(tmp_path: Path) -> None:
     assert read_history([tmp_path], config()) == ()
 
 
-def test_folders_that_are_not_there_hold_no_runs(tmp_path: Path) -> None:
-    assert read_history([tmp_path / "none", Path("/proc/1/none")], config()) == ()
-
-
 def test_thousands_of_folders_are_read_in_a_moment_and_the_newest_are_kept(tmp_path: Path) -> None:
     first = write(tmp_path / "day" / "0000")
     for number in range(1, 1000):
@@ -275,21 +271,6 @@ def test_a_run_on_a_file_without_digests_says_nothing(tmp_path: Path) -> None:
     path = own_rows(tmp_path / "mine.jsonl")
     write(tmp_path / "runs" / "old", composed={"task": own_config(path).plain["task"]})
     assert read_history([tmp_path / "runs"], own_config(path)) == ()
-
-
-def test_weights_that_a_student_starts_from_count(tmp_path: Path) -> None:
-    weights = tmp_path / "student"
-    weights.mkdir()
-    (weights / "model.safetensors").write_bytes(b"1234")
-    student = replace(STUDENT, runs=(), path=str(weights))
-    run = replace(config(), students=(student,))
-    before = content_of(run, student)
-    (weights / "model.safetensors").write_bytes(b"1235")
-    assert list(before) == ["weights of the student"] and content_of(run, student) != before
-
-
-def test_a_task_without_files_has_no_content() -> None:
-    assert content_of(config(task=MahjongTask()), STUDENT) == {}
 
 
 @pytest.mark.parametrize("change", ["rows", "strategy", "none"])

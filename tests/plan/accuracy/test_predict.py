@@ -1,7 +1,5 @@
 """What a predicted accuracy rests on, and what it says about that."""
 
-from dataclasses import dataclass
-
 import pytest
 from world import ALIGNMENT, BLIND, INJECTION, SIGHTED, SMALL, STUDENTS, TASK, Tiles, replace
 
@@ -10,7 +8,6 @@ from stratos.estimate.cards import card_of_student
 from stratos.plan.accuracy.predict import MAX_RUNS, predict
 from stratos.plan.problem import Candidate
 from stratos.records import Interval, Pilot, PilotPoint, PilotRun, Tried
-from stratos.synthesize.injection import Injection
 
 CARD = card_of_student(STUDENTS[1], Tiles())
 NEW = replace(CARD, runs=())
@@ -44,27 +41,6 @@ def test_runs_give_their_mean_and_an_interval_that_holds_seeds_and_chance(snapsh
     one = predict(replace(CARD, runs=CARD.runs[:1]), TASK, INJECTION, BLIND)
     assert one.source == snapshot
     assert one.high - one.low > found.high - found.low
-
-
-def test_seeds_that_disagree_widen_the_interval():
-    wild = tuple(
-        replace(run, validation_accuracy=a)
-        for run, a in zip(CARD.runs, (0.2, 0.9, 0.7), strict=True)
-    )
-    found = predict(replace(CARD, runs=wild), TASK, INJECTION, BLIND)
-    assert found.mean == pytest.approx(0.6)
-    assert found.low < 0.4 and found.high > 0.7
-
-
-def test_runs_on_another_task_or_strategy_say_nothing(snapshot):
-    @dataclass(frozen=True)
-    class Another(Injection):
-        name: str = "another"
-
-    for task, strategy in (("chess", INJECTION), (TASK, Another())):
-        found = predict(CARD, task, strategy, BLIND)
-        assert (found.is_known, found.low, found.high) == (False, 0.0, 1.0)
-        assert found.source == snapshot
 
 
 # --- what a run speaks with -----------------------------------------------------------------------
@@ -124,17 +100,6 @@ def test_a_run_that_stands_on_the_card_and_on_this_machine_counts_once():
     )
 
 
-def test_numbers_that_no_run_can_have_are_passed_over():
-    bad = [
-        past(accuracy=1.5),
-        past(tokens=0),
-        past(n_validation_items=0),
-        past(accuracy=float("nan")),
-    ]
-    found = predict(NEW, TASK, INJECTION, BLIND, history=bad)
-    assert not found.is_known
-
-
 def test_of_many_runs_the_nearest_in_budget_count():
     far = [past(0.1, TOKENS // 100, seed=seed) for seed in range(500)]
     near = [past(0.9, TOKENS, seed=seed) for seed in range(MAX_RUNS)]
@@ -156,19 +121,6 @@ def test_a_shorter_training_is_not_promised_what_a_long_one_reached(snapshot):
     assert means == sorted(means, reverse=True) and means[-1] < 0.6
     assert widths[1] > 3 * widths[0], "half as long is much less certain"
     assert found.source == snapshot
-
-
-def test_a_longer_training_may_be_better_and_is_less_certain():
-    short = past(0.9, TOKENS // 8)
-    found = predict(NEW, TASK, INJECTION, BLIND, history=[short], tokens=TOKENS)
-    there = predict(NEW, TASK, INJECTION, BLIND, history=[short], tokens=TOKENS // 8)
-    assert found.mean > there.mean and found.low < 0.95 < found.high
-
-
-def test_budgets_that_differ_by_rounding_are_one():
-    found = predict(CARD, TASK, INJECTION, BLIND, tokens=TOKENS + TOKENS // 100)
-    same = predict(CARD, TASK, INJECTION, BLIND)
-    assert (found.mean, found.source) == (same.mean, same.source)
 
 
 # --- a pilot --------------------------------------------------------------------------------------
@@ -195,13 +147,6 @@ def test_a_pilot_with_next_to_no_right_answer_leaves_the_accuracy_unknown(snapsh
     assert predicted(found) == snapshot
     bad = predict(NEW, TASK, INJECTION, BLIND, history=[past(0.01)], tokens=TOKENS // 2)
     assert bad.mean < 0.02, "half of a training that learnt nothing learns nothing"
-
-
-def test_a_pilot_beside_runs_of_the_planned_budget_changes_little(snapshot):
-    runs = predict(CARD, TASK, INJECTION, BLIND, tokens=TOKENS)
-    found = predict(CARD, TASK, INJECTION, BLIND, pilot=pilot(0.0, 0.1, 0.3), tokens=TOKENS)
-    assert found.mean == pytest.approx(runs.mean, abs=0.01)
-    assert found.source == snapshot
 
 
 def test_a_pilot_speaks_for_its_student_its_strategy_and_by_alignment_its_teacher():

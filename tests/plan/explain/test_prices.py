@@ -4,18 +4,16 @@ import datetime
 
 import pytest
 from test_objective import plans
-from test_teacher_load import task_of
-from world import ALIGNMENT, BLIND, INJECTION, OBJECTIVES, SIGHTED, STUDENTS, World, replace
+from world import ALIGNMENT, INJECTION, OBJECTIVES, SIGHTED, STUDENTS, World, replace
 
 from stratos.catalog import load_catalog
-from stratos.config import BucketConfig, CloudConfig, ComplexityConfig, LimitsConfig, TrafficConfig
+from stratos.config import BucketConfig, CloudConfig, LimitsConfig, TrafficConfig
 from stratos.plan.explain.prices import stale
 from stratos.plan.explain.show import explanation
 from stratos.plan.option import Egress, list_prices
 from stratos.plan.options.candidates import build_problem
 from stratos.plan.stage import solve
-from stratos.records import Assumption, ModelCard, Plan, Price, from_json, to_json
-from stratos.synthesize.injection import Injection
+from stratos.records import ModelCard, Plan, Price, from_json, to_json
 
 AWS = CloudConfig(name="aws", providers=("aws",))
 TODAY = datetime.date(2026, 11, 26)
@@ -54,19 +52,6 @@ def test_every_price_that_is_used_has_its_day_and_source():
     dates = sorted(price.date for price in plan.prices)
     assert plan.price_dates == (dates[0], dates[-1])
     assert from_json(to_json(plan), Plan) == plan
-
-
-def test_old_prices_are_named_one_by_one_and_only_those_that_are_used():
-    plan = planned(students=UNTRIED, strategies=(ALIGNMENT,), teachers=(HOSTED,))
-    (said,) = [text for text in plan.warnings if "older than 30 days" in text]
-    named = said.partition("days: ")[2].partition(". ")[0].split(", ")
-    servers = {f"{p.what} {p.date}" for p in plan.prices if p.date < "2026-10-27"}
-    assert set(named) == servers and "api" not in said
-    later = planned(datetime.date(2027, 1, 1), students=UNTRIED, strategies=(ALIGNMENT,),
-                    teachers=(HOSTED,))  # fmt: skip
-    (said,) = [text for text in later.warnings if "older than 30 days" in text]
-    assert "api 2026-11-25" in said
-    assert "teacher.usd_per_million_input_tokens=…" in said and "cloud.catalog=[…]" in said
 
 
 def test_stale_prices_to_the_letter(snapshot):
@@ -148,26 +133,6 @@ def test_what_the_user_says_is_no_assumption():
     assert not any(name.startswith("worth") for name in names(cheapest))
 
 
-def test_spot_and_gpus_that_were_not_measured():
-    gcp = CloudConfig(name="gcp", providers=("gcp",), spot=True)
-    fastest = OBJECTIVES["fastest"]
-    plan = planned(cloud=gcp, objective=fastest)
-    trained = plan.role("train")
-    assert ("spot interruptions" in names(plan)) == any(role.spot for role in plan.roles)
-    scaled = [one for one in plan.assumptions if one.name.endswith("in training")]
-    measured = trained.offer.accelerator in ("A100-80GB", "H100")
-    assert bool(scaled) == (trained.offer.accelerator is not None and not measured)
-
-
-def test_what_a_teacher_is_taken_to_be_refused(tmp_path):
-    writing = Injection(rationale="teacher")
-    task = task_of(tmp_path)
-    plan = planned(strategies=(writing,), teachers=(HOSTED,), task=task, students=UNTRIED)
-    refused = next(one for one in plan.assumptions if one.name == "reasonings that are refused")
-    assert refused.value == writing.refused_share
-    assert refused.replaced_by.startswith("strategy.refused_share=")
-
-
 def test_the_explanation_lists_prices_and_assumptions(snapshot):
     text = explanation(planned()).plain
     assert text == snapshot
@@ -197,23 +162,3 @@ def test_a_teacher_that_ends_before_the_serving_does_is_named(
     if said:
         assert "(a list of ends), within the" in said[0]
         assert said[0] == snapshot
-
-
-def test_a_teacher_that_lives_longer_is_named(snapshot):
-    plan = planned(
-        datetime.date(2027, 1, 13),
-        students=UNTRIED,
-        strategies=(INJECTION,),
-        teachers=(HOSTED, BLIND),
-    )
-    said = [text for text in plan.warnings if "ends on" in text]
-    if plan.teacher == "api":
-        assert said[0] == snapshot
-    else:
-        assert not said
-
-
-def test_an_assumption_is_plain_data():
-    one = Assumption("a", 1.0, "times", "because", "a key")
-    assert from_json(to_json(one), Assumption) == one
-    assert ComplexityConfig().path_tokens is None

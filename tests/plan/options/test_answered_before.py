@@ -20,7 +20,7 @@ from stratos.core.context import Context
 from stratos.ledger import Ledger
 from stratos.ledger.reserves import planned_usd
 from stratos.plan.options.candidates import build_problem
-from stratos.plan.options.hosted import Kept, hosted_options
+from stratos.plan.options.hosted import CachedAnswers, hosted_options
 from stratos.plan.options.teacher_load import Load, teacher_load_of
 from stratos.plan.stage import solve
 from stratos.records import AnswerSpread, Plan, TeacherProbe
@@ -100,8 +100,8 @@ def planned(task: Any, strategy: Any, teacher: Paid, folder: Path | None) -> Pla
         students=(replace(STUDENTS[0], runs=()),),
     )
     config = replace(world.config(), teachers=(teacher,))
-    kept = None if folder is None else Kept(config, folder)
-    return solve(build_problem(config, world.probe(), load_catalog(world.cloud), kept=kept))
+    kept = None if folder is None else CachedAnswers(config, folder)
+    return solve(build_problem(config, world.probe(), load_catalog(world.cloud), cached=kept))
 
 
 def config_of(task: Any, teacher: Paid) -> Any:
@@ -180,24 +180,11 @@ def test_the_answers_that_rooms_ask_for_after_deploy_are_priced_and_held(tmp_pat
     assert made(silent).role("teacher").after_deploy_usd == 0
 
 
-def test_kept_reasonings_are_not_priced_again(tmp_path: Path, folder: Path) -> None:
-    task, strategy = task_of(tmp_path), strategy_of("teacher", n_retries=0)
-    teacher = Paid(hosted(task))
-    before = planned(task, strategy, teacher, folder)
-    keep(folder, list(strategy.asks(config_of(task, teacher), teacher, "default"))[:10])
-    after = planned(task, strategy, teacher, folder)
-    n = len(list(task.reverse(1000)))
-    assert before.role("teacher").note == f"hosted, {task.n_test + 2 * n} answers by the token"
-    assert (
-        after.role("teacher").note == f"hosted, {task.n_test + 2 * (n - 10)} answers by the token"
-    )
-
-
 def test_all_that_is_kept_leaves_the_evaluation(tmp_path: Path) -> None:
     task = task_of(tmp_path)
     config = World(task=task).config()
     for strategy in (Alignment(n_samples=3), strategy_of("teacher")):
-        asked = teacher_load_of(config, hosted(task), strategy, n_kept=10_000)
+        asked = teacher_load_of(config, hosted(task), strategy, n_cached=10_000)
         assert (asked.n_answers, asked.least.n_answers, asked.most.n_answers) == (task.n_test,) * 3
 
 

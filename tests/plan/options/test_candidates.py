@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from serving_points import serving
-from steps import mix_steps
 from test_market import rented
+from twin import mix_steps
 from world import INJECTION, LARGE, STUDENTS, Tiles, World, replace
 
 from stratos.catalog import Catalog, Table

@@ -10,14 +10,14 @@ from world import World
 
 from stratos.catalog import Catalog, Table
 from stratos.config import DeployConfig, LimitsConfig, TrafficConfig
+from stratos.deploy.engines.base import NotInstalled
 from stratos.deploy.engines.cost import FORMATS
 from stratos.deploy.engines.hugging_face import Transformers
 from stratos.deploy.engines.llamacpp import LlamaCpp
 from stratos.deploy.engines.vllm import Vllm
-from stratos.deploy.engines.words import NotInstalled
+from stratos.plan import words
 from stratos.plan.options.candidates import build_problem
-from stratos.plan.options.pricing import engine_choices, loss_points, not_chosen_from
-from stratos.plan.words import EngineLeftOut, LosesTooMuch, NoEngine
+from stratos.plan.options.engine_choices import engine_choices, loss_points, not_chosen_from
 
 ENGINES = {"llamacpp": LlamaCpp(formats=("f32", "q8_0")), "transformers": Transformers()}
 
@@ -63,7 +63,7 @@ def test_what_is_not_installed_is_not_chosen_and_that_is_said(monkeypatch):
     monkeypatch.setattr(LlamaCpp, "needs", ("no_such_module",))
     found = problem(ENGINES)
     assert {one.run.engine for one in served(found)} == {"transformers"}
-    why = EngineLeftOut("llama.cpp", NotInstalled("llama.cpp", LlamaCpp().how_to_install))
+    why = words.EngineLeftOut("llama.cpp", NotInstalled("llama.cpp", LlamaCpp().how_to_install))
     assert list(not_chosen_from(DeployConfig(engines=ENGINES))) == [why]
     assert found.warnings == (str(why),)
 
@@ -72,7 +72,7 @@ def test_an_engine_that_runs_on_no_server_is_the_reason_why_a_student_is_left_ou
     found = problem({"vllm": Vllm()})
     assert not found.candidates
     [why] = {one.why for one in found.exclusions if one.subject == "stratos_1m"}
-    assert why == NoEngine((("vLLM", Vllm.wants),))
+    assert why == words.NoEngine((("vLLM", Vllm.wants),))
 
 
 def test_a_fixed_engine_leaves_the_plan_as_it_is():
@@ -95,7 +95,7 @@ def test_a_format_is_offered_while_what_it_may_lose_keeps_the_accuracy_limit():
     assert "q8_0" in formats(mean - q8_0 - 1e-4)[0]
     only, found = formats(mean - q8_0 + 1e-4)
     assert only == {"f32"}
-    loss = LosesTooMuch("stratos_1m", (("q8_0", 0.1),), mean - q8_0 + 1e-4)
+    loss = words.LosesTooMuch("stratos_1m", (("q8_0", 0.1),), mean - q8_0 + 1e-4)
     assert str(loss) in found.evidence
     assert formats(low - 0.001, "low")[0] == {"f32"}, "then the upper end of the loss counts"
     assert "q8_0" in formats(low - 0.0061, "low")[0]

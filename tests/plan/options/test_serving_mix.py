@@ -1,14 +1,12 @@
 """Mixes of servers for a rate of requests: published and own examples, caps, and pruning."""
 
 import itertools
-import random
 from dataclasses import replace
 from math import inf
 
 import numpy as np
 import pytest
-from steps import mix_steps
-from twin import instance
+from twin import instance, mix_steps
 
 from stratos.config import BucketConfig, CloudConfig, LimitsConfig, TrafficConfig
 from stratos.plan.option import Caps, Mix, Option
@@ -52,21 +50,6 @@ def test_the_published_example_of_melange():
                for load, part in zip(loads, step.served.parts, strict=True))  # fmt: skip
 
 
-def test_one_kind_alone_would_be_dearer():
-    rates = tuple(30 * share for share in (0.2, 0.1, 0.5, 0.2))
-    assert cheapest([A10G], rates).usd == pytest.approx(12 * 1.01)
-    assert cheapest([A100], rates).usd == pytest.approx(2 * 3.67)
-
-
-def test_each_bucket_goes_where_it_is_cheap():
-    short = server("short", 1.0, (10.0, 0.5))
-    long = server("long", 3.0, (10.0, 8.0))
-    step = cheapest([short, long], (40.0, 16.0))
-    # 2 long for the long bucket, 4 short for the short one; either alone costs 36 or 18.
-    assert step.usd == pytest.approx(10.0)
-    assert {p.offer.instance_type: p.count for p in step.served.parts} == {"short": 4, "long": 2}
-
-
 def test_a_server_that_has_the_long_requests_alone_has_their_queue():
     busy = [
         replace(one, run=ServingSetting("any", 1, 1, 0.7))
@@ -107,44 +90,6 @@ def test_the_queue_counts_requests_and_not_shares():
     assert first.latency_ms < 1.2 * 1500.0 < second.latency_ms
 
 
-def test_a_bucket_is_kept_from_servers_that_are_too_slow_for_it():
-    cheap = server("cheap", 1.0, (10.0, 10.0), (50.0, 400.0))
-    dear = server("dear", 4.0, (10.0, 10.0), (40.0, 100.0))
-    steps = mix_steps([cheap, dear], [0, 0], (5.0, 5.0), Caps(), Solver())
-    assert [(s.usd, s.latency_ms) for s in steps] == [(1.0, 400.0), (4.0, 100.0)]
-    loaded = mix_steps([cheap, dear], [0, 0], (10.0, 5.0), Caps(), Solver())
-    assert [(s.usd, s.latency_ms) for s in loaded] == [(2.0, 400.0), (5.0, 100.0)]
-    assert loaded[1].served.shares[0][1] == 0.0
-
-
-@pytest.mark.parametrize(
-    ("caps", "usd"),
-    [
-        (Caps(max_nodes=8), 4.0),
-        (Caps.of({"c/r/a": 2}, 8), 2 + 2 * 1.5),
-        (Caps.of({"c": 2}, 8), 2 + 2 * 1.75),
-        (Caps.of({"*/*/a": 0, "*/*/b": 0}, 8), 4 * 1.75),
-        (Caps.of({"c": 0, "d": 3}, 8), None),
-        (Caps.of({}, 3), None),
-        (Caps(max_nodes=8, max_usd_per_hour=3.99), None),
-    ],
-)
-def test_quotas_bind_over_the_mix(caps, usd):
-    a = server("a", 1.0, (10.0,))
-    b = server("b", 1.5, (10.0,))
-    far = server("a2", 1.75, (10.0,), place=("d", "r"))
-    step = cheapest([a, b, far], (40.0,), caps)
-    assert (step and step.usd) == (usd and pytest.approx(usd))
-
-
-def test_egress_of_each_server_counts_and_may_move_it():
-    near, far = server("near", 1.1, (10.0,)), server("far", 1.0, (10.0,), place=("d", "r"))
-    without = mix_steps([near, far], [0.0, 0.0], (20.0,), Caps(), Solver())[0]
-    charged = mix_steps([near, far], [0.0, 0.25], (20.0,), Caps(), Solver())[0]
-    assert without.served.name == "2 × d/r far" and without.usd == 2.0
-    assert charged.served.name == "2 × c/r near" and charged.usd == pytest.approx(2.2)
-
-
 def test_a_mix_names_its_dearest_servers_first_and_their_traffic():
     step = cheapest([A10G, A100], tuple(30 * s for s in (0.2, 0.1, 0.5, 0.2)))
     assert isinstance(step.served, Mix)
@@ -153,18 +98,6 @@ def test_a_mix_names_its_dearest_servers_first_and_their_traffic():
     assert [a + b for a, b in zip(first.traffic, second.traffic, strict=True)] == pytest.approx(
         [1.0] * 4
     )
-
-
-def test_steps_fall_in_dollars_and_rise_in_speed_no_further():
-    for seed in range(60):
-        problem = instance(seed, mixed=True)
-        for work, rates in problem.rates.items():
-            options = problem.options[work]
-            steps = mix_steps(options, [0.0] * len(options), rates, problem.caps, Solver())
-            before = (-inf, inf)
-            for step in steps:
-                assert step.usd > before[0] and step.latency_ms < before[1]
-                before = step.usd, step.latency_ms
 
 
 def test_traffic_of_a_run_reaches_its_plan():
@@ -193,29 +126,6 @@ def test_a_rate_that_no_servers_keep_up_with_is_an_answer():
 
     with pytest.raises(InfeasibleError, match=r"1e\+09 requests a second are more than its serv"):
         plan(cloud=CloudConfig(name="aws", providers=("aws",)), traffic=TrafficConfig(1e9))
-
-
-def places_and_servers(seed):
-    """Servers of three kinds and more in two places, and the dollars of egress from each."""
-    rng = random.Random(seed)
-    n_buckets = rng.randint(1, 4)
-    servers = [
-        server(
-            f"s{i}",
-            rng.randint(0, 40) / 8,
-            tuple(rng.choice((0.5, 1.0, 3.0, 7.0, 10.0)) for _ in range(n_buckets)),
-            tuple(rng.randint(1, 6) * 50.0 for _ in range(n_buckets)),
-            rng.choice((("c", "r"), ("d", "r"))),
-        )
-        for i in range(rng.randint(2, 9))
-    ]
-    rates = tuple(rng.choice((0.1, 2.0, 9.0, 20.0)) for _ in range(n_buckets))
-    caps = Caps.of(
-        rng.choice(({}, {"c": 3}, {"c": 2, "*/*/s1": 1})), rng.choice((3, 6, 16)),
-        rng.choice((None, None, 15.0)),
-    )  # fmt: skip
-    egress = [[rng.choice((0.0, 0.25, 0.5)) for _ in servers] for _ in range(3)]
-    return servers, egress, rates, caps
 
 
 def drawn(seed, n_servers=12, n_places=5):

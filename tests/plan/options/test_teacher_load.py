@@ -10,7 +10,6 @@ from world import LARGE, OBJECTIVES, STUDENTS, World, teacher
 
 from stratos.catalog import load_catalog
 from stratos.config import CloudConfig, EvaluateConfig, LimitsConfig
-from stratos.core.errors import InfeasibleError
 from stratos.core.intervals import wilson
 from stratos.plan.options.candidates import build_problem
 from stratos.plan.options.teacher_load import teacher_load_of
@@ -159,28 +158,6 @@ def test_a_task_that_checks_steps_needs_no_reading_and_paths_tell_the_length(tmp
     assert answer * asked.n_answers == pytest.approx(probed + 10 * 40)
 
 
-def test_a_budget_that_cannot_pay_the_writing_is_refused_or_avoided(tmp_path):
-    task = task_of(tmp_path)
-    engine, strategy = Injection(), Injection(rationale="teacher", max_tokens=300)
-    dear, local = hosted(task), replace(asked_one_token_a_byte(task), teacher="local")
-    between = (plan_of(task, engine, dear).usd + plan_of(task, strategy, dear).usd) / 2
-    limits = LimitsConfig(budget_usd=between)
-    assert plan_of(task, engine, dear, limits=limits).usd <= between
-    with pytest.raises(InfeasibleError, match="No plan meets budget"):
-        plan_of(task, strategy, dear, limits=limits)
-    assert plan_of(task, strategy, dear, local, limits=limits).teacher == "local"
-
-
-def test_a_local_teacher_takes_the_hours_of_writing(tmp_path):
-    task = task_of(tmp_path)
-    local = asked_one_token_a_byte(task)
-    hours = [
-        plan_of(task, Injection(rationale=how), local, objective="fastest").role("teacher").hours
-        for how in ("none", "teacher")
-    ]
-    assert hours[1] > hours[0]
-
-
 class Drawn(JsonlTask):
     """Draws 100 items beside the rows, whose questions can have other words."""
 
@@ -205,15 +182,6 @@ def test_each_worded_question_is_asked_for_and_read(tmp_path):
     assert worded.n_answers == n_evaluated + 2 * 100
     assert worded.why == "", "each of them is asked, whatever it writes"
     assert worded.dataset_gb == plain.dataset_gb, "no text of its own is learnt"
-
-
-def test_alignment_asks_no_more_than_there_are_items(tmp_path):
-    task = task_of(tmp_path)
-    config = replace(World(task=task).config(), evaluate=EvaluateConfig(n_teacher_items=8))
-    for n_items in (10, 4096):
-        asked = teacher_load_of(config, hosted(task), Alignment(n_items=n_items))
-        assert asked.n_answers == 8 + min(n_items, task.n_train)
-        assert asked.why == ""
 
 
 @pytest.mark.parametrize(("best", "fewest"), [("first", 1), ("shortest", 2), ("majority", 5)])

@@ -91,11 +91,6 @@ def test_alignment_learns_from_what_the_teacher_answers_right(tickets: JsonlTask
     assert expected_rows(config, SIGHTED, Alignment(n_items=50)) <= 50
 
 
-def test_without_a_tokenizer_at_hand_bytes_are_counted(tmp_path: Path) -> None:
-    count = counter(StudentConfig("hub", path="some/model"), None, [], tmp_path)
-    assert count([{"role": "user", "content": "x" * 400}], "y" * 80) == (100 + 20, 21)
-
-
 def test_a_broken_tokenizer_or_template_is_no_reason_to_stop(folder: str, tmp_path: Path) -> None:
     import shutil
 

@@ -10,7 +10,6 @@ from stratos.config import LimitsConfig
 from stratos.core.errors import StratosError
 from stratos.plan.objective import USD
 from stratos.plan.option import Caps, Egress
-from stratos.plan.pareto import prune
 from stratos.plan.problem import Candidate, Option, Problem
 from stratos.plan.solve import model as module
 from stratos.plan.solve.model import Model
@@ -19,31 +18,6 @@ from stratos.records import Interval, Offer
 
 LIMITS = LimitsConfig(budget_usd=9, deadline_hours=8, latency_ms=700, accuracy=0.6)
 CHEAPEST = USD.alone
-
-GOLDEN = """\\* plan *\\
-Minimize
-OBJ: 0.5 x_0_0 + x_1_0 + 3 x_1_1 + 2 x_2_0 + 5 x_2_1 + 4 x_3_0
-Subject To
-accuracy: 0.7 y_0 + 0.9 y_1 >= 0.6
-budget: 0.5 x_0_0 + x_1_0 + 3 x_1_1 + 2 x_2_0 + 5 x_2_1 + 4 x_3_0 <= 9
-deadline: x_0_0 + 4 x_1_0 + 2 x_1_1 <= 8
-latency: 600 x_2_0 + 300 x_2_1 + 650 x_3_0 <= 700
-one_candidate: y_0 + y_1 = 1
-one_option_0: x_0_0 - y_0 - y_1 = 0
-one_option_1: x_1_0 + x_1_1 - y_0 - y_1 = 0
-one_option_2: x_2_0 + x_2_1 - y_0 = 0
-one_option_3: x_3_0 - y_1 = 0
-Binaries
-x_0_0
-x_1_0
-x_1_1
-x_2_0
-x_2_1
-x_3_0
-y_0
-y_1
-End
-"""
 
 
 def option(name, usd, hours, latency_ms=0.0):
@@ -68,72 +42,6 @@ def problem():
             "serve1": (option("gpu", 4.0, 24.0, 650.0),),
         },
     )
-
-
-def test_the_program_to_the_letter(tmp_path):
-    program = Model(problem()).build(LIMITS, CHEAPEST)
-    program.lp.writeLP(str(tmp_path / "plan.lp"))
-    lines = (tmp_path / "plan.lp").read_text().splitlines()
-    # PuLP 3 and 4 order the rows differently.
-    assert sorted(lines) == sorted(GOLDEN.splitlines())
-
-
-GOLDEN_MIX = """\\* plan *\\
-Minimize
-OBJ: - gc_0_0 - 0.5 gc_0_1 + 2 n_2_0 + 5 n_2_1 + 2 v_2_0 + v_2_1 - 2 vc_2_0
- - vc_2_1 + 1.5 x_0_0 + 0.75 x_0_1 + x_1_0 + 1.5 x_1_1
-Subject To
-accuracy: 0.7 y_0 >= 0.6
-admitted_2_0_0: f_2_0_0 - t_2_1 - t_2_2 <= 0
-admitted_2_0_1: f_2_0_1 - t_2_2 <= 0
-admitted_2_1_0: f_2_1_0 - t_2_0 - t_2_1 - t_2_2 <= 0
-admitted_2_1_1: f_2_1_1 - t_2_1 - t_2_2 <= 0
-budget: - gc_0_0 - 0.5 gc_0_1 + 2 n_2_0 + 5 n_2_1 + 2 v_2_0 + v_2_1 - 2 vc_2_0
- - vc_2_1 + 1.5 x_0_0 + 0.75 x_0_1 + x_1_0 + 1.5 x_1_1 <= 9
-bundle_2: - n_2_0 - n_2_1 + v_2_0 + v_2_1 = 0
-bundle_near_2_0: - n_2_0 + vc_2_0 <= 0
-bundle_near_2_1: - n_2_1 + vc_2_1 <= 0
-dataset_0: g_0_0 + g_0_1 - x_0_0 - x_0_1 = 0
-dataset_near_0_0: gc_0_0 - x_0_0 <= 0
-dataset_near_0_1: gc_0_1 - x_0_1 <= 0
-deadline: x_0_0 + x_0_1 + 4 x_1_0 + 4 x_1_1 <= 8
-fetched_0: v_2_0 - 4 x_1_0 <= 0
-fetched_1: v_2_1 - 4 x_1_1 <= 0
-fetched_near_2_0: - v_2_0 + vc_2_0 <= 0
-fetched_near_2_1: - v_2_1 + vc_2_1 <= 0
-latency: 100 t_2_0 + 200 t_2_1 + 300 t_2_2 <= 700
-load_2_0: 1.5 f_2_0_0 + 0.5 f_2_0_1 - n_2_0 <= 0
-load_2_1: 1.5 f_2_1_0 + 0.5 f_2_1_1 - n_2_1 <= 0
-nodes: n_2_0 + n_2_1 <= 4
-one_candidate: y_0 = 1
-one_latency_2: t_2_0 + t_2_1 + t_2_2 - y_0 = 0
-one_option_0: x_0_0 + x_0_1 - y_0 = 0
-one_option_1: x_1_0 + x_1_1 - y_0 = 0
-quota_0: n_2_0 <= 1
-split_2_0: f_2_0_0 + f_2_1_0 - t_2_0 - t_2_1 - t_2_2 = 0
-split_2_1: f_2_0_1 + f_2_1_1 - t_2_0 - t_2_1 - t_2_2 = 0
-trained_0: g_0_0 - x_1_0 <= 0
-trained_1: g_0_1 - x_1_1 <= 0
-trained_near_0_0: - g_0_0 + gc_0_0 <= 0
-trained_near_0_1: - g_0_1 + gc_0_1 <= 0
-usd_per_hour: 2 n_2_0 + 5 n_2_1 <= 9
-Bounds
- 0 <= n_2_0
- 0 <= n_2_1
-Generals
-n_2_0
-n_2_1
-Binaries
-t_2_0
-t_2_1
-t_2_2
-x_0_0
-x_0_1
-x_1_0
-x_1_1
-y_0
-End
-"""
 
 
 def placed(name, place, usd, hours, **changes):
@@ -164,35 +72,19 @@ def mixed_problem():
     )
 
 
-def test_the_program_of_a_mix_with_egress_to_the_letter(tmp_path):
+def test_the_program_of_a_mix_with_egress_to_the_letter(tmp_path, snapshot):
     program = Model(mixed_problem(), pruned=False).build(LIMITS, CHEAPEST)
     program.lp.writeLP(str(tmp_path / "plan.lp"))
-    lines = (tmp_path / "plan.lp").read_text().splitlines()
-    assert sorted(lines) == sorted(GOLDEN_MIX.splitlines())
-    found = [
+    # PuLP 3 and 4 order the rows differently.
+    assert sorted((tmp_path / "plan.lp").read_text().splitlines()) == snapshot
+    for name in program.lp.constraints:
+        kind = re.fullmatch(r"(\w+?)(?:_\d+)*", name)[1]
+        assert re.search(rf"^    {kind}(_\w)* ", module.__doc__, re.M), kind
+    solved = [
         Model(mixed_problem(), pruned=pruned).solve(LimitsConfig(), [CHEAPEST])
         for pruned in (False, True)
     ]
-    assert found[0].usd == pytest.approx(9.75) and found[1].usd == pytest.approx(9.75)
-
-
-def test_every_constraint_is_in_the_docstring():
-    names = re.findall(r"^(\w+?)(?:_\d+)*:", GOLDEN_MIX, re.M)
-    for name in set(names) - {"OBJ"}:
-        assert re.search(rf"^    {name}(_\w)* ", module.__doc__, re.M), name
-
-
-def test_a_limit_that_is_not_given_is_no_constraint(tmp_path):
-    program = Model(problem()).build(LimitsConfig(), CHEAPEST)
-    program.lp.writeLP(str(tmp_path / "plan.lp"))
-    text = (tmp_path / "plan.lp").read_text()
-    assert not re.search("budget|deadline|latency|accuracy", text)
-
-
-def test_pruning_keeps_what_is_better_in_anything():
-    worse, equal = option("b", 1.0, 4.0), option("aa", 1.0, 3.0)
-    kept = (option("a", 1.0, 3.0), option("c", 2.0, 2.0), option("d", 3.0, 3.0, -1.0))
-    assert set(prune([worse, equal, *kept])) == set(kept)
+    assert [choice.usd for choice in solved] == pytest.approx([9.75, 9.75])
 
 
 def test_a_solver_that_fails_gives_way_to_the_next_and_it_is_said(monkeypatch):

@@ -54,14 +54,12 @@ def _is_error(record: logging.LogRecord) -> bool:
 class OwnConnections(httpx.AsyncBaseTransport):
     """Sends each request over a connection of its own."""
 
-    def __init__(self, socket: str | None = None) -> None:
-        """Take the socket file that is connected to; None takes the host of a request."""
-        self._socket = socket
+    def __init__(self) -> None:
         self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # no one is asked over it: made once
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request; its connection ends with its answer, or with this call."""
-        transport = httpx.AsyncHTTPTransport(uds=self._socket, verify=self._tls)
+        transport = httpx.AsyncHTTPTransport(verify=self._tls)
         try:
             answer = await transport.handle_async_request(request)
         except BaseException:

@@ -25,8 +25,8 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response, Strea
 from starlette.routing import Route
 
 from stratos.contrib.cascade.endpoint.connections import PassedOn, Waiting
-from stratos.contrib.cascade.endpoint.escalate import Escalator, UnavailableError, Why
-from stratos.contrib.cascade.endpoint.made import ALONE, Meter
+from stratos.contrib.cascade.endpoint.escalator import Escalator, UnavailableError, Why
+from stratos.contrib.cascade.endpoint.meter import ALONE, Meter
 from stratos.contrib.cascade.record import Escalation
 from stratos.contrib.cascade.threshold import (
     Judge,

@@ -8,7 +8,7 @@ take.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -180,16 +180,8 @@ def conversation_of(turns: Sequence[Turn], about: About) -> Conversation:
         n_secrets += n
         last = messages[-1]["role"] if messages else None
         role = "user" if turn.role == "tool" else turn.role
-        if turn.role == "tool":
-            if not open_calls or (turn.result_of and turn.result_of not in open_calls):
-                raise WrongRow(f"message {number} is the result of a tool that was not called")
-        elif turn.role == "user" and not text:
-            raise WrongRow(
-                f"message {number} of the user has an image and no text"
-                if turn.n_images
-                else f"message {number} of the user is empty"
-            )
-        elif turn.role == "system" and last == "system":
+        _check_turn(turn, text, number, open_calls)
+        if turn.role == "system" and last == "system":
             messages[-1] = {"role": "system", "content": f"{messages[-1]['content']}\n{text}"}
             continue
         is_greeting = spoke is None and not turn.calls
@@ -223,6 +215,20 @@ def conversation_of(turns: Sequence[Turn], about: About) -> Conversation:
     return Conversation(
         about, tuple(messages), tuple(answered), n_images, n_calls, n_secrets, tuple(called)
     )
+
+
+def _check_turn(turn: Turn, text: str, number: int, open_calls: Set[str]) -> None:
+    """Refuse a result of a tool that was not called, and a user who writes nothing.
+
+    Raises:
+        WrongRow: it is so.
+    """
+    is_open = bool(open_calls) and (not turn.result_of or turn.result_of in open_calls)
+    if turn.role == "tool" and not is_open:
+        raise WrongRow(f"message {number} is the result of a tool that was not called")
+    if turn.role == "user" and not text:
+        what = "has an image and no text" if turn.n_images else "is empty"
+        raise WrongRow(f"message {number} of the user {what}")
 
 
 def _written(turn: Turn) -> str:

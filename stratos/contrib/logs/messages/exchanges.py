@@ -103,13 +103,9 @@ def parts_of(content: Any, number: int) -> tuple[str, int, list[Call], list[Turn
     Raises:
         WrongRow: it is neither text nor a list of parts.
     """
-    if content is None:
-        return "", 0, [], []
-    if isinstance(content, str):
-        text, n = without_images(content)
-        return text, n, [], []
-    if isinstance(content, Mapping):
-        content = [content]
+    if isinstance(content, str | None):
+        return *without_images(content or ""), [], []
+    content = [content] if isinstance(content, Mapping) else content
     if not isinstance(content, list):
         raise WrongRow(f"message {number} has a content that is no text")
     texts: list[str] = []
@@ -121,10 +117,7 @@ def parts_of(content: Any, number: int) -> tuple[str, int, list[Call], list[Turn
             raise WrongRow(f"message {number} has a part that is neither text nor an object")
         kind = part.get("type", "text" if "text" in part else None)
         if kind in FIELDS["text_parts"]:
-            text = part.get("text", part.get("content", part.get("refusal")))
-            if not isinstance(text, str):
-                raise WrongRow(f"message {number} has a part of text without text")
-            text, n = without_images(text)
+            text, n = _text_part(part, number)
             n_images += n
             texts.append(text)
         elif kind in FIELDS["parts_left_out"] or "image_url" in part:
@@ -133,16 +126,28 @@ def parts_of(content: Any, number: int) -> tuple[str, int, list[Call], list[Turn
             arguments = part.get("input", part.get("arguments", {}))
             calls.append(call_of(part.get("id"), part.get("name"), arguments, number))
         elif kind in ("tool_result", "tool_call_response"):
-            inner = part.get("content", part.get("response", part.get("result")))
-            inner = inner if isinstance(inner, str | list | None) else json.dumps(inner)
-            text, n, *_ = parts_of(inner, number)
-            of = str(part.get("tool_use_id", part.get("id")) or "")
-            results.append(Turn("tool", text, result_of=of, n_images=n))
+            results.append(_result_part(part, number))
         elif kind not in FIELDS["unsaid_parts"]:
             raise WrongRow(
                 f"message {number} has a part of the type {shown(json.dumps(kind, default=str))}"
             )
     return "\n".join(texts), n_images, calls, results
+
+
+def _text_part(part: Mapping[str, Any], number: int) -> tuple[str, int]:
+    text = part.get("text", part.get("content", part.get("refusal")))
+    if not isinstance(text, str):
+        raise WrongRow(f"message {number} has a part of text without text")
+    return without_images(text)
+
+
+def _result_part(part: Mapping[str, Any], number: int) -> Turn:
+    """Return the result of a tool that is a part of a message."""
+    inner = part.get("content", part.get("response", part.get("result")))
+    inner = inner if isinstance(inner, str | list | None) else json.dumps(inner)
+    text, n_images, *_ = parts_of(inner, number)
+    of = str(part.get("tool_use_id", part.get("id")) or "")
+    return Turn("tool", text, result_of=of, n_images=n_images)
 
 
 def without_images(text: str) -> tuple[str, int]:
@@ -393,13 +398,7 @@ def _answered(response: Any, is_anthropic: bool) -> tuple[Turn, str]:
     if isinstance(response, str):
         return Turn("assistant", response), format
     if isinstance(response, list):
-        if any(
-            isinstance(item, Mapping) and "delta" in str(item.get("choices")) for item in response
-        ):
-            raise WrongRow("its response is a stream of chunks: log whole responses")
-        if any(isinstance(item, Mapping) and item.get("type") == "message" for item in response):
-            return _last(_items(response, "output")), RESPONSES
-        return _last(turns_of(response, "its response")), format
+        return _listed(response, format)
     if not isinstance(response, Mapping):
         raise WrongRow("its response is neither text nor an object")
     if "choices" in response:
@@ -419,6 +418,15 @@ def _answered(response: Any, is_anthropic: bool) -> tuple[Turn, str]:
     if isinstance(response.get("text"), str):
         return Turn("assistant", response["text"]), format
     raise WrongRow("its response has no choices, content or output")
+
+
+def _listed(response: list[Any], format: str) -> tuple[Turn, str]:
+    """Return the answer in a response that is a list of items, and the format of it."""
+    if any(isinstance(item, Mapping) and "delta" in str(item.get("choices")) for item in response):
+        raise WrongRow("its response is a stream of chunks: log whole responses")
+    if any(isinstance(item, Mapping) and item.get("type") == "message" for item in response):
+        return _last(_items(response, "output")), RESPONSES
+    return _last(turns_of(response, "its response")), format
 
 
 def _choice(response: Row) -> Turn:

@@ -27,7 +27,7 @@ from stratos.contrib.logs.messages.conversation import (
     WrongRow,
     as_question,
 )
-from stratos.contrib.logs.messages.recognised import conversation_in, parts_of_row
+from stratos.contrib.logs.messages.row_formats import conversation_in, parts_of_row
 from stratos.contrib.logs.words import FieldOfWrongType
 from stratos.core import extras
 from stratos.core.errors import StratosError

@@ -175,5 +175,5 @@ def _design(tokens: np.ndarray) -> tuple[sparse.csr_matrix, np.ndarray]:
     spots = np.minimum(np.searchsorted(columns, flat), len(columns) - 1)
     in_use = columns[spots] == flat
     ones = np.ones(int(in_use.sum()), dtype=np.float32)
-    place = (owner[in_use], spots[in_use])
-    return sparse.csr_matrix((ones, place), (len(tokens), len(columns))), columns
+    cells = (owner[in_use], spots[in_use])
+    return sparse.csr_matrix((ones, cells), (len(tokens), len(columns))), columns

@@ -238,8 +238,8 @@ class _Reading:
             if bases and extraction.reader in ("date", "number"):
                 extraction = replace(extraction, base=bases[0])
             if bases and extraction.reader == "date":
-                others = {n: columns[n] for n in bases}
-                extraction, more = learn_base(extraction, documents, columns[name], others)
+                base_columns = {n: columns[n] for n in bases}
+                extraction, more = learn_base(extraction, documents, columns[name], base_columns)
                 share += more
             related[name] = (extraction, share)
         related |= learnt
@@ -327,11 +327,11 @@ class _Study:
         """Return the accuracy on a random quarter of the rows, learnt from others, and its ends."""
         order = np.random.default_rng(self.seed).permutation(len(self.documents))
         n_held = min(_KNOWN_ROWS, max(1, len(order) // 4))
-        held, learnt = order[:n_held], order[n_held:]
+        tested, learnt = order[:n_held], order[n_held:]
         most = max(_LEARNT_ROWS, int(_LEARNT_TOKENS / self.mean_tokens))
         readers = self.readers(np.sort(learnt[:most]), methods)
         n_right = 0
-        for row in held:
+        for row in tested:
             terms = self.terms[row : row + 1] if self.terms is not None else None
             made = draft(readers, self.form, self.documents[row], self.features[row], terms)
             n_right += same(self.answers[row], assembled(self.form, methods, made)[0])

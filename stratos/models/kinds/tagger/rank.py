@@ -179,8 +179,8 @@ def _noisy(
         return random.random((n_rows, int(groups.max(initial=0)) + 1)) >= dropped
 
     def without(matrix: sparse.csr_matrix, keep: np.ndarray, cells: sparse.coo_matrix) -> Any:
-        place = (cells.row[keep], cells.col[keep])
-        return sparse.csr_matrix((cells.data[keep], place), matrix.shape)
+        indices = (cells.row[keep], cells.col[keep])
+        return sparse.csr_matrix((cells.data[keep], indices), matrix.shape)
 
     cells, own_cells = problem.tokens.tocoo(), problem.own.tocoo()
     rows, own_rows = token_rows[cells.row], problem.owner[own_cells.row]

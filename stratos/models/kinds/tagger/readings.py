@@ -117,7 +117,7 @@ def dates(text: str) -> tuple[Reading, ...]:
     elif not named and len(parts) == 3 and len(digits[0]) == 4:
         orders = {"ymd": (parts[0], parts[1], parts[2])}
     elif not named and len(parts) == 3:
-        mark = next((one for one in text if one in "./-"), "")
+        mark = next((character for character in text if character in "./-"), "")
         orders = {
             f"dmy{mark}": (parts[2], parts[1], parts[0]),
             f"mdy{mark}": (parts[2], parts[0], parts[1]),
@@ -180,8 +180,8 @@ def later(base: str, count: int) -> Iterator[Reading]:
         return
 
 
-def equal(left: object, right: object) -> bool:
+def equal(first: object, right: object) -> bool:
     """Return whether two scalars of JSON are equal: 1 and 1.0 are, 1 and true are not."""
-    if isinstance(left, bool) or isinstance(right, bool):
-        return left is right
-    return left == right
+    if isinstance(first, bool) or isinstance(right, bool):
+        return first is right
+    return first == right

@@ -168,16 +168,18 @@ def _span_candidates(document: Document, extraction: Extraction) -> Iterator[Can
 
 
 def _typed_candidates(document: Document, extraction: Extraction, base: Any) -> Iterator[Candidate]:
-    ways = set(extraction.ways)
-    order = day_order(document, base) if any(_is_order(way) for way in ways) else ""
+    known_readings = set(extraction.ways)
+    order = day_order(document, base) if any(_is_order(way) for way in known_readings) else ""
 
     def is_used(way: str) -> bool:
         """A document may prove the order that no training row uses; else the mark decides."""
         if not _is_order(way):
-            return way in ways or (way == "same" and any(map(_is_order, ways)))
+            return way in known_readings or (way == "same" and any(map(_is_order, known_readings)))
         if order:
             return way[:3] == order
-        return way in ways or not any(_is_order(one) and one[3:] == way[3:] for one in ways)
+        return way in known_readings or not any(
+            _is_order(reading) and reading[3:] == way[3:] for reading in known_readings
+        )
 
     for token in range(len(document)):
         for reading in readings(document, token, extraction.reader):
@@ -235,7 +237,7 @@ def _is_written_so(reader: str, rows: Rows) -> bool:
 
 
 def _learn_typed(name: str, reader: str, rows: Rows) -> tuple[Extraction, float]:
-    explained, ways = 0, Counter[str]()
+    explained, counts = 0, Counter[str]()
     for document, value in rows:
         ways_of_row = {
             reading.way
@@ -244,8 +246,8 @@ def _learn_typed(name: str, reader: str, rows: Rows) -> tuple[Extraction, float]
             if equal(reading.value, value)
         }
         explained += bool(ways_of_row)
-        ways.update(ways_of_row)
-    used = tuple(sorted(w for w, n in ways.items() if n >= max(1, 0.002 * len(rows))))
+        counts.update(ways_of_row)
+    used = tuple(sorted(w for w, n in counts.items() if n >= max(1, 0.002 * len(rows))))
     return Extraction(name, reader, used), explained / max(len(rows), 1)
 
 
@@ -326,7 +328,7 @@ def learn_base(
     best, most = extraction, max(2, len(values) // 200)
     share = 0.0
     for name, column in bases.items():
-        ways, n = Counter[str](), 0
+        counts, n = Counter[str](), 0
         for k in unexplained:
             hits = {
                 derived.way
@@ -334,9 +336,9 @@ def learn_base(
                 if derived.value == values[k]
             }
             n += bool(hits)
-            ways.update(hits)
+            counts.update(hits)
         if n > most:
-            used = {way for way, count in ways.items() if count >= 0.02 * n}
+            used = {way for way, count in counts.items() if count >= 0.02 * n}
             best = replace(extraction, base=name, ways=tuple(sorted({*extraction.ways, *used})))
             most, share = n, n / sum(value is not None for value in values)
     return best, share
@@ -360,8 +362,8 @@ def _carries_a_word(document: Document, first: int, last: int) -> bool:
     if document.folded.count(rest) == n:
         return False
     word, alone = document.tokens[first + 1], 0
-    for token, other in enumerate(document.tokens):
-        if other == word and document.folded.startswith(rest, document.starts[token]):
+    for token, neighbour in enumerate(document.tokens):
+        if neighbour == word and document.folded.startswith(rest, document.starts[token]):
             is_first = token == 0 or document.lines[token - 1] != document.lines[token]
             alone += is_first or document.sorts[token - 1] != sort_of(word)
     return alone >= n

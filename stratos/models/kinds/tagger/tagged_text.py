@@ -250,8 +250,8 @@ def _above(document: Document, token: int, before: list[int]) -> list[int]:
     def columns(t: int) -> tuple[int, int]:
         return document.columns[t], document.columns[t] + document.ends[t] - document.starts[t]
 
-    left, right = columns(token)
-    return [t for t in before if columns(t)[0] < right + 2 and columns(t)[1] > left - 2]
+    first, right = columns(token)
+    return [t for t in before if columns(t)[0] < right + 2 and columns(t)[1] > first - 2]
 
 
 def _places(document: Document) -> np.ndarray:

@@ -36,7 +36,7 @@ def make_run(folder: Path, low: float, high: float, busy: bool = False) -> Path:
     load = LoadResult(
         requests_per_s=2.0, n_requests=40, seconds=20.0, kept_up=True, gap_variation=1.0,
         latest_ms=0.1, latency_p50_ms=100.0, latency_p95_ms=300.0, capacity_per_s=8.0,
-        queue_p95_ms=None, tries=(), p95_ms=Prediction(Interval(250, 150, 350), 300.0),
+        tries=(), p95_ms=Prediction(Interval(250, 150, 350), 300.0),
         capacity=Prediction(Interval(20, 15, 25), 8.0),
     )  # fmt: skip
     records["deploy"] = replace(

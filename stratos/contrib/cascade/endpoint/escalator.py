@@ -24,7 +24,7 @@ from typing import cast
 
 from typing_extensions import override
 
-from stratos.contrib.cascade.endpoint.made import Meter
+from stratos.contrib.cascade.endpoint.meter import Meter
 from stratos.core.errors import StratosError
 from stratos.records import ModelCard
 from stratos.tasks.base import Message

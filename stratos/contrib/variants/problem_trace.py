@@ -235,7 +235,7 @@ _N_PROBES = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Traced:
+class TracedProblem:
     """A problem whose numbers are known as functions of those that its question gives."""
 
     question: str
@@ -261,7 +261,7 @@ class Traced:
         return _worked_out(self.nodes, unknowns)
 
 
-def traced(question: str, solution: str, answer: str) -> Traced:
+def trace(question: str, solution: str, answer: str) -> TracedProblem:
     """Trace a problem.
 
     Raises:
@@ -282,7 +282,7 @@ def traced(question: str, solution: str, answer: str) -> Traced:
     kinds = tracer.kinds(at_answer)
     if all(kind.is_fixed for kind in kinds):
         raise UntraceableError(NoVariant.ALL_FIXED)
-    return Traced(
+    return TracedProblem(
         question,
         solution,
         tuple((token, tracer.unknowns.index(token.value)) for token in given),

@@ -243,6 +243,7 @@ _ANNOUNCED = re.compile(rf"(?:^|\n)(?:[*_]|[^\S\n])*+{chat.MARK}[*_]*|<answer>",
 class GymTask(Task):
     """One of the generators of reasoning-gym, with its own verifier."""
 
+    code_version = 2
     name: str
     """Of the generator, such as chain_sum; docs/contrib/gym.md lists them."""
     parameters: dict[str, Any] = field(default_factory=dict)

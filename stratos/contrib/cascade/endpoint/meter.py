@@ -18,8 +18,8 @@ from pathlib import Path
 
 import msgspec
 
-from stratos.contrib.cascade.answered import bundle_digest, is_of_bundle
 from stratos.contrib.cascade.config import settings
+from stratos.contrib.cascade.pairs import bundle_digest, is_of_bundle
 from stratos.contrib.cascade.record import Cascade
 from stratos.core.atomic_files import write_atomically
 from stratos.core.errors import StratosError

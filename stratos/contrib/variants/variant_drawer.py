@@ -15,7 +15,7 @@ from stratos.contrib.variants.number_tokens import (
     rewritten,
     without_numbers,
 )
-from stratos.contrib.variants.traced import Traced, traced
+from stratos.contrib.variants.problem_trace import TracedProblem, trace
 from stratos.core.reasons import Reason
 from stratos.tasks.base import Item
 from stratos.tasks.math import n_steps
@@ -27,7 +27,7 @@ _FURTHEST = 6
 """A result is at most so many times as large as it was, or so many times smaller."""
 
 
-def redrawn(problem: Traced, rng: random.Random) -> tuple[str, str, Fraction] | None:
+def redrawn(problem: TracedProblem, rng: random.Random) -> tuple[str, str, Fraction] | None:
     """Return question, solution and answer with other numbers; None where none were found."""
     unknowns = [kind.value for kind in problem.kinds]
     commas = problem.with_commas
@@ -51,7 +51,7 @@ def redrawn(problem: Traced, rng: random.Random) -> tuple[str, str, Fraction] | 
     return None
 
 
-def _is_like(problem: Traced, values: Sequence[Fraction]) -> bool:
+def _is_like(problem: TracedProblem, values: Sequence[Fraction]) -> bool:
     """Return whether all numbers that are written are of the kind of those that they replace."""
     tokens = (*problem.given, *problem.worked, problem.answer)
     return all(_can_replace(token, values[node]) for token, node in tokens) and all(
@@ -91,19 +91,19 @@ _MOST_IN_VAIN = 3
 
 
 @dataclass(frozen=True)
-class Exchanged:
+class VariantDrawer:
     """Draws variants of problems whose solutions can be traced."""
 
     verify: Callable[[Item], Reason | None]
     """Returns what is wrong with an item."""
     held_out: frozenset[str] = frozenset()
     """`form_of` held-out questions, of which no variant is made."""
-    _seen: dict[str, Traced | NoVariant] = field(default_factory=dict)
+    _seen: dict[str, TracedProblem | NoVariant] = field(default_factory=dict)
     """Of each row that was looked at, by its id, how it is worked out, or why it has no variant."""
 
-    def __reduce__(self) -> tuple[type[Exchanged], tuple[object, ...]]:
+    def __reduce__(self) -> tuple[type[VariantDrawer], tuple[object, ...]]:
         """Leave what was looked at here when it is sent to other machines."""
-        return Exchanged, (self.verify, self.held_out)
+        return VariantDrawer, (self.verify, self.held_out)
 
     def draw(self, rows: Sequence[Item], n: int, seed: int) -> Iterator[Item]:
         """Yield up to `n` different variants, one of each row in turn.
@@ -141,12 +141,12 @@ class Exchanged:
         reasons = (seen for seen in self._seen.values() if isinstance(seen, NoVariant))
         return Counter(f"row without a variant: {reason}" for reason in reasons)
 
-    def _problem(self, row: Item) -> Traced | NoVariant:
+    def _problem(self, row: Item) -> TracedProblem | NoVariant:
         if row.id not in self._seen:
             self._seen[row.id] = self._traced(row)
         return self._seen[row.id]
 
-    def _traced(self, row: Item) -> Traced | NoVariant:
+    def _traced(self, row: Item) -> TracedProblem | NoVariant:
         if form_of(row.question) in self.held_out:
             return NoVariant.HELD_OUT
         if self.verify(row) is not None:
@@ -154,11 +154,11 @@ class Exchanged:
         if not n_steps(row.rationale):
             return NoVariant.NO_SUM
         try:
-            return traced(row.question, row.rationale, row.answer)
+            return trace(row.question, row.rationale, row.answer)
         except UntraceableError as error:
             return error.reason
 
-    def _variant(self, row: Item, problem: Traced, rng: random.Random) -> Item | None:
+    def _variant(self, row: Item, problem: TracedProblem, rng: random.Random) -> Item | None:
         if (drawn := redrawn(problem, rng)) is None:
             return None
         question, solution, answer = drawn
@@ -177,14 +177,14 @@ class Exchanged:
         return variant
 
 
-def exchanged(verify: Callable[[Item], Reason | None], held_out: Iterable[Item]) -> Exchanged:
+def drawer(verify: Callable[[Item], Reason | None], held_out: Iterable[Item]) -> VariantDrawer:
     """Return what draws variants of a task's training rows.
 
     Args:
         verify: returns what is wrong with an item.
         held_out: items of whose questions no variant is made, whatever their numbers.
     """
-    return Exchanged(verify, frozenset(form_of(item.question) for item in held_out))
+    return VariantDrawer(verify, frozenset(form_of(item.question) for item in held_out))
 
 
 def form_of(question: str) -> str:
