@@ -9,8 +9,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tests.stub_task import StubTask
-
 from stratos import config as schema
 from stratos.core.context import Context
 from stratos.core.intervals import wilson
@@ -41,6 +39,7 @@ from stratos.records import (
     TeacherProbe,
     WhatIf,
 )
+from tests.stub_task import StubTask
 
 TEACHER = "SmolLM2-135M-Instruct"
 HOSTILE = (

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from types import ModuleType
 
 from stratos.core.intervals import wilson
 from stratos.records import Complexity, Measure, Pilot, PilotPoint, PilotRun
 from stratos.report.run_page import NO_PILOT, complexity_rows
+from tests.report import factory
 
 
 def point(tokens: int, accuracy: float) -> PilotPoint:
     return PilotPoint(tokens, accuracy, 128, 1000, 1.0, 1.0, 1.0)
 
 
-def test_the_learning_curve_is_a_measure_or_said_not_to_be(factory: ModuleType) -> None:
+def test_the_learning_curve_is_a_measure_or_said_not_to_be() -> None:
     record = factory.make_probe()
     *measures, curve = complexity_rows(record, None)
     assert tuple(measures) == record.complexity.measures

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -17,13 +15,6 @@ from stratos.records import Interval, LoadResult, Plan, Prediction, Tried
 from stratos.report.costs import Spend
 from stratos.report.planned import PlannedRow, planned_rows
 from stratos.run.summary import _planned
-
-
-@pytest.fixture
-def records(factory: ModuleType, tmp_path: Path) -> dict[str, Any]:
-    """The student has 979 of 1,000 test items."""
-    made: dict[str, Any] = factory.make_records(tmp_path)
-    return made
 
 
 def rows(plan: Plan, records: dict[str, Any], *spends: Spend) -> dict[str, PlannedRow]:

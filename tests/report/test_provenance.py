@@ -3,15 +3,15 @@ from __future__ import annotations
 import shlex
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import yaml
 
 from stratos.report import frontier, provenance
+from tests.report import factory
 
 
-def test_the_command_can_be_pasted(factory: ModuleType, tmp_path: Path) -> None:
+def test_the_command_can_be_pasted(tmp_path: Path) -> None:
     overrides = ["+task=mine", "cloud.regions=[us-east-1, eu-west-1]", "x='a b'"]
     factory.write_hydra(tmp_path, overrides)
     sources = [
@@ -42,9 +42,7 @@ def test_versions_and_machine_are_named() -> None:
     assert {"system", "processor", "cores"} <= set(provenance.machine())
 
 
-def test_a_command_with_a_change_leaves_out_what_it_replaces(
-    factory: ModuleType, tmp_path: Path
-) -> None:
+def test_a_command_with_a_change_leaves_out_what_it_replaces(tmp_path: Path) -> None:
     factory.write_hydra(
         tmp_path,
         ["+task=mine", "student=local", "student.path=/models/a", "trainer.max_tokens=5", "seed=3"],
@@ -57,7 +55,7 @@ def test_a_command_with_a_change_leaves_out_what_it_replaces(
     ]  # fmt: skip
 
 
-def test_a_plan_whose_model_has_no_name_has_no_command(factory: ModuleType, tmp_path: Path) -> None:
+def test_a_plan_whose_model_has_no_name_has_no_command(tmp_path: Path) -> None:
     factory.write_hydra(tmp_path, ["+task=mahjong"])
     plan = factory.make_plan()
     point = next(candidate for candidate in plan.frontier if candidate.student == plan.student)

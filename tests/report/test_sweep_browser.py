@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
-from tests.in_process import stratos
-from tests.report.many_runs import make_sweep
 
 from stratos.report import sweep_report
 from stratos.report.paired import figures_of
 from stratos.report.sweep_jobs import read_job
+from tests.in_process import stratos
+from tests.report.many_runs import make_sweep
 
 pytestmark = pytest.mark.browser
 
@@ -26,9 +25,9 @@ teacher:
 
 
 @pytest.fixture(scope="module")
-def sweep(factory: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("sweep")
-    make_sweep(factory, folder, 12, 200, CONFIG)
+    make_sweep(folder, 12, 200, CONFIG)
     sweep_report(folder)
     return folder
 

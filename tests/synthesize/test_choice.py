@@ -28,35 +28,25 @@ FRESH, GROWN = StudentFacts("fresh", False, 1024), StudentFacts("grown", True, 4
 
 
 def teacher(
-    right: int, n: int = 100, has_weights: bool = True, entropy_nats: float | None = None
+    right: int, has_weights: bool = True, entropy_nats: float | None = None, prompt: str = "default"
 ) -> TeacherProbe:
+    """Return what a probe found that asked 100 items."""
     return TeacherProbe(
-        teacher="wise",
-        card=CARD,
-        prompt="default",
-        n_items=n,
-        exact=wilson(right, n),
-        choice=wilson(0, 0),
-        exact_by_slice={},
-        parsable=1.0,
-        echoes=0.0,
-        input_tokens=1,
-        output_tokens=1,
-        seconds=1.0,
-        cpu_seconds=1.0,
-        usd=0.0,
-        n_cached=0,
-        has_weights=has_weights,
-        entropy_nats=entropy_nats,
-    )
+        teacher="wise", card=CARD, prompt=prompt, n_items=100, exact=wilson(right, 100),
+        choice=wilson(0, 0), exact_by_slice={}, parsable=1.0, echoes=0.0, input_tokens=1,
+        output_tokens=1, seconds=1.0, cpu_seconds=1.0, usd=0.0, n_cached=0,
+        has_weights=has_weights, entropy_nats=entropy_nats,
+    )  # fmt: skip
 
 
 def verdicts(
-    right, student_facts=GROWN, strategies=ALL, can_reverse=True, declared=None, **changes
+    right, student_facts=GROWN, strategies=ALL, can_reverse=True, declared=None, rows=None, **probed
 ):
-    complexity = declared or ComplexityConfig()
-    probed = teacher(right, **changes)
-    return pick(strategies, probed, student_facts, complexity, task="sums", can_reverse=can_reverse)
+    """Return strategy to verdict; `rows` is what is known of a file's rows."""
+    return pick(
+        strategies, teacher(right, **probed), student_facts, declared or ComplexityConfig(),
+        task="sums", can_reverse=can_reverse, **(rows or {}),
+    )  # fmt: skip
 
 
 def taken(*args, **changes):
@@ -208,98 +198,63 @@ def test_a_declared_complexity_stands_in_for_coverage(right, level, strategies, 
 
 # --- files whose rows have their answers ----------------------------------------------------------
 
-ROWS = (*ALL, Supervised())
+
+def of_rows(*strategies, right=99, prompt="default", **rows):
+    """Return the verdicts on a file of 180 rows."""
+    return verdicts(right, strategies=strategies, prompt=prompt, rows={"n_rows": 180, **rows})
 
 
-def of_rows(
-    right: int = 99,
-    prompt: str = "default",
-    strategies=ROWS,
-    student_facts=GROWN,
-    n_rows=180,
-    n_made=0,
-):
-    probed = replace(teacher(right), prompt=prompt)
-    return pick(
-        strategies,
-        probed,
-        student_facts,
-        ComplexityConfig(),
-        task="tickets",
-        can_reverse=True,
-        n_rows=n_rows,
-        n_made=n_made,
-    )
+def taken_of(*strategies, **changes):
+    return {name for name, verdict in of_rows(*strategies, **changes).items() if verdict.is_taken}
 
 
 def test_answers_that_a_file_has_are_learnt_and_not_asked_for(snapshot: SnapshotAssertion) -> None:
-    by_name = of_rows(strategies=(Alignment(), Injection(), Supervised()))
-    assert {name for name, verdict in by_name.items() if verdict.is_taken} == {"supervised"}
-    assert (by_name["alignment"].why_not, by_name["alignment"].concerns) == (
-        Reason.REPEATS,
-        "teacher",
-    )
-    assert by_name["injection"].why_not is Reason.REPEATS
-    assert [by_name[name].reason for name in ("alignment", "injection")] == snapshot
-    more = of_rows(strategies=(Alignment(), Injection(), Supervised()), n_made=10)
-    assert {name for name, verdict in more.items() if verdict.is_taken} == {
-        "supervised",
-        "injection",
-    }
+    three = (Alignment(), Injection(), Supervised())
+    by_name = of_rows(*three)
+    assert taken_of(*three) == {"supervised"}
+    alignment, injection = by_name["alignment"], by_name["injection"]
+    assert (alignment.why_not, alignment.concerns) == (Reason.REPEATS, "teacher")
+    assert injection.why_not is Reason.REPEATS
+    assert [alignment.reason, injection.reason] == snapshot
+    assert taken_of(*three, n_made=10) == {"supervised", "injection"}
 
 
 def test_what_a_teacher_adds_may_be_asked_for() -> None:
-    reasoned = of_rows(prompt="reasoning", strategies=(Alignment(), Supervised()))
-    assert {name for name, verdict in reasoned.items() if verdict.is_taken} == {
-        "alignment",
-        "supervised",
-    }
-    unsure = of_rows(60, prompt="reasoning", strategies=(Alignment(), Supervised()))
-    assert not unsure["alignment"].is_taken and unsure["alignment"].why_not is not Reason.REPEATS
-    soft = of_rows(strategies=(AlignmentLogits(min_coverage=0.5), Supervised()))
-    assert soft["alignment_logits"].is_taken
-    writes = of_rows(strategies=(Injection(rationale="teacher"), Supervised()))
-    assert writes["injection"].is_taken
+    two = (Alignment(), Supervised())
+    assert taken_of(*two, prompt="reasoning") == {"alignment", "supervised"}
+    unsure = of_rows(*two, right=60, prompt="reasoning")["alignment"]
+    assert not unsure.is_taken and unsure.why_not is not Reason.REPEATS
+    assert "alignment_logits" in taken_of(AlignmentLogits(min_coverage=0.5), Supervised())
+    assert "injection" in taken_of(Injection(rationale="teacher"), Supervised())
 
 
 def test_a_strategy_that_is_named_alone_is_not_replaced(snapshot: SnapshotAssertion) -> None:
-    assert of_rows(strategies=(Alignment(),))["alignment"].is_taken
-    assert of_rows(strategies=(Injection(),))["injection"].is_taken
-    without_rows = of_rows(strategies=(Injection(), Supervised()), n_rows=None)
+    assert taken_of(Alignment()) == {"alignment"}
+    assert taken_of(Injection()) == {"injection"}
+    without_rows = of_rows(Injection(), Supervised(), n_rows=None)
     assert without_rows["injection"].is_taken
     assert without_rows["supervised"].why_not is Reason.TASK
     assert without_rows["supervised"].reason == snapshot
 
 
-ROWS = (Alignment(), Injection(), Supervised(), PseudoLabels())
+LABELLED = (Alignment(), Injection(), Supervised(), PseudoLabels())
 
 
-@pytest.mark.parametrize(("right", "expected"), [(90, "pseudo_labels"), (70, "supervised")])
+@pytest.mark.parametrize(
+    ("right", "expected", "refused"),
+    [(90, "pseudo_labels", "supervised"), (70, "supervised", "pseudo_labels")],
+    ids=["90-pseudo_labels", "70-supervised"],
+)
 def test_rows_without_answers_are_labelled_by_a_teacher_that_surely_knows_them(
-    right, expected, snapshot: SnapshotAssertion
+    right, expected, refused, snapshot: SnapshotAssertion
 ):
-    by_name = pick(
-        ROWS,
-        teacher(right),
-        GROWN,
-        ComplexityConfig(),
-        task="sums",
-        can_reverse=True,
-        n_rows=180,
-        n_unlabelled=50,
-    )
-    assert [expected for expected, verdict in by_name.items() if verdict.is_taken] == [expected]
-    refused = {"pseudo_labels": "supervised", "supervised": "pseudo_labels"}[expected]
-    assert by_name[refused].reason == snapshot
+    assert taken_of(*LABELLED, right=right, n_unlabelled=50) == {expected}
+    assert of_rows(*LABELLED, right=right, n_unlabelled=50)[refused].reason == snapshot
 
 
 def test_what_would_have_labels_taken_is_said_with_its_keys(snapshot: SnapshotAssertion) -> None:
     def labels(right: int) -> Verdict:
-        complexity, sums = ComplexityConfig(), {"task": "sums", "can_reverse": True}
-        probed = teacher(right)
-        return pick(ROWS, probed, GROWN, complexity, n_rows=180, n_unlabelled=50, **sums)[
-            "pseudo_labels"
-        ]
+        return of_rows(*LABELLED, right=right, n_unlabelled=50)["pseudo_labels"]
 
     assert [labels(right).evidence for right in (75, 70, 40)] == snapshot
     n = n_above(0.75, 0.7)
@@ -308,9 +263,7 @@ def test_what_would_have_labels_taken_is_said_with_its_keys(snapshot: SnapshotAs
 
 
 def test_without_rows_to_label_there_are_no_pseudo_labels(snapshot: SnapshotAssertion):
-    by_name = pick(
-        ROWS, teacher(99), GROWN, ComplexityConfig(), task="sums", can_reverse=True, n_rows=180
-    )
+    by_name = of_rows(*LABELLED)
     assert by_name["supervised"].is_taken
     assert by_name["pseudo_labels"].why_not is Reason.TASK
     assert by_name["pseudo_labels"].reason == snapshot

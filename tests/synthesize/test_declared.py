@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from hydra.types import RunMode
-from tests.stub_task import StubTask
 from syrupy.assertion import SnapshotAssertion
 
 from stratos.catalog import load_catalog
@@ -21,8 +18,8 @@ from stratos.plan.options.candidates import build_problem
 from stratos.plan.stage import solve
 from stratos.synthesize.choice import least_coverage
 from stratos.synthesize.declared import contradictions, with_declared
-
 from tests.plan.world import BLIND, LARGE, World, teacher
+from tests.stub_task import StubTask
 
 SIGHTED, DOUBTFUL = teacher(LARGE, right=60), teacher(LARGE, right=48)
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.synthesize.adder import Adder, rows_of, run, sums
 
 from stratos.core.errors import TeacherError
 from stratos.synthesize.injection import SURPLUS, Injection, Made, balanced
@@ -21,6 +20,7 @@ from stratos.tasks.jsonl import JsonlTask
 from stratos.tasks.mahjong import MahjongTask
 from stratos.tasks.math import MathTask
 from stratos.teachers.base import Answer, Question
+from tests.synthesize.adder import Adder, rows_of, run, sums
 
 
 @dataclass
@@ -37,14 +37,9 @@ class Explainer(Adder):
     def identity(self) -> str:
         return "explainer"
 
-    def ask(self, chats: Any, max_tokens: int, tick: Any = None, keep: Any = None) -> list[Answer]:
-        answers = []
-        for index, chat in enumerate(chats):
-            text = self._read(chat) if "Somebody's" in chat[1]["content"] else self._write(chat)
-            answers.append(Answer(text, 10, 5, 0.0))
-            if keep is not None:
-                keep(index, answers[-1])
-        return answers
+    def reply(self, chat: Any) -> Answer:
+        text = self._read(chat) if "Somebody's" in chat[1]["content"] else self._write(chat)
+        return Answer(text, 10, 5, 0.0)
 
     def _read(self, chat: Any) -> str:
         self.readings.append(chat)
@@ -138,14 +133,8 @@ def test_what_the_teacher_cannot_explain_falls_to_the_file(tmp_path: Path) -> No
     corpus, _ = run(tmp_path, task, Injection(n_items=1000, rationale="teacher"), (Explainer(),))
     rows = rows_of(corpus)
     assert len(rows) == len(task.items("train", 1000))
-    by_teacher = {
-        k for row, k in zip(rows, map(_kind, rows), strict=True) if "We take" in row["rationale"]
-    }
-    by_file = {
-        k
-        for row, k in zip(rows, map(_kind, rows), strict=True)
-        if "so the answer" in row["rationale"]
-    }
+    by_teacher = {_kind(row) for row in rows if "We take" in row["rationale"]}
+    by_file = {_kind(row) for row in rows if "so the answer" in row["rationale"]}
     assert (by_teacher, by_file) == ({0, 1, 4}, {2, 3})
 
 
@@ -193,15 +182,8 @@ def test_auto_takes_whoever_is_right_more_often(tmp_path: Path) -> None:
     assert corpus.n_items == 100
 
 
-class Speechless(Explainer):
-    """Explains nothing."""
-
-    def _write(self, chat: Any) -> str:
-        return "no"
-
-
 def test_auto_learns_bare_answers_where_nobody_has_a_path(tmp_path: Path) -> None:
-    task, teacher = bare(tmp_path), Speechless()
+    task, teacher = bare(tmp_path), Babbler()
     corpus, warnings = run(tmp_path, task, Injection(n_items=1000, rationale="auto"), (teacher,))
     assert corpus.n_items == task.n_train
     assert all(row["completion"] == row["answer"] for row in rows_of(corpus))

@@ -12,8 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.synthesize.adder import Adder, rows_of, run, sums
-from tests.teachers.questions import cached_ask
 from syrupy.assertion import SnapshotAssertion
 
 from stratos.core.context import Context
@@ -30,6 +28,8 @@ from stratos.tasks.base import Item
 from stratos.tasks.jsonl import JsonlTask
 from stratos.tasks.words import NoPath
 from stratos.teachers.answer_limit import data_limit
+from tests.synthesize.adder import Adder, rows_of, run, sums
+from tests.teachers.questions import cached_ask
 
 
 def test_injection_writes_verified_training_items(tmp_path: Path) -> None:

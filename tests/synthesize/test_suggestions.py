@@ -6,12 +6,12 @@ import json
 from pathlib import Path
 
 import numpy as np
-from tests.synthesize.adder import run
-from test_pseudo_labels import Committee, task_of
 
 from stratos.config import StudentConfig
 from stratos.synthesize.pseudo_labels import ROWS_TO_LABEL, PseudoLabels
 from stratos.synthesize.suggestions import suggested
+from tests.synthesize.adder import run
+from tests.synthesize.test_pseudo_labels import Committee, task_of
 
 
 def test_a_dense_group_of_doubtful_rows_comes_first_and_once() -> None:
