@@ -6,12 +6,12 @@ import dataclasses
 import re
 import shlex
 import sys
+from collections.abc import Callable
 from itertools import zip_longest
 from pathlib import Path
 
 import pytest
 import yaml
-from tests.checked import problems, shape
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 from syrupy.assertion import SnapshotAssertion
@@ -23,6 +23,7 @@ from stratos.cli.rules import missing_files
 from stratos.core.extensions import conf_dirs, shipped_choices
 from stratos.core.trust import ALLOW_TARGETS
 from stratos.teachers.lifetime import retired, shipped_teachers
+from tests.checked import problems, shape
 
 SHIPPED = sorted(
     (path.parent.relative_to(folder).as_posix(), path.stem)
@@ -76,10 +77,24 @@ ALL_KEYS = (
 """Groups each of whose choices has every key."""
 
 
-@pytest.fixture(autouse=True)
-def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv(ALLOW_TARGETS, raising=False)
+pytestmark = pytest.mark.usefixtures("own_folder")
+
+Write = Callable[[str, str], None]
+
+
+@pytest.fixture
+def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
+    """What writes a file of the user's own; a module can then be imported."""
+
+    def write(name: str, text: str) -> None:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        if path.suffix == ".py":
+            monkeypatch.syspath_prepend(str(tmp_path))
+            monkeypatch.delitem(sys.modules, path.stem, raising=False)
+
+    return write
 
 
 # --- what is shipped ------------------------------------------------------------------------------
@@ -203,10 +218,8 @@ def test_every_group_has_two_choices() -> None:
 # --- mistakes -------------------------------------------------------------------------------------
 
 
-def test_no_task_lists_the_tasks_and_the_users_own(tmp_path: Path) -> None:
-    mine = tmp_path / "mine" / "task"
-    mine.mkdir(parents=True)
-    (mine / "my_own.yaml").write_text("_target_: stratos.tasks.mahjong.MahjongTask\n")
+def test_no_task_lists_the_tasks_and_the_users_own(tmp_path: Path, write: Write) -> None:
+    write("mine/task/my_own.yaml", "_target_: stratos.tasks.mahjong.MahjongTask\n")
     [line] = problems("--config-dir", str(tmp_path / "mine"))
     assert line.startswith("Pick a task: +task=<name>. There are: ")
     assert {"mahjong", "my_own"} <= set(line.rstrip(".").partition("are: ")[2].split(", "))
@@ -324,12 +337,11 @@ def test_every_value_of_a_sweep_is_checked(snapshot: SnapshotAssertion) -> None:
     assert [shape(line) for line in problems("-m", "+task=mahjong", *typed)] == snapshot
 
 
-def test_a_sweep_in_a_file_is_checked_too(tmp_path: Path, snapshot: SnapshotAssertion) -> None:
-    mine = tmp_path / "mine" / "hparams_search"
-    mine.mkdir(parents=True)
-    (mine / "wrong.yaml").write_text(
+def test_a_sweep_in_a_file_is_checked_too(write: Write, snapshot: SnapshotAssertion) -> None:
+    write(
+        "mine/hparams_search/wrong.yaml",
         "# @package _global_\nhydra:\n  mode: MULTIRUN\n  sweeper:\n    params:\n"
-        "      limits.accuracy: 0.5,1.5\n"
+        "      limits.accuracy: 0.5,1.5\n",
     )
     assert problems("--config-dir", "mine", "+task=mahjong", "hparams_search=wrong") == snapshot
 
@@ -343,18 +355,14 @@ def test_a_sweep_in_a_file_is_checked_too(tmp_path: Path, snapshot: SnapshotAsse
      "stratos.cli.build.read", "stratos.cli.check.Path"],
 )  # fmt: skip
 def test_only_trusted_classes_are_made(
-    tmp_path: Path, target: str, snapshot: SnapshotAssertion
+    write: Write, target: str, snapshot: SnapshotAssertion
 ) -> None:
-    mine = tmp_path / "mine" / "task"
-    mine.mkdir(parents=True)
-    (mine / "evil.yaml").write_text(f"_target_: {target}\n")
+    write("mine/task/evil.yaml", f"_target_: {target}\n")
     assert problems("--config-dir", "mine", "+task=evil") == snapshot
 
 
-def test_a_class_of_the_wrong_kind_is_refused(tmp_path: Path, snapshot: SnapshotAssertion) -> None:
-    mine = tmp_path / "mine" / "task"
-    mine.mkdir(parents=True)
-    (mine / "odd.yaml").write_text("_target_: stratos.config.ComplexityConfig\n")
+def test_a_class_of_the_wrong_kind_is_refused(write: Write, snapshot: SnapshotAssertion) -> None:
+    write("mine/task/odd.yaml", "_target_: stratos.config.ComplexityConfig\n")
     assert problems("--config-dir", "mine", "+task=odd") == snapshot
 
 
@@ -364,50 +372,41 @@ def test_a_class_of_the_wrong_kind_is_refused(tmp_path: Path, snapshot: Snapshot
     ids=["no methods", "no name"],
 )
 def test_a_task_that_is_half_written_is_told_what_it_lacks(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str, snapshot: SnapshotAssertion
+    monkeypatch: pytest.MonkeyPatch, body: str, snapshot: SnapshotAssertion, write: Write
 ) -> None:
-    (tmp_path / "my_half.py").write_text(
+    write(
+        "my_half.py",
         "from dataclasses import dataclass\n"
         "from stratos.tasks.base import Task\n"
         "@dataclass(frozen=True)\n"
-        f"class Mine(Task):\n    {body}\n"
+        f"class Mine(Task):\n    {body}\n",
     )
-    mine = tmp_path / "mine" / "task"
-    mine.mkdir(parents=True)
-    (mine / "half.yaml").write_text("_target_: my_half.Mine\n")
-    monkeypatch.syspath_prepend(str(tmp_path))
+    write("mine/task/half.yaml", "_target_: my_half.Mine\n")
     monkeypatch.setenv(ALLOW_TARGETS, "my_half")
-    monkeypatch.delitem(sys.modules, "my_half", raising=False)
     assert problems("--config-dir", "mine", "+task=half") == snapshot
 
 
 def test_a_class_of_the_users_own_is_made_once_it_is_allowed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, snapshot: SnapshotAssertion
+    monkeypatch: pytest.MonkeyPatch, snapshot: SnapshotAssertion, write: Write
 ) -> None:
-    (tmp_path / "my_code.py").write_text(
+    write(
+        "my_code.py",
         "from dataclasses import dataclass\n"
         "from stratos.tasks.mahjong import MahjongTask\n"
         "@dataclass(frozen=True)\n"
         "class Mine(MahjongTask):\n"
-        "    name: str = 'mine'\n"
+        "    name: str = 'mine'\n",
     )
-    mine = tmp_path / "mine" / "task"
-    mine.mkdir(parents=True)
-    (mine / "own.yaml").write_text("_target_: my_code.Mine\n")
-    monkeypatch.syspath_prepend(str(tmp_path))
+    write("mine/task/own.yaml", "_target_: my_code.Mine\n")
     argv = ("--config-dir", "mine", "+task=own")
     assert problems(*argv) == snapshot
     monkeypatch.setenv(ALLOW_TARGETS, "my_code.")
     assert problems(*argv) == []
 
 
-def test_a_broken_file_of_the_users_own_is_named(
-    tmp_path: Path, snapshot: SnapshotAssertion
-) -> None:
-    mine = tmp_path / "mine" / "limits"
-    mine.mkdir(parents=True)
-    (mine / "tab.yaml").write_text("budget_usd: 1\n\tx: 2\n")
-    (mine / "loop.yaml").write_text("defaults: [none]\nbudget_usd: ${limits.nothing}\n")
+def test_a_broken_file_of_the_users_own_is_named(write: Write, snapshot: SnapshotAssertion) -> None:
+    write("mine/limits/tab.yaml", "budget_usd: 1\n\tx: 2\n")
+    write("mine/limits/loop.yaml", "defaults: [none]\nbudget_usd: ${limits.nothing}\n")
     [line] = problems("--config-dir", "mine", "+task=mahjong", "limits=tab")
     assert line.startswith("limits=tab: ")
     assert "line 2" in line and "tab.yaml" in line

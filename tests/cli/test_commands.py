@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import fcntl
 import json
-import sys
 from pathlib import Path
 
 import pytest
 
-
-from tests.report import factory
-from tests.in_process import Done, stratos
-from tests.cli.made_run import make_run
-
 from stratos.evaluate.answer_files import answers_path
+from tests.cli.made_run import make_run
+from tests.in_process import Done, stratos
+from tests.report import factory
 
 
 def run(*words: str, cwd: Path, **env: str) -> Done:

@@ -21,22 +21,20 @@ from pathlib import Path
 
 import pytest
 import yaml
-from tests.checked import problems
-from tests.documented import DOCUMENTS, ROOT, Command, commands
 from omegaconf import OmegaConf
-from tests.pages import PAGES, contrib_pages, text_of
 
-
-import gallery
-from tests.in_process import stratos
-from tests.cli.made_run import make_run
-from tutorials import write_files
-
+from benchmarks.product import gallery
+from benchmarks.product.tutorials import write_files
 from stratos.catalog.source import BUILTIN
 from stratos.cli.build import CANDIDATES, GROUPS, TARGETS, schema_of
 from stratos.cli.help import group_page
 from stratos.cli.verbs import HYDRA
 from stratos.core.extensions import conf_dirs, shipped_choices
+from tests.checked import problems
+from tests.cli.made_run import make_run
+from tests.documented import DOCUMENTS, ROOT, Command, commands
+from tests.in_process import stratos
+from tests.pages import PAGES, contrib_pages, text_of
 
 LACKING = re.compile(
     r"the hub cannot be reached|cannot be reached|SLURM does not answer|no Ray dashboard answers|"

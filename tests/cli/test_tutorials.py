@@ -5,18 +5,16 @@
 
 from __future__ import annotations
 
-import sys
+import importlib
 from pathlib import Path
 
 import pytest
-from tests.documented import ROOT
+
+from benchmarks.product import tutorials
+from benchmarks.product.tutorials import Block, blocks, follow
 from tests.whole import WHOLE
 
-
-import tutorials
-from figures_of import BLOCKS
-from tutorials import Block, blocks, follow
-
+BLOCKS = importlib.import_module("figures_of").BLOCKS  # beside what `tutorials` is made of
 QUICK = ("python make_", "stratos logs ")
 """How blocks begin that take a second and print the same on every machine."""
 PAGES = list(tutorials.pages())
