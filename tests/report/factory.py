@@ -407,6 +407,11 @@ def make_records(run_dir: Path) -> dict[str, Any]:
     }
 
 
+def change(records: dict[str, Any], stage: str, **fields: Any) -> None:
+    """Change fields of the record of a stage."""
+    records[stage] = replace(records[stage], **fields)
+
+
 def write_hydra(run_dir: Path, overrides: list[str], stages: list[str] | None = None) -> None:
     import yaml
 

@@ -30,7 +30,7 @@ def run_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     }
     records = factory.make_records(run_dir)
     records["evaluate"] = factory.make_scorecard(run_dir, [row, *factory.make_examples()])
-    records["plan"] = replace(records["plan"], reasons=(factory.HOSTILE,))
+    factory.change(records, "plan", reasons=(factory.HOSTILE,))
     report(factory.make_config(run_dir), records, factory.make_context(run_dir), [factory.HOSTILE])
     return run_dir / "report.html"
 

@@ -8,6 +8,7 @@ import pytest
 
 from stratos.ledger.lines import Reserve
 from stratos.report.costs import Spend, cost_rows, read_ledger, stage_seconds
+from tests.report import factory
 
 
 def test_hours_here_are_priced_as_planned(records: dict[str, Any]) -> None:
@@ -27,7 +28,7 @@ def test_hours_here_are_priced_as_planned(records: dict[str, Any]) -> None:
 
 
 def test_a_corpus_that_a_teacher_wrote_counts_as_the_teachers_time(records: dict[str, Any]) -> None:
-    records["synthesize"] = replace(records["synthesize"], teacher_tokens=1000)
+    factory.change(records, "synthesize", teacher_tokens=1000)
     rows = {row.role: row for row in cost_rows(records["plan"], records)}
     assert rows["teacher"].stages == ("probe", "synthesize")
     assert rows["train"].stages == ("distill",)
@@ -50,7 +51,7 @@ def test_hours_of_a_job_are_those_of_all_its_attempts(records: dict[str, Any]) -
 
 def test_hours_of_a_job_stand_beside_its_money(records: dict[str, Any]) -> None:
     """A corpus that no teacher wrote takes a server of the role that makes data all the same."""
-    records["synthesize"] = replace(records["synthesize"], teacher_tokens=0)
+    factory.change(records, "synthesize", teacher_tokens=0)
     here = {row.role: row for row in cost_rows(records["plan"], records)}
     assert "synthesize" in here["train"].stages
     paid = Spend("teacher 1 × a", 0.1, "teacher", "synthesize", seconds=360.0)

@@ -15,6 +15,7 @@ from stratos.records import Interval, LoadResult, Plan, Prediction, Tried
 from stratos.report.costs import Spend
 from stratos.report.planned import PlannedRow, planned_rows
 from stratos.run.summary import _planned
+from tests.report import factory
 
 
 def rows(plan: Plan, records: dict[str, Any], *spends: Spend) -> dict[str, PlannedRow]:
@@ -332,7 +333,7 @@ def test_other_work_excuses_what_is_slower_and_not_what_is_faster(
 
 def test_a_bound_says_how_far_below_it_is(records: dict[str, Any]) -> None:
     predicted = Prediction(Interval(2.0, 0.0, 2.0), 0.1)
-    records["deploy"] = replace(records["deploy"], memory_gib=predicted)
+    factory.change(records, "deploy", memory_gib=predicted)
     row = rows(records["plan"], records)["memory of the server, here"]
     assert (row.said, row.width) == ("not exceeded", None)
     assert row.note == "5% of the most that a plan counts with"

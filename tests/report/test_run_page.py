@@ -132,29 +132,15 @@ def test_whether_it_pays_is_said_first_and_the_ways_are_listed(
     text = "Distil: pays back after 41 days [29, 66] at 20,000 requests a day against gpt<b>."
     plan = records["plan"]
     student = Way(plan.student, True, plan.accuracy, None, plan.latency_ms)
-    worth = Worth(
-        "distil",
-        text,
-        (student, hosted, poor),
-        "gpt<b>",
-        Interval(5.0, 4.0, 7.0),
-        2.0,
-        12.0,
-        20_000.0,
-    )
+    saved, models = Interval(5.0, 4.0, 7.0), (student, hosted, poor)
+    worth = Worth("distil", text, models, "gpt<b>", saved, 2.0, 12.0, 20_000.0)
     records["plan"] = replace(plan, worth=worth)
-    made = report(factory.make_config(tmp_path), records, factory.make_context(tmp_path))
-    page = read(Path(made.path))
+    page = make(tmp_path, records)
     assert text in page.section("result") and "b" not in page.tags[:20]
     shown = page.section("plan")
     for words in (
-        "gpt<b> 90.0%",
-        "ends on 2027-01-01",
-        "surely less accurate",
-        "$2.00",
-        "$1,218",
-        "$60.88",
-    ):
+        "gpt<b> 90.0%", "ends on 2027-01-01", "surely less accurate", "$2.00", "$1,218", "$60.88",
+    ):  # fmt: skip
         assert words in shown, shown[:3000]
 
 
@@ -194,23 +180,39 @@ def test_a_run_without_a_plan_says_so(tmp_path: Path) -> None:
     assert "Teachers measured, nothing planned yet" in page.section("result")
 
 
-def test_a_student_that_is_no_better_is_called_so(tmp_path: Path, records: dict[str, Any]) -> None:
-    compared = replace(
-        records["evaluate"].comparison,
-        student_exact=factory.share(60, 128), teacher_exact=factory.share(62, 128),
-        ratio=60 / 62, ratio_at_least=0.7, p_value=0.9,
-    )  # fmt: skip
-    records["evaluate"] = replace(records["evaluate"], comparison=compared)
-    assert "do not separate it from" in make(tmp_path, records).section("result")
-    worse = replace(compared, teacher_exact=factory.share(110, 128), p_value=1e-6)
-    records["evaluate"] = replace(records["evaluate"], comparison=worse)
-    assert "SmolLM2-135M-Instruct is more accurate" in make(tmp_path, records).section("result")
+CLOSE = {"student_exact": factory.share(60, 128), "ratio": 60 / 62, "ratio_at_least": 0.7}
+
+
+@pytest.mark.parametrize(
+    ("compared", "words"),
+    [
+        (
+            {**CLOSE, "teacher_exact": factory.share(62, 128), "p_value": 0.9},
+            "do not separate it from",
+        ),
+        (
+            {**CLOSE, "teacher_exact": factory.share(110, 128), "p_value": 1e-6},
+            "SmolLM2-135M-Instruct is more accurate",
+        ),
+        (
+            {"ratio": None, "teacher_exact": factory.share(0, 128)},
+            "no right answer of the teacher",
+        ),
+    ],
+    ids=["no better", "worse", "no ratio"],
+)
+def test_the_headline_says_how_student_and_teacher_compare(
+    tmp_path: Path, records: dict[str, Any], compared: dict[str, Any], words: str
+) -> None:
+    comparison = replace(records["evaluate"].comparison, **compared)
+    factory.change(records, "evaluate", comparison=comparison)
+    assert words in make(tmp_path, records).section("result")
 
 
 def test_what_needs_no_model_is_the_headline(tmp_path: Path, records: dict[str, Any]) -> None:
     share = factory.share(979, 1000)
     linear = Versus("linear", "TF-IDF", 1000, share, share, 3, 3, 1.0)
-    records["evaluate"] = replace(records["evaluate"], against=(linear,))
+    factory.change(records, "evaluate", against=(linear,))
     page = make(tmp_path, records)
     headline = page.section("result")
     html = (tmp_path / "report.html").read_text()
@@ -226,10 +228,8 @@ def test_one_slice_is_not_told_apart_from_all(tmp_path: Path, records: dict[str,
         replace(score, slices=(replace(score.slices[0], slice="main"), score.slice()))
         for score in records["evaluate"].scores
     )
-    records["evaluate"] = replace(records["evaluate"], scores=scores)
-    records["synthesize"] = replace(
-        records["synthesize"], n_by_slice={"main": 5}, answer_sizes={"main": {"1": 5}}
-    )
+    factory.change(records, "evaluate", scores=scores)
+    factory.change(records, "synthesize", n_by_slice={"main": 5}, answer_sizes={"main": {"1": 5}})
     page = make(tmp_path, records)
     assert "All questions" in page.section("scorecard")
     for section in ("scorecard", "evidence"):
@@ -238,25 +238,14 @@ def test_one_slice_is_not_told_apart_from_all(tmp_path: Path, records: dict[str,
 
 def test_one_question_is_no_questions(tmp_path: Path, records: dict[str, Any]) -> None:
     compared = replace(records["evaluate"].comparison, n_items=1, ratio_at_least=0.7, p_value=1.0)
-    records["evaluate"] = replace(records["evaluate"], comparison=compared)
-    records["distill"] = replace(records["distill"], steps=1)
+    factory.change(records, "evaluate", comparison=compared)
+    factory.change(records, "distill", steps=1)
     page = make(tmp_path, records)
     headline = page.section("result")
     assert "The 1 question that both answered" in headline
     assert "on 1,000 held-out questions (95%" in headline
     assert "Of 1 question that both answered" in page.section("scorecard")
     assert " in 1 step " in page.section("training")
-
-
-def test_a_teacher_without_a_right_answer_has_no_ratio(
-    tmp_path: Path, records: dict[str, Any]
-) -> None:
-    compared = replace(
-        records["evaluate"].comparison, ratio=None, teacher_exact=factory.share(0, 128)
-    )
-    records["evaluate"] = replace(records["evaluate"], comparison=compared)
-    headline = make(tmp_path, records).section("result")
-    assert "no right answer of the teacher" in headline
 
 
 def test_an_unknown_accuracy_is_called_so(tmp_path: Path) -> None:
@@ -274,17 +263,18 @@ def test_an_unknown_accuracy_is_called_so(tmp_path: Path) -> None:
 
 def test_odd_numbers_do_not_break_the_page(tmp_path: Path, records: dict[str, Any]) -> None:
     nan = float("nan")
-    records["distill"] = replace(
-        records["distill"],
+    factory.change(
+        records,
+        "distill",
         curve=tuple(replace(point, loss=nan) for point in records["distill"].curve[:3]),
         seconds=nan,
     )
-    records["plan"] = replace(records["plan"], frontier=(), alternatives={}, usd=0.0, reasons=())
+    factory.change(records, "plan", frontier=(), alternatives={}, usd=0.0, reasons=())
     student = records["evaluate"].scores[0]
     only_all = replace(
         student, slices=(SliceScore("all", 0, factory.share(0, 0), f1=nan),), output_tokens=5
     )
-    records["evaluate"] = replace(records["evaluate"], scores=(only_all,), comparison=None)
+    factory.change(records, "evaluate", scores=(only_all,), comparison=None)
     page = make(tmp_path, records)
     assert "No teacher was measured" in page.section("scorecard")
     assert "nan" not in " ".join(page.text.values()).replace("finance", "").lower()
@@ -307,17 +297,14 @@ def test_a_moved_run_folder_finds_its_examples(tmp_path: Path) -> None:
 def test_hostile_text_is_text(tmp_path: Path, records: dict[str, Any]) -> None:
     hostile = factory.HOSTILE
     row = {
-        "question": hostile,
-        "gold": hostile,
-        "slice": hostile,
+        **dict.fromkeys(("question", "gold", "slice", "teacher"), hostile),
         "student": f"{hostile}\n{hostile}",
-        "teacher": hostile,
         "untouched": {"odd": [hostile]},
         "scores": {"student": "x"},
     }
     records["evaluate"] = factory.make_scorecard(tmp_path, [row])
-    records["plan"] = replace(
-        records["plan"], student=hostile, reasons=(hostile,), left_out={hostile: hostile}
+    factory.change(
+        records, "plan", student=hostile, reasons=(hostile,), left_out={hostile: hostile}
     )
     clean = make(tmp_path / "clean", factory.make_records(tmp_path / "clean"))
     page = make(tmp_path, records)
@@ -346,8 +333,7 @@ def test_formats_are_told_and_the_accuracy_limit_counts_what_is_served(
         whole, format="q8_0", n_bytes=1_020_000, n_equal=990, exact=Interval(0.961, 0.947, 0.972),
         loss_points=Interval(1.8, 0.9, 2.9), p_value=0.0002,
     )  # fmt: skip
-    records["deploy"] = replace(
-        records["deploy"], run=ServingSetting("llamacpp", 8, format="q8_0"),
+    factory.change(records, "deploy", run=ServingSetting("llamacpp", 8, format="q8_0"),
         exports=Exports("llamacpp", "x 1", "Whole.", (whole, small), "q8_0"),
     )  # fmt: skip
     limits = {least: LimitsConfig(accuracy=least) for least in (0.96, 0.97)}
