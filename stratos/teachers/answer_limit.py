@@ -180,7 +180,7 @@ class ChatGroup:
             self.limit = replace(self.limit, is_fixed=True, stopped_by=_LACKING)
         elif not helped and self.truncated:
             why = (
-                f"ChatGroup for {wider.tokens:,}, it gives no more: check its endpoint's own limit."
+                f"Asked for {wider.tokens:,}, it gives no more: check its endpoint's own limit."
             )
             self.limit = replace(self.limit, is_fixed=True, stopped_by=why)
 
