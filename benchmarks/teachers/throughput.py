@@ -2,7 +2,7 @@
 
     python benchmarks/teachers/throughput.py --keep [--concurrency 16 32]
 
-The server is a process of its own (tests/teachers/fault_server.py). Ideal is what the allowed
+The server is a process of its own (tests/teachers/provider.py). Ideal is what the allowed
 concurrency gives if nothing but the server's 200 ms took time.
 """
 
@@ -53,7 +53,7 @@ print("took", time.perf_counter() - started, time.process_time(), ledger.spent_u
 @contextmanager
 def serving(share: float = 0.0) -> Iterator[str]:
     """Run the endpoint, which fails a share of the requests; gives its base URL."""
-    script = record.ROOT / "tests" / "teachers" / "fault_server.py"
+    script = record.ROOT / "tests" / "teachers" / "provider.py"
     command = [sys.executable, str(script), "--delay-s", str(DELAY_S), "--share", str(share),
                "--models", "gpt-4o-mini"]  # fmt: skip
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
@@ -68,7 +68,7 @@ def serving(share: float = 0.0) -> Iterator[str]:
 def counts_of(url: str) -> dict[str, Any]:
     """Return what the endpoint was asked and has answered."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    reply: dict[str, Any] = json.load(opener.open(url.removesuffix("/v1") + "/told"))
+    reply: dict[str, Any] = json.load(opener.open(url.removesuffix("/v1") + "/bill"))
     for counts in (reply["tries"], reply["answered"]):
         counts.pop("", None)  # a peer begins with an empty question, to read rate limits
     return reply

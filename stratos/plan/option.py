@@ -129,13 +129,7 @@ class Caps:
         max_nodes: int,
         max_usd_per_hour: float | None = None,
     ) -> Caps:
-        """Return the caps of a config; a quota that cannot bind is left out.
-
-        Args:
-            quotas: most servers by pattern.
-            max_nodes: most servers of a role.
-            max_usd_per_hour: most dollars an hour of a role.
-        """
+        """Return the caps of a config; a quota that cannot bind is left out."""
         shared: list[Quota] = []
         single: dict[Name, int] = {}
         for pattern, limit in sorted(quotas.items()):

@@ -264,13 +264,6 @@ def decided(
     """Return the verdict, and the alternative that decides it: the cheapest by expected costs.
 
     Distil only where the student wins against each of them; stay where it loses against one.
-
-    Args:
-        able: models that do the task as well.
-        once: dollars of teacher, data and training.
-        per_day: of the student's servers.
-        rate: requests a day at first.
-        horizon: for how long.
     """
     ends = [_ends(once, per_day, way) for way in able]
     outcomes = [of_way.outcome(rate, horizon) for of_way in ends]

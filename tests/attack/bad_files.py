@@ -551,8 +551,8 @@ STUDENTS: dict[str, Spoil] = {
 Bytes = Callable[[bytes], bytes]
 
 
-def _at(place: int, data: bytes) -> Bytes:
-    return lambda whole: whole[:place] + data + whole[place + len(data) :]
+def _at(start: int, data: bytes) -> Bytes:
+    return lambda whole: whole[:start] + data + whole[start + len(data) :]
 
 
 GGUFS: dict[str, Bytes] = {

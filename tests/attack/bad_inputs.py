@@ -55,9 +55,9 @@ def _read(path: Path) -> Iterator[Row]:
             yield Row(path.stem, text, int(mark[1:] or 2))
 
 
-def written_in(told: str) -> str:
+def written_in(text: str) -> str:
     """Return what was said as a snapshot has it: its first lines, if there are many."""
-    text = re.sub("n{50,}", "{long}", told)
+    text = re.sub("n{50,}", "{long}", text)
     for pattern, meant in _OPEN.items():
         text = re.sub(pattern, meant, text)
     lines = text.replace("\x1b", "{escape}").replace("\u202e", "{bidi}").splitlines()

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from in_process import as_a_process, exit_code
-from server import Provider
+from tests.in_process import as_a_process, exit_code
+from tests.teachers.provider import Provider
 
 CLONE = Path(__file__).parents[2]
 LIMIT_S = 60
@@ -70,13 +70,13 @@ def run(text: str, teacher: Provider, folder: Path, env: Mapping[str, str] | Non
         except Exception:
             error.write(traceback.format_exc())
             code = RAISES
-    told = as_told(error.getvalue(), folder, teacher)
-    return Told(code, told, out.getvalue(), sum(teacher.tries.values()) - before)
+    text = as_told(error.getvalue(), folder, teacher)
+    return Told(code, text, out.getvalue(), sum(teacher.tries.values()) - before)
 
 
 def as_told(text: str, folder: Path, teacher: Provider) -> str:
     """Return what a command in `folder` said, without the places and the port of this test."""
-    files = next((one.resolve().parent for one in folder.iterdir() if one.is_symlink()), folder)
+    files = next((path.resolve().parent for path in folder.iterdir() if path.is_symlink()), folder)
     text = text.replace(str(folder), "{here}").replace(teacher.base_url, "{teacher}")
     return text.replace(str(files), "{files}").replace(str(CLONE), "{clone}").strip()
 
@@ -102,6 +102,6 @@ def _key(word: str) -> str:
 def place(root: Path, folder: Path) -> Path:
     """Make a folder in which every bad file below `root` can be named; return it."""
     folder.mkdir()
-    for one in root.iterdir():
-        (folder / one.name).symlink_to(one)
+    for path in root.iterdir():
+        (folder / path.name).symlink_to(path)
     return folder

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from server import Provider
+from tests.teachers.provider import Provider
 
 
 def typed(folder: Path, provider: Provider, *more: str) -> list[str]:
@@ -17,8 +17,8 @@ def typed(folder: Path, provider: Provider, *more: str) -> list[str]:
 
     Options, such as -m, come in front of the overrides.
     """
-    options = [one for one in more if one.startswith("-")]
-    more = tuple(one for one in more if not one.startswith("-"))
+    options = [word for word in more if word.startswith("-")]
+    more = tuple(word for word in more if not word.startswith("-"))
     rows = folder / "rows.jsonl"
     lines = [{"question": f"word {i}", "answer": f"WORD {i}"} for i in range(300)]
     rows.write_text("\n".join(map(json.dumps, lines)))

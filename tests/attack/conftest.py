@@ -1,20 +1,20 @@
+"""What the attacks share."""
+
 import os
 import signal
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
-# Test modules are imported by their files; what several of them need lies beside them.
-sys.path.insert(0, str(Path(__file__).parent))
 
 import pytest
-from server import Provider
 
 from stratos.core.context import Context
 from stratos.ledger import Ledger
 from stratos.teachers import scheduler
 from stratos.teachers.openai import OpenAITeacher
+from tests.teachers.provider import Bill, Provider
+from tests.teachers.questions import parrot
 
 
 @pytest.fixture(autouse=True)
@@ -26,19 +26,19 @@ def _ctrl_c() -> Iterator[None]:
 
 
 @pytest.fixture
-def said() -> list[str]:
-    """Return what is warned of."""
+def warnings() -> list[str]:
+    """What is warned of."""
     return []
 
 
 @pytest.fixture
-def run(tmp_path: Path, said: list[str]) -> Callable[..., Context]:
-    """Return what opens the run folder, as a run with a budget does; kept answers are its own."""
+def run(tmp_path: Path, warnings: list[str]) -> Callable[..., Context]:
+    """Return what opens the run folder, as a run with a budget does; answers are its own."""
 
     def opened(budget_usd: float | None = None, name: str = "run") -> Context:
         folder = tmp_path / name
         ledger = Ledger(folder / "ledger.jsonl", budget_usd, is_alone=True)
-        return Context(folder, folder / "cache", ledger, warn=said.append)
+        return Context(folder, folder / "cache", ledger, warn=warnings.append)
 
     return opened
 
@@ -50,16 +50,23 @@ def teacher() -> Iterator[Callable[..., OpenAITeacher]]:
 
     def of(provider: Provider, **changes) -> OpenAITeacher:
         fields = {
-            "model": "parrot", "api_key_env": None, "timeout_s": 10.0, "concurrency": 16,
+            "model": "parrot", "api_key_env": None, "concurrency": 16,
             "usd_per_million_input_tokens": provider.bill.usd_per_million_input_tokens,
             "usd_per_million_output_tokens": provider.bill.usd_per_million_output_tokens,
         }  # fmt: skip
-        made.append(OpenAITeacher(name="parrot", base_url=provider.base_url, **fields | changes))
+        made.append(parrot(provider, **fields | changes))
         return made[-1]
 
     yield of
-    for one in made:
-        one.close()
+    for teacher in made:
+        teacher.close()
+
+
+@pytest.fixture
+def dear() -> Iterator[Provider]:
+    """A provider so dear that each answer shows in the budget."""
+    with Provider(bill=Bill(1_000.0, 10_000.0)) as provider:
+        yield provider
 
 
 @pytest.fixture

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
-import sys
 from pathlib import Path
 
 
 def make_good_model(folder: Path) -> Path:
     """Write a tiny Llama with tokenizer and chat template; return its folder."""
-    sys.path.insert(0, str(Path(__file__).parents[1] / "evaluate"))
-    from tiny_student import tiny_model, tiny_tokenizer
+    from tests.evaluate.tiny_student import tiny_model, tiny_tokenizer
 
     path = folder / "good"
     tiny_tokenizer().save_pretrained(path)

@@ -7,7 +7,7 @@ import random
 from collections.abc import Sequence
 from typing import TypeVar
 
-from whole import IS_WHOLE
+from tests.whole import IS_WHOLE
 
 T = TypeVar("T")
 

@@ -8,211 +8,190 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
-from cached_ask import cached_ask
-from server import Bill, Deed, Provider
 
+from stratos.core.context import Context
 from stratos.core.errors import BudgetError, OverspentError, TeacherError
 from stratos.teachers import batch_api
 from stratos.teachers.asking import stream_ask
-from stratos.teachers.base import Question
+from stratos.teachers.openai import OpenAITeacher
+from tests.teachers.provider import Provider, Reply, always
+from tests.teachers.questions import are_right, cached_ask, chats, questions
 
 pytestmark = [pytest.mark.usefixtures("quick"), pytest.mark.slow]
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Batches are looked at every moment."""
     monkeypatch.setattr(batch_api, "_LOOKS_S", (0.0, 0.2, 0.2))
 
 
-def chats(n: int, start: int = 0) -> list[list[dict[str, str]]]:
-    return [[{"role": "user", "content": f"word {i}"}] for i in range(start, start + n)]
+@pytest.fixture
+def batching(teacher: Callable[..., OpenAITeacher], dear: Provider) -> Callable[..., OpenAITeacher]:
+    """Return what makes a teacher of `dear` that asks in batches, at half the price."""
+    prices = {
+        "usd_per_million_batch_input_tokens": 0.5 * dear.bill.usd_per_million_input_tokens,
+        "usd_per_million_batch_output_tokens": 0.5 * dear.bill.usd_per_million_output_tokens,
+    }
+    return lambda **changes: teacher(dear, batch=True, **prices, **changes)
 
 
-def batching(teacher, provider: Provider, **changes):
-    share = provider.batch_share
-    return teacher(
-        provider,
-        batch=True,
-        usd_per_million_batch_input_tokens=share * provider.bill.usd_per_million_input_tokens,
-        usd_per_million_batch_output_tokens=share * provider.bill.usd_per_million_output_tokens,
-        **changes,
-    )
+@pytest.fixture
+def abandoned(
+    run: Callable[..., Context], batching: Callable[..., OpenAITeacher], dear: Provider
+) -> Provider:
+    """A provider with a batch of 40 questions whose run was ended by Ctrl-C behind its creation."""
+    dear.batch_s = 60.0
+    threading.Thread(target=ctrl_c_behind_a_batch, args=(dear,), daemon=True).start()
+    with pytest.raises(KeyboardInterrupt):
+        list(stream_ask(batching(), questions(40), run(9)))
+    assert len(dear.batches) == 1
+    dear.batch_s = 0.1
+    return dear
 
 
 def ctrl_c_behind_a_batch(provider: Provider) -> None:
-    """End what waits for a batch as Ctrl-C does, once the batch is there and is asked for."""
+    last = time.monotonic() + 60
+    while not provider.batches and time.monotonic() < last:
+        time.sleep(0.05)
+    time.sleep(1.0)
+    signal.raise_signal(signal.SIGINT)
 
-    def press() -> None:
-        last = time.monotonic() + 60
-        while not provider.batches and time.monotonic() < last:
-            time.sleep(0.05)
-        time.sleep(1.0)
-        signal.raise_signal(signal.SIGINT)
 
-    threading.Thread(target=press, daemon=True).start()
+def is_paid_once(context: Context, provider: Provider) -> bool:
+    """Whether the ledger has what the provider bills, and nothing is set aside any more."""
+    ledger = context.ledger
+    return (ledger.spent_usd, ledger.reserved_usd) == (pytest.approx(provider.bill.usd), 0)
 
 
 LOST = {
-    "502": [Deed(status=502)],
-    "503 twice": [Deed(status=503)] * 2,
-    "cut": [Deed(wire="cut before")],
-    "cut within": [Deed(wire="cut within")],
-    "garbage": [Deed(body="garbage")],
-    "late": [Deed(delay_s=3.0)],
+    "502": [Reply(status=502)],
+    "503 twice": [Reply(status=503)] * 2,
+    "cut": [Reply(wire="cut before")],
+    "cut within": [Reply(wire="cut within")],
+    "garbage": [Reply(body="garbage")],
+    "late": [Reply(delay_s=3.0)],
 }
 
 
 @pytest.mark.parametrize("how", LOST)
-def test_a_creation_whose_answer_is_lost_is_found_and_not_repeated(run, teacher, how: str) -> None:
-    with Provider(bill=Bill(1_000.0, 10_000.0), creates=list(LOST[how])) as provider:
-        context = run(10.0)
-        asked = batching(teacher, provider, timeout_s=1.0)
-        answers = cached_ask(asked, chats(30), 8, context)
-        assert [answer.text for answer in answers] == [f"WORD {i}" for i in range(30)]
-        assert len(provider.batches) == 1
-        assert set(provider.tries.values()) == {1}
-        assert context.ledger.spent_usd == pytest.approx(provider.bill.usd)
-        assert context.ledger.reserved_usd == 0
+def test_a_creation_whose_answer_is_lost_is_found_and_not_repeated(
+    run, batching, dear: Provider, how: str
+) -> None:
+    dear.creates = list(LOST[how])
+    context = run(10.0)
+    answers = cached_ask(batching(timeout_s=1.0), chats(30), 8, context)
+    assert len(answers) == 30 and are_right(answers)
+    assert len(dear.batches) == 1
+    assert set(dear.tries.values()) == {1}
+    assert is_paid_once(context, dear)
 
 
-def test_minutes_of_502_while_polling_do_not_end_a_batch(run, teacher, said) -> None:
-    def polls(seconds: float) -> Deed:
-        return Deed(status=502) if 0 <= seconds < 3 else Deed()
-
-    with Provider(bill=Bill(1_000.0, 10_000.0), polls=polls) as provider:
-        context = run(10.0)
-        answers = cached_ask(batching(teacher, provider, max_retries=0), chats(30), 8, context)
-        assert len(answers) == 30 and len(provider.batches) == 1
-        assert context.ledger.spent_usd == pytest.approx(provider.bill.usd)
-    (warning,) = said
+def test_minutes_of_502_while_polling_do_not_end_a_batch(
+    run, batching, dear: Provider, warnings: list[str]
+) -> None:
+    dear.polls = lambda seconds: Reply(status=502) if 0 <= seconds < 3 else Reply()
+    context = run(10.0)
+    assert len(cached_ask(batching(max_retries=0), chats(30), 8, context)) == 30
+    assert len(dear.batches) == 1 and is_paid_once(context, dear)
+    (warning,) = warnings
     assert "(HTTP 502). It is asked again" in warning
 
 
-def test_a_key_that_is_refused_while_polling_does(run, teacher) -> None:
-    def polls(seconds: float) -> Deed:
-        return Deed(status=401) if seconds > 0.1 else Deed()
-
-    with Provider(bill=Bill(1_000.0, 10_000.0), polls=polls, batch_s=60.0) as provider:
-        context = run(10.0)
-        began = time.monotonic()
-        with pytest.raises(TeacherError, match="wants a key"):
-            cached_ask(batching(teacher, provider), chats(30), 8, context)
-        assert time.monotonic() - began < 20
-        # It goes on at the provider.
-        assert context.ledger.spent_usd == 0 and context.ledger.reserved_usd > 0
+def test_a_key_that_is_refused_while_polling_does(run, batching, dear: Provider) -> None:
+    dear.polls = lambda seconds: Reply(status=401) if seconds > 0.1 else Reply()
+    dear.batch_s = 60.0
+    context, began = run(10.0), time.monotonic()
+    with pytest.raises(TeacherError, match="wants a key"):
+        cached_ask(batching(), chats(30), 8, context)
+    assert time.monotonic() - began < 20
+    # It goes on at the provider.
+    assert context.ledger.spent_usd == 0 and context.ledger.reserved_usd > 0
 
 
-def test_a_list_that_fails_in_passing_hides_no_earlier_batch(run, teacher) -> None:
-    with Provider(bill=Bill(1_000.0, 10_000.0), batch_s=60.0) as provider:
-        first = stream_ask(batching(teacher, provider), [Question(c, 8) for c in chats(30)], run(9))
-        ctrl_c_behind_a_batch(provider)
-        with pytest.raises(KeyboardInterrupt):
-            list(first)
-        assert len(provider.batches) == 1
-        provider.batch_s = 0.1
-        fails_until = time.monotonic() + 2
-        provider.polls = lambda seconds: Deed(status=502 if time.monotonic() < fails_until else 200)
-        context = run(9)
-        assert context.ledger.reserved_usd > 0 == context.ledger.spent_usd
-        assert len(cached_ask(batching(teacher, provider), chats(30), 8, context)) == 30
-        assert len(provider.batches) == 1
-        assert context.ledger.spent_usd == pytest.approx(provider.bill.usd)
-        assert context.ledger.reserved_usd == 0
+def test_a_list_that_fails_in_passing_hides_no_earlier_batch(
+    run, batching, abandoned: Provider
+) -> None:
+    fails_until = time.monotonic() + 2
+    abandoned.polls = lambda seconds: Reply(502 if time.monotonic() < fails_until else 200)
+    context = run(9)
+    assert context.ledger.reserved_usd > 0 == context.ledger.spent_usd
+    assert len(cached_ask(batching(), chats(40), 8, context)) == 40
+    assert len(abandoned.batches) == 1
+    assert is_paid_once(context, abandoned)
 
 
-def test_what_nobody_asks_any_more_of_a_batch_is_settled_at_its_price_too(run, teacher) -> None:
-    """Some answers of it are kept by another run, and one question is left out."""
-    with Provider(bill=Bill(1_000.0, 10_000.0), batch_s=60.0) as provider:
-        asking = stream_ask(
-            batching(teacher, provider), [Question(c, 8) for c in chats(40)], run(9)
-        )
-        ctrl_c_behind_a_batch(provider)
-        with pytest.raises(KeyboardInterrupt):
-            list(asking)
-        provider.batch_s = 0.1
-        context = run(9)
-        assert len(cached_ask(batching(teacher, provider), chats(7), 8, context)) == 7
-        assert provider.bill.n_answers == 40
-        assert context.ledger.spent_usd == pytest.approx(provider.bill.usd)
-        assert context.ledger.reserved_usd == 0
+def test_what_nobody_asks_any_more_of_a_batch_is_settled_at_its_price_too(
+    run, batching, abandoned: Provider
+) -> None:
+    context = run(9)
+    assert len(cached_ask(batching(), chats(7), 8, context)) == 7
+    assert abandoned.bill.n_answers == 40
+    assert is_paid_once(context, abandoned)
 
 
-def test_a_batch_that_is_gone_counts_in_full(run, teacher) -> None:
-    with Provider(bill=Bill(1_000.0, 10_000.0), batch_s=60.0) as provider:
-        asking = stream_ask(
-            batching(teacher, provider), [Question(c, 8) for c in chats(40)], run(9)
-        )
-        ctrl_c_behind_a_batch(provider)
-        with pytest.raises(KeyboardInterrupt):
-            list(asking)
-        provider.batches.clear()
-        provider.batch_s = 0.1
-        context = run(90)
-        most = context.ledger.reserved_usd
-        assert len(cached_ask(batching(teacher, provider), chats(7), 8, context)) == 7
-        assert context.ledger.spent_usd == pytest.approx(most + provider.bill.usd)
+def test_a_batch_that_is_gone_counts_in_full(run, batching, abandoned: Provider) -> None:
+    abandoned.batches.clear()
+    context = run(90)
+    most = context.ledger.reserved_usd
+    assert len(cached_ask(batching(), chats(7), 8, context)) == 7
+    assert context.ledger.spent_usd == pytest.approx(most + abandoned.bill.usd)
 
 
-def test_batches_of_answers_past_their_limit_end_with_what_is_passed(run, teacher) -> None:
-    deed = Deed(n_tokens=90)
-    with Provider(lambda text, n: deed, bill=Bill(1_000.0, 10_000.0)) as provider:
-        context = run(2.0)
-        with pytest.raises(OverspentError, match=r"limits\.budget_usd=2 is passed by up to \$"):
-            cached_ask(batching(teacher, provider), chats(40), 8, context, cut=True)
-        assert provider.bill.usd - 1e-9 <= context.ledger.spent_usd
-        again = run(2.0)
-        with pytest.raises(BudgetError):
-            list(stream_ask(batching(teacher, provider), [Question(chats(99)[98], 8)], again))
-        assert len(provider.batches) == 1
+def test_batches_of_answers_past_their_limit_end_with_what_is_passed(
+    run, batching, dear: Provider
+) -> None:
+    dear.rule = always(n_tokens=90)
+    context = run(2.0)
+    with pytest.raises(OverspentError, match=r"limits\.budget_usd=2 is passed by up to \$"):
+        cached_ask(batching(), chats(40), 8, context, cut=True)
+    assert dear.bill.usd - 1e-9 <= context.ledger.spent_usd
+    with pytest.raises(BudgetError):
+        list(stream_ask(batching(), questions(1, start=98), run(2.0)))
+    assert len(dear.batches) == 1
 
 
 ASKER = """
 import sys
 from pathlib import Path
-sys.path.insert(0, sys.argv[3])
-from test_batches import chats
 from stratos.core.context import Context
 from stratos.ledger import Ledger
-from stratos.teachers.asking import ask_questions
-from stratos.teachers.base import Question
-from stratos.teachers.openai import OpenAITeacher
+from tests.teachers.questions import cached_ask, chats, parrot
 folder = Path(sys.argv[2])
-teacher = OpenAITeacher(
-    "parrot", "parrot", base_url=sys.argv[1], api_key_env=None, batch=True,
+teacher = parrot(
+    sys.argv[1], model="parrot", api_key_env=None, batch=True,
     usd_per_million_input_tokens=1000.0, usd_per_million_output_tokens=10000.0,
     usd_per_million_batch_input_tokens=500.0, usd_per_million_batch_output_tokens=5000.0,
 )
 context = Context(folder, folder / "cache", Ledger(folder / "ledger.jsonl", 9.0))
-ask_questions(teacher, [Question(one, 8) for one in chats(40)], context)
+cached_ask(teacher, chats(40), 8, context)
 """
 
 
-@pytest.mark.slow
 @pytest.mark.kill
 def test_killed_where_nothing_can_be_done_the_batch_is_paid_once(
-    run, teacher, tmp_path: Path
+    run, batching, dear: Provider, tmp_path: Path
 ) -> None:
     """kill -9 behind the creation; and again in the second run."""
-    folder = tmp_path / "run"
-    with Provider(bill=Bill(1_000.0, 10_000.0), batch_s=60.0) as provider:
-        here = str(Path(__file__).parent)
-        command = [sys.executable, "-c", ASKER, provider.base_url, str(folder), here]
-        for _ in range(2):
-            n_polled = len(provider.keys)
-            one = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"})
-            deadline = time.monotonic() + 60
-            while time.monotonic() < deadline and (
-                not provider.batches or len(provider.keys) < n_polled + 4
-            ):
-                time.sleep(0.05)
-            os.kill(one.pid, signal.SIGKILL)
-            one.wait()
-        provider.batch_s = 0.1
-        context = run(9.0)
-        assert len(cached_ask(batching(teacher, provider), chats(40), 8, context)) == 40
-        assert len(provider.batches) == 1 and set(provider.tries.values()) == {1}
-        assert context.ledger.spent_usd == pytest.approx(provider.bill.usd)
-        assert context.ledger.reserved_usd == 0
+    dear.batch_s = 60.0
+    command: list[Any] = [sys.executable, "-c", ASKER, dear.base_url, tmp_path / "run"]
+    for _ in range(2):
+        n_polled = len(dear.keys)
+        process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"})
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and (not dear.batches or len(dear.keys) < n_polled + 4):
+            time.sleep(0.05)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    dear.batch_s = 0.1
+    context = run(9.0)
+    assert len(cached_ask(batching(), chats(40), 8, context)) == 40
+    assert len(dear.batches) == 1 and set(dear.tries.values()) == {1}
+    assert is_paid_once(context, dear)

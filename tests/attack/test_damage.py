@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from scope import N_FILES, SEED
-from server import Provider
 from syrupy.assertion import SnapshotAssertion
-from whole import IS_WHOLE
-from whole_run import Run, new_run
+
+from tests.attack.scope import N_FILES, SEED
+from tests.attack.whole_run import Run, new_run
+from tests.teachers.provider import Provider
+from tests.whole import IS_WHOLE
 
 pytestmark = pytest.mark.slow
 
@@ -30,25 +31,25 @@ class World:
 
     run: Run
     saved: Path
-    other: Path
+    another: Path
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    place = tmp_path_factory.mktemp("whole")
+    folder = tmp_path_factory.mktemp("whole")
     with Provider() as teacher:
         deploy = () if IS_WHOLE else ("deploy=none",)
-        run, other = (
-            new_run(place / name, teacher, *deploy, *more)
+        run, another = (
+            new_run(folder / name, teacher, *deploy, *more)
             for name, more in (("one", ()), ("two", ("seed=1",)))
         )
         ended = run.go_on()
-        assert ended.code == 0, ended.told
-        run.save(place / "saved")
+        assert ended.code == 0, ended.output
+        run.save(folder / "saved")
         if IS_WHOLE:
-            ended = other.go_on()
-            assert ended.code == 0, ended.told
-        yield World(run, place / "saved", other.folder)
+            ended = another.go_on()
+            assert ended.code == 0, ended.output
+        yield World(run, folder / "saved", another.folder)
 
 
 def lose(path: Path, world: World) -> None:
@@ -74,7 +75,7 @@ def flip(path: Path, world: World) -> None:
 
 def swap(path: Path, world: World) -> None:
     """Put the same file of another run in its place."""
-    theirs = world.other / path.relative_to(world.run.folder)
+    theirs = world.another / path.relative_to(world.run.folder)
     if theirs.is_file():
         shutil.copyfile(theirs, path)
 
@@ -93,14 +94,14 @@ KINDS: dict[str, Callable[[Path, World], None]] = {
 
 def files_of(run: Run) -> list[Path]:
     """Return the files of a run that a later command may read, or those that are drawn."""
-    found = sorted(
+    files = sorted(
         path.relative_to(run.folder)
         for path in run.folder.rglob("*")
         if path.is_file() and path.name not in NOT_OURS
     )
-    if IS_WHOLE and len(found) > N_FILES:
-        return random.Random(SEED).sample(found, N_FILES)
-    return found
+    if IS_WHOLE and len(files) > N_FILES:
+        return random.Random(SEED).sample(files, N_FILES)
+    return files
 
 
 def cases(run: Run, kind: str) -> list[tuple[Path, str]]:
@@ -108,8 +109,8 @@ def cases(run: Run, kind: str) -> list[tuple[Path, str]]:
     files = files_of(run)
     if kind != ANY:
         return [(path, kind) for path in files]
-    kinds = [one for one in KINDS if one != "of another run"]
-    return random.Random(SEED).sample([(path, one) for path in files for one in kinds], N_IN_PART)
+    kinds = [each for each in KINDS if each != "of another run"]
+    return random.Random(SEED).sample([(path, each) for path in files for each in kinds], N_IN_PART)
 
 
 @pytest.mark.parametrize("kind", KINDS if IS_WHOLE else [ANY])
@@ -134,16 +135,18 @@ def test_a_damaged_file_is_mended_or_named(
 def what_is_wrong(run: Run, path: Path, expected: dict[str, object]) -> str | None:
     """Go on with a run after some damage; return what is not as it should be."""
     ended = run.go_on()
-    if "Traceback" in ended.told:
-        return f"a traceback: {ended.told[-600:]}"
+    if "Traceback" in ended.output:
+        return f"a traceback: {ended.output[-600:]}"
     if ended.code == 0:
         return None if run.result() == expected else "it came to another result"
     if ended.code not in (1, 2):
         return f"it ended with {ended.code}"
-    if path.name not in ended.told and f"{path.parts[0]}" not in ended.told:
-        return f"the file is not named: {ended.told[-600:]}"
-    if not any(word in ended.told.lower() for word in ("delete", "remove", "type", "give", "move")):
-        return f"nobody says what to type: {ended.told[-600:]}"
+    if path.name not in ended.output and f"{path.parts[0]}" not in ended.output:
+        return f"the file is not named: {ended.output[-600:]}"
+    if not any(
+        word in ended.output.lower() for word in ("delete", "remove", "type", "give", "move")
+    ):
+        return f"nobody says what to type: {ended.output[-600:]}"
     return None
 
 
@@ -157,13 +160,13 @@ def test_flipped_weights_are_not_evaluated_served_or_bundled(
     ended = world.run.go_on()
     assert ended.code == 1
     record = world.run.folder / "distill.json"
-    last = ended.told.strip().splitlines()[-1]
+    last = ended.output.strip().splitlines()[-1]
     assert last.startswith(f"{record} names {weights}, ")
     assert last.replace(str(weights), "W").replace(str(record), "R") == snapshot
     record.unlink()
     expected = world.saved
     ended = world.run.go_on()
-    assert ended.code == 0, ended.told
+    assert ended.code == 0, ended.output
     assert world.run.result() == Run(expected, ()).result()
 
 
@@ -175,5 +178,5 @@ def test_an_edited_record_is_refused(world: World, snapshot: SnapshotAssertion) 
     assert record.read_text() != text
     ended = world.run.go_on()
     assert ended.code == 1
-    last = ended.told.strip().splitlines()[-1]
+    last = ended.output.strip().splitlines()[-1]
     assert last.replace(str(record), "R") == snapshot

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from scope import part_of
-from server import Provider
-from whole import IS_WHOLE
-from whole_run import Ended, Run, new_run
+
+from tests.attack.scope import part_of
+from tests.attack.whole_run import Ended, Run, new_run
+from tests.teachers.provider import Provider
+from tests.whole import IS_WHOLE
 
 pytestmark = pytest.mark.slow
 
@@ -31,11 +32,11 @@ def teacher() -> Iterator[Provider]:
 
 
 @contextlib.contextmanager
-def small_disk(place: Path, options: str) -> Iterator[None]:
+def small_disk(folder: Path, options: str) -> Iterator[None]:
     """Mount a file system in memory; skip where that is not permitted."""
-    place.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(place)],
+        ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)],
         capture_output=True,
         check=False,
     )
@@ -44,14 +45,14 @@ def small_disk(place: Path, options: str) -> Iterator[None]:
     try:
         yield
     finally:
-        subprocess.run(["umount", "-l", str(place)], check=True)
+        subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 def said_well(ended: Ended, *parts: str, codes: tuple[int, ...] = (1, 2)) -> None:
-    assert "Traceback" not in ended.told, ended.told[-2000:]
-    assert ended.code in codes, ended.told[-2000:]
+    assert "Traceback" not in ended.output, ended.output[-2000:]
+    assert ended.code in codes, ended.output[-2000:]
     for part in parts:
-        assert part in ended.told, ended.told[-2000:]
+        assert part in ended.output, ended.output[-2000:]
 
 
 # --- room -----------------------------------------------------------------------------------------
@@ -80,7 +81,7 @@ def test_a_disk_that_is_full_when_weights_are_saved_goes_on_after_room_is_made(
         said_well(ended, f"The disk mounted at {tmp_path / 'disk'} is full", codes=(1,))
         subprocess.run(["mount", "-o", "remount,size=200m", str(tmp_path / "disk")], check=True)
         ended = run.go_on()
-        assert ended.code == 0, ended.told
+        assert ended.code == 0, ended.output
         weights = run.record("distill")["weights_sha256"]
     if IS_WHOLE:
         whole = new_run(tmp_path / "whole", teacher, *TRAINED, cache)
@@ -96,7 +97,7 @@ def test_a_limit_on_the_size_of_files_is_said(teacher: Provider, tmp_path: Path)
     said_well(run.go_on(preexec_fn=limit), "ulimit -f", codes=(1,))
     if IS_WHOLE:
         ended = run.go_on()
-        assert ended.code == 0, ended.told
+        assert ended.code == 0, ended.output
 
 
 def test_a_cache_without_room_is_said(teacher: Provider, tmp_path: Path) -> None:
@@ -168,7 +169,7 @@ def test_what_is_in_the_way_is_named(teacher: Provider, tmp_path: Path, way: InT
     ended = run.go_on()
     said_well(ended, codes=way.codes)
     if ended.code:
-        assert path.name in ended.told, ended.told[-2000:]
+        assert path.name in ended.output, ended.output[-2000:]
 
 
 # --- streams --------------------------------------------------------------------------------------
@@ -197,9 +198,9 @@ def test_a_run_is_made_whatever_it_can_say(teacher: Provider, tmp_path: Path, na
     how = dict(STREAMS[name])
     run = new_run(tmp_path, teacher, PLANNED)
     with run.start(**how) as process:
-        told = process.communicate(timeout=600)[0] or b""
-    assert process.returncode == 0, told
-    assert b"Traceback" not in told
+        printed = process.communicate(timeout=600)[0] or b""
+    assert process.returncode == 0, printed
+    assert b"Traceback" not in printed
     assert run.record("plan")["student"] == "stratos_300k"
 
 
@@ -209,15 +210,17 @@ def test_output_that_is_full_is_said_once_and_ends_no_work(
 ) -> None:
     run = new_run(tmp_path, teacher, PLANNED)
     with open("/dev/full", "w") as full, run.start(stdout=full, stderr=subprocess.PIPE) as process:
-        told = process.communicate(timeout=600)[1].decode()
-    assert (process.returncode, told) == (
+        printed = process.communicate(timeout=600)[1].decode()
+    assert (process.returncode, printed) == (
         0, "Standard output could not be written (No space left on device).\n"
     )  # fmt: skip
     assert run.record("plan")["student"] == "stratos_300k"
     with open("/dev/full", "w") as full:
         helped = Run(tmp_path / "run", ("--help",)).start(stdout=full, stderr=subprocess.PIPE)
-        told = helped.communicate(timeout=600)[1].decode()
-    assert helped.returncode == 1 and "could not be written" in told and "Traceback" not in told
+        printed = helped.communicate(timeout=600)[1].decode()
+    assert (
+        helped.returncode == 1 and "could not be written" in printed and "Traceback" not in printed
+    )
 
 
 # --- tracking -------------------------------------------------------------------------------------
@@ -227,10 +230,9 @@ def test_tracking_on_a_full_disk_is_one_warning(tmp_path: Path) -> None:
     """Metrics no longer fit, and the work goes on at its pace; it goes well again with room."""
     script = f"""
 import sys, time
-sys.path[:0] = [{str(Path(__file__).parents[1])!r}, {str(Path(__file__).parents[1] / "tracking")!r}]
 from pathlib import Path
 from dataclasses import replace
-from test_tracker import make_config
+from tests.tracking.test_tracker import make_config
 from stratos.tracking.tracker import tracked
 warnings = []
 with tracked(make_config(Path({str(tmp_path / "disk")!r}), csv=True), warnings.append) as tracker:
@@ -247,7 +249,8 @@ print(warnings)
     with small_disk(tmp_path / "disk", "size=3m"):
         done = subprocess.run(
             [sys.executable, "-c", script],
-            env={**os.environ, "WANDB_MODE": "offline", "HOME": str(tmp_path)},
+            env={**os.environ, "WANDB_MODE": "offline", "HOME": str(tmp_path),
+                 "PYTHONPATH": str(Path(__file__).parents[2])},
             capture_output=True, text=True, timeout=120, check=False,
         )  # fmt: skip
     assert done.returncode == 0, done.stderr

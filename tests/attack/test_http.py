@@ -5,67 +5,61 @@ from __future__ import annotations
 import time
 
 import pytest
-from cached_ask import cached_ask
-from server import Deed, Provider
 
 from stratos.core.errors import TeacherError
 from stratos.teachers import openai_settings
 from stratos.teachers.words import Redirected, Silent
+from tests.teachers.provider import Provider, Reply, always, first_only
+from tests.teachers.questions import are_right, cached_ask, chats
 
 pytestmark = [pytest.mark.usefixtures("quick"), pytest.mark.slow]
-
-
-def chats(n: int) -> list[list[dict[str, str]]]:
-    return [[{"role": "user", "content": f"word {i}"}] for i in range(n)]
 
 
 @pytest.fixture(autouse=True)
 def key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PARROT_KEY", "sk-secret")
+    monkeypatch.setattr(openai_settings, "_REACH_SECONDS", 2.5)
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 def test_no_prompt_and_no_key_go_to_another_host(run, teacher, status: int) -> None:
-    with Provider() as other:
+    with Provider() as elsewhere:
         # Another port is another host: whoever listens there may be somebody else.
-        there = f"{other.base_url}/chat/completions?token=hidden"
-        leads = Deed(status=status, location=there)
-        with Provider(lambda text, n: leads, models=()) as provider:
-            asked = teacher(provider, api_key_env="PARROT_KEY")
+        there = f"{elsewhere.base_url}/chat/completions?token=hidden"
+        with Provider(always(status=status, location=there), models=()) as provider:
+            asker = teacher(provider, api_key_env="PARROT_KEY")
             context = run(1.0)
             with pytest.raises(TeacherError) as caught:
-                cached_ask(asked, chats(12), 8, context)
-            told = str(caught.value)
-            assert f"redirects to http://127.0.0.1:{other.port}, which is another host" in told
-            assert "hidden" not in told
+                cached_ask(asker, chats(12), 8, context)
+            message = str(caught.value)
+            assert (
+                f"redirects to http://127.0.0.1:{elsewhere.port}, which is another host" in message
+            )
+            assert "hidden" not in message
             assert sum(provider.tries.values()) == 1
-        assert (other.tries, other.keys) == ({}, [])
+        assert (elsewhere.tries, elsewhere.keys) == ({}, [])
         assert context.ledger.spent_usd == 0
 
 
 def test_the_list_of_models_is_not_read_at_another_host_either(teacher) -> None:
     with (
-        Provider() as other,
-        Provider(lists=Deed(status=307, location=f"{other.base_url}/models")) as provider,
+        Provider() as elsewhere,
+        Provider(lists=Reply(status=307, location=f"{elsewhere.base_url}/models")) as provider,
     ):
         why = teacher(provider, api_key_env="PARROT_KEY").unreachable()
-        assert why == Redirected(provider.base_url, f"http://127.0.0.1:{other.port}")
-        assert other.keys == []
+        assert why == Redirected(provider.base_url, f"http://127.0.0.1:{elsewhere.port}")
+        assert elsewhere.keys == []
 
 
 def test_within_one_host_a_redirect_is_followed(run, teacher) -> None:
-    def rule(text: str, n_tries: int) -> Deed:
-        return Deed(status=307, location="/v2/chat/completions") if n_tries == 1 else Deed()
-
-    with Provider(rule) as provider:
+    with Provider(first_only(status=307, location="/v2/chat/completions")) as provider:
         answers = cached_ask(teacher(provider), chats(3), 8, run(1.0))
-        assert [answer.text for answer in answers] == [f"WORD {i}" for i in range(3)]
+        assert len(answers) == 3 and are_right(answers)
         assert set(provider.tries.values()) == {2}
 
 
-def test_a_list_of_models_that_drips_ends(teacher, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(openai_settings, "_REACH_SECONDS", 2.5)
-    with Provider(lists=Deed(wire="dripped", drip_s=1.0)) as provider:
+def test_a_list_of_models_that_drips_ends(teacher) -> None:
+    with Provider(lists=Reply(wire="dripped", drip_s=1.0)) as provider:
         began = time.monotonic()
         why = teacher(provider).unreachable()
         assert time.monotonic() - began < 10
@@ -73,23 +67,17 @@ def test_a_list_of_models_that_drips_ends(teacher, monkeypatch: pytest.MonkeyPat
 
 
 def test_an_answer_that_drips_ends(run, teacher) -> None:
-    drips = Deed(wire="dripped", drip_s=0.5)
-    with Provider(lambda text, n: drips, models=()) as provider:
+    with Provider(always(wire="dripped", drip_s=0.5), models=()) as provider:
         context, began = run(1.0), time.monotonic()
-        asked = teacher(provider, timeout_s=1.0, max_retries=1)
+        asker = teacher(provider, timeout_s=1.0, max_retries=1)
         with pytest.raises(TeacherError, match=r"after 2 tries \(no whole answer within 1 s\)"):
-            cached_ask(asked, chats(12), 8, context)
+            cached_ask(asker, chats(12), 8, context)
         assert time.monotonic() - began < 10
         assert provider.bill.usd - 1e-9 <= context.ledger.spent_usd
 
 
-def test_a_model_that_is_not_there_is_said_although_the_list_drips(
-    run, teacher, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(openai_settings, "_REACH_SECONDS", 2.5)
-    drips = Deed(wire="dripped", drip_s=1.0)
-    refused = Deed(status=404)
-    with Provider(lambda text, n: refused, lists=drips) as provider:
+def test_a_model_that_is_not_there_is_said_although_the_list_drips(run, teacher) -> None:
+    with Provider(always(status=404), lists=Reply(wire="dripped", drip_s=1.0)) as provider:
         began = time.monotonic()
         with pytest.raises(TeacherError, match="has no model parrot"):
             cached_ask(teacher(provider), chats(1), 8, run(1.0))

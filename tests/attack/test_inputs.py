@@ -13,14 +13,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from bad_files import make_all
-from bad_inputs import Row, rows, written_in
-from command import as_told, place, run, typed
-from good_model import good_gguf, make_good_model
-from scope import part_of
-from server import Provider
 from syrupy.assertion import SnapshotAssertion
-from whole import IS_WHOLE, WHOLE
+
+from tests.attack.bad_files import make_all
+from tests.attack.bad_inputs import Row, rows, written_in
+from tests.attack.command import as_told, place, run, typed
+from tests.attack.good_model import good_gguf, make_good_model
+from tests.attack.scope import part_of
+from tests.teachers.provider import Provider
+from tests.whole import IS_WHOLE, WHOLE
 
 ROWS = rows()
 CHOSEN = set(part_of(ROWS, every=6))
@@ -62,10 +63,10 @@ def test_a_bad_input_is_refused(
 ) -> None:
     if "gguf" in row.text and good_gguf() is None:
         pytest.skip("the package with the GGUF file is not there")
-    told = run(row.typed, provider, place(files, tmp_path / "here"))
-    assert "Traceback" not in told.text
-    assert (told.code, told.n_paid) == (row.code, 0), told.text
-    assert written_in(told.text) == snapshot
+    ended = run(row.typed, provider, place(files, tmp_path / "here"))
+    assert "Traceback" not in ended.text
+    assert (ended.code, ended.n_paid) == (row.code, 0), ended.text
+    assert written_in(ended.text) == snapshot
 
 
 @pytest.mark.slow

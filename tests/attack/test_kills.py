@@ -10,15 +10,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from scope import N_KILLS, SEED
-from server import Provider
-from whole import IS_WHOLE
-from whole_run import new_run
+
+from tests.attack.scope import N_KILLS, SEED
+from tests.attack.whole_run import new_run
+from tests.teachers.provider import Provider
+from tests.whole import IS_WHOLE
 
 pytestmark = [pytest.mark.slow, pytest.mark.kill]
 
 SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
-ENDS = (0, 128 + signal.SIGTERM, 130, *(-one for one in SIGNALS))
+ENDS = (0, 128 + signal.SIGTERM, 130, *(-number for number in SIGNALS))
 """The last where a signal comes before anybody listens."""
 
 
@@ -34,7 +35,7 @@ def test_a_run_that_is_killed_again_and_again_comes_to_the_same(
         started = time.monotonic()
         ended = whole.go_on()
         longest_s = time.monotonic() - started
-        assert ended.code == 0, ended.told
+        assert ended.code == 0, ended.output
         n_killed = 0
         while n_killed < N_KILLS:
             with (tmp_path / "log").open("ab") as log:
@@ -49,7 +50,7 @@ def test_a_run_that_is_killed_again_and_again_comes_to_the_same(
                 assert killed.result() == whole.result(), f"kill {n_killed}"
                 shutil.rmtree(killed.folder)
         ended = killed.go_on()
-        assert ended.code == 0, ended.told
+        assert ended.code == 0, ended.output
         assert "Traceback" not in (tmp_path / "log").read_text(errors="replace")
         assert killed.result() == whole.result()
     record_property("tried", n_killed)

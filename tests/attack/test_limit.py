@@ -7,15 +7,13 @@ import re
 from pathlib import Path
 
 import pytest
-from cached_ask import cached_ask
-from commands import command
-from server import Bill, Deed, Provider
 
 from stratos.core.errors import BudgetError, OverspentError
 from stratos.ledger import reserves
 from stratos.teachers.asking import stream_ask
-from stratos.teachers.base import Question
-from stratos.teachers.openai import OpenAITeacher
+from tests.attack.commands import command
+from tests.teachers.provider import Provider, Reply, always
+from tests.teachers.questions import cached_ask, chats, questions
 
 pytestmark = pytest.mark.usefixtures("quick")
 
@@ -23,116 +21,95 @@ ONE = (6 * 1_000 + 2 * 10_000) / 1e6
 """Dollars of an answer to "word 7" at these prices, and of its limit of 10 tokens below $0.13."""
 
 
-def bill() -> Bill:
-    return Bill(1_000.0, 10_000.0)
-
-
-def chats(n: int, start: int = 0) -> list[list[dict[str, str]]]:
-    return [[{"role": "user", "content": f"word {i}"}] for i in range(start, start + n)]
-
-
 @pytest.mark.parametrize("budget", [3.0, 6.0])
 @pytest.mark.parametrize("delay_s", [0.0, 0.1])
 def test_an_endpoint_that_ignores_the_limit_takes_no_more_than_the_budget(
-    run, teacher, said, budget: float, delay_s: float
+    run, teacher, dear: Provider, warnings, budget: float, delay_s: float
 ) -> None:
     """Its answers are five times as long; the first goes alone and tells."""
-    deed = Deed(n_tokens=50, delay_s=delay_s)
-    with Provider(lambda text, n: deed, bill=bill(), models=()) as provider:
-        context = run(budget)
-        answers = []
-        with pytest.raises(BudgetError):
-            answers.extend(
-                stream_ask(teacher(provider), [Question(c, 10) for c in chats(40)], context)
-            )
-    assert provider.bill.usd - 1e-9 <= context.ledger.spent_usd <= budget
-    assert context.ledger.spent_usd > budget - 2 * provider.bill.usd / provider.bill.n_answers
-    assert "wrote 50 tokens where 10 were the most" in said[0]
+    dear.rule, dear.models = always(n_tokens=50, delay_s=delay_s), ()
+    context = run(budget)
+    with pytest.raises(BudgetError):
+        list(stream_ask(teacher(dear), questions(40, 10), context))
+    assert dear.bill.usd - 1e-9 <= context.ledger.spent_usd <= budget
+    assert context.ledger.spent_usd > budget - 2 * dear.bill.usd / dear.bill.n_answers
+    assert "wrote 50 tokens where 10 were the most" in warnings[0]
     # A later run in this folder knows it from the start.
     assert run(budget).ledger.overrun("teacher parrot").output_factor == 5
 
 
-def test_where_many_are_under_way_the_budget_may_be_passed_and_it_is_said(run, teacher) -> None:
+def test_where_many_are_under_way_the_budget_may_be_passed_and_it_is_said(
+    run, teacher, dear: Provider
+) -> None:
     """The list of models opens the stream, so that the first answers come all at once."""
-    with Provider(lambda text, n: Deed(n_tokens=90, delay_s=0.2), bill=bill()) as provider:
-        context = run(3.0)
-        with pytest.raises(OverspentError) as caught:
-            cached_ask(teacher(provider), chats(20), 10, context)
-        told = re.match(r"limits\.budget_usd=3 is passed by up to \$([\d.]+)\. ", str(caught.value))
-        assert told is not None
-        assert provider.bill.usd - 1e-9 <= context.ledger.spent_usd
-        assert context.ledger.spent_usd - 3.0 == pytest.approx(float(told[1]), abs=1e-3)
-        assert "wrote 90 tokens where 10 were the most" in str(caught.value)
-        n_asked = sum(provider.tries.values())
-        # What was answered is kept, and nothing more is asked for in this folder.
-        again = run(3.0)
-        with pytest.raises(BudgetError):
-            cached_ask(teacher(provider), chats(20), 10, again)
-        assert sum(provider.tries.values()) == n_asked
-        more = run(100.0)
-        assert len(cached_ask(teacher(provider), chats(20), 10, more)) == 20
-        assert provider.bill.usd - 1e-9 <= more.ledger.spent_usd <= 100.0
+    dear.rule = always(n_tokens=90, delay_s=0.2)
+    context = run(3.0)
+    with pytest.raises(OverspentError) as caught:
+        cached_ask(teacher(dear), chats(20), 10, context)
+    match = re.match(r"limits\.budget_usd=3 is passed by up to \$([\d.]+)\. ", str(caught.value))
+    assert match is not None
+    assert dear.bill.usd - 1e-9 <= context.ledger.spent_usd
+    assert context.ledger.spent_usd - 3.0 == pytest.approx(float(match[1]), abs=1e-3)
+    assert "wrote 90 tokens where 10 were the most" in str(caught.value)
+    n_asked = dear.n_tries
+    # What was answered is kept, and nothing more is asked for in this folder.
+    again = run(3.0)
+    with pytest.raises(BudgetError):
+        cached_ask(teacher(dear), chats(20), 10, again)
+    assert dear.n_tries == n_asked
+    more = run(100.0)
+    assert len(cached_ask(teacher(dear), chats(20), 10, more)) == 20
+    assert dear.bill.usd - 1e-9 <= more.ledger.spent_usd <= 100.0
 
 
-def test_what_is_under_way_is_given_up_where_the_money_does_not_suffice(run, teacher) -> None:
-    def rule(text: str, n_tries: int) -> Deed:
-        return Deed(n_tokens=90, delay_s=0.5) if text == "word 0" else Deed(delay_s=30.0)
+def test_what_is_under_way_is_given_up_where_the_money_does_not_suffice(
+    run, teacher, dear: Provider
+) -> None:
+    def rule(text: str, n_tries: int) -> Reply:
+        return Reply(n_tokens=90, delay_s=0.5) if text == "word 0" else Reply(delay_s=30.0)
 
-    with Provider(rule, bill=bill()) as provider:
-        with pytest.raises(OverspentError, match=r"What was under way \(1\d at once\) is given up"):
-            cached_ask(teacher(provider), chats(20), 10, run(3.0))
-        assert provider.bill.n_answers == 1
+    dear.rule = rule
+    with pytest.raises(OverspentError, match=r"What was under way \(1\d at once\) is given up"):
+        cached_ask(teacher(dear), chats(20), 10, run(3.0))
+    assert dear.bill.n_answers == 1
 
 
-def test_where_the_money_suffices_what_is_under_way_is_covered_and_comes(run, teacher) -> None:
+def test_where_the_money_suffices_what_is_under_way_is_covered_and_comes(
+    run, teacher, dear: Provider
+) -> None:
     lengths = itertools.cycle((5, 12, 40, 25))
-    with Provider(lambda text, n: Deed(n_tokens=next(lengths)), bill=bill()) as provider:
-        context = run(100.0)
-        assert len(cached_ask(teacher(provider), chats(60), 10, context)) == 60
-        assert provider.bill.usd == pytest.approx(context.ledger.spent_usd)
+    dear.rule = lambda text, n: Reply(n_tokens=next(lengths))
+    context = run(100.0)
+    assert len(cached_ask(teacher(dear), chats(60), 10, context)) == 60
+    assert dear.bill.usd == pytest.approx(context.ledger.spent_usd)
     assert context.ledger.reserved_usd == 0
 
 
-def test_the_cap_of_a_probe_and_what_a_plan_holds_are_caps_too(run, teacher) -> None:
-    with Provider(lambda text, n: Deed(n_tokens=90, delay_s=0.2), bill=bill()) as provider:
-        with pytest.raises(OverspentError, match=r"limits\.probe_usd=3 is passed by up to \$"):
-            cached_ask(teacher(provider), chats(20), 10, run(name="probe"), limit_usd=3.0, cut=True)
-        context = run(100.0, name="held")
-        reserves.allot(context.ledger, "a plan", {"teacher": 2.0, "serve": 97.0})
-        with pytest.raises(OverspentError) as caught:
-            cached_ask(teacher(provider), chats(20), 10, context)
-        assert "the plan holds $97.00 for serve" in str(caught.value)
-        assert context.ledger.spent_usd >= provider.bill.usd / 2 - 1e-9
+def test_the_cap_of_a_probe_and_what_a_plan_holds_are_caps_too(
+    run, teacher, dear: Provider
+) -> None:
+    dear.rule = always(n_tokens=90, delay_s=0.2)
+    with pytest.raises(OverspentError, match=r"limits\.probe_usd=3 is passed by up to \$"):
+        cached_ask(teacher(dear), chats(20), 10, run(name="probe"), limit_usd=3.0, cut=True)
+    context = run(100.0, name="held")
+    reserves.allot(context.ledger, "a plan", {"teacher": 2.0, "serve": 97.0})
+    with pytest.raises(OverspentError) as caught:
+        cached_ask(teacher(dear), chats(20), 10, context)
+    assert "the plan holds $97.00 for serve" in str(caught.value)
+    assert context.ledger.spent_usd >= dear.bill.usd / 2 - 1e-9
 
 
-@pytest.mark.parametrize(
-    ("changes", "match"),
-    [
-        ({"token_limit_field": ""}, "token_limit_field='' is no field that limits an answer"),
-        ({"token_limit_field": "messages"}, "token_limit_field='messages' is no field"),
-        ({"extra_body": {"max_tokens": 9000}}, "extra_body may not set max_tokens"),
-        ({"extra_body": {"n": 4, "stream": True}}, "extra_body may not set n, stream"),
-    ],
-)
-def test_what_switches_the_limit_off_is_refused(changes, match: str) -> None:
-    with pytest.raises(ValueError, match=match):
-        OpenAITeacher("x", "m", **changes)
-
-
-def test_the_command_ends_non_zero_and_says_by_how_much(tmp_path: Path) -> None:
-    with Provider(lambda text, n: Deed(n_tokens=600, delay_s=0.2), bill=bill()) as provider:
-        done = command(
-            tmp_path, provider, "stages=[probe]", "limits.budget_usd=20", "limits.probe_usd=20"
-        )
+def test_the_command_ends_non_zero_and_says_by_how_much(tmp_path: Path, dear: Provider) -> None:
+    dear.rule = always(n_tokens=600, delay_s=0.2)
+    done = command(tmp_path, dear, "stages=[probe]", "limits.budget_usd=20", "limits.probe_usd=20")
     assert done.returncode == 1
     assert "=20 is passed by up to $" in done.stderr
     assert "Traceback" not in done.stderr
-    assert provider.bill.n_answers > 0
+    assert dear.bill.n_answers > 0
 
 
-def test_a_limit_without_a_name_is_refused_before_anything(tmp_path: Path) -> None:
-    with Provider(bill=bill()) as provider:
-        done = command(tmp_path, provider, "teacher.token_limit_field=''")
+def test_a_limit_without_a_name_is_refused_before_anything(tmp_path: Path, dear: Provider) -> None:
+    done = command(tmp_path, dear, "teacher.token_limit_field=''")
     assert done.returncode == 2
     assert "is no field that limits an answer" in done.stderr
-    assert provider.tries == {} and provider.keys == []
+    assert dear.tries == {} and dear.keys == []

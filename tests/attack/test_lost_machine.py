@@ -9,9 +9,10 @@ import time
 from pathlib import Path
 
 import pytest
-from commands import environment, typed
-from server import Deed, Provider
-from whole import IS_WHOLE
+
+from tests.attack.commands import environment, typed
+from tests.teachers.provider import Provider, Reply
+from tests.whole import IS_WHOLE
 
 pytestmark = [pytest.mark.slow, pytest.mark.kill]
 
@@ -24,19 +25,19 @@ STAGES = ("stages=[probe,plan,synthesize]", "strategy=alignment", "student=strat
 def test_no_question_is_paid_twice_where_folder_and_cache_are_lost(tmp_path: Path) -> None:
     limit, n_begun = 10**9, 0
 
-    def rule(text: str, n_tries: int) -> Deed:
+    def rule(text: str, n_tries: int) -> Reply:
         nonlocal n_begun
         if n_begun == limit:
-            return Deed(delay_s=3600.0)
+            return Reply(delay_s=3600.0)
         n_begun += 1
-        return Deed()
+        return Reply()
 
     on = (*STAGES, "probe.n_items=8", "probe.max_items=8", "probe.n_trial_items=4",
           f"paths.mirror=file://{tmp_path}/bucket", "paths.mirror_minutes=60")  # fmt: skip
     with Provider(rule=rule) as teacher:
         first, second, whole = (tmp_path / name for name in ("first", "second", "whole"))
-        for one in (first, second, whole):
-            one.mkdir()
+        for folder in (first, second, whole):
+            folder.mkdir()
         alone = typed(whole, teacher, *on[:-2], f"hydra.run.dir={whole}/run")
         done = subprocess.run(alone, env=environment(), capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
@@ -78,5 +79,5 @@ def _n_copied(run: Path) -> int:
     if not known.exists():
         return 0
     stored = json.loads(known.read_text())["files"]
-    sizes = {run / name: one["n_bytes"] for name, one in stored.items() if "answers/" in name}
+    sizes = {run / name: file["n_bytes"] for name, file in stored.items() if "answers/" in name}
     return sum(path.read_bytes()[:n].count(b"\n") for path, n in sizes.items() if path.exists())

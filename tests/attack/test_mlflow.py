@@ -14,15 +14,14 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from required import lacking
+
+from tests.required import lacking
 
 pytestmark = pytest.mark.slow
 
 SCRIPT = """
-import sys
-sys.path[:0] = [{tests!r}, {tests!r} + "/tracking"]
 from pathlib import Path
-from test_tracker import make_config
+from tests.tracking.test_tracker import make_config
 from stratos.tracking.sink import Table
 from stratos.tracking.tracker import tracked
 warnings = []
@@ -37,7 +36,7 @@ print(warnings)
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    if not all(importlib.util.find_spec(one) for one in ("mlflow", "mlflow.server")):
+    if not all(importlib.util.find_spec(name) for name in ("mlflow", "mlflow.server")):
         lacking("mlflow", "needs the package mlflow")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -67,12 +66,13 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def tracked_there(run: Path, uri: str, first: int) -> tuple[str, float]:
-    tests = str(Path(__file__).parents[1])
-    script = SCRIPT.format(tests=tests, run=str(run), uri=uri, first=first)
+    script = SCRIPT.format(run=str(run), uri=uri, first=first)
     began = time.monotonic()
     done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=180, check=False
-    )
+        [sys.executable, "-c", script],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True, text=True, timeout=180, check=False,
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return done.stdout.strip(), time.monotonic() - began
 
@@ -90,9 +90,9 @@ def test_a_run_is_on_the_server_and_goes_on_there(
     assert run.data.tags["verdict"] == "Distil."
     assert run.data.params["teacher.api_key"] == "***"
     losses = client.get_metric_history(run.info.run_id, "distill/loss")
-    assert [one.step for one in losses] == [0, 1, 2, 3, 4, 5]
+    assert [loss.step for loss in losses] == [0, 1, 2, 3, 4, 5]
 
     _end(process)
-    told, seconds = tracked_there(tmp_path / "run", uri, 6)
-    assert told.count("MLflow could not start") == 1, told
+    printed, seconds = tracked_there(tmp_path / "run", uri, 6)
+    assert printed.count("MLflow could not start") == 1, printed
     assert seconds < 60

@@ -11,9 +11,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from server import Provider
 
 from stratos.catalog.source import BUILTIN
+from tests.attack.whole_run import SMALL
+from tests.teachers.provider import Provider
 
 pytestmark = pytest.mark.slow
 
@@ -26,15 +27,9 @@ OF_TEACHER = "teacher-secret-8842"
 PLANTED = (PASSWORD, USER_TOKEN, SIGNATURE, "sig-Ab/c9Kz81", QUERY_KEY, FROM_ENV, OF_TEACHER)
 
 WHOLE = (
-    "+task=mahjong", "student=stratos_300k", "strategy=injection", "strategy.n_items=300",
-    "trainer.precision=fp32", "trainer.max_tokens=8000", "trainer.batch_tokens=2048",
-    "trainer.warmup_steps=2", "trainer.n_threads=1", "callbacks.validate_every_steps=0",
-    "callbacks.n_validation_items=4", "evaluate.max_new_tokens=16", "evaluate.n_items=8",
-    "evaluate.n_teacher_items=4", "evaluate.n_untouched_items=4", "deploy.n_requests=2",
-    "deploy.load_seconds=0", "probe.n_items=4",
-    "probe.n_trial_items=2", "probe.max_tokens=8", "probe.max_items=4", "plan.history=false",
+    *(word for word in SMALL if not word.startswith(("cloud", "logger", "teacher"))),
     "logger.mode=offline",
-)  # fmt: skip
+)
 """Every stage, each as short as it goes."""
 
 
@@ -80,15 +75,15 @@ def stratos(folder: Path, *argv: str) -> subprocess.CompletedProcess[bytes]:
 
 def found_in(folder: Path) -> list[str]:
     """Return every planted secret that a file below `folder` holds, or its name."""
-    found = []
+    leaks = []
     for path in sorted(folder.rglob("*")):
         content = path.name.encode() + (path.read_bytes() if path.is_file() else b"")
-        found += [
+        leaks += [
             f"{secret} in {path.relative_to(folder)}"
             for secret in PLANTED
             if secret.encode() in content
         ]
-    return found
+    return leaks
 
 
 def planted(teacher: Provider, catalogs: str, login: str = f"me:{PASSWORD}@") -> list[str]:
@@ -106,10 +101,10 @@ def planted(teacher: Provider, catalogs: str, login: str = f"me:{PASSWORD}@") ->
 def test_no_secret_reaches_a_file_or_the_screen(tmp_path: Path, catalogs: str) -> None:
     with Provider() as teacher:
         done = stratos(tmp_path, *WHOLE, *planted(teacher, catalogs, login=""), "hydra.run.dir=run")
-        told = (done.stdout + done.stderr).decode()
-        assert done.returncode == 0, told
+        printed = (done.stdout + done.stderr).decode()
+        assert done.returncode == 0, printed
         assert any(OF_TEACHER in key for key in teacher.keys), "the key was sent"
-        assert [secret for secret in PLANTED if secret in told] == []
+        assert [secret for secret in PLANTED if secret in printed] == []
         assert (tmp_path / "run" / "report.html").exists()
         assert list((tmp_path / "run" / "wandb").rglob("*.wandb"))
         assert found_in(tmp_path) == []
@@ -118,10 +113,10 @@ def test_no_secret_reaches_a_file_or_the_screen(tmp_path: Path, catalogs: str) -
 def test_no_secret_is_in_what_a_run_dies_of(tmp_path: Path, catalogs: str) -> None:
     argv = planted(Provider(port=1), catalogs)  # where nobody listens
     done = stratos(tmp_path, "+task=mahjong", *argv, "hydra.run.dir=run", "logger.mode=offline")
-    told = (done.stdout + done.stderr).decode()
-    assert done.returncode == 1, told
+    printed = (done.stdout + done.stderr).decode()
+    assert done.returncode == 1, printed
     assert "cannot be reached" in (tmp_path / "run" / "error.txt").read_text()
-    assert [secret for secret in PLANTED if secret in told] == []
+    assert [secret for secret in PLANTED if secret in printed] == []
     assert found_in(tmp_path) == []
 
 
@@ -129,9 +124,9 @@ def test_no_secret_is_in_what_the_check_refuses(tmp_path: Path, catalogs: str) -
     with Provider() as teacher:
         argv = [word.replace("/aws/", "/gone/") for word in planted(teacher, catalogs)]
         done = stratos(tmp_path, "+task=mahjong", *argv, "hydra.run.dir=run")
-        told = (done.stdout + done.stderr).decode()
-        assert done.returncode == 2 and "cannot be read" in told
-        assert [secret for secret in PLANTED if secret in told] == []
+        printed = (done.stdout + done.stderr).decode()
+        assert done.returncode == 2 and "cannot be read" in printed
+        assert [secret for secret in PLANTED if secret in printed] == []
         sweep = stratos(tmp_path, "-m", "+task=mahjong", *argv, "seed=1,2", "hydra.sweep.dir=s")
         assert [secret for secret in PLANTED if secret.encode() in sweep.stderr] == []
         assert found_in(tmp_path) == []

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import httpx
 import pytest
-from server import Deed, Provider, flaky
+
+from tests.teachers.provider import Provider, Reply, always, flaky
 
 
 def ask(provider: Provider, text: str, **more) -> httpx.Response:
@@ -25,14 +26,14 @@ def test_it_bills_what_it_wrote() -> None:
 
 
 def test_what_is_lost_on_its_way_is_billed() -> None:
-    deeds = {"a": Deed(status=502), "b": Deed(status=503), "c": Deed(body="garbage")}
-    with Provider(lambda text, n_tries: deeds[text]) as provider:
+    replies = {"a": Reply(status=502), "b": Reply(status=503), "c": Reply(body="garbage")}
+    with Provider(lambda text, n_tries: replies[text]) as provider:
         assert [ask(provider, text).status_code for text in "abc"] == [502, 503, 200]
         assert (provider.bill.n_answers, provider.bill.n_lost) == (0, 2)
 
 
 def test_it_ignores_a_limit_and_lies_about_usage() -> None:
-    with Provider(lambda text, n_tries: Deed(n_tokens=50, usage={"prompt_tokens": 0})) as provider:
+    with Provider(always(n_tokens=50, usage={"prompt_tokens": 0})) as provider:
         reply = ask(provider, "a", max_tokens=3).json()
         assert len(reply["choices"][0]["message"]["content"].split()) == 50
         assert reply["usage"] == {"prompt_tokens": 0}
@@ -41,6 +42,6 @@ def test_it_ignores_a_limit_and_lies_about_usage() -> None:
 
 def test_the_same_tries_fail_whatever_their_order() -> None:
     rule = flaky(0.5, seed=3)
-    deeds = [rule(f"word {i}", 1) for i in range(200)]
-    assert deeds == [flaky(0.5, seed=3)(f"word {i}", 1) for i in range(200)]
-    assert 60 < sum(not deed.is_none for deed in deeds) < 140
+    replies = [rule(f"word {i}", 1) for i in range(200)]
+    assert replies == [flaky(0.5, seed=3)(f"word {i}", 1) for i in range(200)]
+    assert 60 < sum(not reply.is_whole for reply in replies) < 140

@@ -10,10 +10,10 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from chat_server import KEY
-from perfect_server import PerfectServer
 
 from stratos.report.costs import read_ledger
+from tests.teachers.chat_server import KEY
+from tests.teachers.perfect_server import PerfectServer
 
 pytestmark = pytest.mark.slow
 
@@ -25,9 +25,9 @@ def files(tmp_path: Path) -> dict[str, str]:
     """Write labelled and unlabelled rows; return question to answer."""
     known = {f"{a} plus {b}": str((a + b) % 7) for a in range(20) for b in range(15)}
     rows = [{"question": question, "answer": answer} for question, answer in known.items()]
-    labelled, others = rows[:200], [{"question": one["question"]} for one in rows[200:]]
+    labelled, unlabelled = rows[:200], [{"question": row["question"]} for row in rows[200:]]
     (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, labelled)))
-    (tmp_path / "more.jsonl").write_text("\n".join(map(json.dumps, others)))
+    (tmp_path / "more.jsonl").write_text("\n".join(map(json.dumps, unlabelled)))
     return known
 
 
@@ -45,13 +45,13 @@ def sweep(folder: Path, server: PerfectServer, cache: str, values: str) -> None:
     ]  # fmt: skip
     env = {**os.environ, "STRATOS_CACHE": str(folder / cache), "PARROT_KEY": KEY}
     done = subprocess.run(argv, cwd=folder, env=env, capture_output=True, text=True, timeout=300)
-    said = "".join(one.read_text() for one in folder.glob(f"{cache}_sweep/*/console.log"))
-    assert done.returncode == 0, done.stdout + done.stderr + said
+    logs = "".join(log.read_text() for log in folder.glob(f"{cache}_sweep/*/console.log"))
+    assert done.returncode == 0, done.stdout + done.stderr + logs
 
 
 def spent_usd(folder: Path) -> float:
     ledgers = folder.glob("*/ledger.jsonl")
-    return sum(one.usd for path in ledgers for one in read_ledger(path))
+    return sum(spend.usd for path in ledgers for spend in read_ledger(path))
 
 
 def test_parallel_jobs_ask_what_one_would(tmp_path: Path, files: dict[str, str]) -> None:
@@ -70,8 +70,8 @@ def test_parallel_jobs_ask_what_one_would(tmp_path: Path, files: dict[str, str])
 
     # What one job has lost is made again, in its folder, by the command that resumes the sweep.
     (tmp_path / "all_sweep" / "1" / "plan.json").unlink()
-    others = [tmp_path / "all_sweep" / name / "stratos.log" for name in ("0", "2")]
-    before = [path.stat().st_mtime_ns for path in others]
+    logs = [tmp_path / "all_sweep" / name / "stratos.log" for name in ("0", "2")]
+    before = [path.stat().st_mtime_ns for path in logs]
     env = {**os.environ, "STRATOS_CACHE": str(tmp_path / "all"), "PARROT_KEY": KEY}
     done = subprocess.run(
         [sys.executable, "-m", "stratos", "sweep", "resume", "all_sweep"],
@@ -80,5 +80,5 @@ def test_parallel_jobs_ask_what_one_would(tmp_path: Path, files: dict[str, str])
     assert done.returncode == 0, done.stdout + done.stderr
     assert "1 job of 3 not finished" in done.stdout + done.stderr
     assert (tmp_path / "all_sweep" / "1" / "plan.json").exists()
-    assert [path.stat().st_mtime_ns for path in others] == before
+    assert [path.stat().st_mtime_ns for path in logs] == before
     assert (tmp_path / "all_sweep" / "index.html").exists()

@@ -6,16 +6,14 @@ import json
 from pathlib import Path
 
 import pytest
-from cached_ask import cached_ask
-from server import Bill, Deed, Provider
 
 from stratos.core.errors import TeacherError
 from stratos.teachers.base import Question
 from stratos.teachers.usage import ImplausibleUsage, read_usage
+from tests.teachers.provider import Provider, Reply, always, first_only
+from tests.teachers.questions import cached_ask
 
 pytestmark = pytest.mark.usefixtures("quick")
-
-PRICES = (1_000.0, 10_000.0)
 
 
 def chats(n: int, size: int = 40) -> list[list[dict[str, str]]]:
@@ -44,40 +42,40 @@ IMPLAUSIBLE = [
 
 
 @pytest.mark.parametrize("usage", MISSING, ids=str)
-def test_a_missing_count_is_counted_from_the_bytes(run, teacher, said, usage) -> None:
-    with Provider(lambda text, n: Deed(usage=usage), bill=Bill(*PRICES)) as provider:
-        context = run(budget_usd=100.0)
-        answers = cached_ask(teacher(provider), chats(10), 60, context)
-        assert len(answers) == 10
-        assert provider.bill.usd - 1e-9 <= context.ledger.spent_usd <= 12 * provider.bill.usd
-    (warning,) = set(said)
+def test_a_missing_count_is_counted_from_the_bytes(
+    run, teacher, dear: Provider, warnings, usage
+) -> None:
+    dear.rule = always(usage=usage)
+    context = run(budget_usd=100.0)
+    answers = cached_ask(teacher(dear), chats(10), 60, context)
+    assert len(answers) == 10
+    assert dear.bill.usd - 1e-9 <= context.ledger.spent_usd <= 12 * dear.bill.usd
+    (warning,) = set(warnings)
     assert "does not tell how many tokens" in warning
 
 
-@pytest.mark.parametrize("usage", IMPLAUSIBLE, ids=lambda one: str(one)[:40])
-def test_a_count_that_cannot_be_is_no_answer_and_the_folder_goes_on(run, teacher, usage) -> None:
+@pytest.mark.parametrize("usage", IMPLAUSIBLE, ids=lambda usage: str(usage)[:40])
+def test_a_count_that_cannot_be_is_no_answer_and_the_folder_goes_on(
+    run, teacher, dear: Provider, usage
+) -> None:
     """The first try of each question lies; the second tells the truth."""
 
-    def rule(text: str, n_tries: int) -> Deed:
-        return Deed(usage=usage) if n_tries == 1 else Deed()
-
-    with Provider(rule, bill=Bill(*PRICES)) as provider:
-        context = run(budget_usd=100.0)
-        answers = cached_ask(teacher(provider), chats(10), 60, context)
-        assert len(answers) == 10
-        assert set(provider.tries.values()) == {2}
-        assert provider.bill.usd - 1e-9 <= context.ledger.spent_usd <= 100.0
-        again = run(budget_usd=100.0)
-        assert len(cached_ask(teacher(provider), chats(12), 60, again)) == 12
+    dear.rule = first_only(usage=usage)
+    context = run(budget_usd=100.0)
+    answers = cached_ask(teacher(dear), chats(10), 60, context)
+    assert len(answers) == 10
+    assert set(dear.tries.values()) == {2}
+    assert dear.bill.usd - 1e-9 <= context.ledger.spent_usd <= 100.0
+    again = run(budget_usd=100.0)
+    assert len(cached_ask(teacher(dear), chats(12), 60, again)) == 12
 
 
-def test_an_endpoint_that_always_lies_is_named(run, teacher) -> None:
-    lie = Deed(usage={"prompt_tokens": 10**9, "completion_tokens": 1})
-    with Provider(lambda text, n: lie, bill=Bill(*PRICES), models=()) as provider:
-        context = run(budget_usd=100.0)
-        with pytest.raises(TeacherError, match=r"it says that 1,000,000,000 tokens were read for"):
-            cached_ask(teacher(provider, max_retries=2), chats(10), 60, context)
-        assert provider.bill.usd - 1e-9 <= context.ledger.spent_usd < 3 * 1.0
+def test_an_endpoint_that_always_lies_is_named(run, teacher, dear: Provider) -> None:
+    dear.rule, dear.models = always(usage={"prompt_tokens": 10**9, "completion_tokens": 1}), ()
+    context = run(budget_usd=100.0)
+    with pytest.raises(TeacherError, match=r"it says that 1,000,000,000 tokens were read for"):
+        cached_ask(teacher(dear, max_retries=2), chats(10), 60, context)
+    assert dear.bill.usd - 1e-9 <= context.ledger.spent_usd < 3 * 1.0
 
 
 def ask_of(text: str, **more) -> Question:
@@ -85,7 +83,7 @@ def ask_of(text: str, **more) -> Question:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "counts"),
     [
         ("An ordinary answer of some words, as they come.", (20, 11)),
         (" " * 4000, (20, 50)),  # one token may be 80 spaces
@@ -96,10 +94,13 @@ def ask_of(text: str, **more) -> Question:
         ("", (20, 0)),
     ],
 )
-def test_a_count_that_may_be_right_is_believed(text: str, told: tuple[int, int]) -> None:
-    usage = {"prompt_tokens": told[0], "completion_tokens": told[1]}
-    found = read_usage(usage, ask_of("What is it, and why?"), text)
-    assert (found.input_tokens, found.output_tokens, found.is_estimated) == (*told, False)
+def test_a_count_that_may_be_right_is_believed(text: str, counts: tuple[int, int]) -> None:
+    usage = {"prompt_tokens": counts[0], "completion_tokens": counts[1]}
+    usage_read = read_usage(usage, ask_of("What is it, and why?"), text)
+    assert (usage_read.input_tokens, usage_read.output_tokens, usage_read.is_estimated) == (
+        *counts,
+        False,
+    )
 
 
 @pytest.mark.parametrize("details", [{}, {"reasoning_tokens": 99_990}])
@@ -108,29 +109,31 @@ def test_reasoning_is_booked_as_it_is_billed(details: dict[str, int], shown: str
     """Seen: reasoning of 20,000 tokens that nothing told apart, booked as a short answer."""
     usage = {"prompt_tokens": 9, "completion_tokens": 100_000}
     usage |= {"completion_tokens_details": details}
-    found = read_usage(usage, ask_of("Why?"), "Because.", reasoning=shown)
-    assert found.output_tokens == 100_000
+    usage_read = read_usage(usage, ask_of("Why?"), "Because.", reasoning=shown)
+    assert usage_read.output_tokens == 100_000
     with pytest.raises(ImplausibleUsage):
         read_usage(usage | {"completion_tokens": 10**6}, ask_of("Why?"), "Because.")
 
 
 def test_an_answer_without_a_count_is_no_longer_than_a_limit_that_is_kept() -> None:
     text = "a word " * 30
-    found = read_usage({}, ask_of("Why?", max_tokens=100), text)
-    assert (found.input_tokens, found.output_tokens) == (4 + 16, 100)
-    found = read_usage({}, ask_of("Why?", max_tokens=10), text)  # it surely was not kept
-    assert found.output_tokens == len(text)
+    usage_read = read_usage({}, ask_of("Why?", max_tokens=100), text)
+    assert (usage_read.input_tokens, usage_read.output_tokens) == (4 + 16, 100)
+    usage_read = read_usage({}, ask_of("Why?", max_tokens=10), text)  # it surely was not kept
+    assert usage_read.output_tokens == len(text)
     assert read_usage({}, ask_of("Why?"), "", is_cut=True).output_tokens == 100
 
 
-def test_nothing_in_the_ledger_is_of_no_amount(run, teacher, tmp_path: Path) -> None:
+def test_nothing_in_the_ledger_is_of_no_amount(
+    run, teacher, dear: Provider, tmp_path: Path
+) -> None:
     usages = [*MISSING, *IMPLAUSIBLE]
 
-    def rule(text: str, n_tries: int) -> Deed:
-        return Deed(usage=usages[int(text.split()[1])]) if n_tries == 1 else Deed()
+    def rule(text: str, n_tries: int) -> Reply:
+        return Reply(usage=usages[int(text.split()[1])]) if n_tries == 1 else Reply()
 
-    with Provider(rule, bill=Bill(*PRICES)) as provider:
-        cached_ask(teacher(provider), chats(len(usages)), 60, run())
+    dear.rule = rule
+    cached_ask(teacher(dear), chats(len(usages)), 60, run())
     lines = (tmp_path / "run" / "ledger.jsonl").read_text().splitlines()
     for line in map(json.loads, lines):
         assert 0 <= line.get("usd", 0) < 50 and 0 <= line.get("reserved_usd", 0) < 50

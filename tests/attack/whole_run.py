@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from server import Provider
+from tests.teachers.provider import Provider
 
 SMALL = (
     "+task=mahjong", "cloud=aws", "logger=none", "student=stratos_300k", "strategy=injection",
@@ -32,7 +32,7 @@ class Ended:
     """How a command ended."""
 
     code: int
-    told: str
+    output: str
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,8 @@ class Run:
     def go_on(self, *more: str, **how: Any) -> Ended:
         """Give the same command again."""
         with self.start(*more, **how) as process:
-            told = process.communicate(timeout=900)[0]
-        return Ended(process.returncode, told.decode(errors="replace"))
+            printed = process.communicate(timeout=900)[0]
+        return Ended(process.returncode, printed.decode(errors="replace"))
 
     def start(self, *more: str, **how: Any) -> subprocess.Popen[bytes]:
         """Start the command."""
@@ -63,8 +63,8 @@ class Run:
 
     def record(self, stage: str) -> dict[str, Any]:
         """Return the record of a stage."""
-        found: dict[str, Any] = json.loads((self.folder / f"{stage}.json").read_text())["record"]
-        return found
+        record: dict[str, Any] = json.loads((self.folder / f"{stage}.json").read_text())["record"]
+        return record
 
     def result(self) -> dict[str, Any]:
         """Return what must be the same however a run came about."""
@@ -89,10 +89,15 @@ class Run:
         shutil.copytree(saved, self.folder, symlinks=True)
 
 
-def new_run(place: Path, teacher: Provider, *more: str) -> Run:
+def new_run(folder: Path, teacher: Provider, *more: str) -> Run:
     """Return a run in a folder of its own that has not begun."""
-    place.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     keys = {word.partition("=")[0] for word in more}
     small = [word for word in SMALL if word.partition("=")[0] not in keys]
-    argv = (*small, f"teacher.base_url={teacher.base_url}", f"hydra.run.dir={place / 'run'}", *more)
-    return Run(place / "run", argv)
+    argv = (
+        *small,
+        f"teacher.base_url={teacher.base_url}",
+        f"hydra.run.dir={folder / 'run'}",
+        *more,
+    )
+    return Run(folder / "run", argv)

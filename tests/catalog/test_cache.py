@@ -50,9 +50,9 @@ def entries(folder):
     return sorted((folder / "catalogs").iterdir())
 
 
-def same(one, other):
+def same(table, expected_table):
     for field in fields(Table):
-        column, expected = getattr(one, field.name), getattr(other, field.name)
+        column, expected = getattr(table, field.name), getattr(expected_table, field.name)
         if isinstance(column, Words):
             assert column.names == expected.names
             column, expected = column.codes, expected.codes
@@ -76,12 +76,12 @@ def test_a_changed_price_name_or_code_is_cleaned_anew(file, tmp_path, made, monk
     load(file, tmp_path)
     file.write_text(file.read_text().replace("1.006", "2.006"))
     assert max(o.usd_per_hour for o in load(file, tmp_path).offers) == 2.006
-    other = tmp_path / "azure" / "vms.csv"
-    other.parent.mkdir()
-    other.write_bytes(file.read_bytes())
-    assert {o.cloud for o in load(other, tmp_path).offers} == {"azure"}
+    copy = tmp_path / "azure" / "vms.csv"
+    copy.parent.mkdir()
+    copy.write_bytes(file.read_bytes())
+    assert {o.cloud for o in load(copy, tmp_path).offers} == {"azure"}
     monkeypatch.setattr(cache, "_code_version", lambda: b"another")
-    load(other, tmp_path)
+    load(copy, tmp_path)
     assert len(made) == len(entries(tmp_path)) == 4
 
 
@@ -105,8 +105,8 @@ def test_a_damaged_entry_is_made_anew_and_that_is_said(file, tmp_path, made, dam
     entry.write_bytes(data)
     after = load(file, tmp_path)
     same(before.table, after.table)
-    said = [warning for warning in after.warnings if "was damaged" in warning]
-    assert len(said) == 1 and str(entry) in said[0]
+    damaged = [warning for warning in after.warnings if "was damaged" in warning]
+    assert len(damaged) == 1 and str(entry) in damaged[0]
     assert made == [4, 4]
     assert not any("damaged" in warning for warning in load(file, tmp_path).warnings)
     assert made == [4, 4]

@@ -13,6 +13,9 @@ from stratos.catalog.source import BUILTIN
 ROOT = Path(__file__).parents[2]
 PATH = ROOT / "benchmarks" / "catalog" / "offers.py"
 SHARED = ROOT.parent / "shared" / "catalog"
+NEEDS_SHARED = pytest.mark.skipif(
+    not SHARED.exists(), reason="no real catalogs beside the checkout"
+)
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +27,7 @@ def offers():
     return module
 
 
-@pytest.mark.skipif(not SHARED.exists(), reason="no real catalogs beside the checkout")
+@NEEDS_SHARED
 def test_every_row_is_what_its_source_says(offers):
     wrong, checked = offers.check(BUILTIN, SHARED, offers.installed_libcloud())
     assert wrong == []
@@ -33,7 +36,7 @@ def test_every_row_is_what_its_source_says(offers):
     assert checked["not at hand"] <= 65  # those of apache-libcloud, where it is not installed
 
 
-@pytest.mark.skipif(not SHARED.exists(), reason="no real catalogs beside the checkout")
+@NEEDS_SHARED
 @pytest.mark.parametrize(
     ("column", "value"),
     [("Price", "5.26"), ("SpotPrice", "0.1"), ("vCPUs", "8"), ("Region", "us-far-1"),

@@ -39,9 +39,9 @@ CELLS = st.sampled_from(
 )
 
 
-def same(one: Listings, other: Listings) -> None:
+def same(listings: Listings, expected_listings: Listings) -> None:
     for field in fields(Listings):
-        column, expected = getattr(one, field.name), getattr(other, field.name)
+        column, expected = getattr(listings, field.name), getattr(expected_listings, field.name)
         if field.name in TEXTS:
             assert column.spelled() == expected.spelled(), field.name
             assert column.used() == expected.used()
@@ -64,11 +64,11 @@ def test_the_fast_reader_reads_what_the_exact_one_reads_or_leaves_it(header, row
     file = File("x.csv", text.getvalue().encode())
     expected = outcome(read_csv, file)
     try:
-        found = read_csv_fast(file)
+        listings = read_csv_fast(file)
     except Unclear:
         return
     assert not isinstance(expected, Exception), expected
-    same(found, expected)
+    same(listings, expected)
 
 
 @pytest.mark.parametrize("written", ["2026-07-20", "2026-07-20T10:00:00", "20260720"])

@@ -24,10 +24,10 @@ def catalog():
 
 @pytest.fixture(scope="module")
 def by_cloud(catalog):
-    found = defaultdict(list)
+    offers = defaultdict(list)
     for offer in catalog.offers:
-        found[offer.cloud].append(offer)
-    return found
+        offers[offer.cloud].append(offer)
+    return offers
 
 
 def rows_of(cloud):
@@ -119,13 +119,13 @@ def test_gcp_hosts_and_accelerators_are_summed_as_a_plain_loop_does(by_cloud):
             if gpu is not None:
                 usd = float(row["Price"]) + gpu
                 expected[key] = min(usd, expected.get(key, math.inf))
-    found = {
+    prices = {
         (o.region, o.instance_type): o.usd_per_hour
         for o in by_cloud["gcp"]
         if o.instance_type.rpartition("-")[0] in names
     }
-    assert found.keys() == expected.keys() and len(found) > 50
-    assert all(found[key] == pytest.approx(expected[key], abs=2e-5) for key in found)
+    assert prices.keys() == expected.keys() and len(prices) > 50
+    assert all(prices[key] == pytest.approx(expected[key], abs=2e-5) for key in prices)
 
 
 def test_no_gcp_gpu_host_passes_for_a_cpu_server(by_cloud):
@@ -171,10 +171,10 @@ def test_every_gpu_has_the_memory_of_its_card(catalog):
 
 def test_a_folder_a_glob_and_a_url_are_the_same(catalog):
     for url in (str(SHARED), f"file://{SHARED}", f"file://{SHARED}/*/vms.csv"):
-        other = load_catalog(CloudConfig(catalog=(url,), marketplaces=True, residency=("any",)))
-        assert len(other.offers) == len(catalog.offers)
-        assert other.dropped == catalog.dropped
-        np.testing.assert_array_equal(other.table.usd_per_hour, catalog.table.usd_per_hour)
+        copy = load_catalog(CloudConfig(catalog=(url,), marketplaces=True, residency=("any",)))
+        assert len(copy.offers) == len(catalog.offers)
+        assert copy.dropped == catalog.dropped
+        np.testing.assert_array_equal(copy.table.usd_per_hour, catalog.table.usd_per_hour)
     again = (URL, str(SHARED / "aws" / "vms.csv"))
     twice = load_catalog(CloudConfig(catalog=again, marketplaces=True, residency=("any",)))
     assert len(twice.offers) == len(catalog.offers)

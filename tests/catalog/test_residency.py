@@ -54,9 +54,9 @@ def test_the_country_of_a_region(cloud, region, country):
 
 
 def test_a_country_may_be_told():
-    told = {"ours": "de", "ours/hall-b": "fr"}
-    assert country_of("ours", "hall-a", told) == "DE"
-    assert country_of("ours", "hall-b", told) == "FR"
+    countries = {"ours": "de", "ours/hall-b": "fr"}
+    assert country_of("ours", "hall-a", countries) == "DE"
+    assert country_of("ours", "hall-b", countries) == "FR"
 
 
 def test_areas_and_groups_of_countries():
@@ -71,8 +71,8 @@ def test_every_region_of_our_table_has_a_country():
     with REGIONS_CSV.open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert len({(r["Cloud"], r["Region"]) for r in rows}) == len(rows)
-    for place in load_catalog(CloudConfig(marketplaces=True)).table.places:
-        assert country_of(*place), place
+    for region in load_catalog(CloudConfig(marketplaces=True)).table.places:
+        assert country_of(*region), region
 
 
 def test_residency_leaves_what_stands_there(load, snapshot):
@@ -96,8 +96,8 @@ def test_without_residency_offers_in_the_us_and_the_eu_are_taken_where_there_are
     }
     assert not catalog.warnings
     assert len(load(jp).offers) == 1
-    asked = load(us, fr, jp, ours, regions=("ap-northeast-1", "us-east-1"))
-    assert len(asked.offers) == 2 and not asked.left_out
+    named = load(us, fr, jp, ours, regions=("ap-northeast-1", "us-east-1"))
+    assert len(named.offers) == 2 and not named.left_out
 
 
 def test_a_place_of_no_known_country_is_left_out_and_that_is_said(load, snapshot):
@@ -105,8 +105,8 @@ def test_a_place_of_no_known_country_is_left_out_and_that_is_said(load, snapshot
     catalog = load(*rows, residency=("eu",))
     assert [offer.cloud for offer in catalog.offers] == ["aws"]
     assert catalog.warnings == snapshot
-    told = load(*rows, residency=("eu",), countries={"ours": "de"})
-    assert len(told.offers) == 2 and not told.warnings
+    known = load(*rows, residency=("eu",), countries={"ours": "de"})
+    assert len(known.offers) == 2 and not known.warnings
 
 
 def found(catalog, **cloud):

@@ -24,17 +24,17 @@ def catalog():
 @settings(max_examples=300)
 @given(WORDS, WORDS, st.randoms())
 def test_words_are_a_list_of_texts(first, second, rng):
-    one, two = Words.of(first), Words.of(second)
-    assert list(one) == one.spelled() == np.asarray(one).tolist() == first
-    assert one.used() == sorted(set(first)) and list(one.names) == one.used()
-    both = Words.concat([one, two])
+    head, two = Words.of(first), Words.of(second)
+    assert list(head) == head.spelled() == np.asarray(head).tolist() == first
+    assert head.used() == sorted(set(first)) and list(head.names) == head.used()
+    both = Words.concat([head, two])
     assert both.spelled() == first + second and list(both.names) == sorted(set(first + second))
     rows = np.array(rng.sample(range(len(both)), len(both)), np.int64)
     assert both.take(rows).spelled() == [(first + second)[row] for row in rows]
     assert both.map(str.upper).spelled() == [text.upper() for text in first + second]
     assert both.where(bool).tolist() == [bool(text) for text in first + second]
     if first:
-        assert np.argsort(one.codes, kind="stable").tolist() == sorted(
+        assert np.argsort(head.codes, kind="stable").tolist() == sorted(
             range(len(first)), key=first.__getitem__
         )
 
@@ -43,9 +43,9 @@ def test_words_are_a_list_of_texts(first, second, rng):
 @given(st.lists(st.tuples(*[st.integers(0, 2**40)] * 3), min_size=1, max_size=12))
 def test_combined_keys_sort_and_equal_like_their_parts_even_when_they_overflow(rows):
     key = combine(*np.array(rows, np.int64).T)
-    for i, one in enumerate(rows):
-        for j, other in enumerate(rows):
-            assert (key[i] < key[j]) == (one < other) and (key[i] == key[j]) == (one == other)
+    for i, first in enumerate(rows):
+        for j, second in enumerate(rows):
+            assert (key[i] < key[j]) == (first < second) and (key[i] == key[j]) == (first == second)
 
 
 def test_offers_are_a_sequence_of_the_rows(catalog):

@@ -1,9 +1,10 @@
 import math
 import os
+from functools import partial
 
 import pytest
 
-from stratos.catalog import load_catalog, rows_of
+from stratos.catalog import UNLIMITED, load_catalog, rows_of
 from stratos.config import CloudConfig
 from stratos.core.errors import CatalogError
 
@@ -81,16 +82,17 @@ def test_the_spot_price_of_one_zone_is_below_the_price_of_all(load):
     assert [(o.usd_per_hour, o.usd_per_hour_spot) for o in catalog.offers] == [(1.0, None)]
 
 
-GCP = HEADER + ",AvailabilityZone"
+@pytest.fixture
+def load_gcp(load):
+    """Load lines of GCP, with their zones."""
+    return partial(load, cloud="gcp", header=HEADER + ",AvailabilityZone")
 
 
-def test_gcp_host_and_accelerator_are_summed_zone_by_zone(load):
-    catalog = load(
+def test_gcp_host_and_accelerator_are_summed_zone_by_zone(load_gcp):
+    catalog = load_gcp(
         "g2-standard-8,,,8,32,0.3,us-central1,,0.1,us-central1-a",
         "g2-standard-8,,,8,32,0.3,us-central1,,0.1,us-central1-f",
         ",L4,1,,,0.56,us-central1,,0.23,us-central1-a",
-        cloud="gcp",
-        header=GCP,
     )
     (offer,) = catalog.offers
     assert (offer.accelerator, offer.accelerator_count, offer.vcpus) == ("L4", 1, 8)
@@ -99,44 +101,36 @@ def test_gcp_host_and_accelerator_are_summed_zone_by_zone(load):
     assert catalog.dropped == {"GPU host without a price of its GPU": 1}
 
 
-def test_a_gcp_gpu_host_alone_is_no_cheap_cpu_server(load):
-    catalog = load(
+def test_a_gcp_gpu_host_alone_is_no_cheap_cpu_server(load_gcp):
+    catalog = load_gcp(
         "e2-standard-2,,,2,8,0.067,us-central1,,,us-central1-a",
         "a3-highgpu-8g,,,208,1872,9.46,us-central1,,,us-central1-a",
-        cloud="gcp",
-        header=GCP,
     )
     assert [offer.instance_type for offer in catalog.offers] == ["e2-standard-2"]
 
 
-def test_a_gcp_host_at_zero_dollars_is_priced_by_its_gpus(load):
-    catalog = load(
+def test_a_gcp_host_at_zero_dollars_is_priced_by_its_gpus(load_gcp):
+    catalog = load_gcp(
         "a4-highgpu-8g,,,224,3968,0.0,us-central1,,0.0,us-central1-b",
         ",B200,8,,,90.2,us-central1,,34.2,us-central1-b",
-        cloud="gcp",
-        header=GCP,
     )
     assert [(o.accelerator, o.usd_per_hour) for o in catalog.offers] == [("B200", 90.2)]
 
 
-def test_a_gcp_part_with_a_bad_price_spoils_the_sum(load):
-    catalog = load(
+def test_a_gcp_part_with_a_bad_price_spoils_the_sum(load_gcp):
+    catalog = load_gcp(
         CPU + ",",
         "g2-standard-8,,,8,32,-5,us-central1,,,us-central1-a",
         ",L4,1,,,9.0,us-central1,,,us-central1-a",
-        cloud="gcp",
-        header=GCP,
     )
     assert [offer.instance_type for offer in catalog.offers] == ["c7i.large"]
 
 
-def test_n1_hosts_take_attached_gpus_and_stay_cpu_servers(load):
-    catalog = load(
+def test_n1_hosts_take_attached_gpus_and_stay_cpu_servers(load_gcp):
+    catalog = load_gcp(
         "n1-standard-8,,,8,30,0.38,us-central1,,,us-central1-a",
         ",T4,1,,,0.35,us-central1,,,us-central1-a",
         ",T4,2,,,0.70,us-central1,,,us-central1-a",
-        cloud="gcp",
-        header=GCP,
     )
     assert {(o.accelerator_count, round(o.usd_per_hour, 2)) for o in catalog.offers} == {
         (0, 0.38),
@@ -204,8 +198,8 @@ def test_azure_gpu_servers_that_do_not_say_so(load, row, reason):
     assert {offer.accelerator for offer in catalog.offers} == {None, "MI25"}
     assert catalog.dropped == {reason: 1}
     # The rule is Azure's: another cloud may call its CPU servers so.
-    other = load(CPU, row.replace(",MI25,1", ",,"), cloud="ovh")
-    assert len(other.offers) == 2
+    elsewhere = load(CPU, row.replace(",MI25,1", ",,"), cloud="ovh")
+    assert len(elsewhere.offers) == 2
 
 
 def test_hardware_tells_offers_of_one_name_apart(load):
@@ -213,23 +207,21 @@ def test_hardware_tells_offers_of_one_name_apart(load):
     assert [(o.vcpus, o.usd_per_hour) for o in catalog.offers] == [(4, 0.2), (8, 0.1)]
 
 
-def test_an_accelerator_without_a_host_is_counted(load):
-    catalog = load(CPU + ",", ",L4,3,,,0.5,eastus,,,a", cloud="gcp", header=GCP)
+def test_an_accelerator_without_a_host_is_counted(load_gcp):
+    catalog = load_gcp(CPU + ",", ",L4,3,,,0.5,eastus,,,a")
     assert catalog.dropped == {"price of a GPU without a host": 1}
 
 
-def test_a_gcp_gpu_host_of_an_unknown_kind(load):
-    catalog = load(CPU + ",", "g4-standard-48,,,48,180,2,x,,,x-a", cloud="gcp", header=GCP)
+def test_a_gcp_gpu_host_of_an_unknown_kind(load_gcp):
+    catalog = load_gcp(CPU + ",", "g4-standard-48,,,48,180,2,x,,,x-a")
     assert catalog.dropped == {"GPU host of an unknown kind": 1}
 
 
-def test_the_cheapest_of_two_prices_of_a_gcp_gpu_counts(load):
-    catalog = load(
+def test_the_cheapest_of_two_prices_of_a_gcp_gpu_counts(load_gcp):
+    catalog = load_gcp(
         "g2-standard-4,,,4,16,0.15,x,,,x-a",
         ",L4,1,,,0.60,x,,,x-a",
         ",L4,1,,,0.56,x,,,x-a",
-        cloud="gcp",
-        header=GCP,
     )
     assert [o.usd_per_hour for o in catalog.offers] == [0.71]
     assert catalog.dropped == {}
@@ -443,3 +435,45 @@ def test_local_is_this_machine_at_nothing():
     assert 1 <= offer.vcpus <= (os.cpu_count() or 1)
     assert 0.2 < offer.memory_gib < 100_000
     assert "local" not in {offer.cloud for offer in load_catalog(CloudConfig()).offers}
+
+
+# --- a cloud of one's own: its rows say how many such servers there are --------------------------
+
+
+@pytest.fixture
+def load_counts(load):
+    header = "InstanceType,AcceleratorName,AcceleratorCount,vCPUs,MemoryGiB,Price,Region,Count"
+    return partial(load, cloud="ours", header=header + ",SpotPrice")
+
+
+def test_counts_are_carried_and_a_row_without_one_has_no_limit(load_counts):
+    table = load_counts(
+        "dgx,A100-80GB,8,128,1024,9.5,hall-a,12,",
+        "node,,,64,256,0.4,hall-a,3700,",
+        "node,,,64,256,0.4,hall-b,,",
+    ).table
+    assert table.max_count.tolist() == [12, 3700, UNLIMITED]
+    assert table.instance_type.spelled() == ["dgx", "node", "node"]
+
+
+def test_servers_of_one_price_are_counted_together_and_others_apart(load_counts):
+    table = load_counts(
+        "node,,,64,256,0.4,hall,3,",
+        "node,,,64,256,0.4,hall,4,",
+        "node,,,64,256,0.5,hall,5,",
+        "node,,,64,256,0.5,hall,6,0.2",
+    ).table
+    counts = zip(table.usd_per_hour.tolist(), table.max_count.tolist(), strict=True)
+    assert sorted(counts) == [(0.4, 7), (0.5, 5), (0.5, 6)]
+
+
+def test_none_of_a_server_is_no_offer(load_counts):
+    catalog = load_counts("dgx,A100-80GB,8,128,1024,9.5,hall,0,", "node,,,64,256,0.4,hall,1,")
+    assert [offer.instance_type for offer in catalog.offers] == ["node"]
+    assert catalog.dropped == {"no such server (Count 0)": 1}
+
+
+@pytest.mark.parametrize("count", ["-1", "2.5", "inf", "many"])
+def test_a_count_that_is_none(load_counts, count):
+    with pytest.raises(CatalogError, match="line 2, column Count: "):
+        load_counts(f"node,,,64,256,0.4,hall,{count},")

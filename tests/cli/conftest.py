@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
 from stratos.core.extensions import conf_dirs
+from stratos.core.trust import ALLOW_TARGETS
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -29,3 +31,10 @@ def _shipped_yamls_are_parsed_once() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(yaml, "load", load)
         yield
+
+
+@pytest.fixture
+def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands are typed in an empty folder, with no class of the user's own allowed."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv(ALLOW_TARGETS, raising=False)

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "report"))
-
-import factory
 
 from stratos.evaluate.answer_files import answers_path
 from stratos.records import save
+from tests.report import factory
 
 STAGES = ["probe", "plan", "synthesize", "distill", "evaluate", "deploy"]
 

@@ -6,12 +6,12 @@ import dataclasses
 import re
 import shlex
 import sys
+from collections.abc import Callable
 from itertools import zip_longest
 from pathlib import Path
 
 import pytest
 import yaml
-from checked import problems, shape
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 from syrupy.assertion import SnapshotAssertion
@@ -23,6 +23,7 @@ from stratos.cli.rules import missing_files
 from stratos.core.extensions import conf_dirs, shipped_choices
 from stratos.core.trust import ALLOW_TARGETS
 from stratos.teachers.lifetime import retired, shipped_teachers
+from tests.checked import problems, shape
 
 SHIPPED = sorted(
     (path.parent.relative_to(folder).as_posix(), path.stem)
@@ -76,10 +77,24 @@ ALL_KEYS = (
 """Groups each of whose choices has every key."""
 
 
-@pytest.fixture(autouse=True)
-def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv(ALLOW_TARGETS, raising=False)
+pytestmark = pytest.mark.usefixtures("own_folder")
+
+Write = Callable[[str, str], None]
+
+
+@pytest.fixture
+def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
+    """What writes a file of the user's own; a module can then be imported."""
+
+    def write(name: str, text: str) -> None:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        if path.suffix == ".py":
+            monkeypatch.syspath_prepend(str(tmp_path))
+            monkeypatch.delitem(sys.modules, path.stem, raising=False)
+
+    return write
 
 
 # --- what is shipped ------------------------------------------------------------------------------
@@ -87,7 +102,7 @@ def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 def retirement(name: str) -> str:
     """What the check says of a shipped teacher that has ended by today."""
-    teacher = {one.name: one for one in shipped_teachers()}.get(name)
+    teacher = {teacher.name: teacher for teacher in shipped_teachers()}.get(name)
     reason = retired(teacher) if teacher is not None else None
     return f"teacher {name}: {reason}" if reason else ""
 
@@ -117,12 +132,12 @@ def test_every_shipped_choice_passes(group: str, name: str, tmp_path: Path) -> N
         (tmp_path / file).write_text(SAMPLES.get(Path(file).name, ROWS))
     required = required_of(group, name)
     if required:
-        left = [word for word in typed if word.partition("=")[0] not in required]
-        said = [f"{key} is required: give it with {key}=…" for key in required]
-        assert set(said) <= set(problems(*left))
+        given = [word for word in typed if word.partition("=")[0] not in required]
+        complaints = [f"{key} is required: give it with {key}=…" for key in required]
+        assert set(complaints) <= set(problems(*given))
     ended = retirement(name) if group == "teacher" else ""
-    found = [one for one in problems(*typed) if not NOT_HERE.search(one)]
-    assert found == ([ended] if ended else [])
+    mistakes = [line for line in problems(*typed) if not NOT_HERE.search(line)]
+    assert mistakes == ([ended] if ended else [])
 
 
 def test_a_teacher_words_only_what_a_task_has_worded(snapshot: SnapshotAssertion) -> None:
@@ -203,23 +218,21 @@ def test_every_group_has_two_choices() -> None:
 # --- mistakes -------------------------------------------------------------------------------------
 
 
-def test_no_task_lists_the_tasks_and_the_users_own(tmp_path: Path) -> None:
-    mine = tmp_path / "mine" / "task"
-    mine.mkdir(parents=True)
-    (mine / "my_own.yaml").write_text("_target_: stratos.tasks.mahjong.MahjongTask\n")
-    [told] = problems("--config-dir", str(tmp_path / "mine"))
-    assert told.startswith("Pick a task: +task=<name>. There are: ")
-    assert {"mahjong", "my_own"} <= set(told.rstrip(".").partition("are: ")[2].split(", "))
+def test_no_task_lists_the_tasks_and_the_users_own(tmp_path: Path, write: Write) -> None:
+    write("mine/task/my_own.yaml", "_target_: stratos.tasks.mahjong.MahjongTask\n")
+    [line] = problems("--config-dir", str(tmp_path / "mine"))
+    assert line.startswith("Pick a task: +task=<name>. There are: ")
+    assert {"mahjong", "my_own"} <= set(line.rstrip(".").partition("are: ")[2].split(", "))
     assert problems("--config-dir", "mine", "+task=my_own") == []
 
 
 def test_all_mistakes_are_told_together() -> None:
-    told = problems(
+    lines = problems(
         "+task=mahjongg", "clod=aws", "cloud=awss", "student=stratos_1mm", "limits.budget_usd=-5",
         "limits.accuracy=nan", "trainer.lr_moun=1", "trainer.batch_tokens=many",
         "stages=[plan,tran]", "cloud.catalog=./nowhere.csv", "limits.latency_ms=[1",
     )  # fmt: skip
-    heads = [line.partition(":")[0] for line in told]
+    heads = [line.partition(":")[0] for line in lines]
     assert sorted(heads) == sorted(
         [
             "+task=mahjongg", "clod=aws", "cloud=awss", "student=stratos_1mm",
@@ -324,12 +337,11 @@ def test_every_value_of_a_sweep_is_checked(snapshot: SnapshotAssertion) -> None:
     assert [shape(line) for line in problems("-m", "+task=mahjong", *typed)] == snapshot
 
 
-def test_a_sweep_in_a_file_is_checked_too(tmp_path: Path, snapshot: SnapshotAssertion) -> None:
-    mine = tmp_path / "mine" / "hparams_search"
-    mine.mkdir(parents=True)
-    (mine / "wrong.yaml").write_text(
+def test_a_sweep_in_a_file_is_checked_too(write: Write, snapshot: SnapshotAssertion) -> None:
+    write(
+        "mine/hparams_search/wrong.yaml",
         "# @package _global_\nhydra:\n  mode: MULTIRUN\n  sweeper:\n    params:\n"
-        "      limits.accuracy: 0.5,1.5\n"
+        "      limits.accuracy: 0.5,1.5\n",
     )
     assert problems("--config-dir", "mine", "+task=mahjong", "hparams_search=wrong") == snapshot
 
@@ -343,18 +355,14 @@ def test_a_sweep_in_a_file_is_checked_too(tmp_path: Path, snapshot: SnapshotAsse
      "stratos.cli.build.read", "stratos.cli.check.Path"],
 )  # fmt: skip
 def test_only_trusted_classes_are_made(
-    tmp_path: Path, target: str, snapshot: SnapshotAssertion
+    write: Write, target: str, snapshot: SnapshotAssertion
 ) -> None:
-    mine = tmp_path / "mine" / "task"
-    mine.mkdir(parents=True)
-    (mine / "evil.yaml").write_text(f"_target_: {target}\n")
+    write("mine/task/evil.yaml", f"_target_: {target}\n")
     assert problems("--config-dir", "mine", "+task=evil") == snapshot
 
 
-def test_a_class_of_the_wrong_kind_is_refused(tmp_path: Path, snapshot: SnapshotAssertion) -> None:
-    mine = tmp_path / "mine" / "task"
-    mine.mkdir(parents=True)
-    (mine / "odd.yaml").write_text("_target_: stratos.config.ComplexityConfig\n")
+def test_a_class_of_the_wrong_kind_is_refused(write: Write, snapshot: SnapshotAssertion) -> None:
+    write("mine/task/odd.yaml", "_target_: stratos.config.ComplexityConfig\n")
     assert problems("--config-dir", "mine", "+task=odd") == snapshot
 
 
@@ -364,53 +372,44 @@ def test_a_class_of_the_wrong_kind_is_refused(tmp_path: Path, snapshot: Snapshot
     ids=["no methods", "no name"],
 )
 def test_a_task_that_is_half_written_is_told_what_it_lacks(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str, snapshot: SnapshotAssertion
+    monkeypatch: pytest.MonkeyPatch, body: str, snapshot: SnapshotAssertion, write: Write
 ) -> None:
-    (tmp_path / "my_half.py").write_text(
+    write(
+        "my_half.py",
         "from dataclasses import dataclass\n"
         "from stratos.tasks.base import Task\n"
         "@dataclass(frozen=True)\n"
-        f"class Mine(Task):\n    {body}\n"
+        f"class Mine(Task):\n    {body}\n",
     )
-    mine = tmp_path / "mine" / "task"
-    mine.mkdir(parents=True)
-    (mine / "half.yaml").write_text("_target_: my_half.Mine\n")
-    monkeypatch.syspath_prepend(str(tmp_path))
+    write("mine/task/half.yaml", "_target_: my_half.Mine\n")
     monkeypatch.setenv(ALLOW_TARGETS, "my_half")
-    monkeypatch.delitem(sys.modules, "my_half", raising=False)
     assert problems("--config-dir", "mine", "+task=half") == snapshot
 
 
 def test_a_class_of_the_users_own_is_made_once_it_is_allowed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, snapshot: SnapshotAssertion
+    monkeypatch: pytest.MonkeyPatch, snapshot: SnapshotAssertion, write: Write
 ) -> None:
-    (tmp_path / "my_code.py").write_text(
+    write(
+        "my_code.py",
         "from dataclasses import dataclass\n"
         "from stratos.tasks.mahjong import MahjongTask\n"
         "@dataclass(frozen=True)\n"
         "class Mine(MahjongTask):\n"
-        "    name: str = 'mine'\n"
+        "    name: str = 'mine'\n",
     )
-    mine = tmp_path / "mine" / "task"
-    mine.mkdir(parents=True)
-    (mine / "own.yaml").write_text("_target_: my_code.Mine\n")
-    monkeypatch.syspath_prepend(str(tmp_path))
+    write("mine/task/own.yaml", "_target_: my_code.Mine\n")
     argv = ("--config-dir", "mine", "+task=own")
     assert problems(*argv) == snapshot
     monkeypatch.setenv(ALLOW_TARGETS, "my_code.")
     assert problems(*argv) == []
 
 
-def test_a_broken_file_of_the_users_own_is_named(
-    tmp_path: Path, snapshot: SnapshotAssertion
-) -> None:
-    mine = tmp_path / "mine" / "limits"
-    mine.mkdir(parents=True)
-    (mine / "tab.yaml").write_text("budget_usd: 1\n\tx: 2\n")
-    (mine / "loop.yaml").write_text("defaults: [none]\nbudget_usd: ${limits.nothing}\n")
-    [told] = problems("--config-dir", "mine", "+task=mahjong", "limits=tab")
-    assert told.startswith("limits=tab: ")
-    assert "line 2" in told and "tab.yaml" in told
+def test_a_broken_file_of_the_users_own_is_named(write: Write, snapshot: SnapshotAssertion) -> None:
+    write("mine/limits/tab.yaml", "budget_usd: 1\n\tx: 2\n")
+    write("mine/limits/loop.yaml", "defaults: [none]\nbudget_usd: ${limits.nothing}\n")
+    [line] = problems("--config-dir", "mine", "+task=mahjong", "limits=tab")
+    assert line.startswith("limits=tab: ")
+    assert "line 2" in line and "tab.yaml" in line
     assert problems("--config-dir", "mine", "+task=mahjong", "limits=loop") == snapshot
 
 
@@ -462,15 +461,15 @@ def test_what_is_built_is_typed_and_plain_and_holds_no_secret(
 def test_a_hint_that_is_followed_passes(wrong: str, hint: str) -> None:
     needs_task = not wrong.startswith(("task=", "+task="))
     argv = ["+task=mahjong"] if needs_task else []
-    [said] = [one for one in problems(*argv, wrong) if not one.startswith("Pick a task")]
-    found = re.search(hint, said)
-    assert found is not None, said
-    typed = next(one for one in found.groups() if one is not None)
+    [message] = [line for line in problems(*argv, wrong) if not line.startswith("Pick a task")]
+    match = re.search(hint, message)
+    assert match is not None, message
+    typed = next(line for line in match.groups() if line is not None)
     if "=" not in typed.partition(" ")[0]:  # a word in the place of the one that was meant
-        left, _, right = wrong.partition("=")
-        in_key = "." in left
-        typed = f"{left.rpartition('.')[0]}.{typed}={right}" if in_key else f"{left}={typed}"
-    assert problems(*argv, *(typed.split() if "strategy=" in typed else [typed])) == [], said
+        key, _, right = wrong.partition("=")
+        in_key = "." in key
+        typed = f"{key.rpartition('.')[0]}.{typed}={right}" if in_key else f"{key}={typed}"
+    assert problems(*argv, *(typed.split() if "strategy=" in typed else [typed])) == [], message
 
 
 def test_a_sweep_that_lacks_its_flag_runs_with_it() -> None:
@@ -492,7 +491,7 @@ def test_a_file_that_is_not_there_has_those_beside_it_that_look_like_it(
 
 
 @pytest.mark.parametrize(
-    ("typed", "told"),
+    ("typed", "message"),
     [
         ("deploy.engine._target_=stratos.deploy.engines.llamacpp.Nothing", "cannot be imported"),
         ("deploy.engine._target_=stratos.executors.here.Here", "expected a class that is Engine"),
@@ -500,6 +499,6 @@ def test_a_file_that_is_not_there_has_those_beside_it_that_look_like_it(
         ("+deploy.engine.slots=2", "deploy.engine.slots: there is no such key."),
     ],
 )  # fmt: skip
-def test_a_serving_engine_that_there_is_not_is_told(typed: str, told: str) -> None:
-    found = problems("+task=mahjong", "deploy=llamacpp", typed)
-    assert any(told in one for one in found), found
+def test_a_serving_engine_that_there_is_not_is_told(typed: str, message: str) -> None:
+    lines = problems("+task=mahjong", "deploy=llamacpp", typed)
+    assert any(message in line for line in lines), lines

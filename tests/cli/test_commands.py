@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import fcntl
 import json
-import sys
 from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "report"))
-sys.path.append(str(Path(__file__).parent))
-
-import factory
-from in_process import Done, stratos
-from made_run import make_run
-
 from stratos.evaluate.answer_files import answers_path
+from tests.cli.made_run import make_run
+from tests.in_process import Done, stratos
+from tests.report import factory
 
 
 def run(*words: str, cwd: Path, **env: str) -> Done:
@@ -35,59 +30,59 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_runs_and_the_jobs_of_sweeps_are_listed(runs: Path) -> None:
-    told = run("status", cwd=runs)
-    assert told.returncode == 0, told.stderr
+    done = run("status", cwd=runs)
+    assert done.returncode == 0, done.stderr
     for name in ("outputs/one", "sweeps/day/0", "sweeps/day/1"):
-        assert name in told.stdout
-    assert "failed" in told.stdout and "\x1b" not in told.stdout
+        assert name in done.stdout
+    assert "failed" in done.stdout and "\x1b" not in done.stdout
     lines = [json.loads(line) for line in run("status", "--json", cwd=runs).stdout.splitlines()]
-    assert {one["folder"]: one["status"] for one in lines} == {
+    assert {row["folder"]: row["status"] for row in lines} == {
         "outputs/one": "finished", "sweeps/day/0": "finished", "sweeps/day/1": "failed"
     }  # fmt: skip
-    student = next(one for one in lines if one["folder"] == "outputs/one")
+    student = next(row for row in lines if row["folder"] == "outputs/one")
     assert student["task"] == "mahjong" and 0 < student["accuracy"]["mean"] <= 1
     assert student["accuracy"]["low"] <= student["accuracy"]["mean"]
 
 
 def test_a_run_under_way_says_where_it_is(runs: Path, tmp_path: Path) -> None:
-    one = make_run(tmp_path / "outputs" / "now")
+    folder = make_run(tmp_path / "outputs" / "now")
     for stage in ("evaluate", "deploy"):
-        (one / f"{stage}.json").unlink()
-    with (one / ".lock").open("w") as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
-        told = run("status", "outputs/now", "--json", cwd=tmp_path)
-    found = json.loads(told.stdout)
-    assert (found["status"], found["why"]) == ("running", "in evaluate")
-    assert found["accuracy"] is None and found["validation_accuracy"] is not None
+        (folder / f"{stage}.json").unlink()
+    with (folder / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        done = run("status", "outputs/now", "--json", cwd=tmp_path)
+    answer = json.loads(done.stdout)
+    assert (answer["status"], answer["why"]) == ("running", "in evaluate")
+    assert answer["accuracy"] is None and answer["validation_accuracy"] is not None
 
 
 def test_there_is_nothing(tmp_path: Path) -> None:
-    told = run("status", cwd=tmp_path)
-    assert told.returncode == 0 and "There is no run here" in told.stdout
-    told = run("status", "nowhere", cwd=tmp_path)
-    assert told.returncode == 2 and told.stderr.startswith("nowhere is no folder. Type")
+    done = run("status", cwd=tmp_path)
+    assert done.returncode == 0 and "There is no run here" in done.stdout
+    done = run("status", "nowhere", cwd=tmp_path)
+    assert done.returncode == 2 and done.stderr.startswith("nowhere is no folder. Type")
 
 
 def test_two_runs_are_compared_on_the_items_of_both(runs: Path) -> None:
-    told = run("compare", "outputs/one", "sweeps/day/0", cwd=runs)
-    assert told.returncode == 0, told.stderr
-    assert told.stdout.startswith("B is better than A: B 90.0%, A 60.0%")
-    assert "test accuracy: student" in told.stdout and "seed" in told.stdout
+    done = run("compare", "outputs/one", "sweeps/day/0", cwd=runs)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("B is better than A: B 90.0%, A 60.0%")
+    assert "test accuracy: student" in done.stdout and "seed" in done.stdout
     plain = run("compare", "outputs/one", "sweeps/day/0", "--json", cwd=runs)
-    found = json.loads(plain.stdout)
-    assert found["paired"]["better"] == "second" and found["paired"]["only_second"] == 30
-    assert found["settings"] == {"seed": ["0", "1"]}
-    assert "hidden-key-1234" not in plain.stdout + told.stdout
+    answer = json.loads(plain.stdout)
+    assert answer["paired"]["better"] == "second" and answer["paired"]["only_second"] == 30
+    assert answer["settings"] == {"seed": ["0", "1"]}
+    assert "hidden-key-1234" not in plain.stdout + done.stdout
 
 
 def test_what_cannot_be_compared_is_said(runs: Path, tmp_path: Path) -> None:
-    told = run("compare", "outputs/one", "outputs", cwd=runs)
-    assert told.returncode == 2 and "outputs is no folder of a run" in told.stderr
+    done = run("compare", "outputs/one", "outputs", cwd=runs)
+    assert done.returncode == 2 and "outputs is no folder of a run" in done.stderr
     bare = make_run(tmp_path / "bare")
     answers_path(bare).unlink()
-    told = run("compare", "outputs/one", str(bare), cwd=runs)
-    assert told.returncode == 0
-    assert told.stdout.startswith("B has no answers")
+    done = run("compare", "outputs/one", str(bare), cwd=runs)
+    assert done.returncode == 0
+    assert done.stdout.startswith("B has no answers")
 
 
 LONG = "outputs/2026-11-27/14-35-51-a-name-that-no-narrow-terminal-has-room-for"
@@ -96,27 +91,27 @@ LONG = "outputs/2026-11-27/14-35-51-a-name-that-no-narrow-terminal-has-room-for"
 @pytest.mark.parametrize("columns", ["40", "400"])
 def test_the_name_of_a_run_is_never_broken(tmp_path: Path, columns: str) -> None:
     make_run(tmp_path / LONG)
-    told = run("status", cwd=tmp_path, FORCE_COLOR="1", COLUMNS=columns, TERM="dumb").stdout
-    assert any(LONG in line for line in told.splitlines())
-    assert "finished" in told and "teacher" in told
+    printed = run("status", cwd=tmp_path, FORCE_COLOR="1", COLUMNS=columns, TERM="dumb").stdout
+    assert any(LONG in line for line in printed.splitlines())
+    assert "finished" in printed and "teacher" in printed
 
 
 @pytest.mark.parametrize("columns", ["60", "200", ""])
 def test_a_file_has_no_broken_path_and_no_cut_word(
     runs: Path, tmp_path: Path, columns: str
 ) -> None:
-    one, other = make_run(tmp_path / LONG), make_run(tmp_path / "outputs" / "b", right=5)
+    first, second = make_run(tmp_path / LONG), make_run(tmp_path / "outputs" / "b", right=5)
     path = (
         "/data/of/a/customer/whose/folders/are/long/and/whose/files/are/longer/rows-of-2026.jsonl"
     )
-    for folder in (one, other):
+    for folder in (first, second):
         config = folder / ".hydra" / "config.yaml"
         config.write_text(f"{config.read_text()}data: {path}.{folder.name}\n")
-    (one / "deploy.json").unlink()
-    (one / "error.txt").write_text(f"{path} cannot be read.")
+    (first / "deploy.json").unlink()
+    (first / "error.txt").write_text(f"{path} cannot be read.")
     for words in (["status"], ["compare", LONG, "outputs/b"]):
-        told = run(*words, cwd=tmp_path, COLUMNS=columns).stdout
-        assert LONG in told and path in told and "…" not in told
+        printed = run(*words, cwd=tmp_path, COLUMNS=columns).stdout
+        assert LONG in printed and path in printed and "…" not in printed
 
 
 def test_a_narrow_terminal_shows_whole_words_and_no_color_no_styles(runs: Path) -> None:
@@ -128,21 +123,22 @@ def test_a_narrow_terminal_shows_whole_words_and_no_color_no_styles(runs: Path) 
 
 
 def test_compared_figures_are_numbers_for_a_program(runs: Path) -> None:
-    told = run("compare", "outputs/one", "sweeps/day/0", "--json", cwd=runs)
-    one = json.loads(told.stdout)["a"]
+    done = run("compare", "outputs/one", "sweeps/day/0", "--json", cwd=runs)
+    figures = json.loads(done.stdout)["a"]
     records = factory.make_records(runs / "outputs" / "one")
-    assert one["planned_usd"] == records["plan"].usd
-    assert one["bundle_bytes"] == records["deploy"].bundle_bytes
+    assert figures["planned_usd"] == records["plan"].usd
+    assert figures["bundle_bytes"] == records["deploy"].bundle_bytes
     assert (
-        one["test_accuracy"]["student"]["mean"] > 0.9 and one["test_accuracy"]["student"]["n_items"]
+        figures["test_accuracy"]["student"]["mean"] > 0.9
+        and figures["test_accuracy"]["student"]["n_items"]
     )
-    assert one["texts"]["planned dollars"].startswith("$")
+    assert figures["texts"]["planned dollars"].startswith("$")
 
 
 @pytest.mark.parametrize("change", ["edited", "cut", "of another format"])
 def test_a_record_that_cannot_be_read_is_told(tmp_path: Path, change: str) -> None:
-    one, other = (make_run(tmp_path / "outputs" / name, right=60) for name in ("one", "other"))
-    path = other / "evaluate.json"
+    first, second = (make_run(tmp_path / "outputs" / name, right=60) for name in ("one", "other"))
+    path = second / "evaluate.json"
     text = path.read_text()
     path.write_text(
         {
@@ -152,7 +148,7 @@ def test_a_record_that_cannot_be_read_is_told(tmp_path: Path, change: str) -> No
         }[change]
     )
     assert path.read_text() != text
-    done = run("compare", str(one), str(other), cwd=tmp_path)
+    done = run("compare", str(first), str(second), cwd=tmp_path)
     assert done.returncode == 2, done
     assert "evaluate.json cannot be read" in done.stderr
 

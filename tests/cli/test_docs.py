@@ -21,24 +21,20 @@ from pathlib import Path
 
 import pytest
 import yaml
-from checked import problems
-from documented import DOCUMENTS, ROOT, Command, commands
 from omegaconf import OmegaConf
-from pages import PAGES, contrib_pages, text_of
 
-sys.path.append(str(Path(__file__).parent))
-sys.path.append(str(ROOT / "benchmarks" / "product"))
-
-import gallery
-from in_process import stratos
-from made_run import make_run
-from tutorials import write_files
-
+from benchmarks.product import gallery
+from benchmarks.product.tutorials import write_files
 from stratos.catalog.source import BUILTIN
 from stratos.cli.build import CANDIDATES, GROUPS, TARGETS, schema_of
 from stratos.cli.help import group_page
 from stratos.cli.verbs import HYDRA
 from stratos.core.extensions import conf_dirs, shipped_choices
+from tests.checked import problems
+from tests.cli.made_run import make_run
+from tests.documented import DOCUMENTS, ROOT, Command, commands
+from tests.in_process import stratos
+from tests.pages import PAGES, contrib_pages, text_of
 
 LACKING = re.compile(
     r"the hub cannot be reached|cannot be reached|SLURM does not answer|no Ray dashboard answers|"
@@ -94,13 +90,13 @@ def write_rows() -> None:
     sums = [{"question": f"{i}+{i}", "answer": str(i % 2)} for i in range(200)]
     for name in ("rows", "tickets", "dates", "sets"):
         write(f"{name}.jsonl", *sums)
-    write("questions.jsonl", *({**one, "answer": f"select {one['answer']}"} for one in sums))
+    write("questions.jsonl", *({**row, "answer": f"select {row['answer']}"} for row in sums))
     write("both.jsonl", *sums, *({"question": f"{i}+1", "answer": ""} for i in range(20)))
     write("more.jsonl", {"question": "Two and two?"})
     labels = [f"{i}+1,{i % 2}\n" for i in range(200)]
     Path("tickets.csv").write_text("".join(["text,label\n", *labels]))
     for name, schema in (("orders", "order"), ("invoices", "invoice")):
-        write(f"{name}.jsonl", *({**one, "answer": {"n": 1}} for one in sums))
+        write(f"{name}.jsonl", *({**row, "answer": {"n": 1}} for row in sums))
         Path(f"{schema}.json").write_text('{"type": "object"}')
     chats = [
         {"prompt": f"What is {i} and {i}?", "completion": str(i % 2), "created": 10**9 + i}
@@ -119,7 +115,7 @@ def write_rows() -> None:
         for i in range(200)
     ]
     write("gsm8k/train.jsonl", *solved)
-    write("gsm8k/test.jsonl", *({**one, "question": f"So, {one['question']}"} for one in solved))
+    write("gsm8k/test.jsonl", *({**row, "question": f"So, {row['question']}"} for row in solved))
     sqlite3.connect("shop.sqlite").execute("create table sold (n integer)").connection.close()
 
 
@@ -138,7 +134,9 @@ def write_catalogs(here: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("path", [one for one in DOCUMENTS if commands(one)], ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    "path", [path for path in DOCUMENTS if commands(path)], ids=lambda p: p.stem
+)
 def test_what_a_page_tells_to_type_is_known(
     path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -157,24 +155,26 @@ def test_what_a_page_tells_to_type_is_known(
             mistakes = composed(command) if is_run else typed(command)
         if mistakes:
             wrong[str(command)] = mistakes
-    assert not wrong, "\n".join(f"{one}: {said}" for one, said in wrong.items())
+    assert not wrong, "\n".join(f"{command}: {mistakes}" for command, mistakes in wrong.items())
 
 
 def composed(command: Command) -> list[str]:
     """Return what the check before a run finds wrong with a command."""
     words = [word for word in command.words[bool(command.verb) :] if word != "--json"]
     words = [word.replace("s3://prices", "prices") for word in words]
-    words = [re.sub(r"(teacher|student)\.path=folder$", r"\1.path=org/model", one) for one in words]
-    words = [one for one in words if one != "task.workload=id"]  # as `stratos logs` prints it
+    words = [
+        re.sub(r"(teacher|student)\.path=folder$", r"\1.path=org/model", word) for word in words
+    ]
+    words = [word for word in words if word != "task.workload=id"]  # as `stratos logs` prints it
     if "--help" in words:
         group_page(words[words.index("--help") + 1 :])
         return []
-    return [one for one in problems(*words) if not LACKING.search(one)] if words else []
+    return [word for word in problems(*words) if not LACKING.search(word)] if words else []
 
 
 def typed(command: Command) -> list[str]:
     """Run a command in this process; return what is wrong with it."""
-    done = stratos(*(one.replace("s3://bucket", "memory://bucket") for one in command.words))
+    done = stratos(*(word.replace("s3://bucket", "memory://bucket") for word in command.words))
     if "usage:" in done.stderr:
         # In a sentence, a command may be named without what it is about.
         is_named = command.is_inline and re.search("required|name one folder", done.stderr)
@@ -184,7 +184,7 @@ def typed(command: Command) -> list[str]:
 
 
 def test_what_is_not_checked_is_still_in_a_page() -> None:
-    assert NOT_CHECKED.keys() <= {str(one) for path in DOCUMENTS for one in commands(path)}
+    assert NOT_CHECKED.keys() <= {str(command) for path in DOCUMENTS for command in commands(path)}
 
 
 def test_every_way_to_write_a_command_is_found(tmp_path: Path) -> None:
@@ -198,7 +198,7 @@ def test_every_way_to_write_a_command_is_found(tmp_path: Path) -> None:
         "```bash\npython make.py && stratos report x > out\n```\n"
         "Never `stratos statu`.\n"
     )
-    assert [(str(one), one.verb, one.env) for one in commands(page)] == [
+    assert [(str(command), command.verb, command.env) for command in commands(page)] == [
         ("stratos status", "status", ()), ("stratos serve outputs/run --page", "serve", ()),
         ("stratos +task=a b={c: d}", "", ()), ("stratos servers", "servers", ()),
         ("stratos +task=a b=c", "", (("A", "1"),)), ("stratos serve stop x", "serve", ()),
@@ -216,10 +216,10 @@ def test_settings_that_are_named_exist() -> None:
     for path in DOCUMENTS:
         for words in re.findall(r"`([^`\n]+)`", text_of(path)):
             for word in words.split():
-                found = named.match(word.lstrip("+"))
-                if found is None or found["group"] not in keys:
+                match = named.match(word.lstrip("+"))
+                if match is None or match["group"] not in keys:
                     continue
-                group, key, value = found["group"], found["key"], found["value"]
+                group, key, value = match["group"], match["key"], match["value"]
                 if key is not None and key not in {
                     *keys[group],
                     "json",
@@ -233,14 +233,14 @@ def test_settings_that_are_named_exist() -> None:
 
 def known_keys() -> dict[str, set[str]]:
     """Return group to its keys, of all choices."""
-    found = {name: fields_of(schema) for name, schema in GROUPS.items()}
+    keys = {name: fields_of(schema) for name, schema in GROUPS.items()}
     for name in (*TARGETS, *CANDIDATES):
-        found[name] = {"candidates"}
+        keys[name] = {"candidates"}
         for path in shipped_choices(name).values():
             node = {name: yaml.safe_load(path.read_text())}
             schema = schema_of(OmegaConf.create(node), name)
-            found[name] |= {*node[name], *(() if schema is None else fields_of(schema))}
-    return found
+            keys[name] |= {*node[name], *(() if schema is None else fields_of(schema))}
+    return keys
 
 
 def fields_of(schema: type) -> set[str]:
@@ -272,11 +272,11 @@ def test_the_pages_make_a_site(tmp_path: Path) -> None:
     command = (sys.executable, "-m", "mkdocs", "build", "--strict", "-q", "-d", str(tmp_path))
     done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    told = (tmp_path / "settings.html").read_text()
-    assert "<code>limits.budget_usd</code>" in told and "<code>executor=here</code>" in told
-    assert "<code>task.metric</code>" in told, "a key of one choice alone"
-    assert "<code>hydra.launcher.memory_gib</code>" in told and "<code>stages</code>" in told
-    assert "<td></td>\n</tr>" not in told, "a key without a meaning"
+    page = (tmp_path / "settings.html").read_text()
+    assert "<code>limits.budget_usd</code>" in page and "<code>executor=here</code>" in page
+    assert "<code>task.metric</code>" in page, "a key of one choice alone"
+    assert "<code>hydra.launcher.memory_gib</code>" in page and "<code>stages</code>" in page
+    assert "<td></td>\n</tr>" not in page, "a key without a meaning"
     assert "<h1" in (tmp_path / "gallery" / "tickets.html").read_text()
     assert 'href="docs/' not in (tmp_path / "index.html").read_text()
 
@@ -290,13 +290,13 @@ def test_reports_of_the_gallery_name_no_machine_and_are_small() -> None:
         assert "<h1" in text and gallery.foreign(text) == []
         name = report.name.partition(".")[0]
         assert f"(gallery/{name}.html)" in page and f"(gallery/{name}.png)" in page
-    assert sum(one.stat().st_size for one in gallery.GALLERY.iterdir()) < 2_000_000
+    assert sum(file.stat().st_size for file in gallery.GALLERY.iterdir()) < 2_000_000
     assert gallery.foreign("<dd>/tmp/me/outputs</dd> /home/you/stratos /home/me/x")
 
 
 def test_every_page_is_in_the_menu() -> None:
     config = yaml.safe_load((ROOT / "mkdocs.yml").read_text())
-    listed = {page for one in config["nav"] for pages in one.values()
+    listed = {page for section in config["nav"] for pages in section.values()
               for page in ([pages] if isinstance(pages, str) else
                            [name for entry in pages for name in entry.values()])}  # fmt: skip
     here = {page.relative_to(ROOT / "docs").as_posix() for page in PAGES}
@@ -315,5 +315,5 @@ def test_every_link_to_a_page_of_contrib_is_to_one_of_the_menu() -> None:
 
 
 def test_every_room_of_contrib_has_a_page() -> None:
-    rooms = {one.parent.name for one in (ROOT / "stratos" / "contrib").glob("*/__init__.py")}
+    rooms = {path.parent.name for path in (ROOT / "stratos" / "contrib").glob("*/__init__.py")}
     assert rooms <= {page.stem for page in PAGES if page.parent.name == "contrib"}

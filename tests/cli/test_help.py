@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-from in_process import stratos
 from syrupy.assertion import SnapshotAssertion
 
 from stratos.cli.build import CANDIDATES, GROUPS
@@ -21,6 +20,7 @@ from stratos.core.trust import find_class
 from stratos.synthesize.pseudo_labels import PseudoLabels
 from stratos.tasks.classify import ClassifyTask
 from stratos.teachers.openai import OpenAITeacher
+from tests.in_process import stratos
 
 EXECUTORS = [
     find_class(yaml.safe_load(file.read_text())["_target_"])

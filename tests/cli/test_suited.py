@@ -30,7 +30,7 @@ def names(*argv: str) -> tuple[list[str], list[str]]:
     with hydra_for(None) as hydra:
         lines = ["paths.run_dir=run", "paths.cache_dir=cache", "logger=none", *argv]
         config = build(hydra.compose_config("config", lines, RunMode.RUN, True))
-    return [one.name for one in config.students], [one.name for one in config.teachers]
+    return [choice.name for choice in config.students], [choice.name for choice in config.teachers]
 
 
 def test_labels_take_the_kinds_that_are_measured_and_nobody_is_asked(tickets: str) -> None:

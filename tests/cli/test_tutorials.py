@@ -5,19 +5,16 @@
 
 from __future__ import annotations
 
-import sys
+import importlib
 from pathlib import Path
 
 import pytest
-from documented import ROOT
-from whole import WHOLE
 
-sys.path.append(str(ROOT / "benchmarks" / "product"))
+from benchmarks.product import tutorials
+from benchmarks.product.tutorials import Block, blocks, follow
+from tests.whole import WHOLE
 
-import tutorials
-from figures_of import BLOCKS
-from tutorials import Block, blocks, follow
-
+BLOCKS = importlib.import_module("figures_of").BLOCKS  # beside what `tutorials` is made of
 QUICK = ("python make_", "stratos logs ")
 """How blocks begin that take a second and print the same on every machine."""
 PAGES = list(tutorials.pages())
@@ -30,12 +27,12 @@ def page(name: str) -> str:
 
 
 def slow(name: str) -> list[Block]:
-    return [one for one in blocks(page(name)) if not one.text.startswith(QUICK)]
+    return [block for block in blocks(page(name)) if not block.text.startswith(QUICK)]
 
 
 @pytest.mark.parametrize("name", OFFLINE)
 def test_what_is_quick_prints_what_the_page_shows(name: str, tmp_path: Path) -> None:
-    typed = list(follow(page(name), tmp_path, done=[one.text for one in slow(name)]))
+    typed = list(follow(page(name), tmp_path, done=[block.text for block in slow(name)]))
     assert typed
     for block, printed, _ in typed:
         assert f"```text\n{printed}\n```" in BLOCKS[block.figure]()
@@ -61,4 +58,4 @@ def test_nothing_of_the_machine_is_published(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", OFFLINE)
 def test_a_page_can_be_followed_to_its_end(name: str, tmp_path: Path) -> None:
     typed = [block.text for block, _, _ in follow(page(name), tmp_path)]
-    assert typed == [one.text for one in blocks(page(name)) if one.kind == "bash"]
+    assert typed == [block.text for block in blocks(page(name)) if block.kind == "bash"]

@@ -11,8 +11,6 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from checked import shape
-from in_process import stratos
 from syrupy.assertion import SnapshotAssertion
 
 from stratos.cli import verbs
@@ -20,6 +18,8 @@ from stratos.cli.commands import run as main_job
 from stratos.cli.verbs import HIDDEN, HYDRA, OURS, commands, summaries
 from stratos.core.errors import ConfigError, StratosError, UsageError
 from stratos.core.extensions import Command, Extension
+from tests.checked import shape
+from tests.in_process import stratos
 
 DAY = (
     "run",

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from sentences import sentences
 from syrupy.assertion import SnapshotAssertion
 
 from stratos.cli import words
+from tests.sentences import sentences
 
 
 def test_every_reason_is_a_sentence(snapshot: SnapshotAssertion) -> None:

@@ -212,3 +212,25 @@ def test_a_teacher_that_is_better_as_requests_come_leaves_it_open():
     plan = replace(plan, worth=worth_of(verdict_of(config, probe, plan, TODAY)))
     found = worth_measured(config, replace(probe, shares=shares), plan, scorecard)
     assert "; than cheap: 84.1%" in found.text
+
+
+def test_a_student_that_surely_will_miss_it_is_not_advised_before_it_is_trained():
+    config, probe, plan, _ = asking(0.98, 50_000)
+    accuracy = Interval(0.8, 0.7, 0.9)
+    found = verdict_of(config, probe, replace(plan, accuracy=accuracy), TODAY)
+    assert found.outcome == "open"
+    assert found.doubt == words.MissesLimit(accuracy, 0.98, is_measured=False)
+
+
+def test_a_model_that_is_too_slow_is_named_beside_one_that_is_not():
+    slow, quick = replace(PAID, seconds=64 * 8.0), replace(CHEAP, seconds=64 * 0.2)
+    config, probe, plan = of_a_year(100_000, (BLIND, slow, quick))
+    config = replace(config, limits=replace(config.limits, latency_ms=300))
+    told = words.OnlySlow("large", words.TooSlow(8000.0, 300), is_unsure=False)
+    found = verdict_of(config, probe, plan, TODAY)
+    assert found.reference.name == "cheap" and found.outcome == "distil" and told in found.notes
+    asked = replace(config, traffic=replace(config.traffic, requests_per_day=None))
+    assert told in verdict_of(asked, probe, plan, TODAY).notes
+    # One that does not do the task either is not said to do it.
+    config = replace(config, limits=replace(config.limits, accuracy=0.999))
+    assert told not in verdict_of(config, probe, plan, TODAY).notes

@@ -9,8 +9,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from stub_task import StubTask
-
 from stratos import config as schema
 from stratos.core.context import Context
 from stratos.core.intervals import wilson
@@ -41,6 +39,7 @@ from stratos.records import (
     TeacherProbe,
     WhatIf,
 )
+from tests.stub_task import StubTask
 
 TEACHER = "SmolLM2-135M-Instruct"
 HOSTILE = (
@@ -406,6 +405,11 @@ def make_records(run_dir: Path) -> dict[str, Any]:
         "evaluate": make_scorecard(run_dir),
         "deploy": make_deployment(),
     }
+
+
+def change(records: dict[str, Any], stage: str, **fields: Any) -> None:
+    """Change fields of the record of a stage."""
+    records[stage] = replace(records[stage], **fields)
 
 
 def write_hydra(run_dir: Path, overrides: list[str], stages: list[str] | None = None) -> None:

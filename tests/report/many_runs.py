@@ -6,12 +6,12 @@ import json
 import random
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 
 from stratos.records import save
+from tests.report import factory
 
 
-def make_sweep(factory: ModuleType, folder: Path, n_runs: int, n_items: int, config: str) -> None:
+def make_sweep(folder: Path, n_runs: int, n_items: int, config: str) -> None:
     """Write the folders of runs that differ in student, rate and seed.
 
     Args:

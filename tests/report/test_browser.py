@@ -2,13 +2,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 
 from stratos.records import save
 from stratos.report import report, sweep_report
+from tests.report import factory
 
 pytestmark = pytest.mark.browser
 
@@ -17,7 +17,7 @@ SECTIONS = ["result", "planned", "costs", "scorecard", "plan", "frontier", "trai
 
 
 @pytest.fixture(scope="module")
-def run_page(factory: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run_dir = tmp_path_factory.mktemp("run")
     factory.write_hydra(run_dir, ["+task=mahjong", "cloud=aws"])
     row = {
@@ -30,13 +30,13 @@ def run_page(factory: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> P
     }
     records = factory.make_records(run_dir)
     records["evaluate"] = factory.make_scorecard(run_dir, [row, *factory.make_examples()])
-    records["plan"] = replace(records["plan"], reasons=(factory.HOSTILE,))
+    factory.change(records, "plan", reasons=(factory.HOSTILE,))
     report(factory.make_config(run_dir), records, factory.make_context(run_dir), [factory.HOSTILE])
     return run_dir / "report.html"
 
 
 @pytest.fixture(scope="module")
-def sweep_page(factory: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def sweep_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     sweep_dir = tmp_path_factory.mktemp("sweep")
     for job in range(12):
         folder = sweep_dir / str(job)
@@ -61,7 +61,7 @@ def test_the_run_page_opens_offline_and_in_silence(page: Any, run_page: Path) ->
     assert page.console() == []
 
 
-def test_what_a_model_wrote_does_nothing(page: Any, factory: ModuleType, run_page: Path) -> None:
+def test_what_a_model_wrote_does_nothing(page: Any, run_page: Path) -> None:
     page.open(run_page)
     assert page.js("return typeof window.hacked") == "undefined"
     shown = page.js("return document.querySelector('#examples').textContent")
@@ -179,9 +179,7 @@ def test_the_keyboard_reaches_every_plan(page: Any, run_page: Path) -> None:
     assert not tip.is_displayed()
 
 
-def test_what_a_picked_plan_is_called_does_nothing(
-    page: Any, factory: ModuleType, tmp_path: Path
-) -> None:
+def test_what_a_picked_plan_is_called_does_nothing(page: Any, tmp_path: Path) -> None:
     plan = factory.make_plan()
     hostile = replace(plan.frontier[0], student=factory.HOSTILE, teacher=factory.HOSTILE,
                       servers={"serve": factory.HOSTILE})  # fmt: skip
@@ -244,11 +242,10 @@ def test_all_answers_can_be_browsed_and_searched(page: Any, run_page: Path) -> N
 
 
 def test_answers_that_came_as_data_look_like_those_that_are_markup(
-    page: Any, factory: ModuleType, tmp_path: Path
+    page: Any, tmp_path: Path, records: dict[str, Any]
 ) -> None:
     """Ten thousand answers: below 5 MB, all found by search, and made only when they are shown."""
     factory.write_hydra(tmp_path, ["+task=mahjong"])
-    records = factory.make_records(tmp_path)
     hostile = {
         "question": f"</script>{factory.HOSTILE}",
         "gold": "1m",
@@ -291,7 +288,7 @@ def test_answers_that_came_as_data_look_like_those_that_are_markup(
         for (let i = 0; i < 30; i += 1) document.querySelector('#examples [data-more]').click();
     """)
     same = page.js(by_text)
-    assert same and all(one is True for one in same), same[:1]
+    assert same and all(is_equal is True for is_equal in same), same[:1]
 
 
 @pytest.mark.parametrize("dark", [False, True])
@@ -308,12 +305,12 @@ def test_a_plan_that_is_picked_has_a_command_to_copy(page: Any, run_page: Path) 
     page.chrome.execute_cdp_cmd("Browser.grantPermissions", {"permissions": ["clipboardReadWrite"]})
     page.js("arguments[0].scrollIntoView({block: 'center'})", button)
     button.click()
-    said = page.chrome.execute_async_script(
+    copied = page.chrome.execute_async_script(
         "const done = arguments[0]; setTimeout(() => "
         "done([document.querySelector('#frontier [data-copy]').textContent,"
         " window.getSelection().toString()]), 200);"
     )
-    assert said[0] == "Copied" or said == ["Selected", command.text]
+    assert copied[0] == "Copied" or copied == ["Selected", command.text]
     circles = page.all("#frontier circle.dot")
     page.js("arguments[0].dispatchEvent(new KeyboardEvent('keydown', {key: 'Enter'}))", circles[0])
     assert not command.is_displayed(), "the students of this page are in no YAML"

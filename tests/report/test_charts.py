@@ -1,11 +1,26 @@
+"""Axes, marks and lines; curves as they were measured, with everything that was."""
+
 from __future__ import annotations
 
 import math
 
 import pytest
 
+from stratos.records import CurvePoint
 from stratos.report import charts
-from stratos.report.charts import ACCURACY, LATENCY, LOSS, TOKENS, USD, Line, Mark, Scale
+from stratos.report.charts import (
+    ACCURACY,
+    LATENCY,
+    LOSS,
+    N_COLOURS,
+    TOKENS,
+    USD,
+    Line,
+    Mark,
+    Scale,
+    curve_plots,
+    overlaid,
+)
 
 
 @pytest.mark.parametrize(
@@ -28,7 +43,7 @@ def test_values_and_ticks_lie_on_the_axis_in_order(
 ) -> None:
     scale = Scale(quantity, values)
     places = [scale.fraction(value) for value in sorted(values)]
-    assert all(0 <= place <= 1 for place in places)
+    assert all(0 <= at <= 1 for at in places)
     assert places == sorted(places)
     ticks = scale.ticks()
     assert 2 <= len(ticks) <= 12
@@ -83,3 +98,51 @@ def test_smoothing_keeps_a_constant_and_follows_a_step() -> None:
     assert stepped[49] == 0
     assert 0.09 < stepped[50] < 0.11
     assert stepped[-1] > 0.99
+
+
+def points(n: int = 40, rate: float | None = 0.01) -> list[CurvePoint]:
+    return [
+        CurvePoint(
+            10 * i,
+            1000 * i,
+            3.0 / i,
+            0.5 + i / 100 if i % 10 == 0 else None,
+            2.0 / i if i % 10 == 0 else None,
+            rate,
+            1.0 + i,
+            5000.0,
+        )
+        for i in range(1, n + 1)
+    ]
+
+
+def test_every_measurement_has_a_curve() -> None:
+    plots = {plot.title: plot for plot in curve_plots(points())}
+    assert list(plots) == [
+        "Training loss",
+        "Exact match on validation items",
+        "Loss on validation items",
+        "Learning rate",
+        "Gradient norm before clipping",
+        "Speed",
+    ]
+    loss = plots["Training loss"]
+    assert [kind for kind, _ in loss.legend] == ["raw", "smooth"]
+    assert loss.legend[0][1].startswith("as measured")
+    assert "corrected for its start" in loss.legend[1][1]
+    # What is pointed at is what was measured, and the smoothing is said beside it.
+    assert loss.marks[0]["label"] == "loss 3" and loss.marks[0]["rows"][0][0] == "smoothed"
+    assert len(plots["Loss on validation items"].marks) == 4
+
+
+def test_a_quantity_that_no_point_has_is_not_drawn() -> None:
+    old = [CurvePoint(i, i, 1.0) for i in range(1, 5)]
+    assert [plot.title for plot in curve_plots(old)] == ["Training loss"]
+
+
+def test_jobs_are_drawn_over_each_other() -> None:
+    jobs = {str(i): points(20 + i) for i in range(N_COLOURS + 3)}
+    exact, loss = overlaid(jobs)
+    assert len(exact.lines) == len(loss.lines) == N_COLOURS
+    assert exact.legend[0] == ("job-0", "job 0")
+    assert overlaid({}) == ()

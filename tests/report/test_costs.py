@@ -2,16 +2,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
+from typing import Any
 
 import pytest
 
 from stratos.ledger.lines import Reserve
 from stratos.report.costs import Spend, cost_rows, read_ledger, stage_seconds
+from tests.report import factory
 
 
-def test_hours_here_are_priced_as_planned(factory: ModuleType, tmp_path: Path) -> None:
-    records = factory.make_records(tmp_path)
+def test_hours_here_are_priced_as_planned(records: dict[str, Any]) -> None:
     rows = {row.role: row for row in cost_rows(records["plan"], records)}
     assert list(rows) == ["teacher", "train", "serve", "total"]
     train = rows["train"]
@@ -27,21 +27,17 @@ def test_hours_here_are_priced_as_planned(factory: ModuleType, tmp_path: Path) -
     )
 
 
-def test_a_corpus_that_a_teacher_wrote_counts_as_the_teachers_time(
-    factory: ModuleType, tmp_path: Path
-) -> None:
-    records = factory.make_records(tmp_path)
-    records["synthesize"] = replace(records["synthesize"], teacher_tokens=1000)
+def test_a_corpus_that_a_teacher_wrote_counts_as_the_teachers_time(records: dict[str, Any]) -> None:
+    factory.change(records, "synthesize", teacher_tokens=1000)
     rows = {row.role: row for row in cost_rows(records["plan"], records)}
     assert rows["teacher"].stages == ("probe", "synthesize")
     assert rows["train"].stages == ("distill",)
 
 
-def test_hours_of_a_job_are_those_of_all_its_attempts(factory: ModuleType, tmp_path: Path) -> None:
-    records = factory.make_records(tmp_path)
+def test_hours_of_a_job_are_those_of_all_its_attempts(records: dict[str, Any]) -> None:
     spends = tuple(
-        Spend("train", one / 3600, "train", "distill", one, "a server")
-        for one in (95.5, 2150.5, 29.0)
+        Spend("train", seconds / 3600, "train", "distill", seconds, "a server")
+        for seconds in (95.5, 2150.5, 29.0)
     )
     train = {row.role: row for row in cost_rows(records["plan"], records, spends)}["train"]
     assert train.measured_hours == pytest.approx((9.2 + 95.5 + 2150.5 + 29.0) / 3600)
@@ -53,10 +49,9 @@ def test_hours_of_a_job_are_those_of_all_its_attempts(factory: ModuleType, tmp_p
     assert stage_seconds(records, spends[2:])["distill"] == records["distill"].seconds
 
 
-def test_hours_of_a_job_stand_beside_its_money(factory: ModuleType, tmp_path: Path) -> None:
+def test_hours_of_a_job_stand_beside_its_money(records: dict[str, Any]) -> None:
     """A corpus that no teacher wrote takes a server of the role that makes data all the same."""
-    records = factory.make_records(tmp_path)
-    records["synthesize"] = replace(records["synthesize"], teacher_tokens=0)
+    factory.change(records, "synthesize", teacher_tokens=0)
     here = {row.role: row for row in cost_rows(records["plan"], records)}
     assert "synthesize" in here["train"].stages
     paid = Spend("teacher 1 × a", 0.1, "teacher", "synthesize", seconds=360.0)
@@ -67,7 +62,7 @@ def test_hours_of_a_job_stand_beside_its_money(factory: ModuleType, tmp_path: Pa
     )
 
 
-def test_spend_goes_to_the_role_that_it_names(factory: ModuleType) -> None:
+def test_spend_goes_to_the_role_that_it_names() -> None:
     spends = (
         Spend("teacher gpt-x", 0.5, "teacher"),
         Spend("teacher gpt-x", 0.25, "teacher"),
@@ -91,17 +86,19 @@ def test_a_ledger_line_that_was_cut_short_is_skipped(tmp_path: Path) -> None:
     assert read_ledger(path) == (Spend("teacher a", 1.5, "teacher"),)
 
 
-def test_reserves_stand_beside_what_was_spent(factory: ModuleType, tmp_path: Path) -> None:
-    records = factory.make_records(tmp_path)
+def test_reserves_stand_beside_what_was_spent(records: dict[str, Any]) -> None:
     plan = replace(records["plan"], egress_usd=0.25)
-    held = {
+    reserves = {
         "teacher": Reserve(1.5, 0.5, released_usd=1.0),
         "serve": Reserve(2.0),
         "egress": Reserve(0.25),
     }
     spends = (Spend("teacher gpt-x", 0.75, "teacher"), Spend("serve a server", 0.5, "serve"))
-    rows = {row.role: row for row in cost_rows(plan, records, spends, held)}
-    assert rows["teacher"].reserve == held["teacher"] and rows["egress"].reserve == held["egress"]
+    rows = {row.role: row for row in cost_rows(plan, records, spends, reserves)}
+    assert (
+        rows["teacher"].reserve == reserves["teacher"]
+        and rows["egress"].reserve == reserves["egress"]
+    )
     assert rows["train"].reserve is None
     assert (rows["teacher"].spent_usd, rows["serve"].spent_usd) == (0.75, 0.5)
     assert rows["total"].reserve == Reserve(3.75, 0.5, released_usd=1.0)

@@ -20,31 +20,31 @@ def answers(right: list[bool], first: int = 0) -> list[KeptAnswer]:
     return [
         KeptAnswer(
             str(i), "all", f"question {i}", f"gold {i}", [], "text", 1,
-            Score(float(one), 0.0, True), -0.1,
+            Score(float(is_right), 0.0, True), -0.1,
         )
-        for i, one in enumerate(right, first)
+        for i, is_right in enumerate(right, first)
     ]  # fmt: skip
 
 
 def test_the_counts_are_those_of_shared_items(snapshot: Any) -> None:
     ours = answers([True] * 6 + [False] * 4)  # 0 to 9
     theirs = answers([False, True, True, True, True, True, True, False], first=4)  # 4 to 11
-    found = paired(ours, theirs)
-    assert found is not None
-    assert (found.n_items, found.only_first, found.only_second) == (6, 1, 4)
-    assert (found.first, found.second) == (2 / 6, 5 / 6)
-    assert found.low < found.second - found.first < found.high
-    assert found.outcome == "open"
-    assert describe(found, ("A", "B")) == snapshot
+    result = paired(ours, theirs)
+    assert result is not None
+    assert (result.n_items, result.only_first, result.only_second) == (6, 1, 4)
+    assert (result.first, result.second) == (2 / 6, 5 / 6)
+    assert result.low < result.second - result.first < result.high
+    assert result.outcome == "open"
+    assert describe(result, ("A", "B")) == snapshot
 
 
 def test_items_with_other_labels_are_counted_and_the_better_one_stands_first(snapshot: Any) -> None:
     ours, theirs = answers([True] * 104), answers([False] * 104)
     for i in range(18):
         theirs[i] = replace(theirs[i], gold="another")
-    found = paired(ours, theirs)
-    assert found is not None and found.n_items == 86 and found.left_out.n_relabelled == 18
-    text = describe(found, ("A", "B"))
+    result = paired(ours, theirs)
+    assert result is not None and result.n_items == 86 and result.left_out.n_relabelled == 18
+    text = describe(result, ("A", "B"))
     assert text == snapshot
     back = paired(theirs, ours)
     assert back is not None
@@ -62,13 +62,13 @@ def test_an_item_of_another_gold_answer_is_another_item() -> None:
 def test_a_sure_lead_is_one_in_both_orders(lead: int, outcome: str) -> None:
     ours = [True] * 200 + [False] * 100
     theirs = [True] * (200 + lead) + [False] * (100 - lead)
-    found = paired(answers(ours), answers(theirs))
-    assert found is not None and found.outcome == outcome
+    result = paired(answers(ours), answers(theirs))
+    assert result is not None and result.outcome == outcome
     back = paired(answers(theirs), answers(ours))
     assert back is not None
     assert back.outcome == {"first": "second", "second": "first", "open": "open"}[outcome]
-    assert (back.low, back.high) == pytest.approx((-found.high, -found.low), abs=1e-9)
-    assert back.p_value == found.p_value
+    assert (back.low, back.high) == pytest.approx((-result.high, -result.low), abs=1e-9)
+    assert back.p_value == result.p_value
 
 
 def test_equal_students_are_seldom_told_apart() -> None:
@@ -76,9 +76,9 @@ def test_equal_students_are_seldom_told_apart() -> None:
     for _ in range(400):
         ours = answers([rng.random() < 0.8 for _ in range(150)])
         theirs = answers([rng.random() < 0.8 for _ in range(150)])
-        found = paired(ours, theirs)
-        assert found is not None
-        wrong += found.outcome != "open"
+        result = paired(ours, theirs)
+        assert result is not None
+        wrong += result.outcome != "open"
     assert wrong <= 0.05 * 400
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -17,13 +15,7 @@ from stratos.records import Interval, LoadResult, Plan, Prediction, Tried
 from stratos.report.costs import Spend
 from stratos.report.planned import PlannedRow, planned_rows
 from stratos.run.summary import _planned
-
-
-@pytest.fixture
-def records(factory: ModuleType, tmp_path: Path) -> dict[str, Any]:
-    """The student has 979 of 1,000 test items."""
-    found: dict[str, Any] = factory.make_records(tmp_path)
-    return found
+from tests.report import factory
 
 
 def rows(plan: Plan, records: dict[str, Any], *spends: Spend) -> dict[str, PlannedRow]:
@@ -94,11 +86,11 @@ def test_what_was_not_predicted_is_not_judged(records: dict[str, Any]) -> None:
 def test_another_machine_s_hours_and_latency_are_shown_and_not_judged(
     records: dict[str, Any],
 ) -> None:
-    found = rows(records["plan"], records)
+    by_quantity = rows(records["plan"], records)
     for quantity in ("time from the plan until served", "latency, p95"):
-        assert found[quantity].outcome == "open"
-        assert found[quantity].note.startswith("planned for aws/")
-    assert found["dollars"].outcome == "open"
+        assert by_quantity[quantity].outcome == "open"
+        assert by_quantity[quantity].note.startswith("planned for aws/")
+    assert by_quantity["dollars"].outcome == "open"
 
 
 def test_what_went_before_the_plan_is_in_neither_time(records: dict[str, Any]) -> None:
@@ -176,9 +168,9 @@ def test_a_hosted_teacher_s_dollars_are_judged_wherever_the_servers_are(
     records: dict[str, Any],
 ) -> None:
     plan = records["plan"]
-    others = tuple(role for role in plan.roles if role.role != "teacher")
+    servers = tuple(role for role in plan.roles if role.role != "teacher")
     hosted = replace(plan.role("teacher"), offer=None, usd=1.0, usd_range=(0.8, 1.3))
-    plan = replace(plan, roles=(hosted, *others))
+    plan = replace(plan, roles=(hosted, *servers))
     inside = rows(plan, records, Spend("teacher x", 1.2, "teacher"))["dollars of the teacher"]
     assert (inside.interval, inside.outcome) == ("$0.80 to $1.30", "inside")
     assert rows(plan, records, Spend("teacher x", 1.4, "teacher"))[
@@ -190,7 +182,7 @@ def test_a_room_s_stage_that_the_plan_knew_nothing_of_is_on_neither_side(
     records: dict[str, Any],
 ) -> None:
     role = replace(records["plan"].role("teacher"), offer=None, usd=2.0, usd_range=(1.9, 2.1))
-    roles = (role, *(one for one in records["plan"].roles if one.role != "teacher"))
+    roles = (role, *(each for each in records["plan"].roles if each.role != "teacher"))
     spends = [
         Spend("teacher", 2.0, "teacher", "evaluate"),
         Spend("teacher", 0.5, "teacher", "added"),
@@ -239,9 +231,9 @@ def test_serving_for_the_horizon_is_no_part_of_a_run_whose_stages_were_all_jobs(
         Spend("train", before, "train", "distill", 1e5, train),
         Spend("serve", 0.08, "serve", "deploy", 1e5, there),
     ]
-    found = rows(plan, records, *spends)
-    row = found["dollars until served"]
-    assert "dollars" not in found
+    by_quantity = rows(plan, records, *spends)
+    row = by_quantity["dollars until served"]
+    assert "dollars" not in by_quantity
     assert (row.planned, row.measured, row.outcome) == (usd(before), usd(before), "inside")
     assert row.interval == f"{usd(0.9 * before)} to {usd(1.1 * before)}"
     assert row.note.endswith(f", {usd(0.08)}, are in no plan")
@@ -256,24 +248,26 @@ def test_all_attempts_of_a_job_count_and_are_measured_where_they_ran(
     train = plan.role("train")
     hosted = replace(plan.role("teacher"), offer=None)
     plan = replace(plan, roles=(hosted, train, *plan.roles_of("serve")), hours_range=(0.0, 99.0))
-    held = (student.seconds, 300.0, 40.0)  # the first two were killed
+    attempts = (student.seconds, 300.0, 40.0)  # the first two were killed
 
     def row(server: str, *seconds: float) -> PlannedRow:
-        spends = [Spend("train", 0.1, "train", "distill", one, server) for one in seconds]
+        spends = [
+            Spend("train", 0.1, "train", "distill", n_seconds, server) for n_seconds in seconds
+        ]
         return rows(plan, records, *spends)["time from the plan until served"]
 
     here = rows(plan, records)["time from the plan until served"]
     assert here.note == f"planned for {train.offer.name}, measured on this machine"
-    there = row(train.offer.name, *held)
-    others = records["synthesize"].seconds + records["evaluate"].score("teacher").seconds
-    assert there.measured == hours((sum(held) + others) / 3600)
+    there = row(train.offer.name, *attempts)
+    rest = records["synthesize"].seconds + records["evaluate"].score("teacher").seconds
+    assert there.measured == hours((sum(attempts) + rest) / 3600)
     assert "distill counts 3 attempts on servers" in there.note
     assert there.outcome == "inside" and "this machine" not in there.note
-    other = row("slurm/main another", *held)
-    assert other.outcome == "open"
+    elsewhere = row("slurm/main another", *attempts)
+    assert elsewhere.outcome == "open"
     where = f"planned for {train.offer.name}, measured on slurm/main another"
-    assert other.note.split("; ")[0] == where
-    assert "measured on rented servers" in row("", *held).note, "an older ledger does not tell"
+    assert elsewhere.note.split("; ")[0] == where
+    assert "measured on rented servers" in row("", *attempts).note, "an older ledger does not tell"
     begun_here = row(train.offer.name, 40.0)
     assert begun_here.measured == here.measured
     assert "measured on this machine" in begun_here.note
@@ -281,15 +275,15 @@ def test_all_attempts_of_a_job_count_and_are_measured_where_they_ran(
 
 def test_a_hosted_teacher_s_answers_come_many_at_once(records: dict[str, Any]) -> None:
     plan = local(records["plan"])
-    others = tuple(role for role in plan.roles if role.role != "teacher")
+    servers = tuple(role for role in plan.roles if role.role != "teacher")
     hosted = replace(plan.role("teacher"), offer=None, usd=1.0, usd_range=None)
     scorecard = records["evaluate"]
     teacher = replace(scorecard.score("teacher"), seconds=7200.0, wall_seconds=450.0)
 
     def row(score: Any, **more: Any) -> PlannedRow:
-        scores = [score if one.role == "teacher" else one for one in scorecard.scores]
+        scores = [score if each.role == "teacher" else each for each in scorecard.scores]
         records["evaluate"] = replace(scorecard, scores=tuple(scores))
-        return rows(replace(plan, roles=(hosted, *others), **more), records)[
+        return rows(replace(plan, roles=(hosted, *servers), **more), records)[
             "time from the plan until served"
         ]
 
@@ -297,9 +291,9 @@ def test_a_hosted_teacher_s_answers_come_many_at_once(records: dict[str, Any]) -
     between = (before + 0.12, before + 0.13)
     assert row(teacher, hours_range=between).outcome == "inside"
     assert row(teacher, hours_range=(before + 1.9, before + 2.1)).outcome == "outside"
-    kept = row(replace(teacher, n_cached=3), hours_range=between)
-    assert kept.outcome == "open"
-    assert kept.note.startswith("3 test answers ")
+    cached = row(replace(teacher, n_cached=3), hours_range=between)
+    assert cached.outcome == "open"
+    assert cached.note.startswith("3 test answers ")
     assert row(replace(teacher, wall_seconds=None), hours_range=between).outcome == "open"
     none = row(teacher, hours_range=None)
     assert (none.outcome, none.note) == ("open", "the plan has no interval for it")
@@ -327,19 +321,19 @@ def test_other_work_excuses_what_is_slower_and_not_what_is_faster(
         ),
     )  # fmt: skip
     records["deploy"] = deployment
-    found = [row for row in planned_rows(records["plan"], records) if "here" in row.quantity]
-    speed = [row for row in found if row.kind in ("latency", "rate")]
+    compared = [row for row in planned_rows(records["plan"], records) if "here" in row.quantity]
+    speed = [row for row in compared if row.kind in ("latency", "rate")]
     assert tuple(row.outcome for row in speed) == outcomes
     assert all(row.note.startswith("other work slowed this machine") for row in speed)
     idle = replace(deployment, was_busy=False)
-    found = list(planned_rows(records["plan"], {**records, "deploy": idle}))
-    speed = [row for row in found if row.quantity == "an answer alone, here"]
+    compared = list(planned_rows(records["plan"], {**records, "deploy": idle}))
+    speed = [row for row in compared if row.quantity == "an answer alone, here"]
     assert speed[0].outcome == ("inside" if answer_ms == 70 else "outside")
 
 
 def test_a_bound_says_how_far_below_it_is(records: dict[str, Any]) -> None:
     predicted = Prediction(Interval(2.0, 0.0, 2.0), 0.1)
-    records["deploy"] = replace(records["deploy"], memory_gib=predicted)
+    factory.change(records, "deploy", memory_gib=predicted)
     row = rows(records["plan"], records)["memory of the server, here"]
     assert (row.text, row.width) == ("not exceeded", None)
     assert row.note == "5% of the most that a plan counts with"
@@ -358,9 +352,9 @@ def test_a_miss_is_red_in_the_terminal(records: dict[str, Any]) -> None:
         return caught.get()
 
     missed = shown(predicting(records["plan"], 0.9, 0.88, 0.92))
-    held = shown(predicting(records["plan"], 0.97, 0.95, 0.985))
+    inside = shown(predicting(records["plan"], 0.97, 0.95, 0.985))
     assert "MISSED" in missed and "\x1b[1;31m" in missed
-    assert "MISSED" not in held and "\x1b[1;31m" not in held
+    assert "MISSED" not in inside and "\x1b[1;31m" not in inside
 
 
 def test_the_range_of_so_many_items_holds_as_often_as_it_says() -> None:

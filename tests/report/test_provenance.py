@@ -3,15 +3,15 @@ from __future__ import annotations
 import shlex
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import yaml
 
 from stratos.report import frontier, provenance
+from tests.report import factory
 
 
-def test_the_command_can_be_pasted(factory: ModuleType, tmp_path: Path) -> None:
+def test_the_command_can_be_pasted(tmp_path: Path) -> None:
     overrides = ["+task=mine", "cloud.regions=[us-east-1, eu-west-1]", "x='a b'"]
     factory.write_hydra(tmp_path, overrides)
     sources = [
@@ -42,25 +42,25 @@ def test_versions_and_machine_are_named() -> None:
     assert {"system", "processor", "cores"} <= set(provenance.machine())
 
 
-def test_a_command_with_a_change_leaves_out_what_it_replaces(
-    factory: ModuleType, tmp_path: Path
-) -> None:
+def test_a_command_with_a_change_leaves_out_what_it_replaces(tmp_path: Path) -> None:
     factory.write_hydra(
         tmp_path,
         ["+task=mine", "student=local", "student.path=/models/a", "trainer.max_tokens=5", "seed=3"],
     )
-    said = frontier.command_again(tmp_path, {"student": "stratos_1m", "trainer.max_tokens": "10"})
-    assert shlex.split(said)[3:] == [
+    command = frontier.command_again(
+        tmp_path, {"student": "stratos_1m", "trainer.max_tokens": "10"}
+    )
+    assert shlex.split(command)[3:] == [
         "+task=mine", "seed=3", "student=stratos_1m", "trainer.max_tokens=10"
     ]  # fmt: skip
 
 
-def test_a_plan_whose_model_has_no_name_has_no_command(factory: ModuleType, tmp_path: Path) -> None:
+def test_a_plan_whose_model_has_no_name_has_no_command(tmp_path: Path) -> None:
     factory.write_hydra(tmp_path, ["+task=mahjong"])
     plan = factory.make_plan()
-    point = next(one for one in plan.frontier if one.student == plan.student)
+    point = next(candidate for candidate in plan.frontier if candidate.student == plan.student)
     assert frontier.command_of_point(point, plan, tmp_path).endswith("+task=mahjong")
     named = replace(point, student="stratos_3m")
-    said = frontier.command_of_point(named, plan, tmp_path)
-    assert said.split()[-2:] == ["student=stratos_3m", "strategy=injection"]
+    command = frontier.command_of_point(named, plan, tmp_path)
+    assert command.split()[-2:] == ["student=stratos_3m", "strategy=injection"]
     assert frontier.command_of_point(replace(point, student="of/a/path"), plan, tmp_path) == ""

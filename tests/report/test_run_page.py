@@ -6,7 +6,6 @@ import re
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -25,6 +24,7 @@ from stratos.records import (
     Worth,
 )
 from stratos.report import report
+from tests.report import factory
 
 STAGES = ("probe", "plan", "synthesize", "distill", "evaluate", "deploy")
 
@@ -72,21 +72,20 @@ def read(path: Path) -> Reader:
     return reader
 
 
-def make(
-    factory: ModuleType, run_dir: Path, records: dict[str, Any] | None = None, **config: Any
-) -> Reader:
+def make(run_dir: Path, records: dict[str, Any] | None = None, **config: Any) -> Reader:
     if records is None:
         records = factory.make_records(run_dir)
     report(factory.make_config(run_dir, **config), records, factory.make_context(run_dir))
     return read(run_dir / "report.html")
 
 
-def test_the_page_tells_the_whole_run(factory: ModuleType, tmp_path: Path, snapshot: Any) -> None:
+def test_the_page_tells_the_whole_run(
+    tmp_path: Path, records: dict[str, Any], snapshot: Any
+) -> None:
     factory.write_hydra(tmp_path, ["+task=mahjong", "cloud=aws", "limits.budget_usd=25"])
     line = {"kind": "settled", "what": "teacher gpt", "role": "teacher", "usd": 0.25}
     paid = json.dumps({**line, "total_usd": 0.25})
     (tmp_path / "ledger.jsonl").write_text(f'{paid}\n{{"what": "te')
-    records = factory.make_records(tmp_path)
     ledger = Ledger(tmp_path / "ledger.jsonl")
     reserves.allot(ledger, "a plan", {"teacher": 1.0, "serve": 2.5})
     reserves.release(ledger, "teacher")
@@ -110,10 +109,8 @@ def test_the_page_tells_the_whole_run(factory: ModuleType, tmp_path: Path, snaps
     assert page.loads == []
 
 
-def test_what_limits_are_worth_and_what_the_choice_gains(
-    factory: ModuleType, tmp_path: Path
-) -> None:
-    page = make(factory, tmp_path)
+def test_what_limits_are_worth_and_what_the_choice_gains(tmp_path: Path) -> None:
+    page = make(tmp_path)
     plan = page.section("plan")
     assert "the plan needs $2.56." in plan and "(900 ms) buys accuracy +0.004." in plan
     assert "Planned cost $2.55 ($2.31 to $2.98)" in plan
@@ -127,56 +124,40 @@ def test_what_limits_are_worth_and_what_the_choice_gains(
 
 
 def test_whether_it_pays_is_said_first_and_the_ways_are_listed(
-    factory: ModuleType, tmp_path: Path
+    tmp_path: Path, records: dict[str, Any]
 ) -> None:
     price = Interval(0.002, 0.0018, 0.0022)
     hosted = Way("gpt<b>", False, Interval(0.9, 0.8, 0.95), price, 900.0, retires="2027-01-01")
     poor = replace(hosted, name="poor", why_not="12.0% (8.0–20.0%), surely less accurate")
     text = "Distil: pays back after 41 days [29, 66] at 20,000 requests a day against gpt<b>."
-    records = factory.make_records(tmp_path)
     plan = records["plan"]
     student = Way(plan.student, True, plan.accuracy, None, plan.latency_ms)
-    worth = Worth(
-        "distil",
-        text,
-        (student, hosted, poor),
-        "gpt<b>",
-        Interval(5.0, 4.0, 7.0),
-        2.0,
-        12.0,
-        20_000.0,
-    )
+    saved, models = Interval(5.0, 4.0, 7.0), (student, hosted, poor)
+    worth = Worth("distil", text, models, "gpt<b>", saved, 2.0, 12.0, 20_000.0)
     records["plan"] = replace(plan, worth=worth)
-    made = report(factory.make_config(tmp_path), records, factory.make_context(tmp_path))
-    page = read(Path(made.path))
+    page = make(tmp_path, records)
     assert text in page.section("result") and "b" not in page.tags[:20]
     shown = page.section("plan")
-    for said in (
-        "gpt<b> 90.0%",
-        "ends on 2027-01-01",
-        "surely less accurate",
-        "$2.00",
-        "$1,218",
-        "$60.88",
-    ):
-        assert said in shown, shown[:3000]
+    for words in (
+        "gpt<b> 90.0%", "ends on 2027-01-01", "surely less accurate", "$2.00", "$1,218", "$60.88",
+    ):  # fmt: skip
+        assert words in shown, shown[:3000]
 
 
-def test_mixed_servers_and_egress_are_counted(factory: ModuleType, tmp_path: Path) -> None:
-    records = factory.make_records(tmp_path)
+def test_mixed_servers_and_egress_are_counted(tmp_path: Path, records: dict[str, Any]) -> None:
     plan = records["plan"]
     serve = plan.role("serve")
     mixed = (*plan.roles[:2], replace(serve, usd=2.0), replace(serve, offer=factory.G5, count=2,
                                                                usd=9.0))  # fmt: skip
     records["plan"] = replace(plan, roles=mixed, usd=11.3, egress_usd=0.25)
-    money = make(factory, tmp_path, records).section("costs")
+    money = make(tmp_path, records).section("costs")
     assert f"{factory.C7.name} + 2 × {factory.G5.name} $11.00" in money
     assert "leaves regions and clouds $0.25" in money
 
 
-def test_secrets_of_the_config_stay_out(factory: ModuleType, tmp_path: Path) -> None:
+def test_secrets_of_the_config_stay_out(tmp_path: Path) -> None:
     factory.write_hydra(tmp_path, ["+task=mahjong", "teacher.api_key=sk-abcdefghijklmnopqrstuv"])
-    make(factory, tmp_path)
+    make(tmp_path)
     text = (tmp_path / "report.html").read_text()
     assert "hunter22" not in text
     assert "sk-abcdef" not in text
@@ -184,11 +165,9 @@ def test_secrets_of_the_config_stay_out(factory: ModuleType, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("missing", [*itertools.combinations(STAGES, 1), STAGES[1:], STAGES])
-def test_stages_that_did_not_run_are_named(
-    factory: ModuleType, tmp_path: Path, missing: tuple[str, ...]
-) -> None:
+def test_stages_that_did_not_run_are_named(tmp_path: Path, missing: tuple[str, ...]) -> None:
     records = {k: v for k, v in factory.make_records(tmp_path).items() if k not in missing}
-    page = make(factory, tmp_path, records)
+    page = make(tmp_path, records)
     for stage in missing:
         assert re.search(rf"Not part of this run:[^.]*\b{stage}\b", page.section("result"))
     whole = " ".join(" ".join(page.text.values()).split())
@@ -196,64 +175,72 @@ def test_stages_that_did_not_run_are_named(
         assert (f"the stage {stage} was not part of this run" in whole) == (stage in missing)
 
 
-def test_a_run_without_a_plan_says_so(factory: ModuleType, tmp_path: Path) -> None:
-    page = make(factory, tmp_path, {"probe": factory.make_probe(), "plan": None})
+def test_a_run_without_a_plan_says_so(tmp_path: Path) -> None:
+    page = make(tmp_path, {"probe": factory.make_probe(), "plan": None})
     assert "Teachers measured, nothing planned yet" in page.section("result")
 
 
-def test_a_student_that_is_no_better_is_called_so(factory: ModuleType, tmp_path: Path) -> None:
-    records = factory.make_records(tmp_path)
-    compared = replace(
-        records["evaluate"].comparison,
-        student_exact=factory.share(60, 128), teacher_exact=factory.share(62, 128),
-        ratio=60 / 62, ratio_at_least=0.7, p_value=0.9,
-    )  # fmt: skip
-    records["evaluate"] = replace(records["evaluate"], comparison=compared)
-    assert "do not separate it from" in make(factory, tmp_path, records).section("result")
-    worse = replace(compared, teacher_exact=factory.share(110, 128), p_value=1e-6)
-    records["evaluate"] = replace(records["evaluate"], comparison=worse)
-    assert "SmolLM2-135M-Instruct is more accurate" in make(factory, tmp_path, records).section(
-        "result"
-    )
+CLOSE = {"student_exact": factory.share(60, 128), "ratio": 60 / 62, "ratio_at_least": 0.7}
 
 
-def test_what_needs_no_model_is_the_headline(factory: ModuleType, tmp_path: Path) -> None:
-    records = factory.make_records(tmp_path)
+@pytest.mark.parametrize(
+    ("compared", "words"),
+    [
+        (
+            {**CLOSE, "teacher_exact": factory.share(62, 128), "p_value": 0.9},
+            "do not separate it from",
+        ),
+        (
+            {**CLOSE, "teacher_exact": factory.share(110, 128), "p_value": 1e-6},
+            "SmolLM2-135M-Instruct is more accurate",
+        ),
+        (
+            {"ratio": None, "teacher_exact": factory.share(0, 128)},
+            "no right answer of the teacher",
+        ),
+    ],
+    ids=["no better", "worse", "no ratio"],
+)
+def test_the_headline_says_how_student_and_teacher_compare(
+    tmp_path: Path, records: dict[str, Any], compared: dict[str, Any], words: str
+) -> None:
+    comparison = replace(records["evaluate"].comparison, **compared)
+    factory.change(records, "evaluate", comparison=comparison)
+    assert words in make(tmp_path, records).section("result")
+
+
+def test_what_needs_no_model_is_the_headline(tmp_path: Path, records: dict[str, Any]) -> None:
     share = factory.share(979, 1000)
     linear = Versus("linear", "TF-IDF", 1000, share, share, 3, 3, 1.0)
-    records["evaluate"] = replace(records["evaluate"], against=(linear,))
-    page = make(factory, tmp_path, records)
+    factory.change(records, "evaluate", against=(linear,))
+    page = make(tmp_path, records)
     headline = page.section("result")
     html = (tmp_path / "report.html").read_text()
-    told = "TF-IDF answers 97.9%, the student 97.9%: not told apart, so you need no model"
-    assert f"<h1>{told}</h1>" in html
-    assert headline.index(told) < headline.index("You need no model for this")
+    verdict = "TF-IDF answers 97.9%, the student 97.9%: not told apart, so you need no model"
+    assert f"<h1>{verdict}</h1>" in html
+    assert headline.index(verdict) < headline.index("You need no model for this")
     ratio = headline.index("At least 21.7× as accurate")
     assert headline.index("You need no model for this") < ratio
 
 
-def test_one_slice_is_not_told_apart_from_all(factory: ModuleType, tmp_path: Path) -> None:
-    records = factory.make_records(tmp_path)
+def test_one_slice_is_not_told_apart_from_all(tmp_path: Path, records: dict[str, Any]) -> None:
     scores = tuple(
-        replace(one, slices=(replace(one.slices[0], slice="main"), one.slice()))
-        for one in records["evaluate"].scores
+        replace(score, slices=(replace(score.slices[0], slice="main"), score.slice()))
+        for score in records["evaluate"].scores
     )
-    records["evaluate"] = replace(records["evaluate"], scores=scores)
-    records["synthesize"] = replace(
-        records["synthesize"], n_by_slice={"main": 5}, answer_sizes={"main": {"1": 5}}
-    )
-    page = make(factory, tmp_path, records)
+    factory.change(records, "evaluate", scores=scores)
+    factory.change(records, "synthesize", n_by_slice={"main": 5}, answer_sizes={"main": {"1": 5}})
+    page = make(tmp_path, records)
     assert "All questions" in page.section("scorecard")
     for section in ("scorecard", "evidence"):
         assert "main" not in page.section(section).lower()
 
 
-def test_one_question_is_no_questions(factory: ModuleType, tmp_path: Path) -> None:
-    records = factory.make_records(tmp_path)
+def test_one_question_is_no_questions(tmp_path: Path, records: dict[str, Any]) -> None:
     compared = replace(records["evaluate"].comparison, n_items=1, ratio_at_least=0.7, p_value=1.0)
-    records["evaluate"] = replace(records["evaluate"], comparison=compared)
-    records["distill"] = replace(records["distill"], steps=1)
-    page = make(factory, tmp_path, records)
+    factory.change(records, "evaluate", comparison=compared)
+    factory.change(records, "distill", steps=1)
+    page = make(tmp_path, records)
     headline = page.section("result")
     assert "The 1 question that both answered" in headline
     assert "on 1,000 held-out questions (95%" in headline
@@ -261,22 +248,12 @@ def test_one_question_is_no_questions(factory: ModuleType, tmp_path: Path) -> No
     assert " in 1 step " in page.section("training")
 
 
-def test_a_teacher_without_a_right_answer_has_no_ratio(factory: ModuleType, tmp_path: Path) -> None:
-    records = factory.make_records(tmp_path)
-    compared = replace(
-        records["evaluate"].comparison, ratio=None, teacher_exact=factory.share(0, 128)
-    )
-    records["evaluate"] = replace(records["evaluate"], comparison=compared)
-    headline = make(factory, tmp_path, records).section("result")
-    assert "no right answer of the teacher" in headline
-
-
-def test_an_unknown_accuracy_is_called_so(factory: ModuleType, tmp_path: Path) -> None:
+def test_an_unknown_accuracy_is_called_so(tmp_path: Path) -> None:
     plan = factory.make_plan()
     points = tuple(replace(p, accuracy=0.0, accuracy_known=False) for p in plan.frontier)
     unknown = Interval(0.5, 0.0, 1.0, "unknown: no recorded run of llama-1m on mahjong")
     plan = replace(plan, accuracy=unknown, frontier=points, alternatives={})
-    page = make(factory, tmp_path, {"plan": plan})
+    page = make(tmp_path, {"plan": plan})
     assert "Planned, of unknown accuracy" in page.section("result")
     assert "50.0%" not in page.section("result")
     assert "Predicted accuracy unknown" in page.section("plan")
@@ -284,58 +261,53 @@ def test_an_unknown_accuracy_is_called_so(factory: ModuleType, tmp_path: Path) -
     assert "Hours until served against cost" in page.section("frontier")
 
 
-def test_odd_numbers_do_not_break_the_page(factory: ModuleType, tmp_path: Path) -> None:
-    records = factory.make_records(tmp_path)
+def test_odd_numbers_do_not_break_the_page(tmp_path: Path, records: dict[str, Any]) -> None:
     nan = float("nan")
-    records["distill"] = replace(
-        records["distill"],
+    factory.change(
+        records,
+        "distill",
         curve=tuple(replace(point, loss=nan) for point in records["distill"].curve[:3]),
         seconds=nan,
     )
-    records["plan"] = replace(records["plan"], frontier=(), alternatives={}, usd=0.0, reasons=())
+    factory.change(records, "plan", frontier=(), alternatives={}, usd=0.0, reasons=())
     student = records["evaluate"].scores[0]
     only_all = replace(
         student, slices=(SliceScore("all", 0, factory.share(0, 0), f1=nan),), output_tokens=5
     )
-    records["evaluate"] = replace(records["evaluate"], scores=(only_all,), comparison=None)
-    page = make(factory, tmp_path, records)
+    factory.change(records, "evaluate", scores=(only_all,), comparison=None)
+    page = make(tmp_path, records)
     assert "No teacher was measured" in page.section("scorecard")
     assert "nan" not in " ".join(page.text.values()).replace("finance", "").lower()
 
 
-def test_examples_that_are_gone_or_broken_are_said(factory: ModuleType, tmp_path: Path) -> None:
-    records = factory.make_records(tmp_path)
+def test_examples_that_are_gone_or_broken_are_said(tmp_path: Path, records: dict[str, Any]) -> None:
     path = Path(records["evaluate"].examples_path)
     path.write_bytes(path.read_bytes() + b'{"question": "cut sh\n[1]\n\xff\n')
-    assert "3 lines could not be read" in make(factory, tmp_path, records).section("examples")
+    assert "3 lines could not be read" in make(tmp_path, records).section("examples")
     path.unlink()
-    assert "The answers cannot be read from" in make(factory, tmp_path, records).section("examples")
+    assert "The answers cannot be read from" in make(tmp_path, records).section("examples")
 
 
-def test_a_moved_run_folder_finds_its_examples(factory: ModuleType, tmp_path: Path) -> None:
+def test_a_moved_run_folder_finds_its_examples(tmp_path: Path) -> None:
     records = factory.make_records(tmp_path / "old")
     (tmp_path / "old").rename(tmp_path / "new")
-    assert "held-out questions" in make(factory, tmp_path / "new", records).section("examples")
+    assert "held-out questions" in make(tmp_path / "new", records).section("examples")
 
 
-def test_hostile_text_is_text(factory: ModuleType, tmp_path: Path) -> None:
+def test_hostile_text_is_text(tmp_path: Path, records: dict[str, Any]) -> None:
     hostile = factory.HOSTILE
     row = {
-        "question": hostile,
-        "gold": hostile,
-        "slice": hostile,
+        **dict.fromkeys(("question", "gold", "slice", "teacher"), hostile),
         "student": f"{hostile}\n{hostile}",
-        "teacher": hostile,
         "untouched": {"odd": [hostile]},
         "scores": {"student": "x"},
     }
-    records = factory.make_records(tmp_path)
     records["evaluate"] = factory.make_scorecard(tmp_path, [row])
-    records["plan"] = replace(
-        records["plan"], student=hostile, reasons=(hostile,), left_out={hostile: hostile}
+    factory.change(
+        records, "plan", student=hostile, reasons=(hostile,), left_out={hostile: hostile}
     )
-    clean = make(factory, tmp_path / "clean", factory.make_records(tmp_path / "clean"))
-    page = make(factory, tmp_path, records)
+    clean = make(tmp_path / "clean", factory.make_records(tmp_path / "clean"))
+    page = make(tmp_path, records)
     assert page.loads == []
     assert set(page.tags) == set(clean.tags)
     assert page.tags.count("script") == 1
@@ -349,11 +321,10 @@ def test_hostile_text_is_text(factory: ModuleType, tmp_path: Path) -> None:
 
 
 def test_formats_are_told_and_the_accuracy_limit_counts_what_is_served(
-    factory: ModuleType, tmp_path: Path
+    tmp_path: Path, records: dict[str, Any]
 ) -> None:
-    evidence = make(factory, tmp_path).section("evidence")
+    evidence = make(tmp_path).section("evidence")
     assert "Served as the weights as evaluated" in evidence and "Points lost" not in evidence
-    records = factory.make_records(tmp_path)
     whole = Export(
         "f32", 3_800_000, 1000, 1000, Interval(0.979, 0.968, 0.986), Interval(0.979, 0.968, 0.986),
         Interval(0.0, -0.4, 0.4), 1.0, 38.0, 74.0, 16.2, 8, 114.6, 2.0,
@@ -362,14 +333,13 @@ def test_formats_are_told_and_the_accuracy_limit_counts_what_is_served(
         whole, format="q8_0", n_bytes=1_020_000, n_equal=990, exact=Interval(0.961, 0.947, 0.972),
         loss_points=Interval(1.8, 0.9, 2.9), p_value=0.0002,
     )  # fmt: skip
-    records["deploy"] = replace(
-        records["deploy"], run=ServingSetting("llamacpp", 8, format="q8_0"),
+    factory.change(records, "deploy", run=ServingSetting("llamacpp", 8, format="q8_0"),
         exports=Exports("llamacpp", "x 1", "Whole.", (whole, small), "q8_0"),
     )  # fmt: skip
     limits = {least: LimitsConfig(accuracy=least) for least in (0.96, 0.97)}
     pages = {
-        least: make(factory, tmp_path, records, limits=one).section("evidence")
-        for least, one in limits.items()
+        least: make(tmp_path, records, limits=limit).section("evidence")
+        for least, limit in limits.items()
     }
     assert "q8_0 for llamacpp: 96.1% (94.7–97.2%)" in pages[0.96]
     assert "Accuracy limit kept (96.0%)" in pages[0.96]

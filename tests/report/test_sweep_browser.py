@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
-from in_process import stratos
-from many_runs import make_sweep
 
 from stratos.report import sweep_report
 from stratos.report.paired import figures_of
 from stratos.report.sweep_jobs import read_job
+from tests.in_process import stratos
+from tests.report.many_runs import make_sweep
 
 pytestmark = pytest.mark.browser
 
@@ -26,9 +25,9 @@ teacher:
 
 
 @pytest.fixture(scope="module")
-def sweep(factory: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("sweep")
-    make_sweep(factory, folder, 12, 200, CONFIG)
+    make_sweep(folder, 12, 200, CONFIG)
     sweep_report(folder)
     return folder
 
@@ -88,8 +87,8 @@ def test_a_filter_hides_jobs_in_any_window(page: Any, sweep: Path, width: int) -
     assert drawn(page) == ["1", "4", "7", "10"]
     page.one("#jobs [data-search]").send_keys("stratos_3m")
     assert drawn(page) == []
-    said = page.one("#jobs [data-count]").text
-    assert said.startswith("No job matches, of 12.")
+    count = page.one("#jobs [data-count]").text
+    assert count.startswith("No job matches, of 12.")
     assert page.overflow() <= 0 and page.console() == []
 
 
@@ -119,9 +118,9 @@ def test_the_frontier_is_that_of_the_jobs_shown(page: Any, sweep: Path) -> None:
         if not any((u <= usd and a >= accuracy) and (u < usd or a > accuracy) for _, u, a in points)
     }
     page.one("#jobs [data-only]").click()
-    found = set(shown(page))
+    names = set(shown(page))
     # Of jobs that are alike in both the first is shown.
-    assert found <= best and {(u, a) for n, u, a in points if n in found} == {
+    assert names <= best and {(u, a) for n, u, a in points if n in names} == {
         (u, a) for n, u, a in points if n in best
     }
     assert page.one("#compare .frontier").get_attribute("points")
@@ -143,11 +142,11 @@ def test_two_jobs_are_compared_as_the_command_does(page: Any, sweep: Path) -> No
     page.js("document.querySelector('#pair .pair-same summary').click()")
     same = page.one("#pair .pair-figures-same").text
     figures = f"{differing}\n{same}"
-    for told in (differing, same):  # the order of the command, which is that of a run
-        keys = [line for line in known if re.search(rf"^{re.escape(line)} ", told, re.M)]
-        places = [re.search(rf"^{re.escape(key)} ", told, re.M) for key in keys]
-        starts = [place.start() for place in places if place is not None]
-        assert len(starts) > 1 and starts == sorted(starts), told
+    for figures_shown in (differing, same):  # the order of the command, which is that of a run
+        keys = [line for line in known if re.search(rf"^{re.escape(line)} ", figures_shown, re.M)]
+        places = [re.search(rf"^{re.escape(key)} ", figures_shown, re.M) for key in keys]
+        starts = [match.start() for match in places if match is not None]
+        assert len(starts) > 1 and starts == sorted(starts), figures_shown
     assert "stratos_300k" in figures and "stratos_1m" in figures
     assert re.search(r"test accuracy: student 97.9% \(", figures)
     assert page.one("#pair .pair-settings").text.splitlines()[1:] == ["lr_muon 0.002 0.003"]
@@ -158,20 +157,20 @@ def test_two_jobs_are_compared_as_the_command_does(page: Any, sweep: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("one", "other", "n"), [(0, 0, 5), (3, 9, 40), (700, 600, 3000), (1, 0, 1)]
+    ("only_first", "only_second", "n"), [(0, 0, 5), (3, 9, 40), (700, 600, 3000), (1, 0, 1)]
 )
 def test_the_mathematics_of_the_page_is_that_of_the_command(
-    page: Any, sweep: Path, one: int, other: int, n: int
+    page: Any, sweep: Path, only_first: int, only_second: int, n: int
 ) -> None:
     from stratos.evaluate.metrics import difference_interval, mcnemar_exact
 
     page.open(sweep / "index.html", 1500)
-    assert page.js("return mcnemar(...arguments)", one, other) == pytest.approx(
-        mcnemar_exact(one, other), rel=1e-9
+    assert page.js("return mcnemar(...arguments)", only_first, only_second) == pytest.approx(
+        mcnemar_exact(only_first, only_second), rel=1e-9
     )
-    assert page.js("return differenceInterval(...arguments)", one, other, n) == pytest.approx(
-        list(difference_interval(one, other, n)), abs=1e-9
-    )
+    assert page.js(
+        "return differenceInterval(...arguments)", only_first, only_second, n
+    ) == pytest.approx(list(difference_interval(only_first, only_second, n)), abs=1e-9)
 
 
 def test_no_secret_is_in_the_settings(sweep: Path) -> None:

@@ -4,14 +4,12 @@ import fcntl
 import logging
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 import yaml
 from hydra.core.utils import JobReturn, JobStatus
 from hydra_plugins.stratos_launchers._one_job import say
-from in_process import stratos
 from omegaconf import OmegaConf
 
 from stratos.core.intervals import wilson
@@ -20,11 +18,11 @@ from stratos.report import report, sweep_report
 from stratos.report.sweep_jobs import read_jobs
 from stratos.report.sweep_page import ReportError
 from stratos.run.sweep import SweepPage, write_page
+from tests.in_process import stratos
+from tests.report import factory
 
 
-def add_job(
-    factory: ModuleType, folder: Path, overrides: list[str], without: tuple[str, ...] = ()
-) -> None:
+def add_job(folder: Path, overrides: list[str], without: tuple[str, ...] = ()) -> None:
     factory.write_hydra(folder, overrides)
     records = factory.make_records(folder)
     if not without:
@@ -37,17 +35,15 @@ def add_job(
 
 
 @pytest.fixture
-def sweep(factory: ModuleType, tmp_path: Path) -> Path:
+def sweep(tmp_path: Path) -> Path:
     base = ["+task=mahjong", "cloud=aws"]
-    add_job(factory, tmp_path / "0", [*base, "student=a"])
-    add_job(factory, tmp_path / "1", [*base, "student=b"], without=("evaluate", "deploy"))
-    add_job(
-        factory, tmp_path / "2", [*base, "student=c"], without=("distill", "evaluate", "deploy")
-    )
+    add_job(tmp_path / "0", [*base, "student=a"])
+    add_job(tmp_path / "1", [*base, "student=b"], without=("evaluate", "deploy"))
+    add_job(tmp_path / "2", [*base, "student=c"], without=("distill", "evaluate", "deploy"))
     (tmp_path / "2" / "error.txt").write_text("No space left <b>here</b>.\n")
-    add_job(factory, tmp_path / "3", [*base, "student=d"])
+    add_job(tmp_path / "3", [*base, "student=d"])
     (tmp_path / "3" / "plan.json").write_text('{"stage": "plan", "fing')
-    add_job(factory, tmp_path / "10", [*base, "student=e"])
+    add_job(tmp_path / "10", [*base, "student=e"])
     (tmp_path / "10" / "evaluate.json").write_bytes(b"\xff\xfe\x00")
     factory.write_hydra(tmp_path / "4", [*base, "student=f"])
     (tmp_path / "wandb" / "offline-run").mkdir(parents=True)
@@ -84,18 +80,18 @@ def test_the_page_compares_them(sweep: Path) -> None:
     assert "No space left &lt;b&gt;here&lt;/b&gt;." in text
 
 
-def test_the_best_job_is_so_on_validation_items(factory: ModuleType, tmp_path: Path) -> None:
+def test_the_best_job_is_so_on_validation_items(tmp_path: Path) -> None:
     """Of two jobs the one that the test items would prefer is worse on validation items."""
     for name, right in (("0", 0.9), ("1", 0.95)):
-        add_job(factory, tmp_path / name, [f"student={name}"])
+        add_job(tmp_path / name, [f"student={name}"])
         student = replace(factory.make_student(20), validation_exact=right)
         save(tmp_path / name / "distill.json", "distill", "f", student)
     scorecard = factory.make_scorecard(tmp_path / "1")
-    student, *others = scorecard.scores
+    student, *rest = scorecard.scores
     worse = replace(student, slices=tuple(
         replace(row, exact=wilson(0.5 * row.n_items, row.n_items)) for row in student.slices
     ))  # fmt: skip
-    worse_on_test = replace(scorecard, scores=(worse, *others))
+    worse_on_test = replace(scorecard, scores=(worse, *rest))
     save(tmp_path / "1" / "evaluate.json", "evaluate", "f", worse_on_test)
     text = sweep_report(tmp_path).read_text()
     assert '<em class="student">95.0%</em>' in text and "on validation items in job 1" in text
@@ -103,11 +99,11 @@ def test_the_best_job_is_so_on_validation_items(factory: ModuleType, tmp_path: P
 
 
 def test_the_end_of_a_sweep_names_the_best_job_and_ties(
-    factory: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str], snapshot: Any,
 ) -> None:  # fmt: skip
     for number, share, usd in ((0, 0.5, 1.0), (1, 0.9, 3.0), (2, 0.9, 2.0), (10, 0.9, 4.0)):
-        add_job(factory, tmp_path / str(number), ["+task=mahjong", f"student=s{number}"])
+        add_job(tmp_path / str(number), ["+task=mahjong", f"student=s{number}"])
         folder = tmp_path / str(number)
         records = factory.make_records(folder)
         student = replace(records["distill"], validation_exact=share, n_validation_items=100)
@@ -119,26 +115,26 @@ def test_the_end_of_a_sweep_names_the_best_job_and_ties(
     assert best == snapshot
     assert page == f"Sweep   {tmp_path / 'index.html'}"
     assert best.partition("As good: ")[2] in (tmp_path / "index.html").read_text()
-    said: list[str] = []
+    lines: list[str] = []
     log = logging.Logger("sweep")
-    log.addFilter(lambda record: said.append(record.getMessage()) is not None)
+    log.addFilter(lambda record: lines.append(record.getMessage()) is not None)
     config: Any = OmegaConf.create({"hydra": {"sweep": {"dir": str(tmp_path), "subdir": "0"}}})
     outcome = JobReturn(status=JobStatus.COMPLETED)
     outcome.return_value = 0.5
     say(config, 0, outcome, log)
-    [line] = said
+    [line] = lines
     assert line.startswith("\t#0 : done → ") and "50.0% (40.4–59.6%)" in line
 
 
-def test_what_needs_no_model_is_said_before_any_ratio(factory: ModuleType, tmp_path: Path) -> None:
-    add_job(factory, tmp_path / "0", ["student=a"])
+def test_what_needs_no_model_is_said_before_any_ratio(tmp_path: Path) -> None:
+    add_job(tmp_path / "0", ["student=a"])
     share = factory.share(979, 1000)
     linear = Versus("linear", "TF-IDF", 1000, share, share, 3, 3, 1.0)
     scorecard = replace(factory.make_scorecard(tmp_path / "0"), against=(linear,))
     save(tmp_path / "0" / "evaluate.json", "evaluate", "f", scorecard)
     text = sweep_report(tmp_path).read_text()
-    told = "TF-IDF answers 97.9%, the student 97.9%: not told apart, so you need no model"
-    assert f"<h1>{told}</h1>" in text
+    verdict = "TF-IDF answers 97.9%, the student 97.9%: not told apart, so you need no model"
+    assert f"<h1>{verdict}</h1>" in text
     assert "the test items of job 0" in text
     row = text[text.index("<tbody>") :]
     assert row.index("not told apart") < row.index("21.7×")
@@ -151,20 +147,20 @@ def test_a_job_at_work_is_called_running(sweep: Path) -> None:
     assert read_jobs(sweep)[1].status == "unfinished"
 
 
-def test_only_what_was_asked_for_has_to_be_there(factory: ModuleType, tmp_path: Path) -> None:
+def test_only_what_was_asked_for_has_to_be_there(tmp_path: Path) -> None:
     for name, config in (
         ("a", {"stages": ["probe", "plan"], "deploy": {"name": "local"}}),
         ("b", {"stages": ["probe", "plan", "deploy"], "deploy": {"name": "none"}}),
         ("c", {"stages": ["probe", "plan", "deploy"], "deploy": {"name": "local"}}),
     ):
         without = ("synthesize", "distill", "evaluate", "deploy")
-        add_job(factory, tmp_path / name, [f"x={name}"], without=without)
+        add_job(tmp_path / name, [f"x={name}"], without=without)
         (tmp_path / name / ".hydra" / "config.yaml").write_text(yaml.safe_dump(config))
     assert [job.status for job in read_jobs(tmp_path)] == ["finished", "finished", "unfinished"]
     assert "No job was measured to the end" in sweep_report(tmp_path).read_text()
 
 
-def test_folders_named_by_overrides_are_found(factory: ModuleType, tmp_path: Path) -> None:
+def test_folders_named_by_overrides_are_found(tmp_path: Path) -> None:
     factory.write_hydra(tmp_path / "seed=1" / "student=a,b", ["seed=1"])
     (tmp_path / "seed=1" / "student=a,b" / "plan.json").mkdir()
     (tmp_path / "seed=1" / "student=a,b" / ".hydra" / "overrides.yaml").write_text("{[")
@@ -174,14 +170,12 @@ def test_folders_named_by_overrides_are_found(factory: ModuleType, tmp_path: Pat
     assert sweep_report(tmp_path).exists()
 
 
-def test_secrets_in_overrides_stay_out(factory: ModuleType, tmp_path: Path) -> None:
+def test_secrets_in_overrides_stay_out(tmp_path: Path) -> None:
     factory.write_hydra(tmp_path / "0", ["teacher.api_key=verysecret", "seed=1"])
     assert "verysecret" not in sweep_report(tmp_path).read_text()
 
 
-def test_a_folder_without_jobs_is_an_error(
-    factory: ModuleType, tmp_path: Path, snapshot: Any
-) -> None:
+def test_a_folder_without_jobs_is_an_error(tmp_path: Path, snapshot: Any) -> None:
     with pytest.raises(ReportError) as error:
         sweep_report(tmp_path / "gone")
     assert str(error.value).replace(str(tmp_path), "sweeps") == snapshot(name="gone")

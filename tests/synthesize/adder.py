@@ -9,7 +9,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import pyarrow.parquet
-from echo_teacher import EchoTeacher
 
 from stratos.config import CallbacksConfig, EvaluateConfig, LimitsConfig, ProbeConfig
 from stratos.core.context import Context
@@ -18,6 +17,7 @@ from stratos.records import Corpus
 from stratos.synthesize import synthesize
 from stratos.tasks.jsonl import JsonlTask
 from stratos.teachers.base import Answer
+from tests.teachers.echo_teacher import EchoTeacher
 
 
 def sums(folder: Path, n: int = 600, wrong: tuple[int, ...] = ()) -> JsonlTask:
@@ -46,18 +46,31 @@ class Adder(EchoTeacher):
     def identity(self) -> str:
         return f"adder {self.knows} {self.bare}"
 
-    def ask(self, chats, max_tokens, tick=None, keep=None) -> list[Answer]:
-        self.seen += chats
-        answers = []
-        for index, chat in enumerate(chats):
-            number = int(chat[-1]["content"].split()[2])
-            right = number < self.knows or len(chat) == 2
-            total = 2 * number if right else 2 * number + 1
-            text = f"{total}." if self.bare else f"Twice {number} makes it.\nAnswer: {total}"
-            answers.append(Answer(text, 10, 5, 0.0))
-            if keep is not None:
-                keep(index, answers[-1])
-        return answers
+    def reply(self, chat: Any) -> Answer:
+        self.seen.append(chat)
+        number = int(chat[-1]["content"].split()[2])
+        right = number < self.knows or len(chat) == 2
+        total = 2 * number if right else 2 * number + 1
+        text = f"{total}." if self.bare else f"Twice {number} makes it.\nAnswer: {total}"
+        return Answer(text, 10, 5, 0.0)
+
+
+def config_of(task: Any, strategy: Any, teachers: tuple[Any, ...], **more: Any) -> Any:
+    """Return as much of a config as the stage reads."""
+    fields = {
+        "students": (), "limits": LimitsConfig(), "probe": ProbeConfig(),
+        "evaluate": EvaluateConfig(), "callbacks": CallbacksConfig(), "seed": 0, "rooms": {},
+    }  # fmt: skip
+    return SimpleNamespace(task=task, strategies=(strategy,), teachers=teachers, **fields | more)
+
+
+def plan_of(**more: Any) -> Any:
+    """Return as much of a plan as the stage reads."""
+    fields = {
+        "teacher": "adder", "strategy": "alignment", "student": "small", "prompt": "",
+        "max_tokens": {}, "roles_of": lambda role: (),
+    }  # fmt: skip
+    return SimpleNamespace(**fields | more)
 
 
 def run(
@@ -65,6 +78,7 @@ def run(
     task: Any,
     strategy: Any,
     teachers: tuple[Any, ...] = (),
+    *,
     seed: int = 0,
     planned: str | None = None,
     budget_usd: float | None = None,
@@ -72,38 +86,14 @@ def run(
     students: tuple[Any, ...] = (),
     **plan: Any,
 ) -> tuple[Corpus, list[str]]:
-    said: list[str] = []
-    config: Any = SimpleNamespace(
-        task=task,
-        teachers=teachers,
-        strategies=(strategy,),
-        students=students,
-        limits=LimitsConfig(),
-        probe=ProbeConfig(),
-        evaluate=EvaluateConfig(),
-        callbacks=CallbacksConfig(),
-        seed=seed,
-        rooms={},
-    )
-    chosen: Any = SimpleNamespace(
-        **{
-            "teacher": "adder",
-            "strategy": planned or strategy.name,
-            "student": "small",
-            "prompt": "",
-            "max_tokens": {},
-            "roles_of": lambda role: (),
-            **plan,
-        }
-    )
+    """Make a corpus; return it with what was warned of, and noted where `notes` takes no notes."""
+    warnings: list[str] = []
     context = Context(
-        folder,
-        folder / "cache",
-        Ledger(folder / "ledger", budget_usd),
-        warn=said.append,
-        note=(notes if notes is not None else said).append,
-    )
-    return synthesize(config, chosen, context), said
+        folder, folder / "cache", Ledger(folder / "ledger", budget_usd), warn=warnings.append,
+        note=(notes if notes is not None else warnings).append,
+    )  # fmt: skip
+    config = config_of(task, strategy, teachers, students=students, seed=seed)
+    return synthesize(config, plan_of(strategy=planned or strategy.name, **plan), context), warnings
 
 
 def rows_of(corpus: Corpus) -> list[dict[str, Any]]:

@@ -7,26 +7,14 @@ import os
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from adder import Adder, rows_of, run, sums
-from echo_teacher import EchoTeacher
-from hub_server import NAME, HubServer
 from syrupy.assertion import SnapshotAssertion
-from tiny_student import Larger, make_students
 
-from stratos.config import (
-    CallbacksConfig,
-    EvaluateConfig,
-    LimitsConfig,
-    ProbeConfig,
-    StudentConfig,
-)
+from stratos.config import EvaluateConfig, StudentConfig
 from stratos.core.context import Context
 from stratos.core.errors import ConfigError, TeacherError
 from stratos.ledger import Ledger
@@ -36,6 +24,10 @@ from stratos.synthesize.alignment import Alignment, _in_its_words
 from stratos.tasks.jsonl import JsonlTask
 from stratos.teachers.base import Answer, Question
 from stratos.teachers.huggingface import HuggingFaceTeacher
+from tests.evaluate.tiny_student import Larger, make_students
+from tests.synthesize.adder import Adder, config_of, plan_of, rows_of, run, sums
+from tests.synthesize.hub_server import NAME, HubServer
+from tests.teachers.echo_teacher import DrawingTeacher, EchoTeacher
 
 LETTERS = "abcdefghijklmnop"
 
@@ -44,56 +36,41 @@ LETTERS = "abcdefghijklmnop"
 class Says(EchoTeacher):
     """Gives one answer to everything."""
 
-    text: str = ""
+    name: str = "adder"
+    text: str = "Answer: yes"
 
-    def __init__(self, text: str) -> None:
-        super().__init__("adder")
-        self.text = text
-
-    def ask(self, chats: Any, max_tokens: int, tick: Any = None, keep: Any = None) -> list[Answer]:
-        answers = super().ask(chats, max_tokens)
-        answers = [replace(answer, text=self.text) for answer in answers]
-        for index, answer in enumerate(answers):
-            if keep is not None:
-                keep(index, answer)
-        return answers
+    def reply(self, chat: Any) -> Answer:
+        return replace(super().reply(chat), text=self.text)
 
 
 @dataclass
-class Sampler(Adder):
+class Sampler(DrawingTeacher, Adder):
     """Draws: the larger the number, the later the sample that is right. Above 400, none is."""
 
-    asked: list[tuple[int, int, float | None]] = field(default_factory=list)
+    name: str = "adder"
+    calls: list[tuple[int, int, float | None]] = field(default_factory=list)
 
-    def stream(
-        self, questions: Iterator[Question | None], meter: Any
-    ) -> Iterator[tuple[int, Answer] | None]:
-        for index, question in enumerate(questions):
-            assert question is not None
-            number = int(question.chat[-1]["content"].split()[2])
-            self.asked.append((number, question.sample, question.temperature))
-            right = question.sample >= number // 100 and number < 400
-            total = 2 * number if right else 2 * number + 1
-            text = f"Sample {question.sample}{' again' * question.sample}.\nAnswer: {total}"
-            receipt = meter.draw(question) if meter is not None else 0
-            answer = Answer(text, 10, 5, 0.0)
-            if meter is not None:
-                meter.pay(receipt, answer)
-            yield index, answer
+    def draw(self, question: Question) -> Answer:
+        number = int(question.chat[-1]["content"].split()[2])
+        self.calls.append((number, question.sample, question.temperature))
+        right = question.sample >= number // 100 and number < 400
+        total = 2 * number if right else 2 * number + 1
+        text = f"Sample {question.sample}{' again' * question.sample}.\nAnswer: {total}"
+        return Answer(text, 10, 5, 0.0)
 
 
 def test_harder_questions_are_asked_more_often(tmp_path: Path) -> None:
     task, teacher = replace(sums(tmp_path), prompts=("default",)), Sampler()
     corpus, _ = run(tmp_path, task, Alignment(n_items=1000, n_samples=4), (teacher,))
-    times = Counter(number for number, _, _ in teacher.asked)
+    times = Counter(number for number, _, _ in teacher.calls)
     assert {times[n] for n in times if n < 100} == {1}
     assert {times[n] for n in times if n >= 300} == {4}
-    assert all((sample == 0) == (warm is None) for _, sample, warm in teacher.asked)
+    assert all((sample == 0) == (warm is None) for _, sample, warm in teacher.calls)
     n_right = sum(n < 400 for n in times)
     assert corpus.n_items == n_right
     assert corpus.refused == {"wrong": len(times) - n_right}
     # No question is asked again before every one was asked.
-    samples = [sample for _, sample, _ in teacher.asked]
+    samples = [sample for _, sample, _ in teacher.calls]
     assert samples == sorted(samples)
 
 
@@ -101,16 +78,16 @@ def test_the_shortest_right_answer_is_learnt(tmp_path: Path) -> None:
     task, teacher = replace(sums(tmp_path), prompts=("default",)), Sampler()
     strategy = Alignment(n_items=1000, n_samples=4, best="shortest", temperature=1.0)
     run(tmp_path, task, strategy, (teacher,))
-    times = Counter(number for number, _, _ in teacher.asked)
+    times = Counter(number for number, _, _ in teacher.calls)
     assert {times[n] for n in times if n < 100} == {2}, "two right answers are enough"
-    assert {temperature for _, sample, temperature in teacher.asked if sample} == {1.0}
+    assert {temperature for _, sample, temperature in teacher.calls if sample} == {1.0}
 
 
 def test_lucky_guesses_are_outvoted(tmp_path: Path) -> None:
     task, teacher = replace(sums(tmp_path), prompts=("default",)), Sampler()
     strategy = Alignment(n_items=1000, n_samples=4, best="majority")
     corpus, _ = run(tmp_path, task, strategy, (teacher,))
-    numbers = {number for number, _, _ in teacher.asked}
+    numbers = {number for number, _, _ in teacher.calls}
     assert corpus.n_items == sum(n < 200 for n in numbers)
     assert corpus.refused == {
         "outvoted": sum(200 <= n < 300 for n in numbers),
@@ -122,9 +99,9 @@ def test_lucky_guesses_are_outvoted(tmp_path: Path) -> None:
 def test_a_teacher_that_cannot_draw_is_asked_with_each_prompt(
     tmp_path: Path, snapshot: SnapshotAssertion
 ) -> None:
-    corpus, said = run(tmp_path, sums(tmp_path), Alignment(n_items=50, n_samples=9), (Adder(),))
+    corpus, warnings = run(tmp_path, sums(tmp_path), Alignment(n_items=50, n_samples=9), (Adder(),))
     assert corpus.n_items == 50
-    assert said == snapshot
+    assert warnings == snapshot
 
 
 def test_a_teacher_that_is_always_wrong_is_found_out_early(
@@ -150,8 +127,8 @@ def test_a_text_begins_as_the_teacher_began_it(tmp_path: Path) -> None:
     task = sums(tmp_path)
     item = task.items("train", 1)[0]
     path = f" Twice that number, added up.\nAnswer: {item.answer}"
-    kept, completion = _in_its_words(task, item, f"{path}\n")
-    assert completion == kept.rationale == path
+    item_in_its_words, completion = _in_its_words(task, item, f"{path}\n")
+    assert completion == item_in_its_words.rationale == path
     assert _in_its_words(task, item, f" {item.answer}\n")[1] == item.answer
 
 
@@ -163,8 +140,8 @@ def test_a_local_teacher_draws_further_answers(student: Path, tmp_path: Path) ->
     for n_samples in (1, 4, 4):
         strategy = Alignment(n_items=40, n_samples=n_samples, max_tokens=12)
         context = Context(tmp_path, tmp_path / "cache", Ledger(tmp_path / "ledger"))
-        plan = plan_of(teacher.name)
-        corpus = synthesize(config_of(Larger(), teacher, strategy, student), plan, context)
+        config = with_student(Larger(), teacher, strategy, student)
+        corpus = synthesize(config, plan_of(teacher=teacher.name, student="tiny"), context)
         assert made.setdefault(n_samples, corpus.sha256) == corpus.sha256
         made[f"{n_samples} items"] = corpus.n_items
     assert made["1 items"] < made["4 items"]
@@ -173,29 +150,15 @@ def test_a_local_teacher_draws_further_answers(student: Path, tmp_path: Path) ->
 # --- the student's say ---------------------------------------------------------------------------
 
 
-def config_of(task: Any, teacher: Any, strategy: Any, student: Path) -> Any:
-    return SimpleNamespace(
-        task=task,
-        teachers=(teacher,),
-        strategies=(strategy,),
-        students=(StudentConfig("tiny", path=str(student)),),
-        limits=LimitsConfig(),
-        probe=ProbeConfig(),
+def with_student(task: Any, teacher: Any, strategy: Any, path: Path) -> Any:
+    """Return a config with the student in a folder."""
+    return config_of(
+        task, strategy, (teacher,), students=(StudentConfig("tiny", path=str(path)),),
         evaluate=EvaluateConfig(max_new_tokens=12, n_items=60),
-        callbacks=CallbacksConfig(),
-        seed=0,
-    )
+    )  # fmt: skip
 
 
-def plan_of(teacher: str) -> Any:
-    return SimpleNamespace(
-        teacher=teacher,
-        strategy="alignment",
-        student="tiny",
-        prompt="",
-        max_tokens={},
-        roles_of=lambda role: (),
-    )
+LEARNS = plan_of(teacher="largest", student="tiny")
 
 
 @pytest.fixture(scope="module")
@@ -210,17 +173,14 @@ def test_likelihood_is_that_of_the_model(student: Path) -> None:
 
     chat = [{"role": "user", "content": "3 7"}]
     texts = ["3 7 ; 7", "7", "0 1 2 3 ; 7"]
-    found = PretrainedStudent(str(student)).likelihood(chat, texts)
+    likelihoods = PretrainedStudent(str(student)).likelihood(chat, texts)
     tokenizer = AutoTokenizer.from_pretrained(student)
     model = AutoModelForCausalLM.from_pretrained(student).eval()
-    for text, score in zip(texts, found, strict=True):
+    for text, score in zip(texts, likelihoods, strict=True):
         whole = [*chat, {"role": "assistant", "content": text}]
         ids = tokenizer.apply_chat_template(whole, return_dict=True)["input_ids"]
-        n_asked = len(
-            tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_dict=True)[
-                "input_ids"
-            ]
-        )
+        prompt = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_dict=True)
+        n_asked = len(prompt["input_ids"])
         labels = torch.tensor([[-100] * n_asked + ids[n_asked:]])
         with torch.inference_mode():
             loss = model(torch.tensor([ids]), labels=labels).loss
@@ -241,14 +201,9 @@ class Largest(Adder):
     def card(self) -> Any:
         return replace(Adder().card(), usd_per_million_output_tokens=self.usd)
 
-    def ask(self, chats: Any, max_tokens: int, tick: Any = None, keep: Any = None) -> list[Answer]:
-        self.seen += chats
-        answers = []
-        for index, chat in enumerate(chats):
-            larger = max(chat[-1]["content"].split())
-            answers.append(Answer(f"as I see it ; {larger}", 3, 3, 0.0))
-            keep(index, answers[-1])
-        return answers
+    def reply(self, chat: Any) -> Answer:
+        self.seen.append(chat)
+        return Answer(f"as I see it ; {max(chat[-1]['content'].split())}", 3, 3, 0.0)
 
 
 @pytest.mark.slow
@@ -260,12 +215,11 @@ def test_what_the_student_knows_is_not_bought(
     student: Path, tmp_path: Path, usd: float, skip_known: Any, skips: bool
 ) -> None:
     task, teacher = Larger(), Largest(usd=usd)
-    config = config_of(task, teacher, Alignment(n_items=40, skip_known=skip_known), student)
-    plan = plan_of("largest")
+    config = with_student(task, teacher, Alignment(n_items=40, skip_known=skip_known), student)
     context = Context(tmp_path, tmp_path / "cache", Ledger(tmp_path / "ledger"))
     items = task.items("train", 40)
     known = PretrainedStudent(str(student)).knows(items, config, context)
-    corpus = synthesize(config, plan, context)
+    corpus = synthesize(config, LEARNS, context)
     assert 0 < sum(known) < 40
     n_known = sum(known) if skips else 0
     assert len(teacher.seen) == 40 - n_known == corpus.n_items
@@ -277,19 +231,18 @@ def test_what_the_student_knows_is_not_bought(
 ASK = """
 import sys
 from pathlib import Path
-from types import SimpleNamespace
-from test_alignment import Largest, config_of, plan_of
-from tiny_student import Larger
+from tests.synthesize.test_alignment import LEARNS, Largest, with_student
+from tests.evaluate.tiny_student import Larger
 from stratos.core.context import Context
 from stratos.core.errors import StratosError
 from stratos.ledger import Ledger
 from stratos.synthesize import synthesize
 from stratos.synthesize.alignment import Alignment
 folder, teacher = Path(sys.argv[2]), Largest(usd=1.0)
-config = config_of(Larger(), teacher, Alignment(n_items=40), sys.argv[1])
+config = with_student(Larger(), teacher, Alignment(n_items=40), sys.argv[1])
 context = Context(folder, folder / "cache", Ledger(folder / "ledger"))
 try:
-    corpus = synthesize(config, plan_of("largest"), context)
+    corpus = synthesize(config, LEARNS, context)
     print(corpus.refused["known to the student"])
 except StratosError as error:
     print(f"{type(error).__name__} after {len(teacher.seen)} answers: {error}")
@@ -297,20 +250,11 @@ except StratosError as error:
 
 
 def asked_from(path: str, folder: Path, home: Path, **settings: str) -> str:
-    here = Path(__file__).parent
-    rooms = [str(here), *(str(here.parent / room) for room in ("teachers", "evaluate"))]
     done = subprocess.run(
-        [sys.executable, "-c", ASK, path, str(folder)],
-        env={
-            **os.environ,
-            "HF_HOME": str(home),
-            "PYTHONPATH": os.pathsep.join([*rooms, *sys.path]),
-            **settings,
-        },
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
+        [sys.executable, "-c", ASK, path, str(folder)], cwd=Path(__file__).parents[2],
+        env={**os.environ, "HF_HOME": str(home), **settings},
+        capture_output=True, text=True, timeout=600,
+    )  # fmt: skip
     return done.stdout.strip() or done.stderr
 
 
@@ -332,9 +276,9 @@ def test_a_student_of_the_hub_is_fetched_once_before_it_is_asked(
 def test_a_student_that_cannot_be_fetched_is_told_before_the_teacher_is_paid(
     tmp_path: Path, snapshot: SnapshotAssertion
 ) -> None:
-    told = asked_from(NAME, tmp_path, tmp_path / "home", HF_HUB_OFFLINE="1")
-    cause = told.partition("before training: ")[2].partition("\n")[0]
-    assert cause and told.replace(cause, "CAUSE") == snapshot
+    printed = asked_from(NAME, tmp_path, tmp_path / "home", HF_HUB_OFFLINE="1")
+    cause = printed.partition("before training: ")[2].partition("\n")[0]
+    assert cause and printed.replace(cause, "CAUSE") == snapshot
 
 
 def test_a_question_that_leaks_a_held_out_one_is_not_paid(tmp_path: Path) -> None:
@@ -345,8 +289,8 @@ def test_a_question_that_leaks_a_held_out_one_is_not_paid(tmp_path: Path) -> Non
     path = tmp_path / "pairs.jsonl"
     path.write_text("\n".join(map(json.dumps, rows)))
     task = JsonlTask(str(path), prompts=("zero_shot",))
-    teacher = Says("Answer: yes")
+    teacher = Says()
     corpus, _ = run(tmp_path, task, Alignment(), (teacher,))
     n_leaks = corpus.refused["held out (13-gram)"]
     assert n_leaks > 10
-    assert len(teacher.asked) == corpus.n_items == task.n_train - n_leaks
+    assert len(teacher.calls) == corpus.n_items == task.n_train - n_leaks

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
-from adder import rows_of, run, sums
-from echo_teacher import EchoTeacher
-
 from stratos.synthesize.augmentation import BLIND, REPEATED, Augmentation
 from stratos.teachers.base import Answer
+from tests.synthesize.adder import rows_of, run, sums
+from tests.teachers.echo_teacher import EchoTeacher
 
 
 @dataclass
@@ -19,22 +19,17 @@ class Author(EchoTeacher):
 
     name: str = "adder"
 
-    def ask(self, chats: Any, max_tokens: int, tick: Any = None, keep: Any = None) -> list[Answer]:
-        answers = []
-        for index, chat in enumerate(chats):
-            text = chat[-1]["content"]
-            if text.startswith("Text: "):
-                number = int(text.split()[3])
-                number += number % 10 == 7
-                said = f'New text: "How much is {number} plus {number}?"\nAnswer: {2 * number}'
-            elif text.startswith("Answer of all texts"):
-                said = text.splitlines()[-2].removeprefix("Text: ")  # repeats an example
-            else:
-                said = f"Answer: {2 * int(text.split()[3 if 'plus' in text else 2])}"
-            answers.append(Answer(said, 10, 5, 0.0, finish="stop"))
-            if keep is not None:
-                keep(index, answers[-1])
-        return answers
+    def reply(self, chat: Any) -> Answer:
+        text = chat[-1]["content"]
+        if text.startswith("Text: "):
+            number = int(text.split()[3])
+            number += number % 10 == 7
+            reply = f'New text: "How much is {number} plus {number}?"\nAnswer: {2 * number}'
+        elif text.startswith("Answer of all texts"):
+            reply = text.splitlines()[-2].removeprefix("Text: ")  # repeats an example
+        else:
+            reply = f"Answer: {2 * int(text.split()[3 if 'plus' in text else 2])}"
+        return Answer(reply, 10, 5, 0.0, finish="stop")
 
 
 def test_new_questions_are_learnt_where_a_blind_answer_agrees(tmp_path: Path) -> None:
@@ -57,15 +52,11 @@ def test_new_questions_are_learnt_where_a_blind_answer_agrees(tmp_path: Path) ->
 def test_what_is_held_out_is_not_written_anew(tmp_path: Path) -> None:
     @dataclass
     class Copies(Author):
-        def ask(self, chats: Any, max_tokens: int, tick: Any = None, keep: Any = None) -> Any:
-            answers = []
-            for index, _ in enumerate(chats):
-                answers.append(Answer(test[index % len(test)].question, 1, 1, 0.0, finish="stop"))
-                keep(index, answers[-1])
-            return answers
+        def reply(self, chat: Any) -> Answer:
+            return Answer(next(questions), 1, 1, 0.0, finish="stop")
 
     task = sums(tmp_path, 200)
-    test = task.items("test", 999)
+    questions = cycle(item.question for item in task.items("test", 999))
     corpus, _ = run(tmp_path / "run", task, Augmentation(), (Copies(),), prompt="default")
     assert "written by adder" not in corpus.n_by_source
     assert sum(n for why, n in corpus.refused.items() if why.startswith("held out")) > 0

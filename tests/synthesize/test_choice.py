@@ -28,43 +28,33 @@ FRESH, GROWN = StudentFacts("fresh", False, 1024), StudentFacts("grown", True, 4
 
 
 def teacher(
-    right: int, n: int = 100, has_weights: bool = True, entropy_nats: float | None = None
+    right: int, has_weights: bool = True, entropy_nats: float | None = None, prompt: str = "default"
 ) -> TeacherProbe:
+    """Return what a probe found that asked 100 items."""
     return TeacherProbe(
-        teacher="wise",
-        card=CARD,
-        prompt="default",
-        n_items=n,
-        exact=wilson(right, n),
-        choice=wilson(0, 0),
-        exact_by_slice={},
-        parsable=1.0,
-        echoes=0.0,
-        input_tokens=1,
-        output_tokens=1,
-        seconds=1.0,
-        cpu_seconds=1.0,
-        usd=0.0,
-        n_cached=0,
-        has_weights=has_weights,
-        entropy_nats=entropy_nats,
-    )
+        teacher="wise", card=CARD, prompt=prompt, n_items=100, exact=wilson(right, 100),
+        choice=wilson(0, 0), exact_by_slice={}, parsable=1.0, echoes=0.0, input_tokens=1,
+        output_tokens=1, seconds=1.0, cpu_seconds=1.0, usd=0.0, n_cached=0,
+        has_weights=has_weights, entropy_nats=entropy_nats,
+    )  # fmt: skip
 
 
 def verdicts(
-    right, student_facts=GROWN, strategies=ALL, can_reverse=True, declared=None, **changes
+    right, student_facts=GROWN, strategies=ALL, can_reverse=True, declared=None, rows=None, **probed
 ):
-    complexity = declared or ComplexityConfig()
-    one = teacher(right, **changes)
-    return pick(strategies, one, student_facts, complexity, task="sums", can_reverse=can_reverse)
+    """Return strategy to verdict; `rows` is what is known of a file's rows."""
+    return pick(
+        strategies, teacher(right, **probed), student_facts, declared or ComplexityConfig(),
+        task="sums", can_reverse=can_reverse, **(rows or {}),
+    )  # fmt: skip
 
 
 def taken(*args, **changes):
-    return [name for name, one in verdicts(*args, **changes).items() if one.is_taken]
+    return [name for name, verdict in verdicts(*args, **changes).items() if verdict.is_taken]
 
 
 @pytest.mark.parametrize(
-    ("right", "left"),
+    ("right", "expected"),
     [
         (0, []),
         (29, []),
@@ -74,19 +64,22 @@ def taken(*args, **changes):
         (100, ["alignment_logits"]),
     ],
 )
-def test_both_sides_of_each_coverage(right, left):
-    assert taken(right, can_reverse=False) == left
-    assert taken(right, strategies=ALL[:3]) == left, "no injection is considered"
+def test_both_sides_of_each_coverage(right, expected):
+    assert taken(right, can_reverse=False) == expected
+    assert taken(right, strategies=ALL[:3]) == expected, "no injection is considered"
 
 
 @pytest.mark.parametrize(
-    ("right", "left"),
+    ("right", "signals"),
     [(0, []), (70, []), (78, []), (79, ["alignment_logits"]), (100, ["alignment_logits"])],
 )
-def test_both_sides_of_the_coverage_that_counts_beside_injection(right, left):
+def test_both_sides_of_the_coverage_that_counts_beside_injection(right, signals):
     """The low end of the interval of 79 of 100 is 70.0%."""
-    assert taken(right) == [*left, "injection"]
-    assert taken(right, strategies=(ALL[0], ALL[3])) == [*("alignment" for _ in left), "injection"]
+    assert taken(right) == [*signals, "injection"]
+    assert taken(right, strategies=(ALL[0], ALL[3])) == [
+        *("alignment" for _ in signals),
+        "injection",
+    ]
 
 
 def test_both_sides_of_the_coverage_of_on_policy():
@@ -169,8 +162,8 @@ def test_reasons(snapshot: SnapshotAssertion):
     assert high["alignment"].concerns == "pair"
     weightless = verdicts(90, has_weights=False)["alignment_logits"]
     assert weightless.why_not is Reason.SIGNAL
-    told = (low["alignment"], none, low["injection"], high["alignment"], half, weightless)
-    assert [(one.reason, one.evidence) for one in told] == snapshot
+    chosen = (low["alignment"], none, low["injection"], high["alignment"], half, weightless)
+    assert [(verdict.reason, verdict.evidence) for verdict in chosen] == snapshot
 
 
 @pytest.mark.parametrize(
@@ -185,105 +178,83 @@ def test_an_interval_on_both_sides_of_a_threshold_is_said(right, open_):
 
 @pytest.mark.parametrize("right", [0, 100])
 @pytest.mark.parametrize(
-    ("level", "strategies", "left"),
+    ("level", "strategies", "expected"),
     [
         ("low", ("alignment",), ["alignment_logits"]),
         ("medium", ("alignment", "injection"), ["alignment_logits", "injection"]),
         ("high", ("injection",), ["injection"]),
     ],
 )
-def test_a_declared_complexity_stands_in_for_coverage(right, level, strategies, left):
+def test_a_declared_complexity_stands_in_for_coverage(right, level, strategies, expected):
     declared = ComplexityConfig(level=level, strategies=strategies)
-    assert taken(right, declared=declared) == left
-    others = [one for one in verdicts(right, declared=declared).values() if not one.is_taken]
-    assert all("complexity=" in one.reason or "learns more" in one.reason for one in others)
+    assert taken(right, declared=declared) == expected
+    refused = [
+        verdict for verdict in verdicts(right, declared=declared).values() if not verdict.is_taken
+    ]
+    assert all(
+        "complexity=" in verdict.reason or "learns more" in verdict.reason for verdict in refused
+    )
 
 
 # --- files whose rows have their answers ----------------------------------------------------------
 
-ROWS = (*ALL, Supervised())
+
+def of_rows(*strategies, right=99, prompt="default", **rows):
+    """Return the verdicts on a file of 180 rows."""
+    return verdicts(right, strategies=strategies, prompt=prompt, rows={"n_rows": 180, **rows})
 
 
-def of_rows(
-    right: int = 99,
-    prompt: str = "default",
-    strategies=ROWS,
-    student_facts=GROWN,
-    n_rows=180,
-    n_made=0,
-):
-    one = replace(teacher(right), prompt=prompt)
-    return pick(
-        strategies,
-        one,
-        student_facts,
-        ComplexityConfig(),
-        task="tickets",
-        can_reverse=True,
-        n_rows=n_rows,
-        n_made=n_made,
-    )
+def taken_of(*strategies, **changes):
+    return {name for name, verdict in of_rows(*strategies, **changes).items() if verdict.is_taken}
 
 
 def test_answers_that_a_file_has_are_learnt_and_not_asked_for(snapshot: SnapshotAssertion) -> None:
-    found = of_rows(strategies=(Alignment(), Injection(), Supervised()))
-    assert {name for name, one in found.items() if one.is_taken} == {"supervised"}
-    assert (found["alignment"].why_not, found["alignment"].concerns) == (Reason.REPEATS, "teacher")
-    assert found["injection"].why_not is Reason.REPEATS
-    assert [found[name].reason for name in ("alignment", "injection")] == snapshot
-    more = of_rows(strategies=(Alignment(), Injection(), Supervised()), n_made=10)
-    assert {name for name, one in more.items() if one.is_taken} == {"supervised", "injection"}
+    three = (Alignment(), Injection(), Supervised())
+    by_name = of_rows(*three)
+    assert taken_of(*three) == {"supervised"}
+    alignment, injection = by_name["alignment"], by_name["injection"]
+    assert (alignment.why_not, alignment.concerns) == (Reason.REPEATS, "teacher")
+    assert injection.why_not is Reason.REPEATS
+    assert [alignment.reason, injection.reason] == snapshot
+    assert taken_of(*three, n_made=10) == {"supervised", "injection"}
 
 
 def test_what_a_teacher_adds_may_be_asked_for() -> None:
-    reasoned = of_rows(prompt="reasoning", strategies=(Alignment(), Supervised()))
-    assert {name for name, one in reasoned.items() if one.is_taken} == {"alignment", "supervised"}
-    unsure = of_rows(60, prompt="reasoning", strategies=(Alignment(), Supervised()))
-    assert not unsure["alignment"].is_taken and unsure["alignment"].why_not is not Reason.REPEATS
-    soft = of_rows(strategies=(AlignmentLogits(min_coverage=0.5), Supervised()))
-    assert soft["alignment_logits"].is_taken
-    writes = of_rows(strategies=(Injection(rationale="teacher"), Supervised()))
-    assert writes["injection"].is_taken
+    two = (Alignment(), Supervised())
+    assert taken_of(*two, prompt="reasoning") == {"alignment", "supervised"}
+    unsure = of_rows(*two, right=60, prompt="reasoning")["alignment"]
+    assert not unsure.is_taken and unsure.why_not is not Reason.REPEATS
+    assert "alignment_logits" in taken_of(AlignmentLogits(min_coverage=0.5), Supervised())
+    assert "injection" in taken_of(Injection(rationale="teacher"), Supervised())
 
 
 def test_a_strategy_that_is_named_alone_is_not_replaced(snapshot: SnapshotAssertion) -> None:
-    assert of_rows(strategies=(Alignment(),))["alignment"].is_taken
-    assert of_rows(strategies=(Injection(),))["injection"].is_taken
-    without_rows = of_rows(strategies=(Injection(), Supervised()), n_rows=None)
+    assert taken_of(Alignment()) == {"alignment"}
+    assert taken_of(Injection()) == {"injection"}
+    without_rows = of_rows(Injection(), Supervised(), n_rows=None)
     assert without_rows["injection"].is_taken
     assert without_rows["supervised"].why_not is Reason.TASK
     assert without_rows["supervised"].reason == snapshot
 
 
-ROWS = (Alignment(), Injection(), Supervised(), PseudoLabels())
+LABELLED = (Alignment(), Injection(), Supervised(), PseudoLabels())
 
 
-@pytest.mark.parametrize(("right", "left"), [(90, "pseudo_labels"), (70, "supervised")])
+@pytest.mark.parametrize(
+    ("right", "expected", "refused"),
+    [(90, "pseudo_labels", "supervised"), (70, "supervised", "pseudo_labels")],
+    ids=["90-pseudo_labels", "70-supervised"],
+)
 def test_rows_without_answers_are_labelled_by_a_teacher_that_surely_knows_them(
-    right, left, snapshot: SnapshotAssertion
+    right, expected, refused, snapshot: SnapshotAssertion
 ):
-    found = pick(
-        ROWS,
-        teacher(right),
-        GROWN,
-        ComplexityConfig(),
-        task="sums",
-        can_reverse=True,
-        n_rows=180,
-        n_unlabelled=50,
-    )
-    assert [name for name, one in found.items() if one.is_taken] == [left]
-    other = {"pseudo_labels": "supervised", "supervised": "pseudo_labels"}[left]
-    assert found[other].reason == snapshot
+    assert taken_of(*LABELLED, right=right, n_unlabelled=50) == {expected}
+    assert of_rows(*LABELLED, right=right, n_unlabelled=50)[refused].reason == snapshot
 
 
 def test_what_would_have_labels_taken_is_said_with_its_keys(snapshot: SnapshotAssertion) -> None:
     def labels(right: int) -> Verdict:
-        complexity, sums = ComplexityConfig(), {"task": "sums", "can_reverse": True}
-        probed = teacher(right)
-        return pick(ROWS, probed, GROWN, complexity, n_rows=180, n_unlabelled=50, **sums)[
-            "pseudo_labels"
-        ]
+        return of_rows(*LABELLED, right=right, n_unlabelled=50)["pseudo_labels"]
 
     assert [labels(right).evidence for right in (75, 70, 40)] == snapshot
     n = n_above(0.75, 0.7)
@@ -292,9 +263,7 @@ def test_what_would_have_labels_taken_is_said_with_its_keys(snapshot: SnapshotAs
 
 
 def test_without_rows_to_label_there_are_no_pseudo_labels(snapshot: SnapshotAssertion):
-    found = pick(
-        ROWS, teacher(99), GROWN, ComplexityConfig(), task="sums", can_reverse=True, n_rows=180
-    )
-    assert found["supervised"].is_taken
-    assert found["pseudo_labels"].why_not is Reason.TASK
-    assert found["pseudo_labels"].reason == snapshot
+    by_name = of_rows(*LABELLED)
+    assert by_name["supervised"].is_taken
+    assert by_name["pseudo_labels"].why_not is Reason.TASK
+    assert by_name["pseudo_labels"].reason == snapshot

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from hydra.types import RunMode
-from stub_task import StubTask
 from syrupy.assertion import SnapshotAssertion
 
 from stratos.catalog import load_catalog
@@ -21,9 +18,8 @@ from stratos.plan.options.candidates import build_problem
 from stratos.plan.stage import solve
 from stratos.synthesize.choice import least_coverage
 from stratos.synthesize.declared import contradictions, with_declared
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "plan"))
-from world import BLIND, LARGE, World, teacher
+from tests.plan.world import BLIND, LARGE, World, teacher
+from tests.stub_task import StubTask
 
 SIGHTED, DOUBTFUL = teacher(LARGE, right=60), teacher(LARGE, right=48)
 
@@ -44,9 +40,9 @@ def problem(*overrides, teachers=(SIGHTED,), **changes):
 def test_the_strategy_follows():
     chosen = {}
     for level in ("measured", "low", "medium", "high"):
-        for one in (SIGHTED, BLIND):
-            found, _ = problem(f"complexity={level}", teachers=(one,))
-            chosen[level, one.teacher] = sorted({c.strategy for c in found.candidates})
+        for probed in (SIGHTED, BLIND):
+            options, _ = problem(f"complexity={level}", teachers=(probed,))
+            chosen[level, probed.teacher] = sorted({c.strategy for c in options.candidates})
     both = ["alignment", "injection"]
     assert {key: value for key, value in chosen.items() if key[1] == SIGHTED.teacher} == {
         ("measured", SIGHTED.teacher): both,
@@ -56,7 +52,7 @@ def test_the_strategy_follows():
     }
     assert chosen["measured", BLIND.teacher] == ["injection"]
     doubtful, _ = problem(teachers=(DOUBTFUL,))
-    assert {one.strategy for one in doubtful.candidates} == {"injection"}
+    assert {probed.strategy for probed in doubtful.candidates} == {"injection"}
     assert "coverage may be 0.632" in doubtful.left_out[f"alignment from {LARGE.name}"]
     assert chosen["low", BLIND.teacher] == ["alignment"]
     assert chosen["medium", BLIND.teacher] == both
@@ -70,14 +66,14 @@ def test_the_strategy_follows():
 
 
 def test_samples_and_length_of_the_path_change_strategy_and_plan():
-    one = ("strategy=alignment", "student=stratos_1m", "complexity=low")
-    few, config = problem(*one)
+    words = ("strategy=alignment", "student=stratos_1m", "complexity=low")
+    few, config = problem(*words)
     assert (config.strategies[0].n_samples, config.strategies[0].max_tokens) == (1, 64)
-    more, config = problem(*one, "complexity.n_samples=5")
+    more, config = problem(*words, "complexity.n_samples=5")
     assert config.strategies[0].n_samples == 5
-    longer, config = problem(*one, "complexity.path_tokens=500")
+    longer, config = problem(*words, "complexity.path_tokens=500")
     assert config.strategies[0].max_tokens == 1000
-    plans = [solve(one) for one in (few, more, longer)]
+    plans = [solve(words) for words in (few, more, longer)]
     hours = [plan.role("teacher").hours for plan in plans]
     dollars = [plan.role("teacher").usd for plan in plans]
     assert dollars[0] < dollars[1] and dollars[0] < dollars[2]
@@ -96,24 +92,24 @@ def test_samples_and_length_of_the_path_change_strategy_and_plan():
     ],
 )
 def test_each_level(level, n_samples, max_tokens, smallest):
-    found, config = problem(f"complexity={level}")
-    alignment = next(one for one in config.strategies if one.name == "alignment")
-    injection = next(one for one in config.strategies if one.name == "injection")
+    options, config = problem(f"complexity={level}")
+    alignment = next(strategy for strategy in config.strategies if strategy.name == "alignment")
+    injection = next(strategy for strategy in config.strategies if strategy.name == "injection")
     assert (alignment.n_samples, alignment.max_tokens) == (n_samples, max_tokens)
     assert injection.max_tokens == max_tokens and not hasattr(injection, "n_samples")
     names = ["stratos_300k", "stratos_1m"]
     too_small = names[: names.index(smallest)]
     here = {s.name for s in config.students if not s.only_if_here or is_here(s)}
-    assert {c.student for c in found.candidates} == here - set(too_small)
+    assert {c.student for c in options.candidates} == here - set(too_small)
     for name in too_small:
-        assert f"(complexity={level})" in found.left_out[name]
+        assert f"(complexity={level})" in options.left_out[name]
 
 
 def test_the_floor_of_the_student_is_exact():
-    one = ("student=stratos_1m", "complexity=high")
-    _, config = problem(*one)
+    words = ("student=stratos_1m", "complexity=high")
+    _, config = problem(*words)
     n_params = card_of_student(config.students[0], config.task).n_params
-    at, above = (problem(*one, f"complexity.min_student_params={n}")[0]
+    at, above = (problem(*words, f"complexity.min_student_params={n}")[0]
                  for n in (n_params, n_params + 1))  # fmt: skip
     assert at.candidates and not above.candidates
 
@@ -151,7 +147,10 @@ def test_a_task_without_a_way_back(snapshot: SnapshotAssertion):
 
 def test_all_four_with_the_thresholds_of_the_shipped_files():
     config = composed("strategy=auto_white_box")
-    least = {one.name: [least_coverage(one, x) for x in (False, True)] for one in config.strategies}
+    least = {
+        strategy.name: [least_coverage(strategy, x) for x in (False, True)]
+        for strategy in config.strategies
+    }
     assert least == {
         "alignment": [0.3, 0.7],
         "alignment_logits": [0.5, 0.7],
@@ -160,7 +159,7 @@ def test_all_four_with_the_thresholds_of_the_shipped_files():
         "supervised": [None, None],
         "pseudo_labels": [None, None],
     }
-    found, _ = problem("strategy=auto_white_box")
-    assert {c.strategy for c in found.candidates} == {"alignment", "injection"}
+    options, _ = problem("strategy=auto_white_box")
+    assert {c.strategy for c in options.candidates} == {"alignment", "injection"}
     key = f"alignment_logits from {SIGHTED.teacher} to stratos_1m"
-    assert found.left_out[key].startswith("it needs the teacher's weights")
+    assert options.left_out[key].startswith("it needs the teacher's weights")

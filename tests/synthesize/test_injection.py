@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from adder import Adder, rows_of, run, sums
 
 from stratos.core.errors import TeacherError
 from stratos.synthesize.injection import SURPLUS, Injection, Made, balanced
@@ -21,6 +20,7 @@ from stratos.tasks.jsonl import JsonlTask
 from stratos.tasks.mahjong import MahjongTask
 from stratos.tasks.math import MathTask
 from stratos.teachers.base import Answer, Question
+from tests.synthesize.adder import Adder, rows_of, run, sums
 
 
 @dataclass
@@ -37,14 +37,9 @@ class Explainer(Adder):
     def identity(self) -> str:
         return "explainer"
 
-    def ask(self, chats: Any, max_tokens: int, tick: Any = None, keep: Any = None) -> list[Answer]:
-        answers = []
-        for index, chat in enumerate(chats):
-            text = self._read(chat) if "Somebody's" in chat[1]["content"] else self._write(chat)
-            answers.append(Answer(text, 10, 5, 0.0))
-            if keep is not None:
-                keep(index, answers[-1])
-        return answers
+    def reply(self, chat: Any) -> Answer:
+        text = self._read(chat) if "Somebody's" in chat[1]["content"] else self._write(chat)
+        return Answer(text, 10, 5, 0.0)
 
     def _read(self, chat: Any) -> str:
         self.readings.append(chat)
@@ -79,7 +74,7 @@ def kinds(rows: list[dict[str, str]]) -> Counter[int]:
 def test_the_teacher_writes_what_holds_without_the_answer(tmp_path: Path) -> None:
     task, teacher = bare(tmp_path), Explainer()
     strategy = Injection(n_items=1000, rationale="teacher")
-    corpus, said = run(tmp_path, task, strategy, (teacher,))
+    corpus, warnings = run(tmp_path, task, strategy, (teacher,))
     all_kinds = kinds([{"question": item.question} for item in task.items("train", 1000)])
     rows = rows_of(corpus)
     assert kinds(rows) == {k: n for k, n in all_kinds.items() if k in (0, 1, 4)}
@@ -90,7 +85,7 @@ def test_the_teacher_writes_what_holds_without_the_answer(tmp_path: Path) -> Non
     number = int(rows[0]["question"].split()[2])
     assert rows[0]["rationale"].startswith(f"We take {number} and we put another {number}")
     assert rows[0]["completion"] == f"{rows[0]['rationale']}\nAnswer: {2 * number}"
-    assert said == []
+    assert warnings == []
     # The request holds the answer, the reading never does.
     assert all("The answer is" in chat[1]["content"] for chat in teacher.requests)
     assert teacher.readings
@@ -98,9 +93,9 @@ def test_the_teacher_writes_what_holds_without_the_answer(tmp_path: Path) -> Non
         number = int(chat[1]["content"].split("What is ")[1].split()[0])
         assert str(2 * number) not in chat[1]["content"].split() or 2 * number in (0, number)
     # What was refused is told why.
-    told = [chat[-1]["content"] for chat in teacher.requests if len(chat) > 2]
+    complaints = [chat[-1]["content"] for chat in teacher.requests if len(chat) > 2]
     for reason in (NotWritten.MENTIONS_ANSWER, NotWritten.OTHER_ANSWER):
-        assert any(str(reason) in text for text in told)
+        assert any(str(reason) in text for text in complaints)
 
 
 class Narrow(Explainer):
@@ -127,7 +122,9 @@ def test_without_retries_what_could_be_mended_is_refused(tmp_path: Path) -> None
     corpus, _ = run(tmp_path, task, strategy, (Explainer(),))
     assert set(kinds(rows_of(corpus))) == {0}
     assert set(corpus.refused) == {
-        one.value for one in NotWritten if one not in (NotWritten.NO_MONEY, NotWritten.UNREAD)
+        reason.value
+        for reason in NotWritten
+        if reason not in (NotWritten.NO_MONEY, NotWritten.UNREAD)
     }
 
 
@@ -136,14 +133,8 @@ def test_what_the_teacher_cannot_explain_falls_to_the_file(tmp_path: Path) -> No
     corpus, _ = run(tmp_path, task, Injection(n_items=1000, rationale="teacher"), (Explainer(),))
     rows = rows_of(corpus)
     assert len(rows) == len(task.items("train", 1000))
-    by_teacher = {
-        k for row, k in zip(rows, map(_kind, rows), strict=True) if "We take" in row["rationale"]
-    }
-    by_file = {
-        k
-        for row, k in zip(rows, map(_kind, rows), strict=True)
-        if "so the answer" in row["rationale"]
-    }
+    by_teacher = {_kind(row) for row in rows if "We take" in row["rationale"]}
+    by_file = {_kind(row) for row in rows if "so the answer" in row["rationale"]}
     assert (by_teacher, by_file) == ({0, 1, 4}, {2, 3})
 
 
@@ -163,10 +154,10 @@ class Babbler(Explainer):
 def test_a_teacher_whose_reasoning_never_holds_writes_no_more(tmp_path: Path) -> None:
     strategy = Injection(n_items=200, rationale="teacher", n_retries=0, balance=0.0)
     teacher = Babbler()
-    corpus, said = run(tmp_path, sums(tmp_path), strategy, (teacher,))
+    corpus, warnings = run(tmp_path, sums(tmp_path), strategy, (teacher,))
     assert corpus.n_items == 200  # the file's own paths
     assert len(teacher.requests) == 64
-    assert any("none of its first 64 reasonings held" in one for one in said)
+    assert any("none of its first 64 reasonings held" in line for line in warnings)
     bare = replace(sums(tmp_path), rationale=None)
     with pytest.raises(
         TeacherError, match=r"None of the first 64 reasonings of teacher adder held"
@@ -176,32 +167,27 @@ def test_a_teacher_whose_reasoning_never_holds_writes_no_more(tmp_path: Path) ->
 
 def test_auto_takes_whoever_is_right_more_often(tmp_path: Path) -> None:
     right = sums(tmp_path)
-    corpus, said = run(tmp_path, right, Injection(n_items=100, rationale="auto"), (Explainer(),))
-    assert said[0].endswith("for 32: the file's is taken.")
+    corpus, warnings = run(
+        tmp_path, right, Injection(n_items=100, rationale="auto"), (Explainer(),)
+    )
+    assert warnings[0].endswith("for 32: the file's is taken.")
     assert not any("We take" in row["rationale"] for row in rows_of(corpus))
     (tmp_path / "b").mkdir()
     wrong = sums(tmp_path / "b", wrong=tuple(range(600)))
-    corpus, said = run(
+    corpus, warnings = run(
         tmp_path / "b", wrong, Injection(n_items=100, rationale="auto"), (Explainer(),)
     )
-    assert said[0].endswith("for 0: the teacher's is taken.")
+    assert warnings[0].endswith("for 0: the teacher's is taken.")
     assert all("We take" in row["rationale"] for row in rows_of(corpus))
     assert corpus.n_items == 100
 
 
-class Speechless(Explainer):
-    """Explains nothing."""
-
-    def _write(self, chat: Any) -> str:
-        return "no"
-
-
 def test_auto_learns_bare_answers_where_nobody_has_a_path(tmp_path: Path) -> None:
-    task, teacher = bare(tmp_path), Speechless()
-    corpus, said = run(tmp_path, task, Injection(n_items=1000, rationale="auto"), (teacher,))
+    task, teacher = bare(tmp_path), Babbler()
+    corpus, warnings = run(tmp_path, task, Injection(n_items=1000, rationale="auto"), (teacher,))
     assert corpus.n_items == task.n_train
     assert all(row["completion"] == row["answer"] for row in rows_of(corpus))
-    assert said[-1].endswith("as with strategy.rationale=none.")
+    assert warnings[-1].endswith("as with strategy.rationale=none.")
 
 
 def test_steps_are_checked_where_the_task_can(tmp_path: Path) -> None:
@@ -221,10 +207,10 @@ def test_steps_are_checked_where_the_task_can(tmp_path: Path) -> None:
 
 
 def test_a_labelled_set_without_reasoning_is_learnt_bare(tmp_path: Path) -> None:
-    corpus, said = run(tmp_path, bare(tmp_path), Injection(n_items=1000))
+    corpus, warnings = run(tmp_path, bare(tmp_path), Injection(n_items=1000))
     assert corpus.n_items > 100
     assert all(row["completion"] == row["answer"] for row in rows_of(corpus))
-    assert (corpus.refused, said) == ({}, [])
+    assert (corpus.refused, warnings) == ({}, [])
 
 
 def test_without_reasoning_the_bare_answer_of_what_holds_is_learnt(tmp_path: Path) -> None:

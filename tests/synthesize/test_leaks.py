@@ -85,8 +85,8 @@ def test_copies_of_one_question_are_no_phrase_however_many_they_are() -> None:
             words[rng.randrange(60)] = f"x{rng.randrange(10**6)}"
         return item(" ".join(words))
 
-    held = HeldOut([copy() for _ in range(40)], [copy() for _ in range(40)])
-    assert all(held.leak(copy()) == Leak.OVERLAP for _ in range(20))
+    held_out = HeldOut([copy() for _ in range(40)], [copy() for _ in range(40)])
+    assert all(held_out.leak(copy()) == Leak.OVERLAP for _ in range(20))
 
 
 def test_text_without_spaces_is_compared_by_its_characters() -> None:
@@ -95,11 +95,11 @@ def test_text_without_spaces_is_compared_by_its_characters() -> None:
     def text(n: int) -> str:
         return "".join(chr(rng.randrange(0x4E00, 0x5E00)) for _ in range(n))
 
-    asked = text(100)
-    held = HeldOut([item(asked), item(text(20))])
-    assert held.leak(item(text(30) + asked[40:66] + text(30))) == Leak.OVERLAP
-    assert held.leak(item(text(30) + asked[40:60] + text(30))) is None
-    assert held.leak(item(text(200))) is None
+    question = text(100)
+    held_out = HeldOut([item(question), item(text(20))])
+    assert held_out.leak(item(text(30) + question[40:66] + text(30))) == Leak.OVERLAP
+    assert held_out.leak(item(text(30) + question[40:60] + text(30))) is None
+    assert held_out.leak(item(text(200))) is None
 
 
 def test_every_planted_leak_is_found(tmp_path: Path) -> None:
@@ -129,7 +129,7 @@ def test_gsm8k_training_questions_that_repeat_a_test_question_are_few() -> None:
     )
     held_out = HeldOut(task.held_out(), task.items("train", 1000))
     refused = [
-        held_out.leak(one, task.completion(one)) for one in task.items("train", 1000, seed=1)
+        held_out.leak(row, task.completion(row)) for row in task.items("train", 1000, seed=1)
     ]
     assert {reason for reason in refused if reason} <= {Leak.OVERLAP}
     assert sum(reason is not None for reason in refused) < 20
@@ -143,14 +143,14 @@ def test_refused_rows_come_with_what_to_type(tmp_path: Path, snapshot: SnapshotA
     path = tmp_path / "rows.jsonl"
     path.write_text("\n".join(map(json.dumps, rows)))
     strict, loose = JsonlTask(str(path)), JsonlTask(str(path), compares_words=False)
-    alike = next(one for one in strict.items("train", 68) if phrase in one.question)
-    held = listed_by(strict)
-    assert held is not None and held.leak(alike) == Leak.OVERLAP
-    held = listed_by(loose)
-    assert held is not None and held.leak(alike) is None
-    assert held.leak(loose.items("test", 1)[0]) == Leak.EXACT, "copies are told all the same"
+    alike = next(row for row in strict.items("train", 68) if phrase in row.question)
+    held_out = listed_by(strict)
+    assert held_out is not None and held_out.leak(alike) == Leak.OVERLAP
+    held_out = listed_by(loose)
+    assert held_out is not None and held_out.leak(alike) is None
+    assert held_out.leak(loose.items("test", 1)[0]) == Leak.EXACT, "copies are told all the same"
     config: Any = SimpleNamespace(task=strict)
-    told = [
+    lines = [
         *advice(config, Supervised(near_duplicates=0.8), {Leak.OVERLAP: 2, NEAR: 1, Leak.EXACT: 3})
     ]
-    assert told == snapshot
+    assert lines == snapshot

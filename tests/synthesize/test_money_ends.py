@@ -13,8 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from chat_server import KEY, ChatServer
-from stub_executors import Queue
 
 from stratos import config as schema
 from stratos.core.errors import BudgetError
@@ -28,7 +26,10 @@ from stratos.run.stage_job import hold_money
 from stratos.run.stages import EVALUATE, PLAN, PROBE, STAGES, SYNTHESIZE
 from stratos.synthesize.alignment import Alignment
 from stratos.tasks.jsonl import JsonlTask
-from stratos.teachers.openai import OpenAITeacher
+from tests.report import factory
+from tests.stub_executors import Queue
+from tests.teachers.chat_server import KEY, ChatServer
+from tests.teachers.questions import parrot
 
 USD = (100 * 1_000 + 10 * 10_000) / 1e6
 """Of one answer of the server: 100 tokens in, 10 out."""
@@ -57,53 +58,39 @@ class World:
     def config(
         self, stage: str, budget_usd: float | None, student: str | None = None
     ) -> schema.Config:
-        teacher = OpenAITeacher(
-            "parrot",
-            "parrot-large",
-            base_url=self.server.base_url,
-            api_key_env="PARROT_KEY",
-            concurrency=2,
-            usd_per_million_input_tokens=1_000.0,
-            usd_per_million_output_tokens=10_000.0,
-        )
-        limits = schema.LimitsConfig(budget_usd=budget_usd, probe_usd=100.0)
-        return schema.Config(
+        prices = {"usd_per_million_input_tokens": 1e3, "usd_per_million_output_tokens": 1e4}
+        teacher = parrot(self.server, concurrency=2, **prices)
+        return factory.make_config(
+            self.run_dir,
             task=self.task,
             teachers=(teacher,),
             students=() if student is None else (schema.StudentConfig(student, path=student),),
             strategies=(Alignment(n_items=N, max_tokens=20),),
             cloud=schema.CloudConfig(),
-            complexity=schema.ComplexityConfig(),
-            limits=limits,
-            objective=schema.ObjectiveConfig(),
-            trainer=schema.TrainerConfig(),
-            callbacks=schema.CallbacksConfig(),
-            logger=schema.LoggerConfig(),
-            deploy=schema.DeployConfig(),
-            paths=schema.PathsConfig(str(self.run_dir), str(self.run_dir / "cache")),
+            limits=schema.LimitsConfig(budget_usd=budget_usd, probe_usd=100.0),
             probe=schema.ProbeConfig(n_items=N, max_items=N, max_tokens=20, n_samples=2),
-            evaluate=schema.EvaluateConfig(),
-            synthesize=schema.SynthesizeConfig(),
-            traffic=schema.TrafficConfig(),
-            plan=schema.PlanConfig(),
             stages=(stage,),
-            seed=0,
             plain={"limits": {"probe_usd": 100.0}, "student": {"path": student}},
         )
 
-    def synthesize(self, budget_usd: float | None) -> Corpus:
-        with opened(self.config("synthesize", budget_usd), STAGES) as run:
-            corpus = run(SYNTHESIZE, run(PLAN))
-            assert corpus is not None
+    def made_by(self, stage: str, budget_usd: float | None, student: str | None = None) -> Any:
+        """Run a stage behind the plan that is there; return its record."""
+        with opened(self.config(stage, budget_usd, student), STAGES) as run:
+            record = run(SYNTHESIZE, run(PLAN)) if stage == "synthesize" else run(PROBE)
+            assert record is not None
             self.spent_usd = run.state.ledger.spent_usd
-        return corpus
+        return record
+
+    def synthesize(self, budget_usd: float | None) -> Corpus:
+        return self.made_by("synthesize", budget_usd)
 
     def probe(self, budget_usd: float | None, student: str | None = None) -> Probe:
-        with opened(self.config("probe", budget_usd, student), STAGES) as run:
-            probe = run(PROBE)
-            assert probe is not None
-            self.spent_usd = run.state.ledger.spent_usd
-        return probe
+        return self.made_by("probe", budget_usd, student)
+
+    def plan(self, mark: str = "mark", serve_usd: float = 0.0) -> None:
+        """Let a plan be there whose servers cost so much."""
+        self.run_dir.mkdir(exist_ok=True)
+        resume.keep(PLAN, self.run_dir, mark, planned(serve_usd))
 
     def mark(self, stage: str) -> Any:
         return json.loads((self.run_dir / f"{stage}.json").read_text())["fingerprint"]
@@ -134,8 +121,7 @@ def planned(serve_usd: float = 0.0) -> Plan:
 def test_a_corpus_goes_on_when_the_budget_rises(
     world: World, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    world.run_dir.mkdir()
-    resume.keep(PLAN, world.run_dir, "mark", planned())
+    world.plan()
     budget = 12 * USD + MOST
     first = world.synthesize(budget)
     assert first.cut_at_usd == budget
@@ -156,8 +142,8 @@ def test_a_corpus_goes_on_when_the_budget_rises(
     assert second.usd == pytest.approx((N - n_first) * USD)
     assert world.spent_usd == pytest.approx(N * USD)
     assert world.mark("synthesize") != mark, "what was trained on the first part is out of date"
-    said = " ".join(capsys.readouterr().out.split())
-    assert "stopped at $2.90 and now may spend $16.50" in said
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "stopped at $2.90 and now may spend $16.50" in printed
 
     # A corpus that lacks nothing is kept, whatever the budget is.
     assert world.synthesize(None) == second
@@ -167,19 +153,18 @@ def test_a_corpus_goes_on_when_the_budget_rises(
 def test_what_the_planned_servers_need_is_not_spent_on_answers(
     world: World, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    world.run_dir.mkdir()
-    resume.keep(PLAN, world.run_dir, "mark", planned(serve_usd=8.0))
+    world.plan(serve_usd=8.0)
     budget = 12 * USD + MOST + 8.0  # as much as for all 40, if nothing were held
     first = world.synthesize(budget)
     assert 12 <= first.n_items < 16
     assert first.cut_at_usd == pytest.approx(budget - 8.0)
     assert world.spent_usd <= budget - 8.0
-    said = " ".join(capsys.readouterr().out.split())
-    assert "the plan holds $8.00 for serve" in said
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "the plan holds $8.00 for serve" in printed
     # The same budget asks for nothing more; without the servers there is enough for all.
     n_asked = world.n_asked
     assert world.synthesize(budget) == first and world.n_asked == n_asked
-    resume.keep(PLAN, world.run_dir, "another mark", planned(serve_usd=0.0))
+    world.plan("another mark")
     assert world.synthesize(budget).n_items == N
     with opened(world.config("evaluate", budget), STAGES) as run:
         reserves.allot(run.state.ledger, "a third", {"teacher": 1.0, "serve": 2.0})
@@ -224,8 +209,7 @@ def test_a_plan_whose_job_cannot_be_set_aside_for_is_refused_before_it_is_paid_f
 
 
 def test_a_lost_ledger_is_no_fresh_budget(world: World) -> None:
-    world.run_dir.mkdir()
-    resume.keep(PLAN, world.run_dir, "mark", planned())
+    world.plan()
     world.synthesize(12 * USD + MOST)
     (world.run_dir / "ledger.jsonl").unlink()
     (world.run_dir / ".ledger.json").unlink()
@@ -257,13 +241,10 @@ def test_another_student_is_measured_and_no_answer_is_paid_a_second_time(world: 
     # Not even money that is left is needed.
     second = world.probe(usd, "another")
     assert world.mark("probe") != mark
-    assert [one.student for one in second.students] == ["another"]
+    assert [fit.student for fit in second.students] == ["another"]
     assert (world.n_asked, world.spent_usd) == (n_asked, usd)
     assert second.cut_at_usd is None
     (before,), (after,) = first.teachers, second.teachers
-    assert (after.exact, after.samples, after.seconds) == (
-        before.exact,
-        before.samples,
-        before.seconds,
-    )
+    for name in ("exact", "samples", "seconds"):
+        assert getattr(after, name) == getattr(before, name)
     assert (after.usd, after.n_cached) == (0.0, after.n_items)

@@ -21,7 +21,7 @@ def item(question: str, answer: str = "7") -> Item:
 
 
 @pytest.mark.parametrize(
-    ("other", "is_near"),
+    ("copy", "is_near"),
     [
         (item(STORY.replace("along the way", "along the road")), True),
         (item(f"{STORY.upper()}!"), True),
@@ -34,10 +34,10 @@ def item(question: str, answer: str = "7") -> Item:
         (item("16 eggs"), False),
     ],
 )
-def test_what_is_a_near_duplicate(other: Item, is_near: bool) -> None:
+def test_what_is_a_near_duplicate(copy: Item, is_near: bool) -> None:
     near = NearDuplicates(0.8)
     assert not near.is_near(item(STORY))
-    assert near.is_near(other) is is_near
+    assert near.is_near(copy) is is_near
 
 
 def test_phrases_of_the_task_do_not_count() -> None:
@@ -59,7 +59,7 @@ def test_many_copies_are_no_phrase_and_characters_are_compared_without_spaces() 
     words = STORY.split()
     copies = [item(" ".join([*words[:k], "so", *words[k + 1 :]])) for k in range(30) if k != 9]
     near = NearDuplicates(0.6, copies)
-    assert sum(near.is_near(one) for one in copies) > 20
+    assert sum(near.is_near(copy) for copy in copies) > 20
     chinese = "".join(chr(0x4E00 + 7 * k) for k in range(90))
     assert not near.is_near(item(chinese))
     assert near.is_near(item(chinese.replace(chinese[50], "的")))
@@ -84,8 +84,8 @@ def test_planted_copies_are_found_among_thousands() -> None:
 
 
 def test_the_same_in_every_run() -> None:
-    one, other = NearDuplicates(0.8), NearDuplicates(0.8)
-    for near in (one, other):
+    first, second = NearDuplicates(0.8), NearDuplicates(0.8)
+    for near in (first, second):
         near.is_near(item(STORY))
-    assert (one._kept[0] == other._kept[0]).all()
+    assert (first._kept[0] == second._kept[0]).all()
     assert not NearDuplicates(1.0).is_near(replace(item(STORY), question=""))

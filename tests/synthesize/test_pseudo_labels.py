@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
-from adder import rows_of, run
-from echo_teacher import EchoTeacher
 from syrupy.assertion import SnapshotAssertion
 
 from stratos.records import ModelCard
@@ -24,6 +20,8 @@ from stratos.synthesize.pseudo_labels import (
 from stratos.tasks.base import Item
 from stratos.tasks.classify import ClassifyTask
 from stratos.teachers.base import Answer, Question
+from tests.synthesize.adder import rows_of, run
+from tests.teachers.echo_teacher import DrawingTeacher
 
 LABELS = ("bug", "praise", "question")
 
@@ -37,42 +35,31 @@ def task_of(folder: Path, n: int = 60) -> ClassifyTask:
 
 
 @dataclass
-class Committee(EchoTeacher):
+class Committee(DrawingTeacher):
     """Is sure of even cases; of those that end in 5 it never says the same twice in a row."""
 
     name: str = "adder"
     usd: float = 0.0
-    asked: list[tuple[int, int]] = field(default_factory=list)
+    calls: list[tuple[int, int]] = field(default_factory=list)
 
     def card(self) -> ModelCard:
-        return replace(
-            super().card(),
-            usd_per_million_input_tokens=self.usd,
-            usd_per_million_output_tokens=self.usd,
-        )
+        prices = {"usd_per_million_input_tokens": self.usd}
+        return replace(super().card(), **prices, usd_per_million_output_tokens=self.usd)
 
-    def stream(
-        self, questions: Iterator[Question | None], meter: Any
-    ) -> Iterator[tuple[int, Answer] | None]:
-        for index, question in enumerate(questions):
-            assert question is not None
-            number, sample = int(question.chat[-1]["content"].split()[-1]), question.sample
-            self.asked.append((number, sample))
-            label = LABELS[number % 3]
-            if number % 10 == 5:
-                label = LABELS[(number + sample) % 3]
-            elif number % 2 and sample == 1:
-                label = LABELS[(number + 1) % 3]  # one slip among five answers
-            receipt = meter.draw(question) if meter is not None else 0
-            answer = Answer(label, 10, 5, 0.0, finish="stop")
-            if meter is not None:
-                meter.pay(receipt, answer)
-            yield index, answer
+    def draw(self, question: Question) -> Answer:
+        number, sample = int(question.chat[-1]["content"].split()[-1]), question.sample
+        self.calls.append((number, sample))
+        shift = 0
+        if number % 10 == 5:
+            shift = sample
+        elif number % 2 and sample == 1:
+            shift = 1  # one slip among five answers
+        return Answer(LABELS[(number + shift) % 3], 10, 5, 0.0, finish="stop")
 
 
 def test_rows_are_labelled_where_the_answers_agree(tmp_path: Path) -> None:
     task, teacher = task_of(tmp_path), Committee()
-    corpus, said = run(tmp_path / "run", task, PseudoLabels(), (teacher,), prompt="default")
+    corpus, warnings = run(tmp_path / "run", task, PseudoLabels(), (teacher,), prompt="default")
     learnt = {row["question"]: row["answer"] for row in rows_of(corpus)}
     labelled = {q: a for q, a in learnt.items() if q.startswith("open")}
     assert len(learnt) - len(labelled) == task.n_train
@@ -83,7 +70,7 @@ def test_rows_are_labelled_where_the_answers_agree(tmp_path: Path) -> None:
     agreement = {row["question"]: row["agreement"] for row in rows_of(corpus)}
     assert {round(agreement[q], 2) for q in labelled} == {0.8, 1.0}
     # Where two answers agree, there is no third.
-    times = {number: sum(one == number for one, _ in teacher.asked) for number in range(60)}
+    times = {number: sum(case == number for case, _ in teacher.calls) for number in range(60)}
     assert {times[number] for number in range(0, 60, 2)} == {2}
     assert {times[number] for number in range(1, 60, 2)} == {5}
 
@@ -94,7 +81,7 @@ def test_rows_are_labelled_where_the_answers_agree(tmp_path: Path) -> None:
     assert all(row["text"].endswith("5") for row in rows[:6]), "the most informative first"
     assert [row["is_learnt"] for row in rows] == [False] * 6 + [True] * 24
     assert rows[0]["label"] == "" and sum(rows[0]["teacher_answers"].values()) == 5
-    assert any("30 rows are worth labelling by hand" in one for one in said)
+    assert any("30 rows are worth labelling by hand" in case for case in warnings)
 
 
 def test_the_list_filled_in_is_a_file_of_rows(tmp_path: Path) -> None:
@@ -109,7 +96,7 @@ def test_the_list_filled_in_is_a_file_of_rows(tmp_path: Path) -> None:
 def test_the_money_ends_between_rows_and_not_within_one(tmp_path: Path) -> None:
     task, teacher = task_of(tmp_path), Committee(usd=1000.0)
     # A row costs two answers of 15 tokens at $1000 a million: $0.03; what one may cost is more.
-    corpus, said = run(
+    corpus, warnings = run(
         tmp_path / "run",
         task,
         PseudoLabels(max_tokens=5),
@@ -121,48 +108,44 @@ def test_the_money_ends_between_rows_and_not_within_one(tmp_path: Path) -> None:
     assert 0 < n < 54
     assert corpus.refused[NO_MONEY] > 0
     assert corpus.usd <= 1.0
-    assert any("less" in one for one in said)
+    assert any("less" in line for line in warnings)
 
 
 def test_how_often_the_first_answers_agree_is_said_before_the_others_are_paid(
     tmp_path: Path, snapshot: SnapshotAssertion
 ) -> None:
     task, teacher = task_of(tmp_path), Committee(usd=1000.0)
-    _, said = run(
+    _, warnings = run(
         tmp_path / "run", task, PseudoLabels(max_tokens=5), (teacher,), prompt="default",
         budget_usd=10.0,
     )  # fmt: skip
-    [told] = [one for one in said if "of the first 32 items of 60" in one]
-    assert told == snapshot
+    [line_of_votes] = [line for line in warnings if "of the first 32 items of 60" in line]
+    assert line_of_votes == snapshot
 
 
 @dataclass
 class Guesser(Committee):
     """Never says the same twice."""
 
-    def stream(
-        self, questions: Iterator[Question | None], meter: Any
-    ) -> Iterator[tuple[int, Answer] | None]:
-        for index, question in enumerate(questions):
-            assert question is not None
-            number = int(question.chat[-1]["content"].split()[-1])
-            self.asked.append((number, question.sample))
-            yield index, Answer(LABELS[(number + question.sample) % 3], 10, 5, 0.0, finish="stop")
+    def draw(self, question: Question) -> Answer:
+        number = int(question.chat[-1]["content"].split()[-1])
+        self.calls.append((number, question.sample))
+        return Answer(LABELS[(number + question.sample) % 3], 10, 5, 0.0, finish="stop")
 
 
 def test_a_teacher_that_hardly_ever_agrees_is_asked_no_more(tmp_path: Path) -> None:
     teacher = Guesser()
     task = task_of(tmp_path)
-    corpus, said = run(tmp_path / "run", task, PseudoLabels(), (teacher,), prompt="default")
-    assert len(teacher.asked) == 64 and corpus.n_by_source == {"of the file": task.n_train}
+    corpus, warnings = run(tmp_path / "run", task, PseudoLabels(), (teacher,), prompt="default")
+    assert len(teacher.calls) == 64 and corpus.n_by_source == {"of the file": task.n_train}
     assert corpus.refused[NOT_WORTH] == 28 and corpus.refused[DISAGREE] == 32
-    assert any("agree too seldom to be learnt" in one for one in said)
+    assert any("agree too seldom to be learnt" in line for line in warnings)
     everything = Guesser()
     run(
         tmp_path / "all", task_of(tmp_path), PseudoLabels(n_first=0), (everything,),
         prompt="default",
     )  # fmt: skip
-    assert len({number for number, _ in everything.asked}) == 60
+    assert len({number for number, _ in everything.calls}) == 60
 
 
 def test_votes() -> None:

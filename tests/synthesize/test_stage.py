@@ -12,8 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from adder import Adder, rows_of, run, sums
-from cached_ask import cached_ask
 from syrupy.assertion import SnapshotAssertion
 
 from stratos.core.context import Context
@@ -30,12 +28,14 @@ from stratos.tasks.base import Item
 from stratos.tasks.jsonl import JsonlTask
 from stratos.tasks.words import NoPath
 from stratos.teachers.answer_limit import data_limit
+from tests.synthesize.adder import Adder, rows_of, run, sums
+from tests.teachers.questions import cached_ask
 
 
 def test_injection_writes_verified_training_items(tmp_path: Path) -> None:
     task = sums(tmp_path)
     assert isinstance(Injection(), Strategy) and isinstance(Alignment(), Strategy)
-    corpus, said = run(tmp_path, task, Injection(n_items=200))
+    corpus, warnings = run(tmp_path, task, Injection(n_items=200))
     rows = rows_of(corpus)
     assert (corpus.n_items, corpus.n_by_slice, len(rows)) == (200, {"main": 200}, 200)
     assert list(rows[0]) == list(COLUMNS)
@@ -47,19 +47,19 @@ def test_injection_writes_verified_training_items(tmp_path: Path) -> None:
         assert (row["rationale"], row["family"]) == (item.rationale, item.family)
     assert sum(sum(table.values()) for table in corpus.answer_sizes.values()) == 200
     assert corpus.answer_sizes["main"]["1"] == sum(len(row["answer"]) == 1 for row in rows)
-    assert (corpus.refused, corpus.usd, said) == ({}, 0.0, [])
+    assert (corpus.refused, corpus.usd, warnings) == ({}, 0.0, [])
     assert from_json(to_json(corpus), Corpus) == corpus
 
 
 def test_the_rows_of_a_file_are_learnt_as_they_are(tmp_path: Path) -> None:
     task = sums(tmp_path)
-    corpus, said = run(tmp_path, task, Supervised())
+    corpus, warnings = run(tmp_path, task, Supervised())
     rows = rows_of(corpus)
     train = {item.id: item for item in task.items("train", 10_000)}
     assert {row["id"] for row in rows} == set(train)
     assert all(row["completion"] == task.completion(train[row["id"]]) for row in rows)
     assert all(row["rationale"] for row in rows), "the file's own reasoning is learnt, too"
-    assert (corpus.strategy, corpus.refused, corpus.usd, said) == ("supervised", {}, 0.0, [])
+    assert (corpus.strategy, corpus.refused, corpus.usd, warnings) == ("supervised", {}, 0.0, [])
     bare, _ = run(tmp_path / "bare", task, Supervised(n_items=50, reasoning=False))
     assert bare.n_items == 50
     assert all(row["completion"] == row["answer"] for row in rows_of(bare))
@@ -69,7 +69,7 @@ def test_the_rows_of_a_file_are_learnt_as_they_are(tmp_path: Path) -> None:
     path = tmp_path / "wrong.jsonl"
     path.write_text("\n".join(map(json.dumps, wrong)))
     halved = JsonlTask(str(path), metric="numeric", rationale="why")
-    corpus, said = run(tmp_path / "wrong", halved, Supervised())
+    corpus, warnings = run(tmp_path / "wrong", halved, Supervised())
     n_wrong = sum(row.rationale.endswith("1000.") for row in halved.items("train", 99))
     assert corpus.refused == {"unverified": n_wrong}
     assert corpus.n_items + n_wrong == halved.n_train
@@ -80,8 +80,8 @@ def test_the_same_seed_makes_the_same_corpus(tmp_path: Path) -> None:
     from stratos.tasks.mahjong import MahjongTask
 
     made = []
-    for place, seed in (("a", 0), ("b", 0), ("c", 1)):
-        corpus, _ = run(tmp_path / place, MahjongTask(), Injection(n_items=300), seed=seed)
+    for folder, seed in (("a", 0), ("b", 0), ("c", 1)):
+        corpus, _ = run(tmp_path / folder, MahjongTask(), Injection(n_items=300), seed=seed)
         made.append((corpus.sha256, rows_of(corpus)))
     assert made[0] == made[1]
     assert made[0][0] != made[2][0]
@@ -109,7 +109,7 @@ class Hostile(JsonlTask):
 
 
 def test_what_is_refused_is_counted_by_reason(tmp_path: Path, snapshot: SnapshotAssertion) -> None:
-    corpus, said = run(
+    corpus, warnings = run(
         tmp_path,
         Hostile(sums(tmp_path).path, metric="numeric", rationale="why"),
         Injection(n_items=100),
@@ -121,18 +121,18 @@ def test_what_is_refused_is_counted_by_reason(tmp_path: Path, snapshot: Snapshot
         "held out (exact)": 3,
         "unverified": 1,
     }
-    assert said == snapshot
+    assert warnings == snapshot
 
 
 def test_broken_lines_that_were_skipped_are_counted(tmp_path: Path) -> None:
     task = sums(tmp_path, n=100)
     with Path(task.path).open("a") as file:
         file.write('\n{\n{"question": "\\u001b[2J", "answer": "<b>"}')
-    corpus, said = run(tmp_path, replace(task, on_error="skip"), Injection(n_items=1000))
+    corpus, warnings = run(tmp_path, replace(task, on_error="skip"), Injection(n_items=1000))
     assert corpus.refused == {"broken line": 2}
     assert corpus.items_per_s == corpus.n_items / corpus.seconds
     assert corpus.n_items == len(sums(tmp_path, n=100).items("train", 1000))
-    assert said == [], "the run warned of them before anything was asked"
+    assert warnings == [], "the run warned of them before anything was asked"
 
 
 def test_hostile_text_is_escaped_where_it_is_shown(tmp_path: Path) -> None:
@@ -142,10 +142,10 @@ def test_hostile_text_is_escaped_where_it_is_shown(tmp_path: Path) -> None:
             yield replace(self.items("train", 1)[0], question="\x1b[2J\u202e", rationale="")
 
     task = Escaping(sums(tmp_path).path, metric="numeric", rationale="why")
-    _, said = run(tmp_path, task, Injection(n_items=100))
-    assert len(said) == 1
-    assert said[0].isprintable()
-    assert f"\\u001b[2J\\u202e: {NoPath()}" in said[0]
+    _, warnings = run(tmp_path, task, Injection(n_items=100))
+    assert len(warnings) == 1
+    assert warnings[0].isprintable()
+    assert f"\\u001b[2J\\u202e: {NoPath()}" in warnings[0]
 
 
 def test_rationales_that_end_elsewhere_are_refused(tmp_path: Path) -> None:
@@ -160,18 +160,18 @@ def test_rationales_that_end_elsewhere_are_refused(tmp_path: Path) -> None:
 
 def test_alignment_keeps_what_the_task_verifies(tmp_path: Path) -> None:
     task, teacher = sums(tmp_path), Adder()
-    corpus, said = run(tmp_path, task, Alignment(n_items=300), (teacher,))
+    corpus, warnings = run(tmp_path, task, Alignment(n_items=300), (teacher,))
     rows = rows_of(corpus)
-    asked = task.items("train", 300)
-    right = [item for item in asked if int(item.question.split()[2]) < 300]
+    items = task.items("train", 300)
+    right = [item for item in items if int(item.question.split()[2]) < 300]
     assert [row["id"] for row in rows] == [item.id for item in right]
-    assert corpus.refused == {"wrong": len(asked) - len(right)}
+    assert corpus.refused == {"wrong": len(items) - len(right)}
     number = int(right[0].question.split()[2])
     assert rows[0]["completion"] == f"Twice {number} makes it.\nAnswer: {2 * number}"
     assert rows[0]["answer"] == str(2 * number)
-    assert (corpus.teacher_tokens, corpus.usd) == (15 * len(asked), 0.0)
-    n_right = sum(int(item.question.split()[2]) < 300 for item in asked[:64])
-    [first_look] = said
+    assert (corpus.teacher_tokens, corpus.usd) == (15 * len(items), 0.0)
+    n_right = sum(int(item.question.split()[2]) < 300 for item in items[:64])
+    [first_look] = warnings
     assert f"first 64 items of 300, {n_right} are" in first_look
     # Again: the same corpus, and the teacher is not asked.
     silent = Adder()
@@ -207,13 +207,13 @@ def test_alignment_stops_where_the_money_ends(tmp_path: Path, snapshot: Snapshot
     # Nothing tells how long answers are: it is not refused beforehand.
     task, notes = sums(tmp_path), []
     strategy = Alignment(n_items=300)
-    corpus, said = run(tmp_path, task, strategy, (Dear(),), budget_usd=1.2, notes=notes)
+    corpus, warnings = run(tmp_path, task, strategy, (Dear(),), budget_usd=1.2, notes=notes)
     n_asked = corpus.n_items + corpus.refused["wrong"]
     ledger = Ledger(tmp_path / "ledger")
     assert ledger.spent_usd == pytest.approx(corpus.usd) == pytest.approx(0.005 * n_asked)
     assert ledger.spent_usd <= 1.2
     assert corpus.refused["not asked: budget used up"] == 300 - n_asked
-    assert len(said) == 1
+    assert len(warnings) == 1
     assert notes == snapshot
 
 
@@ -263,9 +263,9 @@ def test_a_plan_that_buys_a_batch_is_carried_out_as_one(
     plan: Any = {"roles_of": lambda name: (role,) if name == "teacher" else ()}
     corpus, _ = run(tmp_path, task, Alignment(n_items=50), (dear,), notes=notes, **plan)
     assert (len(cheap.seen), dear.seen, corpus.usd) == (50, [], 0.0)
-    _, said = run(tmp_path / "other", task, Alignment(n_items=50), (Adder(),), **plan)
-    assert (len(notes), len(said)) == (1, 1)
-    assert [*notes, *said] == snapshot
+    _, warnings = run(tmp_path / "other", task, Alignment(n_items=50), (Adder(),), **plan)
+    assert (len(notes), len(warnings)) == (1, 1)
+    assert [*notes, *warnings] == snapshot
 
 
 def test_nothing_learnt_is_one_clear_error_and_leaves_no_file(
@@ -313,11 +313,11 @@ def test_mahjong_items_come_fast_and_none_is_held_out(tmp_path: Path) -> None:
     from stratos.tasks.mahjong import MahjongTask
 
     task = MahjongTask()
-    corpus, said = run(tmp_path, task, Injection(n_items=2000))
+    corpus, warnings = run(tmp_path, task, Injection(n_items=2000))
     rows = rows_of(corpus)
-    held = {item.family for split in ("validation", "test") for item in task.items(split, 1000)}
-    assert not held & {row["family"] for row in rows}
+    families = {item.family for split in ("validation", "test") for item in task.items(split, 1000)}
+    assert not families & {row["family"] for row in rows}
     assert corpus.n_items == 2000
     assert set(corpus.n_by_slice) == {"full_flush", "general"}
     assert all(row["completion"].startswith(row["rationale"]) for row in rows)
-    assert said == []
+    assert warnings == []

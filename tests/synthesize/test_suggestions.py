@@ -6,21 +6,21 @@ import json
 from pathlib import Path
 
 import numpy as np
-from adder import run
-from test_pseudo_labels import Committee, task_of
 
 from stratos.config import StudentConfig
 from stratos.synthesize.pseudo_labels import ROWS_TO_LABEL, PseudoLabels
 from stratos.synthesize.suggestions import suggested
+from tests.synthesize.adder import run
+from tests.synthesize.test_pseudo_labels import Committee, task_of
 
 
 def test_a_dense_group_of_doubtful_rows_comes_first_and_once() -> None:
     group, alone, sure = [1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]
     vectors = np.array([*[group] * 5, alone, *[sure] * 5], np.float32)
     doubt = np.array([*[0.5] * 5, 0.9, *[0.01] * 5], np.float32)
-    found = suggested(vectors, doubt, 3)
-    assert found[0][0] < 5 and found[1][0] == 5 and found[2][0] > 5
-    assert [round(gain, 2) for _, gain in found] == [2.5, 0.9, 0.05]
+    rows = suggested(vectors, doubt, 3)
+    assert rows[0][0] < 5 and rows[1][0] == 5 and rows[2][0] > 5
+    assert [round(gain, 2) for _, gain in rows] == [2.5, 0.9, 0.05]
 
 
 def test_no_more_rows_than_there_are() -> None:

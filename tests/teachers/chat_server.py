@@ -91,8 +91,8 @@ class ChatServer:
                 elif isinstance(fault, int):
                     self._send(fault, {"error": {"message": "a fault"}})
                 else:
-                    status, headers, *said = fault
-                    message = {"message": said[0] if said else "a fault"}
+                    status, headers, *text = fault
+                    message = {"message": text[0] if text else "a fault"}
                     self._send(status, {"error": message}, headers=headers)
 
             def _send(

@@ -1,33 +1,41 @@
+"""What the tests of teachers share."""
+
 import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
-# Test modules are imported by their files; what several of them need lies beside them.
-sys.path.insert(0, str(Path(__file__).parents[1] / "evaluate"))
-sys.path.insert(0, str(Path(__file__).parent))
 
 import pytest
-from chat_server import ChatServer
 
 from stratos.core.context import Context
 from stratos.ledger import Ledger
+from stratos.teachers import scheduler
+from tests.teachers.chat_server import KEY, ChatServer
 
 
-class Said(list[str]):
-    """What a stage warned about."""
+@pytest.fixture(autouse=True)
+def key(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The key that servers want is in PARROT_KEY."""
+    monkeypatch.setenv("PARROT_KEY", KEY)
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pauses between tries are short."""
+    monkeypatch.setattr(scheduler, "_SHORTEST_WAIT_S", 0.02)
 
 
 @pytest.fixture
-def said() -> Said:
-    return Said()
+def warnings() -> list[str]:
+    """What is warned of."""
+    return []
 
 
 @pytest.fixture
-def context(tmp_path: Path, said: Said) -> Context:
+def context(tmp_path: Path, warnings: list[str]) -> Context:
     ledger = Ledger(tmp_path / "run" / "ledger.jsonl")
-    return Context(tmp_path / "run", tmp_path / "cache", ledger, warn=said.append)
+    return Context(tmp_path / "run", tmp_path / "cache", ledger, warn=warnings.append)
 
 
 @pytest.fixture

@@ -4,34 +4,35 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from stratos.core.errors import TeacherError
 from stratos.records import ModelCard
-from stratos.teachers.base import Answer, Teacher
-
-
-def chats(n: int, start: int = 0) -> list[list[dict[str, str]]]:
-    return [[{"role": "user", "content": f"word {i}"}] for i in range(start, start + n)]
+from stratos.tasks.base import Message
+from stratos.teachers.base import Answer, Question, Teacher
 
 
 @dataclass
 class EchoTeacher(Teacher):
-    """Answers at once, or after a pause; `asked` is what reached it."""
+    """Answers at once, or after a pause; `calls` is what reached it."""
 
     name: str = "echo"
     pause_s: float = 0.0
     fails_at: int | None = None
-    asked: list[str] = field(default_factory=list)
+    calls: list[str] = field(default_factory=list)
 
     def card(self) -> ModelCard:
         return ModelCard(self.name, 1, 1, 1, 1, 1, 1, 1, 1)
 
     def identity(self) -> str:
         return "echo"
+
+    def reply(self, chat: list[Message]) -> Answer:
+        """Return the answer to one chat."""
+        return Answer(chat[-1]["content"], 1, 1, 0.0)
 
     def ask(
         self, chats: Sequence[Any], max_tokens: int, tick: Any = None, keep: Any = None
@@ -40,28 +41,43 @@ class EchoTeacher(Teacher):
         for index, chat in enumerate(chats):
             if index == self.fails_at:
                 raise TeacherError("out of breath")
-            text = chat[-1]["content"]
-            self.asked.append(text)
+            self.calls.append(chat[-1]["content"])
             time.sleep(self.pause_s)
-            answers.append(Answer(text, 1, 1, 0.0))
+            answers.append(self.reply(chat))
             if keep is not None:
                 keep(index, answers[-1])
         return answers
 
 
-if __name__ == "__main__":
-    from cached_ask import cached_ask
+@dataclass
+class DrawingTeacher(EchoTeacher):
+    """Draws answers, and is paid for each."""
 
+    def draw(self, question: Question) -> Answer:
+        raise NotImplementedError
+
+    def stream(
+        self, questions: Iterator[Question | None], meter: Any
+    ) -> Iterator[tuple[int, Answer] | None]:
+        for index, question in enumerate(questions):
+            assert question is not None
+            receipt = meter.draw(question) if meter is not None else 0
+            answer = self.draw(question)
+            if meter is not None:
+                meter.pay(receipt, answer)
+            yield index, answer
+
+
+if __name__ == "__main__":
     from stratos.core.context import Context
     from stratos.ledger import Ledger
+    from tests.teachers.questions import cached_ask, chats
 
     folder = Path(sys.argv[1])
     start, n, pause_s = int(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4])
-    context = Context(
-        folder, folder, Ledger(folder / "ledger"), warn=lambda text: print("warned", text)
-    )
-
-    def tick(done: int, total: int) -> None:
-        print("kept", done, flush=True)
-
-    cached_ask(EchoTeacher(pause_s=pause_s), chats(n, start), 8, context, tick=tick)
+    ledger = Ledger(folder / "ledger")
+    context = Context(folder, folder, ledger, warn=lambda text: print("warned", text))
+    cached_ask(
+        EchoTeacher(pause_s=pause_s), chats(n, start), 8, context,
+        tick=lambda done, total: print("kept", done, flush=True),
+    )  # fmt: skip

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from chat_server import ChatServer
+from tests.teachers.chat_server import ChatServer
 
 GSM8K = Path(__file__).parents[2].parent / "shared" / "gsm8k"
 _CHARACTERS_A_TOKEN = 4

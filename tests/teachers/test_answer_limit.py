@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import pytest
-from echo_teacher import EchoTeacher
-from stub_task import StubTask
 
 from stratos.core.errors import TeacherError
 from stratos.teachers.answer_limit import (
@@ -22,6 +20,9 @@ from stratos.teachers.answer_limit import (
 )
 from stratos.teachers.base import LENGTH, REPETITION, STOP, Answer, Question
 from stratos.teachers.words import CutShort
+from tests.stub_task import StubTask
+from tests.teachers.echo_teacher import EchoTeacher
+from tests.teachers.questions import chat
 
 PROSE = "".join(random.Random(0).choices("abcdefghij ", k=10_000))
 
@@ -57,28 +58,28 @@ class Writes(EchoTeacher):
 
 
 def chats(*lengths: int) -> list[list[dict[str, str]]]:
-    return [[{"role": "user", "content": str(n)}] for n in lengths]
+    return [chat(str(n)) for n in lengths]
 
 
 def whole(teacher: Writes, limit: AnswerLimit, *lengths: int) -> ChatGroup:
-    [found] = ask_whole(teacher, [(chats(*lengths), limit)], teacher.reply)
-    return found
+    [result] = ask_whole(teacher, [(chats(*lengths), limit)], teacher.reply)
+    return result
 
 
 def test_cut_answers_are_asked_for_again_with_more_room() -> None:
     teacher = Writes()
-    found = whole(teacher, AnswerLimit(20, "data"), 5, 100, 300, 20)
-    assert [answer.output_tokens for answer in found.answers] == [5, 100, 300, 20]
-    assert not found.truncated and found.limit.tokens == 320
+    result = whole(teacher, AnswerLimit(20, "data"), 5, 100, 300, 20)
+    assert [answer.output_tokens for answer in result.answers] == [5, 100, 300, 20]
+    assert not result.truncated and result.limit.tokens == 320
     # Only what was cut is asked again, each time with four times the tokens.
     assert teacher.requests[4:] == [("100", 80), ("300", 80), ("100", 320), ("300", 320)]
 
 
 def test_one_in_twenty_may_be_cut() -> None:
     teacher = Writes()
-    found = whole(teacher, AnswerLimit(20, "data"), *[5] * 19, 100)
-    assert len(teacher.requests) == 20 and found.truncated == [19]
-    assert found.limit.complaint("t", found.answers) is None
+    result = whole(teacher, AnswerLimit(20, "data"), *[5] * 19, 100)
+    assert len(teacher.requests) == 20 and result.truncated == [19]
+    assert result.limit.complaint("t", result.answers) is None
 
 
 def test_where_more_room_does_not_help_the_limit_is_fixed() -> None:
@@ -88,42 +89,42 @@ def test_where_more_room_does_not_help_the_limit_is_fixed() -> None:
             return [Answer("twelve words"[:12], 10, 12, 0.1, finish=LENGTH) for _ in questions]
 
     teacher = Capped()
-    found = whole(teacher, AnswerLimit(20, "data"), 100, 100)
-    assert found.limit.is_fixed and found.limit.tokens == 20
-    advice = found.limit.stopped_by
-    assert advice.startswith("ChatGroup for 80, it gives no more")
-    assert found.limit.complaint("t", found.answers) == CutShort("t", 2, 2, 20, "data", advice)
-    assert found.wider(teacher) is None
+    result = whole(teacher, AnswerLimit(20, "data"), 100, 100)
+    assert result.limit.is_fixed and result.limit.tokens == 20
+    advice = result.limit.stopped_by
+    assert advice.startswith("Asked for 80, it gives no more")
+    assert result.limit.complaint("t", result.answers) == CutShort("t", 2, 2, 20, "data", advice)
+    assert result.wider(teacher) is None
 
 
 def test_the_money_the_context_and_the_time_bound_the_room() -> None:
     poor = Writes()
     replies = iter([4, 1])
-    [found] = ask_whole(
+    [result] = ask_whole(
         poor, [(chats(30, 30, 30, 30), AnswerLimit(20, "data"))],
         lambda questions: poor.reply(questions)[: next(replies)],
     )  # fmt: skip
-    assert found.truncated == [1, 2, 3] and found.limit.is_fixed
-    assert found.limit.tokens == 80
-    assert "there was no money for them" in str(found.limit.complaint("t", found.answers))
+    assert result.truncated == [1, 2, 3] and result.limit.is_fixed
+    assert result.limit.tokens == 80
+    assert "there was no money for them" in str(result.limit.complaint("t", result.answers))
     narrow = Writes(context=60)
-    found = whole(narrow, AnswerLimit(20, "data"), 100)
-    assert found.limit.tokens == 40 and found.truncated == [0]
+    result = whole(narrow, AnswerLimit(20, "data"), 100)
+    assert result.limit.tokens == 40 and result.truncated == [0]
     slow = Writes(most=50)
-    found = whole(slow, AnswerLimit(20, "data"), 100)
-    assert found.limit.tokens == 50 and len(slow.requests) == 2
+    result = whole(slow, AnswerLimit(20, "data"), 100)
+    assert result.limit.tokens == 50 and len(slow.requests) == 2
     # An endpoint that refuses so long an answer has given those that there are.
     strict = Writes(refuses=100)
-    found = whole(strict, AnswerLimit(30, "data"), 500)
-    assert found.limit.tokens == 30 and found.limit.is_fixed
+    result = whole(strict, AnswerLimit(30, "data"), 500)
+    assert result.limit.tokens == 30 and result.limit.is_fixed
     with pytest.raises(TeacherError):
         whole(strict, AnswerLimit(200, "data"), 5)
 
 
 def test_a_limit_of_the_user_is_kept() -> None:
     teacher = Writes(context=15)
-    found = whole(teacher, AnswerLimit(20, "probe.max_tokens=20", is_fixed=True), 100)
-    assert found.truncated == [0] and len(teacher.requests) == 1
+    result = whole(teacher, AnswerLimit(20, "probe.max_tokens=20", is_fixed=True), 100)
+    assert result.truncated == [0] and len(teacher.requests) == 1
 
 
 @dataclass
@@ -145,23 +146,23 @@ class Repeats(Writes):
 
 def test_a_table_of_equal_rows_is_cut_as_anything_else() -> None:
     teacher = Repeats()
-    found = whole(teacher, AnswerLimit(200, "data"), 1, 1)
-    assert [answer.text[-9:] for answer in found.answers] == ["Answer: 3"] * 2
-    assert (found.limit.tokens, found.truncated) == (800, [])
+    result = whole(teacher, AnswerLimit(200, "data"), 1, 1)
+    assert [answer.text[-9:] for answer in result.answers] == ["Answer: 3"] * 2
+    assert (result.limit.tokens, result.truncated) == (800, [])
     fixed = whole(Repeats(), AnswerLimit(200, "probe.max_tokens=200", is_fixed=True), 1)
     assert fixed.truncated == [0], "what is not asked again is counted as cut"
 
 
 def test_what_repeats_itself_in_four_times_the_room_is_not_asked_a_third_time() -> None:
     teacher = Repeats(n_rows=10**4)
-    found = whole(teacher, AnswerLimit(200, "data"), 1, 1)
+    result = whole(teacher, AnswerLimit(200, "data"), 1, 1)
     assert [n for _, n in teacher.requests] == [200, 200, 800, 800]
-    assert {answer.finish for answer in found.answers} == {REPETITION}
+    assert {answer.finish for answer in result.answers} == {REPETITION}
     # More room is no cure, and says nothing of how long other answers are.
-    assert (found.limit.tokens, found.limit.is_fixed, found.truncated) == (200, False, [])
-    assert found.limit.complaint("t", found.answers) is None
-    first = replace(found.limit, is_provisional=True)
-    assert first.measured_by(found.answers).tokens == 200
+    assert (result.limit.tokens, result.limit.is_fixed, result.truncated) == (200, False, [])
+    assert result.limit.complaint("t", result.answers) is None
+    first = replace(result.limit, is_provisional=True)
+    assert first.measured_by(result.answers).tokens == 200
 
 
 def test_reasoning_that_the_text_does_not_hold_is_a_longer_answer() -> None:
@@ -169,37 +170,42 @@ def test_reasoning_that_the_text_does_not_hold_is_a_longer_answer() -> None:
     class Reasons(Writes):
         """Its answer stands behind 1,500 tokens of reasoning, which are no part of the text."""
 
-        told: bool = True
+        is_counted: bool = True
 
         def reply(self, questions: Sequence[Question]) -> list[Answer]:
             self.requests += [("", question.max_tokens) for question in questions]
             return [
-                Answer("3", 10, 1502, 0.1, finish=STOP, is_estimated=not self.told)
+                Answer("3", 10, 1502, 0.1, finish=STOP, is_estimated=not self.is_counted)
                 if question.max_tokens > 1500
                 else Answer(
-                    "", 10, question.max_tokens, 0.1, finish=LENGTH, is_estimated=not self.told
+                    "",
+                    10,
+                    question.max_tokens,
+                    0.1,
+                    finish=LENGTH,
+                    is_estimated=not self.is_counted,
                 )
                 for question in questions
             ]
 
-    for told in (True, False):
-        teacher = Reasons(told=told)
-        found = whole(teacher, AnswerLimit(59, "data"), 1, 1)
-        assert [answer.text for answer in found.answers] == ["3", "3"]
+    for is_counted in (True, False):
+        teacher = Reasons(is_counted=is_counted)
+        result = whole(teacher, AnswerLimit(59, "data"), 1, 1)
+        assert [answer.text for answer in result.answers] == ["3", "3"]
         assert [n for _, n in teacher.requests[::2]] == [59, 236, 944, 3776]
-        assert not found.limit.is_fixed
+        assert not result.limit.is_fixed
 
 
 def test_what_is_asked_again_is_foretold_before() -> None:
     teacher = Writes()
-    told: list[tuple[int, list[int]]] = []
+    foretold: list[tuple[int, list[int]]] = []
 
     def foretell(questions: Sequence[Question]) -> None:
-        told.append((len(teacher.requests), [question.max_tokens for question in questions]))
+        foretold.append((len(teacher.requests), [question.max_tokens for question in questions]))
 
     groups = [(chats(5, 100, 300), AnswerLimit(20, "data"))]
     ask_whole(teacher, groups, teacher.reply, foretell=foretell)
-    assert told == [(3, [80, 80]), (5, [320, 320])]
+    assert foretold == [(3, [80, 80]), (5, [320, 320])]
 
 
 def test_the_limit_is_lowered_to_what_the_context_takes() -> None:
@@ -225,16 +231,16 @@ def test_limits_of_the_data() -> None:
 
 def test_the_first_answers_set_a_limit_that_nothing_else_tells() -> None:
     teacher = Writes()
-    found = whole(teacher, limit_of([]), 100, 150)
-    assert found.limit.measured_by(found.answers) == AnswerLimit(348, "the first 2 answers")
-    found = whole(teacher, limit_of([]), 100, 1000)
-    assert found.limit.tokens == 1024
-    assert found.limit.measured_by(found.answers).tokens == 2048
+    result = whole(teacher, limit_of([]), 100, 150)
+    assert result.limit.measured_by(result.answers) == AnswerLimit(348, "the first 2 answers")
+    result = whole(teacher, limit_of([]), 100, 1000)
+    assert result.limit.tokens == 1024
+    assert result.limit.measured_by(result.answers).tokens == 2048
     stuck = Writes(most=300)
-    found = whole(stuck, limit_of([]), 100, 1000)
-    assert found.limit.measured_by(found.answers).tokens == MEASURED_TOKENS
+    result = whole(stuck, limit_of([]), 100, 1000)
+    assert result.limit.measured_by(result.answers).tokens == MEASURED_TOKENS
     known = AnswerLimit(20, "data")
-    assert known.measured_by(found.answers) is known
+    assert known.measured_by(result.answers) is known
 
 
 def test_prompts_share_a_call_and_only_those_that_matter_get_more() -> None:
@@ -246,9 +252,9 @@ def test_prompts_share_a_call_and_only_those_that_matter_get_more() -> None:
         return teacher.reply(questions)
 
     groups = [(chats(500, 5), AnswerLimit(100, "a")), (chats(50, 6), AnswerLimit(20, "b"))]
-    found = ask_whole(teacher, groups, reply, lambda asked: [False, True])
+    results = ask_whole(teacher, groups, reply, lambda tried: [False, True])
     assert calls == [4, 1]
     # The shorter limit first: where the money ends, the dearest answers are lacking.
     assert teacher.requests[0] == ("50", 20)
-    assert [one.limit.tokens for one in found] == [100, 80]
-    assert [len(one.truncated) for one in found] == [1, 0]
+    assert [result.limit.tokens for result in results] == [100, 80]
+    assert [len(result.truncated) for result in results] == [1, 0]

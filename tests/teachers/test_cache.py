@@ -11,8 +11,6 @@ import time
 from pathlib import Path
 
 import pytest
-from cached_ask import cached_ask
-from echo_teacher import EchoTeacher, chats
 
 from stratos.core.context import Context
 from stratos.core.errors import TeacherError
@@ -20,21 +18,25 @@ from stratos.ledger import Ledger
 from stratos.tasks.base import Message
 from stratos.teachers.base import Answer, Question
 from stratos.teachers.cache import FILE_NAME, AnswerCache, n_kept, question_key
+from tests.teachers.echo_teacher import EchoTeacher
+from tests.teachers.questions import cached_ask, chats
+
+ROOT = Path(__file__).parents[2]
 
 
 def answer_key(identity: str, chat: list[Message], max_tokens: int) -> str:
     return question_key(identity, Question(chat, max_tokens))
 
 
-def test_the_second_time_nothing_is_asked(context: Context, said: list[str]) -> None:
+def test_the_second_time_nothing_is_asked(context: Context, warnings: list[str]) -> None:
     teacher = EchoTeacher()
     first = cached_ask(teacher, chats(5), 8, context)
     second = cached_ask(teacher, chats(7), 8, context)
     assert [answer.text for answer in second] == [f"word {i}" for i in range(7)]
     assert [answer.cached for answer in first] == [False] * 5
     assert [answer.cached for answer in second] == [True] * 5 + [False] * 2
-    assert teacher.asked == [f"word {i}" for i in range(7)]
-    assert said == []
+    assert teacher.calls == [f"word {i}" for i in range(7)]
+    assert warnings == []
 
 
 def test_whatever_decides_an_answer_is_in_its_key() -> None:
@@ -53,7 +55,7 @@ def test_whatever_decides_an_answer_is_in_its_key() -> None:
 def test_equal_questions_are_asked_once(context: Context) -> None:
     teacher = EchoTeacher()
     answers = cached_ask(teacher, chats(2) + chats(2), 8, context)
-    assert teacher.asked == ["word 0", "word 1"]
+    assert teacher.calls == ["word 0", "word 1"]
     assert [answer.cached for answer in answers] == [False, False, True, True]
 
 
@@ -62,10 +64,10 @@ def test_what_came_before_a_failure_is_kept(context: Context) -> None:
         cached_ask(EchoTeacher(fails_at=3), chats(6), 8, context)
     teacher = EchoTeacher()
     cached_ask(teacher, chats(6), 8, context)
-    assert teacher.asked == ["word 3", "word 4", "word 5"]
+    assert teacher.calls == ["word 3", "word 4", "word 5"]
 
 
-def test_a_corrupt_entry_is_asked_again_and_said(context: Context, said: list[str]) -> None:
+def test_a_corrupt_entry_is_asked_again_and_said(context: Context, warnings: list[str]) -> None:
     cached_ask(EchoTeacher(), chats(3), 8, context)
     file = context.cache_dir / FILE_NAME
     with sqlite3.connect(file) as db:
@@ -74,13 +76,13 @@ def test_a_corrupt_entry_is_asked_again_and_said(context: Context, said: list[st
     teacher = EchoTeacher()
     answers = cached_ask(teacher, chats(3), 8, context)
     assert [answer.text for answer in answers] == ["word 0", "word 1", "word 2"]
-    assert teacher.asked == ["word 1"]
-    assert said == [f"1 corrupt answer in {file} is asked for again."]
+    assert teacher.calls == ["word 1"]
+    assert warnings == [f"1 corrupt answer in {file} is asked for again."]
 
 
 @pytest.mark.parametrize("where", ["head", "middle"])
 def test_a_corrupt_file_is_set_aside_and_said(
-    context: Context, said: list[str], where: str
+    context: Context, warnings: list[str], where: str
 ) -> None:
     cached_ask(EchoTeacher(), chats(300), 8, context)
     file = context.cache_dir / FILE_NAME
@@ -91,30 +93,31 @@ def test_a_corrupt_file_is_set_aside_and_said(
     teacher = EchoTeacher()
     answers = cached_ask(teacher, chats(300), 8, context)
     assert [answer.text for answer in answers] == [f"word {i}" for i in range(300)]
-    assert len(said) == 1
-    assert said[0].startswith(f"{file} is corrupt (")
-    assert "it is kept as teacher_answers.corrupt" in said[0]
+    assert len(warnings) == 1
+    assert warnings[0].startswith(f"{file} is corrupt (")
+    assert "it is kept as teacher_answers.corrupt" in warnings[0]
     assert (context.cache_dir / "teacher_answers.corrupt").exists()
     again = EchoTeacher()
     cached_ask(again, chats(300), 8, context)
-    assert again.asked == []
+    assert again.calls == []
 
 
-def test_a_folder_that_cannot_be_written_costs_the_cache_only(tmp_path: Path) -> None:
-    said: list[str] = []
+def test_a_folder_that_cannot_be_written_costs_the_cache_only(
+    tmp_path: Path, warnings: list[str]
+) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("in the way")
-    context = Context(tmp_path, blocked / "cache", Ledger(tmp_path / "l"), warn=said.append)
+    context = Context(tmp_path, blocked / "cache", Ledger(tmp_path / "l"), warn=warnings.append)
     answers = cached_ask(EchoTeacher(), chats(3), 8, context)
     assert [answer.text for answer in answers] == ["word 0", "word 1", "word 2"]
-    assert len(said) == 1
-    assert "neither finds nor keeps answers" in said[0]
+    assert len(warnings) == 1
+    assert "neither finds nor keeps answers" in warnings[0]
 
 
 def run_asker(folder: Path, *arguments: object) -> subprocess.Popen[str]:
-    script = Path(__file__).parent / "echo_teacher.py"
-    command = [sys.executable, str(script), str(folder), *map(str, arguments)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    command = [sys.executable, "-m", "tests.teachers.echo_teacher", str(folder)]
+    command += map(str, arguments)
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
 
 
 def test_many_processes_share_the_file(tmp_path: Path) -> None:
@@ -124,8 +127,8 @@ def test_many_processes_share_the_file(tmp_path: Path) -> None:
     assert all("warned" not in output for output in outputs)
     cache = AnswerCache(tmp_path, pytest.fail)
     keys = [answer_key("echo", chat, 8) for chat in chats(200)]
-    found = cache.get(keys)
-    assert [found[key].text for key in keys] == [f"word {i}" for i in range(200)]
+    answers = cache.get(keys)
+    assert [answers[key].text for key in keys] == [f"word {i}" for i in range(200)]
 
 
 def test_kept_answers_are_counted_wherever_they_are_among_the_questions(context: Context) -> None:
@@ -175,8 +178,8 @@ def test_killed_in_the_middle_nothing_is_lost(tmp_path: Path, context: Context) 
     time.sleep(0.05)
     teacher = EchoTeacher()
     cached_ask(teacher, chats(n_known + 5_000), 8, context)
-    assert f"word {n_known - 1}" not in teacher.asked
-    assert 4_000 < len(teacher.asked) <= 5_000
+    assert f"word {n_known - 1}" not in teacher.calls
+    assert 4_000 < len(teacher.calls) <= 5_000
 
 
 def test_values_survive(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from stratos.core.values import read_dataclass
 from stratos.estimate.cards import card_of_student, llama_params
 from stratos.teachers.openai import OpenAITeacher
 from stratos.teachers.words import TermsForbid
+from tests.teachers.questions import parrot
 
 CONF = Path(__file__).parents[2] / "conf"
 
@@ -45,26 +46,20 @@ def test_a_hosted_teacher_says_price_date_source_context_and_terms(name: str) ->
     assert problems == [] and teacher is not None
     assert teacher.name == (plain["model"] if name == "openai" else name)
     card = teacher.card()
-    asked, answered = card.usd_per_million_input_tokens, card.usd_per_million_output_tokens
-    assert 0 < asked <= answered
+    read_usd, answered = card.usd_per_million_input_tokens, card.usd_per_million_output_tokens
+    assert 0 < read_usd <= answered
     if card.usd_per_million_batch_input_tokens is not None:
-        assert card.usd_per_million_batch_input_tokens == pytest.approx(asked / 2)
+        assert card.usd_per_million_batch_input_tokens == pytest.approx(read_usd / 2)
         assert card.usd_per_million_batch_output_tokens == pytest.approx(answered / 2)
     assert teacher.price_date.startswith("2026-") and "https://" in teacher.price_source
     assert card.context_length >= 100_000 and card.license != "unknown"
     assert not teacher.accept_terms
 
 
-def test_terms_that_forbid_training_have_to_be_acknowledged(server, monkeypatch) -> None:
-    from chat_server import KEY
-
-    monkeypatch.setenv("PARROT_KEY", KEY)
-    fields = {
-        "model": "parrot-large", "base_url": server.base_url, "api_key_env": "PARROT_KEY",
-        "outputs_may_train": False, "license": "Parrot terms",
-    }  # fmt: skip
-    assert OpenAITeacher("parrot", **fields).unreachable() == TermsForbid("Parrot terms")
-    assert OpenAITeacher("parrot", **fields, accept_terms=True).unreachable() is None
+def test_terms_that_forbid_training_have_to_be_acknowledged(server) -> None:
+    terms = {"outputs_may_train": False, "license": "Parrot terms"}
+    assert parrot(server, **terms).unreachable() == TermsForbid("Parrot terms")
+    assert parrot(server, **terms, accept_terms=True).unreachable() is None
 
 
 @pytest.mark.parametrize("name", sorted(STUDENTS))

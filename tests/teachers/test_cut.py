@@ -44,8 +44,8 @@ def test_what_ends_by_itself_beyond_the_limit_is_whole() -> None:
 
 def test_tokens_that_are_counted_from_bytes_show_no_cut() -> None:
     for finish in ("stop", None):
-        found = answer(finish, None)
-        assert (found.output_tokens, found.is_estimated, found.finish) == (100, True, finish or "")
+        cut = answer(finish, None)
+        assert (cut.output_tokens, cut.is_estimated, cut.finish) == (100, True, finish or "")
 
 
 def test_reasoning_that_is_not_shown_counts_as_all_that_was_allowed() -> None:

@@ -6,15 +6,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from cached_ask import cached_ask
-from chat_server import KEY, ChatServer
-from fault_server import Fault, FaultServer
 
 from stratos.core.context import Context
 from stratos.core.errors import TeacherError
@@ -22,41 +20,20 @@ from stratos.deploy.server import free_port
 from stratos.ledger import Ledger
 from stratos.teachers import scheduler
 from stratos.teachers.asking import stream_ask
-from stratos.teachers.base import TOO_LONG, Answer, Question
+from stratos.teachers.base import TOO_LONG
 from stratos.teachers.cost_estimate import expect
-from stratos.teachers.openai import OpenAITeacher
 from stratos.teachers.words import NoConnection, WrongKey
+from tests.teachers.chat_server import ChatServer
+from tests.teachers.provider import Provider, Reply, always
+from tests.teachers.questions import are_right, cached_ask, chats, parrot, questions
 
 AGAIN = " Its questions go to the other endpoints. It is tried again now and then."
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scheduler, "_SHORTEST_WAIT_S", 0.02)
-    monkeypatch.setenv("PARROT_KEY", KEY)
-
-
-def parrot(*urls: str, **changes) -> OpenAITeacher:
-    fields = {"model": "parrot-large", "api_key_env": None, "timeout_s": 10.0, "concurrency": 4}
-    return OpenAITeacher(name="parrot", base_url=urls, **fields | changes)
-
-
-def chats(n: int, start: int = 0) -> list[list[dict[str, str]]]:
-    return [[{"role": "user", "content": f"word {i}"}] for i in range(start, start + n)]
-
-
-def after(seconds: float) -> Callable[[str, int], Fault]:
-    return lambda text, n_tries: Fault(delay_s=seconds)
-
-
-def are_right(answers: list[Answer]) -> bool:
-    return [answer.text for answer in answers] == [f"WORD {i}" for i in range(len(answers))]
 
 
 @contextmanager
 def process(log: Path, *arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """A server that can be killed; gives it and its URL."""
-    script = Path(__file__).parent / "fault_server.py"
+    script = Path(__file__).parent / "provider.py"
     command = [sys.executable, str(script), "--log", str(log), *arguments]
     running = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
@@ -65,6 +42,12 @@ def process(log: Path, *arguments: str) -> Iterator[tuple[subprocess.Popen[str],
     finally:
         running.kill()
         running.wait()
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[ChatServer, ChatServer]]:
+    with ChatServer() as first, ChatServer() as second:
+        yield first, second
 
 
 def test_endpoints_share_evenly_with_all_of_their_room_in_use(context: Context) -> None:
@@ -78,49 +61,43 @@ def test_endpoints_share_evenly_with_all_of_their_room_in_use(context: Context) 
         servers = [stack.enter_context(ChatServer()) for _ in range(3)]
         for server in servers:
             server.gate = gate
-        urls = [server.base_url for server in servers]
-        teacher = parrot(*urls, api_key_env="PARROT_KEY", timeout_s=60)
+        teacher = parrot(*servers, timeout_s=60, concurrency=4)
         assert are_right(cached_ask(teacher, chats(3 + 2 * 12), 8, context))
         assert [server.most_in_flight for server in servers] == [4, 4, 4]
         assert [len(server.requests) for server in servers] == [9, 9, 9]
 
 
-def test_the_slow_one_is_asked_less(context: Context) -> None:
-    with ChatServer() as slow, ChatServer() as fast:
+def test_the_slow_one_is_asked_less(context: Context, pair: tuple[ChatServer, ...]) -> None:
+    slow, fast = pair
 
-        def gate(number: int) -> None:
-            while len(fast.requests) < 30:
-                time.sleep(0.01)
+    def gate(number: int) -> None:
+        while len(fast.requests) < 30:
+            time.sleep(0.01)
 
-        slow.gate = gate
-        urls = slow.base_url, fast.base_url
-        teacher = parrot(*urls, api_key_env="PARROT_KEY", timeout_s=60)
-        assert are_right(cached_ask(teacher, chats(40), 8, context))
-        assert len(fast.requests) >= 30 and len(fast.requests) + len(slow.requests) == 40
+    slow.gate = gate
+    teacher = parrot(slow, fast, timeout_s=60, concurrency=4)
+    assert are_right(cached_ask(teacher, chats(40), 8, context))
+    assert len(fast.requests) >= 30 and len(fast.requests) + len(slow.requests) == 40
 
 
 @pytest.mark.kill
 @pytest.mark.parametrize("max_retries", [0, 8])
 @pytest.mark.parametrize("n_servers", [2, 3])
 def test_one_is_killed_in_the_middle(
-    tmp_path: Path, context: Context, said: list[str], n_servers: int, max_retries: int
+    tmp_path: Path, context: Context, warnings: list[str], n_servers: int, max_retries: int
 ) -> None:
     n, log = 200, tmp_path / "tried"
     context = replace(context, ledger=Ledger(tmp_path / "ledger.jsonl", 1.0))
     with ExitStack() as stack:
         killed, url = stack.enter_context(process(log, "--delay-s", "0.03"))
-        others = [
-            stack.enter_context(FaultServer(after(0.03))) for _ in range(n_servers - 1)
-        ]  # fmt: skip
-        teacher = parrot(
-            url,
-            *(server.base_url for server in others),
-            max_retries=max_retries,
-            usd_per_million_input_tokens=1.0,
-            usd_per_million_output_tokens=1.0,
-        )
+        survivors = [
+            stack.enter_context(Provider(always(delay_s=0.03), models=()))
+            for _ in range(n_servers - 1)
+        ]
+        prices = {"usd_per_million_input_tokens": 1.0, "usd_per_million_output_tokens": 1.0}
+        teacher = parrot(url, *survivors, max_retries=max_retries, concurrency=4, **prices)
         answers = []
-        for answer in stream_ask(teacher, [Question(chat, 8) for chat in chats(n)], context):
+        for answer in stream_ask(teacher, questions(n), context):
             answers.append(answer)
             if len(answers) == 60:
                 killed.kill()
@@ -128,32 +105,33 @@ def test_one_is_killed_in_the_middle(
     tried = log.read_text().splitlines()
     assert len(tried) == len(set(tried)) > 10
     # At the others each question was asked once; what the dead one had answered was not.
-    asked = sum((server.tries for server in others), start=type(others[0].tries)())
-    assert set(asked.values()) == {1}
-    assert len(set(tried) & asked.keys()) <= 4
+    tries = sum((server.tries for server in survivors), start=Counter[str]())
+    assert set(tries.values()) == {1}
+    assert len(set(tried) & tries.keys()) <= 4
     # What was cut counts at its ceiling; all else is paid once.
-    paid = n * 25e-6
+    paid = n * (6 + 2) * 1e-6
     assert paid - 1e-9 <= context.ledger.spent_usd <= paid + 4 * 40e-6
     assert context.ledger.reserved_usd == 0
-    [told] = said
-    assert told.startswith(f"Teacher parrot: {url} keeps failing (") and told.endswith(AGAIN)
+    [warning] = warnings
+    assert warning.startswith(f"Teacher parrot: {url} keeps failing (") and warning.endswith(AGAIN)
 
 
-def test_a_pause_that_one_asks_for_holds_back_that_one(context: Context, said: list[str]) -> None:
+def test_a_pause_that_one_asks_for_holds_back_that_one(
+    context: Context, warnings: list[str]
+) -> None:
     times: list[list[float]] = [[], []]
 
-    def busy(text: str, n_tries: int) -> Fault:
+    def busy(text: str, n_tries: int) -> Reply:
         times[0].append(time.monotonic())
-        return Fault(status=429, retry_after="1.5") if len(times[0]) == 1 else Fault(delay_s=0.01)
+        return Reply(status=429, retry_after="1.5") if len(times[0]) == 1 else Reply(delay_s=0.01)
 
-    def idle(text: str, n_tries: int) -> Fault:
+    def idle(text: str, n_tries: int) -> Reply:
         times[1].append(time.monotonic())
-        return Fault(delay_s=0.01)
+        return Reply(delay_s=0.01)
 
-    with FaultServer(busy) as one, FaultServer(idle) as two:
-        teacher = parrot(one.base_url, two.base_url, concurrency=1)
-        questions = (Question(chat, 8) for chat in chats(5000))
-        with closing(stream_ask(teacher, questions, context)) as asking:
+    with Provider(busy, models=()) as first, Provider(idle, models=()) as second:
+        teacher = parrot(first, second, concurrency=1)
+        with closing(stream_ask(teacher, questions(5000), context)) as asking:
             for number, answer in enumerate(asking):
                 assert answer.text == f"WORD {number}"
                 if len(times[0]) > 1:
@@ -162,7 +140,7 @@ def test_a_pause_that_one_asks_for_holds_back_that_one(context: Context, said: l
     began, ended = times[0][:2]
     assert ended - began >= 1.5
     assert sum(began < when < ended for when in times[1]) >= 4
-    assert said == []
+    assert warnings == []
 
 
 @pytest.mark.parametrize(
@@ -173,98 +151,97 @@ def test_a_pause_that_one_asks_for_holds_back_that_one(context: Context, said: l
     ],
 )
 def test_one_that_refuses_key_or_model_is_left_out(
-    context: Context, said: list[str], status: int, words: str
+    context: Context, warnings: list[str], pair: tuple[ChatServer, ...], status: int, words: str
 ) -> None:
-    with ChatServer() as good, ChatServer() as bad:
-        good.delay_s = 0.01
-        bad.faults.extend([status] * 50)
-        teacher = parrot(bad.base_url, good.base_url, api_key_env="PARROT_KEY")
-        assert are_right(cached_ask(teacher, chats(40), 8, context))
-        assert are_right(cached_ask(teacher, chats(60), 8, context))
-        # Its list of models, which is right, may have opened it; what follows finds it left out.
-        assert len(bad.requests) <= 4 and len(good.requests) == 60
-    [told] = said
-    assert told.startswith(f"Teacher parrot: {bad.base_url} {words[:20]}")
-    assert told.endswith("questions go to the other endpoints.")
+    good, bad = pair
+    good.delay_s = 0.01
+    bad.faults.extend([status] * 50)
+    teacher = parrot(bad, good, concurrency=4)
+    assert are_right(cached_ask(teacher, chats(40), 8, context))
+    assert are_right(cached_ask(teacher, chats(60), 8, context))
+    # Its list of models, which is right, may have opened it; what follows finds it left out.
+    assert len(bad.requests) <= 4 and len(good.requests) == 60
+    [warning] = warnings
+    assert warning.startswith(f"Teacher parrot: {bad.base_url} {words[:20]}")
+    assert warning.endswith("questions go to the other endpoints.")
 
 
-def test_all_that_refuse_the_key_stop_the_run_after_one_try_each(context: Context) -> None:
-    with ChatServer() as one, ChatServer() as two:
-        teacher = parrot(one.base_url, two.base_url, api_key_env=None)
-        assert teacher.unreachable() == WrongKey(one.base_url, None)
-        with pytest.raises(TeacherError, match=r"wants a key\. Name its variable"):
-            cached_ask(teacher, chats(40), 8, context)
-        assert len(one.requests) == len(two.requests) == 1
+def test_all_that_refuse_the_key_stop_the_run_after_one_try_each(
+    context: Context, pair: tuple[ChatServer, ...]
+) -> None:
+    teacher = parrot(*pair, api_key_env=None)
+    assert teacher.unreachable() == WrongKey(pair[0].base_url, None)
+    with pytest.raises(TeacherError, match=r"wants a key\. Name its variable"):
+        cached_ask(teacher, chats(40), 8, context)
+    assert [len(server.requests) for server in pair] == [1, 1]
 
 
-def test_a_refused_prompt_is_no_fault_of_the_endpoint(context: Context) -> None:
-    with ChatServer() as one, ChatServer() as two:
-        one.faults.append(400)
-        two.faults.append(400)
-        teacher = parrot(one.base_url, two.base_url, api_key_env="PARROT_KEY")
-        with pytest.raises(TeacherError, match="refused a prompt of 6 bytes"):
-            cached_ask(teacher, chats(1), 8, context)
-        assert len(one.requests) + len(two.requests) == 1
+def test_a_refused_prompt_is_no_fault_of_the_endpoint(
+    context: Context, pair: tuple[ChatServer, ...]
+) -> None:
+    for server in pair:
+        server.faults.append(400)
+    with pytest.raises(TeacherError, match="refused a prompt of 6 bytes"):
+        cached_ask(parrot(*pair), chats(1), 8, context)
+    assert sum(len(server.requests) for server in pair) == 1
 
 
 def test_what_one_endpoint_finds_too_long_another_may_read(
-    context: Context, said: list[str]
+    context: Context, warnings: list[str], pair: tuple[ChatServer, ...]
 ) -> None:
     short = (400, {}, "This model's maximum context length is 8 tokens.")
-    with ChatServer() as one, ChatServer() as two:
-        one.faults.extend([short] * 100)
-        teacher = parrot(one.base_url, two.base_url, api_key_env="PARROT_KEY")
-        answers = cached_ask(teacher, chats(20), 8, context)
-        assert [answer.text for answer in answers] == [f"WORD {i}" for i in range(20)]
-        assert one.requests and said == []
-        two.faults.extend([short] * 100)
-        both = cached_ask(teacher, chats(20, 100), 8, context)
-        assert {answer.finish for answer in both} == {TOO_LONG}
-        assert len(said) == 1
+    first, second = pair
+    first.faults.extend([short] * 100)
+    teacher = parrot(first, second, concurrency=4)
+    answers = cached_ask(teacher, chats(20), 8, context)
+    assert len(answers) == 20 and are_right(answers)
+    assert first.requests and warnings == []
+    second.faults.extend([short] * 100)
+    both = cached_ask(teacher, chats(20, 100), 8, context)
+    assert {answer.finish for answer in both} == {TOO_LONG}
+    assert len(warnings) == 1
 
 
 def test_all_down_is_said_after_the_retries(context: Context) -> None:
-    def down(text: str, n_tries: int) -> Fault:
-        return Fault(status=503)
-
-    with FaultServer(down) as one, FaultServer(down) as two:
+    with Provider(always(status=503)) as first, Provider(always(status=503)) as second:
+        teacher = parrot(first, second, max_retries=2, concurrency=4)
         with pytest.raises(TeacherError) as caught:
-            cached_ask(parrot(one.base_url, two.base_url, max_retries=2), chats(500), 8, context)
+            cached_ask(teacher, chats(500), 8, context)
         text = str(caught.value)
         assert "after 3 tries (1 other endpoint neither)" in text
-        assert sum((one.tries + two.tries).values()) <= 2 * 2 * 3
+        assert first.n_tries + second.n_tries <= 2 * 2 * 3
 
 
 def test_one_that_is_down_at_first_is_left_out_and_comes_back(
-    tmp_path: Path, context: Context, said: list[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, context: Context, warnings: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(scheduler, "_SHORTEST_PAUSE_S", 0.2)
     port = free_port()
     url = f"http://127.0.0.1:{port}/v1"
-    with FaultServer(after(0.02)) as up:
-        teacher = parrot(url, up.base_url, concurrency=2)
+    with Provider(always(delay_s=0.02)) as up:
+        teacher = parrot(url, up, concurrency=2)
         assert teacher.unreachable() is None
         assert are_right(cached_ask(teacher, chats(10), 8, context))
-        assert said == [f"Teacher parrot: {NoConnection(url)}{AGAIN}"]
-        with FaultServer(after(0.02), port=port) as back:
+        assert warnings == [f"Teacher parrot: {NoConnection(url)}{AGAIN}"]
+        with Provider(always(delay_s=0.02), port) as back:
             assert are_right(cached_ask(teacher, chats(200), 8, context))
-        assert sum(back.tries.values()) > 20
-    assert len(said) == 1
+        assert back.n_tries > 20
+    assert len(warnings) == 1
 
 
 def test_places_of_one_model_are_one_teacher_to_the_cache(context: Context) -> None:
     """What was kept under one place is found under each that was ever named beside it."""
     with ExitStack() as stack:
-        a, b, c = [stack.enter_context(FaultServer(after(0))) for _ in range(3)]
+        a, b, c = [stack.enter_context(Provider()) for _ in range(3)]
 
-        def n_asked(n: int, *servers: FaultServer) -> int:
-            before = sum(sum(one.tries.values()) for one in (a, b, c))
-            teacher = parrot(*(server.base_url for server in servers))
-            questions = [Question(chat, 8) for chat in chats(n)]
-            told = expect(replace(teacher, usd_per_million_input_tokens=1.0), questions, context)
+        def n_asked(n: int, *servers: Provider) -> int:
+            before = sum(server.n_tries for server in (a, b, c))
+            teacher = parrot(*servers)
+            priced = replace(teacher, usd_per_million_input_tokens=1.0)
+            expected = expect(priced, questions(n), context)
             assert are_right(cached_ask(teacher, chats(n), 8, context))
-            n_now = sum(sum(one.tries.values()) for one in (a, b, c)) - before
-            assert told.n_asked == n_now
+            n_now = sum(server.n_tries for server in (a, b, c)) - before
+            assert expected.n_asked == n_now
             teacher.close()
             return n_now
 
@@ -277,7 +254,7 @@ def test_places_of_one_model_are_one_teacher_to_the_cache(context: Context) -> N
         assert n_asked(20, c) == 20
         assert n_asked(30, c, b) == 10
         assert n_asked(30, a) == 0
-        elsewhere = parrot(a.base_url, model="parrot-small")
+        elsewhere = parrot(a, model="parrot-small")
         cached_ask(elsewhere, chats(3), 8, context)
     assert a.tries["word 0"] == 2
 

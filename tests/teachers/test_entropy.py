@@ -3,21 +3,13 @@
 from __future__ import annotations
 
 import math
-import sys
-from pathlib import Path
 
 import pytest
 import torch
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "evaluate"))
-
-from tiny_student import WORDS, tiny_model, tiny_tokenizer
-
 from stratos.teachers.generate import entropy_nats
-
-
-def chat(question: str) -> list[dict[str, str]]:
-    return [{"role": "user", "content": question}]
+from tests.evaluate.tiny_student import WORDS, tiny_model, tiny_tokenizer
+from tests.teachers.questions import chat
 
 
 @pytest.mark.slow
@@ -35,9 +27,9 @@ def test_it_is_that_of_every_token_of_every_answer_with_its_end():
             p = torch.softmax(logits, -1)
             expected.append(-(p * p.log()).sum().item())
             ids.append(token)
-    found = entropy_nats(model, tokenizer, [chat(one) for one in questions], answers)
-    assert found == pytest.approx(sum(expected) / len(expected), abs=1e-5)
-    assert 0 < found <= math.log(len(WORDS))
+    nats = entropy_nats(model, tokenizer, [chat(question) for question in questions], answers)
+    assert nats == pytest.approx(sum(expected) / len(expected), abs=1e-5)
+    assert 0 < nats <= math.log(len(WORDS))
 
 
 def test_a_teacher_that_is_certain_has_none():

@@ -7,13 +7,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from stub_task import StubTask
 
 from stratos.config import EvaluateConfig, LimitsConfig
 from stratos.core.intervals import wilson
 from stratos.records import ModelCard, TeacherProbe
 from stratos.teachers import evaluation_budget
 from stratos.teachers.evaluation_budget import n_allowed, n_expected, parts_in_time
+from tests.stub_task import StubTask
 
 CARD = ModelCard("t", 135_000_000, 30, 576, 9, 3, 1536, 49152, 8192)
 PAID = replace(CARD, usd_per_million_input_tokens=1.0, usd_per_million_output_tokens=4.0)
@@ -74,13 +74,13 @@ def test_parts_are_given_out_while_there_is_time(
 ) -> None:
     clock = [0.0]
     monkeypatch.setattr(evaluation_budget.time, "monotonic", lambda: clock[0])
-    found: list[int] = []
+    items: list[int] = []
     for part in parts_in_time(range(1000), minutes, pace):
         clock[0] += seconds_each * len(part)
-        found += part
-    assert found == list(range(len(found)))
-    assert abs(len(found) - n_asked) <= 0.06 * n_asked
-    if len(found) > 128:
+        items += part
+    assert items == list(range(len(items)))
+    assert abs(len(items) - n_asked) <= 0.06 * n_asked
+    if len(items) > 128:
         assert clock[0] <= 60 * minutes + 1e-6
 
 

@@ -7,43 +7,28 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from asker import Asker
-from cached_ask import cached_ask
-from fault_server import EVERY_FAULT, Fault, FaultServer, at_random
 
 from stratos.core.context import Context
 from stratos.core.errors import BudgetError, TeacherError
 from stratos.ledger import Ledger
 from stratos.teachers import scheduler
 from stratos.teachers.asking import stream_ask
-from stratos.teachers.base import Question
 from stratos.teachers.call_budget import most_usd
-from stratos.teachers.openai import OpenAITeacher
+from tests.teachers.provider import EVERY_FAULT, Bill, Provider, Reply, always, flaky
+from tests.teachers.questions import Asker, are_right, cached_ask, chats, parrot, questions
 
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scheduler, "_SHORTEST_WAIT_S", 0.02)
-
-
-def parrot(server: FaultServer, **changes) -> OpenAITeacher:
-    fields = {"model": "parrot", "api_key_env": None, "timeout_s": 5.0, "concurrency": 32}
-    return OpenAITeacher(name="parrot", base_url=server.base_url, **fields | changes)
-
-
-def chats(n: int) -> list[list[dict[str, str]]]:
-    return [[{"role": "user", "content": f"word {i}"}] for i in range(n)]
+WIDE = {"concurrency": 32, "timeout_s": 5.0}
 
 
 def test_every_combination_of_faults_is_outlived(context: Context) -> None:
-    def rule(text: str, n_tries: int) -> Fault:
-        return EVERY_FAULT[int(text.split()[1])] if n_tries == 1 else Fault()
+    def rule(text: str, n_tries: int) -> Reply:
+        return EVERY_FAULT[int(text.split()[1])] if n_tries == 1 else Reply()
 
     n = len(EVERY_FAULT)
     assert n == 4 * 5 * 4 * 2 - 2
-    with FaultServer(rule) as server:
-        answers = cached_ask(parrot(server), chats(n), 8, context)
-    assert [answer.text for answer in answers] == [f"WORD {i}" for i in range(n)]
+    with Provider(rule, models=()) as server:
+        answers = cached_ask(parrot(server, **WIDE), chats(n), 8, context)
+    assert len(answers) == n and are_right(answers)
     assert set(server.answered.values()) == {1}
     assert set(server.tries.values()) == {2}
     assert server.most_in_flight <= 32
@@ -51,55 +36,48 @@ def test_every_combination_of_faults_is_outlived(context: Context) -> None:
 
 def test_two_faults_in_a_row_and_a_tenth_of_all_tries(context: Context) -> None:
     seed, n = 0, 60
-    tenth = at_random(0.1, seed)
 
-    def rule(text: str, n_tries: int) -> Fault:
-        return at_random(1.0, seed)(text, n_tries) if n_tries <= 2 else tenth(text, n_tries)
+    def rule(text: str, n_tries: int) -> Reply:
+        share = 1.0 if n_tries <= 2 else 0.1
+        return flaky(share, seed, faults=EVERY_FAULT)(text, n_tries)
 
-    with FaultServer(rule) as server:
-        answers = cached_ask(parrot(server), chats(n), 8, context)
-        assert [answer.text for answer in answers] == [f"WORD {i}" for i in range(n)]
+    with Provider(rule, models=()) as server:
+        answers = cached_ask(parrot(server, **WIDE), chats(n), 8, context)
+        assert len(answers) == n and are_right(answers)
         first = Counter(server.tries)
-        cached_ask(parrot(server), chats(n), 8, context)
+        cached_ask(parrot(server, **WIDE), chats(n), 8, context)
     assert server.tries == first
     assert set(server.answered.values()) == {1}
-    with FaultServer(rule) as again:  # the same faults, whatever the order
+    with Provider(rule, models=()) as again:  # the same faults, whatever the order
         context = Context(context.run_dir, context.run_dir / "other", context.ledger)
         cached_ask(parrot(again, concurrency=3), chats(n), 8, context)
     assert again.tries == first
 
 
 @pytest.mark.parametrize(
-    ("n", "budget"), [pytest.param(1000, 1.0, marks=pytest.mark.slow), (300, 0.02)]
+    ("n", "budget"), [pytest.param(1000, 1.0, marks=pytest.mark.slow), (300, 0.007)]
 )
 def test_the_budget_holds_with_a_thousand_calls_in_flight_and_faults(
     tmp_path: Path, n: int, budget: float
 ) -> None:
     ledger = Ledger(tmp_path / "ledger.jsonl", budget)
     context = Context(tmp_path, tmp_path / "cache", ledger)
-    with FaultServer(at_random(0.3, delay_s=0.05)) as server:
-        teacher = parrot(
-            server,
-            concurrency=n,
-            usd_per_million_input_tokens=2.0,
-            usd_per_million_output_tokens=10.0,
-            timeout_s=120.0,
-        )
-        questions = [Question(chat, 8) for chat in chats(n)]
-        most = most_usd(teacher.card(), questions[0].chat, 8)
+    rule = flaky(0.3, delay_s=0.05, faults=EVERY_FAULT)
+    with Provider(rule, bill=Bill(2.0, 10.0), models=()) as server:
+        prices = {"usd_per_million_input_tokens": 2.0, "usd_per_million_output_tokens": 10.0}
+        teacher = parrot(server, concurrency=n, timeout_s=120.0, **prices)
+        most = most_usd(teacher.card(), chats(1)[0], 8)
         answers, seen = [], []
-        asking = stream_ask(teacher, iter(questions), context)
         try:
-            for answer in asking:
+            for answer in stream_ask(teacher, questions(n), context):
                 answers.append(answer)
                 seen.append(ledger.spent_usd + ledger.reserved_usd)
         except BudgetError:
             assert budget < 1
-    billed = sum(server.answered.values()) * (20 * 2 + 5 * 10) / 1e6
     assert max(seen) <= budget + 1e-9
-    assert billed <= ledger.spent_usd + 1e-9 <= budget + 1e-9
+    assert server.bill.usd <= ledger.spent_usd + 1e-9 <= budget + 1e-9
     assert ledger.reserved_usd == 0
-    assert [answer.text for answer in answers] == [f"WORD {i}" for i in range(len(answers))]
+    assert are_right(answers)
     if budget == 1.0:
         assert len(answers) == n
     else:
@@ -110,11 +88,11 @@ def test_the_budget_holds_with_a_thousand_calls_in_flight_and_faults(
 
 
 def test_what_the_server_asks_for_is_waited_by_all(context: Context) -> None:
-    def rule(text: str, n_tries: int) -> Fault:
+    def rule(text: str, n_tries: int) -> Reply:
         first = text == "word 3" and n_tries == 1
-        return Fault(status=429, retry_after="0.6") if first else Fault(delay_s=0.01)
+        return Reply(status=429, retry_after="0.6") if first else Reply(delay_s=0.01)
 
-    with FaultServer(rule) as server:
+    with Provider(rule, models=()) as server:
         started = time.monotonic()
         answers = cached_ask(parrot(server, concurrency=2), chats(40), 8, context)
         assert time.monotonic() - started >= 0.6
@@ -123,7 +101,7 @@ def test_what_the_server_asks_for_is_waited_by_all(context: Context) -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "seconds"),
+    ("headers", "seconds"),
     [
         ({"retry-after-ms": "250"}, 0.25),
         ({"retry-after": "2"}, 2.0),
@@ -134,10 +112,10 @@ def test_what_the_server_asks_for_is_waited_by_all(context: Context) -> None:
         ({}, None),
     ],
 )
-def test_the_pause_that_a_server_asks_for_is_read(asked, seconds) -> None:
+def test_the_pause_that_a_server_asks_for_is_read(headers, seconds) -> None:
     from stratos.teachers.endpoint import retry_after_s
 
-    assert retry_after_s(asked) == seconds
+    assert retry_after_s(headers) == seconds
 
 
 def test_waits_grow_with_jitter_and_never_undercut_the_server() -> None:
@@ -148,22 +126,15 @@ def test_waits_grow_with_jitter_and_never_undercut_the_server() -> None:
     assert 7.0 < scheduler.wait_s(1, 7.0, lambda: 1.0) < 8.0
 
 
-def test_an_endpoint_that_is_down_is_not_worked_through(context: Context) -> None:
-    with FaultServer(lambda text, n_tries: Fault(status=503)) as server:
-        with pytest.raises(TeacherError, match="gave no answer after 3 tries"):
-            cached_ask(parrot(server, max_retries=2), chats(1000), 8, context)
-        assert sum(server.tries.values()) == 3
-
-
 def test_requests_keep_the_rate_that_the_endpoint_allows(context: Context) -> None:
-    with FaultServer(lambda text, n_tries: Fault()) as server:
+    with Provider(models=()) as server:
         started = time.monotonic()
         cached_ask(parrot(server, max_requests_per_minute=1200.0), chats(21), 8, context)
         assert time.monotonic() - started >= 20 * 0.05
 
 
 def test_cache_modes(context: Context) -> None:
-    with FaultServer(lambda text, n_tries: Fault()) as server:
+    with Provider(models=()) as server:
         cached_ask(parrot(server), chats(2), 8, context)
         cached_ask(parrot(server, cache="read"), chats(3), 8, context)
         assert sorted(server.tries.values()) == [1, 1, 1]
@@ -179,45 +150,43 @@ def test_cache_modes(context: Context) -> None:
 @pytest.mark.kill
 def test_killed_again_and_again_only_what_is_missing_is_asked(tmp_path: Path) -> None:
     n, concurrency = 240, 16
-    with FaultServer(at_random(0.0, delay_s=0.02)) as server:
+    with Provider(always(delay_s=0.02), bill=Bill(1.0, 1.0), models=()) as server:
         for kill_at in (40, 100, 170):
-            one = Asker(server.base_url, tmp_path, n)
-            assert any(number >= kill_at for number in one)
-            one.kill()
+            asker = Asker(server.base_url, tmp_path, n)
+            assert any(number >= kill_at for number in asker)
+            asker.kill()
         assert Asker(server.base_url, tmp_path, n).all() == list(range(n))
-    asked_again = sum(server.tries.values()) - n
     # Only what was in flight at a kill is asked again.
-    assert asked_again <= 3 * concurrency
+    assert server.n_tries - n <= 3 * concurrency
     ledger = Ledger(tmp_path / "ledger.jsonl")
     assert ledger.reserved_usd == 0
-    assert ledger.spent_usd >= sum(server.answered.values()) * 25 / 1e6 - 1e-9
+    assert ledger.spent_usd >= server.bill.usd - 1e-9
 
 
 def test_processes_at_once_ask_each_question_once(tmp_path: Path) -> None:
-    with FaultServer(at_random(0.0, delay_s=0.01)) as server:
+    with Provider(always(delay_s=0.01), bill=Bill(1.0, 1.0), models=()) as server:
         askers = [Asker(server.base_url, tmp_path, 120) for _ in range(3)]
-        for one in askers:
-            assert one.all() == list(range(120))
+        for asker in askers:
+            assert asker.all() == list(range(120))
     assert set(server.tries.values()) == {1}
-    spent = Ledger(tmp_path / "ledger.jsonl").spent_usd
-    assert spent == pytest.approx(120 * 25 / 1e6)
+    assert Ledger(tmp_path / "ledger.jsonl").spent_usd == pytest.approx(server.bill.usd)
 
 
 def test_a_list_of_models_opens_the_stream_before_the_first_answer(context: Context) -> None:
-    def rule(text: str, n_tries: int) -> Fault:
-        return Fault(delay_s=2.0 if text == "word 0" else 0.01)
+    def rule(text: str, n_tries: int) -> Reply:
+        return Reply(delay_s=2.0 if text == "word 0" else 0.01)
 
-    with FaultServer(rule, models=("parrot",)) as server:
-        teacher = parrot(server, concurrency=4)
-        first = next(answers := stream_ask(teacher, [Question(c, 8) for c in chats(40)], context))
+    with Provider(rule, models=("parrot-large",)) as server:
+        teacher = parrot(server, api_key_env=None, concurrency=4)
+        first = next(answers := stream_ask(teacher, questions(40), context))
         assert first.text == "WORD 0"
         assert len(server.answered) > 4  # while the first was under way
         assert len(list(answers)) == 39
         assert server.most_in_flight == 4
     for models in ((), ("macaw",)):  # an endpoint without a list, and one that names an alias
         fresh = Context(context.run_dir, context.run_dir / str(len(models)), context.ledger)
-        with FaultServer(rule, models=models) as server:
-            answers = stream_ask(parrot(server), [Question(c, 8) for c in chats(9)], fresh)
+        with Provider(rule, models=models) as server:
+            answers = stream_ask(parrot(server), questions(9), fresh)
             while not server.answered:
                 next(answers)
             # The others answer at once: one that was asked beside it would have been before it.
@@ -225,28 +194,29 @@ def test_a_list_of_models_opens_the_stream_before_the_first_answer(context: Cont
             answers.close()
 
 
-@pytest.mark.parametrize("lists_to_all", [False, True])
+@pytest.mark.parametrize("list_is_open", [False, True])
 def test_a_wrong_key_is_asked_once_whoever_may_read_the_list(
-    context: Context, monkeypatch: pytest.MonkeyPatch, lists_to_all: bool
+    context: Context, monkeypatch: pytest.MonkeyPatch, list_is_open: bool
 ) -> None:
-    slow = at_random(0.0, delay_s=0.3)
-    with FaultServer(slow, models=("parrot",), key="right", lists_to_all=lists_to_all) as server:
+    listing = {"models": ("parrot-large",), "list_is_open": list_is_open}
+    with Provider(always(delay_s=0.3), key="right", **listing) as server:
         monkeypatch.setenv("PARROT_KEY", "wrong")
         with pytest.raises(TeacherError, match="refused the key in PARROT_KEY"):
-            cached_ask(parrot(server, api_key_env="PARROT_KEY"), chats(100), 8, context)
-        assert sum(server.tries.values()) == 1
+            cached_ask(parrot(server), chats(100), 8, context)
+        assert server.n_tries == 1
         monkeypatch.setenv("PARROT_KEY", "right")
-        questions = [Question(chat, 8) for chat in chats(9)]
-        next(stream_ask(parrot(server, api_key_env="PARROT_KEY"), questions, context))
+        next(stream_ask(parrot(server, concurrency=32), questions(9), context))
         # A list that anybody may read says nothing of the key: the first question goes alone.
-        assert server.tries["word 1"] == 1 - lists_to_all
+        assert server.tries["word 1"] == 1 - list_is_open
 
 
-def test_an_endpoint_that_lists_its_models_and_is_down_is_not_worked_through(
-    context: Context,
+@pytest.mark.parametrize(("models", "n_most"), [((), 3), (("parrot-large",), 12)])
+def test_an_endpoint_that_is_down_is_not_worked_through(
+    context: Context, models: tuple[str, ...], n_most: int
 ) -> None:
-    down = Fault(status=503, delay_s=0.1)
-    with FaultServer(lambda text, n_tries: down, models=("parrot",)) as server:
+    """A list of models opens the stream: each of those under way has its tries."""
+    with Provider(always(status=503, delay_s=0.1), models=models) as server:
+        teacher = parrot(server, api_key_env=None, max_retries=2, concurrency=4)
         with pytest.raises(TeacherError, match="gave no answer after 3 tries"):
-            cached_ask(parrot(server, max_retries=2, concurrency=4), chats(1000), 8, context)
-        assert len(server.tries) <= 8
+            cached_ask(teacher, chats(1000), 8, context)
+        assert 3 <= server.n_tries <= n_most

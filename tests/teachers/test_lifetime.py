@@ -5,16 +5,16 @@ from __future__ import annotations
 import datetime
 
 import pytest
-from chat_server import KEY
 
 from stratos.teachers import lifetime
 from stratos.teachers.lifetime import nearest_living, retired, shipped_teachers
 from stratos.teachers.openai import OpenAITeacher
 from stratos.teachers.openai_settings import is_own
 from stratos.teachers.words import NoPrice, Retired
+from tests.teachers.questions import parrot
 
 TODAY = datetime.date(2026, 11, 26)
-SHIPPED = {one.name: one for one in shipped_teachers()}
+SHIPPED = {teacher.name: teacher for teacher in shipped_teachers()}
 
 
 def test_the_dates_of_the_shipped_teachers_have_a_source() -> None:
@@ -51,17 +51,17 @@ def test_the_teachers_of_the_default_list_live_and_may_be_learnt_from() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "other"),
+    ("name", "successor"),
     [
         ("llama3_3_70b", "gpt_oss_120b"),  # behind the same key
         ("deepseek_v4_flash", "deepseek_flash"),
     ],
 )
-def test_the_nearest_that_lives(name: str, other: str) -> None:
-    found = nearest_living(SHIPPED[name], TODAY)
-    assert found is not None and found.name == other
+def test_the_nearest_that_lives(name: str, successor: str) -> None:
+    nearest = nearest_living(SHIPPED[name], TODAY)
+    assert nearest is not None and nearest.name == successor
     reason = retired(SHIPPED[name], TODAY)
-    assert reason is not None and reason.successor == other
+    assert reason is not None and reason.successor == successor
 
 
 def test_on_its_last_day_a_teacher_answers_and_then_no_more() -> None:
@@ -72,17 +72,12 @@ def test_on_its_last_day_a_teacher_answers_and_then_no_more() -> None:
     assert (reason.model, reason.day, reason.source) == (
         "gpt-4o", "2027-01-14", teacher.retires_source
     )  # fmt: skip
-    other = nearest_living(teacher, datetime.date(2027, 1, 14))
-    assert other is not None and other.api_key_env == "OPENAI_API_KEY" and not other.retires
-
-
-def parrot(server, **changes) -> OpenAITeacher:
-    fields = {"model": "parrot-large", "base_url": server.base_url, "api_key_env": "PARROT_KEY"}
-    return OpenAITeacher("parrot", **{**fields, **changes})
+    nearest = nearest_living(teacher, datetime.date(2027, 1, 14))
+    assert nearest is not None and nearest.api_key_env == "OPENAI_API_KEY" and not nearest.retires
 
 
 @pytest.mark.parametrize(
-    ("said", "card", "ends", "lives"),
+    ("listed", "card", "ends", "lives"),
     [
         ({}, "2099-01-01", "2099-01-01", True),
         ({"shutdown_date": "2099-06-01"}, "2099-01-01", "2099-06-01", True),
@@ -93,11 +88,8 @@ def parrot(server, **changes) -> OpenAITeacher:
         ({"shutdown_date": 7}, "2099-01-01", "2099-01-01", True),
     ],
 )
-def test_the_word_of_the_endpoint_goes_before_the_card(
-    server, monkeypatch, said, card, ends, lives
-) -> None:
-    monkeypatch.setenv("PARROT_KEY", KEY)
-    server.listed["parrot-large"] = said
+def test_the_word_of_the_endpoint_goes_before_the_card(server, listed, card, ends, lives) -> None:
+    server.listed["parrot-large"] = listed
     teacher = parrot(server, retires=card)
     assert teacher.card().retires == card  # nobody was asked yet
     reason = teacher.unreachable()
@@ -110,8 +102,7 @@ def test_the_word_of_the_endpoint_goes_before_the_card(
     teacher.close()
 
 
-def test_another_models_end_is_none_of_ours(server, monkeypatch) -> None:
-    monkeypatch.setenv("PARROT_KEY", KEY)
+def test_another_models_end_is_none_of_ours(server) -> None:
     server.listed["parrot-small"] = {"shutdown_date": "2026-01-01"}
     teacher = parrot(server)
     assert teacher.unreachable() is None and teacher.card().retires == ""
@@ -142,7 +133,7 @@ def test_a_server_of_ones_own(url: str, own: bool) -> None:
 
 
 def test_nothing_is_asked_at_an_unknown_price(monkeypatch) -> None:
-    monkeypatch.setenv("A_KEY", KEY)
+    monkeypatch.setenv("A_KEY", "sk-0123456789")
     teacher = OpenAITeacher(
         "x", "m", base_url="https://api.example.com/v1", api_key_env="A_KEY",
         usd_per_million_input_tokens=1.0,

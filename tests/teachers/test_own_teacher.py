@@ -9,8 +9,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from cached_ask import cached_ask
-from checked import problems
 from hydra.types import RunMode
 
 from stratos.cli.build import build
@@ -27,6 +25,8 @@ from stratos.ledger import Ledger
 from stratos.records import Offer, Plan, RoleChoice
 from stratos.run.stage_job import keys_of, why_here
 from stratos.teachers.base import Question, SignalKind
+from tests.checked import problems
+from tests.teachers.questions import cached_ask
 
 CLASS = '''
 import subprocess
@@ -115,8 +115,8 @@ def test_it_answers_once_and_what_it_cannot_do_is_refused(config: Config, tmp_pa
     [teacher] = config.teachers
     context = Context(tmp_path, tmp_path / "cache", Ledger(tmp_path / "ledger"))
     chats = [[{"role": "user", "content": text}] for text in ("3\n1", "9\n7")]
-    assert [one.text for one in cached_ask(teacher, chats, 8, context)] == ["1\n3", "7\n9"]
-    assert all(one.cached for one in cached_ask(teacher, chats, 8, context))
+    assert [answer.text for answer in cached_ask(teacher, chats, 8, context)] == ["1\n3", "7\n9"]
+    assert all(answer.cached for answer in cached_ask(teacher, chats, 8, context))
     assert (teacher.streams, teacher.draws, teacher.takes_batches) == (False, False, False)
     for refused in (
         lambda: teacher.sample([Question(chats[0], 8, 1, 1.0)]), teacher.load, teacher.as_batch,
@@ -142,8 +142,10 @@ def test_its_stages_run_as_jobs_and_no_key_is_held_back(config: Config) -> None:
 def test_its_logits_are_refused_with_the_reason(config: Config, tmp_path: Path) -> None:
     [teacher] = config.teachers
     assert teacher.signal is SignalKind.TEXT
-    said: list[str] = []
-    context = Context(tmp_path, tmp_path / "cache", Ledger(tmp_path / "ledger"), warn=said.append)
+    warnings: list[str] = []
+    context = Context(
+        tmp_path, tmp_path / "cache", Ledger(tmp_path / "ledger"), warn=warnings.append
+    )
     source = open_source(teacher, SignalConfig(), None, None, context)  # type: ignore[arg-type]
     assert isinstance(source, TextSource) and source.reason == OnlyAnswers("Program")
-    assert len(said) == 1 and "gives no distributions" in said[0]
+    assert len(warnings) == 1 and "gives no distributions" in warnings[0]

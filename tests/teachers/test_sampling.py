@@ -7,11 +7,11 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from tiny_student import tiny_model, tiny_tokenizer
 
 from stratos.teachers.asking import stream_ask
 from stratos.teachers.base import Answer, Question
 from stratos.teachers.huggingface import HuggingFaceTeacher
+from tests.evaluate.tiny_student import tiny_model, tiny_tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -37,16 +37,16 @@ def drawn(n: int, temperature: float | None = 1.0, max_tokens: int = 6) -> list[
 
 def test_samples_differ_and_come_again_in_whatever_batch(teacher: HuggingFaceTeacher) -> None:
     assert teacher.draws
-    kept: dict[int, Answer] = {}
-    answers = teacher.sample(drawn(4), lambda index, answer: kept.update({index: answer}))
-    assert answers == [kept[index] for index in range(8)]
+    by_index: dict[int, Answer] = {}
+    answers = teacher.sample(drawn(4), lambda index, answer: by_index.update({index: answer}))
+    assert answers == [by_index[index] for index in range(8)]
     texts = [answer.text for answer in answers]
     assert len(set(texts)) > 5
-    assert [teacher.sample([one])[0].text for one in drawn(4)] == texts
+    assert [teacher.sample([question])[0].text for question in drawn(4)] == texts
 
 
 def test_without_a_temperature_a_sample_is_the_likeliest(teacher: HuggingFaceTeacher) -> None:
-    likeliest = [answer.text for answer in teacher.ask([one.chat for one in drawn(1)], 6)]
+    likeliest = [answer.text for answer in teacher.ask([question.chat for question in drawn(1)], 6)]
     for temperature in (0.0, None, 1e-6):
         cold = [answer.text for answer in teacher.sample(drawn(2, temperature))]
         assert cold == [text for text in likeliest for _ in range(2)]
@@ -90,7 +90,10 @@ def test_questions_of_several_lengths_are_asked_together_and_tell_how_they_ended
     monkeypatch.setattr(
         HuggingFaceTeacher,
         "sample",
-        lambda self, asked, keep=None: (batches.append(len(asked)), sample(self, asked, keep))[1],
+        lambda self, questions, keep=None: (
+            batches.append(len(questions)),
+            sample(self, questions, keep),
+        )[1],
     )
     questions = [Question(chat(f"{n % 10} 3"), n) for n in (1, 100, 2)]
     answers = list(stream_ask(teacher, questions, context))

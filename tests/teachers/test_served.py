@@ -6,22 +6,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cached_ask import cached_ask
-from fault_server import EVERY_FAULT, Fault, FaultServer
-from real_teacher import needs_smollm2, smollm2
 
 from stratos.core.context import Context
 from stratos.core.errors import TeacherError
 from stratos.deploy.bundle_server import serve_arguments
 from stratos.deploy.server import HOST, free_port, serving
-from stratos.teachers import scheduler
 from stratos.teachers.openai import OpenAITeacher
+from tests.teachers.provider import EVERY_FAULT, Provider, Reply
+from tests.teachers.questions import cached_ask, chat
+from tests.teachers.real_teacher import needs_smollm2, smollm2
 
 QUESTIONS = ["The capital of France is", "2 + 2 =", "Say hello.", "A cat is an", "The sky is"]
 
 
-def chats() -> list[list[dict[str, str]]]:
-    return [[{"role": "user", "content": text}] for text in QUESTIONS]
+CHATS = [chat(text) for text in QUESTIONS]
 
 
 @pytest.fixture(scope="module")
@@ -45,34 +43,34 @@ def upstream(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 @needs_smollm2
 @pytest.mark.slow
 def test_a_real_model_is_asked_through_every_kind_of_fault(
-    upstream: str, model: Path, context: Context, monkeypatch: pytest.MonkeyPatch
+    upstream: str, model: Path, context: Context
 ) -> None:
-    monkeypatch.setattr(scheduler, "_SHORTEST_WAIT_S", 0.02)
-
-    def rule(text: str, n_tries: int) -> Fault:
+    def rule(text: str, n_tries: int) -> Reply:
         faults = EVERY_FAULT[QUESTIONS.index(text) :: len(QUESTIONS) * 8]
-        return faults[n_tries - 1] if n_tries <= len(faults) else Fault()
+        return faults[n_tries - 1] if n_tries <= len(faults) else Reply()
 
     fields = {"model": str(model), "api_key_env": None, "timeout_s": 120.0}
     direct = OpenAITeacher("smollm2", base_url=upstream, **fields)
     assert direct.unreachable() is None
-    plain = direct.ask(chats(), 6)
-    local = smollm2().ask(chats(), 6)
-    assert [one.text.strip() for one in plain] == [one.text.strip() for one in local]
-    with FaultServer(rule, upstream) as server:
+    plain = direct.ask(CHATS, 6)
+    local = smollm2().ask(CHATS, 6)
+    assert [answer.text.strip() for answer in plain] == [answer.text.strip() for answer in local]
+    with Provider(rule, upstream=upstream) as server:
         teacher = OpenAITeacher("smollm2", base_url=server.base_url, concurrency=2, **fields)
-        answers = cached_ask(teacher, chats(), 6, context)
-    assert [one.text for one in answers] == [one.text for one in plain]
-    assert [one.input_tokens for one in answers] == [one.input_tokens for one in local]
-    assert all(0 < one.output_tokens <= 6 for one in answers)
+        answers = cached_ask(teacher, CHATS, 6, context)
+    assert [answer.text for answer in answers] == [answer.text for answer in plain]
+    assert [answer.input_tokens for answer in answers] == [answer.input_tokens for answer in local]
+    assert all(0 < answer.output_tokens <= 6 for answer in answers)
     assert set(server.answered.values()) == {1}
     assert min(server.tries.values()) >= 4
 
 
 @needs_smollm2
 def test_a_model_that_the_server_does_not_have(upstream: str, model: Path) -> None:
-    other = OpenAITeacher("other", f"{model}-x", base_url=upstream, api_key_env=None, max_retries=0)
+    absent = OpenAITeacher(
+        "other", f"{model}-x", base_url=upstream, api_key_env=None, max_retries=0
+    )
     with pytest.raises(
         TeacherError, match=r"has no model .*-x\..* Choose one with teacher\.model="
     ):
-        other.ask(chats()[:1], 4)
+        absent.ask(CHATS[:1], 4)

@@ -91,9 +91,9 @@ def test_a_gguf_file(tmp_path: Path) -> None:
 
 def test_a_folder_goes_before_the_package(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps(CONFIG))
-    found = find_weights(str(tmp_path), "json", "absent.gguf", None)
-    assert isinstance(found, Weights)
-    assert (found.location, found.gguf) == (str(tmp_path), None)
+    weights_here = find_weights(str(tmp_path), "json", "absent.gguf", None)
+    assert isinstance(weights_here, Weights)
+    assert (weights_here.location, weights_here.gguf) == (str(tmp_path), None)
 
 
 def test_nothing_there_says_what_to_type(tmp_path: Path) -> None:
@@ -118,19 +118,19 @@ def test_nothing_there_says_what_to_type(tmp_path: Path) -> None:
 def test_an_ambiguous_folder_names_its_files(tmp_path: Path) -> None:
     for name in ("a.gguf", "b.gguf"):
         write_gguf(tmp_path / name)
-    found = find_weights(str(tmp_path), None, None, None)
-    assert found == NoModelIn(f"the folder {tmp_path}", None, ("a.gguf", "b.gguf"))
+    weights_here = find_weights(str(tmp_path), None, None, None)
+    assert weights_here == NoModelIn(f"the folder {tmp_path}", None, ("a.gguf", "b.gguf"))
 
 
 def test_broken_files_are_one_clear_error(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{")
     teacher = HuggingFaceTeacher("mine", path=str(tmp_path))
-    told = (
+    message = (
         r"Teacher mine: its weights cannot be read from .*: config\.json: it is not JSON .*Type: "
     )
-    with pytest.raises(TeacherError, match=told):
+    with pytest.raises(TeacherError, match=message):
         teacher.card()
-    with pytest.raises(TeacherError, match=told):
+    with pytest.raises(TeacherError, match=message):
         teacher.ask([[{"role": "user", "content": "a"}]], 1)
 
 
@@ -149,10 +149,10 @@ def test_a_large_file_is_told_by_blocks_from_end_to_end(
     file = tmp_path / "a.gguf"
     content = bytearray(np.random.default_rng(0).bytes(10_000))
     seen = set()
-    for place in (None, 0, 5_000, 9_999):
+    for at in (None, 0, 5_000, 9_999):
         changed = bytearray(content)
-        if place is not None:
-            first, last = max(0, place - 500), min(10_000, place + 500)
+        if at is not None:
+            first, last = max(0, at - 500), min(10_000, at + 500)
             changed[first:last] = bytes(last - first)
         file.write_bytes(changed)
         seen.add(weights._content(file))

@@ -12,11 +12,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from wandb_file import exit_code, history, records_of
 
 from stratos import config as schema
 from stratos.tracking.sink import Sink, SinkThread, Start
 from stratos.tracking.tracker import Tracker, tracked
+from tests.wandb_file import exit_code, history, records_of
 
 KEY = "0123456789abcdef0123456789abcdef01234567"
 

@@ -176,14 +176,7 @@ def ending(problem: Problem, chosen: Choice, today: datetime.date | None = None)
 def assumptions_of(
     problem: Problem, chosen: Choice, prices: Iterable[Price], rates: Rates
 ) -> tuple[Assumption, ...]:
-    """Return every assumption that a plan rests on, once.
-
-    Args:
-        problem: what was chosen from.
-        chosen: the plan.
-        prices: those that it uses.
-        rates: what points, hours and milliseconds count in dollars.
-    """
+    """Return every assumption that a plan rests on, once."""
     assumptions = [
         assumption for work in chosen.candidate.work for assumption in problem.assumed.get(work, ())
     ]

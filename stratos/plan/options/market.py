@@ -95,13 +95,7 @@ class Market:
 
 
 def open_market(catalog: Catalog, cloud: CloudConfig, spot: bool) -> Market:
-    """Return the servers that `cloud` allows.
-
-    Args:
-        catalog: the offers.
-        cloud: quotas, most servers and most dollars an hour.
-        spot: whether spot prices are among them.
-    """
+    """Return the servers that `cloud` allows."""
     table = catalog.table
     caps = Caps.of(cloud.quotas, cloud.max_nodes, cloud.max_usd_per_hour)
     group, most = _quotas_of(table, caps)
@@ -243,12 +237,7 @@ class OfferGroups:
 
     @classmethod
     def of(cls, market: Market, fleet: Fleet) -> OfferGroups:
-        """Put the servers of a market on shelves.
-
-        Args:
-            market: the servers.
-            fleet: one of each of its kinds.
-        """
+        """Put the servers of a market on shelves."""
         alike = combine(
             market.kind,
             market.spot.astype(np.int64),

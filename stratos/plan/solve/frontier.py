@@ -42,9 +42,6 @@ from stratos.plan.solve.solver import Solver
 
 _ROUNDING = 1e-9
 """Share by which a limit that is met may be passed."""
-SOLVED_GAP = 0.001
-"""Most of `Problem.mix_gap` that the solver may leave of a mix of its own; the plan's status says
-so."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,8 +95,7 @@ class Reduced:
         """Prune the options of every work by themselves."""
         self.problem = problem
         settings = problem.settings
-        gap = max(settings.gap, min(problem.mix_gap, SOLVED_GAP))
-        self.solver = Solver(settings.solver, settings.time_limit_s, gap)
+        self.solver = Solver(settings.solver, settings.time_limit_s, settings.gap)
         self._steps: dict[tuple[object, ...], list[Step]] = {}
         self._tails: dict[tuple[str, str], Tails] = {}
         self._heads: dict[tuple[str, Place | None], Heads] = {}

@@ -9,9 +9,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from cached_ask import cached_ask
 from cluster_parts import SlowTask, SlowTeacher, written_down
-from echo_teacher import EchoTeacher, chats
+from echo_teacher import EchoTeacher
 
 from stratos.config import CallbacksConfig, EvaluateConfig, LimitsConfig, ProbeConfig
 from stratos.contrib.ray import engine as ray_engine
@@ -26,6 +25,7 @@ from stratos.synthesize.injection import Injection, make
 from stratos.tasks.mahjong import MahjongTask
 from stratos.tasks.mahjong.discard import DiscardTask
 from stratos.teachers.openai import OpenAITeacher
+from tests.teachers.questions import cached_ask, chats
 
 _STORE_BYTES = 80 * 2**20
 NODE = {"num_cpus": 1, "object_store_memory": _STORE_BYTES}

@@ -44,7 +44,7 @@ class Clerk(EchoTeacher):
     """Words timers as naps, with a slip where the minutes end in 7; reads naps rightly."""
 
     name: str = "adder"
-    asked: list[str] = field(default_factory=list)
+    calls: list[str] = field(default_factory=list)
     read: list[str] = field(default_factory=list)
 
     def ask(self, chats: Any, max_tokens: int, tick: Any = None, keep: Any = None) -> list[Answer]:
@@ -58,7 +58,7 @@ class Clerk(EchoTeacher):
         return answers
 
     def _word(self, text: str) -> str:
-        self.asked.append(text)
+        self.calls.append(text)
         minutes = [one["arguments"]["minutes"] for one in json.loads(_calls(text))]
         told = " and ".join(str(one + (one % 10 == 7)) for one in minutes)
         return f'Request: "I nap for {told}"'
@@ -100,14 +100,14 @@ def test_a_request_is_in_the_teachers_words_where_it_reads_the_call_again(tmp_pa
         str(minutes_of(row)) for row in slipped if not any(one % 10 == 7 for one in minutes_of(row))
     }
     # The request shows the call, the reading does not.
-    assert len(teacher.asked) == len(rows) == 150 and all(map(_calls, teacher.asked))
+    assert len(teacher.calls) == len(rows) == 150 and all(map(_calls, teacher.calls))
     assert not any("Calls:" in text for text in teacher.read)
     assert "of the first 64 items of 150, " in notes[0]
-    assert notes[-1].startswith(f"{len(worded)} of {len(teacher.asked)} questions stand")
+    assert notes[-1].startswith(f"{len(worded)} of {len(teacher.calls)} questions stand")
     assert said == []
     # What a plan foretells are the first chats of the run.
     foretold = [one.chat[-1]["content"] for one in strategy.asks(_config(task), teacher, "")]
-    assert foretold == teacher.asked
+    assert foretold == teacher.calls
 
 
 def test_a_teacher_that_reads_nothing_back_stops_and_rows_keep_their_words(
@@ -123,7 +123,7 @@ def test_a_teacher_that_reads_nothing_back_stops_and_rows_keep_their_words(
     strategy = Injection(n_items=999, wording="teacher", near_duplicates=0.0)
     corpus, said = run(tmp_path, task, strategy, (teacher,), prompt="default", notes=[])
     assert said == snapshot
-    assert len(teacher.asked) == 64
+    assert len(teacher.calls) == 64
     own = {item.question for item in task.items("train", 999)}
     assert own <= {row["question"] for row in rows_of(corpus)}
     assert not any("I nap" in row["question"] for row in rows_of(corpus))
