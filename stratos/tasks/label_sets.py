@@ -7,9 +7,9 @@ and `[]` where a text has none. Files may write it so, or with a separator betwe
 from __future__ import annotations
 
 import json
-import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from itertools import islice
@@ -32,7 +32,7 @@ _MOST_READ = 20_000
 """Rows of a file that tell how it writes labels."""
 _SHARE_OF_SETS = 0.9
 """Of the answers with a separator, those whose parts are all parts of other answers, too."""
-_LIST = re.compile(r"\[[^\[\]]*\]")
+_DECODER = json.JSONDecoder()
 _NONE = frozenset({"", "none", "no label", "no labels"})
 """What models write where no label fits."""
 
@@ -53,6 +53,19 @@ def labels_of(text: str) -> tuple[str, ...] | None:
     if not all(isinstance(label, str | int | float) for label in labels):
         return None
     return tuple(str(label).strip() for label in labels)
+
+
+def _last_list(text: str) -> tuple[str, ...] | None:
+    """Return the labels of the last JSON list that stands in a text; None where none does."""
+    last, start = None, text.find("[")
+    while start >= 0:
+        end = start + 1
+        with suppress(ValueError, RecursionError):
+            _, end = _DECODER.raw_decode(text, start)
+            labels = labels_of(text[start:end])
+            last = last if labels is None else labels
+        start = text.find("[", end)
+    return last
 
 
 @dataclass(frozen=True)
@@ -188,9 +201,8 @@ class LabelSet(Metric):
 
         None where there is neither.
         """
-        for listed in reversed(_LIST.findall(text)):
-            if (labels := labels_of(listed)) is not None:
-                return written(self._by_spelling.get(normalised(la), la) for la in labels)
+        if (labels := _last_list(text)) is not None:
+            return written(self._by_spelling.get(normalised(label), label) for label in labels)
         answer = answers.find_answer(text)
         if answer is None:
             return None

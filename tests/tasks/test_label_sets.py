@@ -153,6 +153,7 @@ def test_a_teacher_is_told_the_labels_and_the_form(task: ClassifyTask) -> None:
         ('["bug", "weather"]', '["bug", "weather"]'),
         ("Answer: bug and much more", None),
         ("", None),
+        ('The sets [1] are:\n["see [1]", "a [b]"]', '["a [b]", "see [1]"]'),
     ],
 )
 def test_answers_of_models_are_read(text: str, answer: str | None) -> None:

@@ -9,6 +9,7 @@ the probability of the answer.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -54,7 +55,14 @@ class LabelAnswers:
             return None
         with reading(f"{path}"):
             facts = json.loads(path.read_text(encoding="utf-8"))
-            return LabelAnswers(tuple(map(str, facts["labels"])), float(facts["temperature"]))
+            labels, temperature = tuple(facts["labels"]), float(facts["temperature"])
+            if not labels or len(set(labels)) < len(labels):
+                raise ValueError("it has no labels, or one of them twice")
+            if not all(isinstance(label, str) for label in labels):
+                raise ValueError("one of its labels is no text")
+            if not 0 < temperature < math.inf:
+                raise ValueError(f"its temperature is {temperature}, and has to be above 0")
+            return LabelAnswers(labels, temperature)
 
     def write(self, folder: Path) -> None:
         """Write the file that `read` reads."""

@@ -120,17 +120,18 @@ class Classifier(Predictor):
             blocks.append(_BLOCKS[name].of_state(settings, own, folder))
         labels = tuple(described["labels"])
         mixing = arrays["mixing_weights"]
-        numbers = [mixing, *(array for head in heads for array in (head.weights, head.bias))]
         is_whole = all(
             head.weights.ndim == 2 and head.weights.shape[1] == len(labels) == len(head.bias)
             for head in heads
         )
-        if not (heads and is_whole and len(mixing) == len(heads)):
+        if not (heads and is_whole and mixing.shape == (len(heads),)):
             raise ValueError("its heads do not fit its labels")
-        if not all(np.isfinite(number).all() for number in numbers):
-            raise ValueError("one of its weights is no number")
-        if not all(isinstance(label, str) for label in labels):
-            raise ValueError("one of its labels is no text")
+        if not all(np.isfinite(array).all() for array in arrays.values()) or (mixing < 0).any():
+            raise ValueError("one of its weights is no number, or below 0")
+        if len(set(labels)) < len(labels) or not all(isinstance(la, str) for la in labels):
+            raise ValueError("one of its labels is no text, or there twice")
+        if any(not _fits(block, head) for block, head in zip(blocks, heads, strict=True)):
+            raise ValueError("its heads do not fit its features")
         unseen = float(described.get("unseen", 0.0))
         if not 0 <= unseen <= 1:
             raise ValueError("its share of unseen labels is none")
@@ -141,3 +142,8 @@ class Classifier(Predictor):
     def _read_more(cls, described: Mapping[str, Any]) -> dict[str, Any]:
         """Return the fields that `_more` wrote."""
         return {}
+
+
+def _fits(block: Features, head: Head) -> bool:
+    """Return whether a head has a weight of each feature; an encoder's are seen when it answers."""
+    return block.uses_torch or block.transform([""]).shape[1] == len(head.weights)

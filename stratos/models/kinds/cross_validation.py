@@ -161,10 +161,14 @@ class Study:
     def _learnable(self) -> np.ndarray:
         """Return whether each row can be answered right by a head that has not learnt it.
 
-        A label with one row is unknown where that row is held out.
+        A label whose rows are all of one fold is unknown where that fold is held out: it has one
+        row, or all of them are near duplicates.
         """
-        counts: np.ndarray = np.bincount(self._answers, minlength=len(self.labels))
-        return counts[self._answers] > 1
+        n_folds = self._folds.max() + 1
+        counts = np.zeros((len(self.labels), n_folds + 1), int)  # last: never held out
+        np.add.at(counts, (self._answers, self._folds), 1)
+        elsewhere: np.ndarray = counts.sum(1)[self._answers] - counts[self._answers, self._folds]
+        return elsewhere > 0
 
     def _fit_head(
         self,

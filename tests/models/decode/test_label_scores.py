@@ -170,6 +170,20 @@ def test_the_file_is_read_back(tmp_path: Path) -> None:
     answers = LabelAnswers(("ä", "b"), 1.5)
     answers.write(tmp_path)
     assert LabelAnswers.read(tmp_path) == answers
-    (tmp_path / LABELS).write_text(json.dumps({"labels": ["a"]}))
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"labels": ["a"]},
+        {"labels": [], "temperature": 1},
+        {"labels": ["a", "a"], "temperature": 1},
+        {"labels": ["a", None], "temperature": 1},
+        {"labels": ["a", "b"], "temperature": -1},
+        {"labels": ["a", "b"], "temperature": float("nan")},
+    ],
+)
+def test_a_damaged_file_is_refused(facts: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / LABELS).write_text(json.dumps(facts))
     with pytest.raises(ForeignFileError):
         LabelAnswers.read(tmp_path)

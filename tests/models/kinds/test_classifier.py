@@ -1,8 +1,11 @@
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 from scipy import sparse
 from sklearn.linear_model import LogisticRegression
 
+from stratos.core.errors import ForeignFileError
+from stratos.models.kinds.base import WEIGHTS, load_predictor
 from stratos.models.kinds.cross_validation import Study
 from stratos.models.kinds.features import Tfidf
 from stratos.models.kinds.heads import Head, fit_head, joined, mix, mixing_weights
@@ -117,3 +120,22 @@ def test_a_saved_student_answers_as_before(rows, table, tmp_path):
     read = type(model).load(tmp_path)
     assert read.probabilities(texts) == pytest.approx(model.probabilities(texts), abs=1e-5)
     assert read.predict(texts[:1])[0].text == model.predict(texts[:1])[0].text
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("tfidf.head", lambda array: array[:7]),
+        ("tfidf.idf_1", lambda array: array * np.nan),
+        ("mixing_weights", lambda array: -array),
+        ("mixing_weights", lambda array: array[None]),
+    ],
+)
+def test_a_student_whose_arrays_do_not_fit_is_refused(rows, tmp_path, name, change):
+    model = Study(*rows(), [Tfidf()]).fit("linear")
+    model.save(tmp_path)
+    arrays = load_file(tmp_path / WEIGHTS)
+    arrays[name] = np.ascontiguousarray(change(arrays[name]))
+    save_file(arrays, tmp_path / WEIGHTS)
+    with pytest.raises(ForeignFileError):
+        load_predictor(tmp_path)

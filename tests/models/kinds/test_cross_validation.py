@@ -55,6 +55,16 @@ def test_rows_that_are_not_gold_are_learnt_from_and_never_scored(rows, table):
     assert misled.accuracy < choice.accuracy
 
 
+def test_a_label_whose_rows_are_near_duplicates_does_not_make_the_others_unsure(rows):
+    texts, labels = rows(90)
+    alike = "please send me the terms of the twentieth of may and all that belongs to them"
+    more = [f"{alike} {end}" for end in ("!", "now", "soon")]
+    alone = Study(texts, labels, [Tfidf()]).fit("linear")
+    beside = Study(texts + more, labels + ["terms"] * 3, [Tfidf()]).fit("linear")
+    sure = [model.probabilities(texts).max(1).mean() for model in (alone, beside)]
+    assert sure[1] > sure[0] - 0.06  # and three of 93 texts may have an unknown label
+
+
 def test_without_a_gold_row_nothing_can_be_scored(rows, table):
     texts, labels = rows(20)
     with pytest.raises(ValueError, match="gold"):
