@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from msgspec import Meta
 
 from stratos.core.context import ENGINES
-from stratos.core.typed import OneOf
+from stratos.core.values import OneOf
 from stratos.deploy.engines.base import Engine
 from stratos.executors.here import Here
 from stratos.executors.job import Executor
@@ -604,7 +604,7 @@ class RoomConfig:
         """
         return ()
 
-    def ways(self, config: Config, plan: Plan, hosted: Sequence[Way]) -> Iterable[Way]:
+    def alternatives(self, config: Config, plan: Plan, hosted: Sequence[Way]) -> Iterable[Way]:
         """Yield further ways to have the requests answered, shown beside the planned student.
 
         Args:

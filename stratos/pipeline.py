@@ -161,7 +161,11 @@ def run_stages(run: Runner) -> float | None:
         return student.validation_exact
     if plan is not None:
         return -plan.net_usd
-    return max((teacher.exact.mean for teacher in probe.asked), default=None) if probe else None
+    return (
+        max((teacher.exact.mean for teacher in probe.real_teachers), default=None)
+        if probe
+        else None
+    )
 
 
 def _wants_pilot(config: Config, probe: Probe | None) -> bool:

@@ -57,7 +57,7 @@ def test_kinds_are_measured_on_all_rows_but_those_of_the_test(run: Path) -> None
     probe = record(run, "probe", Probe)
     scorecard = record(run, "evaluate", Scorecard)
     assert [one.kind for one in probe.kinds] == ["linear", "static"]
-    assert probe.asked == ()
+    assert probe.real_teachers == ()
     n_test = scorecard.score("student").slice().n_items
     for one in probe.kinds:
         assert one.n_rows + n_test == pytest.approx(300, abs=15)  # copies are left out
@@ -82,7 +82,7 @@ def test_the_student_learns_all_rows_and_knows_how_sure_it_is(run: Path) -> None
     [found] = load_predictor(student.path).predict(["please why is my chip not here"])
     assert found.text == "card"
     assert found.probability > 0.6
-    assert sum((found.probability, *(p for _, p in found.others))) == pytest.approx(1)
+    assert sum((found.probability, *(p for _, p in found.next_best))) == pytest.approx(1)
 
 
 def test_the_student_is_scored_beside_what_is_free(run: Path) -> None:

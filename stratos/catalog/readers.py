@@ -27,7 +27,7 @@ from stratos.catalog.table import (
     arrow_coded,
     arrow_floats,
     stacked,
-    taken,
+    take_rows,
 )
 from stratos.core.errors import CatalogError, nearest
 from stratos.core.foreign import cause
@@ -97,7 +97,7 @@ class Listings:
 
     def take(self, rows: Bools | Ints) -> Listings:
         """Return some rows."""
-        return taken(self, rows)
+        return take_rows(self, rows)
 
     @staticmethod
     def concat(parts: Sequence[Listings]) -> Listings:

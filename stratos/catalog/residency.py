@@ -100,11 +100,13 @@ def allowed_places(table: Table, cloud: CloudConfig, allowed: Bools) -> tuple[Bo
         dtype=bool,
     )
     if not residency:
-        at_home = allowed & np.array([_is_at_home(country) for country in countries])[table.place]
+        at_home = (
+            allowed & np.array([_is_at_home(country) for country in countries])[table.location]
+        )
         return (at_home if at_home.any() else allowed), []
-    rows = allowed & inside[table.place]
+    rows = allowed & inside[table.location]
     named = ", ".join(residency)
-    here = set(table.place[allowed].tolist())
+    here = set(table.location[allowed].tolist())
     if not rows.any():
         areas = sorted({area_of(countries[index]) for index in here} - {UNKNOWN})
         raise CatalogError(
@@ -176,7 +178,7 @@ def areas(table: Table, cloud: CloudConfig) -> dict[str, Bools]:
     if cloud.residency or len(names) < 2:
         return {names[0] if len(names) == 1 else UNKNOWN: everything}
     numbers = np.array([names.index(area_) if area_ != LOCAL else -1 for area_ in of_place])
-    area = numbers[table.place]
+    area = numbers[table.location]
     is_bound = bool(cloud.quotas) or bool((table.max_count[area >= 0] < cloud.max_nodes).any())
     useful = range(len(names)) if is_bound else _useful(table, numbers)
     return {names[i]: (area == i) | (area < 0) for i in useful}
@@ -192,8 +194,8 @@ def _useful(table: Table, area: Ints) -> list[int]:
     kind = estimate_kinds(table)
     spot = np.where(np.isnan(table.usd_per_hour_spot), np.inf, table.usd_per_hour_spot)
     least = np.full((2, len(area), int(kind.max()) + 1), np.inf)
-    np.minimum.at(least[0], (table.place, kind), table.usd_per_hour)
-    np.minimum.at(least[1], (table.place, kind), spot)
+    np.minimum.at(least[0], (table.location, kind), table.usd_per_hour)
+    np.minimum.at(least[1], (table.location, kind), spot)
     clouds = [cloud for cloud, _ in table.places]
     places: dict[int, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
     for index, (cloud, number) in enumerate(zip(clouds, area.tolist(), strict=True)):

@@ -167,7 +167,7 @@ class Table:
     """How many such servers exist: `UNLIMITED` unless the catalog has a `Count`; one local."""
     kind: Ints
     """Index of the hardware, 0 … `n_kinds` - 1."""
-    place: Ints
+    location: Ints
     """Index into `places`."""
 
     def __len__(self) -> int:
@@ -178,12 +178,12 @@ class Table:
         """Return the table of all columns but kind and place: rows sorted, both numbered."""
         hardware = ("cloud", "accelerator", "accelerator_count", "vcpus", "memory_gib")
         kind = hardware_kinds(*(columns[name] for name in hardware))
-        place = _dense(combine(columns["cloud"].codes, columns["region"].codes))
-        key = combine(place, columns["instance_type"].codes, kind)
-        table = Table(**columns, kind=kind, place=place)
+        location = _dense(combine(columns["cloud"].codes, columns["region"].codes))
+        key = combine(location, columns["instance_type"].codes, kind)
+        table = Table(**columns, kind=kind, location=location)
         if (np.diff(key) > 0).all():
             return table
-        return taken(table, np.lexsort((table.usd_per_hour_spot, table.usd_per_hour, key)))
+        return take_rows(table, np.lexsort((table.usd_per_hour_spot, table.usd_per_hour, key)))
 
     @staticmethod
     def of(offers: Iterable[Offer], counts: Sequence[int] | None = None) -> Table:
@@ -209,18 +209,18 @@ class Table:
     def concat(tables: Sequence[Table]) -> Table:
         """Return the offers of all tables as one."""
         columns = stacked(tables)
-        del columns["kind"], columns["place"]
+        del columns["kind"], columns["location"]
         return Table.build(**columns)
 
     def take(self, rows: Bools | Ints) -> Table:
         """Return some rows (ascending, or a mask), with kinds and places numbered anew."""
-        table = taken(self, rows)
-        return replace(table, kind=_dense(table.kind), place=_dense(table.place))
+        table = take_rows(self, rows)
+        return replace(table, kind=_dense(table.kind), location=_dense(table.location))
 
     @cached_property
     def places(self) -> tuple[tuple[str, str], ...]:
         """(cloud, region) by index of place."""
-        return tuple((self.cloud[row], self.region[row]) for row in _first_rows(self.place))
+        return tuple((self.cloud[row], self.region[row]) for row in _first_rows(self.location))
 
     @cached_property
     def kind_rows(self) -> Ints:
@@ -255,7 +255,7 @@ class Table:
         )
 
 
-def taken(columns: T, rows: Bools | Ints) -> T:
+def take_rows(columns: T, rows: Bools | Ints) -> T:
     """Return some rows of a record of columns."""
     values = {field.name: getattr(columns, field.name) for field in fields(columns)}
     return replace(

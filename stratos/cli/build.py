@@ -26,7 +26,7 @@ from stratos.core.names import wrong_names
 from stratos.core.reasons import Reason
 from stratos.core.redact import learn, redact, resolved
 from stratos.core.trust import find_class, untrusted
-from stratos.core.typed import read_dataclass, read_target, read_value, show
+from stratos.core.values import read_dataclass, read_target, read_value, show
 from stratos.executors.job import why_no_executor
 from stratos.plan.payback import with_horizon
 from stratos.synthesize.declared import with_declared

@@ -12,7 +12,7 @@ from stratos.cli.build import CANDIDATES, GROUPS, any_of, of_each, schema_of
 from stratos.cli.words import IsMapping, IsValue, NoFileSetsKey, NoKey
 from stratos.core.errors import did_you_mean
 from stratos.core.reasons import Reason
-from stratos.core.typed import hint, our_name
+from stratos.core.values import hint, our_name
 
 if TYPE_CHECKING:
     from hydra._internal.hydra import Hydra

@@ -17,7 +17,7 @@ from stratos.cli.compose import CONFIG_NAME, hydra_for
 from stratos.cli.verbs import summaries
 from stratos.core.errors import ConfigError, did_you_mean
 from stratos.core.extensions import shipped_choices
-from stratos.core.typed import in_words, show
+from stratos.core.values import in_words, show
 
 if TYPE_CHECKING:
     from hydra._internal.hydra import Hydra

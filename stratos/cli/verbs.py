@@ -51,7 +51,7 @@ _FLAGS = (FLAG, "-m", "--multirun")
 """What takes no value, and may stand before a verb, too."""
 
 
-def others() -> Mapping[str, Command]:
+def commands() -> Mapping[str, Command]:
     """Return the verbs that are not Hydra's and are shown, in the order of `stratos --help`."""
     added = [pair for extension in extensions() for pair in extension.commands.items()]
     return {**OURS, **dict(sorted(added, key=lambda pair: pair[1].rank))}
@@ -59,7 +59,7 @@ def others() -> Mapping[str, Command]:
 
 def summaries() -> dict[str, str]:
     """Return every verb that is shown, in order, with what it does."""
-    return {**HYDRA, **{verb: command.summary for verb, command in others().items()}}
+    return {**HYDRA, **{verb: command.summary for verb, command in commands().items()}}
 
 
 def obey(words: Sequence[str]) -> int:
@@ -82,7 +82,7 @@ def obey(words: Sequence[str]) -> int:
     verb, command = "run", None
     if words and not _is_override(words[0]):
         verb, *words = words
-        command = None if verb in HYDRA else HIDDEN.get(verb) or others().get(verb)
+        command = None if verb in HYDRA else HIDDEN.get(verb) or commands().get(verb)
     try:
         if verb in HYDRA:
             run = importlib.import_module(f"{_COMMANDS}.run")  # others do without Hydra
@@ -111,7 +111,7 @@ def obey(words: Sequence[str]) -> int:
 def _help_last(words: Sequence[str]) -> list[str]:
     """Return `help VERB` and `--help VERB` as `VERB --help`; what is no verb may be a group."""
     first, verb = [*words, "", ""][:2]
-    if first == "help" or (first == "--help" and verb in others() and verb not in room_configs()):
+    if first == "help" or (first == "--help" and verb in commands() and verb not in room_configs()):
         return [*words[1:], "--help"]
     return [*words]
 

@@ -53,14 +53,18 @@ def packages(extra: str) -> list[str]:
 
 def installed(extra: str) -> list[str]:
     """Return the packages of an extra at the versions of here; none where one is missing."""
-    pins = []
-    for requirement in packages(extra):
-        name = re.split(r"[^\w.-]", requirement)[0]
-        try:
-            pins.append(f"{name}=={metadata.version(name).partition('+')[0]}")
-        except metadata.PackageNotFoundError:
-            return []
-    return pins
+    versions = [_pin(requirement) for requirement in packages(extra)]
+    return versions if all(versions) else []
+
+
+def _pin(requirement: str) -> str:
+    """Return a requirement at the version of here; "" where it is not installed."""
+    name = re.split(r"[^\w.-]", requirement)[0]
+    try:
+        # "2.9.0+cpu" is this machine's build of 2.9.0.
+        return f"{name}=={metadata.version(name).partition('+')[0]}"
+    except metadata.PackageNotFoundError:
+        return ""
 
 
 def _quoted(requirement: str) -> str:
@@ -106,18 +110,8 @@ def write_wheel(folder: Path) -> Path:
 
 def pins() -> list[str]:
     """Return the versions of what Stratos needs as they are here: a student is the same there."""
-    versions = []
-    for requirement in metadata.requires(NAME) or ():
-        name = re.match(r"[A-Za-z0-9_.-]+", requirement)
-        if name is None or "extra ==" in requirement:
-            continue
-        try:
-            version = metadata.version(name[0])
-        except metadata.PackageNotFoundError:
-            continue
-        # "2.9.0+cpu" is this machine's build of 2.9.0.
-        versions.append(f"{name[0]}=={version.partition('+')[0]}")
-    return sorted(versions)
+    requirements = [each for each in metadata.requires(NAME) or () if "extra ==" not in each]
+    return sorted(filter(None, map(_pin, requirements)))
 
 
 def python_version() -> str:
@@ -132,10 +126,9 @@ def _files() -> dict[str, Path]:
     files |= {f"stratos/conf/{name}": path for name, path in _below(conf_dir())}
     plugins = importlib.util.find_spec(_PLUGINS)
     # The first on the path is the one that is imported, so the last that is added.
-    for plugin_folder in reversed(
-        [] if plugins is None else plugins.submodule_search_locations or []
-    ):
-        for folder in Path(plugin_folder).glob("stratos_*"):
+    roots = [] if plugins is None else plugins.submodule_search_locations or []
+    for root in reversed(roots):
+        for folder in Path(root).glob("stratos_*"):
             files |= {f"{_PLUGINS}/{folder.name}/{name}": path for name, path in _below(folder)}
     return files
 

@@ -296,6 +296,8 @@ def exact_usd(value: float) -> str:
     return f"${value:.{max(4, digits)}f}"
 
 
+# --- counts and lists -----------------------------------------------------------------------------
+
 _NAMED = 4
 """Names that a sentence lists before it only counts."""
 
@@ -342,6 +344,8 @@ def _named(names: Sequence[str]) -> str:
     return f"{', '.join(names[:_NAMED])} and {len(names) - _NAMED} more ({len(names)} in all)"
 
 
+# --- progress -------------------------------------------------------------------------------------
+
 _LEAST_SECONDS = 1.0
 """Before that a rate says little."""
 
@@ -387,6 +391,8 @@ class ItemProgress:
         rate = n_new / passed
         return f"{text} · {per_second(rate)} · {clock((total - done) / rate)} left"
 
+
+# --- foreign text ---------------------------------------------------------------------------------
 
 _JOINERS = "\u200c\u200d"
 """What joins letters of some scripts, and the parts of some emoji."""

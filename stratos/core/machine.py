@@ -102,9 +102,7 @@ def _groups(controller: str) -> Iterator[Path]:
         if names and not root.is_dir():
             root = CGROUPS / controller
         inner = root / path.strip("/")
-        yield from (
-            folder for folder in (inner, *inner.parents) if folder == root or root in folder.parents
-        )
+        yield from (folder for folder in (inner, *inner.parents) if folder.is_relative_to(root))
 
 
 # --- other work -----------------------------------------------------------------------------------

@@ -88,7 +88,7 @@ N = TypeVar("N", bound=HasName)
 
 def find(ones: Iterable[N], name: str) -> N | None:
     """Return the one that has a name; None if there is none."""
-    return next((each for each in ones if each.name == name), None)
+    return {each.name: each for each in ones}.get(name)
 
 
 def named(ones: Iterable[N], name: str) -> N:
@@ -97,7 +97,4 @@ def named(ones: Iterable[N], name: str) -> N:
     Raises:
         KeyError: there is none.
     """
-    match = find(ones, name)
-    if match is None:
-        raise KeyError(name)
-    return match
+    return {each.name: each for each in ones}[name]

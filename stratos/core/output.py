@@ -275,7 +275,7 @@ _REFUSALS = (
 """Error numbers, and what is said of the path that has them."""
 _TRIED_BYTES = 2**20
 """Bytes that a folder has to take if it is not what a library failed on."""
-_LEAST_BYTES = 2**16
+_LEAST_BYTES, _LEAST_FILES = 2**16, 16
 """What Hydra writes before a run begins, where an error would be its own."""
 
 
@@ -293,6 +293,10 @@ def why_no_run_folder(folder: Path, *, is_sweep: bool = False) -> Reason | None:
         with contextlib.suppress(FileNotFoundError):
             os.stat(folder)  # a name may be too long for any disk
         _try_to_write(nearest, _LEAST_BYTES)
+        if sys.platform != "win32":
+            room = os.statvfs(nearest)
+            if room.f_files and room.f_favail < _LEAST_FILES:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     except OSError as error:
         return Because(f"{nearest} cannot be written ({error.strerror})")
     path = None if is_sweep else _in_the_way(folder)

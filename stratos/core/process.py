@@ -18,7 +18,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, NoReturn
@@ -241,8 +241,8 @@ def leave(code: int) -> NoReturn:
 
 
 @contextmanager
-def locked(path: Path, waiting: Callable[[], None] | None = None) -> Iterator[None]:
-    """Hold a lock that ends with this process, however it ends.
+def locked(path: Path, waiting: Callable[[], None] | None = None) -> Iterator[BinaryIO]:
+    """Hold a lock that ends with this process, however it ends; yield the file, to be appended to.
 
     Args:
         path: the file that is locked; made if need be.
@@ -252,33 +252,24 @@ def locked(path: Path, waiting: Callable[[], None] | None = None) -> Iterator[No
     Raises:
         BlockingIOError: another process holds the lock, and `waiting` was not given.
     """
-    if sys.platform == "win32":
-        yield
-        return
-    import fcntl
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if waiting is None:
-                raise
-            waiting()
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-@contextmanager
-def opened_alone(path: Path) -> Iterator[BinaryIO]:
-    """Open a file for this process alone, to be read and appended to; waits for its turn."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+b") as file:
         if sys.platform != "win32":
             import fcntl
 
-            fcntl.flock(file, fcntl.LOCK_EX)
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if waiting is None:
+                    raise
+                waiting()
+                fcntl.flock(file, fcntl.LOCK_EX)
         yield file
+
+
+def opened_alone(path: Path) -> AbstractContextManager[BinaryIO]:
+    """Open a file for this process alone, to be read and appended to; waits for its turn."""
+    return locked(path, waiting=lambda: None)
 
 
 @contextmanager

@@ -191,9 +191,8 @@ def config_file(path: str) -> Path:
         raise OSError(
             f"{path} is not a folder here, and cannot be downloaded from the hub ({reason})"
         )
+    if (cached := cached_folder(path)) is not None:
+        return cached / "config.json"
     import huggingface_hub
 
-    cached = huggingface_hub.try_to_load_from_cache(path, "config.json")
-    if isinstance(cached, str):
-        return Path(cached)
     return Path(huggingface_hub.hf_hub_download(path, "config.json"))

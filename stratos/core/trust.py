@@ -44,11 +44,9 @@ _STREAMS = ("ext://sys.stdout", "ext://sys.stderr")
 
 def find_class(target: Any) -> type | Reason:
     """Return the dataclass of a `_target_`, or why it may not be used."""
-    target_class = find(target, OURS)
-    if isinstance(target_class, Reason) or (
-        isinstance(target_class, type) and dataclasses.is_dataclass(target_class)
-    ):
-        return target_class
+    cls = find(target, OURS)
+    if isinstance(cls, Reason) or (isinstance(cls, type) and dataclasses.is_dataclass(cls)):
+        return cls
     return Because("is not a dataclass.")
 
 

@@ -20,8 +20,8 @@ from stratos.deploy.engines.base import EXPORTS
 from stratos.deploy.engines.known import engine_named
 from stratos.deploy.engines.predictor import LabelServer, server_of
 from stratos.evaluate.answer_files import KeptAnswer, room_for_answers
-from stratos.evaluate.format_verdict import said as format_verdict
-from stratos.evaluate.read_log import reads_of_run, said
+from stratos.evaluate.format_verdict import in_words as format_verdict
+from stratos.evaluate.read_log import describe_reads, reads_of_run
 from stratos.evaluate.verdict import verdict
 from stratos.models.kinds.base import FILE, has_labels
 from stratos.records import (
@@ -112,7 +112,7 @@ def model_card(
         learns_rows=any(s.learns_rows for s in config.strategies if s.name == plan.strategy),
         verdict=verdict(scorecard),
         reads=reads_of_run(probe, pilot, student, scorecard),
-        earlier_reads="" if earlier_reads is None else said(earlier_reads),
+        earlier_reads="" if earlier_reads is None else describe_reads(earlier_reads),
         instruction="" if start.path is None or predictor else config.task.system_prompt,
         example=example,
         chat=json.dumps(example.messages),

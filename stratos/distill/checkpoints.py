@@ -89,13 +89,13 @@ class Checkpoints:
             try:
                 self._write(trainer, path)
             except DiskFull:
-                older = found(self.folder)[1:]
+                older = checkpoints_in(self.folder)[1:]
                 if not older or trainer.world_size > 1:  # others do not write a second time
                     raise
                 for checkpoint in older:
                     remove(checkpoint)
                 self._write(trainer, path)
-            for checkpoint in found(self.folder)[KEPT:]:
+            for checkpoint in checkpoints_in(self.folder)[KEPT:]:
                 remove(checkpoint)
         trainer.strategy.barrier("checkpoint")
         self._saved_at = time.monotonic()
@@ -106,7 +106,7 @@ class Checkpoints:
             trainer.save_checkpoint(new)
 
 
-def found(folder: Path) -> list[Path]:
+def checkpoints_in(folder: Path) -> list[Path]:
     """Return the checkpoints in a folder, latest first."""
     numbered = [
         (int(path.stem.removeprefix("step-")), path)
@@ -123,7 +123,7 @@ def newest(folder: Path, warn: Callable[[str], None]) -> Path | None:
         folder: of the checkpoints.
         warn: is told of those that cannot be.
     """
-    for path in found(folder):
+    for path in checkpoints_in(folder):
         reason = unreadable(path)
         if reason is None:
             return path

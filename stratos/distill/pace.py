@@ -261,7 +261,7 @@ class IdleCores:
         self.seconds = self.FIRST_LOOK_S
         self._since = usage(os.getpgid(0))
 
-    def found(self) -> bool:
+    def are_idle(self) -> bool:
         """Return whether cores were idle since the last look, if it is time for one."""
         since = self._since
         if since is None or time.perf_counter() - since.at < self.seconds:

@@ -387,7 +387,7 @@ class Pacer(L.Callback):
         is_changed = self._drift.note(self._new_tokens, self._new_seconds)
         assert self.paces is not None
         if self.paces.at(step) < max(self._counts):
-            is_changed = self._idle.found() or is_changed
+            is_changed = self._idle.are_idle() or is_changed
         self._new_seconds, self._new_tokens = 0.0, 0
         is_known = self.paces.threads[-1][0] > step  # what an earlier process of this run chose
         if not is_changed or is_known or len(self._counts) < 2 or step >= self._outlook.n_steps:

@@ -20,7 +20,7 @@ from stratos.core.process import JOB
 from stratos.distill.checkpoints import (
     Checkpoints,
     RandomStates,
-    found,
+    checkpoints_in,
     newest,
     note_unpaid_signal,
 )
@@ -310,7 +310,7 @@ def _not_finite(error: Any, ready: Ready, folder: Path, config: Config) -> str:
     """Name the batch and say what to do."""
     items = ready.data.items[error.documents].tolist()
     shown = ", ".join(map(str, items[:8])) + (", …" if len(items) > 8 else "")
-    checkpoints = found(folder / "checkpoints")
+    checkpoints = checkpoints_in(folder / "checkpoints")
     if checkpoints:
         good = f"The last good checkpoint is kept: {checkpoints[0]}."
     else:

@@ -41,7 +41,7 @@ def verdict(export: Export, most: float) -> Verdict:
     return Verdict.TEXTS if export.n_items < LEAST_ITEMS else Verdict.OPEN
 
 
-def said(export: Export) -> str:
+def in_words(export: Export) -> str:
     """Return the verdict in words, for tables of formats."""
     most = export.max_loss_points
     outcome = verdict(export, most)

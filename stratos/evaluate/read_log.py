@@ -125,7 +125,7 @@ def _lines(file: BinaryIO) -> Iterator[dict[str, str]]:
             continue
 
 
-def said(reads: EarlierReads) -> str:
+def describe_reads(reads: EarlierReads) -> str:
     """Say how often the test items were read before, as a phrase."""
     if not reads.n_runs:
         return "no test item was read by an earlier run of this machine"
@@ -164,7 +164,7 @@ def reads_of_run(
         rows.append(StageReads(stage, split, items, seed, purpose))
 
     if probe is not None:
-        for teacher in probe.asked:
+        for teacher in probe.real_teachers:
             read("probe", "validation", f"first {teacher.n_items:,}",
                  f"coverage of {teacher.teacher}, and the best of its prompts")  # fmt: skip
         for probed in probe.students:

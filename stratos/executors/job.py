@@ -293,7 +293,7 @@ serves are those of the service, not of the stages that try it."""
 
 def has_server(stage: str, plan: Plan | None) -> bool:
     """Return whether the plan has a server for a stage; before there is a plan, any will do."""
-    return stage == "probe" or (plan is not None and _server(plan, ROLE_OF[stage]) is not None)
+    return stage == "probe" or _choice(plan, stage) is not None
 
 
 def offer_of(plan: Plan | None, stage: str) -> Offer | None:
@@ -309,11 +309,8 @@ def job_spec(
     settings: Executor,
     *,
     deadline_hours: float | None = None,
-    withheld: tuple[str, ...] = (),
     nodes: int = 1,
-    files: tuple[Path, ...] = (),
-    cache: Mapping[str, bytes] | None = None,
-    returns: Returns | None = None,
+    **more: Any,
 ) -> JobSpec:
     """Return the job of a stage.
 
@@ -323,11 +320,8 @@ def job_spec(
         folder: of the run.
         settings: of the executor.
         deadline_hours: of the run; no job takes longer.
-        withheld: variables of the environment that the job does not get.
         nodes: that it runs on.
-        files: of this machine, outside of the run folder, that the stage reads.
-        cache: what the stage finds in the folder of the caches where that is not shared.
-        returns: what it sends to this machine where no files are shared.
+        more: fields of the job that neither the plan nor the settings tell.
     """
     folder = folder.resolve()
     name = job_name(folder, stage)
@@ -343,9 +337,9 @@ def job_spec(
         if planned:
             limits.append(max(LEAST_HOURS, planned * settings.hours_factor))
         hours = min(limits, default=None)
-    price = settings.usd_per_hour
-    if price is None:
-        price = 0.0 if choice is None else _usd_per_hour(choice)
+    is_spot, price = _price(choice)
+    if settings.usd_per_hour is not None:
+        price = settings.usd_per_hour
     return JobSpec(
         name=name,
         stage=stage,
@@ -358,11 +352,8 @@ def job_spec(
         usd_per_hour=price * nodes,
         command=(sys.executable, "-m", "stratos", "stage", str(folder), stage, "--job"),
         env={JOB: name},
-        withheld=withheld,
-        spot=choice is not None and _is_spot(choice),
-        files=files,
-        cache=cache or {},
-        returns=returns or Returns(),
+        spot=is_spot,
+        **more,
     )
 
 
@@ -374,21 +365,18 @@ def job_name(folder: Path, stage: str) -> str:
 
 
 def _choice(plan: Plan | None, stage: str) -> RoleChoice | None:
-    return None if plan is None or stage == "probe" else _server(plan, ROLE_OF[stage])
+    if plan is None or stage == "probe":
+        return None
+    choices = plan.roles_of(ROLE_OF[stage])
+    return next((choice for choice in choices if choice.offer is not None), None)
 
 
-def _server(plan: Plan, role: str) -> RoleChoice | None:
-    return next((choice for choice in plan.roles_of(role) if choice.offer is not None), None)
-
-
-def _usd_per_hour(choice: RoleChoice) -> float:
-    assert choice.offer is not None
+def _price(choice: RoleChoice | None) -> tuple[bool, float]:
+    """Return whether a server is rented at its spot price, and its dollars an hour."""
+    if choice is None or choice.offer is None:
+        return False, 0.0
     spot = choice.offer.usd_per_hour_spot
-    return spot if _is_spot(choice) and spot is not None else choice.offer.usd_per_hour
-
-
-def _is_spot(choice: RoleChoice) -> bool:
-    return choice.spot and choice.offer is not None and choice.offer.usd_per_hour_spot is not None
+    return (True, spot) if choice.spot and spot is not None else (False, choice.offer.usd_per_hour)
 
 
 def chosen_share(

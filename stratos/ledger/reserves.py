@@ -168,7 +168,7 @@ def release(ledger: Ledger, role: str) -> None:
         append(Released(role=role, usd=max(0.0, reserve.usd - reserve.spent_usd), at=now()))
 
 
-def said(ledger: Ledger) -> str:
+def describe(ledger: Ledger) -> str:
     """Return what is held, as a sentence without a full stop; "" where nothing is."""
     reserved = {
         role: reserve.usd

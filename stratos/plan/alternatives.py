@@ -130,7 +130,7 @@ def unweighted_slices(probe: Probe, name: str) -> Reason | None:
 
     None where it does.
     """
-    probed = next((teacher for teacher in probe.asked if teacher.teacher == name), None)
+    probed = next((teacher for teacher in probe.real_teachers if teacher.teacher == name), None)
     if probed is None or len(probed.exact_by_slice) < 2:
         return None
     if share := _not_asked(probe, probed):
@@ -172,7 +172,7 @@ def hosted_models(config: Config, probe: Probe, plan: Plan) -> tuple[Way, ...]:
 
     An endpoint of the user's own has no price by the token, and is paid for otherwise.
     """
-    probed = [*probe.asked]
+    probed = [*probe.real_teachers]
     if probe.logged is not None and all(teacher.logged is None for teacher in probed):
         probed.append(probe.logged)
     models = [
@@ -215,7 +215,7 @@ def other_prompts(config: Config, probe: Probe) -> Iterator[Way]:
     not taken on, so that these have no price.
     """
     first = config.task.prompts[0]
-    for teacher in probe.asked:
+    for teacher in probe.real_teachers:
         trials = {trial.prompt: trial for trial in teacher.trials}
         before, best = trials.get(first), trials.get(teacher.prompt)
         if not is_hosted(teacher.card) or before is None or best is None or not before.n_items:
@@ -263,7 +263,7 @@ def open_models(
         catalog: the offers.
         machine: the measurement of this machine, for local offers.
     """
-    if config.traffic.requests_per_day is None or not probe.asked:
+    if config.traffic.requests_per_day is None or not probe.real_teachers:
         return ()
     market = open_market(catalog, config.cloud, False)
     fleet = Fleet.of([device_of(kind, machine) for kind in market.kinds])
@@ -291,7 +291,7 @@ def open_models(
 def _cards(config: Config, probe: Probe) -> Iterator[tuple[ModelCard, Interval, Workload]]:
     """Yield the models with what is known of their accuracy, and the size of their answers."""
     works = []
-    for teacher in probe.asked:
+    for teacher in probe.real_teachers:
         if not teacher.n_items:
             continue
         prompt, answer = mean_tokens(probe, teacher)

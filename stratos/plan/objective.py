@@ -147,13 +147,7 @@ class Rates:
 def exchange_rates(
     config: ObjectiveConfig, limits: LimitsConfig, reference: Sequence[Choice]
 ) -> Rates:
-    """Return the exchange rates of a run.
-
-    Args:
-        config: those that the user gave.
-        limits: of the run.
-        reference: the frontier before the limits.
-    """
+    """Return the exchange rates of a run."""
     cheapest = min((choice.usd for choice in reference), default=0.0)
     stake, of_what = cheapest, f"the {cents(cheapest)} of the cheapest plan"
     if limits.budget_usd is not None:

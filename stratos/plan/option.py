@@ -129,13 +129,7 @@ class Caps:
         max_nodes: int,
         max_usd_per_hour: float | None = None,
     ) -> Caps:
-        """Return the caps of a config; a quota that cannot bind is left out.
-
-        Args:
-            quotas: most servers by pattern.
-            max_nodes: most servers of a role.
-            max_usd_per_hour: most dollars an hour of a role.
-        """
+        """Return the caps of a config; a quota that cannot bind is left out."""
         shared: list[Quota] = []
         single: dict[Name, int] = {}
         for pattern, limit in sorted(quotas.items()):
@@ -236,7 +230,7 @@ class Option:
         return f"{self.name} {self.run.name if self.run else ''}"
 
     @property
-    def place(self) -> Place | None:
+    def location(self) -> Place | None:
         """Where the servers stand; None for a hosted model."""
         return place_of(self.offer)
 

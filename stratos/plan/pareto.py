@@ -131,7 +131,7 @@ def prune(options: Iterable[Option], slack: float = 0.0) -> tuple[Option, ...]:
     if not ordered:
         return ()
     places: dict[Any, int] = {}
-    numbers = np.array([places.setdefault(o.place, len(places)) for o in ordered])
+    numbers = np.array([places.setdefault(o.location, len(places)) for o in ordered])
     usd, hours, latency = np.array([(o.usd, o.hours, o.latency_ms) for o in ordered]).T
     return tuple(ordered[i] for i in pareto_front(usd, hours, latency, numbers, None, slack))
 

@@ -165,13 +165,7 @@ class Ends:
     def payback(
         self, requests_per_day: float, horizon: Horizon, made_days: float = 0.0
     ) -> Interval | None:
-        """Return the days until it has paid; None where it does not by its expected costs.
-
-        Args:
-            requests_per_day: at first.
-            horizon: for how long the student serves.
-            made_days: from now on until it serves.
-        """
+        """Return the days until it has paid; None where it does not by its expected costs."""
         mean, low, high = (
             money.payback_days(requests_per_day, horizon)
             for money in (self.mean, self.in_favour, self.against)
@@ -210,13 +204,7 @@ def share_waiting(per_s: float, start_s: float, keep_s: float) -> float:
 
 
 def scaled_to_zero(usd_per_day: float, requests_per_day: float, horizon: Horizon) -> ScaledToZero:
-    """Return what one server costs if it is given back while nobody asks.
-
-    Args:
-        usd_per_day: of the server that runs all day.
-        requests_per_day: at first.
-        horizon: for how long, and how they grow.
-    """
+    """Return what one server costs if it is given back while nobody asks."""
     days = [horizon.days * (i + 0.5) / _MOMENTS for i in range(_MOMENTS)]
     rates = [requests_per_day * horizon.rate_at(day) / _SECONDS_A_DAY for day in days]
     on = sum(share_on(rate, START_S, KEEP_S) for rate in rates) / _MOMENTS

@@ -236,9 +236,9 @@ class Problem:
     def choice(self, candidate: Candidate, teacher: Option, train: Option, serve: Served) -> Choice:
         """Return a complete plan, with the egress between its places."""
         first, _, last = candidate.work
-        egress = self.dataset_usd(first, teacher.place, train.place)
+        egress = self.dataset_usd(first, teacher.location, train.location)
         for part in serve.parts:
-            egress += part.count * self.bundle_usd(last, train.place, part.place)
+            egress += part.count * self.bundle_usd(last, train.location, part.location)
         return Choice(candidate, (teacher, train, serve), egress)
 
 

@@ -47,12 +47,6 @@ def stage_times(
     """Return what each stage behind the plan is expected to take, where it runs.
 
     Of those that the run is asked for; where it is asked for none, of all.
-
-    Args:
-        config: of the run.
-        probe: what the teachers showed.
-        plan: teacher, student, strategy and servers.
-        machine: the measurement of this machine.
     """
     kind = probe.of_kind(plan.student)
     if kind is None:

@@ -228,12 +228,6 @@ def plan(config: Config, probe: Probe, context: Context, pilot: Pilot | None = N
     budget, and the hours of probe and pilot off the deadline. Answers of paid teachers that are
     kept from before are not priced again.
 
-    Args:
-        config: the run.
-        probe: what the teachers showed.
-        context: folders, ledger and a way to be heard.
-        pilot: short trainings that accuracies are extrapolated from.
-
     Raises:
         CatalogError: a catalog is missing, empty or malformed, or has no such cloud or region.
         InfeasibleError: no plan meets the limits; the message says what to change.

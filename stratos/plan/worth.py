@@ -154,7 +154,9 @@ def verdict_of(
     if not priced:
         return None
     student = Way(plan.student, True, plan.accuracy, None, plan.latency_ms, kind="student")
-    added = [way for room in config.rooms.values() for way in room.ways(config, plan, hosted)]
+    added = [
+        way for room in config.rooms.values() for way in room.alternatives(config, plan, hosted)
+    ]
     verdict = Verdict(
         beside_models="distil",
         models=(student, *added, *hosted, *other_prompts(config, probe), *open_models),
@@ -185,7 +187,7 @@ def worth_of(verdict: Verdict) -> Worth:
     return Worth(
         outcome=verdict.outcome,
         text=verdict_text(verdict),
-        ways=verdict.models,
+        alternatives=verdict.models,
         reference="" if verdict.reference is None else verdict.reference.name,
         once_usd=verdict.once_usd,
         servers_usd_per_day=verdict.servers_usd_per_day,
@@ -207,7 +209,7 @@ def why_no_verdict(config: Config, probe: Probe) -> Reason | None:
     """
     if config.traffic.requests_per_day is None:
         return None
-    names = tuple(teacher.teacher for teacher in probe.asked)
+    names = tuple(teacher.teacher for teacher in probe.real_teachers)
     return NonePriced(names) if names else NoneProbed()
 
 
@@ -262,13 +264,6 @@ def decided(
     """Return the verdict, and the alternative that decides it: the cheapest by expected costs.
 
     Distil only where the student wins against each of them; stay where it loses against one.
-
-    Args:
-        able: models that do the task as well.
-        once: dollars of teacher, data and training.
-        per_day: of the student's servers.
-        rate: requests a day at first.
-        horizon: for how long.
     """
     ends = [_ends(once, per_day, way) for way in able]
     outcomes = [of_way.outcome(rate, horizon) for of_way in ends]
@@ -559,7 +554,7 @@ def ways_table(worth: Worth) -> Table:
     for title in ("accuracy", "1,000 answers", span_name(worth), "once", "latency"):
         table.add_column(title, justify="right")
     table.add_column("", overflow="fold", min_width=16)
-    for way in worth.ways:
+    for way in worth.alternatives:
         table.add_row(
             Text(visible(way_name(way))),
             _accuracy(way),

@@ -25,7 +25,13 @@ from stratos.core.context import Context
 from stratos.core.intervals import wilson
 from stratos.synthesize.choice import straddles
 from stratos.tasks.base import Item, Message, Score
-from stratos.teachers.answer_limit import AnswerLimit, Asked, ask_whole, is_truncated, n_truncated
+from stratos.teachers.answer_limit import (
+    AnswerLimit,
+    ChatGroup,
+    ask_whole,
+    is_truncated,
+    n_truncated,
+)
 from stratos.teachers.asking import ask_questions, cost_usd
 from stratos.teachers.base import Answer, Question, Teacher
 from stratos.teachers.cache import kept_answers_of
@@ -241,13 +247,13 @@ class Questioning:
         ]
         self.foretell_longer(longer)
 
-        def scored(results: Sequence[Asked]) -> list[Answered]:
+        def scored(results: Sequence[ChatGroup]) -> list[Answered]:
             return [
                 self._scored(items[name], result)
                 for name, result in zip(names, results, strict=True)
             ]
 
-        def matters(results: Sequence[Asked]) -> list[bool]:
+        def matters(results: Sequence[ChatGroup]) -> list[bool]:
             own = scored(results)
             so_far = [tried[name] + new for name, new in zip(names, own, strict=True)]
             best = max(so_far, key=Answered.merit)
@@ -285,7 +291,7 @@ class Questioning:
         """Say what it costs to ask again what was cut."""
         expect_again(self.teacher, questions, self.context, self.config.limits.probe_usd)
 
-    def _scored(self, items: Sequence[Item], result: Asked) -> Answered:
+    def _scored(self, items: Sequence[Item], result: ChatGroup) -> Answered:
         pairs = list(zip(result.answers, items, strict=False))
         return Answered(
             tuple(item for _, item in pairs),

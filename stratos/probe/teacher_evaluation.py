@@ -68,7 +68,7 @@ class Drawn:
     """The answers that were drawn, and how far they agree."""
 
     record: SampledAnswers
-    asked: tuple[tuple[Item, Question, Answer], ...] = ()
+    answered: tuple[tuple[Item, Question, Answer], ...] = ()
 
 
 def sample_questions(
@@ -195,7 +195,7 @@ class TeacherEvaluation:
     tick: Callable[[float], None]
     """Told the share of questions that are answered."""
     reserve: Sequence[Item] = ()
-    """Asked too, as many as it takes, while it is open what strategies may learn from it."""
+    """ChatGroup too, as many as it takes, while it is open what strategies may learn from it."""
     thresholds: Sequence[float] = ()
     """Coverages at which that turns."""
     asks_by: type[Questioning] = Questioning
@@ -378,8 +378,8 @@ class TeacherEvaluation:
         task, items, limit = self.config.task, self._sampled, self.config.limits.probe_usd
         questions = self._sample_questions(prompt, answered.limit)
         drawn = draw(self.teacher, task, items, questions, self.context, limit)
-        self._asking.paid([answer for *_, answer in drawn.asked])
-        for item, question, answer in drawn.asked:
+        self._asking.paid([answer for *_, answer in drawn.answered])
+        for item, question, answer in drawn.answered:
             numbers = {"sample": question.sample, "temperature": question.temperature}
             more = {"prompt": prompt, **numbers, "parsed": task.parse(answer.text)}
             self._asking.keep("sample", item, question.chat, answer, **more)

@@ -73,7 +73,7 @@ class Worth:
     outcome: Literal["distil", "stay", "open"]
     text: str
     """The same in words, with the numbers that decide it."""
-    ways: tuple[Way, ...]
+    alternatives: tuple[Way, ...]
     reference: str
     """The hosted model that it is compared with; "" where there is none."""
     once_usd: Interval

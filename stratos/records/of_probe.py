@@ -296,7 +296,7 @@ class Probe:
     of one slice has none."""
 
     @property
-    def asked(self) -> tuple[TeacherProbe, ...]:
+    def real_teachers(self) -> tuple[TeacherProbe, ...]:
         """The teachers that there are."""
         return tuple(teacher for teacher in self.teachers if not teacher.is_nobody)
 

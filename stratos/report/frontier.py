@@ -375,7 +375,7 @@ def _teachers(probe: Probe | None, plan: Plan) -> Iterator[Step]:
     """Another teacher, where the student learns from what a teacher can do."""
     if probe is None:
         return
-    rates = {teacher.teacher: teacher.exact for teacher in probe.asked}
+    rates = {teacher.teacher: teacher.exact for teacher in probe.real_teachers}
     ours = rates.get(plan.teacher)
     better = [
         (exact, name)

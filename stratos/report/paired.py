@@ -286,7 +286,7 @@ def left_out(first: list[KeptAnswer], second: list[KeptAnswer]) -> LeftOut:
     )
 
 
-def said(comparison: Paired, names: tuple[str, str]) -> str:
+def describe(comparison: Paired, names: tuple[str, str]) -> str:
     """Say how two students compare, with the numbers that decide it: the better one first."""
     sides = [
         (names[0], comparison.first, comparison.only_first),

@@ -108,7 +108,7 @@ class PlannedRow:
         return high / low
 
     @property
-    def said(self) -> str:
+    def text(self) -> str:
         """The outcome in words."""
         if self.outcome == "open":
             return "not judged"

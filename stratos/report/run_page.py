@@ -18,8 +18,8 @@ from stratos.core.formats import by_reason, counted, magnitude
 from stratos.core.intervals import wilson
 from stratos.core.redact import redact
 from stratos.deploy.card import sentences
-from stratos.evaluate.format_verdict import said as format_verdict
-from stratos.evaluate.read_log import reads_of_run, said
+from stratos.evaluate.format_verdict import in_words as format_verdict
+from stratos.evaluate.read_log import describe_reads, reads_of_run
 from stratos.evaluate.verdict import accuracy_as_served, against_logged, verdict
 from stratos.plan.explain.show import net_text
 from stratos.plan.schedule import schedule_text
@@ -208,7 +208,7 @@ def write_run_page(
         role_names=ROLE_NAMES,
         costs=costs.cost_rows(plan, named, spends, costs.read_reserves(context.ledger.path)),
         budget_usd=config.limits.budget_usd,
-        earlier_reads=said(scorecard.earlier_reads) if scorecard else "",
+        earlier_reads=describe_reads(scorecard.earlier_reads) if scorecard else "",
         reads=reads_of_run(named.get("probe"), named.get("pilot"), student, scorecard),
         planned=planned_rows(plan, named, spends),
         spends=spends,

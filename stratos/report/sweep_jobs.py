@@ -242,8 +242,8 @@ def reached_by(job: Job) -> str:
     if plan is not None:
         return f"planned {usd(plan.usd)}"
     probe: Probe | None = job.records.get("probe")
-    if probe is not None and probe.asked:
-        best = max(probe.asked, key=lambda teacher: teacher.exact.mean)
+    if probe is not None and probe.real_teachers:
+        best = max(probe.real_teachers, key=lambda teacher: teacher.exact.mean)
         return f"teacher {best.teacher} {percent(best.exact.mean)} of its items"
     return ""
 

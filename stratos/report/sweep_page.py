@@ -38,8 +38,8 @@ class Run(msgspec.Struct, frozen=True):
     figures: dict[str, str]
     settings: dict[str, str]
     """Those in which runs of the sweep differ."""
-    asked: int
-    """Which of `Runs.asked` it was asked; -1 where it was not evaluated."""
+    item_set: int
+    """Which of `Runs.item_sets` it answered; -1 where it was not evaluated."""
     right: str
     """1 for each of these items that its student has right, else 0."""
 
@@ -48,7 +48,7 @@ class Runs(msgspec.Struct, frozen=True):
     """All runs of a sweep."""
 
     runs: list[Run]
-    asked: list[list[int]]
+    item_sets: list[list[int]]
     """Sets of test items, each by number: runs of one seed have one set."""
     questions: list[int]
     """Of each item its question, by number: items of one question differ in their label."""
@@ -83,7 +83,7 @@ def runs_of(jobs: Sequence[Job]) -> Runs:
                 name=job.name,
                 figures=figures_of(job),
                 settings={key: shown(key, own[key]) for key in sorted(varied & own.keys())},
-                asked=sets.setdefault(items, len(sets)) if items else -1,
+                item_set=sets.setdefault(items, len(sets)) if items else -1,
                 right="".join("01"[is_right] for is_right in scored.values()),
             )
         )

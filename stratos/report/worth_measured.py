@@ -37,7 +37,9 @@ def worth_measured(
     assert served is not None, "a student that was evaluated has one"
     measured = replace(plan, accuracy=replace(served[0], source=MEASURED))
     # Why a model is no alternative was judged beside the student that was predicted.
-    open_models = [judged(config, measured, way) for way in plan.worth.ways if way.kind == "open"]
+    open_models = [
+        judged(config, measured, way) for way in plan.worth.alternatives if way.kind == "open"
+    ]
     by_items = verdict(scorecard)
     outcome = verdict_of(
         config,
@@ -64,7 +66,7 @@ def _beaten_by_shares(scorecard: Scorecard, probe: Probe) -> dict[str, Reason]:
     assert student is not None
     ours = by_shares({row.slice: row.exact for row in student.slices}, probe.shares)
     better: dict[str, Reason] = {}
-    for probed in probe.asked:
+    for probed in probe.real_teachers:
         parts = probed.exact_by_slice
         if teacher is not None and teacher.name == probed.teacher:
             parts = {row.slice: row.exact for row in teacher.slices}

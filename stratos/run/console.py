@@ -48,7 +48,7 @@ from stratos.core.formats import (
     visible,
 )
 from stratos.core.output import is_for_machines
-from stratos.evaluate.read_log import said
+from stratos.evaluate.read_log import describe_reads
 from stratos.evaluate.verdict import verdict
 from stratos.records import (
     Corpus,
@@ -79,7 +79,7 @@ def outcome(record: Any) -> str:
 
 @outcome.register
 def _(probe: Probe) -> str:
-    parts = [_teacher(teacher) for teacher in probe.asked]
+    parts = [_teacher(teacher) for teacher in probe.real_teachers]
     if (best_kind := probe.best_kind) is not None:
         accuracy = percent(best_kind.accuracy.mean)
         rows = counted(best_kind.n_rows, "row", spec=",")
@@ -204,7 +204,7 @@ def _(scorecard: Scorecard) -> str:
     headline = f"; {judgement.headline}" if judgement is not None and judgement.headline else ""
     bound = at_least(compared) if compared else ""
     ratio = f"; {bound}" if bound else ""
-    reads = f"; {said(scorecard.earlier_reads)}"
+    reads = f"; {describe_reads(scorecard.earlier_reads)}"
     return f"{', '.join(parts)} {metric} on test items{headline}{ratio}{reads}"
 
 

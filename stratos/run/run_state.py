@@ -129,8 +129,11 @@ def _begin_again() -> str:
 
 def requested_stages(config: Config, stages: Sequence[Stage[Any]]) -> frozenset[str]:
     """Return the stages that are asked for, and those that come with one of them."""
-    parts = {stage.name for stage in stages if stage.is_part_of in config.stages}
-    return frozenset({*config.stages, *parts} - _switched_off(config, stages))
+    return frozenset(
+        stage.name
+        for stage in stages
+        if stage.is_on(config) and {stage.name, stage.is_part_of} & {*config.stages}
+    )
 
 
 def needed_stages(config: Config, stages: Sequence[Stage[Any]]) -> frozenset[str]:
@@ -139,11 +142,7 @@ def needed_stages(config: Config, stages: Sequence[Stage[Any]]) -> frozenset[str
     for stage in reversed(stages):
         if stage.name in needed:
             needed |= {*stage.after, *stage.uses}
-    return frozenset(needed - _switched_off(config, stages))
-
-
-def _switched_off(config: Config, stages: Sequence[Stage[Any]]) -> frozenset[str]:
-    return frozenset(stage.name for stage in stages if not stage.is_on(config))
+    return frozenset(needed - {stage.name for stage in stages if not stage.is_on(config)})
 
 
 class Warnings:

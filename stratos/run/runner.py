@@ -207,7 +207,7 @@ class Runner:
         state.console.done(stage.name, record)
         self._add(stage, record, mark)
         self._track(stage)
-        if stage.record is Plan and (reserved := reserves.said(state.ledger)):
+        if stage.record is Plan and (reserved := reserves.describe(state.ledger)):
             state.console.note(f"{stage.name}: {reserved}.")
         return record
 
@@ -301,7 +301,7 @@ class Runner:
             made = function(state.config, *inputs, context, **optional)
         return made
 
-    def _alone(self, stage: Stage[T], mark: str) -> contextlib.AbstractContextManager[None]:
+    def _alone(self, stage: Stage[T], mark: str) -> contextlib.AbstractContextManager[Any]:
         """Let jobs of a sweep that would ask the same do so one by one."""
         if not stage.is_shared_by_jobs:
             return contextlib.nullcontext()

@@ -66,7 +66,7 @@ def cache_for(config: Config, stage: str, student: Student | None) -> dict[str, 
         stage: that runs as a job.
         student: of the run, where there is one.
     """
-    if stage != "evaluate" or student is None:
+    if config.executor.shares_files or stage != "evaluate" or student is None:
         return {}
     from stratos.evaluate.read_log import LOG, excerpt, note_reads  # imports torch
 
@@ -181,12 +181,10 @@ def made_by_job(state: RunState, stage: Stage[T], mark: str, context: Context) -
         folder,
         executor,
         deadline_hours=deadline,
-        withheld=keys_of(state.config),
         nodes=state.config.trainer.num_nodes if stage.name == "distill" else 1,
+        withheld=keys_of(state.config),
         files=resume.files_of(stage, state.config),
-        cache={}
-        if executor.shares_files
-        else cache_for(state.config, stage.name, state.records.get("distill")),
+        cache=cache_for(state.config, stage.name, state.records.get("distill")),
         returns=returns_of(state.config, stage.name, state.plan),
     )
     longest = deadline if executor.max_pending_hours is None else executor.max_pending_hours

@@ -26,8 +26,8 @@ from stratos.core.formats import (
 )
 from stratos.core.names import named
 from stratos.core.reasons import Reason
-from stratos.evaluate.format_verdict import said as said_of_format
-from stratos.evaluate.read_log import said
+from stratos.evaluate.format_verdict import in_words as format_in_words
+from stratos.evaluate.read_log import describe_reads
 from stratos.evaluate.verdict import accuracy_as_served, against_logged, verdict
 from stratos.models.kinds.suits import LM
 from stratos.models.students import what_may_help
@@ -289,14 +289,12 @@ def _reserved(row: CostRow) -> str:
 
 def _planned(rows: Sequence[PlannedRow]) -> Table:
     """Return what was planned beside what came; what missed its interval in red."""
-    table = Table(title="Planned against measured", title_justify="left", header_style="bold")
-    table.add_column("quantity")
-    for heading in ("planned", "95% interval", "measured"):
-        table.add_column(heading, justify="right")
+    table = _table(["quantity"], ["planned", "95% interval", "measured"])
+    table.title, table.title_justify = "Planned against measured", "left"
     table.add_column("")
     for row in rows:
         is_missed = row.outcome == "outside"
-        remark = "; ".join(filter(None, (row.said.upper() if is_missed else row.said, row.note)))
+        remark = "; ".join(filter(None, (row.text.upper() if is_missed else row.text, row.note)))
         style = "bold red" if is_missed else None
         between = row.interval_with_width or "–"
         table.add_row(row.quantity, row.planned, between, row.measured, remark, style=style)
@@ -324,21 +322,24 @@ def _accuracy(records: Mapping[str, Any]) -> tuple[str | Table | Text, ...]:
         notes.append(_loss(served))
     are_cut = any(score.n_truncated for score in scores)
     doubtful = [_who(score) for score in scores if score.is_cut_short]
-    title = f"{sentence(measured(scorecard.metric))} on test items; {said(scorecard.earlier_reads)}"
+    reads = describe_reads(scorecard.earlier_reads)
+    title = f"{sentence(measured(scorecard.metric))} on test items; {reads}"
     return title, _accuracy_table(rows, are_cut, slices), *notes, *_doubts(doubtful)
 
 
 def _accuracy_of_probe(probe: Probe) -> tuple[str | Table | Text, ...]:
     rows = [_row(kind.student, kind.accuracy, kind.n_rows, kind.micro_f1) for kind in probe.kinds]
     rows += [_score_row(baseline) for baseline in probe.baselines]
-    for teacher in probe.asked:
+    for teacher in probe.real_teachers:
         name = teacher.teacher if teacher.logged is None else teacher.card.name
         row = _row(f"teacher ({name})", teacher.exact, teacher.n_items)
         if teacher.logged is not None:
             row["right"] = f"at most {row['right']}"
         rows.append({**row, _CUT: str(teacher.n_truncated)})
-    are_cut = any(teacher.n_truncated for teacher in probe.asked)
-    doubtful = [f"teacher ({teacher.teacher})" for teacher in probe.asked if teacher.is_cut_short]
+    are_cut = any(teacher.n_truncated for teacher in probe.real_teachers)
+    doubtful = [
+        f"teacher ({teacher.teacher})" for teacher in probe.real_teachers if teacher.is_cut_short
+    ]
     by = "by cross-validation" if probe.kinds else "on validation items"
     return f"Exact match {by}", _accuracy_table(rows, are_cut), *_doubts(doubtful)
 
@@ -396,7 +397,7 @@ def _loss(served: Export) -> Text:
     loss = served.loss_points
     # Zero has no sign, whatever rounding makes of it.
     mean, low, high = (f"{round(value, 1) + 0.0:.1f}" for value in (loss.mean, loss.low, loss.high))
-    judgement = said_of_format(served)
+    judgement = format_in_words(served)
     return Text(
         f"As {served.format} the student loses {mean} points (95% interval {low} to {high}) on "
         f"the {counted(served.n_items, 'test item', spec=',')} that this format was asked"

@@ -15,7 +15,7 @@ from msgspec import Meta
 from typing_extensions import override
 
 from stratos.config import Amount, Count, Share
-from stratos.core.typed import OneOf
+from stratos.core.values import OneOf
 from stratos.distill.divergences import DIVERGENCES, wrong_parameters
 from stratos.distill.signal_config import OnPolicyConfig, SignalConfig
 from stratos.synthesize.alignment import Alignment

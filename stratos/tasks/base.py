@@ -181,7 +181,7 @@ class Task(ABC):
         """
         return [{"role": "user", "content": item.question}]
 
-    def asked(self, chat: Sequence[Message]) -> Item | None:
+    def item_of_chat(self, chat: Sequence[Message]) -> Item | None:
         """Return the item that a chat asks, whose answer is not known; None where it is none.
 
         The chat is one as `student_messages` writes it: a served student is asked so, and what else

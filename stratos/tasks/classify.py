@@ -312,21 +312,21 @@ class ClassifyTask(JsonlTask):
         return [row.question for row in rows.take(places)]
 
 
-def most_alike(ours: Sequence[str], other: Sequence[str], n: int) -> tuple[list[str], list[str]]:
+def most_alike(ours: Sequence[str], theirs: Sequence[str], n: int) -> tuple[list[str], list[str]]:
     """Return up to n texts of each side that share most words with one of the other side."""
 
     def words(texts: Sequence[str]) -> list[set[str]]:
         return [set(normalised(text).split()) for text in texts]
 
-    def best(mine: Sequence[str], own: list[set[str]], theirs: list[set[str]]) -> list[str]:
+    def best(mine: Sequence[str], own: list[set[str]], against: list[set[str]]) -> list[str]:
         def likeness(k: int) -> float:
-            return max((len(own[k] & b) / max(1, len(own[k] | b)) for b in theirs), default=0.0)
+            return max((len(own[k] & b) / max(1, len(own[k] | b)) for b in against), default=0.0)
 
         order = sorted(range(len(mine)), key=lambda k: -likeness(k))
         return [mine[k] for k in order[:n]]
 
-    first, second = words(ours), words(other)
-    return best(ours, first, second), best(other, second, first)
+    first, second = words(ours), words(theirs)
+    return best(ours, first, second), best(theirs, second, first)
 
 
 class Labels:

@@ -400,7 +400,7 @@ class LabelledFiles(Task):
         return (
             f"Rows of {self.path}: {n['train']} to train on, {n['validation']} validation rows, "
             f"{n['test']} {of_test}{more}. The split is by a hash of the question."
-            f"{'' if near is None else near.told(self._together is not None)}"
+            f"{'' if near is None else near.note(self._together is not None)}"
         )
 
     @property

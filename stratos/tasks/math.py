@@ -251,6 +251,7 @@ class Variants(Protocol):
 class MathTask(JsonlTask):
     """Word problems with a number as their answer, and solutions whose sums are checked."""
 
+    code_version = 2
     name: str = "gsm8k"
     """Name shown in tables and written into records."""
     metric: MetricName = "numeric"

@@ -13,7 +13,7 @@ from stratos.core.errors import StratosError, did_you_mean
 from stratos.core.extensions import extensions, load
 from stratos.core.reasons import Reason
 from stratos.core.trust import find_class
-from stratos.core.typed import OneOf, read_dataclass
+from stratos.core.values import OneOf, read_dataclass
 from stratos.tasks import answers
 from stratos.tasks.numbers import stated_number, write_number
 from stratos.tasks.objects import as_key, object_at_start, object_of, same, written

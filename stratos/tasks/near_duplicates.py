@@ -289,7 +289,7 @@ class Near:
             return ""
         return hashlib.sha256(self.families.tobytes() + self.groups.tobytes()).hexdigest()
 
-    def told(self, is_used: bool) -> str:
+    def note(self, is_used: bool) -> str:
         """Say how many rows are near duplicates, and of which split; "" where there are none.
 
         Args:

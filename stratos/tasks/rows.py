@@ -43,7 +43,7 @@ _ALIKE = 0.7
 class Settled(NamedTuple):
     """What becomes of the rows of one question with different answers."""
 
-    kept: int | None
+    row: int | None
     """Place of the row that is taken; None for none."""
     n_repeats: int = 0
     """How many others say the same as that one."""

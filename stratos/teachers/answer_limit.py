@@ -134,7 +134,7 @@ def n_truncated(answers: Sequence[Answer]) -> int:
 
 
 @dataclass
-class Asked:
+class ChatGroup:
     """Chats of one prompt with their answers so far."""
 
     chats: Sequence[list[Message]]
@@ -179,7 +179,9 @@ class Asked:
         if len(again) < n_cut:
             self.limit = replace(self.limit, is_fixed=True, stopped_by=_LACKING)
         elif not helped and self.truncated:
-            why = f"Asked for {wider.tokens:,}, it gives no more: check its endpoint's own limit."
+            why = (
+                f"Asked for {wider.tokens:,}, it gives no more: check its endpoint's own limit."
+            )
             self.limit = replace(self.limit, is_fixed=True, stopped_by=why)
 
 
@@ -187,10 +189,10 @@ def ask_whole(
     teacher: Teacher,
     groups: Sequence[tuple[Sequence[list[Message]], AnswerLimit]],
     ask: Callable[[list[Question]], list[Answer]],
-    matters: Callable[[Sequence[Asked]], Sequence[bool]] | None = None,
+    matters: Callable[[Sequence[ChatGroup]], Sequence[bool]] | None = None,
     *,
     foretell: Callable[[Sequence[Question]], object] | None = None,
-) -> list[Asked]:
+) -> list[ChatGroup]:
     """Answer chats of several prompts together, and those again that were cut for want of room.
 
     Args:
@@ -204,7 +206,7 @@ def ask_whole(
     Returns:
         The answers of each group, and the limit that they were asked with last.
     """
-    groups_asked = [Asked(chats, fitting(teacher, chats, limit), []) for chats, limit in groups]
+    groups_asked = [ChatGroup(chats, fitting(teacher, chats, limit), []) for chats, limit in groups]
     # The shortest first: where the money ends, the dearest answers are those that are lacking.
     first = [(group, chat) for group in sorted(groups_asked, key=_tokens) for chat in group.chats]
     questions = [Question(chat, group.limit.tokens) for group, chat in first]
@@ -252,9 +254,9 @@ def fitting(
 
 def _growing(
     teacher: Teacher,
-    groups: Sequence[Asked],
-    matters: Callable[[Sequence[Asked]], Sequence[bool]] | None,
-) -> list[tuple[Asked, AnswerLimit]]:
+    groups: Sequence[ChatGroup],
+    matters: Callable[[Sequence[ChatGroup]], Sequence[bool]] | None,
+) -> list[tuple[ChatGroup, AnswerLimit]]:
     """Return whose cut answers are to be asked for again, and with which limit."""
     matter = [True] * len(groups) if matters is None else matters(groups)
     wider = [
@@ -263,5 +265,5 @@ def _growing(
     return [(group, limit) for group, limit in zip(groups, wider, strict=True) if limit is not None]
 
 
-def _tokens(group: Asked) -> int:
+def _tokens(group: ChatGroup) -> int:
     return group.limit.tokens

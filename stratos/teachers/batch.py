@@ -329,7 +329,7 @@ class Batches:
         for key, offset in lines(questions_file):
             questions_file.seek(offset)
             limit = json.loads(questions_file.readline())["body"].get(field_name, 0)
-            call = Call(None, key, int(limit), place=offset)
+            call = Call(None, key, int(limit), offset=offset)
             batch.calls.append(call)
             self._adopted[key] = batch, call
         receipts = self.meter.adopt(nonce, (batch.question(call) for call in batch.calls))

@@ -43,7 +43,7 @@ class Call:
     receipt: int | None = None
     """What it is paid from; None for one that an earlier run paid."""
     n_tries: int = 0
-    place: int = 0
+    offset: int = 0
     """Where its line begins in the file of its batch."""
 
 
@@ -77,8 +77,8 @@ class Batch:
 
     def add(self, call: Call, line: bytes) -> None:
         """Write a call's line behind those that are there."""
-        call.place = self.n_bytes
-        self.file.seek(call.place)
+        call.offset = self.n_bytes
+        self.file.seek(call.offset)
         self.file.write(line)
         self.n_bytes += len(line)
         self.calls.append(call)
@@ -86,7 +86,7 @@ class Batch:
 
     def line(self, call: Call) -> bytes:
         """Return a call's line."""
-        self.file.seek(call.place)
+        self.file.seek(call.offset)
         return self.file.readline()
 
     def question(self, call: Call) -> Question:

@@ -53,7 +53,7 @@ def shipped_teachers() -> list[OpenAISettings]:
     import yaml
 
     from stratos.core.extensions import shipped_choices
-    from stratos.core.typed import read_dataclass
+    from stratos.core.values import read_dataclass
 
     teachers = []
     for path in shipped_choices("teacher").values():

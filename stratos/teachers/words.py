@@ -173,7 +173,7 @@ class NoDownload(Reason):
 class NoModelIn(Reason):
     """A folder holds no model."""
 
-    place: str
+    source: str
     """The folder, or the package, in words."""
     gguf: str | None
     """File that was to be there."""
@@ -183,7 +183,7 @@ class NoModelIn(Reason):
     def __str__(self) -> str:
         has = f"; it has {', '.join(self.files)}" if self.files else ""
         missing = self.gguf or "a single .gguf file"
-        return f"{self.place} has neither {missing} nor a config.json{has}"
+        return f"{self.source} has neither {missing} nor a config.json{has}"
 
 
 class UnreadableWeights(Reason):

@@ -113,7 +113,7 @@ def places_by_area(catalog, **cloud):
     table = catalog.table
     of_area = areas(table, CloudConfig(**cloud))
     return {
-        name: {"/".join(table.places[p]) for p in table.place[rows].tolist()}
+        name: {"/".join(table.places[p]) for p in table.location[rows].tolist()}
         for name, rows in of_area.items()
     }
 
@@ -151,5 +151,5 @@ def test_an_area_that_another_one_has_all_of_for_no_more_is_left_out(load):
 def test_this_machine_is_in_every_area(load):
     catalog = load_catalog(CloudConfig(providers=("local", "aws", "gcp")))
     for rows in areas(catalog.table, CloudConfig()).values():
-        clouds = {catalog.table.places[p][0] for p in catalog.table.place[rows].tolist()}
+        clouds = {catalog.table.places[p][0] for p in catalog.table.location[rows].tolist()}
         assert "local" in clouds and len(clouds) > 1

@@ -76,8 +76,10 @@ def test_kinds_and_places_are_what_the_offers_say(catalog):
             o = table.offer(row)
             kind = (o.accelerator, o.accelerator_count, o.vcpus, o.memory_gib)
             assert hardware.setdefault(kind, table.kind[row]) == table.kind[row]
-            assert places.setdefault((o.cloud, o.region), table.place[row]) == table.place[row]
-            assert table.places[table.place[row]] == (o.cloud, o.region)
+            assert (
+                places.setdefault((o.cloud, o.region), table.location[row]) == table.location[row]
+            )
+            assert table.places[table.location[row]] == (o.cloud, o.region)
         assert sorted(hardware.values()) == list(range(table.n_kinds))
         assert sorted(places.values()) == list(range(len(table.places)))
         assert table.kind[table.kind_rows].tolist() == list(range(table.n_kinds))

@@ -15,7 +15,7 @@ from syrupy.assertion import SnapshotAssertion
 
 from stratos.cli import verbs
 from stratos.cli.commands import run as main_job
-from stratos.cli.verbs import HIDDEN, HYDRA, OURS, others, summaries
+from stratos.cli.verbs import HIDDEN, HYDRA, OURS, commands, summaries
 from stratos.core.errors import ConfigError, StratosError, UsageError
 from stratos.core.extensions import Command, Extension
 from tests.checked import shape
@@ -78,12 +78,12 @@ def test_a_room_that_is_there_adds_its_verbs_in_the_order_of_their_ranks(
     assert list(summaries()) == list(DAY)
 
 
-@pytest.mark.parametrize("verb", sorted({**others(), **HIDDEN}))
+@pytest.mark.parametrize("verb", sorted({**commands(), **HIDDEN}))
 def test_every_verb_says_what_it_takes(verb: str) -> None:
     done = stratos(verb, "--help")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith(f"usage: stratos {verb} ")
-    command = {**others(), **HIDDEN}[verb]
+    command = {**commands(), **HIDDEN}[verb]
     assert callable(importlib.import_module(command.module).run)
     assert stratos(verb, "--no-such-option", "x").returncode == 2
 

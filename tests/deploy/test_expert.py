@@ -49,14 +49,17 @@ def expert(bundle) -> HuggingFaceTeacher:
     return HuggingFaceTeacher(name="expert", path=str(bundle))
 
 
-def test_its_card_names_the_task(bundle, tmp_path):
+@pytest.mark.parametrize(
+    "text",
+    [
+        None, "No front matter at all.", "---\n{broken: [yaml\n---\n",
+        "---\ntags: [other]\n---\n# Another model\n",
+    ],
+)  # fmt: skip
+def test_its_card_names_the_task(bundle, tmp_path, text):
     assert made_for(bundle) == "larger"
-    assert made_for(tmp_path) is None
-    (tmp_path / "README.md").write_text("---\ntags: [other]\n---\n# Another model\n")
-    assert made_for(tmp_path) is None
-    (tmp_path / "README.md").write_text("No front matter at all.")
-    assert made_for(tmp_path) is None
-    (tmp_path / "README.md").write_text("---\n{broken: [yaml\n---\n")
+    if text is not None:
+        (tmp_path / "README.md").write_text(text)
     assert made_for(tmp_path) is None
 
 

@@ -46,26 +46,6 @@ def asking(server, load_seconds, slots=1):
 
 
 @pytest.mark.slow
-def test_it_runs_at_the_planned_rate_if_this_machine_keeps_up(tmp_path):
-    with one_at_a_time(0.01) as server:
-        found = tried(server, tmp_path, planned=6.0)
-    load = found.load
-    assert load.requests_per_s == 6.0 == load.planned_per_s
-    assert load.n_requests == 6 and load.kept_up
-
-
-@pytest.mark.slow
-def test_it_runs_at_the_highest_rate_where_the_plan_has_more(tmp_path):
-    """What was planned: 25 requests a second on a server that gives four."""
-    with one_at_a_time(0.05) as server:
-        found = tried(server, tmp_path, planned=100.0)
-    load = found.load
-    assert load.planned_per_s == 100.0
-    assert load.capacity_per_s < 20
-    assert load.requests_per_s <= 0.86 * load.capacity_per_s
-
-
-@pytest.mark.slow
 def test_an_answer_that_takes_too_long_for_an_open_loop_is_said(tmp_path):
     with one_at_a_time(0.05) as server:
         found = tried(server, tmp_path, load_seconds=0.1)

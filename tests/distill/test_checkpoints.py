@@ -18,7 +18,7 @@ from training_runs import EVERY_3, SHORT, Trained
 
 from stratos.config import CallbacksConfig
 from stratos.core.atomic_files import DiskFull, mount_of, replacing, room_for
-from stratos.distill.checkpoints import Checkpoints, found, unreadable
+from stratos.distill.checkpoints import Checkpoints, checkpoints_in, unreadable
 from stratos.records import Student
 
 Run = Callable[..., Any]
@@ -32,7 +32,7 @@ def whole(trained: Trained) -> Student:
 
 
 def checkpoints_of(folder: Path) -> list[Path]:
-    return found(folder / "distill" / "checkpoints")
+    return checkpoints_in(folder / "distill" / "checkpoints")
 
 
 def truncated(path: Path) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from stratos.config import StudentConfig
 from stratos.core.errors import ConfigError
-from stratos.core.typed import read_dataclass
+from stratos.core.values import read_dataclass
 from stratos.distill import divergences
 from stratos.distill.divergences import DIVERGENCES, Divergence, Parameter, wrong_parameters
 from stratos.distill.head import head_loss

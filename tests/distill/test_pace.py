@@ -361,16 +361,16 @@ def test_idle_cores_are_looked_for_now_and_then_and_less_often_where_that_was_in
     monkeypatch.setattr(pace.time, "perf_counter", lambda: now.at)
     idle = IdleCores()
     now = replace(now, at=29.0, idle_s=29.0)
-    assert not idle.found(), "not within half a minute"
+    assert not idle.are_idle(), "not within half a minute"
     now = replace(now, at=31.0, idle_s=31.0)
-    assert idle.found()
+    assert idle.are_idle()
     now = replace(now, at=62.0, idle_s=36.0)
-    assert not idle.found(), "others have the cores"
+    assert not idle.are_idle(), "others have the cores"
     idle.in_vain()
     now = replace(now, at=100.0, idle_s=74.0)
-    assert not idle.found(), "a minute this time"
+    assert not idle.are_idle(), "a minute this time"
     now = replace(now, at=123.0, idle_s=97.0)
-    assert idle.found()
+    assert idle.are_idle()
 
 
 def test_limits_have_an_hour_of_training() -> None:

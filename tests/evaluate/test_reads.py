@@ -13,7 +13,7 @@ import pytest
 from syrupy.assertion import SnapshotAssertion
 
 from stratos.config import CallbacksConfig
-from stratos.evaluate.read_log import LOG, excerpt, note_reads, said, said_of_runs
+from stratos.evaluate.read_log import LOG, describe_reads, excerpt, note_reads, said_of_runs
 from stratos.records import EarlierReads
 from stratos.tasks.base import Item
 
@@ -115,7 +115,7 @@ def test_runs_at_once_lose_no_line(tmp_path: Path) -> None:
     ],
 )
 def test_it_is_said_in_words(reads: EarlierReads, told: str) -> None:
-    assert said(reads) == told
+    assert describe_reads(reads) == told
 
 
 def test_a_training_reads_so_many_validation_items() -> None:

@@ -137,8 +137,10 @@ def test_a_job_does_not_get_the_keys_of_teachers(
     (tmp_path / "jobs").mkdir()
     told = tmp_path / "told"
     code = f"import os; open({str(told)!r}, 'w').write(str(sorted(os.environ)))"
-    spec = job_spec(plan(TRAIN), "distill", tmp_path, Here(), withheld=("MY_KEY", "NO_SUCH"))
-    here, spec = Here(), replace(spec, command=(sys.executable, "-c", code))
+    spec = job_spec(plan(TRAIN), "distill", tmp_path, Here())
+    here = Here()
+    withheld = ("MY_KEY", "NO_SUCH")
+    spec = replace(spec, command=(sys.executable, "-c", code), withheld=withheld)
     job = here.submit(spec)
     while here.status(job).state is State.RUNNING:
         time.sleep(0.05)

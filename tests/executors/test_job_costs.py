@@ -120,10 +120,7 @@ def test_a_job_that_is_followed_pays_what_it_had_and_gave_back(
     spans: list[tuple[float, float]] | None, since: float | None, booked: list[float],
 ) -> None:  # fmt: skip
     monkeypatch.setattr("stratos.ledger.reserves.now", lambda: AT)
-    spec = JobSpec(
-        name="stratos-a-distill", stage="distill", folder=tmp_path, role="train", nodes=1,
-        offer=None, hours=None, planned_hours=1.0, usd_per_hour=36.0, command=(), env={},
-    )  # fmt: skip
+    spec = JobSpec("stratos-a-distill", "distill", tmp_path, "train", 1, 36.0, planned_hours=1.0)
     first = JobCosts(ledger, Queue(), spec)
     if launched is not None:
         first.launch(AT + launched)

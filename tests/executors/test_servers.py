@@ -82,9 +82,8 @@ def test_what_cannot_be_loaded_is_said_and_stays(
 ) -> None:
     monkeypatch.setenv(submission.STATE, str(tmp_path))
     spec = JobSpec(
-        name="stratos-a-distill", stage="distill", folder=tmp_path / "run", role="train", nodes=1,
-        offer=None, hours=None, planned_hours=1.0, usd_per_hour=2.0, command=(), env={},
-    )  # fmt: skip
+        "stratos-a-distill", "distill", tmp_path / "run", "train", 1, 2.0, planned_hours=1.0
+    )
     executor = Here(stages=("distill",))
     submission.add_to_list(Submission.of(executor, spec, id="1 boot 2", label="process 1"))
     [kept] = submission.listed()
@@ -112,10 +111,7 @@ def _kept(folder: Path, state: Path, monkeypatch: pytest.MonkeyPatch, id: str) -
     monkeypatch.setenv(submission.STATE, str(state))
     monkeypatch.setenv(CACHE, str(state))
     folder.mkdir(exist_ok=True)
-    spec = JobSpec(
-        name="stratos-a-distill", stage="distill", folder=folder, role="train", nodes=1,
-        offer=None, hours=None, planned_hours=1.0, usd_per_hour=2.0, command=(), env={},
-    )  # fmt: skip
+    spec = JobSpec("stratos-a-distill", "distill", folder, "train", 1, 2.0, planned_hours=1.0)
     submission.add_to_list(Submission.of(Here(), spec, id=id, label="process 1"))
     return spec
 

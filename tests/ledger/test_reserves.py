@@ -91,7 +91,7 @@ def test_a_role_spends_its_own_reserve_and_what_is_free(tmp_path: Path, snapshot
     reserves.allot(ledger, "a plan", HELD)
     assert ledger.left_usd() == 10.0 - 3.0
     assert ledger.left_usd(role="train") == 10.0 - 5.0
-    assert reserves.said(ledger) == snapshot(name="reserved")
+    assert reserves.describe(ledger) == snapshot(name="reserved")
     with ledger.reserve("teacher x", 6.9) as call:
         call.settle(6.9)
     with pytest.raises(BudgetError) as caught:
@@ -106,7 +106,7 @@ def test_without_a_budget_reserves_are_shown_and_hold_nothing(tmp_path: Path) ->
     ledger = Ledger(tmp_path / "ledger.jsonl")
     reserves.allot(ledger, "a plan", HELD)
     assert ledger.left_usd() is None
-    assert "so nothing is held to it" in reserves.said(ledger)
+    assert "so nothing is held to it" in reserves.describe(ledger)
     ledger.take("teacher x", 99.0)
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from stub_executors import Queue, Rented
-from world import ALIGNMENT, BLIND, OBJECTIVES, SIGHTED, STUDENTS, World, replace
+from world import ALIGNMENT, BLIND, INJECTION, OBJECTIVES, SIGHTED, STUDENTS, World, replace
 
 from stratos.catalog import Table, load_catalog
 from stratos.config import CloudConfig, LimitsConfig
@@ -13,7 +13,7 @@ from stratos.core.errors import InfeasibleError
 from stratos.executors.job import StageName, job_spec
 from stratos.plan.options.candidates import build_problem
 from stratos.plan.stage import solve
-from stratos.records import Offer
+from stratos.records import ModelCard, Offer
 
 AWS = CloudConfig(name="aws", providers=("aws",))
 UNTRIED = tuple(replace(student, runs=()) for student in STUDENTS)
@@ -166,3 +166,18 @@ def test_nobody_waits_until_the_node_of_a_cluster_is_booted():
     assert "start-up of a rented server" in assumed
     hours, assumed = started(Queue(stages=stages))
     assert hours < rented - 0.1 and "start-up of a rented server" not in assumed
+
+
+def test_a_hosted_teacher_whose_size_nobody_knows_is_planned():
+    card = ModelCard("api", 0, 0, 0, 0, 0, 0, 0, 0, usd_per_million_input_tokens=0.0)
+    secret = replace(SIGHTED, teacher="api", card=card)
+    for strategy in (ALIGNMENT, INJECTION):
+        role = plan(students=UNTRIED, teachers=(secret,), strategies=(strategy,)).role("teacher")
+        assert (role.offer, role.usd) == (None, 0.0)
+
+
+def test_serving_hours_count_in_the_budget():
+    month = plan(LimitsConfig(serve_hours=720))
+    assert month.role("serve").hours == 720
+    assert month.role("serve").usd == pytest.approx(720 * 0.08925)
+    assert plan(LimitsConfig(serve_hours=0)).role("serve").usd == 0.0

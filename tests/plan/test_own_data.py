@@ -15,8 +15,10 @@ from world import LARGE, STUDENTS, World, teacher
 from stratos.catalog import load_catalog
 from stratos.config import (
     CloudConfig,
+    ComplexityConfig,
     StudentConfig,
 )
+from stratos.estimate.constants import ASSUMED_ANSWER_TOKENS
 from stratos.evaluate.baselines import free_baselines, labelled_rows
 from stratos.plan.accuracy.predict import needs_no_model
 from stratos.plan.options.candidates import build_problem
@@ -240,3 +242,38 @@ def test_a_few_long_answers_are_what_the_latency_is_planned_for(tmp_path) -> Non
 
 def _first(problem):
     return problem, problem.candidates[0]
+
+
+def test_rows_without_an_answer_do_not_shorten_it(tmp_path) -> None:
+    rows = [{"question": f"what is {i}?", "answer": "word " * 20} for i in range(200)]
+    path, more = tmp_path / "rows.jsonl", tmp_path / "more.jsonl"
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    more.write_text("".join(f'{{"question": "and {i}?"}}\n' for i in range(200)))
+    with_more = problem_of(
+        JsonlTask(str(path), unlabelled_path=str(more)), HUB, strategies=(Supervised(),)
+    )
+    plain = problem_of(JsonlTask(str(path)), HUB, strategies=(Supervised(),))
+    assert sizes_of(*_first(with_more))[ANSWER] == sizes_of(*_first(plain))[ANSWER]
+
+
+def test_the_size_of_what_nobody_wrote_is_assumed_and_said(
+    labelled, snapshot: SnapshotAssertion
+) -> None:
+    writes = Injection(rationale="teacher")
+    problem = problem_of(labelled, RANDOM, strategies=(writes,))
+    (one,) = problem.candidates
+    value, why = sizes_of(problem, one)[ANSWER]
+    assert value == ASSUMED_ANSWER_TOKENS
+    assert why == snapshot
+    assert "training rows" in sizes_of(problem, one)[QUESTION][1], "questions are in the file"
+
+
+def test_a_declared_reasoning_does_not_lengthen_a_bare_answer(labelled) -> None:
+    declared = ComplexityConfig("high", path_tokens=384)
+    problem = problem_of(labelled, RANDOM, complexity=declared)
+    for one in problem.candidates:
+        assert sizes_of(problem, one)[ANSWER][0] < 6
+    plain = problem_of(labelled, RANDOM)
+    assert [c.train_tokens for c in problem.candidates] == [
+        c.train_tokens for c in plain.candidates
+    ]

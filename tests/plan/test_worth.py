@@ -30,6 +30,8 @@ from stratos.plan.stage import solve
 from stratos.plan.worth import (
     Verdict,
     decided,
+    first_month_usd,
+    span_name,
     verdict_of,
     verdict_text,
     volume,
@@ -468,3 +470,44 @@ def test_reasons_in_words(snapshot):
         BetterByShares(student, Interval(0.979, 0.97, 0.99)),
     )  # fmt: skip
     assert [f"{type(reason).__name__}: {reason}" for reason in reasons] == snapshot
+
+
+def test_an_endpoint_of_ones_own_has_no_price_to_compare_with():
+    card = replace(HOSTED, usd_per_million_input_tokens=0.0, usd_per_million_output_tokens=0.0)
+    own = replace(PAID, card=card)
+    assert planned(TrafficConfig(requests_per_day=1e5), teachers=(BLIND, own))[2] is None
+
+
+def test_a_log_asks_for_nothing_and_costs_nothing():
+    _, plan, _ = planned(TrafficConfig(requests_per_day=50_000), teachers=(logged(194),))
+    assert plan.teacher == "logged_model" and plan.strategy == "injection"
+    assert sum(role.usd for role in plan.roles_of("teacher")) == 0
+
+
+def test_without_requests_a_day_nothing_says_how_many_servers_an_open_model_needs():
+    _, _, found = planned(TrafficConfig(), with_open=True)
+    assert {one.kind for one in found.models} == {"student", "hosted"}
+
+
+def test_what_needs_no_verdict_has_none():
+    assert planned(TrafficConfig(), teachers=(BLIND,))[2] is None
+
+
+def test_dollars_of_the_ways_are_those_of_a_horizon_below_a_month():
+    verdict = planned(TrafficConfig(requests_per_day=50_000, months=1), with_open=True)[2]
+    month = worth_of(verdict)
+    short = replace(month, months=0.1)
+    assert span_name(month) == "first month" and span_name(short) == "in 3 d 1 h"
+    for way in month.ways:
+        whole, part = first_month_usd(way, month), first_month_usd(way, short)
+        assert whole is None if part is None else part == pytest.approx(whole / 10)
+
+
+def test_a_teacher_that_is_right_on_nothing_is_no_alternative():
+    config, probe, plan = of_a_year(200)
+    plan = unknown(plan)
+    wrong = tuple(replace(one, exact=wilson(0, 64)) for one in probe.teachers)
+    found = verdict_of(config, replace(probe, teachers=wrong), plan, TODAY)
+    assert found.reference is None
+    [way] = found.unable
+    assert way.why_not == str(words.NextToNothing(wilson(0, 64)))

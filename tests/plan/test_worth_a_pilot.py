@@ -44,3 +44,9 @@ def test_who_no_plan_can_take_is_left_out_with_the_reason():
     assert nobody.candidates == () and len(nobody.left_out) == len(pairs(everyone))
     spent = left(World(cloud=AWS, limits=LimitsConfig(budget_usd=budget)), spent_usd=budget)
     assert spent.candidates == ()
+
+
+def test_the_accuracy_limit_leaves_out_nobody():
+    everyone = left(World(cloud=AWS))
+    limited = left(World(cloud=AWS, limits=LimitsConfig(accuracy=0.99)))
+    assert pairs(limited) == pairs(everyone)

@@ -70,7 +70,7 @@ def test_a_student_that_misses_the_limit_is_never_advised():
     config, probe, plan, _ = asking(0.9, 50_000)
     missed = worth_measured(config, probe, plan, measured(80, 80, 100, 1.0))
     assert missed.outcome == "open"
-    short = words.MissesLimit(missed.ways[0].accuracy, 0.9, is_measured=True)
+    short = words.MissesLimit(missed.alternatives[0].accuracy, 0.9, is_measured=True)
     assert str(short) in missed.text
     # No other model does the task, and the student does not do it, either.
     config, probe, plan, _ = asking(0.98, 50_000)
@@ -119,14 +119,14 @@ def test_what_is_no_alternative_is_told_anew_beside_the_measured_student():
     found = open_models(config, probe, plan, load_catalog(AWS), None)
     config, probe = config, replace(probe, teachers=(*probe.teachers, PAID))
     plan = replace(plan, worth=worth_of(verdict_of(config, probe, plan, TODAY, found)))
-    [before] = [way for way in plan.worth.ways if way.name == "qwen2.5_7b"]
+    [before] = [way for way in plan.worth.alternatives if way.name == "qwen2.5_7b"]
     assert before.why_not == str(words.SurelyWorse(before.accuracy))
     after = worth_measured(config, probe, plan, measured(600, 610, 1000, 0.9))
-    [way] = [way for way in after.ways if way.name == "qwen2.5_7b"]
+    [way] = [way for way in after.alternatives if way.name == "qwen2.5_7b"]
     assert way.why_not == "" and after.outcome != "distil"
     limited = replace(config, limits=replace(config.limits, accuracy=0.85, confidence="mean"))
     again = worth_measured(limited, probe, plan, measured(600, 610, 1000, 0.9))
-    [way] = [way for way in again.ways if way.name == "qwen2.5_7b"]
+    [way] = [way for way in again.alternatives if way.name == "qwen2.5_7b"]
     assert way.unsure == str(words.MayBeBelowLimit(way.accuracy))
 
 
@@ -140,7 +140,7 @@ def test_once_the_student_is_trained_what_it_has_cost_is_left_out():
     assert found.once_usd.high == 0 and found.outcome == "distil"
     assert str(words.Sunk()) in found.text
     assert found.payback_days == Interval(0.0, 0.0, 0.0)
-    price, even = found.ways[1].usd_per_answer.mean, found.break_even_per_day.mean
+    price, even = found.alternatives[1].usd_per_answer.mean, found.break_even_per_day.mean
     assert even == pytest.approx(plan.servers_usd_per_day / price)
 
 
@@ -159,7 +159,7 @@ def test_the_accuracy_is_that_of_the_format_that_is_served():
     )  # fmt: skip
     assert worth_measured(config, probe, plan, card).outcome == "distil"
     served = worth_measured(config, probe, plan, card, deployment)
-    student = served.ways[0].accuracy
+    student = served.alternatives[0].accuracy
     assert student.mean == 0.6 and served.outcome == "open"
     less = words.LessAccurate(student, True, "large", PAID.exact.mean)
     assert str(less) in served.text
@@ -212,3 +212,25 @@ def test_a_teacher_that_is_better_as_requests_come_leaves_it_open():
     plan = replace(plan, worth=worth_of(verdict_of(config, probe, plan, TODAY)))
     found = worth_measured(config, replace(probe, shares=shares), plan, scorecard)
     assert "; than cheap: 84.1%" in found.text
+
+
+def test_a_student_that_surely_will_miss_it_is_not_advised_before_it_is_trained():
+    config, probe, plan, _ = asking(0.98, 50_000)
+    accuracy = Interval(0.8, 0.7, 0.9)
+    found = verdict_of(config, probe, replace(plan, accuracy=accuracy), TODAY)
+    assert found.outcome == "open"
+    assert found.doubt == words.MissesLimit(accuracy, 0.98, is_measured=False)
+
+
+def test_a_model_that_is_too_slow_is_named_beside_one_that_is_not():
+    slow, quick = replace(PAID, seconds=64 * 8.0), replace(CHEAP, seconds=64 * 0.2)
+    config, probe, plan = of_a_year(100_000, (BLIND, slow, quick))
+    config = replace(config, limits=replace(config.limits, latency_ms=300))
+    told = words.OnlySlow("large", words.TooSlow(8000.0, 300), is_unsure=False)
+    found = verdict_of(config, probe, plan, TODAY)
+    assert found.reference.name == "cheap" and found.outcome == "distil" and told in found.notes
+    asked = replace(config, traffic=replace(config.traffic, requests_per_day=None))
+    assert told in verdict_of(asked, probe, plan, TODAY).notes
+    # One that does not do the task either is not said to do it.
+    config = replace(config, limits=replace(config.limits, accuracy=0.999))
+    assert told not in verdict_of(config, probe, plan, TODAY).notes

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from stratos.evaluate.answer_files import KeptAnswer
-from stratos.report.paired import paired, said, settings_of
+from stratos.report.paired import describe, paired, settings_of
 from stratos.tasks.base import Score
 
 RIGHT = Score(1.0, 1.0, True)
@@ -35,7 +35,7 @@ def test_the_counts_are_those_of_shared_items(snapshot: Any) -> None:
     assert (result.first, result.second) == (2 / 6, 5 / 6)
     assert result.low < result.second - result.first < result.high
     assert result.outcome == "open"
-    assert said(result, ("A", "B")) == snapshot
+    assert describe(result, ("A", "B")) == snapshot
 
 
 def test_items_with_other_labels_are_counted_and_the_better_one_stands_first(snapshot: Any) -> None:
@@ -44,11 +44,11 @@ def test_items_with_other_labels_are_counted_and_the_better_one_stands_first(sna
         theirs[i] = replace(theirs[i], gold="another")
     result = paired(ours, theirs)
     assert result is not None and result.n_items == 86 and result.left_out.n_relabelled == 18
-    text = said(result, ("A", "B"))
+    text = describe(result, ("A", "B"))
     assert text == snapshot
     back = paired(theirs, ours)
     assert back is not None
-    assert said(back, ("B", "A")) == text, "it says one thing in both orders"
+    assert describe(back, ("B", "A")) == text, "it says one thing in both orders"
 
 
 def test_an_item_of_another_gold_answer_is_another_item() -> None:

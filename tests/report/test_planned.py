@@ -335,7 +335,7 @@ def test_a_bound_says_how_far_below_it_is(records: dict[str, Any]) -> None:
     predicted = Prediction(Interval(2.0, 0.0, 2.0), 0.1)
     factory.change(records, "deploy", memory_gib=predicted)
     row = rows(records["plan"], records)["memory of the server, here"]
-    assert (row.said, row.width) == ("not exceeded", None)
+    assert (row.text, row.width) == ("not exceeded", None)
     assert row.note == "5% of the most that a plan counts with"
 
 

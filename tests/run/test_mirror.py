@@ -73,7 +73,8 @@ def work(files: dict[str, bytes]) -> dict[str, bytes]:
 
 
 def synced(path: Path, url: str, warned: list[str]) -> Mirror:
-    """Do what a command does at its start and its end."""
+    """Do what a command does at its start and its end, in a folder that is made if need be."""
+    path.mkdir(exist_ok=True)
     one = Mirror(path, url, warned.append)
     with one.claim.hold():
         one.pull()
@@ -103,7 +104,6 @@ def test_where_both_have_gone_on_nothing_is_lost(
 ) -> None:
     first, second = folder(tmp_path / "first"), tmp_path / "second"
     synced(first, url, warned)
-    second.mkdir()
     synced(second, url, warned)
     for one, text in ((first, b"1"), (second, b"2")):
         folder(one, {"distill.json": text})
@@ -145,7 +145,6 @@ def test_a_writer_that_is_killed_leaves_the_copy_before(
             assert n_writes < 4  # three objects, and the manifest
         monkeypatch.setattr(system, "pipe_file", pipe)
     second = tmp_path / "second"
-    second.mkdir()
     synced(second, url, warned)
     assert content(second) == work(FILES if n_writes < 4 else content(first))
     # And the writer itself goes on.
@@ -184,7 +183,6 @@ def test_what_is_damaged_is_refused(tmp_path: Path, url: str, warned: list[str])
     place = one.store.object_at(manifest.files["corpus/train.parquet"].sha256)
     one.store.system.pipe_file(place, b"rovs")
     second = tmp_path / "second"
-    second.mkdir()
     with pytest.raises(StratosError, match=r"stored for corpus/train\.parquet is damaged"):
         synced(second, url, warned)
     assert not list(second.glob("*.json"))
@@ -210,7 +208,6 @@ def test_a_copy_that_was_lost_is_made_again(tmp_path: Path, url: str, warned: li
     synced(first, url, warned)
     assert len(warned) == 1 and "has lost its copy of this run" in warned[0]
     second = tmp_path / "second"
-    second.mkdir()
     synced(second, url, warned)
     assert content(second) == work(FILES)
 
@@ -317,7 +314,6 @@ def test_who_was_thought_gone_changes_nothing_of_its_successor(
             folder(second, {"evaluate.json": b"{2}"})
             other.push()
     assert len(warned) == 1 and "is worked with by another command by now" in warned[0]
-    third.mkdir()
     synced(third, url, warned)
     assert content(third) == work(content(second))
 
@@ -400,7 +396,6 @@ def test_an_object_that_was_lost_is_stored_again(
     )
     synced(first, url, warned)
     second = tmp_path / "second"
-    second.mkdir()
     synced(second, url, warned)
     assert content(second) == work(FILES)
 
@@ -443,7 +438,6 @@ def test_links_to_files_are_copied_and_others_are_said(
     one = synced(first, url, warned)
     one.push()
     second = tmp_path / "second"
-    second.mkdir()
     synced(second, url, warned)
     assert content(second) == {**work(FILES), "rows.jsonl": b"rows"}
     assert sorted(one.split(" is a link to ")[0] for one in warned) == [
@@ -468,7 +462,6 @@ def test_what_passes_is_not_copied(tmp_path: Path, url: str, warned: list[str]) 
             ".bundle.new/model.safetensors": b"", "x/.y.old/z": b""}  # fmt: skip
     synced(folder(tmp_path / "first", {**FILES, **half}), url, warned)
     second = tmp_path / "second"
-    second.mkdir()
     synced(second, url, warned)
     assert content(second) == work(FILES)
 
@@ -518,7 +511,6 @@ def test_a_large_file_that_grows_all_the_time_is_copied(
         before = (first / "ledger.jsonl").read_bytes()
         one.push()
     monkeypatch.setattr(one.store.system, "put_file", put)
-    second.mkdir()
     synced(second, url, warned)
     assert (second / "ledger.jsonl").read_bytes() == before
 
@@ -564,7 +556,6 @@ def test_a_run_folder_that_is_lost_while_a_command_works_is_fetched_by_the_next(
         again.push()
     assert work(FILES).items() <= content(first).items()
     second = tmp_path / "second"
-    second.mkdir()
     synced(second, url, warned)
     assert work(FILES).items() <= content(second).items()
     assert len(warned) == 1

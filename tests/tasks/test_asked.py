@@ -29,7 +29,7 @@ def tasks(folder: Path) -> list[Task]:
 def test_a_chat_of_a_student_is_the_item_that_it_asks(tmp_path: Path) -> None:
     for task in tasks(tmp_path):
         for item in task.items("validation", 4):
-            found = task.asked(task.student_messages(item))
+            found = task.item_of_chat(task.student_messages(item))
             assert found is not None and found.question == item.question and not found.answer
             # A teacher is asked by it as by the item itself.
             for prompt in task.prompts:

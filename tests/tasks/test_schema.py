@@ -151,13 +151,13 @@ def test_a_schema_that_cannot_be_trusted_is_refused_with_its_place(
 )
 def test_a_pattern_that_may_backtrack_is_refused(schema: Any, place: str, pattern: str) -> None:
     refused = why_refused(schema)
-    assert isinstance(refused, AtPlace) and refused.place == place
+    assert isinstance(refused, AtPlace) and refused.location == place
     assert isinstance(refused.reason, UnsafePattern) and refused.reason.pattern == pattern
 
 
 def test_what_is_no_schema_is_refused() -> None:
     refused = why_refused({"type": "objekt"})
-    assert isinstance(refused, InvalidSchema) and refused.place == "$.type"
+    assert isinstance(refused, InvalidSchema) and refused.location == "$.type"
     assert why_refused([1]) == NoSchema("[1]")
 
 

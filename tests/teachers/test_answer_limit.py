@@ -12,7 +12,7 @@ from stratos.core.errors import TeacherError
 from stratos.teachers.answer_limit import (
     MEASURED_TOKENS,
     AnswerLimit,
-    Asked,
+    ChatGroup,
     ask_whole,
     data_limit,
     fitting,
@@ -64,7 +64,7 @@ def chats(*lengths: int) -> list[list[dict[str, str]]]:
     return [chat(str(n)) for n in lengths]
 
 
-def whole(teacher: Writes, limit: AnswerLimit, *lengths: int) -> Asked:
+def whole(teacher: Writes, limit: AnswerLimit, *lengths: int) -> ChatGroup:
     [result] = ask_whole(teacher, [(chats(*lengths), limit)], teacher.write)
     return result
 

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from stratos.config import StudentConfig
-from stratos.core.typed import read_dataclass
+from stratos.core.values import read_dataclass
 from stratos.estimate.cards import card_of_student, llama_params
 from stratos.teachers.openai import OpenAITeacher
 from stratos.teachers.words import TermsForbid

@@ -16,12 +16,12 @@ from stratos.report.paired import (
     Paired,
     Side,
     changed,
+    describe,
     figures,
     left_out,
     numbers_of,
     paired,
     read_side,
-    said,
     said_left_out,
 )
 
@@ -61,7 +61,7 @@ def _is_comparable(first: Side, second: Side) -> bool:
 
 def _verdict(first: Side, second: Side, pairs: Paired | None) -> str:
     if pairs is not None:
-        return said(pairs, ("A", "B"))
+        return describe(pairs, ("A", "B"))
     missing = [name for name, side in (("A", first), ("B", second)) if not side.answers]
     if missing:
         have = "has" if len(missing) == 1 else "have"

@@ -27,7 +27,7 @@ class CascadeGroup(CascadeConfig):
 
         return choosing_questions(config, probe, probed, teacher)
 
-    def ways(self, config: Config, plan: Plan, hosted: Sequence[Way]) -> Iterator[Way]:
+    def alternatives(self, config: Config, plan: Plan, hosted: Sequence[Way]) -> Iterator[Way]:
         """Yield the planned student with its teacher behind it."""
         from stratos.contrib.cascade.choosing_items import cascade_way, too_few_items
 

@@ -108,7 +108,7 @@ class Judge:
             reply, *samples = await together([_sent(client, each) for each in (greedy, *drawn)])
             text = text_of(reply)
             confidence = self._agreement(text, [text_of(each) for each in samples])
-        item = self.task.asked(chat)
+        item = self.task.item_of_chat(chat)
         is_refuted = (
             self.task.parse(text) is None
             if item is None

@@ -44,7 +44,7 @@ class Judged:
 
 
 @dataclass
-class Found:
+class Judgements:
     """What was planned and measured in some folders."""
 
     rows: list[Judged] = field(default_factory=list)
@@ -103,7 +103,7 @@ def n_to_tell() -> int:
     return ceil(z * z * LEAST / (1 - LEAST))
 
 
-def judged_in(folders: Sequence[Path]) -> Found:
+def judged_in(folders: Sequence[Path]) -> Judgements:
     """Return every quantity that was planned and measured in the runs of some folders.
 
     A run counts once, however many copies of its folder there are: those that have the same plan
@@ -116,7 +116,7 @@ def judged_in(folders: Sequence[Path]) -> Found:
     Raises:
         StratosError: a folder is not there.
     """
-    result = Found()
+    result = Judgements()
     places: set[Path] = set()
     runs: dict[str, list[Judged]] = {}
     for job in runs_in(folders, "calibration"):
@@ -242,7 +242,7 @@ def run(args: argparse.Namespace) -> None:
         _show(result)
 
 
-def _show(result: Found) -> None:
+def _show(result: Judgements) -> None:
     to = tables.console()
     kinds = hits_of(result.rows)
     rows = [_interval(entry) for entry in kinds if not entry.is_bound]
@@ -267,7 +267,7 @@ def _show(result: Found) -> None:
         )
 
 
-def _n_runs(result: Found) -> int:
+def _n_runs(result: Judgements) -> int:
     return len({row.folder for row in result.rows})
 
 
@@ -306,7 +306,7 @@ def _said(hits: Hits) -> str:
     }[hits.verdict]
 
 
-def _plain(result: Found) -> dict[str, object]:
+def _plain(result: Judgements) -> dict[str, object]:
     return {
         "n_runs": _n_runs(result),
         "copies": result.copies,

@@ -122,7 +122,10 @@ def chat_of(messages: Any) -> list[dict[str, Any]]:
     Raises:
         ValueError: they are none, one has a role that no chat template knows, or no user asks.
     """
-    turns = msgspec.convert(messages, Annotated[list[Turn], Meta(min_length=1)])
+    try:
+        turns = msgspec.convert(messages, Annotated[list[Turn], Meta(min_length=1)])
+    except msgspec.ValidationError as error:
+        raise ValueError(f"messages: {error}") from None
     if not any(turn.role == "user" for turn in turns):
         raise ValueError("messages: expected one of role user at least.")
     return [
@@ -155,7 +158,7 @@ class AnswerForms:
         self.labels = () if answers is None else answers.labels
         self._spellings = _spellings(bundle, self.labels)
 
-    def asked(self, response_format: Mapping[str, Any] | None) -> dict[str, Any]:
+    def options(self, response_format: Mapping[str, Any] | None) -> dict[str, Any]:
         """Return what llama.cpp is asked so that an answer has the form that a request names.
 
         Raises:

@@ -207,7 +207,7 @@ class _Front:
         llama = {
             **PLAIN,
             **request.sampling,
-            **self._forms.asked(request.response_format),
+            **self._forms.options(request.response_format),
             "n_predict": request.most_tokens or self._most_tokens,
             "prompt": self._chats.ids(request.chat, request.tools or None, self._context),
             "return_tokens": True,

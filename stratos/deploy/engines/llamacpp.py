@@ -10,7 +10,7 @@ from typing import Annotated
 from typing_extensions import override
 
 from stratos.core.reasons import Because, Reason
-from stratos.core.typed import OneOf
+from stratos.core.values import OneOf
 from stratos.deploy.engines.base import Count, Engine, Message, export_path
 from stratos.deploy.engines.cost import FORMATS, ServingCost
 from stratos.records import ModelCard, ServingSetting

@@ -164,7 +164,7 @@ class _Together:
 
 def _likelihood(prediction: Prediction, n: int) -> dict[str, Any]:
     """Return an answer as one token with its log-probability, and the `n` likeliest answers."""
-    answers = [(prediction.text, prediction.probability), *prediction.others]
+    answers = [(prediction.text, prediction.probability), *prediction.next_best]
     tokens = [
         {"token": text, "logprob": _log(probability), "bytes": list(text.encode())}
         for text, probability in answers[: max(1, n)]

@@ -43,7 +43,7 @@ class Prediction:
     text: str
     probability: float
     """Calibrated on rows that the student did not learn from; between 0 and 1."""
-    others: tuple[tuple[str, float], ...] = ()
+    next_best: tuple[tuple[str, float], ...] = ()
     """The next likely answers with their probabilities, the likeliest first; a student of labels
     has some of them, others none."""
 

@@ -9,156 +9,25 @@ scale, and one that says nothing gets a weight near 0.
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-from scipy.optimize import minimize
-from scipy.special import log_softmax
 from typing_extensions import override
 
 from stratos.models.kinds.base import FILE, WEIGHTS, Prediction, Predictor
-from stratos.models.kinds.features import Arrays, Encoder, Features, Matrix, StaticTable, Tfidf
+from stratos.models.kinds.features import Arrays, Encoder, Features, StaticTable, Tfidf
+from stratos.models.kinds.heads import Head, mix
 from stratos.models.kinds.tuned import TunedEncoder
 
 _BLOCKS: dict[str, type[Features]] = {
     block.name: block for block in (Tfidf, StaticTable, Encoder, TunedEncoder)
 }
 """By the name that a student's JSON has."""
-_FLOOR = np.log(1e-6)
-"""Log-probability of a label that a head never saw."""
-_TOLERANCE, _MOST_STEPS = 1e-4, 300
-"""Of the gradient of the mean loss. With many labels that is small from the start: at 1e-3 a head
-of 77 labels stops before it has learnt."""
-_LEAST_WEIGHT = 1e-3
-"""Of a head whose guesses on unseen rows are worse than none: the likeliest label stays the answer,
-with the probability of chance."""
-_PRIOR = 3.0
-"""Nats that rows have to bring for a sum of the weights that is 1 off."""
 _N_OTHERS = 19
 """Further labels that are told: with the answer as many as the OpenAI API lists."""
-
-
-@dataclass(frozen=True)
-class Head:
-    """A logistic regression."""
-
-    weights: np.ndarray
-    """Shape (features, labels), float32."""
-    bias: np.ndarray
-    """Shape (labels,)."""
-
-    def logits(self, features: Matrix) -> np.ndarray:
-        """Return shape (texts, labels)."""
-        logits: np.ndarray = features @ self.weights + self.bias
-        return logits
-
-    def log_probabilities(self, features: Matrix) -> np.ndarray:
-        """Return shape (texts, labels), nats; of each text one label is right."""
-        return log_softmax(self.logits(features), axis=1)
-
-
-def fit_head(
-    features: Matrix,
-    labels: np.ndarray,
-    n_labels: int,
-    strength: float,
-    row_weights: np.ndarray | None = None,
-    start: Head | None = None,
-) -> Head:
-    """Fit a logistic regression; labels without rows get a probability near 0.
-
-    Args:
-        features: shape (rows, features).
-        labels: numbers below `n_labels`, shape (rows,).
-        n_labels: labels that there are.
-        strength: inverse strength of the L2 penalty.
-        row_weights: how much each row counts, shape (rows,); 1 where None.
-        start: a head of the same rows with another strength, to begin from.
-    """
-    from sklearn.linear_model import LogisticRegression
-    from threadpoolctl import threadpool_limits
-
-    weights = np.zeros((features.shape[1], n_labels), np.float32)
-    bias = np.full(n_labels, _FLOOR, np.float32)
-    present = np.unique(labels)
-    if len(present) == 1:
-        bias[present] = 0
-        return Head(weights, bias)
-    with threadpool_limits(limits=1):  # of small matrices, threads wait for each other
-        model = LogisticRegression(
-            C=strength, tol=_TOLERANCE, max_iter=_MOST_STEPS, warm_start=start is not None
-        )
-        if start is not None:
-            rows, first = start.weights[:, present].T, start.bias[present]
-            two = len(present) == 2  # of two labels scikit-learn has the difference
-            model.coef_, model.intercept_ = (
-                np.diff(a, axis=0) if two else a for a in (rows, first)
-            )
-        with warnings.catch_warnings():  # of many labels with few rows each, which is no mistake
-            warnings.filterwarnings("ignore", message="The number of unique classes")
-            model.fit(features, labels, sample_weight=row_weights)
-    rows, first = model.coef_.astype(np.float32), model.intercept_.astype(np.float32)
-    if len(present) == 2:  # one row of weights, for the second label
-        rows, first = np.stack([-rows[0] / 2, rows[0] / 2]), np.array([-first[0] / 2, first[0] / 2])
-    weights[:, present] = rows.T
-    bias[present] = first
-    return Head(weights, bias)
-
-
-def joined(heads: Sequence[Head], weights: np.ndarray) -> tuple[Head, float]:
-    """Return the mixture of the heads of a block's views as a head of the block, and its weight.
-
-    Args:
-        heads: of each view.
-        weights: of each head in the mixture of all blocks.
-    """
-    total = float(weights.sum())
-    shares = weights / total if total else weights
-    rows = np.vstack([share * head.weights for share, head in zip(shares, heads, strict=True)])
-    bias = np.sum([share * head.bias for share, head in zip(shares, heads, strict=True)], axis=0)
-    return Head(rows.astype(np.float32), bias.astype(np.float32)), total
-
-
-def mix(log_probabilities: Sequence[np.ndarray], weights: np.ndarray) -> np.ndarray:
-    """Return the mixed log-probabilities, shape (texts, labels).
-
-    Args:
-        log_probabilities: of each head, shape (texts, labels).
-        weights: of each head.
-    """
-    total = sum(weight * part for weight, part in zip(weights, log_probabilities, strict=True))
-    return log_softmax(np.asarray(total), axis=1)
-
-
-def mixing_weights(log_probabilities: Sequence[np.ndarray], labels: np.ndarray) -> np.ndarray:
-    """Return the positive weights under which unseen rows have the highest likelihood.
-
-    Before a row is read, their sum is taken to be about 1: of 50 rows it would be anything.
-
-    Args:
-        log_probabilities: of each head on rows that it has not seen, shape (rows, labels).
-        labels: of these rows; without any, all heads weigh the same.
-    """
-    start = np.full(len(log_probabilities), 1 / len(log_probabilities))
-    if not len(labels):
-        return start
-    parts = np.stack(log_probabilities)  # (heads, rows, labels)
-    rows = np.arange(len(labels))
-    right = parts[:, rows, labels]  # (heads, rows)
-
-    def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
-        mixed = log_softmax(np.tensordot(weights, parts, 1), axis=1)
-        expected = (np.exp(mixed)[None] * parts).sum(axis=2)
-        beyond, prior = weights.sum() - 1, _PRIOR / len(rows)
-        value = -mixed[rows, labels].mean() + prior * beyond**2
-        return float(value), (expected - right).mean(axis=1) + 2 * prior * beyond
-
-    bounds = [(_LEAST_WEIGHT, 20.0)] * len(parts)
-    return np.asarray(minimize(loss, start, jac=True, bounds=bounds, method="L-BFGS-B").x)
 
 
 @dataclass(frozen=True)

@@ -24,9 +24,9 @@ from scipy.special import softmax
 from typing_extensions import override
 
 from stratos.models.kinds import cross_validation
-from stratos.models.kinds.classifier import Head, fit_head, mix, mixing_weights
 from stratos.models.kinds.cross_validation import Study
 from stratos.models.kinds.features import Features, Matrix
+from stratos.models.kinds.heads import Head, fit_head, mix, mixing_weights
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ import numpy as np
 from scipy import sparse
 from scipy.linalg import cholesky, solve_triangular
 
-from stratos.models.kinds.classifier import Head
 from stratos.models.kinds.features import Matrix
+from stratos.models.kinds.heads import Head
 
 _MOST_ROWS = 3_000
 """Above it the square of the rows costs more than it saves."""

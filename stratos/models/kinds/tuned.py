@@ -26,6 +26,7 @@ from stratos.models.kinds.features import (
     lower_layer,
     read_encoder,
 )
+from stratos.models.kinds.heads import fit_head
 
 if TYPE_CHECKING:
     import torch
@@ -86,8 +87,6 @@ class TunedEncoder(Features):
         with the training.
         """
         import torch
-
-        from stratos.models.kinds.classifier import fit_head
 
         below = self._below(texts)
         self.read.update(zip(texts, below, strict=True))

@@ -120,9 +120,9 @@ def _moves(problem: Problem, chosen: Choice) -> Iterator[Price]:
     """Yield the prices of what leaves a place, where that costs something."""
     teacher, train, serve = chosen.options
     first, _, last = chosen.candidate.work
-    at = train.parts[0].place
-    moves: list[tuple[str, Place | None, Place | None]] = [(first, teacher.parts[0].place, at)]
-    moves += [(last, at, part.place) for part in serve.parts]
+    at = train.parts[0].location
+    moves: list[tuple[str, Place | None, Place | None]] = [(first, teacher.parts[0].location, at)]
+    moves += [(last, at, part.location) for part in serve.parts]
     for work, source, target in moves:
         usd = problem.egress.price(source, target)
         if source is None or target is None or not usd or not problem.gb.get(work):
@@ -176,14 +176,7 @@ def ending(problem: Problem, chosen: Choice, today: datetime.date | None = None)
 def assumptions_of(
     problem: Problem, chosen: Choice, prices: Iterable[Price], rates: Rates
 ) -> tuple[Assumption, ...]:
-    """Return every assumption that a plan rests on, once.
-
-    Args:
-        problem: what was chosen from.
-        chosen: the plan.
-        prices: those that it uses.
-        rates: what points, hours and milliseconds count in dollars.
-    """
+    """Return every assumption that a plan rests on, once."""
     assumptions = [
         assumption for work in chosen.candidate.work for assumption in problem.assumed.get(work, ())
     ]

@@ -160,14 +160,7 @@ def _plus(usd: float) -> str:
 def reasons(
     problem: Problem, chosen: Choice, everything: Sequence[Choice], rates: Rates
 ) -> tuple[str, ...]:
-    """Return the sentences, in the order that a reader asks for them.
-
-    Args:
-        problem: what was chosen from.
-        chosen: the plan.
-        everything: the frontier before the limits.
-        rates: what points, hours and milliseconds count in dollars.
-    """
+    """Return the sentences, in the order that a reader asks for them."""
     net = rates.net_cost
     feasible = within(everything, problem.ahead(problem.limits), problem.spent_usd)
     free = free_servers(chosen.roles())

@@ -227,7 +227,7 @@ def shipped_students() -> list[StudentConfig]:
     import yaml
 
     from stratos.core.extensions import shipped_choices
-    from stratos.core.typed import read_dataclass
+    from stratos.core.values import read_dataclass
 
     students = []
     for path in shipped_choices("student").values():

@@ -177,13 +177,7 @@ def _hours_range(teacher: TeacherProbe, least: Load, most: Load, is_range: bool)
 
 
 def _hours(teacher: TeacherProbe, load: Load, at_once: float | None = None) -> float:
-    """Return the hours of answers, as many under way at once as the teacher is asked for.
-
-    Args:
-        teacher: what the probe saw.
-        load: answers.
-        at_once: how many are under way instead.
-    """
+    """Return the hours of answers, as many under way at once as the teacher is asked for."""
     card, n_answers, work = teacher.card, load.n_answers, load.work
     minutes = 0.0
     if card.max_requests_per_minute:
@@ -275,12 +269,7 @@ class CachedAnswers:
         return self._counts[key]
 
     def n_after_deploy(self, probe: Probe, probed: TeacherProbe) -> int:
-        """Return how many answers that rooms ask for once the student is served are not there yet.
-
-        Args:
-            probe: says which items are read.
-            probed: the teacher.
-        """
+        """Return how many answers that rooms ask for after deploy are not there yet."""
         if probed.teacher not in self._after_deploy:
             teacher, questions = _after_deploy(self.config, probe, probed)
             n = 0 if teacher is None else n_kept(teacher, questions, self.cache_dir)
@@ -301,13 +290,7 @@ class CachedAnswers:
 
 
 def n_after_deploy(config: Config, probe: Probe, probed: TeacherProbe) -> int:
-    """Return how many answers rooms ask for once the student is served, there already or not.
-
-    Args:
-        config: of the run.
-        probe: says which items are read.
-        probed: the teacher.
-    """
+    """Return how many answers rooms ask for once the student is served, there already or not."""
     return len(_after_deploy(config, probe, probed)[1])
 
 

@@ -95,13 +95,7 @@ class Market:
 
 
 def open_market(catalog: Catalog, cloud: CloudConfig, spot: bool) -> Market:
-    """Return the servers that `cloud` allows.
-
-    Args:
-        catalog: the offers.
-        cloud: quotas, most servers and most dollars an hour.
-        spot: whether spot prices are among them.
-    """
+    """Return the servers that `cloud` allows."""
     table = catalog.table
     caps = Caps.of(cloud.quotas, cloud.max_nodes, cloud.max_usd_per_hour)
     group, most = _quotas_of(table, caps)
@@ -135,7 +129,7 @@ def open_market(catalog: Catalog, cloud: CloudConfig, spot: bool) -> Market:
         usd_per_hour=price[keep],
         most=most[keep],
         kind=np.unique(estimate_kinds(table)[rows], return_inverse=True)[1].astype(np.int64),
-        region=table.place[rows],
+        region=table.location[rows],
         group=group[rows],
         caps=replace(caps, stock=stock),
         offer=catalog.offer,
@@ -186,7 +180,7 @@ def _undominated(table: Table, rows: Ints, price: Floats, spot: Bools, group: In
     """Return which servers no other of their place dominates, sorted by place, then name."""
     names = table.instance_type.codes[rows]
     count = table.accelerator_count[rows]
-    region = table.place[rows]
+    region = table.location[rows]
     alike = combine(region, table.accelerator.codes[rows], count, spot.astype(np.int64), group)
     with_gpu, without = np.flatnonzero(count > 0), np.flatnonzero(count == 0)
     order = with_gpu[np.lexsort((names[with_gpu], price[with_gpu], alike[with_gpu]))]
@@ -243,12 +237,7 @@ class OfferGroups:
 
     @classmethod
     def of(cls, market: Market, fleet: Fleet) -> OfferGroups:
-        """Put the servers of a market on shelves.
-
-        Args:
-            market: the servers.
-            fleet: one of each of its kinds.
-        """
+        """Put the servers of a market on shelves."""
         alike = combine(
             market.kind,
             market.spot.astype(np.int64),

@@ -350,14 +350,7 @@ class Pricing:
         requests: Requests,
         left_out: frozenset[WeightFormat] = frozenset(),
     ) -> str | None:
-        """Return the key of serving a student that a strategy trained, None if none holds it.
-
-        Args:
-            card: the student.
-            strategy: how it is trained.
-            requests: to the student.
-            left_out: formats that it is not served in.
-        """
+        """Return the key of serving a student that a strategy trained, None if none holds it."""
         config, works = self.config, requests.works
         names = sorted(form.name for form in left_out)
         fewer = f" without {' '.join(names)}" if left_out else ""

@@ -48,12 +48,7 @@ class Job:
 
 
 def job_options(offer_groups: OfferGroups, job: Job) -> tuple[Option, ...]:
-    """Return the options of a job that no other one dominates.
-
-    Args:
-        offer_groups: the servers.
-        job: the work.
-    """
+    """Return the options of a job that no other one dominates."""
     market, lots = offer_groups.market, offer_groups.lots_of(job.count)
     ranges = job.hours(lots.pair_fleet, lots.pair_count)
     paid = ranges.mean[lots.pair] * lots.spot_factor
@@ -277,12 +272,7 @@ def jobs_of(config: Config) -> Jobs:
 
 
 def nodes_unknown(config: Config, catalog: Catalog) -> NodesUnknown | None:
-    """Return that stages run on nodes of a cluster that are no offers of the plan, if they do.
-
-    Args:
-        config: of the run.
-        catalog: the offers.
-    """
+    """Return that stages run on nodes of a cluster that are no offers of the plan, if they do."""
     executor = config.executor
     planned = "plan" in config.stages  # its jobs may come with a later command
     stages = tuple(

@@ -343,13 +343,7 @@ def _assumptions() -> dict[str, dict[str, str]]:
 
 
 def assumed(key: str, value: float, /, **names: object) -> Assumption:
-    """Return an assumption of `assumptions.csv`.
-
-    Args:
-        key: its row.
-        value: the number.
-        names: what stands in its texts in braces.
-    """
+    """Return an assumption of `assumptions.csv`."""
     row = _assumptions()[key]
     name, unit, why, replaced_by = (
         row[column].format(**names) for column in ("Name", "Unit", "Why", "ReplacedBy")

@@ -42,9 +42,6 @@ from stratos.plan.solve.solver import Solver
 
 _ROUNDING = 1e-9
 """Share by which a limit that is met may be passed."""
-SOLVED_GAP = 0.001
-"""Most of `Problem.mix_gap` that the solver may leave of a mix of its own; the plan's status says
-so."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,8 +95,7 @@ class Reduced:
         """Prune the options of every work by themselves."""
         self.problem = problem
         settings = problem.settings
-        gap = max(settings.gap, min(problem.mix_gap, SOLVED_GAP))
-        self.solver = Solver(settings.solver, settings.time_limit_s, gap)
+        self.solver = Solver(settings.solver, settings.time_limit_s, settings.gap)
         self._steps: dict[tuple[object, ...], list[Step]] = {}
         self._tails: dict[tuple[str, str], Tails] = {}
         self._heads: dict[tuple[str, Place | None], Heads] = {}
@@ -132,7 +128,7 @@ class Reduced:
         """Return the teacher's options that are left for a training at `target`."""
         if (work, target) not in self._heads:
             options = self.options[work]
-            egress = np.array([self.problem.dataset_usd(work, o.place, target) for o in options])
+            egress = np.array([self.problem.dataset_usd(work, o.location, target) for o in options])
             usd = np.array([o.usd for o in options]) + egress
             hours = np.array([o.hours for o in options])
             name = self.name_ranks(work)
@@ -152,7 +148,7 @@ class Reduced:
     def steps(self, work: str, sources: Iterable[Place | None]) -> dict[Place | None, list[Step]]:
         """Return the staircase of serving for a training at each of some places."""
         options, rates = self.options[work], self.problem.rates.get(work)
-        places = [o.place for o in options]
+        places = [o.location for o in options]
         there = {*places, *((region[0], None) for region in places if region is not None)}
         keys = {source: self._key(work, source, there) for source in sources}
         new = {key: source for source, key in keys.items() if key not in self._steps}
@@ -199,7 +195,7 @@ class Reduced:
         trainings = self.options[train]
         by_place: dict[Place | None, list[int]] = defaultdict(list)
         for i, option in enumerate(trainings):
-            by_place[option.place].append(i)
+            by_place[option.location].append(i)
         there = self.steps(serve, by_place)
         steps: list[Step] = []
         bundle: list[list[float]] = []
@@ -212,7 +208,7 @@ class Reduced:
                 steps += of_place
                 bundle += [
                     [
-                        part.count * self.problem.bundle_usd(serve, region, part.place)
+                        part.count * self.problem.bundle_usd(serve, region, part.location)
                         for part in row
                     ]
                     for row in (step.served.parts for step in of_place)

@@ -25,8 +25,8 @@ Constraints
 
 A mix is as slow as the slowest pair of server and bucket that it uses, so its latency is one of
 finitely many, and going down through them gives the exact staircase of (latency, dollars).
-`covering` counts the servers of a step, `mix_frontier` goes down for all places of training
-together, and `add_mix` has the program in PuLP, for steps of many servers.
+`mix_frontier` goes down for all places of training together: `pairs` counts mixes of two kinds of
+servers, and `add_mix` has the program in PuLP, for mixes of more.
 
 ms_jb is that of a server that answers the buckets as the whole traffic has them. Where a mix gives
 the long ones to some of its servers, their queue is longer: a mix that is found has its latency

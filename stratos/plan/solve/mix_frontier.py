@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from stratos.catalog.table import Floats, Ints
+from stratos.catalog.table import Bools, Floats, Ints
 from stratos.plan.option import Caps, Mix, Option
 from stratos.plan.solve.mix import Step, add_caps, add_max_kinds, add_mix, as_served, read_mix
 from stratos.plan.solve.pairs import TOLERANCE, Pairs, Room, irreplaceable, split
@@ -160,6 +160,7 @@ class _Search:
         self.proven: dict[float, Floats] = {}
         """By most kinds and place: dollars below which no mix is that is as fast."""
         self.served: dict[tuple[int, bytes], Mix] = {}
+        self.useful: dict[tuple[float, bytes], tuple[Ints, Floats]] = {}
 
     def run(self) -> list[list[Step]]:
         """Return the staircase of every place."""
@@ -232,6 +233,12 @@ class _Search:
 
     def _useful(self, below: float, places: Ints) -> tuple[Ints, Floats]:
         """Return the kinds that a mix so fast may be of, and their work, inf where too slow."""
+        key = (below, places.tobytes())
+        if key not in self.useful:
+            self.useful = {key: self._find_useful(below, places)}  # it is asked for twice in a row
+        return self.useful[key]
+
+    def _find_useful(self, below: float, places: Ints) -> tuple[Ints, Floats]:
         kinds = self.kinds
         admitted = kinds.latency < below
         useful = np.flatnonzero(admitted.any(axis=1))
@@ -290,33 +297,41 @@ class _Search:
         proven = self.proven.setdefault(max_kinds, np.zeros(len(self.usd)))
         limit = dict(zip(places.tolist(), enough.tolist(), strict=True))
 
-        def unsettled(some: Ints) -> tuple[Ints, Floats]:
-            most = self._best_known(below, some, max_kinds)[1]
-            most = np.minimum(most, [limit[p] for p in some.tolist()])
-            return some[most > proven[some] * (1 + self.gap)], most
+        def most_usd(some: Ints) -> Floats:
+            known = self._best_known(below, some, max_kinds)[1]
+            return np.minimum(known, [limit[p] for p in some.tolist()])
+
+        def is_open(some: Ints) -> Bools:
+            most = most_usd(some)
+            # The gap is for mixes that are taken, not for what is enough.
+            gap = np.where(most < [limit[p] for p in some.tolist()], self.gap, 0.0)
+            return most > proven[some] * (1 + gap)
 
         groups = [places]
         while groups:
-            some, _ = unsettled(groups.pop())
+            some = groups.pop()
+            some = some[is_open(some)]
             if not len(some):
                 continue
             unproven = self.solver.unproven
-            _, most = unsettled(some)
-            least = self._solve_once(below, some, max_kinds, float(most.max()))
+            least = self._solve_once(below, some, max_kinds, float(most_usd(some).max()))
             if self.solver.unproven == unproven:
-                proven[some] = np.maximum(proven[some], least * (1 - self.solver.gap))
+                proven[some] = np.maximum(proven[some], least)
             if len(some) == 1:
                 continue
-            some, _ = unsettled(some)
+            some = some[is_open(some)]
             if len(some):
                 # Places that see more equal dollars leave less between them and what is proven.
                 usd = self.usd[some]
                 spread = np.ptp(usd, axis=0) * self.known[-1].counts
                 order = np.argsort(usd[:, int(np.argmax(spread))], kind="stable")
                 groups += [part for part in np.array_split(some[order], 2) if len(part)]
+        sure = places[(proven[places] > 0) & (proven[places] < inf)]
+        excess = most_usd(sure) / proven[sure] - 1
+        self.solver.shared_gap = max(self.solver.shared_gap, float(excess.max(initial=0.0)))
 
     def _solve_once(self, below: float, places: Ints, max_kinds: float, most_usd: float) -> float:
-        """Solve for the least dollars of each kind; return the optimum, and `most_usd` at most."""
+        """Solve for the least dollars of each kind; return dollars below which there is no mix."""
         import pulp
 
         kinds = self.kinds
@@ -345,7 +360,7 @@ class _Search:
         used = rows > 0
         every[~used.any(axis=1)] = 0.0
         self.known.append(_Mixed(every, float(kinds.latency[used].max()), rows))
-        return float(every[useful] @ usd)
+        return float(every[useful] @ usd) * (1 - self.solver.gap)
 
     def _shares(self, mixed: _Mixed, kinds: Ints) -> Floats:
         """Return which share of each bucket the kinds of a mix answer, by (kind, bucket).

@@ -247,9 +247,7 @@ class Model:
             for w in mixed
             for j, k in enumerate(self._latencies(w))
         }
-        chosen_of = {
-            w: pulp.lpSum(y[i] for i, c in candidates.items() if w in c.work) for w in works
-        }
+        done = {w: pulp.lpSum(y[i] for i, c in candidates.items() if w in c.work) for w in works}
         program = Program(lp, y, x, {}, {})
         for w in mixed:
             self._mix(program, w, works.index(w), t)
@@ -260,11 +258,8 @@ class Model:
             (self.problem.options[w][j], var) for w in mixed for j, var in program.n[w].items()
         ]
         chosen = [(w, self.options[w][j], var) for (w, j), var in x.items()]
-        usd = (
-            pulp.lpSum(o.usd * var for _, o, var in chosen)
-            + pulp.lpSum(o.usd * var for o, var in served)
-            + moved
-        )
+        servers = [*((o, var) for _, o, var in chosen), *served]
+        usd = pulp.lpSum(o.usd * var for o, var in servers) + moved
         hours = pulp.lpSum(o.hours * var for w, o, var in chosen if role_of[w] < 2)
         latency = pulp.lpSum(
             o.latency_ms * var for w, o, var in chosen if role_of[w] == 2
@@ -287,10 +282,10 @@ class Model:
         for i, w in enumerate(works):
             if w in mixed:
                 held_to = pulp.lpSum(t[w, k] for k in self._latencies(w))
-                lp += held_to == chosen_of[w], f"one_latency_{i}"
+                lp += held_to == done[w], f"one_latency_{i}"
             else:
                 options = pulp.lpSum(x[w, j] for j, _ in enumerate(self.options[w]))
-                lp += options == chosen_of[w], f"one_option_{i}"
+                lp += options == done[w], f"one_option_{i}"
         if mixed:
             add_caps(lp, served, self.problem.caps)
         if limits.budget_usd is not None:
@@ -351,12 +346,12 @@ class Model:
             option = self.options[w][j]
             for part in option.parts:
                 if role_of[w] == 1:
-                    trained.setdefault(part.place, []).append(var)
+                    trained.setdefault(part.location, []).append(var)
                 n_servers = part.count if role_of[w] == 2 else 1
-                there.setdefault(w, {}).setdefault(part.place, []).append(n_servers * var)
+                there.setdefault(w, {}).setdefault(part.location, []).append(n_servers * var)
         for w, n in program.n.items():
             for j, var in n.items():
-                region = self.problem.options[w][j].place
+                region = self.problem.options[w][j].location
                 there.setdefault(w, {}).setdefault(region, []).append(var)
         gb, egress = self.problem.gb, self.problem.egress
         datasets = {w: there.get(w, {}) for w in works if role_of[w] == 0 and gb.get(w)}

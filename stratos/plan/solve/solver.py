@@ -18,6 +18,9 @@ _PROVEN, _NONE = 1, -1
 """PuLP's status of an optimum and of a model without solution: in 3.x ints, in 4.x enums of the
 same values."""
 
+_SMALLEST_GAP = 5e-5
+"""Gap that is said: a smaller one reads as none."""
+
 FEASIBILITY = 1e-6
 """By how much a constraint may be passed in a solution that is believed: the solvers' own."""
 
@@ -96,6 +99,8 @@ class Solver:
         self.gap = gap
         self.solvers = solvers(only, time_limit_s, gap)
         self.warnings: list[str] = []
+        self.shared_gap = 0.0
+        """Share by which a mix is dearer, at most, than what is proven of its place of training."""
         self.unproven = 0
         """How many answers the time limit left without proof."""
         self.n_runs = 0
@@ -110,7 +115,8 @@ class Solver:
         """What may be said of the answers so far."""
         if self.unproven:
             return f"feasible, not proven optimal within {self.time_limit_s:g} s"
-        return OPTIMAL if not self.gap else f"optimal within a gap of {self.gap:.2%}"
+        gap = max(self.gap, self.shared_gap)
+        return OPTIMAL if gap < _SMALLEST_GAP else f"optimal within a gap of {gap:.2%}"
 
     def run(self, program: Any) -> str:
         """Solve a PuLP problem and return its status: OPTIMAL, FEASIBLE or INFEASIBLE.

@@ -74,7 +74,7 @@ class Frugal:
     """How many times as long it takes by the clock, beside the other work of this machine."""
 
     @property
-    def said(self) -> str:
+    def text(self) -> str:
         """Announce it."""
         paid = f" and up to ${self.usd:.2f} for teachers" if self.usd else ""
         without = f" Without {', '.join(self.left_out)}: too long." if self.left_out else ""

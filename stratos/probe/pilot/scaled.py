@@ -89,7 +89,7 @@ class Pace:
     """How many seconds of the wall clock pass now in one of `clock`."""
 
     @property
-    def left(self) -> float:
+    def seconds_left(self) -> float:
         """Seconds that are left."""
         return self.seconds - self.clock()
 
@@ -127,9 +127,9 @@ class Pace:
         shortest = None
         while desired >= least:
             seconds = self.slowness * self.estimate(pair, desired)
-            if seconds <= part * self.left:
+            if seconds <= part * self.seconds_left:
                 return desired
-            shortest = desired if seconds <= self.left + may_wait * self.patience else None
+            shortest = desired if seconds <= self.seconds_left + may_wait * self.patience else None
             desired //= 2
         return shortest
 
@@ -145,6 +145,6 @@ class Pace:
     @property
     def max_time(self) -> str:
         """Longest time of a training that begins now, as `trainer.max_time` has it."""
-        seconds = max(1, round(self.slowness_now() * (self.left + self.patience)))
+        seconds = max(1, round(self.slowness_now() * (self.seconds_left + self.patience)))
         days, rest = divmod(seconds, 86_400)
         return f"{days:02}:{rest // 3600:02}:{rest // 60 % 60:02}:{rest % 60:02}"

@@ -301,7 +301,7 @@ def pilot(config: Config, probe: Probe, context: Context) -> Pilot | None:
         pace = Pace(frugal.limit_seconds, frugal.estimate)
         if config.limits.deadline_hours is not None:  # it counts whatever else the machine does
             pace.clock, pace.slowness_now = _wall_clock(), lambda: 1.0
-        context.note(replace(frugal, slowness=pace.slowness_now()).said)
+        context.note(replace(frugal, slowness=pace.slowness_now()).text)
         parts = frugal.parts
         left_out.update(frugal.left_out)
         chosen = [pair for pair in pairs if pair.name in parts]

@@ -1,7 +1,7 @@
 // The page of a sweep: filters, the frontier over what they leave, and two runs side by side.
 
 function setUpSweep(section) {
-  const { runs, asked, questions } = JSON.parse(section.dataset.runs);
+  const { runs, item_sets, questions } = JSON.parse(section.dataset.runs);
   const byName = new Map(runs.map((run) => [run.name, run]));
   const atOnce = 100;
   const table = section.querySelector("table");
@@ -66,7 +66,7 @@ function setUpSweep(section) {
       button.textContent = place < 0 ? "+" : "AB"[place];
     }
     pair.hidden = picked.length < 2;
-    if (picked.length === 2) fillPair(pair, byName.get(picked[0]), byName.get(picked[1]), asked, questions);
+    if (picked.length === 2) fillPair(pair, byName.get(picked[0]), byName.get(picked[1]), item_sets, questions);
   }
 
   section.addEventListener("click", (event) => {
@@ -85,8 +85,8 @@ function setUpSweep(section) {
   apply();
 }
 
-function fillPair(section, a, b, asked, questions) {
-  section.querySelector(".pair-verdict").textContent = pairVerdict(a, b, asked, questions);
+function fillPair(section, a, b, item_sets, questions) {
+  section.querySelector(".pair-verdict").textContent = pairVerdict(a, b, item_sets, questions);
   const rowsOf = (ours, theirs) => [...new Set([...Object.keys(ours), ...Object.keys(theirs)])]
     .map((key) => [key, ours[key] ?? "", theirs[key] ?? ""]);
   const settings = rowsOf(a.settings, b.settings).filter(([, one, other]) => one !== other);
@@ -116,14 +116,14 @@ function fillRows(table, rows) {
   table.hidden = rows.length === 0;
 }
 
-function pairVerdict(a, b, asked, questions) {
-  const missing = [["A", a], ["B", b]].filter(([, run]) => run.asked < 0).map(([name]) => name);
+function pairVerdict(a, b, item_sets, questions) {
+  const missing = [["A", a], ["B", b]].filter(([, run]) => run.item_set < 0).map(([name]) => name);
   if (missing.length) {
     return `${missing.join(" and ")} ${missing.length > 1 ? "have" : "has"} no answers to test items yet: no verdict.`;
   }
-  const theirs = new Map(asked[b.asked].map((item, place) => [item, b.right[place] === "1"]));
+  const theirs = new Map(item_sets[b.item_set].map((item, place) => [item, b.right[place] === "1"]));
   let [n, both, onlyA, onlyB] = [0, 0, 0, 0];
-  asked[a.asked].forEach((item, place) => {
+  item_sets[a.item_set].forEach((item, place) => {
     if (!theirs.has(item)) return;
     const [ours, other] = [a.right[place] === "1", theirs.get(item)];
     n += 1;
@@ -131,7 +131,7 @@ function pairVerdict(a, b, asked, questions) {
     onlyA += ours && !other;
     onlyB += other && !ours;
   });
-  const left = leftOut(asked[a.asked], asked[b.asked], questions);
+  const left = leftOut(item_sets[a.item_set], item_sets[b.item_set], questions);
   if (!n && left.relabelled) {
     return `A and B have no test item with one label in common: no verdict.${left.said} Give both one data file.`;
   }

@@ -18,12 +18,12 @@ class NoSchema(Reason):
 class InvalidSchema(Reason):
     """An object is no JSON Schema."""
 
-    place: str
+    location: str
     problem: str
     """What the validator says."""
 
     def __str__(self) -> str:
-        return f"no JSON Schema: {self.place}: {shown(self.problem, 160)}."
+        return f"no JSON Schema: {self.location}: {shown(self.problem, 160)}."
 
 
 class TooManyParts(Reason):
@@ -38,10 +38,10 @@ class TooManyParts(Reason):
 class AtPlace(Reason):
     """Something is wrong with a part of a schema."""
 
-    place: str
+    location: str
     reason: Reason
 
-    says = "{place}: {reason}"
+    says = "{location}: {reason}"
 
 
 class EndlessReference(Reason):
@@ -128,10 +128,10 @@ class NestedTooDeep(Reason):
 class Mismatch(Reason):
     """An answer does not match the schema."""
 
-    place: str
+    location: str
     """Where in the answer."""
     problem: str
     """What the validator says."""
 
     def __str__(self) -> str:
-        return f"{self.place}: {shown(self.problem, 120)}"
+        return f"{self.location}: {shown(self.problem, 120)}"

@@ -8,7 +8,6 @@ import json
 import os
 import sys
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -44,6 +43,13 @@ async def _answering(reader: asyncio.StreamReader, writer: asyncio.StreamWriter)
     writer.close()
 
 
+async def _served() -> tuple[asyncio.Server, httpx.AsyncClient]:
+    server = await asyncio.start_server(_answering, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    url = f"http://127.0.0.1:{port}"
+    return server, httpx.AsyncClient(transport=OwnConnections(), base_url=url)
+
+
 async def _settled(before: int) -> int:
     """Return how many files are open beyond those before, when the server has seen all ends."""
     for _ in range(100):
@@ -53,14 +59,9 @@ async def _settled(before: int) -> int:
     return n_open() - before
 
 
-def test_a_request_leaves_no_connection_wherever_it_is_cancelled(
-    only_closed: None, tmp_path: Path
-) -> None:
-    path = str(tmp_path / "socket")
-
+def test_a_request_leaves_no_connection_wherever_it_is_cancelled(only_closed: None) -> None:
     async def run() -> None:
-        server = await asyncio.start_unix_server(_answering, path)
-        client = httpx.AsyncClient(transport=OwnConnections(path), base_url="http://llama")
+        server, client = await _served()
         before, n_whole = n_open(), 0
         for is_stream in (False, True):
             for step in range(STEPS):
@@ -80,11 +81,7 @@ def test_a_request_leaves_no_connection_wherever_it_is_cancelled(
     asyncio.run(run())
 
 
-def test_a_client_that_leaves_before_the_first_part_leaves_no_connection(
-    only_closed: None, tmp_path: Path
-) -> None:
-    path = str(tmp_path / "socket")
-
+def test_a_client_that_leaves_before_the_first_part_leaves_no_connection(only_closed: None) -> None:
     async def left() -> Any:
         return {"type": "http.disconnect"}
 
@@ -92,8 +89,7 @@ def test_a_client_that_leaves_before_the_first_part_leaves_no_connection(
         await asyncio.sleep(0.01)
 
     async def run() -> None:
-        server = await asyncio.start_unix_server(_answering, path)
-        client = httpx.AsyncClient(transport=OwnConnections(path), base_url="http://llama")
+        server, client = await _served()
         before = n_open()
         for _ in range(3):
             answer = await client.send(client.build_request("POST", "/", json={}), stream=True)
@@ -123,8 +119,8 @@ def test_nothing_is_begun_for_a_client_that_is_gone() -> None:
     assert not begun
 
 
-def test_what_is_streamed_comes_whole(tmp_path: Path) -> None:
-    path, sent = str(tmp_path / "socket"), []
+def test_what_is_streamed_comes_whole() -> None:
+    sent: list[bytes] = []
 
     async def waits() -> Any:
         await asyncio.Event().wait()
@@ -133,8 +129,7 @@ def test_what_is_streamed_comes_whole(tmp_path: Path) -> None:
         sent.append(message.get("body", b""))
 
     async def run() -> None:
-        server = await asyncio.start_unix_server(_answering, path)
-        client = httpx.AsyncClient(transport=OwnConnections(path), base_url="http://llama")
+        server, client = await _served()
         answer = await client.send(client.build_request("POST", "/", json={}), stream=True)
         parts: AsyncIterator[bytes] = answer.aiter_raw()
         await PassedOn(parts, answer)({"type": "http"}, waits, send)

@@ -54,6 +54,14 @@ def together(run_distill: Run, tmp_path_factory: pytest.TempPathFactory) -> Any:
     return run_distill(tmp_path_factory.mktemp("together"), n_processes=3, **SHORT)
 
 
+@pytest.fixture(scope="module")
+def expert(tmp_path_factory: pytest.TempPathFactory) -> HuggingFaceTeacher:
+    folder = tmp_path_factory.mktemp("expert")
+    config = StudentConfig("e", hidden_size=32, n_layers=2, n_heads=2, intermediate_size=64)
+    save_student(*make_student(config, MahjongTask().vocabulary(), [], 9), folder)
+    return HuggingFaceTeacher("expert", path=str(folder), dtype="float32")
+
+
 def losses(student: Any) -> list[float]:
     return [point.loss for point in student.curve]
 
@@ -166,13 +174,9 @@ def test_parts_of_accumulated_rows_with_ema(run_distill: Run, alone: Any, tmp_pa
 @pytest.mark.slow
 @pytest.mark.parametrize("cache", ["none", "topk"])
 def test_a_teacher_s_signal_is_asked_in_every_process(
-    run_distill: Run, tmp_path: Path, cache: Any
+    run_distill: Run, expert: HuggingFaceTeacher, tmp_path: Path, cache: Any
 ) -> None:
-
-    config = StudentConfig("e", hidden_size=32, n_layers=2, n_heads=2, intermediate_size=64)
-    save_student(*make_student(config, MahjongTask().vocabulary(), [], 9), tmp_path / "expert")
-    teacher = HuggingFaceTeacher("expert", path=str(tmp_path / "expert"), dtype="float32")
-    given = {"strategies": (AlignmentLogits(cache=cache),), "teachers": (teacher,)}
+    given = {"strategies": (AlignmentLogits(cache=cache),), "teachers": (expert,)}
     alone, together = (
         run_distill(tmp_path / str(n), n_processes=n, **given, **SHORT) for n in (1, 2)
     )
@@ -186,15 +190,16 @@ def test_a_teacher_s_signal_is_asked_in_every_process(
     [({"cache": "topk"}, 150), ({"cache": "none", "hidden_match": 0.1}, 150)],
 )
 def test_parts_without_a_document_ask_no_teacher_and_count_no_token(
-    run_distill: Run, tmp_path: Path, given: dict[str, Any], batch_tokens: int
+    run_distill: Run,
+    expert: HuggingFaceTeacher,
+    tmp_path: Path,
+    given: dict[str, Any],
+    batch_tokens: int,
 ) -> None:
     """A document that is longer than a part leaves another part without one."""
-    config = StudentConfig("e", hidden_size=32, n_layers=2, n_heads=2, intermediate_size=64)
-    save_student(*make_student(config, MahjongTask().vocabulary(), [], 9), tmp_path / "expert")
-    teacher = HuggingFaceTeacher("expert", path=str(tmp_path / "expert"), dtype="float32")
     shared: dict[str, Any] = {
         "strategies": (AlignmentLogits(**given),),
-        "teachers": (teacher,),
+        "teachers": (expert,),
         **{**SHORT, "max_tokens": 3000, "batch_tokens": batch_tokens},
     }
     alone, together = (run_distill(tmp_path / str(n), n_processes=n, **shared) for n in (1, 6))
@@ -266,12 +271,11 @@ def test_a_trial_with_a_loss_that_is_no_number_changes_no_weight(
 
 
 @pytest.mark.slow
-def test_a_number_of_processes_that_is_not_used_is_said(run_distill: Run, tmp_path: Path) -> None:
-    config = StudentConfig("e", hidden_size=32, n_layers=2, n_heads=2, intermediate_size=64)
-    save_student(*make_student(config, MahjongTask().vocabulary(), [], 9), tmp_path / "expert")
-    teacher = HuggingFaceTeacher("expert", path=str(tmp_path / "expert"), dtype="float32")
+def test_a_number_of_processes_that_is_not_used_is_said(
+    run_distill: Run, expert: HuggingFaceTeacher, tmp_path: Path
+) -> None:
     notes: list[str] = []
-    own = {"strategies": (AlignmentOnPolicy(lmbda=0.5, max_new_tokens=4),), "teachers": (teacher,)}
+    own = {"strategies": (AlignmentOnPolicy(lmbda=0.5, max_new_tokens=4),), "teachers": (expert,)}
     student = run_distill(tmp_path, notes=notes, n_processes=2, **own, **SHORT)
     assert student.processes == 1
     assert str(ProcessesUnused(2, Undivided.ON_POLICY)) in notes

@@ -163,10 +163,7 @@ def test_ray_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_ray_knows_when_a_job_ran(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(submission.STATE, str(tmp_path / "state"))
-    spec = JobSpec(
-        name="a", stage="distill", folder=tmp_path, role="train", nodes=1, offer=None, hours=None,
-        planned_hours=1.0, usd_per_hour=2.0, command=(), env={},
-    )  # fmt: skip
+    spec = JobSpec("a", "distill", tmp_path, "train", 1, 2.0, planned_hours=1.0)
     job = Job(spec, "x", "Ray job x", tmp_path / "log", is_new=False)
     assert Ray().spans(job) is None
     one = next_attempt(spec)

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import http.client
+import json
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
+from stratos.deploy.bundle_server import environment_of, serve_arguments
 from stratos.deploy.engines.gguf_file import export
+from stratos.deploy.server import HOST, Server, free_port, serving
 from stratos.distill.tokenizer import trained_tokenizer
+from stratos.records import ServingSetting
 
 CHATS = [
     [{"role": "user", "content": text}]
@@ -58,3 +65,32 @@ def by_transformers(bundle: Path) -> list[str]:
         texts.append(tokenizer.decode(answer, skip_special_tokens=True))
     assert len(set(texts)) == len(CHATS) and all(len(text) > 8 for text in texts)
     return texts
+
+
+def served(
+    bundle: Path, run: ServingSetting, module: str, folder: Path
+) -> AbstractContextManager[Server]:
+    """Serve a bundle with a context of 256 tokens; the log lies in a folder."""
+    port = free_port()
+    return serving(
+        serve_arguments(str(bundle), HOST, port, run, context=256),
+        port=port,
+        log_path=folder / "server.log",
+        module=module,
+        environment=environment_of(bundle),
+    )
+
+
+def call(server: Server, method: str, path: str, body: bytes = b"") -> tuple[int, bytes]:
+    """Return the status and the text of an answer."""
+    connection = http.client.HTTPConnection(HOST, server.port, timeout=60)
+    connection.request(method, path, body)
+    response = connection.getresponse()
+    return response.status, response.read()
+
+
+def post(server: Server, **body: Any) -> tuple[int, Any]:
+    """Return the status and the answer to a request for a chat."""
+    data = json.dumps({"model": "m", **body}).encode()
+    status, text = call(server, "POST", "/v1/chat/completions", data)
+    return status, json.loads(text)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import math
 import shutil
@@ -11,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from served_bundle import CHATS, by_transformers
+from served_bundle import CHATS, by_transformers, post, served
 
-from stratos.deploy.bundle_server import answering, environment_of, serve_arguments
+from stratos.deploy.bundle_server import answering
 from stratos.deploy.engines.chat_request import AnswerForms
 from stratos.deploy.engines.llamacpp import LlamaCpp
 from stratos.deploy.engines.predictor import LabelServer, setting_of
-from stratos.deploy.server import HOST, Server, free_port, serving
+from stratos.deploy.server import Server
 from stratos.models.decode.label_scores import LabelAnswers, score_labels
 from stratos.models.kinds import is_predictor, load_predictor
 from stratos.models.pretrained import load_model, load_tokenizer
@@ -38,24 +37,6 @@ def labelled(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def scored(labelled: Path) -> Any:
     model, tokenizer = load_model(labelled, dtype="auto"), load_tokenizer(labelled)
     return score_labels(model, tokenizer, CHATS, LABELS.labels, batch_size=4)
-
-
-def post(server: Server, **body: Any) -> tuple[int, Any]:
-    connection = http.client.HTTPConnection(HOST, server.port, timeout=60)
-    connection.request("POST", "/v1/chat/completions", json.dumps({"model": "m", **body}))
-    response = connection.getresponse()
-    return response.status, json.loads(response.read())
-
-
-def served(bundle: Path, run: ServingSetting, module: str, folder: Path) -> Any:
-    port = free_port()
-    return serving(
-        serve_arguments(str(bundle), HOST, port, run, context=256),
-        port=port,
-        log_path=folder / "server.log",
-        module=module,
-        environment=environment_of(bundle),
-    )
 
 
 def test_a_bundle_answers_with_the_likeliest_label(labelled: Path, scored: Any) -> None:

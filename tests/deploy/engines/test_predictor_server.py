@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
-import json
 import math
 import subprocess
 import sys
@@ -16,6 +14,7 @@ import openai
 import psutil
 import pytest
 from predictor_student import WORDS, rows, trained
+from served_bundle import call, post
 from starlette.testclient import TestClient
 
 from stratos.deploy.bundle_server import serving_bundle
@@ -120,16 +119,6 @@ def test_a_stop_text_ends_the_answer_also_of_a_stream(client, expected) -> None:
         assert parts[-1].choices[0].finish_reason == "stop"
 
 
-def post(server: Server, data: bytes, path: str = "/v1/chat/completions") -> tuple[int, Any]:
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
-    try:
-        connection.request("POST", path, data, {"Content-Type": "application/json"})
-        answer = connection.getresponse()
-        return answer.status, json.loads(answer.read())
-    finally:
-        connection.close()
-
-
 @pytest.mark.parametrize(
     "more",
     [
@@ -139,14 +128,14 @@ def post(server: Server, data: bytes, path: str = "/v1/chat/completions") -> tup
     ],
 )  # fmt: skip
 def test_what_it_cannot_answer_is_refused_as_the_api_does(server, more) -> None:
-    status, answer = post(server, json.dumps(asked("x", **more)).encode())
+    status, answer = post(server, **asked("x", **more))
     assert (status, answer["error"]["code"]) == (400, 400)
     assert answer["error"]["type"] == "invalid_request_error" and answer["error"]["message"]
 
 
 def test_other_paths_and_long_requests_are_refused(server, client, expected) -> None:
-    assert post(server, b"{}", "/v1/completions")[0] == 404
-    assert post(server, json.dumps(asked("x" * 3_000_000)).encode())[0] == 413
+    assert call(server, "POST", "/v1/completions", b"{}")[0] == 404
+    assert post(server, **asked("x" * 3_000_000))[0] == 413
     long = client.chat.completions.create(**asked(f"{TEXTS[0]} " * 2000))
     assert long.choices[0].message.content == expected[0].text
 
@@ -190,7 +179,7 @@ def test_other_kinds_are_served_by_their_engine(kind: str, tmp_path: Path) -> No
     assert type(engine) is (EncoderServer if kind == "encoder" else PredictorServer)
     known = load_predictor(tmp_path / "student").predict(TEXTS[:1])
     with serving_bundle(tmp_path / "student", engine.setting(), tmp_path / "log") as server:
-        status, found = post(server, json.dumps(asked(TEXTS[0], logprobs=True)).encode())
+        status, found = post(server, **asked(TEXTS[0], logprobs=True))
         assert status == 200 and found["choices"][0]["message"]["content"] == known[0].text
         told = found["choices"][0]["logprobs"]["content"][0]["logprob"]
         assert told == pytest.approx(math.log(known[0].probability), abs=1e-4)

@@ -146,7 +146,7 @@ def test_an_answer_has_the_softmax_over_the_labels() -> None:
     [answer] = LabelAnswers(("a", "b", "c")).predictions(np.log([[0.01, 0.06, 0.03]]))
     assert answer.text == "b"
     assert answer.probability == pytest.approx(0.6)
-    assert answer.others == (("c", pytest.approx(0.3)), ("a", pytest.approx(0.1)))
+    assert answer.next_best == (("c", pytest.approx(0.3)), ("a", pytest.approx(0.1)))
     [cooler] = LabelAnswers(("a", "b", "c"), 2.0).predictions(np.log([[0.01, 0.06, 0.03]]))
     roots = [math.sqrt(share) for share in (0.01, 0.06, 0.03)]
     assert cooler.probability == pytest.approx(roots[1] / sum(roots))

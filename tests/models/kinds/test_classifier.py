@@ -3,15 +3,9 @@ import pytest
 from scipy import sparse
 from sklearn.linear_model import LogisticRegression
 
-from stratos.models.kinds.classifier import (
-    Head,
-    fit_head,
-    joined,
-    mix,
-    mixing_weights,
-)
 from stratos.models.kinds.cross_validation import Study
 from stratos.models.kinds.features import Tfidf
+from stratos.models.kinds.heads import Head, fit_head, joined, mix, mixing_weights
 from stratos.models.kinds.row_space import RowSpace
 
 

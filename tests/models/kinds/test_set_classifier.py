@@ -102,9 +102,9 @@ def test_a_study_reaches_on_new_rows_what_it_promises(study: SetStudy, rows: Row
 def test_the_probability_of_an_answer_leaves_room_for_others(study: SetStudy) -> None:
     for found in study.fit("linear").predict(["my card the chip", "help with late iban loan"]):
         assert 0 <= found.probability <= 1
-        assert found.probability + sum(p for _, p in found.others) <= 1 + 1e-6
-        assert found.text not in dict(found.others)
-        assert all(labels_of(text) is not None for text, _ in found.others)
+        assert found.probability + sum(p for _, p in found.next_best) <= 1 + 1e-6
+        assert found.text not in dict(found.next_best)
+        assert all(labels_of(text) is not None for text, _ in found.next_best)
 
 
 def test_a_saved_student_answers_as_before(study: SetStudy, tmp_path: Path) -> None:

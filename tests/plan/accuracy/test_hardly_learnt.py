@@ -1,11 +1,13 @@
 """A student that would answer next to nothing: left out beside a better one, warned of alone."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from world import STUDENTS, World, context
 
 from stratos.catalog import load_catalog
+from stratos.config import StudentConfig
 from stratos.core.errors import InfeasibleError
 from stratos.models.students import better_student
 from stratos.plan import plan
@@ -160,3 +162,23 @@ def test_what_was_tried_in_vain_makes_way_for_a_model_that_was_not_tried() -> No
     chosen = solve(problem)
     why = hardly_learnt(config, chosen)
     assert why is not None and why.accuracy.tried is not None and why.accuracy.tried.n_items == 45
+
+
+def test_of_labels_the_kinds_are_named_that_are_trained_in_seconds() -> None:
+    config = world().config()
+    labels = replace(config, task=SimpleNamespace(has_labels=True))
+    assert "linear, static and encoder" in better_student(labels, TINY)
+
+
+def test_of_a_model_the_next_larger_is_named_with_what_brings_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("stratos.models.students.is_here", lambda student: False)
+    config = world().config()
+    small = StudentConfig("small", path="a/folder", facts={"n_params": 135_000_000})
+    assert better_student(config, small) == (
+        "a larger student: student=smollm2_360m (its weights are not on this machine. Type: hf "
+        "download HuggingFaceTB/SmolLM2-360M-Instruct)"
+    )
+    vast = replace(small, facts={"n_params": 10**12})
+    assert better_student(config, vast) == "another student (--help student lists them)"

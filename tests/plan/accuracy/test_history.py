@@ -293,3 +293,14 @@ def test_a_plan_that_is_made_again_for_something_else_looks_anew(
         other = {**now.plain, "strategy": {**INJECTION_NODE, "rationale": "none"}}
         now = replace(now, plain=other)
     assert history_for(now, run_dir) == (first.history if change == "none" else ())
+
+
+def test_weights_that_a_student_starts_from_count(tmp_path: Path) -> None:
+    weights = tmp_path / "student"
+    weights.mkdir()
+    (weights / "model.safetensors").write_bytes(b"1234")
+    student = replace(STUDENT, runs=(), path=str(weights))
+    run = replace(config(), students=(student,))
+    before = content_of(run, student)
+    (weights / "model.safetensors").write_bytes(b"1235")
+    assert list(before) == ["weights of the student"] and content_of(run, student) != before

@@ -167,3 +167,17 @@ def test_recorded_runs_lie_where_the_others_predict_them(calibration):
         chance = 2 * 1.96 * math.sqrt(p * (1 - p) / one.run.n_items)
         assert chance <= one.shown.high - one.shown.low < 0.2
         assert one.shown.low < one.predicted.low < one.predicted.high < one.shown.high
+
+
+def test_more_right_answers_promise_more():
+    means = [extrapolate(measured((1e6, right, 128)), 4e6).mean for right in range(0, 129, 8)]
+    assert means == sorted(means)
+
+
+def test_farther_is_less_certain():
+    trainings = measured((2.5e5, 20, 128), (5e5, 50, 128), (1e6, 80, 128))
+    widths = [
+        found.high - found.low
+        for found in (extrapolate(trainings, tokens) for tokens in (1e6, 2e6, 4e6))
+    ]
+    assert widths == sorted(widths)

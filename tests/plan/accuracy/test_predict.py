@@ -1,5 +1,7 @@
 """What a predicted accuracy rests on, and what it says about that."""
 
+from dataclasses import dataclass
+
 import pytest
 from world import ALIGNMENT, BLIND, INJECTION, SIGHTED, SMALL, STUDENTS, TASK, Tiles, replace
 
@@ -8,6 +10,7 @@ from stratos.estimate.cards import card_of_student
 from stratos.plan.accuracy.predict import MAX_RUNS, predict
 from stratos.plan.problem import Candidate
 from stratos.records import Interval, Pilot, PilotPoint, PilotRun, Tried
+from stratos.synthesize.injection import Injection
 
 CARD = card_of_student(STUDENTS[1], Tiles())
 NEW = replace(CARD, runs=())
@@ -189,3 +192,25 @@ def test_an_upper_bound_is_no_mean_and_meets_no_limit():
     alone = replace(candidate, stand_in=0.75)
     assert alone.counted_accuracy == 0.75, "pairs of which nothing is known are ordered by it"
     assert alone.limit_accuracy == 0.0
+
+
+def test_numbers_that_no_run_can_have_are_passed_over():
+    bad = [
+        past(accuracy=1.5),
+        past(tokens=0),
+        past(n_validation_items=0),
+        past(accuracy=float("nan")),
+    ]
+    found = predict(NEW, TASK, INJECTION, BLIND, history=bad)
+    assert not found.is_known
+
+
+def test_runs_on_another_task_or_strategy_say_nothing(snapshot):
+    @dataclass(frozen=True)
+    class Another(Injection):
+        name: str = "another"
+
+    for task, strategy in (("chess", INJECTION), (TASK, Another())):
+        found = predict(CARD, task, strategy, BLIND)
+        assert (found.is_known, found.low, found.high) == (False, 0.0, 1.0)
+        assert found.source == snapshot

@@ -366,3 +366,9 @@ def test_a_suggested_budget_holds_what_the_jobs_set_aside(serve_hours):
     less = planned_usd(plan, 0.9 * enough_usd(plan), jobs=("teacher", "train"))
     if not serve_hours:
         assert missing_usd(plan, less, ("teacher", "train")) > 0
+
+
+def test_zero_is_a_limit():
+    assert "budget $0 → $2." in refusal(LimitsConfig(budget_usd=0))
+    local = CloudConfig(name="local", providers=("local",))
+    assert solve(asked(LimitsConfig(budget_usd=0), cloud=local)[0]).usd == 0.0

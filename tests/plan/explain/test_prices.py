@@ -4,6 +4,7 @@ import datetime
 
 import pytest
 from test_objective import plans
+from test_teacher_load import task_of
 from world import ALIGNMENT, INJECTION, OBJECTIVES, SIGHTED, STUDENTS, World, replace
 
 from stratos.catalog import load_catalog
@@ -14,6 +15,7 @@ from stratos.plan.option import Egress, list_prices
 from stratos.plan.options.candidates import build_problem
 from stratos.plan.stage import solve
 from stratos.records import ModelCard, Plan, Price, from_json, to_json
+from stratos.synthesize.injection import Injection
 
 AWS = CloudConfig(name="aws", providers=("aws",))
 TODAY = datetime.date(2026, 11, 26)
@@ -162,3 +164,23 @@ def test_a_teacher_that_ends_before_the_serving_does_is_named(
     if said:
         assert "(a list of ends), within the" in said[0]
         assert said[0] == snapshot
+
+
+def test_what_a_teacher_is_taken_to_be_refused(tmp_path):
+    writing = Injection(rationale="teacher")
+    task = task_of(tmp_path)
+    plan = planned(strategies=(writing,), teachers=(HOSTED,), task=task, students=UNTRIED)
+    refused = next(one for one in plan.assumptions if one.name == "reasonings that are refused")
+    assert refused.value == writing.refused_share
+    assert refused.replaced_by.startswith("strategy.refused_share=")
+
+
+def test_spot_and_gpus_that_were_not_measured():
+    gcp = CloudConfig(name="gcp", providers=("gcp",), spot=True)
+    fastest = OBJECTIVES["fastest"]
+    plan = planned(cloud=gcp, objective=fastest)
+    trained = plan.role("train")
+    assert ("spot interruptions" in names(plan)) == any(role.spot for role in plan.roles)
+    scaled = [one for one in plan.assumptions if one.name.endswith("in training")]
+    measured = trained.offer.accelerator in ("A100-80GB", "H100")
+    assert bool(scaled) == (trained.offer.accelerator is not None and not measured)

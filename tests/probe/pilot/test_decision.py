@@ -121,8 +121,8 @@ def test_a_short_training_is_tried_whole(probed: Path) -> None:
     assert found is not None and found.n_trainings == 3
     assert set(found.parts.values()) == {1.0}
     assert found.usd == 0 and found.seconds < 180
-    assert found.said.startswith("pilot: it is open. 3 short trainings ")
-    assert found.said.endswith("; plan.pilot=false leaves them out.")
+    assert found.text.startswith("pilot: it is open. 3 short trainings ")
+    assert found.text.endswith("; plan.pilot=false leaves them out.")
 
 
 @pytest.mark.slow
@@ -204,7 +204,7 @@ def test_the_most_expensive_is_shortened_first_and_left_out_where_it_does_not_fi
     assert few is not None and few.seconds <= few.limit_seconds
     assert list(few.left_out) == ["stratos_3m by injection"], "none is trained too briefly to tell"
     assert min(few.parts.values()) >= TELLING_PART
-    assert "too long" in few.said and "plan.pilot=true" in next(iter(few.left_out.values()))
+    assert "too long" in few.text and "plan.pilot=true" in next(iter(few.left_out.values()))
 
 
 def test_the_others_make_way_for_what_starts_from_a_model(
@@ -403,9 +403,9 @@ def pace(seconds: float, estimate: Any, clock: Any) -> Any:
 
 def test_on_a_busy_machine_it_is_announced_with_what_it_takes_by_the_clock(probed: Path) -> None:
     found, _ = fits(probed, *SHORT, "callbacks.n_validation_items=16")
-    said = replace(found, seconds=60.0, slowness=2.5).said
+    said = replace(found, seconds=60.0, slowness=2.5).text
     assert "in about 1.0 min (2.5 min beside the other work of this machine);" in said
-    assert "beside" not in replace(found, slowness=1.2).said
+    assert "beside" not in replace(found, slowness=1.2).text
 
 
 def test_a_training_beside_other_work_has_as_much_of_its_own() -> None:

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import httpx
+import msgspec
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -72,7 +73,10 @@ def asked_of(body: Mapping[str, Any], model: str) -> ChatQuestion:
         ValueError: it asks for what a cascade does not have.
     """
     own = f"The student alone takes it: ask for the model {model}{ALONE}."
-    chat = chat_of(body.get("messages"))
+    try:
+        chat = chat_of(body.get("messages"))
+    except msgspec.ValidationError as error:
+        raise ValueError(f"messages: {error}") from None
     for name in _NOT_SERVED:
         if body.get(name) not in (None, False, [], {}):
             raise ValueError(f"{name}: a cascade does not have it. {own}")
@@ -342,7 +346,7 @@ class _Front:
 
     def _question(self, messages: list[Message]) -> list[Message]:
         """Return how the teacher is asked what the student was: with the prompt of the run."""
-        item = self._cascading.task.asked(messages)
+        item = self._cascading.task.item_of_chat(messages)
         if item is None:
             return messages
         return chat(self._cascading.task, item, self._cascading.endpoint.prompt)
@@ -350,7 +354,7 @@ class _Front:
     def _by_teacher(self, answer: Answer, question: ChatQuestion) -> dict[str, Any]:
         """Return the teacher's answer as a completion, in the form that the student's have."""
         cascading, text = self._cascading, answer.text
-        item = cascading.task.asked(question.messages)
+        item = cascading.task.item_of_chat(question.messages)
         if cascading.endpoint.is_bare and item is not None:
             text = bared(cascading.task, item, text)
         text = text[: first_stop(text, question.stops)]

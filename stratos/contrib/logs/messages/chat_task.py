@@ -266,7 +266,7 @@ class ChatTask(JsonlTask):
         """Return the history, with a system message only where it has one of its own."""
         return history_of(item.question)
 
-    def asked(self, chat: Sequence[Message]) -> Item | None:
+    def item_of_chat(self, chat: Sequence[Message]) -> Item | None:
         """Return the item of a history, in any number of turns."""
         question = as_question(chat)
         return Item(content_id(question), self.slices[0], question, "")

@@ -305,9 +305,9 @@ class LogTask(ChatTask, Log):
                 items.setdefault(item.id, item)
         return sorted(items.values(), key=lambda item: order_key(item.id, seed))[:n]
 
-    def asked(self, chat: Sequence[Message]) -> Item | None:
+    def item_of_chat(self, chat: Sequence[Message]) -> Item | None:
         """Return the item of a history; of several workloads it is not known which it is of."""
-        item, workloads = super().asked(chat), [*self._log.checks]
+        item, workloads = super().item_of_chat(chat), [*self._log.checks]
         if item is None or len(workloads) != 1:
             return item
         return replace(item, origin=workloads[0])

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 
 from stratos.core.intervals import wilson
-from stratos.models.kinds.classifier import fit_head
 from stratos.models.kinds.cross_validation import calibration_error
 from stratos.models.kinds.features import Tfidf
+from stratos.models.kinds.heads import fit_head
 from stratos.models.kinds.tagger.chain import fit as fit_chain
 from stratos.models.kinds.tagger.extraction import ExtractionScore, extraction_scores
 from stratos.models.kinds.tagger.fields import Field, Form

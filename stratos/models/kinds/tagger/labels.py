@@ -181,10 +181,10 @@ def segments(labels: Sequence[str]) -> list[Segment]:
 def _value(document: Document, extraction: Extraction, first: int, last: int) -> Any:
     """Return a span as a value of its field; None if it has no reading."""
     if extraction.reader == "text":
-        return STYLES[extraction.ways[0]](document.span(first, last))
+        return STYLES[extraction.readings[0]](document.span(first, last))
     options = [r for t in range(first, last + 1) for r in readings(document, t, extraction.reader)]
     order = day_order(document) if extraction.reader == "date" else ""
-    options.sort(key=lambda r: (r.way not in extraction.ways, r.way != order))
+    options.sort(key=lambda r: (r.way not in extraction.readings, r.way != order))
     return options[0].value if options else None
 
 
@@ -207,7 +207,7 @@ def scalar_value(
     extraction = labelling.extractions[name]
     if name in labelling.joined:
         words = " ".join(document.span(s.first, s.last) for s in groups)
-        return STYLES[extraction.ways[0]](words)
+        return STYLES[extraction.readings[0]](words)
     best = max(groups, key=lambda s: float(certain[s.first : s.last + 1].min()))
     return _value(document, extraction, best.first, best.last)
 

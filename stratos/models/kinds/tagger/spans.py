@@ -39,7 +39,7 @@ class Extraction:
     name: str
     reader: str = "text"
     """Or date, time, number, lexicon."""
-    ways: tuple[str, ...] = ()
+    readings: tuple[str, ...] = ()
     """Styles or ways of reading that training values show."""
     longest: int = 1
     """Tokens of a span."""
@@ -130,7 +130,7 @@ def spans(document: Document, extraction: Extraction, value: Any) -> list[tuple[
         ]
     if not isinstance(value, str):
         return []
-    return [span for way in extraction.ways for span in occurrences(document, value, way)]
+    return [span for way in extraction.readings for span in occurrences(document, value, way)]
 
 
 def _candidates(document: Document, extraction: Extraction, base: Any) -> Iterator[Candidate]:
@@ -161,14 +161,14 @@ def _span_candidates(document: Document, extraction: Extraction) -> Iterator[Can
                 extraction.whole and _carries_a_word(document, first, last)
             ):
                 text = document.span(first, last)
-                for way in extraction.ways:
+                for way in extraction.readings:
                     yield Candidate(STYLES[way](text), first, last, way)
             if last > first and sorts[last] not in insides:
                 break
 
 
 def _typed_candidates(document: Document, extraction: Extraction, base: Any) -> Iterator[Candidate]:
-    known_readings = set(extraction.ways)
+    known_readings = set(extraction.readings)
     order = day_order(document, base) if any(_is_order(way) for way in known_readings) else ""
 
     def is_used(way: str) -> bool:
@@ -200,7 +200,7 @@ def _derived_candidates(
         for count in readings(document, token, "number"):
             if isinstance(count.value, int) and 0 < count.value < 1000:
                 for date in later(base, count.value):
-                    if date.way in extraction.ways:
+                    if date.way in extraction.readings:
                         yield Candidate(date.value, token, token, date.way)
 
 
@@ -287,7 +287,7 @@ def _learn_spans(name: str, rows: Rows) -> tuple[Extraction, float]:
     hits = [span for style in chosen for span in firsts[style] if span]
     extraction = Extraction(
         name,
-        ways=tuple(chosen),
+        readings=tuple(chosen),
         longest=max((b - a + 1 for _, a, b in hits), default=1),
         openings=_sorted({d.sorts[a] for d, a, _ in hits}),
         closings=_sorted({d.sorts[b] for d, _, b in hits}),
@@ -339,7 +339,9 @@ def learn_base(
             counts.update(hits)
         if n > most:
             used = {way for way, count in counts.items() if count >= 0.02 * n}
-            best = replace(extraction, base=name, ways=tuple(sorted({*extraction.ways, *used})))
+            best = replace(
+                extraction, base=name, readings=tuple(sorted({*extraction.readings, *used}))
+            )
             most, share = n, n / sum(value is not None for value in values)
     return best, share
 

@@ -14,8 +14,8 @@ import numpy as np
 from typing_extensions import override
 
 from stratos.models.kinds.base import FILE, WEIGHTS, Prediction, Predictor
-from stratos.models.kinds.classifier import Head
 from stratos.models.kinds.features import Arrays, Tfidf
+from stratos.models.kinds.heads import Head
 from stratos.models.kinds.tagger import labels
 from stratos.models.kinds.tagger.chain import Chain
 from stratos.models.kinds.tagger.fields import Field, Form

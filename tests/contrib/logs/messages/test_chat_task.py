@@ -292,7 +292,7 @@ def test_text_that_tries_to_be_more_stays_text(tmp_path: Path) -> None:
 def test_a_chat_of_a_student_is_the_item_that_it_asks(tmp_path: Path) -> None:
     task = ChatTask(write(tmp_path / "a.jsonl", chats(60, turns=[2])))
     for item in task.items("validation", 4):
-        found = task.asked(task.student_messages(item))
+        found = task.item_of_chat(task.student_messages(item))
         assert found is not None and found.question == item.question and not found.answer
         # A teacher is asked by it as by the item itself.
         for prompt in task.prompts:

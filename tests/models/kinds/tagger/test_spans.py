@@ -19,7 +19,7 @@ def test_the_reader_is_learned_from_values():
     assert learn("date", [(d, f"2025-05-0{n}") for n, d in rows])[0].reader == "date"
     assert learn("n", [(d, n) for n, d in rows])[0].reader == "number"
     name, share = learn("name", [(d, f"ann lee{n}") for n, d in rows])
-    assert (name.reader, name.ways, share) == ("text", ("lower",), 1.0)
+    assert (name.reader, name.readings, share) == ("text", ("lower",), 1.0)
     assert spans(rows[0][1], name, "ann lee1") == [(3, 4)]
     assert learn("other", [(d, f"zzz{n}") for n, d in rows])[1] == 0
 
@@ -30,7 +30,7 @@ def test_a_date_may_be_another_one_plus_a_count():
     due = [f"2025-01-{2 * n + 7:02d}" for n in range(1, 9)]
     due_date = Extraction("due", "date", ())
     learnt, share = learn_base(due_date, [read(t) for t in texts], due, {"made": made})
-    assert (learnt.base, learnt.ways, share) == ("made", ("days",), 1.0)
+    assert (learnt.base, learnt.readings, share) == ("made", ("days",), 1.0)
     assert values("made 2025-02-01, net 30 days", learnt, "2025-02-01") == ["2025-03-03"]
 
 
