@@ -154,5 +154,5 @@ def command(
     """Run the command in the folder `run` below one."""
     return subprocess.run(
         typed(folder, provider, f"hydra.run.dir={folder / 'run'}", *more),
-        capture_output=True, text=True, timeout=300, check=False, env=environment(), **settings,
+        capture_output=True, text=True, timeout=900, check=False, env=environment(), **settings,
     )  # fmt: skip
