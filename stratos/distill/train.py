@@ -43,6 +43,7 @@ from stratos.distill.trainer import (
 )
 from stratos.distill.validation import Measuring, validate_kept
 from stratos.models.decode.label_scores import LabelAnswers
+from stratos.models.kinds.suits import LM
 from stratos.models.pretrained import load_model
 from stratos.models.students import content_of
 from stratos.records import Corpus, Plan, Student
@@ -267,7 +268,8 @@ def _planned(plan: Plan) -> str:
 
 def _smaller(config: Config, n_params: int) -> tuple[tuple[str, float], ...]:
     """Return the smaller students of a run, and the part of the time that each would take."""
-    sizes = {student.name: _about_params(student) for student in config.students}
+    models = [student for student in config.students if student.kind == LM]
+    sizes = {student.name: _about_params(student) for student in models}
     shares = [(name, n / n_params) for name, n in sizes.items() if 0 < n < n_params]
     return tuple(sorted(shares, key=lambda share: -share[1]))
 

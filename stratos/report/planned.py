@@ -114,7 +114,24 @@ class PlannedRow:
             return "not judged"
         if self.figures.is_bound:
             return "not exceeded" if self.outcome == "inside" else "exceeded"
-        return "in the interval" if self.outcome == "inside" else "missed"
+        if self.outcome == "inside":
+            return "in the interval"
+        return "missed, and better" if self.is_better else "missed"
+
+    @property
+    def is_worse(self) -> bool:
+        """Whether it came worse than its interval allows."""
+        return self.outcome == "outside" and not self.is_better
+
+    @property
+    def is_better(self) -> bool:
+        """Whether it came better than its interval allows: more accurate, or for less."""
+        low, high = self.figures.low, self.figures.high
+        if self.outcome != "outside" or low is None or high is None:
+            return False
+        if self.kind in ("accuracy", "rate"):
+            return self.figures.measured > high
+        return self.figures.measured < low
 
     @property
     def interval_with_width(self) -> str:

@@ -288,14 +288,13 @@ def _reserved(row: CostRow) -> str:
 
 
 def _planned(rows: Sequence[PlannedRow]) -> Table:
-    """Return what was planned beside what came; what missed its interval in red."""
+    """Return what was planned beside what came; what is worse than its interval in red."""
     table = _table(["quantity"], ["planned", "95% interval", "measured"])
     table.title, table.title_justify = "Planned against measured", "left"
     table.add_column("")
     for row in rows:
-        is_missed = row.outcome == "outside"
-        remark = "; ".join(filter(None, (row.text.upper() if is_missed else row.text, row.note)))
-        style = "bold red" if is_missed else None
+        remark = "; ".join(filter(None, (row.text.upper() if row.is_worse else row.text, row.note)))
+        style = "bold red" if row.is_worse else None
         between = row.interval_with_width or "–"
         table.add_row(row.quantity, row.planned, between, row.measured, remark, style=style)
     return table

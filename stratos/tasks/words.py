@@ -473,7 +473,10 @@ class RareLabels(Reason):
 
     def __str__(self) -> str:
         rows = _named([f"{shown(label)} ({n})" for label, n in self.n_train.items()])
-        return f"Few training rows: {rows}. At least {self.least} of each label are needed."
+        return (
+            f"Few training rows: {rows}. A student hardly learns a label of less than {self.least} "
+            "rows, and the test may have none of it: add rows of it, or leave it out."
+        )
 
 
 @dataclass(frozen=True)

@@ -179,9 +179,7 @@ class ChatGroup:
         if len(again) < n_cut:
             self.limit = replace(self.limit, is_fixed=True, stopped_by=_LACKING)
         elif not helped and self.truncated:
-            why = (
-                f"Asked for {wider.tokens:,}, it gives no more: check its endpoint's own limit."
-            )
+            why = f"Asked for {wider.tokens:,}, it gives no more: check its endpoint's own limit."
             self.limit = replace(self.limit, is_fixed=True, stopped_by=why)
 
 

@@ -56,9 +56,9 @@ def test_what_is_installed_of_an_extra_has_its_versions(monkeypatch: pytest.Monk
     monkeypatch.setattr(extras.metadata, "version", version)
     assert extras.installed("slurm") == ["submitit==1.5.3"]
     assert extras.installed("llamacpp") == []
-    held |= {"xllamacpp": "2026.10.1", "llama-cpp-py-sync": "0.11"}
+    held |= {"xllamacpp": "2026.10.1", "llama-cpp-py-sync": "0.11", "llguidance": "1.9.1"}
     assert sorted(extras.installed("llamacpp")) == [
-        "llama-cpp-py-sync==0.11", "xllamacpp==2026.10.1",
+        "llama-cpp-py-sync==0.11", "llguidance==1.9.1", "xllamacpp==2026.10.1",
     ]  # fmt: skip
 
 

@@ -351,9 +351,11 @@ def test_a_miss_is_red_in_the_terminal(records: dict[str, Any]) -> None:
             console.print(_planned(planned_rows(plan, records)))
         return caught.get()
 
-    missed = shown(predicting(records["plan"], 0.9, 0.88, 0.92))
+    worse = shown(predicting(records["plan"], 0.999, 0.998, 1.0))
+    better = shown(predicting(records["plan"], 0.9, 0.88, 0.92))
     inside = shown(predicting(records["plan"], 0.97, 0.95, 0.985))
-    assert "MISSED" in missed and "\x1b[1;31m" in missed
+    assert "MISSED" in worse and "\x1b[1;31m" in worse
+    assert "missed, and better" in better and "\x1b[1;31m" not in better
     assert "MISSED" not in inside and "\x1b[1;31m" not in inside
 
 

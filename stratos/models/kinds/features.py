@@ -285,9 +285,12 @@ class Encoder(Features):
 
     @override
     def save(self, folder: Path) -> None:
+        from stratos.models.pretrained.load import quiet_loading
+
         tokenizer, model = read_encoder(self.folder)
-        tokenizer.save_pretrained(folder / ENCODER)
-        model.save_pretrained(folder / ENCODER)
+        with quiet_loading():
+            tokenizer.save_pretrained(folder / ENCODER)
+            model.save_pretrained(folder / ENCODER)
 
     @classmethod
     @override

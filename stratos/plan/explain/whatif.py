@@ -205,6 +205,9 @@ def nearest_student(variants: Variants) -> list[str]:
 
     Where none of their sizes is known, it is the largest.
     """
+    task = variants.config.task
+    if task.has_rows and task.vocabulary() is None:
+        return []  # random weights do not learn natural language from rows
     names = {student.name for student in variants.config.students}
     sizes = [size for student in variants.config.students if (size := _size(student))]
 

@@ -177,11 +177,16 @@ def cannot_tag(texts: Sequence[str], answers: Sequence[str]) -> str | None:
     for name in form.names:
         fields = [f for f in form.fields if f.whole == name]
         reads = all(f.types and shares.get(f.name, 0.0) >= 0.5 for f in fields)
-        if not reads and not _are_few([f.value(a) for a in objects for f in fields[:1]]):
-            unread.append(name)
+        values = [field.value(answer) for answer in objects for field in fields[:1]]
+        if not reads and not _are_few(values):
+            example = next((value for value in values if value not in (None, "")), "")
+            unread.append(f"{name} (such as {json.dumps(example, ensure_ascii=False)})")
     if not unread:
         return None
-    return f"values that stand neither in the text nor are few: {', '.join(unread)}"
+    return (
+        f"values that stand neither in the text nor are few: {', '.join(unread)}. Where such a "
+        "value is made of parts that stand in the text, give each part a field of its own"
+    )
 
 
 def _objects(answers: Sequence[str]) -> list[dict[str, Any]]:

@@ -252,18 +252,22 @@ def _learn_typed(name: str, reader: str, rows: Rows) -> tuple[Extraction, float]
 
 
 def _learn_lexicon(name: str, rows: Rows) -> tuple[Extraction, float]:
-    """Learn words such as "€" for EUR: nearly all rows that have the word have the value."""
+    """Learn words such as "€" for EUR: nearly all rows that have the word have the value.
+
+    Of a word that spells the value itself most rows are enough: other amounts may stand beside it.
+    """
     pairs, words = Counter[tuple[str, Any]](), Counter[str]()
     for document, value in rows:
         present = {word.lower() for word in document.tokens if not word[0].isdigit()}
         words.update(present)
         pairs.update((word, value) for word in present)
     values = Counter(value for _, value in rows)
-    lexicon = {
-        word: value
-        for (word, value), n in sorted(pairs.items(), key=str)
-        if n >= max(4, 0.005 * len(rows), 0.9 * words[word]) and values[value] < 0.7 * len(rows)
-    }
+    lexicon = {}
+    for (word, value), n in sorted(pairs.items(), key=str):
+        share = 0.5 if word == str(value).lower() else 0.9
+        is_sure = n >= max(4, 0.005 * len(rows)) and n > share * words[word]
+        if is_sure and values[value] < 0.7 * len(rows):
+            lexicon[word] = value
     explained = sum(any(lexicon.get(w.lower()) == v for w in d.tokens) for d, v in rows)
     return Extraction(name, "lexicon", lexicon=lexicon), explained / max(len(rows), 1)
 
