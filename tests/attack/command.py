@@ -34,7 +34,7 @@ class Hang(BaseException):
 
 
 @dataclass(frozen=True)
-class Told:
+class Ended:
     """How a command ended."""
 
     code: int
@@ -57,7 +57,7 @@ def typed(text: str, teacher: str) -> list[str]:
     return [*(word.replace("{teacher}", teacher) for word in own), *base]
 
 
-def run(text: str, teacher: Provider, folder: Path, env: Mapping[str, str] | None = None) -> Told:
+def run(text: str, teacher: Provider, folder: Path, env: Mapping[str, str] | None = None) -> Ended:
     """Run a row's command in `folder`."""
     before = sum(teacher.tries.values())
     argv = typed(text, teacher.base_url)
@@ -70,11 +70,11 @@ def run(text: str, teacher: Provider, folder: Path, env: Mapping[str, str] | Non
         except Exception:
             error.write(traceback.format_exc())
             code = RAISES
-    text = as_told(error.getvalue(), folder, teacher)
-    return Told(code, text, out.getvalue(), sum(teacher.tries.values()) - before)
+    text = without_paths(error.getvalue(), folder, teacher)
+    return Ended(code, text, out.getvalue(), sum(teacher.tries.values()) - before)
 
 
-def as_told(text: str, folder: Path, teacher: Provider) -> str:
+def without_paths(text: str, folder: Path, teacher: Provider) -> str:
     """Return what a command in `folder` said, without the places and the port of this test."""
     files = next((path.resolve().parent for path in folder.iterdir() if path.is_symlink()), folder)
     text = text.replace(str(folder), "{here}").replace(teacher.base_url, "{teacher}")
@@ -99,7 +99,7 @@ def _key(word: str) -> str:
     return word.partition("=")[0].lstrip("+~")
 
 
-def place(root: Path, folder: Path) -> Path:
+def with_files(root: Path, folder: Path) -> Path:
     """Make a folder in which every bad file below `root` can be named; return it."""
     folder.mkdir()
     for path in root.iterdir():

@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 from syrupy.assertion import SnapshotAssertion
 
-from tests.attack.scope import N_FILES, SEED
-from tests.attack.whole_run import Run, new_run
+from tests.attack.whole_run import N_FILES, SEED, Run, new_run
 from tests.teachers.provider import Provider
 from tests.whole import IS_WHOLE
 

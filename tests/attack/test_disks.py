@@ -14,8 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.attack.scope import part_of
-from tests.attack.whole_run import Ended, Run, new_run
+from tests.attack.whole_run import Ended, Run, new_run, part_of
 from tests.teachers.provider import Provider
 from tests.whole import IS_WHOLE
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from stratos.ledger import Ledger
-from tests.attack.commands import environment, typed
+from tests.attack.whole_run import environment, typed
 from tests.teachers.provider import Provider, always
 
 pytestmark = [pytest.mark.slow, pytest.mark.kill]

@@ -15,11 +15,10 @@ from pathlib import Path
 import pytest
 from syrupy.assertion import SnapshotAssertion
 
-from tests.attack.bad_files import make_all
+from tests.attack.bad_files import good_gguf, make_all, make_good_model
 from tests.attack.bad_inputs import Row, rows, written_in
-from tests.attack.command import as_told, place, run, typed
-from tests.attack.good_model import good_gguf, make_good_model
-from tests.attack.scope import part_of
+from tests.attack.command import run, typed, with_files, without_paths
+from tests.attack.whole_run import part_of
 from tests.teachers.provider import Provider
 from tests.whole import IS_WHOLE, WHOLE
 
@@ -63,7 +62,7 @@ def test_a_bad_input_is_refused(
 ) -> None:
     if "gguf" in row.text and good_gguf() is None:
         pytest.skip("the package with the GGUF file is not there")
-    ended = run(row.typed, provider, place(files, tmp_path / "here"))
+    ended = run(row.typed, provider, with_files(files, tmp_path / "here"))
     assert "Traceback" not in ended.text
     assert (ended.code, ended.n_paid) == (row.code, 0), ended.text
     assert written_in(ended.text) == snapshot
@@ -74,11 +73,11 @@ def test_a_bad_input_is_refused(
 def test_a_process_of_its_own_says_the_same(
     row: Row, files: Path, provider: Provider, tmp_path: Path
 ) -> None:
-    folder = place(files, tmp_path / "here")
+    folder = with_files(files, tmp_path / "here")
     done = subprocess.run(
         [sys.executable, "-m", "stratos", *typed(row.typed, provider.base_url)],
         cwd=folder, capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
-    here = run(row.typed, provider, place(files, tmp_path / "there"))
+    here = run(row.typed, provider, with_files(files, tmp_path / "there"))
     assert done.returncode == here.code == row.code
-    assert as_told(done.stderr, folder, provider) == here.text
+    assert without_paths(done.stderr, folder, provider) == here.text

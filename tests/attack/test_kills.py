@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.attack.scope import N_KILLS, SEED
-from tests.attack.whole_run import new_run
+from tests.attack.whole_run import N_KILLS, SEED, new_run
 from tests.teachers.provider import Provider
 from tests.whole import IS_WHOLE
 

@@ -11,7 +11,7 @@ import pytest
 from stratos.core.errors import BudgetError, OverspentError
 from stratos.ledger import reserves
 from stratos.teachers.asking import stream_ask
-from tests.attack.commands import command
+from tests.attack.whole_run import command
 from tests.teachers.provider import Provider, Reply, always
 from tests.teachers.questions import cached_ask, chats, questions
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.attack.commands import environment, typed
+from tests.attack.whole_run import command, environment, typed
 from tests.teachers.provider import Provider, Reply
 from tests.whole import IS_WHOLE
 
@@ -35,14 +35,17 @@ def test_no_question_is_paid_twice_where_folder_and_cache_are_lost(tmp_path: Pat
     on = (*STAGES, "probe.n_items=8", "probe.max_items=8", "probe.n_trial_items=4",
           f"paths.mirror=file://{tmp_path}/bucket", "paths.mirror_minutes=60")  # fmt: skip
     with Provider(rule=rule) as teacher:
+
+        def run_whole(folder: Path, *more: str) -> subprocess.CompletedProcess[str]:
+            done = command(folder, teacher, *more)
+            assert done.returncode == 0, done.stdout + done.stderr
+            return done
+
         first, second, whole = (tmp_path / name for name in ("first", "second", "whole"))
         for folder in (first, second, whole):
             folder.mkdir()
-        alone = typed(whole, teacher, *on[:-2], f"hydra.run.dir={whole}/run")
-        done = subprocess.run(alone, env=environment(), capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stdout + done.stderr
+        run_whole(whole, *on[:-2])
         n_whole, usd = teacher.bill.n_answers, teacher.bill.usd
-        corpus = json.loads((whole / "run" / "synthesize.json").read_text())["record"]["sha256"]
         assert n_whole > 3 * LEFT
         limit = 2 * n_whole - LEFT
         begun = typed(first, teacher, *on, f"hydra.run.dir={first}/run")
@@ -61,16 +64,15 @@ def test_no_question_is_paid_twice_where_folder_and_cache_are_lost(tmp_path: Pat
         shutil.rmtree(first)
         (tmp_path / "bucket" / "claim.json").unlink()  # its holder is another machine's
         limit = 10**9
-        again = typed(second, teacher, *on, f"hydra.run.dir={second}/run")
-        done = subprocess.run(again, env=environment(), capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stdout + done.stderr
+        done = run_whole(second, *on)
         assert "answers of teachers came with the copy" in done.stdout
-        assert (
-            json.loads((second / "run" / "synthesize.json").read_text())["record"]["sha256"]
-            == corpus
-        )
+        assert corpus_of(second) == corpus_of(whole)
         assert teacher.bill.n_answers == 2 * n_whole
         assert teacher.bill.usd == pytest.approx(2 * usd)
+
+
+def corpus_of(folder: Path) -> str:
+    return json.loads((folder / "run" / "synthesize.json").read_text())["record"]["sha256"]
 
 
 def _n_copied(run: Path) -> int:

@@ -73,7 +73,7 @@ def stratos(folder: Path, *argv: str) -> subprocess.CompletedProcess[bytes]:
     )  # fmt: skip
 
 
-def found_in(folder: Path) -> list[str]:
+def leaks_in(folder: Path) -> list[str]:
     """Return every planted secret that a file below `folder` holds, or its name."""
     leaks = []
     for path in sorted(folder.rglob("*")):
@@ -107,7 +107,7 @@ def test_no_secret_reaches_a_file_or_the_screen(tmp_path: Path, catalogs: str) -
         assert [secret for secret in PLANTED if secret in printed] == []
         assert (tmp_path / "run" / "report.html").exists()
         assert list((tmp_path / "run" / "wandb").rglob("*.wandb"))
-        assert found_in(tmp_path) == []
+        assert leaks_in(tmp_path) == []
 
 
 def test_no_secret_is_in_what_a_run_dies_of(tmp_path: Path, catalogs: str) -> None:
@@ -117,7 +117,7 @@ def test_no_secret_is_in_what_a_run_dies_of(tmp_path: Path, catalogs: str) -> No
     assert done.returncode == 1, printed
     assert "cannot be reached" in (tmp_path / "run" / "error.txt").read_text()
     assert [secret for secret in PLANTED if secret in printed] == []
-    assert found_in(tmp_path) == []
+    assert leaks_in(tmp_path) == []
 
 
 def test_no_secret_is_in_what_the_check_refuses(tmp_path: Path, catalogs: str) -> None:
@@ -129,4 +129,4 @@ def test_no_secret_is_in_what_the_check_refuses(tmp_path: Path, catalogs: str) -
         assert [secret for secret in PLANTED if secret in printed] == []
         sweep = stratos(tmp_path, "-m", "+task=mahjong", *argv, "seed=1,2", "hydra.sweep.dir=s")
         assert [secret for secret in PLANTED if secret.encode() in sweep.stderr] == []
-        assert found_in(tmp_path) == []
+        assert leaks_in(tmp_path) == []

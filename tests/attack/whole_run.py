@@ -1,17 +1,29 @@
-"""One finished run, small enough to be damaged, killed and gone on with many times."""
+"""Whole runs in processes of their own: one small enough to be killed many times, one that pays."""
 
 from __future__ import annotations
 
 import json
 import os
+import random
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from tests.teachers.provider import Provider
+from tests.whole import IS_WHOLE
+
+T = TypeVar("T")
+
+SEED = int(os.environ.get("STRATOS_ATTACK_SEED", "0"))
+"""Of whatever is drawn: which part, and when something is killed."""
+N_FILES = int(os.environ.get("STRATOS_ATTACK_FILES", "10000"))
+"""Files of a finished run that each kind of damage is done to, where everything runs."""
+N_KILLS = int(os.environ.get("STRATOS_ATTACK_KILLS", "25"))
+"""Times that one run is killed."""
 
 SMALL = (
     "+task=mahjong", "cloud=aws", "logger=none", "student=stratos_300k", "strategy=injection",
@@ -25,6 +37,14 @@ SMALL = (
     "plan.history=false", "teacher=endpoint", "teacher.model=parrot",
 )  # fmt: skip
 """Every stage, each as short as it goes: the student has learnt nothing, and says so everywhere."""
+
+
+def part_of(cases: Sequence[T], every: int) -> list[T]:
+    """Return all cases, or a part of them that is drawn with the seed."""
+    if IS_WHOLE:
+        return list(cases)
+    drawn = random.Random(SEED).sample(range(len(cases)), len(cases) // every)
+    return [cases[i] for i in sorted(drawn)]
 
 
 @dataclass(frozen=True)
@@ -101,3 +121,38 @@ def new_run(folder: Path, teacher: Provider, *more: str) -> Run:
         *more,
     )
     return Run(folder / "run", argv)
+
+
+def typed(folder: Path, provider: Provider, *more: str) -> list[str]:
+    """Return a command line that asks a provider for the answers to a file of questions.
+
+    Options, such as -m, come in front of the overrides.
+    """
+    options = [word for word in more if word.startswith("-")]
+    more = tuple(word for word in more if not word.startswith("-"))
+    rows = folder / "rows.jsonl"
+    lines = [{"question": f"word {i}", "answer": f"WORD {i}"} for i in range(300)]
+    rows.write_text("\n".join(map(json.dumps, lines)))
+    return [
+        sys.executable, "-m", "stratos", *options, "+task=jsonl", f"task.path={rows}",
+        "teacher=endpoint",
+        f"teacher.base_url={provider.base_url}", "teacher.model=parrot",
+        f"teacher.usd_per_million_input_tokens={provider.bill.usd_per_million_input_tokens}",
+        f"teacher.usd_per_million_output_tokens={provider.bill.usd_per_million_output_tokens}",
+        f"paths.cache_dir={folder / 'cache'}", "logger=none", *more,
+    ]  # fmt: skip
+
+
+def environment() -> dict[str, str]:
+    """Return the environment of a command."""
+    return {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+
+
+def command(
+    folder: Path, provider: Provider, *more: str, **settings: Any
+) -> subprocess.CompletedProcess[str]:
+    """Run the command in the folder `run` below one."""
+    return subprocess.run(
+        typed(folder, provider, f"hydra.run.dir={folder / 'run'}", *more),
+        capture_output=True, text=True, timeout=900, check=False, env=environment(), **settings,
+    )  # fmt: skip

@@ -109,7 +109,7 @@ def test_a_place_of_no_known_country_is_left_out_and_that_is_said(load, snapshot
     assert len(known.offers) == 2 and not known.warnings
 
 
-def found(catalog, **cloud):
+def places_by_area(catalog, **cloud):
     table = catalog.table
     of_area = areas(table, CloudConfig(**cloud))
     return {
@@ -126,26 +126,26 @@ def test_without_residency_the_servers_of_a_plan_stand_in_one_area(load):
         row("gcp", "europe-west4", 2),
         row("ours", "hall-a", 1),
     )
-    assert found(catalog) == {
+    assert places_by_area(catalog) == {
         "": {"ours/hall-a"},
         "eu": {"aws/eu-west-1", "gcp/europe-west4"},
         "us": {"aws/us-east-1", "gcp/us-central1"},
     }
-    everywhere = found(catalog, residency=("any",))
-    assert everywhere == {"": set().union(*found(catalog).values())}
+    everywhere = places_by_area(catalog, residency=("any",))
+    assert everywhere == {"": set().union(*places_by_area(catalog).values())}
 
 
 def test_an_area_that_another_one_has_all_of_for_no_more_is_left_out(load):
     us, ie = row("aws", "us-east-1", 1, spot=0.5), row("aws", "eu-west-1", 1.2, spot=0.6)
-    assert found(load(us, ie)) == {"us": {"aws/us-east-1"}}
-    assert set(found(load(us, row("aws", "eu-west-1", 1.2, spot=0.4)))) == {"us", "eu"}
-    assert set(found(load(us, ie, row("aws", "eu-west-1", 3, name="y")))) == {"us"}
+    assert places_by_area(load(us, ie)) == {"us": {"aws/us-east-1"}}
+    assert set(places_by_area(load(us, row("aws", "eu-west-1", 1.2, spot=0.4)))) == {"us", "eu"}
+    assert set(places_by_area(load(us, ie, row("aws", "eu-west-1", 3, name="y")))) == {"us"}
     only_there = "aws,z,,,64,128,9,eu-west-1,"
-    assert set(found(load(us, ie, only_there))) == {"us", "eu"}
+    assert set(places_by_area(load(us, ie, only_there))) == {"us", "eu"}
     # Two regions that have it only together are two places, between which data would move.
     apart = ["aws,z,,,64,128,8,us-west-2,", only_there]
-    assert set(found(load(us, ie, *apart))) == {"us", "eu"}
-    assert set(found(load(us, ie), quotas={"aws/us-east-1": 1})) == {"us", "eu"}
+    assert set(places_by_area(load(us, ie, *apart))) == {"us", "eu"}
+    assert set(places_by_area(load(us, ie), quotas={"aws/us-east-1": 1})) == {"us", "eu"}
 
 
 def test_this_machine_is_in_every_area(load):

@@ -18,6 +18,11 @@ def run(*words: str, cwd: Path, **env: str) -> Done:
     return stratos(*words, cwd=cwd, env={"NO_COLOR": "1", **env})
 
 
+def compared(runs: Path) -> Done:
+    """Compare the run with the first job of the sweep."""
+    return run("compare", "outputs/one", "sweeps/day/0", "--json", cwd=runs)
+
+
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs")
@@ -68,7 +73,7 @@ def test_two_runs_are_compared_on_the_items_of_both(runs: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("B is better than A: B 90.0%, A 60.0%")
     assert "test accuracy: student" in done.stdout and "seed" in done.stdout
-    plain = run("compare", "outputs/one", "sweeps/day/0", "--json", cwd=runs)
+    plain = compared(runs)
     answer = json.loads(plain.stdout)
     assert answer["paired"]["better"] == "second" and answer["paired"]["only_second"] == 30
     assert answer["settings"] == {"seed": ["0", "1"]}
@@ -123,8 +128,7 @@ def test_a_narrow_terminal_shows_whole_words_and_no_color_no_styles(runs: Path) 
 
 
 def test_compared_figures_are_numbers_for_a_program(runs: Path) -> None:
-    done = run("compare", "outputs/one", "sweeps/day/0", "--json", cwd=runs)
-    figures = json.loads(done.stdout)["a"]
+    figures = json.loads(compared(runs).stdout)["a"]
     records = factory.make_records(runs / "outputs" / "one")
     assert figures["planned_usd"] == records["plan"].usd
     assert figures["bundle_bytes"] == records["deploy"].bundle_bytes

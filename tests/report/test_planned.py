@@ -17,6 +17,8 @@ from stratos.report.planned import PlannedRow, planned_rows
 from stratos.run.summary import _planned
 from tests.report import factory
 
+TIME = "time from the plan until served"
+
 
 def rows(plan: Plan, records: dict[str, Any], *spends: Spend) -> dict[str, PlannedRow]:
     return {row.quantity: row for row in planned_rows(plan, records, spends)}
@@ -87,7 +89,7 @@ def test_another_machine_s_hours_and_latency_are_shown_and_not_judged(
     records: dict[str, Any],
 ) -> None:
     by_quantity = rows(records["plan"], records)
-    for quantity in ("time from the plan until served", "latency, p95"):
+    for quantity in (TIME, "latency, p95"):
         assert by_quantity[quantity].outcome == "open"
         assert by_quantity[quantity].note.startswith("planned for aws/")
     assert by_quantity["dollars"].outcome == "open"
@@ -95,9 +97,9 @@ def test_another_machine_s_hours_and_latency_are_shown_and_not_judged(
 
 def test_what_went_before_the_plan_is_in_neither_time(records: dict[str, Any]) -> None:
     plan = local(records["plan"])
-    before = rows(replace(plan, hours_range=(0.5, 0.7)), records)["time from the plan until served"]
+    before = rows(replace(plan, hours_range=(0.5, 0.7)), records)[TIME]
     with_pilot = replace(plan, hours_range=(0.5, 0.7), spent_hours=2.0)
-    row = rows(with_pilot, records)["time from the plan until served"]
+    row = rows(with_pilot, records)[TIME]
     assert row.planned == hours(plan.hours)
     assert row.interval == f"{hours(0.5)} to {hours(0.7)}"
     took = sum(records[name].seconds for name in ("synthesize", "distill"))
@@ -113,7 +115,7 @@ def test_a_long_pilot_hides_neither_the_error_nor_the_width(records: dict[str, A
     took = (took + records["evaluate"].score("teacher").seconds) / 3600
     plan = replace(local(records["plan"]), hours=took / 3, hours_range=(took / 4, took / 2))
     plan = replace(plan, spent_hours=100 * took)
-    row = rows(plan, records)["time from the plan until served"]
+    row = rows(plan, records)[TIME]
     assert row.outcome == "outside" and row.width == pytest.approx(2)
     assert row.figures.planned and row.figures.measured / row.figures.planned == pytest.approx(3)
 
@@ -133,7 +135,7 @@ def test_hours_and_dollars_of_this_machine_are_judged(records: dict[str, Any]) -
     probed = Spend("teacher", 0.5, "teacher", "probe")
     answered = Spend("teacher", 0.2, "teacher", "synthesize")
     good = rows(replace(plan, hours_range=(0.9 * took, 1.1 * took)), records, probed)
-    assert good["time from the plan until served"].outcome == "inside"
+    assert good[TIME].outcome == "inside"
     assert good["dollars"].outcome == "open", "neither was anything to be paid, nor was it"
     assert good["dollars"].note == "nothing was to be paid, and nothing was"
     paying = costing(plan, 0.1, 0.2, 0.3)
@@ -141,7 +143,7 @@ def test_hours_and_dollars_of_this_machine_are_judged(records: dict[str, Any]) -
     assert rows(paying, records, probed)["dollars until served"].outcome == "outside"
     slow = replace(plan, hours_range=(0.5 * took, 0.9 * took))
     late = rows(slow, records, probed, answered)
-    assert late["time from the plan until served"].outcome == late["dollars"].outcome == "outside"
+    assert late[TIME].outcome == late["dollars"].outcome == "outside"
     assert late["dollars"].measured == "$0.20", "what the probe was paid is of no plan"
     # A plan that is made again when all is paid counts what it plans, and all of that was paid.
     again = rows(replace(slow, spent_usd=0.7), records, probed, answered)
@@ -156,7 +158,7 @@ def test_what_is_predicted_of_a_trained_student_is_no_hit(records: dict[str, Any
     paid = Spend("teacher", 0.2, "teacher", "synthesize")
     assert rows(plan, records, paid)["dollars until served"].outcome == "inside"
     late = rows(replace(plan, is_late=True), records, paid)
-    for quantity in ("accuracy", "time from the plan until served", "dollars until served"):
+    for quantity in ("accuracy", TIME, "dollars until served"):
         assert late[quantity].outcome == "open", quantity
         assert "trained before this plan was made" in late[quantity].note
         assert late[quantity].figures.low is None, "it would be inside: no news"
@@ -254,9 +256,9 @@ def test_all_attempts_of_a_job_count_and_are_measured_where_they_ran(
         spends = [
             Spend("train", 0.1, "train", "distill", n_seconds, server) for n_seconds in seconds
         ]
-        return rows(plan, records, *spends)["time from the plan until served"]
+        return rows(plan, records, *spends)[TIME]
 
-    here = rows(plan, records)["time from the plan until served"]
+    here = rows(plan, records)[TIME]
     assert here.note == f"planned for {train.offer.name}, measured on this machine"
     there = row(train.offer.name, *attempts)
     rest = records["synthesize"].seconds + records["evaluate"].score("teacher").seconds
@@ -283,9 +285,7 @@ def test_a_hosted_teacher_s_answers_come_many_at_once(records: dict[str, Any]) -
     def row(score: Any, **more: Any) -> PlannedRow:
         scores = [score if each.role == "teacher" else each for each in scorecard.scores]
         records["evaluate"] = replace(scorecard, scores=tuple(scores))
-        return rows(replace(plan, roles=(hosted, *servers), **more), records)[
-            "time from the plan until served"
-        ]
+        return rows(replace(plan, roles=(hosted, *servers), **more), records)[TIME]
 
     before = (records["synthesize"].seconds + records["distill"].seconds) / 3600
     between = (before + 0.12, before + 0.13)

@@ -49,7 +49,7 @@ def verdicts(
     )  # fmt: skip
 
 
-def taken(*args, **changes):
+def names_taken(*args, **changes):
     return [name for name, verdict in verdicts(*args, **changes).items() if verdict.is_taken]
 
 
@@ -65,8 +65,8 @@ def taken(*args, **changes):
     ],
 )
 def test_both_sides_of_each_coverage(right, expected):
-    assert taken(right, can_reverse=False) == expected
-    assert taken(right, strategies=ALL[:3]) == expected, "no injection is considered"
+    assert names_taken(right, can_reverse=False) == expected
+    assert names_taken(right, strategies=ALL[:3]) == expected, "no injection is considered"
 
 
 @pytest.mark.parametrize(
@@ -75,8 +75,8 @@ def test_both_sides_of_each_coverage(right, expected):
 )
 def test_both_sides_of_the_coverage_that_counts_beside_injection(right, signals):
     """The low end of the interval of 79 of 100 is 70.0%."""
-    assert taken(right) == [*signals, "injection"]
-    assert taken(right, strategies=(ALL[0], ALL[3])) == [
+    assert names_taken(right) == [*signals, "injection"]
+    assert names_taken(right, strategies=(ALL[0], ALL[3])) == [
         *("alignment" for _ in signals),
         "injection",
     ]
@@ -84,66 +84,70 @@ def test_both_sides_of_the_coverage_that_counts_beside_injection(right, signals)
 
 def test_both_sides_of_the_coverage_of_on_policy():
     without_logits = (ALL[0], ALL[2])
-    assert taken(59, strategies=without_logits) == ["alignment"]
-    assert taken(60, strategies=without_logits) == ["alignment_on_policy"]
+    assert names_taken(59, strategies=without_logits) == ["alignment"]
+    assert names_taken(60, strategies=without_logits) == ["alignment_on_policy"]
 
 
 def test_thresholds_are_those_of_the_config():
     strict = (Alignment(min_coverage=0.8), Injection())
-    assert taken(79, strategies=strict) == ["injection"]
-    assert taken(80, strategies=strict) == ["alignment", "injection"]
+    assert names_taken(79, strategies=strict) == ["injection"]
+    assert names_taken(80, strategies=strict) == ["alignment", "injection"]
     assert least_coverage(strict[0], can_inject=True) == 0.8
     assert least_coverage(Alignment(), can_inject=True) == 0.7
     assert least_coverage(Alignment(), can_inject=False) == 0.3
     assert least_coverage(strict[1], can_inject=True) is None
     lax = (Alignment(min_coverage_beside_injection=0.0), Injection())
-    assert taken(29, strategies=lax) == ["injection"]
-    assert taken(30, strategies=lax) == ["alignment", "injection"]
+    assert names_taken(29, strategies=lax) == ["injection"]
+    assert names_taken(30, strategies=lax) == ["alignment", "injection"]
 
 
 def test_what_a_strategy_needs_beside_coverage():
-    assert taken(90, has_weights=False) == ["alignment", "injection"]
-    assert taken(90, FRESH) == ["alignment", "injection"]
-    assert taken(90, replace(GROWN, vocab_size=32000)) == ["alignment", "injection"]
+    assert names_taken(90, has_weights=False) == ["alignment", "injection"]
+    assert names_taken(90, FRESH) == ["alignment", "injection"]
+    assert names_taken(90, replace(GROWN, vocab_size=32000)) == ["alignment", "injection"]
     any_tokens = (Alignment(), AlignmentLogits(objective="universal_logit"))
-    assert taken(90, FRESH, strategies=any_tokens) == ["alignment_logits"]
+    assert names_taken(90, FRESH, strategies=any_tokens) == ["alignment_logits"]
     on_policy = (*any_tokens, AlignmentOnPolicy(objective="universal_logit"))
-    assert taken(90, FRESH, strategies=on_policy) == ["alignment_logits"]
-    assert taken(90, GROWN, strategies=on_policy) == ["alignment_logits"]
+    assert names_taken(90, FRESH, strategies=on_policy) == ["alignment_logits"]
+    assert names_taken(90, GROWN, strategies=on_policy) == ["alignment_logits"]
     alone = (Alignment(), on_policy[-1])
-    assert taken(90, FRESH, strategies=alone) == ["alignment"]
-    assert taken(90, GROWN, strategies=alone) == ["alignment_on_policy"]
-    assert taken(90, can_reverse=False) == ["alignment_logits"]
-    assert taken(10, can_reverse=False) == []
+    assert names_taken(90, FRESH, strategies=alone) == ["alignment"]
+    assert names_taken(90, GROWN, strategies=alone) == ["alignment_on_policy"]
+    assert names_taken(90, can_reverse=False) == ["alignment_logits"]
+    assert names_taken(10, can_reverse=False) == []
 
 
 def test_a_student_of_the_task_s_own_symbols_reads_what_another_one_says():
     of_symbols = replace(FRESH, vocab_size=CARD.vocab_size, reads_symbols=True)
-    assert taken(90, of_symbols) == ["alignment_logits", "injection"]
-    assert taken(90, replace(of_symbols, vocab_size=1024)) == ["alignment", "injection"]
+    assert names_taken(90, of_symbols) == ["alignment_logits", "injection"]
+    assert names_taken(90, replace(of_symbols, vocab_size=1024)) == ["alignment", "injection"]
 
 
 def test_a_student_without_symbols_takes_the_tokenizer_of_a_teacher_that_fits():
     roomy = replace(FRESH, vocab_size=CARD.vocab_size, takes_tokenizer=True)
-    assert taken(90, roomy) == ["alignment_logits", "injection"]
-    assert taken(90, replace(roomy, vocab_size=1024)) == ["alignment", "injection"]
+    assert names_taken(90, roomy) == ["alignment_logits", "injection"]
+    assert names_taken(90, replace(roomy, vocab_size=1024)) == ["alignment", "injection"]
 
 
 def test_a_certain_teacher_is_learnt_from_by_its_text(snapshot: SnapshotAssertion):
-    assert taken(90, entropy_nats=0.051) == ["alignment_logits", "injection"]
-    assert taken(90, entropy_nats=0.05) == ["alignment_logits", "injection"]
-    assert taken(90, entropy_nats=0.049) == ["alignment", "injection"]
+    assert names_taken(90, entropy_nats=0.051) == ["alignment_logits", "injection"]
+    assert names_taken(90, entropy_nats=0.05) == ["alignment_logits", "injection"]
+    assert names_taken(90, entropy_nats=0.049) == ["alignment", "injection"]
     certain = verdicts(90, entropy_nats=0.0123)["alignment_logits"]
     assert certain.why_not is Reason.CERTAIN
     assert (certain.reason, certain.evidence) == snapshot
     willing = (Alignment(), AlignmentLogits(min_entropy_nats=0.01))
-    assert taken(90, strategies=willing, entropy_nats=0.0123) == ["alignment_logits"]
-    assert taken(90, strategies=(AlignmentLogits(),), entropy_nats=0.0) == ["alignment_logits"]
+    assert names_taken(90, strategies=willing, entropy_nats=0.0123) == ["alignment_logits"]
+    assert names_taken(90, strategies=(AlignmentLogits(),), entropy_nats=0.0) == [
+        "alignment_logits"
+    ]
 
 
 def test_a_strategy_that_was_asked_for_alone_is_not_second_guessed():
-    assert taken(90, FRESH, strategies=(AlignmentLogits(),)) == ["alignment_logits"]
-    assert taken(90, has_weights=False, strategies=(AlignmentLogits(),)) == ["alignment_logits"]
+    assert names_taken(90, FRESH, strategies=(AlignmentLogits(),)) == ["alignment_logits"]
+    assert names_taken(90, has_weights=False, strategies=(AlignmentLogits(),)) == [
+        "alignment_logits"
+    ]
 
 
 def test_reasons(snapshot: SnapshotAssertion):
@@ -187,7 +191,7 @@ def test_an_interval_on_both_sides_of_a_threshold_is_said(right, open_):
 )
 def test_a_declared_complexity_stands_in_for_coverage(right, level, strategies, expected):
     declared = ComplexityConfig(level=level, strategies=strategies)
-    assert taken(right, declared=declared) == expected
+    assert names_taken(right, declared=declared) == expected
     refused = [
         verdict for verdict in verdicts(right, declared=declared).values() if not verdict.is_taken
     ]
@@ -204,33 +208,33 @@ def of_rows(*strategies, right=99, prompt="default", **rows):
     return verdicts(right, strategies=strategies, prompt=prompt, rows={"n_rows": 180, **rows})
 
 
-def taken_of(*strategies, **changes):
+def names_of_rows(*strategies, **changes):
     return {name for name, verdict in of_rows(*strategies, **changes).items() if verdict.is_taken}
 
 
 def test_answers_that_a_file_has_are_learnt_and_not_asked_for(snapshot: SnapshotAssertion) -> None:
     three = (Alignment(), Injection(), Supervised())
     by_name = of_rows(*three)
-    assert taken_of(*three) == {"supervised"}
+    assert names_of_rows(*three) == {"supervised"}
     alignment, injection = by_name["alignment"], by_name["injection"]
     assert (alignment.why_not, alignment.concerns) == (Reason.REPEATS, "teacher")
     assert injection.why_not is Reason.REPEATS
     assert [alignment.reason, injection.reason] == snapshot
-    assert taken_of(*three, n_made=10) == {"supervised", "injection"}
+    assert names_of_rows(*three, n_made=10) == {"supervised", "injection"}
 
 
 def test_what_a_teacher_adds_may_be_asked_for() -> None:
     two = (Alignment(), Supervised())
-    assert taken_of(*two, prompt="reasoning") == {"alignment", "supervised"}
+    assert names_of_rows(*two, prompt="reasoning") == {"alignment", "supervised"}
     unsure = of_rows(*two, right=60, prompt="reasoning")["alignment"]
     assert not unsure.is_taken and unsure.why_not is not Reason.REPEATS
-    assert "alignment_logits" in taken_of(AlignmentLogits(min_coverage=0.5), Supervised())
-    assert "injection" in taken_of(Injection(rationale="teacher"), Supervised())
+    assert "alignment_logits" in names_of_rows(AlignmentLogits(min_coverage=0.5), Supervised())
+    assert "injection" in names_of_rows(Injection(rationale="teacher"), Supervised())
 
 
 def test_a_strategy_that_is_named_alone_is_not_replaced(snapshot: SnapshotAssertion) -> None:
-    assert taken_of(Alignment()) == {"alignment"}
-    assert taken_of(Injection()) == {"injection"}
+    assert names_of_rows(Alignment()) == {"alignment"}
+    assert names_of_rows(Injection()) == {"injection"}
     without_rows = of_rows(Injection(), Supervised(), n_rows=None)
     assert without_rows["injection"].is_taken
     assert without_rows["supervised"].why_not is Reason.TASK
@@ -248,7 +252,7 @@ LABELLED = (Alignment(), Injection(), Supervised(), PseudoLabels())
 def test_rows_without_answers_are_labelled_by_a_teacher_that_surely_knows_them(
     right, expected, refused, snapshot: SnapshotAssertion
 ):
-    assert taken_of(*LABELLED, right=right, n_unlabelled=50) == {expected}
+    assert names_of_rows(*LABELLED, right=right, n_unlabelled=50) == {expected}
     assert of_rows(*LABELLED, right=right, n_unlabelled=50)[refused].reason == snapshot
 
 

@@ -6,8 +6,10 @@ import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
 from syrupy.assertion import SnapshotAssertion
 
+from stratos.config import StudentConfig
 from stratos.records import ModelCard
 from stratos.synthesize.pseudo_labels import (
     DISAGREE,
@@ -17,6 +19,7 @@ from stratos.synthesize.pseudo_labels import (
     PseudoLabels,
     Votes,
 )
+from stratos.synthesize.suggestions import suggested
 from stratos.tasks.base import Item
 from stratos.tasks.classify import ClassifyTask
 from stratos.teachers.base import Answer, Question
@@ -159,3 +162,36 @@ def test_votes() -> None:
     assert votes.agreement == 0.5
     assert votes.disagreement == 1.5
     assert votes.counts == {"Bug": 2, "praise": 1}
+
+
+# --- rows worth a label: doubtful, with others like them, and not twice the same ------------------
+
+
+def test_a_dense_group_of_doubtful_rows_comes_first_and_once() -> None:
+    group, alone, sure = [1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]
+    vectors = np.array([*[group] * 5, alone, *[sure] * 5], np.float32)
+    doubt = np.array([*[0.5] * 5, 0.9, *[0.01] * 5], np.float32)
+    rows = suggested(vectors, doubt, 3)
+    assert rows[0][0] < 5 and rows[1][0] == 5 and rows[2][0] > 5
+    assert [round(gain, 2) for _, gain in rows] == [2.5, 0.9, 0.05]
+
+
+def test_no_more_rows_than_there_are() -> None:
+    assert suggested(np.zeros((0, 2), np.float32), np.zeros(0, np.float32), 5) == []
+    assert len(suggested(np.eye(2, dtype=np.float32), np.array([0.5, 0.4], np.float32), 5)) == 2
+
+
+def test_a_student_of_a_kind_gets_its_rows_by_expected_gain(tmp_path: Path) -> None:
+    task, student = task_of(tmp_path), StudentConfig("linear", "linear")
+    corpus, _ = run(
+        tmp_path / "run",
+        task,
+        PseudoLabels(),
+        (Committee(),),
+        students=(student,),
+        prompt="default",
+    )
+    rows = [json.loads(line) for line in (tmp_path / "run" / ROWS_TO_LABEL).open()]
+    gains = [row["expected_gain"] for row in rows]
+    assert corpus.n_rows_to_label == len(rows) > 0
+    assert gains == sorted(gains, reverse=True)

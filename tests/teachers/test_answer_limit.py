@@ -43,17 +43,20 @@ class Writes(EchoTeacher):
     def most_tokens(self) -> int:
         return self.most
 
-    def reply(self, questions: Sequence[Question]) -> list[Answer]:
+    def text(self, question: Question) -> str:
+        """Return what it writes where it has the room."""
+        return PROSE[: int(question.chat[0]["content"])]
+
+    def write(self, questions: Sequence[Question]) -> list[Answer]:
         answers = []
         for question in questions:
-            words = question.chat[0]["content"]
-            self.requests.append((words, question.max_tokens))
-            if question.max_tokens > self.refuses:
+            most = question.max_tokens
+            self.requests.append((question.chat[0]["content"], most))
+            if most > self.refuses:
                 raise TeacherError("max_tokens is too large")
-            n = int(words)
-            text = PROSE[: min(n, question.max_tokens)]
-            finish = LENGTH if n > question.max_tokens else STOP
-            answers.append(Answer(text, 10, len(text), 0.1, finish=finish))
+            whole = self.text(question)
+            finish = LENGTH if len(whole) > most else STOP
+            answers.append(Answer(whole[:most], 10, min(len(whole), most), 0.1, finish=finish))
         return answers
 
 
@@ -62,7 +65,7 @@ def chats(*lengths: int) -> list[list[dict[str, str]]]:
 
 
 def whole(teacher: Writes, limit: AnswerLimit, *lengths: int) -> ChatGroup:
-    [result] = ask_whole(teacher, [(chats(*lengths), limit)], teacher.reply)
+    [result] = ask_whole(teacher, [(chats(*lengths), limit)], teacher.write)
     return result
 
 
@@ -85,7 +88,7 @@ def test_one_in_twenty_may_be_cut() -> None:
 def test_where_more_room_does_not_help_the_limit_is_fixed() -> None:
     @dataclass
     class Capped(Writes):
-        def reply(self, questions: Sequence[Question]) -> list[Answer]:
+        def write(self, questions: Sequence[Question]) -> list[Answer]:
             return [Answer("twelve words"[:12], 10, 12, 0.1, finish=LENGTH) for _ in questions]
 
     teacher = Capped()
@@ -102,7 +105,7 @@ def test_the_money_the_context_and_the_time_bound_the_room() -> None:
     replies = iter([4, 1])
     [result] = ask_whole(
         poor, [(chats(30, 30, 30, 30), AnswerLimit(20, "data"))],
-        lambda questions: poor.reply(questions)[: next(replies)],
+        lambda questions: poor.write(questions)[: next(replies)],
     )  # fmt: skip
     assert result.truncated == [1, 2, 3] and result.limit.is_fixed
     assert result.limit.tokens == 80
@@ -133,15 +136,8 @@ class Repeats(Writes):
 
     n_rows: int = 30
 
-    def reply(self, questions: Sequence[Question]) -> list[Answer]:
-        answers = []
-        for question in questions:
-            self.requests.append(("", question.max_tokens))
-            whole = "| 0 | 0 | 0 |\n" * self.n_rows + "Answer: 3"
-            text = whole[: question.max_tokens]
-            finish = STOP if text == whole else LENGTH
-            answers.append(Answer(text, 10, len(text), 0.1, finish=finish))
-        return answers
+    def text(self, question: Question) -> str:
+        return "| 0 | 0 | 0 |\n" * self.n_rows + "Answer: 3"
 
 
 def test_a_table_of_equal_rows_is_cut_as_anything_else() -> None:
@@ -172,7 +168,7 @@ def test_reasoning_that_the_text_does_not_hold_is_a_longer_answer() -> None:
 
         is_counted: bool = True
 
-        def reply(self, questions: Sequence[Question]) -> list[Answer]:
+        def write(self, questions: Sequence[Question]) -> list[Answer]:
             self.requests += [("", question.max_tokens) for question in questions]
             return [
                 Answer("3", 10, 1502, 0.1, finish=STOP, is_estimated=not self.is_counted)
@@ -204,7 +200,7 @@ def test_what_is_asked_again_is_foretold_before() -> None:
         foretold.append((len(teacher.requests), [question.max_tokens for question in questions]))
 
     groups = [(chats(5, 100, 300), AnswerLimit(20, "data"))]
-    ask_whole(teacher, groups, teacher.reply, foretell=foretell)
+    ask_whole(teacher, groups, teacher.write, foretell=foretell)
     assert foretold == [(3, [80, 80]), (5, [320, 320])]
 
 
@@ -217,15 +213,15 @@ def test_the_limit_is_lowered_to_what_the_context_takes() -> None:
 
 
 def test_limits_of_the_data() -> None:
-    class Told:
+    class Data:
         def answer_texts(self, prompt: str) -> list[str]:
             return {"bare": ["yes", "perhaps"], "long": ["x" * 1256]}.get(prompt, [])
 
-    assert data_limit(Told(), "bare").tokens == 7 + 48
-    assert data_limit(Told(), "long").tokens == 256 + 500 + 48
-    assert data_limit(Told(), "bare").source == "the longest of 2 texts of the data"
+    assert data_limit(Data(), "bare").tokens == 7 + 48
+    assert data_limit(Data(), "long").tokens == 256 + 500 + 48
+    assert data_limit(Data(), "bare").source == "the longest of 2 texts of the data"
     assert limit_of(["日本"]).tokens == 6 + 48
-    for unknown in (data_limit(Told(), "other"), data_limit(StubTask(), "bare")):
+    for unknown in (data_limit(Data(), "other"), data_limit(StubTask(), "bare")):
         assert unknown.is_provisional and unknown.tokens == MEASURED_TOKENS
 
 
@@ -249,7 +245,7 @@ def test_prompts_share_a_call_and_only_those_that_matter_get_more() -> None:
 
     def reply(questions: Sequence[Question]) -> list[Answer]:
         calls.append(len(questions))
-        return teacher.reply(questions)
+        return teacher.write(questions)
 
     groups = [(chats(500, 5), AnswerLimit(100, "a")), (chats(50, 6), AnswerLimit(20, "b"))]
     results = ask_whole(teacher, groups, reply, lambda tried: [False, True])

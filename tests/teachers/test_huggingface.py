@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from stratos.core.context import Context
 from stratos.core.errors import TeacherError
 from stratos.teachers.base import TOO_LONG, Teacher
-from stratos.teachers.huggingface import HuggingFaceTeacher
+from stratos.teachers.huggingface import HuggingFaceTeacher, parsed_once
 from tests.teachers.questions import cached_ask
 from tests.teachers.real_teacher import needs_smollm2, smollm2
 
@@ -113,3 +114,31 @@ def test_a_prompt_beyond_the_context_leaves_the_others_answered(context: Context
     answers = cached_ask(teacher, chats, 4, context)
     assert [answer.finish == TOO_LONG for answer in answers] == [False, True, False]
     assert [answer.output_tokens > 0 for answer in answers] == [True, False, True]
+
+
+# --- a GGUF file is parsed once for config, tokenizer and weights ---------------------------------
+
+
+@pytest.mark.slow
+def test_one_file_is_parsed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    import gguf
+    from transformers import AutoConfig, AutoTokenizer, modeling_gguf_pytorch_utils
+
+    n_parsed: Counter[str] = Counter()
+    reader = gguf.GGUFReader
+
+    def counting(path: Any, *args: Any) -> Any:
+        n_parsed[str(path)] += 1
+        return reader(path, *args)
+
+    monkeypatch.setattr(gguf, "GGUFReader", counting)
+    weights = smollm2()._found()
+    load = modeling_gguf_pytorch_utils.load_gguf_checkpoint
+    with parsed_once():
+        config = AutoConfig.from_pretrained(weights.location, gguf_file=weights.gguf)
+        tokenizer = AutoTokenizer.from_pretrained(weights.location, gguf_file=weights.gguf)
+        again = AutoConfig.from_pretrained(weights.location, gguf_file=weights.gguf)
+    assert list(n_parsed.values()) == [1]
+    assert modeling_gguf_pytorch_utils.load_gguf_checkpoint is load
+    # What one caller does to its copy, no other sees.
+    assert again.to_dict() == config.to_dict() and config.vocab_size == len(tokenizer) == 49152

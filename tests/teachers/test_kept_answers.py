@@ -19,7 +19,7 @@ def filled(run: Path, cache: Path, warnings: list[str], keys: range) -> None:
     answers.close()
 
 
-def held(cache: Path, n: int) -> list[str]:
+def texts_in(cache: Path, n: int) -> list[str]:
     answers = AnswerCache(cache, lambda text: None)
     texts = answers.get([f"key {i}" for i in range(n)])
     answers.close()
@@ -37,7 +37,7 @@ def test_another_cache_takes_over_what_is_whole(tmp_path: Path) -> None:
     damaged = sorted((run / FOLDER).iterdir())[0]
     damaged.write_bytes(damaged.read_bytes().replace(b"text 1", b"tixt 1"))
     assert restored(run, tmp_path / "second", warnings.append) == 5
-    assert held(tmp_path / "second", 6) == ["text 0", "text 2", "text 3", "text 4", "text 5"]
+    assert texts_in(tmp_path / "second", 6) == ["text 0", "text 2", "text 3", "text 4", "text 5"]
     assert restored(run, tmp_path / "second", warnings.append) == 0, "they are there"
     assert restored(run, tmp_path / "first", warnings.append) == 0
     assert restored(tmp_path / "none", tmp_path / "second", warnings.append) == 0
@@ -51,7 +51,7 @@ def test_a_cache_that_has_some_of_a_file_takes_over_the_others(tmp_path: Path) -
     second.put("key 99", Answer("of its own", 1, 1, 0.5))  # the last row of the file
     second.close()
     assert restored(run, tmp_path / "second", warnings.append) == 99
-    texts = held(tmp_path / "second", 100)
+    texts = texts_in(tmp_path / "second", 100)
     assert len(texts) == 100 and texts[-1] == "of its own"
     assert warnings == []
 
@@ -66,4 +66,4 @@ def test_files_are_parts_and_their_size_is_bounded(
     parts = sorted((run / FOLDER).iterdir())
     assert len(parts) == 4 and 4000 <= n_bytes(run) < 5000
     assert len(warnings) == 1 and "in the cache of this machine alone" in warnings[0]
-    assert len(held(tmp_path / "cache", 100)) == 100
+    assert len(texts_in(tmp_path / "cache", 100)) == 100
