@@ -48,6 +48,7 @@ class ClassifyTask(JsonlTask):
     """Texts and their labels from a file."""
 
     has_labels = True
+    code_version = 2
 
     name: str = "classify"
     """Name shown in tables and written into records."""

@@ -121,12 +121,13 @@ def of_few_kinds(problem, max_kinds, slack):
     for candidate in problem.candidates:
         teacher, train, serve = candidate.work
         for one, two in itertools.product(problem.options[teacher], problem.options[train]):
-            moved = problem.gb.get(teacher, 0.0) * problem.egress.price(one.place, two.place)
+            moved = problem.gb.get(teacher, 0.0) * problem.egress.price(one.location, two.location)
 
             def dollars(counted, two=two, serve=serve):
                 gb = problem.gb.get(serve, 0.0)
                 return sum(
-                    n * (o.usd + gb * problem.egress.price(two.place, o.place)) for o, n in counted
+                    n * (o.usd + gb * problem.egress.price(two.location, o.location))
+                    for o, n in counted
                 )
 
             priced = [(dollars(counted), ms, len(counted)) for counted, ms in mixes(problem, serve)]

@@ -498,7 +498,7 @@ def test_dollars_of_the_ways_are_those_of_a_horizon_below_a_month():
     month = worth_of(verdict)
     short = replace(month, months=0.1)
     assert span_name(month) == "first month" and span_name(short) == "in 3 d 1 h"
-    for way in month.ways:
+    for way in month.alternatives:
         whole, part = first_month_usd(way, month), first_month_usd(way, short)
         assert whole is None if part is None else part == pytest.approx(whole / 10)
 

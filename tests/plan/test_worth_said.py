@@ -38,5 +38,5 @@ def test_the_verdict_comes_first_and_needs_no_more_than_the_traffic(tmp_path: Pa
     assert said in lines[1] and "parrot-large → stratos_1m" in lines[2]
     worth = json.loads((tmp_path / "run" / "plan.json").read_bytes())["record"]["worth"]
     assert worth["outcome"] == "stay" and worth["text"].startswith(said)
-    assert [way["name"] for way in worth["ways"]] == ["stratos_1m", "parrot-large"]
+    assert [way["name"] for way in worth["alternatives"]] == ["stratos_1m", "parrot-large"]
     assert done.stdout.count(worth["text"]) == 1, "nothing was measured that would change it"

@@ -120,12 +120,12 @@ def everything(problem) -> set[Costs]:
         teacher, train, serve = candidate.work
         servings = (mixes if serve in problem.rates else singles)(problem, serve)
         for one, two in itertools.product(problem.options[teacher], problem.options[train]):
-            moved = problem.gb.get(teacher, 0.0) * problem.egress.price(one.place, two.place)
+            moved = problem.gb.get(teacher, 0.0) * problem.egress.price(one.location, two.location)
             for counted, ms in servings:
                 usd = one.usd + two.usd + moved
                 for option, n in counted:
                     bundle = problem.gb.get(serve, 0.0) * problem.egress.price(
-                        two.place, option.place
+                        two.location, option.location
                     )
                     usd += n * (option.usd + bundle)
                 found.add((-candidate.counted_accuracy, usd, one.hours + two.hours, ms))

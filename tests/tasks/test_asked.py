@@ -36,13 +36,13 @@ def test_a_chat_of_a_student_is_the_item_that_it_asks(tmp_path: Path) -> None:
                 last = task.messages(item, prompt)[-1]
                 assert task.messages(found, prompt)[-1] == last
     two = [{"role": "system", "content": "x"}, {"role": "user", "content": "1z"}]
-    assert MahjongTask().asked(two) is None
+    assert MahjongTask().item_of_chat(two) is None
 
 
 def test_what_is_wrong_is_seen_without_the_right_answer(tmp_path: Path) -> None:
     mahjong = MahjongTask()
     one, other = mahjong.items("validation", 2)
-    asked = mahjong.asked(mahjong.student_messages(one))
+    asked = mahjong.item_of_chat(mahjong.student_messages(one))
     assert asked is not None
     assert mahjong.refute(asked, mahjong.completion(one)) is None
     assert one.answer != other.answer

@@ -269,7 +269,7 @@ def why_no_grammar(schema: str) -> str:
         why, used_s = json.loads(done.stdout)
     except (subprocess.TimeoutExpired, ValueError):  # it was ended by one of its bounds
         return _TOO_MUCH
-    if used_s > MOST_S:
+    if used_s > MOST_S or b"too many expressions" in done.stderr:  # llguidance only warns of it
         return _TOO_MUCH
     # Without the grammar that the message ends with.
     wrong = why.partition("failed to compile JSON schema: ")[2] or why

@@ -82,7 +82,7 @@ def test_labels_are_spelled_as_the_tokens_of_a_vocabulary_of_words(tmp_path: Pat
     tokens = {"model": words, "pre_tokenizer": {"type": "WhitespaceSplit"}}
     (tmp_path / "tokenizer.json").write_text(json.dumps(tokens))
     LabelAnswers(("late", "late order")).write(tmp_path)
-    [grammar] = AnswerForms(tmp_path).asked(None).values()
+    [grammar] = AnswerForms(tmp_path).options(None).values()
     assert grammar.splitlines()[1] == 'start: "late" | "lateorder"'
 
 

@@ -330,9 +330,9 @@ def test_a_vocabulary_that_cannot_write_json_is_said(bundle, tmp_path) -> None:
     spec = json.loads((bundle / "tokenizer.json").read_text())
     spec["model"] = {"type": "WordLevel", "vocab": {"1p": 0, "2p": 1}, "unk_token": "1p"}
     (tmp_path / "tokenizer.json").write_text(json.dumps(spec))
-    assert AnswerForms(tmp_path).asked({"type": "text"}) == {}
+    assert AnswerForms(tmp_path).options({"type": "text"}) == {}
     with pytest.raises(ValueError, match="the vocabulary of this model cannot write JSON"):
-        AnswerForms(tmp_path).asked(form({"type": "object"}))
+        AnswerForms(tmp_path).options(form({"type": "object"}))
 
 
 # Files for llama.cpp.

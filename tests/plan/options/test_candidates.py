@@ -128,7 +128,7 @@ def unpruned(found, cloud):
 def is_beaten(options, place, usd, x, gb_in, gb_out, of):
     return any(
         of(o) <= x * (1 + 1e-12)
-        and o.usd + dearer(place, o.place, gb_in, gb_out) <= usd * (1 + 1e-12)
+        and o.usd + dearer(place, o.location, gb_in, gb_out) <= usd * (1 + 1e-12)
         for o in options
     )
 
@@ -214,7 +214,7 @@ def test_mixes_of_what_is_left_are_as_cheap_and_fast_as_those_of_all(seed):
         steps = [
             mix_steps(
                 options,
-                [2.0 * EGRESS.price(source, o.place) for o in options],
+                [2.0 * EGRESS.price(source, o.location) for o in options],
                 rates,
                 caps,
                 Solver(),
