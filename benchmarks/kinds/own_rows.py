@@ -24,7 +24,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from record import keep
+from record import keep, load
 
 ROOT = Path(__file__).parents[2]
 N_CONFUSED, PER_LABEL = 10, 30
@@ -130,11 +130,15 @@ def main() -> None:
     for name, (task, rows, test) in sets(args.real).items():
         if args.only and not any(part in name for part in args.only):
             continue
-        load = os.getloadavg()[0]
-        found.append({"set": name, "task": task, "load_before": load, **run(task, rows, test)})
+        load_before = os.getloadavg()[0]
+        found.append(
+            {"set": name, "task": task, "load_before": load_before, **run(task, rows, test)}
+        )
         print(json.dumps(found[-1], indent=1))
     if args.keep:
-        keep("kinds/own_rows", found, seed=0)
+        measured = {row["set"]: row for row in found}
+        kept = load("kinds/own_rows")["result"] if args.only else []
+        keep("kinds/own_rows", [measured.pop(row["set"], row) for row in kept] or found, seed=0)
 
 
 if __name__ == "__main__":

@@ -54,7 +54,8 @@ def probe_kinds(config: Config, context: Context) -> tuple[KindProbe, ...]:
     study, choice = studied(rows, students, config.seed, several=several)
     seconds = dict.fromkeys(KINDS, time.perf_counter() - began)
     if (tunes := tuning(config, rows, students, study, choice)) is not None:
-        context.note(str(Tunes(tunes.cpu_seconds, tunes.is_tried)))
+        reached = (choice.kind, choice.accuracy, choice.low, choice.high)
+        context.note(str(Tunes(*reached, tunes.cpu_seconds, tunes.is_tried)))
         if tunes.is_tried:
             began = time.perf_counter()
             study, choice = studied(rows, students, config.seed, several=several, tunes=True)
