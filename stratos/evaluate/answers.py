@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from math import inf, log
 from pathlib import Path
@@ -296,26 +296,35 @@ def ask_teacher(
     for complaint in (unread(teacher, questions, answers), limit.complaint(teacher.name, answers)):
         if complaint:
             context.warn(str(complaint))
-    read = [index for index, answer in enumerate(answers) if answer.finish != TOO_LONG]
-    n_too_long = len(answers) - len(read)
-    answers = [answers[index] for index in read]
-    answered_items = tuple(items[index] for index in read)
-    texts = tuple(answer.text for answer in answers)
-    return Answers(
-        items=answered_items,
-        texts=texts,
-        scores=_scored(task, answered_items, texts),
-        tokens=tuple(answer.output_tokens for answer in answers),
-        input_tokens=sum(answer.input_tokens for answer in answers),
-        seconds=sum(answer.seconds for answer in answers),
+    return replace(
+        _of_teacher(task, items, answers, limit.tokens),
         cpu_seconds=time.process_time() - cpu_started,
-        max_tokens=limit.tokens,
-        n_truncated=n_truncated(answers),
         wall_seconds=time.perf_counter() - started,
-        n_cached=sum(answer.cached for answer in answers),
-        n_too_long=n_too_long,
+    )
+
+
+def _of_teacher(
+    task: Task, items: Sequence[Item], answers: Sequence[Answer], max_tokens: int
+) -> Answers:
+    """Score a teacher's answers; questions that are longer than its context have none."""
+    pairs = [pair for pair in zip(items, answers, strict=False) if pair[1].finish != TOO_LONG]
+    read = [answer for _, answer in pairs]
+    texts = tuple(answer.text for answer in read)
+    asked_items = tuple(item for item, _ in pairs)
+    return Answers(
+        items=asked_items,
+        texts=texts,
+        scores=_scored(task, asked_items, texts),
+        tokens=tuple(answer.output_tokens for answer in read),
+        input_tokens=sum(answer.input_tokens for answer in read),
+        seconds=sum(answer.seconds for answer in read),
+        cpu_seconds=0.0,
+        max_tokens=max_tokens,
+        n_truncated=n_truncated(read),
+        n_cached=sum(answer.cached for answer in read),
+        n_too_long=len(answers) - len(read),
         took=tuple(
-            Took(answer.input_tokens, answer.output_tokens, answer.seconds) for answer in answers
+            Took(answer.input_tokens, answer.output_tokens, answer.seconds) for answer in read
         ),
     )
 
