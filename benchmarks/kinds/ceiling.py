@@ -42,7 +42,7 @@ from stratos.models.kinds.labels_of_teacher import (
     vectors,
 )
 from stratos.models.kinds.learnt_rows import blocks_of
-from stratos.synthesize.suggestions import suggested
+from stratos.synthesize.pseudo_labels import suggested
 
 N_GOLD, SEEDS = 500, (0, 1, 2)
 N_FIRST, STEPS = 100, (300, 1000)

@@ -26,8 +26,8 @@ def main() -> None:
     import torch
 
     from stratos.models.kinds.cross_validation import Study
-    from stratos.models.kinds.curve import learning_curve
     from stratos.models.kinds.features import Encoder, Tfidf
+    from stratos.probe.kind_probes import learning_curve
 
     torch.set_num_threads(1)
     texts, labels = zip(*rows, strict=True)

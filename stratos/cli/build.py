@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -18,8 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from stratos import config as schema
 from stratos.cli.rules import impossible, missing_files
-from stratos.cli.suited import suited
-from stratos.config import STAGES, Config
+from stratos.config import STAGES, Config, StudentConfig
 from stratos.core.errors import ConfigError, did_you_mean
 from stratos.core.extensions import room_configs
 from stratos.core.names import wrong_names
@@ -28,10 +28,40 @@ from stratos.core.redact import learn, redact, resolved
 from stratos.core.trust import find_class, untrusted
 from stratos.core.values import read_dataclass, read_target, read_value, show
 from stratos.executors.job import why_no_executor
+from stratos.models.kinds.suits import LM, kinds_for
 from stratos.plan.payback import with_horizon
 from stratos.synthesize.declared import with_declared
 from stratos.tasks.base import Task, why_no_task
-from stratos.teachers.base import Teacher, why_no_teacher
+from stratos.teachers.base import Teacher, on_task, why_no_teacher
+from stratos.teachers.nobody import Nobody
+
+
+def suited(config: Config) -> Config:
+    """Return the config with the teachers and students that its task takes."""
+    students = _students(config.students, config.task)
+    return replace(config, students=students, teachers=_teachers(config))
+
+
+def _students(students: Sequence[StudentConfig], task: Task) -> tuple[StudentConfig, ...]:
+    if len(students) == 1:
+        return tuple(students)
+    kinds = kinds_for(task)
+    if not task.has_labels:
+        kinds = (*kinds, LM)
+    able = tuple(student for student in students if student.kind in kinds)
+    if task.has_rows and task.vocabulary() is None:
+        able = tuple(student for student in able if student.kind != LM or student.path is not None)
+    return able or tuple(students)
+
+
+def _teachers(config: Config) -> tuple[Teacher, ...]:
+    teachers, task = on_task(config.teachers, config.task), config.task
+    if len(config.teachers) == 1 or not kinds_for(task):
+        return teachers
+    if task.takes_unlabelled:
+        return (*teachers, Nobody())  # where no teacher labels rows well enough, none is asked more
+    return (Nobody(), *(teacher for teacher in teachers if teacher.is_measured))
+
 
 # A field of `Config` that is a dataclass of `stratos.config` is the group of its name.
 GROUPS: dict[str, type] = {

@@ -5,13 +5,42 @@ from __future__ import annotations
 from dataclasses import replace
 
 from stratos.config import Config
+from stratos.core.formats import percent, percent_range
 from stratos.core.intervals import by_shares
 from stratos.core.reasons import Reason
 from stratos.evaluate.verdict import SURE, accuracy_as_served, verdict
 from stratos.plan.alternatives import judged
 from stratos.plan.worth import MEASURED, verdict_of, worth_of
-from stratos.records import Deployment, Plan, Probe, Scorecard, Worth
-from stratos.report.words import BetterByShares, BetterOnItems
+from stratos.records import Deployment, Interval, Plan, Probe, Scorecard, Worth
+
+
+class BetterByShares(Reason):
+    """Another model is surely more accurate than the student, as requests come."""
+
+    student: Interval
+    model: Interval
+
+    def __str__(self) -> str:
+        ours, theirs = (
+            f"{percent(accuracy.mean)} ({percent_range(accuracy.low, accuracy.high)})"
+            for accuracy in (self.student, self.model)
+        )
+        return f"{ours} against {theirs}, each slice by its share of the rows"
+
+
+class BetterOnItems(Reason):
+    """Another model is more accurate than the student on the same test items."""
+
+    student: float
+    model: float
+    n_items: int
+    p_value: float
+
+    def __str__(self) -> str:
+        return (
+            f"{percent(self.student)} against {percent(self.model)} of the same {self.n_items:,} "
+            f"test items (McNemar's exact test: p = {self.p_value:.2g})"
+        )
 
 
 def worth_measured(

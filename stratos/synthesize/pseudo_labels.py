@@ -4,7 +4,7 @@ Nobody can tell whether such a label is right. So each row is asked several time
 where the answers agree (self-consistency, Wang et al., arXiv 2203.11171). Where they do not, the
 row is the more informative the less they do (query by committee, Seung et al. 1992): it is asked
 again first, as long as there is money. The rows whose label by hand is worth most go to
-`rows_to_label.jsonl` in the run folder, for a person to label (`stratos.synthesize.suggestions`).
+`rows_to_label.jsonl` in the run folder, for a person to label (`stratos.synthesize.pseudo_labels`).
 
 A few rows are asked first. How often their answers agree is said before the others are paid, and
 the others are not asked where it is surely too seldom.
@@ -18,8 +18,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import log2
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
+import numpy as np
+from scipy import sparse
 from typing_extensions import override
 
 from stratos.config import Config
@@ -30,13 +32,100 @@ from stratos.records import Plan
 from stratos.synthesize.leaks import without_leaks
 from stratos.synthesize.planned_teacher import Asking, Sampling, longest_answer, shown_first
 from stratos.synthesize.strategy import NO_LIMITS, Family, Limits, Strategy, Tally, Threshold
-from stratos.synthesize.suggestions import by_expected_gain
 from stratos.synthesize.supervised import Supervised
 from stratos.tasks.base import Item, Task
 from stratos.tasks.split import normalised
 from stratos.teachers.base import Question, Teacher
 from stratos.teachers.cost_estimate import expect
 from stratos.teachers.prompting import prompting
+
+if TYPE_CHECKING:
+    from stratos.models.kinds.features import Matrix
+
+
+_SHARPNESS = 8
+"""Power of the cosine similarity that says how far a label settles another row."""
+_MOST_COMPARED = 8_000
+"""Doubtful rows that are compared with each other."""
+_LEAST_GAIN = 0.1
+"""Rows that a label is expected to put right below which it is not worth the work."""
+_VOTE = 0.5
+"""How much the teacher's label counts beside the student's answer: both err on the same rows."""
+
+
+def suggested(vectors: Matrix, doubt: np.ndarray, n: int) -> list[tuple[int, float]]:
+    """Return up to n rows, the most useful first, each with its expected gain.
+
+    Args:
+        vectors: of the rows, shape (rows, features).
+        doubt: probability that the answer to each row is wrong, shape (rows,).
+        n: how many are wanted.
+
+    Returns:
+        Number of a row, and how many of all rows its label is expected to put right: its own, and
+        in part those around it.
+    """
+    from sklearn.preprocessing import normalize
+
+    if not len(doubt):
+        return []
+    rows = np.argsort(-doubt, kind="stable")[:_MOST_COMPARED]
+    remaining = doubt[rows].astype(np.float32)
+    unit = normalize(vectors[rows])
+    likeness = unit @ unit.T
+    dense = likeness.toarray() if sparse.issparse(likeness) else likeness
+    settles = np.maximum(dense, 0).astype(np.float32) ** _SHARPNESS
+    picked: list[tuple[int, float]] = []
+    for _ in range(min(n, len(rows))):
+        gains = settles @ remaining
+        best = int(gains.argmax())
+        if gains[best] <= 0:
+            break
+        picked.append((int(rows[best]), float(gains[best])))
+        remaining *= 1 - np.minimum(settles[best], 1)
+        settles[best] = 0  # a row is suggested once
+    return picked
+
+
+def by_expected_gain(
+    config: Config, rows: Sequence[tuple[Item, Item | None, float]], n: int
+) -> list[tuple[int, float]] | None:
+    """Return which rows a student of a kind would learn most from, with the expected gain of each.
+
+    Args:
+        config: the run.
+        rows: each with the item that has the teacher's label, None without any, and the share of
+            the teacher's answers that are this label.
+        n: how many are wanted.
+
+    Returns:
+        None where no student of the run is of such a kind, or no row has a gold label.
+    """
+    from stratos.models.kinds.labels_of_teacher import Correction, TeacherRows
+    from stratos.models.kinds.learnt_rows import (
+        Rows,
+        blocks_of,
+        students_of_kinds,
+        validation_rows,
+    )
+    from stratos.synthesize.leaks import labelled_rows
+
+    students, task = students_of_kinds(config), config.task
+    if not students or not task.has_labels or task.has_several_labels or not rows:
+        return None
+    gold = Rows.of([*labelled_rows(task), *validation_rows(config)])
+    if not gold.texts:
+        return None
+    # A row without a label counts for nothing in the training, and is answered like the others.
+    teacher = TeacherRows(
+        tuple(item.question for item, _, _ in rows),
+        tuple(gold.labels[0] if best is None else best.answer for _, best, _ in rows),
+        tuple(0.0 if best is None else share for _, best, share in rows),
+    )
+    correction = Correction(gold.texts, gold.labels, teacher, blocks_of(students), config.seed)
+    doubt = 1 - correction.probabilities(_VOTE).max(axis=1)
+    ranked = suggested(correction.of_teacher, doubt, n)
+    return [(index, gain) for index, gain in ranked if gain >= _LEAST_GAIN]
 
 
 @dataclass

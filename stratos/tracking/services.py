@@ -8,8 +8,40 @@ from importlib.util import find_spec
 from urllib.parse import urlsplit
 
 from stratos.config import Config, LoggerConfig
+from stratos.core import extras
 from stratos.core.reasons import Reason
-from stratos.tracking.words import KeyRefused, NoTrackingServer, PackageMissing
+
+
+class PackageMissing(Reason):
+    """A tracker's package is not installed."""
+
+    name: str
+
+    def __str__(self) -> str:
+        return (
+            f"logger={self.name} needs the package {self.name}. Type: {extras.install(self.name)}"
+        )
+
+
+class NoTrackingServer(Reason):
+    """MLflow is asked for, and nothing says where its server is."""
+
+    says = (
+        "logger=mlflow needs the address of a tracking server. Type "
+        "logger.tracking_uri=http://<host>:5000, or set MLFLOW_TRACKING_URI. To start one "
+        "here: mlflow server --port 5000"
+    )
+
+
+class KeyRefused(Reason):
+    """W&B does not take the key of the environment."""
+
+    host: str
+    status: int
+    """HTTP status of its answer."""
+
+    says = "{host} refuses the key of WANDB_API_KEY (HTTP {status})"
+
 
 _CONNECT_TIMEOUT_S = 3.0
 

@@ -8,7 +8,7 @@ from dataclasses import fields
 import numpy as np
 import pytest
 
-from stratos.catalog import Table, Words, cache, load_catalog
+from stratos.catalog import Table, Words, load_catalog, offers
 from stratos.config import CloudConfig
 
 HEADER = "InstanceType,AcceleratorName,AcceleratorCount,vCPUs,MemoryGiB,Price,Region,SpotPrice"
@@ -80,7 +80,7 @@ def test_a_changed_price_name_or_code_is_cleaned_anew(file, tmp_path, made, monk
     copy.parent.mkdir()
     copy.write_bytes(file.read_bytes())
     assert {o.cloud for o in load(copy, tmp_path).offers} == {"azure"}
-    monkeypatch.setattr(cache, "_code_version", lambda: b"another")
+    monkeypatch.setattr(offers, "_code_version", lambda: b"another")
     load(copy, tmp_path)
     assert len(made) == len(entries(tmp_path)) == 4
 

@@ -13,9 +13,9 @@ import yaml
 from checked import problems
 from required import lacking
 
+from stratos.cli.commands.sweep import command_of
 from stratos.core.errors import StratosError
 from stratos.core.extensions import conf_dir
-from stratos.report.sweep_command import command_of
 
 TESTS = Path(__file__).parents[1]
 APP = f"""

@@ -52,8 +52,7 @@ from stratos.records import (
     SliceScore,
     Way,
 )
-from stratos.report.words import BetterByShares, BetterOnItems
-from stratos.report.worth_measured import worth_measured
+from stratos.report.worth_measured import BetterByShares, BetterOnItems, worth_measured
 
 AWS = CloudConfig(name="aws", providers=("aws",))
 N_CASES = 10_000

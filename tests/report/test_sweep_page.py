@@ -12,12 +12,12 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra_plugins.stratos_launchers._one_job import say
 from omegaconf import OmegaConf
 
+from stratos.cli.commands.run import SweepPage, write_page
 from stratos.core.intervals import wilson
 from stratos.records import Versus, save
 from stratos.report import report, sweep_report
 from stratos.report.sweep_jobs import read_jobs
 from stratos.report.sweep_page import ReportError
-from stratos.run.sweep import SweepPage, write_page
 from tests.in_process import stratos
 from tests.report import factory
 

@@ -18,8 +18,8 @@ from stratos.synthesize.pseudo_labels import (
     ROWS_TO_LABEL,
     PseudoLabels,
     Votes,
+    suggested,
 )
-from stratos.synthesize.suggestions import suggested
 from stratos.tasks.base import Item
 from stratos.tasks.classify import ClassifyTask
 from stratos.teachers.base import Answer, Question

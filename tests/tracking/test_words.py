@@ -8,7 +8,7 @@ import pytest
 
 from stratos.config import LoggerConfig
 from stratos.tracking import services
-from stratos.tracking.words import KeyRefused, NoTrackingServer, PackageMissing
+from stratos.tracking.services import KeyRefused, NoTrackingServer, PackageMissing
 
 
 def test_reasons_in_words(snapshot: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,12 +8,13 @@ import sys
 from collections.abc import Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import hydra
 from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import CompactHydraException
+from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
@@ -43,6 +44,38 @@ from stratos.core.trust import check_places
 
 if TYPE_CHECKING:
     from stratos.config import Config
+
+
+class SweepPage(Callback):
+    """Remembers the folder of the sweep that runs in this process.
+
+    Hydra calls `on_multirun_end` only if every job went well; a comparison is wanted above all
+    when one did not, so `main` asks for the page itself, after Hydra has ended.
+    """
+
+    folder: Path | None = None
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Remember where the jobs of this sweep will lie."""
+        SweepPage.folder = Path(str(config.hydra.sweep.dir))
+
+
+def write_page() -> None:
+    """Write `index.html` of the sweep that this process ran, if any, and say which job is best."""
+    folder = SweepPage.folder
+    if folder is None or not any(folder.glob("*/.hydra")):
+        return
+    from stratos.report import sweep_report
+    from stratos.report.sweep_jobs import best_line
+
+    try:
+        page = sweep_report(folder)
+        if best := best_line(folder):
+            print(visible(f"Best    {best}"))
+        print(f"Sweep   {page}")
+    except StratosError as error:
+        print(error, file=sys.stderr)
+
 
 DISTRIBUTION = "stratos-llm"
 """Name of the package that pip installs."""
@@ -155,8 +188,6 @@ def _obey(args: argparse.Namespace) -> None:
     try:
         run()
     finally:
-        from stratos.run.sweep import write_page
-
         write_page()
 
 

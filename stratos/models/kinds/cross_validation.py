@@ -17,7 +17,7 @@ import numpy as np
 
 from stratos.models.kinds.classifier import Classifier
 from stratos.models.kinds.features import Features, Matrix
-from stratos.models.kinds.heads import Head, fit_head, joined, mix, mixing_weights
+from stratos.models.kinds.heads import Head, RowSpace, fit_head, joined, mix, mixing_weights
 from stratos.models.kinds.kind_choice import (
     ahead_by_prior,
     deviations,
@@ -25,7 +25,6 @@ from stratos.models.kinds.kind_choice import (
     wilson_ends,
     without_optimism,
 )
-from stratos.models.kinds.row_space import RowSpace
 from stratos.models.kinds.suits import TUNED
 from stratos.tasks.near_duplicates import Alike
 

@@ -7,10 +7,50 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import sparse
+from scipy.linalg import cholesky, solve_triangular
 from scipy.optimize import minimize
 from scipy.special import log_softmax
 
 from stratos.models.kinds.features import Matrix
+
+_MOST_ROWS = 3_000
+"""Above it the square of the rows costs more than it saves."""
+_RIDGE = 1e-5
+"""Rows that stand twice would make the Gram matrix singular."""
+
+
+@dataclass(frozen=True)
+class RowSpace:
+    """Coordinates in the span of training rows."""
+
+    rows: sparse.csr_matrix
+    """Shape (rows, features)."""
+    coordinates: np.ndarray
+    """Of the same rows, shape (rows, rows), lower triangular, float32."""
+
+    @classmethod
+    def of(cls, rows: Matrix) -> RowSpace | None:
+        """Return the span of sparse rows; None of dense or of too many rows."""
+        if not sparse.issparse(rows) or rows.shape[0] > min(_MOST_ROWS, rows.shape[1]):
+            return None
+        wide = sparse.csr_matrix(rows)
+        exact = wide.astype(np.float64)
+        gram = (exact @ exact.T).toarray()
+        gram[np.diag_indices_from(gram)] += _RIDGE
+        return cls(wide, cholesky(gram, lower=True).astype(np.float32))
+
+    def transform(self, rows: sparse.csr_matrix) -> np.ndarray:
+        """Return the coordinates of other rows, shape (other rows, rows)."""
+        products = (self.rows @ rows.T).toarray()
+        solved: np.ndarray = solve_triangular(self.coordinates, products, lower=True)
+        return solved.T.astype(np.float32)
+
+    def head(self, head: Head) -> Head:
+        """Return the head on features of one on coordinates."""
+        shares = solve_triangular(self.coordinates, head.weights, lower=True, trans="T")
+        return Head(np.asarray(self.rows.T @ shares, np.float32), head.bias)
+
 
 _FLOOR = np.log(1e-6)
 """Log-probability of a label that a head never saw."""

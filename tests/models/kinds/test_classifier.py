@@ -8,8 +8,7 @@ from stratos.core.errors import ForeignFileError
 from stratos.models.kinds.base import WEIGHTS, load_predictor
 from stratos.models.kinds.cross_validation import Study
 from stratos.models.kinds.features import Tfidf
-from stratos.models.kinds.heads import Head, fit_head, joined, mix, mixing_weights
-from stratos.models.kinds.row_space import RowSpace
+from stratos.models.kinds.heads import Head, RowSpace, fit_head, joined, mix, mixing_weights
 
 
 def _numbers(n_labels: int, n: int = 60):

@@ -3,8 +3,8 @@ import pytest
 
 from stratos.models.kinds import cross_validation as choices
 from stratos.models.kinds.cross_validation import Study, calibration_error
-from stratos.models.kinds.curve import learning_curve
 from stratos.models.kinds.features import Tfidf
+from stratos.probe.kind_probes import learning_curve
 
 
 def test_the_kind_that_knows_the_words_wins_with_few_rows(rows, table):
