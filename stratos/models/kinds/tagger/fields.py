@@ -183,8 +183,7 @@ def _fields_at(path: Path, values: Sequence[Any], schema: Object | None) -> list
         scalars = [v for v in stated if isinstance(v, _SCALARS)]
         types = _types(scalars) if len(scalars) == len(stated) else ()
         blank = Field(path, False, None, types, absent, None, _own(rule))
-        fallback = "" if types == ("string",) and blank.allows("") else _commonest(stated)
-        return [replace(blank, fallback=fallback)]
+        return [replace(blank, fallback=_stand_in(blank, stated))]
     absent = Absent.NEVER if [] in stated else absent
     elements = [element for value in stated if isinstance(value, list) for element in value]
     items = resolved(schema or {}, rule.get("items", {}))
@@ -200,6 +199,16 @@ def _fields_at(path: Path, values: Sequence[Any], schema: Object | None) -> list
         types = () if leaf.is_list else leaf.types
         fields.append(Field(path, True, key, types, absent, [], leaf.rule, leaf.absent))
     return fields
+
+
+def _stand_in(blank: Field, stated: Sequence[Any]) -> Any:
+    """Return what stands where a value has to be and none is read: "" or null, which nobody reads
+    as one, or, where the schema takes neither, the value that most rows have."""
+    if blank.types == ("string",) and blank.allows(""):
+        return ""
+    if not blank.rule or validator(blank.rule).is_valid(None):
+        return None
+    return _commonest(stated)
 
 
 def _absent(values: Sequence[Any]) -> Absent:

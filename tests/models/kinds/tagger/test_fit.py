@@ -142,6 +142,25 @@ def test_empty_texts_and_answers_are_rows():
     assert [p.text for p in tagger.predict(["Ann", ""])] == ['{"a": "Ann"}', "{}"]
 
 
+@pytest.mark.parametrize(
+    ("schema", "total"),
+    [
+        (None, None),
+        ({"type": "object", "properties": {"total": {"type": ["number", "null"]}}}, None),
+        ({"type": "object", "properties": {"total": {"type": "number"}}}, 8),
+    ],
+)
+def test_no_number_stands_for_a_text_without_any_unless_the_schema_wants_one(schema, total):
+    numbers = [8, *range(10, 29)]
+    texts = [f"the order costs {n} euros in all" for n in numbers]
+    answers = [json.dumps({"total": n}) for n in numbers]
+    tagger = fit_tagger(texts + texts[:1], answers + answers[:1], schema=schema).tagger
+    known, empty, unrelated = tagger.predict(["the order costs 14 euros in all", "", "hello there"])
+    assert json.loads(known.text) == {"total": 14}
+    assert json.loads(empty.text) == json.loads(unrelated.text) == {"total": total}
+    assert unrelated.probability < 0.5
+
+
 @pytest.mark.parametrize("answers", [["yes"] * 20, ["{}"] * 20, ['{"a": "b"}'] * 5, ["[1]"] * 20])
 def test_rows_that_are_no_objects_or_too_few_are_refused(answers):
     assert cannot_tag(["a"] * len(answers), answers)
