@@ -202,8 +202,11 @@ def _fields_at(path: Path, values: Sequence[Any], schema: Object | None) -> list
 
 
 def _stand_in(blank: Field, stated: Sequence[Any]) -> Any:
-    """Return what stands where a value has to be and none is read: "" or null, which nobody reads
-    as one, or, where the schema takes neither, the value that most rows have."""
+    """Return what stands where a value has to be and none is read.
+
+    It is "" or null, which nobody takes for a value; where the schema takes neither, the value that
+    most rows have.
+    """
     if blank.types == ("string",) and blank.allows(""):
         return ""
     if not blank.rule or validator(blank.rule).is_valid(None):

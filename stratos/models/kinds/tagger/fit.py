@@ -19,6 +19,7 @@ from stratos.core.intervals import wilson
 from stratos.models.kinds.cross_validation import calibration_error
 from stratos.models.kinds.features import Tfidf
 from stratos.models.kinds.heads import fit_head
+from stratos.models.kinds.tagger.amounts import amounts_of, split
 from stratos.models.kinds.tagger.chain import fit as fit_chain
 from stratos.models.kinds.tagger.extraction import ExtractionScore, extraction_scores
 from stratos.models.kinds.tagger.fields import Field, Form
@@ -129,7 +130,10 @@ def fit_tagger(
     """
     began = time.process_time()
     weights = np.ones(len(texts)) if row_weights is None else np.asarray(row_weights, float)
-    study = _Study(texts, _objects(answers), weights, seed, tick, schema)
+    objects = _objects(answers)
+    amounts = () if schema is not None else amounts_of(texts, objects)
+    apart = [split(answer, amounts) for answer in objects]
+    study = _Study(texts, apart, weights, seed, tick, schema)
     study.run()
     right_by_method = study.right_by_method()
     methods = study.chosen(right_by_method, np.arange(len(texts)))[0]
@@ -143,7 +147,7 @@ def fit_tagger(
         unseen[in_fold] = [calibrated(p, scale) for p in raw[in_fold]]
     accuracy, low, high = study.estimate(right_by_method, right)
     readers = study.readers(np.arange(len(texts)), methods)
-    tagger = Tagger(study.form, methods, readers, fit_scale(raw, right))
+    tagger = Tagger(study.form, methods, readers, fit_scale(raw, right), amounts)
     scores = extraction_scores(study.answers, [answer for answer, _ in pairs])
     return TaggerFit(
         tagger,
@@ -166,6 +170,8 @@ def cannot_tag(texts: Sequence[str], answers: Sequence[str]) -> str | None:
     rows = np.random.default_rng(0).permutation(len(texts))[:_MOST_PARSED]
     try:
         objects = _objects([answers[k] for k in rows])
+        amounts = amounts_of([texts[k] for k in rows], objects)
+        objects = [split(answer, amounts) for answer in objects]
         form = Form.of_rows(objects)
     except ValueError as error:
         return f"{error}"

@@ -17,6 +17,7 @@ from stratos.models.kinds.base import FILE, WEIGHTS, Prediction, Predictor
 from stratos.models.kinds.features import Arrays, Tfidf
 from stratos.models.kinds.heads import Head
 from stratos.models.kinds.tagger import labels
+from stratos.models.kinds.tagger.amounts import Amount, joined
 from stratos.models.kinds.tagger.chain import Chain
 from stratos.models.kinds.tagger.fields import Field, Form
 from stratos.models.kinds.tagger.labels import Labelling
@@ -169,6 +170,8 @@ class Tagger(Predictor):
     readers: Readers
     scale: tuple[float, float] = (1.0, 0.0)
     """Slope and shift of the log odds: Platt scaling."""
+    amounts: tuple[Amount, ...] = ()
+    """Fields that are read as a number and a unit."""
 
     @override
     def predict(self, texts: Sequence[str]) -> list[Prediction]:
@@ -178,7 +181,8 @@ class Tagger(Predictor):
             row = terms[k : k + 1] if terms is not None else None
             made = draft(readers, self.form, read(text, spaced=readers.spaced), terms=row)
             answer, p = assembled(self.form, self.methods, made)
-            predictions.append(Prediction(written(answer), calibrated(p, self.scale)))
+            whole = joined(answer, self.amounts)
+            predictions.append(Prediction(written(whole), calibrated(p, self.scale)))
         return predictions
 
     @property
