@@ -236,9 +236,11 @@ def test_requests_whose_clients_left_are_not_worked_on(server) -> None:
         assert post(server, max_tokens=1)[0] == 200
         return cpu_s() - before
 
-    answered_s = work_s(post)
+    answered_s, least_s = work_s(post), work_s(post, max_tokens=1)
     for stream in (False, True):
-        assert work_s(leave, stream=stream) < answered_s / 2
+        # Beside other work a client may come to leave when all of them are answered.
+        left_s = min(work_s(leave, stream=stream) for _ in range(3))
+        assert left_s < least_s + (answered_s - least_s) / 2
 
 
 def test_clients_that_leave_leave_no_open_file(server) -> None:
