@@ -41,7 +41,7 @@ QUICK = (
     "tests/launchers/test_contrib_conf.py", "tests/catalog", "tests/plan/test_conf.py",
     "tests/plan/explain/test_show.py", "tests/deploy/test_service.py",
     "tests/executors/test_job.py",
-    "tests/run/test_placing.py", "tests/tasks/test_jsonl.py", "tests/tasks/test_math.py",
+    "tests/run/test_stage_job.py", "tests/tasks/test_jsonl.py", "tests/tasks/test_math.py",
     "-k", "not tells_to_type and not make_a_site",
 )  # fmt: skip
 """What can notice a missing room, and takes seconds."""
