@@ -347,7 +347,7 @@ def test_cores_that_become_idle_bring_the_threads_back(corpus_path: Path, tmp_pa
     lines = [busy_first if line.startswith("found =") else line for line in script.splitlines()]
     text = "\n".join(lines).replace(
         "Drift.note = lambda *_: next(steps) == 5",
-        "Drift.note = lambda *_: False\npacer.IdleCores.found = lambda *_: next(steps) == 5",
+        "Drift.note = lambda *_: False\npacer.IdleCores.are_idle = lambda *_: next(steps) == 5",
     )
     done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=True)
     assert json.loads(done.stdout.splitlines()[-1])[1] == [[0, 1], [5, 2]]

@@ -43,7 +43,7 @@ def test_a_cascade_has_its_table_and_the_command_that_serves_it(tmp_path: Path) 
     run = tmp_path / "my run"
     run.mkdir()
     records = factory.make_records(run)
-    page = make(factory, run, records)
+    page = make(run, records)
     assert page.section("cascade") == "" and "Cascade" not in page.text[""]
     share = Interval(0.125, 0.1, 0.15, "400 items, Wilson")
     cascade = Cascade(
@@ -52,7 +52,7 @@ def test_a_cascade_has_its_table_and_the_command_that_serves_it(tmp_path: Path) 
         usd_per_1000=0.25, student_usd_per_1000=0.125, teacher_usd_per_1000=1.0,
         month=CascadeAt(1000.0, 60.0, 30.0, 63.75),
     )  # fmt: skip
-    page = make(factory, run, records | {"cascade": cascade})
+    page = make(run, records | {"cascade": cascade})
     told = page.section("cascade")
     assert "Ask the teacher where <it> is unsure." in told
     assert "96.1% 94.0–98.0% 12.5% 10.0–15.0%" in told and "$0.25 $63.75" in told

@@ -329,7 +329,7 @@ def test_where_it_would_take_too_long_nothing_is_trained_and_it_is_said(probed: 
 
 @pytest.mark.slow
 def test_when_its_time_is_over_it_ends(probed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Pace, "left", property(lambda self: 0.0))
+    monkeypatch.setattr(Pace, "seconds_left", property(lambda self: 0.0))
     made, _ = run_stage(probed)
     assert made is not None and made.runs == ()
     assert made.left_out == {f"{student} by injection": TIME_OVER for student in "ab"}
