@@ -137,8 +137,8 @@ def main() -> None:
         print(json.dumps(found[-1], indent=1))
     if args.keep:
         measured = {row["set"]: row for row in found}
-        kept = load("kinds/own_rows")["result"] if args.only else []
-        keep("kinds/own_rows", [measured.pop(row["set"], row) for row in kept] or found, seed=0)
+        before = load("kinds/own_rows")["result"] if args.only else []
+        keep("kinds/own_rows", [measured.pop(row["set"], row) for row in before] or found, seed=0)
 
 
 if __name__ == "__main__":

@@ -154,8 +154,7 @@ def not_worth_serving(config: Config, records: Mapping[str, Any]) -> str:
     student = named(config.students, plan.student)
     if student.kind != LM:
         return ""
-    why = judgement.against_free[:1].lower() + judgement.against_free[1:]
-    return f"Do not serve this student: {why}. {what_may_help(config, student)}"
+    return f"Do not serve this student. {judgement.against_free}. {what_may_help(config, student)}"
 
 
 def _worth(config: Config, records: Mapping[str, Any]) -> Worth | None:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from stratos.core.machine import Usage, n_cores
 from stratos.distill import pace, pacer
 from stratos.distill.pace import Drift, IdleCores, OtherWork, Pace, fastest_of
 from stratos.distill.pacer import Outlook
+from stratos.distill.train import _smaller
 from stratos.distill.words import PassedLimit, TooLong
 from stratos.models.decode.threads import thread_counts
 
@@ -371,6 +373,16 @@ def test_idle_cores_are_looked_for_now_and_then_and_less_often_where_that_was_in
     assert not idle.are_idle(), "a minute this time"
     now = replace(now, at=123.0, idle_s=97.0)
     assert idle.are_idle()
+
+
+def test_a_hint_names_smaller_language_models_alone() -> None:
+    students = (
+        StudentConfig("tagger", kind="tagger"),
+        StudentConfig("small", path="a/folder", facts={"n_params": 1_000_000}),
+        StudentConfig("large", path="b/folder", facts={"n_params": 9_000_000}),
+    )
+    shares = _smaller(SimpleNamespace(students=students), 4_000_000)
+    assert shares == (("small", 0.25),)
 
 
 def test_limits_have_an_hour_of_training() -> None:

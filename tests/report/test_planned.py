@@ -13,7 +13,7 @@ from stratos.core.formats import hours, usd
 from stratos.core.intervals import on_items, wilson
 from stratos.records import Interval, LoadResult, Plan, Prediction, Tried
 from stratos.report.costs import Spend
-from stratos.report.planned import PlannedRow, planned_rows
+from stratos.report.planned import Figures, Kind, PlannedRow, judged, planned_rows
 from stratos.run.summary import _planned
 from tests.report import factory
 
@@ -49,6 +49,23 @@ def test_an_accuracy_outside_of_it_missed(records: dict[str, Any]) -> None:
     for mean, low, high in ((0.9, 0.88, 0.92), (0.999, 0.998, 1.0)):
         row = rows(predicting(records["plan"], mean, low, high), records)["accuracy"]
         assert row.outcome == "outside"
+
+
+@pytest.mark.parametrize(
+    ("kind", "measured", "is_better"),
+    [
+        ("accuracy", 0.95, True), ("accuracy", 0.85, False), ("accuracy", 0.9, False),
+        ("rate", 12.0, True), ("rate", 8.0, False),
+        ("hours", 0.5, True), ("hours", 2.5, False), ("latency", 0.5, True),
+        ("dollars", 3.0, False),
+    ],
+)  # fmt: skip
+def test_what_came_better_is_no_failure(kind: Kind, measured: float, is_better: bool) -> None:
+    low, high = {"accuracy": (0.88, 0.92), "rate": (9.0, 11.0)}.get(kind, (1.0, 2.0))
+    outcome = judged(measured, (low, high), "")
+    row = PlannedRow("x", "", "", "", outcome, kind, Figures(measured, None, low, high))
+    assert row.is_better == is_better
+    assert row.is_worse == (outcome == "outside" and not is_better)
 
 
 def test_the_error_of_few_test_items_is_no_miss(records: dict[str, Any]) -> None:

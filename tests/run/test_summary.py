@@ -165,5 +165,5 @@ def test_what_needs_no_model_is_said_before_the_ratio(
         config.task = SimpleNamespace(has_rows=True, has_labels=False, has_objects=False)
         records = {"evaluate": card, "plan": SimpleNamespace(student="small")}
         told = not_worth_serving(config, records)
-        assert told.startswith("Do not serve this student: linear answers 92.5%") == is_told
+        assert told.startswith("Do not serve this student. Linear answers 92.5%") == is_told
         assert ("more labelled rows" in told) == is_told

@@ -153,6 +153,7 @@ def test_a_teacher_is_told_the_labels_and_the_form(task: ClassifyTask) -> None:
         ('["bug", "weather"]', '["bug", "weather"]'),
         ("Answer: bug and much more", None),
         ("", None),
+        ('["bug"] because of [{"why": 1}]', '["bug"]'),
         ('The sets [1] are:\n["see [1]", "a [b]"]', '["a [b]", "see [1]"]'),
     ],
 )

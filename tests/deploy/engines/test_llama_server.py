@@ -18,13 +18,14 @@ import pytest
 from served_bundle import CHATS, by_transformers, call, served
 
 from stratos.core.errors import StratosError
+from stratos.deploy.engines import chat_request
 from stratos.deploy.engines.base import export_path
 from stratos.deploy.engines.chat_ids import (
     ChatError,
     ChatIds,
     first_difference,
 )
-from stratos.deploy.engines.chat_request import AnswerForms
+from stratos.deploy.engines.chat_request import AnswerForms, why_no_grammar
 from stratos.deploy.engines.gguf_file import by_llama, cannot_export, export, write_gguf
 from stratos.deploy.engines.llamacpp import LlamaCpp
 from stratos.deploy.server import HOST, Server
@@ -221,6 +222,13 @@ def leave(server: Server, after_s: float = 0.01, **more: Any) -> None:
         head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: a\r\nContent-Length: {len(body)}\r\n"
         connection.sendall(head.encode() + b"\r\n" + body)
         time.sleep(after_s)
+
+
+def test_a_grammar_that_llguidance_gives_up_is_refused_however_fast(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(chat_request, "MOST_S", 60.0)
+    assert "too long" in why_no_grammar('{"type": "string", "pattern": "^((a{97}){97}){97}$"}')
 
 
 def test_requests_whose_clients_left_are_not_worked_on(server) -> None:

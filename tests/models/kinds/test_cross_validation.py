@@ -1,3 +1,5 @@
+from random import Random
+
 import numpy as np
 import pytest
 
@@ -5,6 +7,8 @@ from stratos.models.kinds import cross_validation as choices
 from stratos.models.kinds.cross_validation import Study, calibration_error
 from stratos.models.kinds.features import Tfidf
 from stratos.probe.kind_probes import learning_curve
+
+WORDS_OF_NO_LABEL = [f"word{k}" for k in range(25)]
 
 
 def test_the_kind_that_knows_the_words_wins_with_few_rows(rows, table):
@@ -55,14 +59,15 @@ def test_rows_that_are_not_gold_are_learnt_from_and_never_scored(rows, table):
     assert misled.accuracy < choice.accuracy
 
 
-def test_a_label_whose_rows_are_near_duplicates_does_not_make_the_others_unsure(rows):
+def test_labels_whose_rows_are_near_duplicates_do_not_make_the_others_unsure(rows):
     texts, labels = rows(90)
-    alike = "please send me the terms of the twentieth of may and all that belongs to them"
-    more = [f"{alike} {end}" for end in ("!", "now", "soon")]
-    alone = Study(texts, labels, [Tfidf()]).fit("linear")
-    beside = Study(texts + more, labels + ["terms"] * 3, [Tfidf()]).fit("linear")
-    sure = [model.probabilities(texts).max(1).mean() for model in (alone, beside)]
-    assert sure[1] > sure[0] - 0.06  # and three of 93 texts may have an unknown label
+    for k in range(8):
+        words = Random(k).sample(WORDS_OF_NO_LABEL, 18)
+        texts += [" ".join([*words, end]) for end in ("now", "soon", "later")]
+        labels += [f"rare {k}"] * 3
+    study = Study(texts, labels, [Tfidf()])
+    # No other fold has rows of these labels: their errors say nothing of the heads.
+    assert study.fit("linear").weights[0] > 0.9
 
 
 def test_without_a_gold_row_nothing_can_be_scored(rows, table):

@@ -1,17 +1,37 @@
 """What a limit is worth, against an enumeration of every plan under the other limit."""
 
+from dataclasses import dataclass
+from types import SimpleNamespace
+
 import pytest
 from test_infeasible import AWS, asked, tiny
 from twin import everything, instance, meets
 from world import OBJECTIVES, replace
 
 from stratos.config import LimitsConfig
-from stratos.plan.explain.whatif import whatif
+from stratos.plan.explain.whatif import nearest_student, whatif
 from stratos.plan.objective import LIMITS, counted_by, levels, net_cost, with_limit
 from stratos.plan.solve.frontier import frontier
 from stratos.plan.solve.model import Model
 from stratos.plan.stage import solve
 from stratos.records import Plan, from_json, to_json
+
+
+@dataclass(frozen=True)
+class PlainConfig:
+    task: SimpleNamespace
+    students: tuple = ()
+
+
+def test_rows_of_natural_language_are_not_offered_a_student_of_random_weights():
+    [choice, *_] = asked_again(tiny(LimitsConfig(budget_usd=20)))[3]
+
+    def offered(vocabulary):
+        task = SimpleNamespace(has_rows=True, vocabulary=lambda: vocabulary)
+        return nearest_student(SimpleNamespace(config=PlainConfig(task), plan=lambda _: choice))
+
+    assert offered(None) == []
+    assert "Type: student=stratos_" in offered("symbols")[1]
 
 
 def asked_again(problem):

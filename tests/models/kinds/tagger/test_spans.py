@@ -24,6 +24,15 @@ def test_the_reader_is_learned_from_values():
     assert learn("other", [(d, f"zzz{n}") for n, d in rows])[1] == 0
 
 
+def test_a_word_that_spells_its_value_may_stand_beside_another():
+    rows = [(f"€ {n} in all", "EUR") for n in range(10, 20)]
+    rows += [(f"GBP {n} in all", "GBP") for n in range(20, 32)]
+    rows += [(f"USD {n}, and not GBP {n} as last year", "USD") for n in range(40, 46)]
+    learnt, share = learn("currency", [(read(text), value) for text, value in rows])
+    assert learnt.reader == "lexicon" and share == 1.0
+    assert learnt.lexicon == {"€": "EUR", "gbp": "GBP", "usd": "USD", **learnt.lexicon}
+
+
 def test_a_date_may_be_another_one_plus_a_count():
     texts = [f"made 2025-01-0{n}, net {n + 7} days" for n in range(1, 9)]
     made = [f"2025-01-0{n}" for n in range(1, 9)]
