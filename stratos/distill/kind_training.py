@@ -20,6 +20,7 @@ from stratos.models.kinds.learnt_rows import (
     students_of_kinds,
     studied,
     tagged,
+    tagged_again,
     validation_rows,
 )
 from stratos.models.kinds.suits import LM, MOST_ROWS, TAGGER, TUNED
@@ -95,7 +96,7 @@ def with_test_rows(
     if student.kind == TAGGER:
         known = rows.as_gold
         every = Rows(known.texts + test.texts, known.labels + test.labels)
-        served: Predictor = tagged(every, config.seed, _schema(config)).tagger
+        served: Predictor = tagged_again(own, every, config.seed, _schema(config))
         n_rows = len(every.texts)
     else:
         several = task.has_several_labels

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,6 +16,7 @@ from stratos.config import StudentConfig
 from stratos.distill.kind_training import with_test_rows
 from stratos.models.kinds import load_predictor
 from stratos.models.kinds.base import has_learnt_test
+from stratos.models.kinds.tagger import Method, fit_again, fit_tagger
 from stratos.records import FROM_FILE
 from stratos.tasks.classify import ClassifyTask
 from stratos.tasks.jsonl import JsonlTask
@@ -28,6 +30,10 @@ def rows(n: int, kind: str) -> list[dict[str, str]]:
     texts = [f"{name} orders {k + 10} boxes of number {k * k} today" for name, k in named]
     answers = [json.dumps({"name": name}) if kind == "tagger" else name for name, _ in named]
     return [{"question": t, "answer": a} for t, a in zip(texts, answers, strict=True)]
+
+
+def columns_of(lines: list[dict[str, str]]) -> tuple[list[str], list[str]]:
+    return [line["question"] for line in lines], [line["answer"] for line in lines]
 
 
 @pytest.fixture(params=["linear", "tagger"])
@@ -46,6 +52,10 @@ def run(request: pytest.FixtureRequest, tmp_path: Path) -> SimpleNamespace:
         for item in task.items("train", 1000)
     ]  # fmt: skip
     parquet.write_table(pa.Table.from_pylist(columns), corpus)
+    if kind == "tagger":
+        known = [*task.items("train", 1000), *task.items("validation", 1000)]
+        fitted = fit_tagger([item.question for item in known], [item.answer for item in known])
+        fitted.tagger.save(tmp_path / "student")
     return SimpleNamespace(
         config=SimpleNamespace(
             task=task, rooms={}, seed=0, students=(StudentConfig(kind, kind=kind),)
@@ -67,6 +77,18 @@ def test_all_rows_are_learnt_in_the_end(run: SimpleNamespace) -> None:
     assert has_learnt_test(folder)
     [item] = run.config.task.items("test", 1)
     assert load_predictor(folder).predict([item.question])[0].text == item.answer
+
+
+def test_a_tagger_reads_its_fields_as_it_was_measured(tmp_path: Path) -> None:
+    some, every = rows(20, "tagger"), rows(80, "tagger")
+    tagger = fit_tagger(*columns_of(some)).tagger
+    tagger = replace(tagger, methods={"name": Method.FEW}, scale=(0.5, 0.25))
+    again = fit_again(tagger, *columns_of(every))
+    assert (again.methods, again.scale) == (tagger.methods, tagger.scale)
+    answers = [prediction.text for prediction in again.predict(columns_of(every)[0])]
+    assert answers == columns_of(every)[1]
+    no_such = fit_again(replace(tagger, methods={"other": Method.RANK}), *columns_of(every))
+    assert list(no_such.methods) == ["name"], "a field that only the new rows have"
 
 
 def test_a_test_of_its_own_is_not_learnt(run: SimpleNamespace, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 
 from stratos.config import Config, StudentConfig, StudentKind
 from stratos.core.errors import ConfigError
+from stratos.models.kinds.base import Predictor
 from stratos.models.kinds.cross_validation import Choice, Study
 from stratos.models.kinds.features import Encoder, Features, StaticTable, Tfidf
 from stratos.models.kinds.labels_of_teacher import TaughtStudy, TeacherRows
@@ -230,6 +231,19 @@ def milliseconds_alone(predict: Callable[[Sequence[str]], Any], texts: Sequence[
 def tagged(rows: Rows, seed: int, schema: Mapping[str, Any] | None) -> TaggerFit:
     """Fit and cross-validate a tagger on some rows; the last one is kept for the training."""
     return _tagged(rows, seed, json.dumps(schema))
+
+
+def tagged_again(
+    folder: Path, rows: Rows, seed: int, schema: Mapping[str, Any] | None
+) -> Predictor:
+    """Fit the tagger in a folder on more rows; how it reads each field stays."""
+    from threadpoolctl import threadpool_limits
+
+    from stratos.models.kinds.tagger import Tagger, fit_again
+
+    with threadpool_limits(limits=1):
+        tagger = Tagger.load(folder)
+        return fit_again(tagger, rows.texts, rows.labels, seed=seed, schema=schema)
 
 
 @lru_cache(maxsize=1)

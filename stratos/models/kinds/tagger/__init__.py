@@ -5,7 +5,7 @@ from stratos.models.kinds.tagger.extraction import (
     extraction_scores,
     majority_object,
 )
-from stratos.models.kinds.tagger.fit import FieldFit, TaggerFit, cannot_tag, fit_tagger
+from stratos.models.kinds.tagger.fit import FieldFit, TaggerFit, cannot_tag, fit_again, fit_tagger
 from stratos.models.kinds.tagger.tagger import Method, Tagger
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "TaggerFit",
     "cannot_tag",
     "extraction_scores",
+    "fit_again",
     "fit_tagger",
     "majority_object",
 ]

@@ -165,6 +165,33 @@ def fit_tagger(
     )
 
 
+def fit_again(
+    tagger: Tagger,
+    texts: Sequence[str],
+    answers: Sequence[str],
+    *,
+    seed: int = 0,
+    schema: Mapping[str, Any] | None = None,
+) -> Tagger:
+    """Fit a tagger on more rows, with the readers and the calibration that it was measured with.
+
+    Args:
+        tagger: as `fit_tagger` has chosen it.
+        texts: of all rows.
+        answers: JSON objects as texts.
+        seed: as of `fit_tagger`.
+        schema: as of `fit_tagger`.
+    """
+    apart = [split(answer, tagger.amounts) for answer in _objects(answers)]
+    study = _Study(texts, apart, np.ones(len(texts)), seed, lambda: None, schema)
+    methods = {}
+    for name, able in study.able.items():
+        chosen = tagger.methods.get(name)
+        methods[name] = chosen if chosen in able else next(iter(able), Method.CANNOT)
+    readers = study.readers(np.arange(len(texts)), methods)
+    return replace(tagger, form=study.form, methods=methods, readers=readers)
+
+
 def cannot_tag(texts: Sequence[str], answers: Sequence[str]) -> str | None:
     """Return why a tagger is no candidate for rows, by a sample of them; None if it is one."""
     rows = np.random.default_rng(0).permutation(len(texts))[:_MOST_PARSED]
