@@ -52,8 +52,8 @@ class PredictorServer(Engine):
     wants = "a student that is no language model"
     measures = ("probability",)
     start_s = 60.0
-    # CPU seconds of an answer alone by `static_linear`, the slowest of these; of 16 together each
-    # takes 0.43 ms, and HTTP with JSON is 0.3 to 0.5 ms of it (benchmarks/serving/predictor.py).
+    # CPU seconds of an answer alone, which `linear` and `static` do not quite take; of 16 together
+    # each takes 0.3 ms (benchmarks/serving/predictor.py).
     cost = ServingCost(slots=(16,), request_s=0.001, block=0.0, step=0.0)
 
     at_once: Count = 16
