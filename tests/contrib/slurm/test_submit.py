@@ -132,14 +132,16 @@ def test_what_nobody_can_tell_is_not_called_a_refusal(
     monkeypatch.setattr(slurm_submit, "_APPEARS_S", 1.0)
     folder = sbatch(spec, f"chmod +x {spec.folder.parent}/bin/squeue; {TIMED_OUT}")
     (folder / "squeue").write_text("#!/bin/bash\necho 'Unable to contact controller' >&2; exit 1\n")
-    with pytest.raises(UnknownSubmissionError) as unknown:
-        ON.submit(spec)
-    assert f"whether the job {spec.name} was submitted: it may wait or run" in str(unknown.value)
-    assert f"stratos servers down {spec.name}" in str(unknown.value)
-    (folder / "squeue").unlink()
-    if slurm.jobs():  # it may have ended by now
+    with slurm.drained():  # the job waits, so that it is there to be found
+        with pytest.raises(UnknownSubmissionError) as unknown:
+            ON.submit(spec)
+        assert f"whether the job {spec.name} was submitted: it may wait or run" in str(
+            unknown.value
+        )
+        assert f"stratos servers down {spec.name}" in str(unknown.value)
+        (folder / "squeue").unlink()
         assert not ON.submit(spec).is_new
-    ON.cancel(spec)
+        ON.cancel(spec)
 
 
 def test_a_job_that_did_not_find_what_to_run_may_be_submitted_again(
