@@ -1,4 +1,4 @@
-"""The page of a run at work: read from its folder, in a real browser, and kept new by a real run."""
+"""The page of a run at work: read from its folder, in a real browser, kept new by a real run."""
 
 from __future__ import annotations
 
