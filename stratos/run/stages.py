@@ -85,6 +85,7 @@ PILOT = Stage(
 )
 PLAN = Stage(
     name="plan",
+    version=2,
     function="stratos.plan.stage:plan",
     record=Plan,
     reads=(
