@@ -119,6 +119,7 @@ PLAN = Stage(
 )
 SYNTHESIZE = Stage(
     name="synthesize",
+    version=2,
     function="stratos.synthesize.stage:synthesize",
     record=Corpus,
     reads=(
