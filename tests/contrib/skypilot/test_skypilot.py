@@ -272,7 +272,7 @@ def test_versions_are_those_of_here() -> None:
     assert not {"ray", "submitit", "pytest"} & set(found), "extras are not the node's"
     command = install("3.12", ("bitsandbytes>=0.46",))
     assert "uv venv --quiet --python 3.12" in command
-    assert command.endswith("/*.whl 'bitsandbytes>=0.46'")
+    assert command.endswith("/*.whl)[train]\" 'bitsandbytes>=0.46'")
 
 
 def test_a_run_folder_is_sent_without_money_and_tracking(tmp_path: Path) -> None:
