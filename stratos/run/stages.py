@@ -120,6 +120,7 @@ PLAN = Stage(
 )
 SYNTHESIZE = Stage(
     name="synthesize",
+    version=2,
     function="stratos.synthesize.stage:synthesize",
     record=Corpus,
     reads=(
