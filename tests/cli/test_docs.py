@@ -161,7 +161,9 @@ def test_what_a_page_tells_to_type_is_known(
 
 def composed(command: Command) -> list[str]:
     """Return what the check before a run finds wrong with a command."""
-    words = [word for word in command.words[bool(command.verb) :] if word != "--json"]
+    words = [
+        word for word in command.words[bool(command.verb) :] if word not in {"--json", "--watch"}
+    ]
     words = [word.replace("s3://prices", "prices") for word in words]
     words = [
         re.sub(r"(teacher|student)\.path=folder$", r"\1.path=org/model", word) for word in words
