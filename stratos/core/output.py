@@ -189,23 +189,29 @@ def json_line(value: object) -> str:
     return json.dumps(plain)
 
 
-_VARIABLE = "STRATOS_JSON"
-"""By which the processes that a command starts know of it."""
+WATCH = "--watch"
+"""Shows the page of a run while it works."""
+_VARIABLES = {FLAG: "STRATOS_JSON", WATCH: "STRATOS_WATCH"}
+"""By which the processes that a command starts know of a flag."""
 
 _kept: list[TextIO] = []
 """Standard output, while all else that is written to it goes to standard error."""
 
 
-def take_flag(arguments: Sequence[str]) -> list[str]:
-    """Return the arguments without the flag, which Hydra does not know; remember it."""
-    if FLAG in arguments:
-        os.environ[_VARIABLE] = "1"
-    return [word for word in arguments if word != FLAG]
+def take_flags(arguments: Sequence[str]) -> list[str]:
+    """Return the arguments without the flags, which Hydra does not know; remember them."""
+    os.environ.update({_VARIABLES[word]: "1" for word in arguments if word in _VARIABLES})
+    return [word for word in arguments if word not in _VARIABLES]
 
 
 def is_for_machines() -> bool:
     """Return whether standard output is kept for the line."""
-    return os.environ.get(_VARIABLE) == "1"
+    return os.environ.get(_VARIABLES[FLAG]) == "1"
+
+
+def is_watched() -> bool:
+    """Return whether the page of the run is to be shown while it works."""
+    return os.environ.get(_VARIABLES[WATCH]) == "1"
 
 
 @contextmanager

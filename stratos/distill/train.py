@@ -7,6 +7,7 @@ import hashlib
 import os
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +114,8 @@ def _callbacks(
 ) -> tuple[Pacer, TrainingMonitor]:
     settings, folder = config.trainer, context.run_dir / "distill"
     average = None if settings.ema is None else Average(settings.ema)
-    measuring = Measuring(validator, ready.chosen.context_length, ready.data)
+    sample = partial(context.sample, ready.chosen.name)
+    measuring = Measuring(validator, ready.chosen.context_length, ready.data, sample)
     n_steps = loader.n_steps
     every = length.validate_every_steps(config.callbacks, n_steps)
     max_seconds = None if settings.max_time is None else seconds_of(settings.max_time)

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from stratos.config import CallbacksConfig, EvaluateConfig
+from stratos.core.context import unsaid
 from stratos.core.errors import StratosError
 from stratos.distill.data import Batch, Encoded, encode, pack
 from stratos.distill.module import TEXT, Learner
@@ -19,6 +20,8 @@ from stratos.models.decode.decoder import Decoder, Decoding
 from stratos.models.decode.label_scores import LabelAnswers, fitted_temperature, score_labels
 from stratos.tasks.base import Item, Task
 
+_N_SAMPLES = 4
+"""Answers of a measurement that are shown while the run works."""
 _LEAST_SECONDS = 30.0
 _SHARE_OF_TRAINING = 0.1
 """Longest time of the last measurement, as a part of the training's; never below the least."""
@@ -75,6 +78,7 @@ class Validator:
         poll: Callable[[], None],
         max_new_tokens: int | None = None,
         choose_threads: bool = True,
+        sample: Callable[..., None] = unsaid,
     ) -> tuple[list[float], np.ndarray | None]:
         """Return 1 or 0 for each item, and the scores of all labels, (N, L), where there are some.
 
@@ -84,6 +88,7 @@ class Validator:
             poll: called behind every token.
             max_new_tokens: longest answer that it writes; None takes that of the evaluation.
             choose_threads: take the fastest number of threads.
+            sample: shown some of the answers: question, gold answer, answer, whether it is right.
         """
         chats = [self.task.student_messages(item) for item in items]
         batch_size, logprobs_NL = self.evaluate.batch_size, None
@@ -107,8 +112,11 @@ class Validator:
                 decoding=Decoding(Decoder(self.evaluate.decoder)),
             )
             texts = [completion.text for completion in completions]
-        pairs = zip(texts, items, strict=True)
-        return [self.task.score(text, item).exact for text, item in pairs], logprobs_NL
+        pairs = list(zip(texts, items, strict=True))
+        right = [self.task.score(text, item).exact for text, item in pairs]
+        for (text, item), exact in list(zip(pairs, right, strict=True))[:_N_SAMPLES]:
+            sample(item.question, item.answer, text, exact == 1)
+        return right, logprobs_NL
 
     def validate_kept(
         self,
@@ -181,15 +189,23 @@ class Measured:
 class Measuring:
     """Measures a student on the validation items of a run."""
 
-    def __init__(self, validator: Validator, context: int, trained: Encoded) -> None:
+    def __init__(
+        self,
+        validator: Validator,
+        context: int,
+        trained: Encoded,
+        sample: Callable[..., None] = unsaid,
+    ) -> None:
         """Take the items.
 
         Args:
             validator: asks about them.
             context: of the student, in tokens.
             trained: what is learned, whose answers say how long one may be.
+            sample: as of `Validator.right`.
         """
         self._validator, self._items = validator, validator.choosing_items()
+        self._sample = sample
         longest = int((trained.lengths - trained.prompt_lengths).max())
         self._mean_tokens = float((trained.lengths - trained.prompt_lengths).mean())
         self._max_new_tokens = min(validator.evaluate.max_new_tokens, _LONGER * longest)
@@ -206,7 +222,7 @@ class Measuring:
 
     def __call__(self, model: Any, poll: Callable[[], None]) -> Measured:
         """Measure a model, as it is served; `poll` is called behind every token."""
-        right = self._right(model, self._items, poll, self._max_new_tokens)
+        right = self._right(model, self._items, poll, self._max_new_tokens, self._sample)
         return Measured(sum(right) / len(right), self._loss(model, poll))
 
     def foretell_seconds(self, model: Any) -> float:
@@ -227,10 +243,16 @@ class Measuring:
         return (2 * first + self._mean_tokens * per_token) * len(self._items) / len(items)
 
     def _right(
-        self, model: Any, items: Sequence[Item], poll: Callable[[], None], n_tokens: int
+        self,
+        model: Any,
+        items: Sequence[Item],
+        poll: Callable[[], None],
+        n_tokens: int,
+        sample: Callable[..., None] = unsaid,
     ) -> list[float]:
         # On the threads of the training, which goes on from what is found here.
-        return self._validator.right(model, items, poll, n_tokens, choose_threads=False)[0]
+        right, _ = self._validator.right(model, items, poll, n_tokens, False, sample)
+        return right
 
     @torch.no_grad()
     def _loss(self, model: Any, poll: Callable[[], None]) -> float | None:

@@ -186,7 +186,7 @@ EVALUATE = Stage(
 )
 DEPLOY = Stage(
     name="deploy",
-    version=2,
+    version=3,
     function="stratos.deploy.stage:deploy",
     record=Deployment,
     reads=(

@@ -196,6 +196,7 @@ def synthesize(config: Config, plan: Plan, context: Context) -> Corpus:
                 context.log(_so_far(len(corpus), n_drawn, now - started, tally))
             if n_drawn % _ITEMS_PER_TICK == 0:
                 context.tick(len(corpus), strategy.n_items, counted(len(corpus), "item", spec=","))
+                context.sample("", item.question, item.answer, completion)
             if len(corpus) == strategy.n_items:
                 break
         left_out = Counter(config.task.left_out)
