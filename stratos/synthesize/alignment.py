@@ -265,7 +265,8 @@ class Alignment(strategy.Strategy):
         skips = self.skip_known == "always" or (self.skip_known == "auto" and paid)
         if student is None or not skips or not items:
             return items
-        known = student.knows(items, config, asking.context)
+        tick = asking.context.tick
+        known = student.knows(items, lambda done, n: tick(done, n, "asking the student first"))
         refused[KNOWN] += sum(known)
         return [item for item, is_known in zip(items, known, strict=True) if not is_known]
 
