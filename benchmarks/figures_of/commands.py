@@ -15,6 +15,8 @@ from stratos.core.extensions import shipped_choices
 VERB_PAGES = {
     "run": "tasks.md",
     "plan": "planner.md",
+    "look": "look.md",
+    "init": "look.md#keep-it-as-a-task",
     "status": "tracking.md",
     "compare": "tracking.md",
     "serve": "hosting.md",
