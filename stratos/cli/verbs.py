@@ -19,7 +19,7 @@ from itertools import takewhile
 from stratos.core.errors import ConfigError, StratosError, UsageError, did_you_mean
 from stratos.core.extensions import Command, extensions, room_configs
 from stratos.core.formats import visible
-from stratos.core.output import FLAG
+from stratos.core.output import SCREEN_FLAGS
 from stratos.core.process import Terminated, leave
 
 _COMMANDS = "stratos.cli.commands"
@@ -47,7 +47,7 @@ OURS = {
 """Verbs of the core, in the order of a user's day."""
 HIDDEN = {"stage": Command("one stage of a run, on a node", f"{_COMMANDS}.stage")}
 """What programs type, and `stratos --help` does not show."""
-_FLAGS = (FLAG, "-m", "--multirun")
+_FLAGS = (*SCREEN_FLAGS, "-m", "--multirun")
 """What takes no value, and may stand before a verb, too."""
 
 

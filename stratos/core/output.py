@@ -165,7 +165,9 @@ def _clean(node: Any, name: str = "") -> Any:
     return redact(node, name)
 
 
-FLAG = "--json"
+FLAG, QUIET, VERBOSE = "--json", "--quiet", "--verbose"
+SCREEN_FLAGS = {FLAG: "STRATOS_JSON", QUIET: "STRATOS_QUIET", VERBOSE: "STRATOS_VERBOSE"}
+"""What a run is told about its screen, and the variables by which its processes know of it."""
 
 
 def add_flag(parser: argparse.ArgumentParser, what: str = "one JSON object") -> None:
@@ -189,23 +191,25 @@ def json_line(value: object) -> str:
     return json.dumps(plain)
 
 
-_VARIABLE = "STRATOS_JSON"
-"""By which the processes that a command starts know of it."""
-
 _kept: list[TextIO] = []
 """Standard output, while all else that is written to it goes to standard error."""
 
 
-def take_flag(arguments: Sequence[str]) -> list[str]:
-    """Return the arguments without the flag, which Hydra does not know; remember it."""
-    if FLAG in arguments:
-        os.environ[_VARIABLE] = "1"
-    return [word for word in arguments if word != FLAG]
+def take_flags(arguments: Sequence[str]) -> list[str]:
+    """Return the arguments without these flags, which Hydra does not know; remember them."""
+    for flag in SCREEN_FLAGS.keys() & {*arguments}:
+        os.environ[SCREEN_FLAGS[flag]] = "1"
+    return [word for word in arguments if word not in SCREEN_FLAGS]
+
+
+def is_on(flag: str) -> bool:
+    """Return whether the command was typed with one of these flags."""
+    return os.environ.get(SCREEN_FLAGS[flag]) == "1"
 
 
 def is_for_machines() -> bool:
     """Return whether standard output is kept for the line."""
-    return os.environ.get(_VARIABLE) == "1"
+    return is_on(FLAG)
 
 
 @contextmanager

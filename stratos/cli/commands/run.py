@@ -29,14 +29,14 @@ from stratos.core.errors import (
 from stratos.core.extensions import conf_dir
 from stratos.core.formats import visible
 from stratos.core.output import (
-    FLAG,
+    SCREEN_FLAGS,
     Guarded,
     disk_errors,
     guard_files,
     guard_logs,
     say_failed,
     stdout_kept,
-    take_flag,
+    take_flags,
 )
 from stratos.core.reasons import Reason
 from stratos.core.redact import redact_text
@@ -94,7 +94,7 @@ def run_hydra(words: Sequence[str], *, is_plan: bool = False) -> None:
         ConfigError: the command cannot be run; the message lists everything that is wrong.
         SystemExit: the run has failed.
     """
-    words = take_flag(words)
+    words = take_flags(words)
     with stdout_kept():
         if "--version" in words:
             _print_version()
@@ -120,7 +120,7 @@ def _parsed(parser: argparse.ArgumentParser, words: list[str]) -> argparse.Names
     args, unknown = parser.parse_known_args(words)
     for word in unknown:
         if word.startswith("-"):
-            near = did_you_mean(word, [*parser._option_string_actions, FLAG, "--version"])
+            near = did_you_mean(word, [*parser._option_string_actions, *SCREEN_FLAGS, "--version"])
             raise ConfigError(f"{word}: there is no such flag.{near} stratos --help lists them.")
     if unknown:
         parser.error(f"unrecognized arguments: {' '.join(unknown)}")
