@@ -63,6 +63,9 @@ from stratos.teachers.answer_limit import AnswerLimit
 from stratos.teachers.evaluation_budget import n_allowed, pace_of
 from stratos.teachers.prompting import prompting
 
+_N_SAMPLES = 6
+"""Answers that are shown while the run works."""
+
 
 def evaluate(
     config: Config,
@@ -146,7 +149,7 @@ class _Evaluation:
                 "leave the stage out with stages=[probe,plan,synthesize,distill]."
             )
         self.reads = note_reads(context.cache_dir, context.run_dir, student.weights_sha256, items)
-        n_teacher = n_allowed(config, probe.of_teacher(plan.teacher))
+        n_teacher = n_allowed(probe.of_teacher(plan.teacher), options, config.limits, task)
         n_shared = max(n_teacher, options.n_untouched_items)
         self._shared = _subset(items, n_shared, config.seed)
         self._teacher_items = self._shared[:n_teacher]
@@ -178,6 +181,11 @@ class _Evaluation:
         if answers.decoding is not None and (reason := answers.decoding.complaint):
             self._context.warn(str(reason))
         self._context.log(_exact("student", answers))
+        for answered in answers.pairs()[:_N_SAMPLES]:
+            item, is_right = answered.item, answered.score.exact == 1
+            self._context.sample(
+                self._student.name, item.question, item.answer, answered.text, is_right
+            )
         write_answers(self._context.run_dir, self._config.task, answers)
         return answers
 

@@ -107,6 +107,11 @@ class Line:
         return LEVELS.get(self.name, Level.DEFAULT)
 
 
+def outcome(record: Any) -> str:
+    """Return what a default run prints of a stage's record, as one text."""
+    return "; ".join(line.text for line in lines_of(record) if line.level <= Level.DEFAULT)
+
+
 @singledispatch
 def lines_of(record: Any) -> Iterator[Line]:
     """Yield the lines of a stage's record."""
