@@ -52,9 +52,11 @@ def _line(number: int, row: Any) -> bytes:
 
 
 def _plain(value: Any) -> Any:
-    """Return a scalar of NumPy as Python's own."""
-    if hasattr(value, "item") and hasattr(value, "dtype"):
-        return value.item()
+    """Return a number or an array of NumPy as Python's own."""
+    import numpy as np
+
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
     raise TypeError(f"it holds a value of {type(value).__name__}")
 
 
