@@ -27,6 +27,7 @@ from stratos.core.errors import (
     did_you_mean,
 )
 from stratos.core.extensions import conf_dir
+from stratos.core.extras import required
 from stratos.core.formats import visible
 from stratos.core.output import (
     FLAG,
@@ -255,7 +256,7 @@ def run_composed(composed: DictConfig) -> float | None:
                 guard_files(Path(settings.sweep.dir))
         with contextlib.suppress(OSError):
             last_words.unlink(missing_ok=True)
-        with disk_errors("run", folder, config.cache_dir):
+        with disk_errors("run", folder, config.cache_dir), required():
             return run_pipeline(config)
     except Exception as error:
         # Else the folder is that of another run, which goes on well.
