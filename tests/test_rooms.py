@@ -61,7 +61,7 @@ ARROWS = {
         "tracking"
     ),
     "commands": (
-        "cli config core deploy engines executors ledger pipeline records report "
+        "cli config core deploy engines executors ledger pipeline probe records report "
         "run tracking"
     ),
     "pipeline": "cli config core deploy distill models pilot records run teachers",
