@@ -24,6 +24,7 @@ from tests.in_process import stratos
 DAY = (
     "run",
     "plan",
+    "demo",
     "status",
     "compare",
     "serve",
