@@ -30,7 +30,7 @@ from stratos.core.process import Process, is_locked, locked
 from stratos.deploy.bundle_server import engine_of
 from stratos.deploy.manifest import MANIFEST, Known, is_bundle, read_known
 from stratos.deploy.server import HOST
-from stratos.records import ServingSetting
+from stratos.records import ServingSetting, from_json
 
 CACHE = "STRATOS_CACHE"
 """Variable with the cache folder of commands that have no config."""
@@ -165,7 +165,7 @@ class Hosted:
     def read(state: Path) -> Hosted | None:
         """Return what a state file describes; None where there is none."""
         with suppress(OSError, msgspec.DecodeError):
-            return msgspec.json.decode(state.read_bytes(), type=Hosted)
+            return from_json(state.read_bytes(), Hosted)
         return None
 
     def write(self, state: Path) -> None:
