@@ -114,7 +114,7 @@ def _say_what_is_lost(out: Guarded, error: Guarded) -> None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
-class _Hiding(logging.Formatter):
+class Hiding(logging.Formatter):
     """A formatter in front of another: what it made, without secrets."""
 
     def __init__(self, formatter: logging.Formatter) -> None:
@@ -122,6 +122,7 @@ class _Hiding(logging.Formatter):
         self._formatter = formatter
 
     def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
         return redact_text(self._formatter.format(record))
 
 
@@ -134,8 +135,8 @@ def guard_logs() -> None:
     named = logging.root.manager.loggerDict.values()
     loggers = [logging.root, *(logger for logger in named if isinstance(logger, logging.Logger))]
     for handler in [handler for logger in loggers for handler in logger.handlers]:
-        if not isinstance(handler.formatter, _Hiding):
-            handler.setFormatter(_Hiding(handler.formatter or logging.Formatter()))
+        if not isinstance(handler.formatter, Hiding):
+            handler.setFormatter(Hiding(handler.formatter or logging.Formatter()))
 
 
 def guard_files(folder: Path) -> None:

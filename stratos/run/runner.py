@@ -407,7 +407,7 @@ def opened(config: Config, stages: Sequence[Stage[Any]]) -> Iterator[Runner]:
         if mirror is not None and (n := restored(folder, config.cache_dir, console.warn)):
             console.note(f"{counted(n, 'answer', spec=',')} of teachers came with the copy.")
         warnings = Warnings(folder / "warnings.json", console.warn, run_folder)
-        tracker = stack.enter_context(tracked(config, warnings.add))
+        tracker = stack.enter_context(tracked(config, warnings.add, console.note))
         for teacher in config.teachers:
             stack.callback(teacher.close)
         progress = ProgressFile(folder, run_folder.is_gone)
