@@ -18,7 +18,7 @@ from uuid import uuid4
 
 from stratos.core.errors import BudgetError, OverspentError, TeacherError
 from stratos.core.formats import counted
-from stratos.teachers.base import TOO_LONG, Answer, BatchMeter, Billed, Question
+from stratos.teachers.base import TOO_LONG, Answer, Billed, Meter, Question
 from stratos.teachers.batch_api import NONCE, Batch, BatchApi, Call
 from stratos.teachers.cache import question_key
 from stratos.teachers.reply import Garbled, RedirectError, says_too_long, sort, to_answer
@@ -44,7 +44,7 @@ class Batches:
 
     teacher: OpenAISettings
     endpoint: Endpoint
-    meter: BatchMeter | None
+    meter: Meter | None
     warn: Callable[[str], None] = lambda text: None
     """Told of what fails in passing."""
     _waiting: Batch = field(default_factory=Batch)
