@@ -17,11 +17,23 @@ if TYPE_CHECKING:
 
 CONFIG_NAME = "config"
 VERSION_BASE = "1.3"
+USER_CONF = "conf"
+"""Folder of the user's own choices of config groups, where the command is typed."""
 
 # `config.yaml` begins with these defaults; whoever composes it has imported this module.
 ConfigStore.instance().store(
     "rooms", {group: dataclasses.asdict(cls()) for group, cls in room_configs().items()}
 )
+
+
+def user_conf() -> Path | None:
+    """Return the user's own folder of tasks, which `stratos init` writes; None without any.
+
+    In a clone of Stratos it is the shipped one, which is read anyway.
+    """
+    folder = Path(USER_CONF)
+    is_shipped = folder.resolve() == conf_dir().resolve()
+    return folder if (folder / "task").is_dir() and not is_shipped else None
 
 
 @contextmanager
@@ -53,3 +65,25 @@ def hydra_for(config_dir: str | None, config_path: str | None = None) -> Iterato
     finally:
         GlobalHydra.instance().clear()
         HydraConfig.instance().cfg = None
+
+
+@contextmanager
+def hydra_kept() -> Iterator[None]:
+    """Give back the state of Hydra and OmegaConf in this process, whatever the block makes of it.
+
+    The caller may be a program of Hydra itself, or compose configs in a notebook.
+    """
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.version import VersionBase
+    from omegaconf.basecontainer import BaseContainer
+
+    in_use, config = GlobalHydra.instance().hydra, HydraConfig.instance().cfg
+    version, resolvers = VersionBase.instance().version_base, dict(BaseContainer._resolvers)
+    try:
+        yield
+    finally:
+        GlobalHydra.instance().hydra = in_use
+        HydraConfig.instance().cfg = config
+        VersionBase.instance().version_base = version
+        BaseContainer._resolvers = resolvers

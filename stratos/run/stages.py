@@ -85,7 +85,7 @@ PILOT = Stage(
 )
 PLAN = Stage(
     name="plan",
-    version=2,
+    version=3,
     function="stratos.plan.stage:plan",
     record=Plan,
     reads=(
@@ -120,6 +120,7 @@ PLAN = Stage(
 )
 SYNTHESIZE = Stage(
     name="synthesize",
+    version=2,
     function="stratos.synthesize.stage:synthesize",
     record=Corpus,
     reads=(

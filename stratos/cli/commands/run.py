@@ -18,7 +18,7 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from stratos.cli.compose import CONFIG_NAME, VERSION_BASE
+from stratos.cli.compose import CONFIG_NAME, VERSION_BASE, user_conf
 from stratos.core.errors import (
     BusyError,
     ConfigError,
@@ -27,10 +27,10 @@ from stratos.core.errors import (
     did_you_mean,
 )
 from stratos.core.extensions import conf_dir
+from stratos.core.extras import required
 from stratos.core.formats import visible
 from stratos.core.output import (
-    FLAG,
-    WATCH,
+    SCREEN_FLAGS,
     Guarded,
     disk_errors,
     guard_files,
@@ -104,6 +104,9 @@ def run_hydra(words: Sequence[str], *, is_plan: bool = False) -> None:
         parser.prog = f"stratos {'plan' if is_plan else 'run'}"
         parser.usage = f"{parser.prog} +task=<name> [group=choice ...] [group.key=value ...]"
         args = _parsed(parser, words)
+        if not (args.config_dir or args.config_path) and (folder := user_conf()) is not None:
+            words = ["--config-dir", str(folder), *words]
+            args = _parsed(parser, words)
         if is_plan and not args.help:
             words = _up_to_the_plan(words, args.overrides)
             args = _parsed(parser, words)
@@ -121,7 +124,7 @@ def _parsed(parser: argparse.ArgumentParser, words: list[str]) -> argparse.Names
     args, unknown = parser.parse_known_args(words)
     for word in unknown:
         if word.startswith("-"):
-            near = did_you_mean(word, [*parser._option_string_actions, FLAG, WATCH, "--version"])
+            near = did_you_mean(word, [*parser._option_string_actions, *SCREEN_FLAGS, "--version"])
             raise ConfigError(f"{word}: there is no such flag.{near} stratos --help lists them.")
     if unknown:
         parser.error(f"unrecognized arguments: {' '.join(unknown)}")
@@ -185,14 +188,14 @@ def _obey(args: argparse.Namespace) -> None:
         return
     from stratos.cli.check import check
 
-    check(args, _holds_another)
+    check(args, holds_another)
     try:
         run()
     finally:
         write_page()
 
 
-def _holds_another(config: Config, folder: Path, key: str) -> Reason | None:
+def holds_another(config: Config, folder: Path, key: str) -> Reason | None:
     """Return why a run may not begin in a folder that is there; None if it may."""
     from stratos.run.refusals import refusal
 
@@ -209,13 +212,38 @@ def _end_if_unwritten() -> None:
 @hydra.main(version_base=VERSION_BASE, config_path=str(conf_dir()), config_name=CONFIG_NAME)
 def run(composed: DictConfig) -> float | None:
     """Run the stages of one job; return the number that a sweep compares jobs by."""
+    settings = HydraConfig.get()
+    guard_logs()
+    try:
+        return run_composed(composed)
+    except Exception as error:
+        say_failed(Path(settings.runtime.output_dir), error)
+        if not isinstance(error, StratosError):
+            raise
+        print(visible(str(error)), file=sys.stderr)
+        if settings.mode == RunMode.MULTIRUN and isinstance(error, NothingLearntError):
+            return 0.0  # which a sweeper compares with the accuracy of other jobs
+        if settings.mode == RunMode.MULTIRUN:
+            # Marks this job as failed; the others go on.
+            raise CompactHydraException(redact_text(str(error))) from None
+        sys.exit(1)
+
+
+def run_composed(composed: DictConfig) -> float | None:
+    """Run the stages of one job in the folder that Hydra has made, where its last words stay.
+
+    Returns:
+        The number that a sweep compares jobs by.
+
+    Raises:
+        StratosError: a stage cannot go on; what was made before it is kept.
+    """
     from stratos.cli.build import build
     from stratos.pipeline import run_pipeline
     from stratos.run.refusals import OtherTaskError
     from stratos.run.stored_config import HYDRA, remember
 
     settings = HydraConfig.get()
-    guard_logs()
     # The comparison of a sweep shows what a job died of.
     folder = Path(settings.runtime.output_dir)
     last_words = folder / "error.txt"
@@ -230,7 +258,7 @@ def run(composed: DictConfig) -> float | None:
                 guard_files(Path(settings.sweep.dir))
         with contextlib.suppress(OSError):
             last_words.unlink(missing_ok=True)
-        with disk_errors("run", folder, config.cache_dir):
+        with disk_errors("run", folder, config.cache_dir), required():
             return run_pipeline(config)
     except Exception as error:
         # Else the folder is that of another run, which goes on well.
@@ -238,13 +266,4 @@ def run(composed: DictConfig) -> float | None:
             with contextlib.suppress(OSError):
                 text = redact_text(visible(str(error))) or type(error).__name__
                 last_words.write_text(f"{text}\n")
-        say_failed(folder, error)
-        if not isinstance(error, StratosError):
-            raise
-        print(visible(str(error)), file=sys.stderr)
-        if settings.mode == RunMode.MULTIRUN and isinstance(error, NothingLearntError):
-            return 0.0  # which a sweeper compares with the accuracy of other jobs
-        if settings.mode == RunMode.MULTIRUN:
-            # Marks this job as failed; the others go on.
-            raise CompactHydraException(redact_text(str(error))) from None
-        sys.exit(1)
+        raise
