@@ -19,7 +19,7 @@ from stratos.deploy.card import card_name, model_card, with_exports, with_speed
 from stratos.deploy.engines.base import ExportError
 from stratos.deploy.engines.predictor import setting_of
 from stratos.deploy.exports import chosen_format, make_exports, write_exports
-from stratos.deploy.final_student import final_student
+from stratos.deploy.final_student import FinalIsWorse, final_student
 from stratos.deploy.manifest import N_KNOWN, Known, write_known, write_manifest
 from stratos.deploy.server import ServeError, check_free
 from stratos.deploy.service import WHEELS, service_files, write_wheels
@@ -95,7 +95,7 @@ def deploy(
     answers = read_answers(context.run_dir, scorecard)
     final = final_student(config, student, corpus, folder / "student")
     if final.note is not None:
-        context.note(str(final.note))
+        (context.warn if isinstance(final.note, FinalIsWorse) else context.note)(str(final.note))
     questions = answers[: max(config.deploy.n_requests, N_KNOWN)]
     if final.n_rows:
         questions = _answered_by(final.folder, questions)
