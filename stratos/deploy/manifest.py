@@ -34,6 +34,21 @@ def is_bundle(folder: Path) -> bool:
     return (folder / "config.json").is_file() or is_predictor(folder)
 
 
+def bundle_in(folder: Path) -> Path:
+    """Return the bundle that a folder is, or that the run in it has made.
+
+    Raises:
+        StratosError: it is neither.
+    """
+    for path in (folder, folder / "bundle"):
+        if is_bundle(path) and any(path.glob("*.safetensors")):
+            return path.resolve()
+    raise StratosError(
+        f"{folder} holds no bundle: name the folder of a finished run (outputs/<run>) or its "
+        "bundle. A run with deploy=none makes none; the same command without it does."
+    )
+
+
 @dataclass(frozen=True)
 class Known:
     """A question of the test split with what the student answered in the evaluation."""
