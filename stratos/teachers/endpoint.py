@@ -61,30 +61,6 @@ class Endpoint:
         """
         return _start(self._try(self._client, question, done)).cancel
 
-    def look(self, on_found: Callable[[], None]) -> None:
-        """Read the list of models, which costs nothing, beside what is under way.
-
-        `on_found` is called from the thread of all endpoints if the model is on it, and if the list
-        is kept from those without a key where there is one: a list shown to anybody proves no key.
-        """
-
-        async def look(client: AsyncOpenAI) -> None:
-            import openai
-
-            with suppress(openai.OpenAIError, TimeoutError, ValueError, TypeError, KeyError):
-                async with asyncio.timeout(_REACH_SECONDS):
-                    if self.teacher.model not in await models(client):
-                        return
-                    try:
-                        if self.teacher.api_key_env:
-                            await models(client, {"Authorization": openai.Omit()})
-                            return
-                    except (openai.AuthenticationError, openai.PermissionDeniedError):
-                        pass
-                on_found()
-
-        _start(look(self._client))
-
     def call(
         self, make: Callable[[AsyncOpenAI], Awaitable[T]], seconds: float, max_retries: int = 0
     ) -> T:
@@ -293,17 +269,14 @@ def _say(error: Exception) -> str:
     return text if status is None or str(status) in text else f"HTTP {status}: {text}"
 
 
-async def models(
-    client: AsyncOpenAI, headers: Mapping[str, Any] | None = None
-) -> dict[str, Mapping[str, Any]]:
+async def models(client: AsyncOpenAI) -> dict[str, Mapping[str, Any]]:
     """Return the models that an endpoint lists, each with all that it says of it.
 
     Raises:
         openai.OpenAIError: it gives no list.
         ValueError, TypeError, KeyError: it gives something else.
     """
-    options: Any = {"headers": headers or {}}
-    reply = await client.get("/models", cast_to=bytes, options=options)
+    reply = await client.get("/models", cast_to=bytes)
     return {str(model["id"]): model for model in json.loads(reply)["data"]}
 
 
