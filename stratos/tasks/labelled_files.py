@@ -398,8 +398,8 @@ class LabelledFiles(Task):
         more = f", {self.n_unlabelled:,} without an answer" if self.n_unlabelled else ""
         near = self._content.near
         return (
-            f"Rows of {self.path}: {n['train']} to train on, {n['validation']} validation rows, "
-            f"{n['test']} {of_test}{more}. The split is by a hash of the question."
+            f"{self.path}: {n['train']} rows to train on, {n['validation']} validation rows, "
+            f"{n['test']} {of_test}{more}; split by a hash of the question."
             f"{'' if near is None else near.note(self._together is not None)}"
         )
 

@@ -305,15 +305,29 @@ _LOCK = threading.Lock()
 def _start(work: Coroutine[Any, Any, T]) -> Future[T]:
     """Let something run in the event loop of all endpoints, which has a thread of its own."""
     with _LOCK:
-        loop = _loop()
+        loop, _ = _loop()
     return asyncio.run_coroutine_threadsafe(work, loop)
 
 
 @cache
-def _loop() -> asyncio.AbstractEventLoop:
+def _loop() -> tuple[asyncio.AbstractEventLoop, threading.Thread]:
     loop = asyncio.new_event_loop()
-    threading.Thread(target=loop.run_forever, daemon=True).start()
-    return loop
+    thread = threading.Thread(target=loop.run_forever, name="endpoints", daemon=True)
+    thread.start()
+    return loop, thread
+
+
+def end_loop() -> None:
+    """End the thread of all endpoints once they are closed; the next request starts another."""
+    with _LOCK:
+        if not _loop.cache_info().currsize:
+            return
+        loop, thread = _loop()
+        _loop.cache_clear()
+    asyncio.run_coroutine_threadsafe(loop.shutdown_default_executor(), loop).result()
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    loop.close()
 
 
 if hasattr(os, "register_at_fork"):
