@@ -88,6 +88,8 @@ _EARLY = 10
 """The decay grows as (1 + step) / (10 + step) at first, so that random weights are forgotten."""
 
 
+# Lightning's EMAWeightAveraging copies the frozen weights of an adapted model, too, knows no FSDP2,
+# and has one decay from the first step on.
 class Average(L.Callback):
     """Averages what is trained after every gradient step."""
 
@@ -179,6 +181,9 @@ class _Interrupted(Exception):
     """A signal came while the student was measured."""
 
 
+# One callback, where Lightning has ModelCheckpoint, Timer, EarlyStopping and ThroughputMonitor: a
+# measurement, the checkpoint before it and a signal in its midst have one order, in which a killed
+# training goes on to the same bits.
 class TrainingMonitor(L.Callback):
     """Follows a training: progress, loss curve, validation, best weights, time, and its end.
 
