@@ -96,7 +96,7 @@ def _excerpt(lines: list[str]) -> list[str]:
 
 
 def _without_candidates(lines: list[str]) -> list[str]:
-    """Return a comparison without the settings of students that were candidates of one run alone."""
+    """Return a comparison without the settings of students that one run alone had."""
     at = [i for i, line in enumerate(lines) if line.startswith("student.candidates.")]
     if not at:
         return lines
