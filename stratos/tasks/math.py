@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property
-from typing import Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 import msgspec
 from typing_extensions import override
@@ -24,11 +24,16 @@ from stratos.core.errors import ConfigError
 from stratos.core.extensions import extensions, load
 from stratos.core.reasons import Reason
 from stratos.tasks.base import Item
-from stratos.tasks.jsonl import JsonlTask
-from stratos.tasks.metrics import MetricName
+from stratos.tasks.file_task import FileTask
+from stratos.tasks.metrics import Numeric
 from stratos.tasks.numbers import numbers_in, stated_number
+from stratos.tasks.reader import PATH, Content, FileReader, RowChecker
+from stratos.tasks.rows import Fields
 from stratos.tasks.table import Row, Rows
 from stratos.tasks.words import NeverReached, WrongStep
+
+if TYPE_CHECKING:
+    from stratos.tasks.row_splits import HashSplitter, Splits
 
 _MARKS = re.compile(r"<<([^<>]*)>>")
 _EQUALS = re.compile(r"(?<![=<>!:≤≥])=(?!=)")
@@ -231,6 +236,7 @@ _SET_APART = re.compile(r"(?<=\d) (?=\d{3}(?!\d))")
 """What sets thousands apart in 118 000."""
 _DOLLARS_AND_CENTS = re.compile(r"\$(\d*\.\d\d)(?!\d)")
 _EARLIER = "other years"
+_TEST_PATHS = "task.test_paths."
 _YEAR = re.compile(r"(?:19|20)\d\d")
 
 
@@ -248,16 +254,60 @@ class Variants(Protocol):
 
 
 @dataclass(frozen=True)
-class MathTask(JsonlTask):
+class SolutionChecker:
+    """Checks rows, and takes the calculator's marks out of their solutions."""
+
+    rows: RowChecker
+
+    def __call__(self, key: str, row: Row) -> Row | Reason:
+        """Return a row as it is used, or what is wrong with it."""
+        checked = self.rows(key, row)
+        if isinstance(checked, Reason):
+            return checked
+        return msgspec.structs.replace(checked, rationale=without_marks(checked.rationale))
+
+
+def wrong_solution(item: Item) -> Reason | None:
+    """Return which sum of a solution does not come out, or that it never has its answer."""
+    wrong = wrong_step(item.rationale)
+    if wrong is None and not _reaches(item.rationale, stated_number(item.answer)):
+        return NeverReached(item.answer)
+    return wrong
+
+
+def _reaches(path: str, answer: Fraction | None) -> bool:
+    """Return whether a path names the answer; thousands set apart and dollars for cents do too."""
+    numbers = numbers_in(path) + numbers_in(_SET_APART.sub("", path))
+    numbers += [100 * Fraction(amount) for amount in _DOLLARS_AND_CENTS.findall(path)]
+    return answer in numbers
+
+
+@dataclass(frozen=True)
+class MathTask(FileTask[Content]):
     """Word problems with a number as their answer, and solutions whose sums are checked."""
 
     code_version = 2
+    metric = "numeric"
+    measure = Numeric()
+    test_path: str | None = None
+    """A file of test questions, which is the whole test split; null takes a part of `path`."""
+    unlabelled_path: str | None = None
+    """A file of unlabelled rows, which a teacher labels; `path` itself means its rows with an empty
+    answer."""
     name: str = "gsm8k"
     """Name shown in tables and written into records."""
-    metric: MetricName = "numeric"
-    """Equal as numbers."""
+    question: str = "question"
+    """Field with the question; `a|b` takes the first of them that a file has."""
+    answer: str = "answer"
+    """Field with the gold answer."""
+    rationale: str | None = None
+    """Field with the solution; null if the file has none."""
+    split_answer: str | None = None
+    """Separator between solution and answer in the answer field (GSM8K: "####"); null for none."""
     instruction: str = "Solve the problem."
     """The teacher's instruction."""
+    test_share: float = 0.25
+    """Share of the rows for the test split; ignored with a `test_path`."""
     prompts: tuple[str, ...] = ("reasoning", "zero_shot_reasoning")
     """Prompts to try with a teacher: step by step, few-shot and zero-shot."""
     n_drawn: int = 0
@@ -288,22 +338,39 @@ class MathTask(JsonlTask):
             )
         super().__post_init__()
 
+    @property
+    @override
+    def fields_named(self) -> Fields:
+        return Fields(self.question, self.answer, self.rationale)
+
+    @property
+    @override
+    def file_reader(self) -> FileReader:
+        rows = RowChecker(
+            canonical=lambda key, answer, options: self.measure.canonical(answer, options),
+            slices=self.slices,
+            slice_of=lambda key, row: self.slices[0],
+            split_answer=self.split_answer,
+        )
+        return FileReader(
+            self.files,
+            self.fields_named,
+            SolutionChecker(rows),
+            skips=self.on_error == "skip",
+            compares_words=self.compares_words,
+        )
+
+    @override
     def verify(self, item: Item) -> Reason | None:
         """Check the sums of a solution, that it reaches the answer, and that it announces it."""
-        problem = super().verify(item)
-        if problem is not None:
-            return problem
-        wrong = wrong_step(item.rationale)
-        if wrong is not None:
-            return wrong
-        if not _reaches(item.rationale, stated_number(item.answer)):
-            return NeverReached(item.answer)
-        return None
+        return super().verify(item) or wrong_solution(item)
 
+    @override
     def refute(self, item: Item, text: str) -> Reason | None:
         """Return that an answer cannot be read, or which of its sums does not come out."""
         return super().refute(item, text) or wrong_step(text)
 
+    @override
     def checks_steps(self, item: Item) -> bool:
         """Return whether the solution has sums that `verify` can check."""
         return n_steps(item.rationale) > 0
@@ -316,6 +383,7 @@ class MathTask(JsonlTask):
         is_beside = self.drawn_from == "rows"
         return self.n_drawn if is_beside else max(1, self.n_drawn - self.n_train)
 
+    @override
     def reverse(self, n: int, seed: int = 0) -> Iterator[Item]:
         """Yield the training rows, then variants of them with other numbers, up to `n` in all.
 
@@ -339,69 +407,24 @@ class MathTask(JsonlTask):
             {**excluded, **self._variants.left_out} if self.drawn_from == "exchanged" else excluded
         )
 
-    def _check(self, key: str, row: Row) -> Row | Reason:
-        checked = super()._check(key, row)
-        if isinstance(checked, Reason):
-            return checked
-        return msgspec.structs.replace(checked, rationale=without_marks(checked.rationale))
-
-
-def _reaches(path: str, answer: Fraction | None) -> bool:
-    """Return whether a path names the answer; thousands set apart and dollars for cents do too."""
-    numbers = numbers_in(path) + numbers_in(_SET_APART.sub("", path))
-    numbers += [100 * Fraction(amount) for amount in _DOLLARS_AND_CENTS.findall(path)]
-    return answer in numbers
-
 
 @dataclass(frozen=True)
-class AimeTask(MathTask):
-    """The AIME of named years, all thirty problems of each; other years are trained on."""
+class YearSplitter:
+    """Tests all problems of named years; those of other years are split by a hash."""
 
-    name: str = "aime"
-    """Name shown in tables and written into records."""
-    question: str = "problem|question"
-    """Field with the question; `a|b` takes the first of them that a file has."""
-    years: tuple[int, ...] = (2024,)
-    """Years in the test split, which are never used for training."""
-    year: str = "year"
-    """Field of `path` with the year of a problem."""
-    test_paths: dict[str, str] = field(default_factory=dict)
-    """Year to the file of its thirty problems; other years come from `path`."""
-    slice: str | None = field(init=False, default=None)
-    slices: tuple[str, ...] = field(init=False, default=())
-    test_path: str | None = field(init=False, default=None)
-    test_share: float = field(init=False, default=0.25)
-    n_drawn: int = field(init=False, default=0)
-    drawn_from: Literal["rows", "exchanged"] = field(init=False, default="rows")
+    files: Mapping[str, int]
+    """Year that is tested to the place of the file that has its problems."""
+    by_hash: HashSplitter
 
-    def __post_init__(self) -> None:
-        """Name a slice for each year that is tested."""
-        if not self.years or len(set(self.years)) < len(self.years):
-            raise ValueError("years: name at least one, each once.")
-        unknown = [year for year in self.test_paths if year not in map(str, self.years)]
-        if unknown:
-            raise ValueError(f"test_paths.{unknown[0]}: that year is not among years.")
-        object.__setattr__(self, "slice", self.year)
-        object.__setattr__(self, "slices", (_EARLIER, *map(str, self.years)))
-        super().__post_init__()
+    def split(self, content: Content) -> Splits:
+        """Return the rows of each split.
 
-    @property
-    def _paths(self) -> dict[str, str]:
-        tests = {f"task.test_paths.{year}": path for year, path in self.test_paths.items()}
-        return {"task.path": self.path, **tests}
-
-    def _slice_of(self, key: str, row: Row) -> str:
-        if key != "task.path":
-            return key.rpartition(".")[2]
-        match = _YEAR.search(row.slice)
-        return match[0] if match and match[0] in self.slices else _EARLIER
-
-    def _divided(self) -> tuple[Rows, Rows]:
-        own, *test_files = self._files
-        of_file = dict(zip(self.test_paths, test_files, strict=True))
-        tested: list[Rows] = []
-        for year in map(str, self.years):
-            file = of_file.get(year, own)
+        Raises:
+            ConfigError: a year lacks a problem.
+        """
+        own, tested = content.files[0].rows, []
+        for year, index in self.files.items():
+            file = content.files[index]
             rows = file.rows.take(file.rows.of_slice(year))
             if len(rows) != PROBLEMS_A_YEAR:
                 raise ConfigError(
@@ -409,4 +432,111 @@ class AimeTask(MathTask):
                     f"them. Give a file with all of them: 'task.test_paths={{\"{year}\": …}}'."
                 )
             tested.append(rows)
-        return own.rows.take(own.rows.of_slice(_EARLIER)), Rows.concat(tested)
+        return self.by_hash.divided(content, own.take(own.of_slice(_EARLIER)), Rows.concat(tested))
+
+
+@dataclass(frozen=True)
+class AimeTask(FileTask[Content]):
+    """The AIME of named years, all thirty problems of each; other years are trained on."""
+
+    code_version = 2
+    metric = "numeric"
+    measure = Numeric()
+    name: str = "aime"
+    """Name shown in tables and written into records."""
+    question: str = "problem|question"
+    """Field with the question; `a|b` takes the first of them that a file has."""
+    answer: str = "answer"
+    """Field with the gold answer."""
+    rationale: str | None = None
+    """Field with the solution; null if the file has none."""
+    split_answer: str | None = None
+    """Separator between solution and answer in the answer field; null for none."""
+    years: tuple[int, ...] = (2024,)
+    """Years in the test split, which are never used for training."""
+    year: str = "year"
+    """Field of `path` with the year of a problem."""
+    test_paths: dict[str, str] = field(default_factory=dict)
+    """Year to the file of its thirty problems; other years come from `path`."""
+    instruction: str = "Solve the problem."
+    """The teacher's instruction."""
+    prompts: tuple[str, ...] = ("reasoning", "zero_shot_reasoning")
+    """Prompts to try with a teacher: step by step, few-shot and zero-shot."""
+
+    def __post_init__(self) -> None:
+        """Check the years, and every line of a file on this machine.
+
+        Raises:
+            ValueError: something is wrong; the message lists all lines that are broken.
+        """
+        if not self.years or len(set(self.years)) < len(self.years):
+            raise ValueError("years: name at least one, each once.")
+        unknown = [year for year in self.test_paths if year not in map(str, self.years)]
+        if unknown:
+            raise ValueError(f"test_paths.{unknown[0]}: that year is not among years.")
+        super().__post_init__()
+
+    @property
+    def slices(self) -> tuple[str, ...]:  # type: ignore[override]
+        """One for each year that is tested, and one for all others."""
+        return (_EARLIER, *map(str, self.years))
+
+    @property
+    @override
+    def files(self) -> dict[str, str]:
+        tests = {f"{_TEST_PATHS}{year}": path for year, path in self.test_paths.items()}
+        return {PATH: self.path, **tests}
+
+    @property
+    @override
+    def fields_named(self) -> Fields:
+        return Fields(self.question, self.answer, self.rationale, self.year)
+
+    @property
+    @override
+    def file_reader(self) -> FileReader:
+        rows = RowChecker(
+            canonical=lambda key, answer, options: self.measure.canonical(answer, options),
+            slices=self.slices,
+            slice_of=self._year_of,
+            split_answer=self.split_answer,
+        )
+        return FileReader(
+            self.files,
+            self.fields_named,
+            SolutionChecker(rows),
+            skips=self.on_error == "skip",
+            compares_words=self.compares_words,
+        )
+
+    def _year_of(self, key: str, row: Row) -> str:
+        if key != PATH:
+            return key.removeprefix(_TEST_PATHS)
+        match = _YEAR.search(row.slice)
+        return match[0] if match and match[0] in self.slices else _EARLIER
+
+    @property
+    @override
+    def splitter(self) -> YearSplitter:
+        from stratos.tasks.row_splits import HashSplitter  # imports numpy
+
+        of_file = {year: k for k, year in enumerate(self.test_paths, start=1)}
+        files = {str(year): of_file.get(str(year), 0) for year in self.years}
+        return YearSplitter(
+            files, HashSplitter(self.validation_share, self.test_share, self.normal)
+        )
+
+    @override
+    def verify(self, item: Item) -> Reason | None:
+        """Check the sums of a solution, that it reaches the answer, and that it announces it."""
+        return super().verify(item) or wrong_solution(item)
+
+    @override
+    def refute(self, item: Item, text: str) -> Reason | None:
+        """Return that an answer cannot be read, or which of its sums does not come out."""
+        return super().refute(item, text) or wrong_step(text)
+
+    @override
+    def checks_steps(self, item: Item) -> bool:
+        """Return whether the solution has sums that `verify` can check."""
+        return n_steps(item.rationale) > 0

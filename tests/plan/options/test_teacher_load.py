@@ -26,14 +26,17 @@ IN, OUT = 2_000.0, 10_000.0
 """Dollars for a million tokens: dear enough to be seen beside the servers."""
 
 
-def task_of(folder: Path, kind: type[JsonlTask] = JsonlTask, path: str = "") -> JsonlTask:
+def task_of(
+    folder: Path, kind: type[JsonlTask | MathTask] = JsonlTask, path: str = ""
+) -> JsonlTask | MathTask:
     rows = [
         {"question": f"What is {i} + {i}?", "answer": 2 * i, **({"why": path} if path else {})}
         for i in range(50)
     ]
     file = folder / "rows.jsonl"
     file.write_text("\n".join(map(json.dumps, rows)))
-    return kind(str(file), metric="numeric", **({"rationale": "why"} if path else {}))
+    metric = {} if kind is MathTask else {"metric": "numeric"}
+    return kind(str(file), **metric, **({"rationale": "why"} if path else {}))
 
 
 def size(chats) -> int:
@@ -124,7 +127,7 @@ def test_auto_is_priced_from_its_trial_to_all(tmp_path, holds):
         row["why"] = f"Twice makes {i} + {i} = {2 * i if holds else 2 * i + 1}."
     file = tmp_path / "rows.jsonl"
     file.write_text("\n".join(map(json.dumps, rows)))
-    task = MathTask(str(file), metric="numeric", rationale="why", prompts=("default",))
+    task = MathTask(str(file), rationale="why", prompts=("default",))
     n = len(list(task.reverse(1000)))
     engine, whole, auto = (
         plan_of(task, strategy_of(how, n_retries=0, n_trial_items=n // 4), hosted(task)).role(

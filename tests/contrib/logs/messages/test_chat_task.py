@@ -68,7 +68,7 @@ def test_each_turn_is_asked_for_with_its_history(tmp_path: Path) -> None:
         assert item.slice == ("first turn", "second turn", "later turns")[min(turn, 2)]
         whole = json.dumps([*history, said(item.answer)])
         assert any(one.startswith(whole[:-1]) for one in known)
-    assert task.system_prompt == SYSTEM and task.metric == "exact"
+    assert task.system_prompt == SYSTEM and task.metric_name == "exact"
     assert "300" not in task.notes[0] and "100 fine-tuning messages" in task.notes[0]
 
 
@@ -195,7 +195,7 @@ def test_the_metric_fits_the_answers(answers: list[str], metric: str, tmp_path: 
         {"prompt": text(random.Random(k)), "completion": answers[k % len(answers)]}
         for k in range(60)
     ]
-    assert ChatTask(write(tmp_path / "a.jsonl", rows)).metric == metric
+    assert ChatTask(write(tmp_path / "a.jsonl", rows)).metric_name == metric
 
 
 def test_answers_are_compared_whole(tmp_path: Path) -> None:
