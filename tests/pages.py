@@ -9,7 +9,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 CONTRIB = ROOT / "docs" / "contrib"
-PAGES = (*sorted((ROOT / "docs").glob("*.md")), *sorted(CONTRIB.glob("*.md")))
+PAGES = tuple(sorted((ROOT / "docs").rglob("*.md")))
 DOCUMENTS = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *PAGES)
 _LINK = re.compile(r"\]\(([\w./]+\.md)(?:#[\w-]*)?\)")
 _ITEM = re.compile(r"[-*] |\d+\. |#")

@@ -65,6 +65,8 @@ ARROWS = {
         "run tracking"
     ),
     "pipeline": "cli config core deploy distill models pilot records run teachers",
+    # What a Python program calls, in place of the command line.
+    "api": "cli commands core deploy evaluate records report tasks",
     "__main__": "cli core",
 }  # fmt: skip
 """Room, or module of the root, to those that it may import; `stages` are loaded by name."""
@@ -250,7 +252,7 @@ def test_what_is_at_the_bottom_imports_no_stage_and_nothing_that_runs_one(name: 
 
 def test_the_root_holds_the_entry_the_page_and_what_all_speak_in() -> None:
     names = {path.stem for path in (ROOT / "stratos").glob("*.py")}
-    assert names == {"__init__", "__main__", "pipeline", "config"}
+    assert names == {"__init__", "__main__", "api", "pipeline", "config"}
 
 
 def test_one_file_name_means_one_thing() -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Iterator
 
-MODULES = ("contrib", "gym", "kinds", "planning", "runs", "serving", "summary", "training")
+MODULES = (
+    "commands", "contrib", "gym", "kinds", "planning", "runs", "serving", "summary", "training",
+)  # fmt: skip
 
 
 def _blocks() -> Iterator[tuple[str, Callable[[], str]]]:

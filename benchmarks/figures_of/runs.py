@@ -12,6 +12,8 @@ import record
 from figures_of.tables import columns, result, source, table
 
 STAGES = ("probe ", "plan ", "synthesize ", "distill ", "evaluate ", "deploy ", "report ")
+QUICK = ("Rows of", "probe  ", "plan  ", "evaluate  ", "TF-IDF with logistic", "Host")
+"""How the lines begin that README shows of a run."""
 VERDICT = ("Distil", "Don't distil", "Open")
 INPUTS = {
     "overrides": "values on the command line",
@@ -45,6 +47,17 @@ def demo() -> str:
     return (
         f"```text\n{printed}\n```\n\n{took['minutes']:.0f} minutes in all, with a little other "
         f"work on the machine (load {took['load_before']:.1f} before it). {source('demo')}."
+    )
+
+
+def quick() -> str:
+    """What a run on a CSV printed: six of its lines."""
+    run = result("quick")
+    lines = [next(line for line in run["printed"] if line.startswith(first)) for first in QUICK]
+    printed_lines = "\n".join(lines)
+    return (
+        f"```text\n{printed_lines}\n```\n\nSix lines of a run on 300 questions of bank customers "
+        f"(`benchmarks/product/demo.py`): {run['minutes']:.1f} minutes; {source('quick')}."
     )
 
 
@@ -175,6 +188,7 @@ def _of_results() -> dict[str, Callable[[], str]]:
 
 BLOCKS = {
     "demo": demo,
+    "quick": quick,
     "attack_tried": attack,
     "throughput": throughput,
     "reverse": reverse,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Callable
 from typing import Any
 
 from figures_of.runs import clients_of
 from figures_of.tables import result, source, span, table, written
 from figures_of.training import HEAD, SFT, SFT_CASES, STEP, STEP_CASES, peer_speeds
+from stratos.deploy.card import TERMS
 
 SCALE, PEERS, CACHE = "planner/scale", "planner/peers", "distillation/cache_topk"
 ASKED, ANSWERED, STARTUP = "teachers/throughput", "generation", "startup"
@@ -160,4 +162,17 @@ def peers() -> str:
     return f"{table(('what', 'measured', 'target'), rows)}\n\n{source(*names)}."
 
 
-BLOCKS = {"peers": peers}
+def terms() -> str:
+    """What licences say of training another model on a teacher's answers."""
+    with TERMS.open(encoding="utf-8", newline="") as file:
+        rows = [
+            [row["license"], row["may_train"], row["clause"], f"{row['version']}, {row['checked']}",
+             f"<{row['source']}>"]
+            for row in csv.DictReader(file)
+        ]  # fmt: skip
+    head = ("licence of the teacher", "may its answers train another model", "clause", "version",
+            "source")  # fmt: skip
+    return table(head, rows)
+
+
+BLOCKS = {"peers": peers, "terms": terms}

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from fnmatch import fnmatchcase
 from functools import cache, cached_property
+from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -49,7 +50,7 @@ def cached(
     make: Callable[[], Cleaned],
     warn: Callable[[str], None],
 ) -> Cleaned:
-    """Return what was made of these files before, else make it and keep it.
+    """Return what was made of these files before, else make it and keep it where pyarrow is here.
 
     Args:
         folder: where cleaned catalogs are kept; made if need be. It may be deleted at any time.
@@ -57,6 +58,8 @@ def cached(
         make: reads and cleans the files.
         warn: told of an entry that is damaged, and of a folder that cannot be written to.
     """
+    if find_spec("pyarrow") is None:
+        return make()
     path = folder / f"{_key(files)}.parquet"
     try:
         return _read(path)

@@ -398,17 +398,13 @@ def parse(file: File, cloud: str) -> Listings:
         Malformed: it has values that cannot be read.
     """
     if file.data[:4] == b"PAR1":
-        from stratos.catalog.readers import read_parquet
-
         listings = read_parquet(file)
     elif len(file.data) <= SMALL_BYTES:
         listings = read_csv(file)
     else:
-        from stratos.catalog.readers import Unclear, read_csv_fast
-
         try:
             listings = read_csv_fast(file)
-        except Unclear:
+        except (Unclear, ModuleNotFoundError):  # it has no pyarrow
             listings = read_csv(file)
     if not len(listings):
         raise CatalogError(f"The catalog {file.name} is empty: it has no row below its header.")

@@ -53,3 +53,25 @@ def hydra_for(config_dir: str | None, config_path: str | None = None) -> Iterato
     finally:
         GlobalHydra.instance().clear()
         HydraConfig.instance().cfg = None
+
+
+@contextmanager
+def hydra_kept() -> Iterator[None]:
+    """Give back the state of Hydra and OmegaConf in this process, whatever the block makes of it.
+
+    The caller may be a program of Hydra itself, or compose configs in a notebook.
+    """
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.version import VersionBase
+    from omegaconf.basecontainer import BaseContainer
+
+    in_use, config = GlobalHydra.instance().hydra, HydraConfig.instance().cfg
+    version, resolvers = VersionBase.instance().version_base, dict(BaseContainer._resolvers)
+    try:
+        yield
+    finally:
+        GlobalHydra.instance().hydra = in_use
+        HydraConfig.instance().cfg = config
+        VersionBase.instance().version_base = version
+        BaseContainer._resolvers = resolvers

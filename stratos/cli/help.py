@@ -98,6 +98,7 @@ def page(config_dir: str | None = None) -> str:
         "  --help GROUP       every key of a group, with type, default and meaning; of a choice: "
         "--help trainer=lora",
         "  --json             of run and plan: one line of JSON on stdout, all else on stderr",
+        "  --watch            of run and plan: a page that shows the run while it works",
         "  --version          the version of Stratos",
         "  --config-dir DIR   a folder of your own choices: DIR/<group>/<name>.yaml",
         "  --cfg job          print every key and value, and stop (with the overrides applied)",

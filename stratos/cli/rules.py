@@ -8,9 +8,11 @@ from glob import glob
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stratos.catalog.table import LOCAL
 from stratos.cli.words import KindTwice, KindUnsuited, NoRunFolder
 from stratos.config import (
     MIN_CONTEXT,
+    CloudConfig,
     Config,
     EvaluateConfig,
     LimitsConfig,
@@ -20,7 +22,7 @@ from stratos.config import (
 from stratos.core.context import engine_of
 from stratos.core.errors import ConfigError, did_you_mean
 from stratos.core.foreign import beside, why_unreadable
-from stratos.core.formats import shown
+from stratos.core.formats import listed, shown
 from stratos.core.reasons import Reason
 from stratos.distill.tokenizer import SPECIAL
 from stratos.distill.trainer import unusable
@@ -42,6 +44,9 @@ MAX_PARAMS = 1e13
 
 LEAST_VOCABULARY = 256 + len(SPECIAL)
 """Tokens of a byte-level tokenizer that has learnt nothing."""
+
+_OF_CLOUDS = ("regions", "residency", "marketplaces", "spot", "quotas", "catalog")
+"""Keys of `cloud` that say something of rented servers alone."""
 
 _FILE_SUFFIXES = (".csv", ".parquet", ".jsonl", ".json", ".gguf", ".txt")
 
@@ -234,8 +239,15 @@ def _limits(config: Config) -> Iterator[str]:
 
 def _cloud(config: Config) -> Iterator[str]:
     """Yield caps and quotas that leave nothing, and quotas of nothing."""
-    cloud = config.cloud
-    if cloud.max_usd_per_hour == 0 and "local" not in cloud.providers:
+    cloud, rented = config.cloud, CloudConfig()
+    unread = [f"cloud.{key}" for key in _OF_CLOUDS if getattr(cloud, key) != getattr(rented, key)]
+    if unread and cloud.providers == (LOCAL,):
+        yield (
+            f"{listed(unread)}: {cloud.name} rents nothing, so there is nothing that this limits. "
+            "Type cloud=multi, or the name of a cloud, beside it."
+        )
+        return
+    if cloud.max_usd_per_hour == 0 and LOCAL not in cloud.providers:
         yield (
             "cloud.max_usd_per_hour=0: only this machine costs nothing. Type cloud=local, or a cap "
             "above 0."

@@ -18,8 +18,9 @@ from itertools import takewhile
 
 from stratos.core.errors import ConfigError, StratosError, UsageError, did_you_mean
 from stratos.core.extensions import Command, extensions, room_configs
+from stratos.core.extras import required
 from stratos.core.formats import visible
-from stratos.core.output import FLAG
+from stratos.core.output import FLAG, WATCH
 from stratos.core.process import Terminated, leave
 
 _COMMANDS = "stratos.cli.commands"
@@ -47,7 +48,7 @@ OURS = {
 """Verbs of the core, in the order of a user's day."""
 HIDDEN = {"stage": Command("one stage of a run, on a node", f"{_COMMANDS}.stage")}
 """What programs type, and `stratos --help` does not show."""
-_FLAGS = (FLAG, "-m", "--multirun")
+_FLAGS = (FLAG, WATCH, "-m", "--multirun")
 """What takes no value, and may stand before a verb, too."""
 
 
@@ -86,7 +87,8 @@ def obey(words: Sequence[str]) -> int:
     try:
         if verb in HYDRA:
             run = importlib.import_module(f"{_COMMANDS}.run")  # others do without Hydra
-            run.run_hydra(words, is_plan=verb == "plan")
+            with required():
+                run.run_hydra(words, is_plan=verb == "plan")
             return 0
         if command is None:
             known = list(summaries())
@@ -127,6 +129,7 @@ def _run(verb: str, command: Command, words: Sequence[str]) -> int:
     module.add_arguments(parser)
     args = parser.parse_args(words)
     try:
-        return module.run(args) or 0
+        with required():
+            return module.run(args) or 0
     except UsageError as error:
         parser.error(str(error))

@@ -126,6 +126,8 @@ class Context:
     """Metrics for the tracker: log({"name": value}, step=None)."""
     fingerprint: str = ""
     """What the stage's inputs are: a checkpoint made from others must not be gone on from."""
+    sample: Callable[..., None] = field(default=unsaid)
+    """Show an answer that was just given: sample(model, question, gold, answer, is_right=None)."""
     note: Callable[[str], None] = field(default=unsaid)
     """Say something that explains what happens next; shown and not kept."""
     spent_seconds: float = 0.0

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 
 class StratosError(Exception):
@@ -26,8 +27,38 @@ class ForeignFileError(StratosError):
     """A file that something else wrote cannot be read; the message has its path and the cause."""
 
 
+@dataclass(frozen=True)
+class Remedy:
+    """A change of the settings that is enough, and what the plan that it allows comes to."""
+
+    text: str
+    """As a reader would say it: "budget $40 → $52.10"."""
+    overrides: tuple[str, ...]
+    """As they are typed: ("limits.budget_usd=52.10",)."""
+    usd: float
+    hours: float
+    """Until the student is served."""
+    latency_ms: float
+    """95th percentile of an answer."""
+    accuracy: float | None
+    """Predicted share of right answers; None where nothing is known of it."""
+
+
 class InfeasibleError(StratosError):
-    """No plan meets the limits; the message says what to relax and by how much."""
+    """No plan meets the limits; the message says what to relax and by how much.
+
+    Args:
+        text: what the user reads.
+        remedies: changes of which each is enough, with everything else unchanged.
+        left_out: what could not be chosen (a teacher, a student, a pair), and why.
+    """
+
+    def __init__(
+        self, text: str, remedies: Sequence[Remedy] = (), left_out: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(text)
+        self.remedies = tuple(remedies)
+        self.left_out = dict(left_out or {})
 
 
 class NothingLearntError(StratosError):

@@ -1,18 +1,20 @@
-"""How Stratos and its extras are installed, here and on a server: it is on no package index."""
+"""How Stratos and its extras are installed, here and on a server, and what is missing here."""
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import shlex
 import sys
 import zipfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 
-from stratos.core.errors import StratosError
+from stratos.core.errors import ConfigError, StratosError
 from stratos.core.extensions import conf_dir
+from stratos.core.reasons import Reason
 
 NAME = "stratos-llm"
 """Of the distribution."""
@@ -23,8 +25,8 @@ ROOT = Path(__file__).resolve().parents[2]
 def install(extra: str, *requirements: str) -> str:
     """Return the command that installs an extra.
 
-    From a clone it is installed as the clone is. From a wheel it is the packages that the extra
-    names: the wheel itself may be anywhere.
+    From a clone it is installed as the clone is. Else pip finds Stratos installed, and adds what
+    the extra names: it needs no index that has the wheel.
 
     Args:
         extra: its name in pyproject.toml.
@@ -33,7 +35,50 @@ def install(extra: str, *requirements: str) -> str:
     if is_clone():
         folder = "." if Path.cwd() == ROOT else str(ROOT)
         return " ".join([f"pip install -e '{folder}[{extra}]'", *map(_quoted, requirements)])
-    return " ".join(["pip install", *map(_quoted, [*packages(extra), *requirements])])
+    return " ".join([f"pip install '{NAME}[{extra}]'", *map(_quoted, requirements)])
+
+
+TRAIN = "train"
+"""Extra without which no language model is loaded, and no encoder."""
+_EXTRA_OF = {
+    **dict.fromkeys(("gguf", "lightning", "peft", "torch", "transformers"), TRAIN),
+    "duckdb": "sql",
+    "pyarrow": "parquet",
+    "sqlglot": "sql",
+    "wandb": "wandb",
+}
+"""Extras that bring a module."""
+
+
+class ModuleMissing(Reason):
+    """A module of an extra is not installed."""
+
+    module: str
+
+    def __str__(self) -> str:
+        return f"{self.module} is not installed. Type: {install(_EXTRA_OF[self.module])}"
+
+
+def why_no_torch() -> ModuleMissing | None:
+    """Return why no language model and no encoder can be loaded here; None if they can."""
+    names = ("torch", "transformers")
+    return next((ModuleMissing(name) for name in names if find_spec(name) is None), None)
+
+
+@contextmanager
+def required() -> Iterator[None]:
+    """Say of a module that is missing which extra brings it.
+
+    Raises:
+        ConfigError: a module of an extra is imported, and is not installed.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        name = (error.name or "").partition(".")[0]
+        if name not in _EXTRA_OF:
+            raise
+        raise ConfigError(str(ModuleMissing(name))) from error
 
 
 def is_clone() -> bool:
@@ -109,9 +154,9 @@ def write_wheel(folder: Path) -> Path:
 
 
 def pins() -> list[str]:
-    """Return the versions of what Stratos needs as they are here: a student is the same there."""
-    requirements = [each for each in metadata.requires(NAME) or () if "extra ==" not in each]
-    return sorted(filter(None, map(_pin, requirements)))
+    """Return the versions of what trains as they are here: a student is the same there."""
+    core = [each for each in metadata.requires(NAME) or () if "extra ==" not in each]
+    return sorted(filter(None, map(_pin, [*core, *packages(TRAIN)])))
 
 
 def python_version() -> str:
@@ -124,7 +169,7 @@ def _files() -> dict[str, Path]:
     package = Path(__file__).resolve().parents[1]
     files = {f"stratos/{name}": path for name, path in _below(package)}
     files |= {f"stratos/conf/{name}": path for name, path in _below(conf_dir())}
-    plugins = importlib.util.find_spec(_PLUGINS)
+    plugins = find_spec(_PLUGINS)
     # The first on the path is the one that is imported, so the last that is added.
     roots = [] if plugins is None else plugins.submodule_search_locations or []
     for root in reversed(roots):

@@ -114,7 +114,7 @@ def _say_what_is_lost(out: Guarded, error: Guarded) -> None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
-class _Hiding(logging.Formatter):
+class Hiding(logging.Formatter):
     """A formatter in front of another: what it made, without secrets."""
 
     def __init__(self, formatter: logging.Formatter) -> None:
@@ -122,6 +122,7 @@ class _Hiding(logging.Formatter):
         self._formatter = formatter
 
     def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
         return redact_text(self._formatter.format(record))
 
 
@@ -134,8 +135,8 @@ def guard_logs() -> None:
     named = logging.root.manager.loggerDict.values()
     loggers = [logging.root, *(logger for logger in named if isinstance(logger, logging.Logger))]
     for handler in [handler for logger in loggers for handler in logger.handlers]:
-        if not isinstance(handler.formatter, _Hiding):
-            handler.setFormatter(_Hiding(handler.formatter or logging.Formatter()))
+        if not isinstance(handler.formatter, Hiding):
+            handler.setFormatter(Hiding(handler.formatter or logging.Formatter()))
 
 
 def guard_files(folder: Path) -> None:
@@ -189,23 +190,29 @@ def json_line(value: object) -> str:
     return json.dumps(plain)
 
 
-_VARIABLE = "STRATOS_JSON"
-"""By which the processes that a command starts know of it."""
+WATCH = "--watch"
+"""Shows the page of a run while it works."""
+_VARIABLES = {FLAG: "STRATOS_JSON", WATCH: "STRATOS_WATCH"}
+"""By which the processes that a command starts know of a flag."""
 
 _kept: list[TextIO] = []
 """Standard output, while all else that is written to it goes to standard error."""
 
 
-def take_flag(arguments: Sequence[str]) -> list[str]:
-    """Return the arguments without the flag, which Hydra does not know; remember it."""
-    if FLAG in arguments:
-        os.environ[_VARIABLE] = "1"
-    return [word for word in arguments if word != FLAG]
+def take_flags(arguments: Sequence[str]) -> list[str]:
+    """Return the arguments without the flags, which Hydra does not know; remember them."""
+    os.environ.update({_VARIABLES[word]: "1" for word in arguments if word in _VARIABLES})
+    return [word for word in arguments if word not in _VARIABLES]
 
 
 def is_for_machines() -> bool:
     """Return whether standard output is kept for the line."""
-    return os.environ.get(_VARIABLE) == "1"
+    return os.environ.get(_VARIABLES[FLAG]) == "1"
+
+
+def is_watched() -> bool:
+    """Return whether the page of the run is to be shown while it works."""
+    return os.environ.get(_VARIABLES[WATCH]) == "1"
 
 
 @contextmanager

@@ -13,8 +13,8 @@ from stratos.core import extras
 from stratos.core.foreign import cause, why_unreadable
 from stratos.core.reasons import Because, Reason
 
-_EXTRAS = {"s3": "aws", "s3a": "aws", "gs": "gcp", "gcs": "gcp", "abfs": "azure", "az": "azure"}
-"""Protocol to the extra of this package that brings what it needs."""
+_OF_CLOUDS = ("s3", "s3a", "gs", "gcs", "abfs", "az")
+"""Protocols that an extra of this package brings."""
 _SCHEMES = ("https", "s3", "gs", "az", "hf")
 _CONNECT_S, _READ_S = 10, 30
 """Longest waits for a server: until it is reached, and for more of its bytes."""
@@ -53,8 +53,7 @@ def file_system(url: str) -> tuple[Any, str]:
     try:
         system: tuple[Any, str] = fsspec.url_to_fs(url, **_settings(protocol))
     except ImportError as error:
-        extra = _EXTRAS.get(protocol)
-        hint = f"Type: {extras.install(extra)}" if extra else cause(error)
+        hint = f"Type: {extras.install('cloud')}" if protocol in _OF_CLOUDS else cause(error)
         raise OSError(f"{protocol}:// needs a package that is not installed. {hint}") from error
     except ValueError as error:
         if protocol in fsspec.available_protocols():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 import shlex
@@ -41,6 +42,8 @@ from stratos.records import (
 
 _MARK = 16
 """Characters beside an answer that only announce it: The answer is: ..."""
+TERMS = Path(__file__).parents[1] / "teachers" / "terms.csv"
+"""What licences say of training another model on a teacher's answers: clause, version, source."""
 MOST_LABELS = 20
 """Labels of a task that the card names."""
 _ROLES = {
@@ -92,6 +95,7 @@ def model_card(
     max_tokens = room_for_answers(answers, config.evaluate.max_new_tokens)
     request = {"model": ".", "messages": example.messages, "max_tokens": max_tokens}
     predictor = _predictor(Path(student.path), answers)
+    teacher = _teacher(config, plan, corpus)
     if predictor is not None:
         request["logprobs"] = True
     earlier_reads = scorecard.earlier_reads
@@ -108,7 +112,8 @@ def model_card(
         start=start,
         seed=config.seed,
         task=config.task,
-        teacher=_teacher(config, plan, corpus),
+        teacher=teacher,
+        terms=None if teacher is None else terms_of(teacher.card().license),
         learns_rows=any(s.learns_rows for s in config.strategies if s.name == plan.strategy),
         verdict=verdict(scorecard),
         reads=reads_of_run(probe, pilot, student, scorecard),
@@ -197,6 +202,12 @@ def _teacher(config: Config, plan: Plan, corpus: Corpus | None) -> Any:
         return teacher if corpus.teacher_tokens else None
     writes = strategy.writes_reasoning or strategy.words_questions
     return teacher if strategy.adds_rows or writes else None
+
+
+def terms_of(license_name: str) -> Mapping[str, str] | None:
+    """Return what a licence says of training on answers; None where the table has no line."""
+    with TERMS.open(encoding="utf-8", newline="") as file:
+        return next((row for row in csv.DictReader(file) if row["license"] == license_name), None)
 
 
 def _writes_reasoning(config: Config, answers: Sequence[KeptAnswer]) -> bool:

@@ -27,7 +27,9 @@ from stratos.deploy.bundle_server import (
     environment_of,
     longest_answer,
 )
-from stratos.deploy.exports import exported
+from stratos.deploy.engines.known import engine_named, import_engines_of_run
+from stratos.deploy.engines.predictor import server_of, setting_of
+from stratos.deploy.exports import exported, read_exports
 from stratos.deploy.hosted_server import (
     FrontProgram,
     FrontStatus,
@@ -48,6 +50,30 @@ START_SHARE = 1.5
 """Of the seconds that an engine may take to start: nobody waits for the command that hosts it."""
 _STOP_S = 30.0
 _LOOK_S = 0.2
+
+
+def setting_here(bundle: Path, at_once: int | None = None) -> tuple[ServingSetting | None, str]:
+    """Return how a bundle is served on this machine where nobody says otherwise, as its run did.
+
+    Args:
+        bundle: folder of the student.
+        at_once: answers at once; None takes the engine's own number.
+
+    Returns:
+        The setting, None for one request at a time by transformers; and, in words, why it is
+        another than that of the run, or "".
+    """
+    import_engines_of_run(bundle.parent)
+    if (own := server_of(bundle)) is not None:
+        return own.setting(at_once), ""
+    exports, text = read_exports(bundle), ""
+    if exports is not None and exports.served:
+        engine = engine_named(exports.engine)
+        if (why := engine.unusable()) is None:
+            return replace(engine.setting(at_once), format=exports.served), ""
+        text = f"The run served it as {exports.served}. {why}\nUntil then transformers serves it."
+    run = engine_of(None).setting(at_once) if at_once else None
+    return setting_of(bundle, run), text
 
 
 def prepare(

@@ -8,19 +8,17 @@ threads wait for those that are not running, and fewer of them get further.
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
 import lightning as L
 import torch
 
-from stratos.core.machine import Usage, group_seconds, others_between, usage
 from stratos.distill.data import Batch, PackedLoader
 from stratos.distill.module import StudentModule
 from stratos.models.decode.threads import fastest
@@ -202,24 +200,6 @@ def fastest_of(paces: Sequence[Pace], tokens: float) -> Pace:
     return next(pace for pace in paces if pace.n_threads == n_threads)
 
 
-class OtherWork:
-    """Tells how many cores other processes take, from when it is made."""
-
-    def __init__(self) -> None:
-        self._before = self._now()
-
-    def n_cores(self) -> float:
-        """Return how many they took of what this process might have had; 0 where some were idle."""
-        busy_cores, is_busy = others_between(self._before, self._now())
-        return busy_cores or 0.0 if is_busy else 0.0
-
-    @staticmethod
-    def _now() -> Usage | None:
-        group = os.getpgid(0)
-        measured = usage(group)
-        return None if measured is None else replace(measured, own_s=group_seconds(group))
-
-
 class Drift:
     """Tells when a training has become twice as slow or as fast as it was."""
 
@@ -244,34 +224,3 @@ class Drift:
         factor = now / self.seconds_per_token
         is_changed = not 1 / self.FACTOR < factor < self.FACTOR
         return is_changed and self._seconds >= self.LEAST_SECONDS
-
-
-class IdleCores:
-    """Tells when a training on few threads has cores beside it that nobody uses.
-
-    A training that gave way to other work is no faster once that is over: its speed does not tell.
-    Where more threads turn out to be no faster all the same, the next look is twice as far away.
-    """
-
-    LEAST_CORES, FIRST_LOOK_S, LAST_LOOK_S = 0.5, 30.0, 1800.0
-    """Idle over the whole interval; seconds between two looks."""
-
-    def __init__(self) -> None:
-        """Look again after the first interval."""
-        self.seconds = self.FIRST_LOOK_S
-        self._since = usage(os.getpgid(0))
-
-    def are_idle(self) -> bool:
-        """Return whether cores were idle since the last look, if it is time for one."""
-        since = self._since
-        if since is None or time.perf_counter() - since.at < self.seconds:
-            return False
-        now = self._since = usage(os.getpgid(0))
-        return now is not None and (
-            (now.idle_s - since.idle_s) / (now.at - since.at) >= self.LEAST_CORES
-        )
-
-    def in_vain(self) -> None:
-        """Take notice that more threads were tried and are no faster."""
-        self.seconds = min(self.LAST_LOOK_S, 2 * self.seconds)
-        self._since = usage(os.getpgid(0))

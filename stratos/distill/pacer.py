@@ -19,14 +19,11 @@ from stratos.core.atomic_files import write_atomically
 from stratos.core.context import Context
 from stratos.core.errors import StratosError
 from stratos.core.formats import about, counted, duration
-from stratos.core.machine import n_cores
 from stratos.core.reasons import Reason
 from stratos.distill.data import PackedLoader
 from stratos.distill.distributed import summed, whole_model
 from stratos.distill.pace import (
     Drift,
-    IdleCores,
-    OtherWork,
     Pace,
     fastest_of,
     measure,
@@ -46,11 +43,6 @@ from stratos.records import from_json, to_json
 
 _MUCH = 0.2
 """Part of the time from which on that of the validations is said."""
-_BUSY_TIMES = 3
-"""How many times as long as foretold trainings of a few minutes took beside other work, at most: 11
-of 12 took longer, at load averages of 6 to 23 on two cores."""
-_LONG_SECONDS = 60.0
-"""From which on that is said."""
 _USED = 0.9
 """Part of the time that may be taken which an advice counts with."""
 
@@ -89,7 +81,6 @@ class Outlook:
         per_validation: float,
         n_threads: int,
         n_processes: int = 1,
-        other_cores: float = 0.0,
     ) -> str:
         """Return how long it takes, and what validations take of that where it is much.
 
@@ -99,7 +90,6 @@ class Outlook:
             per_validation: seconds of a validation.
             n_threads: that it trains on.
             n_processes: that share each step.
-            other_cores: what other work takes while this one would take all.
         """
         validations = self.n_validations * per_validation
         included = f"{counted(self.n_validations, 'validation')} included"
@@ -113,14 +103,8 @@ class Outlook:
         text = (
             f"{self.student}: {counted(self.n_steps, 'step', spec=',')} of "
             f"{self.tokens_per_step:,.0f} tokens, {duration(per_step)} each on {on}: about "
-            f"{about(seconds)} here, "
-            f"{included}."
+            f"{about(seconds)} here, {included}."
         )
-        if other_cores and seconds >= _LONG_SECONDS:
-            text += (
-                f" Other work takes {other_cores:.1f} of {counted(n_cores(), 'core')} now: beside "
-                f"such work trainings took up to {_BUSY_TIMES} times as long as was foretold."
-            )
         return f"{text} {self.planned}".rstrip()
 
     def too_long(self, seconds: float, per_step: float) -> TooLong | None:
@@ -228,7 +212,7 @@ class Pacer(L.Callback):
         self._counts = thread_counts(most) if n_threads is None else (n_threads,)
         self._n_processes = n_processes if n_processes or n_threads is None else 1
         self._most, self._module = most, None
-        self._drift, self._idle = Drift(), IdleCores()
+        self._drift = Drift()
         self._started, self._new_seconds, self._new_tokens, self._step = 0.0, 0.0, 0, 0
         self.paces: Paces | None = _read(path, context.fingerprint)
 
@@ -279,13 +263,11 @@ class Pacer(L.Callback):
     def _begin(self, trainer: L.Trainer, module: Any) -> None:
         outlook = self._outlook
         self._context.tick(0, outlook.n_steps, "measuring how long it takes here")
-        other_work = OtherWork()
         pace = self._divided(trainer, module, self._measured(trainer, module))
         workers = module.workers
         n_processes = 1 if workers is None else workers.n
         torch.set_num_threads(pace.n_threads if workers is None else workers.n_cores)
         validation = self._validation_seconds(trainer, module)
-        other_cores = other_work.n_cores()
         step_seconds = pace.seconds_per_step(outlook.tokens_per_step)
         (total,) = summed(outlook.seconds(step_seconds, validation))
         seconds = total / trainer.world_size
@@ -303,9 +285,7 @@ class Pacer(L.Callback):
         if reason := outlook.too_long(seconds, step_seconds):
             raise StratosError(str(reason))
         self._context.note(
-            outlook.summary(
-                seconds, step_seconds, validation, pace.n_threads, n_processes, other_cores
-            )
+            outlook.summary(seconds, step_seconds, validation, pace.n_threads, n_processes)
         )
 
     def _divided(self, trainer: L.Trainer, module: Any, pace: Pace) -> Pace:
@@ -378,7 +358,7 @@ class Pacer(L.Callback):
         self._started = time.perf_counter()
 
     def on_train_batch_end(self, trainer: L.Trainer, module: Any, outputs: Any, *_: Any) -> None:
-        """Choose the threads again where the speed has changed, or cores have become idle."""
+        """Choose the threads again where the speed has changed."""
         self._new_seconds += time.perf_counter() - self._started
         self._new_tokens += outputs["tokens"] + sum(part.n_tokens for part in module.others)
         if trainer.global_step == self._step:
@@ -386,8 +366,6 @@ class Pacer(L.Callback):
         self._step = step = trainer.global_step
         is_changed = self._drift.note(self._new_tokens, self._new_seconds)
         assert self.paces is not None
-        if self.paces.at(step) < max(self._counts):
-            is_changed = self._idle.are_idle() or is_changed
         self._new_seconds, self._new_tokens = 0.0, 0
         is_known = self.paces.threads[-1][0] > step  # what an earlier process of this run chose
         if not is_changed or is_known or len(self._counts) < 2 or step >= self._outlook.n_steps:
@@ -401,9 +379,6 @@ class Pacer(L.Callback):
                 f"From step {step:,} on it trains on {counted(pace.n_threads, 'CPU thread')}: the "
                 "machine has more or less other work than before."
             )
-            self._idle = IdleCores()
-        else:
-            self._idle.in_vain()
 
     def _keep(self, paces: Paces, trainer: L.Trainer) -> None:
         self.paces = paces

@@ -11,7 +11,6 @@ from itertools import chain
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 
 from stratos.config import Config, StudentConfig
 from stratos.core.context import Context
@@ -31,7 +30,7 @@ from stratos.distill.student_model import (
 from stratos.distill.trainer import check_adapter
 from stratos.distill.words import RowsTooLong
 from stratos.models.students import ready
-from stratos.records import Corpus, Plan
+from stratos.records import Corpus, Plan, corpus_rows
 from stratos.tasks.base import Item
 from stratos.tasks.chat import prefix_template
 from stratos.teachers.base import SignalKind
@@ -58,8 +57,9 @@ def prepare(config: Config, plan: Plan, corpus: Corpus, context: Context, untouc
     check_adapter(settings, [chosen])
     chosen = ready(chosen, context.cache_dir)
     instruction = config.task.system_prompt
-    rows = pq.read_table(corpus.path, columns=["question", "completion"]).to_pydict()
-    questions, completions = rows["question"], rows["completion"]
+    rows = list(corpus_rows(corpus.path))
+    questions = [row.question for row in rows]
+    completions = [row.completion for row in rows]
     context.tick(0, 1, "tokenizing")
     shared = shared_tokens(config, plan, chosen)
     chats = [_student_chat(config, question) for question in questions]

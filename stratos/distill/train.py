@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import os
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -107,8 +108,9 @@ def _callbacks(
     settings, folder = config.trainer, context.run_dir / "distill"
     average = None if settings.ema is None else Average(settings.ema)
     measuring = Measuring(
-        config, ready.tokenizer, ready.chosen.context_length, ready.data, ready.labels
-    )
+        config, ready.tokenizer, ready.chosen.context_length, ready.data, ready.labels,
+        partial(context.sample, ready.chosen.name),
+    )  # fmt: skip
     n_steps = loader.n_steps
     every = length.validate_every_steps(config.callbacks, n_steps)
     max_seconds = None if settings.max_time is None else seconds_of(settings.max_time)

@@ -11,12 +11,15 @@ import numpy as np
 import torch
 
 from stratos.config import Config
+from stratos.core.context import unsaid
 from stratos.core.errors import StratosError
 from stratos.distill.data import Batch, Encoded, encode, pack
 from stratos.distill.module import TEXT, Learner
 from stratos.models.decode.label_scores import LabelAnswers, fitted_temperature, score_labels
 from stratos.tasks.base import Item
 
+_N_SAMPLES = 4
+"""Answers of a measurement that are shown while the run works."""
 _LEAST_SECONDS = 30.0
 _SHARE_OF_TRAINING = 0.1
 """Longest time of the last measurement, as a part of the training's; never below the least."""
@@ -107,6 +110,7 @@ def right_labels(
     items: Sequence[Item],
     labels: Sequence[str],
     poll: Callable[[], None],
+    sample: Callable[..., None] = unsaid,
 ) -> tuple[list[float], np.ndarray]:
     """Return 1 or 0 for the likeliest label of each item, and the scores of all labels, (N, L)."""
     scores = score_labels(
@@ -118,9 +122,7 @@ def right_labels(
         poll=poll,
     )
     answers = LabelAnswers(tuple(labels)).predictions(scores.logprobs_NL)
-    pairs = zip(answers, items, strict=True)
-    right = [config.task.score(answer.text, item).exact for answer, item in pairs]
-    return right, scores.logprobs_NL
+    return _right(config, items, [answer.text for answer in answers], sample), scores.logprobs_NL
 
 
 def right_of(
@@ -131,6 +133,7 @@ def right_of(
     poll: Callable[[], None],
     max_new_tokens: int | None = None,
     choose_threads: bool = True,
+    sample: Callable[..., None] = unsaid,
 ) -> list[float]:
     """Return 1 or 0 for each item; answers are as long as in the evaluation, or as told."""
     from stratos.models.decode.batched import complete
@@ -146,10 +149,16 @@ def right_of(
         choose_threads=choose_threads,
         decoding=Decoding(Decoder(config.evaluate.decoder)),
     )
-    return [
-        config.task.score(completion.text, item).exact
-        for completion, item in zip(completions, items, strict=True)
-    ]
+    return _right(config, items, [completion.text for completion in completions], sample)
+
+
+def _right(
+    config: Config, items: Sequence[Item], texts: Sequence[str], sample: Callable[..., None]
+) -> list[float]:
+    right = [config.task.score(text, item).exact for text, item in zip(texts, items, strict=True)]
+    for item, text, exact in list(zip(items, texts, right, strict=True))[:_N_SAMPLES]:
+        sample(item.question, item.answer, text, exact == 1)
+    return right
 
 
 _ROW_TOKENS = 4096
@@ -188,6 +197,7 @@ class Measuring:
         context: int,
         trained: Encoded,
         labels: Sequence[str] = (),
+        sample: Callable[..., None] = unsaid,
     ) -> None:
         """Take the items.
 
@@ -197,7 +207,9 @@ class Measuring:
             context: of the student, in tokens.
             trained: what is learned, whose answers say how long one may be.
             labels: as of `validate_kept`.
+            sample: shown some of the answers: question, gold answer, answer, whether it is right.
         """
+        self._sample = sample
         self._config, self._tokenizer, self._labels = config, tokenizer, labels
         self._items = config.task.items("validation", config.callbacks.n_validation_items)
         longest = int((trained.lengths - trained.prompt_lengths).max())
@@ -216,7 +228,7 @@ class Measuring:
 
     def __call__(self, model: Any, poll: Callable[[], None]) -> Measured:
         """Measure a model, as it is served; `poll` is called behind every token."""
-        right = self._right(model, self._items, poll, self._max_new_tokens)
+        right = self._right(model, self._items, poll, self._max_new_tokens, self._sample)
         return Measured(sum(right) / len(right), self._loss(model, poll))
 
     def foretell_seconds(self, model: Any) -> float:
@@ -237,12 +249,18 @@ class Measuring:
         return (2 * first + self._mean_tokens * per_token) * len(self._items) / len(items)
 
     def _right(
-        self, model: Any, items: Sequence[Item], poll: Callable[[], None], n_tokens: int
+        self,
+        model: Any,
+        items: Sequence[Item],
+        poll: Callable[[], None],
+        n_tokens: int,
+        sample: Callable[..., None] = unsaid,
     ) -> list[float]:
+        config, tokenizer = self._config, self._tokenizer
         if self._labels:
-            return right_labels(self._config, model, self._tokenizer, items, self._labels, poll)[0]
+            return right_labels(config, model, tokenizer, items, self._labels, poll, sample)[0]
         # On the threads of the training, which goes on from what is found here.
-        return right_of(self._config, model, self._tokenizer, items, poll, n_tokens, False)
+        return right_of(config, model, tokenizer, items, poll, n_tokens, False, sample)
 
     @torch.no_grad()
     def _loss(self, model: Any, poll: Callable[[], None]) -> float | None:

@@ -20,7 +20,7 @@ from stratos.models.decode.decoder import Decoder, Decoding
 from stratos.models.decode.label_scores import LabelAnswers, score_labels
 from stratos.models.kinds import Prediction, is_predictor, load_predictor
 from stratos.models.pretrained import load_model, load_tokenizer
-from stratos.records import Corpus
+from stratos.records import Corpus, corpus_rows
 from stratos.tasks.base import Answered, Item, Score, Task
 from stratos.teachers.answer_limit import AnswerLimit, ask_whole, n_truncated
 from stratos.teachers.asking import ask_questions, unread
@@ -365,9 +365,5 @@ def schemas_of(
 
 def _is_bare(corpus: Path) -> bool:
     """Return whether the first answers of a corpus begin as JSON does."""
-    import pyarrow.parquet
-
-    with pyarrow.parquet.ParquetFile(corpus) as file:
-        batches = file.iter_batches(_N_LOOKED_AT, columns=["completion"])
-        texts = [text for batch in islice(batches, 1) for text in batch.column(0).to_pylist()]
-    return all(text.lstrip().startswith(("{", "[")) for text in texts)
+    first = islice(corpus_rows(corpus), _N_LOOKED_AT)
+    return all(row.completion.lstrip().startswith(("{", "[")) for row in first)

@@ -63,6 +63,9 @@ from stratos.teachers.answer_limit import AnswerLimit
 from stratos.teachers.evaluation_budget import n_allowed, pace_of
 from stratos.teachers.prompting import prompting
 
+_N_SAMPLES = 6
+"""Answers that are shown while the run works."""
+
 
 def evaluate(
     config: Config,
@@ -178,6 +181,11 @@ class _Evaluation:
         if answers.decoding is not None and (reason := answers.decoding.complaint):
             self._context.warn(str(reason))
         self._context.log(_exact("student", answers))
+        for answered in answers.pairs()[:_N_SAMPLES]:
+            item, is_right = answered.item, answered.score.exact == 1
+            self._context.sample(
+                self._student.name, item.question, item.answer, answered.text, is_right
+            )
         write_answers(self._context.run_dir, self._config.task, answers)
         return answers
 

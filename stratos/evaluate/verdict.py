@@ -33,8 +33,8 @@ class Verdict:
     """Of the student: better, no significant difference, or worse; the worst of these where
     several baselines are spoken of."""
     headline: str = ""
-    """What a reader has to know first, in one line: that a baseline is as good as the student, or
-    better; "" where the student is better than all that is spoken of."""
+    """What a reader has to know first, in one line: that the student is worse than a baseline, or
+    not shown to be better; "" where it is better than all that is spoken of."""
     against_free: str = ""
     """The same of what needs no model; "" where the student is better than it, or is ahead and too
     few items prove it."""
@@ -92,9 +92,10 @@ def _headline(versus: Versus, able: Set[str]) -> str:
         items = counted(versus.n_items, "test item", spec=",")
         return f"{shares}: {items} are too few to tell them apart"
     if versus.role in able:
-        return f"{shares}: {'' if is_worse else 'not told apart, so '}you need no model"
+        unproven = "" if is_worse else "nothing shows that the student is better, so "
+        return f"{shares}: {unproven}you need no model"
     if not is_worse:
-        return f"{shares}: not told apart"
+        return f"{shares}: {counted(versus.n_items, 'item', spec=',')} do not tell them apart"
     is_own = versus.role == "untouched"
     return f"{shares}: {'training made it worse' if is_own else 'the student is worse'}"
 
@@ -145,7 +146,7 @@ def _advice(best: Versus, is_one_of_two: bool, able: Set[str], is_light: bool) -
             "" if outcome == "worse" else " More rows may show a difference."
         )
     if best.role in FREE_ROLES and is_light:
-        than = "worse than it" if outcome == "worse" else "not told apart from it"
+        than = "worse than it" if outcome == "worse" else "not shown to be better or worse"
         return f"The student is {than}; both cost next to nothing. More rows may show a difference."
     if best.role in FREE_ROLES:
         is_worse = outcome == "worse"

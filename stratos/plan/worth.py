@@ -49,9 +49,11 @@ from stratos.plan.payback import (
     scaled_to_zero,
 )
 from stratos.plan.words import (
+    FALLS_SHORT,
     AccuracyUnknown,
     AgreesTooLittle,
     Beaten,
+    Behind,
     EndsWithin,
     EnoughUnsaid,
     IfGivenBack,
@@ -73,6 +75,8 @@ MEASURED = "test items"
 """Source of an accuracy that is no prediction any more: that of the student on the test items."""
 MOST_WAITING = 0.05
 """Share of requests that wait for a start, above which the 95th percentile is that of a start."""
+MOST_BEHIND = 0.01
+"""By how much a student may be less accurate than what it replaces, and still pay back."""
 _HALF = 0.5
 """Agreement with logged answers below which no user can mean that it is enough."""
 
@@ -136,6 +140,7 @@ def verdict_of(
     open_models: Sequence[Way] = (),
     beaten_by: Mapping[str, Reason] | None = None,
     beats_baselines: bool = False,
+    better_free: Mapping[str, Reason] | None = None,
 ) -> Verdict | None:
     """Return whether a plan pays; None where there is no other model of a known price.
 
@@ -148,6 +153,8 @@ def verdict_of(
         beaten_by: by the name of a model that was measured to be more accurate than the student,
             the numbers that show it: distilling is not advised then.
         beats_baselines: whether the student was measured to be better than what needs no model.
+        better_free: by the name of what needs no model and was measured to be ahead of the student,
+            the numbers that show it.
     """
     hosted = hosted_models(config, probe, plan)
     priced = (*hosted, *open_models)
@@ -174,9 +181,12 @@ def verdict_of(
     else:
         unable = [way for way, why in zip(priced, slow, strict=True) if why is None]
         verdict = replace(verdict, unable=tuple(unable))
-    doubt = doubt_of(config, plan, priced, beaten_by or {}, verdict.reference)
+    doubt: Reason | None = Beaten(tuple(better_free.items())) if better_free else None
+    doubt = doubt or doubt_of(config, plan, priced, beaten_by or {}, verdict.reference)
     if doubt is not None and verdict.beside_models == "distil":
         verdict = replace(verdict, beside_models="open")
+    if isinstance(doubt, FALLS_SHORT):
+        verdict = replace(verdict, payback_days=None)
     against = [reason for reason in (*slow, doubt) if reason is not None]
     notes = _notes(config, probe, plan, verdict, able, against, today or datetime.date.today())
     return replace(verdict, doubt=doubt, notes=tuple(notes))
@@ -352,7 +362,8 @@ def doubt_of(
     if (missed := misses_limit(config, plan)) is not None:
         return missed
     if reference is None or not reference.is_logged:
-        return _less_accurate(plan, models, reference)
+        less = _less_accurate(plan, models, reference)
+        return less if less is not None or reference is None else _behind(config, plan, reference)
     # What agrees with the logged answers is all that is known; the user says what is enough.
     if config.limits.accuracy is not None:
         return None
@@ -384,6 +395,19 @@ def _less_accurate(plan: Plan, models: Sequence[Way], reference: Way | None) -> 
         return None
     most = max(better, key=lambda way: (way == reference, way.accuracy.low))
     return LessAccurate(plan.accuracy, is_measured(plan), most.name, most.accuracy.mean)
+
+
+def _behind(config: Config, plan: Plan, reference: Way) -> Behind | None:
+    """Return that the reference has more, where nobody has said how much is enough.
+
+    That two intervals meet shows of neither model that it is as accurate as the other.
+    """
+    student, model = plan.accuracy, reference.accuracy
+    if config.limits.accuracy is not None or not is_share(model):
+        return None
+    if model.mean - student.mean <= MOST_BEHIND:
+        return None
+    return Behind(student, is_measured(plan), reference.name, model.mean)
 
 
 def _only_slow(config: Config, plan: Plan, way: Way) -> OnlySlow | None:
@@ -418,7 +442,8 @@ def _notes(
             yield NotSure(reference.name, why)
         if (slices := unweighted_slices(probe, reference.name)) is not None:
             yield slices
-        if (scaled := verdict.scaled) is not None:
+        falls_short = any(isinstance(reason, FALLS_SHORT) for reason in against)
+        if (scaled := verdict.scaled) is not None and not falls_short:
             then, _ = _decided(verdict, config, plan, able, scaled.usd_per_day)
             outcome = verdict.beside_models
             yield IfGivenBack(scaled, verdict.servers_usd_per_day, outcome, then)
@@ -453,6 +478,8 @@ def _sentence(verdict: Verdict) -> str:
         why = "; ".join(f"{way.name}: {way.why_not}" for way in verdict.unable)
         return f"no model that was probed does the task as well and in time{why and f' ({why})'}."
     named = _with_price(reference)
+    if isinstance(verdict.doubt, FALLS_SHORT):
+        return _sentence_of_worse(verdict, named, even)
     if verdict.requests_per_day is None:
         return (
             f"Against {named} distilling pays within {_months(verdict.horizon)} from "
@@ -476,6 +503,19 @@ def _sentence(verdict: Verdict) -> str:
     if verdict.beside_models == "distil":
         return f"{pays} {rate} against {named}; {below}."
     return f"{rate} distilling {pays} against {named}: {_costs(verdict, reference)}; {below}."
+
+
+def _sentence_of_worse(verdict: Verdict, named: str, even: Interval) -> str:
+    """Return what a student costs that is worse than what it would replace, and no more."""
+    reference, rate = verdict.reference, verdict.requests_per_day
+    assert reference is not None
+    if rate is None:
+        return (
+            f"Against {named} the student is cheaper within {_months(verdict.horizon)} from "
+            f"{volume(even)} requests a day on."
+        )
+    n = _requests(rate)
+    return f"at {n} request{'' if n == '1' else 's'} a day {_costs(verdict, reference)}."
 
 
 def _costs(verdict: Verdict, reference: Way) -> str:
@@ -607,7 +647,7 @@ def way_note(way: Way, worth: Worth) -> str:
     """Return what is to be known of a way as an alternative."""
     note = way.why_not or way.unsure
     if not way.is_student and not note:
-        note = "compared with" if way.name == worth.reference else "as good"
+        note = "compared with" if way.name == worth.reference else "an alternative"
     ends = f"ends on {way.retires}" if way.retires else ""
     return "; ".join(filter(None, (note, ends)))
 

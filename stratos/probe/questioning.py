@@ -38,6 +38,8 @@ from stratos.teachers.cache import kept_answers_of
 from stratos.teachers.cost_estimate import expect_again, expect_longer
 from stratos.teachers.prompting import Prompting, chat, prompting
 
+_N_SAMPLES = 4
+"""Answers of a batch that are shown while the run works."""
 _FIRST = 8
 """Items of the first look. A model on this machine answers all prompts together, in hardly more
 time than one of them."""
@@ -293,10 +295,15 @@ class Questioning:
 
     def _scored(self, items: Sequence[Item], result: ChatGroup) -> Answered:
         pairs = list(zip(result.answers, items, strict=False))
+        scores = tuple(self.config.task.score(answer.text, item) for answer, item in pairs)
+        for (answer, item), score in zip(pairs[-_N_SAMPLES:], scores[-_N_SAMPLES:], strict=True):
+            self.context.sample(
+                self.teacher.name, item.question, item.answer, answer.text, score.exact == 1
+            )
         return Answered(
             tuple(item for _, item in pairs),
             tuple(result.answers),
-            tuple(self.config.task.score(answer.text, item) for answer, item in pairs),
+            scores,
             result.limit.measured_by(result.answers),
         )
 

@@ -24,7 +24,14 @@ from stratos.records.of_deploy import (
     Report,
     TriedRate,
 )
-from stratos.records.of_distill import FROM_FILE, Corpus, CurvePoint, Student
+from stratos.records.of_distill import (
+    FROM_FILE,
+    Corpus,
+    CorpusRow,
+    CurvePoint,
+    Student,
+    corpus_rows,
+)
 from stratos.records.of_evaluate import (
     FREE_ROLES,
     NO_LABEL,

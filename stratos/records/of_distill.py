@@ -2,10 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
 
 FROM_FILE = "of the file"
 """Source of a row that no teacher made or labelled."""
+
+
+@dataclass(frozen=True)
+class CorpusRow:
+    """One verified row that a student learns from."""
+
+    id: str = ""
+    family: str = ""
+    slice: str = ""
+    question: str = ""
+    rationale: str = ""
+    answer: str = ""
+    completion: str = ""
+    source: str = FROM_FILE
+    """How a teacher made or labelled it, if any did."""
+    agreement: float = 1.0
+    """Share of a teacher's answers to it that are its answer."""
+
+
+def corpus_rows(path: str | Path) -> Iterator[CorpusRow]:
+    """Yield the rows of a corpus file."""
+    read = msgspec.json.Decoder(CorpusRow).decode
+    with Path(path).open("rb") as file:
+        yield from map(read, file)
 
 
 @dataclass(frozen=True)
@@ -15,8 +43,7 @@ class Corpus:
     task: str
     strategy: str
     path: str
-    """Parquet file with columns id, family, slice, question, rationale, answer, completion, source,
-    agreement."""
+    """JSON lines, each a `CorpusRow`."""
     n_items: int
     n_by_slice: dict[str, int]
     refused: dict[str, int]

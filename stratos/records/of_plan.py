@@ -344,6 +344,9 @@ class Plan:
     """Whether the student that it chose was trained before it was made."""
     ahead: tuple[StageTime, ...] = ()
     """The stages of the run that follow, up to the report."""
+    in_cloud_usd: float | None = None
+    """Dollars of the cheapest plan of this student on rented servers; None where the choice was
+    among those already, or none of them meets the limits."""
 
     @property
     def pair(self) -> str:

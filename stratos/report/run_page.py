@@ -157,9 +157,7 @@ def write_run_page(
     started = time.perf_counter()
     named = _by_stage(records)
     plan: Plan | None = named.get("plan")
-    scorecard: Scorecard | None = named.get("evaluate")
     student = named.get("distill")
-    spends = costs.read_ledger(context.ledger.path)
     try:
         command = command_again(context.run_dir)
         steps = next_steps(
@@ -179,58 +177,8 @@ def write_run_page(
         run_name="/".join(context.run_dir.resolve().parts[-2:]),
         made=datetime.now().astimezone(),
         records=named,
-        probe=named.get("probe"),
-        pilot=named.get("pilot"),
-        measures=complexity_rows(named.get("probe"), named.get("pilot")),
-        plan=plan,
-        worth=worth_measured(config, named.get("probe"), plan, scorecard, named.get("deploy")),
-        is_same=is_same,
-        corpus=named.get("synthesize"),
-        answer_sizes=_answer_sizes,
-        student=student,
-        scorecard=scorecard,
-        verdict=verdict(scorecard) if scorecard else None,
-        against_logged=against_logged(scorecard.logged) if scorecard and scorecard.logged else "",
-        fields=_fields(scorecard),
-        labels=_labels(scorecard),
-        deployment=named.get("deploy"),
-        format_verdict=format_verdict,
-        sections=[
-            (record.section, record)
-            for record in named.values()
-            if isinstance(record, RoomRecord) and record.section is not None
-        ],
         run_dir=context.run_dir,
-        speed=sentences(named["deploy"]) if "deploy" in named else [],
-        accuracy_verdict=_accuracy_verdict(config, scorecard, named.get("deploy")),
-        slices=_slices(scorecard),
-        scores=_scores(scorecard),
-        role_names=ROLE_NAMES,
-        costs=costs.cost_rows(plan, named, spends, costs.read_reserves(context.ledger.path)),
-        budget_usd=config.limits.budget_usd,
-        earlier_reads=describe_reads(scorecard.earlier_reads) if scorecard else "",
-        reads=reads_of_run(named.get("probe"), named.get("pilot"), student, scorecard),
-        planned=planned_rows(plan, named, spends),
-        spends=spends,
-        spent_usd=context.ledger.spent_usd,
-        stage_seconds=costs.stage_seconds(named, spends),
-        is_metered=any(spend.seconds for spend in spends),
-        stages_left_out=[name for name in STAGES[:-1] if name not in named],
-        serve_hours=config.limits.serve_hours,
-        limits=config.limits,
         next_steps=steps,
-        frontier=frontier_plot(plan, context.run_dir) if plan else None,
-        chosen=chosen_point(plan) if plan else None,
-        chosen_rows=plan_rows(chosen_point(plan), "chosen") if plan else (),
-        net=net_text,
-        way_name=way_name,
-        way_said=way_note,
-        ways_span=span_name,
-        first_month_usd=first_month_usd,
-        ahead="" if plan is None else schedule_text(plan),
-        left_out=by_reason(plan.left_out) if plan else (),
-        curves=curve_plots(student.curve) if student else (),
-        examples=read_examples(_path(config, scorecard.examples_path)) if scorecard else None,
         warnings=list(dict.fromkeys([*warnings, *(plan.warnings if plan else ())])),
         command=command,
         versions=provenance.versions(),
@@ -239,10 +187,90 @@ def write_run_page(
             errors="replace"
         ),
         seed=config.seed,
+        **_results(config, named),
+        **_choice(config, named, context),
+        **_spending(config, named, context),
     )
     path = context.run_dir / "report.html"
     write_atomically(path, page)
     return Report(path=str(path), n_bytes=len(page), seconds=time.perf_counter() - started)
+
+
+def _results(config: Config, named: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what was measured: teachers, corpus, student, scores, answers."""
+    scorecard: Scorecard | None = named.get("evaluate")
+    student, deployment = named.get("distill"), named.get("deploy")
+    return {
+        "probe": named.get("probe"),
+        "pilot": named.get("pilot"),
+        "measures": complexity_rows(named.get("probe"), named.get("pilot")),
+        "corpus": named.get("synthesize"),
+        "answer_sizes": _answer_sizes,
+        "student": student,
+        "curves": curve_plots(student.curve) if student else (),
+        "scorecard": scorecard,
+        "verdict": verdict(scorecard) if scorecard else None,
+        "against_logged": against_logged(scorecard.logged)
+        if scorecard and scorecard.logged
+        else "",
+        "fields": _fields(scorecard),
+        "labels": _labels(scorecard),
+        "slices": _slices(scorecard),
+        "scores": _scores(scorecard),
+        "role_names": ROLE_NAMES,
+        "examples": read_examples(_path(config, scorecard.examples_path)) if scorecard else None,
+        "earlier_reads": describe_reads(scorecard.earlier_reads) if scorecard else "",
+        "reads": reads_of_run(named.get("probe"), named.get("pilot"), student, scorecard),
+        "deployment": deployment,
+        "format_verdict": format_verdict,
+        "speed": sentences(deployment) if deployment else [],
+        "accuracy_verdict": _accuracy_verdict(config, scorecard, deployment),
+        "sections": [
+            (record.section, record)
+            for record in named.values()
+            if isinstance(record, RoomRecord) and record.section is not None
+        ],
+    }
+
+
+def _choice(config: Config, named: Mapping[str, Any], context: Context) -> dict[str, Any]:
+    """Return what was planned, beside what else there was to choose."""
+    plan: Plan | None = named.get("plan")
+    return {
+        "plan": plan,
+        "worth": worth_measured(
+            config, named.get("probe"), plan, named.get("evaluate"), named.get("deploy")
+        ),
+        "is_same": is_same,
+        "limits": config.limits,
+        "serve_hours": config.limits.serve_hours,
+        "frontier": frontier_plot(plan, context.run_dir) if plan else None,
+        "chosen": chosen_point(plan) if plan else None,
+        "chosen_rows": plan_rows(chosen_point(plan), "chosen") if plan else (),
+        "net": net_text,
+        "way_name": way_name,
+        "way_said": way_note,
+        "ways_span": span_name,
+        "first_month_usd": first_month_usd,
+        "ahead": "" if plan is None else schedule_text(plan),
+        "left_out": by_reason(plan.left_out) if plan else (),
+    }
+
+
+def _spending(config: Config, named: Mapping[str, Any], context: Context) -> dict[str, Any]:
+    """Return money and time, planned and spent."""
+    plan: Plan | None = named.get("plan")
+    spends = costs.read_ledger(context.ledger.path)
+    return {
+        "costs": costs.cost_rows(plan, named, spends, costs.read_reserves(context.ledger.path)),
+        "budget_usd": config.limits.budget_usd,
+        "planned": planned_rows(plan, named, spends),
+        "spends": spends,
+        "spent_usd": context.ledger.spent_usd,
+        "stage_seconds": costs.stage_seconds(named, spends),
+        "is_metered": any(spend.seconds for spend in spends),
+        "stages_left_out": [name for name in STAGES[:-1] if name not in named],
+    }
 
 
 def _by_stage(records: Mapping[str, Any]) -> dict[str, Any]:

@@ -150,7 +150,7 @@ def read_job(sweep_dir: Path, folder: Path) -> Job:
         overrides = tuple(redact_override(line) for line in provenance.overrides(folder))
     except (ValueError, OSError) as error:
         trouble.append(str(error))
-    missing = [stage for stage in _asked(folder) if stage not in records]
+    missing = [stage for stage in asked_stages(folder) if stage not in records]
     if trouble:
         status, why = "failed", "; ".join(trouble)
     elif not missing:
@@ -164,7 +164,7 @@ def read_job(sweep_dir: Path, folder: Path) -> Job:
     return Job(str(folder.relative_to(sweep_dir)), folder, overrides, status, why, records)
 
 
-def _asked(folder: Path) -> list[str]:
+def asked_stages(folder: Path) -> list[str]:
     """Return the stages that a job was asked for; all of them if that was not kept."""
     stages, deploys = list(STAGES), True
     with contextlib.suppress(ValueError, OSError, KeyError, TypeError):

@@ -10,7 +10,7 @@ from stratos.core.intervals import by_shares
 from stratos.core.reasons import Reason
 from stratos.evaluate.verdict import SURE, accuracy_as_served, verdict
 from stratos.plan.alternatives import judged
-from stratos.plan.worth import MEASURED, verdict_of, worth_of
+from stratos.plan.worth import MEASURED, MOST_BEHIND, verdict_of, worth_of
 from stratos.records import Deployment, Interval, Plan, Probe, Scorecard, Worth
 
 
@@ -53,7 +53,7 @@ def worth_measured(
     """Return whether distilling pays: by what was measured, or by the plan before that.
 
     The student has its accuracy on the test items: that of the format that is served, where it was
-    asked them. If the teacher is better on the items that both answered (McNemar's exact test),
+    asked them. If the teacher, or what needs no model, is ahead on the items that both answered,
     distilling is open however well it pays; so it is where one is surely better when each slice
     counts by its share of the rows, or where what needs no model may do as well. What has been
     spent on the student does not count any more.
@@ -75,19 +75,28 @@ def worth_measured(
         probe,
         measured,
         open_models=open_models,
-        beaten_by=_beaten_by(scorecard, probe),
+        beaten_by=_beaten_by(scorecard, probe, config),
         beats_baselines=by_items is None or by_items.outcome == "better",
+        better_free=_better_free(scorecard),
     )
     return plan.worth if outcome is None else worth_of(outcome)
 
 
-def _beaten_by(scorecard: Scorecard, probe: Probe) -> dict[str, Reason]:
+def _better_free(scorecard: Scorecard) -> dict[str, Reason]:
+    """Return what needs no model and is ahead of the student, with the numbers that show it."""
+    free = scorecard.best_free
+    if free is None or free.ahead <= MOST_BEHIND:
+        return {}
+    return {free.name: BetterOnItems(free.student, free.baseline, free.n_items, free.p_value)}
+
+
+def _beaten_by(scorecard: Scorecard, probe: Probe, config: Config) -> dict[str, Reason]:
     """Return names of models that are better than the student, with the numbers that show it.
 
     The teacher may be so on the test items that both answered; it and other models may be so as
     requests come, where the evaluation and the probe alternate slices of unequal shares.
     """
-    return {**_beaten_by_shares(scorecard, probe), **_beaten_by_teacher(scorecard)}
+    return {**_beaten_by_shares(scorecard, probe), **_beaten_by_teacher(scorecard, config)}
 
 
 def _beaten_by_shares(scorecard: Scorecard, probe: Probe) -> dict[str, Reason]:
@@ -105,11 +114,15 @@ def _beaten_by_shares(scorecard: Scorecard, probe: Probe) -> dict[str, Reason]:
     return better
 
 
-def _beaten_by_teacher(scorecard: Scorecard) -> dict[str, Reason]:
+def _beaten_by_teacher(scorecard: Scorecard, config: Config) -> dict[str, Reason]:
+    """Return the teacher if it is ahead: surely, or as far as counts where no limit says enough."""
     both, teacher = scorecard.comparison, scorecard.score("teacher")
-    if both is None or teacher is None or both.p_value >= SURE:
+    if both is None or teacher is None:
         return {}
     student, of_teacher = both.student_exact.mean, both.teacher_exact.mean
-    if of_teacher <= student:
+    is_sure = both.p_value < SURE
+    if of_teacher - student <= (0.0 if is_sure else MOST_BEHIND):
+        return {}
+    if not is_sure and config.limits.accuracy is not None:
         return {}
     return {teacher.name: BetterOnItems(student, of_teacher, both.n_items, both.p_value)}

@@ -299,6 +299,7 @@ class PlainConsole(RichConsole):
         """
         super().__init__(
             highlight=False, markup=False, emoji=False, width=width, stderr=is_for_machines(),
+            force_jupyter=False,  # a notebook shows lines; as HTML each would be a paragraph
             color_system=None if os.environ.get("NO_COLOR") else "auto",  # no bold, either
         )  # fmt: skip
 

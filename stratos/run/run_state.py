@@ -20,6 +20,7 @@ from stratos.ledger import Ledger
 from stratos.records import Plan, from_json, to_json
 from stratos.run import resume
 from stratos.run.console import Console
+from stratos.run.progress import ProgressFile
 from stratos.run.resume import Stage
 from stratos.tracking.tracker import Tracker
 
@@ -203,6 +204,8 @@ class RunState:
     """Keeps what the user should read."""
     job: Submission | None = None
     """What this process was handed, where another one holds the run."""
+    progress: ProgressFile | None = None
+    """What others read while the run works; None in a job, whose run keeps it."""
     requested: frozenset[str] = field(init=False)
     """Stages that are asked for, and those that come with one of them."""
     ledger: Ledger = field(init=False)

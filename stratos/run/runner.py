@@ -14,7 +14,7 @@ import msgspec
 
 from stratos.config import Config
 from stratos.core.atomic_files import sweep, write_atomically
-from stratos.core.context import Context, Engine, Here, engine_of
+from stratos.core.context import Context, Engine, Here, engine_of, unsaid
 from stratos.core.errors import BusyError, CapacityError, StratosError
 from stratos.core.formats import counted
 from stratos.core.output import disk_errors, say_ended
@@ -24,7 +24,9 @@ from stratos.records import Plan, Report
 from stratos.report.costs import read_ledger
 from stratos.run import resume
 from stratos.run.console import Console
+from stratos.run.live_page import watched_page
 from stratos.run.mirror import Mirror, mirrored
+from stratos.run.progress import ProgressFile
 from stratos.run.resume import Stage, StoredRecord, missing
 from stratos.run.run_state import LOCK, RunFolder, RunState, Warnings, needed_stages
 from stratos.run.stage_job import (
@@ -164,6 +166,8 @@ class Runner:
         self._introduce_task(stage)
         state.ledger.stage = stage.name
         state.tracker.begin(stage.name)
+        if state.progress is not None:
+            state.progress.begin(stage.name)
         if stage.forgets_plan:
             reserves.allot(state.ledger, "", {})  # another plan follows
         is_job = runs_as_job(state, stage)
@@ -178,7 +182,8 @@ class Runner:
                 ledger=state.ledger,
                 tick=self._tracked(tick if is_job else with_money(state, tick, stage), stage),
                 warn=state.warnings.add,
-                log=state.tracker.for_stage(stage.name),
+                log=self._logged(stage),
+                sample=unsaid if state.progress is None else state.progress.sample,
                 fingerprint=mark,
                 note=state.console.note,
                 spent_seconds=sum(getattr(each, "seconds", 0.0) for each in state.records.values()),
@@ -263,15 +268,28 @@ class Runner:
 
     def _tracked(self, tick: Callable[..., None], stage: Stage[Any]) -> Callable[..., None]:
         """Return a stage's tick that is tracked, too."""
-        ledger = self.state.ledger
+        ledger, progress = self.state.ledger, self.state.progress
 
         def tick_and_track(done: float, total: float, text: str = "") -> None:
             tick(done, total, text)
+            if progress is not None:
+                progress.tick(done, total, text)
             self.state.tracker.progress(
                 stage.name, done, total, ledger.usd_so_far, ledger.budget_usd
             )
 
         return tick_and_track
+
+    def _logged(self, stage: Stage[Any]) -> Callable[..., None]:
+        """Return a stage's log of metrics, whose training curve others read meanwhile."""
+        track, progress = self.state.tracker.for_stage(stage.name), self.state.progress
+
+        def log(metrics: Mapping[str, float], step: int | None = None) -> None:
+            track(metrics, step)
+            if progress is not None:
+                progress.log(metrics, step)
+
+        return log
 
     def _track(self, stage: Stage[Any]) -> None:
         """Track what a stage has just made, and what is known of the run by now."""
@@ -389,11 +407,20 @@ def opened(config: Config, stages: Sequence[Stage[Any]]) -> Iterator[Runner]:
         if mirror is not None and (n := restored(folder, config.cache_dir, console.warn)):
             console.note(f"{counted(n, 'answer', spec=',')} of teachers came with the copy.")
         warnings = Warnings(folder / "warnings.json", console.warn, run_folder)
-        tracker = stack.enter_context(tracked(config, warnings.add))
+        tracker = stack.enter_context(tracked(config, warnings.add, console.note))
         for teacher in config.teachers:
             stack.callback(teacher.close)
-        with console.closing(), run_folder.watched():
-            yield Runner(RunState(config, stages, console, tracker, warnings), mirror, run_folder)
+        progress = ProgressFile(folder, run_folder.is_gone)
+        with (
+            console.closing(),
+            run_folder.watched(),
+            watched_page(folder, run_folder.is_gone) as page,
+        ):
+            if page is not None:
+                console.note(f"Page    {page}")
+            state = RunState(config, stages, console, tracker, warnings, progress=progress)
+            yield Runner(state, mirror, run_folder)
+            progress.remove()
 
 
 def prepare(config: Config) -> None:

@@ -85,6 +85,7 @@ PILOT = Stage(
 )
 PLAN = Stage(
     name="plan",
+    version=2,
     function="stratos.plan.stage:plan",
     record=Plan,
     reads=(
@@ -119,6 +120,7 @@ PLAN = Stage(
 )
 SYNTHESIZE = Stage(
     name="synthesize",
+    version=2,
     function="stratos.synthesize.stage:synthesize",
     record=Corpus,
     reads=(
@@ -186,7 +188,7 @@ EVALUATE = Stage(
 )
 DEPLOY = Stage(
     name="deploy",
-    version=2,
+    version=3,
     function="stratos.deploy.stage:deploy",
     record=Deployment,
     reads=(

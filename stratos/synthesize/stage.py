@@ -1,7 +1,7 @@
 """The synthesize stage: verified training items from the planned strategy.
 
-The corpus is decontaminated and deduplicated. Rows go to Parquet in groups, so memory stays flat;
-the file appears under its name when it is whole, and never before.
+The corpus is decontaminated and deduplicated. Rows are written a few thousand at
+once, so memory stays flat; the file appears under its name when it is whole, and never before.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from stratos.config import Config
 from stratos.core.atomic_files import flush, staged_apart
@@ -20,7 +21,7 @@ from stratos.core.context import Context
 from stratos.core.errors import ConfigError
 from stratos.core.formats import counted
 from stratos.core.names import find
-from stratos.records import FROM_FILE, Corpus, Plan
+from stratos.records import FROM_FILE, Corpus, CorpusRow, Plan
 from stratos.synthesize.leaks import NEAR, HeldOut, NearDuplicates, family_of, held_out
 from stratos.synthesize.strategy import Strategy, Tally
 from stratos.synthesize.words import NGRAM, Leak
@@ -28,24 +29,16 @@ from stratos.tasks.base import Item
 from stratos.tasks.shown import shown
 
 if TYPE_CHECKING:
-    import pyarrow
-    import pyarrow.parquet
+    from types import TracebackType
 
-
-COLUMNS = (
-    *("id", "family", "slice", "question", "rationale", "answer", "completion"),
-    *("source", "agreement"),
-)
-"""Texts but for the last: the share of a teacher's answers to a row that are its label."""
-
-_ROWS_PER_GROUP = 4096
+_ROWS_AT_ONCE = 4096
 
 
 class CorpusFile:
     """Takes items one by one; `with` completes the file, an exception leaves none.
 
     Args:
-        path: where the Parquet file is to lie.
+        path: where the file is to lie.
         held_out: what may not be trained on.
         size_of: size of an item's answer, for the table of sizes.
         near: tells near duplicates; None keeps them.
@@ -59,9 +52,6 @@ class CorpusFile:
         near: NearDuplicates | None = None,
     ) -> None:
         """Open a temporary file beside `path`."""
-        import pyarrow
-        import pyarrow.parquet
-
         self.path = path
         self.refused: Counter[str] = Counter()
         self.n_by_slice: Counter[str] = Counter()
@@ -70,15 +60,11 @@ class CorpusFile:
         self._size_of = size_of
         self._near = near
         self._seen: set[str] = set()
-        self._rows: list[tuple[str, ...]] = []
-        self._origins: list[tuple[str, float]] = []
+        self._rows: list[CorpusRow] = []
         self._sha256 = hashlib.sha256()
         path.parent.mkdir(parents=True, exist_ok=True)
         self._temporary = staged_apart(path)
-        self._schema: pyarrow.Schema = pyarrow.schema(
-            [(name, pyarrow.string()) for name in COLUMNS[:-1]] + [(COLUMNS[-1], pyarrow.float32())]
-        )
-        self._writer = pyarrow.parquet.ParquetWriter(self._temporary, self._schema)
+        self._file = self._temporary.open("wb")
 
     def __len__(self) -> int:
         return len(self._seen)
@@ -113,34 +99,29 @@ class CorpusFile:
         self.n_by_slice[item.slice] += 1
         self.answer_sizes.setdefault(item.slice, Counter())[self._size_of(item)] += 1
         self._rows.append(
-            (
-                *(item.id, family_of(item), item.slice, item.question),
-                *(item.rationale, item.answer, completion),
+            CorpusRow(
+                item.id,
+                family_of(item),
+                item.slice,
+                item.question,
+                item.rationale,
+                item.answer,
+                completion,
+                source,
+                agreement,
             )
         )
-        self._origins.append((source, agreement))
-        if len(self._rows) == _ROWS_PER_GROUP:
+        if len(self._rows) == _ROWS_AT_ONCE:
             self._flush()
         return True
 
     def _flush(self) -> None:
-        import pyarrow
-
-        if not self._rows:
-            return
         for row in self._rows:
-            self._sha256.update("\x1f".join(row).encode("utf-8", "surrogatepass") + b"\n")
-        columns = [
-            pyarrow.array(column, kind)
-            for column, kind in zip(
-                [*zip(*self._rows, strict=True), *zip(*self._origins, strict=True)],
-                self._schema.types,
-                strict=True,
-            )
-        ]
-        self._writer.write_table(pyarrow.Table.from_arrays(columns, schema=self._schema))
+            texts = (row.id, row.family, row.slice, row.question, row.rationale, row.answer)
+            content = "\x1f".join((*texts, row.completion))
+            self._sha256.update(content.encode() + b"\n")
+        self._file.write(msgspec.json.Encoder().encode_lines(self._rows))
         self._rows.clear()
-        self._origins.clear()
 
     def __enter__(self) -> CorpusFile:
         return self
@@ -155,7 +136,7 @@ class CorpusFile:
         try:
             if error is None:
                 self._flush()
-            self._writer.close()
+            self._file.close()
             if error is None:
                 flush(self._temporary)
                 self._temporary.replace(self.path)
@@ -171,7 +152,7 @@ _N_FOR_PHRASES = 200
 
 
 def synthesize(config: Config, plan: Plan, context: Context) -> Corpus:
-    """Make the corpus of the planned strategy: `corpus/train.parquet` in the run folder.
+    """Make the corpus of the planned strategy: `corpus/train.jsonl` in the run folder.
 
     Raises:
         ConfigError: the planned strategy is not configured, or not one item passed.
@@ -181,7 +162,7 @@ def synthesize(config: Config, plan: Plan, context: Context) -> Corpus:
     strategy = _planned_strategy(config, plan)
     tally = Tally()
     context.ledger.cut_at_usd, logged_at = None, started
-    path = context.run_dir / "corpus" / "train.parquet"
+    path = context.run_dir / "corpus" / "train.jsonl"
     near = _near_duplicates(config, strategy)
     sources: Counter[str] = Counter()
     with CorpusFile(path, held_out(config), config.task.answer_size, near) as corpus:
@@ -196,6 +177,7 @@ def synthesize(config: Config, plan: Plan, context: Context) -> Corpus:
                 context.log(_so_far(len(corpus), n_drawn, now - started, tally))
             if n_drawn % _ITEMS_PER_TICK == 0:
                 context.tick(len(corpus), strategy.n_items, counted(len(corpus), "item", spec=","))
+                context.sample("", item.question, item.answer, completion)
             if len(corpus) == strategy.n_items:
                 break
         left_out = Counter(config.task.left_out)

@@ -24,11 +24,12 @@ from stratos.core.formats import counted
 from stratos.teachers.base import TOO_LONG, Answer, BatchMeter, Billed, Question
 from stratos.teachers.batch_api import NONCE, Batch, BatchApi, Call, lines
 from stratos.teachers.cache import question_key
-from stratos.teachers.endpoint import Garbled, RedirectError, says_too_long, sort, to_answer
+from stratos.teachers.reply import Garbled, RedirectError, says_too_long, sort, to_answer
 from stratos.teachers.usage import ImplausibleUsage
 
 if TYPE_CHECKING:
-    from stratos.teachers.openai_settings import Address, OpenAISettings
+    from stratos.teachers.endpoint import Endpoint
+    from stratos.teachers.openai_settings import OpenAISettings
 
 WINDOW = 50_000
 """Requests that one batch may have."""
@@ -45,7 +46,7 @@ class Batches:
     """One stream of questions to one endpoint's batch API."""
 
     teacher: OpenAISettings
-    address: Address
+    endpoint: Endpoint
     meter: BatchMeter | None
     warn: Callable[[str], None] = lambda text: None
     """Told of what fails in passing."""
@@ -65,7 +66,7 @@ class Batches:
     """Of a question; the rest of its batch is settled first."""
 
     def __post_init__(self) -> None:
-        self._api = BatchApi(self.teacher, self.address, self.warn)
+        self._api = BatchApi(self.teacher, self.endpoint, self.warn)
 
     def run(
         self, questions: Iterator[Question | None]
@@ -352,7 +353,7 @@ class Batches:
             question = Question([{"role": "user", "content": ""}], 0)
             if batch is not None and batch.calls:
                 question = batch.question(batch.calls[0])
-            raise self.address.explain(error, question, self.teacher.max_retries + 1) from error
+            raise self.endpoint.explain(error, question, self.teacher.max_retries + 1) from error
 
 
 _END = object()

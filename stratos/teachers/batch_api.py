@@ -1,7 +1,8 @@
-"""A client of a provider's batch API, with retries.
+"""A client of a provider's batch API.
 
-A batch is created once. Where the answer to that is lost, the batch is looked for by its metadata
-and its file before another is created: a second one would be paid a second time.
+What costs nothing is tried again by the OpenAI client itself. A batch is created once: where the
+answer to that is lost, it is looked for by its metadata and its file before another is created,
+since a second one would be paid a second time.
 """
 
 from __future__ import annotations
@@ -12,19 +13,20 @@ import random
 import tempfile
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from stratos.teachers.base import Question
-from stratos.teachers.endpoint import sort
+from stratos.teachers.reply import sort
 from stratos.teachers.scheduler import wait_s
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
-    from stratos.teachers.openai_settings import Address, OpenAISettings
+    from stratos.teachers.endpoint import Endpoint
+    from stratos.teachers.openai_settings import OpenAISettings
 
 # The request and result files of a batch.
 
@@ -114,8 +116,12 @@ _KEPT_SECONDS = 29 * 86_400.0
 """How long providers keep the answers of a batch."""
 _WINDOW_S = 25 * 3600.0
 """How long a batch is looked at: the window in which it is answered, and an hour."""
-_PATIENCE_S = 180.0
-"""How long anything else is tried that fails in passing."""
+_LIST_S = 180.0
+"""Longest time for the list of batches."""
+_RETRIES = 24
+"""Tries after the first of what costs nothing: about three minutes."""
+_CUTS = 3
+"""Tries after the first of a file whose transfer is cut, which the client does not see."""
 _APPEARS_S = 60.0
 """How long a new batch may be unknown to its provider."""
 _LOOKS_S = (0.0, 1.0, 3.0)
@@ -128,14 +134,14 @@ class BatchApi:
 
     Args:
         teacher: whose batches they are.
-        address: where they are.
+        endpoint: where they are.
         warn: told of what fails in passing and goes on.
     """
 
     def __init__(
-        self, teacher: OpenAISettings, address: Address, warn: Callable[[str], None]
+        self, teacher: OpenAISettings, endpoint: Endpoint, warn: Callable[[str], None]
     ) -> None:
-        self._teacher, self._address, self._warn = teacher, address, warn
+        self._teacher, self._endpoint, self._warn = teacher, endpoint, warn
         self._tag = hashlib.sha256(teacher.identity().encode()).hexdigest()[:32]
         self._is_told = False
 
@@ -147,7 +153,7 @@ class BatchApi:
             uploaded = await client.files.create(file=("questions.jsonl", lines), purpose="batch")
             return uploaded.id
 
-        return self._patiently(make, _TRANSFER_S)
+        return self._endpoint.call(make, _TRANSFER_S, _RETRIES)
 
     def create(self, file_id: str, nonce: str) -> str:
         """Create a batch of a file, once; return its id."""
@@ -165,7 +171,7 @@ class BatchApi:
         while True:
             n_tries += 1
             try:
-                return self._address.call(make, self._teacher.timeout_s)
+                return self._endpoint.call(make, self._teacher.timeout_s)
             except Exception as error:
                 outcome = sort(error)
                 if not outcome.passing:
@@ -188,7 +194,7 @@ class BatchApi:
             return await client.batches.retrieve(id_)
 
         try:
-            return self._address.call(make, self._teacher.timeout_s)
+            return self._endpoint.call(make, self._teacher.timeout_s)
         except Exception as error:
             is_new = getattr(error, "status_code", None) == 404 and seconds < _APPEARS_S
             if not (sort(error).passing or is_new) or seconds > _WINDOW_S:
@@ -199,14 +205,14 @@ class BatchApi:
     def answers(self, batch: Any) -> BinaryIO | None:
         """Return the answers of a batch that ended; None if they could not be fetched just now."""
         try:
-            return self.lines(batch.output_file_id, batch.error_file_id, patience_s=0.0)
+            return self.lines(batch.output_file_id, batch.error_file_id)
         except Exception as error:
             if not sort(error).passing:
                 raise
             self._say(error)
             return None
 
-    def lines(self, *file_ids: str | None, patience_s: float = _PATIENCE_S) -> BinaryIO:
+    def lines(self, *file_ids: str | None) -> BinaryIO:
         """Return the lines of some of a batch's files in one file here."""
         file = spool()
         for id_ in file_ids:
@@ -222,7 +228,13 @@ class BatchApi:
                         file.write(part)
                 file.write(b"\n")
 
-            self._patiently(make, _TRANSFER_S, patience_s)
+            for n_left in reversed(range(1 + _CUTS)):
+                try:
+                    self._endpoint.call(make, _TRANSFER_S, _RETRIES)
+                    break
+                except Exception as error:
+                    if not n_left or not sort(error).passing:
+                        raise
         return file
 
     def earlier(self) -> list[Any]:
@@ -241,7 +253,7 @@ class BatchApi:
             return batches
 
         try:
-            return self._patiently(make, _PATIENCE_S)
+            return self._endpoint.call(make, _LIST_S, _RETRIES)
         except openai.APIStatusError as error:
             if error.status_code in _NO_LIST:
                 return []
@@ -255,7 +267,7 @@ class BatchApi:
         async def make(client: AsyncOpenAI) -> None:
             await client.batches.cancel(id_)
 
-        self._address.call(make, self._teacher.timeout_s)
+        self._endpoint.call(make, self._teacher.timeout_s)
 
     def _created(self, file_id: str, nonce: str) -> str:
         """Return the id of a batch whose creation was cut, "" where there is none."""
@@ -267,32 +279,13 @@ class BatchApi:
                     return str(batch.id)
         return ""
 
-    def _patiently(
-        self,
-        make: Callable[[AsyncOpenAI], Awaitable[T]],
-        seconds: float,
-        patience_s: float = _PATIENCE_S,
-    ) -> T:
-        """Make a call that may be made twice, until it succeeds or patience ends."""
-        last_try, n_tries = time.monotonic() + patience_s, 0
-        while True:
-            n_tries += 1
-            try:
-                return self._address.call(make, seconds)
-            except Exception as error:
-                outcome = sort(error)
-                pause = wait_s(n_tries, outcome.retry_after_s, random.random)
-                if not outcome.passing or time.monotonic() + pause > last_try:
-                    raise
-            time.sleep(pause)
-
     def _say(self, error: Exception) -> None:
         if not self._is_told:
             self._is_told = True
             status = getattr(error, "status_code", None)
             reason = f"HTTP {status}" if status else str(error) or type(error).__name__
             self._warn(
-                f"Teacher {self._teacher.name}: {self._address.url} did not tell of a batch "
+                f"Teacher {self._teacher.name}: {self._endpoint.url} did not tell of a batch "
                 f"({reason.splitlines()[0][:200]}). It is asked again until the batch's day is "
                 "over."
             )

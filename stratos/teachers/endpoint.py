@@ -1,91 +1,116 @@
-"""One chat completions request: send it, and classify its outcome."""
+"""One endpoint of a hosted teacher: its HTTP client, one try there, and its errors."""
 
 from __future__ import annotations
 
 import asyncio
-import email.utils
+import datetime
 import json
-import math
-import re
+import os
 import threading
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
 
+from stratos.core.errors import EndpointError, TeacherError, did_you_mean
+from stratos.core.formats import counted
+from stratos.core.reasons import Reason
 from stratos.core.remote import limits
-from stratos.teachers.base import LENGTH, TOO_LONG, Answer, Billed, Question
-from stratos.teachers.scheduler import LONGEST_RETRY_AFTER_S, Outcome
-from stratos.teachers.usage import ImplausibleUsage, Usage, read_usage
+from stratos.teachers.base import Question
+from stratos.teachers.call_budget import n_bytes
+from stratos.teachers.openai_settings import OpenAISettings
+from stratos.teachers.reply import DeadlineError, RedirectError, redirect_in, sort, to_answer
+from stratos.teachers.scheduler import Outcome
+from stratos.teachers.words import NoConnection, OtherAddress, Redirected, Silent, WrongKey
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
-# An HTTP client in its own thread, with a total deadline and no cross-host redirects.
-#
-# A client's own timeout is for each read: a server that sends a byte a second would never end one.
-# So whatever is asked runs in an event loop, under a deadline for the whole.
-
 T = TypeVar("T")
 
+_REACH_SECONDS = 10.0
+"""Longest wait for the list of models."""
 _PORTS = {"http": 80, "https": 443}
 
 
-class DeadlineError(TimeoutError):
-    """A call that was not answered whole in time."""
+class Endpoint:
+    """A base URL of a teacher; connects at the first use, and again after `close`.
 
-
-class RedirectError(Exception):
-    """An endpoint that points to another host, where nothing is sent.
-
-    Args:
-        target: scheme and host of the other, without what else stands in the address.
-    """
-
-    def __init__(self, target: str) -> None:
-        super().__init__(f"it points to {target}")
-        self.target = target
-
-
-class Connection:
-    """An event loop in a daemon thread with one HTTP client.
+    A timeout of the client is for each read: a server that sends a byte a second would never end
+    one. So whatever is asked has a deadline for the whole.
 
     Args:
-        key: sent with every call.
-        base_url: up to and with the version.
-        timeout_s: longest wait for a read.
+        teacher: whose key, model and settings are sent there.
+        url: up to and with the version.
     """
 
-    def __init__(self, key: str, base_url: str, timeout_s: float) -> None:
-        self._loop = asyncio.new_event_loop()
-        self.client = _client(key, base_url, timeout_s)
-        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
-        self._thread.start()
+    def __init__(self, teacher: OpenAISettings, url: str) -> None:
+        self.teacher, self.url = teacher, url
+        self.shutdown_date: str | None = None
+        """Day from which the model ends, as the list of models has it: "" for none that is
+        announced, None where the list does not say."""
 
-    def call(self, make: Callable[[AsyncOpenAI], Awaitable[T]], seconds: float) -> T:
+    def send(self, question: Question, done: Callable[[Outcome], None]) -> Callable[[], object]:
+        """Start one try; `done` is called from the thread of all endpoints.
+
+        Returns:
+            What cancels it.
+        """
+        return _start(self._try(self._client, question, done)).cancel
+
+    def look(self, on_found: Callable[[], None]) -> None:
+        """Read the list of models, which costs nothing, beside what is under way.
+
+        `on_found` is called from the thread of all endpoints if the model is on it, and if the list
+        is kept from those without a key where there is one: a list shown to anybody proves no key.
+        """
+
+        async def look(client: AsyncOpenAI) -> None:
+            import openai
+
+            with suppress(openai.OpenAIError, TimeoutError, ValueError, TypeError, KeyError):
+                async with asyncio.timeout(_REACH_SECONDS):
+                    if self.teacher.model not in await models(client):
+                        return
+                    try:
+                        if self.teacher.api_key_env:
+                            await models(client, {"Authorization": openai.Omit()})
+                            return
+                    except (openai.AuthenticationError, openai.PermissionDeniedError):
+                        pass
+                on_found()
+
+        _start(look(self._client))
+
+    def call(
+        self, make: Callable[[AsyncOpenAI], Awaitable[T]], seconds: float, max_retries: int = 0
+    ) -> T:
         """Make a call and wait for it.
 
         Args:
-            make: makes it; runs in the loop.
-            seconds: deadline of the whole call.
+            make: makes it, with the client that it takes.
+            seconds: deadline of the whole call, retries included.
+            max_retries: how often the client tries it again by itself: only what costs nothing.
 
         Raises:
             DeadlineError: it was not answered whole by then.
             RedirectError: the endpoint points to another host.
             openai.OpenAIError: as the client raises it.
         """
+        client = self._client.with_options(max_retries=max_retries)
 
         async def made() -> T:
-            try:
-                async with asyncio.timeout(seconds):
-                    return await make(self.client)
-            except TimeoutError as error:
-                raise DeadlineError(f"no whole answer within {seconds:g} s") from error
+            async with asyncio.timeout(seconds):
+                return await make(client)
 
-        future = self.start(made())
+        future = _start(made())
         try:
             return future.result()
+        except TimeoutError as error:
+            raise DeadlineError(seconds) from error
         except Exception as error:
             if (redirect := redirect_in(error)) is None:
                 raise
@@ -93,56 +118,193 @@ class Connection:
         finally:
             future.cancel()
 
-    def start(self, work: Coroutine[Any, Any, T]) -> Future[T]:
-        """Let something run in the loop."""
-        return asyncio.run_coroutine_threadsafe(work, self._loop)
-
     def close(self) -> None:
-        """Cancel what is under way and close the connections."""
+        """Close the connections, which ends what is under way."""
+        if (client := self.__dict__.pop("_client", None)) is not None:
+            with suppress(Exception):  # connections that cannot be closed are gone already
+                _start(client.close()).result(timeout=5)
 
-        async def shut() -> None:
-            me = asyncio.current_task()
-            tasks = [task for task in asyncio.all_tasks() if task is not me]
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            await self.client.close()
+    def explain(self, error: Exception, question: Question, n_tries: int) -> TeacherError:
+        """Return an error in the user's words; an `EndpointError` if another place may do better.
 
-        with suppress(Exception):  # connections that cannot be closed are gone already
-            self.start(shut()).result(timeout=5)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(timeout=5)
-        if not self._thread.is_alive():
-            self._loop.close()
+        Args:
+            error: as the client raised it.
+            question: that was asked.
+            n_tries: how often.
+        """
+        import openai
+
+        kind: type[TeacherError] = EndpointError
+        if isinstance(error, RedirectError):
+            text = str(Redirected(self.url, error.target))
+        elif isinstance(error, openai.AuthenticationError | openai.PermissionDeniedError):
+            text = str(self._wrong_key())
+        elif isinstance(error, openai.NotFoundError) or self._is_unknown_model(error):
+            text = self._no_model()
+        elif isinstance(error, openai.APIStatusError) and error.status_code in (400, 413, 422):
+            kind = TeacherError
+            text = (
+                f"{self.url} refused a prompt of {n_bytes(question.chat):,} bytes with an answer "
+                f"of up to {counted(question.max_tokens, 'token')}, that of {question.about} "
+                f"({_say(error)}). Check that they fit the model's context, and "
+                "teacher.token_limit_field and teacher.temperature."
+            )
+        elif getattr(error, "code", None) == "insufficient_quota":
+            text = (
+                f"the account at {self.url} has no credit left ({_say(error)}). What was answered "
+                "is kept: top it up and give the same command again, or choose another teacher."
+            )
+        else:
+            n_others = len(self.teacher.base_urls) - 1
+            too = f" ({counted(n_others, 'other endpoint')} neither)" if n_others else ""
+            text = (
+                f"{self.url} gave no answer after {counted(n_tries, 'try', 'tries')}{too} "
+                f"({_say(error)}). What was answered is kept: give the same command again, with a "
+                "smaller teacher.concurrency if it is overloaded."
+            )
+        explained = kind(f"Teacher {self.teacher.name}: {text}")
+        explained.__cause__ = error
+        return explained
+
+    def unreachable(self) -> Reason | None:
+        """Return why it cannot be asked and what to type, or None. Asks it once, for its models."""
+        import openai
+
+        try:
+            self._read_shutdown_date(self.call(models, _REACH_SECONDS))
+        except (openai.AuthenticationError, openai.PermissionDeniedError):
+            return self._wrong_key()
+        except RedirectError as error:
+            return Redirected(self.url, error.target)
+        except TimeoutError:
+            return Silent(self.url, _REACH_SECONDS)
+        except openai.APIConnectionError:
+            return NoConnection(self.url)
+        except (openai.OpenAIError, ValueError, TypeError, KeyError):
+            return self._without_version()  # an endpoint need not list its models
+        return None
+
+    def _without_version(self) -> OtherAddress | None:
+        """Return that the API answers below /v1; None where it does not, or a path was given."""
+        if urlsplit(self.url).path.strip("/"):
+            return None
+        below = Endpoint(self.teacher, f"{self.url.rstrip('/')}/v1")
+        try:
+            if not below._models():
+                return None
+        finally:
+            below.close()
+        return OtherAddress(self.url, below.url)
+
+    def _read_shutdown_date(self, listed: Mapping[str, Mapping[str, Any]]) -> None:
+        """Keep what the list says of the model's end; an endpoint may say anything, or nothing."""
+        entry = listed.get(self.teacher.model, {})
+        if "shutdown_date" not in entry:
+            return
+        date = str(entry["shutdown_date"] or "")
+        with suppress(ValueError):  # a date in another form is none
+            if date:
+                datetime.date.fromisoformat(date)
+            self.shutdown_date = date
+
+    async def _try(
+        self, client: AsyncOpenAI, question: Question, done: Callable[[Outcome], None]
+    ) -> None:
+        began, timeout_s = time.perf_counter(), self.teacher.timeout_s
+        try:
+            async with asyncio.timeout(timeout_s):
+                # The body is ours, and the answer is read below: to hold both against the types of
+                # the client takes as long as all the rest of a request.
+                reply = await client.post(
+                    "/chat/completions", body=self.teacher.request(question), cast_to=bytes
+                )
+            seconds = time.perf_counter() - began
+            outcome = Outcome(answer=to_answer(json.loads(reply), question, seconds))
+        except TimeoutError:
+            outcome = sort(DeadlineError(timeout_s))
+        except Exception as error:
+            outcome = sort(error)
+        done(outcome)
+
+    @cached_property
+    def _client(self) -> AsyncOpenAI:
+        from openai import AsyncOpenAI, DefaultAsyncHttpxClient
+
+        timeout_s = self.teacher.timeout_s
+        http_client = DefaultAsyncHttpxClient(
+            timeout=timeout_s, limits=limits(), event_hooks={"response": [_refuse_other_hosts]}
+        )
+        # The client would retry without the call budget: each try is set aside and paid on its own,
+        # goes to the endpoint that is free, and a reply that is no chat completion is a failed try,
+        # too. So those of questions are the scheduler's; `call` takes the client's own.
+        return AsyncOpenAI(
+            api_key=self.teacher.key(),
+            base_url=self.url,
+            timeout=timeout_s,
+            max_retries=0,
+            http_client=http_client,
+        )
+
+    def _is_unknown_model(self, error: Exception) -> bool:
+        """Tell whether a request was refused for its model, by endpoints that say 400 then."""
+        import openai
+
+        if not isinstance(error, openai.BadRequestError):
+            return False
+        message = str(error).lower()
+        if "model" not in message and message != "error code: 400":  # it speaks of something else
+            return False
+        known = self._models()
+        return bool(known) and self.teacher.model not in known
+
+    def _wrong_key(self) -> WrongKey:
+        return WrongKey(self.url, self.teacher.api_key_env)
+
+    def _no_model(self) -> str:
+        known = self._models()
+        if not known and (unversioned := self._without_version()):
+            return str(unversioned)
+        if self.teacher.model in known:
+            return (
+                f"{self.url} has the model {self.teacher.model}, and answers 404 to the request. "
+                "Check teacher.base_url (as a rule it ends in /v1), and for teacher.batch=true or "
+                "batch prices that it has a batch API."
+            )
+        hint = did_you_mean(self.teacher.model, known)
+        if known and not hint:
+            hint = f" It has {', '.join(sorted(known)[:5])}."
+        return (
+            f"{self.url} has no model {self.teacher.model}.{hint} Choose one with teacher.model=…"
+        )
+
+    def _models(self) -> list[str]:
+        import openai
+
+        # Where there is no list, there is nothing to suggest.
+        with suppress(openai.OpenAIError, TimeoutError, ValueError, TypeError, KeyError):
+            return sorted(self.call(models, _REACH_SECONDS))
+        return []
 
 
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    """Yield an error, what it comes from, and so on."""
-    cause: BaseException | None = error
-    while cause is not None:
-        yield cause
-        cause = cause.__cause__ or cause.__context__
+def _say(error: Exception) -> str:
+    """Return an error in one line, without the request that may quote a prompt."""
+    status = getattr(error, "status_code", None)
+    text = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+    return text if status is None or str(status) in text else f"HTTP {status}: {text}"
 
 
-def redirect_in(error: BaseException) -> RedirectError | None:
-    """Return the redirect that an error comes from, if it does."""
-    return next((cause for cause in _causes(error) if isinstance(cause, RedirectError)), None)
+async def models(
+    client: AsyncOpenAI, headers: Mapping[str, Any] | None = None
+) -> dict[str, Mapping[str, Any]]:
+    """Return the models that an endpoint lists, each with all that it says of it.
 
-
-def _client(key: str, base_url: str, timeout_s: float) -> AsyncOpenAI:
-    from openai import AsyncOpenAI, DefaultAsyncHttpxClient
-
-    http_client = DefaultAsyncHttpxClient(
-        timeout=timeout_s, limits=limits(), event_hooks={"response": [_refuse_other_hosts]}
-    )
-    # Retries are ours: each is paid for on its own.
-    return AsyncOpenAI(
-        api_key=key,
-        base_url=base_url,
-        timeout=timeout_s,
-        max_retries=0,
-        http_client=http_client,
-    )
+    Raises:
+        openai.OpenAIError: it gives no list.
+        ValueError, TypeError, KeyError: it gives something else.
+    """
+    options: Any = {"headers": headers or {}}
+    reply = await client.get("/models", cast_to=bytes, options=options)
+    return {str(model["id"]): model for model in json.loads(reply)["data"]}
 
 
 async def _refuse_other_hosts(reply: Any) -> None:
@@ -164,229 +326,22 @@ async def _refuse_other_hosts(reply: Any) -> None:
     raise RedirectError(f"{there.scheme}://{there.host}{port}")
 
 
-_LOOK_SECONDS = 10.0
-"""Longest wait for the list of models; nothing waits for it."""
-_PASSING = frozenset((408, 409, 425, 429))
-_REFUSED, _TOO_LARGE = frozenset((400, 422)), 413
-_OF_LENGTH = re.compile(
-    r"context_length_exceeded|exceed_context_size|maximum (?:context|model) length"
-    r"|context (?:length|size|window|limit)|(?:prompt|input) is too long|input token count"
-    r"|maximum number of (?:input )?tokens",
-    re.IGNORECASE,
-)
-"""How providers and servers say that a prompt passes the context; each has its own words."""
-_MAYBE_BILLED = frozenset((408, 502, 504, 524))
-"""A gateway gave up; the model behind it may have answered."""
-_REASONING = ("reasoning_content", "reasoning", "thinking")
-"""Where servers put what a model wrote before its answer."""
-_UNREADABLE_REASONING = ("reasoning_details", "thinking_blocks", "encrypted_content")
-"""Where they say that there was some, which is encrypted or only summed up."""
-_CUT = frozenset(
-    (
-        *("length", "max_tokens", "max_output_tokens", "max_completion_tokens", "max_length"),
-        *("model_length", "token_limit", "length_limit", "model_context_window_exceeded"),
-    )
-)
-"""How providers say, each in its own words, that an answer ended at the longest length."""
+_LOCK = threading.Lock()
 
 
-class Garbled(Exception):
-    """The endpoint answered with something that is no chat completion."""
+def _start(work: Coroutine[Any, Any, T]) -> Future[T]:
+    """Let something run in the event loop of all endpoints, which has a thread of its own."""
+    with _LOCK:
+        loop = _loop()
+    return asyncio.run_coroutine_threadsafe(work, loop)
 
 
-class Endpoint:
-    """Chat completions over one connection.
-
-    Args:
-        connection: to where they are.
-        timeout_s: longest wait for one whole answer.
-    """
-
-    def __init__(self, connection: Connection, timeout_s: float) -> None:
-        self._connection, self._timeout_s = connection, timeout_s
-
-    def send(
-        self, options: Mapping[str, Any], question: Question, done: Callable[[Outcome], None]
-    ) -> Callable[[], None]:
-        """Start one try; `done` is called in the loop's thread. Return what cancels it."""
-        future = self._connection.start(self._try(options, question, done))
-
-        def cancel() -> None:
-            future.cancel()
-
-        return cancel
-
-    def look_for(self, model: str, keyed: bool, on_found: Callable[[], None]) -> None:
-        """Read the list of models, which costs nothing, beside what is under way.
-
-        `on_found` is called from the loop's thread if the model is on it, and if the list is kept
-        from those without a key where there is one: a list shown to anybody proves no key.
-        """
-
-        async def look() -> None:
-            import openai
-
-            client, nobody = self._connection.client, {"Authorization": openai.Omit()}
-            with suppress(openai.OpenAIError, TimeoutError, ValueError, TypeError, KeyError):
-                async with asyncio.timeout(_LOOK_SECONDS):
-                    if model not in await models(client):
-                        return
-                    try:
-                        if keyed:
-                            await models(client, nobody)
-                            return
-                    except (openai.AuthenticationError, openai.PermissionDeniedError):
-                        pass
-                on_found()
-
-        self._connection.start(look())
-
-    async def _try(
-        self, options: Mapping[str, Any], question: Question, done: Callable[[Outcome], None]
-    ) -> None:
-        began = time.perf_counter()
-        client = self._connection.client
-        try:
-            async with asyncio.timeout(self._timeout_s):
-                # The body is ours, and the answer is read below: to hold both against the types of
-                # the client takes as long as all the rest of a request.
-                reply = await client.post("/chat/completions", body=options, cast_to=bytes)
-            seconds = time.perf_counter() - began
-            outcome = Outcome(answer=to_answer(json.loads(reply), question, seconds))
-        except TimeoutError:
-            outcome = sort(DeadlineError(f"no whole answer within {self._timeout_s:g} s"))
-        except Exception as error:
-            outcome = sort(error)
-        done(outcome)
+@cache
+def _loop() -> asyncio.AbstractEventLoop:
+    loop = asyncio.new_event_loop()
+    threading.Thread(target=loop.run_forever, daemon=True).start()
+    return loop
 
 
-async def models(
-    client: AsyncOpenAI, headers: Mapping[str, Any] | None = None
-) -> dict[str, Mapping[str, Any]]:
-    """Return the models that an endpoint lists, each with all that it says of it.
-
-    Raises:
-        openai.OpenAIError: it gives no list.
-        ValueError, TypeError, KeyError: it gives something else.
-    """
-    options: Any = {"headers": headers or {}}
-    reply = await client.get("/models", cast_to=bytes, options=options)
-    return {str(model["id"]): model for model in json.loads(reply)["data"]}
-
-
-def to_answer(reply: Any, question: Question, seconds: float) -> Answer:
-    """Return the answer in a chat completion, as it stands in JSON.
-
-    Raises:
-        Garbled: it is none.
-        ImplausibleUsage: it cannot have taken what it says.
-    """
-    choices = _part(reply, "choices")
-    choice = choices[0] if isinstance(choices, list) and choices else None
-    content = _part(_part(choice, "message"), "content")
-    if not isinstance(choice, dict) or not isinstance(content, str | None):
-        raise Garbled("the reply is no chat completion")
-    text = writable(content or "")
-    finish = _part(choice, "finish_reason")
-    finish = finish if isinstance(finish, str) else ""
-    finish = LENGTH if finish.lower() in _CUT else finish
-    message = _part(choice, "message")
-    thought = (_part(message, name) for name in _REASONING)
-    usage = read_usage(
-        _part(reply, "usage"),
-        question,
-        text,
-        reasoning=next((part for part in thought if isinstance(part, str)), ""),
-        is_cut=finish == LENGTH,
-        hides_reasoning=any(_part(message, name) for name in _UNREADABLE_REASONING),
-    )
-    if _ended_at_limit(finish, usage, question.max_tokens):
-        finish = LENGTH
-    return Answer(
-        text,
-        usage.input_tokens,
-        usage.output_tokens,
-        seconds,
-        finish=finish,
-        is_estimated=usage.is_estimated,
-    )
-
-
-def _ended_at_limit(finish: str, usage: Usage, max_tokens: int) -> bool:
-    """Return whether the tokens show that an answer was cut, whatever its endpoint says.
-
-    Some endpoints give no reason, or "stop" for every answer. An answer that ends by itself at
-    exactly the longest length is taken for a cut one; that is rare, and costs one more question.
-    An endpoint that says "stop" beyond the length keeps no limit, so that nothing was cut. Some
-    count the token that ends the answer, hence one more.
-    """
-    if usage.is_estimated:
-        return False
-    return usage.output_tokens >= max_tokens and (
-        not finish or usage.output_tokens <= max_tokens + 1
-    )
-
-
-def sort(error: Exception) -> Outcome:
-    """Return what an error means: whether another try may help, and what this one is billed."""
-    import openai
-
-    if redirect := redirect_in(error):
-        return Outcome(error=redirect)
-    lost = Billed.NOTHING if _never_connected(error) else Billed.USUAL
-    if isinstance(error, TimeoutError | openai.APITimeoutError):
-        late = Billed.NOTHING if _never_connected(error) else Billed.MOST
-        return Outcome(error=error, passing=True, billed=late)
-    if isinstance(error, openai.APIStatusError):
-        status = error.status_code
-        wait = retry_after_s(error.response.headers)
-        passing = status in _PASSING or status >= 500
-        if getattr(error, "code", None) == "insufficient_quota":
-            passing = False
-        if says_too_long(status, str(error)):
-            return Outcome(Answer("", 0, 0, 0.0, finish=TOO_LONG), error)
-        if wait is not None and wait > LONGEST_RETRY_AFTER_S:
-            passing = False
-        billed = Billed.USUAL if status in _MAYBE_BILLED else Billed.NOTHING
-        return Outcome(None, error, passing, billed, wait)
-    if isinstance(error, openai.APIConnectionError):
-        return Outcome(error=error, passing=True, billed=lost)
-    if isinstance(error, ImplausibleUsage):
-        return Outcome(error=error, passing=True, billed=Billed.MOST)
-    if isinstance(error, openai.APIResponseValidationError | Garbled | ValueError | TypeError):
-        return Outcome(error=error, passing=True, billed=Billed.USUAL)
-    passing = not isinstance(error, openai.OpenAIError)
-    return Outcome(error=error, passing=passing, billed=Billed.MOST)
-
-
-def says_too_long(status: int, text: str) -> bool:
-    """Return whether a refusal means that the prompt passes the context, or the largest body."""
-    return status == _TOO_LARGE or (status in _REFUSED and bool(_OF_LENGTH.search(text)))
-
-
-def retry_after_s(headers: Mapping[str, str]) -> float | None:
-    """Return the pause that a server asks for: in milliseconds, seconds, or as a date."""
-    for name, unit in (("retry-after-ms", 1e-3), ("retry-after", 1.0)):
-        with suppress(TypeError, ValueError):
-            pause = float(headers.get(name) or "") * unit
-            if math.isfinite(pause):
-                return max(0.0, pause)
-    with suppress(TypeError, ValueError):
-        date = email.utils.parsedate_to_datetime(headers.get("retry-after") or "")
-        return max(0.0, date.timestamp() - time.time())
-    return None
-
-
-def writable(text: str) -> str:
-    """Return a text without lone surrogates, which can stand in JSON and in no file."""
-    return text.encode("utf-8", "replace").decode()
-
-
-def _never_connected(error: BaseException) -> bool:
-    """Tell whether the request cannot have reached the server."""
-    names = ("ConnectError", "ConnectTimeout", "PoolTimeout")
-    return any(type(cause).__name__ in names for cause in _causes(error))
-
-
-def _part(whole: Any, name: str) -> Any:
-    return whole.get(name) if isinstance(whole, dict) else None
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_loop.cache_clear)  # threads stay behind

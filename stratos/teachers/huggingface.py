@@ -15,6 +15,7 @@ from unittest.mock import patch
 from typing_extensions import override
 
 from stratos.core.errors import TeacherError
+from stratos.core.extras import why_no_torch
 from stratos.core.foreign import cause
 from stratos.core.reasons import Reason
 from stratos.models.pretrained import load_model, load_tokenizer
@@ -110,6 +111,8 @@ class HuggingFaceTeacher(Teacher):
     @override
     def unreachable(self) -> Reason | None:
         """Return why the weights cannot be loaded here and what to type, or None."""
+        if (no_torch := why_no_torch()) is not None:
+            return no_torch
         if isinstance(self._weights, Weights):
             return None
         commands = [f"teacher={self.name} teacher.path=<folder or .gguf file>"]

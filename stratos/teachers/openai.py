@@ -29,8 +29,9 @@ from stratos.teachers.base import (
 from stratos.teachers.batch import WINDOW as BATCH_WINDOW
 from stratos.teachers.batch import Batches
 from stratos.teachers.call_budget import n_bytes
+from stratos.teachers.endpoint import Endpoint
 from stratos.teachers.lifetime import retired
-from stratos.teachers.openai_settings import Address, OpenAISettings, no_price
+from stratos.teachers.openai_settings import OpenAISettings, no_price
 from stratos.teachers.scheduler import Backend, Scheduler
 from stratos.teachers.words import LongPrompt, TermsForbid
 
@@ -52,9 +53,9 @@ class OpenAITeacher(OpenAISettings, Teacher):
         The endpoint's own word counts, once it was asked (`unreachable`); before, the card's.
         """
         dates = [
-            address.shutdown_date
-            for address in self.__dict__.get("_addresses", ())
-            if address.shutdown_date is not None
+            endpoint.shutdown_date
+            for endpoint in self.__dict__.get("_endpoints", ())
+            if endpoint.shutdown_date is not None
         ]
         return min((date for date in dates if date), default="") if dates else self.retires
 
@@ -130,7 +131,7 @@ class OpenAITeacher(OpenAISettings, Teacher):
             BudgetError: the meter has no more; what was under way has been yielded.
         """
         if self.batch:
-            batches = Batches(self, self._addresses[0], meter, self._complaints.append)
+            batches = Batches(self, self._endpoints[0], meter, self._complaints.append)
             yield from batches.run(self._fitting(questions))
             return
         rate = self.max_requests_per_minute
@@ -161,13 +162,13 @@ class OpenAITeacher(OpenAISettings, Teacher):
         """
         self.key()
         batched = replace(self, batch=True)
-        batched.__dict__["_addresses"] = self._addresses
+        batched.__dict__["_endpoints"] = self._endpoints
         return batched
 
     @override
     def close(self) -> None:
-        for address in self.__dict__.get("_addresses", ()):
-            address.close()
+        for endpoint in self.__dict__.get("_endpoints", ()):
+            endpoint.close()
 
     @override
     def most_at_once(self) -> int:
@@ -202,14 +203,14 @@ class OpenAITeacher(OpenAISettings, Teacher):
             yield question
 
     @cached_property
-    def _addresses(self) -> tuple[Address, ...]:
-        return tuple(Address(self, url) for url in self.base_urls)
+    def _endpoints(self) -> tuple[Endpoint, ...]:
+        return tuple(Endpoint(self, url) for url in self.base_urls)
 
     @cached_property
     def _balancer(self) -> tuple[Backend, ...]:
         return tuple(
-            Backend(address, f"Teacher {self.name}: {address.url}", look=address.look)
-            for address in self._addresses
+            Backend(endpoint, f"Teacher {self.name}: {endpoint.url}", look=endpoint.look)
+            for endpoint in self._endpoints
         )
 
     @cached_property
@@ -220,8 +221,8 @@ class OpenAITeacher(OpenAISettings, Teacher):
     def _unreachable(self) -> Reason | None:
         if reason := self._no_key() or no_price(self):
             return reason
-        with ThreadPoolExecutor(len(self._addresses)) as pool:
-            reasons = list(pool.map(Address.unreachable, self._addresses))
+        with ThreadPoolExecutor(len(self._endpoints)) as pool:
+            reasons = list(pool.map(Endpoint.unreachable, self._endpoints))
         if all(reasons):
             return reasons[0]
         for backend, reason in zip(self._balancer, reasons, strict=True):

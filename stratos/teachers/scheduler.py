@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
 from queue import Empty, SimpleQueue
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from stratos.core.errors import BudgetError, EndpointError, OverspentError, TeacherError
 from stratos.teachers.base import Answer, Billed, Meter, Question
@@ -45,7 +45,7 @@ class Outcome:
 class Tries(Protocol):
     """Where tries are sent."""
 
-    def send(self, question: Question, done: Callable[[Outcome], None]) -> Callable[[], None]:
+    def send(self, question: Question, done: Callable[[Outcome], None]) -> Callable[[], object]:
         """Start one try; `done` is called from any thread. Return what cancels it."""
         ...
 
@@ -229,6 +229,10 @@ class _Call:
     """Endpoints of the present round."""
 
 
+_Flight: TypeAlias = tuple[_Call, Backend, int, Callable[[], object]]
+"""A call under way, where, the receipt of its money, and what cancels it."""
+
+
 @dataclass
 class Scheduler:
     """One stream of questions to the endpoints of one teacher.
@@ -254,7 +258,9 @@ class Scheduler:
     warn: Callable[[str], None] = lambda text: None
     """Told of each endpoint that is set aside or left out, once."""
     _results: SimpleQueue[tuple[int, Outcome] | Backend] = field(default_factory=SimpleQueue)
-    _flying: dict[int, tuple[_Call, Backend, int, Callable[[], None]]] = field(default_factory=dict)
+    _flying: dict[int, tuple[_Call, Backend, int, Callable[[], object]]] = field(
+        default_factory=dict
+    )
     _later: list[_Call] = field(default_factory=list)
     """Calls that wait for their next try, the earliest first."""
     _held: _Call | None = None

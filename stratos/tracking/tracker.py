@@ -20,6 +20,7 @@ from typing import Any
 
 from stratos.config import Config
 from stratos.core.errors import BudgetError
+from stratos.core.extras import ModuleMissing
 from stratos.core.formats import is_number, usd
 from stratos.core.process import Terminated
 from stratos.core.redact import redact, redact_override, redact_shapes, redact_text
@@ -180,12 +181,15 @@ class Tracker:
 
 
 @contextmanager
-def tracked(config: Config, warn: Callable[[str], None]) -> Iterator[Tracker]:
+def tracked(
+    config: Config, warn: Callable[[str], None], note: Callable[[str], None] = lambda _: None
+) -> Iterator[Tracker]:
     """Open the services of one command, and finish them however the block ends.
 
     Args:
         config: the run's config; `logger` says which, the rest is logged, redacted.
         warn: told once of each that cannot be used.
+        note: told where W&B, which nobody had to ask for, is not installed.
     """
     with _environment(config.run_dir):
         start = Start(
@@ -193,7 +197,7 @@ def tracked(config: Config, warn: Callable[[str], None]) -> Iterator[Tracker]:
             name="-".join(config.run_dir.resolve().parts[-2:]),
             group=config.logger.group or _sweep_name() or None,
         )
-        tracker = Tracker([SinkThread(sink, start) for sink in _sinks(config, warn)], warn)
+        tracker = Tracker([SinkThread(sink, start) for sink in _sinks(config, warn, note)], warn)
         exit_code = 1
         try:
             yield tracker
@@ -212,7 +216,9 @@ def tracked(config: Config, warn: Callable[[str], None]) -> Iterator[Tracker]:
             tracker.finish(exit_code)
 
 
-def _sinks(config: Config, warn: Callable[[str], None]) -> Iterable[Sink]:
+def _sinks(
+    config: Config, warn: Callable[[str], None], note: Callable[[str], None]
+) -> Iterable[Sink]:
     """Import what is wanted, and yield what can be imported."""
     logger, mode = config.logger, wandb_mode(config, warn)
     if logger.csv:
@@ -220,11 +226,8 @@ def _sinks(config: Config, warn: Callable[[str], None]) -> Iterable[Sink]:
     if mode != "disabled":
         try:
             yield WandbSink(mode)
-        except ImportError as error:
-            warn(
-                f"logger=wandb, but wandb cannot be imported ({one_line(error)}): "
-                "`pip install wandb`, or logger=none. Nothing is tracked."
-            )
+        except ImportError:
+            note(f"Nothing is tracked: {ModuleMissing('wandb')}, or logger=none")
     if logger.tensorboard:
         try:
             yield TensorboardSink()

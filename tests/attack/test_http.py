@@ -7,7 +7,7 @@ import time
 import pytest
 
 from stratos.core.errors import TeacherError
-from stratos.teachers import openai_settings
+from stratos.teachers import endpoint
 from stratos.teachers.words import Redirected, Silent
 from tests.teachers.provider import Provider, Reply, always, first_only
 from tests.teachers.questions import are_right, cached_ask, chats
@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.usefixtures("quick"), pytest.mark.slow]
 @pytest.fixture(autouse=True)
 def key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PARROT_KEY", "sk-secret")
-    monkeypatch.setattr(openai_settings, "_REACH_SECONDS", 2.5)
+    monkeypatch.setattr(endpoint, "_REACH_SECONDS", 2.5)
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])

@@ -313,7 +313,8 @@ def test_a_mistake_is_told_with_what_to_type(
         ["-m", "+task=mahjong", "limits.budget_usd=1,2,null", "hydra.launcher.n_jobs=3",
          "hydra/launcher=pool", "hydra.sweep.dir=s"],
         ["+task=mahjong", "stages=plan", "trainer.max_tokens=2e6", "hydra.run.dir=r"],
-        ["+task=mahjong", f"cloud.catalog=file://{BUILTIN}", "cloud.regions=us-east-1"],
+        ["+task=mahjong", "cloud=multi", f"cloud.catalog=file://{BUILTIN}",
+         "cloud.regions=us-east-1"],
         ["+task=mahjong", "hydra.job.chdir=false"],
         ["experiment=mahjong_quick", "task=mahjong"],
         ["+task=mahjong", "+hydra.job.env_set.A=b"],
@@ -461,6 +462,7 @@ def test_what_is_built_is_typed_and_plain_and_holds_no_secret(
 def test_a_hint_that_is_followed_passes(wrong: str, hint: str) -> None:
     needs_task = not wrong.startswith(("task=", "+task="))
     argv = ["+task=mahjong"] if needs_task else []
+    argv += ["cloud=multi"] if wrong.startswith("cloud.") else []
     [message] = [line for line in problems(*argv, wrong) if not line.startswith("Pick a task")]
     match = re.search(hint, message)
     assert match is not None, message

@@ -30,12 +30,8 @@ IMPOSSIBLE = (
     "limits.serve_hours=-1",
     "limits.probe_usd=nan",
     "cloud.max_usd_per_hour=-1",
-    "cloud.max_usd_per_hour=0",
     "cloud.max_nodes=0",
-    "+cloud.quotas.aws=0",
-    "+cloud.quotas.aws=-2",
     "+cloud.quotas.aws=2.5",
-    "++cloud.quotas={aws//p5: 2}",
     "traffic.requests_per_s=0",
     "traffic.requests_per_s=-3",
     "traffic.requests_per_s=1e9",
@@ -52,6 +48,11 @@ IMPOSSIBLE = (
 
 
 CONTRADICTIONS = (
+    ["cloud=multi", "cloud.max_usd_per_hour=0"],
+    ["cloud=multi", "+cloud.quotas.aws=0"],
+    ["cloud=multi", "+cloud.quotas.aws=-2"],
+    ["cloud=multi", "++cloud.quotas={aws//p5: 2}"],
+    ["cloud.spot=true", "cloud.residency=[eu]", "+cloud.quotas.aws=2"],
     ["limits.budget_usd=3", "limits.probe_usd=4"],
     ["cloud=aws", "+cloud.quotas.gcp=2"],
     ["teacher=openai", "teacher.usd_per_million_output_tokens=-1"],
@@ -79,7 +80,7 @@ def test_what_cannot_be_is_told(typed: list[str], snapshot: SnapshotAssertion) -
         ["limits.budget_usd=1"],  # the default of probe_usd is a ceiling
         ["limits.budget_usd=0", "cloud=local", "cloud.max_usd_per_hour=0"],
         ["limits.accuracy=1", "limits.serve_hours=0"],
-        ["++cloud.quotas={aws: 2, aws/us-east-1: 1, */*/p5.48xlarge: 1}"],
+        ["cloud=multi", "++cloud.quotas={aws: 2, aws/us-east-1: 1, */*/p5.48xlarge: 1}"],
         ["cloud=aws", "++cloud.quotas={*/us-east-1: 1, aws: 3}"],
         ["traffic.requests_per_s=30", f"traffic.buckets=[{BUCKET}]"],
         ["plan.solver=PULP_CBC_CMD"],
@@ -92,8 +93,8 @@ def test_what_can_be_planned_passes(argv: list[str]) -> None:
 def test_all_are_told_at_once() -> None:
     lines = problems(
         "limits.deadline_hours=0", "limits.budget_usd=2", "limits.probe_usd=3",
-        "+cloud.quotas.aws=0", "traffic.requests_per_s=1e9", "cloud.max_usd_per_hour=0",
-        "plan.solver=glpk",
+        "cloud=multi", "+cloud.quotas.aws=0", "traffic.requests_per_s=1e9",
+        "cloud.max_usd_per_hour=0", "plan.solver=glpk",
     )  # fmt: skip
     keys = [line.partition("=")[0] for line in lines]
     assert keys == [

@@ -100,7 +100,7 @@ def test_what_a_killed_writer_leaves_is_swept_and_what_lives_is_not(tmp_path: Pa
     inner = tmp_path / "corpus"
     inner.mkdir()
     writer = subprocess.Popen(
-        [sys.executable, "-c", WRITER, str(inner / "train.parquet")],
+        [sys.executable, "-c", WRITER, str(inner / "train.jsonl")],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     assert writer.stdout is not None

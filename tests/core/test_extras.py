@@ -1,9 +1,8 @@
-"""What is said of an extra that is missing can be typed here: Stratos is on no package index."""
+"""What is said of an extra that is missing can be typed here."""
 
 from __future__ import annotations
 
 import re
-import shlex
 import tomllib
 from importlib import metadata
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from stratos.core import extras
+from stratos.core.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
@@ -29,20 +29,26 @@ def test_from_a_clone_it_is_installed_from_the_clone(
     assert extras.install("slurm") == f"pip install -e '{ROOT}[slurm]'"
 
 
-@pytest.mark.parametrize("extra", sorted(set(EXTRAS) - {"dev"}))
-def test_from_a_wheel_it_is_the_packages_of_the_extra(
-    extra: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if extra not in (metadata.metadata(extras.NAME).get_all("Provides-Extra") or []):
-        pytest.skip("Stratos was installed before this extra was added")
+def test_from_a_wheel_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(extras, "is_clone", lambda: False)
-    first, *words = shlex.split(extras.install(extra).removeprefix("pip "))
-    assert first == "install"
+    assert extras.install("train") == "pip install 'stratos-llm[train]'"
+    assert extras.install("skypilot", "skypilot[aws]") == (
+        "pip install 'stratos-llm[skypilot]' 'skypilot[aws]'"
+    )
 
-    def names(requirements: list[str]) -> list[str]:
-        return sorted(re.split(r"[^\w.-]", one)[0].lower() for one in requirements)
 
-    assert names(words) == names(EXTRAS[extra])
+def test_every_extra_that_a_text_names_is_there() -> None:
+    source = "".join(path.read_text() for path in (ROOT / "stratos").rglob("*.py"))
+    named = set(re.findall(r"install\(['\"](\w+)['\"]", source)) | {*extras._EXTRA_OF.values()}
+    assert named and named <= set(EXTRAS)
+
+
+def test_a_module_that_is_missing_is_said_with_its_extra() -> None:
+    with pytest.raises(ConfigError) as caught, extras.required():
+        raise ModuleNotFoundError("No module named torch", name="torch.nn")
+    assert str(caught.value) == str(extras.ModuleMissing("torch"))
+    with pytest.raises(ModuleNotFoundError), extras.required():
+        raise ModuleNotFoundError("No module named other", name="other")
 
 
 def test_what_is_installed_of_an_extra_has_its_versions(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,22 +60,8 @@ def test_what_is_installed_of_an_extra_has_its_versions(monkeypatch: pytest.Monk
         return held[name]
 
     monkeypatch.setattr(extras.metadata, "version", version)
+    monkeypatch.setattr(extras, "packages", EXTRAS.__getitem__)
     assert extras.installed("slurm") == ["submitit==1.5.3"]
-    assert extras.installed("llamacpp") == []
-    held |= {"xllamacpp": "2026.10.1", "llama-cpp-py-sync": "0.11", "llguidance": "1.9.1"}
-    assert sorted(extras.installed("llamacpp")) == [
-        "llama-cpp-py-sync==0.11", "llguidance==1.9.1", "xllamacpp==2026.10.1",
-    ]  # fmt: skip
-
-
-def test_no_text_names_a_package_index_that_does_not_have_it() -> None:
-    """Neither messages nor documents: `pip install stratos-llm[…]` would find nothing."""
-    folders = ("stratos", "conf", "docs", "README.md", "CONTRIBUTING.md")
-    files = [one for name in folders for one in (ROOT / name, *(ROOT / name).rglob("*"))]
-    found = [
-        str(file)
-        for file in files
-        if file.suffix in (".py", ".yaml", ".md", ".html", ".txt", ".toml") and file.is_file()
-        and "stratos-llm[" in file.read_text(encoding="utf-8")
-    ]  # fmt: skip
-    assert found == []
+    assert extras.installed("schema") == []
+    held |= {"pyarrow": "20.0.1", "llguidance": "1.9.1"}
+    assert extras.installed("schema") == ["llguidance==1.9.1", "pyarrow==20.0.1"]

@@ -175,7 +175,9 @@ def test_a_baseline_that_is_as_good_comes_before_the_ratio(write, scorecard):
     student, linear = [RIGHT] * 59 + [FALSE], [FALSE] + [RIGHT] * 59
     versus = against(ModelScore("linear", "TF-IDF with logistic regression", ()), student, linear)
     text = write(scorecard=replace(scorecard, against=(versus,)))
-    assert "not told apart, so you need no model.**\n\n## Measured" in text
+    assert (
+        "nothing shows that the student is better, so you need no model.**\n\n## Measured" in text
+    )
     assert text.index("You need no model for this") < text.index("accuracy is about 1.95 times")
 
 

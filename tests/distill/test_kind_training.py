@@ -8,8 +8,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as parquet
 import pytest
 
 from stratos.config import StudentConfig
@@ -45,13 +43,13 @@ def run(request: pytest.FixtureRequest, tmp_path: Path) -> SimpleNamespace:
     make: Any = JsonlTask if kind == "tagger" else ClassifyTask
     keys = {"compares_words": False, "question": "question", "answer": "answer"}
     task = make(path=str(path), **keys)
-    corpus = tmp_path / "corpus.parquet"
+    corpus = tmp_path / "corpus.jsonl"
     columns = [
         {"id": item.id, "slice": item.slice, "question": item.question, "answer": item.answer,
          "source": FROM_FILE, "agreement": 1.0}
         for item in task.items("train", 1000)
     ]  # fmt: skip
-    parquet.write_table(pa.Table.from_pylist(columns), corpus)
+    corpus.write_text("".join(f"{json.dumps(row)}\n" for row in columns))
     if kind == "tagger":
         known = [*task.items("train", 1000), *task.items("validation", 1000)]
         fitted = fit_tagger([item.question for item in known], [item.answer for item in known])

@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,9 +16,8 @@ from training_runs import Trained
 
 from stratos.config import LimitsConfig, StudentConfig
 from stratos.core.errors import StratosError
-from stratos.core.machine import Usage, n_cores
 from stratos.distill import pace, pacer
-from stratos.distill.pace import Drift, IdleCores, OtherWork, Pace, fastest_of
+from stratos.distill.pace import Drift, Pace, fastest_of
 from stratos.distill.pacer import Outlook
 from stratos.distill.train import _smaller
 from stratos.distill.words import PassedLimit, TooLong
@@ -93,34 +91,6 @@ def test_what_would_make_it_fit_is_said(snapshot: Any) -> None:
     late = replace(TOO_LONG, limits=both, passed_hours=1.5)
     too_late = replace(late, max_tokens=None, max_epochs=None, smaller=None)
     assert [str(TOO_LONG), str(late), str(too_late)] == snapshot
-
-
-def test_other_work_is_said_with_what_it_did_to_other_trainings() -> None:
-    quiet = HOURS_353.summary(60.0, 0.1, 1.0, 1, 2)
-    busy = HOURS_353.summary(60.0, 0.1, 1.0, 1, 2, 1.26)
-    assert "Other work" not in quiet
-    assert busy.startswith(quiet)
-    assert " Other work takes 1.3 of " in busy
-    assert "up to 3 times as long" in busy
-    assert "Other work" not in HOURS_353.summary(59.0, 0.1, 1.0, 1, 2, 1.26), "it is soon over"
-
-
-@pytest.mark.slow
-def test_other_work_is_what_processes_beside_this_one_take() -> None:
-    hogs = [
-        subprocess.Popen([sys.executable, "-c", "while True: pass"], start_new_session=True)
-        for _ in range(3 * n_cores())
-    ]
-    try:
-        time.sleep(0.3)
-        other_work, until = OtherWork(), time.monotonic() + 1.0
-        while time.monotonic() < until:
-            pass
-        assert 0.3 * n_cores() < other_work.n_cores() <= n_cores()
-    finally:
-        for hog in hogs:
-            hog.kill()
-            hog.wait()
 
 
 def test_what_ends_by_itself_takes_no_longer() -> None:
@@ -332,47 +302,6 @@ def test_a_training_that_goes_on_takes_the_same_threads_at_the_same_steps(
     assert (ends[0][2], ends[7][2]) == (0, 1)
     assert ends[0][0] == ends[7][0], "the same threads at the same steps give the same bits"
     assert ends[0][3] == 2, "torch has its threads back"
-
-
-@pytest.mark.slow
-def test_cores_that_become_idle_bring_the_threads_back(corpus_path: Path, tmp_path: Path) -> None:
-    """A training on one thread is no faster on a machine that has become quiet."""
-    script = SCRIPT.format(
-        paths=[str(Path(__file__).parent), *sys.path],
-        corpus=str(corpus_path),
-        folder=str(tmp_path),
-        settings=SHORT,
-        stop=0,
-    )
-    busy, quiet = "[Pace(1, 1e-4, 0), Pace(2, 2e-4, 0)]", "[Pace(1, 2e-4, 0), Pace(2, 1e-4, 0)]"
-    busy_first = f"found = iter([{busy}, {quiet}])"
-    lines = [busy_first if line.startswith("found =") else line for line in script.splitlines()]
-    text = "\n".join(lines).replace(
-        "Drift.note = lambda *_: next(steps) == 5",
-        "Drift.note = lambda *_: False\npacer.IdleCores.are_idle = lambda *_: next(steps) == 5",
-    )
-    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=True)
-    assert json.loads(done.stdout.splitlines()[-1])[1] == [[0, 1], [5, 2]]
-
-
-def test_idle_cores_are_looked_for_now_and_then_and_less_often_where_that_was_in_vain(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    now = Usage(0.0, 0.0, 0.0, 0.0)
-    monkeypatch.setattr(pace, "usage", lambda _: now)
-    monkeypatch.setattr(pace.time, "perf_counter", lambda: now.at)
-    idle = IdleCores()
-    now = replace(now, at=29.0, idle_s=29.0)
-    assert not idle.are_idle(), "not within half a minute"
-    now = replace(now, at=31.0, idle_s=31.0)
-    assert idle.are_idle()
-    now = replace(now, at=62.0, idle_s=36.0)
-    assert not idle.are_idle(), "others have the cores"
-    idle.in_vain()
-    now = replace(now, at=100.0, idle_s=74.0)
-    assert not idle.are_idle(), "a minute this time"
-    now = replace(now, at=123.0, idle_s=97.0)
-    assert idle.are_idle()
 
 
 def test_a_hint_names_smaller_language_models_alone() -> None:

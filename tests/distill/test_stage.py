@@ -1,14 +1,13 @@
 """The stage: a student any tool loads, bit-exact resume after kill -9, and what goes wrong."""
 
 import copy
+import json
 import re
 import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import torch
 from process import interrupted, stop_at
@@ -19,6 +18,7 @@ from stratos.core.errors import StratosError
 from stratos.distill.data import PackedLoader
 from stratos.distill.optim import MuonAdamW
 from stratos.distill.words import CheckpointsAside, OtherInputs, RowsTooLong
+from stratos.records import corpus_rows
 
 
 def test_makes_a_student_and_its_untouched_twin(trained: Trained) -> None:
@@ -121,29 +121,33 @@ def test_a_loss_that_is_no_number_keeps_the_last_good_checkpoint(
 
 
 def write_corpus(path: Path, questions: list[str], completions: list[str]) -> Path:
-    table = pa.table({"question": questions, "completion": completions})
-    pq.write_table(table.cast(pa.schema([("question", "string"), ("completion", "string")])), path)
+    rows = [
+        {"question": question, "completion": completion}
+        for question, completion in zip(questions, completions, strict=True)
+    ]
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     return path
 
 
 def test_an_empty_corpus_is_refused(run_distill: Callable[..., Any], tmp_path: Path) -> None:
     with pytest.raises(StratosError, match="The corpus has no items"):
-        run_distill(tmp_path, corpus=write_corpus(tmp_path / "c.parquet", [], []))
+        run_distill(tmp_path, corpus=write_corpus(tmp_path / "c.jsonl", [], []))
 
 
 @pytest.mark.slow
 def test_items_longer_than_the_context_are_counted(
     run_distill: Callable[..., Any], corpus_path: Path, tmp_path: Path
 ) -> None:
-    rows = pq.read_table(corpus_path).to_pydict()
-    rows["completion"][3] *= 80
-    rows["completion"][7] *= 80
-    path = write_corpus(tmp_path / "c.parquet", rows["question"], rows["completion"])
+    rows = list(corpus_rows(corpus_path))
+    questions, completions = [row.question for row in rows], [row.completion for row in rows]
+    completions[3] *= 80
+    completions[7] *= 80
+    path = write_corpus(tmp_path / "c.jsonl", questions, completions)
     warnings: list[str] = []
     run_distill(tmp_path, corpus=path, warnings=warnings, max_tokens=4000)
     assert warnings == [str(RowsTooLong(2))]
-    long = [text * 80 for text in rows["completion"]]
-    path = write_corpus(tmp_path / "long.parquet", rows["question"], long)
+    long = [text * 80 for text in completions]
+    path = write_corpus(tmp_path / "long.jsonl", questions, long)
     with pytest.raises(StratosError, match=r"No training item fits .* of 1024 tokens"):
         run_distill(tmp_path / "long", corpus=path)
 

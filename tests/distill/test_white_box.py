@@ -14,6 +14,7 @@ from stratos.config import StudentConfig
 from stratos.core.errors import BudgetError
 from stratos.distill.data import Encoded, OnPolicyLoader, PackedLoader
 from stratos.distill.words import OtherInputs
+from stratos.records import corpus_rows
 from stratos.synthesize.injection import Injection
 from stratos.synthesize.white_box import AlignmentLogits, AlignmentOnPolicy
 from stratos.tasks.mahjong import MahjongTask
@@ -70,7 +71,6 @@ def test_a_student_without_a_tokenizer_reads_in_its_teacher_s(
     run_distill: Callable[..., Any], corpus_path: Path, tmp_path: Path, room: int
 ) -> None:
     """One that is trained on other texts would have other tokens, and nothing to compare."""
-    import pyarrow.parquet as pq
     from transformers import AutoTokenizer, GenerationConfig
 
     from stratos.distill.student_model import make_student, save_student
@@ -78,7 +78,7 @@ def test_a_student_without_a_tokenizer_reads_in_its_teacher_s(
     small = StudentConfig(
         "s", hidden_size=32, n_layers=1, n_heads=2, intermediate_size=64, vocab_size=room
     )
-    texts = pq.read_table(corpus_path, columns=["completion"])["completion"].to_pylist()
+    texts = [row.completion for row in corpus_rows(corpus_path)]
     config = StudentConfig(
         "e", hidden_size=32, n_layers=2, n_heads=2, intermediate_size=64, context_length=2048
     )

@@ -1,13 +1,12 @@
 """A small corpus of the Mahjong task, and short trainings on it."""
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from stratos.config import (
@@ -33,12 +32,9 @@ TINY = StudentConfig("tiny", hidden_size=32, n_layers=2, n_heads=2, intermediate
 def corpus_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     task = MahjongTask()
     items = list(task.reverse(200))
-    path = tmp_path_factory.mktemp("corpus") / "train.parquet"
-    table = {
-        "question": [item.question for item in items],
-        "completion": [task.completion(item) for item in items],
-    }
-    pq.write_table(pa.table(table), path)
+    path = tmp_path_factory.mktemp("corpus") / "train.jsonl"
+    rows = ({"question": item.question, "completion": task.completion(item)} for item in items)
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     return path
 
 

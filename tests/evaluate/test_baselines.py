@@ -222,13 +222,13 @@ def test_the_verdict_compares_with_the_best_baseline(role, right, of_student, ou
     ("role", "right", "of_student", "headline"),
     [
         ("lookup", 94, 70, " answers 94.0%, the student 70.0%: you need no model"),
-        ("linear", 91, 92, ": not told apart, so you need no model"),
+        ("linear", 91, 92, ": nothing shows that the student is better, so you need no model"),
         ("linear", 60, 65, ": 100 test items are too few to tell them apart"),
         ("linear", 60, 90, ""),
-        ("majority", 5, 6, " answers 5.0%, the student 6.0%: not told apart"),
+        ("majority", 5, 6, " answers 5.0%, the student 6.0%: 100 items do not tell them apart"),
         ("majority", 45, 6, " answers 45.0%, the student 6.0%: the student is worse"),
         ("teacher", 95, 70, " answers 95.0%, the student 70.0%: the student is worse"),
-        ("teacher", 90, 91, " answers 90.0%, the student 91.0%: not told apart"),
+        ("teacher", 90, 91, " answers 90.0%, the student 91.0%: 100 items do not tell them apart"),
         ("untouched", 95, 70, " answers 95.0%, the student 70.0%: training made it worse"),
     ],
 )  # fmt: skip

@@ -7,8 +7,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from stratos.config import EvaluateConfig
@@ -29,10 +27,11 @@ def asked(folder: Path, completion: str, schema: Any = SCHEMA, **options: Any) -
     rows = [{"question": f"What is {i}?", "answer": {"n": i}} for i in range(200)]
     (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (folder / "schema.json").write_text(json.dumps(schema))
-    pq.write_table(pa.table({"completion": [completion] * 3}), folder / "train.parquet")
+    row = json.dumps({"completion": completion})
+    (folder / "train.jsonl").write_text(f"{row}\n" * 3)
     task = JsonlTask(str(folder / "rows.jsonl"), schema=str(folder / "schema.json"))
     config: Any = SimpleNamespace(task=task, evaluate=EvaluateConfig(**options))
-    corpus: Any = SimpleNamespace(path=str(folder / "train.parquet"))
+    corpus: Any = SimpleNamespace(path=str(folder / "train.jsonl"))
     context: Any = Told()
     return schemas_of(config, corpus, task.items("test", 4), context), context.said
 

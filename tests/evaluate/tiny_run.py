@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -182,14 +183,10 @@ def tiny_plan(server: r.Offer | None = SERVER, **changes) -> r.Plan:
 
 def tiny_corpus(folder: Path, task: Larger) -> r.Corpus:
     """The training items as a corpus file in `folder`."""
-    import pyarrow
-    import pyarrow.parquet
-
     items = task.items("train", 100)
     rows = [{**asdict(item), "completion": task.completion(item)} for item in items]
-    table = pyarrow.Table.from_pylist(rows)
-    path = folder / "corpus.parquet"
-    pyarrow.parquet.write_table(table, path)
+    path = folder / "corpus.jsonl"
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     return r.Corpus(
         task=task.name,
         strategy="injection",

@@ -50,6 +50,7 @@ from stratos.records import (
     ScaledToZero,
     Scorecard,
     SliceScore,
+    Versus,
     Way,
 )
 from stratos.report.worth_measured import BetterByShares, BetterOnItems, worth_measured
@@ -230,6 +231,36 @@ def test_a_model_that_is_surely_worse_is_no_alternative():
     assert way.why_not == str(words.SurelyWorse(poor.exact))
 
 
+def test_a_student_behind_what_it_replaces_pays_nothing_back():
+    config, probe, plan = of_a_year(50_000)
+    student = replace(plan.accuracy, mean=0.88, low=0.8, high=0.96)
+    behind = verdict_of(config, probe, replace(plan, accuracy=student), TODAY)
+    assert PAID.exact.low < student.high, "their intervals meet"
+    assert behind.doubt == words.Behind(student, False, "large", PAID.exact.mean)
+    assert behind.outcome == "open" and behind.payback_days is None
+    assert "pay" not in verdict_text(behind)
+    near = replace(student, mean=PAID.exact.mean - 0.005)
+    assert verdict_of(config, probe, replace(plan, accuracy=near), TODAY).outcome == "distil"
+    enough = replace(config, limits=replace(config.limits, accuracy=0.85, confidence="mean"))
+    assert verdict_of(enough, probe, replace(plan, accuracy=student), TODAY).outcome == "distil"
+    silent = replace(config, traffic=TrafficConfig())
+    unasked = verdict_of(silent, probe, replace(plan, accuracy=student), TODAY)
+    assert unasked.break_even_per_day is not None and "pay" not in verdict_text(unasked)
+
+
+def test_what_is_free_and_ahead_leaves_nothing_to_pay_back():
+    config, probe, plan = of_a_year(50_000)
+    plan = replace(plan, worth=worth_of(verdict_of(config, probe, plan, TODAY)))
+    free = Versus("lookup", "the nearest row", 50, wilson(44, 50), wilson(46, 50), 2, 4, 0.69)
+    card = replace(measured(98, 97, 100, 1.0), against=(free,))
+    found = worth_measured(config, probe, plan, card)
+    shown = BetterOnItems(44 / 50, 46 / 50, 50, 0.69)
+    assert str(words.Beaten((("the nearest row", shown),))) in found.text
+    assert found.outcome == "open" and found.payback_days is None and "pay" not in found.text
+    level = replace(card, against=(replace(free, other_exact=free.student_exact),))
+    assert worth_measured(config, probe, plan, level).payback_days is not None
+
+
 def test_a_limit_of_accuracy_decides_who_is_an_alternative():
     limits = LimitsConfig(accuracy=0.9, confidence="mean")
     _, plan, found = planned(TrafficConfig(requests_per_day=10), limits)
@@ -384,6 +415,9 @@ def test_once_it_is_measured_the_verdict_rests_on_that():
     worse = worth_measured(config, probe, plan, measured(88, 97, 99, 0.02))
     better = BetterOnItems(88 / 99, 97 / 99, 99, 0.02)
     assert worse.outcome == "open" and str(words.Beaten((("large", better),))) in worse.text
+    assert worse.payback_days is None and "pay" not in worse.text
+    unproven = worth_measured(config, probe, plan, measured(92, 97, 99, 0.2))
+    assert unproven.outcome == "open" and unproven.payback_days is None
 
 
 def test_without_a_price_it_is_said_why_there_is_no_verdict():

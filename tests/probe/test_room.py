@@ -14,7 +14,7 @@ import pytest
 from chat_server import KEY
 from perfect_server import GSM8K, PerfectServer, gsm8k_solutions
 
-from stratos.records import Envelope, Plan, Probe, from_json
+from stratos.records import Envelope, Plan, Probe, corpus_rows, from_json
 
 pytestmark = pytest.mark.skipif(not GSM8K.is_dir(), reason="no GSM8K beside the checkout")
 
@@ -74,11 +74,9 @@ def test_gsm8k(tmp_path: Path, server: PerfectServer) -> None:
     assert (found.n_truncated, found.is_cut_short) == (0, False)
     # The plan hands on the longest answer, and the corpus has whole solutions.
     assert record(tmp_path, "plan", Plan).max_tokens[found.prompt] == found.max_tokens
-    import pyarrow.parquet
-
-    corpus = pyarrow.parquet.read_table(tmp_path / "run" / "corpus" / "train.parquet").to_pylist()
+    corpus = list(corpus_rows(tmp_path / "run" / "corpus" / "train.jsonl"))
     assert len(corpus) >= 0.95 * 200 - 10, said
-    assert all(row["completion"] == server.solutions[row["question"]] for row in corpus)
+    assert all(row.completion == server.solutions[row.question] for row in corpus)
     asked = {body["max_tokens"] for body in server.requests}
     assert min(asked) >= 400
 

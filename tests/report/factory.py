@@ -251,7 +251,7 @@ def make_corpus() -> Corpus:
     return Corpus(
         task="mahjong",
         strategy="injection",
-        path="corpus.parquet",
+        path="corpus.jsonl",
         n_items=24_000,
         n_by_slice={"general": 14_000, "full_flush": 10_000},
         refused={"duplicate": 1_912, "held_out": 3_377, "unverified": 0},

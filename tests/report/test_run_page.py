@@ -216,7 +216,10 @@ def test_what_needs_no_model_is_the_headline(tmp_path: Path, records: dict[str, 
     page = make(tmp_path, records)
     headline = page.section("result")
     html = (tmp_path / "report.html").read_text()
-    verdict = "TF-IDF answers 97.9%, the student 97.9%: not told apart, so you need no model"
+    verdict = (
+        "TF-IDF answers 97.9%, the student 97.9%: nothing shows that the student is better, "
+        "so you need no model"
+    )
     assert f"<h1>{verdict}</h1>" in html
     assert headline.index(verdict) < headline.index("You need no model for this")
     ratio = headline.index("At least 21.7× as accurate")

@@ -133,7 +133,10 @@ def test_what_needs_no_model_is_said_before_any_ratio(tmp_path: Path) -> None:
     scorecard = replace(factory.make_scorecard(tmp_path / "0"), against=(linear,))
     save(tmp_path / "0" / "evaluate.json", "evaluate", "f", scorecard)
     text = sweep_report(tmp_path).read_text()
-    verdict = "TF-IDF answers 97.9%, the student 97.9%: not told apart, so you need no model"
+    verdict = (
+        "TF-IDF answers 97.9%, the student 97.9%: nothing shows that the student is better, "
+        "so you need no model"
+    )
     assert f"<h1>{verdict}</h1>" in text
     assert "the test items of job 0" in text
     row = text[text.index("<tbody>") :]

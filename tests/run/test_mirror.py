@@ -29,7 +29,7 @@ from stratos.run.mirror import KNOWN, MANIFEST, Manifest, Mirror
 from stratos.run.run_state import LOCK, FolderGoneError, RunFolder
 
 FILES = {
-    "plan.json": b"{}", "corpus/train.parquet": b"rows", "ledger.jsonl": b'{"usd": 1}\n',
+    "plan.json": b"{}", "corpus/train.jsonl": b"rows", "ledger.jsonl": b'{"usd": 1}\n',
     ".hydra/config.yaml": b"seed: 0\n",
 }  # fmt: skip
 
@@ -91,7 +91,7 @@ def test_another_machine_goes_on_and_the_first_one_after_it(
     second = folder(tmp_path / "second", {".hydra/config.yaml": b"seed: 1\n"})
     synced(second, url, warned)
     assert content(second) == {**FILES, ".hydra/config.yaml": b"seed: 1\n"}
-    (second / "corpus" / "train.parquet").unlink()
+    (second / "corpus" / "train.jsonl").unlink()
     folder(second, {"distill.json": b"{}", "ledger.jsonl": b'{"usd": 1}\n{"usd": 2}\n'})
     synced(second, url, warned)
     synced(first, url, warned)
@@ -180,10 +180,10 @@ def test_a_manifest_that_was_its_last_word_is_its_own(
 def test_what_is_damaged_is_refused(tmp_path: Path, url: str, warned: list[str]) -> None:
     one = synced(folder(tmp_path / "first"), url, warned)
     manifest = one.store.read(MANIFEST, Manifest)
-    place = one.store.object_at(manifest.files["corpus/train.parquet"].sha256)
+    place = one.store.object_at(manifest.files["corpus/train.jsonl"].sha256)
     one.store.system.pipe_file(place, b"rovs")
     second = tmp_path / "second"
-    with pytest.raises(StratosError, match=r"stored for corpus/train\.parquet is damaged"):
+    with pytest.raises(StratosError, match=r"stored for corpus/train\.jsonl is damaged"):
         synced(second, url, warned)
     assert not list(second.glob("*.json"))
 
@@ -309,7 +309,7 @@ def test_who_was_thought_gone_changes_nothing_of_its_successor(
             other.pull()
             folder(second, {"distill.json": b"{2}"})
             other.push()
-            folder(first, {"corpus/train.parquet": b"other rows"})
+            folder(first, {"corpus/train.jsonl": b"other rows"})
             one.push_or_warn()
             folder(second, {"evaluate.json": b"{2}"})
             other.push()
@@ -390,7 +390,7 @@ def test_an_object_that_was_lost_is_stored_again(
     first = folder(tmp_path / "first")
     one = synced(first, url, warned)
     manifest = one.store.read(MANIFEST, Manifest)
-    one.store.system.rm_file(one.store.object_at(manifest.files["corpus/train.parquet"].sha256))
+    one.store.system.rm_file(one.store.object_at(manifest.files["corpus/train.jsonl"].sha256))
     one.store.system.pipe_file(
         one.store.object_at(manifest.files["plan.json"].sha256), b"cut short"
     )

@@ -12,17 +12,17 @@ from pathlib import Path
 import pytest
 from probed_run import probe_by_hand
 
-from stratos.core.output import is_for_machines, say_ended, stdout_kept, take_flag
+from stratos.core.output import is_for_machines, say_ended, stdout_kept, take_flags
 
 
 def test_the_line_is_written_if_it_was_asked_for(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     monkeypatch.setenv("STRATOS_JSON", "")
-    assert take_flag(["stratos", "+task=x"]) == ["stratos", "+task=x"] and not is_for_machines()
+    assert take_flags(["stratos", "+task=x"]) == ["stratos", "+task=x"] and not is_for_machines()
     say_ended(tmp_path, ["probe"], {}, 0.0)
     assert capsys.readouterr().out == ""
-    assert take_flag(["stratos", "--json", "+task=x"]) == ["stratos", "+task=x"]
+    assert take_flags(["stratos", "--json", "+task=x"]) == ["stratos", "+task=x"]
     assert is_for_machines()
     say_ended(tmp_path, ["probe", "plan"], {"planned_usd": 1.5, "payback_days": math.inf}, 0.25)
     [line] = capsys.readouterr().out.splitlines()

@@ -30,7 +30,7 @@ from stratos.teachers.huggingface import HuggingFaceTeacher
 
 ROOT = Path(resume.__file__).parents[1]
 CORPUS = Corpus(
-    task="t", strategy="injection", path="corpus.parquet", n_items=1, n_by_slice={}, refused={},
+    task="t", strategy="injection", path="corpus.jsonl", n_items=1, n_by_slice={}, refused={},
     answer_sizes={}, items_per_s=1.0, sha256="", seconds=1.0, cpu_seconds=1.0,
 )  # fmt: skip
 BY_NAME: dict[str, Stage[Any]] = {stage.name: stage for stage in stages.STAGES}
@@ -170,7 +170,7 @@ def test_a_short_training_of_the_pilot_is_as_old_as_what_it_runs() -> None:
 
 
 def test_a_record_comes_back(tmp_path: Path) -> None:
-    (tmp_path / "corpus.parquet").write_bytes(b"x")
+    (tmp_path / "corpus.jsonl").write_bytes(b"x")
     assert resume.find(stages.SYNTHESIZE, tmp_path) is None
     resume.keep(stages.SYNTHESIZE, tmp_path, "mark", CORPUS)
     assert resume.find(stages.SYNTHESIZE, tmp_path) == resume.StoredRecord(CORPUS, "mark")

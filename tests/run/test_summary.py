@@ -152,7 +152,10 @@ def test_what_needs_no_model_is_said_before_the_ratio(
         "t", "exact", tuple(scores.values()), comparison, "", 1.0, versus, NO_READS, ""
     )
     line = outcome(card)
-    told = "Linear answers 92.5%, the student 90.0%: not told apart, so you need no model"
+    told = (
+        "Linear answers 92.5%, the student 90.0%: nothing shows that the student is better, "
+        "so you need no model"
+    )
     assert line.index(told) < line.index("the teacher (the 40 items")
     config: Any = SimpleNamespace(limits=LimitsConfig(), run_dir=tmp_path, rooms={})
     show(PlainConsole(width=200), config, {"evaluate": card}, tmp_path / "ledger.jsonl")

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import pyarrow.parquet
-
 from stratos.config import CallbacksConfig, EvaluateConfig, LimitsConfig, ProbeConfig
 from stratos.core.context import Context
 from stratos.ledger import Ledger
-from stratos.records import Corpus
+from stratos.records import Corpus, corpus_rows
 from stratos.synthesize import synthesize
 from stratos.tasks.jsonl import JsonlTask
 from stratos.teachers.base import Answer
@@ -97,4 +95,4 @@ def run(
 
 
 def rows_of(corpus: Corpus) -> list[dict[str, Any]]:
-    return pyarrow.parquet.read_table(corpus.path).to_pylist()
+    return [asdict(row) for row in corpus_rows(corpus.path)]

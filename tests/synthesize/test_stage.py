@@ -21,7 +21,7 @@ from stratos.records import Corpus, RoleChoice, from_json, to_json
 from stratos.synthesize.alignment import Alignment
 from stratos.synthesize.injection import Injection
 from stratos.synthesize.leaks import HeldOut
-from stratos.synthesize.stage import COLUMNS, CorpusFile
+from stratos.synthesize.stage import CorpusFile
 from stratos.synthesize.strategy import Strategy
 from stratos.synthesize.supervised import Supervised
 from stratos.tasks.base import Item
@@ -38,7 +38,6 @@ def test_injection_writes_verified_training_items(tmp_path: Path) -> None:
     corpus, warnings = run(tmp_path, task, Injection(n_items=200))
     rows = rows_of(corpus)
     assert (corpus.n_items, corpus.n_by_slice, len(rows)) == (200, {"main": 200}, 200)
-    assert list(rows[0]) == list(COLUMNS)
     train = {item.id: item for item in task.items("train", 1000)}
     for row in rows:
         item = train[row["id"]]
@@ -87,12 +86,12 @@ def test_the_same_seed_makes_the_same_corpus(tmp_path: Path) -> None:
     assert made[0][0] != made[2][0]
     # Another process, with another seed of hashes.
     code = (
-        "import hashlib, pyarrow.parquet as p, sys; t = p.read_table(sys.argv[1]).to_pylist();"
+        "import hashlib, json, sys; t = [json.loads(line) for line in open(sys.argv[1])];"
         "h = hashlib.sha256();"
         "[h.update('\\x1f'.join([*r.values()][:-2]).encode() + b'\\n') for r in t];"
         "print(h.hexdigest())"
     )
-    path = tmp_path / "a" / "corpus" / "train.parquet"
+    path = tmp_path / "a" / "corpus" / "train.jsonl"
     out = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True)
     assert out.stdout.strip() == made[0][0]
 
@@ -282,7 +281,7 @@ def test_nothing_learnt_is_one_clear_error_and_leaves_no_file(
 
 
 def test_an_interrupted_corpus_leaves_the_old_one(tmp_path: Path) -> None:
-    path = tmp_path / "train.parquet"
+    path = tmp_path / "train.jsonl"
     item = Item("1", "s", "q", "a")
     with CorpusFile(path, HeldOut([]), lambda item: 1) as corpus:
         corpus.add(item, "a")
@@ -292,7 +291,7 @@ def test_an_interrupted_corpus_leaves_the_old_one(tmp_path: Path) -> None:
             corpus.add(replace(item, id=str(i)), "b")
         raise KeyboardInterrupt
     assert path.read_bytes() == before
-    assert [file.name for file in tmp_path.iterdir()] == ["train.parquet"]
+    assert [file.name for file in tmp_path.iterdir()] == ["train.jsonl"]
 
 
 def test_overhead_is_under_50_microseconds_an_item(tmp_path: Path) -> None:
@@ -302,7 +301,7 @@ def test_overhead_is_under_50_microseconds_an_item(tmp_path: Path) -> None:
     best = float("inf")
     for _ in range(3):
         started = time.process_time()
-        with CorpusFile(tmp_path / "t.parquet", HeldOut([]), lambda item: 1) as corpus:
+        with CorpusFile(tmp_path / "t.jsonl", HeldOut([]), lambda item: 1) as corpus:
             for item in items:
                 corpus.add(item, item.rationale)
         best = min(best, (time.process_time() - started) / len(items))

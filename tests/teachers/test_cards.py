@@ -9,6 +9,7 @@ import yaml
 
 from stratos.config import StudentConfig
 from stratos.core.values import read_dataclass
+from stratos.deploy.card import terms_of
 from stratos.estimate.cards import card_of_student, llama_params
 from stratos.teachers.openai import OpenAITeacher
 from stratos.teachers.words import TermsForbid
@@ -54,6 +55,14 @@ def test_a_hosted_teacher_says_price_date_source_context_and_terms(name: str) ->
     assert teacher.price_date.startswith("2026-") and "https://" in teacher.price_source
     assert card.context_length >= 100_000 and card.license != "unknown"
     assert not teacher.accept_terms
+
+
+@pytest.mark.parametrize("name", sorted(HOSTED))
+def test_the_terms_of_a_hosted_teacher_are_in_the_table_that_cards_show(name: str) -> None:
+    terms = terms_of(HOSTED[name]["license"])
+    assert terms is not None and all(terms.values()) and terms["source"].startswith("https://")
+    answer = {"yes": True, "no": False, "unknown": None}[terms["may_train"]]
+    assert answer is HOSTED[name]["outputs_may_train"]
 
 
 def test_terms_that_forbid_training_have_to_be_acknowledged(server) -> None:

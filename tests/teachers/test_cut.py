@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from stratos.teachers.base import LENGTH, Answer, Question
-from stratos.teachers.endpoint import to_answer
+from stratos.teachers.reply import to_answer
 
 QUESTION = Question([{"role": "user", "content": "How many apples are there?"}], 100)
 TEXT = "".join(f"We add the apples of bag {i}. " for i in range(15))[:400]

@@ -113,7 +113,7 @@ def test_what_the_server_asks_for_is_waited_by_all(context: Context) -> None:
     ],
 )
 def test_the_pause_that_a_server_asks_for_is_read(headers, seconds) -> None:
-    from stratos.teachers.endpoint import retry_after_s
+    from stratos.teachers.reply import retry_after_s
 
     assert retry_after_s(headers) == seconds
 

@@ -50,11 +50,11 @@ def track(factory: ModuleType, tmp_path: Path) -> Callable[..., Path]:
             "teacher": "x" * 9000, "scores": {"student": {"exact": 0.0}, "teacher": {"exact": 1.0}},
         }  # fmt: skip
         records["evaluate"] = factory.make_scorecard(run_dir, [example, *factory.make_examples()])
-        for name in ("corpus/train.parquet", "bundle/config.json"):
+        for name in ("corpus/train.jsonl", "bundle/config.json"):
             (run_dir / name).parent.mkdir(parents=True, exist_ok=True)
             (run_dir / name).write_text("{}")
         records["synthesize"] = replace(
-            records["synthesize"], path=str(run_dir / "corpus" / "train.parquet")
+            records["synthesize"], path=str(run_dir / "corpus" / "train.jsonl")
         )
         records["deploy"] = replace(records["deploy"], bundle_path=str(run_dir / "bundle"))
         config = replace(factory.make_config(run_dir), logger=schema.LoggerConfig(**logger))
@@ -120,8 +120,8 @@ def test_wandb_has_tables_charts_and_the_lineage(track: Callable[..., Path]) -> 
     assert parents["mahjong-plan"] == {"mahjong-probe": by_name["mahjong-probe"].digest}
     # What is big is named, not copied.
     entries = {entry.path: entry.ref for entry in by_name["mahjong-corpus"].manifest.contents}
-    assert set(entries) == {"synthesize.json", "train.parquet"}
-    assert entries["train.parquet"].startswith("file://")
+    assert set(entries) == {"synthesize.json", "train.jsonl"}
+    assert entries["train.jsonl"].startswith("file://")
 
     for path in run_dir.glob("wandb/**/*"):
         assert not path.is_file() or SECRET.encode() not in path.read_bytes(), path

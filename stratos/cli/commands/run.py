@@ -27,16 +27,18 @@ from stratos.core.errors import (
     did_you_mean,
 )
 from stratos.core.extensions import conf_dir
+from stratos.core.extras import required
 from stratos.core.formats import visible
 from stratos.core.output import (
     FLAG,
+    WATCH,
     Guarded,
     disk_errors,
     guard_files,
     guard_logs,
     say_failed,
     stdout_kept,
-    take_flag,
+    take_flags,
 )
 from stratos.core.reasons import Reason
 from stratos.core.redact import redact_text
@@ -94,7 +96,7 @@ def run_hydra(words: Sequence[str], *, is_plan: bool = False) -> None:
         ConfigError: the command cannot be run; the message lists everything that is wrong.
         SystemExit: the run has failed.
     """
-    words = take_flag(words)
+    words = take_flags(words)
     with stdout_kept():
         if "--version" in words:
             _print_version()
@@ -120,7 +122,7 @@ def _parsed(parser: argparse.ArgumentParser, words: list[str]) -> argparse.Names
     args, unknown = parser.parse_known_args(words)
     for word in unknown:
         if word.startswith("-"):
-            near = did_you_mean(word, [*parser._option_string_actions, FLAG, "--version"])
+            near = did_you_mean(word, [*parser._option_string_actions, FLAG, WATCH, "--version"])
             raise ConfigError(f"{word}: there is no such flag.{near} stratos --help lists them.")
     if unknown:
         parser.error(f"unrecognized arguments: {' '.join(unknown)}")
@@ -184,14 +186,14 @@ def _obey(args: argparse.Namespace) -> None:
         return
     from stratos.cli.check import check
 
-    check(args, _holds_another)
+    check(args, holds_another)
     try:
         run()
     finally:
         write_page()
 
 
-def _holds_another(config: Config, folder: Path, key: str) -> Reason | None:
+def holds_another(config: Config, folder: Path, key: str) -> Reason | None:
     """Return why a run may not begin in a folder that is there; None if it may."""
     from stratos.run.refusals import refusal
 
@@ -208,13 +210,38 @@ def _end_if_unwritten() -> None:
 @hydra.main(version_base=VERSION_BASE, config_path=str(conf_dir()), config_name=CONFIG_NAME)
 def run(composed: DictConfig) -> float | None:
     """Run the stages of one job; return the number that a sweep compares jobs by."""
+    settings = HydraConfig.get()
+    guard_logs()
+    try:
+        return run_composed(composed)
+    except Exception as error:
+        say_failed(Path(settings.runtime.output_dir), error)
+        if not isinstance(error, StratosError):
+            raise
+        print(visible(str(error)), file=sys.stderr)
+        if settings.mode == RunMode.MULTIRUN and isinstance(error, NothingLearntError):
+            return 0.0  # which a sweeper compares with the accuracy of other jobs
+        if settings.mode == RunMode.MULTIRUN:
+            # Marks this job as failed; the others go on.
+            raise CompactHydraException(redact_text(str(error))) from None
+        sys.exit(1)
+
+
+def run_composed(composed: DictConfig) -> float | None:
+    """Run the stages of one job in the folder that Hydra has made, where its last words stay.
+
+    Returns:
+        The number that a sweep compares jobs by.
+
+    Raises:
+        StratosError: a stage cannot go on; what was made before it is kept.
+    """
     from stratos.cli.build import build
     from stratos.pipeline import run_pipeline
     from stratos.run.refusals import OtherTaskError
     from stratos.run.stored_config import HYDRA, remember
 
     settings = HydraConfig.get()
-    guard_logs()
     # The comparison of a sweep shows what a job died of.
     folder = Path(settings.runtime.output_dir)
     last_words = folder / "error.txt"
@@ -229,7 +256,7 @@ def run(composed: DictConfig) -> float | None:
                 guard_files(Path(settings.sweep.dir))
         with contextlib.suppress(OSError):
             last_words.unlink(missing_ok=True)
-        with disk_errors("run", folder, config.cache_dir):
+        with disk_errors("run", folder, config.cache_dir), required():
             return run_pipeline(config)
     except Exception as error:
         # Else the folder is that of another run, which goes on well.
@@ -237,13 +264,4 @@ def run(composed: DictConfig) -> float | None:
             with contextlib.suppress(OSError):
                 text = redact_text(visible(str(error))) or type(error).__name__
                 last_words.write_text(f"{text}\n")
-        say_failed(folder, error)
-        if not isinstance(error, StratosError):
-            raise
-        print(visible(str(error)), file=sys.stderr)
-        if settings.mode == RunMode.MULTIRUN and isinstance(error, NothingLearntError):
-            return 0.0  # which a sweeper compares with the accuracy of other jobs
-        if settings.mode == RunMode.MULTIRUN:
-            # Marks this job as failed; the others go on.
-            raise CompactHydraException(redact_text(str(error))) from None
-        sys.exit(1)
+        raise

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from stratos.core.errors import StratosError, UsageError
 from stratos.core.output import add_flag
-from stratos.deploy.bundle_server import engine_of
 from stratos.deploy.engines.base import Engine
 from stratos.deploy.engines.known import (
     engine_named,
@@ -19,7 +18,6 @@ from stratos.deploy.engines.known import (
     import_engines_of_run,
 )
 from stratos.deploy.engines.predictor import server_of, setting_of
-from stratos.deploy.exports import read_exports
 from stratos.deploy.hosted_server import (
     Hosted,
     bundle_in,
@@ -35,6 +33,7 @@ from stratos.deploy.hosting import (
     known_answers,
     make_room,
     prepare,
+    setting_here,
     standings,
     start,
     stop,
@@ -251,13 +250,10 @@ def _setting(
         if now.format or not at_once:
             return replace(now, slots=at_once or now.slots)
         return engine_named(now.engine).setting(at_once)
-    exports = read_exports(bundle)
-    if exports is not None and exports.served:
-        engine = engine_named(exports.engine)
-        if (why := engine.unusable()) is None:
-            return _setting_of(engine, exports.served, at_once)
-        print(f"The run served it as {exports.served}. {why}\nUntil then transformers serves it.")
-    return engine_of(None).setting(at_once) if at_once else None
+    setting, why_other = setting_here(bundle, at_once)
+    if why_other:
+        print(why_other)
+    return setting
 
 
 def _setting_of(engine: Engine, form: str | None, at_once: int | None) -> ServingSetting:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import time
 from pathlib import Path
 
 from rich.text import Text
 
 from stratos.core import tables
+from stratos.core.errors import StratosError
 from stratos.core.formats import counted, duration, interval, milliseconds, percent, usd, visible
 from stratos.core.output import add_flag, json_line
 from stratos.core.tables import Column
@@ -29,6 +31,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("folders", nargs="*", type=Path, metavar="FOLDER")
     parser.add_argument("--all", action="store_true", help=f"more than the newest {SHOWN}")
+    parser.add_argument(
+        "--page", action="store_true",
+        help="write the page of the newest run, and keep it new while the run works",
+    )  # fmt: skip
     add_flag(parser, "one JSON object per line")
 
 
@@ -39,6 +45,9 @@ def run(args: argparse.Namespace) -> None:
         StratosError: a folder is not there.
     """
     runs = standings(args.folders)
+    if args.page:
+        _keep_page(runs)
+        return
     shown = runs if args.all or args.json else runs[:SHOWN]
     if args.json:
         for standing in shown:
@@ -50,6 +59,23 @@ def run(args: argparse.Namespace) -> None:
     _show(shown)
     if len(shown) < len(runs):
         print(f"{counted(len(runs) - len(shown), 'older run')}: stratos status --all")
+
+
+def _keep_page(runs: list[Standing]) -> None:
+    """Write the page of the newest run, one that works before all others, until the run ends."""
+    from stratos.run.live_page import EVERY_S, NAME, show_in_browser, write_live_page
+
+    if not runs:
+        raise StratosError("There is no run here. Type stratos status --page <folder of a run>.")
+    newest = next((run for run in runs if run.status == "running"), runs[0])
+    folder = Path(newest.folder)
+    status = write_live_page(folder)
+    page = folder / NAME if status != "finished" else folder / "report.html"
+    print(f"Page    {page}", flush=True)
+    show_in_browser(page)
+    while status == "running":
+        time.sleep(EVERY_S)
+        status = write_live_page(folder)
 
 
 def _show(runs: list[Standing]) -> None:

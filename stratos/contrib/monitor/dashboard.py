@@ -132,7 +132,7 @@ class Views:
             self._workspaces = importlib.import_module("wandb_workspaces.workspaces")
         except ImportError as error:
             raise StratosError(
-                f"A dashboard needs the package wandb-workspaces. Type: "
+                "A dashboard needs the package wandb-workspaces. Type: "
                 f"{extras.install('dashboard')}"
             ) from error
         self._contents, self._entity = contents, entity

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from stratos.contrib.data_files import filled
+from stratos.core.extras import TRAIN
 from stratos.executors.job import JobSpec
 
 LONGEST_NAME = 42
@@ -143,7 +144,13 @@ def install(python: str, packages: tuple[str, ...]) -> str:
     """
     more = "".join(f" {shlex.quote(package)}" for package in packages)
     return filled(
-        __file__, "install.sh.jinja", python=python, pins=PINS, wheel=WHEEL, packages=more
+        __file__,
+        "install.sh.jinja",
+        python=python,
+        pins=PINS,
+        wheel=WHEEL,
+        extra=TRAIN,
+        packages=more,
     )
 
 

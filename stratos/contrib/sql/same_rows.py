@@ -50,7 +50,7 @@ class DuckDbIsMissing(Reason):
     """The file is one of DuckDB, whose package is not installed."""
 
     def __str__(self) -> str:
-        return f"it is a DuckDB file, and the package duckdb is not installed: {install('duckdb')}"
+        return f"it is a DuckDB file, and the package duckdb is not installed: {install('sql')}"
 
 
 class EmptyGolds(Reason):

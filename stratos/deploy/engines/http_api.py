@@ -11,12 +11,14 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, 
 from contextlib import aclosing, suppress
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 GONE = 499
 """Status of a request whose client is gone, as nginx has it; no one sees it."""
@@ -61,13 +63,43 @@ def web_application(model: str, chat: Handler) -> Starlette:
     return app
 
 
+LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+
+
+class NoOtherSite:
+    """Refuses what a page of another site sends through a browser on this machine.
+
+    Such a page may send a form or a text without being asked, never JSON; and a name of its own
+    that it has resolve to this machine is none of ours.
+    """
+
+    def __init__(self, app: ASGIApp, host: str) -> None:
+        """Stand before an application that listens on `host`."""
+        self._app = app
+        self._names = LOOPBACK | {host} if host in LOOPBACK else None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, or refuse it."""
+        refusal = self._refusal(Request(scope)) if scope["type"] == "http" else None
+        await (self._app if refusal is None else refusal)(scope, receive, send)
+
+    def _refusal(self, request: Request) -> Response | None:
+        name = urlsplit(f"//{request.headers.get('host', '')}").hostname or ""
+        if self._names is not None and name and name not in self._names:
+            return api_error(421, f"{name}: this server is for this machine. Ask 127.0.0.1.")
+        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if request.method == "POST" and kind != "application/json":
+            return api_error(415, "Send the header Content-Type: application/json.")
+        return None
+
+
 def run(app: Starlette, host: str, port: int) -> None:
     """Serve a web application until this process ends."""
     import uvicorn
 
     allow_open_files()
     logging.getLogger("asyncio").setLevel(logging.ERROR)  # that a client left is none
-    uvicorn.run(app, host=host, port=port, log_level="warning", access_log=False)
+    uvicorn.run(NoOtherSite(app, host), host=host, port=port, log_level="warning", access_log=False)
 
 
 def allow_open_files() -> None:

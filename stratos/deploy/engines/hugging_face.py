@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from stratos.core import extras
 from stratos.deploy.engines.base import Count, Engine
 from stratos.deploy.engines.cost import UTILISATION, ServingCost
 from stratos.records import ServingSetting
@@ -25,6 +26,7 @@ class Transformers(Engine):
 
     kind = "transformers"
     title = "transformers serve"
+    extra = extras.TRAIN
     packages = ("transformers[serving]>=5.0",)
     uses_torch = True
     needs = ("transformers", "fastapi", "uvicorn")

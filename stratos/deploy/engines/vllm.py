@@ -46,6 +46,7 @@ class Vllm(Engine):
 
     kind = "vllm"
     title = "vLLM"
+    extra = "vllm"
     packages = ("vllm>=0.11",)
     measures = ("probability", "agreement")
     needs = ("vllm",)

@@ -35,9 +35,9 @@ from stratos.ledger import Ledger
 from stratos.records import Interval
 from stratos.teachers.base import Billed
 from stratos.teachers.cost_estimate import CostEstimate
-from stratos.teachers.endpoint import sort
+from stratos.teachers.endpoint import Endpoint
 from stratos.teachers.openai import OpenAITeacher
-from stratos.teachers.openai_settings import Address
+from stratos.teachers.reply import sort
 from stratos.teachers.scheduler import wait_s
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ class ServedSource(SignalSource):
         self._teacher, self._ledger, self._prompts = teacher, ledger, prompts
         self._n_ids = fingerprint(tokenizer).n_ids
         teacher.key()  # there is one
-        self._address = Address(teacher, teacher.base_urls[0])
+        self._endpoint = Endpoint(teacher, teacher.base_urls[0])
         self._pool = ThreadPoolExecutor(teacher.concurrency)
         try:
             self.k = self._probe(tokenizer, k)
@@ -166,7 +166,7 @@ class ServedSource(SignalSource):
     def close(self) -> None:
         """Close the connections."""
         self._pool.shutdown(cancel_futures=True)
-        self._address.close()
+        self._endpoint.close()
 
     def _probe(self, tokenizer: Any, k: int) -> int:
         """Return how many log-probabilities a token the endpoint gives; compare what ids mean."""
@@ -242,7 +242,7 @@ class ServedSource(SignalSource):
         while True:
             n_tries += 1
             try:
-                return self._address.call(make, self._teacher.timeout_s)
+                return self._endpoint.call(make, self._teacher.timeout_s)
             except (
                 openai.BadRequestError,
                 openai.NotFoundError,

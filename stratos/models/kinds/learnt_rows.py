@@ -23,7 +23,7 @@ from stratos.models.kinds.labels_of_teacher import TaughtStudy, TeacherRows
 from stratos.models.kinds.set_classifier import SetStudy
 from stratos.models.kinds.suits import LM, MOST_ROWS, TUNED, folder_here, has_weights, table_files
 from stratos.models.kinds.tuned import TunedEncoder
-from stratos.records import FROM_FILE
+from stratos.records import FROM_FILE, corpus_rows
 from stratos.tasks.base import Item
 
 if TYPE_CHECKING:
@@ -59,20 +59,17 @@ class Rows:
     @classmethod
     def of_corpus(cls, path: Path, validation: Sequence[Item]) -> Rows:
         """Return the rows of a corpus and validation rows; those that a teacher labelled apart."""
-        import pyarrow.parquet
-
-        columns = ["id", "slice", "question", "answer", "source", "agreement"]
-        rows = pyarrow.parquet.read_table(path, columns=columns).to_pylist()
+        rows = list(corpus_rows(path))
         gold = [
-            Item(row["id"], row["slice"], row["question"], row["answer"])
+            Item(row.id, row.slice, row.question, row.answer)
             for row in rows
-            if row["source"] == FROM_FILE
+            if row.source == FROM_FILE
         ]
-        rows = sorted((row for row in rows if row["source"] != FROM_FILE), key=lambda r: r["id"])
+        labelled = sorted((row for row in rows if row.source != FROM_FILE), key=lambda r: r.id)
         taught = TeacherRows(
-            tuple(row["question"] for row in rows),
-            tuple(row["answer"] for row in rows),
-            tuple(row["agreement"] for row in rows),
+            tuple(row.question for row in labelled),
+            tuple(row.answer for row in labelled),
+            tuple(row.agreement for row in labelled),
         )
         return cls.of([*gold, *validation], taught)
 
@@ -190,11 +187,10 @@ def _of_sets(rows: Rows, blocks: Sequence[Features], seed: int) -> SetStudy:
 
 def training_items(corpus_path: Path) -> list[Item]:
     """Read the items of a corpus file."""
-    import pyarrow.parquet
-
-    columns = ["id", "slice", "question", "rationale", "answer"]
-    table = pyarrow.parquet.read_table(corpus_path, columns=columns)
-    return [Item(**row) for row in table.to_pylist()]
+    return [
+        Item(row.id, row.slice, row.question, row.answer, rationale=row.rationale)
+        for row in corpus_rows(corpus_path)
+    ]
 
 
 def validation_rows(config: Config) -> list[Item]:

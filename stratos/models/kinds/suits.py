@@ -6,6 +6,7 @@ import importlib.util
 from pathlib import Path
 
 from stratos.config import StudentConfig, StudentKind
+from stratos.core.extras import why_no_torch
 from stratos.core.remote import cached_folder, location
 from stratos.tasks.base import Task
 
@@ -61,7 +62,9 @@ def folder_here(student: StudentConfig) -> Path | None:
 
 
 def has_weights(student: StudentConfig) -> bool:
-    """Return whether the weights that a kind starts from are on this machine, if it has any."""
+    """Return whether this machine has the weights that a kind starts from, and what loads them."""
     if student.kind == "static":
         return table_files(student) is not None
-    return student.kind not in ("encoder", TUNED) or folder_here(student) is not None
+    if student.kind not in ("encoder", TUNED):
+        return True
+    return folder_here(student) is not None and why_no_torch() is None

@@ -9,11 +9,12 @@ least sum of shares is on the frontier, which is gone through.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from stratos.config import LimitsConfig
-from stratos.core.errors import InfeasibleError
+from stratos.core.errors import InfeasibleError, Remedy
 from stratos.core.formats import by_reason, listed, predicted, sentence, taken_before
 from stratos.plan.explain.reasons import describe, servers
 from stratos.plan.explain.whatif import Variants, nearest_student
@@ -187,12 +188,13 @@ def no_candidates(problem: Problem, variants: Variants | None = None) -> Infeasi
     lines = ["No teacher, student and strategy can be taken together:"]
     lines += [f"  {who}: {why}" for who, why in by_reason(dict(sorted(problem.left_out.items())))]
     lines += [f"  {evidence}" for evidence in problem.evidence]
+    remedies: list[tuple[str, str, Choice]] = []
     if variants is not None:
-        relaxed = list(variants.relaxations())
-        if relaxed:
+        remedies = [(c.text, c.override, c.choice) for c in variants.relaxations()]
+        if remedies:
             lines.append("One change is enough, with everything else unchanged:")
-        for change in relaxed:
-            lines += _entry(change.text, change.override, change.choice)
+        for remedy in remedies:
+            lines += _entry(*remedy)
         lines += nearest_student(variants)
     lines += _less_coverage(problem) or _without_answers(problem, variants)
     more = "Type strategy=auto, teacher=auto and student=auto to consider more of them"
@@ -201,7 +203,25 @@ def no_candidates(problem: Problem, variants: Variants | None = None) -> Infeasi
             ", or allow larger servers (cloud=multi, without cloud.max_usd_per_hour and "
             "cloud.regions)"
         )
-    return InfeasibleError("\n".join([*lines, f"{more}."]))
+    return _refused([*lines, f"{more}."], remedies, problem)
+
+
+def _refused(
+    lines: Sequence[str], remedies: Sequence[tuple[str, str, Choice]], problem: Problem
+) -> InfeasibleError:
+    """Return the error, with the changes that are enough as values."""
+    values = [
+        Remedy(
+            text,
+            tuple(shlex.split(override)),
+            choice.usd,
+            choice.hours,
+            choice.latency_ms,
+            choice.accuracy if choice.candidate.is_known else None,
+        )
+        for text, override, choice in remedies
+    ]
+    return InfeasibleError("\n".join(lines), values, problem.left_out)
 
 
 def _less_coverage(problem: Problem) -> list[str]:
@@ -268,7 +288,8 @@ def explain(
         lines.append(f"No amount of {listed(stuck, 'or')} alone is enough.")
     if pair is not None:
         lines.append("The cheapest pair of changes (each counted as a share of its limit):")
-        lines += _entry(pair.text(limits), pair.override, pair.choice)
+        entries.append((pair.text(limits), pair.override, pair.choice))
+        lines += _entry(*entries[-1])
     least = min(singles.values(), key=lambda relief: relief.share, default=pair)
     # A student whose accuracy is known is worth more than a limit that is given up.
     if relaxed and (not singles or (least is not None and least.drops_accuracy)):
@@ -280,7 +301,8 @@ def explain(
         lines.append("Two changes are not enough either. Without the others:")
         lines += [_reach(search, everything, limit) for limit in given]
         lines.append(f"The smallest sufficient set has {len(most.changes)} changes:")
-        lines += _entry(most.text(limits), most.override, most.choice)
+        entries.append((most.text(limits), most.override, most.choice))
+        lines += _entry(*entries[-1])
         first = most.override
     reliefs = [*singles.values(), *([] if pair is None else [pair])]
     drops_accuracy = bool(reliefs) and all(relief.drops_accuracy for relief in reliefs)
@@ -291,7 +313,7 @@ def explain(
         )
     else:
         lines.append(f"Type: {first}")
-    return InfeasibleError("\n".join([*lines, *_notes(problem)]))
+    return _refused([*lines, *_notes(problem)], entries, problem)
 
 
 def _fewest(search: Search, everything: Sequence[Choice], n_given: int) -> Relief:

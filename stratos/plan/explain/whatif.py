@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from stratos.catalog import Catalog, load_catalog
+from stratos.catalog.table import LOCAL
 from stratos.config import CloudConfig, Config, StudentConfig
 from stratos.core.errors import CatalogError
 from stratos.plan.explain.reasons import as_point, describe, difference, is_same
@@ -181,6 +182,11 @@ class Variants:
 
     def _places(self, cloud: CloudConfig) -> Iterator[Relaxed]:
         """Add as few regions, then clouds, as the cheapest plan without that limit is in."""
+        if cloud.providers == (LOCAL,):
+            clouds = self._cloud(name=CloudConfig.name, providers=())
+            if (choice := self.plan(clouds)) is not None:
+                yield Relaxed("this machine → any cloud", f"cloud={CloudConfig.name}", choice)
+            return
         for key, label, of_offer in (
             ("regions", "regions", "region"),
             ("providers", "clouds", "cloud"),
@@ -190,7 +196,7 @@ class Variants:
             if free is None:
                 continue
             offers = [role.offer for role in free.roles() if role.offer is not None]
-            new = sorted({getattr(offer, of_offer) for offer in offers} - {*allowed, "local"})
+            new = sorted({getattr(offer, of_offer) for offer in offers} - {*allowed, LOCAL})
             for some in (some for n in range(1, len(new) + 1) for some in combinations(new, n)):
                 choice = self.plan(self._cloud(**{key: (*allowed, *some)}))
                 if choice is not None:
@@ -198,6 +204,21 @@ class Variants:
                     override = f"cloud.{key}=[{','.join((*allowed, *some))}]"
                     yield Relaxed(text, override, choice)
                     break
+
+
+def in_cloud(variants: Variants, student: str) -> Choice | None:
+    """Return the cheapest plan of a student in any cloud; None where it may be in one already.
+
+    Args:
+        variants: of the run.
+        student: its name.
+    """
+    config = variants.config
+    if config.cloud.providers != (LOCAL,):
+        return None
+    clouds = replace(config.cloud, name=CloudConfig.name, providers=())
+    students = tuple(each for each in config.students if each.name == student)
+    return variants.plan(replace(config, cloud=clouds, students=students), CHEAPEST)
 
 
 def nearest_student(variants: Variants) -> list[str]:

@@ -363,6 +363,15 @@ function letKeysScroll() {
     if (scrolls) box.tabIndex = 0; else box.removeAttribute("tabindex");
   });
 }
+// The page of a run at work: it loads itself again, unless nobody writes it any more.
+document.querySelectorAll("[data-written-s]").forEach((main) => {
+  const { writtenS, silentS } = main.dataset;
+  const check = () => {
+    document.getElementById("silent").hidden = Date.now() / 1000 - writtenS < silentS;
+  };
+  check();
+  setInterval(check, 1000);
+});
 letKeysScroll();
 window.addEventListener("resize", letKeysScroll);
 document.addEventListener("toggle", letKeysScroll, true);

@@ -272,12 +272,12 @@ def test_versions_are_those_of_here() -> None:
     assert not {"ray", "submitit", "pytest"} & set(found), "extras are not the node's"
     command = install("3.12", ("bitsandbytes>=0.46",))
     assert "uv venv --quiet --python 3.12" in command
-    assert command.endswith("/*.whl 'bitsandbytes>=0.46'")
+    assert command.endswith("/*.whl)[train]\" 'bitsandbytes>=0.46'")
 
 
 def test_a_run_folder_is_sent_without_money_and_tracking(tmp_path: Path) -> None:
     run = tmp_path / "run"
-    for name in (".hydra/config.yaml", "corpus/train.parquet", "wandb/x", "jobs/old.log",
+    for name in (".hydra/config.yaml", "corpus/train.jsonl", "wandb/x", "jobs/old.log",
                  "ledger.jsonl", ".lock", "plan.json", ".plan.json.new",
                  "distill/checkpoints/step-2.ckpt"):  # fmt: skip
         (run / name).parent.mkdir(parents=True, exist_ok=True)
@@ -288,7 +288,7 @@ def test_a_run_folder_is_sent_without_money_and_tracking(tmp_path: Path) -> None
     with tarfile.open(tmp_path / "sent" / "run.tar") as tar:
         names = {one.name for one in tar if one.isfile()}
     assert names == {
-        ".hydra/config.yaml", "corpus/train.parquet", "plan.json", "jobs/distill.json",
+        ".hydra/config.yaml", "corpus/train.jsonl", "plan.json", "jobs/distill.json",
         "distill/checkpoints/step-2.ckpt",
     }  # fmt: skip
 

@@ -210,7 +210,7 @@ def test_a_missing_duckdb_says_what_to_install(
     path = tmp_path / "a.duckdb"
     path.write_bytes(bytes(8) + b"DUCK" + bytes(4096))
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ValueError, match=r"package duckdb is not installed: pip install .*duckdb"):
+    with pytest.raises(ValueError, match=r"package duckdb is not installed: pip install .*sql"):
         SqlResult(str(path))
 
 

@@ -84,7 +84,7 @@ def served(
 def call(server: Server, method: str, path: str, body: bytes = b"") -> tuple[int, bytes]:
     """Return the status and the text of an answer."""
     connection = http.client.HTTPConnection(HOST, server.port, timeout=60)
-    connection.request(method, path, body)
+    connection.request(method, path, body, {"Content-Type": "application/json"})
     response = connection.getresponse()
     return response.status, response.read()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import http.client
+import json
 import math
 import subprocess
 import sys
@@ -204,3 +206,24 @@ def test_a_damaged_student_is_said_and_nothing_is_served(folder, tmp_path) -> No
     )  # fmt: skip
     assert done.returncode == 1 and done.stdout == ""
     assert "describes no student" in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Content-Type": "text/plain"}, 415),  # what a page of another site may send unasked
+        ({"Content-Type": "application/x-www-form-urlencoded"}, 415),
+        ({"Content-Type": "application/json", "Host": "rebound.example"}, 421),
+        ({"Content-Type": "application/json; charset=utf-8", "Host": "localhost:1"}, 200),
+        ({"Content-Type": "application/json", "Host": "[::1]:8000"}, 200),
+    ],
+)
+def test_pages_of_other_sites_are_not_answered(
+    server: Server, headers: dict[str, str], status: int
+) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
+    body = json.dumps(asked(TEXTS[0]))
+    connection.request("POST", "/v1/chat/completions", body, headers)
+    answer = connection.getresponse()
+    assert answer.status == status
+    assert not [name for name in answer.headers if name.lower().startswith("access-control")]

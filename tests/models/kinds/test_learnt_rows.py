@@ -30,7 +30,7 @@ def items(n: int, start: int = 0) -> list[Item]:
 
 
 def corpus(folder: Path) -> Path:
-    path = folder / "train.parquet"
+    path = folder / "train.jsonl"
     with CorpusFile(path, HeldOut([]), lambda item: 1) as file:
         for item in items(30):
             file.add(item, item.answer)

@@ -28,7 +28,7 @@ from stratos.config import (
 from stratos.core.errors import InfeasibleError
 from stratos.ledger.reserves import enough_usd, missing_usd, planned_usd
 from stratos.plan.explain.infeasible import Search
-from stratos.plan.explain.whatif import Variants
+from stratos.plan.explain.whatif import Variants, in_cloud
 from stratos.plan.objective import LIMITS, USD, counted_by, levels, net_cost, with_limit
 from stratos.plan.options.candidates import build_problem
 from stratos.plan.problem import Candidate, Option, Problem
@@ -232,6 +232,28 @@ def asked(limits=None, **changes):
     catalog = load_catalog(world.cloud)
     config = world.config()
     return build(config, catalog), Variants(config, catalog, build)
+
+
+HERE = CloudConfig(name="local", providers=("local",))
+
+
+def test_a_plan_on_this_machine_has_its_price_in_a_cloud():
+    _, variants = asked(cloud=HERE)
+    rented = in_cloud(variants, "stratos_1m")
+    cheapest = min(
+        choice.usd
+        for choice in frontier(asked(cloud=CloudConfig())[0])
+        if choice.candidate.student == "stratos_1m"
+    )
+    assert rented.usd == pytest.approx(cheapest) and rented.usd > 0
+    assert in_cloud(asked(cloud=AWS)[1], "stratos_1m") is None
+    poor = LimitsConfig(budget_usd=cheapest / 2)
+    assert in_cloud(asked(poor, cloud=HERE)[1], "stratos_1m") is None, "none meets the budget"
+
+
+def test_what_this_machine_cannot_is_offered_in_any_cloud():
+    text = refusal(cloud=HERE, traffic=TrafficConfig(requests_per_s=500.0))
+    assert offered(text, "cloud") == "multi" and "cloud.providers" not in text
 
 
 def refusal(limits=None, **changes):

@@ -27,7 +27,7 @@ from stratos.contrib.cascade.verdict import threshold_of
 from stratos.core.errors import StratosError
 from stratos.core.names import named
 from stratos.deploy.bundle_server import arguments_here, engine_of, environment_of
-from stratos.deploy.engines.http_api import allow_open_files
+from stratos.deploy.engines.http_api import NoOtherSite, allow_open_files
 from stratos.deploy.server import HOST, free_port, start_process, stop_process
 from stratos.records import Probe, load
 from stratos.teachers.prompting import with_repaired_prompts
@@ -93,8 +93,8 @@ def _serve_counting(args: argparse.Namespace, run: Path, made: Cascade, meter_pa
         app = _application(args, config, made, bundle, port, meter_path)
         server = uvicorn.Server(
             uvicorn.Config(
-                app, host=HOST, port=args.port, log_level="error", access_log=False,
-                timeout_graceful_shutdown=10,
+                NoOtherSite(app, HOST), host=HOST, port=args.port, log_level="error",
+                access_log=False, timeout_graceful_shutdown=10,
             )
         )  # fmt: skip
         asyncio.run(_until_either_ends(server, process))

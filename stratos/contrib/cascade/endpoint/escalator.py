@@ -1,6 +1,6 @@
 """Ask the teacher of a cascade for one request: in time, within the money, and not while it fails.
 
-A hosted teacher is asked through its endpoints (`teachers.address`), the one with the fewest in
+A hosted teacher is asked through its endpoints (`teachers.endpoint`), the one with the fewest in
 flight first. One that fails five times in a row is asked no more for a while (the circuit breaker
 of `teachers.scheduler`), so that requests do not wait for what is down; then one request alone
 finds out whether it is back.
@@ -30,8 +30,8 @@ from stratos.records import ModelCard
 from stratos.tasks.base import Message
 from stratos.teachers.base import TOO_LONG, Answer, Billed, Question, Teacher
 from stratos.teachers.call_budget import is_paid, most_usd, overrun_of, price
+from stratos.teachers.endpoint import Endpoint
 from stratos.teachers.openai import OpenAITeacher
-from stratos.teachers.openai_settings import Address
 from stratos.teachers.scheduler import Backend, LoadBalancer, Outcome
 
 
@@ -195,9 +195,9 @@ class HostedEscalator(Escalator):
 
         super().__init__(cast(Teacher, teacher), meter, max_tokens, seconds)
         asked_singly = replace(teacher, batch=False)
-        self._addresses = [Address(asked_singly, url) for url in asked_singly.base_urls]
+        self._endpoints = [Endpoint(asked_singly, url) for url in asked_singly.base_urls]
         self._balancer = LoadBalancer(
-            [Backend(address, proved=True) for address in self._addresses], teacher.concurrency
+            [Backend(endpoint, proved=True) for endpoint in self._endpoints], teacher.concurrency
         )
         self._room = asyncio.Semaphore(teacher.most_at_once())
         self._alone = asyncio.Lock()
@@ -319,8 +319,8 @@ class HostedEscalator(Escalator):
 
     @override
     async def close(self) -> None:
-        for address in self._addresses:
-            await asyncio.to_thread(address.close)
+        for endpoint in self._endpoints:
+            await asyncio.to_thread(endpoint.close)
         await super().close()
 
 

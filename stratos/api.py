@@ -1,0 +1,345 @@
+"""Stratos as a library: a run in this process, and what came out of it as values.
+
+`distil` composes the config of the command `stratos run`, finds every mistake in it before anything
+is asked or paid, and runs the same stages in the same folder. The process stays its caller's
+(`stratos.core.guest`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from os import PathLike, fspath
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from stratos import records
+from stratos.core.errors import ConfigError, did_you_mean
+from stratos.core.extensions import conf_dirs
+from stratos.core.guest import guest
+from stratos.core.output import Hiding, guarded
+from stratos.deploy.student import Question, Served, Student, load
+from stratos.records import Deployment, Interval, Plan, Scorecard
+from stratos.report.costs import read_ledger
+from stratos.tasks.rows_file import InMemory, write_rows
+
+T = TypeVar("T")
+
+_FOLDER = "hydra.run.dir"
+_ROWS = "rows.jsonl"
+"""File in the run folder with rows that were given in memory."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How the student stands beside the best that needs no model, and beside its teacher."""
+
+    outcome: Literal["better", "open", "worse"]
+    """Of the student: better, not told apart, or worse; the worst of these where several are
+    spoken of."""
+    reason: str
+    """What a reader has to know first, in one line; "" where the student is better."""
+    text: str
+    """The same in words, with the numbers and the test that decide it."""
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run that has ended, by its folder: what it reached, what it cost, and its student.
+
+    One of another day, or of the command, is opened by `Run("outputs/<run>")`. What a stage has not
+    made, because the run was asked for fewer stages, is None.
+    """
+
+    folder: Path
+    """Where its records, report and bundle lie."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "folder", Path(self.folder))
+
+    @cached_property
+    def student(self) -> Student:
+        """The student: `run.student("text")` is its answer.
+
+        Raises:
+            StratosError: the run has made none.
+        """
+        return load(self.folder)
+
+    def predict(self, questions: Sequence[Question]) -> list[str]:
+        """Return the answer to each text or chat; see `Student.predict`."""
+        return self.student.predict(questions)
+
+    def probability(self, question: Question) -> dict[str, float]:
+        """Return the likeliest answers with their probabilities; see `Student.probability`."""
+        return self.student.probability(question)
+
+    def serve(self, port: int = 0) -> Served:
+        """Host the student on this machine until the end of a `with` block; see `Student.serve`."""
+        return self.student.serve(port)
+
+    @property
+    def plan(self) -> Plan | None:
+        """What was planned: teacher, student, servers, dollars, hours, predicted accuracy."""
+        return self._record("plan", Plan)
+
+    @property
+    def accuracy(self) -> Interval | None:
+        """Share of right answers to test items, 0 to 1, with the ends of its 95% interval.
+
+        Of the format that is served, where that was asked the test items, else of the student's own
+        weights.
+        """
+        from stratos.evaluate.verdict import accuracy_as_served
+
+        scorecard, deployment = self._scorecard, self._record("deploy", Deployment)
+        served = accuracy_as_served(scorecard, deployment)
+        return None if served is None else served[0]
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """Whether the student is worth having; None where there is nothing to compare it with."""
+        from stratos.evaluate.verdict import verdict
+
+        scorecard = self._scorecard
+        judgement = None if scorecard is None else verdict(scorecard)
+        if judgement is None:
+            return None
+        return Verdict(judgement.outcome, judgement.headline, judgement.text)
+
+    @property
+    def cost_usd(self) -> float:
+        """Dollars that the run has spent, as its ledger has them."""
+        return sum(spend.usd for spend in read_ledger(self.folder / "ledger.jsonl"))
+
+    @property
+    def report(self) -> Path | None:
+        """The page of the run, for a browser."""
+        path = self.folder / "report.html"
+        return path if path.is_file() else None
+
+    @property
+    def _scorecard(self) -> Scorecard | None:
+        return self._record("evaluate", Scorecard)
+
+    def _record(self, stage: str, kind: type[T]) -> T | None:
+        try:
+            envelope = records.opened((self.folder / f"{stage}.json").read_bytes())
+        except FileNotFoundError:
+            return None
+        return records.from_json(bytes(envelope.record), kind)
+
+    def __repr__(self) -> str:
+        reached = self.accuracy
+        accuracy = "" if reached is None else (
+            f", accuracy={reached.mean:.3f} ({reached.low:.3f} to {reached.high:.3f})"
+        )  # fmt: skip
+        return f"Run({str(self.folder)!r}{accuracy}, cost_usd={self.cost_usd:g})"
+
+
+def distil(
+    data: str | PathLike[str] | InMemory,
+    *,
+    budget_usd: float | None = None,
+    deadline_hours: float | None = None,
+    accuracy: float | None = None,
+    latency_ms: float | None = None,
+    task: str | None = None,
+    question: str | None = None,
+    answer: str | None = None,
+    teacher: str | None = None,
+    student: str | None = None,
+    cloud: str | None = None,
+    seed: int | None = None,
+    out: str | PathLike[str] | None = None,
+    overrides: Sequence[str] = (),
+) -> Run:
+    """Distil a student for a task, in this process, and return what came out.
+
+        run = distil("tickets.csv", budget_usd=5, accuracy=0.9)
+        run = distil([{"text": "…", "label": "billing"}, …], student="linear")
+        run = distil("mahjong", out="outputs/mahjong")
+
+    It does what `stratos run` does with the same settings. A call that was interrupted or killed
+    goes on where it was, if it is given again with the same `out`.
+
+    Args:
+        data: the path of a file of rows (CSV, JSON lines, Parquet; also a URL), rows as a list of
+            dicts, a table (pandas, polars, pyarrow, or another that speaks Arrow), or the name of a
+            task that makes its own, such as "mahjong".
+        budget_usd: dollars for everything, serving included; they are never passed.
+        deadline_hours: until the student is served.
+        accuracy: least share of right answers, 0 to 1, that the plan has to predict.
+        latency_ms: longest 95th percentile of one answer.
+        task: kind of task, such as "classify" or "jsonl"; None tells by the columns.
+        question: column with the text; None takes `text` or `question`.
+        answer: column with the answer; None takes `label` or `answer`.
+        teacher: a choice of the config group `teacher`; None lets the plan choose.
+        student: the same of `student`, such as "linear"; None lets the plan choose.
+        cloud: the same of `cloud`.
+        seed: of splits and trainings; None takes that of the config, 0.
+        out: the run's folder; None makes a new one below `outputs/`.
+        overrides: whatever else the config has, as it is typed behind `stratos run`:
+            ["task.test_share=0.3", "stages=[probe,plan]"].
+
+    Raises:
+        ConfigError: the settings or the rows cannot be used; the message lists all mistakes.
+        InfeasibleError: no plan meets the limits; its `remedies` are changes that are enough.
+        StratosError: a stage cannot go on; what was made before it is kept.
+        KeyboardInterrupt: it was interrupted; a note of it says how to go on.
+    """
+    words = _words({
+        "limits.budget_usd": budget_usd, "limits.deadline_hours": deadline_hours,
+        "limits.accuracy": accuracy, "limits.latency_ms": latency_ms, "task.question": question,
+        "task.answer": answer, "teacher": teacher, "student": student, "cloud": cloud,
+        "seed": seed,
+    })  # fmt: skip
+    folder = _folder(out, overrides)
+    with guest(), guarded(), _rows(data, folder) as source:
+        words = [*_task_words(source, task), *words, f"{_FOLDER}={_quoted(folder)}", *overrides]
+        try:
+            _run(words, folder)
+        except KeyboardInterrupt as interrupt:
+            interrupt.add_note(f'To go on, call distil again with out="{folder}".')
+            raise
+    return Run(folder)
+
+
+def _words(settings: dict[str, Any]) -> list[str]:
+    """Return what is set as Hydra's overrides."""
+    return [
+        f"{key}={_quoted(value) if isinstance(value, str) else value}"
+        for key, value in settings.items()
+        if value is not None
+    ]
+
+
+def _quoted(value: str | PathLike[str]) -> str:
+    """Return a text as Hydra's grammar reads it back, whatever stands in it."""
+    text = fspath(value)
+    if text.replace("_", "").isalnum():
+        return text
+    escaped = text.replace("\\", "\\\\").replace("'", "\\'").replace("${", "\\${")
+    return f"'{escaped}'"
+
+
+def _folder(out: str | PathLike[str] | None, overrides: Sequence[str]) -> Path:
+    """Return the folder of the run: named, else a new one."""
+    typed = [word.partition("=")[2] for word in overrides if word.partition("=")[0] == _FOLDER]
+    if typed:
+        return Path(typed[-1].strip("'\""))
+    if out is not None:
+        return Path(out).expanduser()
+    now = datetime.now()
+    base = Path("outputs", f"{now:%Y-%m-%d}", f"{now:%H-%M-%S}")
+    n = 1
+    while (folder := base if n == 1 else base.with_name(f"{base.name}-{n}")).exists():
+        n += 1
+    return folder
+
+
+@contextlib.contextmanager
+def _rows(data: str | PathLike[str] | InMemory, folder: Path) -> Iterator[str]:
+    """Yield the path of the data, or the name of a task; rows in memory lie in the run folder.
+
+    They leave no folder behind if the settings are refused.
+    """
+    if isinstance(data, str | PathLike):
+        yield fspath(data)
+        return
+    path, is_new = folder / _ROWS, not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        write_rows(data, path)
+        yield str(path)
+    except ConfigError:
+        if is_new and not (folder / ".hydra").exists():
+            path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+        raise
+
+
+def _task_words(source: str, task: str | None) -> list[str]:
+    """Return the overrides that name the task.
+
+    Raises:
+        ConfigError: the source is no file, and no task.
+    """
+    known = sorted(path.stem for folder in conf_dirs() for path in (folder / "task").glob("*.yaml"))
+    is_file = "://" in source or Path(source).expanduser().exists()
+    if not is_file and source in known:
+        return [f"+task={source}"]
+    if not is_file and not Path(source).suffix:
+        raise ConfigError(
+            f"{source}: there is no such file, and no such task.{did_you_mean(source, known)} "
+            f"Tasks: {', '.join(known)}."
+        )
+    return [f"+task={task or _task_of(source)}", f"task.path={_quoted(source)}"]
+
+
+def _task_of(path: str) -> str:
+    """Return the kind of task that a file's first row shows."""
+    from stratos.tasks.files import read_records
+
+    with contextlib.suppress(OSError):  # the check says what is wrong with it
+        for _, row in read_records(path):
+            return "classify" if isinstance(row, dict) and "label" in row else "jsonl"
+    return "jsonl"
+
+
+def _run(words: Sequence[str], folder: Path) -> None:
+    """Check and run what `stratos run` would be typed with.
+
+    Raises:
+        StratosError: it cannot be run, or a stage cannot go on.
+    """
+    from hydra._internal.utils import get_args_parser
+
+    from stratos.cli.check import check
+    from stratos.cli.commands.run import holds_another, run_composed
+    from stratos.cli.compose import CONFIG_NAME, hydra_for, hydra_kept
+
+    failed: list[Exception] = []
+
+    def job(composed: Any) -> None:
+        try:
+            with _log(folder / "stratos.log"):
+                run_composed(composed)
+        except Exception as error:  # which Hydra would print
+            failed.append(error)
+
+    args = get_args_parser().parse_args([])
+    args.overrides = [*words]
+    with hydra_kept():
+        check(args, holds_another)
+        with hydra_for(None) as hydra:
+            hydra.run(CONFIG_NAME, job, args.overrides, with_log_configuration=False)
+    if failed:
+        raise failed[0]
+
+
+@contextlib.contextmanager
+def _log(path: Path) -> Iterator[None]:
+    """Keep what the run says in its folder, beside the warnings of Python and of Stratos."""
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(Hiding(logging.Formatter("[%(asctime)s][%(levelname)s] %(message)s")))
+    own = logging.getLogger("stratos.run")
+    own.setLevel(logging.INFO)
+    own.propagate = False
+    loggers = [own, logging.getLogger("stratos"), logging.getLogger("py.warnings")]
+    for logger in loggers:
+        logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.removeHandler(handler)
+        handler.close()

@@ -1,0 +1,196 @@
+"""What came of one chat completions request: its answer, or what an error of it means."""
+
+from __future__ import annotations
+
+import email.utils
+import math
+import re
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from typing import Any
+
+from stratos.teachers.base import LENGTH, TOO_LONG, Answer, Billed, Question
+from stratos.teachers.scheduler import LONGEST_RETRY_AFTER_S, Outcome
+from stratos.teachers.usage import ImplausibleUsage, Usage, read_usage
+
+_PASSING = frozenset((408, 409, 425, 429))
+_REFUSED, _TOO_LARGE = frozenset((400, 422)), 413
+_OF_LENGTH = re.compile(
+    r"context_length_exceeded|exceed_context_size|maximum (?:context|model) length"
+    r"|context (?:length|size|window|limit)|(?:prompt|input) is too long|input token count"
+    r"|maximum number of (?:input )?tokens",
+    re.IGNORECASE,
+)
+"""How providers and servers say that a prompt passes the context; each has its own words."""
+_MAYBE_BILLED = frozenset((408, 502, 504, 524))
+"""A gateway gave up; the model behind it may have answered."""
+_REASONING = ("reasoning_content", "reasoning", "thinking")
+"""Where servers put what a model wrote before its answer."""
+_UNREADABLE_REASONING = ("reasoning_details", "thinking_blocks", "encrypted_content")
+"""Where they say that there was some, which is encrypted or only summed up."""
+_CUT = frozenset(
+    (
+        *("length", "max_tokens", "max_output_tokens", "max_completion_tokens", "max_length"),
+        *("model_length", "token_limit", "length_limit", "model_context_window_exceeded"),
+    )
+)
+"""How providers say, each in its own words, that an answer ended at the longest length."""
+
+
+class DeadlineError(TimeoutError):
+    """A call that was not answered whole in time.
+
+    Args:
+        seconds: that it was waited for.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"no whole answer within {seconds:g} s")
+
+
+class RedirectError(Exception):
+    """An endpoint that points to another host, where nothing is sent.
+
+    Args:
+        target: scheme and host of the other, without what else stands in the address.
+    """
+
+    def __init__(self, target: str) -> None:
+        super().__init__(f"it points to {target}")
+        self.target = target
+
+
+class Garbled(Exception):
+    """The endpoint answered with something that is no chat completion."""
+
+
+def to_answer(reply: Any, question: Question, seconds: float) -> Answer:
+    """Return the answer in a chat completion, as it stands in JSON.
+
+    Raises:
+        Garbled: it is none.
+        ImplausibleUsage: it cannot have taken what it says.
+    """
+    choices = _part(reply, "choices")
+    choice = choices[0] if isinstance(choices, list) and choices else None
+    content = _part(_part(choice, "message"), "content")
+    if not isinstance(choice, dict) or not isinstance(content, str | None):
+        raise Garbled("the reply is no chat completion")
+    text = writable(content or "")
+    finish = _part(choice, "finish_reason")
+    finish = finish if isinstance(finish, str) else ""
+    finish = LENGTH if finish.lower() in _CUT else finish
+    message = _part(choice, "message")
+    thought = (_part(message, name) for name in _REASONING)
+    usage = read_usage(
+        _part(reply, "usage"),
+        question,
+        text,
+        reasoning=next((part for part in thought if isinstance(part, str)), ""),
+        is_cut=finish == LENGTH,
+        hides_reasoning=any(_part(message, name) for name in _UNREADABLE_REASONING),
+    )
+    if _ended_at_limit(finish, usage, question.max_tokens):
+        finish = LENGTH
+    return Answer(
+        text,
+        usage.input_tokens,
+        usage.output_tokens,
+        seconds,
+        finish=finish,
+        is_estimated=usage.is_estimated,
+    )
+
+
+def _ended_at_limit(finish: str, usage: Usage, max_tokens: int) -> bool:
+    """Return whether the tokens show that an answer was cut, whatever its endpoint says.
+
+    Some endpoints give no reason, or "stop" for every answer. An answer that ends by itself at
+    exactly the longest length is taken for a cut one; that is rare, and costs one more question.
+    An endpoint that says "stop" beyond the length keeps no limit, so that nothing was cut. Some
+    count the token that ends the answer, hence one more.
+    """
+    if usage.is_estimated:
+        return False
+    return usage.output_tokens >= max_tokens and (
+        not finish or usage.output_tokens <= max_tokens + 1
+    )
+
+
+def sort(error: Exception) -> Outcome:
+    """Return what an error means: whether another try may help, and what this one is billed."""
+    import openai
+
+    if redirect := redirect_in(error):
+        return Outcome(error=redirect)
+    lost = Billed.NOTHING if _never_connected(error) else Billed.USUAL
+    if isinstance(error, TimeoutError | openai.APITimeoutError):
+        late = Billed.NOTHING if _never_connected(error) else Billed.MOST
+        return Outcome(error=error, passing=True, billed=late)
+    if isinstance(error, openai.APIStatusError):
+        status = error.status_code
+        wait = retry_after_s(error.response.headers)
+        passing = status in _PASSING or status >= 500
+        if getattr(error, "code", None) == "insufficient_quota":
+            passing = False
+        if says_too_long(status, str(error)):
+            return Outcome(Answer("", 0, 0, 0.0, finish=TOO_LONG), error)
+        if wait is not None and wait > LONGEST_RETRY_AFTER_S:
+            passing = False
+        billed = Billed.USUAL if status in _MAYBE_BILLED else Billed.NOTHING
+        return Outcome(None, error, passing, billed, wait)
+    if isinstance(error, openai.APIConnectionError):
+        return Outcome(error=error, passing=True, billed=lost)
+    if isinstance(error, ImplausibleUsage):
+        return Outcome(error=error, passing=True, billed=Billed.MOST)
+    if isinstance(error, openai.APIResponseValidationError | Garbled | ValueError | TypeError):
+        return Outcome(error=error, passing=True, billed=Billed.USUAL)
+    passing = not isinstance(error, openai.OpenAIError)
+    return Outcome(error=error, passing=passing, billed=Billed.MOST)
+
+
+def says_too_long(status: int, text: str) -> bool:
+    """Return whether a refusal means that the prompt passes the context, or the largest body."""
+    return status == _TOO_LARGE or (status in _REFUSED and bool(_OF_LENGTH.search(text)))
+
+
+def retry_after_s(headers: Mapping[str, str]) -> float | None:
+    """Return the pause that a server asks for: in milliseconds, seconds, or as a date."""
+    for name, unit in (("retry-after-ms", 1e-3), ("retry-after", 1.0)):
+        with suppress(TypeError, ValueError):
+            pause = float(headers.get(name) or "") * unit
+            if math.isfinite(pause):
+                return max(0.0, pause)
+    with suppress(TypeError, ValueError):
+        date = email.utils.parsedate_to_datetime(headers.get("retry-after") or "")
+        return max(0.0, date.timestamp() - time.time())
+    return None
+
+
+def writable(text: str) -> str:
+    """Return a text without lone surrogates, which can stand in JSON and in no file."""
+    return text.encode("utf-8", "replace").decode()
+
+
+def _never_connected(error: BaseException) -> bool:
+    """Tell whether the request cannot have reached the server."""
+    names = ("ConnectError", "ConnectTimeout", "PoolTimeout")
+    return any(type(cause).__name__ in names for cause in _causes(error))
+
+
+def _part(whole: Any, name: str) -> Any:
+    return whole.get(name) if isinstance(whole, dict) else None
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error, what it comes from, and so on."""
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__ or cause.__context__
+
+
+def redirect_in(error: BaseException) -> RedirectError | None:
+    """Return the redirect that an error comes from, if it does."""
+    return next((cause for cause in _causes(error) if isinstance(cause, RedirectError)), None)

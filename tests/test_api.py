@@ -1,0 +1,210 @@
+"""Stratos as a library: a run in this process, its values, and what the process is afterwards."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import stratos
+from stratos import Run, StratosError, distil, load
+from stratos.core.errors import ConfigError, InfeasibleError
+
+WORDS = {"card": ("card", "chip"), "loan": ("loan", "rate"), "wire": ("wire", "iban")}
+FILLERS = ("please", "about", "help", "with", "late", "again", "today", "why", "cannot")
+SHORT = ("logger=none", "deploy.load_seconds=0", "deploy.n_requests=2")
+"""Of what a run does beside the student, as little as it goes."""
+
+
+def rows(n: int = 160) -> list[dict[str, str]]:
+    draw = random.Random(0)
+    labels = [draw.choice(list(WORDS)) for _ in range(n)]
+    texts = [" ".join([*draw.sample(FILLERS, 5), draw.choice(WORDS[la])]) for la in labels]
+    return [{"text": text, "label": label} for text, label in zip(texts, labels, strict=True)]
+
+
+def state() -> dict[str, Any]:
+    """Return what of this process is the caller's."""
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.core.hydra_config import HydraConfig
+
+    return {
+        "folder": os.getcwd(),
+        "environment": dict(os.environ),
+        "words": sys.argv,
+        "handlers": [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)],
+        "logging": (logging.root.level, [*logging.root.handlers], logging.raiseExceptions),
+        "streams": (sys.stdout, sys.stderr),
+        "threads": sorted(thread.name for thread in threading.enumerate()),
+        "random": random.getstate(),
+        "hydra": (GlobalHydra.instance().is_initialized(), HydraConfig.instance().cfg),
+    }
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A folder with a cache of its own, in which the runs of this module lie."""
+    folder = tmp_path_factory.mktemp("api")
+    patch = pytest.MonkeyPatch()
+    patch.setenv("STRATOS_CACHE", str(folder / "cache"))
+    yield folder
+    patch.undo()
+
+
+@pytest.fixture(scope="module")
+def run(folder: Path) -> Run:
+    """A run on rows in memory, which leaves the process as it was."""
+    before = state()
+    made = distil(
+        rows(), accuracy=0.5, student="linear", cloud="local", out=folder / "run", overrides=SHORT
+    )
+    assert state() == before
+    return made
+
+
+def test_a_run_tells_what_it_reached_and_cost(run: Run) -> None:
+    assert run.accuracy is not None and run.plan is not None and run.verdict is not None
+    assert run.accuracy.low <= run.accuracy.mean <= run.accuracy.high and run.accuracy.mean > 0.8
+    assert (run.plan.student, run.cost_usd) == ("linear", 0.0)
+    assert run.report == run.folder / "report.html" and run.report.is_file()
+    assert str(run.verdict) == run.verdict.text
+    log = (run.folder / "stratos.log").read_text()
+    assert "distill: linear" in log and f"{run.accuracy.mean:.3f}" in repr(run)
+    assert Run(run.folder).accuracy == run.accuracy
+
+
+def test_its_student_answers_texts_and_chats(run: Run) -> None:
+    text = "please help about my chip"
+    assert run.student(text) == "card" == run.student([{"role": "user", "content": text}])
+    assert run.predict([text, "why is the iban late"]) == ["card", "wire"]
+    shares = run.probability(text)
+    assert list(shares) == sorted(WORDS, key=shares.__getitem__, reverse=True)
+    assert next(iter(shares)) == "card" and 0.9 < sum(shares.values()) <= 1.0
+    with pytest.raises(TypeError):
+        run.predict(text)
+
+
+def test_it_is_hosted_for_as_long_as_a_block(run: Run) -> None:
+    with run.serve() as server:
+        body = {"model": server.model, "messages": [{"role": "user", "content": "the iban"}]}
+        request = urllib.request.Request(
+            f"{server.url}/chat/completions",
+            json.dumps(body).encode(),
+            {"Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request) as response:
+            answer = json.load(response)
+    assert answer["choices"][0]["message"]["content"] == "wire"
+    with pytest.raises(OSError, match="refused"):
+        urllib.request.urlopen(request)
+    server.stop()
+
+
+def test_the_same_call_goes_on_where_it_was(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    again = distil(
+        rows(), accuracy=0.5, student="linear", cloud="local", out=run.folder, overrides=SHORT
+    )
+    assert again.accuracy == run.accuracy
+    assert capsys.readouterr().out.count("made before") == 7
+
+
+def test_what_is_stopped_by_ctrl_c_goes_on(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    (folder / "rows.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows()))
+    settings = {"student": "linear", "cloud": "local", "out": folder / "stopped"}
+    words = [*SHORT, "deploy=none"]
+    monkeypatch.setattr("stratos.evaluate.stage.evaluate", interrupted)
+    before = state()
+    with pytest.raises(KeyboardInterrupt) as stopped:
+        distil(folder / "rows.jsonl", **settings, overrides=words)
+    assert state() == before and str(folder / "stopped") in stopped.value.__notes__[0]
+    monkeypatch.undo()
+    capsys.readouterr()
+    run = distil(folder / "rows.jsonl", **settings, overrides=words)
+    assert run.accuracy is not None and capsys.readouterr().out.count("made before") == 4
+    with pytest.raises(StratosError, match="deploy=none"):
+        run.student("my chip")
+
+
+def test_all_mistakes_are_told_at_once_and_leave_nothing(folder: Path) -> None:
+    before = state()
+    with pytest.raises(ConfigError) as wrong:
+        distil(
+            rows(),
+            accuracy=90,
+            student="linaer",
+            out=folder / "wrong",
+            overrides=["task.test_shore=1", "seed=-1"],
+        )
+    for word in ("limits.accuracy=90", "linear", "test_share", "seed"):
+        assert word in str(wrong.value)
+    assert state() == before and not (folder / "wrong").exists()
+
+
+def test_a_plan_that_is_refused_has_its_reasons_as_values(folder: Path) -> None:
+    with pytest.raises(InfeasibleError) as refused:
+        distil(
+            rows(),
+            accuracy=0.9999,
+            student="linear",
+            cloud="local",
+            out=folder / "refused",
+            overrides=[*SHORT, "stages=[probe,plan]"],
+        )
+    [remedy] = refused.value.remedies
+    [(key, least)] = (override.split("=") for override in remedy.overrides)
+    assert (key, remedy.usd) == ("limits.accuracy", 0.0) and 0.5 < float(least) < 0.9999
+    assert remedy.accuracy is not None and remedy.accuracy >= float(least)
+    assert remedy.text in str(refused.value)
+
+
+def test_a_run_in_another_thread_is_a_run(folder: Path) -> None:
+    runs: list[Run] = []
+
+    def work() -> None:
+        settings = {"student": "linear", "cloud": "local", "out": folder / "threaded"}
+        runs.append(distil(rows(), **settings, overrides=["logger=none", "stages=[probe,plan]"]))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert runs[0].plan is not None and runs[0].accuracy is None
+
+
+@pytest.mark.parametrize("source", ["mahjon", "tickets"])
+def test_what_is_no_file_may_be_a_task(source: str) -> None:
+    with pytest.raises(ConfigError, match="mahjong"):
+        distil(source)
+
+
+def test_the_package_imports_what_it_offers_when_it_is_used(run: Run) -> None:
+    code = (
+        "import sys, stratos\n"
+        "assert 'stratos.core' not in sys.modules\n"
+        f"print(stratos.load({str(run.folder)!r})('please my chip'))\n"
+        "print({'torch', 'hydra', 'omegaconf', 'lightning', 'transformers'} & {*sys.modules})"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["card", "set()"]
+    assert {*stratos.__all__} <= {*dir(stratos)}
+    with pytest.raises(AttributeError, match="distill_all"):
+        _ = stratos.distill_all  # type: ignore[attr-defined]
+
+
+def test_a_folder_without_a_student_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(StratosError, match="holds no bundle"):
+        load(tmp_path)

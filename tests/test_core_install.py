@@ -1,0 +1,125 @@
+"""What the core install does: all of it without PyTorch, and a plain line where that is needed."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tomllib
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from stratos.core.extras import ModuleMissing
+from tests.deploy.predictor_student import write_rows
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+OF_EXTRAS = (
+    *("bitsandbytes", "datasets", "duckdb", "gguf", "lightning", "llama_cpp", "llguidance"),
+    *("mlflow", "optuna", "peft", "pyarrow", "pytorch_lightning", "ray", "reasoning_gym"),
+    *("sqlglot", "submitit", "torch", "transformers", "vllm", "wandb", "xllamacpp"),
+)
+BLOCKER = f"""
+from importlib.machinery import PathFinder
+
+find = PathFinder.find_spec
+
+def find_all_but_extras(name, path=None, target=None):
+    return None if name in {OF_EXTRAS!r} else find(name, path, target)
+
+PathFinder.find_spec = find_all_but_extras
+"""
+"""Python runs it when it starts: no module of an extra is found, as if none were installed."""
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def core(tmp_path: Path) -> Run:
+    """Types `stratos` in an empty folder, where no module of an extra can be imported."""
+    site = tmp_path / "site"
+    site.mkdir()
+    (site / "sitecustomize.py").write_text(BLOCKER)
+    (tmp_path / "work").mkdir()
+    write_rows(tmp_path / "work" / "tickets.jsonl")
+    env = os.environ | {
+        "PYTHONPATH": f"{site}:{ROOT}:{ROOT / 'launchers'}",
+        "XDG_CACHE_HOME": str(tmp_path / "cache"),
+        "HF_HUB_OFFLINE": "1",
+    }
+
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "stratos", *words],
+            cwd=tmp_path / "work", env=env, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+
+    return run
+
+
+def missing(module: str) -> str:
+    """Return how it is said, up to the command: that names the folder of the clone."""
+    return str(ModuleMissing(module)).partition("pip install")[0]
+
+
+def test_the_core_names_no_package_of_an_extra() -> None:
+    names = {re.split(r"[^\w-]", line)[0].replace("-", "_") for line in PROJECT["dependencies"]}
+    assert not names & set(OF_EXTRAS)
+
+
+def test_it_plans(core: Run) -> None:
+    done = core("plan", "+task=classify", "task.path=tickets.jsonl")
+    assert done.returncode == 0, done.stderr
+    assert "linear" in done.stdout and missing("wandb") in done.stdout
+
+
+@pytest.mark.slow
+def test_it_trains_evaluates_reports_serves_and_verifies(core: Run, tmp_path: Path) -> None:
+    options = ("hydra.run.dir=run", "deploy.load_seconds=0.5", "deploy.n_requests=8")
+    done = core("+task=classify", "task.path=tickets.jsonl", "student=static", *options)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (tmp_path / "work" / "run" / "report.html").is_file()
+    try:
+        served = core("serve", "run")
+        assert served.returncode == 0, served.stderr
+        url = re.search(r"http://\S+/v1(?=:)", served.stdout)
+        assert url is not None, served.stdout
+        question = {"model": "run", "messages": [{"role": "user", "content": "my mortgage rate"}]}
+        request = urllib.request.Request(
+            f"{url[0]}/chat/completions",
+            json.dumps(question).encode(),
+            {"content-type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            [choice] = json.load(answer)["choices"]
+        assert choice["message"]["content"] == "loan"
+        assert core("verify", "run").returncode == 0
+    finally:
+        core("serve", "stop", "--all")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("words", "module"),
+    [
+        (("+task=mahjong",), "torch"),
+        (("+task=mahjong", "student=stratos_1m", "teacher=none"), "torch"),
+        (("+task=classify", "task.path=tickets.jsonl", "student=encoder"), "torch"),
+        (("+task=classify", "task.path=tickets.jsonl", "student=smollm2_135m"), "torch"),
+        (("plan", "+task=mahjong", "teacher=smollm2"), "torch"),
+        (("+task=classify", "task.path=rows.parquet"), "pyarrow"),
+    ],
+)
+def test_what_needs_an_extra_is_refused_in_one_line(
+    words: tuple[str, ...], module: str, core: Run, tmp_path: Path
+) -> None:
+    (tmp_path / "work" / "rows.parquet").write_bytes(b"PAR1")
+    done = core(*words, "hydra.run.dir=run")
+    assert done.returncode != 0
+    assert missing(module) in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "work" / "run" / "probe.json").exists(), "nothing was asked before"
