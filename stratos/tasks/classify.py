@@ -247,33 +247,17 @@ class ClassifyTask(FileTask[LabelledContent]):
     @property
     @override
     def file_reader(self) -> FileReader:
-        return self._files_of(self._spelling)
-
-    def _files_of(self, spelling: LabelSpelling) -> FileReader:
-        return FileReader(
-            self.files,
-            self.fields_named,
-            RowChecker(
-                canonical=spelling,
-                slices=self.slices,
-                slice_of=lambda key, row: self.slices[0] if self.slice is None else row.slice,
-                split_answer=self.split_answer,
-            ),
-            skips=self.on_error == "skip",
-            compares_words=self.compares_words,
-            if_none=label_sets.written(()) if self.has_several_labels else "",
-        )
+        if_none = label_sets.written(()) if self.has_several_labels else ""
+        return replace(super().file_reader, if_none=if_none)
 
     @property
     @override
     def reader(self) -> LabelReader:
-        spelling = self._spelling
-        return LabelReader(self._files_of(spelling), spelling)
-
-    @property
-    def _spelling(self) -> LabelSpelling:
         seen = Labels(self.path, self.answer, self.question, 1 if self.has_several_labels else 2)
-        return LabelSpelling(seen, self.labels, self._form, may_be_list=self.separator is not None)
+        may_be_list = self.separator is not None
+        spelling = LabelSpelling(seen, self.labels, self._form, may_be_list)
+        checker = RowChecker(self.slices, self.slice_of, spelling, self.split_answer)
+        return LabelReader(replace(self.file_reader, check=checker), spelling)
 
     @cached_property
     @override

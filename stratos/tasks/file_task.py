@@ -13,7 +13,7 @@ import hashlib
 import os
 import random
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -35,9 +35,11 @@ from stratos.tasks.reader import (
     PATH,
     TEST_PATH,
     UNLABELLED_PATH,
+    Checker,
     ContentT,
     FileReader,
     Reader,
+    RowChecker,
     read_once,
 )
 from stratos.tasks.rows import Fields
@@ -61,8 +63,8 @@ _N_FIRST = 32
 class FileTask(Task, Generic[ContentT]):
     """A task of which every split is rows of files of JSON lines, CSV or Parquet.
 
-    A class below it has its settings as fields, and puts together `fields_named`, `file_reader`,
-    `splitter`, `measure` and `prompt`.
+    A class below it has its settings as fields, and puts together what it does not take as it is:
+    `checker`, `reader`, `splitter`, `measure` and `prompt`.
     """
 
     path: str
@@ -101,9 +103,16 @@ class FileTask(Task, Generic[ContentT]):
         """What fields are called in the config."""
 
     @property
-    @abstractmethod
+    def checker(self) -> Checker:
+        """What checks each row: by default its slice, and its answer by the metric."""
+        split_answer = getattr(self, "split_answer", None)
+        return RowChecker(self.slices, self.slice_of, self.canonical, split_answer)
+
+    @property
     def file_reader(self) -> FileReader:
         """What reads each file, with the checker of its rows."""
+        skips = self.on_error == "skip"
+        return FileReader(self.files, self.fields_named, self.checker, skips, self.compares_words)
 
     @property
     def reader(self) -> Reader[ContentT]:
@@ -126,6 +135,18 @@ class FileTask(Task, Generic[ContentT]):
     def prompt(self) -> Prompt:
         """How a model is asked: by default behind the instruction."""
         return QuestionPrompt(self.instruction)
+
+    def slice_of(self, key: str, row: Row) -> str:
+        """Return the slice of a row of the file of a key in the config."""
+        return self.slices[0] if self.fields_named.slice is None else row.slice
+
+    def canonical(self, key: str, answer: str, options: Sequence[str]) -> str:
+        """Return a gold answer of the file of a key, to a question with options, as it is learnt.
+
+        Raises:
+            ValueError: it is none; the message says why.
+        """
+        return self.measure.canonical(answer, options)
 
     # --- the files -------------------------------------------------------------------------------
 

@@ -135,24 +135,25 @@ class JsonlTask(FileTask[Content]):
         return Fields(self.question, self.answer, self.rationale, self.slice)
 
     @property
+    def _is_choice(self) -> bool:
+        return isinstance(self.measure, MultipleChoice)
+
+    @property
+    @override
+    def checker(self) -> RowChecker:
+        return RowChecker(
+            self.slices, self.slice_of, self.canonical, self.split_answer, self._is_choice
+        )
+
+    @property
     @override
     def file_reader(self) -> FileReader:
-        measure, slice = self.measure, self.slice
-        is_choice = isinstance(measure, MultipleChoice)
-        return FileReader(
-            self.files,
-            replace(self.fields_named, options=self.options if is_choice else None),
-            RowChecker(
-                canonical=lambda key, answer, options: measure.canonical(answer, options),
-                slices=self.slices,
-                slice_of=lambda key, row: self.slices[0] if slice is None else row.slice,
-                split_answer=self.split_answer,
-                lists_options=is_choice,
-            ),
-            skips=self.on_error == "skip",
+        fields = replace(self.fields_named, options=self.options if self._is_choice else None)
+        return replace(
+            super().file_reader,
+            fields=fields,
             can_label=self.metric != "regex",
-            compares_words=self.compares_words,
-            metric=None if self.verifier is None else measure,
+            metric=None if self.verifier is None else self.measure,
         )
 
     @cached_property
@@ -165,7 +166,7 @@ class JsonlTask(FileTask[Content]):
             else "The answer is a JSON object that matches this schema: "
             + json.dumps(schema, ensure_ascii=False)
         )
-        return QuestionPrompt(self.instruction, form, isinstance(self.measure, MultipleChoice))
+        return QuestionPrompt(self.instruction, form, self._is_choice)
 
     @property
     @override
@@ -174,7 +175,7 @@ class JsonlTask(FileTask[Content]):
 
     @override
     def choices_of(self, item: Item) -> tuple[str, ...]:
-        if isinstance(self.measure, MultipleChoice):
+        if self._is_choice:
             n = len(self.measure.options_of(item.question))
             return tuple("ABCD") if n >= 4 and item.answer in "ABCD" else ()
         return () if isinstance(self.measure, Regex) else super().choices_of(item)

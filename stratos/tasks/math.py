@@ -27,7 +27,7 @@ from stratos.tasks.base import Item
 from stratos.tasks.file_task import FileTask
 from stratos.tasks.metrics import Numeric
 from stratos.tasks.numbers import numbers_in, stated_number
-from stratos.tasks.reader import PATH, Content, FileReader, RowChecker
+from stratos.tasks.reader import PATH, Checker, Content
 from stratos.tasks.rows import Fields
 from stratos.tasks.table import Row, Rows
 from stratos.tasks.words import NeverReached, WrongStep
@@ -257,7 +257,7 @@ class Variants(Protocol):
 class SolutionChecker:
     """Checks rows, and takes the calculator's marks out of their solutions."""
 
-    rows: RowChecker
+    rows: Checker
 
     def __call__(self, key: str, row: Row) -> Row | Reason:
         """Return a row as it is used, or what is wrong with it."""
@@ -345,20 +345,8 @@ class MathTask(FileTask[Content]):
 
     @property
     @override
-    def file_reader(self) -> FileReader:
-        rows = RowChecker(
-            canonical=lambda key, answer, options: self.measure.canonical(answer, options),
-            slices=self.slices,
-            slice_of=lambda key, row: self.slices[0],
-            split_answer=self.split_answer,
-        )
-        return FileReader(
-            self.files,
-            self.fields_named,
-            SolutionChecker(rows),
-            skips=self.on_error == "skip",
-            compares_words=self.compares_words,
-        )
+    def checker(self) -> SolutionChecker:
+        return SolutionChecker(super().checker)
 
     @override
     def verify(self, item: Item) -> Reason | None:
@@ -494,22 +482,11 @@ class AimeTask(FileTask[Content]):
 
     @property
     @override
-    def file_reader(self) -> FileReader:
-        rows = RowChecker(
-            canonical=lambda key, answer, options: self.measure.canonical(answer, options),
-            slices=self.slices,
-            slice_of=self._year_of,
-            split_answer=self.split_answer,
-        )
-        return FileReader(
-            self.files,
-            self.fields_named,
-            SolutionChecker(rows),
-            skips=self.on_error == "skip",
-            compares_words=self.compares_words,
-        )
+    def checker(self) -> SolutionChecker:
+        return SolutionChecker(super().checker)
 
-    def _year_of(self, key: str, row: Row) -> str:
+    @override
+    def slice_of(self, key: str, row: Row) -> str:
         if key != PATH:
             return key.removeprefix(_TEST_PATHS)
         match = _YEAR.search(row.slice)

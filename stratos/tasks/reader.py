@@ -126,11 +126,11 @@ class Checker(Protocol):
 class RowChecker:
     """Checks the slice of a row and its answer, which a rationale may stand before."""
 
-    canonical: Callable[[str, str, Sequence[str]], str]
-    """Gives an answer of the file of a key, to a question with options, in canonical spelling."""
     slices: tuple[str, ...]
     slice_of: Callable[[str, Row], str]
     """Gives the slice of a row of the file of a key."""
+    canonical: Callable[[str, str, Sequence[str]], str]
+    """Gives an answer of the file of a key, to a question with options, in canonical spelling."""
     split_answer: str | None = None
     """Separator between rationale and answer in the answer."""
     lists_options: bool = False
@@ -170,10 +170,10 @@ class FileReader:
     check: Checker
     skips: bool
     """Whether broken lines are skipped."""
+    compares_words: bool
+    """Whether near duplicates are looked for."""
     can_label: bool = True
     """Whether a teacher could answer rows without an answer."""
-    compares_words: bool = False
-    """Whether near duplicates are looked for."""
     if_none: str = ""
     """What a file writes where no label is right; "" where each row has one."""
     metric: Metric | None = None
@@ -182,15 +182,12 @@ class FileReader:
 
     def read(self) -> Content:
         """Return what is in the files."""
+        from stratos.tasks.near_duplicates import Near  # imports numpy
+
         files = tuple(self.labelled(key, path) for key, path in self.labelled_files.items())
-        return self.with_near(Content(files, self.unlabelled()))
-
-    def with_near(self, content: Content) -> Content:
-        """Return the same with the near duplicates among its rows."""
-        from stratos.tasks.near_duplicates import Near
-
-        all_rows = Rows.concat([file.rows for file in content.files])
-        return replace(content, near=Near.among(all_rows) if self.compares_words else None)
+        all_rows = Rows.concat([file.rows for file in files])
+        near = Near.among(all_rows) if self.compares_words else None
+        return Content(files, self.unlabelled(), near)
 
     @property
     def labelled_files(self) -> dict[str, str]:

@@ -36,7 +36,7 @@ from stratos.tasks.file_task import FileTask
 from stratos.tasks.files import read_records
 from stratos.tasks.metrics import Metric
 from stratos.tasks.near_duplicates import Alike
-from stratos.tasks.reader import Content, FileReader, RowChecker
+from stratos.tasks.reader import Content, FileReader
 from stratos.tasks.row_splits import HashSplitter, Splits
 from stratos.tasks.rows import Fields, FileRows, Record, RowSource
 from stratos.tasks.split import content_id
@@ -219,16 +219,9 @@ class ToolsTask(FileTask[ToolsContent]):
     def fields_named(self) -> Fields:
         return Fields(self.question, self.answer)
 
-    @property
     @override
-    def file_reader(self) -> FileReader:
-        checker = RowChecker(
-            canonical=lambda key, answer, options: answer,  # checked with its row
-            slices=self.slices,
-            slice_of=lambda key, row: row.slice,
-        )
-        skips = self.on_error == "skip"
-        return FileReader(self.files, self.fields_named, checker, skips=skips)
+    def slice_of(self, key: str, row: Row) -> str:
+        return row.slice
 
     @property
     @override

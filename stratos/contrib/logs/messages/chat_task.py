@@ -27,7 +27,7 @@ from stratos.tasks.jsonl import check_metric
 from stratos.tasks.metrics import Exact, Metric, MetricName, metric_of
 from stratos.tasks.near_duplicates import Alike
 from stratos.tasks.objects import object_of
-from stratos.tasks.reader import Content, FileReader, RowChecker
+from stratos.tasks.reader import Content, FileReader
 from stratos.tasks.row_splits import HashSplitter, Splits
 from stratos.tasks.rows import Fields, FileRows, Record, RowSource, Settled
 from stratos.tasks.schema import BySchema
@@ -230,12 +230,12 @@ class ConversationTask(FileTask[ChatContentT]):
     @property
     @override
     def file_reader(self) -> FileReader:
-        checker = RowChecker(
-            canonical=self.canonical, slices=self.slices, slice_of=lambda key, row: row.slice
-        )
         own = None if self.verifier is None else self.named_measure
-        skips = self.on_error == "skip"
-        return FileReader(self.files, self.fields_named, checker, skips=skips, metric=own)
+        return replace(super().file_reader, metric=own)
+
+    @override
+    def slice_of(self, key: str, row: Row) -> str:
+        return row.slice
 
     @property
     def chats(self) -> ChatReader:
@@ -275,12 +275,8 @@ class ConversationTask(FileTask[ChatContentT]):
     def prompt(self) -> HistoryPrompt:
         return HistoryPrompt(self.instruction or self.content.reader.system or "")
 
+    @override
     def canonical(self, key: str, answer: str, options: Sequence[str]) -> str:
-        """Return an answer of a file as it is learnt.
-
-        Raises:
-            ValueError: it is none by the schema, or no number.
-        """
         is_compared = self.schema is not None or (
             self.metric == "numeric" and self.verifier is None
         )
