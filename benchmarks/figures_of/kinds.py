@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterable
 from typing import Any
 
 import record
@@ -9,6 +11,8 @@ import record
 from figures_of.tables import source, table
 
 OWN_ROWS = "kinds/own_rows"
+LABELS = record.RESULTS / "kinds" / "labels.jsonl"
+KINDS = ("linear", "static", "encoder")
 
 
 def own_rows() -> str:
@@ -53,4 +57,29 @@ def real_rows() -> str:
     )
 
 
-BLOCKS = {"own_rows": own_rows, "real_rows": real_rows}
+def label_grid() -> str:
+    """Return what each kind reaches on public sets, beside the best peer."""
+    groups: dict[tuple[str, int], list[dict[str, Any]]] = {}
+    for line in LABELS.read_text(encoding="utf-8").splitlines():
+        cell = json.loads(line)
+        groups.setdefault((cell["dataset"], cell["n_rows"]), []).append(cell)
+    head = ("set", "rows (seeds)", *KINDS, "best peer", "regret", "ECE")
+    return table(head, [_cell(*key, cells) for key, cells in groups.items()])
+
+
+def _cell(name: str, n_rows: int, cells: list[dict[str, Any]]) -> list[str]:
+    kinds = [_percent(cell["tested"][kind] for cell in cells) for kind in KINDS]
+    peer = max(_percent(cell["peers"][peer] for cell in cells) for peer in cells[0]["peers"])
+    chosen = _percent(cell["tested"][cell["chosen"]] for cell in cells)
+    best = _percent(max(cell["tested"].values()) for cell in cells)
+    error = _percent(cell["calibration_error"][cell["chosen"]] for cell in cells)
+    numbers = (f"{value:.1f}" for value in (*kinds, peer, best - chosen, error))
+    return [name, f"{n_rows:,} ({len(cells)})", *numbers]
+
+
+def _percent(values: Iterable[float]) -> float:
+    shares = list(values)
+    return 100 * sum(shares) / len(shares)
+
+
+BLOCKS = {"own_rows": own_rows, "real_rows": real_rows, "label_grid": label_grid}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import record
@@ -38,13 +37,8 @@ FACTORS = {
     Factor.COMBINATION: "only their combination",
 }
 COVERAGE = "estimate/coverage"
-ERROR = (
-    ("rows", "{rows}"),
-    ("MAPE", "{mape:.1%}"),
-    ("Spearman", lambda row: NONE if row["spearman"] is None else f"{row['spearman']:.3f}"),
-    ("measured / predicted", "{ratio_low:.2f} to {ratio_high:.2f}"),
-)
-COVERED = "{coverage:.1%} of {low:.2f} to {high:.2f}"
+LEAST_ROWS = 10
+"""Fewer say nothing of a group."""
 
 
 def accuracy_coverage() -> str:
@@ -149,41 +143,33 @@ def _us(seconds: float) -> str:
     return f"{1e6 * seconds:.1f} µs"
 
 
-def training_errors() -> str:
-    """Tokens per second of sizes and GPUs that the fit had not seen."""
-    return columns(
-        result(COVERAGE)["training"],
-        ("held out", "{held_out} {level}, {precision}"),
-        *ERROR,
-        (
-            "inside the shipped interval",
-            lambda row: COVERED.format_map(row) if "coverage" in row else NONE,
-        ),
-    )
-
-
-def serving_errors(quantity: str) -> str:
-    """One quantity of serving, by what the fit had not seen and by load."""
-    rows = [
-        row
-        for row in result(COVERAGE)["serving"]
-        if row["quantity"] == quantity and row["rows"] >= 10
+def errors() -> str:
+    """How far predictions of what the fit had not seen are off, by what was held out."""
+    measured = result(COVERAGE)
+    rows = [{**row, "quantity": "training", "load": ""} for row in measured["training"]] + measured[
+        "serving"
     ]
-    return columns(
-        rows,
-        (
-            "held out",
-            lambda row: (
-                f"{row['held_out']} {row['level']}" + ", saturated" * (row["load"] == "saturated")
-            ),
-        ),
-        *ERROR,
-        ("inside the shipped interval", COVERED),
-        (
-            "inside that of other rows",
-            lambda row: NONE if row["nested"] is None else COVERED.format_map(row["nested"]),
-        ),
-    )
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for row in rows:
+        if row["quantity"] == "training" or row["rows"] >= LEAST_ROWS:
+            held_out = row["held_out"] + ", saturated" * (row["load"] == "saturated")
+            groups.setdefault((QUANTITIES[row["quantity"]], held_out), []).append(row)
+    head = ("quantity", "held out", "groups", "rows", "MAPE", "measured / predicted", "inside")
+    return table(head, [_errors(*key, group) for key, group in groups.items()])
+
+
+def _errors(quantity: str, held_out: str, group: Sequence[dict[str, Any]]) -> list[str]:
+    inside = [row["coverage"] for row in group if "coverage" in row]
+    low, high = min(row["ratio_low"] for row in group), max(row["ratio_high"] for row in group)
+    return [
+        quantity,
+        held_out,
+        str(len(group)),
+        str(sum(row["rows"] for row in group)),
+        f"{span(100 * row['mape'] for row in group)}%",
+        f"{low:.2f} to {high:.2f}",
+        f"{span((100 * share for share in inside), '.0f')}%" if inside else NONE,
+    ]
 
 
 def coverage() -> str:
@@ -262,9 +248,7 @@ BLOCKS = {
     "planner_scale": scale,
     "planner_peers": peers,
     "estimate_constants": constants,
-    "estimate_training_errors": training_errors,
-    "estimate_first_token_errors": partial(serving_errors, "first_token"),
-    "estimate_output_token_errors": partial(serving_errors, "output_token"),
+    "estimate_errors": errors,
     "estimate_coverage": coverage,
     "estimate_intervals": intervals,
     "estimate_queues": queues,

@@ -26,6 +26,7 @@ from stratos.models.kinds.learnt_rows import (
 from stratos.models.kinds.suits import LM, MOST_ROWS, TAGGER, TUNED
 from stratos.models.students import content_of
 from stratos.records import Corpus, Student
+from stratos.tasks.base import Task
 
 
 def train_kind(config: Config, chosen: StudentConfig, corpus: Corpus, context: Context) -> Student:
@@ -96,7 +97,7 @@ def with_test_rows(
     if student.kind == TAGGER:
         known = rows.as_gold
         every = Rows(known.texts + test.texts, known.labels + test.labels)
-        served: Predictor = tagged_again(own, every, config.seed, _schema(config))
+        served: Predictor = tagged_again(own, every, config.seed, _schema(config.task))
         n_rows = len(every.texts)
     else:
         several = task.has_several_labels
@@ -115,7 +116,7 @@ def _fitted(
 ) -> tuple[Predictor, float, float]:
     """Return a student fitted on rows, and accuracy and calibration error by cross-validation."""
     if chosen.kind == TAGGER:
-        fitted = tagged(rows.as_gold, config.seed, _schema(config))
+        fitted = tagged(rows.as_gold, config.seed, _schema(config.task))
         return fitted.tagger, fitted.known[0], fitted.calibration_error
     study, choice = studied(
         rows,
@@ -135,9 +136,9 @@ def _fitted(
     return study.fit(chosen.kind), score.accuracy, score.calibration_error
 
 
-def _schema(config: Config) -> Mapping[str, Any] | None:
+def _schema(task: Task) -> Mapping[str, Any] | None:
     """Return the schema of the answers, which is the same for every row."""
-    return config.task.answer_schema(config.task.items("validation", 1)[0])
+    return task.answer_schema(task.items("validation", 1)[0])
 
 
 def _digest(folder: Path) -> str:

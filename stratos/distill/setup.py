@@ -31,7 +31,7 @@ from stratos.distill.trainer import check_adapter
 from stratos.distill.words import RowsTooLong
 from stratos.models.students import ready
 from stratos.records import Corpus, Plan, corpus_rows
-from stratos.tasks.base import Item
+from stratos.tasks.base import Item, Task
 from stratos.tasks.chat import prefix_template
 from stratos.teachers.base import SignalKind
 from stratos.teachers.prompting import chat, prompting
@@ -62,7 +62,7 @@ def prepare(config: Config, plan: Plan, corpus: Corpus, context: Context, untouc
     completions = [row.completion for row in rows]
     context.tick(0, 1, "tokenizing")
     shared = shared_tokens(config, plan, chosen)
-    chats = [_student_chat(config, question) for question in questions]
+    chats = [config.task.student_messages(Item("", "", question, "")) for question in questions]
     model, tokenizer = make_student(
         chosen,
         config.task.vocabulary(),
@@ -106,10 +106,6 @@ def prepare(config: Config, plan: Plan, corpus: Corpus, context: Context, untouc
     return Ready(chosen, model, tokenizer, data, questions, labels)
 
 
-def _student_chat(config: Config, question: str) -> list[dict[str, str]]:
-    return config.task.student_messages(Item("", "", question, ""))
-
-
 @contextmanager
 def open_training(
     config: Config,
@@ -146,7 +142,7 @@ def open_training(
     teacher = find(config.teachers, plan.teacher)
     if teacher is None:
         raise TeacherError(f"The plan's teacher {plan.teacher} is not configured.")
-    prompts = _teacher_prompts(config, plan, teacher, data, ready.questions)
+    prompts = _teacher_prompts(config.task, plan.prompt, teacher, data, ready.questions)
     # Processes that train together would each decide for themselves, by what the others have spent.
     is_forced = len(config.strategies) == 1 or n_ranks > 1
     source = open_source(teacher, signal, ready.tokenizer, data, context, prompts, is_forced)
@@ -211,7 +207,7 @@ def shared_tokens(config: Config, plan: Plan, student: StudentConfig) -> Tokens 
 
 
 def _teacher_prompts(
-    config: Config, plan: Plan, teacher: Any, data: Encoded, questions: list[str]
+    task: Task, prompt: str, teacher: Any, data: Encoded, questions: list[str]
 ) -> list[np.ndarray] | None:
     """Return the prompts under which the teacher answered, None where they are the student's.
 
@@ -220,9 +216,9 @@ def _teacher_prompts(
     tokenizer = teacher.tokenizer()
     if tokenizer is None:
         return None
-    prompt = plan.prompt or prompting(teacher, config.task).prompts[0]
+    prompt = prompt or prompting(teacher, task).prompts[0]
     items = range(len(questions)) if data.items is None else data.items
-    chats = [chat(config.task, Item("", "", questions[item], ""), prompt) for item in items]
+    chats = [chat(task, Item("", "", questions[item], ""), prompt) for item in items]
     texts = [
         tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
         for messages in chats

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import os
 import time
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import lightning as L
 import torch
 
-from stratos.config import Config, StudentConfig
+from stratos.config import Config, StudentConfig, TrainerConfig
 from stratos.core.context import Context
 from stratos.core.errors import StratosError
 from stratos.core.formats import about, counted
@@ -42,7 +43,7 @@ from stratos.distill.trainer import (
     seconds_of,
     threads_kept,
 )
-from stratos.distill.validation import Measuring, validate_kept
+from stratos.distill.validation import Measuring, Validator
 from stratos.models.decode.label_scores import LabelAnswers
 from stratos.models.kinds.suits import LM
 from stratos.models.pretrained import load_model
@@ -85,32 +86,36 @@ def train(
         if rank == 0:
             note_unpaid_signal(folder, context.ledger.cut_at_usd)
         module, loader = training
-        pacer, monitor = _callbacks(config, plan, ready, length, loader, context)
+        validator = Validator(
+            config.task, config.callbacks, config.evaluate, ready.tokenizer, ready.labels
+        )
+        pacer, monitor = _callbacks(config, plan, ready, validator, length, loader, context)
         try:
-            n_steps = _fit(config, module, loader, pacer, monitor, checkpoint, folder)
+            n_steps = _fit(settings, module, loader, pacer, monitor, checkpoint, folder)
         except NotFinite as error:
-            raise StratosError(_not_finite(error, ready, folder, config)) from error
+            every = config.callbacks.checkpoint_every_steps
+            raise StratosError(_not_finite(error, ready, folder, every)) from error
     if rank:
         return None
     if settings.checkpointing:
         checkpoint_blocks(ready.model, False)
-    return _student(config, ready, pacer, monitor, n_steps, context, began)
+    content = content_of(config, ready.chosen)
+    return _student(ready, validator, pacer, monitor, n_steps, content, context, began)
 
 
 def _callbacks(
     config: Config,
     plan: Plan,
     ready: Ready,
+    validator: Validator,
     length: Length,
     loader: PackedLoader,
     context: Context,
 ) -> tuple[Pacer, TrainingMonitor]:
     settings, folder = config.trainer, context.run_dir / "distill"
     average = None if settings.ema is None else Average(settings.ema)
-    measuring = Measuring(
-        config, ready.tokenizer, ready.chosen.context_length, ready.data, ready.labels,
-        partial(context.sample, ready.chosen.name),
-    )  # fmt: skip
+    sample = partial(context.sample, ready.chosen.name)
+    measuring = Measuring(validator, ready.chosen.context_length, ready.data, sample)
     n_steps = loader.n_steps
     every = length.validate_every_steps(config.callbacks, n_steps)
     max_seconds = None if settings.max_time is None else seconds_of(settings.max_time)
@@ -123,7 +128,7 @@ def _callbacks(
         max_hours=config.limits.train_hours,
         deadline_hours=config.limits.deadline_hours,
         max_seconds=max_seconds,
-        smaller=_smaller(config, ready.model.num_parameters()),
+        smaller=_smaller(config.students, ready.model.num_parameters()),
         passed_hours=context.spent_seconds / 3600,
         planned=_planned(plan),
     )
@@ -150,7 +155,7 @@ def _callbacks(
 
 
 def _fit(
-    config: Config,
+    settings: TrainerConfig,
     module: StudentModule,
     loader: PackedLoader,
     pacer: Pacer,
@@ -168,7 +173,7 @@ def _fit(
         callbacks.insert(0, monitor.average)
     closing = contextlib.closing
     with quiet_lightning():
-        trainer = make_trainer(config.trainer, loader.n_steps, callbacks, folder)
+        trainer = make_trainer(settings, loader.n_steps, callbacks, folder)
         with (
             interruptible(),
             closing(monitor.interrupts),
@@ -183,11 +188,12 @@ def _fit(
 
 
 def _student(
-    config: Config,
     ready: Ready,
+    validator: Validator,
     pacer: Pacer,
     monitor: TrainingMonitor,
     n_steps: int,
+    content: dict[str, str],
     context: Context,
     began: float,
 ) -> Student:
@@ -196,13 +202,10 @@ def _student(
     best = monitor.best.measured
     assert best is not None
     model, n_params, digest = _save(ready, monitor.best.weights, folder)
-    validated = validate_kept(
-        config,
+    validated = validator.validate_kept(
         model,
-        ready.tokenizer,
         monitor.seconds,
         lambda done, total: context.tick(done, total, "validating the kept weights"),
-        ready.labels,
     )
     if ready.labels:
         LabelAnswers(ready.labels, validated.temperature).write(folder / "student")
@@ -230,7 +233,7 @@ def _student(
         cpu_seconds=monitor.cpu_seconds,
         n_resumed=monitor.n_resumed,
         cut_at_usd=context.ledger.cut_at_usd,
-        content=content_of(config, ready.chosen),
+        content=content,
         setup_seconds=time.monotonic() - began - (monitor.seconds - monitor.earlier_seconds),
     )
 
@@ -268,9 +271,9 @@ def _planned(plan: Plan) -> str:
     return ""
 
 
-def _smaller(config: Config, n_params: int) -> tuple[tuple[str, float], ...]:
-    """Return the smaller students of a run, and the part of the time that each would take."""
-    models = [student for student in config.students if student.kind == LM]
+def _smaller(students: Sequence[StudentConfig], n_params: int) -> tuple[tuple[str, float], ...]:
+    """Return the smaller ones of some students, and the part of the time that each would take."""
+    models = [student for student in students if student.kind == LM]
     sizes = {student.name: _about_params(student) for student in models}
     shares = [(name, n / n_params) for name, n in sizes.items() if 0 < n < n_params]
     return tuple(sorted(shares, key=lambda share: -share[1]))
@@ -310,7 +313,7 @@ def _price(config: Config, plan: Plan) -> tuple[float, str]:
     return usd_per_hour, "for the job's servers"
 
 
-def _not_finite(error: Any, ready: Ready, folder: Path, config: Config) -> str:
+def _not_finite(error: Any, ready: Ready, folder: Path, checkpoint_every_steps: int) -> str:
     """Name the batch and say what to do."""
     items = ready.data.items[error.documents].tolist()
     shown = ", ".join(map(str, items[:8])) + (", …" if len(items) > 8 else "")
@@ -318,7 +321,7 @@ def _not_finite(error: Any, ready: Ready, folder: Path, config: Config) -> str:
     if checkpoints:
         good = f"The last good checkpoint is kept: {checkpoints[0]}."
     else:
-        every = counted(config.callbacks.checkpoint_every_steps, "step")
+        every = counted(checkpoint_every_steps, "step")
         good = (
             f"There is no checkpoint yet: the first is made after {every} "
             "(callbacks.checkpoint_every_steps)."

@@ -10,13 +10,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from stratos.config import Config
+from stratos.config import CallbacksConfig, EvaluateConfig
 from stratos.core.context import unsaid
 from stratos.core.errors import StratosError
 from stratos.distill.data import Batch, Encoded, encode, pack
 from stratos.distill.module import TEXT, Learner
+from stratos.models.decode.batched import complete
+from stratos.models.decode.decoder import Decoder, Decoding
 from stratos.models.decode.label_scores import LabelAnswers, fitted_temperature, score_labels
-from stratos.tasks.base import Item
+from stratos.tasks.base import Item, Task
 
 _N_SAMPLES = 4
 """Answers of a measurement that are shown while the run works."""
@@ -43,122 +45,119 @@ class Validated:
     """At which the probabilities of labels are calibrated on these items."""
 
 
-def final_items(config: Config) -> tuple[list[Item], int]:
-    """Return the items of the last measurement, and how many of them lie at its end and are reused.
+@dataclass(frozen=True)
+class Validator:
+    """Asks a student about validation items."""
 
-    Those that chose the weights come last, so that they are asked only where there are no others.
-    """
-    n_choosing = config.callbacks.n_validation_items
-    rows = config.task.items("validation", config.callbacks.n_validation_read)
-    items = [*rows[n_choosing:], *rows[:n_choosing]][: config.callbacks.n_final]
-    return items, max(0, len(items) - len(rows[n_choosing:]))
+    task: Task
+    callbacks: CallbacksConfig
+    evaluate: EvaluateConfig
+    tokenizer: Any
+    labels: Sequence[str] = ()
+    """Those that it answers with; none where it writes its answers."""
 
+    def choosing_items(self) -> list[Item]:
+        """Return the items by which the weights are chosen."""
+        return self.task.items("validation", self.callbacks.n_validation_items)
 
-def validate_kept(
-    config: Config,
-    model: Any,
-    tokenizer: Any,
-    training_seconds: float,
-    tick: Callable[[int, int], None] = lambda done, total: None,
-    labels: Sequence[str] = (),
-) -> Validated:
-    """Measure the kept weights on as many items as the time allows, a batch at least.
+    def final_items(self) -> tuple[list[Item], int]:
+        """Return the items of the last measurement, and how many of them, at its end, are reused.
 
-    Args:
-        config: of the run.
-        model: with the weights that are kept.
-        tokenizer: its tokenizer.
-        training_seconds: how long the training took.
-        tick: called with (done, total).
-        labels: those that it answers with; none where it writes its answers.
-    """
-    model.to("cuda" if torch.cuda.is_available() else "cpu")
-    items, n_reused = final_items(config)
-    end = time.monotonic() + max(_LEAST_SECONDS, _SHARE_OF_TRAINING * training_seconds)
-    right: list[float] = []
-    logprobs: list[np.ndarray] = []
+        Those that chose the weights come last, so that they are asked only where there are no
+        others.
+        """
+        n_choosing = self.callbacks.n_validation_items
+        rows = self.task.items("validation", self.callbacks.n_validation_read)
+        items = [*rows[n_choosing:], *rows[:n_choosing]][: self.callbacks.n_final]
+        return items, max(0, len(items) - len(rows[n_choosing:]))
 
-    def poll() -> None:
-        if right and time.monotonic() > end:
-            raise _TimeIsUpError
+    def right(
+        self,
+        model: Any,
+        items: Sequence[Item],
+        poll: Callable[[], None],
+        max_new_tokens: int | None = None,
+        choose_threads: bool = True,
+        sample: Callable[..., None] = unsaid,
+    ) -> tuple[list[float], np.ndarray | None]:
+        """Return 1 or 0 for each item, and the scores of all labels, (N, L), where there are some.
 
-    for start in range(0, len(items), config.evaluate.batch_size):
-        batch = items[start : start + config.evaluate.batch_size]
-        try:
-            if labels:
-                scores, logprobs_NL = right_labels(config, model, tokenizer, batch, labels, poll)
-                right += scores
+        Args:
+            model: of the student.
+            items: that it is asked.
+            poll: called behind every token.
+            max_new_tokens: longest answer that it writes; None takes that of the evaluation.
+            choose_threads: take the fastest number of threads.
+            sample: shown some of the answers: question, gold answer, answer, whether it is right.
+        """
+        chats = [self.task.student_messages(item) for item in items]
+        batch_size, logprobs_NL = self.evaluate.batch_size, None
+        if self.labels:
+            scores = score_labels(
+                model, self.tokenizer, chats, self.labels, batch_size=batch_size, poll=poll
+            )
+            logprobs_NL = scores.logprobs_NL
+            texts = [
+                answer.text for answer in LabelAnswers(tuple(self.labels)).predictions(logprobs_NL)
+            ]
+        else:
+            completions = complete(
+                model,
+                self.tokenizer,
+                chats,
+                max_new_tokens=max_new_tokens or self.evaluate.max_new_tokens,
+                batch_size=batch_size,
+                poll=poll,
+                choose_threads=choose_threads,
+                decoding=Decoding(Decoder(self.evaluate.decoder)),
+            )
+            texts = [completion.text for completion in completions]
+        pairs = list(zip(texts, items, strict=True))
+        right = [self.task.score(text, item).exact for text, item in pairs]
+        for (text, item), exact in list(zip(pairs, right, strict=True))[:_N_SAMPLES]:
+            sample(item.question, item.answer, text, exact == 1)
+        return right, logprobs_NL
+
+    def validate_kept(
+        self,
+        model: Any,
+        training_seconds: float,
+        tick: Callable[[int, int], None] = lambda done, total: None,
+    ) -> Validated:
+        """Measure the kept weights on as many items as the time allows, a batch at least.
+
+        Args:
+            model: with the weights that are kept.
+            training_seconds: how long the training took.
+            tick: called with (done, total).
+        """
+        model.to("cuda" if torch.cuda.is_available() else "cpu")
+        items, n_reused = self.final_items()
+        end = time.monotonic() + max(_LEAST_SECONDS, _SHARE_OF_TRAINING * training_seconds)
+        right: list[float] = []
+        logprobs: list[np.ndarray] = []
+
+        def poll() -> None:
+            if right and time.monotonic() > end:
+                raise _TimeIsUpError
+
+        for start in range(0, len(items), self.evaluate.batch_size):
+            batch = items[start : start + self.evaluate.batch_size]
+            try:
+                scores, logprobs_NL = self.right(model, batch, poll)
+            except _TimeIsUpError:
+                break
+            right += scores
+            if logprobs_NL is not None:
                 logprobs.append(logprobs_NL)
-            else:
-                right += right_of(config, model, tokenizer, batch, poll)
-        except _TimeIsUpError:
-            break
-        tick(len(right), len(items))
-    n_again = max(0, len(right) - (len(items) - n_reused))
-    n_choosing = len(config.task.items("validation", config.callbacks.n_validation_items))
-    temperature = 1.0
-    if labels:
-        is_right = [score == 1 for score in right]
-        temperature = fitted_temperature(np.concatenate(logprobs), is_right)
-    return Validated(sum(right) / len(right), len(right), n_again, n_choosing, temperature)
-
-
-def right_labels(
-    config: Config,
-    model: Any,
-    tokenizer: Any,
-    items: Sequence[Item],
-    labels: Sequence[str],
-    poll: Callable[[], None],
-    sample: Callable[..., None] = unsaid,
-) -> tuple[list[float], np.ndarray]:
-    """Return 1 or 0 for the likeliest label of each item, and the scores of all labels, (N, L)."""
-    scores = score_labels(
-        model,
-        tokenizer,
-        [config.task.student_messages(item) for item in items],
-        labels,
-        batch_size=config.evaluate.batch_size,
-        poll=poll,
-    )
-    answers = LabelAnswers(tuple(labels)).predictions(scores.logprobs_NL)
-    return _right(config, items, [answer.text for answer in answers], sample), scores.logprobs_NL
-
-
-def right_of(
-    config: Config,
-    model: Any,
-    tokenizer: Any,
-    items: Sequence[Item],
-    poll: Callable[[], None],
-    max_new_tokens: int | None = None,
-    choose_threads: bool = True,
-    sample: Callable[..., None] = unsaid,
-) -> list[float]:
-    """Return 1 or 0 for each item; answers are as long as in the evaluation, or as told."""
-    from stratos.models.decode.batched import complete
-    from stratos.models.decode.decoder import Decoder, Decoding
-
-    completions = complete(
-        model,
-        tokenizer,
-        [config.task.student_messages(item) for item in items],
-        max_new_tokens=max_new_tokens or config.evaluate.max_new_tokens,
-        batch_size=config.evaluate.batch_size,
-        poll=poll,
-        choose_threads=choose_threads,
-        decoding=Decoding(Decoder(config.evaluate.decoder)),
-    )
-    return _right(config, items, [completion.text for completion in completions], sample)
-
-
-def _right(
-    config: Config, items: Sequence[Item], texts: Sequence[str], sample: Callable[..., None]
-) -> list[float]:
-    right = [config.task.score(text, item).exact for text, item in zip(texts, items, strict=True)]
-    for item, text, exact in list(zip(items, texts, right, strict=True))[:_N_SAMPLES]:
-        sample(item.question, item.answer, text, exact == 1)
-    return right
+            tick(len(right), len(items))
+        n_again = max(0, len(right) - (len(items) - n_reused))
+        temperature = 1.0
+        if logprobs:
+            is_right = [score == 1 for score in right]
+            temperature = fitted_temperature(np.concatenate(logprobs), is_right)
+        n_choosing = len(self.choosing_items())
+        return Validated(sum(right) / len(right), len(right), n_again, n_choosing, temperature)
 
 
 _ROW_TOKENS = 4096
@@ -192,37 +191,32 @@ class Measuring:
 
     def __init__(
         self,
-        config: Config,
-        tokenizer: Any,
+        validator: Validator,
         context: int,
         trained: Encoded,
-        labels: Sequence[str] = (),
         sample: Callable[..., None] = unsaid,
     ) -> None:
         """Take the items.
 
         Args:
-            config: the run.
-            tokenizer: of the student.
+            validator: asks about them.
             context: of the student, in tokens.
             trained: what is learned, whose answers say how long one may be.
-            labels: as of `validate_kept`.
-            sample: shown some of the answers: question, gold answer, answer, whether it is right.
+            sample: as of `Validator.right`.
         """
+        self._validator, self._items = validator, validator.choosing_items()
         self._sample = sample
-        self._config, self._tokenizer, self._labels = config, tokenizer, labels
-        self._items = config.task.items("validation", config.callbacks.n_validation_items)
         longest = int((trained.lengths - trained.prompt_lengths).max())
         self._mean_tokens = float((trained.lengths - trained.prompt_lengths).mean())
-        self._max_new_tokens = min(config.evaluate.max_new_tokens, _LONGER * longest)
+        self._max_new_tokens = min(validator.evaluate.max_new_tokens, _LONGER * longest)
         self._gold = self._encoded(context)
 
     def _encoded(self, context: int) -> Encoded | None:
-        task = self._config.task
+        task, tokenizer = self._validator.task, self._validator.tokenizer
         chats = [task.student_messages(item) for item in self._items]
         golds = [task.completion(item) for item in self._items]
         try:
-            return encode(self._tokenizer, chats, golds, context)[0]
+            return encode(tokenizer, chats, golds, context)[0]
         except StratosError:  # none of them fits
             return None
 
@@ -241,7 +235,7 @@ class Measuring:
             return time.perf_counter() - started
 
         _ = seconds(items[:1], 1)  # the first call of all takes longer
-        if self._labels:
+        if self._validator.labels:
             return 2 * seconds(items, 1) * len(self._items) / len(items)
         first, some = seconds(items, 1), seconds(items, 1 + _TOKENS_FORETOLD)
         per_token = max(0.0, some - first) / _TOKENS_FORETOLD
@@ -256,11 +250,9 @@ class Measuring:
         n_tokens: int,
         sample: Callable[..., None] = unsaid,
     ) -> list[float]:
-        config, tokenizer = self._config, self._tokenizer
-        if self._labels:
-            return right_labels(config, model, tokenizer, items, self._labels, poll, sample)[0]
         # On the threads of the training, which goes on from what is found here.
-        return right_of(config, model, tokenizer, items, poll, n_tokens, False, sample)
+        right, _ = self._validator.right(model, items, poll, n_tokens, False, sample)
+        return right
 
     @torch.no_grad()
     def _loss(self, model: Any, poll: Callable[[], None]) -> float | None:

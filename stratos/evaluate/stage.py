@@ -149,7 +149,7 @@ class _Evaluation:
                 "leave the stage out with stages=[probe,plan,synthesize,distill]."
             )
         self.reads = note_reads(context.cache_dir, context.run_dir, student.weights_sha256, items)
-        n_teacher = n_allowed(config, probe.of_teacher(plan.teacher))
+        n_teacher = n_allowed(probe.of_teacher(plan.teacher), options, config.limits, task)
         n_shared = max(n_teacher, options.n_untouched_items)
         self._shared = _subset(items, n_shared, config.seed)
         self._teacher_items = self._shared[:n_teacher]

@@ -225,9 +225,8 @@ def _probe(
         return StudentProbe(student.name, reason="its weights are not on this machine")
     started = time.perf_counter()
     try:
-        right = PretrainedStudent(str(folder), config.task.system_prompt).right_within(
+        right = PretrainedStudent(str(folder), config.task, config.evaluate).right_within(
             items,
-            config,
             config.probe.student_seconds,
             lambda done: context.tick(1, 1, f"{student.name} before training: {done}"),
         )

@@ -7,10 +7,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from stratos.config import Config
-from stratos.core.context import Context
+from stratos.config import Config, EvaluateConfig
 from stratos.core.errors import ForeignFileError, StratosError
 from stratos.core.foreign import cause
 from stratos.core.names import find
@@ -18,12 +17,8 @@ from stratos.core.remote import location
 from stratos.models.pretrained import load_model, load_tokenizer
 from stratos.models.students import ready
 from stratos.records import Plan
-from stratos.tasks.base import Item, Message
+from stratos.tasks.base import Item, Message, Task
 from stratos.tasks.chat import instruct
-
-if TYPE_CHECKING:
-    import torch
-
 
 _ASKED_AT_ONCE = 8
 
@@ -37,38 +32,28 @@ class PretrainedStudent:
 
     Args:
         path: its Hugging Face folder, or its name on the hub, from which it is fetched once.
-        instruction: what it is told before every question, as it will be when it is trained.
+        task: whose questions it is asked, with the instruction that it will be trained on.
+        evaluate: how long its answers may be, and how many are asked for at once.
     """
 
-    def __init__(self, path: str, instruction: str = "") -> None:
+    def __init__(self, path: str, task: Task, evaluate: EvaluateConfig) -> None:
         self.path, self._is_folder = location(path)
-        self._instruction = instruction
+        self._task, self._evaluate = task, evaluate
 
-    def knows(self, items: Sequence[Item], config: Config, context: Context) -> list[bool]:
+    def knows(
+        self, items: Sequence[Item], tick: Callable[[int, int], None] | None = None
+    ) -> list[bool]:
         """Return which training questions the student answers exactly right already.
 
         Raises:
             StratosError: it cannot be loaded, or not be asked.
         """
-        from stratos.models.decode.batched import complete
-
         with self._explained():
-            tokenizer, model = self._loaded
-            completions = complete(
-                model,
-                tokenizer,
-                [config.task.student_messages(item) for item in items],
-                max_new_tokens=config.evaluate.max_new_tokens,
-                batch_size=config.evaluate.batch_size,
-                tick=lambda done, total: context.tick(done, total, "asking the student first"),
-            )
-        pairs = zip(completions, items, strict=True)
-        return [config.task.score(answer.text, item).exact == 1 for answer, item in pairs]
+            return self._right(items, tick=tick)
 
     def right_within(
         self,
         items: Sequence[Item],
-        config: Config,
         seconds: float,
         tell: Callable[[int], None] = lambda n_done: None,
     ) -> list[bool]:
@@ -76,7 +61,6 @@ class PretrainedStudent:
 
         Args:
             items: asked a few at once; those of a batch that is not through in time are left out.
-            config: of the run.
             seconds: longest time, without loading.
             tell: told after each batch how many are answered.
 
@@ -84,43 +68,36 @@ class PretrainedStudent:
             OSError: the weights cannot be loaded.
             ValueError: the folder is no causal language model, or has no chat template.
         """
-        from stratos.models.decode.batched import write
-        from stratos.models.decode.picks import likeliest
-
-        tokenizer, model = self._loaded
+        _ = self._loaded
         end = time.monotonic() + seconds
 
-        def pick(logits_BV: torch.Tensor, prompts: Sequence[int]) -> torch.Tensor:
+        def poll() -> None:
             if time.monotonic() > end:
                 raise _TimeIsUpError
-            return likeliest(logits_BV)
 
         right: list[bool] = []
         for start in range(0, len(items), _ASKED_AT_ONCE):
-            batch = items[start : start + _ASKED_AT_ONCE]
-            chats = [config.task.student_messages(item) for item in batch]
-            prompts = [
-                tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_dict=True)
-                for chat in chats
-            ]
             try:
-                rows = write(
-                    model,
-                    tokenizer,
-                    [prompt["input_ids"] for prompt in prompts],
-                    max_new_tokens=config.evaluate.max_new_tokens,
-                    batch_size=len(batch),
-                    pick=pick,
-                )
+                right += self._right(items[start : start + _ASKED_AT_ONCE], poll=poll)
             except _TimeIsUpError:
                 break
-            texts = [tokenizer.decode(row, skip_special_tokens=True) for row in rows]
-            right += [
-                config.task.score(text, item).exact == 1
-                for text, item in zip(texts, batch, strict=True)
-            ]
             tell(len(right))
         return right
+
+    def _right(self, items: Sequence[Item], **progress: Any) -> list[bool]:
+        from stratos.models.decode.batched import complete
+
+        tokenizer, model = self._loaded
+        completions = complete(
+            model,
+            tokenizer,
+            [self._task.student_messages(item) for item in items],
+            max_new_tokens=self._evaluate.max_new_tokens,
+            batch_size=self._evaluate.batch_size,
+            **progress,
+        )
+        pairs = zip(completions, items, strict=True)
+        return [self._task.score(answer.text, item).exact == 1 for answer, item in pairs]
 
     def likelihood(self, chat: list[Message], texts: Sequence[str]) -> list[float]:
         """Return the mean log-likelihood of a token of each text as the answer to a chat.
@@ -167,7 +144,7 @@ class PretrainedStudent:
         import torch
 
         tokenizer = load_tokenizer(self.path, is_folder=self._is_folder)
-        instruct(tokenizer, self._instruction)
+        instruct(tokenizer, self._task.system_prompt)
         model = load_model(self.path, dtype="auto", is_folder=self._is_folder)
         return tokenizer, model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
 
@@ -178,4 +155,4 @@ def pretrained(config: Config, plan: Plan, cache_dir: Path) -> PretrainedStudent
     if chosen is None or chosen.path is None:
         return None
     path = str(ready(chosen, cache_dir).path)
-    return PretrainedStudent(path, config.task.system_prompt)
+    return PretrainedStudent(path, config.task, config.evaluate)

@@ -11,8 +11,7 @@ alone as soon as further answers could not change what is kept, or hardly.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import ClassVar, Literal
@@ -21,8 +20,6 @@ from typing_extensions import override
 
 from stratos.config import Config
 from stratos.core.context import Context
-from stratos.core.errors import BudgetError
-from stratos.core.formats import counted, with_items
 from stratos.records import Plan
 from stratos.synthesize import strategy
 from stratos.synthesize.admission import PretrainedStudent, pretrained
@@ -32,6 +29,7 @@ from stratos.synthesize.planned_teacher import (
     Sampling,
     longest_answer,
     none_right,
+    samplings,
     shown_first,
     size_of_first_look,
 )
@@ -39,11 +37,11 @@ from stratos.synthesize.words import NotLearnt
 from stratos.tasks.answers import AnswerText
 from stratos.tasks.base import Item, Task
 from stratos.tasks.shown import shown
-from stratos.teachers.answer_limit import AnswerLimit, ask_whole, is_truncated
-from stratos.teachers.asking import cost_usd, going_down, stream_down
+from stratos.teachers.answer_limit import is_truncated
+from stratos.teachers.asking import going_down
 from stratos.teachers.base import TOO_LONG, Answer, Question, Teacher
 from stratos.teachers.call_budget import is_paid
-from stratos.teachers.cost_estimate import expect, expect_again
+from stratos.teachers.cost_estimate import expect
 from stratos.teachers.prompting import chat, prompting
 
 Rule = Literal["first", "shortest", "majority", "likeliest"]
@@ -207,9 +205,8 @@ class Alignment(strategy.Strategy):
     ) -> Iterator[Question]:
         task = config.task
         items = task.items("train", self.n_items, config.seed)
-        for sampling in self._samplings(task, prompt, teacher):
-            limit = longest_answer(task, teacher, sampling.prompt, max_tokens, self.max_tokens)
-            yield from sampling.questions(task, items, limit.tokens)
+        for sampling in self._samplings(task, prompt, teacher, max_tokens):
+            yield from sampling.questions(task, items)
 
     def draw(
         self, config: Config, plan: Plan, context: Context, tally: strategy.Tally
@@ -229,25 +226,21 @@ class Alignment(strategy.Strategy):
         if self.best == "likeliest" and student is None:
             context.warn("best=likeliest needs a pretrained student: best=first is used instead.")
         items = self._admitted(asking, student)
-        samplings = self._samplings(task, plan.prompt, teacher)
-        if len(samplings) < self.n_samples:
+        turns = self._samplings(task, plan.prompt, teacher, plan.max_tokens)
+        if len(turns) < self.n_samples:
             context.warn(
                 f"Teacher {teacher.name} gives one answer per question: n_samples="
-                f"{self.n_samples} asks {len(samplings)} times, once with each prompt."
+                f"{self.n_samples} asks {len(turns)} times, once with each prompt."
             )
         tries: list[list[Attempt]] = [[] for _ in items]
         pending = list(range(len(items)))
-        limits = [
-            longest_answer(task, teacher, sampling.prompt, plan.max_tokens, self.max_tokens)
-            for sampling in samplings
-        ]
-        self._foretell(asking, items, samplings[0], limits[0])
-        for number, (sampling, limit) in enumerate(zip(samplings, limits, strict=True), start=1):
-            attempts = self._ask(asking, [items[i] for i in pending], sampling, limit)
+        self._foretell(asking, items, turns[0])
+        for number, sampling in enumerate(turns, start=1):
+            attempts = self._ask(asking, [items[i] for i in pending], sampling)
             for index, attempt in zip(pending, attempts, strict=False):
                 tries[index].append(attempt)
             has_money = len(attempts) == len(pending)
-            n_more = len(samplings) - number if has_money else 0
+            n_more = len(turns) - number if has_money else 0
             for index in pending:
                 if tries[index] and settled(self.best, tries[index], n_more):
                     chosen = self._chosen(task, items[index], tries[index], student)
@@ -272,23 +265,24 @@ class Alignment(strategy.Strategy):
         skips = self.skip_known == "always" or (self.skip_known == "auto" and paid)
         if student is None or not skips or not items:
             return items
-        known = student.knows(items, config, asking.context)
+        tick = asking.context.tick
+        known = student.knows(items, lambda done, n: tick(done, n, "asking the student first"))
         refused[KNOWN] += sum(known)
         return [item for item, is_known in zip(items, known, strict=True) if not is_known]
 
-    def _samplings(self, task: Task, prompt: str, teacher: Teacher) -> list[Sampling]:
+    def _samplings(
+        self, task: Task, prompt: str, teacher: Teacher, probed: strategy.Limits
+    ) -> list[Sampling]:
         """Return how a question is asked the first, the second … time; first with `prompt`."""
-        prompts = sorted(prompting(teacher, task).prompts, key=lambda name: name != prompt)
-        samplings = [Sampling(name) for name in prompts[: self.n_samples]]
-        n_drawn = self.n_samples - len(samplings)
-        if not teacher.draws:
-            return samplings  # it gives one answer to a question
-        # Samples of one prompt are numbered from 1: 0 is the answer that was asked for above.
-        return samplings + [Sampling(prompts[0], 1 + k, self.temperature) for k in range(n_drawn)]
+        return samplings(
+            teacher,
+            sorted(prompting(teacher, task).prompts, key=lambda name: name != prompt),
+            n_most=self.n_samples,
+            temperature=self.temperature,
+            longest=lambda name: longest_answer(task, teacher, name, probed, self.max_tokens),
+        )
 
-    def _foretell(
-        self, asking: Asking, items: Sequence[Item], sampling: Sampling, limit: AnswerLimit
-    ) -> None:
+    def _foretell(self, asking: Asking, items: Sequence[Item], sampling: Sampling) -> None:
         """Say what asking every question once will cost; refuse it if the money does not suffice.
 
         What is drawn on top of that for harder questions ends where the money does.
@@ -297,50 +291,36 @@ class Alignment(strategy.Strategy):
         if not is_paid(teacher.card()):
             return
         validation = task.items("validation", config.probe.n_items)
-        probed, questions = (
-            sampling.questions(task, some, limit.tokens) for some in (validation, items)
-        )
+        probed, questions = (sampling.questions(task, some) for some in (validation, items))
         estimate = expect(teacher, questions, asking.context, like=probed)
-        if len(_in_turn(asking)) == 1:
+        if not _further(asking):
             estimate.check(f"lower strategy.n_items from {self.n_items}")
 
-    def _ask(
-        self, asking: Asking, items: Sequence[Item], sampling: Sampling, limit: AnswerLimit
-    ) -> list[Attempt]:
+    def _ask(self, asking: Asking, items: Sequence[Item], sampling: Sampling) -> list[Attempt]:
         """Return an attempt at each item, or at as many as the money suffices for."""
-        task, teacher = asking.task, asking.teacher
-        context, tally = asking.context, asking.tally
+        further = _further(asking)
 
-        def ask(questions: Sequence[Question]) -> list[Answer]:
-            answers: list[Answer] = []
+        def pay(questions: Sequence[Question]) -> list[Answer]:
             # Those that are asked again for want of room were looked at before.
             is_first = sampling.sample == 0 and len(questions) == len(items)
             n_first = size_of_first_look(len(items)) if is_first else 0
-            try:
-                for part in (questions[:n_first], questions[n_first:]):
-                    with closing(_stream(asking, part, sampling)) as stream:
-                        for who, answer in stream:
-                            tally.teacher_tokens += answer.input_tokens + answer.output_tokens
-                            tally.usd += cost_usd(who.card(), [answer])
-                            answers.append(answer)
-                    if n_first and len(answers) == n_first:
-                        self._check_first(asking, items, answers)
-            except BudgetError as error:
-                n_unasked = counted(len(questions) - len(answers), "question")
-                context.ledger.cut()
-                context.warn(f"Teacher {teacher.name} was asked {n_unasked} less: {error}")
-            return answers
+            drawn = [
+                replace(q, sample=sampling.sample, temperature=sampling.temperature)
+                for q in questions
+            ]
+            n_later = len(drawn) - n_first
+            answers = asking.pay(drawn[:n_first], further=further, n_later=n_later)
+            if len(answers) < n_first:
+                return answers
+            if n_first:
+                self._check_first(asking, items, answers)
+            return answers + asking.pay(drawn[n_first:], further=further)
 
-        [whole] = ask_whole(
-            teacher,
-            [([chat(task, item, sampling.prompt) for item in items], limit)],
-            ask,
-            foretell=lambda more: expect_again(teacher, more, context),
-        )
-        tally.n_answers += len(whole.answers)
-        tally.n_truncated += len(whole.truncated)
-        if complaint := whole.limit.complaint(teacher.name, whole.answers):
-            context.warn(str(complaint))
+        task = asking.task
+        chats = [chat(task, item, sampling.prompt) for item in items]
+        whole = asking.ask_whole(chats, sampling.limit, pay)
+        if complaint := whole.limit.complaint(asking.teacher.name, whole.answers):
+            asking.context.warn(str(complaint))
         return [_attempt(task, *pair) for pair in zip(items, whole.answers, strict=False)]
 
     def _check_first(
@@ -382,24 +362,11 @@ class Alignment(strategy.Strategy):
         return chosen if isinstance(chosen, NotLearnt) else _in_its_words(task, item, chosen.text)
 
 
-def _in_turn(asking: Asking) -> list[Teacher]:
-    """Return the planned teacher, and those that go on where its money ends."""
+def _further(asking: Asking) -> list[Teacher]:
+    """Return the teachers that go on where the planned one's money ends."""
     if asking.config.limits.on_exhausted == "next":
-        return going_down(asking.teacher, asking.config.teachers)
-    return [asking.teacher]
-
-
-def _stream(
-    asking: Asking, questions: Sequence[Question], sampling: Sampling
-) -> Generator[tuple[Teacher, Answer], None, None]:
-    """Yield (who answered, answer) to questions, asked in one way."""
-    tick = with_items(asking.context.tick)
-    return stream_down(
-        _in_turn(asking),
-        [replace(q, sample=sampling.sample, temperature=sampling.temperature) for q in questions],
-        asking.context,
-        tick=lambda done, total: tick(done, total, f"asking {asking.teacher.name}"),
-    )
+        return going_down(asking.teacher, asking.config.teachers)[1:]
+    return []
 
 
 def _attempt(task: Task, item: Item, answer: Answer) -> Attempt:

@@ -6,20 +6,22 @@ at most 3/n of all are right (95%, the rule of three).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
 
 from stratos.config import Config
 from stratos.core.context import Context
-from stratos.core.errors import TeacherError
+from stratos.core.errors import BudgetError, TeacherError
 from stratos.core.formats import counted, exact_usd, percent, percent_range, with_items
 from stratos.core.intervals import wilson
 from stratos.records import Plan
 from stratos.synthesize.strategy import Tally
-from stratos.tasks.base import Item, Task
-from stratos.teachers.answer_limit import AnswerLimit, is_truncated
-from stratos.teachers.asking import ask_questions, cost_usd
+from stratos.tasks.base import Item, Message, Task
+from stratos.teachers.answer_limit import AnswerLimit, ChatGroup, ask_whole, n_truncated
+from stratos.teachers.asking import cost_usd, stream_down
 from stratos.teachers.base import Answer, Question, Teacher
+from stratos.teachers.cost_estimate import expect_again
 from stratos.teachers.prompting import chat, prompting
 
 
@@ -28,15 +30,44 @@ class Sampling:
     """One way of asking a question."""
 
     prompt: str
+    limit: AnswerLimit
+    """Longest answer."""
     sample: int = 0
     temperature: float | None = None
 
-    def questions(self, task: Task, items: Sequence[Item], max_tokens: int) -> list[Question]:
+    def questions(self, task: Task, items: Sequence[Item]) -> list[Question]:
         """Return the chats that ask items so."""
         return [
-            Question(chat(task, item, self.prompt), max_tokens, self.sample, self.temperature)
+            Question(
+                chat(task, item, self.prompt), self.limit.tokens, self.sample, self.temperature
+            )
             for item in items
         ]
+
+
+def samplings(
+    teacher: Teacher,
+    prompts: Sequence[str],
+    *,
+    n_most: int,
+    temperature: float,
+    longest: Callable[[str], AnswerLimit],
+) -> list[Sampling]:
+    """Return how a question is asked the first, the second … time.
+
+    Args:
+        teacher: who is asked; one that draws no answers gives one to each prompt.
+        prompts: tried in turn, before any answer is drawn with the first of them.
+        n_most: times.
+        temperature: of an answer that is drawn.
+        longest: the longest answer to a prompt.
+    """
+    named = [Sampling(prompt, longest(prompt)) for prompt in prompts[:n_most]]
+    # Samples of one prompt are numbered from 1: 0 is the answer that was asked for above.
+    n_drawn = n_most - len(named) if teacher.draws else 0
+    return named + [
+        replace(named[0], sample=1 + k, temperature=temperature) for k in range(n_drawn)
+    ]
 
 
 @dataclass(frozen=True)
@@ -64,14 +95,85 @@ class Asking:
         return self.config.task
 
     def ask(self, questions: Sequence[Question], verb: str = "asking") -> list[Answer]:
-        """Return the answers to as many questions as the money suffices for, and count them."""
-        return ask_and_count(self.teacher, questions, verb, self.context, self.tally)
+        """Return the answers to as many questions as the money suffices for, and count them.
+
+        Args:
+            questions: in the order in which they are worth their money.
+            verb: what is done to the teacher, for the progress.
+        """
+        answers = self.pay(questions, verb)
+        self._count(answers)
+        return answers
+
+    def ask_whole(
+        self,
+        chats: Sequence[list[Message]],
+        limit: AnswerLimit,
+        pay: Callable[[Sequence[Question]], list[Answer]] | None = None,
+    ) -> ChatGroup:
+        """Return the answers to as many chats as the money suffices for, and count them.
+
+        Those that are cut for want of room are asked for again, with more.
+
+        Args:
+            chats: in the order in which they are worth their money.
+            limit: of an answer.
+            pay: asks in another way than `pay`.
+        """
+        [whole] = ask_whole(
+            self.teacher,
+            [(chats, limit)],
+            pay or self.pay,
+            foretell=lambda more: expect_again(self.teacher, more, self.context),
+        )
+        self._count(whole.answers)
+        return whole
+
+    def pay(
+        self,
+        questions: Sequence[Question],
+        verb: str = "asking",
+        *,
+        further: Sequence[Teacher] = (),
+        n_later: int = 0,
+    ) -> list[Answer]:
+        """Return the answers to as many questions as the money suffices for, and what they take.
+
+        Args:
+            questions: in the order in which they are worth their money.
+            verb: what is done to the teacher, for the progress.
+            further: who go on where its money ends, one after the other.
+            n_later: questions that would come behind these.
+        """
+        name, tick = self.teacher.name, with_items(self.context.tick)
+        stream = stream_down(
+            [self.teacher, *further],
+            questions,
+            self.context,
+            tick=lambda done, total: tick(done, total, f"{verb} {name}"),
+        )
+        answers: list[Answer] = []
+        try:
+            with closing(stream):
+                for teacher, answer in stream:
+                    self.tally.teacher_tokens += answer.input_tokens + answer.output_tokens
+                    self.tally.usd += cost_usd(teacher.card(), [answer])
+                    answers.append(answer)
+        except BudgetError as error:
+            n_unasked = counted(len(questions) + n_later - len(answers), "question")
+            self.context.ledger.cut()
+            self.context.warn(f"Teacher {name} was asked {n_unasked} less: {error}")
+        return answers
+
+    def _count(self, answers: Sequence[Answer]) -> None:
+        self.tally.n_answers += len(answers)
+        self.tally.n_truncated += n_truncated(answers)
 
     def unseen(self, items: Sequence[Item]) -> list[Question]:
         """Return the chats that ask items as any other: the answer stands in none of them."""
         prompt = self.plan.prompt
         limit = longest_answer(self.task, self.teacher, prompt, self.plan.max_tokens)
-        return Sampling(prompt).questions(self.task, items, limit.tokens)
+        return Sampling(prompt, limit).questions(self.task, items)
 
 
 def longest_answer(
@@ -81,33 +183,6 @@ def longest_answer(
     if own is None and prompt in probed:
         return AnswerLimit(probed[prompt], "as in the probe")
     return prompting(teacher, task).limit(prompt, own, "strategy.max_tokens")
-
-
-def ask_and_count(
-    teacher: Teacher, questions: Sequence[Question], verb: str, context: Context, tally: Tally
-) -> list[Answer]:
-    """Return the answers to as many questions as the money suffices for, and count them.
-
-    Args:
-        teacher: who is asked.
-        questions: in the order in which they are worth their money.
-        verb: what is done to the teacher, for the progress.
-        context: of the run.
-        tally: counts answers, tokens and dollars.
-    """
-    tick = with_items(context.tick)
-    answers = ask_questions(
-        teacher,
-        questions,
-        context,
-        tick=lambda done, total: tick(done, total, f"{verb} {teacher.name}"),
-        cut=True,
-    )
-    tally.n_answers += len(answers)
-    tally.n_truncated += sum(map(is_truncated, answers))
-    tally.teacher_tokens += sum(answer.input_tokens + answer.output_tokens for answer in answers)
-    tally.usd += cost_usd(teacher.card(), answers)
-    return answers
 
 
 def planned_teacher(config: Config, plan: Plan, context: Context) -> Teacher:

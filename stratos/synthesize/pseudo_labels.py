@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from math import log2
 from pathlib import Path
@@ -30,7 +30,13 @@ from stratos.core.formats import counted
 from stratos.core.intervals import wilson
 from stratos.records import Plan
 from stratos.synthesize.leaks import without_leaks
-from stratos.synthesize.planned_teacher import Asking, Sampling, longest_answer, shown_first
+from stratos.synthesize.planned_teacher import (
+    Asking,
+    Sampling,
+    longest_answer,
+    samplings,
+    shown_first,
+)
 from stratos.synthesize.strategy import NO_LIMITS, Family, Limits, Strategy, Tally, Threshold
 from stratos.synthesize.supervised import Supervised
 from stratos.tasks.base import Item, Task
@@ -274,11 +280,10 @@ class PseudoLabels(Strategy):
     ) -> Iterator[Question]:
         """Yield what a teacher is asked first, in order."""
         task = config.task
-        samplings = self._samplings(task, prompt, teacher)[:_AT_FIRST]
-        limits = self._limits(task, teacher, samplings, max_tokens)
+        first = self._samplings(task, prompt, teacher, max_tokens)[:_AT_FIRST]
         for item in task.unlabelled(self.n_unlabelled, config.seed):
-            for sampling in samplings:
-                yield from sampling.questions(task, [item], limits[sampling])
+            for sampling in first:
+                yield from sampling.questions(task, [item])
 
     def learnt(self, task: Task, item: Item) -> str:
         """Return a row's reasoning and answer, or the bare answer."""
@@ -300,8 +305,9 @@ class PseudoLabels(Strategy):
         items = task.unlabelled(self.n_unlabelled, config.seed)
         rows = [Votes(item) for item in without_leaks(config, items, tally.refused)]
         asking = Asking.planned(config, plan, context, tally)
-        least = min(_AT_FIRST, len(self._samplings(task, plan.prompt, asking.teacher)))
-        not_asked = self._ask(rows, asking)
+        turns = self._samplings(task, plan.prompt, asking.teacher, plan.max_tokens)
+        least = min(_AT_FIRST, len(turns))
+        not_asked = self._ask(rows, asking, turns)
         for row in rows:
             if row.n < least:
                 tally.refused[not_asked] += 1
@@ -316,34 +322,30 @@ class PseudoLabels(Strategy):
     def _agrees(self, row: Votes) -> bool:
         return row.agreement >= self.min_agreement
 
-    def _ask(self, rows: Sequence[Votes], asking: Asking) -> str:
+    def _ask(self, rows: Sequence[Votes], asking: Asking, turns: Sequence[Sampling]) -> str:
         """Ask each row twice, then again and again those whose answers agree least.
 
         Returns:
             Why rows are left that were not asked, if there are any.
         """
-        task, teacher, plan, tally = asking.task, asking.teacher, asking.plan, asking.tally
-        samplings = self._samplings(task, plan.prompt, teacher)
-        limits = self._limits(task, teacher, samplings, plan.max_tokens)
+        task, tally = asking.task, asking.tally
         # Both answers to a row come together: where the money ends, rows are settled or untouched.
-        both, later = samplings[:_AT_FIRST], samplings[_AT_FIRST:]
+        both, later = turns[:_AT_FIRST], turns[_AT_FIRST:]
         n_first = self.n_first if 0 < self.n_first < len(rows) and len(both) > 1 else 0
 
         def questions(row: Votes, sampled: Sequence[Sampling]) -> list[Question]:
-            return [
-                q for prompt in sampled for q in prompt.questions(task, [row.item], limits[prompt])
-            ]
+            return [q for sampling in sampled for q in sampling.questions(task, [row.item])]
 
         def ask(some: Sequence[Votes], sampled: Sequence[Sampling]) -> bool:
             """Ask about rows; return whether the money sufficed."""
-            turns = [(row, question) for row in some for question in questions(row, sampled)]
-            answers = asking.ask([question for _, question in turns])
-            for (row, _), answer in zip(turns, answers, strict=False):
+            pairs = [(row, question) for row in some for question in questions(row, sampled)]
+            answers = asking.ask([question for _, question in pairs])
+            for (row, _), answer in zip(pairs, answers, strict=False):
                 row.add(task.labelled(row.item, answer.text))
-            return len(answers) == len(turns)
+            return len(answers) == len(pairs)
 
         all_of_it = [question for row in rows for question in questions(row, both)]
-        expect(teacher, all_of_it, asking.context)
+        expect(asking.teacher, all_of_it, asking.context)
         if n_first:
             paid = tally.usd
             if not ask(rows[:n_first], both):
@@ -372,25 +374,21 @@ class PseudoLabels(Strategy):
         )
         return False
 
-    def _samplings(self, task: Task, prompt: str, teacher: Teacher) -> list[Sampling]:
+    def _samplings(
+        self, task: Task, prompt: str, teacher: Teacher, probed: Limits
+    ) -> list[Sampling]:
         """Return how a row is asked the first, the second … time.
 
         A teacher that draws no answers is asked with the other prompts of the task.
         """
-        if teacher.draws:
-            drawn = [Sampling(prompt, k, self.temperature) for k in range(1, self.max_answers)]
-            return [Sampling(prompt), *drawn]
         prompts = sorted(prompting(teacher, task).prompts, key=lambda name: name != prompt)
-        return [Sampling(name) for name in prompts[: self.max_answers]]
-
-    def _limits(
-        self, task: Task, teacher: Teacher, samplings: Sequence[Sampling], probed: Mapping[str, int]
-    ) -> dict[Sampling, int]:
-        """Return the longest answer when a row is asked so."""
-        return {
-            sampling: longest_answer(task, teacher, sampling.prompt, probed, self.max_tokens).tokens
-            for sampling in samplings
-        }
+        return samplings(
+            teacher,
+            [prompt] if teacher.draws else prompts,
+            n_most=self.max_answers,
+            temperature=self.temperature,
+            longest=lambda name: longest_answer(task, teacher, name, probed, self.max_tokens),
+        )
 
     def _list(self, rows: Sequence[Votes], asking: Asking) -> None:
         """Write the rows that are worth a label by hand, the most useful first.

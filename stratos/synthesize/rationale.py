@@ -10,11 +10,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing
 from dataclasses import dataclass, field, replace
 from statistics import fmean
 
-from stratos.core.errors import BudgetError
 from stratos.core.reasons import Reason
 from stratos.synthesize.planned_teacher import LEAST, Asking, shown_first, size_of_first_look
 from stratos.synthesize.strategy import Writing
@@ -22,11 +20,10 @@ from stratos.synthesize.words import NotWritten, WrongReasoning
 from stratos.tasks.answers import states_answer
 from stratos.tasks.base import Item, Message, Task
 from stratos.tasks.chat import MARK
-from stratos.teachers.answer_limit import AnswerLimit, ask_whole, is_truncated, limit_of
-from stratos.teachers.asking import cost_usd, stream_ask
-from stratos.teachers.base import TOO_LONG, Answer, Question
+from stratos.teachers.answer_limit import AnswerLimit, is_truncated, limit_of
+from stratos.teachers.base import TOO_LONG, Question
 from stratos.teachers.call_budget import is_paid, n_bytes
-from stratos.teachers.cost_estimate import expect, expect_again
+from stratos.teachers.cost_estimate import expect
 
 _HOW = "You write worked solutions. Reason step by step, from the question alone."
 _TOLD = re.compile(
@@ -133,31 +130,11 @@ class Writer:
 
     def _ask(self, chats: Sequence[list[Message]]) -> list[str | None]:
         """Return the answers, fewer where the money ends; None for a chat that is too long."""
-        [result] = ask_whole(
-            self.asking.teacher,
-            [(chats, self.limit)],
-            self._answers,
-            foretell=lambda more: expect_again(self.asking.teacher, more, self.asking.context),
-        )
+        result = self.asking.ask_whole(chats, self.limit)
         self.limit = result.limit.measured_by(result.answers)
-        self.asking.tally.n_answers += len(result.answers)
-        self.asking.tally.n_truncated += len(result.truncated)
         return [
             None if answer.finish == TOO_LONG else answer.text.strip() for answer in result.answers
         ]
-
-    def _answers(self, questions: Sequence[Question]) -> list[Answer]:
-        teacher, context, tally = self.asking.teacher, self.asking.context, self.asking.tally
-        answers: list[Answer] = []
-        try:
-            with closing(stream_ask(teacher, questions, context)) as stream:
-                answers.extend(stream)
-        except BudgetError as error:
-            context.ledger.cut()
-            context.warn(f"Teacher {teacher.name} wrote no more reasoning: {error}")
-        tally.teacher_tokens += sum(a.input_tokens + a.output_tokens for a in answers)
-        tally.usd += cost_usd(teacher.card(), answers)
-        return answers
 
 
 def request(item: Item) -> list[Message]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,7 +25,7 @@ from stratos.records import FROM_FILE, Corpus, CorpusRow, Plan
 from stratos.synthesize.leaks import NEAR, HeldOut, NearDuplicates, family_of, held_out
 from stratos.synthesize.strategy import Strategy, Tally
 from stratos.synthesize.words import NGRAM, Leak
-from stratos.tasks.base import Item
+from stratos.tasks.base import Item, Task
 from stratos.tasks.shown import shown
 
 if TYPE_CHECKING:
@@ -159,11 +159,11 @@ def synthesize(config: Config, plan: Plan, context: Context) -> Corpus:
         TeacherError: the strategy asks a teacher, and that fails.
     """
     started, cpu_started = time.perf_counter(), time.process_time()
-    strategy = _planned_strategy(config, plan)
+    strategy = _planned_strategy(config.strategies, plan.strategy)
     tally = Tally()
     context.ledger.cut_at_usd, logged_at = None, started
     path = context.run_dir / "corpus" / "train.jsonl"
-    near = _near_duplicates(config, strategy)
+    near = _near_duplicates(strategy, config.task, config.seed)
     sources: Counter[str] = Counter()
     with CorpusFile(path, held_out(config), config.task.answer_size, near) as corpus:
         for n_drawn, (item, completion) in enumerate(
@@ -184,11 +184,11 @@ def synthesize(config: Config, plan: Plan, context: Context) -> Corpus:
         counts = tally.refused + corpus.refused + left_out
         refused = {str(reason): n for reason, n in sorted(counts.items())}
         if len(corpus) == 0:
-            raise ConfigError(_nothing(config, strategy, refused, tally))
+            raise ConfigError(_nothing(config.task, strategy, refused, tally))
     context.tick(strategy.n_items, strategy.n_items, counted(len(corpus), "item", spec=","))
     if strategy.makes_questions and (never := config.task.never_drawn) is not None:
         context.warn(str(never))
-    for note in advice(config, strategy, refused):
+    for note in advice(config.task, strategy, refused):
         context.note(note)
     context.log(_so_far(len(corpus), n_drawn, time.perf_counter() - started, tally))
     if tally.first_problem:
@@ -226,14 +226,11 @@ def synthesize(config: Config, plan: Plan, context: Context) -> Corpus:
     )
 
 
-def _near_duplicates(config: Config, strategy: Strategy) -> NearDuplicates | None:
+def _near_duplicates(strategy: Strategy, task: Task, seed: int) -> NearDuplicates | None:
     threshold = strategy.near_duplicate_share
     if not threshold:
         return None
-    task = config.task
-    return NearDuplicates(
-        threshold, task.items("train", _N_FOR_PHRASES, config.seed), task.own_words
-    )
+    return NearDuplicates(threshold, task.items("train", _N_FOR_PHRASES, seed), task.own_words)
 
 
 def _so_far(n_kept: int, n_drawn: int, seconds: float, tally: Tally) -> dict[str, float]:
@@ -246,17 +243,17 @@ def _so_far(n_kept: int, n_drawn: int, seconds: float, tally: Tally) -> dict[str
     }
 
 
-def _planned_strategy(config: Config, plan: Plan) -> Strategy:
-    if (planned := find(config.strategies, plan.strategy)) is not None:
+def _planned_strategy(strategies: Sequence[Strategy], name: str) -> Strategy:
+    if (planned := find(strategies, name)) is not None:
         return planned
-    known = ", ".join(strategy.name for strategy in config.strategies)
+    known = ", ".join(strategy.name for strategy in strategies)
     raise ConfigError(
-        f"The plan's strategy {plan.strategy} is not configured (configured: {known}). "
+        f"The plan's strategy {name} is not configured (configured: {known}). "
         "Give the command that made the plan, or plan again with stages=[probe,plan,synthesize]."
     )
 
 
-def _nothing(config: Config, strategy: Strategy, refused: dict[str, int], tally: Tally) -> str:
+def _nothing(task: Task, strategy: Strategy, refused: dict[str, int], tally: Tally) -> str:
     """Say why a corpus is empty and what to type."""
     counts = ", ".join(f"{n:,} {reason}" for reason, n in refused.items()) or "nothing was drawn"
     first = (
@@ -264,39 +261,39 @@ def _nothing(config: Config, strategy: Strategy, refused: dict[str, int], tally:
         if tally.first_problem
         else ""
     )
-    suggestions = [*advice(config, strategy, refused)]
+    suggestions = [*advice(task, strategy, refused)]
     if not suggestions:
-        alternative = "strategy=injection" if config.task.can_reverse else "another teacher=…"
+        alternative = "strategy=injection" if task.can_reverse else "another teacher=…"
         suggestions = [f"Try {alternative if strategy.learns_teacher else 'strategy=alignment'}."]
     return (
-        f"{strategy.name} made no training item for {config.task.name} ({counts}).{first} "
+        f"{strategy.name} made no training item for {task.name} ({counts}).{first} "
         f"{' '.join(suggestions)}"
     )
 
 
-def advice(config: Config, strategy: Strategy, refused: Mapping[str, int]) -> Iterator[str]:
+def advice(task: Task, strategy: Strategy, refused: Mapping[str, int]) -> Iterator[str]:
     """Yield a sentence for each kind of refusal that a setting changes.
 
     Args:
-        config: of the run.
+        task: of the run.
         strategy: that made the corpus.
         refused: reason to how many items.
     """
-    noun = "row" if config.task.has_rows else "item"
+    noun = "row" if task.has_rows else "item"
 
     def were(n: int) -> str:
         return f"{counted(n, f'{noun} was', f'{noun}s were', spec=',')} not trained on"
 
     # Of questions that are drawn some are always those of the test; others take their place.
-    is_drawn = strategy.makes_questions and not config.task.has_rows
+    is_drawn = strategy.makes_questions and not task.has_rows
     if (n := refused.get(Leak.EXACT, 0) + refused.get(Leak.CANONICAL, 0)) and not is_drawn:
         message = f"{were(n)}: the question is a validation or test question, too."
-        if config.task.has_rows:
+        if task.has_rows:
             message += " To train on it, take it out of the test questions (task.test_path)."
         yield message
     if (n := refused.get(Leak.OVERLAP, 0)) and not is_drawn:
         message = f"{were(n)}: {NGRAM} words in a row are also in a validation or test question."
-        if config.task.has_rows:
+        if task.has_rows:
             message += (
                 " If these words are a phrase of your questions, and no copy, type "
                 "task.compares_words=false."

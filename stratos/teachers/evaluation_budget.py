@@ -11,8 +11,9 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
-from stratos.config import Config
+from stratos.config import EvaluateConfig, LimitsConfig
 from stratos.records import TeacherProbe
+from stratos.tasks.base import Task
 from stratos.teachers.call_budget import price
 
 T = TypeVar("T")
@@ -24,42 +25,54 @@ _FIRST, _MOST = 32, 128
 """Items that are asked first, whatever they take, and at most at once."""
 
 
-def n_allowed(config: Config, probed: TeacherProbe) -> int:
+def n_allowed(
+    probed: TeacherProbe, evaluate: EvaluateConfig, limits: LimitsConfig, task: Task
+) -> int:
     """Return how many test items a teacher may answer, whatever time that takes.
 
     The model of a log is asked none: its answers are what all others are compared with.
     """
     if probed.logged is not None or probed.is_nobody:
         return 0
-    most = min(config.evaluate.n_teacher_items, config.evaluate.n_items)
-    if config.task.has_rows:
-        most = min(most, config.task.n_test)
-    return n_payable(config, probed, most, config.evaluate.teacher_usd)
+    most = min(evaluate.n_teacher_items, evaluate.n_items)
+    if task.has_rows:
+        most = min(most, task.n_test)
+    return n_payable(probed, most, evaluate.teacher_usd, limits)
 
 
-def n_payable(config: Config, probed: TeacherProbe, most: int, limit_usd: float | None) -> int:
+def n_payable(
+    probed: TeacherProbe, most: int, limit_usd: float | None, limits: LimitsConfig
+) -> int:
     """Return how many of some items the money is for.
 
     Args:
-        config: of the run.
         probed: what an answer costs.
         most: items that there are.
         limit_usd: dollars for their answers; None takes a part of the budget.
+        limits: of the run.
     """
     usd = price(probed.card, probed.input_tokens, probed.output_tokens) / max(1, probed.n_items)
-    return min(most, _payable(config, usd, limit_usd)) if usd else most
+    if not usd:
+        return most
+    if limit_usd is not None:
+        return min(most, max(1, int(limit_usd / usd)))
+    budget = limits.budget_usd
+    part = limits.probe_usd if budget is None else _SHARE_OF_BUDGET * budget
+    return min(most, max(LEAST_PAID, int(part / usd)))
 
 
-def n_expected(config: Config, probed: TeacherProbe) -> int:
+def n_expected(
+    probed: TeacherProbe, evaluate: EvaluateConfig, limits: LimitsConfig, task: Task
+) -> int:
     """Return how many it is expected to answer in its time, by the pace of the probe.
 
     A hosted teacher answers many at once: its time is not foretold.
     """
-    most = n_allowed(config, probed)
+    most = n_allowed(probed, evaluate, limits, task)
     pace = pace_of(probed)
     if price(probed.card, 1, 1) or not pace:
         return most
-    return min(most, max(_FIRST, int(60 * config.evaluate.teacher_minutes / pace)))
+    return min(most, max(_FIRST, int(60 * evaluate.teacher_minutes / pace)))
 
 
 def pace_of(probed: TeacherProbe) -> float:
@@ -86,12 +99,3 @@ def parts_in_time(items: Sequence[T], minutes: float, pace: float) -> Iterator[S
         yield items[n_done : n_done + n]
         n_done += n
         pace = (time.monotonic() - started) / n_done
-
-
-def _payable(config: Config, usd: float, limit: float | None) -> int:
-    """Return how many answers of a paid teacher its part of the money is for."""
-    if limit is not None:
-        return max(1, int(limit / usd))
-    budget = config.limits.budget_usd
-    part = config.limits.probe_usd if budget is None else _SHARE_OF_BUDGET * budget
-    return max(LEAST_PAID, int(part / usd))

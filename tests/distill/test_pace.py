@@ -167,7 +167,6 @@ def test_what_a_pass_takes_whatever_its_tokens_is_counted_once_a_pass(
     accumulate: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A model of 135M parameters narrows and widens them in each pass: most of a short row's."""
-    from types import SimpleNamespace
 
     import numpy as np
 
@@ -310,7 +309,7 @@ def test_a_hint_names_smaller_language_models_alone() -> None:
         StudentConfig("small", path="a/folder", facts={"n_params": 1_000_000}),
         StudentConfig("large", path="b/folder", facts={"n_params": 9_000_000}),
     )
-    shares = _smaller(SimpleNamespace(students=students), 4_000_000)
+    shares = _smaller(students, 4_000_000)
     assert shares == (("small", 0.25),)
 
 

@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM
 from stratos.config import CallbacksConfig, EvaluateConfig
 from stratos.distill import validation
 from stratos.distill.monitor import Best
-from stratos.distill.validation import Measured, Measuring
+from stratos.distill.validation import Measured, Measuring, Validator
 from stratos.distill.words import NoBetter
 from stratos.tasks.base import Item
 from stratos.tasks.mahjong import MahjongTask
@@ -128,12 +128,9 @@ class Rows:
         return [Item(str(i), "all", str(i), "") for i in range(min(n, self.n))]
 
 
-def config(task: Any, **callbacks: Any) -> Any:
-    return SimpleNamespace(
-        task=task,
-        callbacks=CallbacksConfig(n_validation_items=10, **callbacks),
-        evaluate=EvaluateConfig(batch_size=8),
-    )
+def validator(task: Any) -> Validator:
+    callbacks = CallbacksConfig(n_validation_items=10)
+    return Validator(task, callbacks, EvaluateConfig(batch_size=8), tokenizer=None)
 
 
 @pytest.mark.parametrize(
@@ -141,7 +138,7 @@ def config(task: Any, **callbacks: Any) -> Any:
     [(1000, 40, 0), (50, 40, 0), (30, 30, 10), (12, 12, 10), (7, 7, 7)],
 )
 def test_items_that_chose_nothing_are_asked_first(n_rows: int, n_items: int, n_reused: int) -> None:
-    items, reused = validation.final_items(config(Rows(n_rows)))
+    items, reused = validator(Rows(n_rows)).final_items()
     assert (len(items), reused) == (n_items, n_reused)
     choosing = {item.id for item in items if int(item.id) < 10}
     assert len(choosing) == n_reused
@@ -149,7 +146,7 @@ def test_items_that_chose_nothing_are_asked_first(n_rows: int, n_items: int, n_r
 
 
 def test_mahjong_has_enough_items_that_chose_nothing() -> None:
-    items, reused = validation.final_items(config(MahjongTask()))
+    items, reused = validator(MahjongTask()).final_items()
     choosing = {item.family for item in MahjongTask().items("validation", 10)}
     assert reused == 0 and not choosing & {item.family for item in items}
 
@@ -158,20 +155,20 @@ def test_the_last_measurement_ends_when_its_time_is_up(monkeypatch: pytest.Monke
     clock = [0.0]
     monkeypatch.setattr(validation.time, "monotonic", lambda: clock[0])
 
-    def right(config: Any, model: Any, tokenizer: Any, items: Any, poll: Any) -> list[float]:
+    def right(_: Validator, model: Any, items: Any, poll: Any) -> tuple[list[float], None]:
         clock[0] += 25.0
         poll()
-        return [float(int(item.id) % 2 == 0) for item in items]
+        return [float(int(item.id) % 2 == 0) for item in items], None
 
-    monkeypatch.setattr(validation, "right_of", right)
+    monkeypatch.setattr(Validator, "right", right)
     model = SimpleNamespace(to=lambda device: None)
-    slow = validation.validate_kept(config(Rows(1000)), model, None, training_seconds=1.0)
+    slow = validator(Rows(1000)).validate_kept(model, training_seconds=1.0)
     assert (slow.n_items, slow.exact, slow.n_reused) == (8, 0.5, 0)
     clock[0] = 0.0
-    long = validation.validate_kept(config(Rows(20)), model, None, training_seconds=2000.0)
+    long = validator(Rows(20)).validate_kept(model, training_seconds=2000.0)
     assert (long.n_items, long.n_reused) == (20, 10)
     clock[0] = 0.0
-    some = validation.validate_kept(config(Rows(20)), model, None, training_seconds=600.0)
+    some = validator(Rows(20)).validate_kept(model, training_seconds=600.0)
     assert (some.n_items, some.n_reused) == (16, 6)
 
 

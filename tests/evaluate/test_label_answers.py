@@ -14,7 +14,7 @@ import pytest
 from tiny_student import tiny_model, tiny_tokenizer
 
 from stratos.config import CallbacksConfig, EvaluateConfig
-from stratos.distill.validation import Measuring, validate_kept
+from stratos.distill.validation import Measuring, Validator
 from stratos.evaluate.answers import ask_folder
 from stratos.models.decode.label_scores import LabelAnswers
 from stratos.tasks.classify import ClassifyTask
@@ -28,10 +28,10 @@ class Student:
     folder: Path
 
     @property
-    def config(self) -> Any:
+    def validator(self) -> Validator:
         callbacks = CallbacksConfig(n_validation_items=6, n_final_validation_items=6)
         evaluate = EvaluateConfig(batch_size=4)
-        return SimpleNamespace(task=self.task, callbacks=callbacks, evaluate=evaluate)
+        return Validator(self.task, callbacks, evaluate, tiny_tokenizer(), LABELS)
 
 
 @pytest.fixture(scope="module")
@@ -69,8 +69,8 @@ def test_every_answer_is_a_label_with_its_probability(student: Student) -> None:
 
 
 def test_weights_are_chosen_and_calibrated_by_the_likeliest_label(student: Student) -> None:
-    model, tokenizer = tiny_model(seed=3, initializer_range=0.4), tiny_tokenizer()
-    validated = validate_kept(student.config, model, tokenizer, 1.0, labels=LABELS)
+    model = tiny_model(seed=3, initializer_range=0.4)
+    validated = student.validator.validate_kept(model, 1.0)
     items = student.task.items("validation", 12)[6:]
     again = ask_folder(
         student.task, student.folder, items, max_new_tokens=8, batch_size=4,
@@ -80,6 +80,6 @@ def test_weights_are_chosen_and_calibrated_by_the_likeliest_label(student: Stude
     assert validated.exact == sum(score.exact for score in again.scores) / len(items)
     assert validated.temperature > 1.0  # it is sure, and mostly wrong
     tokens = SimpleNamespace(lengths=np.array([6]), prompt_lengths=np.array([3]))
-    measuring = Measuring(student.config, tokenizer, 128, tokens, LABELS)  # type: ignore[arg-type]
+    measuring = Measuring(student.validator, 128, tokens)  # type: ignore[arg-type]
     assert 0 <= measuring(model, lambda: None).exact <= 1
     assert measuring.foretell_seconds(model) > 0

@@ -43,11 +43,8 @@ def test_a_student_with_weights_is_asked_and_one_without_is_not(
 ) -> None:
     student = StudentConfig("half_trained", path=str(folder))
     (found,) = measured(tmp_path, StudentConfig("random"), student)
-    config: Any = SimpleNamespace(
-        task=Larger(), evaluate=EvaluateConfig(max_new_tokens=12, batch_size=60)
-    )
-    context = Context(tmp_path, tmp_path / "cache", Ledger(tmp_path / "ledger"))
-    known = PretrainedStudent(str(folder)).knows(ITEMS[:20], config, context)
+    evaluate = EvaluateConfig(max_new_tokens=12, batch_size=60)
+    known = PretrainedStudent(str(folder), Larger(), evaluate).knows(ITEMS[:20])
     assert 0 < sum(known) < 20
     assert (found.student, found.n_items, found.reason) == ("half_trained", 20, "")
     assert found.exact == wilson(sum(known), 20)

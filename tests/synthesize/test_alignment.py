@@ -173,7 +173,9 @@ def test_likelihood_is_that_of_the_model(student: Path) -> None:
 
     chat = [{"role": "user", "content": "3 7"}]
     texts = ["3 7 ; 7", "7", "0 1 2 3 ; 7"]
-    likelihoods = PretrainedStudent(str(student)).likelihood(chat, texts)
+    likelihoods = PretrainedStudent(str(student), Larger(), EvaluateConfig()).likelihood(
+        chat, texts
+    )
     tokenizer = AutoTokenizer.from_pretrained(student)
     model = AutoModelForCausalLM.from_pretrained(student).eval()
     for text, score in zip(texts, likelihoods, strict=True):
@@ -218,7 +220,7 @@ def test_what_the_student_knows_is_not_bought(
     config = with_student(task, teacher, Alignment(n_items=40, skip_known=skip_known), student)
     context = Context(tmp_path, tmp_path / "cache", Ledger(tmp_path / "ledger"))
     items = task.items("train", 40)
-    known = PretrainedStudent(str(student)).knows(items, config, context)
+    known = PretrainedStudent(str(student), task, config.evaluate).knows(items)
     corpus = synthesize(config, LEARNS, context)
     assert 0 < sum(known) < 40
     n_known = sum(known) if skips else 0

@@ -1,4 +1,4 @@
-"""The task of docs/tasks.md, as it stands there: it is planned with, and its corpus is made."""
+"""The task of docs/own_task.md, as it stands there: it is planned with, and its corpus is made."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from stratos.tasks.base import Item, Split, Task
 from stratos.tasks.mahjong import MahjongTask
 from stratos.tasks.words import NotReadBack, Unreadable
 
-DOCS = Path(__file__).parents[2] / "docs" / "tasks.md"
+DOCS = Path(__file__).parents[2] / "docs" / "own_task.md"
 
 
 def block(first_line: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -30,7 +29,7 @@ def probed(card: ModelCard = CARD, seconds: float = 32.0) -> TeacherProbe:
 
 def config(budget_usd: float | None = None, probe_usd: float = 5.0, **evaluate: Any) -> Any:
     limits = LimitsConfig(budget_usd=budget_usd, probe_usd=probe_usd)
-    return SimpleNamespace(task=StubTask(), evaluate=EvaluateConfig(**evaluate), limits=limits)
+    return EvaluateConfig(**evaluate), limits, StubTask()
 
 
 @pytest.mark.parametrize(
@@ -47,15 +46,15 @@ def config(budget_usd: float | None = None, probe_usd: float = 5.0, **evaluate: 
     ],
 )
 def test_money_bounds_the_items_of_a_paid_teacher(now: Any, allowed: int) -> None:
-    assert n_allowed(now, probed(PAID)) == n_expected(now, probed(PAID)) == allowed
+    assert n_allowed(probed(PAID), *now) == n_expected(probed(PAID), *now) == allowed
 
 
 def test_time_bounds_those_of_a_teacher_of_this_machine() -> None:
-    assert n_allowed(config(budget_usd=0.1), probed()) == 1000
-    assert n_expected(config(), probed()) == 240, "two minutes of half a second each"
-    assert n_expected(config(teacher_minutes=60), probed()) == 1000
-    assert n_expected(config(teacher_minutes=0.01), probed()) == 32
-    assert n_expected(config(), probed(seconds=0.0)) == 1000
+    assert n_allowed(probed(), *config(budget_usd=0.1)) == 1000
+    assert n_expected(probed(), *config()) == 240, "two minutes of half a second each"
+    assert n_expected(probed(), *config(teacher_minutes=60)) == 1000
+    assert n_expected(probed(), *config(teacher_minutes=0.01)) == 32
+    assert n_expected(probed(seconds=0.0), *config()) == 1000
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,7 @@ def choosing_items(config: Config, probe: Probe, probed: TeacherProbe) -> tuple[
     )
     options = settings(config)
     limit = config.evaluate.teacher_usd if options.teacher_usd is None else options.teacher_usd
-    n = n_payable(config, probed, options.n_items, limit)
+    n = n_payable(probed, options.n_items, limit, config.limits)
     read = {item.id for item in config.task.items("validation", n_read)}
     slice_of = slices_of(config.task, "validation", n_read + n)
     drawn = in_shares(slice_of, slice_of.keys() - read, n)

@@ -109,7 +109,7 @@ def teacher_load_of(
     n_samples = covered * n_least + (1 - covered) * n_most
     probed = _of_probe(teacher)
     answer = Workload(probed.prompt_tokens, declared) if n_taught and declared else probed
-    n_evaluated = n_expected(config, teacher)
+    n_evaluated = n_expected(teacher, config.evaluate, config.limits, config.task)
     expected, least, most = (
         [(n_evaluated + (max(0.0, n_taught * n - n_cached) if n_taught else 0), answer)]
         for n in (n_samples, n_least, n_most)
