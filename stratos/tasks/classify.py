@@ -17,13 +17,13 @@ from stratos.core.reasons import Reason
 from stratos.tasks import doubts, label_sets
 from stratos.tasks.base import Item, Message, Split
 from stratos.tasks.chat import AddedPrompt, QuestionPrompt
+from stratos.tasks.dedup.hashes import normalised
 from stratos.tasks.file_task import FileTask
 from stratos.tasks.label_sets import LabelSet, SetForm
 from stratos.tasks.metrics import Label, Metric
 from stratos.tasks.reader import PATH, Content, FileReader, RowChecker
 from stratos.tasks.rows import Fields, likely_answers
 from stratos.tasks.shown import shown
-from stratos.tasks.split import normalised
 from stratos.tasks.table import Row, Rows
 from stratos.tasks.words import AnswersLikeIds
 

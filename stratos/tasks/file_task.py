@@ -2,9 +2,8 @@
 
 Splits are fixed before anything is asked or generated. By a hash of the question they hardly change
 when rows are added, and are disjoint up to case, punctuation and spacing; near duplicates are of
-one split (`stratos.tasks.near_duplicates`). Each label and slice has its share of each
-(`stratos.tasks.row_splits`). Where there is a file of test questions, all of it and nothing else is
-the test split.
+one split. Each label and slice has its share of each (`stratos.tasks.dedup.splits`). Where there is
+a file of test questions, all of it and nothing else is the test split.
 """
 
 from __future__ import annotations
@@ -29,6 +28,7 @@ from stratos.tasks import chat, doubts
 from stratos.tasks.answers import AnswerText, states_answer
 from stratos.tasks.base import FieldName, Item, Message, Score, Split, Task
 from stratos.tasks.chat import Prompt, QuestionPrompt
+from stratos.tasks.dedup.hashes import content_id, family_id, order_key
 from stratos.tasks.files import OTHER_SEPARATORS, is_local, separator_of
 from stratos.tasks.metrics import Metric, Own, Regex
 from stratos.tasks.reader import (
@@ -43,7 +43,6 @@ from stratos.tasks.reader import (
     read_once,
 )
 from stratos.tasks.rows import Fields
-from stratos.tasks.split import content_id, family_id, order_key
 from stratos.tasks.table import Row, Rows
 from stratos.tasks.words import NoPath, NotReadBack, PathEndsElsewhere
 
@@ -51,7 +50,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from stratos.tasks.row_splits import Splits, Splitter
+    from stratos.tasks.dedup.splits import Splits, Splitter
 
 _MOST_CHOICES = 10_000
 """Different answers that wrong choices are drawn from."""
@@ -122,7 +121,7 @@ class FileTask(Task, Generic[ContentT]):
     @property
     def splitter(self) -> Splitter[ContentT]:
         """What divides the rows: by default a hash of the question."""
-        from stratos.tasks.row_splits import HashSplitter  # imports numpy
+        from stratos.tasks.dedup.splits import HashSplitter  # imports numpy
 
         return HashSplitter(self.validation_share, self.test_share, self.normal)
 
@@ -273,7 +272,7 @@ class FileTask(Task, Generic[ContentT]):
         file = self.content.unlabelled
         if file is None:
             return Rows.concat([])
-        from stratos.tasks.row_splits import without_answered  # imports numpy
+        from stratos.tasks.dedup.splits import without_answered  # imports numpy
 
         return without_answered(file.rows, self.splits.pool)
 
@@ -387,7 +386,7 @@ class FileTask(Task, Generic[ContentT]):
 
     def order(self, split: Split, seed: int, slice: str) -> NDArray[np.int64]:
         """Return the places of a slice's rows within their split, shuffled by the seed."""
-        from stratos.tasks.row_splits import order_of  # imports numpy
+        from stratos.tasks.dedup.splits import order_of  # imports numpy
 
         if (split, seed, slice) not in self._orders:
             self._orders[split, seed, slice] = order_of(self.splits.rows[split], slice, seed)

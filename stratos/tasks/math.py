@@ -33,7 +33,7 @@ from stratos.tasks.table import Row, Rows
 from stratos.tasks.words import NeverReached, WrongStep
 
 if TYPE_CHECKING:
-    from stratos.tasks.row_splits import HashSplitter, Splits
+    from stratos.tasks.dedup.splits import HashSplitter, Splits
 
 _MARKS = re.compile(r"<<([^<>]*)>>")
 _EQUALS = re.compile(r"(?<![=<>!:≤≥])=(?!=)")
@@ -495,7 +495,7 @@ class AimeTask(FileTask[Content]):
     @property
     @override
     def splitter(self) -> YearSplitter:
-        from stratos.tasks.row_splits import HashSplitter  # imports numpy
+        from stratos.tasks.dedup.splits import HashSplitter  # imports numpy
 
         of_file = {year: k for k, year in enumerate(self.test_paths, start=1)}
         files = {str(year): of_file.get(str(year), 0) for year in self.years}

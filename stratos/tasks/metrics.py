@@ -21,10 +21,10 @@ from stratos.core.values import OneOf, read_dataclass
 from stratos.tasks import answers
 from stratos.tasks.base import Item, Score
 from stratos.tasks.chat import MARK
+from stratos.tasks.dedup.hashes import normalised
 from stratos.tasks.numbers import stated_number, write_number
 from stratos.tasks.objects import as_key, object_at_start, object_of, same, written
 from stratos.tasks.shown import shown
-from stratos.tasks.split import normalised
 
 
 class _OfDatabase(Mapping[str, str]):

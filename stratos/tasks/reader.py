@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from stratos.tasks.near_duplicates import Near
+    from stratos.tasks.dedup.near import Near
 
 PATH, TEST_PATH, UNLABELLED_PATH = "task.path", "task.test_path", "task.unlabelled_path"
 """Keys of the config that name files."""
@@ -182,7 +182,7 @@ class FileReader:
 
     def read(self) -> Content:
         """Return what is in the files."""
-        from stratos.tasks.near_duplicates import Near  # imports numpy
+        from stratos.tasks.dedup.near import Near  # imports numpy
 
         files = tuple(self.labelled(key, path) for key, path in self.labelled_files.items())
         all_rows = Rows.concat([file.rows for file in files])

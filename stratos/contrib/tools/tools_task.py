@@ -32,14 +32,14 @@ from stratos.core.formats import listed
 from stratos.core.reasons import Reason
 from stratos.tasks.answers import AnswerText, nearest_by_words
 from stratos.tasks.base import Item, Message, Score
+from stratos.tasks.dedup.hashes import content_id
+from stratos.tasks.dedup.near import Alike
+from stratos.tasks.dedup.splits import HashSplitter, Splits
 from stratos.tasks.file_task import FileTask
 from stratos.tasks.files import read_records
 from stratos.tasks.metrics import Metric
-from stratos.tasks.near_duplicates import Alike
 from stratos.tasks.reader import Content, FileReader
-from stratos.tasks.row_splits import HashSplitter, Splits
 from stratos.tasks.rows import Fields, FileRows, Record, RowSource
-from stratos.tasks.split import content_id
 from stratos.tasks.table import Row
 
 SIMPLE, MULTIPLE, PARALLEL, IRRELEVANT = "simple", "multiple", "parallel", "irrelevant"

@@ -18,9 +18,9 @@ from stratos.contrib.variants.number_tokens import (
 from stratos.contrib.variants.problem_trace import TracedProblem, trace
 from stratos.core.reasons import Reason
 from stratos.tasks.base import Item
+from stratos.tasks.dedup.hashes import content_id, family_id
 from stratos.tasks.math import n_steps
 from stratos.tasks.numbers import write_number
-from stratos.tasks.split import content_id, family_id
 
 _MOST_TRIES = 200
 _FURTHEST = 6

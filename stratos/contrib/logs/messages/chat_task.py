@@ -22,16 +22,16 @@ from stratos.core.reasons import Reason
 from stratos.tasks.answers import AnswerText
 from stratos.tasks.base import Item, Message, Score
 from stratos.tasks.chat import FORMS, with_choices
+from stratos.tasks.dedup.hashes import content_id, id_of
+from stratos.tasks.dedup.near import Alike
+from stratos.tasks.dedup.splits import HashSplitter, Splits
 from stratos.tasks.file_task import FileTask
 from stratos.tasks.jsonl import check_metric
 from stratos.tasks.metrics import Exact, Metric, MetricName, metric_of
-from stratos.tasks.near_duplicates import Alike
 from stratos.tasks.objects import object_of
 from stratos.tasks.reader import Content, FileReader
-from stratos.tasks.row_splits import HashSplitter, Splits
 from stratos.tasks.rows import Fields, FileRows, Record, RowSource, Settled
 from stratos.tasks.schema import BySchema
-from stratos.tasks.split import content_id, id_of
 from stratos.tasks.table import Row
 
 _THOUGHTS = re.compile(r"^\s*<think>.*?</think>", re.DOTALL)

@@ -25,9 +25,9 @@ from stratos.core.reasons import Reason
 from stratos.tasks import doubts
 from stratos.tasks.answers import AnswerText
 from stratos.tasks.base import Item, Message, Split
-from stratos.tasks.row_splits import Splits, without_copies
+from stratos.tasks.dedup.hashes import content_hash, normalised, order_key
+from stratos.tasks.dedup.splits import Splits, without_copies
 from stratos.tasks.rows import Settled
-from stratos.tasks.split import content_hash, normalised, order_key
 from stratos.tasks.table import Row, Rows
 
 

@@ -15,7 +15,7 @@ from stratos.contrib.logs.messages import ChatTask
 from stratos.contrib.logs.messages.conversation import history_of
 from stratos.contrib.logs.words import OtherSystems, OtherWorkloads
 from stratos.tasks.base import Item
-from stratos.tasks.near_duplicates import Alike
+from stratos.tasks.dedup.near import Alike
 from stratos.tasks.words import Unreadable
 
 SYSTEM = "You sort messages of customers of a shop by what they want. Answer with one word."
@@ -261,7 +261,7 @@ def test_a_workload_is_read_alone(tmp_path: Path) -> None:
 
 
 def test_replies_of_the_model_that_repeat_are_no_leaks(tmp_path: Path) -> None:
-    from stratos.synthesize.leaks import HeldOut
+    from stratos.tasks.dedup.held_out import HeldOut
 
     canned = (
         "Please open the settings, choose security, and press the button to reset your password."

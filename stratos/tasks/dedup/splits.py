@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from stratos.tasks import doubts
 from stratos.tasks.base import Split
-from stratos.tasks.near_duplicates import is_even
+from stratos.tasks.dedup.hashes import id_of, order_key
+from stratos.tasks.dedup.near import is_even
 from stratos.tasks.reader import Content
-from stratos.tasks.split import id_of, order_key
 from stratos.tasks.table import Rows
 
 TRAIN, VALIDATION, TEST = 0, 1, 2
