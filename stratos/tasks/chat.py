@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -148,6 +149,21 @@ def with_choices(text: str, item: Item) -> str:
     """Return a text with the choices of an item, each on a line behind its letter."""
     lines = [f"{a}) {choice}" for a, choice in zip("ABCD", item.choices, strict=True)]
     return "\n".join([text, *lines])
+
+
+def drawn_choices(item: Item, answers: Sequence[str]) -> tuple[str, ...]:
+    """Return the answer of an item among three others, in an order fixed by its id.
+
+    Nothing where there are too few.
+    """
+    rng = random.Random(item.id)
+    sampled = rng.sample(answers, min(len(answers), 4))
+    wrong = [answer for answer in sampled if answer != item.answer][:3]
+    if len(wrong) < 3:
+        return ()
+    choices = [item.answer, *wrong]
+    rng.shuffle(choices)
+    return tuple(choices)
 
 
 _PROBE = "e2c1"

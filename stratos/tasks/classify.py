@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -11,115 +10,28 @@ from typing import TYPE_CHECKING
 
 from typing_extensions import override
 
-from stratos.core.errors import ConfigError, did_you_mean
-from stratos.core.names import why_no_name
 from stratos.core.reasons import Reason
 from stratos.tasks import doubts, label_sets
 from stratos.tasks.base import Item, Message, Split
 from stratos.tasks.chat import AddedPrompt, QuestionPrompt
 from stratos.tasks.dedup.hashes import normalised
 from stratos.tasks.file_task import FileTask
+from stratos.tasks.label_reader import LabelledContent, LabelReader, LabelSpelling
 from stratos.tasks.label_sets import LabelSet, SetForm
 from stratos.tasks.metrics import Label, Metric
-from stratos.tasks.reader import PATH, Content, FileReader, RowChecker
-from stratos.tasks.rows import Fields, likely_answers
+from stratos.tasks.reader import FileReader, RowChecker
+from stratos.tasks.rows import Fields
 from stratos.tasks.shown import shown
 from stratos.tasks.table import Row, Rows
-from stratos.tasks.words import AnswersLikeIds
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-_MOST_LABELS = 200
-"""Different answers of a file that are taken for labels without being named."""
-_FEW_LABELS = 10
-"""Different answers up to which each may have a single row."""
-_MOST_COUNTED = 10_000
-"""Different answers after which nobody counts on."""
 _N_CONTRASTS, _MOST_CONTRASTED = 2, 50
 """Examples of each of two confused labels, and rows of a label that they are taken from."""
 _LONGEST_EXAMPLE = 300
 """Characters of such an example."""
-
-
-@dataclass(frozen=True)
-class LabelledContent(Content):
-    """What was read of texts with labels."""
-
-    labels: tuple[str, ...] = ()
-    """The labels that a text may get."""
-    spellings: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
-    """Of labels that were not named their spellings in the file, with their numbers of rows."""
-
-
-@dataclass(frozen=True)
-class LabelSpelling:
-    """Spells the labels of answers."""
-
-    seen: Labels
-    """Those of the file so far."""
-    named: tuple[str, ...]
-    """The only ones that there are; nothing takes all of the file."""
-    form: SetForm | None
-    """How the file writes several labels; None where each text has one."""
-    may_be_list: bool
-    """Whether a list among single labels is a label."""
-
-    def __call__(self, key: str, answer: str, options: Sequence[str]) -> str:
-        """Return an answer of the file of a key in canonical spelling.
-
-        Raises:
-            ValueError: it is no label; the message says why.
-            ConfigError: the file has too many.
-        """
-        if self.form is not None:
-            return label_sets.written(self._label(key, label) for label in self.form.read(answer))
-        if not self.may_be_list and label_sets.labels_of(answer) is not None:
-            raise ValueError(
-                f"the answer {shown(answer)} is a list, and most other rows have a single label"
-            )
-        return self._label(key, answer)
-
-    def _label(self, key: str, answer: str) -> str:
-        if self.named:
-            return Label(self.named).canonical(answer, ())
-        return self.seen.spelled(answer) if key == PATH else self.seen.known(answer)
-
-    def respelled(self, rows: Rows) -> Rows:
-        """Return rows whose labels have the spelling that most of them have."""
-        spellings = self.seen.respelled()
-        if self.form is not None and spellings:
-            sets = {row.answer: label_sets.labels_of(row.answer) or () for row in rows}
-            spellings = {
-                answer: label_sets.written(spellings.get(label, label) for label in labels)
-                for answer, labels in sets.items()
-            }
-        return rows.respelled(spellings) if spellings else rows
-
-
-@dataclass(frozen=True)
-class LabelReader:
-    """Reads texts with labels."""
-
-    files: FileReader
-    spelling: LabelSpelling
-    """That its checker has."""
-
-    def read(self) -> LabelledContent:
-        """Return the rows with their labels in one spelling.
-
-        Raises:
-            ConfigError: the files cannot be used, or their answers are no labels.
-        """
-        content, seen = self.files.read(), self.spelling.seen
-        parts = vars(content)
-        if self.spelling.named:
-            return LabelledContent(**parts, labels=self.spelling.named)
-        own, *tested = content.files
-        own = replace(own, rows=self.spelling.respelled(own.rows))
-        labelled = {**parts, "files": (own, *tested)}
-        return LabelledContent(**labelled, labels=seen.all(), spellings=seen.spellings())
 
 
 @dataclass(frozen=True)
@@ -253,9 +165,8 @@ class ClassifyTask(FileTask[LabelledContent]):
     @property
     @override
     def reader(self) -> LabelReader:
-        seen = Labels(self.path, self.answer, self.question, 1 if self.has_several_labels else 2)
-        may_be_list = self.separator is not None
-        spelling = LabelSpelling(seen, self.labels, self._form, may_be_list)
+        is_told = self.separator is not None
+        spelling = LabelSpelling(self.path, self.fields_named, self.labels, self._form, is_told)
         checker = RowChecker(self.slices, self.slice_of, spelling, self.split_answer)
         return LabelReader(replace(self.file_reader, check=checker), spelling)
 
@@ -392,106 +303,3 @@ def most_alike(ours: Sequence[str], theirs: Sequence[str], n: int) -> tuple[list
 
     first, second = words(ours), words(theirs)
     return best(ours, first, second), best(theirs, second, first)
-
-
-class Labels:
-    """The labels of a file that names none: its different answers."""
-
-    def __init__(self, path: str, fields: str, question: str, fewest: int = 2) -> None:
-        """Start to count those of a file.
-
-        Args:
-            path: of the file.
-            fields: of the label.
-            question: field of the text.
-            fewest: labels that there have to be.
-        """
-        self._fewest = fewest
-        self._path = path
-        self._fields = fields
-        self._question = question
-        self._spellings: dict[str, Counter[str]] = {}
-        self._counts: Counter[str] = Counter()
-
-    def spelled(self, answer: str) -> str:
-        """Count an answer; return it as the file spelled it first, until all are counted.
-
-        Raises:
-            ConfigError: there are so many that they are no labels.
-        """
-        if reason := why_no_name(answer):
-            raise ValueError(f"the label '{shown(answer)}': {reason}")
-        key = normalised(answer)
-        self._counts[key] += 1
-        if len(self._counts) > _MOST_COUNTED:
-            raise ConfigError(self._too_many(f"more than {_MOST_COUNTED:,}"))
-        spellings = self._spellings.setdefault(key, Counter())
-        spellings[answer] += 1
-        return next(iter(spellings))
-
-    def known(self, answer: str) -> str:
-        """Return an answer in the spelling of those that were counted, which all are by now.
-
-        Raises:
-            ValueError: it is none of them.
-        """
-        known = self.all()
-        if normalised(answer) in map(normalised, known):
-            return Label(known).canonical(answer, ())
-        raise ValueError(
-            f"the label {shown(answer)} is in no row of {self._path}, so that no student can learn "
-            f"it.{did_you_mean(answer, known)}".rstrip(".")
-        )
-
-    def all(self) -> tuple[str, ...]:
-        """Return the labels in the spelling that most rows have, the most frequent first.
-
-        Raises:
-            ConfigError: there are too many, or too few.
-        """
-        n = len(self._counts)
-        is_id = n > _FEW_LABELS and self._are_all_different and self._likely
-        if n > _MOST_LABELS or is_id:
-            raise ConfigError(self._too_many(f"{n:,}"))
-        if n < self._fewest:
-            if n == 0:
-                raise ConfigError(f"{self._path}: every row has an empty list of labels.")
-            raise ConfigError(f"{self._path} has one label only, which leaves nothing to classify.")
-        return tuple(_commonest(self._spellings[key]) for key, _ in self._counts.most_common())
-
-    def respelled(self) -> dict[str, str]:
-        """Return the first spelling of a label to that of most rows, where they differ."""
-        commonest = {
-            next(iter(spelling)): _commonest(spelling) for spelling in self._spellings.values()
-        }
-        return {first: chosen for first, chosen in commonest.items() if first != chosen}
-
-    def spellings(self) -> dict[str, dict[str, int]]:
-        """Return each label's spellings, with how many rows have them, the commonest first."""
-        return {
-            _commonest(spelling): dict(spelling.most_common())
-            for spelling in self._spellings.values()
-        }
-
-    @property
-    def _are_all_different(self) -> bool:
-        return len(self._counts) == self._counts.total()
-
-    @cached_property
-    def _likely(self) -> list[str]:
-        return likely_answers(self._path, self._question, self._fields)
-
-    def _too_many(self, n: str) -> str:
-        likely = self._likely
-        if likely and self._are_all_different:
-            return str(AnswersLikeIds(self._path, self._fields, tuple(likely)))
-        typed = f" The labels may be in another field: {' or '.join(likely)}." if likely else ""
-        return (
-            f"{self._path} has {n} different answers in its field {self._fields}: are they labels? "
-            f"Name them with task.labels=[…], or type +task=jsonl.{typed}"
-        )
-
-
-def _commonest(spellings: Counter[str]) -> str:
-    """Return the spelling that most rows have; of equals, the one seen first."""
-    return max(spellings, key=lambda spelling: spellings[spelling])

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import random
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
@@ -29,7 +28,8 @@ from stratos.tasks.answers import AnswerText, states_answer
 from stratos.tasks.base import FieldName, Item, Message, Score, Split, Task
 from stratos.tasks.chat import Prompt, QuestionPrompt
 from stratos.tasks.dedup.hashes import content_id, family_id, order_key
-from stratos.tasks.files import OTHER_SEPARATORS, is_local, separator_of
+from stratos.tasks.file_report import FileReport
+from stratos.tasks.files import is_local
 from stratos.tasks.metrics import Metric, Own, Regex
 from stratos.tasks.reader import (
     PATH,
@@ -294,80 +294,25 @@ class FileTask(Task, Generic[ContentT]):
     # --- what is said of the files ---------------------------------------------------------------
 
     @property
+    def report(self) -> FileReport:
+        """What a user is told of the files."""
+        of_rows = self.content, self.splits, self.n_unlabelled
+        return FileReport(self.files, *of_rows, self.file_reader, self.measure)
+
+    @property
     @override
     def left_out(self) -> dict[str, int]:
-        files = self.content.files
-        counts = {
-            "broken line": sum(rows.broken.n_lines for rows in files),
-            "row without an answer": sum(rows.unanswered.n_lines for rows in files),
-            **self._set_aside,
-            doubts.COPY: self.splits.excluded[doubts.COPY],
-        }
-        return {reason: n for reason, n in counts.items() if n}
-
-    @property
-    def _set_aside(self) -> dict[str, int]:
-        """Return how many lines are not used though nothing is wrong with them, by reason."""
-        n_repeats = sum(rows.n_repeats for rows in self.content.files)
-        excluded = {k: n for k, n in self.splits.excluded.items() if k != doubts.COPY}
-        return {doubts.REPEAT: n_repeats, **excluded, **self.content.passed}
-
-    @property
-    def set_aside(self) -> tuple[str, ...]:
-        """How many lines are not used though nothing is wrong with them; nothing where none are."""
-        paths = " and ".join(path for key, path in self.files.items() if key != UNLABELLED_PATH)
-        reasons = [f"{reason}: {n:,}" for reason, n in self._set_aside.items() if n]
-        return (f"Left out of {paths}: {'; '.join(reasons)}.",) if reasons else ()
+        return self.report.left_out
 
     @property
     @override
     def notes(self) -> tuple[str, ...]:
-        return (*self._separators, self._sizes, *self.set_aside, *self.measure.notes)
-
-    @property
-    def _sizes(self) -> str:
-        n = {split: f"{len(rows):,}" for split, rows in self.splits.rows.items()}
-        test_path = self.files.get(TEST_PATH)
-        of_test = f"test rows of {test_path}" if test_path else "test rows"
-        more = f", {self.n_unlabelled:,} without an answer" if self.n_unlabelled else ""
-        return (
-            f"Rows of {self.path}: {n['train']} to train on, {n['validation']} validation rows, "
-            f"{n['test']} {of_test}{more}. {self.splits.how}"
-        )
-
-    @property
-    def _separators(self) -> Iterator[str]:
-        """Yield which files have columns that are separated by other signs than commas."""
-        for path in self.files.values():
-            if not path.partition("?")[0].lower().endswith(".csv"):
-                continue
-            name = OTHER_SEPARATORS.get(separator_of(path))
-            if name is not None:
-                yield f"{path}: read with {name} between its columns, as its header shows."
+        return self.report.notes
 
     @property
     @override
     def complaints(self) -> tuple[Reason, ...]:
-        files, unlabelled, reader = self.content.files, self.content.unlabelled, self.file_reader
-        of_files = (
-            (file.problems() if file.n_problems else None, reader.doubt(file)) for file in files
-        )
-        named, splits = self.fields_named, self.splits
-        golds: dict[str, list[str]] = {
-            split: [row.answer for row in rows]
-            for split, rows in splits.rows.items()
-            if split != "train"
-        }
-        measure = self.measure
-        return (
-            *(() if unlabelled is None else doubts.of_unlabelled(unlabelled, self.path)),
-            *(reason for of_file in of_files for reason in of_file if reason is not None),
-            *doubts.of_ids(self.path, files[0].rows, named.question, named.answer),
-            *doubts.of_copies(self.path, splits.excluded[doubts.COPY]),
-            *(measure.doubts(golds) if isinstance(measure, Own) else ()),
-            *doubts.of_sizes(splits.rows),
-            *doubts.of_languages(self.path, splits.rows["train"]),
-        )
+        return self.report.complaints
 
     @override
     def refusals(self) -> list[Reason]:
@@ -436,12 +381,10 @@ class FileTask(Task, Generic[ContentT]):
 
     @override
     def reverse(self, n: int, seed: int = 0) -> Iterator[Item]:
-        """Yield up to `n` labelled training items; those that bring a reasoning path bring it."""
         yield from self.items("train", min(n, self.n_train), seed)
 
     @override
     def verify(self, item: Item) -> Reason | None:
-        """Check that the path announces no other answer, and that the whole text reads as it."""
         if not item.rationale:
             return NoPath()
         if states_answer(item.rationale) and self.score(item.rationale, item).exact < 1:
@@ -452,8 +395,7 @@ class FileTask(Task, Generic[ContentT]):
 
     @override
     def checks_steps(self, item: Item) -> bool:
-        """Return False: `verify` looks at where a path ends, not at its steps."""
-        return False
+        return False  # `verify` looks at where a path ends
 
     @cached_property
     @override
@@ -477,7 +419,6 @@ class FileTask(Task, Generic[ContentT]):
 
     @override
     def chance(self, item: Item) -> float:
-        """Return how often a random option is right; 0 for a free answer."""
         n = len(self.measure.options_of(item.question))
         return 1 / n if n else 0.0
 
@@ -488,15 +429,7 @@ class FileTask(Task, Generic[ContentT]):
 
     def choices_of(self, item: Item) -> tuple[str, ...]:
         """Return four answers, three of them of other rows; none where there are too few."""
-        rng = random.Random(item.id)
-        answers = self.other_answers
-        sampled = rng.sample(answers, min(len(answers), 4))
-        wrong = [answer for answer in sampled if answer != item.answer][:3]
-        if len(wrong) < 3:
-            return ()
-        choices = [item.answer, *wrong]
-        rng.shuffle(choices)
-        return tuple(choices)
+        return chat.drawn_choices(item, self.other_answers)
 
     # --- what a teacher and a student are asked --------------------------------------------------
 
@@ -527,12 +460,8 @@ class FileTask(Task, Generic[ContentT]):
 
     @override
     def answer_texts(self, prompt: str) -> list[str]:
-        """Return the answers to training and validation rows in the form that a prompt asks for.
-
-        A pattern is no answer: with the metric regex there are none.
-        """
         if isinstance(self.measure, Regex):
-            return []
+            return []  # a pattern is no answer
         rows = self.splits.rows
         return self.prompt.answer_texts(prompt, [*rows["train"], *rows["validation"]])
 

@@ -327,7 +327,7 @@ class ConversationTask(FileTask[ChatContentT]):
         return (
             f"Formats of {self.path}: {formats}. Metric: {self.metric_name}{least}.",
             self.splits.how,
-            *self.set_aside,
+            *self.report.set_aside,
             *([] if self.workload is None
               else [str(words.OtherWorkloads(self.path, self.workload, seen.n_other))]),
             *([str(words.SecretsReplaced(seen.n_secrets))] if seen.n_secrets else []),
