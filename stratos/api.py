@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from stratos import records
-from stratos.core.errors import ConfigError, did_you_mean
+from stratos.core.errors import BusyError, ConfigError, did_you_mean
 from stratos.core.extensions import conf_dirs
 from stratos.core.guest import guest
 from stratos.core.output import Hiding, guarded
@@ -152,7 +153,7 @@ def distil(
     accuracy: float | None = None,
     latency_ms: float | None = None,
     task: str | None = None,
-    question: str | None = None,
+    text: str | None = None,
     answer: str | None = None,
     teacher: str | None = None,
     student: str | None = None,
@@ -179,8 +180,8 @@ def distil(
         accuracy: least share of right answers, 0 to 1, that the plan has to predict.
         latency_ms: longest 95th percentile of one answer.
         task: kind of task, such as "classify" or "jsonl"; None tells by the columns.
-        question: column with the text; None takes `text` or `question`.
-        answer: column with the answer; None takes `label` or `answer`.
+        text: column with the text; None tells by the columns.
+        answer: column with the label or the answer; None tells by the columns.
         teacher: a choice of the config group `teacher`; None lets the plan choose.
         student: the same of `student`, such as "linear"; None lets the plan choose.
         cloud: the same of `cloud`.
@@ -191,25 +192,44 @@ def distil(
 
     Raises:
         ConfigError: the settings or the rows cannot be used; the message lists all mistakes.
+        BusyError: another run works in this process, or in this folder.
         InfeasibleError: no plan meets the limits; its `remedies` are changes that are enough.
         StratosError: a stage cannot go on; what was made before it is kept.
         KeyboardInterrupt: it was interrupted; a note of it says how to go on.
     """
-    words = _words({
+    settings = _words({
         "limits.budget_usd": budget_usd, "limits.deadline_hours": deadline_hours,
-        "limits.accuracy": accuracy, "limits.latency_ms": latency_ms, "task.question": question,
+        "limits.accuracy": accuracy, "limits.latency_ms": latency_ms, "task.question": text,
         "task.answer": answer, "teacher": teacher, "student": student, "cloud": cloud,
         "seed": seed,
     })  # fmt: skip
     folder = _folder(out, overrides)
-    with guest(), guarded(), _rows(data, folder) as source:
-        words = [*_task_words(source, task), *words, f"{_FOLDER}={_quoted(folder)}", *overrides]
+    with _alone(), guest(), guarded(), _rows(data, folder) as source:
+        words = [*_task_words(source, task), *settings, f"{_FOLDER}={_quoted(folder)}", *overrides]
         try:
             _run(words, folder)
         except KeyboardInterrupt as interrupt:
             interrupt.add_note(f'To go on, call distil again with out="{folder}".')
             raise
     return Run(folder)
+
+
+_LOCK = threading.Lock()
+
+
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    """Let one run at a time work in this process: two would put back what is the other's.
+
+    Raises:
+        BusyError: there is one.
+    """
+    if not _LOCK.acquire(blocking=False):
+        raise BusyError("Another run works in this process: wait for it, or start a process.")
+    try:
+        yield
+    finally:
+        _LOCK.release()
 
 
 def _words(settings: dict[str, Any]) -> list[str]:
@@ -306,6 +326,7 @@ def _run(words: Sequence[str], folder: Path) -> None:
     from stratos.cli.check import check
     from stratos.cli.commands.run import holds_another, run_composed
     from stratos.cli.compose import CONFIG_NAME, hydra_for, hydra_kept
+    from stratos.teachers.endpoint import end_loop
 
     failed: list[Exception] = []
 
@@ -318,10 +339,12 @@ def _run(words: Sequence[str], folder: Path) -> None:
 
     args = get_args_parser().parse_args([])
     args.overrides = [*words]
-    with hydra_kept():
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(hydra_kept())
+        stack.callback(end_loop)
         check(args, holds_another)
-        with hydra_for(None) as hydra:
-            hydra.run(CONFIG_NAME, job, args.overrides, with_log_configuration=False)
+        hydra = stack.enter_context(hydra_for(None))
+        hydra.run(CONFIG_NAME, job, args.overrides, with_log_configuration=False)
     if failed:
         raise failed[0]
 

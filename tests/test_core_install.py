@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from stratos.cli.commands.demo import TICKETS
 from stratos.core.extras import ModuleMissing
 from tests.deploy.predictor_student import write_rows
 
@@ -123,3 +124,15 @@ def test_what_needs_an_extra_is_refused_in_one_line(
     assert missing(module) in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "work" / "run" / "probe.json").exists(), "nothing was asked before"
+
+
+@pytest.mark.slow
+def test_the_demo_trains_and_answers(core: Run, tmp_path: Path) -> None:
+    done = core("demo")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.findall(r"→ (\w+) \(\d+% sure\)", done.stdout) == [
+        "charged_twice", "parcel_late", "cancel_subscription",
+    ]  # fmt: skip
+    rows = (tmp_path / "work" / "stratos-demo" / "tickets.csv").read_text()
+    assert not [ticket for ticket in TICKETS if ticket in rows]
+    assert (tmp_path / "work" / "stratos-demo" / "run" / "report.html").is_file()

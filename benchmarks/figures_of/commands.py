@@ -15,6 +15,7 @@ from stratos.core.extensions import shipped_choices
 VERB_PAGES = {
     "run": "tasks.md",
     "plan": "planner.md",
+    "demo": "tutorial_file.md",
     "status": "tracking.md",
     "compare": "tracking.md",
     "serve": "hosting.md",

@@ -88,11 +88,20 @@ def printed(tutorial: str, figure: str) -> str:
 def _excerpt(lines: list[str]) -> list[str]:
     """Return of a run its stages, its verdict, and all from the accuracies on; else all lines."""
     if not any(line.startswith("plan ") for line in lines):
-        return lines
+        return _without_candidates(lines)
     first = (*STAGES, *VERDICT)
     head = [line for line in lines if line.startswith(first) and "still at work" not in line]
     start = next(i for i, line in enumerate(lines) if line.startswith("Exact match "))
     return [*head, *(line for line in lines[start:] if line not in head)]
+
+
+def _without_candidates(lines: list[str]) -> list[str]:
+    """Return a comparison without the settings of students that were candidates of one run alone."""
+    at = [i for i, line in enumerate(lines) if line.startswith("student.candidates.")]
+    if not at:
+        return lines
+    note = f"… ({len(at)} settings of candidates)"
+    return [*lines[: at[0]], note, *lines[at[-1] + 2 :]]
 
 
 def attack() -> str:

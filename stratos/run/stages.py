@@ -85,7 +85,7 @@ PILOT = Stage(
 )
 PLAN = Stage(
     name="plan",
-    version=2,
+    version=3,
     function="stratos.plan.stage:plan",
     record=Plan,
     reads=(

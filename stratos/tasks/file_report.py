@@ -68,8 +68,8 @@ class FileReport:
         of_test = f"test rows of {test_path}" if test_path else "test rows"
         more = f", {self.n_unlabelled:,} without an answer" if self.n_unlabelled else ""
         return (
-            f"Rows of {self.files[PATH]}: {n['train']} to train on, {n['validation']} validation "
-            f"rows, {n['test']} {of_test}{more}. {self.splits.how}"
+            f"{self.files[PATH]}: {n['train']} rows to train on, {n['validation']} validation "
+            f"rows, {n['test']} {of_test}{more}; {self.splits.how}"
         )
 
     @property

@@ -18,7 +18,7 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from stratos.cli.compose import CONFIG_NAME, VERSION_BASE
+from stratos.cli.compose import CONFIG_NAME, VERSION_BASE, user_conf
 from stratos.core.errors import (
     BusyError,
     ConfigError,
@@ -30,8 +30,7 @@ from stratos.core.extensions import conf_dir
 from stratos.core.extras import required
 from stratos.core.formats import visible
 from stratos.core.output import (
-    FLAG,
-    WATCH,
+    SCREEN_FLAGS,
     Guarded,
     disk_errors,
     guard_files,
@@ -105,6 +104,9 @@ def run_hydra(words: Sequence[str], *, is_plan: bool = False) -> None:
         parser.prog = f"stratos {'plan' if is_plan else 'run'}"
         parser.usage = f"{parser.prog} +task=<name> [group=choice ...] [group.key=value ...]"
         args = _parsed(parser, words)
+        if not (args.config_dir or args.config_path) and (folder := user_conf()) is not None:
+            words = ["--config-dir", str(folder), *words]
+            args = _parsed(parser, words)
         if is_plan and not args.help:
             words = _up_to_the_plan(words, args.overrides)
             args = _parsed(parser, words)
@@ -122,7 +124,7 @@ def _parsed(parser: argparse.ArgumentParser, words: list[str]) -> argparse.Names
     args, unknown = parser.parse_known_args(words)
     for word in unknown:
         if word.startswith("-"):
-            near = did_you_mean(word, [*parser._option_string_actions, FLAG, WATCH, "--version"])
+            near = did_you_mean(word, [*parser._option_string_actions, *SCREEN_FLAGS, "--version"])
             raise ConfigError(f"{word}: there is no such flag.{near} stratos --help lists them.")
     if unknown:
         parser.error(f"unrecognized arguments: {' '.join(unknown)}")

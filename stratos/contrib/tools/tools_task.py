@@ -113,7 +113,7 @@ class RequestReader:
 
     @staticmethod
     def _records(rows: ToolRowReader, path: str) -> Iterator[tuple[str, Record]]:
-        for line, data in read_records(path, any_json=True):
+        for line, data in read_records(path):
             record = data if isinstance(data, Reason) else rows.read(line, data)
             if record is not None:
                 yield line, record

@@ -139,7 +139,7 @@ class Splits:
     pool: Rows
     """All rows that were divided, and those of the test."""
     how: str = ""
-    """How they were split, as sentences."""
+    """How they were split: the end of a sentence, and what more there is to say."""
     near_sha256: str = ""
     """Digest of the near duplicates that are of one split; "" for none."""
 
@@ -181,7 +181,7 @@ class HashSplitter:
         Near duplicates are apart where a split would have too few rows or labels.
         """
         apart, near = self._divided(content, rows, tested, content.families), content.near
-        how = "The split is by a hash of the question."
+        how = "split by a hash of the question."
         if near is None or not near.n_rows:
             return replace(apart, how=how + ("" if near is None else near.note(is_used=False)))
         together = self._divided(
