@@ -204,8 +204,8 @@ def test_broken_lines_are_warned_of_once_before_a_teacher_is_asked(
         )  # fmt: skip
     assert done.returncode == 0, done.stderr
     said = done.stdout
-    assert said.count("Warning: mine.jsonl has 3 broken lines:") == 1
-    assert said.index("Warning: mine.jsonl has 3 broken lines:") < said.index("probe      …")
+    assert said.count("warning    mine.jsonl has 3 broken lines:") == 1
+    assert said.index("warning    mine.jsonl") < said.index("\nto beat    ")
     assert "line 8 and line 62: one question" in said
     assert "line 61: not JSON" in said
     corpus = json.loads((tmp_path / "run" / "synthesize.json").read_text())["record"]
@@ -220,8 +220,10 @@ def test_plan_alone_reads_the_probe_and_imports_no_torch(probed: Path) -> None:
     done = process(*argv, cwd=probed.parent, code=code)
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
-    assert lines[1].startswith("probe      smollm2 0/64 exact,")
-    assert lines[1].endswith("(made before)")
+    assert any(
+        line.startswith("to beat    smollm2, a teacher: 0.0% of 64 rows right,") for line in lines
+    )
+    assert "(made before)" in done.stdout
     assert any(line.startswith("plan       smollm2 → stratos_") for line in lines)
     assert "by injection" in done.stdout
     assert lines[-1] == "loaded []"
@@ -232,12 +234,9 @@ def test_plan_alone_reads_the_probe_and_imports_no_torch(probed: Path) -> None:
     # A record of a later stage, which plan does not need, is not read.
     (probed / "synthesize.json").write_text("{}")
     again = stratos(*argv, cwd=probed.parent)
-    assert "synthesize" not in again.stdout
+    assert "data  " not in again.stdout
     assert again.returncode == 0
-    assert any(
-        line.startswith("plan ") and line.endswith("(made before)")
-        for line in again.stdout.splitlines()
-    )
+    assert " ".join(again.stdout.split()).count("(made before)") == 2
     assert json.loads((probed / "plan.json").read_text()) == plan
 
 
@@ -249,12 +248,12 @@ def test_a_record_is_made_again_when_corrupt_or_made_from_something_else(probed:
     path.write_text(path.read_text()[:100])
     done = stratos(*argv, cwd=probed.parent)
     assert done.returncode == 0
-    assert f"plan: {path} is corrupt" in done.stdout
+    assert f"plan: {path} is corrupt" in " ".join(done.stdout.split())
     assert json.loads(path.read_text())["fingerprint"] == first["fingerprint"]
 
     done = stratos(*argv, "limits.budget_usd=50", cwd=probed.parent)
     assert done.returncode == 0
-    assert "plan: limits.budget_usd has changed" in done.stdout
+    assert "plan: limits.budget_usd has changed" in " ".join(done.stdout.split())
     assert json.loads(path.read_text())["fingerprint"] != first["fingerprint"]
 
 

@@ -41,9 +41,9 @@ def test_the_log_has_stages_decisions_and_warnings_and_no_requests(tmp_path: Pat
     assert lines == [
         "INFO] probe begins",
         "httpx][WARNING] - a library warns",
-        "INFO] a decision",
+        "INFO] note: a decision",
         "WARNING] a warning",
-        "INFO] deploy: switched off",
+        "INFO] detail: deploy: switched off",
         "ERROR] TeacherError: No teacher can be asked.",
     ]
     assert capsys.readouterr().err.count("a library warns") == 1, "our own are on the console once"

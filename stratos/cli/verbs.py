@@ -20,7 +20,7 @@ from stratos.core.errors import ConfigError, StratosError, UsageError, did_you_m
 from stratos.core.extensions import Command, extensions, room_configs
 from stratos.core.extras import required
 from stratos.core.formats import visible
-from stratos.core.output import FLAG, WATCH
+from stratos.core.output import SCREEN_FLAGS
 from stratos.core.process import Terminated, leave
 
 _COMMANDS = "stratos.cli.commands"
@@ -34,6 +34,7 @@ OURS = {
         "a file: what is in it, what a student reaches, what to type", f"{_COMMANDS}.look"
     ),
     "init": Command("a file as a task of this folder: conf/task/<name>.yaml", f"{_COMMANDS}.init"),
+    "demo": Command("a student of 200 support tickets, in two minutes", f"{_COMMANDS}.demo"),
     "status": Command(
         "the runs of this folder: stage, dollars, accuracy", f"{_COMMANDS}.status", failure=2
     ),
@@ -52,7 +53,7 @@ OURS = {
 """Verbs of the core, in the order of a user's day."""
 HIDDEN = {"stage": Command("one stage of a run, on a node", f"{_COMMANDS}.stage")}
 """What programs type, and `stratos --help` does not show."""
-_FLAGS = (FLAG, WATCH, "-m", "--multirun")
+_FLAGS = (*SCREEN_FLAGS, "-m", "--multirun")
 """What takes no value, and may stand before a verb, too."""
 
 

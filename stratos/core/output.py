@@ -166,7 +166,14 @@ def _clean(node: Any, name: str = "") -> Any:
     return redact(node, name)
 
 
-FLAG = "--json"
+FLAG, QUIET, VERBOSE, WATCH = "--json", "--quiet", "--verbose", "--watch"
+SCREEN_FLAGS = {
+    FLAG: "STRATOS_JSON",
+    QUIET: "STRATOS_QUIET",
+    VERBOSE: "STRATOS_VERBOSE",
+    WATCH: "STRATOS_WATCH",
+}
+"""What a run is told about its screen, and the variables by which its processes know of it."""
 
 
 def add_flag(parser: argparse.ArgumentParser, what: str = "one JSON object") -> None:
@@ -190,29 +197,25 @@ def json_line(value: object) -> str:
     return json.dumps(plain)
 
 
-WATCH = "--watch"
-"""Shows the page of a run while it works."""
-_VARIABLES = {FLAG: "STRATOS_JSON", WATCH: "STRATOS_WATCH"}
-"""By which the processes that a command starts know of a flag."""
-
 _kept: list[TextIO] = []
 """Standard output, while all else that is written to it goes to standard error."""
 
 
 def take_flags(arguments: Sequence[str]) -> list[str]:
-    """Return the arguments without the flags, which Hydra does not know; remember them."""
-    os.environ.update({_VARIABLES[word]: "1" for word in arguments if word in _VARIABLES})
-    return [word for word in arguments if word not in _VARIABLES]
+    """Return the arguments without these flags, which Hydra does not know; remember them."""
+    for flag in SCREEN_FLAGS.keys() & {*arguments}:
+        os.environ[SCREEN_FLAGS[flag]] = "1"
+    return [word for word in arguments if word not in SCREEN_FLAGS]
+
+
+def is_on(flag: str) -> bool:
+    """Return whether the command was typed with one of these flags."""
+    return os.environ.get(SCREEN_FLAGS[flag]) == "1"
 
 
 def is_for_machines() -> bool:
     """Return whether standard output is kept for the line."""
-    return os.environ.get(_VARIABLES[FLAG]) == "1"
-
-
-def is_watched() -> bool:
-    """Return whether the page of the run is to be shown while it works."""
-    return os.environ.get(_VARIABLES[WATCH]) == "1"
+    return is_on(FLAG)
 
 
 @contextmanager

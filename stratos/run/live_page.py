@@ -23,7 +23,7 @@ import msgspec
 
 from stratos.core.atomic_files import write_atomically
 from stratos.core.formats import duration
-from stratos.core.output import is_watched
+from stratos.core.output import WATCH, is_on
 from stratos.core.redact import redact_text
 from stratos.records import from_json
 from stratos.report import provenance
@@ -31,8 +31,8 @@ from stratos.report.charts import EXACT, LOSS, Plot, curve_plots
 from stratos.report.costs import read_ledger, running_usd
 from stratos.report.render import render
 from stratos.report.sweep_jobs import Job, asked_stages, read_job
-from stratos.run.console import outcome
 from stratos.run.progress import Progress, read_progress
+from stratos.run.screen import outcome
 
 NAME = "live.html"
 EVERY_S = 2.0
@@ -154,7 +154,7 @@ def watched_page(folder: Path, is_gone: Callable[[], bool]) -> Iterator[Path | N
         folder: of the run.
         is_gone: tells whether the folder was deleted meanwhile.
     """
-    if not is_watched():
+    if not is_on(WATCH):
         yield None
         return
     ended = threading.Event()

@@ -20,7 +20,7 @@ from stratos.core.formats import counted
 from stratos.core.output import disk_errors, say_ended
 from stratos.core.process import locked
 from stratos.ledger import reserves
-from stratos.records import Plan, Report
+from stratos.records import Plan, Report, from_json
 from stratos.report.costs import read_ledger
 from stratos.run import resume
 from stratos.run.console import Console
@@ -29,6 +29,7 @@ from stratos.run.mirror import Mirror, mirrored
 from stratos.run.progress import ProgressFile
 from stratos.run.resume import Stage, StoredRecord, missing
 from stratos.run.run_state import LOCK, RunFolder, RunState, Warnings, needed_stages
+from stratos.run.screen import Line
 from stratos.run.stage_job import (
     check_handed,
     end_job,
@@ -65,7 +66,7 @@ class Runner:
         self._unverified: dict[str, Path] = {}
         """Stage to the folder of its record, which another command made, whose files may be damaged
         by now, and were not read yet."""
-        self._is_task_introduced = False
+        self._are_rows_introduced = self._is_task_introduced = False
 
     def __call__(self, stage: Stage[T], *inputs: Any, **optional: Any) -> T | None:
         """Return the record of a stage: made now, or read if it is done or was not asked for.
@@ -83,6 +84,7 @@ class Runner:
         if stage.name not in state.requested:
             return self._read(stage)
         self._require(stage)
+        self._introduce_rows(stage)
         stored = resume.find(stage, state.config.run_dir)
         mark = state.fingerprint(stage, None if stored is None else stored.record)
         if stored is None:
@@ -104,7 +106,7 @@ class Runner:
         state = self.state
         numbers = final_numbers(state.records, read_ledger(state.ledger.path), state.config)
         state.tracker.summary(numbers)
-        show(state.console.rich, state.config, state.records, state.ledger.path)
+        show(state.console, state.config, state.records, state.ledger.path)
         say_ended(state.config.run_dir, [*state.records], numbers, state.ledger.spent_usd)
 
     def _read(self, stage: Stage[T]) -> T | None:
@@ -185,7 +187,7 @@ class Runner:
                 log=self._logged(stage),
                 sample=unsaid if state.progress is None else state.progress.sample,
                 fingerprint=mark,
-                note=state.console.note,
+                note=state.console.note if is_job else state.console.detail,
                 spent_seconds=sum(getattr(each, "seconds", 0.0) for each in state.records.values()),
                 answers_dir=None if self._mirror is None else state.config.run_dir / FOLDER,
                 engine=engine,
@@ -213,7 +215,7 @@ class Runner:
         self._add(stage, record, mark)
         self._track(stage)
         if stage.record is Plan and (reserved := reserves.describe(state.ledger)):
-            state.console.note(f"{stage.name}: {reserved}.")
+            state.console.detail(f"{stage.name}: {reserved}.")
         return record
 
     def _check_folder(self) -> None:
@@ -241,6 +243,15 @@ class Runner:
         resume.keep(stage, run_dir, mark, record, state.inputs(stage, record))
         return mark
 
+    def _introduce_rows(self, stage: Stage[Any]) -> None:
+        """Say how the task's rows are split, before the first stage that works on them."""
+        if self._are_rows_introduced or not stage.works_on_task or self.state.job is not None:
+            return
+        self._are_rows_introduced = True
+        task = self.state.config.task
+        notes = task.notes or (f"made by the task {task.name}, as many as a stage asks for",)
+        self.state.console.show([Line("rows", "\n".join(notes))])
+
     def _introduce_task(self, stage: Stage[Any]) -> None:
         """Warn of a task's own files before the first stage that works on them; once a run."""
         state = self.state
@@ -248,14 +259,12 @@ class Runner:
             return
         self._is_task_introduced = True
         task = state.config.task
-        for note in task.notes:
-            state.console.note(note)
         if task.has_rows and state.job is None:
             from stratos.evaluate.read_log import said_of_runs
 
             rows = task.items("test", task.n_test)
             if earlier := said_of_runs(state.config.cache_dir, state.config.run_dir, rows):
-                state.console.note(earlier)
+                state.console.detail(earlier)
         for complaint in map(str, task.complaints):
             state.warnings.add(complaint)
 
@@ -373,7 +382,7 @@ def refuse(folder: Path, error: CapacityError) -> None:
 
 def _refused(folder: Path) -> Mapping[str, str]:
     with contextlib.suppress(OSError, msgspec.DecodeError):
-        return msgspec.json.decode((folder / NAME).read_bytes(), type=dict[str, str])
+        return from_json((folder / NAME).read_bytes(), dict[str, str])
     return {}
 
 

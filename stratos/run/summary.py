@@ -1,23 +1,24 @@
-"""The final summary: plan, cost, accuracy and file locations."""
+"""The end of a run: verdict, cost, what to do next, and where everything is; numbers and tables."""
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from rich.console import Console
+from rich import box
 from rich.table import Table
-from rich.text import Text
 
 from stratos.config import Config
 from stratos.core.formats import (
     at_least,
     counted,
+    duration,
     hours,
-    measured,
+    p_value,
     percent,
     percent_range,
     sentence,
@@ -27,8 +28,7 @@ from stratos.core.formats import (
 from stratos.core.names import named
 from stratos.core.reasons import Reason
 from stratos.evaluate.format_verdict import in_words as format_in_words
-from stratos.evaluate.read_log import describe_reads
-from stratos.evaluate.verdict import accuracy_as_served, against_logged, verdict
+from stratos.evaluate.verdict import Verdict, accuracy_as_served, against_logged, verdict
 from stratos.models.kinds.suits import LM
 from stratos.models.students import what_may_help
 from stratos.records import (
@@ -38,29 +38,26 @@ from stratos.records import (
     Interval,
     ModelScore,
     Plan,
-    Probe,
     RoomRecord,
     Scorecard,
     Worth,
 )
 from stratos.report.costs import CostRow, Spend, cost_rows, read_ledger, read_reserves
+from stratos.report.frontier import next_steps
 from stratos.report.planned import PlannedRow, planned_rows
 from stratos.report.worth_measured import worth_measured
+from stratos.run.console import Console, from_here
+from stratos.run.screen import ROLES, Level, Line, errs_most_on, no_answers, who
 
-_ROLES = {
-    "majority": "most frequent answer",
-    "lookup": "nearest training row",
-    "linear": "TF-IDF with logistic regression",
-    "teacher": "teacher",
-    "untouched": "untouched student",
-    "constrained": "student, decoding constrained by the schema",
-    "student": "student",
-}
-"""Roles in the order of the table, and what they are called there."""
-_NAMED = ("teacher", "student")
-"""Roles whose models have a name of their own."""
 _MEASURED = "hours measured × the plan's price"
-_STYLES = {"better": "bold green", "open": "bold yellow", "worse": "bold red"}
+_STYLES = {"serve": "green", "open": "yellow", "stay": "yellow"}
+"""No red: a student that is not worth it is a result, and no fault."""
+_WORTH = {
+    "distil": "Serve it, for its cost. ",
+    "stay": "Do not serve it, for its cost. ",
+    "open": "",
+}
+"""Outcome of the verdict on cost to how it begins."""
 
 
 class LimitMissed(Reason):
@@ -86,75 +83,154 @@ class LimitMissed(Reason):
 
 
 def show(console: Console, config: Config, records: Mapping[str, Any], ledger: Path) -> None:
-    """Print the summary of as many stages as there are records of."""
+    """Print the last lines of as many stages as there are records of, and at most the tables."""
     plan: Plan | None = records.get("plan")
-    say = partial(console.print, soft_wrap=True, markup=False)
-    console.print()
-    if plan is not None:
-        worth = _worth(config, records)
-        # The plan has said its own; until something is measured there is no other.
-        if worth is not None and worth != plan.worth:
-            say(worth.text)
-        console.print(f"{plan.pair}, chosen as {plan.objective}")
-        console.print(_costs(plan, records, ledger))
+    if console.level >= Level.VERBOSE and plan is not None:
+        console.table(_costs(plan, records, ledger))
         if rows := planned_rows(plan, records, read_ledger(ledger)):
-            console.print(_planned(rows))
-    for part in _accuracy(records):
-        console.print(part)
-    for line, style in _judgements(config, records):
-        say(line, style=style)
-    for line in _files(config, records):
-        say(line)
-    if refusal := not_worth_serving(config, records):
-        say(refusal, style=_STYLES["worse"])
+            console.table(_planned(rows))
+    if console.level >= Level.VERBOSE and (scorecard := records.get("evaluate")) is not None:
+        for part in _accuracy(scorecard, records.get("deploy")):
+            console.table(part)
+    console.show(last_lines(config, records, ledger))
 
 
-def _judgements(config: Config, records: Mapping[str, Any]) -> Iterator[tuple[str, str | None]]:
-    """Yield what the measured accuracy means, each line with its style."""
+def last_lines(config: Config, records: Mapping[str, Any], ledger: Path) -> Iterator[Line]:
+    """Yield what a run comes to: the answers, the verdict, what to do, and where everything is."""
     scorecard: Scorecard | None = records.get("evaluate")
     if scorecard is not None:
-        if (judgement := verdict(scorecard)) is not None:
-            yield judgement.text, _STYLES[judgement.outcome]
-        if scorecard.comparison is not None and (bound := at_least(scorecard.comparison)):
-            yield sentence(bound), None
+        yield from no_answers(_unread(config.run_dir / scorecard.answers_path), scorecard)
+    if (judgement := run_verdict(config, records)) is not None:
+        yield Line("verdict", judgement.text, _STYLES[judgement.outcome])
+    if steps := "\n".join(_next(config, records)):
+        yield Line("next", steps)
+    budget = config.limits.budget_usd
+    of = "" if budget is None else f" of limits.budget_usd={budget:g}"
+    spent = sum(spend.usd for spend in read_ledger(ledger))
+    took = sum(getattr(record, "seconds", 0.0) for record in records.values())
+    yield Line("spent", f"{usd(spent)}{of}; {duration(took)} of work")
+    yield from _places(config, records)
+
+
+def _unread(path: Path) -> dict[str, tuple[int, int]]:
+    """Return of the student how many answers cannot be read as one, and how many there are."""
+    try:
+        parsed = [json.loads(line)["score"]["parsed"] for line in path.open(encoding="utf-8")]
+    except (OSError, ValueError, KeyError):
+        return {}
+    return {"student": (parsed.count(False), len(parsed))} if parsed else {}
+
+
+@dataclass(frozen=True)
+class RunVerdict:
+    """Whether the student of a run is to be served."""
+
+    outcome: Literal["serve", "stay", "open"]
+    """serve it; stay with what does the task today, or with what is free; or open: what was
+    measured does not decide it."""
+    reason: Literal["accuracy", "cost"]
+    """What decides it."""
+    text: str
+    """The same in words, with the numbers."""
+
+    def __str__(self) -> str:
+        return self.text
+
+
+_OF_WORTH: dict[str, Literal["serve", "stay", "open"]] = {
+    "distil": "serve", "stay": "stay", "open": "open"
+}  # fmt: skip
+_OF_ACCURACY: dict[str, Literal["serve", "stay", "open"]] = {
+    "better": "serve", "open": "open", "worse": "stay"
+}  # fmt: skip
+
+
+def run_verdict(config: Config, records: Mapping[str, Any]) -> RunVerdict | None:
+    """Return whether the student is to be served, and for what; None where nothing was compared."""
+    scorecard: Scorecard | None = records.get("evaluate")
+    judgement = None if scorecard is None else verdict(scorecard)
     if (missed := missed_limit(config, records)) is not None:
-        yield str(missed), "yellow"
-        remedies = (room.remedy(config, records) for room in config.rooms.values())
-        yield from ((str(remedy), None) for remedy in remedies if remedy is not None)
+        text = f"Do not serve it yet, for its accuracy: {missed}"
+        return RunVerdict("stay", "accuracy", text)
+    if judgement is not None and _is_needless(config, records, judgement):
+        text = f"Do not serve this student, for its accuracy: {judgement.against_free}."
+        return RunVerdict("stay", "accuracy", text)
+    if (worth := _worth(config, records)) is not None:
+        text = f"{_WORTH[worth.outcome]}{worth.text}"
+        return RunVerdict(_OF_WORTH[worth.outcome], "cost", text)
+    if judgement is None or scorecard is None:
+        return None
+    outcome, best = _OF_ACCURACY[judgement.outcome], scorecard.best_baseline
+    if outcome != "serve" or best is None:
+        return RunVerdict(outcome, "accuracy", judgement.text)
+    rows = counted(best.n_items, "row", spec=",")
+    return RunVerdict(
+        outcome,
+        "accuracy",
+        f"Serve it, for its accuracy: {percent(best.student)} of {rows}, {best.name} "
+        f"{percent(best.baseline)} of the same ({_p(best.p_value)}).",
+    )
 
 
-def _files(config: Config, records: Mapping[str, Any]) -> Iterator[str]:
-    """Yield where what the run has made lies, and what is typed to use it."""
+def _p(value: float) -> str:
+    return f"p {'' if value < 1e-4 else '= '}{p_value(value)}"
+
+
+def _next(config: Config, records: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what may make the student better: which labels, how many rows, which student."""
     corpus: Corpus | None = records.get("synthesize")
     if corpus is not None and corpus.rows_to_label is not None:
-        n_rows = counted(corpus.n_rows_to_label, "row")
-        yield f"To label by hand  {corpus.rows_to_label}  ({n_rows})"
-    deployment: Deployment | None = records.get("deploy")
+        n_rows = counted(corpus.n_rows_to_label, "row", spec=",")
+        yield f"label {n_rows} by hand: {from_here(Path(corpus.rows_to_label))}"
+    probe, plan = records.get("probe"), records.get("plan")
+    kind = None if probe is None or plan is None else probe.of_kind(plan.student)
+    if kind is not None and kind.gain is not None:
+        low, high = (100 * end for end in kind.gain)
+        rows = counted(kind.n_rows, "more labelled row", spec=",")
+        yield f"{rows} may bring {low:.0f} to {high:.0f} points"
+    if labels := errs_most_on(records.get("evaluate")):
+        yield f"label more rows of {labels}: there it is wrong most often"
+    if missed_limit(config, records) is not None:
+        remedies = (room.remedy(config, records) for room in config.rooms.values())
+        yield from (str(remedy) for remedy in remedies if remedy is not None)
+    judgement = verdict(records["evaluate"]) if "evaluate" in records else None
+    if judgement is not None and plan is not None and _is_needless(config, records, judgement):
+        yield what_may_help(config, named(config.students, plan.student))
+    if "distill" not in records:
+        if plan is not None:
+            yield "stratos run with the same words trains it; --verbose says why this plan"
+    elif kind is None:
+        steps = next_steps(
+            config.run_dir, probe, records.get("pilot"), plan, records["distill"], is_taught=False
+        )
+        yield from (f"{step.what}: {step.predicted}" for step in steps[:1])
+
+
+def _places(config: Config, records: Mapping[str, Any]) -> Iterator[Line]:
+    """Yield where what the run has made lies, and what is typed to use it."""
+    run_dir, deployment = from_here(config.run_dir), records.get("deploy")
     if deployment is not None:
-        yield f"Bundle  {deployment.bundle_path}"
-        here = f"stratos serve {shlex.quote(str(config.run_dir))} (on this machine)"
-        yield f"Host    {here}; on the planned servers: see {deployment.service_path}"
+        yield Line("host", f"stratos serve {shlex.quote(run_dir)}")
+        yield Line("detail", f"on the planned servers: {deployment.service_path}")
     rooms = (record for record in records.values() if isinstance(record, RoomRecord))
-    yield from filter(None, (room.summary(config.run_dir) for room in rooms))
-    if "report" in records:
-        yield f"Report  {records['report'].path}"
-    yield f"Records {config.run_dir}"
+    for text in filter(None, (room.summary(config.run_dir) for room in rooms)):
+        name, _, rest = text.partition(" ")
+        yield Line(name.lower(), rest)
+    page = records.get("report")
+    yield Line("page" if page else "folder", from_here(Path(page.path)) if page else run_dir)
 
 
-def not_worth_serving(config: Config, records: Mapping[str, Any]) -> str:
-    """Return as the last words of a run that what is free does as well, and what may change that.
+def _is_needless(config: Config, records: Mapping[str, Any], judgement: Verdict) -> bool:
+    """Return whether what is free does as well as a language model.
 
-    "" where the student is better, and of a kind that is trained in seconds: it is as free.
+    Students of other kinds are trained in seconds, and are as free.
     """
-    scorecard: Scorecard | None = records.get("evaluate")
     plan: Plan | None = records.get("plan")
-    judgement = None if scorecard is None else verdict(scorecard)
-    if judgement is None or not judgement.against_free or plan is None:
-        return ""
-    student = named(config.students, plan.student)
-    if student.kind != LM:
-        return ""
-    return f"Do not serve this student. {judgement.against_free}. {what_may_help(config, student)}"
+    return (
+        plan is not None
+        and bool(judgement.against_free)
+        and named(config.students, plan.student).kind == LM
+    )
 
 
 def _worth(config: Config, records: Mapping[str, Any]) -> Worth | None:
@@ -230,7 +306,7 @@ def _plan_numbers(plan: Plan, worth: Worth | None) -> dict[str, float | str]:
 
 
 def _score_numbers(scorecard: Scorecard) -> dict[str, float | str]:
-    scores = {role: scorecard.score(role) for role in _ROLES}
+    scores = {role: scorecard.score(role) for role in ROLES}
     numbers: dict[str, float | str] = {
         f"{role}_exact": score.slice().exact.mean
         for role, score in scores.items()
@@ -271,7 +347,7 @@ def _costs(plan: Plan, records: Mapping[str, Any], ledger: Path) -> Table:
 
 
 def _table(texts: Sequence[str], numbers: Sequence[str]) -> Table:
-    table = Table()
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for heading in (*texts, *numbers):
         table.add_column(heading, justify="right" if heading in numbers else "left")
     return table
@@ -303,43 +379,23 @@ def _money_and_time(dollars: float | None, time: float | None) -> str:
     return f"{usd(dollars)} · {hours(time)}" if time is not None else usd(dollars)
 
 
-def _accuracy(records: Mapping[str, Any]) -> tuple[str | Table | Text, ...]:
-    """Return the accuracies on test items, or the probe's where nothing was evaluated."""
-    scorecard: Scorecard | None = records.get("evaluate")
-    if scorecard is None:
-        return () if (probe := records.get("probe")) is None else _accuracy_of_probe(probe)
-    scores = [score for role in _ROLES if (score := scorecard.score(role)) is not None]
-    slices = [row.slice for row in scores[-1].rows if row.slice != "all"] if scores else []
+def _accuracy(scorecard: Scorecard, deployment: Deployment | None) -> Iterator[Table | str]:
+    """Yield the accuracies on test items with those of each slice, and what is to be known."""
+    scores = [score for role in ROLES if (score := scorecard.score(role)) is not None]
+    slices = [row.slice for row in scores[0].rows if row.slice != "all"] if scores else []
     rows = [_score_row(score) for score in scores]
-    deployment: Deployment | None = records.get("deploy")
     served = None if deployment is None else deployment.served
-    notes = [] if scorecard.logged is None else [Text(against_logged(scorecard.logged))]
     if served is not None:
-        label = f"student as served ({served.format})"
-        rows.append(_row(label, served.exact, served.n_items))
-        notes.append(_loss(served))
-    are_cut = any(score.n_truncated for score in scores)
-    doubtful = [_who(score) for score in scores if score.is_cut_short]
-    reads = describe_reads(scorecard.earlier_reads)
-    title = f"{sentence(measured(scorecard.metric))} on test items; {reads}"
-    return title, _accuracy_table(rows, are_cut, slices), *notes, *_doubts(doubtful)
-
-
-def _accuracy_of_probe(probe: Probe) -> tuple[str | Table | Text, ...]:
-    rows = [_row(kind.student, kind.accuracy, kind.n_rows, kind.micro_f1) for kind in probe.kinds]
-    rows += [_score_row(baseline) for baseline in probe.baselines]
-    for teacher in probe.real_teachers:
-        name = teacher.teacher if teacher.logged is None else teacher.card.name
-        row = _row(f"teacher ({name})", teacher.exact, teacher.n_items)
-        if teacher.logged is not None:
-            row["right"] = f"at most {row['right']}"
-        rows.append({**row, _CUT: str(teacher.n_truncated)})
-    are_cut = any(teacher.n_truncated for teacher in probe.real_teachers)
-    doubtful = [
-        f"teacher ({teacher.teacher})" for teacher in probe.real_teachers if teacher.is_cut_short
-    ]
-    by = "by cross-validation" if probe.kinds else "on validation items"
-    return f"Exact match {by}", _accuracy_table(rows, are_cut), *_doubts(doubtful)
+        rows.append(_row(f"student as served ({served.format})", served.exact, served.n_items))
+    yield _accuracy_table(rows, any(score.n_truncated for score in scores), slices)
+    if scorecard.logged is not None:
+        yield against_logged(scorecard.logged)
+    if served is not None:
+        yield _loss(served)
+    if scorecard.comparison is not None and (bound := at_least(scorecard.comparison)):
+        yield sentence(bound)
+    if doubtful := [_sized(score) for score in scores if score.is_cut_short]:
+        yield _doubts(doubtful)
 
 
 _MICRO_F1 = "micro-F1"
@@ -380,35 +436,29 @@ def _score_row(score: ModelScore) -> dict[str, str]:
     whole = score.slice()
     cut = {_CUT: str(score.n_truncated)} if score.max_tokens else {}
     means = {part.slice: percent(part.exact.mean) for part in score.slices}
-    return {**means, **cut, **_row(_who(score), whole.exact, whole.n_items, whole.micro_f1)}
+    return {**means, **cut, **_row(_sized(score), whole.exact, whole.n_items, whole.micro_f1)}
 
 
-def _who(score: ModelScore) -> str:
-    role = _ROLES[score.role]
-    if score.role not in _NAMED:
-        return role
-    return f"{role} ({', '.join(filter(None, (score.name, size(score.n_params))))})"
+def _sized(score: ModelScore) -> str:
+    return ", ".join(filter(None, (who(score), size(score.n_params))))
 
 
-def _loss(served: Export) -> Text:
+def _loss(served: Export) -> str:
     """Say what the format that is served loses, on the items that it was asked."""
     loss = served.loss_points
     # Zero has no sign, whatever rounding makes of it.
     mean, low, high = (f"{round(value, 1) + 0.0:.1f}" for value in (loss.mean, loss.low, loss.high))
     judgement = format_in_words(served)
-    return Text(
+    return (
         f"As {served.format} the student loses {mean} points (95% interval {low} to {high}) on "
         f"the {counted(served.n_items, 'test item', spec=',')} that this format was asked"
         f"{f': {judgement}.' if judgement else '.'}"
     )
 
 
-def _doubts(names: list[str]) -> list[Text]:
+def _doubts(names: Sequence[str]) -> str:
     """Say whose accuracy rests on answers of which too many were cut."""
-    if not names:
-        return []
-    text = (
+    return (
         f"More than 1 in 20 answers of {' and '.join(names)} were cut short: the accuracy may be "
         "higher than is measured."
     )
-    return [Text(text, style="yellow")]

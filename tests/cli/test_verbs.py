@@ -26,6 +26,7 @@ DAY = (
     "plan",
     "look",
     "init",
+    "demo",
     "status",
     "compare",
     "serve",

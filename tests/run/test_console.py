@@ -1,8 +1,8 @@
-"""What a run says where no bar can be drawn."""
+"""What is printed at which level, and how far a stage is where no bar can be drawn."""
 
 import io
+import re
 import time
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -10,61 +10,62 @@ from rich.console import Console as RichConsole
 
 from stratos.run import console
 from stratos.run.console import Console, PlainConsole
+from stratos.run.screen import Level, Line
 
 
-def test_a_stage_without_a_word_for_long_says_that_it_is_at_work(monkeypatch):
-    monkeypatch.setattr(console, "_HEARTBEAT_S", 0.2)
+def test_progress_in_a_log_says_that_it_is_progress(monkeypatch):
+    monkeypatch.setattr(console, "_HEARTBEAT_S", 0.05)
     file = io.StringIO()
-    with Console(RichConsole(file=file, width=80)).stage("probe") as tick:
+    with Console(RichConsole(file=file, width=80), Level.DEFAULT).stage("probe") as tick:
         tick(1, 4, "smollm2")
-        tick(2, 4, "smollm2")
         deadline = time.monotonic() + 20
-        while file.getvalue().count("\n") < 4 and time.monotonic() < deadline:
+        while "\n" not in file.getvalue() and time.monotonic() < deadline:
             time.sleep(0.05)
-    first, told, *silent = file.getvalue().splitlines()
-    assert first.split() == ["probe", "…"]
-    assert told.split() == ["probe", "50%", "smollm2"]
-    for line in silent:
-        assert line.split()[:7] == ["probe", "50%", "smollm2,", "still", "at", "work", "after"]
-    after = len(file.getvalue())
-    time.sleep(0.5)
-    assert len(file.getvalue()) == after
+    line = file.getvalue().splitlines()[0]
+    assert re.fullmatch(r"progress   probe 25% done, about \d+:\d\d left · smollm2", line)
 
 
-def test_a_log_has_a_line_for_each_5_percent_at_most(monkeypatch):
+def test_a_long_run_is_told_of_ever_more_seldom(monkeypatch):
     monkeypatch.setattr(console, "_HEARTBEAT_S", 0.01)
-    monkeypatch.setattr(console, "_LONGEST_SILENCE", 1000)
+    for level, fewest, most in ((Level.QUIET, 0, 0), (Level.DEFAULT, 3, 7), (Level.VERBOSE, 6, 13)):
+        file = io.StringIO()
+        shown = Console(RichConsole(file=file, width=80), level)
+        for stage in ("probe", "distill"):
+            with shown.stage(stage):
+                time.sleep(0.5)
+        assert fewest <= file.getvalue().count("\n") <= most, level
+
+
+def test_a_line_is_broken_between_words_and_never_in_a_path() -> None:
     file = io.StringIO()
-    with Console(RichConsole(file=file, width=80)).stage("distill") as tick:
-        for done in range(200):
-            tick(done, 200, "loss")
-            time.sleep(0.011)
-    told = [line.split() for line in file.getvalue().splitlines()[1:]]
-    shares = [int(words[1].rstrip("%")) for words in told if "still" not in words]
-    assert 2 < len(shares) <= 20
-    # As they are written, without a digit behind the point.
-    assert all(later - share >= 4 for share, later in pairwise(shares))
+    path = "folder/" * 20
+    shown = Console(RichConsole(file=file, width=300), Level.DEFAULT)
+    shown.show([Line("page", f"{'word ' * 30}{path}"), Line("detail", "of the verbose")])
+    first, second, third = file.getvalue().splitlines()
+    assert first.startswith("page       word") and len(first) <= 100
+    assert second.startswith(" " * 11 + "word") and third.strip() == path
 
 
-def test_another_part_of_a_stage_is_told_though_its_share_is_less(monkeypatch):
-    monkeypatch.setattr(console, "_HEARTBEAT_S", 0.02)
+@pytest.mark.parametrize(
+    ("level", "names"),
+    [
+        (Level.QUIET, ["verdict"]),
+        (Level.DEFAULT, ["rows", "verdict"]),
+        (Level.VERBOSE, ["rows", "detail", "verdict"]),
+    ],
+)
+def test_each_level_has_its_lines(level: Level, names: list[str]) -> None:
     file = io.StringIO()
-    with Console(RichConsole(file=file, width=80)).stage("deploy") as tick:
-        for share, text in ((90, "requests"), (10, "streamed requests")):
-            tick(share, 100, text)
-            deadline = time.monotonic() + 20
-            while f"{share}% {text}\n" not in file.getvalue() and time.monotonic() < deadline:
-                time.sleep(0.01)
-    assert "10% streamed requests\n" in file.getvalue()
+    lines = [Line(name, "text") for name in ("rows", "detail", "why", "verdict")]
+    Console(RichConsole(file=file, width=100), level).show(lines)
+    assert [line.split()[0] for line in file.getvalue().splitlines()] == names
 
 
-def test_a_stage_that_is_silent_is_told_of_ever_more_seldom(monkeypatch):
-    monkeypatch.setattr(console, "_HEARTBEAT_S", 0.01)
-    file = io.StringIO()
-    with Console(RichConsole(file=file, width=80)).stage("probe"):
-        time.sleep(1.0)
-    told = file.getvalue().splitlines()[1:]
-    assert 3 <= len(told) <= 7, "after 1, 2, 4, 8, 16, 32 beats and so on"
+def test_a_long_warning_is_whole_where_all_is_printed() -> None:
+    for level, is_whole in ((Level.DEFAULT, False), (Level.VERBOSE, True)):
+        file = io.StringIO()
+        Console(RichConsole(file=file, width=100), level).warn("word " * 100)
+        assert (file.getvalue().count("word") == 100) is is_whole
 
 
 @pytest.mark.parametrize("is_off", [True, False])

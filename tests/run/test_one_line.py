@@ -65,7 +65,7 @@ def test_a_run_that_ends_and_one_that_fails_write_one_line(tmp_path: Path) -> No
         assert (found["status"], found["folder"]) == (status, str(folder)), told.stderr
         if status == "finished":
             assert found["stages"] == ["probe", "plan"] and found["planned_usd"] > 0
-            assert "Plans that no other plan dominates" in told.stderr
+            assert "\nplan       smollm2 → " in told.stderr
         else:
             assert found["error"].startswith("plan needs the record of probe")
         assert (told.returncode == 0) is (status == "finished")

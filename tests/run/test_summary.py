@@ -22,14 +22,15 @@ from stratos.records import (
     Scorecard,
     ServingSetting,
 )
-from stratos.run.console import PlainConsole, outcome
+from stratos.run import summary
+from stratos.run.console import Console, PlainConsole
+from stratos.run.screen import Level, lines_of
 from stratos.run.summary import (
     LimitMissed,
     _doubts,
     _loss,
     final_numbers,
     missed_limit,
-    not_worth_serving,
     show,
 )
 from stratos.tasks.base import Item, Score
@@ -63,10 +64,8 @@ def test_a_missed_limit_says_what_the_precision_has_to_do_with_it(
 
 
 def test_answers_that_were_cut_are_said_as_plain_text(capsys: pytest.CaptureFixture[str]) -> None:
-    (told,) = _doubts(["teacher (a[/INST]b)"])
-    PlainConsole(width=300).print(told)
+    Console(PlainConsole(width=300)).table(_doubts(["teacher (a[/INST]b)"]))
     assert " answers of teacher (a[/INST]b) " in capsys.readouterr().out
-    assert _doubts([]) == []
 
 
 def test_what_the_served_format_loses_is_said(snapshot: Any) -> None:
@@ -114,10 +113,10 @@ def test_a_room_s_record_says_itself_what_it_came_to(
 ) -> None:
     config: Any = SimpleNamespace(limits=LimitsConfig(), run_dir=tmp_path, rooms={})
     made = {"added": Added(3)}
-    assert outcome(made["added"]) == "3 were added"
+    assert [line.text for line in lines_of(made["added"])] == ["3 were added"]
     assert final_numbers(made) == {"added": 3}
-    show(PlainConsole(width=200), config, made, tmp_path / "ledger.jsonl")
-    assert f"Added 3 in {tmp_path}\n" in capsys.readouterr().out
+    show(Console(PlainConsole(width=200), Level.DEFAULT), config, made, tmp_path / "ledger.jsonl")
+    assert f"added      3 in {tmp_path}\n" in capsys.readouterr().out
 
 
 def test_a_limit_that_is_missed_has_the_remedies_of_rooms(
@@ -130,8 +129,12 @@ def test_a_limit_that_is_missed_has_the_remedies_of_rooms(
         limits=LimitsConfig(accuracy=0.9), run_dir=tmp_path, rooms={"added": Helps()}
     )
     for made, is_helped in (({}, True), ({"added": Added(3)}, False)):
-        show(PlainConsole(width=200), config, made, tmp_path / "ledger.jsonl")
-        assert ("Not met.\nAdd something." in capsys.readouterr().out) == is_helped
+        show(
+            Console(PlainConsole(width=200), Level.DEFAULT), config, made, tmp_path / "ledger.jsonl"
+        )
+        printed = capsys.readouterr().out
+        assert "for its accuracy: Not met." in printed
+        assert ("next       Add something." in printed) == is_helped
 
 
 def test_what_needs_no_model_is_said_before_the_ratio(
@@ -151,22 +154,18 @@ def test_what_needs_no_model_is_said_before_the_ratio(
     card = Scorecard(
         "t", "exact", tuple(scores.values()), comparison, "", 1.0, versus, NO_READS, ""
     )
-    line = outcome(card)
-    told = (
-        "Linear answers 92.5%, the student 90.0%: nothing shows that the student is better, "
-        "so you need no model"
-    )
-    assert line.index(told) < line.index("the teacher (the 40 items")
     config: Any = SimpleNamespace(limits=LimitsConfig(), run_dir=tmp_path, rooms={})
-    show(PlainConsole(width=200), config, {"evaluate": card}, tmp_path / "ledger.jsonl")
-    said = capsys.readouterr().out
-    assert said.index("You need no model for this") < said.index("\nAt least ")
-    assert said.count("the teacher (the 40 items") == 1
-    assert "main" not in said, "one slice is all of them"
-    for kind, is_told in (("lm", True), ("linear", False)):
+    config.task = SimpleNamespace(has_rows=True, has_labels=False, has_objects=False)
+    screen, ledger = Console(PlainConsole(width=200), Level.VERBOSE), tmp_path / "ledger.jsonl"
+    config.students = (StudentConfig("small", kind="lm", path="a/folder"),)
+    show(screen, config, {"evaluate": card}, ledger)
+    printed = capsys.readouterr().out
+    assert printed.count("the teacher (the 40 items") == 1
+    assert "main" not in printed, "one slice is all of them"
+    plan: Any = SimpleNamespace(student="small", worth=None)
+    for kind, is_refused in (("lm", True), ("linear", False)):
         config.students = (StudentConfig("small", kind=kind, path="a/folder"),)
-        config.task = SimpleNamespace(has_rows=True, has_labels=False, has_objects=False)
-        records = {"evaluate": card, "plan": SimpleNamespace(student="small")}
-        told = not_worth_serving(config, records)
-        assert told.startswith("Do not serve this student. Linear answers 92.5%") == is_told
-        assert ("more labelled rows" in told) == is_told
+        judged = summary.run_verdict(config, {"evaluate": card, "plan": plan})
+        assert judged is not None and judged.reason == "accuracy"
+        assert (judged.outcome == "stay") == is_refused
+        assert "Linear answers 92.5%" in judged.text

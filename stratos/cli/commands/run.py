@@ -30,8 +30,7 @@ from stratos.core.extensions import conf_dir
 from stratos.core.extras import required
 from stratos.core.formats import visible
 from stratos.core.output import (
-    FLAG,
-    WATCH,
+    SCREEN_FLAGS,
     Guarded,
     disk_errors,
     guard_files,
@@ -125,7 +124,7 @@ def _parsed(parser: argparse.ArgumentParser, words: list[str]) -> argparse.Names
     args, unknown = parser.parse_known_args(words)
     for word in unknown:
         if word.startswith("-"):
-            near = did_you_mean(word, [*parser._option_string_actions, FLAG, WATCH, "--version"])
+            near = did_you_mean(word, [*parser._option_string_actions, *SCREEN_FLAGS, "--version"])
             raise ConfigError(f"{word}: there is no such flag.{near} stratos --help lists them.")
     if unknown:
         parser.error(f"unrecognized arguments: {' '.join(unknown)}")

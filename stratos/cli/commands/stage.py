@@ -57,8 +57,8 @@ class ToldConsole(Console):
                 self.is_at_work = False
 
     @override
-    def note(self, text: str) -> None:
-        super().note(text)
+    def detail(self, text: str) -> None:
+        super().detail(text)
         if self.is_at_work:
             self._say(NOTE, text)
 

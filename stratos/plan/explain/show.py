@@ -8,7 +8,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from stratos.catalog.table import LOCAL
-from stratos.core.formats import by_reason, cents, most, right_shortly, taken_before, visible
+from stratos.core.formats import (
+    by_reason,
+    cents,
+    listed,
+    most,
+    right_shortly,
+    taken_before,
+    visible,
+)
 from stratos.plan.objective import ACCURACY, COSTS
 from stratos.plan.words import free_servers
 from stratos.records import Assumption, Interval, Plan, PlanPoint, Price, RoleChoice
@@ -91,6 +99,17 @@ def only_plan(plan: Plan) -> list[str]:
     if len(_distinct(plan)) > 1 or not all(_is(point, plan) for point in points):
         return []
     return ["No other plan: every objective chooses the same.", *_asides(plan)]
+
+
+def why_shortly(plan: Plan) -> str:
+    """Return in a few words why a plan was chosen among those of the frontier."""
+    if plan.n_frontier <= 1:
+        return "the only plan within the limits"
+    best_in = [BEST_IN.get(name, name) for name, p in plan.alternatives.items() if _is(p, plan)]
+    of = f"of {plan.n_frontier:,} plans"
+    if not best_in:
+        return f"the lowest net cost {of} ({plan.objective})"
+    return f"the best {of} in {listed(word.replace('_', ' ') for word in best_in)}"
 
 
 def _asides(plan: Plan) -> list[str]:
@@ -215,7 +234,7 @@ def explanation(plan: Plan) -> Text:
     text = Text()
     sections = (
         ("Why this plan", plan.reasons),
-        ("What if", [move.text for move in plan.what_if] or ["No limit was given."]),
+        ("What if", [move.text for move in plan.what_if]),
         ("Prices", [price_text(price) for price in plan.prices]),
         ("Assumptions", [assumption_text(number) for number in plan.assumptions]),
         ("Left out", [f"{who}: {why}" for who, why in by_reason(plan.left_out)]),

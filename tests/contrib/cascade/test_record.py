@@ -15,7 +15,7 @@ from test_run_page import make
 from stratos.contrib.cascade.record import Cascade, CascadeAt
 from stratos.core.intervals import wilson
 from stratos.records import Interval
-from stratos.run.console import outcome
+from stratos.run.screen import lines_of
 
 MADE = Cascade(
     "The student answers, and asks its teacher where it is unsure.", True, 0.95, 0.9, 500, 0.9,
@@ -25,7 +25,7 @@ REFUSED = replace(MADE, is_promised=False, escalated=None, measured=None)
 
 
 def test_the_stage_says_in_short_what_the_summary_says_whole(snapshot: Any) -> None:
-    assert [outcome(MADE), outcome(REFUSED)] == snapshot
+    assert [line.text for made in (MADE, REFUSED) for line in lines_of(made)] == snapshot
     run_dir = Path("my runs")
     served = f"Cascade {MADE.text} Type: {MADE.serve_command(run_dir)}"
     assert MADE.summary(run_dir) == served and "'my runs' --cascade" in served

@@ -11,6 +11,7 @@ from stratos.plan.options.candidates import build_problem
 from stratos.plan.stage import solve
 from stratos.records import WhatIf
 from stratos.run.console import Console as RunConsole
+from stratos.run.screen import Level
 
 
 def planned(**changes):
@@ -81,9 +82,9 @@ def test_the_console_explains_only_where_it_is_asked_to():
     plan = replace(planned(), what_if=(told,))
     for explain in (False, True):
         rich = Console(file=io.StringIO(), width=200)
-        RunConsole(rich, explain=explain).done("plan", plan)
+        RunConsole(rich, Level.DEFAULT, explain=explain).done("plan", plan)
         text = rich.file.getvalue()
-        assert "balanced and other objectives" in text
+        assert ("balanced and other objectives" in text) == explain
         assert ("  • Money [b]binds[/b]." in text) == explain
         assert (f"  • {plan.reasons[0]}" in text) == explain
         assert ("Left out\n" in text) == explain

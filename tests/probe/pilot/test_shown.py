@@ -13,7 +13,7 @@ from syrupy.assertion import SnapshotAssertion
 from stratos.records import Pilot, PilotPoint, PilotRun
 from stratos.report.costs import cost_rows
 from stratos.report.run_page import write_run_page
-from stratos.run.console import outcome
+from stratos.run.screen import lines_of
 
 POINTS = tuple(
     PilotPoint(250_000 * 2**i, accuracy, 128, 2_000 * 2**i, 60.0, 60.0, 60.0)
@@ -43,7 +43,7 @@ def factory() -> ModuleType:
 
 def test_its_line_says_how_far_each_pair_came(snapshot: SnapshotAssertion) -> None:
     nobody = Pilot("mahjong", (), {"a by injection": "no plan meets the limits"}, 1.0, 0.0, 0.0)
-    assert [outcome(PILOT), outcome(nobody)] == snapshot
+    assert [line.text for pilot in (PILOT, nobody) for line in lines_of(pilot)] == snapshot
 
 
 def test_its_hours_are_training_at_the_price_of_the_plan(factory: ModuleType) -> None:
