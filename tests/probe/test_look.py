@@ -18,6 +18,7 @@ from stratos.core.personal_data import CARD, EMAIL, PHONE, SECRET
 from stratos.models.kinds import suits
 from stratos.probe.look import AnswerKind, Facts, Look, Worth, look, measure, read_facts
 from stratos.probe.look.look_lines import command, fact_lines, measured_lines
+from stratos.tasks.file_task import FileTask
 from stratos.tasks.jsonl import JsonlTask
 
 WORDS = {
@@ -190,6 +191,12 @@ def test_a_column_that_is_not_there_is_refused_with_the_nearest(tmp_path: Path) 
         look(path, answer="queu")
 
 
+def test_answers_may_begin_late_in_the_file(tmp_path: Path) -> None:
+    rows = [(f"{t} late", "") for t, _ in texts(1_200)] + texts(30)
+    facts = read_facts(table(tmp_path / "a.csv", "text,label", rows))
+    assert (facts.n_unlabelled, facts.n_labelled) == (1_200, 30)
+
+
 def test_names_that_are_given_are_taken(tmp_path: Path) -> None:
     rows = [(t, x, k % 2) for k, (t, x) in enumerate(texts(30))]
     path = table(tmp_path / "a.csv", "body,team,state", rows)
@@ -209,14 +216,14 @@ def test_a_student_is_measured_on_rows_that_are_no_test(
     tickets: str, linear_only: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     task = JsonlTask(tickets, question="text", answer="label")
-    read = JsonlTask.items
+    read = FileTask.items
     splits: list[str] = []
 
-    def items(self: JsonlTask, split: Any, *args: Any, **kwargs: Any) -> Any:
+    def items(self: FileTask[Any], split: Any, *args: Any, **kwargs: Any) -> Any:
         splits.append(split)
         return read(self, split, *args, **kwargs)
 
-    monkeypatch.setattr(JsonlTask, "items", items)
+    monkeypatch.setattr(FileTask, "items", items)
     measured = look(tickets).measured
     assert set(splits) == {"train", "validation"}
     assert measured.n_rows + measured.n_test == 300 and measured.n_test == task.n_test
