@@ -394,12 +394,12 @@ class LabelledFiles(Task):
     def _sizes(self) -> str:
         """Return the number of rows of each split, in words."""
         n = {split: f"{len(rows):,}" for split, rows in self._by_split.items()}
-        of_test = f"test rows of {self.test_path}" if self.test_path else "test rows"
+        of_test = f" of {self.test_path}" if self.test_path else ""
         more = f", {self.n_unlabelled:,} without an answer" if self.n_unlabelled else ""
         near = self._content.near
         return (
-            f"{self.path}: {n['train']} rows to train on, {n['validation']} validation rows, "
-            f"{n['test']} {of_test}{more}; split by a hash of the question."
+            f"{n['train']} to train, {n['validation']} to validate, {n['test']} to test"
+            f"{of_test}{more}; split by their hash."
             f"{'' if near is None else near.note(self._together is not None)}"
         )
 
